@@ -1,0 +1,166 @@
+package delivery
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Message is one notification due to one app: all that a post needs besides the app's settings.
+type Message struct {
+	ClientID partner.ClientID
+	Change   tenant.Change
+	// WebhookID is the Standard Webhooks id: the change's id, or a fresh one for a status told
+	// again; the same on every attempt.
+	WebhookID string
+	// Sequence is what the receiver orders by: the change's, or the tenant's top for a status
+	// told again.
+	Sequence int64
+	// Superseded counts the older changes that this one replaced while it waited.
+	Superseded int64
+	// Attempts counts the failed ones so far.
+	Attempts int
+	// FirstDeposited is when the slot began to wait.
+	FirstDeposited time.Time
+}
+
+// Attempt is one HTTP request, as the deliveries list shows it.
+type Attempt struct {
+	At         time.Time        `json:"at"`
+	ClientID   partner.ClientID `json:"client_id"`
+	Tenant     tenant.ID        `json:"tenant"`
+	ChangeID   string           `json:"change_id"`
+	WebhookID  string           `json:"webhook_id"`
+	ChangeType string           `json:"change_type"`
+	Sequence   int64            `json:"sequence"`
+	Number     int              `json:"attempt"`
+	Superseded int64            `json:"superseded,omitempty"`
+	Outcome    string           `json:"outcome"`
+	Reason     string           `json:"reason"`
+	Status     int              `json:"status,omitempty"`
+	DurationMS int64            `json:"duration_ms"`
+	Detail     string           `json:"detail,omitempty"`
+	Excerpt    string           `json:"excerpt,omitempty"`
+	// NextAttemptAt is when the notification is due again, zero when it is settled or waits for
+	// the endpoint's gate.
+	NextAttemptAt time.Time `json:"next_attempt_at,omitzero"`
+}
+
+// ErrBadPayload reports a stored change that this version cannot read.
+var ErrBadPayload = errors.New("unreadable stored change")
+
+// payload is the stored form of a change, format 1. Tenant and sequence stand in the entry.
+type payload struct {
+	Format   int    `json:"v"`
+	ID       string `json:"i"`
+	Type     uint8  `json:"t"`
+	Version  string `json:"n,omitempty"`
+	File     string `json:"f,omitempty"`
+	Endpoint string `json:"e,omitempty"`
+	Accepted int64  `json:"a,omitempty"`
+	Occurred int64  `json:"o,omitempty"`
+}
+
+const payloadFormat = 1
+
+// EncodeChange writes a change as it is stored beside its tenant and sequence.
+func EncodeChange(c tenant.Change) string {
+	p := payload{
+		Format: payloadFormat, ID: c.ID, Type: uint8(c.Type), Version: c.VersionName, File: c.FileVersion,
+		Endpoint: c.PublicEndpoint,
+	}
+	if !c.AcceptedAt.IsZero() {
+		p.Accepted = c.AcceptedAt.UnixMilli()
+	}
+	if !c.OccurredAt.IsZero() {
+		p.Occurred = c.OccurredAt.UnixMilli()
+	}
+	b, err := json.Marshal(p)
+	if err != nil { // a struct of strings and integers always marshals
+		panic("delivery: marshal change: " + err.Error())
+	}
+	return string(b)
+}
+
+// DecodeChange reads what EncodeChange wrote.
+func DecodeChange(s string, t tenant.ID, sequence int64) (tenant.Change, error) {
+	var p payload
+	if err := json.Unmarshal([]byte(s), &p); err != nil {
+		return tenant.Change{}, fmt.Errorf("%w: %w", ErrBadPayload, err)
+	}
+	if p.Format != payloadFormat {
+		return tenant.Change{}, fmt.Errorf("%w: format %d, this version reads %d", ErrBadPayload, p.Format, payloadFormat)
+	}
+	ct := tenant.ChangeType(p.Type)
+	if !ct.Valid() || p.ID == "" {
+		return tenant.Change{}, fmt.Errorf("%w: no such change type or no id", ErrBadPayload)
+	}
+	c := tenant.Change{
+		ID: p.ID, Tenant: t, Type: ct, Sequence: sequence, VersionName: p.Version, FileVersion: p.File, PublicEndpoint: p.Endpoint,
+	}
+	if p.Accepted != 0 {
+		c.AcceptedAt = time.UnixMilli(p.Accepted).UTC()
+	}
+	if p.Occurred != 0 {
+		c.OccurredAt = time.UnixMilli(p.Occurred).UTC()
+	}
+	return c, nil
+}
+
+// Entry is a waiting notification as the mailbox stores it:
+// "<seq>;<version>;<attempts>;<superseded>;<first deposited ms>;<change>", where a status told
+// again has "r<nonce>;" before its change.
+type Entry struct {
+	Sequence, Version, Superseded, FirstDepositedMS int64
+	Attempts                                        int
+	// Retold is the nonce of the telling, empty for a change told in its turn.
+	Retold string
+	Change string
+}
+
+// ParseEntry reads a stored entry.
+func ParseEntry(s string) (Entry, error) {
+	var e Entry
+	var n [5]int64
+	rest := s
+	for i := range n {
+		f, r, ok := strings.Cut(rest, ";")
+		v, err := strconv.ParseInt(f, 10, 64)
+		if !ok || err != nil {
+			return Entry{}, fmt.Errorf("%w: entry field %d", ErrBadPayload, i+1)
+		}
+		n[i], rest = v, r
+	}
+	if strings.HasPrefix(rest, "r") {
+		nonce, r, ok := strings.Cut(rest[1:], ";")
+		if !ok || nonce == "" {
+			return Entry{}, fmt.Errorf("%w: entry's telling", ErrBadPayload)
+		}
+		e.Retold, rest = nonce, r
+	}
+	e.Sequence, e.Version, e.Attempts, e.Superseded, e.FirstDepositedMS = n[0], n[1], int(n[2]), n[3], n[4]
+	e.Change = rest
+	return e, nil
+}
+
+// Message makes the notification out of an entry.
+func (e Entry) Message(app partner.ClientID, t tenant.ID) (Message, error) {
+	c, err := DecodeChange(e.Change, t, e.Sequence)
+	if err != nil {
+		return Message{}, err
+	}
+	m := Message{
+		ClientID: app, Change: c, WebhookID: c.ID, Sequence: e.Sequence, Superseded: e.Superseded,
+		Attempts: e.Attempts, FirstDeposited: time.UnixMilli(e.FirstDepositedMS).UTC(),
+	}
+	if e.Retold != "" {
+		m.WebhookID = c.ID + "_" + e.Retold
+	}
+	return m, nil
+}

@@ -1,0 +1,132 @@
+package delivery
+
+import "strconv"
+
+// Outcome is what came of an attempt, a metric label. Adding one means: the constants,
+// outcomeNames, Classify, the dashboards and the API document.
+type Outcome uint8
+
+// The closed set of outcomes.
+const (
+	// Delivered: answered 2xx.
+	Delivered Outcome = iota
+	// Retryable: the endpoint's fault, or a wish to wait (429, 503).
+	Retryable
+	// Rejected: the endpoint is well and refuses this notification (other 4xx).
+	Rejected
+	// Gone: answered 410; the endpoint is switched off.
+	Gone
+	// Blocked: the guard refused the address.
+	Blocked
+	// Aborted: the service's own fault; counts against nobody.
+	Aborted
+)
+
+var outcomeNames = [...]string{"delivered", "retryable", "rejected", "gone", "blocked", "aborted"}
+
+// AllOutcomes lists the closed set.
+func AllOutcomes() []Outcome {
+	return []Outcome{Delivered, Retryable, Rejected, Gone, Blocked, Aborted}
+}
+
+// String is the metric label.
+func (o Outcome) String() string {
+	if int(o) < len(outcomeNames) {
+		return outcomeNames[o]
+	}
+	return "outcome(" + strconv.Itoa(int(o)) + ")"
+}
+
+// Reason is why, a metric label. Adding one means: the constants, reasonNames, Words, the mails'
+// advice and the runbooks.
+type Reason uint8
+
+// The closed set of reasons.
+const (
+	ReasonNone Reason = iota
+	ReasonTimeout
+	ReasonDNS
+	ReasonRefused
+	ReasonReset
+	ReasonTLS
+	ReasonRedirect
+	ReasonBlockedAddress
+	ReasonAuthError
+	ReasonClientError
+	ReasonRateLimited
+	ReasonServerError
+	ReasonGone
+	ReasonOwnFault
+)
+
+var reasonNames = [...]string{
+	"none", "timeout", "dns", "refused", "reset", "tls", "redirect", "blocked_address", "auth_error",
+	"client_error", "rate_limited", "server_error", "gone", "own_fault",
+}
+
+var reasonWords = [...]string{
+	"it answered",
+	"it did not answer in time",
+	"its host name does not exist",
+	"it refused the connection",
+	"it broke the connection off",
+	"no secure connection could be made: its certificate or TLS settings are wrong",
+	"it answered with a redirect, which is never followed",
+	"its address may not be called",
+	"it answered that the caller is not allowed",
+	"it refused this notification",
+	"it asked for fewer requests",
+	"it answered with an error of its own",
+	"it answered that it is gone for good",
+	"the fault is on the sending side",
+}
+
+// AllReasons lists the closed set.
+func AllReasons() []Reason {
+	out := make([]Reason, len(reasonNames))
+	for i := range out {
+		out[i] = Reason(i)
+	}
+	return out
+}
+
+// ParseReason reads a label.
+func ParseReason(s string) (Reason, bool) {
+	for i, n := range reasonNames {
+		if n == s {
+			return Reason(i), true
+		}
+	}
+	return ReasonNone, false
+}
+
+// String is the metric label.
+func (r Reason) String() string {
+	if int(r) < len(reasonNames) {
+		return reasonNames[r]
+	}
+	return "reason(" + strconv.Itoa(int(r)) + ")"
+}
+
+// Words says the reason of an endpoint's failure to a person; the endpoint is "it".
+func (r Reason) Words() string {
+	if int(r) < len(reasonWords) {
+		return reasonWords[r]
+	}
+	return r.String()
+}
+
+// Fault says against whom an attempt counts.
+type Fault uint8
+
+// The closed set of faults.
+const (
+	// FaultNone: nobody's, the attempt succeeded or merely has to wait.
+	FaultNone Fault = iota
+	// FaultEndpoint: the endpoint's; its breaker counts it and the gate closes.
+	FaultEndpoint
+	// FaultNotification: this notification's alone; it climbs the retry schedule.
+	FaultNotification
+	// FaultOwn: the service's; counted against nobody.
+	FaultOwn
+)

@@ -1,0 +1,128 @@
+package partner
+
+import "time"
+
+// TokenAlgorithm is the JWS algorithm of an app's Token.
+type TokenAlgorithm string
+
+// The closed set of token algorithms.
+const (
+	RS256 TokenAlgorithm = "RS256"
+	ES256 TokenAlgorithm = "ES256"
+)
+
+// TokenAlgorithms lists the closed set.
+func TokenAlgorithms() []TokenAlgorithm { return []TokenAlgorithm{RS256, ES256} }
+
+// License is a platform licence an app may need or hold.
+type License string
+
+// The closed set of licences.
+const (
+	CustomApps        License = "custom_apps"
+	IntegrationServer License = "integration_server"
+	DatabaseMirroring License = "database_mirroring"
+	ExpanderServices  License = "expander_services"
+)
+
+// Licenses lists the closed set.
+func Licenses() []License {
+	return []License{CustomApps, IntegrationServer, DatabaseMirroring, ExpanderServices}
+}
+
+// Contact is the person who answers for an app.
+type Contact struct {
+	Name  string `json:"name,omitempty"`
+	Email string `json:"email,omitempty"`
+	// TimeZone is an IANA name; mails use UTC when it is empty.
+	TimeZone string `json:"time_zone,omitempty"`
+}
+
+// App is a partner's application and its settings. It holds no secret.
+type App struct {
+	ClientID         ClientID       `json:"client_id"`
+	Name             string         `json:"name"`
+	TechnicalContact Contact        `json:"technical_contact"`
+	ErrorEmails      []string       `json:"error_emails,omitempty"`
+	RequiredLicenses []License      `json:"required_licenses,omitempty"`
+	GrantedLicenses  []License      `json:"granted_licenses,omitempty"`
+	PublicKeys       []string       `json:"public_keys,omitempty"`
+	TokenAlgorithm   TokenAlgorithm `json:"token_algorithm"`
+	ProbeTenant      string         `json:"probe_tenant,omitempty"`
+	// Endpoints is indexed by EndpointKind.
+	Endpoints [EndpointKinds]Endpoint `json:"endpoints"`
+	// Paused holds deliveries back without switching the endpoint off.
+	Paused bool `json:"paused,omitempty"`
+	// EverHadURL is true once the app had a state-change URL: before, nothing is deposited for it.
+	EverHadURL bool      `json:"ever_had_url,omitempty"`
+	CreatedAt  time.Time `json:"created_at,omitzero"`
+	UpdatedAt  time.Time `json:"updated_at,omitzero"`
+}
+
+// Endpoint returns the settings of one endpoint.
+func (a *App) Endpoint(k EndpointKind) Endpoint { return a.Endpoints[k] }
+
+// Delivering reports whether state changes flow to the app in an environment.
+func (a *App) Delivering(env Environment) bool {
+	return !a.Paused && a.Endpoints[StateChange].On(env)
+}
+
+// ErrorRecipients are the addresses that get the app's error mail: the list if any, else the
+// technical contact.
+func (a *App) ErrorRecipients() []string {
+	if len(a.ErrorEmails) > 0 {
+		return a.ErrorEmails
+	}
+	if a.TechnicalContact.Email != "" {
+		return []string{a.TechnicalContact.Email}
+	}
+	return nil
+}
+
+// New is an app before anything is set: RS256 tokens, error mail on for each endpoint.
+func New(id ClientID) App {
+	a := App{ClientID: id, TokenAlgorithm: RS256}
+	for i := range a.Endpoints {
+		a.Endpoints[i].SendErrorEmails = true
+	}
+	return a
+}
+
+// Normalize derives what the service keeps about an app from what a writer set: the moment a
+// switch moved, the reason of a switch-off that people took back, and whether a state-change URL
+// was ever there. old is nil for a new app.
+func Normalize(app App, old *App, now time.Time) App {
+	app.UpdatedAt = now
+	app.CreatedAt = now
+	if old != nil {
+		app.CreatedAt = old.CreatedAt
+		app.EverHadURL = app.EverHadURL || old.EverHadURL
+	}
+	for i := range app.Endpoints {
+		e := &app.Endpoints[i]
+		was := false
+		if old != nil {
+			was = old.Endpoints[i].Enabled
+		}
+		switch {
+		case e.Enabled == was && old != nil:
+			e.SwitchedAt = old.Endpoints[i].SwitchedAt
+			if e.OffReason == "" && !e.Enabled {
+				e.OffReason = old.Endpoints[i].OffReason
+			}
+		case e.Enabled != was:
+			e.SwitchedAt = now
+		}
+		if e.Enabled {
+			e.OffReason = ""
+		}
+	}
+	e := app.Endpoints[StateChange]
+	if e.URL != "" {
+		app.EverHadURL = true
+	}
+	for _, u := range e.URLs {
+		app.EverHadURL = app.EverHadURL || u != ""
+	}
+	return app
+}

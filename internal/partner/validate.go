@@ -1,0 +1,199 @@
+package partner
+
+import (
+	"fmt"
+	"net/mail"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Limits of an app's settings, in characters or items.
+const (
+	MaxNameLength  = 200
+	MaxURLLength   = 2048
+	MaxEmailLength = 254
+	MaxErrorEmails = 10
+	MaxPublicKeys  = 4
+	MaxKeyLength   = 8192
+)
+
+// FieldError names one field that breaks a rule; it never repeats the value.
+type FieldError struct {
+	// Pointer is an RFC 6901 JSON pointer into the app.
+	Pointer string `json:"pointer"`
+	// Detail says the rule in words.
+	Detail string `json:"detail"`
+}
+
+// ValidationError lists every field that breaks a rule.
+type ValidationError []FieldError
+
+// Error joins the fields.
+func (e ValidationError) Error() string {
+	parts := make([]string, len(e))
+	for i, f := range e {
+		parts[i] = f.Pointer + ": " + f.Detail
+	}
+	return "invalid app: " + strings.Join(parts, "; ")
+}
+
+type checker struct{ errs ValidationError }
+
+func (c *checker) fail(pointer, format string, args ...any) {
+	c.errs = append(c.errs, FieldError{Pointer: pointer, Detail: fmt.Sprintf(format, args...)})
+}
+
+func (c *checker) text(pointer, s string, limit int) {
+	switch {
+	case !utf8.ValidString(s):
+		c.fail(pointer, "must be valid UTF-8")
+	case utf8.RuneCountInString(s) > limit:
+		c.fail(pointer, "must be at most %d characters", limit)
+	case strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }):
+		c.fail(pointer, "must not hold control characters")
+	}
+}
+
+// Validate checks every rule that needs no network. nil means valid.
+func Validate(a *App) error {
+	c := &checker{}
+	if _, err := ParseClientID(string(a.ClientID)); err != nil {
+		c.fail("/client_id", "%v", err)
+	}
+	if strings.TrimSpace(a.Name) == "" {
+		c.fail("/name", "is required")
+	}
+	c.text("/name", a.Name, MaxNameLength)
+	c.contact(a)
+	c.licenses("/required_licenses", a.RequiredLicenses)
+	c.licenses("/granted_licenses", a.GrantedLicenses)
+	if !slices.Contains(TokenAlgorithms(), a.TokenAlgorithm) {
+		c.fail("/token_algorithm", "must be RS256 or ES256")
+	}
+	if a.ProbeTenant != "" {
+		if _, err := tenant.ParseID(a.ProbeTenant); err != nil {
+			c.fail("/probe_tenant", "%v", err)
+		}
+	}
+	c.keys(a.PublicKeys)
+	for _, k := range AllEndpointKinds() {
+		c.endpoint("/endpoints/"+k.String(), a.Endpoints[k])
+	}
+	if len(c.errs) == 0 {
+		return nil
+	}
+	return c.errs
+}
+
+func (c *checker) contact(a *App) {
+	c.text("/technical_contact/name", a.TechnicalContact.Name, MaxNameLength)
+	if a.TechnicalContact.Email != "" {
+		c.email("/technical_contact/email", a.TechnicalContact.Email)
+	}
+	if tz := a.TechnicalContact.TimeZone; tz != "" {
+		if _, err := time.LoadLocation(tz); err != nil || tz == "Local" {
+			c.fail("/technical_contact/time_zone", "must be an IANA time zone such as Europe/Oslo")
+		}
+	}
+	if len(a.ErrorEmails) > MaxErrorEmails {
+		c.fail("/error_emails", "must hold at most %d addresses", MaxErrorEmails)
+		return
+	}
+	seen := map[string]bool{}
+	for i, e := range a.ErrorEmails {
+		p := "/error_emails/" + strconv.Itoa(i)
+		if l := strings.ToLower(e); seen[l] {
+			c.fail(p, "is listed twice")
+		} else {
+			seen[l] = true
+		}
+		c.email(p, e)
+	}
+}
+
+// email accepts one bare address (RFC 5322 addr-spec, internationalised names included).
+func (c *checker) email(pointer, s string) {
+	if len(s) > MaxEmailLength {
+		c.fail(pointer, "must be at most %d characters", MaxEmailLength)
+		return
+	}
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }) {
+		c.fail(pointer, "must be one mail address without spaces or control characters")
+		return
+	}
+	addr, err := mail.ParseAddress(s)
+	if err != nil || addr.Name != "" || addr.Address != s {
+		c.fail(pointer, "must be one mail address such as kim@example.com")
+		return
+	}
+	domain := s[strings.LastIndexByte(s, '@')+1:]
+	if strings.HasPrefix(domain, "[") || !strings.Contains(domain, ".") && domain != "localhost" {
+		c.fail(pointer, "must have a domain name after the @")
+	}
+}
+
+func (c *checker) licenses(pointer string, ls []License) {
+	for i, l := range ls {
+		if !slices.Contains(Licenses(), l) {
+			c.fail(pointer+"/"+strconv.Itoa(i), "must be one of custom_apps, integration_server, database_mirroring, expander_services")
+		}
+	}
+	if len(ls) > len(Licenses()) {
+		c.fail(pointer, "must hold at most %d licences", len(Licenses()))
+	}
+}
+
+func (c *checker) keys(keys []string) {
+	if len(keys) > MaxPublicKeys {
+		c.fail("/public_keys", "must hold at most %d keys", MaxPublicKeys)
+		return
+	}
+	for i, k := range keys {
+		if err := CheckPublicKey(k); err != nil {
+			c.fail("/public_keys/"+strconv.Itoa(i), "%v", err)
+		}
+	}
+}
+
+func (c *checker) endpoint(pointer string, e Endpoint) {
+	if e.URL != "" {
+		c.url(pointer+"/url", e.URL)
+	}
+	for env, u := range e.URLs {
+		if _, err := ParseEnvironment(string(env)); err != nil {
+			c.fail(pointer+"/urls", "keys must be sod, stage or online")
+			continue
+		}
+		if u != "" {
+			c.url(pointer+"/urls/"+string(env), u)
+		}
+	}
+}
+
+// url checks the shape alone; scheme, port and address are the guard's, which knows the settings.
+func (c *checker) url(pointer, s string) {
+	if len(s) > MaxURLLength {
+		c.fail(pointer, "must be at most %d characters", MaxURLLength)
+		return
+	}
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }) {
+		c.fail(pointer, "must be a URL without spaces or control characters")
+		return
+	}
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Host == "" || u.Hostname() == "" || u.Opaque != "":
+		c.fail(pointer, "must be an absolute URL such as https://partner.example/hook")
+	case u.User != nil:
+		c.fail(pointer, "must not carry credentials")
+	case u.Fragment != "" || strings.Contains(s, "#"):
+		c.fail(pointer, "must not carry a fragment")
+	}
+}

@@ -1,0 +1,159 @@
+package tenant
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ErrUnknownState reports a state name outside the closed set.
+var ErrUnknownState = errors.New("unknown state")
+
+// State is a tenant's state as the pull answers it. Numbers are the platform's; 7 and 9 are unused.
+type State uint8
+
+// The closed set of states.
+const (
+	Unknown            State = 0
+	Provisioning       State = 1
+	Running            State = 2
+	Deleted            State = 3
+	Suspended          State = 4
+	OnlineMaintenance  State = 5
+	OfflineMaintenance State = 6
+	ProvisioningFailed State = 8
+	Deleting           State = 10
+	DeleteFailed       State = 11
+	MigrationPending   State = 12
+)
+
+// AllStates lists the closed set.
+func AllStates() []State {
+	return []State{
+		Unknown, Provisioning, Running, Deleted, Suspended, OnlineMaintenance, OfflineMaintenance,
+		ProvisioningFailed, Deleting, DeleteFailed, MigrationPending,
+	}
+}
+
+// String is the state's name on the wire.
+func (s State) String() string {
+	switch s {
+	case Unknown:
+		return "Unknown"
+	case Provisioning:
+		return "Provisioning"
+	case Running:
+		return "Running"
+	case Deleted:
+		return "Deleted"
+	case Suspended:
+		return "Suspended"
+	case OnlineMaintenance:
+		return "OnlineMaintenance"
+	case OfflineMaintenance:
+		return "OfflineMaintenance"
+	case ProvisioningFailed:
+		return "ProvisioningFailed"
+	case Deleting:
+		return "Deleting"
+	case DeleteFailed:
+		return "DeleteFailed"
+	case MigrationPending:
+		return "MigrationPending"
+	default:
+		return "State(" + strconv.Itoa(int(s)) + ")"
+	}
+}
+
+// ParseState reads a state's name.
+func ParseState(name string) (State, error) {
+	all := AllStates()
+	names := make([]string, len(all))
+	for i, s := range all {
+		if names[i] = s.String(); names[i] == name {
+			return s, nil
+		}
+	}
+	return Unknown, fmt.Errorf("%w: must be one of %s", ErrUnknownState, strings.Join(names, ", "))
+}
+
+// MarshalText writes the state's name.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads the state's name.
+func (s *State) UnmarshalText(b []byte) error {
+	v, err := ParseState(string(b))
+	if err != nil {
+		return err
+	}
+	*s = v
+	return nil
+}
+
+// IsRunning reports whether apps may call the tenant.
+func (s State) IsRunning() bool { return s == Running || s == OnlineMaintenance }
+
+// Telling is the change type that tells an app of a state it never heard a change about, used
+// by a resync; false where no change type says it.
+func (s State) Telling() (ChangeType, bool) {
+	switch s {
+	case Running, OnlineMaintenance:
+		return Resume, true
+	case OfflineMaintenance:
+		return Upgrade, true
+	case Suspended:
+		return Suspend, true
+	case Deleted, Deleting:
+		return Delete, true
+	default:
+		return 0, false
+	}
+}
+
+// Status is a tenant's current answer to the pull.
+type Status struct {
+	Tenant ID
+	State  State
+	// PublicEndpoint is the host that serves the tenant, empty until known.
+	PublicEndpoint string
+	VersionName    string
+	FileVersion    string
+	UpdatedAt      time.Time
+}
+
+// Head is the newest change of a slot, as a fan-out tells it.
+type Head struct {
+	// Sequence is the change's own, 0 when the slot is empty, and -1 for a status that no change
+	// brought: such a head is told only where a telling was asked for (approval, resync).
+	Sequence int64
+	Change   Change
+}
+
+// NeverChanged is the Head.Sequence of a status that no change brought.
+const NeverChanged int64 = -1
+
+// Record is the snapshot of a tenant that a fan-out deposits: the highest sequence given out and
+// the newest change of each slot, read in one step.
+type Record struct {
+	Tenant ID
+	Top    int64
+	Heads  [Slots]Head
+}
+
+// Snapshot completes heads as they are stored into what apps must be told: a tenant whose status
+// no change brought gets the change type that its state maps to.
+func Snapshot(st Status, top int64, heads [Slots]Head) Record {
+	r := Record{Tenant: st.Tenant, Top: top, Heads: heads}
+	if heads[SlotStatus].Sequence != 0 {
+		return r
+	}
+	if t, ok := st.State.Telling(); ok {
+		r.Heads[SlotStatus] = Head{Sequence: NeverChanged, Change: Change{
+			ID: ChangeID(st.Tenant, max(top, 1)), Tenant: st.Tenant, Type: t,
+			VersionName: st.VersionName, FileVersion: st.FileVersion, AcceptedAt: st.UpdatedAt,
+		}}
+	}
+	return r
+}

@@ -1,0 +1,154 @@
+package tenant_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+func TestParseID(t *testing.T) {
+	t.Parallel()
+	for in, ok := range map[string]bool{
+		"Cust12345": true, "a": true, "0": true, "A_b-9": true, strings.Repeat("a", 64): true,
+		"": false, strings.Repeat("a", 65): false, "_a": false, "-a": false, "a.b": false, "a{b}": false,
+		"a b": false, "a\n": false, "é": false, "a|b": false, "a\x00": false,
+	} {
+		id, err := tenant.ParseID(in)
+		if (err == nil) != ok {
+			t.Errorf("ParseID(%q) error = %v, want ok %v", in, err, ok)
+		}
+		if ok && id.String() != in {
+			t.Errorf("ParseID(%q) = %q", in, id)
+		}
+		if !ok && !errors.Is(err, tenant.ErrInvalidID) {
+			t.Errorf("ParseID(%q) error %v is not ErrInvalidID", in, err)
+		}
+	}
+}
+
+// The numbers and words are a wire contract; the table repeats them on purpose.
+func TestChangeTypes(t *testing.T) {
+	t.Parallel()
+	type row struct {
+		Number int
+		Word   string
+		Slot   string
+		State  string
+	}
+	var got []row
+	for _, c := range tenant.AllChangeTypes() {
+		r := row{Number: int(c), Word: c.String(), Slot: c.Slot().String()}
+		if s, ok := c.Effect(); ok {
+			r.State = s.String()
+		}
+		got = append(got, r)
+		back, err := tenant.ParseChangeType(c.String())
+		if err != nil || back != c {
+			t.Errorf("ParseChangeType(%q) = %v, %v", c, back, err)
+		}
+	}
+	want := []row{
+		{0, "upgrade", "status", "OfflineMaintenance"},
+		{1, "backup_restored", "restore", ""},
+		{2, "suspend", "status", "Suspended"},
+		{3, "resume", "status", "Running"},
+		{4, "delete", "status", "Deleted"},
+		{5, "move", "move", ""},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	for _, bad := range []string{"", "Suspend", "SUSPEND", "7", "moved"} {
+		if _, err := tenant.ParseChangeType(bad); !errors.Is(err, tenant.ErrUnknownChangeType) {
+			t.Errorf("ParseChangeType(%q) error = %v", bad, err)
+		}
+	}
+	if tenant.ChangeType(6).Valid() {
+		t.Error("6 is no change type")
+	}
+}
+
+func TestStates(t *testing.T) {
+	t.Parallel()
+	want := map[string]struct {
+		Number  int
+		Running bool
+		Telling string
+	}{
+		"Unknown": {0, false, ""}, "Provisioning": {1, false, ""}, "Running": {2, true, "resume"},
+		"Deleted": {3, false, "delete"}, "Suspended": {4, false, "suspend"},
+		"OnlineMaintenance": {5, true, "resume"}, "OfflineMaintenance": {6, false, "upgrade"},
+		"ProvisioningFailed": {8, false, ""}, "Deleting": {10, false, "delete"},
+		"DeleteFailed": {11, false, ""}, "MigrationPending": {12, false, ""},
+	}
+	if len(tenant.AllStates()) != len(want) {
+		t.Fatalf("%d states, want %d", len(tenant.AllStates()), len(want))
+	}
+	for _, s := range tenant.AllStates() {
+		w, ok := want[s.String()]
+		if !ok {
+			t.Errorf("unexpected state %v", s)
+			continue
+		}
+		telling := ""
+		if c, ok := s.Telling(); ok {
+			telling = c.String()
+		}
+		if int(s) != w.Number || s.IsRunning() != w.Running || telling != w.Telling {
+			t.Errorf("%v = %d running %v telling %q, want %+v", s, int(s), s.IsRunning(), telling, w)
+		}
+		if back, err := tenant.ParseState(s.String()); err != nil || back != s {
+			t.Errorf("ParseState(%q) = %v, %v", s, back, err)
+		}
+	}
+	if _, err := tenant.ParseState("running"); !errors.Is(err, tenant.ErrUnknownState) {
+		t.Errorf("lower-case name accepted: %v", err)
+	}
+}
+
+func TestChangeID(t *testing.T) {
+	t.Parallel()
+	id := tenant.ChangeID("Cust_1-2", 1795449600000)
+	if id != "chg_Cust_1-2_1795449600000" {
+		t.Fatal(id)
+	}
+	tn, seq, err := tenant.ParseChangeID(id)
+	if err != nil || tn != "Cust_1-2" || seq != 1795449600000 {
+		t.Errorf("ParseChangeID(%q) = %q, %d, %v", id, tn, seq, err)
+	}
+	for _, bad := range []string{"", "chg_", "chg_a", "chg_a_", "chg_a_x", "chg_a_-1", "chg_a_0", "chg_a_01", "chg__1", "x_a_1", "chg_a_99999999999999999999", "chg_{a}_1"} {
+		if _, _, err := tenant.ParseChangeID(bad); !errors.Is(err, tenant.ErrInvalidChangeID) {
+			t.Errorf("ParseChangeID(%q) error = %v", bad, err)
+		}
+	}
+}
+
+func TestSnapshot(t *testing.T) {
+	t.Parallel()
+	st := tenant.Status{Tenant: "c1", State: tenant.Suspended, VersionName: "v", FileVersion: "1.2"}
+	t.Run("NeverChangedStatusIsToldOnRequestOnly", func(t *testing.T) {
+		t.Parallel()
+		r := tenant.Snapshot(st, 0, [tenant.Slots]tenant.Head{})
+		h := r.Heads[tenant.SlotStatus]
+		if h.Sequence != tenant.NeverChanged || h.Change.Type != tenant.Suspend || h.Change.VersionName != "v" {
+			t.Errorf("head = %+v", h)
+		}
+	})
+	t.Run("AChangeWins", func(t *testing.T) {
+		t.Parallel()
+		heads := [tenant.Slots]tenant.Head{{Sequence: 7, Change: tenant.Change{Type: tenant.Resume}}}
+		if d := cmp.Diff(tenant.Record{Tenant: "c1", Top: 7, Heads: heads}, tenant.Snapshot(st, 7, heads)); d != "" {
+			t.Error(d)
+		}
+	})
+	t.Run("AStateWithoutWordsIsNotTold", func(t *testing.T) {
+		t.Parallel()
+		r := tenant.Snapshot(tenant.Status{Tenant: "c1", State: tenant.Provisioning}, 0, [tenant.Slots]tenant.Head{})
+		if r.Heads != ([tenant.Slots]tenant.Head{}) {
+			t.Errorf("heads = %+v", r.Heads)
+		}
+	})
+}
