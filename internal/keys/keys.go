@@ -1,0 +1,118 @@
+// Package keys names every Redis key of the service. All keys of one script share a hash tag,
+// so that each script runs on one Cluster slot: the app's, the tenant's, or one of two global
+// ones. Suffixes are unique over all kinds, because a tenant may be called as an app is.
+package keys
+
+import (
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// DefaultPrefix starts every key unless redis.prefix says otherwise.
+const DefaultPrefix = "lamplighter"
+
+// Space makes keys under one prefix. Two environments on one Redis need two prefixes.
+type Space struct{ prefix string }
+
+// New returns the keys under a prefix, DefaultPrefix when it is empty.
+func New(prefix string) Space {
+	if prefix == "" {
+		prefix = DefaultPrefix
+	}
+	return Space{prefix: prefix}
+}
+
+// Prefix returns the prefix.
+func (s Space) Prefix() string { return s.prefix }
+
+func (s Space) key(tag, suffix string) string { return s.prefix + ":{" + tag + "}:" + suffix }
+
+// App is a key in an app's slot.
+func (s Space) App(id partner.ClientID, suffix AppKey) string { return s.key(string(id), string(suffix)) }
+
+// Tenant is a key in a tenant's slot.
+func (s Space) Tenant(id tenant.ID, suffix TenantKey) string { return s.key(string(id), string(suffix)) }
+
+// Config is a key in the slot of the service's own settings.
+func (s Space) Config(suffix ConfigKey) string { return s.key("config", string(suffix)) }
+
+// Owed is a key in the slot of the fan-outs that are owed.
+func (s Space) Owed(suffix OwedKey) string { return s.key("owed", string(suffix)) }
+
+// AppKey is the suffix of a key in an app's slot.
+type AppKey string
+
+// Keys in an app's slot.
+const (
+	// AppTenants HASH tenant -> "<known>" or "<known>*": the approvals.
+	AppTenants AppKey = "tenants"
+	// AppWaiting HASH "<tenant>|<slot>" -> entry.
+	AppWaiting AppKey = "waiting"
+	// AppDue ZSET tenant -> earliest claim time, ms.
+	AppDue AppKey = "due"
+	// AppFlight ZSET tenant -> end of its claim's lease, ms.
+	AppFlight AppKey = "flight"
+	// AppMailbox HASH of the mailbox's own state.
+	AppMailbox AppKey = "mailbox"
+	// AppDeliveries LIST of recent attempts, newest first.
+	AppDeliveries AppKey = "deliveries"
+	// AppIncidents HASH endpoint -> incident state.
+	AppIncidents AppKey = "incidents"
+	// AppHistory ZSET of closed incidents by closing time, ms.
+	AppHistory AppKey = "incident_history"
+	// AppOutbox HASH mail id -> mail that must be sent.
+	AppOutbox AppKey = "outbox"
+)
+
+// TenantKey is the suffix of a key in a tenant's slot.
+type TenantKey string
+
+// Keys in a tenant's slot.
+const (
+	// TenantRecord HASH: status, top, newest change of each slot, fan-out mark.
+	TenantRecord TenantKey = "record"
+	// TenantApprovals SET of the client ids that approved.
+	TenantApprovals TenantKey = "approvals"
+	// TenantChanges ZSET of accepted changes by sequence.
+	TenantChanges TenantKey = "changes"
+	// TenantAnswers starts the keys that remember an idempotent call's answer.
+	TenantAnswers TenantKey = "answer"
+)
+
+// ConfigKey is the suffix of a key in the settings' slot.
+type ConfigKey string
+
+// Keys in the settings' slot.
+const (
+	// ConfigApps HASH client id -> "<revision>;<app document>".
+	ConfigApps ConfigKey = "apps"
+	// ConfigSecrets HASH client id -> sealed webhook secrets.
+	ConfigSecrets ConfigKey = "secrets"
+	// ConfigRevision counter of settings' changes.
+	ConfigRevision ConfigKey = "revision"
+	// ConfigChanged ZSET client id -> revision of its last change or removal.
+	ConfigChanged ConfigKey = "changed"
+	// ConfigTokens HASH token id -> token record.
+	ConfigTokens ConfigKey = "tokens"
+	// ConfigAudit STREAM of writes.
+	ConfigAudit ConfigKey = "audit"
+	// ConfigIdempotency starts the keys that bind an idempotency key to its body.
+	ConfigIdempotency ConfigKey = "idempotency"
+	// ConfigEnvironment STRING: the environment that owns this prefix.
+	ConfigEnvironment ConfigKey = "environment"
+	// ConfigLeases starts the keys of work that one process does for all.
+	ConfigLeases ConfigKey = "lease"
+	// ConfigSuppressed SET of "client id|address" that want no mail.
+	ConfigSuppressed ConfigKey = "suppressed"
+)
+
+// OwedKey is the suffix of a key in the slot of owed fan-outs.
+type OwedKey string
+
+// Keys in the slot of owed fan-outs.
+const (
+	// OwedTenants ZSET tenant -> ticket of the latest accept.
+	OwedTenants OwedKey = "tenants_owed"
+	// OwedTicket counter of tickets.
+	OwedTicket OwedKey = "ticket"
+)

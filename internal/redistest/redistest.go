@@ -1,0 +1,211 @@
+// Package redistest gives tests a Redis: an in-process one, and a real redis-server that the
+// tests start themselves. Without redis-server on the PATH the tests fail and say how to get
+// it; they never skip.
+package redistest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+)
+
+// databases is how many isolated databases the shared server offers to parallel tests.
+const databases = 512
+
+// shared is the one real server of a test binary.
+type shared struct {
+	once   sync.Once
+	server *Process
+	err    error
+	mu     sync.Mutex
+	next   int
+}
+
+var real shared //nolint:gochecknoglobals // one server per test binary; Main ends it
+
+// Main runs a package's tests and stops the shared server afterwards. Call it from TestMain.
+func Main(m *testing.M) {
+	code := m.Run()
+	if real.server != nil {
+		real.server.stop()
+	}
+	os.Exit(code)
+}
+
+// Each runs f against miniredis and against a real redis-server, each with an empty database.
+func Each(t *testing.T, f func(t *testing.T, rdb redis.UniversalClient)) {
+	t.Helper()
+	t.Run("miniredis", func(t *testing.T) {
+		t.Parallel()
+		f(t, Mini(t))
+	})
+	t.Run("redis-server", func(t *testing.T) {
+		t.Parallel()
+		f(t, Real(t))
+	})
+}
+
+// Mini returns a client of an in-process Redis of its own.
+func Mini(t testing.TB) redis.UniversalClient {
+	t.Helper()
+	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr(), MaxRetries: -1})
+	t.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
+// Real returns a client of an empty database on the test binary's redis-server.
+func Real(t testing.TB) redis.UniversalClient {
+	t.Helper()
+	real.once.Do(func() { real.server, real.err = launch("", "--databases", strconv.Itoa(databases)) })
+	if real.err != nil {
+		t.Fatal(real.err)
+	}
+	real.mu.Lock()
+	db := real.next % databases
+	real.next++
+	real.mu.Unlock()
+	rdb := redis.NewClient(&redis.Options{Addr: real.server.Addr, DB: db})
+	t.Cleanup(func() { _ = rdb.Close() })
+	if err := rdb.FlushDB(t.Context()).Err(); err != nil {
+		t.Fatalf("empty database %d: %v", db, err)
+	}
+	return rdb
+}
+
+// Process is a redis-server that a test owns: it can be killed and started again on its port and
+// its data.
+type Process struct {
+	Addr string
+	dir  string
+	args []string
+	cmd  *exec.Cmd
+	log  *bytes.Buffer
+	// ownsDir says that stop removes dir.
+	ownsDir bool
+}
+
+// Start launches a redis-server of the test's own with extra arguments, such as
+// "--appendonly", "yes". It ends with the test.
+func Start(t testing.TB, args ...string) *Process {
+	t.Helper()
+	p, err := launch(t.TempDir(), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.stop)
+	return p
+}
+
+// Kill ends the server as a crash would (SIGKILL) and waits until it is gone.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}
+
+// Restart starts a killed server again on the same port and data and waits until it answers.
+func (p *Process) Restart() error { return p.run() }
+
+// PID is the server's process id, for signals.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+func (p *Process) stop() {
+	p.Kill()
+	if p.ownsDir {
+		_ = os.RemoveAll(p.dir)
+	}
+}
+
+func launch(dir string, args ...string) (*Process, error) {
+	own := dir == ""
+	if own {
+		d, err := os.MkdirTemp("", "redistest")
+		if err != nil {
+			return nil, fmt.Errorf("make directory for redis-server: %w", err)
+		}
+		dir = d
+	}
+	port, err := FreePort()
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), dir: dir, ownsDir: own}
+	p.args = append([]string{
+		"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "no",
+		"--maxmemory-policy", "noeviction", "--logfile", filepath.Join(dir, "redis.log"),
+	}, args...)
+	return p, p.run()
+}
+
+// startWithin is how long a redis-server may take to answer: loading an append-only file counts.
+const startWithin = 30 * time.Second
+
+func (p *Process) run() error {
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		return errors.New("redis-server is not installed and these tests need a real one: run 'make deps' (Debian: apt-get install redis-server)")
+	}
+	p.log = &bytes.Buffer{}
+	p.cmd = exec.Command(path, p.args...) //nolint:gosec,noctx // the test's own arguments; ended by stop
+	p.cmd.Stderr = p.log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		return fmt.Errorf("start redis-server: %w", err)
+	}
+	rdb := redis.NewClient(&redis.Options{Addr: p.Addr, MaxRetries: -1, DialTimeout: time.Second})
+	defer func() { _ = rdb.Close() }()
+	ctx, cancel := context.WithTimeout(context.Background(), startWithin)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := rdb.Ping(ctx).Err()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			p.stop()
+			return fmt.Errorf("redis-server on %s did not answer within %v: %w %s", p.Addr, startWithin, err, p.log)
+		}
+	}
+}
+
+// FreePort returns a TCP port on loopback that was free a moment ago.
+func FreePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
+	if err != nil {
+		return 0, fmt.Errorf("find a free port: %w", err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// Eventually polls cond until it holds, and fails the test when it does not within the limit.
+func Eventually(t testing.TB, within time.Duration, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(within)
+	defer deadline.Stop()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatalf("not within %v: %s", within, what)
+		}
+	}
+}
