@@ -1,0 +1,92 @@
+# Everything a developer or CI runs is a target here; `make` alone lists them.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+FUZZTIME ?= 5s
+COUNT ?= 5
+BENCH ?= .
+PKG ?= ./...
+
+# Tools are built from tools/go.mod into .tools, which is cached and not committed.
+# The tests look for mailpit on the PATH too.
+TOOLS := .tools
+export PATH := $(CURDIR)/$(TOOLS):$(PATH)
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## Run Lamplighter with a demo platform, partner and mail catcher; needs only Go
+	go run ./cmd/lamplighter dev
+
+.PHONY: build
+build: ## Build bin/lamplighter, static and stamped with VERSION
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/lamplighter ./cmd/lamplighter
+
+.PHONY: deps
+deps: $(TOOLS)/mailpit ## Install what the tests need besides Go modules, or say what is missing
+	@tools/deps.sh test
+
+.PHONY: test
+test: deps ## Run all tests with the race detector, on real servers (redis, SMTP, Node)
+	go test -race -shuffle=on $(PKG)
+
+.PHONY: test-race
+test-race: deps ## Hunt for races: run the tests COUNT times
+	go test -race -shuffle=on -count=$(COUNT) $(PKG)
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## Check formatting, code, modules and scripts; changes nothing
+	@tools/deps.sh lint
+	go mod verify
+	go mod tidy -diff
+	go vet ./...
+	golangci-lint fmt --diff
+	golangci-lint run
+	shellcheck tools/*.sh .ci/run
+
+.PHONY: fmt
+fmt: $(TOOLS)/golangci-lint ## Format the code (gofumpt, goimports)
+	golangci-lint fmt
+
+.PHONY: verify
+verify: lint test ## All that must hold before a change is proposed
+
+.PHONY: fuzz
+fuzz: ## Fuzz every target for FUZZTIME
+	tools/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: deps $(TOOLS)/benchstat ## Run the benchmarks matching BENCH COUNT times and summarise them
+	@mkdir -p bin
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -count=$(COUNT) $(PKG) | tee bin/bench.txt
+	benchstat bin/bench.txt
+
+.PHONY: cover
+cover: deps ## Measure test coverage; the report is bin/coverage.html
+	@mkdir -p bin
+	go test -coverpkg=./... -coverprofile=bin/coverage.txt $(PKG)
+	go tool cover -html=bin/coverage.txt -o bin/coverage.html
+	go tool cover -func=bin/coverage.txt | tail -1
+
+.PHONY: tools
+tools: $(TOOLS)/golangci-lint $(TOOLS)/gofumpt $(TOOLS)/benchstat $(TOOLS)/mailpit ## Build the pinned tools into .tools
+
+$(TOOLS)/golangci-lint: tools/go.mod
+	go build -C tools -trimpath -ldflags '-s -w' -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+$(TOOLS)/gofumpt: tools/go.mod
+	go build -C tools -trimpath -ldflags '-s -w' -o ../$@ mvdan.cc/gofumpt
+$(TOOLS)/benchstat: tools/go.mod
+	go build -C tools -trimpath -ldflags '-s -w' -o ../$@ golang.org/x/perf/cmd/benchstat
+$(TOOLS)/mailpit: tools/mailpit/go.mod
+	go build -C tools/mailpit -trimpath -ldflags '-s -w' -o ../../$@ github.com/axllent/mailpit
+
+.PHONY: clean
+clean: ## Remove what was built (the tools too)
+	rm -rf bin $(TOOLS)
