@@ -1,0 +1,159 @@
+package secret
+
+import (
+	"errors"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// unreadableURL stands for a URL that cannot be taken apart, and hence not
+// redacted in part.
+const unreadableURL = "[unreadable URL]"
+
+var webURL = regexp.MustCompile(`(?i)\bhttps?://[^\s"'<>]+`)
+
+// RedactURL keeps scheme, host, port and path of a URL, and puts Mask in the
+// place of user name and password, query and fragment. The result has printable
+// characters only, and redacting it again changes nothing. What does not parse
+// is hidden as a whole.
+func RedactURL(raw string) string {
+	// A URL that was redacted before does not parse, and must not be lost.
+	u, err := url.Parse(strings.Replace(raw, "//"+Mask+"@", "//redacted@", 1))
+	if err != nil {
+		return unreadableURL
+	}
+	var b strings.Builder
+	if u.Scheme != "" {
+		b.WriteString(u.Scheme + ":")
+	}
+	if u.Opaque != "" {
+		b.WriteString(Mask)
+		return b.String()
+	}
+	if u.Host != "" || u.User != nil {
+		b.WriteString("//")
+	}
+	if u.User != nil {
+		b.WriteString(Mask + "@")
+	}
+	// A host may hold any percent-encoded character, line breaks and text
+	// direction overrides among them.
+	b.WriteString(strings.Map(printableOnly, strings.ToValidUTF8(u.Host, "")))
+	b.WriteString(u.EscapedPath())
+	if u.RawQuery != "" {
+		b.WriteString("?" + Mask)
+	}
+	if u.Fragment != "" {
+		b.WriteString("#" + Mask)
+	}
+	return b.String()
+}
+
+// RedactError returns an error whose text shows no more of any URL than
+// RedactURL does. rawURL is the URL that was called, whose text is hidden in
+// every form; it may be empty. errors.Is and errors.As find what they found in
+// err; a *url.Error comes as a redacted copy, and Unwrap leads to that copy. A
+// nil err stays nil.
+func RedactError(err error, rawURL string) error {
+	if err == nil {
+		return nil
+	}
+	r := &redactedError{cause: err, text: err.Error()}
+	if rawURL != "" {
+		r.hide(rawURL)
+	}
+	if ue, ok := errors.AsType[*url.Error](err); ok {
+		inner := redactCause(ue, rawURL)
+		r.text = strings.ReplaceAll(r.text, ue.Err.Error(), inner.Error())
+		r.hide(ue.URL)
+		r.next = &url.Error{Op: ue.Op, URL: RedactURL(ue.URL), Err: inner}
+	}
+	r.text = redactURLsIn(r.text)
+	return r
+}
+
+// redactURLsIn redacts every web URL within a text. Punctuation after a URL
+// belongs to the text.
+func redactURLsIn(text string) string {
+	return webURL.ReplaceAllStringFunc(text, func(match string) string {
+		raw := strings.TrimRight(match, ".,:;!?)")
+		return RedactURL(raw) + match[len(raw):]
+	})
+}
+
+// redactCause returns ue.Err itself where it shows nothing, because callers and
+// url.Error look at its type.
+func redactCause(ue *url.Error, rawURL string) error {
+	if ue.Op == "parse" {
+		// The parser quotes the piece it dislikes, which may be a password.
+		return errMalformedURL
+	}
+	redacted := RedactError(ue.Err, rawURL)
+	if redacted.Error() == ue.Err.Error() {
+		return ue.Err
+	}
+	return redacted
+}
+
+var errMalformedURL = errors.New("malformed URL")
+
+// redactedError answers Is and As out of cause, but hands out no error whose
+// text holds the URL.
+type redactedError struct {
+	text  string
+	next  *url.Error // the redacted copy; nil when cause holds none
+	cause error
+}
+
+func (e *redactedError) hide(raw string) {
+	redacted := RedactURL(raw)
+	for _, form := range []string{raw, strings.Trim(strconv.Quote(raw), `"`)} {
+		if form != "" {
+			e.text = strings.ReplaceAll(e.text, form, redacted)
+		}
+	}
+}
+
+// Error is the redacted text.
+func (e *redactedError) Error() string { return e.text }
+
+// Unwrap leads to the redacted *url.Error and what lies below it.
+func (e *redactedError) Unwrap() error {
+	if e.next == nil {
+		return nil
+	}
+	return e.next
+}
+
+// Is finds what the original chain holds.
+func (e *redactedError) Is(target error) bool { return errors.Is(e.cause, target) }
+
+// As finds what the original chain holds, looking at the redacted part first.
+func (e *redactedError) As(target any) bool {
+	if e.next != nil && errors.As(e.next, target) {
+		return true
+	}
+	return errors.As(e.cause, target)
+}
+
+// Timeout reports whether the cause was a timeout.
+func (e *redactedError) Timeout() bool {
+	t, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](e.cause)
+	return ok && t.Timeout()
+}
+
+// printableOnly is a strings.Map function that drops what cannot be seen:
+// control characters, text direction overrides, zero-width and private
+// characters, variation selectors.
+func printableOnly(r rune) rune {
+	if !unicode.IsPrint(r) || unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point) {
+		return -1
+	}
+	return r
+}
