@@ -6,6 +6,7 @@
 #
 #   tools/deps.sh test    C compiler (race detector), redis-server, promtool, npm packages
 #   tools/deps.sh lint    shellcheck
+#   tools/deps.sh ci      git and make, which .ci/run itself needs
 #
 # Nothing it installs is left running: the tests start servers of their own.
 set -euo pipefail
@@ -135,8 +136,11 @@ case ${1:-} in
   lint)
     need shellcheck
     ;;
+  ci)
+    need git make
+    ;;
   *)
-    say "usage: tools/deps.sh test|lint"
+    say "usage: tools/deps.sh test|lint|ci"
     exit 2
     ;;
 esac

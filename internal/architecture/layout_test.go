@@ -1,0 +1,141 @@
+package architecture_test
+
+import (
+	"path"
+	"slices"
+	"strings"
+)
+
+const (
+	module   = "github.com/lamplighter/lamplighter"
+	internal = "internal/"
+)
+
+// Libraries that only some packages may import, because each stands for one
+// adapter. All others are free.
+const (
+	goRedis   = "github.com/redis/go-redis"
+	asynq     = "github.com/hibiken/asynq"
+	miniredis = "github.com/alicebob/miniredis"
+	goMail    = "github.com/wneessen/go-mail"
+	gobreaker = "github.com/sony/gobreaker"
+	goJose    = "github.com/go-jose/go-jose"
+	ssrf      = "code.dny.dev/ssrf"
+	kong      = "github.com/alecthomas/kong"
+)
+
+func restricted() []string {
+	return []string{goRedis, asynq, miniredis, goMail, gobreaker, goJose, ssrf, kong}
+}
+
+// testOnly are the packages that would drag test code into the binary.
+func testOnly() []string {
+	return []string{
+		"testing", "net/http/httptest", "github.com/google/go-cmp", "go.uber.org/goleak",
+		"pgregory.net/rapid", "github.com/rogpeppe/go-internal",
+	}
+}
+
+// impure are the standard packages that do I/O or bring randomness. Of net/http
+// a pure package may use the names of statuses and methods; checkConduct sees to that.
+func impure() []string {
+	return []string{
+		"net", "net/smtp", "os", "os/exec", "os/signal", "io/ioutil", "database/sql",
+		"log", "crypto/rand", "math/rand", "math/rand/v2", "syscall",
+	}
+}
+
+// rule says what a directory's packages may import. It covers the directories
+// below it that have no rule of their own.
+type rule struct {
+	project   []string // packages of the project, as directories below internal/
+	libraries []string // out of restricted
+	pure      bool     // no I/O, no clock, no randomness
+	support   bool     // exists for tests and may be imported by them alone
+}
+
+// layout is the table of packages, bottom up. Its keys are directories.
+func layout() map[string]rule {
+	domain := []string{"tenant", "partner", "delivery", "incident"}
+	// What a use case may build on. Other use cases are not among it.
+	contracts := slices.Concat(domain, []string{"secret", "signing", "guard", "mailbox", "registry", "queue", "telemetry"})
+	useCases := []string{"intake", "fanout", "drain", "push", "probe", "mailer"}
+	everything := slices.Concat(contracts, useCases, []string{"keys", "redisconn", "httpapi", "config"})
+
+	table := map[string]rule{
+		"internal/tenant":    {pure: true},
+		"internal/partner":   {pure: true, project: []string{"tenant"}},
+		"internal/delivery":  {pure: true, project: []string{"tenant", "partner"}},
+		"internal/incident":  {pure: true, project: []string{"partner", "delivery"}},
+		"internal/keys":      {pure: true, project: []string{"tenant", "partner"}},
+		"internal/secret":    {},
+		"internal/telemetry": {},
+		"internal/signing":   {project: []string{"secret"}, libraries: []string{goJose}},
+		"internal/guard":     {libraries: []string{ssrf}},
+		"internal/redisconn": {project: []string{"secret"}, libraries: []string{goRedis}},
+		"internal/mailbox":   {project: append([]string{"keys"}, domain...), libraries: []string{goRedis}},
+		"internal/registry":  {project: append([]string{"keys", "secret"}, domain...), libraries: []string{goRedis}},
+		"internal/queue":     {project: []string{"telemetry"}, libraries: []string{goRedis, asynq}},
+
+		"internal/httpapi": {project: slices.Concat(without(contracts, "queue"), useCases)},
+		"internal/config":  {project: []string{"secret"}},
+		"internal/service": {
+			project:   append([]string{"service/dev"}, everything...),
+			libraries: []string{goRedis, asynq, goMail},
+		},
+		"internal/service/dev": {
+			project:   append([]string{"service"}, everything...),
+			libraries: []string{goRedis, miniredis, goJose},
+		},
+
+		"internal/redistest":    {support: true, project: []string{"keys", "redisconn"}, libraries: []string{goRedis, miniredis}},
+		"internal/architecture": {},
+		"cmd": {
+			project:   append([]string{"service", "service/dev", "config", "secret", "signing", "telemetry"}, domain...),
+			libraries: []string{kong},
+		},
+	}
+	for _, name := range useCases {
+		table[internal+name] = rule{project: contracts, libraries: adapterOf(name)}
+	}
+	return table
+}
+
+// adapterOf lists the restricted library of a use case, if it has one.
+func adapterOf(useCase string) []string {
+	switch useCase {
+	case "drain":
+		return []string{gobreaker}
+	case "mailer":
+		return []string{goMail}
+	default:
+		return nil
+	}
+}
+
+// ruleOf finds the rule of a directory: its own or that of the nearest one
+// above. A conformance suite (mailbox/mailboxtest) needs no row: it may import
+// what its parent may, and the parent.
+func ruleOf(table map[string]rule, dir string) (key string, r rule, ok bool) {
+	if r, ok := table[dir]; ok {
+		return dir, r, true
+	}
+	parent := path.Dir(dir)
+	if parent == "." {
+		return "", rule{}, false
+	}
+	if path.Base(dir) == path.Base(parent)+"test" {
+		if _, r, ok := ruleOf(table, parent); ok {
+			return dir, rule{
+				project:   slices.Concat(r.project, []string{strings.TrimPrefix(parent, internal), "redistest"}),
+				libraries: append([]string{miniredis}, r.libraries...),
+				support:   true,
+			}, true
+		}
+	}
+	return ruleOf(table, parent)
+}
+
+func without(list []string, unwanted string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == unwanted })
+}
