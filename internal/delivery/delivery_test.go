@@ -133,7 +133,7 @@ func TestDecodeRefusesForeignValues(t *testing.T) {
 			t.Errorf("DecodeChange(%q) error = %v", in, err)
 		}
 	}
-	for _, in := range []string{"", "1;2;3;4;5", "a;2;3;4;5;x", "1;2;3;4;5;r;x", "1;2;3;4;5;rabc"} {
+	for _, in := range []string{"", "1;2;3;4;5", "a;2;3;4;5;x", "1;2;3;4;5;r;x", "1;2;3;4;5;rabc", "1;2;-1;4;5;x", "1;2;1/2;4;5;x", "1;2;1/2/3/x;4;5;x", "1;2;1/2/-3/4;4;5;x"} {
 		if _, err := delivery.ParseEntry(in); !errors.Is(err, delivery.ErrBadPayload) {
 			t.Errorf("ParseEntry(%q) error = %v", in, err)
 		}
@@ -165,6 +165,21 @@ func TestEntryMessage(t *testing.T) {
 				t.Error(d)
 			}
 		})
+	}
+}
+
+func TestEntryAttempts(t *testing.T) {
+	t.Parallel()
+	e, err := delivery.ParseEntry("9;3;7/2/3/5000;1;1000;" + delivery.EncodeChange(tenant.Change{ID: "x"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.Attempts != 7 || e.Steps != 2 || e.LastReason != delivery.ReasonRefused || e.LastAttemptMS != 5000 {
+		t.Errorf("entry = %+v", e)
+	}
+	m, err := e.Message("app1", "a")
+	if err != nil || m.Steps != 2 || !m.LastAttempt.Equal(time.UnixMilli(5000)) {
+		t.Errorf("message = %+v, %v", m, err)
 	}
 }
 

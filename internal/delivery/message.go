@@ -24,8 +24,10 @@ type Message struct {
 	Sequence int64
 	// Superseded counts the older changes that this one replaced while it waited.
 	Superseded int64
-	// Attempts counts the failed ones so far.
-	Attempts int
+	// Attempts counts the failed ones so far, Steps those among them that climbed the retry schedule.
+	Attempts, Steps int
+	// LastAttempt is when the last one failed, zero when none did.
+	LastAttempt time.Time
 	// FirstDeposited is when the slot began to wait.
 	FirstDeposited time.Time
 }
@@ -115,10 +117,13 @@ func DecodeChange(s string, t tenant.ID, sequence int64) (tenant.Change, error) 
 
 // Entry is a waiting notification as the mailbox stores it:
 // "<seq>;<version>;<attempts>;<superseded>;<first deposited ms>;<change>", where a status told
-// again has "r<nonce>;" before its change.
+// again has "r<nonce>;" before its change, and attempts, once one failed, is
+// "<attempts>/<steps>/<reason number>/<ms of the last>".
 type Entry struct {
 	Sequence, Version, Superseded, FirstDepositedMS int64
-	Attempts                                        int
+	Attempts, Steps                                 int
+	LastReason                                      Reason
+	LastAttemptMS                                   int64
 	// Retold is the nonce of the telling, empty for a change told in its turn.
 	Retold string
 	Change string
@@ -127,15 +132,13 @@ type Entry struct {
 // ParseEntry reads a stored entry.
 func ParseEntry(s string) (Entry, error) {
 	var e Entry
-	var n [5]int64
 	rest := s
-	for i := range n {
+	for i := range 5 {
 		f, r, ok := strings.Cut(rest, ";")
-		v, err := strconv.ParseInt(f, 10, 64)
-		if !ok || err != nil {
+		if !ok || !e.set(i, f) {
 			return Entry{}, fmt.Errorf("%w: entry field %d", ErrBadPayload, i+1)
 		}
-		n[i], rest = v, r
+		rest = r
 	}
 	if strings.HasPrefix(rest, "r") {
 		nonce, r, ok := strings.Cut(rest[1:], ";")
@@ -144,9 +147,48 @@ func ParseEntry(s string) (Entry, error) {
 		}
 		e.Retold, rest = nonce, r
 	}
-	e.Sequence, e.Version, e.Attempts, e.Superseded, e.FirstDepositedMS = n[0], n[1], int(n[2]), n[3], n[4]
 	e.Change = rest
 	return e, nil
+}
+
+func (e *Entry) set(field int, s string) bool {
+	if field == 2 {
+		return e.setAttempts(s)
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	switch field {
+	case 0:
+		e.Sequence = n
+	case 1:
+		e.Version = n
+	case 3:
+		e.Superseded = n
+	case 4:
+		e.FirstDepositedMS = n
+	}
+	return err == nil
+}
+
+func (e *Entry) setAttempts(s string) bool {
+	if !strings.Contains(s, "/") {
+		n, err := strconv.Atoi(s)
+		e.Attempts = n
+		return err == nil && n >= 0
+	}
+	parts := strings.Split(s, "/")
+	var n [4]int64
+	if len(parts) != len(n) {
+		return false
+	}
+	for i, p := range parts {
+		v, err := strconv.ParseInt(p, 10, 64)
+		if err != nil || v < 0 || i < 3 && v > 1<<30 {
+			return false
+		}
+		n[i] = v
+	}
+	e.Attempts, e.Steps, e.LastReason, e.LastAttemptMS = int(n[0]), int(n[1]), Reason(min(n[2], 255)), n[3]
+	return true
 }
 
 // Message makes the notification out of an entry.
@@ -157,7 +199,10 @@ func (e Entry) Message(app partner.ClientID, t tenant.ID) (Message, error) {
 	}
 	m := Message{
 		ClientID: app, Change: c, WebhookID: c.ID, Sequence: e.Sequence, Superseded: e.Superseded,
-		Attempts: e.Attempts, FirstDeposited: time.UnixMilli(e.FirstDepositedMS).UTC(),
+		Attempts: e.Attempts, Steps: e.Steps, FirstDeposited: time.UnixMilli(e.FirstDepositedMS).UTC(),
+	}
+	if e.LastAttemptMS > 0 {
+		m.LastAttempt = time.UnixMilli(e.LastAttemptMS).UTC()
 	}
 	if e.Retold != "" {
 		m.WebhookID = c.ID + "_" + e.Retold

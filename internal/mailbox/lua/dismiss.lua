@@ -1,0 +1,12 @@
+-- dismiss: takes approvals back and removes what waits for them.
+--
+-- ARGV  tenants
+-- Returns the number of approvals removed. What is in flight stays so until its result or its lease's end.
+-- Atomic: all tenants of the call.
+local n = 0
+for _, t in ipairs(ARGV) do
+  n = n + redis.call('HDEL', TENANTS, t)
+  redis.call('HDEL', WAITING, t .. '|status', t .. '|move', t .. '|restore')
+  redis.call('ZREM', DUE, t)
+end
+return n

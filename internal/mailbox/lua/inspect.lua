@@ -1,0 +1,14 @@
+-- inspect: how tenants stand in the mailbox. Reads only.
+--
+-- ARGV  tenants
+-- Returns per tenant six values: mark ('' when not approved), the entries of status, move and restore
+--         ('' for none), due ms ('' when not due), flight ms ('' when not in flight).
+local out = {}
+for _, t in ipairs(ARGV) do
+  local have = entries(t)
+  out[#out + 1] = redis.call('HGET', TENANTS, t) or ''
+  for s = 1, 3 do out[#out + 1] = have[s] or '' end
+  out[#out + 1] = redis.call('ZSCORE', DUE, t) or ''
+  out[#out + 1] = redis.call('ZSCORE', FLIGHT, t) or ''
+end
+return out

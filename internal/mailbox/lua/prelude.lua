@@ -1,0 +1,64 @@
+-- prelude: prepended to every script of the mailbox.
+--
+-- KEYS of every script, all in one app's hash slot:
+--   1 tenants  HASH  tenant -> "<known>" or "<known>*"; the field's presence is the approval
+--   2 waiting  HASH  "<tenant>|<slot>" -> "<seq>;<version>;<attempts>;<superseded>;<first ms>;<change>"
+--   3 due      ZSET  tenant -> earliest claim time, ms; has entries, not in flight
+--   4 flight   ZSET  tenant -> end of its claim's lease, ms
+--   5 mailbox  HASH  the mailbox's own state, format 1
+-- Time is Redis's own, in milliseconds.
+local TENANTS, WAITING, DUE, FLIGHT, BOX = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local SLOTS = {'status', 'move', 'restore'}
+
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+
+-- int writes a number as Redis and Go read it: Lua's own tostring loses digits above 1e14.
+local function int(n) return string.format('%.0f', n) end
+
+local function num(v) return tonumber(v or '') or 0 end
+
+-- entries reads a tenant's waiting entries: one value or false per slot.
+local function entries(t)
+  return redis.call('HMGET', WAITING, t .. '|status', t .. '|move', t .. '|restore')
+end
+
+local function vacant(e) return not (e[1] or e[2] or e[3]) end
+
+-- first returns the lowest score of a sorted set, or nil.
+local function first(key)
+  local r = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  return r[2] and tonumber(r[2])
+end
+
+-- guard refuses a mailbox that a newer version wrote.
+local format = redis.call('HGET', BOX, 'format')
+if format and format ~= '1' then
+  return redis.error_reply('FORMAT mailbox has format ' .. format .. ', this version knows 1')
+end
+
+-- settle lets the rest of the script write although Redis is at maxmemory: after a first write that
+-- needs no memory, a script runs to its end. What empties a mailbox must not wait for memory.
+local function settle() redis.call('HDEL', BOX, '') end
+
+-- wake arms the next wake-up where one is needed and none is armed early enough.
+--   by       who asks: a repeat by the same gets the same answer
+--   horizon  ms: nothing is armed further ahead; the sweep arms it when it comes near
+--   grace    ms: how long an armed wake-up may be late before it counts as lost
+-- Returns the generation and in how many ms it is due, as strings; '0', '0' when there is nothing to enqueue.
+local function wake(by, horizon, grace)
+  local b = redis.call('HMGET', BOX, 'lby', 'lgen', 'lat', 'off', 'oexp', 'gate', 'wexp', 'wat', 'fexp', 'fat', 'gen')
+  if b[1] == by then return b[2], int(math.max(0, num(b[3]) - now)) end
+  if b[4] or num(b[5]) > now then return '0', '0' end
+  local d, f = first(DUE), first(FLIGHT)
+  local nearest = d and f and math.min(d, f) or d or f
+  if not nearest then return '0', '0' end
+  local at = math.max(nearest, now, num(b[6]))
+  if at > now + horizon then return '0', '0' end
+  if num(b[7]) > now and num(b[8]) <= at or num(b[9]) > now and num(b[10]) <= at then return '0', '0' end
+  local gen = b[11] and tonumber(b[11]) + 1 or now
+  local slot = at <= now and 'w' or 'f'
+  redis.call('HSET', BOX, 'gen', int(gen), slot .. 'gen', int(gen), slot .. 'at', int(at), slot .. 'exp', int(at + grace),
+    'lby', by, 'lgen', int(gen), 'lat', int(at), 'format', '1')
+  return int(gen), int(at - now)
+end

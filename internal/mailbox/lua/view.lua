@@ -1,0 +1,30 @@
+-- view: how the mailbox stands. Reads only.
+--
+-- ARGV  1 sample size
+-- Returns {entries, tenants due, tenants in flight, oldest first-deposited ms ('0' none), now ms,
+--         gate ms, openings, off revision, owner lease end ms, approvals}
+--
+-- The oldest is exact while the entries fit the sample; beyond, it is the oldest of the tenants that
+-- are due first, of those in flight and of a random sample.
+local n = tonumber(ARGV[1])
+local oldest = nil
+local function see(e)
+  local at = e and tonumber(string.match(e, '^[^;]*;[^;]*;[^;]*;[^;]*;(%d+);') or '')
+  if at and (not oldest or at < oldest) then oldest = at end
+end
+for _, key in ipairs({DUE, FLIGHT}) do
+  for _, t in ipairs(redis.call('ZRANGE', key, 0, n - 1)) do
+    local have = entries(t)
+    for s = 1, 3 do see(have[s]) end
+  end
+end
+local count = redis.call('HLEN', WAITING)
+if count > n then
+  local sample = redis.call('HRANDFIELD', WAITING, n, 'WITHVALUES')
+  for i = 2, #sample, 2 do see(sample[i]) end
+end
+local b = redis.call('HMGET', BOX, 'gate', 'gopen', 'off', 'oexp')
+return {
+  count, redis.call('ZCARD', DUE), redis.call('ZCARD', FLIGHT), int(oldest or 0), int(now),
+  b[1] or '0', b[2] or '0', b[3] or '', b[4] or '0', redis.call('HLEN', TENANTS),
+}

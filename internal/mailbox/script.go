@@ -1,0 +1,97 @@
+package mailbox
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed lua/*.lua
+var sources embed.FS
+
+// scripts are the mailbox's state changes; each runs with the prelude before it.
+type scripts struct {
+	deposit, admit, dismiss, begin, exchange, finish, change, open, beat, drop, view, inspect *redis.Script
+}
+
+func load() scripts {
+	prelude := source("prelude")
+	script := func(name string) *redis.Script { return redis.NewScript(prelude + source(name)) }
+	return scripts{
+		deposit: script("deposit"), admit: script("admit"), dismiss: script("dismiss"), begin: script("begin"),
+		exchange: script("exchange"), finish: script("finish"), change: script("switch"), open: script("open"),
+		beat: script("beat"), drop: script("drop"), view: script("view"), inspect: script("inspect"),
+	}
+}
+
+func source(name string) string {
+	b, err := sources.ReadFile("lua/" + name + ".lua")
+	if err != nil { // embedded at build time
+		panic("mailbox: " + err.Error())
+	}
+	return string(b)
+}
+
+// keysOf lists an app's keys in the order of the prelude.
+func keysOf(k keys.Space, app partner.ClientID) []string {
+	return []string{
+		k.App(app, keys.AppTenants), k.App(app, keys.AppWaiting), k.App(app, keys.AppDue),
+		k.App(app, keys.AppFlight), k.App(app, keys.AppMailbox),
+	}
+}
+
+// failure names what failed on which mailbox; a script's own refusal becomes ErrFormat.
+func failure(what string, app partner.ClientID, err error) error {
+	if err == nil {
+		return nil
+	}
+	if isFormat(err) {
+		return fmt.Errorf("%s mailbox of app %s: %w: %w", what, app, ErrFormat, err)
+	}
+	return fmt.Errorf("%s mailbox of app %s: %w", what, app, err)
+}
+
+// isFormat recognises the scripts' FORMAT error code, which is a protocol word, not prose.
+func isFormat(err error) bool {
+	var re redis.Error
+	return errors.As(err, &re) && strings.HasPrefix(re.Error(), "FORMAT ")
+}
+
+// pipelined runs one script on many mailboxes in one round trip. A pipelined EVALSHA has no
+// fallback of its own: where Redis does not know the script, the whole call is repeated once
+// after loading it, which is safe because scripts refuse nothing halfway.
+func pipelined(ctx context.Context, rdb redis.UniversalClient, s *redis.Script, calls []call) ([]*redis.Cmd, error) {
+	for attempt := 0; ; attempt++ {
+		cmds := make([]*redis.Cmd, len(calls))
+		_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i, c := range calls {
+				cmds[i] = s.EvalSha(ctx, p, c.keys, c.args...)
+			}
+			return nil
+		})
+		unknown := false
+		for _, c := range cmds {
+			unknown = unknown || redis.HasErrorPrefix(c.Err(), "NOSCRIPT")
+		}
+		if !unknown || attempt > 0 {
+			if err != nil && ctx.Err() != nil {
+				return nil, fmt.Errorf("run scripts: %w", err)
+			}
+			return cmds, nil
+		}
+		if err := s.Load(ctx, rdb).Err(); err != nil {
+			return nil, fmt.Errorf("load script: %w", err)
+		}
+	}
+}
+
+type call struct {
+	keys []string
+	args []any
+}

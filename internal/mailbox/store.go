@@ -1,0 +1,341 @@
+package mailbox
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+	"github.com/redis/go-redis/v9"
+)
+
+// Store keeps every app's mailbox in Redis. It is safe for concurrent use, holds no state of its
+// own, and never retries by itself: every call may be repeated by the caller with the same
+// nonce, token and results, whether or not the first was applied.
+type Store struct {
+	rdb     redis.UniversalClient
+	keys    keys.Space
+	set     Settings
+	scripts scripts
+}
+
+// New returns a Store with the given times, zero ones at their defaults.
+func New(rdb redis.UniversalClient, k keys.Space, set Settings) *Store {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	def(&set.OwnerLease, DefaultOwnerLease)
+	def(&set.EntryLease, DefaultEntryLease)
+	def(&set.Horizon, DefaultHorizon)
+	def(&set.Grace, DefaultGrace)
+	return &Store{rdb: rdb, keys: k, set: set, scripts: load()}
+}
+
+// Settings returns the times in force.
+func (s *Store) Settings() Settings { return s.set }
+
+func (s *Store) run(ctx context.Context, sc *redis.Script, what string, app partner.ClientID, args ...any) ([]any, error) {
+	v, err := sc.Run(ctx, s.rdb, keysOf(s.keys, app), args...).Slice()
+	if err != nil {
+		return nil, failure(what, app, err)
+	}
+	return v, nil
+}
+
+// Deposit puts snapshots of at most MaxBatch tenants into an app's mailbox. Tenants that are not
+// approved, and snapshots no newer than what was deposited, are left out.
+func (s *Store) Deposit(ctx context.Context, app partner.ClientID, nonce string, recs []tenant.Record) (Deposited, error) {
+	if len(recs) > MaxBatch {
+		return Deposited{}, fmt.Errorf("deposit for app %s: %d tenants, at most %d", app, len(recs), MaxBatch)
+	}
+	v, err := s.run(ctx, s.scripts.deposit, "deposit in", app, s.depositArgs(nonce, recs)...)
+	if err != nil {
+		return Deposited{}, err
+	}
+	return s.deposited(app, v)
+}
+
+func (s *Store) depositArgs(nonce string, recs []tenant.Record) []any {
+	args := make([]any, 0, 3+8*len(recs))
+	args = append(args, nonce, ms(s.set.Horizon), ms(s.set.Grace))
+	for _, r := range recs {
+		args = append(args, string(r.Tenant), r.Top)
+		for _, h := range r.Heads {
+			if h.Sequence == 0 {
+				args = append(args, 0, "")
+				continue
+			}
+			args = append(args, h.Sequence, delivery.EncodeChange(h.Change))
+		}
+	}
+	return args
+}
+
+func (s *Store) deposited(app partner.ClientID, v []any) (Deposited, error) {
+	if len(v) != 4 {
+		return Deposited{}, failure("deposit in", app, ErrFormat)
+	}
+	return Deposited{Wake: s.wake(v[0], v[1]), Written: int(integer(v[2])), Replaced: int(integer(v[3]))}, nil
+}
+
+// Batch is a deposit for one app among several.
+type Batch struct {
+	App     partner.ClientID
+	Records []tenant.Record
+}
+
+// DepositMany makes deposits for several apps in one round trip. Results and errors stand at
+// their batch's index; one failing does not stop the others.
+func (s *Store) DepositMany(ctx context.Context, nonce string, batches []Batch) ([]Deposited, []error) {
+	out, errs := make([]Deposited, len(batches)), make([]error, len(batches))
+	calls := make([]call, len(batches))
+	for i, b := range batches {
+		calls[i] = call{keys: keysOf(s.keys, b.App), args: s.depositArgs(nonce, b.Records)}
+	}
+	cmds, err := pipelined(ctx, s.rdb, s.scripts.deposit, calls)
+	for i, b := range batches {
+		if err != nil {
+			errs[i] = failure("deposit in", b.App, err)
+			continue
+		}
+		v, err := cmds[i].Slice()
+		if err != nil {
+			errs[i] = failure("deposit in", b.App, err)
+			continue
+		}
+		out[i], errs[i] = s.deposited(b.App, v)
+	}
+	return out, errs
+}
+
+// Approve admits tenants: each absent one is approved and its status will be told by the next
+// deposit. It returns how many await that telling.
+func (s *Store) Approve(ctx context.Context, app partner.ClientID, ts []Admission) (int, error) {
+	return s.admit(ctx, app, "approve", ts)
+}
+
+// Again asks for the status of approved tenants to be told again by the next deposit. It returns
+// how many are approved.
+func (s *Store) Again(ctx context.Context, app partner.ClientID, ts []Admission) (int, error) {
+	return s.admit(ctx, app, "resync", ts)
+}
+
+func (s *Store) admit(ctx context.Context, app partner.ClientID, mode string, ts []Admission) (int, error) {
+	args := make([]any, 0, 1+2*len(ts))
+	args = append(args, mode)
+	for _, a := range ts {
+		args = append(args, string(a.Tenant), a.Top)
+	}
+	n, err := s.scripts.admit.Run(ctx, s.rdb, keysOf(s.keys, app), args...).Int()
+	return n, failure("admit tenants to", app, err)
+}
+
+// Dismiss takes approvals back and removes what waits for them. What is in flight ends by itself.
+func (s *Store) Dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID) (int, error) {
+	n, err := s.scripts.dismiss.Run(ctx, s.rdb, keysOf(s.keys, app), texts(ts)...).Int()
+	return n, failure("dismiss tenants from", app, err)
+}
+
+// Begin takes the mailbox for a drainer. The token MUST be unique to this run; gen is the
+// generation that woke it, 0 for none.
+func (s *Store) Begin(ctx context.Context, app partner.ClientID, token string, gen int64) (Begun, error) {
+	v, err := s.run(ctx, s.scripts.begin, "begin", app, token, strconv.FormatInt(gen, 10), ms(s.set.OwnerLease), ms(s.set.Horizon), ms(s.set.Grace))
+	if err != nil {
+		return Begun{}, err
+	}
+	switch {
+	case len(v) == 3 && v[0] == "owner":
+		return Begun{State: Owned, Probe: v[1] == "1", Openings: int(integer(v[2]))}, nil
+	case len(v) == 1 && v[0] == "busy":
+		return Begun{State: Busy}, nil
+	case len(v) == 1 && v[0] == "off":
+		return Begun{State: Off}, nil
+	case len(v) == 3 && v[0] == "gated":
+		return Begun{State: Gated, Wake: s.wake(v[1], v[2])}, nil
+	default:
+		return Begun{}, failure("begin", app, ErrFormat)
+	}
+}
+
+// Exchange hands in results and claims up to want (at most MaxBatch) tenants.
+//
+// On an error nothing is known of it: the caller repeats it with the same results, or lets the
+// claims' leases run out.
+func (s *Store) Exchange(ctx context.Context, app partner.ClientID, token string, want int, results []Settlement) (Exchanged, error) {
+	args := make([]any, 0, 4+8*len(results))
+	args = append(args, token, min(want, MaxBatch), ms(s.set.OwnerLease), ms(s.set.EntryLease))
+	for _, r := range results {
+		step := 0
+		if r.Step {
+			step = 1
+		}
+		args = append(args, string(r.Claim.Tenant), r.Claim.Slot.String(), strconv.FormatInt(r.Claim.Entry.Version, 10), r.Claim.Stamp,
+			verdicts[r.Verdict], ms(r.Delay), step, int(r.Reason))
+	}
+	v, err := s.run(ctx, s.scripts.exchange, "exchange with", app, args...)
+	if err != nil {
+		return Exchanged{}, err
+	}
+	return exchanged(app, v)
+}
+
+var verdicts = [...]string{OK: "o", Failed: "f", Release: "r"}
+
+func exchanged(app partner.ClientID, v []any) (Exchanged, error) {
+	if len(v) == 1 && v[0] == "lost" {
+		return Exchanged{}, nil
+	}
+	if len(v) < 2 || (len(v)-2)%3 != 0 {
+		return Exchanged{}, failure("exchange with", app, ErrFormat)
+	}
+	x := Exchanged{Owner: true, Off: v[0] == "off"}
+	stamp := integer(v[1])
+	x.Claims = make([]Claim, 0, (len(v)-2)/3)
+	for i := 2; i < len(v); i += 3 {
+		t, slotName, text := tenant.ID(str(v[i])), str(v[i+1]), str(v[i+2])
+		slot, ok := tenant.ParseSlot(slotName)
+		e, err := delivery.ParseEntry(text)
+		if !ok || err != nil {
+			x.Unreadable = append(x.Unreadable, t)
+			continue
+		}
+		x.Claims = append(x.Claims, Claim{Tenant: t, Slot: slot, Stamp: stamp, Entry: e})
+	}
+	return x, nil
+}
+
+// Finish gives the mailbox back.
+func (s *Store) Finish(ctx context.Context, app partner.ClientID, token string, c Closing) (Finished, error) {
+	off := ""
+	if c.OffRevision > 0 {
+		off = strconv.FormatInt(c.OffRevision, 10)
+	}
+	v, err := s.run(ctx, s.scripts.finish, "finish", app, token, flag(c.Force), ms(c.Gate), off, ms(s.set.Horizon), ms(s.set.Grace))
+	if err != nil {
+		return Finished{}, err
+	}
+	switch {
+	case len(v) == 1 && v[0] == "lost":
+		return Finished{State: Lost}, nil
+	case len(v) == 1 && v[0] == "more":
+		return Finished{State: More}, nil
+	case len(v) == 3 && v[0] == "done":
+		return Finished{State: Done, Wake: s.wake(v[1], v[2])}, nil
+	default:
+		return Finished{}, failure("finish", app, ErrFormat)
+	}
+}
+
+// Beat renews the owner's lease; false means that the mailbox belongs to another.
+func (s *Store) Beat(ctx context.Context, app partner.ClientID, token string) (bool, error) {
+	n, err := s.scripts.beat.Run(ctx, s.rdb, keysOf(s.keys, app), token, ms(s.set.OwnerLease)).Int()
+	return n == 1, failure("beat", app, err)
+}
+
+// Switch tells a mailbox whether its endpoint is on. Revisions older than the last are ignored.
+func (s *Store) Switch(ctx context.Context, nonce string, sw Switch) (Wake, error) {
+	v, err := s.run(ctx, s.scripts.change, "switch", sw.App, s.switchArgs(nonce, sw, false)...)
+	return s.wakeOf(v, err)
+}
+
+func (s *Store) switchArgs(nonce string, sw Switch, sweep bool) []any {
+	return []any{nonce, sw.Revision, flag(sw.On), ms(s.set.Horizon), ms(s.set.Grace), flag(sweep)}
+}
+
+// Sweep repairs what time alone breaks: it arms the wake-ups of mailboxes whose owner, wake-up or
+// horizon ran out, and switches those that missed a switch. One round trip for all apps given;
+// wake-ups and errors stand at their app's index.
+func (s *Store) Sweep(ctx context.Context, nonce string, apps []Switch) ([]Wake, []error) {
+	out, errs := make([]Wake, len(apps)), make([]error, len(apps))
+	calls := make([]call, len(apps))
+	for i, a := range apps {
+		calls[i] = call{keys: keysOf(s.keys, a.App), args: s.switchArgs(nonce, a, true)}
+	}
+	cmds, err := pipelined(ctx, s.rdb, s.scripts.change, calls)
+	for i, a := range apps {
+		if err != nil {
+			errs[i] = failure("sweep", a.App, err)
+			continue
+		}
+		v, err := cmds[i].Slice()
+		out[i], errs[i] = s.wakeOf(v, failure("sweep", a.App, err))
+	}
+	return out, errs
+}
+
+// Open lets a closed gate run out at once.
+func (s *Store) Open(ctx context.Context, app partner.ClientID, nonce string) (Wake, error) {
+	v, err := s.run(ctx, s.scripts.open, "open gate of", app, nonce, ms(s.set.Horizon), ms(s.set.Grace))
+	return s.wakeOf(v, err)
+}
+
+// How long a deleted app's claims and counters outlive it.
+const (
+	flightLife  = 24 * time.Hour
+	mailboxLife = 91 * 24 * time.Hour
+)
+
+// Drop removes a deleted app's approvals and all that waits for it.
+func (s *Store) Drop(ctx context.Context, app partner.ClientID) error {
+	err := s.scripts.drop.Run(ctx, s.rdb, keysOf(s.keys, app), int(flightLife.Seconds()), int(mailboxLife.Seconds())).Err()
+	return failure("drop", app, err)
+}
+
+func (s *Store) wakeOf(v []any, err error) (Wake, error) {
+	if err != nil {
+		return Wake{}, err
+	}
+	if len(v) != 2 {
+		return Wake{}, ErrFormat
+	}
+	return s.wake(v[0], v[1]), nil
+}
+
+func (s *Store) wake(gen, in any) Wake {
+	return Wake{Generation: integer(gen), Delay: time.Duration(integer(in)) * time.Millisecond}
+}
+
+func ms(d time.Duration) int64 { return d.Milliseconds() }
+
+func flag(b bool) string {
+	if b {
+		return "1"
+	}
+	return "0"
+}
+
+func str(v any) string {
+	s, _ := v.(string)
+	return s
+}
+
+// integer reads a script's number, which comes as an integer or as text.
+func integer(v any) int64 {
+	switch n := v.(type) {
+	case int64:
+		return n
+	case string:
+		i, err := strconv.ParseInt(strings.TrimSuffix(n, ".0"), 10, 64)
+		if err != nil {
+			return 0
+		}
+		return i
+	default:
+		return 0
+	}
+}
+
+func texts(ts []tenant.ID) []any {
+	out := make([]any, len(ts))
+	for i, t := range ts {
+		out[i] = string(t)
+	}
+	return out
+}

@@ -1,0 +1,216 @@
+package mailbox
+
+import (
+	"errors"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// ErrFormat reports a mailbox, or a value in it, that this version cannot read.
+var ErrFormat = errors.New("mailbox has an unknown format")
+
+// ErrCursor reports a cursor that no listing gave out.
+var ErrCursor = errors.New("cursor is not one that a listing gave out")
+
+// MaxBatch is the most tenants, claims or results one call takes: Lua's unpack has a limit.
+const MaxBatch = 500
+
+// Settings are the times of the protocol. The zero value of each means its default.
+type Settings struct {
+	// OwnerLease is how long a drainer that says nothing keeps the mailbox. Default 15 s.
+	OwnerLease time.Duration
+	// EntryLease is how long a claim stands; a post must end before. Default 25 s.
+	EntryLease time.Duration
+	// Horizon is how far ahead a wake-up is armed; three sweeps. Default 15 s.
+	Horizon time.Duration
+	// Grace is how late an armed wake-up may come before another is armed. Default 10 s.
+	Grace time.Duration
+}
+
+// Defaults of Settings.
+const (
+	DefaultOwnerLease = 15 * time.Second
+	DefaultEntryLease = 25 * time.Second
+	DefaultHorizon    = 15 * time.Second
+	DefaultGrace      = 10 * time.Second
+)
+
+// Wake is a wake-up that the caller must turn into a queue task; its zero value is none.
+type Wake struct {
+	// Generation names it: a task of the same app and generation is the same wake-up.
+	Generation int64
+	// Delay is how long the drainer has to wait, 0 for now; by Redis's clock, so that skewed
+	// clocks of workers do not matter.
+	Delay time.Duration
+}
+
+// None reports that there is nothing to enqueue.
+func (w Wake) None() bool { return w.Generation == 0 }
+
+// Deposited is what a deposit did.
+type Deposited struct {
+	Wake Wake
+	// Written counts new entries, Replaced those among them that replaced a waiting one.
+	Written, Replaced int
+}
+
+// Admission is a tenant and the highest sequence given out for it when it was read.
+type Admission struct {
+	Tenant tenant.ID
+	Top    int64
+}
+
+// BeginState says how Begin ended.
+type BeginState uint8
+
+// The closed set of ends of Begin.
+const (
+	// Owned: the caller is the drainer now.
+	Owned BeginState = iota
+	// Busy: another drainer owns the mailbox.
+	Busy
+	// Off: the endpoint is off.
+	Off
+	// Gated: the gate is closed; Begun.Wake comes when it opens.
+	Gated
+)
+
+// Begun is the answer to Begin.
+type Begun struct {
+	State BeginState
+	// Probe: the gate was closed and has run out, so one entry must prove the endpoint first.
+	Probe bool
+	// Openings is how often in a row the gate closed.
+	Openings int
+	Wake     Wake
+}
+
+// Verdict is what became of a claim.
+type Verdict uint8
+
+// The closed set of verdicts.
+const (
+	// OK: the app answered 2xx.
+	OK Verdict = iota
+	// Failed: it did not; the entry is due again after a delay.
+	Failed
+	// Release: not tried; the entry is due again at once and counts no attempt.
+	Release
+)
+
+// Settlement is the result of one claim.
+type Settlement struct {
+	Claim   Claim
+	Verdict Verdict
+	// Delay, Step and Reason belong to Failed: when it is due again, whether it climbs the retry
+	// schedule, and why it failed.
+	Delay  time.Duration
+	Step   bool
+	Reason delivery.Reason
+}
+
+// Claim is one entry that the drainer may post until its stamp.
+type Claim struct {
+	Tenant tenant.ID
+	Slot   tenant.Slot
+	Stamp  int64
+	Entry  delivery.Entry
+}
+
+// Exchanged is the answer to Exchange.
+type Exchanged struct {
+	// Owner is false when the mailbox belongs to another: stop.
+	Owner bool
+	// Off: the endpoint was switched off: stop claiming.
+	Off    bool
+	Claims []Claim
+	// Unreadable lists claimed tenants whose entry this version cannot read; their claims run
+	// out by themselves and another version may take them.
+	Unreadable []tenant.ID
+}
+
+// Closing says how a drainer wants to leave.
+type Closing struct {
+	// Force leaves although work is due.
+	Force bool
+	// Gate closes the endpoint's gate for so long; 0 leaves it as it is.
+	Gate time.Duration
+	// OffRevision is the registry revision that switched the endpoint off, 0 for none.
+	OffRevision int64
+}
+
+// FinishState says how Finish ended.
+type FinishState uint8
+
+// The closed set of ends of Finish.
+const (
+	// Done: the mailbox is free.
+	Done FinishState = iota
+	// More: work is due and the caller is still the owner.
+	More
+	// Lost: the mailbox belongs to another.
+	Lost
+)
+
+// Finished is the answer to Finish.
+type Finished struct {
+	State FinishState
+	Wake  Wake
+}
+
+// Switch is what the registry says of an app's state-change endpoint.
+type Switch struct {
+	App      partner.ClientID
+	Revision int64
+	On       bool
+}
+
+// View is how a mailbox stands.
+type View struct {
+	// Waiting counts entries, Diverged the tenants they belong to.
+	Waiting, Diverged int64
+	InFlight          int64
+	// Oldest is how long the oldest entry's slot has waited, 0 when nothing waits. Beyond
+	// viewSample entries it is a close estimate from below.
+	Oldest time.Duration
+	// GateUntil is zero when no gate is set; in the past, the next post proves the endpoint.
+	GateUntil time.Time
+	Openings  int
+	Off       bool
+	Owned     bool
+	Approvals int64
+	// Now is Redis's clock when the view was taken.
+	Now time.Time
+}
+
+// Breaker names the state of the shared breaker: "closed", "open" or "half_open".
+func (v View) Breaker() string {
+	switch {
+	case v.GateUntil.IsZero():
+		return "closed"
+	case v.GateUntil.After(v.Now):
+		return "open"
+	default:
+		return "half_open"
+	}
+}
+
+// Standing is how one tenant stands in a mailbox.
+type Standing struct {
+	Tenant   tenant.ID
+	Approved bool
+	// Known is the highest tenant sequence deposited, Again that its status will be told again.
+	Known int64
+	Again bool
+	// Entries holds the waiting entry of each slot, nil for none.
+	Entries [tenant.Slots]*delivery.Entry
+	// DueAt is zero when nothing waits or the tenant is in flight.
+	DueAt    time.Time
+	InFlight bool
+}
+
+// Waits reports whether anything waits for the tenant.
+func (s Standing) Waits() bool { return s.Entries != [tenant.Slots]*delivery.Entry{} }

@@ -1,0 +1,174 @@
+package mailbox
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// viewSample is how many entries View looks at for the oldest one.
+const viewSample = 64
+
+// View tells how an app's mailbox stands.
+func (s *Store) View(ctx context.Context, app partner.ClientID) (View, error) {
+	views, errs := s.Views(ctx, []partner.ClientID{app})
+	return views[0], errs[0]
+}
+
+// Views tells how several mailboxes stand, in one round trip; errors stand at their app's index.
+func (s *Store) Views(ctx context.Context, apps []partner.ClientID) ([]View, []error) {
+	out, errs := make([]View, len(apps)), make([]error, len(apps))
+	calls := make([]call, len(apps))
+	for i, a := range apps {
+		calls[i] = call{keys: keysOf(s.keys, a), args: []any{viewSample}}
+	}
+	cmds, err := pipelined(ctx, s.rdb, s.scripts.view, calls)
+	for i, a := range apps {
+		if err != nil {
+			errs[i] = failure("view", a, err)
+			continue
+		}
+		v, err := cmds[i].Slice()
+		switch {
+		case err != nil:
+			errs[i] = failure("view", a, err)
+		case len(v) != 10:
+			errs[i] = failure("view", a, ErrFormat)
+		default:
+			out[i] = viewOf(v)
+		}
+	}
+	return out, errs
+}
+
+func viewOf(v []any) View {
+	now := time.UnixMilli(integer(v[4])).UTC()
+	view := View{
+		Waiting: integer(v[0]), Diverged: integer(v[1]) + integer(v[2]), InFlight: integer(v[2]), Now: now,
+		Openings: int(integer(v[6])), Off: str(v[7]) != "", Owned: integer(v[8]) > now.UnixMilli(), Approvals: integer(v[9]),
+	}
+	if oldest := integer(v[3]); oldest > 0 {
+		view.Oldest = max(now.Sub(time.UnixMilli(oldest)), 0)
+	}
+	if gate := integer(v[5]); gate > 0 {
+		view.GateUntil = time.UnixMilli(gate).UTC()
+	}
+	return view
+}
+
+// Inspect tells how at most MaxBatch tenants stand in an app's mailbox.
+func (s *Store) Inspect(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]Standing, error) {
+	v, err := s.run(ctx, s.scripts.inspect, "inspect", app, texts(ts)...)
+	if err != nil {
+		return nil, err
+	}
+	return standings(app, ts, v)
+}
+
+// InspectMany tells how one tenant stands in several mailboxes, in one round trip.
+func (s *Store) InspectMany(ctx context.Context, t tenant.ID, apps []partner.ClientID) ([]Standing, error) {
+	calls := make([]call, len(apps))
+	for i, a := range apps {
+		calls[i] = call{keys: keysOf(s.keys, a), args: []any{string(t)}}
+	}
+	cmds, err := pipelined(ctx, s.rdb, s.scripts.inspect, calls)
+	if err != nil {
+		return nil, failure("inspect", "", err)
+	}
+	out := make([]Standing, len(apps))
+	for i, a := range apps {
+		v, err := cmds[i].Slice()
+		if err != nil {
+			return nil, failure("inspect", a, err)
+		}
+		one, err := standings(a, []tenant.ID{t}, v)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = one[0]
+	}
+	return out, nil
+}
+
+func standings(app partner.ClientID, ts []tenant.ID, v []any) ([]Standing, error) {
+	const fields = 6
+	if len(v) != fields*len(ts) {
+		return nil, failure("inspect", app, ErrFormat)
+	}
+	out := make([]Standing, len(ts))
+	for i, t := range ts {
+		row := v[i*fields : (i+1)*fields]
+		st := Standing{Tenant: t}
+		if mark := str(row[0]); mark != "" {
+			st.Approved = true
+			st.Known, st.Again = parseMark(mark)
+		}
+		for s := range tenant.Slots {
+			text := str(row[1+s])
+			if text == "" {
+				continue
+			}
+			e, err := delivery.ParseEntry(text)
+			if err != nil {
+				return nil, failure("inspect", app, err)
+			}
+			st.Entries[s] = &e
+		}
+		if due := score(row[4]); due > 0 {
+			st.DueAt = time.UnixMilli(due).UTC()
+		}
+		st.InFlight = score(row[5]) > 0
+		out[i] = st
+	}
+	return out, nil
+}
+
+func parseMark(s string) (known int64, again bool) {
+	n, again := strings.CutSuffix(s, "*")
+	known, _ = strconv.ParseInt(n, 10, 64)
+	return known, again
+}
+
+// score reads a sorted set's score, which Redis writes as a floating-point number.
+func score(v any) int64 {
+	f, err := strconv.ParseFloat(str(v), 64)
+	if err != nil {
+		return 0
+	}
+	return int64(f)
+}
+
+// Approvals lists an app's approved tenants page by page, in no particular order but each at
+// least once while it stays approved. An empty cursor starts; an empty next one ends.
+func (s *Store) Approvals(ctx context.Context, app partner.ClientID, cursor string, limit int) (page []tenant.ID, next string, err error) {
+	var at uint64
+	if cursor != "" {
+		if at, err = strconv.ParseUint(cursor, 10, 64); err != nil {
+			return nil, "", ErrCursor
+		}
+	}
+	pairs, at, err := s.rdb.HScan(ctx, s.keys.App(app, keys.AppTenants), at, "", int64(limit)).Result()
+	if err != nil {
+		return nil, "", failure("list approvals in", app, err)
+	}
+	page = make([]tenant.ID, 0, len(pairs)/2)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		page = append(page, tenant.ID(pairs[i]))
+	}
+	if at != 0 {
+		next = strconv.FormatUint(at, 10)
+	}
+	return page, next, nil
+}
+
+// Approved reports whether an app has approved a tenant.
+func (s *Store) Approved(ctx context.Context, app partner.ClientID, t tenant.ID) (bool, error) {
+	ok, err := s.rdb.HExists(ctx, s.keys.App(app, keys.AppTenants), string(t)).Result()
+	return ok, failure("look up an approval in", app, err)
+}
