@@ -151,8 +151,12 @@ func (s *Store) Begin(ctx context.Context, app partner.ClientID, token string, g
 		return Begun{}, err
 	}
 	switch {
-	case len(v) == 3 && v[0] == "owner":
-		return Begun{State: Owned, Probe: v[1] == "1", Openings: int(integer(v[2]))}, nil
+	case len(v) == 4 && v[0] == "owner":
+		b := Begun{State: Owned, Probe: v[1] == "1", Openings: int(integer(v[2]))}
+		if held := integer(v[3]); held > 0 {
+			b.HeldUntil = time.UnixMilli(held).UTC()
+		}
+		return b, nil
 	case len(v) == 1 && v[0] == "busy":
 		return Begun{State: Busy}, nil
 	case len(v) == 1 && v[0] == "off":

@@ -85,7 +85,10 @@ type Begun struct {
 	Probe bool
 	// Openings is how often in a row the gate closed.
 	Openings int
-	Wake     Wake
+	// HeldUntil is when the mailbox last came out of a closed gate or an off switch: what was
+	// deposited before was held back for the endpoint's sake. Zero when it never was.
+	HeldUntil time.Time
+	Wake      Wake
 }
 
 // Verdict is what became of a claim.

@@ -13,6 +13,7 @@ local last = num(b[1])
 if rev > last or (rev == last and ARGV[6] ~= '1') then
   if on then
     redis.call('HDEL', BOX, 'off')
+    if b[2] then redis.call('HSET', BOX, 'held', int(now)) end
     if b[2] and num(b[3]) > now then redis.call('HSET', BOX, 'gate', int(now), 'gopen', '0') end
   else
     redis.call('HSET', BOX, 'off', ARGV[2])
