@@ -1,4 +1,4 @@
-# syntax=docker/dockerfile:1
+# Build with BuildKit (the default of docker build) or buildah:
 #
 #   docker build --build-arg VERSION=1.2.3 --build-arg REVISION=$(git rev-parse HEAD) -t lamplighter .
 #
