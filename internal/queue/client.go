@@ -1,0 +1,73 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+	"github.com/redis/go-redis/v9"
+)
+
+// Limits of every task. A task that runs longer than its timeout is given up by asynq; its work
+// stays recorded elsewhere.
+const (
+	maxRetry    = 5
+	taskTimeout = 2 * time.Minute
+)
+
+// Client enqueues tasks. It is safe for concurrent use.
+type Client struct {
+	asynq *asynq.Client
+	env   string
+}
+
+// NewClient returns a Client on a shared Redis client, which it does not close.
+func NewClient(rdb redis.UniversalClient, environment string) *Client {
+	return &Client{asynq: asynq.NewClientFromRedisClient(rdb), env: environment}
+}
+
+// EnqueueFanout wakes a fan-out for tenants; id makes a repeated call the same task.
+func (c *Client) EnqueueFanout(ctx context.Context, id string, ts []tenant.ID) error {
+	return c.enqueue(ctx, Fanout, id, fanoutPayload{Tenants: ts}, 0)
+}
+
+// EnqueueDrain wakes a drainer for an app's mailbox after a delay. A generation already enqueued
+// counts as success.
+func (c *Client) EnqueueDrain(ctx context.Context, app partner.ClientID, generation int64, delay time.Duration) error {
+	id := string(app) + ":" + strconv.FormatInt(generation, 10)
+	return c.enqueue(ctx, Drain, id, drainPayload{App: app, Generation: generation}, delay)
+}
+
+// EnqueueMail wakes the mailer for one mail of an app's outbox; attempt tells its tries apart.
+func (c *Client) EnqueueMail(ctx context.Context, app partner.ClientID, mail string, attempt int64) error {
+	id := string(app) + ":" + mail + ":" + strconv.FormatInt(attempt, 10)
+	return c.enqueue(ctx, Mail, id, mailPayload{App: app, Mail: mail}, 0)
+}
+
+// EnqueueResync wakes a resync of all of an app's tenants; id makes a repeated call the same task.
+func (c *Client) EnqueueResync(ctx context.Context, app partner.ClientID, id string) error {
+	return c.enqueue(ctx, Resync, string(app)+":"+id, resyncPayload{App: app}, 0)
+}
+
+func (c *Client) enqueue(ctx context.Context, k Kind, id string, payload any, delay time.Duration) error {
+	b, err := json.Marshal(payload)
+	if err != nil {
+		return fmt.Errorf("encode %s task: %w", k, err)
+	}
+	opts := []asynq.Option{asynq.Queue(Name(c.env, k)), asynq.TaskID(id), asynq.MaxRetry(maxRetry), asynq.Timeout(taskTimeout)}
+	if delay > 0 {
+		// asynq keeps whole seconds and rounds down; a wake-up before its time finds nothing to do
+		opts = append(opts, asynq.ProcessAt(time.Now().Add(delay+time.Second-1).Truncate(time.Second)))
+	}
+	_, err = c.asynq.EnqueueContext(ctx, asynq.NewTask(string(k), b), opts...)
+	if err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {
+		return fmt.Errorf("enqueue %s task %s: %w", k, id, err)
+	}
+	return nil
+}

@@ -1,0 +1,57 @@
+package queue
+
+import (
+	"errors"
+
+	"github.com/hibiken/asynq"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+)
+
+// Collector reports the queues' lengths when scraped.
+type Collector struct {
+	inspector *asynq.Inspector
+	env       string
+	tasks     *prometheus.Desc
+	latency   *prometheus.Desc
+	up        *prometheus.Desc
+}
+
+// NewCollector returns a Collector on a shared Redis client.
+func NewCollector(rdb redis.UniversalClient, environment string) *Collector {
+	return &Collector{
+		inspector: asynq.NewInspectorFromRedisClient(rdb), env: environment,
+		tasks:   prometheus.NewDesc("lamplighter_queue_tasks", "Tasks in a queue by state. Cluster-wide: aggregate with max.", []string{"queue", "state"}, nil),
+		latency: prometheus.NewDesc("lamplighter_queue_latency_seconds", "Age of the oldest pending task of a queue. Cluster-wide: aggregate with max.", []string{"queue"}, nil),
+		up:      prometheus.NewDesc("lamplighter_queue_collector_up", "1 when the queues could be read at this scrape.", nil, nil),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.tasks
+	ch <- c.latency
+	ch <- c.up
+}
+
+// Collect implements prometheus.Collector.
+func (c *Collector) Collect(ch chan<- prometheus.Metric) {
+	up := 1.0
+	for _, k := range []Kind{Fanout, Drain, Mail} {
+		info, err := c.inspector.GetQueueInfo(Name(c.env, k))
+		if err != nil {
+			if !errors.Is(err, asynq.ErrQueueNotFound) { // a queue exists from its first task on
+				up = 0
+				continue
+			}
+			info = &asynq.QueueInfo{}
+		}
+		for state, n := range map[string]int{
+			"pending": info.Pending, "active": info.Active, "scheduled": info.Scheduled, "retry": info.Retry, "archived": info.Archived,
+		} {
+			ch <- prometheus.MustNewConstMetric(c.tasks, prometheus.GaugeValue, float64(n), string(k), state)
+		}
+		ch <- prometheus.MustNewConstMetric(c.latency, prometheus.GaugeValue, info.Latency.Seconds(), string(k))
+	}
+	ch <- prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, up)
+}

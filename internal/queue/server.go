@@ -1,0 +1,141 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+	"github.com/redis/go-redis/v9"
+)
+
+// Handlers do the work that tasks wake.
+type Handlers struct {
+	Fanout func(ctx context.Context, ts []tenant.ID) error
+	Drain  func(ctx context.Context, app partner.ClientID, generation int64) error
+	Mail   func(ctx context.Context, app partner.ClientID, mail string) error
+	Resync func(ctx context.Context, app partner.ClientID) error
+}
+
+// ServerOptions set how tasks are taken.
+type ServerOptions struct {
+	Environment string
+	// Poll is how often an idle queue is asked for tasks. It bounds the latency of wake-ups that
+	// come from another process.
+	Poll time.Duration
+	// ShutdownTimeout is how long handlers may go on after Stop; they are abandoned, not stopped,
+	// so drainers need a stop signal of their own.
+	ShutdownTimeout time.Duration
+	Log             *slog.Logger
+}
+
+// Workers of each queue. A drain occupies its worker while posts are out, so that many sick
+// endpoints must not keep healthy ones waiting for one.
+const (
+	drainWorkers  = 1000
+	fanoutWorkers = 16
+	mailWorkers   = 4
+)
+
+// Server runs the handlers. Each queue has an asynq server of its own, so that none waits for
+// the others' workers.
+type Server struct {
+	servers []*asynq.Server
+	mux     *asynq.ServeMux
+}
+
+// NewServer returns a Server on a shared Redis client, which it does not close.
+func NewServer(rdb redis.UniversalClient, h Handlers, opts ServerOptions) *Server {
+	s := &Server{mux: asynq.NewServeMux()}
+	handle(s.mux, Fanout, opts.Log, func(ctx context.Context, p fanoutPayload) error { return h.Fanout(ctx, p.Tenants) })
+	handle(s.mux, Drain, opts.Log, func(ctx context.Context, p drainPayload) error { return h.Drain(ctx, p.App, p.Generation) })
+	handle(s.mux, Mail, opts.Log, func(ctx context.Context, p mailPayload) error { return h.Mail(ctx, p.App, p.Mail) })
+	handle(s.mux, Resync, opts.Log, func(ctx context.Context, p resyncPayload) error { return h.Resync(ctx, p.App) })
+	for _, q := range []struct {
+		kind    Kind
+		workers int
+		poll    time.Duration
+	}{
+		{Drain, drainWorkers, opts.Poll}, {Fanout, fanoutWorkers, opts.Poll}, {Mail, mailWorkers, max(opts.Poll, time.Second)},
+	} {
+		s.servers = append(s.servers, asynq.NewServerFromRedisClient(rdb, asynq.Config{
+			Concurrency:              q.workers,
+			Queues:                   map[string]int{Name(opts.Environment, q.kind): 1},
+			TaskCheckInterval:        q.poll,
+			DelayedTaskCheckInterval: time.Second,
+			ShutdownTimeout:          opts.ShutdownTimeout,
+			RetryDelayFunc:           func(n int, _ error, _ *asynq.Task) time.Duration { return time.Duration(n+1) * time.Second },
+			Logger:                   logAdapter{log: opts.Log},
+			LogLevel:                 asynq.WarnLevel,
+		}))
+	}
+	return s
+}
+
+// Start begins to take tasks.
+func (s *Server) Start() error {
+	for i, srv := range s.servers {
+		if err := srv.Start(s.mux); err != nil {
+			for _, started := range s.servers[:i] {
+				started.Shutdown()
+			}
+			return fmt.Errorf("start queue server: %w", err)
+		}
+	}
+	return nil
+}
+
+// Stop takes no more tasks; running handlers go on.
+func (s *Server) Stop() {
+	for _, srv := range s.servers {
+		srv.Stop()
+	}
+}
+
+// Shutdown waits for the handlers, at most ShutdownTimeout for each queue, all at once.
+func (s *Server) Shutdown() {
+	done := make(chan struct{})
+	for _, srv := range s.servers {
+		go func() {
+			srv.Shutdown()
+			done <- struct{}{}
+		}()
+	}
+	for range s.servers {
+		<-done
+	}
+}
+
+func handle[T any](mux *asynq.ServeMux, k Kind, log *slog.Logger, f func(context.Context, T) error) {
+	mux.HandleFunc(string(k), func(ctx context.Context, task *asynq.Task) error {
+		p, err := decode[T](task.Payload())
+		if err != nil {
+			log.WarnContext(ctx, "queue task dropped", "queue", string(k), "err", err)
+			return fmt.Errorf("%w: %w", err, asynq.SkipRetry)
+		}
+		if err := f(ctx, p); err != nil {
+			if !errors.Is(err, context.Canceled) {
+				log.WarnContext(ctx, "queue task failed", "queue", string(k), "err", err)
+			}
+			return err
+		}
+		return nil
+	})
+}
+
+// logAdapter hands asynq's own messages to slog.
+type logAdapter struct{ log *slog.Logger }
+
+func (l logAdapter) say(level slog.Level, args []any) {
+	l.log.Log(context.Background(), level, "queue: "+fmt.Sprint(args...)) //nolint:forbidigo,sloglint // asynq's logger has no context
+}
+
+func (l logAdapter) Debug(args ...any) { l.say(slog.LevelDebug, args) }
+func (l logAdapter) Info(args ...any)  { l.say(slog.LevelInfo, args) }
+func (l logAdapter) Warn(args ...any)  { l.say(slog.LevelWarn, args) }
+func (l logAdapter) Error(args ...any) { l.say(slog.LevelError, args) }
+func (l logAdapter) Fatal(args ...any) { l.say(slog.LevelError, args) }

@@ -1,0 +1,65 @@
+package queue
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Kind is a queue and the one type of task it holds.
+type Kind string
+
+// The closed set of kinds.
+const (
+	// Fanout deposits tenants' records in the mailboxes of the apps that approved them.
+	Fanout Kind = "fanout"
+	// Drain empties an app's mailbox.
+	Drain Kind = "drain"
+	// Mail sends one mail of an app's outbox.
+	Mail Kind = "mail"
+	// Resync tells an app the status of all its tenants again.
+	Resync Kind = "resync"
+)
+
+// Kinds lists the closed set.
+func Kinds() []Kind { return []Kind{Fanout, Drain, Mail, Resync} }
+
+// Name is the queue's name in asynq: environments may share a Redis.
+func Name(environment string, k Kind) string {
+	if k == Resync { // resyncs are fan-outs by another cause and share their workers
+		k = Fanout
+	}
+	return "lamplighter-" + environment + "-" + string(k)
+}
+
+// errPayload reports a task that this version cannot read; it is dropped, the sweep repairs.
+var errPayload = errors.New("unreadable task payload")
+
+type fanoutPayload struct {
+	Tenants []tenant.ID `json:"tenants"`
+}
+
+type drainPayload struct {
+	App        partner.ClientID `json:"app"`
+	Generation int64            `json:"gen"`
+}
+
+type mailPayload struct {
+	App  partner.ClientID `json:"app"`
+	Mail string           `json:"mail"`
+}
+
+type resyncPayload struct {
+	App partner.ClientID `json:"app"`
+}
+
+func decode[T any](b []byte) (T, error) {
+	var v T
+	if err := json.Unmarshal(b, &v); err != nil {
+		return v, fmt.Errorf("%w: %w", errPayload, err)
+	}
+	return v, nil
+}
