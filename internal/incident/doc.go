@@ -1,0 +1,22 @@
+// Package incident decides when people must be told that an endpoint fails, and when that it is
+// well again. It is pure: a Machine takes a State, an Event and the time, and returns the next
+// State with the mails that the step owes.
+//
+// One State covers one endpoint of one app, whoever observed it: pushes, probes and error reports.
+//
+//	well ──failure──▶ failing ──OpenAfter, or at once──▶ open ──success──▶ recovering ──RecoverAfter──▶ well
+//	                     │                                ▲ │                   │
+//	                     └──success──▶ well               │ └─switched off──▶ off
+//	                                                      └──────failure────────┘
+//
+// Two things make an endpoint bad: it fails as a whole (FailingSince), or it refuses the
+// notifications of single tenants (Rejected), each unresolved until that tenant's notification
+// is delivered. It is well when neither holds.
+//
+// What holds whatever the order of events: a transition owes at most one mail; its number N is
+// unique in the incident, so that a mail's id follows from (incident, N, recipient); nobody is
+// told of a recovery before an opening; and an incident ends by recovery, by a person, by people
+// switching the endpoint off, or after AbandonAfter without news.
+//
+// The service's own faults never arrive here as failures: they are ignored.
+package incident

@@ -1,0 +1,128 @@
+package incident
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Event is what somebody observed about an endpoint: Failure, Rejection, Success, Withdrawn,
+// Switched, Closed or Tick.
+type Event interface{ event() }
+
+// Failure is a failed attempt that counts against the endpoint. Excerpt and Detail must be
+// redacted already.
+type Failure struct {
+	Reason  delivery.Reason
+	Status  int
+	Excerpt string
+	Detail  string
+	// At is set by the machine.
+	At time.Time
+	// Immediate opens the incident at once: nothing will heal it but people (a blocked address, a
+	// wrong key). Ignored for rate_limited.
+	Immediate bool
+}
+
+// Rejection is an answer that refuses one tenant's notification (other 4xx): the endpoint is
+// well, the notification is not.
+type Rejection struct {
+	Tenant  tenant.ID
+	Status  int
+	Excerpt string
+	Detail  string
+}
+
+// Success is a delivered notification, or a healthy probe (then without a tenant).
+type Success struct{ Tenant tenant.ID }
+
+// Withdrawn says that nothing waits for these tenants any more, such as after an approval was
+// taken back.
+type Withdrawn struct{ Tenants []tenant.ID }
+
+// Switched says that the endpoint was just switched on or off.
+type Switched struct{ Switch Switch }
+
+// Closed says that a person closed the incident. No new one opens until the endpoint was well.
+type Closed struct{ By string }
+
+// Tick is the time passing. Without ticks nothing opens, reminds or recovers in the quiet.
+type Tick struct{}
+
+func (Failure) event()   {}
+func (Rejection) event() {}
+func (Success) event()   {}
+func (Withdrawn) event() {}
+func (Switched) event()  {}
+func (Closed) event()    {}
+func (Tick) event()      {}
+
+// Switch is how an endpoint's toggle stands, and since when. Of two, the one with the later At
+// holds, so a reader with an old view does no harm.
+type Switch struct {
+	On bool
+	// Reason is set when the service switched it off.
+	Reason partner.OffReason
+	// At is when it was switched last, zero when it never was.
+	At time.Time
+}
+
+// SwitchOf reads an endpoint's toggle. An endpoint without a URL counts as switched off by people.
+func SwitchOf(e partner.Endpoint, env partner.Environment) Switch {
+	sw := Switch{On: e.On(env), At: e.SwitchedAt}
+	if !e.Enabled {
+		sw.Reason = e.OffReason
+	}
+	return sw
+}
+
+// FromResult reads a push's result; ok is false when it says nothing about the endpoint (the
+// service's own fault). A 410 becomes a plain Failure: whoever switches the endpoint off says so
+// with Switched, and that step owes the mail.
+func FromResult(r delivery.Result, t tenant.ID) (e Event, ok bool) {
+	switch {
+	case r.Outcome == delivery.Delivered:
+		return Success{Tenant: t}, true
+	case r.Outcome == delivery.Aborted, r.Fault == delivery.FaultOwn:
+		return nil, false
+	case r.Outcome == delivery.Rejected:
+		return Rejection{Tenant: t, Status: r.Status, Excerpt: r.Excerpt, Detail: r.Detail}, true
+	default:
+		return Failure{
+			Reason: r.Reason, Status: r.Status, Excerpt: r.Excerpt, Detail: r.Detail,
+			Immediate: r.Outcome == delivery.Blocked,
+		}, true
+	}
+}
+
+// storedFailure is a Failure as JSON: the reason by name, since its number is no contract.
+type storedFailure struct {
+	Reason  string    `json:"reason"`
+	Status  int       `json:"status,omitempty"`
+	Excerpt string    `json:"excerpt,omitempty"`
+	Detail  string    `json:"detail,omitempty"`
+	At      time.Time `json:"at,omitzero"`
+}
+
+// MarshalJSON names the reason.
+func (f Failure) MarshalJSON() ([]byte, error) {
+	return json.Marshal(storedFailure{f.Reason.String(), f.Status, f.Excerpt, f.Detail, f.At})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (f *Failure) UnmarshalJSON(b []byte) error {
+	var s storedFailure
+	if err := json.Unmarshal(b, &s); err != nil {
+		return fmt.Errorf("read failure: %w", err)
+	}
+	r, ok := delivery.ParseReason(s.Reason)
+	if !ok {
+		return fmt.Errorf("%w: unknown reason", ErrUnreadable)
+	}
+	*f = Failure{Reason: r, Status: s.Status, Excerpt: s.Excerpt, Detail: s.Detail, At: s.At}
+	return nil
+}

@@ -1,0 +1,61 @@
+package incident
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+const idPrefix = "inc_"
+
+// endpointLetters stand for the endpoints in an incident's id, in the order of their kinds.
+const endpointLetters = "seqm"
+
+// ErrInvalidID reports a string that no incident can have as its id.
+var ErrInvalidID = errors.New("invalid incident id")
+
+// NewID is the id of the incident of an endpoint that opened at a time, which it resolves to the
+// millisecond. It names its app and endpoint, so it needs no index to be found again.
+func NewID(app partner.ClientID, k partner.EndpointKind, opened time.Time) string {
+	return idPrefix + string(app) + "_" + endpointLetters[k:k+1] + strconv.FormatInt(opened.UnixMilli(), 36)
+}
+
+// ParseID reads app, endpoint and opening time out of an incident's id.
+func ParseID(s string) (partner.ClientID, partner.EndpointKind, time.Time, error) {
+	rest, ok := strings.CutPrefix(s, idPrefix)
+	i := strings.LastIndexByte(rest, '_')
+	if !ok || i < 0 || len(rest) < i+3 {
+		return "", 0, time.Time{}, ErrInvalidID
+	}
+	app, err := partner.ParseClientID(rest[:i])
+	if err != nil {
+		return "", 0, time.Time{}, ErrInvalidID
+	}
+	k := strings.IndexByte(endpointLetters, rest[i+1])
+	digits := rest[i+2:]
+	ms, err := strconv.ParseInt(digits, 36, 64)
+	if k < 0 || err != nil || ms <= 0 || strconv.FormatInt(ms, 36) != digits {
+		return "", 0, time.Time{}, ErrInvalidID
+	}
+	return app, partner.EndpointKind(k), time.UnixMilli(ms).UTC(), nil
+}
+
+// recipientKeyLength is 64 bits in hex: no two recipients of one app meet.
+const recipientKeyLength = 16
+
+// RecipientKey stands for a mail address in ids. Case makes no difference.
+func RecipientKey(address string) string {
+	sum := sha256.Sum256([]byte(strings.ToLower(address)))
+	return hex.EncodeToString(sum[:])[:recipientKeyLength]
+}
+
+// MailID names the mail about transition n of an incident to one recipient. It is the same
+// however often the transition is decided.
+func MailID(incident string, n int, recipientKey string) string {
+	return incident + "." + strconv.Itoa(n) + "." + recipientKey
+}

@@ -1,0 +1,139 @@
+package incident
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Kind is what a mail says, a metric label. Adding one means: the constant, Kinds, the machine,
+// the mails' templates and the dashboards.
+type Kind string
+
+// The closed set of kinds.
+const (
+	KindOpened      Kind = "opened"
+	KindReminder    Kind = "reminder"
+	KindSwitchedOff Kind = "switched_off"
+	KindRecovered   Kind = "recovered"
+)
+
+// Kinds lists the closed set.
+func Kinds() []Kind { return []Kind{KindOpened, KindReminder, KindSwitchedOff, KindRecovered} }
+
+// Mail is what one transition owes: the facts, as they stood when it was decided.
+type Mail struct {
+	Kind     Kind                 `json:"kind"`
+	Incident string               `json:"incident"`
+	Endpoint partner.EndpointKind `json:"endpoint"`
+	// N is the transition's number, unique in the incident.
+	N int `json:"n"`
+	// At is when the transition was decided.
+	At time.Time `json:"at"`
+	// Since is when it began to fail.
+	Since time.Time `json:"since"`
+	// EndedAt is when it became well, for KindRecovered.
+	EndedAt time.Time `json:"ended_at,omitzero"`
+	// Failure is the newest failure, nil when none was observed.
+	Failure *Failure `json:"failure,omitempty"`
+	// Tenants are those whose notification is refused, while the endpoint as a whole answers.
+	Tenants []tenant.ID `json:"tenants,omitempty"`
+	// Backlog is what waits now; for KindRecovered the most that waited.
+	Backlog Backlog `json:"backlog,omitzero"`
+	Flaps   int     `json:"flaps,omitempty"`
+	// Reopened and Previous are set for an incident that follows closely on another.
+	Reopened int    `json:"reopened,omitempty"`
+	Previous string `json:"previous,omitempty"`
+	// OffReason says why it was switched off, for KindSwitchedOff.
+	OffReason partner.OffReason `json:"off_reason,omitempty"`
+	// SwitchOffAt is when it will be switched off if it goes on failing, zero for never.
+	SwitchOffAt time.Time `json:"switch_off_at,omitzero"`
+}
+
+// letterFormat is the version of the stored letter.
+const letterFormat = 1
+
+// Letter is a Mail to one recipient, with all that composing it needs: it is what the outbox keeps.
+type Letter struct {
+	Format      int                 `json:"v"`
+	To          string              `json:"to"`
+	ClientID    partner.ClientID    `json:"client_id"`
+	AppName     string              `json:"app_name"`
+	Environment partner.Environment `json:"environment"`
+	// URL is the endpoint's, redacted.
+	URL string `json:"url,omitempty"`
+	// TimeZone is the contact's IANA name, empty for UTC.
+	TimeZone string `json:"time_zone,omitempty"`
+	// First and After are the first and the newest earlier transitions of the incident that this
+	// recipient was told of, 0 when this is the first.
+	First int  `json:"first,omitempty"`
+	After int  `json:"after,omitempty"`
+	Mail  Mail `json:"mail"`
+}
+
+// ID names the letter in the outbox.
+func (l *Letter) ID() string { return MailID(l.Mail.Incident, l.Mail.N, RecipientKey(l.To)) }
+
+// AfterID names the letter that must leave the outbox before this one is sent, empty for none.
+func (l *Letter) AfterID() string {
+	if l.After == 0 {
+		return ""
+	}
+	return MailID(l.Mail.Incident, l.After, RecipientKey(l.To))
+}
+
+// Encode writes the letter as it is stored.
+func (l *Letter) Encode() string {
+	c := *l
+	c.Format = letterFormat
+	b, err := json.Marshal(&c)
+	if err != nil { // a struct of strings, numbers and times before the year 10000 always marshals
+		panic("incident: marshal letter: " + err.Error())
+	}
+	return string(b)
+}
+
+// DecodeLetter reads what Encode wrote.
+func DecodeLetter(text string) (Letter, error) {
+	var l Letter
+	if err := json.Unmarshal([]byte(text), &l); err != nil {
+		return Letter{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
+	if l.Format != letterFormat {
+		return Letter{}, fmt.Errorf("%w: format %d, this version reads %d", ErrUnreadable, l.Format, letterFormat)
+	}
+	return l, nil
+}
+
+// Ending is how an incident ended.
+type Ending string
+
+// The closed set of endings.
+const (
+	EndRecovered   Ending = "recovered"
+	EndClosed      Ending = "closed"
+	EndSwitchedOff Ending = "switched_off"
+	EndAbandoned   Ending = "abandoned"
+)
+
+// Ended is an incident that is over, as the history keeps it.
+type Ended struct {
+	Format   int                  `json:"v"`
+	ID       string               `json:"id"`
+	ClientID partner.ClientID     `json:"client_id"`
+	Endpoint partner.EndpointKind `json:"endpoint"`
+	Since    time.Time            `json:"since"`
+	OpenedAt time.Time            `json:"opened_at"`
+	EndedAt  time.Time            `json:"ended_at"`
+	Ending   Ending               `json:"ending"`
+	// By is who closed it, for EndClosed.
+	By          string   `json:"by,omitempty"`
+	Failure     *Failure `json:"failure,omitempty"`
+	Flaps       int      `json:"flaps,omitempty"`
+	Reopened    int      `json:"reopened,omitempty"`
+	Peak        Backlog  `json:"peak,omitzero"`
+	Transitions int      `json:"transitions"`
+}

@@ -1,0 +1,178 @@
+package incident
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// stateFormat is the version of the stored state.
+const stateFormat = 1
+
+// ErrUnreadable reports a stored state or letter of a format this version cannot read.
+var ErrUnreadable = errors.New("unreadable stored incident")
+
+// State is all that is remembered about one endpoint. The zero State is an endpoint that is well.
+type State struct {
+	Format int `json:"v"`
+	// FailingSince is when the unbroken failure began, zero while it answers.
+	FailingSince time.Time `json:"failing_since,omitzero"`
+	// Failures counts the failures noted since then; of a burst of equal ones only some are.
+	Failures int64 `json:"failures,omitempty"`
+	// Last is the newest failure of the endpoint.
+	Last *Failure `json:"last,omitempty"`
+	// Rejected are the tenants whose notification it refuses.
+	Rejected map[tenant.ID]Refused `json:"rejected,omitempty"`
+	// LastRejection is the newest of those refusals, told as a failure.
+	LastRejection *Failure `json:"last_rejection,omitempty"`
+
+	// ID names the open incident, empty when none is open.
+	ID string `json:"id,omitempty"`
+	// Since is when what the incident is about began, OpenedAt when people were told.
+	Since    time.Time `json:"since,omitzero"`
+	OpenedAt time.Time `json:"opened_at,omitzero"`
+	// RecoveringSince is when it became well, zero while it is not.
+	RecoveringSince time.Time `json:"recovering_since,omitzero"`
+	// N is the number of the incident's newest transition.
+	N         int `json:"n,omitempty"`
+	Reminders int `json:"reminders,omitempty"`
+	// Flaps counts how often it failed again before it counted as recovered.
+	Flaps int `json:"flaps,omitempty"`
+	// Reopened counts the incidents before this one that had ended shortly before the next began.
+	Reopened int `json:"reopened,omitempty"`
+	// Peak is the largest backlog seen during the incident.
+	Peak Backlog `json:"peak,omitzero"`
+	// Told says, for each recipient's key, which transitions that recipient was told of.
+	Told map[string]Told `json:"told,omitempty"`
+
+	// OffSince is when the service switched the endpoint off, zero while it is on.
+	OffSince time.Time `json:"off_since,omitzero"`
+	// SwitchAt is the newest switching that was taken into account.
+	SwitchAt time.Time `json:"switch_at,omitzero"`
+	// Muted is set when the incident was ended although the endpoint is not well: nothing opens
+	// until it was.
+	Muted bool `json:"muted,omitempty"`
+	// Previous is the incident that ended last, for a while.
+	Previous *Previous `json:"previous,omitempty"`
+}
+
+// Refused is what is known of a tenant's refused notification.
+type Refused struct {
+	Since time.Time `json:"since"`
+	At    time.Time `json:"at"`
+}
+
+// Told is the first and the newest transition that a recipient was told of.
+type Told struct {
+	First int `json:"first"`
+	Last  int `json:"last"`
+}
+
+// Previous is an incident that ended a short while ago.
+type Previous struct {
+	ID       string    `json:"id"`
+	EndedAt  time.Time `json:"ended_at"`
+	Reopened int       `json:"reopened,omitempty"`
+}
+
+// Backlog is what waits for an app.
+type Backlog struct {
+	Notifications int64 `json:"notifications,omitempty"`
+	Tenants       int64 `json:"tenants,omitempty"`
+	// Superseded counts the older changes that the waiting ones replaced.
+	Superseded int64 `json:"superseded,omitempty"`
+}
+
+func (b Backlog) max(o Backlog) Backlog {
+	return Backlog{
+		Notifications: max(b.Notifications, o.Notifications), Tenants: max(b.Tenants, o.Tenants),
+		Superseded: max(b.Superseded, o.Superseded),
+	}
+}
+
+// Phase is where an endpoint stands, in one word.
+type Phase string
+
+// The closed set of phases.
+const (
+	Well       Phase = "well"
+	Failing    Phase = "failing"
+	Open       Phase = "open"
+	Recovering Phase = "recovering"
+	Off        Phase = "off"
+	Muted      Phase = "muted"
+)
+
+// Phase says where the endpoint stands.
+func (s *State) Phase() Phase {
+	switch {
+	case s.Muted:
+		return Muted
+	case !s.OffSince.IsZero():
+		return Off
+	case s.ID != "" && !s.RecoveringSince.IsZero():
+		return Recovering
+	case s.ID != "":
+		return Open
+	case !s.good():
+		return Failing
+	default:
+		return Well
+	}
+}
+
+// IsOpen reports whether people were told and not yet told that it is over.
+func (s *State) IsOpen() bool { return s.ID != "" }
+
+func (s *State) good() bool { return s.FailingSince.IsZero() && len(s.Rejected) == 0 }
+
+// cause is the failure to show: what holds now, the endpoint's own before a tenant's, else the
+// newest.
+func (s *State) cause() *Failure {
+	switch {
+	case s.LastRejection == nil, !s.FailingSince.IsZero() && s.Last != nil:
+		return s.Last
+	case s.Last == nil, len(s.Rejected) > 0, s.LastRejection.At.After(s.Last.At):
+		return s.LastRejection
+	default:
+		return s.Last
+	}
+}
+
+// Encode writes the state as it is stored; "" when there is nothing to remember.
+func (s *State) Encode() string {
+	c := *s
+	c.Format = 0
+	if isZero(&c) {
+		return ""
+	}
+	c.Format = stateFormat
+	b, err := json.Marshal(&c)
+	if err != nil { // a struct of strings, numbers and times before the year 10000 always marshals
+		panic("incident: marshal state: " + err.Error())
+	}
+	return string(b)
+}
+
+func isZero(s *State) bool {
+	return s.FailingSince.IsZero() && s.Last == nil && len(s.Rejected) == 0 && s.LastRejection == nil && s.ID == "" &&
+		s.OffSince.IsZero() && s.SwitchAt.IsZero() && !s.Muted && s.Previous == nil
+}
+
+// Decode reads what Encode wrote.
+func Decode(text string) (State, error) {
+	if text == "" {
+		return State{}, nil
+	}
+	var s State
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		return State{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
+	if s.Format != stateFormat {
+		return State{}, fmt.Errorf("%w: format %d, this version reads %d", ErrUnreadable, s.Format, stateFormat)
+	}
+	return s, nil
+}
