@@ -1,0 +1,71 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// leaseMargin is what a claim must outlive its attempt by: the time to settle it.
+const leaseMargin = 5 * time.Second
+
+// derive fills what follows from other settings.
+func (l *Loaded) derive() {
+	c := &l.Config
+	c.PublicURL = strings.TrimRight(c.PublicURL, "/")
+	if c.Token.Issuer.StateChange == "" {
+		host := c.Environment
+		if host == "stage" {
+			host = "qaonline" // the platform's host name for it
+		}
+		c.Token.Issuer.StateChange = "https://" + host + ".superoffice.com"
+	}
+}
+
+// crossCheck finds settings that do not go together. Each problem names the one to change.
+func (l *Loaded) crossCheck() Problems {
+	c := &l.Config
+	var p Problems
+	add := func(wrong bool, key, detail string) {
+		if wrong {
+			p.add(key, l.origins[key], "%s", detail)
+		}
+	}
+	add(len(c.Roles) == 0, "roles", "is empty: give api, worker or both")
+	add(c.Listen == c.OpsListen && !anyPort(c.Listen), "ops_listen", "is the same address as listen: give it a port of its own")
+	add(c.PublicListen != "" && !anyPort(c.PublicListen) && (c.PublicListen == c.Listen || c.PublicListen == c.OpsListen),
+		"public_listen", "is the address of another listener: give it a port of its own")
+	add((c.Redis.TLS.Cert == "") != (c.Redis.TLS.Key == ""), "redis.tls.cert", "a client certificate needs both redis.tls.cert and redis.tls.key")
+	add((c.SMTP.Username == "") != c.SMTP.Password.IsZero(), "smtp.username", "a login needs both smtp.username and smtp.password")
+	add(c.SMTP.TLS == "none" && !c.SMTP.Password.IsZero(), "smtp.tls", "with none the password would travel in the clear: use mandatory, or no login")
+	add(c.SMTP.Disabled && c.SMTP.Host != "", "smtp.disabled", "is true although smtp.host is set: remove one of them")
+	add(c.SMTP.Host != "" && c.SMTP.From == "", "smtp.from", "is needed to send mail: set it to the sender's address")
+	add(c.Delivery.EntryLease < c.Delivery.Timeout+leaseMargin, "delivery.entry_lease", "must be at least 5s longer than delivery.timeout, or one notification could be posted twice at once")
+	add(c.Delivery.InFlight < c.Delivery.InFlightPerApp, "delivery.in_flight", "must not be smaller than delivery.in_flight_per_app")
+	add(len(c.Delivery.RetrySchedule) == 0, "delivery.retry_schedule", "is empty: give at least one wait")
+	add(c.Breaker.OpenForMax < c.Breaker.OpenFor, "breaker.open_for_max", "must not be shorter than breaker.open_for")
+	add(!slices.IsSorted(c.Incident.RemindAfter), "incident.remind_after", "must be in ascending order")
+	add(len(c.Guard.AllowPorts) == 0 && len(c.Guard.AllowCIDRs) == 0, "guard.allow_ports", "is empty: no endpoint could be reached")
+	return p
+}
+
+// CheckServe reports what `lamplighter serve` needs beyond a valid Config; nil when nothing is
+// missing, Problems otherwise. That the files of signing.keys hold what they should is for
+// whoever reads them to check.
+func (l *Loaded) CheckServe() error {
+	c := &l.Config
+	var p Problems
+	need := func(missing bool, key, detail string) {
+		if missing {
+			p.add(key, Origin{}, "%s", detail)
+		}
+	}
+	need(c.PublicURL == "", "public_url", "is required: set it to the URL under which partners reach this service, such as https://lamplighter.example.com")
+	need(c.Encryption.Key.IsZero(), "encryption.key", "is required: make one with `lamplighter keys encryption` and keep it safe")
+	need(len(c.Signing.Keys) == 0, "signing.keys", "is required: make a key with `lamplighter keys generate --out FILE`")
+	need(c.SMTP.Host == "" && !c.SMTP.Disabled, "smtp.host", "is required, or nobody is told when endpoints fail: set it with smtp.from, or set smtp.disabled to true to run without mail")
+	return p.AsError()
+}
+
+// anyPort reports an address whose port the system chooses.
+func anyPort(address string) bool { return strings.HasSuffix(address, ":0") }

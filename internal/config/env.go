@@ -1,0 +1,45 @@
+package config
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// ClientVariables are environment variables of the command that are no settings: the settings
+// file, and how the client commands reach the admin API.
+func ClientVariables() []string {
+	return []string{Prefix + "CONFIG", Prefix + "URL", Prefix + "TOKEN", Prefix + "TOKEN_FILE"}
+}
+
+// serviceLink matches what Kubernetes puts into the environment of every pod for a Service
+// whose name starts with "lamplighter".
+var serviceLink = regexp.MustCompile(`_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`)
+
+// serviceAddress matches the value of such a variable that ends in _PORT, which can be the name
+// of a setting too: a Service lamplighter-smtp makes LAMPLIGHTER_SMTP_PORT.
+var serviceAddress = regexp.MustCompile(`^(tcp|udp|sctp)://`)
+
+// readEnv takes LAMPLIGHTER_ variables. An empty one counts as absent, because container tools
+// cannot leave a variable out.
+func readEnv(x index, environ []string, problems *Problems) layer {
+	out := layer{}
+	for _, entry := range slices.Sorted(slices.Values(environ)) {
+		name, value, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, Prefix) || fromCluster(name, value) || slices.Contains(ClientVariables(), name) {
+			continue
+		}
+		r, known := x.envs[name]
+		switch {
+		case !known:
+			problems.add(name, Origin{}, "unknown environment variable%s", x.suggestEnv(name))
+		case value != "":
+			out.put(r.setting.Key, r.give(value, Origin{Source: FromEnv, Name: name}), problems)
+		}
+	}
+	return out
+}
+
+func fromCluster(name, value string) bool {
+	return serviceLink.MatchString(name) || strings.HasSuffix(name, "_PORT") && serviceAddress.MatchString(value)
+}

@@ -1,0 +1,120 @@
+package config
+
+import (
+	"strings"
+)
+
+// ref is a name that leads to a setting.
+type ref struct {
+	setting Setting
+	// file says that the name is the twin that names a file.
+	file bool
+}
+
+func (r ref) give(value string, origin Origin) given {
+	if r.file {
+		return given{items: []string{value}, origin: origin, fromFile: true}
+	}
+	return given{items: split(r.setting, value), origin: origin}
+}
+
+// index finds settings by each of their names.
+type index struct {
+	keys, envs, flags map[string]ref
+}
+
+func newIndex(settings []Setting) index {
+	x := index{keys: map[string]ref{}, envs: map[string]ref{}, flags: map[string]ref{}}
+	for _, s := range settings {
+		x.keys[s.Key] = ref{setting: s}
+		x.envs[s.Env()] = ref{setting: s}
+		if f := s.Flag(); f != "" {
+			x.flags[f] = ref{setting: s}
+		}
+		if s.Secret {
+			x.keys[s.FileKey()] = ref{setting: s, file: true}
+			x.envs[s.FileEnv()] = ref{setting: s, file: true}
+			x.flags[s.FileFlag()] = ref{setting: s, file: true}
+		}
+	}
+	return x
+}
+
+// section reports whether keys start with path and a dot.
+func (x index) section(path string) bool {
+	for key := range x.keys {
+		if strings.HasPrefix(key, path+".") {
+			return true
+		}
+	}
+	return false
+}
+
+func (x index) suggestKey(key string) string { return suggest(key, x.keys) }
+
+func (x index) suggestEnv(name string) string { return suggest(name, x.envs) }
+
+func (x index) suggestFlag(name string) string {
+	near := suggest(name, x.flags)
+	return strings.ReplaceAll(near, "mean ", "mean --")
+}
+
+// suggest is a half-sentence naming the known name closest to name, empty when none is close.
+// Ties go to the name that sorts first.
+func suggest(name string, known map[string]ref) string {
+	best, distance := "", len(name)/3+2
+	for candidate := range known {
+		d := editDistance(strings.ToLower(name), strings.ToLower(candidate))
+		if d < distance || (d == distance && best != "" && candidate < best) {
+			best, distance = candidate, d
+		}
+	}
+	if best == "" {
+		return suggestLeaf(name, known)
+	}
+	return ": did you mean " + best + "?"
+}
+
+// suggestLeaf finds the one setting whose last part is name's last part: people forget sections.
+func suggestLeaf(name string, known map[string]ref) string {
+	leaf := name[strings.LastIndexByte(name, '.')+1:]
+	best, count := "", 0
+	for candidate := range known {
+		if strings.HasSuffix(candidate, "."+leaf) {
+			best, count = candidate, count+1
+		}
+	}
+	if count != 1 {
+		return ""
+	}
+	return ": did you mean " + best + "?"
+}
+
+// maxCompared bounds the work on a name that somebody else chose.
+const maxCompared = 128
+
+// editDistance counts the characters to insert, delete, replace or swap with a neighbour.
+func editDistance(a, b string) int {
+	a, b = a[:min(len(a), maxCompared)], b[:min(len(b), maxCompared)]
+	var before, prev, row []int
+	prev = make([]int, len(b)+1)
+	for j := range prev {
+		prev[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row = make([]int, len(b)+1)
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			row[j] = min(prev[j]+1, row[j-1]+1, prev[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, prev = prev, row
+	}
+	return prev[len(b)]
+}

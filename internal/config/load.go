@@ -1,0 +1,231 @@
+package config
+
+import (
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/lamplighter/lamplighter/internal/secret"
+)
+
+// maxSecretFile bounds a file that holds a secret: keys and passwords are far smaller.
+const maxSecretFile = 64 << 10
+
+// Sources are what Load reads, apart from the defaults.
+type Sources struct {
+	// FileName is how messages call the YAML file, File its content; nil for none.
+	FileName string
+	File     []byte
+	// Environ is in the form of os.Environ; names outside LAMPLIGHTER_ are ignored.
+	Environ []string
+	// Flags holds each flag given on the command line, by its name without dashes.
+	Flags map[string]string
+	// Defaults replace the table's, by key: see DevDefaults.
+	Defaults map[string]string
+	// ReadFile reads the files that secrets stand in; os.ReadFile outside tests.
+	ReadFile func(name string) ([]byte, error)
+}
+
+// Loaded is a valid Config together with where each value came from.
+type Loaded struct {
+	Config  Config
+	origins map[string]Origin
+}
+
+// Origin says where a setting's value came from.
+func (l *Loaded) Origin(key string) Origin { return l.origins[key] }
+
+// given is a value as one source has it.
+type given struct {
+	items  []string
+	origin Origin
+	// fromFile says that the one item names a file that holds the value.
+	fromFile bool
+}
+
+// layer is what one source gives, by key.
+type layer map[string]given
+
+// put adds a value unless the same source gave the setting before, in either form.
+func (l layer) put(key string, g given, problems *Problems) {
+	if before, ok := l[key]; ok {
+		problems.add(key, g.origin, "given twice: also by %s; remove one", before.origin)
+		return
+	}
+	l[key] = g
+}
+
+// Load merges the sources and checks the result. A non-nil error is Problems; the Loaded is
+// then nil. What only `serve` demands is checked by CheckServe.
+func Load(src Sources) (*Loaded, error) {
+	settings := Settings()
+	index := newIndex(settings)
+	var problems Problems
+	layers := []layer{
+		defaults(settings, src.Defaults, &problems),
+		readYAML(index, src.FileName, src.File, &problems),
+		readEnv(index, src.Environ, &problems),
+		readFlags(index, src.Flags, &problems),
+	}
+	l := &Loaded{origins: make(map[string]Origin, len(settings))}
+	for _, s := range settings {
+		g, ok := effective(layers, s.Key)
+		if !ok {
+			g = given{origin: Origin{Source: FromDefault}}
+		}
+		l.origins[s.Key] = g.origin
+		if ok {
+			problems = append(problems, l.apply(s, g, src.ReadFile)...)
+		}
+	}
+	if len(problems) == 0 {
+		l.derive()
+		problems = l.crossCheck()
+	}
+	if err := problems.AsError(); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func effective(layers []layer, key string) (given, bool) {
+	for i := len(layers) - 1; i >= 0; i-- {
+		if g, ok := layers[i][key]; ok {
+			return g, true
+		}
+	}
+	return given{}, false
+}
+
+// apply sets the field of one setting.
+func (l *Loaded) apply(s Setting, g given, readFile func(string) ([]byte, error)) Problems {
+	var problems Problems
+	items := g.items
+	if g.fromFile {
+		text, err := readSecret(readFile, items[0])
+		if err != nil {
+			problems.addErr(s.Key, g.origin, err)
+			return problems
+		}
+		items = split(s, text)
+	}
+	if !s.List() && len(items) != 1 {
+		problems.add(s.Key, g.origin, "holds a list, but takes one value")
+		return problems
+	}
+	field := s.at(&l.Config)
+	if err := assign(field, items); err != nil {
+		problems.addErr(s.Key, g.origin, err)
+		return problems
+	}
+	for _, item := range items {
+		// An empty scalar means that the setting is not set; an item of a list has no such reading.
+		if s.Rule.check == nil || (item == "" && !s.List()) {
+			continue
+		}
+		problems.addErr(s.Key, g.origin, s.Rule.check(item))
+	}
+	return problems
+}
+
+func readSecret(readFile func(string) ([]byte, error), name string) (string, error) {
+	if readFile == nil {
+		return "", fmt.Errorf("read %s: %w", name, fs.ErrInvalid)
+	}
+	b, err := readFile(name)
+	if err != nil {
+		return "", fmt.Errorf("the file with the secret cannot be read: %w", err)
+	}
+	if len(b) > maxSecretFile {
+		return "", fmt.Errorf("%s holds %d bytes: a file with a secret has at most %d", name, len(b), maxSecretFile)
+	}
+	text := strings.TrimRight(string(b), "\r\n")
+	if text == "" {
+		return "", fmt.Errorf("%s is empty: write the secret into it", name)
+	}
+	return text, nil
+}
+
+// split cuts the text of an environment variable, flag or file into items.
+func split(s Setting, text string) []string {
+	if !s.List() {
+		return []string{text}
+	}
+	if strings.TrimSpace(text) == "" {
+		return []string{}
+	}
+	items := strings.Split(text, ",")
+	for i := range items {
+		items[i] = strings.TrimSpace(items[i])
+	}
+	return items
+}
+
+func defaults(settings []Setting, replaced map[string]string, problems *Problems) layer {
+	out := layer{}
+	known := map[string]bool{}
+	for _, s := range settings {
+		known[s.Key] = true
+		text, origin := s.Default, Origin{Source: FromDefault}
+		if r, ok := replaced[s.Key]; ok {
+			text, origin = r, Origin{Source: FromDev}
+		}
+		if text != "" || s.List() {
+			out.put(s.Key, given{items: split(s, text), origin: origin}, problems)
+		}
+	}
+	for key := range replaced {
+		if !known[key] {
+			problems.add(key, Origin{Source: FromDev}, "unknown setting")
+		}
+	}
+	return out
+}
+
+func readFlags(x index, flags map[string]string, problems *Problems) layer {
+	out := layer{}
+	for name, value := range flags {
+		origin := Origin{Source: FromFlag, Name: name}
+		if r, ok := x.flags[name]; ok {
+			out.put(r.setting.Key, r.give(value, origin), problems)
+			continue
+		}
+		problems.add("--"+name, Origin{}, "unknown flag%s", x.suggestFlag(name))
+	}
+	return out
+}
+
+// redacted is a setting's value as it may be shown: secrets are masked, but of a Redis URL only
+// user and password. Empty values stay empty.
+func (l *Loaded) redacted(s Setting) []string {
+	items := values(s.at(&l.Config))
+	if !s.Secret {
+		return items
+	}
+	out := make([]string, 0, len(items))
+	for _, item := range items {
+		switch {
+		case item == "":
+			out = append(out, "")
+		case s.OpenFlag:
+			out = append(out, redactRedisURL(item))
+		default:
+			out = append(out, secret.Mask)
+		}
+	}
+	return out
+}
+
+// redactRedisURL hides what stands before the last @, wherever a careless password puts it.
+// secret.RedactURL cannot do it: a list of hosts is not a URL by the standard.
+func redactRedisURL(raw string) string {
+	scheme, rest, ok := strings.Cut(raw, "://")
+	if !ok {
+		return secret.Mask
+	}
+	rest, _, _ = strings.Cut(rest, "?")
+	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
+		rest = secret.Mask + rest[i:]
+	}
+	return scheme + "://" + rest
+}

@@ -1,0 +1,162 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/mail"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/secret"
+)
+
+// oneOf accepts a closed set of words.
+func oneOf(words ...string) Rule {
+	list := strings.Join(words, ", ")
+	return Rule{Words: "one of " + list, check: func(item string) error {
+		if !slices.Contains(words, item) {
+			return fmt.Errorf("%q is not one of %s", item, list)
+		}
+		return nil
+	}}
+}
+
+// span accepts whole numbers within bounds.
+func span(low, high int) Rule {
+	words := fmt.Sprintf("%d to %d", low, high)
+	return Rule{Words: words, check: func(item string) error {
+		if n, err := strconv.Atoi(item); err == nil && (n < low || n > high) {
+			return fmt.Errorf("%s is out of range: it must be %s", item, words)
+		}
+		return nil
+	}}
+}
+
+// spell accepts durations within bounds.
+func spell(low, high time.Duration) Rule {
+	words := formatDuration(low) + " to " + formatDuration(high)
+	return Rule{Words: words, check: func(item string) error {
+		if d, err := time.ParseDuration(item); err == nil && (d < low || d > high) {
+			return fmt.Errorf("%s is out of range: it must be %s", item, words)
+		}
+		return nil
+	}}
+}
+
+// spellOrZero is spell that also accepts 0, which switches the thing off.
+func spellOrZero(low, high time.Duration) Rule {
+	r := spell(low, high)
+	return Rule{Words: "0 (never) or " + r.Words, check: func(item string) error {
+		if d, err := time.ParseDuration(item); err == nil && d == 0 {
+			return nil
+		}
+		return r.check(item)
+	}}
+}
+
+func address() Rule {
+	return Rule{Words: "host:port, or :port for every interface", check: func(item string) error {
+		_, port, err := net.SplitHostPort(item)
+		if err != nil {
+			return fmt.Errorf("%q is not an address: write it like 127.0.0.1:8080 or :8080", item)
+		}
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return fmt.Errorf("%q has no numeric port from 0 to 65535", item)
+		} else if n == 0 && port != "0" {
+			return fmt.Errorf("%q: write port 0 as 0", item)
+		}
+		return nil
+	}}
+}
+
+func webURL() Rule {
+	const words = "an http or https URL without user, query and fragment"
+	return Rule{Words: words, check: func(item string) error {
+		u, err := url.Parse(item)
+		switch {
+		case err != nil:
+			return errors.New("this is not a URL: it must be " + words)
+		case u.User != nil:
+			return errors.New("the URL holds a user name or password: it must be " + words)
+		case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.RawQuery != "", u.ForceQuery, u.Fragment != "":
+			return fmt.Errorf("%q must be %s", secret.RedactURL(item), words)
+		}
+		return nil
+	}}
+}
+
+// redisSchemes are the forms of redis.url; redisconn reads the rest of it.
+func redisSchemes() []string {
+	return []string{"redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"}
+}
+
+func redisURL() Rule {
+	const words = "redis://, rediss://, redis[s]+sentinel://host:port,…/master/db or redis[s]+cluster://host:port,…"
+	return Rule{Words: words, check: func(item string) error {
+		scheme, rest, ok := strings.Cut(item, "://")
+		if !ok || rest == "" || !slices.Contains(redisSchemes(), scheme) {
+			return errors.New("the value is not a Redis URL: it must be " + words)
+		}
+		if strings.Contains(rest, secret.Mask+"@") {
+			return fmt.Errorf("the value holds the placeholder %s: give the real user and password, or leave them out", secret.Mask)
+		}
+		return nil
+	}}
+}
+
+var prefixForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
+
+func keyPrefix() Rule {
+	const words = "1 to 64 letters, digits, '_', '.' and '-', the first a letter or digit"
+	return Rule{Words: words, check: func(item string) error {
+		if !prefixForm.MatchString(item) {
+			return fmt.Errorf("%q must be %s", item, words)
+		}
+		return nil
+	}}
+}
+
+func mailbox() Rule {
+	const words = `an address such as ops@example.com or "Lamplighter <ops@example.com>"`
+	return Rule{Words: words, check: func(item string) error {
+		if a, err := mail.ParseAddress(item); err != nil || strings.ContainsAny(a.Name+a.Address, "\r\n") {
+			return fmt.Errorf("%q is not %s", item, words)
+		}
+		return nil
+	}}
+}
+
+func encryptionKey() Rule {
+	return Rule{Words: "32 bytes in base64", check: func(item string) error {
+		_, err := secret.ParseKey(item)
+		return err
+	}}
+}
+
+// minTokenLength keeps a bootstrap token from being guessed; tokens made by the service are longer.
+const minTokenLength = 16
+
+func bearerToken() Rule {
+	words := fmt.Sprintf("%d to 256 printable characters without spaces", minTokenLength)
+	return Rule{Words: words, check: func(item string) error {
+		printable := !strings.ContainsFunc(item, func(r rune) bool { return r <= ' ' || r > '~' })
+		if len(item) < minTokenLength || len(item) > 256 || !printable {
+			return fmt.Errorf("the token must be %s: make one with: openssl rand -hex 24", words)
+		}
+		return nil
+	}}
+}
+
+func notEmpty() Rule {
+	return Rule{Words: "not empty", check: func(item string) error {
+		if strings.TrimSpace(item) == "" {
+			return errors.New("it must not be empty")
+		}
+		return nil
+	}}
+}

@@ -1,0 +1,57 @@
+package config
+
+import "strings"
+
+// Schema is a JSON Schema (2020-12) of the settings file, for editors. It knows the shape and
+// the words of closed sets; ranges are left to Load.
+func Schema() map[string]any {
+	root := object()
+	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+	root["title"] = "Lamplighter settings"
+	for _, s := range Settings() {
+		put(root, s.Key, s.schema())
+		if s.Secret {
+			put(root, s.FileKey(), map[string]any{"type": "string", "description": "Path of a file that holds " + s.Key + "."})
+		}
+	}
+	return root
+}
+
+func object() map[string]any {
+	return map[string]any{"type": "object", "additionalProperties": false, "properties": map[string]any{}}
+}
+
+// put places a schema at a key's path, making the sections on the way.
+func put(root map[string]any, key string, schema map[string]any) {
+	path := strings.Split(key, ".")
+	at := root["properties"].(map[string]any)
+	for _, name := range path[:len(path)-1] {
+		section, ok := at[name].(map[string]any)
+		if !ok {
+			section = object()
+			at[name] = section
+		}
+		at = section["properties"].(map[string]any)
+	}
+	at[path[len(path)-1]] = schema
+}
+
+func (s Setting) schema() map[string]any {
+	one := map[string]any{"type": "string"}
+	switch s.Kind() {
+	case Bool:
+		one["type"] = "boolean"
+	case Integer:
+		one["type"] = "integer"
+	default:
+		if words, ok := strings.CutPrefix(s.Rule.Words, "one of "); ok {
+			one["enum"] = strings.Split(words, ", ")
+		}
+	}
+	out := one
+	if s.List() {
+		out = map[string]any{"type": "array", "items": one}
+	}
+	out["description"] = s.Help
+	return out
+}

@@ -1,0 +1,94 @@
+package config
+
+import (
+	"strings"
+)
+
+// Prefix starts every environment variable of the service.
+const Prefix = "LAMPLIGHTER_"
+
+// Kind is how a setting's value is written.
+type Kind string
+
+// The closed set of kinds; assign and values handle each.
+const (
+	Text     Kind = "text"
+	Bool     Kind = "true or false"
+	Integer  Kind = "whole number"
+	Duration Kind = "duration"
+	Network  Kind = "network"
+)
+
+// Setting documents one setting and knows its field of Config.
+type Setting struct {
+	// Key is the path in the YAML file, such as "delivery.timeout".
+	Key string
+	// Default is written as in the environment; empty: none.
+	Default string
+	// Help says what it means and when to change it, in one or two sentences.
+	Help string
+	// Rule is what values are accepted.
+	Rule Rule
+	// Secret values are never shown and have a twin that names a file.
+	Secret bool
+	// OpenFlag marks a secret that may stand on the command line all the same.
+	OpenFlag bool
+
+	at func(*Config) any
+}
+
+// Rule restricts a value beyond its kind.
+type Rule struct {
+	// Words says what is accepted; empty: anything of the kind.
+	Words string
+	// check tells what is wrong with one item. A secret's must not repeat it.
+	check func(item string) error
+}
+
+// Kind is how the value, or each item of a list, is written.
+func (s Setting) Kind() Kind { return kindOf(s.at(&Config{})) }
+
+// List reports whether the value is a list: a sequence in YAML, comma-separated elsewhere.
+func (s Setting) List() bool { return isList(s.at(&Config{})) }
+
+// Env is the environment variable.
+func (s Setting) Env() string {
+	return Prefix + strings.ToUpper(strings.ReplaceAll(s.Key, ".", "_"))
+}
+
+// Flag is the flag without dashes, empty for a secret: a command line can be read by every
+// user of a machine.
+func (s Setting) Flag() string {
+	if s.Secret && !s.OpenFlag {
+		return ""
+	}
+	return flagName(s.Key)
+}
+
+// FileKey is the key of the twin that names a file holding the value; empty unless Secret.
+func (s Setting) FileKey() string {
+	if !s.Secret {
+		return ""
+	}
+	return s.Key + "_file"
+}
+
+// FileEnv is FileKey's environment variable.
+func (s Setting) FileEnv() string {
+	if !s.Secret {
+		return ""
+	}
+	return s.Env() + "_FILE"
+}
+
+// FileFlag is FileKey's flag.
+func (s Setting) FileFlag() string {
+	if !s.Secret {
+		return ""
+	}
+	return flagName(s.Key) + "-file"
+}
+
+func flagName(key string) string {
+	return strings.NewReplacer(".", "-", "_", "-").Replace(key)
+}

@@ -1,0 +1,241 @@
+package config
+
+import "time"
+
+// Settings is the table of every setting, in the order of the documentation. It makes a new
+// slice on each call.
+func Settings() []Setting {
+	var all []Setting
+	for _, part := range [][]Setting{
+		general(), redisSettings(), mailSettings(), keySettings(), guardSettings(),
+		deliverySettings(), incidentSettings(), retentionSettings(),
+	} {
+		all = append(all, part...)
+	}
+	return all
+}
+
+func general() []Setting {
+	return []Setting{
+		{
+			Key: "environment", Default: "online", Rule: oneOf("sod", "stage", "online"),
+			Help: "The platform environment that this deployment serves. It chooses each app's URL override, the default issuer of tokens and the names of queues.",
+			at:   func(c *Config) any { return &c.Environment },
+		},
+		{
+			Key: "roles", Default: "api,worker", Rule: oneOf("api", "worker"),
+			Help: "What this process does: `api` answers HTTP, `worker` delivers, probes and mails. Run them apart to scale them apart.",
+			at:   func(c *Config) any { return &c.Roles },
+		},
+		{
+			Key: "listen", Default: "127.0.0.1:8080", Rule: address(),
+			Help: "Address of the admin and public API.",
+			at:   func(c *Config) any { return &c.Listen },
+		},
+		{
+			Key: "ops_listen", Default: "127.0.0.1:9464", Rule: address(),
+			Help: "Address of `/metrics`, `/healthz` and `/readyz`. Keep it inside your network.",
+			at:   func(c *Config) any { return &c.OpsListen },
+		},
+		{
+			Key: "ops_pprof", Default: "false",
+			Help: "Adds Go's profiler under `/debug/pprof/` to `ops_listen`.",
+			at:   func(c *Config) any { return &c.OpsPprof },
+		},
+		{
+			Key: "public_listen", Rule: address(),
+			Help: "An extra address that serves the public API alone (status pull, key discovery, unsubscribe), so that the admin API can stay private.",
+			at:   func(c *Config) any { return &c.PublicListen },
+		},
+		{
+			Key: "public_url", Rule: webURL(),
+			Help: "How partners reach the public API; the base of `jwks_uri` and of links in mails, never taken from a Host header. Required by `serve`.",
+			at:   func(c *Config) any { return &c.PublicURL },
+		},
+		{
+			Key: "bootstrap_token", Secret: true, Rule: bearerToken(),
+			Help: "Becomes the first admin token when none exists; ignored afterwards.",
+			at:   func(c *Config) any { return &c.BootstrapToken },
+		},
+		{
+			Key: "shutdown_timeout", Default: "20s", Rule: spell(time.Second, 10*time.Minute),
+			Help: "How long work in flight may take to settle after a stop signal before it is abandoned. Give the process at least 10 s more before it is killed.",
+			at:   func(c *Config) any { return &c.ShutdownTimeout },
+		},
+		{
+			Key: "log.level", Default: "info", Rule: oneOf("debug", "info", "warn", "error"),
+			Help: "The least severe entries that are logged.",
+			at:   func(c *Config) any { return &c.Log.Level },
+		},
+		{
+			Key: "log.format", Default: "json", Rule: oneOf("json", "text"),
+			Help: "How log entries are written to standard error.",
+			at:   func(c *Config) any { return &c.Log.Format },
+		},
+		{
+			Key: "state.valid_for", Default: "1m", Rule: spell(time.Second, time.Hour),
+			Help: "The length of the cells whose end is a status answer's `ValidUntil`: how soon apps ask again.",
+			at:   func(c *Config) any { return &c.State.ValidFor },
+		},
+	}
+}
+
+func redisSettings() []Setting {
+	return []Setting{
+		{
+			Key: "redis.url", Default: "redis://127.0.0.1:6379/0", Secret: true, OpenFlag: true, Rule: redisURL(),
+			Help: "Where all state is kept. With an extra `s` the connection uses TLS. User and password may stand before the host, percent-encoded; a file or the environment is a better place than a flag.",
+			at:   func(c *Config) any { return &c.Redis.URL },
+		},
+		{
+			Key:  "redis.username",
+			Help: "The Redis ACL user; replaces the one in the URL.",
+			at:   func(c *Config) any { return &c.Redis.Username },
+		},
+		{
+			Key: "redis.password", Secret: true,
+			Help: "The password of that user; replaces the one in the URL.",
+			at:   func(c *Config) any { return &c.Redis.Password },
+		},
+		{
+			Key:  "redis.sentinel_username",
+			Help: "The ACL user of the sentinels themselves, if they ask for one.",
+			at:   func(c *Config) any { return &c.Redis.SentinelUsername },
+		},
+		{
+			Key: "redis.sentinel_password", Secret: true,
+			Help: "The password of the sentinels themselves.",
+			at:   func(c *Config) any { return &c.Redis.SentinelPassword },
+		},
+		{
+			Key:  "redis.tls.ca",
+			Help: "PEM file of the authorities that Redis' certificate is checked against; the system's when unset.",
+			at:   func(c *Config) any { return &c.Redis.TLS.CA },
+		},
+		{
+			Key:  "redis.tls.cert",
+			Help: "PEM file of the client certificate that Redis asks for.",
+			at:   func(c *Config) any { return &c.Redis.TLS.Cert },
+		},
+		{
+			Key:  "redis.tls.key",
+			Help: "PEM file of the client certificate's private key.",
+			at:   func(c *Config) any { return &c.Redis.TLS.Key },
+		},
+		{
+			Key: "redis.wait_replicas", Default: "0", Rule: span(0, 5),
+			Help: "How many replicas must hold a state change before it is confirmed to the platform. With 0, a failover may lose what was not replicated yet.",
+			at:   func(c *Config) any { return &c.Redis.WaitReplicas },
+		},
+		{
+			Key: "redis.prefix", Default: "lamplighter", Rule: keyPrefix(),
+			Help: "Starts every key. Two environments on one Redis need two prefixes.",
+			at:   func(c *Config) any { return &c.Redis.Prefix },
+		},
+		{
+			Key: "redis.pool_size", Default: "64", Rule: span(4, 10_000),
+			Help: "The most connections per Redis node that this process opens.",
+			at:   func(c *Config) any { return &c.Redis.PoolSize },
+		},
+		{
+			Key: "redis.waive_checks", Rule: oneOf("eviction", "persistence", "version"),
+			Help: "Safety checks of Redis that do not hold back readiness: `eviction` (maxmemory-policy is noeviction), `persistence` (AOF or snapshots are on), `version` (6.2 or newer). Each one waived can lose accepted changes.",
+			at:   func(c *Config) any { return &c.Redis.WaiveChecks },
+		},
+	}
+}
+
+func mailSettings() []Setting {
+	return []Setting{
+		{
+			Key: "smtp.disabled", Default: "false",
+			Help: "Runs without mail, knowingly: nobody is told that an endpoint fails. Otherwise `serve` demands `smtp.host` and `smtp.from`.",
+			at:   func(c *Config) any { return &c.SMTP.Disabled },
+		},
+		{
+			Key:  "smtp.host",
+			Help: "The mail server that takes our mail.",
+			at:   func(c *Config) any { return &c.SMTP.Host },
+		},
+		{
+			Key: "smtp.port", Default: "587", Rule: span(1, 65535),
+			Help: "Its port. 465 speaks TLS from the first byte, every other port STARTTLS.",
+			at:   func(c *Config) any { return &c.SMTP.Port },
+		},
+		{
+			Key:  "smtp.username",
+			Help: "The account to log in with; none when unset.",
+			at:   func(c *Config) any { return &c.SMTP.Username },
+		},
+		{
+			Key: "smtp.password", Secret: true,
+			Help: "The account's password.",
+			at:   func(c *Config) any { return &c.SMTP.Password },
+		},
+		{
+			Key: "smtp.tls", Default: "mandatory", Rule: oneOf("mandatory", "opportunistic", "none"),
+			Help: "Whether mail may leave unencrypted: never, when the server offers nothing better, or always.",
+			at:   func(c *Config) any { return &c.SMTP.TLS },
+		},
+		{
+			Key: "smtp.from", Rule: mailbox(),
+			Help: "The sender of every mail.",
+			at:   func(c *Config) any { return &c.SMTP.From },
+		},
+		{
+			Key: "smtp.timeout", Default: "30s", Rule: spell(time.Second, 5*time.Minute),
+			Help: "How long the sending of one mail may take before it is tried again later.",
+			at:   func(c *Config) any { return &c.SMTP.Timeout },
+		},
+	}
+}
+
+func keySettings() []Setting {
+	return []Setting{
+		{
+			Key: "signing.keys", Rule: notEmpty(),
+			Help: "PEM files, each a private key with its X.509 certificate, as `lamplighter keys generate` makes them. All are published; per algorithm the newest valid one signs. `serve` requires at least one, and one of them RSA.",
+			at:   func(c *Config) any { return &c.Signing.Keys },
+		},
+		{
+			Key: "encryption.key", Secret: true, Rule: encryptionKey(),
+			Help: "Encrypts secrets at rest in Redis; `lamplighter keys encryption` makes one. Losing it loses every webhook secret. Required by `serve`.",
+			at:   func(c *Config) any { return &c.Encryption.Key },
+		},
+		{
+			Key: "encryption.older_keys", Secret: true, Rule: encryptionKey(),
+			Help: "Replaced keys that still open what they encrypted.",
+			at:   func(c *Config) any { return &c.Encryption.OlderKeys },
+		},
+		{
+			Key: "token.issuer.state_change", Rule: webURL(),
+			Help: "The `iss` claim of state-change tokens and the discovery document's `issuer`. When unset it follows the environment: `https://sod.superoffice.com`, `https://qaonline.superoffice.com` or `https://online.superoffice.com`.",
+			at:   func(c *Config) any { return &c.Token.Issuer.StateChange },
+		},
+		{
+			Key: "token.issuer.mirroring", Default: "SuperOffice AS", Rule: notEmpty(),
+			Help: "The `iss` claim of tokens sent to mirroring endpoints.",
+			at:   func(c *Config) any { return &c.Token.Issuer.Mirroring },
+		},
+	}
+}
+
+func guardSettings() []Setting {
+	return []Setting{
+		{
+			Key:  "guard.allow_cidrs",
+			Help: "Networks that may be dialled although they are not public, on any port. Everything private, loopback and reserved is refused otherwise.",
+			at:   func(c *Config) any { return &c.Guard.AllowCIDRs },
+		},
+		{
+			Key: "guard.allow_http", Default: "false",
+			Help: "Accepts endpoints without TLS. Tokens and signatures then travel in the clear.",
+			at:   func(c *Config) any { return &c.Guard.AllowHTTP },
+		},
+		{
+			Key: "guard.allow_ports", Default: "443,8443",
+			Help: "Ports that may be dialled on public addresses.",
+			at:   func(c *Config) any { return &c.Guard.AllowPorts },
+		},
+	}
+}

@@ -1,0 +1,145 @@
+package config
+
+import "time"
+
+const day = 24 * time.Hour
+
+func deliverySettings() []Setting {
+	return []Setting{
+		{
+			Key: "delivery.timeout", Default: "10s", Rule: spell(100*time.Millisecond, 15*time.Second),
+			Help: "How long one attempt may take, from dial to the end of the answer.",
+			at:   func(c *Config) any { return &c.Delivery.Timeout },
+		},
+		{
+			Key: "delivery.in_flight_per_app", Default: "32", Rule: span(1, 1000),
+			Help: "The most attempts at once towards one app.",
+			at:   func(c *Config) any { return &c.Delivery.InFlightPerApp },
+		},
+		{
+			Key: "delivery.in_flight", Default: "512", Rule: span(1, 20_000),
+			Help: "The target of attempts at once in one worker, shared out among its apps. Each takes a socket.",
+			at:   func(c *Config) any { return &c.Delivery.InFlight },
+		},
+		{
+			Key: "delivery.drainers", Default: "1000", Rule: span(1, 20_000),
+			Help: "The most mailboxes that one worker empties at once.",
+			at:   func(c *Config) any { return &c.Delivery.Drainers },
+		},
+		{
+			Key: "delivery.retry_schedule", Default: "5s,5m,30m,2h,5h,10h,14h,20h,24h", Rule: spell(time.Second, 7*day),
+			Help: "The wait after each failure that is a notification's own fault, before jitter; the last one repeats. An endpoint that is down is tried each `breaker.open_for_max` instead.",
+			at:   func(c *Config) any { return &c.Delivery.RetrySchedule },
+		},
+		{
+			Key: "delivery.switch_off_after", Default: "120h", Rule: spellOrZero(time.Hour, 90*day),
+			Help: "How long an endpoint may fail without a break before it is switched off.",
+			at:   func(c *Config) any { return &c.Delivery.SwitchOffAfter },
+		},
+		{
+			Key: "delivery.drain_budget", Default: "5s", Rule: spell(100*time.Millisecond, time.Minute),
+			Help: "How long a drain keeps one mailbox before it queues up behind the others.",
+			at:   func(c *Config) any { return &c.Delivery.DrainBudget },
+		},
+		{
+			Key: "delivery.entry_lease", Default: "25s", Rule: spell(time.Second, 5*time.Minute),
+			Help: "How long a claimed notification belongs to its worker: after a crash it is tried again this much later. At least 5 s longer than `delivery.timeout`.",
+			at:   func(c *Config) any { return &c.Delivery.EntryLease },
+		},
+		{
+			Key: "delivery.owner_lease", Default: "15s", Rule: spell(time.Second, 5*time.Minute),
+			Help: "How long a mailbox belongs to its drainer without a sign of life.",
+			at:   func(c *Config) any { return &c.Delivery.OwnerLease },
+		},
+		{
+			Key: "delivery.grace", Default: "10s", Rule: spell(time.Second, time.Minute),
+			Help: "How late a wake-up may be before another one is armed.",
+			at:   func(c *Config) any { return &c.Delivery.Grace },
+		},
+		{
+			Key: "delivery.sweep", Default: "5s", Rule: spell(100*time.Millisecond, time.Minute),
+			Help: "How often lost wake-ups and owed fan-outs are looked for.",
+			at:   func(c *Config) any { return &c.Delivery.Sweep },
+		},
+		{
+			Key: "breaker.failures", Default: "5", Rule: span(1, 100),
+			Help: "Failures in a row that make an endpoint wait.",
+			at:   func(c *Config) any { return &c.Breaker.Failures },
+		},
+		{
+			Key: "breaker.open_for", Default: "5s", Rule: spell(100*time.Millisecond, time.Hour),
+			Help: "How long it waits the first time; each failed probe doubles it.",
+			at:   func(c *Config) any { return &c.Breaker.OpenFor },
+		},
+		{
+			Key: "breaker.open_for_max", Default: "1m", Rule: spell(100*time.Millisecond, time.Hour),
+			Help: "The longest wait: an app that comes back hears the truth within this time.",
+			at:   func(c *Config) any { return &c.Breaker.OpenForMax },
+		},
+	}
+}
+
+func incidentSettings() []Setting {
+	return []Setting{
+		{
+			Key: "incident.open_after", Default: "5m", Rule: spell(time.Second, day),
+			Help: "How long an endpoint must fail before people are told.",
+			at:   func(c *Config) any { return &c.Incident.OpenAfter },
+		},
+		{
+			Key: "incident.recover_after", Default: "1m", Rule: spell(time.Second, day),
+			Help: "How long it must be well again before they are told so.",
+			at:   func(c *Config) any { return &c.Incident.RecoverAfter },
+		},
+		{
+			Key: "incident.remind_after", Default: "24h,72h", Rule: spell(time.Minute, 90*day),
+			Help: "When they are reminded, counted from the incident's start; in ascending order. An empty list: never.",
+			at:   func(c *Config) any { return &c.Incident.RemindAfter },
+		},
+	}
+}
+
+func retentionSettings() []Setting {
+	return []Setting{
+		{
+			Key: "retention.changes", Default: "168h", Rule: spell(time.Hour, 365*day),
+			Help: "How long an accepted state change can be looked up.",
+			at:   func(c *Config) any { return &c.Retention.Changes },
+		},
+		{
+			Key: "retention.idempotency", Default: "24h", Rule: spell(time.Minute, 30*day),
+			Help: "How long a repeat with the same `Idempotency-Key` gets the first answer.",
+			at:   func(c *Config) any { return &c.Retention.Idempotency },
+		},
+		{
+			Key: "retention.deliveries", Default: "1000", Rule: span(0, 100_000),
+			Help: "How many recent attempts are kept per app.",
+			at:   func(c *Config) any { return &c.Retention.Deliveries },
+		},
+		{
+			Key: "retention.incidents", Default: "2160h", Rule: spell(day, 3650*day),
+			Help: "How long a closed incident is kept.",
+			at:   func(c *Config) any { return &c.Retention.Incidents },
+		},
+		{
+			Key: "retention.audit", Default: "100000", Rule: span(1000, 10_000_000),
+			Help: "How many entries of the audit are kept.",
+			at:   func(c *Config) any { return &c.Retention.Audit },
+		},
+	}
+}
+
+// DevDefaults are the defaults that `lamplighter dev` has instead of the usual ones, by key: a
+// partner's receiver runs on this machine, and people are told within seconds.
+func DevDefaults() map[string]string {
+	return map[string]string{
+		"environment":            "sod",
+		"log.format":             "text",
+		"guard.allow_cidrs":      "127.0.0.0/8,::1/128",
+		"guard.allow_http":       "true",
+		"incident.open_after":    "10s",
+		"incident.recover_after": "5s",
+		"redis.waive_checks":     "eviction,persistence,version",
+		"smtp.tls":               "none",
+	}
+}
