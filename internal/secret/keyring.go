@@ -35,10 +35,11 @@ var (
 var sealedText = base64.RawURLEncoding.Strict()
 
 // Key is one key for encryption at rest. It never prints; the zero Key is
-// unusable.
+// unusable. The cipher is in a function, which fmt shows as an address even in
+// unexported fields, where it cannot call Format.
 type Key struct {
 	id   string
-	aead cipher.AEAD
+	aead func() cipher.AEAD
 }
 
 // ParseKey reads the setting encryption.key: 32 bytes in standard base64.
@@ -71,7 +72,7 @@ func ParseKey(text string) (Key, error) {
 		return Key{}, fmt.Errorf("prepare encryption.key: %w", err)
 	}
 	sum := sha256.Sum256(raw)
-	return Key{id: hex.EncodeToString(sum[:])[:keyIDLength], aead: aead}, nil
+	return Key{id: hex.EncodeToString(sum[:])[:keyIDLength], aead: func() cipher.AEAD { return aead }}, nil
 }
 
 // GenerateKey makes a value for encryption.key out of 32 bytes of random.
@@ -119,7 +120,7 @@ func (*Keyring) Format(f fmt.State, _ rune) { writeMask(f) }
 func (r *Keyring) Seal(plaintext []byte, aad string) (string, error) {
 	k := r.keys[0]
 	header := formatVersion + "." + k.id + "."
-	sealed := k.aead.Seal(nil, nil, plaintext, []byte(header+aad))
+	sealed := k.aead().Seal(nil, nil, plaintext, []byte(header+aad))
 	return header + sealedText.EncodeToString(sealed), nil
 }
 
@@ -138,7 +139,7 @@ func (r *Keyring) Open(sealed, aad string) ([]byte, error) {
 		}
 		known = true
 		// Ids are 32 bits: another key may share it, so go on after a failure.
-		plaintext, err := k.aead.Open(nil, nil, body, []byte(header+aad))
+		plaintext, err := k.aead().Open(nil, nil, body, []byte(header+aad))
 		if err == nil {
 			return plaintext, nil
 		}

@@ -175,9 +175,22 @@ func TestKeysNeverPrint(t *testing.T) {
 	t.Parallel()
 	key := newKey(t, 1)
 	ring := secret.NewKeyring(key)
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x"} {
+	type holder struct {
+		key  secret.Key
+		ring *secret.Keyring
+		keys []secret.Key
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%t"} {
 		if got := fmt.Sprintf(verb+verb, key, ring); got != "[redacted][redacted]" {
 			t.Errorf("%s prints %s", verb, got)
+		}
+		// The cipher's state is a struct of arrays, all of which begin with
+		// the key: sixteen bytes 1.
+		got := fmt.Sprintf(verb, holder{key, ring, []secret.Key{key}})
+		for _, leak := range []string{"1 1 1 1", "16843009", "0x1010101", "01010101"} {
+			if strings.Contains(got, leak) {
+				t.Errorf("%s of a struct prints %s", verb, got)
+			}
 		}
 	}
 }
