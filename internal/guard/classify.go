@@ -1,0 +1,139 @@
+package guard
+
+import (
+	"net/netip"
+	"slices"
+
+	"code.dny.dev/ssrf"
+)
+
+// The ranges below only choose the words of a refusal, except for metadata();
+// what is refused follows from ssrf's lists.
+var (
+	sharedSpace     = netip.MustParsePrefix("100.64.0.0/10")
+	thisNetwork     = netip.MustParsePrefix("0.0.0.0/8")
+	broadcast       = netip.MustParseAddr("255.255.255.255")
+	sixToFour       = netip.MustParsePrefix("2002::/16")
+	teredo          = netip.MustParsePrefix("2001::/32")
+	localNAT64      = netip.MustParsePrefix("64:ff9b:1::/48")
+	v4Compatible    = netip.MustParsePrefix("::/96")
+	v4Translated    = netip.MustParsePrefix("::ffff:0:0:0/96")
+	siteLocal       = netip.MustParsePrefix("fec0::/10")
+	uniqueLocal     = netip.MustParsePrefix("fc00::/7")
+	azureWireServer = netip.MustParseAddr("168.63.129.16")
+)
+
+// metadata holds where clouds answer questions about the machine, with
+// credentials among the answers. A range in Policy.AllowCIDRs does not open
+// them, only their own single address does. Azure's looks public.
+func metadata() []netip.Addr {
+	return []netip.Addr{
+		netip.MustParseAddr("169.254.169.254"), // AWS, Azure, Google, OpenStack and most others
+		netip.MustParseAddr("169.254.169.253"), // AWS resolver
+		netip.MustParseAddr("169.254.169.123"), // AWS time
+		netip.MustParseAddr("169.254.170.2"),   // AWS ECS task credentials
+		netip.MustParseAddr("169.254.170.23"),  // AWS EKS pod identity
+		azureWireServer,
+		netip.MustParseAddr("100.100.100.200"), // Alibaba Cloud
+		netip.MustParseAddr("192.0.0.192"),     // Oracle Cloud, classic
+		netip.MustParseAddr("fd00:ec2::254"),   // AWS
+		netip.MustParseAddr("fd00:ec2::23"),    // AWS EKS pod identity
+		netip.MustParseAddr("fd20:ce::254"),    // Google
+		netip.MustParseAddr("fe80::a9fe:a9fe"), // OpenStack
+		netip.MustParseAddr("fd00:42::42"),     // Scaleway
+	}
+}
+
+// Classify decides whether one address and port may be dialled. It is pure: no
+// name is resolved and nothing is counted. The error is a *BlockedError.
+func (g *Guard) Classify(ap netip.AddrPort) error {
+	if reason := g.judge(ap.Addr()); reason != "" {
+		return &BlockedError{Reason: reason, Addr: ap}
+	}
+	if ap.Port() != 0 && (g.exempt(ap.Addr()) || slices.Contains(g.policy.AllowPorts, ap.Port())) {
+		return nil
+	}
+	e := g.badPort(ap.Port())
+	e.Addr = ap
+	return e
+}
+
+// judge returns why ip may not be called, or "".
+func (g *Guard) judge(ip netip.Addr) Reason {
+	switch {
+	case !ip.IsValid():
+		return ReasonReserved
+	case ip.Zone() != "":
+		return describe(ip.WithZone(""))
+	case ip.Is4In6():
+		// Never dialled as such: connections to mapped addresses are IPv4.
+		return describe(ip)
+	case ip.IsUnspecified(), ip.IsMulticast(), ip == broadcast:
+		return describe(ip)
+	case slices.Contains(g.metadata, ip):
+		if slices.Contains(g.policy.AllowCIDRs, netip.PrefixFrom(ip, ip.BitLen())) {
+			return ""
+		}
+		return ReasonMetadata
+	}
+	if ssrf.IPv6NAT64Prefix.Contains(ip) {
+		// Where DNS64 is in use the operator allows the prefix; the address
+		// that the gateway will call must then be allowed by itself.
+		if inner := g.judge(embedded(ip)); inner != "" {
+			return inner
+		}
+	}
+	if g.exempt(ip) || g.iana.SafeAddr(ip) == nil {
+		return ""
+	}
+	return describe(ip)
+}
+
+// exempt reports whether the policy opens ip on every port.
+func (g *Guard) exempt(ip netip.Addr) bool {
+	if g.policy.AllowLoopback && ip.IsLoopback() && !ip.Is4In6() {
+		return true
+	}
+	return slices.ContainsFunc(g.policy.AllowCIDRs, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// describe names the reason for an address that is already refused.
+func describe(ip netip.Addr) Reason {
+	switch {
+	case ip.Is4In6():
+		return describeEmbedded(ip.Unmap())
+	case ssrf.IPv6NAT64Prefix.Contains(ip):
+		return describeEmbedded(embedded(ip))
+	case ip.IsLoopback():
+		return ReasonLoopback
+	case ip.IsUnspecified(), thisNetwork.Contains(ip):
+		return ReasonUnspecified
+	case slices.Contains(metadata(), ip):
+		return ReasonMetadata
+	case ip.IsPrivate(), uniqueLocal.Contains(ip), siteLocal.Contains(ip):
+		return ReasonPrivate
+	case sharedSpace.Contains(ip):
+		return ReasonShared
+	case ip.IsLinkLocalUnicast():
+		return ReasonLinkLocal
+	case ip.IsMulticast(), ip == broadcast:
+		return ReasonMulticast
+	case sixToFour.Contains(ip), teredo.Contains(ip), localNAT64.Contains(ip), v4Compatible.Contains(ip), v4Translated.Contains(ip):
+		return ReasonTransition
+	}
+	return ReasonReserved
+}
+
+// describeEmbedded prefers what is wrong with the IPv4 address inside.
+func describeEmbedded(ip netip.Addr) Reason {
+	if r := describe(ip); r != ReasonReserved {
+		return r
+	}
+	return ReasonTransition
+}
+
+// embedded returns the IPv4 address in the last 32 bits.
+func embedded(ip netip.Addr) netip.Addr {
+	b := ip.As16()
+	return netip.AddrFrom4([4]byte(b[12:]))
+}

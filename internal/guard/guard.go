@@ -1,0 +1,114 @@
+package guard
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"code.dny.dev/ssrf"
+)
+
+// Policy says what may be called beyond public addresses by https. The zero
+// Policy is the strict one.
+type Policy struct {
+	// AllowCIDRs opens special ranges, on every port: receivers in the
+	// operator's own network. Multicast, unspecified and metadata addresses
+	// stay closed, a metadata address unless it is listed by itself.
+	AllowCIDRs []netip.Prefix
+	// AllowHTTP permits plain http to every permitted address.
+	AllowHTTP bool
+	// AllowPorts are the ports of public addresses; empty means 443 and 8443,
+	// and 80 with AllowHTTP.
+	AllowPorts []uint16
+	// AllowLoopback permits loopback addresses on every port, by http too. It
+	// is meant for development.
+	AllowLoopback bool
+}
+
+// Guard applies a Policy. It is safe for concurrent use.
+type Guard struct {
+	policy   Policy
+	metadata []netip.Addr
+	iana     *ssrf.Guardian
+	metrics  *Metrics
+}
+
+// New makes a Guard. A nil metrics counts nothing.
+func New(p Policy, metrics *Metrics) *Guard {
+	if len(p.AllowPorts) == 0 {
+		p.AllowPorts = []uint16{443, 8443}
+		if p.AllowHTTP {
+			p.AllowPorts = append(p.AllowPorts, 80)
+		}
+	}
+	p.AllowPorts = slices.Clone(p.AllowPorts)
+	p.AllowCIDRs = slices.Clone(p.AllowCIDRs)
+	for i, prefix := range p.AllowCIDRs {
+		p.AllowCIDRs[i] = normalPrefix(prefix)
+	}
+	return &Guard{
+		policy:   p,
+		metadata: metadata(),
+		iana: ssrf.New(ssrf.WithAnyPort(), ssrf.WithAnyNetwork(),
+			ssrf.WithDeniedV4Prefixes(netip.PrefixFrom(azureWireServer, 32))),
+		metrics: metrics,
+	}
+}
+
+// ParseCIDRs reads the setting guard.allow_cidrs: prefixes such as 10.0.0.0/8,
+// or single addresses.
+func ParseCIDRs(texts []string) ([]netip.Prefix, error) {
+	prefixes := make([]netip.Prefix, 0, len(texts))
+	for _, text := range texts {
+		text = strings.TrimSpace(text)
+		if ip, err := netip.ParseAddr(text); err == nil && ip.Zone() == "" {
+			prefixes = append(prefixes, normalPrefix(netip.PrefixFrom(ip, ip.BitLen())))
+			continue
+		}
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("guard.allow_cidrs: %q is neither a range like 10.0.0.0/8 nor an address: %w", text, err)
+		}
+		prefixes = append(prefixes, normalPrefix(p))
+	}
+	return prefixes, nil
+}
+
+// normalPrefix writes an IPv4-mapped range as the IPv4 range it means, and
+// clears the bits that do not count.
+func normalPrefix(p netip.Prefix) netip.Prefix {
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p.Masked()
+}
+
+// Control is for net.Dialer: it runs after name resolution, on each address
+// that is about to be connected to. Refusals are counted.
+func (g *Guard) Control(network, address string, _ syscall.RawConn) error {
+	if network != "tcp4" && network != "tcp6" {
+		return g.counted(&BlockedError{Reason: ReasonNetwork})
+	}
+	ap, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return g.counted(&BlockedError{Reason: ReasonReserved})
+	}
+	return g.counted(g.Classify(ap))
+}
+
+// Dialer returns a dialer that connects to permitted addresses only.
+func (g *Guard) Dialer() *net.Dialer {
+	return &net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, Control: g.Control}
+}
+
+func (g *Guard) badPort(port uint16) *BlockedError {
+	names := make([]string, len(g.policy.AllowPorts))
+	for i, p := range g.policy.AllowPorts {
+		names[i] = strconv.Itoa(int(p))
+	}
+	return blocked(ReasonPort, "port %d is not allowed; use one of these: %s", port, strings.Join(names, ", "))
+}

@@ -1,0 +1,105 @@
+package guard
+
+import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"net/http"
+	"time"
+)
+
+const (
+	// dialTimeout and tlsTimeout leave room for an answer within the request
+	// timeout of ten seconds.
+	dialTimeout = 5 * time.Second
+	tlsTimeout  = 5 * time.Second
+	keepAlive   = 30 * time.Second
+
+	// defaultIdlePerHost is the number of requests that one app may have in
+	// flight; net/http's 2 would close and reopen the others all the time.
+	defaultIdlePerHost = 32
+	// maxIdle bounds open sockets over all hosts.
+	maxIdle = 4096
+	// defaultIdleTimeout is below the 60 to 120 seconds after which load
+	// balancers close idle connections, so that few requests meet a closed one.
+	defaultIdleTimeout = 55 * time.Second
+	// maxHeaderBytes is ample for an answer whose headers are not used.
+	maxHeaderBytes = 64 << 10
+	// tlsSessions lets a burst after a quiet night resume TLS sessions.
+	tlsSessions = 1024
+	// pingAfter and pingTimeout find HTTP/2 connections that died silently;
+	// without them every request on one would wait for its own timeout.
+	pingAfter   = 15 * time.Second
+	pingTimeout = 5 * time.Second
+)
+
+// TransportOptions tune a Transport; zero values mean the defaults above.
+type TransportOptions struct {
+	// MaxIdleConnsPerHost should be the cap of requests in flight per app.
+	MaxIdleConnsPerHost int
+	// IdleConnTimeout closes connections that were not used for so long.
+	IdleConnTimeout time.Duration
+	// RootCAs replaces the system's certificate authorities, for tests and
+	// closed networks.
+	RootCAs *x509.CertPool
+}
+
+// Transport returns a transport whose every connection goes through Control.
+// It uses no proxy, because a proxy would connect in our place, and does not
+// ask for compression, because a small compressed answer may be a huge one.
+// What runs on it should go through Client, which also checks each URL.
+func (g *Guard) Transport(opts TransportOptions) *http.Transport {
+	return &http.Transport{
+		Proxy:       nil,
+		DialContext: g.Dialer().DialContext,
+		TLSClientConfig: &tls.Config{
+			MinVersion:         tls.VersionTLS12,
+			RootCAs:            opts.RootCAs,
+			ClientSessionCache: tls.NewLRUClientSessionCache(tlsSessions),
+		},
+		TLSHandshakeTimeout:    tlsTimeout,
+		ForceAttemptHTTP2:      true,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+		MaxIdleConns:           maxIdle,
+		MaxIdleConnsPerHost:    cmp.Or(opts.MaxIdleConnsPerHost, defaultIdlePerHost),
+		IdleConnTimeout:        cmp.Or(opts.IdleConnTimeout, defaultIdleTimeout),
+		MaxResponseHeaderBytes: maxHeaderBytes,
+		DisableCompression:     true,
+	}
+}
+
+// Client returns a client for calls to partners: each request's URL is checked
+// against the policy as it is now, each connection's address too, and a
+// redirect is handed back as the answer. timeout covers the whole call with its
+// body; 0 means that the request's context alone bounds it. It keeps no
+// cookies. The caller must bound what it reads of a body.
+func (g *Guard) Client(timeout time.Duration, opts TransportOptions) *http.Client {
+	return &http.Client{
+		Transport: &checkedTransport{guard: g, next: g.Transport(opts)},
+		Timeout:   timeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
+	}
+}
+
+// checkedTransport refuses URLs that were permitted when they were set and no
+// longer are, such as plain http after the policy became stricter.
+type checkedTransport struct {
+	guard *Guard
+	next  *http.Transport
+}
+
+func (t *checkedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	u := *req.URL
+	if err := t.guard.checkParts(&u); err != nil {
+		if req.Body != nil {
+			_ = req.Body.Close()
+		}
+		return nil, t.guard.counted(err)
+	}
+	return t.next.RoundTrip(req)
+}
+
+// CloseIdleConnections serves http.Client.CloseIdleConnections.
+func (t *checkedTransport) CloseIdleConnections() { t.next.CloseIdleConnections() }

@@ -1,0 +1,273 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
+)
+
+const (
+	// maxURLLength is what receivers' servers and mail clients reliably take.
+	maxURLLength = 2048
+	// maxHostLength and maxLabelLength are the limits of DNS.
+	maxHostLength  = 253
+	maxLabelLength = 63
+	// resolveTimeout bounds CheckHost, which someone waits for.
+	resolveTimeout = 3 * time.Second
+)
+
+// CheckURL judges a URL by its text alone, without resolving its host, and
+// returns it in normal form: lower-case ASCII host without a final dot, no
+// empty port. The error is a *BlockedError. Whether the host's addresses may be
+// called is decided by CheckHost and at each connection; in particular every
+// port passes here when AllowCIDRs might permit it. Refusals are counted.
+func (g *Guard) CheckURL(raw string) (*url.URL, error) {
+	u, err := g.parse(raw)
+	if err != nil {
+		return nil, g.counted(err)
+	}
+	return u, nil
+}
+
+func (g *Guard) parse(raw string) (*url.URL, error) {
+	if err := checkText(raw); err != nil {
+		return nil, err
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		// The parser's message quotes the text, which may hold a password.
+		return nil, &BlockedError{Reason: ReasonMalformed}
+	}
+	if err := g.checkParts(u); err != nil {
+		return nil, err
+	}
+	if strings.Contains(raw, "#") {
+		return nil, &BlockedError{Reason: ReasonFragment}
+	}
+	return u, nil
+}
+
+// checkParts judges u and brings its host into normal form.
+func (g *Guard) checkParts(u *url.URL) error {
+	switch {
+	case u.Scheme == "":
+		return &BlockedError{Reason: ReasonMalformed}
+	case u.Scheme != "https" && u.Scheme != "http":
+		return &BlockedError{Reason: ReasonScheme}
+	case u.User != nil:
+		return &BlockedError{Reason: ReasonCredentials}
+	case u.Host == "" || u.Opaque != "":
+		return &BlockedError{Reason: ReasonMalformed}
+	case u.Fragment != "":
+		return &BlockedError{Reason: ReasonFragment}
+	}
+	host, ip, err := normalHost(u.Hostname(), strings.HasPrefix(u.Host, "["))
+	if err != nil {
+		return err
+	}
+	port, err := portOf(u)
+	if err != nil {
+		return err
+	}
+	loopback := g.policy.AllowLoopback && (isLocalhost(host) || ip.IsLoopback())
+	if u.Scheme == "http" && !g.policy.AllowHTTP && !loopback {
+		return &BlockedError{Reason: ReasonScheme}
+	}
+	if err := g.checkTarget(host, netip.AddrPortFrom(ip, port)); err != nil {
+		return err
+	}
+	u.Host = joinHost(host, ip, u.Port())
+	return nil
+}
+
+// checkTarget judges what the host's text alone can tell.
+func (g *Guard) checkTarget(host string, ap netip.AddrPort) error {
+	if ap.Addr().IsValid() {
+		return g.Classify(ap)
+	}
+	if isLocalhost(host) && !g.mayBeExempt() {
+		return &BlockedError{Reason: ReasonLoopback}
+	}
+	if !g.mayBeExempt() && !slices.Contains(g.policy.AllowPorts, ap.Port()) {
+		return g.badPort(ap.Port())
+	}
+	return nil
+}
+
+// mayBeExempt reports whether some address is open on every port, so that a
+// name alone decides nothing about ports.
+func (g *Guard) mayBeExempt() bool {
+	return g.policy.AllowLoopback || len(g.policy.AllowCIDRs) > 0
+}
+
+// checkText refuses what no partner types on purpose.
+func checkText(raw string) error {
+	switch {
+	case raw == "":
+		return blocked(ReasonMalformed, "the URL is empty")
+	case len(raw) > maxURLLength:
+		return blocked(ReasonMalformed, "the URL is longer than %d bytes", maxURLLength)
+	case !utf8.ValidString(raw):
+		return blocked(ReasonMalformed, "the URL is not valid UTF-8")
+	case strings.ContainsFunc(raw, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }):
+		return blocked(ReasonMalformed, "the URL contains a space or an invisible character; percent-encode it or remove it")
+	case strings.Contains(raw, `\`):
+		return blocked(ReasonMalformed, `the URL contains a backslash; use / instead`)
+	}
+	return nil
+}
+
+// normalHost returns the host as lower-case ASCII, and its address if it is
+// written as one. Old spellings of IPv4 addresses (decimal, octal, hexadecimal,
+// shortened) are refused, because programs disagree on what they mean.
+func normalHost(host string, brackets bool) (string, netip.Addr, error) {
+	if brackets {
+		ip, err := netip.ParseAddr(host)
+		if err != nil || !ip.Is6() {
+			return "", netip.Addr{}, &BlockedError{Reason: ReasonHost}
+		}
+		if ip.Zone() != "" {
+			return "", netip.Addr{}, blocked(ReasonLinkLocal, "the address in the URL names a network interface (the part after %%), which has no meaning elsewhere")
+		}
+		return ip.String(), ip, nil
+	}
+	name := strings.TrimSuffix(strings.ToLower(host), ".")
+	if !isASCII(name) || strings.Contains(name, "xn--") {
+		ascii, err := nameProfile().ToASCII(name)
+		if err != nil {
+			return "", netip.Addr{}, blocked(ReasonHost, "the host name in the URL is not a valid internationalised name")
+		}
+		name = strings.TrimSuffix(ascii, ".")
+	}
+	if !validName(name) {
+		return "", netip.Addr{}, &BlockedError{Reason: ReasonHost}
+	}
+	if endsInNumber(name) {
+		ip, err := netip.ParseAddr(name)
+		if err != nil {
+			return "", netip.Addr{}, blocked(ReasonHost, "the host in the URL is an unusual spelling of an IP address; write it as four decimal numbers, such as 192.0.2.1")
+		}
+		return name, ip, nil
+	}
+	return name, netip.Addr{}, nil
+}
+
+// nameProfile maps names as browsers do, and checks what DNS can hold.
+func nameProfile() *idna.Profile {
+	return idna.New(idna.MapForLookup(), idna.BidiRule(), idna.Transitional(false),
+		idna.StrictDomainName(true), idna.CheckHyphens(false), idna.CheckJoiners(true))
+}
+
+// validName accepts host names, with underscores since real hosts have them.
+func validName(name string) bool {
+	if name == "" || len(name) > maxHostLength {
+		return false
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > maxLabelLength || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for _, c := range []byte(label) {
+			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// endsInNumber reports whether resolvers may read the name as an IPv4 address:
+// when its last label is a decimal, octal or hexadecimal number.
+func endsInNumber(name string) bool {
+	last := name[strings.LastIndexByte(name, '.')+1:]
+	if hex, ok := strings.CutPrefix(last, "0x"); ok {
+		return strings.Trim(hex, "0123456789abcdef") == ""
+	}
+	return strings.Trim(last, "0123456789") == ""
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
+}
+
+func isLocalhost(name string) bool {
+	return name == "localhost" || strings.HasSuffix(name, ".localhost")
+}
+
+// portOf returns the port that will be dialled.
+func portOf(u *url.URL) (uint16, error) {
+	text := u.Port()
+	switch {
+	case text == "" && u.Scheme == "http":
+		return 80, nil
+	case text == "":
+		return 443, nil
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || port == 0 {
+		return 0, blocked(ReasonPort, "the port in the URL must be a number from 1 to 65535")
+	}
+	return uint16(port), nil
+}
+
+func joinHost(host string, ip netip.Addr, port string) string {
+	if ip.Is6() {
+		host = "[" + host + "]"
+	}
+	if port == "" {
+		return host
+	}
+	return host + ":" + strings.TrimLeft(port, "0")
+}
+
+// Resolver finds a host's addresses. *net.Resolver is one.
+type Resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+// CheckHost judges every address that the host of u, a result of CheckURL, has
+// now. One blocked address is enough for a *BlockedError. A host that does not
+// resolve within three seconds, or not yet, gives a warning for the person who
+// set the URL. The error is otherwise that of a ctx that ended. Refusals are
+// counted.
+func (g *Guard) CheckHost(ctx context.Context, resolver Resolver, u *url.URL) (warning string, err error) {
+	port, err := portOf(u)
+	if err != nil {
+		return "", g.counted(err)
+	}
+	addrs, err := lookup(ctx, resolver, u.Hostname())
+	if ctx.Err() != nil {
+		return "", fmt.Errorf("resolve the endpoint's host: %w", context.Cause(ctx))
+	}
+	if err != nil || len(addrs) == 0 {
+		return fmt.Sprintf("the host name %s does not resolve yet; notifications wait until it does", u.Hostname()), nil
+	}
+	for _, ip := range addrs {
+		// Resolvers give IPv4 addresses in mapped form, but dial them as IPv4.
+		if err := g.Classify(netip.AddrPortFrom(ip.Unmap(), port)); err != nil {
+			return "", g.counted(err)
+		}
+	}
+	return "", nil
+}
+
+var errResolveTimeout = errors.New("name resolution took too long")
+
+func lookup(ctx context.Context, resolver Resolver, host string) ([]netip.Addr, error) {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{ip}, nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, resolveTimeout, errResolveTimeout)
+	defer cancel()
+	return resolver.LookupNetIP(ctx, "ip", host)
+}
