@@ -1,0 +1,268 @@
+package signing_test
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lamplighter/lamplighter/internal/signing"
+)
+
+var claims = signing.Claims{Tenant: "Cust12345", ClientID: "app1", Issuer: "https://online.superoffice.com"}
+
+// verify checks a token as a receiver does: with the key that the JWKS holds
+// under the token's kid.
+func verify(t testing.TB, set *signing.KeySet, token string) (header, claims map[string]any) {
+	t.Helper()
+	var jwks jose.JSONWebKeySet
+	if err := json.Unmarshal(set.JWKS(), &jwks); err != nil {
+		t.Fatal(err)
+	}
+	jws := must(jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256, jose.ES256}))(t)
+	body := must(jws.Verify(&jwks))(t)
+	if err := json.Unmarshal(body, &claims); err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(token, ".")
+	if err := json.Unmarshal(must(base64.RawURLEncoding.DecodeString(first))(t), &header); err != nil {
+		t.Fatal(err)
+	}
+	return header, claims
+}
+
+func TestToken(t *testing.T) {
+	t.Parallel()
+	now := start.Add(time.Hour)
+	for _, alg := range []string{signing.RS256, signing.ES256} {
+		k := keyFor(t, alg)
+		set := must(signing.NewKeySet(k, key(t, ecPEM(t, start, end))))(t)
+		header, body := verify(t, set, must(signing.Token(k, claims, now))(t))
+		sum := must(hex.DecodeString(k.ID()))(t)
+		wantHeader := map[string]any{"typ": "JWT", "alg": alg, "kid": k.ID(), "x5t": base64.RawURLEncoding.EncodeToString(sum)}
+		if diff := cmp.Diff(wantHeader, header); diff != "" {
+			t.Errorf("%s header: %s", alg, diff)
+		}
+		wantBody := map[string]any{
+			"sub": "Cust12345", "http://schemes.superoffice.net/identity/ctx": "Cust12345", "aud": "spn:app1",
+			"iss": "https://online.superoffice.com",
+			"nbf": float64(now.Unix() - 60), "iat": float64(now.Unix()), "exp": float64(now.Unix() + 300),
+		}
+		if diff := cmp.Diff(wantBody, body); diff != "" {
+			t.Errorf("%s claims: %s", alg, diff)
+		}
+	}
+}
+
+func TestTokenOfES256IsAlwaysWellFormed(t *testing.T) {
+	t.Parallel()
+	// One signature in 128 has a half that begins with a zero byte.
+	k := keyFor(t, signing.ES256)
+	set := must(signing.NewKeySet(k))(t)
+	for range 400 {
+		verify(t, set, must(signing.Token(k, claims, start))(t))
+	}
+}
+
+func TestTokenNonce(t *testing.T) {
+	t.Parallel()
+	nonce := must(signing.NewNonce(strings.NewReader("0123456789abcdef")))(t)
+	if nonce != "30313233343536373839616263646566" || !regexp.MustCompile(`^[0-9A-F]{32}$`).MatchString(nonce) {
+		t.Errorf("nonce = %s", nonce)
+	}
+	k := keyFor(t, signing.ES256)
+	c := claims
+	c.Nonce = nonce
+	if _, body := verify(t, must(signing.NewKeySet(k))(t), must(signing.Token(k, c, start))(t)); body["nonce"] != nonce {
+		t.Errorf("claims = %v", body)
+	}
+	broken := errors.New("no entropy")
+	if _, err := signing.NewNonce(iotest.ErrReader(broken)); !errors.Is(err, broken) {
+		t.Errorf("a failing source gives %v", err)
+	}
+}
+
+func TestTokenRefusesMissingClaims(t *testing.T) {
+	t.Parallel()
+	k := keyFor(t, signing.ES256)
+	for name, c := range map[string]signing.Claims{
+		"Tenant": {ClientID: "a", Issuer: "i"}, "ClientID": {Tenant: "t", Issuer: "i"}, "Issuer": {Tenant: "t", ClientID: "a"},
+	} {
+		if token, err := signing.Token(k, c, start); err == nil {
+			t.Errorf("without %s: %s", name, token)
+		}
+	}
+}
+
+func tokens(t testing.TB, entries int, keys ...*signing.Key) (*signing.Tokens, *signing.TokenCache) {
+	t.Helper()
+	cache := signing.NewTokenCache(entries)
+	return must(signing.NewTokens(must(signing.NewKeySet(keys...))(t), "issuer", cache))(t), cache
+}
+
+func TestTokensAreReusedWhileTheyOutliveTheRequest(t *testing.T) {
+	t.Parallel()
+	const timeout = 10 * time.Second
+	made := start.Add(900 * time.Millisecond)
+	for _, tc := range []struct {
+		after  time.Duration
+		reused bool
+	}{
+		{0, true},
+		{time.Minute, true},
+		// exp is at 300 s after the whole second, 299.1 s after made.
+		{289 * time.Second, true},
+		{289100 * time.Millisecond, false},
+		{10 * time.Minute, false},
+		// The clock was set back: nbf lies a minute before.
+		{-time.Minute, true},
+		{-61 * time.Second, false},
+	} {
+		// The key began earlier, so that it signs at every moment of the table.
+		src, _ := tokens(t, 10, key(t, ecPEM(t, start.AddDate(-1, 0, 0), end)))
+		first := must(src.For("app1", "Cust1", signing.ES256, made, timeout))(t)
+		again := must(src.For("app1", "Cust1", signing.ES256, made.Add(tc.after), timeout))(t)
+		if (first == again) != tc.reused {
+			t.Errorf("after %s: reused is %t", tc.after, first == again)
+		}
+	}
+}
+
+func TestTokensDifferByWhatTheySay(t *testing.T) {
+	t.Parallel()
+	now := start.Add(time.Hour)
+	cache := signing.NewTokenCache(100)
+	keys := must(signing.NewKeySet(keyFor(t, signing.RS256), keyFor(t, signing.ES256)))(t)
+	seen := make(map[string]string)
+	for _, issuer := range []string{"a", "b"} {
+		src := must(signing.NewTokens(keys, issuer, cache))(t)
+		for _, clientID := range []string{"app1", "app2"} {
+			for _, tenant := range []string{"Cust1", "Cust2"} {
+				for _, alg := range []string{signing.RS256, signing.ES256} {
+					token := must(src.For(clientID, tenant, alg, now, time.Second))(t)
+					what := strings.Join([]string{issuer, clientID, tenant, alg}, " ")
+					if other, ok := seen[token]; ok {
+						t.Errorf("%s got the token of %s", what, other)
+					}
+					seen[token] = what
+					header, body := verify(t, keys, token)
+					if header["alg"] != alg || body["aud"] != "spn:"+clientID || body["sub"] != tenant || body["iss"] != issuer {
+						t.Errorf("%s got %v %v", what, header, body)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestTokensFollowTheRotation(t *testing.T) {
+	t.Parallel()
+	next := start.Add(time.Hour)
+	older, newer := key(t, ecPEM(t, start, end)), key(t, ecPEM(t, next, end))
+	src, _ := tokens(t, 10, older, newer)
+	keys := must(signing.NewKeySet(older, newer))(t)
+	before := must(src.For("app1", "Cust1", signing.ES256, next.Add(-time.Second), time.Second))(t)
+	after := must(src.For("app1", "Cust1", signing.ES256, next, time.Second))(t)
+	if h, _ := verify(t, keys, before); h["kid"] != older.ID() {
+		t.Errorf("before the rotation: %v", h)
+	}
+	if h, _ := verify(t, keys, after); h["kid"] != newer.ID() {
+		t.Errorf("after the rotation: %v", h)
+	}
+}
+
+func TestTokensWithoutASigner(t *testing.T) {
+	t.Parallel()
+	src, cache := tokens(t, 10, keyFor(t, signing.ES256))
+	if _, err := src.For("app1", "Cust1", signing.RS256, start, time.Second); !errors.Is(err, signing.ErrNoSigner) {
+		t.Errorf("err = %v", err)
+	}
+	if _, err := src.For("", "Cust1", signing.ES256, start, time.Second); err == nil || cache.Len() != 0 {
+		t.Errorf("no client id: %v, %d cached", err, cache.Len())
+	}
+	if _, err := signing.NewTokens(nil, "issuer", cache); err == nil {
+		t.Error("no keys: accepted")
+	}
+}
+
+func TestTokenCacheIsBounded(t *testing.T) {
+	t.Parallel()
+	src, cache := tokens(t, 20, keyFor(t, signing.ES256))
+	favourite := must(src.For("app1", "favourite", signing.ES256, start, time.Second))(t)
+	for i := range 200 {
+		must(src.For("app1", fmt.Sprint("Cust", i), signing.ES256, start, time.Second))(t)
+		if n := cache.Len(); n > 20 {
+			t.Fatalf("%d tokens held, 20 allowed", n)
+		}
+		if got := must(src.For("app1", "favourite", signing.ES256, start, time.Second))(t); got != favourite {
+			t.Fatalf("a token in use was dropped after %d others", i+1)
+		}
+	}
+}
+
+func TestTokenCacheForgetsDeadTokens(t *testing.T) {
+	t.Parallel()
+	src, cache := tokens(t, 1000, keyFor(t, signing.ES256))
+	for i := range 100 {
+		must(src.For("app1", fmt.Sprint("Cust", i), signing.ES256, start, time.Second))(t)
+	}
+	for i := range 2 {
+		must(src.For("app1", "later", signing.ES256, start.Add(time.Duration(i+1)*5*time.Minute), time.Second))(t)
+	}
+	if n := cache.Len(); n != 1 {
+		t.Errorf("%d tokens held, all but one of them dead", n)
+	}
+}
+
+func TestTokensConcurrently(t *testing.T) {
+	t.Parallel()
+	src, cache := tokens(t, 8, keyFor(t, signing.ES256))
+	var wg sync.WaitGroup
+	for worker := range 4 {
+		wg.Go(func() {
+			for i := range 100 {
+				if _, err := src.For("app1", fmt.Sprint("Cust", (i+worker)%16), signing.ES256, start, time.Second); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := cache.Len(); n > 8 {
+		t.Errorf("%d tokens held", n)
+	}
+}
+
+func BenchmarkToken(b *testing.B) {
+	for _, alg := range []string{signing.RS256, signing.ES256} {
+		b.Run(alg, func(b *testing.B) {
+			k := keyFor(b, alg)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := signing.Token(k, claims, start); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkTokensReused(b *testing.B) {
+	src, _ := tokens(b, 1000, keyFor(b, signing.ES256))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := src.For("app1", "Cust12345", signing.ES256, start, time.Second); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
