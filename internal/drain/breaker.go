@@ -1,0 +1,113 @@
+package drain
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/sony/gobreaker/v2"
+)
+
+// Breaker settings.
+const (
+	breakerWindow = time.Minute
+	breakerBucket = 10 * time.Second
+	// breakerSample and breakerShare trip on an endpoint that fails half of the time.
+	breakerSample = 20
+	breakerShare  = 0.5
+	// maxHealth bounds the memory of endpoints; beyond it those longest unused are forgotten.
+	maxHealth = 20_000
+	// healthLife is how long an unused endpoint's memory is kept once there are many.
+	healthLife = 10 * time.Minute
+)
+
+var errFault = errors.New("endpoint fault")
+
+// health is what this process remembers of an endpoint between runs. The part that replicas
+// share, the gate, lives in the mailbox; so a breaker here only decides when to trip, and a
+// tripped one is replaced: its half-open state is never used.
+type health struct {
+	mu          sync.Mutex
+	breaker     *gobreaker.TwoStepCircuitBreaker[struct{}]
+	lastSuccess time.Time
+	used        time.Time
+}
+
+func newBreaker(failures uint32) *gobreaker.TwoStepCircuitBreaker[struct{}] {
+	return gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		Interval: breakerWindow, BucketPeriod: breakerBucket,
+		Timeout: 24 * time.Hour, // a tripped breaker is thrown away long before
+		ReadyToTrip: func(c gobreaker.Counts) bool {
+			return c.ConsecutiveFailures >= failures ||
+				c.Requests >= breakerSample && float64(c.TotalFailures) >= breakerShare*float64(c.Requests)
+		},
+	})
+}
+
+// count records an answer and reports whether the breaker tripped on it.
+func (h *health) count(j judgement, now time.Time, failures uint32) (tripped bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if j.well {
+		h.lastSuccess = now
+	}
+	if !j.well && !j.fault {
+		return false
+	}
+	done, err := h.breaker.Allow()
+	if err != nil {
+		return true
+	}
+	if j.fault {
+		done(errFault)
+	} else {
+		done(nil)
+	}
+	if h.breaker.State() != gobreaker.StateOpen {
+		return false
+	}
+	h.breaker = newBreaker(failures)
+	return true
+}
+
+func (h *health) success() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lastSuccess
+}
+
+// memory holds every endpoint's health.
+type memory struct {
+	mu       sync.Mutex
+	failures uint32
+	apps     map[partner.ClientID]*health
+}
+
+func newMemory(failures int) *memory {
+	return &memory{failures: uint32(max(failures, 1)), apps: map[partner.ClientID]*health{}} //nolint:gosec // a small setting
+}
+
+func (m *memory) of(app partner.ClientID, now time.Time) *health {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := m.apps[app]
+	if h == nil {
+		if len(m.apps) >= maxHealth {
+			m.forget(now)
+		}
+		h = &health{breaker: newBreaker(m.failures)}
+		m.apps[app] = h
+	}
+	h.used = now
+	return h
+}
+
+// forget drops what was not used for healthLife; m.mu is held.
+func (m *memory) forget(now time.Time) {
+	for id, h := range m.apps {
+		if now.Sub(h.used) > healthLife {
+			delete(m.apps, id)
+		}
+	}
+}

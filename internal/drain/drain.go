@@ -1,0 +1,267 @@
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+// Mailbox is the record of work.
+type Mailbox interface {
+	Begin(ctx context.Context, app partner.ClientID, token string, generation int64) (mailbox.Begun, error)
+	Exchange(ctx context.Context, app partner.ClientID, token string, want int, results []mailbox.Settlement) (mailbox.Exchanged, error)
+	Finish(ctx context.Context, app partner.ClientID, token string, c mailbox.Closing) (mailbox.Finished, error)
+	Beat(ctx context.Context, app partner.ClientID, token string) (bool, error)
+}
+
+// Post makes one attempt; it must return within the request timeout.
+type Post func(ctx context.Context, m delivery.Message) delivery.Result
+
+// Endpoints finds how an app is reached.
+type Endpoints interface {
+	// Endpoint returns how to post to an app and the registry revision that says so; ok is false
+	// when the app is unknown or has no URL.
+	Endpoint(ctx context.Context, app partner.ClientID) (post Post, revision int64, ok bool, err error)
+	// SwitchOff switches the app's endpoint off because it is gone, unless somebody wrote the app
+	// since revision. It returns the registry revision of the switch-off.
+	SwitchOff(ctx context.Context, app partner.ClientID, revision int64, reason partner.OffReason) (int64, error)
+}
+
+// Waker turns a mailbox's wake-up into a task.
+type Waker interface {
+	Wake(ctx context.Context, app partner.ClientID, w mailbox.Wake) error
+}
+
+// Observer learns what attempts say about an endpoint and its notifications.
+type Observer interface {
+	// Attempted is told every attempt; it must not block.
+	Attempted(a delivery.Attempt)
+	// Observe is told once per run what a failing or recovering endpoint did.
+	Observe(ctx context.Context, o Observation) error
+}
+
+// Observation sums up a run for those who tell people.
+type Observation struct {
+	App partner.ClientID
+	At  time.Time
+	// Failure is the last fault of the endpoint in the run, nil when there was none after the
+	// last success.
+	Failure *delivery.Result
+	// Succeeded: the endpoint took a notification after its last fault.
+	Succeeded bool
+	// Rejected are notifications that the endpoint refused although it is well, Accepted those
+	// that it took after it had refused them before.
+	Rejected []Rejection
+	Accepted []delivery.Message
+}
+
+// Rejection is one refused notification.
+type Rejection struct {
+	Message delivery.Message
+	Result  delivery.Result
+}
+
+// Options of a Drainer.
+type Options struct {
+	Mailbox   Mailbox
+	Endpoints Endpoints
+	Waker     Waker
+	Observer  Observer
+	Metrics   *Metrics
+	Log       *slog.Logger
+	// Schedule is the retry schedule of notifications, Gate the cool-down of endpoints.
+	Schedule delivery.Schedule
+	Gate     delivery.Gate
+	// BreakerFailures in a row trip the breaker.
+	BreakerFailures int
+	// InFlightPerApp caps the posts of one app, InFlight those of the process; the latter is a
+	// target shared among the apps that drain, each of which gets at least Floor.
+	InFlightPerApp, InFlight int
+	// Budget is how long one run may claim before it makes room.
+	Budget time.Duration
+	// Timeout bounds one post, EntryLease one claim, OwnerLease the ownership.
+	Timeout, EntryLease, OwnerLease time.Duration
+}
+
+// Floor is the least number of posts an app may have in flight.
+const Floor = 4
+
+// startSlack keeps a post from ending close to its claim's end.
+const startSlack = 2 * time.Second
+
+// Drainer runs drains. It is safe for concurrent use; New, then any number of Drain and Nudge,
+// then Stop.
+type Drainer struct {
+	opts   Options
+	memory *memory
+	active atomic.Int64
+	stop   chan struct{}
+
+	mu      sync.Mutex
+	stopped bool
+	runs    sync.WaitGroup
+	timers  map[partner.ClientID]*time.Timer
+	nudges  chan struct{}
+}
+
+// maxNudges bounds the runs that local wake-ups start; beyond, the queue's task comes.
+const maxNudges = 1000
+
+// New returns a Drainer.
+func New(opts Options) *Drainer {
+	return &Drainer{
+		opts: opts, memory: newMemory(opts.BreakerFailures), stop: make(chan struct{}),
+		timers: map[partner.ClientID]*time.Timer{}, nudges: make(chan struct{}, maxNudges),
+	}
+}
+
+// ErrStopped reports a drain asked for after Stop.
+var ErrStopped = errors.New("drainer is stopping")
+
+// Drain runs one drain of an app's mailbox for a wake-up's generation. It returns nil when the
+// mailbox was drained, belongs to another, is off or gated.
+func (d *Drainer) Drain(ctx context.Context, app partner.ClientID, generation int64) error {
+	if !d.enter() {
+		return ErrStopped
+	}
+	defer d.runs.Done()
+	return d.drain(ctx, app, generation)
+}
+
+func (d *Drainer) enter() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stopped {
+		return false
+	}
+	d.runs.Add(1)
+	return true
+}
+
+func (d *Drainer) drain(ctx context.Context, app partner.ClientID, generation int64) error {
+	token := uuid.NewString()
+	b, err := d.opts.Mailbox.Begin(ctx, app, token, generation)
+	if err != nil {
+		return fmt.Errorf("drain app %s: %w", app, err)
+	}
+	if b.State != mailbox.Owned {
+		if !b.Wake.None() {
+			d.wake(ctx, app, b.Wake)
+		}
+		return nil
+	}
+	post, revision, ok, err := d.opts.Endpoints.Endpoint(ctx, app)
+	if err != nil || !ok {
+		// without an endpoint the mailbox ought to be off; the gate keeps it quiet until the sweep says so
+		f, ferr := d.opts.Mailbox.Finish(ctx, app, token, mailbox.Closing{Force: true, Gate: ownFaultDelay})
+		if ferr == nil && !f.Wake.None() {
+			d.wake(ctx, app, f.Wake)
+		}
+		return errors.Join(err, ferr)
+	}
+	d.active.Add(1)
+	defer d.active.Add(-1)
+	r := newRun(d, app, token, post, revision, b)
+	return r.drain(ctx)
+}
+
+// wake hands a wake-up on; one that is lost is armed again by the sweep.
+func (d *Drainer) wake(ctx context.Context, app partner.ClientID, w mailbox.Wake) {
+	if err := d.opts.Waker.Wake(ctx, app, w); err != nil {
+		d.opts.Log.WarnContext(ctx, "wake-up not enqueued; the sweep will", "app", app, "err", err)
+	}
+}
+
+// Nudge starts a drain in this process when a wake-up is due, without waiting for the queue. It
+// never blocks; where it does nothing, the queue's task does the same later.
+func (d *Drainer) Nudge(ctx context.Context, app partner.ClientID, w mailbox.Wake) {
+	if w.None() {
+		return
+	}
+	ctx = context.WithoutCancel(ctx)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stopped {
+		return
+	}
+	if w.Delay <= 0 {
+		d.start(ctx, app, w.Generation)
+		return
+	}
+	if t := d.timers[app]; t != nil {
+		t.Stop()
+	}
+	var t *time.Timer
+	t = time.AfterFunc(w.Delay, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.timers[app] == t {
+			delete(d.timers, app)
+		}
+		if !d.stopped {
+			d.start(ctx, app, w.Generation)
+		}
+	})
+	d.timers[app] = t
+}
+
+// start runs a drain in a goroutine of its own; d.mu is held.
+func (d *Drainer) start(ctx context.Context, app partner.ClientID, generation int64) {
+	select {
+	case d.nudges <- struct{}{}:
+	default:
+		return
+	}
+	d.runs.Add(1)
+	go func() {
+		defer d.runs.Done()
+		defer func() { <-d.nudges }()
+		if err := d.drain(ctx, app, generation); err != nil {
+			d.opts.Log.WarnContext(ctx, "drain failed", "app", app, "err", err)
+		}
+	}()
+}
+
+// Stop ends runs softly: they claim nothing more, settle what is out and hand the rest over. It
+// returns when all have ended or ctx has.
+func (d *Drainer) Stop(ctx context.Context) error {
+	d.mu.Lock()
+	if !d.stopped {
+		d.stopped = true
+		close(d.stop)
+		for app, t := range d.timers {
+			t.Stop()
+			delete(d.timers, app)
+		}
+	}
+	d.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		d.runs.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for drains to end: %w", context.Cause(ctx))
+	}
+}
+
+// share is how many posts one app may have in flight now.
+func (d *Drainer) share() int {
+	active := max(int(d.active.Load()), 1)
+	return max(Floor, min(d.opts.InFlightPerApp, d.opts.InFlight/active))
+}
+
+func random() float64 { return rand.Float64() } //nolint:gosec // jitter

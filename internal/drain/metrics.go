@@ -1,0 +1,99 @@
+package drain
+
+import (
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type breakerState string
+
+const (
+	closed   breakerState = "closed"
+	open     breakerState = "open"
+	halfOpen breakerState = "half_open"
+)
+
+// Metrics of the drainers. A nil *Metrics counts nothing.
+type Metrics struct {
+	attempts    *prometheus.CounterVec
+	duration    prometheus.Histogram
+	lag         *prometheus.HistogramVec
+	transitions *prometheus.CounterVec
+}
+
+// NewMetrics registers the drainers' metrics, every series at once.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	f := promauto.With(reg)
+	m := &Metrics{
+		attempts: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "lamplighter_delivery_attempts_total", Help: "Attempts to deliver a notification, by what came of them and why.",
+		}, []string{"outcome", "reason"}),
+		duration: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "lamplighter_delivery_attempt_duration_seconds", Help: "Duration of one attempt, from signing to the answer.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15},
+		}),
+		lag: f.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "lamplighter_delivery_lag_seconds",
+			Help:    "Time from accepting a change to its delivery; held=\"yes\" when the endpoint was off, paused, failing or refused it before.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 43200, 259200},
+		}, []string{"held"}),
+		transitions: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "lamplighter_breaker_transitions_total", Help: "Transitions of endpoints' breakers, by the state entered.",
+		}, []string{"to"}),
+	}
+	for _, p := range pairs() {
+		m.attempts.WithLabelValues(p.outcome.String(), p.reason.String())
+	}
+	for _, h := range []string{"yes", "no"} {
+		m.lag.WithLabelValues(h)
+	}
+	for _, s := range []breakerState{closed, open, halfOpen} {
+		m.transitions.WithLabelValues(string(s))
+	}
+	return m
+}
+
+type pair struct {
+	outcome delivery.Outcome
+	reason  delivery.Reason
+}
+
+// pairs lists the combinations that attempts can have.
+func pairs() []pair {
+	out := []pair{
+		{delivery.Delivered, delivery.ReasonNone}, {delivery.Rejected, delivery.ReasonClientError}, {delivery.Gone, delivery.ReasonGone},
+		{delivery.Blocked, delivery.ReasonBlockedAddress}, {delivery.Aborted, delivery.ReasonOwnFault},
+	}
+	for _, r := range []delivery.Reason{
+		delivery.ReasonTimeout, delivery.ReasonDNS, delivery.ReasonRefused, delivery.ReasonReset, delivery.ReasonTLS, delivery.ReasonRedirect,
+		delivery.ReasonAuthError, delivery.ReasonClientError, delivery.ReasonRateLimited, delivery.ReasonServerError,
+	} {
+		out = append(out, pair{delivery.Retryable, r})
+	}
+	return out
+}
+
+func (m *Metrics) attempt(r delivery.Result, lag time.Duration, held bool) {
+	if m == nil {
+		return
+	}
+	m.attempts.WithLabelValues(r.Outcome.String(), r.Reason.String()).Inc()
+	m.duration.Observe(r.Duration.Seconds())
+	if r.Outcome != delivery.Delivered {
+		return
+	}
+	h := "no"
+	if held {
+		h = "yes"
+	}
+	m.lag.WithLabelValues(h).Observe(lag.Seconds())
+}
+
+func (m *Metrics) transition(to breakerState) {
+	if m != nil {
+		m.transitions.WithLabelValues(string(to)).Inc()
+	}
+}

@@ -1,0 +1,66 @@
+package push
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"syscall"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/guard"
+)
+
+func endpoint(r delivery.Reason) delivery.Result {
+	return delivery.Result{Outcome: delivery.Retryable, Reason: r, Fault: delivery.FaultEndpoint}
+}
+
+// classify reads the error of a request that got no answer. What the service's own machine lacks
+// (sockets, a route, a resolver) is its own fault; all else is the endpoint's.
+func classify(err error) delivery.Result {
+	var blocked *guard.BlockedError
+	var dns *net.DNSError
+	var timeout net.Error
+	switch {
+	case errors.As(err, &blocked):
+		return delivery.Result{Outcome: delivery.Blocked, Reason: delivery.ReasonBlockedAddress, Fault: delivery.FaultEndpoint}
+	case errors.As(err, &dns):
+		if dns.IsNotFound {
+			return endpoint(delivery.ReasonDNS)
+		}
+		return own("")
+	case isErrno(err, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ENETUNREACH, syscall.EADDRNOTAVAIL, syscall.ENETDOWN):
+		return own("")
+	case isErrno(err, syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.EHOSTDOWN):
+		return endpoint(delivery.ReasonRefused)
+	case isTLS(err):
+		return endpoint(delivery.ReasonTLS)
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return endpoint(delivery.ReasonTimeout)
+	default: // reset, closed early, or an answer that is not HTTP
+		return endpoint(delivery.ReasonReset)
+	}
+}
+
+func isErrno(err error, codes ...syscall.Errno) bool {
+	for _, c := range codes {
+		if errors.Is(err, c) {
+			return true
+		}
+	}
+	return false
+}
+
+func isTLS(err error) bool {
+	var verification *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	var alert tls.AlertError
+	var authority x509.UnknownAuthorityError
+	var host x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	return errors.As(err, &verification) || errors.As(err, &record) || errors.As(err, &alert) ||
+		errors.As(err, &authority) || errors.As(err, &host) || errors.As(err, &invalid) ||
+		errors.Is(err, http.ErrSchemeMismatch)
+}
