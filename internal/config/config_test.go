@@ -212,7 +212,7 @@ func TestMistakesAreExplained(t *testing.T) {
 func TestAllMistakesAtOnce(t *testing.T) {
 	t.Parallel()
 	_, err := load("environment: prod\nnonsense_key_of_mine: 1\ndelivery: {timeout: 1}", env("LAMPLIGHTER_LISTEN=x", "LAMPLIGHTER_LISTN=x"),
-		flags(map[string]string{"log-level": "loud", "log-levle": "x"}))
+		flags(map[string]string{"log-level": "loud", "log-levels": "x"}))
 	var problems config.Problems
 	if !errors.As(err, &problems) {
 		t.Fatalf("error is %T, want Problems", err)
@@ -223,7 +223,7 @@ func TestAllMistakesAtOnce(t *testing.T) {
 	}
 	want := map[string]bool{
 		"environment": true, "nonsense_key_of_mine": true, "delivery.timeout": true, "listen": true,
-		"LAMPLIGHTER_LISTN": true, "log.level": true, "--log-levle": true,
+		"LAMPLIGHTER_LISTN": true, "log.level": true, "--log-levels": true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("keys with problems (-want +got):\n%s", diff)

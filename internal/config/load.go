@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/lamplighter/lamplighter/internal/secret"
@@ -89,8 +90,8 @@ func Load(src Sources) (*Loaded, error) {
 }
 
 func effective(layers []layer, key string) (given, bool) {
-	for i := len(layers) - 1; i >= 0; i-- {
-		if g, ok := layers[i][key]; ok {
+	for _, l := range slices.Backward(layers) {
+		if g, ok := l[key]; ok {
 			return g, true
 		}
 	}

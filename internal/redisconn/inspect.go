@@ -1,0 +1,255 @@
+package redisconn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Check names a safety check, as redis.waive_checks lists them.
+type Check string
+
+// The closed set of checks.
+const (
+	// CheckVersion: Redis is 6.2 or newer.
+	CheckVersion Check = "version"
+	// CheckEviction: Redis refuses writes when full instead of dropping keys.
+	CheckEviction Check = "eviction"
+	// CheckPersistence: a restart of Redis does not lose everything.
+	CheckPersistence Check = "persistence"
+)
+
+const noEviction = "noeviction"
+
+// Known says whether a fact could be found out.
+type Known uint8
+
+// The closed set.
+const (
+	// Unknown: Redis, or its access rules, would not say.
+	Unknown Known = iota
+	No
+	Yes
+)
+
+// Report is what a server says of itself. Of a Cluster it is the worst over the primaries: the
+// oldest version, the first policy that is not noeviction, persistence only if all have it.
+type Report struct {
+	// Version is such as "7.0.15", empty when unknown.
+	Version string
+	// MaxmemoryPolicy is empty when unknown.
+	MaxmemoryPolicy string
+	// AOF says whether the append-only file is on; AOFFsync is always, everysec, no, or empty.
+	AOF      Known
+	AOFFsync string
+	// Snapshots says whether points for RDB snapshots are set.
+	Snapshots Known
+	// Loading is true while a server still reads its data and answers nothing else.
+	Loading bool
+	// WriteFailing is true when the last append or rewrite did not reach the disk.
+	WriteFailing bool
+}
+
+// Problem is a failed check.
+type Problem struct {
+	Check Check
+	// Words say what is wrong and what to do.
+	Words string
+}
+
+// Inspect asks every primary. What the access rules hide stays unknown; an error means that a
+// server did not answer at all.
+func Inspect(ctx context.Context, rdb redis.UniversalClient) (Report, error) {
+	cluster, ok := rdb.(*redis.ClusterClient)
+	if !ok {
+		return inspectNode(ctx, rdb)
+	}
+	var mu sync.Mutex
+	var reports []Report
+	err := cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+		r, err := inspectNode(ctx, node)
+		mu.Lock()
+		defer mu.Unlock()
+		reports = append(reports, r)
+		return err
+	})
+	if err != nil {
+		return Report{}, fmt.Errorf("inspect redis cluster: %w", err)
+	}
+	if len(reports) == 0 {
+		return Report{}, errors.New("inspect redis cluster: no primary found")
+	}
+	worst := reports[0]
+	for _, r := range reports[1:] {
+		worst = worst.merge(r)
+	}
+	return worst, nil
+}
+
+func inspectNode(ctx context.Context, rdb redis.Cmdable) (Report, error) {
+	if err := rdb.Ping(ctx).Err(); redis.IsLoadingError(err) {
+		return Report{Loading: true}, nil
+	} else if err != nil && !redis.IsPermissionError(err) {
+		return Report{}, fmt.Errorf("inspect redis: %w", err)
+	}
+	info := map[string]string{}
+	for _, section := range []string{"server", "memory", "persistence"} {
+		text, err := rdb.Info(ctx, section).Result()
+		if refused(err) {
+			continue
+		}
+		if err != nil {
+			return Report{}, fmt.Errorf("inspect redis: INFO %s: %w", section, err)
+		}
+		readInfo(info, text)
+	}
+	r := Report{
+		Version: info["redis_version"], MaxmemoryPolicy: info["maxmemory_policy"], AOF: flag(info["aof_enabled"]),
+		Loading: info["loading"] == "1",
+		WriteFailing: info["aof_last_write_status"] == "err" || info["aof_last_bgrewrite_status"] == "err" ||
+			info["rdb_last_bgsave_status"] == "err",
+	}
+	return r, r.readConfig(ctx, rdb)
+}
+
+// readConfig adds what INFO does not say. Hosted Redis often refuses CONFIG.
+func (r *Report) readConfig(ctx context.Context, rdb redis.Cmdable) error {
+	for _, name := range []string{"save", "appendonly", "appendfsync", "maxmemory-policy"} {
+		answer, err := rdb.ConfigGet(ctx, name).Result()
+		if refused(err) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("inspect redis: CONFIG GET %s: %w", name, err)
+		}
+		value, ok := answer[name]
+		if !ok {
+			continue
+		}
+		switch name {
+		case "save":
+			r.Snapshots = yesIf(strings.TrimSpace(value) != "")
+		case "appendonly":
+			r.AOF = yesIf(value == "yes")
+		case "appendfsync":
+			r.AOFFsync = value
+		default:
+			r.MaxmemoryPolicy = value
+		}
+	}
+	return nil
+}
+
+// refused reports that the server answered, but would not say: access rules, or a stand-in that
+// lacks the command.
+func refused(err error) bool {
+	var answered redis.Error
+	return errors.As(err, &answered) && !redis.IsLoadingError(err) && !redis.IsAuthError(err)
+}
+
+func readInfo(into map[string]string, text string) {
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			into[name] = value
+		}
+	}
+}
+
+func flag(s string) Known {
+	switch s {
+	case "1":
+		return Yes
+	case "0":
+		return No
+	default:
+		return Unknown
+	}
+}
+
+func yesIf(b bool) Known {
+	if b {
+		return Yes
+	}
+	return No
+}
+
+// merge keeps the worse of two nodes' facts.
+func (r Report) merge(o Report) Report {
+	if newer(r.Version, o.Version) {
+		r.Version = o.Version
+	}
+	if r.MaxmemoryPolicy == noEviction || r.MaxmemoryPolicy == "" && o.MaxmemoryPolicy != noEviction {
+		r.MaxmemoryPolicy = o.MaxmemoryPolicy
+	}
+	if r.persistent() == Yes && o.persistent() != Yes || r.persistent() == Unknown && o.persistent() == No {
+		r.AOF, r.AOFFsync, r.Snapshots = o.AOF, o.AOFFsync, o.Snapshots
+	}
+	r.Loading = r.Loading || o.Loading
+	r.WriteFailing = r.WriteFailing || o.WriteFailing
+	return r
+}
+
+func (r Report) persistent() Known {
+	switch {
+	case r.AOF == Yes || r.Snapshots == Yes:
+		return Yes
+	case r.AOF == No && r.Snapshots == No:
+		return No
+	default:
+		return Unknown
+	}
+}
+
+// Problems lists the checks that fail, except those waived. A fact that Redis would not tell is
+// a problem too: waive the check after looking yourself.
+func (r Report) Problems(waived ...Check) []Problem {
+	var out []Problem
+	add := func(c Check, wrong bool, words string) {
+		if wrong && !slices.Contains(waived, c) {
+			out = append(out, Problem{Check: c, Words: words})
+		}
+	}
+	if r.Loading {
+		return []Problem{{Words: "Redis is still loading its data: wait"}}
+	}
+	const hidden = " (its access rules hide it: allow INFO and CONFIG|GET, or look yourself and add the check to redis.waive_checks)"
+	add(CheckVersion, r.Version == "", "the version of Redis is unknown"+hidden)
+	add(CheckVersion, r.Version != "" && newer("6.2", r.Version), "Redis "+r.Version+" is too old: use 6.2 or newer")
+	add(CheckEviction, r.MaxmemoryPolicy == "", "maxmemory-policy is unknown"+hidden)
+	add(CheckEviction, r.MaxmemoryPolicy != "" && r.MaxmemoryPolicy != noEviction,
+		"maxmemory-policy is "+r.MaxmemoryPolicy+": Redis would drop undelivered changes when full; set it to noeviction")
+	add(CheckPersistence, r.persistent() == Unknown, "whether Redis keeps its data over a restart is unknown"+hidden)
+	add(CheckPersistence, r.persistent() == No, "Redis keeps nothing over a restart: switch on appendonly (best with appendfsync always), or at least snapshots")
+	add(CheckPersistence, r.WriteFailing, "Redis' last write to disk failed: look at its disk and log")
+	return out
+}
+
+// newer reports whether version a is newer than b, comparing numbers between dots. An empty
+// version is older than any.
+func newer(a, b string) bool {
+	as, bs := strings.Split(a, "."), strings.Split(b, ".")
+	for i := range max(len(as), len(bs)) {
+		x, y := part(as, i), part(bs, i)
+		if x != y {
+			return x > y
+		}
+	}
+	return false
+}
+
+func part(parts []string, i int) int {
+	if i >= len(parts) {
+		return 0
+	}
+	n, err := strconv.Atoi(parts[i])
+	if err != nil {
+		return 0
+	}
+	return n
+}

@@ -1,0 +1,59 @@
+package redisconn
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+)
+
+// PoolStatser is what a client tells of its connections; every go-redis client is one.
+type PoolStatser interface {
+	PoolStats() *redis.PoolStats
+}
+
+// poolCollector reads the pool's own counters when scraped.
+type poolCollector struct {
+	pool                        PoolStatser
+	connections, idle           *prometheus.Desc
+	requests, timeouts, dropped *prometheus.Desc
+	waits, waitSeconds          *prometheus.Desc
+}
+
+// NewPoolCollector exports a client's connection pool as lamplighter_redis_pool_…; for a Cluster,
+// summed over its nodes.
+func NewPoolCollector(pool PoolStatser) prometheus.Collector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("lamplighter_redis_pool_"+name, help, labels, nil)
+	}
+	return &poolCollector{
+		pool:        pool,
+		connections: desc("connections", "Open connections to Redis."),
+		idle:        desc("idle_connections", "Open connections to Redis that no command uses."),
+		requests:    desc("requests_total", "Commands that took a connection: found one open (hit) or had to dial (miss).", "result"),
+		timeouts:    desc("timeouts_total", "Commands that got no connection in time: the pool is too small or Redis too slow."),
+		dropped:     desc("stale_connections_total", "Connections removed because they were broken or idle for too long."),
+		waits:       desc("waits_total", "Commands that waited for a connection."),
+		waitSeconds: desc("wait_seconds_total", "Time that commands waited for a connection."),
+	}
+}
+
+// Describe lists the metrics.
+func (c *poolCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+// Collect reads the counters.
+func (c *poolCollector) Collect(ch chan<- prometheus.Metric) {
+	s := c.pool.PoolStats()
+	gauge := func(d *prometheus.Desc, v float64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
+	}
+	counter := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	}
+	gauge(c.connections, float64(s.TotalConns))
+	gauge(c.idle, float64(s.IdleConns))
+	counter(c.requests, float64(s.Hits), "hit")
+	counter(c.requests, float64(s.Misses), "miss")
+	counter(c.timeouts, float64(s.Timeouts))
+	counter(c.dropped, float64(s.StaleConns))
+	counter(c.waits, float64(s.WaitCount))
+	counter(c.waitSeconds, float64(s.WaitDurationNs)/1e9)
+}
