@@ -86,14 +86,20 @@ type ConfigKey string
 const (
 	// ConfigApps HASH client id -> "<revision>;<app document>".
 	ConfigApps ConfigKey = "apps"
+	// ConfigIndex ZSET of client ids, all of score 0: pages through the apps in order.
+	ConfigIndex ConfigKey = "apps_index"
 	// ConfigSecrets HASH client id -> sealed webhook secrets.
 	ConfigSecrets ConfigKey = "secrets"
 	// ConfigRevision counter of settings' changes.
 	ConfigRevision ConfigKey = "revision"
-	// ConfigChanged ZSET client id -> revision of its last change or removal.
+	// ConfigChanged ZSET client id -> revision of its last change, of apps that exist.
 	ConfigChanged ConfigKey = "changed"
+	// ConfigRemoved ZSET client id -> revision of its removal, of the last removed apps.
+	ConfigRemoved ConfigKey = "removed"
 	// ConfigTokens HASH token id -> token record.
 	ConfigTokens ConfigKey = "tokens"
+	// ConfigTokenHashes HASH hash of a token's secret part -> token id.
+	ConfigTokenHashes ConfigKey = "token_hashes"
 	// ConfigAudit STREAM of writes.
 	ConfigAudit ConfigKey = "audit"
 	// ConfigIdempotency starts the keys that bind an idempotency key to its body.
@@ -113,6 +119,7 @@ type OwedKey string
 const (
 	// OwedTenants ZSET tenant -> ticket of the latest accept.
 	OwedTenants OwedKey = "tenants_owed"
-	// OwedTicket counter of tickets.
+	// OwedTicket STRING: the last ticket given out, in microseconds of Redis's clock or one more
+	// than the ticket before.
 	OwedTicket OwedKey = "ticket"
 )

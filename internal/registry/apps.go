@@ -1,0 +1,167 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+// removalsKeep is how many removed apps a reader of changes can learn about.
+const removalsKeep = 10000
+
+// The scripts of apps.
+var (
+	putApp      = newScript("put_app")
+	deleteApp   = newScript("delete_app")
+	listApps    = newScript("list_apps")
+	changedApps = newScript("changed_apps")
+)
+
+// ErrTooOld: what was removed since that revision is no longer known; read everything anew.
+var ErrTooOld = errors.New("revision is too old to know all that was removed since")
+
+// App reads one app. Errors: ErrNotFound, ErrUnreadable.
+func (s *Store) App(ctx context.Context, id partner.ClientID) (AppRecord, error) {
+	stored, err := s.rdb.HGet(ctx, s.keys.Config(keys.ConfigApps), string(id)).Result()
+	if err != nil {
+		return AppRecord{}, failure(err, "read app %s", id)
+	}
+	return decodeApp(id, stored)
+}
+
+// Apps reads a page of apps ordered by client id, starting behind after; next is empty on the last page.
+// Apps written or removed between two pages move no other app. limit is 100 when 0, 500 at most.
+func (s *Store) Apps(ctx context.Context, after partner.ClientID, limit int) (recs []AppRecord, next partner.ClientID, err error) {
+	limit = pageSize(limit)
+	start := "-"
+	if after != "" {
+		start = "(" + string(after)
+	}
+	flat, err := listApps.run(ctx, s.rdb, s.configKeys(keys.ConfigApps, keys.ConfigIndex), start, limit+1).StringSlice()
+	if err != nil {
+		return nil, "", failure(err, "list apps")
+	}
+	recs = make([]AppRecord, 0, min(len(flat)/2, limit))
+	for i := 0; i+1 < len(flat); i += 2 {
+		if len(recs) == limit {
+			return recs, recs[limit-1].App.ClientID, nil
+		}
+		rec, err := decodeApp(partner.ClientID(flat[i]), flat[i+1])
+		if err != nil {
+			return nil, "", fmt.Errorf("list apps: %w", err)
+		}
+		recs = append(recs, rec)
+	}
+	return recs, "", nil
+}
+
+// PutApp writes an app as it is given (partner.Validate and partner.Normalize come before), if
+// its revision is the expected one: AnyRevision, NoRevision for a new app, or the number read.
+// secrets replace the webhook secrets; nil keeps them. action names the write in the audit, such
+// as "app.put". It is durable and audited on return; created is false when the app existed. Errors: ErrConflict; ErrUnreadable when the stored app
+// is of another version, which is never overwritten.
+func (s *Store) PutApp(
+	ctx context.Context, app partner.App, expect int64, secrets *WebhookSecrets, actor Actor, action string,
+) (rec AppRecord, created bool, err error) {
+	id := app.ClientID
+	doc, err := encodeApp(app)
+	if err != nil {
+		return AppRecord{}, false, err
+	}
+	sealed := ""
+	if secrets != nil {
+		if sealed, err = s.sealSecrets(id, *secrets); err != nil {
+			return AppRecord{}, false, err
+		}
+	}
+	n, err := putApp.run(ctx, s.rdb, s.appKeys(), string(id), expect, doc, sealed, s.opts.AuditKeep,
+		actor.Name, actor.Role, actor.RequestID, action).Int64Slice()
+	switch {
+	case err != nil:
+		return AppRecord{}, false, failure(err, "write app %s", id)
+	case len(n) == 3 && n[0] == 1:
+		return AppRecord{App: app, Revision: n[1]}, n[2] == 0, nil
+	case len(n) == 2:
+		return AppRecord{}, false, conflict(id, expect, n[1])
+	default:
+		return AppRecord{}, false, fmt.Errorf("write app %s: %w", id, badAnswer(putApp, n))
+	}
+}
+
+// DeleteApp removes an app and its secrets and returns the revision that did it. What lies
+// outside the settings (mailbox, approvals' index, deliveries) is the caller's to purge.
+// Errors: ErrNotFound, ErrConflict.
+func (s *Store) DeleteApp(ctx context.Context, id partner.ClientID, expect int64, actor Actor) (int64, error) {
+	n, err := deleteApp.run(ctx, s.rdb, s.appKeys(), string(id), expect, removalsKeep, s.opts.AuditKeep,
+		actor.Name, actor.Role, actor.RequestID).Int64Slice()
+	switch {
+	case err != nil:
+		return 0, failure(err, "delete app %s", id)
+	case len(n) == 1:
+		return 0, fmt.Errorf("delete app %s: %w", id, ErrNotFound)
+	case len(n) == 2 && n[0] == 0:
+		return 0, conflict(id, expect, n[1])
+	case len(n) == 2:
+		return n[1], nil
+	default:
+		return 0, fmt.Errorf("delete app %s: %w", id, badAnswer(deleteApp, n))
+	}
+}
+
+func conflict(id partner.ClientID, expected, current int64) error {
+	return fmt.Errorf("app %s is at revision %d, not %d: %w: read it again", id, current, expected, ErrConflict)
+}
+
+// Secrets reads an app's webhook secrets. Errors: ErrNotFound, ErrUnreadable.
+func (s *Store) Secrets(ctx context.Context, id partner.ClientID) (WebhookSecrets, error) {
+	sealed, err := s.rdb.HGet(ctx, s.keys.Config(keys.ConfigSecrets), string(id)).Result()
+	if err != nil {
+		return WebhookSecrets{}, failure(err, "read secrets of app %s", id)
+	}
+	return s.openSecrets(id, sealed)
+}
+
+// Revision is that of the newest write to any app, 0 before the first.
+func (s *Store) Revision(ctx context.Context) (int64, error) {
+	n, err := s.rdb.Get(ctx, s.keys.Config(keys.ConfigRevision)).Int64()
+	err = failure(err, "read the settings' revision")
+	if errors.Is(err, ErrNotFound) {
+		return 0, nil
+	}
+	return n, err
+}
+
+// ChangedSince reads the apps written and removed after a revision, in the order of their
+// revisions, and the revision that the answer stands for. From 0 it reads all apps. Errors:
+// ErrTooOld, ErrUnreadable.
+func (s *Store) ChangedSince(ctx context.Context, rev int64) (changed []AppRecord, removed []partner.ClientID, newest int64, err error) {
+	d, err := s.delta(ctx, rev)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	changed = make([]AppRecord, 0, len(d.changed))
+	for _, c := range d.changed {
+		rec, err := decodeApp(c.id, c.doc)
+		if err != nil {
+			return nil, nil, 0, fmt.Errorf("read changed apps: %w", err)
+		}
+		changed = append(changed, rec)
+	}
+	return changed, d.removed, d.revision, nil
+}
+
+func (s *Store) configKeys(suffixes ...keys.ConfigKey) []string {
+	out := make([]string, len(suffixes))
+	for i, k := range suffixes {
+		out[i] = s.keys.Config(k)
+	}
+	return out
+}
+
+func (s *Store) appKeys() []string {
+	return s.configKeys(keys.ConfigApps, keys.ConfigIndex, keys.ConfigRevision, keys.ConfigChanged,
+		keys.ConfigRemoved, keys.ConfigSecrets, keys.ConfigAudit)
+}

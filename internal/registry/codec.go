@@ -1,0 +1,114 @@
+package registry
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/secret"
+)
+
+// format is the version of the documents this package stores. Scripts look for it at the start
+// of a document, so it is the first member of each.
+const format = 1
+
+// document is an app as stored, behind "<revision>;".
+type document struct {
+	Format int `json:"v"`
+	partner.App
+}
+
+func encodeApp(app partner.App) (string, error) {
+	b, err := json.Marshal(document{Format: format, App: app})
+	if err != nil {
+		return "", fmt.Errorf("encode app %s: %w", app.ClientID, err)
+	}
+	return string(b), nil
+}
+
+// decodeApp reads "<revision>;<document>".
+func decodeApp(id partner.ClientID, stored string) (AppRecord, error) {
+	rev, doc, ok := strings.Cut(stored, ";")
+	n, err := strconv.ParseInt(rev, 10, 64)
+	if !ok || err != nil || n <= 0 {
+		return AppRecord{}, fmt.Errorf("%w: app %s has no revision", ErrUnreadable, id)
+	}
+	var d document
+	if err := decodeJSON(doc, &d, &d.Format); err != nil {
+		return AppRecord{}, fmt.Errorf("app %s: %w", id, err)
+	}
+	if d.ClientID != id {
+		return AppRecord{}, fmt.Errorf("%w: the document of app %s belongs to another", ErrUnreadable, id)
+	}
+	return AppRecord{App: d.App, Revision: n}, nil
+}
+
+// decodeJSON reads a stored document into v, whose format lands in got. The format is judged
+// first: a document of another one need not fit v at all.
+func decodeJSON(doc string, v any, got *int) error {
+	var head struct {
+		Format int `json:"v"`
+	}
+	if err := json.Unmarshal([]byte(doc), &head); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
+	if head.Format != format {
+		return fmt.Errorf("%w: format %d, this version reads %d", ErrUnreadable, head.Format, format)
+	}
+	if err := json.Unmarshal([]byte(doc), v); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
+	*got = head.Format
+	return nil
+}
+
+// WebhookSecrets are the keys that sign an app's pushes.
+type WebhookSecrets struct {
+	// Current is the "whsec_" secret in force.
+	Current secret.Text
+	// Previous signs along until PreviousUntil; empty where there is none.
+	Previous      secret.Text
+	PreviousUntil time.Time
+}
+
+// sealedSecrets is the plaintext within a sealed value.
+type sealedSecrets struct {
+	Format   int    `json:"v"`
+	Current  string `json:"c"`
+	Previous string `json:"p,omitempty"`
+	UntilMS  int64  `json:"u,omitempty"`
+}
+
+func secretPlace(id partner.ClientID) string { return "app/" + string(id) + "/webhook_secret" }
+
+func (s *Store) sealSecrets(id partner.ClientID, w WebhookSecrets) (string, error) {
+	b, err := json.Marshal(sealedSecrets{
+		Format: format, Current: w.Current.Reveal(), Previous: w.Previous.Reveal(), UntilMS: millis(w.PreviousUntil),
+	})
+	if err != nil {
+		return "", fmt.Errorf("encode secrets of app %s: %w", id, err)
+	}
+	sealed, err := s.opts.Keyring.Seal(b, secretPlace(id))
+	if err != nil {
+		return "", fmt.Errorf("seal secrets of app %s: %w", id, err)
+	}
+	return sealed, nil
+}
+
+// openSecrets never wraps what the JSON decoder says, which may quote the plaintext.
+func (s *Store) openSecrets(id partner.ClientID, sealed string) (WebhookSecrets, error) {
+	b, err := s.opts.Keyring.Open(sealed, secretPlace(id))
+	if err != nil {
+		return WebhookSecrets{}, fmt.Errorf("%w: secrets of app %s: %w", ErrUnreadable, id, err)
+	}
+	var p sealedSecrets
+	if err := json.Unmarshal(b, &p); err != nil || p.Format != format || p.Current == "" {
+		return WebhookSecrets{}, fmt.Errorf("%w: secrets of app %s are not of format %d", ErrUnreadable, id, format)
+	}
+	return WebhookSecrets{
+		Current: secret.New(p.Current), Previous: secret.New(p.Previous), PreviousUntil: fromMillis(p.UntilMS),
+	}, nil
+}

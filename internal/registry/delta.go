@@ -1,0 +1,104 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+// storedApp is an app as it lies in Redis.
+type storedApp struct {
+	id          partner.ClientID
+	doc, sealed string
+}
+
+// delta is what changed between two revisions.
+type delta struct {
+	revision int64
+	changed  []storedApp
+	removed  []partner.ClientID
+	// cursor is where the next page starts.
+	cursor int64
+}
+
+// delta reads pages until one is not full. Apps written while it reads come again with a later
+// page, apps removed meanwhile are told by the last one: its revision then holds for all.
+func (s *Store) delta(ctx context.Context, since int64) (delta, error) {
+	ks := s.configKeys(keys.ConfigApps, keys.ConfigRevision, keys.ConfigChanged, keys.ConfigRemoved, keys.ConfigSecrets)
+	apps := map[partner.ClientID]storedApp{}
+	var order []partner.ClientID
+	for cursor := since; ; {
+		page, err := s.deltaPage(ctx, ks, cursor, since)
+		if err != nil {
+			return delta{}, err
+		}
+		for _, a := range page.changed {
+			if _, again := apps[a.id]; again {
+				order = slices.DeleteFunc(order, func(id partner.ClientID) bool { return id == a.id })
+			}
+			apps[a.id] = a
+			order = append(order, a.id)
+		}
+		if len(page.changed) == maxPage {
+			cursor = page.cursor
+			continue
+		}
+		d := delta{revision: page.revision, removed: page.removed}
+		for _, id := range page.removed {
+			delete(apps, id)
+		}
+		for _, id := range order {
+			if a, ok := apps[id]; ok {
+				d.changed = append(d.changed, a)
+			}
+		}
+		return d, nil
+	}
+}
+
+func (s *Store) deltaPage(ctx context.Context, ks []string, cursor, since int64) (delta, error) {
+	parts, err := changedApps.run(ctx, s.rdb, ks, cursor, since, maxPage, removalsKeep).Slice()
+	if err != nil {
+		return delta{}, failure(err, "read the apps changed since revision %d", since)
+	}
+	if len(parts) != 5 {
+		return delta{}, badAnswer(changedApps, parts)
+	}
+	revision, ok1 := parts[0].(int64)
+	flat, ok2 := texts(parts[1])
+	gone, ok3 := texts(parts[2])
+	forgotten, ok4 := parts[3].(int64)
+	last, ok5 := parts[4].(int64)
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || len(flat)%3 != 0 {
+		return delta{}, badAnswer(changedApps, parts)
+	}
+	if forgotten != 0 {
+		return delta{}, fmt.Errorf("read the apps changed since revision %d: %w", since, ErrTooOld)
+	}
+	d := delta{revision: revision, cursor: last}
+	for i := 0; i < len(flat); i += 3 {
+		d.changed = append(d.changed, storedApp{id: partner.ClientID(flat[i]), doc: flat[i+1], sealed: flat[i+2]})
+	}
+	for _, id := range gone {
+		d.removed = append(d.removed, partner.ClientID(id))
+	}
+	return d, nil
+}
+
+// texts reads a script's list of strings.
+func texts(v any) ([]string, bool) {
+	list, ok := v.([]any)
+	if !ok {
+		return nil, false
+	}
+	out := make([]string, len(list))
+	for i, item := range list {
+		if out[i], ok = item.(string); !ok {
+			return nil, false
+		}
+	}
+	return out, true
+}

@@ -1,0 +1,182 @@
+package registry
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+const (
+	// stepTries bounds how often a step is decided anew because somebody else was faster. Few ever
+	// write one endpoint's incident at a time.
+	stepTries = 20
+	// historyMax bounds the ended incidents of one app, whatever their age.
+	historyMax = 1000
+)
+
+// IncidentStore keeps each app's incidents, their history and the outbox of their mails. All of
+// an app lies in the app's hash slot. It is safe for concurrent use and holds no state of its own.
+type IncidentStore struct {
+	rdb  redis.UniversalClient
+	keys keys.Space
+	keep time.Duration
+	// nonce names one claim, so that a repeat by the client library is told from a second claim.
+	nonce func() string
+
+	commit, claim, settle, due *script
+}
+
+// NewIncidentStore returns the store on rdb, which the caller closes. keep is how long ended
+// incidents and failed mails are listed; 0 is DefaultIncidentsKeep.
+func NewIncidentStore(rdb redis.UniversalClient, space keys.Space, keep time.Duration) *IncidentStore {
+	orDefault(&keep, DefaultIncidentsKeep)
+	return &IncidentStore{
+		rdb: rdb, keys: space, keep: keep, nonce: rand.Text,
+		commit: newScript("incident_commit"), claim: newScript("outbox_claim"),
+		settle: newScript("outbox_settle"), due: newScript("outbox_due"),
+	}
+}
+
+// IncidentStep is what a decision wants written.
+type IncidentStep struct {
+	State incident.State
+	// Letters are the mails that the step owes, one per recipient.
+	Letters []incident.Letter
+	// Ended is set when the step ended an incident.
+	Ended *incident.Ended
+}
+
+// Transition reads the state of an app's endpoint, has it decided, and writes state, letters and
+// history in one step. decide MUST be pure: it is called again when somebody else wrote in
+// between; ErrConflict when that goes on. A decision that changes nothing writes nothing.
+//
+// The step returned is the one that holds. After an error it may have been written or not;
+// whoever decides again then decides on what is true, and its letters are in OutboxDue.
+func (s *IncidentStore) Transition(
+	ctx context.Context, app partner.ClientID, k partner.EndpointKind, decide func(incident.State) IncidentStep,
+) (IncidentStep, error) {
+	for range stepTries {
+		old, err := s.rdb.HGet(ctx, s.keys.App(app, keys.AppIncidents), k.String()).Result()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return IncidentStep{}, failure(err, "read incident of %s %s", app, k)
+		}
+		state, err := incident.Decode(old)
+		if err != nil {
+			return IncidentStep{}, fmt.Errorf("incident of %s %s: %w: %w", app, k, ErrUnreadable, err)
+		}
+		step := decide(state)
+		next := step.State.Encode()
+		if next == old && len(step.Letters) == 0 && step.Ended == nil {
+			return step, nil
+		}
+		taken, err := s.write(ctx, app, k, old, next, step)
+		if err != nil {
+			return IncidentStep{}, err
+		}
+		if taken {
+			return step, nil
+		}
+	}
+	return IncidentStep{}, fmt.Errorf("write incident of %s %s: %w, %d times in a row", app, k, ErrConflict, stepTries)
+}
+
+func (s *IncidentStore) write(
+	ctx context.Context, app partner.ClientID, k partner.EndpointKind, old, next string, step IncidentStep,
+) (bool, error) {
+	ended, endedAt := "", int64(0)
+	if step.Ended != nil {
+		text, err := encodeEnded(step.Ended)
+		if err != nil {
+			return false, err
+		}
+		ended, endedAt = text, step.Ended.EndedAt.UnixMilli()
+	}
+	args := []any{k.String(), old, next, ended, endedAt, s.keep.Milliseconds(), historyMax}
+	for i := range step.Letters {
+		l := &step.Letters[i]
+		args = append(args, l.ID(), l.AfterID(), l.Encode())
+	}
+	n, err := s.commit.run(ctx, s.rdb, s.appKeys(app), args...).Int()
+	return n == 1, failure(err, "write incident of %s %s", app, k)
+}
+
+func (s *IncidentStore) appKeys(app partner.ClientID) []string {
+	return []string{
+		s.keys.App(app, keys.AppIncidents), s.keys.App(app, keys.AppOutbox), s.keys.App(app, keys.AppHistory),
+	}
+}
+
+// Incidents returns what is remembered of an app's endpoints; one that is absent is well.
+func (s *IncidentStore) Incidents(ctx context.Context, app partner.ClientID) (map[partner.EndpointKind]incident.State, error) {
+	all, err := s.rdb.HGetAll(ctx, s.keys.App(app, keys.AppIncidents)).Result()
+	if err != nil {
+		return nil, failure(err, "read incidents of %s", app)
+	}
+	states := make(map[partner.EndpointKind]incident.State, len(all))
+	for name, text := range all {
+		k, err := partner.ParseEndpointKind(name)
+		if err != nil {
+			return nil, fmt.Errorf("incidents of %s: %w: %w", app, ErrUnreadable, err)
+		}
+		if states[k], err = incident.Decode(text); err != nil {
+			return nil, fmt.Errorf("incident of %s %s: %w: %w", app, k, ErrUnreadable, err)
+		}
+	}
+	return states, nil
+}
+
+// History lists an app's ended incidents, the last ended first.
+func (s *IncidentStore) History(ctx context.Context, app partner.ClientID, limit int) ([]incident.Ended, error) {
+	texts, err := s.rdb.ZRevRange(ctx, s.keys.App(app, keys.AppHistory), 0, int64(pageSize(limit))-1).Result()
+	if err != nil {
+		return nil, failure(err, "read ended incidents of %s", app)
+	}
+	list := make([]incident.Ended, len(texts))
+	for i, text := range texts {
+		if err := decodeJSON(text, &list[i], &list[i].Format); err != nil {
+			return nil, fmt.Errorf("ended incident of %s: %w", app, err)
+		}
+	}
+	return list, nil
+}
+
+// Drop forgets the incidents and unsent mails of a removed app; its history expires by itself.
+func (s *IncidentStore) Drop(ctx context.Context, app partner.ClientID) error {
+	err := s.rdb.Del(ctx, s.keys.App(app, keys.AppIncidents), s.keys.App(app, keys.AppOutbox)).Err()
+	return failure(err, "drop incidents of %s", app)
+}
+
+// Suppress records whether an address wants no mail about an app. Case makes no difference.
+func (s *IncidentStore) Suppress(ctx context.Context, app partner.ClientID, address string, on bool) error {
+	set, member := s.keys.Config(keys.ConfigSuppressed), suppressed(app, address)
+	if on {
+		return failure(s.rdb.SAdd(ctx, set, member).Err(), "suppress mail about %s", app)
+	}
+	return failure(s.rdb.SRem(ctx, set, member).Err(), "allow mail about %s", app)
+}
+
+// Suppressed reports, for each address, whether it wants no mail about an app.
+func (s *IncidentStore) Suppressed(ctx context.Context, app partner.ClientID, addresses []string) ([]bool, error) {
+	if len(addresses) == 0 {
+		return nil, nil
+	}
+	members := make([]any, len(addresses))
+	for i, a := range addresses {
+		members[i] = suppressed(app, a)
+	}
+	found, err := s.rdb.SMIsMember(ctx, s.keys.Config(keys.ConfigSuppressed), members...).Result()
+	return found, failure(err, "read who wants no mail about %s", app)
+}
+
+func suppressed(app partner.ClientID, address string) string {
+	return string(app) + "|" + strings.ToLower(address)
+}

@@ -1,0 +1,246 @@
+package registry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/redistest"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+var incidentKeys = keys.New("")
+
+const incidentApp partner.ClientID = "app1"
+
+func machine() incident.Machine {
+	return incident.Machine{
+		Settings: incident.DefaultSettings(), ClientID: incidentApp, Endpoint: partner.StateChange, Switch: incident.Switch{On: true},
+	}
+}
+
+// deciding makes a decision of one event, with a letter to each recipient.
+func deciding(e incident.Event, now time.Time, to ...string) func(incident.State) registry.IncidentStep {
+	return func(s incident.State) registry.IncidentStep {
+		d := machine().Next(s, e, now)
+		step := registry.IncidentStep{State: d.State, Ended: d.Ended}
+		for _, m := range d.Mails {
+			for _, a := range to {
+				l := incident.Letter{To: a, ClientID: incidentApp, AppName: "An app", Mail: m}
+				if m.N > 1 {
+					l.First, l.After = 1, m.N-1
+				}
+				step.Letters = append(step.Letters, l)
+			}
+		}
+		return step
+	}
+}
+
+var (
+	blocked = incident.Failure{Reason: delivery.ReasonBlockedAddress, Immediate: true}
+	began   = time.Date(2026, 11, 20, 20, 0, 0, 0, time.UTC)
+)
+
+const toKim, toLee = "kim@example.com", "lee@example.com"
+
+func eachIncidents(t *testing.T, f func(t *testing.T, s *registry.IncidentStore, rdb redis.UniversalClient)) {
+	t.Helper()
+	t.Parallel()
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		f(t, registry.NewIncidentStore(rdb, incidentKeys, time.Hour), rdb)
+	})
+}
+
+func TestTransitionWritesStateAndLettersAtOnce(t *testing.T) {
+	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, _ redis.UniversalClient) {
+		ctx := t.Context()
+		step := must[registry.IncidentStep](t)(s.Transition(ctx, incidentApp, partner.StateChange, deciding(blocked, began, toKim, toLee)))
+		if len(step.Letters) != 2 {
+			t.Fatalf("%d letters, want 2", len(step.Letters))
+		}
+		states := must[map[partner.EndpointKind]incident.State](t)(s.Incidents(ctx, incidentApp))
+		if diff := cmp.Diff(map[partner.EndpointKind]incident.State{partner.StateChange: step.State}, states); diff != "" {
+			t.Errorf("stored state (-want +got):\n%s", diff)
+		}
+		entries := must[[]registry.OutboxEntry](t)(s.Outbox(ctx, incidentApp))
+		if len(entries) != 2 {
+			t.Fatalf("%d entries, want 2", len(entries))
+		}
+		for _, e := range entries {
+			if e.State != registry.MailWaiting || e.Attempts != 0 || e.Letter == nil || e.ID != e.Letter.ID() {
+				t.Errorf("entry %+v", e)
+			}
+		}
+		// The same event again owes nothing.
+		again := must[registry.IncidentStep](t)(s.Transition(ctx, incidentApp, partner.StateChange, deciding(blocked, began, toKim)))
+		if len(again.Letters) != 0 {
+			t.Errorf("told again: %v", again.Letters)
+		}
+	})
+}
+
+func TestTransitionWithoutChangeWritesNothing(t *testing.T) {
+	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, rdb redis.UniversalClient) {
+		ctx := t.Context()
+		must[registry.IncidentStep](t)(s.Transition(ctx, incidentApp, partner.StateChange, deciding(incident.Success{}, began)))
+		if n := rdb.DBSize(ctx).Val(); n != 0 {
+			t.Errorf("a healthy endpoint left %d keys", n)
+		}
+	})
+}
+
+func TestTransitionDecidesAnewAfterAConflict(t *testing.T) {
+	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, _ redis.UniversalClient) {
+		ctx := t.Context()
+		calls := 0
+		step, err := s.Transition(ctx, incidentApp, partner.StateChange, func(st incident.State) registry.IncidentStep {
+			if calls++; calls == 1 { // somebody else is faster
+				must[registry.IncidentStep](t)(s.Transition(ctx, incidentApp, partner.StateChange, deciding(blocked, began, toKim)))
+			}
+			return deciding(blocked, began.Add(time.Minute), toLee)(st)
+		})
+		if err != nil || calls != 2 || len(step.Letters) != 0 {
+			t.Errorf("decided %d times, letters %v, %v; want twice and none", calls, step.Letters, err)
+		}
+		if n := len(must[[]registry.OutboxEntry](t)(s.Outbox(ctx, incidentApp))); n != 1 {
+			t.Errorf("%d mails for one transition", n)
+		}
+	})
+}
+
+func TestTransitionGivesUpOnEndlessConflict(t *testing.T) {
+	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, rdb redis.UniversalClient) {
+		ctx := t.Context()
+		n := 0
+		_, err := s.Transition(ctx, incidentApp, partner.StateChange, func(st incident.State) registry.IncidentStep {
+			n++
+			rdb.HSet(ctx, incidentKeys.App(incidentApp, keys.AppIncidents), partner.StateChange.String(), fmt.Sprintf(`{"v":1,"failures":%d}`, n))
+			return deciding(blocked, began, toKim)(st)
+		})
+		if !errors.Is(err, registry.ErrConflict) {
+			t.Errorf("got %v after %d tries, want ErrConflict", err, n)
+		}
+		if n := rdb.HLen(ctx, incidentKeys.App(incidentApp, keys.AppOutbox)).Val(); n != 0 {
+			t.Errorf("%d mails of steps that were not taken", n)
+		}
+	})
+}
+
+func TestConcurrentObserversOweOneMail(t *testing.T) {
+	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, _ redis.UniversalClient) {
+		ctx := t.Context()
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				_, err := s.Transition(ctx, incidentApp, partner.StateChange, deciding(blocked, began.Add(time.Duration(i)*time.Second), toKim))
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := len(must[[]registry.OutboxEntry](t)(s.Outbox(ctx, incidentApp))); n != 1 {
+			t.Errorf("%d mails for one transition", n)
+		}
+	})
+}
+
+func TestEndedIncidentsGoToTheHistory(t *testing.T) {
+	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, rdb redis.UniversalClient) {
+		ctx := t.Context()
+		now := time.Now()
+		for i := range 3 { // the first ends before what the history keeps
+			from := now.Add(time.Duration(i-2) * 90 * time.Minute)
+			for _, e := range []struct {
+				d time.Duration
+				e incident.Event
+			}{{0, blocked}, {time.Second, incident.Success{}}, {time.Minute + time.Second, incident.Tick{}}} {
+				must[registry.IncidentStep](t)(s.Transition(ctx, incidentApp, partner.StateChange, deciding(e.e, from.Add(e.d), toKim)))
+			}
+		}
+		list := must[[]incident.Ended](t)(s.History(ctx, incidentApp, 10))
+		if len(list) != 1 || list[0].Ending != incident.EndRecovered || list[0].Transitions != 2 || list[0].Format != 1 {
+			t.Fatalf("history %+v, want the last incident alone", list)
+		}
+		if ttl := rdb.PTTL(ctx, incidentKeys.App(incidentApp, keys.AppHistory)).Val(); ttl <= 0 || ttl > time.Hour {
+			t.Errorf("the history expires in %v, want within an hour", ttl)
+		}
+		if err := s.Drop(ctx, incidentApp); err != nil {
+			t.Fatal(err)
+		}
+		if n := rdb.Exists(ctx, incidentKeys.App(incidentApp, keys.AppIncidents), incidentKeys.App(incidentApp, keys.AppOutbox)).Val(); n != 0 {
+			t.Error("a dropped app left incidents or mails")
+		}
+		if n := len(must[[]incident.Ended](t)(s.History(ctx, incidentApp, 10))); n != 1 {
+			t.Error("the history of a dropped app is gone at once")
+		}
+	})
+}
+
+func TestUnreadableIncidentIsLeftAlone(t *testing.T) {
+	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, rdb redis.UniversalClient) {
+		ctx := t.Context()
+		key := incidentKeys.App(incidentApp, keys.AppIncidents)
+		rdb.HSet(ctx, key, "state_change", `{"v":7}`)
+		_, err := s.Transition(ctx, incidentApp, partner.StateChange, deciding(blocked, began, toKim))
+		if !errors.Is(err, registry.ErrUnreadable) {
+			t.Errorf("Transition: %v, want ErrUnreadable", err)
+		}
+		if _, err := s.Incidents(ctx, incidentApp); !errors.Is(err, registry.ErrUnreadable) {
+			t.Errorf("Incidents: %v, want ErrUnreadable", err)
+		}
+		if got := rdb.HGet(ctx, key, "state_change").Val(); got != `{"v":7}` {
+			t.Errorf("overwritten by %s", got)
+		}
+	})
+}
+
+func TestSuppressed(t *testing.T) {
+	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, _ redis.UniversalClient) {
+		ctx := t.Context()
+		if err := s.Suppress(ctx, incidentApp, "Kim@Example.com", true); err != nil {
+			t.Fatal(err)
+		}
+		got := must[[]bool](t)(s.Suppressed(ctx, incidentApp, []string{toKim, toLee}))
+		if diff := cmp.Diff([]bool{true, false}, got); diff != "" {
+			t.Errorf("suppressed (-want +got):\n%s", diff)
+		}
+		if got := must[[]bool](t)(s.Suppressed(ctx, "app2", []string{toKim})); got[0] {
+			t.Error("suppressed for another app")
+		}
+		if err := s.Suppress(ctx, incidentApp, toKim, false); err != nil {
+			t.Fatal(err)
+		}
+		if got := must[[]bool](t)(s.Suppressed(ctx, incidentApp, []string{toKim})); got[0] {
+			t.Error("still suppressed")
+		}
+		if got := must[[]bool](t)(s.Suppressed(ctx, incidentApp, nil)); len(got) != 0 {
+			t.Errorf("nobody asked for, %v answered", got)
+		}
+	})
+}
+
+func TestIncidentStoreNamesWhatFailed(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Mini(t)
+	s := registry.NewIncidentStore(rdb, incidentKeys, 0)
+	_ = rdb.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	_, err := s.Transition(ctx, incidentApp, partner.ERPSync, deciding(blocked, began, toKim))
+	if err == nil || !strings.Contains(err.Error(), "app1 erp_sync") {
+		t.Errorf("error %v does not name the endpoint", err)
+	}
+}

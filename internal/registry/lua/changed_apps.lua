@@ -1,0 +1,45 @@
+-- Reads what changed in the apps since a revision: one page of the apps written, all removals.
+--
+-- KEYS[1] HASH apps: client id -> "<revision>;<document>"
+-- KEYS[2] STR  revision of the settings
+-- KEYS[3] ZSET changed: client id -> revision
+-- KEYS[4] ZSET removed: client id -> revision
+-- KEYS[5] HASH secrets: client id -> sealed value
+-- ARGV[1] the revision up to which the page's reader knows the apps that exist
+-- ARGV[2] the revision up to which it knows the removals
+-- ARGV[3] how many apps at most, 1000 at most
+-- ARGV[4] how many removals are remembered
+--
+-- Returns {revision, list of (client id, stored app, sealed secrets or ''), list of removed
+-- client ids, 1 when removals after ARGV[2] may have been forgotten, else 0, revision of the
+-- page's last app or ARGV[1]}. The apps come in the order of their revisions.
+--
+-- Atomic: all parts are of one moment. Writes nothing.
+local revision = tonumber(redis.call('GET', KEYS[2]) or '0')
+if not revision then
+  return redis.error_reply('FORMAT the revision is not a number')
+end
+local ids = redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. ARGV[1], '+inf', 'LIMIT', 0, ARGV[3])
+local apps = {}
+if #ids > 0 then
+  local documents = redis.call('HMGET', KEYS[1], unpack(ids))
+  local secrets = redis.call('HMGET', KEYS[5], unpack(ids))
+  for i, id in ipairs(ids) do
+    apps[#apps + 1] = id
+    apps[#apps + 1] = documents[i] or ''
+    apps[#apps + 1] = secrets[i] or ''
+  end
+end
+local removed = redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. ARGV[2], '+inf')
+local forgotten = 0
+if tonumber(ARGV[2]) > 0 and redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[4]) then
+  local oldest = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
+  if tonumber(oldest[2]) > tonumber(ARGV[2]) then
+    forgotten = 1
+  end
+end
+local last = tonumber(ARGV[1])
+if #ids > 0 then
+  last = tonumber(redis.call('ZSCORE', KEYS[3], ids[#ids]))
+end
+return {revision, apps, removed, forgotten, last}

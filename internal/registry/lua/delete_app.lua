@@ -1,0 +1,45 @@
+-- Removes an app and its secrets, if nobody else wrote since.
+--
+-- KEYS[1] HASH  apps: client id -> "<revision>;<document>"
+-- KEYS[2] ZSET  index of client ids, score 0
+-- KEYS[3] STR   revision of the settings
+-- KEYS[4] ZSET  changed: client id -> revision
+-- KEYS[5] ZSET  removed: client id -> revision
+-- KEYS[6] HASH  secrets: client id -> sealed value
+-- KEYS[7] STREAM audit
+-- ARGV[1] client id
+-- ARGV[2] the revision the writer expects: -1 any
+-- ARGV[3] how many removals to remember
+-- ARGV[4] about how many audit entries to keep
+-- ARGV[5..7] actor, role, request id, for the audit
+--
+-- Returns {1, revision} when removed, {0, revision} when the expected revision is not the current
+-- one, {2} when there is no such app.
+--
+-- Atomic: comparison, removal, revision and audit are one step. A document of another version can
+-- be removed when any revision is accepted.
+local old = redis.call('HGET', KEYS[1], ARGV[1])
+if not old then
+  return {2}
+end
+local current, before = string.match(old, '^(%d+);({"v":1[,}].*)$')
+local expected = tonumber(ARGV[2])
+if expected >= 0 then
+  if not current then
+    return redis.error_reply('FORMAT the stored app is not of format 1')
+  end
+  if tonumber(current) ~= expected then
+    return {0, tonumber(current)}
+  end
+end
+
+local revision = redis.call('INCR', KEYS[3])
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('ZREM', KEYS[4], ARGV[1])
+redis.call('ZADD', KEYS[5], string.format('%.0f', revision), ARGV[1])
+redis.call('ZREMRANGEBYRANK', KEYS[5], 0, -(tonumber(ARGV[3]) + 1))
+redis.call('HDEL', KEYS[6], ARGV[1])
+redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[4], '*', 'v', '1', 'actor', ARGV[5], 'role', ARGV[6],
+  'request', ARGV[7], 'action', 'app.delete', 'subject', ARGV[1], 'before', before or '', 'after', '')
+return {1, revision}

@@ -1,0 +1,41 @@
+-- Takes one step of an endpoint's incident: the new state, the mails it owes and, when the
+-- incident ended, its place in the history.
+--
+-- KEYS[1] HASH  incidents: endpoint -> state
+-- KEYS[2] HASH  outbox: mail id -> entry
+-- KEYS[3] ZSET  history: ended incident, by the time it ended in ms
+-- ARGV[1] endpoint
+-- ARGV[2] the state that was read, empty for none
+-- ARGV[3] the new state, empty for none
+-- ARGV[4] the ended incident, empty for none
+-- ARGV[5] when it ended, ms
+-- ARGV[6] how long the history keeps, ms
+-- ARGV[7] how many the history keeps
+-- ARGV[8..] per mail: id, id of the mail that must leave first or empty, letter
+--
+-- Returns 1 when taken, also by an earlier run of the same step; 0 when the state is another one
+-- than was read.
+--
+-- Atomic: a transition and its mails are written together or not at all; a mail that is in the
+-- outbox, or was sent a short while ago, is not written again.
+local current = redis.call('HGET', KEYS[1], ARGV[1]) or ''
+if current ~= ARGV[2] and current ~= ARGV[3] then
+  return 0
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if ARGV[3] == '' then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+else
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+end
+for i = 8, #ARGV, 3 do
+  redis.call('HSETNX', KEYS[2], ARGV[i], string.format('1;w;%.0f;0;;0;%s;%s', now, ARGV[i + 1], ARGV[i + 2]))
+end
+if ARGV[4] ~= '' then
+  redis.call('ZADD', KEYS[3], ARGV[5], ARGV[4])
+  redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', string.format('(%.0f', now - ARGV[6]))
+  redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -1 - ARGV[7])
+  redis.call('PEXPIRE', KEYS[3], ARGV[6])
+end
+return 1

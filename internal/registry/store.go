@@ -1,0 +1,107 @@
+package registry
+
+import (
+	"crypto/rand"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/keys"
+)
+
+// Sealer encrypts what must not lie in Redis in the clear. aad binds a sealed value to its place.
+type Sealer interface {
+	Seal(plaintext []byte, aad string) (string, error)
+	Open(sealed, aad string) ([]byte, error)
+}
+
+// Options configure a Store. The zero value of each retention means its default.
+type Options struct {
+	// Keys name the keys; its zero value has the default prefix.
+	Keys keys.Space
+	// Keyring seals webhook secrets. Required.
+	Keyring Sealer
+	// ChangesKeep is how long accepted changes are listed. Default 7 days.
+	ChangesKeep time.Duration
+	// IdempotencyKeep is how long a repeated call gets the first answer. Default 24 h.
+	IdempotencyKeep time.Duration
+	// DeliveriesKeep is how many attempts are listed per app. Default 1000.
+	DeliveriesKeep int
+	// IncidentsKeep is how long closed incidents and recent attempts are listed. Default 90 days.
+	IncidentsKeep time.Duration
+	// AuditKeep is about how many audit entries are kept. Default 100000.
+	AuditKeep int
+}
+
+// Defaults of Options.
+const (
+	DefaultChangesKeep     = 7 * 24 * time.Hour
+	DefaultIdempotencyKeep = 24 * time.Hour
+	DefaultDeliveriesKeep  = 1000
+	DefaultIncidentsKeep   = 90 * 24 * time.Hour
+	DefaultAuditKeep       = 100000
+)
+
+func (o Options) withDefaults() Options {
+	if o.Keys == (keys.Space{}) {
+		o.Keys = keys.New("")
+	}
+	orDefault(&o.ChangesKeep, DefaultChangesKeep)
+	orDefault(&o.IdempotencyKeep, DefaultIdempotencyKeep)
+	orDefault(&o.DeliveriesKeep, DefaultDeliveriesKeep)
+	orDefault(&o.IncidentsKeep, DefaultIncidentsKeep)
+	orDefault(&o.AuditKeep, DefaultAuditKeep)
+	return o
+}
+
+func orDefault[T ~int | ~int64](v *T, def T) {
+	if *v <= 0 {
+		*v = def
+	}
+}
+
+// Store is the registry in Redis. It is safe for concurrent use and holds no state of its own.
+type Store struct {
+	rdb  redis.UniversalClient
+	opts Options
+	keys keys.Space
+	// nonce names one call, so that a repeat by the client library is told from a second call.
+	nonce func() string
+}
+
+// New returns the registry on rdb, which the caller closes. It panics without a Keyring.
+func New(rdb redis.UniversalClient, opts Options) *Store {
+	if opts.Keyring == nil {
+		panic("registry.New: no Keyring")
+	}
+	opts = opts.withDefaults()
+	return &Store{rdb: rdb, opts: opts, keys: opts.Keys, nonce: rand.Text}
+}
+
+const (
+	defaultPage = 100
+	maxPage     = 500
+)
+
+// pageSize bounds how many items one answer lists.
+func pageSize(limit int) int {
+	if limit <= 0 {
+		return defaultPage
+	}
+	return min(limit, maxPage)
+}
+
+// millis is how times are stored: milliseconds since 1970, 0 for the zero time.
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromMillis(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
