@@ -90,6 +90,7 @@ type checkedTransport struct {
 	next  *http.Transport
 }
 
+// RoundTrip refuses with a *BlockedError, or does what the transport does.
 func (t *checkedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	u := *req.URL
 	if err := t.guard.checkParts(&u); err != nil {

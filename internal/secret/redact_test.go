@@ -43,7 +43,8 @@ const loudURL = "https://kim:hunter2@partner.example/hook?key=hunter2#hunter2"
 
 func TestRedactErrorHidesURLs(t *testing.T) {
 	t.Parallel()
-	_, parseErr := url.Parse("https://kim:hunter2 x@partner.example:hunter2/")
+	malformed := "https://kim:hunter2 x@partner.example:hunter2/"
+	_, parseErr := url.Parse(malformed)
 	inner := &url.Error{Op: "Post", URL: loudURL, Err: io.ErrUnexpectedEOF}
 	for name, err := range map[string]error{
 		"Plain":       inner,
