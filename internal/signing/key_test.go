@@ -238,7 +238,7 @@ func TestKeysNeverPrint(t *testing.T) {
 			t.Errorf("%s prints %s", verb, got)
 		}
 		got := fmt.Sprintf(verb, holder{k, must(signing.NewKeySet(k))(t)})
-		for _, leak := range []string{new(big.Int).SetBytes(raw).String(), hex.EncodeToString(raw), strings.Trim(fmt.Sprint(raw), "[]")} {
+		for _, leak := range []string{new(big.Int).SetBytes(raw).String(), hex.EncodeToString(raw), strings.Trim(fmt.Sprintf("%d", raw), "[]")} {
 			if strings.Contains(got, leak) {
 				t.Errorf("%s of a struct shows the key: %s", verb, got)
 			}
