@@ -1,0 +1,34 @@
+package main
+
+import (
+	"github.com/alecthomas/kong"
+)
+
+// cli is the command line. Commands that need settings carry a settingFlags.
+type cli struct {
+	Publish     publishCmd     `cmd:"" help:"Report a tenant's state change, as the platform does."`
+	Keys        keysCmd        `cmd:"" help:"Make keys."`
+	Config      configCmd      `cmd:"" help:"Check and show settings."`
+	Healthcheck healthcheckCmd `cmd:"" help:"Ask a running service whether it is ready; exits with 1 if not."`
+	Version     versionCmd     `cmd:"" help:"Show the version."`
+}
+
+type keysCmd struct {
+	Generate   keysGenerateCmd   `cmd:"" help:"Make a signing key with its certificate, for signing.keys."`
+	Encryption keysEncryptionCmd `cmd:"" help:"Print a new key for encryption.key."`
+}
+
+type configCmd struct {
+	Check  configCheckCmd  `cmd:"" help:"Say whether the settings are good for serve, and what is wrong with them."`
+	Print  configPrintCmd  `cmd:"" help:"Show the effective settings and where each came from, without secrets."`
+	Schema configSchemaCmd `cmd:"" help:"Print a JSON Schema of the settings file, for editors."`
+}
+
+// newCLI gives each command that needs settings its own set of their flags.
+func newCLI() *cli {
+	c := &cli{}
+	for _, f := range []*settingFlags{&c.Healthcheck.settingFlags, &c.Config.Check.settingFlags, &c.Config.Print.settingFlags} {
+		f.Plugins = kong.Plugins{newSettingValues()}
+	}
+	return c
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/secret"
+	"github.com/lamplighter/lamplighter/internal/signing"
+)
+
+// clockSkew lets receivers whose clocks are slow accept a certificate made just now.
+const clockSkew = 5 * time.Minute
+
+type keysGenerateCmd struct {
+	Out      string        `required:"" short:"o" placeholder:"FILE" help:"File to write; it must not exist yet. Readable by its owner alone."`
+	Alg      string        `enum:"RS256,ES256" default:"RS256" help:"Algorithm: RS256 or ES256."`
+	Days     int           `default:"365" help:"How long the key signs, 1 to 3650 days."`
+	StartsIn time.Duration `default:"0s" placeholder:"24h" help:"When it starts to sign: give receivers time to learn a key that replaces another."`
+	Subject  string        `default:"Lamplighter" help:"Common name in the certificate."`
+}
+
+// Run writes the key and says what to do with it.
+func (c *keysGenerateCmd) Run(a *app) error {
+	if c.Days < 1 || c.Days > 3650 {
+		return usageError{errors.New("--days must be 1 to 3650")}
+	}
+	if c.StartsIn < 0 {
+		return usageError{errors.New("--starts-in must not lie in the past")}
+	}
+	from := time.Now().Add(c.StartsIn - clockSkew)
+	text, err := signing.GenerateKey(c.Alg, c.Subject, from, from.Add(clockSkew).AddDate(0, 0, c.Days))
+	if err != nil {
+		return err
+	}
+	key, err := signing.ParseKey(c.Out, text)
+	if err != nil {
+		return err
+	}
+	if err := writeNew(c.Out, text); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "%s: %s key %s, signs from %s to %s.\nAdd the file to signing.keys and restart; keep older keys there until their tokens have expired.\n",
+		c.Out, c.Alg, key.ID(), from.UTC().Format(time.DateOnly), key.NotAfter().UTC().Format(time.DateOnly))
+	return nil
+}
+
+// writeNew writes a file that must not exist, and leaves none behind when it cannot.
+func writeNew(name string, content []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the caller's own argument names the file
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s exists already: a key is never overwritten, choose another name", name)
+	}
+	if err != nil {
+		return fmt.Errorf("write key: %w", err)
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		_ = os.Remove(name)
+		return fmt.Errorf("write key: %w", err)
+	}
+	return nil
+}
+
+type keysEncryptionCmd struct{}
+
+// Run prints the key alone, so that it can be piped into a file.
+func (keysEncryptionCmd) Run(a *app) error {
+	key, err := secret.GenerateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(a.stdout, key.Reveal())
+	return nil
+}

@@ -1,0 +1,99 @@
+// Command lamplighter tells every partner app when a customer's lights go on or off, and gives
+// operators a hand: keys, settings, health, and a state change from the shell.
+//
+// Exit codes: 0 done; 1 it failed, or the service refused; 2 wrong usage or settings.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/lamplighter/lamplighter/internal/config"
+)
+
+// version is set by the linker: -X main.version=1.2.3.
+var version string
+
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+const description = `Tells every partner app when a customer's lights go on or off.
+
+Settings come from flags, LAMPLIGHTER_ environment variables and a YAML file (--config), in this order.
+
+Exit codes: 0 done; 1 it failed, or the service refused; 2 wrong usage or settings.`
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// app is what commands need besides their own flags.
+type app struct {
+	stdout, stderr io.Writer
+	environ        []string
+	build          build
+}
+
+// usageError is a mistake in how the command was called.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+// stopped carries the exit code of a command line that kong answered itself, such as --help.
+type stopped struct{ code int }
+
+// run executes one command line and returns its exit code.
+func run(args []string, stdout, stderr io.Writer) (code int) {
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case stopped:
+			code = r.code
+		default:
+			panic(r)
+		}
+	}()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	a := &app{stdout: stdout, stderr: stderr, environ: os.Environ(), build: readBuild(version)}
+	parser, err := kong.New(newCLI(),
+		kong.Name("lamplighter"), kong.Description(description), kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { panic(stopped{code}) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: false, WrapUpperBound: 100}),
+		kong.Bind(a), kong.BindTo(ctx, (*context.Context)(nil)),
+	)
+	if err != nil {
+		return a.fail(fmt.Errorf("build the command line: %w", err))
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		return a.fail(usageError{fmt.Errorf("%w (lamplighter --help lists what there is)", err)})
+	}
+	if err := command.Run(); err != nil {
+		return a.fail(err)
+	}
+	return exitDone
+}
+
+// fail prints an error and returns its exit code.
+func (a *app) fail(err error) int {
+	fmt.Fprintf(a.stderr, "lamplighter: %v\n", err)
+	var usage usageError
+	var settings config.Problems
+	if errors.As(err, &usage) || errors.As(err, &settings) {
+		return exitUsage
+	}
+	return exitFailed
+}

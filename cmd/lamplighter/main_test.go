@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"lamplighter": main})
+}
+
+// TestScripts runs testdata/script: each file is a session at the shell with its golden output.
+// Run with -update to take over changed output.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "script"),
+		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"serve-answer": serveAnswer,
+			"exits":        exits,
+		},
+	})
+}
+
+// serveAnswer starts a stand-in for the service: serve-answer STATUS FILE [HEADER VALUE]. It
+// answers every request with FILE, writes what it was sent to request.txt, and is announced in
+// $ADDRESS and $LAMPLIGHTER_URL.
+func serveAnswer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: serve-answer STATUS FILE [HEADER VALUE]")
+	}
+	status, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	answer, record := ts.ReadFile(args[1]), ts.MkAbs("request.txt")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		var b strings.Builder
+		fmt.Fprintf(&b, "%s %s\n", r.Method, r.URL.Path)
+		for _, name := range []string{"Authorization", "Content-Type", "Idempotency-Key"} {
+			if v := r.Header.Get(name); v != "" {
+				fmt.Fprintf(&b, "%s: %s\n", name, v)
+			}
+		}
+		fmt.Fprintf(&b, "%s\n", body)
+		_ = os.WriteFile(record, []byte(b.String()), 0o600)
+		if len(args) == 4 {
+			w.Header().Set(args[2], args[3])
+		}
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, answer)
+	}))
+	ts.Defer(server.Close)
+	ts.Setenv("LAMPLIGHTER_URL", server.URL)
+	ts.Setenv("ADDRESS", server.Listener.Addr().String())
+}
+
+// exits runs a command line that must end with a code: exits CODE ARG…; stdout and stderr are
+// the command's.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM [ARG...]")
+	}
+	script := `"$@"; code=$?; test $code -eq "$0" || { echo "exit code $code, not $0" >&2; exit 1; }`
+	ts.Check(ts.Exec("sh", append([]string{"-c", script}, args...)...))
+}

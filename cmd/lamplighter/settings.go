@@ -1,0 +1,104 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/lamplighter/lamplighter/internal/config"
+)
+
+// settingFlags are --config and one flag for each setting.
+type settingFlags struct {
+	ConfigFile string `name:"config" short:"c" env:"LAMPLIGHTER_CONFIG" placeholder:"FILE" help:"YAML file of settings."`
+	kong.Plugins
+}
+
+// newSettingValues makes a pointer to a struct with one optional field per flag, tagged as kong
+// reads it: the table of settings decides which flags there are.
+func newSettingValues() any {
+	var fields []reflect.StructField
+	add := func(typ reflect.Type, name, placeholder, help, group string) {
+		tag := fmt.Sprintf("name:%q placeholder:%q help:%q group:%q", name, placeholder, help, group)
+		fields = append(fields, reflect.StructField{
+			Name: "F" + strconv.Itoa(len(fields)), Type: typ, Tag: reflect.StructTag(tag),
+		})
+	}
+	for _, s := range config.Settings() {
+		section, _, nested := strings.Cut(s.Key, ".")
+		if !nested {
+			section = "general"
+		}
+		group := "Settings: " + section
+		if name := s.Flag(); name != "" {
+			typ := reflect.TypeFor[*string]()
+			if s.Kind() == config.Bool {
+				typ = reflect.TypeFor[*bool]()
+			}
+			add(typ, name, placeholder(s), helpText(s), group)
+		}
+		if name := s.FileFlag(); name != "" {
+			add(reflect.TypeFor[*string](), name, "FILE", "File that holds "+s.Key+".", group)
+		}
+	}
+	return reflect.New(reflect.StructOf(fields)).Interface()
+}
+
+func placeholder(s config.Setting) string {
+	if s.Default != "" {
+		return s.Default
+	}
+	word := strings.ToUpper(string(s.Kind()))
+	if s.List() {
+		word += ",…"
+	}
+	return word
+}
+
+// helpText is the setting's first sentence: the rest is in docs/configuration.md.
+func helpText(s config.Setting) string {
+	help := strings.ReplaceAll(s.Help, "`", "")
+	if first, _, ok := strings.Cut(help, ". "); ok {
+		help = first + "."
+	}
+	return help
+}
+
+// given are the flags that stand on the command line, as config reads them.
+func (f *settingFlags) given() map[string]string {
+	out := map[string]string{}
+	for _, p := range f.Plugins {
+		v := reflect.ValueOf(p).Elem()
+		for field, value := range v.Fields() {
+			name := field.Tag.Get("name")
+			switch p := value.Interface().(type) {
+			case *string:
+				if p != nil {
+					out[name] = *p
+				}
+			case *bool:
+				if p != nil {
+					out[name] = strconv.FormatBool(*p)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// load reads the settings from all their sources; defaults replace those of the table.
+func (f *settingFlags) load(a *app, defaults map[string]string) (*config.Loaded, error) {
+	src := config.Sources{Environ: a.environ, Flags: f.given(), Defaults: defaults, ReadFile: os.ReadFile}
+	if f.ConfigFile != "" {
+		content, err := os.ReadFile(f.ConfigFile)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("read settings: %w", err)}
+		}
+		src.FileName, src.File = f.ConfigFile, content
+	}
+	return config.Load(src)
+}
