@@ -64,6 +64,8 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	}()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// A second signal ends the process at once.
+	context.AfterFunc(ctx, stop)
 	a := &app{stdout: stdout, stderr: stderr, environ: os.Environ(), build: readBuild(version)}
 	parser, err := kong.New(newCLI(),
 		kong.Name("lamplighter"), kong.Description(description), kong.Writers(stdout, stderr),
