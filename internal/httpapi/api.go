@@ -1,0 +1,118 @@
+package httpapi
+
+import (
+	"crypto/rand"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+// Deps is what the API stands on. Operations whose part is nil are absent: they answer 404.
+type Deps struct {
+	Environment partner.Environment
+	// ValidFor is the length of the pull's validity cells, state.valid_for; a minute when 0.
+	ValidFor time.Duration
+	// SecretGrace is how long a replaced webhook secret signs along; a day when 0.
+	SecretGrace time.Duration
+
+	Tokens    Tokens
+	Apps      Apps
+	AppWriter AppWriter
+	// AppEvents hears of every write to an app.
+	AppEvents AppEvents
+	Addresses AddressChecker
+	Health    HealthReader
+	Tester    Tester
+	Approvals Approvals
+	// ApprovalList pages through an app's approvals.
+	ApprovalList ApprovalLister
+	Resyncer     Resyncer
+	Mailboxes    MailboxViewer
+	Deliveries   Deliveries
+	Tenants      Tenants
+	Statuses     Statuses
+	Changes      Changes
+	Keys         KeyBinder
+	Incidents    Incidents
+	Audit        Audit
+	// Discovery and JWKS are the two documents by which receivers find the signing keys.
+	Discovery, JWKS func() []byte
+
+	// Unavailable reports errors that mean the store could not be reached or refuses writes, in
+	// addition to the network's; nil adds none.
+	Unavailable func(error) bool
+	// Now is the clock, time.Now when nil; Random makes ids and secrets, crypto/rand when nil.
+	Now    func() time.Time
+	Random io.Reader
+	Log    *slog.Logger
+	// Registerer takes the metrics; nil registers none.
+	Registerer prometheus.Registerer
+}
+
+// API serves the HTTP operations. It is safe for concurrent use.
+type API struct {
+	Deps
+
+	auth    *authenticator
+	metrics *metrics
+	routes  []route
+	// unknown bounds the pull's answers about unknown tenants per address, tests the endpoint
+	// tests per app and endpoint.
+	unknown, tests *limiter
+}
+
+// Limits that are no settings, because each protects the service from callers.
+const (
+	defaultValidFor    = time.Minute
+	defaultSecretGrace = 24 * time.Hour
+	unknownInterval    = time.Second
+	unknownBurst       = 60
+	testInterval       = 10 * time.Second
+	testBurst          = 3
+	requestWithin      = 30 * time.Second
+)
+
+// New makes the API. The registered metrics know its routes, so a Registerer takes one API only.
+func New(d Deps) *API {
+	if d.ValidFor <= 0 {
+		d.ValidFor = defaultValidFor
+	}
+	if d.SecretGrace <= 0 {
+		d.SecretGrace = defaultSecretGrace
+	}
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+	if d.Random == nil {
+		d.Random = rand.Reader
+	}
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	a := &API{
+		Deps: d, auth: newAuthenticator(d.Tokens),
+		unknown: newLimiter(unknownInterval, unknownBurst), tests: newLimiter(testInterval, testBurst),
+	}
+	a.routes = a.table()
+	a.metrics = newMetrics(d.Registerer, a.routes)
+	return a
+}
+
+// Admin serves the admin and the public operations.
+func (a *API) Admin() http.Handler { return a.handler(a.routes) }
+
+// Public serves the public operations alone.
+func (a *API) Public() http.Handler {
+	var public []route
+	for _, r := range a.routes {
+		if r.public() {
+			public = append(public, r)
+		}
+	}
+	return a.handler(public)
+}

@@ -1,0 +1,189 @@
+package httpapi
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// appAnswer is an app as answers show it.
+type appAnswer struct {
+	ClientID         partner.ClientID       `json:"client_id"`
+	Name             string                 `json:"name"`
+	TechnicalContact contactAnswer          `json:"technical_contact"`
+	ErrorEmails      []string               `json:"error_emails"`
+	RequiredLicenses []partner.License      `json:"required_licenses"`
+	GrantedLicenses  []partner.License      `json:"granted_licenses"`
+	PublicKeys       []string               `json:"public_keys"`
+	TokenAlgorithm   partner.TokenAlgorithm `json:"token_algorithm"`
+	ProbeTenant      string                 `json:"probe_tenant"`
+	Endpoints        endpointsAnswer        `json:"endpoints"`
+	Paused           bool                   `json:"paused"`
+	Revision         string                 `json:"revision"`
+	CreatedAt        time.Time              `json:"created_at,omitzero"`
+	UpdatedAt        time.Time              `json:"updated_at,omitzero"`
+	// WebhookSecret is shown once, when the app is made.
+	WebhookSecret string       `json:"webhook_secret,omitempty"`
+	Warnings      []FieldError `json:"warnings,omitempty"`
+}
+
+type contactAnswer struct {
+	Name     string `json:"name"`
+	Email    string `json:"email"`
+	TimeZone string `json:"time_zone"`
+}
+
+type endpointsAnswer struct {
+	StateChange    endpointAnswer `json:"state_change"`
+	ERPSync        endpointAnswer `json:"erp_sync"`
+	QuoteConnector endpointAnswer `json:"quote_connector"`
+	Mirroring      endpointAnswer `json:"mirroring"`
+}
+
+type endpointAnswer struct {
+	URL             string                         `json:"url"`
+	URLs            map[partner.Environment]string `json:"urls"`
+	Enabled         bool                           `json:"enabled"`
+	SendErrorEmails bool                           `json:"send_error_emails"`
+	EffectiveURL    string                         `json:"effective_url"`
+	OffReason       partner.OffReason              `json:"off_reason,omitempty"`
+	SwitchedAt      time.Time                      `json:"switched_at,omitzero"`
+	// Health is told by the endpoint's own resource alone.
+	Health   *healthAnswer `json:"health,omitempty"`
+	Warnings []FieldError  `json:"warnings,omitempty"`
+}
+
+// etag is the revision as an entity tag.
+func etag(revision int64) string { return strconv.Quote(strconv.FormatInt(revision, 10)) }
+
+func (a *API) appAnswer(rec registry.AppRecord) appAnswer {
+	app := rec.App
+	return appAnswer{
+		ClientID: app.ClientID, Name: app.Name, TechnicalContact: contactAnswer(app.TechnicalContact),
+		ErrorEmails: list(app.ErrorEmails), RequiredLicenses: list(app.RequiredLicenses), GrantedLicenses: list(app.GrantedLicenses),
+		PublicKeys: list(app.PublicKeys), TokenAlgorithm: app.TokenAlgorithm, ProbeTenant: app.ProbeTenant,
+		Endpoints: endpointsAnswer{
+			StateChange: a.endpointAnswer(app.Endpoints[partner.StateChange]), ERPSync: a.endpointAnswer(app.Endpoints[partner.ERPSync]),
+			QuoteConnector: a.endpointAnswer(app.Endpoints[partner.QuoteConnector]), Mirroring: a.endpointAnswer(app.Endpoints[partner.Mirroring]),
+		},
+		Paused: app.Paused, Revision: strconv.FormatInt(rec.Revision, 10), CreatedAt: app.CreatedAt, UpdatedAt: app.UpdatedAt,
+	}
+}
+
+func (a *API) endpointAnswer(e partner.Endpoint) endpointAnswer {
+	urls := e.URLs
+	if urls == nil {
+		urls = map[partner.Environment]string{}
+	}
+	return endpointAnswer{
+		URL: e.URL, URLs: urls, Enabled: e.Enabled, SendErrorEmails: e.SendErrorEmails,
+		EffectiveURL: e.EffectiveURL(a.Environment), OffReason: e.OffReason, SwitchedAt: e.SwitchedAt,
+	}
+}
+
+// list makes an absent list an empty one, so that answers always have an array.
+func list[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}
+
+// readApp builds the app that a document describes on an app that holds what the document does
+// not say. Faults of type and name are collected; values are judged by partner.Validate.
+func readApp(o *object, app partner.App) partner.App {
+	if id, ok := o.text("client_id"); ok && id != string(app.ClientID) {
+		o.add(o.at("client_id"), "must be the client id of the path, or absent")
+	}
+	app.Name, _ = o.required("name")
+	contact := o.child("technical_contact")
+	app.TechnicalContact.Name, _ = contact.text("name")
+	app.TechnicalContact.Email, _ = contact.text("email")
+	app.TechnicalContact.TimeZone, _ = contact.text("time_zone")
+	contact.done()
+	app.ErrorEmails, _ = o.texts("error_emails", partner.MaxErrorEmails)
+	app.RequiredLicenses, _ = licenses(o, "required_licenses")
+	if granted, ok := licenses(o, "granted_licenses"); ok {
+		app.GrantedLicenses = granted
+	}
+	app.PublicKeys, _ = o.texts("public_keys", partner.MaxPublicKeys)
+	if alg, ok := o.text("token_algorithm"); ok {
+		app.TokenAlgorithm = partner.TokenAlgorithm(alg)
+	}
+	app.ProbeTenant, _ = o.text("probe_tenant")
+	endpoints := o.child("endpoints")
+	for _, k := range partner.AllEndpointKinds() {
+		app.Endpoints[k] = readEndpoint(endpoints.child(k.String()))
+	}
+	endpoints.done()
+	o.ignore("paused", "revision", "created_at", "updated_at", "warnings")
+	o.refuse("webhook_secret", "cannot be set: the service makes it, POST …/secrets replaces it")
+	o.done()
+	return app
+}
+
+func licenses(o *object, name string) ([]partner.License, bool) {
+	words, ok := o.texts(name, len(partner.Licenses()))
+	out := make([]partner.License, len(words))
+	for i, w := range words {
+		out[i] = partner.License(w)
+	}
+	return out, ok
+}
+
+func readEndpoint(o *object) partner.Endpoint {
+	e := partner.Endpoint{SendErrorEmails: true}
+	e.URL, _ = o.text("url")
+	urls := o.child("urls")
+	for _, env := range partner.Environments() {
+		if u, ok := urls.text(string(env)); ok && u != "" {
+			if e.URLs == nil {
+				e.URLs = map[partner.Environment]string{}
+			}
+			e.URLs[env] = u
+		}
+	}
+	urls.done()
+	e.Enabled, _ = o.flag("enabled")
+	if send, ok := o.flag("send_error_emails"); ok {
+		e.SendErrorEmails = send
+	}
+	o.ignore("effective_url", "health", "off_reason", "switched_at", "warnings")
+	o.done()
+	return e
+}
+
+// appDocument is the writable part of an app, as merge patches apply to it.
+func appDocument(app partner.App) map[string]any {
+	endpoints := map[string]any{}
+	for _, k := range partner.AllEndpointKinds() {
+		endpoints[k.String()] = endpointDocument(app.Endpoints[k])
+	}
+	return map[string]any{
+		"name": app.Name,
+		"technical_contact": map[string]any{
+			"name": app.TechnicalContact.Name, "email": app.TechnicalContact.Email, "time_zone": app.TechnicalContact.TimeZone,
+		},
+		"error_emails": anys(app.ErrorEmails), "required_licenses": anys(app.RequiredLicenses),
+		"granted_licenses": anys(app.GrantedLicenses), "public_keys": anys(app.PublicKeys),
+		"token_algorithm": string(app.TokenAlgorithm), "probe_tenant": app.ProbeTenant, "endpoints": endpoints,
+	}
+}
+
+func endpointDocument(e partner.Endpoint) map[string]any {
+	urls := map[string]any{}
+	for env, u := range e.URLs {
+		urls[string(env)] = u
+	}
+	return map[string]any{"url": e.URL, "urls": urls, "enabled": e.Enabled, "send_error_emails": e.SendErrorEmails}
+}
+
+func anys[T ~string](s []T) []any {
+	out := make([]any, len(s))
+	for i, v := range s {
+		out[i] = string(v)
+	}
+	return out
+}

@@ -1,0 +1,320 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/secret"
+)
+
+// AddressChecker judges the addresses that endpoints are given.
+type AddressChecker interface {
+	// CheckURL judges the text. Its error is meant to be read by whoever set the URL.
+	CheckURL(raw string) (*url.URL, error)
+	// CheckHost judges what the host resolves to now; a warning says that it does not resolve yet.
+	CheckHost(ctx context.Context, u *url.URL) (warning string, err error)
+}
+
+const (
+	// casAttempts bounds how often a write without If-Match starts over because others wrote.
+	casAttempts = 20
+	// eventsWithin bounds what happens after a write is durable.
+	eventsWithin = 10 * time.Second
+	// addressesWithin bounds the resolving of all of a request's hosts.
+	addressesWithin = 8 * time.Second
+	webhookPrefix   = "whsec_"
+	webhookBytes    = 32
+)
+
+// changeApp makes the app to write out of the one that stands there, nil when there is none.
+type changeApp func(old *registry.AppRecord, id partner.ClientID) (partner.App, error)
+
+type written struct {
+	rec      registry.AppRecord
+	created  bool
+	warnings []FieldError
+	// secret is the webhook secret that the write made, empty when it made none.
+	secret string
+}
+
+// write reads the path's app, changes it and writes it where it is still the one read. Others'
+// writes in between make it start over, or fail with 412 when the caller named a revision.
+func (a *API) write(c *call, action string, change changeApp) (written, error) {
+	id, err := c.clientID()
+	if err != nil {
+		return written{}, err
+	}
+	var w written
+	err = again(c, func() (err error) {
+		w, err = a.writeOnce(c, id, action, change)
+		return err
+	})
+	return w, err
+}
+
+// again repeats a write that others' writes overtook, unless the caller set a precondition.
+func again(c *call, once func() error) error {
+	for range casAttempts {
+		err := once()
+		if !errors.Is(err, registry.ErrConflict) || len(c.r.Header.Values("If-Match")) > 0 || len(c.r.Header.Values("If-None-Match")) > 0 {
+			return err
+		}
+	}
+	p := unavailable()
+	p.Detail = "Others keep changing the app: nothing was written. Try again."
+	return p
+}
+
+func (a *API) writeOnce(c *call, id partner.ClientID, action string, change changeApp) (written, error) {
+	old, err := a.current(c, id)
+	if err != nil {
+		return written{}, err
+	}
+	app, err := change(old, id)
+	if err != nil {
+		return written{}, err
+	}
+	if err := permitted(c.role, old, app); err != nil {
+		return written{}, err
+	}
+	if err := partner.Validate(&app); err != nil {
+		return written{}, err
+	}
+	warnings, err := a.checkAddresses(c.ctx(), old, app)
+	if err != nil {
+		return written{}, err
+	}
+	w, expect := written{warnings: warnings}, registry.NoRevision
+	var secrets *registry.WebhookSecrets
+	var before *partner.App
+	if old == nil {
+		if w.secret, err = a.newSecret(); err != nil {
+			return written{}, err
+		}
+		secrets = &registry.WebhookSecrets{Current: secret.New(w.secret)}
+	} else {
+		expect, before = old.Revision, &old.App
+	}
+	app = partner.Normalize(app, before, a.Now().UTC())
+	if w.rec, w.created, err = a.AppWriter.PutApp(c.ctx(), app, expect, secrets, c.actor, action); err != nil {
+		return written{}, err
+	}
+	a.wrote(c, old, w.rec)
+	return w, nil
+}
+
+// current reads the app and holds the request's preconditions against it.
+func (a *API) current(c *call, id partner.ClientID) (*registry.AppRecord, error) {
+	rec, err := a.Apps.App(c.ctx(), id)
+	exists := err == nil
+	if err != nil && !errors.Is(err, registry.ErrNotFound) {
+		return nil, err
+	}
+	tag := ""
+	if exists {
+		tag = etag(rec.Revision)
+	}
+	if conds := c.r.Header.Values("If-Match"); len(conds) > 0 && !matches(conds, tag, strong) {
+		return nil, preconditionFailed()
+	}
+	if conds := c.r.Header.Values("If-None-Match"); len(conds) > 0 && matches(conds, tag, weak) {
+		return nil, preconditionFailed()
+	}
+	if !exists {
+		return nil, nil //nolint:nilnil // no app is an answer here, and the caller's to judge
+	}
+	return &rec, nil
+}
+
+// wrote tells the service of a write. The caller's leaving does not stop it.
+func (a *API) wrote(c *call, old *registry.AppRecord, rec registry.AppRecord) {
+	if a.AppEvents != nil {
+		a.after(c, func(ctx context.Context) error { return a.AppEvents.AppWritten(ctx, old, rec, c.actor) })
+	}
+}
+
+func (a *API) after(c *call, f func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx()), eventsWithin)
+	defer cancel()
+	if err := f(ctx); err != nil {
+		a.Log.LogAttrs(ctx, slog.LevelError, "app written, but not everything that follows was done: the sweep repairs it",
+			slog.String("request_id", c.id), slog.String("app", string(c.app)), slog.Any("err", err))
+	}
+}
+
+// permitted names what the role may not change about an app.
+func permitted(role Role, old *registry.AppRecord, app partner.App) error {
+	if role.Kind == Admin {
+		return nil
+	}
+	var before partner.App
+	if old != nil {
+		before = old.App
+	}
+	var faults []FieldError
+	check := func(same bool, pointer, who string) {
+		if !same {
+			faults = append(faults, FieldError{Pointer: pointer, Detail: "may be changed by " + who + " alone"})
+		}
+	}
+	check(sameSet(before.GrantedLicenses, app.GrantedLicenses), "/granted_licenses", "an admin")
+	if role.Kind == Partner {
+		if old == nil {
+			return forbidden("An operator has to make the app first.")
+		}
+		who := "an operator or admin"
+		check(before.Name == app.Name, "/name", who)
+		check(sameSet(before.RequiredLicenses, app.RequiredLicenses), "/required_licenses", who)
+		check(before.TokenAlgorithm == app.TokenAlgorithm, "/token_algorithm", who)
+		check(before.ProbeTenant == app.ProbeTenant, "/probe_tenant", who)
+	}
+	if len(faults) > 0 {
+		return forbidden("The members named in errors may not be changed.", faults...)
+	}
+	return nil
+}
+
+func sameSet(a, b []partner.License) bool {
+	x, y := slices.Clone(a), slices.Clone(b)
+	slices.Sort(x)
+	slices.Sort(y)
+	return slices.Equal(slices.Compact(x), slices.Compact(y))
+}
+
+// checkAddresses asks the guard about every URL that the write sets, the overrides of other
+// environments too. URLs that stand there already are judged at each dial.
+func (a *API) checkAddresses(ctx context.Context, old *registry.AppRecord, app partner.App) ([]FieldError, error) {
+	if a.Addresses == nil {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, addressesWithin)
+	defer cancel()
+	var warnings, faults []FieldError
+	for _, k := range partner.AllEndpointKinds() {
+		var before partner.Endpoint
+		if old != nil {
+			before = old.App.Endpoints[k]
+		}
+		for _, at := range endpointURLs(k, app.Endpoints[k], before) {
+			warning, err := a.checkAddress(ctx, at.url)
+			switch {
+			case err != nil:
+				faults = append(faults, FieldError{Pointer: at.pointer, Detail: err.Error()})
+			case warning != "":
+				warnings = append(warnings, FieldError{Pointer: at.pointer, Detail: warning})
+			}
+		}
+	}
+	if len(faults) > 0 {
+		return nil, invalid(faults...)
+	}
+	return warnings, nil
+}
+
+func (a *API) checkAddress(ctx context.Context, raw string) (warning string, err error) {
+	u, err := a.Addresses.CheckURL(raw)
+	if err != nil {
+		return "", err
+	}
+	warning, err = a.Addresses.CheckHost(ctx, u)
+	if ctx.Err() != nil {
+		return "its host could not be resolved in time: it is checked at each connection", nil
+	}
+	return warning, err
+}
+
+type urlAt struct{ pointer, url string }
+
+// endpointURLs lists the URLs of an endpoint that differ from what stood there.
+func endpointURLs(k partner.EndpointKind, e, before partner.Endpoint) []urlAt {
+	var out []urlAt
+	pointer := "/endpoints/" + k.String()
+	if e.URL != "" && e.URL != before.URL {
+		out = append(out, urlAt{pointer + "/url", e.URL})
+	}
+	for _, env := range partner.Environments() {
+		if u := e.URLs[env]; u != "" && u != before.URLs[env] {
+			out = append(out, urlAt{pointer + "/urls/" + string(env), u})
+		}
+	}
+	return out
+}
+
+// newSecret makes a Standard Webhooks secret.
+func (a *API) newSecret() (string, error) {
+	b := make([]byte, webhookBytes)
+	if _, err := io.ReadFull(a.Random, b); err != nil {
+		return "", fmt.Errorf("make a webhook secret: %w", err)
+	}
+	return webhookPrefix + base64.StdEncoding.EncodeToString(b), nil
+}
+
+// maxGrace bounds how long a replaced webhook secret may sign along.
+const maxGrace = 30 * 24 * time.Hour
+
+// rotateSecret replaces the webhook secret; the old one signs along for grace_seconds, which the
+// body may give.
+func (a *API) rotateSecret(c *call) error {
+	doc, err := c.optionalDocument()
+	if err != nil {
+		return err
+	}
+	f := &faults{}
+	o := root(doc, f, false)
+	grace := a.SecretGrace
+	if n, ok := o.number("grace_seconds", 0, int64(maxGrace/time.Second)); ok {
+		grace = time.Duration(n) * time.Second
+	}
+	o.done()
+	if err := f.err(); err != nil {
+		return err
+	}
+	id, err := c.clientID()
+	if err != nil {
+		return err
+	}
+	return again(c, func() error { return a.rotateOnce(c, id, grace) })
+}
+
+func (a *API) rotateOnce(c *call, id partner.ClientID, grace time.Duration) error {
+	old, err := a.current(c, id)
+	if err != nil {
+		return err
+	}
+	if old == nil {
+		return notFound("app")
+	}
+	now := a.Now().UTC()
+	secrets, err := a.AppWriter.Secrets(c.ctx(), id)
+	if err != nil && !errors.Is(err, registry.ErrNotFound) {
+		return err
+	}
+	fresh, err := a.newSecret()
+	if err != nil {
+		return err
+	}
+	next := registry.WebhookSecrets{Current: secret.New(fresh)}
+	if grace > 0 && !secrets.Current.IsZero() {
+		next.Previous, next.PreviousUntil = secrets.Current, now.Add(grace)
+	}
+	rec, _, err := a.AppWriter.PutApp(c.ctx(), partner.Normalize(old.App, &old.App, now), old.Revision, &next, c.actor, "app.rotate_secret")
+	if err != nil {
+		return err
+	}
+	a.wrote(c, old, rec)
+	c.w.Header().Set("ETag", etag(rec.Revision))
+	return c.json(http.StatusOK, struct {
+		WebhookSecret string    `json:"webhook_secret"`
+		PreviousUntil time.Time `json:"previous_valid_until,omitzero"`
+	}{fresh, next.PreviousUntil})
+}

@@ -1,0 +1,207 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// call is one request on its way through a handler.
+type call struct {
+	w http.ResponseWriter
+	r *http.Request
+	// id is the request id, role and actor say who calls.
+	id    string
+	role  Role
+	actor registry.Actor
+	// app, tenant, endpoint and change are what the request turned out to be about, for the log.
+	app      partner.ClientID
+	tenant   tenant.ID
+	endpoint string
+	change   string
+}
+
+// handler answers a call or returns the error that becomes a problem.
+type handler func(c *call) error
+
+func (c *call) ctx() context.Context { return c.r.Context() }
+
+// json answers with a document.
+func (c *call) json(status int, v any) error {
+	body, err := encode(v)
+	if err != nil {
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	send(c.w, status, "application/json", body)
+	return nil
+}
+
+func (c *call) noContent() error {
+	c.w.Header().Set("Cache-Control", "no-store")
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// clientID reads the path's app.
+func (c *call) clientID() (partner.ClientID, error) {
+	id, err := partner.ParseClientID(c.r.PathValue("client_id"))
+	if err != nil {
+		return "", invalid(FieldError{Pointer: "/client_id", Detail: err.Error()})
+	}
+	c.app = id
+	return id, nil
+}
+
+// tenantID reads the path's tenant.
+func (c *call) tenantID() (tenant.ID, error) {
+	id, err := tenant.ParseID(c.r.PathValue("tenant"))
+	if err != nil {
+		return "", invalid(FieldError{Pointer: "/tenant", Detail: err.Error()})
+	}
+	c.tenant = id
+	return id, nil
+}
+
+// kind reads the path's endpoint.
+func (c *call) kind() (partner.EndpointKind, error) {
+	k, err := partner.ParseEndpointKind(c.r.PathValue("endpoint"))
+	if err != nil {
+		return 0, invalid(FieldError{Pointer: "/endpoint", Detail: err.Error()})
+	}
+	c.endpoint = k.String()
+	return k, nil
+}
+
+// Limits of request bodies.
+const (
+	maxBody    = 1 << 20
+	bodyWithin = 10 * time.Second
+)
+
+// document reads the whole body as one JSON text.
+func (c *call) document() (any, error) {
+	body, err := c.read()
+	if err != nil {
+		return nil, err
+	}
+	return parse(body)
+}
+
+// optionalDocument is document, or an empty object when there is no body.
+func (c *call) optionalDocument() (any, error) {
+	body, err := c.read()
+	if err != nil {
+		return nil, err
+	}
+	if len(bytes.TrimSpace(body)) == 0 {
+		return map[string]any{}, nil
+	}
+	return parse(body)
+}
+
+// emptyDocument accepts no body or an object without members.
+func (c *call) emptyDocument() error {
+	doc, err := c.optionalDocument()
+	if err != nil {
+		return err
+	}
+	f := &faults{}
+	root(doc, f, false).done()
+	return f.err()
+}
+
+func (c *call) read() ([]byte, error) {
+	if c.r.ContentLength > maxBody {
+		return nil, &http.MaxBytesError{Limit: maxBody}
+	}
+	if err := c.readBefore(time.Now().Add(bodyWithin)); err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, maxBody))
+	if err != nil {
+		return nil, readError(err)
+	}
+	// A deadline that stays would cancel the request's context when it passes.
+	return body, c.readBefore(time.Time{})
+}
+
+// readBefore sets the connection's read deadline; the zero time removes it.
+func (c *call) readBefore(at time.Time) error {
+	err := http.NewResponseController(c.w).SetReadDeadline(at)
+	if err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return readError(err)
+	}
+	return nil
+}
+
+// bodyKind says which body an operation takes.
+type bodyKind uint8
+
+const (
+	noBody bodyKind = iota
+	jsonBody
+	optionalJSON
+	patchBody
+	linesBody
+	jsonOrLines
+)
+
+const (
+	typeJSON  = "application/json"
+	typePatch = "application/merge-patch+json"
+	typeLines = "application/x-ndjson"
+)
+
+func (k bodyKind) types() []string {
+	switch k {
+	case jsonBody, optionalJSON:
+		return []string{typeJSON}
+	case patchBody:
+		return []string{typePatch, typeJSON}
+	case linesBody:
+		return []string{typeLines}
+	case jsonOrLines:
+		return []string{typeJSON, typeLines}
+	default:
+		return nil
+	}
+}
+
+// mediaType is the body's type without parameters, empty when it cannot be read or names another
+// charset than UTF-8.
+func mediaType(r *http.Request) string {
+	t, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || params["charset"] != "" && !strings.EqualFold(params["charset"], "utf-8") {
+		return ""
+	}
+	return t
+}
+
+// checkType refuses a body that the operation does not take.
+func checkType(r *http.Request, k bodyKind) error {
+	types := k.types()
+	if types == nil || k == optionalJSON && r.ContentLength == 0 && r.Header.Get("Content-Type") == "" {
+		return nil
+	}
+	if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
+		return newProblem(http.StatusUnsupportedMediaType, "unsupported-encoding", "The body's encoding is not supported", "Send the body without Content-Encoding.")
+	}
+	got := mediaType(r)
+	for _, t := range types {
+		if t == got {
+			return nil
+		}
+	}
+	return newProblem(http.StatusUnsupportedMediaType, "unsupported-type", "The body's type is not supported",
+		"Send Content-Type: "+strings.Join(types, " or ")+", in UTF-8.")
+}

@@ -1,0 +1,323 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Changes accepts changes and knows who was told.
+type Changes interface {
+	// Accept answers each request at its index. What it accepted is durable on return.
+	Accept(ctx context.Context, reqs []registry.ChangeRequest) ([]registry.AcceptResult, error)
+	// Knowledge returns registry.ErrNotFound for a change that is not known or no longer kept.
+	Knowledge(ctx context.Context, changeID string) (ChangeKnowledge, error)
+}
+
+// KeyBinder binds idempotency keys to what they came with.
+type KeyBinder interface {
+	// BindKey remembers each line's hash under the key and returns the lines that came with
+	// another one before.
+	BindKey(ctx context.Context, key string, lines map[int]string) (conflicts []int, err error)
+}
+
+// ChangeKnowledge says who knows of a change.
+type ChangeKnowledge struct {
+	Change tenant.Change
+	// InStep is true when everyone who approved the tenant knows.
+	InStep bool
+	Apps   []AppOutcome
+}
+
+// AppOutcome is one app's part in a ChangeKnowledge.
+type AppOutcome struct {
+	ClientID partner.ClientID `json:"client_id"`
+	// Outcome is "waiting", "settled" (told, or replaced by newer truth) or "off".
+	Outcome  string `json:"outcome"`
+	Attempts int    `json:"attempts"`
+	Reason   string `json:"reason,omitempty"`
+	// NextAttemptAt is zero when nothing is planned.
+	NextAttemptAt time.Time `json:"next_attempt_at,omitzero"`
+}
+
+const (
+	maxVersion        = 200
+	maxIdempotencyKey = 255
+	// keyScope keeps the idempotency keys of this operation apart from those of others.
+	keyScope = "state-changes/"
+	// onlyLine is the line that a body of one JSON object counts as.
+	onlyLine = 1
+)
+
+func (a *API) postStateChanges(c *call) error {
+	key, err := idempotencyKey(c.r.Header)
+	if err != nil {
+		return err
+	}
+	if mediaType(c.r) == typeLines {
+		return a.stream(c, func(ctx context.Context, lines []line) error { return a.acceptLines(ctx, key, lines) })
+	}
+	doc, err := c.document()
+	if err != nil {
+		return err
+	}
+	req, err := readChange(doc)
+	if err != nil {
+		return err
+	}
+	c.tenant = req.Tenant
+	if key != "" {
+		req.IdempotencyKey, req.Line = key, onlyLine
+		conflicts, err := a.Keys.BindKey(c.ctx(), key, map[int]string{onlyLine: digest(doc)})
+		if err != nil {
+			return err
+		}
+		if len(conflicts) > 0 {
+			return keyReused()
+		}
+	}
+	results, err := a.Changes.Accept(c.ctx(), []registry.ChangeRequest{req})
+	if err == nil {
+		err = results[0].Err
+	}
+	if err != nil {
+		return err
+	}
+	accepted := results[0].Accepted
+	c.change = accepted.ID
+	c.w.Header().Set("Location", "/v1/state-changes/"+accepted.ID)
+	return c.json(http.StatusAccepted, struct {
+		ID       string    `json:"id"`
+		Tenant   tenant.ID `json:"tenant"`
+		Sequence int64     `json:"sequence"`
+		Apps     int       `json:"apps"`
+	}{accepted.ID, accepted.Tenant, accepted.Sequence, accepted.Apps})
+}
+
+// acceptLines accepts the good ones of a batch in their order.
+func (a *API) acceptLines(ctx context.Context, key string, lines []line) error {
+	good := make([]line, 0, len(lines))
+	reqs := make([]registry.ChangeRequest, 0, len(lines))
+	hashes := make(map[int]string, len(lines))
+	for _, l := range lines {
+		req, err := readChange(l.doc)
+		if err != nil {
+			p, _ := problemOf(err, nil)
+			l.refuse(p)
+			continue
+		}
+		if key != "" {
+			req.IdempotencyKey, req.Line = key, l.number
+			hashes[l.number] = digest(l.doc)
+		}
+		good, reqs = append(good, l), append(reqs, req)
+	}
+	if key != "" && len(good) > 0 {
+		conflicts, err := a.Keys.BindKey(ctx, key, hashes)
+		if err != nil {
+			return err
+		}
+		good, reqs = withoutLines(good, reqs, conflicts)
+	}
+	if len(good) == 0 {
+		return nil
+	}
+	results, err := a.Changes.Accept(ctx, reqs)
+	if err != nil {
+		return err
+	}
+	return a.answerLines(ctx, good, results)
+}
+
+// answerLines answers each line with what came of it. A line that fails for a reason of its own
+// is answered so; the error is the store's.
+func (a *API) answerLines(ctx context.Context, lines []line, results []registry.AcceptResult) error {
+	var failed error
+	for i, l := range lines {
+		r := results[i]
+		if r.Err == nil {
+			*l.answer = lineAnswer{Line: l.number, Status: http.StatusAccepted, ID: r.Accepted.ID, Sequence: r.Accepted.Sequence}
+			continue
+		}
+		p, unexpected := problemOf(r.Err, a.Unavailable)
+		switch {
+		case p.Status == http.StatusServiceUnavailable:
+			failed = errors.Join(failed, r.Err)
+		case unexpected:
+			a.Log.LogAttrs(ctx, slog.LevelError, "change of a line not accepted", slog.Int("line", l.number), slog.Any("err", r.Err))
+			l.refuse(p)
+		default:
+			l.refuse(p)
+		}
+	}
+	return failed
+}
+
+// withoutLines answers the lines whose key came with another body and leaves them out.
+func withoutLines(lines []line, reqs []registry.ChangeRequest, conflicts []int) ([]line, []registry.ChangeRequest) {
+	keptLines, keptReqs := lines[:0], reqs[:0]
+	for i, l := range lines {
+		if slices.Contains(conflicts, l.number) {
+			l.refuse(keyReused())
+			continue
+		}
+		keptLines, keptReqs = append(keptLines, l), append(keptReqs, reqs[i])
+	}
+	return keptLines, keptReqs
+}
+
+// idempotencyKey reads the header, empty when there is none.
+func idempotencyKey(h http.Header) (string, error) {
+	values := h.Values("Idempotency-Key")
+	if len(values) == 0 {
+		return "", nil
+	}
+	if len(values) > 1 || len(values[0]) > maxIdempotencyKey || !visible(values[0]) {
+		return "", newProblem(http.StatusBadRequest, "idempotency-key", "The Idempotency-Key cannot be used",
+			fmt.Sprintf("It must be one header of 1 to %d visible ASCII characters.", maxIdempotencyKey))
+	}
+	return keyScope + values[0], nil
+}
+
+// digest is the same for all spellings of a JSON document: members are sorted, spaces and escapes
+// do not count.
+func digest(doc any) string {
+	b, err := json.Marshal(doc)
+	if err != nil { // what parse made always marshals
+		panic("httpapi: digest: " + err.Error())
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// readChange reads a state change.
+func readChange(doc any) (registry.ChangeRequest, error) {
+	f := &faults{}
+	o := root(doc, f, false)
+	req := registry.ChangeRequest{Tenant: readTenant(o)}
+	known := false
+	if word, ok := o.required("change_type"); ok {
+		t, err := tenant.ParseChangeType(word)
+		if err != nil {
+			o.add(o.at("change_type"), err.Error())
+		}
+		req.Type, known = t, err == nil
+	}
+	req.VersionName, req.FileVersion = readVersion(o, "version_name"), readVersion(o, "file_version")
+	_, given := o.members["public_endpoint"]
+	host := readHost(o)
+	switch {
+	case known && req.Type == tenant.Move && !given:
+		o.add(o.at("public_endpoint"), "is required for a move")
+	case known && req.Type == tenant.Move && host != nil && *host == "":
+		o.add(o.at("public_endpoint"), "must not be empty for a move")
+	case known && req.Type != tenant.Move && given:
+		o.add(o.at("public_endpoint"), "belongs to a move alone")
+	case host != nil:
+		req.PublicEndpoint = *host
+	}
+	if s, ok := o.text("occurred_at"); ok {
+		req.OccurredAt = readTime(o, "occurred_at", s)
+	}
+	o.done()
+	return req, f.err()
+}
+
+func readTime(o *object, name, s string) time.Time {
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil || t.Year() < 1970 || t.Year() > 9998 {
+		o.add(o.at(name), "must be a time such as 2026-11-24T10:15:00Z (RFC 3339)")
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+// readVersion reads a version, nil when it is absent.
+func readVersion(o *object, name string) *string {
+	s, ok := o.text(name)
+	switch {
+	case !ok:
+		return nil
+	case utf8.RuneCountInString(s) > maxVersion:
+		o.add(o.at(name), fmt.Sprintf("must be at most %d characters", maxVersion))
+	case strings.ContainsFunc(s, unicode.IsControl):
+		o.add(o.at(name), "must not hold control characters")
+	}
+	return &s
+}
+
+// readHost reads the member "public_endpoint": a host name, perhaps empty; nil when it is absent.
+func readHost(o *object) *string {
+	s, ok := o.text("public_endpoint")
+	if !ok {
+		return nil
+	}
+	if s != "" && !hostName(s) {
+		o.add(o.at("public_endpoint"), "must be a host name such as online3.superoffice.com, without scheme, port or path")
+	}
+	return &s
+}
+
+// hostName reports whether s is a DNS host name (RFC 1123 section 2.1).
+func hostName(s string) bool {
+	if len(s) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for _, c := range []byte(label) {
+			if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (a *API) getStateChange(c *call) error {
+	id := c.r.PathValue("id")
+	t, _, err := tenant.ParseChangeID(id)
+	if err != nil {
+		return notFound("state change")
+	}
+	c.tenant, c.change = t, id
+	k, err := a.Changes.Knowledge(c.ctx(), id)
+	if errors.Is(err, registry.ErrNotFound) {
+		return notFound("state change, or it is no longer kept")
+	}
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, struct {
+		ID             string            `json:"id"`
+		Tenant         tenant.ID         `json:"tenant"`
+		ChangeType     tenant.ChangeType `json:"change_type"`
+		Sequence       int64             `json:"sequence"`
+		AcceptedAt     time.Time         `json:"accepted_at"`
+		OccurredAt     time.Time         `json:"occurred_at,omitzero"`
+		VersionName    string            `json:"version_name,omitempty"`
+		FileVersion    string            `json:"file_version,omitempty"`
+		PublicEndpoint string            `json:"public_endpoint,omitempty"`
+		InStep         bool              `json:"in_step"`
+		Apps           []AppOutcome      `json:"apps"`
+	}{
+		k.Change.ID, k.Change.Tenant, k.Change.Type, k.Change.Sequence, k.Change.AcceptedAt.UTC(), k.Change.OccurredAt.UTC(),
+		k.Change.VersionName, k.Change.FileVersion, k.Change.PublicEndpoint, k.InStep, list(k.Apps),
+	})
+}

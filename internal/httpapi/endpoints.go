@@ -1,0 +1,193 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// HealthState is how an endpoint is, in one word.
+type HealthState string
+
+// The closed set of health states.
+const (
+	// Healthy: it answered lately.
+	Healthy HealthState = "healthy"
+	// Failing: it has been failing since a while.
+	Failing HealthState = "failing"
+	// Off: it is switched off, has no URL here, or its app is paused.
+	Off HealthState = "off"
+	// Unchecked: nothing was tried yet.
+	Unchecked HealthState = "unchecked"
+)
+
+// EndpointHealth is what is known of an endpoint.
+type EndpointHealth struct {
+	State HealthState
+	// Since is when the state began, zero when that is not known.
+	Since time.Time
+	// Reason is a delivery.Reason's or probe's word for a failing endpoint, else empty.
+	Reason string
+}
+
+// HealthReader tells how endpoints are that are on.
+type HealthReader interface {
+	Health(ctx context.Context, app partner.ClientID, kind partner.EndpointKind) (EndpointHealth, error)
+}
+
+type healthAnswer struct {
+	State  HealthState `json:"state"`
+	Since  time.Time   `json:"since,omitzero"`
+	Reason string      `json:"reason,omitempty"`
+}
+
+func (a *API) health(ctx context.Context, app *partner.App, kind partner.EndpointKind) (*healthAnswer, error) {
+	e := app.Endpoints[kind]
+	switch {
+	case !e.Enabled:
+		return &healthAnswer{State: Off, Since: e.SwitchedAt, Reason: string(e.OffReason)}, nil
+	case e.EffectiveURL(a.Environment) == "":
+		return &healthAnswer{State: Off, Reason: "no_url"}, nil
+	case kind == partner.StateChange && app.Paused:
+		return &healthAnswer{State: Off, Reason: "paused"}, nil
+	case a.Health == nil:
+		return &healthAnswer{State: Unchecked}, nil
+	}
+	h, err := a.Health.Health(ctx, app.ClientID, kind)
+	if err != nil {
+		return nil, err
+	}
+	return &healthAnswer{State: h.State, Since: h.Since.UTC(), Reason: h.Reason}, nil
+}
+
+func (a *API) getEndpoint(c *call) error {
+	kind, err := c.kind()
+	if err != nil {
+		return err
+	}
+	rec, err := a.app(c)
+	if err != nil {
+		return err
+	}
+	return a.answerEndpoint(c, kind, rec, nil)
+}
+
+func (a *API) answerEndpoint(c *call, kind partner.EndpointKind, rec registry.AppRecord, warnings []FieldError) error {
+	answer := a.endpointAnswer(rec.App.Endpoints[kind])
+	var err error
+	if answer.Health, err = a.health(c.ctx(), &rec.App, kind); err != nil {
+		return err
+	}
+	answer.Warnings = warnings
+	c.w.Header().Set("ETag", etag(rec.Revision))
+	return c.json(http.StatusOK, answer)
+}
+
+func (a *API) putEndpoint(c *call) error {
+	return a.writeEndpoint(c, "endpoint.put", func(_ partner.Endpoint, doc any, f *faults) partner.Endpoint {
+		return readEndpoint(root(doc, f, false))
+	})
+}
+
+func (a *API) patchEndpoint(c *call) error {
+	return a.writeEndpoint(c, "endpoint.patch", func(old partner.Endpoint, doc any, f *faults) partner.Endpoint {
+		return readEndpoint(root(mergePatch(endpointDocument(old), doc), f, true))
+	})
+}
+
+func (a *API) writeEndpoint(c *call, action string, read func(old partner.Endpoint, doc any, f *faults) partner.Endpoint) error {
+	kind, err := c.kind()
+	if err != nil {
+		return err
+	}
+	doc, err := c.document()
+	if err != nil {
+		return err
+	}
+	w, err := a.write(c, action, func(old *registry.AppRecord, _ partner.ClientID) (partner.App, error) {
+		if old == nil {
+			return partner.App{}, notFound("app")
+		}
+		app, f := old.App, &faults{}
+		app.Endpoints[kind] = read(old.App.Endpoints[kind], doc, f)
+		return app, f.err()
+	})
+	if err != nil {
+		return within(kind, err)
+	}
+	return a.answerEndpoint(c, kind, w.rec, rebase(kind, w.warnings))
+}
+
+// within makes the pointers of an app's faults those of the endpoint that was sent.
+func within(kind partner.EndpointKind, err error) error {
+	var p *Problem
+	var fields partner.ValidationError
+	switch {
+	case errors.As(err, &fields):
+		return invalid(rebase(kind, fields)...)
+	case errors.As(err, &p):
+		p.Errors = rebase(kind, p.Errors)
+	}
+	return err
+}
+
+func rebase(kind partner.EndpointKind, in []FieldError) []FieldError {
+	out := make([]FieldError, len(in))
+	for i, e := range in {
+		out[i] = FieldError{Pointer: strings.TrimPrefix(e.Pointer, "/endpoints/"+kind.String()), Detail: e.Detail}
+	}
+	return out
+}
+
+// TestResult is what one try of an endpoint found.
+type TestResult struct {
+	// Outcome is Healthy or Failing.
+	Outcome HealthState
+	Reason  string
+	// Status is the HTTP status, 0 when there was no answer.
+	Status int
+	// Detail says it in words, without a piece of the answer.
+	Detail   string
+	Duration time.Duration
+}
+
+// Tester tries an endpoint now, whether it is on or off. A success opens its gate.
+type Tester interface {
+	Test(ctx context.Context, app partner.ClientID, kind partner.EndpointKind) (TestResult, error)
+}
+
+func (a *API) testEndpoint(c *call) error {
+	kind, err := c.kind()
+	if err != nil {
+		return err
+	}
+	if err := c.emptyDocument(); err != nil {
+		return err
+	}
+	rec, err := a.app(c)
+	if err != nil {
+		return err
+	}
+	if rec.App.Endpoints[kind].EffectiveURL(a.Environment) == "" {
+		return invalid(FieldError{Pointer: "/url", Detail: "is not set for this environment: there is nothing to try"})
+	}
+	if wait, ok := a.tests.take(string(rec.App.ClientID)+"/"+kind.String(), a.Now()); !ok {
+		return tooMany("This endpoint was tried several times just now.", wait)
+	}
+	result, err := a.Tester.Test(c.ctx(), rec.App.ClientID, kind)
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, struct {
+		Outcome    HealthState `json:"outcome"`
+		Reason     string      `json:"reason"`
+		Status     int         `json:"status"`
+		Detail     string      `json:"detail"`
+		DurationMS int64       `json:"duration_ms"`
+	}{result.Outcome, result.Reason, result.Status, result.Detail, result.Duration.Milliseconds()})
+}

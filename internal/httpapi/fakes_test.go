@@ -1,0 +1,368 @@
+package httpapi_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// world is everything behind the API, in memory.
+type world struct {
+	mu        sync.Mutex
+	down      error
+	revision  int64
+	apps      map[partner.ClientID]registry.AppRecord
+	secrets   map[partner.ClientID]registry.WebhookSecrets
+	tokens    map[string]registry.Token
+	lookups   int
+	approvals map[partner.ClientID][]tenant.ID
+	statuses  map[tenant.ID]tenant.Status
+	sequence  int64
+	bound     map[string]string
+	answers   map[string]registry.Accepted
+	accepted  []registry.ChangeRequest
+	batches   []int
+	actions   []string
+	events    []string
+	eventErr  error
+	lineErrs  map[tenant.ID]error
+	// beforePut runs within PutApp before it compares revisions.
+	beforePut func()
+	panics    bool
+}
+
+var errDown = fmt.Errorf("read app: %w", &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused to 10.9.8.7:6379")})
+
+func newWorld() *world {
+	w := &world{
+		apps: map[partner.ClientID]registry.AppRecord{}, secrets: map[partner.ClientID]registry.WebhookSecrets{},
+		tokens: map[string]registry.Token{}, approvals: map[partner.ClientID][]tenant.ID{},
+		statuses: map[tenant.ID]tenant.Status{}, sequence: 1795449599999, bound: map[string]string{},
+		answers: map[string]registry.Accepted{}, lineErrs: map[tenant.ID]error{},
+	}
+	for _, role := range []string{"platform", "partner:app1", "partner:other", "operator", "admin"} {
+		w.tokens[httpapi.HashToken(tokenOf(role))] = registry.Token{ID: role, Name: role + " token", Role: role}
+	}
+	return w
+}
+
+// tokenOf is the test's token of a role.
+func tokenOf(role string) string { return "lmp_" + role }
+
+func (w *world) lock() func() {
+	w.mu.Lock()
+	return w.mu.Unlock
+}
+
+func (w *world) TokenByHash(_ context.Context, hash string) (registry.Token, error) {
+	defer w.lock()()
+	w.lookups++
+	if w.down != nil {
+		return registry.Token{}, w.down
+	}
+	t, ok := w.tokens[hash]
+	if !ok {
+		return t, registry.ErrNotFound
+	}
+	return t, nil
+}
+
+func (w *world) App(_ context.Context, id partner.ClientID) (registry.AppRecord, error) {
+	defer w.lock()()
+	if w.panics {
+		panic("app exploded at 10.9.8.7")
+	}
+	if w.down != nil {
+		return registry.AppRecord{}, w.down
+	}
+	rec, ok := w.apps[id]
+	if !ok {
+		return rec, fmt.Errorf("read app: %w", registry.ErrNotFound)
+	}
+	return rec, nil
+}
+
+func (w *world) Apps(_ context.Context, after partner.ClientID, limit int) ([]registry.AppRecord, partner.ClientID, error) {
+	defer w.lock()()
+	var out []registry.AppRecord
+	for _, id := range slices.Sorted(maps.Keys(w.apps)) {
+		if id <= after {
+			continue
+		}
+		if len(out) == limit {
+			return out, out[limit-1].App.ClientID, nil
+		}
+		out = append(out, w.apps[id])
+	}
+	return out, "", w.down
+}
+
+func (w *world) PutApp(_ context.Context, app partner.App, expect int64, secrets *registry.WebhookSecrets, _ registry.Actor, action string) (registry.AppRecord, bool, error) {
+	defer w.lock()()
+	if w.beforePut != nil {
+		w.beforePut()
+	}
+	old, exists := w.apps[app.ClientID]
+	if expect != registry.AnyRevision && expect != old.Revision {
+		return registry.AppRecord{}, false, fmt.Errorf("write app: %w", registry.ErrConflict)
+	}
+	w.revision++
+	rec := registry.AppRecord{App: app, Revision: w.revision}
+	w.apps[app.ClientID] = rec
+	if secrets != nil {
+		w.secrets[app.ClientID] = *secrets
+	}
+	w.actions = append(w.actions, action)
+	return rec, !exists, nil
+}
+
+func (w *world) DeleteApp(_ context.Context, id partner.ClientID, expect int64, _ registry.Actor) (int64, error) {
+	defer w.lock()()
+	old, exists := w.apps[id]
+	switch {
+	case !exists:
+		return 0, registry.ErrNotFound
+	case expect != registry.AnyRevision && expect != old.Revision:
+		return 0, registry.ErrConflict
+	}
+	delete(w.apps, id)
+	w.revision++
+	return w.revision, nil
+}
+
+func (w *world) Secrets(_ context.Context, id partner.ClientID) (registry.WebhookSecrets, error) {
+	defer w.lock()()
+	s, ok := w.secrets[id]
+	if !ok {
+		return s, registry.ErrNotFound
+	}
+	return s, nil
+}
+
+func (w *world) AppWritten(_ context.Context, old *registry.AppRecord, rec registry.AppRecord, _ registry.Actor) error {
+	defer w.lock()()
+	w.events = append(w.events, fmt.Sprintf("written %s new=%t", rec.App.ClientID, old == nil))
+	return w.eventErr
+}
+
+func (w *world) AppDeleted(_ context.Context, id partner.ClientID, _ int64) error {
+	defer w.lock()()
+	w.events = append(w.events, "deleted "+string(id))
+	return w.eventErr
+}
+
+func (*world) CheckURL(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, errors.New("is no URL")
+	}
+	if u.Scheme != "https" {
+		return nil, errors.New("must start with https://")
+	}
+	return u, nil
+}
+
+func (*world) CheckHost(_ context.Context, u *url.URL) (string, error) {
+	switch {
+	case strings.HasPrefix(u.Hostname(), "10."):
+		return "", errors.New("its address is private and may not be called")
+	case strings.HasSuffix(u.Hostname(), ".unknown.example"):
+		return "the host name does not resolve yet", nil
+	default:
+		return "", nil
+	}
+}
+
+func (*world) Health(_ context.Context, _ partner.ClientID, _ partner.EndpointKind) (httpapi.EndpointHealth, error) {
+	return httpapi.EndpointHealth{State: httpapi.Failing, Since: start, Reason: "refused"}, nil
+}
+
+func (*world) Test(context.Context, partner.ClientID, partner.EndpointKind) (httpapi.TestResult, error) {
+	return httpapi.TestResult{Outcome: httpapi.Failing, Reason: "wrong_key", Status: 200, Detail: "it signed with another key", Duration: 12 * time.Millisecond}, nil
+}
+
+func (w *world) Approve(_ context.Context, app partner.ClientID, ts []tenant.ID, _ registry.Actor) error {
+	defer w.lock()()
+	w.batches = append(w.batches, len(ts))
+	for _, t := range ts {
+		if !slices.Contains(w.approvals[app], t) {
+			w.approvals[app] = append(w.approvals[app], t)
+		}
+	}
+	return w.down
+}
+
+func (w *world) Dismiss(_ context.Context, app partner.ClientID, ts []tenant.ID, _ registry.Actor) error {
+	defer w.lock()()
+	w.approvals[app] = slices.DeleteFunc(w.approvals[app], func(t tenant.ID) bool { return slices.Contains(ts, t) })
+	return w.down
+}
+
+func (w *world) Approvals(_ context.Context, app partner.ClientID, cursor string, limit int) ([]tenant.ID, string, error) {
+	defer w.lock()()
+	all := slices.Sorted(slices.Values(w.approvals[app]))
+	i, found := slices.BinarySearch(all, tenant.ID(cursor))
+	if found {
+		i++
+	}
+	all = all[i:]
+	if len(all) > limit {
+		return all[:limit], string(all[limit-1]), nil
+	}
+	return all, "", w.down
+}
+
+func (w *world) Resync(_ context.Context, app partner.ClientID, ts []tenant.ID) (int, error) {
+	defer w.lock()()
+	if ts == nil {
+		return len(w.approvals[app]), nil
+	}
+	return len(ts), nil
+}
+
+func (*world) View(context.Context, partner.ClientID) (mailbox.View, error) {
+	return mailbox.View{
+		Waiting: 200, Diverged: 150, Oldest: 61234 * time.Millisecond, GateUntil: start.Add(time.Minute), Now: start,
+	}, nil
+}
+
+func (*world) Attempts(_ context.Context, app partner.ClientID, limit int, filter tenant.ID) ([]delivery.Attempt, error) {
+	one := delivery.Attempt{
+		At: start, ClientID: app, Tenant: "Cust12345", ChangeID: "chg_Cust12345_1", WebhookID: "chg_Cust12345_1", ChangeType: "suspend",
+		Sequence: 1, Number: 2, Outcome: "retryable", Reason: "server_error", Status: 500, DurationMS: 7, Excerpt: "oops",
+	}
+	if limit < 1 || filter != "" && filter != one.Tenant {
+		return nil, nil
+	}
+	return []delivery.Attempt{one}, nil
+}
+
+func (w *world) Tenant(_ context.Context, id tenant.ID) (registry.TenantView, error) {
+	defer w.lock()()
+	st, ok := w.statuses[id]
+	return registry.TenantView{Status: st, Known: ok, Record: tenant.Record{Tenant: id, Top: 7}}, w.down
+}
+
+func (w *world) PutStatus(_ context.Context, req registry.StatusRequest, _ registry.Actor) (tenant.Status, error) {
+	defer w.lock()()
+	id := req.Tenant
+	if w.down != nil {
+		return tenant.Status{}, w.down
+	}
+	st := w.statuses[id]
+	st.Tenant, st.State, st.UpdatedAt = id, req.State, start
+	for _, f := range []struct{ to, from *string }{
+		{&st.PublicEndpoint, req.PublicEndpoint},
+		{&st.VersionName, req.VersionName},
+		{&st.FileVersion, req.FileVersion},
+	} {
+		if f.from != nil {
+			*f.to = *f.from
+		}
+	}
+	w.statuses[id] = st
+	return st, nil
+}
+
+func (w *world) Status(_ context.Context, id tenant.ID) (tenant.Status, error) {
+	defer w.lock()()
+	st, ok := w.statuses[id]
+	if !ok && w.down == nil {
+		return st, registry.ErrNotFound
+	}
+	return st, w.down
+}
+
+func (w *world) BindKey(_ context.Context, key string, lines map[int]string) ([]int, error) {
+	defer w.lock()()
+	if w.down != nil {
+		return nil, w.down
+	}
+	var conflicts []int
+	for line, hash := range lines {
+		at := fmt.Sprintf("%s %d", key, line)
+		if old, ok := w.bound[at]; ok && old != hash {
+			conflicts = append(conflicts, line)
+			continue
+		}
+		w.bound[at] = hash
+	}
+	return conflicts, nil
+}
+
+func (w *world) Accept(_ context.Context, reqs []registry.ChangeRequest) ([]registry.AcceptResult, error) {
+	defer w.lock()()
+	if w.down != nil {
+		return nil, w.down
+	}
+	w.batches = append(w.batches, len(reqs))
+	out := make([]registry.AcceptResult, len(reqs))
+	for i, r := range reqs {
+		at := fmt.Sprintf("%s %d", r.IdempotencyKey, r.Line)
+		if first, ok := w.answers[at]; ok && r.IdempotencyKey != "" {
+			out[i].Accepted = first
+			continue
+		}
+		if out[i].Err = w.lineErrs[r.Tenant]; out[i].Err != nil {
+			continue
+		}
+		w.sequence++
+		w.accepted = append(w.accepted, r)
+		out[i].Accepted = registry.Accepted{ID: tenant.ChangeID(r.Tenant, w.sequence), Tenant: r.Tenant, Sequence: w.sequence, Apps: 1}
+		w.answers[at] = out[i].Accepted
+	}
+	return out, nil
+}
+
+func (*world) Knowledge(_ context.Context, id string) (httpapi.ChangeKnowledge, error) {
+	if id != "chg_Cust12345_1795449600000" {
+		return httpapi.ChangeKnowledge{}, registry.ErrNotFound
+	}
+	return httpapi.ChangeKnowledge{
+		Change: tenant.Change{ID: id, Tenant: "Cust12345", Type: tenant.Suspend, Sequence: 1795449600000, AcceptedAt: start},
+		Apps: []httpapi.AppOutcome{
+			{ClientID: "app1", Outcome: "waiting", Attempts: 2, Reason: "refused", NextAttemptAt: start.Add(time.Minute)},
+			{ClientID: "app2", Outcome: "settled"},
+		},
+	}, nil
+}
+
+func (*world) Incidents(_ context.Context, q httpapi.IncidentQuery) ([]httpapi.Incident, string, error) {
+	if q.After != "" && q.After != "1" {
+		return nil, "", httpapi.ErrBadCursor
+	}
+	i := httpapi.Incident{ID: "inc_app1_smi2xk0", ClientID: "app1", Endpoint: "state_change", State: "open", Reason: "refused", OpenedAt: start}
+	if q.App != "" && q.App != i.ClientID || q.Endpoint != "" && q.Endpoint != i.Endpoint || q.State != "" && q.State != i.State {
+		return nil, "", nil
+	}
+	return []httpapi.Incident{i}, "1", nil
+}
+
+func (*world) CloseIncident(_ context.Context, id string, _ registry.Actor) (httpapi.Incident, error) {
+	if id != "inc_app1_smi2xk0" {
+		return httpapi.Incident{}, registry.ErrNotFound
+	}
+	return httpapi.Incident{ID: id, ClientID: "app1", Endpoint: "state_change", State: "closed", OpenedAt: start, ClosedAt: start}, nil
+}
+
+func (*world) AuditEntries(_ context.Context, q registry.AuditQuery) ([]registry.AuditEntry, string, error) {
+	e := registry.AuditEntry{ID: "5-0", At: start, Actor: "Kim", Role: "admin", Action: "app.put", Subject: "app1", After: `{"name":"A"}`}
+	if q.Subject != "" && q.Subject != e.Subject {
+		return nil, "", nil
+	}
+	return []registry.AuditEntry{e}, "5-0", nil
+}

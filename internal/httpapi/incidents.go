@@ -1,0 +1,213 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// Incident is an incident as the API shows it.
+type Incident struct {
+	ID       string           `json:"id"`
+	ClientID partner.ClientID `json:"client_id"`
+	Endpoint string           `json:"endpoint"`
+	// State is "open" or "closed".
+	State  string `json:"state"`
+	Reason string `json:"reason,omitempty"`
+	// Status is the HTTP status of the newest failure, 0 when there was no answer.
+	Status int `json:"status,omitempty"`
+	// Detail says the newest failure in words.
+	Detail   string    `json:"detail,omitempty"`
+	Since    time.Time `json:"since,omitzero"`
+	OpenedAt time.Time `json:"opened_at,omitzero"`
+	ClosedAt time.Time `json:"closed_at,omitzero"`
+	// Tenants are those whose notification the endpoint refuses, if it is about them.
+	Tenants []string `json:"tenants,omitempty"`
+}
+
+// IncidentQuery chooses incidents; its zero value is the first page of all.
+type IncidentQuery struct {
+	// App and Endpoint keep those of one app and of one endpoint.
+	App      partner.ClientID
+	Endpoint string
+	// State keeps the "open" or the "closed" ones.
+	State string
+	// After is the next of the page before. It may come from anybody and MUST be checked.
+	After string
+	Limit int
+}
+
+// ErrBadCursor reports a cursor that the list did not give.
+var ErrBadCursor = errors.New("not a cursor of this list")
+
+// Incidents lists and closes incidents.
+type Incidents interface {
+	// Incidents returns a page; next is empty on the last. Errors: ErrBadCursor.
+	Incidents(ctx context.Context, q IncidentQuery) (list []Incident, next string, err error)
+	// CloseIncident ends an open incident although its endpoint is not well, and returns it.
+	// Errors: registry.ErrNotFound when no open incident has the id.
+	CloseIncident(ctx context.Context, id string, actor registry.Actor) (Incident, error)
+}
+
+// Audit lists writes, newest first.
+type Audit interface {
+	AuditEntries(ctx context.Context, q registry.AuditQuery) (entries []registry.AuditEntry, next string, err error)
+}
+
+// scoped reads the app that a list is asked for: a partner's own, whatever it asks.
+func (c *call) scoped(parameter string) (partner.ClientID, error) {
+	s := c.r.URL.Query().Get(parameter)
+	if c.role.Kind == Partner {
+		if s != "" && s != string(c.role.App) {
+			return "", forbidden("It is a partner's token for another app.")
+		}
+		return c.role.App, nil
+	}
+	if s == "" {
+		return "", nil
+	}
+	id, err := partner.ParseClientID(s)
+	if err != nil {
+		return "", invalid(FieldError{Pointer: "/" + parameter, Detail: err.Error()})
+	}
+	return id, nil
+}
+
+func (a *API) listIncidents(c *call) error {
+	p, err := c.page("incidents", "client_id", "endpoint", "state")
+	if err != nil {
+		return err
+	}
+	app, err := c.scoped("client_id")
+	if err != nil {
+		return err
+	}
+	query := c.r.URL.Query()
+	q := IncidentQuery{App: app, Endpoint: query.Get("endpoint"), State: query.Get("state"), After: p.after, Limit: p.limit}
+	f := &faults{}
+	if q.Endpoint != "" {
+		if _, err := partner.ParseEndpointKind(q.Endpoint); err != nil {
+			f.add("/endpoint", err.Error())
+		}
+	}
+	if q.State != "" && q.State != "open" && q.State != "closed" {
+		f.add("/state", "must be open or closed")
+	}
+	if err := f.err(); err != nil {
+		return err
+	}
+	c.app = app
+	items, next, err := a.Incidents.Incidents(c.ctx(), q)
+	if errors.Is(err, ErrBadCursor) {
+		return badCursor()
+	}
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, answerPage(p, items, next))
+}
+
+func (a *API) closeIncident(c *call) error {
+	if err := c.emptyDocument(); err != nil {
+		return err
+	}
+	id := c.r.PathValue("id")
+	app, kind, _, err := incident.ParseID(id)
+	if err != nil {
+		return notFound("open incident")
+	}
+	c.app, c.endpoint = app, kind.String()
+	i, err := a.Incidents.CloseIncident(c.ctx(), id, c.actor)
+	if errors.Is(err, registry.ErrNotFound) {
+		return notFound("open incident")
+	}
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, i)
+}
+
+type auditAnswer struct {
+	ID        string          `json:"id"`
+	At        time.Time       `json:"at"`
+	Actor     string          `json:"actor"`
+	Role      string          `json:"role"`
+	RequestID string          `json:"request_id,omitempty"`
+	Action    string          `json:"action"`
+	Subject   string          `json:"subject"`
+	Before    json.RawMessage `json:"before,omitempty"`
+	After     json.RawMessage `json:"after,omitempty"`
+}
+
+// appActions are the beginnings of the actions whose subject is an app.
+func appActions() []string { return []string{"app.", "endpoint.", "approval.", "incident."} }
+
+// maxSubject is longer than any tenant's or app's id.
+const maxSubject = 128
+
+func (a *API) listAudit(c *call) error {
+	p, err := c.page("audit", "client_id", "subject")
+	if err != nil {
+		return err
+	}
+	app, err := c.scoped("client_id")
+	if err != nil {
+		return err
+	}
+	subject := c.r.URL.Query().Get("subject")
+	q := registry.AuditQuery{After: p.after, Limit: p.limit, Subject: subject}
+	switch {
+	case len(subject) > maxSubject:
+		return invalid(FieldError{Pointer: "/subject", Detail: "is longer than any subject"})
+	case app != "" && subject != "" && subject != string(app):
+		return invalid(FieldError{Pointer: "/subject", Detail: "must be absent, or the client_id, when client_id is given"})
+	case app != "":
+		q.Subject, q.Actions = string(app), appActions()
+	}
+	if !streamID(p.after) {
+		return badCursor()
+	}
+	c.app = app
+	entries, next, err := a.Audit.AuditEntries(c.ctx(), q)
+	if err != nil {
+		return err
+	}
+	items := make([]auditAnswer, len(entries))
+	for i, e := range entries {
+		items[i] = auditAnswer{
+			e.ID, e.At.UTC(), e.Actor, e.Role, e.RequestID, e.Action, e.Subject, document(e.Before), document(e.After),
+		}
+	}
+	return c.json(http.StatusOK, answerPage(p, items, next))
+}
+
+func badCursor() *Problem {
+	return invalid(FieldError{Pointer: "/cursor", Detail: "is not a cursor that this list gave"})
+}
+
+// streamID reports whether s is empty or may be a position in the audit.
+func streamID(s string) bool {
+	return s == "" || len(s) <= 40 && strings.Trim(s, "0123456789-") == "" && s[0] != '-' && strings.Count(s, "-") <= 1
+}
+
+// document makes stored text part of an answer: as it is when it is JSON, else as a string.
+func document(s string) json.RawMessage {
+	if s == "" {
+		return nil
+	}
+	if json.Valid([]byte(s)) {
+		return json.RawMessage(s)
+	}
+	b, err := json.Marshal(s)
+	if err != nil { // a string always marshals
+		return nil
+	}
+	return b
+}

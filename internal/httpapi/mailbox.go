@@ -1,0 +1,126 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// MailboxViewer tells how mailboxes stand.
+type MailboxViewer interface {
+	View(ctx context.Context, app partner.ClientID) (mailbox.View, error)
+}
+
+// Resyncer has the truth told again.
+type Resyncer interface {
+	// Resync tells an app the status of the given tenants again, of all it has when ts is nil, and
+	// counts them. Tenants that did not approve the app are left out.
+	Resync(ctx context.Context, app partner.ClientID, ts []tenant.ID) (tenants int, err error)
+}
+
+// Deliveries lists recent attempts, newest first.
+type Deliveries interface {
+	// Attempts returns at most limit attempts, those of one tenant when filter is not empty.
+	Attempts(ctx context.Context, app partner.ClientID, limit int, filter tenant.ID) ([]delivery.Attempt, error)
+}
+
+const (
+	// maxDeliveries is how many attempts are kept of an app, by default.
+	maxDeliveries = 1000
+	// maxResync bounds the tenants that one resync may name.
+	maxResync = 10_000
+)
+
+func (a *API) getMailbox(c *call) error {
+	rec, err := a.app(c)
+	if err != nil {
+		return err
+	}
+	v, err := a.Mailboxes.View(c.ctx(), rec.App.ClientID)
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, struct {
+		Waiting  int64     `json:"waiting"`
+		Oldest   float64   `json:"oldest_waiting_seconds"`
+		InFlight int64     `json:"in_flight"`
+		Breaker  string    `json:"breaker"`
+		RetryAt  time.Time `json:"retry_at,omitzero"`
+		Paused   bool      `json:"paused"`
+		Diverged int64     `json:"diverged_tenants"`
+	}{v.Waiting, float64(v.Oldest.Milliseconds()) / 1000, v.InFlight, v.Breaker(), v.GateUntil.UTC(), rec.App.Paused, v.Diverged})
+}
+
+func (a *API) listDeliveries(c *call) error {
+	rec, err := a.app(c)
+	if err != nil {
+		return err
+	}
+	p, err := c.window(maxDeliveries, "tenant")
+	if err != nil {
+		return err
+	}
+	var filter tenant.ID
+	if s := c.r.URL.Query().Get("tenant"); s != "" {
+		if filter, err = tenant.ParseID(s); err != nil {
+			return invalid(FieldError{Pointer: "/tenant", Detail: err.Error()})
+		}
+	}
+	attempts, err := a.Deliveries.Attempts(c.ctx(), rec.App.ClientID, p.limit, filter)
+	if err != nil {
+		return err
+	}
+	if c.role.Kind == Partner {
+		// What a partner's address answers, the partner knows; what another address answers that
+		// its name came to point at, nobody outside may read here.
+		for i := range attempts {
+			attempts[i].Excerpt = ""
+		}
+	}
+	return c.json(http.StatusOK, answerPage(p, attempts, ""))
+}
+
+func (a *API) resync(c *call) error {
+	doc, err := c.optionalDocument()
+	if err != nil {
+		return err
+	}
+	f := &faults{}
+	o := root(doc, f, false)
+	names, given := o.texts("tenants", maxResync)
+	ts := make([]tenant.ID, 0, len(names))
+	for i, name := range names {
+		t, err := tenant.ParseID(name)
+		if err != nil {
+			o.add(o.at("tenants")+"/"+strconv.Itoa(i), err.Error())
+		}
+		ts = append(ts, t)
+	}
+	if given && len(names) == 0 {
+		o.add("/tenants", "must name a tenant; leave it out for all")
+	}
+	o.done()
+	if err := f.err(); err != nil {
+		return err
+	}
+	rec, err := a.app(c)
+	if err != nil {
+		return err
+	}
+	if !given {
+		ts = nil
+	}
+	n, err := a.Resyncer.Resync(c.ctx(), rec.App.ClientID, ts)
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusAccepted, struct {
+		Tenants int `json:"tenants"`
+	}{n})
+}

@@ -1,0 +1,67 @@
+package httpapi
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// unmatched is the route label of requests that no route takes.
+const unmatched = "none"
+
+// otherMethod is the method label of methods that no route has.
+const otherMethod = "other"
+
+type metrics struct {
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	panics   prometheus.Counter
+}
+
+// newMetrics registers the package's metrics. Route is a pattern of the table, never a path. The
+// series of every route's success and of the answers that alerts watch exist from the start.
+func newMetrics(reg prometheus.Registerer, routes []route) *metrics {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lamplighter_http_requests_total", Help: "Requests answered, by route pattern, method and status code.",
+		}, []string{"route", "method", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "lamplighter_http_request_duration_seconds", Help: "Time from a request's headers to the end of its answer.",
+			Buckets: []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10},
+		}, []string{"route", "method"}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "lamplighter_http_panics_total", Help: "Handlers that panicked; each was answered with 500.",
+		}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.requests, m.duration, m.panics)
+	}
+	for _, r := range routes {
+		m.duration.WithLabelValues(r.pattern, r.method)
+		for _, code := range append([]int{http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable}, r.success...) {
+			m.requests.WithLabelValues(r.pattern, r.method, strconv.Itoa(code))
+		}
+	}
+	m.duration.WithLabelValues(unmatched, otherMethod)
+	for _, code := range []int{http.StatusNotFound, http.StatusMethodNotAllowed} {
+		m.requests.WithLabelValues(unmatched, otherMethod, strconv.Itoa(code))
+	}
+	return m
+}
+
+func (m *metrics) observe(route, method string, code int, took time.Duration) {
+	m.requests.WithLabelValues(route, method, strconv.Itoa(code)).Inc()
+	m.duration.WithLabelValues(route, method).Observe(took.Seconds())
+}
+
+// methodLabel keeps the label a closed set.
+func methodLabel(method string) string {
+	known := []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
+	if slices.Contains(known, method) {
+		return method
+	}
+	return otherMethod
+}

@@ -1,0 +1,285 @@
+package httpapi
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+)
+
+// Limits of NDJSON bodies.
+const (
+	maxLine    = 64 << 10
+	maxLines   = 64 << 20 // bytes of all lines
+	batchLines = 500
+	// lineWithin is how long the next bytes may take to come, and an answer to be taken.
+	lineWithin = 30 * time.Second
+)
+
+// line is one line of a body that is JSON.
+type line struct {
+	number int
+	doc    any
+	// answer is filled in by whoever handles the line.
+	answer *lineAnswer
+}
+
+// lineAnswer answers one line.
+type lineAnswer struct {
+	Line     int          `json:"line"`
+	Status   int          `json:"status"`
+	ID       string       `json:"id,omitempty"`
+	Sequence int64        `json:"sequence,omitempty"`
+	Detail   string       `json:"detail,omitempty"`
+	Errors   []FieldError `json:"errors,omitempty"`
+}
+
+func (l line) refuse(p *Problem) {
+	*l.answer = lineAnswer{Line: l.number, Status: p.Status, Detail: p.Detail, Errors: p.Errors}
+}
+
+// batchFunc handles lines in their order and fills in their answers. An error means that the
+// store failed: what it left unanswered counts as not done, and nothing after it is tried.
+type batchFunc func(ctx context.Context, lines []line) error
+
+// stream reads NDJSON and answers line by line, in order.
+type stream struct {
+	c     *call
+	api   *API
+	lines *lineReader
+	batch batchFunc
+	// err is the failure after which lines are no longer tried.
+	err error
+	// done is true when the body has no more lines.
+	done bool
+	// began is true once something was answered.
+	began bool
+}
+
+func (a *API) stream(c *call, batch batchFunc) error {
+	if c.r.ContentLength > maxLines {
+		return tooLarge("At most " + strconv.Itoa(maxLines) + " bytes of lines are accepted: send them in parts.")
+	}
+	control := http.NewResponseController(c.w)
+	if err := control.EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	body := &patientReader{c: c, from: http.MaxBytesReader(c.w, c.r.Body, maxLines)}
+	s := &stream{c: c, api: a, lines: newLineReader(body), batch: batch}
+	for !s.done {
+		answers := s.next()
+		if s.err != nil && !s.began && !anyDone(answers) {
+			return s.err // nothing was done at all: one problem says it better
+		}
+		if err := s.write(control, answers); err != nil {
+			return err
+		}
+	}
+	if !s.began {
+		return malformed("The body holds no line.")
+	}
+	if s.err != nil {
+		a.Log.LogAttrs(c.ctx(), slog.LevelError, "store failed within a body of lines", slog.String("request_id", c.id), slog.Any("err", s.err))
+	}
+	return c.readBefore(time.Time{})
+}
+
+func anyDone(answers []*lineAnswer) bool {
+	for _, a := range answers {
+		if a.Status < http.StatusBadRequest {
+			return true
+		}
+	}
+	return len(answers) == 0
+}
+
+// next reads the lines that are at hand, at most batchLines, and handles them.
+func (s *stream) next() []*lineAnswer {
+	var answers []*lineAnswer
+	var good []line
+	for len(answers) < batchLines {
+		number, text, err := s.lines.next()
+		if errors.Is(err, io.EOF) {
+			s.done = true
+			break
+		}
+		answer := &lineAnswer{Line: number}
+		answers = append(answers, answer)
+		l := line{number: number, answer: answer}
+		if err == nil {
+			l.doc, err = parse(text)
+		}
+		if err == nil {
+			good = append(good, l)
+		} else {
+			s.bad(l, err)
+		}
+		if s.done || !s.lines.ready() {
+			break
+		}
+	}
+	if s.err == nil && len(good) > 0 {
+		s.err = s.batch(s.c.ctx(), good)
+	}
+	if s.err != nil {
+		s.giveUp(good)
+	}
+	return answers
+}
+
+// bad answers a line that is not JSON, or the end of a body that cannot be read further.
+func (s *stream) bad(l line, err error) {
+	var p *Problem
+	if !errors.As(err, &p) {
+		p, _ = problemOf(err, s.api.Unavailable)
+	}
+	l.refuse(p)
+	var cut *cutError
+	if errors.As(err, &cut) {
+		s.done = true
+		return
+	}
+	if p.Status == http.StatusBadRequest {
+		l.answer.Status = http.StatusUnprocessableEntity
+	}
+}
+
+// giveUp answers what the store's failure left undone.
+func (s *stream) giveUp(lines []line) {
+	p, _ := problemOf(s.err, s.api.Unavailable)
+	for _, l := range lines {
+		if l.answer.Status == 0 {
+			l.refuse(&Problem{
+				Status: p.Status,
+				Detail: "Not done, because the store failed at this line or before it: send it and all after it again, with the same Idempotency-Key.",
+			})
+		}
+	}
+}
+
+func (s *stream) write(control *http.ResponseController, answers []*lineAnswer) error {
+	if len(answers) == 0 {
+		return nil
+	}
+	if err := control.SetWriteDeadline(time.Now().Add(lineWithin)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	if !s.began {
+		h := s.c.w.Header()
+		h.Set("Content-Type", typeLines)
+		h.Set("Cache-Control", "no-store")
+		h.Set("X-Content-Type-Options", "nosniff")
+		s.began = true
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	for _, answer := range answers {
+		if err := e.Encode(answer); err != nil {
+			return err
+		}
+	}
+	if _, err := s.c.w.Write(b.Bytes()); err != nil {
+		return err
+	}
+	if err := control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	return nil
+}
+
+// patientReader gives each read a deadline of its own, so that a body may take as long as it
+// likes while it keeps coming.
+type patientReader struct {
+	c    *call
+	from io.Reader
+}
+
+func (r *patientReader) Read(p []byte) (int, error) {
+	if err := r.c.readBefore(time.Now().Add(lineWithin)); err != nil {
+		return 0, err
+	}
+	return r.from.Read(p)
+}
+
+// cutError is the end of a body that cannot be read to its end.
+type cutError struct{ problem *Problem }
+
+func (e *cutError) Error() string { return e.problem.Error() }
+
+// Unwrap returns the problem.
+func (e *cutError) Unwrap() error { return e.problem }
+
+// lineReader splits a body into lines, counting as editors do and skipping blank ones.
+type lineReader struct {
+	buf    *bufio.Reader
+	number int
+}
+
+func newLineReader(r io.Reader) *lineReader { return &lineReader{buf: bufio.NewReaderSize(r, maxLine)} }
+
+// ready reports whether a whole line can be had without waiting.
+func (l *lineReader) ready() bool {
+	b, _ := l.buf.Peek(l.buf.Buffered())
+	return bytes.IndexByte(b, '\n') >= 0
+}
+
+// next returns the next line that is not blank, valid until the call after it. The error is
+// io.EOF at the end, *cutError when the body broke off (nothing follows), else the line's alone.
+func (l *lineReader) next() (int, []byte, error) {
+	for {
+		text, err := l.buf.ReadSlice('\n')
+		if len(text) > 0 || errors.Is(err, bufio.ErrBufferFull) {
+			l.number++
+		}
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			return l.number, nil, l.skip()
+		case err != nil && !errors.Is(err, io.EOF):
+			if len(text) == 0 {
+				l.number++
+			}
+			return l.number, nil, cutOff(err)
+		}
+		if len(bytes.TrimSpace(text)) > 0 {
+			return l.number, text, nil
+		}
+		if err != nil {
+			return 0, nil, io.EOF
+		}
+	}
+}
+
+// skip leaves the rest of a line that is too long.
+func (l *lineReader) skip() error {
+	for {
+		_, err := l.buf.ReadSlice('\n')
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+		case err == nil, errors.Is(err, io.EOF):
+			return newProblem(http.StatusRequestEntityTooLarge, "too-large", "The line is too long", "A line may have at most "+strconv.Itoa(maxLine)+" bytes.")
+		default:
+			return cutOff(err)
+		}
+	}
+}
+
+// cutOff says in a line's answer why the body ends there.
+func cutOff(err error) error {
+	var size *http.MaxBytesError
+	switch {
+	case errors.As(err, &size):
+		return &cutError{tooLarge("The body is longer than " + strconv.FormatInt(size.Limit, 10) + " bytes: this line and all after it were not read.")}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return &cutError{newProblem(http.StatusRequestTimeout, "too-slow", "The body came too slowly", "The rest of the body did not come in time: this line and all after it were not read.")}
+	default:
+		return &cutError{malformed("The body broke off within or before this line.")}
+	}
+}

@@ -1,0 +1,92 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"net/http/pprof"
+	"time"
+)
+
+// Check is one thing that has to hold before the service may take traffic.
+type Check struct {
+	Name string
+	// Err says what is wrong, nil when it holds. It is shown to operators and MUST hold no secret.
+	Err error
+}
+
+// OpsOptions is what the operators' endpoints show.
+type OpsOptions struct {
+	// Metrics serves /metrics.
+	Metrics http.Handler
+	// Readiness runs the checks of /readyz; it MUST return when ctx ends.
+	Readiness func(ctx context.Context) []Check
+	// Pprof serves /debug/pprof/.
+	Pprof bool
+}
+
+// readyWithin bounds the checks of /readyz.
+const readyWithin = 3 * time.Second
+
+// Ops serves the operators' endpoints, without authentication: they belong on a private listener.
+func (a *API) Ops(o OpsOptions) http.Handler {
+	mux := http.NewServeMux()
+	handle := func(pattern string, f http.HandlerFunc) {
+		mux.HandleFunc("GET "+pattern, f)
+		mux.Handle(pattern, a.reject(func() *Problem {
+			p := newProblem(http.StatusMethodNotAllowed, "method-not-allowed", "The method is not allowed here", "Use GET.")
+			p.allow = "GET, HEAD"
+			return p
+		}))
+	}
+	handle("/healthz", func(w http.ResponseWriter, _ *http.Request) {
+		send(w, http.StatusOK, typeJSON, []byte(`{"status":"ok"}`+"\n"))
+	})
+	if o.Metrics != nil {
+		handle("/metrics", o.Metrics.ServeHTTP)
+	}
+	if o.Readiness != nil {
+		handle("/readyz", ready(o.Readiness))
+	}
+	if o.Pprof {
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
+	mux.Handle("/", a.reject(func() *Problem { return notFound("resource") }))
+	return mux
+}
+
+type checkAnswer struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail,omitempty"`
+}
+
+func ready(checks func(context.Context) []Check) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), readyWithin)
+		defer cancel()
+		answer := struct {
+			Ready  bool          `json:"ready"`
+			Checks []checkAnswer `json:"checks"`
+		}{Ready: true, Checks: []checkAnswer{}}
+		for _, c := range checks(ctx) {
+			one := checkAnswer{Name: c.Name, OK: c.Err == nil}
+			if c.Err != nil {
+				answer.Ready, one.Detail = false, c.Err.Error()
+			}
+			answer.Checks = append(answer.Checks, one)
+		}
+		status := http.StatusOK
+		if !answer.Ready {
+			status = http.StatusServiceUnavailable
+		}
+		body, err := encode(answer)
+		if err != nil { // strings and booleans always encode
+			status, body = http.StatusInternalServerError, nil
+		}
+		send(w, status, typeJSON, body)
+	}
+}

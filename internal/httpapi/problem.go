@@ -1,0 +1,212 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// FieldError names one member that breaks a rule; it never repeats the value.
+type FieldError = partner.FieldError
+
+// Problem is an RFC 9457 problem document, and the error that handlers return to send one.
+type Problem struct {
+	Type   string       `json:"type"`
+	Title  string       `json:"title"`
+	Status int          `json:"status"`
+	Detail string       `json:"detail,omitempty"`
+	Errors []FieldError `json:"errors,omitempty"`
+	// RequestID is what the log calls the request.
+	RequestID string `json:"request_id,omitempty"`
+
+	retryAfter time.Duration
+	allow      string
+	challenge  string
+	closing    bool
+}
+
+// Error joins title and detail.
+func (p *Problem) Error() string {
+	s := p.Title
+	if p.Detail != "" {
+		s += ": " + p.Detail
+	}
+	for _, e := range p.Errors {
+		s += "; " + e.Pointer + " " + e.Detail
+	}
+	return s
+}
+
+// problemType starts the type of every problem.
+const problemType = "urn:lamplighter:problem:"
+
+func newProblem(status int, slug, title, detail string) *Problem {
+	return &Problem{Type: problemType + slug, Title: title, Status: status, Detail: detail}
+}
+
+func malformed(detail string) *Problem {
+	return newProblem(http.StatusBadRequest, "malformed", "The body cannot be read", detail)
+}
+
+func invalid(errs ...FieldError) *Problem {
+	p := newProblem(http.StatusUnprocessableEntity, "invalid", "The request breaks a rule", "The members named in errors must be put right.")
+	p.Errors = errs
+	return p
+}
+
+func forbidden(detail string, errs ...FieldError) *Problem {
+	p := newProblem(http.StatusForbidden, "forbidden", "The token's role does not allow this", detail)
+	p.Errors = errs
+	return p
+}
+
+func notFound(what string) *Problem {
+	return newProblem(http.StatusNotFound, "not-found", "Not found", "There is no such "+what+".")
+}
+
+func preconditionFailed() *Problem {
+	return newProblem(http.StatusPreconditionFailed, "stale", "It was changed in the meantime",
+		"The ETag in the request's precondition is not the current one: read it again, decide again, send again.")
+}
+
+func keyReused() *Problem {
+	return newProblem(http.StatusConflict, "idempotency-key-reused", "The idempotency key was used before",
+		"This Idempotency-Key came with another body within the last day: use a new key for a new request.")
+}
+
+func tooLarge(detail string) *Problem {
+	p := newProblem(http.StatusRequestEntityTooLarge, "too-large", "The body is too large", detail)
+	p.closing = true
+	return p
+}
+
+func tooSlow() *Problem {
+	p := newProblem(http.StatusRequestTimeout, "too-slow", "The body came too slowly", "Send the whole body at once.")
+	p.closing = true
+	return p
+}
+
+func tooMany(detail string, after time.Duration) *Problem {
+	p := newProblem(http.StatusTooManyRequests, "too-many-requests", "Too many requests", detail)
+	p.retryAfter = max(after, time.Second)
+	return p
+}
+
+// retryStore is how long a caller should wait when the store does not answer.
+const retryStore = 2 * time.Second
+
+func unavailable() *Problem {
+	p := newProblem(http.StatusServiceUnavailable, "unavailable", "The service cannot reach its store",
+		"Nothing is known to be written. Repeat the request after the time in Retry-After, a state change with its Idempotency-Key.")
+	p.retryAfter = retryStore
+	return p
+}
+
+func internalError() *Problem {
+	return newProblem(http.StatusInternalServerError, "internal", "The service failed",
+		"The fault is the service's. Its operators find the cause in the log by the request_id.")
+}
+
+// problemOf is the one place where errors become problems. gone reports errors of the store that
+// mean it cannot be reached. The second result says that the cause belongs in the log.
+func problemOf(err error, gone func(error) bool) (p *Problem, unexpected bool) {
+	var own *Problem
+	var fields partner.ValidationError
+	var size *http.MaxBytesError
+	switch {
+	case errors.As(err, &own):
+		c := *own
+		return &c, false
+	case errors.As(err, &fields):
+		return invalid(fields...), false
+	case errors.As(err, &size):
+		return tooLarge("At most " + strconv.FormatInt(size.Limit, 10) + " bytes are accepted."), false
+	case errors.Is(err, registry.ErrNotFound):
+		return notFound("thing"), false
+	case errors.Is(err, registry.ErrConflict):
+		return preconditionFailed(), false
+	case errors.Is(err, registry.ErrKeyReused):
+		return keyReused(), false
+	case unreachable(err), gone != nil && gone(err):
+		return unavailable(), true
+	default:
+		return internalError(), true
+	}
+}
+
+// unreachable knows the errors by which any store tells that it did not answer.
+func unreachable(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, net.ErrClosed) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// readError is the problem of a body that could not be read to its end.
+func readError(err error) error {
+	var size *http.MaxBytesError
+	switch {
+	case errors.As(err, &size):
+		return err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return tooSlow()
+	default:
+		p := malformed("The body broke off before its end.")
+		p.closing = true
+		return p
+	}
+}
+
+// write sends the problem.
+func (p *Problem) write(w http.ResponseWriter) {
+	h := w.Header()
+	h.Del("ETag")
+	if p.retryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int((p.retryAfter+time.Second-1)/time.Second)))
+	}
+	if p.allow != "" {
+		h.Set("Allow", p.allow)
+	}
+	if p.challenge != "" {
+		h.Set("WWW-Authenticate", p.challenge)
+	}
+	if p.closing {
+		h.Set("Connection", "close")
+	}
+	body, err := encode(p)
+	if err != nil { // strings and integers always encode
+		body = []byte("{}\n")
+	}
+	send(w, p.Status, "application/problem+json", body)
+}
+
+func send(w http.ResponseWriter, status int, contentType string, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("X-Content-Type-Options", "nosniff")
+	if h.Get("Cache-Control") == "" {
+		h.Set("Cache-Control", "no-store")
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a caller that went away is nobody's error
+}
+
+func encode(v any) ([]byte, error) {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return []byte(b.String()), nil
+}

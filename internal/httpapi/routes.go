@@ -1,0 +1,116 @@
+package httpapi
+
+import (
+	"net/http"
+	"strings"
+)
+
+// route is one operation.
+type route struct {
+	operation string
+	method    string
+	pattern   string
+	// may is who may call it; empty for everybody, without a token.
+	may     roles
+	body    bodyKind
+	success []int
+	handle  handler
+}
+
+func (r route) public() bool { return r.may == 0 }
+
+// own reports whether a partner may call it for its own app only.
+func (r route) own() bool { return strings.Contains(r.pattern, "{client_id}") }
+
+// Operation describes one operation, for tests and documents.
+type Operation struct {
+	ID, Method, Pattern string
+	// Roles may call it; empty when it is public.
+	Roles []RoleKind
+	// Success lists the statuses of its success.
+	Success []int
+}
+
+// Operations lists what the API serves.
+func (a *API) Operations() []Operation {
+	out := make([]Operation, len(a.routes))
+	for i, r := range a.routes {
+		out[i] = Operation{ID: r.operation, Method: r.method, Pattern: r.pattern, Success: r.success}
+		for _, k := range AllRoles() {
+			if r.may.has(k) {
+				out[i].Roles = append(out[i].Roles, k)
+			}
+		}
+	}
+	return out
+}
+
+func (a *API) table() []route {
+	var all []route
+	add := func(present bool, rs ...route) {
+		if present {
+			all = append(all, rs...)
+		}
+	}
+	add(a.Apps != nil, a.appReads()...)
+	add(a.Apps != nil && a.AppWriter != nil, a.appWrites()...)
+	add(a.Tester != nil, route{"testEndpoint", "POST", "/v1/apps/{client_id}/endpoints/{endpoint}/test", allow(Partner, Operator), optionalJSON, []int{200}, a.testEndpoint})
+	add(a.ApprovalList != nil, route{"listApprovals", "GET", "/v1/apps/{client_id}/approvals", allow(Platform, Operator), noBody, []int{200}, a.listApprovals})
+	add(
+		a.Approvals != nil,
+		route{"putApprovals", "PUT", "/v1/apps/{client_id}/approvals", allow(Platform, Operator), linesBody, []int{200}, a.putApprovals},
+		route{"putApproval", "PUT", "/v1/apps/{client_id}/approvals/{tenant}", allow(Platform, Operator), noBody, []int{204}, a.putApproval},
+		route{"deleteApproval", "DELETE", "/v1/apps/{client_id}/approvals/{tenant}", allow(Platform, Operator), noBody, []int{204}, a.deleteApproval},
+	)
+	add(a.Resyncer != nil, route{"resync", "POST", "/v1/apps/{client_id}/resync", allow(Partner, Operator), optionalJSON, []int{202}, a.resync})
+	add(a.Mailboxes != nil, route{"getMailbox", "GET", "/v1/apps/{client_id}/mailbox", allow(Partner, Operator), noBody, []int{200}, a.getMailbox})
+	add(a.Deliveries != nil, route{"listDeliveries", "GET", "/v1/apps/{client_id}/deliveries", allow(Partner, Operator), noBody, []int{200}, a.listDeliveries})
+	add(
+		a.Tenants != nil,
+		route{"getTenant", "GET", "/v1/tenants/{tenant}", allow(Platform, Operator), noBody, []int{200}, a.getTenant},
+		route{"putTenantStatus", "PUT", "/v1/tenants/{tenant}/status", allow(Platform, Operator), jsonBody, []int{200}, a.putTenantStatus},
+	)
+	add(
+		a.Changes != nil && a.Keys != nil,
+		route{"postStateChanges", "POST", "/v1/state-changes", allow(Platform, Operator), jsonOrLines, []int{200, 202}, a.postStateChanges},
+		route{"getStateChange", "GET", "/v1/state-changes/{id}", allow(Platform, Operator), noBody, []int{200}, a.getStateChange},
+	)
+	add(
+		a.Incidents != nil,
+		route{"listIncidents", "GET", "/v1/incidents", allow(Partner, Operator), noBody, []int{200}, a.listIncidents},
+		route{"closeIncident", "POST", "/v1/incidents/{id}/close", allow(Operator), optionalJSON, []int{200}, a.closeIncident},
+	)
+	add(a.Audit != nil, route{"listAudit", "GET", "/v1/audit", allow(Partner, Operator), noBody, []int{200}, a.listAudit})
+	add(a.Statuses != nil, route{"getState", "GET", "/api/state/{tenant}", 0, noBody, []int{200, 304}, a.getState})
+	add(a.Discovery != nil, route{"getDiscovery", "GET", "/login/.well-known/openid-configuration", 0, noBody, []int{200, 304}, a.wellKnown(a.Discovery)})
+	add(a.JWKS != nil, route{"getJWKS", "GET", "/login/.well-known/jwks", 0, noBody, []int{200, 304}, a.wellKnown(a.JWKS)})
+	for i := range all {
+		if all[i].method == http.MethodGet && all[i].body != noBody {
+			panic("httpapi: a GET with a body: " + all[i].operation)
+		}
+	}
+	return all
+}
+
+func (a *API) appReads() []route {
+	read := allow(Platform, Partner, Operator)
+	return []route{
+		{"listApps", "GET", "/v1/apps", read, noBody, []int{200}, a.listApps},
+		{"getApp", "GET", "/v1/apps/{client_id}", read, noBody, []int{200, 304}, a.getApp},
+		{"getEndpoint", "GET", "/v1/apps/{client_id}/endpoints/{endpoint}", read, noBody, []int{200}, a.getEndpoint},
+	}
+}
+
+func (a *API) appWrites() []route {
+	write := allow(Partner, Operator)
+	return []route{
+		{"putApp", "PUT", "/v1/apps/{client_id}", write, jsonBody, []int{200, 201}, a.putApp},
+		{"patchApp", "PATCH", "/v1/apps/{client_id}", write, patchBody, []int{200}, a.patchApp},
+		{"deleteApp", "DELETE", "/v1/apps/{client_id}", allow(Operator), noBody, []int{204}, a.deleteApp},
+		{"putEndpoint", "PUT", "/v1/apps/{client_id}/endpoints/{endpoint}", write, jsonBody, []int{200}, a.putEndpoint},
+		{"patchEndpoint", "PATCH", "/v1/apps/{client_id}/endpoints/{endpoint}", write, patchBody, []int{200}, a.patchEndpoint},
+		{"pause", "POST", "/v1/apps/{client_id}/pause", write, optionalJSON, []int{200}, a.pause(true)},
+		{"resume", "POST", "/v1/apps/{client_id}/resume", write, optionalJSON, []int{200}, a.pause(false)},
+		{"rotateSecret", "POST", "/v1/apps/{client_id}/secrets", write, optionalJSON, []int{200}, a.rotateSecret},
+	}
+}

@@ -1,0 +1,240 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// handler routes requests over the given operations. A wrong method is 405 with Allow, all else
+// 404, each as a problem.
+func (a *API) handler(routes []route) http.Handler {
+	mux := http.NewServeMux()
+	methods := map[string][]string{}
+	for _, r := range routes {
+		mux.Handle(r.method+" "+r.pattern, a.serve(r))
+		methods[r.pattern] = append(methods[r.pattern], r.method)
+		if r.method == http.MethodGet {
+			methods[r.pattern] = append(methods[r.pattern], http.MethodHead)
+		}
+	}
+	for pattern, allowed := range methods {
+		slices.Sort(allowed)
+		mux.Handle(pattern, a.reject(func() *Problem {
+			p := newProblem(http.StatusMethodNotAllowed, "method-not-allowed", "The method is not allowed here", "The header Allow lists those that are.")
+			p.allow = strings.Join(allowed, ", ")
+			return p
+		}))
+	}
+	nowhere := a.reject(func() *Problem { return notFound("resource") })
+	mux.Handle("/", nowhere)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The mux would redirect such paths; no client of an API means them.
+		if p := r.URL.Path; p == "" || p[0] != '/' || path.Clean(p) != p {
+			nowhere.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// reject answers what no operation takes.
+func (a *API) reject(p func() *Problem) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		answer := p()
+		answer.RequestID = a.requestID(r)
+		w.Header().Set("X-Request-Id", answer.RequestID)
+		answer.write(w)
+		a.metrics.observe(unmatched, otherMethod, answer.Status, time.Since(start))
+	})
+}
+
+// serve answers one operation's requests: identity, permission, body type, handler, problem, log
+// and metrics, whatever happens in between.
+func (a *API) serve(rt route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		rec := &recorder{ResponseWriter: w}
+		c := &call{w: rec, r: r, id: a.requestID(r)}
+		rec.Header().Set("X-Request-Id", c.id)
+		var err error
+		defer func() {
+			v := recover()
+			aborted := v == http.ErrAbortHandler //nolint:errorlint // net/http compares it so
+			if v != nil && !aborted {
+				a.metrics.panics.Inc()
+				err = &panicError{value: v}
+				a.fail(c, rec, err)
+			}
+			a.done(c, rec, rt, err, time.Since(start))
+			if aborted || v != nil && rec.broken {
+				panic(http.ErrAbortHandler)
+			}
+		}()
+		if err = a.handle(c, rt); err != nil {
+			a.fail(c, rec, err)
+		}
+	})
+}
+
+func (a *API) handle(c *call, rt route) error {
+	if rt.body != linesBody && rt.body != jsonOrLines {
+		ctx, cancel := context.WithTimeout(c.r.Context(), requestWithin)
+		defer cancel()
+		c.r = c.r.WithContext(ctx)
+	}
+	if !rt.public() {
+		token, role, err := a.auth.authenticate(c.r, a.Now())
+		if err != nil {
+			return err
+		}
+		c.role = role
+		c.actor = registry.Actor{Name: token.Name, Role: token.Role, RequestID: c.id}
+		if !rt.may.has(role.Kind) {
+			return forbidden("Its role is " + role.Kind.String() + ".")
+		}
+		if role.Kind == Partner && rt.own() && c.r.PathValue("client_id") != string(role.App) {
+			return forbidden("It is a partner's token for another app.")
+		}
+	}
+	if err := checkType(c.r, rt.body); err != nil {
+		return err
+	}
+	return rt.handle(c)
+}
+
+// fail sends the error's problem, unless the answer has begun.
+func (a *API) fail(c *call, rec *recorder, err error) {
+	if rec.status != 0 {
+		rec.broken = true
+		return
+	}
+	p, _ := problemOf(err, a.Unavailable)
+	p.RequestID = c.id
+	p.write(rec)
+}
+
+// done writes the request's one log line and its metrics. The pull is too hot for a line each.
+func (a *API) done(c *call, rec *recorder, rt route, err error, took time.Duration) {
+	status := rec.code()
+	a.metrics.observe(rt.pattern, rt.method, status, took)
+	level := slog.LevelInfo
+	if rt.public() {
+		level = slog.LevelDebug
+	}
+	attrs := []slog.Attr{
+		slog.String("request_id", c.id), slog.String("operation", rt.operation), slog.String("method", methodLabel(c.r.Method)),
+		slog.String("route", rt.pattern), slog.Int("status", status), slog.Int64("duration_ms", took.Milliseconds()),
+		slog.String("remote", c.r.RemoteAddr),
+	}
+	for _, f := range []struct{ key, value string }{
+		{"actor", c.actor.Name},
+		{"role", c.actor.Role},
+		{"app", string(c.app)},
+		{"tenant", string(c.tenant)},
+		{"endpoint", c.endpoint},
+		{"change_id", c.change},
+	} {
+		if f.value != "" {
+			attrs = append(attrs, slog.String(f.key, f.value))
+		}
+	}
+	if err != nil {
+		if _, unexpected := problemOf(err, a.Unavailable); unexpected && c.r.Context().Err() == nil {
+			level = slog.LevelError
+		}
+		attrs = append(attrs, slog.String("err", err.Error()))
+	}
+	a.Log.LogAttrs(c.r.Context(), level, "request handled", attrs...)
+}
+
+// panicError is a handler's panic as an error, for the log.
+type panicError struct{ value any }
+
+func (e *panicError) Error() string {
+	if err, ok := e.value.(error); ok {
+		return "panic: " + err.Error()
+	}
+	if s, ok := e.value.(string); ok {
+		return "panic: " + s
+	}
+	return "panic"
+}
+
+// Unwrap returns the error that was panicked with, if it was one.
+func (e *panicError) Unwrap() error {
+	err, _ := e.value.(error)
+	return err
+}
+
+// recorder remembers the status of an answer.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	// broken is true when an error came after the answer had begun.
+	broken bool
+}
+
+func (w *recorder) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *recorder) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *recorder) code() int {
+	if w.status == 0 {
+		return http.StatusOK
+	}
+	return w.status
+}
+
+const (
+	maxRequestID   = 64
+	requestIDBytes = 12
+)
+
+// requestID takes the caller's X-Request-Id when it is harmless, else makes one.
+func (a *API) requestID(r *http.Request) string {
+	if given := r.Header.Get("X-Request-Id"); given != "" && len(given) <= maxRequestID && !strings.ContainsFunc(given, strange) {
+		return given
+	}
+	id, err := a.randomHex(requestIDBytes)
+	if err != nil {
+		return strconv.FormatInt(a.Now().UnixNano(), 36)
+	}
+	return id
+}
+
+func strange(c rune) bool {
+	return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("._-", c)
+}
+
+func (a *API) randomHex(n int) (string, error) {
+	b := make([]byte, n)
+	if _, err := io.ReadFull(a.Random, b); err != nil {
+		return "", errors.New("read randomness")
+	}
+	return hex.EncodeToString(b), nil
+}

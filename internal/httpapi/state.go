@@ -1,0 +1,106 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Statuses is the pull's one read.
+type Statuses interface {
+	// Status returns registry.ErrNotFound for a tenant nobody ever reported.
+	Status(ctx context.Context, id tenant.ID) (tenant.Status, error)
+}
+
+// stateAnswer is the pull's answer, always these six members, named as on the platform's wire.
+type stateAnswer struct {
+	ContextIdentifier string
+	Endpoint          *string
+	State             string
+	IsRunning         bool
+	ValidUntil        string
+	Api               *string //nolint:revive,staticcheck // the wire's name
+}
+
+// validUntilFormat is UTC with seven fraction digits, as the platform writes it.
+const validUntilFormat = "2006-01-02T15:04:05.0000000Z"
+
+// validUntil is the end of the cell of length d that now lies in. All replicas cut time into the
+// same cells, so their answers about an unchanged tenant are the same bytes.
+func validUntil(now time.Time, d time.Duration) string {
+	n := now.UnixNano()
+	return time.Unix(0, n-n%int64(d)+int64(d)).UTC().Format(validUntilFormat)
+}
+
+func pullAnswer(st tenant.Status, now time.Time, validFor time.Duration) stateAnswer {
+	answer := stateAnswer{
+		ContextIdentifier: string(st.Tenant), State: st.State.String(), IsRunning: st.State.IsRunning(),
+		ValidUntil: validUntil(now, validFor),
+	}
+	if st.PublicEndpoint != "" {
+		endpoint := "https://" + st.PublicEndpoint + "/" + string(st.Tenant)
+		api := endpoint + "/api"
+		answer.Endpoint, answer.Api = &endpoint, &api
+	}
+	return answer
+}
+
+func (a *API) getState(c *call) error {
+	c.w.Header().Set("Cache-Control", "no-cache")
+	now := a.Now()
+	id, err := tenant.ParseID(c.r.PathValue("tenant"))
+	if err != nil { // no such tenant can exist; what was asked for is not repeated
+		return a.unknownState(c, "", now)
+	}
+	c.tenant = id
+	st, err := a.Statuses.Status(c.ctx(), id)
+	if errors.Is(err, registry.ErrNotFound) {
+		return a.unknownState(c, id, now)
+	}
+	if err != nil {
+		return err
+	}
+	st.Tenant = id
+	body, err := encode(pullAnswer(st, now, a.ValidFor))
+	if err != nil {
+		return err
+	}
+	return c.cacheable(body)
+}
+
+// unknownState answers about a tenant nobody reported. Each address gets only so many of these;
+// answers about known tenants are never refused, because callers may share an address.
+func (a *API) unknownState(c *call, id tenant.ID, now time.Time) error {
+	if wait, ok := a.unknown.take(remote(c.r), now); !ok {
+		return tooMany("Too many requests about unknown tenants came from this address.", wait)
+	}
+	return c.json(http.StatusNotFound, pullAnswer(tenant.Status{Tenant: id}, now, a.ValidFor))
+}
+
+// cacheable answers with a JSON body under its own ETag, or 304 when the caller has it.
+func (c *call) cacheable(body []byte) error {
+	sum := sha256.Sum256(body)
+	tag := `"` + hex.EncodeToString(sum[:12]) + `"`
+	c.w.Header().Set("ETag", tag)
+	if matches(c.r.Header.Values("If-None-Match"), tag, weak) {
+		c.w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	send(c.w, http.StatusOK, typeJSON, body)
+	return nil
+}
+
+// wellKnown serves a document by which receivers find the signing keys. It may be cached for
+// less long than a new key is published before it signs.
+func (a *API) wellKnown(document func() []byte) handler {
+	return func(c *call) error {
+		c.w.Header().Set("Cache-Control", "public, max-age=300")
+		return c.cacheable(document())
+	}
+}

@@ -1,0 +1,91 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Tenants reads tenants and sets their status without telling anybody.
+type Tenants interface {
+	Tenant(ctx context.Context, id tenant.ID) (registry.TenantView, error)
+	// PutStatus returns the status as it stands afterwards.
+	PutStatus(ctx context.Context, req registry.StatusRequest, actor registry.Actor) (tenant.Status, error)
+}
+
+type tenantAnswer struct {
+	Tenant         tenant.ID    `json:"tenant"`
+	State          tenant.State `json:"state"`
+	IsRunning      bool         `json:"is_running"`
+	PublicEndpoint string       `json:"public_endpoint"`
+	VersionName    string       `json:"version_name"`
+	FileVersion    string       `json:"file_version"`
+	UpdatedAt      time.Time    `json:"updated_at,omitzero"`
+	// Sequence is the newest change's, FanOutOwed true until every app's mailbox has it.
+	Sequence   *int64 `json:"sequence,omitempty"`
+	FanOutOwed *bool  `json:"fan_out_owed,omitempty"`
+}
+
+func statusAnswer(id tenant.ID, st tenant.Status) tenantAnswer {
+	return tenantAnswer{
+		Tenant: id, State: st.State, IsRunning: st.State.IsRunning(), PublicEndpoint: st.PublicEndpoint,
+		VersionName: st.VersionName, FileVersion: st.FileVersion, UpdatedAt: st.UpdatedAt.UTC(),
+	}
+}
+
+func (a *API) getTenant(c *call) error {
+	id, err := c.tenantID()
+	if err != nil {
+		return err
+	}
+	view, err := a.Tenants.Tenant(c.ctx(), id)
+	if errors.Is(err, registry.ErrNotFound) || err == nil && !view.Known {
+		return notFound("tenant")
+	}
+	if err != nil {
+		return err
+	}
+	answer := statusAnswer(id, view.Status)
+	answer.Sequence, answer.FanOutOwed = &view.Record.Top, &view.FanoutOwed
+	return c.json(http.StatusOK, answer)
+}
+
+func (a *API) putTenantStatus(c *call) error {
+	id, err := c.tenantID()
+	if err != nil {
+		return err
+	}
+	doc, err := c.document()
+	if err != nil {
+		return err
+	}
+	f := &faults{}
+	o := root(doc, f, false)
+	req := registry.StatusRequest{Tenant: id}
+	if word, ok := o.required("state"); ok {
+		st, err := tenant.ParseState(word)
+		switch {
+		case err != nil:
+			o.add("/state", err.Error())
+		case st == tenant.Unknown:
+			o.add("/state", "must be a state that a tenant can be in; Unknown is the answer about tenants nobody reported")
+		}
+		req.State = st
+	}
+	req.PublicEndpoint = readHost(o)
+	req.VersionName, req.FileVersion = readVersion(o, "version_name"), readVersion(o, "file_version")
+	o.ignore("tenant", "is_running", "updated_at", "sequence", "fan_out_owed")
+	o.done()
+	if err := f.err(); err != nil {
+		return err
+	}
+	st, err := a.Tenants.PutStatus(c.ctx(), req, c.actor)
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, statusAnswer(id, st))
+}
