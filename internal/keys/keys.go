@@ -28,10 +28,14 @@ func (s Space) Prefix() string { return s.prefix }
 func (s Space) key(tag, suffix string) string { return s.prefix + ":{" + tag + "}:" + suffix }
 
 // App is a key in an app's slot.
-func (s Space) App(id partner.ClientID, suffix AppKey) string { return s.key(string(id), string(suffix)) }
+func (s Space) App(id partner.ClientID, suffix AppKey) string {
+	return s.key(string(id), string(suffix))
+}
 
 // Tenant is a key in a tenant's slot.
-func (s Space) Tenant(id tenant.ID, suffix TenantKey) string { return s.key(string(id), string(suffix)) }
+func (s Space) Tenant(id tenant.ID, suffix TenantKey) string {
+	return s.key(string(id), string(suffix))
+}
 
 // Config is a key in the slot of the service's own settings.
 func (s Space) Config(suffix ConfigKey) string { return s.key("config", string(suffix)) }
@@ -108,6 +112,8 @@ const (
 	ConfigEnvironment ConfigKey = "environment"
 	// ConfigLeases starts the keys of work that one process does for all.
 	ConfigLeases ConfigKey = "lease"
+	// ConfigGauges STRING: the cluster's state as the last sweep found it.
+	ConfigGauges ConfigKey = "gauges"
 	// ConfigSuppressed SET of "client id|address" that want no mail.
 	ConfigSuppressed ConfigKey = "suppressed"
 )

@@ -1,0 +1,202 @@
+package registry
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// changesMax is how many changes of a tenant are listed at most.
+const changesMax = 1000
+
+// The scripts of intake.
+var (
+	acceptChange = newScript("accept")
+	bindKey      = newScript("bind")
+)
+
+// errSequence reports an answer that no accept gave.
+var errSequence = errors.New("no sequence and number of apps")
+
+// AcceptResult is the answer to one ChangeRequest.
+type AcceptResult struct {
+	Accepted Accepted
+	// Err says why the change is not accepted. A repeat with the same idempotency key is safe.
+	Err error
+}
+
+// Accept takes changes in, those of one tenant in the order given, and answers each in its place.
+// A result without error is durable: the tenant's status, the newest change of its slot and the
+// mark that a fan-out is owed were written in one step, and the list of owed fan-outs holds the
+// tenant. The error is that nothing was accepted; then no result is returned.
+//
+// The list lies in another slot than the record, so it is written twice: before, because a crash
+// after accepting must not hide the tenant from the sweep, and after, because a fan-out of an
+// older change may just then strike the tenant off. A change whose second entry fails is not
+// answered as accepted.
+func (s *Store) Accept(ctx context.Context, reqs []ChangeRequest) ([]AcceptResult, error) {
+	if len(reqs) == 0 {
+		return nil, nil
+	}
+	rounds, tenants := roundsOf(reqs)
+	if err := s.owe(ctx, tenants); err != nil {
+		return nil, err
+	}
+	results := make([]AcceptResult, len(reqs))
+	nonce := s.nonce()
+	for _, round := range rounds {
+		calls := make([]call, len(round))
+		for i, at := range round {
+			calls[i] = s.acceptCall(&reqs[at], nonce+"."+strconv.Itoa(at))
+		}
+		for i, cmd := range acceptChange.runMany(ctx, s.rdb, calls) {
+			at := round[i]
+			answer, err := cmd.Slice()
+			if err != nil {
+				results[at].Err = failure(err, "accept change of tenant %s", reqs[at].Tenant)
+				continue
+			}
+			results[at].Accepted, results[at].Err = decodeAnswer(reqs[at].Tenant, answer)
+		}
+	}
+	if err := s.owe(ctx, acceptedTenants(tenants, reqs, results)); err != nil {
+		for i := range results {
+			if results[i].Err == nil {
+				results[i] = AcceptResult{Err: err}
+			}
+		}
+	}
+	return results, nil
+}
+
+// roundsOf splits requests into rounds of distinct tenants, because calls of one pipeline may be
+// repeated out of order, and lists the tenants.
+func roundsOf(reqs []ChangeRequest) (rounds [][]int, tenants []tenant.ID) {
+	seen := make(map[tenant.ID]int, len(reqs))
+	for i := range reqs {
+		id := reqs[i].Tenant
+		n := seen[id]
+		if n == 0 {
+			tenants = append(tenants, id)
+		}
+		if n == len(rounds) {
+			rounds = append(rounds, make([]int, 0, len(reqs)-i))
+		}
+		rounds[n] = append(rounds[n], i)
+		seen[id] = n + 1
+	}
+	return rounds, tenants
+}
+
+// acceptedTenants lists the tenants of which at least one change was accepted.
+func acceptedTenants(tenants []tenant.ID, reqs []ChangeRequest, results []AcceptResult) []tenant.ID {
+	ok := make(map[tenant.ID]bool, len(tenants))
+	for i := range results {
+		if results[i].Err == nil {
+			ok[reqs[i].Tenant] = true
+		}
+	}
+	return slices.DeleteFunc(tenants, func(id tenant.ID) bool { return !ok[id] })
+}
+
+func (s *Store) acceptCall(r *ChangeRequest, nonce string) call {
+	ks := []string{
+		s.keys.Tenant(r.Tenant, keys.TenantRecord), s.keys.Tenant(r.Tenant, keys.TenantApprovals),
+		s.keys.Tenant(r.Tenant, keys.TenantChanges),
+	}
+	if r.IdempotencyKey != "" {
+		ks = append(ks, s.keys.Tenant(r.Tenant, keys.TenantAnswers)+":"+hashed(r.IdempotencyKey, r.Line))
+	}
+	state := ""
+	if st, alters := r.Type.Effect(); alters {
+		state = st.String()
+	}
+	empties := "0"
+	if r.Type == tenant.Delete {
+		empties = "1"
+	}
+	return call{keys: ks, args: []any{
+		string(r.Tenant), int(r.Type), r.Type.Slot().String(), state, optional(r.VersionName), optional(r.FileVersion),
+		r.PublicEndpoint, millis(r.OccurredAt), nonce, s.opts.IdempotencyKeep.Milliseconds(),
+		s.opts.ChangesKeep.Milliseconds(), changesMax, empties,
+	}}
+}
+
+// optional writes a value that may be missing: "" when it is, else the value behind "=".
+func optional(v *string) string {
+	if v == nil {
+		return ""
+	}
+	return "=" + *v
+}
+
+// hashed names an idempotency key and its line without their characters, which are the caller's.
+func hashed(key string, line int) string {
+	sum := sha256.Sum256([]byte(strconv.Itoa(line) + ";" + key))
+	return hex.EncodeToString(sum[:16])
+}
+
+// decodeAnswer reads {0 or 1, "<sequence>;<apps>"}.
+func decodeAnswer(id tenant.ID, v []any) (Accepted, error) {
+	if len(v) != 2 {
+		return Accepted{}, badAnswer(acceptChange, v)
+	}
+	replayed, ok1 := v[0].(int64)
+	text, ok2 := v[1].(string)
+	if !ok1 || !ok2 {
+		return Accepted{}, badAnswer(acceptChange, v)
+	}
+	first, second, _ := strings.Cut(text, ";")
+	sequence, err1 := strconv.ParseInt(first, 10, 64)
+	apps, err2 := strconv.Atoi(second)
+	if err1 != nil || err2 != nil || sequence <= 0 || apps < 0 {
+		return Accepted{}, fmt.Errorf("answer to a change of tenant %s: %w: %w", id, ErrUnreadable, errSequence)
+	}
+	return Accepted{
+		ID: tenant.ChangeID(id, sequence), Tenant: id, Sequence: sequence, Apps: apps, Replayed: replayed == 1,
+	}, nil
+}
+
+// bindMargin is how much longer a binding is kept than an answer: a change may be accepted some
+// time after its line was bound, and its answer must not outlive the binding.
+const bindMargin = 60 * 60 * 1000
+
+// BindKey binds the lines of an idempotent call to the hashes of their bodies for
+// Options.IdempotencyKeep. It returns, in ascending order, the lines that an earlier call bound to
+// another body: those MUST be refused with ErrKeyReused; all others are bound. It comes before
+// Accept; a crash in between loses nothing, as the repeat binds the same and is then accepted.
+func (s *Store) BindKey(ctx context.Context, key string, lines map[int]string) (conflicts []int, err error) {
+	ordered := make([]int, 0, len(lines))
+	for line := range lines {
+		ordered = append(ordered, line)
+	}
+	slices.Sort(ordered)
+	name := s.keys.Config(keys.ConfigIdempotency) + ":" + hashed(key, 0)
+	for chunk := range slices.Chunk(ordered, maxPage) {
+		args := make([]any, 1, 1+2*len(chunk))
+		args[0] = s.opts.IdempotencyKeep.Milliseconds() + bindMargin
+		for _, line := range chunk {
+			args = append(args, line, lines[line])
+		}
+		bound, err := bindKey.run(ctx, s.rdb, []string{name}, args...).StringSlice()
+		if err != nil {
+			return nil, failure(err, "bind the idempotency key")
+		}
+		for _, b := range bound {
+			line, err := strconv.Atoi(b)
+			if err != nil {
+				return nil, fmt.Errorf("bind the idempotency key: %w", err)
+			}
+			conflicts = append(conflicts, line)
+		}
+	}
+	return conflicts, nil
+}

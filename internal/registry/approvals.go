@@ -1,0 +1,74 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Approvers lists, in order, the apps that a tenant approved. It is the index of the approvals;
+// the apps' mailboxes decide. Errors: ErrUnreadable.
+func (s *Store) Approvers(ctx context.Context, id tenant.ID) ([]partner.ClientID, error) {
+	all, err := s.ApproversOf(ctx, []tenant.ID{id})
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+// ApproversOf lists the approvers of many tenants, in the order of ids, pipelined.
+func (s *Store) ApproversOf(ctx context.Context, ids []tenant.ID) ([][]partner.ClientID, error) {
+	cmds := make([]*redis.StringSliceCmd, len(ids))
+	err := s.approvals(ctx, ids, func(p redis.Pipeliner, i int, key string) { cmds[i] = p.SMembers(ctx, key) })
+	if err != nil {
+		return nil, failure(err, "read approvals")
+	}
+	out := make([][]partner.ClientID, len(ids))
+	for i, cmd := range cmds {
+		members := cmd.Val()
+		slices.Sort(members)
+		for _, m := range members {
+			app, err := partner.ParseClientID(m)
+			if err != nil {
+				return nil, fmt.Errorf("read approvals of tenant %s: %w: %w", ids[i], ErrUnreadable, err)
+			}
+			out[i] = append(out[i], app)
+		}
+	}
+	return out, nil
+}
+
+// AddApprover notes in the tenants' indexes that they approved an app. It may be repeated.
+func (s *Store) AddApprover(ctx context.Context, ids []tenant.ID, app partner.ClientID) error {
+	err := s.approvals(ctx, ids, func(p redis.Pipeliner, _ int, key string) { p.SAdd(ctx, key, string(app)) })
+	return failure(err, "add app %s to the approvals", app)
+}
+
+// RemoveApprover takes an app out of the tenants' indexes. It may be repeated.
+func (s *Store) RemoveApprover(ctx context.Context, ids []tenant.ID, app partner.ClientID) error {
+	err := s.approvals(ctx, ids, func(p redis.Pipeliner, _ int, key string) { p.SRem(ctx, key, string(app)) })
+	return failure(err, "remove app %s from the approvals", app)
+}
+
+// approvals pipelines one command per tenant's index.
+func (s *Store) approvals(ctx context.Context, ids []tenant.ID, do func(p redis.Pipeliner, i int, key string)) error {
+	for start := 0; start < len(ids); start += pipelineMax {
+		end := min(start+pipelineMax, len(ids))
+		_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i := start; i < end; i++ {
+				do(p, i, s.keys.Tenant(ids[i], keys.TenantApprovals))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

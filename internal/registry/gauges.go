@@ -1,0 +1,26 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/keys"
+)
+
+// SaveGauges hands the cluster's gauges to the other processes; they vanish after ttl when nobody
+// saves newer ones.
+func (s *Store) SaveGauges(ctx context.Context, doc []byte, ttl time.Duration) error {
+	return failure(s.rdb.Set(ctx, s.keys.Config(keys.ConfigGauges), doc, ttl).Err(), "save the cluster's gauges")
+}
+
+// Gauges reads what SaveGauges left, nil when there is nothing.
+func (s *Store) Gauges(ctx context.Context) ([]byte, error) {
+	doc, err := s.rdb.Get(ctx, s.keys.Config(keys.ConfigGauges)).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return nil, nil
+	}
+	return doc, failure(err, "read the cluster's gauges")
+}

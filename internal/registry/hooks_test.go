@@ -1,0 +1,58 @@
+package registry_test
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// repeater sends every pipeline twice while it is on, as the client library does when a
+// connection breaks before the answers came.
+type repeater struct {
+	on       atomic.Bool
+	repeated atomic.Int64
+}
+
+func (*repeater) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*repeater) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (r *repeater) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if !r.on.Load() {
+			return next(ctx, cmds)
+		}
+		r.repeated.Add(1)
+		_ = next(ctx, cmds)
+		for _, c := range cmds {
+			c.SetErr(nil)
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// faulty fails every single command after the first skip ones while err is set; pipelines pass.
+type faulty struct {
+	err  error
+	skip int
+}
+
+func (*faulty) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (f *faulty) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if f.err != nil {
+			if f.skip == 0 {
+				cmd.SetErr(f.err)
+				return f.err
+			}
+			f.skip--
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (*faulty) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}

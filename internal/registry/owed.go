@@ -1,0 +1,119 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// The scripts of owed fan-outs.
+var (
+	oweTenants  = newScript("owe")
+	owedTenants = newScript("owed")
+	clearMark   = newScript("clear")
+	paidTenants = newScript("paid")
+)
+
+// Cleared is a fan-out that reached every app: what was read before it began.
+type Cleared struct {
+	Tenant tenant.ID
+	// Top is the record's highest sequence.
+	Top int64
+	// Ticket is the tenant's in the list of owed fan-outs; it MUST be read before the record.
+	// 0 when the tenant was not listed.
+	Ticket int64
+}
+
+// owe lists tenants as owed a fan-out, under a new ticket.
+func (s *Store) owe(ctx context.Context, ids []tenant.ID) error {
+	ks := []string{s.keys.Owed(keys.OwedTenants), s.keys.Owed(keys.OwedTicket)}
+	for chunk := range slices.Chunk(ids, maxPage) {
+		args := make([]any, len(chunk))
+		for i, id := range chunk {
+			args[i] = string(id)
+		}
+		if err := oweTenants.run(ctx, s.rdb, ks, args...).Err(); err != nil {
+			return failure(err, "list the fan-outs that are owed")
+		}
+	}
+	return nil
+}
+
+// OwedTenants lists at most limit tenants (500 at most) that have been on the list of owed
+// fan-outs for at least waited, longest first. Some may be listed although everything is told:
+// a fan-out of theirs changes nothing and strikes them off.
+func (s *Store) OwedTenants(ctx context.Context, waited time.Duration, limit int) ([]Owed, error) {
+	flat, err := owedTenants.run(ctx, s.rdb, []string{s.keys.Owed(keys.OwedTenants)},
+		waited.Microseconds(), pageSize(limit)).StringSlice()
+	if err != nil {
+		return nil, failure(err, "read the fan-outs that are owed")
+	}
+	out := make([]Owed, 0, len(flat)/2)
+	for i := 0; i+1 < len(flat); i += 2 {
+		ticket, err := strconv.ParseFloat(flat[i+1], 64)
+		if err != nil {
+			return nil, fmt.Errorf("read the fan-outs that are owed: %w: ticket of tenant %s", ErrUnreadable, flat[i])
+		}
+		out = append(out, Owed{Tenant: tenant.ID(flat[i]), Ticket: int64(ticket)})
+	}
+	return out, nil
+}
+
+// OwedCount is how many tenants are on the list of owed fan-outs.
+func (s *Store) OwedCount(ctx context.Context) (int64, error) {
+	n, err := s.rdb.ZCard(ctx, s.keys.Owed(keys.OwedTenants)).Result()
+	return n, failure(err, "count the fan-outs that are owed")
+}
+
+// Tickets reads the tickets of tenants in their order, 0 for one that is not listed.
+func (s *Store) Tickets(ctx context.Context, ids []tenant.ID) ([]int64, error) {
+	out := make([]int64, 0, len(ids))
+	for chunk := range slices.Chunk(ids, pipelineMax) {
+		members := make([]string, len(chunk))
+		for i, id := range chunk {
+			members[i] = string(id)
+		}
+		scores, err := s.rdb.ZMScore(ctx, s.keys.Owed(keys.OwedTenants), members...).Result()
+		if err != nil {
+			return nil, failure(err, "read tickets")
+		}
+		for _, f := range scores {
+			out = append(out, int64(f))
+		}
+	}
+	return out, nil
+}
+
+// ClearOwed notes that fan-outs reached every app. Where a newer change was accepted meanwhile,
+// mark and list stay. A crash between the two leaves a listed tenant that owes nothing, which the
+// next fan-out strikes off.
+func (s *Store) ClearOwed(ctx context.Context, done []Cleared) error {
+	calls := make([]call, len(done))
+	for i, c := range done {
+		calls[i] = call{
+			keys: []string{s.keys.Tenant(c.Tenant, keys.TenantRecord)}, args: []any{strconv.FormatInt(c.Top, 10)},
+		}
+	}
+	var paid []any
+	var failed error
+	for i, cmd := range clearMark.runMany(ctx, s.rdb, calls) {
+		n, err := cmd.Int()
+		switch {
+		case err != nil:
+			failed = failure(err, "clear the mark of tenant %s", done[i].Tenant)
+		case n == 1 && done[i].Ticket != 0:
+			paid = append(paid, string(done[i].Tenant), done[i].Ticket)
+		}
+	}
+	for chunk := range slices.Chunk(paid, 2*maxPage) {
+		if err := paidTenants.run(ctx, s.rdb, []string{s.keys.Owed(keys.OwedTenants)}, chunk...).Err(); err != nil {
+			return failure(err, "strike off the fan-outs that are done")
+		}
+	}
+	return failed
+}

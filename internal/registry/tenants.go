@@ -1,0 +1,212 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+var putStatus = newScript("put_status")
+
+// statusFields are those of a record that make a status, in the order of readStatus.
+func statusFields() []string {
+	return []string{"v", "state", "endpoint", "version", "file", "updated"}
+}
+
+// readStatus reads the values of statusFields; an absent one is "".
+func readStatus(id tenant.ID, v []string) (tenant.Status, error) {
+	if len(v) != len(statusFields()) || v[0] != strconv.Itoa(format) {
+		return tenant.Status{}, fmt.Errorf("%w: record of tenant %s is not of format %d", ErrUnreadable, id, format)
+	}
+	st := tenant.Status{Tenant: id, PublicEndpoint: v[2], VersionName: v[3], FileVersion: v[4]}
+	if err := st.State.UnmarshalText([]byte(v[1])); err != nil {
+		return tenant.Status{}, fmt.Errorf("%w: state of tenant %s: %w", ErrUnreadable, id, err)
+	}
+	ms, err := strconv.ParseInt(v[5], 10, 64)
+	if err != nil {
+		return tenant.Status{}, fmt.Errorf("%w: time of tenant %s's status: %w", ErrUnreadable, id, err)
+	}
+	st.UpdatedAt = fromMillis(ms)
+	return st, nil
+}
+
+// Status reads what the pull answers, in one round trip. Errors: ErrNotFound for a tenant nobody
+// ever reported, ErrUnreadable.
+func (s *Store) Status(ctx context.Context, id tenant.ID) (tenant.Status, error) {
+	values, err := s.rdb.HMGet(ctx, s.keys.Tenant(id, keys.TenantRecord), statusFields()...).Result()
+	if err != nil {
+		return tenant.Status{}, failure(err, "read status of tenant %s", id)
+	}
+	fields := make([]string, len(values))
+	known := false
+	for i, v := range values {
+		text, ok := v.(string)
+		known = known || ok
+		fields[i] = text
+	}
+	if !known {
+		return tenant.Status{}, fmt.Errorf("read status of tenant %s: %w", id, ErrNotFound)
+	}
+	return readStatus(id, fields)
+}
+
+// StatusRequest is a status to set without telling anybody. A nil field keeps what is there.
+type StatusRequest struct {
+	Tenant                                   tenant.ID
+	State                                    tenant.State
+	PublicEndpoint, VersionName, FileVersion *string
+}
+
+// PutStatus sets a tenant's status silently and returns it. The tenant is known from then on. It
+// is audited after the write: when that fails, so does the call, and a repeat is harmless.
+// Errors: ErrUnreadable.
+func (s *Store) PutStatus(ctx context.Context, r StatusRequest, actor Actor) (tenant.Status, error) {
+	text, err := putStatus.run(ctx, s.rdb, []string{s.keys.Tenant(r.Tenant, keys.TenantRecord)},
+		r.State.String(), optional(r.PublicEndpoint), optional(r.VersionName), optional(r.FileVersion)).Slice()
+	if err != nil {
+		return tenant.Status{}, failure(err, "write status of tenant %s", r.Tenant)
+	}
+	fields := make([]string, len(text))
+	for i, v := range text {
+		fields[i], _ = v.(string) // a field nobody ever set is nil
+	}
+	st, err := readStatus(r.Tenant, fields)
+	if err != nil {
+		return tenant.Status{}, err
+	}
+	return st, s.Audit(ctx, AuditEntry{
+		Actor: actor.Name, Role: actor.Role, RequestID: actor.RequestID,
+		Action: "tenant.put_status", Subject: string(r.Tenant), After: statusDocument(st),
+	})
+}
+
+// Tenant reads all that is known of a tenant, in one step. A tenant nobody ever reported is no
+// error: its view is not Known. Errors: ErrUnreadable.
+func (s *Store) Tenant(ctx context.Context, id tenant.ID) (TenantView, error) {
+	fields, err := s.rdb.HGetAll(ctx, s.keys.Tenant(id, keys.TenantRecord)).Result()
+	if err != nil {
+		return TenantView{}, failure(err, "read tenant %s", id)
+	}
+	return readRecord(id, fields)
+}
+
+// Tenants reads many tenants in the order of ids, pipelined. One that cannot be read fails the
+// whole call, with an error that names each of them; all others can then be read one by one.
+func (s *Store) Tenants(ctx context.Context, ids []tenant.ID) ([]TenantView, error) {
+	cmds := make([]*redis.MapStringStringCmd, len(ids))
+	for start := 0; start < len(ids); start += pipelineMax {
+		end := min(start+pipelineMax, len(ids))
+		// Each command holds its own error.
+		_, _ = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i := start; i < end; i++ {
+				cmds[i] = p.HGetAll(ctx, s.keys.Tenant(ids[i], keys.TenantRecord))
+			}
+			return nil
+		})
+	}
+	views := make([]TenantView, len(ids))
+	var errs []error
+	for i, cmd := range cmds {
+		fields, err := cmd.Result()
+		if err == nil {
+			views[i], err = readRecord(ids[i], fields)
+		} else {
+			err = failure(err, "read tenant %s", ids[i])
+			if !errors.Is(err, ErrUnreadable) {
+				return nil, err // Redis is away: the others failed likewise
+			}
+		}
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return views, nil
+}
+
+func readRecord(id tenant.ID, fields map[string]string) (TenantView, error) {
+	if len(fields) == 0 {
+		return TenantView{Status: tenant.Status{Tenant: id}, Record: tenant.Record{Tenant: id}}, nil
+	}
+	names := statusFields()
+	values := make([]string, len(names))
+	for i, n := range names {
+		values[i] = fields[n]
+	}
+	st, err := readStatus(id, values)
+	if err != nil {
+		return TenantView{}, err
+	}
+	top, err := readTop(id, fields["top"])
+	if err != nil {
+		return TenantView{}, err
+	}
+	heads, err := readHeads(id, fields)
+	if err != nil {
+		return TenantView{}, err
+	}
+	return TenantView{
+		Status: st, Known: true, Record: tenant.Snapshot(st, top, heads), FanoutOwed: fields["owed"] != "",
+	}, nil
+}
+
+// readTop reads the highest sequence given out; a tenant that never changed has none.
+func readTop(id tenant.ID, text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	top, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || top <= 0 {
+		return 0, fmt.Errorf("%w: sequence of tenant %s", ErrUnreadable, id)
+	}
+	return top, nil
+}
+
+// readHeads reads the newest change of each slot, "<sequence>;<change>".
+func readHeads(id tenant.ID, fields map[string]string) ([tenant.Slots]tenant.Head, error) {
+	var heads [tenant.Slots]tenant.Head
+	for slot := range tenant.Slot(tenant.Slots) {
+		text, ok := fields[slot.String()]
+		if !ok {
+			continue
+		}
+		number, change, _ := strings.Cut(text, ";")
+		seq, err := strconv.ParseInt(number, 10, 64)
+		if err != nil || seq <= 0 {
+			return heads, fmt.Errorf("%w: sequence of tenant %s's newest %s", ErrUnreadable, id, slot)
+		}
+		c, err := delivery.DecodeChange(change, id, seq)
+		if err != nil {
+			return heads, fmt.Errorf("%w: tenant %s's newest %s: %w", ErrUnreadable, id, slot, err)
+		}
+		heads[slot] = tenant.Head{Sequence: seq, Change: c}
+	}
+	return heads, nil
+}
+
+// auditedStatus is a status as the audit shows it.
+type auditedStatus struct {
+	State          tenant.State `json:"state"`
+	PublicEndpoint string       `json:"public_endpoint"`
+	VersionName    string       `json:"version_name"`
+	FileVersion    string       `json:"file_version"`
+}
+
+func statusDocument(st tenant.Status) string {
+	b, err := json.Marshal(auditedStatus{st.State, st.PublicEndpoint, st.VersionName, st.FileVersion})
+	if err != nil { // strings always marshal
+		panic("registry: marshal status: " + err.Error())
+	}
+	return string(b)
+}
