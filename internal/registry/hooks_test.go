@@ -56,3 +56,17 @@ func (f *faulty) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func (*faulty) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return next
 }
+
+// beforePipeline does something before each pipeline.
+type beforePipeline struct{ do func() }
+
+func (*beforePipeline) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*beforePipeline) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (b *beforePipeline) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		b.do()
+		return next(ctx, cmds)
+	}
+}

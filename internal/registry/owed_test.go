@@ -1,0 +1,198 @@
+package registry_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/redistest"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+func owed(t *testing.T, s fixture) []registry.Owed {
+	t.Helper()
+	return must[[]registry.Owed](t)(s.OwedTenants(t.Context(), 0, 0))
+}
+
+// readForFanout reads what a fan-out reads, in its order: the ticket, then the record.
+func readForFanout(t *testing.T, s fixture, id tenant.ID) (registry.Cleared, registry.TenantView) {
+	t.Helper()
+	tickets := must[[]int64](t)(s.Tickets(t.Context(), []tenant.ID{id}))
+	v := must[registry.TenantView](t)(s.Tenant(t.Context(), id))
+	return registry.Cleared{Tenant: id, Top: v.Record.Top, Ticket: tickets[0]}, v
+}
+
+func TestOwedIsClearedByAFanout(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s fixture) {
+		ctx := t.Context()
+		same(t, "owed at first", len(owed(t, s)), 0)
+		accept(t, s, change("Cust1", tenant.Suspend), change("Cust2", tenant.Suspend))
+		same(t, "owed", len(owed(t, s)), 2)
+		same(t, "count", must[int64](t)(s.OwedCount(ctx)), int64(2))
+		done, v := readForFanout(t, s, "Cust1")
+		if !v.FanoutOwed || done.Ticket == 0 {
+			t.Errorf("owed %v, ticket %d", v.FanoutOwed, done.Ticket)
+		}
+		noErr(t, "clear", s.ClearOwed(ctx, []registry.Cleared{done}))
+		noErr(t, "clear again", s.ClearOwed(ctx, []registry.Cleared{done}))
+		_, v = readForFanout(t, s, "Cust1")
+		if v.FanoutOwed {
+			t.Error("the mark stayed")
+		}
+		left := owed(t, s)
+		if len(left) != 1 || left[0].Tenant != "Cust2" {
+			t.Errorf("owed: %v, want Cust2", left)
+		}
+		tickets := must[[]int64](t)(s.Tickets(ctx, []tenant.ID{"Cust1", "Cust2", "Nobody"}))
+		same(t, "tickets", tickets, []int64{0, left[0].Ticket, 0})
+		noErr(t, "clear nothing", s.ClearOwed(ctx, nil))
+		if none := must[[]int64](t)(s.Tickets(ctx, nil)); len(none) != 0 {
+			t.Errorf("tickets of nobody: %v", none)
+		}
+	})
+}
+
+// A change accepted while a fan-out runs keeps both mark and entry.
+func TestOwedSurvivesANewerChange(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s fixture) {
+		ctx := t.Context()
+		accept(t, s, change("Cust1", tenant.Suspend))
+		done, _ := readForFanout(t, s, "Cust1")
+		accept(t, s, change("Cust1", tenant.Resume))
+		noErr(t, "clear", s.ClearOwed(ctx, []registry.Cleared{done}))
+		next, v := readForFanout(t, s, "Cust1")
+		if !v.FanoutOwed || next.Ticket <= done.Ticket {
+			t.Errorf("owed %v, ticket %d after %d", v.FanoutOwed, next.Ticket, done.Ticket)
+		}
+		// The record was read after the newer change, the ticket before: the entry stays.
+		stale := registry.Cleared{Tenant: "Cust1", Top: next.Top, Ticket: done.Ticket}
+		noErr(t, "clear", s.ClearOwed(ctx, []registry.Cleared{stale}))
+		same(t, "still listed", len(owed(t, s)), 1)
+		noErr(t, "clear", s.ClearOwed(ctx, []registry.Cleared{next}))
+		same(t, "listed", len(owed(t, s)), 0)
+	})
+}
+
+// A fan-out of an older change that ends between a newer one's first listing and its acceptance
+// strikes the tenant off; the listing after acceptance repairs that.
+func TestOwedSurvivesAFanoutWithinAccept(t *testing.T) {
+	t.Parallel()
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		s := newFixture(t, rdb, registry.Options{})
+		accept(t, s, change("Cust1", tenant.Suspend))
+		armed := true
+		rdb.AddHook(&beforePipeline{do: func() {
+			if !armed {
+				return
+			}
+			armed = false
+			done, _ := readForFanout(t, s, "Cust1")
+			noErr(t, "clear", s.ClearOwed(t.Context(), []registry.Cleared{done}))
+			same(t, "listed during accept", len(owed(t, s)), 0)
+		}})
+		accept(t, s, change("Cust1", tenant.Resume))
+		if armed {
+			t.Fatal("no fan-out ran within accept")
+		}
+		_, v := readForFanout(t, s, "Cust1")
+		if !v.FanoutOwed || len(owed(t, s)) != 1 {
+			t.Errorf("mark %v, listed %v: the newer change would be told to nobody", v.FanoutOwed, owed(t, s))
+		}
+	})
+}
+
+func TestOwedListsTheLongestWaitingFirst(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s fixture) {
+		ctx := t.Context()
+		var want []tenant.ID
+		for i := range 20 {
+			id := tenant.ID(fmt.Sprint("Cust", 20-i))
+			accept(t, s, change(id, tenant.Suspend))
+			want = append(want, id)
+		}
+		var got []tenant.ID
+		for _, o := range owed(t, s) {
+			got = append(got, o.Tenant)
+		}
+		same(t, "order", got, want)
+		same(t, "limited", len(must[[]registry.Owed](t)(s.OwedTenants(ctx, 0, 3))), 3)
+		same(t, "waited an hour", len(must[[]registry.Owed](t)(s.OwedTenants(ctx, time.Hour, 100))), 0)
+		old := time.Now().Add(-2 * time.Hour).UnixMicro()
+		s.rdb.ZAdd(ctx, s.keys.Owed(keys.OwedTenants), redis.Z{Score: float64(old), Member: "Cust5"})
+		same(t, "waited an hour", must[[]registry.Owed](t)(s.OwedTenants(ctx, time.Hour, 100)), []registry.Owed{{Tenant: "Cust5", Ticket: old}})
+	})
+}
+
+// Tickets grow even when Redis's clock is behind the last one.
+func TestTicketsGrow(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s fixture) {
+		ahead := time.Now().Add(time.Hour).UnixMicro()
+		s.rdb.Set(t.Context(), s.keys.Owed(keys.OwedTicket), ahead, 0)
+		last := ahead
+		for range 5 {
+			accept(t, s, change("Cust1", tenant.Suspend))
+			ticket := must[[]int64](t)(s.Tickets(t.Context(), []tenant.ID{"Cust1"}))[0]
+			if ticket <= last {
+				t.Errorf("ticket %d after %d", ticket, last)
+			}
+			last = ticket
+		}
+	})
+}
+
+func TestClearOwedOfMany(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s fixture) {
+		ctx := t.Context()
+		var reqs []registry.ChangeRequest
+		var ids []tenant.ID
+		for i := range 1205 {
+			ids = append(ids, tenant.ID(fmt.Sprint("Cust", i)))
+			reqs = append(reqs, change(ids[i], tenant.Suspend))
+		}
+		accept(t, s, reqs...)
+		tickets := must[[]int64](t)(s.Tickets(ctx, ids))
+		views := must[[]registry.TenantView](t)(s.Tenants(ctx, ids))
+		var done []registry.Cleared
+		for i, v := range views {
+			if v.Status.Tenant != ids[i] || !v.FanoutOwed || tickets[i] == 0 {
+				t.Fatalf("tenant %d: %+v, ticket %d", i, v, tickets[i])
+			}
+			done = append(done, registry.Cleared{Tenant: ids[i], Top: v.Record.Top, Ticket: tickets[i]})
+		}
+		s.rdb.Set(ctx, s.keys.Tenant("Bad", keys.TenantRecord), "x", 0)
+		err := s.ClearOwed(ctx, append(slices.Clone(done), registry.Cleared{Tenant: "Bad", Top: 1, Ticket: 1}))
+		if err == nil {
+			t.Error("a tenant that could not be cleared is no error")
+		}
+		same(t, "owed", must[int64](t)(s.OwedCount(ctx)), int64(0))
+	})
+}
+
+// Scripts that Redis forgets (restart, failover, flush) come back by themselves.
+func TestScriptsAreLoadedAgain(t *testing.T) {
+	t.Parallel()
+	rdb := redis.NewClient(&redis.Options{Addr: redistest.Start(t).Addr})
+	t.Cleanup(func() { _ = rdb.Close() })
+	s := newFixture(t, rdb, registry.Options{})
+	for range 3 {
+		noErr(t, "flush", rdb.ScriptFlush(t.Context()).Err())
+		var reqs []registry.ChangeRequest
+		for i := range 2500 {
+			reqs = append(reqs, change(tenant.ID(fmt.Sprint("Cust", i%1000)), tenant.Suspend))
+		}
+		accept(t, s, reqs...)
+		noErr(t, "flush", rdb.ScriptFlush(t.Context()).Err())
+		put(t, s, testApp("app1"))
+	}
+	same(t, "changes", len(must[[]tenant.Change](t)(s.Changes(t.Context(), "Cust7", 0))), 9)
+}
