@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -196,11 +197,8 @@ func checkType(r *http.Request, k bodyKind) error {
 	if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
 		return newProblem(http.StatusUnsupportedMediaType, "unsupported-encoding", "The body's encoding is not supported", "Send the body without Content-Encoding.")
 	}
-	got := mediaType(r)
-	for _, t := range types {
-		if t == got {
-			return nil
-		}
+	if slices.Contains(types, mediaType(r)) {
+		return nil
 	}
 	return newProblem(http.StatusUnsupportedMediaType, "unsupported-type", "The body's type is not supported",
 		"Send Content-Type: "+strings.Join(types, " or ")+", in UTF-8.")

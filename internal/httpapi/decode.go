@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -320,9 +321,7 @@ func mergePatch(target, patch any) any {
 	}
 	old, _ := target.(map[string]any)
 	out := make(map[string]any, len(old)+len(p))
-	for k, v := range old {
-		out[k] = v
-	}
+	maps.Copy(out, old)
 	for k, v := range p {
 		out[k] = mergePatch(out[k], v)
 	}

@@ -141,8 +141,7 @@ func (s *stream) bad(l line, err error) {
 		p, _ = problemOf(err, s.api.Unavailable)
 	}
 	l.refuse(p)
-	var cut *cutError
-	if errors.As(err, &cut) {
+	if _, cut := errors.AsType[*cutError](err); cut {
 		s.done = true
 		return
 	}

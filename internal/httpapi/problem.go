@@ -37,14 +37,11 @@ type Problem struct {
 
 // Error joins title and detail.
 func (p *Problem) Error() string {
-	s := p.Title
-	if p.Detail != "" {
-		s += ": " + p.Detail
-	}
+	parts := []string{p.Title, p.Detail}
 	for _, e := range p.Errors {
-		s += "; " + e.Pointer + " " + e.Detail
+		parts = append(parts, e.Pointer+" "+e.Detail)
 	}
-	return s
+	return strings.Join(parts, "; ")
 }
 
 // problemType starts the type of every problem.

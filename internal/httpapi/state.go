@@ -25,7 +25,7 @@ type stateAnswer struct {
 	State             string
 	IsRunning         bool
 	ValidUntil        string
-	Api               *string //nolint:revive,staticcheck // the wire's name
+	Api               *string //nolint:revive // the wire's name
 }
 
 // validUntilFormat is UTC with seven fraction digits, as the platform writes it.

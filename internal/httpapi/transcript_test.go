@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -79,7 +80,7 @@ func (e exchange) play(t *testing.T, h *harness, file string) {
 	t.Helper()
 	rec := h.do(e.request)
 	at := fmt.Sprintf("%s:%d: %s %s", file, e.line, e.request.method, e.request.path)
-	if got := fmt.Sprint(rec.Code); got != e.status {
+	if got := strconv.Itoa(rec.Code); got != e.status {
 		t.Errorf("%s: status %s, want %s\n%s", at, got, e.status, rec.Body)
 		return
 	}

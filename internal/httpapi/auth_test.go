@@ -1,0 +1,99 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+func TestAuthenticationRefuses(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.tokens[httpapi.HashToken("lmp_old")] = registry.Token{Role: "admin", ExpiresAt: start}
+	h.tokens[httpapi.HashToken("lmp_gone")] = registry.Token{Role: "admin", RevokedAt: start}
+	h.tokens[httpapi.HashToken("lmp_later")] = registry.Token{Role: "admin", ExpiresAt: start.Add(time.Nanosecond)}
+	for _, test := range []struct {
+		header string
+		want   int
+	}{
+		{"", 401},
+		{"Bearer lmp_later", 200},
+		{"bearer lmp_admin", 200},
+		{"Bearer lmp_old", 401},
+		{"Bearer lmp_gone", 401},
+		{"Bearer lmp_nobody", 401},
+		{"Basic lmp_admin", 401},
+		{"Bearer", 401},
+		{"Bearer  lmp_admin", 401},
+		{"Bearer lmp_adm\x01in", 401},
+		{"Bearer " + strings.Repeat("x", 10_000), 401},
+	} {
+		rec := h.do(request{method: "GET", path: "/v1/apps", header: map[string]string{"Authorization": test.header}})
+		if test.header == "" {
+			rec = h.do(request{method: "GET", path: "/v1/apps"})
+		}
+		if rec.Code != test.want {
+			t.Errorf("Authorization %.20q = %d, want %d", test.header, rec.Code, test.want)
+		}
+		if got := rec.Header().Get("WWW-Authenticate"); (rec.Code == 401) != strings.HasPrefix(got, `Bearer realm="lamplighter"`) {
+			t.Errorf("Authorization %.20q: WWW-Authenticate %q", test.header, got)
+		}
+	}
+}
+
+func TestRevocationHoldsForTheNextRequest(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	list := request{method: "GET", path: "/v1/apps", role: "operator"}
+	h.want(t, 200, list)
+	h.tokens[httpapi.HashToken(tokenOf("operator"))] = registry.Token{Role: "operator", RevokedAt: start}
+	h.want(t, 401, list)
+}
+
+func TestWrongTokensAreSlowed(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	guess := func(n int) request {
+		return request{method: "GET", path: "/v1/apps", from: "192.0.2.1:1", header: map[string]string{"Authorization": fmt.Sprintf("Bearer lmp_guess%d", n)}}
+	}
+	h.want(t, 200, request{method: "GET", path: "/v1/apps", role: "admin", from: "192.0.2.1:1"})
+	codes := map[int]int{}
+	for n := range 30 {
+		rec := h.do(guess(n))
+		codes[rec.Code]++
+		if rec.Code == 429 && rec.Header().Get("Retry-After") == "" {
+			t.Fatal("429 without Retry-After")
+		}
+	}
+	if codes[401] != 10 || codes[429] != 20 {
+		t.Errorf("codes = %v, want 10 x 401 and 20 x 429", codes)
+	}
+	if h.lookups != 11 {
+		t.Errorf("%d look-ups, want 11: guesses of a refused address must cost nothing", h.lookups)
+	}
+	// A token that was good lately works from the same address, one that was never seen does not.
+	h.want(t, 200, request{method: "GET", path: "/v1/apps", role: "admin", from: "192.0.2.1:1"})
+	h.want(t, 429, request{method: "GET", path: "/v1/apps", role: "operator", from: "192.0.2.1:1"})
+	h.want(t, 200, request{method: "GET", path: "/v1/apps", role: "operator", from: "192.0.2.2:1"})
+	h.advance(time.Minute)
+	h.want(t, 200, request{method: "GET", path: "/v1/apps", role: "operator", from: "192.0.2.1:1"})
+}
+
+func TestNewToken(t *testing.T) {
+	t.Parallel()
+	token, err := httpapi.NewToken(bytes.NewReader(make([]byte, 32)))
+	if err != nil || token != "lmp_"+strings.Repeat("A", 43) {
+		t.Errorf("NewToken = %q, %v", token, err)
+	}
+	if _, err := httpapi.NewToken(bytes.NewReader(make([]byte, 31))); err == nil {
+		t.Error("a token out of too little randomness")
+	}
+	if got := httpapi.HashToken("abc"); got != "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" {
+		t.Errorf("HashToken = %s", got)
+	}
+}
