@@ -1,0 +1,48 @@
+package mailer
+
+import (
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+// advice says what to do about a failure, one paragraph per reason.
+func advice(m *incident.Mail) string {
+	if m.OffReason == partner.OffGone {
+		return "A 410 answer asks us to stop for good, so we did. If that was not meant, have the endpoint answer 2xx again and switch it on: what waited is delivered then."
+	}
+	if len(m.Tenants) > 0 {
+		return "The endpoint takes other notifications but refuses these. Look in its log for what it dislikes about them, and answer 2xx even to a tenant that you do not know: a notification that is not for you is best accepted and ignored."
+	}
+	if m.Failure == nil {
+		return "Check that the endpoint is running and can be reached from the internet."
+	}
+	switch m.Failure.Reason {
+	case delivery.ReasonTimeout:
+		return "Check that the service behind the endpoint is running and not overloaded, and that a firewall does not drop the connection. Answer first and do the work afterwards: only the answer is awaited."
+	case delivery.ReasonDNS:
+		return "Check the host name in the endpoint's URL and its DNS records. If the endpoint has moved, set the new URL."
+	case delivery.ReasonRefused:
+		return "Nothing accepts connections on that port. Check that the service is running, that it listens on the port in the URL and that a firewall lets it through."
+	case delivery.ReasonReset:
+		return "The connection was accepted and then broken off. A crashing service, a proxy in front of it or a firewall can do that: look in their logs at the time given above."
+	case delivery.ReasonTLS:
+		return "Check that the certificate has not expired, names this host, comes with its intermediate certificates, and that the server speaks TLS 1.2 or newer."
+	case delivery.ReasonRedirect:
+		return "Redirects are never followed. Set the endpoint's URL to where it leads, or have the service answer at the URL itself."
+	case delivery.ReasonBlockedAddress:
+		return "The URL leads to a private, local or otherwise reserved address, which is never called. Set a URL that is reachable on the public internet, or correct the DNS record of its host."
+	case delivery.ReasonAuthError:
+		return "The endpoint, or something in front of it, asks for a login. Notifications prove their origin by their Token and signature instead: verify those, and let the request through."
+	case delivery.ReasonClientError:
+		return "The URL does not lead to the receiver: check its path, and that it accepts POST."
+	case delivery.ReasonRateLimited:
+		return "The endpoint keeps asking for fewer requests. We slow down as it asks, but it must take some: check its limits for requests that come from us."
+	case delivery.ReasonServerError:
+		return "The service fails while it handles the notification, or the proxy in front cannot reach it: look in its log at the time given above."
+	case delivery.ReasonGone:
+		return "A 410 answer asks us to stop for good. If that was not meant, have the endpoint answer 2xx."
+	default:
+		return "Check that the endpoint is running and can be reached from the internet."
+	}
+}

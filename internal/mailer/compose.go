@@ -1,0 +1,125 @@
+package mailer
+
+import (
+	"bytes"
+	"embed"
+	"fmt"
+	htmltemplate "html/template"
+	"net/mail"
+	"strconv"
+	"strings"
+	texttemplate "text/template"
+	"time"
+
+	"golang.org/x/net/idna"
+
+	"github.com/lamplighter/lamplighter/internal/incident"
+)
+
+//go:embed templates/mail.txt templates/mail.html
+var templates embed.FS
+
+// Message is a mail ready to leave.
+type Message struct {
+	From mail.Address
+	// To is one bare address; its domain is ASCII.
+	To      string
+	Subject string
+	Date    time.Time
+	// ID, InReplyTo and References are Message-IDs without their angle brackets.
+	ID         string
+	InReplyTo  string
+	References []string
+	// Unsubscribe is an https URL that takes one-click unsubscription (RFC 8058), or empty.
+	Unsubscribe string
+	Text, HTML  string
+}
+
+// UnsubscribeFunc makes the link that silences a recipient for one app.
+type UnsubscribeFunc func(l *incident.Letter) string
+
+// Composer turns letters into messages. The same letter always becomes the same message.
+type Composer struct {
+	from        mail.Address
+	domain      string
+	unsubscribe UnsubscribeFunc
+	text        *texttemplate.Template
+	html        *htmltemplate.Template
+}
+
+// NewComposer returns a Composer that sends from an address, given as "a@b" or "Name <a@b>".
+// unsubscribe may be nil: then mails carry no such link.
+func NewComposer(from string, unsubscribe UnsubscribeFunc) (*Composer, error) {
+	a, err := mail.ParseAddress(from)
+	if err != nil {
+		return nil, fmt.Errorf("smtp.from is no mail address such as lamplighter@example.com: %w", err)
+	}
+	address, err := asciiAddress(a.Address)
+	if err != nil {
+		return nil, fmt.Errorf("smtp.from: %w", err)
+	}
+	text, err := texttemplate.ParseFS(templates, "templates/mail.txt")
+	if err != nil {
+		return nil, fmt.Errorf("read text template: %w", err)
+	}
+	html, err := htmltemplate.ParseFS(templates, "templates/mail.html")
+	if err != nil {
+		return nil, fmt.Errorf("read HTML template: %w", err)
+	}
+	return &Composer{
+		from: mail.Address{Name: oneLine(a.Name, nameMax), Address: address}, domain: address[strings.LastIndexByte(address, '@')+1:],
+		unsubscribe: unsubscribe, text: text, html: html,
+	}, nil
+}
+
+// asciiAddress writes an address's domain in ASCII (RFC 5891), which every server takes.
+func asciiAddress(address string) (string, error) {
+	i := strings.LastIndexByte(address, '@')
+	if i <= 0 || strings.ContainsFunc(address, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '<' || r == '>' }) {
+		return "", fmt.Errorf("not one mail address")
+	}
+	domain, err := idna.Lookup.ToASCII(address[i+1:])
+	if err != nil {
+		return "", fmt.Errorf("its domain is no domain name: %w", err)
+	}
+	return address[:i+1] + domain, nil
+}
+
+// Compose writes the mail. An error means that this letter can never be sent.
+func (c *Composer) Compose(l *incident.Letter) (*Message, error) {
+	to, err := asciiAddress(l.To)
+	if err != nil {
+		return nil, fmt.Errorf("compose mail %s: recipient: %w", l.ID(), err)
+	}
+	m := &Message{From: c.from, To: to, Date: l.Mail.At, ID: c.messageID(l, l.Mail.Incident, l.Mail.N)}
+	if l.First != 0 && l.First != l.Mail.N {
+		m.InReplyTo = c.messageID(l, l.Mail.Incident, l.First)
+	}
+	if l.Mail.Previous != "" {
+		// The opening of the incident before is where mail programs should file this one.
+		m.References = append(m.References, c.messageID(l, l.Mail.Previous, 1))
+	}
+	if m.InReplyTo != "" {
+		m.References = append(m.References, m.InReplyTo)
+	}
+	if c.unsubscribe != nil {
+		m.Unsubscribe = c.unsubscribe(l)
+	}
+	v := newView(l, m.Unsubscribe)
+	m.Subject = v.Subject
+	var text, html bytes.Buffer
+	if err := c.text.Execute(&text, &v); err != nil {
+		return nil, fmt.Errorf("compose text of mail %s: %w", l.ID(), err)
+	}
+	if err := c.html.Execute(&html, &v); err != nil {
+		return nil, fmt.Errorf("compose HTML of mail %s: %w", l.ID(), err)
+	}
+	m.Text, m.HTML = text.String(), html.String()
+	return m, nil
+}
+
+// messageID follows from the transition and the recipient alone, so a mail that is sent twice can
+// be told by it. A client id may hold dots in a row, which a Message-ID may not.
+func (c *Composer) messageID(l *incident.Letter, id string, n int) string {
+	return strings.ReplaceAll(id, ".", "=") + "." + strconv.Itoa(n) + "." + incident.RecipientKey(l.To) + "@" + c.domain
+}

@@ -1,0 +1,401 @@
+package mailer_test
+
+import (
+	"bytes"
+	"flag"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"net/mail"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/mailer"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+var since = time.Date(2026, 11, 20, 20, 3, 0, 0, time.UTC)
+
+func composer(t testing.TB, unsubscribe mailer.UnsubscribeFunc) *mailer.Composer {
+	t.Helper()
+	c, err := mailer.NewComposer("Lamplighter <lamplighter@platform.example>", unsubscribe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func compose(t testing.TB, l incident.Letter) *mailer.Message {
+	t.Helper()
+	m, err := composer(t, nil).Compose(&l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// letter is an opened mail of a state-change endpoint.
+func letter() incident.Letter {
+	return incident.Letter{
+		To: "kim@example.com", ClientID: "app1", AppName: "Awesome App", Environment: partner.Online,
+		URL: "https://partner.example/hook", TimeZone: "Europe/Oslo",
+		Mail: incident.Mail{
+			Kind: incident.KindOpened, Incident: incident.NewID("app1", partner.StateChange, since), N: 1,
+			At: since.Add(5 * time.Minute), Since: since,
+			Failure: &incident.Failure{
+				Reason: delivery.ReasonServerError, Status: 503, At: since.Add(4 * time.Minute),
+				Excerpt: "<h1>Service Unavailable</h1>", Detail: "POST https://partner.example/hook: 503 Service Unavailable",
+			},
+			Backlog:     incident.Backlog{Notifications: 212, Tenants: 200, Superseded: 1},
+			SwitchOffAt: since.Add(120 * time.Hour),
+		},
+	}
+}
+
+func letters() map[string]incident.Letter {
+	all := map[string]incident.Letter{"opened": letter()}
+
+	l := letter()
+	l.Mail.Reopened, l.Mail.Previous = 1, incident.NewID("app1", partner.StateChange, since.Add(-time.Hour))
+	all["opened_again"] = l
+
+	l = letter()
+	l.TimeZone = ""
+	l.Mail.Tenants = []tenant.ID{"Cust1", "Cust2"}
+	l.Mail.Failure = &incident.Failure{Reason: delivery.ReasonClientError, Status: 422, At: since, Excerpt: `{"error":"unknown tenant"}`}
+	l.Mail.SwitchOffAt = time.Time{}
+	all["opened_rejected"] = l
+
+	l = letter()
+	l.Mail.Endpoint = partner.Mirroring
+	l.Mail.Failure = &incident.Failure{Reason: delivery.ReasonTLS, At: since, Detail: "x509: certificate has expired"}
+	all["opened_mirroring"] = l
+
+	l = letter()
+	l.Mail.Kind, l.Mail.N, l.First, l.After = incident.KindReminder, 2, 1, 1
+	l.Mail.At = since.Add(24 * time.Hour)
+	all["reminder"] = l
+
+	l = letter()
+	l.Mail.Kind, l.Mail.N, l.First, l.After = incident.KindSwitchedOff, 4, 1, 3
+	l.Mail.At, l.Mail.OffReason, l.Mail.SwitchOffAt = since.Add(120*time.Hour), partner.OffFailing, time.Time{}
+	all["switched_off"] = l
+
+	l = letter()
+	l.Mail.Kind, l.Mail.OffReason, l.Mail.SwitchOffAt = incident.KindSwitchedOff, partner.OffGone, time.Time{}
+	l.Mail.Failure = &incident.Failure{Reason: delivery.ReasonGone, Status: 410, At: since}
+	all["switched_off_gone"] = l
+
+	l = letter()
+	l.Mail.Kind, l.Mail.N, l.First, l.After = incident.KindRecovered, 2, 1, 1
+	l.Mail.EndedAt, l.Mail.At, l.Mail.Flaps, l.Mail.SwitchOffAt = since.Add(83*time.Minute), since.Add(84*time.Minute), 1, time.Time{}
+	all["recovered"] = l
+	return all
+}
+
+func TestGoldenMails(t *testing.T) {
+	t.Parallel()
+	covered := map[incident.Kind]bool{}
+	for name, l := range letters() {
+		covered[l.Mail.Kind] = true
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := compose(t, l)
+			golden(t, name+".txt", "Subject: "+m.Subject+"\n\n"+m.Text)
+			golden(t, name+".html", m.HTML)
+		})
+	}
+	for _, k := range incident.Kinds() {
+		if !covered[k] {
+			t.Errorf("no golden mail of kind %s", k)
+		}
+	}
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.MkdirAll("testdata", 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v: run the test with -update to write it", err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s differs; run with -update if that is meant (-want +got):\n%s", name, diff)
+	}
+}
+
+// parsed is a mail as a reader sees it.
+type parsed struct {
+	header     mail.Header
+	text, html string
+}
+
+func eml(t testing.TB, m *mailer.Message) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := m.WriteEML(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func parse(t testing.TB, raw string) parsed {
+	t.Helper()
+	m, err := mail.ReadMessage(strings.NewReader(raw))
+	if err != nil {
+		t.Fatalf("parse: %v", err)
+	}
+	kind, params, err := mime.ParseMediaType(m.Header.Get("Content-Type"))
+	if err != nil || kind != "multipart/alternative" {
+		t.Fatalf("content type %q, %v", kind, err)
+	}
+	p := parsed{header: m.Header}
+	r := multipart.NewReader(m.Body, params["boundary"])
+	for _, part := range []struct {
+		kind string
+		to   *string
+	}{{"text/plain", &p.text}, {"text/html", &p.html}} {
+		next, err := r.NextPart()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _, _ := mime.ParseMediaType(next.Header.Get("Content-Type")); got != part.kind {
+			t.Fatalf("part is %s, want %s", got, part.kind)
+		}
+		b, err := io.ReadAll(next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		*part.to = strings.ReplaceAll(string(b), "\r\n", "\n")
+	}
+	if _, err := r.NextPart(); err != io.EOF { //nolint:errorlint // io.EOF comes bare
+		t.Fatalf("a third part, %v", err)
+	}
+	return p
+}
+
+func TestHeaders(t *testing.T) {
+	t.Parallel()
+	c := composer(t, func(*incident.Letter) string { return "https://platform.example/mail/unsubscribe/abc" })
+	first := letter()
+	later := letters()["recovered"]
+	m1, err := c.Compose(&first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m2, err := c.Compose(&later)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p1, p2 := parse(t, eml(t, m1)), parse(t, eml(t, m2))
+	for name, want := range map[string]string{
+		"From": `"Lamplighter" <lamplighter@platform.example>`, "To": "<kim@example.com>", "Auto-Submitted": "auto-generated",
+		"X-Auto-Response-Suppress": "All", "List-Unsubscribe": "<https://platform.example/mail/unsubscribe/abc>",
+		"List-Unsubscribe-Post": "List-Unsubscribe=One-Click", "In-Reply-To": "", "References": "",
+		"Subject": "[Lamplighter] Awesome App (online): state change endpoint failing since 20 Nov 21:03 CET",
+		"Date":    "Fri, 20 Nov 2026 20:08:00 +0000",
+	} {
+		if got := p1.header.Get(name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	id := p1.header.Get("Message-Id")
+	if want := "<" + first.Mail.Incident + ".1." + incident.RecipientKey("kim@example.com") + "@platform.example>"; id != want {
+		t.Errorf("Message-ID %s, want %s", id, want)
+	}
+	if p2.header.Get("In-Reply-To") != id || p2.header.Get("References") != id || p2.header.Get("Message-Id") == id {
+		t.Errorf("the recovery %s answers %s, refers to %s, want %s", p2.header.Get("Message-Id"),
+			p2.header.Get("In-Reply-To"), p2.header.Get("References"), id)
+	}
+	if !strings.Contains(p1.text, "Unsubscribe: https://platform.example/mail/unsubscribe/abc") ||
+		!strings.Contains(p1.html, `href="https://platform.example/mail/unsubscribe/abc"`) {
+		t.Error("the link is not in the mail's end")
+	}
+	if plain := parse(t, eml(t, compose(t, letter()))); plain.header.Get("List-Unsubscribe") != "" || strings.Contains(plain.text, "nsubscribe") {
+		t.Error("a link although there is none")
+	}
+	if p1.text != m1.Text || p1.html != m1.HTML {
+		t.Error("the parts do not survive the mail's encoding")
+	}
+}
+
+func TestTheSameLetterIsTheSameMail(t *testing.T) {
+	t.Parallel()
+	if a, b := eml(t, compose(t, letter())), eml(t, compose(t, letter())); a != b {
+		t.Errorf("differs:\n%s", cmp.Diff(a, b))
+	}
+}
+
+func TestReopenedIsThreadedWithTheIncidentBefore(t *testing.T) {
+	t.Parallel()
+	l := letters()["opened_again"]
+	m := compose(t, l)
+	want := l.Mail.Previous + ".1." + incident.RecipientKey(l.To) + "@platform.example"
+	if diff := cmp.Diff([]string{want}, m.References); diff != "" || m.InReplyTo != "" {
+		t.Errorf("in reply to %q, references (-want +got):\n%s", m.InReplyTo, diff)
+	}
+}
+
+func TestNothingIsInjected(t *testing.T) {
+	t.Parallel()
+	evil := "Evil\r\nBcc: victim@example.com\r\n\r\n<script>alert(1)</script>\"'><img src=x onerror=alert(1)>\x00\u202Egnp.exe\u2066\x1b[31m \xff"
+	l := letter()
+	l.AppName, l.URL, l.Environment, l.TimeZone = evil, evil, partner.Environment(evil), evil
+	l.Mail.Tenants = []tenant.ID{tenant.ID(evil)}
+	l.Mail.Failure.Excerpt, l.Mail.Failure.Detail = evil, evil
+	m := compose(t, l)
+	raw := eml(t, m)
+	p := parse(t, raw)
+	if p.header.Get("Bcc") != "" || strings.Contains(raw[:strings.Index(raw, "\r\n\r\n")], "victim@example.com\r\n") {
+		t.Errorf("a header was injected:\n%s", raw)
+	}
+	subject, err := new(mime.WordDecoder).DecodeHeader(p.header.Get("Subject"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []string{subject, p.text, p.html} {
+		for _, r := range s {
+			if r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)) {
+				t.Fatalf("control character %U in %q", r, s)
+			}
+		}
+	}
+	if strings.Contains(p.html, "<script") || strings.Contains(p.html, "<img") || strings.Contains(p.html, `"'>`) {
+		t.Errorf("HTML was injected:\n%s", p.html)
+	}
+	for line := range strings.Lines(p.text) {
+		if strings.HasPrefix(line, "Bcc:") {
+			t.Errorf("a line was injected: %s", line)
+		}
+	}
+}
+
+func TestSecretsStayOut(t *testing.T) {
+	t.Parallel()
+	secrets := []string{
+		"eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJDdXN0MTIzNDUifQ.c2lnbmF0dXJl", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "hunter2secret",
+	}
+	l := letter()
+	l.Mail.Failure.Excerpt = "Set-Cookie: session=" + secrets[2] + "\nAuthorization: Bearer " + secrets[0]
+	l.Mail.Failure.Detail = "echo " + secrets[1] + " token=" + secrets[0]
+	p := parse(t, eml(t, compose(t, l)))
+	for _, s := range secrets {
+		if strings.Contains(p.text, s) || strings.Contains(p.html, s) {
+			t.Errorf("the mail shows %s", s)
+		}
+	}
+	if !strings.Contains(p.text, "[redacted]") {
+		t.Error("nothing says that something was left out")
+	}
+}
+
+func TestMailsReadWellEverywhere(t *testing.T) {
+	t.Parallel()
+	html := compose(t, letter()).HTML
+	for _, want := range []string{`name="color-scheme" content="light dark"`, "prefers-color-scheme: dark", `name="viewport"`} {
+		if !strings.Contains(html, want) {
+			t.Errorf("the HTML lacks %s", want)
+		}
+	}
+	for _, bad := range []string{"<img", "http://", "url(", "ZgotmplZ"} {
+		if strings.Contains(html, bad) {
+			t.Errorf("the HTML holds %s", bad)
+		}
+	}
+}
+
+func TestEveryReasonHasAdviceOfItsOwn(t *testing.T) {
+	t.Parallel()
+	seen := map[string]delivery.Reason{}
+	for _, r := range delivery.AllReasons() {
+		if r == delivery.ReasonNone || r == delivery.ReasonOwnFault {
+			continue
+		}
+		l := letter()
+		l.Mail.Failure.Reason = r
+		_, rest, _ := strings.Cut(compose(t, l).Text, "What to do\n")
+		text, _, _ := strings.Cut(rest, "\n")
+		if other, dup := seen[text]; dup || text == "" {
+			t.Errorf("%s has the advice of %s: %q", r, other, text)
+		}
+		seen[text] = r
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	t.Parallel()
+	l := letter()
+	l.To = "kim@blåbær.example"
+	if m := compose(t, l); m.To != "kim@xn--blbr-roah.example" {
+		t.Errorf("international domain becomes %s", m.To)
+	}
+	for _, bad := range []string{"", "nobody", "@example.com", "a@b\r\nBcc: c@d", "a@-bad-.example", "a <b@c.example>"} {
+		l.To = bad
+		if m, err := composer(t, nil).Compose(&l); err == nil {
+			t.Errorf("%q is sent to %q", bad, m.To)
+		}
+	}
+	for _, bad := range []string{"", "nobody", "a@b, c@d"} {
+		if _, err := mailer.NewComposer(bad, nil); err == nil {
+			t.Errorf("sender %q is taken", bad)
+		}
+	}
+}
+
+func TestMessageIDIsADotAtom(t *testing.T) {
+	t.Parallel()
+	l := letter()
+	l.Mail.Incident = incident.NewID("a..b.", partner.ERPSync, since)
+	id := compose(t, l).ID
+	local, _, _ := strings.Cut(id, "@")
+	for _, atom := range strings.Split(local, ".") {
+		if atom == "" {
+			t.Errorf("%s has an empty atom", id)
+		}
+	}
+}
+
+func TestTimeZones(t *testing.T) {
+	t.Parallel()
+	for zone, want := range map[string]string{"Europe/Oslo": "21:03 CET", "": "20:03 UTC", "Local": "20:03 UTC", "No/Where": "20:03 UTC"} {
+		l := letter()
+		l.TimeZone = zone
+		if m := compose(t, l); !strings.Contains(m.Subject, want) || !strings.Contains(m.Text, want) {
+			t.Errorf("zone %q: %s", zone, m.Subject)
+		}
+	}
+}
+
+func fetch(t testing.TB, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s %v", url, resp.Status, err)
+	}
+	return string(b)
+}

@@ -1,0 +1,18 @@
+package mailer
+
+import (
+	"fmt"
+	"io"
+)
+
+// WriteEML writes the mail as a server would receive it.
+func (m *Message) WriteEML(w io.Writer) error {
+	msg, err := m.build()
+	if err != nil {
+		return err
+	}
+	if _, err := msg.WriteTo(w); err != nil {
+		return fmt.Errorf("write mail %s: %w", m.ID, err)
+	}
+	return nil
+}

@@ -1,0 +1,59 @@
+package mailer
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/lamplighter/lamplighter/internal/incident"
+)
+
+// Result is what came of a try to send a mail, a metric label.
+type Result string
+
+// The closed set of results.
+const (
+	// ResultSent: a mail server accepted it.
+	ResultSent Result = "sent"
+	// ResultDeferred: it is tried again later.
+	ResultDeferred Result = "deferred"
+	// ResultRefused: a mail server refused it for good.
+	ResultRefused Result = "refused"
+	// ResultExpired: it was tried for days without success.
+	ResultExpired Result = "expired"
+	// ResultUnreadable: the outbox holds something that this version cannot make a mail of.
+	ResultUnreadable Result = "unreadable"
+)
+
+// Results lists the closed set.
+func Results() []Result {
+	return []Result{ResultSent, ResultDeferred, ResultRefused, ResultExpired, ResultUnreadable}
+}
+
+// kindUnknown labels a mail that cannot be read.
+const kindUnknown incident.Kind = "unknown"
+
+// Metrics of the mailer. A nil *Metrics counts nothing.
+type Metrics struct{ mails *prometheus.CounterVec }
+
+// NewMetrics registers the mailer's metrics, every series at once.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{mails: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
+		Name: "lamplighter_mails_total", Help: "Tries to send a mail, by what the mail says and what came of it.",
+	}, []string{"kind", "result"})}
+	for _, k := range append(incident.Kinds(), kindUnknown) {
+		for _, r := range Results() {
+			m.mails.WithLabelValues(string(k), string(r))
+		}
+	}
+	return m
+}
+
+func (m *Metrics) count(k incident.Kind, r Result) {
+	if m == nil {
+		return
+	}
+	if k == "" {
+		k = kindUnknown
+	}
+	m.mails.WithLabelValues(string(k), string(r)).Inc()
+}

@@ -1,0 +1,317 @@
+package mailer
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/secret"
+)
+
+const (
+	// excerptMax bounds the piece of the answer shown, detailMax what is said in protocol terms.
+	excerptMax = 500
+	detailMax  = 300
+	// nameMax bounds an app's name in mails; a subject must stay readable.
+	nameMax = 80
+	// tenantsMax bounds the tenants that a mail names.
+	tenantsMax = 20
+)
+
+// view is what the templates show. Every string in it is one line without control characters.
+type view struct {
+	Kind     incident.Kind
+	Subject  string
+	Headline string
+	Intro    string
+	Facts    []fact
+	Excerpt  string
+	Next     []string
+	Advice   string
+	Stop     string
+	StopURL  string
+	Footer   string
+}
+
+type fact struct{ Name, Value string }
+
+// oneLine makes text of others fit for a header or a line of a mail: control characters, line
+// breaks and text direction overrides are dropped.
+func oneLine(s string, limit int) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case !unicode.IsPrint(r), unicode.Is(unicode.Bidi_Control, r):
+			return -1
+		default:
+			return r
+		}
+	}, strings.ToValidUTF8(s, "\uFFFD"))
+	s = strings.Join(strings.Fields(s), " ")
+	if r := []rune(s); len(r) > limit {
+		return string(r[:limit-1]) + "…"
+	}
+	return s
+}
+
+var endpointWords = map[partner.EndpointKind]string{
+	partner.StateChange: "state change", partner.ERPSync: "ERP sync",
+	partner.QuoteConnector: "quote connector", partner.Mirroring: "mirroring",
+}
+
+// newView says in words what a letter has to tell.
+func newView(l *incident.Letter, unsubscribe string) view {
+	m := &l.Mail
+	loc := time.UTC
+	if zone, err := time.LoadLocation(l.TimeZone); err == nil && l.TimeZone != "" && l.TimeZone != "Local" {
+		loc = zone
+	}
+	w := words{
+		l: l, m: m, loc: loc, app: oneLine(l.AppName, nameMax), client: oneLine(string(l.ClientID), nameMax),
+		env: oneLine(string(l.Environment), nameMax), endpoint: endpointWords[m.Endpoint],
+	}
+	v := view{
+		Kind: m.Kind, Subject: w.subject(), Headline: w.headline(), Intro: w.intro(), Facts: w.facts(), Next: w.next(),
+		Stop: fmt.Sprintf("To stop mails about this endpoint, turn off its setting \"send error emails\" in the settings of app %s. "+
+			"To have them sent to somebody else, set the app's error emails.", w.client),
+		StopURL: unsubscribe,
+		Footer:  fmt.Sprintf("Incident %s, message %d. This mail was written by a machine; nobody reads answers to it.", m.Incident, m.N),
+	}
+	if m.Failure != nil && m.Kind != incident.KindRecovered {
+		v.Excerpt = secret.Excerpt([]byte(m.Failure.Excerpt), excerptMax)
+	}
+	if m.Kind != incident.KindRecovered {
+		v.Advice = advice(m)
+	}
+	return v
+}
+
+// words puts one letter into words.
+type words struct {
+	l                          *incident.Letter
+	m                          *incident.Mail
+	loc                        *time.Location
+	app, client, env, endpoint string
+}
+
+func (w *words) at(t time.Time) string { return t.In(w.loc).Format("Mon 2 Jan 2006 15:04 MST") }
+
+// short is for subjects: it is the same in every mail of an incident but the recovery.
+func (w *words) short(t time.Time) string { return t.In(w.loc).Format("2 Jan 15:04 MST") }
+
+func (w *words) subject() string {
+	start := fmt.Sprintf("[Lamplighter] %s (%s): %s endpoint ", w.app, w.env, w.endpoint)
+	switch w.m.Kind {
+	case incident.KindReminder:
+		return start + "still failing since " + w.short(w.m.Since)
+	case incident.KindSwitchedOff:
+		return start + "switched off"
+	case incident.KindRecovered:
+		return start + "recovered after " + spell(w.m.EndedAt.Sub(w.m.Since))
+	default:
+		if len(w.m.Tenants) > 0 {
+			return start + "refuses notifications since " + w.short(w.m.Since)
+		}
+		return start + "failing since " + w.short(w.m.Since)
+	}
+}
+
+func (w *words) headline() string {
+	switch w.m.Kind {
+	case incident.KindReminder:
+		return fmt.Sprintf("%s: the %s endpoint is still failing", w.app, w.endpoint)
+	case incident.KindSwitchedOff:
+		return fmt.Sprintf("%s: the %s endpoint was switched off", w.app, w.endpoint)
+	case incident.KindRecovered:
+		return fmt.Sprintf("%s: the %s endpoint is well again", w.app, w.endpoint)
+	default:
+		if len(w.m.Tenants) > 0 {
+			return fmt.Sprintf("%s: the %s endpoint refuses notifications", w.app, w.endpoint)
+		}
+		return fmt.Sprintf("%s: the %s endpoint is failing", w.app, w.endpoint)
+	}
+}
+
+func (w *words) intro() string {
+	m := w.m
+	var s string
+	switch {
+	case m.Kind == incident.KindRecovered:
+		s = fmt.Sprintf("It failed for %s and has been well since %s.", spell(m.EndedAt.Sub(m.Since)), w.at(m.EndedAt))
+		if m.Flaps > 0 {
+			s += fmt.Sprintf(" In between it came back and failed again %s.", times(m.Flaps))
+		}
+		return s + " Nothing needs to be done."
+	case m.Kind == incident.KindSwitchedOff && m.OffReason == partner.OffFailing:
+		s = fmt.Sprintf("It failed for %s without a break, so we have stopped calling it.", spell(m.At.Sub(m.Since)))
+	case m.Kind == incident.KindSwitchedOff:
+		s = "It answered that it is gone for good (410), so we have stopped calling it."
+	case len(m.Tenants) > 0:
+		s = fmt.Sprintf("It refuses the notifications of %s since %s, while it takes others.", count(int64(len(m.Tenants)), "tenant"), w.at(m.Since))
+	case m.Failure != nil:
+		s = fmt.Sprintf("Calling it fails since %s: %s.", w.at(m.Since), m.Failure.Reason.Words())
+	default:
+		s = fmt.Sprintf("Calling it fails since %s.", w.at(m.Since))
+	}
+	if m.Reopened > 0 && m.Kind == incident.KindOpened {
+		s += fmt.Sprintf(" It had recovered shortly before; this is the %s time in a row.", ordinal(m.Reopened+1))
+	}
+	return s
+}
+
+func (w *words) facts() []fact {
+	m := w.m
+	fs := []fact{
+		{"App", w.app}, {"Client ID", w.client}, {"Environment", w.env}, {"Endpoint", w.endpoint},
+	}
+	add := func(name, value string) {
+		if value != "" {
+			fs = append(fs, fact{name, value})
+		}
+	}
+	add("URL", oneLine(w.l.URL, detailMax))
+	if m.Kind != incident.KindRecovered {
+		add("Failing since", w.at(m.Since))
+	} else {
+		add("Failed since", w.at(m.Since))
+		add("Well since", w.at(m.EndedAt))
+		add("Failed for", spell(m.EndedAt.Sub(m.Since)))
+	}
+	if f := m.Failure; f != nil {
+		add("Last failure", f.Reason.Words()+" ("+f.Reason.String()+")")
+		if f.Status != 0 {
+			add("Last status", strings.TrimSpace(strconv.Itoa(f.Status)+" "+http.StatusText(f.Status)))
+		}
+		add("In detail", secret.Excerpt([]byte(f.Detail), detailMax))
+		if !f.At.IsZero() {
+			add("Last tried", w.at(f.At))
+		}
+	}
+	add("Tenants refused", w.tenants())
+	if m.Endpoint == partner.StateChange {
+		add(waitLabel(m.Kind), w.backlog())
+	}
+	return fs
+}
+
+func waitLabel(k incident.Kind) string {
+	if k == incident.KindRecovered {
+		return "Waited meanwhile"
+	}
+	return "Waiting"
+}
+
+func (w *words) tenants() string {
+	ids := make([]string, 0, tenantsMax)
+	for i, t := range w.m.Tenants {
+		if i == tenantsMax {
+			return strings.Join(ids, ", ") + fmt.Sprintf(" and %d more", len(w.m.Tenants)-tenantsMax)
+		}
+		ids = append(ids, oneLine(string(t), nameMax))
+	}
+	return strings.Join(ids, ", ")
+}
+
+func (w *words) backlog() string {
+	b := w.m.Backlog
+	if b.Notifications == 0 {
+		return "nothing"
+	}
+	s := count(b.Notifications, "notification") + " for " + count(b.Tenants, "tenant")
+	if b.Superseded > 0 {
+		s += fmt.Sprintf("; %s superseded by newer ones", count(b.Superseded, "older change"))
+	}
+	return s
+}
+
+// next says what happens now without anybody's doing.
+func (w *words) next() []string {
+	m := w.m
+	push := m.Endpoint == partner.StateChange
+	switch {
+	case m.Kind == incident.KindRecovered && push:
+		return []string{"What waited is delivered: each tenant's latest state, older changes left out."}
+	case m.Kind == incident.KindRecovered:
+		return nil
+	case m.Kind == incident.KindSwitchedOff && push:
+		return []string{"What waits is kept, for each tenant the latest state. Once you switch the endpoint on again, it is delivered."}
+	case m.Kind == incident.KindSwitchedOff:
+		return []string{"It is not called any more until you switch it on again."}
+	case !push:
+		return append([]string{"It is checked again regularly, and you get one mail when it is well."}, w.switchOff()...)
+	case len(m.Tenants) > 0:
+		return []string{
+			"These notifications are tried again at growing intervals, up to once a day, and at once when a newer change of the tenant comes. What waits is kept.",
+			"You get one mail when all of them are delivered.",
+		}
+	}
+	return append([]string{
+		"It is tried again at least every minute, unless it asks for a longer pause. What waits is kept, for each tenant the latest state, and is delivered when it answers.",
+		"You get one mail when it is well.",
+	}, w.switchOff()...)
+}
+
+func (w *words) switchOff() []string {
+	if w.m.SwitchOffAt.IsZero() {
+		return nil
+	}
+	return []string{"If it goes on failing, it is switched off on " + w.at(w.m.SwitchOffAt) + "."}
+}
+
+// spell says a duration in the two largest units that matter.
+func spell(d time.Duration) string {
+	d = max(d, 0)
+	days, hours := int64(d/(24*time.Hour)), int64(d%(24*time.Hour)/time.Hour)
+	minutes, seconds := int64(d%time.Hour/time.Minute), int64(d%time.Minute/time.Second)
+	two := func(a int64, an string, b int64, bn string) string {
+		if b == 0 {
+			return count(a, an)
+		}
+		return count(a, an) + " " + count(b, bn)
+	}
+	switch {
+	case days > 0:
+		return two(days, "day", hours, "hour")
+	case hours > 0:
+		return two(hours, "hour", minutes, "minute")
+	case minutes > 0:
+		return two(minutes, "minute", seconds, "second")
+	default:
+		return count(seconds, "second")
+	}
+}
+
+func count(n int64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return strconv.FormatInt(n, 10) + " " + noun + "s"
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return strconv.Itoa(n) + " times"
+}
+
+func ordinal(n int) string {
+	suffix := "th"
+	if n%100 < 11 || n%100 > 13 {
+		switch n % 10 {
+		case 1:
+			suffix = "st"
+		case 2:
+			suffix = "nd"
+		case 3:
+			suffix = "rd"
+		}
+	}
+	return strconv.Itoa(n) + suffix
+}
