@@ -60,7 +60,7 @@ func judgeRetryable(r delivery.Result, m delivery.Message, lastSuccess, began ti
 	stay.fault = r.Fault == delivery.FaultEndpoint
 	if r.Wait {
 		stay.suspect = true
-		stay.gate = r.RetryAfter
+		stay.gate = max(r.RetryAfter, time.Millisecond) // at least the usual cool-down
 		return stay
 	}
 	since := m.LastAttempt

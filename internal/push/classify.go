@@ -44,6 +44,9 @@ func classify(err error) delivery.Result {
 	}
 }
 
+// Classify reads the error of a request that got no answer, as Post does.
+func (p *Pusher) Classify(err error) delivery.Result { return classify(err) }
+
 func isErrno(err error, codes ...syscall.Errno) bool {
 	for _, c := range codes {
 		if errors.Is(err, c) {

@@ -1,0 +1,194 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Tenants is the registry's side of a fan-out.
+type Tenants interface {
+	// Tickets reads the tickets of owed fan-outs; it MUST be read before the records.
+	Tickets(ctx context.Context, ids []tenant.ID) ([]int64, error)
+	Tenants(ctx context.Context, ids []tenant.ID) ([]registry.TenantView, error)
+	ApproversOf(ctx context.Context, ids []tenant.ID) ([][]partner.ClientID, error)
+	ClearOwed(ctx context.Context, done []registry.Cleared) error
+}
+
+// Mailboxes takes the snapshots.
+type Mailboxes interface {
+	DepositMany(ctx context.Context, nonce string, batches []mailbox.Batch) ([]mailbox.Deposited, []error)
+}
+
+// Apps knows which apps there are, as of its last refresh.
+type Apps interface {
+	Refresh(ctx context.Context) error
+	App(id partner.ClientID) (*registry.Entry, bool)
+}
+
+// Waker turns a mailbox's wake-up into a task.
+type Waker interface {
+	Wake(ctx context.Context, app partner.ClientID, w mailbox.Wake) error
+}
+
+// Options of a Fanout.
+type Options struct {
+	Tenants   Tenants
+	Mailboxes Mailboxes
+	Apps      Apps
+	Waker     Waker
+	Metrics   *Metrics
+	Log       *slog.Logger
+}
+
+// Fanout carries records into mailboxes. It is safe for concurrent use.
+type Fanout struct{ opts Options }
+
+// New returns a Fanout.
+func New(opts Options) *Fanout { return &Fanout{opts: opts} }
+
+// Run fans the records of tenants out. It may be repeated at any time; what it could not do stays
+// owed, and is part of the error.
+func (f *Fanout) Run(ctx context.Context, ids []tenant.ID) error {
+	var errs []error
+	for len(ids) > 0 {
+		n := min(len(ids), mailbox.MaxBatch)
+		if err := f.batch(ctx, ids[:n]); err != nil {
+			errs = append(errs, err)
+		}
+		ids = ids[n:]
+	}
+	return errors.Join(errs...)
+}
+
+// batch fans out at most mailbox.MaxBatch tenants. The order of reads matters: tickets, then
+// records, then approvers, so that neither a change nor an approval made in between is lost.
+func (f *Fanout) batch(ctx context.Context, ids []tenant.ID) error {
+	start := time.Now()
+	tickets, err := f.opts.Tenants.Tickets(ctx, ids)
+	if err != nil {
+		return fmt.Errorf("fan out: %w", err)
+	}
+	views, err := f.opts.Tenants.Tenants(ctx, ids)
+	if err != nil {
+		return fmt.Errorf("fan out: %w", err)
+	}
+	owed := make([]tenant.ID, 0, len(ids))
+	index := make([]int, 0, len(ids))
+	var done []registry.Cleared
+	for i, v := range views {
+		if v.FanoutOwed {
+			owed, index = append(owed, ids[i]), append(index, i)
+			continue
+		}
+		if listedInVain(tickets[i], start) {
+			done = append(done, registry.Cleared{Tenant: ids[i], Top: v.Record.Top, Ticket: tickets[i]})
+		}
+	}
+	var failed map[tenant.ID]bool
+	if len(owed) > 0 {
+		approvers, err := f.opts.Tenants.ApproversOf(ctx, owed)
+		if err != nil {
+			return fmt.Errorf("fan out: %w", err)
+		}
+		records := make([]tenant.Record, len(owed))
+		for j, i := range index {
+			records[j] = views[i].Record
+		}
+		failed, err = f.deposit(ctx, records, approvers)
+		if err != nil {
+			f.opts.Log.WarnContext(ctx, "fan-out incomplete; it stays owed", "tenants", len(failed), "err", err)
+		}
+		for j, i := range index {
+			if !failed[owed[j]] {
+				done = append(done, registry.Cleared{Tenant: owed[j], Top: views[i].Record.Top, Ticket: tickets[i]})
+			}
+		}
+		f.opts.Metrics.fannedOut(time.Since(start))
+	}
+	if len(done) > 0 {
+		if err := f.opts.Tenants.ClearOwed(ctx, done); err != nil {
+			return fmt.Errorf("fan out: %w", err)
+		}
+	}
+	if len(failed) > 0 {
+		return fmt.Errorf("fan out: %d of %d tenants did not reach every mailbox", len(failed), len(owed))
+	}
+	return nil
+}
+
+// staleTicket is how long a tenant may be listed without owing: between listing it and marking its
+// record lie milliseconds, or a crash.
+const staleTicket = 10 * time.Minute
+
+// listedInVain reports that a tenant owes nothing and that its ticket (µs) is too old for an accept
+// that is still under way.
+func listedInVain(ticket int64, now time.Time) bool {
+	return ticket != 0 && now.Sub(time.UnixMicro(ticket)) > staleTicket
+}
+
+// deposit groups records by app and puts them into the mailboxes, waking those that need it. It
+// returns the tenants whose record did not reach every mailbox.
+func (f *Fanout) deposit(ctx context.Context, records []tenant.Record, approvers [][]partner.ClientID) (map[tenant.ID]bool, error) {
+	if err := f.opts.Apps.Refresh(ctx); err != nil {
+		return all(records), fmt.Errorf("refresh apps: %w", err)
+	}
+	where := map[partner.ClientID]int{}
+	var batches []mailbox.Batch
+	for i, apps := range approvers {
+		for _, id := range apps {
+			if e, ok := f.opts.Apps.App(id); !ok || !e.Rec.App.EverHadURL {
+				continue
+			}
+			at, ok := where[id]
+			if !ok {
+				at = len(batches)
+				where[id] = at
+				batches = append(batches, mailbox.Batch{App: id})
+			}
+			batches[at].Records = append(batches[at].Records, records[i])
+		}
+	}
+	if len(batches) == 0 {
+		return nil, nil
+	}
+	results, errs := f.opts.Mailboxes.DepositMany(ctx, uuid.NewString(), batches)
+	failed := map[tenant.ID]bool{}
+	for i, b := range batches {
+		if errs[i] != nil {
+			for _, r := range b.Records {
+				failed[r.Tenant] = true
+			}
+			continue
+		}
+		f.opts.Metrics.deposited(results[i])
+		wake(ctx, f.opts.Waker, f.opts.Log, b.App, results[i].Wake)
+	}
+	return failed, errors.Join(errs...)
+}
+
+func all(records []tenant.Record) map[tenant.ID]bool {
+	m := make(map[tenant.ID]bool, len(records))
+	for _, r := range records {
+		m[r.Tenant] = true
+	}
+	return m
+}
+
+// wake hands a wake-up on; one that is lost is armed again by the sweep.
+func wake(ctx context.Context, w Waker, log *slog.Logger, app partner.ClientID, wk mailbox.Wake) {
+	if wk.None() {
+		return
+	}
+	if err := w.Wake(ctx, app, wk); err != nil {
+		log.WarnContext(ctx, "wake-up not enqueued; the sweep will", "app", app, "err", err)
+	}
+}

@@ -1,0 +1,41 @@
+package fanout
+
+import (
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// Metrics of fan-outs. A nil *Metrics counts nothing.
+type Metrics struct {
+	duration   prometheus.Histogram
+	superseded prometheus.Counter
+}
+
+// NewMetrics registers the metrics.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	f := promauto.With(reg)
+	return &Metrics{
+		duration: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "lamplighter_fanout_duration_seconds", Help: "Duration of one fan-out of a batch of tenants to every app that approved them.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
+		}),
+		superseded: f.NewCounter(prometheus.CounterOpts{
+			Name: "lamplighter_superseded_total", Help: "Waiting notifications replaced by newer truth before they were delivered.",
+		}),
+	}
+}
+
+func (m *Metrics) fannedOut(d time.Duration) {
+	if m != nil {
+		m.duration.Observe(d.Seconds())
+	}
+}
+
+func (m *Metrics) deposited(d mailbox.Deposited) {
+	if m != nil {
+		m.superseded.Add(float64(d.Replaced))
+	}
+}

@@ -1,0 +1,70 @@
+package intake
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/google/uuid"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Registry records changes.
+type Registry interface {
+	Accept(ctx context.Context, reqs []registry.ChangeRequest) ([]registry.AcceptResult, error)
+}
+
+// Notifier starts the fan-out of tenants.
+type Notifier interface {
+	Notify(ctx context.Context, id string, ts []tenant.ID) error
+}
+
+// Intake accepts changes. It is safe for concurrent use.
+type Intake struct {
+	registry Registry
+	notifier Notifier
+	metrics  *Metrics
+	log      *slog.Logger
+}
+
+// New returns an Intake.
+func New(r Registry, n Notifier, m *Metrics, log *slog.Logger) *Intake {
+	return &Intake{registry: r, notifier: n, metrics: m, log: log}
+}
+
+// Accept records changes in order and starts their fan-out. Results and their errors stand at
+// their request's index; an error of the whole call means that nothing is known of any of them,
+// and the caller repeats it with the same idempotency keys.
+func (in *Intake) Accept(ctx context.Context, reqs []registry.ChangeRequest) ([]registry.AcceptResult, error) {
+	results, err := in.registry.Accept(ctx, reqs)
+	if err != nil {
+		for _, r := range reqs {
+			in.metrics.count(r.Type, resultError)
+		}
+		return nil, fmt.Errorf("accept %d changes: %w", len(reqs), err)
+	}
+	seen := make(map[tenant.ID]struct{}, len(reqs))
+	ts := make([]tenant.ID, 0, len(reqs))
+	for i, r := range results {
+		switch {
+		case r.Err != nil:
+			in.metrics.count(reqs[i].Type, resultError)
+			continue
+		case r.Accepted.Replayed:
+			in.metrics.count(reqs[i].Type, resultReplayed)
+		default:
+			in.metrics.count(reqs[i].Type, resultAccepted)
+		}
+		if _, dup := seen[r.Accepted.Tenant]; !dup {
+			seen[r.Accepted.Tenant] = struct{}{}
+			ts = append(ts, r.Accepted.Tenant)
+		}
+	}
+	if len(ts) > 0 {
+		if err := in.notifier.Notify(ctx, uuid.NewString(), ts); err != nil {
+			in.log.WarnContext(ctx, "fan-out not started; the sweep will", "tenants", len(ts), "err", err)
+		}
+	}
+	return results, nil
+}

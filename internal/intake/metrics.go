@@ -1,0 +1,49 @@
+package intake
+
+import (
+	"github.com/lamplighter/lamplighter/internal/tenant"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type result string
+
+const (
+	resultAccepted result = "accepted"
+	resultReplayed result = "replayed"
+	resultError    result = "error"
+	resultInvalid  result = "invalid"
+)
+
+// Metrics of the intake. A nil *Metrics counts nothing.
+type Metrics struct{ changes *prometheus.CounterVec }
+
+// NewMetrics registers the metrics, every series at once.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{changes: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
+		Name: "lamplighter_state_changes_total", Help: "State changes reported by the platform, by type and by what became of them.",
+	}, []string{"change_type", "result"})}
+	for _, c := range tenant.AllChangeTypes() {
+		for _, r := range []result{resultAccepted, resultReplayed, resultError} {
+			m.changes.WithLabelValues(c.String(), string(r))
+		}
+	}
+	m.changes.WithLabelValues(unknownType, string(resultInvalid))
+	return m
+}
+
+// unknownType labels changes that were refused before their type was known.
+const unknownType = "unknown"
+
+func (m *Metrics) count(c tenant.ChangeType, r result) {
+	if m != nil {
+		m.changes.WithLabelValues(c.String(), string(r)).Inc()
+	}
+}
+
+// Refused counts changes that were refused as malformed.
+func (m *Metrics) Refused(n int) {
+	if m != nil {
+		m.changes.WithLabelValues(unknownType, string(resultInvalid)).Add(float64(n))
+	}
+}

@@ -1,0 +1,69 @@
+package service
+
+import (
+	"context"
+	"net/url"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lamplighter/lamplighter/internal/guard"
+	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/intake"
+	"github.com/lamplighter/lamplighter/internal/signing"
+)
+
+// addresses checks endpoint URLs with the resolver that deliveries use.
+type addresses struct {
+	*guard.Guard
+
+	resolver guard.Resolver
+}
+
+// CheckHost implements httpapi.AddressChecker.
+func (a addresses) CheckHost(ctx context.Context, u *url.URL) (string, error) {
+	return a.Guard.CheckHost(ctx, a.resolver, u)
+}
+
+// changes joins the two sides of a change: accepting it, and telling who knows.
+type changes struct {
+	*intake.Intake
+
+	answers *intake.Answers
+}
+
+// Knowledge implements httpapi.Changes.
+func (c *changes) Knowledge(ctx context.Context, id string) (httpapi.ChangeKnowledge, error) {
+	k, err := c.answers.Knowledge(ctx, id)
+	if err != nil {
+		return httpapi.ChangeKnowledge{}, err
+	}
+	out := httpapi.ChangeKnowledge{Change: k.Change, InStep: k.InStep, Apps: make([]httpapi.AppOutcome, len(k.Apps))}
+	for i, a := range k.Apps {
+		out.Apps[i] = httpapi.AppOutcome{
+			ClientID: a.ClientID, Outcome: string(a.Outcome), Attempts: a.Attempts, Reason: a.Reason, NextAttemptAt: a.NextAttemptAt,
+		}
+	}
+	return out, nil
+}
+
+// keyCollector tells when signing keys end.
+type keyCollector struct {
+	keys *signing.KeySet
+	desc *prometheus.Desc
+}
+
+func newKeyCollector(k *signing.KeySet) *keyCollector {
+	return &keyCollector{keys: k, desc: prometheus.NewDesc(
+		"lamplighter_signing_key_expiry_timestamp_seconds", "When a signing key's certificate ends.", []string{"kid", "alg"}, nil)}
+}
+
+// Describe implements prometheus.Collector.
+func (c *keyCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
+
+// Collect implements prometheus.Collector.
+func (c *keyCollector) Collect(ch chan<- prometheus.Metric) {
+	for _, e := range c.keys.Expiry() {
+		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(e.NotAfter.UnixMilli())/float64(time.Second/time.Millisecond), e.KeyID, e.Algorithm)
+	}
+}

@@ -1,0 +1,80 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lamplighter/lamplighter/internal/fanout"
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/queue"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// appEvents carries a written app to the mailbox, the queue and the incidents. Each step may be
+// lost: the sweep repairs the switch and the incident, and a lost resync of a first URL is made
+// good by the next change of each tenant.
+type appEvents struct {
+	boxes     *mailbox.Store
+	waker     *waker
+	queue     *queue.Client
+	approvals *fanout.Approvals
+	incidents *registry.IncidentStore
+	people    people
+	env       partner.Environment
+}
+
+// people learns what happens to endpoints.
+type people interface {
+	Observe(ctx context.Context, app partner.ClientID, k partner.EndpointKind, events ...incident.Event) error
+}
+
+// AppWritten implements httpapi.AppEvents.
+func (a *appEvents) AppWritten(ctx context.Context, old *registry.AppRecord, rec registry.AppRecord, _ registry.Actor) error {
+	app := &rec.App
+	wake, err := a.boxes.Switch(ctx, uuid.NewString(), mailbox.Switch{App: app.ClientID, Revision: rec.Revision, On: app.Delivering(a.env)})
+	errs := []error{err, a.waker.Wake(ctx, app.ClientID, wake)}
+	before := partner.New(app.ClientID)
+	if old != nil {
+		before = old.App
+	}
+	if before.Endpoints[partner.StateChange].EffectiveURL(a.env) != app.Endpoints[partner.StateChange].EffectiveURL(a.env) {
+		wake, err = a.boxes.Open(ctx, app.ClientID, uuid.NewString())
+		errs = append(errs, err, a.waker.Wake(ctx, app.ClientID, wake))
+	}
+	if app.EverHadURL && !before.EverHadURL && old != nil {
+		errs = append(errs, a.queue.EnqueueResync(ctx, app.ClientID, strconv.FormatInt(rec.Revision, 10)))
+	}
+	for _, k := range partner.AllEndpointKinds() {
+		was, is := before.Endpoints[k], app.Endpoints[k]
+		if old == nil || was.On(a.env) == is.On(a.env) && was.OffReason == is.OffReason {
+			continue
+		}
+		errs = append(errs, a.people.Observe(ctx, app.ClientID, k, incident.Switched{Switch: incident.SwitchOf(is, a.env)}))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("spread the new settings of app %s: %w", app.ClientID, err)
+	}
+	return nil
+}
+
+// AppDeleted implements httpapi.AppEvents: index entries first, because the mailbox lists them.
+func (a *appEvents) AppDeleted(ctx context.Context, id partner.ClientID, _ int64) error {
+	ctx, cancel := context.WithTimeout(ctx, deleteWithin)
+	defer cancel()
+	if err := a.approvals.Forget(ctx, id); err != nil {
+		return fmt.Errorf("forget the approvals of app %s: %w", id, err)
+	}
+	if err := a.boxes.Drop(ctx, id); err != nil {
+		return err
+	}
+	return a.incidents.Drop(ctx, id)
+}
+
+// deleteWithin bounds the clean-up after a deleted app with many approvals.
+const deleteWithin = time.Minute

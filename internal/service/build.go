@@ -1,0 +1,193 @@
+package service
+
+import (
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/alerting"
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/drain"
+	"github.com/lamplighter/lamplighter/internal/fanout"
+	"github.com/lamplighter/lamplighter/internal/guard"
+	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/intake"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/push"
+	"github.com/lamplighter/lamplighter/internal/queue"
+	"github.com/lamplighter/lamplighter/internal/signing"
+	"github.com/lamplighter/lamplighter/internal/sweep"
+)
+
+// parts are what the listeners and the workers are made of.
+type parts struct {
+	api       *httpapi.API
+	fanout    *fanout.Fanout
+	approvals *fanout.Approvals
+	tracker   *alerting.Tracker
+	endpoints *endpoints
+	events    *appEvents
+	pusher    *push.Pusher
+	waker     *waker
+	notifier  *notifier
+}
+
+// polls of the queues: often where another process's wake-ups must be heard.
+const queuePoll = 20 * time.Millisecond
+
+// build makes every part and connects them; each step needs those above it alone.
+func (s *Service) build() error {
+	if err := s.buildKeys(); err != nil {
+		return err
+	}
+	s.registerCollectors()
+	s.queue = queue.NewClient(s.rdb, string(s.env))
+	s.guard = guard.New(guard.Policy{
+		AllowCIDRs: s.cfg.Guard.AllowCIDRs, AllowHTTP: s.cfg.Guard.AllowHTTP, AllowPorts: s.cfg.Guard.AllowPorts, AllowLoopback: s.opts.Loopback,
+	}, guard.NewMetrics(s.metrics))
+	if err := s.buildPush(); err != nil {
+		return err
+	}
+	s.buildFanout()
+	s.buildPeople()
+	s.buildDrain()
+	if err := s.buildMail(); err != nil {
+		return err
+	}
+	s.buildSweep()
+	return s.buildAPI()
+}
+
+func (s *Service) buildKeys() (err error) {
+	if s.keySet = s.opts.Keys; s.keySet == nil {
+		if s.keySet, err = signing.LoadKeys(s.cfg.Signing.Keys...); err != nil {
+			return fmt.Errorf("signing.keys: %w", err)
+		}
+	}
+	if _, err := s.keySet.Signer(signing.RS256, time.Now()); err != nil {
+		return fmt.Errorf("signing.keys: an RSA key is needed, since apps get RS256 tokens by default: %w", err)
+	}
+	return nil
+}
+
+func (s *Service) buildPush() error {
+	tokens, err := signing.NewTokens(s.keySet, s.cfg.Token.Issuer.StateChange, signing.NewTokenCache(signing.DefaultTokenCacheEntries))
+	if err != nil {
+		return fmt.Errorf("tokens: %w", err)
+	}
+	s.parts.pusher = push.New(push.Options{
+		Client:  s.guard.Client(0, guard.TransportOptions{MaxIdleConnsPerHost: s.cfg.Delivery.InFlightPerApp}),
+		Tokens:  tokens,
+		Timeout: s.cfg.Delivery.Timeout, Version: s.opts.Version,
+	})
+	return nil
+}
+
+func (s *Service) buildFanout() {
+	p := &s.parts
+	p.waker = &waker{queue: s.queue}
+	p.notifier = &notifier{queue: s.queue}
+	metrics := fanout.NewMetrics(s.metrics)
+	p.fanout = fanout.New(fanout.Options{
+		Tenants: s.store, Mailboxes: s.boxes, Apps: s.dir, Waker: p.waker, Metrics: metrics, Log: s.log,
+	})
+	p.approvals = fanout.NewApprovals(fanout.ApprovalsOptions{
+		Index: s.store, Admissions: s.boxes, Apps: s.dir, Waker: p.waker, Metrics: metrics, Log: s.log,
+	})
+	if s.has(RoleWorker) {
+		s.runner = fanout.NewRunner(p.fanout.Run, s.log)
+		p.notifier.local = s.runner
+	}
+}
+
+// incidentSettings are the settings of the incident machine.
+func (s *Service) incidentSettings() incident.Settings {
+	set := incident.DefaultSettings()
+	set.OpenAfter, set.RecoverAfter = s.cfg.Incident.OpenAfter, s.cfg.Incident.RecoverAfter
+	set.RemindAfter, set.SwitchOffAfter = s.cfg.Incident.RemindAfter, s.cfg.Delivery.SwitchOffAfter
+	return set
+}
+
+func (s *Service) buildPeople() {
+	p := &s.parts
+	p.tracker = alerting.New(alerting.Options{
+		Apps: appSettings{s.dir}, Store: s.incidents, Queue: s.queue, Mailbox: standing{s.boxes}, Environment: s.env,
+		Settings: s.incidentSettings(), Metrics: alerting.NewMetrics(s.metrics), Log: s.log,
+	})
+	p.events = &appEvents{
+		boxes: s.boxes, waker: p.waker, queue: s.queue, approvals: p.approvals, incidents: s.incidents, people: p.tracker, env: s.env,
+	}
+	p.endpoints = &endpoints{
+		dir: s.dir, store: s.store, pusher: p.pusher, env: s.env, events: p.events, prepared: map[partner.ClientID]preparedTarget{},
+	}
+}
+
+func (s *Service) buildDrain() {
+	if !s.has(RoleWorker) {
+		return
+	}
+	d, p := s.cfg.Delivery, &s.parts
+	s.recorder = drain.NewRecorder(s.store, s.cfg.Retention.Deliveries, s.log)
+	s.drainer = drain.New(drain.Options{
+		Mailbox: s.boxes, Endpoints: p.endpoints, Waker: p.waker, Observer: &observer{Recorder: s.recorder, people: p.tracker},
+		Metrics: drain.NewMetrics(s.metrics), Log: s.log,
+		Schedule: delivery.Schedule(d.RetrySchedule), Gate: delivery.Gate{Base: s.cfg.Breaker.OpenFor, Max: s.cfg.Breaker.OpenForMax},
+		BreakerFailures: s.cfg.Breaker.Failures, InFlightPerApp: d.InFlightPerApp, InFlight: d.InFlight, Budget: d.DrainBudget,
+		Timeout: d.Timeout, EntryLease: d.EntryLease, OwnerLease: d.OwnerLease,
+	})
+	p.waker.local = s.drainer
+}
+
+func (s *Service) buildSweep() {
+	p := &s.parts
+	if !s.has(RoleWorker) {
+		return
+	}
+	s.sweeper = sweep.New(sweep.Options{
+		Registry: s.store, Apps: s.dir, Mailboxes: s.boxes, Waker: p.waker, Notifier: p.notifier,
+		Incidents: &troubles{
+			tracker: p.tracker, store: s.incidents, dir: s.dir, endpoints: p.endpoints, settings: s.incidentSettings(), env: s.env,
+		},
+		Metrics: sweep.NewMetrics(s.metrics), Environment: s.env, Every: s.cfg.Delivery.Sweep, Log: s.log,
+	})
+}
+
+func (s *Service) buildAPI() error {
+	p := &s.parts
+	discovery, err := signing.Discovery(s.cfg.Token.Issuer.StateChange, s.cfg.PublicURL, s.keySet.Algorithms())
+	if err != nil {
+		return fmt.Errorf("discovery document: %w", err)
+	}
+	changes := &changes{
+		Intake:  intake.New(s.store, p.notifier, intake.NewMetrics(s.metrics), s.log),
+		answers: intake.NewAnswers(s.store, s.boxes, s.dir, s.env),
+	}
+	p.api = httpapi.New(httpapi.Deps{
+		Environment: s.env, ValidFor: s.cfg.State.ValidFor,
+		Tokens: s.store, Apps: s.store, AppWriter: s.store, AppEvents: p.events,
+		Addresses: addresses{s.guard, net.DefaultResolver}, Health: health{s.incidents},
+		Tester: &tester{
+			endpoints: p.endpoints, boxes: s.boxes, store: s.store, approvals: p.approvals, waker: p.waker, people: p.tracker,
+			client: s.guard.Client(0, guard.TransportOptions{}), env: s.env, timeout: s.cfg.Delivery.Timeout,
+		},
+		Approvals: p.approvals, ApprovalList: s.boxes, Resyncer: p.approvals, Mailboxes: s.boxes, Deliveries: s.store,
+		Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store,
+		Incidents: &incidents{store: s.incidents, tracker: p.tracker, dir: s.dir, audit: s.store}, Audit: s.store,
+		Discovery: func() []byte { return discovery }, JWKS: s.keySet.JWKS,
+		Unavailable: unavailable, Log: s.log, Registerer: s.metrics,
+	})
+	return nil
+}
+
+// unavailable recognises answers of a Redis that is there but cannot serve now.
+func unavailable(err error) bool {
+	for _, prefix := range []string{"OOM", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS", "BUSY"} {
+		if redis.HasErrorPrefix(err, prefix) {
+			return true
+		}
+	}
+	return false
+}

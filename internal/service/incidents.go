@@ -1,0 +1,299 @@
+package service
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/alerting"
+	"github.com/lamplighter/lamplighter/internal/drain"
+	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/sweep"
+)
+
+// appSettings serves the tracker from the directory.
+type appSettings struct{ dir *registry.Directory }
+
+// App implements alerting.Apps.
+func (a appSettings) App(ctx context.Context, id partner.ClientID) (partner.App, bool, error) {
+	if e, ok := a.dir.App(id); ok {
+		return e.Rec.App, true, nil
+	}
+	if err := a.dir.Refresh(ctx); err != nil {
+		return partner.App{}, false, fmt.Errorf("refresh apps: %w", err)
+	}
+	e, ok := a.dir.App(id)
+	if !ok {
+		return partner.App{}, false, nil
+	}
+	return e.Rec.App, true, nil
+}
+
+// standing serves the tracker from the mailboxes.
+type standing struct{ boxes *mailbox.Store }
+
+// Standing implements alerting.Mailbox.
+func (s standing) Standing(ctx context.Context, app partner.ClientID) (alerting.Standing, error) {
+	v, err := s.boxes.View(ctx, app)
+	if err != nil {
+		return alerting.Standing{}, err
+	}
+	return alerting.Standing{
+		Backlog: incident.Backlog{Notifications: v.Waiting, Tenants: v.Diverged, Superseded: v.Superseded}, Gated: !v.GateUntil.IsZero(),
+	}, nil
+}
+
+// observer hands what drains see to the recorder and the tracker.
+type observer struct {
+	*drain.Recorder
+
+	people people
+}
+
+// Observe implements drain.Observer.
+func (o *observer) Observe(ctx context.Context, ob drain.Observation) error {
+	var events []incident.Event
+	for _, r := range ob.Rejected {
+		if e, ok := incident.FromResult(r.Result, r.Message.Change.Tenant); ok {
+			events = append(events, e)
+		}
+	}
+	for _, m := range ob.Accepted {
+		events = append(events, incident.Success{Tenant: m.Change.Tenant})
+	}
+	if ob.Succeeded && len(ob.Accepted) == 0 {
+		events = append(events, incident.Success{})
+	}
+	if ob.Failure != nil {
+		if e, ok := incident.FromResult(*ob.Failure, ""); ok {
+			events = append(events, e)
+		}
+	}
+	return o.people.Observe(ctx, ob.App, partner.StateChange, events...)
+}
+
+// troubles is the sweep's view of incidents; it also switches off what has failed for too long.
+type troubles struct {
+	tracker   *alerting.Tracker
+	store     *registry.IncidentStore
+	dir       *registry.Directory
+	endpoints *endpoints
+	settings  incident.Settings
+	env       partner.Environment
+}
+
+// Troubled implements sweep.Incidents.
+func (t *troubles) Troubled(ctx context.Context, apps []partner.ClientID) ([]bool, error) {
+	return t.store.Troubled(ctx, apps)
+}
+
+// Tick implements sweep.Incidents.
+func (t *troubles) Tick(ctx context.Context, app partner.ClientID) (sweep.Troubles, error) {
+	open, err := t.tracker.Tick(ctx, app)
+	errs := []error{err}
+	var out sweep.Troubles
+	for _, k := range open {
+		out.Open[k] = true
+	}
+	states, err := t.store.Incidents(ctx, app)
+	errs = append(errs, err)
+	for k, s := range states {
+		out.Failing[k] = !s.FailingSince.IsZero()
+		if k == partner.StateChange {
+			errs = append(errs, t.switchOff(ctx, app, s))
+		}
+	}
+	mails, err := t.store.Outbox(ctx, app)
+	errs = append(errs, err)
+	for _, m := range mails {
+		if m.State != registry.MailWaiting {
+			continue
+		}
+		out.Outbox++
+		if m.Letter != nil {
+			out.OldestMail = max(out.OldestMail, time.Since(m.Letter.Mail.At))
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+func (t *troubles) switchOff(ctx context.Context, app partner.ClientID, s incident.State) error {
+	e, ok := t.dir.App(app)
+	if !ok {
+		return nil
+	}
+	ep := e.Rec.App.Endpoints[partner.StateChange]
+	at := t.settings.SwitchOffAt(s.FailingSince, ep.SwitchedAt)
+	if !ep.On(t.env) || at.IsZero() || time.Now().Before(at) {
+		return nil
+	}
+	if _, err := t.endpoints.SwitchOff(ctx, app, e.Rec.Revision, partner.OffFailing); err != nil {
+		return fmt.Errorf("switch off the failing endpoint of app %s: %w", app, err)
+	}
+	return nil
+}
+
+// health tells how endpoints are, from their incident states.
+type health struct{ store *registry.IncidentStore }
+
+// Health implements httpapi.HealthReader.
+func (h health) Health(ctx context.Context, app partner.ClientID, kind partner.EndpointKind) (httpapi.EndpointHealth, error) {
+	states, err := h.store.Incidents(ctx, app)
+	if err != nil {
+		return httpapi.EndpointHealth{}, err
+	}
+	s, known := states[kind]
+	switch {
+	case !known && kind != partner.StateChange:
+		return httpapi.EndpointHealth{State: httpapi.Unchecked}, nil
+	case !s.FailingSince.IsZero():
+		out := httpapi.EndpointHealth{State: httpapi.Failing, Since: s.FailingSince}
+		if s.Last != nil {
+			out.Reason = s.Last.Reason.String()
+		}
+		return out, nil
+	default:
+		return httpapi.EndpointHealth{State: httpapi.Healthy}, nil
+	}
+}
+
+// incidents lists and closes incidents for the API.
+type incidents struct {
+	store   *registry.IncidentStore
+	tracker *alerting.Tracker
+	dir     *registry.Directory
+	audit   *registry.Store
+}
+
+// historyPerApp bounds the closed incidents listed of one app.
+const historyPerApp = 100
+
+// Incidents implements httpapi.Incidents: open ones first, then closed ones, newest first; pages
+// are cut behind the incident that the cursor names.
+func (in *incidents) Incidents(ctx context.Context, q httpapi.IncidentQuery) ([]httpapi.Incident, string, error) {
+	if err := in.dir.Refresh(ctx); err != nil {
+		return nil, "", fmt.Errorf("refresh apps: %w", err)
+	}
+	var list []httpapi.Incident
+	for _, e := range in.dir.All() {
+		id := e.Rec.App.ClientID
+		if q.App != "" && q.App != id {
+			continue
+		}
+		one, err := in.of(ctx, id)
+		if err != nil {
+			return nil, "", err
+		}
+		list = append(list, one...)
+	}
+	list = slices.DeleteFunc(list, func(i httpapi.Incident) bool {
+		return q.Endpoint != "" && q.Endpoint != i.Endpoint || q.State != "" && q.State != i.State
+	})
+	slices.SortStableFunc(list, func(a, b httpapi.Incident) int {
+		if a.State != b.State {
+			return strings.Compare(b.State, a.State) // "open" before "closed"
+		}
+		if c := b.OpenedAt.Compare(a.OpenedAt); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return page(list, q.After, q.Limit)
+}
+
+func page(list []httpapi.Incident, after string, limit int) ([]httpapi.Incident, string, error) {
+	if after != "" {
+		id, err := base64.RawURLEncoding.DecodeString(after)
+		if err != nil {
+			return nil, "", httpapi.ErrBadCursor
+		}
+		i := slices.IndexFunc(list, func(i httpapi.Incident) bool { return i.ID == string(id) })
+		if i < 0 {
+			return nil, "", httpapi.ErrBadCursor
+		}
+		list = list[i+1:]
+	}
+	if limit <= 0 || len(list) <= limit {
+		return list, "", nil
+	}
+	return list[:limit], base64.RawURLEncoding.EncodeToString([]byte(list[limit-1].ID)), nil
+}
+
+func (in *incidents) of(ctx context.Context, app partner.ClientID) ([]httpapi.Incident, error) {
+	states, err := in.store.Incidents(ctx, app)
+	if err != nil {
+		return nil, err
+	}
+	var list []httpapi.Incident
+	for k, s := range states {
+		if s.IsOpen() {
+			list = append(list, openIncident(app, k, s))
+		}
+	}
+	ended, err := in.store.History(ctx, app, historyPerApp)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range ended {
+		i := httpapi.Incident{
+			ID: e.ID, ClientID: app, Endpoint: e.Endpoint.String(), State: "closed", Since: e.Since, OpenedAt: e.OpenedAt, ClosedAt: e.EndedAt,
+		}
+		describe(&i, e.Failure)
+		list = append(list, i)
+	}
+	return list, nil
+}
+
+func openIncident(app partner.ClientID, k partner.EndpointKind, s incident.State) httpapi.Incident {
+	i := httpapi.Incident{ID: s.ID, ClientID: app, Endpoint: k.String(), State: "open", Since: s.Since, OpenedAt: s.OpenedAt}
+	describe(&i, s.Last)
+	if s.Last == nil {
+		describe(&i, s.LastRejection)
+	}
+	for t := range s.Rejected {
+		i.Tenants = append(i.Tenants, string(t))
+	}
+	slices.Sort(i.Tenants)
+	return i
+}
+
+func describe(i *httpapi.Incident, f *incident.Failure) {
+	if f != nil {
+		i.Reason, i.Status, i.Detail = f.Reason.String(), f.Status, f.Detail
+	}
+}
+
+// CloseIncident implements httpapi.Incidents.
+func (in *incidents) CloseIncident(ctx context.Context, id string, actor registry.Actor) (httpapi.Incident, error) {
+	app, k, _, err := incident.ParseID(id)
+	if err != nil {
+		return httpapi.Incident{}, fmt.Errorf("incident: %w", registry.ErrNotFound)
+	}
+	states, err := in.store.Incidents(ctx, app)
+	if err != nil {
+		return httpapi.Incident{}, err
+	}
+	s := states[k]
+	if s.ID != id {
+		return httpapi.Incident{}, fmt.Errorf("incident: %w", registry.ErrNotFound)
+	}
+	if err := in.tracker.Close(ctx, id, actor.Name); err != nil {
+		if errors.Is(err, alerting.ErrNoIncident) {
+			return httpapi.Incident{}, fmt.Errorf("incident: %w", registry.ErrNotFound)
+		}
+		return httpapi.Incident{}, err
+	}
+	i := openIncident(app, k, s)
+	i.State, i.ClosedAt = "closed", time.Now().UTC()
+	return i, in.audit.Audit(ctx, registry.AuditEntry{
+		Actor: actor.Name, Role: actor.Role, RequestID: actor.RequestID, Action: "incident.close", Subject: string(app), After: `{"incident":"` + id + `"}`,
+	})
+}

@@ -1,0 +1,379 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/config"
+	"github.com/lamplighter/lamplighter/internal/drain"
+	"github.com/lamplighter/lamplighter/internal/fanout"
+	"github.com/lamplighter/lamplighter/internal/guard"
+	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/queue"
+	"github.com/lamplighter/lamplighter/internal/redisconn"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/secret"
+	"github.com/lamplighter/lamplighter/internal/signing"
+	"github.com/lamplighter/lamplighter/internal/sweep"
+)
+
+// Roles that a process can have.
+const (
+	RoleAPI    = "api"
+	RoleWorker = "worker"
+)
+
+// Options say what to build.
+type Options struct {
+	Config  config.Config
+	Version string
+	Log     *slog.Logger
+	// Redis replaces the client that the settings describe; the caller closes it.
+	Redis redis.UniversalClient
+	// Keys replaces the signing keys that the settings name.
+	Keys *signing.KeySet
+	// Loopback lets endpoints be on this machine, by plain http too.
+	Loopback bool
+	// Unsafe waives the safety checks of Redis altogether, for one that forgets everything.
+	Unsafe bool
+}
+
+// Service is one process. New, then Run once.
+type Service struct {
+	opts  Options
+	cfg   config.Config
+	env   partner.Environment
+	log   *slog.Logger
+	rdb   redis.UniversalClient
+	owned bool
+
+	store     *registry.Store
+	incidents *registry.IncidentStore
+	dir       *registry.Directory
+	boxes     *mailbox.Store
+	metrics   *prometheus.Registry
+	keySet    *signing.KeySet
+	guard     *guard.Guard
+	queue     *queue.Client
+
+	drainer   *drain.Drainer
+	recorder  *drain.Recorder
+	runner    *fanout.Runner
+	sweeper   *sweep.Sweeper
+	server    *queue.Server
+	listeners []listener
+
+	parts parts
+}
+
+// listener is an HTTP server and the socket it serves.
+type listener struct {
+	name   string
+	socket net.Listener
+	server *http.Server
+}
+
+func (s *Service) has(role string) bool {
+	return len(s.cfg.Roles) == 0 || slices.Contains(s.cfg.Roles, role)
+}
+
+// New builds a service and binds its listeners. On an error nothing is left running.
+func New(ctx context.Context, opts Options) (_ *Service, err error) {
+	s := &Service{opts: opts, cfg: opts.Config, log: opts.Log, metrics: prometheus.NewRegistry()}
+	if s.env, err = partner.ParseEnvironment(s.cfg.Environment); err != nil {
+		return nil, fmt.Errorf("environment: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if err := s.connect(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.stores(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.build(); err != nil {
+		return nil, err
+	}
+	return s, s.listen(ctx)
+}
+
+func (s *Service) connect(ctx context.Context) error {
+	if s.rdb = s.opts.Redis; s.rdb != nil {
+		return nil
+	}
+	redisconn.LogTo(s.log)
+	c := s.cfg.Redis
+	rdb, err := redisconn.New(redisconn.Options{
+		URL: c.URL, Username: c.Username, Password: c.Password, SentinelUsername: c.SentinelUsername, SentinelPassword: c.SentinelPassword,
+		CAFile: c.TLS.CA, CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, PoolSize: c.PoolSize, ClientName: "lamplighter",
+	})
+	if err != nil {
+		return fmt.Errorf("redis: %w", err)
+	}
+	s.rdb, s.owned = rdb, true
+	return s.awaitRedis(ctx)
+}
+
+// connectWithin is how long a start waits for Redis: longer than a failover, shorter than patience.
+const connectWithin = 30 * time.Second
+
+func (s *Service) awaitRedis(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, connectWithin)
+	defer cancel()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		err := s.rdb.Ping(ctx).Err()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+			s.log.WarnContext(ctx, "redis does not answer yet", "err", err)
+		case <-ctx.Done():
+			return fmt.Errorf("redis did not answer within %v; check redis.url and that it runs: %w", connectWithin, err)
+		}
+	}
+}
+
+func (s *Service) stores(ctx context.Context) error {
+	ring, err := s.keyring()
+	if err != nil {
+		return err
+	}
+	space := keys.New(s.cfg.Redis.Prefix)
+	r := s.cfg.Retention
+	s.store = registry.New(s.rdb, registry.Options{
+		Keys: space, Keyring: ring, ChangesKeep: r.Changes, IdempotencyKeep: r.Idempotency, DeliveriesKeep: r.Deliveries,
+		IncidentsKeep: r.Incidents, AuditKeep: r.Audit,
+	})
+	s.incidents = registry.NewIncidentStore(s.rdb, space, r.Incidents)
+	s.dir = registry.NewDirectory(s.store)
+	d := s.cfg.Delivery
+	s.boxes = mailbox.New(s.rdb, space, mailbox.Settings{
+		OwnerLease: d.OwnerLease, EntryLease: d.EntryLease, Grace: d.Grace, Horizon: 3 * d.Sweep,
+	})
+	if err := s.store.ClaimEnvironment(ctx, s.env); err != nil {
+		return fmt.Errorf("claim environment: %w", err)
+	}
+	if err := s.bootstrap(ctx); err != nil {
+		return err
+	}
+	if err := s.dir.Refresh(ctx); err != nil {
+		return fmt.Errorf("read apps: %w", err)
+	}
+	return nil
+}
+
+func (s *Service) keyring() (*secret.Keyring, error) {
+	current, err := secret.ParseKey(s.cfg.Encryption.Key.Reveal())
+	if err != nil {
+		return nil, fmt.Errorf("encryption.key: %w", err)
+	}
+	older := make([]secret.Key, len(s.cfg.Encryption.OlderKeys))
+	for i, k := range s.cfg.Encryption.OlderKeys {
+		if older[i], err = secret.ParseKey(k.Reveal()); err != nil {
+			return nil, fmt.Errorf("encryption.older_keys[%d]: %w", i, err)
+		}
+	}
+	return secret.NewKeyring(current, older...), nil
+}
+
+// bootstrapLife is how long the first admin token lives: long enough to make others.
+const bootstrapLife = 365 * 24 * time.Hour
+
+func (s *Service) bootstrap(ctx context.Context) error {
+	if s.cfg.BootstrapToken.IsZero() {
+		return nil
+	}
+	now := time.Now().UTC()
+	created, err := s.store.CreateToken(ctx, registry.Token{
+		ID: "bootstrap", Name: "bootstrap", Role: "admin", CreatedAt: now, ExpiresAt: now.Add(bootstrapLife),
+	}, httpapi.HashToken(s.cfg.BootstrapToken.Reveal()), true)
+	if err != nil {
+		return fmt.Errorf("create the first admin token: %w", err)
+	}
+	if created {
+		s.log.InfoContext(ctx, "bootstrap token became the first admin token")
+	}
+	return nil
+}
+
+// registerCollectors adds what the runtime, Redis and the queues tell of themselves.
+func (s *Service) registerCollectors() {
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "lamplighter_build_info", Help: "1, labelled with the version and environment of this process.",
+		ConstLabels: prometheus.Labels{"version": s.opts.Version, "environment": string(s.env)},
+	})
+	info.Set(1)
+	s.metrics.MustRegister(
+		info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		redisconn.NewPoolCollector(s.rdb), queue.NewCollector(s.rdb, string(s.env)), newKeyCollector(s.keySet),
+	)
+}
+
+// Addr returns the address a listener is bound to: "api", "ops" or "public"; empty when absent.
+func (s *Service) Addr(name string) string {
+	for _, l := range s.listeners {
+		if l.name == name {
+			return l.socket.Addr().String()
+		}
+	}
+	return ""
+}
+
+func (s *Service) listen(ctx context.Context) error {
+	add := func(name, addr string, h http.Handler) error {
+		if addr == "" {
+			return nil
+		}
+		var lc net.ListenConfig
+		l, err := lc.Listen(ctx, "tcp", addr)
+		if err != nil {
+			return fmt.Errorf("listen for %s: %w", name, err)
+		}
+		s.listeners = append(s.listeners, listener{name: name, socket: l, server: httpapi.NewServer(h, s.log)})
+		return nil
+	}
+	api := s.parts.api
+	ops := api.Ops(httpapi.OpsOptions{
+		Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Readiness: s.ready, Pprof: s.cfg.OpsPprof,
+	})
+	if err := add("ops", s.cfg.OpsListen, ops); err != nil {
+		return err
+	}
+	if !s.has(RoleAPI) {
+		return nil
+	}
+	if err := add("api", s.cfg.Listen, api.Admin()); err != nil {
+		return err
+	}
+	return add("public", s.cfg.PublicListen, api.Public())
+}
+
+// ready runs the checks of /readyz.
+func (s *Service) ready(ctx context.Context) []httpapi.Check {
+	checks := []httpapi.Check{{Name: "redis", Err: s.rdb.Ping(ctx).Err()}}
+	if s.opts.Unsafe || checks[0].Err != nil {
+		return checks
+	}
+	report, err := redisconn.Inspect(ctx, s.rdb)
+	if err != nil {
+		return append(checks, httpapi.Check{Name: "redis_safety", Err: err})
+	}
+	waived := make([]redisconn.Check, len(s.cfg.Redis.WaiveChecks))
+	for i, w := range s.cfg.Redis.WaiveChecks {
+		waived[i] = redisconn.Check(w)
+	}
+	problems := map[redisconn.Check]error{}
+	for _, p := range report.Problems(waived...) {
+		problems[p.Check] = errors.Join(problems[p.Check], errors.New(p.Words))
+	}
+	for _, c := range []redisconn.Check{redisconn.CheckVersion, redisconn.CheckEviction, redisconn.CheckPersistence} {
+		checks = append(checks, httpapi.Check{Name: "redis_" + string(c), Err: problems[c]})
+	}
+	return checks
+}
+
+// Run serves until ctx ends, then stops in order: requests first, then drains, then the rest. It
+// returns when everything has stopped or the shutdown timeout is over.
+func (s *Service) Run(ctx context.Context) error {
+	defer s.close()
+	// what records facts must outlive what makes them
+	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBackground()
+	var work sync.WaitGroup
+	failed := make(chan error, len(s.listeners)+1)
+	for _, l := range s.listeners {
+		work.Go(func() {
+			if err := l.server.Serve(l.socket); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("serve %s: %w", l.name, err)
+			}
+		})
+	}
+	if s.has(RoleWorker) {
+		if err := s.server.Start(); err != nil {
+			return err
+		}
+		work.Go(func() { s.recorder.Run(background) })
+		work.Go(func() { s.sweeper.Run(background) })
+		for range fanoutRunners {
+			work.Go(func() { s.runner.Run(background) })
+		}
+	}
+	s.log.InfoContext(ctx, "started", "version", s.opts.Version, "environment", string(s.env), "api", s.Addr("api"), "ops", s.Addr("ops"))
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	return errors.Join(err, s.shutdown(background, stopBackground, &work))
+}
+
+// fanoutRunners is how many fan-outs run at once besides the queue's.
+const fanoutRunners = 2
+
+func (s *Service) shutdown(ctx context.Context, stopBackground context.CancelFunc, work *sync.WaitGroup) error {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.ShutdownTimeout)
+	defer cancel()
+	var errs []error
+	for _, l := range s.listeners {
+		if l.name == "ops" { // operators watch the shutdown
+			continue
+		}
+		if err := l.server.Shutdown(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", l.name, err))
+		}
+	}
+	if s.has(RoleWorker) {
+		s.server.Stop()
+		if err := s.drainer.Stop(ctx); err != nil {
+			errs = append(errs, err)
+		}
+		s.server.Shutdown()
+	}
+	stopBackground()
+	for _, l := range s.listeners {
+		_ = l.server.Close()
+	}
+	done := make(chan struct{})
+	go func() {
+		work.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		errs = append(errs, errors.New("background work did not stop in time"))
+	}
+	s.log.InfoContext(ctx, "stopped", "duration_ms", time.Since(start).Milliseconds())
+	return errors.Join(errs...)
+}
+
+func (s *Service) close() {
+	for _, l := range s.listeners {
+		_ = l.socket.Close()
+	}
+	if s.owned && s.rdb != nil {
+		_ = s.rdb.Close()
+	}
+}

@@ -1,0 +1,232 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/fanout"
+	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// tester tries endpoints for people.
+//
+// A state-change endpoint is tried with the truth, because receivers know nothing else: the status
+// of one tenant is told again. While the endpoint is on that goes through the mailbox, which keeps
+// order; while it is off nothing else is told, so it is posted directly. The other endpoints get
+// an empty SOAP 1.1 envelope, which any SOAP service must answer, be it with a Fault.
+type tester struct {
+	endpoints *endpoints
+	boxes     *mailbox.Store
+	store     *registry.Store
+	approvals *fanout.Approvals
+	waker     *waker
+	people    people
+	client    *http.Client
+	env       partner.Environment
+	timeout   time.Duration
+}
+
+// Test implements httpapi.Tester.
+func (t *tester) Test(ctx context.Context, app partner.ClientID, kind partner.EndpointKind) (httpapi.TestResult, error) {
+	if err := t.endpoints.dir.Refresh(ctx); err != nil {
+		return httpapi.TestResult{}, fmt.Errorf("refresh apps: %w", err)
+	}
+	e, ok := t.endpoints.dir.App(app)
+	if !ok {
+		return httpapi.TestResult{}, fmt.Errorf("app %s: %w", app, registry.ErrNotFound)
+	}
+	if kind != partner.StateChange {
+		return t.soap(ctx, e.Rec.App.Endpoints[kind].EffectiveURL(t.env)), nil
+	}
+	id, err := t.subject(ctx, &e.Rec.App)
+	if err != nil {
+		return httpapi.TestResult{}, err
+	}
+	if id == "" {
+		return httpapi.TestResult{
+			Outcome: httpapi.Failing, Reason: delivery.ReasonNone.String(),
+			Detail: "No tenant with a status has approved the app, so there is nothing true to tell. Approve a tenant and try again.",
+		}, nil
+	}
+	if e.Rec.App.Delivering(t.env) {
+		return t.throughMailbox(ctx, app, id)
+	}
+	return t.directly(ctx, e, id)
+}
+
+// subject chooses the tenant to tell of: the probe tenant if it is one that can be told.
+func (t *tester) subject(ctx context.Context, app *partner.App) (tenant.ID, error) {
+	page, _, err := t.boxes.Approvals(ctx, app.ClientID, "", mailbox.MaxBatch)
+	if err != nil {
+		return "", err
+	}
+	if len(page) > mailbox.MaxBatch {
+		page = page[:mailbox.MaxBatch]
+	}
+	if app.ProbeTenant != "" {
+		page = append([]tenant.ID{tenant.ID(app.ProbeTenant)}, page...)
+	}
+	views, err := t.store.Tenants(ctx, page)
+	if err != nil {
+		return "", err
+	}
+	for i, v := range views {
+		if v.Record.Heads[tenant.SlotStatus].Sequence == 0 {
+			continue
+		}
+		if i == 0 && app.ProbeTenant != "" {
+			if ok, err := t.boxes.Approved(ctx, app.ClientID, page[0]); err != nil || !ok {
+				continue
+			}
+		}
+		return page[i], nil
+	}
+	return "", nil
+}
+
+// testPoll is how often the outcome of a test is looked for.
+const testPoll = 50 * time.Millisecond
+
+func (t *tester) throughMailbox(ctx context.Context, app partner.ClientID, id tenant.ID) (httpapi.TestResult, error) {
+	start := time.Now()
+	if _, err := t.approvals.Resync(ctx, app, []tenant.ID{id}); err != nil {
+		return httpapi.TestResult{}, err
+	}
+	wake, err := t.boxes.Open(ctx, app, uuid.NewString())
+	if err = errors.Join(err, t.waker.Wake(ctx, app, wake)); err != nil {
+		return httpapi.TestResult{}, err
+	}
+	wait, cancel := context.WithTimeout(ctx, t.timeout+5*time.Second)
+	defer cancel()
+	tick := time.NewTicker(testPoll)
+	defer tick.Stop()
+	for {
+		list, err := t.store.Attempts(wait, app, 50, "")
+		if err != nil && wait.Err() == nil {
+			return httpapi.TestResult{}, err
+		}
+		for _, a := range list {
+			// any attempt that began after the test says how the endpoint is; skew is a matter of ms
+			if a.At.After(start.Add(-time.Second)) && a.Outcome != delivery.Aborted.String() {
+				return fromAttempt(a), nil
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-wait.Done():
+			return httpapi.TestResult{
+				Outcome: httpapi.Failing, Reason: delivery.ReasonOwnFault.String(),
+				Detail: "The notification was not sent in time. Is a worker running? The test says nothing about the endpoint.",
+			}, nil
+		}
+	}
+}
+
+func fromAttempt(a delivery.Attempt) httpapi.TestResult {
+	reason, _ := delivery.ParseReason(a.Reason)
+	r := httpapi.TestResult{
+		Outcome: httpapi.Failing, Reason: a.Reason, Status: a.Status, Duration: time.Duration(a.DurationMS) * time.Millisecond,
+		Detail: words(reason, a.Status, a.Detail, a.Tenant),
+	}
+	if a.Outcome == delivery.Delivered.String() {
+		r.Outcome = httpapi.Healthy
+	}
+	return r
+}
+
+func words(reason delivery.Reason, status int, detail string, id tenant.ID) string {
+	if reason == delivery.ReasonNone {
+		return "The endpoint took a notification about tenant " + string(id) + " and answered " + strconv.Itoa(status) + "."
+	}
+	text := "The endpoint was tried with a notification about tenant " + string(id) + ": " + reason.Words() + "."
+	if status != 0 {
+		text += " It answered with status " + strconv.Itoa(status) + "."
+	} else if detail != "" {
+		text += " (" + detail + ")"
+	}
+	return text
+}
+
+// directly posts to an endpoint that is off, where nothing else is in flight.
+func (t *tester) directly(ctx context.Context, e *registry.Entry, id tenant.ID) (httpapi.TestResult, error) {
+	app := e.Rec.App.ClientID
+	view, err := t.store.Tenant(ctx, id)
+	if err != nil {
+		return httpapi.TestResult{}, err
+	}
+	target, err := t.endpoints.target(e, time.Now())
+	if err != nil {
+		return httpapi.TestResult{}, err
+	}
+	head := view.Record.Heads[tenant.SlotStatus]
+	m := delivery.Message{
+		ClientID: app, Change: head.Change, WebhookID: head.Change.ID + "_" + uuid.NewString(), Sequence: view.Record.Top, FirstDeposited: time.Now(),
+	}
+	res := t.endpoints.pusher.Post(ctx, target, m)
+	if res.Outcome == delivery.Delivered {
+		if err := t.people.Observe(ctx, app, partner.StateChange, incident.Success{}); err != nil {
+			return httpapi.TestResult{}, err
+		}
+	}
+	r := fromAttempt(delivery.Attempt{
+		Outcome: res.Outcome.String(), Reason: res.Reason.String(), Status: res.Status, DurationMS: res.Duration.Milliseconds(),
+		Detail: res.Detail, Tenant: id,
+	})
+	return r, nil
+}
+
+const (
+	emptyEnvelope = `<?xml version="1.0" encoding="utf-8"?><s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body/></s:Envelope>`
+	soapNamespace = "http://schemas.xmlsoap.org/soap/envelope/"
+	maxSOAPRead   = 64 << 10
+)
+
+// soap posts an empty envelope: an Envelope or Fault in the answer, whatever its status, means that
+// a SOAP service is there (a WCF service answers GET with its help page even when it is broken).
+func (t *tester) soap(ctx context.Context, url string) httpapi.TestResult {
+	start := time.Now()
+	fail := func(reason delivery.Reason, status int, detail string) httpapi.TestResult {
+		return httpapi.TestResult{Outcome: httpapi.Failing, Reason: reason.String(), Status: status, Detail: detail, Duration: time.Since(start)}
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader([]byte(emptyEnvelope)))
+	if err != nil {
+		return fail(delivery.ReasonOwnFault, 0, "The request could not be built.")
+	}
+	req.Header.Set("Content-Type", "text/xml; charset=utf-8")
+	req.Header.Set("SOAPAction", `""`)
+	resp, err := t.client.Do(req)
+	if err != nil {
+		r := t.endpoints.pusher.Classify(err)
+		return fail(r.Reason, 0, "The endpoint was tried with an empty SOAP envelope: "+r.Reason.Words()+".")
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, _ := io.ReadAll(io.LimitReader(resp.Body, maxSOAPRead))
+	if !bytes.Contains(b, []byte(soapNamespace)) {
+		r := delivery.ClassifyStatus(resp.StatusCode)
+		detail := "The endpoint answered a POST with status " + strconv.Itoa(resp.StatusCode) + ", but not in SOAP 1.1."
+		if r.Outcome == delivery.Delivered {
+			return fail(delivery.ReasonClientError, resp.StatusCode, detail)
+		}
+		return fail(r.Reason, resp.StatusCode, detail)
+	}
+	return httpapi.TestResult{
+		Outcome: httpapi.Healthy, Reason: delivery.ReasonNone.String(), Status: resp.StatusCode, Duration: time.Since(start),
+		Detail: "A SOAP service answered.",
+	}
+}

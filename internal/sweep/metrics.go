@@ -1,0 +1,139 @@
+package sweep
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// Metrics of the sweep, and the cluster-wide gauges that it computes. A nil *Metrics counts
+// nothing.
+type Metrics struct {
+	sweeps   *prometheus.CounterVec
+	duration prometheus.Histogram
+	last     prometheus.Gauge
+	owedNow  prometheus.Gauge
+	cluster  *cluster
+}
+
+// NewMetrics registers the metrics, every series at once.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	f := promauto.With(reg)
+	m := &Metrics{
+		sweeps: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "lamplighter_sweeps_total", Help: "Sweeps by this process, by result.",
+		}, []string{"result"}),
+		duration: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "lamplighter_sweep_duration_seconds", Help: "Duration of a sweep over all apps.",
+			Buckets: []float64{.001, .005, .01, .05, .1, .5, 1, 2.5, 5, 15},
+		}),
+		last: f.NewGauge(prometheus.GaugeOpts{
+			Name: "lamplighter_sweep_last_success_timestamp_seconds", Help: "When this process last swept without an error. Aggregate with max.",
+		}),
+		owedNow: f.NewGauge(prometheus.GaugeOpts{
+			Name: "lamplighter_fanouts_owed", Help: "Tenants whose fan-out was owed when this process last swept. Aggregate with max.",
+		}),
+		cluster: newCluster(),
+	}
+	for _, r := range []string{"ok", "error"} {
+		m.sweeps.WithLabelValues(r)
+	}
+	reg.MustRegister(m.cluster)
+	return m
+}
+
+func (m *Metrics) swept(start time.Time, ok bool) {
+	if m == nil {
+		return
+	}
+	if !ok {
+		m.sweeps.WithLabelValues("error").Inc()
+		return
+	}
+	m.sweeps.WithLabelValues("ok").Inc()
+	m.duration.Observe(time.Since(start).Seconds())
+	m.last.SetToCurrentTime()
+}
+
+func (m *Metrics) owed(n int) {
+	if m != nil {
+		m.owedNow.Set(float64(n))
+	}
+}
+
+func (m *Metrics) export(doc []byte) {
+	if m != nil {
+		m.cluster.current.Store(decodeSummary(doc))
+	}
+}
+
+// cluster exports the summary of the last sweep, by whichever process.
+type cluster struct {
+	current                                                    atomic.Pointer[summary]
+	apps, waiting, oldest, diverged, breakers, incidents       *prometheus.Desc
+	failing, endpointWaiting, overflow, outbox, oldestMailDesc *prometheus.Desc
+}
+
+const clusterWide = " Cluster-wide, the same on every worker: aggregate with max."
+
+func newCluster() *cluster {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("lamplighter_"+name, help+clusterWide, labels, nil)
+	}
+	c := &cluster{
+		apps:            desc("apps", "Apps by condition.", "condition"),
+		waiting:         desc("waiting_notifications", "Waiting notifications, by the condition of their app.", "condition"),
+		oldest:          desc("oldest_waiting_seconds", "Age of the oldest waiting notification, by the condition of its app.", "condition"),
+		diverged:        desc("diverged_tenants", "Pairs of app and tenant that are not in step, by the condition of the app.", "condition"),
+		breakers:        desc("breakers", "Endpoints' breakers by state.", "state"),
+		incidents:       desc("incidents_open", "Open incidents by endpoint.", "endpoint"),
+		failing:         desc("endpoint_failing", "1 for each failing endpoint; absent when well.", "client_id", "endpoint"),
+		endpointWaiting: desc("endpoint_waiting", "Waiting notifications of each app that has any.", "client_id"),
+		overflow:        desc("endpoint_exceptions_dropped", "Failing or waiting endpoints beyond the series that name them."),
+		outbox:          desc("outbox_mails", "Mails that wait to be sent."),
+		oldestMailDesc:  desc("outbox_oldest_seconds", "Age of the oldest mail that waits to be sent."),
+	}
+	c.current.Store(newSummary())
+	return c
+}
+
+// Describe implements prometheus.Collector.
+func (c *cluster) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		c.apps, c.waiting, c.oldest, c.diverged, c.breakers, c.incidents, c.failing, c.endpointWaiting, c.overflow, c.outbox, c.oldestMailDesc,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *cluster) Collect(ch chan<- prometheus.Metric) {
+	s := c.current.Load()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	for _, cond := range conditions() {
+		gauge(c.apps, float64(s.Apps[cond]), string(cond))
+		gauge(c.waiting, float64(s.Waiting[cond]), string(cond))
+		gauge(c.oldest, s.Oldest[cond], string(cond))
+		gauge(c.diverged, float64(s.Diverged[cond]), string(cond))
+	}
+	for _, state := range []string{"closed", "open", "half_open"} {
+		gauge(c.breakers, float64(s.Breakers[state]), state)
+	}
+	for _, k := range partner.AllEndpointKinds() {
+		gauge(c.incidents, float64(s.Open[k.String()]), k.String())
+	}
+	for _, e := range s.Failing {
+		gauge(c.failing, e.Value, string(e.App), e.Endpoint)
+	}
+	for _, e := range s.Behind {
+		gauge(c.endpointWaiting, e.Value, string(e.App))
+	}
+	gauge(c.overflow, float64(s.Overflow))
+	gauge(c.outbox, float64(s.Outbox))
+	gauge(c.oldestMailDesc, s.OldestMail)
+}

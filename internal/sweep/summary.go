@@ -1,0 +1,118 @@
+package sweep
+
+import (
+	"encoding/json"
+
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+// condition of an app, the first that matches: off, failing, behind, in_step.
+type condition string
+
+const (
+	conditionOff     condition = "off"
+	conditionFailing condition = "failing"
+	conditionBehind  condition = "behind"
+	conditionInStep  condition = "in_step"
+)
+
+func conditions() []condition {
+	return []condition{conditionOff, conditionFailing, conditionBehind, conditionInStep}
+}
+
+func conditionOf(v mailbox.View, t Troubles, on bool) condition {
+	switch {
+	case !on || v.Off:
+		return conditionOff
+	case !v.GateUntil.IsZero() || t.Open[partner.StateChange]:
+		return conditionFailing
+	case v.Waiting > 0:
+		return conditionBehind
+	default:
+		return conditionInStep
+	}
+}
+
+// maxExceptions caps the series that name an app.
+const maxExceptions = 500
+
+// summary is the cluster's state as one sweep found it. Its JSON, format 1, is what the holder of
+// the lease hands to the other processes.
+type summary struct {
+	Format   int                   `json:"v"`
+	Apps     map[condition]int     `json:"apps"`
+	Waiting  map[condition]int64   `json:"waiting"`
+	Oldest   map[condition]float64 `json:"oldest"`
+	Diverged map[condition]int64   `json:"diverged"`
+	Breakers map[string]int        `json:"breakers"`
+	Open     map[string]int        `json:"open"`
+	Failing  []exception           `json:"failing,omitempty"`
+	Behind   []exception           `json:"behind,omitempty"`
+	// Overflow counts exceptions beyond maxExceptions.
+	Overflow   int     `json:"overflow,omitempty"`
+	Outbox     int     `json:"outbox"`
+	OldestMail float64 `json:"oldest_mail"`
+}
+
+type exception struct {
+	App      partner.ClientID `json:"app"`
+	Endpoint string           `json:"endpoint,omitempty"`
+	Value    float64          `json:"value"`
+}
+
+const summaryFormat = 1
+
+func newSummary() *summary {
+	return &summary{
+		Format: summaryFormat, Apps: map[condition]int{}, Waiting: map[condition]int64{}, Oldest: map[condition]float64{},
+		Diverged: map[condition]int64{}, Breakers: map[string]int{}, Open: map[string]int{},
+	}
+}
+
+func (s *summary) add(id partner.ClientID, v mailbox.View, t Troubles, on bool) {
+	c := conditionOf(v, t, on)
+	s.Apps[c]++
+	s.Waiting[c] += v.Waiting
+	s.Diverged[c] += v.Diverged
+	s.Oldest[c] = max(s.Oldest[c], v.Oldest.Seconds())
+	s.Breakers[v.Breaker()]++
+	s.Outbox += t.Outbox
+	s.OldestMail = max(s.OldestMail, t.OldestMail.Seconds())
+	for _, k := range partner.AllEndpointKinds() {
+		if t.Open[k] {
+			s.Open[k.String()]++
+		}
+		if t.Failing[k] || t.Open[k] || k == partner.StateChange && c == conditionFailing {
+			s.except(&s.Failing, exception{App: id, Endpoint: k.String(), Value: 1})
+		}
+	}
+	if v.Waiting > 0 {
+		s.except(&s.Behind, exception{App: id, Value: float64(v.Waiting)})
+	}
+}
+
+func (s *summary) except(list *[]exception, e exception) {
+	if len(*list) >= maxExceptions {
+		s.Overflow++
+		return
+	}
+	*list = append(*list, e)
+}
+
+func (s *summary) encode() []byte {
+	b, err := json.Marshal(s)
+	if err != nil { // maps of numbers always marshal
+		panic("sweep: marshal summary: " + err.Error())
+	}
+	return b
+}
+
+// decodeSummary reads what encode wrote; nil, or another format, is an empty summary.
+func decodeSummary(b []byte) *summary {
+	s := newSummary()
+	if json.Unmarshal(b, s) != nil || s.Format != summaryFormat {
+		return newSummary()
+	}
+	return s
+}

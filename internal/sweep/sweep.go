@@ -1,0 +1,214 @@
+package sweep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Registry is the registry's side of a sweep.
+type Registry interface {
+	Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
+	OwedTenants(ctx context.Context, waited time.Duration, limit int) ([]registry.Owed, error)
+	SaveGauges(ctx context.Context, doc []byte, ttl time.Duration) error
+	Gauges(ctx context.Context) ([]byte, error)
+}
+
+// Apps lists the apps as of the last refresh.
+type Apps interface {
+	Refresh(ctx context.Context) error
+	All() []*registry.Entry
+}
+
+// Mailboxes is the mailboxes' side of a sweep.
+type Mailboxes interface {
+	Sweep(ctx context.Context, nonce string, apps []mailbox.Switch) ([]mailbox.Wake, []error)
+	Views(ctx context.Context, apps []partner.ClientID) ([]mailbox.View, []error)
+}
+
+// Waker turns a mailbox's wake-up into a task.
+type Waker interface {
+	Wake(ctx context.Context, app partner.ClientID, w mailbox.Wake) error
+}
+
+// Notifier starts the fan-out of tenants.
+type Notifier interface {
+	Notify(ctx context.Context, id string, ts []tenant.ID) error
+}
+
+// Incidents moves incidents and mails whose time has come.
+type Incidents interface {
+	// Troubled reports which apps have an incident or a mail that Tick must look after.
+	Troubled(ctx context.Context, apps []partner.ClientID) ([]bool, error)
+	// Tick looks after one app's incidents and outbox and says which endpoints are failing.
+	Tick(ctx context.Context, app partner.ClientID) (Troubles, error)
+}
+
+// Troubles is what Tick found of one app.
+type Troubles struct {
+	// Failing is true for each endpoint that is failing, Open for each with an open incident.
+	Failing, Open [partner.EndpointKinds]bool
+	// Outbox counts mails that wait, OldestMail is how long the oldest has.
+	Outbox     int
+	OldestMail time.Duration
+}
+
+// Options of a Sweeper.
+type Options struct {
+	Registry    Registry
+	Apps        Apps
+	Mailboxes   Mailboxes
+	Waker       Waker
+	Notifier    Notifier
+	Incidents   Incidents
+	Metrics     *Metrics
+	Environment partner.Environment
+	// Every is the pause between sweeps.
+	Every time.Duration
+	Log   *slog.Logger
+}
+
+// Limits of one sweep.
+const (
+	leaseName = "sweep"
+	// leaseSweeps is how many sweeps a silent holder keeps the lease.
+	leaseSweeps = 3
+	batch       = 200
+	owedLimit   = mailbox.MaxBatch
+	// staleSweeps is how many sweeps the gauges outlive the last one that wrote them.
+	staleSweeps = 12
+)
+
+// Sweeper sweeps while it holds the lease. New, then Run once.
+type Sweeper struct {
+	opts   Options
+	holder string
+}
+
+// New returns a Sweeper.
+func New(opts Options) *Sweeper { return &Sweeper{opts: opts, holder: uuid.NewString()} }
+
+// Run sweeps until ctx ends.
+func (s *Sweeper) Run(ctx context.Context) {
+	tick := time.NewTicker(s.opts.Every)
+	defer tick.Stop()
+	for {
+		if err := s.Once(ctx); err != nil && ctx.Err() == nil {
+			s.opts.Log.WarnContext(ctx, "sweep incomplete; the next one goes on", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Once sweeps if this process holds the lease, and exports the gauges of whoever does.
+func (s *Sweeper) Once(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, max(s.opts.Every*leaseSweeps, time.Second))
+	defer cancel()
+	held, err := s.opts.Registry.Lease(ctx, leaseName, s.holder, s.opts.Every*leaseSweeps)
+	if err != nil {
+		s.opts.Metrics.swept(time.Time{}, false)
+		return fmt.Errorf("take the sweep's lease: %w", err)
+	}
+	var errs []error
+	if held {
+		start := time.Now()
+		errs = append(errs, s.sweep(ctx))
+		s.opts.Metrics.swept(start, errs[0] == nil)
+	}
+	doc, err := s.opts.Registry.Gauges(ctx)
+	if err != nil {
+		return errors.Join(append(errs, fmt.Errorf("read the cluster's gauges: %w", err))...)
+	}
+	s.opts.Metrics.export(doc)
+	return errors.Join(errs...)
+}
+
+func (s *Sweeper) sweep(ctx context.Context) error {
+	var errs []error
+	if err := s.owed(ctx); err != nil {
+		errs = append(errs, err)
+	}
+	if err := s.opts.Apps.Refresh(ctx); err != nil {
+		return errors.Join(append(errs, fmt.Errorf("refresh apps: %w", err))...)
+	}
+	sum := newSummary()
+	apps := s.opts.Apps.All()
+	for len(apps) > 0 {
+		n := min(len(apps), batch)
+		errs = append(errs, s.apps(ctx, apps[:n], sum))
+		apps = apps[n:]
+	}
+	if err := s.opts.Registry.SaveGauges(ctx, sum.encode(), s.opts.Every*staleSweeps); err != nil {
+		errs = append(errs, fmt.Errorf("save the cluster's gauges: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+// owed starts again the fan-outs that a crash left behind.
+func (s *Sweeper) owed(ctx context.Context) error {
+	list, err := s.opts.Registry.OwedTenants(ctx, s.opts.Every, owedLimit)
+	if err != nil {
+		return fmt.Errorf("find owed fan-outs: %w", err)
+	}
+	s.opts.Metrics.owed(len(list))
+	for len(list) > 0 {
+		n := min(len(list), mailbox.MaxBatch)
+		ts := make([]tenant.ID, n)
+		for i, o := range list[:n] {
+			ts[i] = o.Tenant
+		}
+		if err := s.opts.Notifier.Notify(ctx, uuid.NewString(), ts); err != nil {
+			return fmt.Errorf("start owed fan-outs: %w", err)
+		}
+		list = list[n:]
+	}
+	return nil
+}
+
+func (s *Sweeper) apps(ctx context.Context, entries []*registry.Entry, sum *summary) error {
+	switches := make([]mailbox.Switch, len(entries))
+	ids := make([]partner.ClientID, len(entries))
+	for i, e := range entries {
+		ids[i] = e.Rec.App.ClientID
+		switches[i] = mailbox.Switch{App: ids[i], Revision: e.Rec.Revision, On: e.Rec.App.Delivering(s.opts.Environment)}
+	}
+	wakes, errs := s.opts.Mailboxes.Sweep(ctx, uuid.NewString(), switches)
+	for i, w := range wakes {
+		if errs[i] != nil || w.None() {
+			continue
+		}
+		if err := s.opts.Waker.Wake(ctx, ids[i], w); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	views, verrs := s.opts.Mailboxes.Views(ctx, ids)
+	errs = append(errs, verrs...)
+	troubled, err := s.opts.Incidents.Troubled(ctx, ids)
+	if err != nil {
+		return errors.Join(append(errs, fmt.Errorf("find incidents: %w", err))...)
+	}
+	for i, id := range ids {
+		var t Troubles
+		if troubled[i] {
+			if t, err = s.opts.Incidents.Tick(ctx, id); err != nil {
+				errs = append(errs, fmt.Errorf("look after the incidents of app %s: %w", id, err))
+			}
+		}
+		if verrs[i] == nil {
+			sum.add(id, views[i], t, switches[i].On)
+		}
+	}
+	return errors.Join(errs...)
+}
