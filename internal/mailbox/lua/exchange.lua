@@ -24,6 +24,7 @@ for i = 5, #ARGV, 8 do
   if kind == 'o' and same then
     redis.call('HDEL', WAITING, t .. '|' .. slot)
     have[s] = false
+    if vacant(have) then redis.call('ZREM', DUE, t) end
   end
   if num(redis.call('ZSCORE', FLIGHT, t)) == stamp then
     if vacant(have) then

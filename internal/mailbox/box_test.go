@@ -1,0 +1,327 @@
+package mailbox_test
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/redistest"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+	"github.com/redis/go-redis/v9"
+)
+
+const testApp partner.ClientID = "app1"
+
+// box is one app's mailbox under test.
+type box struct {
+	testing.TB
+	s   *mailbox.Store
+	rdb redis.UniversalClient
+	// clock is nil on a real server, where time passes by itself.
+	clock *miniredis.Miniredis
+	calls int
+}
+
+// quick are leases short enough to wait for on a real server, and long enough for a slow machine.
+func quick() mailbox.Settings {
+	return mailbox.Settings{
+		OwnerLease: 1500 * time.Millisecond, EntryLease: 1500 * time.Millisecond,
+		Horizon: 3 * time.Second, Grace: 1500 * time.Millisecond,
+	}
+}
+
+// each runs f against miniredis with a clock that stands still until told, and against a real
+// server.
+func each(t *testing.T, set mailbox.Settings, f func(b *box)) {
+	t.Helper()
+	t.Run("miniredis", func(t *testing.T) {
+		t.Parallel()
+		f(miniBox(t, set))
+	})
+	t.Run("redis-server", func(t *testing.T) {
+		t.Parallel()
+		rdb := redistest.Real(t)
+		f(&box{TB: t, rdb: rdb, s: mailbox.New(rdb, keys.New(""), set)})
+	})
+}
+
+var start = time.Date(2026, 11, 3, 20, 0, 0, 0, time.UTC)
+
+func miniBox(t testing.TB, set mailbox.Settings) *box {
+	t.Helper()
+	mr := miniredis.RunT(t)
+	mr.SetTime(start)
+	rdb := redis.NewClient(&redis.Options{Addr: mr.Addr(), MaxRetries: -1})
+	t.Cleanup(func() { _ = rdb.Close() })
+	return &box{TB: t, rdb: rdb, s: mailbox.New(rdb, keys.New(""), set), clock: mr}
+}
+
+// now is Redis's clock.
+func (b *box) now() time.Time {
+	b.Helper()
+	now, err := b.rdb.Time(b.Context()).Result()
+	b.check(err)
+	return now.Truncate(time.Millisecond).UTC()
+}
+
+// pass lets d pass.
+func (b *box) pass(d time.Duration) {
+	b.Helper()
+	until := b.now().Add(d)
+	if b.clock != nil {
+		b.clock.SetTime(until)
+		return
+	}
+	redistest.Eventually(b, 10*d+time.Minute, "time to pass", func() bool { return !b.now().Before(until) })
+}
+
+func (b *box) check(err error) {
+	b.Helper()
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (b *box) nonce() string {
+	b.calls++
+	return "n" + strconv.Itoa(b.calls)
+}
+
+func (b *box) key(k keys.AppKey) string { return keys.New("").App(testApp, k) }
+
+// field reads the mailbox's own hash, "" when the field is absent.
+func (b *box) field(name string) string {
+	b.Helper()
+	v, err := b.rdb.HMGet(b.Context(), b.key(keys.AppMailbox), name).Result()
+	b.check(err)
+	s, _ := v[0].(string)
+	return s
+}
+
+// change is a change whose id tells its tenant and sequence.
+func change(t tenant.ID, seq int64, ct tenant.ChangeType) tenant.Change {
+	return tenant.Change{ID: tenant.ChangeID(t, max(seq, 1)), Tenant: t, Sequence: seq, Type: ct, VersionName: "10.3"}
+}
+
+// record is a snapshot made out of changes in their order: a Delete clears the other slots.
+func record(t tenant.ID, changes ...tenant.Change) tenant.Record {
+	r := tenant.Record{Tenant: t}
+	for _, c := range changes {
+		if c.Type == tenant.Delete {
+			r.Heads = [tenant.Slots]tenant.Head{}
+		}
+		r.Top, r.Heads[c.Type.Slot()] = max(r.Top, c.Sequence), tenant.Head{Sequence: c.Sequence, Change: c}
+	}
+	return r
+}
+
+// story reads a snapshot from words like "suspend5 move7".
+func story(t tenant.ID, words string) tenant.Record {
+	var cs []tenant.Change
+	for w := range strings.FieldsSeq(words) {
+		name := strings.TrimRight(w, "0123456789")
+		ct, err := tenant.ParseChangeType(name)
+		if err != nil {
+			panic(err)
+		}
+		seq, err := strconv.ParseInt(w[len(name):], 10, 64)
+		if err != nil {
+			panic(err)
+		}
+		cs = append(cs, change(t, seq, ct))
+	}
+	return record(t, cs...)
+}
+
+// approved admits tenants at a top and deposits a snapshot without anything to tell, so that
+// nothing waits and nothing is asked for.
+func (b *box) approved(top int64, ts ...tenant.ID) {
+	b.Helper()
+	adm := make([]mailbox.Admission, len(ts))
+	recs := make([]tenant.Record, len(ts))
+	for i, t := range ts {
+		adm[i], recs[i] = mailbox.Admission{Tenant: t, Top: top}, tenant.Record{Tenant: t, Top: top}
+	}
+	_, err := b.s.Approve(b.Context(), testApp, adm)
+	b.check(err)
+	_, err = b.s.Deposit(b.Context(), testApp, b.nonce(), recs)
+	b.check(err)
+}
+
+func (b *box) approve(t tenant.ID, top int64) int {
+	b.Helper()
+	n, err := b.s.Approve(b.Context(), testApp, []mailbox.Admission{{Tenant: t, Top: top}})
+	b.check(err)
+	return n
+}
+
+func (b *box) again(t tenant.ID) int {
+	b.Helper()
+	n, err := b.s.Again(b.Context(), testApp, []mailbox.Admission{{Tenant: t}})
+	b.check(err)
+	return n
+}
+
+func (b *box) dismiss(ts ...tenant.ID) int {
+	b.Helper()
+	n, err := b.s.Dismiss(b.Context(), testApp, ts)
+	b.check(err)
+	return n
+}
+
+// tell deposits a snapshot under a fresh nonce.
+func (b *box) tell(t tenant.ID, words string) mailbox.Deposited {
+	b.Helper()
+	return b.deposit(b.nonce(), story(t, words))
+}
+
+func (b *box) deposit(nonce string, recs ...tenant.Record) mailbox.Deposited {
+	b.Helper()
+	d, err := b.s.Deposit(b.Context(), testApp, nonce, recs)
+	b.check(err)
+	return d
+}
+
+func (b *box) begin(token string, gen int64) mailbox.Begun {
+	b.Helper()
+	x, err := b.s.Begin(b.Context(), testApp, token, gen)
+	b.check(err)
+	return x
+}
+
+// own begins and fails unless the mailbox was taken.
+func (b *box) own(token string) mailbox.Begun {
+	b.Helper()
+	x := b.begin(token, 0)
+	if x.State != mailbox.Owned {
+		b.Fatalf("begin(%s) = %+v, want to own the mailbox", token, x)
+	}
+	return x
+}
+
+func (b *box) exchange(token string, want int, rs ...mailbox.Settlement) mailbox.Exchanged {
+	b.Helper()
+	x, err := b.s.Exchange(b.Context(), testApp, token, want, rs)
+	b.check(err)
+	return x
+}
+
+// claim takes exactly one claim.
+func (b *box) claim(token string) mailbox.Claim {
+	b.Helper()
+	x := b.exchange(token, 1)
+	if len(x.Claims) != 1 {
+		b.Fatalf("exchange(%s) = %+v, want one claim", token, x)
+	}
+	return x.Claims[0]
+}
+
+func (b *box) finish(token string, c mailbox.Closing) mailbox.Finished {
+	b.Helper()
+	f, err := b.s.Finish(b.Context(), testApp, token, c)
+	b.check(err)
+	return f
+}
+
+func (b *box) sweep(rev int64, on bool) mailbox.Wake {
+	b.Helper()
+	ws, errs := b.s.Sweep(b.Context(), b.nonce(), []mailbox.Switch{{App: testApp, Revision: rev, On: on}})
+	b.check(errs[0])
+	return ws[0]
+}
+
+func (b *box) turn(rev int64, on bool) mailbox.Wake {
+	b.Helper()
+	w, err := b.s.Switch(b.Context(), b.nonce(), mailbox.Switch{App: testApp, Revision: rev, On: on})
+	b.check(err)
+	return w
+}
+
+func ok(c mailbox.Claim) mailbox.Settlement { return mailbox.Settlement{Claim: c, Verdict: mailbox.OK} }
+
+func release(c mailbox.Claim) mailbox.Settlement {
+	return mailbox.Settlement{Claim: c, Verdict: mailbox.Release}
+}
+
+func failed(c mailbox.Claim, d time.Duration) mailbox.Settlement {
+	return mailbox.Settlement{Claim: c, Verdict: mailbox.Failed, Delay: d, Step: true, Reason: delivery.ReasonRefused}
+}
+
+func (b *box) inspect(t tenant.ID) mailbox.Standing {
+	b.Helper()
+	st, err := b.s.Inspect(b.Context(), testApp, []tenant.ID{t})
+	b.check(err)
+	return st[0]
+}
+
+// stands tells in one line how a tenant stands:
+//
+//	<known>[*] | none, then per waiting slot <change type><sequence>[+superseded][!attempts][~ told again],
+//	then due, later or flight
+func (b *box) stands(t tenant.ID) string {
+	b.Helper()
+	st := b.inspect(t)
+	out := "none"
+	if st.Approved {
+		out = strconv.FormatInt(st.Known, 10)
+	}
+	if st.Again {
+		out += "*"
+	}
+	for _, e := range st.Entries {
+		if e != nil {
+			out += " " + b.words(t, *e)
+		}
+	}
+	switch {
+	case st.InFlight && !st.DueAt.IsZero():
+		b.Fatalf("tenant %s is due and in flight", t)
+	case st.InFlight:
+		out += " flight"
+	case !st.DueAt.IsZero() && st.DueAt.After(b.now()):
+		out += " later"
+	case !st.DueAt.IsZero():
+		out += " due"
+	}
+	return out
+}
+
+func (b *box) words(t tenant.ID, e delivery.Entry) string {
+	b.Helper()
+	m, err := e.Message(testApp, t)
+	b.check(err)
+	out := fmt.Sprintf("%s%d", m.Change.Type, m.Sequence)
+	if m.Superseded > 0 {
+		out += fmt.Sprintf("+%d", m.Superseded)
+	}
+	if m.Attempts > 0 {
+		out += fmt.Sprintf("!%d", m.Attempts)
+	}
+	if e.Retold != "" {
+		out += "~"
+	}
+	return out
+}
+
+// expect fails unless the tenant stands as told.
+func (b *box) expect(t tenant.ID, want string) {
+	b.Helper()
+	if got := b.stands(t); got != want {
+		b.Errorf("tenant %s stands %q, want %q", t, got, want)
+	}
+}
+
+// within fails unless at lies d after a moment between from and to: scripts take their own time.
+func (b *box) within(what string, at, from, to time.Time, d time.Duration) {
+	b.Helper()
+	if at.Before(from.Add(d)) || at.After(to.Add(d)) {
+		b.Errorf("%s is %v, want %v after [%v, %v]", what, at, d, from, to)
+	}
+}
