@@ -1,0 +1,436 @@
+package mailbox_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// oracle is the mailbox's rules in plain Go: what one app's five keys must hold, and what each
+// call must answer. It knows nothing of Redis. Times are milliseconds.
+type oracle struct {
+	set        mailbox.Settings
+	now        int64
+	tenants    map[tenant.ID]mark
+	waiting    map[tenant.ID]*[tenant.Slots]*note
+	due        map[tenant.ID]int64
+	flight     map[tenant.ID]int64
+	version    int64
+	stamp      int64
+	gen        int64
+	w, f, last alarm
+	lastBy     string
+	owner      string
+	ownedUntil int64
+	gated      bool
+	gate       int64
+	openings   int
+	off        int64 // revision, 0 on
+	revision   int64
+	held       int64
+}
+
+type mark struct {
+	known int64
+	again bool
+}
+
+// alarm is a wake-up slot.
+type alarm struct{ gen, at, exp int64 }
+
+// note is a waiting entry.
+type note struct {
+	seq, version, superseded, since int64
+	attempts, steps                 int
+	reason                          delivery.Reason
+	failedAt                        int64
+	change                          string
+}
+
+func newOracle(set mailbox.Settings, now int64) *oracle {
+	return &oracle{
+		set: set, now: now, tenants: map[tenant.ID]mark{}, waiting: map[tenant.ID]*[tenant.Slots]*note{},
+		due: map[tenant.ID]int64{}, flight: map[tenant.ID]int64{},
+	}
+}
+
+func (o *oracle) entries(t tenant.ID) *[tenant.Slots]*note {
+	if o.waiting[t] == nil {
+		o.waiting[t] = &[tenant.Slots]*note{}
+	}
+	return o.waiting[t]
+}
+
+func (o *oracle) vacant(t tenant.ID) bool { return *o.entries(t) == [tenant.Slots]*note{} }
+
+// nearest is when something in the mailbox needs a drainer, false when nothing does.
+func (o *oracle) nearest() (int64, bool) {
+	at, some := int64(0), false
+	for _, set := range []map[tenant.ID]int64{o.due, o.flight} {
+		for _, s := range set {
+			if !some || s < at {
+				at, some = s, true
+			}
+		}
+	}
+	return max(at, o.now, o.gate), some
+}
+
+func (a alarm) covers(now, at int64) bool { return a.exp > now && a.at <= at }
+
+func (o *oracle) wake(by string) mailbox.Wake {
+	none := mailbox.Wake{}
+	if o.lastBy == by && by != "" {
+		for _, a := range []alarm{o.w, o.f} {
+			if a.exp > o.now && a.gen == o.last.gen {
+				none = mailbox.Wake{Generation: a.gen, Delay: millis(max(0, o.last.at-o.now))}
+			}
+		}
+	}
+	at, some := o.nearest()
+	switch {
+	case o.off != 0, o.ownedUntil > o.now, !some, at > o.now+o.set.Horizon.Milliseconds():
+		return none
+	case o.w.covers(o.now, at), o.f.covers(o.now, at):
+		return none
+	}
+	if o.gen == 0 {
+		o.gen = o.now
+	} else {
+		o.gen++
+	}
+	a := alarm{o.gen, at, at + o.set.Grace.Milliseconds()}
+	if at <= o.now {
+		o.w = a
+	} else {
+		o.f = a
+	}
+	o.lastBy, o.last = by, a
+	return mailbox.Wake{Generation: a.gen, Delay: millis(at - o.now)}
+}
+
+// wakeHolds is the wake-up invariant: something waits, so the endpoint is off, or somebody owns
+// the mailbox, or a wake-up is armed in time, or it is too far ahead to be armed.
+func (o *oracle) wakeHolds() bool {
+	at, some := o.nearest()
+	return !some || o.off != 0 || o.ownedUntil > o.now || at > o.now+o.set.Horizon.Milliseconds() ||
+		o.w.covers(o.now, at) || o.f.covers(o.now, at)
+}
+
+func (o *oracle) deposit(nonce string, recs []tenant.Record) mailbox.Deposited {
+	var d mailbox.Deposited
+	for _, r := range recs {
+		m, approved := o.tenants[r.Tenant]
+		if !approved || r.Top < m.known || r.Top == m.known && !m.again {
+			continue
+		}
+		wrote := o.fold(nonce, r, m, &d)
+		o.tenants[r.Tenant] = mark{known: r.Top}
+		_, flying := o.flight[r.Tenant]
+		if o.vacant(r.Tenant) {
+			delete(o.due, r.Tenant)
+		} else if at, is := o.due[r.Tenant]; wrote && !flying && (!is || at > o.now) {
+			o.due[r.Tenant] = o.now
+		}
+	}
+	d.Wake = o.wake(nonce)
+	return d
+}
+
+func (o *oracle) fold(nonce string, r tenant.Record, m mark, d *mailbox.Deposited) (wrote bool) {
+	have := o.entries(r.Tenant)
+	for s, h := range r.Heads {
+		if h.Sequence == 0 {
+			have[s] = nil
+			continue
+		}
+		told := h.Sequence <= m.known
+		if told && !(m.again && tenant.Slot(s) == tenant.SlotStatus) {
+			continue
+		}
+		o.version++
+		n := &note{seq: h.Sequence, version: o.version, since: o.now, change: delivery.EncodeChange(h.Change)}
+		if told {
+			n.seq, n.change = r.Top, "r"+nonce+";"+n.change
+		}
+		if old := have[s]; old != nil {
+			n.superseded, n.since = old.superseded+1, old.since
+			d.Replaced++
+		}
+		have[s], wrote = n, true
+		d.Written++
+	}
+	return wrote
+}
+
+func (o *oracle) approve(t tenant.ID, top int64) int {
+	m, is := o.tenants[t]
+	if !is {
+		m = mark{top, true}
+		o.tenants[t] = m
+	}
+	return btoi(m.again)
+}
+
+func (o *oracle) again(t tenant.ID) int {
+	m, is := o.tenants[t]
+	if is {
+		o.tenants[t] = mark{m.known, true}
+	}
+	return btoi(is)
+}
+
+func (o *oracle) dismiss(t tenant.ID) int {
+	_, is := o.tenants[t]
+	delete(o.tenants, t)
+	delete(o.waiting, t)
+	delete(o.due, t)
+	return btoi(is)
+}
+
+func (o *oracle) begin(token string, gen int64) mailbox.Begun {
+	if gen != 0 && o.w.gen == gen {
+		o.w = alarm{}
+	}
+	if gen != 0 && o.f.gen == gen {
+		o.f = alarm{}
+	}
+	switch {
+	case o.off != 0:
+		return mailbox.Begun{State: mailbox.Off}
+	case o.ownedUntil > o.now && o.owner != token:
+		return mailbox.Begun{State: mailbox.Busy}
+	case o.gate > o.now:
+		return mailbox.Begun{State: mailbox.Gated, Wake: o.wake(token)}
+	}
+	if o.gated {
+		o.held = o.now
+	}
+	o.owner, o.ownedUntil = token, o.now+o.set.OwnerLease.Milliseconds()
+	b := mailbox.Begun{State: mailbox.Owned, Probe: o.gated, Openings: o.openings}
+	if o.held > 0 {
+		b.HeldUntil = moment(o.held)
+	}
+	return b
+}
+
+func (o *oracle) exchange(token string, want int, rs []mailbox.Settlement) mailbox.Exchanged {
+	mine, success := o.owner == token, false
+	for _, r := range rs {
+		success = success || r.Verdict == mailbox.OK
+		o.settle(r, mine)
+	}
+	if !mine {
+		return mailbox.Exchanged{}
+	}
+	o.ownedUntil = o.now + o.set.OwnerLease.Milliseconds()
+	if success {
+		o.gated, o.gate, o.openings = false, 0, 0
+	}
+	if o.off != 0 {
+		return mailbox.Exchanged{Owner: true, Off: true, Claims: []mailbox.Claim{}}
+	}
+	for t, s := range o.flight {
+		if s <= o.now {
+			delete(o.flight, t)
+			if !o.vacant(t) {
+				o.due[t] = o.now
+			}
+		}
+	}
+	x := mailbox.Exchanged{Owner: true, Claims: []mailbox.Claim{}}
+	stamp := max(o.now+o.set.EntryLease.Milliseconds(), o.stamp+1)
+	for _, t := range o.ready() {
+		if len(x.Claims) >= want {
+			break
+		}
+		o.stamp = stamp
+		delete(o.due, t)
+		o.flight[t] = stamp
+		best := -1
+		for s, n := range o.entries(t) {
+			if n != nil && (best < 0 || n.seq < o.entries(t)[best].seq) {
+				best = s
+			}
+		}
+		e, err := delivery.ParseEntry(o.entries(t)[best].text())
+		if err != nil {
+			panic(err)
+		}
+		x.Claims = append(x.Claims, mailbox.Claim{Tenant: t, Slot: tenant.Slot(best), Stamp: stamp, Entry: e})
+	}
+	return x
+}
+
+func (o *oracle) settle(r mailbox.Settlement, mine bool) {
+	t, have := r.Claim.Tenant, o.entries(r.Claim.Tenant)
+	n := have[r.Claim.Slot]
+	same := n != nil && n.version == r.Claim.Entry.Version
+	if r.Verdict == mailbox.OK && same {
+		have[r.Claim.Slot] = nil
+		if o.vacant(t) {
+			delete(o.due, t)
+		}
+	}
+	switch {
+	case o.flight[t] != r.Claim.Stamp:
+	case o.vacant(t):
+		delete(o.flight, t)
+	case mine:
+		delete(o.flight, t)
+		o.due[t] = o.now
+		if r.Verdict == mailbox.Failed && same {
+			n.attempts++
+			n.steps += btoi(r.Step)
+			n.reason, n.failedAt = r.Reason, o.now
+			o.due[t] = o.now + r.Delay.Milliseconds()
+		}
+	}
+}
+
+// ready lists the claimable tenants in Redis's order.
+func (o *oracle) ready() []tenant.ID {
+	var ts []tenant.ID
+	for t, at := range o.due {
+		if at <= o.now {
+			ts = append(ts, t)
+		}
+	}
+	slices.SortFunc(ts, func(a, b tenant.ID) int {
+		if o.due[a] != o.due[b] {
+			return int(o.due[a] - o.due[b])
+		}
+		return strings.Compare(string(a), string(b))
+	})
+	return ts
+}
+
+func (o *oracle) finish(token string, c mailbox.Closing) mailbox.Finished {
+	if o.owner != token {
+		if o.lastBy == token {
+			return mailbox.Finished{State: mailbox.Done, Wake: o.wake(token)}
+		}
+		return mailbox.Finished{State: mailbox.Lost}
+	}
+	if !c.Force && c.Gate == 0 && c.OffRevision == 0 && o.off == 0 {
+		expired := slices.ContainsFunc(slices.Collect(maps.Values(o.flight)), func(s int64) bool { return s <= o.now })
+		if expired || len(o.ready()) > 0 {
+			return mailbox.Finished{State: mailbox.More}
+		}
+	}
+	o.owner, o.ownedUntil = "", 0
+	if c.Gate > 0 {
+		o.gated, o.gate = true, o.now+c.Gate.Milliseconds()
+		o.openings++
+	}
+	if c.OffRevision > 0 && c.OffRevision >= o.revision {
+		o.off, o.revision = c.OffRevision, c.OffRevision
+	}
+	return mailbox.Finished{State: mailbox.Done, Wake: o.wake(token)}
+}
+
+func (o *oracle) beat(token string) bool {
+	if o.owner != token {
+		return false
+	}
+	o.ownedUntil = o.now + o.set.OwnerLease.Milliseconds()
+	return true
+}
+
+func (o *oracle) turn(nonce string, sw mailbox.Switch, sweep bool) mailbox.Wake {
+	if sw.Revision > o.revision || sw.Revision == o.revision && !sweep {
+		if sw.On {
+			if o.off != 0 {
+				o.held = o.now
+				o.ungate()
+			}
+			o.off = 0
+		} else {
+			o.off = sw.Revision
+		}
+		o.revision = sw.Revision
+	}
+	return o.wake(nonce)
+}
+
+func (o *oracle) ungate() {
+	if o.gate > o.now {
+		o.gate, o.openings = o.now, 0
+	}
+}
+
+func (o *oracle) open(nonce string) mailbox.Wake {
+	o.ungate()
+	return o.wake(nonce)
+}
+
+func (o *oracle) drop() {
+	clear(o.tenants)
+	clear(o.waiting)
+	clear(o.due)
+}
+
+func (n *note) text() string {
+	attempts := strconv.Itoa(n.attempts)
+	if n.attempts > 0 {
+		attempts = fmt.Sprintf("%d/%d/%d/%d", n.attempts, n.steps, n.reason, n.failedAt)
+	}
+	return fmt.Sprintf("%d;%d;%s;%d;%d;%s", n.seq, n.version, attempts, n.superseded, n.since, n.change)
+}
+
+// content is what the keys of tenants, waiting, due and flight must hold, as text.
+func (o *oracle) content() map[string]string {
+	out := map[string]string{}
+	for t, m := range o.tenants {
+		again := ""
+		if m.again {
+			again = "*"
+		}
+		out["tenants "+string(t)] = strconv.FormatInt(m.known, 10) + again
+	}
+	for t, es := range o.waiting {
+		for s, n := range es {
+			if n != nil {
+				out[fmt.Sprintf("waiting %s|%s", t, tenant.Slot(s))] = n.text()
+			}
+		}
+	}
+	for t, at := range o.due {
+		out["due "+string(t)] = strconv.FormatInt(at, 10)
+	}
+	for t, s := range o.flight {
+		out["flight "+string(t)] = strconv.FormatInt(s, 10)
+	}
+	o.contentOfBox(func(field string, v int64, present bool) {
+		if present {
+			out["mailbox "+field] = strconv.FormatInt(v, 10)
+		}
+	})
+	if o.owner != "" {
+		out["mailbox owner"] = o.owner
+	}
+	return out
+}
+
+func (o *oracle) contentOfBox(put func(field string, v int64, present bool)) {
+	put("wgen", o.w.gen, o.w.gen != 0)
+	put("wat", o.w.at, o.w.gen != 0)
+	put("wexp", o.w.exp, o.w.gen != 0)
+	put("fgen", o.f.gen, o.f.gen != 0)
+	put("fat", o.f.at, o.f.gen != 0)
+	put("fexp", o.f.exp, o.f.gen != 0)
+	put("gen", o.gen, o.gen != 0)
+	put("version", o.version, o.version != 0)
+	put("stamp", o.stamp, o.stamp != 0)
+	put("oexp", o.ownedUntil, o.owner != "")
+	put("gate", o.gate, o.gated)
+	put("gopen", int64(o.openings), o.gated)
+	put("off", o.off, o.off != 0)
+	put("srev", o.revision, o.revision != 0)
+}

@@ -1,0 +1,470 @@
+package mailbox_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/google/go-cmp/cmp"
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+	"github.com/redis/go-redis/v9"
+)
+
+// world is everything around one mailbox: the platform and its registry, fan-outs that are late,
+// doubled or lost, the queue's tasks, drainers that crash, and the app that receives. What
+// happens next is picked by the test; after every step the store must stand as the oracle does
+// and the promises must hold.
+type world struct {
+	failer
+	ctx   context.Context
+	pick  func(n int, what string) int
+	clock *miniredis.Miniredis
+	rdb   redis.UniversalClient
+	s     *mailbox.Store
+	o     *oracle
+	set   mailbox.Settings
+
+	now      int64
+	registry map[tenant.ID]*owned
+	revision int64
+	on       bool
+	fanouts  []fanout
+	tasks    []wakeTask
+	drainers []*drainer
+	posts    []*post
+	ghosts   []func()
+	app      map[tenant.ID]*receiver
+	life     int // grows when the app is dropped and created again
+	named    int
+	steps    int
+	passed   bool // this step let time pass
+	trace    []string
+}
+
+// failer is what testing.T and rapid.T share.
+type failer interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+// owned is what the registry holds of a tenant.
+type owned struct {
+	top, before int64 // before: the top until the last accept
+	state       tenant.State
+	heads       [tenant.Slots]tenant.Head
+	owes        bool // a fan-out is owed
+}
+
+type fanout struct {
+	nonce string
+	recs  []tenant.Record
+}
+
+type wakeTask struct{ gen, at int64 }
+
+// receiver is what the app last heard of a tenant, and what it must hear yet.
+type receiver struct {
+	highest int64
+	slots   [tenant.Slots]int64
+	must    [tenant.Slots]int64
+	again   int // the step after which the status must be told, 0 when it was
+}
+
+// post is one request on its way to the app.
+type post struct {
+	t       tenant.ID
+	slot    tenant.Slot
+	seq     int64
+	life    int
+	started int
+	until   int64
+	taken   bool
+}
+
+const (
+	claimed = iota
+	posting
+	settled
+)
+
+type job struct {
+	claim   mailbox.Claim
+	startBy int64
+	phase   int
+	post    *post
+	result  mailbox.Settlement
+}
+
+type drainer struct {
+	token string
+	jobs  []*job
+	again func() // repeats the call whose answer was lost
+	owner bool
+}
+
+const (
+	postTimeout = 10_000
+	postSlack   = 1_000
+)
+
+var worldTenants = []tenant.ID{"t1", "t2", "t3"}
+
+func newWorld(f failer, ctx context.Context, mr *miniredis.Miniredis, rdb redis.UniversalClient, pick func(int, string) int) *world {
+	mr.FlushAll()
+	w := &world{
+		failer: f, ctx: ctx, pick: pick, clock: mr, rdb: rdb, s: mailbox.New(rdb, keys.New(""), mailbox.Settings{}),
+		now: start.UnixMilli(), registry: map[tenant.ID]*owned{}, app: map[tenant.ID]*receiver{}, on: true,
+	}
+	mr.SetTime(start)
+	w.set = w.s.Settings()
+	w.o = newOracle(w.set, w.now)
+	for _, t := range worldTenants {
+		w.registry[t], w.app[t] = &owned{state: tenant.Running}, &receiver{}
+		if w.pick(3, "approved at first") == 0 {
+			w.admit(t, 0)
+		}
+	}
+	return w
+}
+
+func (w *world) name(kind string) string {
+	w.named++
+	return kind + strconv.Itoa(w.named)
+}
+
+func (w *world) log(format string, args ...any) {
+	w.trace = append(w.trace, fmt.Sprintf("%4d +%6dms ", w.steps, w.now-start.UnixMilli())+fmt.Sprintf(format, args...))
+}
+
+func (w *world) fail(format string, args ...any) {
+	w.Helper()
+	w.Fatalf("%s\n%s", fmt.Sprintf(format, args...), strings.Join(w.trace, "\n"))
+}
+
+// same compares an answer of the store with the oracle's.
+func (w *world) same(what string, err error, got, want any) {
+	w.Helper()
+	if err != nil {
+		w.fail("%s: %v", what, err)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		w.fail("%s answers otherwise than the rules (-want +got):\n%s", what, d)
+	}
+}
+
+// chance is true once in n.
+func (w *world) chance(n int, what string) bool { return w.pick(n, what) == n-1 }
+
+func (w *world) enqueue(k mailbox.Wake) {
+	if !k.None() {
+		w.tasks = append(w.tasks, wakeTask{k.Generation, w.now + k.Delay.Milliseconds()})
+	}
+}
+
+// lost decides whether the caller hears the answer.
+func (w *world) lost() bool { return w.chance(6, "answer lost") }
+
+// step lets one thing happen and checks the promises.
+func (w *world) step() {
+	w.steps++
+	w.passed = false
+	wakes := w.o.wakeHolds()
+	actions := []struct {
+		weight int
+		do     func()
+	}{
+		{4, w.accept}, {3, w.readSnapshot}, {5, w.depositOne}, {5, w.runTask}, {24, w.drain}, {2, w.sweep},
+		{2, w.approve}, {1, w.again}, {1, w.dismiss}, {1, w.turn}, {1, w.open}, {5, w.tick}, {1, w.ghost},
+		{1, w.dropTask}, {1, w.drop},
+	}
+	total := 0
+	for _, a := range actions {
+		total += a.weight
+	}
+	n := w.pick(total, "action")
+	for _, a := range actions {
+		if n -= a.weight; n < 0 {
+			a.do()
+			break
+		}
+	}
+	w.verify()
+	if wakes && !w.passed && !w.o.wakeHolds() { // time alone may break it
+		w.fail("a script left work without a wake-up")
+	}
+}
+
+func (w *world) tenant() tenant.ID { return worldTenants[w.pick(len(worldTenants), "tenant")] }
+
+func (w *world) accept() {
+	t := w.tenant()
+	r := w.registry[t]
+	ct := tenant.AllChangeTypes()[w.pick(6, "change")]
+	r.before, r.top, r.owes = r.top, max(r.top+1, w.now), true
+	c := change(t, r.top, ct)
+	rec := &w.app[t].must
+	_, approved := w.o.tenants[t]
+	if ct == tenant.Delete {
+		r.heads, *rec = [tenant.Slots]tenant.Head{}, [tenant.Slots]int64{}
+	}
+	r.heads[ct.Slot()] = tenant.Head{Sequence: c.Sequence, Change: c}
+	if st, changes := ct.Effect(); changes {
+		r.state = st
+	}
+	if approved {
+		rec[ct.Slot()] = c.Sequence
+	}
+	w.log("accept %s %s %d", t, ct, c.Sequence)
+}
+
+func (w *world) snapshot(t tenant.ID) tenant.Record {
+	r := w.registry[t]
+	return tenant.Snapshot(tenant.Status{Tenant: t, State: r.state}, r.top, r.heads)
+}
+
+func (w *world) readSnapshot() {
+	if len(w.fanouts) >= 5 {
+		w.fanouts = w.fanouts[1:]
+	}
+	ts := []tenant.ID{w.tenant()}
+	if w.chance(3, "two tenants") {
+		if t := w.tenant(); t != ts[0] {
+			ts = append(ts, t)
+		}
+	}
+	f := fanout{nonce: w.name("f")}
+	for _, t := range ts {
+		f.recs = append(f.recs, w.snapshot(t))
+	}
+	w.fanouts = append(w.fanouts, f)
+	w.log("fan-out %s reads %v", f.nonce, ts)
+}
+
+// depositOne deposits a snapshot: the newest or an older one, half of it, again, or with the answer lost.
+func (w *world) depositOne() {
+	if len(w.fanouts) == 0 {
+		w.readSnapshot()
+	}
+	i := w.pick(len(w.fanouts), "fan-out")
+	f := w.fanouts[i]
+	recs, how := f.recs, w.pick(6, "deposit")
+	if how == 5 {
+		recs = recs[:1]
+	}
+	lost := w.lost()
+	w.log("fan-out %s deposits %d, answer lost %v", f.nonce, len(recs), lost)
+	w.deposit(f.nonce, recs, lost)
+	switch how {
+	case 3: // stays and is repeated later
+	case 4: // a repeat under another name
+		w.fanouts[i].nonce = w.name("f")
+	default:
+		if !lost {
+			w.fanouts = slices.Delete(w.fanouts, i, i+1)
+		}
+	}
+}
+
+func (w *world) deposit(nonce string, recs []tenant.Record, lost bool) {
+	got, err := w.s.Deposit(w.ctx, testApp, nonce, recs)
+	w.same("deposit", err, got, w.o.deposit(nonce, recs))
+	if lost {
+		return
+	}
+	w.enqueue(got.Wake)
+	for _, r := range recs {
+		if w.registry[r.Tenant].top == r.Top {
+			w.registry[r.Tenant].owes = false
+		}
+	}
+}
+
+func (w *world) sweep() {
+	nonce, lost := w.name("s"), w.lost()
+	for range 1 + w.pick(2, "sweep again") {
+		w.log("sweep %s, answer lost %v", nonce, lost)
+		w.sweepAs(nonce, lost)
+	}
+}
+
+func (w *world) sweepAs(nonce string, lost bool) {
+	sw := mailbox.Switch{App: testApp, Revision: w.revision, On: w.on}
+	got, errs := w.s.Sweep(w.ctx, nonce, []mailbox.Switch{sw})
+	w.same("sweep", errs[0], got[0], w.o.turn(nonce, sw, true))
+	if !w.o.wakeHolds() {
+		w.fail("a sweep left work without a wake-up")
+	}
+	if !lost {
+		w.enqueue(got[0])
+	}
+}
+
+// approve reads a top, perhaps an old one, admits, and owes the fan-out.
+func (w *world) approve() {
+	t := w.tenant()
+	r := w.registry[t]
+	top := r.top
+	if w.chance(3, "top is old") {
+		top = r.before
+	}
+	w.admit(t, top)
+}
+
+func (w *world) admit(t tenant.ID, top int64) {
+	_, was := w.o.tenants[t]
+	w.log("approve %s at %d", t, top)
+	got, err := w.s.Approve(w.ctx, testApp, []mailbox.Admission{{Tenant: t, Top: top}})
+	w.same("approve", err, got, w.o.approve(t, top))
+	if !was {
+		w.app[t] = &receiver{again: w.steps}
+	}
+	w.registry[t].owes = true
+}
+
+func (w *world) again() {
+	t := w.tenant()
+	w.log("tell %s again", t)
+	got, err := w.s.Again(w.ctx, testApp, []mailbox.Admission{{Tenant: t, Top: w.registry[t].top}})
+	w.same("again", err, got, w.o.again(t))
+	if got == 1 {
+		w.app[t].again, w.registry[t].owes = w.steps, true
+	}
+}
+
+func (w *world) dismiss() {
+	t := w.tenant()
+	w.log("dismiss %s", t)
+	got, err := w.s.Dismiss(w.ctx, testApp, []tenant.ID{t})
+	w.same("dismiss", err, got, w.o.dismiss(t))
+	w.app[t] = &receiver{}
+}
+
+func (w *world) turn() {
+	late := w.chance(3, "late switch")
+	if !late {
+		w.revision++
+		w.on = !w.on
+	}
+	sw := mailbox.Switch{App: testApp, Revision: w.revision, On: w.on}
+	if late && w.revision > 1 {
+		sw = mailbox.Switch{App: testApp, Revision: w.revision - 1, On: !w.on}
+	}
+	if sw.Revision == 0 || w.chance(4, "switch lost") {
+		w.log("switch to %v at %d is lost", w.on, w.revision)
+		return
+	}
+	nonce, lost := w.name("w"), w.lost()
+	w.log("switch to %v at %d, answer lost %v", sw.On, sw.Revision, lost)
+	got, err := w.s.Switch(w.ctx, nonce, sw)
+	w.same("switch", err, got, w.o.turn(nonce, sw, false))
+	if !lost {
+		w.enqueue(got)
+	}
+}
+
+func (w *world) open() {
+	nonce := w.name("o")
+	w.log("people open the gate")
+	got, err := w.s.Open(w.ctx, testApp, nonce)
+	w.same("open", err, got, w.o.open(nonce))
+	w.enqueue(got)
+}
+
+func (w *world) drop() {
+	if !w.chance(4, "drop") {
+		w.open()
+		return
+	}
+	w.log("the app is deleted and created again")
+	w.same("drop", w.s.Drop(w.ctx, testApp), nil, nil)
+	w.o.drop()
+	w.life++
+	w.revision++
+	w.on = true
+	for _, t := range worldTenants {
+		w.app[t] = &receiver{}
+	}
+}
+
+func (w *world) dropTask() {
+	if len(w.tasks) > 0 {
+		i := w.pick(len(w.tasks), "task")
+		w.log("the task of generation %d is lost", w.tasks[i].gen)
+		w.tasks = slices.Delete(w.tasks, i, i+1)
+	}
+}
+
+// ghost lets a late copy of an exchange arrive.
+func (w *world) ghost() {
+	if len(w.ghosts) > 0 {
+		g := w.ghosts[0]
+		w.ghosts = w.ghosts[1:]
+		g()
+	}
+}
+
+func (w *world) tick() {
+	w.log("time passes")
+	w.passed = true
+	w.passTime([]int64{1, 40, 900, 2_000, 5_000, 9_000, 15_000, 30_000, 70_000}[w.pick(9, "time")])
+}
+
+// passTime moves the clock, but never past a post's deadline while the post is out.
+func (w *world) passTime(ms int64) {
+	for end := w.now + ms; w.now < end; {
+		next := end
+		for _, p := range w.posts {
+			next = min(next, p.until)
+		}
+		w.now = max(next, w.now)
+		w.o.now = w.now
+		w.clock.SetTime(time.UnixMilli(w.now))
+		for _, p := range slices.Clone(w.posts) {
+			if p.until <= w.now {
+				w.endPost(p, w.chance(2, "reaches the app"))
+			}
+		}
+	}
+}
+
+// endPost ends a post at its deadline: nobody will know whether the app took it.
+func (w *world) endPost(p *post, take bool) {
+	if take {
+		w.take(p)
+	}
+	w.posts = slices.DeleteFunc(w.posts, func(q *post) bool { return q == p })
+	for _, d := range w.drainers {
+		for _, j := range d.jobs {
+			if j.post == p && j.phase == posting {
+				j.phase, j.result = settled, failed(j.claim, 0)
+			}
+		}
+	}
+}
+
+// take is the app taking a post. Its promise: a tenant's sequences never go backwards.
+func (w *world) take(p *post) {
+	if p.taken {
+		return
+	}
+	p.taken = true
+	a := w.app[p.t]
+	w.log("  the app takes %s %s %d", p.t, p.slot, p.seq)
+	if p.life != w.life {
+		return // the app of an earlier life is somebody else
+	}
+	if p.seq < a.highest {
+		w.fail("tenant %s: the app took %d after %d", p.t, p.seq, a.highest)
+	}
+	a.highest = p.seq
+	a.slots[p.slot] = p.seq
+	if p.slot == tenant.SlotStatus && p.started > a.again {
+		a.again = 0
+	}
+}
