@@ -52,14 +52,21 @@ func (s *Store) run(ctx context.Context, sc *redis.Script, what string, app part
 // Deposit puts snapshots of at most MaxBatch tenants into an app's mailbox. Tenants that are not
 // approved, and snapshots no newer than what was deposited, are left out.
 func (s *Store) Deposit(ctx context.Context, app partner.ClientID, nonce string, recs []tenant.Record) (Deposited, error) {
-	if len(recs) > MaxBatch {
-		return Deposited{}, fmt.Errorf("deposit for app %s: %d tenants, at most %d", app, len(recs), MaxBatch)
+	if err := fits(app, recs); err != nil {
+		return Deposited{}, err
 	}
 	v, err := s.run(ctx, s.scripts.deposit, "deposit in", app, s.depositArgs(nonce, recs)...)
 	if err != nil {
 		return Deposited{}, err
 	}
 	return s.deposited(app, v)
+}
+
+func fits(app partner.ClientID, recs []tenant.Record) error {
+	if len(recs) > MaxBatch {
+		return fmt.Errorf("deposit in mailbox of app %s: %d tenants, at most %d", app, len(recs), MaxBatch)
+	}
+	return nil
 }
 
 func (s *Store) depositArgs(nonce string, recs []tenant.Record) []any {
@@ -92,25 +99,28 @@ type Batch struct {
 }
 
 // DepositMany makes deposits for several apps in one round trip. Results and errors stand at
-// their batch's index; one failing does not stop the others.
+// their batch's index; one failing, or holding more than MaxBatch tenants, does not stop the others.
 func (s *Store) DepositMany(ctx context.Context, nonce string, batches []Batch) ([]Deposited, []error) {
 	out, errs := make([]Deposited, len(batches)), make([]error, len(batches))
-	calls := make([]call, len(batches))
+	calls, at := make([]call, 0, len(batches)), make([]int, 0, len(batches))
 	for i, b := range batches {
-		calls[i] = call{keys: keysOf(s.keys, b.App), args: s.depositArgs(nonce, b.Records)}
+		if errs[i] = fits(b.App, b.Records); errs[i] == nil {
+			calls, at = append(calls, call{keys: keysOf(s.keys, b.App), args: s.depositArgs(nonce, b.Records)}), append(at, i)
+		}
 	}
 	cmds, err := pipelined(ctx, s.rdb, s.scripts.deposit, calls)
-	for i, b := range batches {
+	for j, i := range at {
+		app := batches[i].App
 		if err != nil {
-			errs[i] = failure("deposit in", b.App, err)
+			errs[i] = failure("deposit in", app, err)
 			continue
 		}
-		v, err := cmds[i].Slice()
+		v, err := cmds[j].Slice()
 		if err != nil {
-			errs[i] = failure("deposit in", b.App, err)
+			errs[i] = failure("deposit in", app, err)
 			continue
 		}
-		out[i], errs[i] = s.deposited(b.App, v)
+		out[i], errs[i] = s.deposited(app, v)
 	}
 	return out, errs
 }
