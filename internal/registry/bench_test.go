@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/lamplighter/lamplighter/internal/redistest"
@@ -15,23 +16,26 @@ func BenchmarkAccept(b *testing.B) {
 			b.Run(fmt.Sprintf("batch=%d/keyed=%v", batch, keyed), func(b *testing.B) {
 				s := newFixture(b, redistest.Real(b), registry.Options{})
 				version := "Release_10.3.8_2024.08.30-01"
-				reqs := make([]registry.ChangeRequest, batch)
-				n := 0
-				for b.Loop() {
-					for i := range reqs {
-						reqs[i] = registry.ChangeRequest{
-							Tenant: tenant.ID(fmt.Sprint("Cust", n%5000)), Type: tenant.Suspend, VersionName: &version,
+				var writers atomic.Int64
+				b.RunParallel(func(pb *testing.PB) {
+					own := writers.Add(1)
+					reqs := make([]registry.ChangeRequest, batch)
+					for n := 0; pb.Next(); {
+						for i := range reqs {
+							reqs[i] = registry.ChangeRequest{
+								Tenant: tenant.ID(fmt.Sprint("Cust", n%5000)), Type: tenant.Suspend, VersionName: &version,
+							}
+							if keyed {
+								reqs[i].IdempotencyKey, reqs[i].Line = fmt.Sprint("key", own, ".", n), i
+							}
+							n++
 						}
-						if keyed {
-							reqs[i].IdempotencyKey, reqs[i].Line = fmt.Sprint("key", n), i
+						results, err := s.Accept(b.Context(), reqs)
+						if err != nil || results[0].Err != nil {
+							b.Error(err, results)
 						}
-						n++
 					}
-					results, err := s.Accept(b.Context(), reqs)
-					if err != nil || results[0].Err != nil {
-						b.Fatal(err, results)
-					}
-				}
+				})
 				b.ReportMetric(float64(b.N*batch)/b.Elapsed().Seconds(), "changes/s")
 			})
 		}

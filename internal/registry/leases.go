@@ -1,0 +1,56 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+// ErrOtherEnvironment: the keys under this prefix belong to another environment.
+var ErrOtherEnvironment = errors.New("the keys belong to another environment")
+
+// The scripts of leases.
+var (
+	takeLease    = newScript("lease")
+	releaseLease = newScript("release")
+)
+
+// Lease takes or renews the lease called name for holder, and reports whether holder has it. It
+// ends by itself after ttl, by Redis's clock: renew it well before, and count it as lost when a
+// renewal fails. Nothing that must never run twice may rest on it.
+func (s *Store) Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error) {
+	n, err := takeLease.run(ctx, s.rdb, s.leaseKey(name), holder, max(ttl.Milliseconds(), 1)).Int()
+	return n == 1, failure(err, "take lease %s", name)
+}
+
+// Release gives a lease back early. One that holder does not have stays as it is.
+func (s *Store) Release(ctx context.Context, name, holder string) error {
+	return failure(releaseLease.run(ctx, s.rdb, s.leaseKey(name), holder).Err(), "release lease %s", name)
+}
+
+func (s *Store) leaseKey(name string) []string {
+	return []string{s.keys.Config(keys.ConfigLeases) + ":" + name}
+}
+
+// ClaimEnvironment makes sure that one environment alone uses the keys under the prefix: the
+// first to claim them owns them for good. Errors: ErrOtherEnvironment.
+func (s *Store) ClaimEnvironment(ctx context.Context, env partner.Environment) error {
+	key := s.keys.Config(keys.ConfigEnvironment)
+	// One command decides; who comes second reads what will never change again.
+	if err := s.rdb.SetNX(ctx, key, string(env), 0).Err(); err != nil {
+		return failure(err, "claim the keys for environment %s", env)
+	}
+	owner, err := s.rdb.Get(ctx, key).Result()
+	if err != nil {
+		return failure(err, "claim the keys for environment %s", env)
+	}
+	if owner != string(env) {
+		return fmt.Errorf("keys with prefix %q are in use by environment %q, this one is %q: %w: set another redis.prefix or another Redis database",
+			s.keys.Prefix(), owner, env, ErrOtherEnvironment)
+	}
+	return nil
+}

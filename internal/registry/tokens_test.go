@@ -1,0 +1,166 @@
+package registry_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+func token(id, role string) registry.Token {
+	return registry.Token{ID: id, Name: `Kim's "laptop" }`, Role: role, CreatedAt: time.Now().UTC().Truncate(time.Millisecond)}
+}
+
+func create(t *testing.T, s fixture, tok registry.Token, hash string, onlyIfNone, want bool) {
+	t.Helper()
+	created, err := s.CreateToken(t.Context(), tok, hash, onlyIfNone)
+	noErr(t, "create token "+tok.ID, err)
+	if created != want {
+		t.Errorf("token %s created: %v, want %v", tok.ID, created, want)
+	}
+}
+
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s fixture) {
+		ctx := t.Context()
+		same(t, "at first", len(must[[]registry.Token](t)(s.Tokens(ctx))), 0)
+		_, err := s.TokenByHash(ctx, "h1")
+		wantErr(t, "an unknown token", err, registry.ErrNotFound)
+		wantErr(t, "revoke an unknown token", s.RevokeToken(ctx, "t1"), registry.ErrNotFound)
+
+		one, two := token("t1", "admin"), token("t2", "partner:app1")
+		two.ExpiresAt, two.CreatedAt = one.CreatedAt.Add(time.Hour), one.CreatedAt.Add(time.Second)
+		create(t, s, two, "h2", false, true)
+		create(t, s, one, "h1", false, true)
+		create(t, s, one, "h1", false, false)
+		_, err = s.CreateToken(ctx, token("t3", "admin"), "h1", false)
+		wantErr(t, "the hash of another", err, registry.ErrConflict)
+		_, err = s.CreateToken(ctx, token("t1", "admin"), "h3", false)
+		wantErr(t, "the id of another", err, registry.ErrConflict)
+		same(t, "list", must[[]registry.Token](t)(s.Tokens(ctx)), []registry.Token{one, two})
+		same(t, "by hash", must[registry.Token](t)(s.TokenByHash(ctx, "h2")), two)
+		if n := s.cmds.during(func() { _, _ = s.TokenByHash(ctx, "h2") }); n != 1 {
+			t.Errorf("TokenByHash took %d round trips", n)
+		}
+
+		noErr(t, "revoke", s.RevokeToken(ctx, "t1"))
+		revoked := must[registry.Token](t)(s.TokenByHash(ctx, "h1"))
+		same(t, "revoked", revoked, one, cmpopts.IgnoreFields(registry.Token{}, "RevokedAt"))
+		if age := time.Since(revoked.RevokedAt); age > time.Minute || age < -time.Minute || revoked.Valid(time.Now()) {
+			t.Errorf("revoked at %v", revoked.RevokedAt)
+		}
+		noErr(t, "revoke again", s.RevokeToken(ctx, "t1"))
+		same(t, "revoked again", must[registry.Token](t)(s.TokenByHash(ctx, "h1")), revoked)
+		same(t, "the other", must[registry.Token](t)(s.TokenByHash(ctx, "h2")), two)
+	})
+}
+
+func TestTokenValid(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		expires, revoked time.Time
+		want             bool
+	}{
+		"Forever":     {want: true},
+		"BeforeEnd":   {expires: t0.Add(1), want: true},
+		"AtEnd":       {expires: t0},
+		"AfterEnd":    {expires: t0.Add(-1)},
+		"Revoked":     {revoked: t0.Add(-time.Hour)},
+		"RevokedSoon": {revoked: t0.Add(time.Hour), expires: t0.Add(time.Hour)},
+	} {
+		if got := (registry.Token{ExpiresAt: tc.expires, RevokedAt: tc.revoked}).Valid(t0); got != tc.want {
+			t.Errorf("%s: valid %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
+// The bootstrap token becomes the first of its role once: not twice, and not again after it was
+// revoked.
+func TestFirstToken(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s fixture) {
+		create(t, s, token("p1", "platform"), "hp", false, true)
+		var won atomic.Int64
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() {
+				created, err := s.CreateToken(t.Context(), token(fmt.Sprint("boot", i), "admin"), fmt.Sprint("hb", i), true)
+				if err != nil {
+					t.Error(err)
+				}
+				if created {
+					won.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		same(t, "first tokens", won.Load(), int64(1))
+		for _, tok := range must[[]registry.Token](t)(s.Tokens(t.Context())) {
+			noErr(t, "revoke", s.RevokeToken(t.Context(), tok.ID))
+		}
+		create(t, s, token("boot", "admin"), "hb", true, false)
+		create(t, s, token("op", "operator"), "ho", true, true)
+		create(t, s, token("op", "operator"), "ho", true, false)
+		create(t, s, token("second", "admin"), "hs", false, true)
+	})
+}
+
+func TestTokensThatEndedLongAgoAreForgotten(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s fixture) {
+		ctx := t.Context()
+		long, lately := time.Now().Add(-91*24*time.Hour), time.Now().Add(-89*24*time.Hour)
+		add := func(id, role string, expires, revoked time.Time) {
+			tok := token(id, role)
+			tok.ExpiresAt, tok.RevokedAt = expires, revoked
+			create(t, s, tok, "h-"+id, false, true)
+		}
+		add("only-platform", "platform", long, time.Time{})
+		add("lately", "admin", lately, time.Time{})
+		add("forever", "admin", time.Time{}, time.Time{})
+		add("expired", "admin", long, time.Time{})
+		add("revoked", "admin", time.Now().Add(time.Hour), long)
+		add("new", "operator", time.Time{}, time.Time{})
+		var got []string
+		for _, tok := range must[[]registry.Token](t)(s.Tokens(ctx)) {
+			got = append(got, tok.ID)
+		}
+		same(t, "listed", got, []string{"only-platform", "lately", "forever", "new"}, cmpopts.SortSlices(strings.Compare))
+		_, err := s.TokenByHash(ctx, "h-expired")
+		wantErr(t, "a forgotten token", err, registry.ErrNotFound)
+		same(t, "hashes", s.rdb.HLen(ctx, s.keys.Config(keys.ConfigTokenHashes)).Val(), int64(4))
+	})
+}
+
+func TestUnreadableTokens(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s fixture) {
+		ctx := t.Context()
+		tokens := s.keys.Config(keys.ConfigTokens)
+		create(t, s, token("t1", "admin"), "h1", false, true)
+		for _, doc := range []string{"", "x", "[]", `{"v":2,"id":"t1","role":"admin","r":0}`, `{"v":1,"id":"t1","r":"0"}`, `{"v":1,"id":"","role":"admin","c":0,"e":0}`} {
+			s.rdb.HSet(ctx, tokens, "t1", doc)
+			_, err := s.TokenByHash(ctx, "h1")
+			wantErr(t, "TokenByHash "+doc, err, registry.ErrUnreadable)
+			_, err = s.Tokens(ctx)
+			wantErr(t, "Tokens "+doc, err, registry.ErrUnreadable)
+			wantErr(t, "RevokeToken "+doc, s.RevokeToken(ctx, "t1"), registry.ErrUnreadable)
+			same(t, "stored", s.rdb.HGet(ctx, tokens, "t1").Val(), doc)
+		}
+		s.rdb.HSet(ctx, tokens, "t1", `{"v":2}`)
+		_, err := s.CreateToken(ctx, token("t2", "admin"), "h2", true)
+		wantErr(t, "a first token beside one that cannot be read", err, registry.ErrUnreadable)
+		create(t, s, token("t2", "admin"), "h2", false, true)
+		s.rdb.HDel(ctx, tokens, "t1")
+		_, err = s.TokenByHash(ctx, "h1")
+		wantErr(t, "a hash without token", err, registry.ErrNotFound)
+	})
+}
