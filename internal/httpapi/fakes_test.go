@@ -22,24 +22,26 @@ import (
 
 // world is everything behind the API, in memory.
 type world struct {
-	mu        sync.Mutex
-	down      error
-	revision  int64
-	apps      map[partner.ClientID]registry.AppRecord
-	secrets   map[partner.ClientID]registry.WebhookSecrets
-	tokens    map[string]registry.Token
-	lookups   int
-	approvals map[partner.ClientID][]tenant.ID
-	statuses  map[tenant.ID]tenant.Status
-	sequence  int64
-	bound     map[string]string
-	answers   map[string]registry.Accepted
-	accepted  []registry.ChangeRequest
-	batches   []int
-	actions   []string
-	events    []string
-	eventErr  error
-	lineErrs  map[tenant.ID]error
+	mu   sync.Mutex
+	down error
+	// tokensDown is down for tokens alone.
+	tokensDown error
+	revision   int64
+	apps       map[partner.ClientID]registry.AppRecord
+	secrets    map[partner.ClientID]registry.WebhookSecrets
+	tokens     map[string]registry.Token
+	lookups    int
+	approvals  map[partner.ClientID][]tenant.ID
+	statuses   map[tenant.ID]tenant.Status
+	sequence   int64
+	bound      map[string]string
+	answers    map[string]registry.Accepted
+	accepted   []registry.ChangeRequest
+	batches    []int
+	actions    []string
+	events     []string
+	eventErr   error
+	lineErrs   map[tenant.ID]error
 	// beforePut runs within PutApp before it compares revisions.
 	beforePut func()
 	panics    bool
@@ -71,8 +73,8 @@ func (w *world) lock() func() {
 func (w *world) TokenByHash(_ context.Context, hash string) (registry.Token, error) {
 	defer w.lock()()
 	w.lookups++
-	if w.down != nil {
-		return registry.Token{}, w.down
+	if w.tokensDown != nil {
+		return registry.Token{}, w.tokensDown
 	}
 	t, ok := w.tokens[hash]
 	if !ok {
@@ -134,6 +136,8 @@ func (w *world) DeleteApp(_ context.Context, id partner.ClientID, expect int64, 
 	defer w.lock()()
 	old, exists := w.apps[id]
 	switch {
+	case w.down != nil:
+		return 0, w.down
 	case !exists:
 		return 0, registry.ErrNotFound
 	case expect != registry.AnyRevision && expect != old.Revision:
@@ -328,7 +332,10 @@ func (w *world) Accept(_ context.Context, reqs []registry.ChangeRequest) ([]regi
 	return out, nil
 }
 
-func (*world) Knowledge(_ context.Context, id string) (httpapi.ChangeKnowledge, error) {
+func (w *world) Knowledge(_ context.Context, id string) (httpapi.ChangeKnowledge, error) {
+	if w.down != nil {
+		return httpapi.ChangeKnowledge{}, w.down
+	}
 	if id != "chg_Cust12345_1795449600000" {
 		return httpapi.ChangeKnowledge{}, registry.ErrNotFound
 	}
@@ -341,9 +348,12 @@ func (*world) Knowledge(_ context.Context, id string) (httpapi.ChangeKnowledge, 
 	}, nil
 }
 
-func (*world) Incidents(_ context.Context, q httpapi.IncidentQuery) ([]httpapi.Incident, string, error) {
+func (w *world) Incidents(_ context.Context, q httpapi.IncidentQuery) ([]httpapi.Incident, string, error) {
 	if q.After != "" && q.After != "1" {
 		return nil, "", httpapi.ErrBadCursor
+	}
+	if w.down != nil {
+		return nil, "", w.down
 	}
 	i := httpapi.Incident{ID: "inc_app1_smi2xk0", ClientID: "app1", Endpoint: "state_change", State: "open", Reason: "refused", OpenedAt: start}
 	if q.App != "" && q.App != i.ClientID || q.Endpoint != "" && q.Endpoint != i.Endpoint || q.State != "" && q.State != i.State {
@@ -352,17 +362,20 @@ func (*world) Incidents(_ context.Context, q httpapi.IncidentQuery) ([]httpapi.I
 	return []httpapi.Incident{i}, "1", nil
 }
 
-func (*world) CloseIncident(_ context.Context, id string, _ registry.Actor) (httpapi.Incident, error) {
+func (w *world) CloseIncident(_ context.Context, id string, _ registry.Actor) (httpapi.Incident, error) {
+	if w.down != nil {
+		return httpapi.Incident{}, w.down
+	}
 	if id != "inc_app1_smi2xk0" {
 		return httpapi.Incident{}, registry.ErrNotFound
 	}
 	return httpapi.Incident{ID: id, ClientID: "app1", Endpoint: "state_change", State: "closed", OpenedAt: start, ClosedAt: start}, nil
 }
 
-func (*world) AuditEntries(_ context.Context, q registry.AuditQuery) ([]registry.AuditEntry, string, error) {
+func (w *world) AuditEntries(_ context.Context, q registry.AuditQuery) ([]registry.AuditEntry, string, error) {
 	e := registry.AuditEntry{ID: "5-0", At: start, Actor: "Kim", Role: "admin", Action: "app.put", Subject: "app1", After: `{"name":"A"}`}
 	if q.Subject != "" && q.Subject != e.Subject {
 		return nil, "", nil
 	}
-	return []registry.AuditEntry{e}, "5-0", nil
+	return []registry.AuditEntry{e}, "5-0", w.down
 }

@@ -77,7 +77,7 @@ func (a *API) serve(rt route) http.Handler {
 				err = &panicError{value: v}
 				a.fail(c, rec, err)
 			}
-			a.done(c, rec, rt, err, time.Since(start))
+			a.done(r.Context(), c, rec, rt, err, time.Since(start))
 			if aborted || v != nil && rec.broken {
 				panic(http.ErrAbortHandler)
 			}
@@ -126,7 +126,8 @@ func (a *API) fail(c *call, rec *recorder, err error) {
 }
 
 // done writes the request's one log line and its metrics. The pull is too hot for a line each.
-func (a *API) done(c *call, rec *recorder, rt route, err error, took time.Duration) {
+// ctx is the connection's: when it ended, the caller left and the error is nobody's.
+func (a *API) done(ctx context.Context, c *call, rec *recorder, rt route, err error, took time.Duration) {
 	status := rec.code()
 	a.metrics.observe(rt.pattern, rt.method, status, took)
 	level := slog.LevelInfo
@@ -151,12 +152,12 @@ func (a *API) done(c *call, rec *recorder, rt route, err error, took time.Durati
 		}
 	}
 	if err != nil {
-		if _, unexpected := problemOf(err, a.Unavailable); unexpected && c.r.Context().Err() == nil {
+		if _, unexpected := problemOf(err, a.Unavailable); unexpected && ctx.Err() == nil {
 			level = slog.LevelError
 		}
 		attrs = append(attrs, slog.String("err", err.Error()))
 	}
-	a.Log.LogAttrs(c.r.Context(), level, "request handled", attrs...)
+	a.Log.LogAttrs(ctx, level, "request handled", attrs...)
 }
 
 // panicError is a handler's panic as an error, for the log.
