@@ -100,18 +100,17 @@ func Normalize(app App, old *App, now time.Time) App {
 	}
 	for i := range app.Endpoints {
 		e := &app.Endpoints[i]
-		was := false
+		var was Endpoint
 		if old != nil {
-			was = old.Endpoints[i].Enabled
+			was = old.Endpoints[i]
 		}
-		switch {
-		case e.Enabled == was && old != nil:
-			e.SwitchedAt = old.Endpoints[i].SwitchedAt
-			if e.OffReason == "" && !e.Enabled {
-				e.OffReason = old.Endpoints[i].OffReason
-			}
-		case e.Enabled != was:
+		if e.Enabled != was.Enabled {
 			e.SwitchedAt = now
+		} else {
+			e.SwitchedAt = was.SwitchedAt
+			if e.OffReason == "" {
+				e.OffReason = was.OffReason
+			}
 		}
 		if e.Enabled {
 			e.OffReason = ""

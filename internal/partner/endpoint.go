@@ -89,7 +89,12 @@ func (k EndpointKind) String() string {
 }
 
 // MarshalText writes the admin API's word.
-func (k EndpointKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+func (k EndpointKind) MarshalText() ([]byte, error) {
+	if int(k) >= len(endpointNames) {
+		return nil, ErrUnknownEndpoint
+	}
+	return []byte(k.String()), nil
+}
 
 // UnmarshalText reads the admin API's word.
 func (k *EndpointKind) UnmarshalText(b []byte) error {

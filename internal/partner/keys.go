@@ -51,8 +51,8 @@ func ParsePublicKey(s string) (*rsa.PublicKey, error) {
 		return nil, fmt.Errorf("has %d bits; at least %d are needed", bits, MinKeyBits)
 	case bits > maxKeyBits:
 		return nil, fmt.Errorf("has %d bits; at most %d are accepted", bits, maxKeyBits)
-	case key.E < 3 || key.E&1 == 0:
-		return nil, errors.New("has an exponent that no RSA key has")
+	case key.E < 3 || key.E&1 == 0 || key.N.Bit(0) == 0:
+		return nil, errors.New("has a modulus or exponent that no RSA key has")
 	}
 	return key, nil
 }

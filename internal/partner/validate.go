@@ -22,6 +22,8 @@ const (
 	MaxErrorEmails = 10
 	MaxPublicKeys  = 4
 	MaxKeyLength   = 8192
+	// maxLicenses only bounds the work: no licence may be listed twice.
+	maxLicenses = 100
 )
 
 // FieldError names one field that breaks a rule; it never repeats the value.
@@ -56,9 +58,20 @@ func (c *checker) text(pointer, s string, limit int) {
 		c.fail(pointer, "must be valid UTF-8")
 	case utf8.RuneCountInString(s) > limit:
 		c.fail(pointer, "must be at most %d characters", limit)
-	case strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }):
+	case strings.ContainsFunc(s, misleading):
 		c.fail(pointer, "must not hold control characters")
 	}
+}
+
+// misleading characters break lines or turn the text around, in mails and on pages. Joiners are
+// none of them: names in some scripts need them.
+func misleading(r rune) bool {
+	return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control)
+}
+
+// unseen characters have no place in an address that people compare by eye.
+func unseen(r rune) bool {
+	return unicode.IsSpace(r) || unicode.In(r, unicode.Cc, unicode.Cf)
 }
 
 // Validate checks every rule that needs no network. nil means valid.
@@ -124,7 +137,7 @@ func (c *checker) email(pointer, s string) {
 		c.fail(pointer, "must be at most %d characters", MaxEmailLength)
 		return
 	}
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }) {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, unseen) {
 		c.fail(pointer, "must be one mail address without spaces or control characters")
 		return
 	}
@@ -134,19 +147,43 @@ func (c *checker) email(pointer, s string) {
 		return
 	}
 	domain := s[strings.LastIndexByte(s, '@')+1:]
-	if strings.HasPrefix(domain, "[") || !strings.Contains(domain, ".") && domain != "localhost" {
+	if !domainName(domain) {
 		c.fail(pointer, "must have a domain name after the @")
 	}
 }
 
-func (c *checker) licenses(pointer string, ls []License) {
-	for i, l := range ls {
-		if !slices.Contains(Licenses(), l) {
-			c.fail(pointer+"/"+strconv.Itoa(i), "must be one of custom_apps, integration_server, database_mirroring, expander_services")
+// domainName accepts what can be a mail domain: labels of letters, digits and inner hyphens, at
+// least two of them unless it is localhost.
+func domainName(s string) bool {
+	labels := strings.Split(s, ".")
+	if len(labels) < 2 && s != "localhost" {
+		return false
+	}
+	for _, l := range labels {
+		if l == "" || strings.HasPrefix(l, "-") || strings.HasSuffix(l, "-") {
+			return false
+		}
+		for _, r := range l {
+			if r != '-' && !unicode.In(r, unicode.L, unicode.M, unicode.Nd) {
+				return false
+			}
 		}
 	}
-	if len(ls) > len(Licenses()) {
-		c.fail(pointer, "must hold at most %d licences", len(Licenses()))
+	return true
+}
+
+func (c *checker) licenses(pointer string, ls []License) {
+	if len(ls) > maxLicenses {
+		c.fail(pointer, "must hold at most %d licences", maxLicenses)
+		return
+	}
+	for i, l := range ls {
+		switch p := pointer + "/" + strconv.Itoa(i); {
+		case !slices.Contains(Licenses(), l):
+			c.fail(p, "must be one of custom_apps, integration_server, database_mirroring, expander_services")
+		case slices.Contains(ls[:i], l):
+			c.fail(p, "is listed twice")
+		}
 	}
 }
 
@@ -166,14 +203,18 @@ func (c *checker) endpoint(pointer string, e Endpoint) {
 	if e.URL != "" {
 		c.url(pointer+"/url", e.URL)
 	}
-	for env, u := range e.URLs {
-		if _, err := ParseEnvironment(string(env)); err != nil {
-			c.fail(pointer+"/urls", "keys must be sod, stage or online")
-			continue
+	known := 0
+	for _, env := range Environments() {
+		u, ok := e.URLs[env]
+		if ok {
+			known++
 		}
 		if u != "" {
 			c.url(pointer+"/urls/"+string(env), u)
 		}
+	}
+	if known < len(e.URLs) {
+		c.fail(pointer+"/urls", "keys must be sod, stage or online")
 	}
 }
 
@@ -183,7 +224,7 @@ func (c *checker) url(pointer, s string) {
 		c.fail(pointer, "must be at most %d characters", MaxURLLength)
 		return
 	}
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }) {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, unseen) {
 		c.fail(pointer, "must be a URL without spaces or control characters")
 		return
 	}
@@ -195,5 +236,15 @@ func (c *checker) url(pointer, s string) {
 		c.fail(pointer, "must not carry credentials")
 	case u.Fragment != "" || strings.Contains(s, "#"):
 		c.fail(pointer, "must not carry a fragment")
+	case !portNumber(u):
+		c.fail(pointer, "must have a port between 1 and 65535, or none")
 	}
+}
+
+func portNumber(u *url.URL) bool {
+	if u.Port() == "" {
+		return !strings.HasSuffix(u.Host, ":")
+	}
+	n, err := strconv.ParseUint(u.Port(), 10, 16)
+	return err == nil && n > 0
 }
