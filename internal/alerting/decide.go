@@ -1,0 +1,186 @@
+package alerting
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/secret"
+)
+
+// audience is what a mail needs beside the machine's decision. It is read only when a mail is due.
+type audience struct {
+	known   bool
+	to      []string
+	silent  map[Suppression]int
+	backlog incident.Backlog
+}
+
+// verdict is a decision on its way to the store, and what will be said about it.
+type verdict struct {
+	step    registry.IncidentStep
+	notable bool
+	mails   []incident.Mail
+	silent  map[Suppression]int
+}
+
+func (t *Tracker) machine(app *partner.App, k partner.EndpointKind) incident.Machine {
+	return incident.Machine{
+		Settings: t.opts.Settings, ClientID: app.ClientID, Endpoint: k,
+		Switch: incident.SwitchOf(app.Endpoint(k), t.opts.Environment),
+		Held:   app.Paused && k == partner.StateChange,
+	}
+}
+
+// observe decides and writes. The first look is without the audience, which most steps do not need.
+func (t *Tracker) observe(ctx context.Context, app *partner.App, k partner.EndpointKind, events []incident.Event) (registry.IncidentStep, error) {
+	now := t.opts.Now()
+	var a audience
+	for {
+		var v verdict
+		postponed := false
+		step, err := t.opts.Store.Transition(ctx, app.ClientID, k, func(s incident.State) registry.IncidentStep {
+			v = t.decide(app, k, s, events, now, &a)
+			if postponed = v.notable && !a.known; postponed {
+				return registry.IncidentStep{State: s}
+			}
+			return v.step
+		})
+		if err != nil {
+			return registry.IncidentStep{}, fmt.Errorf("note what was observed of %s %s: %w", app.ClientID, k, err)
+		}
+		if !postponed {
+			t.announce(ctx, app, k, &v)
+			return step, nil
+		}
+		if a, err = t.audience(ctx, app, k); err != nil {
+			return registry.IncidentStep{}, err
+		}
+	}
+}
+
+// decide is pure: it folds the events into one step.
+func (t *Tracker) decide(app *partner.App, k partner.EndpointKind, s incident.State, events []incident.Event, now time.Time, a *audience) verdict {
+	m := t.machine(app, k)
+	m.Backlog = a.backlog
+	v := verdict{silent: map[Suppression]int{}}
+	for _, e := range events {
+		d := m.Next(s, e, now)
+		v.notable = v.notable || len(d.Mails) > 0 || s.RecoveringSince.IsZero() && !d.State.RecoveringSince.IsZero()
+		for _, mail := range d.Mails {
+			v.mails = append(v.mails, mail)
+			t.address(app, k, &s, &d.State, mail, a, &v)
+		}
+		if d.Ended != nil {
+			v.step.Ended = d.Ended
+		}
+		s = d.State
+	}
+	v.step.State = s
+	return v
+}
+
+// address writes one letter per recipient of a mail and notes in the state who was told.
+func (t *Tracker) address(
+	app *partner.App, k partner.EndpointKind, before, after *incident.State, mail incident.Mail, a *audience, v *verdict,
+) {
+	for why, n := range a.silent {
+		v.silent[why] += n
+	}
+	for _, to := range a.to {
+		key := incident.RecipientKey(to)
+		told, wasTold := before.Told[key]
+		if mail.N == 1 {
+			told, wasTold = incident.Told{}, false
+		}
+		if mail.Kind == incident.KindRecovered && !wasTold {
+			v.silent[SuppressedUntold]++
+			continue
+		}
+		v.step.Letters = append(v.step.Letters, incident.Letter{
+			To: to, ClientID: app.ClientID, AppName: app.Name, Environment: t.opts.Environment,
+			URL:      secret.RedactURL(app.Endpoint(k).EffectiveURL(t.opts.Environment)),
+			TimeZone: app.TechnicalContact.TimeZone, First: told.First, After: told.Last, Mail: mail,
+		})
+		if after.ID != mail.Incident {
+			continue
+		}
+		if told.Last = mail.N; !wasTold {
+			told.First = mail.N
+		}
+		if after.Told == nil {
+			after.Told = make(map[string]incident.Told)
+		}
+		after.Told[key] = told
+	}
+}
+
+// audience finds who gets the mail about an endpoint and what waits for the app.
+func (t *Tracker) audience(ctx context.Context, app *partner.App, k partner.EndpointKind) (audience, error) {
+	a := audience{known: true, silent: map[Suppression]int{}}
+	if k == partner.StateChange {
+		standing, err := t.opts.Mailbox.Standing(ctx, app.ClientID)
+		if err != nil {
+			return a, wrap(err, "look into the mailbox of", app.ClientID)
+		}
+		a.backlog = standing.Backlog
+	}
+	all := app.ErrorRecipients()
+	switch {
+	case !app.Endpoint(k).SendErrorEmails:
+		a.silent[SuppressedOff] = max(len(all), 1)
+		return a, nil
+	case len(all) == 0:
+		a.silent[SuppressedNobody] = 1
+		return a, nil
+	}
+	off, err := t.opts.Store.Suppressed(ctx, app.ClientID, all)
+	if err != nil {
+		return a, wrap(err, "find who gets mail about", app.ClientID)
+	}
+	for i, to := range all {
+		if off[i] {
+			a.silent[SuppressedUnsubscribed]++
+			continue
+		}
+		a.to = append(a.to, to)
+	}
+	return a, nil
+}
+
+// announce logs each decided mail, counts those that nobody gets and wakes the mailer for the
+// others. A wake-up that fails is repeated by Tick.
+func (t *Tracker) announce(ctx context.Context, app *partner.App, k partner.EndpointKind, v *verdict) {
+	for why, n := range v.silent {
+		for range n {
+			t.opts.Metrics.suppress(why)
+		}
+	}
+	for i := range v.mails {
+		m := &v.mails[i]
+		recipients := 0
+		for j := range v.step.Letters {
+			if v.step.Letters[j].Mail.N == m.N {
+				recipients++
+			}
+		}
+		attrs := []slog.Attr{
+			slog.String("app", string(app.ClientID)), slog.String("endpoint", k.String()), slog.String("incident", m.Incident),
+			slog.String("kind", string(m.Kind)), slog.Int("n", m.N), slog.Int("recipients", recipients), slog.Any("suppressed", v.silent),
+		}
+		if m.Failure != nil {
+			attrs = append(attrs, slog.String("reason", m.Failure.Reason.String()), slog.Int("status", m.Failure.Status))
+		}
+		t.opts.Log.LogAttrs(ctx, slog.LevelInfo, "mail decided", attrs...)
+	}
+	for i := range v.step.Letters {
+		l := &v.step.Letters[i]
+		if err := t.opts.Queue.EnqueueMail(ctx, app.ClientID, l.ID(), t.generation()); err != nil {
+			t.opts.Log.WarnContext(ctx, "mailer not woken, the next tick does it", "app", string(app.ClientID), "endpoint", k.String(), "err", err)
+		}
+	}
+}

@@ -1,0 +1,51 @@
+package alerting
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// Suppression is why a decided mail is not written to somebody, a metric label.
+type Suppression string
+
+// The closed set of suppressions.
+const (
+	// SuppressedOff: the endpoint's send_error_emails is off.
+	SuppressedOff Suppression = "switched_off"
+	// SuppressedNobody: the app has neither error emails nor a technical contact's address.
+	SuppressedNobody Suppression = "no_recipient"
+	// SuppressedUnsubscribed: the recipient wants no mail about this app.
+	SuppressedUnsubscribed Suppression = "unsubscribed"
+	// SuppressedUntold: a recovery is told only to those who were told of the failure.
+	SuppressedUntold Suppression = "not_told"
+)
+
+// Suppressions lists the closed set.
+func Suppressions() []Suppression {
+	return []Suppression{SuppressedOff, SuppressedNobody, SuppressedUnsubscribed, SuppressedUntold}
+}
+
+// Metrics of the decisions. A nil *Metrics counts nothing.
+type Metrics struct {
+	suppressed *prometheus.CounterVec
+}
+
+// NewMetrics registers the metrics, every series at once.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	f := promauto.With(reg)
+	m := &Metrics{
+		suppressed: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "lamplighter_mails_suppressed_total", Help: "Mails that were decided but not written, by the reason.",
+		}, []string{"reason"}),
+	}
+	for _, s := range Suppressions() {
+		m.suppressed.WithLabelValues(string(s))
+	}
+	return m
+}
+
+func (m *Metrics) suppress(s Suppression) {
+	if m != nil {
+		m.suppressed.WithLabelValues(string(s)).Inc()
+	}
+}

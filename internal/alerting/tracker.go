@@ -1,0 +1,208 @@
+package alerting
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// Apps finds an app's settings; ok is false for an unknown one. An old view does no harm.
+type Apps interface {
+	App(ctx context.Context, id partner.ClientID) (app partner.App, ok bool, err error)
+}
+
+// Store keeps incidents and the outbox; *registry.IncidentStore is one.
+type Store interface {
+	Transition(ctx context.Context, app partner.ClientID, k partner.EndpointKind, decide func(incident.State) registry.IncidentStep) (registry.IncidentStep, error)
+	Incidents(ctx context.Context, app partner.ClientID) (map[partner.EndpointKind]incident.State, error)
+	OutboxDue(ctx context.Context, app partner.ClientID, limit int) ([]string, error)
+	Suppressed(ctx context.Context, app partner.ClientID, addresses []string) ([]bool, error)
+}
+
+// Queue wakes the mailer for one mail. A wake-up with the same generation may be dropped.
+type Queue interface {
+	EnqueueMail(ctx context.Context, app partner.ClientID, mailID string, generation int64) error
+}
+
+// Mailbox says how an app's notifications stand.
+type Mailbox interface {
+	Standing(ctx context.Context, app partner.ClientID) (Standing, error)
+}
+
+// Standing is how an app's notifications stand.
+type Standing struct {
+	Backlog incident.Backlog
+	// Gated is true from the endpoint's first fault to its next success.
+	Gated bool
+}
+
+// Options of a Tracker.
+type Options struct {
+	Apps    Apps
+	Store   Store
+	Queue   Queue
+	Mailbox Mailbox
+	// Environment is the one that this deployment serves.
+	Environment partner.Environment
+	Settings    incident.Settings
+	Metrics     *Metrics
+	Log         *slog.Logger
+	// Now is the clock, time.Now when nil.
+	Now func() time.Time
+}
+
+const (
+	// quietAfter is how long a failing endpoint can go without a failure, unless its gate keeps
+	// everybody off: twice what the longest cool-down takes. After that its success went unheard,
+	// such as in a process that died.
+	quietAfter = 2 * time.Minute
+	// dueBatch bounds the mails of one app that one tick wakes the mailer for.
+	dueBatch = 100
+	// wakeEvery is how often the mailer may be woken for one mail: the task before may have been
+	// lost, or still wait in its queue.
+	wakeEvery = time.Minute
+)
+
+// ErrNoIncident reports an incident that is not open.
+var ErrNoIncident = errors.New("no such open incident")
+
+// Tracker is safe for concurrent use, also by several processes.
+type Tracker struct{ opts Options }
+
+// New returns a Tracker.
+func New(opts Options) *Tracker {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	return &Tracker{opts: opts}
+}
+
+// Observe takes what was observed about an endpoint, in its order, and writes what follows. When
+// nothing follows, as from a success of an endpoint that is well, it reads once and writes
+// nothing. An app that is unknown is passed over.
+func (t *Tracker) Observe(ctx context.Context, id partner.ClientID, k partner.EndpointKind, events ...incident.Event) error {
+	app, ok, err := t.opts.Apps.App(ctx, id)
+	if err != nil {
+		return fmt.Errorf("observe %s %s: %w", id, k, err)
+	}
+	if !ok || len(events) == 0 {
+		return nil
+	}
+	_, err = t.observe(ctx, &app, k, events)
+	return err
+}
+
+// Tick lets time pass for an app: incidents open, remind and recover, and the mailer is woken for
+// mails that wait. It MUST be called every few seconds for every app, by one process at a time
+// for economy, by several without harm. It returns the endpoints whose incident is open.
+func (t *Tracker) Tick(ctx context.Context, id partner.ClientID) ([]partner.EndpointKind, error) {
+	app, ok, err := t.opts.Apps.App(ctx, id)
+	if err != nil || !ok {
+		return nil, wrap(err, "tick", id)
+	}
+	states, err := t.opts.Store.Incidents(ctx, id)
+	if err != nil {
+		return nil, wrap(err, "tick", id)
+	}
+	// Before the endpoints, whose new mails wake the mailer themselves.
+	errs := []error{t.wakeDue(ctx, id)}
+	var open []partner.EndpointKind
+	for _, k := range partner.AllEndpointKinds() {
+		s, err := t.tick(ctx, &app, k, states[k])
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if s.IsOpen() {
+			open = append(open, k)
+		}
+	}
+	return open, errors.Join(errs...)
+}
+
+func wrap(err error, what string, id partner.ClientID) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %s: %w", what, id, err)
+}
+
+func (t *Tracker) tick(ctx context.Context, app *partner.App, k partner.EndpointKind, s incident.State) (incident.State, error) {
+	var e incident.Event = incident.Tick{}
+	if k == partner.StateChange && t.quiet(&s) {
+		standing, err := t.opts.Mailbox.Standing(ctx, app.ClientID)
+		if err != nil {
+			return s, wrap(err, "look into the mailbox of", app.ClientID)
+		}
+		if !standing.Gated {
+			e = incident.Success{}
+		}
+	}
+	m := t.machine(app, k)
+	if d := m.Next(s, e, t.opts.Now()); d.State.Encode() == s.Encode() {
+		return s, nil
+	}
+	step, err := t.observe(ctx, app, k, []incident.Event{e})
+	if err != nil {
+		return s, err
+	}
+	return step.State, nil
+}
+
+// quiet reports whether an endpoint counts as failing although nothing was heard of it for a while.
+func (t *Tracker) quiet(s *incident.State) bool {
+	if s.FailingSince.IsZero() || !s.OffSince.IsZero() {
+		return false
+	}
+	last := s.FailingSince
+	if s.Last != nil && s.Last.At.After(last) {
+		last = s.Last.At
+	}
+	return t.opts.Now().Sub(last) > quietAfter
+}
+
+// wakeDue wakes the mailer for mails that wait, at most once in wakeEvery for each.
+func (t *Tracker) wakeDue(ctx context.Context, id partner.ClientID) error {
+	ids, err := t.opts.Store.OutboxDue(ctx, id, dueBatch)
+	if err != nil {
+		return wrap(err, "find due mails of", id)
+	}
+	for _, mailID := range ids {
+		if err := t.opts.Queue.EnqueueMail(ctx, id, mailID, t.generation()); err != nil {
+			return wrap(err, "wake the mailer for", id)
+		}
+	}
+	return nil
+}
+
+func (t *Tracker) generation() int64 { return t.opts.Now().UnixMilli() / wakeEvery.Milliseconds() }
+
+// Close ends an incident on a person's word. ErrNoIncident when it is not open.
+func (t *Tracker) Close(ctx context.Context, incidentID, by string) error {
+	id, k, _, err := incident.ParseID(incidentID)
+	if err != nil {
+		return fmt.Errorf("close %w: %w", ErrNoIncident, err)
+	}
+	m := incident.Machine{Settings: t.opts.Settings, ClientID: id, Endpoint: k, Switch: incident.Switch{On: true}}
+	found := false
+	_, err = t.opts.Store.Transition(ctx, id, k, func(s incident.State) registry.IncidentStep {
+		if found = s.ID == incidentID; !found {
+			return registry.IncidentStep{State: s}
+		}
+		d := m.Next(s, incident.Closed{By: by}, t.opts.Now())
+		return registry.IncidentStep{State: d.State, Ended: d.Ended}
+	})
+	if err != nil {
+		return fmt.Errorf("close incident %s: %w", incidentID, err)
+	}
+	if !found {
+		return fmt.Errorf("close %s: %w", incidentID, ErrNoIncident)
+	}
+	t.opts.Log.InfoContext(ctx, "incident closed", "app", string(id), "endpoint", k.String(), "incident", incidentID, "by", by)
+	return nil
+}

@@ -1,0 +1,448 @@
+package alerting_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/alerting"
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/redistest"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+func TestMain(m *testing.M) { redistest.Main(m) }
+
+const (
+	id   partner.ClientID = "app1"
+	kind                  = partner.StateChange
+	kim                   = "kim@example.com"
+	lee                   = "lee@example.com"
+)
+
+var (
+	refused = incident.Failure{Reason: delivery.ReasonRefused}
+	blocked = incident.Failure{Reason: delivery.ReasonBlockedAddress, Immediate: true}
+	ok      = incident.Success{}
+)
+
+// world is a tracker on a Redis, with a clock of the test's and everything else in memory.
+type world struct {
+	*alerting.Tracker
+	t        *testing.T
+	rdb      redis.UniversalClient
+	store    *registry.IncidentStore
+	reg      *prometheus.Registry
+	log      *bytes.Buffer
+	app      partner.App
+	unknown  bool
+	now      time.Time
+	standing alerting.Standing
+	looked   int
+	woken    []string
+	wakeErr  error
+	opts     alerting.Options
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, rdb: redistest.Mini(t), reg: prometheus.NewRegistry(), log: &bytes.Buffer{}, now: time.Date(2026, 11, 20, 20, 0, 0, 0, time.UTC)}
+	w.store = registry.NewIncidentStore(w.rdb, keys.New(""), 0)
+	w.app = partner.New(id)
+	w.app.Name, w.app.TechnicalContact = "Awesome App", partner.Contact{Email: kim, TimeZone: "Europe/Oslo"}
+	w.app.Endpoints[kind].Enabled, w.app.Endpoints[kind].URL = true, "https://partner.example/hook?key=hunter2secret"
+	w.standing = alerting.Standing{Backlog: incident.Backlog{Notifications: 3, Tenants: 2}, Gated: true}
+	w.opts = alerting.Options{
+		Apps: w, Store: w.store, Queue: w, Mailbox: w, Environment: partner.Online, Settings: incident.DefaultSettings(),
+		Metrics: alerting.NewMetrics(w.reg), Log: slog.New(slog.NewTextHandler(w.log, nil)), Now: func() time.Time { return w.now },
+	}
+	w.Tracker = alerting.New(w.opts)
+	return w
+}
+
+func (w *world) App(context.Context, partner.ClientID) (partner.App, bool, error) {
+	return w.app, !w.unknown, nil
+}
+
+func (w *world) EnqueueMail(_ context.Context, _ partner.ClientID, mailID string, generation int64) error {
+	if w.wakeErr != nil {
+		return w.wakeErr
+	}
+	w.woken = append(w.woken, fmt.Sprintf("%s:%d", mailID, generation))
+	return nil
+}
+
+func (w *world) Standing(context.Context, partner.ClientID) (alerting.Standing, error) {
+	w.looked++
+	return w.standing, nil
+}
+
+// after lets time pass and observes, or ticks when there is nothing to observe.
+func (w *world) after(d time.Duration, events ...incident.Event) {
+	w.t.Helper()
+	w.now = w.now.Add(d)
+	var err error
+	if len(events) > 0 {
+		err = w.Observe(w.t.Context(), id, kind, events...)
+	} else {
+		_, err = w.Tick(w.t.Context(), id)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// mails lists the outbox as "<kind> <n> to <recipient>".
+func (w *world) mails() []string {
+	w.t.Helper()
+	all, err := w.store.Outbox(w.t.Context(), id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	list := []string{}
+	for _, e := range all {
+		list = append(list, fmt.Sprintf("%s %d to %s", e.Letter.Mail.Kind, e.Letter.Mail.N, e.Letter.To))
+	}
+	slices.Sort(list)
+	return list
+}
+
+func (w *world) want(what string, mails ...string) {
+	w.t.Helper()
+	if diff := cmp.Diff(append([]string{}, mails...), w.mails()); diff != "" {
+		w.t.Errorf("%s: mails (-want +got):\n%s", what, diff)
+	}
+}
+
+func (w *world) suppressed() map[string]float64 {
+	w.t.Helper()
+	families, err := w.reg.Gather()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "lamplighter_mails_suppressed_total" && m.GetCounter().GetValue() > 0 {
+				got[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
+			}
+		}
+	}
+	return got
+}
+
+func TestOpenedThenRecovered(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.after(0, refused)
+	w.after(5*time.Minute - time.Millisecond)
+	w.want("early")
+	w.after(time.Millisecond)
+	w.want("failing for 5 minutes", "opened 1 to "+kim)
+	if len(w.woken) != 1 {
+		t.Errorf("the mailer was woken for %v", w.woken)
+	}
+	w.after(time.Minute, ok)
+	w.after(time.Minute)
+	w.want("well for a minute", "opened 1 to "+kim, "recovered 2 to "+kim)
+	all, err := w.store.Outbox(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second := all[0].Letter, all[1].Letter
+	if second.First != 1 || second.After != 1 || second.AfterID() != first.ID() || second.Mail.Backlog.Notifications != 3 {
+		t.Errorf("recovery %+v", second)
+	}
+	if first.TimeZone != "Europe/Oslo" || first.AppName != "Awesome App" || strings.Contains(first.URL, "hunter2") || first.Mail.Backlog.Tenants != 2 {
+		t.Errorf("opening %+v", first)
+	}
+	if line := w.log.String(); strings.Count(line, "mail decided") != 2 || strings.Contains(line, kim) {
+		t.Errorf("log:\n%s", line)
+	}
+	w.now = w.now.Add(2 * time.Hour)
+	w.after(0)
+	if n := w.rdb.Exists(t.Context(), keys.New("").App(id, keys.AppIncidents)).Val(); n != 0 {
+		t.Error("something is remembered of a healthy endpoint")
+	}
+}
+
+func TestSuccessOfAHealthyEndpointCostsOneRead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.after(0, ok)
+	w.after(0)
+	if n := w.rdb.DBSize(t.Context()).Val(); n != 0 || w.looked != 0 || len(w.woken) != 0 {
+		t.Errorf("%d keys written, %d looks into the mailbox, %d wake-ups", n, w.looked, len(w.woken))
+	}
+}
+
+func TestRecipients(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		change     func(w *world)
+		want       []string
+		suppressed map[string]float64
+	}{
+		"Contact":    {func(*world) {}, []string{"opened 1 to " + kim}, map[string]float64{}},
+		"ErrorMails": {func(w *world) { w.app.ErrorEmails = []string{lee, "ada@example.com"} }, []string{"opened 1 to ada@example.com", "opened 1 to " + lee}, map[string]float64{}},
+		"Off":        {func(w *world) { w.app.Endpoints[kind].SendErrorEmails = false }, nil, map[string]float64{"switched_off": 1}},
+		"Nobody":     {func(w *world) { w.app.TechnicalContact.Email = "" }, nil, map[string]float64{"no_recipient": 1}},
+		"Unsubscribed": {
+			func(w *world) {
+				w.app.ErrorEmails = []string{kim, lee}
+				if err := w.store.Suppress(w.t.Context(), id, strings.ToUpper(kim), true); err != nil {
+					w.t.Fatal(err)
+				}
+			},
+			[]string{"opened 1 to " + lee},
+			map[string]float64{"unsubscribed": 1},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			tt.change(w)
+			w.after(0, blocked)
+			w.want(name, tt.want...)
+			if diff := cmp.Diff(tt.suppressed, w.suppressed()); diff != "" {
+				t.Errorf("suppressed (-want +got):\n%s", diff)
+			}
+			if strings.Count(w.log.String(), "mail decided") != 1 {
+				t.Errorf("log:\n%s", w.log)
+			}
+		})
+	}
+}
+
+func TestRecoveryIsToldToThoseWhoWereTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.after(0, blocked)
+	w.app.ErrorEmails = []string{kim, lee} // lee came later
+	w.after(time.Minute, ok)
+	w.after(time.Minute)
+	w.want("recovered", "opened 1 to "+kim, "recovered 2 to "+kim)
+	if got := w.suppressed()["not_told"]; got != 1 {
+		t.Errorf("not_told counted %v times", got)
+	}
+}
+
+func TestUnheardSuccess(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.after(0, refused)
+	w.standing.Gated = false // it answered somebody who died before saying so
+	w.after(5 * time.Minute)
+	w.want("no gate and no news")
+	w.after(time.Minute, blocked)
+	w.want("failing", "opened 1 to "+kim)
+	w.standing.Gated = true // it asked for an hour's pause
+	w.after(30 * time.Minute)
+	w.want("gated", "opened 1 to "+kim)
+	w.standing.Gated = false
+	w.after(time.Minute)
+	w.after(time.Minute)
+	w.want("no gate any more", "opened 1 to "+kim, "recovered 2 to "+kim)
+}
+
+func TestSwitchedOffIsNoticedWithoutBeingTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.after(0, incident.Failure{Reason: delivery.ReasonGone, Status: 410})
+	e := &w.app.Endpoints[kind]
+	e.Enabled, e.OffReason, e.SwitchedAt = false, partner.OffGone, w.now
+	w.after(time.Second)
+	w.after(time.Second)
+	w.want("switched off by the service", "switched_off 1 to "+kim)
+	e.Enabled, e.OffReason, e.SwitchedAt = true, "", w.now
+	w.after(time.Second)
+	w.after(time.Second, ok)
+	w.after(time.Minute)
+	w.want("on again", "recovered 2 to "+kim, "switched_off 1 to "+kim)
+}
+
+func TestSeveralEventsAreOneStep(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.after(0, ok, incident.Rejection{Tenant: "T1", Status: 422}, incident.Rejection{Tenant: "T2", Status: 422})
+	w.after(time.Minute, incident.Success{Tenant: "T2"})
+	w.after(4 * time.Minute)
+	all, err := w.store.Outbox(t.Context(), id)
+	if err != nil || len(all) != 1 {
+		t.Fatalf("outbox %+v, %v", all, err)
+	}
+	if got := all[0].Letter.Mail.Tenants; len(got) != 1 || got[0] != "T1" {
+		t.Errorf("names %v", got)
+	}
+}
+
+func TestClose(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.after(0, blocked)
+	states, err := w.store.Incidents(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := states[kind].ID
+	for _, wrong := range []string{"", "inc_app1_s1", "inc_other_s1"} {
+		if err := w.Close(t.Context(), wrong, "ada"); !errors.Is(err, alerting.ErrNoIncident) {
+			t.Errorf("closing %q: %v, want ErrNoIncident", wrong, err)
+		}
+	}
+	if err := w.Close(t.Context(), open, "ada"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(t.Context(), open, "ada"); !errors.Is(err, alerting.ErrNoIncident) {
+		t.Errorf("closing twice: %v, want ErrNoIncident", err)
+	}
+	w.after(time.Hour, blocked)
+	w.want("closed", "opened 1 to "+kim)
+	list, err := w.store.History(t.Context(), id, 10)
+	if err != nil || len(list) != 1 || list[0].By != "ada" || list[0].Ending != incident.EndClosed {
+		t.Errorf("history %+v, %v", list, err)
+	}
+}
+
+func TestUnknownAppIsPassedOver(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.unknown = true
+	w.after(0, blocked)
+	w.after(0)
+	if n := w.rdb.DBSize(t.Context()).Val(); n != 0 {
+		t.Errorf("%d keys written for an app that is gone", n)
+	}
+}
+
+func TestTickTellsWhatIsOpen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.after(0, blocked)
+	open, err := w.Tick(t.Context(), id)
+	if diff := cmp.Diff([]partner.EndpointKind{kind}, open); diff != "" || err != nil {
+		t.Errorf("%v, open (-want +got):\n%s", err, diff)
+	}
+}
+
+func TestEverySeriesIsThereFromTheStart(t *testing.T) {
+	t.Parallel()
+	families, err := newWorld(t).reg.Gather()
+	if err != nil || len(families) != 1 || len(families[0].GetMetric()) != len(alerting.Suppressions()) {
+		t.Errorf("families %v, %v", families, err)
+	}
+}
+
+func TestMailerIsWokenAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.wakeErr = errors.New("queue away")
+	w.after(0, blocked)
+	if _, err := w.Tick(t.Context(), id); err == nil {
+		t.Error("a tick that woke nobody says nothing")
+	}
+	w.wakeErr = nil
+	w.after(0)
+	w.after(time.Second)
+	w.after(time.Minute)
+	if len(w.woken) != 3 || w.woken[0] != w.woken[1] || w.woken[1] == w.woken[2] {
+		t.Errorf("woken %v, want the same wake-up within a minute and another after", w.woken)
+	}
+}
+
+// twin fails the nth call of the store, before it applies or after.
+type twin struct {
+	alerting.Store
+	n     int
+	after bool
+	calls int
+}
+
+var errTwin = errors.New("store failed")
+
+func fault[T any](w *twin, call func() (T, error)) (T, error) {
+	w.calls++
+	var zero T
+	if w.calls != w.n {
+		return call()
+	}
+	if w.after {
+		if _, err := call(); err != nil {
+			return zero, err
+		}
+	}
+	return zero, errTwin
+}
+
+func (w *twin) Transition(ctx context.Context, a partner.ClientID, k partner.EndpointKind, f func(incident.State) registry.IncidentStep) (registry.IncidentStep, error) {
+	return fault(w, func() (registry.IncidentStep, error) { return w.Store.Transition(ctx, a, k, f) })
+}
+
+func (w *twin) Incidents(ctx context.Context, a partner.ClientID) (map[partner.EndpointKind]incident.State, error) {
+	return fault(w, func() (map[partner.EndpointKind]incident.State, error) { return w.Store.Incidents(ctx, a) })
+}
+
+func (w *twin) OutboxDue(ctx context.Context, a partner.ClientID, n int) ([]string, error) {
+	return fault(w, func() ([]string, error) { return w.Store.OutboxDue(ctx, a, n) })
+}
+
+func (w *twin) Suppressed(ctx context.Context, a partner.ClientID, l []string) ([]bool, error) {
+	return fault(w, func() ([]bool, error) { return w.Store.Suppressed(ctx, a, l) })
+}
+
+// TestFaultTwins has every store call of an incident's life fail, before it applies and after.
+// Ticks and attempts go on as they do, so each transition is told, once, and the mailer is woken.
+func TestFaultTwins(t *testing.T) {
+	t.Parallel()
+	for n := 1; n <= 24; n++ {
+		for _, after := range []bool{false, true} {
+			t.Run(fmt.Sprintf("call%d/after=%v", n, after), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				w.opts.Store = &twin{Store: w.store, n: n, after: after}
+				w.Tracker = alerting.New(w.opts)
+				faults := 0
+				play := func(minutes int, e incident.Event) {
+					for range minutes {
+						w.now = w.now.Add(time.Minute)
+						err := w.Observe(t.Context(), id, kind, e)
+						_, tickErr := w.Tick(t.Context(), id)
+						for _, err := range []error{err, tickErr} {
+							if errors.Is(err, errTwin) {
+								faults++
+							} else if err != nil {
+								t.Fatal(err)
+							}
+						}
+					}
+				}
+				play(8, refused)
+				play(4, ok)
+				w.want("after the fault", "opened 1 to "+kim, "recovered 2 to "+kim)
+				if faults != 1 {
+					t.Errorf("%d calls failed, want 1", faults)
+				}
+				all, err := w.store.Outbox(t.Context(), id)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !slices.ContainsFunc(w.woken, func(s string) bool { return strings.HasPrefix(s, all[0].ID) }) {
+					t.Errorf("the mailer was never woken for the opening: %v", w.woken)
+				}
+			})
+		}
+	}
+}
