@@ -52,6 +52,9 @@ func (m Machine) Next(s State, e Event, now time.Time) Decision {
 	if sw, ok := e.(Switched); ok {
 		st.reconcile(sw.Switch)
 	}
+	if f, ok := e.(Failure); ok && s.OffSince.IsZero() && !m.Switch.On && m.Switch.Reason != "" {
+		st.failure(f) // the answer for which the service has just switched it off
+	}
 	st.reconcile(m.Switch)
 	st.apply(e)
 	st.settle()

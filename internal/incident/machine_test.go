@@ -267,6 +267,19 @@ func TestMailNamesTheTenants(t *testing.T) {
 	}
 }
 
+func TestSwitchedOffBeforeItsCauseIsHeard(t *testing.T) {
+	t.Parallel()
+	m := machine()
+	m.Switch = incident.Switch{Reason: partner.OffGone, At: start}
+	d := m.Next(incident.State{}, incident.Failure{Reason: delivery.ReasonGone, Status: 410}, start)
+	if len(d.Mails) != 1 || d.Mails[0].Kind != incident.KindSwitchedOff || d.Mails[0].Failure == nil || d.Mails[0].Failure.Status != 410 {
+		t.Errorf("mails %+v, want one that names the 410", d.Mails)
+	}
+	if d = m.Next(d.State, refused, start.Add(time.Second)); d.State.Last.Status != 410 || len(d.Mails) != 0 {
+		t.Errorf("a late answer changed the cause to %+v", d.State.Last)
+	}
+}
+
 func TestRejectedTenantsAreBounded(t *testing.T) {
 	t.Parallel()
 	var s incident.State
@@ -369,10 +382,10 @@ func TestSwitchOffAt(t *testing.T) {
 	t.Parallel()
 	set := incident.DefaultSettings()
 	for _, tt := range []struct {
-		name             string
-		failing, switch_ time.Time
-		after            time.Duration
-		want             time.Time
+		name        string
+		failing, on time.Time
+		after       time.Duration
+		want        time.Time
 	}{
 		{"never", start, time.Time{}, 0, time.Time{}},
 		{"well", time.Time{}, start, 120 * time.Hour, time.Time{}},
@@ -381,7 +394,7 @@ func TestSwitchOffAt(t *testing.T) {
 		{"switched on within a day", start, start.Add(96*time.Hour + ms), 120 * time.Hour, start.Add(120*time.Hour + ms)},
 	} {
 		set.SwitchOffAfter = tt.after
-		if got := set.SwitchOffAt(tt.failing, tt.switch_); !got.Equal(tt.want) {
+		if got := set.SwitchOffAt(tt.failing, tt.on); !got.Equal(tt.want) {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
 	}

@@ -3,6 +3,7 @@ package mailer
 import (
 	"bytes"
 	"embed"
+	"errors"
 	"fmt"
 	htmltemplate "html/template"
 	"net/mail"
@@ -76,7 +77,7 @@ func NewComposer(from string, unsubscribe UnsubscribeFunc) (*Composer, error) {
 func asciiAddress(address string) (string, error) {
 	i := strings.LastIndexByte(address, '@')
 	if i <= 0 || strings.ContainsFunc(address, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '<' || r == '>' }) {
-		return "", fmt.Errorf("not one mail address")
+		return "", errors.New("not one mail address")
 	}
 	domain, err := idna.Lookup.ToASCII(address[i+1:])
 	if err != nil {

@@ -2,6 +2,7 @@ package mailer_test
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"io"
 	"mime"
@@ -188,7 +189,7 @@ func parse(t testing.TB, raw string) parsed {
 		}
 		*part.to = strings.ReplaceAll(string(b), "\r\n", "\n")
 	}
-	if _, err := r.NextPart(); err != io.EOF { //nolint:errorlint // io.EOF comes bare
+	if _, err := r.NextPart(); !errors.Is(err, io.EOF) {
 		t.Fatalf("a third part, %v", err)
 	}
 	return p
@@ -368,7 +369,7 @@ func TestMessageIDIsADotAtom(t *testing.T) {
 	l.Mail.Incident = incident.NewID("a..b.", partner.ERPSync, since)
 	id := compose(t, l).ID
 	local, _, _ := strings.Cut(id, "@")
-	for _, atom := range strings.Split(local, ".") {
+	for atom := range strings.SplitSeq(local, ".") {
 		if atom == "" {
 			t.Errorf("%s has an empty atom", id)
 		}

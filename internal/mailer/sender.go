@@ -107,8 +107,7 @@ func (s *Sender) Send(ctx context.Context, app partner.ClientID, mailID string) 
 }
 
 func asSendError(err error) *SendError {
-	var e *SendError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*SendError](err); ok {
 		return e
 	}
 	return &SendError{Err: err}
@@ -188,6 +187,7 @@ func (t *try) withoutAddress(cause *SendError) string {
 	text := secret.Excerpt([]byte(cause.Error()), errorMax)
 	return replaceFold(text, t.claim.Letter.To, incident.RecipientKey(t.claim.Letter.To))
 }
+
 func replaceFold(s, old, by string) string {
 	if old == "" {
 		return s

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"net"
 	"net/textproto"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	gomail "github.com/wneessen/go-mail"
@@ -123,7 +125,7 @@ func (s *SMTP) Send(ctx context.Context, m *Message) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
-	client, err := gomail.NewClient(s.opts.Host, append(s.base[:len(s.base):len(s.base)], gomail.WithDialContextFunc(s.dial(ctx)))...)
+	client, err := gomail.NewClient(s.opts.Host, append(slices.Clip(s.base), gomail.WithDialContextFunc(s.dial(ctx)))...)
 	if err != nil {
 		return &SendError{Err: fmt.Errorf("smtp settings: %w", err)}
 	}
@@ -166,8 +168,7 @@ func (s *SMTP) dial(ctx context.Context) gomail.DialContextFunc {
 // final way, is permanent.
 func (s *SMTP) failed(err error) *SendError {
 	out := &SendError{Err: err}
-	var told *textproto.Error
-	if errors.As(err, &told) {
+	if told, ok := errors.AsType[*textproto.Error](err); ok {
 		out.Code = told.Code
 	}
 	var se *gomail.SendError
@@ -211,14 +212,7 @@ func (m *Message) build() (*gomail.Msg, error) {
 		msg.SetGenHeader(gomail.HeaderInReplyTo, "<"+m.InReplyTo+">")
 	}
 	if len(m.References) > 0 {
-		refs := ""
-		for i, r := range m.References {
-			if i > 0 {
-				refs += " "
-			}
-			refs += "<" + r + ">"
-		}
-		msg.SetGenHeader(gomail.HeaderReferences, refs)
+		msg.SetGenHeader(gomail.HeaderReferences, "<"+strings.Join(m.References, "> <")+">")
 	}
 	msg.SetGenHeader("Auto-Submitted", "auto-generated")
 	msg.SetGenHeader("X-Auto-Response-Suppress", "All")

@@ -25,7 +25,7 @@ import (
 	"time"
 )
 
-// Drop, as an answer, closes the connection instead of answering.
+// Drop as an answer closes the connection instead of answering.
 const Drop = "drop"
 
 // Script says how the server answers; an empty field is a friendly answer.
@@ -287,9 +287,9 @@ func (c *session) data() bool {
 	}
 	done := or(c.sc.Done, "250 2.0.0 accepted")
 	if done == Drop || strings.HasPrefix(done, "2") {
-		c.Server.mu.Lock()
+		c.mu.Lock()
 		c.mails = append(c.mails, c.mail)
-		c.Server.mu.Unlock()
+		c.mu.Unlock()
 	}
 	return c.say(done)
 }
