@@ -134,8 +134,12 @@ func TestAcceptVersionsDefaultToTheLastKnown(t *testing.T) {
 			version, file *string
 			want          string
 		}{
-			{nil, nil, "|"}, {&v1, nil, "Release 1|"}, {nil, &v2, "Release 1|1.0"}, {nil, nil, "Release 1|1.0"},
-			{&none, nil, "|1.0"}, {nil, &none, "|"},
+			{nil, nil, "|"},
+			{&v1, nil, "Release 1|"},
+			{nil, &v2, "Release 1|1.0"},
+			{nil, nil, "Release 1|1.0"},
+			{&none, nil, "|1.0"},
+			{nil, &none, "|"},
 		}
 		for i, st := range steps {
 			a := accept(t, s, registry.ChangeRequest{Tenant: "Cust1", Type: tenant.Suspend, VersionName: st.version, FileVersion: st.file})[0]

@@ -30,13 +30,13 @@ func (s *Store) ApproversOf(ctx context.Context, ids []tenant.ID) ([][]partner.C
 		return nil, failure(err, "read approvals")
 	}
 	out := make([][]partner.ClientID, len(ids))
-	for i, cmd := range cmds {
-		members := cmd.Val()
+	for i, id := range ids {
+		members := cmds[i].Val()
 		slices.Sort(members)
 		for _, m := range members {
 			app, err := partner.ParseClientID(m)
 			if err != nil {
-				return nil, fmt.Errorf("read approvals of tenant %s: %w: %w", ids[i], ErrUnreadable, err)
+				return nil, fmt.Errorf("read approvals of tenant %s: %w: %w", id, ErrUnreadable, err)
 			}
 			out[i] = append(out[i], app)
 		}

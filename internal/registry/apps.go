@@ -20,7 +20,7 @@ var (
 	changedApps = newScript("changed_apps")
 )
 
-// ErrTooOld: what was removed since that revision is no longer known; read everything anew.
+// ErrTooOld says that what was removed since a revision is no longer known: read everything anew.
 var ErrTooOld = errors.New("revision is too old to know all that was removed since")
 
 // App reads one app. Errors: ErrNotFound, ErrUnreadable.

@@ -257,7 +257,7 @@ func TestAppsPages(t *testing.T) {
 				t.Errorf("%d pages of %d, want %d", pages, limit, most)
 			}
 		}
-		recs, next, err = s.Apps(ctx, "", 2)
+		_, next, err = s.Apps(ctx, "", 2)
 		noErr(t, "first page", err)
 		put(t, s, testApp("A"))
 		_, err = s.DeleteApp(ctx, "a", registry.AnyRevision, kim)

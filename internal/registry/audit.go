@@ -67,13 +67,16 @@ func (s *Store) Audit(ctx context.Context, entries ...AuditEntry) error {
 // Errors: ErrUnreadable.
 func (s *Store) AuditEntries(ctx context.Context, q AuditQuery) (entries []AuditEntry, next string, err error) {
 	limit := pageSize(q.Limit)
-	cursor := q.After
+	cursor, count := q.After, maxPage
+	if q.Subject == "" && len(q.Actions) == 0 {
+		count = limit + 1 // the one beyond tells whether there is a next page
+	}
 	for scanned := 0; scanned < auditScan; {
 		newest := "+"
 		if cursor != "" {
 			newest = "(" + cursor
 		}
-		page, err := s.rdb.XRevRangeN(ctx, s.keys.Config(keys.ConfigAudit), newest, "-", maxPage).Result()
+		page, err := s.rdb.XRevRangeN(ctx, s.keys.Config(keys.ConfigAudit), newest, "-", int64(count)).Result()
 		if err != nil {
 			return nil, "", failure(err, "read the audit")
 		}
@@ -90,7 +93,7 @@ func (s *Store) AuditEntries(ctx context.Context, q AuditQuery) (entries []Audit
 			}
 			cursor = m.ID
 		}
-		if len(page) < maxPage {
+		if len(page) < count {
 			return entries, "", nil
 		}
 		scanned += len(page)

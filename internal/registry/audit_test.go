@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -76,8 +77,8 @@ func TestAuditPagesAndFilters(t *testing.T) {
 			}
 		}
 		var all []string
-		for i := len(entries) - 1; i >= 0; i-- {
-			all = append(all, entries[i].Subject+" "+entries[i].Action)
+		for _, e := range slices.Backward(entries) {
+			all = append(all, e.Subject+" "+e.Action)
 		}
 		same(t, "all", read(registry.AuditQuery{}), all)
 		same(t, "all in pages of 7", read(registry.AuditQuery{Limit: 7}), all)

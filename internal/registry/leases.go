@@ -10,7 +10,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// ErrOtherEnvironment: the keys under this prefix belong to another environment.
+// ErrOtherEnvironment says that the keys under the prefix belong to another environment.
 var ErrOtherEnvironment = errors.New("the keys belong to another environment")
 
 // The scripts of leases.

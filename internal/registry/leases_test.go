@@ -1,7 +1,7 @@
 package registry_test
 
 import (
-	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -61,7 +61,7 @@ func TestLeaseHasOneHolder(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 50 {
 			wg.Go(func() {
-				ok, err := s.Lease(t.Context(), "sweep", fmt.Sprint(i), time.Minute)
+				ok, err := s.Lease(t.Context(), "sweep", strconv.Itoa(i), time.Minute)
 				if err != nil {
 					t.Error(err)
 				}

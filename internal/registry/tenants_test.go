@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -175,7 +176,7 @@ func TestChangesAreListedAndTrimmed(t *testing.T) {
 		old := time.Now().Add(-2 * time.Hour).UnixMilli()
 		rdb.ZAdd(ctx, list, redis.Z{Score: float64(old), Member: "old"})
 		accept(t, s, change("Cust1", tenant.Suspend))
-		same(t, "after an old one", rdb.ZCount(ctx, list, "-inf", fmt.Sprint(old)).Val(), int64(0))
+		same(t, "after an old one", rdb.ZCount(ctx, list, "-inf", strconv.FormatInt(old, 10)).Val(), int64(0))
 		many := make([]redis.Z, 1500)
 		for i := range many {
 			many[i] = redis.Z{Score: float64(time.Now().UnixMilli()), Member: fmt.Sprint("m", i)}
