@@ -3,6 +3,7 @@
 -- ARGV  1 nonce, 2 horizon ms, 3 grace ms
 -- Returns {generation, in ms}
 -- Atomic: the gate and the wake-up. The next drainer still proves the endpoint with one entry first.
+settle()
 if num(redis.call('HGET', BOX, 'gate')) > now then
   redis.call('HSET', BOX, 'gate', int(now), 'gopen', '0')
 end

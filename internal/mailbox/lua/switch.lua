@@ -7,6 +7,7 @@
 --
 -- An older revision than the last is ignored. Switching on lets the gate run out at once: one entry
 -- proves the endpoint. A mailbox that was set to expire (its app was deleted and is back) stays.
+settle()
 local nonce, rev, on = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local b = redis.call('HMGET', BOX, 'srev', 'off', 'gate')
 local last = num(b[1])
