@@ -4,7 +4,8 @@
 # Debian-like system; npm packages from the lock file) and otherwise says what is
 # missing and how to get it, and fails.
 #
-#   tools/deps.sh test    C compiler (race detector), redis-server, promtool, npm packages
+#   tools/deps.sh test    C compiler (race detector), redis-server, promtool, npm packages,
+#                         Python's and C#'s tools for the sample receivers
 #   tools/deps.sh lint    shellcheck
 #   tools/deps.sh ci      git and make, which .ci/run itself needs
 #
@@ -24,6 +25,8 @@ package_of() {
     redis-server) echo redis-server ;;
     promtool) echo prometheus ;;
     shellcheck) echo shellcheck ;;
+    mcs) echo mono-mcs libmono-system-runtime-serialization4.0-cil ;;
+    mono) echo mono-runtime ;;
     cc | gcc | clang) echo gcc libc6-dev ;;
     *) echo "$1" ;;
   esac
@@ -101,7 +104,7 @@ need() {
   done
   [ -n "$failed" ] || return 0
   say "get it with: sudo apt-get install -y --no-install-recommends ${packages[*]}   (Debian, Ubuntu)"
-  say "         or: brew install redis prometheus shellcheck                        (macOS)"
+  say "         or: brew install redis prometheus shellcheck mono                   (macOS)"
   say "then run this again"
   return 1
 }
@@ -125,11 +128,37 @@ interop_packages() {
   touch "$interop/node_modules/.package-lock.json"
 }
 
+# Debian keeps Python's packages for its own interpreter, which need not be the
+# first on the PATH.
+python_ready() {
+  local python
+  for python in /usr/bin/python3 python3; do
+    "$python" -c 'import cryptography, jwt' 2>/dev/null && return 0
+  done
+  return 1
+}
+
+# The Python sample receiver needs two packages.
+python_packages() {
+  local -a packages=(python3 python3-jwt python3-cryptography)
+  python_ready && return 0
+  if can_install; then
+    apt_install "${packages[@]}"
+    python_ready && return 0
+  fi
+  say "missing: python3 with the packages jwt and cryptography"
+  say "get them with: sudo apt-get install -y --no-install-recommends ${packages[*]}   (Debian, Ubuntu)"
+  say "           or: python3 -m pip install 'pyjwt[crypto]'"
+  say "then run this again"
+  return 1
+}
+
 case ${1:-} in
   test)
-    # Both parts report before this fails, so one run names all that is missing.
+    # All parts report before this fails, so one run names all that is missing.
     status=0
-    need "$(go env CC)" redis-server promtool || status=1
+    need "$(go env CC)" redis-server promtool mcs mono || status=1
+    python_packages || status=1
     interop_packages || status=1
     exit "$status"
     ;;
