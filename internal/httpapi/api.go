@@ -37,9 +37,11 @@ type Deps struct {
 	Tenants      Tenants
 	Statuses     Statuses
 	Changes      Changes
-	Keys         KeyBinder
-	Incidents    Incidents
-	Audit        Audit
+	// Refused counts changes that were refused before Changes saw them; nil counts nothing.
+	Refused   func(n int)
+	Keys      KeyBinder
+	Incidents Incidents
+	Audit     Audit
 	// Discovery and JWKS are the two documents by which receivers find the signing keys.
 	Discovery, JWKS func() []byte
 
@@ -90,6 +92,9 @@ func New(d Deps) *API {
 	}
 	if d.Random == nil {
 		d.Random = rand.Reader
+	}
+	if d.Refused == nil {
+		d.Refused = func(int) {}
 	}
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)

@@ -73,7 +73,7 @@ func (a *API) putApprovals(c *call) error {
 	if err != nil {
 		return err
 	}
-	return a.stream(c, func(ctx context.Context, lines []line) error {
+	return a.stream(c, func(int) {}, func(ctx context.Context, lines []line) error {
 		ts := make([]tenant.ID, 0, len(lines))
 		good := make([]line, 0, len(lines))
 		for _, l := range lines {

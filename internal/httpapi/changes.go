@@ -69,14 +69,16 @@ func (a *API) postStateChanges(c *call) error {
 		return err
 	}
 	if mediaType(c.r) == typeLines {
-		return a.stream(c, func(ctx context.Context, lines []line) error { return a.acceptLines(ctx, key, lines) })
+		return a.stream(c, a.Refused, func(ctx context.Context, lines []line) error { return a.acceptLines(ctx, key, lines) })
 	}
 	doc, err := c.document()
 	if err != nil {
+		a.Refused(1)
 		return err
 	}
 	req, err := readChange(doc)
 	if err != nil {
+		a.Refused(1)
 		return err
 	}
 	c.tenant = req.Tenant

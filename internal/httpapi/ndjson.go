@@ -63,7 +63,8 @@ type stream struct {
 	began bool
 }
 
-func (a *API) stream(c *call, batch batchFunc) error {
+// stream answers a body of lines; refused hears how many of them nobody can accept.
+func (a *API) stream(c *call, refused func(n int), batch batchFunc) error {
 	if c.r.ContentLength > maxLines {
 		return tooLarge("At most " + strconv.Itoa(maxLines) + " bytes of lines are accepted: send them in parts.")
 	}
@@ -78,6 +79,7 @@ func (a *API) stream(c *call, batch batchFunc) error {
 		if s.err != nil && !s.began && !anyDone(answers) {
 			return s.err // nothing was done at all: one problem says it better
 		}
+		refused(unacceptable(answers))
 		if err := s.write(control, answers); err != nil {
 			return err
 		}
@@ -89,6 +91,17 @@ func (a *API) stream(c *call, batch batchFunc) error {
 		a.Log.LogAttrs(c.ctx(), slog.LevelError, "store failed within a body of lines", slog.String("request_id", c.id), slog.Any("err", s.err))
 	}
 	return c.readBefore(time.Time{})
+}
+
+// unacceptable counts the lines that broke a rule, whatever the store says.
+func unacceptable(answers []*lineAnswer) (n int) {
+	for _, a := range answers {
+		switch a.Status {
+		case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+			n++
+		}
+	}
+	return n
 }
 
 func anyDone(answers []*lineAnswer) bool {

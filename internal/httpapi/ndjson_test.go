@@ -60,9 +60,19 @@ func changeLine(n int) string {
 	return fmt.Sprintf(`{"tenant":"Cust%d","change_type":"suspend"}`, n)
 }
 
+// changeLines is the lines of changes first to last, of fifty tenants in turn.
+func changeLines(first, last int) string {
+	var b strings.Builder
+	for n := first; n <= last; n++ {
+		b.WriteString(changeLine(n%50) + "\n")
+	}
+	return b.String()
+}
+
 func TestOneBadLineAmongAThousand(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t)
+	refused := 0
+	h := newHarness(t, func(d *httpapi.Deps) { d.Refused = func(n int) { refused += n } })
 	var body strings.Builder
 	for n := 1; n <= 1000; n++ {
 		if n == 457 {
@@ -91,6 +101,9 @@ func TestOneBadLineAmongAThousand(t *testing.T) {
 		if n > 500 {
 			t.Errorf("a batch of %d", n)
 		}
+	}
+	if refused != 1 {
+		t.Errorf("%d counted as refused, want 1", refused)
 	}
 	again := h.post(t, "k", body.String())
 	if len(h.accepted) != 999 || !slices.EqualFunc(first, again, func(a, b answerLine) bool { return a.ID == b.ID && a.Line == b.Line && a.Status == b.Status }) {
@@ -152,10 +165,7 @@ func TestStoreFailsAmongLines(t *testing.T) {
 	if got[0].Status != 202 || got[1].Status != 503 {
 		t.Errorf("answers = %+v", got)
 	}
-	body := changeLine(2) + "\n"
-	for n := 3; n < 900; n++ {
-		body += changeLine(n) + "\n"
-	}
+	body := changeLines(2, 899)
 	got = h.post(t, "", changeLine(1)+"\n"+body)
 	last := got[len(got)-1]
 	if len(got) != 899 || last.Status != 503 || last.Detail == "" || strings.Contains(last.Detail, "10.9.8.7") {
@@ -266,7 +276,7 @@ func TestSlowAndEndlessBodies(t *testing.T) {
 	}
 	r = request{method: "POST", path: "/v1/state-changes", role: "platform", body: "x", contentType: lines}.make()
 	r.ContentLength = -1
-	r.Body = io.NopCloser(io.MultiReader(strings.NewReader(changeLine(1)+"\n"), newlines{}))
+	r.Body = io.NopCloser(io.MultiReader(strings.NewReader(changeLine(1)+"\n"), endless{}))
 	rec = httptest.NewRecorder()
 	h.handler.ServeHTTP(rec, r)
 	if got := answersOf(t, rec.Body); len(got) != 2 || got[0].Status != 202 || got[1].Status != 413 {
@@ -281,12 +291,12 @@ func TestSlowAndEndlessBodies(t *testing.T) {
 	}
 }
 
-// newlines never ends.
-type newlines struct{}
+// endless is a line without end.
+type endless struct{}
 
-func (newlines) Read(p []byte) (int, error) {
+func (endless) Read(p []byte) (int, error) {
 	for i := range p {
-		p[i] = '\n'
+		p[i] = 'a'
 	}
 	return len(p), nil
 }
