@@ -2,12 +2,16 @@ package registry_test
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// repeater sends every pipeline twice while it is on, as the client library does when a
+// runsScripts tells a store's pipeline from that which greets Redis on a new connection.
+func runsScripts(cmds []redis.Cmder) bool { return cmds[0].Name() == "evalsha" }
+
+// repeater sends every pipeline of scripts twice while it is on, as the client library does when a
 // connection breaks before the answers came.
 type repeater struct {
 	on       atomic.Bool
@@ -20,7 +24,7 @@ func (*repeater) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return 
 
 func (r *repeater) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if !r.on.Load() {
+		if !r.on.Load() || !runsScripts(cmds) {
 			return next(ctx, cmds)
 		}
 		r.repeated.Add(1)
@@ -57,7 +61,7 @@ func (*faulty) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 	return next
 }
 
-// beforePipeline does something before each pipeline.
+// beforePipeline does something before each pipeline of scripts.
 type beforePipeline struct{ do func() }
 
 func (*beforePipeline) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -66,7 +70,31 @@ func (*beforePipeline) ProcessHook(next redis.ProcessHook) redis.ProcessHook { r
 
 func (b *beforePipeline) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		b.do()
+		if runsScripts(cmds) {
+			b.do()
+		}
 		return next(ctx, cmds)
+	}
+}
+
+// splitter cuts the first pipeline of scripts in two and does something between the halves.
+type splitter struct {
+	between func()
+	done    bool
+}
+
+func (*splitter) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*splitter) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (p *splitter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if p.done || !runsScripts(cmds) {
+			return next(ctx, cmds)
+		}
+		p.done = true
+		first := next(ctx, cmds[:len(cmds)/2])
+		p.between()
+		return errors.Join(first, next(ctx, cmds[len(cmds)/2:]))
 	}
 }

@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -195,4 +196,32 @@ func TestScriptsAreLoadedAgain(t *testing.T) {
 		put(t, s, testApp("app1"))
 	}
 	same(t, "changes", len(must[[]tenant.Change](t)(s.Changes(t.Context(), "Cust7", 0))), 9)
+}
+
+// Another process may load a script in the middle of a pipeline that Redis began without it: the
+// first half is repeated after the second. One tenant's changes keep their order all the same.
+func TestAcceptKeepsOrderWhileAScriptIsLoaded(t *testing.T) {
+	t.Parallel()
+	source := must[[]byte](t)(os.ReadFile("lua/accept.lua"))
+	own := redis.NewClient(&redis.Options{Addr: redistest.Start(t).Addr})
+	t.Cleanup(func() { _ = own.Close() })
+	for name, rdb := range map[string]redis.UniversalClient{"miniredis": redistest.Mini(t), "redis-server": own} {
+		half := &splitter{between: func() { noErr(t, "load", rdb.ScriptLoad(t.Context(), string(source)).Err()) }}
+		rdb.AddHook(half)
+		s := newFixture(t, rdb, registry.Options{})
+		var reqs []registry.ChangeRequest
+		for i := range 20 {
+			reqs = append(reqs, change(tenant.ID(fmt.Sprint("Cust", i%5)), tenant.Suspend))
+		}
+		last := map[tenant.ID]int64{}
+		for _, a := range accept(t, s, reqs...) {
+			if a.Sequence <= last[a.Tenant] {
+				t.Errorf("%s: sequence %d of %s comes after %d", name, a.Sequence, a.Tenant, last[a.Tenant])
+			}
+			last[a.Tenant] = a.Sequence
+		}
+		if !half.done {
+			t.Errorf("%s: no pipeline was cut", name)
+		}
+	}
 }
