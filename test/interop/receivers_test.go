@@ -1,10 +1,12 @@
 package interop_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -71,6 +73,7 @@ func TestSamples(t *testing.T) {
 			t.Run("Verifies", func(t *testing.T) { t.Parallel(); verifies(t, newPlatform(t, keys), s, command) })
 			t.Run("KeepsOrderOverACrash", func(t *testing.T) { t.Parallel(); keepsOrder(t, newPlatform(t, keys), command) })
 			t.Run("DoesWhatACrashLeftUndone", func(t *testing.T) { t.Parallel(); doesTheUndone(t, newPlatform(t, keys), command) })
+			t.Run("WantsAnIssuer", func(t *testing.T) { t.Parallel(); wantsAnIssuer(t, newPlatform(t, keys), command) })
 			t.Run("AsksForAnotherTryWithoutKeys", func(t *testing.T) { t.Parallel(); asksForAnotherTry(t, newPlatform(t, keys), command) })
 		})
 	}
@@ -118,12 +121,19 @@ func verifies(t *testing.T, p *platform, s sample, command []string) {
 	checkRotation(t, p, r, "handled", s.algs[0])
 }
 
-// keepsOrder: smaller sequences are dropped, an equal one under a new id is not, a repeated id is;
+// keepsOrder: what could not be stored is not taken for known when it comes again; smaller sequences are dropped, an equal one under a new id is not, a repeated id is;
 // and a new process knows what the killed one knew.
 func keepsOrder(t *testing.T, p *platform, command []string) {
 	t.Helper()
-	inbox := newInbox(t)
+	dir := filepath.Join(t.TempDir(), "later")
+	inbox := filepath.Join(dir, "inbox.json")
 	r := startSample(t, p, command, inbox)
+	if got := p.post(t, r.url, attempt{message: change(tenant.Suspend, 10)}); got.Status != http.StatusInternalServerError {
+		t.Fatalf("answer of a receiver that cannot store: status %d (%s), want 500", got.Status, got.Detail)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatalf("make the inbox's directory: %v", err)
+	}
 	retold := change(tenant.Suspend, 10)
 	retold.WebhookID += "_again"
 	other := change(tenant.Suspend, 3)
@@ -183,6 +193,19 @@ func doesTheUndone(t *testing.T, p *platform, command []string) {
 	}
 	if err != nil || len(left.Work) != 0 {
 		t.Errorf("%d left to do (read inbox: %v), want none", len(left.Work), err)
+	}
+}
+
+// wantsAnIssuer: some libraries check no issuer at all when they are given an empty one.
+func wantsAnIssuer(t *testing.T, p *platform, command []string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Env = append(os.Environ(), "DISCOVERY_URL="+p.discoveryURL(), "CLIENT_ID="+clientID, "WEBHOOK_SECRET="+exampleSecret,
+		"ISSUER=", "PORT=0", "INBOX_FILE="+newInbox(t))
+	if err := cmd.Run(); err == nil || ctx.Err() != nil {
+		t.Errorf("started without an issuer: ended with %v, %v", err, ctx.Err())
 	}
 }
 

@@ -237,13 +237,19 @@ class Inbox
     {
         [DataMember] public Dictionary<string, Heard> tenants = new Dictionary<string, Heard>();
         [DataMember] public List<Change> work = new List<Change>();
+
+        public State Copy()
+        {
+            return new State { tenants = new Dictionary<string, Heard>(tenants), work = new List<Change>(work) };
+        }
     }
 
     [DataContract]
     class Heard { [DataMember] public long sequence; [DataMember] public List<string> ids; }
 
+    readonly object mutex = new object();
     readonly string path;
-    readonly State state = new State();
+    State state = new State();
 
     public Inbox(string path)
     {
@@ -254,19 +260,19 @@ class Inbox
     // Only a smaller sequence is old news. An equal one under a new id is the state told again, and counts.
     public string Accept(Change change)
     {
-        lock (state)
+        lock (mutex)
         {
             Heard heard;
             if (!state.tenants.TryGetValue(change.tenant, out heard) || change.sequence > heard.sequence)
                 heard = new Heard { sequence = change.sequence, ids = new List<string>() };
             if (change.sequence < heard.sequence) return "older";
             if (heard.ids.Contains(change.webhook_id)) return "duplicate";
-            heard.ids.Add(change.webhook_id);
-            if (heard.ids.Count > 50) heard.ids.RemoveAt(0);
-            state.tenants[change.tenant] = heard;
-            state.work.Add(change);
-            Save();
-            Monitor.PulseAll(state);
+            var ids = heard.ids.Skip(Math.Max(0, heard.ids.Count - 49)).Concat(new[] { change.webhook_id }).ToList();
+            var next = state.Copy();
+            next.tenants[change.tenant] = new Heard { sequence = change.sequence, ids = ids };
+            next.work.Add(change);
+            Save(next);
+            Monitor.PulseAll(mutex);
             return "new";
         }
     }
@@ -274,25 +280,26 @@ class Inbox
     // The oldest change to be worked on; waits for one.
     public Change First()
     {
-        lock (state)
+        lock (mutex)
         {
-            while (state.work.Count == 0) Monitor.Wait(state);
+            while (state.work.Count == 0) Monitor.Wait(mutex);
             return state.work[0];
         }
     }
 
     public void Done()
     {
-        lock (state)
+        lock (mutex)
         {
-            state.work.RemoveAt(0);
-            Save();
+            var next = state.Copy();
+            next.work.RemoveAt(0);
+            Save(next);
         }
     }
 
-    void Save()
+    void Save(State next)
     {
-        var text = Json.Write(state);
+        var text = Json.Write(next);
         using (var file = new FileStream(path + ".new", FileMode.Create))
         {
             file.Write(text, 0, text.Length);
@@ -300,6 +307,7 @@ class Inbox
         }
         if (File.Exists(path)) File.Replace(path + ".new", path, null);
         else File.Move(path + ".new", path);
+        state = next; // what could not be stored was not accepted
     }
 }
 // endregion
@@ -386,7 +394,7 @@ static class Program
         {
             throw new Refused(400, "body", "not a state change: " + e.Message);
         }
-        Token.Verify(n.Token, n.ContextIdentifier);
+        Token.Verify(n.Token ?? "", n.ContextIdentifier);
         return new Change
         {
             webhook_id = headers["webhook-id"], tenant = n.ContextIdentifier, change_type = n.ChangeType,

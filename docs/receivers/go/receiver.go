@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -159,10 +160,12 @@ type inbox struct {
 	more chan struct{} // a hint that there is work
 
 	mu    sync.Mutex
-	state struct {
-		Tenants map[string]heard `json:"tenants"`
-		Work    []change         `json:"work"`
-	}
+	state state
+}
+
+type state struct {
+	Tenants map[string]heard `json:"tenants"`
+	Work    []change         `json:"work"`
 }
 
 type heard struct {
@@ -184,10 +187,10 @@ func (b *inbox) accept(c change) (string, error) {
 	case slices.Contains(last.IDs, c.WebhookID):
 		return "duplicate", nil
 	}
-	last.IDs = append(last.IDs[max(0, len(last.IDs)-49):], c.WebhookID)
-	b.state.Tenants[c.Tenant] = last
-	b.state.Work = append(b.state.Work, c)
-	if err := b.save(); err != nil {
+	last.IDs = append(slices.Clone(last.IDs[max(0, len(last.IDs)-49):]), c.WebhookID)
+	tenants := maps.Clone(b.state.Tenants)
+	tenants[c.Tenant] = last
+	if err := b.save(state{Tenants: tenants, Work: append(slices.Clone(b.state.Work), c)}); err != nil {
 		return "", err
 	}
 	select {
@@ -197,8 +200,8 @@ func (b *inbox) accept(c change) (string, error) {
 	return "new", nil
 }
 
-func (b *inbox) save() error {
-	text, err := json.Marshal(b.state)
+func (b *inbox) save(next state) error {
+	text, err := json.Marshal(next)
 	if err != nil {
 		return err
 	}
@@ -210,7 +213,11 @@ func (b *inbox) save() error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(b.path+".new", b.path)
+	if err := os.Rename(b.path+".new", b.path); err != nil {
+		return err
+	}
+	b.state = next // what could not be stored was not accepted
+	return nil
 }
 
 // endregion
@@ -245,8 +252,7 @@ func (b *inbox) first() (change, bool) {
 func (b *inbox) done() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.state.Work = b.state.Work[1:]
-	return b.save()
+	return b.save(state{Tenants: b.state.Tenants, Work: b.state.Work[1:]})
 }
 
 // region receive
@@ -381,6 +387,11 @@ func main() {
 }
 
 func run(ctx context.Context) error {
+	for _, name := range []string{"DISCOVERY_URL", "ISSUER", "CLIENT_ID", "WEBHOOK_SECRET"} {
+		if os.Getenv(name) == "" {
+			return errors.New(name + " is not set") // go-jose does not check an issuer that is empty
+		}
+	}
 	webhook, err := standardwebhooks.NewWebhook(os.Getenv("WEBHOOK_SECRET"))
 	if err != nil {
 		return err

@@ -5,7 +5,7 @@
 //
 // PORT (0 picks a free one) and INBOX_FILE are optional. It logs one JSON line per event.
 
-import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { setTimeout as pause } from 'node:timers/promises';
 import jwt from 'jsonwebtoken';
@@ -13,6 +13,9 @@ import { JwksClient } from 'jwks-rsa';
 import { Webhook } from 'standardwebhooks';
 
 const { DISCOVERY_URL, ISSUER, CLIENT_ID, WEBHOOK_SECRET, PORT = '0', INBOX_FILE = 'inbox.json' } = process.env;
+for (const [name, value] of Object.entries({ DISCOVERY_URL, ISSUER, CLIENT_ID, WEBHOOK_SECRET })) {
+  if (!value) throw new Error(`${name} is not set`); // jsonwebtoken does not check an issuer that is undefined
+}
 const MAX_BODY = 64 * 1024;
 
 const log = (event, fields) => console.log(JSON.stringify({ event, ...fields }));
@@ -80,14 +83,18 @@ async function verifyToken(token, tenant) {
 // region inbox
 // What has been heard and what is still to be done. A file stands in for your database: one transaction
 // must hold both the check and the insert.
-const inbox = existsSync(INBOX_FILE) ? JSON.parse(readFileSync(INBOX_FILE, 'utf8')) : { tenants: {}, work: [] };
+let inbox = existsSync(INBOX_FILE) ? JSON.parse(readFileSync(INBOX_FILE, 'utf8')) : { tenants: {}, work: [] };
 
-function save() {
+function save(next) {
   const fd = openSync(`${INBOX_FILE}.new`, 'w', 0o600);
-  writeSync(fd, JSON.stringify(inbox));
-  fsyncSync(fd);
-  closeSync(fd);
+  try {
+    writeFileSync(fd, JSON.stringify(next));
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
   renameSync(`${INBOX_FILE}.new`, INBOX_FILE);
+  inbox = next; // what could not be stored was not accepted
 }
 
 // Only a smaller sequence is old news. An equal one under a new id is the state told again, and counts.
@@ -95,10 +102,12 @@ function accept(change) {
   const heard = inbox.tenants[change.tenant] ?? { sequence: -1, ids: [] };
   if (change.sequence < heard.sequence) return 'older';
   if (change.sequence === heard.sequence && heard.ids.includes(change.webhook_id)) return 'duplicate';
-  const ids = change.sequence === heard.sequence ? heard.ids : [];
-  inbox.tenants[change.tenant] = { sequence: change.sequence, ids: [...ids, change.webhook_id].slice(-50) };
-  inbox.work.push(change);
-  save();
+  const earlier = change.sequence === heard.sequence ? heard.ids : [];
+  const ids = [...earlier, change.webhook_id].slice(-50);
+  save({
+    tenants: { ...inbox.tenants, [change.tenant]: { sequence: change.sequence, ids } },
+    work: [...inbox.work, change],
+  });
   return 'new';
 }
 // endregion
@@ -181,9 +190,9 @@ async function work() {
   working = true;
   while (inbox.work.length > 0) {
     try {
-      const action = await handle(inbox.work[0]);
-      const change = inbox.work.shift();
-      save();
+      const change = inbox.work[0];
+      const action = await handle(change);
+      save({ ...inbox, work: inbox.work.slice(1) });
       log('handled', { action, ...change });
     } catch (err) {
       log('postponed', { why: err.message });

@@ -22,6 +22,8 @@ DISCOVERY_URL = os.environ["DISCOVERY_URL"]
 ISSUER = os.environ["ISSUER"]
 CLIENT_ID = os.environ["CLIENT_ID"]
 WEBHOOK_SECRET = os.environ["WEBHOOK_SECRET"]
+if not (ISSUER and CLIENT_ID and WEBHOOK_SECRET):
+    raise SystemExit("ISSUER, CLIENT_ID and WEBHOOK_SECRET must not be empty")
 PORT = int(os.environ.get("PORT", "0"))
 INBOX_FILE = os.environ.get("INBOX_FILE", "inbox.json")
 MAX_BODY = 64 * 1024
@@ -120,12 +122,13 @@ class Inbox:
             with open(path, encoding="utf-8") as file:
                 self.state = json.load(file)
 
-    def save(self):
+    def save(self, state):
         with open(self.path + ".new", "w", encoding="utf-8") as file:
-            json.dump(self.state, file)
+            json.dump(state, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(self.path + ".new", self.path)
+        self.state = state  # what could not be stored was not accepted
 
     def accept(self, change):
         """Only a smaller sequence is old news. An equal one under a new id is the state told
@@ -138,9 +141,11 @@ class Inbox:
             if same and change["webhook_id"] in heard["ids"]:
                 return "duplicate"
             ids = (heard["ids"] if same else []) + [change["webhook_id"]]
-            self.state["tenants"][change["tenant"]] = {"sequence": change["sequence"], "ids": ids[-50:]}
-            self.state["work"].append(change)
-            self.save()
+            heard = {"sequence": change["sequence"], "ids": ids[-50:]}
+            self.save({
+                "tenants": {**self.state["tenants"], change["tenant"]: heard},
+                "work": [*self.state["work"], change],
+            })
         self.more.set()
         return "new"
 
@@ -155,8 +160,7 @@ class Inbox:
 
     def done(self):
         with self.lock:
-            self.state["work"].pop(0)
-            self.save()
+            self.save({**self.state, "work": self.state["work"][1:]})
 # endregion
 
 
@@ -171,13 +175,19 @@ class Receiver(BaseHTTPRequestHandler):
     def do_POST(self):
         try:
             change = self.receive()
-            verdict = inbox.accept(change)
+            verdict = self.store(change)
         except Refused as err:
             self.answer(err.status, err.why)
             log("refused", status=err.status, part=err.part, why=err.why)
             return
         self.answer(204)  # stored: the sender need not wait for the work
         log("accepted" if verdict == "new" else "ignored", why=verdict, **change)
+
+    def store(self, change):
+        try:
+            return inbox.accept(change)
+        except OSError as err:
+            raise Refused(500, "receiver", str(err)) from err
 
     def receive(self):
         body = self.body()
@@ -242,11 +252,11 @@ def work():
         change = inbox.first()
         try:
             action = handle(change)
+            inbox.done()
         except Exception as err:  # whatever it is, the change stays to be done
             log("postponed", why=str(err))
             time.sleep(30)
             continue
-        inbox.done()
         log("handled", action=action, **change)
 # endregion
 
