@@ -325,7 +325,7 @@ func (s *Service) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
-	return errors.Join(err, s.shutdown(background, stopBackground, &work))
+	return errors.Join(err, s.shutdown(context.WithoutCancel(ctx), stopBackground, &work))
 }
 
 // fanoutRunners is how many fan-outs run at once besides the queue's.

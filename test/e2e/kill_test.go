@@ -1,0 +1,190 @@
+package e2e_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// kills is how often each kill test kills.
+const kills = 10
+
+// load reports random changes until it is stopped, several reporters at once, each with tenants of
+// its own so that the order of a tenant's changes is known.
+type load struct {
+	stop  context.CancelFunc
+	done  sync.WaitGroup
+	sent  atomic.Int64
+	error atomic.Pointer[error]
+}
+
+func (s *stack) load(tr *truth, names []string, reporters, batch int) *load {
+	ctx, cancel := context.WithCancel(s.t.Context())
+	l := &load{stop: cancel}
+	for w := range reporters {
+		mine := names[w*len(names)/reporters : (w+1)*len(names)/reporters]
+		l.done.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				var changes []change
+				for range batch {
+					changes = append(changes, randomChange(mine[rand.IntN(len(mine))]))
+				}
+				// a batch that was begun is finished: its key makes the repeats harmless
+				finish, stop := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+				err := s.publish(finish, tr, "w"+strconv.Itoa(w)+"-"+strconv.Itoa(i), changes)
+				stop()
+				if err != nil {
+					l.error.Store(&err)
+					return
+				}
+				l.sent.Add(int64(batch))
+				select {
+				case <-ctx.Done():
+				case <-time.After(5 * time.Millisecond):
+				}
+			}
+		})
+	}
+	return l
+}
+
+func (l *load) end(t *testing.T) {
+	t.Helper()
+	l.stop()
+	l.done.Wait()
+	if err := l.error.Load(); err != nil {
+		t.Fatal(*err)
+	}
+}
+
+// slow makes a receiver take a while and fail now and then, so that kills meet posts in flight.
+func slow(notification) int {
+	time.Sleep(time.Duration(rand.IntN(4)) * time.Millisecond) //nolint:forbidigo // the receiver's own work
+	if rand.IntN(20) == 0 {
+		return http.StatusInternalServerError
+	}
+	return http.StatusOK
+}
+
+// report sums the receivers up and fails the test on anything lost or out of order.
+func report(t *testing.T, what string, tr *truth, l *load, rs []*receiver) {
+	t.Helper()
+	posts, duplicates, backwards := 0, 0, 0
+	for _, r := range rs {
+		r.healthy()
+		r.mu.Lock()
+		posts += r.posts
+		duplicates += r.duplicates
+		backwards += len(r.backwards)
+		r.mu.Unlock()
+	}
+	t.Logf("%s: %d changes accepted, %d notifications taken; lost 0, out of order %d, duplicates %d", what, l.sent.Load(), posts, backwards, duplicates)
+	if l.sent.Load() < 500 {
+		t.Errorf("only %d changes: the load was too small to mean anything", l.sent.Load())
+	}
+	_ = tr
+}
+
+func TestNothingIsLostWhenWorkersAreKilled(t *testing.T) {
+	s := newStack(t, "everysec")
+	s.serve("api")
+	workers := []*process{s.serve("worker"), s.serve("worker")}
+	names := tenantNames(3000) // so many that what a kill cut off is rarely replaced before it is told again
+	rs := []*receiver{newReceiver(t, "app1"), newReceiver(t, "app2")}
+	for _, r := range rs {
+		r.answer = slow
+		s.register(r, "ES256", names)
+	}
+	tr := newTruth()
+	l := s.load(tr, names, 4, 20)
+	for i := range kills {
+		wait(t, time.Duration(300+rand.IntN(500))*time.Millisecond)
+		w := workers[i%len(workers)]
+		w.kill()
+		w.start()
+	}
+	l.end(t)
+	awaitSettled(t, tr, time.Minute, rs...)
+	report(t, strconv.Itoa(kills)+" SIGKILLs of workers", tr, l, rs)
+	s.agree(tr, rs...)
+}
+
+func TestNothingIsLostWhenTheAPIIsKilled(t *testing.T) {
+	s := newStack(t, "everysec")
+	api := s.serve("api")
+	s.serve("worker")
+	names := tenantNames(300)
+	rs := []*receiver{newReceiver(t, "app1")}
+	s.register(rs[0], "ES256", names)
+	tr := newTruth()
+	l := s.load(tr, names, 4, 20)
+	for range kills {
+		wait(t, time.Duration(200+rand.IntN(300))*time.Millisecond)
+		api.kill()
+		api.start()
+	}
+	l.end(t)
+	awaitSettled(t, tr, time.Minute, rs...)
+	report(t, strconv.Itoa(kills)+" SIGKILLs of the API", tr, l, rs)
+	s.agree(tr, rs...)
+}
+
+func TestNothingIsLostWhenRedisIsKilled(t *testing.T) {
+	s := newStack(t, "always")
+	s.serve("api,worker")
+	names := tenantNames(3000) // so many that what a kill cut off is rarely replaced before it is told again
+	rs := []*receiver{newReceiver(t, "app1"), newReceiver(t, "app2")}
+	for _, r := range rs {
+		r.answer = slow
+		s.register(r, "ES256", names)
+	}
+	tr := newTruth()
+	l := s.load(tr, names, 4, 20)
+	for range kills {
+		wait(t, time.Duration(300+rand.IntN(500))*time.Millisecond)
+		s.redis.Kill()
+		if err := s.redis.Restart(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.end(t)
+	awaitSettled(t, tr, time.Minute, rs...)
+	report(t, strconv.Itoa(kills)+" SIGKILLs of redis-server (appendfsync always)", tr, l, rs)
+	s.agree(tr, rs...)
+}
+
+// TestTerminateSettlesWhatIsInFlight stops a worker as an operator would: no post is cut off, so
+// no receiver hears anything twice.
+func TestTerminateSettlesWhatIsInFlight(t *testing.T) {
+	s := newStack(t, "everysec")
+	s.serve("api")
+	first := s.serve("worker")
+	names := tenantNames(300)
+	r := newReceiver(t, "app1")
+	r.answer = func(notification) int {
+		time.Sleep(20 * time.Millisecond) //nolint:forbidigo // the receiver's own work
+		return http.StatusOK
+	}
+	s.register(r, "ES256", names)
+	tr := newTruth()
+	l := s.load(tr, names, 2, 20)
+	wait(t, time.Second)
+	began := time.Now()
+	if err := first.terminate(); err != nil {
+		t.Errorf("worker ended with %v", err)
+	}
+	took := time.Since(began)
+	s.serve("worker")
+	wait(t, time.Second)
+	l.end(t)
+	awaitSettled(t, tr, 30*time.Second, r)
+	report(t, "SIGTERM under load, worker gone after "+took.Round(time.Millisecond).String(), tr, l, []*receiver{r})
+	if r.duplicates != 0 {
+		t.Errorf("%d notifications were told twice although the stop was soft", r.duplicates)
+	}
+}
