@@ -6,6 +6,7 @@ import (
 
 // cli is the command line. Commands that need settings carry a settingFlags.
 type cli struct {
+	Dev         devCmd         `cmd:"" help:"Try Lamplighter on this machine, with demo apps; needs nothing and forgets everything."`
 	Serve       serveCmd       `cmd:"" help:"Run the service: the API, the workers or both."`
 	Publish     publishCmd     `cmd:"" help:"Report a tenant's state change, as the platform does."`
 	Keys        keysCmd        `cmd:"" help:"Make keys."`
@@ -28,7 +29,7 @@ type configCmd struct {
 // newCLI gives each command that needs settings its own set of their flags.
 func newCLI() *cli {
 	c := &cli{}
-	for _, f := range []*settingFlags{&c.Serve.settingFlags, &c.Healthcheck.settingFlags, &c.Config.Check.settingFlags, &c.Config.Print.settingFlags} {
+	for _, f := range []*settingFlags{&c.Dev.settingFlags, &c.Serve.settingFlags, &c.Healthcheck.settingFlags, &c.Config.Check.settingFlags, &c.Config.Print.settingFlags} {
 		f.Plugins = kong.Plugins{newSettingValues()}
 	}
 	return c

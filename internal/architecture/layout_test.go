@@ -80,18 +80,18 @@ func layout() map[string]rule {
 		"internal/httpapi": {project: slices.Concat(without(contracts, "queue"), useCases)},
 		"internal/config":  {project: []string{"secret"}},
 		"internal/service": {
-			project:   append([]string{"service/dev"}, everything...),
+			project:   everything,
 			libraries: []string{goRedis, asynq, goMail},
 		},
-		"internal/service/dev": {
+		"internal/dev": {
 			project:   append([]string{"service"}, everything...),
-			libraries: []string{goRedis, miniredis, goJose},
+			libraries: []string{miniredis, goJose},
 		},
 
 		"internal/redistest":    {support: true, project: []string{"keys", "redisconn"}, libraries: []string{goRedis, miniredis}},
 		"internal/architecture": {},
 		"cmd": {
-			project:   append([]string{"service", "service/dev", "config", "secret", "signing", "telemetry"}, domain...),
+			project:   append([]string{"service", "dev", "config", "secret", "signing", "telemetry"}, domain...),
 			libraries: []string{kong},
 		},
 	}

@@ -130,7 +130,7 @@ func retentionSettings() []Setting {
 }
 
 // DevDefaults are the defaults that `lamplighter dev` has instead of the usual ones, by key: a
-// partner's receiver runs on this machine, and people are told within seconds.
+// partner's receiver runs on this machine, and people and apps that come back are told within seconds.
 func DevDefaults() map[string]string {
 	return map[string]string{
 		"environment":            "sod",
@@ -139,6 +139,9 @@ func DevDefaults() map[string]string {
 		"guard.allow_http":       "true",
 		"incident.open_after":    "10s",
 		"incident.recover_after": "5s",
+		"breaker.open_for":       "2s",
+		"breaker.open_for_max":   "3s",
+		"delivery.sweep":         "2s",
 		"redis.waive_checks":     "eviction,persistence,version",
 		"smtp.tls":               "none",
 	}

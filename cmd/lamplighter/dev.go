@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/lamplighter/lamplighter/internal/config"
+	"github.com/lamplighter/lamplighter/internal/dev"
+)
+
+type devCmd struct {
+	settingFlags
+	ReceiverListen string `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Address of the demo receiver of pushes."`
+	DeskListen     string `default:"127.0.0.1:8082" placeholder:"HOST:PORT" help:"Address where the mails are read and the receiver is stopped and started."`
+}
+
+// Run plays until the first signal.
+func (c *devCmd) Run(ctx context.Context, a *app) error {
+	defaults := config.DevDefaults()
+	defaults["log.level"] = "warn" // what matters besides is told in lines for people
+	l, err := c.load(a, defaults)
+	if err != nil {
+		return err
+	}
+	return dev.Run(ctx, dev.Options{
+		Config: l.Config, ReceiverListen: c.ReceiverListen, DeskListen: c.DeskListen, Version: a.build.Version,
+		Out: a.stdout, Log: newLogger(a.stderr, l.Config.Log).Handler(), Colour: wantsColour(a.stdout, a.environ), Ignored: replacedByDev(l),
+	})
+}
+
+// replacedByDev lists the settings that were given in vain.
+func replacedByDev(l *config.Loaded) []string {
+	var names []string
+	for _, s := range config.Settings() {
+		section, _, _ := strings.Cut(s.Key, ".")
+		mine := slices.Contains([]string{"redis", "smtp", "signing", "encryption", "roles"}, section)
+		if mine && l.Origin(s.Key).Source > config.FromDev {
+			names = append(names, s.Key)
+		}
+	}
+	return names
+}
+
+// wantsColour reports whether w is a terminal whose user did not refuse colours (no-color.org).
+func wantsColour(w io.Writer, environ []string) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	for _, v := range environ {
+		if name, value, _ := strings.Cut(v, "="); name == "NO_COLOR" && value != "" || v == "TERM=dumb" {
+			return false
+		}
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

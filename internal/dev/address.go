@@ -1,0 +1,56 @@
+package dev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+)
+
+// Flags of the addresses that dev binds; each error about an address names its flag.
+const (
+	flagAPI      = "--listen"
+	flagOps      = "--ops-listen"
+	flagPublic   = "--public-listen"
+	flagReceiver = "--receiver-listen"
+	flagDesk     = "--desk-listen"
+)
+
+// bind listens on an address that a flag gave.
+func bind(ctx context.Context, flag, addr string) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
+	switch {
+	case err == nil:
+		return l, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("another program listens on %s already: stop it, or choose another address, such as %s 127.0.0.1:0 for any free port: %w", addr, flag, err)
+	default:
+		return nil, fmt.Errorf("listen on %s, as %s says: %w", addr, flag, err)
+	}
+}
+
+// reserve finds out that an address is free, and which port a port 0 becomes: the address of the
+// API must be known before the service is built. The port is free again on return, so that in a
+// bad moment somebody else may take it; the service then refuses to start.
+func reserve(ctx context.Context, flag string, addr *string) error {
+	l, err := bind(ctx, flag, *addr)
+	if err != nil {
+		return err
+	}
+	*addr = l.Addr().String()
+	return l.Close()
+}
+
+// baseURL is how a browser or curl on this machine reaches what listens on addr.
+func baseURL(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "http://" + addr
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}

@@ -1,0 +1,199 @@
+package dev
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/config"
+	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/redisconn"
+	"github.com/lamplighter/lamplighter/internal/secret"
+	"github.com/lamplighter/lamplighter/internal/service"
+	"github.com/lamplighter/lamplighter/internal/signing"
+)
+
+// Options say what to run.
+type Options struct {
+	// Config is loaded with config.DevDefaults. Redis, SMTP, signing and encryption keys and roles
+	// are replaced; public_url and the bootstrap token are filled in where they are unset.
+	Config config.Config
+	// ReceiverListen and DeskListen are the addresses of the demo receiver and of the desk.
+	ReceiverListen, DeskListen string
+	Version                    string
+	// Out gets the banner and the events, Log what else the service logs.
+	Out io.Writer
+	Log slog.Handler
+	// Colour says that Out is a terminal that wants colours.
+	Colour bool
+	// Ignored names settings that somebody gave and dev replaced, to say so.
+	Ignored []string
+}
+
+// Run serves until ctx ends, then stops everything and forgets it. It returns nil when it was
+// ctx that ended it.
+func Run(ctx context.Context, o Options) error {
+	d := &playground{
+		opts: o, cfg: o.Config, mails: &mails{},
+		console: &console{w: o.Out, colour: o.Colour, now: time.Now},
+	}
+	err := d.run(ctx)
+	for i := len(d.cleanup) - 1; i >= 0; i-- {
+		d.cleanup[i]()
+	}
+	if ctx.Err() != nil {
+		d.console.write("\nStopped, and everything is forgotten.\n")
+		return nil
+	}
+	return err
+}
+
+// playground is everything that dev runs.
+type playground struct {
+	opts    Options
+	cfg     config.Config
+	console *console
+	mails   *mails
+
+	receiver *receiver
+	place    place
+	// cleanup stops what was started, last first.
+	cleanup []func()
+}
+
+func (d *playground) later(stop func()) { d.cleanup = append(d.cleanup, stop) }
+
+func (d *playground) run(ctx context.Context) error {
+	keySet, err := d.settings(ctx)
+	if err != nil {
+		return err
+	}
+	if err := d.startPartner(ctx); err != nil {
+		return err
+	}
+	redis, err := startRedis()
+	if err != nil {
+		return err
+	}
+	d.later(redis.Close)
+	log := slog.New(&events{console: d.console, deliveries: d.receiver, next: d.opts.Log})
+	redisconn.LogTo(log)
+	rdb, err := redisconn.New(redisconn.Options{URL: secret.New("redis://" + redis.Addr() + "/0"), PoolSize: d.cfg.Redis.PoolSize})
+	if err != nil {
+		return fmt.Errorf("connect to the in-process Redis: %w", err)
+	}
+	d.later(func() { _ = rdb.Close() })
+	s, err := service.New(ctx, service.Options{
+		Config: d.cfg, Version: d.opts.Version, Log: log, Redis: rdb, Keys: keySet, Loopback: true, Unsafe: true,
+	})
+	if err != nil {
+		return err
+	}
+	d.place.ops = baseURL(s.Addr("ops"))
+	return d.serve(ctx, s)
+}
+
+// settings completes what the user chose.
+func (d *playground) settings(ctx context.Context) (*signing.KeySet, error) {
+	for _, a := range []struct {
+		flag string
+		addr *string
+	}{{flagAPI, &d.cfg.Listen}, {flagOps, &d.cfg.OpsListen}, {flagPublic, &d.cfg.PublicListen}} {
+		if *a.addr == "" {
+			continue
+		}
+		if err := reserve(ctx, a.flag, a.addr); err != nil {
+			return nil, err
+		}
+	}
+	d.cfg.Roles = nil // all
+	if d.cfg.PublicURL == "" {
+		d.cfg.PublicURL = baseURL(d.cfg.Listen)
+	}
+	if d.cfg.BootstrapToken.IsZero() {
+		token, err := httpapi.NewToken(rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		d.cfg.BootstrapToken = secret.New(token)
+	}
+	key, err := secret.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	d.cfg.Encryption = config.Encryption{Key: key}
+	return generateKeys(time.Now())
+}
+
+// keyLife is how long the generated signing keys live: longer than any demo.
+const keyLife = 366 * 24 * time.Hour
+
+// generateKeys makes a signing key for each algorithm.
+func generateKeys(now time.Time) (*signing.KeySet, error) {
+	var made []*signing.Key
+	for _, alg := range []string{signing.RS256, signing.ES256} {
+		text, err := signing.GenerateKey(alg, "Lamplighter dev", now.Add(-time.Hour), now.Add(keyLife))
+		if err != nil {
+			return nil, err
+		}
+		key, err := signing.ParseKey("generated "+alg, text)
+		if err != nil {
+			return nil, err
+		}
+		made = append(made, key)
+	}
+	return signing.NewKeySet(made...)
+}
+
+// startPartner starts what stands for the world outside: receiver, mail server and desk.
+func (d *playground) startPartner(ctx context.Context) error {
+	d.receiver = newReceiver(d.opts.ReceiverListen, newVerifier(d.cfg.PublicURL+"/login/.well-known/openid-configuration"), d.console)
+	if err := d.receiver.start(ctx); err != nil {
+		return err
+	}
+	d.later(d.receiver.stop)
+	catcher, err := startCatcher(ctx, func(to []string, raw []byte) {
+		m := d.mails.add(to, raw)
+		d.console.event(eventMail, "mail", "to "+m.to+": "+m.subject)
+	})
+	if err != nil {
+		return err
+	}
+	d.later(catcher.close)
+	d.cfg.SMTP = config.SMTP{
+		Host: "127.0.0.1", Port: catcher.port(), TLS: "none", From: "Lamplighter <lamplighter@lamplighter.example>", Timeout: d.cfg.SMTP.Timeout,
+	}
+	socket, err := bind(ctx, flagDesk, d.opts.DeskListen)
+	if err != nil {
+		return err
+	}
+	d.place = place{
+		version: d.opts.Version, api: baseURL(d.cfg.Listen), hook: d.receiver.url("<client id>"), desk: baseURL(socket.Addr().String()),
+		token: d.cfg.BootstrapToken.Reveal(), incident: d.cfg.Incident, ignored: d.opts.Ignored,
+	}
+	desk := &desk{
+		receiver: d.receiver, mails: d.mails, console: d.console, help: d.place.help(),
+	}
+	d.later(desk.serve(socket))
+	return nil
+}
+
+// serve runs the service, fills it and says what there is.
+func (d *playground) serve(ctx context.Context, s *service.Service) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	a := &admin{url: d.place.api, token: d.cfg.BootstrapToken, client: &http.Client{Transport: &http.Transport{}}}
+	if err := a.seed(ctx, d.receiver.url, d.receiver.verifier.trust); err != nil {
+		cancel()
+		<-ended
+		return fmt.Errorf("make the demo apps: %w", err)
+	}
+	d.console.open(d.place.banner(d.console))
+	return <-ended
+}

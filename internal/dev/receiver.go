@@ -1,0 +1,149 @@
+package dev
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+)
+
+const (
+	// maxPush bounds a push; real ones have less than 4 KiB.
+	maxPush = 64 << 10
+	// maxPairs bounds what is remembered of apps and tenants: whoever plays with more than this
+	// only misses remarks on their order.
+	maxPairs = 10_000
+	// headerTimeout bounds the headers of a request to the servers of this package.
+	headerTimeout = 5 * time.Second
+)
+
+// pair is an app and a tenant it hears about.
+type pair struct{ app, tenant string }
+
+// receiver is the partners' side: one server for all demo apps, each under /hook/{client ID}. It
+// answers 200 to what it could verify and 401 to what it could not. Stopped, its port refuses.
+type receiver struct {
+	verifier *verifier
+	console  *console
+
+	mu       sync.Mutex
+	addr     string
+	server   *http.Server
+	stopped  chan struct{}     // closed when server has ended
+	last     map[pair]int64    // highest sequence received
+	verified map[pair]struct{} // received, and the delivery not yet seen in the log
+}
+
+// newReceiver makes a receiver for an address; start binds it.
+func newReceiver(addr string, v *verifier, c *console) *receiver {
+	return &receiver{verifier: v, console: c, addr: addr, last: map[pair]int64{}, verified: map[pair]struct{}{}}
+}
+
+// start binds the port, the same one each time, and serves. It does nothing while it runs.
+func (r *receiver) start(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.server != nil {
+		return nil
+	}
+	l, err := bind(ctx, flagReceiver, r.addr)
+	if err != nil {
+		return err
+	}
+	r.addr = l.Addr().String()
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /hook/{app}", r.hook)
+	server, stopped := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout}, make(chan struct{})
+	r.server, r.stopped = server, stopped
+	go func() {
+		defer close(stopped)
+		_ = server.Serve(l)
+	}()
+	return nil
+}
+
+// stop closes the port and all connections.
+func (r *receiver) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.server == nil {
+		return
+	}
+	_ = r.server.Close()
+	<-r.stopped
+	r.server = nil
+}
+
+// url is where an app's pushes are received.
+func (r *receiver) url(app string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return baseURL(r.addr) + "/hook/" + app
+}
+
+func (r *receiver) hook(w http.ResponseWriter, req *http.Request) {
+	app := req.PathValue("app")
+	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxPush))
+	if err != nil {
+		http.Error(w, "The body could not be read.", http.StatusBadRequest)
+		return
+	}
+	p, err := r.verifier.verify(req.Context(), app, req.Header, body, time.Now())
+	if err != nil {
+		r.console.event(eventBad, "unproven", fmt.Sprintf("%s got a push and refused it: %v", app, err))
+		http.Error(w, "This push is not proven to come from Lamplighter.", http.StatusUnauthorized)
+		return
+	}
+	sequence, _ := strconv.ParseInt(req.Header.Get("x-state-sequence"), 10, 64)
+	order := r.note(pair{app, p.ContextIdentifier}, sequence)
+	r.console.event(eventGood, "verified", pushWords(app, p, order, req.Header.Get("x-state-superseded")))
+	w.WriteHeader(http.StatusOK)
+}
+
+// note remembers a verified push and says how it stands to the one before.
+func (r *receiver) note(at pair, sequence int64) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last, known := r.last[at]
+	if known || len(r.last) < maxPairs {
+		r.last[at] = max(last, sequence)
+		r.verified[at] = struct{}{}
+	}
+	switch {
+	case sequence < last:
+		return "older than what it knows: dropped"
+	case known && sequence == last:
+		return "told again"
+	default:
+		return "in order"
+	}
+}
+
+// told reports, once, whether a delivery that the service logs was a push this receiver verified.
+func (r *receiver) told(app, tenant string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.verified[pair{app, tenant}]
+	delete(r.verified, pair{app, tenant})
+	return ok
+}
+
+// pushWords says what was received and what was verified about it.
+func pushWords(app string, p *proof, order, superseded string) string {
+	what := p.changeName() + " of " + p.ContextIdentifier
+	if p.PublicEndpoint != "" {
+		what += " to " + p.PublicEndpoint
+	}
+	signature := "signature ok"
+	if !p.signed {
+		signature = "signature not checked (give the secret to the desk)"
+	}
+	words := fmt.Sprintf("%s got %s: Token ok (%s, key %.8s), %s, %s", app, what, p.algorithm, p.keyID, signature, order)
+	if superseded != "" && superseded != "0" {
+		words += ", replaces " + superseded + " older"
+	}
+	return words
+}

@@ -1,0 +1,198 @@
+package dev
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/textproto"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Limits of a session with the mail catcher. The mails it is for have some 20 KiB.
+const (
+	maxMail       = 1 << 20
+	maxSession    = 4 << 20
+	maxRecipients = 100
+	sessionTime   = time.Minute
+)
+
+// catcher is a mail server that delivers nothing: it hands every mail to a function. It speaks as
+// much SMTP as a client without TLS and login needs.
+type catcher struct {
+	socket net.Listener
+	catch  func(to []string, raw []byte)
+
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+	work  sync.WaitGroup
+}
+
+// startCatcher listens on a free port of this machine. close ends it.
+func startCatcher(ctx context.Context, catch func(to []string, raw []byte)) (*catcher, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("start the mail catcher: %w", err)
+	}
+	c := &catcher{socket: l, catch: catch, conns: map[net.Conn]struct{}{}}
+	c.work.Go(c.accept)
+	return c, nil
+}
+
+// port is where it listens on 127.0.0.1.
+func (c *catcher) port() int {
+	if a, ok := c.socket.Addr().(*net.TCPAddr); ok {
+		return a.Port
+	}
+	return 0
+}
+
+// close cuts every session and waits for their end.
+func (c *catcher) close() {
+	_ = c.socket.Close()
+	c.mu.Lock()
+	for conn := range c.conns {
+		_ = conn.Close()
+	}
+	c.conns = nil
+	c.mu.Unlock()
+	c.work.Wait()
+}
+
+func (c *catcher) accept() {
+	for {
+		conn, err := c.socket.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			continue
+		}
+		c.mu.Lock()
+		if c.conns == nil { // closed meanwhile
+			c.mu.Unlock()
+			_ = conn.Close()
+			return
+		}
+		c.conns[conn] = struct{}{}
+		c.work.Go(func() { c.serve(conn) })
+		c.mu.Unlock()
+	}
+}
+
+func (c *catcher) serve(conn net.Conn) {
+	defer func() {
+		_ = conn.Close()
+		c.mu.Lock()
+		delete(c.conns, conn)
+		c.mu.Unlock()
+	}()
+	_ = conn.SetDeadline(time.Now().Add(sessionTime))
+	s := &session{
+		text:  textproto.NewReader(bufio.NewReader(io.LimitReader(conn, maxSession))),
+		w:     conn,
+		catch: c.catch,
+	}
+	s.run()
+}
+
+// session is one client's dialogue.
+type session struct {
+	text  *textproto.Reader
+	w     io.Writer
+	catch func(to []string, raw []byte)
+
+	mail bool
+	to   []string
+}
+
+func (s *session) run() {
+	s.reply("220 lamplighter-dev mail catcher")
+	for {
+		line, err := s.text.ReadLine()
+		if err != nil {
+			return
+		}
+		verb, argument, _ := strings.Cut(line, " ")
+		if strings.EqualFold(verb, "QUIT") {
+			s.reply("221 bye")
+			return
+		}
+		if !s.command(strings.ToUpper(verb), argument) {
+			return
+		}
+	}
+}
+
+// command answers one command; false ends the session.
+func (s *session) command(verb, argument string) bool {
+	switch verb {
+	case "EHLO":
+		return s.reply("250-lamplighter-dev", "250-8BITMIME", "250 SMTPUTF8")
+	case "HELO", "NOOP":
+		return s.reply("250 ok")
+	case "RSET":
+		s.mail, s.to = false, nil
+		return s.reply("250 ok")
+	case "MAIL":
+		s.mail, s.to = true, nil
+		return s.reply("250 ok")
+	case "RCPT":
+		to, ok := recipient(argument)
+		switch {
+		case !s.mail:
+			return s.reply("503 MAIL first")
+		case !ok:
+			return s.reply("501 say RCPT TO:<address>")
+		case len(s.to) == maxRecipients:
+			return s.reply("452 too many recipients")
+		}
+		s.to = append(s.to, to)
+		return s.reply("250 ok")
+	case "DATA":
+		return s.data()
+	default:
+		return s.reply("502 not known here")
+	}
+}
+
+func (s *session) data() bool {
+	if len(s.to) == 0 {
+		return s.reply("503 RCPT first")
+	}
+	if !s.reply("354 end with a dot") {
+		return false
+	}
+	dots := s.text.DotReader()
+	raw, err := io.ReadAll(io.LimitReader(dots, maxMail+1))
+	if err != nil {
+		return false
+	}
+	to := s.to
+	s.mail, s.to = false, nil
+	if len(raw) > maxMail {
+		if _, err := io.Copy(io.Discard, dots); err != nil {
+			return false
+		}
+		return s.reply("552 too big")
+	}
+	s.catch(to, raw)
+	return s.reply("250 caught")
+}
+
+func (s *session) reply(lines ...string) bool {
+	_, err := io.WriteString(s.w, strings.Join(lines, "\r\n")+"\r\n")
+	return err == nil
+}
+
+// recipient reads the address of RCPT's argument, whose parameters do not matter here.
+func recipient(argument string) (string, bool) {
+	to, rest, ok := strings.Cut(argument, "<")
+	address, _, closed := strings.Cut(rest, ">")
+	return address, ok && closed && address != "" && strings.EqualFold(strings.TrimSpace(to), "to:")
+}
