@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // mails use contacts' time zones; images have no zone data
 
 	"github.com/alecthomas/kong"
 

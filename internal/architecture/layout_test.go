@@ -58,24 +58,23 @@ type rule struct {
 func layout() map[string]rule {
 	domain := []string{"tenant", "partner", "delivery", "incident"}
 	// What a use case may build on. Other use cases are not among it.
-	contracts := slices.Concat(domain, []string{"secret", "signing", "guard", "mailbox", "registry", "queue", "telemetry"})
-	useCases := []string{"intake", "fanout", "drain", "push", "probe", "mailer"}
+	contracts := slices.Concat(domain, []string{"secret", "signing", "guard", "mailbox", "registry", "queue"})
+	useCases := []string{"intake", "fanout", "drain", "push", "probe", "alerting", "mailer", "sweep"}
 	everything := slices.Concat(contracts, useCases, []string{"keys", "redisconn", "httpapi", "config"})
 
 	table := map[string]rule{
 		"internal/tenant":    {pure: true},
 		"internal/partner":   {pure: true, project: []string{"tenant"}},
 		"internal/delivery":  {pure: true, project: []string{"tenant", "partner"}},
-		"internal/incident":  {pure: true, project: []string{"partner", "delivery"}},
+		"internal/incident":  {pure: true, project: []string{"tenant", "partner", "delivery"}},
 		"internal/keys":      {pure: true, project: []string{"tenant", "partner"}},
 		"internal/secret":    {},
-		"internal/telemetry": {},
 		"internal/signing":   {project: []string{"secret"}, libraries: []string{goJose}},
 		"internal/guard":     {libraries: []string{ssrf}},
 		"internal/redisconn": {project: []string{"secret"}, libraries: []string{goRedis}},
 		"internal/mailbox":   {project: append([]string{"keys"}, domain...), libraries: []string{goRedis}},
 		"internal/registry":  {project: append([]string{"keys", "secret"}, domain...), libraries: []string{goRedis}},
-		"internal/queue":     {project: []string{"telemetry"}, libraries: []string{goRedis, asynq}},
+		"internal/queue":     {project: []string{"tenant", "partner"}, libraries: []string{goRedis, asynq}},
 
 		"internal/httpapi": {project: slices.Concat(without(contracts, "queue"), useCases)},
 		"internal/config":  {project: []string{"secret"}},
@@ -88,10 +87,11 @@ func layout() map[string]rule {
 			libraries: []string{miniredis, goJose},
 		},
 
-		"internal/redistest":    {support: true, project: []string{"keys", "redisconn"}, libraries: []string{goRedis, miniredis}},
-		"internal/architecture": {},
+		"internal/mailer/smtptest": {support: true},
+		"internal/redistest":       {support: true, project: []string{"keys", "redisconn"}, libraries: []string{goRedis, miniredis}},
+		"internal/architecture":    {},
 		"cmd": {
-			project:   append([]string{"service", "dev", "config", "secret", "signing", "telemetry"}, domain...),
+			project:   append([]string{"service", "dev", "config", "secret", "signing"}, domain...),
 			libraries: []string{kong},
 		},
 	}

@@ -62,8 +62,6 @@ type Redis struct {
 	SentinelUsername string
 	SentinelPassword secret.Text
 	TLS              RedisTLS
-	// WaitReplicas is how many replicas must have an accepted change before it is confirmed.
-	WaitReplicas int
 	// Prefix starts every key.
 	Prefix string
 	// PoolSize is the most connections per Redis node.

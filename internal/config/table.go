@@ -123,11 +123,6 @@ func redisSettings() []Setting {
 			at:   func(c *Config) any { return &c.Redis.TLS.Key },
 		},
 		{
-			Key: "redis.wait_replicas", Default: "0", Rule: span(0, 5),
-			Help: "How many replicas must hold a state change before it is confirmed to the platform. With 0, a failover may lose what was not replicated yet.",
-			at:   func(c *Config) any { return &c.Redis.WaitReplicas },
-		},
-		{
 			Key: "redis.prefix", Default: "lamplighter", Rule: keyPrefix(),
 			Help: "Starts every key. Two environments on one Redis need two prefixes.",
 			at:   func(c *Config) any { return &c.Redis.Prefix },

@@ -168,7 +168,7 @@ func otherValue(s config.Setting) string {
 	case config.Bool:
 		return "true"
 	case config.Integer:
-		return map[bool]string{true: "5", false: "31"}[s.Key == "redis.wait_replicas"]
+		return "31"
 	case config.Duration:
 		return (7 * time.Second).String()
 	case config.Network:

@@ -30,13 +30,14 @@ type ServerOptions struct {
 	// ShutdownTimeout is how long handlers may go on after Stop; they are abandoned, not stopped,
 	// so drainers need a stop signal of their own.
 	ShutdownTimeout time.Duration
-	Log             *slog.Logger
+	// Drainers bounds the drains that run at once. A drain occupies its worker while posts are
+	// out, so many sick endpoints must not keep healthy ones waiting for one.
+	Drainers int
+	Log      *slog.Logger
 }
 
-// Workers of each queue. A drain occupies its worker while posts are out, so that many sick
-// endpoints must not keep healthy ones waiting for one.
+// Workers of the other queues.
 const (
-	drainWorkers  = 1000
 	fanoutWorkers = 16
 	mailWorkers   = 4
 )
@@ -60,7 +61,7 @@ func NewServer(rdb redis.UniversalClient, h Handlers, opts ServerOptions) *Serve
 		workers int
 		poll    time.Duration
 	}{
-		{Drain, drainWorkers, opts.Poll}, {Fanout, fanoutWorkers, opts.Poll}, {Mail, mailWorkers, max(opts.Poll, time.Second)},
+		{Drain, opts.Drainers, opts.Poll}, {Fanout, fanoutWorkers, opts.Poll}, {Mail, mailWorkers, max(opts.Poll, time.Second)},
 	} {
 		s.servers = append(s.servers, asynq.NewServerFromRedisClient(rdb, asynq.Config{
 			Concurrency:              q.workers,
@@ -127,15 +128,13 @@ func handle[T any](mux *asynq.ServeMux, k Kind, log *slog.Logger, f func(context
 	})
 }
 
-// logAdapter hands asynq's own messages to slog.
+// logAdapter hands asynq's own messages to slog; asynq has no context to pass.
 type logAdapter struct{ log *slog.Logger }
 
-func (l logAdapter) say(level slog.Level, args []any) {
-	l.log.Log(context.Background(), level, "queue: "+fmt.Sprint(args...)) //nolint:forbidigo,sloglint // asynq's logger has no context
-}
+const queueMessage = "queue library reported"
 
-func (l logAdapter) Debug(args ...any) { l.say(slog.LevelDebug, args) }
-func (l logAdapter) Info(args ...any)  { l.say(slog.LevelInfo, args) }
-func (l logAdapter) Warn(args ...any)  { l.say(slog.LevelWarn, args) }
-func (l logAdapter) Error(args ...any) { l.say(slog.LevelError, args) }
-func (l logAdapter) Fatal(args ...any) { l.say(slog.LevelError, args) }
+func (l logAdapter) Debug(args ...any) { l.log.Debug(queueMessage, "err", fmt.Sprint(args...)) } //nolint:sloglint // no context
+func (l logAdapter) Info(args ...any)  { l.log.Info(queueMessage, "err", fmt.Sprint(args...)) }  //nolint:sloglint // no context
+func (l logAdapter) Warn(args ...any)  { l.log.Warn(queueMessage, "err", fmt.Sprint(args...)) }  //nolint:sloglint // no context
+func (l logAdapter) Error(args ...any) { l.log.Error(queueMessage, "err", fmt.Sprint(args...)) } //nolint:sloglint // no context
+func (l logAdapter) Fatal(args ...any) { l.log.Error(queueMessage, "err", fmt.Sprint(args...)) } //nolint:sloglint // no context

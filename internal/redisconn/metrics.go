@@ -22,17 +22,17 @@ type poolCollector struct {
 // summed over its nodes.
 func NewPoolCollector(pool PoolStatser) prometheus.Collector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("lamplighter_redis_pool_"+name, help, labels, nil)
+		return prometheus.NewDesc(name, help, labels, nil)
 	}
 	return &poolCollector{
 		pool:        pool,
-		connections: desc("connections", "Open connections to Redis."),
-		idle:        desc("idle_connections", "Open connections to Redis that no command uses."),
-		requests:    desc("requests_total", "Commands that took a connection: found one open (hit) or had to dial (miss).", "result"),
-		timeouts:    desc("timeouts_total", "Commands that got no connection in time: the pool is too small or Redis too slow."),
-		dropped:     desc("stale_connections_total", "Connections removed because they were broken or idle for too long."),
-		waits:       desc("waits_total", "Commands that waited for a connection."),
-		waitSeconds: desc("wait_seconds_total", "Time that commands waited for a connection."),
+		connections: desc("lamplighter_redis_pool_connections", "Open connections to Redis."),
+		idle:        desc("lamplighter_redis_pool_idle_connections", "Open connections to Redis that no command uses."),
+		requests:    desc("lamplighter_redis_pool_requests_total", "Commands that took a connection: found one open (hit) or had to dial (miss).", "result"),
+		timeouts:    desc("lamplighter_redis_pool_timeouts_total", "Commands that got no connection in time: the pool is too small or Redis too slow."),
+		dropped:     desc("lamplighter_redis_pool_stale_connections_total", "Connections removed because they were broken or idle for too long."),
+		waits:       desc("lamplighter_redis_pool_waits_total", "Commands that waited for a connection."),
+		waitSeconds: desc("lamplighter_redis_pool_wait_seconds_total", "Time that commands waited for a connection."),
 	}
 }
 

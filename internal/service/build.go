@@ -1,7 +1,9 @@
 package service
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"time"
 
@@ -161,8 +163,9 @@ func (s *Service) buildAPI() error {
 	if err != nil {
 		return fmt.Errorf("discovery document: %w", err)
 	}
+	metrics := intake.NewMetrics(s.metrics)
 	changes := &changes{
-		Intake:  intake.New(s.store, p.notifier, intake.NewMetrics(s.metrics), s.log),
+		Intake:  intake.New(s.store, p.notifier, metrics, s.log),
 		answers: intake.NewAnswers(s.store, s.boxes, s.dir, s.env),
 	}
 	p.api = httpapi.New(httpapi.Deps{
@@ -177,13 +180,19 @@ func (s *Service) buildAPI() error {
 		Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store,
 		Incidents: &incidents{store: s.incidents, tracker: p.tracker, dir: s.dir, audit: s.store}, Audit: s.store,
 		Discovery: func() []byte { return discovery }, JWKS: s.keySet.JWKS,
-		Unavailable: unavailable, Log: s.log, Registerer: s.metrics,
+		Unavailable: unavailable, Refused: metrics.Refused, Log: s.log, Registerer: s.metrics,
 	})
 	return nil
 }
 
-// unavailable recognises answers of a Redis that is there but cannot serve now.
+// unavailable recognises a Redis that cannot be reached or cannot serve now. A failed look-up of
+// its address, a refused connection and a timeout are the network's and recognised without it.
 func unavailable(err error) bool {
+	for _, e := range []error{redis.ErrPoolTimeout, redis.ErrPoolExhausted, redis.ErrClosed, io.EOF, io.ErrUnexpectedEOF} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
 	for _, prefix := range []string{"OOM", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS", "BUSY"} {
 		if redis.HasErrorPrefix(err, prefix) {
 			return true

@@ -81,20 +81,20 @@ const clusterWide = " Cluster-wide, the same on every worker: aggregate with max
 
 func newCluster() *cluster {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("lamplighter_"+name, help+clusterWide, labels, nil)
+		return prometheus.NewDesc(name, help+clusterWide, labels, nil)
 	}
 	c := &cluster{
-		apps:            desc("apps", "Apps by condition.", "condition"),
-		waiting:         desc("waiting_notifications", "Waiting notifications, by the condition of their app.", "condition"),
-		oldest:          desc("oldest_waiting_seconds", "Age of the oldest waiting notification, by the condition of its app.", "condition"),
-		diverged:        desc("diverged_tenants", "Pairs of app and tenant that are not in step, by the condition of the app.", "condition"),
-		breakers:        desc("breakers", "Endpoints' breakers by state.", "state"),
-		incidents:       desc("incidents_open", "Open incidents by endpoint.", "endpoint"),
-		failing:         desc("endpoint_failing", "1 for each failing endpoint; absent when well.", "client_id", "endpoint"),
-		endpointWaiting: desc("endpoint_waiting", "Waiting notifications of each app that has any.", "client_id"),
-		overflow:        desc("endpoint_exceptions_dropped", "Failing or waiting endpoints beyond the series that name them."),
-		outbox:          desc("outbox_mails", "Mails that wait to be sent."),
-		oldestMailDesc:  desc("outbox_oldest_seconds", "Age of the oldest mail that waits to be sent."),
+		apps:            desc("lamplighter_apps", "Apps by condition.", "condition"),
+		waiting:         desc("lamplighter_waiting_notifications", "Waiting notifications, by the condition of their app.", "condition"),
+		oldest:          desc("lamplighter_oldest_waiting_seconds", "Age of the oldest waiting notification, by the condition of its app.", "condition"),
+		diverged:        desc("lamplighter_diverged_tenants", "Pairs of app and tenant that are not in step, by the condition of the app.", "condition"),
+		breakers:        desc("lamplighter_breakers", "Endpoints' breakers by state.", "state"),
+		incidents:       desc("lamplighter_incidents_open", "Open incidents by endpoint.", "endpoint"),
+		failing:         desc("lamplighter_endpoint_failing", "1 for each failing endpoint; absent when well.", "client_id", "endpoint"),
+		endpointWaiting: desc("lamplighter_endpoint_waiting", "Waiting notifications of each app that has any.", "client_id"),
+		overflow:        desc("lamplighter_endpoint_exceptions_dropped", "Failing or waiting endpoints beyond the series that name them."),
+		outbox:          desc("lamplighter_outbox_mails", "Mails that wait to be sent."),
+		oldestMailDesc:  desc("lamplighter_outbox_oldest_seconds", "Age of the oldest mail that waits to be sent."),
 	}
 	c.current.Store(newSummary())
 	return c
