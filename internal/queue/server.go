@@ -133,8 +133,21 @@ type logAdapter struct{ log *slog.Logger }
 
 const queueMessage = "queue library reported"
 
-func (l logAdapter) Debug(args ...any) { l.log.Debug(queueMessage, "err", fmt.Sprint(args...)) } //nolint:sloglint // no context
-func (l logAdapter) Info(args ...any)  { l.log.Info(queueMessage, "err", fmt.Sprint(args...)) }  //nolint:sloglint // no context
-func (l logAdapter) Warn(args ...any)  { l.log.Warn(queueMessage, "err", fmt.Sprint(args...)) }  //nolint:sloglint // no context
-func (l logAdapter) Error(args ...any) { l.log.Error(queueMessage, "err", fmt.Sprint(args...)) } //nolint:sloglint // no context
-func (l logAdapter) Fatal(args ...any) { l.log.Error(queueMessage, "err", fmt.Sprint(args...)) } //nolint:sloglint // no context
+// Debug implements asynq.Logger, as do the others.
+func (l logAdapter) Debug(args ...any) { l.say(l.log.Debug, args) }
+
+// Info implements asynq.Logger.
+func (l logAdapter) Info(args ...any) { l.say(l.log.Info, args) }
+
+// Warn implements asynq.Logger.
+func (l logAdapter) Warn(args ...any) { l.say(l.log.Warn, args) }
+
+// Error implements asynq.Logger.
+func (l logAdapter) Error(args ...any) { l.say(l.log.Error, args) }
+
+// Fatal implements asynq.Logger; what asynq calls fatal ends its server, not this process.
+func (l logAdapter) Fatal(args ...any) { l.say(l.log.Error, args) }
+
+func (l logAdapter) say(log func(string, ...any), args []any) {
+	log(queueMessage, "err", fmt.Sprint(args...))
+}

@@ -176,7 +176,7 @@ func (s *Service) buildAPI() error {
 			endpoints: p.endpoints, boxes: s.boxes, store: s.store, approvals: p.approvals, waker: p.waker, people: p.tracker,
 			client: s.guard.Client(0, guard.TransportOptions{}), env: s.env, timeout: s.cfg.Delivery.Timeout,
 		},
-		Approvals: p.approvals, ApprovalList: s.boxes, Resyncer: p.approvals, Mailboxes: s.boxes, Deliveries: s.store,
+		Approvals: &approvals{p.approvals, p.tracker}, ApprovalList: s.boxes, Resyncer: p.approvals, Mailboxes: s.boxes, Deliveries: s.store,
 		Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store,
 		Incidents: &incidents{store: s.incidents, tracker: p.tracker, dir: s.dir, audit: s.store}, Audit: s.store,
 		Discovery: func() []byte { return discovery }, JWKS: s.keySet.JWKS,

@@ -11,12 +11,14 @@ import (
 
 	"github.com/lamplighter/lamplighter/internal/alerting"
 	"github.com/lamplighter/lamplighter/internal/drain"
+	"github.com/lamplighter/lamplighter/internal/fanout"
 	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/sweep"
+	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
 // appSettings serves the tracker from the directory.
@@ -49,6 +51,22 @@ func (s standing) Standing(ctx context.Context, app partner.ClientID) (alerting.
 	return alerting.Standing{
 		Backlog: incident.Backlog{Notifications: v.Waiting, Tenants: v.Diverged, Superseded: v.Superseded}, Gated: !v.GateUntil.IsZero(),
 	}, nil
+}
+
+// approvals takes approvals back with all that waits for them: a refused notification of such a
+// tenant is nobody's trouble any more.
+type approvals struct {
+	*fanout.Approvals
+
+	people people
+}
+
+// Dismiss implements httpapi.Approvals.
+func (a *approvals) Dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID, actor registry.Actor) error {
+	if err := a.Approvals.Dismiss(ctx, app, ts, actor); err != nil {
+		return err
+	}
+	return a.people.Observe(ctx, app, partner.StateChange, incident.Withdrawn{Tenants: ts})
 }
 
 // observer hands what drains see to the recorder and the tracker.

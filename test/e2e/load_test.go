@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -91,7 +92,7 @@ func (s *stack) publish(ctx context.Context, tr *truth, key string, changes []ch
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("publish: status %d, %v: %s", status, err, tail(b, 200))
+			return fmt.Errorf("publish: status %d: %s: %w", status, tail(b, 200), errors.Join(err, ctx.Err()))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -185,9 +186,9 @@ func (s *stack) agree(tr *truth, rs ...*receiver) {
 			if k == nil || k.sequences[0] == 0 {
 				continue
 			}
-			want, _ := tenant.ChangeType(k.status).Effect() //nolint:gosec // 0 to 5
+			want, _ := tenant.ChangeType(k.status).Effect()
 			if st.State != want.String() {
-				s.t.Errorf("%s: pull says %s, %s was last told %s", name, st.State, r.id, tenant.ChangeType(k.status)) //nolint:gosec // 0 to 5
+				s.t.Errorf("%s: pull says %s, %s was last told %s", name, st.State, r.id, tenant.ChangeType(k.status))
 			}
 			// a Delete removes a move that was not told yet, so only the newest move is comparable
 			if move := slots[1]; move != 0 && k.sequences[1] == move && (st.Endpoint == nil || *st.Endpoint != "https://"+k.endpoint+"/"+name) {
