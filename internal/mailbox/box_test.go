@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/redistest"
 	"github.com/lamplighter/lamplighter/internal/tenant"
-	"github.com/redis/go-redis/v9"
 )
 
 const testApp partner.ClientID = "app1"
@@ -275,11 +276,13 @@ func (b *box) stands(t tenant.ID) string {
 	if st.Again {
 		out += "*"
 	}
+	words := []string{out}
 	for _, e := range st.Entries {
 		if e != nil {
-			out += " " + b.words(t, *e)
+			words = append(words, b.words(t, *e))
 		}
 	}
+	out = strings.Join(words, " ")
 	switch {
 	case st.InFlight && !st.DueAt.IsZero():
 		b.Fatalf("tenant %s is due and in flight", t)

@@ -46,7 +46,7 @@
 //   - No lost wake-up. Only time can break it: an owner's or a wake-up's lease running out, or a
 //     horizon coming near. The sweep repairs that.
 //   - Idempotence. A deposit is told apart by known, a result by stamp and version, a wake-up by
-//     who asked for it last.
+//     who asked for it last, while it is armed.
 //
 // The rules were checked exhaustively in small worlds, with crashes, lost tasks, lost answers and
 // late copies. Outside the proof: a process frozen in the middle of a send may overlap with its

@@ -151,7 +151,7 @@ func (o *oracle) fold(nonce string, r tenant.Record, m mark, d *mailbox.Deposite
 			continue
 		}
 		told := h.Sequence <= m.known
-		if told && !(m.again && tenant.Slot(s) == tenant.SlotStatus) {
+		if told && (!m.again || tenant.Slot(s) != tenant.SlotStatus) {
 			continue
 		}
 		o.version++

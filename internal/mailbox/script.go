@@ -7,9 +7,10 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/partner"
-	"github.com/redis/go-redis/v9"
 )
 
 //go:embed lua/*.lua

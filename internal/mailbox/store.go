@@ -7,11 +7,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/tenant"
-	"github.com/redis/go-redis/v9"
 )
 
 // Store keeps every app's mailbox in Redis. It is safe for concurrent use, holds no state of its
@@ -127,6 +128,9 @@ func (s *Store) DepositMany(ctx context.Context, nonce string, batches []Batch) 
 
 // Approve admits tenants: each absent one is approved and its status will be told by the next
 // deposit. It returns how many await that telling.
+//
+// The tops MUST be read after the tenants' last dismissal: with an older one, a late fan-out may
+// tell a status older than one that a post of the former approval still brings.
 func (s *Store) Approve(ctx context.Context, app partner.ClientID, ts []Admission) (int, error) {
 	return s.admit(ctx, app, "approve", ts)
 }

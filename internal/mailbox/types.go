@@ -176,8 +176,7 @@ type View struct {
 	// Waiting counts entries, Diverged the tenants they belong to.
 	Waiting, Diverged int64
 	InFlight          int64
-	// Superseded counts the older changes that the entries looked at replaced; like Oldest, exact
-	// while they are few.
+	// Superseded counts the waiting entries that newer ones replaced since the mailbox was last empty.
 	Superseded int64
 	// Oldest is how long the oldest entry's slot has waited, 0 when nothing waits. Beyond
 	// viewSample entries it is a close estimate from below.

@@ -38,7 +38,7 @@ func (s *Store) Views(ctx context.Context, apps []partner.ClientID) ([]View, []e
 		switch {
 		case err != nil:
 			errs[i] = failure("view", a, err)
-		case len(v) != 10:
+		case len(v) != 11:
 			errs[i] = failure("view", a, ErrFormat)
 		default:
 			out[i] = viewOf(v)
@@ -51,7 +51,7 @@ func viewOf(v []any) View {
 	now := time.UnixMilli(integer(v[4])).UTC()
 	view := View{
 		Waiting: integer(v[0]), Diverged: integer(v[1]) + integer(v[2]), InFlight: integer(v[2]), Now: now,
-		Openings: int(integer(v[6])), Off: str(v[7]) != "", Owned: integer(v[8]) > now.UnixMilli(), Approvals: integer(v[9]),
+		Openings: int(integer(v[6])), Off: str(v[7]) != "", Owned: integer(v[8]) > now.UnixMilli(), Approvals: integer(v[9]), Superseded: integer(v[10]),
 	}
 	if oldest := integer(v[3]); oldest > 0 {
 		view.Oldest = max(now.Sub(time.UnixMilli(oldest)), 0)

@@ -10,10 +10,11 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/tenant"
-	"github.com/redis/go-redis/v9"
 )
 
 // world is everything around one mailbox: the platform and its registry, fan-outs that are late,
@@ -56,6 +57,7 @@ type failer interface {
 // owned is what the registry holds of a tenant.
 type owned struct {
 	top, before int64 // before: the top until the last accept
+	dismissed   int64 // the top when the approval was last taken back
 	state       tenant.State
 	heads       [tenant.Slots]tenant.Head
 	owes        bool // a fan-out is owed
@@ -115,7 +117,7 @@ const (
 
 var worldTenants = []tenant.ID{"t1", "t2", "t3"}
 
-func newWorld(f failer, ctx context.Context, mr *miniredis.Miniredis, rdb redis.UniversalClient, pick func(int, string) int) *world {
+func newWorld(ctx context.Context, f failer, mr *miniredis.Miniredis, rdb redis.UniversalClient, pick func(int, string) int) *world {
 	mr.FlushAll()
 	w := &world{
 		failer: f, ctx: ctx, pick: pick, clock: mr, rdb: rdb, s: mailbox.New(rdb, keys.New(""), mailbox.Settings{}),
@@ -179,9 +181,21 @@ func (w *world) step() {
 		weight int
 		do     func()
 	}{
-		{4, w.accept}, {3, w.readSnapshot}, {5, w.depositOne}, {5, w.runTask}, {24, w.drain}, {2, w.sweep},
-		{2, w.approve}, {1, w.again}, {1, w.dismiss}, {1, w.turn}, {1, w.open}, {5, w.tick}, {1, w.ghost},
-		{1, w.dropTask}, {1, w.drop},
+		{4, w.accept},
+		{3, w.readSnapshot},
+		{5, w.depositOne},
+		{5, w.runTask},
+		{24, w.drain},
+		{2, w.sweep},
+		{2, w.approve},
+		{1, w.again},
+		{1, w.dismiss},
+		{1, w.turn},
+		{1, w.open},
+		{5, w.tick},
+		{1, w.ghost},
+		{1, w.dropTask},
+		{1, w.drop},
 	}
 	total := 0
 	for _, a := range actions {
@@ -305,12 +319,13 @@ func (w *world) sweepAs(nonce string, lost bool) {
 	}
 }
 
-// approve reads a top, perhaps an old one, admits, and owes the fan-out.
+// approve reads a top, admits, and owes the fan-out. Between reading and admitting a change may
+// be accepted, but no approval taken back.
 func (w *world) approve() {
 	t := w.tenant()
 	r := w.registry[t]
 	top := r.top
-	if w.chance(3, "top is old") {
+	if w.chance(3, "top is old") && r.before >= r.dismissed {
 		top = r.before
 	}
 	w.admit(t, top)
@@ -342,7 +357,7 @@ func (w *world) dismiss() {
 	w.log("dismiss %s", t)
 	got, err := w.s.Dismiss(w.ctx, testApp, []tenant.ID{t})
 	w.same("dismiss", err, got, w.o.dismiss(t))
-	w.app[t] = &receiver{}
+	w.app[t], w.registry[t].dismissed = &receiver{}, w.registry[t].top
 }
 
 func (w *world) turn() {

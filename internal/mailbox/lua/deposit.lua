@@ -56,5 +56,6 @@ for i = 4, #ARGV, 8 do
 end
 
 if written > 0 then redis.call('HSET', BOX, 'version', int(version), 'format', '1') end
+if replaced > 0 then redis.call('HINCRBY', BOX, 'superseded', replaced) end
 local gen, delay = wake(nonce, horizon, grace)
 return {gen, delay, written, replaced}

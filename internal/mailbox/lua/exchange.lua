@@ -48,7 +48,10 @@ end
 
 if not mine then return {'lost'} end
 redis.call('HSET', BOX, 'oexp', int(now + tonumber(ARGV[3])))
-if success then redis.call('HDEL', BOX, 'gate', 'gopen') end
+if success then
+  redis.call('HDEL', BOX, 'gate', 'gopen')
+  if redis.call('EXISTS', WAITING) == 0 then redis.call('HDEL', BOX, 'superseded') end
+end
 local b = redis.call('HMGET', BOX, 'off', 'stamp')
 if b[1] then return {'off', '0'} end
 

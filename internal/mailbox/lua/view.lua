@@ -1,8 +1,9 @@
--- view: how the mailbox stands. Reads only.
+-- view: how the mailbox stands. Reads only; atomic, so that its numbers fit together.
 --
 -- ARGV  1 sample size
 -- Returns {entries, tenants due, tenants in flight, oldest first-deposited ms ('0' none), now ms,
---         gate ms, openings, off revision, owner lease end ms, approvals}
+--         gate ms, openings, off revision, owner lease end ms, approvals, replaced since the mailbox was
+--         last empty}
 --
 -- The oldest is exact while the entries fit the sample; beyond, it is the oldest of the tenants that
 -- are due first, of those in flight and of a random sample.
@@ -23,8 +24,9 @@ if count > n then
   local sample = redis.call('HRANDFIELD', WAITING, n, 'WITHVALUES')
   for i = 2, #sample, 2 do see(sample[i]) end
 end
-local b = redis.call('HMGET', BOX, 'gate', 'gopen', 'off', 'oexp')
+local b = redis.call('HMGET', BOX, 'gate', 'gopen', 'off', 'oexp', 'superseded')
 return {
   count, redis.call('ZCARD', DUE), redis.call('ZCARD', FLIGHT), int(oldest or 0), int(now),
   b[1] or '0', b[2] or '0', b[3] or '', b[4] or '0', redis.call('HLEN', TENANTS),
+  b[5] or '0',
 }

@@ -1,0 +1,116 @@
+package mailbox_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+func TestView(t *testing.T) {
+	t.Parallel()
+	each(t, mailbox.Settings{}, func(b *box) {
+		if v := b.view(); v.Waiting != 0 || v.Oldest != 0 || v.Owned || v.Breaker() != "closed" || v.Now.IsZero() {
+			b.Errorf("view of nothing = %+v", v)
+		}
+		b.approved(1, "t1", "t2", "t3")
+		b.tell("t1", "suspend5 move6")
+		b.pass(30 * time.Millisecond)
+		b.tell("t2", "suspend5")
+		b.own("d1")
+		b.claim("d1")
+		v := b.view()
+		if v.Waiting != 3 || v.Diverged != 2 || v.InFlight != 1 || v.Approvals != 3 || !v.Owned || v.Off {
+			b.Errorf("view = %+v", v)
+		}
+		if v.Oldest < 30*time.Millisecond || v.Oldest > time.Minute {
+			b.Errorf("the oldest waits %v, want what passed since t1's deposit", v.Oldest)
+		}
+		b.finish("d1", mailbox.Closing{Gate: time.Minute, OffRevision: 2})
+		if v = b.view(); !v.Off || v.Owned || !v.GateUntil.After(v.Now) {
+			b.Errorf("view = %+v, want off and gated", v)
+		}
+	})
+}
+
+// Beyond the sample the oldest is an estimate, but what has been due longest is in it.
+func TestViewOfManyTenants(t *testing.T) {
+	t.Parallel()
+	each(t, mailbox.Settings{}, func(b *box) {
+		ts := make([]tenant.ID, 300)
+		recs := make([]tenant.Record, len(ts))
+		for i := range ts {
+			ts[i] = tenant.ID(fmt.Sprintf("t%03d", i))
+			recs[i] = story(ts[i], "suspend5")
+		}
+		b.approved(1, ts...)
+		b.deposit("n1", recs[:1]...)
+		b.pass(20 * time.Millisecond)
+		b.deposit("n2", recs...)
+		if v := b.view(); v.Waiting != 300 || v.Oldest < 20*time.Millisecond {
+			b.Errorf("view = %+v", v)
+		}
+	})
+}
+
+func TestInspectMany(t *testing.T) {
+	t.Parallel()
+	each(t, mailbox.Settings{}, func(b *box) {
+		b.approved(1, "t1")
+		b.tell("t1", "suspend5")
+		sts, err := b.s.InspectMany(b.Context(), "t1", []partner.ClientID{"app0", testApp})
+		b.check(err)
+		if len(sts) != 2 || sts[0].Approved || !sts[1].Approved || sts[1].Known != 5 || !sts[1].Waits() || sts[0].Waits() {
+			b.Errorf("standings = %+v", sts)
+		}
+	})
+}
+
+func TestApprovals(t *testing.T) {
+	t.Parallel()
+	each(t, mailbox.Settings{}, func(b *box) {
+		want := make([]tenant.ID, 700) // more than one page on any Redis
+		for i := range want {
+			want[i] = tenant.ID(fmt.Sprintf("t%03d", i))
+		}
+		b.approved(1, want[:500]...)
+		b.approved(1, want[500:]...)
+		var got []tenant.ID
+		for cursor := ""; ; {
+			page, next, err := b.s.Approvals(b.Context(), testApp, cursor, 50)
+			b.check(err)
+			got = append(got, page...)
+			if cursor = next; cursor == "" {
+				break
+			}
+		}
+		slices.Sort(got)
+		if got = slices.Compact(got); !slices.Equal(got, want) {
+			b.Errorf("%d approvals listed, want %d", len(got), len(want))
+		}
+		for tn, want := range map[tenant.ID]bool{"t001": true, "nobody": false} {
+			if is, err := b.s.Approved(b.Context(), testApp, tn); err != nil || is != want {
+				b.Errorf("Approved(%s) = %v, %v", tn, is, err)
+			}
+		}
+		if _, _, err := b.s.Approvals(b.Context(), testApp, "page two", 50); !errors.Is(err, mailbox.ErrCursor) {
+			b.Errorf("error of a made-up cursor = %v", err)
+		}
+	})
+}
+
+func TestSettingsDefault(t *testing.T) {
+	t.Parallel()
+	b := miniBox(t, mailbox.Settings{Grace: time.Second})
+	want := mailbox.Settings{
+		OwnerLease: mailbox.DefaultOwnerLease, EntryLease: mailbox.DefaultEntryLease, Horizon: mailbox.DefaultHorizon, Grace: time.Second,
+	}
+	if got := b.s.Settings(); got != want {
+		t.Errorf("settings = %+v, want %+v", got, want)
+	}
+}
