@@ -22,6 +22,7 @@ type oracle struct {
 	due        map[tenant.ID]int64
 	flight     map[tenant.ID]int64
 	version    int64
+	superseded int64
 	stamp      int64
 	gen        int64
 	w, f, last alarm
@@ -162,6 +163,7 @@ func (o *oracle) fold(nonce string, r tenant.Record, m mark, d *mailbox.Deposite
 		if old := have[s]; old != nil {
 			n.superseded, n.since = old.superseded+1, old.since
 			d.Replaced++
+			o.superseded++
 		}
 		have[s], wrote = n, true
 		d.Written++
@@ -232,6 +234,9 @@ func (o *oracle) exchange(token string, want int, rs []mailbox.Settlement) mailb
 	o.ownedUntil = o.now + o.set.OwnerLease.Milliseconds()
 	if success {
 		o.gated, o.gate, o.openings = false, 0, 0
+		if o.empty() {
+			o.superseded = 0
+		}
 	}
 	if o.off != 0 {
 		return mailbox.Exchanged{Owner: true, Off: true, Claims: []mailbox.Claim{}}
@@ -370,6 +375,16 @@ func (o *oracle) open(nonce string) mailbox.Wake {
 	return o.wake(nonce)
 }
 
+// empty reports that nothing waits for anybody.
+func (o *oracle) empty() bool {
+	for t := range o.waiting {
+		if !o.vacant(t) {
+			return false
+		}
+	}
+	return true
+}
+
 func (o *oracle) drop() {
 	clear(o.tenants)
 	clear(o.waiting)
@@ -427,6 +442,7 @@ func (o *oracle) contentOfBox(put func(field string, v int64, present bool)) {
 	put("fexp", o.f.exp, o.f.gen != 0)
 	put("gen", o.gen, o.gen != 0)
 	put("version", o.version, o.version != 0)
+	put("superseded", o.superseded, o.superseded != 0)
 	put("stamp", o.stamp, o.stamp != 0)
 	put("oexp", o.ownedUntil, o.owner != "")
 	put("gate", o.gate, o.gated)
