@@ -7,9 +7,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/tenant"
-	"pgregory.net/rapid"
 )
 
 // The table of answers, status by status.
@@ -76,8 +77,13 @@ func TestSchedule(t *testing.T) {
 		random   float64
 		want     time.Duration
 	}{
-		{0, 0.5, 5 * time.Second}, {1, 0, 4 * time.Second}, {1, 0.5, 5 * time.Second}, {2, 0.5, 5 * time.Minute},
-		{9, 0.5, 24 * time.Hour}, {10, 0.5, 24 * time.Hour}, {1000, 0.5, 24 * time.Hour},
+		{0, 0.5, 5 * time.Second},
+		{1, 0, 4 * time.Second},
+		{1, 0.5, 5 * time.Second},
+		{2, 0.5, 5 * time.Minute},
+		{9, 0.5, 24 * time.Hour},
+		{10, 0.5, 24 * time.Hour},
+		{1000, 0.5, 24 * time.Hour},
 	} {
 		if got := s.After(c.attempts, c.random); got != c.want {
 			t.Errorf("After(%d, %v) = %v, want %v", c.attempts, c.random, got, c.want)

@@ -3,9 +3,10 @@ package fanout
 import (
 	"time"
 
-	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/lamplighter/lamplighter/internal/mailbox"
 )
 
 // Metrics of fan-outs. A nil *Metrics counts nothing.

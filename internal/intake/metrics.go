@@ -1,9 +1,10 @@
 package intake
 
 import (
-	"github.com/lamplighter/lamplighter/internal/tenant"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
 type result string

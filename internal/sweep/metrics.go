@@ -4,9 +4,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
 // Metrics of the sweep, and the cluster-wide gauges that it computes. A nil *Metrics counts
