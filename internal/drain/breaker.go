@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/sony/gobreaker/v2"
 )
@@ -28,10 +29,12 @@ var errFault = errors.New("endpoint fault")
 // share, the gate, lives in the mailbox; so a breaker here only decides when to trip, and a
 // tripped one is replaced: its half-open state is never used.
 type health struct {
-	mu          sync.Mutex
-	breaker     *gobreaker.TwoStepCircuitBreaker[struct{}]
-	lastSuccess time.Time
-	used        time.Time
+	mu      sync.Mutex
+	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
+	// lastWell is when the endpoint last showed that it works, lastDelivered when it last took a
+	// notification: one that refuses everything works, but tells nothing of a failing one.
+	lastWell, lastDelivered time.Time
+	used                    time.Time
 }
 
 func newBreaker(failures uint32) *gobreaker.TwoStepCircuitBreaker[struct{}] {
@@ -50,7 +53,10 @@ func (h *health) count(j judgement, now time.Time, failures uint32) (tripped boo
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if j.well {
-		h.lastSuccess = now
+		h.lastWell = now
+	}
+	if j.verdict == mailbox.OK {
+		h.lastDelivered = now
 	}
 	if !j.well && !j.fault {
 		return false
@@ -71,10 +77,11 @@ func (h *health) count(j judgement, now time.Time, failures uint32) (tripped boo
 	return true
 }
 
-func (h *health) success() time.Time {
+// times returns when the endpoint last worked and when it last took a notification.
+func (h *health) times() (well, delivered time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.lastSuccess
+	return h.lastWell, h.lastDelivered
 }
 
 // memory holds every endpoint's health.

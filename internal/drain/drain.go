@@ -21,7 +21,6 @@ type Mailbox interface {
 	Begin(ctx context.Context, app partner.ClientID, token string, generation int64) (mailbox.Begun, error)
 	Exchange(ctx context.Context, app partner.ClientID, token string, want int, results []mailbox.Settlement) (mailbox.Exchanged, error)
 	Finish(ctx context.Context, app partner.ClientID, token string, c mailbox.Closing) (mailbox.Finished, error)
-	Beat(ctx context.Context, app partner.ClientID, token string) (bool, error)
 }
 
 // Post makes one attempt; it must return within the request timeout.
@@ -55,12 +54,14 @@ type Observation struct {
 	App partner.ClientID
 	At  time.Time
 	// Failure is the last fault of the endpoint in the run, nil when there was none after the
-	// last success.
+	// last success, and when the run did not close the gate: whoever owns the mailbox sees for
+	// itself.
 	Failure *delivery.Result
 	// Succeeded: the endpoint took a notification after its last fault.
 	Succeeded bool
-	// Rejected are notifications that the endpoint refused although it is well, Accepted those
-	// that it took after it had refused them before.
+	// Rejected are notifications that failed by their own fault: refused by an endpoint that is
+	// well, or failing while others get through; the Outcome of each is delivery.Rejected.
+	// Accepted are those that it took after they had failed so.
 	Rejected []Rejection
 	Accepted []delivery.Message
 }
@@ -150,22 +151,24 @@ func (d *Drainer) enter() bool {
 
 func (d *Drainer) drain(ctx context.Context, app partner.ClientID, generation int64) error {
 	token := uuid.NewString()
-	b, err := d.opts.Mailbox.Begin(ctx, app, token, generation)
+	var b mailbox.Begun
+	err := d.repeat(ctx, func(call context.Context) (err error) {
+		b, err = d.opts.Mailbox.Begin(call, app, token, generation)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("drain app %s: %w", app, err)
 	}
 	if b.State != mailbox.Owned {
-		if !b.Wake.None() {
-			d.wake(ctx, app, b.Wake)
-		}
+		d.wake(ctx, app, b.Wake)
 		return nil
 	}
 	post, revision, ok, err := d.opts.Endpoints.Endpoint(ctx, app)
 	if err != nil || !ok {
-		// without an endpoint the mailbox ought to be off; the gate keeps it quiet until the sweep says so
-		f, ferr := d.opts.Mailbox.Finish(ctx, app, token, mailbox.Closing{Force: true, Gate: ownFaultDelay})
-		if ferr == nil && !f.Wake.None() {
-			d.wake(ctx, app, f.Wake)
+		// without an endpoint the mailbox ought to be off; until the sweep says so, it is looked at again and again
+		f, ferr := d.giveBack(ctx, app, token, mailbox.Closing{Force: true})
+		if ferr == nil {
+			d.wake(ctx, app, paced(f.Wake))
 		}
 		return errors.Join(err, ferr)
 	}
@@ -175,8 +178,55 @@ func (d *Drainer) drain(ctx context.Context, app partner.ClientID, generation in
 	return r.drain(ctx)
 }
 
+// Calls that fail are repeated, since each may have been applied: a mailbox that is left alone
+// stays so until its owner's lease runs out.
+const (
+	tries      = 4
+	triesPause = 250 * time.Millisecond
+)
+
+// repeat makes a call until it succeeds. Each try has its own deadline and goes on although ctx
+// has ended: what it records is a fact.
+func (d *Drainer) repeat(ctx context.Context, f func(context.Context) error) (err error) {
+	for try := range tries {
+		if try > 0 {
+			pause(triesPause << try)
+		}
+		call, cancel := detached(ctx)
+		err = f(call)
+		cancel()
+		if err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func (d *Drainer) giveBack(ctx context.Context, app partner.ClientID, token string, c mailbox.Closing) (f mailbox.Finished, err error) {
+	err = d.repeat(ctx, func(call context.Context) (err error) {
+		f, err = d.opts.Mailbox.Finish(call, app, token, c)
+		return err
+	})
+	if err != nil {
+		return f, fmt.Errorf("drain app %s: mailbox not given back, its lease will run out: %w", app, err)
+	}
+	return f, nil
+}
+
+// paced puts a wake-up off after an own fault. It stays armed in the mailbox meanwhile, so that
+// nobody else wakes a drainer either.
+func paced(w mailbox.Wake) mailbox.Wake {
+	w.Delay = max(w.Delay, ownFaultDelay)
+	return w
+}
+
 // wake hands a wake-up on; one that is lost is armed again by the sweep.
 func (d *Drainer) wake(ctx context.Context, app partner.ClientID, w mailbox.Wake) {
+	if w.None() {
+		return
+	}
+	ctx, cancel := detached(ctx)
+	defer cancel()
 	if err := d.opts.Waker.Wake(ctx, app, w); err != nil {
 		d.opts.Log.WarnContext(ctx, "wake-up not enqueued; the sweep will", "app", app, "err", err)
 	}

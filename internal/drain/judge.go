@@ -10,7 +10,7 @@ import (
 // ownFaultDelay paces what fails by the service's own fault.
 const ownFaultDelay = 5 * time.Second
 
-// BlockedGate is how long the gate of an endpoint stays closed whose address the guard refuses:
+// blockedGate is how long the gate of an endpoint stays closed whose address the guard refuses:
 // only a change of its URL helps, and that opens the gate.
 const blockedGate = time.Hour
 
@@ -30,10 +30,10 @@ type judgement struct {
 	gone bool
 }
 
-// judge decides what follows from an attempt. lastSuccess is when the endpoint last answered
-// another notification 2xx, zero when that is not known; began is when the run began; random is
-// in [0, 1).
-func judge(r delivery.Result, m delivery.Message, lastSuccess, began time.Time, schedule delivery.Schedule, random float64) judgement {
+// judge decides what follows from an attempt. lastDelivered is when the endpoint last answered
+// another notification 2xx, zero when that is not known; began is when the run began; both, and
+// the message's last attempt, by the same clock. random is in [0, 1).
+func judge(r delivery.Result, m delivery.Message, lastDelivered, began time.Time, schedule delivery.Schedule, random float64) judgement {
 	climb := judgement{verdict: mailbox.Failed, delay: schedule.After(m.Steps+1, random), step: true}
 	stay := judgement{verdict: mailbox.Failed}
 	switch r.Outcome {
@@ -52,11 +52,11 @@ func judge(r delivery.Result, m delivery.Message, lastSuccess, began time.Time, 
 		stay.delay = ownFaultDelay
 		return stay
 	default:
-		return judgeRetryable(r, m, lastSuccess, began, climb, stay)
+		return judgeRetryable(r, m, lastDelivered, began, climb, stay)
 	}
 }
 
-func judgeRetryable(r delivery.Result, m delivery.Message, lastSuccess, began time.Time, climb, stay judgement) judgement {
+func judgeRetryable(r delivery.Result, m delivery.Message, lastDelivered, began time.Time, climb, stay judgement) judgement {
 	stay.fault = r.Fault == delivery.FaultEndpoint
 	if r.Wait {
 		stay.suspect = true
@@ -67,7 +67,7 @@ func judgeRetryable(r delivery.Result, m delivery.Message, lastSuccess, began ti
 	if since.IsZero() {
 		since = began
 	}
-	if lastSuccess.After(since) {
+	if lastDelivered.After(since) {
 		climb.fault = true
 		return climb
 	}

@@ -14,10 +14,6 @@ import (
 const (
 	gatherMax = 16
 	gatherFor = 2 * time.Millisecond
-	// exchangeTries is how often a failed exchange is repeated before the run is given up and its
-	// claims' leases run out.
-	exchangeTries = 4
-	exchangePause = 250 * time.Millisecond
 )
 
 // claimed is a claim that may still start.
@@ -65,8 +61,14 @@ type run struct {
 	tripped   bool
 	gone      bool
 	gate      time.Duration
-	report    Observation
-	hadGate   bool
+	// ownFault: the service itself failed and nothing was delivered since.
+	ownFault bool
+	// skew is how far Redis's clock is ahead of this process's.
+	skew    time.Duration
+	report  Observation
+	hadGate bool
+	// closed: the run ended by closing the gate.
+	closed bool
 }
 
 func newRun(d *Drainer, app partner.ClientID, token string, post Post, revision int64, b mailbox.Begun) *run {
@@ -87,11 +89,11 @@ func newRun(d *Drainer, app partner.ClientID, token string, post Post, revision 
 // ended: a delivery is a fact.
 func (r *run) drain(ctx context.Context) error {
 	for {
+		r.check(ctx)
 		if err := r.exchange(ctx); err != nil {
-			r.abandon()
+			r.abandon(ctx)
 			return err
 		}
-		r.check(ctx)
 		r.launch(ctx)
 		if r.running > 0 {
 			r.gather(ctx)
@@ -125,7 +127,8 @@ func (r *run) stopped() bool { return r.closing || r.lost || !r.suspectAt.IsZero
 // convicted reports that the endpoint is held to be failing: its breaker tripped, or it failed
 // and answered nobody since.
 func (r *run) convicted() bool {
-	return r.tripped || r.gone || r.gate > 0 || !r.suspectAt.IsZero() && !r.health.success().After(r.suspectAt)
+	well, _ := r.health.times()
+	return r.tripped || r.gone || r.gate > 0 || !r.suspectAt.IsZero() && !well.After(r.suspectAt)
 }
 
 // want is how many more claims there is room for: what may run, and as much again in reserve.
@@ -142,25 +145,21 @@ func (r *run) want() int {
 	return max(limit-r.running-len(r.queue), 0)
 }
 
-// exchange settles and claims, repeating the call while the lease may still stand.
+// exchange settles and claims.
 func (r *run) exchange(ctx context.Context) error {
 	want := r.want()
-	var err error
-	for try := range exchangeTries {
-		if try > 0 {
-			pause(exchangePause << try)
-		}
-		sent := time.Now()
-		call, cancel := detached(ctx)
-		var x mailbox.Exchanged
+	var x mailbox.Exchanged
+	var sent time.Time
+	err := r.d.repeat(ctx, func(call context.Context) (err error) {
+		sent = time.Now()
 		x, err = r.d.opts.Mailbox.Exchange(call, r.app, r.token, want, r.settlements)
-		cancel()
-		if err == nil {
-			r.take(ctx, x, want, sent)
-			return nil
-		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("drain app %s: results of %d posts not recorded, their claims will run out: %w", r.app, len(r.settlements), err)
 	}
-	return fmt.Errorf("drain app %s: results of %d posts not recorded, their claims will run out: %w", r.app, len(r.settlements), err)
+	r.take(ctx, x, want, sent)
+	return nil
 }
 
 func (r *run) take(ctx context.Context, x mailbox.Exchanged, want int, sent time.Time) {
@@ -179,6 +178,8 @@ func (r *run) take(ctx context.Context, x mailbox.Exchanged, want int, sent time
 	startBy := sent.Add(r.d.opts.EntryLease - r.d.opts.Timeout - startSlack)
 	for _, c := range x.Claims {
 		r.queue = append(r.queue, claimed{claim: c, startBy: startBy})
+		// by now, not by sent: a success must not seem later than a failure that it came before
+		r.skew = time.Until(time.UnixMilli(c.Stamp).Add(-r.d.opts.EntryLease))
 	}
 	r.idle = want > 0 && len(x.Claims) == 0 && len(x.Unreadable) == 0
 }
@@ -199,6 +200,7 @@ func (r *run) check(ctx context.Context) {
 
 // launch starts posts while there is room, and releases what may not start any more.
 func (r *run) launch(ctx context.Context) {
+	r.check(ctx)
 	limit := min(r.limit, r.d.share())
 	for len(r.queue) > 0 {
 		c := r.queue[0]
@@ -224,15 +226,21 @@ func (r *run) launch(ctx context.Context) {
 	}
 }
 
-// gather waits for results, or for the moment the lease needs renewing.
+// gather waits for results, for the moment the lease needs renewing, or for the order to stop.
 func (r *run) gather(ctx context.Context) {
 	beat := time.NewTimer(r.d.opts.OwnerLease / 3)
 	defer beat.Stop()
+	stop, ended := r.d.stop, ctx.Done()
+	if r.closing { // known already, or no news
+		stop, ended = nil, nil
+	}
 	select {
 	case f := <-r.done:
 		r.settle(ctx, f)
 	case <-beat.C:
 		return // the next exchange renews
+	case <-stop:
+	case <-ended:
 	}
 	r.launch(ctx)
 	enough := time.NewTimer(gatherFor)
@@ -248,40 +256,50 @@ func (r *run) gather(ctx context.Context) {
 	}
 }
 
-// abandon waits for the posts that are out; nothing can be recorded of them.
-func (r *run) abandon() {
-	for ; r.running > 0; r.running-- {
-		<-r.done
+// abandon waits for the posts that are out; the mailbox hears nothing of them.
+func (r *run) abandon(ctx context.Context) {
+	for r.running > 0 {
+		r.settle(ctx, <-r.done)
 	}
 }
 
 // finish gives the mailbox back; more means that work is due and the run goes on.
 func (r *run) finish(ctx context.Context) (more bool, err error) {
 	c := mailbox.Closing{Force: r.force}
-	call, cancel := detached(ctx)
-	defer cancel()
 	if r.gone {
-		c.OffRevision, err = r.d.opts.Endpoints.SwitchOff(call, r.app, r.revision, partner.OffGone)
-		if err != nil {
-			r.d.opts.Log.WarnContext(ctx, "gone endpoint not switched off; its gate closes instead", "app", r.app, "err", err)
-		}
+		c.OffRevision = r.switchOff(ctx)
 	}
 	if r.convicted() {
 		c.Gate = max(r.gate, r.d.opts.Gate.After(r.openings+1, random()))
-		r.d.opts.Metrics.transition(open)
 	}
-	f, err := r.d.opts.Mailbox.Finish(call, r.app, r.token, c)
+	f, err := r.d.giveBack(ctx, r.app, r.token, c)
 	if err != nil {
-		return false, fmt.Errorf("drain app %s: mailbox not given back, its lease will run out: %w", r.app, err)
+		return false, err
 	}
 	if f.State == mailbox.More {
 		r.closing, r.idle = false, false
 		return true, nil
 	}
-	if !f.Wake.None() {
-		r.d.wake(call, r.app, f.Wake)
+	if r.closed = c.Gate > 0 && f.State == mailbox.Done; r.closed {
+		r.d.opts.Metrics.transition(open)
 	}
+	if r.ownFault {
+		f.Wake = paced(f.Wake)
+	}
+	r.d.wake(ctx, r.app, f.Wake)
 	return false, nil
+}
+
+// switchOff returns the revision of the switch-off, 0 when the endpoint stays on: then its gate
+// closes instead.
+func (r *run) switchOff(ctx context.Context) int64 {
+	call, cancel := detached(ctx)
+	defer cancel()
+	revision, err := r.d.opts.Endpoints.SwitchOff(call, r.app, r.revision, partner.OffGone)
+	if err != nil {
+		r.d.opts.Log.WarnContext(ctx, "gone endpoint was not switched off as it should", "app", r.app, "err", err)
+	}
+	return revision
 }
 
 // settleWithin bounds the calls that record what happened, however the run ends.

@@ -12,7 +12,12 @@ import (
 // settle turns a finished post into a settlement and draws what follows for the run.
 func (r *run) settle(ctx context.Context, f finished) {
 	r.running--
-	j := judge(f.result, f.message, r.health.success(), r.began, r.d.opts.Schedule, random())
+	_, delivered := r.health.times()
+	m := f.message
+	if !m.LastAttempt.IsZero() { // Redis's time, compared with this process's
+		m.LastAttempt = m.LastAttempt.Add(-r.skew)
+	}
+	j := judge(f.result, m, delivered, r.began, r.d.opts.Schedule, random())
 	if j.verdict == mailbox.Failed && f.result.Outcome == delivery.Aborted && r.halting(ctx) {
 		j = judgement{verdict: mailbox.Release}
 	}
@@ -47,15 +52,20 @@ func (r *run) steer(j judgement, f finished) {
 	if j.suspect && r.suspectAt.IsZero() {
 		r.suspectAt = f.at
 	}
+	if j.verdict == mailbox.OK {
+		r.openings = 0 // the next exchange clears the gate
+	}
 	if !j.well {
 		if f.result.Outcome == delivery.Aborted {
 			r.closing, r.force = true, true
+			r.ownFault = j.verdict == mailbox.Failed
 		}
 		return
 	}
+	r.ownFault = false
 	if r.probing {
 		r.probing = false
-		r.limit = Floor
+		r.limit = min(Floor, r.d.opts.InFlightPerApp)
 		r.d.opts.Metrics.transition(closed)
 		return
 	}
@@ -71,8 +81,13 @@ func (r *run) note(f finished, j judgement) {
 		if f.message.Steps > 0 {
 			r.report.Accepted = append(r.report.Accepted, f.message)
 		}
-	case f.result.Outcome == delivery.Rejected:
-		r.report.Rejected = append(r.report.Rejected, Rejection{Message: f.message, Result: f.result})
+	case j.step: // the endpoint works, or did for others
+		if j.well {
+			r.report.Failure = nil
+		}
+		res := f.result
+		res.Outcome = delivery.Rejected
+		r.report.Rejected = append(r.report.Rejected, Rejection{Message: f.message, Result: res})
 	case j.fault || f.result.Wait:
 		res := f.result
 		r.report.Failure = &res
@@ -84,6 +99,9 @@ func (r *run) note(f finished, j judgement) {
 // not news.
 func (r *run) observe(ctx context.Context) {
 	o := r.report
+	if !r.closed {
+		o.Failure = nil
+	}
 	news := o.Failure != nil || len(o.Rejected) > 0 || len(o.Accepted) > 0 || o.Succeeded && (r.hadGate || r.tripped || !r.suspectAt.IsZero())
 	if !news {
 		return
@@ -110,10 +128,11 @@ func (r *run) record(ctx context.Context, f finished, j judgement) {
 	}
 	r.d.opts.Observer.Attempted(a)
 	held := m.Attempts > 0 || !r.held.IsZero() && !m.FirstDeposited.After(r.held)
-	lag := f.at.Sub(m.Change.AcceptedAt)
+	owedSince := m.Change.AcceptedAt
 	if m.WebhookID != m.Change.ID { // told again: owed since it was asked for
-		lag = f.at.Sub(m.FirstDeposited)
+		owedSince = m.FirstDeposited
 	}
+	lag := f.at.Add(r.skew).Sub(owedSince) // both by Redis's clock
 	r.d.opts.Metrics.attempt(res, max(lag, 0), held)
 	level := slog.LevelInfo
 	if res.Outcome != delivery.Delivered {

@@ -1,0 +1,362 @@
+package drain_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Times of the tests' protocol, the service's own.
+const (
+	entryLease = mailbox.DefaultEntryLease
+	ownerLease = mailbox.DefaultOwnerLease
+)
+
+// slotted names an entry.
+type slotted struct {
+	tenant tenant.ID
+	slot   tenant.Slot
+}
+
+// box is one app's mailbox in memory, for synctest's clock. It follows mailbox.md's rules and
+// fails where told, before or after it applied a call.
+type box struct {
+	mu      sync.Mutex
+	skew    time.Duration
+	entries map[slotted]*delivery.Entry
+	due     map[tenant.ID]time.Time
+	flight  map[tenant.ID]int64
+	version int64
+	stamp   int64
+	seq     int64
+	gen     int64
+	armed   time.Time
+	owner   string
+	oexp    time.Time
+	gate    time.Time
+	gopen   int
+	off     int64
+
+	// fails holds what the next calls of a name do: "before", "after" or "".
+	fails map[string][]string
+	// broken makes every call of a name fail, as fails does.
+	broken map[string]string
+	calls  []string
+	// wants are the numbers of claims asked for, released the releases handed in.
+	wants    []int
+	released int
+	// unreadable tenants come without an entry.
+	unreadable map[tenant.ID]bool
+}
+
+func newBox() *box {
+	return &box{
+		entries: map[slotted]*delivery.Entry{}, due: map[tenant.ID]time.Time{}, flight: map[tenant.ID]int64{},
+		fails: map[string][]string{}, broken: map[string]string{}, unreadable: map[tenant.ID]bool{},
+	}
+}
+
+var errFake = errors.New("connection lost")
+
+func (b *box) now() time.Time { return time.Now().Add(b.skew).Truncate(time.Millisecond) }
+
+// deposit puts a change in and returns its sequence.
+func (b *box) deposit(t tenant.ID, c tenant.ChangeType) int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.seq++
+	b.version++
+	k := slotted{t, c.Slot()}
+	e := &delivery.Entry{
+		Sequence: b.seq, Version: b.version, FirstDepositedMS: b.now().UnixMilli(),
+		Change: delivery.EncodeChange(tenant.Change{ID: tenant.ChangeID(t, b.seq), Type: c, AcceptedAt: b.now()}),
+	}
+	if old := b.entries[k]; old != nil {
+		e.Superseded, e.FirstDepositedMS = old.Superseded+1, old.FirstDepositedMS
+	}
+	b.entries[k] = e
+	if _, ok := b.flight[t]; !ok {
+		if at, ok := b.due[t]; !ok || at.After(b.now()) {
+			b.due[t] = b.now()
+		}
+	}
+	return b.seq
+}
+
+func (b *box) fill(n int) {
+	for i := range n {
+		b.deposit(tenant.ID(fmt.Sprintf("t%03d", i)), tenant.Suspend)
+	}
+}
+
+// locked runs f under the mailbox's lock.
+func (b *box) locked(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f()
+}
+
+func (b *box) waiting() (n int) {
+	b.locked(func() { n = len(b.entries) })
+	return n
+}
+
+// do runs one call and fails it as told.
+func (b *box) do(name string, f func()) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.calls = append(b.calls, name)
+	how := b.broken[name]
+	if l := b.fails[name]; len(l) > 0 {
+		how, b.fails[name] = l[0], l[1:]
+	}
+	if how == "before" {
+		return fmt.Errorf("%s: %w", name, errFake)
+	}
+	f()
+	if how == "after" {
+		return fmt.Errorf("%s: %w", name, errFake)
+	}
+	return nil
+}
+
+func (b *box) count(name string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for _, c := range b.calls {
+		if c == name {
+			n++
+		}
+	}
+	return n
+}
+
+func (b *box) vacant(t tenant.ID) bool {
+	for s := range tenant.Slot(tenant.Slots) {
+		if b.entries[slotted{t, s}] != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (b *box) wake() mailbox.Wake {
+	now := b.now()
+	var at time.Time
+	for _, d := range b.due {
+		if at.IsZero() || d.Before(at) {
+			at = d
+		}
+	}
+	for _, s := range b.flight {
+		if d := time.UnixMilli(s); at.IsZero() || d.Before(at) {
+			at = d
+		}
+	}
+	if at.IsZero() || b.off > 0 || b.oexp.After(now) {
+		return mailbox.Wake{}
+	}
+	for _, t := range []time.Time{now, b.gate} {
+		if t.After(at) {
+			at = t
+		}
+	}
+	if b.armed.After(now) {
+		return mailbox.Wake{}
+	}
+	b.gen++
+	b.armed = at.Add(mailbox.DefaultGrace)
+	return mailbox.Wake{Generation: b.gen, Delay: at.Sub(now)}
+}
+
+// sweep arms what was lost.
+func (b *box) sweep() (w mailbox.Wake) {
+	b.locked(func() { w = b.wake() })
+	return w
+}
+
+func (b *box) Begin(_ context.Context, _ partner.ClientID, token string, generation int64) (x mailbox.Begun, err error) {
+	err = b.do("begin", func() {
+		now := b.now()
+		if generation == b.gen {
+			b.armed = time.Time{}
+		}
+		switch {
+		case b.off > 0:
+			x.State = mailbox.Off
+		case b.oexp.After(now) && b.owner != token:
+			x.State = mailbox.Busy
+		case b.gate.After(now):
+			x.State, x.Wake = mailbox.Gated, b.wake()
+		default:
+			b.owner, b.oexp = token, now.Add(ownerLease)
+			x.Probe, x.Openings = !b.gate.IsZero(), b.gopen
+		}
+	})
+	return x, err
+}
+
+func (b *box) Exchange(_ context.Context, _ partner.ClientID, token string, want int, results []mailbox.Settlement) (x mailbox.Exchanged, err error) {
+	err = b.do("exchange", func() {
+		b.wants = append(b.wants, want)
+		mine := b.owner == token
+		for _, r := range results {
+			b.settle(r, mine)
+		}
+		if !mine {
+			return
+		}
+		x.Owner, x.Off = true, b.off > 0
+		b.oexp = b.now().Add(ownerLease)
+		if !x.Off {
+			b.claim(want, &x)
+		}
+	})
+	if err != nil {
+		return mailbox.Exchanged{}, err
+	}
+	return x, nil
+}
+
+func (b *box) settle(r mailbox.Settlement, mine bool) {
+	t, k := r.Claim.Tenant, slotted{r.Claim.Tenant, r.Claim.Slot}
+	e := b.entries[k]
+	same := e != nil && e.Version == r.Claim.Entry.Version
+	if r.Verdict == mailbox.OK {
+		if mine {
+			b.gate, b.gopen = time.Time{}, 0
+		}
+		if same {
+			delete(b.entries, k)
+		}
+		if b.vacant(t) {
+			delete(b.due, t)
+		}
+	}
+	if b.flight[t] != r.Claim.Stamp {
+		return
+	}
+	if b.vacant(t) {
+		delete(b.flight, t)
+		return
+	}
+	if !mine {
+		return
+	}
+	delete(b.flight, t)
+	at := b.now()
+	if r.Verdict == mailbox.Release {
+		b.released++
+	}
+	if r.Verdict == mailbox.Failed && same {
+		e.Attempts++
+		if r.Step {
+			e.Steps++
+		}
+		e.LastReason, e.LastAttemptMS = r.Reason, at.UnixMilli()
+		at = at.Add(r.Delay.Truncate(time.Millisecond))
+	}
+	b.due[t] = at
+}
+
+func (b *box) claim(want int, x *mailbox.Exchanged) {
+	now := b.now()
+	for t, s := range b.flight {
+		if s <= now.UnixMilli() {
+			delete(b.flight, t)
+			if !b.vacant(t) {
+				b.due[t] = now
+			}
+		}
+	}
+	b.stamp = max(now.Add(entryLease).UnixMilli(), b.stamp+1)
+	order := slices.SortedFunc(maps.Keys(b.due), func(p, q tenant.ID) int {
+		return cmp.Or(b.due[p].Compare(b.due[q]), cmp.Compare(p, q))
+	})
+	for _, t := range order {
+		if want <= 0 || b.due[t].After(now) {
+			return
+		}
+		want--
+		delete(b.due, t)
+		b.flight[t] = b.stamp
+		if b.unreadable[t] {
+			x.Unreadable = append(x.Unreadable, t)
+			continue
+		}
+		c := mailbox.Claim{Tenant: t, Stamp: b.stamp}
+		for s := range tenant.Slot(tenant.Slots) {
+			if e := b.entries[slotted{t, s}]; e != nil && (c.Entry.Version == 0 || e.Sequence < c.Entry.Sequence) {
+				c.Slot, c.Entry = s, *e
+			}
+		}
+		x.Claims = append(x.Claims, c)
+	}
+}
+
+func (b *box) Finish(_ context.Context, _ partner.ClientID, token string, c mailbox.Closing) (f mailbox.Finished, err error) {
+	err = b.do("finish", func() {
+		now := b.now()
+		if b.owner != token {
+			f.State = mailbox.Lost
+			return
+		}
+		if !c.Force && c.Gate == 0 && c.OffRevision == 0 && b.off == 0 {
+			for _, at := range b.due {
+				if !at.After(now) {
+					f.State = mailbox.More
+					return
+				}
+			}
+		}
+		b.owner, b.oexp = "", time.Time{}
+		if c.Gate > 0 {
+			b.gate = now.Add(c.Gate.Truncate(time.Millisecond))
+			b.gopen++
+		}
+		b.off = max(b.off, c.OffRevision)
+		f.Wake = b.wake()
+	})
+	return f, err
+}
+
+// lateBox deposits a tenant's change just before the nth Finish.
+type lateBox struct {
+	*box
+	at map[int]tenant.ID
+	n  int
+}
+
+func (l *lateBox) Finish(ctx context.Context, a partner.ClientID, token string, c mailbox.Closing) (mailbox.Finished, error) {
+	l.n++
+	if t, ok := l.at[l.n]; ok {
+		l.deposit(t, tenant.Suspend)
+	}
+	return l.box.Finish(ctx, a, token, c)
+}
+
+// boxes are several apps' mailboxes.
+type boxes map[partner.ClientID]*box
+
+func (m boxes) Begin(ctx context.Context, a partner.ClientID, token string, generation int64) (mailbox.Begun, error) {
+	return m[a].Begin(ctx, a, token, generation)
+}
+
+func (m boxes) Exchange(ctx context.Context, a partner.ClientID, token string, want int, results []mailbox.Settlement) (mailbox.Exchanged, error) {
+	return m[a].Exchange(ctx, a, token, want, results)
+}
+
+func (m boxes) Finish(ctx context.Context, a partner.ClientID, token string, c mailbox.Closing) (mailbox.Finished, error) {
+	return m[a].Finish(ctx, a, token, c)
+}

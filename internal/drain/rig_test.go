@@ -1,0 +1,243 @@
+package drain_test
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/drain"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const app partner.ClientID = "app1"
+
+// post is one request as the receiver saw it.
+type post struct {
+	at     time.Time
+	tenant tenant.ID
+	seq    int64
+}
+
+// rig is a drainer in a synctest bubble with a scripted receiver.
+type rig struct {
+	*testing.T
+	box  *box
+	opts drain.Options
+	d    *drain.Drainer
+	reg  *prometheus.Registry
+
+	mu sync.Mutex
+	// answer decides about the nth post (from 1); latency is how long it takes.
+	answer  func(n int, m delivery.Message) delivery.Result
+	latency func(m delivery.Message) time.Duration
+	posts   []post
+	flying  map[tenant.ID]bool
+	most    int
+	overlap bool
+
+	wakes     []mailbox.Wake
+	wakeErr   error
+	attempts  []delivery.Attempt
+	seen      []drain.Observation
+	missing   bool
+	lookup    error
+	switchErr error
+	offs      []int64
+}
+
+// registryRevision is what the app's settings bear in these tests.
+const registryRevision int64 = 7
+
+// bubble runs f with a drainer; every goroutine must have ended when it returns.
+func bubble(t *testing.T, f func(r *rig), change ...func(o *drain.Options)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{
+			T: t, box: newBox(), flying: map[tenant.ID]bool{}, reg: prometheus.NewPedanticRegistry(),
+			answer:  func(int, delivery.Message) delivery.Result { return delivery.ClassifyStatus(200) },
+			latency: func(delivery.Message) time.Duration { return 10 * time.Millisecond },
+		}
+		o := drain.Options{
+			Mailbox: r.box, Endpoints: r, Waker: r, Observer: r, Metrics: drain.NewMetrics(r.reg), Log: slog.New(slog.DiscardHandler),
+			Schedule: delivery.DefaultSchedule(), Gate: delivery.Gate{Base: 5 * time.Second, Max: time.Minute}, BreakerFailures: 5,
+			InFlightPerApp: 32, InFlight: 512, Budget: 5 * time.Second, Timeout: 10 * time.Second,
+			EntryLease: entryLease, OwnerLease: ownerLease,
+		}
+		for _, c := range change {
+			c(&o)
+		}
+		r.opts, r.d = o, drain.New(o)
+		f(r)
+		if r.overlap {
+			t.Error("two posts of one tenant overlapped")
+		}
+	})
+}
+
+func (r *rig) locked(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f()
+}
+
+// pass lets time pass in the bubble.
+func pass(d time.Duration) { <-time.After(d) }
+
+// post is the receiver.
+func (r *rig) post(ctx context.Context, m delivery.Message) delivery.Result {
+	var n int
+	r.locked(func() {
+		r.posts = append(r.posts, post{time.Now(), m.Change.Tenant, m.Sequence})
+		n = len(r.posts)
+		r.overlap = r.overlap || r.flying[m.Change.Tenant]
+		r.flying[m.Change.Tenant] = true
+		r.most = max(r.most, len(r.flying))
+	})
+	defer r.locked(func() { delete(r.flying, m.Change.Tenant) })
+	start := time.Now()
+	select {
+	case <-time.After(r.latency(m)):
+	case <-ctx.Done():
+		return delivery.Result{Outcome: delivery.Aborted, Reason: delivery.ReasonOwnFault, Fault: delivery.FaultOwn}
+	}
+	res := r.answer(n, m)
+	res.Duration = time.Since(start)
+	return res
+}
+
+// Endpoint implements drain.Endpoints.
+func (r *rig) Endpoint(context.Context, partner.ClientID) (drain.Post, int64, bool, error) {
+	return r.post, registryRevision, !r.missing && r.lookup == nil, r.lookup
+}
+
+// SwitchOff implements drain.Endpoints.
+func (r *rig) SwitchOff(_ context.Context, _ partner.ClientID, revision int64, reason partner.OffReason) (int64, error) {
+	r.offs = append(r.offs, revision)
+	if reason != partner.OffGone {
+		r.Errorf("switched off because %q", reason)
+	}
+	if r.switchErr != nil {
+		return 0, r.switchErr
+	}
+	return revision + 1, nil
+}
+
+// Wake implements drain.Waker.
+func (r *rig) Wake(_ context.Context, _ partner.ClientID, w mailbox.Wake) error {
+	r.locked(func() { r.wakes = append(r.wakes, w) })
+	return r.wakeErr
+}
+
+// Attempted implements drain.Observer.
+func (r *rig) Attempted(a delivery.Attempt) { r.locked(func() { r.attempts = append(r.attempts, a) }) }
+
+// Observe implements drain.Observer.
+func (r *rig) Observe(_ context.Context, o drain.Observation) error {
+	r.seen = append(r.seen, o)
+	return nil
+}
+
+// wake takes the last wake-up, which must be the only one since the last.
+func (r *rig) wake() mailbox.Wake {
+	r.Helper()
+	if len(r.wakes) != 1 {
+		r.Fatalf("%d wake-ups, want one: %v", len(r.wakes), r.wakes)
+	}
+	w := r.wakes[0]
+	r.wakes = nil
+	return w
+}
+
+// run drains once, as the first wake-up or a sweep's would.
+func (r *rig) run() {
+	r.Helper()
+	if err := r.d.Drain(r.Context(), app, r.box.sweep().Generation); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// next waits for the wake-up that the last run asked for and follows it.
+func (r *rig) next() mailbox.Wake {
+	r.Helper()
+	w := r.wake()
+	pass(w.Delay)
+	if err := r.d.Drain(r.Context(), app, w.Generation); err != nil {
+		r.Fatal(err)
+	}
+	return w
+}
+
+// follow follows wake-ups until there is none, and sweeps when there is none although something waits.
+func (r *rig) follow() {
+	r.Helper()
+	for range 10_000 {
+		if len(r.wakes) > 0 {
+			r.next()
+			continue
+		}
+		if r.box.waiting() == 0 {
+			return
+		}
+		pass(5 * time.Second)
+		if w := r.box.sweep(); !w.None() {
+			r.wakes = append(r.wakes, w)
+		}
+	}
+	r.Fatalf("still waiting: %d entries", r.box.waiting())
+}
+
+// expect fails the test unless the numbers of posts and of waiting entries are these.
+func (r *rig) expect(posts, waiting int) {
+	r.Helper()
+	synctest.Wait()
+	var n int
+	r.locked(func() { n = len(r.posts) })
+	if k := r.box.waiting(); n != posts || k != waiting {
+		r.Errorf("%d posts and %d waiting, want %d and %d", n, k, posts, waiting)
+	}
+}
+
+// free fails the test unless the mailbox has no owner.
+func (r *rig) free() {
+	r.Helper()
+	if r.box.owner != "" {
+		r.Error("the mailbox was not given back")
+	}
+}
+
+// value reads a counter, or the count of a histogram; labels are values in the order of their names.
+func (r *rig) value(name, labels string) float64 {
+	r.Helper()
+	families, err := r.reg.Gather()
+	if err != nil {
+		r.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			var have []string
+			for _, l := range m.GetLabel() {
+				have = append(have, l.GetValue())
+			}
+			if f.GetName() == name && strings.Join(have, ",") == labels {
+				return m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			}
+		}
+	}
+	r.Errorf("no series %s with %q", name, labels)
+	return 0
+}
+
+func only(codes ...int) func(int, delivery.Message) delivery.Result {
+	return func(n int, _ delivery.Message) delivery.Result {
+		return delivery.ClassifyStatus(codes[min(n, len(codes))-1])
+	}
+}
