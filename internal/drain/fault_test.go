@@ -253,7 +253,7 @@ func TestClaimsTooOldAreReleased(t *testing.T) {
 
 func TestOffWhileRunning(t *testing.T) {
 	bubble(t, func(r *rig) {
-		r.box.fill(100)
+		r.box.fill(300)
 		r.answer = func(n int, _ delivery.Message) delivery.Result {
 			if n == 40 {
 				r.box.locked(func() { r.box.off = 9 })
@@ -261,7 +261,7 @@ func TestOffWhileRunning(t *testing.T) {
 			return delivery.ClassifyStatus(200)
 		}
 		r.run()
-		if n := len(r.posts); n < 40 || n > 80 || len(r.box.entries) != 100-n || len(r.box.flight) != 0 {
+		if n := len(r.posts); n < 40 || n > 40+64+32 || len(r.box.entries) != 300-n || len(r.box.flight) != 0 {
 			r.Errorf("%d posts, %d waiting, %d in flight", n, len(r.box.entries), len(r.box.flight))
 		}
 		r.free()
