@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
 // notification is the body, names and order as the platform's page on tenant status webhooks
@@ -25,11 +26,14 @@ func body(m delivery.Message, token string) ([]byte, error) {
 	b.Grow(256 + len(token))
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	err := enc.Encode(notification{
+	n := notification{
 		ChangeType: int(m.Change.Type), ContextIdentifier: string(m.Change.Tenant), VersionName: m.Change.VersionName,
-		FileVersion: m.Change.FileVersion, Token: token, PublicEndpoint: m.Change.PublicEndpoint,
-	})
-	if err != nil {
+		FileVersion: m.Change.FileVersion, Token: token,
+	}
+	if m.Change.Type == tenant.Move {
+		n.PublicEndpoint = m.Change.PublicEndpoint
+	}
+	if err := enc.Encode(n); err != nil {
 		return nil, fmt.Errorf("encode notification: %w", err)
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil

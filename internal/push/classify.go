@@ -37,7 +37,7 @@ func classify(err error) delivery.Result {
 		return endpoint(delivery.ReasonRefused)
 	case isTLS(err):
 		return endpoint(delivery.ReasonTLS)
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+	case errors.Is(err, os.ErrDeadlineExceeded), isErrno(err, syscall.ETIMEDOUT), errors.As(err, &timeout) && timeout.Timeout():
 		return endpoint(delivery.ReasonTimeout)
 	default: // reset, closed early, or an answer that is not HTTP
 		return endpoint(delivery.ReasonReset)
@@ -46,6 +46,16 @@ func classify(err error) delivery.Result {
 
 // Classify reads the error of a request that got no answer, as Post does.
 func (p *Pusher) Classify(err error) delivery.Result { return classify(err) }
+
+// ownReason is what an own fault is called once it counts against the host: the name could not be
+// resolved, or no connection came about.
+func ownReason(err error) delivery.Reason {
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		return delivery.ReasonDNS
+	}
+	return delivery.ReasonRefused
+}
 
 func isErrno(err error, codes ...syscall.Errno) bool {
 	for _, c := range codes {
@@ -63,6 +73,11 @@ func isTLS(err error) bool {
 	var authority x509.UnknownAuthorityError
 	var host x509.HostnameError
 	var invalid x509.CertificateInvalidError
+	// over TCP an alert comes as an operation's error, whose own type is not exported
+	var op *net.OpError
+	if errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error") {
+		return true
+	}
 	return errors.As(err, &verification) || errors.As(err, &record) || errors.As(err, &alert) ||
 		errors.As(err, &authority) || errors.As(err, &host) || errors.As(err, &invalid) ||
 		errors.Is(err, http.ErrSchemeMismatch)

@@ -9,41 +9,66 @@ import (
 // host, while others answer, that it is the host's after all: a resolver that fails for one name
 // alone is that name's fault.
 type ownFaults struct {
-	mu sync.Mutex
-	// since is when a host's run of own faults began.
-	since map[string]time.Time
-	// answered is when any host last answered.
+	mu     sync.Mutex
+	spells map[string]spell
+	// lastAnswer is when any host last answered.
 	lastAnswer time.Time
 }
+
+// spell is a host's unbroken run of own faults.
+type spell struct{ began, last time.Time }
 
 const (
 	// blameAfter is how long own faults may last for one host before they count against it.
 	blameAfter = 5 * time.Minute
 	// othersWithin is how recently another host must have answered for the fault to be the host's.
 	othersWithin = time.Minute
+	// spellGap ends a spell: a host that nobody called for so long may have been well.
+	spellGap = 2 * time.Minute
 	// maxHosts bounds the record; beyond it, hosts that fail anew are not tracked.
 	maxHosts = 10_000
 )
 
-func newOwnFaults() *ownFaults { return &ownFaults{since: map[string]time.Time{}} }
+func newOwnFaults() *ownFaults { return &ownFaults{spells: map[string]spell{}} }
 
 func (o *ownFaults) answered(host string, now time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.lastAnswer = now
-	delete(o.since, host)
+	delete(o.spells, host)
+}
+
+// reached notes that a host failed by its own fault: the service's way to it works.
+func (o *ownFaults) reached(host string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.spells, host)
 }
 
 // blame records an own fault and reports whether it counts against the host.
 func (o *ownFaults) blame(host string, now time.Time) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	began, ok := o.since[host]
-	if !ok {
-		if len(o.since) < maxHosts {
-			o.since[host] = now
+	s, ok := o.spells[host]
+	if !ok && len(o.spells) >= maxHosts {
+		o.forget(now)
+		if len(o.spells) >= maxHosts {
+			return false
 		}
-		return false
 	}
-	return now.Sub(began) >= blameAfter && now.Sub(o.lastAnswer) <= othersWithin
+	if !ok || now.Sub(s.last) > spellGap {
+		s.began = now
+	}
+	s.last = now
+	o.spells[host] = s
+	return now.Sub(s.began) >= blameAfter && now.Sub(o.lastAnswer) <= othersWithin
+}
+
+// forget drops spells that have ended; o.mu is held.
+func (o *ownFaults) forget(now time.Time) {
+	for host, s := range o.spells {
+		if now.Sub(s.last) > spellGap {
+			delete(o.spells, host)
+		}
+	}
 }

@@ -50,6 +50,9 @@ const (
 	// drainWithin is how long an answer's body may take once its status is known: the outcome is
 	// decided, and a body that trickles must not hold the slot.
 	drainWithin = time.Second
+	// clockLeeway is how far ahead a receiver's clock may be without a reused Token having expired
+	// there.
+	clockLeeway = time.Minute
 )
 
 // Pusher posts notifications. It is safe for concurrent use.
@@ -80,7 +83,7 @@ func (p *Pusher) Post(ctx context.Context, t Target, m delivery.Message) deliver
 }
 
 func (p *Pusher) attempt(ctx context.Context, t Target, m delivery.Message, now time.Time) delivery.Result {
-	token, err := p.opts.Tokens.For(string(t.ClientID), string(m.Change.Tenant), string(t.TokenAlgorithm), now, p.opts.Timeout)
+	token, err := p.opts.Tokens.For(string(t.ClientID), string(m.Change.Tenant), string(t.TokenAlgorithm), now, p.opts.Timeout+clockLeeway)
 	if err != nil {
 		return own("make the Token: " + err.Error())
 	}
@@ -88,6 +91,7 @@ func (p *Pusher) attempt(ctx context.Context, t Target, m delivery.Message, now 
 	if err != nil {
 		return own(err.Error())
 	}
+	caller := ctx
 	ctx, cancel := context.WithTimeoutCause(ctx, p.opts.Timeout, errTimeout)
 	defer cancel()
 	ctx, stop := context.WithCancelCause(ctx)
@@ -99,7 +103,7 @@ func (p *Pusher) attempt(ctx context.Context, t Target, m delivery.Message, now 
 	p.headers(req.Header, t, m, payload, now)
 	resp, err := p.opts.Client.Do(req)
 	if err != nil {
-		return p.failed(ctx, req.URL.Host, t.URL, err, now)
+		return p.failed(caller, ctx, t.URL, req.URL.Host, err, now)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	p.faults.answered(req.URL.Host, now)
@@ -107,6 +111,9 @@ func (p *Pusher) attempt(ctx context.Context, t Target, m delivery.Message, now 
 	if r.Outcome != delivery.Delivered {
 		r.RetryAfter = retryAfter(r, resp.Header, now)
 		r.Detail = "HTTP status " + strconv.Itoa(resp.StatusCode)
+	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return r // the body is the bare connection, which no context ends
 	}
 	timer := time.AfterFunc(drainWithin, func() { stop(errEndless) })
 	defer timer.Stop()
@@ -149,17 +156,22 @@ func own(detail string) delivery.Result {
 	return delivery.Result{Outcome: delivery.Aborted, Reason: delivery.ReasonOwnFault, Fault: delivery.FaultOwn, Detail: detail}
 }
 
-func (p *Pusher) failed(ctx context.Context, host, url string, err error, now time.Time) delivery.Result {
-	if cause := context.Cause(ctx); errors.Is(cause, context.Canceled) {
+// failed reads the error of a request made under ctx, which adds the request timeout to caller's.
+func (p *Pusher) failed(caller, ctx context.Context, url, host string, err error, now time.Time) delivery.Result {
+	timedOut := errors.Is(context.Cause(ctx), errTimeout)
+	if !timedOut && caller.Err() != nil {
 		return own(errShutdown.Error())
 	}
 	r := classify(err)
-	if r.Detail = secret.RedactError(err, url).Error(); errors.Is(context.Cause(ctx), errTimeout) {
+	r.Detail = secret.RedactError(err, url).Error()
+	if timedOut {
 		r = endpoint(delivery.ReasonTimeout)
 		r.Detail = errTimeout.Error()
 	}
-	if r.Fault == delivery.FaultOwn && p.faults.blame(host, now) {
-		r.Outcome, r.Reason, r.Fault = delivery.Retryable, delivery.ReasonDNS, delivery.FaultEndpoint
+	if r.Fault != delivery.FaultOwn {
+		p.faults.reached(host)
+	} else if p.faults.blame(host, now) {
+		r.Outcome, r.Reason, r.Fault = delivery.Retryable, ownReason(err), delivery.FaultEndpoint
 	}
 	return r
 }
