@@ -7,9 +7,11 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -30,6 +32,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve-answer": serveAnswer,
 			"exits":        exits,
+			"wait-for":     waitFor,
 		},
 	})
 }
@@ -74,4 +77,28 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	script := `"$@"; code=$?; test $code -eq "$0" || { echo "exit code $code, not $0" >&2; exit 1; }`
 	ts.Check(ts.Exec("sh", append([]string{"-c", script}, args...)...))
+}
+
+// waitFor polls a file that a background command writes: wait-for FILE REGEXP.
+func waitFor(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: wait-for FILE REGEXP")
+	}
+	re, err := regexp.Compile(args[1])
+	ts.Check(err)
+	deadline := time.NewTimer(30 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		text, err := os.ReadFile(ts.MkAbs(args[0]))
+		if err == nil && re.Match(text) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			ts.Fatalf("%s never showed %s; it holds:\n%s", args[0], args[1], text)
+		}
+	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"os"
 	"strings"
 	"testing"
 
@@ -50,5 +51,31 @@ func TestReadBuildPrefersTheLinkersVersion(t *testing.T) {
 	}
 	if got := readBuild("").Version; got == "" {
 		t.Error("no version at all")
+	}
+}
+
+func TestColoursAreForTerminalsAlone(t *testing.T) {
+	t.Parallel()
+	// a character device, as terminals are
+	device, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	file, err := os.Create(t.TempDir() + "/f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for name, got := range map[string]bool{
+		"device":         wantsColour(device, nil) && wantsColour(device, []string{"NO_COLOR=", "TERM=xterm"}),
+		"not a file":     !wantsColour(&bytes.Buffer{}, nil),
+		"a regular file": !wantsColour(file, nil),
+		"NO_COLOR":       !wantsColour(device, []string{"NO_COLOR=1"}),
+		"dumb":           !wantsColour(device, []string{"TERM=dumb"}),
+	} {
+		if !got {
+			t.Errorf("%s: wrong", name)
+		}
 	}
 }

@@ -2,7 +2,6 @@ package dev
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -76,7 +75,7 @@ func (d *desk) secret(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d.console.event(eventPlain, "receiver", "knows the webhook secret of "+app)
-	d.text(w, fmt.Sprintf("The receiver checks the signature of %s now.\n", app))
+	d.text(w, "The receiver checks the signatures of this app now.\n")
 }
 
 func (d *desk) text(w http.ResponseWriter, text string) {

@@ -3,10 +3,12 @@ package dev
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/config"
@@ -42,8 +44,8 @@ func Run(ctx context.Context, o Options) error {
 		console: &console{w: o.Out, colour: o.Colour, now: time.Now},
 	}
 	err := d.run(ctx)
-	for i := len(d.cleanup) - 1; i >= 0; i-- {
-		d.cleanup[i]()
+	for _, stop := range slices.Backward(d.cleanup) {
+		stop()
 	}
 	if ctx.Err() != nil {
 		d.console.write("\nStopped, and everything is forgotten.\n")
@@ -191,8 +193,7 @@ func (d *playground) serve(ctx context.Context, s *service.Service) error {
 	a := &admin{url: d.place.api, token: d.cfg.BootstrapToken, client: &http.Client{Transport: &http.Transport{}}}
 	if err := a.seed(ctx, d.receiver.url, d.receiver.verifier.trust); err != nil {
 		cancel()
-		<-ended
-		return fmt.Errorf("make the demo apps: %w", err)
+		return errors.Join(fmt.Errorf("make the demo apps: %w", err), <-ended)
 	}
 	d.console.open(d.place.banner(d.console))
 	return <-ended

@@ -31,9 +31,11 @@ func (e *events) Handle(ctx context.Context, r slog.Record) error {
 	case "request handled":
 		told = e.request(fields(r))
 	case "delivery attempted":
-		told = e.delivery(fields(r))
+		e.delivery(fields(r))
+		told = true
 	case "mail tried":
-		told = e.mail(fields(r))
+		e.mail(fields(r))
+		told = true
 	}
 	if told || !e.next.Enabled(ctx, r.Level) {
 		return nil
@@ -67,27 +69,25 @@ func (e *events) request(f map[string]string) bool {
 	return true
 }
 
-func (e *events) delivery(f map[string]string) bool {
+func (e *events) delivery(f map[string]string) {
 	if f["outcome"] == "delivered" {
 		if !e.deliveries.told(f["app"], f["tenant"]) {
 			e.console.event(eventGood, "delivered", f["app"]+" was told about "+f["tenant"]+" and answered "+f["status"])
 		}
-		return true
+		return
 	}
 	words := f["app"] + " could not be told about " + f["tenant"] + ": " + f["reason"] + ", attempt " + f["attempt"]
 	if f["attempt"] == "1" {
 		words += "; what it missed is kept, and tried until it knows"
 	}
 	e.console.event(eventBad, "waiting", words)
-	return true
 }
 
 // mail tells what did not leave; what left is shown by the catcher.
-func (e *events) mail(f map[string]string) bool {
+func (e *events) mail(f map[string]string) {
 	if f["outcome"] != "sent" {
 		e.console.event(eventBad, "mail", "about "+f["app"]+" "+f["outcome"]+because(f["err"]))
 	}
-	return true
 }
 
 func because(err string) string {

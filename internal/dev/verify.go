@@ -110,7 +110,7 @@ func (v *verifier) verify(ctx context.Context, app string, h http.Header, body [
 	}
 	token, err := jwt.ParseSigned(p.Token, []jose.SignatureAlgorithm{jose.RS256, jose.ES256})
 	if err != nil {
-		return nil, fmt.Errorf("Token: %w", err)
+		return nil, fmt.Errorf("token: %w", err)
 	}
 	p.algorithm, p.keyID = token.Headers[0].Algorithm, token.Headers[0].KeyID
 	key, issuer, err := v.key(ctx, p.keyID)
@@ -119,14 +119,14 @@ func (v *verifier) verify(ctx context.Context, app string, h http.Header, body [
 	}
 	var c tokenClaims
 	if err := token.Claims(key, &c); err != nil {
-		return nil, fmt.Errorf("Token: %w", err)
+		return nil, fmt.Errorf("token: %w", err)
 	}
 	expected := jwt.Expected{Issuer: issuer, Subject: p.ContextIdentifier, AnyAudience: jwt.Audience{"spn:" + app}, Time: now}
 	if err := c.ValidateWithLeeway(expected, clockLeeway); err != nil {
-		return nil, fmt.Errorf("Token: %w", err)
+		return nil, fmt.Errorf("token: %w", err)
 	}
 	if c.Context != p.ContextIdentifier {
-		return nil, errors.New("Token: its context identifier is not the body's")
+		return nil, errors.New("token: its context identifier is not the body's")
 	}
 	return p, nil
 }
@@ -153,7 +153,7 @@ func (v *verifier) key(ctx context.Context, kid string) (*jose.JSONWebKey, strin
 	v.issuer, v.keys = doc.Issuer, keys
 	found := keys.Key(kid)
 	if len(found) == 0 {
-		return nil, "", errors.New("Token: its kid is not in the JWKS")
+		return nil, "", errors.New("token: its kid is not in the JWKS")
 	}
 	return &found[0], v.issuer, nil
 }
