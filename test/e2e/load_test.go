@@ -170,28 +170,43 @@ func wait(t testing.TB, d time.Duration) {
 	}
 }
 
+// sameStatus checks that pull and push say the same of a tenant's status, and returns where the
+// pull says that the tenant is.
+func (s *stack) sameStatus(name string, rs ...*receiver) (endpoint string) {
+	s.t.Helper()
+	var st struct {
+		State    string
+		Endpoint *string
+	}
+	get(s.t, "http://"+s.api+"/api/state/"+name, &st)
+	for _, r := range rs {
+		r.mu.Lock()
+		k := r.tenants[name]
+		r.mu.Unlock()
+		if k == nil || k.sequences[0] == 0 {
+			continue
+		}
+		if want, _ := tenant.ChangeType(k.status).Effect(); st.State != want.String() {
+			s.t.Errorf("%s: pull says %s, %s was last told %s", name, st.State, r.id, tenant.ChangeType(k.status))
+		}
+	}
+	if st.Endpoint == nil {
+		return ""
+	}
+	return *st.Endpoint
+}
+
 // agree checks that pull and push say the same of every tenant.
 func (s *stack) agree(tr *truth, rs ...*receiver) {
 	s.t.Helper()
 	for name, slots := range tr.newest {
-		var st struct {
-			State    string
-			Endpoint *string
-		}
-		get(s.t, "http://"+s.api+"/api/state/"+name, &st)
+		endpoint := s.sameStatus(name, rs...)
 		for _, r := range rs {
 			r.mu.Lock()
 			k := r.tenants[name]
 			r.mu.Unlock()
-			if k == nil || k.sequences[0] == 0 {
-				continue
-			}
-			want, _ := tenant.ChangeType(k.status).Effect()
-			if st.State != want.String() {
-				s.t.Errorf("%s: pull says %s, %s was last told %s", name, st.State, r.id, tenant.ChangeType(k.status))
-			}
 			// a Delete removes a move that was not told yet, so only the newest move is comparable
-			if move := slots[1]; move != 0 && k.sequences[1] == move && (st.Endpoint == nil || *st.Endpoint != "https://"+k.endpoint+"/"+name) {
+			if move := slots[1]; k != nil && move != 0 && k.sequences[1] == move && endpoint != "https://"+k.endpoint+"/"+name {
 				s.t.Errorf("%s: pull's endpoint is not %s, which %s was told", name, k.endpoint, r.id)
 			}
 		}
