@@ -22,8 +22,8 @@ help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: ## Run Lamplighter with a demo platform, partner and mail catcher; needs only Go
-	go run ./cmd/lamplighter dev
+run: build ## Run Lamplighter with a demo platform, partner and mail catcher; needs only Go
+	@exec bin/lamplighter dev
 
 .PHONY: build
 build: ## Build bin/lamplighter, static and stamped with VERSION

@@ -157,7 +157,7 @@ case ${1:-} in
   test)
     # All parts report before this fails, so one run names all that is missing.
     status=0
-    need "$(go env CC)" redis-server promtool mcs mono || status=1
+    need "$(go env CC)" curl redis-server promtool mcs mono || status=1
     python_packages || status=1
     interop_packages || status=1
     exit "$status"
