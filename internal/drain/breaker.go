@@ -5,9 +5,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sony/gobreaker/v2"
+
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
-	"github.com/sony/gobreaker/v2"
 )
 
 // Breaker settings.

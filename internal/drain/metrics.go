@@ -3,9 +3,10 @@ package drain
 import (
 	"time"
 
-	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
 )
 
 type breakerState string

@@ -1,0 +1,329 @@
+package fanout_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/lamplighter/lamplighter/internal/fanout"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/redistest"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// listed is a tenant that owes nothing, on the list of those that may.
+type listed struct {
+	ticket  int64
+	cleared []registry.Cleared
+}
+
+func (l *listed) Tickets(context.Context, []tenant.ID) ([]int64, error) {
+	return []int64{l.ticket}, nil
+}
+
+func (l *listed) Tenants(context.Context, []tenant.ID) ([]registry.TenantView, error) {
+	return []registry.TenantView{{Known: true, Record: tenant.Record{Tenant: "a", Top: 5}}}, nil
+}
+
+func (l *listed) ApproversOf(context.Context, []tenant.ID) ([][]partner.ClientID, error) {
+	return nil, errFake
+}
+
+func (l *listed) ClearOwed(_ context.Context, done []registry.Cleared) error {
+	l.cleared = done
+	return nil
+}
+
+func approvers(t testing.TB, s *shim, id tenant.ID) []partner.ClientID {
+	t.Helper()
+	return ok[[]partner.ClientID](t)(s.reg.Approvers(t.Context(), id))
+}
+
+func TestApproveOrder(t *testing.T) {
+	each(t, func(t *testing.T, s *shim) {
+		s.app("app1", hook)
+		c := s.accept("a", tenant.Suspend)
+		if err := s.approvals().Approve(t.Context(), "app1", []tenant.ID{"a"}, admin()); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff([]string{"refresh", "index", "records", "admit", "records", "deposit", "wake", "audit"}, s.calls); d != "" {
+			t.Error(d)
+		}
+		if got := s.waits("app1", "a", c.Sequence); got != "status +0 x0" {
+			t.Error(got)
+		}
+		entries, _, err := s.reg.AuditEntries(t.Context(), registry.AuditQuery{Limit: 10})
+		if err != nil || len(entries) == 0 {
+			t.Fatal(entries, err)
+		}
+		e := entries[0]
+		e.ID, e.At = "", e.At.Truncate(0)
+		if e.Actor != "tess" || e.Role != "operator" || e.RequestID != "r1" || e.Action != "approval.put" || e.Subject != "app1" || e.After != `{"tenant":"a"}` {
+			t.Errorf("audit %+v", e)
+		}
+		// again: nothing is told twice
+		s.tell("app1")
+		if err := s.approvals().Approve(t.Context(), "app1", []tenant.ID{"a"}, admin()); err != nil || s.standing("app1", "a").Waits() {
+			t.Errorf("told twice: %q, %v", s.waits("app1", "a", 0), err)
+		}
+	})
+}
+
+// Wherever approving breaks off, a repeat makes it whole, and tells the status once.
+func TestApproveFaults(t *testing.T) {
+	for _, name := range []string{"refresh", "index", "records", "admit", "deposit", "audit"} {
+		for _, how := range []string{"before", "after"} {
+			t.Run(name+" "+how, func(t *testing.T) {
+				each(t, func(t *testing.T, s *shim) {
+					s.app("app1", hook)
+					c := s.accept("a", tenant.Suspend)
+					s.fails[name] = how
+					a := s.approvals()
+					if err := a.Approve(t.Context(), "app1", []tenant.ID{"a"}, admin()); !errors.Is(err, errFake) {
+						t.Errorf("error %v", err)
+					}
+					if err := a.Approve(t.Context(), "app1", []tenant.ID{"a"}, admin()); err != nil {
+						t.Fatal(err)
+					}
+					if got := s.waits("app1", "a", c.Sequence); got != "status +0 x0" {
+						t.Error(got)
+					}
+					if d := cmp.Diff([]partner.ClientID{"app1"}, approvers(t, s, "a")); d != "" {
+						t.Error(d)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestApproveUnknownApp(t *testing.T) {
+	each(t, func(t *testing.T, s *shim) {
+		if err := s.approvals().Approve(t.Context(), "nobody", []tenant.ID{"a"}, admin()); !errors.Is(err, fanout.ErrUnknownApp) {
+			t.Errorf("error %v", err)
+		}
+		if _, err := s.approvals().Resync(t.Context(), "nobody", nil); !errors.Is(err, fanout.ErrUnknownApp) {
+			t.Errorf("error %v", err)
+		}
+		if got := approvers(t, s, "a"); len(got) != 0 {
+			t.Errorf("approvers %v", got)
+		}
+	})
+}
+
+// An app without a URL is approved and told nothing; once it has one, a resync tells it all.
+func TestApproveBeforeTheURL(t *testing.T) {
+	each(t, func(t *testing.T, s *shim) {
+		s.app("app1", "")
+		a := s.approvals()
+		c := s.accept("a", tenant.Suspend)
+		if err := a.Approve(t.Context(), "app1", []tenant.ID{"a"}, admin()); err != nil {
+			t.Fatal(err)
+		}
+		st := s.standing("app1", "a")
+		if !st.Approved || st.Waits() || slices.Contains(s.calls, "deposit") {
+			t.Errorf("%+v", st)
+		}
+		s.app("app1", hook)
+		if n, err := a.Resync(t.Context(), "app1", nil); n != 1 || err != nil {
+			t.Errorf("%d told, %v", n, err)
+		}
+		if got := s.waits("app1", "a", c.Sequence); got != "status +0 x0" {
+			t.Error(got)
+		}
+	})
+}
+
+func TestDismiss(t *testing.T) {
+	each(t, func(t *testing.T, s *shim) {
+		s.app("app1", hook)
+		s.approve("app1", "a", "b")
+		s.accept("a", tenant.Suspend)
+		if err := s.fanout().Run(t.Context(), []tenant.ID{"a"}); err != nil {
+			t.Fatal(err)
+		}
+		s.calls = nil
+		if err := s.approvals().Dismiss(t.Context(), "app1", []tenant.ID{"a"}, admin()); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff([]string{"dismiss", "unindex", "audit"}, s.calls); d != "" {
+			t.Error(d)
+		}
+		if st := s.standing("app1", "a"); st.Approved || st.Waits() || len(approvers(t, s, "a")) != 0 || !s.standing("app1", "b").Approved {
+			t.Errorf("%+v, approvers %v", st, approvers(t, s, "a"))
+		}
+	})
+}
+
+func TestDismissFaults(t *testing.T) {
+	for _, name := range []string{"dismiss", "unindex", "audit"} {
+		for _, how := range []string{"before", "after"} {
+			t.Run(name+" "+how, func(t *testing.T) {
+				each(t, func(t *testing.T, s *shim) {
+					s.app("app1", hook)
+					s.approve("app1", "a")
+					s.fails[name] = how
+					a := s.approvals()
+					if err := a.Dismiss(t.Context(), "app1", []tenant.ID{"a"}, admin()); !errors.Is(err, errFake) {
+						t.Errorf("error %v", err)
+					}
+					// half done, the mailbox alone decides who hears
+					if st := s.standing("app1", "a"); st.Approved && len(approvers(t, s, "a")) == 0 {
+						t.Error("approved, but no fan-out would find it")
+					}
+					if err := a.Dismiss(t.Context(), "app1", []tenant.ID{"a"}, admin()); err != nil {
+						t.Fatal(err)
+					}
+					if s.standing("app1", "a").Approved || len(approvers(t, s, "a")) != 0 {
+						t.Error("still approved")
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestForget(t *testing.T) {
+	for _, how := range []string{"", "before", "after"} {
+		t.Run("unindex "+how, func(t *testing.T) {
+			each(t, func(t *testing.T, s *shim) {
+				s.app("app1", hook)
+				ids := make([]tenant.ID, mailbox.MaxBatch+20)
+				for i := range ids {
+					ids[i] = tenant.ID(fmt.Sprintf("t%04d", i))
+				}
+				s.approve("app1", ids...)
+				s.fails["unindex"] = how
+				a := s.approvals()
+				if err := a.Forget(t.Context(), "app1"); (err == nil) != (how == "") {
+					t.Errorf("error %v", err)
+				}
+				if err := a.Forget(t.Context(), "app1"); err != nil {
+					t.Fatal(err)
+				}
+				for _, l := range ok[[][]partner.ClientID](t)(s.reg.ApproversOf(t.Context(), ids)) {
+					if len(l) != 0 {
+						t.Fatalf("approvers %v", l)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestResync(t *testing.T) {
+	for _, name := range []string{"", "refresh", "records", "list", "again", "deposit"} {
+		for _, how := range []string{"before", "after"} {
+			t.Run(name+" "+how, func(t *testing.T) {
+				each(t, func(t *testing.T, s *shim) {
+					s.app("app1", hook)
+					seq := map[tenant.ID]int64{"a": s.accept("a", tenant.Suspend).Sequence, "b": s.accept("b", tenant.Upgrade).Sequence}
+					s.approve("app1", "a", "b")
+					s.fails[name] = how
+					a := s.approvals()
+					if _, err := a.Resync(t.Context(), "app1", nil); (err == nil) != (name == "") {
+						t.Errorf("error %v", err)
+					}
+					if n, err := a.Resync(t.Context(), "app1", nil); n != 2 || err != nil {
+						t.Fatal(n, err)
+					}
+					for id, top := range seq {
+						e := s.standing("app1", id).Entries[tenant.SlotStatus]
+						if e == nil || e.Retold == "" || e.Sequence != top {
+							t.Errorf("%s: %+v", id, e)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// Only the tenants named, and of those only the approved ones, are told again.
+func TestResyncOfSome(t *testing.T) {
+	each(t, func(t *testing.T, s *shim) {
+		s.app("app1", hook)
+		s.accept("a", tenant.Suspend)
+		s.accept("b", tenant.Suspend)
+		s.approve("app1", "a", "b")
+		n, err := s.approvals().Resync(t.Context(), "app1", []tenant.ID{"a", "stranger"})
+		if n != 1 || err != nil || !s.standing("app1", "a").Waits() || s.standing("app1", "b").Waits() || s.standing("app1", "stranger").Waits() {
+			t.Errorf("%d told, %v", n, err)
+		}
+		if n, err := s.approvals().Resync(t.Context(), "app1", []tenant.ID{}); n != 0 || err != nil {
+			t.Errorf("none named: %d told, %v", n, err)
+		}
+	})
+}
+
+// However changes, fan-outs, approvals and resyncs interleave, no change is told to nobody: what
+// is approved in the end knows each slot's newest change, or it waits.
+func TestInterleavings(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		s := newShim(t, redistest.Mini(t))
+		ctx := t.Context()
+		ids := []tenant.ID{"a", "b"}
+		apps := []partner.ClientID{"app1", "app2"}
+		for _, id := range apps {
+			s.app(id, hook)
+		}
+		depth := 0
+		var act func()
+		s.hook = func(string) {
+			if depth < 3 && rapid.IntRange(0, 3).Draw(rt, "meanwhile") == 0 {
+				act()
+			}
+		}
+		act = func() {
+			depth++
+			defer func() { depth-- }()
+			id, app := rapid.SampledFrom(ids).Draw(rt, "tenant"), rapid.SampledFrom(apps).Draw(rt, "app")
+			var err error
+			switch rapid.SampledFrom([]string{"accept", "accept", "accept", "fanout", "approve", "approve", "resync", "tell"}).Draw(rt, "action") {
+			case "accept":
+				s.accept(id, rapid.SampledFrom(tenant.AllChangeTypes()).Draw(rt, "type"))
+			case "fanout":
+				err = s.fanout().Run(ctx, []tenant.ID{id})
+			case "approve":
+				err = s.approvals().Approve(ctx, app, []tenant.ID{id}, admin())
+			case "resync":
+				_, err = s.approvals().Resync(ctx, app, nil)
+			case "tell":
+				s.tell(app)
+			}
+			if err != nil {
+				rt.Fatal(err)
+			}
+		}
+		for range rapid.IntRange(1, 10).Draw(rt, "steps") {
+			act()
+		}
+		s.hook = nil
+		if err := s.fanout().Run(ctx, ids); err != nil {
+			rt.Fatal(err)
+		}
+		for _, id := range ids {
+			v := ok[registry.TenantView](t)(s.reg.Tenant(ctx, id))
+			for _, app := range approvers(t, s, id) {
+				st := s.standing(app, id)
+				if !st.Approved || st.Known != v.Record.Top || st.Again {
+					rt.Errorf("%s of %s: stands at %d (again %v), the tenant at %d", id, app, st.Known, st.Again, v.Record.Top)
+				}
+				for slot, e := range st.Entries {
+					h := v.Record.Heads[slot]
+					if e != nil && e.Retold == "" && e.Sequence != h.Sequence {
+						rt.Errorf("%s of %s: %v waits at %d, the newest is %d", id, app, tenant.Slot(slot), e.Sequence, h.Sequence)
+					}
+				}
+			}
+		}
+	})
+}

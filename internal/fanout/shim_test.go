@@ -1,0 +1,232 @@
+package fanout_test
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/fanout"
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/secret"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+var errFake = errors.New("connection lost")
+
+// shim stands between the use cases and the real stores: it writes down the order of calls, fails
+// them as told, and lets others act just before one.
+type shim struct {
+	testing.TB
+
+	reg *registry.Store
+	box *mailbox.Store
+	dir *registry.Directory
+
+	calls []string
+	// fails says how the next call of a name fails: "before" or "after" it was applied.
+	fails map[string]string
+	// refuses are apps whose mailbox takes nothing.
+	refuses map[partner.ClientID]bool
+	// hook, if set, runs before each call.
+	hook  func(name string)
+	wakes []partner.ClientID
+}
+
+func newShim(t testing.TB, rdb redis.UniversalClient) *shim {
+	t.Helper()
+	k, err := secret.ParseKey(base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &shim{TB: t, box: mailbox.New(rdb, keys.New(""), mailbox.Settings{}), fails: map[string]string{}, refuses: map[partner.ClientID]bool{}}
+	s.reg = registry.New(rdb, registry.Options{Keyring: secret.NewKeyring(k)})
+	s.dir = registry.NewDirectory(s.reg)
+	return s
+}
+
+// ok fails the test on an error; it returns what came with it.
+func ok[T any](t testing.TB) func(T, error) T {
+	t.Helper()
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// app registers an app, with a state-change URL or without.
+func (s *shim) app(id partner.ClientID, url string) {
+	s.Helper()
+	a := partner.New(id)
+	a.Name = string(id)
+	a.Endpoints[partner.StateChange].URL, a.Endpoints[partner.StateChange].Enabled = url, true
+	a.EverHadURL = url != ""
+	if _, _, err := s.reg.PutApp(s.Context(), a, registry.AnyRevision, nil, registry.Actor{Name: "test"}, "app.put"); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// accept takes a change in, as the intake does.
+func (s *shim) accept(id tenant.ID, c tenant.ChangeType) registry.Accepted {
+	s.Helper()
+	r := registry.ChangeRequest{Tenant: id, Type: c}
+	if c == tenant.Move {
+		r.PublicEndpoint = "x.example"
+	}
+	res := ok[[]registry.AcceptResult](s)(s.reg.Accept(s.Context(), []registry.ChangeRequest{r}))
+	if res[0].Err != nil {
+		s.Fatal(res[0].Err)
+	}
+	return res[0].Accepted
+}
+
+func (s *shim) fanout() *fanout.Fanout {
+	return fanout.New(fanout.Options{Tenants: s, Mailboxes: s, Apps: s, Waker: s, Log: slog.New(slog.DiscardHandler)})
+}
+
+func (s *shim) approvals() *fanout.Approvals {
+	return fanout.NewApprovals(fanout.ApprovalsOptions{Index: s, Admissions: s, Apps: s, Waker: s, Log: slog.New(slog.DiscardHandler)})
+}
+
+// standing tells how a tenant stands with an app.
+func (s *shim) standing(app partner.ClientID, id tenant.ID) mailbox.Standing {
+	s.Helper()
+	return ok[[]mailbox.Standing](s)(s.box.Inspect(s.Context(), app, []tenant.ID{id}))[0]
+}
+
+// waits is the waiting entries of a tenant in short: "status 17 x0, move 18 x1".
+func (s *shim) waits(app partner.ClientID, id tenant.ID, since int64) string {
+	s.Helper()
+	var out []string
+	for slot, e := range s.standing(app, id).Entries {
+		if e != nil {
+			out = append(out, fmt.Sprintf("%v +%d x%d", tenant.Slot(slot), e.Sequence-since, e.Superseded))
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+func (s *shim) do(name string, f func() error) error {
+	if s.hook != nil {
+		s.hook(name)
+	}
+	s.calls = append(s.calls, name)
+	how := s.fails[name]
+	delete(s.fails, name)
+	if how == "before" {
+		return errFake
+	}
+	if err := f(); err != nil {
+		return err
+	}
+	if how == "after" {
+		return errFake
+	}
+	return nil
+}
+
+func call[T any](s *shim, name string, f func() (T, error)) (v T, err error) {
+	err = s.do(name, func() (err error) {
+		v, err = f()
+		return err
+	})
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	return v, nil
+}
+
+func (s *shim) Tickets(ctx context.Context, ids []tenant.ID) ([]int64, error) {
+	return call(s, "tickets", func() ([]int64, error) { return s.reg.Tickets(ctx, ids) })
+}
+
+func (s *shim) Tenants(ctx context.Context, ids []tenant.ID) ([]registry.TenantView, error) {
+	return call(s, "records", func() ([]registry.TenantView, error) { return s.reg.Tenants(ctx, ids) })
+}
+
+func (s *shim) ApproversOf(ctx context.Context, ids []tenant.ID) ([][]partner.ClientID, error) {
+	return call(s, "approvers", func() ([][]partner.ClientID, error) { return s.reg.ApproversOf(ctx, ids) })
+}
+
+func (s *shim) ClearOwed(ctx context.Context, done []registry.Cleared) error {
+	return s.do("clear", func() error { return s.reg.ClearOwed(ctx, done) })
+}
+
+func (s *shim) AddApprover(ctx context.Context, ids []tenant.ID, app partner.ClientID) error {
+	return s.do("index", func() error { return s.reg.AddApprover(ctx, ids, app) })
+}
+
+func (s *shim) RemoveApprover(ctx context.Context, ids []tenant.ID, app partner.ClientID) error {
+	return s.do("unindex", func() error { return s.reg.RemoveApprover(ctx, ids, app) })
+}
+
+func (s *shim) Audit(ctx context.Context, entries ...registry.AuditEntry) error {
+	return s.do("audit", func() error { return s.reg.Audit(ctx, entries...) })
+}
+
+func (s *shim) Approve(ctx context.Context, app partner.ClientID, ts []mailbox.Admission) (int, error) {
+	return call(s, "admit", func() (int, error) { return s.box.Approve(ctx, app, ts) })
+}
+
+func (s *shim) Again(ctx context.Context, app partner.ClientID, ts []mailbox.Admission) (int, error) {
+	return call(s, "again", func() (int, error) { return s.box.Again(ctx, app, ts) })
+}
+
+func (s *shim) Dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID) (int, error) {
+	return call(s, "dismiss", func() (int, error) { return s.box.Dismiss(ctx, app, ts) })
+}
+
+func (s *shim) Deposit(ctx context.Context, app partner.ClientID, nonce string, recs []tenant.Record) (mailbox.Deposited, error) {
+	return call(s, "deposit", func() (mailbox.Deposited, error) { return s.box.Deposit(ctx, app, nonce, recs) })
+}
+
+func (s *shim) Approvals(ctx context.Context, app partner.ClientID, cursor string, limit int) (page []tenant.ID, next string, err error) {
+	page, err = call(s, "list", func() (page []tenant.ID, err error) {
+		page, next, err = s.box.Approvals(ctx, app, cursor, limit)
+		return page, err
+	})
+	return page, next, err
+}
+
+func (s *shim) DepositMany(ctx context.Context, nonce string, batches []mailbox.Batch) ([]mailbox.Deposited, []error) {
+	var out []mailbox.Deposited
+	var errs []error
+	err := s.do("deposit", func() error {
+		out, errs = s.box.DepositMany(ctx, nonce, batches)
+		return nil
+	})
+	if out == nil {
+		out, errs = make([]mailbox.Deposited, len(batches)), make([]error, len(batches))
+	}
+	for i, b := range batches {
+		if err != nil || s.refuses[b.App] {
+			out[i], errs[i] = mailbox.Deposited{}, errFake
+		}
+	}
+	return out, errs
+}
+
+func (s *shim) Refresh(ctx context.Context) error {
+	return s.do("refresh", func() error { return s.dir.Refresh(ctx) })
+}
+
+func (s *shim) App(id partner.ClientID) (*registry.Entry, bool) { return s.dir.App(id) }
+
+func (s *shim) Wake(_ context.Context, app partner.ClientID, _ mailbox.Wake) error {
+	return s.do("wake", func() error {
+		s.wakes = append(s.wakes, app)
+		return nil
+	})
+}
