@@ -10,6 +10,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 5s
 COUNT ?= 5
 BENCH ?= .
+BENCHFLAGS ?=
 PKG ?= ./...
 
 # Tools are built from tools/go.mod into .tools, which is cached and not committed.
@@ -63,7 +64,13 @@ fuzz: ## Fuzz every target for FUZZTIME
 	tools/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: deps $(TOOLS)/benchstat ## Run the benchmarks matching BENCH COUNT times and summarise them
+bench: build ## Measure the service beside a plain client; BENCHFLAGS=-short for minutes
+	@tools/deps.sh test
+	go run ./bench $(BENCHFLAGS)
+
+.PHONY: microbench
+microbench: $(TOOLS)/benchstat ## Run the Go benchmarks matching BENCH COUNT times and summarise them
+	@tools/deps.sh test
 	@mkdir -p bin
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -count=$(COUNT) $(PKG) | tee bin/bench.txt
 	benchstat bin/bench.txt
