@@ -303,7 +303,7 @@ func TestInterleavings(t *testing.T) {
 				rt.Fatal(err)
 			}
 		}
-		for range rapid.IntRange(1, 10).Draw(rt, "steps") {
+		for range rapid.IntRange(1, 6).Draw(rt, "steps") {
 			act()
 		}
 		s.hook = nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -63,9 +64,19 @@ func (in *Intake) Accept(ctx context.Context, reqs []registry.ChangeRequest) ([]
 		}
 	}
 	if len(ts) > 0 {
-		if err := in.notifier.Notify(ctx, uuid.NewString(), ts); err != nil {
-			in.log.WarnContext(ctx, "fan-out not started; the sweep will", "tenants", len(ts), "err", err)
-		}
+		in.notify(ctx, ts)
 	}
 	return results, nil
+}
+
+// notifyWithin bounds starting a fan-out.
+const notifyWithin = 2 * time.Second
+
+// notify starts the fan-out of what was accepted, although the caller may have gone meanwhile.
+func (in *Intake) notify(ctx context.Context, ts []tenant.ID) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), notifyWithin)
+	defer cancel()
+	if err := in.notifier.Notify(ctx, uuid.NewString(), ts); err != nil {
+		in.log.WarnContext(ctx, "fan-out not started; the sweep will", "tenants", len(ts), "err", err)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -56,7 +57,7 @@ type AppOutcome struct {
 // Knowledge answers whether everyone knows of a change.
 type Knowledge struct {
 	Change tenant.Change
-	// InStep: nothing of this change waits for any app, and no fan-out is owed.
+	// InStep: each app that approved the tenant was told this change, or newer truth that replaced it.
 	InStep bool
 	Apps   []AppOutcome
 }
@@ -109,7 +110,7 @@ func (a *Answers) Knowledge(ctx context.Context, changeID string) (Knowledge, er
 		if !ok || !s.Approved && !view.FanoutOwed {
 			continue // an index entry without an approval; the sweep removes it
 		}
-		o := outcome(c, s, view.FanoutOwed, views[i], e.Rec.App.EverHadURL)
+		o := outcome(c, view.Record.Heads[c.Type.Slot()].Sequence == c.Sequence, s, views[i])
 		if o.Outcome != Settled && (!e.Rec.App.Delivering(a.env) || views[i].Off) {
 			o.Outcome = Off
 		}
@@ -120,19 +121,21 @@ func (a *Answers) Knowledge(ctx context.Context, changeID string) (Knowledge, er
 	return k, nil
 }
 
-// outcome reads one app's standing: the change is settled once the mailbox was told its sequence
-// and its slot holds nothing of that age.
-func outcome(c tenant.Change, s mailbox.Standing, owed bool, v mailbox.View, hears bool) AppOutcome {
-	o := AppOutcome{Outcome: Settled}
-	if s.Known < c.Sequence && (owed || !hears) {
-		o.Outcome = Waiting
-		return o
+// outcome reads one app's standing: the change is settled once the mailbox holds the tenant's record
+// up to its sequence, and neither it nor a repeated telling of it waits. newest is whether no later
+// change of its slot replaced it.
+func outcome(c tenant.Change, newest bool, s mailbox.Standing, v mailbox.View) AppOutcome {
+	slot := c.Type.Slot()
+	e := s.Entries[slot]
+	waits := e != nil && tells(e, c)
+	if !waits {
+		// not deposited yet: a fan-out is owed, or an approval or a resync is half done
+		if s.Known < c.Sequence || newest && s.Again && slot == tenant.SlotStatus && e == nil {
+			return AppOutcome{Outcome: Waiting}
+		}
+		return AppOutcome{Outcome: Settled}
 	}
-	e := s.Entries[c.Type.Slot()]
-	if e == nil || e.Sequence != c.Sequence {
-		return o
-	}
-	o.Outcome, o.Attempts = Waiting, e.Attempts
+	o := AppOutcome{Outcome: Waiting, Attempts: e.Attempts}
 	if e.Attempts > 0 {
 		o.Reason = e.LastReason.String()
 	}
@@ -143,4 +146,13 @@ func outcome(c tenant.Change, s mailbox.Standing, owed bool, v mailbox.View, hea
 		}
 	}
 	return o
+}
+
+// tells reports whether an entry tells of a change, in its turn or again.
+func tells(e *delivery.Entry, c tenant.Change) bool {
+	if e.Retold == "" {
+		return e.Sequence == c.Sequence
+	}
+	told, err := delivery.DecodeChange(e.Change, c.Tenant, e.Sequence)
+	return err == nil && told.ID == c.ID
 }

@@ -1,0 +1,387 @@
+package intake_test
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/intake"
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/redistest"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/secret"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+const app partner.ClientID = "app1"
+
+// ledger is the real registry and mailbox with one app, app1, approved by tenant a.
+type ledger struct {
+	*testing.T
+
+	reg *registry.Store
+	box *mailbox.Store
+	dir *registry.Directory
+}
+
+func ledgers(t *testing.T, f func(l *ledger)) {
+	t.Helper()
+	t.Parallel()
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		k, err := secret.ParseKey(base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := &ledger{T: t, reg: registry.New(rdb, registry.Options{Keyring: secret.NewKeyring(k)}), box: mailbox.New(rdb, keys.New(""), mailbox.Settings{})}
+		l.dir = registry.NewDirectory(l.reg)
+		l.put(app, func(*partner.App) {})
+		l.approve(app)
+		f(l)
+	})
+}
+
+func (l *ledger) check(err error) {
+	l.Helper()
+	if err != nil {
+		l.Fatal(err)
+	}
+}
+
+func (l *ledger) put(id partner.ClientID, change func(a *partner.App)) {
+	l.Helper()
+	a := partner.New(id)
+	a.Endpoints[partner.StateChange].URL, a.Endpoints[partner.StateChange].Enabled, a.EverHadURL = "https://partner.example/", true, true
+	change(&a)
+	_, _, err := l.reg.PutApp(l.Context(), a, registry.AnyRevision, nil, registry.Actor{}, "app.put")
+	l.check(err)
+}
+
+// approve approves tenant a without telling anything.
+func (l *ledger) approve(id partner.ClientID) {
+	l.Helper()
+	l.check(l.reg.AddApprover(l.Context(), []tenant.ID{"a"}, id))
+	_, err := l.box.Approve(l.Context(), id, []mailbox.Admission{{Tenant: "a", Top: l.record().Top}})
+	l.check(err)
+	l.deposit(id)
+}
+
+func (l *ledger) record() tenant.Record {
+	l.Helper()
+	v, err := l.reg.Tenant(l.Context(), "a")
+	l.check(err)
+	v.Record.Tenant = "a"
+	return v.Record
+}
+
+func (l *ledger) deposit(id partner.ClientID) {
+	l.Helper()
+	_, err := l.box.Deposit(l.Context(), id, "n"+time.Now().String(), []tenant.Record{l.record()})
+	l.check(err)
+}
+
+// accept takes a change in and, if told so, carries it to the app's mailbox.
+func (l *ledger) accept(c tenant.ChangeType, fanned bool) string {
+	l.Helper()
+	r := registry.ChangeRequest{Tenant: "a", Type: c}
+	if c == tenant.Move {
+		r.PublicEndpoint = "x.example"
+	}
+	res, err := l.reg.Accept(l.Context(), []registry.ChangeRequest{r})
+	l.check(err)
+	l.check(res[0].Err)
+	if fanned {
+		l.deposit(app)
+		l.check(l.reg.ClearOwed(l.Context(), []registry.Cleared{{Tenant: "a", Top: res[0].Accepted.Sequence}}))
+	}
+	return res[0].Accepted.ID
+}
+
+// drain makes one attempt each at what waits and settles it with a verdict.
+func (l *ledger) drain(v mailbox.Verdict, c mailbox.Closing) {
+	l.Helper()
+	const token = "drainer"
+	_, err := l.box.Begin(l.Context(), app, token, 0)
+	l.check(err)
+	x, err := l.box.Exchange(l.Context(), app, token, 10, nil)
+	l.check(err)
+	var settled []mailbox.Settlement
+	for _, cl := range x.Claims {
+		settled = append(settled, mailbox.Settlement{Claim: cl, Verdict: v, Delay: time.Minute, Step: true, Reason: delivery.ReasonRefused})
+	}
+	_, err = l.box.Exchange(l.Context(), app, token, 0, settled)
+	l.check(err)
+	c.Force = true
+	_, err = l.box.Finish(l.Context(), app, token, c)
+	l.check(err)
+}
+
+func (l *ledger) knowledge(id string) intake.Knowledge {
+	l.Helper()
+	k, err := intake.NewAnswers(l.reg, l.box, l.dir, partner.Online).Knowledge(l.Context(), id)
+	l.check(err)
+	if k.Change.ID != id {
+		l.Errorf("answered about %s", k.Change.ID)
+	}
+	return k
+}
+
+// stands fails the test unless app1 stands so to a change.
+func (l *ledger) stands(id string, want intake.Outcome) intake.AppOutcome {
+	l.Helper()
+	k := l.knowledge(id)
+	if len(k.Apps) != 1 || k.Apps[0].ClientID != app || k.Apps[0].Outcome != want || k.InStep != (want == intake.Settled) {
+		l.Errorf("%+v, want %s", k, want)
+		return intake.AppOutcome{}
+	}
+	return k.Apps[0]
+}
+
+func TestWaitingThenSettled(t *testing.T) {
+	ledgers(t, func(l *ledger) {
+		id := l.accept(tenant.Suspend, false)
+		l.stands(id, intake.Waiting) // the fan-out is owed
+		l.deposit(app)
+		l.stands(id, intake.Waiting)
+		l.drain(mailbox.Failed, mailbox.Closing{})
+		o := l.stands(id, intake.Waiting)
+		if d := time.Until(o.NextAttemptAt); o.Attempts != 1 || o.Reason != "refused" || d < 50*time.Second || d > 70*time.Second {
+			l.Errorf("%+v", o)
+		}
+		l.drain(mailbox.OK, mailbox.Closing{}) // not due: nothing is claimed
+		l.stands(id, intake.Waiting)
+	})
+}
+
+func TestSettled(t *testing.T) {
+	ledgers(t, func(l *ledger) {
+		first := l.accept(tenant.Suspend, true)
+		l.drain(mailbox.OK, mailbox.Closing{})
+		l.stands(first, intake.Settled)
+		second := l.accept(tenant.Resume, true)
+		move := l.accept(tenant.Move, true)
+		l.stands(first, intake.Settled)
+		l.stands(second, intake.Waiting)
+		l.stands(move, intake.Waiting)
+	})
+}
+
+// Newer truth settles what it replaced before it was told.
+func TestSettledByNewerTruth(t *testing.T) {
+	ledgers(t, func(l *ledger) {
+		first := l.accept(tenant.Suspend, true)
+		move := l.accept(tenant.Move, true)
+		second := l.accept(tenant.Resume, true)
+		l.stands(first, intake.Settled)
+		l.stands(move, intake.Waiting)
+		l.stands(second, intake.Waiting)
+		last := l.accept(tenant.Delete, true)
+		l.stands(move, intake.Settled)
+		l.stands(last, intake.Waiting)
+	})
+}
+
+func TestGatedWaitsForTheGate(t *testing.T) {
+	ledgers(t, func(l *ledger) {
+		id := l.accept(tenant.Suspend, true)
+		l.drain(mailbox.Failed, mailbox.Closing{Gate: time.Hour})
+		if d := time.Until(l.stands(id, intake.Waiting).NextAttemptAt); d < 59*time.Minute {
+			l.Errorf("tried again in %v", d)
+		}
+	})
+}
+
+func TestInFlightHasNoNextAttempt(t *testing.T) {
+	ledgers(t, func(l *ledger) {
+		id := l.accept(tenant.Suspend, true)
+		_, err := l.box.Begin(l.Context(), app, "x", 0)
+		l.check(err)
+		_, err = l.box.Exchange(l.Context(), app, "x", 1, nil)
+		l.check(err)
+		if o := l.stands(id, intake.Waiting); !o.NextAttemptAt.IsZero() {
+			l.Errorf("%+v", o)
+		}
+	})
+}
+
+// An app that does not deliver is off for what waits, and settled for what it knows.
+func TestOff(t *testing.T) {
+	for name, change := range map[string]func(a *partner.App){
+		"SwitchedOff": func(a *partner.App) { a.Endpoints[partner.StateChange].Enabled = false },
+		"Paused":      func(a *partner.App) { a.Paused = true },
+		"NoURLHere": func(a *partner.App) {
+			a.Endpoints[partner.StateChange].URL = ""
+			a.Endpoints[partner.StateChange].URLs = map[partner.Environment]string{partner.Stage: "https://partner.example/"}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ledgers(t, func(l *ledger) {
+				told := l.accept(tenant.Suspend, true)
+				l.drain(mailbox.OK, mailbox.Closing{})
+				id := l.accept(tenant.Move, true)
+				l.put(app, change)
+				l.stands(told, intake.Settled)
+				l.stands(id, intake.Off)
+			})
+		})
+	}
+}
+
+// The mailbox was switched off, which the settings that were read do not show yet.
+func TestOffInTheMailbox(t *testing.T) {
+	ledgers(t, func(l *ledger) {
+		id := l.accept(tenant.Suspend, true)
+		_, err := l.box.Switch(l.Context(), "n", mailbox.Switch{App: app, Revision: 99})
+		l.check(err)
+		l.stands(id, intake.Off)
+	})
+}
+
+func TestNeverHadURL(t *testing.T) {
+	ledgers(t, func(l *ledger) {
+		l.put(app, func(a *partner.App) {
+			a.Endpoints[partner.StateChange].URL, a.EverHadURL = "", false
+		})
+		id := l.accept(tenant.Suspend, false)
+		l.check(l.reg.ClearOwed(l.Context(), []registry.Cleared{{Tenant: "a", Top: l.record().Top}}))
+		l.stands(id, intake.Off)
+		// the first URL came, the telling that follows it has not
+		l.put(app, func(*partner.App) {})
+		l.stands(id, intake.Waiting)
+	})
+}
+
+// A status told again waits as itself: the app may never have heard it.
+func TestRetold(t *testing.T) {
+	ledgers(t, func(l *ledger) {
+		old := l.accept(tenant.Suspend, true)
+		id := l.accept(tenant.Resume, true)
+		move := l.accept(tenant.Move, true) // the retelling bears the move's sequence
+		l.drain(mailbox.OK, mailbox.Closing{})
+		l.drain(mailbox.OK, mailbox.Closing{})
+		l.stands(id, intake.Settled)
+		_, err := l.box.Again(l.Context(), app, []mailbox.Admission{{Tenant: "a"}})
+		l.check(err)
+		l.stands(id, intake.Waiting) // half done
+		l.stands(move, intake.Settled)
+		l.stands(old, intake.Settled)
+		l.deposit(app)
+		l.stands(id, intake.Waiting)
+		l.stands(move, intake.Settled)
+		l.stands(old, intake.Settled)
+		l.drain(mailbox.OK, mailbox.Closing{})
+		l.stands(id, intake.Settled)
+	})
+}
+
+// Who approved later hears the change by its approval.
+func TestApprovedLater(t *testing.T) {
+	ledgers(t, func(l *ledger) {
+		id := l.accept(tenant.Suspend, true)
+		l.drain(mailbox.OK, mailbox.Closing{})
+		l.put("app2", func(*partner.App) {})
+		l.approve("app2")
+		k := l.knowledge(id)
+		want := []intake.AppOutcome{{ClientID: app, Outcome: intake.Settled}, {ClientID: "app2", Outcome: intake.Waiting}}
+		k.Apps[1].NextAttemptAt = time.Time{}
+		if d := cmp.Diff(want, k.Apps); d != "" || k.InStep {
+			l.Error(k.InStep, d)
+		}
+	})
+}
+
+// Leftovers in the index are nobody: an app that is gone, an approval that was taken back.
+func TestLeftoversInTheIndex(t *testing.T) {
+	ledgers(t, func(l *ledger) {
+		l.check(l.reg.AddApprover(l.Context(), []tenant.ID{"a"}, "gone"))
+		l.put("back", func(*partner.App) {})
+		l.check(l.reg.AddApprover(l.Context(), []tenant.ID{"a"}, "back"))
+		id := l.accept(tenant.Suspend, true)
+		l.stands(id, intake.Waiting)
+	})
+}
+
+func TestNobodyApproved(t *testing.T) {
+	ledgers(t, func(l *ledger) {
+		l.check(l.reg.RemoveApprover(l.Context(), []tenant.ID{"a"}, app))
+		if k := l.knowledge(l.accept(tenant.Suspend, true)); len(k.Apps) != 0 || !k.InStep {
+			l.Errorf("%+v", k)
+		}
+	})
+}
+
+func TestUnknownChange(t *testing.T) {
+	ledgers(t, func(l *ledger) {
+		_, err := intake.NewAnswers(l.reg, l.box, l.dir, partner.Online).Knowledge(l.Context(), "chg_a_1")
+		if !errors.Is(err, registry.ErrNotFound) {
+			l.Errorf("error %v", err)
+		}
+	})
+}
+
+// broken fails one call of those that an answer needs.
+type broken struct {
+	*ledger
+
+	at string
+}
+
+func (b broken) fail(name string) error {
+	if b.at == name {
+		return errFake
+	}
+	return nil
+}
+
+func (b broken) Change(ctx context.Context, id string) (tenant.Change, error) {
+	c, err := b.reg.Change(ctx, id)
+	return c, errors.Join(err, b.fail("change"))
+}
+
+func (b broken) Tenant(ctx context.Context, id tenant.ID) (registry.TenantView, error) {
+	v, err := b.reg.Tenant(ctx, id)
+	return v, errors.Join(err, b.fail("tenant"))
+}
+
+func (b broken) Approvers(ctx context.Context, id tenant.ID) ([]partner.ClientID, error) {
+	l, err := b.reg.Approvers(ctx, id)
+	return l, errors.Join(err, b.fail("approvers"))
+}
+
+func (b broken) InspectMany(ctx context.Context, t tenant.ID, apps []partner.ClientID) ([]mailbox.Standing, error) {
+	s, err := b.box.InspectMany(ctx, t, apps)
+	return s, errors.Join(err, b.fail("inspect"))
+}
+
+func (b broken) Views(ctx context.Context, apps []partner.ClientID) ([]mailbox.View, []error) {
+	v, errs := b.box.Views(ctx, apps)
+	errs[0] = errors.Join(errs[0], b.fail("views"))
+	return v, errs
+}
+
+func (b broken) Refresh(ctx context.Context) error {
+	return errors.Join(b.dir.Refresh(ctx), b.fail("refresh"))
+}
+
+func (b broken) App(id partner.ClientID) (*registry.Entry, bool) { return b.dir.App(id) }
+
+// No half answers: what cannot be read is an error, not "everyone knows".
+func TestKnowledgeFails(t *testing.T) {
+	ledgers(t, func(l *ledger) {
+		id := l.accept(tenant.Suspend, true)
+		for _, at := range []string{"change", "tenant", "approvers", "inspect", "views", "refresh"} {
+			b := broken{l, at}
+			if k, err := intake.NewAnswers(b, b, b, partner.Online).Knowledge(l.Context(), id); !errors.Is(err, errFake) || k.InStep {
+				l.Errorf("%s: %+v, %v", at, k, err)
+			}
+		}
+	})
+}
