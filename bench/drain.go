@@ -138,7 +138,7 @@ func (g *drainRig) writeProfile(ctx context.Context) error {
 	if err := os.MkdirAll(g.b.profile, 0o750); err != nil {
 		return fmt.Errorf("profile: %w", err)
 	}
-	name := filepath.Join(g.b.profile, g.name+".pprof")
+	name := filepath.Join(g.b.profile, g.name+"-"+strconv.Itoa(g.epoch)+".pprof")
 	g.b.say("profile of %d s in %s", seconds, name)
 	return os.WriteFile(name, text, 0o600)
 }
@@ -198,6 +198,9 @@ func drains(ctx context.Context, b *bench) error {
 		apps int
 		goal float64
 	}{{1, 1}, {10, 1}, {200, 0.85}, {2000, 0.6}} {
+		if len(b.apps) > 0 && !slices.Contains(b.apps, c.apps) {
+			continue
+		}
 		if err := drainsOf(ctx, b, c.apps, c.goal); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -94,10 +95,14 @@ func (c isolated) phases(ctx context.Context, s *stack, offset int) (p phase, er
 	}
 	p.rate = float64(t.expected) / t.since(start).Seconds()
 	s.b.say("hanging %v: healthy ones' p50 %.2f p99 %.2f ms, blast %.0f/s", hanging, p.lag.p50, p.lag.p99, p.rate)
-	if hanging {
-		return p, nil
+	if !hanging {
+		return p, s.awaitWaiting(ctx, 0)
 	}
-	return p, s.awaitWaiting(ctx, 0)
+	n, err := s.redis.waiting(ctx, c.apps)
+	if err == nil && n == 0 { // then the figures would say nothing
+		err = errors.New("nothing waits for apps that were to hang")
+	}
+	return p, err
 }
 
 // recover lets the sick endpoints answer until nothing waits for them, then hang again.

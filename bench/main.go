@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -82,6 +84,8 @@ type bench struct {
 	profile  string
 	dir      string
 	only     *regexp.Regexp
+	// apps are the numbers of apps to drain for; empty: all.
+	apps     []int
 	progress io.Writer
 	began    time.Time
 	results  []Result
@@ -94,11 +98,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	short := flags.Bool("short", false, "measure less of everything, in a few minutes")
 	only := flags.String("only", "", "run the scenarios whose name matches this regular `expression`: "+fmt.Sprint(scenarioNames()))
-	out := flags.String("out", "", "`file` for the results (default bench/results.json; bin/bench.json with -short or -only)")
+	out := flags.String("out", "", "`file` for the results (default bench/results.json; bin/bench.json with -short, -only or -apps)")
 	binary := flags.String("binary", "bin/lamplighter", "the lamplighter `program` to measure")
 	level := flags.String("log-level", "warn", "log.level of the measured processes")
 	rounds := flags.Int("rounds", 0, "pairs of measurement and reference (0: 3, or 1 with -short)")
 	profile := flags.String("profile", "", "write a CPU profile of the worker in each drain to this `directory`")
+	apps := flags.String("apps", "", "drain only for these `numbers` of apps, such as 1,10")
 	waiting := flags.Int("tenants", 0, "add this number of waiting tenants to the flat-cost scenario, such as 1000000")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -114,11 +119,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		b.sweep = append(b.sweep, *waiting)
 	}
 	if *out == "" {
-		if *out = "bench/results.json"; *short || *only != "" {
+		if *out = "bench/results.json"; *short || *only != "" || *apps != "" {
 			*out = "bin/bench.json"
 		}
 	}
 	var err error
+	if b.apps, err = parseNumbers(*apps); err != nil {
+		return fmt.Errorf("-apps: %w", err)
+	}
 	if b.only, err = regexp.Compile(*only); err != nil {
 		return fmt.Errorf("-only: %w", err)
 	}
@@ -133,6 +141,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	defer func() { _ = os.RemoveAll(b.dir) }()
 	return b.all(ctx, stdout, *out)
+}
+
+func parseNumbers(list string) (numbers []int, err error) {
+	for field := range strings.FieldsFuncSeq(list, func(r rune) bool { return r == ',' }) {
+		n, err := strconv.Atoi(field)
+		if err != nil {
+			return nil, err
+		}
+		numbers = append(numbers, n)
+	}
+	return numbers, nil
 }
 
 // all runs the chosen scenarios. One that fails does not keep the others from being measured, and

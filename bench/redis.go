@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -150,35 +152,63 @@ type traffic struct {
 // watch observes Redis for a while. What MONITOR shows decides which calls concern the app, since
 // the idle polling of queues is far more and varies by more.
 func (s *server) watch(ctx context.Context, app int, d time.Duration) (traffic, error) {
-	lines := make(chan string, 1024)
-	watcher := redis.NewClient(&redis.Options{Addr: s.addr, ReadTimeout: -1})
-	defer func() { _ = watcher.Close() }()
 	before, err := s.commands(ctx)
 	if err != nil {
 		return traffic{}, err
 	}
-	monitor := watcher.Monitor(ctx, lines)
-	monitor.Start()
-	defer monitor.Stop()
 	start := time.Now()
-	end := time.NewTimer(d)
-	defer end.Stop()
-	calls := 0
-	for open := true; open; {
-		select {
-		case line := <-lines:
-			if strings.Contains(line, appName(app)) && !strings.Contains(line, " lua] ") {
-				calls++
-			}
-		case <-end.C:
-			open = false
-		case <-ctx.Done():
-			return traffic{}, ctx.Err()
-		}
+	calls, seen, err := s.monitor(ctx, appName(app), start.Add(d))
+	if err != nil {
+		return traffic{}, fmt.Errorf("watch Redis: %w", err)
 	}
 	elapsed := time.Since(start).Seconds()
 	after, err := s.commands(ctx)
-	return traffic{calls: float64(calls) / elapsed, all: float64(after-before) / elapsed}, err
+	if err != nil {
+		return traffic{}, err
+	}
+	all := after - before
+	if int64(seen) < all/2 { // else zero calls of the app would mean nothing
+		return traffic{}, fmt.Errorf("watch Redis: MONITOR showed %d of %d commands", seen, all)
+	}
+	return traffic{calls: float64(calls) / elapsed, all: float64(all) / elapsed}, nil
+}
+
+// monitor counts, until a moment, the commands that clients sent and that name something, and all
+// commands, those of scripts included.
+func (s *server) monitor(ctx context.Context, name string, until time.Time) (named, seen int, err error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", s.addr)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	if err := conn.SetDeadline(until); err != nil {
+		return 0, 0, err
+	}
+	if _, err := conn.Write([]byte("MONITOR\r\n")); err != nil {
+		return 0, 0, err
+	}
+	lines := bufio.NewReaderSize(conn, 1<<20)
+	for {
+		line, err := lines.ReadString('\n')
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return named, seen, nil
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+		seen++
+		if clientSent(line) && strings.Contains(line, name) {
+			named++
+		}
+	}
+}
+
+// clientSent reports whether a line of MONITOR is a command that a client sent, not a script.
+func clientSent(line string) bool {
+	source, _, ok := strings.Cut(line, "] ")
+	return ok && !strings.HasSuffix(source, " lua")
 }
 
 // freeAddress is a loopback address that was free a moment ago.

@@ -121,3 +121,17 @@ func TestTallyCountsEachOnce(t *testing.T) {
 		t.Errorf("lags of app 1 = %v", got)
 	}
 }
+
+func TestClientSent(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]bool{
+		`+1.5 [0 127.0.0.1:4] "evalsha" "x" "lamplighter:{a}:due"`: true,
+		`+1.5 [0 lua] "hget" "lamplighter:{a}:mailbox" "off"`:      false,
+		`+1.5 [0 127.0.0.1:4] "set" "k" "[0 lua] x"`:               true,
+		"+OK": false,
+	} {
+		if got := clientSent(line); got != want {
+			t.Errorf("%s: %v, want %v", line, got, want)
+		}
+	}
+}
