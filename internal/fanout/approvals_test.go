@@ -267,8 +267,12 @@ func TestResyncOfSome(t *testing.T) {
 // is approved in the end knows each slot's newest change, or it waits.
 func TestInterleavings(t *testing.T) {
 	t.Parallel()
+	rdb := redistest.Real(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		s := newShim(t, redistest.Mini(t))
+		if err := rdb.FlushDB(t.Context()).Err(); err != nil {
+			rt.Fatal(err)
+		}
+		s := newShim(t, rdb)
 		ctx := t.Context()
 		ids := []tenant.ID{"a", "b"}
 		apps := []partner.ClientID{"app1", "app2"}

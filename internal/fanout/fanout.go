@@ -137,16 +137,22 @@ func listedInVain(ticket int64, now time.Time) bool {
 }
 
 // deposit groups records by app and puts them into the mailboxes, waking those that need it. It
-// returns the tenants whose record did not reach every mailbox.
+// returns the tenants whose record did not reach every mailbox. Where the apps could not all be
+// read anew, it serves those that are known; what else may be an app that hears stays owed.
 func (f *Fanout) deposit(ctx context.Context, records []tenant.Record, approvers [][]partner.ClientID) (map[tenant.ID]bool, error) {
-	if err := f.opts.Apps.Refresh(ctx); err != nil {
-		return all(records), fmt.Errorf("refresh apps: %w", err)
+	failed := map[tenant.ID]bool{}
+	stale := f.opts.Apps.Refresh(ctx)
+	if stale != nil {
+		stale = fmt.Errorf("refresh apps: %w", stale)
 	}
 	where := map[partner.ClientID]int{}
 	var batches []mailbox.Batch
 	for i, apps := range approvers {
 		for _, id := range apps {
 			if e, ok := f.opts.Apps.App(id); !ok || !e.Rec.App.EverHadURL {
+				if stale != nil {
+					failed[records[i].Tenant] = true
+				}
 				continue
 			}
 			at, ok := where[id]
@@ -159,10 +165,9 @@ func (f *Fanout) deposit(ctx context.Context, records []tenant.Record, approvers
 		}
 	}
 	if len(batches) == 0 {
-		return nil, nil
+		return failed, stale
 	}
 	results, errs := f.opts.Mailboxes.DepositMany(ctx, uuid.NewString(), batches)
-	failed := map[tenant.ID]bool{}
 	for i, b := range batches {
 		if errs[i] != nil {
 			for _, r := range b.Records {
@@ -173,15 +178,7 @@ func (f *Fanout) deposit(ctx context.Context, records []tenant.Record, approvers
 		f.opts.Metrics.deposited(results[i])
 		wake(ctx, f.opts.Waker, f.opts.Log, b.App, results[i].Wake)
 	}
-	return failed, errors.Join(errs...)
-}
-
-func all(records []tenant.Record) map[tenant.ID]bool {
-	m := make(map[tenant.ID]bool, len(records))
-	for _, r := range records {
-		m[r.Tenant] = true
-	}
-	return m
+	return failed, errors.Join(append(errs, stale)...)
 }
 
 // wake hands a wake-up on; one that is lost is armed again by the sweep.

@@ -92,7 +92,7 @@ func newCluster() *cluster {
 		breakers:        desc("lamplighter_breakers", "Endpoints' breakers by state.", "state"),
 		incidents:       desc("lamplighter_incidents_open", "Open incidents by endpoint.", "endpoint"),
 		failing:         desc("lamplighter_endpoint_failing", "1 for each failing endpoint; absent when well.", "client_id", "endpoint"),
-		endpointWaiting: desc("lamplighter_endpoint_waiting", "Waiting notifications of each app that has any.", "client_id"),
+		endpointWaiting: desc("lamplighter_endpoint_waiting", "Waiting notifications of each app that is failing or behind; absent otherwise.", "client_id"),
 		overflow:        desc("lamplighter_endpoint_exceptions_dropped", "Failing or waiting endpoints beyond the series that name them."),
 		outbox:          desc("lamplighter_outbox_mails", "Mails that wait to be sent."),
 		oldestMailDesc:  desc("lamplighter_outbox_oldest_seconds", "Age of the oldest mail that waits to be sent."),

@@ -53,6 +53,8 @@ type summary struct {
 	Overflow   int     `json:"overflow,omitempty"`
 	Outbox     int     `json:"outbox"`
 	OldestMail float64 `json:"oldest_mail"`
+	// partial: apps are missing because their incidents could not be read.
+	partial bool
 }
 
 type exception struct {
@@ -87,7 +89,7 @@ func (s *summary) add(id partner.ClientID, v mailbox.View, t Troubles, on bool) 
 			s.except(&s.Failing, exception{App: id, Endpoint: k.String(), Value: 1})
 		}
 	}
-	if v.Waiting > 0 {
+	if v.Waiting > 0 && (c == conditionFailing || c == conditionBehind) {
 		s.except(&s.Behind, exception{App: id, Value: float64(v.Waiting)})
 	}
 }

@@ -142,7 +142,8 @@ func (s *Sweeper) sweep(ctx context.Context) error {
 		errs = append(errs, err)
 	}
 	if err := s.opts.Apps.Refresh(ctx); err != nil {
-		return errors.Join(append(errs, fmt.Errorf("refresh apps: %w", err))...)
+		// one app of another version must not keep the others from being swept
+		errs = append(errs, fmt.Errorf("refresh apps: %w", err))
 	}
 	sum := newSummary()
 	apps := s.opts.Apps.All()
@@ -150,6 +151,9 @@ func (s *Sweeper) sweep(ctx context.Context) error {
 		n := min(len(apps), batch)
 		errs = append(errs, s.apps(ctx, apps[:n], sum))
 		apps = apps[n:]
+	}
+	if sum.partial { // those of the last sweep are closer to the truth
+		return errors.Join(errs...)
 	}
 	if err := s.opts.Registry.SaveGauges(ctx, sum.encode(), s.opts.Every*staleSweeps); err != nil {
 		errs = append(errs, fmt.Errorf("save the cluster's gauges: %w", err))
@@ -198,6 +202,7 @@ func (s *Sweeper) apps(ctx context.Context, entries []*registry.Entry, sum *summ
 	errs = append(errs, verrs...)
 	troubled, err := s.opts.Incidents.Troubled(ctx, ids)
 	if err != nil {
+		sum.partial = true
 		return errors.Join(append(errs, fmt.Errorf("find incidents: %w", err))...)
 	}
 	for i, id := range ids {
