@@ -130,7 +130,7 @@ func (g *drainRig) profile(ctx context.Context) <-chan error {
 }
 
 func (g *drainRig) writeProfile(ctx context.Context) error {
-	const seconds = 3
+	const seconds = 6
 	status, text, err := g.do(ctx, http.MethodGet, "http://"+g.worker.ops+"/debug/pprof/profile?seconds="+strconv.Itoa(seconds), "", nil)
 	if err != nil || status != http.StatusOK {
 		return fmt.Errorf("profile: status %d: %w", status, err)
