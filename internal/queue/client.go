@@ -56,8 +56,8 @@ func (c *Client) EnqueueResync(ctx context.Context, app partner.ClientID, id str
 	return c.enqueue(ctx, Resync, string(app)+":"+id, resyncPayload{App: app}, 0)
 }
 
-func (c *Client) enqueue(ctx context.Context, k Kind, id string, payload any, delay time.Duration) error {
-	b, err := json.Marshal(payload)
+func (c *Client) enqueue(ctx context.Context, k Kind, id string, p payload, delay time.Duration) error {
+	b, err := json.Marshal(p)
 	if err != nil {
 		return fmt.Errorf("encode %s task: %w", k, err)
 	}

@@ -1,7 +1,7 @@
 package queue
 
 import (
-	"errors"
+	"slices"
 
 	"github.com/hibiken/asynq"
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,22 +36,32 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
-	up := 1.0
-	for _, k := range []Kind{Fanout, Drain, Mail} {
-		info, err := c.inspector.GetQueueInfo(Name(c.env, k))
-		if err != nil {
-			if !errors.Is(err, asynq.ErrQueueNotFound) { // a queue exists from its first task on
+	up := 0.0
+	if known, err := c.inspector.Queues(); err == nil {
+		up = 1
+		for _, k := range []Kind{Fanout, Drain, Mail} {
+			if !c.collect(ch, k, known) {
 				up = 0
-				continue
 			}
-			info = &asynq.QueueInfo{}
 		}
-		for state, n := range map[string]int{
-			"pending": info.Pending, "active": info.Active, "scheduled": info.Scheduled, "retry": info.Retry, "archived": info.Archived,
-		} {
-			ch <- prometheus.MustNewConstMetric(c.tasks, prometheus.GaugeValue, float64(n), string(k), state)
-		}
-		ch <- prometheus.MustNewConstMetric(c.latency, prometheus.GaugeValue, info.Latency.Seconds(), string(k))
 	}
 	ch <- prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, up)
+}
+
+// collect reports one queue; one that had no task yet is not known to asynq, and empty.
+func (c *Collector) collect(ch chan<- prometheus.Metric, k Kind, known []string) (ok bool) {
+	name, info := Name(c.env, k), &asynq.QueueInfo{}
+	if slices.Contains(known, name) {
+		var err error
+		if info, err = c.inspector.GetQueueInfo(name); err != nil {
+			return false
+		}
+	}
+	for state, n := range map[string]int{
+		"pending": info.Pending, "active": info.Active, "scheduled": info.Scheduled, "retry": info.Retry, "archived": info.Archived,
+	} {
+		ch <- prometheus.MustNewConstMetric(c.tasks, prometheus.GaugeValue, float64(n), string(k), state)
+	}
+	ch <- prometheus.MustNewConstMetric(c.latency, prometheus.GaugeValue, info.Latency.Seconds(), string(k))
+	return true
 }

@@ -112,7 +112,7 @@ func (s *Server) Shutdown() {
 	}
 }
 
-func handle[T any](mux *asynq.ServeMux, k Kind, log *slog.Logger, f func(context.Context, T) error) {
+func handle[T payload](mux *asynq.ServeMux, k Kind, log *slog.Logger, f func(context.Context, T) error) {
 	mux.HandleFunc(string(k), func(ctx context.Context, task *asynq.Task) error {
 		p, err := decode[T](task.Payload())
 		if err != nil {

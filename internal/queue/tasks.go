@@ -38,6 +38,12 @@ func Name(environment string, k Kind) string {
 // errPayload reports a task that this version cannot read; it is dropped, the sweep repairs.
 var errPayload = errors.New("unreadable task payload")
 
+// payload is what a task carries.
+type payload interface {
+	// complete reports that nothing needed is missing: JSON of another shape decodes to nothing.
+	complete() bool
+}
+
 type fanoutPayload struct {
 	Tenants []tenant.ID `json:"tenants"`
 }
@@ -56,10 +62,18 @@ type resyncPayload struct {
 	App partner.ClientID `json:"app"`
 }
 
-func decode[T any](b []byte) (T, error) {
+func (p fanoutPayload) complete() bool { return len(p.Tenants) > 0 }
+func (p drainPayload) complete() bool  { return p.App != "" }
+func (p mailPayload) complete() bool   { return p.App != "" && p.Mail != "" }
+func (p resyncPayload) complete() bool { return p.App != "" }
+
+func decode[T payload](b []byte) (T, error) {
 	var v T
 	if err := json.Unmarshal(b, &v); err != nil {
 		return v, fmt.Errorf("%w: %w", errPayload, err)
+	}
+	if !v.complete() {
+		return v, fmt.Errorf("%w: something is missing", errPayload)
 	}
 	return v, nil
 }
