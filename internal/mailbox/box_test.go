@@ -145,6 +145,9 @@ func story(t tenant.ID, words string) tenant.Record {
 // nothing waits and nothing is asked for.
 func (b *box) approved(top int64, ts ...tenant.ID) {
 	b.Helper()
+	for ; len(ts) > mailbox.MaxBatch; ts = ts[mailbox.MaxBatch:] {
+		b.approved(top, ts[:mailbox.MaxBatch]...)
+	}
 	adm := make([]mailbox.Admission, len(ts))
 	recs := make([]tenant.Record, len(ts))
 	for i, t := range ts {

@@ -15,8 +15,9 @@ var ErrFormat = errors.New("mailbox has an unknown format")
 // ErrCursor reports a cursor that no listing gave out.
 var ErrCursor = errors.New("cursor is not one that a listing gave out")
 
-// MaxBatch is the most tenants, claims or results one call takes: Lua's unpack has a limit.
-const MaxBatch = 500
+// MaxBatch is the most tenants, claims or results one call takes. Lua could take more, but a script
+// stops all of Redis while it runs: 200 tenants take some milliseconds.
+const MaxBatch = 200
 
 // Settings are the times of the protocol. The zero value of each means its default.
 type Settings struct {

@@ -42,7 +42,7 @@ func TestView(t *testing.T) {
 func TestViewOfManyTenants(t *testing.T) {
 	t.Parallel()
 	each(t, mailbox.Settings{}, func(b *box) {
-		ts := make([]tenant.ID, 300)
+		ts := make([]tenant.ID, mailbox.MaxBatch)
 		recs := make([]tenant.Record, len(ts))
 		for i := range ts {
 			ts[i] = tenant.ID(fmt.Sprintf("t%03d", i))
@@ -52,7 +52,7 @@ func TestViewOfManyTenants(t *testing.T) {
 		b.deposit("n1", recs[:1]...)
 		b.pass(20 * time.Millisecond)
 		b.deposit("n2", recs...)
-		if v := b.view(); v.Waiting != 300 || v.Oldest < 20*time.Millisecond {
+		if v := b.view(); v.Waiting != mailbox.MaxBatch || v.Oldest < 20*time.Millisecond {
 			b.Errorf("view = %+v", v)
 		}
 	})
