@@ -93,7 +93,7 @@ type memory struct {
 }
 
 func newMemory(failures int) *memory {
-	return &memory{failures: uint32(max(failures, 1)), apps: map[partner.ClientID]*health{}} //nolint:gosec // a small setting
+	return &memory{failures: uint32(max(failures, 1)), apps: map[partner.ClientID]*health{}}
 }
 
 func (m *memory) of(app partner.ClientID, now time.Time) *health {

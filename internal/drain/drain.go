@@ -273,14 +273,12 @@ func (d *Drainer) start(ctx context.Context, app partner.ClientID, generation in
 	default:
 		return
 	}
-	d.runs.Add(1)
-	go func() {
-		defer d.runs.Done()
+	d.runs.Go(func() {
 		defer func() { <-d.nudges }()
 		if err := d.drain(ctx, app, generation); err != nil {
 			d.opts.Log.WarnContext(ctx, "drain failed", "app", app, "err", err)
 		}
-	}()
+	})
 }
 
 // Stop ends runs softly: they claim nothing more, settle what is out and hand the rest over. It

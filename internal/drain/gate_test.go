@@ -33,7 +33,7 @@ func TestSuspectConvicted(t *testing.T) {
 		if r.box.gopen != 1 || r.value(transitions, "open") != 1 {
 			r.Errorf("openings %d", r.box.gopen)
 		}
-		r.within("gate", r.box.gate.Sub(time.Now()), 3900*time.Millisecond, 5*time.Second)
+		r.within("gate", time.Until(r.box.gate), 3900*time.Millisecond, 5*time.Second)
 		if r.box.entries[slotted{"t000", tenant.SlotStatus}].Steps != 0 {
 			r.Error("an endpoint's fault climbed the notification's schedule")
 		}
@@ -366,7 +366,7 @@ func TestGates(t *testing.T) {
 					return c.result
 				}
 				r.run()
-				r.within("gate", r.box.gate.Sub(time.Now()), c.lo-10*time.Millisecond, c.hi+time.Millisecond)
+				r.within("gate", time.Until(r.box.gate), c.lo-10*time.Millisecond, c.hi+time.Millisecond)
 				if r.box.gopen != 1 || len(r.seen) != 1 || r.seen[0].Failure == nil {
 					r.Errorf("openings %d, seen %+v", r.box.gopen, r.seen)
 				}

@@ -65,8 +65,11 @@ type pair struct {
 // pairs lists the combinations that attempts can have.
 func pairs() []pair {
 	out := []pair{
-		{delivery.Delivered, delivery.ReasonNone}, {delivery.Rejected, delivery.ReasonClientError}, {delivery.Gone, delivery.ReasonGone},
-		{delivery.Blocked, delivery.ReasonBlockedAddress}, {delivery.Aborted, delivery.ReasonOwnFault},
+		{delivery.Delivered, delivery.ReasonNone},
+		{delivery.Rejected, delivery.ReasonClientError},
+		{delivery.Gone, delivery.ReasonGone},
+		{delivery.Blocked, delivery.ReasonBlockedAddress},
+		{delivery.Aborted, delivery.ReasonOwnFault},
 	}
 	for _, r := range []delivery.Reason{
 		delivery.ReasonTimeout, delivery.ReasonDNS, delivery.ReasonRefused, delivery.ReasonReset, delivery.ReasonTLS, delivery.ReasonRedirect,

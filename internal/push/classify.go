@@ -50,8 +50,7 @@ func (p *Pusher) Classify(err error) delivery.Result { return classify(err) }
 // ownReason is what an own fault is called once it counts against the host: the name could not be
 // resolved, or no connection came about.
 func ownReason(err error) delivery.Reason {
-	var dns *net.DNSError
-	if errors.As(err, &dns) {
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
 		return delivery.ReasonDNS
 	}
 	return delivery.ReasonRefused

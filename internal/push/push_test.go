@@ -176,7 +176,7 @@ func TestToken(t *testing.T) {
 	if err := json.Unmarshal(set.JWKS(), &keys); err != nil {
 		t.Fatal(err)
 	}
-	sig, err := jose.ParseSigned(n.Token, []jose.SignatureAlgorithm{jose.ES256})
+	sig, err := jose.ParseSignedCompact(n.Token, []jose.SignatureAlgorithm{jose.ES256})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -215,7 +215,7 @@ func (a *authority) server(name string, notAfter time.Time, change func(*tls.Con
 	if err != nil {
 		a.Fatal(err)
 	}
-	cfg := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: k}}} //nolint:gosec // the test lowers it on purpose
+	cfg := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: k}}}
 	if change != nil {
 		change(cfg)
 	}

@@ -186,13 +186,13 @@ func (p process) series(t testing.TB, names ...string) map[string]float64 {
 			continue
 		}
 		for _, m := range f.GetMetric() {
+			words := []string{name}
 			for _, l := range m.GetLabel() {
-				name += " " + l.GetValue()
+				words = append(words, l.GetValue())
 			}
 			if v := m.GetGauge().GetValue() + m.GetCounter().GetValue(); v != 0 {
-				out[name] = v
+				out[strings.Join(words, " ")] = v
 			}
-			name = strings.TrimPrefix(f.GetName(), "lamplighter_")
 		}
 	}
 	return out
