@@ -1,0 +1,268 @@
+package dashboards_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+type ruleFile struct {
+	Groups []struct {
+		Name  string
+		Rules []rule
+	}
+}
+
+type rule struct {
+	Record, Alert, Expr, For string
+	Labels, Annotations      map[string]string
+}
+
+type testFile struct {
+	RuleFiles []string `yaml:"rule_files"`
+	Interval  string   `yaml:"evaluation_interval"`
+	Tests     []struct {
+		Name      string
+		Interval  string
+		Series    []map[string]string `yaml:"input_series"`
+		Exprs     []any               `yaml:"promql_expr_test"`
+		AlertRule []struct {
+			Alert  string           `yaml:"alertname"`
+			At     string           `yaml:"eval_time"`
+			Alerts []map[string]any `yaml:"exp_alerts"`
+		} `yaml:"alert_rule_test"`
+	}
+}
+
+func (f ruleFile) all() []rule {
+	var out []rule
+	for _, g := range f.Groups {
+		out = append(out, g.Rules...)
+	}
+	return out
+}
+
+func (f ruleFile) alerts() []rule {
+	return slices.DeleteFunc(f.all(), func(r rule) bool { return r.Alert == "" })
+}
+
+func (f ruleFile) records() []string {
+	var out []string
+	for _, r := range f.all() {
+		if r.Record != "" {
+			out = append(out, r.Record)
+		}
+	}
+	return out
+}
+
+func decode(t *testing.T, name string, into any) {
+	t.Helper()
+	d := yaml.NewDecoder(bytes.NewReader([]byte(readFile(t, name))))
+	d.KnownFields(true)
+	if err := d.Decode(into); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+}
+
+func readRules(t *testing.T) ruleFile {
+	t.Helper()
+	var f ruleFile
+	decode(t, "alerts.yaml", &f)
+	if len(f.alerts()) == 0 {
+		t.Fatal("alerts.yaml holds no alerts")
+	}
+	return f
+}
+
+// testFiles are promtool's tests: evaluating days minute by minute would take minutes.
+func testFiles() []string { return []string{"alerts_test.yaml", "alerts_days_test.yaml"} }
+
+func TestPromtoolAcceptsTheRules(t *testing.T) {
+	t.Parallel()
+	promtool(t, nil, "check", "rules", "alerts.yaml")
+}
+
+func TestPromtoolTestsPass(t *testing.T) {
+	t.Parallel()
+	for _, file := range testFiles() {
+		t.Run(file, func(t *testing.T) {
+			t.Parallel()
+			promtool(t, nil, "test", "rules", file)
+		})
+	}
+}
+
+func TestAlertsAreComplete(t *testing.T) {
+	t.Parallel()
+	for _, r := range readRules(t).alerts() {
+		for _, problem := range checkAlert(r) {
+			t.Errorf("%s: %s", r.Alert, problem)
+		}
+	}
+}
+
+// checkAlert finds what a person who is woken by an alert would miss.
+func checkAlert(r rule) []string {
+	var problems []string
+	if !strings.HasPrefix(r.Alert, "Lamplighter") {
+		problems = append(problems, "its name must begin with Lamplighter")
+	}
+	if !slices.Contains([]string{"page", "warning", "info"}, r.Labels["severity"]) {
+		problems = append(problems, fmt.Sprintf("severity %q is none of page, warning, info", r.Labels["severity"]))
+	}
+	if r.For == "" {
+		problems = append(problems, "says not for how long (for)")
+	}
+	if r.Annotations["summary"] == "" || r.Annotations["description"] == "" {
+		problems = append(problems, "needs a summary and a description")
+	}
+	if strings.Contains(r.Annotations["summary"], "{{") {
+		problems = append(problems, "the summary must not vary, or every value makes a new notification")
+	}
+	if want := "docs/runbooks/" + r.Alert + ".md"; r.Annotations["runbook_url"] != want {
+		problems = append(problems, fmt.Sprintf("runbook_url %q, want %q", r.Annotations["runbook_url"], want))
+	}
+	// A partner's endpoint is theirs to mend, however long it is down.
+	theirs := regexp.MustCompile(`lamplighter_endpoint_(failing|waiting)`).MatchString(r.Expr)
+	if theirs != (r.Labels["severity"] == "info") {
+		problems = append(problems, "what partners must mend is info, and nothing else is")
+	}
+	return problems
+}
+
+func TestAlertsAreTestedBothWays(t *testing.T) {
+	t.Parallel()
+	fires, silent, names := map[string]int{}, map[string]int{}, map[string]bool{}
+	var tests testFile
+	for _, file := range testFiles() {
+		var f testFile
+		decode(t, file, &f)
+		tests.Tests = append(tests.Tests, f.Tests...)
+	}
+	for _, c := range tests.Tests {
+		if names[c.Name] {
+			t.Errorf("two tests are called %q", c.Name)
+		}
+		names[c.Name] = true
+		for _, a := range c.AlertRule {
+			if len(a.Alerts) > 0 {
+				fires[a.Alert]++
+			} else {
+				silent[a.Alert]++
+			}
+		}
+	}
+	for _, r := range readRules(t).alerts() {
+		if fires[r.Alert] == 0 || silent[r.Alert] == 0 {
+			t.Errorf("%s: %d tests in which it fires, %d in which it must not; want at least one of each", r.Alert, fires[r.Alert], silent[r.Alert])
+		}
+	}
+}
+
+func TestRunbooksAreComplete(t *testing.T) {
+	t.Parallel()
+	const dir = "../docs/runbooks"
+	known := map[string]bool{}
+	for _, r := range readRules(t).alerts() {
+		name := path.Base(r.Annotations["runbook_url"])
+		known[name] = true
+		for _, problem := range checkRunbook(r.Alert, readFile(t, filepath.Join(dir, name))) {
+			t.Errorf("%s: %s", name, problem)
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !known[e.Name()] {
+			t.Errorf("%s: no alert leads to this page", e.Name())
+		}
+	}
+}
+
+// checkRunbook finds parts that a runbook lacks.
+func checkRunbook(alert, text string) []string {
+	var problems []string
+	if !strings.HasPrefix(text, "# "+alert+"\n") {
+		problems = append(problems, "must begin with the alert's name")
+	}
+	at := 0
+	for _, part := range []string{"## Meaning", "## Impact", "## Diagnosis", "## Mitigation"} {
+		i := strings.Index(text[at:], "\n"+part+"\n")
+		if i < 0 {
+			problems = append(problems, "lacks "+part+" in its place")
+			continue
+		}
+		at += i
+	}
+	_, diagnosis, _ := strings.Cut(text, "\n## Diagnosis\n")
+	diagnosis, _, _ = strings.Cut(diagnosis, "\n## ")
+	if !regexp.MustCompile("(?m)^```\n?(?:.*\n)*?\\$ .+\n[^$`]").MatchString(diagnosis) {
+		problems = append(problems, "its diagnosis shows no command with its output")
+	}
+	return problems
+}
+
+func TestCheckAlertFinds(t *testing.T) {
+	t.Parallel()
+	good := func() rule {
+		return rule{
+			Alert: "LamplighterX", Expr: "up == 0", For: "1m", Labels: map[string]string{"severity": "page"},
+			Annotations: map[string]string{"summary": "s", "description": "d", "runbook_url": "docs/runbooks/LamplighterX.md"},
+		}
+	}
+	for name, tc := range map[string]struct {
+		spoil func(r *rule)
+		want  string
+	}{
+		"Nothing":  {func(*rule) {}, ""},
+		"Name":     {func(r *rule) { r.Alert = "X" }, "must begin with"},
+		"Severity": {func(r *rule) { r.Labels["severity"] = "critical" }, "is none of"},
+		"For":      {func(r *rule) { r.For = "" }, "for how long"},
+		"Summary":  {func(r *rule) { r.Annotations["summary"] = "" }, "needs a summary"},
+		"Varying":  {func(r *rule) { r.Annotations["summary"] = "{{ $value }}" }, "must not vary"},
+		"Runbook":  {func(r *rule) { r.Annotations["runbook_url"] = "https://example.com" }, "runbook_url"},
+		"Theirs":   {func(r *rule) { r.Expr = "max(lamplighter_endpoint_failing) > 0" }, "what partners must mend is info"},
+		"OursInfo": {func(r *rule) { r.Labels["severity"] = "info" }, "and nothing else is"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := good()
+			tc.spoil(&r)
+			got := strings.Join(checkAlert(r), "; ")
+			if (tc.want == "") != (got == "") || !strings.Contains(got, tc.want) {
+				t.Errorf("problems = %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestCheckRunbookFinds(t *testing.T) {
+	t.Parallel()
+	const good = "# A\n\n## Meaning\n\nx\n\n## Impact\n\nx\n\n## Diagnosis\n\n```\n$ ls\nfile\n```\n\n## Mitigation\n\nx\n"
+	for name, tc := range map[string]struct{ text, want string }{
+		"Nothing":  {good, ""},
+		"Title":    {strings.Replace(good, "# A", "# B", 1), "must begin with"},
+		"Part":     {strings.Replace(good, "## Impact", "## Damage", 1), "lacks ## Impact"},
+		"Order":    {"# A\n\n## Impact\n\n## Meaning\n\n## Diagnosis\n\n```\n$ ls\nfile\n```\n\n## Mitigation\n", "lacks ## Impact in its place"},
+		"NoOutput": {strings.Replace(good, "file\n", "", 1), "no command with its output"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := strings.Join(checkRunbook("A", tc.text), "; ")
+			if (tc.want == "") != (got == "") || !strings.Contains(got, tc.want) {
+				t.Errorf("problems = %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
