@@ -83,7 +83,8 @@ const (
 	// leaseSweeps is how many sweeps a silent holder keeps the lease.
 	leaseSweeps = 3
 	batch       = 200
-	owedLimit   = mailbox.MaxBatch
+	// owedLimit is what the registry lists at most.
+	owedLimit = 500
 	// staleSweeps is how many sweeps the gauges outlive the last one that wrote them.
 	staleSweeps = 12
 )

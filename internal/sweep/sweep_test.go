@@ -231,7 +231,7 @@ func TestRepairs(t *testing.T) {
 func TestBatches(t *testing.T) {
 	t.Parallel()
 	c := newCluster(2*sweep.Batch + 1)
-	for i := range mailbox.MaxBatch + 10 {
+	for i := range 2 * mailbox.MaxBatch {
 		c.owed = append(c.owed, registry.Owed{Tenant: tenant.ID(fmt.Sprintf("t%d", i))})
 	}
 	if err := c.process().Once(t.Context()); err != nil {
@@ -241,7 +241,7 @@ func TestBatches(t *testing.T) {
 	if len(slices.Compact(c.nonces)) != 3 {
 		t.Errorf("nonces %v: a repeat is told from a second call by its nonce", c.nonces)
 	}
-	if len(c.notified) != 1 || len(c.notified[0]) != mailbox.MaxBatch {
+	if len(c.notified) != 2 || len(c.notified[0]) != mailbox.MaxBatch || len(c.notified[1]) != mailbox.MaxBatch {
 		t.Errorf("%d fan-outs", len(c.notified))
 	}
 }
