@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -229,6 +230,17 @@ func TestClassify(t *testing.T) {
 				t.Errorf("Classify: %v", got.Reason)
 			}
 		})
+	}
+}
+
+// A partner reads the detail, and need not know which resolver the service asks.
+func TestDetailLeavesTheResolverOut(t *testing.T) {
+	t.Parallel()
+	fault := &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "x.example", Server: "10.1.2.3:53", IsNotFound: true}}
+	p := push.New(push.Options{Client: &http.Client{Transport: failingTransport{fault}}, Tokens: &tokens{}, Timeout: time.Minute})
+	r := p.Post(t.Context(), target(t, "https://x.example/"), message(tenant.Suspend))
+	if strings.Contains(r.Detail, "10.1.2.3") || !strings.Contains(r.Detail, "x.example") {
+		t.Errorf("detail %q", r.Detail)
 	}
 }
 

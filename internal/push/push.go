@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
@@ -164,6 +166,10 @@ func (p *Pusher) failed(caller, ctx context.Context, url, host string, err error
 	}
 	r := classify(err)
 	r.Detail = secret.RedactError(err, url).Error()
+	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.Server != "" {
+		// whom the service asks is none of a partner's business
+		r.Detail = strings.ReplaceAll(r.Detail, " on "+dns.Server, "")
+	}
 	if timedOut {
 		r = endpoint(delivery.ReasonTimeout)
 		r.Detail = errTimeout.Error()

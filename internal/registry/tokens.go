@@ -54,8 +54,8 @@ func (t Token) Valid(now time.Time) bool {
 
 // CreateToken adds a token under the hash of its secret part; the secret itself never comes
 // here. created is false when this very token exists already, and, with onlyIfNone, when a token
-// of its role was ever added: of several processes that bring a first token, one succeeds, and a
-// first token that was revoked does not come back. Errors: ErrConflict when id or hash belongs to
+// of its role is good now: of several processes that bring a first token, one succeeds. A token
+// that was revoked or has expired does not come back, but another may follow it. Errors: ErrConflict when id or hash belongs to
 // another token; ErrUnreadable.
 func (s *Store) CreateToken(ctx context.Context, t Token, hash string, onlyIfNone bool) (created bool, err error) {
 	doc, err := json.Marshal(storedToken{

@@ -205,9 +205,10 @@ func (s *Service) bootstrap(ctx context.Context) error {
 		return nil
 	}
 	now := time.Now().UTC()
+	hash := httpapi.HashToken(s.cfg.BootstrapToken.Reveal())
 	created, err := s.store.CreateToken(ctx, registry.Token{
-		ID: "bootstrap", Name: "bootstrap", Role: "admin", CreatedAt: now, ExpiresAt: now.Add(bootstrapLife),
-	}, httpapi.HashToken(s.cfg.BootstrapToken.Reveal()), true)
+		ID: "bootstrap-" + hash[:8], Name: "bootstrap", Role: "admin", CreatedAt: now, ExpiresAt: now.Add(bootstrapLife),
+	}, hash, true)
 	if err != nil {
 		return fmt.Errorf("create the first admin token: %w", err)
 	}

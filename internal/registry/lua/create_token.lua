@@ -6,11 +6,11 @@
 -- ARGV[2] hash of its secret part
 -- ARGV[3] token document
 -- ARGV[4] its role
--- ARGV[5] "1" to add it only when no token of its role was ever added
+-- ARGV[5] "1" to add it only when no token of its role is good now
 -- ARGV[6] ms for which a token that ended is remembered
 --
--- Returns 1 when added; 0 when a token of the role exists and ARGV[5] is "1", or when this very
--- token exists; 2 when the id or the hash belongs to another token.
+-- Returns 1 when added; 0 when a token of the role is good and ARGV[5] is "1", or when this very
+-- token exists, ended or not; 2 when the id or the hash belongs to another token.
 --
 -- Atomic: of several callers that add a first token, one succeeds. Tokens that ended long ago are
 -- forgotten in the same step, except the last of a role, so that a role once set up stays so.
@@ -24,12 +24,13 @@ end
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local all, count, ended = redis.call('HGETALL', KEYS[1]), {}, {}
+local all, count, good, ended = redis.call('HGETALL', KEYS[1]), {}, {}, {}
 for i = 1, #all, 2 do
   local ok, token = pcall(cjson.decode, all[i + 1])
   if ok and type(token) == 'table' and token.v == 1 then
     count[token.role] = (count[token.role] or 0) + 1
     local last = (token.r or 0) > 0 and token.r or (token.e or 0)
+    if (token.r or 0) == 0 and ((token.e or 0) == 0 or token.e > now) then good[token.role] = true end
     if last > 0 and last < now - tonumber(ARGV[6]) then
       ended[#ended + 1] = {all[i], token.role}
     end
@@ -37,7 +38,7 @@ for i = 1, #all, 2 do
     return redis.error_reply('FORMAT a stored token is not of format 1')
   end
 end
-if ARGV[5] == '1' and count[ARGV[4]] then
+if ARGV[5] == '1' and good[ARGV[4]] then
   return 0
 end
 
