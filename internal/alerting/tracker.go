@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
 // Apps finds an app's settings; ok is false for an unknown one. An old view does no harm.
@@ -33,6 +36,8 @@ type Queue interface {
 // Mailbox says how an app's notifications stand.
 type Mailbox interface {
 	Standing(ctx context.Context, app partner.ClientID) (Standing, error)
+	// Waits reports, at each tenant's index, whether a notification about it waits for the app.
+	Waits(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]bool, error)
 }
 
 // Standing is how an app's notifications stand.
@@ -133,25 +138,61 @@ func wrap(err error, what string, id partner.ClientID) error {
 }
 
 func (t *Tracker) tick(ctx context.Context, app *partner.App, k partner.EndpointKind, s incident.State) (incident.State, error) {
-	var e incident.Event = incident.Tick{}
-	if k == partner.StateChange && t.quiet(&s) {
-		standing, err := t.opts.Mailbox.Standing(ctx, app.ClientID)
+	var events []incident.Event
+	if k == partner.StateChange {
+		unheard, err := t.unheard(ctx, app.ClientID, &s)
 		if err != nil {
 			return s, wrap(err, "look into the mailbox of", app.ClientID)
 		}
-		if !standing.Gated {
-			e = incident.Success{}
-		}
+		events = unheard
 	}
-	m := t.machine(app, k)
-	if d := m.Next(s, e, t.opts.Now()); d.State.Encode() == s.Encode() {
+	events = append(events, incident.Tick{})
+	m, next := t.machine(app, k), s
+	for _, e := range events {
+		next = m.Next(next, e, t.opts.Now()).State
+	}
+	if next.Encode() == s.Encode() {
 		return s, nil
 	}
-	step, err := t.observe(ctx, app, k, []incident.Event{e})
+	step, err := t.observe(ctx, app, k, events)
 	if err != nil {
 		return s, err
 	}
 	return step.State, nil
+}
+
+// unheard finds what went well without anybody saying so: an endpoint whose gate is open although
+// it counts as failing, and refused tenants for which nothing waits any more. Their notification
+// was replaced by newer truth, which the endpoint took as if it were the first it heard of them.
+func (t *Tracker) unheard(ctx context.Context, app partner.ClientID, s *incident.State) ([]incident.Event, error) {
+	var events []incident.Event
+	if t.quiet(s) {
+		standing, err := t.opts.Mailbox.Standing(ctx, app)
+		if err != nil {
+			return nil, err
+		}
+		if !standing.Gated {
+			events = append(events, incident.Success{})
+		}
+	}
+	if len(s.Rejected) == 0 {
+		return events, nil
+	}
+	refused := slices.Sorted(maps.Keys(s.Rejected))
+	waits, err := t.opts.Mailbox.Waits(ctx, app, refused)
+	if err != nil {
+		return nil, err
+	}
+	var settled []tenant.ID
+	for i, id := range refused {
+		if !waits[i] {
+			settled = append(settled, id)
+		}
+	}
+	if len(settled) > 0 {
+		events = append(events, incident.Withdrawn{Tenants: settled})
+	}
+	return events, nil
 }
 
 // quiet reports whether an endpoint counts as failing although nothing was heard of it for a while.

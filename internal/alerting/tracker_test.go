@@ -22,6 +22,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/redistest"
 	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
 func TestMain(m *testing.M) { redistest.Main(m) }
@@ -52,6 +53,7 @@ type world struct {
 	now      time.Time
 	standing alerting.Standing
 	looked   int
+	waiting  []tenant.ID
 	woken    []string
 	wakeErr  error
 	opts     alerting.Options
@@ -88,6 +90,14 @@ func (w *world) EnqueueMail(_ context.Context, _ partner.ClientID, mailID string
 func (w *world) Standing(context.Context, partner.ClientID) (alerting.Standing, error) {
 	w.looked++
 	return w.standing, nil
+}
+
+func (w *world) Waits(_ context.Context, _ partner.ClientID, ts []tenant.ID) ([]bool, error) {
+	out := make([]bool, len(ts))
+	for i, id := range ts {
+		out[i] = slices.Contains(w.waiting, id)
+	}
+	return out, nil
 }
 
 // after lets time pass and observes, or ticks when there is nothing to observe.
@@ -258,6 +268,45 @@ func TestUnheardSuccess(t *testing.T) {
 	w.want("no gate any more", "opened 1 to "+kim, "recovered 2 to "+kim)
 }
 
+// A refused notification that newer truth replaced is never heard of again: what the mailbox holds
+// says whether its tenant is still in trouble.
+func TestUnheardAcceptance(t *testing.T) {
+	t.Parallel()
+	a, b := incident.Rejection{Tenant: "a", Status: 422}, incident.Rejection{Tenant: "b", Status: 422}
+	t.Run("OpensNothing", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.after(0, a)
+		w.after(time.Minute)
+		w.after(5 * time.Minute)
+		w.want("the newer truth was taken")
+	})
+	t.Run("Recovers", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.waiting = []tenant.ID{"a", "b"}
+		w.after(0, a, b)
+		w.after(5 * time.Minute)
+		w.want("both wait", "opened 1 to "+kim)
+		w.waiting = []tenant.ID{"b"}
+		w.after(time.Second)
+		w.after(2 * time.Minute)
+		w.want("one waits", "opened 1 to "+kim)
+		w.waiting = nil
+		w.after(time.Second)
+		w.after(time.Minute)
+		w.want("none waits", "opened 1 to "+kim, "recovered 2 to "+kim)
+	})
+	t.Run("SaysNothingOfAnEndpointThatFails", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.after(0, a, refused)
+		w.after(time.Second)
+		w.after(5 * time.Minute)
+		w.want("it fails", "opened 1 to "+kim)
+	})
+}
+
 func TestSwitchedOffIsNoticedWithoutBeingTold(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -277,6 +326,7 @@ func TestSwitchedOffIsNoticedWithoutBeingTold(t *testing.T) {
 func TestSeveralEventsAreOneStep(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.waiting = []tenant.ID{"T1", "T2"}
 	w.after(0, ok, incident.Rejection{Tenant: "T1", Status: 422}, incident.Rejection{Tenant: "T2", Status: 422})
 	w.after(time.Minute, incident.Success{Tenant: "T2"})
 	w.after(4 * time.Minute)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/alerting"
+	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/drain"
 	"github.com/lamplighter/lamplighter/internal/fanout"
 	"github.com/lamplighter/lamplighter/internal/httpapi"
@@ -51,6 +52,21 @@ func (s standing) Standing(ctx context.Context, app partner.ClientID) (alerting.
 	return alerting.Standing{
 		Backlog: incident.Backlog{Notifications: v.Waiting, Tenants: v.Diverged, Superseded: v.Superseded}, Gated: !v.GateUntil.IsZero(),
 	}, nil
+}
+
+// Waits implements alerting.Mailbox.
+func (s standing) Waits(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]bool, error) {
+	out := make([]bool, 0, len(ts))
+	for chunk := range slices.Chunk(ts, mailbox.MaxBatch) {
+		list, err := s.boxes.Inspect(ctx, app, chunk)
+		if err != nil {
+			return nil, err
+		}
+		for _, st := range list {
+			out = append(out, st.Entries != [tenant.Slots]*delivery.Entry{})
+		}
+	}
+	return out, nil
 }
 
 // approvals takes approvals back with all that waits for them: a refused notification of such a
