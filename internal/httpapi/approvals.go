@@ -2,8 +2,10 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
+	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/tenant"
@@ -16,7 +18,7 @@ type Approvals interface {
 }
 
 // ApprovalLister pages through the tenants that approved an app. next is empty on the last page.
-// A cursor made by somebody else MUST be an error or harmless, not a fault.
+// A cursor made by somebody else MUST be mailbox.ErrCursor or harmless.
 type ApprovalLister interface {
 	Approvals(ctx context.Context, app partner.ClientID, cursor string, limit int) (ts []tenant.ID, next string, err error)
 }
@@ -35,6 +37,9 @@ func (a *API) listApprovals(c *call) error {
 		return err
 	}
 	ts, next, err := a.ApprovalList.Approvals(c.ctx(), rec.App.ClientID, p.after, p.limit)
+	if errors.Is(err, mailbox.ErrCursor) {
+		return badCursor()
+	}
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,8 @@ type AppWriter interface {
 type AppEvents interface {
 	// AppWritten gets the app as it was, nil when it is new.
 	AppWritten(ctx context.Context, old *registry.AppRecord, rec registry.AppRecord, actor registry.Actor) error
+	// AppResumed follows AppWritten where people resumed the app, whether it was paused or not.
+	AppResumed(ctx context.Context, id partner.ClientID) error
 	AppDeleted(ctx context.Context, id partner.ClientID, revision int64) error
 }
 
@@ -131,6 +133,10 @@ func (a *API) writeApp(c *call, action string, change changeApp) error {
 	if err != nil {
 		return err
 	}
+	return a.answerApp(c, w)
+}
+
+func (a *API) answerApp(c *call, w written) error {
 	answer := a.appAnswer(w.rec)
 	answer.Warnings, answer.WebhookSecret = w.warnings, w.secret
 	c.w.Header().Set("ETag", etag(w.rec.Revision))
@@ -182,7 +188,7 @@ func (a *API) pause(paused bool) handler {
 		if err := c.emptyDocument(); err != nil {
 			return err
 		}
-		return a.writeApp(c, action, func(old *registry.AppRecord, _ partner.ClientID) (partner.App, error) {
+		w, err := a.write(c, action, func(old *registry.AppRecord, _ partner.ClientID) (partner.App, error) {
 			if old == nil {
 				return partner.App{}, notFound("app")
 			}
@@ -190,5 +196,12 @@ func (a *API) pause(paused bool) handler {
 			app.Paused = paused
 			return app, nil
 		})
+		if err != nil {
+			return err
+		}
+		if !paused && a.AppEvents != nil {
+			a.after(c, func(ctx context.Context) error { return a.AppEvents.AppResumed(ctx, w.rec.App.ClientID) })
+		}
+		return a.answerApp(c, w)
 	}
 }

@@ -74,6 +74,7 @@ func TestBadInputIsRefused(t *testing.T) {
 		{"LimitTooHigh", "GET", "/v1/apps?limit=501", "", 422, []string{"/limit"}},
 		{"LimitNoNumber", "GET", "/v1/apps?limit=hunter2", "", 422, []string{"/limit"}},
 		{"UnknownParameter", "GET", "/v1/apps?hunter=hunter2", "", 422, []string{"/hunter"}},
+		{"ForgedCursorOfApprovals", "GET", "/v1/apps/app1/approvals?cursor=YXBwcm92YWxzL2FwcDEKIQ", "", 422, []string{"/cursor"}}, // "approvals/app1", a line break and "!"
 		{"ForgedCursor", "GET", "/v1/apps?cursor=hunter2!", "", 422, []string{"/cursor"}},
 		{"NoRoute", "GET", "/v1/hunter2", "", 404, nil},
 		{"AbsentRoute", "POST", endpoint + "/error-reports", `{}`, 404, nil},
@@ -142,5 +143,17 @@ func TestBadHeaders(t *testing.T) {
 	}
 	if rec := h.do(request{method: http.MethodGet, path: "/v1/apps", role: "admin"}); rec.Code != 200 {
 		t.Errorf("list = %d", rec.Code)
+	}
+}
+
+// TestFaultInTheLastByte: what stands behind a document is not called a document cut short.
+func TestFaultInTheLastByte(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	for body, want := range map[string]string{`{}x`: "see byte 3", `{"tenant":"a"`: "ends in the middle", `{"tenant":"a`: "ends in the middle"} {
+		got := h.want(t, 400, request{method: "POST", path: "/v1/state-changes", role: "platform", body: body})
+		if detail, _ := got["detail"].(string); !strings.Contains(detail, want) {
+			t.Errorf("%s: %q, want %q", body, detail, want)
+		}
 	}
 }

@@ -33,9 +33,11 @@ func parse(body []byte) (any, error) {
 		return nil, malformed("The body escapes half of a surrogate pair, which is no character.")
 	}
 	var whole json.RawMessage
-	if err := json.Unmarshal(body, &whole); err != nil {
+	end := len(body)
+	// with a line break behind it, a fault in the body's last byte is none of its end
+	if err := json.Unmarshal(append(body[:end:end], '\n'), &whole); err != nil {
 		var syntax *json.SyntaxError
-		if errors.As(err, &syntax) && syntax.Offset < int64(len(body)) {
+		if errors.As(err, &syntax) && syntax.Offset <= int64(end) {
 			return nil, malformed(fmt.Sprintf("The body is not valid JSON: see byte %d.", syntax.Offset))
 		}
 		return nil, malformed("The body is not valid JSON: it ends in the middle.")

@@ -157,6 +157,12 @@ func (w *world) Secrets(_ context.Context, id partner.ClientID) (registry.Webhoo
 	return s, nil
 }
 
+func (w *world) AppResumed(_ context.Context, id partner.ClientID) error {
+	defer w.lock()()
+	w.events = append(w.events, "resumed "+string(id))
+	return w.eventErr
+}
+
 func (w *world) AppWritten(_ context.Context, old *registry.AppRecord, rec registry.AppRecord, _ registry.Actor) error {
 	defer w.lock()()
 	w.events = append(w.events, fmt.Sprintf("written %s new=%t", rec.App.ClientID, old == nil))
@@ -218,6 +224,9 @@ func (w *world) Dismiss(_ context.Context, app partner.ClientID, ts []tenant.ID,
 
 func (w *world) Approvals(_ context.Context, app partner.ClientID, cursor string, limit int) ([]tenant.ID, string, error) {
 	defer w.lock()()
+	if cursor == "!" {
+		return nil, "", mailbox.ErrCursor
+	}
 	all := slices.Sorted(slices.Values(w.approvals[app]))
 	i, found := slices.BinarySearch(all, tenant.ID(cursor))
 	if found {

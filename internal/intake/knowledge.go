@@ -57,7 +57,8 @@ type AppOutcome struct {
 // Knowledge answers whether everyone knows of a change.
 type Knowledge struct {
 	Change tenant.Change
-	// InStep: each app that approved the tenant was told this change, or newer truth that replaced it.
+	// InStep: each app that approved the tenant was told this change, or newer truth that replaced
+	// it; those that never had a URL to be told at do not count.
 	InStep bool
 	Apps   []AppOutcome
 }
@@ -112,10 +113,12 @@ func (a *Answers) Knowledge(ctx context.Context, changeID string) (Knowledge, er
 		}
 		o := outcome(c, view.Record.Heads[c.Type.Slot()].Sequence == c.Sequence, s, views[i])
 		if o.Outcome != Settled && (!e.Rec.App.Delivering(a.env) || views[i].Off) {
-			o.Outcome = Off
+			o.Outcome, o.NextAttemptAt = Off, time.Time{}
 		}
 		o.ClientID = ids[i]
-		k.InStep = k.InStep && o.Outcome == Settled
+		// for an app that never had a URL nothing waits, now or ever, until it has one
+		mute := !e.Rec.App.EverHadURL && !view.FanoutOwed
+		k.InStep = k.InStep && (o.Outcome == Settled || mute)
 		k.Apps = append(k.Apps, o)
 	}
 	return k, nil

@@ -229,7 +229,9 @@ func TestOff(t *testing.T) {
 				id := l.accept(tenant.Move, true)
 				l.put(app, change)
 				l.stands(told, intake.Settled)
-				l.stands(id, intake.Off)
+				if o := l.stands(id, intake.Off); !o.NextAttemptAt.IsZero() {
+					l.Errorf("nothing is planned: %+v", o)
+				}
 			})
 		})
 	}
@@ -252,7 +254,10 @@ func TestNeverHadURL(t *testing.T) {
 		})
 		id := l.accept(tenant.Suspend, false)
 		l.check(l.reg.ClearOwed(l.Context(), []registry.Cleared{{Tenant: "a", Top: l.record().Top}}))
-		l.stands(id, intake.Off)
+		// nothing can wait for it, so that everyone who can know does
+		if k := l.knowledge(id); !k.InStep || len(k.Apps) != 1 || k.Apps[0].Outcome != intake.Off {
+			l.Errorf("%+v", k)
+		}
 		// the first URL came, the telling that follows it has not
 		l.put(app, func(*partner.App) {})
 		l.stands(id, intake.Waiting)

@@ -64,6 +64,15 @@ func (a *appEvents) AppWritten(ctx context.Context, old *registry.AppRecord, rec
 	return nil
 }
 
+// AppResumed implements httpapi.AppEvents: the gate of an app that was not paused opens too.
+func (a *appEvents) AppResumed(ctx context.Context, id partner.ClientID) error {
+	wake, err := a.boxes.Open(ctx, id, uuid.NewString())
+	if err = errors.Join(err, a.waker.Wake(ctx, id, wake)); err != nil {
+		return fmt.Errorf("open the gate of app %s: %w", id, err)
+	}
+	return nil
+}
+
 // AppDeleted implements httpapi.AppEvents: index entries first, because the mailbox lists them.
 func (a *appEvents) AppDeleted(ctx context.Context, id partner.ClientID, _ int64) error {
 	ctx, cancel := context.WithTimeout(ctx, deleteWithin)

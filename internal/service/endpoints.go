@@ -2,12 +2,16 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/drain"
+	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/push"
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -96,5 +100,9 @@ func (e *endpoints) SwitchOff(ctx context.Context, app partner.ClientID, revisio
 	if err != nil {
 		return 0, fmt.Errorf("switch off: %w", err)
 	}
-	return written.Revision, e.events.AppWritten(ctx, &rec, written, actor)
+	if reason == partner.OffGone { // before the switch-off, whose mail says why
+		gone := incident.Failure{Reason: delivery.ReasonGone, Status: http.StatusGone, Detail: "HTTP status " + strconv.Itoa(http.StatusGone)}
+		err = e.events.people.Observe(ctx, app, partner.StateChange, gone)
+	}
+	return written.Revision, errors.Join(err, e.events.AppWritten(ctx, &rec, written, actor))
 }
