@@ -1,0 +1,195 @@
+package service_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/config"
+	"github.com/lamplighter/lamplighter/internal/redistest"
+	"github.com/lamplighter/lamplighter/internal/secret"
+	"github.com/lamplighter/lamplighter/internal/service"
+	"github.com/lamplighter/lamplighter/internal/signing"
+)
+
+func TestMain(m *testing.M) { redistest.Main(m) }
+
+const token = "lmp_service_test_0123456789"
+
+// running is a service on a Redis of its own, and one app's receiver, which answers as told.
+type running struct {
+	*testing.T
+
+	base, hook string
+	status     atomic.Int64
+	retryAfter atomic.Value
+}
+
+// start runs a service whose app "app1" has tenant a's approval and a receiver that answers 204.
+func start(t *testing.T) *running {
+	t.Helper()
+	l, err := config.Load(config.Sources{Defaults: config.DevDefaults(), Flags: map[string]string{
+		"listen": "127.0.0.1:0", "ops-listen": "127.0.0.1:0", "smtp-disabled": "true", "incident-open-after": "5m",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := l.Config
+	cfg.PublicURL, cfg.BootstrapToken = "http://127.0.0.1", secret.New(token)
+	if cfg.Encryption.Key, err = secret.GenerateKey(rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	s, err := service.New(t.Context(), service.Options{
+		Config: cfg, Version: "test", Log: slog.New(slog.DiscardHandler), Redis: redistest.Mini(t), Keys: signingKeys(t), Loopback: true, Unsafe: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	r := &running{T: t, base: "http://" + s.Addr("api")}
+	r.status.Store(http.StatusNoContent)
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if after, _ := r.retryAfter.Load().(string); after != "" {
+			w.Header().Set("Retry-After", after)
+		}
+		w.WriteHeader(int(r.status.Load()))
+	}))
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("service: %v", err)
+		}
+		receiver.Close()
+	})
+	r.hook = receiver.URL + "/hook"
+	r.call("PUT", "/v1/apps/app1", `{"name":"App","technical_contact":{"email":"kim@example.com"},"endpoints":{"state_change":{"url":"`+r.hook+`","enabled":true}}}`)
+	r.call("PUT", "/v1/apps/app1/approvals/a", "")
+	return r
+}
+
+func signingKeys(t *testing.T) *signing.KeySet {
+	t.Helper()
+	text, err := signing.GenerateKey(signing.RS256, "test", time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := signing.ParseKey("test", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := signing.NewKeySet(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+// call asks the API and returns what it answered with success.
+func (r *running) call(method, path, body string) map[string]any {
+	r.Helper()
+	req, err := http.NewRequestWithContext(r.Context(), method, r.base+path, strings.NewReader(body))
+	if err != nil {
+		r.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode >= http.StatusMultipleChoices {
+		r.Fatalf("%s %s: %d %s %v", method, path, resp.StatusCode, b, err)
+	}
+	out := map[string]any{}
+	if b = bytes.TrimSpace(b); len(b) > 0 {
+		if err := json.Unmarshal(b, &out); err != nil {
+			r.Fatal(err)
+		}
+	}
+	return out
+}
+
+// change reports a change of tenant a while the receiver answers so, and waits for its attempt to
+// be listed.
+func (r *running) change(changeType string, status int, outcome string) {
+	r.Helper()
+	r.status.Store(int64(status))
+	id, _ := r.call("POST", "/v1/state-changes", `{"tenant":"a","change_type":"`+changeType+`"}`)["id"].(string)
+	redistest.Eventually(r, 10*time.Second, changeType+" is "+outcome, func() bool {
+		newest := r.items("/v1/apps/app1/deliveries?limit=1")
+		return len(newest) == 1 && newest[0]["change_id"] == id && newest[0]["outcome"] == outcome
+	})
+}
+
+func (r *running) items(path string) []map[string]any {
+	r.Helper()
+	list, _ := r.call("GET", path, "")["items"].([]any)
+	out := make([]map[string]any, 0, len(list))
+	for _, one := range list {
+		m, _ := one.(map[string]any)
+		out = append(out, m)
+	}
+	return out
+}
+
+// emptied waits until nothing waits for the app.
+func (r *running) emptied(why string) {
+	r.Helper()
+	redistest.Eventually(r, 5*time.Second, why, func() bool { return r.call("GET", "/v1/apps/app1/mailbox", "")["waiting"] == float64(0) })
+}
+
+// A test tells of the endpoint as it is, not as it was when something was last sent.
+func TestATestIsAnAttemptOfItsOwn(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.change("suspend", http.StatusInternalServerError, "retryable")
+	r.status.Store(http.StatusOK)
+	if got := r.call("POST", "/v1/apps/app1/endpoints/state_change/test", ""); got["outcome"] != "healthy" || got["status"] != float64(200) {
+		t.Errorf("mended: %v", got)
+	}
+	r.emptied("a successful test opens the gate")
+	r.status.Store(http.StatusNotFound)
+	if got := r.call("POST", "/v1/apps/app1/endpoints/state_change/test", ""); got["outcome"] != "failing" || got["status"] != float64(404) {
+		t.Errorf("broken: %v", got)
+	}
+}
+
+// Resuming opens the gate, also of an app that was not paused.
+func TestResumeOpensTheGate(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.retryAfter.Store("3000")
+	r.change("suspend", http.StatusServiceUnavailable, "retryable")
+	r.status.Store(http.StatusOK)
+	if got := r.call("GET", "/v1/apps/app1/mailbox", ""); got["breaker"] != "open" {
+		t.Fatalf("%v", got)
+	}
+	r.call("POST", "/v1/apps/app1/resume", "")
+	r.emptied("resumed")
+}
+
+// People are told that the endpoint said it is gone, and when.
+func TestGoneIsTheIncidentsCause(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.change("suspend", http.StatusGone, "gone")
+	redistest.Eventually(t, 5*time.Second, "the incident", func() bool { return len(r.items("/v1/incidents")) == 1 })
+	if got := r.items("/v1/incidents")[0]; got["state"] != "open" || got["reason"] != "gone" || got["status"] != float64(410) {
+		t.Errorf("%v", got)
+	}
+}
