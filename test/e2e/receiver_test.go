@@ -237,7 +237,8 @@ func (s *stack) register(r *receiver, alg string, tenants []string) {
 		`"endpoints":{"state_change":{"url":"` + r.url + `","enabled":true}}}`
 	s.want(http.StatusCreated, &app, http.MethodPut, "/v1/apps/"+r.id, body)
 	r.secret = app.WebhookSecret
-	r.jwks = sync.OnceValue(s.keys)
+	keys := s.keys() // before anything is killed: a partner keeps the keys it has fetched
+	r.jwks = func() *jose.JSONWebKeySet { return keys }
 	var lines strings.Builder
 	for _, t := range tenants {
 		lines.WriteString(`{"tenant":"` + t + `"}` + "\n")
