@@ -102,6 +102,9 @@ func (a *API) writeOnce(c *call, id partner.ClientID, action string, change chan
 			return written{}, err
 		}
 		secrets = &registry.WebhookSecrets{Current: secret.New(w.secret)}
+		if err := a.coming(c, id); err != nil {
+			return written{}, err
+		}
 	} else {
 		expect, before = old.Revision, &old.App
 	}
@@ -111,6 +114,13 @@ func (a *API) writeOnce(c *call, id partner.ClientID, action string, change chan
 	}
 	a.wrote(c, old, w.rec)
 	return w, nil
+}
+
+func (a *API) coming(c *call, id partner.ClientID) error {
+	if a.AppEvents == nil {
+		return nil
+	}
+	return a.AppEvents.AppComing(c.ctx(), id)
 }
 
 // current reads the app and holds the request's preconditions against it.

@@ -25,9 +25,12 @@ type AppWriter interface {
 	Secrets(ctx context.Context, id partner.ClientID) (registry.WebhookSecrets, error)
 }
 
-// AppEvents hears of writes after they are durable. The write stands when it fails; whatever it
-// does MUST be repaired by a sweep.
+// AppEvents hears of writes, but for AppComing after they are durable. The write stands when it
+// fails; whatever it does MUST be repaired by a sweep, or by AppComing.
 type AppEvents interface {
+	// AppComing precedes the write that makes an app: what a deletion that was cut short left of
+	// a former app of this id is removed. When it fails, nothing is written.
+	AppComing(ctx context.Context, id partner.ClientID) error
 	// AppWritten gets the app as it was, nil when it is new.
 	AppWritten(ctx context.Context, old *registry.AppRecord, rec registry.AppRecord, actor registry.Actor) error
 	// AppResumed follows AppWritten where people resumed the app, whether it was paused or not.

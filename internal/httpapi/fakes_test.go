@@ -41,6 +41,7 @@ type world struct {
 	actions    []string
 	events     []string
 	eventErr   error
+	comingErr  error
 	lineErrs   map[tenant.ID]error
 	// beforePut runs within PutApp before it compares revisions.
 	beforePut func()
@@ -155,6 +156,14 @@ func (w *world) Secrets(_ context.Context, id partner.ClientID) (registry.Webhoo
 		return s, registry.ErrNotFound
 	}
 	return s, nil
+}
+
+func (w *world) AppComing(_ context.Context, id partner.ClientID) error {
+	defer w.lock()()
+	if w.comingErr == nil {
+		w.events = append(w.events, "coming "+string(id))
+	}
+	return w.comingErr
 }
 
 func (w *world) AppResumed(_ context.Context, id partner.ClientID) error {

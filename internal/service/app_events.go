@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -73,10 +72,20 @@ func (a *appEvents) AppResumed(ctx context.Context, id partner.ClientID) error {
 	return nil
 }
 
-// AppDeleted implements httpapi.AppEvents: index entries first, because the mailbox lists them.
+// AppComing implements httpapi.AppEvents: approvals are consent to the app that was, and what
+// waits was meant for its owner.
+func (a *appEvents) AppComing(ctx context.Context, id partner.ClientID) error {
+	return a.forget(ctx, id)
+}
+
+// AppDeleted implements httpapi.AppEvents.
 func (a *appEvents) AppDeleted(ctx context.Context, id partner.ClientID, _ int64) error {
-	ctx, cancel := context.WithTimeout(ctx, deleteWithin)
-	defer cancel()
+	return a.forget(ctx, id)
+}
+
+// forget removes what is kept of an app outside its settings: index entries first, because the
+// mailbox lists them.
+func (a *appEvents) forget(ctx context.Context, id partner.ClientID) error {
 	if err := a.approvals.Forget(ctx, id); err != nil {
 		return fmt.Errorf("forget the approvals of app %s: %w", id, err)
 	}
@@ -85,6 +94,3 @@ func (a *appEvents) AppDeleted(ctx context.Context, id partner.ClientID, _ int64
 	}
 	return a.incidents.Drop(ctx, id)
 }
-
-// deleteWithin bounds the clean-up after a deleted app with many approvals.
-const deleteWithin = time.Minute

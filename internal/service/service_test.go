@@ -14,7 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/lamplighter/lamplighter/internal/config"
+	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/redistest"
 	"github.com/lamplighter/lamplighter/internal/secret"
 	"github.com/lamplighter/lamplighter/internal/service"
@@ -30,6 +33,7 @@ type running struct {
 	*testing.T
 
 	base, hook string
+	rdb        redis.UniversalClient
 	status     atomic.Int64
 	retryAfter atomic.Value
 }
@@ -48,8 +52,9 @@ func start(t *testing.T) *running {
 	if cfg.Encryption.Key, err = secret.GenerateKey(rand.Reader); err != nil {
 		t.Fatal(err)
 	}
+	rdb := redistest.Mini(t)
 	s, err := service.New(t.Context(), service.Options{
-		Config: cfg, Version: "test", Log: slog.New(slog.DiscardHandler), Redis: redistest.Mini(t), Keys: signingKeys(t), Loopback: true, Unsafe: true,
+		Config: cfg, Version: "test", Log: slog.New(slog.DiscardHandler), Redis: rdb, Keys: signingKeys(t), Loopback: true, Unsafe: true,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +62,7 @@ func start(t *testing.T) *running {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
-	r := &running{T: t, base: "http://" + s.Addr("api")}
+	r := &running{T: t, base: "http://" + s.Addr("api"), rdb: rdb}
 	r.status.Store(http.StatusNoContent)
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if after, _ := r.retryAfter.Load().(string); after != "" {
@@ -191,5 +196,25 @@ func TestGoneIsTheIncidentsCause(t *testing.T) {
 	redistest.Eventually(t, 5*time.Second, "the incident", func() bool { return len(r.items("/v1/incidents")) == 1 })
 	if got := r.items("/v1/incidents")[0]; got["state"] != "open" || got["reason"] != "gone" || got["status"] != float64(410) {
 		t.Errorf("%v", got)
+	}
+}
+
+// A deletion that a crash cut short leaves approvals behind; an app made anew has none of them.
+func TestAnAppMadeAnewHasNoApprovals(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.change("suspend", http.StatusNoContent, "delivered")
+	tenants := keys.New("").App("app1", keys.AppTenants)
+	approvals, err := r.rdb.HGetAll(t.Context(), tenants).Result()
+	if err != nil || len(approvals) != 1 {
+		t.Fatalf("%v, %v", approvals, err)
+	}
+	r.call("DELETE", "/v1/apps/app1", "")
+	if err := r.rdb.HSet(t.Context(), tenants, approvals).Err(); err != nil {
+		t.Fatal(err)
+	}
+	r.call("PUT", "/v1/apps/app1", `{"name":"Another","endpoints":{"state_change":{"url":"`+r.hook+`","enabled":true}}}`)
+	if got := r.items("/v1/apps/app1/approvals"); len(got) != 0 {
+		t.Errorf("approvals of the former app: %v", got)
 	}
 }
