@@ -109,7 +109,7 @@ func (a *Answers) Knowledge(ctx context.Context, changeID string) (Knowledge, er
 		}
 		e, ok := a.apps.App(ids[i])
 		if !ok || !s.Approved && !view.FanoutOwed {
-			continue // an index entry without an approval; the sweep removes it
+			continue // an index entry without an approval, left by a crash: it is nobody's
 		}
 		o := outcome(c, view.Record.Heads[c.Type.Slot()].Sequence == c.Sequence, s, views[i])
 		if o.Outcome != Settled && (!e.Rec.App.Delivering(a.env) || views[i].Off) {
