@@ -233,10 +233,10 @@ func (b *box) settle(r mailbox.Settlement, mine bool) {
 	t, k := r.Claim.Tenant, slotted{r.Claim.Tenant, r.Claim.Slot}
 	e := b.entries[k]
 	same := e != nil && e.Version == r.Claim.Entry.Version
+	if mine && (r.Verdict == mailbox.OK || r.Well) {
+		b.gate, b.gopen = time.Time{}, 0
+	}
 	if r.Verdict == mailbox.OK {
-		if mine {
-			b.gate, b.gopen = time.Time{}, 0
-		}
 		if same {
 			delete(b.entries, k)
 		}

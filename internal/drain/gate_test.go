@@ -121,6 +121,29 @@ func TestRefusalsDoNotMakeOthersClimb(t *testing.T) {
 	})
 }
 
+// A probe that is refused for its own sake shows that the endpoint works: the gate is forgotten, the
+// others follow, and the refused one climbs its own schedule.
+func TestRefusedProbeClearsTheGate(t *testing.T) {
+	bubble(t, func(r *rig) {
+		r.answer = only(500)
+		r.box.fill(2)
+		r.run()
+		r.answer = func(_ int, m delivery.Message) delivery.Result {
+			return delivery.ClassifyStatus(map[bool]int{true: 400, false: 200}[m.Change.Tenant == "t000"])
+		}
+		r.next()
+		if r.box.gopen != 0 || !r.box.gate.IsZero() {
+			r.Errorf("openings %d, gate %v after the refusal", r.box.gopen, r.box.gate)
+		}
+		if e := r.box.entries[slotted{"t000", tenant.SlotStatus}]; e == nil || e.Steps != 1 {
+			r.Errorf("the refused one: %+v", e)
+		}
+		if e := r.box.entries[slotted{"t001", tenant.SlotStatus}]; e != nil {
+			r.Errorf("the other one still waits: %+v", e)
+		}
+	})
+}
+
 func TestProbeLetsOneOutAndRampsUp(t *testing.T) {
 	bubble(t, func(r *rig) {
 		r.answer = only(500)

@@ -22,7 +22,7 @@ func (r *run) settle(ctx context.Context, f finished) {
 		j = judgement{verdict: mailbox.Release}
 	}
 	r.settlements = append(r.settlements, mailbox.Settlement{
-		Claim: f.claim, Verdict: j.verdict, Delay: j.delay, Step: j.step, Reason: f.result.Reason,
+		Claim: f.claim, Verdict: j.verdict, Delay: j.delay, Step: j.step, Reason: f.result.Reason, Well: j.verdict == mailbox.Failed && j.well,
 	})
 	r.steer(j, f)
 	r.note(f, j)
@@ -52,9 +52,6 @@ func (r *run) steer(j judgement, f finished) {
 	if j.suspect && r.suspectAt.IsZero() {
 		r.suspectAt = f.at
 	}
-	if j.verdict == mailbox.OK {
-		r.openings = 0 // the next exchange clears the gate
-	}
 	if !j.well {
 		if f.result.Outcome == delivery.Aborted {
 			r.closing, r.force = true, true
@@ -63,6 +60,7 @@ func (r *run) steer(j judgement, f finished) {
 		return
 	}
 	r.ownFault = false
+	r.openings = 0 // the next exchange clears the gate
 	if r.probing {
 		r.probing = false
 		r.limit = min(Floor, r.d.opts.InFlightPerApp)

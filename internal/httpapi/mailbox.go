@@ -46,6 +46,10 @@ func (a *API) getMailbox(c *call) error {
 	if err != nil {
 		return err
 	}
+	retryAt := v.GateUntil.UTC()
+	if v.Off {
+		retryAt = time.Time{}
+	}
 	return c.json(http.StatusOK, struct {
 		Waiting  int64     `json:"waiting"`
 		Oldest   float64   `json:"oldest_waiting_seconds"`
@@ -54,7 +58,7 @@ func (a *API) getMailbox(c *call) error {
 		RetryAt  time.Time `json:"retry_at,omitzero"`
 		Paused   bool      `json:"paused"`
 		Diverged int64     `json:"diverged_tenants"`
-	}{v.Waiting, float64(v.Oldest.Milliseconds()) / 1000, v.InFlight, v.Breaker(), v.GateUntil.UTC(), rec.App.Paused, v.Diverged})
+	}{v.Waiting, float64(v.Oldest.Milliseconds()) / 1000, v.InFlight, v.Breaker(), retryAt, rec.App.Paused, v.Diverged})
 }
 
 func (a *API) listDeliveries(c *call) error {

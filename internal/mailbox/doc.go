@@ -26,9 +26,12 @@
 //
 // Begin takes the mailbox under a token with a lease; Exchange, repeatedly, hands in the results
 // of posts and gets new claims; Finish gives the mailbox back and closes the endpoint's gate when
-// it failed. Every script that makes a tenant due, or gives up ownership, ends by arming a
-// wake-up: a generation and a time that the caller turns into one queue task. A wake-up that is
-// lost counts as lost after its grace; the sweep then arms another.
+// it failed. A gate that ran out lets one claim through as a probe, and is forgotten once an answer
+// shows that the endpoint is well: a delivery, or a refusal that is the notification's own fault.
+//
+// Every script that makes a tenant due, or gives up ownership, ends by arming a wake-up: a
+// generation and a time that the caller turns into one queue task. A wake-up that is lost counts
+// as lost after its grace; the sweep then arms another.
 //
 // # Why nothing is lost, doubled or reordered
 //

@@ -194,10 +194,11 @@ func TestResultsOfAReplacedEntry(t *testing.T) {
 				b.approved(1, "t1")
 				b.tell("t1", "suspend5")
 				b.own("d1")
-				verdict.Claim = b.claim("d1")
+				result := verdict
+				result.Claim = b.claim("d1")
 				b.tell("t1", "resume6")
 				b.expect("t1", "6 resume6+1 flight")
-				b.exchange("d1", 0, verdict)
+				b.exchange("d1", 0, result)
 				b.expect("t1", "6 resume6+1 due")
 			})
 		})
@@ -254,6 +255,52 @@ func TestResultsOfANonOwner(t *testing.T) {
 					b.Errorf("exchange of a non-owner = %+v", x)
 				}
 				b.expect("t1", row.want)
+			})
+		})
+	}
+}
+
+// A gate that ran out is forgotten once the owner reports that the endpoint is well: by a delivery,
+// or by a refusal that is the notification's own fault.
+func TestWhatClearsTheGate(t *testing.T) {
+	t.Parallel()
+	refused := func(c mailbox.Claim) mailbox.Settlement {
+		return mailbox.Settlement{Claim: c, Verdict: mailbox.Failed, Delay: time.Hour, Step: true, Reason: delivery.ReasonClientError, Well: true}
+	}
+	for name, row := range map[string]struct {
+		result func(mailbox.Claim) mailbox.Settlement
+		before func(b *box)
+		token  string
+		clears bool
+		want   string
+	}{
+		"Delivery":          {ok, nil, "d2", true, "5"},
+		"Refusal":           {refused, nil, "d2", true, "5 suspend5!1 later"},
+		"RefusalOfOlder":    {refused, func(b *box) { b.tell("t1", "resume6") }, "d2", true, "6 resume6+1 due"},
+		"RefusalOfStranger": {refused, nil, "d3", false, "5 suspend5 flight"},
+		"Failure":           {func(c mailbox.Claim) mailbox.Settlement { return failed(c, time.Hour) }, nil, "d2", false, "5 suspend5!1 later"},
+		"Release":           {release, nil, "d2", false, "5 suspend5 due"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			each(t, mailbox.Settings{}, func(b *box) {
+				b.approved(1, "t1")
+				b.tell("t1", "suspend5")
+				b.own("d1")
+				b.finish("d1", mailbox.Closing{Gate: 20 * time.Millisecond})
+				b.pass(20 * time.Millisecond)
+				b.own("d2")
+				c := b.claim("d2")
+				if row.before != nil {
+					row.before(b)
+				}
+				for range 2 { // the repeat of a lost answer changes nothing more
+					b.exchange(row.token, 0, row.result(c))
+				}
+				b.expect("t1", row.want)
+				if v := b.view(); v.GateUntil.IsZero() != row.clears || (v.Openings == 0) != row.clears {
+					b.Errorf("gate %v, openings %d, want cleared %v", v.GateUntil, v.Openings, row.clears)
+				}
 			})
 		})
 	}

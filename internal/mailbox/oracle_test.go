@@ -223,16 +223,16 @@ func (o *oracle) begin(token string, gen int64) mailbox.Begun {
 }
 
 func (o *oracle) exchange(token string, want int, rs []mailbox.Settlement) mailbox.Exchanged {
-	mine, success := o.owner == token, false
+	mine, well := o.owner == token, false
 	for _, r := range rs {
-		success = success || r.Verdict == mailbox.OK
+		well = well || r.Verdict == mailbox.OK || r.Well
 		o.settle(r, mine)
 	}
 	if !mine {
 		return mailbox.Exchanged{}
 	}
 	o.ownedUntil = o.now + o.set.OwnerLease.Milliseconds()
-	if success {
+	if well {
 		o.gated, o.gate, o.openings = false, 0, 0
 		if o.empty() {
 			o.superseded = 0

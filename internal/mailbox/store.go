@@ -195,7 +195,7 @@ func (s *Store) Exchange(ctx context.Context, app partner.ClientID, token string
 			step = 1
 		}
 		args = append(args, string(r.Claim.Tenant), r.Claim.Slot.String(), strconv.FormatInt(r.Claim.Entry.Version, 10), r.Claim.Stamp,
-			verdicts[r.Verdict], ms(r.Delay), step, int(r.Reason))
+			kindOf(r), ms(r.Delay), step, int(r.Reason))
 	}
 	v, err := s.run(ctx, s.scripts.exchange, "exchange with", app, args...)
 	if err != nil {
@@ -204,7 +204,19 @@ func (s *Store) Exchange(ctx context.Context, app partner.ClientID, token string
 	return exchanged(app, v)
 }
 
-var verdicts = [...]string{OK: "o", Failed: "f", Release: "r"}
+// kindOf is a settlement's letter in the script.
+func kindOf(r Settlement) string {
+	switch {
+	case r.Verdict == OK:
+		return "o"
+	case r.Verdict == Release:
+		return "r"
+	case r.Well:
+		return "w"
+	default:
+		return "f"
+	}
+}
 
 func exchanged(app partner.ClientID, v []any) (Exchanged, error) {
 	if len(v) == 1 && v[0] == "lost" {

@@ -114,6 +114,9 @@ type Settlement struct {
 	Delay  time.Duration
 	Step   bool
 	Reason delivery.Reason
+	// Well, of Failed: the endpoint answered and works, so that its gate is forgotten; the fault is
+	// the notification's own.
+	Well bool
 }
 
 // Claim is one entry that the drainer may post until its stamp.
@@ -192,10 +195,11 @@ type View struct {
 	Now time.Time
 }
 
-// Breaker names the state of the shared breaker: "closed", "open" or "half_open".
+// Breaker names the state of the shared breaker: "closed", "open" or "half_open". Nobody asks an
+// endpoint that is off: it has no open breaker, whatever its gate was.
 func (v View) Breaker() string {
 	switch {
-	case v.GateUntil.IsZero():
+	case v.GateUntil.IsZero() || v.Off:
 		return "closed"
 	case v.GateUntil.After(v.Now):
 		return "open"

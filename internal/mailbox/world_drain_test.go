@@ -109,7 +109,7 @@ func (w *world) advance(d *drainer, j *job) {
 	case 0, 1:
 		w.log("%s: the post of %s fails, taken %v", d.token, c.Tenant, j.post.taken)
 		j.result = failed(c, []time.Duration{0, 5 * time.Second, 20 * time.Second, time.Hour}[w.pick(4, "back-off")])
-		j.result.Step = w.chance(2, "climbs")
+		j.result.Step, j.result.Well = w.chance(2, "climbs"), w.chance(3, "well")
 	case 2: // the app takes it, the answer is still on its way
 		w.take(j.post)
 		return

@@ -89,7 +89,7 @@ func newCluster() *cluster {
 		waiting:         desc("lamplighter_waiting_notifications", "Waiting notifications, by the condition of their app.", "condition"),
 		oldest:          desc("lamplighter_oldest_waiting_seconds", "Age of the oldest waiting notification, by the condition of its app.", "condition"),
 		diverged:        desc("lamplighter_diverged_tenants", "Pairs of app and tenant that are not in step, by the condition of the app.", "condition"),
-		breakers:        desc("lamplighter_breakers", "Endpoints' breakers by state.", "state"),
+		breakers:        desc("lamplighter_breakers", "Breakers by state, of the endpoints that are on.", "state"),
 		incidents:       desc("lamplighter_incidents_open", "Open incidents by endpoint.", "endpoint"),
 		failing:         desc("lamplighter_endpoint_failing", "1 for each failing endpoint; absent when well.", "client_id", "endpoint"),
 		endpointWaiting: desc("lamplighter_endpoint_waiting", "Waiting notifications of each app that is failing or behind; absent otherwise.", "client_id"),

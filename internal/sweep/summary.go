@@ -22,10 +22,12 @@ func conditions() []condition {
 }
 
 func conditionOf(v mailbox.View, t Troubles, on bool) condition {
+	// a gate that ran out while nothing waits says nothing of today, and nothing is there to prove it
+	gated := v.GateUntil.After(v.Now) || !v.GateUntil.IsZero() && v.Waiting > 0
 	switch {
 	case !on || v.Off:
 		return conditionOff
-	case !v.GateUntil.IsZero() || t.Open[partner.StateChange]:
+	case gated || t.Open[partner.StateChange]:
 		return conditionFailing
 	case v.Waiting > 0:
 		return conditionBehind
@@ -78,7 +80,9 @@ func (s *summary) add(id partner.ClientID, v mailbox.View, t Troubles, on bool) 
 	s.Waiting[c] += v.Waiting
 	s.Diverged[c] += v.Diverged
 	s.Oldest[c] = max(s.Oldest[c], v.Oldest.Seconds())
-	s.Breakers[v.Breaker()]++
+	if c != conditionOff { // nobody asks an endpoint that is off
+		s.Breakers[v.Breaker()]++
+	}
 	s.Outbox += t.Outbox
 	s.OldestMail = max(s.OldestMail, t.OldestMail.Seconds())
 	for _, k := range partner.AllEndpointKinds() {

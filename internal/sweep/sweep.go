@@ -18,6 +18,7 @@ import (
 // Registry is the registry's side of a sweep.
 type Registry interface {
 	Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
+	Release(ctx context.Context, name, holder string) error
 	OwedTenants(ctx context.Context, waited time.Duration, limit int) ([]registry.Owed, error)
 	SaveGauges(ctx context.Context, doc []byte, ttl time.Duration) error
 	Gauges(ctx context.Context) ([]byte, error)
@@ -98,10 +99,15 @@ type Sweeper struct {
 // New returns a Sweeper.
 func New(opts Options) *Sweeper { return &Sweeper{opts: opts, holder: uuid.NewString()} }
 
-// Run sweeps until ctx ends.
+// releaseWithin bounds giving the lease back; unreleased it runs out by itself.
+const releaseWithin = 2 * time.Second
+
+// Run sweeps until ctx ends, and then gives the lease back, so that another process goes on at its
+// next turn.
 func (s *Sweeper) Run(ctx context.Context) {
 	tick := time.NewTicker(s.opts.Every)
 	defer tick.Stop()
+	defer s.release(ctx)
 	for {
 		if err := s.Once(ctx); err != nil && ctx.Err() == nil {
 			s.opts.Log.WarnContext(ctx, "sweep incomplete; the next one goes on", "err", err)
@@ -111,6 +117,14 @@ func (s *Sweeper) Run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+	}
+}
+
+func (s *Sweeper) release(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
+	defer cancel()
+	if err := s.opts.Registry.Release(ctx, leaseName, s.holder); err != nil {
+		s.opts.Log.WarnContext(ctx, "sweep's lease not given back; it will run out", "err", err)
 	}
 }
 

@@ -75,11 +75,21 @@ func (c *cluster) Lease(_ context.Context, name, holder string, ttl time.Duratio
 		return false, errFake
 	}
 	c.leases = append(c.leases, ttl)
-	if c.holder != holder && time.Now().Before(c.until) {
+	if c.holder != "" && c.holder != holder && time.Now().Before(c.until) {
 		return false, nil
 	}
 	c.holder, c.until = holder, time.Now().Add(ttl)
 	return true, nil
+}
+
+func (c *cluster) Release(ctx context.Context, name, holder string) error {
+	if ctx.Err() != nil || name != "sweep" {
+		return errFake
+	}
+	if c.holder == holder {
+		c.holder = ""
+	}
+	return c.fail("release")
 }
 
 func (c *cluster) OwedTenants(_ context.Context, waited time.Duration, limit int) ([]registry.Owed, error) {
@@ -393,6 +403,31 @@ func TestForeignGauges(t *testing.T) {
 	})
 }
 
+// A process that stops gives the lease back: another sweeps at its next turn.
+func TestStoppingGivesTheLeaseBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(1)
+		one, two := c.process(), c.process()
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			one.Run(ctx)
+			close(done)
+		}()
+		synctest.Wait()
+		if err := two.Once(t.Context()); err != nil || len(two.series(t, "sweeps_total")) != 0 {
+			t.Fatalf("the second swept beside the first: %v", err)
+		}
+		stop()
+		<-done
+		if err := two.Once(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		same(t, map[string]float64{"sweeps_total ok": 1}, two.series(t, "sweeps_total"))
+	})
+}
+
 func TestConditionOf(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
@@ -405,6 +440,10 @@ func TestConditionOf(t *testing.T) {
 	open.Open[partner.StateChange] = true
 	other := sweep.Troubles{}
 	other.Open[partner.ERPSync], other.Failing[partner.StateChange] = true, true
+	idle := func(v mailbox.View) mailbox.View {
+		v.Waiting = 0
+		return v
+	}
 	for name, c := range map[string]struct {
 		view mailbox.View
 		t    sweep.Troubles
@@ -413,6 +452,7 @@ func TestConditionOf(t *testing.T) {
 	}{
 		"OffBySettings": {gated, open, false, "off"}, "OffInTheMailbox": {off, open, true, "off"},
 		"GateClosed": {gated, sweep.Troubles{}, true, "failing"}, "GateRunOut": {probing, sweep.Troubles{}, true, "failing"},
+		"GateClosedAndNothingWaits": {idle(gated), sweep.Troubles{}, true, "failing"}, "GateRunOutAndNothingWaits": {idle(probing), sweep.Troubles{}, true, "in_step"},
 		"IncidentOpen": {waiting, open, true, "failing"}, "IncidentOfAnotherEndpoint": {waiting, other, true, "behind"},
 		"Behind": {waiting, sweep.Troubles{}, true, "behind"}, "InStep": {mailbox.View{}, sweep.Troubles{}, true, "in_step"},
 	} {
@@ -430,7 +470,7 @@ func TestExceptions(t *testing.T) {
 	c.views["app0"] = mailbox.View{Waiting: 3, GateUntil: now.Add(time.Hour), Now: now} // failing
 	c.views["app1"] = mailbox.View{Waiting: 2, Now: now}                                // behind
 	c.views["app2"] = mailbox.View{Waiting: 9, Off: true, Now: now}                     // off: somebody decided so
-	c.views["app3"] = mailbox.View{GateUntil: now.Add(-time.Second), Now: now}          // nothing waits, but not proven
+	c.views["app3"] = mailbox.View{GateUntil: now.Add(-time.Second), Now: now}          // nothing waits, nothing to prove it with
 	var t4 sweep.Troubles
 	t4.Open[partner.Mirroring], t4.Failing[partner.ERPSync], t4.Outbox, t4.OldestMail = true, true, 2, time.Minute
 	c.troubles["app4"] = t4
@@ -439,10 +479,10 @@ func TestExceptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	same(t, map[string]float64{
-		"endpoint_failing app0 state_change": 1, "endpoint_failing app3 state_change": 1,
-		"endpoint_failing app4 erp_sync": 1, "endpoint_failing app4 mirroring": 1,
+		"endpoint_failing app0 state_change": 1,
+		"endpoint_failing app4 erp_sync":     1, "endpoint_failing app4 mirroring": 1,
 		"endpoint_waiting app0": 3, "endpoint_waiting app1": 2,
-		"incidents_open mirroring": 1, "breakers closed": 3, "breakers open": 1, "breakers half_open": 1,
+		"incidents_open mirroring": 1, "breakers closed": 2, "breakers open": 1, "breakers half_open": 1,
 		"outbox_mails": 2, "outbox_oldest_seconds": 60,
 	}, p.series(t, "endpoint_failing", "endpoint_waiting", "incidents_open", "breakers", "endpoint_exceptions_dropped", "outbox_mails", "outbox_oldest_seconds"))
 }

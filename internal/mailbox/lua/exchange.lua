@@ -1,18 +1,19 @@
 -- exchange: settles finished posts, then claims more.
 --
 -- ARGV  1 token, 2 want, 3 owner lease ms, 4 entry lease ms, then per result eight values:
---       tenant, slot, version, stamp it was claimed with, kind ('o' ok, 'f' failed, 'r' release),
---       delay ms, step (1 climbs the retry schedule), reason number
+--       tenant, slot, version, stamp it was claimed with, kind ('o' ok, 'f' failed, 'w' failed although the
+--       endpoint is well, 'r' release), delay ms, step (1 climbs the retry schedule), reason number
 -- Returns {'lost'}: not the owner; the results were applied as far as anyone may
 --       | {'off' or 'mine', stamp, tenant, slot, entry, tenant, slot, entry ...}
 -- Atomic: all results and all claims.
 --
 -- Results come first: they free memory, and must work when Redis has none left. A delivery is a
 -- fact whoever reports it; all else needs the claim's own stamp, and ownership to make anything due.
+-- An owner's 'o' or 'w' proves the endpoint: its gate is forgotten, whatever becomes of the entry.
 settle()
 local token, want = ARGV[1], tonumber(ARGV[2])
 local mine = redis.call('HGET', BOX, 'owner') == token
-local success = false
+local well = false
 
 for i = 5, #ARGV, 8 do
   local t, slot, ver, stamp, kind = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]), ARGV[i + 4]
@@ -20,7 +21,7 @@ for i = 5, #ARGV, 8 do
   local s = slot == 'status' and 1 or slot == 'move' and 2 or 3
   local e = have[s]
   local same = e and string.match(e, '^[^;]*;(%d+);') == ver
-  if kind == 'o' then success = true end
+  if kind == 'o' or kind == 'w' then well = true end
   if kind == 'o' and same then
     redis.call('HDEL', WAITING, t .. '|' .. slot)
     have[s] = false
@@ -32,7 +33,7 @@ for i = 5, #ARGV, 8 do
     elseif mine then
       redis.call('ZREM', FLIGHT, t)
       local at = now
-      if kind == 'f' and same then
+      if (kind == 'f' or kind == 'w') and same then
         local seq, meta, rest = string.match(e, '^([^;]*);%d+;([^;]*);(.*)$')
         local attempts, steps = string.match(meta, '^(%d+)/(%d+)')
         attempts = num(attempts or meta) + 1
@@ -48,7 +49,7 @@ end
 
 if not mine then return {'lost'} end
 redis.call('HSET', BOX, 'oexp', int(now + tonumber(ARGV[3])))
-if success then
+if well then
   redis.call('HDEL', BOX, 'gate', 'gopen')
   if redis.call('EXISTS', WAITING) == 0 then redis.call('HDEL', BOX, 'superseded') end
 end
