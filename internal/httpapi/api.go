@@ -20,9 +20,12 @@ type Deps struct {
 	// SecretGrace is how long a replaced webhook secret signs along; a day when 0.
 	SecretGrace time.Duration
 
-	Tokens    Tokens
-	Apps      Apps
-	AppWriter AppWriter
+	Tokens Tokens
+	// TokenKeeper makes and ends them; TokenUses notes their use, nil notes nothing.
+	TokenKeeper TokenKeeper
+	TokenUses   TokenUses
+	Apps        Apps
+	AppWriter   AppWriter
 	// AppEvents hears of every write to an app.
 	AppEvents AppEvents
 	Addresses AddressChecker
@@ -100,7 +103,7 @@ func New(d Deps) *API {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &API{
-		Deps: d, auth: newAuthenticator(d.Tokens),
+		Deps: d, auth: newAuthenticator(d.Tokens, d.TokenUses, d.Log),
 		unknown: newLimiter(unknownInterval, unknownBurst), tests: newLimiter(testInterval, testBurst),
 	}
 	a.routes = a.table()

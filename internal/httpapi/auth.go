@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -46,6 +47,15 @@ type Tokens interface {
 	TokenByHash(ctx context.Context, hash string) (registry.Token, error)
 }
 
+// TokenUses notes when tokens are used.
+type TokenUses interface {
+	TokenUsed(ctx context.Context, id string, at time.Time) error
+}
+
+// usesEvery is how coarse the time of a token's last use is: each process notes it so often, so
+// that a look-up stays the one thing that a request costs.
+const usesEvery = time.Minute
+
 // Limits of failed authentication per address: ten at once, then one in six seconds.
 const (
 	failureInterval = 6 * time.Second
@@ -57,12 +67,18 @@ const (
 // misconfigured caller behind a shared address locks nobody else out.
 type authenticator struct {
 	tokens   Tokens
+	uses     TokenUses
+	log      *slog.Logger
 	failures *limiter
-	good     recent
+	// good are the hashes of tokens that were good lately, noted the ids of those whose use was.
+	good, noted recent
 }
 
-func newAuthenticator(tokens Tokens) *authenticator {
-	return &authenticator{tokens: tokens, failures: newLimiter(failureInterval, failureBurst)}
+func newAuthenticator(tokens Tokens, uses TokenUses, log *slog.Logger) *authenticator {
+	return &authenticator{
+		tokens: tokens, uses: uses, log: log, failures: newLimiter(failureInterval, failureBurst),
+		good: recent{keep: recentFor}, noted: recent{keep: usesEvery},
+	}
 }
 
 const realm = `Bearer realm="lamplighter"`
@@ -73,34 +89,74 @@ func unauthorized(challenge, detail string) *Problem {
 	return p
 }
 
-// authenticate returns the caller's token and role. Nothing is cached: a revocation holds for the
-// next request.
-func (a *authenticator) authenticate(r *http.Request, now time.Time) (registry.Token, Role, error) {
+// identity is who calls.
+type identity struct {
+	token registry.Token
+	role  Role
+	hash  string
+}
+
+// authenticate finds out who calls. Nothing is cached: a revocation holds for the next request.
+func (a *authenticator) authenticate(r *http.Request, now time.Time) (identity, error) {
 	secret, err := bearer(r.Header)
 	if err != nil {
-		return registry.Token{}, Role{}, err
+		return identity{}, err
 	}
 	from, hash := remote(r), HashToken(secret)
 	if wait := a.failures.peek(from, now); wait > 0 && !a.good.has(hash, now) {
-		return registry.Token{}, Role{}, tooMany("Too many wrong tokens came from this address.", wait)
+		return identity{}, tooMany("Too many wrong tokens came from this address.", wait)
 	}
-	token, err := a.tokens.TokenByHash(r.Context(), hash)
-	switch {
-	case errors.Is(err, registry.ErrNotFound):
-		return registry.Token{}, Role{}, a.refuse(from, hash, now, "The token is not known.")
-	case err != nil:
-		return registry.Token{}, Role{}, fmt.Errorf("look up the token: %w", err)
-	case !token.RevokedAt.IsZero() && !token.RevokedAt.After(now):
-		return registry.Token{}, Role{}, a.refuse(from, hash, now, "The token was revoked.")
-	case !token.ExpiresAt.IsZero() && !token.ExpiresAt.After(now):
-		return registry.Token{}, Role{}, a.refuse(from, hash, now, "The token has expired.")
+	token, ended, err := a.find(r.Context(), hash, now)
+	if err != nil {
+		return identity{}, err
+	}
+	if ended != "" {
+		return identity{}, a.refuse(from, hash, now, ended)
 	}
 	role, err := ParseRole(token.Role)
 	if err != nil {
-		return registry.Token{}, Role{}, fmt.Errorf("read the role of token %s: %w", token.ID, err)
+		return identity{}, fmt.Errorf("read the role of token %s: %w", token.ID, err)
 	}
 	a.good.add(hash, now)
-	return token, role, nil
+	a.note(r.Context(), token.ID, now)
+	return identity{token, role, hash}, nil
+}
+
+// find looks a token up; ended says why it is not good.
+func (a *authenticator) find(ctx context.Context, hash string, now time.Time) (token registry.Token, ended string, err error) {
+	token, err = a.tokens.TokenByHash(ctx, hash)
+	switch {
+	case errors.Is(err, registry.ErrNotFound):
+		return token, "The token is not known.", nil
+	case err != nil:
+		return token, "", fmt.Errorf("look up the token: %w", err)
+	case !token.RevokedAt.IsZero():
+		return token, "The token was revoked.", nil
+	case !token.Valid(now):
+		return token, "The token has expired.", nil
+	default:
+		return token, "", nil
+	}
+}
+
+// still is the error of a long request whose token has ended meanwhile.
+func (a *authenticator) still(ctx context.Context, hash string, now time.Time) error {
+	_, ended, err := a.find(ctx, hash, now)
+	if err == nil && ended != "" {
+		return unauthorized(realm+`, error="invalid_token"`, ended)
+	}
+	return err
+}
+
+// note writes down a token's use. It is for people to look at: a failure harms nobody.
+func (a *authenticator) note(ctx context.Context, id string, now time.Time) {
+	if a.uses == nil || a.noted.has(id, now) {
+		return
+	}
+	a.noted.add(id, now)
+	if err := a.uses.TokenUsed(ctx, id, now); err != nil {
+		a.log.LogAttrs(ctx, slog.LevelDebug, "a token's use was not noted", slog.String("token", id), slog.Any("err", err))
+	}
 }
 
 func (a *authenticator) refuse(from, hash string, now time.Time, detail string) error {
@@ -139,30 +195,32 @@ const (
 	recentFor    = 10 * time.Minute
 )
 
-// recent remembers the hashes of tokens that were good lately.
+// recent remembers what happened lately, by name.
 type recent struct {
+	keep time.Duration
+
 	mu   sync.Mutex
 	seen map[string]time.Time
 }
 
-func (s *recent) has(hash string, now time.Time) bool {
+func (s *recent) has(name string, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at, ok := s.seen[hash]
-	return ok && now.Sub(at) < recentFor
+	at, ok := s.seen[name]
+	return ok && now.Sub(at) < s.keep
 }
 
-func (s *recent) add(hash string, now time.Time) {
+func (s *recent) add(name string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.seen == nil || len(s.seen) >= recentTokens {
 		s.seen = map[string]time.Time{}
 	}
-	s.seen[hash] = now
+	s.seen[name] = now
 }
 
-func (s *recent) remove(hash string) {
+func (s *recent) remove(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.seen, hash)
+	delete(s.seen, name)
 }

@@ -25,6 +25,8 @@ type call struct {
 	id    string
 	role  Role
 	actor registry.Actor
+	// token is the hash of the caller's token.
+	token string
 	// app, tenant, endpoint and change are what the request turned out to be about, for the log.
 	app      partner.ClientID
 	tenant   tenant.ID

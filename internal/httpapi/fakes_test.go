@@ -31,6 +31,7 @@ type world struct {
 	secrets    map[partner.ClientID]registry.WebhookSecrets
 	tokens     map[string]registry.Token
 	lookups    int
+	uses       []string
 	approvals  map[partner.ClientID][]tenant.ID
 	statuses   map[tenant.ID]tenant.Status
 	sequence   int64
@@ -60,6 +61,7 @@ func newWorld() *world {
 	for _, role := range []string{"platform", "partner:app1", "partner:other", "operator", "admin"} {
 		w.tokens[httpapi.HashToken(tokenOf(role))] = registry.Token{ID: role, Name: role + " token", Role: role}
 	}
+	w.spare()
 	return w
 }
 

@@ -21,6 +21,8 @@ const (
 	batchLines = 500
 	// lineWithin is how long the next bytes may take to come, and an answer to be taken.
 	lineWithin = 30 * time.Second
+	// recheckEvery is how often the token of a body that keeps coming is looked up again.
+	recheckEvery = 500 * time.Millisecond
 )
 
 // line is one line of a body that is JSON.
@@ -59,6 +61,8 @@ type stream struct {
 	err error
 	// done is true when the body has no more lines.
 	done bool
+	// checked is when the caller's token was last found to be good.
+	checked time.Time
 	// began is true once something was answered.
 	began bool
 }
@@ -73,7 +77,7 @@ func (a *API) stream(c *call, refused func(n int), batch batchFunc) error {
 		return err
 	}
 	body := &patientReader{c: c, from: http.MaxBytesReader(c.w, c.r.Body, maxLines)}
-	s := &stream{c: c, api: a, lines: newLineReader(body), batch: batch}
+	s := &stream{c: c, api: a, lines: newLineReader(body), batch: batch, checked: a.Now()}
 	for !s.done {
 		answers := s.next()
 		if s.err != nil && !s.began && !anyDone(answers) {
@@ -88,7 +92,7 @@ func (a *API) stream(c *call, refused func(n int), batch batchFunc) error {
 		return malformed("The body holds no line.")
 	}
 	if s.err != nil {
-		a.Log.LogAttrs(c.ctx(), slog.LevelError, "store failed within a body of lines", slog.String("request_id", c.id), slog.Any("err", s.err))
+		a.Log.LogAttrs(c.ctx(), slog.LevelError, "a body of lines was not done to its end", slog.String("request_id", c.id), slog.Any("err", s.err))
 	}
 	return c.readBefore(time.Time{})
 }
@@ -139,12 +143,25 @@ func (s *stream) next() []*lineAnswer {
 		}
 	}
 	if s.err == nil && len(good) > 0 {
+		s.err = s.recheck()
+	}
+	if s.err == nil && len(good) > 0 {
 		s.err = s.batch(s.c.ctx(), good)
 	}
 	if s.err != nil {
 		s.giveUp(good)
 	}
 	return answers
+}
+
+// recheck is the error of a token that ended while its caller goes on sending.
+func (s *stream) recheck() error {
+	now := s.api.Now()
+	if now.Sub(s.checked) < recheckEvery {
+		return nil
+	}
+	s.checked = now
+	return s.api.auth.still(s.c.ctx(), s.c.token, now)
 }
 
 // bad answers a line that is not JSON, or the end of a body that cannot be read further.
@@ -166,12 +183,13 @@ func (s *stream) bad(l line, err error) {
 // giveUp answers what the store's failure left undone.
 func (s *stream) giveUp(lines []line) {
 	p, _ := problemOf(s.err, s.api.Unavailable)
+	detail := "Not done, because the store failed at this line or before it: send it and all after it again, with the same Idempotency-Key."
+	if p.Status == http.StatusUnauthorized {
+		detail = "Not done: " + p.Detail
+	}
 	for _, l := range lines {
 		if l.answer.Status == 0 {
-			l.refuse(&Problem{
-				Status: p.Status,
-				Detail: "Not done, because the store failed at this line or before it: send it and all after it again, with the same Idempotency-Key.",
-			})
+			l.refuse(&Problem{Status: p.Status, Detail: detail})
 		}
 	}
 }

@@ -24,6 +24,8 @@ func sample(id string) request {
 		return request{body: `{"state":"Running"}`}
 	case "postStateChanges":
 		return request{body: `{"tenant":"Cust1","change_type":"suspend"}`}
+	case "createToken":
+		return request{body: `{"name":"Kim","role":"operator"}`}
 	default:
 		return request{}
 	}
@@ -31,8 +33,11 @@ func sample(id string) request {
 
 func pathOf(op httpapi.Operation) string {
 	id := "chg_Cust12345_1795449600000"
-	if op.ID == "closeIncident" {
+	switch {
+	case op.ID == "closeIncident":
 		id = "inc_app1_smi2xk0"
+	case strings.HasPrefix(op.Pattern, "/v1/tokens"):
+		id = "spare"
 	}
 	return strings.NewReplacer("{client_id}", "app1", "{tenant}", "Cust1", "{endpoint}", "state_change", "{id}", id).Replace(op.Pattern)
 }
@@ -83,6 +88,9 @@ func expected(t *testing.T, op httpapi.Operation, role string) []int {
 		},
 	}
 	kind, app, _ := strings.Cut(role, ":")
+	if kind == "operator" && strings.HasPrefix(op.Pattern, "/v1/tokens") {
+		return []int{http.StatusForbidden}
+	}
 	list, limited := may[kind]
 	if limited && !slices.Contains(list, op.ID) || app == "other" && strings.Contains(op.Pattern, "{client_id}") {
 		return []int{http.StatusForbidden}

@@ -80,6 +80,7 @@ func (a *API) table() []route {
 		route{"listIncidents", "GET", "/v1/incidents", allow(Partner, Operator), noBody, []int{200}, a.listIncidents},
 		route{"closeIncident", "POST", "/v1/incidents/{id}/close", allow(Operator), optionalJSON, []int{200}, a.closeIncident},
 	)
+	add(a.TokenKeeper != nil, a.tokenRoutes()...)
 	add(a.Audit != nil, route{"listAudit", "GET", "/v1/audit", allow(Partner, Operator), noBody, []int{200}, a.listAudit})
 	add(a.Statuses != nil, route{"getState", "GET", "/api/state/{tenant}", 0, noBody, []int{200, 304}, a.getState})
 	add(a.Discovery != nil, route{"getDiscovery", "GET", "/login/.well-known/openid-configuration", 0, noBody, []int{200, 304}, a.wellKnown(a.Discovery)})

@@ -95,23 +95,31 @@ func (a *API) handle(c *call, rt route) error {
 		c.r = c.r.WithContext(ctx)
 	}
 	if !rt.public() {
-		token, role, err := a.auth.authenticate(c.r, a.Now())
+		who, err := a.auth.authenticate(c.r, a.Now())
 		if err != nil {
 			return err
 		}
-		c.role = role
-		c.actor = registry.Actor{Name: token.Name, Role: token.Role, RequestID: c.id}
-		if !rt.may.has(role.Kind) {
-			return forbidden("Its role is " + role.Kind.String() + ".")
-		}
-		if role.Kind == Partner && rt.own() && c.r.PathValue("client_id") != string(role.App) {
-			return forbidden("It is a partner's token for another app.")
+		if err := c.as(who, rt); err != nil {
+			return err
 		}
 	}
 	if err := checkType(c.r, rt.body); err != nil {
 		return err
 	}
 	return rt.handle(c)
+}
+
+// as lets the caller's role decide.
+func (c *call) as(who identity, rt route) error {
+	c.role, c.token = who.role, who.hash
+	c.actor = registry.Actor{Name: who.token.Name, Role: who.token.Role, RequestID: c.id}
+	if !rt.may.has(c.role.Kind) {
+		return forbidden("Its role is " + c.role.Kind.String() + ".")
+	}
+	if c.role.Kind == Partner && rt.own() && c.r.PathValue("client_id") != string(c.role.App) {
+		return forbidden("It is a partner's token for another app.")
+	}
+	return nil
 }
 
 // fail sends the error's problem, unless the answer has begun.

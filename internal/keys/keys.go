@@ -104,6 +104,8 @@ const (
 	ConfigTokens ConfigKey = "tokens"
 	// ConfigTokenHashes HASH hash of a token's secret part -> token id.
 	ConfigTokenHashes ConfigKey = "token_hashes"
+	// ConfigTokenUses HASH token id -> when it was last used, ms.
+	ConfigTokenUses ConfigKey = "token_uses"
 	// ConfigAudit STREAM of writes.
 	ConfigAudit ConfigKey = "audit"
 	// ConfigIdempotency starts the keys that bind an idempotency key to its body.

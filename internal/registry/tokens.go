@@ -4,15 +4,23 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/lamplighter/lamplighter/internal/keys"
 )
 
-// endedTokensKeep is how long a revoked or expired token is still listed.
-const endedTokensKeep = 90 * 24 * time.Hour
+const (
+	// endedTokensKeep is how long a revoked or expired token is still listed.
+	endedTokensKeep = 90 * 24 * time.Hour
+	// tokensMax bounds how many tokens are kept: adding one and listing them look at all.
+	tokensMax = 10_000
+)
 
 // The scripts of tokens.
 var (
@@ -27,6 +35,7 @@ type storedToken struct {
 	ID      string `json:"id"`
 	Name    string `json:"name"`
 	Role    string `json:"role"`
+	Prefix  string `json:"p,omitempty"`
 	Created int64  `json:"c"`
 	Expires int64  `json:"e"`
 	Revoked int64  `json:"r"`
@@ -41,7 +50,7 @@ func decodeToken(doc string) (Token, error) {
 		return Token{}, fmt.Errorf("%w: a token without id or role", ErrUnreadable)
 	}
 	return Token{
-		ID: t.ID, Name: t.Name, Role: t.Role, CreatedAt: fromMillis(t.Created),
+		ID: t.ID, Name: t.Name, Role: t.Role, Prefix: t.Prefix, CreatedAt: fromMillis(t.Created),
 		ExpiresAt: fromMillis(t.Expires), RevokedAt: fromMillis(t.Revoked),
 	}, nil
 }
@@ -55,12 +64,12 @@ func (t Token) Valid(now time.Time) bool {
 // CreateToken adds a token under the hash of its secret part; the secret itself never comes
 // here. created is false when this very token exists already, and, with onlyIfNone, when a token
 // of its role is good now: of several processes that bring a first token, one succeeds. A token
-// that was revoked or has expired does not come back, but another may follow it. Errors: ErrConflict when id or hash belongs to
-// another token; ErrUnreadable.
-func (s *Store) CreateToken(ctx context.Context, t Token, hash string, onlyIfNone bool) (created bool, err error) {
+// that was revoked or has expired does not come back, but another may follow it. It is audited.
+// Errors: ErrConflict when id or hash belongs to another token; ErrTooMany; ErrUnreadable.
+func (s *Store) CreateToken(ctx context.Context, t Token, hash string, onlyIfNone bool, actor Actor) (created bool, err error) {
 	doc, err := json.Marshal(storedToken{
-		Format: format, ID: t.ID, Name: t.Name, Role: t.Role, Created: millis(t.CreatedAt), Expires: millis(t.ExpiresAt),
-		Revoked: millis(t.RevokedAt),
+		Format: format, ID: t.ID, Name: t.Name, Role: t.Role, Prefix: t.Prefix, Created: millis(t.CreatedAt),
+		Expires: millis(t.ExpiresAt), Revoked: millis(t.RevokedAt),
 	})
 	if err != nil {
 		return false, fmt.Errorf("encode token %s: %w", t.ID, err)
@@ -69,16 +78,37 @@ func (s *Store) CreateToken(ctx context.Context, t Token, hash string, onlyIfNon
 	if onlyIfNone {
 		first = "1"
 	}
-	n, err := createToken.run(ctx, s.rdb, s.configKeys(keys.ConfigTokens, keys.ConfigTokenHashes),
-		t.ID, hash, doc, t.Role, first, endedTokensKeep.Milliseconds()).Int()
+	words, err := tokenWords(t)
+	if err != nil {
+		return false, err
+	}
+	n, err := createToken.run(ctx, s.rdb, s.configKeys(keys.ConfigTokens, keys.ConfigTokenHashes, keys.ConfigTokenUses, keys.ConfigAudit),
+		t.ID, hash, doc, t.Role, first, endedTokensKeep.Milliseconds(), tokensMax,
+		s.opts.AuditKeep, actor.Name, actor.Role, actor.RequestID, words).Int()
 	switch {
 	case err != nil:
 		return false, failure(err, "create token %s", t.ID)
 	case n == 2:
 		return false, fmt.Errorf("create token %s: its id or its secret is in use: %w", t.ID, ErrConflict)
+	case n == 3:
+		return false, fmt.Errorf("create token %s: %d tokens exist: %w", t.ID, tokensMax, ErrTooMany)
 	default:
 		return n == 1, nil
 	}
+}
+
+// tokenWords is a token as the audit shows it.
+func tokenWords(t Token) (string, error) {
+	b, err := json.Marshal(struct {
+		Name      string    `json:"name"`
+		Role      string    `json:"role"`
+		Prefix    string    `json:"prefix,omitempty"`
+		ExpiresAt time.Time `json:"expires_at,omitzero"`
+	}{t.Name, t.Role, t.Prefix, t.ExpiresAt.UTC()})
+	if err != nil {
+		return "", fmt.Errorf("describe token %s: %w", t.ID, err)
+	}
+	return string(b), nil
 }
 
 // TokenByHash finds a token by the hash of its secret part, revoked and expired ones included:
@@ -91,19 +121,26 @@ func (s *Store) TokenByHash(ctx context.Context, hash string) (Token, error) {
 	return decodeToken(doc)
 }
 
-// Tokens lists all tokens, oldest first, revoked and expired ones of the last 90 days included.
-// Errors: ErrUnreadable.
+// Tokens lists all tokens, oldest first, revoked and expired ones of the last 90 days included,
+// with the time each was last used. Errors: ErrUnreadable.
 func (s *Store) Tokens(ctx context.Context) ([]Token, error) {
-	docs, err := s.rdb.HVals(ctx, s.keys.Config(keys.ConfigTokens)).Result()
+	var docs *redis.StringSliceCmd
+	var uses *redis.MapStringStringCmd
+	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		docs = p.HVals(ctx, s.keys.Config(keys.ConfigTokens))
+		uses = p.HGetAll(ctx, s.keys.Config(keys.ConfigTokenUses))
+		return nil
+	})
 	if err != nil {
 		return nil, failure(err, "list tokens")
 	}
-	out := make([]Token, 0, len(docs))
-	for _, doc := range docs {
+	out := make([]Token, 0, len(docs.Val()))
+	for _, doc := range docs.Val() {
 		t, err := decodeToken(doc)
 		if err != nil {
 			return nil, fmt.Errorf("list tokens: %w", err)
 		}
+		t.LastUsedAt = lastUse(uses.Val()[t.ID])
 		out = append(out, t)
 	}
 	slices.SortFunc(out, func(a, b Token) int {
@@ -112,9 +149,54 @@ func (s *Store) Tokens(ctx context.Context) ([]Token, error) {
 	return out, nil
 }
 
-// RevokeToken ends a token; a repeat changes nothing. Errors: ErrNotFound, ErrUnreadable.
-func (s *Store) RevokeToken(ctx context.Context, id string) error {
-	n, err := revokeToken.run(ctx, s.rdb, s.configKeys(keys.ConfigTokens), id).Int()
+// Token reads one token, ended or not, with the time it was last used. Errors: ErrNotFound,
+// ErrUnreadable.
+func (s *Store) Token(ctx context.Context, id string) (Token, error) {
+	doc, err := s.rdb.HGet(ctx, s.keys.Config(keys.ConfigTokens), id).Result()
+	if err != nil {
+		return Token{}, failure(err, "read token %s", id)
+	}
+	t, err := decodeToken(doc)
+	if err != nil {
+		return Token{}, err
+	}
+	used, err := s.rdb.HGet(ctx, s.keys.Config(keys.ConfigTokenUses), id).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return Token{}, failure(err, "read the last use of token %s", id)
+	}
+	t.LastUsedAt = lastUse(used)
+	return t, nil
+}
+
+// lastUse reads a stored use; one that cannot be read is as good as none.
+func lastUse(ms string) time.Time {
+	n, err := strconv.ParseInt(ms, 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return fromMillis(n)
+}
+
+// TokenUsed notes when a token was last used. Who calls it seldom, such as once a minute, has
+// times as coarse as that; of several processes the last to write stands.
+func (s *Store) TokenUsed(ctx context.Context, id string, at time.Time) error {
+	err := s.rdb.HSet(ctx, s.keys.Config(keys.ConfigTokenUses), id, millis(at)).Err()
+	return failure(err, "note a use of token %s", id)
+}
+
+// RevokeToken ends a token; a repeat changes nothing and is not audited again. Errors:
+// ErrNotFound, ErrUnreadable.
+func (s *Store) RevokeToken(ctx context.Context, id string, actor Actor) error {
+	t, err := s.Token(ctx, id)
+	if err != nil {
+		return fmt.Errorf("revoke: %w", err)
+	}
+	words, err := tokenWords(t)
+	if err != nil {
+		return err
+	}
+	n, err := revokeToken.run(ctx, s.rdb, s.configKeys(keys.ConfigTokens, keys.ConfigAudit), id,
+		s.opts.AuditKeep, actor.Name, actor.Role, actor.RequestID, words).Int()
 	if err != nil {
 		return failure(err, "revoke token %s", id)
 	}

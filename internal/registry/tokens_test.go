@@ -20,7 +20,7 @@ func token(id, role string) registry.Token {
 
 func create(t *testing.T, s fixture, tok registry.Token, hash string, onlyIfNone, want bool) {
 	t.Helper()
-	created, err := s.CreateToken(t.Context(), tok, hash, onlyIfNone)
+	created, err := s.CreateToken(t.Context(), tok, hash, onlyIfNone, kim)
 	noErr(t, "create token "+tok.ID, err)
 	if created != want {
 		t.Errorf("token %s created: %v, want %v", tok.ID, created, want)
@@ -34,16 +34,16 @@ func TestTokens(t *testing.T) {
 		same(t, "at first", len(must[[]registry.Token](t)(s.Tokens(ctx))), 0)
 		_, err := s.TokenByHash(ctx, "h1")
 		wantErr(t, "an unknown token", err, registry.ErrNotFound)
-		wantErr(t, "revoke an unknown token", s.RevokeToken(ctx, "t1"), registry.ErrNotFound)
+		wantErr(t, "revoke an unknown token", s.RevokeToken(ctx, "t1", kim), registry.ErrNotFound)
 
 		one, two := token("t1", "admin"), token("t2", "partner:app1")
 		two.ExpiresAt, two.CreatedAt = one.CreatedAt.Add(time.Hour), one.CreatedAt.Add(time.Second)
 		create(t, s, two, "h2", false, true)
 		create(t, s, one, "h1", false, true)
 		create(t, s, one, "h1", false, false)
-		_, err = s.CreateToken(ctx, token("t3", "admin"), "h1", false)
+		_, err = s.CreateToken(ctx, token("t3", "admin"), "h1", false, kim)
 		wantErr(t, "the hash of another", err, registry.ErrConflict)
-		_, err = s.CreateToken(ctx, token("t1", "admin"), "h3", false)
+		_, err = s.CreateToken(ctx, token("t1", "admin"), "h3", false, kim)
 		wantErr(t, "the id of another", err, registry.ErrConflict)
 		same(t, "list", must[[]registry.Token](t)(s.Tokens(ctx)), []registry.Token{one, two})
 		same(t, "by hash", must[registry.Token](t)(s.TokenByHash(ctx, "h2")), two)
@@ -51,13 +51,13 @@ func TestTokens(t *testing.T) {
 			t.Errorf("TokenByHash took %d round trips", n)
 		}
 
-		noErr(t, "revoke", s.RevokeToken(ctx, "t1"))
+		noErr(t, "revoke", s.RevokeToken(ctx, "t1", kim))
 		revoked := must[registry.Token](t)(s.TokenByHash(ctx, "h1"))
 		same(t, "revoked", revoked, one, cmpopts.IgnoreFields(registry.Token{}, "RevokedAt"))
 		if age := time.Since(revoked.RevokedAt); age > time.Minute || age < -time.Minute || revoked.Valid(time.Now()) {
 			t.Errorf("revoked at %v", revoked.RevokedAt)
 		}
-		noErr(t, "revoke again", s.RevokeToken(ctx, "t1"))
+		noErr(t, "revoke again", s.RevokeToken(ctx, "t1", kim))
 		same(t, "revoked again", must[registry.Token](t)(s.TokenByHash(ctx, "h1")), revoked)
 		same(t, "the other", must[registry.Token](t)(s.TokenByHash(ctx, "h2")), two)
 	})
@@ -92,7 +92,7 @@ func TestFirstToken(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 20 {
 			wg.Go(func() {
-				created, err := s.CreateToken(t.Context(), token(fmt.Sprint("boot", i), "admin"), fmt.Sprint("hb", i), true)
+				created, err := s.CreateToken(t.Context(), token(fmt.Sprint("boot", i), "admin"), fmt.Sprint("hb", i), true, kim)
 				if err != nil {
 					t.Error(err)
 				}
@@ -105,7 +105,7 @@ func TestFirstToken(t *testing.T) {
 		same(t, "first tokens", won.Load(), int64(1))
 		first := ""
 		for _, tok := range must[[]registry.Token](t)(s.Tokens(t.Context())) {
-			noErr(t, "revoke", s.RevokeToken(t.Context(), tok.ID))
+			noErr(t, "revoke", s.RevokeToken(t.Context(), tok.ID, kim))
 			if tok.Role == "admin" {
 				first = strings.TrimPrefix(tok.ID, "boot")
 			}
@@ -161,15 +161,74 @@ func TestUnreadableTokens(t *testing.T) {
 			wantErr(t, "TokenByHash "+doc, err, registry.ErrUnreadable)
 			_, err = s.Tokens(ctx)
 			wantErr(t, "Tokens "+doc, err, registry.ErrUnreadable)
-			wantErr(t, "RevokeToken "+doc, s.RevokeToken(ctx, "t1"), registry.ErrUnreadable)
+			wantErr(t, "RevokeToken "+doc, s.RevokeToken(ctx, "t1", kim), registry.ErrUnreadable)
 			same(t, "stored", s.rdb.HGet(ctx, tokens, "t1").Val(), doc)
 		}
 		s.rdb.HSet(ctx, tokens, "t1", `{"v":2}`)
-		_, err := s.CreateToken(ctx, token("t2", "admin"), "h2", true)
+		_, err := s.CreateToken(ctx, token("t2", "admin"), "h2", true, kim)
 		wantErr(t, "a first token beside one that cannot be read", err, registry.ErrUnreadable)
 		create(t, s, token("t2", "admin"), "h2", false, true)
 		s.rdb.HDel(ctx, tokens, "t1")
 		_, err = s.TokenByHash(ctx, "h1")
 		wantErr(t, "a hash without token", err, registry.ErrNotFound)
+	})
+}
+
+func TestTokenUses(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s fixture) {
+		ctx := t.Context()
+		_, err := s.Token(ctx, "t1")
+		wantErr(t, "an unknown token", err, registry.ErrNotFound)
+		tok := token("t1", "admin")
+		tok.Prefix = "lmp_abcdef"
+		create(t, s, tok, "h1", false, true)
+		same(t, "unused", must[registry.Token](t)(s.Token(ctx, "t1")), tok)
+		noErr(t, "use", s.TokenUsed(ctx, "t1", t0))
+		noErr(t, "use", s.TokenUsed(ctx, "t1", t0.Add(time.Minute)))
+		tok.LastUsedAt = t0.Add(time.Minute)
+		same(t, "used", must[registry.Token](t)(s.Token(ctx, "t1")), tok)
+		same(t, "listed", must[[]registry.Token](t)(s.Tokens(ctx)), []registry.Token{tok})
+		s.rdb.HSet(ctx, s.keys.Config(keys.ConfigTokenUses), "t1", "x")
+		same(t, "unreadable", must[registry.Token](t)(s.Token(ctx, "t1")).LastUsedAt, time.Time{})
+	})
+}
+
+func TestTokensAreAudited(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s fixture) {
+		ctx := t.Context()
+		tok := token("t1", "partner:app1")
+		tok.Name, tok.Prefix = "Kim", "lmp_abcdef"
+		create(t, s, tok, "h1", false, true)
+		create(t, s, tok, "h1", false, false)
+		noErr(t, "revoke", s.RevokeToken(ctx, "t1", kim))
+		noErr(t, "revoke again", s.RevokeToken(ctx, "t1", kim))
+		got, _, err := s.AuditEntries(ctx, registry.AuditQuery{})
+		noErr(t, "audit", err)
+		words := `{"name":"Kim","role":"partner:app1","prefix":"lmp_abcdef"}`
+		same(t, "audit", got, []registry.AuditEntry{
+			{Actor: "kim", Role: "operator", RequestID: "req-1", Action: "token.revoke", Subject: "t1", Before: words},
+			{Actor: "kim", Role: "operator", RequestID: "req-1", Action: "token.create", Subject: "t1", After: words},
+		}, cmpopts.IgnoreFields(registry.AuditEntry{}, "ID", "At"))
+	})
+}
+
+// TestTooManyTokens: those that ended long ago make room, others do not.
+func TestTooManyTokens(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s fixture) {
+		ctx := t.Context()
+		ended := time.Now().Add(-91 * 24 * time.Hour).UnixMilli()
+		many := map[string]any{"old1": fmt.Sprintf(`{"v":1,"id":"old1","role":"admin","c":0,"e":%d,"r":0}`, ended)}
+		for n := range 9999 {
+			id := fmt.Sprint("n", n)
+			many[id] = fmt.Sprintf(`{"v":1,"id":%q,"name":"","role":"admin","c":0,"e":0,"r":0}`, id)
+		}
+		noErr(t, "fill", s.rdb.HSet(ctx, s.keys.Config(keys.ConfigTokens), many).Err())
+		create(t, s, token("last", "admin"), "hl", false, true)
+		_, err := s.CreateToken(ctx, token("late", "admin"), "hx", false, kim)
+		wantErr(t, "one too many", err, registry.ErrTooMany)
+		same(t, "kept", s.rdb.HLen(ctx, s.keys.Config(keys.ConfigTokens)).Val(), int64(10000))
 	})
 }

@@ -14,6 +14,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrConflict: the revision the writer expected is not the current one.
 	ErrConflict = errors.New("changed by somebody else in the meantime")
+	// ErrTooMany: there is no room for another token.
+	ErrTooMany = errors.New("there are too many of them")
 	// ErrKeyReused: the idempotency key was used with another body.
 	ErrKeyReused = errors.New("idempotency key was used with another body")
 	// ErrUnreadable: a stored value is of a format that this version cannot read.
@@ -88,12 +90,16 @@ type Owed struct {
 
 // Token is an admin API token; its secret part is stored as a hash alone.
 type Token struct {
-	ID        string
-	Name      string
-	Role      string
+	ID   string
+	Name string
+	Role string
+	// Prefix is how the secret begins, by which people know it again; empty where nobody may.
+	Prefix    string
 	CreatedAt time.Time
 	ExpiresAt time.Time
 	RevokedAt time.Time
+	// LastUsedAt is coarse, and only known to those who list tokens.
+	LastUsedAt time.Time
 }
 
 // AuditEntry is one write.

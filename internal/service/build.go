@@ -170,7 +170,7 @@ func (s *Service) buildAPI() error {
 	}
 	p.api = httpapi.New(httpapi.Deps{
 		Environment: s.env, ValidFor: s.cfg.State.ValidFor,
-		Tokens: s.store, Apps: s.store, AppWriter: s.store, AppEvents: p.events,
+		Tokens: s.store, TokenKeeper: s.store, TokenUses: s.store, Apps: s.store, AppWriter: s.store, AppEvents: p.events,
 		Addresses: addresses{s.guard, net.DefaultResolver}, Health: health{s.incidents},
 		Tester: &tester{
 			endpoints: p.endpoints, boxes: s.boxes, store: s.store, approvals: p.approvals, waker: p.waker, people: p.tracker,

@@ -208,7 +208,7 @@ func (s *Service) bootstrap(ctx context.Context) error {
 	hash := httpapi.HashToken(s.cfg.BootstrapToken.Reveal())
 	created, err := s.store.CreateToken(ctx, registry.Token{
 		ID: "bootstrap-" + hash[:8], Name: "bootstrap", Role: "admin", CreatedAt: now, ExpiresAt: now.Add(bootstrapLife),
-	}, hash, true)
+	}, hash, true, registry.Actor{Name: "bootstrap", Role: "service"})
 	if err != nil {
 		return fmt.Errorf("create the first admin token: %w", err)
 	}

@@ -41,6 +41,26 @@ type running struct {
 // start runs a service whose app "app1" has tenant a's approval and a receiver that answers 204.
 func start(t *testing.T) *running {
 	t.Helper()
+	rdb := redistest.Mini(t)
+	r := &running{T: t, rdb: rdb}
+	r.status.Store(http.StatusNoContent)
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if after, _ := r.retryAfter.Load().(string); after != "" {
+			w.Header().Set("Retry-After", after)
+		}
+		w.WriteHeader(int(r.status.Load()))
+	}))
+	t.Cleanup(receiver.Close)
+	r.base = "http://" + serve(t, rdb, settings(t)).Addr("api")
+	r.hook = receiver.URL + "/hook"
+	r.call("PUT", "/v1/apps/app1", `{"name":"App","technical_contact":{"email":"kim@example.com"},"endpoints":{"state_change":{"url":"`+r.hook+`","enabled":true}}}`)
+	r.call("PUT", "/v1/apps/app1/approvals/a", "")
+	return r
+}
+
+// settings are those of a service for tests.
+func settings(t *testing.T) config.Config {
+	t.Helper()
 	l, err := config.Load(config.Sources{Defaults: config.DevDefaults(), Flags: map[string]string{
 		"listen": "127.0.0.1:0", "ops-listen": "127.0.0.1:0", "smtp-disabled": "true", "incident-open-after": "5m",
 	}})
@@ -52,7 +72,12 @@ func start(t *testing.T) *running {
 	if cfg.Encryption.Key, err = secret.GenerateKey(rand.Reader); err != nil {
 		t.Fatal(err)
 	}
-	rdb := redistest.Mini(t)
+	return cfg
+}
+
+// serve runs a service on rdb until the test ends.
+func serve(t *testing.T, rdb redis.UniversalClient, cfg config.Config) *service.Service {
+	t.Helper()
 	s, err := service.New(t.Context(), service.Options{
 		Config: cfg, Version: "test", Log: slog.New(slog.DiscardHandler), Redis: rdb, Keys: signingKeys(t), Loopback: true, Unsafe: true,
 	})
@@ -62,25 +87,13 @@ func start(t *testing.T) *running {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
-	r := &running{T: t, base: "http://" + s.Addr("api"), rdb: rdb}
-	r.status.Store(http.StatusNoContent)
-	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if after, _ := r.retryAfter.Load().(string); after != "" {
-			w.Header().Set("Retry-After", after)
-		}
-		w.WriteHeader(int(r.status.Load()))
-	}))
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("service: %v", err)
 		}
-		receiver.Close()
 	})
-	r.hook = receiver.URL + "/hook"
-	r.call("PUT", "/v1/apps/app1", `{"name":"App","technical_contact":{"email":"kim@example.com"},"endpoints":{"state_change":{"url":"`+r.hook+`","enabled":true}}}`)
-	r.call("PUT", "/v1/apps/app1/approvals/a", "")
-	return r
+	return s
 }
 
 func signingKeys(t *testing.T) *signing.KeySet {

@@ -1,0 +1,68 @@
+package service_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/redistest"
+)
+
+// TestRevokedTokenStopsOnEveryReplica revokes a token at one replica while it is in use at
+// another, and measures how long it goes on being good there.
+func TestRevokedTokenStopsOnEveryReplica(t *testing.T) {
+	t.Parallel()
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		cfg := settings(t)
+		bases := []string{"http://" + serve(t, rdb, cfg).Addr("api"), "http://" + serve(t, rdb, cfg).Addr("api")}
+		ask := func(base, method, path, bearer, body string) (int, string) {
+			req, err := http.NewRequestWithContext(t.Context(), method, base+path, strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "Bearer "+bearer)
+			req.Header.Set("Content-Type", "application/json")
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = resp.Body.Close() }()
+			b, err := io.ReadAll(resp.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return resp.StatusCode, string(b)
+		}
+		code, text := ask(bases[0], "POST", "/v1/tokens", token, `{"name":"Kim","role":"operator"}`)
+		var made struct{ ID, Token string }
+		if err := json.Unmarshal([]byte(text), &made); code != http.StatusCreated || err != nil {
+			t.Fatalf("create = %d %s", code, text)
+		}
+		for _, base := range bases {
+			for range 20 { // long enough in use that any cache would be warm
+				if code, text := ask(base, "GET", "/v1/apps", made.Token, ""); code != http.StatusOK {
+					t.Fatalf("in use = %d %s", code, text)
+				}
+			}
+		}
+		if code, text := ask(bases[0], "DELETE", "/v1/tokens/"+made.ID, token, ""); code != http.StatusNoContent {
+			t.Fatalf("revoke = %d %s", code, text)
+		}
+		revoked := time.Now()
+		for i, base := range bases {
+			code, text := ask(base, "GET", "/v1/apps", made.Token, "")
+			if code != http.StatusUnauthorized {
+				t.Errorf("replica %d answers %d %v after the revocation: %s", i, code, time.Since(revoked), text)
+			}
+		}
+		t.Logf("two replicas refused it %v after the revocation was answered", time.Since(revoked))
+		if _, text := ask(bases[1], "GET", "/v1/tokens/"+made.ID, token, ""); !strings.Contains(text, `"state":"revoked"`) || !strings.Contains(text, `"last_used_at"`) {
+			t.Errorf("the other replica lists it as %s", text)
+		}
+	})
+}
