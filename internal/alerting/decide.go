@@ -93,10 +93,7 @@ func (t *Tracker) address(
 	}
 	for _, to := range a.to {
 		key := incident.RecipientKey(to)
-		told, wasTold := before.Told[key]
-		if mail.N == 1 {
-			told, wasTold = incident.Told{}, false
-		}
+		told, wasTold := before.ToldOf(&mail, key)
 		if mail.Kind == incident.KindRecovered && !wasTold {
 			v.silent[SuppressedUntold]++
 			continue
@@ -106,16 +103,7 @@ func (t *Tracker) address(
 			URL:      secret.RedactURL(app.Endpoint(k).EffectiveURL(t.opts.Environment)),
 			TimeZone: app.TechnicalContact.TimeZone, First: told.First, After: told.Last, Mail: mail,
 		})
-		if after.ID != mail.Incident {
-			continue
-		}
-		if told.Last = mail.N; !wasTold {
-			told.First = mail.N
-		}
-		if after.Told == nil {
-			after.Told = make(map[string]incident.Told)
-		}
-		after.Told[key] = told
+		after.Tell(&mail, key, told)
 	}
 }
 

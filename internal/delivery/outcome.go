@@ -57,11 +57,14 @@ const (
 	ReasonServerError
 	ReasonGone
 	ReasonOwnFault
+	// ReasonWrongKey and ReasonBadAnswer are what probes find; no push ends with them.
+	ReasonWrongKey
+	ReasonBadAnswer
 )
 
 var reasonNames = [...]string{
 	"none", "timeout", "dns", "refused", "reset", "tls", "redirect", "blocked_address", "auth_error",
-	"client_error", "rate_limited", "server_error", "gone", "own_fault",
+	"client_error", "rate_limited", "server_error", "gone", "own_fault", "wrong_key", "bad_answer",
 }
 
 var reasonWords = [...]string{
@@ -79,6 +82,8 @@ var reasonWords = [...]string{
 	"it answered with an error of its own",
 	"it answered that it is gone for good",
 	"the fault is on the sending side",
+	"it did not prove that it holds the app's key",
+	"it answered, but not as the protocol asks",
 }
 
 // AllReasons lists the closed set.

@@ -13,6 +13,11 @@
 // notifications of single tenants (Rejected), each unresolved until that tenant's notification
 // is delivered. It is well when neither holds.
 //
+// Failures come from pushes, probes and the reports of the platform's engines, and are one
+// incident. Engines tell of failures alone: while they complain, a success that others see does
+// not end the trouble, and an hour without a complaint does. A certificate that ends soon is no
+// failure and belongs to no incident; it owes a mail 21 and 7 days ahead.
+//
 // What holds whatever the order of events: a transition owes at most one mail; its number N is
 // unique in the incident, so that a mail's id follows from (incident, N, recipient); nobody is
 // told of a recovery before an opening; and an incident ends by recovery, by a person, by people

@@ -11,8 +11,26 @@ import (
 )
 
 // Event is what somebody observed about an endpoint: Failure, Rejection, Success, Withdrawn,
-// Switched, Closed or Tick.
+// Certificate, Switched, Closed or Tick.
 type Event interface{ event() }
+
+// Source is who observed a failure. All sources of one endpoint share one incident.
+type Source string
+
+// The closed set of sources.
+const (
+	// SourcePush is an attempt to deliver a notification; the zero value means it too.
+	SourcePush Source = "push"
+	// SourceProbe is a probe, or a test that people asked for.
+	SourceProbe Source = "probe"
+	// SourceReport is an engine of the platform that called the endpoint itself. Engines report
+	// failures alone, so a success seen by others counts only when they have been silent for
+	// reportHold, and reportQuiet without a report is taken for well.
+	SourceReport Source = "report"
+)
+
+// Sources lists the closed set.
+func Sources() []Source { return []Source{SourcePush, SourceProbe, SourceReport} }
 
 // Failure is a failed attempt that counts against the endpoint. Excerpt and Detail must be
 // redacted already.
@@ -26,6 +44,13 @@ type Failure struct {
 	// Immediate opens the incident at once: nothing will heal it but people (a blocked address, a
 	// wrong key). Ignored for rate_limited.
 	Immediate bool
+	// Source is who saw it; empty is SourcePush.
+	Source Source
+	// Count is how many failed calls this stands for, 0 for one of which a burst is noted sparsely.
+	// With a count every event is noted, so whoever counts SHOULD gather for some seconds first.
+	Count int64
+	// Tenants are those whose calls failed, if known. The state remembers the first 50.
+	Tenants []tenant.ID
 }
 
 // Rejection is an answer that refuses one tenant's notification (other 4xx): the endpoint is
@@ -44,6 +69,11 @@ type Success struct{ Tenant tenant.ID }
 // taken back.
 type Withdrawn struct{ Tenants []tenant.ID }
 
+// Certificate is the TLS certificate that a probe saw at the endpoint. Two mails warn of its end,
+// 21 and 7 days ahead, or later for one that lives shorter than that suggests; they belong to no
+// incident, since nothing fails yet.
+type Certificate struct{ NotBefore, NotAfter time.Time }
+
 // Switched says that the endpoint was just switched on or off.
 type Switched struct{ Switch Switch }
 
@@ -53,13 +83,14 @@ type Closed struct{ By string }
 // Tick is the time passing. Without ticks nothing opens, reminds or recovers in the quiet.
 type Tick struct{}
 
-func (Failure) event()   {}
-func (Rejection) event() {}
-func (Success) event()   {}
-func (Withdrawn) event() {}
-func (Switched) event()  {}
-func (Closed) event()    {}
-func (Tick) event()      {}
+func (Failure) event()     {}
+func (Rejection) event()   {}
+func (Success) event()     {}
+func (Withdrawn) event()   {}
+func (Certificate) event() {}
+func (Switched) event()    {}
+func (Closed) event()      {}
+func (Tick) event()        {}
 
 // Switch is how an endpoint's toggle stands, and since when. Of two, the one with the later At
 // holds, so a reader with an old view does no harm.
@@ -106,11 +137,12 @@ type storedFailure struct {
 	Excerpt string    `json:"excerpt,omitempty"`
 	Detail  string    `json:"detail,omitempty"`
 	At      time.Time `json:"at,omitzero"`
+	Source  Source    `json:"source,omitempty"`
 }
 
 // MarshalJSON names the reason.
 func (f Failure) MarshalJSON() ([]byte, error) {
-	return json.Marshal(storedFailure{f.Reason.String(), f.Status, f.Excerpt, f.Detail, f.At})
+	return json.Marshal(storedFailure{f.Reason.String(), f.Status, f.Excerpt, f.Detail, f.At, f.Source})
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
@@ -123,6 +155,6 @@ func (f *Failure) UnmarshalJSON(b []byte) error {
 	if !ok {
 		return fmt.Errorf("%w: unknown reason", ErrUnreadable)
 	}
-	*f = Failure{Reason: r, Status: s.Status, Excerpt: s.Excerpt, Detail: s.Detail, At: s.At}
+	*f = Failure{Reason: r, Status: s.Status, Excerpt: s.Excerpt, Detail: s.Detail, At: s.At, Source: s.Source}
 	return nil
 }

@@ -11,7 +11,10 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-const idPrefix = "inc_"
+const (
+	idPrefix      = "inc_"
+	warningPrefix = "crt_"
+)
 
 // endpointLetters stand for the endpoints in an incident's id, in the order of their kinds.
 const endpointLetters = "seqm"
@@ -22,7 +25,17 @@ var ErrInvalidID = errors.New("invalid incident id")
 // NewID is the id of the incident of an endpoint that opened at a time, which it resolves to the
 // millisecond. It names its app and endpoint, so it needs no index to be found again.
 func NewID(app partner.ClientID, k partner.EndpointKind, opened time.Time) string {
-	return idPrefix + string(app) + "_" + endpointLetters[k:k+1] + strconv.FormatInt(opened.UnixMilli(), 36)
+	return idPrefix + nameOf(app, k, opened)
+}
+
+// NewWarningID names the warnings that an endpoint's certificate ends. The same certificate has
+// the same id, so a warning that is decided twice is the same mail.
+func NewWarningID(app partner.ClientID, k partner.EndpointKind, ends time.Time) string {
+	return warningPrefix + nameOf(app, k, ends)
+}
+
+func nameOf(app partner.ClientID, k partner.EndpointKind, at time.Time) string {
+	return string(app) + "_" + endpointLetters[k:k+1] + strconv.FormatInt(at.UnixMilli(), 36)
 }
 
 // ParseID reads app, endpoint and opening time out of an incident's id.

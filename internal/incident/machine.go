@@ -49,6 +49,8 @@ func (m Machine) Next(s State, e Event, now time.Time) Decision {
 	st.s.Format = stateFormat
 	st.s.Rejected = maps.Clone(s.Rejected)
 	st.s.Told = maps.Clone(s.Told)
+	st.s.Affected = slices.Clone(s.Affected)
+	st.s.Warned = cloneWarned(s.Warned)
 	if sw, ok := e.(Switched); ok {
 		st.reconcile(sw.Switch)
 	}
@@ -58,8 +60,11 @@ func (m Machine) Next(s State, e Event, now time.Time) Decision {
 	st.reconcile(m.Switch)
 	st.apply(e)
 	st.settle()
-	st.evaluate()
+	if _, warning := e.(Certificate); !warning { // one mail a step: the next tick evaluates
+		st.evaluate()
+	}
 	st.forget()
+	st.forgetCertificates()
 	return Decision{State: st.s, Mails: st.mails, Ended: st.ended}
 }
 
@@ -76,7 +81,7 @@ func (t *step) reconcile(sw Switch) {
 			t.end(EndSwitchedOff, "")
 		}
 		if !isZero(s) {
-			*s = State{Format: stateFormat, Previous: s.Previous, SwitchAt: sw.At}
+			*s = State{Format: stateFormat, Previous: s.Previous, SwitchAt: sw.At, Warned: s.Warned}
 		}
 	case !sw.On:
 		t.switchOff(sw)
@@ -122,17 +127,24 @@ func (t *step) apply(e Event) {
 	case Rejection:
 		t.rejection(e)
 	case Success:
-		s.FailingSince = time.Time{}
+		if !t.held() {
+			s.FailingSince = time.Time{}
+		}
 		delete(s.Rejected, e.Tenant)
 	case Withdrawn:
 		for _, id := range e.Tenants {
 			delete(s.Rejected, id)
 		}
+	case Certificate:
+		t.certificate(e)
 	case Closed:
 		if s.ID != "" {
 			t.end(EndClosed, e.By)
 		}
 	case Tick:
+		if s.Last != nil && s.Last.Source == SourceReport && t.now.Sub(s.ReportedAt) >= reportQuiet {
+			s.FailingSince = time.Time{}
+		}
 		for id, r := range s.Rejected {
 			if s.FailingSince.IsZero() && t.now.Sub(r.At) > rejectionStale {
 				delete(s.Rejected, id)
@@ -152,12 +164,38 @@ func (t *step) failure(f Failure) {
 		s.FailingSince, s.Failures = t.now, 0
 	}
 	l := s.Last
-	if !fresh && l != nil && l.Reason == f.Reason && l.Status == f.Status && t.now.Sub(l.At) < noteEvery {
+	if f.Count <= 0 && !fresh && l != nil && l.Reason == f.Reason && l.Status == f.Status && l.Source == f.Source && t.now.Sub(l.At) < noteEvery {
 		return
 	}
-	f.At, f.Immediate = t.now, false
+	f.Count = max(f.Count, 1)
+	if f.Source == SourceReport {
+		t.reported(f)
+	}
+	s.Failures += f.Count
+	f.At, f.Immediate, f.Count, f.Tenants = t.now, false, 0, nil
 	s.Last = &f
-	s.Failures++
+}
+
+// reported counts what engines report.
+func (t *step) reported(f Failure) {
+	s := &t.s
+	s.ReportedAt = t.now
+	s.Reported += f.Count
+	for _, id := range f.Tenants {
+		switch {
+		case slices.Contains(s.Affected, id):
+		case len(s.Affected) >= maxAffected:
+			s.AffectedMore = true
+			return
+		default:
+			s.Affected = append(s.Affected, id)
+		}
+	}
+}
+
+// held reports whether engines complained so recently that another's success proves nothing.
+func (t *step) held() bool {
+	return !t.s.ReportedAt.IsZero() && t.now.Sub(t.s.ReportedAt) < reportHold
 }
 
 func (t *step) rejection(r Rejection) {
@@ -190,6 +228,7 @@ func (t *step) settle() {
 	case s.ID == "" && good:
 		s.Muted = s.Muted && !s.OffSince.IsZero()
 		s.Last, s.LastRejection, s.Failures = nil, nil, 0
+		s.ReportedAt, s.Reported, s.Affected, s.AffectedMore = time.Time{}, 0, nil, false
 	case s.ID == "" || !s.OffSince.IsZero():
 	case good && s.RecoveringSince.IsZero():
 		s.RecoveringSince = t.now
@@ -302,6 +341,7 @@ func (t *step) mail(k Kind) *Mail {
 	m := Mail{
 		Kind: k, Incident: s.ID, Endpoint: t.Endpoint, N: s.N, At: t.now, Since: s.Since, Backlog: t.Backlog,
 		Flaps: s.Flaps, Reopened: s.Reopened,
+		Reported: s.Reported, Affected: slices.Sorted(slices.Values(s.Affected)), AffectedMore: s.AffectedMore,
 	}
 	if f := s.cause(); f != nil {
 		c := *f
@@ -313,7 +353,7 @@ func (t *step) mail(k Kind) *Mail {
 	if s.Reopened > 0 && s.Previous != nil {
 		m.Previous = s.Previous.ID
 	}
-	if s.OffSince.IsZero() {
+	if s.OffSince.IsZero() && t.Endpoint == partner.StateChange { // the others are the engines' to leave alone
 		m.SwitchOffAt = t.Settings.SwitchOffAt(s.FailingSince, t.Switch.At)
 	}
 	t.mails = append(t.mails, m)
@@ -328,12 +368,13 @@ func (t *step) end(how Ending, by string) {
 		EndedAt: t.now, Ending: how, By: by, Failure: s.cause(), Flaps: s.Flaps, Reopened: s.Reopened, Peak: s.Peak,
 		Transitions: s.N,
 	}
-	next := State{Format: stateFormat, SwitchAt: s.SwitchAt, OffSince: s.OffSince}
+	next := State{Format: stateFormat, SwitchAt: s.SwitchAt, OffSince: s.OffSince, Warned: s.Warned}
 	next.Previous = &Previous{ID: s.ID, EndedAt: t.now, Reopened: s.Reopened}
 	if how == EndClosed || how == EndAbandoned {
 		next.Muted = !s.good() || !s.OffSince.IsZero()
 		next.FailingSince, next.Last, next.Failures = s.FailingSince, s.Last, s.Failures
 		next.Rejected, next.LastRejection = s.Rejected, s.LastRejection
+		next.ReportedAt, next.Reported, next.Affected, next.AffectedMore = s.ReportedAt, s.Reported, s.Affected, s.AffectedMore
 	}
 	*s = next
 }
@@ -351,6 +392,6 @@ func (t *step) forget() {
 		s.SwitchAt = time.Time{}
 	}
 	if s.Muted && s.Last != nil && t.abandoned() {
-		*s = State{Format: stateFormat}
+		*s = State{Format: stateFormat, Warned: s.Warned}
 	}
 }

@@ -19,14 +19,19 @@ const (
 	KindReminder    Kind = "reminder"
 	KindSwitchedOff Kind = "switched_off"
 	KindRecovered   Kind = "recovered"
+	// KindCertificate warns that the endpoint's certificate ends soon. It belongs to no incident.
+	KindCertificate Kind = "certificate"
 )
 
 // Kinds lists the closed set.
-func Kinds() []Kind { return []Kind{KindOpened, KindReminder, KindSwitchedOff, KindRecovered} }
+func Kinds() []Kind {
+	return []Kind{KindOpened, KindReminder, KindSwitchedOff, KindRecovered, KindCertificate}
+}
 
 // Mail is what one transition owes: the facts, as they stood when it was decided.
 type Mail struct {
-	Kind     Kind                 `json:"kind"`
+	Kind Kind `json:"kind"`
+	// Incident is the incident's id; for KindCertificate the id of the warning, see NewWarningID.
 	Incident string               `json:"incident"`
 	Endpoint partner.EndpointKind `json:"endpoint"`
 	// N is the transition's number, unique in the incident.
@@ -51,6 +56,13 @@ type Mail struct {
 	OffReason partner.OffReason `json:"off_reason,omitempty"`
 	// SwitchOffAt is when it will be switched off if it goes on failing, zero for never.
 	SwitchOffAt time.Time `json:"switch_off_at,omitzero"`
+	// Reported is how many failed calls engines reported during the trouble, Affected are the
+	// tenants they named, AffectedMore is set when there were more of them.
+	Reported     int64       `json:"reported,omitempty"`
+	Affected     []tenant.ID `json:"affected,omitempty"`
+	AffectedMore bool        `json:"affected_more,omitempty"`
+	// CertificateEnds is when the certificate ends, for KindCertificate.
+	CertificateEnds time.Time `json:"certificate_ends,omitzero"`
 }
 
 // letterFormat is the version of the stored letter.

@@ -15,10 +15,16 @@ import (
 
 func anyEvent(t *rapid.T, now time.Time) incident.Event {
 	id := tenant.ID(rapid.SampledFrom([]string{"T1", "T2", "T3"}).Draw(t, "tenant"))
-	switch rapid.IntRange(0, 9).Draw(t, "event") {
+	switch rapid.IntRange(0, 10).Draw(t, "event") {
 	case 0, 1:
 		r := rapid.SampledFrom(delivery.AllReasons()).Draw(t, "reason")
-		return incident.Failure{Reason: r, Immediate: rapid.Bool().Draw(t, "immediate")}
+		return incident.Failure{
+			Reason: r, Immediate: rapid.Bool().Draw(t, "immediate"), Source: rapid.SampledFrom(incident.Sources()).Draw(t, "source"),
+			Count: rapid.Int64Range(0, 3).Draw(t, "count"), Tenants: []tenant.ID{id},
+		}
+	case 10:
+		ends := start.Add(time.Duration(rapid.IntRange(1, 3).Draw(t, "days")) * 10 * 24 * time.Hour)
+		return incident.Certificate{NotBefore: ends.Add(-90 * 24 * time.Hour), NotAfter: ends}
 	case 2:
 		return incident.Rejection{Tenant: id, Status: 422}
 	case 3, 4:
@@ -54,6 +60,10 @@ func (h *history) note(t *rapid.T, d incident.Decision) {
 		t.Fatalf("one step owes %d mails", len(d.Mails))
 	}
 	for _, m := range d.Mails {
+		if m.Kind == incident.KindCertificate {
+			h.warned(t, m)
+			continue
+		}
 		id := fmt.Sprintf("%s.%d", m.Incident, m.N)
 		switch {
 		case h.seen[id]:
@@ -86,6 +96,15 @@ func (h *history) note(t *rapid.T, d incident.Decision) {
 	}
 }
 
+// warned checks a warning: each once, and the later never before the earlier.
+func (h *history) warned(t *rapid.T, m incident.Mail) {
+	id := fmt.Sprintf("%s.%d", m.Incident, m.N)
+	if h.seen[id] || m.N <= h.lastN[m.Incident] || m.N > 2 || !m.CertificateEnds.After(m.At) {
+		t.Fatalf("warning %s after %d, at %v of a certificate that ends %v", id, h.lastN[m.Incident], m.At, m.CertificateEnds)
+	}
+	h.seen[id], h.lastN[m.Incident] = true, m.N
+}
+
 func TestProperties(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -106,7 +125,8 @@ func TestProperties(t *testing.T) {
 				t.Fatal(err)
 			}
 			// A repeat of the same step, as after a lost answer, owes nothing more.
-			if again := m.Next(back, incident.Tick{}, now); len(d.Mails) > 0 && len(again.Mails) > 0 {
+			_, warning := e.(incident.Certificate) // evaluates nothing, so the repeat may
+			if again := m.Next(back, incident.Tick{}, now); !warning && len(d.Mails) > 0 && len(again.Mails) > 0 {
 				t.Fatalf("the repeat owes %v again", again.Mails)
 			}
 			s = back
@@ -128,7 +148,7 @@ func TestProperties(t *testing.T) {
 			t.Fatalf("still open: %s", s.Encode())
 		}
 		// And nothing is remembered of it for ever.
-		now = now.Add(2 * time.Hour)
+		now = now.Add(31 * 24 * time.Hour)
 		advance(incident.Tick{})
 		if text := s.Encode(); text != "" {
 			t.Fatalf("remembered: %s", text)

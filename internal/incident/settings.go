@@ -38,6 +38,16 @@ const (
 	// maxRejected bounds the tenants of one state. One beyond it is taken up when another is
 	// resolved, at its next rejection.
 	maxRejected = 50
+	// reportHold is how long engines must have been silent before another's success counts: theirs
+	// are the calls that matter, and a probe may be answered while they are not.
+	reportHold = 5 * time.Minute
+	// reportQuiet without a report is taken for well, where nobody else sees the endpoint.
+	reportQuiet = time.Hour
+	// maxAffected bounds the tenants that reports are remembered to have named.
+	maxAffected = 50
+	// maxWarned bounds the certificates of one endpoint that were warned of: one that is served by
+	// several machines may show several.
+	maxWarned = 4
 	// switchOffRespite is how long an endpoint that people switched on is left on.
 	switchOffRespite = 24 * time.Hour
 )

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/tenant"
@@ -24,6 +25,12 @@ type State struct {
 	Failures int64 `json:"failures,omitempty"`
 	// Last is the newest failure of the endpoint.
 	Last *Failure `json:"last,omitempty"`
+	// ReportedAt is when engines last reported a failure, Reported how many failed calls they
+	// reported during this trouble, and Affected whose; AffectedMore is set when there were more.
+	ReportedAt   time.Time   `json:"reported_at,omitzero"`
+	Reported     int64       `json:"reported,omitempty"`
+	Affected     []tenant.ID `json:"affected,omitempty"`
+	AffectedMore bool        `json:"affected_more,omitempty"`
 	// Rejected are the tenants whose notification it refuses.
 	Rejected map[tenant.ID]Refused `json:"rejected,omitempty"`
 	// LastRejection is the newest of those refusals, told as a failure.
@@ -57,6 +64,8 @@ type State struct {
 	Muted bool `json:"muted,omitempty"`
 	// Previous is the incident that ended last, for a while.
 	Previous *Previous `json:"previous,omitempty"`
+	// Warned are the certificates of whose end people were told, until they have ended.
+	Warned []Warned `json:"warned,omitempty"`
 }
 
 // Refused is what is known of a tenant's refused notification.
@@ -69,6 +78,14 @@ type Refused struct {
 type Told struct {
 	First int `json:"first"`
 	Last  int `json:"last"`
+}
+
+// Warned is a certificate of whose end people were told.
+type Warned struct {
+	NotAfter time.Time `json:"not_after"`
+	// Stage counts the warnings that are due by now, told or overtaken.
+	Stage int             `json:"stage"`
+	Told  map[string]Told `json:"told,omitempty"`
 }
 
 // Previous is an incident that ended a short while ago.
@@ -124,6 +141,47 @@ func (s *State) Phase() Phase {
 	}
 }
 
+// ToldOf says which transitions of a mail's thread a recipient was told of before it.
+func (s *State) ToldOf(m *Mail, recipientKey string) (Told, bool) {
+	if m.Kind == KindCertificate {
+		for i := range s.Warned {
+			if s.Warned[i].NotAfter.Equal(m.CertificateEnds) {
+				t, ok := s.Warned[i].Told[recipientKey]
+				return t, ok
+			}
+		}
+		return Told{}, false
+	}
+	if m.N == 1 {
+		return Told{}, false
+	}
+	t, ok := s.Told[recipientKey]
+	return t, ok
+}
+
+// Tell notes that a recipient is told of a mail, unless its thread is over.
+func (s *State) Tell(m *Mail, recipientKey string, before Told) {
+	told := &s.Told
+	switch {
+	case m.Kind == KindCertificate:
+		i := slices.IndexFunc(s.Warned, func(w Warned) bool { return w.NotAfter.Equal(m.CertificateEnds) })
+		if i < 0 {
+			return
+		}
+		told = &s.Warned[i].Told
+	case s.ID != m.Incident:
+		return
+	}
+	if before.First == 0 {
+		before.First = m.N
+	}
+	before.Last = m.N
+	if *told == nil {
+		*told = make(map[string]Told)
+	}
+	(*told)[recipientKey] = before
+}
+
 // IsOpen reports whether people were told and not yet told that it is over.
 func (s *State) IsOpen() bool { return s.ID != "" }
 
@@ -159,7 +217,7 @@ func (s *State) Encode() string {
 
 func isZero(s *State) bool {
 	return s.FailingSince.IsZero() && s.Last == nil && len(s.Rejected) == 0 && s.LastRejection == nil && s.ID == "" &&
-		s.OffSince.IsZero() && s.SwitchAt.IsZero() && !s.Muted && s.Previous == nil
+		s.OffSince.IsZero() && s.SwitchAt.IsZero() && !s.Muted && s.Previous == nil && len(s.Warned) == 0 && s.ReportedAt.IsZero()
 }
 
 // Decode reads what Encode wrote.

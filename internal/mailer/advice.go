@@ -8,6 +8,9 @@ import (
 
 // advice says what to do about a failure, one paragraph per reason.
 func advice(m *incident.Mail) string {
+	if m.Kind == incident.KindCertificate {
+		return "Renew the certificate and install it, with its intermediate certificates, on every machine that serves the endpoint. If that is done by a program, look why it has not run."
+	}
 	if m.OffReason == partner.OffGone {
 		return "A 410 answer asks us to stop for good, so we did. If that was not meant, have the endpoint answer 2xx again and switch it on: what waited is delivered then."
 	}
@@ -42,6 +45,10 @@ func advice(m *incident.Mail) string {
 		return "The service fails while it handles the notification, or the proxy in front cannot reach it: look in its log at the time given above."
 	case delivery.ReasonGone:
 		return "A 410 answer asks us to stop for good. If that was not meant, have the endpoint answer 2xx."
+	case delivery.ReasonWrongKey:
+		return "The answer must be signed with the private key whose public key is set for the app. Check that the service uses that key, that it signs the nonce of this very call, and that its clock is right; or set the app's public keys anew."
+	case delivery.ReasonBadAnswer:
+		return "Something answers at the URL, but not the service that is expected there. Check that the URL leads to the service itself, not to a login or help page, and that the service answers as its interface says."
 	default:
 		return "Check that the endpoint is running and can be reached from the internet."
 	}

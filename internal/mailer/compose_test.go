@@ -80,7 +80,7 @@ func letters() map[string]incident.Letter {
 	all["opened_rejected"] = l
 
 	l = letter()
-	l.Mail.Endpoint = partner.Mirroring
+	l.Mail.Endpoint, l.Mail.SwitchOffAt = partner.Mirroring, time.Time{}
 	l.Mail.Failure = &incident.Failure{Reason: delivery.ReasonTLS, At: since, Detail: "x509: certificate has expired"}
 	all["opened_mirroring"] = l
 
@@ -103,6 +103,20 @@ func letters() map[string]incident.Letter {
 	l.Mail.Kind, l.Mail.N, l.First, l.After = incident.KindRecovered, 2, 1, 1
 	l.Mail.EndedAt, l.Mail.At, l.Mail.Flaps, l.Mail.SwitchOffAt = since.Add(83*time.Minute), since.Add(84*time.Minute), 1, time.Time{}
 	all["recovered"] = l
+
+	l = letter()
+	ends := since.Add(21 * 24 * time.Hour)
+	l.Mail = incident.Mail{
+		Kind: incident.KindCertificate, Incident: incident.NewWarningID("app1", partner.Mirroring, ends), Endpoint: partner.Mirroring, N: 1,
+		At: since.Add(time.Hour), Since: since.Add(time.Hour), CertificateEnds: ends,
+	}
+	all["certificate"] = l
+
+	l = letter()
+	l.Mail.Endpoint, l.Mail.SwitchOffAt = partner.ERPSync, time.Time{}
+	l.Mail.Failure.Source = incident.SourceReport
+	l.Mail.Reported, l.Mail.Affected, l.Mail.AffectedMore = 1200, []tenant.ID{"Cust1", "Cust2"}, true
+	all["opened_reported"] = l
 	return all
 }
 

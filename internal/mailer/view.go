@@ -11,6 +11,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/secret"
+	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
 const (
@@ -114,6 +115,8 @@ func (w *words) subject() string {
 		return start + "switched off"
 	case incident.KindRecovered:
 		return start + "recovered after " + spell(w.m.EndedAt.Sub(w.m.Since))
+	case incident.KindCertificate:
+		return start + "certificate ends on " + w.m.CertificateEnds.In(w.loc).Format("2 Jan")
 	default:
 		if len(w.m.Tenants) > 0 {
 			return start + "refuses notifications since " + w.short(w.m.Since)
@@ -130,6 +133,8 @@ func (w *words) headline() string {
 		return fmt.Sprintf("%s: the %s endpoint was switched off", w.app, w.endpoint)
 	case incident.KindRecovered:
 		return fmt.Sprintf("%s: the %s endpoint is well again", w.app, w.endpoint)
+	case incident.KindCertificate:
+		return fmt.Sprintf("%s: the certificate of the %s endpoint ends soon", w.app, w.endpoint)
 	default:
 		if len(w.m.Tenants) > 0 {
 			return fmt.Sprintf("%s: the %s endpoint refuses notifications", w.app, w.endpoint)
@@ -142,6 +147,8 @@ func (w *words) intro() string {
 	m := w.m
 	var s string
 	switch {
+	case m.Kind == incident.KindCertificate:
+		return fmt.Sprintf("Its certificate ends on %s, in %s. Nothing fails yet; from then on every call will.", w.at(m.CertificateEnds), spell(m.CertificateEnds.Sub(m.At)))
 	case m.Kind == incident.KindRecovered:
 		s = fmt.Sprintf("It failed for %s and has been well since %s.", spell(m.EndedAt.Sub(m.Since)), w.at(m.EndedAt))
 		if m.Flaps > 0 {
@@ -176,12 +183,16 @@ func (w *words) facts() []fact {
 		}
 	}
 	add("URL", oneLine(w.l.URL, detailMax))
-	if m.Kind != incident.KindRecovered {
-		add("Failing since", w.at(m.Since))
-	} else {
+	switch m.Kind {
+	case incident.KindCertificate:
+		add("Certificate ends", w.at(m.CertificateEnds))
+		return fs
+	case incident.KindRecovered:
 		add("Failed since", w.at(m.Since))
 		add("Well since", w.at(m.EndedAt))
 		add("Failed for", spell(m.EndedAt.Sub(m.Since)))
+	default:
+		add("Failing since", w.at(m.Since))
 	}
 	if f := m.Failure; f != nil {
 		add("Last failure", f.Reason.Words()+" ("+f.Reason.String()+")")
@@ -193,7 +204,11 @@ func (w *words) facts() []fact {
 			add("Last tried", w.at(f.At))
 		}
 	}
-	add("Tenants refused", w.tenants())
+	if m.Reported > 0 {
+		add("Failed calls", count(m.Reported, "call")+" of the platform's engines")
+	}
+	add("Tenants refused", w.tenants(m.Tenants, false))
+	add("Tenants affected", w.tenants(m.Affected, m.AffectedMore))
 	if m.Endpoint == partner.StateChange {
 		add(waitLabel(m.Kind), w.backlog())
 	}
@@ -207,15 +222,20 @@ func waitLabel(k incident.Kind) string {
 	return "Waiting"
 }
 
-func (w *words) tenants() string {
+// tenants names some; unnamed says that there are more than these.
+func (w *words) tenants(ts []tenant.ID, unnamed bool) string {
 	ids := make([]string, 0, tenantsMax)
-	for i, t := range w.m.Tenants {
-		if i == tenantsMax {
-			return strings.Join(ids, ", ") + fmt.Sprintf(" and %d more", len(w.m.Tenants)-tenantsMax)
-		}
+	for _, t := range ts[:min(len(ts), tenantsMax)] {
 		ids = append(ids, oneLine(string(t), nameMax))
 	}
-	return strings.Join(ids, ", ")
+	s := strings.Join(ids, ", ")
+	switch more := len(ts) - tenantsMax; {
+	case unnamed:
+		s += " and more"
+	case more > 0:
+		s += fmt.Sprintf(" and %d more", more)
+	}
+	return s
 }
 
 func (w *words) backlog() string {
@@ -235,6 +255,8 @@ func (w *words) next() []string {
 	m := w.m
 	push := m.Endpoint == partner.StateChange
 	switch {
+	case m.Kind == incident.KindCertificate:
+		return []string{"Once a newer certificate is seen, nothing more is sent. Otherwise you hear of it again shortly before the end."}
 	case m.Kind == incident.KindRecovered && push:
 		return []string{"What waited is delivered: each tenant's latest state, older changes left out."}
 	case m.Kind == incident.KindRecovered:

@@ -1,0 +1,190 @@
+package incident_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+var (
+	probed   = incident.Failure{Reason: delivery.ReasonServerError, Status: 500, Source: incident.SourceProbe}
+	wrongKey = incident.Failure{Reason: delivery.ReasonWrongKey, Source: incident.SourceProbe, Immediate: true}
+	healthy  = incident.Success{}
+)
+
+func reports(n int64, ts ...tenant.ID) incident.Event {
+	return incident.Failure{Reason: delivery.ReasonServerError, Status: 503, Source: incident.SourceReport, Count: n, Tenants: ts}
+}
+
+// Pushes, probes and reports are one incident; engines' reports outweigh what others see.
+func TestSources(t *testing.T) {
+	t.Parallel()
+	const m, h = time.Minute, time.Hour
+	for _, tt := range []struct {
+		name   string
+		events []at
+		want   []string
+		phase  incident.Phase
+	}{
+		{"a wrong key opens at once", []at{{0, wrongKey}}, []string{"0s opened 1"}, incident.Open},
+		{
+			"all sources are one incident",
+			[]at{{0, probed}, {4 * m, refused}, {5*m - ms, reports(3, "T1")}, {5 * m, tick}, {6 * m, wrongKey}},
+			[]string{"5m0s opened 1"},
+			incident.Open,
+		},
+		{
+			"a probe is answered while engines fail",
+			[]at{{0, reports(1)}, {m, healthy}, {3 * m, reports(1)}, {4 * m, healthy}, {5 * m, tick}},
+			[]string{"5m0s opened 1"},
+			incident.Open,
+		},
+		{
+			"a success counts once engines are silent",
+			[]at{{0, reports(1)}, {5 * m, tick}, {5*m - ms, healthy}, {5 * m, healthy}, {6 * m, tick}},
+			[]string{"5m0s opened 1", "6m0s recovered 2", "6m0s ended recovered"},
+			incident.Well,
+		},
+		{
+			"a success one millisecond early does not",
+			[]at{{0, reports(1)}, {5*m - ms, healthy}, {7 * m, tick}},
+			[]string{"7m0s opened 1"},
+			incident.Open,
+		},
+		{
+			"no report for an hour is well",
+			[]at{{0, reports(1)}, {5 * m, tick}, {h - ms, tick}, {h, tick}, {h + m, tick}},
+			[]string{"5m0s opened 1", "1h1m0s recovered 2", "1h1m0s ended recovered"},
+			incident.Well,
+		},
+		{
+			"a probe that fails keeps it open",
+			[]at{{0, reports(1)}, {5 * m, tick}, {6 * m, probed}, {3 * h, tick}},
+			[]string{"5m0s opened 1"},
+			incident.Open,
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s, log, _ := play(t, machine(), tt.events)
+			if diff := cmp.Diff(tt.want, log); diff != "" {
+				t.Errorf("mails and endings (-want +got):\n%s", diff)
+			}
+			if s.Phase() != tt.phase {
+				t.Errorf("phase %s, want %s", s.Phase(), tt.phase)
+			}
+		})
+	}
+}
+
+func TestReportsAreCounted(t *testing.T) {
+	t.Parallel()
+	s, _, all := play(t, machine(), []at{
+		{0, reports(40, "T2", "T1")}, {time.Second, reports(2, "T2")}, {5 * time.Minute, tick},
+	})
+	m := all[2].Mails[0]
+	if m.Reported != 42 || m.AffectedMore || !cmp.Equal(m.Affected, []tenant.ID{"T1", "T2"}) || m.Failure.Source != incident.SourceReport {
+		t.Errorf("mail %+v", m)
+	}
+	many := make([]tenant.ID, 80)
+	for i := range many {
+		many[i] = tenant.ID(fmt.Sprintf("T%02d", i))
+	}
+	s = machine().Next(s, reports(80, many...), start.Add(6*time.Minute)).State
+	if len(s.Affected) != 50 || !s.AffectedMore || s.Reported != 122 || s.Failures != 122 {
+		t.Errorf("remembers %d tenants, more %v, %d calls, %d failures", len(s.Affected), s.AffectedMore, s.Reported, s.Failures)
+	}
+	if back, err := incident.Decode(s.Encode()); err != nil || !cmp.Equal(back, s) {
+		t.Errorf("read back: %v\n%s", err, cmp.Diff(s, back))
+	}
+	s = machine().Next(s, healthy, start.Add(12*time.Minute)).State
+	s = machine().Next(s, tick, start.Add(13*time.Minute)).State
+	if s.Reported != 0 || len(s.Affected) != 0 || !s.ReportedAt.IsZero() {
+		t.Errorf("remembered after the end: %+v", s)
+	}
+}
+
+func TestCertificates(t *testing.T) {
+	t.Parallel()
+	const day, m = 24 * time.Hour, time.Minute
+	cert := func(life, ends time.Duration) incident.Event {
+		return incident.Certificate{NotBefore: start.Add(ends - life), NotAfter: start.Add(ends)}
+	}
+	year, short := cert(365*day, 30*day), cert(6*day, 6*day)
+	for _, tt := range []struct {
+		name   string
+		events []at
+		want   []string
+	}{
+		{"far away", []at{{0, year}, {9*day - ms, year}}, nil},
+		{
+			"21 and 7 days ahead, once each",
+			[]at{{9 * day, year}, {9*day + m, year}, {23*day - ms, year}, {23 * day, year}, {29 * day, year}, {30 * day, year}, {31 * day, tick}},
+			[]string{"216h0m0s certificate 1", "552h0m0s certificate 2"},
+		},
+		{"first seen late is one mail", []at{{25 * day, year}, {26 * day, year}}, []string{"600h0m0s certificate 2"}},
+		{"ended already", []at{{30 * day, year}}, nil},
+		{"short-lived and fresh", []at{{0, short}, {4*day - ms, short}}, nil},
+		{"short-lived and late", []at{{4 * day, short}}, []string{"96h0m0s certificate 2"}},
+		{"renewed", []at{{9 * day, year}, {10 * day, cert(365*day, 370*day)}, {24 * day, cert(365*day, 370*day)}}, []string{"216h0m0s certificate 1"}},
+		{
+			"two machines, two certificates",
+			[]at{{9 * day, year}, {9 * day, cert(365*day, 29*day)}, {9 * day, year}, {9 * day, cert(365*day, 29*day)}},
+			[]string{"216h0m0s certificate 1", "216h0m0s certificate 1"},
+		},
+		{"switched off by people", []at{{0, switched(0, false, "")}, {9 * day, year}}, []string{"216h0m0s certificate 1"}},
+		{"amid an incident", []at{{9 * day, blocked}, {9 * day, year}, {9*day + m, ok}, {9*day + 2*m, tick}, {9*day + 3*m, year}}, []string{
+			"216h0m0s opened 1", "216h0m0s certificate 1", "216h2m0s recovered 2", "216h2m0s ended recovered",
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, log, _ := play(t, machine(), tt.events)
+			if diff := cmp.Diff(tt.want, log); diff != "" {
+				t.Errorf("mails and endings (-want +got):\n%s", diff)
+			}
+		})
+	}
+	m9 := machine()
+	m9.Switch = incident.Switch{At: start}
+	if d := m9.Next(incident.State{}, year, start.Add(9*day)); len(d.Mails) != 0 {
+		t.Error("a warning about an endpoint that is off")
+	}
+}
+
+func TestWarningsAreAThread(t *testing.T) {
+	t.Parallel()
+	ends := start.Add(30 * 24 * time.Hour)
+	c := incident.Certificate{NotBefore: start, NotAfter: ends}
+	d := machine().Next(incident.State{}, c, ends.Add(-10*24*time.Hour))
+	m := d.Mails[0]
+	if m.Incident != incident.NewWarningID("app1", partner.StateChange, ends) {
+		t.Errorf("id %s", m.Incident)
+	}
+	told, was := d.State.ToldOf(&m, "k")
+	if was {
+		t.Error("told before")
+	}
+	d.State.Tell(&m, "k", told)
+	d = machine().Next(d.State, c, ends.Add(-24*time.Hour))
+	if told, was = d.State.ToldOf(&d.Mails[0], "k"); !was || told != (incident.Told{First: 1, Last: 1}) {
+		t.Errorf("told %+v, %v", told, was)
+	}
+	for range 9 { // other certificates find no place for ever
+		ends = ends.Add(time.Millisecond)
+		d = machine().Next(d.State, incident.Certificate{NotBefore: start, NotAfter: ends}, ends.Add(-time.Hour))
+	}
+	if len(d.State.Warned) != 4 {
+		t.Errorf("%d remembered", len(d.State.Warned))
+	}
+	if s := machine().Next(d.State, tick, ends).State; s.Encode() != "" {
+		t.Errorf("after the end: %s", s.Encode())
+	}
+}
