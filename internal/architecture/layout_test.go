@@ -56,7 +56,7 @@ type rule struct {
 
 // layout is the table of packages, bottom up. Its keys are directories.
 func layout() map[string]rule {
-	domain := []string{"tenant", "partner", "delivery", "incident"}
+	domain := []string{"tenant", "partner", "delivery", "incident", "health"}
 	// What a use case may build on. Other use cases are not among it.
 	contracts := slices.Concat(domain, []string{"secret", "signing", "guard", "mailbox", "registry", "queue"})
 	useCases := []string{"intake", "fanout", "drain", "push", "probe", "alerting", "mailer", "sweep"}
@@ -67,6 +67,8 @@ func layout() map[string]rule {
 		"internal/partner":   {pure: true, project: []string{"tenant"}},
 		"internal/delivery":  {pure: true, project: []string{"tenant", "partner"}},
 		"internal/incident":  {pure: true, project: []string{"tenant", "partner", "delivery"}},
+		"internal/health":    {pure: true, project: []string{"partner", "delivery"}},
+		"internal/soap":      {pure: true},
 		"internal/keys":      {pure: true, project: []string{"tenant", "partner"}},
 		"internal/secret":    {},
 		"internal/signing":   {project: []string{"secret"}, libraries: []string{goJose}},
@@ -97,6 +99,9 @@ func layout() map[string]rule {
 	}
 	for _, name := range useCases {
 		table[internal+name] = rule{project: contracts, libraries: adapterOf(name)}
+		if name == "probe" {
+			table[internal+name] = rule{project: append([]string{"soap"}, contracts...)}
+		}
 	}
 	return table
 }

@@ -1,0 +1,143 @@
+package health
+
+import (
+	"hash/fnv"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+// Quiet is a time of day in which an endpoint is left alone: from From up to To, by the clock of a
+// place. A window may span midnight; equal ends mean none.
+type Quiet struct {
+	// From and To are durations since midnight.
+	From, To time.Duration
+	Location *time.Location
+}
+
+// Contains reports whether it is quiet at a time.
+func (q Quiet) Contains(at time.Time) bool {
+	if q.From == q.To || q.Location == nil {
+		return false
+	}
+	clock := sinceMidnight(at.In(q.Location))
+	if q.From < q.To {
+		return clock >= q.From && clock < q.To
+	}
+	return clock >= q.From || clock < q.To
+}
+
+// End is when the quiet that holds at a time is over; a time that is not quiet is its own answer.
+func (q Quiet) End(at time.Time) time.Time {
+	if !q.Contains(at) {
+		return at
+	}
+	local := at.In(q.Location)
+	day := local.Day()
+	if sinceMidnight(local) >= q.To {
+		day++
+	}
+	end := time.Date(local.Year(), local.Month(), day, 0, int(q.To/time.Minute), 0, 0, q.Location)
+	if !end.After(at) { // the clock is put back over the end
+		end = at.Add(time.Minute)
+	}
+	return end
+}
+
+func sinceMidnight(t time.Time) time.Duration {
+	h, m, s := t.Clock()
+	return time.Duration(h)*time.Hour + time.Duration(m)*time.Minute + time.Duration(s)*time.Second
+}
+
+// Schedule says when endpoints are probed. Every endpoint has a place of its own in the interval,
+// so that all of them together are spread evenly over it and stay so.
+type Schedule struct {
+	// Interval is the time between two probes of an endpoint that is well.
+	Interval time.Duration
+	// BackoffMax is the longest time between two probes of one that fails.
+	BackoffMax time.Duration
+	// Quiet is when mirroring endpoints are left alone.
+	Quiet Quiet
+}
+
+const (
+	// firstRetry is how soon a failure is looked at again: it may have been a hiccup.
+	firstRetry = time.Minute
+	// jitterShare is the part of a wait by which it varies to either side.
+	jitterShare = 0.05
+)
+
+// quiet is when an endpoint of a kind is left alone.
+func (s Schedule) quiet(k partner.EndpointKind) Quiet {
+	if k == partner.Mirroring {
+		return s.Quiet
+	}
+	return Quiet{}
+}
+
+// Rests reports whether an endpoint is left alone at a time.
+func (s Schedule) Rests(k partner.EndpointKind, at time.Time) bool { return s.quiet(k).Contains(at) }
+
+// Slot is the first of the endpoint's own places in the interval that is not before a time and not
+// in its quiet hours.
+func (s Schedule) Slot(app partner.ClientID, k partner.EndpointKind, from time.Time) time.Time {
+	at := s.place(app, k, from)
+	if q := s.quiet(k); q.Contains(at) {
+		at = s.place(app, k, q.End(at))
+	}
+	return at
+}
+
+func (s Schedule) place(app partner.ClientID, k partner.EndpointKind, from time.Time) time.Time {
+	interval := s.Interval.Milliseconds()
+	phase := place(app, k, interval)
+	ms := from.Add(time.Millisecond - 1).UnixMilli()
+	wait := (phase - ms) % interval
+	if wait < 0 {
+		wait += interval
+	}
+	return time.UnixMilli(ms + wait).UTC()
+}
+
+// place hashes an endpoint into [0, interval).
+func place(app partner.ClientID, k partner.EndpointKind, interval int64) int64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(string(app) + "|" + k.String())) // it never fails
+	x := h.Sum64()
+	// FNV changes its high bits little between texts that differ at the end; this mixes them
+	// (the finalizer of MurmurHash3).
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	x *= 0xc4ceb9fe1a85ec53
+	x ^= x >> 33
+	return int64(x % uint64(interval))
+}
+
+// After is when an endpoint is due again, given its state after a probe that ended now. random is
+// in [0, 1). One that is well keeps its place, give or take a twentieth of the interval. One that
+// fails is looked at after a minute, and then after twice as long each time.
+func (s Schedule) After(app partner.ClientID, k partner.EndpointKind, st State, now time.Time, random float64) time.Time {
+	jitter := (2*random - 1) * jitterShare
+	if st.Failures == 0 && st.OwnSince.IsZero() {
+		// half an interval away, so that jitter does not make two probes of one place
+		at := s.Slot(app, k, now.Add(s.Interval/2))
+		if moved := at.Add(time.Duration(jitter * float64(s.Interval))); !s.Rests(k, moved) {
+			at = moved
+		}
+		return at
+	}
+	wait := min(firstRetry, s.Interval)
+	for range max(st.Failures, 1) - 1 {
+		if wait >= s.BackoffMax {
+			break
+		}
+		wait *= 2
+	}
+	wait = min(wait, max(s.BackoffMax, firstRetry))
+	at := now.Add(wait + time.Duration(jitter*float64(wait)))
+	if s.Rests(k, at) {
+		return s.Slot(app, k, s.quiet(k).End(at))
+	}
+	return at
+}

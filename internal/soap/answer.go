@@ -1,0 +1,279 @@
+package soap
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+)
+
+// Limits on an answer. The answers that probes ask for have about a thousand bytes and five levels.
+const (
+	// MaxAnswer is the longest answer that is read, in bytes.
+	MaxAnswer = 64 << 10
+	maxDepth  = 32
+)
+
+// Errors of Read. Each says what the answer is instead of SOAP 1.1.
+var (
+	// ErrTooLarge: longer than MaxAnswer.
+	ErrTooLarge = errors.New("the answer is too large")
+	// ErrHTML: a web page, such as the help page of a service or the error page of a proxy.
+	ErrHTML = errors.New("the answer is a web page")
+	// ErrSOAP12: an envelope of SOAP 1.2.
+	ErrSOAP12 = errors.New("the answer is in SOAP 1.2")
+	// ErrUnsafe: XML that SOAP forbids or that only an attacker writes. It was not parsed further.
+	ErrUnsafe = errors.New("the answer holds XML that is refused")
+	// ErrNotSOAP: anything else.
+	ErrNotSOAP = errors.New("the answer is not SOAP")
+)
+
+const (
+	namespace12 = "http://www.w3.org/2003/05/soap-envelope"
+	// htmlWithin is where a web page says so.
+	htmlWithin = 1 << 10
+)
+
+// Answer is a SOAP 1.1 answer.
+type Answer struct {
+	// Fault is set when the service answered with one.
+	Fault *Fault
+	// Name is the element in the Body, zero when the Body is empty.
+	Name xml.Name
+	// Members are the texts of that element's children which are of its namespace or of none.
+	Members map[string]string
+}
+
+// Fault is what a service says went wrong. Both texts are the service's own.
+type Fault struct{ Code, Text string }
+
+// Read reads an answer. Its errors are those above, and hold nothing of the answer.
+func Read(b []byte) (Answer, error) {
+	if len(b) > MaxAnswer {
+		return Answer{}, ErrTooLarge
+	}
+	b = bytes.TrimSpace(bytes.TrimPrefix(b, []byte("\xef\xbb\xbf")))
+	head := strings.ToLower(string(b[:min(len(b), htmlWithin)]))
+	if strings.HasPrefix(head, "<html") || strings.Contains(head, "<!doctype html") {
+		return Answer{}, ErrHTML
+	}
+	if !utf8.Valid(b) {
+		return Answer{}, fmt.Errorf("%w: it is not UTF-8", ErrNotSOAP)
+	}
+	if declares(b) {
+		return Answer{}, fmt.Errorf("%w: it declares a document type or entities", ErrUnsafe)
+	}
+	r := &reader{d: xml.NewDecoder(bytes.NewReader(b))}
+	if err := r.envelope(); err != nil {
+		return Answer{}, err
+	}
+	return r.answer, nil
+}
+
+// declares reports whether b has a markup declaration: all that begins with "<!" and is neither a
+// comment nor a CDATA section. One inside of those counts too, because nobody needs it there.
+func declares(b []byte) bool {
+	for {
+		_, after, found := bytes.Cut(b, []byte("<!"))
+		if !found {
+			return false
+		}
+		if !bytes.HasPrefix(after, []byte("--")) && !bytes.HasPrefix(after, []byte("[CDATA[")) {
+			return true
+		}
+		b = after
+	}
+}
+
+// reader walks the tokens of one answer; it never builds a tree.
+type reader struct {
+	d      *xml.Decoder
+	depth  int
+	answer Answer
+}
+
+// next returns the next start or end of an element, or text.
+func (r *reader) next() (xml.Token, error) {
+	for {
+		t, err := r.d.Token()
+		if errors.Is(err, io.EOF) {
+			return nil, io.EOF
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: it is not well-formed XML", ErrNotSOAP)
+		}
+		switch t := t.(type) {
+		case xml.StartElement:
+			if r.depth++; r.depth > maxDepth {
+				return nil, fmt.Errorf("%w: its elements are nested too deeply", ErrUnsafe)
+			}
+			return t, nil
+		case xml.EndElement:
+			r.depth--
+			return t, nil
+		case xml.CharData:
+			return t, nil
+		case xml.ProcInst:
+			if t.Target != "xml" {
+				return nil, fmt.Errorf("%w: it holds a processing instruction", ErrUnsafe)
+			}
+		case xml.Directive:
+			return nil, fmt.Errorf("%w: it holds a declaration", ErrUnsafe)
+		}
+	}
+}
+
+// child returns the next element within the current one, nil at its end. Text between elements is
+// passed over.
+func (r *reader) child() (*xml.StartElement, error) {
+	for {
+		t, err := r.next()
+		if err != nil {
+			return nil, notEOF(err)
+		}
+		switch t := t.(type) {
+		case xml.StartElement:
+			return &t, nil
+		case xml.EndElement:
+			return nil, nil
+		}
+	}
+}
+
+func notEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: it ends too early", ErrNotSOAP)
+	}
+	return err
+}
+
+// text reads to the end of the current element and returns its own text, without that of others
+// within it.
+func (r *reader) text() (string, error) {
+	var b strings.Builder
+	for level := 1; level > 0; {
+		t, err := r.next()
+		if err != nil {
+			return "", notEOF(err)
+		}
+		switch t := t.(type) {
+		case xml.StartElement:
+			level++
+		case xml.EndElement:
+			level--
+		case xml.CharData:
+			if level == 1 {
+				b.Write(t)
+			}
+		}
+	}
+	return strings.TrimSpace(b.String()), nil
+}
+
+// envelope reads the whole answer.
+func (r *reader) envelope() error {
+	root, err := r.child()
+	if err != nil {
+		return err
+	}
+	switch {
+	case root == nil:
+		return ErrNotSOAP
+	case root.Name == xml.Name{Space: namespace12, Local: "Envelope"}:
+		return ErrSOAP12
+	case strings.EqualFold(root.Name.Local, "html"):
+		return ErrHTML
+	case root.Name != xml.Name{Space: Namespace, Local: "Envelope"}:
+		return fmt.Errorf("%w: it is other XML", ErrNotSOAP)
+	}
+	bodies := 0
+	for {
+		e, err := r.child()
+		if err != nil {
+			return err
+		}
+		if e == nil {
+			break
+		}
+		if e.Name != (xml.Name{Space: Namespace, Local: "Body"}) {
+			if _, err := r.text(); err != nil { // a Header
+				return err
+			}
+			continue
+		}
+		if bodies++; bodies > 1 {
+			return fmt.Errorf("%w: it has two Bodies", ErrNotSOAP)
+		}
+		if err := r.body(); err != nil {
+			return err
+		}
+	}
+	if bodies == 0 {
+		return fmt.Errorf("%w: it has no Body", ErrNotSOAP)
+	}
+	return r.end()
+}
+
+// end makes sure that nothing follows the envelope.
+func (r *reader) end() error {
+	for {
+		t, err := r.next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if text, ok := t.(xml.CharData); !ok || len(bytes.TrimSpace(text)) > 0 {
+			return fmt.Errorf("%w: something follows the envelope", ErrNotSOAP)
+		}
+	}
+}
+
+// body reads the first element of the Body; what else is there is passed over.
+func (r *reader) body() error {
+	for first := true; ; first = false {
+		e, err := r.child()
+		if err != nil || e == nil {
+			return err
+		}
+		if !first {
+			if _, err := r.text(); err != nil {
+				return err
+			}
+			continue
+		}
+		members, err := r.members(e.Name.Space)
+		if err != nil {
+			return err
+		}
+		r.answer.Name, r.answer.Members = e.Name, members
+		if e.Name == (xml.Name{Space: Namespace, Local: "Fault"}) {
+			r.answer.Fault = &Fault{Code: members["faultcode"], Text: members["faultstring"]}
+		}
+	}
+}
+
+func (r *reader) members(space string) (map[string]string, error) {
+	members := map[string]string{}
+	for {
+		e, err := r.child()
+		if err != nil || e == nil {
+			return members, err
+		}
+		text, err := r.text()
+		if err != nil {
+			return nil, err
+		}
+		if e.Name.Space != space && e.Name.Space != "" {
+			continue
+		}
+		if _, again := members[e.Name.Local]; again {
+			return nil, fmt.Errorf("%w: a member comes twice", ErrNotSOAP)
+		}
+		members[e.Name.Local] = text
+	}
+}
