@@ -33,8 +33,8 @@ type drainRig struct {
 // drained is what a drain and the plain client after it reached.
 type drained struct {
 	rate, plainRate float64
-	// cpu per delivery: worker and Redis; the plain client's own.
-	cpu, plainCPU time.Duration
+	// cpu per delivery: worker and Redis, of which redisCPU is Redis's; the plain client's own.
+	cpu, redisCPU, plainCPU time.Duration
 }
 
 // newDrainRig prepares apps with about so many deliveries in all. API and worker are apart, so
@@ -99,7 +99,7 @@ func (g *drainRig) drain(ctx context.Context) (d drained, err error) {
 		return d, err
 	}
 	counted := t.count.Load()
-	before, err := cpuOf(g.worker.pid(), g.redis.cmd.Process.Pid)
+	before, redisBefore, err := g.cpu()
 	if err != nil {
 		return d, err
 	}
@@ -107,15 +107,26 @@ func (g *drainRig) drain(ctx context.Context) (d drained, err error) {
 	if err := t.wait(ctx, t.done, patience); err != nil {
 		return d, err
 	}
-	after, err := cpuOf(g.worker.pid(), g.redis.cmd.Process.Pid)
+	after, redisAfter, err := g.cpu()
 	if err != nil {
 		return d, err
 	}
-	if n := t.repeated.Load(); n > 0 {
-		g.b.say("%s: %d notifications arrived twice", g.name, n)
+	if repeated := t.repeated.Load(); repeated > 0 {
+		g.b.say("%s: %d notifications arrived twice", g.name, repeated)
 	}
-	d.rate, d.cpu = t.rate(), (after-before)/time.Duration(max(t.expected-counted, 1))
+	n := time.Duration(max(t.expected-counted, 1))
+	d.rate, d.cpu, d.redisCPU = t.rate(), (after-before)/n, (redisAfter-redisBefore)/n
 	return d, <-profiled
+}
+
+// cpu returns the CPU time used so far by worker and Redis together, and by Redis.
+func (g *drainRig) cpu() (both, redis time.Duration, err error) {
+	worker, err := cpuOf(g.worker.pid())
+	if err != nil {
+		return 0, 0, err
+	}
+	redis, err = cpuOf(g.redis.cmd.Process.Pid)
+	return worker + redis, redis, err
 }
 
 // profile writes a CPU profile of the worker while it drains, if one is wanted.
@@ -169,8 +180,8 @@ func (g *drainRig) measure(ctx context.Context, fsync string) ([]drained, error)
 		}
 		d.plainRate, d.plainCPU = p.rate, p.cpu
 		all = append(all, d)
-		g.b.say("%s, appendfsync %s, round %d of %d: %.0f/s and %v a delivery; plain client %.0f/s and %v",
-			g.name, fsync, round+1, g.b.rounds, d.rate, d.cpu.Round(time.Microsecond), p.rate, p.cpu.Round(time.Microsecond))
+		g.b.say("%s, appendfsync %s, round %d of %d: %.0f/s and %v a delivery (Redis %v); plain client %.0f/s and %v",
+			g.name, fsync, round+1, g.b.rounds, d.rate, d.cpu.Round(time.Microsecond), d.redisCPU.Round(time.Microsecond), p.rate, p.cpu.Round(time.Microsecond))
 	}
 	return all, nil
 }

@@ -4,56 +4,80 @@
 --       tenant, top, and for status, move, restore: sequence (0 none, -1 told only on request) and change
 -- Returns {generation, in ms}: the wake-up to enqueue, '0','0' for none; then the number of entries
 --       written and the number of waiting entries they replaced.
--- Atomic: all tenants of the call and the wake-up.
+-- Atomic: all tenants of the call and the wake-up. What many tenants need is read, and written, by one
+-- call; nothing is written where one of them is refused.
 local nonce, horizon, grace = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local written, replaced = 0, 0
 local version = num(redis.call('HGET', BOX, 'version'))
 
-for i = 4, #ARGV, 8 do
-  local t, top = ARGV[i], tonumber(ARGV[i + 1])
-  local mark = redis.call('HGET', TENANTS, t)
-  if mark then
-    local again = string.sub(mark, -1) == '*'
-    local known = tonumber(again and string.sub(mark, 1, -2) or mark)
-    if known == nil then return redis.error_reply('FORMAT tenant ' .. t .. ' has an unreadable mark') end
-    if top > known or (top == known and again) then
-      local have = entries(t)
-      local wrote = false
-      for s = 1, 3 do
-        local field = t .. '|' .. SLOTS[s]
-        local seq, change = tonumber(ARGV[i + 2 * s]), ARGV[i + 2 * s + 1]
-        if seq == 0 then
-          if have[s] then
-            redis.call('HDEL', WAITING, field)
-            have[s] = false
-          end
-        elseif seq > known or (again and s == 1) then
-          if seq <= known then
-            seq, change = top, 'r' .. nonce .. ';' .. change
-          end
-          version = version + 1
-          local superseded, since = 0, int(now)
-          if have[s] then
-            local old, at = string.match(have[s], '^[^;]*;[^;]*;[^;]*;(%d+);(%d+);')
-            superseded, since = num(old) + 1, at or since
-            replaced = replaced + 1
-          end
-          have[s] = int(seq) .. ';' .. int(version) .. ';0;' .. int(superseded) .. ';' .. since .. ';' .. change
-          redis.call('HSET', WAITING, field, have[s])
-          written = written + 1
-          wrote = true
-        end
-      end
-      redis.call('HSET', TENANTS, t, int(top))
-      if vacant(have) then
-        redis.call('ZREM', DUE, t)
-      elseif wrote and not redis.call('ZSCORE', FLIGHT, t) then
-        local at = redis.call('ZSCORE', DUE, t)
-        if not at or tonumber(at) > now then redis.call('ZADD', DUE, int(now), t) end
-      end
+local all = {}
+for i = 4, #ARGV, 8 do all[#all + 1] = ARGV[i] end
+local marks = #all > 0 and redis.call('HMGET', TENANTS, unpack(all)) or {}
+
+-- news are the tenants whose record is newer than what was deposited; of a tenant that is named more
+-- than once the newest record counts, which holds all that the others hold
+local news, args, known, again, at = {}, {}, {}, {}, {}
+for n, t in ipairs(all) do
+  if marks[n] then
+    local star = string.sub(marks[n], -1) == '*'
+    local k = tonumber(star and string.sub(marks[n], 1, -2) or marks[n])
+    if k == nil then return redis.error_reply('FORMAT tenant ' .. t .. ' has an unreadable mark') end
+    local i, top = 8 * n - 4, tonumber(ARGV[8 * n - 3])
+    if at[t] then
+      if top > tonumber(ARGV[args[at[t]] + 1]) then args[at[t]] = i end
+    elseif top > k or (top == k and star) then
+      local m = #news + 1
+      news[m], args[m], known[m], again[m], at[t] = t, i, k, star, m
     end
   end
 end
+
+local have = entriesOf(news)
+local flight, due = {}, {}
+if #news > 0 then
+  flight = redis.call('ZMSCORE', FLIGHT, unpack(news))
+  due = redis.call('ZMSCORE', DUE, unpack(news))
+end
+local set, removed, tops, pulled, emptied = {}, {}, {}, {}, {}
+for n, t in ipairs(news) do
+  local i, top, wrote = args[n], tonumber(ARGV[args[n] + 1]), false
+  for s = 1, 3 do
+    local field, old = t .. '|' .. SLOTS[s], have[n][s]
+    local seq, change = tonumber(ARGV[i + 2 * s]), ARGV[i + 2 * s + 1]
+    if seq == 0 then
+      if old then
+        removed[#removed + 1] = field
+        have[n][s] = false
+      end
+    elseif seq > known[n] or (again[n] and s == 1) then
+      if seq <= known[n] then
+        seq, change = top, 'r' .. nonce .. ';' .. change
+      end
+      version = version + 1
+      local superseded, since = 0, int(now)
+      if old then
+        local count, at = string.match(old, '^[^;]*;[^;]*;[^;]*;(%d+);(%d+);')
+        superseded, since = num(count) + 1, at or since
+        replaced = replaced + 1
+      end
+      have[n][s] = int(seq) .. ';' .. int(version) .. ';0;' .. int(superseded) .. ';' .. since .. ';' .. change
+      set[#set + 1], set[#set + 2] = field, have[n][s]
+      written = written + 1
+      wrote = true
+    end
+  end
+  tops[#tops + 1], tops[#tops + 2] = t, int(top)
+  if vacant(have[n]) then
+    if due[n] then emptied[#emptied + 1] = t end
+  elseif wrote and not flight[n] and (not due[n] or tonumber(due[n]) > now) then
+    pulled[#pulled + 1], pulled[#pulled + 2] = int(now), t
+  end
+end
+if #removed > 0 then redis.call('HDEL', WAITING, unpack(removed)) end
+if #set > 0 then redis.call('HSET', WAITING, unpack(set)) end
+if #tops > 0 then redis.call('HSET', TENANTS, unpack(tops)) end
+if #emptied > 0 then redis.call('ZREM', DUE, unpack(emptied)) end
+if #pulled > 0 then redis.call('ZADD', DUE, unpack(pulled)) end
 
 if written > 0 then redis.call('HSET', BOX, 'version', int(version), 'format', '1') end
 if replaced > 0 then redis.call('HINCRBY', BOX, 'superseded', replaced) end

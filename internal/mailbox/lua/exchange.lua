@@ -5,83 +5,109 @@
 --       endpoint is well, 'r' release), delay ms, step (1 climbs the retry schedule), reason number
 -- Returns {'lost'}: not the owner; the results were applied as far as anyone may
 --       | {'off' or 'mine', stamp, tenant, slot, entry, tenant, slot, entry ...}
--- Atomic: all results and all claims.
+-- Atomic: all results and all claims. What many results need is read, and written, by one call: the
+-- number of calls does not grow with the batch.
 --
 -- Results come first: they free memory, and must work when Redis has none left. A delivery is a
 -- fact whoever reports it; all else needs the claim's own stamp, and ownership to make anything due.
 -- An owner's 'o' or 'w' proves the endpoint: its gate is forgotten, whatever becomes of the entry.
 settle()
 local token, want = ARGV[1], tonumber(ARGV[2])
-local mine = redis.call('HGET', BOX, 'owner') == token
-local well = false
+local b = redis.call('HMGET', BOX, 'owner', 'off', 'stamp', 'gate', 'gopen', 'superseded')
+local mine, well = b[1] == token, false
 
+local tenants, at = {}, {}
+for i = 5, #ARGV, 8 do
+  local t = ARGV[i]
+  if not at[t] then
+    tenants[#tenants + 1] = t
+    at[t] = #tenants
+  end
+end
+local have, stamps = entriesOf(tenants), {}
+if #tenants > 0 then stamps = redis.call('ZMSCORE', FLIGHT, unpack(tenants)) end
+
+local told, emptied, landed, due, failed = {}, {}, {}, {}, {}
 for i = 5, #ARGV, 8 do
   local t, slot, ver, stamp, kind = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]), ARGV[i + 4]
-  local have = entries(t)
+  local n = at[t]
   local s = slot == 'status' and 1 or slot == 'move' and 2 or 3
-  local e = have[s]
+  local e = have[n][s]
   local same = e and string.match(e, '^[^;]*;(%d+);') == ver
   if kind == 'o' or kind == 'w' then well = true end
   if kind == 'o' and same then
-    redis.call('HDEL', WAITING, t .. '|' .. slot)
-    have[s] = false
-    if vacant(have) then redis.call('ZREM', DUE, t) end
+    told[#told + 1] = t .. '|' .. slot
+    have[n][s] = false
+    if vacant(have[n]) then emptied[#emptied + 1] = t end
   end
-  if num(redis.call('ZSCORE', FLIGHT, t)) == stamp then
-    if vacant(have) then
-      redis.call('ZREM', FLIGHT, t)
-    elseif mine then
-      redis.call('ZREM', FLIGHT, t)
-      local at = now
+  if num(stamps[n]) == stamp and (mine or vacant(have[n])) then
+    landed[#landed + 1] = t
+    stamps[n] = false
+    if not vacant(have[n]) then
+      local when = now
       if (kind == 'f' or kind == 'w') and same then
         local seq, meta, rest = string.match(e, '^([^;]*);%d+;([^;]*);(.*)$')
         local attempts, steps = string.match(meta, '^(%d+)/(%d+)')
         attempts = num(attempts or meta) + 1
         steps = num(steps) + tonumber(ARGV[i + 6])
-        redis.call('HSET', WAITING, t .. '|' .. slot,
-          seq .. ';' .. ver .. ';' .. int(attempts) .. '/' .. int(steps) .. '/' .. ARGV[i + 7] .. '/' .. int(now) .. ';' .. rest)
-        at = now + tonumber(ARGV[i + 5])
+        have[n][s] = seq .. ';' .. ver .. ';' .. int(attempts) .. '/' .. int(steps) .. '/' .. ARGV[i + 7] .. '/' .. int(now) .. ';' .. rest
+        failed[#failed + 1], failed[#failed + 2] = t .. '|' .. slot, have[n][s]
+        when = now + tonumber(ARGV[i + 5])
       end
-      redis.call('ZADD', DUE, int(at), t)
+      due[#due + 1], due[#due + 2] = int(when), t
     end
   end
 end
+-- in this order, so that of two results for one tenant the acknowledgement prevails
+if #failed > 0 then redis.call('HSET', WAITING, unpack(failed)) end
+if #told > 0 then redis.call('HDEL', WAITING, unpack(told)) end
+if #landed > 0 then redis.call('ZREM', FLIGHT, unpack(landed)) end
+if #due > 0 then redis.call('ZADD', DUE, unpack(due)) end
+if #emptied > 0 then redis.call('ZREM', DUE, unpack(emptied)) end
 
 if not mine then return {'lost'} end
-redis.call('HSET', BOX, 'oexp', int(now + tonumber(ARGV[3])))
 if well then
-  redis.call('HDEL', BOX, 'gate', 'gopen')
-  if redis.call('EXISTS', WAITING) == 0 then redis.call('HDEL', BOX, 'superseded') end
+  if b[4] or b[5] then redis.call('HDEL', BOX, 'gate', 'gopen') end
+  if b[6] and redis.call('EXISTS', WAITING) == 0 then redis.call('HDEL', BOX, 'superseded') end
 end
-local b = redis.call('HMGET', BOX, 'off', 'stamp')
-if b[1] then return {'off', '0'} end
+local lease = int(now + tonumber(ARGV[3]))
+if b[2] then
+  redis.call('HSET', BOX, 'oexp', lease)
+  return {'off', '0'}
+end
 
 local expired = redis.call('ZRANGEBYSCORE', FLIGHT, '-inf', int(now), 'LIMIT', 0, 200)
-for _, t in ipairs(expired) do
-  redis.call('ZREM', FLIGHT, t)
-  if not vacant(entries(t)) then redis.call('ZADD', DUE, int(now), t) end
+if #expired > 0 then
+  local left, again = entriesOf(expired), {}
+  for i, t in ipairs(expired) do
+    if not vacant(left[i]) then again[#again + 1], again[#again + 2] = int(now), t end
+  end
+  redis.call('ZREM', FLIGHT, unpack(expired))
+  if #again > 0 then redis.call('ZADD', DUE, unpack(again)) end
 end
 
-local stamp = math.max(now + tonumber(ARGV[4]), num(b[2]) + 1)
-local out = {'mine', int(stamp)}
-if want <= 0 then return out end
-local claimed, flight = redis.call('ZRANGEBYSCORE', DUE, '-inf', int(now), 'LIMIT', 0, want), {}
-for _, t in ipairs(claimed) do
-  local have, best, lowest = entries(t), nil, nil
+local stamp = math.max(now + tonumber(ARGV[4]), num(b[3]) + 1)
+local out, claimed = {'mine', int(stamp)}, {}
+if want > 0 then claimed = redis.call('ZRANGEBYSCORE', DUE, '-inf', int(now), 'LIMIT', 0, want) end
+if #claimed == 0 then
+  redis.call('HSET', BOX, 'oexp', lease)
+  return out
+end
+redis.call('HSET', BOX, 'oexp', lease, 'stamp', int(stamp))
+redis.call('ZREM', DUE, unpack(claimed))
+local waiting, flight = entriesOf(claimed), {}
+for i, t in ipairs(claimed) do
+  local best, lowest = nil, nil
   for s = 1, 3 do
-    if have[s] then
-      local seq = num(string.match(have[s], '^([^;]*);'))
+    if waiting[i][s] then
+      local seq = num(string.match(waiting[i][s], '^([^;]*);'))
       if not best or seq < lowest then best, lowest = s, seq end
     end
   end
   if best then
     flight[#flight + 1], flight[#flight + 2] = int(stamp), t
-    out[#out + 1], out[#out + 2], out[#out + 3] = t, SLOTS[best], have[best]
+    out[#out + 1], out[#out + 2], out[#out + 3] = t, SLOTS[best], waiting[i][best]
   end
-end
-if #claimed > 0 then
-  redis.call('HSET', BOX, 'stamp', int(stamp))
-  redis.call('ZREM', DUE, unpack(claimed))
 end
 if #flight > 0 then redis.call('ZADD', FLIGHT, unpack(flight)) end
 return out

@@ -23,6 +23,18 @@ local function entries(t)
   return redis.call('HMGET', WAITING, t .. '|status', t .. '|move', t .. '|restore')
 end
 
+-- entriesOf reads the waiting entries of many tenants: at each one's index, as entries does.
+local function entriesOf(ts)
+  local fields, out = {}, {}
+  for i, t in ipairs(ts) do
+    fields[3 * i - 2], fields[3 * i - 1], fields[3 * i] = t .. '|status', t .. '|move', t .. '|restore'
+  end
+  if #fields == 0 then return out end
+  local flat = redis.call('HMGET', WAITING, unpack(fields))
+  for i = 1, #ts do out[i] = {flat[3 * i - 2], flat[3 * i - 1], flat[3 * i]} end
+  return out
+end
+
 local function vacant(e) return not (e[1] or e[2] or e[3]) end
 
 -- first returns the lowest score of a sorted set, or nil.
