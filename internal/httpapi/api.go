@@ -37,6 +37,7 @@ type Deps struct {
 	Resyncer     Resyncer
 	Mailboxes    MailboxViewer
 	Deliveries   Deliveries
+	Explainer    Explainer
 	Tenants      Tenants
 	Statuses     Statuses
 	Changes      Changes

@@ -80,13 +80,7 @@ func (a *API) listDeliveries(c *call) error {
 	if err != nil {
 		return err
 	}
-	if c.role.Kind == Partner {
-		// What a partner's address answers, the partner knows; what another address answers that
-		// its name came to point at, nobody outside may read here.
-		for i := range attempts {
-			attempts[i].Excerpt = ""
-		}
-	}
+	c.hideExcerpts(attempts)
 	return c.json(http.StatusOK, answerPage(p, attempts, ""))
 }
 

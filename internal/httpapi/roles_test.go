@@ -84,7 +84,7 @@ func expected(t *testing.T, op httpapi.Operation, role string) []int {
 		},
 		"partner": {
 			"listApps", "getApp", "getEndpoint", "putApp", "patchApp", "putEndpoint", "patchEndpoint", "testEndpoint", "resync",
-			"pause", "resume", "rotateSecret", "getMailbox", "listDeliveries", "listIncidents", "listAudit",
+			"pause", "resume", "rotateSecret", "getMailbox", "why", "listDeliveries", "listIncidents", "listAudit",
 		},
 	}
 	kind, app, _ := strings.Cut(role, ":")

@@ -177,7 +177,7 @@ func (s *Service) buildAPI() error {
 			client: s.guard.Client(0, guard.TransportOptions{}), env: s.env, timeout: s.cfg.Delivery.Timeout,
 		},
 		Approvals: &approvals{p.approvals, p.tracker}, ApprovalList: s.boxes, Resyncer: p.approvals, Mailboxes: s.boxes, Deliveries: s.store,
-		Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store,
+		Explainer: intake.NewExplainer(s.store, s.boxes, s.store, s.env), Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store,
 		Incidents: &incidents{store: s.incidents, tracker: p.tracker, dir: s.dir, audit: s.store}, Audit: s.store,
 		Discovery: func() []byte { return discovery }, JWKS: s.keySet.JWKS,
 		Unavailable: unavailable, Refused: metrics.Refused, Log: s.log, Registerer: s.metrics,

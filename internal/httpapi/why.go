@@ -1,0 +1,135 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/intake"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Explainer says why a tenant's change has not arrived at an app.
+type Explainer interface {
+	// Why returns registry.ErrNotFound when there is no such app.
+	Why(ctx context.Context, app partner.ClientID, t tenant.ID) (intake.Why, error)
+}
+
+// whyAnswer is an explanation: words for people, the rest for programs.
+type whyAnswer struct {
+	ClientID      partner.ClientID   `json:"client_id"`
+	Tenant        tenant.ID          `json:"tenant"`
+	Words         string             `json:"words"`
+	Cause         intake.Cause       `json:"cause"`
+	InStep        bool               `json:"in_step"`
+	Approved      bool               `json:"approved"`
+	State         tenant.State       `json:"state"`
+	Newest        *changeAnswer      `json:"newest_change,omitempty"`
+	FanOutOwed    bool               `json:"fan_out_owed"`
+	Waiting       []waitingAnswer    `json:"waiting"`
+	InFlight      bool               `json:"in_flight"`
+	NextAttemptAt time.Time          `json:"next_attempt_at,omitzero"`
+	Endpoint      whyEndpoint        `json:"endpoint"`
+	Deliveries    []delivery.Attempt `json:"deliveries"`
+}
+
+type changeAnswer struct {
+	ID         string            `json:"id"`
+	ChangeType tenant.ChangeType `json:"change_type"`
+	Sequence   int64             `json:"sequence"`
+	AcceptedAt time.Time         `json:"accepted_at,omitzero"`
+}
+
+type waitingAnswer struct {
+	ID         string            `json:"id"`
+	ChangeType tenant.ChangeType `json:"change_type"`
+	Sequence   int64             `json:"sequence"`
+	Since      time.Time         `json:"waiting_since"`
+	Superseded int64             `json:"superseded"`
+	Attempts   int               `json:"attempts"`
+	Reason     string            `json:"reason,omitempty"`
+	LastAt     time.Time         `json:"last_attempt_at,omitzero"`
+	Again      bool              `json:"told_again"`
+}
+
+type whyEndpoint struct {
+	Enabled    bool              `json:"enabled"`
+	HasURL     bool              `json:"has_url"`
+	OffReason  partner.OffReason `json:"off_reason,omitempty"`
+	SwitchedAt time.Time         `json:"switched_at,omitzero"`
+	Paused     bool              `json:"paused"`
+	Breaker    string            `json:"breaker"`
+	RetryAt    time.Time         `json:"retry_at,omitzero"`
+	Openings   int               `json:"openings"`
+	Waiting    int64             `json:"waiting"`
+	Health     *healthAnswer     `json:"health"`
+}
+
+func (a *API) why(c *call) error {
+	t, err := c.tenantID()
+	if err != nil {
+		return err
+	}
+	rec, err := a.app(c)
+	if err != nil {
+		return err
+	}
+	w, err := a.Explainer.Why(c.ctx(), rec.App.ClientID, t)
+	if errors.Is(err, registry.ErrNotFound) {
+		return notFound("app")
+	}
+	if err != nil {
+		return err
+	}
+	if c.role.Kind == Partner && !w.Approved { // what happens to others' tenants is not for it to read
+		w.Newest = nil
+	}
+	answer := answerWhy(w)
+	if answer.Endpoint.Health, err = a.health(c.ctx(), &rec.App, partner.StateChange); err != nil {
+		return err
+	}
+	c.hideExcerpts(answer.Deliveries)
+	return c.json(http.StatusOK, answer)
+}
+
+func answerWhy(w intake.Why) whyAnswer {
+	answer := whyAnswer{
+		ClientID: w.ClientID, Tenant: w.Tenant, Words: w.Words(), Cause: w.Cause, InStep: w.Cause == intake.InStep, Approved: w.Approved,
+		State: w.Status.State, FanOutOwed: w.FanOutOwed, Waiting: []waitingAnswer{}, InFlight: w.InFlight, NextAttemptAt: w.NextAttemptAt.UTC(),
+		Endpoint: whyEndpoint{
+			Enabled: w.Endpoint.Enabled, HasURL: w.HasURL, OffReason: w.Endpoint.OffReason, SwitchedAt: w.Endpoint.SwitchedAt, Paused: w.Paused,
+			Breaker: w.Breaker, RetryAt: w.GateUntil.UTC(), Openings: w.Openings, Waiting: w.Ahead,
+		},
+		Deliveries: list(w.Attempts),
+	}
+	if n := w.Newest; n != nil {
+		answer.Newest = &changeAnswer{n.ID, n.Type, n.Sequence, n.AcceptedAt.UTC()}
+	}
+	for _, e := range w.Waiting {
+		one := waitingAnswer{
+			ID: e.ChangeID, ChangeType: e.Type, Sequence: e.Sequence, Since: e.Since, Superseded: e.Superseded, Attempts: e.Attempts,
+			LastAt: e.LastAttempt.UTC(), Again: e.Again,
+		}
+		if e.Attempts > 0 {
+			one.Reason = e.Reason.String()
+		}
+		answer.Waiting = append(answer.Waiting, one)
+	}
+	return answer
+}
+
+// hideExcerpts leaves out what endpoints answered where a partner reads. What a partner's address
+// answers, the partner knows; what another address answers that its name came to point at, nobody
+// outside may read here.
+func (c *call) hideExcerpts(attempts []delivery.Attempt) {
+	if c.role.Kind != Partner {
+		return
+	}
+	for i := range attempts {
+		attempts[i].Excerpt = ""
+	}
+}

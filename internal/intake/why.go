@@ -1,0 +1,256 @@
+package intake
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Cause is what stands between a tenant's newest truth and an app, the first of several. Adding
+// one means: the constants, AllCauses, Why.cause, Why.Words and the API document.
+type Cause string
+
+// The closed set of causes.
+const (
+	// InStep: nothing, the app was told.
+	InStep Cause = "in_step"
+	// UnknownTenant: nobody ever reported the tenant.
+	UnknownTenant Cause = "unknown_tenant"
+	// NotApproved: the tenant did not approve the app.
+	NotApproved Cause = "not_approved"
+	// FanOutOwed: the change is accepted and on its way into the mailbox.
+	FanOutOwed Cause = "fan_out_owed"
+	// SwitchedOff: the endpoint is off.
+	SwitchedOff Cause = "switched_off"
+	// NoURL: the endpoint has no URL in this environment.
+	NoURL Cause = "no_url"
+	// Paused: the app is paused.
+	Paused Cause = "paused"
+	// Sending: a post is out at this moment.
+	Sending Cause = "sending"
+	// GateClosed: the endpoint failed, and is left alone for a while.
+	GateClosed Cause = "gate_closed"
+	// Retry: the notification failed and waits for its next try.
+	Retry Cause = "retry"
+	// Due: it may be sent, and waits for its turn.
+	Due Cause = "due"
+)
+
+// AllCauses lists the closed set.
+func AllCauses() []Cause {
+	return []Cause{InStep, UnknownTenant, NotApproved, FanOutOwed, SwitchedOff, NoURL, Paused, Sending, GateClosed, Retry, Due}
+}
+
+// WaitingChange is a notification that an app must still be told.
+type WaitingChange struct {
+	ChangeID string
+	Type     tenant.ChangeType
+	Sequence int64
+	// Since is when its slot began to wait; Superseded counts the older ones it replaced meanwhile.
+	Since      time.Time
+	Superseded int64
+	// Attempts and Reason tell of those that failed, LastAttempt when the last did.
+	Attempts    int
+	Reason      delivery.Reason
+	LastAttempt time.Time
+	// Again is true for a status told again, as after a resync.
+	Again bool
+}
+
+// Why says how an app stands to a tenant's truth, and why it does not know it yet.
+type Why struct {
+	ClientID partner.ClientID
+	Tenant   tenant.ID
+	Cause    Cause
+	// Known is false for a tenant nobody ever reported; Status is its truth.
+	Known  bool
+	Status tenant.Status
+	// Newest is the newest change that there is to tell, nil for none.
+	Newest   *tenant.Change
+	Approved bool
+	// FanOutOwed is true until the mailbox holds the tenant's newest truth.
+	FanOutOwed bool
+	Waiting    []WaitingChange
+	InFlight   bool
+	// NextAttemptAt is zero when nothing is planned.
+	NextAttemptAt time.Time
+	// Endpoint is the app's state-change endpoint, HasURL whether it has a URL here.
+	Endpoint       partner.Endpoint
+	HasURL, Paused bool
+	Breaker        string
+	// GateUntil is when the endpoint is tried again, Openings how often in a row it was put off.
+	GateUntil time.Time
+	Openings  int
+	// Ahead is what waits for the app in all.
+	Ahead int64
+	// Attempts are the pair's last ones, newest first.
+	Attempts []delivery.Attempt
+	// Now is the time that all of this is said of.
+	Now time.Time
+
+	// top is the sequence up to which the mailbox must know.
+	top int64
+}
+
+// WhyTenants is the registry's side of the question why.
+type WhyTenants interface {
+	Tenant(ctx context.Context, id tenant.ID) (registry.TenantView, error)
+	Attempts(ctx context.Context, app partner.ClientID, limit int, only tenant.ID) ([]delivery.Attempt, error)
+}
+
+// WhyMailboxes is the mailboxes' side.
+type WhyMailboxes interface {
+	Inspect(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]mailbox.Standing, error)
+	View(ctx context.Context, app partner.ClientID) (mailbox.View, error)
+}
+
+// WhyApps reads apps as they are stored.
+type WhyApps interface {
+	App(ctx context.Context, id partner.ClientID) (registry.AppRecord, error)
+}
+
+// whyAttempts is how many attempts an explanation lists.
+const whyAttempts = 10
+
+// Explainer answers why a tenant's change has not arrived, from what is stored.
+type Explainer struct {
+	tenants WhyTenants
+	boxes   WhyMailboxes
+	apps    WhyApps
+	env     partner.Environment
+}
+
+// NewExplainer returns an Explainer.
+func NewExplainer(t WhyTenants, b WhyMailboxes, a WhyApps, env partner.Environment) *Explainer {
+	return &Explainer{tenants: t, boxes: b, apps: a, env: env}
+}
+
+// Why explains how an app stands to a tenant. Errors: registry.ErrNotFound when there is no such
+// app.
+func (x *Explainer) Why(ctx context.Context, app partner.ClientID, id tenant.ID) (Why, error) {
+	fail := func(err error) (Why, error) {
+		return Why{}, fmt.Errorf("explain tenant %s of app %s: %w", id, app, err)
+	}
+	rec, err := x.apps.App(ctx, app)
+	if err != nil {
+		return fail(err)
+	}
+	// the record before the mailbox, as the fan-out does
+	view, err := x.tenants.Tenant(ctx, id)
+	if err != nil {
+		return fail(err)
+	}
+	standings, err := x.boxes.Inspect(ctx, app, []tenant.ID{id})
+	if err != nil {
+		return fail(err)
+	}
+	box, err := x.boxes.View(ctx, app)
+	if err != nil {
+		return fail(err)
+	}
+	attempts, err := x.tenants.Attempts(ctx, app, whyAttempts, id)
+	if err != nil {
+		return fail(err)
+	}
+	w := Why{ClientID: app, Tenant: id, Attempts: attempts}
+	w.tenant(view)
+	w.app(&rec.App, x.env)
+	w.mailbox(standings[0], box)
+	w.FanOutOwed = w.Approved && w.owed(view, standings[0])
+	w.Cause = w.cause()
+	return w, nil
+}
+
+func (w *Why) tenant(v registry.TenantView) {
+	w.Known, w.Status = v.Known, v.Status
+	for _, h := range v.Record.Heads {
+		if h.Sequence <= w.top {
+			continue
+		}
+		w.top = h.Sequence
+		if h.Sequence == tenant.NeverChanged { // made up for the telling: no change brought it
+			continue
+		}
+		c := h.Change
+		c.Tenant, c.Sequence = w.Tenant, h.Sequence
+		w.Newest = &c
+	}
+}
+
+func (w *Why) app(a *partner.App, env partner.Environment) {
+	w.Endpoint = a.Endpoints[partner.StateChange]
+	w.HasURL, w.Paused = w.Endpoint.EffectiveURL(env) != "", a.Paused
+}
+
+func (w *Why) mailbox(s mailbox.Standing, v mailbox.View) {
+	w.Approved, w.InFlight, w.Breaker = s.Approved, s.InFlight, v.Breaker()
+	w.GateUntil, w.Openings, w.Ahead, w.Now = v.GateUntil, v.Openings, v.Waiting, v.Now
+	for slot, e := range s.Entries {
+		if e == nil {
+			continue
+		}
+		m, err := e.Message(w.ClientID, w.Tenant)
+		wait := WaitingChange{
+			Sequence: e.Sequence, Since: time.UnixMilli(e.FirstDepositedMS).UTC(), Superseded: e.Superseded, Attempts: e.Attempts, Again: e.Retold != "",
+		}
+		if err == nil { // else another version's: it waits all the same
+			wait.ChangeID, wait.Type, wait.LastAttempt = m.Change.ID, m.Change.Type, m.LastAttempt
+		}
+		if e.Attempts > 0 {
+			wait.Reason = e.LastReason
+		}
+		if err != nil && slot == int(tenant.SlotMove) {
+			wait.Type = tenant.Move
+		}
+		w.Waiting = append(w.Waiting, wait)
+	}
+	if len(w.Waiting) > 0 && !w.InFlight && w.delivering() {
+		w.NextAttemptAt = s.DueAt
+		if v.GateUntil.After(w.NextAttemptAt) {
+			w.NextAttemptAt = v.GateUntil
+		}
+	}
+}
+
+func (w *Why) delivering() bool { return w.Endpoint.Enabled && w.HasURL && !w.Paused }
+
+// owed reports whether the mailbox lacks something that the record has.
+func (w *Why) owed(v registry.TenantView, s mailbox.Standing) bool {
+	if v.FanoutOwed || s.Again && s.Entries[tenant.SlotStatus] == nil {
+		return true
+	}
+	return s.Known < w.top
+}
+
+func (w *Why) cause() Cause {
+	switch waits := len(w.Waiting) > 0; {
+	case !w.Approved:
+		return NotApproved
+	case !w.Known && !waits:
+		return UnknownTenant
+	case w.FanOutOwed && !waits:
+		return FanOutOwed
+	case !waits:
+		return InStep
+	case !w.HasURL:
+		return NoURL
+	case !w.Endpoint.Enabled:
+		return SwitchedOff
+	case w.Paused:
+		return Paused
+	case w.InFlight:
+		return Sending
+	case w.GateUntil.After(w.Now):
+		return GateClosed
+	case w.NextAttemptAt.After(w.Now):
+		return Retry
+	default:
+		return Due
+	}
+}

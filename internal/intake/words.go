@@ -1,0 +1,169 @@
+package intake
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+// overdue is how long a notification may be due before nobody seems to be at work.
+const overdue = time.Minute
+
+// Words says in one paragraph why the tenant's truth has not arrived, or that it has.
+func (w *Why) Words() string {
+	sentences := []string{w.truth()}
+	switch w.Cause {
+	case NotApproved:
+		sentences = append(sentences, fmt.Sprintf("%s is not told, because the tenant has not approved it.", w.ClientID))
+	case UnknownTenant:
+	case InStep:
+		sentences = append(sentences, w.inStep())
+	case FanOutOwed:
+		sentences = append(sentences, fmt.Sprintf("It is not in the mailbox of %s yet: the fan-out is under way, and where a process died in it the next sweep finishes it.", w.ClientID))
+	default:
+		sentences = append(sentences, w.waits(), w.obstacle())
+	}
+	if last := w.lastAttempt(); last != "" {
+		sentences = append(sentences, last)
+	}
+	return strings.Join(sentences, " ")
+}
+
+// truth says what there is to know.
+func (w *Why) truth() string {
+	switch {
+	case !w.Known && len(w.Waiting) == 0:
+		return fmt.Sprintf("Nobody has reported anything of %s yet.", w.Tenant)
+	case w.Newest == nil:
+		return fmt.Sprintf("%s is %s.", w.Tenant, w.Status.State)
+	case w.Newest.AcceptedAt.IsZero():
+		return fmt.Sprintf("%s is %s; its newest change is %q.", w.Tenant, w.Status.State, w.Newest.Type)
+	default:
+		return fmt.Sprintf("%s is %s; its newest change is %q, accepted %s.", w.Tenant, w.Status.State, w.Newest.Type, at(w.Newest.AcceptedAt))
+	}
+}
+
+func (w *Why) inStep() string {
+	if w.top == 0 {
+		return fmt.Sprintf("There is nothing of it to tell: nothing waits for %s.", w.ClientID)
+	}
+	return fmt.Sprintf("%s knows: nothing waits for it.", w.ClientID)
+}
+
+func (w *Why) waits() string {
+	oldest, replaced := w.Waiting[0].Since, int64(0)
+	types := make([]string, len(w.Waiting))
+	for i, c := range w.Waiting {
+		types[i] = fmt.Sprintf("%q", c.Type)
+		if c.Again {
+			types[i] += " (told again)"
+		}
+		replaced += c.Superseded
+		if c.Since.Before(oldest) {
+			oldest = c.Since
+		}
+	}
+	verb := "waits"
+	if len(types) > 1 {
+		verb = "wait"
+	}
+	s := fmt.Sprintf("%s %s for %s since %s", strings.Join(types, ", "), verb, w.ClientID, at(oldest))
+	if replaced > 0 {
+		s += fmt.Sprintf(", %s", count(replaced, "older change", "replaced"))
+	}
+	return s + "."
+}
+
+// count says how many there are of something that was done.
+func count(n int64, what, done string) string {
+	if n == 1 {
+		return "1 " + what + " " + done
+	}
+	return fmt.Sprintf("%d %ss %s", n, what, done)
+}
+
+// obstacle says what holds back what waits, and what ends it.
+func (w *Why) obstacle() string {
+	switch w.Cause {
+	case NoURL:
+		return "The state change endpoint has no URL in this environment: what waits is delivered once it has one."
+	case SwitchedOff:
+		return w.off()
+	case Paused:
+		return "The app is paused: what waits is delivered when it is resumed."
+	case Sending:
+		return "It is being sent at this moment."
+	case GateClosed:
+		return fmt.Sprintf("The endpoint failed%s, so it is left alone until %s, when what waits is tried again%s.", w.because(), at(w.NextAttemptAt), w.inARow())
+	case Retry:
+		return fmt.Sprintf("The endpoint works but did not take this notification%s: the next try is at %s, on the retry schedule.", w.because(), at(w.NextAttemptAt))
+	default:
+		if late := w.Now.Sub(w.NextAttemptAt); late > overdue {
+			return fmt.Sprintf("It has been due for %s, and nobody sends it: see that a worker runs and reaches Redis.", late.Round(time.Second))
+		}
+		return fmt.Sprintf("It is due and goes out in its turn; %s in all for this app.", count(w.Ahead, "notification", "waiting"))
+	}
+}
+
+func (w *Why) off() string {
+	since := ""
+	if !w.Endpoint.SwitchedAt.IsZero() {
+		since = " on " + at(w.Endpoint.SwitchedAt)
+	}
+	const then = "what waits is delivered when it is switched on."
+	switch w.Endpoint.OffReason {
+	case partner.OffGone:
+		return "The service switched the endpoint off" + since + ", because it answered 410 (gone): " + then
+	case partner.OffFailing:
+		return "The service switched the endpoint off" + since + ", because it had failed for days: " + then
+	default:
+		return "The endpoint is switched off" + since + ": " + then
+	}
+}
+
+// because names the newest failure of what waits.
+func (w *Why) because() string {
+	var newest WaitingChange
+	for _, c := range w.Waiting {
+		if c.Attempts > 0 && !c.LastAttempt.Before(newest.LastAttempt) {
+			newest = c
+		}
+	}
+	if newest.Attempts == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%s; %s)", newest.Reason.Words(), count(int64(newest.Attempts), "attempt", "failed"))
+}
+
+func (w *Why) inARow() string {
+	if w.Openings < 2 {
+		return ""
+	}
+	return fmt.Sprintf(" (put off %d times in a row)", w.Openings)
+}
+
+// lastAttempt says how the newest attempt of the pair went.
+func (w *Why) lastAttempt() string {
+	if len(w.Attempts) == 0 {
+		return ""
+	}
+	a := w.Attempts[0]
+	status := ""
+	if a.Status != 0 {
+		status = fmt.Sprintf(", HTTP status %d", a.Status)
+	}
+	if a.Outcome == delivery.Delivered.String() {
+		return fmt.Sprintf("The last one delivered was %q, %s%s after %d ms.", a.ChangeType, at(a.At), status, a.DurationMS)
+	}
+	reason := a.Reason
+	if r, ok := delivery.ParseReason(a.Reason); ok {
+		reason = r.Words()
+	}
+	return fmt.Sprintf("The last attempt, of %q at %s, failed: %s%s, after %d ms.", a.ChangeType, at(a.At), reason, status, a.DurationMS)
+}
+
+// at is a time as people read it in a sentence.
+func at(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
