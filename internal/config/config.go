@@ -40,6 +40,7 @@ type Config struct {
 	Delivery   Delivery
 	Breaker    Breaker
 	Incident   Incident
+	Licences   Licences
 	Retention  Retention
 }
 
@@ -166,6 +167,12 @@ type Incident struct {
 	OpenAfter, RecoverAfter time.Duration
 	// RemindAfter counts from the opening of the incident.
 	RemindAfter []time.Duration
+}
+
+// Licences says what the platform's endpoints need.
+type Licences struct {
+	// Required are items "<endpoint>=<licence>", at most one per integration endpoint.
+	Required []string
 }
 
 // Retention bounds what is kept: ages, and numbers where the type says so.

@@ -59,6 +59,20 @@ func spellOrZero(low, high time.Duration) Rule {
 	}}
 }
 
+// licence accepts an integration endpoint and the licence that it needs.
+func licence() Rule {
+	endpoints := []string{"erp_sync", "quote_connector", "mirroring"}
+	licences := []string{"custom_apps", "integration_server", "database_mirroring", "expander_services"}
+	words := "one of " + strings.Join(endpoints, ", ") + ", an equals sign, and one of " + strings.Join(licences, ", ")
+	return Rule{Words: words, check: func(item string) error {
+		endpoint, needs, ok := strings.Cut(item, "=")
+		if !ok || !slices.Contains(endpoints, endpoint) || !slices.Contains(licences, needs) {
+			return fmt.Errorf("%q is not an endpoint and its licence, such as mirroring=database_mirroring: it must be %s", item, words)
+		}
+		return nil
+	}}
+}
+
 func address() Rule {
 	return Rule{Words: "host:port, or :port for every interface", check: func(item string) error {
 		_, port, err := net.SplitHostPort(item)

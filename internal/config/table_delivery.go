@@ -99,6 +99,16 @@ func incidentSettings() []Setting {
 	}
 }
 
+func licenceSettings() []Setting {
+	return []Setting{
+		{
+			Key: "licences.required", Default: "erp_sync=integration_server,mirroring=database_mirroring", Rule: licence(),
+			Help: "Which licence an app must be granted before an integration endpoint of it is called. An empty list: none. Each endpoint may stand there once.",
+			at:   func(c *Config) any { return &c.Licences.Required },
+		},
+	}
+}
+
 func retentionSettings() []Setting {
 	return []Setting{
 		{

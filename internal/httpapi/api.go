@@ -15,6 +15,8 @@ import (
 // Deps is what the API stands on. Operations whose part is nil are absent: they answer 404.
 type Deps struct {
 	Environment partner.Environment
+	// Licences says which licence an endpoint needs; nil needs none.
+	Licences partner.Requirements
 	// ValidFor is the length of the pull's validity cells, state.valid_for; a minute when 0.
 	ValidFor time.Duration
 	// SecretGrace is how long a replaced webhook secret signs along; a day when 0.

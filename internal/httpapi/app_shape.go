@@ -10,20 +10,22 @@ import (
 
 // appAnswer is an app as answers show it.
 type appAnswer struct {
-	ClientID         partner.ClientID       `json:"client_id"`
-	Name             string                 `json:"name"`
-	TechnicalContact contactAnswer          `json:"technical_contact"`
-	ErrorEmails      []string               `json:"error_emails"`
-	RequiredLicenses []partner.License      `json:"required_licenses"`
-	GrantedLicenses  []partner.License      `json:"granted_licenses"`
-	PublicKeys       []string               `json:"public_keys"`
-	TokenAlgorithm   partner.TokenAlgorithm `json:"token_algorithm"`
-	ProbeTenant      string                 `json:"probe_tenant"`
-	Endpoints        endpointsAnswer        `json:"endpoints"`
-	Paused           bool                   `json:"paused"`
-	Revision         string                 `json:"revision"`
-	CreatedAt        time.Time              `json:"created_at,omitzero"`
-	UpdatedAt        time.Time              `json:"updated_at,omitzero"`
+	ClientID         partner.ClientID  `json:"client_id"`
+	Name             string            `json:"name"`
+	TechnicalContact contactAnswer     `json:"technical_contact"`
+	ErrorEmails      []string          `json:"error_emails"`
+	RequiredLicenses []partner.License `json:"required_licenses"`
+	GrantedLicenses  []partner.License `json:"granted_licenses"`
+	// MissingLicenses are required and not granted.
+	MissingLicenses []partner.License      `json:"missing_licenses,omitempty"`
+	PublicKeys      []string               `json:"public_keys"`
+	TokenAlgorithm  partner.TokenAlgorithm `json:"token_algorithm"`
+	ProbeTenant     string                 `json:"probe_tenant"`
+	Endpoints       endpointsAnswer        `json:"endpoints"`
+	Paused          bool                   `json:"paused"`
+	Revision        string                 `json:"revision"`
+	CreatedAt       time.Time              `json:"created_at,omitzero"`
+	UpdatedAt       time.Time              `json:"updated_at,omitzero"`
 	// WebhookSecret is shown once, when the app is made.
 	WebhookSecret string       `json:"webhook_secret,omitempty"`
 	Warnings      []FieldError `json:"warnings,omitempty"`
@@ -48,8 +50,13 @@ type endpointAnswer struct {
 	Enabled         bool                           `json:"enabled"`
 	SendErrorEmails bool                           `json:"send_error_emails"`
 	EffectiveURL    string                         `json:"effective_url"`
-	OffReason       partner.OffReason              `json:"off_reason,omitempty"`
-	SwitchedAt      time.Time                      `json:"switched_at,omitzero"`
+	// OffBy is "service" or "people" for an endpoint that was switched off, else empty.
+	OffBy      string            `json:"off_by,omitempty"`
+	OffReason  partner.OffReason `json:"off_reason,omitempty"`
+	SwitchedAt time.Time         `json:"switched_at,omitzero"`
+	SwitchedBy string            `json:"switched_by,omitempty"`
+	// MissingLicense keeps an endpoint that is on from being called.
+	MissingLicense partner.License `json:"missing_license,omitempty"`
 	// Health is told by the endpoint's own resource alone.
 	Health   *healthAnswer `json:"health,omitempty"`
 	Warnings []FieldError  `json:"warnings,omitempty"`
@@ -63,24 +70,31 @@ func (a *API) appAnswer(rec registry.AppRecord) appAnswer {
 	return appAnswer{
 		ClientID: app.ClientID, Name: app.Name, TechnicalContact: contactAnswer(app.TechnicalContact),
 		ErrorEmails: list(app.ErrorEmails), RequiredLicenses: list(app.RequiredLicenses), GrantedLicenses: list(app.GrantedLicenses),
-		PublicKeys: list(app.PublicKeys), TokenAlgorithm: app.TokenAlgorithm, ProbeTenant: app.ProbeTenant,
+		MissingLicenses: app.MissingLicenses(),
+		PublicKeys:      list(app.PublicKeys), TokenAlgorithm: app.TokenAlgorithm, ProbeTenant: app.ProbeTenant,
 		Endpoints: endpointsAnswer{
-			StateChange: a.endpointAnswer(app.Endpoints[partner.StateChange]), ERPSync: a.endpointAnswer(app.Endpoints[partner.ERPSync]),
-			QuoteConnector: a.endpointAnswer(app.Endpoints[partner.QuoteConnector]), Mirroring: a.endpointAnswer(app.Endpoints[partner.Mirroring]),
+			StateChange: a.endpointAnswer(&app, partner.StateChange), ERPSync: a.endpointAnswer(&app, partner.ERPSync),
+			QuoteConnector: a.endpointAnswer(&app, partner.QuoteConnector), Mirroring: a.endpointAnswer(&app, partner.Mirroring),
 		},
 		Paused: app.Paused, Revision: strconv.FormatInt(rec.Revision, 10), CreatedAt: app.CreatedAt, UpdatedAt: app.UpdatedAt,
 	}
 }
 
-func (a *API) endpointAnswer(e partner.Endpoint) endpointAnswer {
+func (a *API) endpointAnswer(app *partner.App, k partner.EndpointKind) endpointAnswer {
+	e := app.Endpoints[k]
 	urls := e.URLs
 	if urls == nil {
 		urls = map[partner.Environment]string{}
 	}
-	return endpointAnswer{
+	answer := endpointAnswer{
 		URL: e.URL, URLs: urls, Enabled: e.Enabled, SendErrorEmails: e.SendErrorEmails,
-		EffectiveURL: e.EffectiveURL(a.Environment), OffReason: e.OffReason, SwitchedAt: e.SwitchedAt,
+		EffectiveURL: e.EffectiveURL(a.Environment), OffBy: offBy(e), OffReason: e.OffReason, SwitchedAt: e.SwitchedAt,
+		SwitchedBy: e.SwitchedBy,
 	}
+	if e.On(a.Environment) {
+		answer.MissingLicense = a.Licences.Missing(app, k)
+	}
+	return answer
 }
 
 // list makes an absent list an empty one, so that answers always have an array.
@@ -118,7 +132,7 @@ func readApp(o *object, app partner.App) partner.App {
 		app.Endpoints[k] = readEndpoint(endpoints.child(k.String()))
 	}
 	endpoints.done()
-	o.ignore("paused", "revision", "created_at", "updated_at", "warnings")
+	o.ignore("paused", "revision", "created_at", "updated_at", "warnings", "missing_licenses")
 	o.refuse("webhook_secret", "cannot be set: the service makes it, POST …/secrets replaces it")
 	o.done()
 	return app
@@ -150,7 +164,7 @@ func readEndpoint(o *object) partner.Endpoint {
 	if send, ok := o.flag("send_error_emails"); ok {
 		e.SendErrorEmails = send
 	}
-	o.ignore("effective_url", "health", "off_reason", "switched_at", "warnings")
+	o.ignore("effective_url", "health", "off_by", "off_reason", "switched_at", "switched_by", "missing_license", "warnings")
 	o.done()
 	return e
 }

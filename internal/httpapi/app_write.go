@@ -54,9 +54,13 @@ func (a *API) write(c *call, action string, change changeApp) (written, error) {
 	if err != nil {
 		return written{}, err
 	}
+	sw, err := a.switching(c)
+	if err != nil {
+		return written{}, err
+	}
 	var w written
 	err = again(c, func() (err error) {
-		w, err = a.writeOnce(c, id, action, change)
+		w, err = a.writeOnce(c, id, action, change, sw)
 		return err
 	})
 	return w, err
@@ -75,7 +79,7 @@ func again(c *call, once func() error) error {
 	return p
 }
 
-func (a *API) writeOnce(c *call, id partner.ClientID, action string, change changeApp) (written, error) {
+func (a *API) writeOnce(c *call, id partner.ClientID, action string, change changeApp, sw *switching) (written, error) {
 	old, err := a.current(c, id)
 	if err != nil {
 		return written{}, err
@@ -84,13 +88,7 @@ func (a *API) writeOnce(c *call, id partner.ClientID, action string, change chan
 	if err != nil {
 		return written{}, err
 	}
-	if err := permitted(c.role, old, app); err != nil {
-		return written{}, err
-	}
-	if err := partner.Validate(&app); err != nil {
-		return written{}, err
-	}
-	warnings, err := a.checkAddresses(c.ctx(), old, app)
+	warnings, err := a.checkWrite(c, old, app, sw)
 	if err != nil {
 		return written{}, err
 	}
@@ -108,12 +106,33 @@ func (a *API) writeOnce(c *call, id partner.ClientID, action string, change chan
 	} else {
 		expect, before = old.Revision, &old.App
 	}
+	for i := range app.Endpoints {
+		app.Endpoints[i].SwitchedBy = c.actor.Name
+	}
 	app = partner.Normalize(app, before, a.Now().UTC())
-	if w.rec, w.created, err = a.AppWriter.PutApp(c.ctx(), app, expect, secrets, c.actor, action); err != nil {
+	notes := sw.notes(old, &app)
+	if w.rec, w.created, err = a.AppWriter.PutApp(c.ctx(), app, expect, secrets, c.actor, action, notes...); err != nil {
 		return written{}, err
 	}
 	a.wrote(c, old, w.rec)
 	return w, nil
+}
+
+// checkWrite judges what would be written: who may, the rules, the addresses, and what goes on.
+func (a *API) checkWrite(c *call, old *registry.AppRecord, app partner.App, sw *switching) (warnings []FieldError, err error) {
+	if err := permitted(c.role, old, app); err != nil {
+		return nil, err
+	}
+	if err := partner.Validate(&app); err != nil {
+		return nil, err
+	}
+	if warnings, err = a.checkAddresses(c.ctx(), old, app); err != nil {
+		return nil, err
+	}
+	if err := sw.check(old, &app); err != nil {
+		return nil, err
+	}
+	return warnings, sw.probe(c.ctx(), old, &app)
 }
 
 func (a *API) coming(c *call, id partner.ClientID) error {
@@ -201,8 +220,8 @@ func sameSet(a, b []partner.License) bool {
 	return slices.Equal(slices.Compact(x), slices.Compact(y))
 }
 
-// checkAddresses asks the guard about every URL that the write sets, the overrides of other
-// environments too. URLs that stand there already are judged at each dial.
+// checkAddresses asks the guard about every URL that the write sets or switches on, the overrides
+// of other environments too. URLs that stand there already are judged at each dial.
 func (a *API) checkAddresses(ctx context.Context, old *registry.AppRecord, app partner.App) ([]FieldError, error) {
 	if a.Addresses == nil {
 		return nil, nil
@@ -214,6 +233,9 @@ func (a *API) checkAddresses(ctx context.Context, old *registry.AppRecord, app p
 		var before partner.Endpoint
 		if old != nil {
 			before = old.App.Endpoints[k]
+		}
+		if goesOn(old, &app, k) {
+			before = partner.Endpoint{}
 		}
 		for _, at := range endpointURLs(k, app.Endpoints[k], before) {
 			warning, err := a.checkAddress(ctx, at.url)

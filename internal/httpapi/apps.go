@@ -20,7 +20,7 @@ type Apps interface {
 // AppWriter writes apps; each write is durable and audited on return.
 type AppWriter interface {
 	// PutApp returns registry.ErrConflict when the revision is not the expected one.
-	PutApp(ctx context.Context, app partner.App, expect int64, secrets *registry.WebhookSecrets, actor registry.Actor, action string) (rec registry.AppRecord, created bool, err error)
+	PutApp(ctx context.Context, app partner.App, expect int64, secrets *registry.WebhookSecrets, actor registry.Actor, action string, notes ...registry.AuditNote) (rec registry.AppRecord, created bool, err error)
 	DeleteApp(ctx context.Context, id partner.ClientID, expect int64, actor registry.Actor) (revision int64, err error)
 	Secrets(ctx context.Context, id partner.ClientID) (registry.WebhookSecrets, error)
 }

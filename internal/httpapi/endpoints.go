@@ -24,6 +24,9 @@ const (
 	Off HealthState = "off"
 	// Unchecked: nothing was tried yet.
 	Unchecked HealthState = "unchecked"
+	// WaitingForLicense: it is on, and the platform does not call it until an admin grants the
+	// licence that it needs.
+	WaitingForLicense HealthState = "waiting_for_license"
 )
 
 // EndpointHealth is what is known of an endpoint.
@@ -55,6 +58,8 @@ func (a *API) health(ctx context.Context, app *partner.App, kind partner.Endpoin
 		return &healthAnswer{State: Off, Reason: "no_url"}, nil
 	case kind == partner.StateChange && app.Paused:
 		return &healthAnswer{State: Off, Reason: "paused"}, nil
+	case a.Licences.Missing(app, kind) != "":
+		return &healthAnswer{State: WaitingForLicense, Reason: string(a.Licences.Missing(app, kind))}, nil
 	case a.Health == nil:
 		return &healthAnswer{State: Unchecked}, nil
 	}
@@ -78,7 +83,7 @@ func (a *API) getEndpoint(c *call) error {
 }
 
 func (a *API) answerEndpoint(c *call, kind partner.EndpointKind, rec registry.AppRecord, warnings []FieldError) error {
-	answer := a.endpointAnswer(rec.App.Endpoints[kind])
+	answer := a.endpointAnswer(&rec.App, kind)
 	var err error
 	if answer.Health, err = a.health(c.ctx(), &rec.App, kind); err != nil {
 		return err
@@ -156,9 +161,13 @@ type TestResult struct {
 	Duration time.Duration
 }
 
-// Tester tries an endpoint now, whether it is on or off. A success opens its gate.
+// Tester tries endpoints now.
 type Tester interface {
+	// Test tries an endpoint of a stored app, whether it is on or off. A success opens its gate.
 	Test(ctx context.Context, app partner.ClientID, kind partner.EndpointKind) (TestResult, error)
+	// Try tries an integration endpoint as these settings have it, which may not be stored yet: it
+	// tells nobody what it found.
+	Try(ctx context.Context, app partner.App, kind partner.EndpointKind) (TestResult, error)
 }
 
 func (a *API) testEndpoint(c *call) error {

@@ -41,6 +41,8 @@ type world struct {
 	accepted   []registry.ChangeRequest
 	batches    []int
 	actions    []string
+	notes      []registry.AuditNote
+	tried      int
 	events     []string
 	eventErr   error
 	comingErr  error
@@ -117,7 +119,7 @@ func (w *world) Apps(_ context.Context, after partner.ClientID, limit int) ([]re
 	return out, "", w.down
 }
 
-func (w *world) PutApp(_ context.Context, app partner.App, expect int64, secrets *registry.WebhookSecrets, _ registry.Actor, action string) (registry.AppRecord, bool, error) {
+func (w *world) PutApp(_ context.Context, app partner.App, expect int64, secrets *registry.WebhookSecrets, _ registry.Actor, action string, notes ...registry.AuditNote) (registry.AppRecord, bool, error) {
 	defer w.lock()()
 	if w.beforePut != nil {
 		w.beforePut()
@@ -133,6 +135,7 @@ func (w *world) PutApp(_ context.Context, app partner.App, expect int64, secrets
 		w.secrets[app.ClientID] = *secrets
 	}
 	w.actions = append(w.actions, action)
+	w.notes = append(w.notes, notes...)
 	return rec, !exists, nil
 }
 
@@ -215,6 +218,16 @@ func (*world) Health(_ context.Context, _ partner.ClientID, _ partner.EndpointKi
 
 func (*world) Test(context.Context, partner.ClientID, partner.EndpointKind) (httpapi.TestResult, error) {
 	return httpapi.TestResult{Outcome: httpapi.Failing, Reason: "wrong_key", Status: 200, Detail: "it signed with another key", Duration: 12 * time.Millisecond}, nil
+}
+
+// Try finds fault with endpoints whose host says so.
+func (w *world) Try(_ context.Context, app partner.App, kind partner.EndpointKind) (httpapi.TestResult, error) {
+	defer w.lock()()
+	w.tried++
+	if strings.Contains(app.Endpoints[kind].EffectiveURL(partner.Online), "failing") {
+		return httpapi.TestResult{Outcome: httpapi.Failing, Reason: "refused", Detail: "it refused the connection"}, w.down
+	}
+	return httpapi.TestResult{Outcome: httpapi.Healthy, Reason: "none", Status: 500, Detail: "a SOAP service answered"}, w.down
 }
 
 func (w *world) Approve(_ context.Context, app partner.ClientID, ts []tenant.ID, _ registry.Actor) error {

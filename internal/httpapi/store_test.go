@@ -75,7 +75,7 @@ func TestAppsOnTheRealStore(t *testing.T) {
 	}
 	h.want(t, 404, request{method: "GET", path: "/v1/apps/app1", role: "admin"})
 	rec := h.do(request{method: "GET", path: "/v1/audit?client_id=app1", role: "operator"})
-	if rec.Code != 200 || strings.Count(rec.Body.String(), `"subject":"app1"`) != 3 || strings.Contains(rec.Body.String(), "whsec_") {
+	if rec.Code != 200 || strings.Count(rec.Body.String(), `"subject":"app1"`) != 4 || strings.Contains(rec.Body.String(), "whsec_") {
 		t.Errorf("audit = %s", rec.Body)
 	}
 }

@@ -90,7 +90,8 @@ func New(id ClientID) App {
 
 // Normalize derives what the service keeps about an app from what a writer set: the moment a
 // switch moved, the reason of a switch-off that people took back, and whether a state-change URL
-// was ever there. old is nil for a new app.
+// was ever there. SwitchedBy is taken from the writer where a switch moves, and kept where none
+// does. old is nil for a new app.
 func Normalize(app App, old *App, now time.Time) App {
 	app.UpdatedAt = now
 	app.CreatedAt = now
@@ -107,7 +108,7 @@ func Normalize(app App, old *App, now time.Time) App {
 		if e.Enabled != was.Enabled {
 			e.SwitchedAt = now
 		} else {
-			e.SwitchedAt = was.SwitchedAt
+			e.SwitchedAt, e.SwitchedBy = was.SwitchedAt, was.SwitchedBy
 			if e.OffReason == "" {
 				e.OffReason = was.OffReason
 			}

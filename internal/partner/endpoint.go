@@ -130,6 +130,8 @@ type Endpoint struct {
 	OffReason OffReason `json:"off_reason,omitempty"`
 	// SwitchedAt is when Enabled last changed, zero when it never did.
 	SwitchedAt time.Time `json:"switched_at,omitzero"`
+	// SwitchedBy is who changed it, by the name of the token or of the part of the service.
+	SwitchedBy string `json:"switched_by,omitempty"`
 }
 
 // EffectiveURL is the URL that an environment uses, empty when there is none.

@@ -61,10 +61,11 @@ func (s *Store) Apps(ctx context.Context, after partner.ClientID, limit int) (re
 // PutApp writes an app as it is given (partner.Validate and partner.Normalize come before), if
 // its revision is the expected one: AnyRevision, NoRevision for a new app, or the number read.
 // secrets replace the webhook secrets; nil keeps them. action names the write in the audit, such
-// as "app.put". It is durable and audited on return; created is false when the app existed. Errors: ErrConflict; ErrUnreadable when the stored app
-// is of another version, which is never overwritten.
+// as "app.put"; notes are audited beside it. It is durable and audited on return; created is false
+// when the app existed. Errors: ErrConflict; ErrUnreadable when the stored app is of another
+// version, which is never overwritten.
 func (s *Store) PutApp(
-	ctx context.Context, app partner.App, expect int64, secrets *WebhookSecrets, actor Actor, action string,
+	ctx context.Context, app partner.App, expect int64, secrets *WebhookSecrets, actor Actor, action string, notes ...AuditNote,
 ) (rec AppRecord, created bool, err error) {
 	id := app.ClientID
 	doc, err := encodeApp(app)
@@ -77,8 +78,11 @@ func (s *Store) PutApp(
 			return AppRecord{}, false, err
 		}
 	}
-	n, err := putApp.run(ctx, s.rdb, s.appKeys(), string(id), expect, doc, sealed, s.opts.AuditKeep,
-		actor.Name, actor.Role, actor.RequestID, action).Int64Slice()
+	args := []any{string(id), expect, doc, sealed, s.opts.AuditKeep, actor.Name, actor.Role, actor.RequestID, action}
+	for _, n := range notes {
+		args = append(args, n.Action, n.Before, n.After)
+	}
+	n, err := putApp.run(ctx, s.rdb, s.appKeys(), args...).Int64Slice()
 	switch {
 	case err != nil:
 		return AppRecord{}, false, failure(err, "write app %s", id)

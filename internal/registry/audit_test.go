@@ -45,6 +45,25 @@ func TestAuditOfApps(t *testing.T) {
 	})
 }
 
+// What a write audits beside itself comes in the same step, and not without it.
+func TestAuditNotesOfAWrite(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s fixture) {
+		notes := []registry.AuditNote{{Action: "endpoint.switched_on", Before: `{"a":1}`, After: `{"a":2}`}, {Action: "endpoint.switched_off"}}
+		_, _, err := s.PutApp(t.Context(), testApp("app1"), registry.NoRevision, nil, kim, "app.put", notes...)
+		noErr(t, "write", err)
+		_, _, err = s.PutApp(t.Context(), testApp("app1"), registry.NoRevision, nil, kim, "app.put", notes...)
+		wantErr(t, "a stale write", err, registry.ErrConflict)
+		got, _, err := s.AuditEntries(t.Context(), registry.AuditQuery{Subject: "app1", Actions: []string{"endpoint."}})
+		noErr(t, "audit", err)
+		want := []registry.AuditEntry{
+			{Actor: "kim", Role: "operator", RequestID: "req-1", Action: "endpoint.switched_off", Subject: "app1"},
+			{Actor: "kim", Role: "operator", RequestID: "req-1", Action: "endpoint.switched_on", Subject: "app1", Before: `{"a":1}`, After: `{"a":2}`},
+		}
+		same(t, "entries", got, want, cmpopts.IgnoreFields(registry.AuditEntry{}, "ID", "At"))
+	})
+}
+
 func TestAuditPagesAndFilters(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s fixture) {

@@ -117,3 +117,10 @@ type AuditEntry struct {
 	Before string `json:"before,omitempty"`
 	After  string `json:"after,omitempty"`
 }
+
+// AuditNote is what a write audits beside itself, such as the switch that it moved.
+type AuditNote struct {
+	Action string
+	// Before and After are JSON documents without secrets, empty where there is none.
+	Before, After string
+}

@@ -169,7 +169,7 @@ func (s *Service) buildAPI() error {
 		answers: intake.NewAnswers(s.store, s.boxes, s.dir, s.env),
 	}
 	p.api = httpapi.New(httpapi.Deps{
-		Environment: s.env, ValidFor: s.cfg.State.ValidFor,
+		Environment: s.env, Licences: s.licences, ValidFor: s.cfg.State.ValidFor,
 		Tokens: s.store, TokenKeeper: s.store, TokenUses: s.store, Apps: s.store, AppWriter: s.store, AppEvents: p.events,
 		Addresses: addresses{s.guard, net.DefaultResolver}, Health: health{s.incidents},
 		Tester: &tester{

@@ -11,6 +11,7 @@ import (
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/drain"
+	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/push"
@@ -84,6 +85,11 @@ func (e *endpoints) target(entry *registry.Entry, now time.Time) (push.Target, e
 
 // SwitchOff implements drain.Endpoints.
 func (e *endpoints) SwitchOff(ctx context.Context, app partner.ClientID, revision int64, reason partner.OffReason) (int64, error) {
+	return e.switchOff(ctx, app, partner.StateChange, revision, reason)
+}
+
+// switchOff switches an endpoint off on the service's own behalf.
+func (e *endpoints) switchOff(ctx context.Context, app partner.ClientID, k partner.EndpointKind, revision int64, reason partner.OffReason) (int64, error) {
 	rec, err := e.store.App(ctx, app)
 	if err != nil {
 		return 0, fmt.Errorf("switch off: %w", err)
@@ -91,18 +97,17 @@ func (e *endpoints) SwitchOff(ctx context.Context, app partner.ClientID, revisio
 	if rec.Revision != revision {
 		return 0, fmt.Errorf("switch off app %s: %w", app, registry.ErrConflict)
 	}
-	next := rec.App
-	next.Endpoints[partner.StateChange].Enabled = false
-	next.Endpoints[partner.StateChange].OffReason = reason
-	next = partner.Normalize(next, &rec.App, time.Now().UTC())
 	actor := registry.Actor{Name: "lamplighter", Role: "service"}
-	written, _, err := e.store.PutApp(ctx, next, revision, nil, actor, "endpoint.switch_off")
+	next := rec.App
+	next.Endpoints[k].Enabled, next.Endpoints[k].OffReason, next.Endpoints[k].SwitchedBy = false, reason, actor.Name
+	next = partner.Normalize(next, &rec.App, time.Now().UTC())
+	written, _, err := e.store.PutApp(ctx, next, revision, nil, actor, "endpoint.switch_off", httpapi.SwitchNotes(&rec.App, &next)...)
 	if err != nil {
 		return 0, fmt.Errorf("switch off: %w", err)
 	}
 	if reason == partner.OffGone { // before the switch-off, whose mail says why
 		gone := incident.Failure{Reason: delivery.ReasonGone, Status: http.StatusGone, Detail: "HTTP status " + strconv.Itoa(http.StatusGone)}
-		err = e.events.people.Observe(ctx, app, partner.StateChange, gone)
+		err = e.events.people.Observe(ctx, app, k, gone)
 	}
 	return written.Revision, errors.Join(err, e.events.AppWritten(ctx, &rec, written, actor))
 }

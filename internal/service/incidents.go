@@ -141,9 +141,7 @@ func (t *troubles) Tick(ctx context.Context, app partner.ClientID) (sweep.Troubl
 	errs = append(errs, err)
 	for k, s := range states {
 		out.Failing[k] = !s.FailingSince.IsZero()
-		if k == partner.StateChange {
-			errs = append(errs, t.switchOff(ctx, app, s))
-		}
+		errs = append(errs, t.switchOff(ctx, app, k, s))
 	}
 	mails, err := t.store.Outbox(ctx, app)
 	errs = append(errs, err)
@@ -159,18 +157,25 @@ func (t *troubles) Tick(ctx context.Context, app partner.ClientID) (sweep.Troubl
 	return out, errors.Join(errs...)
 }
 
-func (t *troubles) switchOff(ctx context.Context, app partner.ClientID, s incident.State) error {
+// seenFailing is how lately an integration endpoint must have been seen failing to be switched off:
+// nothing waits for it that would show by itself that it still fails.
+const seenFailing = 24 * time.Hour
+
+func (t *troubles) switchOff(ctx context.Context, app partner.ClientID, k partner.EndpointKind, s incident.State) error {
 	e, ok := t.dir.App(app)
 	if !ok {
 		return nil
 	}
-	ep := e.Rec.App.Endpoints[partner.StateChange]
+	ep, now := e.Rec.App.Endpoints[k], time.Now()
 	at := t.settings.SwitchOffAt(s.FailingSince, ep.SwitchedAt)
-	if !ep.On(t.env) || at.IsZero() || time.Now().Before(at) {
+	if !ep.On(t.env) || at.IsZero() || now.Before(at) {
 		return nil
 	}
-	if _, err := t.endpoints.SwitchOff(ctx, app, e.Rec.Revision, partner.OffFailing); err != nil {
-		return fmt.Errorf("switch off the failing endpoint of app %s: %w", app, err)
+	if k != partner.StateChange && (s.Last == nil || now.Sub(s.Last.At) > seenFailing) {
+		return nil
+	}
+	if _, err := t.endpoints.switchOff(ctx, app, k, e.Rec.Revision, partner.OffFailing); err != nil {
+		return fmt.Errorf("switch off the failing %s endpoint of app %s: %w", k, app, err)
 	}
 	return nil
 }

@@ -61,6 +61,8 @@ type Service struct {
 	log   *slog.Logger
 	rdb   redis.UniversalClient
 	owned bool
+	// licences are what endpoints need before they are called.
+	licences partner.Requirements
 
 	store     *registry.Store
 	incidents *registry.IncidentStore
@@ -97,6 +99,9 @@ func New(ctx context.Context, opts Options) (_ *Service, err error) {
 	s := &Service{opts: opts, cfg: opts.Config, log: opts.Log, metrics: prometheus.NewRegistry()}
 	if s.env, err = partner.ParseEnvironment(s.cfg.Environment); err != nil {
 		return nil, fmt.Errorf("environment: %w", err)
+	}
+	if s.licences, err = partner.ParseRequirements(s.cfg.Licences.Required); err != nil {
+		return nil, fmt.Errorf("licences.required: %w", err)
 	}
 	defer func() {
 		if err != nil {

@@ -69,6 +69,11 @@ func (t *tester) Test(ctx context.Context, app partner.ClientID, kind partner.En
 	return t.directly(ctx, e, id)
 }
 
+// Try implements httpapi.Tester.
+func (t *tester) Try(ctx context.Context, app partner.App, kind partner.EndpointKind) (httpapi.TestResult, error) {
+	return t.soap(ctx, app.Endpoints[kind].EffectiveURL(t.env)), nil
+}
+
 // subject chooses the tenant to tell of: the probe tenant if it is one that can be told.
 func (t *tester) subject(ctx context.Context, app *partner.App) (tenant.ID, error) {
 	page, _, err := t.boxes.Approvals(ctx, app.ClientID, "", mailbox.MaxBatch)

@@ -13,6 +13,7 @@
 -- ARGV[4] sealed secrets, empty to keep those that are there
 -- ARGV[5] about how many audit entries to keep
 -- ARGV[6..9] actor, role, request id, action, for the audit
+-- ARGV[10..] per note: action, before, after, audited beside the write
 --
 -- Returns {1, revision, existed 0|1} when written, {0, revision} when the expected revision is
 -- not the current one (0: no such app). Error FORMAT: the stored app is of another version and
@@ -44,4 +45,8 @@ if ARGV[4] ~= '' then
 end
 redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[5], '*', 'v', '1', 'actor', ARGV[6], 'role', ARGV[7],
   'request', ARGV[8], 'action', ARGV[9], 'subject', ARGV[1], 'before', before, 'after', ARGV[3])
+for i = 10, #ARGV, 3 do
+  redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[5], '*', 'v', '1', 'actor', ARGV[6], 'role', ARGV[7],
+    'request', ARGV[8], 'action', ARGV[i], 'subject', ARGV[1], 'before', ARGV[i + 1], 'after', ARGV[i + 2])
+end
 return {1, revision, old and 1 or 0}

@@ -1,0 +1,241 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"sync"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// switching checks what a write switches on, once, however often the write starts over because
+// others wrote.
+//
+// An integration endpoint that goes on needs a URL, an address that may be called, its licence and
+// an answer to a probe; force=true makes do without the answer, and the audit keeps what the probe
+// found. A state-change endpoint needs the address alone: what is told to it waits until it
+// answers, so it may be switched on before its receiver runs. Switching off is never held up.
+type switching struct {
+	api   *API
+	force bool
+	// probed holds what was found, by endpoint and URL.
+	probed map[string]TestResult
+}
+
+// switching reads the request's wish to force.
+func (a *API) switching(c *call) (*switching, error) {
+	s := &switching{api: a, probed: map[string]TestResult{}}
+	switch values := c.r.URL.Query()["force"]; {
+	case len(values) == 0:
+	case len(values) == 1 && (values[0] == "true" || values[0] == "false"):
+		s.force = values[0] == "true"
+	default:
+		return nil, invalid(FieldError{Pointer: "/force", Detail: "must be true or false"})
+	}
+	return s, nil
+}
+
+// goesOn reports whether a write switches an endpoint on.
+func goesOn(old *registry.AppRecord, app *partner.App, k partner.EndpointKind) bool {
+	return app.Endpoints[k].Enabled && (old == nil || !old.App.Endpoints[k].Enabled)
+}
+
+func enabledAt(k partner.EndpointKind) string { return "/endpoints/" + k.String() + "/enabled" }
+
+// check refuses what may not be switched on, without asking the endpoints.
+func (s *switching) check(old *registry.AppRecord, app *partner.App) error {
+	var faults, missing []FieldError
+	for _, k := range partner.AllEndpointKinds() {
+		if k == partner.StateChange || !goesOn(old, app, k) {
+			continue
+		}
+		if !hasURL(app.Endpoints[k]) {
+			faults = append(faults, FieldError{Pointer: enabledAt(k), Detail: "cannot be true without a URL"})
+		}
+		if need := s.api.Licences.Missing(app, k); need != "" {
+			missing = append(missing, FieldError{Pointer: enabledAt(k), Detail: "needs the licence " + string(need) + ", which the app was not granted"})
+		}
+	}
+	switch {
+	case len(faults) > 0:
+		return invalid(faults...)
+	case len(missing) > 0:
+		return licenceMissing(missing)
+	}
+	return nil
+}
+
+func hasURL(e partner.Endpoint) bool {
+	for _, u := range e.URLs {
+		if u != "" {
+			return true
+		}
+	}
+	return e.URL != ""
+}
+
+// probe asks the integration endpoints that go on, all at once. One without a URL in this
+// environment has nothing to ask: it is on for others.
+func (s *switching) probe(ctx context.Context, old *registry.AppRecord, app *partner.App) error {
+	if s.api.Tester == nil {
+		return nil
+	}
+	var work sync.WaitGroup
+	var results [partner.EndpointKinds]TestResult
+	var errs [partner.EndpointKinds]error
+	var asked [partner.EndpointKinds]bool
+	for _, k := range partner.AllEndpointKinds() {
+		if k == partner.StateChange || !goesOn(old, app, k) || app.Endpoints[k].EffectiveURL(s.api.Environment) == "" {
+			continue
+		}
+		asked[k] = true
+		if found, ok := s.probed[s.key(app, k)]; ok {
+			results[k] = found
+			continue
+		}
+		work.Go(func() { results[k], errs[k] = s.try(ctx, app, k) })
+	}
+	work.Wait()
+	var failed []FieldError
+	for _, k := range partner.AllEndpointKinds() {
+		if errs[k] != nil {
+			return errs[k]
+		}
+		if !asked[k] {
+			continue
+		}
+		s.probed[s.key(app, k)] = results[k]
+		if results[k].Outcome != Healthy {
+			failed = append(failed, FieldError{Pointer: enabledAt(k), Detail: results[k].Detail})
+		}
+	}
+	if len(failed) > 0 && !s.force {
+		return probeFailed(failed)
+	}
+	return nil
+}
+
+func (s *switching) key(app *partner.App, k partner.EndpointKind) string {
+	return k.String() + " " + app.Endpoints[k].EffectiveURL(s.api.Environment)
+}
+
+// try asks one endpoint. It counts as a test, so that switching to and fro is no way around their
+// limit.
+func (s *switching) try(ctx context.Context, app *partner.App, k partner.EndpointKind) (TestResult, error) {
+	if wait, ok := s.api.tests.take(string(app.ClientID)+"/"+k.String(), s.api.Now()); !ok {
+		if !s.force {
+			return TestResult{}, tooMany("This endpoint was tried several times just now.", wait)
+		}
+		return TestResult{Outcome: Unchecked, Reason: "not_tried", Detail: "It was tried several times just before, and not again."}, nil
+	}
+	return s.api.Tester.Try(ctx, *app, k)
+}
+
+// switchNote is how the audit shows a switch.
+type switchNote struct {
+	Endpoint  string            `json:"endpoint"`
+	Enabled   bool              `json:"enabled"`
+	OffReason partner.OffReason `json:"off_reason,omitempty"`
+	// Forced is true where it was switched on although the probe failed.
+	Forced bool       `json:"forced,omitempty"`
+	Probe  *probeNote `json:"probe,omitempty"`
+}
+
+func (n switchNote) encode() string {
+	b, err := json.Marshal(n)
+	if err != nil { // strings, numbers and booleans always marshal
+		panic("httpapi: marshal a switch: " + err.Error())
+	}
+	return string(b)
+}
+
+type probeNote struct {
+	Outcome    HealthState `json:"outcome"`
+	Reason     string      `json:"reason"`
+	Status     int         `json:"status,omitempty"`
+	Detail     string      `json:"detail"`
+	DurationMS int64       `json:"duration_ms"`
+}
+
+// The audit's words for a switch that moved, whatever write moved it.
+const (
+	ActionSwitchedOn  = "endpoint.switched_on"
+	ActionSwitchedOff = "endpoint.switched_off"
+)
+
+// SwitchNotes are what the audit says about the switches that a write moved.
+func SwitchNotes(old, app *partner.App) []registry.AuditNote {
+	return switchNotes(old, app, func(partner.EndpointKind) (*probeNote, bool) { return nil, false })
+}
+
+func switchNotes(old, app *partner.App, probed func(partner.EndpointKind) (note *probeNote, forced bool)) []registry.AuditNote {
+	var notes []registry.AuditNote
+	for _, k := range partner.AllEndpointKinds() {
+		var was partner.Endpoint
+		if old != nil {
+			was = old.Endpoints[k]
+		}
+		is := app.Endpoints[k]
+		if was.Enabled == is.Enabled {
+			continue
+		}
+		before := switchNote{Endpoint: k.String(), Enabled: was.Enabled, OffReason: was.OffReason}
+		after := switchNote{Endpoint: k.String(), Enabled: is.Enabled, OffReason: is.OffReason}
+		note := registry.AuditNote{Action: ActionSwitchedOff}
+		if is.Enabled {
+			note.Action = ActionSwitchedOn
+			after.Probe, after.Forced = probed(k)
+		}
+		note.Before, note.After = before.encode(), after.encode()
+		notes = append(notes, note)
+	}
+	return notes
+}
+
+// notes are what the audit says about the switches that the write moves.
+func (s *switching) notes(old *registry.AppRecord, app *partner.App) []registry.AuditNote {
+	var before *partner.App
+	if old != nil {
+		before = &old.App
+	}
+	return switchNotes(before, app, func(k partner.EndpointKind) (*probeNote, bool) {
+		found, ok := s.probed[s.key(app, k)]
+		if !ok || k == partner.StateChange {
+			return nil, false
+		}
+		return &probeNote{
+			Outcome: found.Outcome, Reason: found.Reason, Status: found.Status, Detail: found.Detail,
+			DurationMS: found.Duration.Milliseconds(),
+		}, found.Outcome != Healthy
+	})
+}
+
+func licenceMissing(errs []FieldError) *Problem {
+	p := newProblem(http.StatusConflict, "licence-missing", "A licence is missing",
+		"An admin must grant the licences named in errors first; nothing was changed.")
+	p.Errors = errs
+	return p
+}
+
+func probeFailed(errs []FieldError) *Problem {
+	p := newProblem(http.StatusConflict, "probe-failed", "The endpoint did not pass its probe",
+		"Put right what errors says, or switch it on all the same with ?force=true; nothing was changed.")
+	p.Errors = errs
+	return p
+}
+
+// offBy tells people's switch-offs from the service's.
+func offBy(e partner.Endpoint) string {
+	switch {
+	case e.Enabled:
+		return ""
+	case e.OffReason != "":
+		return "service"
+	case e.SwitchedAt.IsZero():
+		return ""
+	default:
+		return "people"
+	}
+}
