@@ -12,6 +12,7 @@ COUNT ?= 5
 BENCH ?= .
 BENCHFLAGS ?=
 PKG ?= ./...
+WORLD ?=
 
 # Tools are built from tools/go.mod into .tools, which is cached and not committed.
 # The tests look for mailpit on the PATH too.
@@ -74,6 +75,11 @@ microbench: $(TOOLS)/benchstat ## Run the Go benchmarks matching BENCH COUNT tim
 	@mkdir -p bin
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -count=$(COUNT) $(PKG) | tee bin/bench.txt
 	benchstat bin/bench.txt
+
+.PHONY: model
+model: ## Check the mailbox's rules: each is needed, and all hold in the small worlds named WORLD... (all, minutes)
+	go test -C tools/model ./...
+	go run -C tools/model . -world '$(WORLD)'
 
 .PHONY: cover
 cover: deps ## Measure test coverage; the report is bin/coverage.html

@@ -1,0 +1,3 @@
+module github.com/lamplighter/lamplighter/tools/model
+
+go 1.26

@@ -1,0 +1,86 @@
+package main
+
+// limits size a world: how much there is of everything, and how often each fault may happen.
+type limits struct {
+	budgets
+
+	tenants, jobs int
+	changes       [nTenants]int
+	kinds         [nTenants][]uint8
+	// in ticks: claim's lease, request timeout, owner's lease, a wake-up's grace, back-off, gate
+	entryLease, timeout, ownerLease, grace, backoff, gate int8
+	// horizon: no wake-up is armed further ahead; 0 for any
+	horizon int8
+	// noStray leaves out tasks that come although nobody armed them
+	noStray bool
+	// countStray reports wake-up tasks that are left behind
+	countStray bool
+	// live also checks that everything is told once faults end
+	live bool
+}
+
+func status() []uint8 { return []uint8{kStatus} }
+func three() []uint8  { return []uint8{kStatus, kMove, kDelete} }
+func four() []uint8   { return []uint8{kStatus, kMove, kRestore, kDelete} }
+
+// world is one tenant with two changes of its status and the shortest times, changed by f.
+func world(f func(l *limits)) limits {
+	l := limits{
+		tenants: 1, jobs: 1, changes: [nTenants]int{2, 0}, kinds: [nTenants][]uint8{status(), status()},
+		entryLease: 2, timeout: 1, ownerLease: 1, grace: 1, backoff: 1, gate: 1,
+	}
+	f(&l)
+	return l
+}
+
+// slow gives the leases more ticks, so that more fits between them.
+func slow(l *limits) { l.entryLease, l.ownerLease, l.grace, l.backoff, l.gate = 3, 2, 2, 2, 2 }
+
+// namedWorld is one of those that `make model` explores to the end.
+type namedWorld struct {
+	name string
+	limits
+}
+
+func worlds() []namedWorld {
+	w := func(name string, f func(l *limits)) namedWorld { return namedWorld{name, world(f)} }
+	return []namedWorld{
+		w("statuses", func(l *limits) { l.changes[0] = 3; l.Crash, l.Task, l.Fail, l.live = 1, 1, 1, true }),
+		w("kinds, repeats", func(l *limits) { l.kinds[0] = four(); l.Repeat, l.live = 1, true }),
+		w("kinds, crash", func(l *limits) { l.changes[0] = 3; l.kinds[0] = three(); l.Crash, l.noStray, l.live = 1, true, true }),
+		w("two posts", func(l *limits) { l.jobs = 2; l.Crash, l.noStray, l.live = 1, true, true }),
+		w("resync", func(l *limits) { l.kinds[0] = three(); l.Resync, l.Crash, l.noStray, l.live = 1, 1, true, true }),
+		w("dismissal", func(l *limits) { l.Dismiss, l.Repeat, l.live = 1, 1, true }),
+		w("approval and dismissal race", func(l *limits) {
+			l.Dismiss, l.Approve, l.Repeat, l.noStray, l.live = 1, 1, 1, true, true
+		}),
+		w("approvals and dismissals", func(l *limits) {
+			l.changes[0] = 1
+			l.Dismiss, l.Approve, l.Resync, l.noStray, l.live = 2, 2, 1, true, true
+		}),
+		w("app deleted, back", func(l *limits) { l.Delete, l.Repeat, l.Crash, l.noStray, l.live = 1, 1, 1, true, true }),
+		w("late copy", func(l *limits) { l.changes[0] = 3; l.Late, l.Fail, l.noStray, l.live = 1, 1, true, true }),
+		w("answers lost", func(l *limits) { l.Lost, l.Crash, l.Task, l.live = 2, 1, 1, true }),
+		w("resync, answers lost", func(l *limits) { l.Lost, l.Resync, l.noStray, l.live = 2, 1, true, true }),
+		w("gate, answers lost", func(l *limits) { l.Gate, l.Lost, l.Fail, l.Task, l.live = 2, 1, 1, 1, true }),
+		w("gate, refusals", func(l *limits) { l.Gate, l.Refuse, l.Fail, l.Crash, l.live = 2, 2, 1, 1, true }),
+		w("off and on", func(l *limits) { l.Off, l.Crash, l.Gate, l.live = 2, 1, 1, true }),
+		w("slow clock", func(l *limits) { slow(l); l.Crash, l.Task, l.Fail, l.live = 1, 1, 1, true }),
+		w("horizon", func(l *limits) { slow(l); l.horizon = 1; l.Crash, l.Fail, l.Task, l.Gate, l.live = 1, 1, 1, 1, true }),
+		w("two tenants", func(l *limits) {
+			l.tenants = 2
+			l.changes = [nTenants]int{2, 1}
+			l.Crash, l.noStray, l.live = 1, true, true
+		}),
+		w("two tenants, gate, two posts", func(l *limits) {
+			l.tenants, l.jobs = 2, 2
+			l.changes = [nTenants]int{1, 1}
+			l.Gate, l.Refuse, l.Fail, l.noStray, l.live = 1, 1, 1, true, true
+		}),
+		w("two tenants, answers lost", func(l *limits) {
+			l.tenants = 2
+			l.changes = [nTenants]int{1, 1}
+			l.Lost, l.Gate, l.noStray, l.live = 1, 1, true, true
+		}),
+	}
+}
