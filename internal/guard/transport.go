@@ -39,6 +39,9 @@ type TransportOptions struct {
 	MaxIdleConnsPerHost int
 	// IdleConnTimeout closes connections that were not used for so long.
 	IdleConnTimeout time.Duration
+	// FreshTLS makes every connection with a full handshake, which shows the server's certificate
+	// as it is now; a resumed session shows the one of the session's beginning.
+	FreshTLS bool
 	// RootCAs replaces the system's certificate authorities, for tests and
 	// closed networks.
 	RootCAs *x509.CertPool
@@ -49,13 +52,17 @@ type TransportOptions struct {
 // ask for compression, because a small compressed answer may be a huge one.
 // What runs on it should go through Client, which also checks each URL.
 func (g *Guard) Transport(opts TransportOptions) *http.Transport {
+	var sessions tls.ClientSessionCache
+	if !opts.FreshTLS {
+		sessions = tls.NewLRUClientSessionCache(tlsSessions)
+	}
 	return &http.Transport{
 		Proxy:       nil,
 		DialContext: g.Dialer().DialContext,
 		TLSClientConfig: &tls.Config{
 			MinVersion:         tls.VersionTLS12,
 			RootCAs:            opts.RootCAs,
-			ClientSessionCache: tls.NewLRUClientSessionCache(tlsSessions),
+			ClientSessionCache: sessions,
 		},
 		TLSHandshakeTimeout:    tlsTimeout,
 		ForceAttemptHTTP2:      true,

@@ -28,6 +28,8 @@ type Finding struct {
 	// zero when none was.
 	CertificateFrom, CertificateEnds time.Time
 	Duration                         time.Duration
+	// Blame is what an own fault is called once it counts against the endpoint.
+	Blame Reason
 }
 
 // State is what is remembered of one endpoint between probes. The zero State is an endpoint that

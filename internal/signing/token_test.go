@@ -266,3 +266,25 @@ func BenchmarkTokensReused(b *testing.B) {
 		}
 	}
 }
+
+func TestNoncedTokens(t *testing.T) {
+	t.Parallel()
+	k := keyFor(t, signing.ES256)
+	set := must(signing.NewKeySet(k))(t)
+	tokens := must(signing.NewTokens(set, "SuperOffice AS", signing.NewTokenCache(10)))(t)
+	seen := map[string]bool{}
+	for range 20 {
+		token, nonce, err := tokens.Nonced("app1", "Cust12345", signing.ES256, start)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, body := verify(t, set, token)
+		if seen[nonce] || body["nonce"] != nonce || body["iss"] != "SuperOffice AS" || body["aud"] != "spn:app1" || body["sub"] != "Cust12345" {
+			t.Fatalf("nonce %s, claims %v", nonce, body)
+		}
+		seen[nonce] = true
+	}
+	if _, _, err := tokens.Nonced("app1", "Cust12345", signing.RS256, start); !errors.Is(err, signing.ErrNoSigner) {
+		t.Errorf("without a key: %v", err)
+	}
+}

@@ -1,6 +1,7 @@
 package signing
 
 import (
+	"crypto/rand"
 	"errors"
 	"sync"
 	"time"
@@ -48,6 +49,20 @@ func (t *Tokens) For(clientID, tenant, alg string, now time.Time, mustOutlive ti
 	}
 	t.cache.put(id, token, now)
 	return token, nil
+}
+
+// Nonced returns a new token for the app and tenant that carries a nonce, which the receiver has to
+// sign and send back. The error wraps ErrNoSigner when no key fits.
+func (t *Tokens) Nonced(clientID, tenant, alg string, now time.Time) (token, nonce string, err error) {
+	key, err := t.keys.Signer(alg, now)
+	if err != nil {
+		return "", "", err
+	}
+	if nonce, err = NewNonce(rand.Reader); err != nil {
+		return "", "", err
+	}
+	token, err = Token(key, Claims{Tenant: tenant, ClientID: clientID, Issuer: t.issuer, Nonce: nonce}, now)
+	return token, nonce, err
 }
 
 // tokenID is all that distinguishes tokens of one moment; kid implies the

@@ -43,11 +43,16 @@ type line struct {
 	KeyID             string `json:"kid"`
 	ThumbprintMatches bool   `json:"thumbprint_matches"`
 	Lifetime          int64  `json:"lifetime"`
+	// PublicKeys are those of a mirroring service's app.
+	PublicKeys []string `json:"public_keys"`
 }
 
 // receiver is a partner's process.
 type receiver struct {
-	url    string
+	url string
+	// listening is what it said when it was ready.
+	listening line
+
 	cmd    *exec.Cmd
 	stdin  io.Closer
 	stderr bytes.Buffer // read it only after the process ended
@@ -77,7 +82,8 @@ func start(t *testing.T, command []string, env ...string) *receiver {
 	}
 	t.Cleanup(r.stop)
 	go r.read(stdout)
-	r.url = fmt.Sprintf("http://127.0.0.1:%d/hook", r.await(t, "listening", "").Port)
+	r.listening = r.await(t, "listening", "")
+	r.url = fmt.Sprintf("http://127.0.0.1:%d/hook", r.listening.Port)
 	return r
 }
 

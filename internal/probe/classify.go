@@ -1,0 +1,263 @@
+package probe
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"os"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/guard"
+	"github.com/lamplighter/lamplighter/internal/health"
+	"github.com/lamplighter/lamplighter/internal/soap"
+)
+
+// watch notes how far a request got: what an error means depends on it, and errors do not say.
+type watch struct {
+	mu        sync.Mutex
+	connected bool
+	// handshake is the error of the TLS handshake.
+	handshake error
+	secured   bool
+	sent      bool
+	answering bool
+	leaf      *x509.Certificate
+}
+
+func (w *watch) note(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+func (w *watch) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		ConnectDone: func(_, _ string, err error) { w.note(func() { w.connected = w.connected || err == nil }) },
+		TLSHandshakeDone: func(s tls.ConnectionState, err error) {
+			w.note(func() {
+				w.handshake, w.secured = err, err == nil
+				if len(s.PeerCertificates) > 0 {
+					w.leaf = s.PeerCertificates[0]
+				}
+				if failed, ok := errors.AsType[*tls.CertificateVerificationError](err); ok && len(failed.UnverifiedCertificates) > 0 {
+					w.leaf = failed.UnverifiedCertificates[0]
+				}
+			})
+		},
+		WroteRequest:         func(i httptrace.WroteRequestInfo) { w.note(func() { w.sent = i.Err == nil }) },
+		GotFirstResponseByte: func() { w.note(func() { w.answering = true }) },
+	}
+}
+
+// certificate is the validity of the certificate that was seen, zero when none was.
+func (w *watch) certificate() (from, ends time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.leaf == nil {
+		return time.Time{}, time.Time{}
+	}
+	return w.leaf.NotBefore, w.leaf.NotAfter
+}
+
+// classify reads the error of a request that got no answer. late: the probe's own time was over;
+// canceled: its caller gave up. What the service's own machine lacks is its own fault.
+func classify(err error, w *watch, late, canceled bool) (r health.Reason, note string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if blocked, ok := errors.AsType[*guard.BlockedError](err); ok {
+		return health.BlockedAddress, blocked.Error()
+	}
+	if late {
+		return w.slow()
+	}
+	if canceled {
+		return health.OwnFault, "the service is shutting down"
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		if dns.IsNotFound {
+			return health.DNS, ""
+		}
+		return health.OwnFault, "its host name could not be looked up"
+	}
+	switch timeout, ok := errors.AsType[net.Error](err); {
+	case isErrno(err, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ENETUNREACH, syscall.EADDRNOTAVAIL, syscall.ENETDOWN):
+		return health.OwnFault, "no connection could be made from here"
+	case isErrno(err, syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.EHOSTDOWN):
+		return health.Refused, ""
+	case errors.Is(err, os.ErrDeadlineExceeded), isErrno(err, syscall.ETIMEDOUT), ok && timeout.Timeout():
+		return w.slow()
+	}
+	if r, note := w.insecure(err); r != "" {
+		return r, note
+	}
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return health.HalfClosed, ""
+	case isErrno(err, syscall.ECONNRESET, syscall.EPIPE), !w.answering:
+		return health.Reset, ""
+	default:
+		return health.NotHTTP, ""
+	}
+}
+
+// slow names the step at which the time was over; w.mu is held.
+func (w *watch) slow() (health.Reason, string) {
+	switch {
+	case w.answering:
+		return health.Trickling, ""
+	case w.sent:
+		return health.Timeout, "the call was sent, no answer came"
+	case w.secured:
+		return health.Timeout, "the call could not be sent"
+	case w.connected:
+		return health.Timeout, "connected, but neither a TLS handshake nor an answer came about"
+	default:
+		return health.Timeout, "no connection came about"
+	}
+}
+
+// insecure reads what went wrong with TLS, "" when something else did; w.mu is held.
+func (w *watch) insecure(err error) (health.Reason, string) {
+	if w.handshake != nil {
+		err = w.handshake
+	}
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
+		if invalid.Reason != x509.Expired {
+			return health.TLSUnknownAuthority, "its chain of certificates breaks a rule"
+		}
+		note := ""
+		if c := invalid.Cert; c != nil {
+			note = "it is valid from " + c.NotBefore.UTC().Format(time.DateTime) + " to " + c.NotAfter.UTC().Format(time.DateTime) + " UTC"
+		}
+		return health.TLSExpired, note
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return health.TLSUnknownAuthority, ""
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return health.TLSWrongHost, ""
+	}
+	// over TCP an alert comes as an operation's error, whose own type is not exported
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
+		return health.TLSRefused, ""
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) || w.handshake != nil {
+		return health.TLSProtocol, ""
+	}
+	return "", ""
+}
+
+// blame is what an own fault is called once it counts against the endpoint.
+func blame(err error) health.Reason {
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return health.DNS
+	}
+	return health.Refused
+}
+
+func isErrno(err error, codes ...syscall.Errno) bool {
+	for _, c := range codes {
+		if errors.Is(err, c) {
+			return true
+		}
+	}
+	return false
+}
+
+// answer is what came back, as far as it came.
+type answer struct {
+	status int
+	body   []byte
+	// err is why the body is not whole; late says that the time was over.
+	err  error
+	late bool
+}
+
+// classify reads an answer as any SOAP 1.1 service may give it; Healthy when it is one. What is
+// SOAP counts whatever its status, and what is not is told by its status first.
+func (a *answer) classify() (m soap.Answer, r health.Reason) {
+	if a.err == nil {
+		var err error
+		if m, err = soap.Read(a.body); err == nil {
+			return m, health.Healthy
+		}
+		r = unread(err)
+	} else {
+		r = a.broken()
+	}
+	if r == health.UnsafeXML { // whoever sends that is told so
+		return m, r
+	}
+	if byStatus := ofStatus(a.status); byStatus != "" {
+		return m, byStatus
+	}
+	return m, r
+}
+
+func unread(err error) health.Reason {
+	switch {
+	case errors.Is(err, soap.ErrTooLarge):
+		return health.TooLarge
+	case errors.Is(err, soap.ErrHTML):
+		return health.HTML
+	case errors.Is(err, soap.ErrSOAP12):
+		return health.SOAP12
+	case errors.Is(err, soap.ErrUnsafe):
+		return health.UnsafeXML
+	default:
+		return health.NotSOAP
+	}
+}
+
+// broken says why an answer is not whole.
+func (a *answer) broken() health.Reason {
+	switch {
+	case a.late:
+		return health.Trickling
+	case len(a.body) > soap.MaxAnswer:
+		return health.TooLarge
+	case isErrno(a.err, syscall.ECONNRESET):
+		return health.Reset
+	case errors.Is(a.err, io.ErrUnexpectedEOF), errors.Is(a.err, io.EOF):
+		return health.HalfClosed
+	default:
+		return health.Reset
+	}
+}
+
+// ofStatus is what a status alone means when no SOAP came with it; "" for 2xx, which says nothing.
+func ofStatus(status int) health.Reason {
+	switch {
+	case status >= 200 && status < 300:
+		return ""
+	case status == http.StatusNotFound:
+		return health.NotFound
+	case status == http.StatusMethodNotAllowed, status == http.StatusNotImplemented:
+		return health.GETOnly
+	case status == http.StatusGone:
+		return health.Gone
+	case status == http.StatusTooManyRequests:
+		return health.RateLimited
+	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusProxyAuthRequired:
+		return health.AuthError
+	case status >= 300 && status < 400:
+		return health.Redirect
+	case status >= 400 && status < 500:
+		return health.ClientError
+	case status >= 500:
+		return health.ServerError
+	default: // 101, and numbers that no HTTP status has
+		return health.NotSOAP
+	}
+}
+
+func minutes(d time.Duration) string {
+	return strconv.FormatInt(int64(d.Round(time.Minute)/time.Minute), 10) + " min"
+}

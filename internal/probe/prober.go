@@ -1,0 +1,177 @@
+package probe
+
+import (
+	"bytes"
+	"context"
+	"crypto/rsa"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/health"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/secret"
+	"github.com/lamplighter/lamplighter/internal/soap"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Target is what one probe calls.
+type Target struct {
+	ClientID partner.ClientID
+	Kind     partner.EndpointKind
+	URL      string
+	// Tenant is the one in whose name a mirroring endpoint is called; empty when there is none.
+	Tenant tenant.ID
+	// TokenAlgorithm and Keys are the app's: with what the token is signed, and by which its answer
+	// is checked. Mirroring alone needs them.
+	TokenAlgorithm partner.TokenAlgorithm
+	Keys           []*rsa.PublicKey
+}
+
+// Tokens makes a new token that carries a nonce.
+type Tokens interface {
+	Nonced(clientID, tenant, alg string, now time.Time) (token, nonce string, err error)
+}
+
+// ProberOptions configure a Prober.
+type ProberOptions struct {
+	// Client carries the guard, refuses redirects and has no timeout of its own. It should make
+	// each connection with a full TLS handshake, or an old certificate may be seen.
+	Client *http.Client
+	Tokens Tokens
+	// Timeout bounds one probe from the first byte sent to the last one read.
+	Timeout time.Duration
+	// Tolerance is how far the clock behind a signed answer may be off.
+	Tolerance time.Duration
+	// Version is named in the User-Agent.
+	Version string
+}
+
+// Prober probes endpoints. It is safe for concurrent use.
+type Prober struct {
+	opts      ProberOptions
+	userAgent string
+	// answered is when any endpoint was last reached, in ms since 1970.
+	answered atomic.Int64
+}
+
+// NewProber returns a Prober.
+func NewProber(opts ProberOptions) *Prober {
+	return &Prober{opts: opts, userAgent: "Lamplighter/" + opts.Version}
+}
+
+// AnsweredSince reports whether any endpoint was reached since a time.
+func (p *Prober) AnsweredSince(at time.Time) bool {
+	ms := p.answered.Load()
+	return ms != 0 && ms > at.UnixMilli()
+}
+
+var errTimeout = errors.New("no complete answer within the timeout")
+
+// Limits on the piece of an answer that people see: as with pushes.
+const (
+	maxExcerpt  = 200
+	excerptRead = 2 << 10
+)
+
+// Probe makes one call and says what it found. It does not outlast the timeout. A canceled ctx
+// ends it as an own fault.
+func (p *Prober) Probe(ctx context.Context, t Target) health.Finding {
+	start := time.Now()
+	f := p.probe(ctx, &t, start)
+	f.Duration = time.Since(start)
+	return f
+}
+
+func (p *Prober) probe(ctx context.Context, t *Target, now time.Time) health.Finding {
+	if t.Kind == partner.Mirroring && t.Tenant == "" {
+		return finding(t, health.NoTenant, 0, "")
+	}
+	call, nonce, err := p.request(t, now)
+	if err != nil {
+		return finding(t, health.OwnFault, 0, "no token could be made")
+	}
+	caller := ctx
+	ctx, cancel := context.WithTimeoutCause(ctx, p.opts.Timeout, errTimeout)
+	defer cancel()
+	w := &watch{}
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, w.trace()), http.MethodPost, t.URL, bytes.NewReader(call.Body))
+	if err != nil {
+		return finding(t, health.OwnFault, 0, "the request could not be built")
+	}
+	req.Header.Set("Content-Type", soap.ContentType)
+	req.Header.Set("User-Agent", p.userAgent)
+	req.Header["SOAPAction"] = []string{call.Action} // as servers that compare case-sensitively know it
+	req.Close = true                                 // the next probe comes minutes later
+	resp, err := p.opts.Client.Do(req)
+	if err != nil {
+		r, note := classify(err, w, errors.Is(context.Cause(ctx), errTimeout), caller.Err() != nil)
+		if r != health.OwnFault && r != health.BlockedAddress {
+			p.answered.Store(now.UnixMilli())
+		}
+		f := finding(t, r, 0, note)
+		f.CertificateFrom, f.CertificateEnds = w.certificate()
+		f.Blame = blame(err)
+		return f
+	}
+	defer func() { _ = resp.Body.Close() }()
+	p.answered.Store(now.UnixMilli())
+	a := answer{status: resp.StatusCode}
+	if a.status != http.StatusSwitchingProtocols { // its body is the bare connection, which no context ends
+		a.body, a.err = io.ReadAll(io.LimitReader(resp.Body, soap.MaxAnswer+1))
+	}
+	if a.err != nil && caller.Err() != nil && !errors.Is(context.Cause(ctx), errTimeout) {
+		return finding(t, health.OwnFault, 0, "the service is shutting down")
+	}
+	a.late = errors.Is(context.Cause(ctx), errTimeout)
+	f := p.judge(t, &a, nonce)
+	f.CertificateFrom, f.CertificateEnds = w.certificate()
+	return f
+}
+
+// request chooses the call for an endpoint.
+func (p *Prober) request(t *Target, now time.Time) (call soap.Request, nonce string, err error) {
+	switch t.Kind {
+	case partner.Mirroring:
+		token, nonce, err := p.opts.Tokens.Nonced(string(t.ClientID), string(t.Tenant), string(t.TokenAlgorithm), now)
+		if err != nil {
+			return soap.Request{}, "", err
+		}
+		return soap.Authenticate(token), nonce, nil
+	case partner.QuoteConnector:
+		return soap.TestConnection(), "", nil
+	default:
+		return soap.Empty(), "", nil
+	}
+}
+
+// judge reads an answer. The minute in it is compared with the time now, when it is complete.
+func (p *Prober) judge(t *Target, a *answer, nonce string) health.Finding {
+	message, r := a.classify()
+	note := ""
+	if r == health.Healthy && t.Kind == partner.Mirroring {
+		r, note = trust(&message, a.status, nonce, time.Now(), p.opts.Tolerance, t.Keys)
+	} else if r == health.Healthy && message.Fault != nil {
+		note = "with a Fault, which is a sign of life"
+	}
+	f := finding(t, r, a.status, note)
+	if r.Failing() {
+		f.Excerpt = excerpt(&message, a.body)
+	}
+	return f
+}
+
+// excerpt is a redacted piece of the answer: what the service says of it, else its beginning.
+func excerpt(m *soap.Answer, body []byte) string {
+	switch {
+	case m.Fault != nil:
+		return secret.Excerpt([]byte(m.Fault.Code+": "+m.Fault.Text), maxExcerpt)
+	case m.Members["ErrorMessage"] != "":
+		return secret.Excerpt([]byte(m.Members["ErrorMessage"]), maxExcerpt)
+	default:
+		return secret.Excerpt(body[:min(len(body), excerptRead)], maxExcerpt)
+	}
+}
