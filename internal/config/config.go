@@ -67,6 +67,8 @@ type Redis struct {
 	Prefix string
 	// PoolSize is the most connections per Redis node.
 	PoolSize int
+	// WaitReplicas is how many replicas must have a change before it is answered as accepted.
+	WaitReplicas int
 	// WaiveChecks are the safety checks that do not count against readiness.
 	WaiveChecks []string
 }

@@ -133,6 +133,11 @@ func redisSettings() []Setting {
 			at:   func(c *Config) any { return &c.Redis.PoolSize },
 		},
 		{
+			Key: "redis.wait_replicas", Default: "0", Rule: span(0, 10),
+			Help: "How many replicas must have what a call wrote before it is answered: a failover to one of them then loses nothing that was accepted. With fewer at hand the call is answered 503 after a second. In a Cluster, of each primary.",
+			at:   func(c *Config) any { return &c.Redis.WaitReplicas },
+		},
+		{
 			Key: "redis.waive_checks", Rule: oneOf("eviction", "persistence", "version"),
 			Help: "Safety checks of Redis that do not hold back readiness: `eviction` (maxmemory-policy is noeviction), `persistence` (AOF or snapshots are on), `version` (6.2 or newer). Each one waived can lose accepted changes.",
 			at:   func(c *Config) any { return &c.Redis.WaiveChecks },

@@ -16,6 +16,7 @@ import (
 
 	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
 // TestStoreAway asks every operation while the store is away.
@@ -63,6 +64,36 @@ func TestUnavailableIsWhatTheServiceSays(t *testing.T) {
 	}
 	if log := h.log.String(); !strings.Contains(log, "request_id=find-me") || !strings.Contains(log, "10.9.8.7") {
 		t.Errorf("the log does not tell the cause: %s", log)
+	}
+}
+
+// fewError is the store's: of n replicas that were asked for, none confirmed the write.
+type fewError int
+
+func (e fewError) Error() string                    { return "replicas at 10.9.8.7 are away" }
+func (e fewError) Replicas() (confirmed, asked int) { return 0, int(e) }
+
+// TestTooFewReplicasAreSaid tells a caller apart from one whose request came to nothing.
+func TestTooFewReplicasAreSaid(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t).withApp(t)
+	h.down = fmt.Errorf("accept: %w", fewError(2))
+	p := h.want(t, 503, request{method: "POST", path: "/v1/state-changes", role: "admin", body: `{"tenant":"Cust1","change_type":"resume"}`})
+	text := fmt.Sprint(p)
+	if p["type"] != "urn:lamplighter:problem:not-replicated" || !strings.Contains(text, "0 of the 2 replicas") || strings.Contains(text, "10.9.8.7") {
+		t.Errorf("problem = %v", p)
+	}
+	h.lineErrs = map[tenant.ID]error{"Cust2": h.down}
+	h.down = nil
+	rec := h.do(request{
+		method: "POST", path: "/v1/state-changes", role: "admin", contentType: "application/x-ndjson",
+		body: `{"tenant":"Cust1","change_type":"resume"}` + "\n" + `{"tenant":"Cust2","change_type":"resume"}` + "\n",
+	})
+	if body := rec.Body.String(); !strings.Contains(body, `"status":503`) || !strings.Contains(body, "Not confirmed by enough replicas") {
+		t.Errorf("NDJSON answer = %s", body)
+	}
+	if log := h.log.String(); !strings.Contains(log, "10.9.8.7") {
+		t.Error("the cause is not in the log")
 	}
 }
 

@@ -187,6 +187,9 @@ func (s *stream) giveUp(lines []line) {
 	if p.Status == http.StatusUnauthorized {
 		detail = "Not done: " + p.Detail
 	}
+	if _, few := errors.AsType[fewReplicas](s.err); few {
+		detail = "Not confirmed by enough replicas: send it and all after it again, with the same Idempotency-Key."
+	}
 	for _, l := range lines {
 		if l.answer.Status == 0 {
 			l.refuse(&Problem{Status: p.Status, Detail: detail})

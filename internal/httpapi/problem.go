@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -109,6 +110,21 @@ func unavailable() *Problem {
 	return p
 }
 
+// fewReplicas is an error of the store that wrote, but whose replicas did not confirm it in time.
+type fewReplicas interface {
+	error
+	Replicas() (confirmed, asked int)
+}
+
+func notReplicated(e fewReplicas) *Problem {
+	confirmed, asked := e.Replicas()
+	p := newProblem(http.StatusServiceUnavailable, "not-replicated", "Too few replicas have it", fmt.Sprintf(
+		"It is written, but %d of the %d replicas asked for confirmed it in time, so a failover may lose it. "+
+			"Repeat the request after the time in Retry-After, a state change with its Idempotency-Key.", confirmed, asked))
+	p.retryAfter = retryStore
+	return p
+}
+
 func internalError() *Problem {
 	return newProblem(http.StatusInternalServerError, "internal", "The service failed",
 		"The fault is the service's. Its operators find the cause in the log by the request_id.")
@@ -120,6 +136,7 @@ func problemOf(err error, gone func(error) bool) (p *Problem, unexpected bool) {
 	var own *Problem
 	var fields partner.ValidationError
 	var size *http.MaxBytesError
+	var few fewReplicas
 	switch {
 	case errors.As(err, &own):
 		c := *own
@@ -134,6 +151,8 @@ func problemOf(err error, gone func(error) bool) (p *Problem, unexpected bool) {
 		return preconditionFailed(), false
 	case errors.Is(err, registry.ErrKeyReused):
 		return keyReused(), false
+	case errors.As(err, &few):
+		return notReplicated(few), true
 	case unreachable(err), gone != nil && gone(err):
 		return unavailable(), true
 	default:

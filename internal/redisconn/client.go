@@ -45,6 +45,9 @@ type Options struct {
 	CAFile, CertFile, KeyFile string
 	// PoolSize is the most connections per node; 0: 64.
 	PoolSize int
+	// WaitReplicas is how many replicas must confirm each write, or it fails with a ReplicasError;
+	// 0: none.
+	WaitReplicas int
 	// ClientName shows in CLIENT LIST, such as "lamplighter".
 	ClientName string
 }
@@ -84,6 +87,9 @@ func New(o Options) (redis.UniversalClient, error) {
 		return nil, err
 	}
 	rdb := redis.NewUniversalClient(u)
+	if o.WaitReplicas > 0 {
+		awaitReplicas(rdb, o.WaitReplicas)
+	}
 	rdb.AddHook(newPacer())
 	return rdb, nil
 }

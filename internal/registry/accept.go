@@ -47,7 +47,7 @@ func (s *Store) Accept(ctx context.Context, reqs []ChangeRequest) ([]AcceptResul
 		return nil, nil
 	}
 	rounds, tenants := roundsOf(reqs)
-	if err := s.owe(ctx, tenants); err != nil {
+	if err := s.owe(ctx, s.rdb, tenants); err != nil {
 		return nil, err
 	}
 	results := make([]AcceptResult, len(reqs))
@@ -57,7 +57,7 @@ func (s *Store) Accept(ctx context.Context, reqs []ChangeRequest) ([]AcceptResul
 		for i, at := range round {
 			calls[i] = s.acceptCall(&reqs[at], nonce+"."+strconv.Itoa(at))
 		}
-		for i, cmd := range acceptChange.runMany(ctx, s.rdb, calls) {
+		for i, cmd := range acceptChange.runMany(ctx, s.durable, calls) {
 			at := round[i]
 			answer, err := cmd.Slice()
 			if err != nil {
@@ -67,7 +67,7 @@ func (s *Store) Accept(ctx context.Context, reqs []ChangeRequest) ([]AcceptResul
 			results[at].Accepted, results[at].Err = decodeAnswer(reqs[at].Tenant, answer)
 		}
 	}
-	if err := s.owe(ctx, acceptedTenants(tenants, reqs, results)); err != nil {
+	if err := s.owe(ctx, s.durable, acceptedTenants(tenants, reqs, results)); err != nil {
 		for i := range results {
 			if results[i].Err == nil {
 				results[i] = AcceptResult{Err: err}

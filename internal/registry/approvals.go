@@ -25,7 +25,7 @@ func (s *Store) Approvers(ctx context.Context, id tenant.ID) ([]partner.ClientID
 // ApproversOf lists the approvers of many tenants, in the order of ids, pipelined.
 func (s *Store) ApproversOf(ctx context.Context, ids []tenant.ID) ([][]partner.ClientID, error) {
 	cmds := make([]*redis.StringSliceCmd, len(ids))
-	err := s.approvals(ctx, ids, func(p redis.Pipeliner, i int, key string) { cmds[i] = p.SMembers(ctx, key) })
+	err := s.approvals(ctx, s.rdb, ids, func(p redis.Pipeliner, i int, key string) { cmds[i] = p.SMembers(ctx, key) })
 	if err != nil {
 		return nil, failure(err, "read approvals")
 	}
@@ -46,21 +46,21 @@ func (s *Store) ApproversOf(ctx context.Context, ids []tenant.ID) ([][]partner.C
 
 // AddApprover notes in the tenants' indexes that they approved an app. It may be repeated.
 func (s *Store) AddApprover(ctx context.Context, ids []tenant.ID, app partner.ClientID) error {
-	err := s.approvals(ctx, ids, func(p redis.Pipeliner, _ int, key string) { p.SAdd(ctx, key, string(app)) })
+	err := s.approvals(ctx, s.durable, ids, func(p redis.Pipeliner, _ int, key string) { p.SAdd(ctx, key, string(app)) })
 	return failure(err, "add app %s to the approvals", app)
 }
 
 // RemoveApprover takes an app out of the tenants' indexes. It may be repeated.
 func (s *Store) RemoveApprover(ctx context.Context, ids []tenant.ID, app partner.ClientID) error {
-	err := s.approvals(ctx, ids, func(p redis.Pipeliner, _ int, key string) { p.SRem(ctx, key, string(app)) })
+	err := s.approvals(ctx, s.durable, ids, func(p redis.Pipeliner, _ int, key string) { p.SRem(ctx, key, string(app)) })
 	return failure(err, "remove app %s from the approvals", app)
 }
 
 // approvals pipelines one command per tenant's index.
-func (s *Store) approvals(ctx context.Context, ids []tenant.ID, do func(p redis.Pipeliner, i int, key string)) error {
+func (s *Store) approvals(ctx context.Context, rdb redis.UniversalClient, ids []tenant.ID, do func(p redis.Pipeliner, i int, key string)) error {
 	for start := 0; start < len(ids); start += pipelineMax {
 		end := min(start+pipelineMax, len(ids))
-		_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i := start; i < end; i++ {
 				do(p, i, s.keys.Tenant(ids[i], keys.TenantApprovals))
 			}

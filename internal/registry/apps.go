@@ -82,7 +82,7 @@ func (s *Store) PutApp(
 	for _, n := range notes {
 		args = append(args, n.Action, n.Before, n.After)
 	}
-	n, err := putApp.run(ctx, s.rdb, s.appKeys(), args...).Int64Slice()
+	n, err := putApp.run(ctx, s.durable, s.appKeys(), args...).Int64Slice()
 	switch {
 	case err != nil:
 		return AppRecord{}, false, failure(err, "write app %s", id)
@@ -99,7 +99,7 @@ func (s *Store) PutApp(
 // outside the settings (mailbox, approvals' index, deliveries) is the caller's to purge.
 // Errors: ErrNotFound, ErrConflict.
 func (s *Store) DeleteApp(ctx context.Context, id partner.ClientID, expect int64, actor Actor) (int64, error) {
-	n, err := deleteApp.run(ctx, s.rdb, s.appKeys(), string(id), expect, removalsKeep, s.opts.AuditKeep,
+	n, err := deleteApp.run(ctx, s.durable, s.appKeys(), string(id), expect, removalsKeep, s.opts.AuditKeep,
 		actor.Name, actor.Role, actor.RequestID).Int64Slice()
 	switch {
 	case err != nil:

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
@@ -30,14 +32,14 @@ type Cleared struct {
 }
 
 // owe lists tenants as owed a fan-out, under a new ticket.
-func (s *Store) owe(ctx context.Context, ids []tenant.ID) error {
+func (s *Store) owe(ctx context.Context, rdb redis.UniversalClient, ids []tenant.ID) error {
 	ks := []string{s.keys.Owed(keys.OwedTenants), s.keys.Owed(keys.OwedTicket)}
 	for chunk := range slices.Chunk(ids, maxPage) {
 		args := make([]any, len(chunk))
 		for i, id := range chunk {
 			args[i] = string(id)
 		}
-		if err := oweTenants.run(ctx, s.rdb, ks, args...).Err(); err != nil {
+		if err := oweTenants.run(ctx, rdb, ks, args...).Err(); err != nil {
 			return failure(err, "list the fan-outs that are owed")
 		}
 	}

@@ -21,6 +21,9 @@ type Options struct {
 	Keys keys.Space
 	// Keyring seals webhook secrets. Required.
 	Keyring Sealer
+	// Durable is the client of the writes whose success a caller is told of; nil: the same as all
+	// others. One that waits for replicas makes those answers outlive a failover.
+	Durable redis.UniversalClient
 	// ChangesKeep is how long accepted changes are listed. Default 7 days.
 	ChangesKeep time.Duration
 	// IdempotencyKeep is how long a repeated call gets the first answer. Default 24 h.
@@ -62,9 +65,11 @@ func orDefault[T ~int | ~int64](v *T, def T) {
 
 // Store is the registry in Redis. It is safe for concurrent use and holds no state of its own.
 type Store struct {
-	rdb  redis.UniversalClient
-	opts Options
-	keys keys.Space
+	rdb redis.UniversalClient
+	// durable is rdb or Options.Durable.
+	durable redis.UniversalClient
+	opts    Options
+	keys    keys.Space
 	// nonce names one call, so that a repeat by the client library is told from a second call.
 	nonce func() string
 }
@@ -75,7 +80,11 @@ func New(rdb redis.UniversalClient, opts Options) *Store {
 		panic("registry.New: no Keyring")
 	}
 	opts = opts.withDefaults()
-	return &Store{rdb: rdb, opts: opts, keys: opts.Keys, nonce: rand.Text}
+	durable := opts.Durable
+	if durable == nil {
+		durable = rdb
+	}
+	return &Store{rdb: rdb, durable: durable, opts: opts, keys: opts.Keys, nonce: rand.Text}
 }
 
 const (

@@ -70,7 +70,7 @@ type StatusRequest struct {
 // is audited after the write: when that fails, so does the call, and a repeat is harmless.
 // Errors: ErrUnreadable.
 func (s *Store) PutStatus(ctx context.Context, r StatusRequest, actor Actor) (tenant.Status, error) {
-	text, err := putStatus.run(ctx, s.rdb, []string{s.keys.Tenant(r.Tenant, keys.TenantRecord)},
+	text, err := putStatus.run(ctx, s.durable, []string{s.keys.Tenant(r.Tenant, keys.TenantRecord)},
 		r.State.String(), optional(r.PublicEndpoint), optional(r.VersionName), optional(r.FileVersion)).Slice()
 	if err != nil {
 		return tenant.Status{}, failure(err, "write status of tenant %s", r.Tenant)

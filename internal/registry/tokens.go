@@ -82,7 +82,7 @@ func (s *Store) CreateToken(ctx context.Context, t Token, hash string, onlyIfNon
 	if err != nil {
 		return false, err
 	}
-	n, err := createToken.run(ctx, s.rdb, s.configKeys(keys.ConfigTokens, keys.ConfigTokenHashes, keys.ConfigTokenUses, keys.ConfigAudit),
+	n, err := createToken.run(ctx, s.durable, s.configKeys(keys.ConfigTokens, keys.ConfigTokenHashes, keys.ConfigTokenUses, keys.ConfigAudit),
 		t.ID, hash, doc, t.Role, first, endedTokensKeep.Milliseconds(), tokensMax,
 		s.opts.AuditKeep, actor.Name, actor.Role, actor.RequestID, words).Int()
 	switch {
@@ -195,7 +195,7 @@ func (s *Store) RevokeToken(ctx context.Context, id string, actor Actor) error {
 	if err != nil {
 		return err
 	}
-	n, err := revokeToken.run(ctx, s.rdb, s.configKeys(keys.ConfigTokens, keys.ConfigAudit), id,
+	n, err := revokeToken.run(ctx, s.durable, s.configKeys(keys.ConfigTokens, keys.ConfigAudit), id,
 		s.opts.AuditKeep, actor.Name, actor.Role, actor.RequestID, words).Int()
 	if err != nil {
 		return failure(err, "revoke token %s", id)

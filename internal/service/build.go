@@ -94,10 +94,10 @@ func (s *Service) buildFanout() {
 	p.notifier = &notifier{queue: s.queue}
 	metrics := fanout.NewMetrics(s.metrics)
 	p.fanout = fanout.New(fanout.Options{
-		Tenants: s.store, Mailboxes: s.boxes, Apps: s.dir, Waker: p.waker, Metrics: metrics, Log: s.log,
+		Tenants: s.store, Mailboxes: s.deposits, Apps: s.dir, Waker: p.waker, Metrics: metrics, Log: s.log,
 	})
 	p.approvals = fanout.NewApprovals(fanout.ApprovalsOptions{
-		Index: s.store, Admissions: s.boxes, Apps: s.dir, Waker: p.waker, Metrics: metrics, Log: s.log,
+		Index: s.store, Admissions: s.deposits, Apps: s.dir, Waker: p.waker, Metrics: metrics, Log: s.log,
 	})
 	if s.has(RoleWorker) {
 		s.runner = fanout.NewRunner(p.fanout.Run, s.log)

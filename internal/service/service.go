@@ -61,6 +61,8 @@ type Service struct {
 	log   *slog.Logger
 	rdb   redis.UniversalClient
 	owned bool
+	// durable waits for replicas behind each write, if the settings ask for it; else it is rdb.
+	durable redis.UniversalClient
 	// licences are what endpoints need before they are called.
 	licences partner.Requirements
 
@@ -68,10 +70,12 @@ type Service struct {
 	incidents *registry.IncidentStore
 	dir       *registry.Directory
 	boxes     *mailbox.Store
-	metrics   *prometheus.Registry
-	keySet    *signing.KeySet
-	guard     *guard.Guard
-	queue     *queue.Client
+	// deposits are the same mailboxes, written through durable.
+	deposits *mailbox.Store
+	metrics  *prometheus.Registry
+	keySet   *signing.KeySet
+	guard    *guard.Guard
+	queue    *queue.Client
 
 	drainer   *drain.Drainer
 	recorder  *drain.Recorder
@@ -122,18 +126,26 @@ func New(ctx context.Context, opts Options) (_ *Service, err error) {
 
 func (s *Service) connect(ctx context.Context) error {
 	if s.rdb = s.opts.Redis; s.rdb != nil {
+		s.durable = s.rdb
 		return nil
 	}
 	redisconn.LogTo(s.log)
 	c := s.cfg.Redis
-	rdb, err := redisconn.New(redisconn.Options{
+	o := redisconn.Options{
 		URL: c.URL, Username: c.Username, Password: c.Password, SentinelUsername: c.SentinelUsername, SentinelPassword: c.SentinelPassword,
 		CAFile: c.TLS.CA, CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, PoolSize: c.PoolSize, ClientName: "lamplighter",
-	})
+	}
+	rdb, err := redisconn.New(o)
 	if err != nil {
 		return fmt.Errorf("redis: %w", err)
 	}
-	s.rdb, s.owned = rdb, true
+	s.rdb, s.durable, s.owned = rdb, rdb, true
+	if o.WaitReplicas = c.WaitReplicas; o.WaitReplicas > 0 {
+		// a client of its own: what waits for replicas holds none of the connections that drains need
+		if s.durable, err = redisconn.New(o); err != nil {
+			return fmt.Errorf("redis: %w", err)
+		}
+	}
 	return s.awaitRedis(ctx)
 }
 
@@ -167,15 +179,14 @@ func (s *Service) stores(ctx context.Context) error {
 	space := keys.New(s.cfg.Redis.Prefix)
 	r := s.cfg.Retention
 	s.store = registry.New(s.rdb, registry.Options{
-		Keys: space, Keyring: ring, ChangesKeep: r.Changes, IdempotencyKeep: r.Idempotency, DeliveriesKeep: r.Deliveries,
+		Keys: space, Keyring: ring, Durable: s.durable, ChangesKeep: r.Changes, IdempotencyKeep: r.Idempotency, DeliveriesKeep: r.Deliveries,
 		IncidentsKeep: r.Incidents, AuditKeep: r.Audit,
 	})
 	s.incidents = registry.NewIncidentStore(s.rdb, space, r.Incidents)
 	s.dir = registry.NewDirectory(s.store)
 	d := s.cfg.Delivery
-	s.boxes = mailbox.New(s.rdb, space, mailbox.Settings{
-		OwnerLease: d.OwnerLease, EntryLease: d.EntryLease, Grace: d.Grace, Horizon: 3 * d.Sweep,
-	})
+	times := mailbox.Settings{OwnerLease: d.OwnerLease, EntryLease: d.EntryLease, Grace: d.Grace, Horizon: 3 * d.Sweep}
+	s.boxes, s.deposits = mailbox.New(s.rdb, space, times), mailbox.New(s.durable, space, times)
 	if err := s.store.ClaimEnvironment(ctx, s.env); err != nil {
 		return fmt.Errorf("claim environment: %w", err)
 	}
@@ -381,5 +392,8 @@ func (s *Service) close() {
 	}
 	if s.owned && s.rdb != nil {
 		_ = s.rdb.Close()
+	}
+	if s.owned && s.durable != nil && s.durable != s.rdb {
+		_ = s.durable.Close()
 	}
 }

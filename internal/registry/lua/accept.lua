@@ -24,6 +24,7 @@
 -- is written.
 --
 -- Atomic: answer, sequence, status, record, list and mark are one step, so push and pull agree.
+-- A repeat writes what is there already, so that a WAIT behind it covers the first call's write too.
 -- The sequence is max(previous + 1, Redis's time in ms): it never goes back.
 if KEYS[4] then
   local answer = redis.pcall('GET', KEYS[4])
@@ -31,6 +32,7 @@ if KEYS[4] then
     return redis.error_reply('FORMAT the stored answer is of another type')
   end
   if answer then
+    redis.call('APPEND', KEYS[4], '')
     return {1, answer}
   end
 end
@@ -49,6 +51,7 @@ end
 if r[6] then
   local nonce, answer = string.match(r[6], '^([^;]*);(.*)$')
   if nonce == ARGV[9] then
+    redis.call('HSET', KEYS[1], 'v', '1')
     return {0, answer}
   end
 end
