@@ -35,8 +35,8 @@ LABEL org.opencontainers.image.title="Lamplighter" \
 COPY --from=build /out/lamplighter /usr/local/bin/lamplighter
 
 # Loopback, the default of the binary, could not be reached from outside the container.
-ENV LAMPLIGHTER_LISTEN=0.0.0.0:8080 \
-    LAMPLIGHTER_OPS_LISTEN=0.0.0.0:9464
+ENV LAMPLIGHTER_LISTEN=:8080 \
+    LAMPLIGHTER_OPS_LISTEN=:9464
 EXPOSE 8080 9464
 
 # The numeric id of distroless' nonroot: Kubernetes' runAsNonRoot cannot check a name.

@@ -60,6 +60,19 @@ fmt: $(TOOLS)/golangci-lint ## Format the code (gofumpt, goimports)
 .PHONY: verify
 verify: lint test ## All that must hold before a change is proposed
 
+.PHONY: chart
+chart: build $(TOOLS)/helm $(TOOLS)/helm-unittest ## Lint, render and unit-test the Helm chart
+	tools/chart.sh check
+
+.PHONY: chart-strict
+chart-strict: $(TOOLS)/helm $(TOOLS)/helm4 $(TOOLS)/kubeconform ## Check the chart against closed schemas with Helm 3 and Helm 4 (downloads much)
+	tools/chart.sh strict
+
+.PHONY: chart-docs
+chart-docs: $(TOOLS)/helm-docs ## Write what is generated in the chart: README, schema, mirrored files
+	tools/chart.sh docs
+	go test ./charts -update
+
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZTIME
 	tools/fuzz.sh $(FUZZTIME)
@@ -99,6 +112,16 @@ $(TOOLS)/benchstat: tools/go.mod
 	go build -C tools -trimpath -ldflags '-s -w' -o ../$@ golang.org/x/perf/cmd/benchstat
 $(TOOLS)/mailpit: tools/mailpit/go.mod
 	go build -C tools/mailpit -trimpath -ldflags '-s -w' -o ../../$@ github.com/axllent/mailpit
+$(TOOLS)/helm: tools/chart/go.mod
+	go build -C tools/chart -trimpath -ldflags '-s -w' -o ../../$@ helm.sh/helm/v3/cmd/helm
+$(TOOLS)/helm-unittest: tools/chart/go.mod
+	go build -C tools/chart -trimpath -ldflags '-s -w' -o ../../$@ github.com/helm-unittest/helm-unittest/cmd/helm-unittest
+$(TOOLS)/kubeconform: tools/chart/go.mod
+	go build -C tools/chart -trimpath -ldflags '-s -w' -o ../../$@ github.com/yannh/kubeconform/cmd/kubeconform
+$(TOOLS)/helm4: tools/helm4/go.mod
+	go build -C tools/helm4 -trimpath -ldflags '-s -w' -o ../../$@ helm.sh/helm/v4/cmd/helm
+$(TOOLS)/helm-docs: tools/helmdocs/go.mod
+	go build -C tools/helmdocs -trimpath -ldflags '-s -w' -o ../../$@ github.com/norwoodj/helm-docs/cmd/helm-docs
 
 .PHONY: clean
 clean: ## Remove what was built (the tools too)
