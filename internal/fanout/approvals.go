@@ -74,7 +74,7 @@ func (a *Approvals) Approve(ctx context.Context, app partner.ClientID, ts []tena
 		if err := a.index.AddApprover(ctx, ts, app); err != nil {
 			return fmt.Errorf("approve: %w", err)
 		}
-		if err := a.tell(ctx, app, ts, hears, a.boxes.Approve); err != nil {
+		if _, err := a.tell(ctx, app, ts, hears, a.boxes.Approve); err != nil {
 			return fmt.Errorf("approve: %w", err)
 		}
 		return a.audit(ctx, "approval.put", app, ts, actor)
@@ -109,11 +109,9 @@ func (a *Approvals) Resync(ctx context.Context, app partner.ClientID, ts []tenan
 	}
 	n := 0
 	again := func(ts []tenant.ID) error {
-		return a.tell(ctx, app, ts, hears, func(ctx context.Context, app partner.ClientID, as []mailbox.Admission) (int, error) {
-			k, err := a.boxes.Again(ctx, app, as)
-			n += k
-			return k, err
-		})
+		told, err := a.tell(ctx, app, ts, hears, a.boxes.Again)
+		n += told
+		return err
 	}
 	if ts == nil {
 		err = a.each(ctx, app, again)
@@ -138,13 +136,15 @@ func (a *Approvals) hears(ctx context.Context, app partner.ClientID) (bool, erro
 	return e.Rec.App.EverHadURL, nil
 }
 
+// tell admits tenants and deposits what they have to tell. It counts the tenants of which
+// something was deposited: not those without approval, nor those with nothing to tell.
 func (a *Approvals) tell(
 	ctx context.Context, app partner.ClientID, ts []tenant.ID, hears bool,
 	admit func(context.Context, partner.ClientID, []mailbox.Admission) (int, error),
-) error {
+) (int, error) {
 	views, err := a.index.Tenants(ctx, ts)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	admissions := make([]mailbox.Admission, len(ts))
 	for i, v := range views {
@@ -152,10 +152,10 @@ func (a *Approvals) tell(
 	}
 	n, err := admit(ctx, app, admissions)
 	if err != nil || n == 0 || !hears {
-		return err
+		return 0, err
 	}
 	if views, err = a.index.Tenants(ctx, ts); err != nil {
-		return err
+		return 0, err
 	}
 	records := make([]tenant.Record, len(views))
 	for i, v := range views {
@@ -164,11 +164,11 @@ func (a *Approvals) tell(
 	}
 	d, err := a.boxes.Deposit(ctx, app, uuid.NewString(), records)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	a.metrics.deposited(d)
 	wake(ctx, a.waker, a.log, app, d.Wake)
-	return nil
+	return min(n, d.Written), nil
 }
 
 func (a *Approvals) each(ctx context.Context, app partner.ClientID, f func([]tenant.ID) error) error {

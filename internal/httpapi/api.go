@@ -48,6 +48,9 @@ type Deps struct {
 	Keys      KeyBinder
 	Incidents Incidents
 	Audit     Audit
+	// Auditor notes what no store audits by itself; nil notes nothing.
+	Auditor  Auditor
+	Resealer Resealer
 	// Discovery and JWKS are the two documents by which receivers find the signing keys.
 	Discovery, JWKS func() []byte
 

@@ -2,12 +2,8 @@ package httpapi
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
-	"net/http"
 	"net/url"
 	"slices"
 	"time"
@@ -32,8 +28,6 @@ const (
 	eventsWithin = 10 * time.Second
 	// addressesWithin bounds the resolving of all of a request's hosts.
 	addressesWithin = 8 * time.Second
-	webhookPrefix   = "whsec_"
-	webhookBytes    = 32
 )
 
 // changeApp makes the app to write out of the one that stands there, nil when there is none.
@@ -280,73 +274,4 @@ func endpointURLs(k partner.EndpointKind, e, before partner.Endpoint) []urlAt {
 		}
 	}
 	return out
-}
-
-// newSecret makes a Standard Webhooks secret.
-func (a *API) newSecret() (string, error) {
-	b := make([]byte, webhookBytes)
-	if _, err := io.ReadFull(a.Random, b); err != nil {
-		return "", fmt.Errorf("make a webhook secret: %w", err)
-	}
-	return webhookPrefix + base64.StdEncoding.EncodeToString(b), nil
-}
-
-// maxGrace bounds how long a replaced webhook secret may sign along.
-const maxGrace = 30 * 24 * time.Hour
-
-// rotateSecret replaces the webhook secret; the old one signs along for grace_seconds, which the
-// body may give.
-func (a *API) rotateSecret(c *call) error {
-	doc, err := c.optionalDocument()
-	if err != nil {
-		return err
-	}
-	f := &faults{}
-	o := root(doc, f, false)
-	grace := a.SecretGrace
-	if n, ok := o.number("grace_seconds", 0, int64(maxGrace/time.Second)); ok {
-		grace = time.Duration(n) * time.Second
-	}
-	o.done()
-	if err := f.err(); err != nil {
-		return err
-	}
-	id, err := c.clientID()
-	if err != nil {
-		return err
-	}
-	return again(c, func() error { return a.rotateOnce(c, id, grace) })
-}
-
-func (a *API) rotateOnce(c *call, id partner.ClientID, grace time.Duration) error {
-	old, err := a.current(c, id)
-	if err != nil {
-		return err
-	}
-	if old == nil {
-		return notFound("app")
-	}
-	now := a.Now().UTC()
-	secrets, err := a.AppWriter.Secrets(c.ctx(), id)
-	if err != nil && !errors.Is(err, registry.ErrNotFound) {
-		return err
-	}
-	fresh, err := a.newSecret()
-	if err != nil {
-		return err
-	}
-	next := registry.WebhookSecrets{Current: secret.New(fresh)}
-	if grace > 0 && !secrets.Current.IsZero() {
-		next.Previous, next.PreviousUntil = secrets.Current, now.Add(grace)
-	}
-	rec, _, err := a.AppWriter.PutApp(c.ctx(), partner.Normalize(old.App, &old.App, now), old.Revision, &next, c.actor, "app.rotate_secret")
-	if err != nil {
-		return err
-	}
-	a.wrote(c, old, rec)
-	c.w.Header().Set("ETag", etag(rec.Revision))
-	return c.json(http.StatusOK, struct {
-		WebhookSecret string    `json:"webhook_secret"`
-		PreviousUntil time.Time `json:"previous_valid_until,omitzero"`
-	}{fresh, next.PreviousUntil})
 }

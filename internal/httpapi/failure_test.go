@@ -284,8 +284,8 @@ func TestRotationKeepsTheOldSecretForAWhile(t *testing.T) {
 	first := h.secrets["app1"].Current.Reveal()
 	got := h.want(t, 200, request{method: "POST", path: "/v1/apps/app1/secrets", role: "partner:app1", body: `{"grace_seconds":60}`})
 	s := h.secrets["app1"]
-	if s.Current.Reveal() != got["webhook_secret"] || s.Previous.Reveal() != first || !s.PreviousUntil.Equal(start.Add(60e9)) || first == got["webhook_secret"] {
-		t.Errorf("secrets after rotation: same=%t until %v", s.Previous.Reveal() == first, s.PreviousUntil)
+	if s.Current.Reveal() != got["webhook_secret"] || len(s.Replaced) != 1 || s.Replaced[0].Secret.Reveal() != first || !s.Replaced[0].Until.Equal(start.Add(60e9)) || first == got["webhook_secret"] {
+		t.Errorf("%d replaced secrets after rotation", len(s.Replaced))
 	}
 	if a := h.want(t, 200, request{method: "GET", path: "/v1/apps/app1", role: "admin"}); a["webhook_secret"] != nil {
 		t.Error("a GET shows the secret")

@@ -14,7 +14,6 @@ import (
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/httpapi"
-	"github.com/lamplighter/lamplighter/internal/intake"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -33,6 +32,7 @@ type world struct {
 	tokens     map[string]registry.Token
 	lookups    int
 	uses       []string
+	audited    []registry.AuditEntry
 	approvals  map[partner.ClientID][]tenant.ID
 	statuses   map[tenant.ID]tenant.Status
 	sequence   int64
@@ -404,29 +404,4 @@ func (w *world) CloseIncident(_ context.Context, id string, _ registry.Actor) (h
 		return httpapi.Incident{}, registry.ErrNotFound
 	}
 	return httpapi.Incident{ID: id, ClientID: "app1", Endpoint: "state_change", State: "closed", OpenedAt: start, ClosedAt: start}, nil
-}
-
-func (w *world) AuditEntries(_ context.Context, q registry.AuditQuery) ([]registry.AuditEntry, string, error) {
-	e := registry.AuditEntry{ID: "5-0", At: start, Actor: "Kim", Role: "admin", Action: "app.put", Subject: "app1", After: `{"name":"A"}`}
-	if q.Subject != "" && q.Subject != e.Subject {
-		return nil, "", nil
-	}
-	return []registry.AuditEntry{e}, "5-0", w.down
-}
-
-func (w *world) Why(_ context.Context, app partner.ClientID, t tenant.ID) (intake.Why, error) {
-	defer w.lock()()
-	if w.down != nil {
-		return intake.Why{}, w.down
-	}
-	return intake.Why{
-		ClientID: app, Tenant: t, Cause: intake.GateClosed, Known: true, Status: tenant.Status{State: tenant.Suspended},
-		Newest:   &tenant.Change{ID: "chg_Cust1_5", Type: tenant.Suspend, Sequence: 5, AcceptedAt: start},
-		Approved: t != "Stranger", Breaker: "open", GateUntil: start.Add(time.Minute), NextAttemptAt: start.Add(time.Minute), HasURL: true,
-		Waiting: []intake.WaitingChange{{
-			ChangeID: "chg_Cust1_5", Type: tenant.Suspend, Sequence: 5, Since: start, Attempts: 2, Reason: delivery.ReasonServerError, LastAttempt: start,
-		}},
-		Attempts: []delivery.Attempt{{At: start, ClientID: app, Tenant: t, ChangeType: "suspend", Outcome: "retryable", Reason: "server_error", Status: 500, Excerpt: "oops"}},
-		Endpoint: partner.Endpoint{Enabled: true}, Ahead: 3, Now: start,
-	}, nil
 }

@@ -2,10 +2,8 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/incident"
@@ -54,11 +52,6 @@ type Incidents interface {
 	// CloseIncident ends an open incident although its endpoint is not well, and returns it.
 	// Errors: registry.ErrNotFound when no open incident has the id.
 	CloseIncident(ctx context.Context, id string, actor registry.Actor) (Incident, error)
-}
-
-// Audit lists writes, newest first.
-type Audit interface {
-	AuditEntries(ctx context.Context, q registry.AuditQuery) (entries []registry.AuditEntry, next string, err error)
 }
 
 // scoped reads the app that a list is asked for: a partner's own, whatever it asks.
@@ -134,80 +127,6 @@ func (a *API) closeIncident(c *call) error {
 	return c.json(http.StatusOK, i)
 }
 
-type auditAnswer struct {
-	ID        string          `json:"id"`
-	At        time.Time       `json:"at"`
-	Actor     string          `json:"actor"`
-	Role      string          `json:"role"`
-	RequestID string          `json:"request_id,omitempty"`
-	Action    string          `json:"action"`
-	Subject   string          `json:"subject"`
-	Before    json.RawMessage `json:"before,omitempty"`
-	After     json.RawMessage `json:"after,omitempty"`
-}
-
-// appActions are the beginnings of the actions whose subject is an app.
-func appActions() []string { return []string{"app.", "endpoint.", "approval.", "incident."} }
-
-// maxSubject is longer than any tenant's or app's id.
-const maxSubject = 128
-
-func (a *API) listAudit(c *call) error {
-	p, err := c.page("audit", "client_id", "subject")
-	if err != nil {
-		return err
-	}
-	app, err := c.scoped("client_id")
-	if err != nil {
-		return err
-	}
-	subject := c.r.URL.Query().Get("subject")
-	q := registry.AuditQuery{After: p.after, Limit: p.limit, Subject: subject}
-	switch {
-	case len(subject) > maxSubject:
-		return invalid(FieldError{Pointer: "/subject", Detail: "is longer than any subject"})
-	case app != "" && subject != "" && subject != string(app):
-		return invalid(FieldError{Pointer: "/subject", Detail: "must be absent, or the client_id, when client_id is given"})
-	case app != "":
-		q.Subject, q.Actions = string(app), appActions()
-	}
-	if !streamID(p.after) {
-		return badCursor()
-	}
-	c.app = app
-	entries, next, err := a.Audit.AuditEntries(c.ctx(), q)
-	if err != nil {
-		return err
-	}
-	items := make([]auditAnswer, len(entries))
-	for i, e := range entries {
-		items[i] = auditAnswer{
-			e.ID, e.At.UTC(), e.Actor, e.Role, e.RequestID, e.Action, e.Subject, document(e.Before), document(e.After),
-		}
-	}
-	return c.json(http.StatusOK, answerPage(p, items, next))
-}
-
 func badCursor() *Problem {
 	return invalid(FieldError{Pointer: "/cursor", Detail: "is not a cursor that this list gave"})
-}
-
-// streamID reports whether s is empty or may be a position in the audit.
-func streamID(s string) bool {
-	return s == "" || len(s) <= 40 && strings.Trim(s, "0123456789-") == "" && s[0] != '-' && strings.Count(s, "-") <= 1
-}
-
-// document makes stored text part of an answer: as it is when it is JSON, else as a string.
-func document(s string) json.RawMessage {
-	if s == "" {
-		return nil
-	}
-	if json.Valid([]byte(s)) {
-		return json.RawMessage(s)
-	}
-	b, err := json.Marshal(s)
-	if err != nil { // a string always marshals
-		return nil
-	}
-	return b
 }

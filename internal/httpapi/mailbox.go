@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -116,6 +117,9 @@ func (a *API) resync(c *call) error {
 	}
 	n, err := a.Resyncer.Resync(c.ctx(), rec.App.ClientID, ts)
 	if err != nil {
+		return err
+	}
+	if err := a.audit(c, "app.resync", string(rec.App.ClientID), fmt.Sprintf(`{"all":%t,"tenants":%d}`, !given, n)); err != nil {
 		return err
 	}
 	return c.json(http.StatusAccepted, struct {

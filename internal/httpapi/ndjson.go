@@ -205,10 +205,7 @@ func (s *stream) write(control *http.ResponseController, answers []*lineAnswer) 
 		return err
 	}
 	if !s.began {
-		h := s.c.w.Header()
-		h.Set("Content-Type", typeLines)
-		h.Set("Cache-Control", "no-store")
-		h.Set("X-Content-Type-Options", "nosniff")
+		s.c.lines()
 		s.began = true
 	}
 	var b bytes.Buffer

@@ -82,7 +82,12 @@ func (a *API) table() []route {
 		route{"closeIncident", "POST", "/v1/incidents/{id}/close", allow(Operator), optionalJSON, []int{200}, a.closeIncident},
 	)
 	add(a.TokenKeeper != nil, a.tokenRoutes()...)
-	add(a.Audit != nil, route{"listAudit", "GET", "/v1/audit", allow(Partner, Operator), noBody, []int{200}, a.listAudit})
+	add(a.Resealer != nil, route{"reencryptSecrets", "POST", "/v1/secrets/reencrypt", allow(), optionalJSON, []int{200}, a.reencrypt})
+	add(
+		a.Audit != nil,
+		route{"listAudit", "GET", "/v1/audit", allow(Partner, Operator), noBody, []int{200}, a.listAudit},
+		route{"exportAudit", "GET", "/v1/audit/export", allow(Partner, Operator), noBody, []int{200}, a.exportAudit},
+	)
 	add(a.Statuses != nil, route{"getState", "GET", "/api/state/{tenant}", 0, noBody, []int{200, 304}, a.getState})
 	add(a.Discovery != nil, route{"getDiscovery", "GET", "/login/.well-known/openid-configuration", 0, noBody, []int{200, 304}, a.wellKnown(a.Discovery)})
 	add(a.JWKS != nil, route{"getJWKS", "GET", "/login/.well-known/jwks", 0, noBody, []int{200, 304}, a.wellKnown(a.JWKS)})

@@ -95,11 +95,11 @@ func (s *Store) PutApp(
 	}
 }
 
-// DeleteApp removes an app and its secrets and returns the revision that did it. What lies
+// DeleteApp removes an app and its secrets, revokes its partner's tokens, and returns the revision that did it. What lies
 // outside the settings (mailbox, approvals' index, deliveries) is the caller's to purge.
 // Errors: ErrNotFound, ErrConflict.
 func (s *Store) DeleteApp(ctx context.Context, id partner.ClientID, expect int64, actor Actor) (int64, error) {
-	n, err := deleteApp.run(ctx, s.durable, s.appKeys(), string(id), expect, removalsKeep, s.opts.AuditKeep,
+	n, err := deleteApp.run(ctx, s.durable, append(s.appKeys(), s.keys.Config(keys.ConfigTokens)), string(id), expect, removalsKeep, s.opts.AuditKeep,
 		actor.Name, actor.Role, actor.RequestID).Int64Slice()
 	switch {
 	case err != nil:

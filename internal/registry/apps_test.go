@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -110,7 +111,9 @@ func TestSecrets(t *testing.T) {
 		ctx := t.Context()
 		_, err := s.Secrets(ctx, "app1")
 		wantErr(t, "secrets of nobody", err, registry.ErrNotFound)
-		w := registry.WebhookSecrets{Current: secret.New("whsec_current"), Previous: secret.New("whsec_old"), PreviousUntil: t0}
+		w := registry.WebhookSecrets{Current: secret.New("whsec_current"), Replaced: []registry.ReplacedSecret{
+			{Secret: secret.New("whsec_old"), Until: t0}, {Secret: secret.New("whsec_older"), Until: t0.Add(-time.Hour)},
+		}}
 		_, _, err = s.PutApp(ctx, testApp("app1"), registry.NoRevision, &w, kim, "app.put")
 		noErr(t, "put", err)
 		same(t, "secrets", must[registry.WebhookSecrets](t)(s.Secrets(ctx, "app1")), w)

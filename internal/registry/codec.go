@@ -69,25 +69,43 @@ func decodeJSON(doc string, v any, got *int) error {
 type WebhookSecrets struct {
 	// Current is the "whsec_" secret in force.
 	Current secret.Text
-	// Previous signs along until PreviousUntil; empty where there is none.
-	Previous      secret.Text
-	PreviousUntil time.Time
+	// Replaced sign along until their time, the newest first.
+	Replaced []ReplacedSecret
 }
 
-// sealedSecrets is the plaintext within a sealed value.
+// ReplacedSecret is a webhook secret that was replaced and signs along for a while.
+type ReplacedSecret struct {
+	Secret secret.Text
+	Until  time.Time
+}
+
+// sealedSecrets is the plaintext within a sealed value. Previous is the newest of those replaced,
+// which is all that versions before Older knew.
 type sealedSecrets struct {
-	Format   int    `json:"v"`
-	Current  string `json:"c"`
-	Previous string `json:"p,omitempty"`
-	UntilMS  int64  `json:"u,omitempty"`
+	Format   int           `json:"v"`
+	Current  string        `json:"c"`
+	Previous string        `json:"p,omitempty"`
+	UntilMS  int64         `json:"u,omitempty"`
+	Older    []sealedOlder `json:"o,omitempty"`
+}
+
+type sealedOlder struct {
+	Secret  string `json:"s"`
+	UntilMS int64  `json:"u"`
 }
 
 func secretPlace(id partner.ClientID) string { return "app/" + string(id) + "/webhook_secret" }
 
 func (s *Store) sealSecrets(id partner.ClientID, w WebhookSecrets) (string, error) {
-	b, err := json.Marshal(sealedSecrets{
-		Format: format, Current: w.Current.Reveal(), Previous: w.Previous.Reveal(), UntilMS: millis(w.PreviousUntil),
-	})
+	p := sealedSecrets{Format: format, Current: w.Current.Reveal()}
+	for i, r := range w.Replaced {
+		if i == 0 {
+			p.Previous, p.UntilMS = r.Secret.Reveal(), millis(r.Until)
+			continue
+		}
+		p.Older = append(p.Older, sealedOlder{r.Secret.Reveal(), millis(r.Until)})
+	}
+	b, err := json.Marshal(p)
 	if err != nil {
 		return "", fmt.Errorf("encode secrets of app %s: %w", id, err)
 	}
@@ -108,7 +126,12 @@ func (s *Store) openSecrets(id partner.ClientID, sealed string) (WebhookSecrets,
 	if err := json.Unmarshal(b, &p); err != nil || p.Format != format || p.Current == "" {
 		return WebhookSecrets{}, fmt.Errorf("%w: secrets of app %s are not of format %d", ErrUnreadable, id, format)
 	}
-	return WebhookSecrets{
-		Current: secret.New(p.Current), Previous: secret.New(p.Previous), PreviousUntil: fromMillis(p.UntilMS),
-	}, nil
+	w := WebhookSecrets{Current: secret.New(p.Current)}
+	if p.Previous != "" {
+		w.Replaced = append(w.Replaced, ReplacedSecret{secret.New(p.Previous), fromMillis(p.UntilMS)})
+	}
+	for _, o := range p.Older {
+		w.Replaced = append(w.Replaced, ReplacedSecret{secret.New(o.Secret), fromMillis(o.UntilMS)})
+	}
+	return w, nil
 }

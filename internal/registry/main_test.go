@@ -185,6 +185,8 @@ func (f fakeSealer) Seal(plaintext []byte, aad string) (string, error) {
 	return fmt.Sprintf("%s|%s", aad, plaintext), f.sealErr
 }
 
+func (fakeSealer) Stale(string) bool { return false }
+
 func (f fakeSealer) Open(sealed, aad string) ([]byte, error) {
 	rest, ok := strings.CutPrefix(sealed, aad+"|")
 	if f.openErr == nil && !ok {

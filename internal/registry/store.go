@@ -13,6 +13,8 @@ import (
 type Sealer interface {
 	Seal(plaintext []byte, aad string) (string, error)
 	Open(sealed, aad string) ([]byte, error)
+	// Stale reports whether a sealed value should be sealed anew, with the current key.
+	Stale(sealed string) bool
 }
 
 // Options configure a Store. The zero value of each retention means its default.

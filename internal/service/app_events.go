@@ -21,6 +21,7 @@ import (
 // good by the next change of each tenant.
 type appEvents struct {
 	boxes     *mailbox.Store
+	store     *registry.Store
 	waker     *waker
 	queue     *queue.Client
 	approvals *fanout.Approvals
@@ -92,5 +93,8 @@ func (a *appEvents) forget(ctx context.Context, id partner.ClientID) error {
 	if err := a.boxes.Drop(ctx, id); err != nil {
 		return err
 	}
-	return a.incidents.Drop(ctx, id)
+	if err := a.incidents.Drop(ctx, id); err != nil {
+		return err
+	}
+	return a.store.DropAttempts(ctx, id)
 }

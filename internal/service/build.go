@@ -120,7 +120,7 @@ func (s *Service) buildPeople() {
 		Settings: s.incidentSettings(), Metrics: alerting.NewMetrics(s.metrics), Log: s.log,
 	})
 	p.events = &appEvents{
-		boxes: s.boxes, waker: p.waker, queue: s.queue, approvals: p.approvals, incidents: s.incidents, people: p.tracker, env: s.env,
+		boxes: s.boxes, store: s.store, waker: p.waker, queue: s.queue, approvals: p.approvals, incidents: s.incidents, people: p.tracker, env: s.env,
 	}
 	p.endpoints = &endpoints{
 		dir: s.dir, store: s.store, pusher: p.pusher, env: s.env, events: p.events, prepared: map[partner.ClientID]preparedTarget{},
@@ -170,7 +170,7 @@ func (s *Service) buildAPI() error {
 	}
 	p.api = httpapi.New(httpapi.Deps{
 		Environment: s.env, Licences: s.licences, ValidFor: s.cfg.State.ValidFor,
-		Tokens: s.store, TokenKeeper: s.store, TokenUses: s.store, Apps: s.store, AppWriter: s.store, AppEvents: p.events,
+		Tokens: s.store, TokenKeeper: s.store, TokenUses: s.store, Resealer: s.store, Auditor: s.store, Apps: s.store, AppWriter: s.store, AppEvents: p.events,
 		Addresses: addresses{s.guard, net.DefaultResolver}, Health: health{s.incidents},
 		Tester: &tester{
 			endpoints: p.endpoints, boxes: s.boxes, store: s.store, approvals: p.approvals, waker: p.waker, people: p.tracker,

@@ -71,13 +71,18 @@ func (e *endpoints) target(entry *registry.Entry, now time.Time) (push.Target, e
 		}
 		p.target.WebhookKeys = append(p.target.WebhookKeys, k)
 	}
-	if !entry.Secrets.Previous.IsZero() && now.Before(entry.Secrets.PreviousUntil) {
-		k, err := signing.ParseWebhookSecret(entry.Secrets.Previous)
+	for _, old := range entry.Secrets.Replaced {
+		if !now.Before(old.Until) {
+			continue
+		}
+		k, err := signing.ParseWebhookSecret(old.Secret)
 		if err != nil {
-			return push.Target{}, fmt.Errorf("previous webhook secret of app %s: %w", app.ClientID, err)
+			return push.Target{}, fmt.Errorf("replaced webhook secret of app %s: %w", app.ClientID, err)
 		}
 		p.target.WebhookKeys = append(p.target.WebhookKeys, k)
-		p.until = entry.Secrets.PreviousUntil
+		if p.until.IsZero() || old.Until.Before(p.until) {
+			p.until = old.Until
+		}
 	}
 	e.prepared[app.ClientID] = p
 	return p.target, nil

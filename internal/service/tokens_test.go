@@ -66,3 +66,15 @@ func TestRevokedTokenStopsOnEveryReplica(t *testing.T) {
 		}
 	})
 }
+
+// TestAnAppMadeAnewShowsNothingOfItsPredecessor: neither deliveries nor a former owner's token.
+func TestAnAppMadeAnewShowsNothingOfItsPredecessor(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.change("suspend", http.StatusNoContent, "delivered")
+	r.call("DELETE", "/v1/apps/app1", "")
+	r.call("PUT", "/v1/apps/app1", `{"name":"New owner"}`)
+	if got := r.items("/v1/apps/app1/deliveries"); len(got) != 0 {
+		t.Errorf("the new app shows %v", got)
+	}
+}

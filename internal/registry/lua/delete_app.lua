@@ -1,4 +1,4 @@
--- Removes an app and its secrets, if nobody else wrote since.
+-- Removes an app and its secrets and revokes its partner's tokens, if nobody else wrote since.
 --
 -- KEYS[1] HASH  apps: client id -> "<revision>;<document>"
 -- KEYS[2] ZSET  index of client ids, score 0
@@ -7,6 +7,7 @@
 -- KEYS[5] ZSET  removed: client id -> revision
 -- KEYS[6] HASH  secrets: client id -> sealed value
 -- KEYS[7] STREAM audit
+-- KEYS[8] HASH  token id -> token document
 -- ARGV[1] client id
 -- ARGV[2] the revision the writer expects: -1 any
 -- ARGV[3] how many removals to remember
@@ -16,7 +17,8 @@
 -- Returns {1, revision} when removed, {0, revision} when the expected revision is not the current
 -- one, {2} when there is no such app.
 --
--- Atomic: comparison, removal, revision and audit are one step. A document of another version can
+-- Atomic: comparison, removal, revision, revocations and audit are one step, so that no token
+-- of a former owner is good for an app that is made anew. A document of another version can
 -- be removed when any revision is accepted.
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 if not old then
@@ -42,4 +44,17 @@ redis.call('ZREMRANGEBYRANK', KEYS[5], 0, -(tonumber(ARGV[3]) + 1))
 redis.call('HDEL', KEYS[6], ARGV[1])
 redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[4], '*', 'v', '1', 'actor', ARGV[5], 'role', ARGV[6],
   'request', ARGV[7], 'action', 'app.delete', 'subject', ARGV[1], 'before', before or '', 'after', '')
+
+local time = redis.call('TIME')
+local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+local tokens = redis.call('HGETALL', KEYS[8])
+for i = 1, #tokens, 2 do
+  local head = string.match(tokens[i + 1], '^({"v":1,.*"r":)0}$')
+  local ok, token = pcall(cjson.decode, tokens[i + 1])
+  if head and ok and token.role == 'partner:' .. ARGV[1] then
+    redis.call('HSET', KEYS[8], tokens[i], head .. now .. '}')
+    redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[4], '*', 'v', '1', 'actor', ARGV[5], 'role', ARGV[6],
+      'request', ARGV[7], 'action', 'token.revoke', 'subject', tokens[i], 'before', '', 'after', '')
+  end
+end
 return {1, revision}

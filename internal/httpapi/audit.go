@@ -1,0 +1,161 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// Audit lists writes, newest first.
+type Audit interface {
+	AuditEntries(ctx context.Context, q registry.AuditQuery) (entries []registry.AuditEntry, next string, err error)
+}
+
+// Auditor notes writes that no store audits by itself.
+type Auditor interface {
+	Audit(ctx context.Context, entries ...registry.AuditEntry) error
+}
+
+// audit notes a write that is done. When that fails the caller is told, and may repeat it.
+func (a *API) audit(c *call, action, subject, after string) error {
+	if a.Auditor == nil {
+		return nil
+	}
+	return a.Auditor.Audit(c.ctx(), registry.AuditEntry{
+		Actor: c.actor.Name, Role: c.actor.Role, RequestID: c.id, Action: action, Subject: subject, After: after,
+	})
+}
+
+type auditAnswer struct {
+	ID        string          `json:"id"`
+	At        time.Time       `json:"at"`
+	Actor     string          `json:"actor"`
+	Role      string          `json:"role"`
+	RequestID string          `json:"request_id,omitempty"`
+	Action    string          `json:"action"`
+	Subject   string          `json:"subject"`
+	Before    json.RawMessage `json:"before,omitempty"`
+	After     json.RawMessage `json:"after,omitempty"`
+}
+
+// appActions are the beginnings of the actions whose subject is an app.
+func appActions() []string { return []string{"app.", "endpoint.", "approval.", "incident."} }
+
+// maxSubject is longer than any tenant's or app's id.
+const maxSubject = 128
+
+// auditQuery reads which entries a list or an export is asked for.
+func (a *API) auditQuery(c *call, of string) (page, registry.AuditQuery, error) {
+	p, err := c.page(of, "client_id", "subject")
+	if err != nil {
+		return p, registry.AuditQuery{}, err
+	}
+	app, err := c.scoped("client_id")
+	if err != nil {
+		return p, registry.AuditQuery{}, err
+	}
+	subject := c.r.URL.Query().Get("subject")
+	q := registry.AuditQuery{After: p.after, Limit: p.limit, Subject: subject}
+	switch {
+	case len(subject) > maxSubject:
+		return p, q, invalid(FieldError{Pointer: "/subject", Detail: "is longer than any subject"})
+	case app != "" && subject != "" && subject != string(app):
+		return p, q, invalid(FieldError{Pointer: "/subject", Detail: "must be absent, or the client_id, when client_id is given"})
+	case app != "":
+		q.Subject, q.Actions = string(app), appActions()
+	}
+	if !streamID(p.after) {
+		return p, q, badCursor()
+	}
+	c.app = app
+	return p, q, nil
+}
+
+func answerEntry(e registry.AuditEntry) auditAnswer {
+	return auditAnswer{e.ID, e.At.UTC(), e.Actor, e.Role, e.RequestID, e.Action, e.Subject, document(e.Before), document(e.After)}
+}
+
+func (a *API) listAudit(c *call) error {
+	p, q, err := a.auditQuery(c, "audit")
+	if err != nil {
+		return err
+	}
+	entries, next, err := a.Audit.AuditEntries(c.ctx(), q)
+	if err != nil {
+		return err
+	}
+	items := make([]auditAnswer, len(entries))
+	for i, e := range entries {
+		items[i] = answerEntry(e)
+	}
+	return c.json(http.StatusOK, answerPage(p, items, next))
+}
+
+// exportAudit writes all entries, newest first, one a line. An answer that breaks off is not
+// complete: its connection ends without the last chunk.
+func (a *API) exportAudit(c *call) error {
+	_, q, err := a.auditQuery(c, "audit-export")
+	if err != nil {
+		return err
+	}
+	q.Limit = maxLimit
+	control := http.NewResponseController(c.w)
+	for began := false; ; began = true {
+		entries, next, err := a.Audit.AuditEntries(c.ctx(), q)
+		if err != nil {
+			return err
+		}
+		if err := control.SetWriteDeadline(time.Now().Add(lineWithin)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return err
+		}
+		if !began {
+			c.lines()
+		}
+		for _, e := range entries {
+			line, err := encode(answerEntry(e))
+			if err != nil {
+				return err
+			}
+			if _, err := c.w.Write(line); err != nil {
+				return err
+			}
+		}
+		if next == "" {
+			return nil
+		}
+		q.After = next
+	}
+}
+
+// lines begins an answer of NDJSON.
+func (c *call) lines() {
+	h := c.w.Header()
+	h.Set("Content-Type", typeLines)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+}
+
+// streamID reports whether s is empty or may be a position in the audit.
+func streamID(s string) bool {
+	return s == "" || len(s) <= 40 && strings.Trim(s, "0123456789-") == "" && s[0] != '-' && strings.Count(s, "-") <= 1
+}
+
+// document makes stored text part of an answer: as it is when it is JSON, else as a string.
+func document(s string) json.RawMessage {
+	if s == "" {
+		return nil
+	}
+	if json.Valid([]byte(s)) {
+		return json.RawMessage(s)
+	}
+	b, err := json.Marshal(s)
+	if err != nil { // a string always marshals
+		return nil
+	}
+	return b
+}

@@ -1,0 +1,151 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/secret"
+)
+
+const (
+	webhookPrefix = "whsec_"
+	webhookBytes  = 32
+	// maxGrace bounds how long a replaced webhook secret may sign along, maxReplaced how many do.
+	maxGrace    = 30 * 24 * time.Hour
+	maxReplaced = 3
+)
+
+// Resealer seals anew what older keys sealed.
+type Resealer interface {
+	// Reencrypt may be repeated; it returns how many secrets it looked at and sealed anew.
+	Reencrypt(ctx context.Context, actor registry.Actor) (examined, resealed int, err error)
+}
+
+// newSecret makes a Standard Webhooks secret.
+func (a *API) newSecret() (string, error) {
+	b := make([]byte, webhookBytes)
+	if _, err := io.ReadFull(a.Random, b); err != nil {
+		return "", fmt.Errorf("make a webhook secret: %w", err)
+	}
+	return webhookPrefix + base64.StdEncoding.EncodeToString(b), nil
+}
+
+// rotation is what the caller wants of the secrets that were in force.
+type rotation struct {
+	grace time.Duration
+	// endReplaced ends those replaced before at once, whatever they were promised.
+	endReplaced bool
+}
+
+// rotateSecret replaces the webhook secret; the old one signs along for grace_seconds, which the
+// body may give, and those replaced before until the end they were promised.
+func (a *API) rotateSecret(c *call) error {
+	doc, err := c.optionalDocument()
+	if err != nil {
+		return err
+	}
+	f := &faults{}
+	o := root(doc, f, false)
+	r := rotation{grace: a.SecretGrace}
+	if n, ok := o.number("grace_seconds", 0, int64(maxGrace/time.Second)); ok {
+		r.grace = time.Duration(n) * time.Second
+	}
+	r.endReplaced, _ = o.flag("end_replaced")
+	o.done()
+	if err := f.err(); err != nil {
+		return err
+	}
+	id, err := c.clientID()
+	if err != nil {
+		return err
+	}
+	return again(c, func() error { return a.rotateOnce(c, id, r) })
+}
+
+func (a *API) rotateOnce(c *call, id partner.ClientID, r rotation) error {
+	old, err := a.current(c, id)
+	if err != nil {
+		return err
+	}
+	if old == nil {
+		return notFound("app")
+	}
+	now := a.Now().UTC()
+	secrets, err := a.AppWriter.Secrets(c.ctx(), id)
+	if err != nil && !errors.Is(err, registry.ErrNotFound) {
+		return err
+	}
+	fresh, err := a.newSecret()
+	if err != nil {
+		return err
+	}
+	next, err := r.apply(secrets, fresh, now)
+	if err != nil {
+		return err
+	}
+	rec, _, err := a.AppWriter.PutApp(c.ctx(), partner.Normalize(old.App, &old.App, now), old.Revision, &next, c.actor, "app.rotate_secret")
+	if err != nil {
+		return err
+	}
+	a.wrote(c, old, rec)
+	c.w.Header().Set("ETag", etag(rec.Revision))
+	var until time.Time
+	if len(next.Replaced) > 0 {
+		until = next.Replaced[0].Until
+	}
+	return c.json(http.StatusOK, struct {
+		WebhookSecret string    `json:"webhook_secret"`
+		PreviousUntil time.Time `json:"previous_valid_until,omitzero"`
+		Valid         int       `json:"valid_secrets"`
+	}{fresh, until, 1 + len(next.Replaced)})
+}
+
+// apply makes the secrets that follow.
+func (r rotation) apply(old registry.WebhookSecrets, fresh string, now time.Time) (registry.WebhookSecrets, error) {
+	next := registry.WebhookSecrets{Current: secret.New(fresh)}
+	if r.grace > 0 && !old.Current.IsZero() {
+		next.Replaced = append(next.Replaced, registry.ReplacedSecret{Secret: old.Current, Until: now.Add(r.grace)})
+	}
+	for _, o := range old.Replaced {
+		if !r.endReplaced && now.Before(o.Until) {
+			next.Replaced = append(next.Replaced, o)
+		}
+	}
+	if len(next.Replaced) > maxReplaced {
+		return next, invalid(FieldError{Pointer: "/end_replaced", Detail: fmt.Sprintf(
+			"must be true, or wait: %d replaced secrets still sign along, the first of them until %s", maxReplaced, soonest(next.Replaced).UTC().Format(time.RFC3339))})
+	}
+	return next, nil
+}
+
+func soonest(replaced []registry.ReplacedSecret) time.Time {
+	at := replaced[0].Until
+	for _, r := range replaced[1:] {
+		if r.Until.Before(at) {
+			at = r.Until
+		}
+	}
+	return at
+}
+
+// reencrypt seals everything anew that an older encryption key sealed, so that the key can go.
+func (a *API) reencrypt(c *call) error {
+	if err := c.emptyDocument(); err != nil {
+		return err
+	}
+	examined, resealed, err := a.Resealer.Reencrypt(c.ctx(), c.actor)
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, struct {
+		Examined int `json:"examined"`
+		Resealed int `json:"resealed"`
+	}{examined, resealed})
+}
