@@ -58,7 +58,7 @@ type rule struct {
 func layout() map[string]rule {
 	domain := []string{"tenant", "partner", "delivery", "incident", "health"}
 	// What a use case may build on. Other use cases are not among it.
-	contracts := slices.Concat(domain, []string{"secret", "signing", "guard", "mailbox", "registry", "queue"})
+	contracts := slices.Concat(domain, []string{"secret", "plainjson", "signing", "guard", "wire", "mailbox", "registry", "queue"})
 	useCases := []string{"intake", "fanout", "drain", "push", "probe", "alerting", "mailer", "sweep"}
 	everything := slices.Concat(contracts, useCases, []string{"keys", "redisconn", "httpapi", "config"})
 
@@ -69,9 +69,11 @@ func layout() map[string]rule {
 		"internal/incident":  {pure: true, project: []string{"tenant", "partner", "delivery"}},
 		"internal/health":    {pure: true, project: []string{"partner", "delivery"}},
 		"internal/soap":      {pure: true},
+		"internal/plainjson": {pure: true},
+		"internal/wire":      {},
 		"internal/keys":      {pure: true, project: []string{"tenant", "partner"}},
 		"internal/secret":    {},
-		"internal/signing":   {project: []string{"secret"}, libraries: []string{goJose}},
+		"internal/signing":   {project: []string{"secret", "plainjson"}, libraries: []string{goJose}},
 		"internal/guard":     {libraries: []string{ssrf}},
 		"internal/redisconn": {project: []string{"secret"}, libraries: []string{goRedis}},
 		"internal/mailbox":   {project: append([]string{"keys"}, domain...), libraries: []string{goRedis}},
@@ -90,6 +92,7 @@ func layout() map[string]rule {
 		},
 
 		"internal/mailer/smtptest": {support: true},
+		"internal/wire/wiretest":   {support: true, project: []string{"wire"}},
 		"internal/redistest":       {support: true, project: []string{"keys", "redisconn"}, libraries: []string{goRedis, miniredis}},
 		"internal/architecture":    {},
 		"cmd": {

@@ -1,40 +1,25 @@
 package push
 
 import (
-	"bytes"
-	"encoding/json"
-	"fmt"
+	"strconv"
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/plainjson"
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// notification is the body, names and order as the platform's page on tenant status webhooks
-// shows them. Receivers bind it by name; nothing may be added.
-type notification struct {
-	ChangeType        int    `json:"ChangeType"`
-	ContextIdentifier string `json:"ContextIdentifier"`
-	VersionName       string `json:"VersionName"`
-	FileVersion       string `json:"FileVersion"`
-	Token             string `json:"Token"`
-	// PublicEndpoint is absent, not empty, unless the tenant moved.
-	PublicEndpoint string `json:"PublicEndpoint,omitempty"`
-}
-
-func body(m delivery.Message, token string) ([]byte, error) {
-	var b bytes.Buffer
-	b.Grow(256 + len(token))
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	n := notification{
-		ChangeType: int(m.Change.Type), ContextIdentifier: string(m.Change.Tenant), VersionName: m.Change.VersionName,
-		FileVersion: m.Change.FileVersion, Token: token,
+// appendBody writes the notification, names and order as the platform's page on tenant status
+// webhooks shows them. Receivers bind it by name; nothing may be added. PublicEndpoint is absent,
+// not empty, unless the tenant moved.
+func appendBody(b []byte, m delivery.Message, token string) []byte {
+	c := &m.Change
+	b = strconv.AppendInt(append(b, `{"ChangeType":`...), int64(c.Type), 10)
+	b = plainjson.AppendString(append(b, `,"ContextIdentifier":`...), string(c.Tenant))
+	b = plainjson.AppendString(append(b, `,"VersionName":`...), c.VersionName)
+	b = plainjson.AppendString(append(b, `,"FileVersion":`...), c.FileVersion)
+	b = plainjson.AppendString(append(b, `,"Token":`...), token)
+	if c.Type == tenant.Move && c.PublicEndpoint != "" {
+		b = plainjson.AppendString(append(b, `,"PublicEndpoint":`...), c.PublicEndpoint)
 	}
-	if m.Change.Type == tenant.Move {
-		n.PublicEndpoint = m.Change.PublicEndpoint
-	}
-	if err := enc.Encode(n); err != nil {
-		return nil, fmt.Errorf("encode notification: %w", err)
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+	return append(b, '}')
 }

@@ -21,6 +21,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/guard"
 	"github.com/lamplighter/lamplighter/internal/push"
 	"github.com/lamplighter/lamplighter/internal/tenant"
+	"github.com/lamplighter/lamplighter/internal/wire"
+	"github.com/lamplighter/lamplighter/internal/wire/wiretest"
 )
 
 // check compares what people and machines learn of a failed attempt.
@@ -140,7 +142,7 @@ func TestTimeoutAtEachStage(t *testing.T) {
 	}
 	t.Run("Connect", func(t *testing.T) {
 		t.Parallel()
-		p := push.New(push.Options{Client: &http.Client{Transport: hanging{}}, Tokens: &tokens{}, Timeout: timeout})
+		p := over(hanging{}, timeout)
 		endpoints(t, p.Post(t.Context(), target(t, "https://partner.example/"+query), message(tenant.Suspend)), delivery.ReasonTimeout)
 	})
 }
@@ -188,7 +190,7 @@ func TestBlockedAddress(t *testing.T) {
 	defer srv.Close()
 	for name, policy := range map[string]guard.Policy{"ByItsScheme": {}, "ByItsAddress": {AllowHTTP: true}} {
 		t.Run(name, func(t *testing.T) {
-			p := push.New(push.Options{Client: guard.New(policy, nil).Client(0, guard.TransportOptions{}), Tokens: &tokens{}, Timeout: 5 * time.Second})
+			p := guarded(t, guard.New(policy, nil), wire.Options{}, push.Options{Timeout: 5 * time.Second})
 			r := p.Post(t.Context(), target(t, srv.URL+"/"+query), message(tenant.Suspend))
 			check(t, r, delivery.Blocked, delivery.ReasonBlockedAddress, delivery.FaultEndpoint)
 		})
@@ -219,7 +221,7 @@ func TestClassify(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			wrapped := fmt.Errorf("round trip: %w", c.err)
-			p := push.New(push.Options{Client: &http.Client{Transport: failingTransport{wrapped}}, Tokens: &tokens{}, Timeout: time.Minute})
+			p := over(failingTransport{wrapped}, time.Minute)
 			r := p.Post(t.Context(), target(t, "https://x.example/"+query), message(tenant.Suspend))
 			if c.reason == own {
 				owns(t, r)
@@ -237,7 +239,7 @@ func TestClassify(t *testing.T) {
 func TestDetailLeavesTheResolverOut(t *testing.T) {
 	t.Parallel()
 	fault := &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "x.example", Server: "10.1.2.3:53", IsNotFound: true}}
-	p := push.New(push.Options{Client: &http.Client{Transport: failingTransport{fault}}, Tokens: &tokens{}, Timeout: time.Minute})
+	p := over(failingTransport{fault}, time.Minute)
 	r := p.Post(t.Context(), target(t, "https://x.example/"), message(tenant.Suspend))
 	if strings.Contains(r.Detail, "10.1.2.3") || !strings.Contains(r.Detail, "x.example") {
 		t.Errorf("detail %q", r.Detail)
@@ -246,9 +248,9 @@ func TestDetailLeavesTheResolverOut(t *testing.T) {
 
 func TestOwnFaultsBeforeTheRequest(t *testing.T) {
 	t.Parallel()
-	p := push.New(push.Options{Client: &http.Client{Transport: failingTransport{io.EOF}}, Tokens: &tokens{err: errors.New("no key")}, Timeout: time.Minute})
+	p := push.New(push.Options{Wire: wiretest.Over{RoundTripper: failingTransport{io.EOF}}, Check: url.Parse, Tokens: &tokens{err: errors.New("no key")}, Timeout: time.Minute})
 	owns(t, p.Post(t.Context(), target(t, "https://x.example/"+query), message(tenant.Suspend)))
-	p = push.New(push.Options{Client: &http.Client{Transport: failingTransport{io.EOF}}, Tokens: &tokens{}, Timeout: time.Minute})
+	p = over(failingTransport{io.EOF}, time.Minute)
 	owns(t, p.Post(t.Context(), target(t, "https://x.example:port/"+query), message(tenant.Suspend)))
 }
 
@@ -378,7 +380,7 @@ func TestOwnFaultThatIsTheHosts(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				tr := hosts{}
-				p := push.New(push.Options{Client: &http.Client{Transport: tr}, Tokens: &tokens{}, Timeout: time.Second})
+				p := over(tr, time.Second)
 				for i, s := range steps {
 					<-time.After(s.after)
 					tr[s.host] = s.err

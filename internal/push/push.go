@@ -1,20 +1,24 @@
 package push
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/guard"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/secret"
 	"github.com/lamplighter/lamplighter/internal/signing"
+	"github.com/lamplighter/lamplighter/internal/wire"
 )
 
 // Target is where and how an app is told.
@@ -26,16 +30,23 @@ type Target struct {
 	WebhookKeys []signing.WebhookKey
 }
 
-// Tokens makes the Token of an attempt. It may hand out one made earlier for the same app and
-// tenant while that outlives mustOutlive.
+// Tokens makes the Token of an attempt.
 type Tokens interface {
-	For(clientID, tenant, alg string, now time.Time, mustOutlive time.Duration) (string, error)
+	For(clientID, tenant, alg string, now time.Time) (string, error)
+}
+
+// Wire carries one request and hands over its answer; *wire.Client is one.
+type Wire interface {
+	Do(ctx context.Context, r *wire.Request, read func(*http.Response)) error
 }
 
 // Options of a Pusher.
 type Options struct {
-	// Client carries the guard, refuses redirects and has no timeout of its own.
-	Client *http.Client
+	// Wire connects to permitted addresses alone.
+	Wire Wire
+	// Check judges an endpoint's URL, which may have been permitted when it was set, and brings it
+	// into normal form. A *guard.BlockedError refuses it.
+	Check  func(rawURL string) (*url.URL, error)
 	Tokens Tokens
 	// Timeout bounds one attempt from the first byte sent to the last one read.
 	Timeout time.Duration
@@ -43,37 +54,68 @@ type Options struct {
 	Version string
 }
 
-// Limits on what is read of an answer: enough for a message to people, and to reuse the
-// connection after an ordinary answer.
+// Limits on what is read of an answer for people; the rest is the wire's business.
 const (
 	maxExcerptRead = 2 << 10
 	maxExcerpt     = 200
-	maxDrain       = 64 << 10
-	// drainWithin is how long an answer's body may take once its status is known: the outcome is
-	// decided, and a body that trickles must not hold the slot.
-	drainWithin = time.Second
-	// clockLeeway is how far ahead a receiver's clock may be without a reused Token having expired
-	// there.
-	clockLeeway = time.Minute
 )
 
 // Pusher posts notifications. It is safe for concurrent use.
 type Pusher struct {
-	opts      Options
-	userAgent string
-	faults    *ownFaults
+	opts Options
+	// fixed are the header lines that never change.
+	fixed  string
+	faults *ownFaults
+
+	mu           sync.RWMutex
+	destinations map[string]*wire.Destination
+	scratch      sync.Pool
 }
+
+// maxDestinations bounds the prepared URLs; beyond it they are prepared anew.
+const maxDestinations = 20_000
+
+// scratch is what an attempt is written into.
+type scratch struct{ header, body []byte }
 
 // New returns a Pusher.
 func New(opts Options) *Pusher {
-	return &Pusher{opts: opts, userAgent: "Lamplighter/" + opts.Version, faults: newOwnFaults()}
+	return &Pusher{
+		opts: opts, fixed: "Content-Type: application/json; charset=utf-8\r\nUser-Agent: Lamplighter/" + opts.Version + "\r\n",
+		faults: newOwnFaults(), destinations: map[string]*wire.Destination{},
+		scratch: sync.Pool{New: func() any { return &scratch{} }},
+	}
 }
 
 var (
 	errTimeout  = errors.New("no answer within the request timeout")
-	errEndless  = errors.New("answer's body took too long")
 	errShutdown = errors.New("shutting down")
 )
+
+// destination prepares an endpoint's URL once. The error is a *guard.BlockedError or says that the
+// URL is none.
+func (p *Pusher) destination(rawURL string) (*wire.Destination, error) {
+	p.mu.RLock()
+	d := p.destinations[rawURL]
+	p.mu.RUnlock()
+	if d != nil {
+		return d, nil
+	}
+	u, err := p.opts.Check(rawURL)
+	if err != nil {
+		return nil, fmt.Errorf("check the URL: %w", err)
+	}
+	if d, err = wire.NewDestination(u); err != nil {
+		return nil, fmt.Errorf("read the URL: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.destinations) >= maxDestinations {
+		clear(p.destinations)
+	}
+	p.destinations[rawURL] = d
+	return d, nil
+}
 
 // Post makes one attempt and reads the answer. It does not outlast the timeout. A canceled ctx
 // aborts it, which counts against nobody.
@@ -85,54 +127,50 @@ func (p *Pusher) Post(ctx context.Context, t Target, m delivery.Message) deliver
 }
 
 func (p *Pusher) attempt(ctx context.Context, t Target, m delivery.Message, now time.Time) delivery.Result {
-	token, err := p.opts.Tokens.For(string(t.ClientID), string(m.Change.Tenant), string(t.TokenAlgorithm), now, p.opts.Timeout+clockLeeway)
+	to, err := p.destination(t.URL)
+	if err != nil {
+		var blocked *guard.BlockedError
+		if errors.As(err, &blocked) {
+			return p.failed(ctx, t.URL, "", err, now, now)
+		}
+		return own("prepare the request: " + secret.RedactError(err, t.URL).Error())
+	}
+	token, err := p.opts.Tokens.For(string(t.ClientID), string(m.Change.Tenant), string(t.TokenAlgorithm), now)
 	if err != nil {
 		return own("make the Token: " + err.Error())
 	}
-	payload, err := body(m, token)
+	buf := p.scratch.Get().(*scratch)
+	defer p.scratch.Put(buf)
+	buf.body = appendBody(buf.body[:0], m, token)
+	buf.header = p.appendHeader(buf.header[:0], t, m, buf.body, now)
+	deadline := now.Add(p.opts.Timeout)
+	var r delivery.Result
+	err = p.opts.Wire.Do(ctx, &wire.Request{To: to, Header: buf.header, Body: buf.body, Deadline: deadline}, func(resp *http.Response) {
+		r = delivery.ClassifyStatus(resp.StatusCode)
+		if r.Outcome != delivery.Delivered {
+			r.RetryAfter = retryAfter(r, resp.Header, now)
+			r.Detail = "HTTP status " + strconv.Itoa(resp.StatusCode)
+			r.Excerpt = excerpt(resp.Body)
+		}
+	})
 	if err != nil {
-		return own(err.Error())
+		return p.failed(ctx, t.URL, to.Host(), err, now, deadline)
 	}
-	caller := ctx
-	ctx, cancel := context.WithTimeoutCause(ctx, p.opts.Timeout, errTimeout)
-	defer cancel()
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.URL, bytes.NewReader(payload))
-	if err != nil {
-		return own("build the request: " + secret.RedactError(err, t.URL).Error())
-	}
-	p.headers(req.Header, t, m, payload, now)
-	resp, err := p.opts.Client.Do(req)
-	if err != nil {
-		return p.failed(caller, ctx, t.URL, req.URL.Host, err, now)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	p.faults.answered(req.URL.Host, now)
-	r := delivery.ClassifyStatus(resp.StatusCode)
-	if r.Outcome != delivery.Delivered {
-		r.RetryAfter = retryAfter(r, resp.Header, now)
-		r.Detail = "HTTP status " + strconv.Itoa(resp.StatusCode)
-	}
-	if resp.StatusCode == http.StatusSwitchingProtocols {
-		return r // the body is the bare connection, which no context ends
-	}
-	timer := time.AfterFunc(drainWithin, func() { stop(errEndless) })
-	defer timer.Stop()
-	r.Excerpt = excerpt(r, resp.Body)
+	p.faults.answered(to.Host(), now)
 	return r
 }
 
-func (p *Pusher) headers(h http.Header, t Target, m delivery.Message, payload []byte, now time.Time) {
-	h.Set("Content-Type", "application/json; charset=utf-8")
-	h.Set("User-Agent", p.userAgent)
-	h["webhook-id"] = []string{m.WebhookID}
-	h["webhook-timestamp"] = []string{strconv.FormatInt(now.Unix(), 10)}
+func (p *Pusher) appendHeader(h []byte, t Target, m delivery.Message, payload []byte, now time.Time) []byte {
+	h = append(h, p.fixed...)
+	h = append(append(h, "webhook-id: "...), m.WebhookID...)
+	h = strconv.AppendInt(append(h, "\r\nwebhook-timestamp: "...), now.Unix(), 10)
 	if len(t.WebhookKeys) > 0 {
-		h["webhook-signature"] = []string{signing.SignWebhook(t.WebhookKeys, m.WebhookID, now, payload)}
+		h = append(h, "\r\nwebhook-signature: "...)
+		h = signing.AppendWebhookSignature(h, t.WebhookKeys, m.WebhookID, now, payload)
 	}
-	h["x-state-sequence"] = []string{strconv.FormatInt(m.Sequence, 10)}
-	h["x-state-superseded"] = []string{strconv.FormatInt(m.Superseded, 10)}
+	h = strconv.AppendInt(append(h, "\r\nx-state-sequence: "...), m.Sequence, 10)
+	h = strconv.AppendInt(append(h, "\r\nx-state-superseded: "...), m.Superseded, 10)
+	return append(h, "\r\n"...)
 }
 
 func retryAfter(r delivery.Result, h http.Header, now time.Time) time.Duration {
@@ -142,30 +180,24 @@ func retryAfter(r delivery.Result, h http.Header, now time.Time) time.Duration {
 	return delivery.RetryAfter(h.Get("Retry-After"), now)
 }
 
-// excerpt reads the body: a piece of a refusal for people, and a bounded rest so that the
-// connection can serve again. What it cannot read in time is closed with the connection.
-func excerpt(r delivery.Result, b io.Reader) string {
-	text := ""
-	if r.Outcome != delivery.Delivered {
-		head, _ := io.ReadAll(io.LimitReader(b, maxExcerptRead))
-		text = secret.Excerpt(head, maxExcerpt)
-	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(b, maxDrain))
-	return text
+// excerpt is a piece of a refusal's body for people.
+func excerpt(body io.Reader) string {
+	head, _ := io.ReadAll(io.LimitReader(body, maxExcerptRead))
+	return secret.Excerpt(head, maxExcerpt)
 }
 
 func own(detail string) delivery.Result {
 	return delivery.Result{Outcome: delivery.Aborted, Reason: delivery.ReasonOwnFault, Fault: delivery.FaultOwn, Detail: detail}
 }
 
-// failed reads the error of a request made under ctx, which adds the request timeout to caller's.
-func (p *Pusher) failed(caller, ctx context.Context, url, host string, err error, now time.Time) delivery.Result {
-	timedOut := errors.Is(context.Cause(ctx), errTimeout)
+// failed reads the error of an attempt that had until deadline, and that caller's end aborts.
+func (p *Pusher) failed(caller context.Context, rawURL, host string, err error, now, deadline time.Time) delivery.Result {
+	timedOut := deadline.After(now) && !time.Now().Before(deadline)
 	if !timedOut && caller.Err() != nil {
 		return own(errShutdown.Error())
 	}
 	r := classify(err)
-	r.Detail = secret.RedactError(err, url).Error()
+	r.Detail = secret.RedactError(err, rawURL).Error()
 	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.Server != "" {
 		// whom the service asks is none of a partner's business
 		r.Detail = strings.ReplaceAll(r.Detail, " on "+dns.Server, "")

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -21,6 +22,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/push"
 	"github.com/lamplighter/lamplighter/internal/signing"
 	"github.com/lamplighter/lamplighter/internal/tenant"
+	"github.com/lamplighter/lamplighter/internal/wire"
+	"github.com/lamplighter/lamplighter/internal/wire/wiretest"
 )
 
 // The bytes are a contract with receivers that were written years ago.
@@ -150,7 +153,7 @@ func TestToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := signing.NewTokens(set, "https://sod.superoffice.com", signing.NewTokenCache(10))
+	made, err := signing.NewTokens(set, "https://sod.superoffice.com")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,8 +163,7 @@ func TestToken(t *testing.T) {
 		bodies <- b
 	}))
 	defer srv.Close()
-	client := guard.New(guard.Policy{AllowLoopback: true}, nil).Client(0, guard.TransportOptions{})
-	p := push.New(push.Options{Client: client, Tokens: made, Timeout: 10 * time.Second, Version: "0"})
+	p := guarded(t, guard.New(guard.Policy{AllowLoopback: true}, nil), wire.Options{}, push.Options{Tokens: made, Timeout: 10 * time.Second, Version: "0"})
 	tg := target(t, srv.URL)
 	tg.TokenAlgorithm = partner.ES256
 	start := time.Now()
@@ -200,15 +202,11 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// A reused Token must outlive the whole attempt at a receiver whose clock is ahead.
-func TestTokenOutlivesTheAttempt(t *testing.T) {
+func TestTheTokenIsForTheAppAndTenant(t *testing.T) {
 	t.Parallel()
 	k := &tokens{}
-	p := push.New(push.Options{Client: &http.Client{Transport: failingTransport{io.EOF}}, Tokens: k, Timeout: 7 * time.Second})
+	p := push.New(push.Options{Wire: wiretest.Over{RoundTripper: failingTransport{io.EOF}}, Check: url.Parse, Tokens: k, Timeout: 7 * time.Second})
 	p.Post(t.Context(), target(t, "https://partner.example/"), message(tenant.Suspend))
-	if k.outlive != time.Minute+7*time.Second {
-		t.Errorf("must outlive %v", k.outlive)
-	}
 	if d := cmp.Diff([]string{"app1", "Cust12345", "RS256"}, k.asked); d != "" {
 		t.Error(d)
 	}

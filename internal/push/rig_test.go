@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +28,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/secret"
 	"github.com/lamplighter/lamplighter/internal/signing"
 	"github.com/lamplighter/lamplighter/internal/tenant"
+	"github.com/lamplighter/lamplighter/internal/wire"
+	"github.com/lamplighter/lamplighter/internal/wire/wiretest"
 )
 
 const (
@@ -37,16 +40,14 @@ const (
 
 // tokens hands out one text, and remembers what was asked.
 type tokens struct {
-	mu      sync.Mutex
-	err     error
-	outlive time.Duration
-	asked   []string
+	mu    sync.Mutex
+	err   error
+	asked []string
 }
 
-func (k *tokens) For(clientID, tenantID, alg string, _ time.Time, mustOutlive time.Duration) (string, error) {
+func (k *tokens) For(clientID, tenantID, alg string, _ time.Time) (string, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.outlive = mustOutlive
 	k.asked = []string{clientID, tenantID, alg}
 	return tokenText, k.err
 }
@@ -63,9 +64,25 @@ func key(t testing.TB, text string) signing.WebhookKey {
 // pusher posts through the real guard, loopback allowed.
 func pusher(t testing.TB, timeout time.Duration, roots *x509.CertPool) *push.Pusher {
 	t.Helper()
-	c := guard.New(guard.Policy{AllowLoopback: true}, nil).Client(0, guard.TransportOptions{RootCAs: roots})
-	t.Cleanup(c.CloseIdleConnections)
-	return push.New(push.Options{Client: c, Tokens: &tokens{}, Timeout: timeout, Version: "1.2.3"})
+	g := guard.New(guard.Policy{AllowLoopback: true}, nil)
+	return guarded(t, g, wire.Options{RootCAs: roots}, push.Options{Timeout: timeout, Version: "1.2.3"})
+}
+
+// guarded posts through g over real connections.
+func guarded(t testing.TB, g *guard.Guard, w wire.Options, p push.Options) *push.Pusher {
+	t.Helper()
+	w.Dial = g.Dialer().DialContext
+	c := wire.New(w)
+	t.Cleanup(c.Close)
+	if p.Wire, p.Check = c, g.CheckURL; p.Tokens == nil {
+		p.Tokens = &tokens{}
+	}
+	return push.New(p)
+}
+
+// over posts by a transport of the test's.
+func over(rt http.RoundTripper, timeout time.Duration) *push.Pusher {
+	return push.New(push.Options{Wire: wiretest.Over{RoundTripper: rt}, Check: url.Parse, Tokens: &tokens{}, Timeout: timeout})
 }
 
 func target(t testing.TB, url string) push.Target {

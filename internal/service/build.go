@@ -22,6 +22,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/queue"
 	"github.com/lamplighter/lamplighter/internal/signing"
 	"github.com/lamplighter/lamplighter/internal/sweep"
+	"github.com/lamplighter/lamplighter/internal/wire"
 )
 
 // parts are what the listeners and the workers are made of.
@@ -76,13 +77,13 @@ func (s *Service) buildKeys() (err error) {
 }
 
 func (s *Service) buildPush() error {
-	tokens, err := signing.NewTokens(s.keySet, s.cfg.Token.Issuer.StateChange, signing.NewTokenCache(signing.DefaultTokenCacheEntries))
+	tokens, err := signing.NewTokens(s.keySet, s.cfg.Token.Issuer.StateChange)
 	if err != nil {
 		return fmt.Errorf("tokens: %w", err)
 	}
 	s.parts.pusher = push.New(push.Options{
-		Client:  s.guard.Client(0, guard.TransportOptions{MaxIdleConnsPerHost: s.cfg.Delivery.InFlightPerApp}),
-		Tokens:  tokens,
+		Wire:  wire.New(wire.Options{Dial: s.guard.Dialer().DialContext, IdlePerHost: s.cfg.Delivery.InFlightPerApp}),
+		Check: s.guard.CheckURL, Tokens: tokens,
 		Timeout: s.cfg.Delivery.Timeout, Version: s.opts.Version,
 	})
 	return nil

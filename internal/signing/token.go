@@ -3,12 +3,14 @@ package signing
 import (
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/lamplighter/lamplighter/internal/plainjson"
 )
 
 const (
@@ -33,16 +35,19 @@ type Claims struct {
 	Nonce string
 }
 
-// payload spells the claims as receivers expect them.
-type payload struct {
-	Subject   string `json:"sub"`
-	Context   string `json:"http://schemes.superoffice.net/identity/ctx"`
-	Audience  string `json:"aud"`
-	NotBefore int64  `json:"nbf"`
-	IssuedAt  int64  `json:"iat"`
-	Expires   int64  `json:"exp"`
-	Issuer    string `json:"iss"`
-	Nonce     string `json:"nonce,omitempty"`
+// appendTo spells the claims as receivers expect them.
+func (c *Claims) appendTo(b []byte, now time.Time) []byte {
+	b = plainjson.AppendString(append(b, `{"sub":`...), c.Tenant)
+	b = plainjson.AppendString(append(b, `,"http://schemes.superoffice.net/identity/ctx":`...), c.Tenant)
+	b = plainjson.AppendString(append(b, `,"aud":`...), "spn:"+c.ClientID)
+	b = strconv.AppendInt(append(b, `,"nbf":`...), now.Add(-tokenBackdate).Unix(), 10)
+	b = strconv.AppendInt(append(b, `,"iat":`...), now.Unix(), 10)
+	b = strconv.AppendInt(append(b, `,"exp":`...), now.Add(tokenLife).Unix(), 10)
+	b = plainjson.AppendString(append(b, `,"iss":`...), c.Issuer)
+	if c.Nonce != "" {
+		b = plainjson.AppendString(append(b, `,"nonce":`...), c.Nonce)
+	}
+	return append(b, '}')
 }
 
 // Token makes a signed JWT that is valid from a minute before now until five
@@ -51,16 +56,11 @@ func Token(key *Key, c Claims, now time.Time) (string, error) {
 	if c.Tenant == "" || c.ClientID == "" || c.Issuer == "" {
 		return "", errors.New("make token: tenant, client id and issuer are all needed")
 	}
-	body, err := json.Marshal(payload{
-		Subject: c.Tenant, Context: c.Tenant, Audience: "spn:" + c.ClientID, Issuer: c.Issuer, Nonce: c.Nonce,
-		NotBefore: now.Add(-tokenBackdate).Unix(), IssuedAt: now.Unix(), Expires: now.Add(tokenLife).Unix(),
-	})
-	if err != nil {
-		return "", fmt.Errorf("make token: %w", err)
-	}
+	var room [512]byte
+	body := c.appendTo(room[:0], now)
 	encoding := base64.RawURLEncoding
-	const room = 1 + 512 // the dot and a signature under a 3072-bit key
-	token := make([]byte, 0, len(key.header)+encoding.EncodedLen(len(body))+room)
+	const signatureRoom = 1 + 512 // the dot and a signature under a 3072-bit key
+	token := make([]byte, 0, len(key.header)+encoding.EncodedLen(len(body))+signatureRoom)
 	token = append(token, key.header...)
 	token = encoding.AppendEncode(token, body)
 	signature, err := key.sign(token)

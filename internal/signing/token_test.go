@@ -5,10 +5,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -104,52 +102,22 @@ func TestTokenRefusesMissingClaims(t *testing.T) {
 	}
 }
 
-func tokens(t testing.TB, entries int, keys ...*signing.Key) (*signing.Tokens, *signing.TokenCache) {
+func tokens(t testing.TB, keys ...*signing.Key) *signing.Tokens {
 	t.Helper()
-	cache := signing.NewTokenCache(entries)
-	return must(signing.NewTokens(must(signing.NewKeySet(keys...))(t), "issuer", cache))(t), cache
-}
-
-func TestTokensAreReusedWhileTheyOutliveTheRequest(t *testing.T) {
-	t.Parallel()
-	const timeout = 10 * time.Second
-	made := start.Add(900 * time.Millisecond)
-	for _, tc := range []struct {
-		after  time.Duration
-		reused bool
-	}{
-		{0, true},
-		{time.Minute, true},
-		// exp is at 300 s after the whole second, 299.1 s after made.
-		{289 * time.Second, true},
-		{289100 * time.Millisecond, false},
-		{10 * time.Minute, false},
-		// The clock was set back: nbf lies a minute before.
-		{-time.Minute, true},
-		{-61 * time.Second, false},
-	} {
-		// The key began earlier, so that it signs at every moment of the table.
-		src, _ := tokens(t, 10, key(t, ecPEM(t, start.AddDate(-1, 0, 0), end)))
-		first := must(src.For("app1", "Cust1", signing.ES256, made, timeout))(t)
-		again := must(src.For("app1", "Cust1", signing.ES256, made.Add(tc.after), timeout))(t)
-		if (first == again) != tc.reused {
-			t.Errorf("after %s: reused is %t", tc.after, first == again)
-		}
-	}
+	return must(signing.NewTokens(must(signing.NewKeySet(keys...))(t), "issuer"))(t)
 }
 
 func TestTokensDifferByWhatTheySay(t *testing.T) {
 	t.Parallel()
 	now := start.Add(time.Hour)
-	cache := signing.NewTokenCache(100)
 	keys := must(signing.NewKeySet(keyFor(t, signing.RS256), keyFor(t, signing.ES256)))(t)
 	seen := make(map[string]string)
 	for _, issuer := range []string{"a", "b"} {
-		src := must(signing.NewTokens(keys, issuer, cache))(t)
+		src := must(signing.NewTokens(keys, issuer))(t)
 		for _, clientID := range []string{"app1", "app2"} {
 			for _, tenant := range []string{"Cust1", "Cust2"} {
 				for _, alg := range []string{signing.RS256, signing.ES256} {
-					token := must(src.For(clientID, tenant, alg, now, time.Second))(t)
+					token := must(src.For(clientID, tenant, alg, now))(t)
 					what := strings.Join([]string{issuer, clientID, tenant, alg}, " ")
 					if other, ok := seen[token]; ok {
 						t.Errorf("%s got the token of %s", what, other)
@@ -169,10 +137,10 @@ func TestTokensFollowTheRotation(t *testing.T) {
 	t.Parallel()
 	next := start.Add(time.Hour)
 	older, newer := key(t, ecPEM(t, start, end)), key(t, ecPEM(t, next, end))
-	src, _ := tokens(t, 10, older, newer)
+	src := tokens(t, older, newer)
 	keys := must(signing.NewKeySet(older, newer))(t)
-	before := must(src.For("app1", "Cust1", signing.ES256, next.Add(-time.Second), time.Second))(t)
-	after := must(src.For("app1", "Cust1", signing.ES256, next, time.Second))(t)
+	before := must(src.For("app1", "Cust1", signing.ES256, next.Add(-time.Second)))(t)
+	after := must(src.For("app1", "Cust1", signing.ES256, next))(t)
 	if h, _ := verify(t, keys, before); h["kid"] != older.ID() {
 		t.Errorf("before the rotation: %v", h)
 	}
@@ -183,63 +151,15 @@ func TestTokensFollowTheRotation(t *testing.T) {
 
 func TestTokensWithoutASigner(t *testing.T) {
 	t.Parallel()
-	src, cache := tokens(t, 10, keyFor(t, signing.ES256))
-	if _, err := src.For("app1", "Cust1", signing.RS256, start, time.Second); !errors.Is(err, signing.ErrNoSigner) {
+	src := tokens(t, keyFor(t, signing.ES256))
+	if _, err := src.For("app1", "Cust1", signing.RS256, start); !errors.Is(err, signing.ErrNoSigner) {
 		t.Errorf("err = %v", err)
 	}
-	if _, err := src.For("", "Cust1", signing.ES256, start, time.Second); err == nil || cache.Len() != 0 {
-		t.Errorf("no client id: %v, %d cached", err, cache.Len())
+	if _, err := src.For("", "Cust1", signing.ES256, start); err == nil {
+		t.Error("no client id: accepted")
 	}
-	if _, err := signing.NewTokens(nil, "issuer", cache); err == nil {
+	if _, err := signing.NewTokens(nil, "issuer"); err == nil {
 		t.Error("no keys: accepted")
-	}
-}
-
-func TestTokenCacheIsBounded(t *testing.T) {
-	t.Parallel()
-	src, cache := tokens(t, 20, keyFor(t, signing.ES256))
-	favourite := must(src.For("app1", "favourite", signing.ES256, start, time.Second))(t)
-	for i := range 200 {
-		must(src.For("app1", fmt.Sprint("Cust", i), signing.ES256, start, time.Second))(t)
-		if n := cache.Len(); n > 20 {
-			t.Fatalf("%d tokens held, 20 allowed", n)
-		}
-		if got := must(src.For("app1", "favourite", signing.ES256, start, time.Second))(t); got != favourite {
-			t.Fatalf("a token in use was dropped after %d others", i+1)
-		}
-	}
-}
-
-func TestTokenCacheForgetsDeadTokens(t *testing.T) {
-	t.Parallel()
-	src, cache := tokens(t, 1000, keyFor(t, signing.ES256))
-	for i := range 100 {
-		must(src.For("app1", fmt.Sprint("Cust", i), signing.ES256, start, time.Second))(t)
-	}
-	for i := range 2 {
-		must(src.For("app1", "later", signing.ES256, start.Add(time.Duration(i+1)*5*time.Minute), time.Second))(t)
-	}
-	if n := cache.Len(); n != 1 {
-		t.Errorf("%d tokens held, all but one of them dead", n)
-	}
-}
-
-func TestTokensConcurrently(t *testing.T) {
-	t.Parallel()
-	src, cache := tokens(t, 8, keyFor(t, signing.ES256))
-	var wg sync.WaitGroup
-	for worker := range 4 {
-		wg.Go(func() {
-			for i := range 100 {
-				if _, err := src.For("app1", fmt.Sprint("Cust", (i+worker)%16), signing.ES256, start, time.Second); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if n := cache.Len(); n > 8 {
-		t.Errorf("%d tokens held", n)
 	}
 }
 
@@ -256,22 +176,11 @@ func BenchmarkToken(b *testing.B) {
 		})
 	}
 }
-
-func BenchmarkTokensReused(b *testing.B) {
-	src, _ := tokens(b, 1000, keyFor(b, signing.ES256))
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := src.For("app1", "Cust12345", signing.ES256, start, time.Second); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
 func TestNoncedTokens(t *testing.T) {
 	t.Parallel()
 	k := keyFor(t, signing.ES256)
 	set := must(signing.NewKeySet(k))(t)
-	tokens := must(signing.NewTokens(set, "SuperOffice AS", signing.NewTokenCache(10)))(t)
+	tokens := must(signing.NewTokens(set, "SuperOffice AS"))(t)
 	seen := map[string]bool{}
 	for range 20 {
 		token, nonce, err := tokens.Nonced("app1", "Cust12345", signing.ES256, start)

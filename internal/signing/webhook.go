@@ -69,13 +69,18 @@ func ParseWebhookSecret(text secret.Text) (WebhookKey, error) {
 // webhook-timestamp, and id must hold no dot.
 func SignWebhook(keys []WebhookKey, id string, ts time.Time, body []byte) string {
 	const perKey = 1 + len(signatureVersion) + (sha256.Size+2)/3*4
+	return string(AppendWebhookSignature(make([]byte, 0, len(keys)*perKey), keys, id, ts, body))
+}
+
+// AppendWebhookSignature appends what SignWebhook returns.
+func AppendWebhookSignature(b []byte, keys []WebhookKey, id string, ts time.Time, body []byte) []byte {
 	var headRoom [96]byte
 	head := append(headRoom[:0], id...)
 	head = append(head, '.')
 	head = strconv.AppendInt(head, ts.Unix(), 10)
 	head = append(head, '.')
 
-	signatures := make([]byte, 0, len(keys)*perKey)
+	before := len(b)
 	var sum [sha256.Size]byte
 	for _, k := range keys {
 		if k.raw == nil {
@@ -84,11 +89,11 @@ func SignWebhook(keys []WebhookKey, id string, ts time.Time, body []byte) string
 		mac := hmac.New(sha256.New, k.raw())
 		mac.Write(head)
 		mac.Write(body)
-		if len(signatures) > 0 {
-			signatures = append(signatures, ' ')
+		if len(b) > before {
+			b = append(b, ' ')
 		}
-		signatures = append(signatures, signatureVersion...)
-		signatures = base64.StdEncoding.AppendEncode(signatures, mac.Sum(sum[:0]))
+		b = append(b, signatureVersion...)
+		b = base64.StdEncoding.AppendEncode(b, mac.Sum(sum[:0]))
 	}
-	return string(signatures)
+	return b
 }

@@ -17,6 +17,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/secret"
 	"github.com/lamplighter/lamplighter/internal/signing"
 	"github.com/lamplighter/lamplighter/internal/tenant"
+	"github.com/lamplighter/lamplighter/internal/wire"
+	"github.com/lamplighter/lamplighter/internal/wire/wiretest"
 )
 
 const (
@@ -59,7 +61,7 @@ func newKey(t *testing.T, alg string, notBefore time.Time) *signing.Key {
 
 func newTokens(t *testing.T, iss string, keys ...*signing.Key) *signing.Tokens {
 	t.Helper()
-	tokens, err := signing.NewTokens(newKeySet(t, keys...), iss, signing.NewTokenCache(100))
+	tokens, err := signing.NewTokens(newKeySet(t, keys...), iss)
 	if err != nil {
 		t.Fatalf("prepare tokens: %v", err)
 	}
@@ -134,10 +136,14 @@ type attempt struct {
 // post sends through the real Pusher and the real guard.
 func (p *platform) post(t *testing.T, url string, a attempt) delivery.Result {
 	t.Helper()
-	client := guard.New(guard.Policy{AllowLoopback: true}, nil).Client(0, guard.TransportOptions{})
-	defer client.CloseIdleConnections()
+	g := guard.New(guard.Policy{AllowLoopback: true}, nil)
+	client := wire.New(wire.Options{Dial: g.Dialer().DialContext})
+	defer client.Close()
+	var carrier push.Wire = client
 	if a.alter != nil {
-		client.Transport = altering{client.Transport, a.alter}
+		transport := g.Transport(guard.TransportOptions{})
+		defer transport.CloseIdleConnections()
+		carrier = wiretest.Over{RoundTripper: altering{transport, a.alter}}
 	}
 	if a.tokens == nil {
 		a.tokens = p.tokens
@@ -149,7 +155,7 @@ func (p *platform) post(t *testing.T, url string, a attempt) delivery.Result {
 		a.secrets = []string{exampleSecret}
 	}
 	target := push.Target{ClientID: clientID, URL: url, TokenAlgorithm: a.alg, WebhookKeys: webhookKeys(t, a.secrets...)}
-	pusher := push.New(push.Options{Client: client, Tokens: a.tokens, Timeout: requestTimeout, Version: "1.0.0"})
+	pusher := push.New(push.Options{Wire: carrier, Check: g.CheckURL, Tokens: a.tokens, Timeout: requestTimeout, Version: "1.0.0"})
 	return pusher.Post(t.Context(), target, a.message)
 }
 
@@ -201,10 +207,10 @@ func header(req *http.Request, name string) string {
 }
 
 // tokensFunc makes the Token in a way of its own.
-type tokensFunc func(clientID, tenant, alg string, now time.Time, mustOutlive time.Duration) (string, error)
+type tokensFunc func(clientID, tenant, alg string, now time.Time) (string, error)
 
-func (f tokensFunc) For(clientID, tenant, alg string, now time.Time, mustOutlive time.Duration) (string, error) {
-	return f(clientID, tenant, alg, now, mustOutlive)
+func (f tokensFunc) For(clientID, tenant, alg string, now time.Time) (string, error) {
+	return f(clientID, tenant, alg, now)
 }
 
 // change makes a notification as a drain would claim it.

@@ -48,18 +48,18 @@ func refusals(t *testing.T, p *platform) map[string]refusal {
 			req.Header["webhook-id"] = []string{"chg_Cust12345_99"}
 			return body
 		}}},
-		"WrongAudience": {http.StatusUnauthorized, "token", attempt{tokens: tokensFunc(func(_, tenantID, alg string, now time.Time, d time.Duration) (string, error) {
-			return p.tokens.For("another-app", tenantID, alg, now, d)
+		"WrongAudience": {http.StatusUnauthorized, "token", attempt{tokens: tokensFunc(func(_, tenantID, alg string, now time.Time) (string, error) {
+			return p.tokens.For("another-app", tenantID, alg, now)
 		})}},
-		"OtherTenant": {http.StatusUnauthorized, "token", attempt{tokens: tokensFunc(func(app, _, alg string, now time.Time, d time.Duration) (string, error) {
-			return p.tokens.For(app, "Cust54321", alg, now, d)
+		"OtherTenant": {http.StatusUnauthorized, "token", attempt{tokens: tokensFunc(func(app, _, alg string, now time.Time) (string, error) {
+			return p.tokens.For(app, "Cust54321", alg, now)
 		})}},
 		"ExpiredToken":     {http.StatusUnauthorized, "token", attempt{tokens: madeAt(t, p, -10*time.Minute)}},
 		"TokenOfTheFuture": {http.StatusUnauthorized, "token", attempt{tokens: madeAt(t, p, 10*time.Minute)}},
 		"UnknownKid":       {http.StatusUnauthorized, "token", attempt{tokens: newTokens(t, issuer, p.keys.foreign...)}},
 		"OtherIssuer":      {http.StatusUnauthorized, "token", attempt{tokens: newTokens(t, "https://online.superoffice.com", p.keys.current...)}},
-		"TokenSignedByOthers": {http.StatusUnauthorized, "token", attempt{tokens: tokensFunc(func(app, tenantID, alg string, now time.Time, d time.Duration) (string, error) {
-			good, err := p.tokens.For(app, tenantID, alg, now, d)
+		"TokenSignedByOthers": {http.StatusUnauthorized, "token", attempt{tokens: tokensFunc(func(app, tenantID, alg string, now time.Time) (string, error) {
+			good, err := p.tokens.For(app, tenantID, alg, now)
 			if err != nil {
 				return "", err
 			}
@@ -67,7 +67,7 @@ func refusals(t *testing.T, p *platform) map[string]refusal {
 		})}},
 		"PublicKeyAsSecret": {http.StatusUnauthorized, "token", attempt{tokens: tokensFunc(p.confuse)}},
 		"UnsignedToken":     {http.StatusUnauthorized, "token", attempt{tokens: tokensFunc(p.unsigned)}},
-		"NoToken": {http.StatusUnauthorized, "token", attempt{tokens: tokensFunc(func(string, string, string, time.Time, time.Duration) (string, error) {
+		"NoToken": {http.StatusUnauthorized, "token", attempt{tokens: tokensFunc(func(string, string, string, time.Time) (string, error) {
 			return "none", nil
 		})}},
 		"NoJSON": {http.StatusBadRequest, "body", attempt{alter: func(req *http.Request, _ []byte) []byte {
@@ -101,8 +101,8 @@ func checkRefusals(t *testing.T, p *platform, r *receiver, algs []partner.TokenA
 func madeAt(t *testing.T, p *platform, off time.Duration) tokensFunc {
 	t.Helper()
 	tokens := newTokens(t, issuer, p.keys.current...)
-	return func(app, tenantID, alg string, now time.Time, d time.Duration) (string, error) {
-		return tokens.For(app, tenantID, alg, now.Add(off), d)
+	return func(app, tenantID, alg string, now time.Time) (string, error) {
+		return tokens.For(app, tenantID, alg, now.Add(off))
 	}
 }
 
@@ -132,7 +132,7 @@ func claims(app, tenantID string, now time.Time) map[string]any {
 }
 
 // confuse signs with HMAC under the text of the published public key, which anybody can do.
-func (p *platform) confuse(app, tenantID, alg string, now time.Time, _ time.Duration) (string, error) {
+func (p *platform) confuse(app, tenantID, alg string, now time.Time) (string, error) {
 	var set jose.JSONWebKeySet
 	if err := json.Unmarshal(*p.jwks.Load(), &set); err != nil {
 		return "", err
@@ -157,7 +157,7 @@ func (p *platform) confuse(app, tenantID, alg string, now time.Time, _ time.Dura
 }
 
 // unsigned makes a token that says it needs no signature.
-func (p *platform) unsigned(app, tenantID, _ string, now time.Time, _ time.Duration) (string, error) {
+func (p *platform) unsigned(app, tenantID, _ string, now time.Time) (string, error) {
 	header, err := json.Marshal(map[string]string{"typ": "JWT", "alg": "none", "kid": p.keys.current[0].ID()})
 	if err != nil {
 		return "", err

@@ -1,0 +1,260 @@
+package wire
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Limits on what an answer may cost.
+const (
+	// maxHeader is ample for an answer whose headers are not used; it covers interim answers too.
+	maxHeader = 64 << 10
+	// maxInterim is how many interim (1xx) answers are passed over.
+	maxInterim = 5
+	// maxBody is how much of a body is read, so that the connection can serve again after an
+	// ordinary answer.
+	maxBody = 64 << 10
+	// bodyWithin is how long a body may take once the status is known: it decides nothing any
+	// more, and one that trickles must not hold its sender up.
+	bodyWithin = time.Second
+	// tlsWithin bounds a handshake.
+	tlsWithin = 5 * time.Second
+)
+
+// Defaults of Options.
+const (
+	defaultIdlePerHost = 32
+	// maxIdle bounds open, unused sockets over all hosts.
+	maxIdle = 4096
+	// defaultIdleTimeout is below the 60 to 120 seconds after which load balancers close idle
+	// connections, so that few requests meet a closed one.
+	defaultIdleTimeout = 55 * time.Second
+	// tlsSessions lets a burst after a quiet night resume TLS sessions.
+	tlsSessions = 1024
+)
+
+// Options of a Client; zero values mean the defaults above.
+type Options struct {
+	// Dial connects to host:port. It MUST refuse addresses that must not be called: nothing here
+	// does.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// IdlePerHost should be the cap of requests in flight to one host.
+	IdlePerHost int
+	// IdleTimeout closes connections that were not used for so long.
+	IdleTimeout time.Duration
+	// RootCAs replaces the system's certificate authorities, for tests and closed networks.
+	RootCAs *x509.CertPool
+}
+
+// Client keeps connections. It is safe for concurrent use.
+type Client struct {
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
+	tls  *tls.Config
+	pool *pool
+}
+
+// New returns a Client.
+func New(opts Options) *Client {
+	return &Client{
+		dial: opts.Dial,
+		tls: &tls.Config{
+			MinVersion: tls.VersionTLS12, RootCAs: opts.RootCAs, NextProtos: []string{"http/1.1"},
+			ClientSessionCache: tls.NewLRUClientSessionCache(tlsSessions),
+		},
+		pool: newPool(cmp.Or(opts.IdlePerHost, defaultIdlePerHost), cmp.Or(opts.IdleTimeout, defaultIdleTimeout)),
+	}
+}
+
+// Request is one POST.
+type Request struct {
+	To *Destination
+	// Header holds whole header lines, each ended by CR LF, without Host and Content-Length.
+	Header []byte
+	Body   []byte
+	// Deadline MUST be set: it ends everything, from the name's resolution to the body's last byte.
+	Deadline time.Time
+}
+
+// AppendTo appends the request as it is sent.
+func (r *Request) AppendTo(b []byte) []byte {
+	b = append(b, r.To.head...)
+	b = append(b, r.Header...)
+	b = append(b, "Content-Length: "...)
+	b = strconv.AppendInt(b, int64(len(r.Body)), 10)
+	b = append(b, "\r\n\r\n"...)
+	return append(b, r.Body...)
+}
+
+// Do posts once and hands the answer to read, which may read the body as far as it likes and must
+// not keep it. The error is nil as soon as an answer's header was read.
+//
+// A kept connection that the other side had closed meanwhile is replaced by a new one, once, if not
+// a byte of an answer came; so a request may arrive twice, as after any lost answer. When ctx ends
+// first, the error is whatever that broke; the caller looks at ctx.
+func (c *Client) Do(ctx context.Context, r *Request, read func(*http.Response)) error {
+	if cn := c.pool.take(r.To.key); cn != nil {
+		err := cn.exchange(ctx, r, read, c.pool)
+		if err == nil || !cn.unheard(err) || ctx.Err() != nil || !time.Now().Before(r.Deadline) {
+			return err
+		}
+	}
+	cn, err := c.connect(ctx, r)
+	if err != nil {
+		return err
+	}
+	return cn.exchange(ctx, r, read, c.pool)
+}
+
+// Close closes the connections that are kept. Requests under way go on.
+func (c *Client) Close() { c.pool.close() }
+
+func (c *Client) connect(ctx context.Context, r *Request) (*conn, error) {
+	ctx, cancel := context.WithDeadline(ctx, r.Deadline)
+	defer cancel()
+	plain, err := c.dial(ctx, "tcp", r.To.address)
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	if !r.To.tls {
+		return newConn(plain, plain, r.To.key), nil
+	}
+	cfg := c.tls.Clone()
+	cfg.ServerName = r.To.serverName
+	secure := tls.Client(plain, cfg)
+	ctx, cancel = context.WithTimeout(ctx, tlsWithin)
+	defer cancel()
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = plain.Close()
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	return newConn(secure, plain, r.To.key), nil
+}
+
+// pool holds idle connections, each host's newest last.
+type pool struct {
+	perHost int
+	timeout time.Duration
+
+	mu     sync.Mutex
+	hosts  map[string][]*conn
+	total  int
+	reaper *time.Timer // nil while nothing is idle
+	closed bool
+}
+
+func newPool(perHost int, timeout time.Duration) *pool {
+	return &pool{perHost: perHost, timeout: timeout, hosts: map[string][]*conn{}}
+}
+
+// take returns a host's connection that seems to be open, nil when there is none.
+func (p *pool) take(host string) *conn {
+	for {
+		cn := p.pop(host)
+		if cn == nil {
+			return nil
+		}
+		idle := time.Since(cn.idleSince)
+		if idle < p.timeout && (idle < checkAfter || cn.open()) {
+			return cn
+		}
+		_ = cn.Close()
+	}
+}
+
+func (p *pool) pop(host string) *conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := p.hosts[host]
+	if len(list) == 0 {
+		return nil
+	}
+	cn := list[len(list)-1]
+	list[len(list)-1] = nil
+	p.hosts[host] = list[:len(list)-1]
+	p.total--
+	return cn
+}
+
+// put keeps a connection, or closes it where enough are kept.
+func (p *pool) put(cn *conn) {
+	cn.idleSince = time.Now()
+	p.mu.Lock()
+	list := p.hosts[cn.host]
+	if p.closed || len(list) >= p.perHost || p.total >= maxIdle {
+		p.mu.Unlock()
+		_ = cn.Close()
+		return
+	}
+	p.hosts[cn.host] = append(list, cn)
+	p.total++
+	if p.reaper == nil {
+		p.reaper = time.AfterFunc(p.timeout, p.reap)
+	}
+	p.mu.Unlock()
+}
+
+// reap closes what was idle too long, and comes again while anything is kept.
+func (p *pool) reap() {
+	p.mu.Lock()
+	var old []*conn
+	for host, list := range p.hosts {
+		n := 0
+		for n < len(list) && time.Since(list[n].idleSince) >= p.timeout {
+			n++
+		}
+		old = append(old, list[:n]...)
+		p.total -= n
+		if n == len(list) {
+			delete(p.hosts, host)
+			continue
+		}
+		p.hosts[host] = append(list[:0:0], list[n:]...)
+	}
+	if p.reaper = nil; p.total > 0 && !p.closed {
+		p.reaper = time.AfterFunc(p.timeout/2, p.reap)
+	}
+	p.mu.Unlock()
+	for _, cn := range old {
+		_ = cn.Close()
+	}
+}
+
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	if p.reaper != nil {
+		p.reaper.Stop()
+	}
+	for _, list := range p.hosts {
+		for _, cn := range list {
+			_ = cn.Close()
+		}
+	}
+	p.hosts, p.total = map[string][]*conn{}, 0
+}
+
+// errTooLarge ends the reading of an answer.
+var errTooLarge = errors.New("answer's header is too large")
+
+// closedBefore reports whether an error is what a connection gives that the other side had closed.
+func closedBefore(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || isReset(err)
+}
+
+// past makes pending reads and writes fail at once.
+func past() time.Time { return time.Unix(1, 0) }
+
+// timedOut reports an error of a deadline.
+func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -1,0 +1,143 @@
+package wire
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+// conn is a connection and what it needs to serve again. One goroutine uses it at a time.
+type conn struct {
+	net.Conn // TLS where there is TLS
+
+	plain     net.Conn
+	host      string
+	in        allowance
+	answers   *bufio.Reader
+	out       []byte
+	idleSince time.Time
+}
+
+// allowance reads at most so much; it also tells whether anything came.
+type allowance struct {
+	from io.Reader
+	left int
+	came bool
+}
+
+// Read implements io.Reader.
+func (a *allowance) Read(p []byte) (int, error) {
+	if a.left <= 0 {
+		return 0, errTooLarge
+	}
+	n, err := a.from.Read(p[:min(len(p), a.left)])
+	a.left -= n
+	a.came = a.came || n > 0
+	return n, err
+}
+
+// readBuffer holds an ordinary answer whole.
+const readBuffer = 2 << 10
+
+func newConn(c, plain net.Conn, host string) *conn {
+	cn := &conn{Conn: c, plain: plain, host: host}
+	cn.in.from = c
+	cn.answers = bufio.NewReaderSize(&cn.in, readBuffer)
+	return cn
+}
+
+// exchange sends a request and reads its answer; then it gives the connection to keep, or closes it.
+func (cn *conn) exchange(ctx context.Context, r *Request, read func(*http.Response), keep *pool) (err error) {
+	cn.in.left, cn.in.came = maxHeader, false
+	stop := func() bool { return true }
+	if ctx.Done() != nil {
+		stop = context.AfterFunc(ctx, func() { _ = cn.SetDeadline(past()) })
+	}
+	again := false
+	defer func() {
+		if !stop() || !again {
+			_ = cn.Close()
+			return
+		}
+		_ = cn.SetDeadline(time.Time{})
+		keep.put(cn)
+	}()
+	if err := cn.SetDeadline(r.Deadline); err != nil {
+		return fmt.Errorf("send: %w", err)
+	}
+	if ctx.Err() != nil { // it may have set its own deadline just before
+		return fmt.Errorf("send: %w", context.Cause(ctx))
+	}
+	if err := cn.send(r); err != nil {
+		return err
+	}
+	resp, err := cn.answer()
+	if err != nil {
+		return err
+	}
+	again = cn.body(resp, r.Deadline, read)
+	return nil
+}
+
+func (cn *conn) send(r *Request) error {
+	cn.out = r.AppendTo(cn.out[:0])
+	if _, err := cn.Write(cn.out); err != nil && !closedBefore(err) {
+		return fmt.Errorf("send: %w", err)
+	}
+	return nil // whoever closes before it has read all may have answered all the same
+}
+
+// answer reads the header of the final answer.
+func (cn *conn) answer() (*http.Response, error) {
+	for range maxInterim {
+		resp, err := http.ReadResponse(cn.answers, nil)
+		if err != nil {
+			return nil, fmt.Errorf("read the answer: %w", err)
+		}
+		if resp.StatusCode >= http.StatusOK || resp.StatusCode == http.StatusSwitchingProtocols {
+			return resp, nil
+		}
+	}
+	return nil, fmt.Errorf("read the answer: more than %d interim answers", maxInterim)
+}
+
+// body lets read have the body and drains the rest. It reports whether the connection can serve
+// again. The body is never closed: that would read on to its end.
+func (cn *conn) body(resp *http.Response, deadline time.Time, read func(*http.Response)) bool {
+	if resp.StatusCode == http.StatusSwitchingProtocols { // the rest is no body
+		resp.Body = http.NoBody
+		read(resp)
+		return false
+	}
+	buffered := int64(cn.answers.Buffered())
+	if resp.ContentLength < 0 || resp.ContentLength > buffered {
+		cn.in.left = maxBody
+		if soon := time.Now().Add(bodyWithin); soon.Before(deadline) {
+			_ = cn.SetReadDeadline(soon)
+		}
+	}
+	read(resp)
+	n, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxBody))
+	return err == nil && n < maxBody && !resp.Close && cn.answers.Buffered() == 0
+}
+
+// unheard reports that a request failed because the other side had closed the connection before:
+// no byte of an answer came.
+func (cn *conn) unheard(err error) bool { return !cn.in.came && !timedOut(err) && closedBefore(err) }
+
+// checkAfter is how long a connection may lie idle before it is looked at: in a burst the look
+// would cost more than the rare connection that was closed.
+const checkAfter = 20 * time.Millisecond
+
+// open reports whether the other side seems to keep the connection open. Over TLS there may be
+// something to read that is no answer, such as a session ticket.
+func (cn *conn) open() bool {
+	_, secure := cn.Conn.(*tls.Conn)
+	waits, ended := peek(cn.plain)
+	return !ended && (secure || !waits)
+}

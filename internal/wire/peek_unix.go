@@ -1,0 +1,43 @@
+//go:build unix
+
+package wire
+
+import (
+	"errors"
+	"net"
+	"syscall"
+)
+
+// peek looks at a connection without waiting and without taking anything from it: whether
+// something waits to be read, and whether the other side has ended it.
+func peek(c net.Conn) (waits, ended bool) {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return false, false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false, true
+	}
+	var b [1]byte
+	var n int
+	var failed error
+	err = raw.Read(func(fd uintptr) bool {
+		n, _, failed = syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		return true
+	})
+	switch {
+	case err != nil:
+		return false, true
+	case errors.Is(failed, syscall.EAGAIN), errors.Is(failed, syscall.EINTR):
+		return false, false
+	case failed != nil:
+		return false, true
+	default:
+		return n > 0, n == 0
+	}
+}
+
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
