@@ -11,6 +11,7 @@ FUZZTIME ?= 5s
 COUNT ?= 5
 BENCH ?= .
 BENCHFLAGS ?=
+SOAKFLAGS ?= -soak.for=2m -soak.redis=always,everysec,sentinel,cluster
 PKG ?= ./...
 WORLD ?=
 
@@ -81,6 +82,11 @@ fuzz: ## Fuzz every target for FUZZTIME
 bench: build ## Measure the service beside a plain client; BENCHFLAGS=-short for minutes
 	@tools/deps.sh test
 	go run ./bench $(BENCHFLAGS)
+
+.PHONY: soak
+soak: ## Kill, freeze and cut everything under load, and count what is lost; SOAKFLAGS says how long
+	@tools/deps.sh test
+	go test ./test/e2e -run '^TestSoak$$' -count=1 -v -timeout 0 -args $(SOAKFLAGS)
 
 .PHONY: microbench
 microbench: $(TOOLS)/benchstat ## Run the Go benchmarks matching BENCH COUNT times and summarise them

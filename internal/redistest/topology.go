@@ -278,3 +278,47 @@ func (c *Cluster) MoveSlot(ctx context.Context, slot int, from, to *Process) err
 	}
 	return nil
 }
+
+// FailOver kills a primary, waits until its replica serves its slots, and starts it again as the
+// replica's replica. The two change places in Primaries and Replicas.
+func (c *Cluster) FailOver(t testing.TB, i int) error {
+	ctx := t.Context()
+	p, r := c.Primaries[i], c.Replicas[i]
+	p.Kill()
+	within, cancel := context.WithTimeout(ctx, 60*time.Second)
+	defer cancel()
+	for role := ""; role != "master"; role = roleOf(within, c.nodes[r]) {
+		if err := breathe(within); err != nil {
+			return fmt.Errorf("wait until a replica took over: %w", err)
+		}
+	}
+	if err := p.Restart(); err != nil {
+		return err
+	}
+	c.Primaries[i], c.Replicas[i] = r, p
+	for !Synced(within, c.nodes[p]) {
+		if err := breathe(within); err != nil {
+			return fmt.Errorf("wait until a killed primary is a replica: %w", err)
+		}
+	}
+	return nil
+}
+
+func roleOf(ctx context.Context, rdb *redis.Client) string {
+	info, err := rdb.Info(ctx, "replication").Result()
+	if err != nil {
+		return ""
+	}
+	_, rest, _ := strings.Cut(info, "role:")
+	role, _, _ := strings.Cut(rest, "\r\n")
+	return role
+}
+
+func breathe(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(20 * time.Millisecond):
+		return nil
+	}
+}

@@ -16,6 +16,9 @@ import (
 // kills is how often each kill test kills.
 const kills = 10
 
+// patience is how long a reporter repeats a batch: longer than any outage of these tests.
+const patience = 3 * time.Minute
+
 // load reports random changes until it is stopped, several reporters at once, each with tenants of
 // its own so that the order of a tenant's changes is known.
 type load struct {
@@ -23,11 +26,17 @@ type load struct {
 	done  sync.WaitGroup
 	sent  atomic.Int64
 	error atomic.Pointer[error]
+	// pause is what each reporter leaves between two batches.
+	pause time.Duration
 }
 
 func (s *stack) load(tr *truth, names []string, reporters, batch int) *load {
+	return s.pacedLoad(tr, names, reporters, batch, 5*time.Millisecond)
+}
+
+func (s *stack) pacedLoad(tr *truth, names []string, reporters, batch int, pause time.Duration) *load {
 	ctx, cancel := context.WithCancel(s.t.Context())
-	l := &load{stop: cancel}
+	l := &load{stop: cancel, pause: pause}
 	for w := range reporters {
 		mine := names[w*len(names)/reporters : (w+1)*len(names)/reporters]
 		l.done.Go(func() {
@@ -37,7 +46,7 @@ func (s *stack) load(tr *truth, names []string, reporters, batch int) *load {
 					changes = append(changes, randomChange(mine[rand.IntN(len(mine))]))
 				}
 				// a batch that was begun is finished: its key makes the repeats harmless
-				finish, stop := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+				finish, stop := context.WithTimeout(context.WithoutCancel(ctx), patience)
 				err := s.publish(finish, tr, "w"+strconv.Itoa(w)+"-"+strconv.Itoa(i), changes)
 				stop()
 				if err != nil {
@@ -47,7 +56,7 @@ func (s *stack) load(tr *truth, names []string, reporters, batch int) *load {
 				l.sent.Add(int64(batch))
 				select {
 				case <-ctx.Done():
-				case <-time.After(5 * time.Millisecond):
+				case <-time.After(l.pause):
 				}
 			}
 		})

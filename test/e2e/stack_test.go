@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -65,22 +66,33 @@ type stack struct {
 	dir   string
 	redis *redistest.Process
 	env   []string
-	api   string
-	ops   string
+	// api is the first API's address, apis those of all.
+	api  string
+	apis []string
+	ops  string
 }
 
 // newStack starts a redis-server with an append-only file and writes keys and settings.
 func newStack(t testing.TB, fsync string, settings ...string) *stack {
 	t.Helper()
+	p := redistest.Start(t, "--appendonly", "yes", "--appendfsync", fsync)
+	s := newStackOn(t, "redis://"+p.Addr+"/0", settings...)
+	s.redis = p
+	return s
+}
+
+// newStackOn writes keys and settings for a Redis that runs already.
+func newStackOn(t testing.TB, url string, settings ...string) *stack {
+	t.Helper()
 	s := &stack{t: t, bin: build(t), dir: t.TempDir()}
-	s.redis = redistest.Start(t, "--appendonly", "yes", "--appendfsync", fsync)
 	for _, alg := range []string{"RS256", "ES256"} {
 		s.run("keys", "generate", "--alg", alg, "--out", filepath.Join(s.dir, alg+".pem"))
 	}
 	s.api, s.ops = s.address(), s.address()
+	s.apis = []string{s.api}
 	s.env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir,
-		"LAMPLIGHTER_REDIS_URL=redis://" + s.redis.Addr + "/0",
+		"LAMPLIGHTER_REDIS_URL=" + url,
 		"LAMPLIGHTER_PUBLIC_URL=http://" + s.api,
 		"LAMPLIGHTER_SIGNING_KEYS=" + filepath.Join(s.dir, "RS256.pem") + "," + filepath.Join(s.dir, "ES256.pem"),
 		"LAMPLIGHTER_ENCRYPTION_KEY=" + string(bytes.TrimSpace(s.run("keys", "encryption"))),
@@ -121,20 +133,38 @@ func (s *stack) run(args ...string) []byte {
 
 // process is one running `lamplighter serve`.
 type process struct {
-	stack *stack
-	roles string
-	ops   string
-	cmd   *exec.Cmd
-	log   *os.File
+	stack  *stack
+	roles  string
+	listen string
+	ops    string
+	cmd    *exec.Cmd
+	log    *os.File
 }
 
 // serve starts a process with the given roles and waits until it is ready.
 func (s *stack) serve(roles string) *process {
 	s.t.Helper()
-	p := &process{stack: s, roles: roles, ops: s.address()}
+	p := &process{stack: s, roles: roles, listen: s.api, ops: s.address()}
 	if roles != "worker" {
 		p.ops = s.ops
 	}
+	p.run()
+	return p
+}
+
+// another starts one more API beside the first.
+func (s *stack) another() *process {
+	s.t.Helper()
+	p := &process{stack: s, roles: "api", listen: s.address(), ops: s.address()}
+	s.apis = append(s.apis, p.listen)
+	p.run()
+	return p
+}
+
+// run starts the process for as long as the test lasts.
+func (p *process) run() {
+	s := p.stack
+	s.t.Helper()
 	s.t.Cleanup(func() {
 		p.kill()
 		if s.t.Failed() {
@@ -143,7 +173,6 @@ func (s *stack) serve(roles string) *process {
 		}
 	})
 	p.start()
-	return p
 }
 
 func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
@@ -151,26 +180,38 @@ func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
 func (p *process) start() {
 	s := p.stack
 	s.t.Helper()
+	if err := p.launch(); err != nil {
+		s.t.Fatal(err)
+	}
+	redistest.Eventually(s.t, 30*time.Second, p.roles+" is ready", p.ready)
+}
+
+// launch starts the process and waits for nothing.
+func (p *process) launch() error {
+	s := p.stack
 	log, err := os.OpenFile(filepath.Join(s.dir, "serve-"+p.roles+"-"+p.ops+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		s.t.Fatal(err)
+		return err
 	}
 	p.log = log
 	p.cmd = exec.Command(s.bin, "serve", "--roles", p.roles)
-	p.cmd.Env = append(append([]string{}, s.env...), "LAMPLIGHTER_LISTEN="+s.api, "LAMPLIGHTER_OPS_LISTEN="+p.ops)
+	p.cmd.Env = append(append([]string{}, s.env...), "LAMPLIGHTER_LISTEN="+p.listen, "LAMPLIGHTER_OPS_LISTEN="+p.ops)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
-		s.t.Fatal(err)
+	return p.cmd.Start()
+}
+
+// probes bounds questions to the ops listener of a process that may be frozen.
+var probes = &http.Client{Timeout: 2 * time.Second} //nolint:gochecknoglobals // never changed
+
+// ready asks whether the process is ready.
+func (p *process) ready() bool {
+	resp, err := probes.Get("http://" + p.ops + "/readyz")
+	if err != nil {
+		return false
 	}
-	redistest.Eventually(s.t, 15*time.Second, p.roles+" is ready", func() bool {
-		resp, err := http.Get("http://" + p.ops + "/readyz")
-		if err != nil {
-			return false
-		}
-		_ = resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	})
+	_ = resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }
 
 // kill ends the process as a crash would.
@@ -205,7 +246,7 @@ func (s *stack) call(method, path, contentType string, body []byte, header ...st
 func (s *stack) try(ctx context.Context, method, path, contentType string, body []byte, header ...string) (int, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+s.api+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+s.apis[rand.IntN(len(s.apis))]+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, err
 	}

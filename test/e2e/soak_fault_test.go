@@ -1,0 +1,348 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/lamplighter/lamplighter/internal/redistest"
+)
+
+// until polls a condition; the error says that it did not come true in time.
+func until(ctx context.Context, within time.Duration, what string, cond func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("not within %v: %s", within, what)
+		}
+	}
+	return nil
+}
+
+// hurtProcess kills a process of the service and starts it again, or freezes it for a while: less than
+// what is left of a claim's lease, which a post that was frozen half-way must not outlive.
+func (s *soak) hurtProcess(ctx context.Context, p *process, kill, freeze fault) error {
+	if err := until(ctx, time.Minute, p.roles+" is ready", p.ready); err != nil {
+		return err
+	}
+	pause(ctx, 200*time.Millisecond, 1200*time.Millisecond)
+	if rand.IntN(5) == 0 {
+		_ = p.cmd.Process.Signal(syscall.SIGSTOP)
+		pause(ctx, 100*time.Millisecond, 4*time.Second)
+		s.inFlight(ctx)
+		_ = p.cmd.Process.Signal(syscall.SIGCONT)
+		s.tally.add(freeze)
+		return nil
+	}
+	p.kill()
+	if kill == workerKilled {
+		s.inFlight(ctx)
+	}
+	s.tally.add(kill)
+	if rand.IntN(3) == 0 {
+		pause(ctx, 0, time.Second)
+	}
+	return p.launch()
+}
+
+// variant is one way to run Redis, and what can go wrong with it.
+type variant struct {
+	// url is what the service is told, direct is past the proxy.
+	url, direct string
+	settings    []string
+	mayLose     bool
+	hurt        func(ctx context.Context, s *soak) error
+	network     *network
+}
+
+func newVariant(t *testing.T, name string) *variant {
+	t.Helper()
+	switch name {
+	case "always", "everysec":
+		return single(t, name)
+	case "sentinel":
+		return sentinel(t)
+	case "cluster":
+		return cluster(t)
+	default:
+		t.Fatalf("-soak.redis: %q is none of always, everysec, sentinel, cluster", name)
+		return nil
+	}
+}
+
+func single(t *testing.T, fsync string) *variant {
+	p := redistest.Start(t, "--appendonly", "yes", "--appendfsync", fsync)
+	n := newNetwork(t, p.Addr)
+	return &variant{
+		url: "redis://" + n.addr + "/0", direct: "redis://" + p.Addr + "/0", mayLose: fsync != "always", network: n,
+		hurt: func(ctx context.Context, s *soak) error {
+			pause(ctx, 500*time.Millisecond, 3*time.Second)
+			if rand.IntN(4) == 0 {
+				p.Freeze()
+				pause(ctx, 200*time.Millisecond, 2*time.Second)
+				p.Thaw()
+				s.inFlight(ctx)
+				s.tally.add(redisFrozen)
+				return nil
+			}
+			p.Kill()
+			pause(ctx, 0, 500*time.Millisecond)
+			if err := p.Restart(); err != nil {
+				return err
+			}
+			s.inFlight(ctx)
+			s.tally.add(redisKilled)
+			return nil
+		},
+	}
+}
+
+// sentinel has a primary, a replica and three sentinels. A primary that is gone must stay away until
+// it was replaced: one that is back earlier brings its own, older truth.
+func sentinel(t *testing.T) *variant {
+	fsync := []string{"--appendonly", "yes", "--appendfsync", "everysec"}
+	primary := redistest.Start(t, fsync...)
+	replica := redistest.StartReplica(t, primary, fsync...)
+	watch := redistest.StartSentinels(t, primary, 3)
+	return &variant{
+		url: watch.URL(), direct: watch.URL(), settings: []string{"LAMPLIGHTER_REDIS_WAIT_REPLICAS=1"},
+		hurt: func(ctx context.Context, s *soak) error {
+			pause(ctx, time.Second, 3*time.Second)
+			freeze := rand.IntN(3) == 0
+			if freeze {
+				primary.Freeze()
+			} else {
+				primary.Kill()
+			}
+			err := until(ctx, time.Minute, "the sentinels name the replica as primary", func() bool {
+				addr, err := watch.Primary(ctx)
+				return err == nil && addr == replica.Addr
+			})
+			if err != nil {
+				primary.Thaw()
+				return err
+			}
+			s.inFlight(ctx)
+			s.tally.add(failedOver)
+			if freeze {
+				primary.Thaw()
+				s.tally.add(redisFrozen)
+			} else {
+				if err := primary.Restart(); err != nil {
+					return err
+				}
+				s.tally.add(redisKilled)
+			}
+			primary, replica = replica, primary
+			rdb := replica.Client(t)
+			defer func() { _ = rdb.Close() }()
+			return until(ctx, time.Minute, "the former primary is a replica", func() bool { return redistest.Synced(ctx, rdb) })
+		},
+	}
+}
+
+// cluster has three primaries with a replica each: slots of the busiest keys move, primaries die.
+func cluster(t *testing.T) *variant {
+	c := redistest.StartCluster(t, 3, true, "--appendonly", "yes", "--appendfsync", "everysec")
+	return &variant{
+		url: c.URL(), direct: c.URL(), settings: []string{"LAMPLIGHTER_REDIS_WAIT_REPLICAS=1"},
+		hurt: func(ctx context.Context, s *soak) error {
+			pause(ctx, 500*time.Millisecond, 2*time.Second)
+			if s.tally.of(slotMoved) > s.tally.of(redisKilled) {
+				if err := c.FailOver(t, rand.IntN(len(c.Primaries))); err != nil {
+					return err
+				}
+				s.inFlight(ctx)
+				s.tally.add(redisKilled)
+				s.tally.add(failedOver)
+				return nil
+			}
+			key := "lamplighter:{" + s.rs[rand.IntN(len(s.rs))].id + "}:mailbox"
+			if rand.IntN(3) == 0 {
+				key = "lamplighter:{owed}:tenants_owed"
+			}
+			slot, err := c.Slot(ctx, key)
+			if err != nil {
+				return err
+			}
+			from := c.Holder(ctx, slot)
+			if from == nil {
+				return fmt.Errorf("nobody holds slot %d", slot)
+			}
+			to := c.Primaries[rand.IntN(len(c.Primaries))]
+			if to == from {
+				return nil
+			}
+			if err := c.MoveSlot(ctx, slot, from, to); err != nil {
+				return err
+			}
+			s.tally.add(slotMoved)
+			return nil
+		},
+	}
+}
+
+// network is a proxy before Redis that can cut, stall and slow connections.
+type network struct {
+	addr  string
+	proxy *toxiproxy.Proxy
+}
+
+func newNetwork(t *testing.T, upstream string) *network {
+	t.Helper()
+	port, err := redistest.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &network{addr: fmt.Sprintf("127.0.0.1:%d", port)}
+	n.proxy = toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop()), "redis", n.addr, upstream)
+	if err := n.proxy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.proxy.Stop)
+	return n
+}
+
+func (n *network) hurt(ctx context.Context, s *soak) error {
+	pause(ctx, 300*time.Millisecond, 2*time.Second)
+	if rand.IntN(2) == 0 { // everything is cut at once, and refused for a while
+		n.proxy.Stop()
+		pause(ctx, 0, time.Second)
+		if err := n.proxy.Start(); err != nil {
+			return fmt.Errorf("let connections through again: %w", err)
+		}
+		s.inFlight(ctx)
+		s.tally.add(redisCut)
+		return nil
+	}
+	toxic := []string{
+		`{"name":"t","type":"latency","stream":"downstream","attributes":{"latency":100,"jitter":80}}`,
+		`{"name":"t","type":"timeout","stream":"downstream","attributes":{"timeout":700}}`, // answers vanish, then it is cut
+		`{"name":"t","type":"timeout","stream":"upstream","attributes":{"timeout":700}}`,   // commands vanish, then it is cut
+		`{"name":"t","type":"bandwidth","stream":"downstream","attributes":{"rate":50}}`,
+	}
+	if _, err := n.proxy.Toxics.AddToxicJson(strings.NewReader(toxic[rand.IntN(len(toxic))])); err != nil {
+		return fmt.Errorf("slow connections down: %w", err)
+	}
+	pause(ctx, 200*time.Millisecond, 1500*time.Millisecond)
+	s.inFlight(ctx)
+	s.tally.add(redisSlowed)
+	n.proxy.Toxics.ResetToxics(ctx)
+	return nil
+}
+
+// sickness makes a receiver misbehave, in another way each turn.
+type sickness struct {
+	receiver *receiver
+	way      atomic.Int32
+	mu       sync.Mutex
+	stopped  bool
+}
+
+// The ways; well comes twice, so that something is delivered in between.
+const (
+	well = iota
+	wellAgain
+	hangs
+	refuses
+	resets
+	trickles
+	answers500
+	answers429
+	answers410
+	answersBeforeReading
+	closesHalfway
+	ways
+)
+
+// turn changes the way.
+func (d *sickness) turn(ctx context.Context) error {
+	d.set(rand.Int32N(ways))
+	pause(ctx, 300*time.Millisecond, 3*time.Second)
+	return nil
+}
+
+func (d *sickness) set(way int32) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.way.Store(way)
+	switch {
+	case way == refuses && !d.stopped:
+		d.receiver.stop()
+		d.stopped = true
+	case way != refuses && d.stopped:
+		d.receiver.start()
+		d.stopped = false
+	}
+}
+
+func (d *sickness) cure() { d.set(well) }
+
+// behave handles a request the sick way; false leaves it to the receiver.
+func (d *sickness) behave(w http.ResponseWriter, req *http.Request) bool {
+	switch d.way.Load() {
+	case hangs:
+		select {
+		case <-req.Context().Done():
+		case <-time.After(10 * time.Second):
+		}
+	case resets:
+		if conn := hijack(w); conn != nil {
+			_ = conn.(*net.TCPConn).SetLinger(0)
+			_ = conn.Close()
+		}
+	case trickles: // and never ends its answer
+		w.WriteHeader(http.StatusInternalServerError)
+		for range 20 {
+			if _, err := w.Write([]byte(".")); err != nil {
+				return true
+			}
+			_ = http.NewResponseController(w).Flush()
+			<-time.After(100 * time.Millisecond) // its slowness
+		}
+		panic(http.ErrAbortHandler)
+	case answers500:
+		w.WriteHeader(http.StatusInternalServerError)
+	case answers429:
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(http.StatusTooManyRequests)
+	case answers410:
+		w.WriteHeader(http.StatusGone)
+	case answersBeforeReading:
+		w.WriteHeader(http.StatusServiceUnavailable)
+	case closesHalfway:
+		if conn := hijack(w); conn != nil {
+			_, _ = conn.Write([]byte("HTTP/1.1 200 OK\r\nContent-Le"))
+			_ = conn.Close()
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+func hijack(w http.ResponseWriter) net.Conn {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil && !errors.Is(err, http.ErrHijacked) {
+		return nil
+	}
+	return conn
+}
