@@ -126,7 +126,11 @@ func (t *Tracker) audience(ctx context.Context, app *partner.App, k partner.Endp
 		a.silent[SuppressedNobody] = 1
 		return a, nil
 	}
-	off, err := t.opts.Store.Suppressed(ctx, app.ClientID, all)
+	subs := make([]registry.Subscription, len(all))
+	for i, to := range all {
+		subs[i] = registry.Subscription{App: app.ClientID, Recipient: incident.RecipientKey(to)}
+	}
+	off, err := t.opts.Store.Suppressed(ctx, subs)
 	if err != nil {
 		return a, wrap(err, "find who gets mail about", app.ClientID)
 	}

@@ -25,7 +25,7 @@ type Store interface {
 	Transition(ctx context.Context, app partner.ClientID, k partner.EndpointKind, decide func(incident.State) registry.IncidentStep) (registry.IncidentStep, error)
 	Incidents(ctx context.Context, app partner.ClientID) (map[partner.EndpointKind]incident.State, error)
 	OutboxDue(ctx context.Context, app partner.ClientID, limit int) ([]string, error)
-	Suppressed(ctx context.Context, app partner.ClientID, addresses []string) ([]bool, error)
+	Suppressed(ctx context.Context, subs []registry.Subscription) ([]bool, error)
 }
 
 // Queue wakes the mailer for one mail. A wake-up with the same generation may be dropped.

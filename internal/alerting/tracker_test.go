@@ -213,7 +213,7 @@ func TestRecipients(t *testing.T) {
 		"Unsubscribed": {
 			func(w *world) {
 				w.app.ErrorEmails = []string{kim, lee}
-				if err := w.store.Suppress(w.t.Context(), id, strings.ToUpper(kim), true); err != nil {
+				if err := w.store.Suppress(w.t.Context(), registry.Subscription{App: id, Recipient: incident.RecipientKey(strings.ToUpper(kim))}, true); err != nil {
 					w.t.Fatal(err)
 				}
 			},
@@ -449,8 +449,8 @@ func (w *twin) OutboxDue(ctx context.Context, a partner.ClientID, n int) ([]stri
 	return fault(w, func() ([]string, error) { return w.Store.OutboxDue(ctx, a, n) })
 }
 
-func (w *twin) Suppressed(ctx context.Context, a partner.ClientID, l []string) ([]bool, error) {
-	return fault(w, func() ([]bool, error) { return w.Store.Suppressed(ctx, a, l) })
+func (w *twin) Suppressed(ctx context.Context, l []registry.Subscription) ([]bool, error) {
+	return fault(w, func() ([]bool, error) { return w.Store.Suppressed(ctx, l) })
 }
 
 // TestFaultTwins has every store call of an incident's life fail, before it applies and after.

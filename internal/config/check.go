@@ -40,6 +40,7 @@ func (l *Loaded) crossCheck() Problems {
 	add(c.SMTP.TLS == "none" && !c.SMTP.Password.IsZero(), "smtp.tls", "with none the password would travel in the clear: use mandatory, or no login")
 	add(c.SMTP.Disabled && c.SMTP.Host != "", "smtp.disabled", "is true although smtp.host is set: remove one of them")
 	add(c.SMTP.Host != "" && c.SMTP.From == "", "smtp.from", "is needed to send mail: set it to the sender's address")
+	add((c.SMTP.DKIM.Key == "") != (c.SMTP.DKIM.Selector == ""), "smtp.dkim.key", "signing needs both smtp.dkim.key and smtp.dkim.selector")
 	add(c.Delivery.EntryLease < c.Delivery.Timeout+leaseMargin, "delivery.entry_lease", "must be at least 5s longer than delivery.timeout, or one notification could be posted twice at once")
 	add(c.Delivery.InFlight < c.Delivery.InFlightPerApp, "delivery.in_flight", "must not be smaller than delivery.in_flight_per_app")
 	add(len(c.Delivery.RetrySchedule) == 0, "delivery.retry_schedule", "is empty: give at least one wait")

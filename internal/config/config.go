@@ -32,6 +32,7 @@ type Config struct {
 	Log        Log
 	Redis      Redis
 	SMTP       SMTP
+	Mail       Mail
 	Signing    Signing
 	Encryption Encryption
 	Token      Token
@@ -95,6 +96,25 @@ type SMTP struct {
 	From string
 	// Timeout bounds the sending of one mail, from dial to the server's last answer.
 	Timeout time.Duration
+	// CA replaces the system's roots when set: a PEM file.
+	CA   string
+	DKIM DKIM
+}
+
+// DKIM says how mail is signed; without a Key it is not.
+type DKIM struct {
+	// Key is a PEM file.
+	Key string
+	// Selector names the public key in the DNS. Domain is that of SMTP.From when empty.
+	Selector, Domain string
+}
+
+// Mail bounds what one recipient gets.
+type Mail struct {
+	// GatherFor is how long a mail waits for others to the same recipient.
+	GatherFor time.Duration
+	// DailyCap is the most mails in 24 h, 0 for no cap.
+	DailyCap int
 }
 
 // Signing names the keys that sign tokens.

@@ -159,7 +159,7 @@ func mailSettings() []Setting {
 		},
 		{
 			Key: "smtp.port", Default: "587", Rule: span(1, 65535),
-			Help: "Its port. 465 speaks TLS from the first byte, every other port STARTTLS.",
+			Help: "Its port. 587 is usual with STARTTLS, 465 with TLS from the first byte.",
 			at:   func(c *Config) any { return &c.SMTP.Port },
 		},
 		{
@@ -173,8 +173,8 @@ func mailSettings() []Setting {
 			at:   func(c *Config) any { return &c.SMTP.Password },
 		},
 		{
-			Key: "smtp.tls", Default: "mandatory", Rule: oneOf("mandatory", "opportunistic", "none"),
-			Help: "Whether mail may leave unencrypted: never, when the server offers nothing better, or always.",
+			Key: "smtp.tls", Default: "mandatory", Rule: oneOf("mandatory", "opportunistic", "none", "implicit"),
+			Help: "Whether mail may leave unencrypted: never (STARTTLS), when the server offers nothing better, or always; `implicit` speaks TLS from the first byte, as it is on port 465 whatever this says.",
 			at:   func(c *Config) any { return &c.SMTP.TLS },
 		},
 		{
@@ -183,9 +183,39 @@ func mailSettings() []Setting {
 			at:   func(c *Config) any { return &c.SMTP.From },
 		},
 		{
-			Key: "smtp.timeout", Default: "30s", Rule: spell(time.Second, 5*time.Minute),
+			Key: "smtp.timeout", Default: "30s", Rule: spell(time.Second, 55*time.Second),
 			Help: "How long the sending of one mail may take before it is tried again later.",
 			at:   func(c *Config) any { return &c.SMTP.Timeout },
+		},
+		{
+			Key:  "smtp.ca",
+			Help: "PEM file of the authorities that the mail server's certificate is checked against; the system's when unset.",
+			at:   func(c *Config) any { return &c.SMTP.CA },
+		},
+		{
+			Key:  "smtp.dkim.key",
+			Help: "PEM file of the private key (RSA or Ed25519) that signs our mail (DKIM). Unset: mail is not signed here, as when your mail server does it.",
+			at:   func(c *Config) any { return &c.SMTP.DKIM.Key },
+		},
+		{
+			Key:  "smtp.dkim.selector",
+			Help: "Names the public key: it is looked up in the TXT record `<selector>._domainkey.<domain>`.",
+			at:   func(c *Config) any { return &c.SMTP.DKIM.Selector },
+		},
+		{
+			Key:  "smtp.dkim.domain",
+			Help: "The domain that signs; that of `smtp.from` when unset.",
+			at:   func(c *Config) any { return &c.SMTP.DKIM.Domain },
+		},
+		{
+			Key: "mail.gather_for", Default: "30s", Rule: spell(0, 10*time.Minute),
+			Help: "How long a mail waits for others to the same recipient: what concerns more than three incidents goes as one digest.",
+			at:   func(c *Config) any { return &c.Mail.GatherFor },
+		},
+		{
+			Key: "mail.daily_cap", Default: "20", Rule: span(0, 10_000),
+			Help: "The most mails that one recipient gets in 24 h. What is beyond goes as one digest after that time. 0: no cap.",
+			at:   func(c *Config) any { return &c.Mail.DailyCap },
 		},
 	}
 }

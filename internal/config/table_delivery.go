@@ -154,5 +154,7 @@ func DevDefaults() map[string]string {
 		"delivery.sweep":         "2s",
 		"redis.waive_checks":     "eviction,persistence,version",
 		"smtp.tls":               "none",
+		"mail.gather_for":        "1s",
+		"mail.daily_cap":         "200",
 	}
 }

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	idPrefix      = "inc_"
-	warningPrefix = "crt_"
+	idPrefix       = "inc_"
+	warningPrefix  = "crt_"
+	questionPrefix = "cnf_"
 )
 
 // endpointLetters stand for the endpoints in an incident's id, in the order of their kinds.
@@ -32,6 +33,11 @@ func NewID(app partner.ClientID, k partner.EndpointKind, opened time.Time) strin
 // the same id, so a warning that is decided twice is the same mail.
 func NewWarningID(app partner.ClientID, k partner.EndpointKind, ends time.Time) string {
 	return warningPrefix + nameOf(app, k, ends)
+}
+
+// NewQuestionID names the question whether a recipient wants an app's mail, asked at a time.
+func NewQuestionID(app partner.ClientID, asked time.Time) string {
+	return questionPrefix + nameOf(app, partner.StateChange, asked)
 }
 
 func nameOf(app partner.ClientID, k partner.EndpointKind, at time.Time) string {

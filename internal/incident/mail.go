@@ -21,17 +21,20 @@ const (
 	KindRecovered   Kind = "recovered"
 	// KindCertificate warns that the endpoint's certificate ends soon. It belongs to no incident.
 	KindCertificate Kind = "certificate"
+	// KindConfirm asks a recipient whom a partner named whether they want the app's mail.
+	KindConfirm Kind = "confirm"
 )
 
 // Kinds lists the closed set.
 func Kinds() []Kind {
-	return []Kind{KindOpened, KindReminder, KindSwitchedOff, KindRecovered, KindCertificate}
+	return []Kind{KindOpened, KindReminder, KindSwitchedOff, KindRecovered, KindCertificate, KindConfirm}
 }
 
 // Mail is what one transition owes: the facts, as they stood when it was decided.
 type Mail struct {
 	Kind Kind `json:"kind"`
-	// Incident is the incident's id; for KindCertificate the id of the warning, see NewWarningID.
+	// Incident is the incident's id; for KindCertificate and KindConfirm see NewWarningID and
+	// NewQuestionID.
 	Incident string               `json:"incident"`
 	Endpoint partner.EndpointKind `json:"endpoint"`
 	// N is the transition's number, unique in the incident.

@@ -43,6 +43,11 @@ func (s Space) Config(suffix ConfigKey) string { return s.key("config", string(s
 // Owed is a key in the slot of the fan-outs that are owed.
 func (s Space) Owed(suffix OwedKey) string { return s.key("owed", string(suffix)) }
 
+// Recipient is a key in the slot of a recipient of mail, who is named by a hash of the address.
+func (s Space) Recipient(recipient string, suffix RecipientKey) string {
+	return s.key(recipient, string(suffix))
+}
+
 // AppKey is the suffix of a key in an app's slot.
 type AppKey string
 
@@ -116,8 +121,19 @@ const (
 	ConfigLeases ConfigKey = "lease"
 	// ConfigGauges STRING: the cluster's state as the last sweep found it.
 	ConfigGauges ConfigKey = "gauges"
-	// ConfigSuppressed SET of "client id|address" that want no mail.
+	// ConfigSuppressed SET of "client id|recipient" that want no mail.
 	ConfigSuppressed ConfigKey = "suppressed"
+	// ConfigTrays ZSET recipient -> when its tray was last listed, ms.
+	ConfigTrays ConfigKey = "trays"
+)
+
+// RecipientKey is the suffix of a key in a recipient's slot.
+type RecipientKey string
+
+// Keys in a recipient's slot.
+const (
+	// RecipientTray HASH of the letters that wait for one recipient, see tray_put.lua.
+	RecipientTray RecipientKey = "tray"
 )
 
 // OwedKey is the suffix of a key in the slot of owed fan-outs.

@@ -15,9 +15,10 @@ import (
 	"golang.org/x/net/idna"
 
 	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-//go:embed templates/mail.txt templates/mail.html
+//go:embed templates/*.txt templates/*.html
 var templates embed.FS
 
 // Message is a mail ready to leave.
@@ -36,21 +37,28 @@ type Message struct {
 	Text, HTML  string
 }
 
-// UnsubscribeFunc makes the link that silences a recipient for one app.
-type UnsubscribeFunc func(l *incident.Letter) string
+// LinkMaker makes the links in mails. One that is nil is left out.
+type LinkMaker struct {
+	// Unsubscribe silences a recipient for the apps; "" when they do not fit in one link.
+	Unsubscribe func(to string, apps []partner.ClientID) string
+	// Confirm says that a recipient wants an app's mail.
+	Confirm func(l *incident.Letter) string
+}
 
 // Composer turns letters into messages. The same letter always becomes the same message.
 type Composer struct {
-	from        mail.Address
-	domain      string
-	unsubscribe UnsubscribeFunc
-	text        *texttemplate.Template
-	html        *htmltemplate.Template
+	from   mail.Address
+	domain string
+	links  LinkMaker
+	text   *texttemplate.Template
+	html   *htmltemplate.Template
+
+	digestText *texttemplate.Template
+	digestHTML *htmltemplate.Template
 }
 
 // NewComposer returns a Composer that sends from an address, given as "a@b" or "Name <a@b>".
-// unsubscribe may be nil: then mails carry no such link.
-func NewComposer(from string, unsubscribe UnsubscribeFunc) (*Composer, error) {
+func NewComposer(from string, links LinkMaker) (*Composer, error) {
 	a, err := mail.ParseAddress(from)
 	if err != nil {
 		return nil, fmt.Errorf("smtp.from is no mail address such as lamplighter@example.com: %w", err)
@@ -59,18 +67,20 @@ func NewComposer(from string, unsubscribe UnsubscribeFunc) (*Composer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("smtp.from: %w", err)
 	}
-	text, err := texttemplate.ParseFS(templates, "templates/mail.txt")
-	if err != nil {
-		return nil, fmt.Errorf("read text template: %w", err)
+	c := &Composer{
+		from: mail.Address{Name: oneLine(a.Name, nameMax), Address: address}, domain: address[strings.LastIndexByte(address, '@')+1:], links: links,
 	}
-	html, err := htmltemplate.ParseFS(templates, "templates/mail.html")
-	if err != nil {
-		return nil, fmt.Errorf("read HTML template: %w", err)
+	for name, into := range map[string]**texttemplate.Template{"mail": &c.text, "digest": &c.digestText} {
+		if *into, err = texttemplate.ParseFS(templates, "templates/"+name+".txt"); err != nil {
+			return nil, fmt.Errorf("read text template: %w", err)
+		}
 	}
-	return &Composer{
-		from: mail.Address{Name: oneLine(a.Name, nameMax), Address: address}, domain: address[strings.LastIndexByte(address, '@')+1:],
-		unsubscribe: unsubscribe, text: text, html: html,
-	}, nil
+	for name, into := range map[string]**htmltemplate.Template{"mail": &c.html, "digest": &c.digestHTML} {
+		if *into, err = htmltemplate.ParseFS(templates, "templates/"+name+".html"); err != nil {
+			return nil, fmt.Errorf("read HTML template: %w", err)
+		}
+	}
+	return c, nil
 }
 
 // asciiAddress writes an address's domain in ASCII (RFC 5891), which every server takes.
@@ -103,10 +113,15 @@ func (c *Composer) Compose(l *incident.Letter) (*Message, error) {
 	if m.InReplyTo != "" {
 		m.References = append(m.References, m.InReplyTo)
 	}
-	if c.unsubscribe != nil {
-		m.Unsubscribe = c.unsubscribe(l)
+	action := ""
+	switch {
+	case l.Mail.Kind == incident.KindConfirm && c.links.Confirm != nil:
+		action = c.links.Confirm(l)
+	case l.Mail.Kind != incident.KindConfirm && c.links.Unsubscribe != nil:
+		m.Unsubscribe = c.links.Unsubscribe(l.To, []partner.ClientID{l.ClientID})
 	}
 	v := newView(l, m.Unsubscribe)
+	v.Action = action
 	m.Subject = v.Subject
 	var text, html bytes.Buffer
 	if err := c.text.Execute(&text, &v); err != nil {

@@ -29,9 +29,9 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 var since = time.Date(2026, 11, 20, 20, 3, 0, 0, time.UTC)
 
-func composer(t testing.TB, unsubscribe mailer.UnsubscribeFunc) *mailer.Composer {
+func composer(t testing.TB, links mailer.LinkMaker) *mailer.Composer {
 	t.Helper()
-	c, err := mailer.NewComposer("Lamplighter <lamplighter@platform.example>", unsubscribe)
+	c, err := mailer.NewComposer("Lamplighter <lamplighter@platform.example>", links)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func composer(t testing.TB, unsubscribe mailer.UnsubscribeFunc) *mailer.Composer
 
 func compose(t testing.TB, l incident.Letter) *mailer.Message {
 	t.Helper()
-	m, err := composer(t, nil).Compose(&l)
+	m, err := composer(t, mailer.LinkMaker{}).Compose(&l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,6 +113,10 @@ func letters() map[string]incident.Letter {
 	all["certificate"] = l
 
 	l = letter()
+	l.Mail = incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewQuestionID("app1", since), N: 1, At: since, Since: since}
+	all["confirm"] = l
+
+	l = letter()
 	l.Mail.Endpoint, l.Mail.SwitchOffAt = partner.ERPSync, time.Time{}
 	l.Mail.Failure.Source = incident.SourceReport
 	l.Mail.Reported, l.Mail.Affected, l.Mail.AffectedMore = 1200, []tenant.ID{"Cust1", "Cust2"}, true
@@ -127,7 +131,10 @@ func TestGoldenMails(t *testing.T) {
 		covered[l.Mail.Kind] = true
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := compose(t, l)
+			m, err := composer(t, mailer.LinkMaker{Confirm: func(*incident.Letter) string { return "https://platform.example/mail/confirm/abc" }}).Compose(&l)
+			if err != nil {
+				t.Fatal(err)
+			}
 			golden(t, name+".txt", "Subject: "+m.Subject+"\n\n"+m.Text)
 			golden(t, name+".html", m.HTML)
 		})
@@ -211,7 +218,7 @@ func parse(t testing.TB, raw string) parsed {
 
 func TestHeaders(t *testing.T) {
 	t.Parallel()
-	c := composer(t, func(*incident.Letter) string { return "https://platform.example/mail/unsubscribe/abc" })
+	c := composer(t, mailer.LinkMaker{Unsubscribe: func(string, []partner.ClientID) string { return "https://platform.example/mail/unsubscribe/abc" }})
 	first := letter()
 	later := letters()["recovered"]
 	m1, err := c.Compose(&first)
@@ -366,12 +373,12 @@ func TestAddresses(t *testing.T) {
 	}
 	for _, bad := range []string{"", "nobody", "@example.com", "a@b\r\nBcc: c@d", "a@-bad-.example", "a <b@c.example>"} {
 		l.To = bad
-		if m, err := composer(t, nil).Compose(&l); err == nil {
+		if m, err := composer(t, mailer.LinkMaker{}).Compose(&l); err == nil {
 			t.Errorf("%q is sent to %q", bad, m.To)
 		}
 	}
 	for _, bad := range []string{"", "nobody", "a@b, c@d"} {
-		if _, err := mailer.NewComposer(bad, nil); err == nil {
+		if _, err := mailer.NewComposer(bad, mailer.LinkMaker{}); err == nil {
 			t.Errorf("sender %q is taken", bad)
 		}
 	}

@@ -20,14 +20,19 @@ const (
 	ResultRefused Result = "refused"
 	// ResultExpired: it was tried for days without success.
 	ResultExpired Result = "expired"
+	// ResultUnwanted: the recipient unsubscribed while it waited.
+	ResultUnwanted Result = "unwanted"
 	// ResultUnreadable: the outbox holds something that this version cannot make a mail of.
 	ResultUnreadable Result = "unreadable"
 )
 
 // Results lists the closed set.
 func Results() []Result {
-	return []Result{ResultSent, ResultDeferred, ResultRefused, ResultExpired, ResultUnreadable}
+	return []Result{ResultSent, ResultDeferred, ResultRefused, ResultExpired, ResultUnwanted, ResultUnreadable}
 }
+
+// KindDigest labels a mail that holds several letters.
+const KindDigest incident.Kind = "digest"
 
 // kindUnknown labels a mail that cannot be read.
 const kindUnknown incident.Kind = "unknown"
@@ -40,7 +45,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{mails: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "lamplighter_mails_total", Help: "Tries to send a mail, by what the mail says and what came of it.",
 	}, []string{"kind", "result"})}
-	for _, k := range append(incident.Kinds(), kindUnknown) {
+	for _, k := range append(incident.Kinds(), KindDigest, kindUnknown) {
 		for _, r := range Results() {
 			m.mails.WithLabelValues(string(k), string(r))
 		}

@@ -29,36 +29,47 @@ type Transport interface {
 }
 
 const (
-	// claimLease outlives every try to send: a mail whose sender died is free again after it.
+	// claimLease outlives every try to send: what a process that died had claimed is free again
+	// after it, and is sent again if the server had accepted it.
 	claimLease = 2 * time.Minute
 	// sendWithin bounds one try, whatever the transport's own limit, so that it ends before its lease.
-	sendWithin = claimLease - 20*time.Second
+	sendWithin = time.Minute
 	// settleWithin bounds writing down what came of a try, also while the process stops.
 	settleWithin = 5 * time.Second
 	// giveUpAfter is how long a mail is tried.
 	giveUpAfter = 5 * 24 * time.Hour
 	// errorMax bounds what is kept of a server's answer.
 	errorMax = 300
+	// listedMax bounds the mails that a log line about a digest names.
+	listedMax = 20
 )
 
 // backoff is the wait after the first failed tries; its last step repeats.
-var backoff = [...]time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour}
+var backoff = [...]time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 4 * time.Hour}
 
-// Backoff is how long a mail waits after its nth failed try (1 or more).
+// Backoff is how long a recipient's mail waits after the nth failed try in a row (1 or more).
 func Backoff(n int) time.Duration { return backoff[min(max(n, 1), len(backoff))-1] }
 
 // Options of a Sender.
 type Options struct {
-	Outbox    Outbox
+	Outbox Outbox
+	Trays  Trays
+	// Silence and Bouncer may be nil: then nobody is silent, and bounces are only logged.
+	Silence Silence
+	Bouncer Bouncer
+	// Waker may be nil: then WakeDue's caller must call Post.
+	Waker     Waker
 	Transport Transport
 	Composer  *Composer
+	Policy    Policy
 	Metrics   *Metrics
 	Log       *slog.Logger
 	// Now is the clock, time.Now when nil.
 	Now func() time.Time
 }
 
-// Sender sends mails of the outbox. It is safe for concurrent use, also by several processes.
+// Sender brings mails from the apps' outboxes to the recipients' trays, and sends what lies there.
+// It is safe for concurrent use, also by several processes.
 type Sender struct{ opts Options }
 
 // NewSender returns a Sender.
@@ -69,41 +80,54 @@ func NewSender(o Options) *Sender {
 	return &Sender{opts: o}
 }
 
-// Send takes one mail of an app's outbox as far as it gets: sent, to be tried again, or failed for
-// good; each is written down. A mail that somebody else sends, that is settled or not due is left
-// alone. An error means that the outbox could not be read or written: the task may be run again,
-// and the outbox lists the mail as due once its lease has ended.
-func (s *Sender) Send(ctx context.Context, app partner.ClientID, mailID string) error {
+// Forward brings one mail of an app's outbox to its recipient's tray, where Post sends it. A mail
+// that somebody else forwards, that is settled or not due is left alone. An error means that the
+// outbox or the tray could not be read or written: the task may be run again, and the outbox lists
+// the mail as due once its lease has ended.
+func (s *Sender) Forward(ctx context.Context, app partner.ClientID, mailID string) error {
 	claim, err := s.opts.Outbox.ClaimMail(ctx, app, mailID, claimLease)
 	if err != nil {
-		return fmt.Errorf("send mail: %w", err)
+		return fmt.Errorf("forward mail: %w", err)
 	}
 	if claim.Outcome != registry.ClaimTaken {
 		s.opts.Log.DebugContext(ctx, "mail left alone", "app", string(app), "mail", mailID, "outcome", int(claim.Outcome))
 		return nil
 	}
-	t := &try{Sender: s, app: app, id: mailID, claim: claim, began: s.opts.Now()}
-	if claim.Unreadable != nil {
-		return t.fail(ctx, ResultUnreadable, &SendError{Err: claim.Unreadable})
-	}
-	msg, err := s.opts.Composer.Compose(&claim.Letter)
-	if err != nil {
-		return t.fail(ctx, ResultUnreadable, &SendError{Err: err})
-	}
-	sendCtx, cancel := context.WithTimeout(ctx, sendWithin)
+	sctx, cancel := settling(ctx)
 	defer cancel()
-	err = s.opts.Transport.Send(sendCtx, msg)
-	var refused *SendError
-	switch {
-	case err == nil:
-		return t.sent(ctx)
-	case errors.As(err, &refused) && refused.Permanent:
-		return t.fail(ctx, ResultRefused, refused)
-	case t.began.Sub(claim.Letter.Mail.At) >= giveUpAfter:
-		return t.fail(ctx, ResultExpired, asSendError(err))
-	default:
-		return t.postpone(ctx, asSendError(err))
+	if claim.Unreadable != nil {
+		s.report(ctx, []registry.TrayLetter{{ID: mailID, Unreadable: claim.Unreadable}}, false, ResultUnreadable, &SendError{Err: claim.Unreadable}, 0, s.opts.Now())
+		_, err := s.opts.Outbox.MailFailed(sctx, app, mailID, claim.Token, registry.MailFailure{
+			At: s.opts.Now().UTC(), Error: secret.Excerpt([]byte(claim.Unreadable.Error()), errorMax),
+		})
+		return wrapSettle(err, mailID)
 	}
+	recipient := incident.RecipientKey(claim.Letter.To)
+	out, due, err := s.opts.Trays.PutLetter(sctx, recipient, mailID, &claim.Letter, s.opts.Policy.GatherFor)
+	if err != nil {
+		return fmt.Errorf("forward mail %s: %w", mailID, err)
+	}
+	if out == registry.PutFull {
+		s.opts.Log.WarnContext(ctx, "recipient's tray is full, the mail waits in the outbox", "app", string(app), "mail", mailID)
+		_, err := s.opts.Outbox.MailDeferred(sctx, app, mailID, claim.Token, fullWait)
+		return wrapSettle(err, mailID)
+	}
+	if _, err := s.opts.Outbox.MailSent(sctx, app, mailID, claim.Token); err != nil {
+		return wrapSettle(err, mailID)
+	}
+	return s.wakeAt(sctx, recipient, due)
+}
+
+// wakeAt has the mailer come when a tray is due. One tray's letters ask for the same wake-up.
+func (s *Sender) wakeAt(ctx context.Context, recipient string, due time.Time) error {
+	if s.opts.Waker == nil {
+		return nil
+	}
+	delay := max(time.Until(due), 0)
+	if err := s.opts.Waker.EnqueuePost(ctx, recipient, due.UnixMilli(), delay); err != nil {
+		return fmt.Errorf("wake the mailer: %w", err)
+	}
+	return nil
 }
 
 func asSendError(err error) *SendError {
@@ -113,46 +137,9 @@ func asSendError(err error) *SendError {
 	return &SendError{Err: err}
 }
 
-// try is one try to send one mail.
-type try struct {
-	*Sender
-	app   partner.ClientID
-	id    string
-	claim registry.MailClaim
-	began time.Time
-}
-
 // settling outlives the end of ctx: what came of a try must be written down also while stopping.
 func settling(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
-}
-
-func (t *try) sent(ctx context.Context) error {
-	sctx, cancel := settling(ctx)
-	defer cancel()
-	_, err := t.opts.Outbox.MailSent(sctx, t.app, t.id, t.claim.Token)
-	t.report(ctx, ResultSent, nil, 0)
-	return wrapSettle(err, t.id)
-}
-
-func (t *try) postpone(ctx context.Context, cause *SendError) error {
-	sctx, cancel := settling(ctx)
-	defer cancel()
-	delay := Backoff(t.claim.Attempts)
-	_, err := t.opts.Outbox.MailDeferred(sctx, t.app, t.id, t.claim.Token, delay)
-	t.report(ctx, ResultDeferred, cause, delay)
-	return wrapSettle(err, t.id)
-}
-
-func (t *try) fail(ctx context.Context, r Result, cause *SendError) error {
-	sctx, cancel := settling(ctx)
-	defer cancel()
-	_, err := t.opts.Outbox.MailFailed(sctx, t.app, t.id, t.claim.Token, registry.MailFailure{
-		To: t.claim.Letter.To, Kind: t.claim.Letter.Mail.Kind, At: t.opts.Now().UTC(), Code: cause.Code,
-		Error: secret.Excerpt([]byte(cause.Error()), errorMax),
-	})
-	t.report(ctx, r, cause, 0)
-	return wrapSettle(err, t.id)
 }
 
 func wrapSettle(err error, mailID string) error {
@@ -162,30 +149,36 @@ func wrapSettle(err error, mailID string) error {
 	return fmt.Errorf("write down what came of mail %s: %w", mailID, err)
 }
 
-// report counts the try and writes its canonical log line, without the recipient's address.
-func (t *try) report(ctx context.Context, r Result, cause *SendError, delay time.Duration) {
-	m := &t.claim.Letter.Mail
-	t.opts.Metrics.count(m.Kind, r)
-	attrs := []slog.Attr{
-		slog.String("app", string(t.app)), slog.String("endpoint", m.Endpoint.String()), slog.String("mail", t.id),
-		slog.String("kind", string(m.Kind)), slog.Int("attempt", t.claim.Attempts), slog.String("outcome", string(r)),
-		slog.Int64("duration_ms", t.opts.Now().Sub(t.began).Milliseconds()),
+// report counts a try and writes its canonical log line, without the recipient's address.
+func (s *Sender) report(ctx context.Context, ls []registry.TrayLetter, digest bool, r Result, cause *SendError, delay time.Duration, began time.Time) {
+	m := &ls[0].Letter.Mail
+	kind := m.Kind
+	attrs := []slog.Attr{slog.String("outcome", string(r)), slog.Int64("duration_ms", s.opts.Now().Sub(began).Milliseconds())}
+	if digest || len(ls) > 1 {
+		if digest {
+			kind = KindDigest
+		}
+		attrs = append(attrs, slog.Int("letters", len(ls)), slog.Any("mails", ids(ls[:min(len(ls), listedMax)])))
+	} else {
+		attrs = append(attrs, slog.String("app", string(ls[0].Letter.ClientID)), slog.String("endpoint", m.Endpoint.String()), slog.String("mail", ls[0].ID))
 	}
+	attrs = append(attrs, slog.String("kind", string(kind)))
+	s.opts.Metrics.count(kind, r)
 	level := slog.LevelInfo
 	if cause != nil {
 		level = slog.LevelWarn
-		attrs = append(attrs, slog.Int("status", cause.Code), slog.String("err", t.withoutAddress(cause)))
+		attrs = append(attrs, slog.Int("status", cause.Code), slog.String("err", withoutAddress(cause, ls[0].Letter.To)))
 	}
 	if delay > 0 {
-		attrs = append(attrs, slog.Time("next_attempt_at", t.opts.Now().Add(delay).UTC()))
+		attrs = append(attrs, slog.Time("next_attempt_at", s.opts.Now().Add(delay).UTC()))
 	}
-	t.opts.Log.LogAttrs(ctx, level, "mail tried", attrs...)
+	s.opts.Log.LogAttrs(ctx, level, "mail tried", attrs...)
 }
 
 // withoutAddress keeps the recipient out of the log; the mail's id names them there.
-func (t *try) withoutAddress(cause *SendError) string {
+func withoutAddress(cause *SendError, to string) string {
 	text := secret.Excerpt([]byte(cause.Error()), errorMax)
-	return replaceFold(text, t.claim.Letter.To, incident.RecipientKey(t.claim.Letter.To))
+	return replaceFold(text, to, incident.RecipientKey(to))
 }
 
 func replaceFold(s, old, by string) string {

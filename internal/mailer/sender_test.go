@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/redis/go-redis/v9"
@@ -18,7 +19,6 @@ import (
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/mailer"
-	"github.com/lamplighter/lamplighter/internal/mailer/smtptest"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/redistest"
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -30,7 +30,7 @@ const app partner.ClientID = "app1"
 type post struct {
 	mu   sync.Mutex
 	errs []error // answers of the first mails; nil accepts
-	got  []string
+	got  []*mailer.Message
 }
 
 func (p *post) Send(_ context.Context, m *mailer.Message) error {
@@ -41,98 +41,137 @@ func (p *post) Send(_ context.Context, m *mailer.Message) error {
 		err, p.errs = p.errs[0], p.errs[1:]
 	}
 	if err == nil {
-		p.got = append(p.got, m.ID)
+		p.got = append(p.got, m)
 	}
 	return err
 }
 
-// world is an outbox in Redis and a sender.
+func (p *post) ids() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make([]string, len(p.got))
+	for i, m := range p.got {
+		out[i] = m.ID
+	}
+	return out
+}
+
+// world is outboxes and trays in Redis and a sender.
 type world struct {
-	rdb   redis.UniversalClient
-	store *registry.IncidentStore
-	post  *post
-	reg   *prometheus.Registry
-	log   *bytes.Buffer
-	opts  mailer.Options
+	t       *testing.T
+	rdb     redis.UniversalClient
+	store   *registry.IncidentStore
+	trays   *registry.TrayStore
+	post    *post
+	reg     *prometheus.Registry
+	log     *bytes.Buffer
+	opts    mailer.Options
+	now     time.Time
+	bounces []string
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{rdb: redistest.Mini(t), post: &post{}, reg: prometheus.NewRegistry(), log: &bytes.Buffer{}}
+	w := &world{t: t, rdb: redistest.Mini(t), post: &post{}, reg: prometheus.NewRegistry(), log: &bytes.Buffer{}, now: since.Add(time.Hour)}
 	w.store = registry.NewIncidentStore(w.rdb, keys.New(""), 0)
+	w.trays = registry.NewTrayStore(w.rdb, keys.New(""))
 	w.opts = mailer.Options{
-		Outbox: w.store, Transport: w.post, Composer: composer(t, nil), Metrics: mailer.NewMetrics(w.reg),
-		Log: slog.New(slog.NewTextHandler(w.log, nil)), Now: func() time.Time { return since.Add(time.Hour) },
+		Outbox: w.store, Trays: w.trays, Silence: w.store, Bouncer: w, Transport: w.post, Composer: composer(t, mailer.LinkMaker{}),
+		Policy: mailer.Policy{DailyCap: 20}, Metrics: mailer.NewMetrics(w.reg), Log: slog.New(slog.NewTextHandler(w.log, nil)),
+		Now: func() time.Time { return w.now },
 	}
 	return w
 }
 
-// owe puts letters in the outbox.
-func (w *world) owe(t *testing.T, ls ...incident.Letter) {
-	t.Helper()
-	_, err := w.store.Transition(t.Context(), app, partner.StateChange, func(s incident.State) registry.IncidentStep {
-		s.ID, s.N = ls[0].Mail.Incident, s.N+1
-		return registry.IncidentStep{State: s, Letters: ls}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+func (w *world) Bounced(_ context.Context, app partner.ClientID, address string, code int) error {
+	w.bounces = append(w.bounces, fmt.Sprintf("%s %s %d", app, address, code))
+	return nil
 }
 
-func (w *world) send(t *testing.T, id string) {
-	t.Helper()
-	if err := mailer.NewSender(w.opts).Send(t.Context(), app, id); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (w *world) entry(t *testing.T, id string) registry.OutboxEntry {
-	t.Helper()
-	all, err := w.store.Outbox(t.Context(), app)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range all {
-		if e.ID == id {
-			return e
+// owe puts letters in their apps' outboxes.
+func (w *world) owe(ls ...incident.Letter) {
+	w.t.Helper()
+	for i := range ls {
+		_, err := w.store.Transition(w.t.Context(), ls[i].ClientID, ls[i].Mail.Endpoint, func(s incident.State) registry.IncidentStep {
+			s.ID, s.N = ls[i].Mail.Incident, s.N+1
+			return registry.IncidentStep{State: s, Letters: ls[i : i+1]}
+		})
+		if err != nil {
+			w.t.Fatal(err)
 		}
 	}
-	t.Fatalf("no entry %s", id)
-	return registry.OutboxEntry{}
 }
 
-func (w *world) counted(t *testing.T, kind incident.Kind, r mailer.Result) {
-	t.Helper()
-	want := fmt.Sprintf("lamplighter_mails_total{kind=%q,result=%q} 1\n", kind, r)
+// forward brings letters to their trays.
+func (w *world) forward(ls ...incident.Letter) {
+	w.t.Helper()
+	s := mailer.NewSender(w.opts)
+	for i := range ls {
+		if err := s.Forward(w.t.Context(), ls[i].ClientID, ls[i].ID()); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// deliver sends what lies in kim's tray.
+func (w *world) deliver() {
+	w.t.Helper()
+	if err := mailer.NewSender(w.opts).Post(w.t.Context(), incident.RecipientKey("kim@example.com")); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) send(ls ...incident.Letter) {
+	w.t.Helper()
+	w.owe(ls...)
+	w.forward(ls...)
+	w.deliver()
+}
+
+// waiting lists what lies in trays.
+func (w *world) waiting() []registry.TrayInfo {
+	w.t.Helper()
+	list, err := w.trays.Trays(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return list
+}
+
+func (w *world) counted(want string) {
+	w.t.Helper()
 	got := &strings.Builder{}
 	families, err := w.reg.Gather()
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			if m.GetCounter().GetValue() > 0 {
-				fmt.Fprintf(got, "%s{kind=%q,result=%q} %v\n", f.GetName(), m.GetLabel()[0].GetValue(), m.GetLabel()[1].GetValue(), m.GetCounter().GetValue())
+				fmt.Fprintf(got, "%s %s %v\n", m.GetLabel()[0].GetValue(), m.GetLabel()[1].GetValue(), m.GetCounter().GetValue())
 			}
 		}
 	}
-	if got.String() != want {
-		t.Errorf("counted\n%swant\n%s", got, want)
+	if diff := cmp.Diff(want, got.String()); diff != "" {
+		w.t.Errorf("counted (-want +got):\n%s", diff)
 	}
 }
 
 func TestSenderSendsOnce(t *testing.T) {
 	t.Parallel()
 	w, l := newWorld(t), letter()
-	w.owe(t, l)
+	w.owe(l)
 	for range 3 { // late tasks for the same mail
-		w.send(t, l.ID())
+		w.forward(l)
+		w.deliver()
 	}
-	w.send(t, "inc_app1_s1.1.gone")
-	if len(w.post.got) != 1 || w.entry(t, l.ID()).State != registry.MailSentState {
-		t.Errorf("sent %v, entry %+v", w.post.got, w.entry(t, l.ID()))
+	gone := l
+	gone.Mail.N = 9
+	w.forward(gone)
+	if len(w.post.got) != 1 || len(w.waiting()) != 0 {
+		t.Errorf("sent %v, waiting %+v", w.post.ids(), w.waiting())
 	}
-	w.counted(t, incident.KindOpened, mailer.ResultSent)
+	w.counted("opened sent 1\n")
 	if line := w.log.String(); strings.Count(line, "mail tried") != 1 || strings.Contains(line, "kim@") || !strings.Contains(line, "outcome=sent") {
 		t.Errorf("log:\n%s", line)
 	}
@@ -140,50 +179,79 @@ func TestSenderSendsOnce(t *testing.T) {
 
 func TestSenderWritesDownWhatCame(t *testing.T) {
 	t.Parallel()
-	refused := &mailer.SendError{Permanent: true, Code: 550, Err: errors.New("550 5.1.1 <Kim@example.com> unknown, token=abcdef123456")}
-	busy := &mailer.SendError{Code: 421, Err: errors.New("421 busy")}
+	refused := &mailer.SendError{Permanent: true, Code: 554, Err: errors.New("554 5.7.1 <Kim@example.com> spam, token=abcdef123456")}
+	unknown := &mailer.SendError{Permanent: true, BadAddress: true, Code: 550, Err: errors.New("550 5.1.1 <Kim@example.com> unknown")}
+	busy := &mailer.SendError{Code: 451, Err: errors.New("451 busy")}
+	down := &mailer.SendError{Server: true, Err: errors.New("connection refused")}
 	for name, tt := range map[string]struct {
-		err    error
-		age    time.Duration
-		result mailer.Result
-		state  registry.OutboxState
-		delay  time.Duration
+		err     error
+		before  int // failed tries before
+		result  mailer.Result
+		delay   time.Duration
+		bounces int
 	}{
-		"Refused":         {refused, time.Hour, mailer.ResultRefused, registry.MailFailedState, 0},
-		"Busy":            {busy, time.Hour, mailer.ResultDeferred, registry.MailWaiting, time.Minute},
-		"AnyOtherError":   {errors.New("boom"), time.Hour, mailer.ResultDeferred, registry.MailWaiting, time.Minute},
-		"JustBeforeAWeek": {busy, 120*time.Hour - time.Millisecond, mailer.ResultDeferred, registry.MailWaiting, time.Minute},
-		"GivenUp":         {busy, 120 * time.Hour, mailer.ResultExpired, registry.MailFailedState, 0},
+		"Refused":       {err: refused, result: mailer.ResultRefused},
+		"Unknown":       {err: unknown, result: mailer.ResultRefused, bounces: 1},
+		"Busy":          {err: busy, result: mailer.ResultDeferred, delay: time.Minute},
+		"BusyAgain":     {err: busy, before: 2, result: mailer.ResultDeferred, delay: 15 * time.Minute},
+		"Down":          {err: down, before: 4, result: mailer.ResultDeferred, delay: time.Minute},
+		"AnyOtherError": {err: errors.New("boom"), result: mailer.ResultDeferred, delay: time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w, l := newWorld(t), letter()
-			w.opts.Now = func() time.Time { return l.Mail.At.Add(tt.age) }
 			w.post.errs = []error{tt.err}
-			w.owe(t, l)
-			w.send(t, l.ID())
-			e := w.entry(t, l.ID())
-			if e.State != tt.state {
-				t.Fatalf("entry %+v, want state %s", e, tt.state)
+			w.owe(l)
+			w.forward(l)
+			tray := keys.New("").Recipient(incident.RecipientKey(l.To), keys.RecipientTray)
+			w.rdb.HSet(t.Context(), tray, "attempts", tt.before)
+			w.deliver()
+			list := w.waiting()
+			if (len(list) == 1) != (tt.result == mailer.ResultDeferred) {
+				t.Fatalf("waiting %+v", list)
 			}
-			if wait := time.Until(e.At); tt.delay > 0 && (wait > tt.delay || wait < tt.delay-30*time.Second) {
-				t.Errorf("tried again in %v, want %v", wait, tt.delay)
+			if len(list) == 1 {
+				if wait := time.Until(list[0].Due); wait > tt.delay || wait < tt.delay-30*time.Second || list[0].Attempts != tt.before+1 {
+					t.Errorf("tried again in %v after %d tries, want %v", wait, list[0].Attempts, tt.delay)
+				}
 			}
-			if e.Failure != nil && (e.Failure.To != l.To || e.Failure.Kind != incident.KindOpened || strings.Contains(e.Failure.Error, "abcdef")) {
-				t.Errorf("recorded %+v", e.Failure)
+			w.counted(fmt.Sprintf("opened %s 1\n", tt.result))
+			if text := strings.ToLower(w.log.String()); strings.Contains(text, "kim@") || strings.Contains(text, "abcdef") {
+				t.Errorf("the log names the recipient or a secret: %s", text)
 			}
-			w.counted(t, incident.KindOpened, tt.result)
-			if strings.Contains(strings.ToLower(w.log.String()), "kim@") {
-				t.Errorf("the log names the recipient: %s", w.log)
+			if len(w.bounces) != tt.bounces || tt.bounces > 0 && w.bounces[0] != "app1 kim@example.com 550" {
+				t.Errorf("bounces %v", w.bounces)
 			}
 		})
 	}
 }
 
+func TestMailIsGivenUpAfterFiveDays(t *testing.T) {
+	t.Parallel()
+	w, l := newWorld(t), letter()
+	busy := &mailer.SendError{Code: 451, Err: errors.New("451 busy")}
+	w.post.errs = []error{busy, busy}
+	w.now = l.Mail.At.Add(120 * time.Hour)
+	w.send(l) // late, but tried once whatever its age
+	w.expire()
+	w.now = l.Mail.At.Add(120*time.Hour - time.Millisecond)
+	w.deliver()
+	w.expire()
+	if len(w.waiting()) != 1 {
+		t.Fatal("given up early")
+	}
+	w.now = l.Mail.At.Add(120 * time.Hour)
+	w.deliver()
+	if len(w.waiting()) != 0 || len(w.post.got) != 0 {
+		t.Errorf("waiting %+v, sent %v", w.waiting(), w.post.ids())
+	}
+	w.counted("opened deferred 2\nopened expired 1\n")
+}
+
 func TestBackoff(t *testing.T) {
 	t.Parallel()
 	for n, want := range map[int]time.Duration{
-		0: time.Minute, 1: time.Minute, 2: 5 * time.Minute, 3: 15 * time.Minute, 4: time.Hour, 5: time.Hour, 500: time.Hour,
+		0: time.Minute, 1: time.Minute, 2: 5 * time.Minute, 3: 15 * time.Minute, 4: time.Hour, 5: 4 * time.Hour, 500: 4 * time.Hour,
 	} {
 		if got := mailer.Backoff(n); got != want {
 			t.Errorf("after %d tries %v, want %v", n, got, want)
@@ -194,191 +262,80 @@ func TestBackoff(t *testing.T) {
 func TestUnreadableMailsDoNotStayForEver(t *testing.T) {
 	t.Parallel()
 	w, l := newWorld(t), letter()
-	l.To = "nobody"
-	w.owe(t, l)
+	w.owe(l)
+	w.forward(l)
+	tray := keys.New("").Recipient(incident.RecipientKey(l.To), keys.RecipientTray)
+	w.rdb.HSet(t.Context(), tray, "letter:future", `1;{"v":99}`, "count", 2)
 	w.rdb.HSet(t.Context(), keys.New("").App(app, keys.AppOutbox), "future", `1;w;0;0;;0;;{"v":99}`)
-	w.send(t, l.ID())
-	w.send(t, "future")
-	for _, id := range []string{l.ID(), "future"} {
-		if e := w.entry(t, id); e.State != registry.MailFailedState || e.Failure.Error == "" {
-			t.Errorf("entry %+v", e)
-		}
+	if err := mailer.NewSender(w.opts).Forward(t.Context(), app, "future"); err != nil {
+		t.Fatal(err)
 	}
-	if n, err := testutil.GatherAndCount(w.reg); err != nil || n != (len(incident.Kinds())+1)*len(mailer.Results()) {
+	w.deliver()
+	if len(w.waiting()) != 0 || len(w.post.got) != 1 {
+		t.Errorf("waiting %+v, sent %v", w.waiting(), w.post.ids())
+	}
+	w.counted("opened sent 1\nunknown unreadable 2\n")
+	if n, err := testutil.GatherAndCount(w.reg); err != nil || n != (len(incident.Kinds())+2)*len(mailer.Results()) {
 		t.Errorf("%d series, %v: every combination is there from the start", n, err)
 	}
 }
 
-func TestOneBadRecipientOfThree(t *testing.T) {
+func TestFullTrayLeavesTheMailInTheOutbox(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	srv := smtptest.Start(t, smtptest.Options{})
-	srv.AnswerEach(func(conn int) smtptest.Script {
-		if conn == 2 {
-			return smtptest.Script{Rcpt: "550 5.1.1 no such user"}
-		}
-		return smtptest.Script{}
-	})
-	w.opts.Transport = transport(t, srv.Host, srv.Port, nil)
-	var ls []incident.Letter
-	for _, to := range []string{"a@example.com", "b@example.com", "c@example.com"} {
-		l := letter()
-		l.To = to
-		ls = append(ls, l)
-	}
-	w.owe(t, ls...)
-	for i := range ls {
-		w.send(t, ls[i].ID())
-	}
-	if got := srv.Mails(); len(got) != 2 || got[0].To != "a@example.com" || got[1].To != "c@example.com" {
-		t.Errorf("arrived: %+v", got)
-	}
-	if e := w.entry(t, ls[1].ID()); e.State != registry.MailFailedState || e.Failure.Code != 550 {
-		t.Errorf("the refused one: %+v", e)
+	w, l := newWorld(t), letter()
+	w.rdb.HSet(t.Context(), keys.New("").Recipient(incident.RecipientKey(l.To), keys.RecipientTray), "v", "1", "count", 2000, "due", 1)
+	w.owe(l)
+	w.forward(l)
+	all, err := w.store.Outbox(t.Context(), app)
+	if err != nil || len(all) != 1 || all[0].State != registry.MailWaiting || time.Until(all[0].At) < 50*time.Minute {
+		t.Errorf("outbox %+v, %v", all, err)
 	}
 }
 
-// twin fails the nth call of the outbox, before it applies or after.
-type twin struct {
-	mailer.Outbox
-	n     int
-	after bool
-	calls int
-}
-
-var errTwin = errors.New("store failed")
-
-func fault[T any](w *twin, call func() (T, error)) (T, error) {
-	w.calls++
-	var zero T
-	if w.calls != w.n {
-		return call()
-	}
-	if w.after {
-		if _, err := call(); err != nil {
-			return zero, err
-		}
-	}
-	return zero, errTwin
-}
-
-func (w *twin) ClaimMail(ctx context.Context, a partner.ClientID, id string, d time.Duration) (registry.MailClaim, error) {
-	return fault(w, func() (registry.MailClaim, error) { return w.Outbox.ClaimMail(ctx, a, id, d) })
-}
-
-func (w *twin) MailSent(ctx context.Context, a partner.ClientID, id, token string) (registry.SettleOutcome, error) {
-	return fault(w, func() (registry.SettleOutcome, error) { return w.Outbox.MailSent(ctx, a, id, token) })
-}
-
-func (w *twin) MailDeferred(ctx context.Context, a partner.ClientID, id, token string, d time.Duration) (registry.SettleOutcome, error) {
-	return fault(w, func() (registry.SettleOutcome, error) { return w.Outbox.MailDeferred(ctx, a, id, token, d) })
-}
-
-func (w *twin) MailFailed(ctx context.Context, a partner.ClientID, id, token string, f registry.MailFailure) (registry.SettleOutcome, error) {
-	return fault(w, func() (registry.SettleOutcome, error) { return w.Outbox.MailFailed(ctx, a, id, token, f) })
-}
-
-// expireClaims lets the leases and waits of all mails end.
-func (w *world) expireClaims(t *testing.T) {
-	t.Helper()
-	key := keys.New("").App(app, keys.AppOutbox)
-	for id, text := range w.rdb.HGetAll(t.Context(), key).Val() {
-		if f := strings.SplitN(text, ";", 5); f[1] == "w" {
-			w.rdb.HSet(t.Context(), key, id, "1;w;0;0;"+f[4])
-		}
-	}
-}
-
-// TestFaultTwins has every store call of a mail's life fail, before it applies and after: the mail
-// is never lost, and doubles only when writing down its acceptance failed before it applied.
-func TestFaultTwins(t *testing.T) {
+func TestUnsubscribedWhileItWaited(t *testing.T) {
 	t.Parallel()
-	busy := &mailer.SendError{Code: 421, Err: errors.New("421 busy")}
-	refused := &mailer.SendError{Permanent: true, Code: 550, Err: errors.New("550 no")}
-	for name, tt := range map[string]struct {
-		answers []error
-		copies  int
-		// doubled is the call whose failure before applying doubles the mail, 0 for none.
-		doubled int
-	}{
-		"accepted":          {nil, 1, 2},
-		"deferred, then ok": {[]error{busy}, 1, 4},
-		"refused":           {[]error{refused, refused}, 0, 0},
-	} {
-		for n := 1; n <= 4; n++ {
-			for _, after := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s/call%d/after=%v", name, n, after), func(t *testing.T) {
-					t.Parallel()
-					w, l := newWorld(t), letter()
-					w.post.errs = append([]error(nil), tt.answers...)
-					w.owe(t, l)
-					w.opts.Outbox = &twin{Outbox: w.store, n: n, after: after}
-					s := mailer.NewSender(w.opts)
-					for range 6 { // tasks and ticks come again; each stops at the fault
-						due, err := w.store.OutboxDue(t.Context(), app, 10)
-						if err != nil {
-							t.Fatal(err)
-						}
-						for _, id := range due {
-							if err := s.Send(t.Context(), app, id); err != nil && !errors.Is(err, errTwin) {
-								t.Fatal(err)
-							}
-						}
-						w.expireClaims(t)
-					}
-					want := tt.copies
-					if n == tt.doubled && !after {
-						want++
-					}
-					if len(w.post.got) != want {
-						t.Errorf("arrived %d times, want %d", len(w.post.got), want)
-					}
-					if e := w.entry(t, l.ID()); e.State == registry.MailWaiting {
-						t.Errorf("still waits: %+v", e)
-					}
-					for _, id := range w.post.got {
-						if id != w.post.got[0] {
-							t.Errorf("a double has another Message-ID: %v", w.post.got)
-						}
-					}
-				})
+	w, a, b := newWorld(t), letter(), letter()
+	b.ClientID, b.Mail.Incident = "app2", incident.NewID("app2", partner.StateChange, since)
+	w.owe(a, b)
+	w.forward(a, b)
+	if err := w.store.Suppress(t.Context(), registry.Subscription{App: app, Recipient: incident.RecipientKey(a.To)}, true); err != nil {
+		t.Fatal(err)
+	}
+	w.deliver()
+	if len(w.post.got) != 1 || !strings.HasPrefix(w.post.got[0].ID, "inc_app2_") || len(w.waiting()) != 0 {
+		t.Errorf("sent %v, waiting %+v", w.post.ids(), w.waiting())
+	}
+	w.counted("opened sent 1\nopened unwanted 1\n")
+}
+
+// expire lets leases, claims and waits end.
+func (w *world) expire() {
+	w.t.Helper()
+	ctx := w.t.Context()
+	for _, key := range w.rdb.Keys(ctx, "*:outbox").Val() {
+		for id, text := range w.rdb.HGetAll(ctx, key).Val() {
+			if f := strings.SplitN(text, ";", 5); f[1] == "w" {
+				w.rdb.HSet(ctx, key, id, "1;w;0;0;"+f[4])
 			}
 		}
 	}
-}
-
-func TestOutageLosesNothing(t *testing.T) {
-	t.Parallel()
-	w, l := newWorld(t), letter()
-	srv := smtptest.Start(t, smtptest.Options{})
-	srv.AnswerEach(func(conn int) smtptest.Script {
-		if conn <= 20 {
-			return smtptest.Script{Greeting: "421 4.3.2 down"}
-		}
-		return smtptest.Script{}
-	})
-	w.opts.Transport = transport(t, srv.Host, srv.Port, nil)
-	w.owe(t, l)
-	for range 21 {
-		w.send(t, l.ID())
-		w.expireClaims(t)
-	}
-	if len(srv.Mails()) != 1 || w.entry(t, l.ID()).Attempts != 21 {
-		t.Errorf("%d mails after %d tries", len(srv.Mails()), w.entry(t, l.ID()).Attempts)
+	for _, key := range w.rdb.Keys(ctx, "*:tray").Val() {
+		w.rdb.HSet(ctx, key, "due", 0, "lease", 0)
 	}
 }
 
 func TestWhatCameIsWrittenAlsoWhileStopping(t *testing.T) {
 	t.Parallel()
 	w, l := newWorld(t), letter()
-	w.owe(t, l)
+	w.owe(l)
+	w.forward(l)
 	ctx, cancel := context.WithCancel(t.Context())
 	w.opts.Transport = stopping{w.post, cancel}
-	if err := mailer.NewSender(w.opts).Send(ctx, app, l.ID()); err != nil {
+	if err := mailer.NewSender(w.opts).Post(ctx, incident.RecipientKey(l.To)); err != nil {
 		t.Fatal(err)
 	}
-	if e := w.entry(t, l.ID()); e.State != registry.MailSentState {
-		t.Errorf("entry %+v", e)
+	if len(w.waiting()) != 0 {
+		t.Errorf("waiting %+v", w.waiting())
 	}
 }
 

@@ -56,6 +56,11 @@ type SendError struct {
 	// Permanent: the server refused this mail or its recipient for good. Everything else, such as
 	// a failed login or a broken connection, says nothing about the mail.
 	Permanent bool
+	// BadAddress: it was refused because there is no such mailbox, or it takes no mail. Set with
+	// Permanent alone.
+	BadAddress bool
+	// Server: nothing was said about the mail; the server could not be reached, or would not talk.
+	Server bool
 	// Code is the server's, 0 when it gave none.
 	Code int
 	Err  error

@@ -34,10 +34,15 @@ type view struct {
 	Excerpt  string
 	Next     []string
 	Advice   string
-	Stop     string
-	StopURL  string
-	Footer   string
+	// Action is the link that a mail asks to follow, for KindConfirm.
+	Action  string
+	Stop    string
+	StopURL string
+	Footer  string
 }
+
+// ConfirmWithin is how long the link of a confirmation mail is good.
+const ConfirmWithin = 7 * day
 
 type fact struct{ Name, Value string }
 
@@ -69,20 +74,18 @@ var endpointWords = map[partner.EndpointKind]string{
 // newView says in words what a letter has to tell.
 func newView(l *incident.Letter, unsubscribe string) view {
 	m := &l.Mail
-	loc := time.UTC
-	if zone, err := time.LoadLocation(l.TimeZone); err == nil && l.TimeZone != "" && l.TimeZone != "Local" {
-		loc = zone
-	}
-	w := words{
-		l: l, m: m, loc: loc, app: oneLine(l.AppName, nameMax), client: oneLine(string(l.ClientID), nameMax),
-		env: oneLine(string(l.Environment), nameMax), endpoint: endpointWords[m.Endpoint],
-	}
+	w := newWords(l, location(l.TimeZone))
 	v := view{
 		Kind: m.Kind, Subject: w.subject(), Headline: w.headline(), Intro: w.intro(), Facts: w.facts(), Next: w.next(),
 		Stop: fmt.Sprintf("To stop mails about this endpoint, turn off its setting \"send error emails\" in the settings of app %s. "+
 			"To have them sent to somebody else, set the app's error emails.", w.client),
 		StopURL: unsubscribe,
 		Footer:  fmt.Sprintf("Incident %s, message %d. This mail was written by a machine; nobody reads answers to it.", m.Incident, m.N),
+	}
+	if m.Kind == incident.KindConfirm {
+		v.Stop = "If you do nothing, you get no mail about this app."
+		v.Footer = "This mail was written by a machine; nobody reads answers to it."
+		return v
 	}
 	if m.Failure != nil && m.Kind != incident.KindRecovered {
 		v.Excerpt = secret.Excerpt([]byte(m.Failure.Excerpt), excerptMax)
@@ -101,7 +104,24 @@ type words struct {
 	app, client, env, endpoint string
 }
 
-func (w *words) at(t time.Time) string { return t.In(w.loc).Format("Mon 2 Jan 2006 15:04 MST") }
+func newWords(l *incident.Letter, loc *time.Location) words {
+	return words{
+		l: l, m: &l.Mail, loc: loc, app: oneLine(l.AppName, nameMax), client: oneLine(string(l.ClientID), nameMax),
+		env: oneLine(string(l.Environment), nameMax), endpoint: endpointWords[l.Mail.Endpoint],
+	}
+}
+
+// location is a contact's time zone, UTC unless it is one that is known everywhere.
+func location(name string) *time.Location {
+	if zone, err := time.LoadLocation(name); err == nil && name != "" && name != "Local" {
+		return zone
+	}
+	return time.UTC
+}
+
+const timeForm = "Mon 2 Jan 2006 15:04 MST"
+
+func (w *words) at(t time.Time) string { return t.In(w.loc).Format(timeForm) }
 
 // short is for subjects: it is the same in every mail of an incident but the recovery.
 func (w *words) short(t time.Time) string { return t.In(w.loc).Format("2 Jan 15:04 MST") }
@@ -115,6 +135,8 @@ func (w *words) subject() string {
 		return start + "switched off"
 	case incident.KindRecovered:
 		return start + "recovered after " + spell(w.m.EndedAt.Sub(w.m.Since))
+	case incident.KindConfirm:
+		return fmt.Sprintf("[Lamplighter] Do you want the error mail of %s (%s)?", w.app, w.env)
 	case incident.KindCertificate:
 		return start + "certificate ends on " + w.m.CertificateEnds.In(w.loc).Format("2 Jan")
 	default:
@@ -133,6 +155,8 @@ func (w *words) headline() string {
 		return fmt.Sprintf("%s: the %s endpoint was switched off", w.app, w.endpoint)
 	case incident.KindRecovered:
 		return fmt.Sprintf("%s: the %s endpoint is well again", w.app, w.endpoint)
+	case incident.KindConfirm:
+		return fmt.Sprintf("%s: your address was set for error mail", w.app)
 	case incident.KindCertificate:
 		return fmt.Sprintf("%s: the certificate of the %s endpoint ends soon", w.app, w.endpoint)
 	default:
@@ -147,6 +171,9 @@ func (w *words) intro() string {
 	m := w.m
 	var s string
 	switch {
+	case m.Kind == incident.KindConfirm:
+		return fmt.Sprintf("The owner of app %s wants you to get its error mail: one mail when an endpoint of the app fails, and one when it is well again. "+
+			"Nothing else is sent to you unless you confirm within %d days.", w.app, int(ConfirmWithin/day))
 	case m.Kind == incident.KindCertificate:
 		return fmt.Sprintf("Its certificate ends on %s, in %s. Nothing fails yet; from then on every call will.", w.at(m.CertificateEnds), spell(m.CertificateEnds.Sub(m.At)))
 	case m.Kind == incident.KindRecovered:
@@ -181,6 +208,9 @@ func (w *words) facts() []fact {
 		if value != "" {
 			fs = append(fs, fact{name, value})
 		}
+	}
+	if m.Kind == incident.KindConfirm {
+		return fs[:3]
 	}
 	add("URL", oneLine(w.l.URL, detailMax))
 	switch m.Kind {
@@ -255,6 +285,8 @@ func (w *words) next() []string {
 	m := w.m
 	push := m.Endpoint == partner.StateChange
 	switch {
+	case m.Kind == incident.KindConfirm:
+		return nil
 	case m.Kind == incident.KindCertificate:
 		return []string{"Once a newer certificate is seen, nothing more is sent. Otherwise you hear of it again shortly before the end."}
 	case m.Kind == incident.KindRecovered && push:

@@ -45,6 +45,12 @@ func (c *Client) EnqueueDrain(ctx context.Context, app partner.ClientID, generat
 	return c.enqueue(ctx, Drain, id, drainPayload{App: app, Generation: generation}, delay)
 }
 
+// EnqueuePost wakes the mailer for a recipient's tray after a delay. A wake-up with the same
+// generation counts as success.
+func (c *Client) EnqueuePost(ctx context.Context, recipient string, generation int64, delay time.Duration) error {
+	return c.enqueue(ctx, Post, recipient+":"+strconv.FormatInt(generation, 10), postPayload{Recipient: recipient}, delay)
+}
+
 // EnqueueMail wakes the mailer for one mail of an app's outbox; attempt tells its tries apart.
 func (c *Client) EnqueueMail(ctx context.Context, app partner.ClientID, mail string, attempt int64) error {
 	id := string(app) + ":" + mail + ":" + strconv.FormatInt(attempt, 10)

@@ -78,6 +78,7 @@ func (h *heard) handlers() queue.Handlers {
 			return h.add("drain", app, generation)
 		},
 		Mail:   func(_ context.Context, app partner.ClientID, mail string) error { return h.add("mail", app, mail) },
+		Post:   func(_ context.Context, recipient string) error { return h.add("post", recipient) },
 		Resync: func(_ context.Context, app partner.ClientID) error { return h.add("resync", app) },
 	}
 }
@@ -116,7 +117,7 @@ func TestNames(t *testing.T) {
 	}
 	want := map[queue.Kind]string{
 		queue.Fanout: "lamplighter-online-fanout", queue.Drain: "lamplighter-online-drain", queue.Mail: "lamplighter-online-mail",
-		queue.Resync: "lamplighter-online-fanout",
+		queue.Resync: "lamplighter-online-fanout", queue.Post: "lamplighter-online-mail",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -132,11 +133,12 @@ func TestRoundTrips(t *testing.T) {
 		check(t, c.EnqueueFanout(ctx, "id1", []tenant.ID{"Cust1", "Cust_2-x"}))
 		check(t, c.EnqueueDrain(ctx, "app.1", 1795449600000, 0))
 		check(t, c.EnqueueMail(ctx, "app.1", "inc_1:opened", 3))
+		check(t, c.EnqueuePost(ctx, "0123abcd", 9, 0))
 		check(t, c.EnqueueResync(ctx, "app.1", "r1"))
 		h := &heard{}
 		serve(t, rdb, h.handlers(), discard())
 		redistest.Eventually(t, 10*time.Second, "every handler is called", func() bool {
-			return h.has(`["fanout",["Cust1","Cust_2-x"]]`, `["drain","app.1",1795449600000]`, `["mail","app.1","inc_1:opened"]`, `["resync","app.1"]`)
+			return h.has(`["fanout",["Cust1","Cust_2-x"]]`, `["drain","app.1",1795449600000]`, `["mail","app.1","inc_1:opened"]`, `["post","0123abcd"]`, `["resync","app.1"]`)
 		})
 		redistest.Eventually(t, 10*time.Second, "the tasks are gone", func() bool {
 			return info(t, rdb, queue.Fanout).Size+info(t, rdb, queue.Drain).Size+info(t, rdb, queue.Mail).Size == 0

@@ -19,6 +19,7 @@ type Handlers struct {
 	Fanout func(ctx context.Context, ts []tenant.ID) error
 	Drain  func(ctx context.Context, app partner.ClientID, generation int64) error
 	Mail   func(ctx context.Context, app partner.ClientID, mail string) error
+	Post   func(ctx context.Context, recipient string) error
 	Resync func(ctx context.Context, app partner.ClientID) error
 }
 
@@ -56,6 +57,7 @@ func NewServer(rdb redis.UniversalClient, h Handlers, opts ServerOptions) *Serve
 	handle(s.mux, Fanout, opts.Log, func(ctx context.Context, p fanoutPayload) error { return h.Fanout(ctx, p.Tenants) })
 	handle(s.mux, Drain, opts.Log, func(ctx context.Context, p drainPayload) error { return h.Drain(ctx, p.App, p.Generation) })
 	handle(s.mux, Mail, opts.Log, func(ctx context.Context, p mailPayload) error { return h.Mail(ctx, p.App, p.Mail) })
+	handle(s.mux, Post, opts.Log, func(ctx context.Context, p postPayload) error { return h.Post(ctx, p.Recipient) })
 	handle(s.mux, Resync, opts.Log, func(ctx context.Context, p resyncPayload) error { return h.Resync(ctx, p.App) })
 	for _, q := range []struct {
 		kind    Kind

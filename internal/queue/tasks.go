@@ -18,19 +18,25 @@ const (
 	Fanout Kind = "fanout"
 	// Drain empties an app's mailbox.
 	Drain Kind = "drain"
-	// Mail sends one mail of an app's outbox.
+	// Mail brings one mail of an app's outbox to its recipient's tray.
 	Mail Kind = "mail"
+	// Post sends what waits in one recipient's tray.
+	Post Kind = "post"
 	// Resync tells an app the status of all its tenants again.
 	Resync Kind = "resync"
 )
 
 // Kinds lists the closed set.
-func Kinds() []Kind { return []Kind{Fanout, Drain, Mail, Resync} }
+func Kinds() []Kind { return []Kind{Fanout, Drain, Mail, Post, Resync} }
 
 // Name is the queue's name in asynq: environments may share a Redis.
 func Name(environment string, k Kind) string {
-	if k == Resync { // resyncs are fan-outs by another cause and share their workers
+	switch k {
+	case Resync: // resyncs are fan-outs by another cause and share their workers
 		k = Fanout
+	case Post:
+		k = Mail
+	default:
 	}
 	return "lamplighter-" + environment + "-" + string(k)
 }
@@ -58,6 +64,11 @@ type mailPayload struct {
 	Mail string           `json:"mail"`
 }
 
+type postPayload struct {
+	// Recipient is a hash of the address: tasks hold no addresses.
+	Recipient string `json:"recipient"`
+}
+
 type resyncPayload struct {
 	App partner.ClientID `json:"app"`
 }
@@ -65,6 +76,7 @@ type resyncPayload struct {
 func (p fanoutPayload) complete() bool { return len(p.Tenants) > 0 }
 func (p drainPayload) complete() bool  { return p.App != "" }
 func (p mailPayload) complete() bool   { return p.App != "" && p.Mail != "" }
+func (p postPayload) complete() bool   { return p.Recipient != "" }
 func (p resyncPayload) complete() bool { return p.App != "" }
 
 func decode[T payload](b []byte) (T, error) {

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -155,28 +154,33 @@ func (s *IncidentStore) Drop(ctx context.Context, app partner.ClientID) error {
 	return failure(err, "drop incidents of %s", app)
 }
 
-// Suppress records whether an address wants no mail about an app. Case makes no difference.
-func (s *IncidentStore) Suppress(ctx context.Context, app partner.ClientID, address string, on bool) error {
-	set, member := s.keys.Config(keys.ConfigSuppressed), suppressed(app, address)
-	if on {
-		return failure(s.rdb.SAdd(ctx, set, member).Err(), "suppress mail about %s", app)
-	}
-	return failure(s.rdb.SRem(ctx, set, member).Err(), "allow mail about %s", app)
+// Subscription is a recipient's interest in the mail about one app.
+type Subscription struct {
+	App partner.ClientID
+	// Recipient is the address's incident.RecipientKey: addresses themselves are not kept here.
+	Recipient string
 }
 
-// Suppressed reports, for each address, whether it wants no mail about an app.
-func (s *IncidentStore) Suppressed(ctx context.Context, app partner.ClientID, addresses []string) ([]bool, error) {
-	if len(addresses) == 0 {
+func (s Subscription) member() string { return string(s.App) + "|" + s.Recipient }
+
+// Suppress records whether a recipient wants no mail about an app.
+func (s *IncidentStore) Suppress(ctx context.Context, sub Subscription, on bool) error {
+	set := s.keys.Config(keys.ConfigSuppressed)
+	if on {
+		return failure(s.rdb.SAdd(ctx, set, sub.member()).Err(), "suppress mail about %s", sub.App)
+	}
+	return failure(s.rdb.SRem(ctx, set, sub.member()).Err(), "allow mail about %s", sub.App)
+}
+
+// Suppressed reports, for each subscription, whether its mail is not wanted.
+func (s *IncidentStore) Suppressed(ctx context.Context, subs []Subscription) ([]bool, error) {
+	if len(subs) == 0 {
 		return nil, nil
 	}
-	members := make([]any, len(addresses))
-	for i, a := range addresses {
-		members[i] = suppressed(app, a)
+	members := make([]any, len(subs))
+	for i, sub := range subs {
+		members[i] = sub.member()
 	}
 	found, err := s.rdb.SMIsMember(ctx, s.keys.Config(keys.ConfigSuppressed), members...).Result()
-	return found, failure(err, "read who wants no mail about %s", app)
-}
-
-func suppressed(app partner.ClientID, address string) string {
-	return string(app) + "|" + strings.ToLower(address)
+	return found, failure(err, "read who wants no mail")
 }

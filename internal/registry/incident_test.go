@@ -207,26 +207,30 @@ func TestUnreadableIncidentIsLeftAlone(t *testing.T) {
 	})
 }
 
+func subscription(app partner.ClientID, address string) registry.Subscription {
+	return registry.Subscription{App: app, Recipient: incident.RecipientKey(address)}
+}
+
 func TestSuppressed(t *testing.T) {
 	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, _ redis.UniversalClient) {
 		ctx := t.Context()
-		if err := s.Suppress(ctx, incidentApp, "Kim@Example.com", true); err != nil {
+		if err := s.Suppress(ctx, subscription(incidentApp, "Kim@Example.com"), true); err != nil {
 			t.Fatal(err)
 		}
-		got := must[[]bool](t)(s.Suppressed(ctx, incidentApp, []string{toKim, toLee}))
+		got := must[[]bool](t)(s.Suppressed(ctx, []registry.Subscription{subscription(incidentApp, toKim), subscription(incidentApp, toLee)}))
 		if diff := cmp.Diff([]bool{true, false}, got); diff != "" {
 			t.Errorf("suppressed (-want +got):\n%s", diff)
 		}
-		if got := must[[]bool](t)(s.Suppressed(ctx, "app2", []string{toKim})); got[0] {
+		if got := must[[]bool](t)(s.Suppressed(ctx, []registry.Subscription{subscription("app2", toKim)})); got[0] {
 			t.Error("suppressed for another app")
 		}
-		if err := s.Suppress(ctx, incidentApp, toKim, false); err != nil {
+		if err := s.Suppress(ctx, subscription(incidentApp, toKim), false); err != nil {
 			t.Fatal(err)
 		}
-		if got := must[[]bool](t)(s.Suppressed(ctx, incidentApp, []string{toKim})); got[0] {
+		if got := must[[]bool](t)(s.Suppressed(ctx, []registry.Subscription{subscription(incidentApp, toKim)})); got[0] {
 			t.Error("still suppressed")
 		}
-		if got := must[[]bool](t)(s.Suppressed(ctx, incidentApp, nil)); len(got) != 0 {
+		if got := must[[]bool](t)(s.Suppressed(ctx, nil)); len(got) != 0 {
 			t.Errorf("nobody asked for, %v answered", got)
 		}
 	})

@@ -36,6 +36,7 @@ type parts struct {
 	pusher    *push.Pusher
 	waker     *waker
 	notifier  *notifier
+	post      post
 }
 
 // polls of the queues: often where another process's wake-ups must be heard.
@@ -153,6 +154,7 @@ func (s *Service) buildSweep() {
 		Registry: s.store, Apps: s.dir, Mailboxes: s.boxes, Waker: p.waker, Notifier: p.notifier,
 		Incidents: &troubles{
 			tracker: p.tracker, store: s.incidents, dir: s.dir, endpoints: p.endpoints, settings: s.incidentSettings(), env: s.env,
+			post: p.post,
 		},
 		Metrics: sweep.NewMetrics(s.metrics), Environment: s.env, Every: s.cfg.Delivery.Sweep, Log: s.log,
 	})

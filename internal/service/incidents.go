@@ -122,6 +122,7 @@ type troubles struct {
 	endpoints *endpoints
 	settings  incident.Settings
 	env       partner.Environment
+	post      post
 }
 
 // Troubled implements sweep.Incidents.

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/lamplighter/lamplighter/internal/mailer"
 	"github.com/lamplighter/lamplighter/internal/partner"
@@ -10,20 +11,48 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
+// post is the mailer's side that the queue and the sweep need.
+type post interface {
+	Forward(ctx context.Context, app partner.ClientID, mailID string) error
+	Post(ctx context.Context, recipient string) error
+	WakeDue(ctx context.Context) (mailer.Backlog, error)
+}
+
+// noPost stands for the mailer where smtp.disabled is set: letters wait in the outboxes until they
+// expire there, since nobody decided to drop them.
+type noPost struct{}
+
+// Forward implements post, as do the others.
+func (noPost) Forward(context.Context, partner.ClientID, string) error { return nil }
+
+// Post sends nothing.
+func (noPost) Post(context.Context, string) error { return nil }
+
+// WakeDue wakes nobody.
+func (noPost) WakeDue(context.Context) (mailer.Backlog, error) { return mailer.Backlog{}, nil }
+
+// Mails implements sweep.Incidents.
+func (t *troubles) Mails(ctx context.Context) (int, time.Duration, error) {
+	b, err := t.post.WakeDue(ctx)
+	return b.Letters, b.Oldest, err
+}
+
 // buildMail makes the sender of mails, and the queue's server, which is the last to need anything.
 func (s *Service) buildMail() error {
 	if !s.has(RoleWorker) {
 		return nil
 	}
-	send, err := s.sender()
+	sender, err := s.sender()
 	if err != nil {
 		return err
 	}
 	p := &s.parts
+	p.post = sender
 	s.server = queue.NewServer(s.rdb, queue.Handlers{
 		Fanout: func(ctx context.Context, ts []tenant.ID) error { return p.fanout.Run(ctx, ts) },
 		Drain:  s.drainer.Drain,
-		Mail:   send,
+		Mail:   sender.Forward,
+		Post:   sender.Post,
 		Resync: func(ctx context.Context, app partner.ClientID) error {
 			_, err := p.approvals.Resync(ctx, app, nil)
 			return err
@@ -32,12 +61,11 @@ func (s *Service) buildMail() error {
 	return nil
 }
 
-func (s *Service) sender() (func(context.Context, partner.ClientID, string) error, error) {
+func (s *Service) sender() (post, error) {
 	metrics := mailer.NewMetrics(s.metrics)
 	c := s.cfg.SMTP
 	if c.Disabled {
-		// letters wait in the outbox until they expire there; nobody decided to drop them
-		return func(context.Context, partner.ClientID, string) error { return nil }, nil
+		return noPost{}, nil
 	}
 	transport, err := mailer.NewSMTP(mailer.SMTPOptions{
 		Host: c.Host, Port: c.Port, Username: c.Username, Password: c.Password, TLS: mailer.TLSMode(c.TLS), Timeout: c.Timeout,
@@ -45,12 +73,13 @@ func (s *Service) sender() (func(context.Context, partner.ClientID, string) erro
 	if err != nil {
 		return nil, fmt.Errorf("smtp: %w", err)
 	}
-	composer, err := mailer.NewComposer(c.From, nil)
+	composer, err := mailer.NewComposer(c.From, mailer.LinkMaker{})
 	if err != nil {
 		return nil, fmt.Errorf("mail: %w", err)
 	}
-	sender := mailer.NewSender(mailer.Options{
-		Outbox: s.incidents, Transport: transport, Composer: composer, Metrics: metrics, Log: s.log,
-	})
-	return sender.Send, nil
+	return mailer.NewSender(mailer.Options{
+		Outbox: s.incidents, Trays: s.trays, Silence: s.incidents, Waker: s.queue,
+		Transport: transport, Composer: composer, Policy: mailer.Policy{GatherFor: s.cfg.Mail.GatherFor, DailyCap: s.cfg.Mail.DailyCap},
+		Metrics: metrics, Log: s.log,
+	}), nil
 }

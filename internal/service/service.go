@@ -68,6 +68,7 @@ type Service struct {
 
 	store     *registry.Store
 	incidents *registry.IncidentStore
+	trays     *registry.TrayStore
 	dir       *registry.Directory
 	boxes     *mailbox.Store
 	// deposits are the same mailboxes, written through durable.
@@ -183,6 +184,7 @@ func (s *Service) stores(ctx context.Context) error {
 		IncidentsKeep: r.Incidents, AuditKeep: r.Audit,
 	})
 	s.incidents = registry.NewIncidentStore(s.rdb, space, r.Incidents)
+	s.trays = registry.NewTrayStore(s.rdb, space)
 	s.dir = registry.NewDirectory(s.store)
 	d := s.cfg.Delivery
 	times := mailbox.Settings{OwnerLease: d.OwnerLease, EntryLease: d.EntryLease, Grace: d.Grace, Horizon: 3 * d.Sweep}

@@ -95,7 +95,7 @@ func newCluster() *cluster {
 		endpointWaiting: desc("lamplighter_endpoint_waiting", "Waiting notifications of each app that is failing or behind; absent otherwise.", "client_id"),
 		overflow:        desc("lamplighter_endpoint_exceptions_dropped", "Failing or waiting endpoints beyond the series that name them."),
 		outbox:          desc("lamplighter_outbox_mails", "Mails that wait to be sent."),
-		oldestMailDesc:  desc("lamplighter_outbox_oldest_seconds", "Age of the oldest mail that waits to be sent."),
+		oldestMailDesc:  desc("lamplighter_outbox_oldest_seconds", "How long the oldest mail that should have been sent is waiting; 0 when all of them may wait."),
 	}
 	c.current.Store(newSummary())
 	return c

@@ -52,6 +52,9 @@ type Incidents interface {
 	Troubled(ctx context.Context, apps []partner.ClientID) ([]bool, error)
 	// Tick looks after one app's incidents and outbox and says which endpoints are failing.
 	Tick(ctx context.Context, app partner.ClientID) (Troubles, error)
+	// Mails wakes the mailer for what waits for recipients, counts it and says for how long the
+	// longest of it is overdue. Called once a sweep.
+	Mails(ctx context.Context) (waiting int, oldest time.Duration, err error)
 }
 
 // Troubles is what Tick found of one app.
@@ -161,6 +164,11 @@ func (s *Sweeper) sweep(ctx context.Context) error {
 		errs = append(errs, fmt.Errorf("refresh apps: %w", err))
 	}
 	sum := newSummary()
+	n, oldest, err := s.opts.Incidents.Mails(ctx)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("look after the mails: %w", err))
+	}
+	sum.Outbox, sum.OldestMail = n, oldest.Seconds()
 	apps := s.opts.Apps.All()
 	for len(apps) > 0 {
 		n := min(len(apps), batch)

@@ -37,6 +37,9 @@ type cluster struct {
 	views    map[partner.ClientID]mailbox.View
 	wakes    map[partner.ClientID]mailbox.Wake
 	troubles map[partner.ClientID]sweep.Troubles
+	// mails wait in trays.
+	mails      int
+	oldestMail time.Duration
 
 	fails map[string]bool
 	bad   map[partner.ClientID]bool
@@ -163,6 +166,10 @@ func (c *cluster) Troubled(_ context.Context, apps []partner.ClientID) ([]bool, 
 func (c *cluster) Tick(_ context.Context, app partner.ClientID) (sweep.Troubles, error) {
 	c.ticked = append(c.ticked, app)
 	return c.troubles[app], c.fail("tick")
+}
+
+func (c *cluster) Mails(context.Context) (int, time.Duration, error) {
+	return c.mails, c.oldestMail, c.fail("mails")
 }
 
 const every = 5 * time.Second
@@ -474,6 +481,7 @@ func TestExceptions(t *testing.T) {
 	var t4 sweep.Troubles
 	t4.Open[partner.Mirroring], t4.Failing[partner.ERPSync], t4.Outbox, t4.OldestMail = true, true, 2, time.Minute
 	c.troubles["app4"] = t4
+	c.mails, c.oldestMail = 3, 2*time.Minute
 	p := c.process()
 	if err := p.Once(t.Context()); err != nil {
 		t.Fatal(err)
@@ -483,7 +491,7 @@ func TestExceptions(t *testing.T) {
 		"endpoint_failing app4 erp_sync":     1, "endpoint_failing app4 mirroring": 1,
 		"endpoint_waiting app0": 3, "endpoint_waiting app1": 2,
 		"incidents_open mirroring": 1, "breakers closed": 2, "breakers open": 1, "breakers half_open": 1,
-		"outbox_mails": 2, "outbox_oldest_seconds": 60,
+		"outbox_mails": 5, "outbox_oldest_seconds": 120,
 	}, p.series(t, "endpoint_failing", "endpoint_waiting", "incidents_open", "breakers", "endpoint_exceptions_dropped", "outbox_mails", "outbox_oldest_seconds"))
 }
 

@@ -1,0 +1,197 @@
+package mailer
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+// digestView is what the templates of a digest show. Every string in it is one line without
+// control characters.
+type digestView struct {
+	Kind     incident.Kind
+	Subject  string
+	Headline string
+	Intro    string
+	Groups   []group
+	Stop     string
+	StopURL  string
+	Footer   string
+}
+
+// group is what one cause, or one kind of news, has in common.
+type group struct {
+	Title  string
+	Advice string
+	Lines  []string
+	order  int
+}
+
+// ComposeDigest writes one mail out of several letters to one recipient, which are in the order of
+// their decision. at is when they were put together; the same letters and time become the same
+// message. An error means that these letters can never be sent.
+func (c *Composer) ComposeDigest(ls []*incident.Letter, at time.Time) (*Message, error) {
+	if len(ls) == 0 {
+		return nil, errors.New("compose digest: no letters")
+	}
+	to, err := asciiAddress(ls[0].To)
+	if err != nil {
+		return nil, fmt.Errorf("compose digest: recipient: %w", err)
+	}
+	key := incident.RecipientKey(ls[0].To)
+	m := &Message{From: c.from, To: to, Date: at, ID: "digest." + key + "." + strconv.FormatInt(at.UnixMilli(), 36) + "@" + c.domain}
+	newest := newestOf(ls)
+	if c.links.Unsubscribe != nil {
+		m.Unsubscribe = c.links.Unsubscribe(ls[0].To, appsOf(newest))
+	}
+	v := newDigestView(newest, at, m.Unsubscribe)
+	m.Subject = v.Subject
+	var text, html bytes.Buffer
+	if err := c.digestText.Execute(&text, &v); err != nil {
+		return nil, fmt.Errorf("compose text of digest %s: %w", m.ID, err)
+	}
+	if err := c.digestHTML.Execute(&html, &v); err != nil {
+		return nil, fmt.Errorf("compose HTML of digest %s: %w", m.ID, err)
+	}
+	m.Text, m.HTML = text.String(), html.String()
+	return m, nil
+}
+
+// newestOf keeps the newest letter of each incident: what was true before it is no news.
+func newestOf(ls []*incident.Letter) []*incident.Letter {
+	at := map[string]int{}
+	var out []*incident.Letter
+	for _, l := range ls {
+		i, known := at[l.Mail.Incident]
+		switch {
+		case !known:
+			at[l.Mail.Incident] = len(out)
+			out = append(out, l)
+		case l.Mail.N > out[i].Mail.N:
+			out[i] = l
+		}
+	}
+	return out
+}
+
+func appsOf(ls []*incident.Letter) []partner.ClientID {
+	var out []partner.ClientID
+	for _, l := range ls {
+		if !slices.Contains(out, l.ClientID) {
+			out = append(out, l.ClientID)
+		}
+	}
+	return out
+}
+
+func newDigestView(ls []*incident.Letter, at time.Time, unsubscribe string) digestView {
+	loc := location(ls[0].TimeZone)
+	apps, failing, well := len(appsOf(ls)), 0, 0
+	groups := map[string]*group{}
+	for _, l := range ls {
+		w := newWords(l, loc)
+		switch l.Mail.Kind {
+		case incident.KindRecovered:
+			well++
+		case incident.KindCertificate, incident.KindConfirm:
+		default:
+			failing++
+		}
+		order, title := w.groupOf()
+		g := groups[title]
+		if g == nil {
+			g = &group{Title: title, order: order}
+			if l.Mail.Kind != incident.KindRecovered {
+				g.Advice = advice(&l.Mail)
+			}
+			groups[title] = g
+		}
+		g.Lines = append(g.Lines, w.line())
+	}
+	v := digestView{
+		Kind:     KindDigest,
+		Headline: fmt.Sprintf("News of %s of %s", count(int64(len(ls)), "endpoint"), count(int64(apps), "app")),
+		Intro:    "So much happened at once that it comes in one mail instead of many. Where several things happened to an endpoint, the newest is told.",
+		Stop: "To stop mails about an endpoint, turn off its setting \"send error emails\" in the settings of its app. " +
+			"To have them sent to somebody else, set the app's error emails.",
+		StopURL: unsubscribe,
+		Footer: fmt.Sprintf("Put together on %s out of %s. This mail was written by a machine; nobody reads answers to it.",
+			at.In(loc).Format(timeForm), count(int64(len(ls)), "message")),
+	}
+	if well > 0 && failing == 0 {
+		v.Kind = incident.KindRecovered
+	}
+	v.Subject = fmt.Sprintf("[Lamplighter] %s of %s (%s): %s", count(int64(len(ls)), "endpoint"), count(int64(apps), "app"),
+		oneLine(string(ls[0].Environment), nameMax), tally(failing, well, len(ls)-failing-well))
+	for _, g := range groups {
+		slices.Sort(g.Lines)
+		g.Title = fmt.Sprintf("%s (%d)", g.Title, len(g.Lines))
+		v.Groups = append(v.Groups, *g)
+	}
+	slices.SortFunc(v.Groups, func(a, b group) int {
+		return cmp.Or(cmp.Compare(a.order, b.order), cmp.Compare(len(b.Lines), len(a.Lines)), strings.Compare(a.Title, b.Title))
+	})
+	return v
+}
+
+// tally says how many are how.
+func tally(failing, well, other int) string {
+	var parts []string
+	for _, p := range []struct {
+		n    int
+		what string
+	}{{failing, "failing"}, {well, "well again"}, {other, "to know"}} {
+		if p.n > 0 {
+			parts = append(parts, strconv.Itoa(p.n)+" "+p.what)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// groupOf says what a letter has in common with others, and where that stands in the mail.
+func (w *words) groupOf() (order int, title string) {
+	m := w.m
+	switch {
+	case m.Kind == incident.KindRecovered:
+		return 4, "Well again"
+	case m.Kind == incident.KindCertificate:
+		return 3, "Certificate ends soon"
+	case m.Kind == incident.KindSwitchedOff:
+		return 0, "Switched off"
+	case len(m.Tenants) > 0:
+		return 2, "Failing: notifications of some tenants are refused"
+	case m.Failure != nil:
+		return 1, "Failing: " + m.Failure.Reason.Words()
+	default:
+		return 1, "Failing"
+	}
+}
+
+// line tells a letter in one line.
+func (w *words) line() string {
+	m := w.m
+	parts := []string{w.app + " (" + w.client + "), " + w.endpoint}
+	switch m.Kind {
+	case incident.KindRecovered:
+		parts = append(parts, "failed for "+spell(m.EndedAt.Sub(m.Since))+", well since "+w.at(m.EndedAt))
+	case incident.KindCertificate:
+		parts = append(parts, "certificate ends on "+w.at(m.CertificateEnds))
+	default:
+		parts = append(parts, "since "+w.at(m.Since))
+		if m.Failure != nil && m.Failure.Status != 0 {
+			parts = append(parts, "last status "+strconv.Itoa(m.Failure.Status))
+		}
+		if m.Backlog.Notifications > 0 {
+			parts = append(parts, count(m.Backlog.Notifications, "notification")+" for "+count(m.Backlog.Tenants, "tenant")+" waiting")
+		}
+	}
+	return strings.Join(append(parts, "incident "+m.Incident), "; ")
+}

@@ -1,0 +1,120 @@
+package mailer
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+const (
+	// singlesMax is how many incidents a recipient is told of one by one. More at once have one cause
+	// as a rule, and become one digest.
+	singlesMax = 3
+	// digestMax bounds the letters of one digest; the rest go in the next.
+	digestMax = 500
+	// day is what the daily cap counts by: it begins with the first mail.
+	day = 24 * time.Hour
+)
+
+// Policy bounds what one recipient gets.
+type Policy struct {
+	// GatherFor is how long a letter waits for others to the same recipient.
+	GatherFor time.Duration
+	// DailyCap is how many mails a recipient gets in 24 h; what is beyond becomes one digest after
+	// that time. 0 is no cap.
+	DailyCap int
+}
+
+// parcel is what is sent next out of a tray.
+type parcel struct {
+	// expired are letters that were tried for too long.
+	expired []registry.TrayLetter
+	// letters go now: one by itself, or several as a digest.
+	letters []registry.TrayLetter
+	digest  bool
+	// at is when a digest was put together, a part of its Message-ID.
+	at time.Time
+	// wait is set when nothing goes yet.
+	wait time.Duration
+}
+
+// frozen is a digest that is being sent: a process that takes over sends the same again.
+type frozen struct {
+	IDs []string  `json:"ids"`
+	At  time.Time `json:"at"`
+}
+
+func (p *parcel) freeze() string {
+	f := frozen{At: p.at}
+	for i := range p.letters {
+		f.IDs = append(f.IDs, p.letters[i].ID)
+	}
+	b, err := json.Marshal(f)
+	if err != nil { // strings and a time always marshal
+		panic("mailer: marshal parcel: " + err.Error())
+	}
+	return string(b)
+}
+
+// next decides what is sent out of a tray. It is pure. t.Letters are in the order of their decision.
+func (p Policy) next(t *registry.Tray, now time.Time) parcel {
+	if out, ok := thaw(t); ok {
+		return out
+	}
+	var out parcel
+	letters := t.Letters
+	if t.Attempts > 0 {
+		for _, l := range letters {
+			if l.Unreadable == nil && now.Sub(l.Letter.Mail.At) >= giveUpAfter {
+				out.expired = append(out.expired, l)
+			}
+		}
+		if len(out.expired) > 0 {
+			return out
+		}
+	}
+	capped := p.DailyCap > 0 && t.Sent >= p.DailyCap
+	if over := t.WindowAt.Add(day); capped && now.Before(over) {
+		out.wait = over.Sub(now)
+		return out
+	}
+	// A question is no news: it goes by itself, and first.
+	if i := slices.IndexFunc(letters, alone); i >= 0 {
+		out.letters = letters[i : i+1]
+		return out
+	}
+	incidents := map[string]bool{}
+	for i := range letters {
+		incidents[letters[i].Letter.Mail.Incident] = true
+	}
+	if len(incidents) > singlesMax || capped && len(letters) > 1 {
+		out.digest, out.at = true, now.UTC().Truncate(time.Millisecond)
+		out.letters = letters[:min(len(letters), digestMax)]
+		return out
+	}
+	out.letters = letters[:min(len(letters), 1)]
+	return out
+}
+
+// alone reports whether a letter never goes into a digest.
+func alone(l registry.TrayLetter) bool {
+	return l.Unreadable != nil || l.Letter.Mail.Kind == incident.KindConfirm
+}
+
+// thaw finds the digest that somebody began to send, as far as its letters are still there.
+func thaw(t *registry.Tray) (parcel, bool) {
+	var f frozen
+	if t.Parcel == "" || json.Unmarshal([]byte(t.Parcel), &f) != nil {
+		return parcel{}, false
+	}
+	out := parcel{digest: true, at: f.At}
+	for _, l := range t.Letters {
+		if slices.Contains(f.IDs, l.ID) {
+			out.letters = append(out.letters, l)
+		}
+	}
+	return out, len(out.letters) > 0
+}

@@ -1,0 +1,166 @@
+package mailer_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/mailer"
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+func TestOneCauseManyAppsIsOneDigest(t *testing.T) {
+	t.Parallel()
+	for n, mails := range map[int]int{1: 1, 3: 3, 4: 1, 40: 1, 501: 2} {
+		w := newWorld(t)
+		w.send(outage(n)...)
+		if len(w.post.got) != mails || len(w.waiting()) != 0 {
+			t.Errorf("%d apps: %d mails, want %d", n, len(w.post.got), mails)
+		}
+		all := ""
+		for _, m := range w.post.got {
+			all += m.Text
+		}
+		for i := range n {
+			if id := incident.NewID(partner.ClientID(fmt.Sprintf("app%d", i)), partner.StateChange, since); !strings.Contains(all, id) {
+				t.Fatalf("%d apps: no mail names %s", n, id)
+			}
+		}
+	}
+}
+
+func TestDailyCap(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.opts.Policy.DailyCap = 3
+	ls := outage(8)
+	for i := range 3 {
+		w.send(ls[i])
+	}
+	w.send(ls[3], ls[4])
+	if len(w.post.got) != 3 {
+		t.Fatalf("%d mails, the cap is 3", len(w.post.got))
+	}
+	if list := w.waiting(); len(list) != 1 || list[0].Letters != 2 || time.Until(list[0].Due) < 23*time.Hour {
+		t.Fatalf("waiting %+v", list)
+	}
+	w.now = w.now.Add(24*time.Hour - time.Millisecond)
+	w.expire()
+	w.deliver()
+	if len(w.post.got) != 3 {
+		t.Fatal("the day is not over")
+	}
+	w.now = w.now.Add(time.Millisecond)
+	w.expire()
+	w.deliver()
+	if len(w.post.got) != 4 || !strings.HasPrefix(w.post.got[3].ID, "digest.") {
+		t.Fatalf("sent %v, want one digest of what was beyond", w.post.ids())
+	}
+	for _, l := range ls[3:5] {
+		if !strings.Contains(w.post.got[3].Text, l.Mail.Incident) {
+			t.Errorf("the digest does not name %s", l.Mail.Incident)
+		}
+	}
+	w.send(ls[5]) // a new day has begun
+	if len(w.post.got) != 5 {
+		t.Errorf("sent %v", w.post.ids())
+	}
+	w.opts.Policy.DailyCap = 0
+	w.send(ls[6])
+	w.send(ls[7])
+	if len(w.post.got) != 7 {
+		t.Errorf("no cap: sent %v", w.post.ids())
+	}
+}
+
+func TestOneIncidentIsToldInItsOrder(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	down := &mailer.SendError{Server: true, Err: errors.New("down")}
+	w.post.errs = []error{down}
+	var ls []incident.Letter
+	for i, k := range []incident.Kind{incident.KindOpened, incident.KindReminder, incident.KindReminder, incident.KindSwitchedOff, incident.KindRecovered} {
+		l := letter()
+		l.Mail.Kind, l.Mail.N, l.Mail.At = k, i+1, since.Add(time.Duration(i+1)*time.Minute)
+		ls = append(ls, l)
+	}
+	w.send(ls[0])
+	w.owe(ls[1:]...)
+	w.forward(ls[4], ls[2], ls[1], ls[3])
+	w.expire()
+	w.deliver()
+	for i, m := range w.post.got {
+		if !strings.Contains(m.ID, fmt.Sprintf(".%d.", i+1)) {
+			t.Errorf("mail %d is %s", i+1, m.ID)
+		}
+	}
+	if len(w.post.got) != 5 {
+		t.Errorf("sent %v", w.post.ids())
+	}
+}
+
+func TestQuestionsGoByThemselves(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ls := outage(5)
+	ls[2].Mail = incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewQuestionID("app2", since), N: 1, At: since.Add(time.Hour)}
+	w.send(ls...)
+	if ids := w.post.ids(); len(ids) != 2 || !strings.HasPrefix(ids[0], "cnf_app2_") || !strings.HasPrefix(ids[1], "digest.") {
+		t.Errorf("sent %v", ids)
+	}
+}
+
+func digestLetters() []*incident.Letter {
+	ls := outage(6)
+	ls[1].Mail.Failure = &incident.Failure{Reason: delivery.ReasonDNS}
+	ls[2].Mail.Kind, ls[2].Mail.N, ls[2].Mail.EndedAt = incident.KindRecovered, 2, since.Add(time.Hour)
+	ls[3].Mail.Kind, ls[3].Mail.OffReason = incident.KindSwitchedOff, partner.OffFailing
+	older := ls[2]
+	older.Mail.Kind, older.Mail.N = incident.KindOpened, 1
+	out := []*incident.Letter{&older}
+	for i := range ls {
+		out = append(out, &ls[i])
+	}
+	return out
+}
+
+func TestGoldenDigest(t *testing.T) {
+	t.Parallel()
+	c := composer(t, mailer.LinkMaker{Unsubscribe: func(string, []partner.ClientID) string { return "https://platform.example/mail/unsubscribe/abc" }})
+	m, err := c.ComposeDigest(digestLetters(), since.Add(6*time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "digest.txt", "Subject: "+m.Subject+"\n\n"+m.Text)
+	golden(t, "digest.html", m.HTML)
+	again, err := c.ComposeDigest(digestLetters(), since.Add(6*time.Minute))
+	if err != nil || eml(t, m) != eml(t, again) {
+		t.Errorf("the same letters make another digest, %v", err)
+	}
+	if _, err := c.ComposeDigest(nil, since); err == nil {
+		t.Error("a digest of nothing")
+	}
+	p := parse(t, eml(t, m))
+	if p.header.Get("List-Unsubscribe") == "" || p.header.Get("Auto-Submitted") != "auto-generated" {
+		t.Errorf("header %v", p.header)
+	}
+}
+
+func TestNothingIsInjectedIntoADigest(t *testing.T) {
+	t.Parallel()
+	evil := "Evil\r\nBcc: victim@example.com\r\n\r\n<script>alert(1)</script>\u202E\x00\x1b[31m"
+	ls := outage(5)
+	for i := range ls {
+		ls[i].AppName, ls[i].Environment = evil, partner.Environment(evil)
+	}
+	w := newWorld(t)
+	w.send(ls...)
+	p := parse(t, eml(t, w.post.got[0]))
+	if p.header.Get("Bcc") != "" || strings.Contains(p.html, "<script") || strings.ContainsAny(p.text, "\x00\x1b\u202E") || strings.Contains(p.text, "\nBcc:") {
+		t.Errorf("injected:\n%v\n%s", p.header, p.text)
+	}
+}

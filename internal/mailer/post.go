@@ -1,0 +1,307 @@
+package mailer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// Trays keep each recipient's letters; *registry.TrayStore is one.
+type Trays interface {
+	PutLetter(ctx context.Context, recipient, mailID string, l *incident.Letter, hold time.Duration) (registry.PutOutcome, time.Time, error)
+	ClaimTray(ctx context.Context, recipient string, lease time.Duration) (registry.TrayClaim, error)
+	SettleTray(ctx context.Context, recipient, token string, t registry.TraySettlement) (registry.SettleOutcome, int, error)
+	Trays(ctx context.Context) ([]registry.TrayInfo, error)
+}
+
+// Silence tells who wants no mail about an app; *registry.IncidentStore is one.
+type Silence interface {
+	Suppressed(ctx context.Context, subs []registry.Subscription) ([]bool, error)
+}
+
+// Bouncer is told of an address that does not take mail.
+type Bouncer interface {
+	Bounced(ctx context.Context, app partner.ClientID, address string, code int) error
+}
+
+// Waker wakes the mailer for a recipient's tray.
+type Waker interface {
+	EnqueuePost(ctx context.Context, recipient string, generation int64, delay time.Duration) error
+}
+
+const (
+	// roundFor is how long one round goes on sending out of a tray. With sendWithin it ends before
+	// the claim's lease.
+	roundFor = claimLease - sendWithin - 2*settleWithin
+	// fullWait is how long a letter stays in its outbox when its recipient's tray is full.
+	fullWait = time.Hour
+	// serverWait is the longest wait after a fault of the mail server itself, which says nothing
+	// about the recipient: once it is back, nobody shall wait long.
+	serverWait = time.Minute
+)
+
+// Post sends what waits in a recipient's tray as far as it gets. An error means that the tray could
+// not be read or written: the task may be run again, and the tray is listed as due after its lease.
+func (s *Sender) Post(ctx context.Context, recipient string) error {
+	claim, err := s.opts.Trays.ClaimTray(ctx, recipient, claimLease)
+	if err != nil {
+		return fmt.Errorf("send mail: %w", err)
+	}
+	if claim.Outcome != registry.ClaimTaken {
+		s.opts.Log.DebugContext(ctx, "tray left alone", "recipient", recipient, "outcome", int(claim.Outcome))
+		return nil
+	}
+	r := &round{Sender: s, recipient: recipient, token: claim.Token, tray: claim.Tray, began: s.opts.Now()}
+	for more := true; more; {
+		if more, err = r.step(ctx); err != nil {
+			return fmt.Errorf("write down what came of mail to %s: %w", recipient, err)
+		}
+	}
+	return nil
+}
+
+// round is one claim of a tray.
+type round struct {
+	*Sender
+	recipient, token string
+	tray             registry.Tray
+	began            time.Time
+}
+
+// step sends one parcel and settles it. It reports whether the round goes on.
+func (r *round) step(ctx context.Context) (bool, error) {
+	if err := r.dropUnwanted(ctx); err != nil {
+		return false, err
+	}
+	now := r.opts.Now()
+	p := r.opts.Policy.next(&r.tray, now)
+	switch {
+	case len(p.expired) > 0:
+		for i := range p.expired {
+			r.report(ctx, p.expired[i:i+1], false, ResultExpired, nil, 0, now)
+		}
+		return true, r.settle(ctx, registry.TraySettlement{Keep: true, Leave: ids(p.expired), Attempts: r.tray.Attempts})
+	case p.wait > 0:
+		return false, r.release(ctx, p.wait, r.tray.Attempts)
+	case len(p.letters) == 0 || now.Sub(r.began) >= roundFor || ctx.Err() != nil:
+		return false, r.release(ctx, 0, r.tray.Attempts)
+	}
+	return r.send(ctx, &p)
+}
+
+// dropUnwanted takes out the letters about apps of which the recipient wants to hear no more.
+func (r *round) dropUnwanted(ctx context.Context) error {
+	if r.opts.Silence == nil || len(r.tray.Letters) == 0 {
+		return nil
+	}
+	subs := make([]registry.Subscription, len(r.tray.Letters))
+	for i, l := range r.tray.Letters {
+		subs[i] = registry.Subscription{App: l.Letter.ClientID, Recipient: r.recipient}
+	}
+	off, err := r.opts.Silence.Suppressed(ctx, subs)
+	if err != nil {
+		return err
+	}
+	var unwanted []registry.TrayLetter
+	for i, l := range r.tray.Letters {
+		if off[i] && l.Unreadable == nil {
+			unwanted = append(unwanted, l)
+		}
+	}
+	if len(unwanted) == 0 {
+		return nil
+	}
+	for i := range unwanted {
+		r.report(ctx, unwanted[i:i+1], false, ResultUnwanted, nil, 0, r.opts.Now())
+	}
+	return r.settle(ctx, registry.TraySettlement{Keep: true, Leave: ids(unwanted), Attempts: r.tray.Attempts, Parcel: r.tray.Parcel})
+}
+
+func (r *round) send(ctx context.Context, p *parcel) (bool, error) {
+	began := r.opts.Now()
+	msg, err := r.compose(p)
+	if err != nil {
+		r.report(ctx, p.letters, p.digest, ResultUnreadable, &SendError{Err: err}, 0, began)
+		return true, r.settle(ctx, registry.TraySettlement{Keep: true, Leave: ids(p.letters), Attempts: r.tray.Attempts})
+	}
+	if fz := p.freeze(); p.digest && fz != r.tray.Parcel {
+		if err := r.settle(ctx, registry.TraySettlement{Keep: true, Parcel: fz, Attempts: r.tray.Attempts}); err != nil {
+			return false, err
+		}
+	}
+	sendCtx, cancel := context.WithTimeout(ctx, sendWithin)
+	defer cancel()
+	cause := r.opts.Transport.Send(sendCtx, msg)
+	if cause == nil {
+		window := r.window(began)
+		err := r.settle(ctx, registry.TraySettlement{Keep: true, Leave: ids(p.letters), WindowAt: window.at, Sent: window.sent + 1})
+		r.report(ctx, p.letters, p.digest, ResultSent, nil, 0, began)
+		return err == nil, err
+	}
+	return r.failed(ctx, p, asSendError(cause), began)
+}
+
+func (r *round) failed(ctx context.Context, p *parcel, cause *SendError, began time.Time) (bool, error) {
+	if cause.Permanent {
+		leave := p.letters
+		if cause.BadAddress { // all that waits would be refused like this
+			leave = r.tray.Letters
+			r.bounced(ctx, leave, cause.Code)
+		}
+		r.report(ctx, leave, p.digest, ResultRefused, cause, 0, began)
+		err := r.settle(ctx, registry.TraySettlement{Keep: true, Leave: ids(leave), Attempts: r.tray.Attempts})
+		return err == nil, err
+	}
+	delay := Backoff(r.tray.Attempts + 1)
+	if cause.Server {
+		delay = min(delay, serverWait)
+	}
+	r.report(ctx, p.letters, p.digest, ResultDeferred, cause, delay, began)
+	return false, r.release(ctx, delay, r.tray.Attempts+1)
+}
+
+// bounced marks the address at each of the apps that wrote to it. A mark that fails is made by the
+// next mail that bounces.
+func (r *round) bounced(ctx context.Context, ls []registry.TrayLetter, code int) {
+	if r.opts.Bouncer == nil {
+		return
+	}
+	bctx, cancel := settling(ctx)
+	defer cancel()
+	done := map[partner.ClientID]bool{}
+	for i := range ls {
+		l := &ls[i].Letter
+		if ls[i].Unreadable != nil || done[l.ClientID] {
+			continue
+		}
+		done[l.ClientID] = true
+		if err := r.opts.Bouncer.Bounced(bctx, l.ClientID, l.To, code); err != nil {
+			r.opts.Log.WarnContext(ctx, "bounced address not marked, the next mail marks it", "app", string(l.ClientID), "recipient", r.recipient, "err", err)
+		}
+	}
+}
+
+func (r *round) compose(p *parcel) (*Message, error) {
+	if p.digest {
+		ls := make([]*incident.Letter, len(p.letters))
+		for i := range p.letters {
+			ls[i] = &p.letters[i].Letter
+		}
+		return r.opts.Composer.ComposeDigest(ls, p.at)
+	}
+	if err := p.letters[0].Unreadable; err != nil {
+		return nil, err
+	}
+	return r.opts.Composer.Compose(&p.letters[0].Letter)
+}
+
+type window struct {
+	at   time.Time
+	sent int
+}
+
+// window is the running day that a mail sent now counts to.
+func (r *round) window(now time.Time) window {
+	if r.tray.WindowAt.IsZero() || !now.Before(r.tray.WindowAt.Add(day)) {
+		return window{at: now}
+	}
+	return window{r.tray.WindowAt, r.tray.Sent}
+}
+
+// settle writes down, also while the process stops, and keeps the round's view in step.
+func (r *round) settle(ctx context.Context, t registry.TraySettlement) error {
+	if t.WindowAt.IsZero() {
+		t.WindowAt, t.Sent = r.tray.WindowAt, r.tray.Sent
+	}
+	sctx, cancel := settling(ctx)
+	defer cancel()
+	out, _, err := r.opts.Trays.SettleTray(sctx, r.recipient, r.token, t)
+	if err != nil {
+		return err
+	}
+	if out != registry.SettleDone {
+		return errLost
+	}
+	r.tray.Attempts, r.tray.WindowAt, r.tray.Sent, r.tray.Parcel = t.Attempts, t.WindowAt, t.Sent, t.Parcel
+	r.tray.Letters = without(r.tray.Letters, t.Leave)
+	return nil
+}
+
+// errLost ends a round whose claim went to another: it took longer than its lease.
+var errLost = errors.New("the claim of the tray was lost")
+
+// release gives the tray back and has somebody look again when something waits.
+func (r *round) release(ctx context.Context, delay time.Duration, attempts int) error {
+	sctx, cancel := settling(ctx)
+	defer cancel()
+	_, left, err := r.opts.Trays.SettleTray(sctx, r.recipient, r.token, registry.TraySettlement{
+		Delay: delay, Attempts: attempts, WindowAt: r.tray.WindowAt, Sent: r.tray.Sent, Parcel: r.tray.Parcel,
+	})
+	if err != nil || left == 0 {
+		return err
+	}
+	return r.wake(sctx, r.recipient, delay)
+}
+
+// wake has the mailer come after a delay. A wake-up that fails is made good by WakeDue.
+func (s *Sender) wake(ctx context.Context, recipient string, delay time.Duration) error {
+	if s.opts.Waker == nil {
+		return nil
+	}
+	if err := s.opts.Waker.EnqueuePost(ctx, recipient, s.opts.Now().Add(delay).UnixMilli(), delay); err != nil {
+		s.opts.Log.WarnContext(ctx, "mailer not woken, the next sweep does it", "recipient", recipient, "err", err)
+	}
+	return nil
+}
+
+// Backlog is what waits in trays.
+type Backlog struct {
+	// Letters counts all, Oldest is how long the one that is late for longest is.
+	Letters int
+	Oldest  time.Duration
+}
+
+// WakeDue wakes the mailer for trays that are due, and counts. It MUST be called every few seconds,
+// by one process at a time for economy.
+func (s *Sender) WakeDue(ctx context.Context) (Backlog, error) {
+	trays, err := s.opts.Trays.Trays(ctx)
+	var b Backlog
+	now := s.opts.Now()
+	for _, t := range trays {
+		b.Letters += t.Letters
+		late := t.Overdue(now)
+		b.Oldest = max(b.Oldest, late)
+		if !t.Due.After(now) && s.opts.Waker != nil {
+			// The same tray is woken once a minute: the task before may have been lost, or wait still.
+			err = errors.Join(err, s.opts.Waker.EnqueuePost(ctx, t.Recipient, now.UnixMilli()/time.Minute.Milliseconds(), 0))
+		}
+	}
+	return b, err
+}
+
+func ids(ls []registry.TrayLetter) []string {
+	out := make([]string, len(ls))
+	for i := range ls {
+		out[i] = ls[i].ID
+	}
+	return out
+}
+
+func without(ls []registry.TrayLetter, leave []string) []registry.TrayLetter {
+	gone := make(map[string]bool, len(leave))
+	for _, id := range leave {
+		gone[id] = true
+	}
+	out := make([]registry.TrayLetter, 0, len(ls))
+	for _, l := range ls {
+		if !gone[l.ID] {
+			out = append(out, l)
+		}
+	}
+	return out
+}

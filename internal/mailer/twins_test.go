@@ -1,0 +1,167 @@
+package mailer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/mailer"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// twin fails the nth call of the stores, before it applies or after.
+type twin struct {
+	mailer.Outbox
+
+	trays mailer.Trays
+	n     int
+	after bool
+	calls int
+	// failed names the call that failed.
+	failed string
+}
+
+var errTwin = errors.New("store failed")
+
+func fault[T any](w *twin, name string, call func() (T, error)) (T, error) {
+	w.calls++
+	var zero T
+	if w.calls != w.n {
+		return call()
+	}
+	w.failed = name
+	if w.after {
+		if _, err := call(); err != nil {
+			return zero, err
+		}
+	}
+	return zero, errTwin
+}
+
+func (w *twin) ClaimMail(ctx context.Context, a partner.ClientID, id string, d time.Duration) (registry.MailClaim, error) {
+	return fault(w, "claim", func() (registry.MailClaim, error) { return w.Outbox.ClaimMail(ctx, a, id, d) })
+}
+
+func (w *twin) MailSent(ctx context.Context, a partner.ClientID, id, token string) (registry.SettleOutcome, error) {
+	return fault(w, "forwarded", func() (registry.SettleOutcome, error) { return w.Outbox.MailSent(ctx, a, id, token) })
+}
+
+func (w *twin) PutLetter(ctx context.Context, r, id string, l *incident.Letter, d time.Duration) (registry.PutOutcome, time.Time, error) {
+	var due time.Time
+	out, err := fault(w, "put", func() (out registry.PutOutcome, err error) {
+		out, due, err = w.trays.PutLetter(ctx, r, id, l, d)
+		return out, err
+	})
+	return out, due, err
+}
+
+func (w *twin) ClaimTray(ctx context.Context, r string, d time.Duration) (registry.TrayClaim, error) {
+	return fault(w, "claim tray", func() (registry.TrayClaim, error) { return w.trays.ClaimTray(ctx, r, d) })
+}
+
+func (w *twin) SettleTray(ctx context.Context, r, token string, s registry.TraySettlement) (registry.SettleOutcome, int, error) {
+	left := 0
+	name := "settle"
+	if len(s.Leave) > 0 {
+		name = "leave"
+	}
+	out, err := fault(w, name, func() (out registry.SettleOutcome, err error) {
+		out, left, err = w.trays.SettleTray(ctx, r, token, s)
+		return out, err
+	})
+	return out, left, err
+}
+
+func (w *twin) Trays(ctx context.Context) ([]registry.TrayInfo, error) { return w.trays.Trays(ctx) }
+
+// TestFaultTwins has every store call of mails' lives fail, before it applies and after: no mail is
+// lost, and one doubles only when writing down its acceptance failed before it applied, with the
+// Message-ID it had.
+func TestFaultTwins(t *testing.T) {
+	t.Parallel()
+	busy := &mailer.SendError{Code: 451, Err: errors.New("451 busy")}
+	for name, tt := range map[string]struct {
+		apps    int
+		answers []error
+		mails   int
+	}{
+		"one":                {1, nil, 1},
+		"one, deferred":      {1, []error{busy}, 1},
+		"two":                {2, nil, 2},
+		"digest":             {5, nil, 1},
+		"digest, deferred":   {5, []error{busy}, 1},
+		"another after that": {4, []error{busy, busy}, 1},
+	} {
+		for n := 1; n <= 24; n++ {
+			for _, after := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/call%d/after=%v", name, n, after), func(t *testing.T) {
+					t.Parallel()
+					w := newWorld(t)
+					w.post.errs = append([]error(nil), tt.answers...)
+					w.owe(outage(tt.apps)...)
+					tw := &twin{Outbox: w.store, trays: w.trays, n: n, after: after}
+					w.opts.Outbox, w.opts.Trays = tw, tw
+					w.rounds(t, tt.apps)
+					want := tt.mails
+					if tw.failed == "leave" && !after {
+						want++
+					}
+					ids := w.post.ids()
+					if len(ids) != want || len(w.waiting()) != 0 {
+						t.Errorf("%s failed: %d mails %v, want %d; waiting %+v", tw.failed, len(ids), ids, want, w.waiting())
+					}
+					distinct := map[string]bool{}
+					for _, id := range ids {
+						distinct[id] = true
+					}
+					if len(distinct) != tt.mails {
+						t.Errorf("a double has another Message-ID: %v", ids)
+					}
+				})
+			}
+		}
+	}
+}
+
+// outage is an opening of each of n apps, to one recipient.
+func outage(n int) []incident.Letter {
+	ls := make([]incident.Letter, n)
+	for i := range ls {
+		ls[i] = letter()
+		ls[i].ClientID = partner.ClientID(fmt.Sprintf("app%d", i))
+		ls[i].AppName = fmt.Sprintf("App %d", i)
+		ls[i].Mail.Incident = incident.NewID(ls[i].ClientID, partner.StateChange, since)
+	}
+	return ls
+}
+
+// rounds has tasks and ticks come again as they do; all forwarding is done before the first sending,
+// as while a tray waits for more.
+func (w *world) rounds(t *testing.T, apps int) {
+	t.Helper()
+	s := mailer.NewSender(w.opts)
+	check := func(err error) {
+		if err != nil && !errors.Is(err, errTwin) {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		for i := range apps {
+			id := partner.ClientID(fmt.Sprintf("app%d", i))
+			due, err := w.store.OutboxDue(t.Context(), id, 10)
+			check(err)
+			for _, m := range due {
+				check(s.Forward(t.Context(), id, m))
+			}
+		}
+		w.expire()
+	}
+	for range 6 {
+		check(s.Post(t.Context(), incident.RecipientKey("kim@example.com")))
+		w.expire()
+	}
+}

@@ -1,0 +1,285 @@
+package registry
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/keys"
+)
+
+const (
+	// trayMax bounds the letters that wait for one recipient.
+	trayMax = 2000
+	// struckAfter is how long an empty tray stays listed: longer than anybody takes between listing
+	// it and laying something in.
+	struckAfter = time.Minute
+	// traysPerLook bounds the trays that one Trays lists.
+	traysPerLook = 1000
+)
+
+// TrayStore keeps, for each recipient of mail, the letters of all apps that wait to be sent to
+// them. It is safe for concurrent use and holds no state of its own.
+//
+// A letter comes here from an app's outbox: it is laid in first and settled there afterwards, so it
+// is never lost, and laid in once however often that is repeated.
+type TrayStore struct {
+	rdb   redis.UniversalClient
+	keys  keys.Space
+	nonce func() string
+
+	put, claim, settle, strike *script
+}
+
+// NewTrayStore returns the store on rdb, which the caller closes.
+func NewTrayStore(rdb redis.UniversalClient, space keys.Space) *TrayStore {
+	return &TrayStore{
+		rdb: rdb, keys: space, nonce: rand.Text, put: newScript("tray_put"), claim: newScript("tray_claim"),
+		settle: newScript("tray_settle"), strike: newScript("tray_strike"),
+	}
+}
+
+// PutOutcome is what came of laying a letter into a tray.
+type PutOutcome int
+
+// The closed set of outcomes, as tray_put.lua numbers them.
+const (
+	// PutFull: the tray takes no more for now.
+	PutFull PutOutcome = iota
+	// PutDone: laid in.
+	PutDone
+	// PutKnown: it is there, or left a short while ago.
+	PutKnown
+)
+
+// PutLetter lays a letter into a recipient's tray. An empty tray waits hold for more. It returns
+// when the tray is due. The tray is listed before and after, so that a crash loses none.
+func (s *TrayStore) PutLetter(ctx context.Context, recipient, mailID string, l *incident.Letter, hold time.Duration) (PutOutcome, time.Time, error) {
+	if err := s.list(ctx, recipient); err != nil {
+		return PutFull, time.Time{}, err
+	}
+	v, err := s.put.run(ctx, s.rdb, s.tray(recipient), mailID, l.Encode(), hold.Milliseconds(), trayMax).Int64Slice()
+	if err != nil {
+		return PutFull, time.Time{}, failure(err, "lay mail %s into a tray", mailID)
+	}
+	if len(v) != 2 {
+		return PutFull, time.Time{}, fmt.Errorf("lay mail %s into a tray: %w", mailID, badAnswer(s.put, v))
+	}
+	return PutOutcome(v[0]), fromMillis(v[1]), s.list(ctx, recipient)
+}
+
+func (s *TrayStore) list(ctx context.Context, recipient string) error {
+	z := redis.Z{Score: float64(time.Now().UnixMicro()) / 1000, Member: recipient}
+	return failure(s.rdb.ZAdd(ctx, s.keys.Config(keys.ConfigTrays), z).Err(), "list a tray")
+}
+
+// Tray is a recipient's letters and how their sending stands.
+type Tray struct {
+	Letters []TrayLetter
+	// Attempts counts the failed tries since the last that succeeded.
+	Attempts int
+	// WindowAt is when the first mail of the running day was sent, Sent how many were since.
+	WindowAt time.Time
+	Sent     int
+	// Parcel is the digest that is being sent, opaque here; empty for none.
+	Parcel string
+}
+
+// TrayLetter is a letter in a tray.
+type TrayLetter struct {
+	ID      string
+	Arrived time.Time
+	Letter  incident.Letter
+	// Unreadable is set instead of Letter when this version cannot read it.
+	Unreadable error
+}
+
+// TrayClaim is the right to send from a tray for a while.
+type TrayClaim struct {
+	// Outcome is ClaimMissing when nothing waits, ClaimTaken, ClaimHeld or ClaimEarly.
+	Outcome ClaimOutcome
+	Token   string
+	// Until is the end of the lease; for ClaimHeld and ClaimEarly when to come again.
+	Until time.Time
+	// Tray is set for ClaimTaken.
+	Tray Tray
+}
+
+// ClaimTray claims a tray for as long as lease. After an error it may be claimed; the lease frees it.
+func (s *TrayStore) ClaimTray(ctx context.Context, recipient string, lease time.Duration) (TrayClaim, error) {
+	token := s.nonce()
+	v, err := s.claim.run(ctx, s.rdb, s.tray(recipient), token, lease.Milliseconds()).Slice()
+	if err != nil {
+		return TrayClaim{}, failure(err, "claim the tray of %s", recipient)
+	}
+	if len(v) != 3 {
+		return TrayClaim{}, fmt.Errorf("claim the tray of %s: %w", recipient, badAnswer(s.claim, v))
+	}
+	code, ok1 := v[0].(int64)
+	ms, ok2 := v[1].(int64)
+	fields, ok3 := v[2].([]any)
+	if !ok1 || !ok2 || !ok3 {
+		return TrayClaim{}, fmt.Errorf("claim the tray of %s: %w", recipient, badAnswer(s.claim, v))
+	}
+	c := TrayClaim{Outcome: ClaimOutcome(code), Token: token, Until: fromMillis(ms)}
+	if c.Outcome == ClaimTaken {
+		if c.Tray, err = readTray(fields); err != nil {
+			return TrayClaim{}, fmt.Errorf("tray of %s: %w", recipient, err)
+		}
+	}
+	return c, nil
+}
+
+func readTray(fields []any) (Tray, error) {
+	var t Tray
+	number := func(text string) int64 {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return 0 // an unset field, or nonsense: either way as if nothing was sent yet
+		}
+		return n
+	}
+	for i := 0; i+1 < len(fields); i += 2 {
+		name, ok1 := fields[i].(string)
+		text, ok2 := fields[i+1].(string)
+		if !ok1 || !ok2 {
+			return Tray{}, fmt.Errorf("%w: field", ErrUnreadable)
+		}
+		switch id, isLetter := strings.CutPrefix(name, "letter:"); {
+		case isLetter:
+			at, body, _ := strings.Cut(text, ";")
+			l := TrayLetter{ID: id, Arrived: fromMillis(number(at))}
+			l.Letter, l.Unreadable = incident.DecodeLetter(body)
+			t.Letters = append(t.Letters, l)
+		case name == "attempts":
+			t.Attempts = int(number(text))
+		case name == "window":
+			t.WindowAt = fromMillis(number(text))
+		case name == "sent":
+			t.Sent = int(number(text))
+		case name == "parcel":
+			t.Parcel = text
+		}
+	}
+	// The order in which the transitions were decided; ids only break ties.
+	slices.SortFunc(t.Letters, func(a, b TrayLetter) int {
+		if c := a.Letter.Mail.At.Compare(b.Letter.Mail.At); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return t, nil
+}
+
+// TraySettlement is what came of sending from a tray.
+type TraySettlement struct {
+	// Leave are the ids of letters that were sent or dropped.
+	Leave []string
+	// Keep holds the claim, for a parcel that is about to be sent. Otherwise the tray may be claimed
+	// again after Delay.
+	Keep  bool
+	Delay time.Duration
+	// The others are the tray's new values.
+	Attempts int
+	WindowAt time.Time
+	Sent     int
+	Parcel   string
+}
+
+// SettleTray writes down what came of sending and returns how many letters wait still. It may be
+// called late or twice: that letters were sent is a fact, all else counts for the claim's holder.
+func (s *TrayStore) SettleTray(ctx context.Context, recipient, token string, t TraySettlement) (SettleOutcome, int, error) {
+	release := 1
+	if t.Keep {
+		release = 0
+	}
+	args := []any{token, release, t.Delay.Milliseconds(), sentKeep.Milliseconds(), t.Attempts, millis(t.WindowAt), t.Sent, t.Parcel}
+	for _, id := range t.Leave {
+		args = append(args, id)
+	}
+	v, err := s.settle.run(ctx, s.rdb, s.tray(recipient), args...).Int64Slice()
+	if err != nil {
+		return SettleMissing, 0, failure(err, "settle the tray of %s", recipient)
+	}
+	if len(v) != 2 {
+		return SettleMissing, 0, fmt.Errorf("settle the tray of %s: %w", recipient, badAnswer(s.settle, v))
+	}
+	return SettleOutcome(v[0]), int(v[1]), nil
+}
+
+func (s *TrayStore) tray(recipient string) []string {
+	return []string{s.keys.Recipient(recipient, keys.RecipientTray)}
+}
+
+// TrayInfo is how a tray stands.
+type TrayInfo struct {
+	Recipient string
+	Letters   int
+	// Due is when it may be claimed, Oldest when its oldest letter came.
+	Due, Oldest time.Time
+	Attempts    int
+}
+
+// Overdue is how long its oldest letter is late: since it came when sending has failed, else since
+// it was due.
+func (t TrayInfo) Overdue(now time.Time) time.Duration {
+	if t.Attempts > 0 {
+		return now.Sub(t.Oldest)
+	}
+	return max(now.Sub(t.Due), 0)
+}
+
+// Trays lists trays in which something waits, those first that were not touched for longest, and
+// strikes off empty ones. It MUST be called now and then.
+func (s *TrayStore) Trays(ctx context.Context) ([]TrayInfo, error) {
+	index := s.keys.Config(keys.ConfigTrays)
+	listed, err := s.rdb.ZRangeWithScores(ctx, index, 0, traysPerLook-1).Result()
+	if err != nil || len(listed) == 0 {
+		return nil, failure(err, "list trays")
+	}
+	cmds := make([]*redis.SliceCmd, len(listed))
+	_, err = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, z := range listed {
+			cmds[i] = p.HMGet(ctx, s.keys.Recipient(fmt.Sprint(z.Member), keys.RecipientTray), "count", "due", "oldest", "attempts")
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, failure(err, "look into trays")
+	}
+	var errs []error
+	list := make([]TrayInfo, 0, len(listed))
+	stale := float64(time.Now().Add(-struckAfter).UnixMilli())
+	for i, z := range listed {
+		t := TrayInfo{Recipient: fmt.Sprint(z.Member)}
+		n := ints(cmds[i].Val())
+		t.Letters, t.Due, t.Oldest, t.Attempts = int(n[0]), fromMillis(n[1]), fromMillis(n[2]), int(n[3])
+		switch {
+		case t.Letters > 0:
+			list = append(list, t)
+		case z.Score < stale:
+			score := strconv.FormatFloat(z.Score, 'f', -1, 64)
+			errs = append(errs, failure(s.strike.run(ctx, s.rdb, []string{index}, t.Recipient, score).Err(), "strike off a tray"))
+		}
+	}
+	return list, errors.Join(errs...)
+}
+
+// ints reads four numbers, 0 for what is absent.
+func ints(v []any) [4]int64 {
+	var out [4]int64
+	for i := range min(len(v), len(out)) {
+		if text, ok := v[i].(string); ok {
+			out[i], _ = strconv.ParseInt(text, 10, 64)
+		}
+	}
+	return out
+}

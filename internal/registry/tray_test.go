@@ -1,0 +1,206 @@
+package registry_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/redistest"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+var trayOwner = incident.RecipientKey("kim@example.com")
+
+func eachTrays(t *testing.T, f func(t *testing.T, s *registry.TrayStore, rdb redis.UniversalClient)) {
+	t.Helper()
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		rdb.AddHook(&counter{t: t})
+		f(t, registry.NewTrayStore(rdb, keys.New("test")), rdb)
+	})
+}
+
+func trayLetter(n int) *incident.Letter {
+	at := t0.Add(time.Duration(n) * time.Minute)
+	return &incident.Letter{To: "kim@example.com", ClientID: "app1", Mail: incident.Mail{
+		Kind: incident.KindOpened, Incident: incident.NewID("app1", partner.StateChange, at), N: n, At: at,
+	}}
+}
+
+func putLetter(t *testing.T, s *registry.TrayStore, n int, hold time.Duration) registry.PutOutcome {
+	t.Helper()
+	l := trayLetter(n)
+	out, due, err := s.PutLetter(t.Context(), trayOwner, l.ID(), l, hold)
+	noErr(t, "put", err)
+	if due.IsZero() {
+		t.Error("no due time")
+	}
+	return out
+}
+
+func claimTray(t *testing.T, s *registry.TrayStore) registry.TrayClaim {
+	t.Helper()
+	return must[registry.TrayClaim](t)(s.ClaimTray(t.Context(), trayOwner, time.Minute))
+}
+
+func settleTray(t *testing.T, s *registry.TrayStore, token string, set registry.TraySettlement, want registry.SettleOutcome, left int) {
+	t.Helper()
+	out, n, err := s.SettleTray(t.Context(), trayOwner, token, set)
+	noErr(t, "settle", err)
+	if out != want || n != left {
+		t.Errorf("settled %v with %d left, want %v with %d", out, n, want, left)
+	}
+}
+
+func TestTrayTakesALetterOnce(t *testing.T) {
+	eachTrays(t, func(t *testing.T, s *registry.TrayStore, _ redis.UniversalClient) {
+		if got := claimTray(t, s); got.Outcome != registry.ClaimMissing {
+			t.Errorf("claimed nothing: %+v", got)
+		}
+		if a, b := putLetter(t, s, 2, 0), putLetter(t, s, 2, 0); a != registry.PutDone || b != registry.PutKnown {
+			t.Errorf("put %v, again %v", a, b)
+		}
+		putLetter(t, s, 1, time.Hour) // another's wait prolongs nothing
+		c := claimTray(t, s)
+		if c.Outcome != registry.ClaimTaken || len(c.Tray.Letters) != 2 || c.Tray.Letters[0].Letter.Mail.N != 1 || c.Tray.Letters[0].Arrived.IsZero() {
+			t.Fatalf("claim %+v", c)
+		}
+		if again := claimTray(t, s); again.Outcome != registry.ClaimHeld || time.Until(again.Until) <= 0 {
+			t.Errorf("claimed twice: %+v", again)
+		}
+		settleTray(t, s, c.Token, registry.TraySettlement{Leave: []string{c.Tray.Letters[0].ID}, Sent: 1, WindowAt: t0, Parcel: "p"}, registry.SettleDone, 1)
+		if got := putLetter(t, s, 1, 0); got != registry.PutKnown {
+			t.Errorf("a letter that left came back: %v", got)
+		}
+		c = claimTray(t, s)
+		if tr := c.Tray; len(tr.Letters) != 1 || tr.Sent != 1 || !tr.WindowAt.Equal(t0) || tr.Parcel != "p" {
+			t.Errorf("tray %+v", tr)
+		}
+	})
+}
+
+func TestTrayWaitsForMore(t *testing.T) {
+	eachTrays(t, func(t *testing.T, s *registry.TrayStore, _ redis.UniversalClient) {
+		putLetter(t, s, 1, time.Hour)
+		if c := claimTray(t, s); c.Outcome != registry.ClaimEarly || time.Until(c.Until) < 50*time.Minute {
+			t.Errorf("claimed while it waits for more: %+v", c)
+		}
+	})
+}
+
+func TestTraySettlements(t *testing.T) {
+	eachTrays(t, func(t *testing.T, s *registry.TrayStore, _ redis.UniversalClient) {
+		putLetter(t, s, 1, 0)
+		putLetter(t, s, 2, 0)
+		c := claimTray(t, s)
+		settleTray(t, s, c.Token, registry.TraySettlement{Keep: true, Parcel: "frozen"}, registry.SettleDone, 2)
+		if got := claimTray(t, s); got.Outcome != registry.ClaimHeld {
+			t.Errorf("freezing gave the claim up: %+v", got)
+		}
+		settleTray(t, s, "stranger", registry.TraySettlement{Parcel: "theirs"}, registry.SettleLost, 2)
+		settleTray(t, s, "stranger", registry.TraySettlement{Leave: []string{c.Tray.Letters[0].ID}}, registry.SettleLost, 1)
+		settleTray(t, s, c.Token, registry.TraySettlement{Parcel: "frozen", Attempts: 1, Delay: time.Hour}, registry.SettleDone, 1)
+		if got := claimTray(t, s); got.Outcome != registry.ClaimEarly {
+			t.Errorf("claimed before its time: %+v", got)
+		}
+		list := must[[]registry.TrayInfo](t)(s.Trays(t.Context()))
+		if len(list) != 1 || list[0].Attempts != 1 || list[0].Letters != 1 || list[0].Recipient != trayOwner || list[0].Overdue(time.Now().Add(time.Minute)) < time.Minute {
+			t.Errorf("trays %+v", list)
+		}
+		settleTray(t, s, c.Token, registry.TraySettlement{Leave: []string{c.Tray.Letters[1].ID}}, registry.SettleDone, 0)
+		if got := claimTray(t, s); got.Outcome != registry.ClaimMissing {
+			t.Errorf("claimed an empty tray: %+v", got)
+		}
+		if out, _, err := s.SettleTray(t.Context(), "nobody", "x", registry.TraySettlement{}); out != registry.SettleMissing || err != nil {
+			t.Errorf("settled no tray: %v %v", out, err)
+		}
+	})
+}
+
+func TestTraysAreListedUntilEmpty(t *testing.T) {
+	eachTrays(t, func(t *testing.T, s *registry.TrayStore, rdb redis.UniversalClient) {
+		index := keys.New("test").Config(keys.ConfigTrays)
+		putLetter(t, s, 1, 0)
+		rdb.ZAdd(t.Context(), index, redis.Z{Score: 1.5, Member: "gone"})
+		if list := must[[]registry.TrayInfo](t)(s.Trays(t.Context())); len(list) != 1 {
+			t.Errorf("trays %+v", list)
+		}
+		if got := rdb.ZRange(t.Context(), index, 0, -1).Val(); !slices.Equal(got, []string{trayOwner}) {
+			t.Errorf("listed %v: an empty one stays off the list, one with letters on it", got)
+		}
+		c := claimTray(t, s)
+		settleTray(t, s, c.Token, registry.TraySettlement{Leave: []string{c.Tray.Letters[0].ID}}, registry.SettleDone, 0)
+		must[[]registry.TrayInfo](t)(s.Trays(t.Context()))
+		if n := rdb.ZCard(t.Context(), index).Val(); n != 1 {
+			t.Error("struck off although somebody may be laying a letter in just now")
+		}
+	})
+}
+
+func TestTrayIsBounded(t *testing.T) {
+	eachTrays(t, func(t *testing.T, s *registry.TrayStore, rdb redis.UniversalClient) {
+		rdb.HSet(t.Context(), keys.New("test").Recipient(trayOwner, keys.RecipientTray), "v", "1", "count", "2000", "due", "1")
+		if got := putLetter(t, s, 1, 0); got != registry.PutFull {
+			t.Errorf("a full tray took one: %v", got)
+		}
+	})
+}
+
+func TestUnreadableTray(t *testing.T) {
+	eachTrays(t, func(t *testing.T, s *registry.TrayStore, rdb redis.UniversalClient) {
+		ctx, key := t.Context(), keys.New("test").Recipient(trayOwner, keys.RecipientTray)
+		rdb.HSet(ctx, key, "v", "2", "count", "1")
+		_, _, putErr := s.PutLetter(ctx, trayOwner, "m", trayLetter(1), 0)
+		_, claimErr := s.ClaimTray(ctx, trayOwner, time.Minute)
+		_, _, settleErr := s.SettleTray(ctx, trayOwner, "x", registry.TraySettlement{})
+		for what, err := range map[string]error{"put": putErr, "claim": claimErr, "settle": settleErr} {
+			if !errors.Is(err, registry.ErrUnreadable) {
+				t.Errorf("%s: %v, want ErrUnreadable", what, err)
+			}
+		}
+		rdb.HSet(ctx, key, "v", "1", "letter:x", `1;{"v":9}`)
+		if c := claimTray(t, s); len(c.Tray.Letters) != 1 || c.Tray.Letters[0].Unreadable == nil {
+			t.Errorf("claim %+v", c)
+		}
+	})
+}
+
+func TestTrayForgetsWhatLeftLongAgo(t *testing.T) {
+	eachTrays(t, func(t *testing.T, s *registry.TrayStore, rdb redis.UniversalClient) {
+		key := keys.New("test").Recipient(trayOwner, keys.RecipientTray)
+		putLetter(t, s, 1, 0)
+		rdb.HSet(t.Context(), key, "done:old", "1")
+		c := claimTray(t, s)
+		settleTray(t, s, c.Token, registry.TraySettlement{Leave: []string{c.Tray.Letters[0].ID}}, registry.SettleDone, 0)
+		if rdb.HExists(t.Context(), key, "done:old").Val() {
+			t.Error("an old id stays for ever")
+		}
+		if ttl := rdb.PTTL(t.Context(), key).Val(); ttl < 47*time.Hour || ttl > 48*time.Hour {
+			t.Errorf("an empty tray goes away in %v", ttl)
+		}
+		putLetter(t, s, 2, 0)
+		if ttl := rdb.PTTL(t.Context(), key).Val(); ttl > 0 {
+			t.Errorf("a tray with a letter goes away in %v", ttl)
+		}
+	})
+}
+
+func TestManyTrays(t *testing.T) {
+	eachTrays(t, func(t *testing.T, s *registry.TrayStore, _ redis.UniversalClient) {
+		for i := range 5 {
+			l := trayLetter(1)
+			l.To = fmt.Sprintf("kim%d@example.com", i)
+			_, _, err := s.PutLetter(t.Context(), incident.RecipientKey(l.To), l.ID(), l, 0)
+			noErr(t, "put", err)
+		}
+		if list := must[[]registry.TrayInfo](t)(s.Trays(t.Context())); len(list) != 5 {
+			t.Errorf("%d trays", len(list))
+		}
+	})
+}
