@@ -49,8 +49,9 @@ type Deps struct {
 	Incidents Incidents
 	Audit     Audit
 	// Auditor notes what no store audits by itself; nil notes nothing.
-	Auditor  Auditor
-	Resealer Resealer
+	Auditor    Auditor
+	Resealer   Resealer
+	ConfigFeed ConfigFeed
 	// Discovery and JWKS are the two documents by which receivers find the signing keys.
 	Discovery, JWKS func() []byte
 

@@ -50,6 +50,8 @@ type endpointAnswer struct {
 	Enabled         bool                           `json:"enabled"`
 	SendErrorEmails bool                           `json:"send_error_emails"`
 	EffectiveURL    string                         `json:"effective_url"`
+	// Traffic is "on" while the platform may call the endpoint, else "off".
+	Traffic string `json:"traffic"`
 	// OffBy is "service" or "people" for an endpoint that was switched off, else empty.
 	OffBy      string            `json:"off_by,omitempty"`
 	OffReason  partner.OffReason `json:"off_reason,omitempty"`
@@ -89,7 +91,10 @@ func (a *API) endpointAnswer(app *partner.App, k partner.EndpointKind) endpointA
 	answer := endpointAnswer{
 		URL: e.URL, URLs: urls, Enabled: e.Enabled, SendErrorEmails: e.SendErrorEmails,
 		EffectiveURL: e.EffectiveURL(a.Environment), OffBy: offBy(e), OffReason: e.OffReason, SwitchedAt: e.SwitchedAt,
-		SwitchedBy: e.SwitchedBy,
+		SwitchedBy: e.SwitchedBy, Traffic: "off",
+	}
+	if a.Licences.Usable(app, k, a.Environment) {
+		answer.Traffic = "on"
 	}
 	if e.On(a.Environment) {
 		answer.MissingLicense = a.Licences.Missing(app, k)
@@ -164,7 +169,7 @@ func readEndpoint(o *object) partner.Endpoint {
 	if send, ok := o.flag("send_error_emails"); ok {
 		e.SendErrorEmails = send
 	}
-	o.ignore("effective_url", "health", "off_by", "off_reason", "switched_at", "switched_by", "missing_license", "warnings")
+	o.ignore("effective_url", "health", "traffic", "off_by", "off_reason", "switched_at", "switched_by", "missing_license", "warnings")
 	o.done()
 	return e
 }

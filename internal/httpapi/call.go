@@ -152,6 +152,8 @@ type bodyKind uint8
 
 const (
 	noBody bodyKind = iota
+	// noBodyLong is noBody for an operation that may wait and bounds itself.
+	noBodyLong
 	jsonBody
 	optionalJSON
 	patchBody

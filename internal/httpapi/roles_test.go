@@ -80,7 +80,7 @@ func expected(t *testing.T, op httpapi.Operation, role string) []int {
 	may := map[string][]string{
 		"platform": {
 			"listApps", "getApp", "getEndpoint", "listApprovals", "putApprovals", "putApproval", "deleteApproval",
-			"getTenant", "putTenantStatus", "postStateChanges", "getStateChange",
+			"getTenant", "putTenantStatus", "postStateChanges", "getStateChange", "getConfig",
 		},
 		"partner": {
 			"listApps", "getApp", "getEndpoint", "putApp", "patchApp", "putEndpoint", "patchEndpoint", "testEndpoint", "resync",

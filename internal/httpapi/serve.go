@@ -89,7 +89,7 @@ func (a *API) serve(rt route) http.Handler {
 }
 
 func (a *API) handle(c *call, rt route) error {
-	if rt.body != linesBody && rt.body != jsonOrLines {
+	if rt.body != linesBody && rt.body != jsonOrLines && rt.body != noBodyLong {
 		ctx, cancel := context.WithTimeout(c.r.Context(), requestWithin)
 		defer cancel()
 		c.r = c.r.WithContext(ctx)

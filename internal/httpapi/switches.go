@@ -47,11 +47,11 @@ func enabledAt(k partner.EndpointKind) string { return "/endpoints/" + k.String(
 // check refuses what may not be switched on, without asking the endpoints.
 func (s *switching) check(old *registry.AppRecord, app *partner.App) error {
 	var faults, missing []FieldError
-	for _, k := range partner.AllEndpointKinds() {
-		if k == partner.StateChange || !goesOn(old, app, k) {
+	for _, k := range partner.IntegrationKinds() {
+		if !goesOn(old, app, k) {
 			continue
 		}
-		if !hasURL(app.Endpoints[k]) {
+		if !app.Endpoints[k].HasURL() {
 			faults = append(faults, FieldError{Pointer: enabledAt(k), Detail: "cannot be true without a URL"})
 		}
 		if need := s.api.Licences.Missing(app, k); need != "" {
@@ -67,15 +67,6 @@ func (s *switching) check(old *registry.AppRecord, app *partner.App) error {
 	return nil
 }
 
-func hasURL(e partner.Endpoint) bool {
-	for _, u := range e.URLs {
-		if u != "" {
-			return true
-		}
-	}
-	return e.URL != ""
-}
-
 // probe asks the integration endpoints that go on, all at once. One without a URL in this
 // environment has nothing to ask: it is on for others.
 func (s *switching) probe(ctx context.Context, old *registry.AppRecord, app *partner.App) error {
@@ -86,8 +77,8 @@ func (s *switching) probe(ctx context.Context, old *registry.AppRecord, app *par
 	var results [partner.EndpointKinds]TestResult
 	var errs [partner.EndpointKinds]error
 	var asked [partner.EndpointKinds]bool
-	for _, k := range partner.AllEndpointKinds() {
-		if k == partner.StateChange || !goesOn(old, app, k) || app.Endpoints[k].EffectiveURL(s.api.Environment) == "" {
+	for _, k := range partner.IntegrationKinds() {
+		if !goesOn(old, app, k) || app.Endpoints[k].EffectiveURL(s.api.Environment) == "" {
 			continue
 		}
 		asked[k] = true
@@ -99,7 +90,7 @@ func (s *switching) probe(ctx context.Context, old *registry.AppRecord, app *par
 	}
 	work.Wait()
 	var failed []FieldError
-	for _, k := range partner.AllEndpointKinds() {
+	for _, k := range partner.IntegrationKinds() {
 		if errs[k] != nil {
 			return errs[k]
 		}

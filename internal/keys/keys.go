@@ -105,6 +105,14 @@ const (
 	ConfigChanged ConfigKey = "changed"
 	// ConfigRemoved ZSET client id -> revision of its removal, of the last removed apps.
 	ConfigRemoved ConfigKey = "removed"
+	// ConfigFeed HASH: revision of what engines see, and the floor below which none is good.
+	ConfigFeed ConfigKey = "feed"
+	// ConfigFeedParts HASH client id -> digest of what engines see of the app.
+	ConfigFeedParts ConfigKey = "feed_parts"
+	// ConfigFeedChanged ZSET client id -> revision of the feed at which what they see changed.
+	ConfigFeedChanged ConfigKey = "feed_changed"
+	// ConfigFeedRemoved ZSET client id -> revision of the feed at which nothing was left to see.
+	ConfigFeedRemoved ConfigKey = "feed_removed"
 	// ConfigTokens HASH token id -> token record.
 	ConfigTokens ConfigKey = "tokens"
 	// ConfigTokenHashes HASH hash of a token's secret part -> token id.

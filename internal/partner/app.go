@@ -62,6 +62,17 @@ type App struct {
 // Endpoint returns the settings of one endpoint.
 func (a *App) Endpoint(k EndpointKind) Endpoint { return a.Endpoints[k] }
 
+// Integrated reports whether there is anything about the app that engines should know: an
+// integration endpoint with a URL in any environment, or one that is on.
+func (a *App) Integrated() bool {
+	for _, k := range IntegrationKinds() {
+		if a.Endpoints[k].Enabled || a.Endpoints[k].HasURL() {
+			return true
+		}
+	}
+	return false
+}
+
 // Delivering reports whether state changes flow to the app in an environment.
 func (a *App) Delivering(env Environment) bool {
 	return !a.Paused && a.Endpoints[StateChange].On(env)
@@ -118,11 +129,6 @@ func Normalize(app App, old *App, now time.Time) App {
 		}
 	}
 	e := app.Endpoints[StateChange]
-	if e.URL != "" {
-		app.EverHadURL = true
-	}
-	for _, u := range e.URLs {
-		app.EverHadURL = app.EverHadURL || u != ""
-	}
+	app.EverHadURL = app.EverHadURL || e.HasURL()
 	return app
 }

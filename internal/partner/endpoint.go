@@ -70,6 +70,9 @@ func AllEndpointKinds() []EndpointKind {
 	return []EndpointKind{StateChange, ERPSync, QuoteConnector, Mirroring}
 }
 
+// IntegrationKinds lists the endpoints that the platform's engines call.
+func IntegrationKinds() []EndpointKind { return []EndpointKind{ERPSync, QuoteConnector, Mirroring} }
+
 // ParseEndpointKind reads the admin API's word.
 func ParseEndpointKind(s string) (EndpointKind, error) {
 	for i, n := range endpointNames {
@@ -140,6 +143,16 @@ func (e Endpoint) EffectiveURL(env Environment) string {
 		return u
 	}
 	return e.URL
+}
+
+// HasURL reports whether any environment has a URL.
+func (e Endpoint) HasURL() bool {
+	for _, u := range e.URLs {
+		if u != "" {
+			return true
+		}
+	}
+	return e.URL != ""
 }
 
 // On reports whether traffic flows in an environment: switched on and having a URL.

@@ -78,7 +78,13 @@ func (s *Store) PutApp(
 			return AppRecord{}, false, err
 		}
 	}
-	args := []any{string(id), expect, doc, sealed, s.opts.AuditKeep, actor.Name, actor.Role, actor.RequestID, action}
+	part, err := feedPart(app)
+	if err != nil {
+		return AppRecord{}, false, err
+	}
+	args := []any{
+		string(id), expect, doc, sealed, s.opts.AuditKeep, actor.Name, actor.Role, actor.RequestID, action, part, feedRemovalsKeep,
+	}
 	for _, n := range notes {
 		args = append(args, n.Action, n.Before, n.After)
 	}
@@ -100,7 +106,7 @@ func (s *Store) PutApp(
 // Errors: ErrNotFound, ErrConflict.
 func (s *Store) DeleteApp(ctx context.Context, id partner.ClientID, expect int64, actor Actor) (int64, error) {
 	n, err := deleteApp.run(ctx, s.durable, append(s.appKeys(), s.keys.Config(keys.ConfigTokens)), string(id), expect, removalsKeep, s.opts.AuditKeep,
-		actor.Name, actor.Role, actor.RequestID).Int64Slice()
+		actor.Name, actor.Role, actor.RequestID, feedRemovalsKeep).Int64Slice()
 	switch {
 	case err != nil:
 		return 0, failure(err, "delete app %s", id)
@@ -167,5 +173,6 @@ func (s *Store) configKeys(suffixes ...keys.ConfigKey) []string {
 
 func (s *Store) appKeys() []string {
 	return s.configKeys(keys.ConfigApps, keys.ConfigIndex, keys.ConfigRevision, keys.ConfigChanged,
-		keys.ConfigRemoved, keys.ConfigSecrets, keys.ConfigAudit)
+		keys.ConfigRemoved, keys.ConfigSecrets, keys.ConfigAudit, keys.ConfigFeed, keys.ConfigFeedParts,
+		keys.ConfigFeedChanged, keys.ConfigFeedRemoved)
 }

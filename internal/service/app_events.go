@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/lamplighter/lamplighter/internal/fanout"
+	"github.com/lamplighter/lamplighter/internal/feed"
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
@@ -28,6 +29,8 @@ type appEvents struct {
 	incidents *registry.IncidentStore
 	people    people
 	env       partner.Environment
+	// feed hears of writes before it would find them; nil where no engine is answered.
+	feed *feed.Feed
 }
 
 // people learns what happens to endpoints.
@@ -38,6 +41,7 @@ type people interface {
 // AppWritten implements httpapi.AppEvents.
 func (a *appEvents) AppWritten(ctx context.Context, old *registry.AppRecord, rec registry.AppRecord, _ registry.Actor) error {
 	app := &rec.App
+	a.nudge()
 	wake, err := a.boxes.Switch(ctx, uuid.NewString(), mailbox.Switch{App: app.ClientID, Revision: rec.Revision, On: app.Delivering(a.env)})
 	errs := []error{err, a.waker.Wake(ctx, app.ClientID, wake)}
 	before := partner.New(app.ClientID)
@@ -81,7 +85,14 @@ func (a *appEvents) AppComing(ctx context.Context, id partner.ClientID) error {
 
 // AppDeleted implements httpapi.AppEvents.
 func (a *appEvents) AppDeleted(ctx context.Context, id partner.ClientID, _ int64) error {
+	a.nudge()
 	return a.forget(ctx, id)
+}
+
+func (a *appEvents) nudge() {
+	if a.feed != nil {
+		a.feed.Nudge()
+	}
 }
 
 // forget removes what is kept of an app outside its settings: index entries first, because the

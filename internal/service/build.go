@@ -13,6 +13,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/drain"
 	"github.com/lamplighter/lamplighter/internal/fanout"
+	"github.com/lamplighter/lamplighter/internal/feed"
 	"github.com/lamplighter/lamplighter/internal/guard"
 	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/incident"
@@ -33,6 +34,7 @@ type parts struct {
 	tracker   *alerting.Tracker
 	endpoints *endpoints
 	events    *appEvents
+	feed      *feed.Feed
 	pusher    *push.Pusher
 	waker     *waker
 	notifier  *notifier
@@ -166,6 +168,12 @@ func (s *Service) buildAPI() error {
 	if err != nil {
 		return fmt.Errorf("discovery document: %w", err)
 	}
+	p.feed = feed.New(feed.Options{
+		Store: s.store, Apps: s.dir, Environment: s.env, Licences: s.licences, Metrics: feed.NewMetrics(s.metrics), Log: s.log,
+	})
+	if s.has(RoleAPI) {
+		p.events.feed = p.feed
+	}
 	metrics := intake.NewMetrics(s.metrics)
 	changes := &changes{
 		Intake:  intake.New(s.store, p.notifier, metrics, s.log),
@@ -182,7 +190,8 @@ func (s *Service) buildAPI() error {
 		Approvals: &approvals{p.approvals, p.tracker}, ApprovalList: s.boxes, Resyncer: p.approvals, Mailboxes: s.boxes, Deliveries: s.store,
 		Explainer: intake.NewExplainer(s.store, s.boxes, s.store, s.env), Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store,
 		Incidents: &incidents{store: s.incidents, tracker: p.tracker, dir: s.dir, audit: s.store}, Audit: s.store,
-		Discovery: func() []byte { return discovery }, JWKS: s.keySet.JWKS,
+		ConfigFeed: p.feed,
+		Discovery:  func() []byte { return discovery }, JWKS: s.keySet.JWKS,
 		Unavailable: unavailable, Refused: metrics.Refused, Log: s.log, Registerer: s.metrics,
 	})
 	return nil

@@ -333,6 +333,9 @@ func (s *Service) Run(ctx context.Context) error {
 			}
 		})
 	}
+	if s.has(RoleAPI) {
+		work.Go(func() { s.parts.feed.Run(background) })
+	}
 	if s.has(RoleWorker) {
 		if err := s.server.Start(); err != nil {
 			return err
@@ -360,6 +363,7 @@ func (s *Service) shutdown(ctx context.Context, stopBackground context.CancelFun
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ShutdownTimeout)
 	defer cancel()
 	var errs []error
+	s.parts.feed.Stop() // engines that wait hear at once that nothing changed
 	for _, l := range s.listeners {
 		if l.name == "ops" { // operators watch the shutdown
 			continue

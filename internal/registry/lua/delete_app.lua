@@ -7,17 +7,22 @@
 -- KEYS[5] ZSET  removed: client id -> revision
 -- KEYS[6] HASH  secrets: client id -> sealed value
 -- KEYS[7] STREAM audit
--- KEYS[8] HASH  token id -> token document
+-- KEYS[8] HASH  feed: revision of what engines see
+-- KEYS[9] HASH  feed_parts: client id -> digest of what engines see of the app
+-- KEYS[10] ZSET feed_changed: client id -> revision of the feed
+-- KEYS[11] ZSET feed_removed: client id -> revision of the feed
+-- KEYS[12] HASH  token id -> token document
 -- ARGV[1] client id
 -- ARGV[2] the revision the writer expects: -1 any
 -- ARGV[3] how many removals to remember
 -- ARGV[4] about how many audit entries to keep
 -- ARGV[5..7] actor, role, request id, for the audit
+-- ARGV[8] how many removals the feed remembers
 --
 -- Returns {1, revision} when removed, {0, revision} when the expected revision is not the current
 -- one, {2} when there is no such app.
 --
--- Atomic: comparison, removal, revision, revocations and audit are one step, so that no token
+-- Atomic: comparison, removal, revision, feed, revocations and audit are one step, so that no token
 -- of a former owner is good for an app that is made anew. A document of another version can
 -- be removed when any revision is accepted.
 local old = redis.call('HGET', KEYS[1], ARGV[1])
@@ -42,17 +47,25 @@ redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZADD', KEYS[5], string.format('%.0f', revision), ARGV[1])
 redis.call('ZREMRANGEBYRANK', KEYS[5], 0, -(tonumber(ARGV[3]) + 1))
 redis.call('HDEL', KEYS[6], ARGV[1])
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+if redis.call('HDEL', KEYS[9], ARGV[1]) == 1 then
+  local seen = string.format('%.0f', math.max(tonumber(redis.call('HGET', KEYS[8], 'revision') or '0') + 1, now))
+  redis.call('HSET', KEYS[8], 'revision', seen)
+  redis.call('ZREM', KEYS[10], ARGV[1])
+  redis.call('ZADD', KEYS[11], seen, ARGV[1])
+  redis.call('ZREMRANGEBYRANK', KEYS[11], 0, -(tonumber(ARGV[8]) + 1))
+end
 redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[4], '*', 'v', '1', 'actor', ARGV[5], 'role', ARGV[6],
   'request', ARGV[7], 'action', 'app.delete', 'subject', ARGV[1], 'before', before or '', 'after', '')
 
-local time = redis.call('TIME')
-local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
-local tokens = redis.call('HGETALL', KEYS[8])
+local stamp = string.format('%.0f', now)
+local tokens = redis.call('HGETALL', KEYS[12])
 for i = 1, #tokens, 2 do
   local head = string.match(tokens[i + 1], '^({"v":1,.*"r":)0}$')
   local ok, token = pcall(cjson.decode, tokens[i + 1])
   if head and ok and token.role == 'partner:' .. ARGV[1] then
-    redis.call('HSET', KEYS[8], tokens[i], head .. now .. '}')
+    redis.call('HSET', KEYS[12], tokens[i], head .. stamp .. '}')
     redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[4], '*', 'v', '1', 'actor', ARGV[5], 'role', ARGV[6],
       'request', ARGV[7], 'action', 'token.revoke', 'subject', tokens[i], 'before', '', 'after', '')
   end

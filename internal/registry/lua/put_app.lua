@@ -7,19 +7,26 @@
 -- KEYS[5] ZSET  removed: client id -> revision
 -- KEYS[6] HASH  secrets: client id -> sealed value
 -- KEYS[7] STREAM audit
+-- KEYS[8] HASH  feed: revision of what engines see
+-- KEYS[9] HASH  feed_parts: client id -> digest of what engines see of the app
+-- KEYS[10] ZSET feed_changed: client id -> revision of the feed
+-- KEYS[11] ZSET feed_removed: client id -> revision of the feed
 -- ARGV[1] client id
 -- ARGV[2] the revision the writer expects: -1 any, 0 no such app
 -- ARGV[3] the document
 -- ARGV[4] sealed secrets, empty to keep those that are there
 -- ARGV[5] about how many audit entries to keep
 -- ARGV[6..9] actor, role, request id, action, for the audit
--- ARGV[10..] per note: action, before, after, audited beside the write
+-- ARGV[10] digest of what engines see, empty for nothing
+-- ARGV[11] how many removals the feed remembers
+-- ARGV[12..] per note: action, before, after, audited beside the write
 --
 -- Returns {1, revision, existed 0|1} when written, {0, revision} when the expected revision is
 -- not the current one (0: no such app). Error FORMAT: the stored app is of another version and
 -- stays untouched.
 --
--- Atomic: comparison, revision, document, secrets, index and audit are one step.
+-- Atomic: comparison, revision, document, secrets, index, feed and audit are one step. The feed's
+-- revision grows only when what engines see changed.
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 local current, before = 0, ''
 if old then
@@ -45,7 +52,23 @@ if ARGV[4] ~= '' then
 end
 redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[5], '*', 'v', '1', 'actor', ARGV[6], 'role', ARGV[7],
   'request', ARGV[8], 'action', ARGV[9], 'subject', ARGV[1], 'before', before, 'after', ARGV[3])
-for i = 10, #ARGV, 3 do
+if (redis.call('HGET', KEYS[9], ARGV[1]) or '') ~= ARGV[10] then
+  local time = redis.call('TIME')
+  local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  local seen = string.format('%.0f', math.max(tonumber(redis.call('HGET', KEYS[8], 'revision') or '0') + 1, now))
+  redis.call('HSET', KEYS[8], 'revision', seen)
+  if ARGV[10] == '' then
+    redis.call('HDEL', KEYS[9], ARGV[1])
+    redis.call('ZREM', KEYS[10], ARGV[1])
+    redis.call('ZADD', KEYS[11], seen, ARGV[1])
+    redis.call('ZREMRANGEBYRANK', KEYS[11], 0, -(tonumber(ARGV[11]) + 1))
+  else
+    redis.call('HSET', KEYS[9], ARGV[1], ARGV[10])
+    redis.call('ZADD', KEYS[10], seen, ARGV[1])
+    redis.call('ZREM', KEYS[11], ARGV[1])
+  end
+end
+for i = 12, #ARGV, 3 do
   redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[5], '*', 'v', '1', 'actor', ARGV[6], 'role', ARGV[7],
     'request', ARGV[8], 'action', ARGV[i], 'subject', ARGV[1], 'before', ARGV[i + 1], 'after', ARGV[i + 2])
 end

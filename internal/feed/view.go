@@ -1,0 +1,78 @@
+package feed
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+// document is an answer.
+type document struct {
+	Revision string `json:"revision"`
+	// Complete is true when Apps is all there is: whatever else the reader knew is gone.
+	Complete bool `json:"complete"`
+	// Apps are told as a whole: an endpoint that is absent is off.
+	Apps    []app              `json:"apps"`
+	Removed []partner.ClientID `json:"removed"`
+}
+
+type app struct {
+	ClientID  partner.ClientID                  `json:"client_id"`
+	Endpoints map[partner.EndpointKind]endpoint `json:"endpoints"`
+}
+
+// endpoint has a URL while it is on.
+type endpoint struct {
+	Enabled bool   `json:"enabled"`
+	URL     string `json:"url,omitempty"`
+}
+
+// view is what engines see of an app.
+func (f *Feed) view(a *partner.App) app {
+	out := app{ClientID: a.ClientID, Endpoints: map[partner.EndpointKind]endpoint{}}
+	for _, k := range partner.IntegrationKinds() {
+		e := a.Endpoints[k]
+		switch {
+		case f.opts.Licences.Usable(a, k, f.opts.Environment):
+			out.Endpoints[k] = endpoint{Enabled: true, URL: e.EffectiveURL(f.opts.Environment)}
+		case e.Enabled || e.HasURL():
+			out.Endpoints[k] = endpoint{}
+		}
+	}
+	return out
+}
+
+func encode(d document) ([]byte, error) {
+	b, err := json.Marshal(d)
+	if err != nil {
+		return nil, fmt.Errorf("encode the feed: %w", err)
+	}
+	return append(b, '\n'), nil
+}
+
+// all are the apps that engines can see.
+func (f *Feed) all() []app {
+	apps := []app{}
+	for _, e := range f.opts.Apps.All() {
+		if e.Rec.App.Integrated() {
+			apps = append(apps, f.view(&e.Rec.App))
+		}
+	}
+	return apps
+}
+
+// some are those of the changed and removed apps that engines still see, and those they no more do.
+func (f *Feed) some(changed, removed []partner.ClientID) (apps []app, gone []partner.ClientID) {
+	apps, gone = []app{}, []partner.ClientID{}
+	for _, list := range [][]partner.ClientID{changed, removed} {
+		for _, id := range list {
+			if e, ok := f.opts.Apps.App(id); ok && e.Rec.App.Integrated() {
+				apps = append(apps, f.view(&e.Rec.App))
+			} else {
+				gone = append(gone, id)
+			}
+		}
+	}
+	return apps, gone
+}

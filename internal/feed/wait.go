@@ -1,0 +1,95 @@
+package feed
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// wait returns the newest revision when it is above the known one, the time is over, or nobody may
+// wait any more.
+func (f *Feed) wait(ctx context.Context, known int64, patience time.Duration) (int64, error) {
+	f.mu.Lock()
+	if f.waiting >= f.opts.Waiters {
+		f.mu.Unlock()
+		return 0, ErrBusy
+	}
+	f.waiting++
+	f.opts.Metrics.waiters(f.waiting)
+	first := f.waiting == 1
+	f.mu.Unlock()
+	defer f.leave()
+	if first {
+		f.Nudge()
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		f.mu.Lock()
+		now, changed := f.revision, f.changed
+		f.mu.Unlock()
+		if now > known {
+			return now, nil
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			return now, nil
+		case <-f.stopping:
+			return now, nil
+		case <-ctx.Done():
+			return 0, fmt.Errorf("feed: %w", context.Cause(ctx))
+		}
+	}
+}
+
+func (f *Feed) leave() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waiting--
+	f.opts.Metrics.waiters(f.waiting)
+}
+
+// Nudge has the revision read at once if anybody waits: this process wrote an app.
+func (f *Feed) Nudge() {
+	select {
+	case f.nudged <- struct{}{}:
+	default:
+	}
+}
+
+// Stop answers all who wait, and all who come later, without waiting.
+func (f *Feed) Stop() { f.stop.Do(func() { close(f.stopping) }) }
+
+// Run reads the revision while somebody waits, until ctx ends.
+func (f *Feed) Run(ctx context.Context) {
+	tick := time.NewTicker(f.opts.Poll)
+	defer tick.Stop()
+	silent := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.nudged:
+		case <-tick.C:
+		}
+		f.mu.Lock()
+		waiting := f.waiting
+		f.mu.Unlock()
+		if waiting == 0 {
+			continue
+		}
+		err := f.poll(ctx)
+		if err != nil && !silent && ctx.Err() == nil {
+			f.opts.Log.WarnContext(ctx, "the feed's revision cannot be read; engines wait on", "waiting", waiting, "err", err)
+		}
+		silent = err != nil
+	}
+}
+
+func (f *Feed) poll(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, pollWithin)
+	defer cancel()
+	_, err := f.read(ctx)
+	return err
+}

@@ -1,0 +1,121 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/feed"
+)
+
+// ConfigFeed tells engines which integration endpoints are on.
+type ConfigFeed interface {
+	// Revision is the newest.
+	Revision(ctx context.Context) (string, error)
+	Snapshot(ctx context.Context) (feed.Answer, error)
+	// Since returns feed.ErrMalformed, feed.ErrUnknown and feed.ErrBusy.
+	Since(ctx context.Context, after string, wait time.Duration) (feed.Answer, error)
+}
+
+const (
+	// maxWait is how long an engine may wait for a change.
+	maxWait = time.Minute
+	// waitMargin is what a waiting answer may take beyond the waiting.
+	waitMargin = 20 * time.Second
+	// retryWait is how long an engine should stay away where too many wait.
+	retryWait = 5 * time.Second
+)
+
+func (a *API) getConfig(c *call) error {
+	after, wait, err := c.feedQuery()
+	if err != nil {
+		return err
+	}
+	// The server's own deadlines are shorter than a long wait; one that stays for reading would
+	// end the request as if the engine had left.
+	if err := c.readBefore(time.Time{}); err != nil {
+		return err
+	}
+	err = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(wait + waitMargin))
+	if err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.ctx(), wait+waitMargin)
+	defer cancel()
+	var answer feed.Answer
+	if after == "" {
+		answer, err = a.snapshot(ctx, c)
+	} else {
+		answer, err = a.ConfigFeed.Since(ctx, after, wait)
+	}
+	if err != nil {
+		return feedProblem(err)
+	}
+	tag := strconv.Quote(answer.Revision)
+	c.w.Header().Set("ETag", tag)
+	c.w.Header().Set("Cache-Control", "no-cache")
+	if matches(c.r.Header.Values("If-None-Match"), tag, weak) {
+		c.w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	send(c.w, http.StatusOK, typeJSON, answer.Body)
+	return nil
+}
+
+// snapshot makes no answer that the engine has already.
+func (a *API) snapshot(ctx context.Context, c *call) (feed.Answer, error) {
+	conds := c.r.Header.Values("If-None-Match")
+	if len(conds) == 0 {
+		return a.ConfigFeed.Snapshot(ctx)
+	}
+	revision, err := a.ConfigFeed.Revision(ctx)
+	if err != nil || matches(conds, strconv.Quote(revision), weak) {
+		return feed.Answer{Revision: revision}, err
+	}
+	return a.ConfigFeed.Snapshot(ctx)
+}
+
+// feedQuery reads ?after= and ?wait=.
+func (c *call) feedQuery() (after string, wait time.Duration, err error) {
+	f := &faults{}
+	query := c.r.URL.Query()
+	for name, values := range query {
+		switch {
+		case !slices.Contains([]string{"after", "wait"}, name):
+			f.add(member("", name), "is not a known parameter")
+		case len(values) > 1:
+			f.add(member("", name), "stands twice")
+		}
+	}
+	after = query.Get("after")
+	if query.Has("after") && after == "" {
+		f.add("/after", "must be a revision, or absent")
+	}
+	if query.Has("wait") {
+		wait, err = time.ParseDuration(query.Get("wait"))
+		switch {
+		case err != nil || wait < 0 || wait > maxWait:
+			f.add("/wait", "must be a time such as 30s, at most "+maxWait.String())
+		case after == "":
+			f.add("/wait", "needs after, the revision that is known: without it the answer is there at once")
+		}
+	}
+	return after, wait, f.err()
+}
+
+func feedProblem(err error) error {
+	switch {
+	case errors.Is(err, feed.ErrMalformed):
+		return invalid(FieldError{Pointer: "/after", Detail: feed.ErrMalformed.Error()})
+	case errors.Is(err, feed.ErrUnknown):
+		return newProblem(http.StatusGone, "start-over", "The revision is not known",
+			"This deployment never gave it out, or its store lost it: forget what you know and ask again without after.")
+	case errors.Is(err, feed.ErrBusy):
+		return tooMany("Too many wait for changes at this process.", retryWait)
+	default:
+		return err
+	}
+}

@@ -1,0 +1,106 @@
+package registry
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+// The scripts of what engines see. The writes are those of apps: put_app and delete_app give out a
+// revision when the part of an app that engines see changed, and only then.
+//
+// A revision is max(previous + 1, Redis' clock in ms). So one that was told and then lost with
+// Redis' last second is not given out again for something else, unless the clock goes back.
+var (
+	feedPoll  = newScript("feed_poll")
+	feedSince = newScript("feed_since")
+)
+
+const (
+	// feedRemovalsKeep is how many removals a reader can learn about.
+	feedRemovalsKeep = 10000
+	// feedDeltaMax is how many changed apps a delta holds; beyond it everything is told anew.
+	feedDeltaMax = 1000
+)
+
+// FeedRevision reads the revision of what engines see, 0 before the first. seen is the highest that
+// the caller ever read: when Redis lost it, a revision above it is given out and all that were told
+// before are too old.
+func (s *Store) FeedRevision(ctx context.Context, seen int64) (int64, error) {
+	n, err := feedPoll.run(ctx, s.rdb, s.configKeys(keys.ConfigFeed), seen).Int64()
+	return n, failure(err, "read the revision of the feed")
+}
+
+// FeedDelta is what changed for engines since a revision.
+type FeedDelta struct {
+	// Revision is the one that the answer stands for.
+	Revision int64
+	// Changed were written, Removed are gone or have nothing left for engines to see. An app in
+	// Removed may have come back since.
+	Changed, Removed []partner.ClientID
+}
+
+// FeedSince reads which apps changed for engines since a revision. Errors: ErrTooOld when that is
+// not known any more, or too much to be told so; Revision is set all the same.
+func (s *Store) FeedSince(ctx context.Context, after int64) (FeedDelta, error) {
+	ks := s.configKeys(keys.ConfigFeed, keys.ConfigFeedChanged, keys.ConfigFeedRemoved)
+	parts, err := feedSince.run(ctx, s.rdb, ks, after, feedDeltaMax, feedRemovalsKeep).Slice()
+	if err != nil {
+		return FeedDelta{}, failure(err, "read the feed since revision %d", after)
+	}
+	if len(parts) != 1 && len(parts) != 3 {
+		return FeedDelta{}, badAnswer(feedSince, parts)
+	}
+	revision, ok := parts[0].(int64)
+	if !ok {
+		return FeedDelta{}, badAnswer(feedSince, parts)
+	}
+	d := FeedDelta{Revision: revision}
+	if len(parts) == 1 {
+		return d, fmt.Errorf("read the feed since revision %d: %w", after, ErrTooOld)
+	}
+	changed, ok1 := texts(parts[1])
+	removed, ok2 := texts(parts[2])
+	if !ok1 || !ok2 {
+		return FeedDelta{}, badAnswer(feedSince, parts)
+	}
+	for _, id := range changed {
+		d.Changed = append(d.Changed, partner.ClientID(id))
+	}
+	for _, id := range removed {
+		d.Removed = append(d.Removed, partner.ClientID(id))
+	}
+	return d, nil
+}
+
+// feedPart stands for what engines can see of an app in any environment and under any rules about
+// licences: two apps with the same part look the same to them. Empty when there is nothing to see.
+func feedPart(app partner.App) (string, error) {
+	if !app.Integrated() {
+		return "", nil
+	}
+	type endpoint struct {
+		Enabled bool
+		URL     string
+		URLs    map[partner.Environment]string
+	}
+	part := struct {
+		Granted   []partner.License
+		Endpoints []endpoint
+	}{Granted: app.GrantedLicenses}
+	for _, k := range partner.IntegrationKinds() {
+		e := app.Endpoints[k]
+		part.Endpoints = append(part.Endpoints, endpoint{e.Enabled, e.URL, e.URLs})
+	}
+	b, err := json.Marshal(part)
+	if err != nil {
+		return "", fmt.Errorf("encode what engines see of app %s: %w", app.ClientID, err)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:16]), nil
+}

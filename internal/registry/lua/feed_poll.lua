@@ -1,0 +1,23 @@
+-- Reads the revision of what engines see, and notices that Redis lost writes.
+--
+-- KEYS[1] HASH feed: revision, floor
+-- ARGV[1] the highest revision that the caller ever read, 0 for none
+--
+-- Returns the revision, 0 before the first.
+--
+-- Atomic: when the stored revision is below the one that was read, writes were lost and what was
+-- told since is not to be trusted. Revision and floor then rise above all that was told, so that
+-- engines with an older revision start over. Else it writes nothing.
+local revision = tonumber(redis.call('HGET', KEYS[1], 'revision') or '0')
+local seen = tonumber(ARGV[1])
+if not revision then
+  return redis.error_reply('FORMAT the feed has no revision that is a number')
+end
+if revision >= seen then
+  return revision
+end
+local time = redis.call('TIME')
+revision = math.max(seen + 1, tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+local text = string.format('%.0f', revision)
+redis.call('HSET', KEYS[1], 'revision', text, 'floor', text)
+return revision

@@ -1,0 +1,37 @@
+-- Reads which apps changed for engines since a revision.
+--
+-- KEYS[1] HASH feed: revision, floor
+-- KEYS[2] ZSET feed_changed: client id -> revision
+-- KEYS[3] ZSET feed_removed: client id -> revision
+-- ARGV[1] the revision that the reader knows
+-- ARGV[2] how many changed apps at most
+-- ARGV[3] how many removals are remembered
+--
+-- Returns {revision, list of changed client ids, list of removed client ids}; {revision} alone when
+-- the reader must start over: the revision is below the floor, removals since may have been
+-- forgotten, or more apps changed than a delta should hold.
+--
+-- Atomic: all parts are of one moment. Writes nothing.
+local revision = tonumber(redis.call('HGET', KEYS[1], 'revision') or '0')
+local floor = tonumber(redis.call('HGET', KEYS[1], 'floor') or '0')
+if not revision or not floor then
+  return redis.error_reply('FORMAT the feed has no revision that is a number')
+end
+local after = tonumber(ARGV[1])
+if after < floor then
+  return {revision}
+end
+if redis.call('ZCARD', KEYS[3]) >= tonumber(ARGV[3]) then
+  local oldest = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
+  if tonumber(oldest[2]) > after then
+    return {revision}
+  end
+end
+if redis.call('ZCOUNT', KEYS[2], '(' .. ARGV[1], '+inf') > tonumber(ARGV[2]) then
+  return {revision}
+end
+return {
+  revision,
+  redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[1], '+inf'),
+  redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. ARGV[1], '+inf'),
+}
