@@ -166,7 +166,7 @@ func TestOrderAndTruth(t *testing.T) {
 			w.recs[id] = &tenant.Record{Tenant: id}
 			admit = append(admit, mailbox.Admission{Tenant: id})
 		}
-		if _, err := w.store.Approve(ctx, app, admit); err != nil {
+		if _, err := w.store.Approve(ctx, app, 0, admit); err != nil {
 			rt.Fatal(err)
 		}
 		d := drain.New(drain.Options{

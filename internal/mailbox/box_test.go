@@ -153,7 +153,7 @@ func (b *box) approved(top int64, ts ...tenant.ID) {
 	for i, t := range ts {
 		adm[i], recs[i] = mailbox.Admission{Tenant: t, Top: top}, tenant.Record{Tenant: t, Top: top}
 	}
-	_, err := b.s.Approve(b.Context(), testApp, adm)
+	_, err := b.s.Approve(b.Context(), testApp, b.dismissals(), adm)
 	b.check(err)
 	_, err = b.s.Deposit(b.Context(), testApp, b.nonce(), recs)
 	b.check(err)
@@ -161,7 +161,14 @@ func (b *box) approved(top int64, ts ...tenant.ID) {
 
 func (b *box) approve(t tenant.ID, top int64) int {
 	b.Helper()
-	n, err := b.s.Approve(b.Context(), testApp, []mailbox.Admission{{Tenant: t, Top: top}})
+	n, err := b.s.Approve(b.Context(), testApp, b.dismissals(), []mailbox.Admission{{Tenant: t, Top: top}})
+	b.check(err)
+	return n
+}
+
+func (b *box) dismissals() int64 {
+	b.Helper()
+	n, err := b.s.Dismissals(b.Context(), testApp)
 	b.check(err)
 	return n
 }

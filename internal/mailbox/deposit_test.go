@@ -1,6 +1,7 @@
 package mailbox_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -120,7 +121,7 @@ func TestDepositManyKeepsAppsApart(t *testing.T) {
 	t.Parallel()
 	each(t, mailbox.Settings{}, func(b *box) {
 		b.approved(1, "t1")
-		_, err := b.s.Approve(b.Context(), "app2", []mailbox.Admission{{Tenant: "t1", Top: 5}})
+		_, err := b.s.Approve(b.Context(), "app2", 0, []mailbox.Admission{{Tenant: "t1", Top: 5}})
 		b.check(err)
 		rec := []tenant.Record{story("t1", "suspend5")}
 		ds, errs := b.s.DepositMany(b.Context(), "n", []mailbox.Batch{
@@ -259,6 +260,61 @@ func TestStatusThatNoChangeBroughtIsToldOnRequestOnly(t *testing.T) {
 		b.approve("t3", 0)
 		b.deposit("n5", tenant.Snapshot(tenant.Status{Tenant: "t3", State: tenant.Provisioning}, 0, [tenant.Slots]tenant.Head{}))
 		b.expect("t3", "0") // no change type says it
+	})
+}
+
+// The change that a post of the former approval brings is newer than the top that this approval
+// read: admitting it would let a late fan-out tell an older status after it.
+func TestApprovalThatADismissalOvertook(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		meanwhile func(b *box)
+		stale     bool
+		want      string
+	}{
+		"Dismissed":        {func(b *box) { b.dismiss("t1") }, true, "none flight"},
+		"AnotherDismissed": {func(b *box) { b.dismiss("t2") }, false, "6 resume6+1 flight"}, // t1 was approved all along
+		"NobodyDismissed":  {func(b *box) { b.dismiss("nobody") }, false, "6 resume6+1 flight"},
+		"AppDeleted":       {func(b *box) { b.check(b.s.Drop(b.Context(), testApp, 0)) }, true, "none flight"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			each(t, mailbox.Settings{}, func(b *box) {
+				b.approved(1, "t1", "t2")
+				b.tell("t1", "suspend5")
+				b.own("d1")
+				b.claim("d1")
+				since := b.dismissals() // and top 5
+				b.tell("t1", "resume6")
+				row.meanwhile(b)
+				_, err := b.s.Approve(b.Context(), testApp, since, []mailbox.Admission{{Tenant: "t1", Top: 5}})
+				if errors.Is(err, mailbox.ErrDismissed) != row.stale || err != nil && !row.stale {
+					b.Errorf("approve = %v, want it stale: %v", err, row.stale)
+				}
+				if st := b.stands("t1"); st != row.want {
+					b.Errorf("t1 stands %q, want %q", st, row.want)
+				}
+				if n := b.approve("t1", 6); row.stale && n != 1 {
+					b.Errorf("the approval with what it reads anew = %d", n)
+				}
+			})
+		})
+	}
+}
+
+// Of several tenants none is admitted, so that the caller reads them all anew.
+func TestStaleApprovalAdmitsNobody(t *testing.T) {
+	t.Parallel()
+	each(t, mailbox.Settings{}, func(b *box) {
+		b.approved(1, "t1", "t2")
+		since := b.dismissals()
+		b.dismiss("t1")
+		_, err := b.s.Approve(b.Context(), testApp, since, []mailbox.Admission{{Tenant: "t3", Top: 5}, {Tenant: "t2", Top: 5}, {Tenant: "t1", Top: 5}})
+		if !errors.Is(err, mailbox.ErrDismissed) {
+			b.Errorf("approve = %v", err)
+		}
+		b.expect("t1", "none")
+		b.expect("t3", "none")
 	})
 }
 

@@ -48,11 +48,17 @@
 //     all slots.
 //   - No lost wake-up. Only time can break it: an owner's or a wake-up's lease running out, or a
 //     horizon coming near. The sweep repairs that.
+//   - Approvals. An approval starts from a top that was read after the last dismissal: Dismissals
+//     counts them, and Approve admits nobody when the count moved. So nothing that a post of a
+//     former approval brings is newer than what the new one starts from.
 //   - Idempotence. A deposit is told apart by known, a result by stamp and version, a wake-up by
 //     who asked for it last, while it is armed.
 //
-// The rules were checked exhaustively in small worlds, with crashes, lost tasks, lost answers and
-// late copies. Outside the proof: a process frozen in the middle of a send may overlap with its
+// tools/model checks these rules exhaustively: 19 worlds of one or two tenants, two drainers and one
+// to three changes, with crashes, lost tasks, lost answers, late copies, resyncs, dismissals that
+// race approvals, deleted apps, gates, refusals and switches, 0.4 to 5.2 million states each and 38
+// million in all, none of which violates one of them; and it finds each rule's absence (make model).
+// Outside the proof: a process frozen in the middle of a send may overlap with its
 // successor (the receiver's rule on x-state-sequence is the only cure), Redis losing acknowledged
 // writes, and leaps of its clock.
 //

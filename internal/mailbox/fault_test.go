@@ -61,7 +61,7 @@ func TestNewerFormatIsRefused(t *testing.T) {
 			return errs[0]
 		},
 		"Approve": func(ctx context.Context, s *mailbox.Store) error {
-			_, err := s.Approve(ctx, testApp, []mailbox.Admission{{Tenant: "t9"}})
+			_, err := s.Approve(ctx, testApp, 0, []mailbox.Admission{{Tenant: "t9"}})
 			return err
 		},
 		"Again": func(ctx context.Context, s *mailbox.Store) error {
@@ -100,7 +100,7 @@ func TestNewerFormatIsRefused(t *testing.T) {
 			_, err := s.Open(ctx, testApp, "n")
 			return err
 		},
-		"Drop": func(ctx context.Context, s *mailbox.Store) error { return s.Drop(ctx, testApp) },
+		"Drop": func(ctx context.Context, s *mailbox.Store) error { return s.Drop(ctx, testApp, 0) },
 		"View": func(ctx context.Context, s *mailbox.Store) error {
 			_, err := s.View(ctx, testApp)
 			return err
@@ -236,7 +236,7 @@ func TestMaxMemory(t *testing.T) {
 	b.expect("t1", "5")
 	b.expect("t2", "6")
 	b.dismiss("t1")
-	b.check(b.s.Drop(t.Context(), testApp))
+	b.check(b.s.Drop(t.Context(), testApp, 0))
 }
 
 // On a Cluster all keys of an app lie in one slot, and pipelined calls reach every node.
@@ -248,7 +248,7 @@ func TestCluster(t *testing.T) {
 	apps := []partner.ClientID{}
 	for i := range 12 {
 		app := partner.ClientID("app" + strconv.Itoa(i))
-		_, err := b.s.Approve(t.Context(), app, []mailbox.Admission{{Tenant: "t1", Top: 5}})
+		_, err := b.s.Approve(t.Context(), app, 0, []mailbox.Admission{{Tenant: "t1", Top: 5}})
 		b.check(err)
 		apps = append(apps, app)
 		batches = append(batches, mailbox.Batch{App: app, Records: []tenant.Record{story("t1", "suspend5")}})

@@ -35,6 +35,7 @@ type oracle struct {
 	off        int64 // revision, 0 on
 	revision   int64
 	held       int64
+	dismissals int64
 }
 
 type mark struct {
@@ -171,13 +172,17 @@ func (o *oracle) fold(nonce string, r tenant.Record, m mark, d *mailbox.Deposite
 	return wrote
 }
 
-func (o *oracle) approve(t tenant.ID, top int64) int {
+// approve tells how many await a telling, or that an approval was taken back since.
+func (o *oracle) approve(t tenant.ID, top, since int64) (n int, stale bool) {
 	m, is := o.tenants[t]
 	if !is {
+		if since != o.dismissals {
+			return 0, true
+		}
 		m = mark{top, true}
 		o.tenants[t] = m
 	}
-	return btoi(m.again)
+	return btoi(m.again), false
 }
 
 func (o *oracle) again(t tenant.ID) int {
@@ -190,6 +195,7 @@ func (o *oracle) again(t tenant.ID) int {
 
 func (o *oracle) dismiss(t tenant.ID) int {
 	_, is := o.tenants[t]
+	o.dismissals += int64(btoi(is))
 	delete(o.tenants, t)
 	delete(o.waiting, t)
 	delete(o.due, t)
@@ -386,6 +392,7 @@ func (o *oracle) empty() bool {
 }
 
 func (o *oracle) drop() {
+	o.dismissals += int64(btoi(len(o.tenants) > 0))
 	clear(o.tenants)
 	clear(o.waiting)
 	clear(o.due)
@@ -447,6 +454,7 @@ func (o *oracle) contentOfBox(put func(field string, v int64, present bool)) {
 	put("oexp", o.ownedUntil, o.owner != "")
 	put("gate", o.gate, o.gated)
 	put("gopen", int64(o.openings), o.gated)
+	put("dismissals", o.dismissals, o.dismissals != 0)
 	put("off", o.off, o.off != 0)
 	put("srev", o.revision, o.revision != 0)
 }

@@ -126,24 +126,39 @@ func (s *Store) DepositMany(ctx context.Context, nonce string, batches []Batch) 
 	return out, errs
 }
 
-// Approve admits tenants: each absent one is approved and its status will be told by the next
-// deposit. It returns how many await that telling.
+// Dismissals counts how often approvals of an app were taken back; see Approve.
+func (s *Store) Dismissals(ctx context.Context, app partner.ClientID) (int64, error) {
+	v, err := s.rdb.HMGet(ctx, s.keys.App(app, keys.AppMailbox), "dismissals").Result()
+	if err != nil {
+		return 0, failure("count dismissals of", app, err)
+	}
+	return integer(v[0]), nil
+}
+
+// Approve admits at most MaxBatch tenants: each absent one is approved and its status will be told
+// by the next deposit. It returns how many await that telling.
 //
-// The tops MUST be read after the tenants' last dismissal: with an older one, a late fan-out may
-// tell a status older than one that a post of the former approval still brings.
-func (s *Store) Approve(ctx context.Context, app partner.ClientID, ts []Admission) (int, error) {
-	return s.admit(ctx, app, "approve", ts)
+// Dismissals MUST be read before the tops, and is given as since. Where an approval was taken back
+// in between, Approve admits nobody and returns ErrDismissed: with a top from before, a late
+// fan-out could tell a status older than one that a post of the former approval brings. The caller
+// then reads both anew.
+func (s *Store) Approve(ctx context.Context, app partner.ClientID, since int64, ts []Admission) (int, error) {
+	n, err := s.admit(ctx, app, "approve", strconv.FormatInt(since, 10), ts)
+	if err == nil && n < 0 {
+		return 0, failure("admit tenants to", app, ErrDismissed)
+	}
+	return n, err
 }
 
 // Again asks for the status of approved tenants to be told again by the next deposit. It returns
 // how many are approved.
 func (s *Store) Again(ctx context.Context, app partner.ClientID, ts []Admission) (int, error) {
-	return s.admit(ctx, app, "resync", ts)
+	return s.admit(ctx, app, "resync", "", ts)
 }
 
-func (s *Store) admit(ctx context.Context, app partner.ClientID, mode string, ts []Admission) (int, error) {
-	args := make([]any, 0, 1+2*len(ts))
-	args = append(args, mode)
+func (s *Store) admit(ctx context.Context, app partner.ClientID, mode, since string, ts []Admission) (int, error) {
+	args := make([]any, 0, 2+2*len(ts))
+	args = append(args, mode, since)
 	for _, a := range ts {
 		args = append(args, string(a.Tenant), a.Top)
 	}
@@ -312,9 +327,10 @@ const (
 	mailboxLife = 91 * 24 * time.Hour
 )
 
-// Drop removes a deleted app's approvals and all that waits for it.
-func (s *Store) Drop(ctx context.Context, app partner.ClientID) error {
-	err := s.scripts.drop.Run(ctx, s.rdb, keysOf(s.keys, app), int(flightLife.Seconds()), int(mailboxLife.Seconds())).Err()
+// Drop removes a deleted app's approvals and all that waits for it. revision is that of the
+// deletion: where the app was written since, nothing happens; 0 drops whatever there is.
+func (s *Store) Drop(ctx context.Context, app partner.ClientID, revision int64) error {
+	err := s.scripts.drop.Run(ctx, s.rdb, keysOf(s.keys, app), int(flightLife.Seconds()), int(mailboxLife.Seconds()), revision).Err()
 	return failure("drop", app, err)
 }
 

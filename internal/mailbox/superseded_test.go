@@ -25,7 +25,7 @@ func TestSupersededIsCountedUntilTheMailboxIsEmpty(t *testing.T) {
 			}
 			return v.Superseded
 		}
-		if _, err := s.Approve(ctx, "app1", []mailbox.Admission{{Tenant: "c1"}}); err != nil {
+		if _, err := s.Approve(ctx, "app1", 0, []mailbox.Admission{{Tenant: "c1"}}); err != nil {
 			t.Fatal(err)
 		}
 		for seq := int64(1); seq <= 4; seq++ {

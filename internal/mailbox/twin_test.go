@@ -97,7 +97,7 @@ func twins() map[string]struct {
 			return ds[0].Wake, errs[0]
 		}, nil},
 		"Approve": {func(*box) {}, func(b *box) (any, error) {
-			return b.s.Approve(b.Context(), testApp, []mailbox.Admission{{Tenant: "t1", Top: 5}, {Tenant: "t2", Top: 6}})
+			return b.s.Approve(b.Context(), testApp, 0, []mailbox.Admission{{Tenant: "t1", Top: 5}, {Tenant: "t2", Top: 6}})
 		}, func(b *box) { b.deposit("n", rec()...) }},
 		"Again": {waits, func(b *box) (any, error) {
 			return b.s.Again(b.Context(), testApp, []mailbox.Admission{{Tenant: "t1", Top: 5}})
@@ -168,7 +168,7 @@ func twins() map[string]struct {
 			owns(b)
 			b.finish("d1", mailbox.Closing{Gate: time.Minute})
 		}, func(b *box) (any, error) { return b.s.Open(b.Context(), testApp, "n") }, nil},
-		"Drop": {owns, func(b *box) (any, error) { return nil, b.s.Drop(b.Context(), testApp) }, nil},
+		"Drop": {owns, func(b *box) (any, error) { return nil, b.s.Drop(b.Context(), testApp, 0) }, nil},
 	}
 }
 

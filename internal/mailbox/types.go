@@ -15,6 +15,9 @@ var ErrFormat = errors.New("mailbox has an unknown format")
 // ErrCursor reports a cursor that no listing gave out.
 var ErrCursor = errors.New("cursor is not one that a listing gave out")
 
+// ErrDismissed reports that an approval was taken back while another was under way.
+var ErrDismissed = errors.New("an approval was taken back meanwhile")
+
 // MaxBatch is the most tenants, claims or results one call takes. Lua could take more, but a script
 // stops all of Redis while it runs: 200 tenants take some milliseconds.
 const MaxBatch = 200

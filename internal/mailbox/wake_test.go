@@ -318,7 +318,7 @@ func TestDropAndRecreation(t *testing.T) {
 		b.own("d1")
 		c := b.claim("d1")
 		for range 2 {
-			b.check(b.s.Drop(b.Context(), testApp))
+			b.check(b.s.Drop(b.Context(), testApp, 0))
 		}
 		b.expect("t2", "none")
 		b.expect(c.Tenant, "none flight")
@@ -356,7 +356,7 @@ func TestApprovalKeepsAMailboxThatWasSetToExpire(t *testing.T) {
 		b.tell("t1", "suspend5")
 		b.own("d1")
 		b.claim("d1")
-		b.check(b.s.Drop(b.Context(), testApp))
+		b.check(b.s.Drop(b.Context(), testApp, 0))
 		b.approve("t1", 5)
 		b.sweep(3, true)
 		for _, k := range []keys.AppKey{keys.AppFlight, keys.AppMailbox} {

@@ -2,6 +2,7 @@ package mailbox_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -31,21 +32,22 @@ type world struct {
 	o     *oracle
 	set   mailbox.Settings
 
-	now      int64
-	registry map[tenant.ID]*owned
-	revision int64
-	on       bool
-	fanouts  []fanout
-	tasks    []wakeTask
-	drainers []*drainer
-	posts    []*post
-	ghosts   []func()
-	app      map[tenant.ID]*receiver
-	life     int // grows when the app is dropped and created again
-	named    int
-	steps    int
-	passed   bool // this step let time pass
-	trace    []string
+	now       int64
+	registry  map[tenant.ID]*owned
+	revision  int64
+	on        bool
+	fanouts   []fanout
+	tasks     []wakeTask
+	drainers  []*drainer
+	posts     []*post
+	ghosts    []func()
+	approvals []approval
+	app       map[tenant.ID]*receiver
+	life      int // grows when the app is dropped and created again
+	named     int
+	steps     int
+	passed    bool // this step let time pass
+	trace     []string
 }
 
 // failer is what testing.T and rapid.T share.
@@ -56,11 +58,10 @@ type failer interface {
 
 // owned is what the registry holds of a tenant.
 type owned struct {
-	top, before int64 // before: the top until the last accept
-	dismissed   int64 // the top when the approval was last taken back
-	state       tenant.State
-	heads       [tenant.Slots]tenant.Head
-	owes        bool // a fan-out is owed
+	top   int64
+	state tenant.State
+	heads [tenant.Slots]tenant.Head
+	owes  bool // a fan-out is owed
 }
 
 type fanout struct {
@@ -129,7 +130,7 @@ func newWorld(ctx context.Context, f failer, mr *miniredis.Miniredis, rdb redis.
 	for _, t := range worldTenants {
 		w.registry[t], w.app[t] = &owned{state: tenant.Running}, &receiver{}
 		if w.pick(3, "approved at first") == 0 {
-			w.admit(t, 0)
+			w.admit(approval{t: t})
 		}
 	}
 	return w
@@ -220,7 +221,7 @@ func (w *world) accept() {
 	t := w.tenant()
 	r := w.registry[t]
 	ct := tenant.AllChangeTypes()[w.pick(6, "change")]
-	r.before, r.top, r.owes = r.top, max(r.top+1, w.now), true
+	r.top, r.owes = max(r.top+1, w.now), true
 	c := change(t, r.top, ct)
 	rec := &w.app[t].must
 	_, approved := w.o.tenants[t]
@@ -319,27 +320,43 @@ func (w *world) sweepAs(nonce string, lost bool) {
 	}
 }
 
-// approve reads a top, admits, and owes the fan-out. Between reading and admitting a change may
-// be accepted, but no approval taken back.
-func (w *world) approve() {
-	t := w.tenant()
-	r := w.registry[t]
-	top := r.top
-	if w.chance(3, "top is old") && r.before >= r.dismissed {
-		top = r.before
-	}
-	w.admit(t, top)
+// approval has read the dismissals and a top, and admits later.
+type approval struct {
+	t          tenant.ID
+	since, top int64
 }
 
-func (w *world) admit(t tenant.ID, top int64) {
-	_, was := w.o.tenants[t]
-	w.log("approve %s at %d", t, top)
-	got, err := w.s.Approve(w.ctx, testApp, []mailbox.Admission{{Tenant: t, Top: top}})
-	w.same("approve", err, got, w.o.approve(t, top))
-	if !was {
-		w.app[t] = &receiver{again: w.steps}
+// approve reads the dismissals and a top, or admits with what was read before. Between reading and
+// admitting anything may happen.
+func (w *world) approve() {
+	if len(w.approvals) == 0 || len(w.approvals) < 3 && w.chance(2, "another approval") {
+		t := w.tenant()
+		since, err := w.s.Dismissals(w.ctx, testApp)
+		w.same("dismissals", err, since, w.o.dismissals)
+		w.approvals = append(w.approvals, approval{t, since, w.registry[t].top})
+		w.log("approve %s reads top %d after %d dismissals", t, w.registry[t].top, since)
+		return
 	}
-	w.registry[t].owes = true
+	i := w.pick(len(w.approvals), "approval")
+	a := w.approvals[i]
+	w.approvals = slices.Delete(w.approvals, i, i+1)
+	w.admit(a)
+}
+
+func (w *world) admit(a approval) {
+	_, was := w.o.tenants[a.t]
+	got, err := w.s.Approve(w.ctx, testApp, a.since, []mailbox.Admission{{Tenant: a.t, Top: a.top}})
+	want, stale := w.o.approve(a.t, a.top, a.since)
+	w.log("approve %s at %d, stale %v", a.t, a.top, stale)
+	if stale {
+		w.same("approve", nil, errors.Is(err, mailbox.ErrDismissed), true)
+		return
+	}
+	w.same("approve", err, got, want)
+	if !was {
+		w.app[a.t].must, w.app[a.t].again = [tenant.Slots]int64{}, w.steps
+	}
+	w.registry[a.t].owes = true
 }
 
 func (w *world) again() {
@@ -357,7 +374,7 @@ func (w *world) dismiss() {
 	w.log("dismiss %s", t)
 	got, err := w.s.Dismiss(w.ctx, testApp, []tenant.ID{t})
 	w.same("dismiss", err, got, w.o.dismiss(t))
-	w.app[t], w.registry[t].dismissed = &receiver{}, w.registry[t].top
+	w.app[t].must, w.app[t].again = [tenant.Slots]int64{}, 0 // it keeps what it heard
 }
 
 func (w *world) turn() {
@@ -397,7 +414,7 @@ func (w *world) drop() {
 		return
 	}
 	w.log("the app is deleted and created again")
-	w.same("drop", w.s.Drop(w.ctx, testApp), nil, nil)
+	w.same("drop", w.s.Drop(w.ctx, testApp, 0), nil, nil)
 	w.o.drop()
 	w.life++
 	w.revision++

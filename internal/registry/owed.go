@@ -47,11 +47,11 @@ func (s *Store) owe(ctx context.Context, rdb redis.UniversalClient, ids []tenant
 }
 
 // OwedTenants lists at most limit tenants (500 at most) that have been on the list of owed
-// fan-outs for at least waited, longest first. Some may be listed although everything is told:
+// fan-outs for at least waited, longest first, without the first skip of them. Some may be listed although everything is told:
 // a fan-out of theirs changes nothing and strikes them off.
-func (s *Store) OwedTenants(ctx context.Context, waited time.Duration, limit int) ([]Owed, error) {
+func (s *Store) OwedTenants(ctx context.Context, waited time.Duration, skip, limit int) ([]Owed, error) {
 	flat, err := owedTenants.run(ctx, s.rdb, []string{s.keys.Owed(keys.OwedTenants)},
-		waited.Microseconds(), pageSize(limit)).StringSlice()
+		waited.Microseconds(), pageSize(limit), skip).StringSlice()
 	if err != nil {
 		return nil, failure(err, "read the fan-outs that are owed")
 	}

@@ -17,7 +17,7 @@ import (
 
 func owed(t *testing.T, s fixture) []registry.Owed {
 	t.Helper()
-	return must[[]registry.Owed](t)(s.OwedTenants(t.Context(), 0, 0))
+	return must[[]registry.Owed](t)(s.OwedTenants(t.Context(), 0, 0, 0))
 }
 
 // readForFanout reads what a fan-out reads, in its order: the ticket, then the record.
@@ -124,11 +124,11 @@ func TestOwedListsTheLongestWaitingFirst(t *testing.T) {
 			got = append(got, o.Tenant)
 		}
 		same(t, "order", got, want)
-		same(t, "limited", len(must[[]registry.Owed](t)(s.OwedTenants(ctx, 0, 3))), 3)
-		same(t, "waited an hour", len(must[[]registry.Owed](t)(s.OwedTenants(ctx, time.Hour, 100))), 0)
+		same(t, "limited", len(must[[]registry.Owed](t)(s.OwedTenants(ctx, 0, 0, 3))), 3)
+		same(t, "waited an hour", len(must[[]registry.Owed](t)(s.OwedTenants(ctx, time.Hour, 0, 100))), 0)
 		old := time.Now().Add(-2 * time.Hour).UnixMicro()
 		s.rdb.ZAdd(ctx, s.keys.Owed(keys.OwedTenants), redis.Z{Score: float64(old), Member: "Cust5"})
-		same(t, "waited an hour", must[[]registry.Owed](t)(s.OwedTenants(ctx, time.Hour, 100)), []registry.Owed{{Tenant: "Cust5", Ticket: old}})
+		same(t, "waited an hour", must[[]registry.Owed](t)(s.OwedTenants(ctx, time.Hour, 0, 100)), []registry.Owed{{Tenant: "Cust5", Ticket: old}})
 	})
 }
 

@@ -80,13 +80,13 @@ func (a *appEvents) AppResumed(ctx context.Context, id partner.ClientID) error {
 // AppComing implements httpapi.AppEvents: approvals are consent to the app that was, and what
 // waits was meant for its owner.
 func (a *appEvents) AppComing(ctx context.Context, id partner.ClientID) error {
-	return a.forget(ctx, id)
+	return a.forget(ctx, id, 0)
 }
 
-// AppDeleted implements httpapi.AppEvents.
-func (a *appEvents) AppDeleted(ctx context.Context, id partner.ClientID, _ int64) error {
+// AppDeleted implements httpapi.AppEvents, and the sweep's repair of a deletion cut short.
+func (a *appEvents) AppDeleted(ctx context.Context, id partner.ClientID, revision int64) error {
 	a.nudge()
-	return a.forget(ctx, id)
+	return a.forget(ctx, id, revision)
 }
 
 func (a *appEvents) nudge() {
@@ -97,11 +97,11 @@ func (a *appEvents) nudge() {
 
 // forget removes what is kept of an app outside its settings: index entries first, because the
 // mailbox lists them.
-func (a *appEvents) forget(ctx context.Context, id partner.ClientID) error {
+func (a *appEvents) forget(ctx context.Context, id partner.ClientID, revision int64) error {
 	if err := a.approvals.Forget(ctx, id); err != nil {
 		return fmt.Errorf("forget the approvals of app %s: %w", id, err)
 	}
-	if err := a.boxes.Drop(ctx, id); err != nil {
+	if err := a.boxes.Drop(ctx, id, revision); err != nil {
 		return err
 	}
 	if err := a.incidents.Drop(ctx, id); err != nil {

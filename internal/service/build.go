@@ -154,6 +154,9 @@ func (s *Service) buildSweep() {
 	}
 	s.sweeper = sweep.New(sweep.Options{
 		Registry: s.store, Apps: s.dir, Mailboxes: s.boxes, Waker: p.waker, Notifier: p.notifier,
+		Repairer: fanout.NewRepairer(fanout.RepairOptions{
+			Approvals: p.approvals, Index: s.store, Apps: s.dir, Views: s.boxes, Leftovers: p.events,
+		}),
 		Incidents: &troubles{
 			tracker: p.tracker, store: s.incidents, dir: s.dir, endpoints: p.endpoints, settings: s.incidentSettings(), env: s.env,
 			post: p.post,

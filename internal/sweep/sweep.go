@@ -19,7 +19,7 @@ import (
 type Registry interface {
 	Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
 	Release(ctx context.Context, name, holder string) error
-	OwedTenants(ctx context.Context, waited time.Duration, limit int) ([]registry.Owed, error)
+	OwedTenants(ctx context.Context, waited time.Duration, skip, limit int) ([]registry.Owed, error)
 	SaveGauges(ctx context.Context, doc []byte, ttl time.Duration) error
 	Gauges(ctx context.Context) ([]byte, error)
 }
@@ -44,6 +44,11 @@ type Waker interface {
 // Notifier starts the fan-out of tenants.
 type Notifier interface {
 	Notify(ctx context.Context, id string, ts []tenant.ID) error
+}
+
+// Repairer makes the tenants' index match the approvals, a bounded piece each time.
+type Repairer interface {
+	Repair(ctx context.Context) error
 }
 
 // Incidents moves incidents and mails whose time has come.
@@ -73,6 +78,7 @@ type Options struct {
 	Mailboxes   Mailboxes
 	Waker       Waker
 	Notifier    Notifier
+	Repairer    Repairer
 	Incidents   Incidents
 	Metrics     *Metrics
 	Environment partner.Environment
@@ -87,8 +93,10 @@ const (
 	// leaseSweeps is how many sweeps a silent holder keeps the lease.
 	leaseSweeps = 3
 	batch       = 200
-	// owedLimit is what the registry lists at most.
+	// owedLimit is what the registry lists at most, and how many owed fan-outs a sweep starts at
+	// first; owedMax is how many it starts at most.
 	owedLimit = 500
+	owedMax   = 64 * owedLimit
 	// staleSweeps is how many sweeps the gauges outlive the last one that wrote them.
 	staleSweeps = 12
 )
@@ -97,10 +105,16 @@ const (
 type Sweeper struct {
 	opts   Options
 	holder string
+	// owing is how many owed fan-outs the next sweep starts, owedTo the newest ticket of those that
+	// the last one started, 0 for none.
+	owing  int
+	owedTo int64
 }
 
 // New returns a Sweeper.
-func New(opts Options) *Sweeper { return &Sweeper{opts: opts, holder: uuid.NewString()} }
+func New(opts Options) *Sweeper {
+	return &Sweeper{opts: opts, holder: uuid.NewString(), owing: owedLimit}
+}
 
 // releaseWithin bounds giving the lease back; unreleased it runs out by itself.
 const releaseWithin = 2 * time.Second
@@ -163,6 +177,7 @@ func (s *Sweeper) sweep(ctx context.Context) error {
 		// one app of another version must not keep the others from being swept
 		errs = append(errs, fmt.Errorf("refresh apps: %w", err))
 	}
+	errs = append(errs, s.opts.Repairer.Repair(ctx))
 	sum := newSummary()
 	n, oldest, err := s.opts.Incidents.Mails(ctx)
 	if err != nil {
@@ -184,13 +199,44 @@ func (s *Sweeper) sweep(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// owed starts again the fan-outs that a crash left behind.
+// owed starts again the fan-outs that a crash left behind, those that wait longest first. While
+// what the last sweep started is done by the next one, each starts twice as many; else half as many.
 func (s *Sweeper) owed(ctx context.Context) error {
-	list, err := s.opts.Registry.OwedTenants(ctx, s.opts.Every, owedLimit)
-	if err != nil {
-		return fmt.Errorf("find owed fan-outs: %w", err)
+	found := 0
+	for found < s.owing {
+		list, err := s.opts.Registry.OwedTenants(ctx, s.opts.Every, found, owedLimit)
+		if err != nil {
+			return fmt.Errorf("find owed fan-outs: %w", err)
+		}
+		if found == 0 {
+			s.adapt(list)
+		}
+		if err := s.start(ctx, list); err != nil {
+			return fmt.Errorf("start owed fan-outs: %w", err)
+		}
+		if found += len(list); len(list) < owedLimit {
+			break
+		}
+		s.owedTo = list[len(list)-1].Ticket
 	}
-	s.opts.Metrics.owed(len(list))
+	s.opts.Metrics.owed(found)
+	return nil
+}
+
+// adapt sets how many fan-outs this sweep starts by the one that has waited longest.
+func (s *Sweeper) adapt(list []registry.Owed) {
+	switch {
+	case len(list) < owedLimit || s.owedTo == 0:
+		s.owing = owedLimit
+	case list[0].Ticket > s.owedTo:
+		s.owing = min(2*s.owing, owedMax)
+	default:
+		s.owing = max(s.owing/2, owedLimit)
+	}
+	s.owedTo = 0
+}
+
+func (s *Sweeper) start(ctx context.Context, list []registry.Owed) error {
 	for len(list) > 0 {
 		n := min(len(list), mailbox.MaxBatch)
 		ts := make([]tenant.ID, n)
@@ -198,7 +244,7 @@ func (s *Sweeper) owed(ctx context.Context) error {
 			ts[i] = o.Tenant
 		}
 		if err := s.opts.Notifier.Notify(ctx, uuid.NewString(), ts); err != nil {
-			return fmt.Errorf("start owed fan-outs: %w", err)
+			return err
 		}
 		list = list[n:]
 	}

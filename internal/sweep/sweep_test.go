@@ -51,6 +51,7 @@ type cluster struct {
 	ticked   []partner.ClientID
 	leases   []time.Duration
 	sizes    []int
+	repairs  int
 }
 
 func newCluster(n int) *cluster {
@@ -95,11 +96,17 @@ func (c *cluster) Release(ctx context.Context, name, holder string) error {
 	return c.fail("release")
 }
 
-func (c *cluster) OwedTenants(_ context.Context, waited time.Duration, limit int) ([]registry.Owed, error) {
+func (c *cluster) Repair(context.Context) error {
+	c.repairs++
+	return c.fail("repair")
+}
+
+func (c *cluster) OwedTenants(_ context.Context, waited time.Duration, skip, limit int) ([]registry.Owed, error) {
 	if waited != every {
 		return nil, fmt.Errorf("asked for those that waited %v", waited)
 	}
-	return c.owed[:min(limit, len(c.owed))], c.fail("owed")
+	skip = min(skip, len(c.owed))
+	return c.owed[skip:min(skip+limit, len(c.owed))], c.fail("owed")
 }
 
 func (c *cluster) SaveGauges(_ context.Context, doc []byte, ttl time.Duration) error {
@@ -184,7 +191,7 @@ type process struct {
 func (c *cluster) process() process {
 	reg := prometheus.NewPedanticRegistry()
 	return process{sweep.New(sweep.Options{
-		Registry: c, Apps: c, Mailboxes: c, Waker: c, Notifier: c, Incidents: c, Metrics: sweep.NewMetrics(reg),
+		Registry: c, Apps: c, Mailboxes: c, Waker: c, Notifier: c, Repairer: c, Incidents: c, Metrics: sweep.NewMetrics(reg),
 		Environment: partner.Online, Every: every, Log: slog.New(slog.DiscardHandler),
 	}), reg}
 }
@@ -261,6 +268,33 @@ func TestBatches(t *testing.T) {
 	if len(c.notified) != 2 || len(c.notified[0]) != mailbox.MaxBatch || len(c.notified[1]) != mailbox.MaxBatch {
 		t.Errorf("%d fan-outs", len(c.notified))
 	}
+}
+
+// Many owed fan-outs are worked off faster and faster while the workers keep up, and slower when
+// they do not: 100,000 are started within nine sweeps of 5 s.
+func TestOwedAdapts(t *testing.T) {
+	t.Parallel()
+	c := newCluster(1)
+	for i := range 100_000 {
+		c.owed = append(c.owed, registry.Owed{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: int64(i + 1)})
+	}
+	p := c.process()
+	var started []int
+	for sweep := range 9 {
+		c.notified = nil
+		if err := p.Once(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, ts := range c.notified {
+			n += len(ts)
+		}
+		started = append(started, n)
+		if sweep != 3 { // in the fourth the workers are slow
+			c.owed = c.owed[n:]
+		}
+	}
+	same(t, []int{500, 1000, 2000, 4000, 2000, 4000, 8000, 16000, 32000}, started)
 }
 
 // Only the holder of the lease sweeps; all export what it found; another takes over when it is silent.

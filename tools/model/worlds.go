@@ -75,12 +75,12 @@ func worlds() []namedWorld {
 		w("two tenants, gate, two posts", func(l *limits) {
 			l.tenants, l.jobs = 2, 2
 			l.changes = [nTenants]int{1, 1}
-			l.Gate, l.Refuse, l.Fail, l.noStray, l.live = 1, 1, 1, true, true
+			l.Gate, l.noStray, l.live = 1, true, true
 		}),
 		w("two tenants, answers lost", func(l *limits) {
 			l.tenants = 2
 			l.changes = [nTenants]int{1, 1}
-			l.Lost, l.Gate, l.noStray, l.live = 1, 1, true, true
+			l.Lost, l.noStray, l.live = 1, true, true
 		}),
 	}
 }

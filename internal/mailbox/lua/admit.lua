@@ -1,20 +1,23 @@
 -- admit: approves tenants, or asks for their status to be told again.
 --
--- ARGV  1 'approve' or 'resync', then per tenant two values: tenant, top
--- Returns the number of tenants whose status will be told by the next deposit.
+-- ARGV  1 'approve' or 'resync', 2 dismissals counted before the tops were read ('' for resync),
+--       then per tenant two values: tenant, top
+-- Returns the number of tenants whose status will be told by the next deposit; -1 when an approval was
+--       taken back since the count, so that a top may be older than what the former approval told:
+--       nothing was admitted, read the tops again.
 --
 -- Approving marks an absent tenant "<top>*" and leaves a present one as it is, so that a repeat
 -- tells nothing twice; resync adds the '*' to a present one and leaves an absent one out.
 -- A mailbox that was set to expire (its app was deleted and is back) stays once it has an approval.
 -- Atomic: all tenants of the call.
-local approve, n, fresh = ARGV[1] == 'approve', 0, false
-for i = 2, #ARGV, 2 do
-  local t, top = ARGV[i], ARGV[i + 1]
+local approve, n, absent = ARGV[1] == 'approve', 0, {}
+for i = 3, #ARGV, 2 do
+  local t = ARGV[i]
   local mark = redis.call('HGET', TENANTS, t)
   if approve then
     if not mark then
-      redis.call('HSET', TENANTS, t, top .. '*')
-      n, fresh = n + 1, true
+      absent[#absent + 1], absent[#absent + 2] = t, ARGV[i + 1] .. '*'
+      n = n + 1
     elseif string.sub(mark, -1) == '*' then
       n = n + 1
     end
@@ -23,7 +26,9 @@ for i = 2, #ARGV, 2 do
     n = n + 1
   end
 end
-if fresh then
+if #absent > 0 then
+  if (redis.call('HGET', BOX, 'dismissals') or '0') ~= ARGV[2] then return -1 end
+  redis.call('HSET', TENANTS, unpack(absent))
   redis.call('PERSIST', BOX)
   redis.call('PERSIST', FLIGHT)
 end

@@ -2,11 +2,12 @@
 --
 -- ARGV  tenants
 -- Returns the number of approvals removed. What is in flight stays so until its result or its lease's end.
--- Atomic: all tenants of the call.
+-- Atomic: all tenants of the call, and counting that approvals were taken back: see admit.
 local n = 0
 for _, t in ipairs(ARGV) do
   n = n + redis.call('HDEL', TENANTS, t)
   redis.call('HDEL', WAITING, t .. '|status', t .. '|move', t .. '|restore')
   redis.call('ZREM', DUE, t)
 end
+if n > 0 then redis.call('HINCRBY', BOX, 'dismissals', 1) end
 return n

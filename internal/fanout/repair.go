@@ -1,0 +1,187 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// RepairIndex is the registry's side of a repair.
+type RepairIndex interface {
+	UnsettledApprovals(ctx context.Context, waited time.Duration, limit int) ([]registry.Unsettled, error)
+	RemovedApps(ctx context.Context, since int64, limit int) ([]registry.Removed, error)
+	Listed(ctx context.Context, ids []tenant.ID, app partner.ClientID) ([]bool, error)
+}
+
+// Leftovers clears away what a deleted app left behind.
+type Leftovers interface {
+	AppDeleted(ctx context.Context, id partner.ClientID, revision int64) error
+}
+
+// RepairOptions are what a Repairer needs.
+type RepairOptions struct {
+	Approvals *Approvals
+	Index     RepairIndex
+	Apps      interface{ All() []*registry.Entry }
+	Views     interface {
+		Views(ctx context.Context, apps []partner.ClientID) ([]mailbox.View, []error)
+	}
+	Leftovers Leftovers
+}
+
+// Limits of one repair, whose cost is the same however many approvals there are.
+const (
+	// settleAfter is how long a call may take to change approvals before the repair does.
+	settleAfter = time.Minute
+	// unsettledLimit is how many approvals one repair settles, removedLimit at how many deleted apps
+	// it looks, comparedLimit about how many approvals it compares with the index.
+	unsettledLimit = 500
+	removedLimit   = 200
+	comparedLimit  = 200
+)
+
+// Repairer makes the tenants' index match the mailboxes, which hold the approvals: it finishes the
+// calls that broke off while changing approvals, clears away after deletions that did, and compares
+// a few approvals with the index, in turns. It is for one goroutine.
+type Repairer struct {
+	opts RepairOptions
+	// removed is the revision up to which deleted apps are known to have left nothing.
+	removed int64
+	// app and cursor are where the comparison goes on.
+	app    partner.ClientID
+	cursor string
+}
+
+// NewRepairer returns a Repairer.
+func NewRepairer(o RepairOptions) *Repairer { return &Repairer{opts: o} }
+
+// Repair does one bounded piece of the work. The directory of apps MUST have been refreshed.
+func (r *Repairer) Repair(ctx context.Context) error {
+	return errors.Join(r.settle(ctx), r.clear(ctx), r.compare(ctx))
+}
+
+// settle finishes what calls broke off.
+func (r *Repairer) settle(ctx context.Context) error {
+	list, err := r.opts.Index.UnsettledApprovals(ctx, settleAfter, unsettledLimit)
+	if err != nil {
+		return fmt.Errorf("repair approvals: %w", err)
+	}
+	byApp := map[partner.ClientID][]registry.Unsettled{}
+	for _, u := range list {
+		byApp[u.App] = append(byApp[u.App], u)
+	}
+	var errs []error
+	for app, us := range byApp {
+		ts := make([]tenant.ID, len(us))
+		for i, u := range us {
+			ts[i] = u.Tenant
+		}
+		err := chunks(ts, func(ts []tenant.ID) error { return r.reconcile(ctx, app, ts) })
+		if err == nil {
+			err = r.opts.Approvals.index.SettleApprovals(ctx, us)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("repair approvals of app %s: %w", app, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// reconcile makes the index of tenants match an app's mailbox.
+func (r *Repairer) reconcile(ctx context.Context, app partner.ClientID, ts []tenant.ID) error {
+	a := r.opts.Approvals
+	approved, err := a.approved(ctx, app, ts)
+	if err != nil {
+		return err
+	}
+	if approved, err = a.match(ctx, app, ts, approved); err != nil {
+		return err
+	}
+	err = a.catchUp(ctx, app, approved)
+	if errors.Is(err, ErrUnknownApp) { // a deleted app's: clear drops it
+		return nil
+	}
+	return err
+}
+
+// clear drops what deleted apps left behind: their deletion was cut short.
+func (r *Repairer) clear(ctx context.Context) error {
+	gone, err := r.opts.Index.RemovedApps(ctx, r.removed, removedLimit)
+	if err != nil || len(gone) == 0 {
+		return err
+	}
+	ids := make([]partner.ClientID, len(gone))
+	for i, g := range gone {
+		ids[i] = g.App
+	}
+	views, errs := r.opts.Views.Views(ctx, ids)
+	for i, g := range gone {
+		if errs[i] == nil && views[i].Approvals+views[i].Waiting > 0 {
+			errs[i] = r.opts.Leftovers.AppDeleted(ctx, g.App, g.Revision)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("clear away after deleted apps: %w", err)
+	}
+	r.removed = gone[len(gone)-1].Revision
+	return nil
+}
+
+// compare looks for approvals that the index lacks, a page at a time, app after app.
+func (r *Repairer) compare(ctx context.Context) error {
+	apps := r.opts.Apps.All()
+	start := len(apps) // the first app from r.app on, in the order of their ids
+	for i, e := range apps {
+		if e.Rec.App.ClientID >= r.app {
+			start = i
+			break
+		}
+	}
+	for seen, n := 0, 0; seen < comparedLimit && n < len(apps); n++ {
+		id := apps[(start+n)%len(apps)].Rec.App.ClientID
+		if id != r.app {
+			r.app, r.cursor = id, ""
+		}
+		for {
+			page, next, err := r.opts.Approvals.boxes.Approvals(ctx, id, r.cursor, comparedLimit)
+			if err == nil {
+				err = chunks(page, func(ts []tenant.ID) error { return r.compared(ctx, id, ts) })
+			}
+			if err != nil {
+				return fmt.Errorf("compare approvals of app %s with the index: %w", id, err)
+			}
+			seen, r.cursor = seen+len(page), next
+			if next == "" {
+				break
+			}
+			if seen >= comparedLimit {
+				return nil
+			}
+		}
+		r.app = id + "\x00" // the next one, whoever that will be
+	}
+	return nil
+}
+
+func (r *Repairer) compared(ctx context.Context, app partner.ClientID, ts []tenant.ID) error {
+	listed, err := r.opts.Index.Listed(ctx, ts, app)
+	if err != nil {
+		return err
+	}
+	var missing []tenant.ID
+	for i, is := range listed {
+		if !is {
+			missing = append(missing, ts[i])
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return r.reconcile(ctx, app, missing)
+}

@@ -1,0 +1,316 @@
+package fanout_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"pgregory.net/rapid"
+
+	"github.com/lamplighter/lamplighter/internal/fanout"
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/redistest"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// The repair's side of the shim. For it, a minute has always passed.
+
+func (s *shim) UnsettledApprovals(ctx context.Context, waited time.Duration, limit int) ([]registry.Unsettled, error) {
+	if waited != time.Minute {
+		return nil, fmt.Errorf("asked for those of %v", waited)
+	}
+	return call(s, "unsettled", func() ([]registry.Unsettled, error) { return s.reg.UnsettledApprovals(ctx, 0, limit) })
+}
+
+func (s *shim) RemovedApps(ctx context.Context, since int64, limit int) ([]registry.Removed, error) {
+	return call(s, "removed", func() ([]registry.Removed, error) { return s.reg.RemovedApps(ctx, since, limit) })
+}
+
+func (s *shim) Listed(ctx context.Context, ids []tenant.ID, app partner.ClientID) ([]bool, error) {
+	return call(s, "listed", func() ([]bool, error) { return s.reg.Listed(ctx, ids, app) })
+}
+
+func (s *shim) All() []*registry.Entry { return s.dir.All() }
+
+func (s *shim) Views(ctx context.Context, apps []partner.ClientID) ([]mailbox.View, []error) {
+	return s.box.Views(ctx, apps)
+}
+
+// AppDeleted clears away after an app, as the service does.
+func (s *shim) AppDeleted(ctx context.Context, id partner.ClientID, revision int64) error {
+	return s.do("clear away", func() error {
+		if err := s.approvals().Forget(ctx, id); err != nil {
+			return err
+		}
+		return s.box.Drop(ctx, id, revision)
+	})
+}
+
+func (s *shim) repairer() *fanout.Repairer {
+	return fanout.NewRepairer(fanout.RepairOptions{Approvals: s.approvals(), Index: s, Apps: s, Views: s, Leftovers: s})
+}
+
+func (s *shim) repair() {
+	s.Helper()
+	if err := errors.Join(s.dir.Refresh(s.Context()), s.repairer().Repair(s.Context())); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// outOfStep tells where index and mailbox disagree on who approved whom, or what is approved does
+// not know the newest. A resync that broke off may leave a telling asked for.
+func (s *shim) outOfStep(apps []partner.ClientID, asked bool, ids ...tenant.ID) (out []string) {
+	s.Helper()
+	bad := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	for _, id := range ids {
+		listed := approvers(s, s, id)
+		v := ok[registry.TenantView](s)(s.reg.Tenant(s.Context(), id))
+		for _, app := range apps {
+			st := s.standing(app, id)
+			if is := slices.Contains(listed, app); st.Approved != is {
+				bad("%s of %s: approved %v, in the index %v", id, app, st.Approved, is)
+			}
+			if !st.Approved {
+				continue
+			}
+			if st.Known != v.Record.Top || st.Again && !asked {
+				bad("%s of %s: stands at %d (again %v), the tenant at %d", id, app, st.Known, st.Again, v.Record.Top)
+			}
+			for slot, e := range st.Entries {
+				if h := v.Record.Heads[slot]; e != nil && e.Retold == "" && e.Sequence != h.Sequence {
+					bad("%s of %s: %v waits at %d, the newest is %d", id, app, tenant.Slot(slot), e.Sequence, h.Sequence)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// inStep fails unless all are in step.
+func (s *shim) inStep(apps []partner.ClientID, ids ...tenant.ID) {
+	s.Helper()
+	for _, bad := range s.outOfStep(apps, false, ids...) {
+		s.Error(bad)
+	}
+}
+
+// Wherever an approval or a dismissal breaks off and is never repeated, the repair makes the index
+// match, and what was accepted meanwhile is told.
+func TestRepairFinishesWhatBrokeOff(t *testing.T) {
+	for _, row := range []struct{ what, calls string }{
+		{"approve", "note index dismissals records admit inspect deposit settle"},
+		{"dismiss", "note dismiss unindex inspect settle"},
+	} {
+		for name := range strings.FieldsSeq(row.calls) {
+			for _, how := range []string{"before", "after"} {
+				t.Run(row.what+" "+name+" "+how, func(t *testing.T) {
+					each(t, func(t *testing.T, s *shim) {
+						s.app("app1", hook)
+						a := s.approvals()
+						change := a.Approve
+						if row.what == "dismiss" {
+							s.approve("app1", "a")
+							change = a.Dismiss
+						}
+						s.fails[name] = how
+						if err := change(t.Context(), "app1", []tenant.ID{"a"}, admin()); !errors.Is(err, errFake) {
+							t.Fatalf("error %v", err)
+						}
+						s.accept("a", tenant.Suspend)
+						if err := s.fanout().Run(t.Context(), []tenant.ID{"a"}); err != nil {
+							t.Fatal(err)
+						}
+						s.repair()
+						s.inStep([]partner.ClientID{"app1"}, "a")
+						if left := ok[[]registry.Unsettled](t)(s.reg.UnsettledApprovals(t.Context(), 0, 10)); len(left) != 0 {
+							t.Errorf("still unsettled: %v", left)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// Approvals that the index lost, for whatever reason, come back page by page, app after app.
+func TestRepairComparesAllInTurns(t *testing.T) {
+	each(t, func(t *testing.T, s *shim) {
+		apps := []partner.ClientID{"app1", "app2", "app3"}
+		ids := make([]tenant.ID, 3*mailbox.MaxBatch)
+		for i := range ids {
+			ids[i] = tenant.ID(fmt.Sprintf("t%04d", i))
+		}
+		for _, app := range apps {
+			s.app(app, hook)
+		}
+		s.approve("app2", ids...)
+		s.approve("app3", "x", "y")
+		if err := errors.Join(s.reg.RemoveApprover(t.Context(), ids, "app2"), s.reg.RemoveApprover(t.Context(), []tenant.ID{"y"}, "app3")); err != nil {
+			t.Fatal(err)
+		}
+		s.accept("y", tenant.Suspend)
+		if err := s.fanout().Run(t.Context(), []tenant.ID{"y"}); err != nil {
+			t.Fatal(err)
+		}
+		r := s.repairer()
+		for range 8 {
+			s.calls = nil
+			if err := r.Repair(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if len(s.calls) > 40 {
+				t.Errorf("one repair made %d calls", len(s.calls))
+			}
+		}
+		s.inStep(apps, append([]tenant.ID{"x", "y"}, ids...)...)
+		if got := s.waits("app3", "y", 0); got == "" {
+			t.Error("what was accepted meanwhile is not told")
+		}
+	})
+}
+
+// A deletion that was cut short leaves nothing, whoever repairs it, and an app that is back since
+// keeps what it has.
+func TestRepairClearsAwayAfterDeletedApps(t *testing.T) {
+	each(t, func(t *testing.T, s *shim) {
+		for _, app := range []partner.ClientID{"app1", "app2", "app3"} {
+			s.app(app, hook)
+			s.approve(app, "a", "b")
+		}
+		s.accept("a", tenant.Suspend)
+		if err := s.fanout().Run(t.Context(), []tenant.ID{"a"}); err != nil {
+			t.Fatal(err)
+		}
+		for _, app := range []partner.ClientID{"app1", "app2"} { // and crash before clearing away
+			if _, err := s.reg.DeleteApp(t.Context(), app, registry.AnyRevision, registry.Actor{Name: "test"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		removed := ok[[]registry.Removed](t)(s.reg.RemovedApps(t.Context(), 0, 10))
+		s.app("app2", hook)
+		rec := ok[registry.AppRecord](t)(s.reg.App(t.Context(), "app2"))
+		if _, err := s.box.Switch(t.Context(), "n", mailbox.Switch{App: "app2", Revision: rec.Revision, On: true}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.box.Drop(t.Context(), "app2", removed[1].Revision); err != nil || !s.standing("app2", "a").Approved {
+			t.Errorf("a late deletion took the approvals of an app that is back: %v", err)
+		}
+		r := s.repairer()
+		if err := s.dir.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.fails["clear away"] = "before"
+		if err := r.Repair(t.Context()); !errors.Is(err, errFake) {
+			t.Errorf("error %v", err)
+		}
+		for range 2 {
+			if err := r.Repair(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, id := range []tenant.ID{"a", "b"} {
+			if got := approvers(t, s, id); len(got) != 2 || got[0] != "app2" || got[1] != "app3" {
+				t.Errorf("approvers of %s: %v", id, got)
+			}
+			if st := s.standing("app1", id); st.Approved || st.Waits() {
+				t.Errorf("left of app1: %+v", st)
+			}
+		}
+	})
+}
+
+func TestUnreadableNoteFailsTheRepair(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Mini(t)
+	s := newShim(t, rdb)
+	rdb.ZAdd(t.Context(), keys.New("").Owed(keys.OwedApprovals), redis.Z{Member: "nobody", Score: 1})
+	if err := s.repairer().Repair(t.Context()); !errors.Is(err, registry.ErrUnreadable) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// However changes, fan-outs, approvals, dismissals and resyncs interleave and break off, no change
+// is told to nobody once the repair ran: what is approved is in the index and knows each slot's
+// newest change, or it waits; what is not is in no index.
+func TestInterleavings(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Real(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		if err := rdb.FlushDB(t.Context()).Err(); err != nil {
+			rt.Fatal(err)
+		}
+		w := &interleaved{T: rt, s: newShim(t, rdb), faults: rapid.Bool().Draw(rt, "faults")}
+		for _, id := range w.apps() {
+			w.s.app(id, hook)
+		}
+		w.s.hook = w.meanwhile
+		for range rapid.IntRange(1, 6).Draw(rt, "steps") {
+			w.act(t.Context())
+		}
+		w.s.hook, w.s.fails = nil, map[string]string{}
+		if err := w.s.fanout().Run(t.Context(), w.ids()); err != nil {
+			rt.Fatal(err)
+		}
+		if w.faults { // without them there is nothing to repair
+			w.s.repair()
+		}
+		for _, bad := range w.s.outOfStep(w.apps(), w.faults && w.resynced, w.ids()...) {
+			rt.Error(bad)
+		}
+	})
+}
+
+// interleaved lets things happen in the middle of others, and break off.
+type interleaved struct {
+	*rapid.T
+
+	s        *shim
+	faults   bool
+	resynced bool
+	depth    int
+}
+
+func (w *interleaved) ids() []tenant.ID         { return []tenant.ID{"a", "b"} }
+func (w *interleaved) apps() []partner.ClientID { return []partner.ClientID{"app1", "app2"} }
+
+func (w *interleaved) meanwhile(name string) {
+	if w.depth < 3 && rapid.IntRange(0, 3).Draw(w.T, "meanwhile") == 0 {
+		w.act(w.s.Context())
+	}
+	if w.faults && rapid.IntRange(0, 9).Draw(w.T, "fails") == 0 {
+		w.s.fails[name] = rapid.SampledFrom([]string{"before", "after"}).Draw(w.T, "how")
+	}
+}
+
+func (w *interleaved) act(ctx context.Context) {
+	w.depth++
+	defer func() { w.depth-- }()
+	id, app := rapid.SampledFrom(w.ids()).Draw(w.T, "tenant"), rapid.SampledFrom(w.apps()).Draw(w.T, "app")
+	var err error
+	switch rapid.SampledFrom([]string{"accept", "accept", "accept", "fanout", "approve", "approve", "dismiss", "dismiss", "resync", "tell"}).Draw(w.T, "action") {
+	case "accept":
+		w.s.accept(id, rapid.SampledFrom(tenant.AllChangeTypes()).Draw(w.T, "type"))
+	case "fanout":
+		err = w.s.fanout().Run(ctx, []tenant.ID{id})
+	case "approve":
+		err = w.s.approvals().Approve(ctx, app, []tenant.ID{id}, admin())
+	case "dismiss":
+		err = w.s.approvals().Dismiss(ctx, app, []tenant.ID{id}, admin())
+	case "resync":
+		w.resynced = true
+		_, err = w.s.approvals().Resync(ctx, app, nil)
+	case "tell":
+		w.s.tell(app)
+	}
+	if err != nil && !w.faults {
+		w.Fatal(err)
+	}
+}
