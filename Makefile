@@ -22,7 +22,7 @@ export PATH := $(CURDIR)/$(TOOLS):$(PATH)
 
 .PHONY: help
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: build ## Run Lamplighter with a demo platform, partner and mail catcher; needs only Go
@@ -73,6 +73,10 @@ chart-strict: $(TOOLS)/helm $(TOOLS)/helm4 $(TOOLS)/kubeconform ## Check the cha
 chart-docs: $(TOOLS)/helm-docs ## Write what is generated in the chart: README, schema, mirrored files
 	tools/chart.sh docs
 	go test ./charts -update
+
+.PHONY: image
+image: ## Prove the Dockerfile without registry or engine: build it twice, compare, run it (root, buildah; minutes)
+	tools/image.sh
 
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZTIME

@@ -25,12 +25,13 @@ const (
 // Client enqueues tasks. It is safe for concurrent use.
 type Client struct {
 	asynq *asynq.Client
-	env   string
+	// namespace is that of Namespace.
+	namespace string
 }
 
 // NewClient returns a Client on a shared Redis client, which it does not close.
-func NewClient(rdb redis.UniversalClient, environment string) *Client {
-	return &Client{asynq: asynq.NewClientFromRedisClient(rdb), env: environment}
+func NewClient(rdb redis.UniversalClient, namespace string) *Client {
+	return &Client{asynq: asynq.NewClientFromRedisClient(rdb), namespace: namespace}
 }
 
 // EnqueueFanout wakes a fan-out for tenants; id makes a repeated call the same task.
@@ -67,7 +68,7 @@ func (c *Client) enqueue(ctx context.Context, k Kind, id string, p payload, dela
 	if err != nil {
 		return fmt.Errorf("encode %s task: %w", k, err)
 	}
-	opts := []asynq.Option{asynq.Queue(Name(c.env, k)), asynq.TaskID(id), asynq.MaxRetry(maxRetry), asynq.Timeout(taskTimeout)}
+	opts := []asynq.Option{asynq.Queue(Name(c.namespace, k)), asynq.TaskID(id), asynq.MaxRetry(maxRetry), asynq.Timeout(taskTimeout)}
 	if delay > 0 {
 		// asynq keeps whole seconds and rounds down; a wake-up before its time finds nothing to do
 		opts = append(opts, asynq.ProcessAt(time.Now().Add(delay+time.Second-1).Truncate(time.Second)))

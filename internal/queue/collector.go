@@ -11,16 +11,16 @@ import (
 // Collector reports the queues' lengths when scraped.
 type Collector struct {
 	inspector *asynq.Inspector
-	env       string
+	namespace string
 	tasks     *prometheus.Desc
 	latency   *prometheus.Desc
 	up        *prometheus.Desc
 }
 
 // NewCollector returns a Collector on a shared Redis client.
-func NewCollector(rdb redis.UniversalClient, environment string) *Collector {
+func NewCollector(rdb redis.UniversalClient, namespace string) *Collector {
 	return &Collector{
-		inspector: asynq.NewInspectorFromRedisClient(rdb), env: environment,
+		inspector: asynq.NewInspectorFromRedisClient(rdb), namespace: namespace,
 		tasks:   prometheus.NewDesc("lamplighter_queue_tasks", "Tasks in a queue by state. Cluster-wide: aggregate with max.", []string{"queue", "state"}, nil),
 		latency: prometheus.NewDesc("lamplighter_queue_latency_seconds", "Age of the oldest pending task of a queue. Cluster-wide: aggregate with max.", []string{"queue"}, nil),
 		up:      prometheus.NewDesc("lamplighter_queue_collector_up", "1 when the queues could be read at this scrape.", nil, nil),
@@ -50,7 +50,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 
 // collect reports one queue; one that had no task yet is not known to asynq, and empty.
 func (c *Collector) collect(ch chan<- prometheus.Metric, k Kind, known []string) (ok bool) {
-	name, info := Name(c.env, k), &asynq.QueueInfo{}
+	name, info := Name(c.namespace, k), &asynq.QueueInfo{}
 	if slices.Contains(known, name) {
 		var err error
 		if info, err = c.inspector.GetQueueInfo(name); err != nil {

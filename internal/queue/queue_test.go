@@ -87,7 +87,7 @@ func (h *heard) handlers() queue.Handlers {
 func serve(t *testing.T, rdb redis.UniversalClient, h queue.Handlers, log *slog.Logger) *queue.Server {
 	t.Helper()
 	s := queue.NewServer(rdb, h, queue.ServerOptions{
-		Environment: env, Poll: 10 * time.Millisecond, ShutdownTimeout: 5 * time.Second, Drainers: 4, Log: log,
+		Namespace: env, Poll: 10 * time.Millisecond, ShutdownTimeout: 5 * time.Second, Drainers: 4, Log: log,
 	})
 	check(t, s.Start())
 	t.Cleanup(s.Shutdown)
@@ -113,7 +113,7 @@ func TestNames(t *testing.T) {
 	t.Parallel()
 	got := map[queue.Kind]string{}
 	for _, k := range queue.Kinds() {
-		got[k] = queue.Name("online", k)
+		got[k] = queue.Name(queue.Namespace("lamplighter", "online"), k)
 	}
 	want := map[queue.Kind]string{
 		queue.Fanout: "lamplighter-online-fanout", queue.Drain: "lamplighter-online-drain", queue.Mail: "lamplighter-online-mail",
@@ -294,7 +294,7 @@ func TestShutdownGivesUp(t *testing.T) {
 			close(started)
 			<-release
 			return nil
-		}}, queue.ServerOptions{Environment: env, Poll: 10 * time.Millisecond, ShutdownTimeout: 200 * time.Millisecond, Drainers: 1, Log: discard()})
+		}}, queue.ServerOptions{Namespace: env, Poll: 10 * time.Millisecond, ShutdownTimeout: 200 * time.Millisecond, Drainers: 1, Log: discard()})
 		check(t, s.Start())
 		check(t, queue.NewClient(rdb, env).EnqueueDrain(t.Context(), "app1", 1, 0))
 		<-started
@@ -312,7 +312,7 @@ func TestShutdownGivesUp(t *testing.T) {
 func TestStartTwiceAndStopUnstarted(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Mini(t)
-	idle := queue.NewServer(rdb, queue.Handlers{}, queue.ServerOptions{Environment: env, Poll: time.Second, Drainers: 1, Log: discard()})
+	idle := queue.NewServer(rdb, queue.Handlers{}, queue.ServerOptions{Namespace: env, Poll: time.Second, Drainers: 1, Log: discard()})
 	idle.Stop()
 	idle.Shutdown()
 	s := serve(t, rdb, (&heard{}).handlers(), discard())

@@ -25,7 +25,8 @@ type Handlers struct {
 
 // ServerOptions set how tasks are taken.
 type ServerOptions struct {
-	Environment string
+	// Namespace is that of Namespace.
+	Namespace string
 	// Poll is how often an idle queue is asked for tasks. It bounds the latency of wake-ups that
 	// come from another process.
 	Poll time.Duration
@@ -68,7 +69,7 @@ func NewServer(rdb redis.UniversalClient, h Handlers, opts ServerOptions) *Serve
 	} {
 		s.servers = append(s.servers, asynq.NewServerFromRedisClient(rdb, asynq.Config{
 			Concurrency:              q.workers,
-			Queues:                   map[string]int{Name(opts.Environment, q.kind): 1},
+			Queues:                   map[string]int{Name(opts.Namespace, q.kind): 1},
 			TaskCheckInterval:        q.poll,
 			DelayedTaskCheckInterval: time.Second,
 			ShutdownTimeout:          opts.ShutdownTimeout,

@@ -29,8 +29,12 @@ const (
 // Kinds lists the closed set.
 func Kinds() []Kind { return []Kind{Fanout, Drain, Mail, Post, Resync} }
 
-// Name is the queue's name in asynq: environments may share a Redis.
-func Name(environment string, k Kind) string {
+// Namespace is what the names of one deployment's queues begin with. Deployments that share a Redis
+// differ in redis.prefix or environment, and so do their queues.
+func Namespace(prefix, environment string) string { return prefix + "-" + environment }
+
+// Name is the queue's name in asynq.
+func Name(namespace string, k Kind) string {
 	switch k {
 	case Resync: // resyncs are fan-outs by another cause and share their workers
 		k = Fanout
@@ -38,7 +42,7 @@ func Name(environment string, k Kind) string {
 		k = Mail
 	default:
 	}
-	return "lamplighter-" + environment + "-" + string(k)
+	return namespace + "-" + string(k)
 }
 
 // errPayload reports a task that this version cannot read; it is dropped, the sweep repairs.

@@ -118,11 +118,11 @@ func tlsConfig(a Address, o Options) (*tls.Config, error) {
 		return nil, errors.New("redis.tls.cert and redis.tls.key go together: set both or neither")
 	}
 	if o.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
+		pair, err := loadClientCertificate(o.CertFile, o.KeyFile)
 		if err != nil {
-			return nil, fmt.Errorf("read redis.tls.cert and redis.tls.key: %w", err)
+			return nil, err
 		}
-		c.Certificates = []tls.Certificate{pair}
+		c.GetClientCertificate = pair.ForHandshake
 	}
 	return c, nil
 }

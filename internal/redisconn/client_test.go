@@ -244,6 +244,12 @@ type authority struct{ ca, cert, key string }
 
 func newAuthority(t *testing.T, dir string) authority {
 	t.Helper()
+	return newAuthorityFor(t, dir, time.Hour)
+}
+
+// newAuthorityFor makes certificates that end after a time.
+func newAuthorityFor(t *testing.T, dir string, life time.Duration) authority {
+	t.Helper()
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -255,7 +261,7 @@ func newAuthority(t *testing.T, dir string) authority {
 	template := func(name string) *x509.Certificate {
 		return &x509.Certificate{
 			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
-			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(life),
 		}
 	}
 	ca := template("test authority")

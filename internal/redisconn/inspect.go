@@ -1,6 +1,7 @@
 package redisconn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -23,7 +25,18 @@ const (
 	CheckEviction Check = "eviction"
 	// CheckPersistence: a restart of Redis does not lose everything.
 	CheckPersistence Check = "persistence"
+	// CheckRole: the server takes writes. It cannot be waived.
+	CheckRole Check = "role"
+	// CheckMode: the server is arranged as redis.url says. It cannot be waived.
+	CheckMode Check = "mode"
+	// CheckMemory: Redis is not about to be full. It never holds back readiness.
+	CheckMemory Check = "memory"
 )
+
+// Checks lists the closed set.
+func Checks() []Check {
+	return []Check{CheckVersion, CheckEviction, CheckPersistence, CheckRole, CheckMode, CheckMemory}
+}
 
 const noEviction = "noeviction"
 
@@ -54,6 +67,17 @@ type Report struct {
 	Loading bool
 	// WriteFailing is true when the last append or rewrite did not reach the disk.
 	WriteFailing bool
+	// ReadOnly is true of a replica.
+	ReadOnly bool
+	// Misplaced says in words how the server is arranged otherwise than redis.url says, or is empty.
+	Misplaced string
+	// MemoryUsed and MemoryLimit are bytes; a limit of 0 is none. Of a Cluster it is the fullest node.
+	MemoryUsed, MemoryLimit int64
+	// Skew is how far this machine's clock is ahead of the server's.
+	Skew time.Duration
+
+	// mode is redis_mode of INFO.
+	mode string
 }
 
 // Problem is a failed check.
@@ -68,7 +92,8 @@ type Problem struct {
 func Inspect(ctx context.Context, rdb redis.UniversalClient) (Report, error) {
 	cluster, ok := rdb.(*redis.ClusterClient)
 	if !ok {
-		return inspectNode(ctx, rdb)
+		r, err := inspectNode(ctx, rdb)
+		return r.place(), explained(err)
 	}
 	var mu sync.Mutex
 	var reports []Report
@@ -80,7 +105,7 @@ func Inspect(ctx context.Context, rdb redis.UniversalClient) (Report, error) {
 		return err
 	})
 	if err != nil {
-		return Report{}, fmt.Errorf("inspect redis cluster: %w", err)
+		return Report{}, explained(fmt.Errorf("inspect redis cluster: %w", err))
 	}
 	if len(reports) == 0 {
 		return Report{}, errors.New("inspect redis cluster: no primary found")
@@ -99,7 +124,7 @@ func inspectNode(ctx context.Context, rdb redis.Cmdable) (Report, error) {
 		return Report{}, fmt.Errorf("inspect redis: %w", err)
 	}
 	info := map[string]string{}
-	for _, section := range []string{"server", "memory", "persistence"} {
+	for _, section := range []string{"server", "memory", "persistence", "replication"} {
 		text, err := rdb.Info(ctx, section).Result()
 		if refused(err) {
 			continue
@@ -114,6 +139,12 @@ func inspectNode(ctx context.Context, rdb redis.Cmdable) (Report, error) {
 		Loading: info["loading"] == "1",
 		WriteFailing: info["aof_last_write_status"] == "err" || info["aof_last_bgrewrite_status"] == "err" ||
 			info["rdb_last_bgsave_status"] == "err",
+		ReadOnly: info["role"] == "slave", MemoryUsed: number(info["used_memory"]), MemoryLimit: number(info["maxmemory"]),
+	}
+	r.mode = info["redis_mode"]
+	before := time.Now()
+	if clock, err := rdb.Time(ctx).Result(); err == nil {
+		r.Skew = before.Add(time.Since(before) / 2).Sub(clock)
 	}
 	return r, r.readConfig(ctx, rdb)
 }
@@ -161,6 +192,14 @@ func readInfo(into map[string]string, text string) {
 	}
 }
 
+func number(s string) int64 {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return 0 // not told
+	}
+	return n
+}
+
 func flag(s string) Known {
 	switch s {
 	case "1":
@@ -187,6 +226,14 @@ func (r Report) merge(o Report) Report {
 	if r.MaxmemoryPolicy == noEviction || r.MaxmemoryPolicy == "" && o.MaxmemoryPolicy != noEviction {
 		r.MaxmemoryPolicy = o.MaxmemoryPolicy
 	}
+	if r.Fullness() < o.Fullness() || r.MemoryLimit == 0 && r.MemoryUsed < o.MemoryUsed {
+		r.MemoryUsed, r.MemoryLimit = o.MemoryUsed, o.MemoryLimit
+	}
+	r.ReadOnly = r.ReadOnly || o.ReadOnly
+	if o.Skew.Abs() > r.Skew.Abs() {
+		r.Skew = o.Skew
+	}
+	r.Misplaced = cmp.Or(r.Misplaced, o.Misplaced)
 	if r.persistent() == Yes && o.persistent() != Yes || r.persistent() == Unknown && o.persistent() == No {
 		r.AOF, r.AOFFsync, r.Snapshots = o.AOF, o.AOFFsync, o.Snapshots
 	}
@@ -217,6 +264,12 @@ func (r Report) Problems(waived ...Check) []Problem {
 	}
 	if r.Loading {
 		return []Problem{{Words: "Redis is still loading its data: wait"}}
+	}
+	if r.Misplaced != "" {
+		return []Problem{{Check: CheckMode, Words: r.Misplaced}}
+	}
+	if r.ReadOnly {
+		out = append(out, Problem{Check: CheckRole, Words: readOnlyWords})
 	}
 	const hidden = " (its access rules hide it: allow INFO and CONFIG|GET, or look yourself and add the check to redis.waive_checks)"
 	add(CheckVersion, r.Version == "", "the version of Redis is unknown"+hidden)

@@ -50,7 +50,7 @@ func (s *Service) build() error {
 		return err
 	}
 	s.registerCollectors()
-	s.queue = queue.NewClient(s.rdb, string(s.env))
+	s.queue = queue.NewClient(s.rdb, s.queues())
 	s.guard = guard.New(guard.Policy{
 		AllowCIDRs: s.cfg.Guard.AllowCIDRs, AllowHTTP: s.cfg.Guard.AllowHTTP, AllowPorts: s.cfg.Guard.AllowPorts, AllowLoopback: s.opts.Loopback,
 	}, guard.NewMetrics(s.metrics))

@@ -57,7 +57,7 @@ func (s *Service) buildMail() error {
 			_, err := p.approvals.Resync(ctx, app, nil)
 			return err
 		},
-	}, queue.ServerOptions{Environment: string(s.env), Poll: queuePoll, ShutdownTimeout: s.cfg.ShutdownTimeout, Drainers: s.cfg.Delivery.Drainers, Log: s.log})
+	}, queue.ServerOptions{Namespace: s.queues(), Poll: queuePoll, ShutdownTimeout: s.cfg.ShutdownTimeout, Drainers: s.cfg.Delivery.Drainers, Log: s.log})
 	return nil
 }
 

@@ -77,6 +77,9 @@ type Service struct {
 	keySet   *signing.KeySet
 	guard    *guard.Guard
 	queue    *queue.Client
+	monitor  *redisconn.Monitor
+	// redisCert tells when the client certificate for Redis ends.
+	redisCert prometheus.Collector
 
 	drainer   *drain.Drainer
 	recorder  *drain.Recorder
@@ -123,53 +126,6 @@ func New(ctx context.Context, opts Options) (_ *Service, err error) {
 		return nil, err
 	}
 	return s, s.listen(ctx)
-}
-
-func (s *Service) connect(ctx context.Context) error {
-	if s.rdb = s.opts.Redis; s.rdb != nil {
-		s.durable = s.rdb
-		return nil
-	}
-	redisconn.LogTo(s.log)
-	c := s.cfg.Redis
-	o := redisconn.Options{
-		URL: c.URL, Username: c.Username, Password: c.Password, SentinelUsername: c.SentinelUsername, SentinelPassword: c.SentinelPassword,
-		CAFile: c.TLS.CA, CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, PoolSize: c.PoolSize, ClientName: "lamplighter",
-	}
-	rdb, err := redisconn.New(o)
-	if err != nil {
-		return fmt.Errorf("redis: %w", err)
-	}
-	s.rdb, s.durable, s.owned = rdb, rdb, true
-	if o.WaitReplicas = c.WaitReplicas; o.WaitReplicas > 0 {
-		// a client of its own: what waits for replicas holds none of the connections that drains need
-		if s.durable, err = redisconn.New(o); err != nil {
-			return fmt.Errorf("redis: %w", err)
-		}
-	}
-	return s.awaitRedis(ctx)
-}
-
-// connectWithin is how long a start waits for Redis: longer than a failover, shorter than patience.
-const connectWithin = 30 * time.Second
-
-func (s *Service) awaitRedis(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, connectWithin)
-	defer cancel()
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		err := s.rdb.Ping(ctx).Err()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-tick.C:
-			s.log.WarnContext(ctx, "redis does not answer yet", "err", err)
-		case <-ctx.Done():
-			return fmt.Errorf("redis did not answer within %v; check redis.url and that it runs: %w", connectWithin, err)
-		}
-	}
 }
 
 func (s *Service) stores(ctx context.Context) error {
@@ -248,9 +204,10 @@ func (s *Service) registerCollectors() {
 		ConstLabels: prometheus.Labels{"version": s.opts.Version, "environment": string(s.env)},
 	})
 	info.Set(1)
+	s.monitor = redisconn.NewMonitor(s.rdb, s.metrics, s.log, s.waived()...)
 	s.metrics.MustRegister(
 		info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		redisconn.NewPoolCollector(s.rdb), queue.NewCollector(s.rdb, string(s.env)), newKeyCollector(s.keySet),
+		redisconn.NewPoolCollector(s.rdb), s.redisCert, queue.NewCollector(s.rdb, s.queues()), newKeyCollector(s.keySet),
 	)
 }
 
@@ -293,30 +250,6 @@ func (s *Service) listen(ctx context.Context) error {
 	return add("public", s.cfg.PublicListen, api.Public())
 }
 
-// ready runs the checks of /readyz.
-func (s *Service) ready(ctx context.Context) []httpapi.Check {
-	checks := []httpapi.Check{{Name: "redis", Err: s.rdb.Ping(ctx).Err()}}
-	if s.opts.Unsafe || checks[0].Err != nil {
-		return checks
-	}
-	report, err := redisconn.Inspect(ctx, s.rdb)
-	if err != nil {
-		return append(checks, httpapi.Check{Name: "redis_safety", Err: err})
-	}
-	waived := make([]redisconn.Check, len(s.cfg.Redis.WaiveChecks))
-	for i, w := range s.cfg.Redis.WaiveChecks {
-		waived[i] = redisconn.Check(w)
-	}
-	problems := map[redisconn.Check]error{}
-	for _, p := range report.Problems(waived...) {
-		problems[p.Check] = errors.Join(problems[p.Check], errors.New(p.Words))
-	}
-	for _, c := range []redisconn.Check{redisconn.CheckVersion, redisconn.CheckEviction, redisconn.CheckPersistence} {
-		checks = append(checks, httpapi.Check{Name: "redis_" + string(c), Err: problems[c]})
-	}
-	return checks
-}
-
 // Run serves until ctx ends, then stops in order: requests first, then drains, then the rest. It
 // returns when everything has stopped or the shutdown timeout is over.
 func (s *Service) Run(ctx context.Context) error {
@@ -335,6 +268,9 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	if s.has(RoleAPI) {
 		work.Go(func() { s.parts.feed.Run(background) })
+	}
+	if !s.opts.Unsafe {
+		work.Go(func() { s.monitor.Run(background) })
 	}
 	if s.has(RoleWorker) {
 		if err := s.server.Start(); err != nil {

@@ -1,0 +1,108 @@
+package redisconn
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"math"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// clientCertificate is the pair of files by which Redis knows us. It is read again when a file
+// changes, so that a renewed certificate needs no restart; one that cannot be read leaves the old.
+type clientCertificate struct {
+	cert, key string
+
+	mu      sync.Mutex
+	current *tls.Certificate
+	// stamps are the files' times when current was read.
+	stamps [2]time.Time
+}
+
+// loadClientCertificate refuses a pair that cannot be used now.
+func loadClientCertificate(cert, key string) (*clientCertificate, error) {
+	c := &clientCertificate{cert: cert, key: key}
+	if err := c.read(); err != nil {
+		return nil, fmt.Errorf("read redis.tls.cert and redis.tls.key: %w", err)
+	}
+	if end := c.current.Leaf.NotAfter; !time.Now().Before(end) {
+		return nil, fmt.Errorf("redis.tls.cert: the certificate in %s ended on %s: renew it", cert, end.UTC().Format(time.RFC3339))
+	}
+	return c, nil
+}
+
+func (c *clientCertificate) read() error {
+	stamps := c.changed()
+	pair, err := tls.LoadX509KeyPair(c.cert, c.key)
+	if err != nil {
+		return err
+	}
+	if pair.Leaf == nil {
+		if pair.Leaf, err = x509.ParseCertificate(pair.Certificate[0]); err != nil {
+			return err
+		}
+	}
+	c.current, c.stamps = &pair, stamps
+	return nil
+}
+
+// changed are the files' times; a file that is gone has none.
+func (c *clientCertificate) changed() (stamps [2]time.Time) {
+	for i, name := range []string{c.cert, c.key} {
+		if info, err := os.Stat(name); err == nil {
+			stamps[i] = info.ModTime()
+		}
+	}
+	return stamps
+}
+
+// get returns the pair as it is on disk now.
+func (c *clientCertificate) get() *tls.Certificate {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.changed() != c.stamps {
+		// Half a renewal fails to read; the next handshake tries again.
+		_ = c.read()
+	}
+	return c.current
+}
+
+// ForHandshake implements tls.Config.GetClientCertificate.
+func (c *clientCertificate) ForHandshake(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	return c.get(), nil
+}
+
+// certificateCollector tells when the client certificate ends.
+type certificateCollector struct {
+	cert *clientCertificate
+	desc *prometheus.Desc
+}
+
+// NewCertificateCollector exports when the client certificate of o ends: never, without one.
+func NewCertificateCollector(o Options) (prometheus.Collector, error) {
+	c := &certificateCollector{desc: prometheus.NewDesc(
+		"lamplighter_redis_certificate_expiry_timestamp_seconds", "When the client certificate for Redis ends; infinite without one.", nil, nil)}
+	if o.CertFile != "" {
+		var err error
+		if c.cert, err = loadClientCertificate(o.CertFile, o.KeyFile); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// Describe implements prometheus.Collector.
+func (c *certificateCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
+
+// Collect implements prometheus.Collector.
+func (c *certificateCollector) Collect(ch chan<- prometheus.Metric) {
+	end := math.Inf(1)
+	if c.cert != nil {
+		end = float64(c.cert.get().Leaf.NotAfter.Unix())
+	}
+	ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, end)
+}

@@ -1,0 +1,98 @@
+package redisconn
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// monitorEvery is often enough for an alert, and costs Redis a handful of commands.
+	monitorEvery = 15 * time.Second
+	// monitorWithin bounds one look.
+	monitorWithin = 5 * time.Second
+)
+
+// Monitor looks at Redis again and again, and exports what it found: a server that was fit at the
+// start may be switched over, reconfigured or full an hour later.
+type Monitor struct {
+	rdb    redis.UniversalClient
+	waived []Check
+	log    *slog.Logger
+	// told are the problems that were logged last, so that each is logged once.
+	told map[Check]bool
+
+	failing           *prometheus.GaugeVec
+	used, limit, skew prometheus.Gauge
+	inspected         prometheus.Gauge
+}
+
+// NewMonitor registers the metrics. Waived checks count as passed.
+func NewMonitor(rdb redis.UniversalClient, reg prometheus.Registerer, log *slog.Logger, waived ...Check) *Monitor {
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "lamplighter_redis_" + name, Help: help})
+		reg.MustRegister(g)
+		return g
+	}
+	m := &Monitor{
+		rdb: rdb, waived: waived, log: log, told: map[Check]bool{},
+		failing: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "lamplighter_redis_check_failing", Help: "1 for each safety check that Redis fails, as this process last saw it; 0 when it passes or is waived.",
+		}, []string{"check"}),
+		used:      gauge("memory_used_bytes", "Memory that Redis uses; of a Cluster, that of the fullest primary."),
+		limit:     gauge("memory_limit_bytes", "maxmemory of that server; 0 for none."),
+		skew:      gauge("clock_skew_seconds", "How far the clock of this process is ahead of that of Redis."),
+		inspected: gauge("inspected_timestamp_seconds", "When this process last could look at Redis; 0 if never."),
+	}
+	reg.MustRegister(m.failing)
+	for _, c := range Checks() {
+		m.failing.WithLabelValues(string(c)).Set(0)
+	}
+	return m
+}
+
+// Run looks at once and then every 15 s, until ctx ends.
+func (m *Monitor) Run(ctx context.Context) {
+	tick := time.NewTicker(monitorEvery)
+	defer tick.Stop()
+	for {
+		m.look(ctx)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// look exports one report. A server that does not answer leaves everything as it was, and inspected old.
+func (m *Monitor) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, monitorWithin)
+	defer cancel()
+	r, err := Inspect(ctx, m.rdb)
+	if err != nil || r.Loading {
+		return // readiness and the queue collector tell of it
+	}
+	m.inspected.SetToCurrentTime()
+	m.used.Set(float64(r.MemoryUsed))
+	m.limit.Set(float64(r.MemoryLimit))
+	m.skew.Set(r.Skew.Seconds())
+	now := map[Check]bool{}
+	for _, p := range append(r.Problems(m.waived...), r.Warnings()...) {
+		now[p.Check] = true
+		if !m.told[p.Check] {
+			m.log.WarnContext(ctx, "redis is not as it should be", "check", string(p.Check), "detail", p.Words)
+		}
+	}
+	for _, c := range Checks() {
+		v := 0.0
+		if now[c] {
+			v = 1
+		}
+		m.failing.WithLabelValues(string(c)).Set(v)
+	}
+	m.told = now
+}

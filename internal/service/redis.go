@@ -1,0 +1,119 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/queue"
+	"github.com/lamplighter/lamplighter/internal/redisconn"
+)
+
+func (s *Service) connect(ctx context.Context) (err error) {
+	o := redisconn.Options{}
+	if s.opts.Redis == nil {
+		o = s.redisOptions()
+	}
+	if s.redisCert, err = redisconn.NewCertificateCollector(o); err != nil {
+		return fmt.Errorf("redis: %w", err)
+	}
+	if s.rdb = s.opts.Redis; s.rdb != nil {
+		s.durable = s.rdb
+		return nil
+	}
+	redisconn.LogTo(s.log)
+	rdb, err := redisconn.New(o)
+	if err != nil {
+		return fmt.Errorf("redis: %w", err)
+	}
+	s.rdb, s.durable, s.owned = rdb, rdb, true
+	if o.WaitReplicas = s.cfg.Redis.WaitReplicas; o.WaitReplicas > 0 {
+		// a client of its own: what waits for replicas holds none of the connections that drains need
+		if s.durable, err = redisconn.New(o); err != nil {
+			return fmt.Errorf("redis: %w", err)
+		}
+	}
+	return s.awaitRedis(ctx)
+}
+
+func (s *Service) redisOptions() redisconn.Options {
+	c := s.cfg.Redis
+	return redisconn.Options{
+		URL: c.URL, Username: c.Username, Password: c.Password, SentinelUsername: c.SentinelUsername, SentinelPassword: c.SentinelPassword,
+		CAFile: c.TLS.CA, CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, PoolSize: c.PoolSize, ClientName: "lamplighter",
+	}
+}
+
+// queues is what the names of this deployment's queues begin with.
+func (s *Service) queues() string { return queue.Namespace(s.cfg.Redis.Prefix, string(s.env)) }
+
+// connectWithin is how long a start waits for Redis: longer than a failover, shorter than patience.
+const connectWithin = 30 * time.Second
+
+func (s *Service) awaitRedis(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, connectWithin)
+	defer cancel()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		err := s.usable(ctx)
+		var known *redisconn.ConnectError
+		if err == nil || errors.As(err, &known) && known.Permanent {
+			return err
+		}
+		select {
+		case <-tick.C:
+			s.log.WarnContext(ctx, "redis does not answer yet", "err", err)
+		case <-ctx.Done():
+			return fmt.Errorf("redis did not answer within %v; check redis.url, that it runs, and whether its port speaks TLS: %w", connectWithin, err)
+		}
+	}
+}
+
+// usable asks whether Redis answers, takes writes and is what redis.url says.
+func (s *Service) usable(ctx context.Context) error {
+	if err := s.rdb.Ping(ctx).Err(); err != nil && !redis.IsPermissionError(err) {
+		return redisconn.Explain(err)
+	}
+	report, err := redisconn.Inspect(ctx, s.rdb)
+	if err != nil {
+		return err
+	}
+	return report.Require()
+}
+
+// waived are the safety checks that the settings waive.
+func (s *Service) waived() []redisconn.Check {
+	out := make([]redisconn.Check, len(s.cfg.Redis.WaiveChecks))
+	for i, w := range s.cfg.Redis.WaiveChecks {
+		out[i] = redisconn.Check(w)
+	}
+	return out
+}
+
+// ready runs the checks of /readyz.
+func (s *Service) ready(ctx context.Context) []httpapi.Check {
+	checks := []httpapi.Check{{Name: "redis", Err: s.rdb.Ping(ctx).Err()}}
+	if s.opts.Unsafe || checks[0].Err != nil {
+		return checks
+	}
+	report, err := redisconn.Inspect(ctx, s.rdb)
+	if err != nil {
+		return append(checks, httpapi.Check{Name: "redis_safety", Err: err})
+	}
+	problems := map[redisconn.Check]error{}
+	for _, p := range report.Problems(s.waived()...) {
+		problems[p.Check] = errors.Join(problems[p.Check], errors.New(p.Words))
+	}
+	for _, c := range redisconn.Checks() {
+		if c == redisconn.CheckMemory { // what is nearly full still works
+			continue
+		}
+		checks = append(checks, httpapi.Check{Name: "redis_" + string(c), Err: problems[c]})
+	}
+	return checks
+}
