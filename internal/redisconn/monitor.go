@@ -33,7 +33,7 @@ type Monitor struct {
 // NewMonitor registers the metrics. Waived checks count as passed.
 func NewMonitor(rdb redis.UniversalClient, reg prometheus.Registerer, log *slog.Logger, waived ...Check) *Monitor {
 	gauge := func(name, help string) prometheus.Gauge {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "lamplighter_redis_" + name, Help: help})
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 		reg.MustRegister(g)
 		return g
 	}
@@ -42,10 +42,10 @@ func NewMonitor(rdb redis.UniversalClient, reg prometheus.Registerer, log *slog.
 		failing: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "lamplighter_redis_check_failing", Help: "1 for each safety check that Redis fails, as this process last saw it; 0 when it passes or is waived.",
 		}, []string{"check"}),
-		used:      gauge("memory_used_bytes", "Memory that Redis uses; of a Cluster, that of the fullest primary."),
-		limit:     gauge("memory_limit_bytes", "maxmemory of that server; 0 for none."),
-		skew:      gauge("clock_skew_seconds", "How far the clock of this process is ahead of that of Redis."),
-		inspected: gauge("inspected_timestamp_seconds", "When this process last could look at Redis; 0 if never."),
+		used:      gauge("lamplighter_redis_memory_used_bytes", "Memory that Redis uses; of a Cluster, that of the fullest primary."),
+		limit:     gauge("lamplighter_redis_memory_limit_bytes", "maxmemory of that server; 0 for none."),
+		skew:      gauge("lamplighter_redis_clock_skew_seconds", "How far the clock of this process is ahead of that of Redis."),
+		inspected: gauge("lamplighter_redis_inspected_timestamp_seconds", "When this process last could look at Redis; 0 if never."),
 	}
 	reg.MustRegister(m.failing)
 	for _, c := range Checks() {
