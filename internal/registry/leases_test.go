@@ -54,6 +54,26 @@ func TestLease(t *testing.T) {
 	})
 }
 
+// TestLeaseOfAFullRedis: the sweep wakes the drains that free memory, so it takes its lease without any.
+func TestLeaseOfAFullRedis(t *testing.T) {
+	t.Parallel()
+	p := redistest.Start(t)
+	rdb := p.Client(t)
+	s := registry.New(rdb, registry.Options{Keyring: testKeyring(t)})
+	noErr(t, "fill", rdb.ConfigSet(t.Context(), "maxmemory", "1").Err())
+	if err := rdb.Set(t.Context(), "k", "v", 0).Err(); !redis.HasErrorPrefix(err, "OOM") {
+		t.Fatalf("a write to a full Redis: %v", err)
+	}
+	for _, what := range []string{"taken", "renewed"} {
+		if held, err := s.Lease(t.Context(), "sweep", "a", time.Minute); err != nil || !held {
+			t.Errorf("lease not %s: %v, %v", what, held, err)
+		}
+	}
+	if held, err := s.Lease(t.Context(), "sweep", "b", time.Minute); err != nil || held {
+		t.Errorf("another has the lease: %v, %v", held, err)
+	}
+}
+
 func TestLeaseHasOneHolder(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s fixture) {

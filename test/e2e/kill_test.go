@@ -37,6 +37,7 @@ func (s *stack) load(tr *truth, names []string, reporters, batch int) *load {
 func (s *stack) pacedLoad(tr *truth, names []string, reporters, batch int, pause time.Duration) *load {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	l := &load{stop: cancel, pause: pause}
+	run := strconv.FormatUint(rand.Uint64(), 36) // keys of another load are not this one's
 	for w := range reporters {
 		mine := names[w*len(names)/reporters : (w+1)*len(names)/reporters]
 		l.done.Go(func() {
@@ -47,7 +48,7 @@ func (s *stack) pacedLoad(tr *truth, names []string, reporters, batch int, pause
 				}
 				// a batch that was begun is finished: its key makes the repeats harmless
 				finish, stop := context.WithTimeout(context.WithoutCancel(ctx), patience)
-				err := s.publish(finish, tr, "w"+strconv.Itoa(w)+"-"+strconv.Itoa(i), changes)
+				err := s.publish(finish, tr, run+"-"+strconv.Itoa(w)+"-"+strconv.Itoa(i), changes)
 				stop()
 				if err != nil {
 					l.error.Store(&err)

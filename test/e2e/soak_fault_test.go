@@ -37,10 +37,24 @@ func until(ctx context.Context, within time.Duration, what string, cond func() b
 	return nil
 }
 
+// supervise waits until a process is ready, and starts one again that ended by itself, as one does that
+// found no Redis when it started.
+func (s *soak) supervise(ctx context.Context, p *process) error {
+	var failed error
+	err := until(ctx, time.Minute, p.roles+" is ready", func() bool {
+		if p.gone() {
+			s.tally.add(endedItself)
+			failed = p.launch()
+		}
+		return failed != nil || p.ready()
+	})
+	return errors.Join(err, failed)
+}
+
 // hurtProcess kills a process of the service and starts it again, or freezes it for a while: less than
 // what is left of a claim's lease, which a post that was frozen half-way must not outlive.
 func (s *soak) hurtProcess(ctx context.Context, p *process, kill, freeze fault) error {
-	if err := until(ctx, time.Minute, p.roles+" is ready", p.ready); err != nil {
+	if err := s.supervise(ctx, p); err != nil {
 		return err
 	}
 	pause(ctx, 200*time.Millisecond, 1200*time.Millisecond)

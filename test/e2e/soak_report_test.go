@@ -30,6 +30,8 @@ const (
 	redisSlowed  fault = "connections slowed"
 	failedOver   fault = "failover"
 	slotMoved    fault = "slot moved"
+	// endedItself is no fault that was brought about: a supervisor starts such a process again.
+	endedItself fault = "process ended by itself"
 )
 
 // tally counts faults, and how much was in flight at each that can make a notification come twice.

@@ -17,7 +17,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/lamplighter/lamplighter/internal/redisconn"
-	"github.com/lamplighter/lamplighter/internal/redistest"
 	"github.com/lamplighter/lamplighter/internal/secret"
 )
 
@@ -194,8 +193,8 @@ func (s *soak) await(failures chan error) {
 // heal ends all that is wrong: processes that are not there, sick receivers, endpoints switched off.
 func (s *soak) heal() {
 	for _, p := range append(slices.Clone(s.workers), s.apis...) {
-		if !p.ready() {
-			redistest.Eventually(s.t, 60*time.Second, p.roles+" is ready", p.ready)
+		if err := s.supervise(s.t.Context(), p); err != nil {
+			s.t.Fatal(err)
 		}
 	}
 	for _, d := range s.sick {

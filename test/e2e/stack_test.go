@@ -139,6 +139,9 @@ type process struct {
 	ops    string
 	cmd    *exec.Cmd
 	log    *os.File
+	// ended is closed when the process is gone; exit is then how.
+	ended chan struct{}
+	exit  error
 }
 
 // serve starts a process with the given roles and waits until it is ready.
@@ -198,7 +201,27 @@ func (p *process) launch() error {
 	p.cmd.Env = append(append([]string{}, s.env...), "LAMPLIGHTER_LISTEN="+p.listen, "LAMPLIGHTER_OPS_LISTEN="+p.ops)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return p.cmd.Start()
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	p.ended = ended
+	go func() {
+		p.exit = p.cmd.Wait()
+		_ = log.Close()
+		close(ended)
+	}()
+	return nil
+}
+
+// gone reports whether the process has ended.
+func (p *process) gone() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 // probes bounds questions to the ops listener of a process that may be frozen.
@@ -216,20 +239,18 @@ func (p *process) ready() bool {
 
 // kill ends the process as a crash would.
 func (p *process) kill() {
-	if p.cmd.ProcessState != nil {
-		return
+	if p.ended == nil {
+		return // it never started
 	}
 	_ = p.cmd.Process.Kill()
-	_ = p.cmd.Wait()
-	_ = p.log.Close()
+	<-p.ended
 }
 
 // terminate ends the process as an operator would and returns how it exited.
 func (p *process) terminate() error {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	err := p.cmd.Wait()
-	_ = p.log.Close()
-	return err
+	<-p.ended
+	return p.exit
 }
 
 // call makes an admin API call and returns status and body; it fails the test when the service

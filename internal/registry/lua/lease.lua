@@ -11,5 +11,8 @@ local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then
   return 0
 end
+-- After a first write that needs no memory the script runs to its end although Redis is at
+-- maxmemory: the sweep wakes what frees memory, and must not wait for it.
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
