@@ -6,9 +6,24 @@ import (
 
 // cli is the command line. Commands that need settings carry a settingFlags.
 type cli struct {
-	Dev         devCmd         `cmd:"" help:"Try Lamplighter on this machine, with demo apps; needs nothing and forgets everything."`
-	Serve       serveCmd       `cmd:"" help:"Run the service: the API, the workers or both."`
-	Publish     publishCmd     `cmd:"" help:"Report a tenant's state change, as the platform does."`
+	Dev   devCmd   `cmd:"" help:"Try Lamplighter on this machine, with demo apps; needs nothing and forgets everything."`
+	Serve serveCmd `cmd:"" help:"Run the service: the API, the workers or both."`
+
+	Publish publishCmd `cmd:"" help:"Report a tenant's state change, as the platform does."`
+	Changes changesCmd `cmd:"" help:"Ask who knows of a state change."`
+
+	Apply      applyCmd      `cmd:"" help:"Make apps, approvals and tenants what YAML files say."`
+	Apps       appsCmd       `cmd:"" help:"The partners' apps."`
+	Endpoints  endpointsCmd  `cmd:"" help:"Where an app is called."`
+	Approvals  approvalsCmd  `cmd:"" help:"Which tenants an app hears of."`
+	Tenants    tenantsCmd    `cmd:"" help:"Where tenants stand."`
+	Mailbox    mailboxCmd    `cmd:"" help:"What waits for an app."`
+	Deliveries deliveriesCmd `cmd:"" help:"What was tried."`
+	Pause      pauseCmd      `cmd:"" help:"Hold the pushes to an app back; what waits is kept."`
+	Resume     resumeCmd     `cmd:"" help:"Let the pushes to an app go again, at once."`
+	Incidents  incidentsCmd  `cmd:"" help:"Which endpoints fail."`
+	Audit      auditCmd      `cmd:"" help:"Who wrote what."`
+
 	Keys        keysCmd        `cmd:"" help:"Make keys."`
 	Config      configCmd      `cmd:"" help:"Check and show settings."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a running service whether it is ready; exits with 1 if not."`

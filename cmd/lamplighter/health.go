@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/lamplighter/lamplighter/internal/client"
 )
 
 // maxHealthAnswer bounds what is shown of an answer.
@@ -38,8 +40,8 @@ func (c *healthcheckCmd) Run(ctx context.Context, a *app) error {
 		return fmt.Errorf("healthcheck: %w", err)
 	}
 	// A transport of its own: proxy settings are not meant for a call to this machine.
-	client := &http.Client{Transport: &http.Transport{}}
-	resp, err := client.Do(req)
+	caller := &http.Client{Transport: &http.Transport{}}
+	resp, err := caller.Do(req)
 	if err != nil {
 		return fmt.Errorf("healthcheck: nothing answers on ops_listen: %w", err)
 	}
@@ -48,7 +50,7 @@ func (c *healthcheckCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return fmt.Errorf("healthcheck: read answer: %w", err)
 	}
-	text := strings.TrimSpace(printable(string(body)))
+	text := strings.TrimSpace(client.Printable(string(body)))
 	if resp.StatusCode != http.StatusOK {
 		return errors.New("healthcheck: " + resp.Status + ": " + text)
 	}

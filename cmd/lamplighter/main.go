@@ -1,7 +1,8 @@
 // Command lamplighter tells every partner app when a customer's lights go on or off, and gives
 // operators a hand: keys, settings, health, and a state change from the shell.
 //
-// Exit codes: 0 done; 1 it failed, or the service refused; 2 wrong usage or settings.
+// Exit codes: 0 done; 1 it failed, or the service refused; 2 wrong usage or settings; 3 apply
+// --dry-run found something to do; 130 stopped by Ctrl-C.
 package main
 
 import (
@@ -26,18 +27,23 @@ const (
 	exitDone   = 0
 	exitFailed = 1
 	exitUsage  = 2
+	// exitDifferent is apply --dry-run's word for something to do.
+	exitDifferent = 3
+	// exitStopped is what shells expect after Ctrl-C.
+	exitStopped = 130
 )
 
 const description = `Tells every partner app when a customer's lights go on or off.
 
 Settings come from flags, LAMPLIGHTER_ environment variables and a YAML file (--config), in this order.
 
-Exit codes: 0 done; 1 it failed, or the service refused; 2 wrong usage or settings.`
+Exit codes: 0 done; 1 it failed, or the service refused; 2 wrong usage or settings; 3 apply --dry-run found something to do; 130 stopped by Ctrl-C.`
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // app is what commands need besides their own flags.
 type app struct {
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	environ        []string
 	build          build
@@ -67,7 +73,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	defer stop()
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
-	a := &app{stdout: stdout, stderr: stderr, environ: os.Environ(), build: readBuild(version)}
+	a := &app{stdin: os.Stdin, stdout: stdout, stderr: stderr, environ: os.Environ(), build: readBuild(version)}
 	parser, err := kong.New(newCLI(),
 		kong.Name("lamplighter"), kong.Description(description), kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { panic(stopped{code}) }),
@@ -85,7 +91,11 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		return a.fail(usageError{fmt.Errorf("%w (lamplighter --help lists what there is)", err)})
 	}
 	if err := command.Run(); err != nil {
-		return a.fail(err)
+		code := a.fail(err)
+		if code == exitFailed && ctx.Err() != nil {
+			return exitStopped
+		}
+		return code
 	}
 	return exitDone
 }
@@ -93,10 +103,16 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 // fail prints an error and returns its exit code.
 func (a *app) fail(err error) int {
 	fmt.Fprintf(a.stderr, "lamplighter: %v\n", err)
+	if next := hint(err); next != "" {
+		fmt.Fprintf(a.stderr, "  %s\n", next)
+	}
 	var usage usageError
 	var settings config.Problems
 	if errors.As(err, &usage) || errors.As(err, &settings) {
 		return exitUsage
+	}
+	if errors.Is(err, errDifferent) {
+		return exitDifferent
 	}
 	return exitFailed
 }

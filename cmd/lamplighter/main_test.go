@@ -33,6 +33,7 @@ func TestScripts(t *testing.T) {
 			"serve-answer": serveAnswer,
 			"exits":        exits,
 			"wait-for":     waitFor,
+			"dev-at":       devAt,
 		},
 	})
 }
@@ -100,5 +101,26 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 		case <-deadline.C:
 			ts.Fatalf("%s never showed %s; it holds:\n%s", args[0], args[1], text)
 		}
+	}
+}
+
+// devAt makes the client's commands go to the lamplighter dev that wrote FILE: dev-at FILE. It sets
+// the client's variables, and HOOK and DESK to the addresses of the receiver and the desk.
+func devAt(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: dev-at FILE")
+	}
+	banner := ts.ReadFile(args[0])
+	for name, pattern := range map[string]string{
+		"LAMPLIGHTER_URL":   `API +(http\S+)`,
+		"LAMPLIGHTER_TOKEN": `Admin token +(lmp_\S+)`,
+		"HOOK":              `Receiver +(http\S+)/<client id>`,
+		"DESK":              `Desk +(http\S+)`,
+	} {
+		m := regexp.MustCompile(pattern).FindStringSubmatch(banner)
+		if m == nil {
+			ts.Fatalf("%s does not say %s:\n%s", args[0], name, banner)
+		}
+		ts.Setenv(name, m[1])
 	}
 }

@@ -95,8 +95,12 @@ func layout() map[string]rule {
 		"internal/wire/wiretest":   {support: true, project: []string{"wire"}},
 		"internal/redistest":       {support: true, project: []string{"keys", "redisconn"}, libraries: []string{goRedis, miniredis}},
 		"internal/architecture":    {},
+		// What only the command line needs.
+		"internal/client": {},
+		"internal/output": {},
+		"internal/apply":  {project: []string{"client", "tenant", "partner"}},
 		"cmd": {
-			project:   append([]string{"service", "dev", "config", "secret", "signing"}, domain...),
+			project:   append([]string{"service", "dev", "config", "secret", "signing", "client", "output", "apply"}, domain...),
 			libraries: []string{kong},
 		},
 	}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/client"
+	"github.com/lamplighter/lamplighter/internal/output"
+)
+
+const defaultURL = "http://127.0.0.1:8080"
+
+// apiFlags say how to reach the admin API and how to print what it answers.
+type apiFlags struct {
+	URL       string        `env:"LAMPLIGHTER_URL" default:"http://127.0.0.1:8080" help:"Where the admin API is."`
+	Token     string        `env:"LAMPLIGHTER_TOKEN" placeholder:"lmp_…" help:"The API token; the environment keeps it out of the list of processes."`
+	TokenFile string        `env:"LAMPLIGHTER_TOKEN_FILE" placeholder:"FILE" help:"File that holds the token."`
+	Output    output.Format `short:"o" enum:"table,json,yaml" default:"table" env:"LAMPLIGHTER_OUTPUT" help:"How to print the answer: table, json or yaml."`
+	Timeout   time.Duration `default:"15s" help:"How long to wait for an answer."`
+}
+
+// listFlags are those of a command that lists.
+type listFlags struct {
+	apiFlags
+	Limit int `default:"0" placeholder:"N" help:"Show at most so many; 0 shows all."`
+}
+
+// open makes the client.
+func (f *apiFlags) open(a *app) (*client.Client, error) {
+	return f.openWith(a, client.Options{})
+}
+
+// openWith makes a client with options beyond those of the flags.
+func (f *apiFlags) openWith(a *app, opts client.Options) (*client.Client, error) {
+	token, err := f.token()
+	if err != nil {
+		return nil, err
+	}
+	// An empty variable counts as not set, as for settings.
+	opts.URL, opts.Token, opts.Timeout = cmp.Or(f.URL, defaultURL), token, f.Timeout
+	opts.UserAgent = "lamplighter-cli/" + a.build.Version
+	c, err := client.New(opts)
+	if err != nil {
+		return nil, usageError{errors.New("--url must be an http or https URL without user and password")}
+	}
+	return c, nil
+}
+
+func (f *apiFlags) printer(a *app) output.Printer {
+	return output.Printer{Out: a.stdout, Format: f.Output, Colour: wantsColour(a.stdout, a.environ)}
+}
+
+// call sends one request and returns its answer.
+func (f *apiFlags) call(ctx context.Context, a *app, r client.Request) (client.Answer, error) {
+	c, err := f.open(a)
+	if err != nil {
+		return client.Answer{}, err
+	}
+	return c.Do(ctx, r)
+}
+
+// show sends one request and prints the document that it answers.
+func (f *apiFlags) show(ctx context.Context, a *app, r client.Request) error {
+	answer, err := f.call(ctx, a, r)
+	if err != nil {
+		return err
+	}
+	if !json.Valid(answer.Body) {
+		return client.ErrStranger
+	}
+	return f.printer(a).One(answer.Body)
+}
+
+// get prints one resource.
+func (f *apiFlags) get(ctx context.Context, a *app, path string) error {
+	return f.show(ctx, a, client.Request{Method: http.MethodGet, Path: path})
+}
+
+// send sends a request whose answer says nothing more than that it was done, and prints done in a
+// table's place.
+func (f *apiFlags) send(ctx context.Context, a *app, r client.Request, done string) error {
+	if _, err := f.call(ctx, a, r); err != nil {
+		return err
+	}
+	return f.done(a, done)
+}
+
+// done says in words what was done; programs read the exit code.
+func (f *apiFlags) done(a *app, words string) error {
+	if f.Output != output.Table {
+		return nil
+	}
+	_, err := fmt.Fprintln(a.stdout, words)
+	return err
+}
+
+// list prints the items of a list, page by page until the limit.
+func (f *listFlags) list(ctx context.Context, a *app, path string, query url.Values, columns []output.Column, empty string) error {
+	if f.Limit < 0 {
+		return usageError{errors.New("--limit must not be negative")}
+	}
+	c, err := f.open(a)
+	if err != nil {
+		return err
+	}
+	var items []json.RawMessage
+	err = c.Each(ctx, path, query, f.Limit, func(item json.RawMessage) error {
+		items = append(items, item)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return f.printer(a).List(items, columns, empty)
+}
+
+// query drops the parameters that are empty.
+func query(pairs ...string) url.Values {
+	v := url.Values{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			v.Set(pairs[i], pairs[i+1])
+		}
+	}
+	return v
+}
+
+// token finds the API token; a flag and the environment both land in f.
+func (f *apiFlags) token() (string, error) {
+	switch {
+	case f.Token != "":
+		return f.Token, checkToken(f.Token)
+	case f.TokenFile != "":
+		b, err := os.ReadFile(f.TokenFile)
+		if err != nil {
+			return "", usageError{fmt.Errorf("read the token: %w", err)}
+		}
+		token := strings.TrimSpace(string(b))
+		return token, checkToken(token)
+	default:
+		return "", usageError{errors.New("an API token is needed: set LAMPLIGHTER_TOKEN, --token-file or --token")}
+	}
+}
+
+func checkToken(token string) error {
+	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return usageError{errors.New("the API token is empty or holds spaces or line breaks: give the token alone")}
+	}
+	return nil
+}

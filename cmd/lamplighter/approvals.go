@@ -1,0 +1,174 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/lamplighter/lamplighter/internal/client"
+	"github.com/lamplighter/lamplighter/internal/output"
+)
+
+type approvalsCmd struct {
+	List approvalsListCmd `cmd:"" help:"List the tenants that approved an app."`
+	On   approvalsOnCmd   `cmd:"" help:"Let tenants approve an app; it is told where each stands."`
+	Off  approvalsOffCmd  `cmd:"" help:"Take approvals back; what waits for those tenants is dropped."`
+}
+
+type approvalsListCmd struct {
+	listFlags
+	appArg
+}
+
+// Run lists the tenants.
+func (c *approvalsListCmd) Run(ctx context.Context, a *app) error {
+	return c.list(ctx, a, c.path("approvals"), nil, []output.Column{{Title: "TENANT", Path: "tenant"}},
+		"No tenant approved "+c.App+". Let one: lamplighter approvals on "+c.App+" TENANT")
+}
+
+type tenantsArg struct {
+	Tenants []string `arg:"" optional:"" help:"The tenants' context identifiers."`
+	File    string   `short:"f" placeholder:"FILE" help:"File with one tenant a line; - reads the standard input."`
+}
+
+// maxTenantLine is longer than any tenant id.
+const maxTenantLine = 1024
+
+// all yields the tenants of the arguments and the file; fault is set when the file cannot be read.
+func (t *tenantsArg) all(a *app, fault *error) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, name := range t.Tenants {
+			if !yield(name) {
+				return
+			}
+		}
+		if t.File == "" {
+			return
+		}
+		in := a.stdin
+		if t.File != "-" {
+			f, err := os.Open(t.File)
+			if err != nil {
+				*fault = usageError{fmt.Errorf("read tenants: %w", err)}
+				return
+			}
+			defer func() { _ = f.Close() }()
+			in = f
+		}
+		*fault = eachLine(in, yield)
+	}
+}
+
+func eachLine(in io.Reader, yield func(string) bool) error {
+	lines := bufio.NewScanner(in)
+	lines.Buffer(make([]byte, 0, maxTenantLine), maxTenantLine)
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if !yield(line) {
+			return nil
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("read tenants: %w", err)
+	}
+	return nil
+}
+
+func (t *tenantsArg) check() error {
+	if len(t.Tenants) == 0 && t.File == "" {
+		return usageError{errors.New("name tenants, or a file of them with --file")}
+	}
+	return nil
+}
+
+type approvalsOnCmd struct {
+	apiFlags
+	appArg
+	tenantsArg
+}
+
+// Run sends all approvals in one body, so that a hundred thousand take seconds.
+func (c *approvalsOnCmd) Run(ctx context.Context, a *app) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	cl, err := c.open(a)
+	if err != nil {
+		return err
+	}
+	var fault error
+	lines := func(yield func([]byte) bool) {
+		for name := range c.all(a, &fault) {
+			line, err := json.Marshal(map[string]string{"tenant": name})
+			if err != nil || !yield(line) {
+				return
+			}
+		}
+	}
+	done, refused := 0, 0
+	err = cl.Lines(ctx, client.Request{Method: http.MethodPut, Path: c.path("approvals")}, lines, func(l client.LineAnswer) error {
+		if l.Status == http.StatusNoContent {
+			done++
+			return nil
+		}
+		refused++
+		fmt.Fprintf(a.stderr, "line %d: %d: %s%s\n", l.Line, l.Status, client.Printable(l.Detail), faultsOf(l))
+		return nil
+	})
+	switch {
+	case fault != nil:
+		return fault
+	case err != nil:
+		return fmt.Errorf("after %d approvals: %w; they may be sent again", done, err)
+	case refused > 0:
+		return fmt.Errorf("%d approvals are in place, %d were refused", done, refused)
+	}
+	return c.done(a, fmt.Sprintf("%d approvals of %s are in place.", done, c.App))
+}
+
+func faultsOf(l client.LineAnswer) string {
+	var b strings.Builder
+	for _, e := range l.Errors {
+		fmt.Fprintf(&b, " %s: %s", client.Printable(e.Pointer), client.Printable(e.Detail))
+	}
+	return b.String()
+}
+
+type approvalsOffCmd struct {
+	apiFlags
+	appArg
+	tenantsArg
+}
+
+// Run takes them back one by one.
+func (c *approvalsOffCmd) Run(ctx context.Context, a *app) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	cl, err := c.open(a)
+	if err != nil {
+		return err
+	}
+	var fault error
+	done := 0
+	for name := range c.all(a, &fault) {
+		if _, err := cl.Do(ctx, client.Request{Method: http.MethodDelete, Path: c.path("approvals", name)}); err != nil {
+			return fmt.Errorf("after %d approvals: %s: %w", done, client.Printable(name), err)
+		}
+		done++
+	}
+	if fault != nil {
+		return fault
+	}
+	return c.done(a, fmt.Sprintf("%d approvals of %s are taken back.", done, c.App))
+}

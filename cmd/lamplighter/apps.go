@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/client"
+	"github.com/lamplighter/lamplighter/internal/output"
+)
+
+type appsCmd struct {
+	List         appsListCmd   `cmd:"" help:"List the apps."`
+	Get          appsGetCmd    `cmd:"" help:"Show an app."`
+	Create       appsCreateCmd `cmd:"" help:"Register an app."`
+	Set          appsSetCmd    `cmd:"" help:"Change what is said of an app; the rest stays."`
+	Delete       appsDeleteCmd `cmd:"" help:"Remove an app with its approvals, mailbox and incidents."`
+	RotateSecret appsRotateCmd `cmd:"" help:"Replace an app's webhook secret; the old one signs along for a while."`
+}
+
+type appArg struct {
+	App string `arg:"" name:"app" help:"The app's client id."`
+}
+
+func (c appArg) path(more ...string) string {
+	return client.Path(append([]string{"v1", "apps", c.App}, more...)...)
+}
+
+type appsListCmd struct{ listFlags }
+
+// Run lists the apps.
+func (c *appsListCmd) Run(ctx context.Context, a *app) error {
+	return c.list(ctx, a, client.Path("v1", "apps"), nil, []output.Column{
+		{Title: "CLIENT ID", Path: "client_id"},
+		{Title: "NAME", Path: "name"},
+		{Title: "CONTACT", Path: "technical_contact.email"},
+		{Title: "STATE CHANGE URL", Path: "endpoints.state_change.effective_url"},
+		{Title: "ON", Path: "endpoints.state_change.enabled"},
+		{Title: "PAUSED", Path: "paused"},
+	}, "There are no apps. Register one with: lamplighter apps create")
+}
+
+type appsGetCmd struct {
+	apiFlags
+	appArg
+}
+
+// Run shows one app.
+func (c *appsGetCmd) Run(ctx context.Context, a *app) error { return c.get(ctx, a, c.path()) }
+
+// appFlags are what can be said of an app. A nil one is not said.
+type appFlags struct {
+	ContactName      *string   `placeholder:"TEXT" help:"The technical contact's name."`
+	ContactEmail     *string   `placeholder:"ADDRESS" help:"The technical contact's address: who is told when an endpoint fails."`
+	ContactTimeZone  *string   `placeholder:"ZONE" help:"The time zone of the mails, such as Europe/Oslo."`
+	ErrorEmails      *[]string `placeholder:"ADDRESS,…" help:"Who is told instead of the technical contact, at most 10; empty for nobody."`
+	TokenAlgorithm   *string   `placeholder:"RS256|ES256" help:"How the app's tokens are signed."`
+	ProbeTenant      *string   `placeholder:"TENANT" help:"The tenant that tests prefer to tell of."`
+	RequiredLicenses *[]string `placeholder:"LICENSE,…" help:"Licences that the app needs."`
+	GrantedLicenses  *[]string `placeholder:"LICENSE,…" help:"Licences that it has; an admin's to change."`
+	PublicKeyFile    *[]string `placeholder:"FILE,…" help:"Files with the app's public keys, PEM or RSAKeyValue."`
+}
+
+// document is the part of an app that the flags say.
+func (f *appFlags) document() (map[string]any, error) {
+	doc, contact := map[string]any{}, map[string]any{}
+	put(contact, "name", f.ContactName)
+	put(contact, "email", f.ContactEmail)
+	put(contact, "time_zone", f.ContactTimeZone)
+	if len(contact) > 0 {
+		doc["technical_contact"] = contact
+	}
+	putList(doc, "error_emails", f.ErrorEmails)
+	put(doc, "token_algorithm", f.TokenAlgorithm)
+	put(doc, "probe_tenant", f.ProbeTenant)
+	putList(doc, "required_licenses", f.RequiredLicenses)
+	putList(doc, "granted_licenses", f.GrantedLicenses)
+	if f.PublicKeyFile != nil {
+		keys := []string{}
+		for _, name := range *f.PublicKeyFile {
+			if name == "" {
+				continue
+			}
+			b, err := os.ReadFile(name)
+			if err != nil {
+				return nil, usageError{fmt.Errorf("read a public key: %w", err)}
+			}
+			keys = append(keys, string(b))
+		}
+		doc["public_keys"] = keys
+	}
+	return doc, nil
+}
+
+func put[T any](doc map[string]any, name string, v *T) {
+	if v != nil {
+		doc[name] = *v
+	}
+}
+
+// putList says a list; a flag given as empty makes it so.
+func putList(doc map[string]any, name string, v *[]string) {
+	if v == nil {
+		return
+	}
+	list := []string{}
+	for _, s := range *v {
+		if s != "" {
+			list = append(list, s)
+		}
+	}
+	doc[name] = list
+}
+
+type appsCreateCmd struct {
+	apiFlags
+	appArg
+	Name string `required:"" placeholder:"TEXT" help:"What people call the app."`
+	appFlags
+	StateChangeURL string `placeholder:"URL" help:"Where state changes are pushed to; given, the endpoint is switched on."`
+	secretFlags
+}
+
+// secretFlags say where a webhook secret goes, which the service shows only once.
+type secretFlags struct {
+	SecretFile string `xor:"secret" placeholder:"FILE" help:"Write the webhook secret to a file that does not exist yet, readable by its owner alone."`
+	ShowSecret bool   `xor:"secret" help:"Print the webhook secret."`
+}
+
+func (f *secretFlags) check() error {
+	if f.SecretFile == "" && !f.ShowSecret {
+		return usageError{errors.New("the webhook secret is shown once: say where it goes, with --secret-file FILE or --show-secret")}
+	}
+	return nil
+}
+
+// Run registers the app, unless there is one.
+func (c *appsCreateCmd) Run(ctx context.Context, a *app) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	doc, err := c.document()
+	if err != nil {
+		return err
+	}
+	doc["name"] = c.Name
+	if c.StateChangeURL != "" {
+		doc["endpoints"] = map[string]any{"state_change": map[string]any{"url": c.StateChangeURL, "enabled": true}}
+	}
+	return c.secretFlags.receive(ctx, a, &c.apiFlags, doc, client.Request{Method: http.MethodPut, Path: c.path(), IfNoneMatch: "*"},
+		fmt.Sprintf("App %s is registered. Let a tenant approve it: lamplighter approvals on %s TENANT", c.App, c.App))
+}
+
+// receive sends a request whose answer holds a webhook secret, and puts the secret where it goes.
+func (f *secretFlags) receive(ctx context.Context, a *app, api *apiFlags, doc map[string]any, r client.Request, done string) error {
+	body, err := json.Marshal(doc)
+	if err != nil {
+		return err
+	}
+	file, err := f.reserve()
+	if err != nil {
+		return err
+	}
+	defer file.abandon()
+	r.Body = body
+	answer, err := api.call(ctx, a, r)
+	if err != nil {
+		return err
+	}
+	var made struct {
+		Secret   string              `json:"webhook_secret"`
+		Warnings []client.FieldError `json:"warnings"`
+	}
+	if err := json.Unmarshal(answer.Body, &made); err != nil || made.Secret == "" {
+		return client.ErrStranger
+	}
+	if err := file.keep(made.Secret); err != nil {
+		return err
+	}
+	for _, w := range made.Warnings {
+		fmt.Fprintf(a.stderr, "warning: %s: %s\n", client.Printable(w.Pointer), client.Printable(w.Detail))
+	}
+	switch {
+	case f.ShowSecret && api.Output == output.Table:
+		fmt.Fprintln(a.stdout, client.Printable(made.Secret))
+		fmt.Fprintln(a.stderr, done)
+		return nil
+	case api.Output != output.Table && f.ShowSecret:
+		return api.printer(a).One(answer.Body)
+	}
+	return api.done(a, done)
+}
+
+// secretFile is the file of --secret-file, made before the secret is, so that none is lost to a
+// file that cannot be written. Its zero value keeps nothing.
+type secretFile struct{ f *os.File }
+
+func (f *secretFlags) reserve() (*secretFile, error) {
+	if f.SecretFile == "" {
+		return &secretFile{}, nil
+	}
+	file, err := os.OpenFile(f.SecretFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the caller's own argument names the file
+	if err != nil {
+		return nil, usageError{fmt.Errorf("the file for the secret: %w", err)}
+	}
+	return &secretFile{f: file}, nil
+}
+
+// keep writes the secret and closes the file.
+func (s *secretFile) keep(secret string) error {
+	if s.f == nil {
+		return nil
+	}
+	f := s.f
+	s.f = nil
+	_, err := f.WriteString(secret + "\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("the webhook secret was made but could not be written, make another with lamplighter apps rotate-secret: %w", err)
+	}
+	return nil
+}
+
+// abandon removes the file of a secret that was not made.
+func (s *secretFile) abandon() {
+	if s.f != nil {
+		_ = s.f.Close()
+		_ = os.Remove(s.f.Name())
+	}
+}
+
+type appsSetCmd struct {
+	apiFlags
+	appArg
+	Name *string `placeholder:"TEXT" help:"What people call the app."`
+	appFlags
+	IfMatch string `placeholder:"ETAG" help:"Change it only if it is still this version: the revision in quotes."`
+}
+
+// Run sends what was said as a merge patch.
+func (c *appsSetCmd) Run(ctx context.Context, a *app) error {
+	doc, err := c.document()
+	if err != nil {
+		return err
+	}
+	put(doc, "name", c.Name)
+	return c.patch(ctx, a, c.path(), doc, c.IfMatch)
+}
+
+// patch sends a merge patch and prints what came of it.
+func (f *apiFlags) patch(ctx context.Context, a *app, path string, doc map[string]any, ifMatch string) error {
+	if len(doc) == 0 {
+		return usageError{errors.New("say what to change: --help lists the flags")}
+	}
+	body, err := json.Marshal(doc)
+	if err != nil {
+		return err
+	}
+	return f.show(ctx, a, client.Request{Method: http.MethodPatch, Path: path, Body: body, IfMatch: ifMatch})
+}
+
+type appsDeleteCmd struct {
+	apiFlags
+	appArg
+	yesFlag
+}
+
+// Run removes the app after a confirmation.
+func (c *appsDeleteCmd) Run(ctx context.Context, a *app) error {
+	if err := c.confirm(a, fmt.Sprintf("Remove app %s with its approvals, its waiting notifications and its incidents?", c.App)); err != nil {
+		return err
+	}
+	return c.send(ctx, a, client.Request{Method: http.MethodDelete, Path: c.path()}, "App "+c.App+" is removed.")
+}
+
+type appsRotateCmd struct {
+	apiFlags
+	appArg
+	Grace *time.Duration `placeholder:"24h" help:"How long the old secret signs along; the service's default is 24h."`
+	secretFlags
+}
+
+// Run replaces the secret.
+func (c *appsRotateCmd) Run(ctx context.Context, a *app) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	doc := map[string]any{}
+	if c.Grace != nil {
+		doc["grace_seconds"] = int64(*c.Grace / time.Second)
+	}
+	return c.receive(ctx, a, &c.apiFlags, doc, client.Request{Method: http.MethodPost, Path: c.path("secrets")},
+		"The webhook secret of "+c.App+" is replaced; the old one signs along for the time of grace.")
+}

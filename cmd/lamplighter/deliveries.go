@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/lamplighter/lamplighter/internal/client"
+	"github.com/lamplighter/lamplighter/internal/output"
+)
+
+type deliveriesCmd struct {
+	List deliveriesListCmd `cmd:"" help:"List the recent attempts to tell an app, newest first."`
+}
+
+type deliveriesListCmd struct {
+	apiFlags
+	appArg
+	Tenant string `placeholder:"TENANT" help:"Those about one tenant."`
+	Limit  int    `default:"100" placeholder:"N" help:"Show at most so many, up to 1000."`
+}
+
+// Run lists attempts; the list has one page.
+func (c *deliveriesListCmd) Run(ctx context.Context, a *app) error {
+	if c.Limit < 1 {
+		return usageError{errors.New("--limit must be positive")}
+	}
+	answer, err := c.call(ctx, a, client.Request{
+		Method: http.MethodGet, Path: c.path("deliveries"), Query: query("tenant", c.Tenant, "limit", strconv.Itoa(c.Limit)),
+	})
+	if err != nil {
+		return err
+	}
+	var page struct {
+		Items []json.RawMessage `json:"items"`
+	}
+	if err := json.Unmarshal(answer.Body, &page); err != nil || page.Items == nil {
+		return client.ErrStranger
+	}
+	return c.printer(a).List(page.Items, []output.Column{
+		{Title: "AT", Path: "at"},
+		{Title: "TENANT", Path: "tenant"},
+		{Title: "CHANGE", Path: "change_type"},
+		{Title: "ATTEMPT", Path: "attempt"},
+		{Title: "OUTCOME", Path: "outcome"},
+		{Title: "REASON", Path: "reason"},
+		{Title: "STATUS", Path: "status"},
+		{Title: "MS", Path: "duration_ms"},
+		{Title: "NEXT", Path: "next_attempt_at"},
+	}, "Nothing was tried yet.")
+}
+
+type mailboxCmd struct {
+	Get mailboxGetCmd `cmd:"" help:"Show what waits for an app and when it is tried next."`
+}
+
+type mailboxGetCmd struct {
+	apiFlags
+	appArg
+}
+
+// Run shows the mailbox.
+func (c *mailboxGetCmd) Run(ctx context.Context, a *app) error {
+	return c.get(ctx, a, c.path("mailbox"))
+}
+
+type changesCmd struct {
+	Get changesGetCmd `cmd:"" help:"Show which apps know of a state change; exits with 1 while one does not."`
+}
+
+type changesGetCmd struct {
+	apiFlags
+	ID string `arg:"" help:"The change's id, from publish."`
+}
+
+// errNotInStep is the exit code for scripts that wait until everyone knows.
+var errNotInStep = errors.New("not everyone knows yet")
+
+// Run shows the change.
+func (c *changesGetCmd) Run(ctx context.Context, a *app) error {
+	answer, err := c.call(ctx, a, client.Request{Method: http.MethodGet, Path: client.Path("v1", "state-changes", c.ID)})
+	if err != nil {
+		return err
+	}
+	var doc struct {
+		InStep *bool `json:"in_step"`
+	}
+	if err := json.Unmarshal(answer.Body, &doc); err != nil || doc.InStep == nil {
+		return client.ErrStranger
+	}
+	if err := c.printer(a).One(answer.Body); err != nil {
+		return err
+	}
+	if !*doc.InStep {
+		return errNotInStep
+	}
+	return nil
+}
+
+type pauseCmd struct {
+	apiFlags
+	appArg
+}
+
+// Run pauses the app.
+func (c *pauseCmd) Run(ctx context.Context, a *app) error {
+	return c.send(ctx, a, client.Request{Method: http.MethodPost, Path: c.path("pause")},
+		fmt.Sprintf("Pushes to %s are held back; what waits is kept. Let them go with: lamplighter resume %s", c.App, c.App))
+}
+
+type resumeCmd struct {
+	apiFlags
+	appArg
+}
+
+// Run resumes the app.
+func (c *resumeCmd) Run(ctx context.Context, a *app) error {
+	return c.send(ctx, a, client.Request{Method: http.MethodPost, Path: c.path("resume")}, "Pushes to "+c.App+" go again.")
+}

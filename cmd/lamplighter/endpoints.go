@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/lamplighter/lamplighter/internal/client"
+	"github.com/lamplighter/lamplighter/internal/output"
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+type endpointsCmd struct {
+	List endpointsListCmd `cmd:"" help:"List an app's endpoints with their health."`
+	Get  endpointsGetCmd  `cmd:"" help:"Show an endpoint."`
+	Set  endpointsSetCmd  `cmd:"" help:"Change an endpoint's addresses and mails."`
+	On   endpointsOnCmd   `cmd:"" help:"Switch an endpoint on; what waits for it is delivered."`
+	Off  endpointsOffCmd  `cmd:"" help:"Switch an endpoint off; the latest truth is kept for it."`
+	Test endpointsTestCmd `cmd:"" help:"Try an endpoint now and say what happened; exits with 1 if it fails."`
+}
+
+type endpointArg struct {
+	appArg
+	Endpoint string `arg:"" enum:"state_change,erp_sync,quote_connector,mirroring" help:"state_change, erp_sync, quote_connector or mirroring."`
+}
+
+func (c endpointArg) path(more ...string) string {
+	return c.appArg.path(append([]string{"endpoints", c.Endpoint}, more...)...)
+}
+
+type endpointsListCmd struct {
+	apiFlags
+	appArg
+}
+
+// Run reads each endpoint, for its health.
+func (c *endpointsListCmd) Run(ctx context.Context, a *app) error {
+	cl, err := c.open(a)
+	if err != nil {
+		return err
+	}
+	var items []json.RawMessage
+	for _, kind := range partner.AllEndpointKinds() {
+		answer, err := cl.Do(ctx, client.Request{Method: http.MethodGet, Path: c.path("endpoints", kind.String())})
+		if err != nil {
+			return err
+		}
+		var doc map[string]json.RawMessage
+		if err := json.Unmarshal(answer.Body, &doc); err != nil {
+			return client.ErrStranger
+		}
+		if doc["endpoint"], err = json.Marshal(kind.String()); err != nil {
+			return err
+		}
+		item, err := json.Marshal(doc)
+		if err != nil {
+			return err
+		}
+		items = append(items, item)
+	}
+	return c.printer(a).List(items, []output.Column{
+		{Title: "ENDPOINT", Path: "endpoint"},
+		{Title: "ON", Path: "enabled"},
+		{Title: "HEALTH", Path: "health.state"},
+		{Title: "REASON", Path: "health.reason"},
+		{Title: "SINCE", Path: "health.since"},
+		{Title: "MAILS", Path: "send_error_emails"},
+		{Title: "URL HERE", Path: "effective_url"},
+	}, "")
+}
+
+type endpointsGetCmd struct {
+	apiFlags
+	endpointArg
+}
+
+// Run shows one endpoint.
+func (c *endpointsGetCmd) Run(ctx context.Context, a *app) error { return c.get(ctx, a, c.path()) }
+
+type endpointsSetCmd struct {
+	apiFlags
+	endpointArg
+	EndpointURL     *string `name:"to" placeholder:"URL" help:"The address for all environments; empty removes it."`
+	SodURL          *string `name:"sod" placeholder:"URL" help:"The address in sod alone; empty removes it."`
+	StageURL        *string `name:"stage" placeholder:"URL" help:"The address in stage alone; empty removes it."`
+	OnlineURL       *string `name:"online" placeholder:"URL" help:"The address in online alone; empty removes it."`
+	SendErrorEmails *bool   `negatable:"" help:"Whether mails are sent when it fails."`
+	IfMatch         string  `placeholder:"ETAG" help:"Change it only if the app is still this version: its revision in quotes."`
+}
+
+// Run sends what was said as a merge patch.
+func (c *endpointsSetCmd) Run(ctx context.Context, a *app) error {
+	doc, urls := map[string]any{}, map[string]any{}
+	put(doc, "url", c.EndpointURL)
+	put(doc, "send_error_emails", c.SendErrorEmails)
+	for name, v := range map[string]*string{"sod": c.SodURL, "stage": c.StageURL, "online": c.OnlineURL} {
+		switch {
+		case v == nil:
+		case *v == "":
+			urls[name] = nil
+		default:
+			urls[name] = *v
+		}
+	}
+	if len(urls) > 0 {
+		doc["urls"] = urls
+	}
+	return c.patch(ctx, a, c.path(), doc, c.IfMatch)
+}
+
+type endpointsOnCmd struct {
+	apiFlags
+	endpointArg
+	Force bool `help:"Switch it on although its probe fails."`
+}
+
+// Run switches it on.
+func (c *endpointsOnCmd) Run(ctx context.Context, a *app) error {
+	r := client.Request{Method: http.MethodPatch, Path: c.path(), Body: []byte(`{"enabled":true}`)}
+	if c.Force {
+		r.Query = query("force", "true")
+	}
+	return c.show(ctx, a, r)
+}
+
+type endpointsOffCmd struct {
+	apiFlags
+	endpointArg
+}
+
+// Run switches it off.
+func (c *endpointsOffCmd) Run(ctx context.Context, a *app) error {
+	return c.patch(ctx, a, c.path(), map[string]any{"enabled": false}, "")
+}
+
+type endpointsTestCmd struct {
+	apiFlags
+	endpointArg
+}
+
+// errFailing is what a test found.
+var errFailing = errors.New("the endpoint fails")
+
+// Run tries it; a failing endpoint is an exit code too.
+func (c *endpointsTestCmd) Run(ctx context.Context, a *app) error {
+	answer, err := c.call(ctx, a, client.Request{Method: http.MethodPost, Path: c.path("test")})
+	if err != nil {
+		return err
+	}
+	var result struct {
+		Outcome string `json:"outcome"`
+	}
+	if err := json.Unmarshal(answer.Body, &result); err != nil || result.Outcome == "" {
+		return client.ErrStranger
+	}
+	if err := c.printer(a).One(answer.Body); err != nil {
+		return err
+	}
+	if result.Outcome != "healthy" {
+		return fmt.Errorf("%w: see lamplighter deliveries list %s", errFailing, c.App)
+	}
+	return nil
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/lamplighter/lamplighter/internal/client"
+)
+
+// hint names the next thing to try after an error of the admin API; empty when there is none.
+func hint(err error) string {
+	if errors.Is(err, client.ErrStranger) {
+		return "--url must name the admin API, listen of the settings: http://127.0.0.1:8080 by default"
+	}
+	if _, ok := errors.AsType[*client.NoAnswer](err); ok {
+		return "is the service running there, and is --url right? On its machine, lamplighter healthcheck tells"
+	}
+	r, ok := errors.AsType[*client.Refusal](err)
+	if !ok {
+		return ""
+	}
+	switch r.Status {
+	case http.StatusUnauthorized:
+		return "check LAMPLIGHTER_TOKEN: the token is unknown, revoked or expired"
+	case http.StatusForbidden:
+		return "use a token of another role, such as operator or admin"
+	case http.StatusNotFound:
+		return "lamplighter apps list shows the apps there are, lamplighter incidents list the open incidents"
+	case http.StatusPreconditionFailed:
+		return "somebody changed it meanwhile, or it exists already: look at it with get, then repeat"
+	case http.StatusConflict:
+		switch r.Type {
+		case "idempotency-key-reused":
+			return "use another --idempotency-key for another request"
+		case "probe-failed":
+			return "put it right, or add --force"
+		case "licence-missing":
+			return "an admin grants it with lamplighter apps set APP --granted-licenses LICENSE,…"
+		}
+	case http.StatusInternalServerError:
+		return "ask whoever operates the service"
+	}
+	return ""
+}

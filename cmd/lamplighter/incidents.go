@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/lamplighter/lamplighter/internal/client"
+	"github.com/lamplighter/lamplighter/internal/output"
+)
+
+type incidentsCmd struct {
+	List  incidentsListCmd  `cmd:"" help:"List incidents, with why each endpoint fails."`
+	Close incidentsCloseCmd `cmd:"" help:"End an incident although its endpoint is not well."`
+}
+
+type incidentsListCmd struct {
+	listFlags
+	App      string `placeholder:"CLIENT-ID" help:"Those of one app."`
+	Endpoint string `placeholder:"ENDPOINT" help:"Those of one kind of endpoint."`
+	State    string `enum:"open,closed,all" default:"open" help:"open, closed or all."`
+}
+
+// Run lists incidents, the open ones unless asked otherwise.
+func (c *incidentsListCmd) Run(ctx context.Context, a *app) error {
+	state := c.State
+	if state == "all" {
+		state = ""
+	}
+	return c.list(ctx, a, client.Path("v1", "incidents"), query("client_id", c.App, "endpoint", c.Endpoint, "state", state), []output.Column{
+		{Title: "ID", Path: "id"},
+		{Title: "APP", Path: "client_id"},
+		{Title: "ENDPOINT", Path: "endpoint"},
+		{Title: "STATE", Path: "state"},
+		{Title: "SINCE", Path: "since"},
+		{Title: "REASON", Path: "reason"},
+		{Title: "DETAIL", Path: "detail"},
+	}, "There are no such incidents.")
+}
+
+type incidentsCloseCmd struct {
+	apiFlags
+	ID string `arg:"" help:"The incident's id, from incidents list."`
+}
+
+// Run closes it and shows it.
+func (c *incidentsCloseCmd) Run(ctx context.Context, a *app) error {
+	return c.show(ctx, a, client.Request{Method: http.MethodPost, Path: client.Path("v1", "incidents", c.ID, "close")})
+}
+
+type auditCmd struct {
+	List auditListCmd `cmd:"" help:"List who wrote what, newest first."`
+}
+
+type auditListCmd struct {
+	listFlags
+	App     string `xor:"subject" placeholder:"CLIENT-ID" help:"What was done to one app."`
+	Subject string `xor:"subject" placeholder:"ID" help:"What was done to one subject: an app, a tenant, a token."`
+}
+
+// Run lists entries.
+func (c *auditListCmd) Run(ctx context.Context, a *app) error {
+	return c.list(ctx, a, client.Path("v1", "audit"), query("client_id", c.App, "subject", c.Subject), []output.Column{
+		{Title: "AT", Path: "at"},
+		{Title: "ACTOR", Path: "actor"},
+		{Title: "ACTION", Path: "action"},
+		{Title: "SUBJECT", Path: "subject"},
+		{Title: "BEFORE", Path: "before"},
+		{Title: "AFTER", Path: "after"},
+	}, "Nothing was written yet.")
+}

@@ -1,0 +1,212 @@
+package apply
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/lamplighter/lamplighter/internal/client"
+)
+
+// batchLines is how many approvals go in one body, far below the service's limit.
+const batchLines = 50_000
+
+// app carries out one app's step.
+func (r *Runner) app(ctx context.Context, s *AppStep) error {
+	if err := r.write(ctx, s); err != nil {
+		return r.fault(ctx, "app "+s.ID, err)
+	}
+	if err := r.approve(ctx, s); err != nil {
+		return r.fault(ctx, "approvals of app "+s.ID, err)
+	}
+	if err := r.dismiss(ctx, s); err != nil {
+		return r.fault(ctx, "approvals of app "+s.ID, err)
+	}
+	return nil
+}
+
+// write creates or changes the app itself. What somebody else wrote meanwhile is looked at again.
+func (r *Runner) write(ctx context.Context, s *AppStep) error {
+	step := s
+	if s.Action == Create {
+		made, err := r.create(ctx, s)
+		if err != nil || made {
+			return err
+		}
+		step = nil // it exists, and what stands there is not known
+	}
+	for range maxOvertaken {
+		if step == nil {
+			now, err := r.read(ctx, s.ID)
+			if err != nil {
+				return err
+			}
+			if now.Members == nil {
+				return errors.New("somebody removes it while it is written")
+			}
+			step = Diff(App{ID: s.ID, Said: s.app.Said}, now, false)
+		}
+		if step == nil || !step.writes() {
+			return nil
+		}
+		err := r.change(ctx, step)
+		if client.StatusOf(err) != http.StatusPreconditionFailed {
+			return err
+		}
+		step = nil
+	}
+	return errors.New("others keep changing it")
+}
+
+func (r *Runner) change(ctx context.Context, s *AppStep) error {
+	body, err := json.Marshal(patch(s.Edits))
+	if err != nil {
+		return err
+	}
+	_, err = r.API.Do(ctx, client.Request{
+		Method: http.MethodPatch, Path: client.Path("v1", "apps", s.ID), Query: r.query(), Body: body, IfMatch: strconv.Quote(s.revision),
+	})
+	if err == nil {
+		r.count(func(d *Summary) { d.Changed++ })
+	}
+	return err
+}
+
+// create makes the app and keeps its secret. It reports false when the app exists by now: somebody
+// made it meanwhile, or an attempt of ours whose answer was lost did.
+func (r *Runner) create(ctx context.Context, s *AppStep) (bool, error) {
+	body, err := json.Marshal(s.app.Said)
+	if err != nil {
+		return false, err
+	}
+	owed, err := r.Secrets.Intend(s.ID)
+	if err != nil {
+		return false, err
+	}
+	answer, err := r.API.Do(ctx, client.Request{
+		Method: http.MethodPut, Path: client.Path("v1", "apps", s.ID), Query: r.query(), Body: body, IfNoneMatch: "*",
+	})
+	if refusal, ok := errors.AsType[*client.Refusal](err); ok && refusal.Status == http.StatusPreconditionFailed {
+		if owed || refusal.Attempt > 1 {
+			return false, r.replaceSecret(ctx, s.ID)
+		}
+		return false, r.Secrets.Forget(s.ID)
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := r.keep(s.ID, answer); err != nil {
+		return false, err
+	}
+	r.count(func(d *Summary) { d.Created++ })
+	return true, nil
+}
+
+// replaceSecret takes another secret for one that was made and never seen. The unseen one signs
+// along for the service's time of grace, in case somebody else has it after all.
+func (r *Runner) replaceSecret(ctx context.Context, id string) error {
+	answer, err := r.API.Do(ctx, client.Request{Method: http.MethodPost, Path: client.Path("v1", "apps", id, "secrets")})
+	if err != nil {
+		return err
+	}
+	return r.keep(id, answer)
+}
+
+// owed replaces the secrets that a run before made and never saw.
+func (r *Runner) owed(ctx context.Context) error {
+	if r.Secrets == nil {
+		return nil
+	}
+	for _, id := range r.Secrets.Owed() {
+		now, err := r.read(ctx, id)
+		if err == nil && now.Members != nil {
+			err = r.replaceSecret(ctx, id)
+		}
+		if err != nil {
+			if err := r.fault(ctx, "the webhook secret of app "+id, err); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *Runner) keep(id string, answer client.Answer) error {
+	var made struct {
+		Secret string `json:"webhook_secret"`
+	}
+	if err := json.Unmarshal(answer.Body, &made); err != nil || made.Secret == "" {
+		return client.ErrStranger
+	}
+	return r.Secrets.Keep(id, made.Secret)
+}
+
+// approve adds approvals in bodies of lines; lines that were not answered are sent again.
+func (r *Runner) approve(ctx context.Context, s *AppStep) error {
+	for batch := range slices.Chunk(s.Add, batchLines) {
+		for tries := 0; len(batch) > 0; tries++ {
+			answered, err := r.lines(ctx, s.ID, batch)
+			if err != nil && (tries >= maxOvertaken || ctx.Err() != nil || !lost(err) && answered == 0) {
+				return err
+			}
+			if answered > 0 {
+				tries = 0
+			}
+			batch = batch[answered:]
+		}
+	}
+	return nil
+}
+
+// lost reports whether the rest of the lines may fare better in another body.
+func lost(err error) bool {
+	_, ok := errors.AsType[*client.NoAnswer](err)
+	return ok || errors.Is(err, errAgain)
+}
+
+var errAgain = errors.New("the service could not take the approvals")
+
+// lines sends tenants and counts those that are approved, up to the first that is not.
+func (r *Runner) lines(ctx context.Context, id string, tenants []string) (int, error) {
+	send := func(yield func([]byte) bool) {
+		for _, t := range tenants { // ids need no escaping
+			if !yield([]byte(`{"tenant":"` + t + `"}`)) {
+				return
+			}
+		}
+	}
+	n := 0
+	err := r.API.Lines(ctx, client.Request{Method: http.MethodPut, Path: client.Path("v1", "apps", id, "approvals")}, send, func(a client.LineAnswer) error {
+		switch {
+		case a.Line != n+1:
+			return client.ErrStranger
+		case a.Status == http.StatusNoContent:
+			n++
+			r.Counts.Approvals.Add(1)
+			return nil
+		case a.Status == http.StatusServiceUnavailable:
+			return fmt.Errorf("%w: %s", errAgain, a.Detail)
+		}
+		return fmt.Errorf("%s: %d: %s", tenants[n], a.Status, client.Printable(a.Detail))
+	})
+	r.count(func(d *Summary) { d.Added += n })
+	if err == nil && n < len(tenants) {
+		err = &client.NoAnswer{Err: errors.New("the answers ended early")}
+	}
+	return n, err
+}
+
+func (r *Runner) dismiss(ctx context.Context, s *AppStep) error {
+	for _, t := range s.Drop {
+		if _, err := r.API.Do(ctx, client.Request{Method: http.MethodDelete, Path: client.Path("v1", "apps", s.ID, "approvals", t)}); err != nil {
+			return err
+		}
+		r.Counts.Approvals.Add(1)
+		r.count(func(d *Summary) { d.Dropped++ })
+	}
+	return nil
+}

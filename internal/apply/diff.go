@@ -1,0 +1,200 @@
+package apply
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// Edit is one member that changes. Old is nil where nothing stands.
+type Edit struct {
+	Path string `json:"path"`
+	Old  any    `json:"old,omitempty"`
+	New  any    `json:"new"`
+}
+
+// Action is what happens to something.
+type Action string
+
+// The closed set of actions.
+const (
+	Create Action = "create"
+	Change Action = "change"
+	Remove Action = "remove"
+)
+
+// AppStep is what has to be done about one app.
+type AppStep struct {
+	ID     string `json:"client_id"`
+	Action Action `json:"action"`
+	Edits  []Edit `json:"edits,omitempty"`
+	// Add and Drop are approvals, sorted.
+	Add  []string `json:"approvals_added,omitempty"`
+	Drop []string `json:"approvals_removed,omitempty"`
+	// Extra counts approvals that are there and not said, and stay.
+	Extra int    `json:"approvals_left_alone,omitempty"`
+	At    *Place `json:"at,omitempty"`
+
+	app App
+	// revision is that of the app it was decided on; empty for one to create.
+	revision string
+}
+
+// writes reports whether the app itself is to be written.
+func (s *AppStep) writes() bool { return s.Action == Create || len(s.Edits) > 0 }
+
+// TenantStep is what has to be done about one tenant.
+type TenantStep struct {
+	ID    string `json:"tenant"`
+	Edits []Edit `json:"edits"`
+	At    *Place `json:"at"`
+
+	said map[string]any
+}
+
+// AppNow is what the service says of an app.
+type AppNow struct {
+	// Members is its document; nil when there is no such app.
+	Members map[string]any
+	// Approvals are its tenants, in any order; needed only where the manifest speaks of them.
+	Approvals []string
+}
+
+// Diff says what has to be done to make an app what is said. Nil means nothing. With prune,
+// approvals that are not said go.
+func Diff(app App, now AppNow, prune bool) *AppStep {
+	s := &AppStep{ID: app.ID, Action: Change, At: &app.At, app: app}
+	if now.Members == nil {
+		s.Action = Create
+		s.Edits = compare(nil, "", nil, app.Said, appSchema())
+	} else {
+		s.revision, _ = now.Members["revision"].(string)
+		s.Edits = compare(nil, "", now.Members, app.Said, appSchema())
+	}
+	if app.Approvals != nil {
+		have := slices.Sorted(slices.Values(now.Approvals))
+		s.Add = without(app.Approvals, have)
+		extra := without(have, app.Approvals)
+		if prune {
+			s.Drop = extra
+		} else {
+			s.Extra = len(extra)
+		}
+	}
+	if !s.writes() && len(s.Add) == 0 && len(s.Drop) == 0 {
+		return nil
+	}
+	return s
+}
+
+// DiffTenant is Diff for a tenant; now is nil for one that nobody reported.
+func DiffTenant(t Tenant, now map[string]any) *TenantStep {
+	list := compare(nil, "", now, t.Said, tenantSchema())
+	if len(list) == 0 {
+		return nil
+	}
+	return &TenantStep{ID: t.ID, Edits: list, At: &t.At, said: t.Said}
+}
+
+// without is the sorted list a less the sorted list b.
+func without(a, b []string) []string {
+	var out []string
+	for _, s := range a {
+		if _, found := slices.BinarySearch(b, s); !found {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// compare appends the members of said that now does not hold, in the order of their names.
+func compare(list []Edit, path string, now, said map[string]any, schema map[string]member) []Edit {
+	for _, name := range slices.Sorted(maps.Keys(said)) {
+		at, want, have := join(path, name), said[name], now[name]
+		known := schema[name]
+		if known.kind == nested && !known.atomic {
+			inner, _ := have.(map[string]any)
+			members, _ := want.(map[string]any)
+			list = compare(list, at, inner, members, known.members)
+			continue
+		}
+		if known.set {
+			have, want = sorted(have), sorted(want)
+		}
+		if !same(have, want) {
+			list = append(list, Edit{Path: at, Old: have, New: want})
+		}
+	}
+	return list
+}
+
+// same compares JSON values. Nothing, "" and empty lists and objects mean the same to the service.
+func same(have, want any) bool {
+	return reflect.DeepEqual(have, want) || empty(have) && empty(want)
+}
+
+// sorted puts a list of texts in order, for members where order means nothing.
+func sorted(v any) any {
+	list, ok := v.([]any)
+	if !ok {
+		return v
+	}
+	out := slices.Clone(list)
+	slices.SortFunc(out, func(a, b any) int {
+		x, _ := a.(string)
+		y, _ := b.(string)
+		return strings.Compare(x, y)
+	})
+	return out
+}
+
+func empty(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case string:
+		return v == ""
+	case []any:
+		return len(v) == 0
+	case map[string]any:
+		return len(v) == 0
+	}
+	return false
+}
+
+// patch is the merge patch that carries out the edits.
+func patch(edits []Edit) map[string]any {
+	out := map[string]any{}
+	for _, e := range edits {
+		at := out
+		names := strings.Split(e.Path, ".")
+		for _, name := range names[:len(names)-1] {
+			inner, ok := at[name].(map[string]any)
+			if !ok {
+				inner = map[string]any{}
+				at[name] = inner
+			}
+			at = inner
+		}
+		at[names[len(names)-1]] = replacing(e.Old, e.New)
+	}
+	return out
+}
+
+// replacing makes an object that takes the place of another in a merge patch: what is not said is
+// null.
+func replacing(old, fresh any) any {
+	have, ok := old.(map[string]any)
+	want, ok2 := fresh.(map[string]any)
+	if !ok || !ok2 {
+		return fresh
+	}
+	out := maps.Clone(want)
+	for name := range have {
+		if _, said := want[name]; !said {
+			out[name] = nil
+		}
+	}
+	return out
+}

@@ -1,0 +1,247 @@
+package apply
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+
+	"github.com/lamplighter/lamplighter/internal/client"
+)
+
+// API is the admin API. *client.Client is one; it repeats what may be repeated.
+type API interface {
+	Do(ctx context.Context, r client.Request) (client.Answer, error)
+	Each(ctx context.Context, path string, query url.Values, limit int, f func(item json.RawMessage) error) error
+	Lines(ctx context.Context, r client.Request, lines iter.Seq[[]byte], answered func(client.LineAnswer) error) error
+}
+
+// Secrets keeps the webhook secrets of apps that are created, which the service shows once.
+type Secrets interface {
+	// Intend is called before the request that makes one. It reports whether one was intended
+	// before and never kept.
+	Intend(id string) (owed bool, err error)
+	// Keep is called with what came.
+	Keep(id, secret string) error
+	// Forget takes an intention back.
+	Forget(id string) error
+	// Owed lists the apps whose secret was intended and never kept.
+	Owed() []string
+}
+
+const (
+	// fewApps is up to how many apps are read one by one instead of all in pages.
+	fewApps = 100
+	// maxOvertaken bounds how often a change starts over because somebody else changed the app.
+	maxOvertaken = 10
+	// maxFaults ends a run that fails everywhere.
+	maxFaults = 100
+)
+
+// Counts are how far a run is. They may be read while it runs.
+type Counts struct {
+	// Steps are the apps and tenants read, or written once Writing is true; the totals are what
+	// the phase has to do.
+	Steps, StepsTotal         atomic.Int64
+	Approvals, ApprovalsTotal atomic.Int64
+	Writing                   atomic.Bool
+}
+
+// Runner reads what the service says and carries out plans.
+type Runner struct {
+	API API
+	// Concurrency is how many requests are out at once; 0 means one.
+	Concurrency int
+	// Secrets is needed for plans that create apps.
+	Secrets Secrets
+	// Force switches endpoints on whose probe fails.
+	Force  bool
+	Counts Counts
+
+	mu     sync.Mutex
+	done   Summary
+	faults []Fault
+}
+
+// Fault is a step that could not be done.
+type Fault struct {
+	// What is such as "app my-app".
+	What string
+	Err  error
+}
+
+// Error names the step.
+func (f Fault) Error() string { return f.What + ": " + f.Err.Error() }
+
+// Unwrap returns the cause.
+func (f Fault) Unwrap() error { return f.Err }
+
+// Faults are all steps that could not be done.
+type Faults []Fault
+
+// Error says the first ones.
+func (f Faults) Error() string {
+	text := Plural(len(f), "step") + " failed:"
+	for i, fault := range f {
+		if i == maxProblems {
+			return text + "\n  and " + Thousands(len(f)-i) + " more"
+		}
+		text += "\n  " + fault.Error()
+	}
+	return text
+}
+
+// Unwrap returns the causes.
+func (f Faults) Unwrap() []error {
+	errs := make([]error, len(f))
+	for i := range f {
+		errs[i] = f[i]
+	}
+	return errs
+}
+
+// hopeless reports whether no other step can fare better.
+func hopeless(err error) bool {
+	if _, ok := errors.AsType[*client.NoAnswer](err); ok {
+		return true
+	}
+	switch client.StatusOf(err) {
+	case http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout:
+		return true
+	}
+	return errors.Is(err, client.ErrStranger)
+}
+
+// each runs f on the indexes below n, Concurrency at a time, until one fails, and returns the first
+// error.
+func (r *Runner) each(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(max(r.Concurrency, 1), n) {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n || ctx.Err() != nil {
+					return
+				}
+				if err := f(ctx, i); err != nil {
+					cancel(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// fault notes a step that failed; the error, if any, ends the run.
+func (r *Runner) fault(ctx context.Context, what string, err error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	r.faults = append(r.faults, Fault{what, err})
+	r.done.Failed++
+	if hopeless(err) || len(r.faults) >= maxFaults {
+		return r.failed()
+	}
+	return nil
+}
+
+func (r *Runner) failed() error {
+	if len(r.faults) == 0 {
+		return nil
+	}
+	return Faults(r.faults)
+}
+
+// query is that of writing apps.
+func (r *Runner) query() url.Values {
+	if r.Force {
+		return url.Values{"force": {"true"}}
+	}
+	return nil
+}
+
+func (r *Runner) count(f func(s *Summary)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f(&r.done)
+}
+
+// Done is what was done so far.
+func (r *Runner) Done() Summary {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.done
+}
+
+// Run carries out a plan: tenants first, so that new approvals tell the truth, then apps with their
+// approvals, then what goes. A step that is refused does not keep others from being done; all are
+// in the error, Faults. Run again, it does what is left.
+func (r *Runner) Run(ctx context.Context, p *Plan) error {
+	r.Counts.Writing.Store(true)
+	r.Counts.Steps.Store(0)
+	r.Counts.StepsTotal.Store(int64(len(p.Tenants) + len(p.Apps)))
+	sum := p.Count(0)
+	r.Counts.ApprovalsTotal.Store(int64(sum.Added + sum.Dropped))
+	err := r.each(ctx, len(p.Tenants), func(ctx context.Context, i int) error {
+		defer r.Counts.Steps.Add(1)
+		return r.setTenant(ctx, &p.Tenants[i])
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.owed(ctx); err != nil {
+		return err
+	}
+	for _, removals := range []bool{false, true} {
+		err := r.each(ctx, len(p.Apps), func(ctx context.Context, i int) error {
+			s := &p.Apps[i]
+			if (s.Action == Remove) != removals {
+				return nil
+			}
+			defer r.Counts.Steps.Add(1)
+			if removals {
+				return r.remove(ctx, s.ID)
+			}
+			return r.app(ctx, s)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failed()
+}
+
+func (r *Runner) setTenant(ctx context.Context, s *TenantStep) error {
+	body, err := json.Marshal(s.said)
+	if err != nil {
+		return err
+	}
+	_, err = r.API.Do(ctx, client.Request{Method: http.MethodPut, Path: client.Path("v1", "tenants", s.ID, "status"), Body: body})
+	if err != nil {
+		return r.fault(ctx, "tenant "+s.ID, err)
+	}
+	r.count(func(d *Summary) { d.Tenants++ })
+	return nil
+}
+
+func (r *Runner) remove(ctx context.Context, id string) error {
+	_, err := r.API.Do(ctx, client.Request{Method: http.MethodDelete, Path: client.Path("v1", "apps", id)})
+	if err != nil && client.StatusOf(err) != http.StatusNotFound {
+		return r.fault(ctx, "app "+id, err)
+	}
+	r.count(func(d *Summary) { d.Removed++ })
+	return nil
+}

@@ -1,0 +1,99 @@
+package apply
+
+import "strings"
+
+// kind is what a member holds.
+type kind uint8
+
+const (
+	text kind = iota
+	boolean
+	texts
+	nested
+	// ignored members stand in answers alone, so that an answer can be edited and applied.
+	ignored
+)
+
+// member is what one name may hold; members are those of a nested one. An atomic one is what it
+// says and nothing more.
+type member struct {
+	kind    kind
+	members map[string]member
+	atomic  bool
+	// set says that the order of a list means nothing.
+	set bool
+}
+
+func appSchema() map[string]member {
+	endpoint := member{kind: nested, members: map[string]member{
+		"url":     {kind: text},
+		"urls":    {kind: nested, atomic: true, members: map[string]member{"sod": {}, "stage": {}, "online": {}}},
+		"enabled": {kind: boolean}, "send_error_emails": {kind: boolean},
+		"effective_url": {kind: ignored}, "off_reason": {kind: ignored}, "switched_at": {kind: ignored},
+		"switched_by": {kind: ignored},
+		"health":      {kind: ignored}, "warnings": {kind: ignored},
+	}}
+	return map[string]member{
+		"client_id":         {kind: text},
+		"name":              {kind: text},
+		"technical_contact": {kind: nested, members: map[string]member{"name": {}, "email": {}, "time_zone": {}}},
+		"error_emails":      {kind: texts, set: true},
+		"required_licenses": {kind: texts, set: true},
+		"granted_licenses":  {kind: texts, set: true},
+		"public_keys":       {kind: texts},
+		"token_algorithm":   {kind: text},
+		"probe_tenant":      {kind: text},
+		"endpoints": {kind: nested, members: map[string]member{
+			"state_change": endpoint, "erp_sync": endpoint, "quote_connector": endpoint, "mirroring": endpoint,
+		}},
+		"approvals": {kind: texts},
+		"paused":    {kind: ignored}, "revision": {kind: ignored}, "created_at": {kind: ignored}, "updated_at": {kind: ignored},
+		"webhook_secret": {kind: ignored}, "warnings": {kind: ignored},
+	}
+}
+
+func tenantSchema() map[string]member {
+	return map[string]member{
+		"tenant": {kind: text}, "state": {kind: text}, "public_endpoint": {kind: text},
+		"version_name": {kind: text}, "file_version": {kind: text},
+		"is_running": {kind: ignored}, "updated_at": {kind: ignored}, "sequence": {kind: ignored}, "fan_out_owed": {kind: ignored},
+	}
+}
+
+// nearest is a half-sentence naming the known member closest to name, empty when none is close.
+func nearest(name string, known map[string]member) string {
+	best, distance := "", len(name)/3+2
+	for candidate := range known {
+		if d := edits(strings.ToLower(name), candidate); d < distance || d == distance && best != "" && candidate < best {
+			best, distance = candidate, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return ": did you mean " + best + "?"
+}
+
+// maxCompared bounds the work on a name that somebody else chose.
+const maxCompared = 64
+
+// edits counts the bytes to insert, delete or replace to make b of a.
+func edits(a, b string) int {
+	a = a[:min(len(a), maxCompared)]
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = min(diagonal, row[j], row[j+1]) + 1
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}

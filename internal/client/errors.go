@@ -1,0 +1,114 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// ErrStranger reports an answer that Lamplighter does not give.
+var ErrStranger = errors.New("this is not how Lamplighter answers: is the URL right?")
+
+// NoAnswer says that no answer came, so that nobody knows whether the request was carried out.
+type NoAnswer struct{ Err error }
+
+// Error says why.
+func (e *NoAnswer) Error() string { return "no answer: " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *NoAnswer) Unwrap() error { return e.Err }
+
+func noAnswer(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	return &NoAnswer{Err: err}
+}
+
+// FieldError names one member that breaks a rule.
+type FieldError struct {
+	Pointer string `json:"pointer"`
+	Detail  string `json:"detail"`
+}
+
+// Refusal is an answer that is not a success: a problem document of RFC 9457.
+type Refusal struct {
+	Status int
+	// Type is the problem's type without its prefix, such as "stale"; empty when nothing was said.
+	Type, Title, Detail string
+	Errors              []FieldError
+	// RequestID is what the service's log calls the request.
+	RequestID string
+	// Attempt counts from 1; above it, an earlier attempt of the same request may have been
+	// carried out.
+	Attempt int
+	// RetryAfter is how long the service asks to wait, 0 when it does not.
+	RetryAfter time.Duration
+}
+
+const problemPrefix = "urn:lamplighter:problem:"
+
+// refusal reads an answer that is not a success.
+func refusal(resp *http.Response, text []byte) error {
+	var doc struct {
+		Type      string       `json:"type"`
+		Title     string       `json:"title"`
+		Detail    string       `json:"detail"`
+		Errors    []FieldError `json:"errors"`
+		RequestID string       `json:"request_id"`
+	}
+	r := &Refusal{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header)}
+	if err := json.Unmarshal(text, &doc); err == nil && doc.Title != "" {
+		r.Type = strings.TrimPrefix(doc.Type, problemPrefix)
+		r.Title, r.Detail, r.Errors, r.RequestID = doc.Title, doc.Detail, doc.Errors, doc.RequestID
+	}
+	return r
+}
+
+// Error puts the refusal into words that cannot command a terminal.
+func (r *Refusal) Error() string {
+	status := strconv.Itoa(r.Status) + " " + http.StatusText(r.Status)
+	if r.Title == "" {
+		return "the service answered " + strings.TrimSpace(status) + " without saying why: is --url right?"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "refused with %s: %s", status, Printable(r.Title))
+	if r.Detail != "" {
+		b.WriteString(": " + Printable(r.Detail))
+	}
+	for _, e := range r.Errors {
+		fmt.Fprintf(&b, "\n  %s: %s", Printable(cmp.Or(e.Pointer, "(body)")), Printable(e.Detail))
+	}
+	if r.RetryAfter > 0 {
+		fmt.Fprintf(&b, "\n  try again in %d s", int(r.RetryAfter/time.Second))
+	}
+	if r.Status >= http.StatusInternalServerError && r.RequestID != "" {
+		b.WriteString("\n  the service's log calls the request " + Printable(r.RequestID))
+	}
+	return b.String()
+}
+
+// StatusOf is the status of the refusal in err, 0 when there is none.
+func StatusOf(err error) int {
+	if r, ok := errors.AsType[*Refusal](err); ok {
+		return r.Status
+	}
+	return 0
+}
+
+// Printable drops what could command a terminal.
+func Printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, s)
+}

@@ -1,0 +1,88 @@
+package client
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+)
+
+// typeLines is a body with one JSON text a line.
+const typeLines = "application/x-ndjson"
+
+// LineAnswer answers one line of a body of lines.
+type LineAnswer struct {
+	Line     int          `json:"line"`
+	Status   int          `json:"status"`
+	ID       string       `json:"id,omitempty"`
+	Sequence int64        `json:"sequence,omitempty"`
+	Detail   string       `json:"detail,omitempty"`
+	Errors   []FieldError `json:"errors,omitempty"`
+}
+
+// Lines sends a body of lines and hears an answer for each, in order, while it still sends: the
+// service answers as it reads and stops reading when nobody takes its answers. The error of
+// answered is returned as it is. It is not repeated; a caller whose lines may be sent twice does.
+func (c *Client) Lines(ctx context.Context, r Request, lines iter.Seq[[]byte], answered func(LineAnswer) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	from, to := io.Pipe()
+	sent := make(chan struct{})
+	defer func() { // the sender is gone when the caller goes on
+		_ = from.Close()
+		<-sent
+	}()
+	go func() {
+		defer close(sent)
+		to.CloseWithError(send(to, lines))
+	}()
+	r.Type = typeLines
+	req, err := c.request(ctx, r, from)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return noAnswer(ctx, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		if err != nil {
+			return noAnswer(ctx, err)
+		}
+		return refusal(resp, text)
+	}
+	answers := json.NewDecoder(bufio.NewReader(resp.Body))
+	for {
+		var a LineAnswer
+		switch err := answers.Decode(&a); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return noAnswer(ctx, fmt.Errorf("the answers broke off: %w", err))
+		case a.Line == 0:
+			return ErrStranger
+		}
+		if err := answered(a); err != nil {
+			return err
+		}
+	}
+}
+
+func send(w io.Writer, lines iter.Seq[[]byte]) error {
+	buf := bufio.NewWriterSize(w, 32<<10)
+	for line := range lines {
+		if _, err := buf.Write(line); err != nil {
+			return err
+		}
+		if err := buf.WriteByte('\n'); err != nil {
+			return err
+		}
+	}
+	return buf.Flush()
+}
