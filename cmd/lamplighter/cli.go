@@ -21,12 +21,16 @@ type cli struct {
 	Deliveries deliveriesCmd `cmd:"" help:"What was tried."`
 	Pause      pauseCmd      `cmd:"" help:"Hold the pushes to an app back; what waits is kept."`
 	Resume     resumeCmd     `cmd:"" help:"Let the pushes to an app go again, at once."`
+	Resync     resyncCmd     `cmd:"" help:"Have an app told again where its tenants stand."`
+	Why        whyCmd        `cmd:"" help:"Say why a tenant's change has not arrived at an app; exits with 1 while it has not."`
 	Incidents  incidentsCmd  `cmd:"" help:"Which endpoints fail."`
 	Audit      auditCmd      `cmd:"" help:"Who wrote what."`
+	Token      tokenCmd      `cmd:"" aliases:"tokens" help:"Who may call the API."`
 
 	Keys        keysCmd        `cmd:"" help:"Make keys."`
 	Config      configCmd      `cmd:"" help:"Check and show settings."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a running service whether it is ready; exits with 1 if not."`
+	Completion  completionCmd  `cmd:"" help:"Complete commands and flags in a shell."`
 	Version     versionCmd     `cmd:"" help:"Show the version."`
 }
 

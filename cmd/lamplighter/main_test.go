@@ -30,10 +30,11 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve-answer": serveAnswer,
-			"exits":        exits,
-			"wait-for":     waitFor,
-			"dev-at":       devAt,
+			"serve-answer":  serveAnswer,
+			"exits":         exits,
+			"wait-for":      waitFor,
+			"dev-at":        devAt,
+			"revoke-listed": revokeListed,
 		},
 	})
 }
@@ -123,4 +124,12 @@ func devAt(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		ts.Setenv(name, m[1])
 	}
+}
+
+// revokeListed ends the first token of a listing: revoke-listed FILE.
+func revokeListed(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: revoke-listed FILE")
+	}
+	ts.Check(ts.Exec("lamplighter", "token", "revoke", regexp.MustCompile(`tok_[0-9a-f]+`).FindString(ts.ReadFile(args[0]))))
 }

@@ -119,10 +119,7 @@ func compare(list []Edit, path string, now, said map[string]any, schema map[stri
 			list = compare(list, at, inner, members, known.members)
 			continue
 		}
-		if known.set {
-			have, want = sorted(have), sorted(want)
-		}
-		if !same(have, want) {
+		if !same(have, want) && (!known.set || !same(sorted(have), sorted(want))) {
 			list = append(list, Edit{Path: at, Old: have, New: want})
 		}
 	}

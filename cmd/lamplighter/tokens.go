@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/client"
+	"github.com/lamplighter/lamplighter/internal/output"
+)
+
+type tokenCmd struct {
+	Create tokenCreateCmd `cmd:"" help:"Make a token and print it alone; it is shown this once."`
+	List   tokenListCmd   `cmd:"" help:"List the tokens, without what is secret of them."`
+	Get    tokenGetCmd    `cmd:"" help:"Show a token, without what is secret of it."`
+	Revoke tokenRevokeCmd `cmd:"" help:"End a token at once, everywhere."`
+}
+
+type tokenCreateCmd struct {
+	apiFlags
+	Role    string        `required:"" placeholder:"ROLE" help:"platform, partner:CLIENT-ID, operator or admin."`
+	Name    string        `required:"" placeholder:"TEXT" help:"What it is for and who has it."`
+	Expires time.Duration `placeholder:"720h" help:"How long it lives, at most two years; 90 days when left out."`
+}
+
+// Run prints the token alone, so that it can be piped into a file.
+func (c *tokenCreateCmd) Run(ctx context.Context, a *app) error {
+	doc := map[string]any{"role": c.Role, "name": c.Name}
+	if c.Expires != 0 {
+		doc["expires_at"] = time.Now().Add(c.Expires).UTC().Format(time.RFC3339)
+	}
+	body, err := json.Marshal(doc)
+	if err != nil {
+		return err
+	}
+	answer, err := c.call(ctx, a, client.Request{Method: http.MethodPost, Path: client.Path("v1", "tokens"), Body: body})
+	if err != nil {
+		return err
+	}
+	var made struct {
+		ID    string `json:"id"`
+		Token string `json:"token"`
+	}
+	if err := json.Unmarshal(answer.Body, &made); err != nil || made.Token == "" {
+		return client.ErrStranger
+	}
+	if c.Output != output.Table {
+		return c.printer(a).One(answer.Body)
+	}
+	fmt.Fprintln(a.stdout, client.Printable(made.Token))
+	fmt.Fprintf(a.stderr, "It is shown this once. End it with: lamplighter token revoke %s\n", client.Printable(made.ID))
+	return nil
+}
+
+type tokenListCmd struct {
+	listFlags
+	Role  string `placeholder:"ROLE" help:"Those of one role."`
+	State string `enum:"valid,expired,revoked,all" default:"all" help:"valid, expired, revoked or all."`
+}
+
+// Run lists them.
+func (c *tokenListCmd) Run(ctx context.Context, a *app) error {
+	state := c.State
+	if state == "all" {
+		state = ""
+	}
+	return c.list(ctx, a, client.Path("v1", "tokens"), query("role", c.Role, "state", state), []output.Column{
+		{Title: "ID", Path: "id"},
+		{Title: "NAME", Path: "name"},
+		{Title: "ROLE", Path: "role"},
+		{Title: "STATE", Path: "state"},
+		{Title: "BEGINS WITH", Path: "prefix"},
+		{Title: "EXPIRES", Path: "expires_at"},
+		{Title: "LAST USED", Path: "last_used_at"},
+	}, "There are no such tokens.")
+}
+
+type tokenArg struct {
+	ID string `arg:"" help:"The token's id, from token list; not the token itself."`
+}
+
+type tokenGetCmd struct {
+	apiFlags
+	tokenArg
+}
+
+// Run shows it.
+func (c *tokenGetCmd) Run(ctx context.Context, a *app) error {
+	return c.get(ctx, a, client.Path("v1", "tokens", c.ID))
+}
+
+type tokenRevokeCmd struct {
+	apiFlags
+	tokenArg
+}
+
+// Run ends it.
+func (c *tokenRevokeCmd) Run(ctx context.Context, a *app) error {
+	return c.send(ctx, a, client.Request{Method: http.MethodDelete, Path: client.Path("v1", "tokens", c.ID)}, "Token "+c.ID+" is revoked.")
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/apply"
+	"github.com/lamplighter/lamplighter/internal/client"
+	"github.com/lamplighter/lamplighter/internal/output"
+)
+
+type whyCmd struct {
+	apiFlags
+	appArg
+	Tenant string `arg:"" help:"The tenant's context identifier, such as Cust12345."`
+}
+
+// Run says in words why a tenant's change has not arrived at an app.
+func (c *whyCmd) Run(ctx context.Context, a *app) error {
+	answer, err := c.call(ctx, a, client.Request{Method: http.MethodGet, Path: c.path("tenants", c.Tenant, "why")})
+	if err != nil {
+		return err
+	}
+	var doc struct {
+		Words      string            `json:"words"`
+		InStep     bool              `json:"in_step"`
+		Deliveries []json.RawMessage `json:"deliveries"`
+	}
+	if err := json.Unmarshal(answer.Body, &doc); err != nil || doc.Words == "" {
+		return client.ErrStranger
+	}
+	if c.Output != output.Table {
+		err = c.printer(a).One(answer.Body)
+	} else {
+		fmt.Fprintln(a.stdout, client.Printable(doc.Words))
+		if len(doc.Deliveries) > 0 {
+			fmt.Fprintln(a.stdout)
+			err = c.printer(a).List(doc.Deliveries, []output.Column{
+				{Title: "AT", Path: "at"},
+				{Title: "CHANGE", Path: "change_type"},
+				{Title: "ATTEMPT", Path: "attempt"},
+				{Title: "OUTCOME", Path: "outcome"},
+				{Title: "REASON", Path: "reason"},
+				{Title: "STATUS", Path: "status"},
+				{Title: "MS", Path: "duration_ms"},
+				{Title: "EXCERPT", Path: "excerpt"},
+			}, "")
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if !doc.InStep {
+		return errNotInStep
+	}
+	return nil
+}
+
+type resyncCmd struct {
+	apiFlags
+	appArg
+	Tenants  []string      `arg:"" optional:"" help:"Tenants to tell of; all that approved the app when left out."`
+	Progress bool          `help:"Wait until the app was told of all, and say how far it is."`
+	Within   time.Duration `default:"10m" help:"How long --progress waits."`
+}
+
+// resyncPoll is how often --progress asks.
+const resyncPoll = 500 * time.Millisecond
+
+// Run has the truth told again.
+func (c *resyncCmd) Run(ctx context.Context, a *app) error {
+	var body []byte
+	if len(c.Tenants) > 0 {
+		var err error
+		if body, err = json.Marshal(map[string][]string{"tenants": c.Tenants}); err != nil {
+			return err
+		}
+	}
+	cl, err := c.open(a)
+	if err != nil {
+		return err
+	}
+	answer, err := cl.Do(ctx, client.Request{Method: http.MethodPost, Path: c.path("resync"), Body: body})
+	if err != nil {
+		return err
+	}
+	var started struct {
+		Tenants *int `json:"tenants"`
+	}
+	if err := json.Unmarshal(answer.Body, &started); err != nil || started.Tenants == nil {
+		return client.ErrStranger
+	}
+	if !c.Progress {
+		if c.Output != output.Table {
+			return c.printer(a).One(answer.Body)
+		}
+		fmt.Fprintf(a.stdout, "%s is told of %s again.\n", c.App, apply.Plural(*started.Tenants, "tenant"))
+		return nil
+	}
+	return c.follow(ctx, a, cl, *started.Tenants)
+}
+
+// mailboxNow is what following a resync needs of a mailbox.
+type mailboxNow struct {
+	Waiting int    `json:"waiting"`
+	Breaker string `json:"breaker"`
+	Paused  bool   `json:"paused"`
+}
+
+// follow asks until nothing waits.
+func (c *resyncCmd) follow(ctx context.Context, a *app, cl *client.Client, tenants int) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.Within, fmt.Errorf("it is not done after %s: lamplighter mailbox get %s tells how far it is", c.Within, c.App))
+	defer cancel()
+	live := terminal(a.stderr)
+	began, told := time.Now(), time.Time{}
+	for {
+		answer, err := cl.Do(ctx, client.Request{Method: http.MethodGet, Path: c.path("mailbox")})
+		if err != nil {
+			return err
+		}
+		var now mailboxNow
+		if err := json.Unmarshal(answer.Body, &now); err != nil || now.Breaker == "" {
+			return client.ErrStranger
+		}
+		switch {
+		case now.Waiting == 0:
+			if live {
+				fmt.Fprint(a.stderr, "\r\x1b[K")
+			}
+			return c.done(a, fmt.Sprintf("%s was told of %s in %s.", c.App, apply.Plural(tenants, "tenant"), time.Since(began).Round(100*time.Millisecond)))
+		case now.Paused:
+			return fmt.Errorf("%s wait, for %s is paused: lamplighter resume %s", apply.Plural(now.Waiting, "notification"), c.App, c.App)
+		case live:
+			fmt.Fprintf(a.stderr, "\r\x1b[K%s wait, breaker %s", apply.Plural(now.Waiting, "notification"), now.Breaker)
+		case time.Since(told) >= lineEvery:
+			told = time.Now()
+			fmt.Fprintf(a.stderr, "%s wait, breaker %s\n", apply.Plural(now.Waiting, "notification"), now.Breaker)
+		}
+		timer := time.NewTimer(resyncPoll)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		}
+	}
+}
