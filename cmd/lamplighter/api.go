@@ -21,8 +21,8 @@ const defaultURL = "http://127.0.0.1:8080"
 // apiFlags say how to reach the admin API and how to print what it answers.
 type apiFlags struct {
 	URL       string        `env:"LAMPLIGHTER_URL" default:"http://127.0.0.1:8080" help:"Where the admin API is."`
-	Token     string        `env:"LAMPLIGHTER_TOKEN" placeholder:"lmp_…" help:"The API token; the environment keeps it out of the list of processes."`
-	TokenFile string        `env:"LAMPLIGHTER_TOKEN_FILE" placeholder:"FILE" help:"File that holds the token."`
+	Token     string        `placeholder:"lmp_…" help:"The API token; LAMPLIGHTER_TOKEN in the environment keeps it out of the list of processes."`
+	TokenFile string        `placeholder:"FILE" help:"File that holds the token, or LAMPLIGHTER_TOKEN_FILE in the environment."`
 	Output    output.Format `short:"o" enum:"table,json,yaml" default:"table" env:"LAMPLIGHTER_OUTPUT" help:"How to print the answer: table, json or yaml."`
 	Timeout   time.Duration `default:"15s" help:"How long to wait for an answer."`
 }
@@ -40,7 +40,7 @@ func (f *apiFlags) open(a *app) (*client.Client, error) {
 
 // openWith makes a client with options beyond those of the flags.
 func (f *apiFlags) openWith(a *app, opts client.Options) (*client.Client, error) {
-	token, err := f.token()
+	token, err := f.token(a)
 	if err != nil {
 		return nil, err
 	}
@@ -133,13 +133,17 @@ func query(pairs ...string) url.Values {
 	return v
 }
 
-// token finds the API token; a flag and the environment both land in f.
-func (f *apiFlags) token() (string, error) {
+// token finds the API token: flags before the environment, whichever of the two each names.
+func (f *apiFlags) token(a *app) (string, error) {
+	token, file := f.Token, f.TokenFile
+	if token == "" && file == "" {
+		token, file = a.variable("LAMPLIGHTER_TOKEN"), a.variable("LAMPLIGHTER_TOKEN_FILE")
+	}
 	switch {
-	case f.Token != "":
-		return f.Token, checkToken(f.Token)
-	case f.TokenFile != "":
-		b, err := os.ReadFile(f.TokenFile)
+	case token != "":
+		return token, checkToken(token)
+	case file != "":
+		b, err := os.ReadFile(file) //nolint:gosec // the caller's own argument names the file
 		if err != nil {
 			return "", usageError{fmt.Errorf("read the token: %w", err)}
 		}
@@ -148,6 +152,17 @@ func (f *apiFlags) token() (string, error) {
 	default:
 		return "", usageError{errors.New("an API token is needed: set LAMPLIGHTER_TOKEN, --token-file or --token")}
 	}
+}
+
+// variable is the value of an environment variable, empty when it is not set.
+func (a *app) variable(name string) string {
+	value := ""
+	for _, v := range a.environ {
+		if n, found, _ := strings.Cut(v, "="); n == name {
+			value = found
+		}
+	}
+	return value
 }
 
 func checkToken(token string) error {

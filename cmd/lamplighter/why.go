@@ -134,10 +134,10 @@ func (c *resyncCmd) follow(ctx context.Context, a *app, cl *client.Client, tenan
 		case now.Paused:
 			return fmt.Errorf("%s wait, for %s is paused: lamplighter resume %s", apply.Plural(now.Waiting, "notification"), c.App, c.App)
 		case live:
-			fmt.Fprintf(a.stderr, "\r\x1b[K%s wait, breaker %s", apply.Plural(now.Waiting, "notification"), now.Breaker)
+			fmt.Fprintf(a.stderr, "\r\x1b[K%s waiting, breaker %s", apply.Plural(now.Waiting, "notification"), now.Breaker)
 		case time.Since(told) >= lineEvery:
 			told = time.Now()
-			fmt.Fprintf(a.stderr, "%s wait, breaker %s\n", apply.Plural(now.Waiting, "notification"), now.Breaker)
+			fmt.Fprintf(a.stderr, "%s waiting, breaker %s\n", apply.Plural(now.Waiting, "notification"), now.Breaker)
 		}
 		timer := time.NewTimer(resyncPoll)
 		select {

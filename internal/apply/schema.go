@@ -30,8 +30,8 @@ func appSchema() map[string]member {
 		"urls":    {kind: nested, atomic: true, members: map[string]member{"sod": {}, "stage": {}, "online": {}}},
 		"enabled": {kind: boolean}, "send_error_emails": {kind: boolean},
 		"effective_url": {kind: ignored}, "off_reason": {kind: ignored}, "switched_at": {kind: ignored},
-		"switched_by": {kind: ignored},
-		"health":      {kind: ignored}, "warnings": {kind: ignored},
+		"switched_by": {kind: ignored}, "traffic": {kind: ignored},
+		"health": {kind: ignored}, "warnings": {kind: ignored},
 	}}
 	return map[string]member{
 		"client_id":         {kind: text},

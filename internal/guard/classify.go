@@ -83,10 +83,26 @@ func (g *Guard) judge(ip netip.Addr) Reason {
 			return inner
 		}
 	}
-	if g.exempt(ip) || g.iana.SafeAddr(ip) == nil {
+	if g.exempt(ip) {
+		return ""
+	}
+	if isatap(ip) && g.judge(embedded(ip)) != "" {
+		return ReasonTransition
+	}
+	if g.iana.SafeAddr(ip) == nil {
 		return ""
 	}
 	return describe(ip)
+}
+
+// isatap reports whether an interface id says that the last 32 bits are an IPv4 address to tunnel
+// to (RFC 5214), whatever the network before it.
+func isatap(ip netip.Addr) bool {
+	if !ip.Is6() {
+		return false
+	}
+	b := ip.As16()
+	return b[8]&^2 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe
 }
 
 // exempt reports whether the policy opens ip on every port.

@@ -1,0 +1,100 @@
+package guard
+
+import (
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// Letters that look like Latin ones. A label of nothing else reads as another name.
+const (
+	cyrillicLookalikes = "асԁеһіјӏорԛѕԝхуѵьгпв"
+	greekLookalikes    = "αγικνορτυχω"
+)
+
+// confusing reports whether a name, in Unicode, can pass for another to whoever reads it in a mail
+// or on a page: a label mixes scripts that are not written together (the "highly restrictive" level
+// of Unicode's security mechanisms, UTS 39), is made of look-alikes of Latin letters alone under a
+// Latin top level, or holds characters that are no letters, marks or digits.
+func confusing(name string) bool {
+	labels := strings.Split(name, ".")
+	top := scriptsOf(labels[len(labels)-1])
+	for _, label := range labels {
+		if isASCII(label) {
+			continue
+		}
+		if strings.ContainsFunc(label, odd) {
+			return true
+		}
+		scripts := scriptsOf(label)
+		if !writtenTogether(scripts) {
+			return true
+		}
+		foreign := len(scripts) == 1 && !slices.Contains(top, scripts[0])
+		if foreign && (madeOf(label, cyrillicLookalikes) || madeOf(label, greekLookalikes)) {
+			return true
+		}
+	}
+	return false
+}
+
+// odd characters are none of a word's: symbols, punctuation, invisible ones. Joiners and the middle
+// dots are left to the rules of IDNA, which allow them in their context.
+func odd(r rune) bool {
+	if strings.ContainsRune("-_\u200c\u200d\u00b7\u30fb", r) {
+		return false
+	}
+	return !unicode.In(r, unicode.L, unicode.M, unicode.Nd)
+}
+
+// scriptsOf lists the scripts of a label's characters, without those that every script shares.
+func scriptsOf(label string) []string {
+	var out []string
+	for _, r := range label {
+		if unicode.In(r, unicode.Common, unicode.Inherited) {
+			continue
+		}
+		name := "unknown"
+		for script, table := range unicode.Scripts {
+			if unicode.Is(table, r) {
+				name = script
+				break
+			}
+		}
+		if !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// writtenTogether reports whether some language writes all the scripts in one word.
+func writtenTogether(scripts []string) bool {
+	if len(scripts) <= 1 {
+		return true
+	}
+	for _, together := range [][]string{
+		{"Latin", "Han", "Hiragana", "Katakana"},
+		{"Latin", "Han", "Bopomofo"},
+		{"Latin", "Han", "Hangul"},
+	} {
+		if !slices.ContainsFunc(scripts, func(s string) bool { return !slices.Contains(together, s) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// madeOf reports whether a label has a letter of the set and nothing but those, digits and hyphens.
+func madeOf(label, set string) bool {
+	found := false
+	for _, r := range label {
+		switch {
+		case strings.ContainsRune(set, r):
+			found = true
+		case r > unicode.MaxASCII || unicode.IsLetter(r):
+			return false
+		}
+	}
+	return found
+}
