@@ -41,6 +41,7 @@ type Config struct {
 	Delivery   Delivery
 	Breaker    Breaker
 	Incident   Incident
+	Probe      Probe
 	Licences   Licences
 	Retention  Retention
 }
@@ -189,6 +190,20 @@ type Incident struct {
 	OpenAfter, RecoverAfter time.Duration
 	// RemindAfter counts from the opening of the incident.
 	RemindAfter []time.Duration
+}
+
+// Probe paces the probes of integration endpoints.
+type Probe struct {
+	// Interval is the time between two probes of an endpoint that is well; 0: none.
+	Interval time.Duration
+	// BackoffMax is the longest wait between two probes of one that fails.
+	BackoffMax time.Duration
+	// InFlight bounds the probes that one process makes at once.
+	InFlight int
+	// ClockTolerance is how far the clock behind a signed answer may be off.
+	ClockTolerance time.Duration
+	// QuietFrom and QuietTo, as ClockTime reads them, are by the clock of TimeZone.
+	QuietFrom, QuietTo, TimeZone string
 }
 
 // Licences says what the platform's endpoints need.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/health"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
@@ -16,58 +17,45 @@ type HealthState string
 
 // The closed set of health states.
 const (
-	// Healthy: it answered lately.
-	Healthy HealthState = "healthy"
+	// Healthy: it answered as it should when it was last tried.
+	Healthy = HealthState(health.WordHealthy)
 	// Failing: it has been failing since a while.
-	Failing HealthState = "failing"
+	Failing = HealthState(health.WordFailing)
 	// Off: it is switched off, has no URL here, or its app is paused.
-	Off HealthState = "off"
-	// Unchecked: nothing was tried yet.
-	Unchecked HealthState = "unchecked"
+	Off = HealthState(health.WordOff)
+	// Unchecked: nothing was tried yet, or nothing can be.
+	Unchecked = HealthState(health.WordUnchecked)
 	// WaitingForLicense: it is on, and the platform does not call it until an admin grants the
 	// licence that it needs.
-	WaitingForLicense HealthState = "waiting_for_license"
+	WaitingForLicense = HealthState(health.WordUnlicensed)
 )
 
-// EndpointHealth is what is known of an endpoint.
-type EndpointHealth struct {
-	State HealthState
-	// Since is when the state began, zero when that is not known.
-	Since time.Time
-	// Reason is a delivery.Reason's or probe's word for a failing endpoint, else empty.
-	Reason string
-}
-
-// HealthReader tells how endpoints are that are on.
+// HealthReader tells how endpoints are.
 type HealthReader interface {
-	Health(ctx context.Context, app partner.ClientID, kind partner.EndpointKind) (EndpointHealth, error)
+	Health(ctx context.Context, app *partner.App, kind partner.EndpointKind) (health.Assessment, error)
 }
 
 type healthAnswer struct {
-	State  HealthState `json:"state"`
-	Since  time.Time   `json:"since,omitzero"`
-	Reason string      `json:"reason,omitempty"`
+	State     HealthState `json:"state"`
+	Since     time.Time   `json:"since,omitzero"`
+	Reason    string      `json:"reason,omitempty"`
+	Detail    string      `json:"detail,omitempty"`
+	CheckedAt time.Time   `json:"checked_at,omitzero"`
+	// NextCheckAt is when a probe comes next.
+	NextCheckAt time.Time `json:"next_check_at,omitzero"`
+	// CertificateEndsAt is when the TLS certificate ends that a probe saw last.
+	CertificateEndsAt time.Time `json:"certificate_ends_at,omitzero"`
 }
 
 func (a *API) health(ctx context.Context, app *partner.App, kind partner.EndpointKind) (*healthAnswer, error) {
-	e := app.Endpoints[kind]
-	switch {
-	case !e.Enabled:
-		return &healthAnswer{State: Off, Since: e.SwitchedAt, Reason: string(e.OffReason)}, nil
-	case e.EffectiveURL(a.Environment) == "":
-		return &healthAnswer{State: Off, Reason: "no_url"}, nil
-	case kind == partner.StateChange && app.Paused:
-		return &healthAnswer{State: Off, Reason: "paused"}, nil
-	case a.Licences.Missing(app, kind) != "":
-		return &healthAnswer{State: WaitingForLicense, Reason: string(a.Licences.Missing(app, kind))}, nil
-	case a.Health == nil:
-		return &healthAnswer{State: Unchecked}, nil
-	}
-	h, err := a.Health.Health(ctx, app.ClientID, kind)
+	h, err := a.Health.Health(ctx, app, kind)
 	if err != nil {
 		return nil, err
 	}
-	return &healthAnswer{State: h.State, Since: h.Since.UTC(), Reason: h.Reason}, nil
+	return &healthAnswer{
+		State: HealthState(h.Word), Since: h.Since.UTC(), Reason: h.Reason, Detail: h.Detail,
+		CheckedAt: h.CheckedAt.UTC(), NextCheckAt: h.NextCheckAt.UTC(), CertificateEndsAt: h.CertificateEnds.UTC(),
+	}, nil
 }
 
 func (a *API) getEndpoint(c *call) error {

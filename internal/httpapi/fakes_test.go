@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/health"
 	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
@@ -22,6 +23,9 @@ import (
 
 // world is everything behind the API, in memory.
 type world struct {
+	// licences are what endpoints need.
+	licences partner.Requirements
+
 	mu   sync.Mutex
 	down error
 	// tokensDown is down for tokens alone.
@@ -212,8 +216,11 @@ func (*world) CheckHost(_ context.Context, u *url.URL) (string, error) {
 	}
 }
 
-func (*world) Health(_ context.Context, _ partner.ClientID, _ partner.EndpointKind) (httpapi.EndpointHealth, error) {
-	return httpapi.EndpointHealth{State: httpapi.Failing, Since: start, Reason: "refused"}, nil
+func (w *world) Health(_ context.Context, app *partner.App, k partner.EndpointKind) (health.Assessment, error) {
+	return health.Assess(health.Subject{
+		Kind: k, Endpoint: app.Endpoints[k], Environment: partner.Online, Paused: app.Paused, Missing: w.licences.Missing(app, k),
+		FailingSince: start, FailingReason: "refused", FailingDetail: "nothing listens there",
+	}), nil
 }
 
 func (*world) Test(context.Context, partner.ClientID, partner.EndpointKind) (httpapi.TestResult, error) {

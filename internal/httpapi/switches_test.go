@@ -15,7 +15,10 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-func withLicences(d *httpapi.Deps) { d.Licences = partner.DefaultRequirements() }
+func withLicences(d *httpapi.Deps) {
+	d.Licences = partner.DefaultRequirements()
+	d.Health.(*world).licences = d.Licences
+}
 
 const mirroring = "/v1/apps/app1/endpoints/mirroring"
 

@@ -71,6 +71,8 @@ const (
 	AppHistory AppKey = "incident_history"
 	// AppOutbox HASH mail id -> mail that must be sent.
 	AppOutbox AppKey = "outbox"
+	// AppProbes HASH endpoint -> "1;<due ms>;<end of the claim, ms>;<stamp>;<state of its probes>".
+	AppProbes AppKey = "probes"
 )
 
 // TenantKey is the suffix of a key in a tenant's slot.
@@ -129,6 +131,8 @@ const (
 	ConfigLeases ConfigKey = "lease"
 	// ConfigGauges STRING: the cluster's state as the last sweep found it.
 	ConfigGauges ConfigKey = "gauges"
+	// ConfigProbes STRING: the integration endpoints' health as one process last counted it.
+	ConfigProbes ConfigKey = "probe_summary"
 	// ConfigSuppressed SET of "client id|recipient" that want no mail.
 	ConfigSuppressed ConfigKey = "suppressed"
 	// ConfigTrays ZSET recipient -> when its tray was last listed, ms.

@@ -37,3 +37,10 @@ func called(t *Target) string {
 		return "an empty SOAP message"
 	}
 }
+
+// blamed is an own fault that lasted so long, while others were reached, that it is the endpoint's.
+func blamed(t *Target, f health.Finding) health.Finding {
+	out := finding(t, f.Blame, 0, "from here it has not been reached for minutes, while others are")
+	out.Duration = f.Duration
+	return out
+}

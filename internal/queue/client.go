@@ -63,6 +63,13 @@ func (c *Client) EnqueueResync(ctx context.Context, app partner.ClientID, id str
 	return c.enqueue(ctx, Resync, string(app)+":"+id, resyncPayload{App: app}, 0)
 }
 
+// EnqueueProbe wakes a probe of an integration endpoint when it is due. One that is enqueued for the
+// same time already counts as success.
+func (c *Client) EnqueueProbe(ctx context.Context, app partner.ClientID, k partner.EndpointKind, due time.Time) error {
+	id := string(app) + ":" + k.String() + ":" + strconv.FormatInt(due.UnixMilli(), 10)
+	return c.enqueue(ctx, Probe, id, probePayload{App: app, Endpoint: k}, time.Until(due))
+}
+
 func (c *Client) enqueue(ctx context.Context, k Kind, id string, p payload, delay time.Duration) error {
 	b, err := json.Marshal(p)
 	if err != nil {

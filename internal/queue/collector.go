@@ -39,7 +39,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	up := 0.0
 	if known, err := c.inspector.Queues(); err == nil {
 		up = 1
-		for _, k := range []Kind{Fanout, Drain, Mail} {
+		for _, k := range []Kind{Fanout, Drain, Mail, Probe} {
 			if !c.collect(ch, k, known) {
 				up = 0
 			}

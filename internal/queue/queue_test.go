@@ -80,6 +80,9 @@ func (h *heard) handlers() queue.Handlers {
 		Mail:   func(_ context.Context, app partner.ClientID, mail string) error { return h.add("mail", app, mail) },
 		Post:   func(_ context.Context, recipient string) error { return h.add("post", recipient) },
 		Resync: func(_ context.Context, app partner.ClientID) error { return h.add("resync", app) },
+		Probe: func(_ context.Context, app partner.ClientID, k partner.EndpointKind) error {
+			return h.add("probe", app, k)
+		},
 	}
 }
 
@@ -87,7 +90,7 @@ func (h *heard) handlers() queue.Handlers {
 func serve(t *testing.T, rdb redis.UniversalClient, h queue.Handlers, log *slog.Logger) *queue.Server {
 	t.Helper()
 	s := queue.NewServer(rdb, h, queue.ServerOptions{
-		Namespace: env, Poll: 10 * time.Millisecond, ShutdownTimeout: 5 * time.Second, Drainers: 4, Log: log,
+		Namespace: env, Poll: 10 * time.Millisecond, ShutdownTimeout: 5 * time.Second, Drainers: 4, Probers: 4, Log: log,
 	})
 	check(t, s.Start())
 	t.Cleanup(s.Shutdown)
@@ -117,7 +120,7 @@ func TestNames(t *testing.T) {
 	}
 	want := map[queue.Kind]string{
 		queue.Fanout: "lamplighter-online-fanout", queue.Drain: "lamplighter-online-drain", queue.Mail: "lamplighter-online-mail",
-		queue.Resync: "lamplighter-online-fanout", queue.Post: "lamplighter-online-mail",
+		queue.Resync: "lamplighter-online-fanout", queue.Post: "lamplighter-online-mail", queue.Probe: "lamplighter-online-probe",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -135,10 +138,11 @@ func TestRoundTrips(t *testing.T) {
 		check(t, c.EnqueueMail(ctx, "app.1", "inc_1:opened", 3))
 		check(t, c.EnqueuePost(ctx, "0123abcd", 9, 0))
 		check(t, c.EnqueueResync(ctx, "app.1", "r1"))
+		check(t, c.EnqueueProbe(ctx, "app.1", partner.Mirroring, time.Now().Add(-time.Second)))
 		h := &heard{}
 		serve(t, rdb, h.handlers(), discard())
 		redistest.Eventually(t, 10*time.Second, "every handler is called", func() bool {
-			return h.has(`["fanout",["Cust1","Cust_2-x"]]`, `["drain","app.1",1795449600000]`, `["mail","app.1","inc_1:opened"]`, `["post","0123abcd"]`, `["resync","app.1"]`)
+			return h.has(`["fanout",["Cust1","Cust_2-x"]]`, `["drain","app.1",1795449600000]`, `["mail","app.1","inc_1:opened"]`, `["post","0123abcd"]`, `["resync","app.1"]`, `["probe","app.1","mirroring"]`)
 		})
 		redistest.Eventually(t, 10*time.Second, "the tasks are gone", func() bool {
 			return info(t, rdb, queue.Fanout).Size+info(t, rdb, queue.Drain).Size+info(t, rdb, queue.Mail).Size == 0
@@ -155,6 +159,7 @@ func TestRepeats(t *testing.T) {
 	each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		ctx := t.Context()
 		c := queue.NewClient(rdb, env)
+		later := time.Now().Add(time.Minute)
 		for range 3 {
 			check(t, c.EnqueueDrain(ctx, "app1", 7, 0))
 			check(t, c.EnqueueDrain(ctx, "app1", 7, time.Minute))
@@ -165,6 +170,12 @@ func TestRepeats(t *testing.T) {
 			check(t, c.EnqueueResync(ctx, "app1", "x"))
 			check(t, c.EnqueueMail(ctx, "app1", "m", 1))
 			check(t, c.EnqueueMail(ctx, "app1", "m", 2))
+			check(t, c.EnqueueProbe(ctx, "app1", partner.ERPSync, later))
+			check(t, c.EnqueueProbe(ctx, "app1", partner.Mirroring, later))
+			check(t, c.EnqueueProbe(ctx, "app1", partner.Mirroring, later.Add(time.Minute)))
+		}
+		if p := info(t, rdb, queue.Probe); p.Scheduled != 3 {
+			t.Errorf("%d probes", p.Scheduled)
 		}
 		d, f, m := info(t, rdb, queue.Drain), info(t, rdb, queue.Fanout), info(t, rdb, queue.Mail)
 		if d.Pending != 2 || d.Scheduled != 1 || f.Pending != 3 || m.Pending != 2 {
@@ -216,7 +227,7 @@ func TestBadPayloads(t *testing.T) {
 		}
 		redistest.Eventually(t, 20*time.Second, "all were dropped", func() bool {
 			a := 0
-			for _, k := range []queue.Kind{queue.Fanout, queue.Drain, queue.Mail} {
+			for _, k := range []queue.Kind{queue.Fanout, queue.Drain, queue.Mail, queue.Probe} {
 				i := info(t, rdb, k)
 				a += i.Archived - i.Retry
 			}
@@ -352,7 +363,7 @@ func TestCollector(t *testing.T) {
 					got[m.GetLabel()[0].GetValue()+" "+m.GetLabel()[1].GetValue()] = m.GetGauge().GetValue()
 				}
 			}
-			if len(got) != 15 {
+			if len(got) != 20 {
 				t.Errorf("%d series, want every queue and state", len(got))
 			}
 			var some []string
@@ -374,7 +385,7 @@ func TestCollector(t *testing.T) {
 		if err := testutil.GatherAndCompare(reg, strings.NewReader(collectorHelp+"lamplighter_queue_collector_up 1\n"), "lamplighter_queue_collector_up"); err != nil {
 			t.Error(err)
 		}
-		if n := testutil.CollectAndCount(queue.NewCollector(rdb, env), "lamplighter_queue_latency_seconds"); n != 3 {
+		if n := testutil.CollectAndCount(queue.NewCollector(rdb, env), "lamplighter_queue_latency_seconds"); n != 4 {
 			t.Errorf("%d latencies", n)
 		}
 		_ = rdb.Close()

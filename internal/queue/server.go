@@ -21,6 +21,7 @@ type Handlers struct {
 	Mail   func(ctx context.Context, app partner.ClientID, mail string) error
 	Post   func(ctx context.Context, recipient string) error
 	Resync func(ctx context.Context, app partner.ClientID) error
+	Probe  func(ctx context.Context, app partner.ClientID, k partner.EndpointKind) error
 }
 
 // ServerOptions set how tasks are taken.
@@ -36,7 +37,10 @@ type ServerOptions struct {
 	// Drainers bounds the drains that run at once. A drain occupies its worker while posts are
 	// out, so many sick endpoints must not keep healthy ones waiting for one.
 	Drainers int
-	Log      *slog.Logger
+	// Probers bounds the probes that run at once. A hanging endpoint occupies its worker for a whole
+	// timeout, so there must be more than the endpoints that may hang at once.
+	Probers int
+	Log     *slog.Logger
 }
 
 // Workers of the other queues.
@@ -60,12 +64,14 @@ func NewServer(rdb redis.UniversalClient, h Handlers, opts ServerOptions) *Serve
 	handle(s.mux, Mail, opts.Log, func(ctx context.Context, p mailPayload) error { return h.Mail(ctx, p.App, p.Mail) })
 	handle(s.mux, Post, opts.Log, func(ctx context.Context, p postPayload) error { return h.Post(ctx, p.Recipient) })
 	handle(s.mux, Resync, opts.Log, func(ctx context.Context, p resyncPayload) error { return h.Resync(ctx, p.App) })
+	handle(s.mux, Probe, opts.Log, func(ctx context.Context, p probePayload) error { return h.Probe(ctx, p.App, p.Endpoint) })
 	for _, q := range []struct {
 		kind    Kind
 		workers int
 		poll    time.Duration
 	}{
 		{Drain, opts.Drainers, opts.Poll}, {Fanout, fanoutWorkers, opts.Poll}, {Mail, mailWorkers, max(opts.Poll, time.Second)},
+		{Probe, max(opts.Probers, 1), max(opts.Poll, time.Second)},
 	} {
 		s.servers = append(s.servers, asynq.NewServerFromRedisClient(rdb, asynq.Config{
 			Concurrency:              q.workers,

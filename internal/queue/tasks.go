@@ -24,10 +24,12 @@ const (
 	Post Kind = "post"
 	// Resync tells an app the status of all its tenants again.
 	Resync Kind = "resync"
+	// Probe looks at one integration endpoint.
+	Probe Kind = "probe"
 )
 
 // Kinds lists the closed set.
-func Kinds() []Kind { return []Kind{Fanout, Drain, Mail, Post, Resync} }
+func Kinds() []Kind { return []Kind{Fanout, Drain, Mail, Post, Resync, Probe} }
 
 // Namespace is what the names of one deployment's queues begin with. Deployments that share a Redis
 // differ in redis.prefix or environment, and so do their queues.
@@ -77,11 +79,17 @@ type resyncPayload struct {
 	App partner.ClientID `json:"app"`
 }
 
+type probePayload struct {
+	App      partner.ClientID     `json:"app"`
+	Endpoint partner.EndpointKind `json:"endpoint"`
+}
+
 func (p fanoutPayload) complete() bool { return len(p.Tenants) > 0 }
 func (p drainPayload) complete() bool  { return p.App != "" }
 func (p mailPayload) complete() bool   { return p.App != "" && p.Mail != "" }
 func (p postPayload) complete() bool   { return p.Recipient != "" }
 func (p resyncPayload) complete() bool { return p.App != "" }
+func (p probePayload) complete() bool  { return p.App != "" && p.Endpoint != partner.StateChange }
 
 func decode[T payload](b []byte) (T, error) {
 	var v T

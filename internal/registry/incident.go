@@ -120,6 +120,10 @@ func (s *IncidentStore) Incidents(ctx context.Context, app partner.ClientID) (ma
 	if err != nil {
 		return nil, failure(err, "read incidents of %s", app)
 	}
+	return decodeIncidents(app, all)
+}
+
+func decodeIncidents(app partner.ClientID, all map[string]string) (map[partner.EndpointKind]incident.State, error) {
 	states := make(map[partner.EndpointKind]incident.State, len(all))
 	for name, text := range all {
 		k, err := partner.ParseEndpointKind(name)

@@ -27,6 +27,7 @@ type appEvents struct {
 	queue     *queue.Client
 	approvals *fanout.Approvals
 	incidents *registry.IncidentStore
+	probes    *registry.ProbeStore
 	people    people
 	env       partner.Environment
 	// feed hears of writes before it would find them; nil where no engine is answered.

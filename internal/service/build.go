@@ -19,6 +19,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/intake"
 	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/probe"
 	"github.com/lamplighter/lamplighter/internal/push"
 	"github.com/lamplighter/lamplighter/internal/queue"
 	"github.com/lamplighter/lamplighter/internal/signing"
@@ -39,6 +40,7 @@ type parts struct {
 	waker     *waker
 	notifier  *notifier
 	post      post
+	probes    *probe.Runner
 }
 
 // polls of the queues: often where another process's wake-ups must be heard.
@@ -59,6 +61,9 @@ func (s *Service) build() error {
 	}
 	s.buildFanout()
 	s.buildPeople()
+	if err := s.buildProbes(); err != nil {
+		return err
+	}
 	s.buildDrain()
 	if err := s.buildMail(); err != nil {
 		return err
@@ -124,7 +129,8 @@ func (s *Service) buildPeople() {
 		Settings: s.incidentSettings(), Metrics: alerting.NewMetrics(s.metrics), Log: s.log,
 	})
 	p.events = &appEvents{
-		boxes: s.boxes, store: s.store, waker: p.waker, queue: s.queue, approvals: p.approvals, incidents: s.incidents, people: p.tracker, env: s.env,
+		boxes: s.boxes, store: s.store, waker: p.waker, queue: s.queue, approvals: p.approvals, incidents: s.incidents, probes: s.probes,
+		people: p.tracker, env: s.env,
 	}
 	p.endpoints = &endpoints{
 		dir: s.dir, store: s.store, pusher: p.pusher, env: s.env, events: p.events, prepared: map[partner.ClientID]preparedTarget{},
@@ -185,10 +191,10 @@ func (s *Service) buildAPI() error {
 	p.api = httpapi.New(httpapi.Deps{
 		Environment: s.env, Licences: s.licences, ValidFor: s.cfg.State.ValidFor,
 		Tokens: s.store, TokenKeeper: s.store, TokenUses: s.store, Resealer: s.store, Auditor: s.store, Apps: s.store, AppWriter: s.store, AppEvents: p.events,
-		Addresses: addresses{s.guard, net.DefaultResolver}, Health: health{s.incidents},
+		Addresses: addresses{s.guard, net.DefaultResolver}, Health: health{incidents: s.incidents, probes: s.probes, attempts: s.store, licences: s.licences, probing: s.cfg.Probe.Interval > 0, env: s.env},
 		Tester: &tester{
 			endpoints: p.endpoints, boxes: s.boxes, store: s.store, approvals: p.approvals, waker: p.waker, people: p.tracker,
-			client: s.guard.Client(0, guard.TransportOptions{}), env: s.env, timeout: s.cfg.Delivery.Timeout,
+			probes: p.probes, env: s.env, timeout: s.cfg.Delivery.Timeout,
 		},
 		Approvals: &approvals{p.approvals, p.tracker}, ApprovalList: s.boxes, Resyncer: p.approvals, Mailboxes: s.boxes, Deliveries: s.store,
 		Explainer: intake.NewExplainer(s.store, s.boxes, s.store, s.env), Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store,

@@ -181,30 +181,6 @@ func (t *troubles) switchOff(ctx context.Context, app partner.ClientID, k partne
 	return nil
 }
 
-// health tells how endpoints are, from their incident states.
-type health struct{ store *registry.IncidentStore }
-
-// Health implements httpapi.HealthReader.
-func (h health) Health(ctx context.Context, app partner.ClientID, kind partner.EndpointKind) (httpapi.EndpointHealth, error) {
-	states, err := h.store.Incidents(ctx, app)
-	if err != nil {
-		return httpapi.EndpointHealth{}, err
-	}
-	s, known := states[kind]
-	switch {
-	case !known && kind != partner.StateChange:
-		return httpapi.EndpointHealth{State: httpapi.Unchecked}, nil
-	case !s.FailingSince.IsZero():
-		out := httpapi.EndpointHealth{State: httpapi.Failing, Since: s.FailingSince}
-		if s.Last != nil {
-			out.Reason = s.Last.Reason.String()
-		}
-		return out, nil
-	default:
-		return httpapi.EndpointHealth{State: httpapi.Healthy}, nil
-	}
-}
-
 // incidents lists and closes incidents for the API.
 type incidents struct {
 	store   *registry.IncidentStore

@@ -57,7 +57,11 @@ func (s *Service) buildMail() error {
 			_, err := p.approvals.Resync(ctx, app, nil)
 			return err
 		},
-	}, queue.ServerOptions{Namespace: s.queues(), Poll: queuePoll, ShutdownTimeout: s.cfg.ShutdownTimeout, Drainers: s.cfg.Delivery.Drainers, Log: s.log})
+		Probe: p.probes.Run,
+	}, queue.ServerOptions{
+		Namespace: s.queues(), Poll: queuePoll, ShutdownTimeout: s.cfg.ShutdownTimeout, Drainers: s.cfg.Delivery.Drainers,
+		Probers: s.cfg.Probe.InFlight, Log: s.log,
+	})
 	return nil
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/probe"
 	"github.com/lamplighter/lamplighter/internal/queue"
 	"github.com/lamplighter/lamplighter/internal/redisconn"
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -69,6 +70,7 @@ type Service struct {
 	store     *registry.Store
 	incidents *registry.IncidentStore
 	trays     *registry.TrayStore
+	probes    *registry.ProbeStore
 	dir       *registry.Directory
 	boxes     *mailbox.Store
 	// deposits are the same mailboxes, written through durable.
@@ -85,6 +87,7 @@ type Service struct {
 	recorder  *drain.Recorder
 	runner    *fanout.Runner
 	sweeper   *sweep.Sweeper
+	scheduler *probe.Scheduler
 	server    *queue.Server
 	listeners []listener
 
@@ -141,6 +144,7 @@ func (s *Service) stores(ctx context.Context) error {
 	})
 	s.incidents = registry.NewIncidentStore(s.rdb, space, r.Incidents)
 	s.trays = registry.NewTrayStore(s.rdb, space)
+	s.probes = registry.NewProbeStore(s.rdb, space)
 	s.dir = registry.NewDirectory(s.store)
 	d := s.cfg.Delivery
 	times := mailbox.Settings{OwnerLease: d.OwnerLease, EntryLease: d.EntryLease, Grace: d.Grace, Horizon: 3 * d.Sweep}
@@ -278,6 +282,9 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 		work.Go(func() { s.recorder.Run(background) })
 		work.Go(func() { s.sweeper.Run(background) })
+		if s.scheduler != nil {
+			work.Go(func() { s.scheduler.Run(background) })
+		}
 		for range fanoutRunners {
 			work.Go(func() { s.runner.Run(background) })
 		}

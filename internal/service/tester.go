@@ -1,12 +1,9 @@
 package service
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"slices"
 	"strconv"
 	"time"
@@ -15,10 +12,12 @@ import (
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/fanout"
+	found "github.com/lamplighter/lamplighter/internal/health"
 	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/probe"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
@@ -28,7 +27,7 @@ import (
 // A state-change endpoint is tried with the truth, because receivers know nothing else: the status
 // of one tenant is told again. While the endpoint is on that goes through the mailbox, which keeps
 // order; while it is off nothing else is told, so it is posted directly. The other endpoints get
-// an empty SOAP 1.1 envelope, which any SOAP service must answer, be it with a Fault.
+// the same probe that they get regularly.
 type tester struct {
 	endpoints *endpoints
 	boxes     *mailbox.Store
@@ -36,7 +35,7 @@ type tester struct {
 	approvals *fanout.Approvals
 	waker     *waker
 	people    people
-	client    *http.Client
+	probes    *probe.Runner
 	env       partner.Environment
 	timeout   time.Duration
 }
@@ -51,7 +50,8 @@ func (t *tester) Test(ctx context.Context, app partner.ClientID, kind partner.En
 		return httpapi.TestResult{}, fmt.Errorf("app %s: %w", app, registry.ErrNotFound)
 	}
 	if kind != partner.StateChange {
-		return t.soap(ctx, e.Rec.App.Endpoints[kind].EffectiveURL(t.env)), nil
+		f, err := t.probes.Test(ctx, app, kind)
+		return fromFinding(f), err
 	}
 	id, err := t.subject(ctx, &e.Rec.App)
 	if err != nil {
@@ -71,7 +71,16 @@ func (t *tester) Test(ctx context.Context, app partner.ClientID, kind partner.En
 
 // Try implements httpapi.Tester.
 func (t *tester) Try(ctx context.Context, app partner.App, kind partner.EndpointKind) (httpapi.TestResult, error) {
-	return t.soap(ctx, app.Endpoints[kind].EffectiveURL(t.env)), nil
+	f, err := t.probes.Try(ctx, &app, kind)
+	return fromFinding(f), err
+}
+
+func fromFinding(f found.Finding) httpapi.TestResult {
+	r := httpapi.TestResult{Outcome: httpapi.Failing, Reason: string(f.Reason), Status: f.Status, Detail: f.Detail, Duration: f.Duration}
+	if f.Reason == found.Healthy {
+		r.Outcome, r.Reason = httpapi.Healthy, delivery.ReasonNone.String()
+	}
+	return r
 }
 
 // subject chooses the tenant to tell of: the probe tenant if it is one that can be told.
@@ -203,46 +212,4 @@ func (t *tester) directly(ctx context.Context, e *registry.Entry, id tenant.ID) 
 		Detail: res.Detail, Tenant: id,
 	})
 	return r, nil
-}
-
-const (
-	emptyEnvelope = `<?xml version="1.0" encoding="utf-8"?><s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body/></s:Envelope>`
-	soapNamespace = "http://schemas.xmlsoap.org/soap/envelope/"
-	maxSOAPRead   = 64 << 10
-)
-
-// soap posts an empty envelope: an Envelope or Fault in the answer, whatever its status, means that
-// a SOAP service is there (a WCF service answers GET with its help page even when it is broken).
-func (t *tester) soap(ctx context.Context, url string) httpapi.TestResult {
-	start := time.Now()
-	fail := func(reason delivery.Reason, status int, detail string) httpapi.TestResult {
-		return httpapi.TestResult{Outcome: httpapi.Failing, Reason: reason.String(), Status: status, Detail: detail, Duration: time.Since(start)}
-	}
-	ctx, cancel := context.WithTimeout(ctx, t.timeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader([]byte(emptyEnvelope)))
-	if err != nil {
-		return fail(delivery.ReasonOwnFault, 0, "The request could not be built.")
-	}
-	req.Header.Set("Content-Type", "text/xml; charset=utf-8")
-	req.Header.Set("SOAPAction", `""`)
-	resp, err := t.client.Do(req)
-	if err != nil {
-		r := t.endpoints.pusher.Classify(err)
-		return fail(r.Reason, 0, "The endpoint was tried with an empty SOAP envelope: "+r.Reason.Words()+".")
-	}
-	defer func() { _ = resp.Body.Close() }()
-	b, _ := io.ReadAll(io.LimitReader(resp.Body, maxSOAPRead))
-	if !bytes.Contains(b, []byte(soapNamespace)) {
-		r := delivery.ClassifyStatus(resp.StatusCode)
-		detail := "The endpoint answered a POST with status " + strconv.Itoa(resp.StatusCode) + ", but not in SOAP 1.1."
-		if r.Outcome == delivery.Delivered {
-			return fail(delivery.ReasonClientError, resp.StatusCode, detail)
-		}
-		return fail(r.Reason, resp.StatusCode, detail)
-	}
-	return httpapi.TestResult{
-		Outcome: httpapi.Healthy, Reason: delivery.ReasonNone.String(), Status: resp.StatusCode, Duration: time.Since(start),
-		Detail: "A SOAP service answered.",
-	}
 }

@@ -1,0 +1,175 @@
+package probe
+
+import (
+	"encoding/json"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/lamplighter/lamplighter/internal/health"
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+// Metrics of probes and of the endpoints' health. A nil *Metrics counts nothing.
+type Metrics struct {
+	probes   *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	delay    *prometheus.HistogramVec
+	cluster  *cluster
+}
+
+// NewMetrics registers the metrics, every series at once.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	f := promauto.With(reg)
+	m := &Metrics{
+		probes: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "lamplighter_probes_total", Help: "Probes and tests of integration endpoints, by what they found.",
+		}, []string{"endpoint", "result"}),
+		duration: f.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "lamplighter_probe_duration_seconds", Help: "Duration of probes.", Buckets: []float64{.01, .05, .1, .25, .5, 1, 2.5, 5, 10, 15},
+		}, []string{"endpoint"}),
+		delay: f.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "lamplighter_probe_delay_seconds", Help: "How long after it was due a probe began.", Buckets: []float64{.5, 1, 2, 5, 10, 30, 60, 300},
+		}, []string{"endpoint"}),
+		cluster: newCluster(),
+	}
+	for _, k := range probed() {
+		for _, r := range health.Reasons() {
+			m.probes.WithLabelValues(k.String(), string(r))
+		}
+		m.duration.WithLabelValues(k.String())
+		m.delay.WithLabelValues(k.String())
+	}
+	reg.MustRegister(m.cluster)
+	return m
+}
+
+func (m *Metrics) probed(k partner.EndpointKind, f health.Finding) {
+	if m == nil {
+		return
+	}
+	m.probes.WithLabelValues(k.String(), string(f.Reason)).Inc()
+	if f.Reason != health.NoTenant {
+		m.duration.WithLabelValues(k.String()).Observe(f.Duration.Seconds())
+	}
+}
+
+// began notes how late a probe is; one of an endpoint that was never probed is not.
+func (m *Metrics) began(k partner.EndpointKind, due, now time.Time) {
+	if m != nil && !due.IsZero() {
+		m.delay.WithLabelValues(k.String()).Observe(max(now.Sub(due), 0).Seconds())
+	}
+}
+
+func (m *Metrics) export(doc []byte) {
+	if m != nil {
+		m.cluster.current.Store(decodeSummary(doc))
+	}
+}
+
+const (
+	summaryFormat = 1
+	// maxEnding caps the series that name an app.
+	maxEnding = 500
+	// endingWithin is how long before its end a certificate gets a series of its own.
+	endingWithin = 21 * 24 * time.Hour
+)
+
+// summary is the integration endpoints' health as one look found it. Its JSON is what the holder of
+// the lease hands to the other processes.
+type summary struct {
+	Format int                            `json:"v"`
+	Health map[string]map[health.Word]int `json:"health"`
+	Ending []ending                       `json:"ending,omitempty"`
+	// Overflow counts certificates beyond maxEnding.
+	Overflow int `json:"overflow,omitempty"`
+	// partial: something could not be read.
+	partial bool
+}
+
+// ending is a certificate that ends soon.
+type ending struct {
+	App      partner.ClientID `json:"app"`
+	Endpoint string           `json:"endpoint"`
+	Ends     int64            `json:"ends"`
+}
+
+func newSummary() *summary {
+	s := &summary{Format: summaryFormat, Health: map[string]map[health.Word]int{}}
+	for _, k := range probed() {
+		s.Health[k.String()] = map[health.Word]int{}
+	}
+	return s
+}
+
+func (s *summary) add(app partner.ClientID, k partner.EndpointKind, a health.Assessment, now time.Time) {
+	s.Health[k.String()][a.Word]++
+	if a.Word == health.WordOff || a.CertificateEnds.IsZero() || a.CertificateEnds.Sub(now) > endingWithin {
+		return
+	}
+	if len(s.Ending) >= maxEnding {
+		s.Overflow++
+		return
+	}
+	s.Ending = append(s.Ending, ending{App: app, Endpoint: k.String(), Ends: a.CertificateEnds.Unix()})
+}
+
+func (s *summary) encode() []byte {
+	b, err := json.Marshal(s)
+	if err != nil { // maps of numbers always marshal
+		panic("probe: marshal summary: " + err.Error())
+	}
+	return b
+}
+
+// decodeSummary reads what encode wrote; nil, or another format, is an empty summary.
+func decodeSummary(b []byte) *summary {
+	s := newSummary()
+	if json.Unmarshal(b, s) != nil || s.Format != summaryFormat {
+		return newSummary()
+	}
+	return s
+}
+
+// cluster exports the summary of the last look, by whichever process.
+type cluster struct {
+	current                  atomic.Pointer[summary]
+	health, ending, overflow *prometheus.Desc
+}
+
+func newCluster() *cluster {
+	const clusterWide = " Cluster-wide, the same on every worker: aggregate with max."
+	c := &cluster{
+		health: prometheus.NewDesc("lamplighter_integration_endpoints",
+			"Integration endpoints of all apps by how they are."+clusterWide, []string{"endpoint", "health"}, nil),
+		ending: prometheus.NewDesc("lamplighter_endpoint_certificate_expiry_timestamp_seconds",
+			"When the TLS certificate of an integration endpoint ends; absent until 21 days before."+clusterWide, []string{"client_id", "endpoint"}, nil),
+		overflow: prometheus.NewDesc("lamplighter_endpoint_certificates_dropped",
+			"Certificates that end soon beyond the series that name them."+clusterWide, nil, nil),
+	}
+	c.current.Store(newSummary())
+	return c
+}
+
+// Describe implements prometheus.Collector.
+func (c *cluster) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.health
+	ch <- c.ending
+	ch <- c.overflow
+}
+
+// Collect implements prometheus.Collector.
+func (c *cluster) Collect(ch chan<- prometheus.Metric) {
+	s := c.current.Load()
+	for _, k := range probed() {
+		for _, w := range health.Words() {
+			ch <- prometheus.MustNewConstMetric(c.health, prometheus.GaugeValue, float64(s.Health[k.String()][w]), k.String(), string(w))
+		}
+	}
+	for _, e := range s.Ending {
+		ch <- prometheus.MustNewConstMetric(c.ending, prometheus.GaugeValue, float64(e.Ends), string(e.App), e.Endpoint)
+	}
+	ch <- prometheus.MustNewConstMetric(c.overflow, prometheus.GaugeValue, float64(s.Overflow))
+}

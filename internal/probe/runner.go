@@ -1,0 +1,217 @@
+package probe
+
+import (
+	"context"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/health"
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Apps finds an app's settings as they are now; ok is false for an unknown one.
+type Apps interface {
+	App(ctx context.Context, id partner.ClientID) (app partner.App, ok bool, err error)
+}
+
+// Store keeps what probes find; *registry.ProbeStore is one.
+type Store interface {
+	Claim(ctx context.Context, app partner.ClientID, k partner.EndpointKind, lease time.Duration, force bool) (registry.ProbeClaim, bool, error)
+	Settle(ctx context.Context, c registry.ProbeClaim, next health.State) (bool, error)
+}
+
+// Tenants chooses the tenant in whose name an app's mirroring endpoint is probed: its probe tenant
+// if that approved the app, else its first approved one; ok is false when nobody did.
+type Tenants interface {
+	ProbeTenant(ctx context.Context, app *partner.App) (id tenant.ID, ok bool, err error)
+}
+
+// People learns what is observed of endpoints.
+type People interface {
+	Observe(ctx context.Context, app partner.ClientID, k partner.EndpointKind, events ...incident.Event) error
+}
+
+// Asker makes one probe; *Prober is one.
+type Asker interface {
+	Probe(ctx context.Context, t Target) health.Finding
+	AnsweredSince(at time.Time) bool
+}
+
+// Licences says which licence an endpoint waits for, empty for none.
+type Licences interface {
+	Missing(app *partner.App, k partner.EndpointKind) partner.License
+}
+
+// RunnerOptions configure a Runner.
+type RunnerOptions struct {
+	Apps     Apps
+	Store    Store
+	Tenants  Tenants
+	People   People
+	Prober   Asker
+	Licences Licences
+	Schedule health.Schedule
+	// Timeout is the Prober's; a claim outlasts it.
+	Timeout     time.Duration
+	Environment partner.Environment
+	Metrics     *Metrics
+	Log         *slog.Logger
+}
+
+// claimSlack is how much longer than a probe's timeout its claim lasts.
+const claimSlack = 20 * time.Second
+
+// settleWithin bounds the writing of what was found, which a shutdown must not cut off.
+const settleWithin = 5 * time.Second
+
+// ErrNoApp reports an app that does not exist.
+var ErrNoApp = errors.New("no such app")
+
+// Runner probes endpoints and carries what was found to the store, the incidents and the metrics.
+// It is safe for concurrent use, also by several processes.
+type Runner struct{ opts RunnerOptions }
+
+// NewRunner returns a Runner.
+func NewRunner(opts RunnerOptions) *Runner { return &Runner{opts: opts} }
+
+// Run probes an endpoint if that is due: it is on, licensed, not resting, and claimed by nobody.
+// An error is the service's own and worth another try.
+func (r *Runner) Run(ctx context.Context, id partner.ClientID, k partner.EndpointKind) error {
+	app, ok, err := r.opts.Apps.App(ctx, id)
+	if err != nil {
+		return fmt.Errorf("probe %s %s: %w", id, k, err)
+	}
+	if !ok || !wanted(&app, k, r.opts.Environment, r.opts.Licences) || r.opts.Schedule.Rests(k, time.Now()) {
+		return nil
+	}
+	_, err = r.probe(ctx, &app, k, false)
+	return err
+}
+
+// wanted reports whether an endpoint is to be probed at all.
+func wanted(app *partner.App, k partner.EndpointKind, env partner.Environment, l Licences) bool {
+	return k != partner.StateChange && app.Endpoints[k].On(env) && l.Missing(app, k) == ""
+}
+
+// Test probes an endpoint because people ask, whether it is on, due, resting or not. What it finds
+// counts as a probe's finding does.
+func (r *Runner) Test(ctx context.Context, id partner.ClientID, k partner.EndpointKind) (health.Finding, error) {
+	app, ok, err := r.opts.Apps.App(ctx, id)
+	if err != nil {
+		return health.Finding{}, fmt.Errorf("test %s %s: %w", id, k, err)
+	}
+	if !ok {
+		return health.Finding{}, fmt.Errorf("test %s %s: %w", id, k, ErrNoApp)
+	}
+	return r.probe(ctx, &app, k, true)
+}
+
+// Try probes an endpoint as an app's settings would have it, which need not be written yet. Nothing
+// is kept of what it finds but a count.
+func (r *Runner) Try(ctx context.Context, app *partner.App, k partner.EndpointKind) (health.Finding, error) {
+	t, err := r.target(ctx, app, k)
+	if err != nil {
+		return health.Finding{}, err
+	}
+	f := r.opts.Prober.Probe(ctx, t)
+	r.opts.Metrics.probed(k, f)
+	return f, nil
+}
+
+func (r *Runner) probe(ctx context.Context, app *partner.App, k partner.EndpointKind, force bool) (health.Finding, error) {
+	t, err := r.target(ctx, app, k)
+	if err != nil {
+		return health.Finding{}, err
+	}
+	claim, ok, err := r.opts.Store.Claim(ctx, app.ClientID, k, r.opts.Timeout+claimSlack, force)
+	if err != nil || !ok {
+		return health.Finding{}, err
+	}
+	began := time.Now()
+	if !force {
+		r.opts.Metrics.began(k, claim.State.Due, began)
+	}
+	f := r.opts.Prober.Probe(ctx, t)
+	if f.Reason == health.OwnFault && ctx.Err() != nil {
+		return f, nil // the claim ends by itself, and the endpoint is due again
+	}
+	if f.Reason == health.OwnFault && claim.State.Blames(began, r.opts.Prober.AnsweredSince(claim.State.OwnSince)) {
+		f = blamed(&t, f)
+	}
+	r.opts.Metrics.probed(k, f)
+	return f, r.keep(ctx, app.ClientID, &t, claim, f)
+}
+
+// keep writes what was found, then tells people. What is lost between the two is found again by the
+// next probe, which comes soon after a failure.
+func (r *Runner) keep(ctx context.Context, app partner.ClientID, t *Target, claim registry.ProbeClaim, f health.Finding) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+	defer cancel()
+	now := time.Now()
+	next := claim.State.Next(f, health.TargetOf(t.URL), now)
+	next.Due = r.opts.Schedule.After(app, t.Kind, next, now, rand.Float64()) //nolint:gosec // it spreads load
+	held, err := r.opts.Store.Settle(ctx, claim, next)
+	if err != nil || !held {
+		return err
+	}
+	r.log(ctx, app, t.Kind, claim.State.Reason, f)
+	return r.opts.People.Observe(ctx, app, t.Kind, events(f)...)
+}
+
+// events are what a finding means to the incidents.
+func events(f health.Finding) []incident.Event {
+	var list []incident.Event
+	if !f.CertificateEnds.IsZero() {
+		list = append(list, incident.Certificate{NotBefore: f.CertificateFrom, NotAfter: f.CertificateEnds})
+	}
+	switch {
+	case f.Reason.Failing():
+		list = append(list, incident.Failure{
+			Reason: f.Reason.Delivery(), Status: f.Status, Excerpt: f.Excerpt, Detail: f.Detail, Immediate: f.Reason.Immediate(),
+			Source: incident.SourceProbe,
+		})
+	case f.Reason == health.Healthy:
+		list = append(list, incident.Success{})
+	}
+	return list
+}
+
+// log is one line per probe; what is as it was before is said to those alone who listen closely.
+func (r *Runner) log(ctx context.Context, app partner.ClientID, k partner.EndpointKind, before health.Reason, f health.Finding) {
+	level := slog.LevelInfo
+	if f.Reason == before || f.Reason == health.Healthy && before == "" {
+		level = slog.LevelDebug
+	}
+	r.opts.Log.LogAttrs(ctx, level, "endpoint probed", slog.String("app", string(app)), slog.String("endpoint", k.String()),
+		slog.String("reason", string(f.Reason)), slog.Int("status", f.Status), slog.Int64("duration_ms", f.Duration.Milliseconds()))
+}
+
+// target collects what a probe of an endpoint needs. Keys that cannot be read were refused when
+// they were set; one that can no longer be is left out.
+func (r *Runner) target(ctx context.Context, app *partner.App, k partner.EndpointKind) (Target, error) {
+	t := Target{ClientID: app.ClientID, Kind: k, URL: app.Endpoints[k].EffectiveURL(r.opts.Environment), TokenAlgorithm: app.TokenAlgorithm}
+	if k != partner.Mirroring {
+		return t, nil
+	}
+	id, ok, err := r.opts.Tenants.ProbeTenant(ctx, app)
+	if err != nil {
+		return t, fmt.Errorf("find a tenant to probe %s with: %w", app.ClientID, err)
+	}
+	if ok {
+		t.Tenant = id
+	}
+	t.Keys = make([]*rsa.PublicKey, 0, len(app.PublicKeys))
+	for _, text := range app.PublicKeys {
+		if key, err := partner.ParsePublicKey(text); err == nil {
+			t.Keys = append(t.Keys, key)
+		}
+	}
+	return t, nil
+}

@@ -1,0 +1,243 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/lamplighter/lamplighter/internal/health"
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// Leases gives work to one process at a time.
+type Leases interface {
+	Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
+	Release(ctx context.Context, name, holder string) error
+}
+
+// Directory lists the apps as of the last refresh.
+type Directory interface {
+	Refresh(ctx context.Context) error
+	All() []*registry.Entry
+}
+
+// Knowledge is what is known of endpoints; *registry.ProbeStore is one.
+type Knowledge interface {
+	Probes(ctx context.Context, apps []partner.ClientID) ([]registry.ProbeStates, error)
+	SaveSummary(ctx context.Context, doc []byte, ttl time.Duration) error
+	Summary(ctx context.Context) ([]byte, error)
+}
+
+// Incidents reads the incidents of several apps.
+type Incidents interface {
+	IncidentsOf(ctx context.Context, apps []partner.ClientID) ([]map[partner.EndpointKind]incident.State, error)
+}
+
+// Queue wakes a probe at a time.
+type Queue interface {
+	EnqueueProbe(ctx context.Context, app partner.ClientID, k partner.EndpointKind, due time.Time) error
+}
+
+// SchedulerOptions configure a Scheduler.
+type SchedulerOptions struct {
+	Leases      Leases
+	Apps        Directory
+	Knowledge   Knowledge
+	Incidents   Incidents
+	Queue       Queue
+	Licences    Licences
+	Schedule    health.Schedule
+	Environment partner.Environment
+	Metrics     *Metrics
+	Log         *slog.Logger
+}
+
+const (
+	leaseName = "probes"
+	// everyMost is the longest pause between two looks at what is due.
+	everyMost = 10 * time.Second
+	// leaseLooks is how many looks a silent holder keeps the lease.
+	leaseLooks = 3
+	// staleLooks is how many looks the summary outlives the last one that wrote it.
+	staleLooks = 12
+	batch      = 200
+	// ahead is how many looks ahead tasks are enqueued, so that one look may fail.
+	ahead = 2
+	// overdueAfter is how late a probe may be and still be made at once. What is later, because no
+	// worker ran, takes its own place again: so a start after an outage brings no herd.
+	overdueAfter = time.Minute
+	// freshWithin is how soon an endpoint with a URL that was never probed gets its turn.
+	freshWithin = time.Minute
+)
+
+// place names one endpoint.
+type place struct {
+	app  partner.ClientID
+	kind partner.EndpointKind
+}
+
+// Scheduler enqueues probes while it holds the lease. New, then Run once.
+type Scheduler struct {
+	opts   SchedulerOptions
+	every  time.Duration
+	holder string
+	// enqueued is the due time for which each endpoint's last task was enqueued; Once owns it.
+	enqueued map[place]time.Time
+}
+
+// NewScheduler returns a Scheduler.
+func NewScheduler(opts SchedulerOptions) *Scheduler {
+	return &Scheduler{
+		opts: opts, every: min(everyMost, max(opts.Schedule.Interval/4, time.Second)), holder: uuid.NewString(), enqueued: map[place]time.Time{},
+	}
+}
+
+// Run looks for what is due until ctx ends.
+func (s *Scheduler) Run(ctx context.Context) {
+	tick := time.NewTicker(s.every)
+	defer tick.Stop()
+	defer s.release(ctx)
+	for {
+		if err := s.Once(ctx); err != nil && ctx.Err() == nil {
+			s.opts.Log.WarnContext(ctx, "some probes were not scheduled; the next look does it", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *Scheduler) release(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+	defer cancel()
+	if err := s.opts.Leases.Release(ctx, leaseName, s.holder); err != nil {
+		s.opts.Log.WarnContext(ctx, "the lease of the probes was not given back; it ends by itself", "err", err)
+	}
+}
+
+// Once enqueues what comes due if this process holds the lease, and exports what its holder counted.
+func (s *Scheduler) Once(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.every*leaseLooks)
+	defer cancel()
+	held, err := s.opts.Leases.Lease(ctx, leaseName, s.holder, s.every*leaseLooks)
+	if err != nil {
+		return fmt.Errorf("take the lease of the probes: %w", err)
+	}
+	var errs []error
+	if held {
+		errs = append(errs, s.look(ctx))
+	} else {
+		clear(s.enqueued)
+	}
+	doc, err := s.opts.Knowledge.Summary(ctx)
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	s.opts.Metrics.export(doc)
+	return errors.Join(errs...)
+}
+
+func (s *Scheduler) look(ctx context.Context) error {
+	var errs []error
+	if err := s.opts.Apps.Refresh(ctx); err != nil {
+		// one app of another version must not keep the others from being probed
+		errs = append(errs, fmt.Errorf("refresh apps: %w", err))
+	}
+	sum, known := newSummary(), make(map[place]time.Time, len(s.enqueued))
+	apps := s.opts.Apps.All()
+	for len(apps) > 0 {
+		n := min(len(apps), batch)
+		errs = append(errs, s.apps(ctx, apps[:n], sum, known))
+		apps = apps[n:]
+	}
+	s.enqueued = known
+	if !sum.partial {
+		if err := s.opts.Knowledge.SaveSummary(ctx, sum.encode(), s.every*staleLooks); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// apps looks at some apps. known gathers what is enqueued.
+func (s *Scheduler) apps(ctx context.Context, entries []*registry.Entry, sum *summary, known map[place]time.Time) error {
+	ids := make([]partner.ClientID, len(entries))
+	for i, e := range entries {
+		ids[i] = e.Rec.App.ClientID
+	}
+	probes, err := s.opts.Knowledge.Probes(ctx, ids)
+	errs := []error{err}
+	if probes == nil {
+		sum.partial = true
+		return err
+	}
+	incidents, err := s.opts.Incidents.IncidentsOf(ctx, ids)
+	if err != nil { // health cannot be told, but probes go on
+		sum.partial = true
+		errs = append(errs, err)
+		incidents = make([]map[partner.EndpointKind]incident.State, len(ids))
+	}
+	now := time.Now()
+	for i, e := range entries {
+		app := &e.Rec.App
+		for _, k := range probed() {
+			state := probes[i][k]
+			trouble := incidents[i][k]
+			sum.add(app.ClientID, k, health.Assess(health.Subject{
+				Kind: k, Endpoint: app.Endpoints[k], Environment: s.opts.Environment, Missing: s.opts.Licences.Missing(app, k),
+				FailingSince: trouble.FailingSince, Probe: state, Probing: true,
+			}), now)
+			if wanted(app, k, s.opts.Environment, s.opts.Licences) {
+				errs = append(errs, s.enqueue(ctx, app, k, state, now, known))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// enqueue enqueues a probe that comes due within the next looks, once.
+func (s *Scheduler) enqueue(
+	ctx context.Context, app *partner.App, k partner.EndpointKind, state health.State, now time.Time, known map[place]time.Time,
+) error {
+	at := place{app.ClientID, k}
+	due := s.due(app, k, state, now)
+	if last, ok := s.enqueued[at]; ok {
+		known[at] = last
+	}
+	if due.After(now.Add(ahead*s.every)) || due.Equal(known[at]) {
+		return nil
+	}
+	if err := s.opts.Queue.EnqueueProbe(ctx, app.ClientID, k, due); err != nil {
+		return err
+	}
+	known[at] = due
+	return nil
+}
+
+// due is when an endpoint is to be probed next.
+func (s *Scheduler) due(app *partner.App, k partner.EndpointKind, state health.State, now time.Time) time.Time {
+	plan := s.opts.Schedule
+	switch {
+	case state.Target != health.TargetOf(app.Endpoints[k].EffectiveURL(s.opts.Environment)):
+		plan.Interval = min(plan.Interval, freshWithin)
+		return plan.Slot(app.ClientID, k, now)
+	case now.Sub(state.Due) > overdueAfter:
+		return plan.Slot(app.ClientID, k, now)
+	default:
+		return state.Due
+	}
+}
+
+// probed lists the endpoints that are probed; what a state-change endpoint is worth, each
+// notification shows.
+func probed() []partner.EndpointKind {
+	return []partner.EndpointKind{partner.ERPSync, partner.QuoteConnector, partner.Mirroring}
+}

@@ -1,0 +1,153 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/config"
+	"github.com/lamplighter/lamplighter/internal/guard"
+	found "github.com/lamplighter/lamplighter/internal/health"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/probe"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/signing"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// buildProbes makes what probes integration endpoints: the runner everywhere, because people test
+// endpoints through the API; the scheduler in workers.
+func (s *Service) buildProbes() error {
+	c := s.cfg.Probe
+	tokens, err := signing.NewTokens(s.keySet, s.cfg.Token.Issuer.Mirroring)
+	if err != nil {
+		return fmt.Errorf("tokens for mirroring: %w", err)
+	}
+	plan, err := probePlan(c)
+	if err != nil {
+		return err
+	}
+	metrics := probe.NewMetrics(s.metrics)
+	prober := probe.NewProber(probe.ProberOptions{
+		Client: s.guard.Client(0, guard.TransportOptions{FreshTLS: true}), Tokens: tokens, Timeout: s.cfg.Delivery.Timeout,
+		Tolerance: c.ClockTolerance, Version: s.opts.Version,
+	})
+	p := &s.parts
+	p.probes = probe.NewRunner(probe.RunnerOptions{
+		Apps: freshApps{s.dir}, Store: s.probes, Tenants: probeTenants{s.boxes}, People: p.tracker, Prober: prober, Licences: s.licences,
+		Schedule: plan, Timeout: s.cfg.Delivery.Timeout, Environment: s.env, Metrics: metrics, Log: s.log,
+	})
+	if s.has(RoleWorker) && c.Interval > 0 {
+		s.scheduler = probe.NewScheduler(probe.SchedulerOptions{
+			Leases: s.store, Apps: s.dir, Knowledge: s.probes, Incidents: s.incidents, Queue: s.queue, Licences: s.licences, Schedule: plan,
+			Environment: s.env, Metrics: metrics, Log: s.log,
+		})
+	}
+	return nil
+}
+
+// testedAgain is when an endpoint is due after a test, in a deployment that probes nothing.
+const testedAgain = 24 * time.Hour
+
+func probePlan(c config.Probe) (found.Schedule, error) {
+	plan := found.Schedule{Interval: c.Interval, BackoffMax: c.BackoffMax}
+	if plan.Interval == 0 {
+		plan.Interval = testedAgain
+	}
+	var err error
+	if plan.Quiet.From, err = config.ClockTime(c.QuietFrom); err != nil {
+		return plan, fmt.Errorf("probe.quiet_from: %w", err)
+	}
+	if plan.Quiet.To, err = config.ClockTime(c.QuietTo); err != nil {
+		return plan, fmt.Errorf("probe.quiet_to: %w", err)
+	}
+	if plan.Quiet.Location, err = time.LoadLocation(c.TimeZone); err != nil {
+		return plan, fmt.Errorf("probe.time_zone: %w", err)
+	}
+	return plan, nil
+}
+
+// freshApps serves probes from the directory as it is now: a switch counts at once.
+type freshApps struct{ dir *registry.Directory }
+
+// App implements probe.Apps.
+func (a freshApps) App(ctx context.Context, id partner.ClientID) (partner.App, bool, error) {
+	if err := a.dir.Refresh(ctx); err != nil {
+		return partner.App{}, false, fmt.Errorf("refresh apps: %w", err)
+	}
+	e, ok := a.dir.App(id)
+	if !ok {
+		return partner.App{}, false, nil
+	}
+	return e.Rec.App, true, nil
+}
+
+// probeTenants chooses tenants out of the approvals.
+type probeTenants struct{ boxes *mailbox.Store }
+
+// ProbeTenant implements probe.Tenants. The first approved tenant is the smallest of those that
+// Redis lists first, which is the same one as long as the approvals stay as they are.
+func (p probeTenants) ProbeTenant(ctx context.Context, app *partner.App) (tenant.ID, bool, error) {
+	if id := tenant.ID(app.ProbeTenant); id != "" {
+		ok, err := p.boxes.Approved(ctx, app.ClientID, id)
+		if err != nil || ok {
+			return id, ok, err
+		}
+	}
+	for cursor := ""; ; {
+		page, next, err := p.boxes.Approvals(ctx, app.ClientID, cursor, mailbox.MaxBatch)
+		if err != nil {
+			return "", false, err
+		}
+		if len(page) > 0 {
+			return slices.Min(page), true, nil
+		}
+		if next == "" {
+			return "", false, nil
+		}
+		cursor = next
+	}
+}
+
+// health tells how endpoints are: from their incidents, from probes, and from attempts.
+type health struct {
+	incidents *registry.IncidentStore
+	probes    *registry.ProbeStore
+	attempts  *registry.Store
+	licences  partner.Requirements
+	probing   bool
+	env       partner.Environment
+}
+
+// Health implements httpapi.HealthReader.
+func (h health) Health(ctx context.Context, app *partner.App, kind partner.EndpointKind) (found.Assessment, error) {
+	states, err := h.incidents.Incidents(ctx, app.ClientID)
+	if err != nil {
+		return found.Assessment{}, err
+	}
+	s := found.Subject{
+		Kind: kind, Endpoint: app.Endpoints[kind], Environment: h.env, Paused: app.Paused, Missing: h.licences.Missing(app, kind),
+		FailingSince: states[kind].FailingSince, Probing: h.probing,
+	}
+	if last := states[kind].Last; last != nil {
+		s.FailingReason, s.FailingDetail = last.Reason.String(), last.Detail
+	}
+	if kind == partner.StateChange {
+		recent, err := h.attempts.Attempts(ctx, app.ClientID, 1, "")
+		if err != nil {
+			return found.Assessment{}, err
+		}
+		if len(recent) > 0 {
+			s.TriedAt = recent[0].At
+		}
+	} else {
+		probes, err := h.probes.Probes(ctx, []partner.ClientID{app.ClientID})
+		if err != nil {
+			return found.Assessment{}, err
+		}
+		s.Probe = probes[0][kind]
+	}
+	return found.Assess(s), nil
+}
