@@ -117,10 +117,17 @@ func TestChangeRoundTrip(t *testing.T) {
 		ms := func(name string) time.Time {
 			return time.UnixMilli(rapid.Int64Range(1, 4e12).Draw(t, name)).UTC()
 		}
+		id := rapid.SampledFrom([]string{"chg_a_1", "chg_a_1764155580123", "chg_b_1", "chg_a_01", "chg_a_-1", "other"}).Draw(t, "id")
 		want := tenant.Change{
-			ID: "chg_a_1", Tenant: "a", Type: rapid.SampledFrom(tenant.AllChangeTypes()).Draw(t, "type"), Sequence: rapid.Int64().Draw(t, "seq"),
+			ID: id, Tenant: "a", Type: rapid.SampledFrom(tenant.AllChangeTypes()).Draw(t, "type"), Sequence: rapid.Int64().Draw(t, "seq"),
 			VersionName: rapid.String().Draw(t, "version"), FileVersion: rapid.String().Draw(t, "file"),
 			PublicEndpoint: rapid.StringMatching(`[a-z0-9.]{0,20}`).Draw(t, "endpoint"), OccurredAt: ms("occurred"), AcceptedAt: ms("accepted"),
+		}
+		switch rapid.IntRange(0, 2).Draw(t, "accepted at") {
+		case 0:
+			want.AcceptedAt = time.UnixMilli(1764155580123).UTC()
+		case 1:
+			want.AcceptedAt = time.Time{}
 		}
 		got, err := delivery.DecodeChange(delivery.EncodeChange(want), want.Tenant, want.Sequence)
 		if err != nil {
@@ -132,9 +139,38 @@ func TestChangeRoundTrip(t *testing.T) {
 	})
 }
 
+// What the release before wrote, and the registry writes, is read as it was meant.
+func TestDecodesFormat1(t *testing.T) {
+	t.Parallel()
+	got, err := delivery.DecodeChange(`{"v":1,"i":"chg_a_9","t":5,"n":"10.3","f":"1.2","e":"x.example","a":1764155580123,"o":7}`, "a", 12)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := tenant.Change{
+		ID: "chg_a_9", Tenant: "a", Type: tenant.Move, Sequence: 12, VersionName: "10.3", FileVersion: "1.2", PublicEndpoint: "x.example",
+		AcceptedAt: time.UnixMilli(1764155580123).UTC(), OccurredAt: time.UnixMilli(7).UTC(),
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	if got, err = delivery.DecodeChange(`{"v":1,"i":"chg_a_9","t":0}`, "a", 12); err != nil || !got.AcceptedAt.IsZero() {
+		t.Errorf("without times: %+v, %v", got, err)
+	}
+}
+
+// What waits for a dead app is kept once for each tenant: its bytes count.
+func TestStoredChangeIsShort(t *testing.T) {
+	t.Parallel()
+	const n = 1764155580123
+	c := tenant.Change{ID: tenant.ChangeID("Cust12345", n), Tenant: "Cust12345", Type: tenant.Suspend, AcceptedAt: time.UnixMilli(n).UTC()}
+	if got, want := delivery.EncodeChange(c), `{"v":2,"q":1764155580123,"t":2}`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 func TestDecodeRefusesForeignValues(t *testing.T) {
 	t.Parallel()
-	for _, in := range []string{"", "x", "{}", `{"v":2,"i":"a","t":1}`, `{"v":1,"i":"a","t":6}`, `{"v":1,"t":1}`, `[1]`, `{"v":"1"}`} {
+	for _, in := range []string{"", "x", "{}", `{"v":3,"i":"a","t":1}`, `{"v":2,"i":"a","t":1}`, `{"v":2,"q":-1,"t":1}`, `{"v":1,"i":"a","t":6}`, `{"v":1,"t":1}`, `[1]`, `{"v":"1"}`} {
 		if _, err := delivery.DecodeChange(in, "a", 1); !errors.Is(err, delivery.ErrBadPayload) {
 			t.Errorf("DecodeChange(%q) error = %v", in, err)
 		}

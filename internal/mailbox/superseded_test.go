@@ -1,7 +1,9 @@
 package mailbox_test
 
 import (
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -50,6 +52,56 @@ func TestSupersededIsCountedUntilTheMailboxIsEmpty(t *testing.T) {
 		}
 		if n := superseded(); n != 0 {
 			t.Errorf("an empty mailbox tells of %d superseded", n)
+		}
+	})
+}
+
+// Each tenant flaps ten times while its app is down: on recovery the app hears each tenant's last
+// status once, however the backlog is split into claims, and what stayed between was never kept.
+func TestFlappingTenantsAreToldOnce(t *testing.T) {
+	t.Parallel()
+	each(t, mailbox.Settings{}, func(b *box) {
+		const tenants, flaps = 150, 10
+		ids := make([]tenant.ID, tenants)
+		for i := range ids {
+			ids[i] = tenant.ID(fmt.Sprintf("t%03d", i))
+		}
+		b.approved(1, ids...)
+		b.own("d1")
+		b.finish("d1", mailbox.Closing{Gate: 100 * time.Millisecond})
+		for flap := range flaps {
+			recs := make([]tenant.Record, tenants)
+			for i, id := range ids {
+				recs[i] = story(id, fmt.Sprintf("%s%d", []string{"suspend", "resume"}[flap%2], 5+flap))
+			}
+			b.deposit(b.nonce(), recs...)
+		}
+		if v := b.view(); v.Waiting != tenants || v.Superseded != tenants*(flaps-1) {
+			b.Errorf("%d wait, %d superseded", v.Waiting, v.Superseded)
+		}
+		b.pass(100 * time.Millisecond)
+		b.own("d2")
+		posts := map[tenant.ID]int{}
+		for {
+			x := b.exchange("d2", 40)
+			if len(x.Claims) == 0 {
+				break
+			}
+			for _, c := range x.Claims {
+				posts[c.Tenant]++
+				if got := b.words(c.Tenant, c.Entry); got != "resume14+9" {
+					b.Fatalf("told %s, want resume14+9", got)
+				}
+				b.exchange("d2", 0, ok(c))
+			}
+		}
+		if len(posts) != tenants {
+			b.Errorf("%d tenants told, want %d", len(posts), tenants)
+		}
+		for id, n := range posts {
+			if n != 1 {
+				b.Errorf("tenant %s was told %d times", id, n)
+			}
 		}
 	})
 }

@@ -50,7 +50,7 @@ func (s *Store) Views(ctx context.Context, apps []partner.ClientID) ([]View, []e
 func viewOf(v []any) View {
 	now := time.UnixMilli(integer(v[4])).UTC()
 	view := View{
-		Waiting: integer(v[0]), Diverged: integer(v[1]) + integer(v[2]), InFlight: integer(v[2]), Now: now,
+		Waiting: integer(v[0]), Diverged: integer(v[1]), InFlight: integer(v[2]), Now: now,
 		Openings: int(integer(v[6])), Off: str(v[7]) != "", Owned: integer(v[8]) > now.UnixMilli(), Approvals: integer(v[9]), Superseded: integer(v[10]),
 	}
 	if oldest := integer(v[3]); oldest > 0 {

@@ -38,6 +38,23 @@ func TestView(t *testing.T) {
 	})
 }
 
+// What is out for a tenant that was dismissed, or already told by another, is nobody's divergence.
+func TestViewCountsWhatIsNotInStep(t *testing.T) {
+	t.Parallel()
+	each(t, mailbox.Settings{}, func(b *box) {
+		b.approved(1, "t1", "t2", "t3")
+		for _, id := range []tenant.ID{"t1", "t2", "t3"} {
+			b.tell(id, "suspend5")
+		}
+		b.own("d1")
+		b.exchange("d1", 2)
+		b.dismiss("t1")
+		if v := b.view(); v.Waiting != 2 || v.Diverged != 2 || v.InFlight != 2 {
+			b.Errorf("%d waiting, %d diverged, %d in flight, want 2 each", v.Waiting, v.Diverged, v.InFlight)
+		}
+	})
+}
+
 // Beyond the sample the oldest is an estimate, but what has been due longest is in it.
 func TestViewOfManyTenants(t *testing.T) {
 	t.Parallel()

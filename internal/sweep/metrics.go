@@ -76,6 +76,7 @@ type cluster struct {
 	current                                                    atomic.Pointer[summary]
 	apps, waiting, oldest, diverged, breakers, incidents       *prometheus.Desc
 	failing, endpointWaiting, overflow, outbox, oldestMailDesc *prometheus.Desc
+	oldestOwed                                                 *prometheus.Desc
 }
 
 const clusterWide = " Cluster-wide, the same on every worker: aggregate with max."
@@ -95,6 +96,7 @@ func newCluster() *cluster {
 		endpointWaiting: desc("lamplighter_endpoint_waiting", "Waiting notifications of each app that is failing or behind; absent otherwise.", "client_id"),
 		overflow:        desc("lamplighter_endpoint_exceptions_dropped", "Failing or waiting endpoints beyond the series that name them."),
 		outbox:          desc("lamplighter_outbox_mails", "Mails that wait to be sent."),
+		oldestOwed:      desc("lamplighter_oldest_owed_fanout_seconds", "How long the fan-out has been owed that has waited longest; its pairs wait in no mailbox yet."),
 		oldestMailDesc:  desc("lamplighter_outbox_oldest_seconds", "How long the oldest mail that should have been sent is waiting; 0 when all of them may wait."),
 	}
 	c.current.Store(newSummary())
@@ -104,7 +106,7 @@ func newCluster() *cluster {
 // Describe implements prometheus.Collector.
 func (c *cluster) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.apps, c.waiting, c.oldest, c.diverged, c.breakers, c.incidents, c.failing, c.endpointWaiting, c.overflow, c.outbox, c.oldestMailDesc,
+		c.apps, c.waiting, c.oldest, c.diverged, c.breakers, c.incidents, c.failing, c.endpointWaiting, c.overflow, c.outbox, c.oldestMailDesc, c.oldestOwed,
 	} {
 		ch <- d
 	}
@@ -137,4 +139,5 @@ func (c *cluster) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.overflow, float64(s.Overflow))
 	gauge(c.outbox, float64(s.Outbox))
 	gauge(c.oldestMailDesc, s.OldestMail)
+	gauge(c.oldestOwed, s.OldestOwed)
 }

@@ -55,6 +55,8 @@ type summary struct {
 	Overflow   int     `json:"overflow,omitempty"`
 	Outbox     int     `json:"outbox"`
 	OldestMail float64 `json:"oldest_mail"`
+	// OldestOwed is how long the oldest fan-out has been owed: its pairs wait in no mailbox yet.
+	OldestOwed float64 `json:"oldest_owed,omitempty"`
 	// partial: apps are missing because their incidents could not be read.
 	partial bool
 }

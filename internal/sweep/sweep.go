@@ -109,6 +109,8 @@ type Sweeper struct {
 	// the last one started, 0 for none.
 	owing  int
 	owedTo int64
+	// owedSince is the oldest ticket of an owed fan-out at the last look, 0 for none.
+	owedSince int64
 }
 
 // New returns a Sweeper.
@@ -179,6 +181,9 @@ func (s *Sweeper) sweep(ctx context.Context) error {
 	}
 	errs = append(errs, s.opts.Repairer.Repair(ctx))
 	sum := newSummary()
+	if s.owedSince > 0 {
+		sum.OldestOwed = max(time.Since(time.UnixMicro(s.owedSince)).Seconds(), 0)
+	}
 	n, oldest, err := s.opts.Incidents.Mails(ctx)
 	if err != nil {
 		errs = append(errs, fmt.Errorf("look after the mails: %w", err))
@@ -210,6 +215,10 @@ func (s *Sweeper) owed(ctx context.Context) error {
 		}
 		if found == 0 {
 			s.adapt(list)
+			s.owedSince = 0
+			if len(list) > 0 {
+				s.owedSince = list[0].Ticket
+			}
 		}
 		if err := s.start(ctx, list); err != nil {
 			return fmt.Errorf("start owed fan-outs: %w", err)

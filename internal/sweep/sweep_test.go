@@ -246,6 +246,9 @@ func TestRepairs(t *testing.T) {
 	same(t, []string{"app0:7"}, c.woken)
 	same(t, [][]tenant.ID{{"a", "b"}}, c.notified)
 	same(t, []partner.ClientID{"app1"}, c.ticked)
+	if owed := p.series(t, "oldest_owed_fanout_seconds")["oldest_owed_fanout_seconds"]; owed < 3600 {
+		t.Errorf("the oldest fan-out is owed for %v s, want since its ticket", owed)
+	}
 	same(t, map[string]float64{"sweeps_total ok": 1, "fanouts_owed": 2}, p.series(t, "sweeps_total", "fanouts_owed"))
 	if p.series(t, "sweep_last_success_timestamp_seconds")["sweep_last_success_timestamp_seconds"] == 0 {
 		t.Error("the last success is not told")

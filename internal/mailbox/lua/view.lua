@@ -1,14 +1,16 @@
 -- view: how the mailbox stands. Reads only; atomic, so that its numbers fit together.
 --
 -- ARGV  1 sample size
--- Returns {entries, tenants due, tenants in flight, oldest first-deposited ms ('0' none), now ms,
+-- Returns {entries, tenants that something waits for, tenants in flight, oldest first-deposited ms ('0' none), now ms,
 --         gate ms, openings, off revision, owner lease end ms, approvals, replaced since the mailbox was
 --         last empty}
 --
 -- The oldest is exact while the entries fit the sample; beyond, it is the oldest of the tenants that
--- are due first, of those in flight and of a random sample.
+-- are due first, of those in flight and of a random sample. A tenant in flight that nothing waits for
+-- (dismissed meanwhile, or its post was acknowledged by another) is in step; those are left out of
+-- the second number, exactly while no more than the sample are in flight.
 local n = tonumber(ARGV[1])
-local oldest = nil
+local oldest, told = nil, 0
 local function see(e)
   local at = e and tonumber(string.match(e, '^[^;]*;[^;]*;[^;]*;[^;]*;(%d+);') or '')
   if at and (not oldest or at < oldest) then oldest = at end
@@ -17,6 +19,7 @@ for _, key in ipairs({DUE, FLIGHT}) do
   for _, t in ipairs(redis.call('ZRANGE', key, 0, n - 1)) do
     local have = entries(t)
     for s = 1, 3 do see(have[s]) end
+    if vacant(have) then told = told + 1 end
   end
 end
 local count = redis.call('HLEN', WAITING)
@@ -24,9 +27,10 @@ if count > n then
   local sample = redis.call('HRANDFIELD', WAITING, n, 'WITHVALUES')
   for i = 2, #sample, 2 do see(sample[i]) end
 end
+local flying = redis.call('ZCARD', FLIGHT)
 local b = redis.call('HMGET', BOX, 'gate', 'gopen', 'off', 'oexp', 'superseded')
 return {
-  count, redis.call('ZCARD', DUE), redis.call('ZCARD', FLIGHT), int(oldest or 0), int(now),
+  count, redis.call('ZCARD', DUE) + flying - told, flying, int(oldest or 0), int(now),
   b[1] or '0', b[2] or '0', b[3] or '', b[4] or '0', redis.call('HLEN', TENANTS),
   b[5] or '0',
 }
