@@ -5,7 +5,8 @@
 # missing and how to get it, and fails.
 #
 #   tools/deps.sh test    C compiler (race detector), redis-server, promtool, npm packages,
-#                         Python's and C#'s tools for the sample receivers
+#                         Python's and C#'s tools for the sample receivers, SpamAssassin and
+#                         Python's dkim for the mails
 #   tools/deps.sh lint    shellcheck
 #   tools/deps.sh ci      git and make, which .ci/run itself needs
 #
@@ -25,6 +26,7 @@ package_of() {
     redis-server) echo redis-server ;;
     promtool) echo prometheus ;;
     shellcheck) echo shellcheck ;;
+    spamassassin) echo spamassassin ;;
     mcs) echo mono-mcs libmono-system-runtime-serialization4.0-cil ;;
     mono) echo mono-runtime ;;
     cc | gcc | clang) echo gcc libc6-dev ;;
@@ -104,7 +106,7 @@ need() {
   done
   [ -n "$failed" ] || return 0
   say "get it with: sudo apt-get install -y --no-install-recommends ${packages[*]}   (Debian, Ubuntu)"
-  say "         or: brew install redis prometheus shellcheck mono                   (macOS)"
+  say "         or: brew install redis prometheus shellcheck mono spamassassin                   (macOS)"
   say "then run this again"
   return 1
 }
@@ -133,22 +135,22 @@ interop_packages() {
 python_ready() {
   local python
   for python in /usr/bin/python3 python3; do
-    "$python" -c 'import cryptography, jwt' 2>/dev/null && return 0
+    "$python" -c 'import cryptography, dkim, jwt' 2>/dev/null && return 0
   done
   return 1
 }
 
-# The Python sample receiver needs two packages.
+# The Python sample receiver needs two packages, the check of signed mail a third.
 python_packages() {
-  local -a packages=(python3 python3-jwt python3-cryptography)
+  local -a packages=(python3 python3-jwt python3-cryptography python3-dkim)
   python_ready && return 0
   if can_install; then
     apt_install "${packages[@]}"
     python_ready && return 0
   fi
-  say "missing: python3 with the packages jwt and cryptography"
+  say "missing: python3 with the packages jwt, cryptography and dkim"
   say "get them with: sudo apt-get install -y --no-install-recommends ${packages[*]}   (Debian, Ubuntu)"
-  say "           or: python3 -m pip install 'pyjwt[crypto]'"
+  say "           or: python3 -m pip install 'pyjwt[crypto]' 'dkimpy[ed25519]'"
   say "then run this again"
   return 1
 }
@@ -157,7 +159,7 @@ case ${1:-} in
   test)
     # All parts report before this fails, so one run names all that is missing.
     status=0
-    need "$(go env CC)" curl redis-server promtool mcs mono || status=1
+    need "$(go env CC)" curl redis-server promtool mcs mono spamassassin || status=1
     python_packages || status=1
     interop_packages || status=1
     exit "$status"

@@ -175,7 +175,7 @@ type parsed struct {
 func eml(t testing.TB, m *mailer.Message) string {
 	t.Helper()
 	var b bytes.Buffer
-	if err := m.WriteEML(&b); err != nil {
+	if err := m.WriteEML(&b, nil); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()

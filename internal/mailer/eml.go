@@ -5,9 +5,9 @@ import (
 	"io"
 )
 
-// WriteEML writes the mail as a server would receive it.
-func (m *Message) WriteEML(w io.Writer) error {
-	msg, err := m.build()
+// WriteEML writes the mail as a server would receive it, signed unless signer is nil.
+func (m *Message) WriteEML(w io.Writer, signer *Signer) error {
+	msg, err := m.build(signer)
 	if err != nil {
 		return err
 	}

@@ -38,13 +38,29 @@ const KindDigest incident.Kind = "digest"
 const kindUnknown incident.Kind = "unknown"
 
 // Metrics of the mailer. A nil *Metrics counts nothing.
-type Metrics struct{ mails *prometheus.CounterVec }
+type Metrics struct {
+	mails       *prometheus.CounterVec
+	connections *prometheus.CounterVec
+	breakerOpen prometheus.Gauge
+}
 
 // NewMetrics registers the mailer's metrics, every series at once.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
-	m := &Metrics{mails: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
-		Name: "lamplighter_mails_total", Help: "Tries to send a mail, by what the mail says and what came of it.",
-	}, []string{"kind", "result"})}
+	f := promauto.With(reg)
+	m := &Metrics{
+		mails: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "lamplighter_mails_total", Help: "Tries to send a mail, by what the mail says and what came of it.",
+		}, []string{"kind", "result"}),
+		connections: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "lamplighter_smtp_connections_total", Help: "Connections that were made to the mail server, with greeting and login, by result.",
+		}, []string{"result"}),
+		breakerOpen: f.NewGauge(prometheus.GaugeOpts{
+			Name: "lamplighter_smtp_breaker_open", Help: "1 while this process leaves a mail server alone that did not answer. Aggregate with max.",
+		}),
+	}
+	for _, r := range []string{"ok", "error"} {
+		m.connections.WithLabelValues(r)
+	}
 	for _, k := range append(incident.Kinds(), KindDigest, kindUnknown) {
 		for _, r := range Results() {
 			m.mails.WithLabelValues(string(k), string(r))
@@ -61,4 +77,24 @@ func (m *Metrics) count(k incident.Kind, r Result) {
 		k = kindUnknown
 	}
 	m.mails.WithLabelValues(string(k), string(r)).Inc()
+}
+
+func (m *Metrics) dialled(ok bool) {
+	switch {
+	case m == nil:
+	case ok:
+		m.connections.WithLabelValues("ok").Inc()
+	default:
+		m.connections.WithLabelValues("error").Inc()
+	}
+}
+
+func (m *Metrics) breaker(open bool) {
+	switch {
+	case m == nil:
+	case open:
+		m.breakerOpen.Set(1)
+	default:
+		m.breakerOpen.Set(0)
+	}
 }

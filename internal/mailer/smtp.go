@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sony/gobreaker/v2"
 	gomail "github.com/wneessen/go-mail"
 
 	"github.com/lamplighter/lamplighter/internal/secret"
@@ -28,6 +29,8 @@ const (
 	TLSOpportunistic TLSMode = "opportunistic"
 	// TLSNone never uses it.
 	TLSNone TLSMode = "none"
+	// TLSImplicit speaks TLS from the first byte.
+	TLSImplicit TLSMode = "implicit"
 )
 
 // implicitTLSPort is where TLS comes before SMTP (RFC 8314).
@@ -49,6 +52,10 @@ type SMTPOptions struct {
 	HELO string
 	// TLSConfig adds a CA, for instance; nil trusts the system's. The server's name is filled in.
 	TLSConfig *tls.Config
+	// Signer adds a DKIM signature; nil adds none.
+	Signer *Signer
+	// Metrics may be nil.
+	Metrics *Metrics
 }
 
 // SendError is a mail that a server did not accept. It never holds credentials or the mail.
@@ -72,10 +79,13 @@ func (e *SendError) Error() string { return e.Err.Error() }
 // Unwrap leads to the cause.
 func (e *SendError) Unwrap() error { return e.Err }
 
-// SMTP hands mails to a server, each over a connection of its own. It is safe for concurrent use.
+// SMTP hands mails to a server. It keeps connections for a moment, so that a burst uses few, and
+// leaves a server that does not answer alone for a while. It is safe for concurrent use.
 type SMTP struct {
-	opts SMTPOptions
-	base []gomail.Option
+	opts    SMTPOptions
+	base    []gomail.Option
+	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
+	pool    pool
 }
 
 // NewSMTP checks the options; it dials nothing.
@@ -91,10 +101,10 @@ func NewSMTP(o SMTPOptions) (*SMTP, error) {
 		tlsConfig.ServerName = o.Host
 	}
 	o.TLSConfig = tlsConfig
-	s := &SMTP{opts: o}
+	s := &SMTP{opts: o, breaker: newBreaker(o.Metrics)}
 	s.base = []gomail.Option{gomail.WithPort(o.Port), gomail.WithTimeout(o.Timeout), gomail.WithTLSConfig(tlsConfig)}
 	switch {
-	case o.Port == implicitTLSPort:
+	case o.implicit():
 		s.base = append(s.base, gomail.WithSSL())
 	case o.TLS == TLSMandatory:
 		s.base = append(s.base, gomail.WithTLSPolicy(gomail.TLSMandatory))
@@ -124,50 +134,123 @@ func NewSMTP(o SMTPOptions) (*SMTP, error) {
 // Send hands over one mail. nil means that the server accepted it; otherwise the error is a
 // *SendError. It ends with ctx.
 func (s *SMTP) Send(ctx context.Context, m *Message) error {
-	msg, err := m.build()
+	msg, err := m.build(s.opts.Signer)
 	if err != nil {
 		return &SendError{Permanent: true, Err: err}
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
-	defer cancel()
-	client, err := gomail.NewClient(s.opts.Host, append(slices.Clip(s.base), gomail.WithDialContextFunc(s.dial(ctx)))...)
+	done, err := s.breaker.Allow()
 	if err != nil {
-		return &SendError{Err: fmt.Errorf("smtp settings: %w", err)}
+		return &SendError{Server: true, Err: fmt.Errorf("mail server %s did not answer and is left alone for a while: %w", s.opts.Host, err)}
 	}
-	conn, err := client.DialToSMTPClientWithContext(ctx)
-	if err != nil {
-		return s.failed(fmt.Errorf("connect to mail server %s: %w", client.ServerAddr(), err))
+	failure, answered := s.send(ctx, msg)
+	if ctx.Err() != nil && !answered {
+		done(nil) // our own end says nothing about the server
+	} else {
+		done(unless(answered))
 	}
-	err = client.SendWithSMTPClient(conn, msg)
-	if err == nil || msg.IsDelivered() {
-		// The farewell's answer changes nothing: the mail is the server's now.
-		_ = client.CloseWithSMTPClient(conn)
-		return nil
+	if failure != nil {
+		return failure
 	}
-	_ = conn.Close()
-	return s.failed(err)
+	return nil
 }
 
-// dial connects so that the end of ctx ends the whole conversation: go-mail heeds it in the dial
+var errSilent = errors.New("the mail server does not answer")
+
+func unless(answered bool) error {
+	if answered {
+		return nil
+	}
+	return errSilent
+}
+
+// send hands over one mail on a connection that is open or a new one. answered says that the server
+// talked to us about mail, whatever it said.
+func (s *SMTP) send(ctx context.Context, msg *gomail.Msg) (failure *SendError, answered bool) {
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	l := s.pool.take()
+	for {
+		if l == nil {
+			var err error
+			if l, err = s.dial(ctx); err != nil {
+				out := s.failed(fmt.Errorf("connect to mail server %s: %w", s.opts.Host, err))
+				out.Server = true
+				return out, false
+			}
+		}
+		stop := context.AfterFunc(ctx, func() { _ = l.raw.Close() })
+		err := l.client.SendWithSMTPClient(l.conn, msg)
+		usable := stop()
+		if err == nil || msg.IsDelivered() {
+			// What comes after the acceptance changes nothing: the mail is the server's now.
+			s.keep(l, err == nil && usable)
+			return nil, true
+		}
+		failure = s.failed(err)
+		if se := (*gomail.SendError)(nil); errors.As(err, &se) && se.Reason == gomail.ErrConnCheck && l.used > 0 {
+			_ = l.raw.Close() // the server had enough of it: nothing was sent
+			l = nil
+			continue
+		}
+		talks := failure.Code != 0 && failure.Code != closing
+		s.keep(l, talks && usable)
+		return failure, talks
+	}
+}
+
+// keep keeps a connection that can take another mail, and ends the others.
+func (s *SMTP) keep(l *link, usable bool) {
+	if l.used++; usable && s.pool.put(l) {
+		return
+	}
+	l.end()
+}
+
+// Close ends the connections that are kept. Mails that are being sent are not disturbed.
+func (s *SMTP) Close() { s.pool.drain() }
+
+// dial connects, greets and logs in. The end of ctx ends all of it: go-mail heeds it in the dial
 // alone.
-func (s *SMTP) dial(ctx context.Context) gomail.DialContextFunc {
-	return func(dialCtx context.Context, network, address string) (net.Conn, error) {
+func (s *SMTP) dial(ctx context.Context) (*link, error) {
+	l := &link{}
+	stop := func() bool { return true }
+	dial := func(dialCtx context.Context, network, address string) (net.Conn, error) {
 		conn, err := (&net.Dialer{}).DialContext(dialCtx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		context.AfterFunc(ctx, func() { _ = conn.Close() })
-		if s.opts.Port != implicitTLSPort {
+		l.raw = conn
+		stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
+		if !s.opts.implicit() {
 			return conn, nil
 		}
 		secure := tls.Client(conn, s.opts.TLSConfig)
 		if err := secure.HandshakeContext(dialCtx); err != nil {
-			_ = conn.Close()
 			return nil, fmt.Errorf("start TLS: %w", err)
 		}
 		return secure, nil
 	}
+	client, err := gomail.NewClient(s.opts.Host, append(slices.Clip(s.base), gomail.WithDialContextFunc(dial))...)
+	if err != nil {
+		return nil, fmt.Errorf("smtp settings: %w", err)
+	}
+	l.client = client
+	l.conn, err = client.DialToSMTPClientWithContext(ctx)
+	stop()
+	s.opts.Metrics.dialled(err == nil)
+	if err != nil {
+		if l.raw != nil {
+			_ = l.raw.Close()
+		}
+		return nil, err
+	}
+	return l, nil
 }
+
+func (o *SMTPOptions) implicit() bool { return o.TLS == TLSImplicit || o.Port == implicitTLSPort }
+
+// closing is what a server answers that is about to end the connection.
+const closing = 421
 
 // failed judges an error. Only what a server said about this sender's mail or recipient, in a
 // final way, is permanent.
@@ -186,8 +269,10 @@ func (s *SMTP) failed(err error) *SendError {
 	switch se.Reason {
 	case gomail.ErrSMTPRcptTo, gomail.ErrSMTPData, gomail.ErrSMTPDataClose:
 		out.Permanent = out.Code >= 500 && !aboutSender(out.Code)
+		out.BadAddress = out.Permanent && se.Reason == gomail.ErrSMTPRcptTo && noMailbox(out.Code, se.EnhancedStatusCode())
 	default:
 		// MAIL FROM and what comes before it judge the sender's settings, which people correct.
+		out.Server = true
 	}
 	return out
 }
@@ -203,8 +288,21 @@ func aboutSender(code int) bool {
 	}
 }
 
-// build makes go-mail's form of the message.
-func (m *Message) build() (*gomail.Msg, error) {
+// noMailbox reports whether an answer to RCPT TO says that the address takes no mail (RFC 3463, with
+// RFC 7505 and 7504). A refusal by policy (5.7) says more about us than about the address.
+func noMailbox(code int, enhanced string) bool {
+	switch enhanced {
+	case "5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1":
+		return true
+	case "":
+		return code == 550 || code == 551 || code == 553
+	default:
+		return false
+	}
+}
+
+// build makes go-mail's form of the message, signed if there is a signer.
+func (m *Message) build(signer *Signer) (*gomail.Msg, error) {
 	msg := gomail.NewMsg(gomail.WithNoDefaultUserAgent())
 	msg.FromMailAddress(&m.From)
 	if err := msg.To(m.To); err != nil {
@@ -228,6 +326,7 @@ func (m *Message) build() (*gomail.Msg, error) {
 	}
 	msg.SetBodyString(gomail.TypeTextPlain, m.Text)
 	msg.AddAlternativeString(gomail.TypeTextHTML, m.HTML)
+	signer.sign(msg, m.Date)
 	// The same mail has the same boundary, so that a repeat is the same to the octet.
 	msg.SetBoundary("lamplighter-" + strconv.FormatInt(m.Date.UnixMilli(), 36))
 	return msg, nil

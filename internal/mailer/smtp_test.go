@@ -47,24 +47,29 @@ func TestSMTPAnswers(t *testing.T) {
 		script              smtptest.Script
 		accepted, permanent bool
 		code                int
+		bad, server         bool
 	}{
 		"Accepted":              {script: smtptest.Script{}, accepted: true},
 		"BadFarewell":           {script: smtptest.Script{Quit: smtptest.Drop}, accepted: true},
 		"ResetFailsAfterwards":  {script: smtptest.Script{Rset: smtptest.Drop}, accepted: true},
 		"ResetRefused":          {script: smtptest.Script{Rset: "502 no"}, accepted: true},
-		"Busy":                  {script: smtptest.Script{Greeting: "421 4.3.2 busy"}},
-		"NotForYou":             {script: smtptest.Script{Greeting: "554 go away"}},
-		"SenderRefused":         {script: smtptest.Script{Mail: "550 5.7.1 not you"}, code: 550},
+		"Busy":                  {script: smtptest.Script{Greeting: "421 4.3.2 busy"}, server: true},
+		"NotForYou":             {script: smtptest.Script{Greeting: "554 go away"}, server: true},
+		"SenderRefused":         {script: smtptest.Script{Mail: "550 5.7.1 not you"}, code: 550, server: true},
 		"LoginWanted":           {script: smtptest.Script{Rcpt: "530 5.7.0 authentication required"}, code: 530},
 		"Greylisted":            {script: smtptest.Script{Rcpt: "451 4.7.1 come back later"}, code: 451},
-		"NoSuchUser":            {script: smtptest.Script{Rcpt: "550 5.1.1 no such user"}, permanent: true, code: 550},
+		"NoSuchUser":            {script: smtptest.Script{Rcpt: "550 5.1.1 no such user"}, permanent: true, code: 550, bad: true},
+		"NoSuchUserInPlain":     {script: smtptest.Script{Rcpt: "550 who?"}, permanent: true, code: 550, bad: true},
+		"Disabled":              {script: smtptest.Script{Rcpt: "550 5.2.1 disabled"}, permanent: true, code: 550, bad: true},
+		"FullForGood":           {script: smtptest.Script{Rcpt: "552 5.2.2 mailbox full"}, permanent: true, code: 552},
+		"RelayDenied":           {script: smtptest.Script{Rcpt: "550 5.7.1 relaying denied"}, permanent: true, code: 550},
 		"DataRefusedForNow":     {script: smtptest.Script{Data: "452 4.3.1 disk full"}, code: 452},
 		"DataRefused":           {script: smtptest.Script{Data: "554 5.6.0 no"}, permanent: true, code: 554},
 		"ContentRefused":        {script: smtptest.Script{Done: "554 5.7.1 spam"}, permanent: true, code: 554},
 		"ContentRefusedForNow":  {script: smtptest.Script{Done: "451 4.3.0 try again"}, code: 451},
 		"DroppedAtRecipient":    {script: smtptest.Script{Rcpt: smtptest.Drop}},
 		"DroppedAfterData":      {script: smtptest.Script{Done: smtptest.Drop}},
-		"DroppedBeforeGreeting": {script: smtptest.Script{Greeting: smtptest.Drop}},
+		"DroppedBeforeGreeting": {script: smtptest.Script{Greeting: smtptest.Drop}, server: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -78,8 +83,8 @@ func TestSMTPAnswers(t *testing.T) {
 				return
 			}
 			var se *mailer.SendError
-			if !errors.As(err, &se) || se.Permanent != tt.permanent || tt.code != 0 && se.Code != tt.code {
-				t.Errorf("error %+v, want permanent %v, code %d", err, tt.permanent, tt.code)
+			if !errors.As(err, &se) || se.Permanent != tt.permanent || tt.code != 0 && se.Code != tt.code || se.BadAddress != tt.bad || se.Server != tt.server {
+				t.Errorf("error %+v, want permanent %v, code %d, bad address %v, server %v", se, tt.permanent, tt.code, tt.bad, tt.server)
 			}
 		})
 	}
@@ -120,6 +125,8 @@ func TestSMTPTLS(t *testing.T) {
 		"OpportunisticOffered":    {server: withTLS, mode: mailer.TLSOpportunistic, secure: true},
 		"OpportunisticNot":        {server: login, mode: mailer.TLSOpportunistic},
 		"OpportunisticDistrusted": {server: withTLS, mode: mailer.TLSOpportunistic, change: distrust, fails: "certificate"},
+		"Implicit":                {server: smtptest.Options{ImplicitTLS: true, Username: "user", Password: password}, mode: mailer.TLSImplicit, secure: true},
+		"ImplicitDistrusted":      {server: smtptest.Options{ImplicitTLS: true}, mode: mailer.TLSImplicit, change: distrust, fails: "certificate"},
 		"None":                    {server: withTLS, mode: mailer.TLSNone},
 		"WrongPassword": {
 			server: withTLS, mode: mailer.TLSMandatory, fails: "535",

@@ -3,6 +3,8 @@ package secret
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -40,6 +42,8 @@ var sealedText = base64.RawURLEncoding.Strict()
 type Key struct {
 	id   string
 	aead func() cipher.AEAD
+	// mac authenticates a message for a purpose with a key that is derived from this one.
+	mac func(purpose string, message []byte) []byte
 }
 
 // ParseKey reads the setting encryption.key: 32 bytes in standard base64.
@@ -72,7 +76,16 @@ func ParseKey(text string) (Key, error) {
 		return Key{}, fmt.Errorf("prepare encryption.key: %w", err)
 	}
 	sum := sha256.Sum256(raw)
-	return Key{id: hex.EncodeToString(sum[:])[:keyIDLength], aead: func() cipher.AEAD { return aead }}, nil
+	mac := func(purpose string, message []byte) []byte {
+		derived, err := hkdf.Expand(sha256.New, raw, "lamplighter mac "+purpose, sha256.Size)
+		if err != nil { // only a length beyond 255 hashes fails
+			panic("secret: derive key: " + err.Error())
+		}
+		h := hmac.New(sha256.New, derived)
+		h.Write(message)
+		return h.Sum(nil)
+	}
+	return Key{id: hex.EncodeToString(sum[:])[:keyIDLength], aead: func() cipher.AEAD { return aead }, mac: mac}, nil
 }
 
 // GenerateKey makes a value for encryption.key out of 32 bytes of random.
@@ -149,6 +162,31 @@ func (r *Keyring) Open(sealed, aad string) ([]byte, error) {
 	}
 	return nil, fmt.Errorf("open secret %q: %w: it names key %s; configure that key as an older one until the value is sealed anew",
 		aad, ErrUnknownKey, id)
+}
+
+// macBytes is how much of an HMAC is used: 128 bits cannot be guessed.
+const macBytes = 16
+
+// Sign makes a text that Verify turns back into message, for the same purpose alone. The message
+// can be read by everybody. The text is made of URL-safe characters.
+func (r *Keyring) Sign(purpose string, message []byte) string {
+	return sealedText.EncodeToString(append(r.keys[0].mac(purpose, message)[:macBytes:macBytes], message...))
+}
+
+// Verify returns the message that Sign was given for the same purpose, under any of the keys.
+// Errors: ErrMalformed, ErrTampered.
+func (r *Keyring) Verify(purpose, text string) ([]byte, error) {
+	b, err := sealedText.DecodeString(text)
+	if err != nil || len(b) < macBytes {
+		return nil, ErrMalformed
+	}
+	message := b[macBytes:]
+	for _, k := range r.keys {
+		if hmac.Equal(b[:macBytes], k.mac(purpose, message)[:macBytes]) {
+			return message, nil
+		}
+	}
+	return nil, ErrTampered
 }
 
 // Stale reports whether sealed should be sealed anew because it was not sealed

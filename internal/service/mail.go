@@ -2,9 +2,15 @@ package service
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"net/mail"
+	"os"
+	"strings"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/config"
 	"github.com/lamplighter/lamplighter/internal/mailer"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/queue"
@@ -71,12 +77,11 @@ func (s *Service) sender() (post, error) {
 	if c.Disabled {
 		return noPost{}, nil
 	}
-	transport, err := mailer.NewSMTP(mailer.SMTPOptions{
-		Host: c.Host, Port: c.Port, Username: c.Username, Password: c.Password, TLS: mailer.TLSMode(c.TLS), Timeout: c.Timeout,
-	})
+	transport, err := NewSMTP(c, metrics)
 	if err != nil {
-		return nil, fmt.Errorf("smtp: %w", err)
+		return nil, err
 	}
+	s.transport = transport
 	composer, err := mailer.NewComposer(c.From, mailer.LinkMaker{})
 	if err != nil {
 		return nil, fmt.Errorf("mail: %w", err)
@@ -86,4 +91,54 @@ func (s *Service) sender() (post, error) {
 		Transport: transport, Composer: composer, Policy: mailer.Policy{GatherFor: s.cfg.Mail.GatherFor, DailyCap: s.cfg.Mail.DailyCap},
 		Metrics: metrics, Log: s.log,
 	}), nil
+}
+
+// NewSMTP makes the transport that the settings describe. metrics may be nil.
+func NewSMTP(c config.SMTP, metrics *mailer.Metrics) (*mailer.SMTP, error) {
+	o := mailer.SMTPOptions{
+		Host: c.Host, Port: c.Port, Username: c.Username, Password: c.Password, TLS: mailer.TLSMode(c.TLS), Timeout: c.Timeout, Metrics: metrics,
+	}
+	if c.CA != "" {
+		text, err := os.ReadFile(c.CA)
+		if err != nil {
+			return nil, fmt.Errorf("smtp.ca: %w", err)
+		}
+		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
+		if !o.TLSConfig.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("smtp.ca: %s holds no certificate in PEM", c.CA)
+		}
+	}
+	var err error
+	if o.Signer, err = NewSigner(c); err != nil {
+		return nil, err
+	}
+	transport, err := mailer.NewSMTP(o)
+	if err != nil {
+		return nil, fmt.Errorf("smtp: %w", err)
+	}
+	return transport, nil
+}
+
+// NewSigner makes the DKIM signer that the settings describe, nil when they describe none.
+func NewSigner(c config.SMTP) (*mailer.Signer, error) {
+	if c.DKIM.Key == "" {
+		return nil, nil //nolint:nilnil // no signer signs nothing
+	}
+	text, err := os.ReadFile(c.DKIM.Key)
+	if err != nil {
+		return nil, fmt.Errorf("smtp.dkim.key: %w", err)
+	}
+	domain := c.DKIM.Domain
+	if domain == "" {
+		from, err := mail.ParseAddress(c.From)
+		if err != nil {
+			return nil, fmt.Errorf("smtp.from: %w", err)
+		}
+		domain = from.Address[strings.LastIndexByte(from.Address, '@')+1:]
+	}
+	s, err := mailer.NewSigner(text, c.DKIM.Selector, domain)
+	if err != nil {
+		return nil, fmt.Errorf("smtp.dkim.key: %s %w", c.DKIM.Key, err)
+	}
+	return s, nil
 }

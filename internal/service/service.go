@@ -23,6 +23,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/mailer"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/probe"
 	"github.com/lamplighter/lamplighter/internal/queue"
@@ -71,6 +72,7 @@ type Service struct {
 	incidents *registry.IncidentStore
 	trays     *registry.TrayStore
 	probes    *registry.ProbeStore
+	transport *mailer.SMTP // nil without mail
 	dir       *registry.Directory
 	boxes     *mailbox.Store
 	// deposits are the same mailboxes, written through durable.
@@ -343,6 +345,9 @@ func (s *Service) shutdown(ctx context.Context, stopBackground context.CancelFun
 func (s *Service) close() {
 	for _, l := range s.listeners {
 		_ = l.socket.Close()
+	}
+	if s.transport != nil {
+		s.transport.Close()
 	}
 	if s.owned && s.rdb != nil {
 		_ = s.rdb.Close()

@@ -38,6 +38,8 @@ type Script struct {
 	Quit, Rset string
 	// Hang makes the server read and never answer the end of a mail.
 	Hang bool
+	// Mails is how many mails a connection may bring before it is dropped, 0 for any number.
+	Mails int
 }
 
 // Received is an accepted mail.
@@ -173,6 +175,7 @@ type session struct {
 	secure bool
 	user   string
 	mail   Received
+	took   int
 }
 
 func (c *session) run() {
@@ -291,7 +294,8 @@ func (c *session) data() bool {
 		c.mails = append(c.mails, c.mail)
 		c.mu.Unlock()
 	}
-	return c.say(done)
+	c.took++
+	return c.say(done) && c.took != c.sc.Mails
 }
 
 func (c *session) say(answer string) bool {

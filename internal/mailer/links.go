@@ -1,0 +1,118 @@
+package mailer
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+// Purposes of signed links; each is a key of its own.
+const (
+	purposeUnsubscribe = "mail unsubscribe"
+	purposeConfirm     = "mail confirm"
+	// linkAppsMax bounds the client ids in one link, in characters: mail programs cut longer ones.
+	linkAppsMax = 1200
+)
+
+// ErrBadLink reports a link that this service did not make, or that is too old.
+var ErrBadLink = errors.New("the link is not one of ours, or is too old")
+
+// SignatureMaker makes and checks signed texts; *secret.Keyring is one.
+type SignatureMaker interface {
+	Sign(purpose string, message []byte) string
+	Verify(purpose, text string) ([]byte, error)
+}
+
+// Links makes and reads the links in mails. They name recipients by their key, never by address,
+// and hold no secret but the signature.
+type Links struct {
+	base string
+	sign SignatureMaker
+}
+
+// NewLinks makes links below the public URL, which has no slash at its end.
+func NewLinks(publicURL string, s SignatureMaker) *Links { return &Links{base: publicURL, sign: s} }
+
+// Maker returns what a Composer needs.
+func (k *Links) Maker() LinkMaker { return LinkMaker{Unsubscribe: k.Unsubscribe, Confirm: k.Confirm} }
+
+// Unsubscribe makes the link that silences a recipient for apps, "" when they do not fit in one.
+// It never ends: a mail may be read years later.
+func (k *Links) Unsubscribe(to string, apps []partner.ClientID) string {
+	parts := []string{"1", incident.RecipientKey(to)}
+	size := 0
+	for _, a := range apps {
+		size += len(a) + 1
+		parts = append(parts, string(a))
+	}
+	if size > linkAppsMax || size == 0 {
+		return ""
+	}
+	return k.base + "/mail/unsubscribe/" + k.sign.Sign(purposeUnsubscribe, []byte(strings.Join(parts, "|")))
+}
+
+// Confirm makes the link by which a recipient says that an app's mail is wanted.
+func (k *Links) Confirm(l *incident.Letter) string {
+	parts := []string{"1", incident.RecipientKey(l.To), string(l.ClientID), strconv.FormatInt(l.Mail.At.UnixMilli(), 36)}
+	return k.base + "/mail/confirm/" + k.sign.Sign(purposeConfirm, []byte(strings.Join(parts, "|")))
+}
+
+// Recipient is whom a link is about.
+type Recipient struct {
+	// Key is the address's incident.RecipientKey.
+	Key  string
+	Apps []partner.ClientID
+	// Asked is when the question was asked that a confirmation answers.
+	Asked time.Time
+}
+
+// ReadUnsubscribe reads the token of an unsubscribe link. Errors: ErrBadLink.
+func (k *Links) ReadUnsubscribe(token string) (Recipient, error) {
+	r, rest, err := k.read(purposeUnsubscribe, token)
+	if err != nil || len(rest) == 0 {
+		return Recipient{}, ErrBadLink
+	}
+	for _, s := range rest {
+		app, err := partner.ParseClientID(s)
+		if err != nil || slices.Contains(r.Apps, app) {
+			return Recipient{}, ErrBadLink
+		}
+		r.Apps = append(r.Apps, app)
+	}
+	return r, nil
+}
+
+// ReadConfirm reads the token of a confirmation link at a time. Errors: ErrBadLink.
+func (k *Links) ReadConfirm(token string, now time.Time) (Recipient, error) {
+	r, rest, err := k.read(purposeConfirm, token)
+	if err != nil || len(rest) != 2 {
+		return Recipient{}, ErrBadLink
+	}
+	app, err := partner.ParseClientID(rest[0])
+	ms, msErr := strconv.ParseInt(rest[1], 36, 64)
+	if err != nil || msErr != nil {
+		return Recipient{}, ErrBadLink
+	}
+	r.Apps, r.Asked = []partner.ClientID{app}, time.UnixMilli(ms).UTC()
+	if now.Sub(r.Asked) > ConfirmWithin {
+		return Recipient{}, ErrBadLink
+	}
+	return r, nil
+}
+
+func (k *Links) read(purpose, token string) (Recipient, []string, error) {
+	b, err := k.sign.Verify(purpose, token)
+	if err != nil {
+		return Recipient{}, nil, ErrBadLink
+	}
+	parts := strings.Split(string(b), "|")
+	if len(parts) < 2 || parts[0] != "1" {
+		return Recipient{}, nil, ErrBadLink
+	}
+	return Recipient{Key: parts[1]}, parts[2:], nil
+}

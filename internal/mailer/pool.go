@@ -1,0 +1,102 @@
+package mailer
+
+import (
+	"net"
+	"sync"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+	gomail "github.com/wneessen/go-mail"
+	gosmtp "github.com/wneessen/go-mail/smtp"
+)
+
+const (
+	// idleMax is how many connections are kept, as many as mails are sent at once.
+	idleMax = 4
+	// idleFor is how long one is kept: long enough for a burst, shorter than any server's patience.
+	idleFor = 5 * time.Second
+	// mailsPerLink is where servers begin to find a connection conspicuous.
+	mailsPerLink = 50
+	// breakerFailures in a row open the breaker for breakerOpenFor; one mail tries then.
+	breakerFailures = 5
+	breakerOpenFor  = 30 * time.Second
+)
+
+// link is a connection to the mail server, greeted and logged in.
+type link struct {
+	client *gomail.Client
+	conn   *gosmtp.Client
+	raw    net.Conn
+	used   int
+	timer  *time.Timer
+}
+
+// end says good-bye, if the server still listens.
+func (l *link) end() {
+	_ = l.raw.SetDeadline(time.Now().Add(time.Second))
+	_ = l.client.CloseWithSMTPClient(l.conn)
+	_ = l.raw.Close()
+}
+
+// pool keeps connections between mails that follow closely on each other.
+type pool struct {
+	mu   sync.Mutex
+	idle []*link // guarded by mu, the newest last
+}
+
+// take returns a connection that nobody uses, nil when there is none.
+func (p *pool) take() *link {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.idle)
+	if n == 0 {
+		return nil
+	}
+	l := p.idle[n-1]
+	p.idle = p.idle[:n-1]
+	l.timer.Stop()
+	return l
+}
+
+// put keeps a connection for a moment; false when the caller must end it.
+func (p *pool) put(l *link) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.idle) >= idleMax || l.used >= mailsPerLink {
+		return false
+	}
+	l.timer = time.AfterFunc(idleFor, func() {
+		if p.remove(l) {
+			l.end()
+		}
+	})
+	p.idle = append(p.idle, l)
+	return true
+}
+
+// remove reports whether the connection was still idle.
+func (p *pool) remove(l *link) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, other := range p.idle {
+		if other == l {
+			p.idle = append(p.idle[:i], p.idle[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+func (p *pool) drain() {
+	for l := p.take(); l != nil; l = p.take() {
+		l.end()
+	}
+}
+
+func newBreaker(m *Metrics) *gobreaker.TwoStepCircuitBreaker[struct{}] {
+	return gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		Name: "smtp", MaxRequests: 1, Timeout: breakerOpenFor,
+		ReadyToTrip:   func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
+		OnStateChange: func(_ string, _, to gobreaker.State) { m.breaker(to != gobreaker.StateClosed) },
+	})
+}
