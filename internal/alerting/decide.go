@@ -117,14 +117,17 @@ func (t *Tracker) audience(ctx context.Context, app *partner.App, k partner.Endp
 		}
 		a.backlog = standing.Backlog
 	}
-	all := app.ErrorRecipients()
+	all, marked := app.Reachable()
 	switch {
 	case !app.Endpoint(k).SendErrorEmails:
-		a.silent[SuppressedOff] = max(len(all), 1)
+		a.silent[SuppressedOff] = max(len(all)+len(marked), 1)
 		return a, nil
-	case len(all) == 0:
+	case len(all)+len(marked) == 0:
 		a.silent[SuppressedNobody] = 1
 		return a, nil
+	}
+	for _, m := range marked {
+		a.silent[markedAs(m)]++
 	}
 	subs := make([]registry.Subscription, len(all))
 	for i, to := range all {
@@ -175,4 +178,11 @@ func (t *Tracker) announce(ctx context.Context, app *partner.App, k partner.Endp
 			t.opts.Log.WarnContext(ctx, "mailer not woken, the next tick does it", "app", string(app.ClientID), "endpoint", k.String(), "err", err)
 		}
 	}
+}
+
+func markedAs(m partner.AddressState) Suppression {
+	if m == partner.Bounced {
+		return SuppressedBounced
+	}
+	return SuppressedUnconfirmed
 }

@@ -16,13 +16,17 @@ const (
 	SuppressedNobody Suppression = "no_recipient"
 	// SuppressedUnsubscribed: the recipient wants no mail about this app.
 	SuppressedUnsubscribed Suppression = "unsubscribed"
+	// SuppressedUnconfirmed: a partner set the address, and its owner has not confirmed it.
+	SuppressedUnconfirmed Suppression = "unconfirmed"
+	// SuppressedBounced: a mail server refused the address for good.
+	SuppressedBounced Suppression = "bounced"
 	// SuppressedUntold: a recovery is told only to those who were told of the failure.
 	SuppressedUntold Suppression = "not_told"
 )
 
 // Suppressions lists the closed set.
 func Suppressions() []Suppression {
-	return []Suppression{SuppressedOff, SuppressedNobody, SuppressedUnsubscribed, SuppressedUntold}
+	return []Suppression{SuppressedOff, SuppressedNobody, SuppressedUnsubscribed, SuppressedUnconfirmed, SuppressedBounced, SuppressedUntold}
 }
 
 // Metrics of the decisions. A nil *Metrics counts nothing.

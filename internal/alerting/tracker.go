@@ -116,7 +116,7 @@ func (t *Tracker) Tick(ctx context.Context, id partner.ClientID) ([]partner.Endp
 		return nil, wrap(err, "tick", id)
 	}
 	// Before the endpoints, whose new mails wake the mailer themselves.
-	errs := []error{t.wakeDue(ctx, id)}
+	errs := []error{t.Ask(ctx, &app), t.wakeDue(ctx, id)}
 	var open []partner.EndpointKind
 	for _, k := range partner.AllEndpointKinds() {
 		s, err := t.tick(ctx, &app, k, states[k])

@@ -119,7 +119,7 @@ func adapterOf(useCase string) []string {
 	case "drain":
 		return []string{gobreaker}
 	case "mailer":
-		return []string{goMail}
+		return []string{goMail, gobreaker}
 	default:
 		return nil
 	}

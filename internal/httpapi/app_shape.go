@@ -16,6 +16,8 @@ type appAnswer struct {
 	ErrorEmails      []string          `json:"error_emails"`
 	RequiredLicenses []partner.License `json:"required_licenses"`
 	GrantedLicenses  []partner.License `json:"granted_licenses"`
+	// AddressProblems are the addresses that get no mail at present.
+	AddressProblems []addressProblem `json:"address_problems,omitempty"`
 	// MissingLicenses are required and not granted.
 	MissingLicenses []partner.License      `json:"missing_licenses,omitempty"`
 	PublicKeys      []string               `json:"public_keys"`
@@ -29,6 +31,24 @@ type appAnswer struct {
 	// WebhookSecret is shown once, when the app is made.
 	WebhookSecret string       `json:"webhook_secret,omitempty"`
 	Warnings      []FieldError `json:"warnings,omitempty"`
+}
+
+type addressProblem struct {
+	Email string               `json:"email"`
+	State partner.AddressState `json:"state"`
+	Since time.Time            `json:"since"`
+	// Code is the mail server's, for a bounced address.
+	Code int `json:"code,omitempty"`
+}
+
+func addressProblems(app *partner.App) []addressProblem {
+	var out []addressProblem
+	for _, e := range app.Addresses() {
+		if m, ok := app.MarkOf(e); ok {
+			out = append(out, addressProblem{e, m.State, m.Since, m.Code})
+		}
+	}
+	return out
 }
 
 type contactAnswer struct {
@@ -71,7 +91,7 @@ func (a *API) appAnswer(rec registry.AppRecord) appAnswer {
 	app := rec.App
 	return appAnswer{
 		ClientID: app.ClientID, Name: app.Name, TechnicalContact: contactAnswer(app.TechnicalContact),
-		ErrorEmails: list(app.ErrorEmails), RequiredLicenses: list(app.RequiredLicenses), GrantedLicenses: list(app.GrantedLicenses),
+		ErrorEmails: list(app.ErrorEmails), AddressProblems: addressProblems(&app), RequiredLicenses: list(app.RequiredLicenses), GrantedLicenses: list(app.GrantedLicenses),
 		MissingLicenses: app.MissingLicenses(),
 		PublicKeys:      list(app.PublicKeys), TokenAlgorithm: app.TokenAlgorithm, ProbeTenant: app.ProbeTenant,
 		Endpoints: endpointsAnswer{
@@ -137,7 +157,7 @@ func readApp(o *object, app partner.App) partner.App {
 		app.Endpoints[k] = readEndpoint(endpoints.child(k.String()))
 	}
 	endpoints.done()
-	o.ignore("paused", "revision", "created_at", "updated_at", "warnings", "missing_licenses")
+	o.ignore("address_problems", "paused", "revision", "created_at", "updated_at", "warnings", "missing_licenses")
 	o.refuse("webhook_secret", "cannot be set: the service makes it, POST …/secrets replaces it")
 	o.done()
 	return app

@@ -104,6 +104,9 @@ func (a *API) writeOnce(c *call, id partner.ClientID, action string, change chan
 		app.Endpoints[i].SwitchedBy = c.actor.Name
 	}
 	app = partner.Normalize(app, before, a.Now().UTC())
+	if c.role.Kind == Partner {
+		app = partner.AskNew(app, before, a.Now().UTC())
+	}
 	notes := sw.notes(old, &app)
 	if w.rec, w.created, err = a.AppWriter.PutApp(c.ctx(), app, expect, secrets, c.actor, action, notes...); err != nil {
 		return written{}, err

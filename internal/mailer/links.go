@@ -15,8 +15,8 @@ import (
 const (
 	purposeUnsubscribe = "mail unsubscribe"
 	purposeConfirm     = "mail confirm"
-	// linkAppsMax bounds the client ids in one link, in characters: mail programs cut longer ones.
-	linkAppsMax = 1200
+	// linkAppsMax bounds the client ids in one link, in characters: a header line has at most 998.
+	linkAppsMax = 560
 )
 
 // ErrBadLink reports a link that this service did not make, or that is too old.

@@ -64,7 +64,7 @@ func TestLinks(t *testing.T) {
 	if got := k.Unsubscribe(l.To, many); got != "" {
 		t.Errorf("a link of %d characters", len(got))
 	}
-	if got := k.Unsubscribe(l.To, many[:36]); len(got) == 0 || len(got) > 1800 {
+	if got := k.Unsubscribe(l.To, many[:16]); len(got) == 0 || len(got) > 900 {
 		t.Errorf("a link of %d characters", len(got))
 	}
 }

@@ -320,8 +320,9 @@ func (m *Message) build(signer *Signer) (*gomail.Msg, error) {
 	msg.SetGenHeader("Auto-Submitted", "auto-generated")
 	msg.SetGenHeader("X-Auto-Response-Suppress", "All")
 	if m.Unsubscribe != "" {
-		if err := msg.SetListUnsubscribeOneClick(m.Unsubscribe); err != nil {
-			return nil, fmt.Errorf("unsubscribe link: %w", err)
+		msg.SetGenHeader(gomail.HeaderListUnsubscribe, "<"+m.Unsubscribe+">")
+		if strings.HasPrefix(m.Unsubscribe, "https://") { // RFC 8058 knows no other
+			msg.SetGenHeader(gomail.HeaderListUnsubscribePost, "List-Unsubscribe=One-Click")
 		}
 	}
 	msg.SetBodyString(gomail.TypeTextPlain, m.Text)

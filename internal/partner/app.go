@@ -53,6 +53,8 @@ type App struct {
 	Endpoints [EndpointKinds]Endpoint `json:"endpoints"`
 	// Paused holds deliveries back without switching the endpoint off.
 	Paused bool `json:"paused,omitempty"`
+	// AddressMarks say which addresses get no mail, by the address in lower case.
+	AddressMarks map[string]AddressMark `json:"address_marks,omitempty"`
 	// EverHadURL is true once the app had a state-change URL: before, nothing is deposited for it.
 	EverHadURL bool      `json:"ever_had_url,omitempty"`
 	CreatedAt  time.Time `json:"created_at,omitzero"`
@@ -110,6 +112,7 @@ func Normalize(app App, old *App, now time.Time) App {
 		app.CreatedAt = old.CreatedAt
 		app.EverHadURL = app.EverHadURL || old.EverHadURL
 	}
+	app = keepMarks(app, old)
 	for i := range app.Endpoints {
 		e := &app.Endpoints[i]
 		var was Endpoint

@@ -29,9 +29,15 @@ type appEvents struct {
 	incidents *registry.IncidentStore
 	probes    *registry.ProbeStore
 	people    people
+	asker     asker
 	env       partner.Environment
 	// feed hears of writes before it would find them; nil where no engine is answered.
 	feed *feed.Feed
+}
+
+// asker asks addresses that a partner set whether mail is wanted there.
+type asker interface {
+	Ask(ctx context.Context, app *partner.App) error
 }
 
 // people learns what happens to endpoints.
@@ -63,6 +69,7 @@ func (a *appEvents) AppWritten(ctx context.Context, old *registry.AppRecord, rec
 		}
 		errs = append(errs, a.people.Observe(ctx, app.ClientID, k, incident.Switched{Switch: incident.SwitchOf(is, a.env)}))
 	}
+	errs = append(errs, a.asker.Ask(ctx, app))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("spread the new settings of app %s: %w", app.ClientID, err)
 	}

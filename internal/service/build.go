@@ -41,6 +41,7 @@ type parts struct {
 	notifier  *notifier
 	post      post
 	probes    *probe.Runner
+	desk      *mailDesk
 }
 
 // polls of the queues: often where another process's wake-ups must be heard.
@@ -130,7 +131,7 @@ func (s *Service) buildPeople() {
 	})
 	p.events = &appEvents{
 		boxes: s.boxes, store: s.store, waker: p.waker, queue: s.queue, approvals: p.approvals, incidents: s.incidents, probes: s.probes,
-		people: p.tracker, env: s.env,
+		people: p.tracker, asker: p.tracker, env: s.env,
 	}
 	p.endpoints = &endpoints{
 		dir: s.dir, store: s.store, pusher: p.pusher, env: s.env, events: p.events, prepared: map[partner.ClientID]preparedTarget{},

@@ -127,7 +127,13 @@ type troubles struct {
 
 // Troubled implements sweep.Incidents.
 func (t *troubles) Troubled(ctx context.Context, apps []partner.ClientID) ([]bool, error) {
-	return t.store.Troubled(ctx, apps)
+	out, err := t.store.Troubled(ctx, apps)
+	for i := range out {
+		if e, ok := t.dir.App(apps[i]); ok && !out[i] {
+			out[i] = t.tracker.Asking(&e.Rec.App)
+		}
+	}
+	return out, err
 }
 
 // Tick implements sweep.Incidents.

@@ -82,12 +82,12 @@ func (s *Service) sender() (post, error) {
 		return nil, err
 	}
 	s.transport = transport
-	composer, err := mailer.NewComposer(c.From, mailer.LinkMaker{})
+	composer, err := mailer.NewComposer(c.From, s.parts.desk.links.Maker())
 	if err != nil {
 		return nil, fmt.Errorf("mail: %w", err)
 	}
 	return mailer.NewSender(mailer.Options{
-		Outbox: s.incidents, Trays: s.trays, Silence: s.incidents, Waker: s.queue,
+		Outbox: s.incidents, Trays: s.trays, Silence: s.incidents, Bouncer: s.parts.desk, Waker: s.queue,
 		Transport: transport, Composer: composer, Policy: mailer.Policy{GatherFor: s.cfg.Mail.GatherFor, DailyCap: s.cfg.Mail.DailyCap},
 		Metrics: metrics, Log: s.log,
 	}), nil

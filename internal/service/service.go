@@ -147,6 +147,7 @@ func (s *Service) stores(ctx context.Context) error {
 	s.incidents = registry.NewIncidentStore(s.rdb, space, r.Incidents)
 	s.trays = registry.NewTrayStore(s.rdb, space)
 	s.probes = registry.NewProbeStore(s.rdb, space)
+	s.parts.desk = &mailDesk{links: mailer.NewLinks(s.cfg.PublicURL, ring), subs: s.incidents, store: s.store, log: s.log}
 	s.dir = registry.NewDirectory(s.store)
 	d := s.cfg.Delivery
 	times := mailbox.Settings{OwnerLease: d.OwnerLease, EntryLease: d.EntryLease, Grace: d.Grace, Horizon: 3 * d.Sweep}
@@ -250,10 +251,10 @@ func (s *Service) listen(ctx context.Context) error {
 	if !s.has(RoleAPI) {
 		return nil
 	}
-	if err := add("api", s.cfg.Listen, api.Admin()); err != nil {
+	if err := add("api", s.cfg.Listen, s.parts.desk.withMailPages(api.Admin())); err != nil {
 		return err
 	}
-	return add("public", s.cfg.PublicListen, api.Public())
+	return add("public", s.cfg.PublicListen, s.parts.desk.withMailPages(api.Public()))
 }
 
 // Run serves until ctx ends, then stops in order: requests first, then drains, then the rest. It

@@ -1,0 +1,56 @@
+package alerting
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// askWithin is how long a question that was not written yet is made good: the outbox remembers for
+// longer what was sent, so nobody is asked twice.
+const askWithin = time.Hour
+
+// Asking reports whether an app has addresses that may still have to be asked: Tick does it.
+func (t *Tracker) Asking(app *partner.App) bool { return len(t.unasked(app)) > 0 }
+
+func (t *Tracker) unasked(app *partner.App) []string {
+	var out []string
+	for _, e := range app.Addresses() {
+		if m, ok := app.MarkOf(e); ok && m.State == partner.Unconfirmed && t.opts.Now().Sub(m.Since) < askWithin {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// Ask writes the confirmation mails to addresses that a partner set. The same question is one mail
+// however often it is asked.
+func (t *Tracker) Ask(ctx context.Context, app *partner.App) error {
+	addresses := t.unasked(app)
+	if len(addresses) == 0 {
+		return nil
+	}
+	letters := make([]incident.Letter, len(addresses))
+	for i, to := range addresses {
+		m, _ := app.MarkOf(to)
+		letters[i] = incident.Letter{
+			To: to, ClientID: app.ClientID, AppName: app.Name, Environment: t.opts.Environment, TimeZone: app.TechnicalContact.TimeZone,
+			Mail: incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewQuestionID(app.ClientID, m.Since), N: 1, At: m.Since, Since: m.Since},
+		}
+	}
+	_, err := t.opts.Store.Transition(ctx, app.ClientID, partner.StateChange, func(s incident.State) registry.IncidentStep {
+		return registry.IncidentStep{State: s, Letters: letters}
+	})
+	if err != nil {
+		return wrap(err, "ask new addresses of", app.ClientID)
+	}
+	var errs []error
+	for i := range letters {
+		errs = append(errs, t.opts.Queue.EnqueueMail(ctx, app.ClientID, letters[i].ID(), 0))
+	}
+	return wrap(errors.Join(errs...), "wake the mailer for", app.ClientID)
+}

@@ -1,0 +1,144 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"html/template"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+// ErrBadMailLink reports a link that no mail of ours held, or one that is too old.
+var ErrBadMailLink = errors.New("not a link of ours, or too old")
+
+// MailDesk does what the links in mails ask for. Errors: ErrBadMailLink.
+type MailDesk interface {
+	// Unsubscribe silences the recipient of a link, or takes that back, and names the apps.
+	Unsubscribe(ctx context.Context, token string, change MailChange) ([]partner.ClientID, error)
+	// Confirm says that a recipient wants an app's mail; without commit it only reads the link.
+	Confirm(ctx context.Context, token string, commit bool) (partner.ClientID, error)
+}
+
+// MailChange is what a visit to an unsubscribe link does.
+type MailChange uint8
+
+// The closed set of changes.
+const (
+	// MailLook changes nothing.
+	MailLook MailChange = iota
+	// MailSilence silences the recipient, MailResume takes that back.
+	MailSilence
+	MailResume
+)
+
+const (
+	// maxForm bounds the body of a form, which holds one word.
+	maxForm = 4 << 10
+	// pageWithin bounds one visit.
+	pageWithin = 10 * time.Second
+)
+
+var mailPage = template.Must(template.New("page").Parse(`<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark"><title>{{.Title}}</title>
+<style>body{font:16px/1.5 system-ui,sans-serif;max-width:36rem;margin:10vh auto;padding:0 1rem}button{font:inherit;padding:.5rem 1rem}</style></head>
+<body><h1>{{.Title}}</h1><p>{{.Text}}</p>
+{{if .Apps}}<ul>{{range .Apps}}<li>{{.}}</li>{{end}}</ul>{{end}}
+{{if .Button}}<form method="post">{{if .Undo}}<input type="hidden" name="undo" value="1">{{end}}<button type="submit">{{.Button}}</button></form>{{end}}
+</body></html>
+`))
+
+type pageView struct {
+	Title, Text, Button string
+	Undo                bool
+	Apps                []partner.ClientID
+}
+
+// MailPages serves the pages that links in mails lead to. A GET shows a form and changes nothing,
+// since mail programs and filters open links by themselves; the one-click POST of RFC 8058 works
+// without the form.
+func MailPages(desk MailDesk, log *slog.Logger) http.Handler {
+	p := &mailPages{desk: desk, log: log}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /mail/unsubscribe/{token}", p.serve(p.unsubscribe))
+	mux.HandleFunc("POST /mail/unsubscribe/{token}", p.serve(p.unsubscribe))
+	mux.HandleFunc("GET /mail/confirm/{token}", p.serve(p.confirm))
+	mux.HandleFunc("POST /mail/confirm/{token}", p.serve(p.confirm))
+	return mux
+}
+
+type mailPages struct {
+	desk MailDesk
+	log  *slog.Logger
+}
+
+func (p *mailPages) serve(page func(r *http.Request, undo bool) (pageView, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), pageWithin)
+		defer cancel()
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		undo := r.Method == http.MethodPost && r.PostFormValue("undo") == "1"
+		_, _ = io.Copy(io.Discard, r.Body)
+		status := http.StatusOK
+		v, err := page(r.WithContext(ctx), undo)
+		switch {
+		case errors.Is(err, ErrBadMailLink):
+			status, v = http.StatusNotFound, pageView{Title: "This link does not work", Text: "It is not one of ours, it was cut short, or it is too old. Nothing was changed."}
+		case err != nil:
+			p.log.WarnContext(ctx, "mail page failed", "err", err)
+			status, v = http.StatusServiceUnavailable, pageView{Title: "Not now", Text: "It could not be done just now, and nothing was changed. Please try again in a minute."}
+		}
+		h := w.Header()
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		h.Set("Cache-Control", "no-store")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Robots-Tag", "noindex")
+		w.WriteHeader(status)
+		if err := mailPage.Execute(w, v); err != nil {
+			p.log.DebugContext(ctx, "mail page not sent", "err", err)
+		}
+	}
+}
+
+func (p *mailPages) unsubscribe(r *http.Request, undo bool) (pageView, error) {
+	change := MailLook
+	switch {
+	case undo:
+		change = MailResume
+	case r.Method == http.MethodPost:
+		change = MailSilence
+	}
+	apps, err := p.desk.Unsubscribe(r.Context(), r.PathValue("token"), change)
+	if err != nil {
+		return pageView{}, err
+	}
+	switch change {
+	case MailResume:
+		return pageView{Title: "You get the mail again", Text: "Error mail about these apps is sent to you again.", Apps: apps}, nil
+	case MailSilence:
+		return pageView{
+			Title: "You are unsubscribed", Text: "No more error mail about these apps is sent to your address. Others still get theirs.", Apps: apps,
+			Button: "Undo", Undo: true,
+		}, nil
+	default:
+		return pageView{Title: "Unsubscribe?", Text: "Error mail about these apps would no longer be sent to your address. Others still get theirs.", Apps: apps, Button: "Unsubscribe"}, nil
+	}
+}
+
+func (p *mailPages) confirm(r *http.Request, _ bool) (pageView, error) {
+	commit := r.Method == http.MethodPost
+	app, err := p.desk.Confirm(r.Context(), r.PathValue("token"), commit)
+	if err != nil {
+		return pageView{}, err
+	}
+	if commit {
+		return pageView{Title: "Confirmed", Text: "You get a mail when an endpoint of this app fails, and one when it is well again.", Apps: []partner.ClientID{app}}, nil
+	}
+	return pageView{Title: "Do you want this app's error mail?", Text: "You would get a mail when an endpoint of this app fails, and one when it is well again.", Apps: []partner.ClientID{app}, Button: "Yes, confirm my address"}, nil
+}

@@ -1,0 +1,85 @@
+package httpapi_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+type desk struct{ did []string }
+
+func (d *desk) Unsubscribe(_ context.Context, token string, change httpapi.MailChange) ([]partner.ClientID, error) {
+	switch token {
+	case "bad":
+		return nil, httpapi.ErrBadMailLink
+	case "down":
+		return nil, errors.New("redis away: secret-detail")
+	}
+	d.did = append(d.did, fmt.Sprintf("unsubscribe %s %d", token, change))
+	return []partner.ClientID{"app1"}, nil
+}
+
+func (d *desk) Confirm(_ context.Context, token string, commit bool) (partner.ClientID, error) {
+	if token == "bad" {
+		return "", httpapi.ErrBadMailLink
+	}
+	d.did = append(d.did, fmt.Sprintf("confirm %s %v", token, commit))
+	return "app1", nil
+}
+
+func TestMailPages(t *testing.T) {
+	t.Parallel()
+	d := &desk{}
+	pages := httpapi.MailPages(d, slog.New(slog.DiscardHandler))
+	visit := func(method, path, form string) *httptest.ResponseRecorder {
+		r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(form))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		w := httptest.NewRecorder()
+		pages.ServeHTTP(w, r)
+		return w
+	}
+	for _, tt := range []struct {
+		method, path, form string
+		status             int
+		says               string
+	}{
+		{"GET", "/mail/unsubscribe/t1", "", 200, "Unsubscribe?"},
+		{"HEAD", "/mail/unsubscribe/t1", "", 200, ""},
+		{"POST", "/mail/unsubscribe/t1", "List-Unsubscribe=One-Click", 200, "You are unsubscribed"},
+		{"POST", "/mail/unsubscribe/t1", "undo=1", 200, "You get the mail again"},
+		{"GET", "/mail/unsubscribe/t1?undo=1", "", 200, "Unsubscribe?"},
+		{"POST", "/mail/unsubscribe/t1", strings.Repeat("x", 10_000), 200, "You are unsubscribed"},
+		{"GET", "/mail/confirm/t2", "", 200, "Yes, confirm"},
+		{"POST", "/mail/confirm/t2", "", 200, "Confirmed"},
+		{"GET", "/mail/unsubscribe/bad", "", 404, "does not work"},
+		{"POST", "/mail/confirm/bad", "", 404, "does not work"},
+		{"POST", "/mail/unsubscribe/down", "", 503, "try again"},
+		{"DELETE", "/mail/unsubscribe/t1", "", 405, ""},
+		{"GET", "/mail/other/t1", "", 404, ""},
+	} {
+		w := visit(tt.method, tt.path, tt.form)
+		if w.Code != tt.status || !strings.Contains(w.Body.String(), tt.says) || strings.Contains(w.Body.String(), "secret-detail") {
+			t.Errorf("%s %s: %d\n%s", tt.method, tt.path, w.Code, w.Body)
+		}
+		if w.Code == http.StatusOK && (w.Header().Get("Cache-Control") != "no-store" || !strings.Contains(w.Header().Get("Content-Security-Policy"), "default-src 'none'")) {
+			t.Errorf("%s %s: header %v", tt.method, tt.path, w.Header())
+		}
+	}
+	want := []string{
+		"unsubscribe t1 0", "unsubscribe t1 0", "unsubscribe t1 1", "unsubscribe t1 2", "unsubscribe t1 0", "unsubscribe t1 1",
+		"confirm t2 false", "confirm t2 true",
+	}
+	if diff := cmp.Diff(want, d.did); diff != "" {
+		t.Errorf("done (-want +got):\n%s", diff)
+	}
+}

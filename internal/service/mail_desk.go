@@ -1,0 +1,122 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/mailer"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// markTries bounds how often an address is marked anew because others wrote the app.
+const markTries = 10
+
+// mailDesk does what the links in mails ask for, and marks addresses that bounce.
+type mailDesk struct {
+	links *mailer.Links
+	subs  *registry.IncidentStore
+	store *registry.Store
+	log   *slog.Logger
+}
+
+// withMailPages serves the pages that links in mails lead to beside an API.
+func (d *mailDesk) withMailPages(api http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/mail/", httpapi.MailPages(d, d.log))
+	mux.Handle("/", api)
+	return mux
+}
+
+// Unsubscribe implements httpapi.MailDesk.
+func (d *mailDesk) Unsubscribe(ctx context.Context, token string, change httpapi.MailChange) ([]partner.ClientID, error) {
+	r, err := d.links.ReadUnsubscribe(token)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", httpapi.ErrBadMailLink, err)
+	}
+	if change == httpapi.MailLook {
+		return r.Apps, nil
+	}
+	for _, app := range r.Apps {
+		if err := d.subs.Suppress(ctx, registry.Subscription{App: app, Recipient: r.Key}, change == httpapi.MailSilence); err != nil {
+			return nil, err
+		}
+		d.log.InfoContext(ctx, "mail subscription changed", "app", string(app), "recipient", r.Key, "silent", change == httpapi.MailSilence)
+	}
+	return r.Apps, nil
+}
+
+// Confirm implements httpapi.MailDesk.
+func (d *mailDesk) Confirm(ctx context.Context, token string, commit bool) (partner.ClientID, error) {
+	r, err := d.links.ReadConfirm(token, time.Now())
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", httpapi.ErrBadMailLink, err)
+	}
+	id := r.Apps[0]
+	actor := registry.Actor{Name: "recipient " + r.Key, Role: "recipient"}
+	known := false
+	err = d.change(ctx, id, actor, "app.confirm_address", func(app partner.App) (partner.App, bool) {
+		known = false
+		for _, e := range app.Addresses() {
+			if incident.RecipientKey(e) != r.Key {
+				continue
+			}
+			known = true
+			if m, ok := app.MarkOf(e); ok && m.State == partner.Unconfirmed && m.Since.Equal(r.Asked) && commit {
+				return app.WithMark(e, nil), true
+			}
+		}
+		return app, false
+	})
+	switch {
+	case errors.Is(err, registry.ErrNotFound), err == nil && !known:
+		return "", httpapi.ErrBadMailLink
+	default:
+		return id, err
+	}
+}
+
+// Bounced implements mailer.Bouncer.
+func (d *mailDesk) Bounced(ctx context.Context, id partner.ClientID, address string, code int) error {
+	err := d.change(ctx, id, registry.Actor{Name: "lamplighter", Role: "service"}, "app.bounce_address", func(app partner.App) (partner.App, bool) {
+		for _, e := range app.Addresses() {
+			if incident.RecipientKey(e) != incident.RecipientKey(address) {
+				continue
+			}
+			if m, ok := app.MarkOf(e); ok && m.State == partner.Bounced {
+				return app, false
+			}
+			return app.WithMark(e, &partner.AddressMark{State: partner.Bounced, Since: time.Now().UTC().Truncate(time.Millisecond), Code: code}), true
+		}
+		return app, false
+	})
+	if errors.Is(err, registry.ErrNotFound) {
+		return nil // the app is gone, and its addresses with it
+	}
+	return err
+}
+
+// change writes an app where it is still the one that was read.
+func (d *mailDesk) change(ctx context.Context, id partner.ClientID, actor registry.Actor, action string, alter func(partner.App) (partner.App, bool)) error {
+	for range markTries {
+		rec, err := d.store.App(ctx, id)
+		if err != nil {
+			return fmt.Errorf("mark an address of app %s: %w", id, err)
+		}
+		next, changed := alter(rec.App)
+		if !changed {
+			return nil
+		}
+		next.UpdatedAt = time.Now().UTC()
+		if _, _, err = d.store.PutApp(ctx, next, rec.Revision, nil, actor, action); !errors.Is(err, registry.ErrConflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("mark an address of app %s: %w", id, registry.ErrConflict)
+}
