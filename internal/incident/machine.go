@@ -353,7 +353,7 @@ func (t *step) mail(k Kind) *Mail {
 	if s.Reopened > 0 && s.Previous != nil {
 		m.Previous = s.Previous.ID
 	}
-	if s.OffSince.IsZero() && t.Endpoint == partner.StateChange { // the others are the engines' to leave alone
+	if s.OffSince.IsZero() {
 		m.SwitchOffAt = t.Settings.SwitchOffAt(s.FailingSince, t.Switch.At)
 	}
 	t.mails = append(t.mails, m)
