@@ -266,9 +266,11 @@ func (n *network) hurt(ctx context.Context, s *soak) error {
 // sickness makes a receiver misbehave, in another way each turn.
 type sickness struct {
 	receiver *receiver
-	way      atomic.Int32
-	mu       sync.Mutex
-	stopped  bool
+	// on switches the endpoint on again, which one that says it is gone was switched off for.
+	on      func(ctx context.Context) error
+	way     atomic.Int32
+	mu      sync.Mutex
+	stopped bool
 }
 
 // The ways; well comes twice, so that something is delivered in between.
@@ -289,7 +291,13 @@ const (
 
 // turn changes the way.
 func (d *sickness) turn(ctx context.Context) error {
+	gone := d.way.Load() == answers410
 	d.set(rand.Int32N(ways))
+	if gone {
+		if err := d.on(ctx); err != nil {
+			return err
+		}
+	}
 	pause(ctx, 300*time.Millisecond, 3*time.Second)
 	return nil
 }

@@ -107,7 +107,7 @@ func (s *soak) receivers(names []string) {
 		r.lean = true
 		r.answer = slow
 		if i >= soakSteady {
-			d := &sickness{receiver: r}
+			d := &sickness{receiver: r, on: func(ctx context.Context) error { return s.switchOn(ctx, r) }}
 			r.behave = d.behave
 			s.sick = append(s.sick, d)
 		}
@@ -201,8 +201,19 @@ func (s *soak) heal() {
 		d.cure()
 	}
 	for _, r := range s.rs {
-		s.want(http.StatusOK, nil, http.MethodPut, "/v1/apps/"+r.id+"/endpoints/state_change", `{"url":"`+r.url+`","enabled":true}`)
+		if err := s.switchOn(s.t.Context(), r); err != nil {
+			s.t.Fatal(err)
+		}
 	}
+}
+
+// switchOn switches a receiver's endpoint on, however long the API is away.
+func (s *soak) switchOn(ctx context.Context, r *receiver) error {
+	return until(ctx, patience, r.id+" is switched on", func() bool {
+		status, _, err := s.try(ctx, http.MethodPut, "/v1/apps/"+r.id+"/endpoints/state_change", "application/json",
+			[]byte(`{"url":"`+r.url+`","enabled":true}`))
+		return err == nil && status == http.StatusOK
+	})
 }
 
 // judge compares what every receiver heard last with the truth.
