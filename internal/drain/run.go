@@ -29,6 +29,8 @@ type finished struct {
 	message delivery.Message
 	result  delivery.Result
 	at      time.Time
+	// late: nothing was posted, because the claim could have ended before the post.
+	late bool
 }
 
 // run is one drain of one mailbox; its goroutine owns every field.
@@ -220,6 +222,10 @@ func (r *run) launch(ctx context.Context) {
 		}
 		r.running++
 		go func() {
+			if !time.Now().Before(c.startBy) { // the process may have been frozen since it was launched
+				r.done <- finished{claim: c.claim, late: true}
+				return
+			}
 			res := r.post(ctx, m)
 			r.done <- finished{claim: c.claim, message: m, result: res, at: time.Now()}
 		}()

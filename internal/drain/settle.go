@@ -12,6 +12,10 @@ import (
 // settle turns a finished post into a settlement and draws what follows for the run.
 func (r *run) settle(ctx context.Context, f finished) {
 	r.running--
+	if f.late {
+		r.settlements = append(r.settlements, mailbox.Settlement{Claim: f.claim, Verdict: mailbox.Release})
+		return
+	}
 	_, delivered := r.health.times()
 	m := f.message
 	if !m.LastAttempt.IsZero() { // Redis's time, compared with this process's
