@@ -74,6 +74,10 @@ chart-docs: $(TOOLS)/helm-docs ## Write what is generated in the chart: README, 
 	tools/chart.sh docs
 	go test ./charts -update
 
+.PHONY: units
+units: ## Check the systemd unit with systemd-analyze
+	tools/units.sh
+
 .PHONY: image
 image: ## Prove the Dockerfile without registry or engine: build it twice, compare, run it (root, buildah; minutes)
 	tools/image.sh

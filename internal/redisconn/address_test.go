@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -80,16 +81,16 @@ func TestParseAddressRefuses(t *testing.T) {
 func TestNewRefusesBadTLSFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	pair := newAuthority(t, dir)
+	pair := redistest.NewAuthority(t, time.Hour)
 	for name, tc := range map[string]struct {
 		o    redisconn.Options
 		want string
 	}{
-		"WithoutTLS": {redisconn.Options{URL: secret.New("redis://h"), CAFile: pair.ca}, "redis.url has no TLS"},
+		"WithoutTLS": {redisconn.Options{URL: secret.New("redis://h"), CAFile: pair.CA}, "redis.url has no TLS"},
 		"MissingCA":  {redisconn.Options{URL: secret.New("rediss://h"), CAFile: dir + "/none"}, "read redis.tls.ca"},
-		"EmptyCA":    {redisconn.Options{URL: secret.New("rediss://h"), CAFile: pair.key}, "holds no PEM certificate"},
-		"HalfPair":   {redisconn.Options{URL: secret.New("rediss://h"), CertFile: pair.cert}, "go together"},
-		"WrongPair":  {redisconn.Options{URL: secret.New("rediss://h"), CertFile: pair.ca, KeyFile: pair.key}, "redis.tls.cert"},
+		"EmptyCA":    {redisconn.Options{URL: secret.New("rediss://h"), CAFile: pair.Key}, "holds no PEM certificate"},
+		"HalfPair":   {redisconn.Options{URL: secret.New("rediss://h"), CertFile: pair.Cert}, "go together"},
+		"WrongPair":  {redisconn.Options{URL: secret.New("rediss://h"), CertFile: pair.CA, KeyFile: pair.Key}, "redis.tls.cert"},
 		"BadURL":     {redisconn.Options{URL: secret.New("h")}, "no scheme"},
 	} {
 		if _, err := redisconn.New(tc.o); err == nil || !strings.Contains(err.Error(), tc.want) {

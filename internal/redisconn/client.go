@@ -66,8 +66,10 @@ func New(o Options) (redis.UniversalClient, error) {
 		Addrs: a.Hosts, DB: a.DB, MasterName: a.Master, IsClusterMode: a.Mode == Cluster,
 		Username: a.username, Password: a.password,
 		SentinelUsername: o.SentinelUsername, SentinelPassword: o.SentinelPassword.Reveal(),
-		ClientName:  o.ClientName,
-		DialTimeout: dialTimeout, ReadTimeout: ioTimeout, WriteTimeout: ioTimeout, ContextTimeoutEnabled: true,
+		ClientName: o.ClientName,
+		// CLIENT SETINFO would be one more right that an ACL user needs, and is new in Redis 7.2.
+		DisableIdentity: true,
+		DialTimeout:     dialTimeout, ReadTimeout: ioTimeout, WriteTimeout: ioTimeout, ContextTimeoutEnabled: true,
 		// One dial per try of a command: go-redis would otherwise dial five times for each.
 		DialerRetries: 1, MaxRetries: maxRetries,
 		PoolSize: o.PoolSize, ConnMaxIdleTime: maxIdle,

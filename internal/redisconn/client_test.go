@@ -2,14 +2,7 @@ package redisconn_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -110,14 +103,14 @@ func TestCredentials(t *testing.T) {
 
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	pair, port := newAuthority(t, t.TempDir()), freePort(t)
-	redistest.Start(t, "--tls-port", port, "--tls-cert-file", pair.cert, "--tls-key-file", pair.key, "--tls-ca-cert-file", pair.ca)
+	pair, port := redistest.NewAuthority(t, time.Hour), freePort(t)
+	redistest.Start(t, "--tls-port", port, "--tls-cert-file", pair.Cert, "--tls-key-file", pair.Key, "--tls-ca-cert-file", pair.CA)
 	url := address("rediss://127.0.0.1:" + port)
-	roundTrip(t, client(t, redisconn.Options{URL: url, CAFile: pair.ca, CertFile: pair.cert, KeyFile: pair.key}))
-	if err := client(t, redisconn.Options{URL: url, CertFile: pair.cert, KeyFile: pair.key}).Ping(t.Context()).Err(); err == nil {
+	roundTrip(t, client(t, redisconn.Options{URL: url, CAFile: pair.CA, CertFile: pair.Cert, KeyFile: pair.Key}))
+	if err := client(t, redisconn.Options{URL: url, CertFile: pair.Cert, KeyFile: pair.Key}).Ping(t.Context()).Err(); err == nil {
 		t.Error("a certificate of an unknown authority was trusted")
 	}
-	if err := client(t, redisconn.Options{URL: url, CAFile: pair.ca}).Ping(t.Context()).Err(); err == nil {
+	if err := client(t, redisconn.Options{URL: url, CAFile: pair.CA}).Ping(t.Context()).Err(); err == nil {
 		t.Error("the server took us without a client certificate, so that the test proves nothing")
 	}
 }
@@ -237,53 +230,4 @@ func TestPoolMetrics(t *testing.T) {
 	if values["lamplighter_redis_pool_connections"] != 1 || values["lamplighter_redis_pool_requests_total"] < 40 || len(values) != 7 {
 		t.Errorf("metrics = %v", values)
 	}
-}
-
-// authority are PEM files of a CA and a certificate for 127.0.0.1 that it signed.
-type authority struct{ ca, cert, key string }
-
-func newAuthority(t *testing.T, dir string) authority {
-	t.Helper()
-	return newAuthorityFor(t, dir, time.Hour)
-}
-
-// newAuthorityFor makes certificates that end after a time.
-func newAuthorityFor(t *testing.T, dir string, life time.Duration) authority {
-	t.Helper()
-	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := func(name string) *x509.Certificate {
-		return &x509.Certificate{
-			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
-			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(life),
-		}
-	}
-	ca := template("test authority")
-	ca.IsCA, ca.BasicConstraintsValid, ca.KeyUsage = true, true, x509.KeyUsageCertSign
-	leaf := template("redis")
-	leaf.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
-	write := func(name, kind string, der []byte, err error) string {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
-	out := authority{ca: write("ca.pem", "CERTIFICATE", caDER, err)}
-	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), caKey)
-	out.cert = write("cert.pem", "CERTIFICATE", leafDER, err)
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	out.key = write("key.pem", "PRIVATE KEY", keyDER, err)
-	return out
 }

@@ -93,10 +93,10 @@ func TestMonitorSeesASafeServer(t *testing.T) {
 // Each wrong server is named in words, and says whether waiting can help.
 func TestWrongServersAreNamed(t *testing.T) {
 	t.Parallel()
-	pair := newAuthority(t, t.TempDir())
+	pair := redistest.NewAuthority(t, time.Hour)
 	plain := redistest.Start(t)
 	tlsPort := freePort(t)
-	redistest.Start(t, "--tls-port", tlsPort, "--tls-cert-file", pair.cert, "--tls-key-file", pair.key, "--tls-ca-cert-file", pair.ca)
+	redistest.Start(t, "--tls-port", tlsPort, "--tls-cert-file", pair.Cert, "--tls-key-file", pair.Key, "--tls-ca-cert-file", pair.CA)
 	node := redistest.Start(t, "--cluster-enabled", "yes", "--cluster-port", freePort(t))
 	host, port, _ := strings.Cut(plain.Addr, ":")
 	replica := redistest.Start(t, "--replicaof", host+" "+port)
@@ -114,7 +114,7 @@ func TestWrongServersAreNamed(t *testing.T) {
 		"Replica":      {redisconn.Options{URL: address("redis://" + replica.Addr)}, "read-only replica", false},
 		"Password":     {redisconn.Options{URL: address("redis://app:hunter2@" + plain.Addr)}, "refuses the user or the password", true},
 		"Unknown":      {redisconn.Options{URL: address("rediss://127.0.0.1:" + tlsPort)}, "is not trusted", true},
-		"NoClientCert": {redisconn.Options{URL: address("rediss://127.0.0.1:" + tlsPort), CAFile: pair.ca}, "redis.tls.cert", true},
+		"NoClientCert": {redisconn.Options{URL: address("rediss://127.0.0.1:" + tlsPort), CAFile: pair.CA}, "redis.tls.cert", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -146,9 +146,8 @@ func TestSentinelIsNoServer(t *testing.T) {
 
 func TestClientCertificateIsReadAgain(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	pair := newAuthority(t, dir)
-	o := redisconn.Options{URL: address("rediss://h"), CertFile: pair.cert, KeyFile: pair.key}
+	pair := redistest.NewAuthority(t, time.Hour)
+	o := redisconn.Options{URL: address("rediss://h"), CertFile: pair.Cert, KeyFile: pair.Key}
 	c, err := redisconn.NewCertificateCollector(o)
 	if err != nil {
 		t.Fatal(err)
@@ -157,14 +156,14 @@ func TestClientCertificateIsReadAgain(t *testing.T) {
 	if left := time.Until(time.Unix(int64(before), 0)); left < 50*time.Minute || left > time.Hour {
 		t.Errorf("ends in %v", left)
 	}
-	if err := os.WriteFile(pair.key, []byte("half a renewal"), 0o600); err != nil {
+	if err := os.WriteFile(pair.Key, []byte("half a renewal"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if got := testutil.ToFloat64(c); got != before {
 		t.Errorf("half a renewal: %v, want the old %v", got, before)
 	}
-	newer := newAuthorityFor(t, t.TempDir(), 48*time.Hour)
-	for from, to := range map[string]string{newer.cert: pair.cert, newer.key: pair.key} {
+	newer := redistest.NewAuthority(t, 48*time.Hour)
+	for from, to := range map[string]string{newer.Cert: pair.Cert, newer.Key: pair.Key} {
 		text, err := os.ReadFile(from)
 		if err != nil {
 			t.Fatal(err)
@@ -184,9 +183,9 @@ func TestClientCertificateIsReadAgain(t *testing.T) {
 
 func TestEndedClientCertificateIsRefused(t *testing.T) {
 	t.Parallel()
-	pair := newAuthorityFor(t, t.TempDir(), -time.Minute)
-	_, err := redisconn.New(redisconn.Options{URL: address("rediss://h"), CertFile: pair.cert, KeyFile: pair.key})
-	if err == nil || !strings.Contains(err.Error(), "ended on") || !strings.Contains(err.Error(), filepath.Base(pair.cert)) {
+	pair := redistest.NewAuthority(t, -time.Minute)
+	_, err := redisconn.New(redisconn.Options{URL: address("rediss://h"), CertFile: pair.Cert, KeyFile: pair.Key})
+	if err == nil || !strings.Contains(err.Error(), "ended on") || !strings.Contains(err.Error(), filepath.Base(pair.Cert)) {
 		t.Errorf("error %v", err)
 	}
 }
