@@ -147,7 +147,7 @@ func TestNetworkPolicyRefusesWhatTheGuardRefuses(t *testing.T) {
 func generated(t *testing.T, name string, want []byte) {
 	t.Helper()
 	if *update {
-		if err := os.WriteFile(name, want, 0o644); err != nil { //nolint:gosec // a file of the repository, for everybody
+		if err := os.WriteFile(name, want, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
@@ -177,7 +177,7 @@ func TestReadmeKnowsTheValues(t *testing.T) {
 	if err := yaml.Unmarshal(read(t, filepath.Join(chart, "values.yaml")), &values); err != nil {
 		t.Fatal(err)
 	}
-	row := regexp.MustCompile("(?m)^\\| ([a-z][A-Za-z.]*) \\| [a-z]+ \\| (.*?) \\| (.*) \\|$")
+	row := regexp.MustCompile(`(?m)^\| ([a-z][A-Za-z.]*) \| [a-z]+ \| (.*?) \| (.*) \|$`)
 	told := map[string]bool{}
 	for _, m := range row.FindAllStringSubmatch(string(read(t, filepath.Join(chart, "README.md"))), -1) {
 		key, shown, words := m[1], m[2], m[3]

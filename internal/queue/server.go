@@ -70,7 +70,9 @@ func NewServer(rdb redis.UniversalClient, h Handlers, opts ServerOptions) *Serve
 		workers int
 		poll    time.Duration
 	}{
-		{Drain, opts.Drainers, opts.Poll}, {Fanout, fanoutWorkers, opts.Poll}, {Mail, mailWorkers, max(opts.Poll, time.Second)},
+		{Drain, opts.Drainers, opts.Poll},
+		{Fanout, fanoutWorkers, opts.Poll},
+		{Mail, mailWorkers, max(opts.Poll, time.Second)},
 		{Probe, max(opts.Probers, 1), max(opts.Poll, time.Second)},
 	} {
 		s.servers = append(s.servers, asynq.NewServerFromRedisClient(rdb, asynq.Config{

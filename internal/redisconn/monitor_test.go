@@ -3,11 +3,11 @@ package redisconn_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -30,11 +30,11 @@ func gathered(t *testing.T, reg *prometheus.Registry) map[string]float64 {
 	out := map[string]float64{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			name := strings.TrimPrefix(f.GetName(), "lamplighter_redis_")
+			name := []string{strings.TrimPrefix(f.GetName(), "lamplighter_redis_")}
 			for _, l := range m.GetLabel() {
-				name += "/" + l.GetValue()
+				name = append(name, l.GetValue())
 			}
-			out[name] = m.GetGauge().GetValue()
+			out[strings.Join(name, "/")] = m.GetGauge().GetValue()
 		}
 	}
 	return out
@@ -61,7 +61,7 @@ func TestMonitorExportsWhatIsUnsafe(t *testing.T) {
 	p := redistest.Start(t, "--maxmemory-policy", "allkeys-lru", "--maxmemory", "2mb")
 	rdb := client(t, redisconn.Options{URL: address("redis://" + p.Addr)})
 	for i := range 12 { // fill it beyond 80 %, evicting whatever is in the way
-		if err := rdb.Set(t.Context(), fmt.Sprint(i), strings.Repeat("x", 100_000), 0).Err(); err != nil {
+		if err := rdb.Set(t.Context(), strconv.Itoa(i), strings.Repeat("x", 100_000), 0).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
