@@ -72,13 +72,14 @@ func python(t testing.TB, program string, stdin []byte, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-const verify = `import sys, dkim
-record = sys.argv[1].encode()
-seen = []
-def dns(name, timeout=5):
-    seen.append(name)
-    return record
-print(dkim.verify(sys.stdin.buffer.read(), dnsfunc=dns), b"".join(seen).decode())`
+// verify checks signed mails, given with the record that stands in the DNS, all in one process.
+const verify = `import sys, json, dkim
+for mail, record in json.load(sys.stdin):
+    seen = []
+    def dns(name, timeout=5):
+        seen.append(name)
+        return record.encode()
+    print(dkim.verify(mail.encode(), dnsfunc=dns), b"".join(seen).decode())`
 
 // TestDKIM has another implementation verify every kind of mail.
 func TestDKIM(t *testing.T) {
@@ -95,6 +96,11 @@ func TestDKIM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var mails [][2]string
+	var names, want []string
+	add := func(name, verdict string, mail []byte, record string) {
+		mails, names, want = append(mails, [2]string{string(mail), record}), append(names, name), append(want, verdict)
+	}
 	for name, k := range map[string]struct {
 		pem    []byte
 		record string
@@ -108,9 +114,7 @@ func TestDKIM(t *testing.T) {
 		}
 		for kind, m := range everyMail(t) {
 			signed := raw(t, m, s)
-			if got := python(t, verify, signed, k.record); got != "True lamp2026._domainkey.platform.example." {
-				t.Errorf("%s %s: verified %s\n%s", name, kind, got, signed[:min(len(signed), 2000)])
-			}
+			add(name+" "+kind, "True", signed, k.record)
 			if again := raw(t, m, s); !bytes.Equal(signed, again) {
 				t.Errorf("%s %s: the same mail is signed differently", name, kind)
 			}
@@ -122,10 +126,21 @@ func TestDKIM(t *testing.T) {
 				if bytes.Equal(forged, signed) {
 					t.Fatalf("%q is not in the mail", change[0])
 				}
-				if got := python(t, verify, forged, k.record); !strings.HasPrefix(got, "False") {
-					t.Errorf("%s: a mail with %q verifies", name, change[1])
-				}
+				add(name+" forged "+change[1], "False", forged, k.record)
 			}
+		}
+	}
+	in, err := json.Marshal(mails)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := strings.Split(python(t, verify, in), "\n")
+	if len(answers) != len(want) {
+		t.Fatalf("%d answers on %d mails", len(answers), len(want))
+	}
+	for i, got := range answers {
+		if got = strings.TrimSpace(got); got != want[i]+" lamp2026._domainkey.platform.example." {
+			t.Errorf("%s: verified %s", names[i], got)
 		}
 	}
 }
