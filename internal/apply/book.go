@@ -60,15 +60,16 @@ func (b *Book) load() error {
 	}
 	lines := bufio.NewScanner(b.file)
 	lines.Buffer(make([]byte, 0, maxEntry), maxEntry)
+	whole := int64(0)
 	for n := 1; lines.Scan(); n++ {
 		var e entry
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil || e.ClientID == "" {
-			if last := !lines.Scan(); last { // a run that was killed within a write
-				_, err := b.file.WriteString("\n")
-				return err
+			if last := !lines.Scan(); last && n > 1 { // a run that was killed within a write
+				return b.file.Truncate(whole)
 			}
 			return fmt.Errorf("line %d is not one of ours: name another file", n)
 		}
+		whole += int64(len(lines.Bytes())) + 1
 		if e.Secret == "" {
 			b.owed[e.ClientID] = true
 			continue

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -99,15 +100,19 @@ func (m *Manifest) problem(at Place, format string, args ...any) {
 
 // Read adds the documents of one file. The error is that of reading; mistakes wait for Err.
 func (m *Manifest) Read(file string, r io.Reader) error {
-	limited := &io.LimitedReader{R: r, N: MaxFile + 1}
-	d := yaml.NewDecoder(limited)
+	content, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
+	if err != nil {
+		return err
+	}
+	if len(content) > MaxFile {
+		m.problem(Place{file, 1}, "is longer than %d MiB: split it", MaxFile>>20)
+		return nil
+	}
+	d := yaml.NewDecoder(bytes.NewReader(content))
 	for {
 		var doc yaml.Node
 		err := d.Decode(&doc)
 		switch {
-		case limited.N <= 0:
-			m.problem(Place{file, 1}, "is longer than %d MiB: split it", MaxFile>>20)
-			return nil
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
