@@ -85,7 +85,7 @@ func (f *appFlags) document() (map[string]any, error) {
 			if name == "" {
 				continue
 			}
-			b, err := os.ReadFile(name)
+			b, err := os.ReadFile(name) //nolint:gosec // the caller's own argument names the file
 			if err != nil {
 				return nil, usageError{fmt.Errorf("read a public key: %w", err)}
 			}
@@ -151,7 +151,7 @@ func (c *appsCreateCmd) Run(ctx context.Context, a *app) error {
 	if c.StateChangeURL != "" {
 		doc["endpoints"] = map[string]any{"state_change": map[string]any{"url": c.StateChangeURL, "enabled": true}}
 	}
-	return c.secretFlags.receive(ctx, a, &c.apiFlags, doc, client.Request{Method: http.MethodPut, Path: c.path(), IfNoneMatch: "*"},
+	return c.receive(ctx, a, &c.apiFlags, doc, client.Request{Method: http.MethodPut, Path: c.path(), IfNoneMatch: "*"},
 		fmt.Sprintf("App %s is registered. Let a tenant approve it: lamplighter approvals on %s TENANT", c.App, c.App))
 }
 
@@ -203,7 +203,7 @@ func (f *secretFlags) reserve() (*secretFile, error) {
 	if f.SecretFile == "" {
 		return &secretFile{}, nil
 	}
-	file, err := os.OpenFile(f.SecretFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the caller's own argument names the file
+	file, err := os.OpenFile(f.SecretFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("the file for the secret: %w", err)}
 	}

@@ -64,7 +64,9 @@ type completionWordsCmd struct {
 // Run prints what may take the last word's place, one a line.
 func (c *completionWordsCmd) Run(a *app, k *kong.Kong) error {
 	for _, word := range completions(k.Model.Node, c.Given) {
-		fmt.Fprintln(a.stdout, word)
+		if _, err := fmt.Fprintln(a.stdout, word); err != nil {
+			return err
+		}
 	}
 	return nil
 }

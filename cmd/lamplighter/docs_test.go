@@ -95,7 +95,9 @@ func reference(root *kong.Node) string {
 		shared := commandUses(leaf, "url") && commandUses(leaf, "token")
 		settings := commandUses(leaf, "config")
 		flagTable(&b, leaf, func(f *kong.Flag) bool {
-			return f.Name != "help" && !(shared && slices.Contains(api, f.Name)) && !(f.Group != nil && strings.HasPrefix(f.Group.Title, "Settings"))
+			told := f.Name == "help" || shared && slices.Contains(api, f.Name)
+			setting := f.Group != nil && strings.HasPrefix(f.Group.Title, "Settings")
+			return !told && !setting
 		})
 		if settings {
 			b.WriteString("\nBesides, each setting has [a flag](configuration.md).\n")

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -108,7 +109,7 @@ func (f *fake) write(r client.Request, id string, rest []string, exists bool) (c
 	}
 	merge(f.apps[id], patch)
 	f.revision++
-	f.apps[id]["revision"] = fmt.Sprint(f.revision)
+	f.apps[id]["revision"] = strconv.Itoa(f.revision)
 	if !exists {
 		return f.secret()
 	}

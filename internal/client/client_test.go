@@ -154,11 +154,11 @@ func TestRefusalSpeaks(t *testing.T) {
 	c, _ := serve(t, 1, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/page":
-			w.WriteHeader(404)
+			w.WriteHeader(http.StatusNotFound)
 			_, _ = io.WriteString(w, "<html>")
 		default:
 			w.Header().Set("Retry-After", "7")
-			w.WriteHeader(503)
+			w.WriteHeader(http.StatusServiceUnavailable)
 			_, _ = io.WriteString(w, `{"type":"urn:lamplighter:problem:unavailable","title":"Away\u001b[2J","detail":"Later.","errors":[{"pointer":"","detail":"x"}],"request_id":"r1"}`)
 		}
 	})
@@ -263,7 +263,7 @@ func TestLinesFails(t *testing.T) {
 		want func(error) bool
 	}{
 		"Refused": {
-			func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) },
+			func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) },
 			func(err error) bool { return client.StatusOf(err) == 401 },
 		},
 		"BrokeOff": {

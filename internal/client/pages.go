@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -52,8 +53,6 @@ func (c *Client) Each(ctx context.Context, path string, query url.Values, limit 
 
 func clone(v url.Values) url.Values {
 	out := make(url.Values, len(v)+2)
-	for name, values := range v {
-		out[name] = values
-	}
+	maps.Copy(out, v)
 	return out
 }

@@ -161,15 +161,15 @@ func (p Printer) table(rows [][]string, heading bool) error {
 	}
 	var b strings.Builder
 	for n, row := range rows {
-		line := ""
+		var line strings.Builder
 		for i, s := range row {
 			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(s)+2)
 			if n > 0 || !heading {
 				s = p.paint(s)
 			}
-			line += s + pad
+			line.WriteString(s + pad)
 		}
-		b.WriteString(strings.TrimRight(line, " ") + "\n")
+		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 	}
 	_, err := io.WriteString(p.Out, b.String())
 	return err
