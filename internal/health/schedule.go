@@ -63,8 +63,10 @@ type Schedule struct {
 const (
 	// firstRetry is how soon a failure is looked at again: it may have been a hiccup.
 	firstRetry = time.Minute
-	// jitterShare is the part of a wait by which it varies to either side.
-	jitterShare = 0.05
+	// jitterShare is the part of the interval by which a place varies to either side, and
+	// backoffShare that of a wait after a failure: endpoints that failed together part soon.
+	jitterShare  = 0.05
+	backoffShare = 0.2
 )
 
 // quiet is when an endpoint of a kind is left alone.
@@ -118,11 +120,11 @@ func place(app partner.ClientID, k partner.EndpointKind, interval int64) int64 {
 // in [0, 1). One that is well keeps its place, give or take a twentieth of the interval. One that
 // fails is looked at after a minute, and then after twice as long each time.
 func (s Schedule) After(app partner.ClientID, k partner.EndpointKind, st State, now time.Time, random float64) time.Time {
-	jitter := (2*random - 1) * jitterShare
+	jitter := 2*random - 1
 	if st.Failures == 0 && st.OwnSince.IsZero() {
 		// half an interval away, so that jitter does not make two probes of one place
 		at := s.Slot(app, k, now.Add(s.Interval/2))
-		if moved := at.Add(time.Duration(jitter * float64(s.Interval))); !s.Rests(k, moved) {
+		if moved := at.Add(time.Duration(jitter * jitterShare * float64(s.Interval))); !s.Rests(k, moved) {
 			at = moved
 		}
 		return at
@@ -135,7 +137,7 @@ func (s Schedule) After(app partner.ClientID, k partner.EndpointKind, st State, 
 		wait *= 2
 	}
 	wait = min(wait, max(s.BackoffMax, firstRetry))
-	at := now.Add(wait + time.Duration(jitter*float64(wait)))
+	at := now.Add(wait + time.Duration(jitter*backoffShare*float64(wait)))
 	if s.Rests(k, at) {
 		return s.Slot(app, k, s.quiet(k).End(at))
 	}

@@ -129,7 +129,7 @@ func TestAfterFailures(t *testing.T) {
 		st := health.State{Failures: n, FailingSince: noon}
 		for _, random := range []float64{0, 0.5, 0.999} {
 			got := s.After("app1", partner.Mirroring, st, noon, random).Sub(noon)
-			if spread := want / 20; got < want-spread || got > want+spread {
+			if spread := want / 5; got < want-spread || got > want+spread {
 				t.Errorf("after %d failures: %v, want %v or so", n, got, want)
 			}
 		}

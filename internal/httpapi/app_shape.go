@@ -19,15 +19,17 @@ type appAnswer struct {
 	// AddressProblems are the addresses that get no mail at present.
 	AddressProblems []addressProblem `json:"address_problems,omitempty"`
 	// MissingLicenses are required and not granted.
-	MissingLicenses []partner.License      `json:"missing_licenses,omitempty"`
-	PublicKeys      []string               `json:"public_keys"`
-	TokenAlgorithm  partner.TokenAlgorithm `json:"token_algorithm"`
-	ProbeTenant     string                 `json:"probe_tenant"`
-	Endpoints       endpointsAnswer        `json:"endpoints"`
-	Paused          bool                   `json:"paused"`
-	Revision        string                 `json:"revision"`
-	CreatedAt       time.Time              `json:"created_at,omitzero"`
-	UpdatedAt       time.Time              `json:"updated_at,omitzero"`
+	MissingLicenses []partner.License `json:"missing_licenses,omitempty"`
+	PublicKeys      []string          `json:"public_keys"`
+	// PublicKeyInfo describes public_keys in their order.
+	PublicKeyInfo  []partner.KeyInfo      `json:"public_key_info,omitempty"`
+	TokenAlgorithm partner.TokenAlgorithm `json:"token_algorithm"`
+	ProbeTenant    string                 `json:"probe_tenant"`
+	Endpoints      endpointsAnswer        `json:"endpoints"`
+	Paused         bool                   `json:"paused"`
+	Revision       string                 `json:"revision"`
+	CreatedAt      time.Time              `json:"created_at,omitzero"`
+	UpdatedAt      time.Time              `json:"updated_at,omitzero"`
 	// WebhookSecret is shown once, when the app is made.
 	WebhookSecret string       `json:"webhook_secret,omitempty"`
 	Warnings      []FieldError `json:"warnings,omitempty"`
@@ -93,7 +95,7 @@ func (a *API) appAnswer(rec registry.AppRecord) appAnswer {
 		ClientID: app.ClientID, Name: app.Name, TechnicalContact: contactAnswer(app.TechnicalContact),
 		ErrorEmails: list(app.ErrorEmails), AddressProblems: addressProblems(&app), RequiredLicenses: list(app.RequiredLicenses), GrantedLicenses: list(app.GrantedLicenses),
 		MissingLicenses: app.MissingLicenses(),
-		PublicKeys:      list(app.PublicKeys), TokenAlgorithm: app.TokenAlgorithm, ProbeTenant: app.ProbeTenant,
+		PublicKeys:      list(app.PublicKeys), PublicKeyInfo: partner.DescribeKeys(app.PublicKeys), TokenAlgorithm: app.TokenAlgorithm, ProbeTenant: app.ProbeTenant,
 		Endpoints: endpointsAnswer{
 			StateChange: a.endpointAnswer(&app, partner.StateChange), ERPSync: a.endpointAnswer(&app, partner.ERPSync),
 			QuoteConnector: a.endpointAnswer(&app, partner.QuoteConnector), Mirroring: a.endpointAnswer(&app, partner.Mirroring),
@@ -157,7 +159,7 @@ func readApp(o *object, app partner.App) partner.App {
 		app.Endpoints[k] = readEndpoint(endpoints.child(k.String()))
 	}
 	endpoints.done()
-	o.ignore("address_problems", "paused", "revision", "created_at", "updated_at", "warnings", "missing_licenses")
+	o.ignore("address_problems", "public_key_info", "paused", "revision", "created_at", "updated_at", "warnings", "missing_licenses")
 	o.refuse("webhook_secret", "cannot be set: the service makes it, POST …/secrets replaces it")
 	o.done()
 	return app

@@ -3,8 +3,10 @@ package partner
 import (
 	"bytes"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -55,6 +57,32 @@ func ParsePublicKey(s string) (*rsa.PublicKey, error) {
 		return nil, errors.New("has a modulus or exponent that no RSA key has")
 	}
 	return key, nil
+}
+
+// KeyInfo is what people compare a public key by.
+type KeyInfo struct {
+	// Fingerprint is the SHA-256 of the key's PKIX form, in lower-case hex, whatever form it was
+	// sent in: openssl pkey -pubin -outform DER | sha256sum prints the same.
+	Fingerprint string `json:"fingerprint"`
+	Bits        int    `json:"bits"`
+}
+
+// DescribeKeys describes public keys in their order; one that cannot be read is described as empty.
+func DescribeKeys(texts []string) []KeyInfo {
+	infos := make([]KeyInfo, len(texts))
+	for i, text := range texts {
+		key, err := ParsePublicKey(text)
+		if err != nil {
+			continue
+		}
+		der, err := x509.MarshalPKIXPublicKey(key)
+		if err != nil { // an RSA key of these sizes always marshals
+			continue
+		}
+		sum := sha256.Sum256(der)
+		infos[i] = KeyInfo{Fingerprint: hex.EncodeToString(sum[:]), Bits: key.N.BitLen()}
+	}
+	return infos
 }
 
 func parsePEM(s string) (*rsa.PublicKey, error) {

@@ -131,3 +131,16 @@ func FuzzParsePublicKey(f *testing.F) {
 		}
 	})
 }
+
+// A key has one fingerprint in whatever form it was sent.
+func TestDescribeKeys(t *testing.T) {
+	t.Parallel()
+	key := rsaKey(3072, 65537)
+	got := partner.DescribeKeys([]string{pkix(t, key), xmlOf(key.N.Bytes(), []byte{1, 0, 1}), "no key"})
+	if got[0] != got[1] || got[0].Bits != 3072 || len(got[0].Fingerprint) != 64 || got[2] != (partner.KeyInfo{}) {
+		t.Errorf("%+v", got)
+	}
+	if other := partner.DescribeKeys([]string{pkix(t, rsaKey(2048, 65537))}); other[0].Fingerprint == got[0].Fingerprint {
+		t.Error("two keys of one fingerprint")
+	}
+}
