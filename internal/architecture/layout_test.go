@@ -65,7 +65,7 @@ func layout() map[string]rule {
 	table := map[string]rule{
 		"internal/tenant":    {pure: true},
 		"internal/partner":   {pure: true, project: []string{"tenant"}},
-		"internal/delivery":  {pure: true, project: []string{"tenant", "partner"}},
+		"internal/delivery":  {pure: true, project: []string{"tenant", "partner", "plainjson"}},
 		"internal/incident":  {pure: true, project: []string{"tenant", "partner", "delivery"}},
 		"internal/health":    {pure: true, project: []string{"partner", "delivery"}},
 		"internal/soap":      {pure: true},

@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -56,86 +55,6 @@ type Attempt struct {
 
 // ErrBadPayload reports a stored change that this version cannot read.
 var ErrBadPayload = errors.New("unreadable stored change")
-
-// payload is the stored form of a change. Tenant and sequence stand in the entry.
-//
-// Format 2 has the number of the change's id alone, which with the tenant is the id, and leaves the
-// time of acceptance out where that number is it: a third less to keep for each that waits. Format
-// 1, which the registry keeps, has both; it is written for an id that is not made of the tenant.
-type payload struct {
-	Format   int    `json:"v"`
-	ID       string `json:"i,omitempty"`
-	Number   int64  `json:"q,omitempty"`
-	Type     uint8  `json:"t"`
-	Version  string `json:"n,omitempty"`
-	File     string `json:"f,omitempty"`
-	Endpoint string `json:"e,omitempty"`
-	Accepted *int64 `json:"a,omitempty"`
-	Occurred int64  `json:"o,omitempty"`
-}
-
-const (
-	payloadWithID     = 1
-	payloadWithNumber = 2
-)
-
-// EncodeChange writes a change as it is stored beside its tenant and sequence.
-func EncodeChange(c tenant.Change) string {
-	p := payload{Format: payloadWithID, ID: c.ID, Type: uint8(c.Type), Version: c.VersionName, File: c.FileVersion, Endpoint: c.PublicEndpoint}
-	var accepted int64
-	if !c.AcceptedAt.IsZero() {
-		accepted = c.AcceptedAt.UnixMilli()
-	}
-	if _, n, err := tenant.ParseChangeID(c.ID); err == nil && n > 0 && tenant.ChangeID(c.Tenant, n) == c.ID {
-		p.Format, p.ID, p.Number = payloadWithNumber, "", n
-	}
-	if accepted != p.Number {
-		p.Accepted = &accepted
-	}
-	if !c.OccurredAt.IsZero() {
-		p.Occurred = c.OccurredAt.UnixMilli()
-	}
-	b, err := json.Marshal(p)
-	if err != nil { // a struct of strings and integers always marshals
-		panic("delivery: marshal change: " + err.Error())
-	}
-	return string(b)
-}
-
-// DecodeChange reads what EncodeChange wrote.
-func DecodeChange(s string, t tenant.ID, sequence int64) (tenant.Change, error) {
-	var p payload
-	if err := json.Unmarshal([]byte(s), &p); err != nil {
-		return tenant.Change{}, fmt.Errorf("%w: %w", ErrBadPayload, err)
-	}
-	id, accepted := p.ID, int64(0)
-	switch p.Format {
-	case payloadWithID:
-	case payloadWithNumber:
-		if id = ""; p.Number > 0 {
-			id, accepted = tenant.ChangeID(t, p.Number), p.Number
-		}
-	default:
-		return tenant.Change{}, fmt.Errorf("%w: format %d, this version reads %d", ErrBadPayload, p.Format, payloadWithNumber)
-	}
-	ct := tenant.ChangeType(p.Type)
-	if !ct.Valid() || id == "" {
-		return tenant.Change{}, fmt.Errorf("%w: no such change type or no id", ErrBadPayload)
-	}
-	c := tenant.Change{
-		ID: id, Tenant: t, Type: ct, Sequence: sequence, VersionName: p.Version, FileVersion: p.File, PublicEndpoint: p.Endpoint,
-	}
-	if p.Accepted != nil {
-		accepted = *p.Accepted
-	}
-	if accepted != 0 {
-		c.AcceptedAt = time.UnixMilli(accepted).UTC()
-	}
-	if p.Occurred != 0 {
-		c.OccurredAt = time.UnixMilli(p.Occurred).UTC()
-	}
-	return c, nil
-}
 
 // Entry is a waiting notification as the mailbox stores it:
 // "<seq>;<version>;<attempts>;<superseded>;<first deposited ms>;<change>", where a status told

@@ -35,7 +35,19 @@ type health struct {
 	// lastWell is when the endpoint last showed that it works, lastDelivered when it last took a
 	// notification: one that refuses everything works, but tells nothing of a failing one.
 	lastWell, lastDelivered time.Time
-	used                    time.Time
+	// pace is how many posts at once it was seen to take, 0 when that is not known.
+	pace int
+	used time.Time
+}
+
+// paceLife is how long the pace an endpoint took is believed.
+const paceLife = time.Minute
+
+// keepPace notes the pace at the end of a run, 0 when the endpoint failed.
+func (h *health) keepPace(n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pace = n
 }
 
 func newBreaker(failures uint32) *gobreaker.TwoStepCircuitBreaker[struct{}] {
@@ -78,6 +90,13 @@ func (h *health) count(j judgement, now time.Time, failures uint32) (tripped boo
 	return true
 }
 
+// start is the pace to begin with: the one it took a short while ago, else Floor.
+func (h *health) start(limit int) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return min(max(h.pace, Floor), limit)
+}
+
 // times returns when the endpoint last worked and when it last took a notification.
 func (h *health) times() (well, delivered time.Time) {
 	h.mu.Lock()
@@ -107,6 +126,11 @@ func (m *memory) of(app partner.ClientID, now time.Time) *health {
 		h = &health{breaker: newBreaker(m.failures)}
 		m.apps[app] = h
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if now.Sub(h.used) > paceLife {
+		h.pace = 0
+	}
 	h.used = now
 	return h
 }
@@ -114,7 +138,10 @@ func (m *memory) of(app partner.ClientID, now time.Time) *health {
 // forget drops what was not used for healthLife; m.mu is held.
 func (m *memory) forget(now time.Time) {
 	for id, h := range m.apps {
-		if now.Sub(h.used) > healthLife {
+		h.mu.Lock()
+		unused := now.Sub(h.used) > healthLife
+		h.mu.Unlock()
+		if unused {
 			delete(m.apps, id)
 		}
 	}

@@ -114,6 +114,8 @@ type Drainer struct {
 	runs    sync.WaitGroup
 	timers  map[partner.ClientID]*time.Timer
 	nudges  chan struct{}
+	// stirs tells a run in this process that its mailbox got something.
+	stirs map[partner.ClientID]chan struct{}
 }
 
 // maxNudges bounds the runs that local wake-ups start; beyond, the queue's task comes.
@@ -124,6 +126,7 @@ func New(opts Options) *Drainer {
 	return &Drainer{
 		opts: opts, memory: newMemory(opts.BreakerFailures), stop: make(chan struct{}),
 		timers: map[partner.ClientID]*time.Timer{}, nudges: make(chan struct{}, maxNudges),
+		stirs: map[partner.ClientID]chan struct{}{},
 	}
 }
 
@@ -264,6 +267,36 @@ func (d *Drainer) Nudge(ctx context.Context, app partner.ClientID, w mailbox.Wak
 		}
 	})
 	d.timers[app] = t
+}
+
+// Stir tells the drain of an app that goes on in this process, if any, that something was deposited:
+// while a drainer owns a mailbox, a deposit arms no wake-up. It never blocks.
+func (d *Drainer) Stir(app partner.ClientID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if c := d.stirs[app]; c != nil {
+		select {
+		case c <- struct{}{}:
+		default: // told already
+		}
+	}
+}
+
+func (d *Drainer) stirrable(app partner.ClientID) chan struct{} {
+	c := make(chan struct{}, 1)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stirs[app] = c
+	return c
+}
+
+// unstirrable ends what stirrable began, unless a later run took its place.
+func (d *Drainer) unstirrable(app partner.ClientID, c chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stirs[app] == c {
+		delete(d.stirs, app)
+	}
 }
 
 // start runs a drain in a goroutine of its own; d.mu is held.

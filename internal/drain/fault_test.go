@@ -302,7 +302,7 @@ func TestStop(t *testing.T) {
 		go func() { stopped <- r.d.Stop(ctx) }()
 		synctest.Wait()
 		r.box.locked(func() {
-			if len(r.box.flight) != 32 {
+			if len(r.box.flight) != drain.Floor {
 				r.Errorf("%d claims at once after the order to stop, want those whose posts are out", len(r.box.flight))
 			}
 		})
@@ -312,7 +312,7 @@ func TestStop(t *testing.T) {
 		if err := <-stopped; err != nil {
 			r.Fatal(err)
 		}
-		r.expect(32, 168)
+		r.expect(drain.Floor, 200-drain.Floor)
 		r.free()
 		for _, w := range r.box.wants[exchanges:] {
 			if w != 0 {

@@ -3,6 +3,7 @@ package drain
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
@@ -10,10 +11,20 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// Batching of results: one exchange settles what finished within gatherFor, at most gatherMax.
+// Batching of results: an exchange costs as much as several posts, so one settles what finished
+// within gatherFor, at most gatherMax. It comes sooner where posters would have nothing to do, and
+// at once when nothing is out any more. A crash repeats at most what is out and what is gathered.
 const (
-	gatherMax = 16
-	gatherFor = 2 * time.Millisecond
+	gatherMax = 32
+	gatherFor = 20 * time.Millisecond
+)
+
+// While posts are out and there is room for more, the mailbox is asked again after lookMin, then
+// ever less often up to lookMax: what another process deposits wakes nobody while a drainer owns
+// the mailbox. What this process deposits says so (Drainer.Stir).
+const (
+	lookMin = 50 * time.Millisecond
+	lookMax = time.Second
 )
 
 // claimed is a claim that may still start.
@@ -21,6 +32,13 @@ type claimed struct {
 	claim mailbox.Claim
 	// startBy is when the claim's lease leaves no room for a whole request.
 	startBy time.Time
+}
+
+// job is a post to make.
+type job struct {
+	claimed
+
+	message delivery.Message
 }
 
 // finished is a post that returned.
@@ -47,16 +65,27 @@ type run struct {
 
 	queue   []claimed
 	running int
+	// jobs and done are as large as the number of posters may be, so that no send waits.
+	jobs    chan job
 	done    chan finished
+	posters int
+	ended   sync.WaitGroup
+	// stirred says that something was deposited; look is when to ask without being told.
+	stirred chan struct{}
+	look    time.Duration
+	timer   *time.Timer
 	// settlements wait for the next exchange.
 	settlements []mailbox.Settlement
 
-	// limit ramps up after an outage; probing lets one post out alone.
+	// limit ramps up, one more for each answer, so that it doubles each round: from Floor after a
+	// pause or an outage, so that an endpoint does not meet a stampede, else from where it was.
+	// probing lets one post out alone.
 	limit   int
 	probing bool
 	lost    bool
 	force   bool
-	idle    bool
+	// idle: the last exchange found nothing due. filled: it gave all that was wanted, so more may be due.
+	idle, filled bool
 	// closing: claim no more. suspectAt: the endpoint failed then and has not answered since.
 	closing   bool
 	suspectAt time.Time
@@ -77,9 +106,11 @@ func newRun(d *Drainer, app partner.ClientID, token string, post Post, revision 
 	now := time.Now()
 	r := &run{
 		d: d, app: app, token: token, post: post, revision: revision, began: now, held: b.HeldUntil, openings: b.Openings,
-		health: d.memory.of(app, now), done: make(chan finished, d.opts.InFlightPerApp),
-		limit: d.opts.InFlightPerApp, probing: b.Probe, hadGate: b.Probe,
+		health: d.memory.of(app, now), jobs: make(chan job, d.opts.InFlightPerApp), done: make(chan finished, d.opts.InFlightPerApp),
+		stirred: d.stirrable(app), look: lookMin, timer: stoppedTimer(),
+		probing: b.Probe, hadGate: b.Probe,
 	}
+	r.limit = r.health.start(d.opts.InFlightPerApp)
 	if b.Probe {
 		d.opts.Metrics.transition(halfOpen)
 		r.limit = 1
@@ -90,6 +121,16 @@ func newRun(d *Drainer, app partner.ClientID, token string, post Post, revision 
 // drain runs until the mailbox is given back or lost. Results are handed in even when ctx has
 // ended: a delivery is a fact.
 func (r *run) drain(ctx context.Context) error {
+	defer func() {
+		close(r.jobs)
+		r.ended.Wait()
+		r.timer.Stop()
+		if r.convicted() {
+			r.limit = 0
+		}
+		r.health.keepPace(r.limit)
+		r.d.unstirrable(r.app, r.stirred)
+	}()
 	for {
 		r.check(ctx)
 		if err := r.exchange(ctx); err != nil {
@@ -133,18 +174,18 @@ func (r *run) convicted() bool {
 	return r.tripped || r.gone || r.gate > 0 || !r.suspectAt.IsZero() && !well.After(r.suspectAt)
 }
 
-// want is how many more claims there is room for: what may run, and as much again in reserve.
+// want is how many more claims there is room for: what may run, and a reserve, so that posters need
+// not wait for an exchange. The reserve does not shrink with the limit, or many apps at once would
+// exchange a few entries at a time.
 func (r *run) want() int {
 	if r.stopped() {
 		return 0
 	}
-	limit := min(r.limit, r.d.share())
+	room := min(r.limit, r.d.share()) + r.d.opts.InFlightPerApp
 	if r.probing {
-		limit = 1
-	} else {
-		limit *= 2
+		room = 1
 	}
-	return max(limit-r.running-len(r.queue), 0)
+	return max(room-r.running-len(r.queue), 0)
 }
 
 // exchange settles and claims.
@@ -184,6 +225,10 @@ func (r *run) take(ctx context.Context, x mailbox.Exchanged, want int, sent time
 		r.skew = time.Until(time.UnixMilli(c.Stamp).Add(-r.d.opts.EntryLease))
 	}
 	r.idle = want > 0 && len(x.Claims) == 0 && len(x.Unreadable) == 0
+	r.filled = len(x.Claims) == want
+	if len(x.Claims) > 0 {
+		r.look = lookMin
+	}
 }
 
 // check ends claiming when the budget is spent or the process stops.
@@ -221,45 +266,83 @@ func (r *run) launch(ctx context.Context) {
 			continue
 		}
 		r.running++
-		go func() {
-			if !time.Now().Before(c.startBy) { // the process may have been frozen since it was launched
-				r.done <- finished{claim: c.claim, late: true}
-				return
-			}
-			res := r.post(ctx, m)
-			r.done <- finished{claim: c.claim, message: m, result: res, at: time.Now()}
-		}()
+		if r.posters < r.running {
+			r.posters++
+			r.ended.Go(func() { r.work(ctx) })
+		}
+		r.jobs <- job{claimed: c, message: m}
 	}
 }
 
-// gather waits for results, for the moment the lease needs renewing, or for the order to stop.
+// work is a poster: it makes one post after the other until the run ends. A goroutine for each post
+// would grow its stack anew each time.
+func (r *run) work(ctx context.Context) {
+	for j := range r.jobs {
+		if !time.Now().Before(j.startBy) { // the process may have been frozen since it was launched
+			r.done <- finished{claim: j.claim, late: true}
+			continue
+		}
+		res := r.post(ctx, j.message)
+		r.done <- finished{claim: j.claim, message: j.message, result: res, at: time.Now()}
+	}
+}
+
+// gather waits for results, for the moment to look at the mailbox or to renew the lease, or for the
+// order to stop.
 func (r *run) gather(ctx context.Context) {
-	beat := time.NewTimer(r.d.opts.OwnerLease / 3)
-	defer beat.Stop()
 	stop, ended := r.d.stop, ctx.Done()
 	if r.closing { // known already, or no news
 		stop, ended = nil, nil
 	}
+	r.timer.Reset(r.patience())
 	select {
 	case f := <-r.done:
 		r.settle(ctx, f)
-	case <-beat.C:
-		return // the next exchange renews
+	case <-r.stirred:
+		r.timer.Stop()
+		r.look = lookMin
+		return
+	case <-r.timer.C: // the next exchange looks, and renews
+		r.look = min(2*r.look, lookMax)
+		return
 	case <-stop:
 	case <-ended:
 	}
 	r.launch(ctx)
-	enough := time.NewTimer(gatherFor)
-	defer enough.Stop()
-	for r.running > 0 && len(r.settlements) < gatherMax {
+	r.timer.Reset(gatherFor)
+	defer r.timer.Stop()
+	for r.running > 0 && len(r.settlements) < gatherMax && !r.starving() {
 		select {
 		case f := <-r.done:
 			r.settle(ctx, f)
 			r.launch(ctx)
-		case <-enough.C:
+		case <-r.stirred:
+			return
+		case <-r.timer.C:
 			return
 		}
 	}
+}
+
+// patience is how long to wait for the first result: until the lease needs renewing, or, where
+// there is room for claims, until the mailbox is worth a look.
+func (r *run) patience() time.Duration {
+	renew := r.d.opts.OwnerLease / 3
+	if r.want() == 0 {
+		return renew
+	}
+	return min(r.look, renew)
+}
+
+// starving reports that posters wait although more is due.
+func (r *run) starving() bool {
+	return r.filled && len(r.queue) == 0 && !r.stopped() && !r.probing && r.running < min(r.limit, r.d.share())
+}
+
+func stoppedTimer() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
 }
 
 // abandon waits for the posts that are out; the mailbox hears nothing of them.

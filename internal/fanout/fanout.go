@@ -35,7 +35,8 @@ type Apps interface {
 	App(id partner.ClientID) (*registry.Entry, bool)
 }
 
-// Waker turns a mailbox's wake-up into a task.
+// Waker turns a mailbox's wake-up into a task. It is told of every deposit, also of one that needs no
+// wake-up because a drainer is at work.
 type Waker interface {
 	Wake(ctx context.Context, app partner.ClientID, w mailbox.Wake) error
 }
@@ -183,9 +184,6 @@ func (f *Fanout) deposit(ctx context.Context, records []tenant.Record, approvers
 
 // wake hands a wake-up on; one that is lost is armed again by the sweep.
 func wake(ctx context.Context, w Waker, log *slog.Logger, app partner.ClientID, wk mailbox.Wake) {
-	if wk.None() {
-		return
-	}
 	if err := w.Wake(ctx, app, wk); err != nil {
 		log.WarnContext(ctx, "wake-up not enqueued; the sweep will", "app", app, "err", err)
 	}

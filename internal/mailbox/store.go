@@ -56,7 +56,7 @@ func (s *Store) Deposit(ctx context.Context, app partner.ClientID, nonce string,
 	if err := fits(app, recs); err != nil {
 		return Deposited{}, err
 	}
-	v, err := s.run(ctx, s.scripts.deposit, "deposit in", app, s.depositArgs(nonce, recs)...)
+	v, err := s.run(ctx, s.scripts.deposit, "deposit in", app, s.depositArgs(nonce, recs, encodings{})...)
 	if err != nil {
 		return Deposited{}, err
 	}
@@ -70,17 +70,36 @@ func fits(app partner.ClientID, recs []tenant.Record) error {
 	return nil
 }
 
-func (s *Store) depositArgs(nonce string, recs []tenant.Record) []any {
+// encodings keeps the stored forms of changes while they are deposited for one app after another.
+type encodings map[encoding]string
+
+type encoding struct {
+	tenant   tenant.ID
+	slot     int
+	sequence int64
+}
+
+func (e encodings) of(t tenant.ID, slot int, h tenant.Head) string {
+	k := encoding{t, slot, h.Sequence}
+	text, ok := e[k]
+	if !ok {
+		text = delivery.EncodeChange(h.Change)
+		e[k] = text
+	}
+	return text
+}
+
+func (s *Store) depositArgs(nonce string, recs []tenant.Record, encoded encodings) []any {
 	args := make([]any, 0, 3+8*len(recs))
 	args = append(args, nonce, ms(s.set.Horizon), ms(s.set.Grace))
 	for _, r := range recs {
 		args = append(args, string(r.Tenant), r.Top)
-		for _, h := range r.Heads {
+		for slot, h := range r.Heads {
 			if h.Sequence == 0 {
 				args = append(args, 0, "")
 				continue
 			}
-			args = append(args, h.Sequence, delivery.EncodeChange(h.Change))
+			args = append(args, h.Sequence, encoded.of(r.Tenant, slot, h))
 		}
 	}
 	return args
@@ -104,9 +123,10 @@ type Batch struct {
 func (s *Store) DepositMany(ctx context.Context, nonce string, batches []Batch) ([]Deposited, []error) {
 	out, errs := make([]Deposited, len(batches)), make([]error, len(batches))
 	calls, at := make([]call, 0, len(batches)), make([]int, 0, len(batches))
+	encoded := encodings{}
 	for i, b := range batches {
 		if errs[i] = fits(b.App, b.Records); errs[i] == nil {
-			calls, at = append(calls, call{keys: keysOf(s.keys, b.App), args: s.depositArgs(nonce, b.Records)}), append(at, i)
+			calls, at = append(calls, call{keys: keysOf(s.keys, b.App), args: s.depositArgs(nonce, b.Records, encoded)}), append(at, i)
 		}
 	}
 	cmds, err := pipelined(ctx, s.rdb, s.scripts.deposit, calls)

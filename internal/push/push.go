@@ -129,8 +129,7 @@ func (p *Pusher) Post(ctx context.Context, t Target, m delivery.Message) deliver
 func (p *Pusher) attempt(ctx context.Context, t Target, m delivery.Message, now time.Time) delivery.Result {
 	to, err := p.destination(t.URL)
 	if err != nil {
-		var blocked *guard.BlockedError
-		if errors.As(err, &blocked) {
+		if _, blocked := errors.AsType[*guard.BlockedError](err); blocked {
 			return p.failed(ctx, t.URL, "", err, now, now)
 		}
 		return own("prepare the request: " + secret.RedactError(err, t.URL).Error())

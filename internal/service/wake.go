@@ -19,9 +19,13 @@ type waker struct {
 	local *drain.Drainer
 }
 
-// Wake implements the waker of fan-outs, drains and sweeps.
+// Wake implements the waker of fan-outs, drains and sweeps. A fan-out also tells of deposits that
+// need no wake-up: then a drain that goes on here looks at once.
 func (w *waker) Wake(ctx context.Context, app partner.ClientID, wk mailbox.Wake) error {
 	if wk.None() {
+		if w.local != nil {
+			w.local.Stir(app)
+		}
 		return nil
 	}
 	if w.local != nil {

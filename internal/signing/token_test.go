@@ -176,6 +176,7 @@ func BenchmarkToken(b *testing.B) {
 		})
 	}
 }
+
 func TestNoncedTokens(t *testing.T) {
 	t.Parallel()
 	k := keyFor(t, signing.ES256)

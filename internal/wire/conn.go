@@ -76,7 +76,7 @@ func (cn *conn) exchange(ctx context.Context, r *Request, read func(*http.Respon
 	if err := cn.send(r); err != nil {
 		return err
 	}
-	resp, err := cn.answer()
+	resp, err := cn.answer() //nolint:bodyclose // closing would read to the body's end; the connection is kept or closed instead
 	if err != nil {
 		return err
 	}

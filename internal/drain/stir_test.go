@@ -1,0 +1,97 @@
+package drain_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// slowFirst lets the post of t000 take its time.
+func slowFirst(m delivery.Message) time.Duration {
+	if m.Change.Tenant == "t000" {
+		return 9 * time.Second
+	}
+	return 10 * time.Millisecond
+}
+
+// told is how long after start a tenant was first posted.
+func (r *rig) told(t tenant.ID, start time.Time) time.Duration {
+	r.Helper()
+	for _, p := range r.posts {
+		if p.tenant == t {
+			return p.at.Sub(start)
+		}
+	}
+	r.Fatalf("%s was not posted", t)
+	return 0
+}
+
+// While a drainer owns a mailbox a deposit wakes nobody, so a post that hangs must not keep what
+// comes meanwhile waiting.
+func TestWhatComesWhileAPostHangs(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		stir bool
+		most time.Duration
+	}{"ToldOf": {true, 0}, "NotToldOf": {false, time.Second}} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(r *rig) {
+				r.box.fill(1)
+				r.latency = slowFirst
+				done := make(chan error)
+				go func() { done <- r.d.Drain(r.Context(), app, 1) }()
+				pass(4 * time.Second) // long enough that the drainer looks seldom
+				r.box.deposit("t777", tenant.Suspend)
+				start := time.Now()
+				if c.stir {
+					r.d.Stir(app)
+				}
+				if err := <-done; err != nil {
+					r.Fatal(err)
+				}
+				if d := r.told("t777", start); d > c.most {
+					r.Errorf("told after %v, want within %v", d, c.most)
+				}
+				r.d.Stir(app) // nobody drains: nothing happens
+			})
+		})
+	}
+}
+
+// Looking costs little: a hanging post makes a drainer ask once a second in the end.
+func TestLooksGrowRare(t *testing.T) {
+	bubble(t, func(r *rig) {
+		r.box.fill(1)
+		r.latency = slowFirst
+		r.run()
+		if n := r.box.count("exchange"); n > 20 {
+			r.Errorf("%d exchanges for one post of 9 s", n)
+		}
+	})
+}
+
+// An endpoint that took 32 at once a moment ago need not prove it again in the next run; one that
+// was left alone for a while is asked gently.
+func TestThePaceIsKeptForAWhile(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		pause time.Duration
+		want  int
+	}{"AtOnce": {time.Second, 64}, "AfterAPause": {2 * time.Minute, 36}} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(r *rig) {
+				r.box.fill(300)
+				r.run()
+				pass(c.pause)
+				r.box.deposit("t900", tenant.Suspend)
+				before := r.box.count("exchange")
+				r.run()
+				if got := r.box.wants[before]; got != c.want {
+					r.Errorf("asked for %d claims, want %d", got, c.want)
+				}
+			})
+		})
+	}
+}
