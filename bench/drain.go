@@ -226,7 +226,7 @@ func drainsOf(ctx context.Context, b *bench, apps int, goal float64) error {
 	}
 	defer g.stop()
 	modes := []string{"everysec"}
-	if apps <= 10 || b.wide {
+	if apps <= 10 || b.wide && apps <= 200 {
 		modes = append(modes, "always")
 	}
 	for _, mode := range modes {

@@ -64,8 +64,8 @@ type size struct {
 
 func fullSize() size {
 	return size{
-		rounds: 3, deliveries: 60_000, rsDeliveries: 12_000, intake: 6_000, samples: 3_000, latencyRounds: 5,
-		blast: 2_000, steady: 1_000, dead: 100_000, watch: time.Minute, sweep: []int{1_000, 10_000, 100_000}, wide: true,
+		rounds: 3, deliveries: 30_000, rsDeliveries: 8_000, intake: 4_000, samples: 3_000, latencyRounds: 5,
+		blast: 2_000, steady: 1_000, dead: 100_000, watch: 40 * time.Second, sweep: []int{1_000, 10_000, 100_000}, wide: true,
 	}
 }
 
