@@ -38,16 +38,29 @@ func (t *Tracker) machine(app *partner.App, k partner.EndpointKind) incident.Mac
 
 // observe decides and writes. The first look is without the audience, which most steps do not need.
 func (t *Tracker) observe(ctx context.Context, app *partner.App, k partner.EndpointKind, events []incident.Event) (registry.IncidentStep, error) {
+	return t.take(ctx, app, k, func(decide decision) (registry.IncidentStep, error) {
+		return t.opts.Store.Transition(ctx, app.ClientID, k, func(s incident.State) registry.IncidentStep { return decide(s, events) })
+	})
+}
+
+// decision is what a store has decided about a state it read and what happened since.
+type decision func(s incident.State, events []incident.Event) registry.IncidentStep
+
+// take decides and writes by a transition of the store.
+func (t *Tracker) take(
+	ctx context.Context, app *partner.App, k partner.EndpointKind, transition func(decision) (registry.IncidentStep, error),
+) (registry.IncidentStep, error) {
 	now := t.opts.Now()
 	var a audience
 	for {
 		var v verdict
 		postponed := false
-		step, err := t.opts.Store.Transition(ctx, app.ClientID, k, func(s incident.State) registry.IncidentStep {
+		step, err := transition(func(s incident.State, events []incident.Event) registry.IncidentStep {
 			v = t.decide(app, k, s, events, now, &a)
 			if postponed = v.notable && !a.known; postponed {
 				return registry.IncidentStep{State: s}
 			}
+			v.step.TakesReports = true
 			return v.step
 		})
 		if err != nil {

@@ -24,6 +24,10 @@ type Apps interface {
 type Store interface {
 	Transition(ctx context.Context, app partner.ClientID, k partner.EndpointKind, decide func(incident.State) registry.IncidentStep) (registry.IncidentStep, error)
 	Incidents(ctx context.Context, app partner.ClientID) (map[partner.EndpointKind]incident.State, error)
+	// Reported lists endpoints about which engines reported something that TransitionReports takes
+	// or forgets.
+	Reported(ctx context.Context, app partner.ClientID) ([]partner.EndpointKind, error)
+	TransitionReports(ctx context.Context, app partner.ClientID, k partner.EndpointKind, decide func(incident.State, registry.Reports) registry.IncidentStep) (registry.IncidentStep, error)
 	OutboxDue(ctx context.Context, app partner.ClientID, limit int) ([]string, error)
 	Suppressed(ctx context.Context, subs []registry.Subscription) ([]bool, error)
 }
@@ -103,7 +107,7 @@ func (t *Tracker) Observe(ctx context.Context, id partner.ClientID, k partner.En
 	return err
 }
 
-// Tick lets time pass for an app: incidents open, remind and recover, and the mailer is woken for
+// Tick lets time pass for an app: engines' reports are taken into account, incidents open, remind and recover, and the mailer is woken for
 // mails that wait. It MUST be called every few seconds for every app, by one process at a time
 // for economy, by several without harm. It returns the endpoints whose incident is open.
 func (t *Tracker) Tick(ctx context.Context, id partner.ClientID) ([]partner.EndpointKind, error) {
@@ -111,12 +115,12 @@ func (t *Tracker) Tick(ctx context.Context, id partner.ClientID) ([]partner.Endp
 	if err != nil || !ok {
 		return nil, wrap(err, "tick", id)
 	}
+	// Before the endpoints, whose new mails wake the mailer themselves.
+	errs := []error{t.Ask(ctx, &app), t.wakeDue(ctx, id), t.reports(ctx, &app)}
 	states, err := t.opts.Store.Incidents(ctx, id)
 	if err != nil {
 		return nil, wrap(err, "tick", id)
 	}
-	// Before the endpoints, whose new mails wake the mailer themselves.
-	errs := []error{t.Ask(ctx, &app), t.wakeDue(ctx, id)}
 	var open []partner.EndpointKind
 	for _, k := range partner.AllEndpointKinds() {
 		s, err := t.tick(ctx, &app, k, states[k])

@@ -49,9 +49,10 @@ type Deps struct {
 	Incidents Incidents
 	Audit     Audit
 	// Auditor notes what no store audits by itself; nil notes nothing.
-	Auditor    Auditor
-	Resealer   Resealer
-	ConfigFeed ConfigFeed
+	Auditor      Auditor
+	Resealer     Resealer
+	ErrorReports ErrorReports
+	ConfigFeed   ConfigFeed
 	// Discovery and JWKS are the two documents by which receivers find the signing keys.
 	Discovery, JWKS func() []byte
 

@@ -77,7 +77,7 @@ func TestBadInputIsRefused(t *testing.T) {
 		{"ForgedCursorOfApprovals", "GET", "/v1/apps/app1/approvals?cursor=YXBwcm92YWxzL2FwcDEKIQ", "", 422, []string{"/cursor"}}, // "approvals/app1", a line break and "!"
 		{"ForgedCursor", "GET", "/v1/apps?cursor=hunter2!", "", 422, []string{"/cursor"}},
 		{"NoRoute", "GET", "/v1/hunter2", "", 404, nil},
-		{"AbsentRoute", "POST", endpoint + "/error-reports", `{}`, 404, nil},
+		{"AbsentRoute", "POST", endpoint + "/reports", `{}`, 404, nil},
 		{"PathTrick", "GET", "/v1/apps/../apps/app1", "", 404, nil},
 		{"DoubleSlash", "GET", "/v1//apps/app1", "", 404, nil},
 		{"WrongMethod", "POST", app, `{}`, 405, nil},

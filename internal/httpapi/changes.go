@@ -64,7 +64,7 @@ const (
 )
 
 func (a *API) postStateChanges(c *call) error {
-	key, err := idempotencyKey(c.r.Header)
+	key, err := idempotencyKey(c.r.Header, keyScope)
 	if err != nil {
 		return err
 	}
@@ -170,7 +170,7 @@ func (a *API) answerLines(ctx context.Context, lines []line, results []registry.
 }
 
 // withoutLines answers the lines whose key came with another body and leaves them out.
-func withoutLines(lines []line, reqs []registry.ChangeRequest, conflicts []int) ([]line, []registry.ChangeRequest) {
+func withoutLines[T any](lines []line, reqs []T, conflicts []int) ([]line, []T) {
 	keptLines, keptReqs := lines[:0], reqs[:0]
 	for i, l := range lines {
 		if slices.Contains(conflicts, l.number) {
@@ -183,7 +183,7 @@ func withoutLines(lines []line, reqs []registry.ChangeRequest, conflicts []int) 
 }
 
 // idempotencyKey reads the header, empty when there is none.
-func idempotencyKey(h http.Header) (string, error) {
+func idempotencyKey(h http.Header, scope string) (string, error) {
 	values := h.Values("Idempotency-Key")
 	if len(values) == 0 {
 		return "", nil
@@ -192,7 +192,7 @@ func idempotencyKey(h http.Header) (string, error) {
 		return "", newProblem(http.StatusBadRequest, "idempotency-key", "The Idempotency-Key cannot be used",
 			fmt.Sprintf("It must be one header of 1 to %d visible ASCII characters.", maxIdempotencyKey))
 	}
-	return keyScope + values[0], nil
+	return scope + values[0], nil
 }
 
 // digest is the same for all spellings of a JSON document: members are sorted, spaces and escapes

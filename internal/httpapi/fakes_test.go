@@ -46,6 +46,9 @@ type world struct {
 	batches    []int
 	actions    []string
 	notes      []registry.AuditNote
+	reports    []registry.Report
+	// reportedLines are those of idempotency keys that were reported.
+	reportedLines map[string]bool
 	tried      int
 	events     []string
 	eventErr   error
@@ -63,7 +66,7 @@ func newWorld() *world {
 		apps: map[partner.ClientID]registry.AppRecord{}, secrets: map[partner.ClientID]registry.WebhookSecrets{},
 		tokens: map[string]registry.Token{}, approvals: map[partner.ClientID][]tenant.ID{},
 		statuses: map[tenant.ID]tenant.Status{}, sequence: 1795449599999, bound: map[string]string{},
-		answers: map[string]registry.Accepted{}, lineErrs: map[tenant.ID]error{},
+		answers: map[string]registry.Accepted{}, reportedLines: map[string]bool{}, lineErrs: map[tenant.ID]error{},
 	}
 	for _, role := range []string{"platform", "partner:app1", "partner:other", "operator", "admin"} {
 		w.tokens[httpapi.HashToken(tokenOf(role))] = registry.Token{ID: role, Name: role + " token", Role: role}

@@ -28,6 +28,11 @@ type Incident struct {
 	ClosedAt time.Time `json:"closed_at,omitzero"`
 	// Tenants are those whose notification the endpoint refuses, if it is about them.
 	Tenants []string `json:"tenants,omitempty"`
+	// Reported is how many failed calls engines reported of an open incident, AffectedTenants how
+	// many tenants' they were, Affected some of them by name.
+	Reported        int64    `json:"reported,omitempty"`
+	AffectedTenants int64    `json:"affected_tenants,omitempty"`
+	Affected        []string `json:"affected,omitempty"`
 }
 
 // IncidentQuery chooses incidents; its zero value is the first page of all.

@@ -39,6 +39,7 @@ type lineAnswer struct {
 	Status   int          `json:"status"`
 	ID       string       `json:"id,omitempty"`
 	Sequence int64        `json:"sequence,omitempty"`
+	Replayed bool         `json:"replayed,omitempty"`
 	Detail   string       `json:"detail,omitempty"`
 	Errors   []FieldError `json:"errors,omitempty"`
 }

@@ -22,6 +22,8 @@ func sample(id string) request {
 		return request{body: "{\"tenant\":\"Cust1\"}\n", contentType: "application/x-ndjson"}
 	case "putTenantStatus":
 		return request{body: `{"state":"Running"}`}
+	case "postErrorReports":
+		return request{body: `{"tenant":"Cust1","reason":"timeout"}`}
 	case "postStateChanges":
 		return request{body: `{"tenant":"Cust1","change_type":"suspend"}`}
 	case "createToken":
@@ -39,7 +41,11 @@ func pathOf(op httpapi.Operation) string {
 	case strings.HasPrefix(op.Pattern, "/v1/tokens"):
 		id = "spare"
 	}
-	return strings.NewReplacer("{client_id}", "app1", "{tenant}", "Cust1", "{endpoint}", "state_change", "{id}", id).Replace(op.Pattern)
+	endpoint := "state_change"
+	if op.ID == "postErrorReports" {
+		endpoint = "erp_sync"
+	}
+	return strings.NewReplacer("{client_id}", "app1", "{tenant}", "Cust1", "{endpoint}", endpoint, "{id}", id).Replace(op.Pattern)
 }
 
 // TestEveryOperationForEveryRole calls each operation as each role, as a partner of another app,
@@ -54,7 +60,7 @@ func TestEveryOperationForEveryRole(t *testing.T) {
 		for _, role := range []string{"", "platform", "partner:app1", "partner:other", "operator", "admin"} {
 			t.Run(op.ID+"/"+role, func(t *testing.T) {
 				t.Parallel()
-				h := newHarness(t).withApp(t)
+				h := newHarness(t).withERP(t)
 				h.want(t, http.StatusOK, request{method: "PUT", path: "/v1/tenants/Cust1/status", role: "admin", body: `{"state":"Running"}`})
 				r := sample(op.ID)
 				r.method, r.path, r.role = op.Method, pathOf(op), role
@@ -80,7 +86,7 @@ func expected(t *testing.T, op httpapi.Operation, role string) []int {
 	may := map[string][]string{
 		"platform": {
 			"listApps", "getApp", "getEndpoint", "listApprovals", "putApprovals", "putApproval", "deleteApproval",
-			"getTenant", "putTenantStatus", "postStateChanges", "getStateChange", "getConfig",
+			"getTenant", "putTenantStatus", "postStateChanges", "getStateChange", "getConfig", "postErrorReports",
 		},
 		"partner": {
 			"listApps", "getApp", "getEndpoint", "putApp", "patchApp", "putEndpoint", "patchEndpoint", "testEndpoint", "resync",

@@ -88,6 +88,7 @@ func (a *API) table() []route {
 		route{"listAudit", "GET", "/v1/audit", allow(Partner, Operator), noBody, []int{200}, a.listAudit},
 		route{"exportAudit", "GET", "/v1/audit/export", allow(Partner, Operator), noBody, []int{200}, a.exportAudit},
 	)
+	add(a.ErrorReports != nil, route{"postErrorReports", "POST", "/v1/apps/{client_id}/endpoints/{endpoint}/error-reports", allow(Platform, Operator), jsonOrLines, []int{200, 202}, a.postErrorReports})
 	add(a.ConfigFeed != nil, route{"getConfig", "GET", "/v1/config", allow(Platform, Operator), noBodyLong, []int{200, 304}, a.getConfig})
 	add(a.Statuses != nil, route{"getState", "GET", "/api/state/{tenant}", 0, noBody, []int{200, 304}, a.getState})
 	add(a.Discovery != nil, route{"getDiscovery", "GET", "/login/.well-known/openid-configuration", 0, noBody, []int{200, 304}, a.wellKnown(a.Discovery)})

@@ -23,9 +23,9 @@ const (
 	SourcePush Source = "push"
 	// SourceProbe is a probe, or a test that people asked for.
 	SourceProbe Source = "probe"
-	// SourceReport is an engine of the platform that called the endpoint itself. Engines report
-	// failures alone, so a success seen by others counts only when they have been silent for
-	// reportHold, and reportQuiet without a report is taken for well.
+	// SourceReport is an engine of the platform that called the endpoint itself. A success seen
+	// by others counts only when engines have been silent for reportHold, and reportQuiet without a
+	// report is taken for well.
 	SourceReport Source = "report"
 )
 
@@ -51,6 +51,8 @@ type Failure struct {
 	Count int64
 	// Tenants are those whose calls failed, if known. The state remembers the first 50.
 	Tenants []tenant.ID
+	// Affected is how many tenants' calls failed since the trouble began, if that is known.
+	Affected int64
 }
 
 // Rejection is an answer that refuses one tenant's notification (other 4xx): the endpoint is
@@ -63,7 +65,11 @@ type Rejection struct {
 }
 
 // Success is a delivered notification, or a healthy probe (then without a tenant).
-type Success struct{ Tenant tenant.ID }
+type Success struct {
+	Tenant tenant.ID
+	// Source is who saw it; only an engine's word ends what engines complained of just before.
+	Source Source
+}
 
 // Withdrawn says that nothing waits for these tenants any more, such as after an approval was
 // taken back.

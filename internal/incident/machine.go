@@ -127,7 +127,7 @@ func (t *step) apply(e Event) {
 	case Rejection:
 		t.rejection(e)
 	case Success:
-		if !t.held() {
+		if e.Source == SourceReport || !t.held() {
 			s.FailingSince = time.Time{}
 		}
 		delete(s.Rejected, e.Tenant)
@@ -172,7 +172,7 @@ func (t *step) failure(f Failure) {
 		t.reported(f)
 	}
 	s.Failures += f.Count
-	f.At, f.Immediate, f.Count, f.Tenants = t.now, false, 0, nil
+	f.At, f.Immediate, f.Count, f.Tenants, f.Affected = t.now, false, 0, nil, 0
 	s.Last = &f
 }
 
@@ -181,6 +181,7 @@ func (t *step) reported(f Failure) {
 	s := &t.s
 	s.ReportedAt = t.now
 	s.Reported += f.Count
+	defer func() { s.AffectedCount = max(s.AffectedCount, f.Affected, int64(len(s.Affected))) }()
 	for _, id := range f.Tenants {
 		switch {
 		case slices.Contains(s.Affected, id):
@@ -228,7 +229,7 @@ func (t *step) settle() {
 	case s.ID == "" && good:
 		s.Muted = s.Muted && !s.OffSince.IsZero()
 		s.Last, s.LastRejection, s.Failures = nil, nil, 0
-		s.ReportedAt, s.Reported, s.Affected, s.AffectedMore = time.Time{}, 0, nil, false
+		s.ReportedAt, s.Reported, s.Affected, s.AffectedMore, s.AffectedCount = time.Time{}, 0, nil, false, 0
 	case s.ID == "" || !s.OffSince.IsZero():
 	case good && s.RecoveringSince.IsZero():
 		s.RecoveringSince = t.now
@@ -341,7 +342,7 @@ func (t *step) mail(k Kind) *Mail {
 	m := Mail{
 		Kind: k, Incident: s.ID, Endpoint: t.Endpoint, N: s.N, At: t.now, Since: s.Since, Backlog: t.Backlog,
 		Flaps: s.Flaps, Reopened: s.Reopened,
-		Reported: s.Reported, Affected: slices.Sorted(slices.Values(s.Affected)), AffectedMore: s.AffectedMore,
+		Reported: s.Reported, Affected: slices.Sorted(slices.Values(s.Affected)), AffectedMore: s.AffectedMore, AffectedCount: s.AffectedCount,
 	}
 	if f := s.cause(); f != nil {
 		c := *f
@@ -375,6 +376,7 @@ func (t *step) end(how Ending, by string) {
 		next.FailingSince, next.Last, next.Failures = s.FailingSince, s.Last, s.Failures
 		next.Rejected, next.LastRejection = s.Rejected, s.LastRejection
 		next.ReportedAt, next.Reported, next.Affected, next.AffectedMore = s.ReportedAt, s.Reported, s.Affected, s.AffectedMore
+		next.AffectedCount = s.AffectedCount
 	}
 	*s = next
 }

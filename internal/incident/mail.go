@@ -60,10 +60,11 @@ type Mail struct {
 	// SwitchOffAt is when it will be switched off if it goes on failing, zero for never.
 	SwitchOffAt time.Time `json:"switch_off_at,omitzero"`
 	// Reported is how many failed calls engines reported during the trouble, Affected are the
-	// tenants they named, AffectedMore is set when there were more of them.
-	Reported     int64       `json:"reported,omitempty"`
-	Affected     []tenant.ID `json:"affected,omitempty"`
-	AffectedMore bool        `json:"affected_more,omitempty"`
+	// tenants they named, AffectedMore is set when there were more of them, AffectedCount is how many.
+	Reported      int64       `json:"reported,omitempty"`
+	Affected      []tenant.ID `json:"affected,omitempty"`
+	AffectedMore  bool        `json:"affected_more,omitempty"`
+	AffectedCount int64       `json:"affected_count,omitempty"`
 	// CertificateEnds is when the certificate ends, for KindCertificate.
 	CertificateEnds time.Time `json:"certificate_ends,omitzero"`
 }

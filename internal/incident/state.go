@@ -27,10 +27,12 @@ type State struct {
 	Last *Failure `json:"last,omitempty"`
 	// ReportedAt is when engines last reported a failure, Reported how many failed calls they
 	// reported during this trouble, and Affected whose; AffectedMore is set when there were more.
-	ReportedAt   time.Time   `json:"reported_at,omitzero"`
-	Reported     int64       `json:"reported,omitempty"`
-	Affected     []tenant.ID `json:"affected,omitempty"`
-	AffectedMore bool        `json:"affected_more,omitempty"`
+	// AffectedCount is how many there were, as far as whoever counts them knows.
+	ReportedAt    time.Time   `json:"reported_at,omitzero"`
+	Reported      int64       `json:"reported,omitempty"`
+	Affected      []tenant.ID `json:"affected,omitempty"`
+	AffectedMore  bool        `json:"affected_more,omitempty"`
+	AffectedCount int64       `json:"affected_count,omitempty"`
 	// Rejected are the tenants whose notification it refuses.
 	Rejected map[tenant.ID]Refused `json:"rejected,omitempty"`
 	// LastRejection is the newest of those refusals, told as a failure.

@@ -69,6 +69,12 @@ const (
 	AppIncidents AppKey = "incidents"
 	// AppHistory ZSET of closed incidents by closing time, ms.
 	AppHistory AppKey = "incident_history"
+	// AppReports HASH endpoint -> what engines reported and the incident has not.
+	AppReports AppKey = "reports"
+	// AppReported starts the keys of the tenants whose calls failed, a SET per endpoint.
+	AppReported AppKey = "reported"
+	// AppReportKeys starts the keys that remember which lines of an idempotent call were reported.
+	AppReportKeys AppKey = "report_lines"
 	// AppOutbox HASH mail id -> mail that must be sent.
 	AppOutbox AppKey = "outbox"
 	// AppProbes HASH endpoint -> "1;<due ms>;<end of the claim, ms>;<stamp>;<state of its probes>".

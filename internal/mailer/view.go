@@ -238,7 +238,11 @@ func (w *words) facts() []fact {
 		add("Failed calls", count(m.Reported, "call")+" of the platform's engines")
 	}
 	add("Tenants refused", w.tenants(m.Tenants, false))
-	add("Tenants affected", w.tenants(m.Affected, m.AffectedMore))
+	affected := w.tenants(m.Affected, m.AffectedMore)
+	if m.AffectedCount > int64(len(m.Affected)) {
+		affected = fmt.Sprintf("%s: %s", count(m.AffectedCount, "tenant"), affected)
+	}
+	add("Tenants affected", affected)
 	if m.Endpoint == partner.StateChange {
 		add(waitLabel(m.Kind), w.backlog())
 	}

@@ -52,6 +52,8 @@ type IncidentStep struct {
 	Letters []incident.Letter
 	// Ended is set when the step ended an incident.
 	Ended *incident.Ended
+	// TakesReports is true for a step of TransitionReports that took the reports into account.
+	TakesReports bool
 }
 
 // Transition reads the state of an app's endpoint, has it decided, and writes state, letters and
@@ -77,7 +79,7 @@ func (s *IncidentStore) Transition(
 		if next == old && len(step.Letters) == 0 && step.Ended == nil {
 			return step, nil
 		}
-		taken, err := s.write(ctx, app, k, old, next, step)
+		taken, err := s.write(ctx, app, k, old, next, step, nil)
 		if err != nil {
 			return IncidentStep{}, err
 		}
@@ -89,7 +91,7 @@ func (s *IncidentStore) Transition(
 }
 
 func (s *IncidentStore) write(
-	ctx context.Context, app partner.ClientID, k partner.EndpointKind, old, next string, step IncidentStep,
+	ctx context.Context, app partner.ClientID, k partner.EndpointKind, old, next string, step IncidentStep, reports *Reports,
 ) (bool, error) {
 	ended, endedAt := "", int64(0)
 	if step.Ended != nil {
@@ -100,11 +102,18 @@ func (s *IncidentStore) write(
 		ended, endedAt = text, step.Ended.EndedAt.UnixMilli()
 	}
 	args := []any{k.String(), old, next, ended, endedAt, s.keep.Milliseconds(), historyMax}
+	ks := s.appKeys(app)
+	if reports == nil {
+		args = append(args, "", "", "", "")
+	} else {
+		ks = append(ks, s.reportKeys(app, k)...)
+		args = append(args, reports.total, reports.taken, reports.ok, step.State.ReportedAt.IsZero())
+	}
 	for i := range step.Letters {
 		l := &step.Letters[i]
 		args = append(args, l.ID(), l.AfterID(), l.Encode())
 	}
-	n, err := s.commit.run(ctx, s.rdb, s.appKeys(app), args...).Int()
+	n, err := s.commit.run(ctx, s.rdb, ks, args...).Int()
 	return n == 1, failure(err, "write incident of %s %s", app, k)
 }
 
@@ -152,9 +161,14 @@ func (s *IncidentStore) History(ctx context.Context, app partner.ClientID, limit
 	return list, nil
 }
 
-// Drop forgets the incidents and unsent mails of a removed app; its history expires by itself.
+// Drop forgets the incidents, reports and unsent mails of a removed app; its history expires by
+// itself.
 func (s *IncidentStore) Drop(ctx context.Context, app partner.ClientID) error {
-	err := s.rdb.Del(ctx, s.keys.App(app, keys.AppIncidents), s.keys.App(app, keys.AppOutbox)).Err()
+	ks := []string{s.keys.App(app, keys.AppIncidents), s.keys.App(app, keys.AppOutbox), s.keys.App(app, keys.AppReports)}
+	for _, k := range partner.AllEndpointKinds() {
+		ks = append(ks, s.reportKeys(app, k)[1])
+	}
+	err := s.rdb.Del(ctx, ks...).Err()
 	return failure(err, "drop incidents of %s", app)
 }
 

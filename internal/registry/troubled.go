@@ -9,13 +9,13 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// Troubled reports, for each app, whether it has an incident under way or a mail in its outbox. One
+// Troubled reports, for each app, whether it has an incident under way, reports to take into account or a mail in its outbox. One
 // round trip for all.
 func (s *IncidentStore) Troubled(ctx context.Context, apps []partner.ClientID) ([]bool, error) {
 	found := make([]*redis.IntCmd, len(apps))
 	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, id := range apps {
-			found[i] = p.Exists(ctx, s.keys.App(id, keys.AppIncidents), s.keys.App(id, keys.AppOutbox))
+			found[i] = p.Exists(ctx, s.keys.App(id, keys.AppIncidents), s.keys.App(id, keys.AppOutbox), s.keys.App(id, keys.AppReports))
 		}
 		return nil
 	})

@@ -10,6 +10,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/guard"
 	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/intake"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/signing"
 )
 
@@ -45,6 +47,19 @@ func (c *changes) Knowledge(ctx context.Context, id string) (httpapi.ChangeKnowl
 		}
 	}
 	return out, nil
+}
+
+// errorReports writes down what engines report, under the idempotency that changes have.
+type errorReports struct {
+	store *registry.IncidentStore
+	keep  time.Duration
+}
+
+// Report implements httpapi.ErrorReports.
+func (e *errorReports) Report(
+	ctx context.Context, app partner.ClientID, kind partner.EndpointKind, key string, reports []registry.Report,
+) ([]bool, error) {
+	return e.store.Report(ctx, app, kind, key, e.keep, reports)
 }
 
 // keyCollector tells when signing keys end.

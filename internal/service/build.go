@@ -22,6 +22,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/probe"
 	"github.com/lamplighter/lamplighter/internal/push"
 	"github.com/lamplighter/lamplighter/internal/queue"
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/signing"
 	"github.com/lamplighter/lamplighter/internal/sweep"
 	"github.com/lamplighter/lamplighter/internal/wire"
@@ -200,8 +202,8 @@ func (s *Service) buildAPI() error {
 		Approvals: &approvals{p.approvals, p.tracker}, ApprovalList: s.boxes, Resyncer: p.approvals, Mailboxes: s.boxes, Deliveries: s.store,
 		Explainer: intake.NewExplainer(s.store, s.boxes, s.store, s.env), Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store,
 		Incidents: &incidents{store: s.incidents, tracker: p.tracker, dir: s.dir, audit: s.store}, Audit: s.store,
-		ConfigFeed: p.feed,
-		Discovery:  func() []byte { return discovery }, JWKS: s.keySet.JWKS,
+		ErrorReports: &errorReports{registry.NewIncidentStore(s.durable, keys.New(s.cfg.Redis.Prefix), s.cfg.Retention.Incidents), s.cfg.Retention.Idempotency}, ConfigFeed: p.feed,
+		Discovery: func() []byte { return discovery }, JWKS: s.keySet.JWKS,
 		Unavailable: unavailable, Refused: metrics.Refused, Log: s.log, Registerer: s.metrics,
 	})
 	return nil

@@ -284,6 +284,11 @@ func openIncident(app partner.ClientID, k partner.EndpointKind, s incident.State
 		i.Tenants = append(i.Tenants, string(t))
 	}
 	slices.Sort(i.Tenants)
+	i.Reported, i.AffectedTenants = s.Reported, s.AffectedCount
+	for _, t := range s.Affected {
+		i.Affected = append(i.Affected, string(t))
+	}
+	slices.Sort(i.Affected)
 	return i
 }
 

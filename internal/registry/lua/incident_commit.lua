@@ -4,6 +4,8 @@
 -- KEYS[1] HASH  incidents: endpoint -> state
 -- KEYS[2] HASH  outbox: mail id -> entry
 -- KEYS[3] ZSET  history: ended incident, by the time it ended in ms
+-- KEYS[4] HASH  reports: endpoint -> "1;<total>;<taken>;<ok>;<newest failure>"; only when taken
+-- KEYS[5] SET   tenants whose calls failed; only with KEYS[4]
 -- ARGV[1] endpoint
 -- ARGV[2] the state that was read, empty for none
 -- ARGV[3] the new state, empty for none
@@ -11,12 +13,14 @@
 -- ARGV[5] when it ended, ms
 -- ARGV[6] how long the history keeps, ms
 -- ARGV[7] how many the history keeps
--- ARGV[8..] per mail: id, id of the mail that must leave first or empty, letter
+-- ARGV[8..11] what was read of the reports: total, taken, ok; 1 when none of it is to be
+--           remembered, since nothing is wrong. Empty without KEYS[4]
+-- ARGV[12..] per mail: id, id of the mail that must leave first or empty, letter
 --
 -- Returns 1 when taken, also by an earlier run of the same step; 0 when the state is another one
 -- than was read.
 --
--- Atomic: a transition and its mails are written together or not at all; a mail that is in the
+-- Atomic: a transition, its mails and the mark of the reports in it are written together or not at all; a mail that is in the
 -- outbox, or was sent a short while ago, is not written again.
 local current = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 if current ~= ARGV[2] and current ~= ARGV[3] then
@@ -29,8 +33,23 @@ if ARGV[3] == '' then
 else
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 end
-for i = 8, #ARGV, 3 do
+for i = 12, #ARGV, 3 do
   redis.call('HSETNX', KEYS[2], ARGV[i], string.format('1;w;%.0f;0;;0;%s;%s', now, ARGV[i + 1], ARGV[i + 2]))
+end
+if KEYS[4] then
+  local a, b, ok, doc = string.match(redis.call('HGET', KEYS[4], ARGV[1]) or '', '^1;(%d+);(%d+);([%d-]+);(.*)$')
+  local total = tonumber(a or '-1')
+  if total >= tonumber(ARGV[8]) and b == ARGV[9] then
+    if ok == ARGV[10] then
+      ok = '-'
+    end
+    if a == ARGV[8] and ok == '-' and ARGV[11] == '1' then
+      redis.call('HDEL', KEYS[4], ARGV[1])
+      redis.call('DEL', KEYS[5])
+    else
+      redis.call('HSET', KEYS[4], ARGV[1], '1;' .. a .. ';' .. ARGV[8] .. ';' .. ok .. ';' .. doc)
+    end
+  end
 end
 if ARGV[4] ~= '' then
   redis.call('ZADD', KEYS[3], ARGV[5], ARGV[4])

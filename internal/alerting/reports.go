@@ -1,0 +1,52 @@
+package alerting
+
+import (
+	"context"
+	"errors"
+
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// reports takes into account what engines reported about an app's endpoints since the last time.
+// Thousands of reports are one step of the incident.
+func (t *Tracker) reports(ctx context.Context, app *partner.App) error {
+	kinds, err := t.opts.Store.Reported(ctx, app.ClientID)
+	if err != nil {
+		return wrap(err, "find reports about", app.ClientID)
+	}
+	errs := make([]error, 0, len(kinds))
+	for _, k := range kinds {
+		_, err := t.take(ctx, app, k, func(decide decision) (registry.IncidentStep, error) {
+			return t.opts.Store.TransitionReports(ctx, app.ClientID, k, func(s incident.State, r registry.Reports) registry.IncidentStep {
+				if !r.Pending() { // what is well forgets what was reported
+					return registry.IncidentStep{State: s, TakesReports: s.ReportedAt.IsZero()}
+				}
+				return decide(s, reported(&r))
+			})
+		})
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// reported are reports as the incident hears them, in their order: what failed before the newest
+// success, that success, and what failed after it.
+func reported(r *registry.Reports) []incident.Event {
+	var events []incident.Event
+	failed := func(n int64) {
+		if n == 0 || r.Newest == nil {
+			return
+		}
+		f := *r.Newest
+		f.Source, f.Count, f.Tenants, f.Affected = incident.SourceReport, n, r.Tenants, r.Affected
+		events = append(events, f)
+	}
+	failed(r.Before)
+	if r.Succeeded {
+		events = append(events, incident.Success{Source: incident.SourceReport})
+	}
+	failed(r.After)
+	return events
+}

@@ -1,0 +1,130 @@
+package alerting_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/alerting"
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/redistest"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+const erp = partner.ERPSync
+
+// reportedTo is a world with an ERP sync on a Redis of its own kind.
+func reportedTo(t *testing.T, store *registry.IncidentStore) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.app.Endpoints[erp] = partner.Endpoint{URL: "https://erp.example/", Enabled: true, SendErrorEmails: true}
+	if store != nil {
+		w.store, w.opts.Store = store, store
+	}
+	return w
+}
+
+func (w *world) report(from, n, tenants int) {
+	w.t.Helper()
+	reports := make([]registry.Report, n)
+	for i := range reports {
+		reports[i] = registry.Report{
+			Line: from + i + 1, Tenant: tenant.ID(fmt.Sprint("Cust", (from+i)%tenants)),
+			Failure: &incident.Failure{Reason: delivery.ReasonServerError, Status: 503, Excerpt: "no"},
+		}
+	}
+	if _, err := w.store.Report(w.t.Context(), id, erp, "key", time.Hour, reports); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// tick has a tracker as of now let time pass.
+func (w *world) tick(d time.Duration) {
+	w.t.Helper()
+	w.Tracker = alerting.New(w.opts)
+	w.after(d)
+}
+
+// TestTenThousandReportsAreOneIncident sends every batch twice, under one key, on a real Redis.
+func TestTenThousandReportsAreOneIncident(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Real(t)
+	w := reportedTo(t, registry.NewIncidentStore(rdb, keys.New(""), 0))
+	start := time.Now()
+	for from := 0; from < 10_000; from += 500 {
+		w.report(from, 500, 300)
+		w.report(from, 500, 300)
+		w.tick(3 * time.Second)
+	}
+	took := time.Since(start)
+	w.tick(5 * time.Minute)
+	w.tick(time.Minute)
+	w.want("ten thousand reports", "opened 1 to "+kim)
+	all, err := w.store.Outbox(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := all[0].Letter.Mail
+	t.Logf("10,000 reports, each sent twice, and 20 steps took %v: %d calls, %d tenants, %d of them named", took, m.Reported, m.AffectedCount, len(m.Affected))
+	if m.Reported != 10_000 || m.AffectedCount != 300 || len(m.Affected) != 50 || !m.AffectedMore || m.Failure.Source != incident.SourceReport {
+		t.Errorf("the mail says %d calls, %d tenants, names %d", m.Reported, m.AffectedCount, len(m.Affected))
+	}
+	if _, err := w.store.Report(t.Context(), id, erp, "", time.Hour, []registry.Report{{Tenant: "Cust1"}}); err != nil {
+		t.Fatal(err)
+	}
+	w.tick(time.Second)
+	w.tick(2 * time.Minute)
+	w.want("a success was reported", "opened 1 to "+kim, "recovered 2 to "+kim)
+	w.tick(time.Second)
+	if n := rdb.Exists(t.Context(), "lamplighter:{app1}:reports", "lamplighter:{app1}:reported:erp_sync").Val(); n != 0 {
+		t.Error("reports are remembered although all is well")
+	}
+}
+
+// An engine's word that it answers again counts at once; a probe's does not while engines complain.
+func TestWhoseSuccessCounts(t *testing.T) {
+	t.Parallel()
+	w := reportedTo(t, nil)
+	w.report(0, 1, 1)
+	w.tick(time.Second)
+	w.want("too early")
+	if err := w.Observe(t.Context(), id, erp, incident.Success{Source: incident.SourceProbe}); err != nil {
+		t.Fatal(err)
+	}
+	phase := func() incident.Phase {
+		states, err := w.store.Incidents(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := states[erp]
+		return s.Phase()
+	}
+	if got := phase(); got != incident.Failing {
+		t.Errorf("after a healthy probe: %s", got)
+	}
+	if _, err := w.store.Report(t.Context(), id, erp, "", time.Hour, []registry.Report{{Tenant: "Cust1"}}); err != nil {
+		t.Fatal(err)
+	}
+	w.tick(time.Second)
+	if got := phase(); got != incident.Well {
+		t.Errorf("after a reported success: %s", got)
+	}
+}
+
+// What engines report of an endpoint that is off is nobody's trouble, and does not pile up.
+func TestReportsOfAnEndpointThatIsOff(t *testing.T) {
+	t.Parallel()
+	w := reportedTo(t, nil)
+	w.app.Endpoints[erp].Enabled = false
+	w.report(0, 10, 3)
+	w.tick(time.Second)
+	w.tick(10 * time.Minute)
+	w.want("off")
+	if n := w.rdb.Exists(t.Context(), "lamplighter:{app1}:reports", "lamplighter:{app1}:incidents").Val(); n != 0 {
+		t.Error("something is remembered of an endpoint that is off")
+	}
+}

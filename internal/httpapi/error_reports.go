@@ -1,0 +1,166 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"unicode/utf8"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/secret"
+)
+
+// ErrorReports takes what engines say about endpoints. What it took is durable on return.
+type ErrorReports interface {
+	// Report says, at each report's index, whether it was taken before under the key.
+	Report(ctx context.Context, app partner.ClientID, kind partner.EndpointKind, key string, reports []registry.Report) (replayed []bool, err error)
+}
+
+const (
+	maxExcerpt = 2000
+	// keptExcerpt is how much of an excerpt is kept and mailed, in bytes.
+	keptExcerpt = 500
+	// reportScope keeps the idempotency keys of this operation apart from those of others.
+	reportScope = "error-reports/"
+)
+
+// postErrorReports takes one report or lines of them. Only the endpoints that engines call take
+// reports, and only where they could be called.
+func (a *API) postErrorReports(c *call) error {
+	kind, err := c.kind()
+	if err != nil {
+		return err
+	}
+	rec, err := a.app(c)
+	switch {
+	case err != nil:
+		return err
+	case kind == partner.StateChange:
+		return invalid(FieldError{Pointer: "/endpoint", Detail: "takes no reports: Lamplighter calls it itself; only erp_sync, quote_connector and mirroring do"})
+	case rec.App.Endpoints[kind].EffectiveURL(a.Environment) == "":
+		return invalid(FieldError{Pointer: "/endpoint", Detail: "has no URL in this environment, so nobody can have called it"})
+	}
+	key, err := idempotencyKey(c.r.Header, reportScope+string(rec.App.ClientID)+"/"+kind.String()+"/")
+	if err != nil {
+		return err
+	}
+	take := func(ctx context.Context, lines []line) error {
+		return a.takeReports(ctx, rec.App.ClientID, kind, key, lines)
+	}
+	if mediaType(c.r) == typeLines {
+		return a.stream(c, func(int) {}, take)
+	}
+	doc, err := c.document()
+	if err != nil {
+		return err
+	}
+	one := line{number: onlyLine, doc: doc, answer: &lineAnswer{}}
+	if err := take(c.ctx(), []line{one}); err != nil {
+		return err
+	}
+	switch one.answer.Status {
+	case http.StatusAccepted:
+		return c.json(http.StatusAccepted, struct {
+			Replayed bool `json:"replayed"`
+		}{one.answer.Replayed})
+	case http.StatusConflict:
+		return keyReused()
+	default:
+		return invalid(one.answer.Errors...)
+	}
+}
+
+// takeReports writes the good lines down in their order and answers each.
+func (a *API) takeReports(ctx context.Context, app partner.ClientID, kind partner.EndpointKind, key string, lines []line) error {
+	good := make([]line, 0, len(lines))
+	reports := make([]registry.Report, 0, len(lines))
+	hashes := make(map[int]string, len(lines))
+	for _, l := range lines {
+		r, err := readReport(l.doc)
+		if err != nil {
+			p, _ := problemOf(err, nil)
+			l.refuse(p)
+			continue
+		}
+		r.Line = l.number
+		hashes[l.number] = digest(l.doc)
+		good, reports = append(good, l), append(reports, r)
+	}
+	if key != "" && len(good) > 0 {
+		conflicts, err := a.Keys.BindKey(ctx, key, hashes)
+		if err != nil {
+			return err
+		}
+		good, reports = withoutLines(good, reports, conflicts)
+	}
+	if len(good) == 0 {
+		return nil
+	}
+	replayed, err := a.ErrorReports.Report(ctx, app, kind, key, reports)
+	if err != nil {
+		return err
+	}
+	for i, l := range good {
+		*l.answer = lineAnswer{Line: l.number, Status: http.StatusAccepted, Replayed: replayed[i]}
+	}
+	return nil
+}
+
+// readReport reads one report.
+func readReport(doc any) (registry.Report, error) {
+	f := &faults{}
+	o := root(doc, f, false)
+	succeeded := false
+	if outcome, ok := o.text("outcome"); ok {
+		if succeeded = outcome == "succeeded"; !succeeded && outcome != "failed" {
+			o.add(o.at("outcome"), "must be failed or succeeded")
+		}
+	}
+	r := registry.Report{Tenant: readTenant(o)}
+	if s, ok := o.text("occurred_at"); ok {
+		readTime(o, "occurred_at", s)
+	}
+	if succeeded {
+		for _, name := range []string{"reason", "status", "excerpt"} {
+			o.refuse(name, "belongs to a failure alone")
+		}
+		o.done()
+		return r, f.err()
+	}
+	r.Failure = &incident.Failure{Source: incident.SourceReport, Reason: readReason(o)}
+	status, _ := o.number("status", 0, 599)
+	if status > 0 && status < 100 {
+		o.add(o.at("status"), "must be an HTTP status from 100 to 599, or 0 when there was no answer")
+	}
+	r.Failure.Status = int(status)
+	if s, ok := o.text("excerpt"); ok {
+		if utf8.RuneCountInString(s) > maxExcerpt {
+			o.add(o.at("excerpt"), fmt.Sprintf("must be at most %d characters", maxExcerpt))
+		}
+		r.Failure.Excerpt = secret.Excerpt([]byte(s), keptExcerpt)
+	}
+	o.done()
+	return r, f.err()
+}
+
+// readReason reads why a call failed: one of the words that deliveries and probes use, too.
+func readReason(o *object) delivery.Reason {
+	word, ok := o.required("reason")
+	if !ok {
+		return delivery.ReasonNone
+	}
+	reason, known := delivery.ParseReason(word)
+	if !known || reason == delivery.ReasonNone || reason == delivery.ReasonOwnFault {
+		words := ""
+		for _, r := range delivery.AllReasons() {
+			if r != delivery.ReasonNone && r != delivery.ReasonOwnFault {
+				words += ", " + r.String()
+			}
+		}
+		o.add(o.at("reason"), "must be one of "+words[2:])
+	}
+	return reason
+}

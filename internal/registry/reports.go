@@ -1,0 +1,209 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+var reportScript = newScript("report")
+
+const (
+	// reportedTenantsMax is up to where the tenants of one trouble are counted.
+	reportedTenantsMax = 10000
+	// reportedNames is how many of them the incident gets to name.
+	reportedNames = 50
+)
+
+// Report is what an engine says about one call of an endpoint.
+type Report struct {
+	// Line is the report's place under the idempotency key.
+	Line   int
+	Tenant tenant.ID
+	// Failure is what went wrong, nil when the endpoint answers again.
+	Failure *incident.Failure
+}
+
+// Reports are what engines reported and the incident has not taken into account.
+type Reports struct {
+	// Failed counts failed calls: Before the newest success of which the incident does not know,
+	// After it. Without one all are After.
+	Before, After int64
+	// Succeeded is true when there was such a success.
+	Succeeded bool
+	// Newest is the newest failure, nil when none was ever reported.
+	Newest *incident.Failure
+	// Tenants are some of those whose calls failed in this trouble, Affected counts them all, up to
+	// a bound.
+	Tenants  []tenant.ID
+	Affected int64
+
+	// total, taken and ok are the record as it was read.
+	total, taken int64
+	ok           string
+}
+
+// Pending reports whether there is anything to take into account.
+func (r *Reports) Pending() bool { return r.Before+r.After > 0 || r.Succeeded }
+
+// Report writes down what engines report, each line of an idempotency key once. It says which lines
+// were written down before. On return without an error all are durable, however the process ends;
+// Transition's caller learns of them by TransitionReports.
+func (s *IncidentStore) Report(
+	ctx context.Context, app partner.ClientID, k partner.EndpointKind, key string, keep time.Duration, reports []Report,
+) (replayed []bool, err error) {
+	ks := append(s.reportKeys(app, k), s.keys.App(app, keys.AppIncidents))
+	if key != "" {
+		ks = append(ks, s.keys.App(app, keys.AppReportKeys)+":"+hashed(k.String()+" "+key, 0))
+	}
+	args := []any{k.String(), reportedTenantsMax, keep.Milliseconds()}
+	for _, r := range reports {
+		doc := ""
+		if r.Failure != nil {
+			b, err := json.Marshal(r.Failure)
+			if err != nil {
+				return nil, fmt.Errorf("encode a report about %s %s: %w", app, k, err)
+			}
+			doc = string(b)
+		}
+		args = append(args, r.Line, string(r.Tenant), doc)
+	}
+	fresh, err := reportScript.run(ctx, s.rdb, ks, args...).Int64Slice()
+	if err != nil {
+		return nil, failure(err, "write down reports about %s %s", app, k)
+	}
+	if len(fresh) != len(reports) {
+		return nil, badAnswer(reportScript, fresh)
+	}
+	replayed = make([]bool, len(fresh))
+	for i, n := range fresh {
+		replayed[i] = n == 0
+	}
+	return replayed, nil
+}
+
+// reportKeys are the hash of reports and the set of tenants of one endpoint.
+func (s *IncidentStore) reportKeys(app partner.ClientID, k partner.EndpointKind) []string {
+	return []string{s.keys.App(app, keys.AppReports), s.keys.App(app, keys.AppReported) + ":" + k.String()}
+}
+
+// Reported lists the endpoints of an app about which something is written down: reports to take
+// into account, or the tenants of a trouble that may be over.
+func (s *IncidentStore) Reported(ctx context.Context, app partner.ClientID) ([]partner.EndpointKind, error) {
+	all, err := s.rdb.HGetAll(ctx, s.keys.App(app, keys.AppReports)).Result()
+	if err != nil {
+		return nil, failure(err, "read reports about %s", app)
+	}
+	var out []partner.EndpointKind
+	for _, k := range partner.AllEndpointKinds() {
+		if _, err := decodeReports(all[k.String()]); err != nil {
+			return nil, fmt.Errorf("reports about %s %s: %w", app, k, err)
+		}
+		if all[k.String()] != "" {
+			out = append(out, k)
+		}
+	}
+	return out, nil
+}
+
+// TransitionReports is Transition of a step that may take reports into account: what a step that
+// says so has taken is marked as taken in the same step, and counts once whatever fails. When the
+// new state remembers no reports, nothing else does.
+func (s *IncidentStore) TransitionReports(
+	ctx context.Context, app partner.ClientID, k partner.EndpointKind, decide func(incident.State, Reports) IncidentStep,
+) (IncidentStep, error) {
+	for range stepTries {
+		old, r, err := s.readReports(ctx, app, k)
+		if err != nil {
+			return IncidentStep{}, err
+		}
+		state, err := incident.Decode(old)
+		if err != nil {
+			return IncidentStep{}, fmt.Errorf("incident of %s %s: %w: %w", app, k, ErrUnreadable, err)
+		}
+		step := decide(state, r)
+		if !step.TakesReports {
+			return step, nil
+		}
+		taken, err := s.write(ctx, app, k, old, step.State.Encode(), step, &r)
+		if err != nil {
+			return IncidentStep{}, err
+		}
+		if taken {
+			return step, nil
+		}
+	}
+	return IncidentStep{}, fmt.Errorf("write incident of %s %s: %w, %d times in a row", app, k, ErrConflict, stepTries)
+}
+
+// readReports reads a state and what was reported since, of one moment.
+func (s *IncidentStore) readReports(ctx context.Context, app partner.ClientID, k partner.EndpointKind) (string, Reports, error) {
+	ks := s.reportKeys(app, k)
+	var state, record *redis.StringCmd
+	var names *redis.StringSliceCmd
+	var count *redis.IntCmd
+	_, err := s.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		state = p.HGet(ctx, s.keys.App(app, keys.AppIncidents), k.String())
+		record = p.HGet(ctx, ks[0], k.String())
+		names = p.SRandMemberN(ctx, ks[1], reportedNames)
+		count = p.SCard(ctx, ks[1])
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return "", Reports{}, failure(err, "read reports about %s %s", app, k)
+	}
+	r, err := decodeReports(record.Val())
+	if err != nil {
+		return "", Reports{}, fmt.Errorf("reports about %s %s: %w", app, k, err)
+	}
+	r.Affected = count.Val()
+	for _, id := range names.Val() {
+		r.Tenants = append(r.Tenants, tenant.ID(id))
+	}
+	return state.Val(), r, nil
+}
+
+var reportRecord = regexp.MustCompile(`^1;(\d+);(\d+);(-|\d+);(.*)$`)
+
+// decodeReports reads "1;<total>;<taken>;<ok>;<newest failure>"; "" is nothing.
+func decodeReports(text string) (Reports, error) {
+	if text == "" {
+		return Reports{ok: "-"}, nil
+	}
+	m := reportRecord.FindStringSubmatch(text)
+	if m == nil {
+		return Reports{}, fmt.Errorf("%w: no record of reports", ErrUnreadable)
+	}
+	total, err1 := strconv.ParseInt(m[1], 10, 64)
+	taken, err2 := strconv.ParseInt(m[2], 10, 64)
+	r := Reports{total: total, taken: taken, ok: m[3], After: max(total-taken, 0)}
+	if m[3] != "-" {
+		ok, err := strconv.ParseInt(m[3], 10, 64)
+		if err != nil {
+			return Reports{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
+		}
+		r.Succeeded, r.Before = true, max(ok-taken, 0)
+		r.After -= r.Before
+	}
+	if err := errors.Join(err1, err2); err != nil {
+		return Reports{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
+	if m[4] != "" {
+		r.Newest = &incident.Failure{}
+		if err := json.Unmarshal([]byte(m[4]), r.Newest); err != nil {
+			return Reports{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
+		}
+	}
+	return r, nil
+}
