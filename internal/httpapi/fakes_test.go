@@ -49,11 +49,11 @@ type world struct {
 	reports    []registry.Report
 	// reportedLines are those of idempotency keys that were reported.
 	reportedLines map[string]bool
-	tried      int
-	events     []string
-	eventErr   error
-	comingErr  error
-	lineErrs   map[tenant.ID]error
+	tried         int
+	events        []string
+	eventErr      error
+	comingErr     error
+	lineErrs      map[tenant.ID]error
 	// beforePut runs within PutApp before it compares revisions.
 	beforePut func()
 	panics    bool
