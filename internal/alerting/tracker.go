@@ -107,8 +107,8 @@ func (t *Tracker) Observe(ctx context.Context, id partner.ClientID, k partner.En
 	return err
 }
 
-// Tick lets time pass for an app: engines' reports are taken into account, incidents open, remind and recover, and the mailer is woken for
-// mails that wait. It MUST be called every few seconds for every app, by one process at a time
+// Tick lets time pass for an app: engines' reports are taken into account, incidents open, remind
+// and recover, and the mailer is woken for mails that wait. It MUST be called every few seconds for every app, by one process at a time
 // for economy, by several without harm. It returns the endpoints whose incident is open.
 func (t *Tracker) Tick(ctx context.Context, id partner.ClientID) ([]partner.EndpointKind, error) {
 	app, ok, err := t.opts.Apps.App(ctx, id)

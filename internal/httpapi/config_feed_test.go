@@ -167,7 +167,7 @@ func TestPollOutlivesTheServersDeadlines(t *testing.T) {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != 200 || !strings.Contains(string(b), `"revision":"7"`) {
+	if err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(b), `"revision":"7"`) {
 		t.Errorf("answer %d %s, %v", resp.StatusCode, b, err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
@@ -154,13 +155,13 @@ func readReason(o *object) delivery.Reason {
 	}
 	reason, known := delivery.ParseReason(word)
 	if !known || reason == delivery.ReasonNone || reason == delivery.ReasonOwnFault {
-		words := ""
+		var words []string
 		for _, r := range delivery.AllReasons() {
 			if r != delivery.ReasonNone && r != delivery.ReasonOwnFault {
-				words += ", " + r.String()
+				words = append(words, r.String())
 			}
 		}
-		o.add(o.at("reason"), "must be one of "+words[2:])
+		o.add(o.at("reason"), "must be one of "+strings.Join(words, ", "))
 	}
 	return reason
 }
