@@ -21,10 +21,11 @@ func TestOneCauseManyAppsIsOneDigest(t *testing.T) {
 		if len(w.post.got) != mails || len(w.waiting()) != 0 {
 			t.Errorf("%d apps: %d mails, want %d", n, len(w.post.got), mails)
 		}
-		all := ""
+		var texts []string
 		for _, m := range w.post.got {
-			all += m.Text
+			texts = append(texts, m.Text)
 		}
+		all := strings.Join(texts, "\n")
 		for i := range n {
 			if id := incident.NewID(partner.ClientID(fmt.Sprintf("app%d", i)), partner.StateChange, since); !strings.Contains(all, id) {
 				t.Fatalf("%d apps: no mail names %s", n, id)
