@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -90,7 +91,7 @@ func TestTokenPages(t *testing.T) {
 		if n%2 == 1 {
 			tok.ExpiresAt = start
 		}
-		h.tokens[fmt.Sprint(n)] = tok
+		h.tokens[strconv.Itoa(n)] = tok
 	}
 	h.tokens[httpapi.HashToken("lmp_admin")] = registry.Token{ID: "a", Name: "a", Role: "admin", CreatedAt: start.Add(-time.Hour)}
 	walk := func(query string) (ids []string) {

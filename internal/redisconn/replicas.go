@@ -3,6 +3,7 @@ package redisconn
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -80,7 +81,7 @@ func (r *replicas) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 			return next(ctx, cmds)
 		}
 		wait := redis.NewIntCmd(ctx, "wait", r.n, patience(ctx).Milliseconds())
-		err := next(ctx, append(cmds[:len(cmds):len(cmds)], wait))
+		err := next(ctx, append(slices.Clip(cmds), wait))
 		if wait.Err() == nil && wait.Val() >= int64(r.n) {
 			return err
 		}
@@ -120,11 +121,4 @@ func writes(cmd redis.Cmder) bool {
 	}
 }
 
-func anyWrites(cmds []redis.Cmder) bool {
-	for _, cmd := range cmds {
-		if writes(cmd) {
-			return true
-		}
-	}
-	return false
-}
+func anyWrites(cmds []redis.Cmder) bool { return slices.ContainsFunc(cmds, writes) }

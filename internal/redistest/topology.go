@@ -93,7 +93,7 @@ func StartSentinels(t testing.TB, primary *Process, n int) *Sentinels {
 		if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command("redis-server", file, "--sentinel") //nolint:noctx // ended by the test
+		cmd := exec.Command("redis-server", file, "--sentinel") //nolint:noctx,gosec // ended by the test, whose own file it is
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		if err := cmd.Start(); err != nil {
 			t.Fatalf("start a sentinel (make deps installs redis): %v", err)
@@ -220,7 +220,7 @@ func (c *Cluster) Slot(ctx context.Context, key string) (int, error) {
 // Holder is the primary that serves a slot, nil when none of Primaries says it does.
 func (c *Cluster) Holder(ctx context.Context, slot int) *Process {
 	for _, p := range c.Primaries {
-		ranges, err := c.nodes[p].ClusterSlots(ctx).Result()
+		ranges, err := c.nodes[p].ClusterSlots(ctx).Result() //nolint:staticcheck // Redis 6.2 knows no CLUSTER SHARDS
 		if err != nil {
 			continue
 		}
