@@ -32,7 +32,7 @@ func restricted() []string {
 func testOnly() []string {
 	return []string{
 		"testing", "net/http/httptest", "github.com/google/go-cmp", "go.uber.org/goleak",
-		"pgregory.net/rapid", "github.com/rogpeppe/go-internal",
+		"pgregory.net/rapid", "github.com/rogpeppe/go-internal", "github.com/getkin/kin-openapi",
 	}
 }
 
@@ -80,8 +80,9 @@ func layout() map[string]rule {
 		"internal/registry":  {project: append([]string{"keys", "secret"}, domain...), libraries: []string{goRedis}},
 		"internal/queue":     {project: []string{"tenant", "partner"}, libraries: []string{goRedis, asynq}},
 
-		"internal/httpapi": {project: slices.Concat(without(contracts, "queue"), useCases)},
-		"internal/config":  {project: []string{"secret"}},
+		"internal/httpapi":         {project: append(slices.Concat(without(contracts, "queue"), useCases), "httpapi/openapi")},
+		"internal/httpapi/openapi": {},
+		"internal/config":          {project: []string{"secret"}},
 		"internal/service": {
 			project:   everything,
 			libraries: []string{goRedis, asynq, goMail},

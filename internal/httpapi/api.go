@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,6 +15,8 @@ import (
 
 // Deps is what the API stands on. Operations whose part is nil are absent: they answer 404.
 type Deps struct {
+	// Version is the service's, for the API's own description.
+	Version     string
 	Environment partner.Environment
 	// Licences says which licence an endpoint needs; nil needs none.
 	Licences partner.Requirements
@@ -77,6 +80,10 @@ type API struct {
 	// unknown bounds the pull's answers about unknown tenants per address, tests the endpoint
 	// tests per app and endpoint.
 	unknown, tests *limiter
+	// partners and others bound the requests of one token.
+	partners, others *limiter
+	// contract makes the description when it is first asked for.
+	contract func() contract
 }
 
 // Limits that are no settings, because each protects the service from callers.
@@ -88,6 +95,11 @@ const (
 	testInterval       = 10 * time.Second
 	testBurst          = 3
 	requestWithin      = 30 * time.Second
+	// A partner's portal asks a little; the platform and its operators' tools ask a lot.
+	partnerInterval = 20 * time.Millisecond
+	partnerBurst    = 200
+	otherInterval   = 500 * time.Microsecond
+	otherBurst      = 10_000
 )
 
 // New makes the API. The registered metrics know its routes, so a Registerer takes one API only.
@@ -113,8 +125,10 @@ func New(d Deps) *API {
 	a := &API{
 		Deps: d, auth: newAuthenticator(d.Tokens, d.TokenUses, d.Log),
 		unknown: newLimiter(unknownInterval, unknownBurst), tests: newLimiter(testInterval, testBurst),
+		partners: newLimiter(partnerInterval, partnerBurst), others: newLimiter(otherInterval, otherBurst),
 	}
 	a.routes = a.table()
+	a.contract = sync.OnceValue(a.describe)
 	a.metrics = newMetrics(d.Registerer, a.routes)
 	return a
 }
@@ -126,7 +140,7 @@ func (a *API) Admin() http.Handler { return a.handler(a.routes) }
 func (a *API) Public() http.Handler {
 	var public []route
 	for _, r := range a.routes {
-		if r.public() {
+		if r.outside() {
 			public = append(public, r)
 		}
 	}

@@ -97,3 +97,23 @@ func TestNewToken(t *testing.T) {
 		t.Errorf("HashToken = %s", got)
 	}
 }
+
+// TestOneTokenIsBounded: a partner that asks in a loop is slowed, and nobody else is.
+func TestOneTokenIsBounded(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	mine := request{method: "GET", path: "/v1/apps", role: "partner:app1"}
+	for range 200 {
+		h.want(t, 200, mine)
+	}
+	if rec := h.do(mine); rec.Code != 429 || rec.Header().Get("Retry-After") == "" {
+		t.Errorf("the 201st = %d", rec.Code)
+	}
+	h.want(t, 200, request{method: "GET", path: "/v1/apps", role: "partner:other"})
+	h.want(t, 200, request{method: "GET", path: "/v1/apps", role: "operator"})
+	h.advance(time.Second)
+	for range 50 {
+		h.want(t, 200, mine)
+	}
+	h.want(t, 429, mine)
+}

@@ -35,7 +35,7 @@ func (f *fakeFeed) Snapshot(context.Context) (feed.Answer, error) {
 	if f.world != nil && f.world.down != nil {
 		return feed.Answer{}, f.world.down
 	}
-	return feed.Answer{Revision: "7", Body: []byte(`{"revision":"7"}` + "\n")}, f.err
+	return feed.Answer{Revision: "7", Body: []byte(`{"revision":"7","complete":true,"apps":[],"removed":[]}` + "\n")}, f.err
 }
 
 func (f *fakeFeed) Since(ctx context.Context, after string, wait time.Duration) (feed.Answer, error) {
@@ -46,7 +46,7 @@ func (f *fakeFeed) Since(ctx context.Context, after string, wait time.Duration) 
 		f.leaves <- ctx.Err()
 		return feed.Answer{}, ctx.Err()
 	}
-	return feed.Answer{Revision: "7", Body: []byte(`{"revision":"7","complete":false}` + "\n")}, f.err
+	return feed.Answer{Revision: "7", Body: []byte(`{"revision":"7","complete":false,"apps":[],"removed":[]}` + "\n")}, f.err
 }
 
 func withFeed(f *fakeFeed) func(*httpapi.Deps) { return func(d *httpapi.Deps) { d.ConfigFeed = f } }
@@ -62,7 +62,7 @@ func TestConfigFeed(t *testing.T) {
 		}
 		return h.do(r)
 	}
-	if rec := get(""); rec.Code != 200 || rec.Header().Get("ETag") != `"7"` || rec.Body.String() != `{"revision":"7"}`+"\n" {
+	if rec := get(""); rec.Code != 200 || rec.Header().Get("ETag") != `"7"` || rec.Body.String() != `{"revision":"7","complete":true,"apps":[],"removed":[]}`+"\n" {
 		t.Errorf("snapshot = %d %v %s", rec.Code, rec.Header(), rec.Body)
 	}
 	if rec := get("", "If-None-Match", `W/"7"`); rec.Code != 304 || rec.Body.Len() != 0 || f.made != 1 {

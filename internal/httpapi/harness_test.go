@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/httpapi/httpapitest"
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
@@ -25,6 +26,7 @@ var start = time.Date(2026, 11, 24, 10, 15, 30, 500, time.UTC)
 // harness is an API over a world, with a clock that stands still until it is moved.
 type harness struct {
 	*world
+	t       *testing.T
 	api     *httpapi.API
 	handler http.Handler
 	now     atomic.Pointer[time.Time]
@@ -64,7 +66,7 @@ func (c *counting) Read(p []byte) (int, error) {
 
 func newHarness(t *testing.T, change ...func(*httpapi.Deps)) *harness {
 	t.Helper()
-	h := &harness{world: newWorld(), log: &buffer{}, reg: prometheus.NewRegistry()}
+	h := &harness{t: t, world: newWorld(), log: &buffer{}, reg: prometheus.NewRegistry()}
 	h.now.Store(&start)
 	w := h.world
 	d := httpapi.Deps{
@@ -123,10 +125,27 @@ func (r request) make() *http.Request {
 	return req
 }
 
+// do answers a request, and fails the test where the document does not foresee the answer.
 func (h *harness) do(r request) *httptest.ResponseRecorder {
+	rec := h.answer(r)
+	if err := h.foreseen(r.make(), rec); err != nil {
+		h.t.Errorf("answer against the document: %v\n%s", err, rec.Body)
+	}
+	return rec
+}
+
+func (h *harness) answer(r request) *httptest.ResponseRecorder {
 	rec := httptest.NewRecorder()
 	h.handler.ServeHTTP(rec, r.make())
 	return rec
+}
+
+func (h *harness) foreseen(r *http.Request, rec *httptest.ResponseRecorder) error {
+	c, err := contractOf(h.t.Context(), h.api)
+	if err != nil {
+		return err
+	}
+	return c.Check(r, httpapitest.Answer{Status: rec.Code, Header: rec.Header(), Body: rec.Body.Bytes()})
 }
 
 // want fails unless the answer has the status, and returns its JSON object.

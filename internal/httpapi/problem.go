@@ -77,6 +77,14 @@ func preconditionFailed() *Problem {
 		"The ETag in the request's precondition is not the current one: read it again, decide again, send again.")
 }
 
+// nothingToCompare refuses a precondition where nothing has an ETag: ignoring it would write what
+// the caller wanted written on a condition alone.
+func nothingToCompare() *Problem {
+	p := preconditionFailed()
+	p.Title, p.Detail = "There is no ETag to compare with", "This operation has none: send the request without If-Match."
+	return p
+}
+
 func keyReused() *Problem {
 	return newProblem(http.StatusConflict, "idempotency-key-reused", "The idempotency key was used before",
 		"This Idempotency-Key came with another body within the last day: use a new key for a new request.")

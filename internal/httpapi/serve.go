@@ -99,14 +99,28 @@ func (a *API) handle(c *call, rt route) error {
 		if err != nil {
 			return err
 		}
+		if wait, ok := a.limitOf(who.role).take(who.hash, a.Now()); !ok {
+			return tooMany("This token asks too often.", wait)
+		}
 		if err := c.as(who, rt); err != nil {
 			return err
 		}
+	}
+	if len(c.r.Header.Values("If-Match")) > 0 && rt.method != http.MethodGet && !rt.conditional() {
+		return nothingToCompare()
 	}
 	if err := checkType(c.r, rt.body); err != nil {
 		return err
 	}
 	return rt.handle(c)
+}
+
+// limitOf is what bounds the requests of a token of the role.
+func (a *API) limitOf(role Role) *limiter {
+	if role.Kind == Partner {
+		return a.partners
+	}
+	return a.others
 }
 
 // as lets the caller's role decide.

@@ -84,7 +84,9 @@ func (a *API) unknownState(c *call, id tenant.ID, now time.Time) error {
 }
 
 // cacheable answers with a JSON body under its own ETag, or 304 when the caller has it.
-func (c *call) cacheable(body []byte) error {
+func (c *call) cacheable(body []byte) error { return c.cacheableAs(typeJSON, body) }
+
+func (c *call) cacheableAs(contentType string, body []byte) error {
 	sum := sha256.Sum256(body)
 	tag := `"` + hex.EncodeToString(sum[:12]) + `"`
 	c.w.Header().Set("ETag", tag)
@@ -92,7 +94,7 @@ func (c *call) cacheable(body []byte) error {
 		c.w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	send(c.w, http.StatusOK, typeJSON, body)
+	send(c.w, http.StatusOK, contentType, body)
 	return nil
 }
 

@@ -83,7 +83,7 @@ func TestPublicServesNoAdminRoute(t *testing.T) {
 	for path, want := range map[string]int{
 		"/api/state/Cust1": 200, "/login/.well-known/openid-configuration": 200, "/login/.well-known/jwks": 200, "/v1/apps": 404, "/metrics": 404,
 	} {
-		if got := h.do(request{method: http.MethodGet, path: path, role: "admin"}).Code; got != want {
+		if got := h.answer(request{method: http.MethodGet, path: path, role: "admin"}).Code; got != want {
 			t.Errorf("%s = %d, want %d", path, got, want)
 		}
 	}

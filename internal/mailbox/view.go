@@ -2,6 +2,7 @@ package mailbox
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -144,16 +145,37 @@ func score(v any) int64 {
 	return int64(f)
 }
 
-// Approvals lists an app's approved tenants page by page, in no particular order but each at
-// least once while it stays approved. An empty cursor starts; an empty next one ends.
+// fewApprovals is up to how many approvals are listed by name.
+const fewApprovals = 1000
+
+// byName starts the cursor of a list by name; no scan's cursor begins so.
+const byName = ">"
+
+// Approvals lists an app's approved tenants page by page. Few are listed by name, at most limit a
+// page and each once. Many come in no particular order, each at least once while it stays
+// approved, and a page may hold some more than limit. An empty cursor starts; an empty next one ends.
 func (s *Store) Approvals(ctx context.Context, app partner.ClientID, cursor string, limit int) (page []tenant.ID, next string, err error) {
+	key := s.keys.App(app, keys.AppTenants)
+	after, named := strings.CutPrefix(cursor, byName)
+	if cursor == "" {
+		n, err := s.rdb.HLen(ctx, key).Result()
+		if err != nil {
+			return nil, "", failure("count approvals in", app, err)
+		}
+		named = n <= fewApprovals
+	}
+	if named { // those that were few when the list began are hardly many by its end
+		names, err := s.rdb.HKeys(ctx, key).Result()
+		page, next = pageOf(names, after, limit)
+		return page, next, failure("list approvals in", app, err)
+	}
 	var at uint64
 	if cursor != "" {
 		if at, err = strconv.ParseUint(cursor, 10, 64); err != nil {
 			return nil, "", ErrCursor
 		}
 	}
-	pairs, at, err := s.rdb.HScan(ctx, s.keys.App(app, keys.AppTenants), at, "", int64(limit)).Result()
+	pairs, at, err := s.rdb.HScan(ctx, key, at, "", int64(limit)).Result()
 	if err != nil {
 		return nil, "", failure("list approvals in", app, err)
 	}
@@ -165,6 +187,25 @@ func (s *Store) Approvals(ctx context.Context, app partner.ClientID, cursor stri
 		next = strconv.FormatUint(at, 10)
 	}
 	return page, next, nil
+}
+
+// pageOf is the page behind a name.
+func pageOf(names []string, after string, limit int) (page []tenant.ID, next string) {
+	slices.Sort(names)
+	i, found := slices.BinarySearch(names, after)
+	if found {
+		i++
+	}
+	names = names[i:]
+	if len(names) > limit {
+		names = names[:limit]
+		next = byName + names[limit-1]
+	}
+	page = make([]tenant.ID, len(names))
+	for i, n := range names {
+		page[i] = tenant.ID(n)
+	}
+	return page, next
 }
 
 // Approved reports whether an app has approved a tenant.

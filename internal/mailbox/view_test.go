@@ -91,12 +91,13 @@ func TestInspectMany(t *testing.T) {
 func TestApprovals(t *testing.T) {
 	t.Parallel()
 	each(t, mailbox.Settings{}, func(b *box) {
-		want := make([]tenant.ID, 700) // more than one page on any Redis
+		want := make([]tenant.ID, 1500) // more than are listed by name
 		for i := range want {
-			want[i] = tenant.ID(fmt.Sprintf("t%03d", i))
+			want[i] = tenant.ID(fmt.Sprintf("t%04d", i))
 		}
 		b.approved(1, want[:500]...)
-		b.approved(1, want[500:]...)
+		b.approved(1, want[500:1000]...)
+		b.approved(1, want[1000:]...)
 		var got []tenant.ID
 		for cursor := ""; ; {
 			page, next, err := b.s.Approvals(b.Context(), testApp, cursor, 50)
@@ -110,13 +111,46 @@ func TestApprovals(t *testing.T) {
 		if got = slices.Compact(got); !slices.Equal(got, want) {
 			b.Errorf("%d approvals listed, want %d", len(got), len(want))
 		}
-		for tn, want := range map[tenant.ID]bool{"t001": true, "nobody": false} {
+		for tn, want := range map[tenant.ID]bool{"t0001": true, "nobody": false} {
 			if is, err := b.s.Approved(b.Context(), testApp, tn); err != nil || is != want {
 				b.Errorf("Approved(%s) = %v, %v", tn, is, err)
 			}
 		}
 		if _, _, err := b.s.Approvals(b.Context(), testApp, "page two", 50); !errors.Is(err, mailbox.ErrCursor) {
 			b.Errorf("error of a made-up cursor = %v", err)
+		}
+	})
+}
+
+// Few approvals come by name: no page exceeds its limit, and those that come and go while somebody
+// pages move no other.
+func TestFewApprovals(t *testing.T) {
+	t.Parallel()
+	each(t, mailbox.Settings{}, func(b *box) {
+		var want []tenant.ID
+		for i := range 100 {
+			want = append(want, tenant.ID(fmt.Sprintf("t%02d", i)))
+		}
+		b.approved(1, want...)
+		var got []tenant.ID
+		for cursor := ""; ; {
+			page, next, err := b.s.Approvals(b.Context(), testApp, cursor, 7)
+			b.check(err)
+			if len(page) > 7 || len(page) < 7 && next != "" {
+				b.Errorf("a page of %d", len(page))
+			}
+			if len(got) == 7 { // behind the list's back: one it has passed goes, one comes there
+				_, err := b.s.Dismiss(b.Context(), testApp, []tenant.ID{"t00"})
+				b.check(err)
+				b.approved(1, "a")
+			}
+			got = append(got, page...)
+			if cursor = next; cursor == "" {
+				break
+			}
+		}
+		if !slices.Equal(got, want) {
+			b.Errorf("listed %v", got)
 		}
 	})
 }

@@ -192,7 +192,7 @@ func (s *Service) buildAPI() error {
 		answers: intake.NewAnswers(s.store, s.boxes, s.dir, s.env),
 	}
 	p.api = httpapi.New(httpapi.Deps{
-		Environment: s.env, Licences: s.licences, ValidFor: s.cfg.State.ValidFor,
+		Version: s.opts.Version, Environment: s.env, Licences: s.licences, ValidFor: s.cfg.State.ValidFor,
 		Tokens: s.store, TokenKeeper: s.store, TokenUses: s.store, Resealer: s.store, Auditor: s.store, Apps: s.store, AppWriter: s.store, AppEvents: p.events,
 		Addresses: addresses{s.guard, net.DefaultResolver}, Health: health{incidents: s.incidents, probes: s.probes, attempts: s.store, licences: s.licences, probing: s.cfg.Probe.Interval > 0, env: s.env},
 		Tester: &tester{

@@ -1,0 +1,103 @@
+package httpapi
+
+import (
+	"strings"
+
+	"github.com/lamplighter/lamplighter/internal/httpapi/openapi"
+)
+
+// contract is the API's own description, made once.
+type contract struct{ document, page []byte }
+
+// contractPaths are where it is served, beside the admin API alone.
+const (
+	documentPath = "/v1/openapi.json"
+	pagePath     = "/docs"
+)
+
+// describe makes the document of what is served. It panics where the table has what is not
+// described, which a test decides.
+func (a *API) describe() contract {
+	ops := a.contractOperations()
+	described, err := openapi.Build(a.version(), ops)
+	if err != nil {
+		panic("httpapi: " + err.Error())
+	}
+	page, err := openapi.Page(described)
+	if err != nil {
+		panic("httpapi: " + err.Error())
+	}
+	return contract{described, page}
+}
+
+func (a *API) version() string {
+	if a.Version == "" {
+		return "unreleased"
+	}
+	return a.Version
+}
+
+// contractOperations is the table as the document sees it.
+func (a *API) contractOperations() []openapi.Operation {
+	out := make([]openapi.Operation, len(a.routes))
+	for i, r := range a.routes {
+		out[i] = openapi.Operation{
+			ID: r.operation, Method: r.method, Pattern: r.pattern, Success: r.success, Bodies: r.body.types(), BodyOptional: r.body == optionalJSON,
+			Conditional: r.conditional(), Idempotent: r.idempotent(),
+		}
+		for _, k := range AllRoles() {
+			if r.may.has(k) {
+				out[i].Roles = append(out[i].Roles, k.String())
+			}
+		}
+	}
+	return out
+}
+
+// Unserved lists operations that the document's sources describe and this API does not serve.
+func (a *API) Unserved() ([]string, error) { return openapi.Leftover(a.contractOperations()) }
+
+// OpenAPI is the document that the API serves.
+func (a *API) OpenAPI() []byte { return a.contract().document }
+
+func (a *API) contractRoutes() []route {
+	return []route{
+		{"getOpenAPI", "GET", documentPath, 0, noBody, []int{200, 304}, a.getOpenAPI},
+		{"getDocs", "GET", pagePath, 0, noBody, []int{200, 304}, a.getDocs},
+	}
+}
+
+func (a *API) getOpenAPI(c *call) error {
+	c.w.Header().Set("Cache-Control", "no-cache")
+	return c.cacheable(a.contract().document)
+}
+
+// pagePolicy lets the page do nothing but show itself.
+const pagePolicy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+func (a *API) getDocs(c *call) error {
+	h := c.w.Header()
+	h.Set("Cache-Control", "no-cache")
+	h.Set("Content-Security-Policy", pagePolicy)
+	return c.cacheableAs("text/html; charset=utf-8", a.contract().page)
+}
+
+// outside reports whether an operation belongs to the public listener.
+func (r route) outside() bool {
+	return r.public() && !strings.HasPrefix(r.pattern, "/v1/") && r.pattern != pagePath
+}
+
+// conditional reports whether the operation compares If-Match with what stands there.
+func (r route) conditional() bool {
+	switch r.operation {
+	case "putApp", "patchApp", "deleteApp", "putEndpoint", "patchEndpoint", "pause", "resume", "rotateSecret":
+		return true
+	default:
+		return false
+	}
+}
+
+// idempotent reports whether the operation takes an Idempotency-Key.
+func (r route) idempotent() bool {
+	return r.operation == "postStateChanges" || r.operation == "postErrorReports"
+}

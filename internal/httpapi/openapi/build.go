@@ -1,0 +1,426 @@
+package openapi
+
+import (
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+//go:embed *.yaml
+var sources embed.FS
+
+// Operation is what the table of routes says of one operation.
+type Operation struct {
+	ID, Method, Pattern string
+	// Roles may call it; empty when everybody may.
+	Roles []string
+	// Success lists the statuses of its success.
+	Success []int
+	// Bodies are the media types of the body it takes, none when it takes none.
+	Bodies []string
+	// BodyOptional is true where the body may be left out.
+	BodyOptional bool
+	// Conditional is true where If-Match is honoured, Idempotent where Idempotency-Key is.
+	Conditional, Idempotent bool
+}
+
+// obj is a JSON object.
+type obj = map[string]any
+
+// operation is what the files say of one operation.
+type operation struct {
+	Tag, Summary, Description string
+	Query                     []string
+	Request                   *content
+	// Lines is the body as NDJSON; its example is the text.
+	Lines     *content
+	Responses map[string]answer
+	// Problems are statuses beyond those that follow from the table.
+	Problems []string
+}
+
+type content struct {
+	Schema  string
+	Example any
+}
+
+type answer struct {
+	Description, Schema string
+	// Lines is the schema of each line of an answer in NDJSON.
+	Lines   string
+	HTML    bool
+	Example any
+}
+
+type problem struct {
+	Type, Title, Detail string
+	Errors              []map[string]string `json:"errors,omitempty" yaml:"errors"`
+}
+
+// files is all that the YAML files say.
+type files struct {
+	operations map[string]operation
+	schemas    obj
+	parameters map[string]obj
+	problems   map[string][]problem
+}
+
+const (
+	typeProblem = "application/problem+json"
+	typeLines   = "application/x-ndjson"
+	typeJSON    = "application/json"
+)
+
+// Build makes the document of the operations that an API serves.
+func Build(version string, ops []Operation) ([]byte, error) {
+	f, err := read()
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	paths, tags := map[string]obj{}, map[string]bool{}
+	for _, op := range ops {
+		said, ok := f.operations[op.ID]
+		if !ok {
+			errs = append(errs, fmt.Errorf("operation %s is not described", op.ID))
+			continue
+		}
+		made, err := f.operation(op, said)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("operation %s: %w", op.ID, err))
+		}
+		if paths[op.Pattern] == nil {
+			paths[op.Pattern] = obj{}
+		}
+		paths[op.Pattern][strings.ToLower(op.Method)] = made
+		tags[said.Tag] = true
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("openapi: %w", err)
+	}
+	var list []obj
+	for _, t := range slices.Sorted(maps.Keys(tags)) {
+		list = append(list, obj{"name": t, "description": "Operations on " + strings.ToLower(t) + "."})
+	}
+	return json.Marshal(obj{
+		"openapi": "3.1.0",
+		"info": obj{
+			"title": "Lamplighter", "version": version, "summary": "Tells every partner app when a customer's lights go on or off.",
+			"license": obj{"name": "Apache 2.0", "identifier": "Apache-2.0"},
+		},
+		"servers": []obj{{"url": "/", "description": "This one."}},
+		"tags":    list, "paths": paths,
+		"components": obj{
+			"schemas": f.schemas, "responses": f.sharedProblems(), "headers": sharedHeaders(),
+			"securitySchemes": obj{"token": obj{"type": "http", "scheme": "bearer", "description": "A token that an admin made: lmp_…"}},
+		},
+	})
+}
+
+// Leftover lists the operations that the files describe and the API does not serve.
+func Leftover(ops []Operation) ([]string, error) {
+	f, err := read()
+	if err != nil {
+		return nil, err
+	}
+	for _, op := range ops {
+		delete(f.operations, op.ID)
+	}
+	return slices.Sorted(maps.Keys(f.operations)), nil
+}
+
+func read() (*files, error) {
+	f := &files{operations: map[string]operation{}, schemas: obj{}, parameters: map[string]obj{}, problems: map[string][]problem{}}
+	names, err := sources.ReadDir(".")
+	if err != nil {
+		return nil, fmt.Errorf("openapi: %w", err)
+	}
+	for _, n := range names {
+		text, err := sources.ReadFile(n.Name())
+		if err != nil {
+			return nil, fmt.Errorf("openapi: %w", err)
+		}
+		into := any(&f.operations)
+		switch n.Name() {
+		case "schemas.yaml":
+			into = &f.schemas
+		case "parameters.yaml":
+			into = &f.parameters
+		case "problems.yaml":
+			into = &f.problems
+		}
+		d := yaml.NewDecoder(strings.NewReader(string(text)))
+		d.KnownFields(true)
+		if err := d.Decode(into); err != nil {
+			return nil, fmt.Errorf("openapi: %s: %w", n.Name(), err)
+		}
+	}
+	return f, nil
+}
+
+// operation joins what the table and the files say of one operation.
+func (f *files) operation(op Operation, said operation) (obj, error) {
+	if said.Tag == "" || said.Summary == "" {
+		return nil, errors.New("it has no tag or no summary")
+	}
+	made := obj{"operationId": op.ID, "tags": []string{said.Tag}, "summary": said.Summary, "security": []obj{}}
+	if said.Description != "" {
+		made["description"] = said.Description
+	}
+	if len(op.Roles) > 0 {
+		made["security"] = []obj{{"token": []string{}}}
+		made["x-roles"] = op.Roles
+	}
+	parameters, err := f.params(op, said)
+	if err != nil {
+		return nil, err
+	}
+	if len(parameters) > 0 {
+		made["parameters"] = parameters
+	}
+	if len(op.Bodies) > 0 {
+		body, err := f.body(op, said)
+		if err != nil {
+			return nil, err
+		}
+		made["requestBody"] = body
+	} else if said.Request != nil || said.Lines != nil {
+		return nil, errors.New("it takes no body, and one is described")
+	}
+	made["responses"], err = f.responses(op, said)
+	return made, err
+}
+
+func (f *files) params(op Operation, said operation) ([]obj, error) {
+	var out []obj
+	add := func(name, in string) error {
+		p, ok := f.parameters[op.ID+"."+name]
+		if !ok {
+			p, ok = f.parameters[name]
+		}
+		if !ok || p["in"] != in {
+			return fmt.Errorf("%s parameter %s is not described", in, name)
+		}
+		p = maps.Clone(p)
+		p["name"] = name
+		if in == "path" {
+			p["required"] = true
+		}
+		out = append(out, p)
+		return nil
+	}
+	for _, name := range pathNames(op.Pattern) {
+		if err := add(name, "path"); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range said.Query {
+		if err := add(name, "query"); err != nil {
+			return nil, err
+		}
+	}
+	header := func(name, description string, longest int) {
+		out = append(out, obj{"name": name, "in": "header", "schema": obj{"type": "string", "maxLength": longest}, "description": description})
+	}
+	if op.Conditional {
+		header("If-Match", "The ETag that was read: 412 when it is not the current one.", 1024)
+	}
+	if op.Idempotent {
+		header("Idempotency-Key", "A repeat with the same key gets the first answer and changes nothing.", 255)
+	}
+	return out, nil
+}
+
+// pathNames lists the names in a pattern's braces.
+func pathNames(pattern string) (names []string) {
+	for segment := range strings.SplitSeq(pattern, "/") {
+		if strings.HasPrefix(segment, "{") {
+			names = append(names, strings.Trim(segment, "{}."))
+		}
+	}
+	return names
+}
+
+func (f *files) body(op Operation, said operation) (obj, error) {
+	media := obj{}
+	for _, t := range op.Bodies {
+		c := said.Request
+		if t == typeLines {
+			c = said.Lines
+		}
+		if c == nil || c.Example == nil {
+			return nil, fmt.Errorf("its body as %s is not described, or has no example", t)
+		}
+		if t == typeLines {
+			text, err := f.lines(c.Schema, c.Example)
+			if err != nil {
+				return nil, err
+			}
+			media[t] = text
+			continue
+		}
+		ref, err := f.ref(c.Schema)
+		if err != nil {
+			return nil, err
+		}
+		media[t] = obj{"schema": ref, "example": c.Example}
+	}
+	return obj{"required": !op.BodyOptional, "content": media}, nil
+}
+
+// lines describes NDJSON: a text, with the schema of each of its lines.
+func (f *files) lines(schema string, example any) (obj, error) {
+	ref, err := f.ref(schema)
+	return obj{"schema": obj{"type": "string", "description": "One JSON object a line.", "x-line-schema": ref}, "example": example}, err
+}
+
+func (f *files) ref(schema string) (obj, error) {
+	if _, ok := f.schemas[schema]; !ok {
+		return nil, fmt.Errorf("there is no schema %q", schema)
+	}
+	return obj{"$ref": "#/components/schemas/" + schema}, nil
+}
+
+func (f *files) responses(op Operation, said operation) (obj, error) {
+	out := obj{}
+	for _, status := range op.Success {
+		code := strconv.Itoa(status)
+		if status == http.StatusNotModified {
+			out[code] = obj{"description": "The caller has it: its If-None-Match holds the current ETag.", "headers": headers("ETag")}
+			continue
+		}
+		if _, ok := said.Responses[code]; !ok {
+			return nil, fmt.Errorf("its answer %s is not described", code)
+		}
+	}
+	for code, a := range said.Responses {
+		status, err := strconv.Atoi(code)
+		if err != nil || status < http.StatusBadRequest && !slices.Contains(op.Success, status) {
+			return nil, fmt.Errorf("its answer %s is described and never given", code)
+		}
+		made, err := f.answer(status, a)
+		if err != nil {
+			return nil, err
+		}
+		if status >= http.StatusBadRequest { // what a problem can say as well, such as of a path that nothing serves
+			if content, ok := made["content"].(obj); ok {
+				content[typeProblem] = problemContent(status, f.problems[code])
+			}
+		}
+		out[code] = made
+	}
+	for _, code := range append(problemsOf(op), said.Problems...) {
+		if _, ok := f.problems[code]; !ok {
+			return nil, fmt.Errorf("there is no problem of status %s", code)
+		}
+		if out[code] == nil {
+			out[code] = obj{"$ref": "#/components/responses/Problem" + code}
+		}
+	}
+	return out, nil
+}
+
+func (f *files) answer(status int, a answer) (obj, error) {
+	made := obj{"description": a.Description, "headers": headers("ETag")}
+	if status == http.StatusNoContent {
+		return made, nil
+	}
+	if a.Example == nil {
+		return nil, fmt.Errorf("its answer %d has no example", status)
+	}
+	switch {
+	case a.HTML:
+		made["content"] = obj{"text/html": obj{"schema": obj{"type": "string"}, "example": a.Example}}
+	case a.Lines != "":
+		text, err := f.lines(a.Lines, a.Example)
+		if err != nil {
+			return nil, err
+		}
+		made["content"] = obj{typeLines: text}
+	default:
+		ref, err := f.ref(a.Schema)
+		if err != nil {
+			return nil, err
+		}
+		made["content"] = obj{typeJSON: obj{"schema": ref, "example": a.Example}}
+	}
+	return made, nil
+}
+
+// problemsOf lists the statuses of the problems that follow from the table.
+func problemsOf(op Operation) []string {
+	out := []string{"429", "500", "503"}
+	if len(op.Roles) > 0 {
+		out = append(out, "401", "403", "422")
+	}
+	if strings.Contains(op.Pattern, "{") {
+		out = append(out, "404")
+	}
+	if len(op.Bodies) > 0 {
+		out = append(out, "400", "408", "413", "415")
+	}
+	if op.Conditional || op.Method != http.MethodGet {
+		out = append(out, "412")
+	}
+	if op.Idempotent {
+		out = append(out, "400", "409")
+	}
+	return out
+}
+
+func (f *files) sharedProblems() obj {
+	out := obj{}
+	for code, list := range f.problems {
+		status, _ := strconv.Atoi(code)
+		names := []string{}
+		switch code {
+		case "429", "503":
+			names = append(names, "Retry-After")
+		case "401":
+			names = append(names, "WWW-Authenticate")
+		case "405":
+			names = append(names, "Allow")
+		}
+		out["Problem"+code] = obj{
+			"description": http.StatusText(status), "headers": headers(names...),
+			"content": obj{typeProblem: problemContent(status, list)},
+		}
+	}
+	return out
+}
+
+func problemContent(status int, list []problem) obj {
+	examples := obj{}
+	for _, p := range list {
+		value := obj{"type": "urn:lamplighter:problem:" + p.Type, "title": p.Title, "status": status, "detail": p.Detail, "request_id": "141f5bad3119572ea5b737d7"}
+		if len(p.Errors) > 0 {
+			value["errors"] = p.Errors
+		}
+		examples[p.Type] = obj{"summary": p.Title, "value": value}
+	}
+	return obj{"schema": obj{"$ref": "#/components/schemas/Problem"}, "examples": examples}
+}
+
+func headers(names ...string) obj {
+	out := obj{}
+	for _, n := range append(names, "X-Request-Id") {
+		out[n] = obj{"$ref": "#/components/headers/" + n}
+	}
+	return out
+}
+
+func sharedHeaders() obj {
+	text := func(description string) obj { return obj{"description": description, "schema": obj{"type": "string"}} }
+	return obj{
+		"X-Request-Id": text("What the log calls the request."), "ETag": text("The version of what is shown, where it has one."),
+		"Retry-After": text("Seconds to wait."), "Allow": text("The methods that are allowed."), "WWW-Authenticate": text("How to authenticate."),
+	}
+}
