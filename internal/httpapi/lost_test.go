@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -68,7 +69,7 @@ func TestPreconditionIsNeverIgnored(t *testing.T) {
 	api := newHarness(t).api
 	tried := 0
 	for _, op := range api.Operations() {
-		if op.Method == "GET" {
+		if op.Method == http.MethodGet {
 			continue
 		}
 		tried++
