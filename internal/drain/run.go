@@ -225,7 +225,7 @@ func (r *run) take(ctx context.Context, x mailbox.Exchanged, want int, sent time
 		r.skew = time.Until(time.UnixMilli(c.Stamp).Add(-r.d.opts.EntryLease))
 	}
 	r.idle = want > 0 && len(x.Claims) == 0 && len(x.Unreadable) == 0
-	r.filled = len(x.Claims) == want
+	r.filled = len(x.Claims) >= min(want, mailbox.MaxBatch)
 	if len(x.Claims) > 0 {
 		r.look = lookMin
 	}
@@ -294,11 +294,15 @@ func (r *run) gather(ctx context.Context) {
 	if r.closing { // known already, or no news
 		stop, ended = nil, nil
 	}
+	stirred := r.stirred
+	if r.want() == 0 { // no room for what came: it stays told until there is
+		stirred = nil
+	}
 	r.timer.Reset(r.patience())
 	select {
 	case f := <-r.done:
 		r.settle(ctx, f)
-	case <-r.stirred:
+	case <-stirred:
 		r.timer.Stop()
 		r.look = lookMin
 		return
@@ -312,11 +316,14 @@ func (r *run) gather(ctx context.Context) {
 	r.timer.Reset(gatherFor)
 	defer r.timer.Stop()
 	for r.running > 0 && len(r.settlements) < gatherMax && !r.starving() {
+		if stirred = r.stirred; len(r.queue) > 0 || r.want() == 0 { // enough to do until the next exchange
+			stirred = nil
+		}
 		select {
 		case f := <-r.done:
 			r.settle(ctx, f)
 			r.launch(ctx)
-		case <-r.stirred:
+		case <-stirred:
 			return
 		case <-r.timer.C:
 			return

@@ -34,6 +34,9 @@ func check(t testing.TB, r delivery.Result, outcome delivery.Outcome, reason del
 	if r.Detail == "" {
 		t.Error("nothing says what went wrong")
 	}
+	if len(r.Detail) > 500 {
+		t.Errorf("a detail of %d bytes, by the endpoint's choice", len(r.Detail))
+	}
 	clean(t, r)
 }
 
@@ -72,6 +75,7 @@ func TestBrokenConnections(t *testing.T) {
 		}), delivery.ReasonReset},
 		"NotHTTP":          {raw(t, answering("220 smtp.example ESMTP\r\n")), delivery.ReasonReset},
 		"NoSuchStatus":     {raw(t, answering("HTTP/1.1 2xx Fine\r\n\r\n")), delivery.ReasonReset},
+		"LongFirstLine":    {raw(t, answering(strings.Repeat("\xff\x01", 20_000)+"\r\n\r\n")), delivery.ReasonReset},
 		"HugeHeader":       {raw(t, answering("HTTP/1.1 200 OK\r\nX: "+string(make([]byte, 1<<20))+"\r\n\r\n")), delivery.ReasonReset},
 		"EndlessContinues": {raw(t, continues), delivery.ReasonReset},
 	} {

@@ -58,6 +58,7 @@ type Options struct {
 const (
 	maxExcerptRead = 2 << 10
 	maxExcerpt     = 200
+	maxDetail      = 400
 )
 
 // Pusher posts notifications. It is safe for concurrent use.
@@ -196,7 +197,8 @@ func (p *Pusher) failed(caller context.Context, rawURL, host string, err error, 
 		return own(errShutdown.Error())
 	}
 	r := classify(err)
-	r.Detail = secret.RedactError(err, rawURL).Error()
+	// what an endpoint answers instead of HTTP is quoted in the error, up to a whole header's size
+	r.Detail = secret.Excerpt([]byte(secret.RedactError(err, rawURL).Error()), maxDetail)
 	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.Server != "" {
 		// whom the service asks is none of a partner's business
 		r.Detail = strings.ReplaceAll(r.Detail, " on "+dns.Server, "")

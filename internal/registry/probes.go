@@ -115,6 +115,12 @@ func (s *ProbeStore) Drop(ctx context.Context, app partner.ClientID) error {
 	return failure(s.rdb.Del(ctx, s.key(app)...).Err(), "drop the probes of %s", app)
 }
 
+// Forget forgets what is known of one endpoint, so that it is due at once: its URL, its switch or the
+// keys that it answers with are other ones now.
+func (s *ProbeStore) Forget(ctx context.Context, app partner.ClientID, k partner.EndpointKind) error {
+	return failure(s.rdb.HDel(ctx, s.key(app)[0], k.String()).Err(), "forget the probe of %s %s", app, k)
+}
+
 // SaveSummary hands what one process counted to the others; it vanishes after ttl.
 func (s *ProbeStore) SaveSummary(ctx context.Context, doc []byte, ttl time.Duration) error {
 	return failure(s.rdb.Set(ctx, s.keys.Config(keys.ConfigProbes), doc, ttl).Err(), "save the summary of probes")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -69,11 +70,24 @@ func (a *appEvents) AppWritten(ctx context.Context, old *registry.AppRecord, rec
 		}
 		errs = append(errs, a.people.Observe(ctx, app.ClientID, k, incident.Switched{Switch: incident.SwitchOf(is, a.env)}))
 	}
+	for _, k := range partner.IntegrationKinds() {
+		if old != nil && a.probedAnew(&before, app, k) {
+			errs = append(errs, a.probes.Forget(ctx, app.ClientID, k))
+		}
+	}
 	errs = append(errs, a.asker.Ask(ctx, app))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("spread the new settings of app %s: %w", app.ClientID, err)
 	}
 	return nil
+}
+
+// probedAnew reports that what was found about an endpoint is about another one, or that what was wrong
+// may be right now: then nobody should wait for the next probe until the one after a failure is due.
+func (a *appEvents) probedAnew(before, app *partner.App, k partner.EndpointKind) bool {
+	was, is := before.Endpoints[k], app.Endpoints[k]
+	return was.EffectiveURL(a.env) != is.EffectiveURL(a.env) || !was.On(a.env) && is.On(a.env) ||
+		k == partner.Mirroring && !slices.Equal(before.PublicKeys, app.PublicKeys)
 }
 
 // AppResumed implements httpapi.AppEvents: the gate of an app that was not paused opens too.
@@ -113,6 +127,9 @@ func (a *appEvents) forget(ctx context.Context, id partner.ClientID, revision in
 		return err
 	}
 	if err := a.incidents.Drop(ctx, id); err != nil {
+		return err
+	}
+	if err := a.probes.Drop(ctx, id); err != nil {
 		return err
 	}
 	return a.store.DropAttempts(ctx, id)

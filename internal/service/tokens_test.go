@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/redistest"
 )
 
@@ -72,9 +74,46 @@ func TestAnAppMadeAnewShowsNothingOfItsPredecessor(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	r.change("suspend", http.StatusNoContent, "delivered")
+	probes := keys.New("").App("app1", keys.AppProbes)
+	if err := r.rdb.HSet(t.Context(), probes, "erp_sync", "1;1;1;x;").Err(); err != nil {
+		t.Fatal(err)
+	}
 	r.call("DELETE", "/v1/apps/app1", "")
+	if n := r.rdb.Exists(t.Context(), probes).Val(); n != 0 {
+		t.Error("what probes found outlives the app")
+	}
 	r.call("PUT", "/v1/apps/app1", `{"name":"New owner"}`)
 	if got := r.items("/v1/apps/app1/deliveries"); len(got) != 0 {
 		t.Errorf("the new app shows %v", got)
+	}
+}
+
+// An endpoint whose URL was corrected is not left alone until its old failure's next probe is due.
+func TestANewURLIsProbedAnew(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	probes := keys.New("").App("app1", keys.AppProbes)
+	known := func() []string {
+		t.Helper()
+		found, err := r.rdb.HKeys(t.Context(), probes).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(found)
+		return found
+	}
+	r.call("PATCH", "/v1/apps/app1/endpoints/erp_sync", `{"url":"`+r.hook+`"}`)
+	for _, k := range []string{"erp_sync", "quote_connector"} {
+		if err := r.rdb.HSet(t.Context(), probes, k, "1;99999999999999;1;x;").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.call("PATCH", "/v1/apps/app1", `{"name":"Another name"}`)
+	if got := known(); len(got) != 2 {
+		t.Errorf("after a new name only %v are known", got)
+	}
+	r.call("PATCH", "/v1/apps/app1/endpoints/erp_sync", `{"url":"`+r.hook+`/other"}`)
+	if got := known(); !slices.Equal(got, []string{"quote_connector"}) {
+		t.Errorf("after a new URL %v are known", got)
 	}
 }

@@ -3,6 +3,7 @@ package wire_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -344,6 +345,44 @@ func TestTLSNamesTheHost(t *testing.T) {
 	}
 	if n := d.n.Load(); n != 1 {
 		t.Errorf("%d connections, want 1", n)
+	}
+}
+
+// What a server says on an idle connection is no answer to the next request.
+func TestAFarewellIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	bye := make(chan struct{})
+	said := make(chan struct{})
+	first := func(c net.Conn, br *bufio.Reader) {
+		_, _ = take(br)
+		_, _ = io.WriteString(c, noContent)
+		<-bye
+		_, _ = io.WriteString(c, "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+		close(said)
+		_, _ = io.Copy(io.Discard, c)
+	}
+	srv := httptest.NewUnstartedServer(http.NotFoundHandler())
+	srv.StartTLS() // for its certificate
+	cert, roots := srv.TLS.Certificates, srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	srv.Close()
+	secured := func(h func(net.Conn, *bufio.Reader)) func(net.Conn, *bufio.Reader) {
+		return func(c net.Conn, _ *bufio.Reader) {
+			s := tls.Server(c, &tls.Config{Certificates: cert, MinVersion: tls.VersionTLS12})
+			h(s, bufio.NewReader(s))
+			_ = s.Close()
+		}
+	}
+	url := scripted(t, secured(first), secured(serving(noContent)))
+	to := destination(t, strings.Replace(url, "http://", "https://", 1))
+	c, d := client(t, wire.Options{RootCAs: roots})
+	if status, _, err := post(t, c, to, "1"); status != 204 || err != nil {
+		t.Fatalf("status %d, %v", status, err)
+	}
+	close(bye)
+	<-said
+	<-time.After(100 * time.Millisecond) // an idle connection is looked at after a while
+	if status, _, err := post(t, c, to, "2"); status != 204 || err != nil || d.n.Load() != 2 {
+		t.Errorf("status %d, %v, over %d connections", status, err, d.n.Load())
 	}
 }
 

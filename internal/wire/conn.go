@@ -3,7 +3,6 @@ package wire
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -134,10 +133,10 @@ func (cn *conn) unheard(err error) bool { return !cn.in.came && !timedOut(err) &
 // would cost more than the rare connection that was closed.
 const checkAfter = 20 * time.Millisecond
 
-// open reports whether the other side seems to keep the connection open. Over TLS there may be
-// something to read that is no answer, such as a session ticket.
+// open reports whether the other side seems to keep the connection open. Something to read on an idle
+// connection is a farewell, such as a 408 or a TLS alert, or an answer that nobody asked for, and must
+// not be taken for the next one. A session ticket that comes late costs a handshake.
 func (cn *conn) open() bool {
-	_, secure := cn.Conn.(*tls.Conn)
 	waits, ended := peek(cn.plain)
-	return !ended && (secure || !waits)
+	return !ended && !waits
 }
