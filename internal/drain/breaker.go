@@ -35,7 +35,7 @@ type health struct {
 	// lastWell is when the endpoint last showed that it works, lastDelivered when it last took a
 	// notification: one that refuses everything works, but tells nothing of a failing one.
 	lastWell, lastDelivered time.Time
-	// pace is how many posts at once it was seen to take, 0 when that is not known.
+	// pace is the limit of posts at once that the last run ended with, 0 when the endpoint failed.
 	pace int
 	used time.Time
 }
