@@ -12,6 +12,6 @@ command -v systemd-analyze >/dev/null || {
   exit 1
 }
 # verify wants the binary to be where the unit says: here, any that can be executed.
-sed 's#/usr/local/bin/lamplighter#/bin/true#' deploy/systemd/lamplighter.service >"$work/lamplighter.service"
+sed 's#/usr/local/bin/lamplighter#/bin/true#' docs/deploy/systemd/lamplighter.service >"$work/lamplighter.service"
 systemd-analyze verify "$work/lamplighter.service"
 systemd-analyze security --offline=true --threshold="${most/./}" "$work/lamplighter.service" | tail -1

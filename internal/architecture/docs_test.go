@@ -30,7 +30,7 @@ var (
 // topLevel are the directories a path in a document may start with. What begins
 // otherwise is not taken for a path of the repository.
 func topLevel() []string {
-	return []string{"cmd", "internal", "docs", "tools", "test", "dashboards", "alerts", "charts", "deploy", "examples", ".ci", ".github"}
+	return []string{"cmd", "internal", "docs", "tools", "test", "dashboards", "alerts", "charts", "examples", ".ci", ".github"}
 }
 
 // isDocument reports whether a file is prose that readers follow. The changelog

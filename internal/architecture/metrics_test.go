@@ -33,7 +33,7 @@ func namesMetrics(name string) bool {
 		return true
 	}
 	top, _, _ := strings.Cut(name, "/")
-	return slices.Contains([]string{"dashboards", "alerts", "charts", "deploy"}, top) &&
+	return slices.Contains([]string{"dashboards", "alerts", "charts", "docs"}, top) &&
 		slices.Contains([]string{".json", ".yml", ".yaml", ".tpl", ".md"}, path.Ext(name))
 }
 

@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -78,6 +79,7 @@ func TestCompose(t *testing.T) {
 			Grace       time.Duration `yaml:"stop_grace_period"`
 			Command     []string
 			Secrets     []string
+			Build       string
 		}
 		Secrets map[string]any
 	}
@@ -86,6 +88,9 @@ func TestCompose(t *testing.T) {
 	}
 	for _, name := range []string{"api", "worker"} {
 		s := file.Services[name]
+		if _, err := os.Stat(filepath.Join("compose", s.Build, "Dockerfile")); err != nil {
+			t.Errorf("%s: no Dockerfile where the image is built: %v", name, err)
+		}
 		var environ []string
 		for key, value := range s.Environment {
 			environ = append(environ, key+"="+value)
