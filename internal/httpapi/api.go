@@ -47,8 +47,10 @@ type Deps struct {
 	Statuses     Statuses
 	Changes      Changes
 	// Refused counts changes that were refused before Changes saw them; nil counts nothing.
-	Refused   func(n int)
-	Keys      KeyBinder
+	Refused func(n int)
+	Keys    KeyBinder
+	// Outcomes keeps answers under idempotency keys; nil keeps none.
+	Outcomes  Outcomes
 	Incidents Incidents
 	Audit     Audit
 	// Auditor notes what no store audits by itself; nil notes nothing.

@@ -32,6 +32,8 @@ type call struct {
 	tenant   tenant.ID
 	endpoint string
 	change   string
+	// body is what was read of the request, nil before.
+	body []byte
 }
 
 // handler answers a call or returns the error that becomes a problem.
@@ -124,6 +126,9 @@ func (c *call) emptyDocument() error {
 }
 
 func (c *call) read() ([]byte, error) {
+	if c.body != nil {
+		return c.body, nil
+	}
 	if c.r.ContentLength > maxBody {
 		return nil, &http.MaxBytesError{Limit: maxBody}
 	}
@@ -134,6 +139,7 @@ func (c *call) read() ([]byte, error) {
 	if err != nil {
 		return nil, readError(err)
 	}
+	c.body = body
 	// A deadline that stays would cancel the request's context when it passes.
 	return body, c.readBefore(time.Time{})
 }

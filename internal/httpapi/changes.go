@@ -64,7 +64,7 @@ const (
 )
 
 func (a *API) postStateChanges(c *call) error {
-	key, err := idempotencyKey(c.r.Header, keyScope)
+	key, err := idempotencyKey(c.r.Header, keyScope+callerScope(c)+"\n")
 	if err != nil {
 		return err
 	}

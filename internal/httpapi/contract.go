@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"net/http"
 	"strings"
 
 	"github.com/lamplighter/lamplighter/internal/httpapi/openapi"
@@ -99,5 +100,5 @@ func (r route) conditional() bool {
 
 // idempotent reports whether the operation takes an Idempotency-Key.
 func (r route) idempotent() bool {
-	return r.operation == "postStateChanges" || r.operation == "postErrorReports"
+	return r.method == http.MethodPost
 }

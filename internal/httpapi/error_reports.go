@@ -44,7 +44,7 @@ func (a *API) postErrorReports(c *call) error {
 	case rec.App.Endpoints[kind].EffectiveURL(a.Environment) == "":
 		return invalid(FieldError{Pointer: "/endpoint", Detail: "has no URL in this environment, so nobody can have called it"})
 	}
-	key, err := idempotencyKey(c.r.Header, reportScope+string(rec.App.ClientID)+"/"+kind.String()+"/")
+	key, err := idempotencyKey(c.r.Header, reportScope+string(rec.App.ClientID)+"/"+kind.String()+"/"+callerScope(c)+"\n")
 	if err != nil {
 		return err
 	}

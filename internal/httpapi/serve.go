@@ -112,6 +112,9 @@ func (a *API) handle(c *call, rt route) error {
 	if err := checkType(c.r, rt.body); err != nil {
 		return err
 	}
+	if rt.once() {
+		return a.once(c, rt)
+	}
 	return rt.handle(c)
 }
 

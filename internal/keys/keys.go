@@ -131,6 +131,10 @@ const (
 	ConfigAudit ConfigKey = "audit"
 	// ConfigIdempotency starts the keys that bind an idempotency key to its body.
 	ConfigIdempotency ConfigKey = "idempotency"
+	// ConfigOnce starts the HASHes of requests that are carried out once.
+	ConfigOnce ConfigKey = "once"
+	// ConfigOnceOf starts the ZSETs of one caller's keys by when they lapse, ms.
+	ConfigOnceOf ConfigKey = "once_of"
 	// ConfigEnvironment STRING: the environment that owns this prefix.
 	ConfigEnvironment ConfigKey = "environment"
 	// ConfigLeases starts the keys of work that one process does for all.

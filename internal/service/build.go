@@ -200,7 +200,7 @@ func (s *Service) buildAPI() error {
 			probes: p.probes, env: s.env, timeout: s.cfg.Delivery.Timeout,
 		},
 		Approvals: &approvals{p.approvals, p.tracker}, ApprovalList: s.boxes, Resyncer: p.approvals, Mailboxes: s.boxes, Deliveries: s.store,
-		Explainer: intake.NewExplainer(s.store, s.boxes, s.store, s.env), Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store,
+		Explainer: intake.NewExplainer(s.store, s.boxes, s.store, s.env), Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store, Outcomes: s.store,
 		Incidents: &incidents{store: s.incidents, tracker: p.tracker, dir: s.dir, audit: s.store}, Audit: s.store,
 		ErrorReports: &errorReports{registry.NewIncidentStore(s.durable, keys.New(s.cfg.Redis.Prefix), s.cfg.Retention.Incidents), s.cfg.Retention.Idempotency}, ConfigFeed: p.feed,
 		Discovery: func() []byte { return discovery }, JWKS: s.keySet.JWKS,

@@ -234,7 +234,7 @@ func (f *files) params(op Operation, said operation) ([]obj, error) {
 		header("If-Match", "The ETag that was read: 412 when it is not the current one.", 1024)
 	}
 	if op.Idempotent {
-		header("Idempotency-Key", "A repeat with the same key gets the first answer and changes nothing.", 255)
+		header("Idempotency-Key", "A repeat with the same key gets the first success again, marked by Idempotent-Replayed, and changes nothing.", 255)
 	}
 	return out, nil
 }
@@ -310,6 +310,9 @@ func (f *files) responses(op Operation, said operation) (obj, error) {
 		if err != nil {
 			return nil, err
 		}
+		if op.Idempotent && status < http.StatusBadRequest {
+			maps.Copy(made["headers"].(obj), headers("Idempotent-Replayed"))
+		}
 		if status >= http.StatusBadRequest { // what a problem can say as well, such as of a path that nothing serves
 			if content, ok := made["content"].(obj); ok {
 				content[typeProblem] = problemContent(status, f.problems[code])
@@ -382,7 +385,7 @@ func (f *files) sharedProblems() obj {
 		status, _ := strconv.Atoi(code)
 		names := []string{}
 		switch code {
-		case "429", "503":
+		case "409", "429", "503":
 			names = append(names, "Retry-After")
 		case "401":
 			names = append(names, "WWW-Authenticate")
@@ -421,6 +424,6 @@ func sharedHeaders() obj {
 	text := func(description string) obj { return obj{"description": description, "schema": obj{"type": "string"}} }
 	return obj{
 		"X-Request-Id": text("What the log calls the request."), "ETag": text("The version of what is shown, where it has one."),
-		"Retry-After": text("Seconds to wait."), "Allow": text("The methods that are allowed."), "WWW-Authenticate": text("How to authenticate."),
+		"Retry-After": text("Seconds to wait, where waiting helps."), "Idempotent-Replayed": text("true where the answer was given before, under the same Idempotency-Key."), "Allow": text("The methods that are allowed."), "WWW-Authenticate": text("How to authenticate."),
 	}
 }
