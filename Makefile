@@ -12,6 +12,8 @@ COUNT ?= 5
 BENCH ?= .
 BENCHFLAGS ?=
 SOAKFLAGS ?= -soak.for=2m -soak.redis=always,everysec,sentinel,cluster
+FROM ?=
+UPGRADEFLAGS ?=
 PKG ?= ./...
 WORLD ?=
 
@@ -95,6 +97,11 @@ bench: build ## Measure the service beside a plain client; BENCHFLAGS=-short for
 soak: ## Kill, freeze and cut everything under load, and count what is lost; SOAKFLAGS says how long
 	@tools/deps.sh test
 	go test ./test/e2e -run '^TestSoak$$' -count=1 -v -timeout 0 -args $(SOAKFLAGS)
+
+.PHONY: upgrade-test
+upgrade-test: ## Upgrade from an older version, process by process, under load; FROM is its commit (a tag, or format 1)
+	@tools/deps.sh test
+	tools/upgrade.sh "$(FROM)" $(UPGRADEFLAGS)
 
 .PHONY: microbench
 microbench: $(TOOLS)/benchstat ## Run the Go benchmarks matching BENCH COUNT times and summarise them

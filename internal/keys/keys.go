@@ -137,6 +137,8 @@ const (
 	ConfigOnceOf ConfigKey = "once_of"
 	// ConfigEnvironment STRING: the environment that owns this prefix.
 	ConfigEnvironment ConfigKey = "environment"
+	// ConfigFormat STRING: the highest format that any version which ran here writes.
+	ConfigFormat ConfigKey = "format"
 	// ConfigLeases starts the keys of work that one process does for all.
 	ConfigLeases ConfigKey = "lease"
 	// ConfigGauges STRING: the cluster's state as the last sweep found it.

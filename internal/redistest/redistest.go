@@ -109,6 +109,45 @@ func Start(t testing.TB, args ...string) *Process {
 	return p
 }
 
+// StartOn is Start on a copy of an RDB file, with an append-only file from then on.
+func StartOn(t testing.TB, rdbFile string, args ...string) *Process {
+	t.Helper()
+	b, err := os.ReadFile(rdbFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "dump.rdb"), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := launch(dir, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.stop)
+	if err := p.Client(t).ConfigSet(t.Context(), "appendonly", "yes").Err(); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Snapshot has the server write all it knows into an RDB file.
+func (p *Process) Snapshot(ctx context.Context, rdbFile string) error {
+	rdb := redis.NewClient(&redis.Options{Addr: p.Addr, MaxRetries: -1})
+	defer func() { _ = rdb.Close() }()
+	if err := rdb.Save(ctx).Err(); err != nil {
+		return fmt.Errorf("save a snapshot: %w", err)
+	}
+	b, err := os.ReadFile(filepath.Join(p.dir, "dump.rdb"))
+	if err != nil {
+		return fmt.Errorf("read the snapshot: %w", err)
+	}
+	if err := os.WriteFile(rdbFile, b, 0o600); err != nil {
+		return fmt.Errorf("write the snapshot: %w", err)
+	}
+	return nil
+}
+
 // Kill ends the server as a crash would (SIGKILL) and waits until it is gone.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill()

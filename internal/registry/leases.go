@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
@@ -40,11 +42,15 @@ func (s *Store) leaseKey(name string) []string {
 // first to claim them owns them for good. Errors: ErrOtherEnvironment.
 func (s *Store) ClaimEnvironment(ctx context.Context, env partner.Environment) error {
 	key := s.keys.Config(keys.ConfigEnvironment)
-	// One command decides; who comes second reads what will never change again.
-	if err := s.rdb.SetNX(ctx, key, string(env), 0).Err(); err != nil {
-		return failure(err, "claim the keys for environment %s", env)
-	}
 	owner, err := s.rdb.Get(ctx, key).Result()
+	if errors.Is(err, redis.Nil) {
+		// One command decides; who comes second reads what will never change again. A restart on a full
+		// Redis does not get here, and so needs no memory.
+		if err := s.rdb.SetNX(ctx, key, string(env), 0).Err(); err != nil {
+			return failure(err, "claim the keys for environment %s", env)
+		}
+		owner, err = s.rdb.Get(ctx, key).Result()
+	}
 	if err != nil {
 		return failure(err, "claim the keys for environment %s", env)
 	}

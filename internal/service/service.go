@@ -155,6 +155,9 @@ func (s *Service) stores(ctx context.Context) error {
 	if err := s.store.ClaimEnvironment(ctx, s.env); err != nil {
 		return fmt.Errorf("claim environment: %w", err)
 	}
+	if err := s.store.ClaimFormat(ctx); err != nil {
+		return fmt.Errorf("claim data: %w", err)
+	}
 	if err := s.bootstrap(ctx); err != nil {
 		return err
 	}

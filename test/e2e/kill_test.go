@@ -212,34 +212,3 @@ func killRedis(t *testing.T, fsync string) (*stack, *truth, *load, []*receiver) 
 	l.end(t)
 	return s, tr, l, rs
 }
-
-// TestTerminateSettlesWhatIsInFlight stops a worker as an operator would: no post is cut off, so
-// no receiver hears anything twice.
-func TestTerminateSettlesWhatIsInFlight(t *testing.T) {
-	s := newStack(t, "everysec")
-	s.serve("api")
-	first := s.serve("worker")
-	names := tenantNames(300)
-	r := newReceiver(t, "app1")
-	r.answer = func(notification) int {
-		<-time.After(20 * time.Millisecond) // the receiver's own work
-		return http.StatusOK
-	}
-	s.register(r, "ES256", names)
-	tr := newTruth()
-	l := s.load(tr, names, 2, 20)
-	wait(t, time.Second)
-	began := time.Now()
-	if err := first.terminate(); err != nil {
-		t.Errorf("worker ended with %v", err)
-	}
-	took := time.Since(began)
-	s.serve("worker")
-	wait(t, time.Second)
-	l.end(t)
-	awaitSettled(t, tr, 30*time.Second, r)
-	report(t, "SIGTERM under load, worker gone after "+took.Round(time.Millisecond).String(), tr, l, []*receiver{r})
-	if r.duplicates != 0 {
-		t.Errorf("%d notifications were told twice although the stop was soft", r.duplicates)
-	}
-}

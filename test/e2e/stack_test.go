@@ -134,6 +134,7 @@ func (s *stack) run(args ...string) []byte {
 // process is one running `lamplighter serve`.
 type process struct {
 	stack  *stack
+	bin    string // that of the stack unless it is another version
 	roles  string
 	listen string
 	ops    string
@@ -147,7 +148,13 @@ type process struct {
 // serve starts a process with the given roles and waits until it is ready.
 func (s *stack) serve(roles string) *process {
 	s.t.Helper()
-	p := &process{stack: s, roles: roles, listen: s.api, ops: s.address()}
+	return s.serveBy(s.bin, roles)
+}
+
+// serveBy is serve by another binary.
+func (s *stack) serveBy(bin, roles string) *process {
+	s.t.Helper()
+	p := &process{stack: s, bin: bin, roles: roles, listen: s.api, ops: s.address()}
 	if roles != "worker" {
 		p.ops = s.ops
 	}
@@ -158,7 +165,7 @@ func (s *stack) serve(roles string) *process {
 // another starts one more API beside the first.
 func (s *stack) another() *process {
 	s.t.Helper()
-	p := &process{stack: s, roles: "api", listen: s.address(), ops: s.address()}
+	p := &process{stack: s, bin: s.bin, roles: "api", listen: s.address(), ops: s.address()}
 	s.apis = append(s.apis, p.listen)
 	p.run()
 	return p
@@ -197,7 +204,7 @@ func (p *process) launch() error {
 		return err
 	}
 	p.log = log
-	p.cmd = exec.Command(s.bin, "serve", "--roles", p.roles)
+	p.cmd = exec.Command(p.bin, "serve", "--roles", p.roles)
 	p.cmd.Env = append(append([]string{}, s.env...), "LAMPLIGHTER_LISTEN="+p.listen, "LAMPLIGHTER_OPS_LISTEN="+p.ops)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
