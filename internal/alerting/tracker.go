@@ -109,29 +109,32 @@ func (t *Tracker) Observe(ctx context.Context, id partner.ClientID, k partner.En
 
 // Tick lets time pass for an app: engines' reports are taken into account, incidents open, remind
 // and recover, and the mailer is woken for mails that wait. It MUST be called every few seconds for every app, by one process at a time
-// for economy, by several without harm. It returns the endpoints whose incident is open.
-func (t *Tracker) Tick(ctx context.Context, id partner.ClientID) ([]partner.EndpointKind, error) {
+// for economy, by several without harm. seen is what was read of the app a moment ago: where it says
+// that nothing is there, nothing is read. It returns what is remembered of the app's endpoints.
+func (t *Tracker) Tick(ctx context.Context, id partner.ClientID, seen registry.Trouble) (map[partner.EndpointKind]incident.State, error) {
 	app, ok, err := t.opts.Apps.App(ctx, id)
 	if err != nil || !ok {
 		return nil, wrap(err, "tick", id)
 	}
 	// Before the endpoints, whose new mails wake the mailer themselves.
-	errs := []error{t.Ask(ctx, &app), t.wakeDue(ctx, id), t.reports(ctx, &app)}
-	states, err := t.opts.Store.Incidents(ctx, id)
-	if err != nil {
-		return nil, wrap(err, "tick", id)
+	errs := []error{t.Ask(ctx, &app)}
+	if seen.Mails {
+		errs = append(errs, t.wakeDue(ctx, id))
 	}
-	var open []partner.EndpointKind
+	states, err := seen.Incidents, seen.Unreadable
+	if seen.Reports {
+		errs = append(errs, t.reports(ctx, &app))
+		states, err = t.opts.Store.Incidents(ctx, id)
+	}
+	if err != nil {
+		return nil, errors.Join(append(errs, wrap(err, "tick", id))...)
+	}
+	after := make(map[partner.EndpointKind]incident.State, partner.EndpointKinds)
 	for _, k := range partner.AllEndpointKinds() {
 		s, err := t.tick(ctx, &app, k, states[k])
-		if err != nil {
-			errs = append(errs, err)
-		}
-		if s.IsOpen() {
-			open = append(open, k)
-		}
+		after[k], errs = s, append(errs, err)
 	}
-	return open, errors.Join(errs...)
+	return after, errors.Join(errs...)
 }
 
 func wrap(err error, what string, id partner.ClientID) error {

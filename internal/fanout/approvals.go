@@ -213,7 +213,7 @@ func (a *Approvals) Forget(ctx context.Context, app partner.ClientID) error {
 }
 
 // Resync tells an app the status of the given tenants again, of all that approved it when ts is
-// nil. It returns how many will be told.
+// nil. It returns how many will be told. What it asked for before it broke off, the repair has told.
 func (a *Approvals) Resync(ctx context.Context, app partner.ClientID, ts []tenant.ID) (int, error) {
 	hears, err := a.hears(ctx, app)
 	if err != nil {
@@ -221,17 +221,11 @@ func (a *Approvals) Resync(ctx context.Context, app partner.ClientID, ts []tenan
 	}
 	n := 0
 	again := func(ts []tenant.ID) error {
-		admissions, err := a.tops(ctx, ts)
-		if err != nil {
+		return a.noted(ctx, app, ts, func() error {
+			told, err := a.again(ctx, app, ts, hears)
+			n += told
 			return err
-		}
-		asked, err := a.boxes.Again(ctx, app, admissions)
-		if err != nil || asked == 0 || !hears {
-			return err
-		}
-		written, err := a.deposit(ctx, app, ts)
-		n += min(asked, written) // not those with nothing to tell
-		return err
+		})
 	}
 	if ts == nil {
 		err = a.each(ctx, app, again)
@@ -242,6 +236,20 @@ func (a *Approvals) Resync(ctx context.Context, app partner.ClientID, ts []tenan
 		return n, fmt.Errorf("resync: %w", err)
 	}
 	return n, nil
+}
+
+// again asks for the status of tenants to be told again, and tells it. It returns how many will be told.
+func (a *Approvals) again(ctx context.Context, app partner.ClientID, ts []tenant.ID, hears bool) (int, error) {
+	admissions, err := a.tops(ctx, ts)
+	if err != nil {
+		return 0, err
+	}
+	asked, err := a.boxes.Again(ctx, app, admissions)
+	if err != nil || asked == 0 || !hears {
+		return 0, err
+	}
+	written, err := a.deposit(ctx, app, ts)
+	return min(asked, written), err // not those with nothing to tell
 }
 
 // hears reports whether an app gets deposits; one that never had a URL does not.

@@ -216,6 +216,34 @@ func TestForget(t *testing.T) {
 	}
 }
 
+// An approval that dismissals keep overtaking ends, and says what happened.
+func TestApprovalGivesUpWhenOvertaken(t *testing.T) {
+	each(t, func(t *testing.T, s *shim) {
+		s.app("app1", hook)
+		others := []tenant.ID{"a"}
+		for i := range 25 {
+			others = append(others, tenant.ID(fmt.Sprintf("b%d", i)))
+		}
+		s.approve("app1", others[1:]...)
+		left := others[1:]
+		s.hook = func(name string) {
+			if name == "admit" {
+				if err := s.approvals().Dismiss(t.Context(), "app1", left[:1], admin()); err != nil {
+					t.Fatal(err)
+				}
+				left = left[1:]
+			}
+		}
+		err := s.approvals().Approve(t.Context(), "app1", []tenant.ID{"a"}, admin())
+		if !errors.Is(err, mailbox.ErrDismissed) {
+			t.Errorf("error %v", err)
+		}
+		s.hook = nil
+		s.repair()
+		s.inStep([]partner.ClientID{"app1"}, others...)
+	})
+}
+
 func TestResync(t *testing.T) {
 	for _, name := range []string{"", "refresh", "records", "list", "again", "deposit"} {
 		for _, how := range []string{"before", "after"} {

@@ -14,7 +14,7 @@ import (
 
 // RepairIndex is the registry's side of a repair.
 type RepairIndex interface {
-	UnsettledApprovals(ctx context.Context, waited time.Duration, limit int) ([]registry.Unsettled, error)
+	UnsettledApprovals(ctx context.Context, waited time.Duration, skip, limit int) ([]registry.Unsettled, error)
 	RemovedApps(ctx context.Context, since int64, limit int) ([]registry.Removed, error)
 	Listed(ctx context.Context, ids []tenant.ID, app partner.ClientID) ([]bool, error)
 }
@@ -40,10 +40,14 @@ const (
 	// settleAfter is how long a call may take to change approvals before the repair does.
 	settleAfter = time.Minute
 	// unsettledLimit is how many approvals one repair settles, removedLimit at how many deleted apps
-	// it looks, comparedLimit about how many approvals it compares with the index.
+	// it looks.
 	unsettledLimit = 500
 	removedLimit   = 200
-	comparedLimit  = 200
+	// comparedLimit is about how many approvals a repair compares with the index, comparedFast the
+	// same from a gap in it until all were compared: a gap seldom comes alone. Each costs a call to
+	// Redis, and only writes that Redis lost leave one.
+	comparedLimit = 20
+	comparedFast  = 500
 )
 
 // Repairer makes the tenants' index match the mailboxes, which hold the approvals: it finishes the
@@ -51,11 +55,17 @@ const (
 // a few approvals with the index, in turns. It is for one goroutine.
 type Repairer struct {
 	opts RepairOptions
-	// removed is the revision up to which deleted apps are known to have left nothing.
-	removed int64
-	// app and cursor are where the comparison goes on.
-	app    partner.ClientID
-	cursor string
+	// stuck is how many of the approvals that wait longest could not be settled, and are passed over
+	// until the others were tried.
+	stuck int
+	// removed is the revision up to which deleted apps were looked at, failed that of the first one
+	// on the way that could not be cleared away, 0 for none.
+	removed, failed int64
+	// app and cursor are where the comparison goes on. fast: the index had a gap in this round over
+	// all apps or in the one before; gap: in this one.
+	app       partner.ClientID
+	cursor    string
+	fast, gap bool
 }
 
 // NewRepairer returns a Repairer.
@@ -66,17 +76,21 @@ func (r *Repairer) Repair(ctx context.Context) error {
 	return errors.Join(r.settle(ctx), r.clear(ctx), r.compare(ctx))
 }
 
-// settle finishes what calls broke off.
+// settle finishes what calls broke off. What cannot be settled does not keep the rest from it.
 func (r *Repairer) settle(ctx context.Context) error {
-	list, err := r.opts.Index.UnsettledApprovals(ctx, settleAfter, unsettledLimit)
+	list, err := r.opts.Index.UnsettledApprovals(ctx, settleAfter, r.stuck, unsettledLimit)
 	if err != nil {
-		return fmt.Errorf("repair approvals: %w", err)
+		err = fmt.Errorf("repair approvals: %w", err)
 	}
+	if err != nil && !errors.Is(err, registry.ErrUnreadable) {
+		return err
+	}
+	errs := []error{err}
+	more, failed := len(list) == unsettledLimit || err != nil, unsettledLimit-len(list)
 	byApp := map[partner.ClientID][]registry.Unsettled{}
 	for _, u := range list {
 		byApp[u.App] = append(byApp[u.App], u)
 	}
-	var errs []error
 	for app, us := range byApp {
 		ts := make([]tenant.ID, len(us))
 		for i, u := range us {
@@ -87,8 +101,12 @@ func (r *Repairer) settle(ctx context.Context) error {
 			err = r.opts.Approvals.index.SettleApprovals(ctx, us)
 		}
 		if err != nil {
+			failed += len(us)
 			errs = append(errs, fmt.Errorf("repair approvals of app %s: %w", app, err))
 		}
+	}
+	if r.stuck += failed; !more { // those were the last
+		r.stuck = 0
 	}
 	return errors.Join(errs...)
 }
@@ -110,10 +128,11 @@ func (r *Repairer) reconcile(ctx context.Context, app partner.ClientID, ts []ten
 	return err
 }
 
-// clear drops what deleted apps left behind: their deletion was cut short.
+// clear drops what deleted apps left behind: their deletion was cut short. One that cannot be cleared
+// away is tried again when all behind it were.
 func (r *Repairer) clear(ctx context.Context) error {
 	gone, err := r.opts.Index.RemovedApps(ctx, r.removed, removedLimit)
-	if err != nil || len(gone) == 0 {
+	if err != nil {
 		return err
 	}
 	ids := make([]partner.ClientID, len(gone))
@@ -125,11 +144,17 @@ func (r *Repairer) clear(ctx context.Context) error {
 		if errs[i] == nil && views[i].Approvals+views[i].Waiting > 0 {
 			errs[i] = r.opts.Leftovers.AppDeleted(ctx, g.App, g.Revision)
 		}
+		if errs[i] != nil && r.failed == 0 {
+			r.failed = g.Revision
+		}
+		r.removed = g.Revision
+	}
+	if len(gone) < removedLimit && r.failed > 0 {
+		r.removed, r.failed = r.failed-1, 0
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("clear away after deleted apps: %w", err)
 	}
-	r.removed = gone[len(gone)-1].Revision
 	return nil
 }
 
@@ -143,30 +168,42 @@ func (r *Repairer) compare(ctx context.Context) error {
 			break
 		}
 	}
-	for seen, n := 0, 0; seen < comparedLimit && n < len(apps); n++ {
+	for seen, n := 0, 0; seen < r.most() && n < len(apps); n++ {
+		if start+n == len(apps) {
+			r.fast, r.gap = r.gap, false
+		}
 		id := apps[(start+n)%len(apps)].Rec.App.ClientID
 		if id != r.app {
 			r.app, r.cursor = id, ""
 		}
 		for {
-			page, next, err := r.opts.Approvals.boxes.Approvals(ctx, id, r.cursor, comparedLimit)
+			page, next, err := r.opts.Approvals.boxes.Approvals(ctx, id, r.cursor, r.most())
 			if err == nil {
 				err = chunks(page, func(ts []tenant.ID) error { return r.compared(ctx, id, ts) })
 			}
-			if err != nil {
+			if err != nil { // the next repair goes on behind it
+				r.app = id + "\x00"
 				return fmt.Errorf("compare approvals of app %s with the index: %w", id, err)
 			}
 			seen, r.cursor = seen+len(page), next
 			if next == "" {
 				break
 			}
-			if seen >= comparedLimit {
+			if seen >= r.most() {
 				return nil
 			}
 		}
 		r.app = id + "\x00" // the next one, whoever that will be
 	}
 	return nil
+}
+
+// most is about how many approvals this repair compares.
+func (r *Repairer) most() int {
+	if r.fast {
+		return comparedFast
+	}
+	return comparedLimit
 }
 
 func (r *Repairer) compared(ctx context.Context, app partner.ClientID, ts []tenant.ID) error {
@@ -183,5 +220,6 @@ func (r *Repairer) compared(ctx context.Context, app partner.ClientID, ts []tena
 	if len(missing) == 0 {
 		return nil
 	}
+	r.fast, r.gap = true, true
 	return r.reconcile(ctx, app, missing)
 }

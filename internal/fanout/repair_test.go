@@ -23,11 +23,16 @@ import (
 
 // The repair's side of the shim. For it, a minute has always passed.
 
-func (s *shim) UnsettledApprovals(ctx context.Context, waited time.Duration, limit int) ([]registry.Unsettled, error) {
+func (s *shim) UnsettledApprovals(ctx context.Context, waited time.Duration, skip, limit int) ([]registry.Unsettled, error) {
 	if waited != time.Minute {
 		return nil, fmt.Errorf("asked for those of %v", waited)
 	}
-	return call(s, "unsettled", func() ([]registry.Unsettled, error) { return s.reg.UnsettledApprovals(ctx, 0, limit) })
+	var list []registry.Unsettled
+	err := s.do("unsettled", func() (err error) {
+		list, err = s.reg.UnsettledApprovals(ctx, 0, skip, limit)
+		return err
+	})
+	return list, err
 }
 
 func (s *shim) RemovedApps(ctx context.Context, since int64, limit int) ([]registry.Removed, error) {
@@ -35,6 +40,7 @@ func (s *shim) RemovedApps(ctx context.Context, since int64, limit int) ([]regis
 }
 
 func (s *shim) Listed(ctx context.Context, ids []tenant.ID, app partner.ClientID) ([]bool, error) {
+	s.compared += len(ids)
 	return call(s, "listed", func() ([]bool, error) { return s.reg.Listed(ctx, ids, app) })
 }
 
@@ -47,6 +53,9 @@ func (s *shim) Views(ctx context.Context, apps []partner.ClientID) ([]mailbox.Vi
 // AppDeleted clears away after an app, as the service does.
 func (s *shim) AppDeleted(ctx context.Context, id partner.ClientID, revision int64) error {
 	return s.do("clear away", func() error {
+		if s.refuses[id] {
+			return errFake
+		}
 		if err := s.approvals().Forget(ctx, id); err != nil {
 			return err
 		}
@@ -66,8 +75,8 @@ func (s *shim) repair() {
 }
 
 // outOfStep tells where index and mailbox disagree on who approved whom, or what is approved does
-// not know the newest. A resync that broke off may leave a telling asked for.
-func (s *shim) outOfStep(apps []partner.ClientID, asked bool, ids ...tenant.ID) (out []string) {
+// not know the newest.
+func (s *shim) outOfStep(apps []partner.ClientID, ids ...tenant.ID) (out []string) {
 	s.Helper()
 	bad := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	for _, id := range ids {
@@ -81,7 +90,7 @@ func (s *shim) outOfStep(apps []partner.ClientID, asked bool, ids ...tenant.ID) 
 			if !st.Approved {
 				continue
 			}
-			if st.Known != v.Record.Top || st.Again && !asked {
+			if st.Known != v.Record.Top || st.Again {
 				bad("%s of %s: stands at %d (again %v), the tenant at %d", id, app, st.Known, st.Again, v.Record.Top)
 			}
 			for slot, e := range st.Entries {
@@ -97,17 +106,18 @@ func (s *shim) outOfStep(apps []partner.ClientID, asked bool, ids ...tenant.ID) 
 // inStep fails unless all are in step.
 func (s *shim) inStep(apps []partner.ClientID, ids ...tenant.ID) {
 	s.Helper()
-	for _, bad := range s.outOfStep(apps, false, ids...) {
+	for _, bad := range s.outOfStep(apps, ids...) {
 		s.Error(bad)
 	}
 }
 
-// Wherever an approval or a dismissal breaks off and is never repeated, the repair makes the index
+// Wherever an approval, a dismissal or a resync breaks off and is never repeated, the repair makes the index
 // match, and what was accepted meanwhile is told.
 func TestRepairFinishesWhatBrokeOff(t *testing.T) {
 	for _, row := range []struct{ what, calls string }{
 		{"approve", "note index dismissals records admit inspect deposit settle"},
 		{"dismiss", "note dismiss unindex inspect settle"},
+		{"resync", "note records again deposit settle"},
 	} {
 		for name := range strings.FieldsSeq(row.calls) {
 			for _, how := range []string{"before", "after"} {
@@ -116,21 +126,31 @@ func TestRepairFinishesWhatBrokeOff(t *testing.T) {
 						s.app("app1", hook)
 						a := s.approvals()
 						change := a.Approve
-						if row.what == "dismiss" {
+						switch row.what {
+						case "dismiss":
 							s.approve("app1", "a")
 							change = a.Dismiss
+						case "resync":
+							s.accept("a", tenant.Upgrade)
+							s.approve("app1", "a")
+							change = func(ctx context.Context, app partner.ClientID, ts []tenant.ID, _ registry.Actor) error {
+								_, err := a.Resync(ctx, app, ts)
+								return err
+							}
 						}
 						s.fails[name] = how
 						if err := change(t.Context(), "app1", []tenant.ID{"a"}, admin()); !errors.Is(err, errFake) {
 							t.Fatalf("error %v", err)
 						}
-						s.accept("a", tenant.Suspend)
-						if err := s.fanout().Run(t.Context(), []tenant.ID{"a"}); err != nil {
-							t.Fatal(err)
+						if row.what != "resync" { // whose telling a later change would do on the way
+							s.accept("a", tenant.Suspend)
+							if err := s.fanout().Run(t.Context(), []tenant.ID{"a"}); err != nil {
+								t.Fatal(err)
+							}
 						}
 						s.repair()
 						s.inStep([]partner.ClientID{"app1"}, "a")
-						if left := ok[[]registry.Unsettled](t)(s.reg.UnsettledApprovals(t.Context(), 0, 10)); len(left) != 0 {
+						if left := ok[[]registry.Unsettled](t)(s.reg.UnsettledApprovals(t.Context(), 0, 0, 10)); len(left) != 0 {
 							t.Errorf("still unsettled: %v", left)
 						}
 					})
@@ -237,6 +257,143 @@ func TestUnreadableNoteFailsTheRepair(t *testing.T) {
 	}
 }
 
+// One mailbox that cannot be served keeps no other from being repaired, however much is listed before.
+func TestOneBrokenMailboxStopsNoOther(t *testing.T) {
+	t.Run("Unsettled", func(t *testing.T) {
+		t.Parallel()
+		rdb := redistest.Real(t)
+		s := newShim(t, rdb)
+		ids := make([]tenant.ID, 500)
+		for i := range ids {
+			ids[i] = tenant.ID(fmt.Sprintf("t%03d", i))
+		}
+		s.app("app1", hook)
+		s.app("app2", hook)
+		s.approve("app2", "a")
+		if err := s.reg.RemoveApprover(t.Context(), []tenant.ID{"a"}, "app2"); err != nil {
+			t.Fatal(err)
+		}
+		rdb.ZAdd(t.Context(), keys.New("").Owed(keys.OwedApprovals), redis.Z{Member: "nobody", Score: 1})
+		ok[[]registry.Unsettled](t)(s.reg.NoteApprovals(t.Context(), "app1", ids))
+		ok[[]registry.Unsettled](t)(s.reg.NoteApprovals(t.Context(), "app2", []tenant.ID{"a"}))
+		rdb.HSet(t.Context(), keys.New("").App("app1", keys.AppMailbox), "format", "9")
+		r := s.repairer()
+		for range 2 {
+			if err := r.Repair(t.Context()); !errors.Is(err, mailbox.ErrFormat) && !errors.Is(err, registry.ErrUnreadable) {
+				t.Errorf("error %v", err)
+			}
+		}
+		s.inStep([]partner.ClientID{"app2"}, "a")
+		rdb.HDel(t.Context(), keys.New("").App("app1", keys.AppMailbox), "format")
+		for range 2 {
+			_ = r.Repair(t.Context())
+		}
+		left := ok[int64](t)(rdb.ZCard(t.Context(), keys.New("").Owed(keys.OwedApprovals)).Result())
+		if left != 1 {
+			t.Errorf("%d notes left, want the unreadable one", left)
+		}
+	})
+	t.Run("Deleted", func(t *testing.T) {
+		t.Parallel()
+		s := newShim(t, redistest.Real(t))
+		var apps []partner.ClientID
+		for i := range 202 {
+			app := partner.ClientID(fmt.Sprintf("app%03d", i))
+			apps = append(apps, app)
+			s.app(app, hook)
+			if i == 0 || i == 201 {
+				s.approve(app, "a")
+			}
+		}
+		for _, app := range apps {
+			if _, err := s.reg.DeleteApp(t.Context(), app, registry.AnyRevision, registry.Actor{Name: "test"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.refuses["app000"] = true
+		r := s.repairer()
+		if err := errors.Join(s.dir.Refresh(t.Context()), r.Repair(t.Context())); !errors.Is(err, errFake) {
+			t.Errorf("error %v", err)
+		}
+		if err := r.Repair(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := approvers(t, s, "a"); !slices.Equal(got, []partner.ClientID{"app000"}) {
+			t.Errorf("approvers %v, want the broken one's alone", got)
+		}
+		delete(s.refuses, "app000")
+		if err := r.Repair(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := approvers(t, s, "a"); len(got) != 0 {
+			t.Errorf("approvers %v after the mailbox was mended", got)
+		}
+	})
+	t.Run("Compared", func(t *testing.T) {
+		t.Parallel()
+		rdb := redistest.Real(t)
+		s := newShim(t, rdb)
+		s.app("app1", hook)
+		s.app("app2", hook)
+		s.approve("app2", "a")
+		if err := s.reg.RemoveApprover(t.Context(), []tenant.ID{"a"}, "app2"); err != nil {
+			t.Fatal(err)
+		}
+		rdb.Set(t.Context(), keys.New("").App("app1", keys.AppTenants), "foreign", 0)
+		r := s.repairer()
+		_ = s.dir.Refresh(t.Context())
+		if err := r.Repair(t.Context()); err == nil || !strings.Contains(err.Error(), "app1") {
+			t.Errorf("error %v", err)
+		}
+		_ = r.Repair(t.Context())
+		s.inStep([]partner.ClientID{"app2"}, "a")
+	})
+}
+
+// Comparing costs little while the index is whole, and hurries where it has a gap.
+func TestComparisonHurriesAtAGap(t *testing.T) {
+	t.Parallel()
+	s := newShim(t, redistest.Real(t))
+	ids := make([]tenant.ID, 900)
+	for i := range ids {
+		ids[i] = tenant.ID(fmt.Sprintf("t%03d", i))
+	}
+	s.app("app1", hook)
+	s.approve("app1", ids...)
+	if err := s.dir.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r := s.repairer()
+	looked := func() int {
+		s.compared = 0
+		if err := r.Repair(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return s.compared
+	}
+	if n := looked(); n != 20 {
+		t.Errorf("%d compared while nothing is wrong, want 20", n)
+	}
+	if err := s.reg.RemoveApprover(t.Context(), ids[40:], "app1"); err != nil {
+		t.Fatal(err)
+	}
+	if n := looked(); n != 20 {
+		t.Errorf("%d compared before the gap is known, want 20", n)
+	}
+	for range 2 {
+		if n := looked(); n < 300 {
+			t.Errorf("%d compared with a gap, want hundreds", n)
+		}
+	}
+	s.inStep([]partner.ClientID{"app1"}, ids...)
+	for range 6 { // to the end of the next round, in which nothing is wrong
+		looked()
+	}
+	if n := looked(); n != 20 {
+		t.Errorf("%d compared after all is mended, want 20", n)
+	}
+}
+
 // However changes, fan-outs, approvals, dismissals and resyncs interleave and break off, no change
 // is told to nobody once the repair ran: what is approved is in the index and knows each slot's
 // newest change, or it waits; what is not is in no index.
@@ -262,7 +419,7 @@ func TestInterleavings(t *testing.T) {
 		if w.faults { // without them there is nothing to repair
 			w.s.repair()
 		}
-		for _, bad := range w.s.outOfStep(w.apps(), w.faults && w.resynced, w.ids()...) {
+		for _, bad := range w.s.outOfStep(w.apps(), w.ids()...) {
 			rt.Error(bad)
 		}
 	})
@@ -272,10 +429,9 @@ func TestInterleavings(t *testing.T) {
 type interleaved struct {
 	*rapid.T
 
-	s        *shim
-	faults   bool
-	resynced bool
-	depth    int
+	s      *shim
+	faults bool
+	depth  int
 }
 
 func (w *interleaved) ids() []tenant.ID         { return []tenant.ID{"a", "b"} }
@@ -305,7 +461,6 @@ func (w *interleaved) act(ctx context.Context) {
 	case "dismiss":
 		err = w.s.approvals().Dismiss(ctx, app, []tenant.ID{id}, admin())
 	case "resync":
-		w.resynced = true
 		_, err = w.s.approvals().Resync(ctx, app, nil)
 	case "tell":
 		w.s.tell(app)

@@ -31,7 +31,7 @@ type IncidentStore struct {
 	// nonce names one claim, so that a repeat by the client library is told from a second claim.
 	nonce func() string
 
-	commit, claim, settle, due *script
+	commit, claim, settle, due, trouble *script
 }
 
 // NewIncidentStore returns the store on rdb, which the caller closes. keep is how long ended
@@ -41,7 +41,7 @@ func NewIncidentStore(rdb redis.UniversalClient, space keys.Space, keep time.Dur
 	return &IncidentStore{
 		rdb: rdb, keys: space, keep: keep, nonce: rand.Text,
 		commit: newScript("incident_commit"), claim: newScript("outbox_claim"),
-		settle: newScript("outbox_settle"), due: newScript("outbox_due"),
+		settle: newScript("outbox_settle"), due: newScript("outbox_due"), trouble: newScript("trouble"),
 	}
 }
 

@@ -248,3 +248,27 @@ func TestIncidentStoreNamesWhatFailed(t *testing.T) {
 		t.Errorf("error %v does not name the endpoint", err)
 	}
 }
+
+// One call for each app tells all that a sweep must look after.
+func TestTroubledTellsAllThatMustBeLookedAfter(t *testing.T) {
+	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, rdb redis.UniversalClient) {
+		ctx := t.Context()
+		apps := []partner.ClientID{"well", incidentApp, "foreign"}
+		step := must[registry.IncidentStep](t)(s.Transition(ctx, incidentApp, partner.StateChange, deciding(blocked, began, toKim)))
+		rdb.HSet(ctx, incidentKeys.App("foreign", keys.AppIncidents), partner.StateChange.String(), "{not json")
+		found := must[[]*registry.Trouble](t)(s.Troubled(ctx, apps))
+		want := &registry.Trouble{Mails: true, Incidents: map[partner.EndpointKind]incident.State{partner.StateChange: step.State}}
+		if diff := cmp.Diff(want, found[1]); diff != "" || found[0] != nil {
+			t.Errorf("%v of an app that is well; of the other (-want +got):\n%s", found[0], diff)
+		}
+		if found[2] == nil || !errors.Is(found[2].Unreadable, registry.ErrUnreadable) {
+			t.Errorf("what cannot be read: %+v", found[2])
+		}
+		rdb.Del(ctx, incidentKeys.App("foreign", keys.AppIncidents))
+		rdb.Set(ctx, incidentKeys.App("foreign", keys.AppIncidents), "no hash", 0)
+		found, err := s.Troubled(ctx, apps)
+		if err == nil && (found[2].Unreadable == nil || found[1] == nil) { // miniredis calls it something else
+			t.Errorf("a key of another type: %+v, and of the app before it %+v", found[2], found[1])
+		}
+	})
+}

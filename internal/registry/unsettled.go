@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -60,22 +61,25 @@ func (s *Store) SettleApprovals(ctx context.Context, done []Unsettled) error {
 }
 
 // UnsettledApprovals lists at most limit (500 at most) approvals whose call has had time for at
-// least waited, longest first.
-func (s *Store) UnsettledApprovals(ctx context.Context, waited time.Duration, limit int) ([]Unsettled, error) {
-	flat, err := owedTenants.run(ctx, s.rdb, []string{s.keys.Owed(keys.OwedApprovals)}, waited.Microseconds(), pageSize(limit), 0).StringSlice()
+// least waited, longest first, those behind the first skip ones. Notes that cannot be read are left
+// out, and are the error.
+func (s *Store) UnsettledApprovals(ctx context.Context, waited time.Duration, skip, limit int) ([]Unsettled, error) {
+	flat, err := owedTenants.run(ctx, s.rdb, []string{s.keys.Owed(keys.OwedApprovals)}, waited.Microseconds(), pageSize(limit), skip).StringSlice()
 	if err != nil {
 		return nil, failure(err, "read the approvals that are not settled")
 	}
 	out := make([]Unsettled, 0, len(flat)/2)
+	var errs []error
 	for i := 0; i+1 < len(flat); i += 2 {
 		parts := strings.SplitN(flat[i], "|", 3)
 		ticket, err := strconv.ParseFloat(flat[i+1], 64)
 		if len(parts) != 3 || err != nil {
-			return nil, fmt.Errorf("read the approvals that are not settled: %w: %q", ErrUnreadable, flat[i])
+			errs = append(errs, fmt.Errorf("read the approvals that are not settled: %w: %q", ErrUnreadable, flat[i]))
+			continue
 		}
 		out = append(out, Unsettled{App: partner.ClientID(parts[0]), Tenant: tenant.ID(parts[1]), call: parts[2], ticket: int64(ticket)})
 	}
-	return out, nil
+	return out, errors.Join(errs...)
 }
 
 // member names it in the list; no part can hold the bar.

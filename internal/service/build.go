@@ -19,6 +19,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/intake"
 	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/probe"
 	"github.com/lamplighter/lamplighter/internal/push"
@@ -209,10 +210,11 @@ func (s *Service) buildAPI() error {
 	return nil
 }
 
-// unavailable recognises a Redis that cannot be reached or cannot serve now. A failed look-up of
-// its address, a refused connection and a timeout are the network's and recognised without it.
+// unavailable recognises a Redis that cannot be reached or cannot serve now, and approvals that others
+// kept taking back meanwhile: repeated later, the call succeeds. A failed look-up of Redis' address, a
+// refused connection and a timeout are the network's and recognised without it.
 func unavailable(err error) bool {
-	for _, e := range []error{redis.ErrPoolTimeout, redis.ErrPoolExhausted, redis.ErrClosed, io.EOF, io.ErrUnexpectedEOF} {
+	for _, e := range []error{redis.ErrPoolTimeout, redis.ErrPoolExhausted, redis.ErrClosed, io.EOF, io.ErrUnexpectedEOF, mailbox.ErrDismissed} {
 		if errors.Is(err, e) {
 			return true
 		}

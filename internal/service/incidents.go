@@ -126,29 +126,27 @@ type troubles struct {
 }
 
 // Troubled implements sweep.Incidents.
-func (t *troubles) Troubled(ctx context.Context, apps []partner.ClientID) ([]bool, error) {
+func (t *troubles) Troubled(ctx context.Context, apps []partner.ClientID) ([]*registry.Trouble, error) {
 	out, err := t.store.Troubled(ctx, apps)
 	for i := range out {
-		if e, ok := t.dir.App(apps[i]); ok && !out[i] {
-			out[i] = t.tracker.Asking(&e.Rec.App)
+		if e, ok := t.dir.App(apps[i]); ok && out[i] == nil && t.tracker.Asking(&e.Rec.App) {
+			out[i] = &registry.Trouble{}
 		}
 	}
 	return out, err
 }
 
 // Tick implements sweep.Incidents.
-func (t *troubles) Tick(ctx context.Context, app partner.ClientID) (sweep.Troubles, error) {
-	open, err := t.tracker.Tick(ctx, app)
+func (t *troubles) Tick(ctx context.Context, app partner.ClientID, found registry.Trouble) (sweep.Troubles, error) {
+	states, err := t.tracker.Tick(ctx, app, found)
 	errs := []error{err}
 	var out sweep.Troubles
-	for _, k := range open {
-		out.Open[k] = true
-	}
-	states, err := t.store.Incidents(ctx, app)
-	errs = append(errs, err)
 	for k, s := range states {
-		out.Failing[k] = !s.FailingSince.IsZero()
+		out.Open[k], out.Failing[k] = s.IsOpen(), !s.FailingSince.IsZero()
 		errs = append(errs, t.switchOff(ctx, app, k, s))
+	}
+	if !found.Mails {
+		return out, errors.Join(errs...)
 	}
 	mails, err := t.store.Outbox(ctx, app)
 	errs = append(errs, err)

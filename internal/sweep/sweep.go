@@ -53,10 +53,10 @@ type Repairer interface {
 
 // Incidents moves incidents and mails whose time has come.
 type Incidents interface {
-	// Troubled reports which apps have an incident or a mail that Tick must look after.
-	Troubled(ctx context.Context, apps []partner.ClientID) ([]bool, error)
-	// Tick looks after one app's incidents and outbox and says which endpoints are failing.
-	Tick(ctx context.Context, app partner.ClientID) (Troubles, error)
+	// Troubled reads of each app what Tick must look after, nil for nothing.
+	Troubled(ctx context.Context, apps []partner.ClientID) ([]*registry.Trouble, error)
+	// Tick looks after what Troubled found of an app and says which endpoints are failing.
+	Tick(ctx context.Context, app partner.ClientID, found registry.Trouble) (Troubles, error)
 	// Mails wakes the mailer for what waits for recipients, counts it and says for how long the
 	// longest of it is overdue. Called once a sweep.
 	Mails(ctx context.Context) (waiting int, oldest time.Duration, err error)
@@ -285,8 +285,8 @@ func (s *Sweeper) apps(ctx context.Context, entries []*registry.Entry, sum *summ
 	}
 	for i, id := range ids {
 		var t Troubles
-		if troubled[i] {
-			if t, err = s.opts.Incidents.Tick(ctx, id); err != nil {
+		if troubled[i] != nil {
+			if t, err = s.opts.Incidents.Tick(ctx, id, *troubled[i]); err != nil {
 				errs = append(errs, fmt.Errorf("look after the incidents of app %s: %w", id, err))
 			}
 		}

@@ -162,15 +162,20 @@ func (c *cluster) Notify(_ context.Context, _ string, ts []tenant.ID) error {
 	return c.fail("notify")
 }
 
-func (c *cluster) Troubled(_ context.Context, apps []partner.ClientID) ([]bool, error) {
-	out := make([]bool, len(apps))
+func (c *cluster) Troubled(_ context.Context, apps []partner.ClientID) ([]*registry.Trouble, error) {
+	out := make([]*registry.Trouble, len(apps))
 	for i, a := range apps {
-		_, out[i] = c.troubles[a]
+		if _, ok := c.troubles[a]; ok {
+			out[i] = &registry.Trouble{Unreadable: fmt.Errorf("found of %s", a)}
+		}
 	}
 	return out, c.fail("troubled")
 }
 
-func (c *cluster) Tick(_ context.Context, app partner.ClientID) (sweep.Troubles, error) {
+func (c *cluster) Tick(_ context.Context, app partner.ClientID, found registry.Trouble) (sweep.Troubles, error) {
+	if want := fmt.Sprintf("found of %s", app); found.Unreadable == nil || found.Unreadable.Error() != want {
+		return sweep.Troubles{}, fmt.Errorf("ticks %s with %v", app, found.Unreadable)
+	}
 	c.ticked = append(c.ticked, app)
 	return c.troubles[app], c.fail("tick")
 }
