@@ -12,11 +12,14 @@ import (
 )
 
 // Batching of results: an exchange costs as much as several posts, so one settles what finished
-// within gatherFor, at most gatherMax. It comes sooner where posters would have nothing to do, and
-// at once when nothing is out any more. A crash repeats at most what is out and what is gathered.
+// within gatherFor, at most gatherMax. It comes sooner where the reserve of claims runs low, and at
+// once when nothing is out any more. An app that has only a part of its posts in flight, since many
+// drain at once, finishes fewer in a time and gathers longer, at most gatherLong. A crash repeats at
+// most what is out, what is gathered and what an exchange that is under way hands in.
 const (
-	gatherMax = 32
-	gatherFor = 20 * time.Millisecond
+	gatherMax  = 32
+	gatherFor  = 20 * time.Millisecond
+	gatherLong = 250 * time.Millisecond
 )
 
 // While posts are out and there is room for more, the mailbox is asked again after lookMin, then
@@ -51,6 +54,19 @@ type finished struct {
 	late bool
 }
 
+// ask is an exchange to make, answer what came of it.
+type (
+	ask struct {
+		want    int
+		results []mailbox.Settlement
+	}
+	answer struct {
+		exchanged mailbox.Exchanged
+		sent      time.Time
+		err       error
+	}
+)
+
 // run is one drain of one mailbox; its goroutine owns every field.
 type run struct {
 	d        *Drainer
@@ -74,8 +90,12 @@ type run struct {
 	stirred chan struct{}
 	look    time.Duration
 	timer   *time.Timer
-	// settlements wait for the next exchange.
-	settlements []mailbox.Settlement
+	// settlements wait for the next exchange; spare is the memory of those handed in before.
+	settlements, spare []mailbox.Settlement
+	// asks and answers lead to the goroutine that makes the exchanges, one at a time, so that posts
+	// start and end meanwhile.
+	asks    chan ask
+	answers chan answer
 
 	// limit ramps up, one more for each answer, so that it doubles each round: from Floor after a
 	// pause or an outage, so that an endpoint does not meet a stampede, else from where it was.
@@ -107,7 +127,7 @@ func newRun(d *Drainer, app partner.ClientID, token string, post Post, revision 
 	r := &run{
 		d: d, app: app, token: token, post: post, revision: revision, began: now, held: b.HeldUntil, openings: b.Openings,
 		health: d.memory.of(app, now), jobs: make(chan job, d.opts.InFlightPerApp), done: make(chan finished, d.opts.InFlightPerApp),
-		stirred: d.stirrable(app), look: lookMin, timer: stoppedTimer(),
+		asks: make(chan ask), answers: make(chan answer, 1), stirred: d.stirrable(app), look: lookMin, timer: stoppedTimer(),
 		probing: b.Probe, hadGate: b.Probe,
 	}
 	r.limit = r.health.start(d.opts.InFlightPerApp)
@@ -121,8 +141,10 @@ func newRun(d *Drainer, app partner.ClientID, token string, post Post, revision 
 // drain runs until the mailbox is given back or lost. Results are handed in even when ctx has
 // ended: a delivery is a fact.
 func (r *run) drain(ctx context.Context) error {
+	r.ended.Go(func() { r.correspond(ctx) })
 	defer func() {
 		close(r.jobs)
+		close(r.asks)
 		r.ended.Wait()
 		r.timer.Stop()
 		if r.convicted() {
@@ -188,25 +210,42 @@ func (r *run) want() int {
 	return max(room-r.running-len(r.queue), 0)
 }
 
-// exchange settles and claims.
+// exchange settles and claims. Meanwhile posts end and others start from the reserve.
 func (r *run) exchange(ctx context.Context) error {
-	want := r.want()
-	var x mailbox.Exchanged
-	var sent time.Time
-	err := r.d.repeat(ctx, func(call context.Context) (err error) {
-		sent = time.Now()
-		x, err = r.d.opts.Mailbox.Exchange(call, r.app, r.token, want, r.settlements)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("drain app %s: results of %d posts not recorded, their claims will run out: %w", r.app, len(r.settlements), err)
+	asked := ask{want: r.want(), results: r.settlements}
+	r.settlements = r.spare[:0]
+	r.asks <- asked
+	for {
+		select {
+		case a := <-r.answers:
+			r.spare = asked.results
+			if a.err != nil {
+				return fmt.Errorf("drain app %s: results of %d posts not recorded, their claims will run out: %w",
+					r.app, len(asked.results)+len(r.settlements)+r.running, a.err)
+			}
+			r.take(ctx, a.exchanged, asked.want, a.sent)
+			return nil
+		case f := <-r.done:
+			r.settle(ctx, f)
+			r.launch(ctx)
+		}
 	}
-	r.take(ctx, x, want, sent)
-	return nil
+}
+
+// correspond makes the exchanges that the run asks for.
+func (r *run) correspond(ctx context.Context) {
+	for a := range r.asks {
+		var to answer
+		to.err = r.d.repeat(ctx, func(call context.Context) (err error) {
+			to.sent = time.Now()
+			to.exchanged, err = r.d.opts.Mailbox.Exchange(call, r.app, r.token, a.want, a.results)
+			return err
+		})
+		r.answers <- to
+	}
 }
 
 func (r *run) take(ctx context.Context, x mailbox.Exchanged, want int, sent time.Time) {
-	r.settlements = r.settlements[:0]
 	if !x.Owner {
 		r.lost = true
 		r.queue = nil
@@ -313,7 +352,7 @@ func (r *run) gather(ctx context.Context) {
 	case <-ended:
 	}
 	r.launch(ctx)
-	r.timer.Reset(gatherFor)
+	r.timer.Reset(r.window())
 	defer r.timer.Stop()
 	for r.running > 0 && len(r.settlements) < gatherMax && !r.starving() {
 		if stirred = r.stirred; len(r.queue) > 0 || r.want() == 0 { // enough to do until the next exchange
@@ -341,9 +380,15 @@ func (r *run) patience() time.Duration {
 	return min(r.look, renew)
 }
 
-// starving reports that posters wait although more is due.
+// window is how long to gather results.
+func (r *run) window() time.Duration {
+	return min(gatherFor*time.Duration(r.d.opts.InFlightPerApp)/time.Duration(r.d.share()), gatherLong)
+}
+
+// starving reports that posters will wait soon although more is due: they go on from what is left of
+// the reserve while the exchange is made.
 func (r *run) starving() bool {
-	return r.filled && len(r.queue) == 0 && !r.stopped() && !r.probing && r.running < min(r.limit, r.d.share())
+	return r.filled && len(r.queue) <= r.d.opts.InFlightPerApp/2 && !r.stopped() && !r.probing
 }
 
 func stoppedTimer() *time.Timer {
