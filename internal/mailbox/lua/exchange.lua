@@ -12,9 +12,23 @@
 -- fact whoever reports it; all else needs the claim's own stamp, and ownership to make anything due.
 -- An owner's 'o' or 'w' proves the endpoint: its gate is forgotten, whatever becomes of the entry.
 settle()
+local instant = int(now)
 local token, want = ARGV[1], tonumber(ARGV[2])
 local b = redis.call('HMGET', BOX, 'owner', 'off', 'stamp', 'gate', 'gopen', 'superseded')
 local mine, well = b[1] == token, false
+
+-- oldest returns the slot of a tenant's lowest sequence, or nil. Nearly always one slot alone is filled.
+local function oldest(e)
+  if not e[2] and not e[3] then return e[1] and 1 end
+  local best, lowest = nil, nil
+  for s = 1, 3 do
+    if e[s] then
+      local seq = num(string.match(e[s], '^([^;]*);'))
+      if not best or seq < lowest then best, lowest = s, seq end
+    end
+  end
+  return best
+end
 
 local tenants, at = {}, {}
 for i = 5, #ARGV, 8 do
@@ -44,17 +58,17 @@ for i = 5, #ARGV, 8 do
     landed[#landed + 1] = t
     stamps[n] = false
     if not vacant(have[n]) then
-      local when = now
+      local when = instant
       if (kind == 'f' or kind == 'w') and same then
         local seq, meta, rest = string.match(e, '^([^;]*);%d+;([^;]*);(.*)$')
         local attempts, steps = string.match(meta, '^(%d+)/(%d+)')
         attempts = num(attempts or meta) + 1
         steps = num(steps) + tonumber(ARGV[i + 6])
-        have[n][s] = seq .. ';' .. ver .. ';' .. int(attempts) .. '/' .. int(steps) .. '/' .. ARGV[i + 7] .. '/' .. int(now) .. ';' .. rest
+        have[n][s] = seq .. ';' .. ver .. ';' .. int(attempts) .. '/' .. int(steps) .. '/' .. ARGV[i + 7] .. '/' .. instant .. ';' .. rest
         failed[#failed + 1], failed[#failed + 2] = t .. '|' .. slot, have[n][s]
-        when = now + tonumber(ARGV[i + 5])
+        when = int(now + tonumber(ARGV[i + 5]))
       end
-      due[#due + 1], due[#due + 2] = int(when), t
+      due[#due + 1], due[#due + 2] = when, t
     end
   end
 end
@@ -76,37 +90,33 @@ if b[2] then
   return {'off', '0'}
 end
 
-local expired = redis.call('ZRANGEBYSCORE', FLIGHT, '-inf', int(now), 'LIMIT', 0, 200)
+local expired = redis.call('ZRANGEBYSCORE', FLIGHT, '-inf', instant, 'LIMIT', 0, 200)
 if #expired > 0 then
   local left, again = entriesOf(expired), {}
   for i, t in ipairs(expired) do
-    if not vacant(left[i]) then again[#again + 1], again[#again + 2] = int(now), t end
+    if not vacant(left[i]) then again[#again + 1], again[#again + 2] = instant, t end
   end
   redis.call('ZREM', FLIGHT, unpack(expired))
   if #again > 0 then redis.call('ZADD', DUE, unpack(again)) end
 end
 
 local stamp = math.max(now + tonumber(ARGV[4]), num(b[3]) + 1)
-local out, claimed = {'mine', int(stamp)}, {}
-if want > 0 then claimed = redis.call('ZRANGEBYSCORE', DUE, '-inf', int(now), 'LIMIT', 0, want) end
+local till = int(stamp) -- once: writing a number costs more than all else here
+local out, claimed = {'mine', till}, {}
+if want > 0 then claimed = redis.call('ZRANGEBYSCORE', DUE, '-inf', instant, 'LIMIT', 0, want) end
 if #claimed == 0 then
   redis.call('HSET', BOX, 'oexp', lease)
   return out
 end
-redis.call('HSET', BOX, 'oexp', lease, 'stamp', int(stamp))
+redis.call('HSET', BOX, 'oexp', lease, 'stamp', till)
 redis.call('ZREM', DUE, unpack(claimed))
-local waiting, flight = entriesOf(claimed), {}
+local waiting, flight, f, o = entriesOf(claimed), {}, 0, 2
 for i, t in ipairs(claimed) do
-  local best, lowest = nil, nil
-  for s = 1, 3 do
-    if waiting[i][s] then
-      local seq = num(string.match(waiting[i][s], '^([^;]*);'))
-      if not best or seq < lowest then best, lowest = s, seq end
-    end
-  end
+  local best = oldest(waiting[i])
   if best then
-    flight[#flight + 1], flight[#flight + 2] = int(stamp), t
-    out[#out + 1], out[#out + 2], out[#out + 3] = t, SLOTS[best], waiting[i][best]
+    f, o = f + 2, o + 3
+    flight[f - 1], flight[f] = till, t
+    out[o - 2], out[o - 1], out[o] = t, SLOTS[best], waiting[i][best]
   end
 end
 if #flight > 0 then redis.call('ZADD', FLIGHT, unpack(flight)) end
