@@ -29,6 +29,7 @@ type Config struct {
 	// ShutdownTimeout is how long running work may take to settle after a stop signal.
 	ShutdownTimeout time.Duration
 
+	HTTP       HTTP
 	Log        Log
 	Redis      Redis
 	SMTP       SMTP
@@ -44,6 +45,14 @@ type Config struct {
 	Probe      Probe
 	Licences   Licences
 	Retention  Retention
+}
+
+// HTTP says who may speak to the API, and for whom.
+type HTTP struct {
+	// CORS are the origins whose scripts may call the API from a browser; none when empty.
+	CORS []string
+	// TrustedProxies are believed about the address that a request comes from.
+	TrustedProxies []netip.Prefix
 }
 
 // Log says what is logged and how.

@@ -88,6 +88,18 @@ func address() Rule {
 	}}
 }
 
+// origin accepts what a browser sends as Origin (RFC 6454 section 7).
+func origin() Rule {
+	const words = "scheme and host in lower case, such as https://portal.example.com, without a path"
+	return Rule{Words: words, check: func(item string) error {
+		u, err := url.Parse(item)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || item != u.Scheme+"://"+u.Host || strings.ToLower(item) != item {
+			return errors.New("this is not an origin: it must be " + words)
+		}
+		return nil
+	}}
+}
+
 func webURL() Rule {
 	const words = "an http or https URL without user, query and fragment"
 	return Rule{Words: words, check: func(item string) error {

@@ -22,7 +22,7 @@ import (
 var update = flag.Bool("update", false, "write docs/configuration.md anew")
 
 // withoutDefault are the settings that are unset by default, which their help must make sense of.
-const withoutDefault = `public_listen public_url bootstrap_token redis.username redis.password redis.sentinel_username
+const withoutDefault = `public_listen public_url http.cors http.trusted_proxies bootstrap_token redis.username redis.password redis.sentinel_username
 redis.sentinel_password redis.tls.ca redis.tls.cert redis.tls.key redis.waive_checks smtp.host smtp.username smtp.password
 smtp.from smtp.ca smtp.dkim.key smtp.dkim.selector smtp.dkim.domain signing.keys encryption.key encryption.older_keys token.issuer.state_change guard.allow_cidrs`
 
@@ -133,6 +133,8 @@ func otherValue(s config.Setting) string {
 		return "api"
 	case "listen", "ops_listen", "public_listen":
 		return "127.0.0.1:7777"
+	case "http.cors":
+		return "https://portal.example"
 	case "public_url", "token.issuer.state_change":
 		return "https://other.example"
 	case "bootstrap_token":

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -60,6 +61,13 @@ type Deps struct {
 	ConfigFeed   ConfigFeed
 	// Discovery and JWKS are the two documents by which receivers find the signing keys.
 	Discovery, JWKS func() []byte
+
+	// Cursors signs the cursors of lists. With nil they hold for this process alone.
+	Cursors Cursors
+	// Origins are whose scripts may call the API from a browser; TrustedProxies are believed about
+	// where a request comes from.
+	Origins        []string
+	TrustedProxies []netip.Prefix
 
 	// Unavailable reports errors that mean the store could not be reached or refuses writes, in
 	// addition to the network's; nil adds none.
@@ -117,6 +125,9 @@ func New(d Deps) *API {
 	}
 	if d.Random == nil {
 		d.Random = rand.Reader
+	}
+	if d.Cursors == nil {
+		d.Cursors = ownCursors(d.Random)
 	}
 	if d.Refused == nil {
 		d.Refused = func(int) {}

@@ -47,7 +47,7 @@ func (a *API) listApprovals(c *call) error {
 	for i, t := range ts {
 		items[i].Tenant = t
 	}
-	return c.json(http.StatusOK, answerPage(p, items, next))
+	return answerList(c, p, items, next)
 }
 
 func (a *API) putApproval(c *call) error {

@@ -54,7 +54,7 @@ func (a *API) listApps(c *call) error {
 	for i, rec := range recs {
 		items[i] = a.appAnswer(rec)
 	}
-	return c.json(http.StatusOK, answerPage(p, items, string(next)))
+	return answerList(c, p, items, string(next))
 }
 
 // ownApp is the list that a partner sees.
@@ -67,7 +67,7 @@ func (a *API) ownApp(c *call) error {
 	case !errors.Is(err, registry.ErrNotFound):
 		return err
 	}
-	return c.json(http.StatusOK, answerPage(page{}, items, ""))
+	return answerList(c, page{}, items, "")
 }
 
 // app reads the path's app.

@@ -32,6 +32,8 @@ type call struct {
 	tenant   tenant.ID
 	endpoint string
 	change   string
+	// cursors signs what lists give to find their next page.
+	cursors Cursors
 	// body is what was read of the request, nil before.
 	body []byte
 }

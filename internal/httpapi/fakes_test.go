@@ -30,6 +30,8 @@ type world struct {
 	down error
 	// tokensDown is down for tokens alone.
 	tokensDown error
+	// approveErr fails approvals alone.
+	approveErr error
 	revision   int64
 	apps       map[partner.ClientID]registry.AppRecord
 	secrets    map[partner.ClientID]registry.WebhookSecrets
@@ -248,7 +250,7 @@ func (w *world) Approve(_ context.Context, app partner.ClientID, ts []tenant.ID,
 			w.approvals[app] = append(w.approvals[app], t)
 		}
 	}
-	return w.down
+	return errors.Join(w.down, w.approveErr)
 }
 
 func (w *world) Dismiss(_ context.Context, app partner.ClientID, ts []tenant.ID, _ registry.Actor) error {
@@ -305,13 +307,16 @@ func (w *world) Tenant(_ context.Context, id tenant.ID) (registry.TenantView, er
 	return registry.TenantView{Status: st, Known: ok, Record: tenant.Record{Tenant: id, Top: 7}}, w.down
 }
 
-func (w *world) PutStatus(_ context.Context, req registry.StatusRequest, _ registry.Actor) (tenant.Status, error) {
+func (w *world) PutStatus(_ context.Context, req registry.StatusRequest, _ registry.Actor) (registry.TenantView, error) {
 	defer w.lock()()
 	id := req.Tenant
 	if w.down != nil {
-		return tenant.Status{}, w.down
+		return registry.TenantView{}, w.down
 	}
 	st := w.statuses[id]
+	if req.Expect != nil && req.Expect.Status != st {
+		return registry.TenantView{}, registry.ErrConflict
+	}
 	st.Tenant, st.State, st.UpdatedAt = id, req.State, start
 	for _, f := range []struct{ to, from *string }{
 		{&st.PublicEndpoint, req.PublicEndpoint},
@@ -323,7 +328,7 @@ func (w *world) PutStatus(_ context.Context, req registry.StatusRequest, _ regis
 		}
 	}
 	w.statuses[id] = st
-	return st, nil
+	return registry.TenantView{Status: st, Known: true, Record: tenant.Record{Tenant: id, Top: 7}}, nil
 }
 
 func (w *world) Status(_ context.Context, id tenant.ID) (tenant.Status, error) {

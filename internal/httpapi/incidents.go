@@ -109,7 +109,7 @@ func (a *API) listIncidents(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, answerPage(p, items, next))
+	return answerList(c, p, items, next)
 }
 
 func (a *API) closeIncident(c *call) error {
@@ -130,8 +130,4 @@ func (a *API) closeIncident(c *call) error {
 		return err
 	}
 	return c.json(http.StatusOK, i)
-}
-
-func badCursor() *Problem {
-	return invalid(FieldError{Pointer: "/cursor", Detail: "is not a cursor that this list gave"})
 }

@@ -36,7 +36,7 @@ func TestEveryPostIsRepeatable(t *testing.T) {
 			if first.Code >= 300 {
 				t.Fatalf("= %d %s", first.Code, first.Body)
 			}
-			written := len(h.world.actions) + len(h.world.tokens) + len(h.world.accepted) + len(h.world.reports) + h.world.tried
+			written := len(h.actions) + len(h.tokens) + len(h.accepted) + len(h.reports) + h.tried
 			second := h.do(r)
 			if op.ID == "postErrorReports" { // says for itself that it was sent before
 				if second.Body.String() != "{\"replayed\":true}\n" {
@@ -45,7 +45,7 @@ func TestEveryPostIsRepeatable(t *testing.T) {
 			} else if first.Code != second.Code || first.Body.String() != second.Body.String() || first.Header().Get("ETag") != second.Header().Get("ETag") {
 				t.Errorf("first %d %s\nthen %d %s", first.Code, first.Body, second.Code, second.Body)
 			}
-			if again := len(h.world.actions) + len(h.world.tokens) + len(h.world.accepted) + len(h.world.reports) + h.world.tried; again != written && op.ID != "postStateChanges" && op.ID != "postErrorReports" {
+			if again := len(h.actions) + len(h.tokens) + len(h.accepted) + len(h.reports) + h.tried; again != written && op.ID != "postStateChanges" && op.ID != "postErrorReports" {
 				t.Errorf("%d writes became %d", written, again)
 			}
 			other := r
@@ -98,12 +98,12 @@ func TestOnceForgetsFailures(t *testing.T) {
 	h.want(t, 201, token)
 
 	pause := keyed(request{method: "POST", path: "/v1/apps/app1/pause", role: "admin"}, "k2")
-	h.world.down = errDown
+	h.down = errDown
 	h.want(t, 503, pause)
-	h.world.down = nil
-	h.world.panics = true
+	h.down = nil
+	h.panics = true
 	h.want(t, 500, pause)
-	h.world.panics = false
+	h.panics = false
 	h.want(t, 200, pause)
 
 	outcomes.settleErr = errDown // done, but not kept: the caller is told what happened all the same

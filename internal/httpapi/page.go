@@ -1,11 +1,14 @@
 package httpapi
 
 import (
-	"encoding/base64"
 	"fmt"
+	"io"
+	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
-	"strings"
+
+	"github.com/lamplighter/lamplighter/internal/secret"
 )
 
 const (
@@ -16,10 +19,31 @@ const (
 
 // page is what a request asked of a list.
 type page struct {
-	// of names the list, so that a cursor of one is no good for another.
-	of    string
-	after string
-	limit int
+	// of names the list with its filters, so that a cursor of one is no good for another.
+	of      string
+	cursors Cursors
+	after   string
+	limit   int
+}
+
+// Cursors signs cursors, so that a list gets back only what it gave. What a cursor says may be
+// read by everybody.
+type Cursors interface {
+	Sign(purpose string, message []byte) string
+	Verify(purpose, text string) (message []byte, err error)
+}
+
+// ownCursors signs with a key that nobody else has.
+func ownCursors(random io.Reader) Cursors {
+	text, err := secret.GenerateKey(random)
+	if err != nil {
+		panic("httpapi: " + err.Error())
+	}
+	key, err := secret.ParseKey(text.Reveal())
+	if err != nil { // what was made can be read
+		panic("httpapi: " + err.Error())
+	}
+	return secret.NewKeyring(key)
 }
 
 type pageAnswer[T any] struct {
@@ -36,9 +60,9 @@ func (c *call) page(of string, extra ...string) (page, error) {
 func (c *call) window(most int, extra ...string) (page, error) { return c.query("", most, extra) }
 
 func (c *call) query(of string, most int, known []string) (page, error) {
-	p := page{of: of, limit: defaultLimit}
 	f := &faults{}
 	query := c.r.URL.Query()
+	p := page{of: listOf(of, query), limit: defaultLimit, cursors: c.cursors}
 	for name, values := range query {
 		switch {
 		case name != "limit" && !slices.Contains(known, name):
@@ -54,35 +78,58 @@ func (c *call) query(of string, most int, known []string) (page, error) {
 		}
 		p.limit = n
 	}
-	if s := query.Get("cursor"); s != "" {
-		after, ok := readCursor(of, s)
-		if !ok {
-			f.add("/cursor", "is not a cursor that this list gave")
-		}
-		p.after = after
+	if err := f.err(); err != nil {
+		return p, err
 	}
-	return p, f.err()
-}
-
-// answerPage is a page of the list; next is the position behind it, empty on the last page.
-func answerPage[T any](p page, items []T, next string) pageAnswer[T] {
-	return pageAnswer[T]{Items: list(items), NextCursor: cursor(p.of, next)}
-}
-
-func cursor(of, after string) string {
-	if after == "" {
-		return ""
+	s := query.Get("cursor")
+	if s == "" {
+		return p, nil
 	}
-	return base64.RawURLEncoding.EncodeToString([]byte(of + "\n" + after))
-}
-
-func readCursor(of, s string) (string, bool) {
 	if len(s) > maxCursor {
-		return "", false
+		return p, badCursor()
 	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	after, err := c.cursors.Verify(p.of, s)
 	if err != nil {
-		return "", false
+		return p, badCursor()
 	}
-	return strings.CutPrefix(string(b), of+"\n")
+	p.after = string(after)
+	return p, nil
+}
+
+// listOf names a list with the filters that it is asked with.
+func listOf(of string, query url.Values) string {
+	filters := url.Values{}
+	for name, values := range query {
+		if name != "limit" && name != "cursor" {
+			filters[name] = values
+		}
+	}
+	return "cursor/" + of + "?" + filters.Encode()
+}
+
+// badCursor refuses a cursor that was forged, or that another list or other filters gave.
+func badCursor() *Problem {
+	p := newProblem(http.StatusBadRequest, "cursor", "The cursor cannot be used",
+		"This list, asked with these filters, did not give it: start again without a cursor.")
+	p.Errors = []FieldError{{Pointer: "/cursor", Detail: "is not a cursor that this list gave"}}
+	return p
+}
+
+// answerList answers with a page under the ETag of its content; next is the position behind it, empty on
+// the last page.
+func answerList[T any](c *call, p page, items []T, next string) error {
+	body, err := encode(answerPage(p, items, next))
+	if err != nil {
+		return err
+	}
+	return c.cacheable(body)
+}
+
+// answerPage is a page of a list.
+func answerPage[T any](p page, items []T, next string) pageAnswer[T] {
+	answer := pageAnswer[T]{Items: list(items)}
+	if next != "" {
+		answer.NextCursor = p.cursors.Sign(p.of, []byte(next))
+	}
+	return answer
 }

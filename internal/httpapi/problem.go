@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
@@ -82,6 +83,14 @@ func preconditionFailed() *Problem {
 func nothingToCompare() *Problem {
 	p := preconditionFailed()
 	p.Title, p.Detail = "There is no ETag to compare with", "This operation has none: send the request without If-Match."
+	return p
+}
+
+// overtaken refuses what others kept undoing while it was under way.
+func overtaken() *Problem {
+	p := newProblem(http.StatusConflict, "overtaken", "Others keep changing the same approvals",
+		"Approvals of this app were taken back again and again meanwhile: nothing is certain to be written. Repeat the request after the time in Retry-After.")
+	p.retryAfter = retryStore
 	return p
 }
 
@@ -159,6 +168,8 @@ func problemOf(err error, gone func(error) bool) (p *Problem, unexpected bool) {
 		return preconditionFailed(), false
 	case errors.Is(err, registry.ErrKeyReused):
 		return keyReused(), false
+	case errors.Is(err, mailbox.ErrDismissed):
+		return overtaken(), false
 	case errors.As(err, &few):
 		return notReplicated(few), true
 	case unreachable(err), gone != nil && gone(err):

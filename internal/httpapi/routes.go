@@ -55,7 +55,7 @@ func (a *API) table() []route {
 	add(a.Apps != nil, a.appReads()...)
 	add(a.Apps != nil && a.AppWriter != nil, a.appWrites()...)
 	add(a.Tester != nil, route{"testEndpoint", "POST", "/v1/apps/{client_id}/endpoints/{endpoint}/test", allow(Partner, Operator), optionalJSON, []int{200}, a.testEndpoint})
-	add(a.ApprovalList != nil, route{"listApprovals", "GET", "/v1/apps/{client_id}/approvals", allow(Platform, Operator), noBody, []int{200}, a.listApprovals})
+	add(a.ApprovalList != nil, route{"listApprovals", "GET", "/v1/apps/{client_id}/approvals", allow(Platform, Operator), noBody, []int{200, 304}, a.listApprovals})
 	add(
 		a.Approvals != nil,
 		route{"putApprovals", "PUT", "/v1/apps/{client_id}/approvals", allow(Platform, Operator), linesBody, []int{200}, a.putApprovals},
@@ -78,7 +78,7 @@ func (a *API) table() []route {
 	)
 	add(
 		a.Incidents != nil,
-		route{"listIncidents", "GET", "/v1/incidents", allow(Partner, Operator), noBody, []int{200}, a.listIncidents},
+		route{"listIncidents", "GET", "/v1/incidents", allow(Partner, Operator), noBody, []int{200, 304}, a.listIncidents},
 		route{"closeIncident", "POST", "/v1/incidents/{id}/close", allow(Operator), optionalJSON, []int{200}, a.closeIncident},
 	)
 	add(a.TokenKeeper != nil, a.tokenRoutes()...)
@@ -105,7 +105,7 @@ func (a *API) table() []route {
 func (a *API) appReads() []route {
 	read := allow(Platform, Partner, Operator)
 	return []route{
-		{"listApps", "GET", "/v1/apps", read, noBody, []int{200}, a.listApps},
+		{"listApps", "GET", "/v1/apps", read, noBody, []int{200, 304}, a.listApps},
 		{"getApp", "GET", "/v1/apps/{client_id}", read, noBody, []int{200, 304}, a.getApp},
 		{"getEndpoint", "GET", "/v1/apps/{client_id}/endpoints/{endpoint}", read, noBody, []int{200}, a.getEndpoint},
 	}

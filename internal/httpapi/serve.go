@@ -38,14 +38,19 @@ func (a *API) handler(routes []route) http.Handler {
 	}
 	nowhere := a.reject(func() *Problem { return notFound("resource") })
 	mux.Handle("/", nowhere)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	used := map[string]bool{}
+	for _, r := range routes {
+		used[r.method] = true
+	}
+	return a.cors(used, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = a.proxied(r)
 		// The mux would redirect such paths; no client of an API means them.
 		if p := r.URL.Path; p == "" || p[0] != '/' || path.Clean(p) != p {
 			nowhere.ServeHTTP(w, r)
 			return
 		}
 		mux.ServeHTTP(w, r)
-	})
+	}))
 }
 
 // reject answers what no operation takes.
@@ -66,7 +71,7 @@ func (a *API) serve(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		rec := &recorder{ResponseWriter: w}
-		c := &call{w: rec, r: r, id: a.requestID(r)}
+		c := &call{w: rec, r: r, id: a.requestID(r), cursors: a.Cursors}
 		rec.Header().Set("X-Request-Id", c.id)
 		var err error
 		defer func() {

@@ -87,8 +87,7 @@ func (a *API) unknownState(c *call, id tenant.ID, now time.Time) error {
 func (c *call) cacheable(body []byte) error { return c.cacheableAs(typeJSON, body) }
 
 func (c *call) cacheableAs(contentType string, body []byte) error {
-	sum := sha256.Sum256(body)
-	tag := `"` + hex.EncodeToString(sum[:12]) + `"`
+	tag := contentTag(body)
 	c.w.Header().Set("ETag", tag)
 	if matches(c.r.Header.Values("If-None-Match"), tag, weak) {
 		c.w.WriteHeader(http.StatusNotModified)
@@ -96,6 +95,12 @@ func (c *call) cacheableAs(contentType string, body []byte) error {
 	}
 	send(c.w, http.StatusOK, contentType, body)
 	return nil
+}
+
+// contentTag is the strong ETag of a text.
+func contentTag(text []byte) string {
+	sum := sha256.Sum256(text)
+	return `"` + hex.EncodeToString(sum[:12]) + `"`
 }
 
 // wellKnown serves a document by which receivers find the signing keys. It may be cached for

@@ -3,7 +3,9 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -13,8 +15,9 @@ import (
 // Tenants reads tenants and sets their status without telling anybody.
 type Tenants interface {
 	Tenant(ctx context.Context, id tenant.ID) (registry.TenantView, error)
-	// PutStatus returns the status as it stands afterwards.
-	PutStatus(ctx context.Context, req registry.StatusRequest, actor registry.Actor) (tenant.Status, error)
+	// PutStatus returns the tenant as it stands afterwards, or registry.ErrConflict when it is not
+	// the expected one.
+	PutStatus(ctx context.Context, req registry.StatusRequest, actor registry.Actor) (registry.TenantView, error)
 }
 
 type tenantAnswer struct {
@@ -49,6 +52,7 @@ func (a *API) getTenant(c *call) error {
 	if err != nil {
 		return err
 	}
+	c.w.Header().Set("ETag", tenantTag(view))
 	answer := statusAnswer(id, view.Status)
 	answer.Sequence, answer.FanOutOwed = &view.Record.Top, &view.FanoutOwed
 	return c.json(http.StatusOK, answer)
@@ -83,9 +87,42 @@ func (a *API) putTenantStatus(c *call) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	st, err := a.Tenants.PutStatus(c.ctx(), req, c.actor)
+	if req.Expect, err = a.expectedTenant(c, id); err != nil {
+		return err
+	}
+	view, err := a.Tenants.PutStatus(c.ctx(), req, c.actor)
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, statusAnswer(id, st))
+	c.w.Header().Set("ETag", tenantTag(view))
+	return c.json(http.StatusOK, statusAnswer(id, view.Status))
+}
+
+// expectedTenant holds the request's preconditions against the tenant; nil when it has none.
+func (a *API) expectedTenant(c *call, id tenant.ID) (*registry.TenantView, error) {
+	match, none := c.r.Header.Values("If-Match"), c.r.Header.Values("If-None-Match")
+	if len(match) == 0 && len(none) == 0 {
+		return nil, nil //nolint:nilnil // nothing is expected
+	}
+	view, err := a.Tenants.Tenant(c.ctx(), id)
+	if err != nil && !errors.Is(err, registry.ErrNotFound) {
+		return nil, err
+	}
+	tag := ""
+	if view.Known {
+		tag = tenantTag(view)
+	}
+	if len(match) > 0 && !matches(match, tag, strong) || len(none) > 0 && matches(none, tag, weak) {
+		return nil, preconditionFailed()
+	}
+	return &view, nil
+}
+
+// tenantTag is the ETag of a tenant: of its status and its newest sequence, and not of the fan-out,
+// which ends by itself.
+func tenantTag(v registry.TenantView) string {
+	st := v.Status
+	return contentTag([]byte(fmt.Sprintf("%q", []string{
+		st.State.String(), st.PublicEndpoint, st.VersionName, st.FileVersion, strconv.FormatInt(st.UpdatedAt.UnixMilli(), 10), strconv.FormatInt(v.Record.Top, 10),
+	})))
 }

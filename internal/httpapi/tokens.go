@@ -78,7 +78,7 @@ func answerToken(t registry.Token, now time.Time) tokenAnswer {
 
 func (a *API) tokenRoutes() []route {
 	return []route{
-		{"listTokens", "GET", "/v1/tokens", allow(), noBody, []int{200}, a.listTokens},
+		{"listTokens", "GET", "/v1/tokens", allow(), noBody, []int{200, 304}, a.listTokens},
 		{"createToken", "POST", "/v1/tokens", allow(), jsonBody, []int{201}, a.createToken},
 		{"getToken", "GET", "/v1/tokens/{id}", allow(), noBody, []int{200}, a.getToken},
 		{"revokeToken", "DELETE", "/v1/tokens/{id}", allow(), noBody, []int{204}, a.revokeToken},
@@ -188,7 +188,7 @@ func (a *API) listTokens(c *call) error {
 		}
 		items = append(items, answer)
 	}
-	return c.json(http.StatusOK, answerPage(p, items, next))
+	return answerList(c, p, items, next)
 }
 
 // tokenAt is a token's place in the list, which holds when others come and go.

@@ -64,29 +64,70 @@ type StatusRequest struct {
 	Tenant                                   tenant.ID
 	State                                    tenant.State
 	PublicEndpoint, VersionName, FileVersion *string
+	// Expect is how the writer read the tenant; nil replaces whatever stands there.
+	Expect *TenantView
 }
 
-// PutStatus sets a tenant's status silently and returns it. The tenant is known from then on. It
-// is audited after the write: when that fails, so does the call, and a repeat is harmless.
-// Errors: ErrUnreadable.
-func (s *Store) PutStatus(ctx context.Context, r StatusRequest, actor Actor) (tenant.Status, error) {
-	text, err := putStatus.run(ctx, s.durable, []string{s.keys.Tenant(r.Tenant, keys.TenantRecord)},
-		r.State.String(), optional(r.PublicEndpoint), optional(r.VersionName), optional(r.FileVersion)).Slice()
+// PutStatus sets a tenant's status silently and returns the tenant as it stands then. The tenant is
+// known from then on. It is audited after the write: when that fails, so does the call, and a
+// repeat is harmless. Errors: ErrConflict where the tenant is not as expected, ErrUnreadable.
+func (s *Store) PutStatus(ctx context.Context, r StatusRequest, actor Actor) (TenantView, error) {
+	args := []any{r.State.String(), optional(r.PublicEndpoint), optional(r.VersionName), optional(r.FileVersion)}
+	if r.Expect != nil {
+		args = append(args, expected(*r.Expect)...)
+	}
+	answer, err := putStatus.run(ctx, s.durable, []string{s.keys.Tenant(r.Tenant, keys.TenantRecord)}, args...).Slice()
+	switch {
+	case err != nil:
+		return TenantView{}, failure(err, "write status of tenant %s", r.Tenant)
+	case len(answer) == 0:
+		return TenantView{}, fmt.Errorf("write status of tenant %s: %w", r.Tenant, ErrConflict)
+	case len(answer) != 2:
+		return TenantView{}, badAnswer(putStatus, answer)
+	}
+	before, err := readRecord(r.Tenant, pairs(answer[0]))
 	if err != nil {
-		return tenant.Status{}, failure(err, "write status of tenant %s", r.Tenant)
+		return TenantView{}, err
 	}
-	fields := make([]string, len(text))
-	for i, v := range text {
-		fields[i], _ = v.(string) // a field nobody ever set is nil
-	}
-	st, err := readStatus(r.Tenant, fields)
+	after, err := readRecord(r.Tenant, pairs(answer[1]))
 	if err != nil {
-		return tenant.Status{}, err
+		return TenantView{}, err
 	}
-	return st, s.Audit(ctx, AuditEntry{
+	entry := AuditEntry{
 		Actor: actor.Name, Role: actor.Role, RequestID: actor.RequestID,
-		Action: "tenant.put_status", Subject: string(r.Tenant), After: statusDocument(st),
-	})
+		Action: "tenant.put_status", Subject: string(r.Tenant), After: statusDocument(after.Status),
+	}
+	if before.Known {
+		entry.Before = statusDocument(before.Status)
+	}
+	return after, s.Audit(ctx, entry)
+}
+
+// expected are the values that make a view, as put_status.lua compares them.
+func expected(v TenantView) []any {
+	if !v.Known {
+		return []any{"", "", "", "", "", "", ""}
+	}
+	top := ""
+	if v.Record.Top > 0 {
+		top = strconv.FormatInt(v.Record.Top, 10)
+	}
+	st := v.Status
+	return []any{
+		strconv.Itoa(format), st.State.String(), st.PublicEndpoint, st.VersionName, st.FileVersion,
+		strconv.FormatInt(millis(st.UpdatedAt), 10), top,
+	}
+}
+
+// pairs reads names and values by turns.
+func pairs(v any) map[string]string {
+	list, _ := v.([]any)
+	out := make(map[string]string, len(list)/2)
+	for i := 0; i+1 < len(list); i += 2 {
+		name, _ := list[i].(string)
+		out[name], _ = list[i+1].(string)
+	}
+	return out
 }
 
 // Tenant reads all that is known of a tenant, in one step. A tenant nobody ever reported is no

@@ -1,9 +1,12 @@
 package registry_test
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,8 +45,10 @@ func TestPutStatus(t *testing.T) {
 		}
 		for i, st := range steps {
 			st.req.Tenant, st.want.Tenant = "Cust1", "Cust1"
-			got, err := s.PutStatus(ctx, st.req, kim)
+			view, err := s.PutStatus(ctx, st.req, kim)
 			noErr(t, "put status", err)
+			same(t, fmt.Sprint("view of step ", i), view, must[registry.TenantView](t)(s.Tenant(ctx, "Cust1")))
+			got := view.Status
 			same(t, fmt.Sprint("answer of step ", i), got, st.want, cmpopts.IgnoreFields(tenant.Status{}, "UpdatedAt"))
 			same(t, fmt.Sprint("read after step ", i), must[tenant.Status](t)(s.Status(ctx, "Cust1")), got)
 			if age := time.Since(got.UpdatedAt); age > time.Minute || age < -time.Minute {
@@ -54,9 +59,48 @@ func TestPutStatus(t *testing.T) {
 		noErr(t, "audit", err)
 		same(t, "audit entries", len(audit), len(steps))
 		want := `{"state":"MigrationPending","public_endpoint":"online3.example.com","version_name":"Release \"10\"","file_version":"10.3"}`
-		if audit[1].After != want || audit[1].Action != "tenant.put_status" || audit[1].Actor != "kim" {
+		if audit[1].After != want || audit[0].Before != want || audit[3].Before != "" || audit[1].Action != "tenant.put_status" || audit[1].Actor != "kim" {
 			t.Errorf("audited %+v", audit[1])
 		}
+	})
+}
+
+// TestPutStatusExpects: a write that names what it read fails where that is gone, and of many that
+// read the same one wins.
+func TestPutStatusExpects(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s fixture) {
+		ctx := t.Context()
+		put := func(st tenant.State, expect registry.TenantView) (registry.TenantView, error) {
+			return s.PutStatus(ctx, registry.StatusRequest{Tenant: "Cust1", State: st, Expect: &expect}, kim)
+		}
+		none := must[registry.TenantView](t)(s.Tenant(ctx, "Cust1"))
+		first := must[registry.TenantView](t)(put(tenant.Running, none))
+		_, err := put(tenant.Suspended, none)
+		wantErr(t, "it exists by now", err, registry.ErrConflict)
+		same(t, "untouched", must[registry.TenantView](t)(s.Tenant(ctx, "Cust1")), first)
+		must[registry.TenantView](t)(put(tenant.Running, none)) // a repeat by the client library
+		now := must[registry.TenantView](t)(s.Tenant(ctx, "Cust1"))
+		accept(t, s, change("Cust1", tenant.Move))
+		_, err = put(tenant.Suspended, now)
+		wantErr(t, "a change came", err, registry.ErrConflict)
+		now = must[registry.TenantView](t)(s.Tenant(ctx, "Cust1"))
+		states := []tenant.State{tenant.Suspended, tenant.OnlineMaintenance, tenant.Deleted, tenant.Deleting}
+		var won atomic.Int64
+		var work sync.WaitGroup
+		for _, st := range states {
+			work.Go(func() {
+				_, err := put(st, now)
+				switch {
+				case err == nil:
+					won.Add(1)
+				case !errors.Is(err, registry.ErrConflict):
+					t.Error(err)
+				}
+			})
+		}
+		work.Wait()
+		same(t, "winners", won.Load(), int64(1))
 	})
 }
 

@@ -205,6 +205,7 @@ func (s *Service) buildAPI() error {
 		Incidents: &incidents{store: s.incidents, tracker: p.tracker, dir: s.dir, audit: s.store}, Audit: s.store,
 		ErrorReports: &errorReports{registry.NewIncidentStore(s.durable, keys.New(s.cfg.Redis.Prefix), s.cfg.Retention.Incidents), s.cfg.Retention.Idempotency}, ConfigFeed: p.feed,
 		Discovery: func() []byte { return discovery }, JWKS: s.keySet.JWKS,
+		Cursors: s.ring, Origins: s.cfg.HTTP.CORS, TrustedProxies: s.cfg.HTTP.TrustedProxies,
 		Unavailable: unavailable, Refused: metrics.Refused, Log: s.log, Registerer: s.metrics,
 	})
 	return nil

@@ -69,6 +69,7 @@ type Service struct {
 	licences partner.Requirements
 
 	store     *registry.Store
+	ring      *secret.Keyring
 	incidents *registry.IncidentStore
 	trays     *registry.TrayStore
 	probes    *registry.ProbeStore
@@ -138,6 +139,7 @@ func (s *Service) stores(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.ring = ring
 	space := keys.New(s.cfg.Redis.Prefix)
 	r := s.cfg.Retention
 	s.store = registry.New(s.rdb, registry.Options{

@@ -230,6 +230,9 @@ func (f *files) params(op Operation, said operation) ([]obj, error) {
 	header := func(name, description string, longest int) {
 		out = append(out, obj{"name": name, "in": "header", "schema": obj{"type": "string", "maxLength": longest}, "description": description})
 	}
+	if slices.Contains(op.Success, http.StatusNotModified) {
+		header("If-None-Match", "The ETag that is known: 304 when it is the current one.", 1024)
+	}
 	if op.Conditional {
 		header("If-Match", "The ETag that was read: 412 when it is not the current one.", 1024)
 	}
@@ -319,6 +322,9 @@ func (f *files) responses(op Operation, said operation) (obj, error) {
 			}
 		}
 		out[code] = made
+	}
+	if slices.Contains(said.Query, "cursor") {
+		said.Problems = append(said.Problems, "400")
 	}
 	for _, code := range append(problemsOf(op), said.Problems...) {
 		if _, ok := f.problems[code]; !ok {

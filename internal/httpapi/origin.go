@@ -1,0 +1,105 @@
+package httpapi
+
+import (
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// corsMaxAge is how long a browser may remember what a preflight said, in seconds.
+const corsMaxAge = "600"
+
+// Headers that scripts of other origins may send and see.
+const (
+	corsRequestHeaders = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, X-Request-Id"
+	corsAnswerHeaders  = "ETag, Idempotent-Replayed, Location, Retry-After, X-Request-Id"
+)
+
+// cors lets scripts of the given origins call the API, and nobody without an origin in the list.
+// Credentials that a browser adds by itself are never allowed: a script must send its token.
+func (a *API) cors(methods map[string]bool, next http.Handler) http.Handler {
+	if len(a.Origins) == 0 {
+		return next
+	}
+	allowed := make([]string, 0, len(methods))
+	for m := range methods {
+		allowed = append(allowed, m)
+	}
+	slices.Sort(allowed)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Add("Vary", "Origin")
+		origin := r.Header.Values("Origin")
+		if len(origin) != 1 || !slices.Contains(a.Origins, origin[0]) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		h.Set("Access-Control-Allow-Origin", origin[0])
+		if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
+			h.Set("Access-Control-Expose-Headers", corsAnswerHeaders)
+			next.ServeHTTP(w, r)
+			return
+		}
+		h.Set("Access-Control-Allow-Methods", strings.Join(allowed, ", "))
+		h.Set("Access-Control-Allow-Headers", corsRequestHeaders)
+		h.Set("Access-Control-Max-Age", corsMaxAge)
+		w.WriteHeader(http.StatusNoContent)
+	})
+}
+
+// proxied puts the caller's address where the connection's was, if the connection comes from a
+// proxy that is trusted to say it.
+func (a *API) proxied(r *http.Request) *http.Request {
+	if len(a.TrustedProxies) == 0 {
+		return r
+	}
+	from := forwardedFor(r.RemoteAddr, r.Header.Values("X-Forwarded-For"), a.TrustedProxies)
+	if from == r.RemoteAddr {
+		return r
+	}
+	c := *r
+	c.RemoteAddr = from
+	return &c
+}
+
+// maxHops bounds how many proxies are looked through.
+const maxHops = 16
+
+// forwardedFor finds the address from which the first proxy that is not ours, or the caller, came:
+// each trusted proxy is believed about its own peer, from the nearest on, and what stands before
+// the first stranger may be anybody's invention. Where a trusted proxy says nothing readable, it
+// is the caller itself.
+func forwardedFor(remoteAddr string, headers []string, trusted []netip.Prefix) string {
+	ap, err := netip.ParseAddrPort(remoteAddr)
+	if err != nil || !inAny(trusted, ap.Addr()) {
+		return remoteAddr
+	}
+	hops := strings.Split(strings.Join(headers, ","), ",")
+	from := remoteAddr
+	for i := len(hops) - 1; i >= 0 && len(hops)-i <= maxHops; i-- {
+		addr, ok := hopAddr(strings.TrimSpace(hops[i]))
+		if !ok {
+			return from
+		}
+		from = netip.AddrPortFrom(addr, 0).String()
+		if !inAny(trusted, addr) {
+			return from
+		}
+	}
+	return from
+}
+
+// hopAddr reads an address, perhaps with a port.
+func hopAddr(s string) (netip.Addr, bool) {
+	if ap, err := netip.ParseAddrPort(s); err == nil {
+		return ap.Addr().Unmap().WithZone(""), true
+	}
+	addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"))
+	return addr.Unmap().WithZone(""), err == nil
+}
+
+func inAny(list []netip.Prefix, addr netip.Addr) bool {
+	addr = addr.Unmap().WithZone("")
+	return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
