@@ -117,6 +117,8 @@ func (r *rig) post(ctx context.Context, m delivery.Message) delivery.Result {
 
 // Endpoint implements drain.Endpoints.
 func (r *rig) Endpoint(context.Context, partner.ClientID) (drain.Post, int64, bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	return r.post, registryRevision, !r.missing && r.lookup == nil, r.lookup
 }
 

@@ -41,6 +41,7 @@ type claimed struct {
 type job struct {
 	claimed
 
+	post    Post
 	message delivery.Message
 }
 
@@ -106,6 +107,9 @@ type run struct {
 	force   bool
 	// idle: the last exchange found nothing due. filled: it gave all that was wanted, so more may be due.
 	idle, filled bool
+	// until is when the budget is spent, spent when it was found so, zero before: nothing is claimed
+	// from then on.
+	until, spent time.Time
 	// closing: claim no more. suspectAt: the endpoint failed then and has not answered since.
 	closing   bool
 	suspectAt time.Time
@@ -125,7 +129,7 @@ type run struct {
 func newRun(d *Drainer, app partner.ClientID, token string, post Post, revision int64, b mailbox.Begun) *run {
 	now := time.Now()
 	r := &run{
-		d: d, app: app, token: token, post: post, revision: revision, began: now, held: b.HeldUntil, openings: b.Openings,
+		d: d, app: app, token: token, post: post, revision: revision, began: now, until: now.Add(d.opts.Budget), held: b.HeldUntil, openings: b.Openings,
 		health: d.memory.of(app, now), jobs: make(chan job, d.opts.InFlightPerApp), done: make(chan finished, d.opts.InFlightPerApp),
 		asks: make(chan ask), answers: make(chan answer, 1), stirred: d.stirrable(app), look: lookMin, timer: stoppedTimer(),
 		probing: b.Probe, hadGate: b.Probe,
@@ -155,6 +159,7 @@ func (r *run) drain(ctx context.Context) error {
 	}()
 	for {
 		r.check(ctx)
+		r.renew(ctx)
 		if err := r.exchange(ctx); err != nil {
 			r.abandon(ctx)
 			return err
@@ -187,7 +192,9 @@ func (r *run) drain(ctx context.Context) error {
 }
 
 // stopped reports that nothing more will be claimed in this run.
-func (r *run) stopped() bool { return r.closing || r.lost || !r.suspectAt.IsZero() }
+func (r *run) stopped() bool {
+	return r.closing || r.lost || !r.spent.IsZero() || !r.suspectAt.IsZero()
+}
 
 // convicted reports that the endpoint is held to be failing: its breaker tripped, or it failed
 // and answered nobody since.
@@ -279,8 +286,8 @@ func (r *run) check(ctx context.Context) {
 		r.closing, r.force = true, true
 	default:
 	}
-	if time.Since(r.began) > r.d.opts.Budget {
-		r.closing, r.force = true, true
+	if now := time.Now(); r.spent.IsZero() && now.After(r.until) {
+		r.spent = now
 	}
 }
 
@@ -309,7 +316,7 @@ func (r *run) launch(ctx context.Context) {
 			r.posters++
 			r.ended.Go(func() { r.work(ctx) })
 		}
-		r.jobs <- job{claimed: c, message: m}
+		r.jobs <- job{claimed: c, post: r.post, message: m}
 	}
 }
 
@@ -321,7 +328,7 @@ func (r *run) work(ctx context.Context) {
 			r.done <- finished{claim: j.claim, late: true}
 			continue
 		}
-		res := r.post(ctx, j.message)
+		res := j.post(ctx, j.message)
 		r.done <- finished{claim: j.claim, message: j.message, result: res, at: time.Now()}
 	}
 }
@@ -375,7 +382,7 @@ func (r *run) gather(ctx context.Context) {
 func (r *run) patience() time.Duration {
 	renew := r.d.opts.OwnerLease / 3
 	if r.want() == 0 {
-		return renew
+		return min(r.renewIn(), renew)
 	}
 	return min(r.look, renew)
 }
@@ -406,7 +413,7 @@ func (r *run) abandon(ctx context.Context) {
 
 // finish gives the mailbox back; more means that work is due and the run goes on.
 func (r *run) finish(ctx context.Context) (more bool, err error) {
-	c := mailbox.Closing{Force: r.force}
+	c := mailbox.Closing{Force: r.force || !r.spent.IsZero()}
 	if r.gone {
 		c.OffRevision = r.switchOff(ctx)
 	}

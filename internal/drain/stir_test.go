@@ -34,15 +34,20 @@ func TestWhatComesWhileAPostHangs(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		stir bool
-		most time.Duration
-	}{"ToldOf": {true, 0}, "NotToldOf": {false, time.Second}} {
+		// after is how long the post has hung; the budget is 5 s.
+		after, most time.Duration
+	}{
+		"ToldOf": {true, 4 * time.Second, 0}, "NotToldOf": {false, 4 * time.Second, time.Second},
+		"WhenTheBudgetIsSpent": {true, 5100 * time.Millisecond, time.Second}, "InANewBudget": {true, 7500 * time.Millisecond, 0},
+		"NotToldOfInANewBudget": {false, 7500 * time.Millisecond, time.Second},
+	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(r *rig) {
 				r.box.fill(1)
 				r.latency = slowFirst
 				done := make(chan error)
 				go func() { done <- r.d.Drain(r.Context(), app, 1) }()
-				pass(4 * time.Second) // long enough that the drainer looks seldom
+				pass(c.after) // long enough that the drainer looks seldom
 				r.box.deposit("t777", tenant.Suspend)
 				start := time.Now()
 				if c.stir {
@@ -55,6 +60,44 @@ func TestWhatComesWhileAPostHangs(t *testing.T) {
 					r.Errorf("told after %v, want within %v", d, c.most)
 				}
 				r.d.Stir(app) // nobody drains: nothing happens
+			})
+		})
+	}
+}
+
+// A run that goes on because a post hangs posts to where the endpoint is by then, gives way when told to,
+// and is given back when the post ends.
+func TestARunWithAHangingPostIsLikeTheNext(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(r *rig)
+		told   bool
+	}{
+		"GoesOn":     {func(*rig) {}, true},
+		"NoEndpoint": {func(r *rig) { r.locked(func() { r.missing = true }) }, false},
+		"Stopped":    {func(r *rig) { go func() { _ = r.d.Stop(r.Context()) }() }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(r *rig) {
+				r.box.fill(1)
+				r.latency = slowFirst
+				done := make(chan error)
+				go func() { done <- r.d.Drain(r.Context(), app, 1) }()
+				pass(4 * time.Second)
+				c.change(r)
+				pass(3500 * time.Millisecond)
+				r.box.deposit("t777", tenant.Suspend)
+				r.d.Stir(app)
+				pass(time.Second)
+				var posts int
+				r.locked(func() { posts = len(r.posts) })
+				if told := posts == 2; told != c.told {
+					r.Errorf("%d posts while the first hangs", posts)
+				}
+				if err := <-done; err != nil {
+					r.Fatal(err)
+				}
+				r.free()
 			})
 		})
 	}
