@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/incident"
@@ -16,16 +17,29 @@ import (
 type audience struct {
 	known   bool
 	to      []string
-	silent  map[Suppression]int
+	silent  []silence
 	backlog incident.Backlog
+	gate    time.Time
+}
+
+// silence is a recipient who is not written to. The recipient is masked, and empty when there is none.
+type silence struct {
+	recipient string
+	why       Suppression
+}
+
+// notice is a decided mail with how many are written to and who is not.
+type notice struct {
+	mail    incident.Mail
+	letters int
+	silent  []silence
 }
 
 // verdict is a decision on its way to the store, and what will be said about it.
 type verdict struct {
 	step    registry.IncidentStep
 	notable bool
-	mails   []incident.Mail
-	silent  map[Suppression]int
+	notices []notice
 }
 
 func (t *Tracker) machine(app *partner.App, k partner.EndpointKind) incident.Machine {
@@ -79,13 +93,12 @@ func (t *Tracker) take(
 // decide is pure: it folds the events into one step.
 func (t *Tracker) decide(app *partner.App, k partner.EndpointKind, s incident.State, events []incident.Event, now time.Time, a *audience) verdict {
 	m := t.machine(app, k)
-	m.Backlog = a.backlog
-	v := verdict{silent: map[Suppression]int{}}
+	m.Backlog, m.GateUntil = a.backlog, a.gate
+	var v verdict
 	for _, e := range events {
 		d := m.Next(s, e, now)
 		v.notable = v.notable || len(d.Mails) > 0 || s.RecoveringSince.IsZero() && !d.State.RecoveringSince.IsZero()
 		for _, mail := range d.Mails {
-			v.mails = append(v.mails, mail)
 			t.address(app, k, &s, &d.State, mail, a, &v)
 		}
 		if d.Ended != nil {
@@ -101,16 +114,15 @@ func (t *Tracker) decide(app *partner.App, k partner.EndpointKind, s incident.St
 func (t *Tracker) address(
 	app *partner.App, k partner.EndpointKind, before, after *incident.State, mail incident.Mail, a *audience, v *verdict,
 ) {
-	for why, n := range a.silent {
-		v.silent[why] += n
-	}
+	n := notice{mail: mail, silent: slices.Clone(a.silent)}
 	for _, to := range a.to {
 		key := incident.RecipientKey(to)
 		told, wasTold := before.ToldOf(&mail, key)
-		if mail.Kind == incident.KindRecovered && !wasTold {
-			v.silent[SuppressedUntold]++
+		if (mail.Kind == incident.KindRecovered || mail.Kind == incident.KindClosed) && !wasTold {
+			n.silent = append(n.silent, silence{key, SuppressedUntold})
 			continue
 		}
+		n.letters++
 		v.step.Letters = append(v.step.Letters, incident.Letter{
 			To: to, ClientID: app.ClientID, AppName: app.Name, Environment: t.opts.Environment,
 			URL:      secret.RedactURL(app.Endpoint(k).EffectiveURL(t.opts.Environment)),
@@ -118,29 +130,41 @@ func (t *Tracker) address(
 		})
 		after.Tell(&mail, key, told)
 	}
+	v.notices = append(v.notices, n)
 }
 
 // audience finds who gets the mail about an endpoint and what waits for the app.
 func (t *Tracker) audience(ctx context.Context, app *partner.App, k partner.EndpointKind) (audience, error) {
-	a := audience{known: true, silent: map[Suppression]int{}}
+	a := audience{known: true}
+	silent := func(address string, why Suppression) {
+		a.silent = append(a.silent, silence{incident.RecipientKey(address), why})
+	}
 	if k == partner.StateChange {
 		standing, err := t.opts.Mailbox.Standing(ctx, app.ClientID)
 		if err != nil {
 			return a, wrap(err, "look into the mailbox of", app.ClientID)
 		}
-		a.backlog = standing.Backlog
+		a.backlog, a.gate = standing.Backlog, standing.GateUntil
 	}
 	all, marked := app.Reachable()
 	switch {
 	case !app.Endpoint(k).SendErrorEmails:
-		a.silent[SuppressedOff] = max(len(all)+len(marked), 1)
+		for _, to := range all {
+			silent(to, SuppressedOff)
+		}
+		for _, m := range marked {
+			silent(m.Address, SuppressedOff)
+		}
+		if len(a.silent) == 0 {
+			a.silent = []silence{{why: SuppressedOff}}
+		}
 		return a, nil
 	case len(all)+len(marked) == 0:
-		a.silent[SuppressedNobody] = 1
+		a.silent = []silence{{why: SuppressedNobody}}
 		return a, nil
 	}
 	for _, m := range marked {
-		a.silent[markedAs(m)]++
+		silent(m.Address, markedAs(m.State))
 	}
 	subs := make([]registry.Subscription, len(all))
 	for i, to := range all {
@@ -152,7 +176,7 @@ func (t *Tracker) audience(ctx context.Context, app *partner.App, k partner.Endp
 	}
 	for i, to := range all {
 		if off[i] {
-			a.silent[SuppressedUnsubscribed]++
+			silent(to, SuppressedUnsubscribed)
 			continue
 		}
 		a.to = append(a.to, to)
@@ -160,25 +184,20 @@ func (t *Tracker) audience(ctx context.Context, app *partner.App, k partner.Endp
 	return a, nil
 }
 
-// announce logs each decided mail, counts those that nobody gets and wakes the mailer for the
-// others. A wake-up that fails is repeated by Tick.
+// announce logs each decided mail in one line, counts those that nobody gets and wakes the mailer for
+// the others. A wake-up that fails is repeated by Tick.
 func (t *Tracker) announce(ctx context.Context, app *partner.App, k partner.EndpointKind, v *verdict) {
-	for why, n := range v.silent {
-		for range n {
-			t.opts.Metrics.suppress(why)
-		}
-	}
-	for i := range v.mails {
-		m := &v.mails[i]
-		recipients := 0
-		for j := range v.step.Letters {
-			if v.step.Letters[j].Mail.N == m.N {
-				recipients++
-			}
+	for i := range v.notices {
+		n := &v.notices[i]
+		m := &n.mail
+		silent := make([]string, len(n.silent))
+		for j, s := range n.silent {
+			t.opts.Metrics.suppress(s.why)
+			silent[j] = s.recipient + ":" + string(s.why)
 		}
 		attrs := []slog.Attr{
 			slog.String("app", string(app.ClientID)), slog.String("endpoint", k.String()), slog.String("incident", m.Incident),
-			slog.String("kind", string(m.Kind)), slog.Int("n", m.N), slog.Int("recipients", recipients), slog.Any("suppressed", v.silent),
+			slog.String("kind", string(m.Kind)), slog.Int("n", m.N), slog.Int("recipients", n.letters), slog.Any("not_mailed", silent),
 		}
 		if m.Failure != nil {
 			attrs = append(attrs, slog.String("reason", m.Failure.Reason.String()), slog.Int("status", m.Failure.Status))

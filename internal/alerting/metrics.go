@@ -20,7 +20,7 @@ const (
 	SuppressedUnconfirmed Suppression = "unconfirmed"
 	// SuppressedBounced: a mail server refused the address for good.
 	SuppressedBounced Suppression = "bounced"
-	// SuppressedUntold: a recovery is told only to those who were told of the failure.
+	// SuppressedUntold: a recovery or a close is told only to those who were told of the failure.
 	SuppressedUntold Suppression = "not_told"
 )
 

@@ -47,8 +47,10 @@ type Mailbox interface {
 // Standing is how an app's notifications stand.
 type Standing struct {
 	Backlog incident.Backlog
-	// Gated is true from the endpoint's first fault to its next success.
-	Gated bool
+	// Gated is true from the endpoint's first fault to its next success, GateUntil when it is tried
+	// next.
+	Gated     bool
+	GateUntil time.Time
 }
 
 // Options of a Tracker.
@@ -230,20 +232,28 @@ func (t *Tracker) wakeDue(ctx context.Context, id partner.ClientID) error {
 
 func (t *Tracker) generation() int64 { return t.opts.Now().UnixMilli() / wakeEvery.Milliseconds() }
 
-// Close ends an incident on a person's word. ErrNoIncident when it is not open.
+// Close ends an incident on a person's word, and tells those who were told of it. ErrNoIncident when
+// it is not open.
 func (t *Tracker) Close(ctx context.Context, incidentID, by string) error {
 	id, k, _, err := incident.ParseID(incidentID)
 	if err != nil {
 		return fmt.Errorf("close %w: %w", ErrNoIncident, err)
 	}
-	m := incident.Machine{Settings: t.opts.Settings, ClientID: id, Endpoint: k, Switch: incident.Switch{On: true}}
+	app, ok, err := t.opts.Apps.App(ctx, id)
+	if err != nil {
+		return wrap(err, "close an incident of", id)
+	}
+	if !ok {
+		app.ClientID = id // nobody is left to be told
+	}
 	found := false
-	_, err = t.opts.Store.Transition(ctx, id, k, func(s incident.State) registry.IncidentStep {
-		if found = s.ID == incidentID; !found {
-			return registry.IncidentStep{State: s}
-		}
-		d := m.Next(s, incident.Closed{By: by}, t.opts.Now())
-		return registry.IncidentStep{State: d.State, Ended: d.Ended}
+	_, err = t.take(ctx, &app, k, func(decide decision) (registry.IncidentStep, error) {
+		return t.opts.Store.Transition(ctx, id, k, func(s incident.State) registry.IncidentStep {
+			if found = s.ID == incidentID; !found {
+				return registry.IncidentStep{State: s}
+			}
+			return decide(s, []incident.Event{incident.Closed{By: by}})
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("close incident %s: %w", incidentID, err)

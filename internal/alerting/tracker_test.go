@@ -213,15 +213,18 @@ func TestSuccessOfAHealthyEndpointCostsOneRead(t *testing.T) {
 
 func TestRecipients(t *testing.T) {
 	t.Parallel()
+	masked := func(address, why string) string { return incident.RecipientKey(address) + ":" + why }
 	for name, tt := range map[string]struct {
 		change     func(w *world)
 		want       []string
 		suppressed map[string]float64
+		// log is what the one line says of those who are not mailed.
+		log string
 	}{
-		"Contact":    {func(*world) {}, []string{"opened 1 to " + kim}, map[string]float64{}},
-		"ErrorMails": {func(w *world) { w.app.ErrorEmails = []string{lee, "ada@example.com"} }, []string{"opened 1 to ada@example.com", "opened 1 to " + lee}, map[string]float64{}},
-		"Off":        {func(w *world) { w.app.Endpoints[kind].SendErrorEmails = false }, nil, map[string]float64{"switched_off": 1}},
-		"Nobody":     {func(w *world) { w.app.TechnicalContact.Email = "" }, nil, map[string]float64{"no_recipient": 1}},
+		"Contact":    {func(*world) {}, []string{"opened 1 to " + kim}, map[string]float64{}, "[]"},
+		"ErrorMails": {func(w *world) { w.app.ErrorEmails = []string{lee, "ada@example.com"} }, []string{"opened 1 to ada@example.com", "opened 1 to " + lee}, map[string]float64{}, "[]"},
+		"Off":        {func(w *world) { w.app.Endpoints[kind].SendErrorEmails = false }, nil, map[string]float64{"switched_off": 1}, masked(kim, "switched_off")},
+		"Nobody":     {func(w *world) { w.app.TechnicalContact.Email = "" }, nil, map[string]float64{"no_recipient": 1}, "[:no_recipient]"},
 		"Unsubscribed": {
 			func(w *world) {
 				w.app.ErrorEmails = []string{kim, lee}
@@ -231,6 +234,16 @@ func TestRecipients(t *testing.T) {
 			},
 			[]string{"opened 1 to " + lee},
 			map[string]float64{"unsubscribed": 1},
+			masked(kim, "unsubscribed"),
+		},
+		"Marked": {
+			func(w *world) {
+				w.app.ErrorEmails = []string{kim, lee, "ada@example.com"}
+				w.app = w.app.WithMark(kim, &partner.AddressMark{State: partner.Bounced}).WithMark(lee, &partner.AddressMark{State: partner.Unconfirmed})
+			},
+			[]string{"opened 1 to ada@example.com"},
+			map[string]float64{"bounced": 1, "unconfirmed": 1},
+			masked(kim, "bounced") + " " + masked(lee, "unconfirmed"),
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -242,7 +255,7 @@ func TestRecipients(t *testing.T) {
 			if diff := cmp.Diff(tt.suppressed, w.suppressed()); diff != "" {
 				t.Errorf("suppressed (-want +got):\n%s", diff)
 			}
-			if strings.Count(w.log.String(), "mail decided") != 1 {
+			if log := w.log.String(); strings.Count(log, "mail decided") != 1 || !strings.Contains(log, tt.log) || strings.Contains(log, "@") {
 				t.Errorf("log:\n%s", w.log)
 			}
 		})
@@ -372,7 +385,11 @@ func TestClose(t *testing.T) {
 		t.Errorf("closing twice: %v, want ErrNoIncident", err)
 	}
 	w.after(time.Hour, blocked)
-	w.want("closed", "opened 1 to "+kim)
+	w.want("closed", "closed 2 to "+kim, "opened 1 to "+kim)
+	all, err := w.store.Outbox(t.Context(), id)
+	if err != nil || len(all) != 2 || all[1].Letter.Mail.ClosedBy != "ada" || all[1].Letter.First != 1 {
+		t.Errorf("outbox %+v, %v", all, err)
+	}
 	list, err := w.store.History(t.Context(), id, 10)
 	if err != nil || len(list) != 1 || list[0].By != "ada" || list[0].Ending != incident.EndClosed {
 		t.Errorf("history %+v, %v", list, err)

@@ -32,9 +32,9 @@ type Endpoints interface {
 	// Endpoint returns how to post to an app and the registry revision that says so; ok is false
 	// when the app is unknown or has no URL.
 	Endpoint(ctx context.Context, app partner.ClientID) (post Post, revision int64, ok bool, err error)
-	// SwitchOff switches the app's endpoint off because it is gone, unless somebody wrote the app
-	// since revision. It returns the registry revision of the switch-off.
-	SwitchOff(ctx context.Context, app partner.ClientID, revision int64, reason partner.OffReason) (int64, error)
+	// SwitchOff switches the app's endpoint off because of an answer that says it is gone, unless
+	// somebody wrote the app since revision. It returns the registry revision of the switch-off.
+	SwitchOff(ctx context.Context, app partner.ClientID, revision int64, answer delivery.Result) (int64, error)
 }
 
 // Waker turns a mailbox's wake-up into a task.

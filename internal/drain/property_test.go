@@ -81,7 +81,7 @@ func (w *world) Endpoint(context.Context, partner.ClientID) (drain.Post, int64, 
 	return w.post, w.rev, true, nil
 }
 
-func (w *world) SwitchOff(context.Context, partner.ClientID, int64, partner.OffReason) (int64, error) {
+func (w *world) SwitchOff(context.Context, partner.ClientID, int64, delivery.Result) (int64, error) {
 	w.off = true
 	w.rev++
 	return w.rev, nil

@@ -123,10 +123,10 @@ func (r *rig) Endpoint(context.Context, partner.ClientID) (drain.Post, int64, bo
 }
 
 // SwitchOff implements drain.Endpoints.
-func (r *rig) SwitchOff(_ context.Context, _ partner.ClientID, revision int64, reason partner.OffReason) (int64, error) {
+func (r *rig) SwitchOff(_ context.Context, _ partner.ClientID, revision int64, answer delivery.Result) (int64, error) {
 	r.offs = append(r.offs, revision)
-	if reason != partner.OffGone {
-		r.Errorf("switched off because %q", reason)
+	if answer.Outcome != delivery.Gone {
+		r.Errorf("switched off because of %+v", answer)
 	}
 	if r.switchErr != nil {
 		return 0, r.switchErr

@@ -114,8 +114,9 @@ type run struct {
 	closing   bool
 	suspectAt time.Time
 	tripped   bool
-	gone      bool
-	gate      time.Duration
+	// gone is the answer that says so, nil when there was none.
+	gone *delivery.Result
+	gate time.Duration
 	// ownFault: the service itself failed and nothing was delivered since.
 	ownFault bool
 	// skew is how far Redis's clock is ahead of this process's.
@@ -200,7 +201,7 @@ func (r *run) stopped() bool {
 // and answered nobody since.
 func (r *run) convicted() bool {
 	well, _ := r.health.times()
-	return r.tripped || r.gone || r.gate > 0 || !r.suspectAt.IsZero() && !well.After(r.suspectAt)
+	return r.tripped || r.gone != nil || r.gate > 0 || !r.suspectAt.IsZero() && !well.After(r.suspectAt)
 }
 
 // want is how many more claims there is room for: what may run, and a reserve, so that posters need
@@ -414,7 +415,7 @@ func (r *run) abandon(ctx context.Context) {
 // finish gives the mailbox back; more means that work is due and the run goes on.
 func (r *run) finish(ctx context.Context) (more bool, err error) {
 	c := mailbox.Closing{Force: r.force || !r.spent.IsZero()}
-	if r.gone {
+	if r.gone != nil {
 		c.OffRevision = r.switchOff(ctx)
 	}
 	if r.convicted() {
@@ -443,7 +444,7 @@ func (r *run) finish(ctx context.Context) (more bool, err error) {
 func (r *run) switchOff(ctx context.Context) int64 {
 	call, cancel := detached(ctx)
 	defer cancel()
-	revision, err := r.d.opts.Endpoints.SwitchOff(call, r.app, r.revision, partner.OffGone)
+	revision, err := r.d.opts.Endpoints.SwitchOff(call, r.app, r.revision, *r.gone)
 	if err != nil {
 		r.d.opts.Log.WarnContext(ctx, "gone endpoint was not switched off as it should", "app", r.app, "err", err)
 	}

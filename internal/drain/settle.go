@@ -48,7 +48,7 @@ func (r *run) steer(j judgement, f finished) {
 		r.tripped, r.closing = true, true
 	}
 	if j.gone {
-		r.gone, r.closing = true, true
+		r.gone, r.closing = &f.result, true
 	}
 	if j.gate > 0 {
 		r.gate, r.closing = max(r.gate, j.gate), true

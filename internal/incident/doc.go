@@ -20,7 +20,7 @@
 //
 // What holds whatever the order of events: a transition owes at most one mail; its number N is
 // unique in the incident, so that a mail's id follows from (incident, N, recipient); nobody is
-// told of a recovery before an opening; and an incident ends by recovery, by a person, by people
+// told of a recovery, or of a close, before an opening; and an incident ends by recovery, by a person, by people
 // switching the endpoint off, or after AbandonAfter without news.
 //
 // The service's own faults never arrive here as failures: they are ignored.

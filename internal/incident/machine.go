@@ -21,6 +21,8 @@ type Machine struct {
 	Held bool
 	// Backlog is what waits for the app, zero when nobody looked.
 	Backlog Backlog
+	// GateUntil is when the endpoint is tried next, zero when nobody looked or it is tried now.
+	GateUntil time.Time
 }
 
 // Decision is what a step comes to.
@@ -138,9 +140,7 @@ func (t *step) apply(e Event) {
 	case Certificate:
 		t.certificate(e)
 	case Closed:
-		if s.ID != "" {
-			t.end(EndClosed, e.By)
-		}
+		t.close(e)
 	case Tick:
 		if s.Last != nil && s.Last.Source == SourceReport && t.now.Sub(s.ReportedAt) >= reportQuiet {
 			s.FailingSince = time.Time{}
@@ -151,6 +151,18 @@ func (t *step) apply(e Event) {
 			}
 		}
 	}
+}
+
+// close ends the incident on a person's word. Whoever was told that it opened is told of this too,
+// unless this very step already tells them more.
+func (t *step) close(c Closed) {
+	if t.s.ID == "" {
+		return
+	}
+	if len(t.mails) == 0 {
+		t.mail(KindClosed).ClosedBy = c.By
+	}
+	t.end(EndClosed, c.By)
 }
 
 func (t *step) failure(f Failure) {
@@ -356,6 +368,9 @@ func (t *step) mail(k Kind) *Mail {
 	}
 	if s.OffSince.IsZero() {
 		m.SwitchOffAt = t.Settings.SwitchOffAt(s.FailingSince, t.Switch.At)
+		if m.Failure != nil && t.GateUntil.Sub(t.now) > longPause {
+			m.NextTry = t.GateUntil.UTC().Truncate(time.Millisecond)
+		}
 	}
 	t.mails = append(t.mails, m)
 	return &t.mails[len(t.mails)-1]

@@ -169,20 +169,20 @@ func TestMachine(t *testing.T) {
 		{
 			"closed stays silent until it was well",
 			[]at{{0, blocked}, {m, closed}, {2 * m, blocked}, {h, refused}, {30 * h, tick}},
-			[]string{"0s opened 1", "1m0s ended closed"},
+			[]string{"0s opened 1", "1m0s closed 2", "1m0s ended closed"},
 			incident.Muted,
 		},
 		{
 			"closed, well, failing",
 			[]at{{0, blocked}, {m, closed}, {2 * m, ok}, {3 * m, refused}, {8 * m, tick}},
-			[]string{"0s opened 1", "1m0s ended closed", "8m0s opened 1"},
+			[]string{"0s opened 1", "1m0s closed 2", "1m0s ended closed", "8m0s opened 1"},
 			incident.Open,
 		},
 		{"closing nothing", []at{{0, closed}}, nil, incident.Well},
 		{
 			"closed while switched off stays quiet",
 			[]at{{0, switched(0, false, partner.OffGone)}, {m, closed}, {h, switched(0, false, partner.OffGone)}, {1000 * h, tick}},
-			[]string{"0s switched_off 1", "1m0s ended closed"},
+			[]string{"0s switched_off 1", "1m0s closed 2", "1m0s ended closed"},
 			incident.Muted,
 		},
 		{

@@ -19,6 +19,8 @@ const (
 	KindReminder    Kind = "reminder"
 	KindSwitchedOff Kind = "switched_off"
 	KindRecovered   Kind = "recovered"
+	// KindClosed says that a person ended the incident although the endpoint may still fail.
+	KindClosed Kind = "closed"
 	// KindCertificate warns that the endpoint's certificate ends soon. It belongs to no incident.
 	KindCertificate Kind = "certificate"
 	// KindConfirm asks a recipient whom a partner named whether they want the app's mail.
@@ -27,7 +29,7 @@ const (
 
 // Kinds lists the closed set.
 func Kinds() []Kind {
-	return []Kind{KindOpened, KindReminder, KindSwitchedOff, KindRecovered, KindCertificate, KindConfirm}
+	return []Kind{KindOpened, KindReminder, KindSwitchedOff, KindRecovered, KindClosed, KindCertificate, KindConfirm}
 }
 
 // Mail is what one transition owes: the facts, as they stood when it was decided.
@@ -57,6 +59,11 @@ type Mail struct {
 	Previous string `json:"previous,omitempty"`
 	// OffReason says why it was switched off, for KindSwitchedOff.
 	OffReason partner.OffReason `json:"off_reason,omitempty"`
+	// ClosedBy names who closed the incident, for KindClosed.
+	ClosedBy string `json:"closed_by,omitempty"`
+	// NextTry is when it is tried again after the pause that it asked for, zero when it is tried all
+	// the while.
+	NextTry time.Time `json:"next_try,omitzero"`
 	// SwitchOffAt is when it will be switched off if it goes on failing, zero for never.
 	SwitchOffAt time.Time `json:"switch_off_at,omitzero"`
 	// Reported is how many failed calls engines reported during the trouble, Affected are the

@@ -29,6 +29,9 @@ func DefaultSettings() Settings {
 }
 
 const (
+	// longPause is more than an endpoint is left alone without having asked for it: then the mail
+	// names the time of the next try.
+	longPause = 2 * time.Minute
 	// noteEvery is how often a repeated failure of the same kind is written down: a burst of them
 	// costs one write.
 	noteEvery = 10 * time.Second

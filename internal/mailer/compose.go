@@ -2,7 +2,10 @@ package mailer
 
 import (
 	"bytes"
+	"cmp"
+	"crypto/sha256"
 	"embed"
+	"encoding/base32"
 	"errors"
 	"fmt"
 	htmltemplate "html/template"
@@ -17,6 +20,9 @@ import (
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
+
+// messageIDBytes are enough of a hash that no two mails meet, and are written without padding.
+const messageIDBytes = 15
 
 //go:embed templates/*.txt templates/*.html
 var templates embed.FS
@@ -76,7 +82,7 @@ func NewComposer(from string, links LinkMaker) (*Composer, error) {
 		}
 	}
 	for name, into := range map[string]**htmltemplate.Template{"mail": &c.html, "digest": &c.digestHTML} {
-		if *into, err = htmltemplate.ParseFS(templates, "templates/"+name+".html"); err != nil {
+		if *into, err = htmltemplate.ParseFS(templates, "templates/"+name+".html", "templates/page.html"); err != nil {
 			return nil, fmt.Errorf("read HTML template: %w", err)
 		}
 	}
@@ -97,18 +103,22 @@ func asciiAddress(address string) (string, error) {
 }
 
 // Compose writes the mail. An error means that this letter can never be sent.
-func (c *Composer) Compose(l *incident.Letter) (*Message, error) {
+func (c *Composer) Compose(l *incident.Letter) (*Message, error) { return c.ComposeReply(l, nil) }
+
+// ComposeReply writes the mail. digests are the Message-IDs of the digests that told the recipient of
+// incidents first, which this mail answers then instead of one that was never sent.
+func (c *Composer) ComposeReply(l *incident.Letter, digests map[string]string) (*Message, error) {
 	to, err := asciiAddress(l.To)
 	if err != nil {
 		return nil, fmt.Errorf("compose mail %s: recipient: %w", l.ID(), err)
 	}
 	m := &Message{From: c.from, To: to, Date: l.Mail.At, ID: c.messageID(l, l.Mail.Incident, l.Mail.N)}
 	if l.First != 0 && l.First != l.Mail.N {
-		m.InReplyTo = c.messageID(l, l.Mail.Incident, l.First)
+		m.InReplyTo = cmp.Or(digests[l.Mail.Incident], c.messageID(l, l.Mail.Incident, l.First))
 	}
 	if l.Mail.Previous != "" {
 		// The opening of the incident before is where mail programs should file this one.
-		m.References = append(m.References, c.messageID(l, l.Mail.Previous, 1))
+		m.References = append(m.References, cmp.Or(digests[l.Mail.Previous], c.messageID(l, l.Mail.Previous, 1)))
 	}
 	if m.InReplyTo != "" {
 		m.References = append(m.References, m.InReplyTo)
@@ -123,19 +133,52 @@ func (c *Composer) Compose(l *incident.Letter) (*Message, error) {
 	v := newView(l, m.Unsubscribe)
 	v.Action = action
 	m.Subject = v.Subject
-	var text, html bytes.Buffer
-	if err := c.text.Execute(&text, &v); err != nil {
-		return nil, fmt.Errorf("compose text of mail %s: %w", l.ID(), err)
+	if err := c.render(m, c.text, c.html, &v); err != nil {
+		return nil, err
 	}
-	if err := c.html.Execute(&html, &v); err != nil {
-		return nil, fmt.Errorf("compose HTML of mail %s: %w", l.ID(), err)
-	}
-	m.Text, m.HTML = text.String(), html.String()
 	return m, nil
 }
 
+// ComposeTest writes a mail that shows that mail arrives.
+func (c *Composer) ComposeTest(to string, env partner.Environment, at time.Time) (*Message, error) {
+	address, err := asciiAddress(to)
+	if err != nil {
+		return nil, fmt.Errorf("compose test mail: recipient: %w", err)
+	}
+	at = at.UTC().Truncate(time.Second)
+	m := &Message{From: c.from, To: address, Date: at, ID: "test." + strconv.FormatInt(at.UnixMilli(), 36) + "." + incident.RecipientKey(to) + "@" + c.domain}
+	v := view{
+		Tone:     tone(""),
+		Subject:  "[Lamplighter] Test mail (" + string(env) + ")",
+		Headline: "This is a test mail",
+		Intro:    "If you read this, Lamplighter's mail reaches you. When an app's endpoint fails, its technical contact gets a mail that looks like this one.",
+		Facts:    []fact{{"Environment", string(env)}, {"Sent by", c.from.Address}, {"Sent to", oneLine(to, nameMax)}, {"Sent on", at.Format(timeForm)}},
+		Footer:   "Somebody called lamplighter mail test. Nothing needs to be done.",
+	}
+	m.Subject = v.Subject
+	if err := c.render(m, c.text, c.html, &v); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// render fills a message's two parts.
+func (*Composer) render(m *Message, plain *texttemplate.Template, rich *htmltemplate.Template, v any) error {
+	var text, html bytes.Buffer
+	if err := plain.Execute(&text, v); err != nil {
+		return fmt.Errorf("compose text of mail %s: %w", m.ID, err)
+	}
+	if err := rich.Execute(&html, v); err != nil {
+		return fmt.Errorf("compose HTML of mail %s: %w", m.ID, err)
+	}
+	m.Text, m.HTML = text.String(), html.String()
+	return nil
+}
+
 // messageID follows from the transition and the recipient alone, so a mail that is sent twice can
-// be told by it. A client id may hold dots in a row, which a Message-ID may not.
+// be told by it. It is a hash, because client ids are long: a Message-ID that does not fit into one
+// line of the header is folded, which not every mail program reads.
 func (c *Composer) messageID(l *incident.Letter, id string, n int) string {
-	return strings.ReplaceAll(id, ".", "=") + "." + strconv.Itoa(n) + "." + incident.RecipientKey(l.To) + "@" + c.domain
+	sum := sha256.Sum256([]byte(id + "|" + incident.RecipientKey(l.To)))
+	return strings.ToLower(base32.HexEncoding.EncodeToString(sum[:messageIDBytes])) + "." + strconv.Itoa(n) + "@" + c.domain
 }

@@ -1,10 +1,10 @@
 package mailer
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
+	htmltemplate "html/template"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +17,7 @@ import (
 // digestView is what the templates of a digest show. Every string in it is one line without
 // control characters.
 type digestView struct {
-	Kind     incident.Kind
+	Tone     htmltemplate.CSS
 	Subject  string
 	Headline string
 	Intro    string
@@ -31,9 +31,12 @@ type digestView struct {
 type group struct {
 	Title  string
 	Advice string
-	Lines  []string
+	Lines  []digestLine
 	order  int
 }
+
+// digestLine tells one letter.
+type digestLine struct{ App, Text, Incident string }
 
 // ComposeDigest writes one mail out of several letters to one recipient, which are in the order of
 // their decision. at is when they were put together; the same letters and time become the same
@@ -54,14 +57,9 @@ func (c *Composer) ComposeDigest(ls []*incident.Letter, at time.Time) (*Message,
 	}
 	v := newDigestView(newest, at, m.Unsubscribe)
 	m.Subject = v.Subject
-	var text, html bytes.Buffer
-	if err := c.digestText.Execute(&text, &v); err != nil {
-		return nil, fmt.Errorf("compose text of digest %s: %w", m.ID, err)
+	if err := c.render(m, c.digestText, c.digestHTML, &v); err != nil {
+		return nil, err
 	}
-	if err := c.digestHTML.Execute(&html, &v); err != nil {
-		return nil, fmt.Errorf("compose HTML of digest %s: %w", m.ID, err)
-	}
-	m.Text, m.HTML = text.String(), html.String()
 	return m, nil
 }
 
@@ -117,7 +115,7 @@ func newDigestView(ls []*incident.Letter, at time.Time, unsubscribe string) dige
 		g.Lines = append(g.Lines, w.line())
 	}
 	v := digestView{
-		Kind:     KindDigest,
+		Tone:     tone(KindDigest),
 		Headline: fmt.Sprintf("News of %s of %s", count(int64(len(ls)), "endpoint"), count(int64(apps), "app")),
 		Intro:    "So much happened at once that it comes in one mail instead of many. Where several things happened to an endpoint, the newest is told.",
 		Stop: "To stop mails about an endpoint, turn off its setting \"send error emails\" in the settings of its app. " +
@@ -127,12 +125,14 @@ func newDigestView(ls []*incident.Letter, at time.Time, unsubscribe string) dige
 			at.In(loc).Format(timeForm), count(int64(len(ls)), "message")),
 	}
 	if well > 0 && failing == 0 {
-		v.Kind = incident.KindRecovered
+		v.Tone = tone(incident.KindRecovered)
 	}
 	v.Subject = fmt.Sprintf("[Lamplighter] %s of %s (%s): %s", count(int64(len(ls)), "endpoint"), count(int64(apps), "app"),
 		oneLine(string(ls[0].Environment), nameMax), tally(failing, well, len(ls)-failing-well))
 	for _, g := range groups {
-		slices.Sort(g.Lines)
+		slices.SortFunc(g.Lines, func(a, b digestLine) int {
+			return cmp.Or(strings.Compare(a.App, b.App), strings.Compare(a.Text, b.Text), strings.Compare(a.Incident, b.Incident))
+		})
 		g.Title = fmt.Sprintf("%s (%d)", g.Title, len(g.Lines))
 		v.Groups = append(v.Groups, *g)
 	}
@@ -169,16 +169,16 @@ func (w *words) groupOf() (order int, title string) {
 	case len(m.Tenants) > 0:
 		return 2, "Failing: notifications of some tenants are refused"
 	case m.Failure != nil:
-		return 1, "Failing: " + m.Failure.Reason.Words()
+		return 1, "Failing: " + w.failed(m.Failure.Reason)
 	default:
 		return 1, "Failing"
 	}
 }
 
 // line tells a letter in one line.
-func (w *words) line() string {
+func (w *words) line() digestLine {
 	m := w.m
-	parts := []string{w.app + " (" + w.client + "), " + w.endpoint}
+	parts := []string{w.endpoint}
 	switch m.Kind {
 	case incident.KindRecovered:
 		parts = append(parts, "failed for "+spell(m.EndedAt.Sub(m.Since))+", well since "+w.at(m.EndedAt))
@@ -193,5 +193,5 @@ func (w *words) line() string {
 			parts = append(parts, count(m.Backlog.Notifications, "notification")+" for "+count(m.Backlog.Tenants, "tenant")+" waiting")
 		}
 	}
-	return strings.Join(append(parts, "incident "+m.Incident), "; ")
+	return digestLine{App: w.app + " (" + w.client + ")", Text: strings.Join(parts, "; "), Incident: m.Incident}
 }

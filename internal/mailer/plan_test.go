@@ -95,12 +95,47 @@ func TestOneIncidentIsToldInItsOrder(t *testing.T) {
 	w.expire()
 	w.deliver()
 	for i, m := range w.post.got {
-		if !strings.Contains(m.ID, fmt.Sprintf(".%d.", i+1)) {
+		if !strings.Contains(m.ID, fmt.Sprintf(".%d@", i+1)) {
 			t.Errorf("mail %d is %s", i+1, m.ID)
 		}
 	}
 	if len(w.post.got) != 5 {
 		t.Errorf("sent %v", w.post.ids())
+	}
+}
+
+// TestMailsAnswerTheDigestThatCameFirst: a Message-ID that was never sent is no thread.
+func TestMailsAnswerTheDigestThatCameFirst(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ls := outage(5)
+	w.send(ls[:1]...) // told by itself
+	w.send(ls[1:]...) // told by a digest
+	later := func(l incident.Letter, k incident.Kind, n int) incident.Letter {
+		l.Mail.Kind, l.Mail.N, l.First, l.After = k, n, 1, n-1
+		l.Mail.EndedAt = since.Add(time.Hour)
+		return l
+	}
+	reopened := ls[2]
+	reopened.Mail.Previous, reopened.Mail.Reopened = ls[2].Mail.Incident, 1
+	reopened.Mail.Incident = incident.NewID(ls[2].ClientID, partner.StateChange, since.Add(2*time.Hour))
+	for _, l := range []incident.Letter{
+		later(ls[0], incident.KindRecovered, 2), later(ls[1], incident.KindReminder, 2), later(ls[1], incident.KindRecovered, 3), later(ls[2], incident.KindRecovered, 2), reopened,
+	} {
+		w.expire()
+		w.send(l)
+	}
+	if len(w.post.got) != 7 {
+		t.Fatalf("sent %v", w.post.ids())
+	}
+	single, digest := w.post.got[0].ID, w.post.got[1].ID
+	for i, want := range []string{single, digest, digest, digest, ""} {
+		if m := w.post.got[2+i]; m.InReplyTo != want {
+			t.Errorf("mail %d (%s) answers %q, want %q", i, m.Subject, m.InReplyTo, want)
+		}
+	}
+	if m := w.post.got[6]; len(m.References) != 1 || m.References[0] != digest {
+		t.Errorf("the reopened one refers to %v, want the digest %s", m.References, digest)
 	}
 }
 
@@ -110,7 +145,7 @@ func TestQuestionsGoByThemselves(t *testing.T) {
 	ls := outage(5)
 	ls[2].Mail = incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewQuestionID("app2", since), N: 1, At: since.Add(time.Hour)}
 	w.send(ls...)
-	if ids := w.post.ids(); len(ids) != 2 || !strings.HasPrefix(ids[0], "cnf_app2_") || !strings.HasPrefix(ids[1], "digest.") {
+	if ids := w.post.ids(); len(ids) != 2 || ids[0] != compose(t, ls[2]).ID || !strings.HasPrefix(ids[1], "digest.") {
 		t.Errorf("sent %v", ids)
 	}
 }

@@ -139,11 +139,42 @@ func (r *round) send(ctx context.Context, p *parcel) (bool, error) {
 	cause := r.opts.Transport.Send(sendCtx, msg)
 	if cause == nil {
 		window := r.window(began)
-		err := r.settle(ctx, registry.TraySettlement{Keep: true, Leave: ids(p.letters), WindowAt: window.at, Sent: window.sent + 1})
+		err := r.settle(ctx, registry.TraySettlement{
+			Keep: true, Leave: ids(p.letters), WindowAt: window.at, Sent: window.sent + 1, Threads: r.threads(p, msg),
+		})
 		r.report(ctx, p.letters, p.digest, ResultSent, nil, 0, began)
 		return err == nil, err
 	}
 	return r.failed(ctx, p, asSendError(cause), began)
+}
+
+const (
+	// threadKeep is how long it matters which digest told of an incident: longer than one stays open
+	// without news.
+	threadKeep = 35 * day
+	// endedKeep is how long it matters after the incident's end, for one that opens anew.
+	endedKeep = day
+)
+
+// threads are the digests that later mails will answer, after a parcel was sent.
+func (r *round) threads(p *parcel, sent *Message) []registry.TrayThread {
+	var out []registry.TrayThread
+	for i := range p.letters {
+		l := &p.letters[i].Letter
+		id, known := r.tray.Threads[l.Mail.Incident]
+		if p.digest && !known && (l.First == 0 || l.First == l.Mail.N) {
+			id, known = sent.ID, true
+		}
+		if !known {
+			continue
+		}
+		keep := threadKeep
+		if l.Mail.Kind == incident.KindRecovered || l.Mail.Kind == incident.KindClosed {
+			keep = endedKeep
+		}
+		out = append(out, registry.TrayThread{Incident: l.Mail.Incident, MessageID: id, Keep: keep})
+	}
+	return out
 }
 
 func (r *round) failed(ctx context.Context, p *parcel, cause *SendError, began time.Time) (bool, error) {
@@ -197,7 +228,7 @@ func (r *round) compose(p *parcel) (*Message, error) {
 	if err := p.letters[0].Unreadable; err != nil {
 		return nil, err
 	}
-	return r.opts.Composer.Compose(&p.letters[0].Letter)
+	return r.opts.Composer.ComposeReply(&p.letters[0].Letter, r.tray.Threads)
 }
 
 type window struct {
@@ -229,6 +260,9 @@ func (r *round) settle(ctx context.Context, t registry.TraySettlement) error {
 	}
 	r.tray.Attempts, r.tray.WindowAt, r.tray.Sent, r.tray.Parcel = t.Attempts, t.WindowAt, t.Sent, t.Parcel
 	r.tray.Letters = without(r.tray.Letters, t.Leave)
+	for _, th := range t.Threads {
+		r.tray.Threads[th.Incident] = th.MessageID
+	}
 	return nil
 }
 

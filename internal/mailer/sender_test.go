@@ -302,7 +302,7 @@ func TestUnsubscribedWhileItWaited(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.deliver()
-	if len(w.post.got) != 1 || !strings.HasPrefix(w.post.got[0].ID, "inc_app2_") || len(w.waiting()) != 0 {
+	if len(w.post.got) != 1 || w.post.got[0].ID != compose(t, b).ID || len(w.waiting()) != 0 {
 		t.Errorf("sent %v, waiting %+v", w.post.ids(), w.waiting())
 	}
 	w.counted("opened sent 1\nopened unwanted 1\n")

@@ -172,7 +172,7 @@ func (s *SMTP) send(ctx context.Context, msg *gomail.Msg) (failure *SendError, a
 	for {
 		if l == nil {
 			var err error
-			if l, err = s.dial(ctx); err != nil {
+			if l, err = s.dial(ctx, nil); err != nil {
 				out := s.failed(fmt.Errorf("connect to mail server %s: %w", s.opts.Host, err))
 				out.Server = true
 				return out, false
@@ -210,27 +210,34 @@ func (s *SMTP) keep(l *link, usable bool) {
 func (s *SMTP) Close() { s.pool.drain() }
 
 // dial connects, greets and logs in. The end of ctx ends all of it: go-mail heeds it in the dial
-// alone.
-func (s *SMTP) dial(ctx context.Context) (*link, error) {
+// alone. watch may be nil.
+func (s *SMTP) dial(ctx context.Context, watch *dialogue) (*link, error) {
 	l := &link{}
 	stop := func() bool { return true }
+	tlsConfig := s.opts.TLSConfig
+	options := slices.Clip(s.base)
+	if watch != nil {
+		tlsConfig = watch.secured(tlsConfig)
+		options = append(options, gomail.WithTLSConfig(tlsConfig), gomail.WithLogger(watch), gomail.WithDebugLog())
+	}
 	dial := func(dialCtx context.Context, network, address string) (net.Conn, error) {
 		conn, err := (&net.Dialer{}).DialContext(dialCtx, network, address)
 		if err != nil {
 			return nil, err
 		}
 		l.raw = conn
+		watch.connected(conn)
 		stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
 		if !s.opts.implicit() {
 			return conn, nil
 		}
-		secure := tls.Client(conn, s.opts.TLSConfig)
+		secure := tls.Client(conn, tlsConfig)
 		if err := secure.HandshakeContext(dialCtx); err != nil {
 			return nil, fmt.Errorf("start TLS: %w", err)
 		}
 		return secure, nil
 	}
-	client, err := gomail.NewClient(s.opts.Host, append(slices.Clip(s.base), gomail.WithDialContextFunc(dial))...)
+	client, err := gomail.NewClient(s.opts.Host, append(options, gomail.WithDialContextFunc(dial))...)
 	if err != nil {
 		return nil, fmt.Errorf("smtp settings: %w", err)
 	}
@@ -292,7 +299,7 @@ func aboutSender(code int) bool {
 // RFC 7505 and 7504). A refusal by policy (5.7) says more about us than about the address.
 func noMailbox(code int, enhanced string) bool {
 	switch enhanced {
-	case "5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1":
+	case "5.1.0", "5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1":
 		return true
 	case "":
 		return code == 550 || code == 551 || code == 553

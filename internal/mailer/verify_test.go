@@ -27,19 +27,23 @@ func everyMail(t testing.TB) map[string]*mailer.Message {
 		Confirm:     func(*incident.Letter) string { return "https://platform.example/mail/confirm/abc" },
 	})
 	all := map[string]*mailer.Message{}
-	for name, l := range letters() {
-		m, err := c.Compose(&l)
+	for _, s := range samples() {
+		m, err := s.Compose(c)
 		if err != nil {
 			t.Fatal(err)
 		}
-		all[name] = m
+		all[s.Name] = m
 	}
-	m, err := c.ComposeDigest(digestLetters(), since)
+	m, err := c.ComposeTest("kim@example.com", partner.Online, since)
 	if err != nil {
 		t.Fatal(err)
 	}
-	all["digest"] = m
+	all["test"] = m
 	return all
+}
+
+func samples() []mailer.Sample {
+	return mailer.Samples(mailer.SampleOptions{To: "kim@example.com", Environment: partner.Online, TimeZone: "Europe/Oslo"})
 }
 
 func pkcs8(t testing.TB, key any) []byte {
@@ -118,7 +122,7 @@ func TestDKIM(t *testing.T) {
 			if again := raw(t, m, s); !bytes.Equal(signed, again) {
 				t.Errorf("%s %s: the same mail is signed differently", name, kind)
 			}
-			if kind != "opened" {
+			if kind != "opened-state_change-server_error" {
 				continue
 			}
 			for _, change := range [][2]string{{"\r\nSubject: ", "\r\nSubject: Re: "}, {"\r\nFrom: ", "\r\nFrom: Eve "}, {"partner.example", "evil.example"}, {"List-Unsubscribe=One-Click", "List-Unsubscribe=Two-Click"}} {
@@ -222,7 +226,13 @@ func TestOthersReadTheMails(t *testing.T) {
 func TestSpamFilter(t *testing.T) {
 	t.Parallel()
 	var box bytes.Buffer
-	for _, m := range everyMail(t) {
+	mails := everyMail(t)
+	for name := range mails { // each takes it the better part of a second
+		if (strings.HasPrefix(name, "opened-erp_sync-") || strings.HasPrefix(name, "opened-state_change-")) && !strings.HasSuffix(name, "-server_error") {
+			delete(mails, name)
+		}
+	}
+	for _, m := range mails {
 		box.WriteString("From lamplighter Fri Nov 20 20:03:00 2026\n")
 		box.Write(bytes.ReplaceAll(raw(t, m, nil), []byte("\r\n"), []byte("\n")))
 		box.WriteString("\n\n")
@@ -235,8 +245,8 @@ func TestSpamFilter(t *testing.T) {
 		t.Fatalf("spamassassin: %v (run 'make deps')", err)
 	}
 	verdicts := strings.Split(string(out), "\nX-Spam-Status: ")[1:]
-	if len(verdicts) != len(everyMail(t)) {
-		t.Fatalf("%d verdicts on %d mails", len(verdicts), len(everyMail(t)))
+	if len(verdicts) != len(mails) {
+		t.Fatalf("%d verdicts on %d mails", len(verdicts), len(mails))
 	}
 	for _, v := range verdicts {
 		status, _, _ := strings.Cut(v, " autolearn=")

@@ -2,12 +2,14 @@ package mailer
 
 import (
 	"fmt"
+	htmltemplate "html/template"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
+	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/secret"
@@ -26,7 +28,7 @@ const (
 
 // view is what the templates show. Every string in it is one line without control characters.
 type view struct {
-	Kind     incident.Kind
+	Tone     htmltemplate.CSS
 	Subject  string
 	Headline string
 	Intro    string
@@ -39,6 +41,20 @@ type view struct {
 	Stop    string
 	StopURL string
 	Footer  string
+}
+
+// tone is a mail's colour: it says how bad the news is.
+func tone(k incident.Kind) htmltemplate.CSS {
+	switch k {
+	case incident.KindRecovered:
+		return "#1f883d"
+	case incident.KindConfirm, incident.KindClosed, "":
+		return "#0b57d0"
+	case incident.KindCertificate:
+		return "#b7791f"
+	default:
+		return "#c4321f"
+	}
 }
 
 // ConfirmWithin is how long the link of a confirmation mail is good.
@@ -76,7 +92,7 @@ func newView(l *incident.Letter, unsubscribe string) view {
 	m := &l.Mail
 	w := newWords(l, location(l.TimeZone))
 	v := view{
-		Kind: m.Kind, Subject: w.subject(), Headline: w.headline(), Intro: w.intro(), Facts: w.facts(), Next: w.next(),
+		Tone: tone(m.Kind), Subject: w.subject(), Headline: w.headline(), Intro: w.intro(), Facts: w.facts(), Next: w.next(),
 		Stop: fmt.Sprintf("To stop mails about this endpoint, turn off its setting \"send error emails\" in the settings of app %s. "+
 			"To have them sent to somebody else, set the app's error emails.", w.client),
 		StopURL: unsubscribe,
@@ -87,10 +103,11 @@ func newView(l *incident.Letter, unsubscribe string) view {
 		v.Footer = "This mail was written by a machine; nobody reads answers to it."
 		return v
 	}
-	if m.Failure != nil && m.Kind != incident.KindRecovered {
+	over := m.Kind == incident.KindRecovered || m.Kind == incident.KindClosed
+	if m.Failure != nil && !over {
 		v.Excerpt = secret.Excerpt([]byte(m.Failure.Excerpt), excerptMax)
 	}
-	if m.Kind != incident.KindRecovered {
+	if !over {
 		v.Advice = advice(m)
 	}
 	return v
@@ -135,6 +152,8 @@ func (w *words) subject() string {
 		return start + "switched off"
 	case incident.KindRecovered:
 		return start + "recovered after " + spell(w.m.EndedAt.Sub(w.m.Since))
+	case incident.KindClosed:
+		return start + "incident closed by hand"
 	case incident.KindConfirm:
 		return fmt.Sprintf("[Lamplighter] Do you want the error mail of %s (%s)?", w.app, w.env)
 	case incident.KindCertificate:
@@ -155,6 +174,8 @@ func (w *words) headline() string {
 		return fmt.Sprintf("%s: the %s endpoint was switched off", w.app, w.endpoint)
 	case incident.KindRecovered:
 		return fmt.Sprintf("%s: the %s endpoint is well again", w.app, w.endpoint)
+	case incident.KindClosed:
+		return fmt.Sprintf("%s: the incident of the %s endpoint was closed by hand", w.app, w.endpoint)
 	case incident.KindConfirm:
 		return fmt.Sprintf("%s: your address was set for error mail", w.app)
 	case incident.KindCertificate:
@@ -182,6 +203,12 @@ func (w *words) intro() string {
 			s += fmt.Sprintf(" In between it came back and failed again %s.", times(m.Flaps))
 		}
 		return s + " Nothing needs to be done."
+	case m.Kind == incident.KindClosed:
+		s = fmt.Sprintf("The platform's staff (%s) closed it on %s", oneLine(m.ClosedBy, nameMax), w.at(m.At))
+		if m.Failure != nil {
+			s += ". When it was last seen failing, " + w.failed(m.Failure.Reason)
+		}
+		return s + "."
 	case m.Kind == incident.KindSwitchedOff && m.OffReason == partner.OffFailing:
 		s = fmt.Sprintf("It failed for %s without a break, so we have stopped calling it.", spell(m.At.Sub(m.Since)))
 	case m.Kind == incident.KindSwitchedOff:
@@ -189,7 +216,7 @@ func (w *words) intro() string {
 	case len(m.Tenants) > 0:
 		s = fmt.Sprintf("It refuses the notifications of %s since %s, while it takes others.", count(int64(len(m.Tenants)), "tenant"), w.at(m.Since))
 	case m.Failure != nil:
-		s = fmt.Sprintf("Calling it fails since %s: %s.", w.at(m.Since), m.Failure.Reason.Words())
+		s = fmt.Sprintf("Calling it fails since %s: %s.", w.at(m.Since), w.failed(m.Failure.Reason))
 	default:
 		s = fmt.Sprintf("Calling it fails since %s.", w.at(m.Since))
 	}
@@ -197,6 +224,14 @@ func (w *words) intro() string {
 		s += fmt.Sprintf(" It had recovered shortly before; this is the %s time in a row.", ordinal(m.Reopened+1))
 	}
 	return s
+}
+
+// failed says what a call came to. Integration endpoints get no notifications.
+func (w *words) failed(r delivery.Reason) string {
+	if r == delivery.ReasonClientError && w.m.Endpoint != partner.StateChange {
+		return "it refused the call"
+	}
+	return r.Words()
 }
 
 func (w *words) facts() []fact {
@@ -225,11 +260,13 @@ func (w *words) facts() []fact {
 		add("Failing since", w.at(m.Since))
 	}
 	if f := m.Failure; f != nil {
-		add("Last failure", f.Reason.Words()+" ("+f.Reason.String()+")")
+		add("Last failure", w.failed(f.Reason)+" ("+f.Reason.String()+")")
 		if f.Status != 0 {
 			add("Last status", strings.TrimSpace(strconv.Itoa(f.Status)+" "+http.StatusText(f.Status)))
 		}
-		add("In detail", secret.Excerpt([]byte(f.Detail), detailMax))
+		if f.Status == 0 || f.Detail != "HTTP status "+strconv.Itoa(f.Status) { // which the line above says
+			add("In detail", secret.Excerpt([]byte(f.Detail), detailMax))
+		}
 		if !f.At.IsZero() {
 			add("Last tried", w.at(f.At))
 		}
@@ -297,12 +334,19 @@ func (w *words) next() []string {
 		return []string{"What waited is delivered: each tenant's latest state, older changes left out."}
 	case m.Kind == incident.KindRecovered:
 		return nil
+	case m.Kind == incident.KindClosed && push:
+		return []string{
+			"It is called as before, and what waits is kept.",
+			"You hear of it again when it was well for once and fails anew, or when it is switched off.",
+		}
+	case m.Kind == incident.KindClosed:
+		return []string{"It is checked as before. You hear of it again when it was well for once and fails anew, or when it is switched off."}
 	case m.Kind == incident.KindSwitchedOff && push:
 		return []string{"What waits is kept, for each tenant the latest state. Once you switch the endpoint on again, it is delivered."}
 	case m.Kind == incident.KindSwitchedOff:
 		return []string{"It is not called any more until you switch it on again."}
 	case !push:
-		return append([]string{"It is checked again regularly, and you get one mail when it is well."}, w.switchOff()...)
+		return append([]string{w.checked(), "You get one mail when it is well."}, w.switchOff()...)
 	case len(m.Tenants) > 0:
 		return []string{
 			"These notifications are tried again at growing intervals, up to once a day, and at once when a newer change of the tenant comes. What waits is kept.",
@@ -310,9 +354,29 @@ func (w *words) next() []string {
 		}
 	}
 	return append([]string{
-		"It is tried again at least every minute, unless it asks for a longer pause. What waits is kept, for each tenant the latest state, and is delivered when it answers.",
+		w.tried() + " What waits is kept, for each tenant the latest state, and is delivered when it answers.",
 		"You get one mail when it is well.",
 	}, w.switchOff()...)
+}
+
+// checked says when an integration endpoint is probed next.
+func (w *words) checked() string {
+	if w.m.Endpoint == partner.Mirroring {
+		return "It is checked again within minutes, except in the quiet hours of the night; a test that you ask for checks it at once."
+	}
+	return "It is checked again within minutes; a test that you ask for checks it at once."
+}
+
+// tried says when notifications are tried next.
+func (w *words) tried() string {
+	switch m := w.m; {
+	case m.Failure != nil && m.Failure.Reason == delivery.ReasonBlockedAddress:
+		return "It is tried again every hour, and at once when its URL is changed."
+	case !m.NextTry.IsZero():
+		return "It is tried again on " + w.at(m.NextTry) + ", then at least every minute, unless it asks for a longer pause."
+	default:
+		return "It is tried again at least every minute, unless it asks for a longer pause."
+	}
 }
 
 func (w *words) switchOff() []string {

@@ -22,7 +22,7 @@ func TestAddressesThatAPartnerSetsAreAsked(t *testing.T) {
 		t.Errorf("a new one is marked %+v", m)
 	}
 	to, skipped := next.Reachable()
-	if diff := cmp.Diff([]string{"kim@example.com"}, to); diff != "" || len(skipped) != 1 || skipped[0] != partner.Unconfirmed {
+	if diff := cmp.Diff([]string{"kim@example.com"}, to); diff != "" || len(skipped) != 1 || skipped[0] != (partner.Unreachable{Address: "lee@example.com", State: partner.Unconfirmed}) {
 		t.Errorf("reachable %v, skipped %v", to, skipped)
 	}
 	again := partner.Normalize(next, &next, now.Add(time.Hour))

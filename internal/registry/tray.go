@@ -91,6 +91,8 @@ type Tray struct {
 	Sent     int
 	// Parcel is the digest that is being sent, opaque here; empty for none.
 	Parcel string
+	// Threads are the Message-IDs of the digests that told the recipient of incidents first.
+	Threads map[string]string
 }
 
 // TrayLetter is a letter in a tray.
@@ -139,7 +141,7 @@ func (s *TrayStore) ClaimTray(ctx context.Context, recipient string, lease time.
 }
 
 func readTray(fields []any) (Tray, error) {
-	var t Tray
+	t := Tray{Threads: map[string]string{}}
 	number := func(text string) int64 {
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
@@ -167,6 +169,11 @@ func readTray(fields []any) (Tray, error) {
 			t.Sent = int(number(text))
 		case name == "parcel":
 			t.Parcel = text
+		default:
+			if incidentID, isThread := strings.CutPrefix(name, "thread:"); isThread {
+				_, id, _ := strings.Cut(text, ";")
+				t.Threads[incidentID] = id
+			}
 		}
 	}
 	// The order in which the transitions were decided; ids only break ties.
@@ -192,6 +199,14 @@ type TraySettlement struct {
 	WindowAt time.Time
 	Sent     int
 	Parcel   string
+	// Threads are remembered beside those that are known.
+	Threads []TrayThread
+}
+
+// TrayThread is the digest that told a recipient of an incident first, and for how long that matters.
+type TrayThread struct {
+	Incident, MessageID string
+	Keep                time.Duration
 }
 
 // SettleTray writes down what came of sending and returns how many letters wait still. It may be
@@ -201,7 +216,10 @@ func (s *TrayStore) SettleTray(ctx context.Context, recipient, token string, t T
 	if t.Keep {
 		release = 0
 	}
-	args := []any{token, release, t.Delay.Milliseconds(), sentKeep.Milliseconds(), t.Attempts, millis(t.WindowAt), t.Sent, t.Parcel}
+	args := []any{token, release, t.Delay.Milliseconds(), sentKeep.Milliseconds(), t.Attempts, millis(t.WindowAt), t.Sent, t.Parcel, len(t.Threads)}
+	for _, th := range t.Threads {
+		args = append(args, th.Incident, th.MessageID, th.Keep.Milliseconds())
+	}
 	for _, id := range t.Leave {
 		args = append(args, id)
 	}

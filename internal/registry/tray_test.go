@@ -3,6 +3,7 @@ package registry_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -175,10 +176,10 @@ func TestTrayForgetsWhatLeftLongAgo(t *testing.T) {
 	eachTrays(t, func(t *testing.T, s *registry.TrayStore, rdb redis.UniversalClient) {
 		key := keys.New("test").Recipient(trayOwner, keys.RecipientTray)
 		putLetter(t, s, 1, 0)
-		rdb.HSet(t.Context(), key, "done:old", "1")
+		rdb.HSet(t.Context(), key, "done:old", "1", "thread:old", "1;x@example.com")
 		c := claimTray(t, s)
 		settleTray(t, s, c.Token, registry.TraySettlement{Leave: []string{c.Tray.Letters[0].ID}}, registry.SettleDone, 0)
-		if rdb.HExists(t.Context(), key, "done:old").Val() {
+		if rdb.HExists(t.Context(), key, "done:old").Val() || rdb.HExists(t.Context(), key, "thread:old").Val() {
 			t.Error("an old id stays for ever")
 		}
 		if ttl := rdb.PTTL(t.Context(), key).Val(); ttl < 47*time.Hour || ttl > 48*time.Hour {
@@ -187,6 +188,30 @@ func TestTrayForgetsWhatLeftLongAgo(t *testing.T) {
 		putLetter(t, s, 2, 0)
 		if ttl := rdb.PTTL(t.Context(), key).Val(); ttl > 0 {
 			t.Errorf("a tray with a letter goes away in %v", ttl)
+		}
+	})
+}
+
+func TestTrayRemembersThreads(t *testing.T) {
+	eachTrays(t, func(t *testing.T, s *registry.TrayStore, rdb redis.UniversalClient) {
+		putLetter(t, s, 1, 0)
+		c := claimTray(t, s)
+		if len(c.Tray.Threads) != 0 {
+			t.Errorf("threads %v", c.Tray.Threads)
+		}
+		settleTray(t, s, c.Token, registry.TraySettlement{Leave: []string{c.Tray.Letters[0].ID}, Threads: []registry.TrayThread{
+			{Incident: "inc_a", MessageID: "one;@example.com", Keep: 35 * 24 * time.Hour}, {Incident: "inc_b", MessageID: "two@example.com", Keep: time.Hour},
+		}}, registry.SettleDone, 0)
+		if ttl := rdb.PTTL(t.Context(), keys.New("test").Recipient(trayOwner, keys.RecipientTray)).Val(); ttl < 34*24*time.Hour {
+			t.Errorf("an empty tray forgets its threads in %v", ttl)
+		}
+		putLetter(t, s, 2, 0)
+		c = claimTray(t, s)
+		settleTray(t, s, "stranger", registry.TraySettlement{Threads: []registry.TrayThread{{Incident: "inc_c", MessageID: "three@example.com", Keep: time.Hour}}}, registry.SettleLost, 1)
+		settleTray(t, s, c.Token, registry.TraySettlement{}, registry.SettleDone, 1)
+		want := map[string]string{"inc_a": "one;@example.com", "inc_b": "two@example.com", "inc_c": "three@example.com"}
+		if got := claimTray(t, s).Tray.Threads; !maps.Equal(got, want) {
+			t.Errorf("threads %v", got)
 		}
 	})
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
@@ -89,12 +87,13 @@ func (e *endpoints) target(entry *registry.Entry, now time.Time) (push.Target, e
 }
 
 // SwitchOff implements drain.Endpoints.
-func (e *endpoints) SwitchOff(ctx context.Context, app partner.ClientID, revision int64, reason partner.OffReason) (int64, error) {
-	return e.switchOff(ctx, app, partner.StateChange, revision, reason)
+func (e *endpoints) SwitchOff(ctx context.Context, app partner.ClientID, revision int64, answer delivery.Result) (int64, error) {
+	return e.switchOff(ctx, app, partner.StateChange, revision, partner.OffGone, answer)
 }
 
-// switchOff switches an endpoint off on the service's own behalf.
-func (e *endpoints) switchOff(ctx context.Context, app partner.ClientID, k partner.EndpointKind, revision int64, reason partner.OffReason) (int64, error) {
+// switchOff switches an endpoint off on the service's own behalf. An answer that asked for it is told
+// in the mail.
+func (e *endpoints) switchOff(ctx context.Context, app partner.ClientID, k partner.EndpointKind, revision int64, reason partner.OffReason, answer delivery.Result) (int64, error) {
 	rec, err := e.store.App(ctx, app)
 	if err != nil {
 		return 0, fmt.Errorf("switch off: %w", err)
@@ -111,8 +110,9 @@ func (e *endpoints) switchOff(ctx context.Context, app partner.ClientID, k partn
 		return 0, fmt.Errorf("switch off: %w", err)
 	}
 	if reason == partner.OffGone { // before the switch-off, whose mail says why
-		gone := incident.Failure{Reason: delivery.ReasonGone, Status: http.StatusGone, Detail: "HTTP status " + strconv.Itoa(http.StatusGone)}
-		err = e.events.people.Observe(ctx, app, k, gone)
+		if gone, ok := incident.FromResult(answer, ""); ok {
+			err = e.events.people.Observe(ctx, app, k, gone)
+		}
 	}
 	return written.Revision, errors.Join(err, e.events.AppWritten(ctx, &rec, written, actor))
 }

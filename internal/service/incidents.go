@@ -50,7 +50,7 @@ func (s standing) Standing(ctx context.Context, app partner.ClientID) (alerting.
 		return alerting.Standing{}, err
 	}
 	return alerting.Standing{
-		Backlog: incident.Backlog{Notifications: v.Waiting, Tenants: v.Diverged, Superseded: v.Superseded}, Gated: !v.GateUntil.IsZero(),
+		Backlog: incident.Backlog{Notifications: v.Waiting, Tenants: v.Diverged, Superseded: v.Superseded}, Gated: !v.GateUntil.IsZero(), GateUntil: v.GateUntil,
 	}, nil
 }
 
@@ -179,7 +179,7 @@ func (t *troubles) switchOff(ctx context.Context, app partner.ClientID, k partne
 	if k != partner.StateChange && (s.Last == nil || now.Sub(s.Last.At) > seenFailing) {
 		return nil
 	}
-	if _, err := t.endpoints.switchOff(ctx, app, k, e.Rec.Revision, partner.OffFailing); err != nil {
+	if _, err := t.endpoints.switchOff(ctx, app, k, e.Rec.Revision, partner.OffFailing, delivery.Result{}); err != nil {
 		return fmt.Errorf("switch off the failing %s endpoint of app %s: %w", k, app, err)
 	}
 	return nil

@@ -98,7 +98,7 @@ func (w *twins) Endpoint(context.Context, partner.ClientID) (drain.Post, int64, 
 	return w.post, 1, true, nil
 }
 
-func (w *twins) SwitchOff(context.Context, partner.ClientID, int64, partner.OffReason) (int64, error) {
+func (w *twins) SwitchOff(context.Context, partner.ClientID, int64, delivery.Result) (int64, error) {
 	return 0, errors.New("nobody is switched off here")
 }
 

@@ -1,7 +1,7 @@
 -- Lays a letter into its recipient's tray.
 --
 -- KEYS[1] HASH  tray: "letter:<mail id>" -> "<arrived ms>;<letter>", "done:<mail id>" -> ms when it is forgotten,
---               and v (format, 1), count, oldest, due, lease, by, attempts, window, sent, parcel
+--               "thread:<incident id>" -> "<ms when it is forgotten>;<Message-ID of the digest that told of it>", and v (format, 1), count, oldest, due, lease, by, attempts, window, sent, parcel
 -- ARGV[1] mail id
 -- ARGV[2] letter
 -- ARGV[3] how long an empty tray waits for more, ms

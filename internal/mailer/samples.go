@@ -1,0 +1,239 @@
+package mailer
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Sample is a mail about an app that does not exist, to be looked at.
+type Sample struct {
+	// Name is fit for a file's name.
+	Name    string
+	letters []incident.Letter
+}
+
+// Kind is what the mail says.
+func (s *Sample) Kind() incident.Kind {
+	if len(s.letters) > 1 {
+		return KindDigest
+	}
+	return s.letters[0].Mail.Kind
+}
+
+// Compose writes the mail.
+func (s *Sample) Compose(c *Composer) (*Message, error) {
+	if len(s.letters) == 1 {
+		return c.Compose(&s.letters[0])
+	}
+	ls := make([]*incident.Letter, len(s.letters))
+	for i := range ls {
+		ls[i] = &s.letters[i]
+	}
+	return c.ComposeDigest(ls, s.letters[0].Mail.At)
+}
+
+// SampleOptions say whom samples are written to.
+type SampleOptions struct {
+	To          string
+	Environment partner.Environment
+	// TimeZone is the contact's, empty for UTC.
+	TimeZone string
+}
+
+// sampler makes samples of one evening.
+type sampler struct {
+	SampleOptions
+	since time.Time
+}
+
+// Samples are one mail of every kind, for every reason and the other things that change what a mail
+// says. The same options give the same samples.
+func Samples(o SampleOptions) []Sample {
+	s := &sampler{SampleOptions: o, since: time.Date(2026, time.November, 20, 20, 3, 0, 0, time.UTC)}
+	out := s.openings()
+	out = append(out, s.lives()...)
+	return append(out, s.others()...)
+}
+
+// openings are what a mail says about each reason for which an endpoint can fail.
+func (s *sampler) openings() []Sample {
+	var out []Sample
+	for _, k := range []partner.EndpointKind{partner.StateChange, partner.ERPSync} {
+		for _, r := range delivery.AllReasons() {
+			switch {
+			case r == delivery.ReasonNone, r == delivery.ReasonOwnFault: // nobody is told of them
+			case k == partner.StateChange && (r == delivery.ReasonGone || r == delivery.ReasonWrongKey || r == delivery.ReasonBadAnswer):
+				// The first is switched off at once, the others are what probes alone find.
+			default:
+				out = append(out, Sample{"opened-" + k.String() + "-" + r.String(), []incident.Letter{s.opened(k, r)}})
+			}
+		}
+	}
+	return append(out, Sample{"opened-mirroring-wrong_key", []incident.Letter{s.opened(partner.Mirroring, delivery.ReasonWrongKey)}},
+		Sample{"opened-quote_connector-bad_answer", []incident.Letter{s.opened(partner.QuoteConnector, delivery.ReasonBadAnswer)}})
+}
+
+// opened is the mail that an endpoint fails for a reason.
+func (s *sampler) opened(k partner.EndpointKind, r delivery.Reason) incident.Letter {
+	const app partner.ClientID = "3f1d0a77c2b94e0f8a6d5c4b3a291807"
+	url := "https://partner.example/lamplighter"
+	if k != partner.StateChange {
+		url = "https://partner.example/services/" + k.String() + ".svc"
+	}
+	f := &incident.Failure{Reason: r, At: s.since.Add(290 * time.Second), Detail: sampleDetail(r, url)}
+	if f.Status = sampleStatus(r); f.Status != 0 {
+		f.Detail, f.Excerpt = fmt.Sprintf("HTTP status %d", f.Status), sampleExcerpt(r)
+	}
+	m := incident.Mail{
+		Kind: incident.KindOpened, Incident: incident.NewID(app, k, s.since), Endpoint: k, N: 1, At: s.since.Add(5 * time.Minute), Since: s.since,
+		Failure: f, SwitchOffAt: s.since.Add(120 * time.Hour),
+	}
+	if k == partner.StateChange {
+		m.Backlog = incident.Backlog{Notifications: 212, Tenants: 200, Superseded: 12}
+	}
+	return incident.Letter{
+		To: s.To, ClientID: app, AppName: "Awesome App", Environment: s.Environment, URL: url, TimeZone: s.TimeZone, Mail: m,
+	}
+}
+
+func sampleStatus(r delivery.Reason) int {
+	switch r {
+	case delivery.ReasonRedirect:
+		return http.StatusFound
+	case delivery.ReasonAuthError:
+		return http.StatusUnauthorized
+	case delivery.ReasonClientError:
+		return http.StatusNotFound
+	case delivery.ReasonRateLimited:
+		return http.StatusTooManyRequests
+	case delivery.ReasonServerError:
+		return http.StatusServiceUnavailable
+	case delivery.ReasonGone:
+		return http.StatusGone
+	case delivery.ReasonBadAnswer:
+		return http.StatusOK
+	default:
+		return 0
+	}
+}
+
+func sampleDetail(r delivery.Reason, url string) string {
+	switch r {
+	case delivery.ReasonTimeout:
+		return "POST " + url + ": no answer within 10s"
+	case delivery.ReasonDNS:
+		return "lookup partner.example: no such host"
+	case delivery.ReasonRefused:
+		return "dial tcp 203.0.113.7:443: connect: connection refused"
+	case delivery.ReasonReset:
+		return "read tcp: connection reset by peer"
+	case delivery.ReasonTLS:
+		return "x509: certificate has expired or is not yet valid"
+	case delivery.ReasonBlockedAddress:
+		return "dial partner.example: 10.0.0.7 is a private address"
+	case delivery.ReasonWrongKey:
+		return "the signature of SignedApplicationToken does not verify by any of the app's public keys"
+	default:
+		return ""
+	}
+}
+
+func sampleExcerpt(r delivery.Reason) string {
+	switch r {
+	case delivery.ReasonRedirect:
+		return "<html><body>Object moved to <a href=\"/login\">here</a>.</body></html>"
+	case delivery.ReasonRateLimited:
+		return `{"error":"rate limit exceeded"}`
+	case delivery.ReasonBadAnswer:
+		return "<html><head><title>Welcome</title></head><body>Service is running.</body></html>"
+	case delivery.ReasonGone:
+		return "This integration was retired on 1 November."
+	default:
+		return "<html><body><h1>" + http.StatusText(sampleStatus(r)) + "</h1></body></html>"
+	}
+}
+
+// lives are the mails of incidents after their opening, and of openings of another sort.
+func (s *sampler) lives() []Sample {
+	var out []Sample
+	add := func(name string, k partner.EndpointKind, r delivery.Reason, alter func(l *incident.Letter)) {
+		l := s.opened(k, r)
+		alter(&l)
+		out = append(out, Sample{name, []incident.Letter{l}})
+	}
+	const push = partner.StateChange
+	add("opened-again", push, delivery.ReasonServerError, func(l *incident.Letter) {
+		l.Mail.Reopened, l.Mail.Previous = 1, incident.NewID(l.ClientID, push, s.since.Add(-time.Hour))
+	})
+	add("opened-tenants_refused", push, delivery.ReasonClientError, func(l *incident.Letter) {
+		l.Mail.Tenants, l.Mail.SwitchOffAt = []tenant.ID{"Cust10001", "Cust10002"}, time.Time{}
+		l.Mail.Failure.Status, l.Mail.Failure.Detail, l.Mail.Failure.Excerpt = http.StatusUnprocessableEntity, "HTTP status 422", `{"error":"unknown tenant"}`
+		l.Mail.Backlog = incident.Backlog{Notifications: 2, Tenants: 2}
+	})
+	add("opened-long_pause", push, delivery.ReasonRateLimited, func(l *incident.Letter) { l.Mail.NextTry = s.since.Add(time.Hour) })
+	add("opened-reported", partner.ERPSync, delivery.ReasonServerError, func(l *incident.Letter) {
+		l.Mail.Failure.Source = incident.SourceReport
+		l.Mail.Reported, l.Mail.Affected, l.Mail.AffectedMore, l.Mail.AffectedCount = 1200, []tenant.ID{"Cust10001", "Cust10002"}, true, 60
+	})
+	later := func(l *incident.Letter, k incident.Kind, n int, after time.Duration) {
+		l.Mail.Kind, l.Mail.N, l.Mail.At, l.First, l.After = k, n, s.since.Add(after), 1, n-1
+	}
+	add("reminder", push, delivery.ReasonServerError, func(l *incident.Letter) { later(l, incident.KindReminder, 2, 24*time.Hour) })
+	add("switched_off-failing", push, delivery.ReasonServerError, func(l *incident.Letter) {
+		later(l, incident.KindSwitchedOff, 4, 120*time.Hour)
+		l.Mail.OffReason, l.Mail.SwitchOffAt = partner.OffFailing, time.Time{}
+	})
+	add("switched_off-gone", push, delivery.ReasonGone, func(l *incident.Letter) {
+		l.Mail.Kind, l.Mail.OffReason, l.Mail.SwitchOffAt = incident.KindSwitchedOff, partner.OffGone, time.Time{}
+	})
+	recovered := func(l *incident.Letter) {
+		later(l, incident.KindRecovered, 2, 84*time.Minute)
+		l.Mail.EndedAt, l.Mail.Flaps, l.Mail.SwitchOffAt = s.since.Add(83*time.Minute), 1, time.Time{}
+	}
+	add("recovered", push, delivery.ReasonServerError, recovered)
+	add("recovered-mirroring", partner.Mirroring, delivery.ReasonTLS, recovered)
+	add("closed", push, delivery.ReasonServerError, func(l *incident.Letter) {
+		later(l, incident.KindClosed, 2, 84*time.Minute)
+		l.Mail.ClosedBy, l.Mail.SwitchOffAt = "Ada, operations", time.Time{}
+	})
+	return out
+}
+
+// others are the mails that belong to no incident, and the digest.
+func (s *sampler) others() []Sample {
+	base := s.opened(partner.Mirroring, delivery.ReasonTLS)
+	ends := s.since.Add(21 * 24 * time.Hour)
+	certificate := base
+	certificate.Mail = incident.Mail{
+		Kind: incident.KindCertificate, Incident: incident.NewWarningID(base.ClientID, partner.Mirroring, ends), Endpoint: partner.Mirroring, N: 1,
+		At: s.since, Since: s.since, CertificateEnds: ends,
+	}
+	confirm := base
+	confirm.Mail = incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewQuestionID(base.ClientID, s.since), N: 1, At: s.since, Since: s.since}
+	confirm.URL = ""
+	return []Sample{{"certificate", []incident.Letter{certificate}}, {"confirm", []incident.Letter{confirm}}, {"digest", s.digest()}}
+}
+
+// digest is one provider's bad evening.
+func (s *sampler) digest() []incident.Letter {
+	reasons := []delivery.Reason{delivery.ReasonServerError, delivery.ReasonServerError, delivery.ReasonServerError, delivery.ReasonTimeout, delivery.ReasonServerError, delivery.ReasonServerError}
+	names := []string{"Awesome App", "Invoice Bridge", "Order Sync", "Map View", "Quote Builder", "Mail Merge"}
+	ls := make([]incident.Letter, len(names))
+	for i, name := range names {
+		l := s.opened(partner.StateChange, reasons[i])
+		l.AppName, l.ClientID = name, partner.ClientID(fmt.Sprintf("app-%d", i+1))
+		l.Mail.Incident = incident.NewID(l.ClientID, partner.StateChange, s.since)
+		l.Mail.Backlog = incident.Backlog{Notifications: int64(40 + 7*i), Tenants: int64(40 + 6*i)}
+		ls[i] = l
+	}
+	off, well := &ls[4].Mail, &ls[5].Mail
+	off.Kind, off.N, off.OffReason = incident.KindSwitchedOff, 4, partner.OffFailing
+	well.Kind, well.N, well.EndedAt = incident.KindRecovered, 2, s.since.Add(4*time.Minute)
+	return ls
+}
