@@ -28,6 +28,7 @@ type cli struct {
 	Token      tokenCmd      `cmd:"" aliases:"tokens" help:"Who may call the API."`
 
 	Keys        keysCmd        `cmd:"" help:"Make keys."`
+	Mail        mailCmd        `cmd:"" help:"Look at the mails, and try the mail server."`
 	Config      configCmd      `cmd:"" help:"Check and show settings."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a running service whether it is ready; exits with 1 if not."`
 	Completion  completionCmd  `cmd:"" help:"Complete commands and flags in a shell."`
@@ -48,7 +49,7 @@ type configCmd struct {
 // newCLI gives each command that needs settings its own set of their flags.
 func newCLI() *cli {
 	c := &cli{}
-	for _, f := range []*settingFlags{&c.Dev.settingFlags, &c.Serve.settingFlags, &c.Healthcheck.settingFlags, &c.Config.Check.settingFlags, &c.Config.Print.settingFlags} {
+	for _, f := range []*settingFlags{&c.Dev.settingFlags, &c.Serve.settingFlags, &c.Healthcheck.settingFlags, &c.Mail.Preview.settingFlags, &c.Mail.Test.settingFlags, &c.Config.Check.settingFlags, &c.Config.Print.settingFlags} {
 		f.Plugins = kong.Plugins{newSettingValues()}
 	}
 	return c

@@ -101,7 +101,7 @@ func layout() map[string]rule {
 		"internal/output": {},
 		"internal/apply":  {project: []string{"client", "tenant", "partner"}},
 		"cmd": {
-			project:   append([]string{"service", "dev", "config", "secret", "signing", "client", "output", "apply"}, domain...),
+			project:   append([]string{"service", "dev", "config", "mailer", "secret", "signing", "client", "output", "apply"}, domain...),
 			libraries: []string{kong},
 		},
 	}
