@@ -23,7 +23,8 @@ type mailServer struct {
 	api  string
 }
 
-func newMailServer(t testing.TB, s *stack) *mailServer {
+// mailpit is where that server's program is.
+func mailpit(t testing.TB) string {
 	t.Helper()
 	path, err := exec.LookPath("mailpit")
 	if err != nil {
@@ -34,8 +35,13 @@ func newMailServer(t testing.TB, s *stack) *mailServer {
 	if err != nil {
 		t.Fatal("mailpit is not built and this test needs a real mail server: run 'make tools'")
 	}
+	return path
+}
+
+func newMailServer(t testing.TB, s *stack) *mailServer {
+	t.Helper()
 	m := &mailServer{t: t, smtp: s.address(), api: "http://" + s.address()}
-	cmd := exec.Command(path, "--smtp", m.smtp, "--listen", strings.TrimPrefix(m.api, "http://"), "--disable-version-check")
+	cmd := exec.Command(mailpit(t), "--smtp", m.smtp, "--listen", strings.TrimPrefix(m.api, "http://"), "--disable-version-check")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -44,29 +50,32 @@ func newMailServer(t testing.TB, s *stack) *mailServer {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	redistest.Eventually(t, 30*time.Second, "mailpit answers", func() bool {
-		resp, err := http.Get(m.api + "/api/v1/messages")
-		if err != nil {
-			return false
-		}
-		_ = resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	})
+	redistest.Eventually(t, 30*time.Second, "mailpit answers", m.answers)
 	return m
+}
+
+func (m *mailServer) answers() bool {
+	resp, err := http.Get(m.api + "/api/v1/messages")
+	if err != nil {
+		return false
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }
 
 // received is a mail as the server lists it.
 type received struct {
-	ID      string
-	Subject string
-	To      []struct{ Address string }
+	ID        string
+	MessageID string
+	Subject   string
+	To        []struct{ Address string }
 }
 
 func (m *mailServer) mails() []received {
 	var list struct {
 		Messages []received `json:"messages"`
 	}
-	get(m.t, m.api+"/api/v1/messages", &list)
+	get(m.t, m.api+"/api/v1/messages?limit=500", &list)
 	return list.Messages
 }
 
