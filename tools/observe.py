@@ -44,6 +44,10 @@ APPS = {
     "grove-slow": "/slow", "harbor-late": "/late", "iris-broken": "/500", "juniper-locked": "/401", "krone-picky": "/picky",
     "lark-limited": "/429", "maple-down": "/down", "nordic-gone": "/410", "opal-off": "/ok",
 }
+# app: its quote connector. Anything that speaks SOAP is well.
+QUOTE_CONNECTORS = {"elm-quotes": "/soap", "cedar-crm": "/soap", "iris-broken": "/404"}
+FAULT = (b'<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><s:Fault><faultcode>s:Client</faultcode>'
+         b"<faultstring>no such connection</faultstring></s:Fault></s:Body></s:Envelope>")
 CHANGES = ["upgrade", "suspend", "resume", "resume", "backup_restored", "move"]
 
 
@@ -61,7 +65,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        status, path = 200, self.path
+        status, path, answer = 200, self.path, b""
         if path == "/slow":
             time.sleep(random.uniform(0.2, 1.2))
         elif path == "/late":
@@ -73,13 +77,18 @@ class Receiver(http.server.BaseHTTPRequestHandler):
                 self.close_connection = True
                 self.connection.close()
                 return
+        elif path == "/soap":
+            status, answer = 500, FAULT
         elif path[1:].isdigit() and (path != "/429" or random.random() < 0.5):
             status = int(path[1:])
         self.send_response(status)
         if status == 429:
             self.send_header("Retry-After", "3")
-        self.send_header("Content-Length", "0")
+        if answer:
+            self.send_header("Content-Type", "text/xml; charset=utf-8")
+        self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
+        self.wfile.write(answer)
 
     def log_message(self, *args):
         pass
@@ -170,7 +179,7 @@ class Scene:
             "LAMPLIGHTER_SMTP_HOST": "127.0.0.1", "LAMPLIGHTER_SMTP_PORT": str(port["smtp"]), "LAMPLIGHTER_SMTP_TLS": "none",
             "LAMPLIGHTER_SMTP_FROM": "lamplighter@example.com",
             "LAMPLIGHTER_GUARD_ALLOW_HTTP": "true", "LAMPLIGHTER_GUARD_ALLOW_CIDRS": "127.0.0.0/8",
-            "LAMPLIGHTER_INCIDENT_OPEN_AFTER": "20s", "LAMPLIGHTER_INCIDENT_RECOVER_AFTER": "10s", "LAMPLIGHTER_BREAKER_OPEN_FOR_MAX": "10s",
+            "LAMPLIGHTER_PROBE_INTERVAL": "10s", "LAMPLIGHTER_INCIDENT_OPEN_AFTER": "20s", "LAMPLIGHTER_INCIDENT_RECOVER_AFTER": "10s", "LAMPLIGHTER_BREAKER_OPEN_FOR_MAX": "10s",
         }
         for n in ("1", "2"):
             self.start("lamplighter" + n, self.binary, "serve", env={
@@ -196,6 +205,9 @@ class Scene:
                 "url": self.url("receiver") + path, "enabled": app != "opal-off", "send_error_emails": app != "lark-limited"}}
             must("PUT", f"{self.api}/v1/apps/{app}", json.dumps(doc).encode())
             must("PUT", f"{self.api}/v1/apps/{app}/approvals", approvals, "application/x-ndjson")
+        for app, path in QUOTE_CONNECTORS.items():
+            url = f"{self.api}/v1/apps/{app}/endpoints/quote_connector"
+            must("PATCH", url + "?force=true", json.dumps({"url": self.url("receiver") + path, "enabled": True}).encode())
 
     def load(self, seconds):
         """Reports about 12 changes a second, with some repeats and mistakes among them."""
@@ -212,6 +224,7 @@ class Scene:
             if step % 20 == 0:  # an address that is refused when it is set, and counted
                 call("PUT", f"{self.api}/v1/apps/aurora-erp/endpoints/mirroring", b'{"url":"https://169.254.169.254/","enabled":true}')
             call("GET", f"{self.url('api2')}/api/state/{random.choice(TENANTS)}")
+            call("GET", f"{self.api}/v1/config")
             time.sleep(1)
 
     def change(self):
