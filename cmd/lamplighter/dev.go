@@ -25,9 +25,10 @@ func (c *devCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	log, _ := newLogger(a.stderr, l.Config.Log)
 	return dev.Run(ctx, dev.Options{
 		Config: l.Config, ReceiverListen: c.ReceiverListen, DeskListen: c.DeskListen, Version: a.build.Version,
-		Out: a.stdout, Log: newLogger(a.stderr, l.Config.Log).Handler(), Colour: wantsColour(a.stdout, a.environ), Ignored: replacedByDev(l),
+		Out: a.stdout, Log: log.Handler(), Colour: wantsColour(a.stdout, a.environ), Ignored: replacedByDev(l),
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/config"
@@ -23,12 +24,22 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 	if err := checkServe(l, time.Now()); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	tuneGC()
-	s, err := service.New(ctx, service.Options{Config: l.Config, Version: a.build.Version, Log: newLogger(a.stderr, l.Config.Log)})
+	log, level := newLogger(a.stderr, l.Config.Log)
+	r := &reloader{read: func() (*config.Loaded, error) { return c.load(a, nil) }, level: level, log: log, running: l.Config}
+	defer r.listen()()
+	s, err := service.New(ctx, service.Options{Config: l.Config, Version: a.build.Version, Log: log})
 	if err != nil {
 		return err
 	}
-	return s.Run(ctx)
+	var reloads sync.WaitGroup
+	reloads.Go(func() { r.run(ctx, s) })
+	err = s.Run(ctx)
+	cancel() // Run also ends by itself when a listener fails
+	reloads.Wait()
+	return err
 }
 
 // gcPercent lets the heap grow to five times what is live before it is collected. What is live is
@@ -43,15 +54,22 @@ func tuneGC() {
 	}
 }
 
-// newLogger writes in the settings' format and level.
-func newLogger(w io.Writer, c config.Log) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.Level)); err != nil { // the settings allow known levels alone
+// setLevel takes the settings' level, of which they allow known ones alone.
+func setLevel(v *slog.LevelVar, c config.Log) {
+	level := slog.LevelInfo
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
 		level = slog.LevelInfo
 	}
+	v.Set(level)
+}
+
+// newLogger writes in the settings' format and from their level on, which may change.
+func newLogger(w io.Writer, c config.Log) (*slog.Logger, *slog.LevelVar) {
+	level := new(slog.LevelVar)
+	setLevel(level, c)
 	opts := &slog.HandlerOptions{Level: level}
 	if c.Format == "text" {
-		return slog.New(slog.NewTextHandler(w, opts))
+		return slog.New(slog.NewTextHandler(w, opts)), level
 	}
-	return slog.New(slog.NewJSONHandler(w, opts))
+	return slog.New(slog.NewJSONHandler(w, opts)), level
 }

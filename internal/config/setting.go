@@ -31,6 +31,8 @@ type Setting struct {
 	Rule Rule
 	// Secret values are never shown and have a twin that names a file.
 	Secret bool
+	// Reload says that SIGHUP carries out a change in a running process.
+	Reload bool
 	// OpenFlag marks a secret that may stand on the command line all the same.
 	OpenFlag bool
 

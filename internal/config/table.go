@@ -73,7 +73,7 @@ func general() []Setting {
 			at:   func(c *Config) any { return &c.ShutdownTimeout },
 		},
 		{
-			Key: "log.level", Default: "info", Rule: oneOf("debug", "info", "warn", "error"),
+			Key: "log.level", Default: "info", Reload: true, Rule: oneOf("debug", "info", "warn", "error"),
 			Help: "The least severe entries that are logged.",
 			at:   func(c *Config) any { return &c.Log.Level },
 		},
@@ -233,7 +233,7 @@ func mailSettings() []Setting {
 func keySettings() []Setting {
 	return []Setting{
 		{
-			Key: "signing.keys", Rule: notEmpty(),
+			Key: "signing.keys", Rule: notEmpty(), Reload: true,
 			Help: "PEM files, each a private key with its X.509 certificate, as `lamplighter keys generate` makes them. All are published; per algorithm the newest valid one signs. `serve` requires at least one, and one of them RSA.",
 			at:   func(c *Config) any { return &c.Signing.Keys },
 		},

@@ -299,9 +299,33 @@ A flag goes before the environment, the environment before the file, the file be
 ` + "`public_url`, `encryption.key`, `signing.keys`" + `, and either ` + "`smtp.host` with `smtp.from`, or `smtp.disabled: true`" + `.
 `
 
+const reloadIntro = `
+## Changing settings of a running process
+
+At SIGHUP (` + "`systemctl reload lamplighter`" + `) a process that serves reads its settings again, from the same file and the environment and flags it was started
+with. All of them must be good, or none is taken and the log says why. Carried out at once: %s. The files of
+` + "`signing.keys`" + ` are read again even if their names are the same: a new key is published and signs when its certificate begins. Any other change takes a
+restart, and the log names the setting.
+
+Without a signal, the files of ` + "`redis.tls.cert` and `redis.tls.key`" + ` are read again at each new connection. Apps, endpoints, tokens and licences are no settings: the
+API changes them, on every replica within a second.
+`
+
+// reloadable lists the settings that SIGHUP carries out.
+func reloadable() string {
+	var keys []string
+	for _, s := range config.Settings() {
+		if s.Reload {
+			keys = append(keys, "`"+s.Key+"`")
+		}
+	}
+	return strings.Join(keys, ", ")
+}
+
 func configurationPage() []byte {
 	var b bytes.Buffer
 	b.WriteString(pageIntro)
+	fmt.Fprintf(&b, reloadIntro, reloadable())
 	section := ""
 	for _, s := range config.Settings() {
 		head, _, nested := strings.Cut(s.Key, ".")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -45,6 +46,8 @@ type parts struct {
 	post      post
 	probes    *probe.Runner
 	desk      *mailDesk
+	// discovery is the document that leads to the keys.
+	discovery atomic.Pointer[[]byte]
 }
 
 // polls of the queues: often where another process's wake-ups must be heard.
@@ -82,9 +85,24 @@ func (s *Service) buildKeys() (err error) {
 			return fmt.Errorf("signing.keys: %w", err)
 		}
 	}
-	if _, err := s.keySet.Signer(signing.RS256, time.Now()); err != nil {
+	return signs(s.keySet)
+}
+
+// signs checks that a set can sign what apps get unless they say otherwise.
+func signs(set *signing.KeySet) error {
+	if _, err := set.Signer(signing.RS256, time.Now()); err != nil {
 		return fmt.Errorf("signing.keys: an RSA key is needed, since apps get RS256 tokens by default: %w", err)
 	}
+	return nil
+}
+
+// describeKeys makes the discovery document.
+func (s *Service) describeKeys() error {
+	discovery, err := signing.Discovery(s.cfg.Token.Issuer.StateChange, s.cfg.PublicURL, s.keySet.Algorithms())
+	if err != nil {
+		return fmt.Errorf("discovery document: %w", err)
+	}
+	s.parts.discovery.Store(&discovery)
 	return nil
 }
 
@@ -177,9 +195,8 @@ func (s *Service) buildSweep() {
 
 func (s *Service) buildAPI() error {
 	p := &s.parts
-	discovery, err := signing.Discovery(s.cfg.Token.Issuer.StateChange, s.cfg.PublicURL, s.keySet.Algorithms())
-	if err != nil {
-		return fmt.Errorf("discovery document: %w", err)
+	if err := s.describeKeys(); err != nil {
+		return err
 	}
 	p.feed = feed.New(feed.Options{
 		Store: s.store, Apps: s.dir, Environment: s.env, Licences: s.licences, Metrics: feed.NewMetrics(s.metrics), Log: s.log,
@@ -204,7 +221,7 @@ func (s *Service) buildAPI() error {
 		Explainer: intake.NewExplainer(s.store, s.boxes, s.store, s.env), Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store, Outcomes: s.store,
 		Incidents: &incidents{store: s.incidents, tracker: p.tracker, dir: s.dir, audit: s.store}, Audit: s.store,
 		ErrorReports: &errorReports{registry.NewIncidentStore(s.durable, keys.New(s.cfg.Redis.Prefix), s.cfg.Retention.Incidents), s.cfg.Retention.Idempotency}, ConfigFeed: p.feed,
-		Discovery: func() []byte { return discovery }, JWKS: s.keySet.JWKS,
+		Discovery: func() []byte { return *p.discovery.Load() }, JWKS: s.keySet.JWKS,
 		Cursors: s.ring, Origins: s.cfg.HTTP.CORS, TrustedProxies: s.cfg.HTTP.TrustedProxies,
 		Unavailable: unavailable, Refused: metrics.Refused, Log: s.log, Registerer: s.metrics,
 	})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -16,21 +17,23 @@ import (
 // none was made for it, or every certificate's validity lies elsewhere in time.
 var ErrNoSigner = errors.New("no signing key")
 
-// KeySet holds the configured keys. It does not change, and is safe for
-// concurrent use.
-type KeySet struct {
-	keys []*Key
+// KeySet holds the configured keys. It is safe for concurrent use.
+type KeySet struct{ current atomic.Pointer[keyList] }
+
+// keyList is what a KeySet holds at a time. It does not change.
+type keyList struct {
+	list []*Key
 	jwks []byte
 }
 
 // NewKeySet makes a KeySet. It needs at least one key, and keys that differ.
-func NewKeySet(keys ...*Key) (*KeySet, error) {
-	if len(keys) == 0 {
+func NewKeySet(list ...*Key) (*KeySet, error) {
+	if len(list) == 0 {
 		return nil, errors.New("signing.keys is empty: name at least one key file; keys generate makes one")
 	}
-	set := jose.JSONWebKeySet{Keys: make([]jose.JSONWebKey, 0, len(keys))}
-	sources := make(map[string]string, len(keys))
-	for _, k := range keys {
+	set := jose.JSONWebKeySet{Keys: make([]jose.JSONWebKey, 0, len(list))}
+	sources := make(map[string]string, len(list))
+	for _, k := range list {
 		if other, ok := sources[k.kid]; ok {
 			return nil, fmt.Errorf("signing.keys: %s and %s hold the same certificate: remove one of them", other, k.source)
 		}
@@ -41,8 +44,13 @@ func NewKeySet(keys ...*Key) (*KeySet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare the JWKS: %w", err)
 	}
-	return &KeySet{keys: slices.Clone(keys), jwks: document}, nil
+	s := &KeySet{}
+	s.current.Store(&keyList{list: slices.Clone(list), jwks: document})
+	return s, nil
 }
+
+// Replace takes over the keys of another set: from now on they sign and are published, and no other.
+func (s *KeySet) Replace(by *KeySet) { s.current.Store(by.current.Load()) }
 
 // jwk is the public part of the key as receivers load it.
 func (k *Key) jwk() jose.JSONWebKey {
@@ -62,7 +70,7 @@ func (k *Key) jwk() jose.JSONWebKey {
 func (s *KeySet) Signer(alg string, now time.Time) (*Key, error) {
 	var best *Key
 	var reasons []string
-	for _, k := range s.keys {
+	for _, k := range s.current.Load().list {
 		switch {
 		case k.alg != alg:
 		case now.Before(k.NotBefore()):
@@ -85,7 +93,7 @@ func (s *KeySet) Signer(alg string, now time.Time) (*Key, error) {
 // Algorithms lists the algorithms of the configured keys, sorted.
 func (s *KeySet) Algorithms() []string {
 	algs := make([]string, 0, 2)
-	for _, k := range s.keys {
+	for _, k := range s.current.Load().list {
 		algs = append(algs, k.alg)
 	}
 	slices.Sort(algs)
@@ -102,8 +110,9 @@ type KeyExpiry struct {
 
 // Expiry lists the validity of every configured key, in the order configured.
 func (s *KeySet) Expiry() []KeyExpiry {
-	list := make([]KeyExpiry, len(s.keys))
-	for i, k := range s.keys {
+	keys := s.current.Load().list
+	list := make([]KeyExpiry, len(keys))
+	for i, k := range keys {
 		list[i] = KeyExpiry{KeyID: k.kid, Algorithm: k.alg, NotBefore: k.NotBefore(), NotAfter: k.NotAfter()}
 	}
 	return list
@@ -111,7 +120,7 @@ func (s *KeySet) Expiry() []KeyExpiry {
 
 // JWKS returns the JSON Web Key Set with every configured key, expired and
 // future ones too. The result is the caller's.
-func (s *KeySet) JWKS() []byte { return bytes.Clone(s.jwks) }
+func (s *KeySet) JWKS() []byte { return bytes.Clone(s.current.Load().jwks) }
 
 // Discovery returns the document that leads receivers from the issuer to the
 // JWKS. publicURL is the base under which the public listener is reached.

@@ -2,6 +2,7 @@ package signing_test
 
 import (
 	"crypto"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -159,5 +160,22 @@ func TestDiscovery(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
+	}
+}
+
+func TestReplace(t *testing.T) {
+	t.Parallel()
+	before, after := keyFor(t, signing.ES256), keyFor(t, signing.ES256)
+	set := must(signing.NewKeySet(before))(t)
+	tokens := must(signing.NewTokens(set, "https://issuer.example"))(t)
+	set.Replace(must(signing.NewKeySet(after))(t))
+	signer := must(set.Signer(signing.ES256, start))(t)
+	if signer.ID() != after.ID() || strings.Contains(string(set.JWKS()), before.ID()) {
+		t.Errorf("after Replace %s signs, want %s; JWKS %s", signer.ID(), after.ID(), set.JWKS())
+	}
+	token := must(tokens.For("app1", "Cust1", signing.ES256, start))(t)
+	head, _, _ := strings.Cut(token, ".")
+	if text := must(base64.RawURLEncoding.DecodeString(head))(t); !strings.Contains(string(text), after.ID()) {
+		t.Errorf("header of a token after Replace: %s", text)
 	}
 }

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/config"
+	"github.com/lamplighter/lamplighter/internal/service"
+)
+
+// reloader reads the settings again at SIGHUP and carries out those that can change in a running
+// process. All settings must be good, or none is taken.
+type reloader struct {
+	read    func() (*config.Loaded, error)
+	hangups chan os.Signal
+	level   *slog.LevelVar
+	log     *slog.Logger
+	// running is what the process runs with.
+	running config.Config
+}
+
+// listen takes SIGHUP, which would end the process otherwise, from now on.
+func (r *reloader) listen() (stop func()) {
+	r.hangups = make(chan os.Signal, 1) // one that comes during a reload is heard after it
+	signal.Notify(r.hangups, syscall.SIGHUP)
+	return func() { signal.Stop(r.hangups) }
+}
+
+// run reloads at each signal until ctx ends.
+func (r *reloader) run(ctx context.Context, s *service.Service) {
+	for {
+		select {
+		case <-r.hangups:
+			r.reload(ctx, s)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (r *reloader) reload(ctx context.Context, s *service.Service) {
+	l, err := r.read()
+	if err == nil {
+		err = checkServe(l, time.Now())
+	}
+	if err == nil {
+		err = s.Reload(ctx, l.Config)
+	}
+	if err != nil {
+		r.log.ErrorContext(ctx, "settings not reloaded: the process goes on with those it has", "err", err)
+		return
+	}
+	setLevel(r.level, l.Config.Log)
+	for _, changed := range config.Changed(&r.running, &l.Config) {
+		if !changed.Reload {
+			r.log.WarnContext(ctx, "a changed setting takes a restart", "setting", changed.Key)
+		}
+	}
+	r.running.Log.Level, r.running.Signing = l.Config.Log.Level, l.Config.Signing
+	r.log.InfoContext(ctx, "settings reloaded")
+}
