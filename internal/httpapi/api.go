@@ -59,6 +59,8 @@ type Deps struct {
 	Resealer     Resealer
 	ErrorReports ErrorReports
 	ConfigFeed   ConfigFeed
+	// MailDesk does what the links in mails ask for.
+	MailDesk MailDesk
 	// Discovery and JWKS are the two documents by which receivers find the signing keys.
 	Discovery, JWKS func() []byte
 

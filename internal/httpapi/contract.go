@@ -98,7 +98,8 @@ func (r route) conditional() bool {
 	}
 }
 
-// idempotent reports whether the operation takes an Idempotency-Key.
+// idempotent reports whether the operation takes an Idempotency-Key. The pages of mails do not: a
+// repeat of what they do changes nothing.
 func (r route) idempotent() bool {
-	return r.method == http.MethodPost
+	return r.method == http.MethodPost && !r.public()
 }

@@ -3,10 +3,11 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"html/template"
 	"io"
-	"log/slog"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/partner"
@@ -58,55 +59,54 @@ type pageView struct {
 	Apps                []partner.ClientID
 }
 
-// MailPages serves the pages that links in mails lead to. A GET shows a form and changes nothing,
-// since mail programs and filters open links by themselves; the one-click POST of RFC 8058 works
-// without the form.
-func MailPages(desk MailDesk, log *slog.Logger) http.Handler {
-	p := &mailPages{desk: desk, log: log}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /mail/unsubscribe/{token}", p.serve(p.unsubscribe))
-	mux.HandleFunc("POST /mail/unsubscribe/{token}", p.serve(p.unsubscribe))
-	mux.HandleFunc("GET /mail/confirm/{token}", p.serve(p.confirm))
-	mux.HandleFunc("POST /mail/confirm/{token}", p.serve(p.confirm))
-	return mux
+// mailPages are what links in mails lead to. A GET shows a form and changes nothing, since mail
+// programs and filters open links by themselves; the one-click POST of RFC 8058 works without the
+// form.
+func (a *API) mailPages() []route {
+	return []route{
+		{"showUnsubscribe", "GET", "/mail/unsubscribe/{token}", 0, noBody, []int{200}, a.mailPage(a.unsubscribe)},
+		{"unsubscribe", "POST", "/mail/unsubscribe/{token}", 0, noBody, []int{200}, a.mailPage(a.unsubscribe)},
+		{"showConfirm", "GET", "/mail/confirm/{token}", 0, noBody, []int{200}, a.mailPage(a.confirm)},
+		{"confirm", "POST", "/mail/confirm/{token}", 0, noBody, []int{200}, a.mailPage(a.confirm)},
+	}
 }
 
-type mailPages struct {
-	desk MailDesk
-	log  *slog.Logger
-}
-
-func (p *mailPages) serve(page func(r *http.Request, undo bool) (pageView, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), pageWithin)
+// mailPage serves a page for people, and says in words what went wrong.
+func (a *API) mailPage(page func(r *http.Request, undo bool) (pageView, error)) handler {
+	return func(c *call) error {
+		ctx, cancel := context.WithTimeout(c.ctx(), pageWithin)
 		defer cancel()
-		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		r := c.r.WithContext(ctx)
+		r.Body = http.MaxBytesReader(c.w, r.Body, maxForm)
 		undo := r.Method == http.MethodPost && r.PostFormValue("undo") == "1"
 		_, _ = io.Copy(io.Discard, r.Body)
 		status := http.StatusOK
-		v, err := page(r.WithContext(ctx), undo)
+		v, err := page(r, undo)
 		switch {
 		case errors.Is(err, ErrBadMailLink):
-			status, v = http.StatusNotFound, pageView{Title: "This link does not work", Text: "It is not one of ours, it was cut short, or it is too old. Nothing was changed."}
+			status, err = http.StatusNotFound, nil
+			v = pageView{Title: "This link does not work", Text: "It is not one of ours, it was cut short, or it is too old. Nothing was changed."}
 		case err != nil:
-			p.log.WarnContext(ctx, "mail page failed", "err", err)
-			status, v = http.StatusServiceUnavailable, pageView{Title: "Not now", Text: "It could not be done just now, and nothing was changed. Please try again in a minute."}
+			status = http.StatusServiceUnavailable
+			c.w.Header().Set("Retry-After", strconv.Itoa(int(retryStore.Seconds())))
+			v = pageView{Title: "Not now", Text: "It could not be done just now, and nothing was changed. Please try again in a minute."}
 		}
-		h := w.Header()
+		h := c.w.Header()
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 		h.Set("Cache-Control", "no-store")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("X-Robots-Tag", "noindex")
-		w.WriteHeader(status)
-		if err := mailPage.Execute(w, v); err != nil {
-			p.log.DebugContext(ctx, "mail page not sent", "err", err)
+		c.w.WriteHeader(status)
+		if sent := mailPage.Execute(c.w, v); sent != nil && err == nil {
+			err = fmt.Errorf("send the page: %w", sent)
 		}
+		return err
 	}
 }
 
-func (p *mailPages) unsubscribe(r *http.Request, undo bool) (pageView, error) {
+func (a *API) unsubscribe(r *http.Request, undo bool) (pageView, error) {
 	change := MailLook
 	switch {
 	case undo:
@@ -114,7 +114,7 @@ func (p *mailPages) unsubscribe(r *http.Request, undo bool) (pageView, error) {
 	case r.Method == http.MethodPost:
 		change = MailSilence
 	}
-	apps, err := p.desk.Unsubscribe(r.Context(), r.PathValue("token"), change)
+	apps, err := a.MailDesk.Unsubscribe(r.Context(), r.PathValue("token"), change)
 	if err != nil {
 		return pageView{}, err
 	}
@@ -131,9 +131,9 @@ func (p *mailPages) unsubscribe(r *http.Request, undo bool) (pageView, error) {
 	}
 }
 
-func (p *mailPages) confirm(r *http.Request, _ bool) (pageView, error) {
+func (a *API) confirm(r *http.Request, _ bool) (pageView, error) {
 	commit := r.Method == http.MethodPost
-	app, err := p.desk.Confirm(r.Context(), r.PathValue("token"), commit)
+	app, err := a.MailDesk.Confirm(r.Context(), r.PathValue("token"), commit)
 	if err != nil {
 		return pageView{}, err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -16,7 +15,18 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-type desk struct{ did []string }
+type desk struct {
+	did []string
+	// world may be down; nil never is.
+	world *world
+}
+
+func (d *desk) down() error {
+	if d.world == nil {
+		return nil
+	}
+	return d.world.down
+}
 
 func (d *desk) Unsubscribe(_ context.Context, token string, change httpapi.MailChange) ([]partner.ClientID, error) {
 	switch token {
@@ -24,6 +34,9 @@ func (d *desk) Unsubscribe(_ context.Context, token string, change httpapi.MailC
 		return nil, httpapi.ErrBadMailLink
 	case "down":
 		return nil, errors.New("redis away: secret-detail")
+	}
+	if err := d.down(); err != nil {
+		return nil, err
 	}
 	d.did = append(d.did, fmt.Sprintf("unsubscribe %s %d", token, change))
 	return []partner.ClientID{"app1"}, nil
@@ -33,6 +46,9 @@ func (d *desk) Confirm(_ context.Context, token string, commit bool) (partner.Cl
 	if token == "bad" {
 		return "", httpapi.ErrBadMailLink
 	}
+	if err := d.down(); err != nil {
+		return "", err
+	}
 	d.did = append(d.did, fmt.Sprintf("confirm %s %v", token, commit))
 	return "app1", nil
 }
@@ -40,7 +56,8 @@ func (d *desk) Confirm(_ context.Context, token string, commit bool) (partner.Cl
 func TestMailPages(t *testing.T) {
 	t.Parallel()
 	d := &desk{}
-	pages := httpapi.MailPages(d, slog.New(slog.DiscardHandler))
+	h := newHarness(t, func(deps *httpapi.Deps) { deps.MailDesk = d })
+	pages := h.api.Public()
 	visit := func(method, path, form string) *httptest.ResponseRecorder {
 		r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(form))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")

@@ -33,7 +33,7 @@ const (
 
 // once reports whether the operation is carried out once per Idempotency-Key as a whole. Bodies of
 // lines have an outcome for each line, in the registry's own scripts.
-func (r route) once() bool { return r.method == http.MethodPost && r.body != jsonOrLines }
+func (r route) once() bool { return r.idempotent() && r.body != jsonOrLines }
 
 // outcome is a kept answer.
 type outcome struct {

@@ -23,7 +23,7 @@ func TestEveryPostIsRepeatable(t *testing.T) {
 	t.Parallel()
 	posts := 0
 	for _, op := range newHarness(t).api.Operations() {
-		if op.Method != http.MethodPost {
+		if op.Method != http.MethodPost || len(op.Roles) == 0 { // the pages of mails may be repeated without a key
 			continue
 		}
 		posts++

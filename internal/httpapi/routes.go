@@ -93,6 +93,7 @@ func (a *API) table() []route {
 	add(a.Statuses != nil, route{"getState", "GET", "/api/state/{tenant}", 0, noBody, []int{200, 304}, a.getState})
 	add(a.Discovery != nil, route{"getDiscovery", "GET", "/login/.well-known/openid-configuration", 0, noBody, []int{200, 304}, a.wellKnown(a.Discovery)})
 	add(a.JWKS != nil, route{"getJWKS", "GET", "/login/.well-known/jwks", 0, noBody, []int{200, 304}, a.wellKnown(a.JWKS)})
+	add(a.MailDesk != nil, a.mailPages()...)
 	all = append(all, a.contractRoutes()...)
 	for i := range all {
 		if all[i].method == http.MethodGet && all[i].body != noBody && all[i].body != noBodyLong {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/httpapi"
@@ -24,14 +23,6 @@ type mailDesk struct {
 	subs  *registry.IncidentStore
 	store *registry.Store
 	log   *slog.Logger
-}
-
-// withMailPages serves the pages that links in mails lead to beside an API.
-func (d *mailDesk) withMailPages(api http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/mail/", httpapi.MailPages(d, d.log))
-	mux.Handle("/", api)
-	return mux
 }
 
 // Unsubscribe implements httpapi.MailDesk.

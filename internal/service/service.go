@@ -256,10 +256,10 @@ func (s *Service) listen(ctx context.Context) error {
 	if !s.has(RoleAPI) {
 		return nil
 	}
-	if err := add("api", s.cfg.Listen, s.parts.desk.withMailPages(api.Admin())); err != nil {
+	if err := add("api", s.cfg.Listen, api.Admin()); err != nil {
 		return err
 	}
-	return add("public", s.cfg.PublicListen, s.parts.desk.withMailPages(api.Public()))
+	return add("public", s.cfg.PublicListen, api.Public())
 }
 
 // Run serves until ctx ends, then stops in order: requests first, then drains, then the rest. It
