@@ -178,6 +178,12 @@ func TestMachine(t *testing.T) {
 			[]string{"0s opened 1", "1m0s closed 2", "1m0s ended closed", "8m0s opened 1"},
 			incident.Open,
 		},
+		{
+			"closed while it recovers",
+			[]at{{0, blocked}, {m, ok}, {m + ms, closed}, {2 * m, tick}, {3 * m, blocked}},
+			[]string{"0s opened 1", "1m0.001s closed 2", "1m0.001s ended closed", "3m0s opened 1"},
+			incident.Open,
+		},
 		{"closing nothing", []at{{0, closed}}, nil, incident.Well},
 		{
 			"closed while switched off stays quiet",
@@ -252,6 +258,24 @@ func TestRejectedNotifications(t *testing.T) {
 }
 
 func ok2() incident.Event { return incident.Success{Tenant: "T2"} }
+
+// TestNextTry: a pause is told when it is longer than an endpoint is left alone anyway.
+func TestNextTry(t *testing.T) {
+	t.Parallel()
+	for wait, told := range map[time.Duration]bool{0: false, 2 * time.Minute: false, 2*time.Minute + time.Millisecond: true, time.Hour: true} {
+		m := machine()
+		m.GateUntil = start.Add(wait)
+		d := m.Next(incident.State{}, blocked, start)
+		if got := d.Mails[0].NextTry; got.IsZero() == told || told && !got.Equal(m.GateUntil) {
+			t.Errorf("a gate that opens in %v is told as %v", wait, got)
+		}
+	}
+	m := machine()
+	m.GateUntil = start.Add(time.Hour)
+	if got := m.Next(incident.State{}, switched(0, false, partner.OffGone), start).Mails; len(got) != 1 || !got[0].NextTry.IsZero() {
+		t.Errorf("an endpoint that is off is tried again: %+v", got)
+	}
+}
 
 func TestMailNamesTheTenants(t *testing.T) {
 	t.Parallel()

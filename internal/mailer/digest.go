@@ -99,7 +99,7 @@ func newDigestView(ls []*incident.Letter, at time.Time, unsubscribe string) dige
 		switch l.Mail.Kind {
 		case incident.KindRecovered:
 			well++
-		case incident.KindCertificate, incident.KindConfirm:
+		case incident.KindCertificate, incident.KindConfirm, incident.KindClosed:
 		default:
 			failing++
 		}
@@ -107,7 +107,7 @@ func newDigestView(ls []*incident.Letter, at time.Time, unsubscribe string) dige
 		g := groups[title]
 		if g == nil {
 			g = &group{Title: title, order: order}
-			if l.Mail.Kind != incident.KindRecovered {
+			if !over(l.Mail.Kind) {
 				g.Advice = advice(&l.Mail)
 			}
 			groups[title] = g
@@ -161,7 +161,9 @@ func (w *words) groupOf() (order int, title string) {
 	m := w.m
 	switch {
 	case m.Kind == incident.KindRecovered:
-		return 4, "Well again"
+		return 5, "Well again"
+	case m.Kind == incident.KindClosed:
+		return 4, "Closed by hand"
 	case m.Kind == incident.KindCertificate:
 		return 3, "Certificate ends soon"
 	case m.Kind == incident.KindSwitchedOff:
@@ -182,6 +184,8 @@ func (w *words) line() digestLine {
 	switch m.Kind {
 	case incident.KindRecovered:
 		parts = append(parts, "failed for "+spell(m.EndedAt.Sub(m.Since))+", well since "+w.at(m.EndedAt))
+	case incident.KindClosed:
+		parts = append(parts, "closed on "+w.at(m.At)+" by the platform's staff ("+oneLine(m.ClosedBy, nameMax)+")")
 	case incident.KindCertificate:
 		parts = append(parts, "certificate ends on "+w.at(m.CertificateEnds))
 	default:

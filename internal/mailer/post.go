@@ -169,7 +169,7 @@ func (r *round) threads(p *parcel, sent *Message) []registry.TrayThread {
 			continue
 		}
 		keep := threadKeep
-		if l.Mail.Kind == incident.KindRecovered || l.Mail.Kind == incident.KindClosed {
+		if over(l.Mail.Kind) {
 			keep = endedKeep
 		}
 		out = append(out, registry.TrayThread{Incident: l.Mail.Incident, MessageID: id, Keep: keep})

@@ -103,15 +103,17 @@ func newView(l *incident.Letter, unsubscribe string) view {
 		v.Footer = "This mail was written by a machine; nobody reads answers to it."
 		return v
 	}
-	over := m.Kind == incident.KindRecovered || m.Kind == incident.KindClosed
-	if m.Failure != nil && !over {
+	if m.Failure != nil && !over(m.Kind) {
 		v.Excerpt = secret.Excerpt([]byte(m.Failure.Excerpt), excerptMax)
 	}
-	if !over {
+	if !over(m.Kind) {
 		v.Advice = advice(m)
 	}
 	return v
 }
+
+// over reports whether a mail says that an incident has ended: then nothing is to be done.
+func over(k incident.Kind) bool { return k == incident.KindRecovered || k == incident.KindClosed }
 
 // words puts one letter into words.
 type words struct {

@@ -200,7 +200,7 @@ func TestEnvironmentsResolveDifferently(t *testing.T) {
 // is killed twice and the worker once.
 func TestTenThousandReportsOneMail(t *testing.T) {
 	s := newStack(t, "always", "LAMPLIGHTER_SMTP_DISABLED=false", "LAMPLIGHTER_SMTP_TLS=none", "LAMPLIGHTER_SMTP_FROM=Lamplighter <lights@platform.example>",
-		"LAMPLIGHTER_INCIDENT_OPEN_AFTER=8s", "LAMPLIGHTER_INCIDENT_RECOVER_AFTER=2s")
+		"LAMPLIGHTER_INCIDENT_OPEN_AFTER=8s", "LAMPLIGHTER_INCIDENT_RECOVER_AFTER=2s", "LAMPLIGHTER_MAIL_GATHER_FOR=1s")
 	m := newMailServer(t, s)
 	host, port, _ := strings.Cut(m.smtp, ":")
 	s.env = append(s.env, "LAMPLIGHTER_SMTP_HOST="+host, "LAMPLIGHTER_SMTP_PORT="+port)
