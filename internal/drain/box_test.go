@@ -52,9 +52,11 @@ type box struct {
 	// broken makes every call of a name fail, as fails does.
 	broken map[string]string
 	calls  []string
-	// wants are the numbers of claims asked for, released the releases handed in.
+	// wants are the numbers of claims asked for, released the releases handed in, handed is how many
+	// results came at once at most.
 	wants    []int
 	released int
+	handed   int
 	// unreadable tenants come without an entry.
 	unreadable map[tenant.ID]bool
 }
@@ -210,6 +212,7 @@ func (b *box) Begin(_ context.Context, _ partner.ClientID, token string, generat
 func (b *box) Exchange(_ context.Context, _ partner.ClientID, token string, want int, results []mailbox.Settlement) (x mailbox.Exchanged, err error) {
 	err = b.do("exchange", func() {
 		b.wants = append(b.wants, want)
+		b.handed = max(b.handed, len(results))
 		mine := b.owner == token
 		for _, r := range results {
 			b.settle(r, mine)

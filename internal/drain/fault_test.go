@@ -468,3 +468,20 @@ func TestNudgeIsBounded(t *testing.T) {
 func clientID(i int) partner.ClientID {
 	return partner.ClientID("app" + string(rune('a'+i/676)) + string(rune('a'+i/26%26)) + string(rune('a'+i%26)))
 }
+
+// However many results pile up while Redis does not answer, one exchange holds no more than a script can take.
+func TestResultsAreHandedInByPieces(t *testing.T) {
+	bubble(t, func(r *rig) {
+		r.latency = func(delivery.Message) time.Duration { return time.Second }
+		r.box.fill(2000)
+		for i := range 60 {
+			r.box.fails["exchange"] = append(r.box.fails["exchange"], []string{"", "before", "after", "before"}[i%4])
+		}
+		r.run()
+		r.follow()
+		r.expect(2000, 0)
+		if r.box.handed != mailbox.MaxBatch {
+			r.Errorf("%d results at once, want at most, and once, %d", r.box.handed, mailbox.MaxBatch)
+		}
+	}, func(o *drain.Options) { o.InFlightPerApp, o.InFlight = 1000, 1000 })
+}

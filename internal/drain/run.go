@@ -220,8 +220,9 @@ func (r *run) want() int {
 
 // exchange settles and claims. Meanwhile posts end and others start from the reserve.
 func (r *run) exchange(ctx context.Context) error {
-	asked := ask{want: r.want(), results: r.settlements}
-	r.settlements = r.spare[:0]
+	n := min(len(r.settlements), mailbox.MaxBatch)
+	asked := ask{want: r.want(), results: r.settlements[:n]}
+	r.settlements = append(r.spare[:0], r.settlements[n:]...)
 	r.asks <- asked
 	for {
 		select {

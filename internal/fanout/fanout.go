@@ -174,7 +174,9 @@ func (f *Fanout) deposit(ctx context.Context, records []tenant.Record, approvers
 			for _, r := range b.Records {
 				failed[r.Tenant] = true
 			}
-			continue
+			if results[i] == (mailbox.Deposited{}) {
+				continue
+			} // else it is written, and what it armed must not wait for the grace to pass
 		}
 		f.opts.Metrics.deposited(results[i])
 		wake(ctx, f.opts.Waker, f.opts.Log, b.App, results[i].Wake)

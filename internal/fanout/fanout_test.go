@@ -332,3 +332,23 @@ func TestRunErrorKeepsItsCause(t *testing.T) {
 		t.Errorf("nothing to do: %v", err)
 	}
 }
+
+// What was deposited but not confirmed by replicas stays owed, and yet its drain starts at once.
+func TestUnconfirmedDepositsWake(t *testing.T) {
+	each(t, func(t *testing.T, s *shim) {
+		s.app("app1", hook)
+		s.approve("app1", "a")
+		s.accept("a", tenant.Suspend)
+		s.few["app1"], s.wakes = true, nil
+		if err := s.fanout().Run(t.Context(), []tenant.ID{"a"}); err == nil {
+			t.Error("the fan-out says that it is done")
+		}
+		if v := ok[registry.TenantView](t)(s.reg.Tenant(t.Context(), "a")); !v.FanoutOwed || len(s.wakes) != 1 {
+			t.Errorf("owed %v, woken %v", v.FanoutOwed, s.wakes)
+		}
+		s.wakes = nil
+		if _, err := s.approvals().Resync(t.Context(), "app1", nil); !errors.Is(err, errFake) || len(s.wakes) != 1 {
+			t.Errorf("resync: %v, woken %v", err, s.wakes)
+		}
+	})
+}

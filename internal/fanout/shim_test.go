@@ -36,6 +36,8 @@ type shim struct {
 	fails map[string]string
 	// refuses are apps whose mailbox takes nothing.
 	refuses map[partner.ClientID]bool
+	// few are apps whose mailbox takes what comes, while too few replicas confirm it.
+	few map[partner.ClientID]bool
 	// hook, if set, runs before each call.
 	hook  func(name string)
 	wakes []partner.ClientID
@@ -49,7 +51,7 @@ func newShim(t testing.TB, rdb redis.UniversalClient) *shim {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &shim{TB: t, box: mailbox.New(rdb, keys.New(""), mailbox.Settings{}), fails: map[string]string{}, refuses: map[partner.ClientID]bool{}}
+	s := &shim{TB: t, box: mailbox.New(rdb, keys.New(""), mailbox.Settings{}), fails: map[string]string{}, refuses: map[partner.ClientID]bool{}, few: map[partner.ClientID]bool{}}
 	s.reg = registry.New(rdb, registry.Options{Keyring: secret.NewKeyring(k)})
 	s.dir = registry.NewDirectory(s.reg)
 	return s
@@ -207,7 +209,11 @@ func (s *shim) Dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID
 }
 
 func (s *shim) Deposit(ctx context.Context, app partner.ClientID, nonce string, recs []tenant.Record) (mailbox.Deposited, error) {
-	return call(s, "deposit", func() (mailbox.Deposited, error) { return s.box.Deposit(ctx, app, nonce, recs) })
+	d, err := call(s, "deposit", func() (mailbox.Deposited, error) { return s.box.Deposit(ctx, app, nonce, recs) })
+	if err == nil && s.few[app] {
+		err = errFake
+	}
+	return d, err
 }
 
 func (s *shim) Approvals(ctx context.Context, app partner.ClientID, cursor string, limit int) (page []tenant.ID, next string, err error) {
@@ -231,6 +237,9 @@ func (s *shim) DepositMany(ctx context.Context, nonce string, batches []mailbox.
 	for i, b := range batches {
 		if err != nil || s.refuses[b.App] {
 			out[i], errs[i] = mailbox.Deposited{}, errFake
+		}
+		if s.few[b.App] {
+			errs[i] = errFake
 		}
 	}
 	return out, errs

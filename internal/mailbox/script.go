@@ -64,10 +64,46 @@ func isFormat(err error) bool {
 	return errors.As(err, &re) && strings.HasPrefix(re.Error(), "FORMAT ")
 }
 
-// pipelined runs one script on many mailboxes in one round trip. A pipelined EVALSHA has no
-// fallback of its own: where Redis does not know the script, the whole call is repeated once
-// after loading it, which is safe because scripts refuse nothing halfway.
+// fits bounds what one call to Redis holds: what a script unpacks must fit Lua's stack.
+func fits(what string, app partner.ClientID, n int) error {
+	if n > MaxBatch {
+		return fmt.Errorf("%s mailbox of app %s: %d at once, at most %d", what, app, n, MaxBatch)
+	}
+	return nil
+}
+
+// answered is a script's answer, with its error. A call that Redis took but that too few replicas
+// confirmed has both.
+func answered(cmd *redis.Cmd) ([]any, error) {
+	v, _ := cmd.Val().([]any)
+	return v, cmd.Err()
+}
+
+// pipelineArgs bounds about how many values one round trip carries.
+const pipelineArgs = 40 * MaxBatch
+
+// pipelined runs one script on many mailboxes, in one round trip where they are not too many.
 func pipelined(ctx context.Context, rdb redis.UniversalClient, s *redis.Script, calls []call) ([]*redis.Cmd, error) {
+	cmds := make([]*redis.Cmd, 0, len(calls))
+	for len(calls) > 0 {
+		n, args := 0, 0
+		for n < len(calls) && args < pipelineArgs {
+			args += len(calls[n].keys) + len(calls[n].args)
+			n++
+		}
+		some, err := pipeline(ctx, rdb, s, calls[:n])
+		if err != nil {
+			return nil, err
+		}
+		cmds, calls = append(cmds, some...), calls[n:]
+	}
+	return cmds, nil
+}
+
+// pipeline runs one script on mailboxes in one round trip. A pipelined EVALSHA has no fallback of
+// its own: where Redis does not know the script, the whole call is repeated once after loading it,
+// which is safe because scripts refuse nothing halfway.
+func pipeline(ctx context.Context, rdb redis.UniversalClient, s *redis.Script, calls []call) ([]*redis.Cmd, error) {
 	for attempt := 0; ; attempt++ {
 		cmds := make([]*redis.Cmd, len(calls))
 		_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {

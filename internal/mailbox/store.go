@@ -2,7 +2,6 @@ package mailbox
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -51,23 +50,13 @@ func (s *Store) run(ctx context.Context, sc *redis.Script, what string, app part
 }
 
 // Deposit puts snapshots of at most MaxBatch tenants into an app's mailbox. Tenants that are not
-// approved, and snapshots no newer than what was deposited, are left out.
+// approved, and snapshots no newer than what was deposited, are left out. Where too few replicas
+// confirmed it, what was written is returned along with the error: it wakes nobody else.
 func (s *Store) Deposit(ctx context.Context, app partner.ClientID, nonce string, recs []tenant.Record) (Deposited, error) {
-	if err := fits(app, recs); err != nil {
+	if err := fits("deposit in", app, len(recs)); err != nil {
 		return Deposited{}, err
 	}
-	v, err := s.run(ctx, s.scripts.deposit, "deposit in", app, s.depositArgs(nonce, recs, encodings{})...)
-	if err != nil {
-		return Deposited{}, err
-	}
-	return s.deposited(app, v)
-}
-
-func fits(app partner.ClientID, recs []tenant.Record) error {
-	if len(recs) > MaxBatch {
-		return fmt.Errorf("deposit in mailbox of app %s: %d tenants, at most %d", app, len(recs), MaxBatch)
-	}
-	return nil
+	return s.deposited(app, s.scripts.deposit.Run(ctx, s.rdb, keysOf(s.keys, app), s.depositArgs(nonce, recs, encodings{})...))
 }
 
 // encodings keeps the stored forms of changes while they are deposited for one app after another.
@@ -105,11 +94,14 @@ func (s *Store) depositArgs(nonce string, recs []tenant.Record, encoded encoding
 	return args
 }
 
-func (s *Store) deposited(app partner.ClientID, v []any) (Deposited, error) {
-	if len(v) != 4 {
-		return Deposited{}, failure("deposit in", app, ErrFormat)
+func (s *Store) deposited(app partner.ClientID, cmd *redis.Cmd) (d Deposited, err error) {
+	v, err := answered(cmd)
+	if len(v) == 4 {
+		d = Deposited{Wake: s.wake(v[0], v[1]), Written: int(integer(v[2])), Replaced: int(integer(v[3]))}
+	} else if err == nil {
+		err = ErrFormat
 	}
-	return Deposited{Wake: s.wake(v[0], v[1]), Written: int(integer(v[2])), Replaced: int(integer(v[3]))}, nil
+	return d, failure("deposit in", app, err)
 }
 
 // Batch is a deposit for one app among several.
@@ -125,7 +117,7 @@ func (s *Store) DepositMany(ctx context.Context, nonce string, batches []Batch) 
 	calls, at := make([]call, 0, len(batches)), make([]int, 0, len(batches))
 	encoded := encodings{}
 	for i, b := range batches {
-		if errs[i] = fits(b.App, b.Records); errs[i] == nil {
+		if errs[i] = fits("deposit in", b.App, len(b.Records)); errs[i] == nil {
 			calls, at = append(calls, call{keys: keysOf(s.keys, b.App), args: s.depositArgs(nonce, b.Records, encoded)}), append(at, i)
 		}
 	}
@@ -136,12 +128,7 @@ func (s *Store) DepositMany(ctx context.Context, nonce string, batches []Batch) 
 			errs[i] = failure("deposit in", app, err)
 			continue
 		}
-		v, err := cmds[j].Slice()
-		if err != nil {
-			errs[i] = failure("deposit in", app, err)
-			continue
-		}
-		out[i], errs[i] = s.deposited(app, v)
+		out[i], errs[i] = s.deposited(app, cmds[j])
 	}
 	return out, errs
 }
@@ -177,6 +164,9 @@ func (s *Store) Again(ctx context.Context, app partner.ClientID, ts []Admission)
 }
 
 func (s *Store) admit(ctx context.Context, app partner.ClientID, mode, since string, ts []Admission) (int, error) {
+	if err := fits("admit tenants to", app, len(ts)); err != nil {
+		return 0, err
+	}
 	args := make([]any, 0, 2+2*len(ts))
 	args = append(args, mode, since)
 	for _, a := range ts {
@@ -186,8 +176,11 @@ func (s *Store) admit(ctx context.Context, app partner.ClientID, mode, since str
 	return n, failure("admit tenants to", app, err)
 }
 
-// Dismiss takes approvals back and removes what waits for them. What is in flight ends by itself.
+// Dismiss takes approvals of at most MaxBatch tenants back and removes what waits for them. What is in flight ends by itself.
 func (s *Store) Dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID) (int, error) {
+	if err := fits("dismiss tenants from", app, len(ts)); err != nil {
+		return 0, err
+	}
 	n, err := s.scripts.dismiss.Run(ctx, s.rdb, keysOf(s.keys, app), texts(ts)...).Int()
 	return n, failure("dismiss tenants from", app, err)
 }
@@ -217,11 +210,14 @@ func (s *Store) Begin(ctx context.Context, app partner.ClientID, token string, g
 	}
 }
 
-// Exchange hands in results and claims up to want (at most MaxBatch) tenants.
+// Exchange hands in at most MaxBatch results and claims up to want (at most MaxBatch) tenants.
 //
 // On an error nothing is known of it: the caller repeats it with the same results, or lets the
 // claims' leases run out.
 func (s *Store) Exchange(ctx context.Context, app partner.ClientID, token string, want int, results []Settlement) (Exchanged, error) {
+	if err := fits("exchange with", app, len(results)); err != nil {
+		return Exchanged{}, err
+	}
 	args := make([]any, 0, 4+8*len(results))
 	args = append(args, token, min(want, MaxBatch), ms(s.set.OwnerLease), ms(s.set.EntryLease))
 	for _, r := range results {

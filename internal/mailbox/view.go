@@ -65,6 +65,9 @@ func viewOf(v []any) View {
 
 // Inspect tells how at most MaxBatch tenants stand in an app's mailbox.
 func (s *Store) Inspect(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]Standing, error) {
+	if err := fits("inspect", app, len(ts)); err != nil {
+		return nil, err
+	}
 	v, err := s.run(ctx, s.scripts.inspect, "inspect", app, texts(ts)...)
 	if err != nil {
 		return nil, err

@@ -111,9 +111,9 @@ func (s *Service) buildPush() error {
 	if err != nil {
 		return fmt.Errorf("tokens: %w", err)
 	}
+	s.wire = wire.New(wire.Options{Dial: s.guard.Dialer().DialContext, IdlePerHost: s.cfg.Delivery.InFlightPerApp})
 	s.parts.pusher = push.New(push.Options{
-		Wire:  wire.New(wire.Options{Dial: s.guard.Dialer().DialContext, IdlePerHost: s.cfg.Delivery.InFlightPerApp}),
-		Check: s.guard.CheckURL, Tokens: tokens,
+		Wire: s.wire, Check: s.guard.CheckURL, Tokens: tokens,
 		Timeout: s.cfg.Delivery.Timeout, Version: s.opts.Version,
 	})
 	return nil

@@ -32,6 +32,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/secret"
 	"github.com/lamplighter/lamplighter/internal/signing"
 	"github.com/lamplighter/lamplighter/internal/sweep"
+	"github.com/lamplighter/lamplighter/internal/wire"
 )
 
 // Roles that a process can have.
@@ -74,6 +75,7 @@ type Service struct {
 	trays     *registry.TrayStore
 	probes    *registry.ProbeStore
 	transport *mailer.SMTP // nil without mail
+	wire      *wire.Client
 	dir       *registry.Directory
 	boxes     *mailbox.Store
 	// deposits are the same mailboxes, written through durable.
@@ -354,6 +356,9 @@ func (s *Service) close() {
 	}
 	if s.transport != nil {
 		s.transport.Close()
+	}
+	if s.wire != nil {
+		s.wire.Close()
 	}
 	if s.owned && s.rdb != nil {
 		_ = s.rdb.Close()

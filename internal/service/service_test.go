@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -230,4 +231,31 @@ func TestAnAppMadeAnewHasNoApprovals(t *testing.T) {
 	if got := r.items("/v1/apps/app1/approvals"); len(got) != 0 {
 		t.Errorf("approvals of the former app: %v", got)
 	}
+}
+
+// A service that stopped holds no connection to anybody's endpoint.
+func TestStoppingClosesConnectionsToEndpoints(t *testing.T) {
+	t.Parallel()
+	var open, opened atomic.Int64
+	receiver := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	receiver.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			open.Add(1)
+			opened.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			open.Add(-1)
+		}
+	}
+	receiver.Start()
+	t.Cleanup(receiver.Close)
+	t.Run("Serves", func(t *testing.T) {
+		r := start(t)
+		r.call("PUT", "/v1/apps/app1/endpoints/state_change", `{"url":"`+receiver.URL+`","enabled":true}`)
+		r.change("suspend", http.StatusNoContent, "delivered")
+		if open.Load() == 0 {
+			t.Error("no connection is kept, so this test shows nothing")
+		}
+	})
+	redistest.Eventually(t, 10*time.Second, "all connections are closed", func() bool { return opened.Load() > 0 && open.Load() == 0 })
 }

@@ -89,7 +89,7 @@ func newCluster() *cluster {
 		apps:            desc("lamplighter_apps", "Apps by condition.", "condition"),
 		waiting:         desc("lamplighter_waiting_notifications", "Waiting notifications, by the condition of their app.", "condition"),
 		oldest:          desc("lamplighter_oldest_waiting_seconds", "Age of the oldest waiting notification, by the condition of its app.", "condition"),
-		diverged:        desc("lamplighter_diverged_tenants", "Pairs of app and tenant that are not in step, by the condition of the app.", "condition"),
+		diverged:        desc("lamplighter_diverged_tenants", "Pairs of app and tenant with something waiting in the app's mailbox, by the condition of the app; the pairs of tenants that lamplighter_fanouts_owed counts come on top.", "condition"),
 		breakers:        desc("lamplighter_breakers", "Breakers by state, of the endpoints that are on.", "state"),
 		incidents:       desc("lamplighter_incidents_open", "Open incidents by endpoint.", "endpoint"),
 		failing:         desc("lamplighter_endpoint_failing", "1 for each failing endpoint; absent when well.", "client_id", "endpoint"),

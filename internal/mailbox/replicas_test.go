@@ -1,0 +1,80 @@
+package mailbox_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/redisconn"
+	"github.com/lamplighter/lamplighter/internal/redistest"
+	"github.com/lamplighter/lamplighter/internal/secret"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// A deposit that too few replicas confirmed is an error, and yet it armed a wake-up, which nobody else
+// would enqueue before its grace is over.
+func TestDepositThatLacksReplicasStillWakes(t *testing.T) {
+	t.Parallel()
+	p := redistest.Start(t)
+	replica := redistest.StartReplica(t, p)
+	rdb, err := redisconn.New(redisconn.Options{URL: secret.New("redis://" + p.Addr), WaitReplicas: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = rdb.Close() })
+	s := mailbox.New(rdb, keys.New(""), mailbox.Settings{})
+	for _, app := range []partner.ClientID{"app1", "app2"} {
+		if _, err := s.Approve(t.Context(), app, 0, []mailbox.Admission{{Tenant: "t1", Top: 1}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replica.Freeze()
+	defer replica.Thaw()
+	rec := []tenant.Record{story("t1", "suspend5")}
+	var few *redisconn.ReplicasError
+	if d, err := s.Deposit(t.Context(), "app1", "n", rec); !errors.As(err, &few) || d.Written != 1 || d.Wake.None() {
+		t.Errorf("one: %+v, %v", d, err)
+	}
+	ds, errs := s.DepositMany(t.Context(), "m", []mailbox.Batch{{App: "app2", Records: rec}})
+	if !errors.As(errs[0], &few) || ds[0].Written != 1 || ds[0].Wake.None() {
+		t.Errorf("many: %+v, %v", ds, errs)
+	}
+}
+
+// What one call to Redis holds is bounded: Lua's stack is.
+func TestCallsAreBounded(t *testing.T) {
+	t.Parallel()
+	each(t, mailbox.Settings{}, func(b *box) {
+		ids := make([]tenant.ID, mailbox.MaxBatch+1)
+		admissions, recs := make([]mailbox.Admission, len(ids)), make([]tenant.Record, len(ids))
+		results := make([]mailbox.Settlement, len(ids))
+		for i := range ids {
+			ids[i] = tenant.ID(fmt.Sprintf("t%03d", i))
+			admissions[i], recs[i] = mailbox.Admission{Tenant: ids[i]}, story(ids[i], "suspend5 move6 backup_restored7")
+			results[i].Claim.Tenant = ids[i]
+		}
+		ctx := b.Context()
+		calls := map[string]func(n int) error{
+			"Approve": func(n int) error { _, err := b.s.Approve(ctx, testApp, 0, admissions[:n]); return err },
+			"Again":   func(n int) error { _, err := b.s.Again(ctx, testApp, admissions[:n]); return err },
+			"Deposit": func(n int) error { _, err := b.s.Deposit(ctx, testApp, "n", recs[:n]); return err },
+			"Inspect": func(n int) error { _, err := b.s.Inspect(ctx, testApp, ids[:n]); return err },
+			"Exchange": func(n int) error {
+				_, err := b.s.Exchange(ctx, testApp, "d1", mailbox.MaxBatch, results[:n])
+				return err
+			},
+			"Dismiss": func(n int) error { _, err := b.s.Dismiss(ctx, testApp, ids[:n]); return err },
+		}
+		for _, name := range []string{"Approve", "Again", "Deposit", "Inspect", "Exchange", "Dismiss"} {
+			if err := calls[name](mailbox.MaxBatch); err != nil {
+				b.Errorf("%s of as many as may be: %v", name, err)
+			}
+			if err := calls[name](mailbox.MaxBatch + 1); err == nil {
+				b.Errorf("%s of one more passes", name)
+			}
+		}
+	})
+}
