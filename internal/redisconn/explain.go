@@ -13,10 +13,14 @@ import (
 // Words for what a server answers when redis.url leads to the wrong one.
 const (
 	readOnlyWords = "the server is a read-only replica: redis.url must lead to the primary; use redis+sentinel:// to follow it through failovers"
+	diskWords     = "Redis cannot write to its disk and takes no changes until it can: make room there, and look at its log"
 	isCluster     = "the server is a node of a Cluster, but redis.url says that it stands alone: use redis+cluster://"
 	isSentinel    = "the server is a sentinel, but redis.url says that it keeps data: use redis+sentinel://host:port,…/master"
 	noCluster     = "redis.url says redis+cluster://, but the server is no node of a Cluster: use redis://"
 )
+
+// diskFailing begins what Redis answers to writes, and to PING, while its disk takes nothing. INFO goes on.
+const diskFailing = "MISCONF"
 
 // ConnectError is a failure to use Redis, with what it means and what to do.
 type ConnectError struct {
@@ -59,6 +63,8 @@ func meaning(err error) (words string, permanent bool) {
 	switch {
 	case redis.IsReadOnlyError(err):
 		return readOnlyWords, false // a failover may be under way
+	case redis.HasErrorPrefix(err, diskFailing):
+		return diskWords, false
 	case redis.IsPermissionError(err):
 		return "the ACL user of redis lacks a right: docs/security.md lists what it needs", true
 	case redis.IsAuthError(err):

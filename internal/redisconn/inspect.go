@@ -120,7 +120,7 @@ func Inspect(ctx context.Context, rdb redis.UniversalClient) (Report, error) {
 func inspectNode(ctx context.Context, rdb redis.Cmdable) (Report, error) {
 	if err := rdb.Ping(ctx).Err(); redis.IsLoadingError(err) {
 		return Report{Loading: true}, nil
-	} else if err != nil && !redis.IsPermissionError(err) {
+	} else if err != nil && !redis.IsPermissionError(err) && !redis.HasErrorPrefix(err, diskFailing) {
 		return Report{}, fmt.Errorf("inspect redis: %w", err)
 	}
 	info := map[string]string{}

@@ -97,7 +97,7 @@ func (s *Service) waived() []redisconn.Check {
 
 // ready runs the checks of /readyz.
 func (s *Service) ready(ctx context.Context) []httpapi.Check {
-	checks := []httpapi.Check{{Name: "redis", Err: s.rdb.Ping(ctx).Err()}}
+	checks := []httpapi.Check{{Name: "redis", Err: redisconn.Explain(s.rdb.Ping(ctx).Err())}}
 	if s.opts.Unsafe || checks[0].Err != nil {
 		return checks
 	}

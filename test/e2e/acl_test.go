@@ -15,20 +15,28 @@ import (
 	"github.com/lamplighter/lamplighter/internal/redistest"
 )
 
-// documentedACL is the command that docs/security.md tells operators to run.
-var documentedACL = regexp.MustCompile(`(?m)^ +redis-cli (ACL SETUSER lamplighter (?:.*\\\n)*.*)$`)
+// documentedACL are the commands that docs/security.md tells operators to run.
+var documentedACL = regexp.MustCompile(`(?m)^ +redis-cli (?:-p 26379 )?(ACL SETUSER lamplighter (?:.*\\\n)*.*)$`)
 
-// aclArguments reads the documented user as Redis takes it.
-func aclArguments(t *testing.T, password string) []any {
+// The documented commands, in the order of the document.
+const (
+	dataUser = iota
+	clusterUser
+	sentinelUser
+)
+
+// aclArguments reads a documented command as Redis takes it.
+func aclArguments(t *testing.T, which int, password string) []any {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/security.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := documentedACL.FindSubmatch(text)
-	if m == nil {
-		t.Fatal("docs/security.md has no ACL SETUSER command")
+	all := documentedACL.FindAllSubmatch(text, -1)
+	if len(all) != sentinelUser+1 {
+		t.Fatalf("docs/security.md has %d ACL SETUSER commands, want one each for data, a Cluster and sentinels", len(all))
 	}
+	m := all[which]
 	command := strings.NewReplacer("'", "", "\\\n", " ", ">PASSWORD", ">"+password).Replace(string(m[1]))
 	var args []any
 	for word := range strings.FieldsSeq(command) {
@@ -51,7 +59,7 @@ func TestTheDocumentedUserIsEnough(t *testing.T) {
 		"--tls-cert-file", pair.Cert, "--tls-key-file", pair.Key, "--tls-ca-cert-file", pair.CA)
 	admin := redis.NewClient(&redis.Options{Addr: server.Addr})
 	t.Cleanup(func() { _ = admin.Close() })
-	if err := admin.Do(t.Context(), aclArguments(t, password)...).Err(); err != nil {
+	if err := admin.Do(t.Context(), aclArguments(t, dataUser, password)...).Err(); err != nil {
 		t.Fatalf("the documented ACL SETUSER: %v", err)
 	}
 	s := newStack(t, "everysec",
