@@ -56,11 +56,12 @@ type auditListCmd struct {
 	listFlags
 	App     string `xor:"subject" placeholder:"CLIENT-ID" help:"What was done to one app."`
 	Subject string `xor:"subject" placeholder:"ID" help:"What was done to one subject: an app, a tenant, a token."`
+	Changes bool   `help:"Accepted state changes instead of all other writes."`
 }
 
 // Run lists entries.
 func (c *auditListCmd) Run(ctx context.Context, a *app) error {
-	return c.list(ctx, a, client.Path("v1", "audit"), query("client_id", c.App, "subject", c.Subject), []output.Column{
+	return c.list(ctx, a, client.Path("v1", "audit"), query("client_id", c.App, "subject", c.Subject, "of", auditOf(c.Changes)), []output.Column{
 		{Title: "AT", Path: "at"},
 		{Title: "ACTOR", Path: "actor"},
 		{Title: "ACTION", Path: "action"},
@@ -70,10 +71,19 @@ func (c *auditListCmd) Run(ctx context.Context, a *app) error {
 	}, "Nothing was written yet.")
 }
 
+// auditOf names the stream of the audit, empty for the usual one.
+func auditOf(changes bool) string {
+	if changes {
+		return "changes"
+	}
+	return ""
+}
+
 type auditExportCmd struct {
 	apiFlags
 	App     string `xor:"subject" placeholder:"CLIENT-ID" help:"What was done to one app."`
 	Subject string `xor:"subject" placeholder:"ID" help:"What was done to one subject: an app, a tenant, a token."`
+	Changes bool   `help:"Accepted state changes instead of all other writes."`
 }
 
 // Run copies the entries as they come; --timeout does not bound it, and a failure exits with 1
@@ -84,6 +94,6 @@ func (c *auditExportCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	return cl.Stream(ctx, client.Request{
-		Method: http.MethodGet, Path: client.Path("v1", "audit", "export"), Query: query("client_id", c.App, "subject", c.Subject),
+		Method: http.MethodGet, Path: client.Path("v1", "audit", "export"), Query: query("client_id", c.App, "subject", c.Subject, "of", auditOf(c.Changes)),
 	}, a.stdout)
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
 // Audit lists writes, newest first.
@@ -31,6 +33,47 @@ func (a *API) audit(c *call, action, subject, after string) error {
 	})
 }
 
+// changesAuditWithin bounds the noting of accepted changes.
+const changesAuditWithin = 5 * time.Second
+
+// auditChanges notes changes that were accepted, in their order. They stand, whatever becomes of
+// the notes: those that cannot be written are logged instead.
+func (a *API) auditChanges(c *call, accepted []acceptedChange) {
+	var entries []registry.AuditEntry
+	for _, x := range accepted {
+		if x.accepted.Replayed { // noted when it was accepted
+			continue
+		}
+		after, err := json.Marshal(struct {
+			ID             string            `json:"id"`
+			Type           tenant.ChangeType `json:"change_type"`
+			Sequence       int64             `json:"sequence"`
+			PublicEndpoint string            `json:"public_endpoint,omitempty"`
+		}{x.accepted.ID, x.req.Type, x.accepted.Sequence, x.req.PublicEndpoint})
+		if err != nil { // strings and integers always marshal
+			panic("httpapi: marshal a change: " + err.Error())
+		}
+		entries = append(entries, registry.AuditEntry{
+			Actor: c.actor.Name, Role: c.actor.Role, RequestID: c.id, Action: registry.ActionChange, Subject: string(x.accepted.Tenant), After: string(after),
+		})
+	}
+	if a.Auditor == nil || len(entries) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx()), changesAuditWithin)
+	defer cancel()
+	if err := a.Auditor.Audit(ctx, entries...); err != nil {
+		a.Log.LogAttrs(ctx, slog.LevelError, "accepted changes are not in the audit", slog.String("request_id", c.id),
+			slog.String("actor", c.actor.Name), slog.Int("changes", len(entries)), slog.String("first", entries[0].After), slog.Any("err", err))
+	}
+}
+
+// acceptedChange is a change with what became of it.
+type acceptedChange struct {
+	req      registry.ChangeRequest
+	accepted registry.Accepted
+}
+
 type auditAnswer struct {
 	ID        string          `json:"id"`
 	At        time.Time       `json:"at"`
@@ -49,9 +92,15 @@ func appActions() []string { return []string{"app.", "endpoint.", "approval.", "
 // maxSubject is longer than any tenant's or app's id.
 const maxSubject = 128
 
+// The streams of the audit.
+const (
+	auditOfSettings = "settings"
+	auditOfChanges  = "changes"
+)
+
 // auditQuery reads which entries a list or an export is asked for.
 func (a *API) auditQuery(c *call, of string) (page, registry.AuditQuery, error) {
-	p, err := c.page(of, "client_id", "subject")
+	p, err := c.page(of, "client_id", "subject", "of")
 	if err != nil {
 		return p, registry.AuditQuery{}, err
 	}
@@ -59,9 +108,16 @@ func (a *API) auditQuery(c *call, of string) (page, registry.AuditQuery, error) 
 	if err != nil {
 		return p, registry.AuditQuery{}, err
 	}
-	subject := c.r.URL.Query().Get("subject")
-	q := registry.AuditQuery{After: p.after, Limit: p.limit, Subject: subject}
+	query := c.r.URL.Query()
+	subject, which := query.Get("subject"), query.Get("of")
+	q := registry.AuditQuery{After: p.after, Limit: p.limit, Subject: subject, Changes: which == auditOfChanges}
 	switch {
+	case which != "" && which != auditOfSettings && which != auditOfChanges:
+		return p, q, invalid(FieldError{Pointer: "/of", Detail: "must be settings or changes"})
+	case q.Changes && c.role.Kind == Partner:
+		return p, q, forbidden("State changes are not a partner's.")
+	case q.Changes && app != "":
+		return p, q, invalid(FieldError{Pointer: "/client_id", Detail: "must be absent where of is changes: they are a tenant's"})
 	case len(subject) > maxSubject:
 		return p, q, invalid(FieldError{Pointer: "/subject", Detail: "is longer than any subject"})
 	case app != "" && subject != "" && subject != string(app):

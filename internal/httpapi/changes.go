@@ -69,7 +69,7 @@ func (a *API) postStateChanges(c *call) error {
 		return err
 	}
 	if mediaType(c.r) == typeLines {
-		return a.stream(c, a.Refused, func(ctx context.Context, lines []line) error { return a.acceptLines(ctx, key, lines) })
+		return a.stream(c, a.Refused, func(ctx context.Context, lines []line) error { return a.acceptLines(ctx, c, key, lines) })
 	}
 	doc, err := c.document()
 	if err != nil {
@@ -100,6 +100,7 @@ func (a *API) postStateChanges(c *call) error {
 		return err
 	}
 	accepted := results[0].Accepted
+	a.auditChanges(c, []acceptedChange{{req, accepted}})
 	c.change = accepted.ID
 	c.w.Header().Set("Location", "/v1/state-changes/"+accepted.ID)
 	return c.json(http.StatusAccepted, struct {
@@ -111,7 +112,7 @@ func (a *API) postStateChanges(c *call) error {
 }
 
 // acceptLines accepts the good ones of a batch in their order.
-func (a *API) acceptLines(ctx context.Context, key string, lines []line) error {
+func (a *API) acceptLines(ctx context.Context, c *call, key string, lines []line) error {
 	good := make([]line, 0, len(lines))
 	reqs := make([]registry.ChangeRequest, 0, len(lines))
 	hashes := make(map[int]string, len(lines))
@@ -142,6 +143,13 @@ func (a *API) acceptLines(ctx context.Context, key string, lines []line) error {
 	if err != nil {
 		return err
 	}
+	var done []acceptedChange
+	for i, r := range results {
+		if r.Err == nil {
+			done = append(done, acceptedChange{reqs[i], r.Accepted})
+		}
+	}
+	a.auditChanges(c, done)
 	return a.answerLines(ctx, good, results)
 }
 

@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
@@ -14,7 +15,7 @@ import (
 func (w *world) Audit(_ context.Context, entries ...registry.AuditEntry) error {
 	defer w.lock()()
 	w.audited = append(w.audited, entries...)
-	return w.down
+	return errors.Join(w.down, w.auditErr)
 }
 
 func (w *world) Reencrypt(context.Context, registry.Actor) (examined, resealed int, err error) {

@@ -32,23 +32,25 @@ type world struct {
 	tokensDown error
 	// approveErr fails approvals alone.
 	approveErr error
-	revision   int64
-	apps       map[partner.ClientID]registry.AppRecord
-	secrets    map[partner.ClientID]registry.WebhookSecrets
-	tokens     map[string]registry.Token
-	lookups    int
-	uses       []string
-	audited    []registry.AuditEntry
-	approvals  map[partner.ClientID][]tenant.ID
-	statuses   map[tenant.ID]tenant.Status
-	sequence   int64
-	bound      map[string]string
-	answers    map[string]registry.Accepted
-	accepted   []registry.ChangeRequest
-	batches    []int
-	actions    []string
-	notes      []registry.AuditNote
-	reports    []registry.Report
+	// auditErr fails the audit alone.
+	auditErr  error
+	revision  int64
+	apps      map[partner.ClientID]registry.AppRecord
+	secrets   map[partner.ClientID]registry.WebhookSecrets
+	tokens    map[string]registry.Token
+	lookups   int
+	uses      []string
+	audited   []registry.AuditEntry
+	approvals map[partner.ClientID][]tenant.ID
+	statuses  map[tenant.ID]tenant.Status
+	sequence  int64
+	bound     map[string]string
+	answers   map[string]registry.Accepted
+	accepted  []registry.ChangeRequest
+	batches   []int
+	actions   []string
+	notes     []registry.AuditNote
+	reports   []registry.Report
 	// reportedLines are those of idempotency keys that were reported.
 	reportedLines map[string]bool
 	tried         int

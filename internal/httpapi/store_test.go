@@ -39,7 +39,7 @@ func newStoreHarness(t *testing.T) (*harness, *registry.Store) {
 	store := registry.New(redistest.Mini(t), registry.Options{Keys: keys.New(""), Keyring: ring})
 	return newHarness(t, func(d *httpapi.Deps) {
 		d.Apps, d.AppWriter, d.Tenants, d.Statuses, d.Keys, d.Changes, d.Audit, d.Deliveries = store, store, store, store, store, storeChanges{store}, store, store
-		d.Outcomes = store
+		d.Outcomes, d.Auditor = store, store
 	}), store
 }
 

@@ -129,6 +129,8 @@ const (
 	ConfigTokenUses ConfigKey = "token_uses"
 	// ConfigAudit STREAM of writes.
 	ConfigAudit ConfigKey = "audit"
+	// ConfigAuditChanges STREAM of accepted state changes.
+	ConfigAuditChanges ConfigKey = "audit_changes"
 	// ConfigIdempotency starts the keys that bind an idempotency key to its body.
 	ConfigIdempotency ConfigKey = "idempotency"
 	// ConfigOnce starts the HASHes of requests that are carried out once.

@@ -18,11 +18,24 @@ type AuditQuery struct {
 	After string
 	// Limit is how many entries at most: 100 when 0, 500 at most.
 	Limit int
+	// Changes lists accepted state changes instead of all other writes: they come by the thousand,
+	// and would push the others out.
+	Changes bool
 	// Subject keeps the entries of one subject.
 	Subject string
 	// Actions keeps the entries whose action starts with one of these, such as "app." and
 	// "endpoint.": a tenant may bear an app's name, so a subject alone does not tell them apart.
 	Actions []string
+}
+
+// ActionChange is the action of an accepted state change, whose entries have a stream of their own.
+const ActionChange = "change.accept"
+
+func (s *Store) auditKey(changes bool) string {
+	if changes {
+		return s.keys.Config(keys.ConfigAuditChanges)
+	}
+	return s.keys.Config(keys.ConfigAudit)
 }
 
 func (q AuditQuery) matches(e AuditEntry) bool {
@@ -42,7 +55,7 @@ func (q AuditQuery) matches(e AuditEntry) bool {
 const auditScan = 10000
 
 // Audit appends entries in their order. Their ID and time are given by Redis, which keeps about
-// Options.AuditKeep of them. Before and After MUST hold no secret.
+// Options.AuditKeep of them, and as many of state changes. Before and After MUST hold no secret.
 func (s *Store) Audit(ctx context.Context, entries ...AuditEntry) error {
 	if len(entries) == 0 {
 		return nil
@@ -50,7 +63,7 @@ func (s *Store) Audit(ctx context.Context, entries ...AuditEntry) error {
 	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, e := range entries {
 			p.XAdd(ctx, &redis.XAddArgs{
-				Stream: s.keys.Config(keys.ConfigAudit), MaxLen: int64(s.opts.AuditKeep), Approx: true,
+				Stream: s.auditKey(e.Action == ActionChange), MaxLen: int64(s.opts.AuditKeep), Approx: true,
 				Values: []string{
 					"v", strconv.Itoa(format), "actor", e.Actor, "role", e.Role, "request", e.RequestID,
 					"action", e.Action, "subject", e.Subject, "before", e.Before, "after", e.After,
@@ -76,7 +89,7 @@ func (s *Store) AuditEntries(ctx context.Context, q AuditQuery) (entries []Audit
 		if cursor != "" {
 			newest = "(" + cursor
 		}
-		page, err := s.rdb.XRevRangeN(ctx, s.keys.Config(keys.ConfigAudit), newest, "-", int64(count)).Result()
+		page, err := s.rdb.XRevRangeN(ctx, s.auditKey(q.Changes), newest, "-", int64(count)).Result()
 		if err != nil {
 			return nil, "", failure(err, "read the audit")
 		}

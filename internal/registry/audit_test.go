@@ -160,3 +160,32 @@ func TestUnreadableAudit(t *testing.T) {
 		wantErr(t, "append to a key of another type", s.Audit(t.Context(), registry.AuditEntry{}), registry.ErrUnreadable)
 	})
 }
+
+// TestAuditOfChanges: accepted changes have a stream of their own, which pushes nothing else out.
+func TestAuditOfChanges(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s fixture) {
+		ctx := t.Context()
+		noErr(t, "audit", s.Audit(ctx,
+			registry.AuditEntry{Actor: "kim", Action: "app.put", Subject: "Cust1"},
+			registry.AuditEntry{Actor: "platform", Action: registry.ActionChange, Subject: "Cust1", After: `{"id":"chg_Cust1_5"}`},
+			registry.AuditEntry{Actor: "platform", Action: registry.ActionChange, Subject: "Cust2"},
+		))
+		for _, row := range []struct {
+			q    registry.AuditQuery
+			want []string
+		}{
+			{registry.AuditQuery{}, []string{"app.put Cust1"}},
+			{registry.AuditQuery{Changes: true}, []string{"change.accept Cust2", "change.accept Cust1"}},
+			{registry.AuditQuery{Changes: true, Subject: "Cust1"}, []string{"change.accept Cust1"}},
+		} {
+			list, _, err := s.AuditEntries(ctx, row.q)
+			noErr(t, "read", err)
+			var got []string
+			for _, e := range list {
+				got = append(got, e.Action+" "+e.Subject)
+			}
+			same(t, "entries", got, row.want)
+		}
+	})
+}
