@@ -92,6 +92,24 @@ func TestMailPages(t *testing.T) {
 			t.Errorf("%s %s: header %v", tt.method, tt.path, w.Header())
 		}
 	}
+	families, err := h.reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if l := m.GetLabel(); f.GetName() == "lamplighter_http_requests_total" && strings.HasPrefix(l[2].GetValue(), "/mail/") && m.GetCounter().GetValue() > 0 {
+				counted[l[1].GetValue()+" "+l[2].GetValue()+" "+l[0].GetValue()] = m.GetCounter().GetValue()
+			}
+		}
+	}
+	if diff := cmp.Diff(map[string]float64{
+		"GET /mail/unsubscribe/{token} 200": 3, "GET /mail/unsubscribe/{token} 404": 1, "POST /mail/unsubscribe/{token} 200": 3,
+		"POST /mail/unsubscribe/{token} 503": 1, "GET /mail/confirm/{token} 200": 1, "POST /mail/confirm/{token} 200": 1, "POST /mail/confirm/{token} 404": 1,
+	}, counted); diff != "" {
+		t.Errorf("counted (-want +got):\n%s", diff)
+	}
 	want := []string{
 		"unsubscribe t1 0", "unsubscribe t1 0", "unsubscribe t1 1", "unsubscribe t1 2", "unsubscribe t1 0", "unsubscribe t1 1",
 		"confirm t2 false", "confirm t2 true",

@@ -35,28 +35,45 @@ type mailRow struct {
 // where they are kept: the lease of a process that died, and the time of the next try.
 func TestMailsThroughTroubles(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, "always", "LAMPLIGHTER_INCIDENT_OPEN_AFTER=1s", "LAMPLIGHTER_INCIDENT_RECOVER_AFTER=1500ms", "LAMPLIGHTER_MAIL_GATHER_FOR=0s")
-	w := &mailTable{stack: s, t: t, mail: newSecureMailServer(t, s, "(wide|before|after|sent|marked|away|grey|good|drop)[.]example$"), tr: newTruth(), rdb: s.redis.Client(t)}
-	w.p = s.serve("api,worker")
-	w.row("outage with flapping", "wide", w.flapping, 2, 0)
-	w.row("killed before the decision", "before", w.beforeDecision, 2, 0)
-	w.row("killed after the decision", "after", w.afterDecision, 2, 0)
-	w.row("killed after the mail was sent", "sent", w.afterMark, 2, 0)
-	w.row("killed after sending, before it is written down", "marked", w.beforeMark, 2, 1)
-	w.row("mail server away for 10 minutes (tries cut short)", "away", w.away, 2, 0)
-	w.row("greylisting: 450, then taken", "grey", w.greylisting, 2, 0)
-	w.row("one bad recipient of three", "good", w.oneBad, 4, 0)
-	w.row("server drops after DATA", "drop", w.dropped, 2, 1)
-	wait(t, 2*time.Second) // one mail more than is owed would come now
+	for name, play := range map[string]func(w *mailTable){
+		"Processes": func(w *mailTable) {
+			w.row("outage with flapping", "wide", w.flapping, 2, 0)
+			w.row("killed before the decision", "before", w.beforeDecision, 2, 0)
+			w.row("killed after the decision", "after", w.afterDecision, 2, 0)
+			w.row("killed after the mail was sent", "sent", w.afterMark, 2, 0)
+			w.row("killed after sending, before it is written down", "marked", w.beforeMark, 2, 1)
+		},
+		"Servers": func(w *mailTable) {
+			w.row("mail server away for 10 minutes (tries cut short)", "away", w.away, 2, 0)
+			w.row("greylisting: 450, then taken", "grey", w.greylisting, 2, 0)
+			w.row("one bad recipient of three", "good", w.oneBad, 4, 0)
+			w.row("server drops after DATA", "drop", w.dropped, 2, 1)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStack(t, "always", "LAMPLIGHTER_INCIDENT_OPEN_AFTER=1s", "LAMPLIGHTER_INCIDENT_RECOVER_AFTER=1500ms", "LAMPLIGHTER_MAIL_GATHER_FOR=0s",
+				"LAMPLIGHTER_BREAKER_OPEN_FOR_MAX=1s", "LAMPLIGHTER_DELIVERY_OWNER_LEASE=2s")
+			w := &mailTable{stack: s, t: t, mail: newSecureMailServer(t, s, "(wide|before|after|sent|marked|away|grey|good|drop)[.]example$"), tr: newTruth(), rdb: s.redis.Client(t)}
+			w.p = s.serve("api,worker")
+			play(w)
+			w.compare()
+		})
+	}
+}
+
+// compare counts what arrived, and prints it.
+func (w *mailTable) compare() {
+	wait(w.t, 2*time.Second) // one mail more than is owed would come now
 	var table strings.Builder
 	for _, row := range w.rows {
 		got, distinct := w.got(row.app)
 		fmt.Fprintf(&table, "| %s | %d | %d | %d | %d |\n", row.trouble, row.want, got, row.want-distinct, got-distinct)
 		if distinct != row.want || got-distinct != row.doubles {
-			t.Errorf("%s: %d mails, %d distinct, want %d with %d doubles: %v", row.trouble, got, distinct, row.want, row.doubles, w.subjects(row.app))
+			w.t.Errorf("%s: %d mails, %d distinct, want %d with %d doubles: %v", row.trouble, got, distinct, row.want, row.doubles, w.subjects(row.app))
 		}
 	}
-	t.Logf("mails after troubles:\n| trouble | expected | received | lost | doubles |\n|---|---|---|---|---|\n%s", &table)
+	w.t.Logf("mails after troubles:\n| trouble | expected | received | lost | doubles |\n|---|---|---|---|---|\n%s", &table)
 }
 
 // row plays one trouble for an app of its own, whose contact is to hear that it fails and that it is well.
