@@ -11,7 +11,7 @@ FUZZTIME ?= 5s
 COUNT ?= 5
 BENCH ?= .
 BENCHFLAGS ?=
-SOAKFLAGS ?= -soak.for=2m -soak.redis=always,everysec,sentinel,cluster
+SOAKFLAGS ?= -soak.for=2m -soak.redis=always,everysec,sentinel,cluster -soak.frozen=1m
 FROM ?=
 UPGRADEFLAGS ?=
 PKG ?= ./...
@@ -96,7 +96,7 @@ bench: build ## Measure the service beside a plain client; BENCHFLAGS=-short for
 .PHONY: soak
 soak: ## Kill, freeze and cut everything under load, and count what is lost; SOAKFLAGS says how long
 	@tools/deps.sh test
-	go test ./test/e2e -run '^TestSoak$$' -count=1 -v -timeout 0 -args $(SOAKFLAGS)
+	go test ./test/e2e -run '^(TestSoak|TestAFrozenWorkerIsReplaced)$$' -count=1 -v -timeout 0 -args $(SOAKFLAGS)
 
 .PHONY: upgrade-test
 upgrade-test: ## Upgrade from an older version, process by process, under load; FROM is its commit (a tag, or format 1)

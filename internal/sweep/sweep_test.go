@@ -174,7 +174,7 @@ func (c *cluster) Troubled(_ context.Context, apps []partner.ClientID) ([]*regis
 
 func (c *cluster) Tick(_ context.Context, app partner.ClientID, found registry.Trouble) (sweep.Troubles, error) {
 	if want := fmt.Sprintf("found of %s", app); found.Unreadable == nil || found.Unreadable.Error() != want {
-		return sweep.Troubles{}, fmt.Errorf("ticks %s with %v", app, found.Unreadable)
+		return sweep.Troubles{}, fmt.Errorf("ticks %s with %w", app, found.Unreadable)
 	}
 	c.ticked = append(c.ticked, app)
 	return c.troubles[app], c.fail("tick")

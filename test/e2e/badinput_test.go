@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"context"
+	"flag"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -216,14 +217,23 @@ func TestFullRedis(t *testing.T) {
 	r.healthy()
 }
 
-// frozenFor is longer than every lease of the stack's settings, as a minute is with the defaults.
-const frozenFor = 12 * time.Second
+// soakFrozen is longer than every lease of the stack's settings, as a minute is with the defaults, which
+// are taken from a minute on.
+var soakFrozen = flag.Duration("soak.frozen", 12*time.Second, "how long TestAFrozenWorkerIsReplaced freezes one, with default leases from 1m on")
 
 // TestAFrozenWorkerIsReplaced freezes one of two workers under load for longer than its leases: the
 // other takes over, and when the first goes on, its late results and posts do no harm.
 func TestAFrozenWorkerIsReplaced(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, "everysec")
+	frozenFor := *soakFrozen
+	var settings []string
+	if frozenFor >= time.Minute {
+		settings = []string{
+			"LAMPLIGHTER_DELIVERY_TIMEOUT=10s", "LAMPLIGHTER_DELIVERY_ENTRY_LEASE=25s", "LAMPLIGHTER_DELIVERY_OWNER_LEASE=15s",
+			"LAMPLIGHTER_DELIVERY_GRACE=10s", "LAMPLIGHTER_DELIVERY_SWEEP=5s", "LAMPLIGHTER_DELIVERY_DRAIN_BUDGET=5s",
+		}
+	}
+	s := newStack(t, "everysec", settings...)
 	s.serve("api")
 	workers := []*process{s.serve("worker"), s.serve("worker")}
 	names := tenantNames(300)
