@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"sync"
 	"time"
 )
 
@@ -35,8 +34,8 @@ const (
 // Defaults of Options.
 const (
 	defaultIdlePerHost = 32
-	// maxIdle bounds open, unused sockets over all hosts.
-	maxIdle = 4096
+	// defaultIdle bounds open, unused sockets well below what a process may open.
+	defaultIdle = 4096
 	// defaultIdleTimeout is below the 60 to 120 seconds after which load balancers close idle
 	// connections, so that few requests meet a closed one.
 	defaultIdleTimeout = 55 * time.Second
@@ -51,6 +50,8 @@ type Options struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// IdlePerHost should be the cap of requests in flight to one host.
 	IdlePerHost int
+	// Idle caps the connections kept over all hosts.
+	Idle int
 	// IdleTimeout closes connections that were not used for so long.
 	IdleTimeout time.Duration
 	// RootCAs replaces the system's certificate authorities, for tests and closed networks.
@@ -72,7 +73,7 @@ func New(opts Options) *Client {
 			MinVersion: tls.VersionTLS12, RootCAs: opts.RootCAs, NextProtos: []string{"http/1.1"},
 			ClientSessionCache: tls.NewLRUClientSessionCache(tlsSessions),
 		},
-		pool: newPool(cmp.Or(opts.IdlePerHost, defaultIdlePerHost), cmp.Or(opts.IdleTimeout, defaultIdleTimeout)),
+		pool: newPool(cmp.Or(opts.IdlePerHost, defaultIdlePerHost), cmp.Or(opts.Idle, defaultIdle), cmp.Or(opts.IdleTimeout, defaultIdleTimeout)),
 	}
 }
 
@@ -139,110 +140,6 @@ func (c *Client) connect(ctx context.Context, r *Request) (*conn, error) {
 		return nil, fmt.Errorf("TLS handshake: %w", err)
 	}
 	return newConn(secure, plain, r.To.key), nil
-}
-
-// pool holds idle connections, each host's newest last.
-type pool struct {
-	perHost int
-	timeout time.Duration
-
-	mu     sync.Mutex
-	hosts  map[string][]*conn
-	total  int
-	reaper *time.Timer // nil while nothing is idle
-	closed bool
-}
-
-func newPool(perHost int, timeout time.Duration) *pool {
-	return &pool{perHost: perHost, timeout: timeout, hosts: map[string][]*conn{}}
-}
-
-// take returns a host's connection that seems to be open, nil when there is none.
-func (p *pool) take(host string) *conn {
-	for {
-		cn := p.pop(host)
-		if cn == nil {
-			return nil
-		}
-		idle := time.Since(cn.idleSince)
-		if idle < p.timeout && (idle < checkAfter || cn.open()) {
-			return cn
-		}
-		_ = cn.Close()
-	}
-}
-
-func (p *pool) pop(host string) *conn {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	list := p.hosts[host]
-	if len(list) == 0 {
-		return nil
-	}
-	cn := list[len(list)-1]
-	list[len(list)-1] = nil
-	p.hosts[host] = list[:len(list)-1]
-	p.total--
-	return cn
-}
-
-// put keeps a connection, or closes it where enough are kept.
-func (p *pool) put(cn *conn) {
-	cn.idleSince = time.Now()
-	p.mu.Lock()
-	list := p.hosts[cn.host]
-	if p.closed || len(list) >= p.perHost || p.total >= maxIdle {
-		p.mu.Unlock()
-		_ = cn.Close()
-		return
-	}
-	p.hosts[cn.host] = append(list, cn)
-	p.total++
-	if p.reaper == nil {
-		p.reaper = time.AfterFunc(p.timeout, p.reap)
-	}
-	p.mu.Unlock()
-}
-
-// reap closes what was idle too long, and comes again while anything is kept.
-func (p *pool) reap() {
-	p.mu.Lock()
-	var old []*conn
-	for host, list := range p.hosts {
-		n := 0
-		for n < len(list) && time.Since(list[n].idleSince) >= p.timeout {
-			n++
-		}
-		old = append(old, list[:n]...)
-		p.total -= n
-		if n == len(list) {
-			delete(p.hosts, host)
-			continue
-		}
-		p.hosts[host] = append(list[:0:0], list[n:]...)
-	}
-	if p.reaper = nil; p.total > 0 && !p.closed {
-		p.reaper = time.AfterFunc(p.timeout/2, p.reap)
-	}
-	p.mu.Unlock()
-	for _, cn := range old {
-		_ = cn.Close()
-	}
-}
-
-func (p *pool) close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.closed = true
-	if p.reaper != nil {
-		p.reaper.Stop()
-	}
-	for _, list := range p.hosts {
-		for _, cn := range list {
-			_ = cn.Close()
-		}
-	}
-	p.hosts, p.total = map[string][]*conn{}, 0
 }
 
 // errTooLarge ends the reading of an answer.

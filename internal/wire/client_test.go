@@ -330,6 +330,32 @@ func TestIdleConnections(t *testing.T) {
 	})
 }
 
+// A full pool takes from the host that was idle longest, not from whoever comes last.
+func TestAFullPoolForgetsTheOldest(t *testing.T) {
+	t.Parallel()
+	c, d := client(t, wire.Options{Idle: 2})
+	const answer = "HTTP/1.1 204 No Content\r\n\r\n"
+	to := map[string]*wire.Destination{}
+	for _, host := range []string{"a", "b", "c"} {
+		to[host] = destination(t, scripted(t, serving(answer)))
+	}
+	for n, step := range []struct {
+		host  string
+		dials int32
+	}{
+		{"a", 1}, {"b", 2}, {"a", 2}, {"c", 3}, // b's went: a's was used since
+		{"a", 3}, {"c", 3}, {"b", 4}, // a's went
+		{"c", 4}, {"b", 4}, {"a", 5},
+	} {
+		if _, _, err := post(t, c, to[step.host], "x"); err != nil {
+			t.Fatal(err)
+		}
+		if got := d.n.Load(); got != step.dials {
+			t.Fatalf("step %d, to %s: %d dials, want %d", n, step.host, got, step.dials)
+		}
+	}
+}
+
 func TestTLSNamesTheHost(t *testing.T) {
 	t.Parallel()
 	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bufio"
+	"container/list"
 	"context"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ type conn struct {
 	answers   *bufio.Reader
 	out       []byte
 	idleSince time.Time
+	place     *list.Element // among the idle ones
 }
 
 // allowance reads at most so much; it also tells whether anything came.

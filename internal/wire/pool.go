@@ -1,0 +1,133 @@
+package wire
+
+import (
+	"container/list"
+	"maps"
+	"sync"
+	"time"
+)
+
+// pool holds idle connections, each host's newest last. Where there are too many, the one that was
+// idle longest makes room, whoever's it is: a burst to some must not cost all others theirs.
+type pool struct {
+	perHost, most int
+	timeout       time.Duration
+
+	mu     sync.Mutex
+	hosts  map[string][]*conn
+	idle   list.List   // of *conn, the one used last in front
+	reaper *time.Timer // nil while nothing is idle
+	closed bool
+}
+
+func newPool(perHost, most int, timeout time.Duration) *pool {
+	return &pool{perHost: perHost, most: most, timeout: timeout, hosts: map[string][]*conn{}}
+}
+
+// take returns a host's connection that seems to be open, nil when there is none.
+func (p *pool) take(host string) *conn {
+	for {
+		cn := p.pop(host)
+		if cn == nil {
+			return nil
+		}
+		idle := time.Since(cn.idleSince)
+		if idle < p.timeout && (idle < checkAfter || cn.open()) {
+			return cn
+		}
+		_ = cn.Close()
+	}
+}
+
+func (p *pool) pop(host string) *conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	kept := p.hosts[host]
+	if len(kept) == 0 {
+		return nil
+	}
+	cn := kept[len(kept)-1]
+	p.forget(cn, len(kept)-1)
+	return cn
+}
+
+// forget takes a connection out of the books, the nth of its host; p.mu is held.
+func (p *pool) forget(cn *conn, n int) {
+	kept := p.hosts[cn.host]
+	copy(kept[n:], kept[n+1:])
+	kept[len(kept)-1] = nil
+	p.hosts[cn.host] = kept[:len(kept)-1] // an empty one keeps its memory until the reaper comes
+	p.idle.Remove(cn.place)
+	cn.place = nil
+}
+
+// oldest takes out the connection that was idle longest, nil when there is none; p.mu is held. It is
+// the first of its host, since each host's are in the order of their use.
+func (p *pool) oldest() *conn {
+	e := p.idle.Back()
+	if e == nil {
+		return nil
+	}
+	cn := e.Value.(*conn) //nolint:forcetypeassert // the list holds nothing else
+	p.forget(cn, 0)
+	return cn
+}
+
+// put keeps a connection, or closes it where its host has enough.
+func (p *pool) put(cn *conn) {
+	if extra := p.keep(cn); extra != nil {
+		_ = extra.Close()
+	}
+}
+
+// keep returns the connection that has to go for it, maybe itself.
+func (p *pool) keep(cn *conn) (extra *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	cn.idleSince = time.Now()
+	if p.closed || len(p.hosts[cn.host]) >= p.perHost {
+		return cn
+	}
+	if p.idle.Len() >= p.most {
+		extra = p.oldest()
+	}
+	p.hosts[cn.host] = append(p.hosts[cn.host], cn)
+	cn.place = p.idle.PushFront(cn)
+	if p.reaper == nil {
+		p.reaper = time.AfterFunc(p.timeout, p.reap)
+	}
+	return extra
+}
+
+// reap closes what was idle too long, and comes again while anything is kept.
+func (p *pool) reap() {
+	for _, cn := range p.stale() {
+		_ = cn.Close()
+	}
+}
+
+// stale takes out what was idle too long, and sets the reaper for the rest.
+func (p *pool) stale() (old []*conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for e := p.idle.Back(); e != nil && time.Since(e.Value.(*conn).idleSince) >= p.timeout; e = p.idle.Back() { //nolint:forcetypeassert // the list holds nothing else
+		old = append(old, p.oldest())
+	}
+	maps.DeleteFunc(p.hosts, func(_ string, kept []*conn) bool { return len(kept) == 0 })
+	if p.reaper = nil; p.idle.Len() > 0 && !p.closed {
+		p.reaper = time.AfterFunc(p.timeout/2, p.reap)
+	}
+	return old
+}
+
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	if p.reaper != nil {
+		p.reaper.Stop()
+	}
+	for cn := p.oldest(); cn != nil; cn = p.oldest() {
+		_ = cn.Close()
+	}
+}
