@@ -112,12 +112,12 @@ func Start(t testing.TB, args ...string) *Process {
 // StartOn is Start on a copy of an RDB file, with an append-only file from then on.
 func StartOn(t testing.TB, rdbFile string, args ...string) *Process {
 	t.Helper()
-	b, err := os.ReadFile(rdbFile)
+	b, err := os.ReadFile(rdbFile) //nolint:gosec // the test names the file
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "dump.rdb"), b, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "dump.rdb"), b, 0o600); err != nil { //nolint:gosec // a directory of the test
 		t.Fatal(err)
 	}
 	p, err := launch(dir, args...)
@@ -142,7 +142,7 @@ func (p *Process) Snapshot(ctx context.Context, rdbFile string) error {
 	if err != nil {
 		return fmt.Errorf("read the snapshot: %w", err)
 	}
-	if err := os.WriteFile(rdbFile, b, 0o600); err != nil {
+	if err := os.WriteFile(rdbFile, b, 0o600); err != nil { //nolint:gosec // the test names the file
 		return fmt.Errorf("write the snapshot: %w", err)
 	}
 	return nil
