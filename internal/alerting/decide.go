@@ -90,12 +90,28 @@ func (t *Tracker) take(
 	}
 }
 
+// heard are the events that mean something. An endpoint without its licence is not called: what was
+// observed of it before is nobody's trouble any more.
+func (t *Tracker) heard(app *partner.App, k partner.EndpointKind, events []incident.Event) []incident.Event {
+	if t.opts.Licences == nil || t.opts.Licences.Missing(app, k) == "" {
+		return events
+	}
+	var out []incident.Event
+	for _, e := range events {
+		switch e.(type) {
+		case incident.Switched, incident.Closed:
+			out = append(out, e)
+		}
+	}
+	return append(out, incident.Uncalled{})
+}
+
 // decide is pure: it folds the events into one step.
 func (t *Tracker) decide(app *partner.App, k partner.EndpointKind, s incident.State, events []incident.Event, now time.Time, a *audience) verdict {
 	m := t.machine(app, k)
 	m.Backlog, m.GateUntil = a.backlog, a.gate
 	var v verdict
-	for _, e := range events {
+	for _, e := range t.heard(app, k, events) {
 		d := m.Next(s, e, now)
 		v.notable = v.notable || len(d.Mails) > 0 || s.RecoveringSince.IsZero() && !d.State.RecoveringSince.IsZero()
 		for _, mail := range d.Mails {

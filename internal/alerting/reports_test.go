@@ -115,6 +115,32 @@ func TestWhoseSuccessCounts(t *testing.T) {
 	}
 }
 
+// One failed call opens nothing, and an endpoint that nobody may call any more is nobody's trouble.
+func TestOneReportAndALostLicence(t *testing.T) {
+	t.Parallel()
+	w := reportedTo(t, nil)
+	w.report(0, 1, 1)
+	for range 20 {
+		w.tick(time.Minute)
+	}
+	w.want("one report")
+	w.report(1, 20, 3)
+	w.tick(time.Second)
+	w.want("engines go on complaining", "opened 1 to "+kim)
+	w.opts.Licences = partner.DefaultRequirements()
+	w.tick(25 * time.Hour)
+	w.report(21, 20, 3)
+	w.tick(73 * time.Hour)
+	w.want("the licence is gone", "opened 1 to "+kim)
+	if n := w.rdb.Exists(t.Context(), "lamplighter:{app1}:reports", "lamplighter:{app1}:reported:erp_sync").Val(); n != 0 {
+		t.Error("reports are remembered of an endpoint without a licence")
+	}
+	ended, err := w.store.History(t.Context(), id, 10)
+	if err != nil || len(ended) != 1 || ended[0].Ending != incident.EndUncalled {
+		t.Errorf("ended %+v, %v", ended, err)
+	}
+}
+
 // What engines report of an endpoint that is off is nobody's trouble, and does not pile up.
 func TestReportsOfAnEndpointThatIsOff(t *testing.T) {
 	t.Parallel()

@@ -44,6 +44,11 @@ type Mailbox interface {
 	Waits(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]bool, error)
 }
 
+// Licences says which licence an endpoint waits for, empty for none.
+type Licences interface {
+	Missing(app *partner.App, k partner.EndpointKind) partner.License
+}
+
 // Standing is how an app's notifications stand.
 type Standing struct {
 	Backlog incident.Backlog
@@ -59,6 +64,8 @@ type Options struct {
 	Store   Store
 	Queue   Queue
 	Mailbox Mailbox
+	// Licences may be nil: then no endpoint needs one.
+	Licences Licences
 	// Environment is the one that this deployment serves.
 	Environment partner.Environment
 	Settings    incident.Settings
@@ -155,7 +162,7 @@ func (t *Tracker) tick(ctx context.Context, app *partner.App, k partner.Endpoint
 		}
 		events = unheard
 	}
-	events = append(events, incident.Tick{})
+	events = t.heard(app, k, append(events, incident.Tick{}))
 	m, next := t.machine(app, k), s
 	for _, e := range events {
 		next = m.Next(next, e, t.opts.Now()).State

@@ -15,13 +15,15 @@
 //
 // Failures come from pushes, probes and the reports of the platform's engines, and are one
 // incident. Engines tell of failures alone: while they complain, a success that others see does
-// not end the trouble, and an hour without a complaint does. A certificate that ends soon is no
+// not end the trouble, and an hour without a complaint does. Reports alone open an incident when they
+// went on for a minute or were ten; they never have the endpoint switched off, since nobody but those
+// engines sees it fail. A certificate that ends soon is no
 // failure and belongs to no incident; it owes a mail 21 and 7 days ahead.
 //
 // What holds whatever the order of events: a transition owes at most one mail; its number N is
 // unique in the incident, so that a mail's id follows from (incident, N, recipient); nobody is
 // told of a recovery, or of a close, before an opening; and an incident ends by recovery, by a person, by people
-// switching the endpoint off, or after AbandonAfter without news.
+// switching the endpoint off, when nobody calls it any more, or after AbandonAfter without news.
 //
 // The service's own faults never arrive here as failures: they are ignored.
 package incident

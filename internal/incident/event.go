@@ -11,7 +11,7 @@ import (
 )
 
 // Event is what somebody observed about an endpoint: Failure, Rejection, Success, Withdrawn,
-// Certificate, Switched, Closed or Tick.
+// Uncalled, Certificate, Switched, Closed or Tick.
 type Event interface{ event() }
 
 // Source is who observed a failure. All sources of one endpoint share one incident.
@@ -75,6 +75,10 @@ type Success struct {
 // taken back.
 type Withdrawn struct{ Tenants []tenant.ID }
 
+// Uncalled says that nobody calls the endpoint although it is on: its licence is gone, or no tenant
+// approves the app any more. It ends what is open without a mail, since nothing will heal or fail.
+type Uncalled struct{}
+
 // Certificate is the TLS certificate that a probe saw at the endpoint. Two mails warn of its end,
 // 21 and 7 days ahead, or later for one that lives shorter than that suggests; they belong to no
 // incident, since nothing fails yet.
@@ -93,6 +97,7 @@ func (Failure) event()     {}
 func (Rejection) event()   {}
 func (Success) event()     {}
 func (Withdrawn) event()   {}
+func (Uncalled) event()    {}
 func (Certificate) event() {}
 func (Switched) event()    {}
 func (Closed) event()      {}

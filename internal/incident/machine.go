@@ -79,22 +79,31 @@ func (t *step) reconcile(sw Switch) {
 	switch {
 	case !sw.On && sw.Reason == "":
 		// People did it: they need no mail, and nothing is owed to a switched-off endpoint.
-		if s.ID != "" {
-			t.end(EndSwitchedOff, "")
-		}
-		if !isZero(s) {
-			*s = State{Format: stateFormat, Previous: s.Previous, SwitchAt: sw.At, Warned: s.Warned}
-		}
+		t.rest(EndSwitchedOff, sw.At)
 	case !sw.On:
 		t.switchOff(sw)
 	case !s.OffSince.IsZero():
 		s.OffSince, s.SwitchAt = time.Time{}, sw.At
 		s.Muted = false
+		seen := s.seen()
+		s.well()
 		if s.ID != "" {
 			s.FailingSince = t.now // people begin anew; only a success says that it is well
-		} else {
-			s.FailingSince = time.Time{}
+			if seen {
+				s.SeenSince = t.now
+			}
 		}
+	}
+}
+
+// rest ends what is open of an endpoint that nobody calls any more, and forgets the trouble.
+func (t *step) rest(how Ending, switchAt time.Time) {
+	s := &t.s
+	if s.ID != "" {
+		t.end(how, "")
+	}
+	if !isZero(s) {
+		*s = State{Format: stateFormat, Previous: s.Previous, SwitchAt: switchAt, Warned: s.Warned}
 	}
 }
 
@@ -130,8 +139,9 @@ func (t *step) apply(e Event) {
 		t.rejection(e)
 	case Success:
 		if e.Source == SourceReport || !t.held() {
-			s.FailingSince = time.Time{}
+			s.well()
 		}
+		s.SeenSince, s.SeenAt = time.Time{}, time.Time{}
 		delete(s.Rejected, e.Tenant)
 	case Withdrawn:
 		for _, id := range e.Tenants {
@@ -141,9 +151,11 @@ func (t *step) apply(e Event) {
 		t.certificate(e)
 	case Closed:
 		t.close(e)
+	case Uncalled:
+		t.rest(EndUncalled, s.SwitchAt)
 	case Tick:
 		if s.Last != nil && s.Last.Source == SourceReport && t.now.Sub(s.ReportedAt) >= reportQuiet {
-			s.FailingSince = time.Time{}
+			s.well()
 		}
 		for id, r := range s.Rejected {
 			if s.FailingSince.IsZero() && t.now.Sub(r.At) > rejectionStale {
@@ -175,6 +187,12 @@ func (t *step) failure(f Failure) {
 	if fresh {
 		s.FailingSince, s.Failures = t.now, 0
 	}
+	if !fresh && s.seen() && s.SeenSince.IsZero() { // written by an older version
+		s.SeenSince, s.SeenAt = s.SeenFailing()
+	}
+	if f.Source != SourceReport && s.SeenSince.IsZero() {
+		s.SeenSince = t.now
+	}
 	l := s.Last
 	if f.Count <= 0 && !fresh && l != nil && l.Reason == f.Reason && l.Status == f.Status && l.Source == f.Source && t.now.Sub(l.At) < noteEvery {
 		return
@@ -182,6 +200,8 @@ func (t *step) failure(f Failure) {
 	f.Count = max(f.Count, 1)
 	if f.Source == SourceReport {
 		t.reported(f)
+	} else {
+		s.SeenAt = t.now
 	}
 	s.Failures += f.Count
 	f.At, f.Immediate, f.Count, f.Tenants, f.Affected = t.now, false, 0, nil, 0
@@ -213,7 +233,7 @@ func (t *step) held() bool {
 
 func (t *step) rejection(r Rejection) {
 	s := &t.s
-	s.FailingSince = time.Time{}
+	s.well()
 	old, known := s.Rejected[r.Tenant]
 	if known && t.now.Sub(old.At) < noteEvery || !known && len(s.Rejected) >= maxRejected {
 		return
@@ -278,7 +298,14 @@ func (t *step) evaluate() {
 }
 
 func (t *step) openDue(since time.Time) bool {
-	return !since.IsZero() && (t.immediate || t.now.Sub(since) >= t.Settings.OpenAfter)
+	return !since.IsZero() && (t.immediate || t.now.Sub(since) >= t.Settings.OpenAfter && !t.isolated())
+}
+
+// isolated reports whether all that is wrong is a call or two of which engines reported: nobody else
+// saw the endpoint fail, and the reports did not go on.
+func (t *step) isolated() bool {
+	s := &t.s
+	return len(s.Rejected) == 0 && !s.seen() && s.Reported < reportBurst && s.ReportedAt.Sub(s.FailingSince) < reportLasting
 }
 
 // since is when what is not well now began, zero when all is well.
@@ -367,7 +394,8 @@ func (t *step) mail(k Kind) *Mail {
 		m.Previous = s.Previous.ID
 	}
 	if s.OffSince.IsZero() {
-		m.SwitchOffAt = t.Settings.SwitchOffAt(s.FailingSince, t.Switch.At)
+		since, _ := s.SeenFailing()
+		m.SwitchOffAt = t.Settings.SwitchOffAt(since, t.Switch.At)
 		if m.Failure != nil && t.GateUntil.Sub(t.now) > longPause {
 			m.NextTry = t.GateUntil.UTC().Truncate(time.Millisecond)
 		}
@@ -389,6 +417,7 @@ func (t *step) end(how Ending, by string) {
 	if how == EndClosed || how == EndAbandoned {
 		next.Muted = !s.good() || !s.OffSince.IsZero()
 		next.FailingSince, next.Last, next.Failures = s.FailingSince, s.Last, s.Failures
+		next.SeenSince, next.SeenAt = s.SeenSince, s.SeenAt
 		next.Rejected, next.LastRejection = s.Rejected, s.LastRejection
 		next.ReportedAt, next.Reported, next.Affected, next.AffectedMore = s.ReportedAt, s.Reported, s.Affected, s.AffectedMore
 		next.AffectedCount = s.AffectedCount

@@ -140,6 +140,7 @@ const (
 	EndClosed      Ending = "closed"
 	EndSwitchedOff Ending = "switched_off"
 	EndAbandoned   Ending = "abandoned"
+	EndUncalled    Ending = "uncalled"
 )
 
 // Ended is an incident that is over, as the history keeps it.

@@ -15,7 +15,7 @@ import (
 
 func anyEvent(t *rapid.T, now time.Time) incident.Event {
 	id := tenant.ID(rapid.SampledFrom([]string{"T1", "T2", "T3"}).Draw(t, "tenant"))
-	switch rapid.IntRange(0, 10).Draw(t, "event") {
+	switch rapid.IntRange(0, 11).Draw(t, "event") {
 	case 0, 1:
 		r := rapid.SampledFrom(delivery.AllReasons()).Draw(t, "reason")
 		return incident.Failure{
@@ -25,6 +25,8 @@ func anyEvent(t *rapid.T, now time.Time) incident.Event {
 	case 10:
 		ends := start.Add(time.Duration(rapid.IntRange(1, 3).Draw(t, "days")) * 10 * 24 * time.Hour)
 		return incident.Certificate{NotBefore: ends.Add(-90 * 24 * time.Hour), NotAfter: ends}
+	case 11:
+		return incident.Uncalled{}
 	case 2:
 		return incident.Rejection{Tenant: id, Status: 422}
 	case 3, 4:

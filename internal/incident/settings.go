@@ -44,6 +44,10 @@ const (
 	// reportHold is how long engines must have been silent before another's success counts: theirs
 	// are the calls that matter, and a probe may be answered while they are not.
 	reportHold = 5 * time.Minute
+	// reportLasting and reportBurst tell trouble from one failed call: reports alone open an incident
+	// when they came over at least this long, or of so many calls.
+	reportLasting = time.Minute
+	reportBurst   = 10
 	// reportQuiet without a report is taken for well, where nobody else sees the endpoint.
 	reportQuiet = time.Hour
 	// maxAffected bounds the tenants that reports are remembered to have named.

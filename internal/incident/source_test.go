@@ -48,27 +48,54 @@ func TestSources(t *testing.T) {
 		},
 		{
 			"a success counts once engines are silent",
-			[]at{{0, reports(1)}, {5 * m, tick}, {5*m - ms, healthy}, {5 * m, healthy}, {6 * m, tick}},
+			[]at{{0, reports(10)}, {5 * m, tick}, {5*m - ms, healthy}, {5 * m, healthy}, {6 * m, tick}},
 			[]string{"5m0s opened 1", "6m0s recovered 2", "6m0s ended recovered"},
 			incident.Well,
 		},
 		{
 			"a success one millisecond early does not",
-			[]at{{0, reports(1)}, {5*m - ms, healthy}, {7 * m, tick}},
+			[]at{{0, reports(10)}, {5*m - ms, healthy}, {7 * m, tick}},
 			[]string{"7m0s opened 1"},
 			incident.Open,
 		},
 		{
 			"no report for an hour is well",
-			[]at{{0, reports(1)}, {5 * m, tick}, {h - ms, tick}, {h, tick}, {h + m, tick}},
+			[]at{{0, reports(10)}, {5 * m, tick}, {h - ms, tick}, {h, tick}, {h + m, tick}},
 			[]string{"5m0s opened 1", "1h1m0s recovered 2", "1h1m0s ended recovered"},
 			incident.Well,
 		},
 		{
 			"a probe that fails keeps it open",
-			[]at{{0, reports(1)}, {5 * m, tick}, {6 * m, probed}, {3 * h, tick}},
+			[]at{{0, reports(10)}, {5 * m, tick}, {6 * m, probed}, {3 * h, tick}},
 			[]string{"5m0s opened 1"},
 			incident.Open,
+		},
+		{
+			"one report between healthy probes tells nobody",
+			[]at{{0, healthy}, {m, reports(1)}, {5 * m, healthy}, {6 * m, tick}, {9 * m, tick}, {10 * m, healthy}, {11 * m, tick}},
+			nil,
+			incident.Well,
+		},
+		{
+			"nor does one that nobody else could confirm",
+			[]at{{0, reports(8)}, {m - ms, reports(1)}, {30 * m, tick}, {h + m, tick}},
+			nil,
+			incident.Well,
+		},
+		{"reports that go on do", []at{{0, reports(1)}, {m, reports(1)}, {5 * m, tick}}, []string{"5m0s opened 1"}, incident.Open},
+		{"ten at once do", []at{{0, reports(10)}, {5 * m, tick}}, []string{"5m0s opened 1"}, incident.Open},
+		{"a probe confirms one", []at{{0, reports(1)}, {2 * m, probed}, {5 * m, tick}}, []string{"5m0s opened 1"}, incident.Open},
+		{
+			"a probe that is answered takes its own word back",
+			[]at{{0, probed}, {m / 2, reports(1)}, {2 * m, healthy}, {9 * m, tick}},
+			nil,
+			incident.Failing,
+		},
+		{
+			"nobody calls it any more",
+			[]at{{0, wrongKey}, {m, incident.Uncalled{}}, {24 * h, tick}, {25 * h, incident.Uncalled{}}},
+			[]string{"0s opened 1", "1m0s ended uncalled"},
+			incident.Well,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -81,6 +108,44 @@ func TestSources(t *testing.T) {
 				t.Errorf("phase %s, want %s", s.Phase(), tt.phase)
 			}
 		})
+	}
+}
+
+// Only what pushes and probes see fail is ever switched off.
+func TestWhoSeesItFail(t *testing.T) {
+	t.Parallel()
+	const m, h = time.Minute, time.Hour
+	old := incident.State{FailingSince: start, Last: &incident.Failure{Source: incident.SourceProbe, At: start.Add(m)}}
+	for _, tt := range []struct {
+		name        string
+		from        incident.State
+		events      []at
+		since, last time.Duration // -1 for never
+	}{
+		{"engines alone", incident.State{}, []at{{0, reports(9)}, {h, reports(9)}}, -1, -1},
+		{"a probe too", incident.State{}, []at{{0, reports(9)}, {m, probed}, {h, reports(1)}, {2 * h, probed}, {3 * h, reports(1)}}, m, 2 * h},
+		{"a push", incident.State{}, []at{{0, refused}, {m, refused}}, 0, m},
+		{"no longer", incident.State{}, []at{{0, probed}, {m, reports(9)}, {2 * m, healthy}, {3 * m, reports(9)}}, -1, -1},
+		{"for an older version", old, nil, 0, m},
+		{"for an older version, then reports", old, []at{{2 * m, reports(1)}, {3 * m, reports(1)}}, 0, m},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := tt.from
+			for _, e := range tt.events {
+				s = machine().Next(s, e.e, start.Add(e.d)).State
+			}
+			since, last := s.SeenFailing()
+			for what, pair := range map[string][2]time.Time{"since": {since, start.Add(tt.since)}, "last": {last, start.Add(tt.last)}} {
+				if want := pair[1]; want.Before(start) != pair[0].IsZero() || !pair[0].IsZero() && !pair[0].Equal(want) {
+					t.Errorf("%s %v, want %v", what, pair[0], want)
+				}
+			}
+		})
+	}
+	d := machine().Next(machine().Next(incident.State{}, reports(10), start).State, tick, start.Add(5*m))
+	if len(d.Mails) != 1 || !d.Mails[0].SwitchOffAt.IsZero() {
+		t.Errorf("mails %+v, want one that names no switch-off", d.Mails)
 	}
 }
 

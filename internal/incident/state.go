@@ -21,6 +21,10 @@ type State struct {
 	Format int `json:"v"`
 	// FailingSince is when the unbroken failure began, zero while it answers.
 	FailingSince time.Time `json:"failing_since,omitzero"`
+	// SeenSince is since when pushes or probes themselves see it fail without a break, SeenAt when
+	// they did last; zero while it fails for engines alone.
+	SeenSince time.Time `json:"seen_since,omitzero"`
+	SeenAt    time.Time `json:"seen_at,omitzero"`
 	// Failures counts the failures noted since then; of a burst of equal ones only some are.
 	Failures int64 `json:"failures,omitempty"`
 	// Last is the newest failure of the endpoint.
@@ -186,6 +190,30 @@ func (s *State) Tell(m *Mail, recipientKey string, before Told) {
 
 // IsOpen reports whether people were told and not yet told that it is over.
 func (s *State) IsOpen() bool { return s.ID != "" }
+
+// SeenFailing is since when pushes or probes see the endpoint fail without a break, and when they did
+// last; zero while nobody but engines complains. A state of an older version tells no sources apart.
+func (s *State) SeenFailing() (since, last time.Time) {
+	if !s.seen() {
+		return time.Time{}, time.Time{}
+	}
+	since, last = s.SeenSince, s.SeenAt
+	if since.IsZero() {
+		since = s.FailingSince
+	}
+	if last.IsZero() && s.Last != nil {
+		last = s.Last.At
+	}
+	return since, last
+}
+
+// seen reports whether anybody but engines sees the endpoint fail.
+func (s *State) seen() bool {
+	return !s.SeenSince.IsZero() || !s.FailingSince.IsZero() && s.ReportedAt.IsZero()
+}
+
+// well forgets that the endpoint as a whole fails.
+func (s *State) well() { s.FailingSince, s.SeenSince, s.SeenAt = time.Time{}, time.Time{}, time.Time{} }
 
 func (s *State) good() bool { return s.FailingSince.IsZero() && len(s.Rejected) == 0 }
 

@@ -21,7 +21,9 @@ import (
 
 // watch notes how far a request got: what an error means depends on it, and errors do not say.
 type watch struct {
-	mu        sync.Mutex
+	mu sync.Mutex
+	// resolving is true while the host name is looked up.
+	resolving bool
 	connected bool
 	// handshake is the error of the TLS handshake.
 	handshake error
@@ -39,6 +41,8 @@ func (w *watch) note(f func()) {
 
 func (w *watch) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
+		DNSStart:    func(httptrace.DNSStartInfo) { w.note(func() { w.resolving = true }) },
+		DNSDone:     func(httptrace.DNSDoneInfo) { w.note(func() { w.resolving = false }) },
 		ConnectDone: func(_, _ string, err error) { w.note(func() { w.connected = w.connected || err == nil }) },
 		TLSHandshakeDone: func(s tls.ConnectionState, err error) {
 			w.note(func() {
@@ -67,12 +71,16 @@ func (w *watch) certificate() (from, ends time.Time) {
 }
 
 // classify reads the error of a request that got no answer. late: the probe's own time was over;
-// canceled: its caller gave up. What the service's own machine lacks is its own fault.
+// canceled: its caller gave up. What the service's own machine lacks is its own fault, and so is a
+// resolver that does not answer; a name that does not exist is the endpoint's.
 func classify(err error, w *watch, late, canceled bool) (r health.Reason, note string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if blocked, ok := errors.AsType[*guard.BlockedError](err); ok {
 		return health.BlockedAddress, blocked.Error()
+	}
+	if late && w.resolving {
+		return health.OwnFault, "the resolver did not say in time where it is"
 	}
 	if late {
 		return w.slow()
@@ -155,8 +163,10 @@ func (w *watch) insecure(err error) (health.Reason, string) {
 }
 
 // blame is what an own fault is called once it counts against the endpoint.
-func blame(err error) health.Reason {
-	if _, ok := errors.AsType[*net.DNSError](err); ok {
+func (w *watch) blame(err error) health.Reason {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, ok := errors.AsType[*net.DNSError](err); ok || w.resolving {
 		return health.DNS
 	}
 	return health.Refused

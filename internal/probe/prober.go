@@ -114,7 +114,7 @@ func (p *Prober) probe(ctx context.Context, t *Target, now time.Time) health.Fin
 		}
 		f := finding(t, r, 0, note)
 		f.CertificateFrom, f.CertificateEnds = w.certificate()
-		f.Blame = blame(err)
+		f.Blame = w.blame(err)
 		return f
 	}
 	defer func() { _ = resp.Body.Close() }()

@@ -176,6 +176,28 @@ func TestTransportErrors(t *testing.T) {
 	}
 }
 
+// A resolver that does not answer is the service's own trouble, however little time a probe has.
+func TestHangingResolver(t *testing.T) {
+	t.Parallel()
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = silent.Close() })
+	dialer := &net.Dialer{Resolver: &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "udp", silent.LocalAddr().String())
+	}}}
+	for what, within := range map[string]time.Duration{"the probe's time": time.Minute, "the dialer's time": 200 * time.Millisecond} {
+		dialer := *dialer
+		dialer.Timeout = within
+		p := with(&http.Client{Transport: &http.Transport{DialContext: dialer.DialContext}}, min(within*2, time.Second))
+		f := p.Probe(t.Context(), target(partner.ERPSync, "http://partner.example/"))
+		if want(t, f, health.OwnFault); f.Blame != health.DNS || p.AnsweredSince(time.Time{}) {
+			t.Errorf("%s is over: blames %s, counts as reached %v", what, f.Blame, p.AnsweredSince(time.Time{}))
+		}
+	}
+}
+
 type failing struct{ err error }
 
 func (f failing) RoundTrip(*http.Request) (*http.Response, error) { return nil, f.err }

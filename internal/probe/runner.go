@@ -178,7 +178,9 @@ func events(f health.Finding) []incident.Event {
 			Source: incident.SourceProbe,
 		})
 	case f.Reason == health.Healthy:
-		list = append(list, incident.Success{})
+		list = append(list, incident.Success{Source: incident.SourceProbe})
+	case f.Reason == health.NoTenant:
+		list = append(list, incident.Uncalled{})
 	}
 	return list
 }

@@ -305,9 +305,9 @@ func TestFindingsGoWhereTheyBelong(t *testing.T) {
 		}{
 			{health.WrongKey, 1, time.Minute},
 			{health.WrongKey, 2, 2 * time.Minute},
-			{health.NoTenant, 2, 5 * time.Minute},
-			{health.Healthy, 3, 5 * time.Minute},
-			{health.OwnFault, 3, time.Minute},
+			{health.NoTenant, 3, 5 * time.Minute},
+			{health.Healthy, 4, 5 * time.Minute},
+			{health.OwnFault, 4, time.Minute},
 		} {
 			found = step.reason
 			if f, err := s.runner.Test(t.Context(), at.app, at.kind); err != nil || f.Reason != step.reason {

@@ -239,6 +239,23 @@ func TestClassify(t *testing.T) {
 	}
 }
 
+// A resolver that takes all of an attempt's time is the service's own trouble.
+func TestHangingResolver(t *testing.T) {
+	t.Parallel()
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = silent.Close() })
+	dialer := &net.Dialer{Resolver: &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "udp", silent.LocalAddr().String())
+	}}}
+	p := push.New(push.Options{
+		Wire: wire.New(wire.Options{Dial: dialer.DialContext}), Check: url.Parse, Tokens: &tokens{}, Timeout: 300 * time.Millisecond,
+	})
+	owns(t, p.Post(t.Context(), target(t, "https://partner.example/"), message(tenant.Suspend)))
+}
+
 // A partner reads the detail, and need not know which resolver the service asks.
 func TestDetailLeavesTheResolverOut(t *testing.T) {
 	t.Parallel()

@@ -203,7 +203,8 @@ func (p *Pusher) failed(caller context.Context, rawURL, host string, err error, 
 		// whom the service asks is none of a partner's business
 		r.Detail = strings.ReplaceAll(r.Detail, " on "+dns.Server, "")
 	}
-	if timedOut {
+	// a resolver that took all the time is the service's own
+	if dns, ok := errors.AsType[*net.DNSError](err); timedOut && (!ok || dns.IsNotFound) {
 		r = endpoint(delivery.ReasonTimeout)
 		r.Detail = errTimeout.Error()
 	}

@@ -147,7 +147,8 @@ func (s *Service) incidentSettings() incident.Settings {
 func (s *Service) buildPeople() {
 	p := &s.parts
 	p.tracker = alerting.New(alerting.Options{
-		Apps: appSettings{s.dir}, Store: s.incidents, Queue: s.queue, Mailbox: standing{s.boxes}, Environment: s.env,
+		Licences: s.licences,
+		Apps:     appSettings{s.dir}, Store: s.incidents, Queue: s.queue, Mailbox: standing{s.boxes}, Environment: s.env,
 		Settings: s.incidentSettings(), Metrics: alerting.NewMetrics(s.metrics), Log: s.log,
 	})
 	p.events = &appEvents{

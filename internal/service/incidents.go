@@ -166,17 +166,20 @@ func (t *troubles) Tick(ctx context.Context, app partner.ClientID, found registr
 // nothing waits for it that would show by itself that it still fails.
 const seenFailing = 24 * time.Hour
 
+// switchOff switches off what pushes or probes see fail for too long. Engines' reports alone never
+// do: what one tenant's calls meet is no reason to cut off all others.
 func (t *troubles) switchOff(ctx context.Context, app partner.ClientID, k partner.EndpointKind, s incident.State) error {
 	e, ok := t.dir.App(app)
 	if !ok {
 		return nil
 	}
 	ep, now := e.Rec.App.Endpoints[k], time.Now()
-	at := t.settings.SwitchOffAt(s.FailingSince, ep.SwitchedAt)
+	since, seen := s.SeenFailing()
+	at := t.settings.SwitchOffAt(since, ep.SwitchedAt)
 	if !ep.On(t.env) || at.IsZero() || now.Before(at) {
 		return nil
 	}
-	if k != partner.StateChange && (s.Last == nil || now.Sub(s.Last.At) > seenFailing) {
+	if k != partner.StateChange && now.Sub(seen) > seenFailing {
 		return nil
 	}
 	if _, err := t.endpoints.switchOff(ctx, app, k, e.Rec.Revision, partner.OffFailing, delivery.Result{}); err != nil {
