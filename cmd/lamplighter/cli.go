@@ -27,9 +27,10 @@ type cli struct {
 	Audit      auditCmd      `cmd:"" help:"Who wrote what."`
 	Token      tokenCmd      `cmd:"" aliases:"tokens" help:"Who may call the API."`
 
-	Keys        keysCmd        `cmd:"" help:"Make keys."`
+	Keys        keysCmd        `cmd:"" help:"Make and change keys."`
 	Mail        mailCmd        `cmd:"" help:"Look at the mails, and try the mail server."`
 	Config      configCmd      `cmd:"" help:"Check and show settings."`
+	Doctor      doctorCmd      `cmd:"" help:"Look at what serve needs (settings, keys, Redis, mail server, guard, API) and say what to change; exits with 1 if a check fails."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a running service whether it is ready; exits with 1 if not."`
 	Completion  completionCmd  `cmd:"" help:"Complete commands and flags in a shell."`
 	Version     versionCmd     `cmd:"" help:"Show the version."`
@@ -38,6 +39,7 @@ type cli struct {
 type keysCmd struct {
 	Generate   keysGenerateCmd   `cmd:"" help:"Make a signing key with its certificate, for signing.keys."`
 	Encryption keysEncryptionCmd `cmd:"" help:"Print a new key for encryption.key."`
+	Reencrypt  keysReencryptCmd  `cmd:"" help:"Have the service seal anew, with its newest encryption key, what older ones sealed."`
 }
 
 type configCmd struct {
@@ -49,7 +51,10 @@ type configCmd struct {
 // newCLI gives each command that needs settings its own set of their flags.
 func newCLI() *cli {
 	c := &cli{}
-	for _, f := range []*settingFlags{&c.Dev.settingFlags, &c.Serve.settingFlags, &c.Healthcheck.settingFlags, &c.Mail.Preview.settingFlags, &c.Mail.Test.settingFlags, &c.Config.Check.settingFlags, &c.Config.Print.settingFlags} {
+	for _, f := range []*settingFlags{
+		&c.Dev.settingFlags, &c.Serve.settingFlags, &c.Healthcheck.settingFlags, &c.Doctor.settingFlags, &c.Mail.Preview.settingFlags,
+		&c.Mail.Test.settingFlags, &c.Config.Check.settingFlags, &c.Config.Print.settingFlags,
+	} {
 		f.Plugins = kong.Plugins{newSettingValues()}
 	}
 	return c

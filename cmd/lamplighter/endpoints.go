@@ -63,6 +63,7 @@ func (c *endpointsListCmd) Run(ctx context.Context, a *app) error {
 	return c.printer(a).List(items, []output.Column{
 		{Title: "ENDPOINT", Path: "endpoint"},
 		{Title: "ON", Path: "enabled"},
+		{Title: "OFF BY", Path: "off_by"},
 		{Title: "HEALTH", Path: "health.state"},
 		{Title: "REASON", Path: "health.reason"},
 		{Title: "SINCE", Path: "health.since"},
@@ -140,8 +141,11 @@ type endpointsTestCmd struct {
 	endpointArg
 }
 
-// errFailing is what a test found.
-var errFailing = errors.New("the endpoint fails")
+// errFailing and errUnchecked are what a test found.
+var (
+	errFailing   = errors.New("the endpoint fails")
+	errUnchecked = errors.New("the endpoint could not be tried, which says nothing about it")
+)
 
 // Run tries it; a failing endpoint is an exit code too.
 func (c *endpointsTestCmd) Run(ctx context.Context, a *app) error {
@@ -157,6 +161,9 @@ func (c *endpointsTestCmd) Run(ctx context.Context, a *app) error {
 	}
 	if err := c.printer(a).One(answer.Body); err != nil {
 		return err
+	}
+	if result.Outcome == "unchecked" {
+		return errUnchecked
 	}
 	if result.Outcome != "healthy" {
 		return fmt.Errorf("%w: see lamplighter deliveries list %s", errFailing, c.App)

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/client"
 	"github.com/lamplighter/lamplighter/internal/secret"
 	"github.com/lamplighter/lamplighter/internal/signing"
 )
@@ -63,6 +66,13 @@ func writeNew(name string, content []byte) error {
 		return fmt.Errorf("write key: %w", err)
 	}
 	return nil
+}
+
+type keysReencryptCmd struct{ apiFlags }
+
+// Run may be repeated: what is sealed anew stays so.
+func (c *keysReencryptCmd) Run(ctx context.Context, a *app) error {
+	return c.show(ctx, a, client.Request{Method: http.MethodPost, Path: "/v1/secrets/reencrypt"})
 }
 
 type keysEncryptionCmd struct{}

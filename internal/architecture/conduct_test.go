@@ -43,7 +43,7 @@ func checkConduct(table map[string]rule, sources []source) []string {
 		}
 		_, r, _ := ruleOf(table, s.dir)
 		c := conduct{
-			source: s, pure: r.pure && !s.test,
+			source: s, pure: r.pure && !s.test, dials: r.dials,
 			test:    s.test || r.support || imported(s.dir, "test"),
 			command: imported(s.dir, "cmd"),
 			names:   s.imports(),
@@ -55,9 +55,10 @@ func checkConduct(table map[string]rule, sources []source) []string {
 
 type conduct struct {
 	source
-	test, command, pure bool
-	names               map[string]string
-	findings            []string
+	test, command, pure, dials bool
+
+	names    map[string]string
+	findings []string
 }
 
 func (c *conduct) add(pos ast.Node, text string) {
@@ -85,6 +86,10 @@ func (c *conduct) check() []string {
 			}
 		case *ast.SelectorExpr:
 			c.selector(n)
+		case *ast.CompositeLit:
+			if made, ok := n.Type.(*ast.SelectorExpr); ok && c.calls(made, "net/http", "Client") && !c.dials && !c.test {
+				c.add(n, "http.Client of its own making: "+throughGuard)
+			}
 		}
 		return true
 	})
@@ -104,6 +109,8 @@ func (c *conduct) selector(n *ast.SelectorExpr) {
 	switch {
 	case c.calls(n, "context", "Background", "TODO") && !c.test && !c.command:
 		c.add(n, "context."+n.Sel.Name+": take the context from the caller")
+	case c.dialler(n) && !c.dials && !c.test && !c.pure:
+		c.add(n, x.Name+"."+n.Sel.Name+": "+throughGuard)
 	case c.calls(n, "time", "Sleep") && !c.test:
 		c.add(n, "time.Sleep: wait on a timer and the context")
 	case c.calls(n, "time", "Sleep") && c.names["testing/synctest"] != "synctest":
@@ -113,6 +120,17 @@ func (c *conduct) selector(n *ast.SelectorExpr) {
 	case c.pure && x.Name == c.names["net/http"] && !httpName.MatchString(n.Sel.Name):
 		c.add(n, "http."+n.Sel.Name+" in a pure package: only its names for statuses, methods and headers")
 	}
+}
+
+// throughGuard is why few packages may dial.
+const throughGuard = "what the service is told to call goes through internal/guard, which refuses addresses that must not be called"
+
+// dialler reports whether n makes connections, or what makes them, past the guard.
+func (c *conduct) dialler(n *ast.SelectorExpr) bool {
+	return c.calls(n, "net", "Dial", "DialTimeout", "DialTCP", "DialUDP", "DialIP", "DialUnix", "Dialer") ||
+		c.calls(n, "crypto/tls", "Dial", "DialWithDialer", "Dialer") || c.calls(n, "net/smtp", "Dial", "SendMail") ||
+		c.calls(n, "syscall", "Connect") ||
+		c.calls(n, "net/http", "Transport", "DefaultTransport", "DefaultClient", "Get", "Head", "Post", "PostForm")
 }
 
 // calls reports whether n is one of the functions of the imported package p.
@@ -200,6 +218,16 @@ func TestCheckConductFinds(t *testing.T) {
 		"SleepInBubble":     {"internal/push/a_test.go", "import (\"time\"; _ \"testing/synctest\")\nfunc f() { time.Sleep(1) }", []string{"synctest bubble"}},
 		"SleepInNamed":      {"internal/push/a_test.go", "import (\"time\"; \"testing/synctest\")\nfunc f() { synctest.Wait(); time.Sleep(1) }", nil},
 		"Skip":              {"internal/push/a_test.go", "import \"testing\"\nfunc TestX(t *testing.T) { t.Skip() }", []string{"never skips"}},
+		"Dial":              {"internal/push/a.go", "import \"net\"\nvar d = net.Dial", []string{"through internal/guard"}},
+		"Dialer":            {"internal/probe/a.go", "import n \"net\"\nvar d n.Dialer", []string{"n.Dialer"}},
+		"DialTLS":           {"internal/httpapi/a.go", "import \"crypto/tls\"\nvar d = tls.Dial", []string{"tls.Dial"}},
+		"Transport":         {"internal/probe/a.go", "import \"net/http\"\nvar d = &http.Transport{}", []string{"http.Transport"}},
+		"Client":            {"internal/probe/a.go", "import \"net/http\"\nvar d = http.Client{}", []string{"http.Client of its own"}},
+		"ClientGiven":       {"internal/probe/a.go", "import \"net/http\"\nvar d *http.Client", nil},
+		"Get":               {"internal/service/a.go", "import \"net/http\"\nvar d = http.Get", []string{"http.Get"}},
+		"DialInGuard":       {"internal/guard/a.go", "import \"net\"\nvar d net.Dialer", nil},
+		"DialInMailer":      {"internal/mailer/a.go", "import \"net\"\nvar d net.Dialer", nil},
+		"DialInTest":        {"internal/push/a_test.go", "import \"net\"\nvar d = net.Dial", nil},
 		"OpenEnd":           {"internal/push/a.go", "// TO" + "DO: later\nvar x int", []string{"open end"}},
 		"LongFile":          {"internal/push/a.go", strings.Repeat("\n", 500), []string{"501 lines"}},
 		"LongTest":          {"internal/push/a_test.go", strings.Repeat("\n", 500), nil},

@@ -52,6 +52,7 @@ type rule struct {
 	libraries []string // out of restricted
 	pure      bool     // no I/O, no clock, no randomness
 	support   bool     // exists for tests and may be imported by them alone
+	dials     bool     // connects to what operators set, or guards what partners set
 }
 
 // layout is the table of packages, bottom up. Its keys are directories.
@@ -74,8 +75,8 @@ func layout() map[string]rule {
 		"internal/keys":      {pure: true, project: []string{"tenant", "partner"}},
 		"internal/secret":    {},
 		"internal/signing":   {project: []string{"secret", "plainjson"}, libraries: []string{goJose}},
-		"internal/guard":     {libraries: []string{ssrf}},
-		"internal/redisconn": {project: []string{"secret"}, libraries: []string{goRedis}},
+		"internal/guard":     {libraries: []string{ssrf}, dials: true},
+		"internal/redisconn": {project: []string{"secret"}, libraries: []string{goRedis}, dials: true},
 		"internal/mailbox":   {project: append([]string{"keys"}, domain...), libraries: []string{goRedis}},
 		"internal/registry":  {project: append([]string{"keys", "secret"}, domain...), libraries: []string{goRedis}},
 		"internal/queue":     {project: []string{"tenant", "partner"}, libraries: []string{goRedis, asynq}},
@@ -90,6 +91,7 @@ func layout() map[string]rule {
 		"internal/dev": {
 			project:   append([]string{"service"}, everything...),
 			libraries: []string{miniredis, goJose},
+			dials:     true,
 		},
 
 		"internal/mailer/smtptest": {support: true},
@@ -97,16 +99,20 @@ func layout() map[string]rule {
 		"internal/redistest":       {support: true, project: []string{"keys", "redisconn"}, libraries: []string{goRedis, miniredis}},
 		"internal/architecture":    {},
 		// What only the command line needs.
-		"internal/client": {},
+		"internal/client": {dials: true},
 		"internal/output": {},
 		"internal/apply":  {project: []string{"client", "tenant", "partner"}},
 		"cmd": {
 			project:   append([]string{"service", "dev", "config", "mailer", "secret", "signing", "client", "output", "apply"}, domain...),
 			libraries: []string{kong},
+			dials:     true,
 		},
 	}
 	for _, name := range useCases {
 		table[internal+name] = rule{project: contracts, libraries: adapterOf(name)}
+		if name == "mailer" { // the relay is the operator's own choice
+			table[internal+name] = rule{project: contracts, libraries: adapterOf(name), dials: true}
+		}
 		if name == "probe" {
 			table[internal+name] = rule{project: append([]string{"soap"}, contracts...)}
 		}

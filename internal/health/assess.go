@@ -38,6 +38,9 @@ const (
 	ByService By = "service"
 )
 
+// Bys lists the closed set.
+func Bys() []By { return []By{ByPeople, ByService} }
+
 // Subject is all that an assessment looks at.
 type Subject struct {
 	Kind        partner.EndpointKind

@@ -50,6 +50,9 @@ func (a *API) getConfig(c *call) error {
 		answer, err = a.snapshot(ctx, c)
 	} else {
 		answer, err = a.ConfigFeed.Since(ctx, after, wait)
+		if err == nil && wait > 0 { // the token may have been revoked meanwhile
+			err = a.auth.still(ctx, c.token, a.Now())
+		}
 	}
 	if err != nil {
 		return feedProblem(err)

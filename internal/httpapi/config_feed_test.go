@@ -172,6 +172,36 @@ func TestPollOutlivesTheServersDeadlines(t *testing.T) {
 	}
 }
 
+// TestRevokedWhileItWaits: an engine whose token ends meanwhile hears nothing more.
+func TestRevokedWhileItWaits(t *testing.T) {
+	t.Parallel()
+	f := &revokingFeed{fakeFeed: &fakeFeed{}}
+	h := newHarness(t, func(d *httpapi.Deps) { d.ConfigFeed = f })
+	f.revoke = func() {
+		defer h.lock()()
+		hash := httpapi.HashToken(tokenOf("platform"))
+		token := h.tokens[hash]
+		token.RevokedAt = start
+		h.tokens[hash] = token
+	}
+	p := h.want(t, 401, request{method: "GET", path: "/v1/config?after=5&wait=60s", role: "platform"})
+	if p["type"] != "urn:lamplighter:problem:unauthorized" {
+		t.Errorf("%v", p)
+	}
+}
+
+// revokingFeed has the token revoked while its holder waits.
+type revokingFeed struct {
+	*fakeFeed
+
+	revoke func()
+}
+
+func (f *revokingFeed) Since(ctx context.Context, after string, wait time.Duration) (feed.Answer, error) {
+	f.revoke()
+	return f.fakeFeed.Since(ctx, after, wait)
+}
+
 // slowFeed answers after a second, unless the request ends before.
 type slowFeed struct{ *fakeFeed }
 

@@ -139,7 +139,7 @@ func rebase(kind partner.EndpointKind, in []FieldError) []FieldError {
 
 // TestResult is what one try of an endpoint found.
 type TestResult struct {
-	// Outcome is Healthy or Failing.
+	// Outcome is Healthy, Failing, or Unchecked when nothing could be learnt about the endpoint.
 	Outcome HealthState
 	Reason  string
 	// Status is the HTTP status, 0 when there was no answer.

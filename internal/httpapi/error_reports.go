@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
@@ -121,8 +122,9 @@ func readReport(doc any) (registry.Report, error) {
 		}
 	}
 	r := registry.Report{Tenant: readTenant(o)}
+	var occurred time.Time
 	if s, ok := o.text("occurred_at"); ok {
-		readTime(o, "occurred_at", s)
+		occurred = readTime(o, "occurred_at", s)
 	}
 	if succeeded {
 		for _, name := range []string{"reason", "status", "excerpt"} {
@@ -131,7 +133,7 @@ func readReport(doc any) (registry.Report, error) {
 		o.done()
 		return r, f.err()
 	}
-	r.Failure = &incident.Failure{Source: incident.SourceReport, Reason: readReason(o)}
+	r.Failure = &incident.Failure{Source: incident.SourceReport, Reason: readReason(o), OccurredAt: occurred}
 	status, _ := o.number("status", 0, 599)
 	if status > 0 && status < 100 {
 		o.add(o.at("status"), "must be an HTTP status from 100 to 599, or 0 when there was no answer")

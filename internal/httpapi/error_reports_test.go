@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -70,7 +71,7 @@ func TestErrorReport(t *testing.T) {
 		t.Errorf("the excerpt is not redacted: %q", f.Excerpt)
 	}
 	f.Excerpt = ""
-	if d := cmp.Diff(incident.Failure{Reason: delivery.ReasonServerError, Status: 503, Source: incident.SourceReport}, f); d != "" {
+	if d := cmp.Diff(incident.Failure{Reason: delivery.ReasonServerError, Status: 503, Source: incident.SourceReport, OccurredAt: time.Date(2026, 11, 24, 10, 15, 0, 0, time.UTC)}, f); d != "" {
 		t.Errorf("failure (-want +got):\n%s", d)
 	}
 }

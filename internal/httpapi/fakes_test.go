@@ -241,6 +241,9 @@ func (w *world) Try(_ context.Context, app partner.App, kind partner.EndpointKin
 	if strings.Contains(app.Endpoints[kind].EffectiveURL(partner.Online), "failing") {
 		return httpapi.TestResult{Outcome: httpapi.Failing, Reason: "refused", Detail: "it refused the connection"}, w.down
 	}
+	if strings.Contains(app.Endpoints[kind].EffectiveURL(partner.Online), "unheard") {
+		return httpapi.TestResult{Outcome: httpapi.Unchecked, Reason: "no_tenant", Detail: "nobody to call for"}, w.down
+	}
 	return httpapi.TestResult{Outcome: httpapi.Healthy, Reason: "none", Status: 500, Detail: "a SOAP service answered"}, w.down
 }
 

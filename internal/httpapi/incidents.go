@@ -22,7 +22,10 @@ type Incident struct {
 	// Status is the HTTP status of the newest failure, 0 when there was no answer.
 	Status int `json:"status,omitempty"`
 	// Detail says the newest failure in words.
-	Detail   string    `json:"detail,omitempty"`
+	Detail string `json:"detail,omitempty"`
+	// OccurredAt is when the newest failed call was made, if an engine reported it and said so.
+	OccurredAt time.Time `json:"occurred_at,omitzero"`
+
 	Since    time.Time `json:"since,omitzero"`
 	OpenedAt time.Time `json:"opened_at,omitzero"`
 	ClosedAt time.Time `json:"closed_at,omitzero"`

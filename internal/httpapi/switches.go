@@ -14,8 +14,9 @@ import (
 // others wrote.
 //
 // An integration endpoint that goes on needs a URL, an address that may be called, its licence and
-// an answer to a probe; force=true makes do without the answer, and the audit keeps what the probe
-// found. A state-change endpoint needs the address alone: what is told to it waits until it
+// an answer to a probe, and one that is on needs the answer at a new URL, too. A probe that could not be
+// made for reasons of ours, or because no tenant approves the app yet, holds up nobody; force=true makes
+// do without the answer, and the audit keeps what the probe found. A state-change endpoint needs the address alone: what is told to it waits until it
 // answers, so it may be switched on before its receiver runs. Switching off is never held up.
 type switching struct {
 	api   *API
@@ -40,6 +41,15 @@ func (a *API) switching(c *call) (*switching, error) {
 // goesOn reports whether a write switches an endpoint on.
 func goesOn(old *registry.AppRecord, app *partner.App, k partner.EndpointKind) bool {
 	return app.Endpoints[k].Enabled && (old == nil || !old.App.Endpoints[k].Enabled)
+}
+
+// moves reports whether a write has engines call an endpoint where they did not before.
+func (s *switching) moves(old *registry.AppRecord, app *partner.App, k partner.EndpointKind) bool {
+	to := app.Endpoints[k].EffectiveURL(s.api.Environment)
+	if to == "" || !app.Endpoints[k].Enabled || s.api.Licences.Missing(app, k) != "" {
+		return false
+	}
+	return goesOn(old, app, k) || old.App.Endpoints[k].EffectiveURL(s.api.Environment) != to
 }
 
 func enabledAt(k partner.EndpointKind) string { return "/endpoints/" + k.String() + "/enabled" }
@@ -67,8 +77,8 @@ func (s *switching) check(old *registry.AppRecord, app *partner.App) error {
 	return nil
 }
 
-// probe asks the integration endpoints that go on, all at once. One without a URL in this
-// environment has nothing to ask: it is on for others.
+// probe asks the integration endpoints that go on or move, all at once. One without a URL in this
+// environment has nothing to ask: it is on for others, until it gets one here.
 func (s *switching) probe(ctx context.Context, old *registry.AppRecord, app *partner.App) error {
 	if s.api.Tester == nil {
 		return nil
@@ -78,7 +88,7 @@ func (s *switching) probe(ctx context.Context, old *registry.AppRecord, app *par
 	var errs [partner.EndpointKinds]error
 	var asked [partner.EndpointKinds]bool
 	for _, k := range partner.IntegrationKinds() {
-		if !goesOn(old, app, k) || app.Endpoints[k].EffectiveURL(s.api.Environment) == "" {
+		if !s.moves(old, app, k) {
 			continue
 		}
 		asked[k] = true
@@ -98,14 +108,27 @@ func (s *switching) probe(ctx context.Context, old *registry.AppRecord, app *par
 			continue
 		}
 		s.probed[s.key(app, k)] = results[k]
-		if results[k].Outcome != Healthy {
-			failed = append(failed, FieldError{Pointer: enabledAt(k), Detail: results[k].Detail})
+		if results[k].Outcome == Failing {
+			failed = append(failed, FieldError{Pointer: s.blamed(old, app, k), Detail: results[k].Detail})
 		}
 	}
 	if len(failed) > 0 && !s.force {
 		return probeFailed(failed)
 	}
 	return nil
+}
+
+// blamed is the member of the request that a failed probe is about.
+func (s *switching) blamed(old *registry.AppRecord, app *partner.App, k partner.EndpointKind) string {
+	at := "/endpoints/" + k.String()
+	switch {
+	case goesOn(old, app, k):
+		return enabledAt(k)
+	case app.Endpoints[k].URLs[s.api.Environment] != "":
+		return at + "/urls/" + string(s.api.Environment)
+	default:
+		return at + "/url"
+	}
 }
 
 func (s *switching) key(app *partner.App, k partner.EndpointKind) string {
@@ -154,6 +177,8 @@ type probeNote struct {
 const (
 	ActionSwitchedOn  = "endpoint.switched_on"
 	ActionSwitchedOff = "endpoint.switched_off"
+	// ActionMoved: it stays on, at another URL that was probed.
+	ActionMoved = "endpoint.moved"
 )
 
 // SwitchNotes are what the audit says about the switches that a write moved.
@@ -169,15 +194,21 @@ func switchNotes(old, app *partner.App, probed func(partner.EndpointKind) (note 
 			was = old.Endpoints[k]
 		}
 		is := app.Endpoints[k]
-		if was.Enabled == is.Enabled {
+		probe, forced := probed(k)
+		if was.Enabled == is.Enabled && (probe == nil || !is.Enabled) {
 			continue
 		}
 		before := switchNote{Endpoint: k.String(), Enabled: was.Enabled, OffReason: was.OffReason}
 		after := switchNote{Endpoint: k.String(), Enabled: is.Enabled, OffReason: is.OffReason}
 		note := registry.AuditNote{Action: ActionSwitchedOff}
-		if is.Enabled {
+		switch {
+		case was.Enabled && is.Enabled:
+			note.Action = ActionMoved
+		case is.Enabled:
 			note.Action = ActionSwitchedOn
-			after.Probe, after.Forced = probed(k)
+		}
+		if is.Enabled {
+			after.Probe, after.Forced = probe, forced
 		}
 		note.Before, note.After = before.encode(), after.encode()
 		notes = append(notes, note)
@@ -199,7 +230,7 @@ func (s *switching) notes(old *registry.AppRecord, app *partner.App) []registry.
 		return &probeNote{
 			Outcome: found.Outcome, Reason: found.Reason, Status: found.Status, Detail: found.Detail,
 			DurationMS: found.Duration.Milliseconds(),
-		}, found.Outcome != Healthy
+		}, s.force && found.Outcome != Healthy
 	})
 }
 
@@ -212,7 +243,7 @@ func licenceMissing(errs []FieldError) *Problem {
 
 func probeFailed(errs []FieldError) *Problem {
 	p := newProblem(http.StatusConflict, "probe-failed", "The endpoint did not pass its probe",
-		"Put right what errors says, or switch it on all the same with ?force=true; nothing was changed.")
+		"Put right what errors says, or write it all the same with ?force=true; nothing was changed.")
 	p.Errors = errs
 	return p
 }

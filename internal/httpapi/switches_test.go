@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/partner"
@@ -180,6 +181,49 @@ func TestSwitchingOnChecksURLAndAddress(t *testing.T) {
 		if !slices.Equal(pointers(p), []string{"/force"}) {
 			t.Errorf("%s: %v", force, p)
 		}
+	}
+}
+
+// An endpoint that is on is asked at the URL it gets, also when it had none here before.
+func TestMovingNeedsAProbe(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t).withApp(t)
+	patch := func(status int, query, body string) map[string]any {
+		t.Helper()
+		return h.want(t, status, request{method: "PATCH", path: mirroring + query, role: "partner:app1", body: body})
+	}
+	patch(200, "", `{"urls":{"stage":"https://failing.example/"},"enabled":true}`)
+	if h.tried != 0 {
+		t.Errorf("tried %d times where it has no URL", h.tried)
+	}
+	for pointer, body := range map[string]string{"/url": `{"url":"https://failing.example/"}`, "/urls/online": `{"urls":{"online":"https://failing.example/b"}}`} {
+		if p := patch(409, "", body); p["type"] != "urn:lamplighter:problem:probe-failed" || !slices.Equal(pointers(p), []string{pointer}) {
+			t.Errorf("%s: %v", body, p)
+		}
+	}
+	patch(200, "", `{"url":"https://mirror.example/"}`)
+	if note := h.lastNote(t, httpapi.ActionMoved); !strings.Contains(note.After, `"outcome":"healthy"`) || strings.Contains(note.After, "forced") {
+		t.Errorf("audited %+v", note)
+	}
+	tried := h.tried
+	patch(200, "", `{"urls":{"stage":"https://other.example/"}}`)
+	if h.tried != tried {
+		t.Error("another environment's URL had it tried")
+	}
+	h.advance(time.Hour)
+	patch(200, "?force=true", `{"url":"https://failing.example/c"}`)
+	if note := h.lastNote(t, httpapi.ActionMoved); !strings.Contains(note.After, `"forced":true,"probe":{"outcome":"failing"`) {
+		t.Errorf("audited %+v", note)
+	}
+}
+
+// What says nothing about the endpoint holds nobody up.
+func TestSwitchingOnWhatCannotBeTried(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t).withApp(t)
+	h.want(t, 200, request{method: "PUT", path: mirroring, role: "partner:app1", body: on("https://unheard.example/")})
+	if note := h.lastNote(t, httpapi.ActionSwitchedOn); strings.Contains(note.After, "forced") || !strings.Contains(note.After, `"outcome":"unchecked","reason":"no_tenant"`) {
+		t.Errorf("audited %+v", note)
 	}
 }
 

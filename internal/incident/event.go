@@ -41,6 +41,8 @@ type Failure struct {
 	Detail  string
 	// At is set by the machine.
 	At time.Time
+	// OccurredAt is when an engine says that the call was made, zero where nobody said.
+	OccurredAt time.Time
 	// Immediate opens the incident at once: nothing will heal it but people (a blocked address, a
 	// wrong key). Ignored for rate_limited.
 	Immediate bool
@@ -149,11 +151,13 @@ type storedFailure struct {
 	Detail  string    `json:"detail,omitempty"`
 	At      time.Time `json:"at,omitzero"`
 	Source  Source    `json:"source,omitempty"`
+
+	OccurredAt time.Time `json:"occurred_at,omitzero"`
 }
 
 // MarshalJSON names the reason.
 func (f Failure) MarshalJSON() ([]byte, error) {
-	return json.Marshal(storedFailure{f.Reason.String(), f.Status, f.Excerpt, f.Detail, f.At, f.Source})
+	return json.Marshal(storedFailure{f.Reason.String(), f.Status, f.Excerpt, f.Detail, f.At, f.Source, f.OccurredAt})
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
@@ -166,6 +170,6 @@ func (f *Failure) UnmarshalJSON(b []byte) error {
 	if !ok {
 		return fmt.Errorf("%w: unknown reason", ErrUnreadable)
 	}
-	*f = Failure{Reason: r, Status: s.Status, Excerpt: s.Excerpt, Detail: s.Detail, At: s.At, Source: s.Source}
+	*f = Failure{Reason: r, Status: s.Status, Excerpt: s.Excerpt, Detail: s.Detail, At: s.At, Source: s.Source, OccurredAt: s.OccurredAt}
 	return nil
 }

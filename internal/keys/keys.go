@@ -121,6 +121,8 @@ const (
 	ConfigFeedChanged ConfigKey = "feed_changed"
 	// ConfigFeedRemoved ZSET client id -> revision of the feed at which nothing was left to see.
 	ConfigFeedRemoved ConfigKey = "feed_removed"
+	// ConfigFeedHistory ZSET of the last revisions of the feed that were given out.
+	ConfigFeedHistory ConfigKey = "feed_history"
 	// ConfigTokens HASH token id -> token record.
 	ConfigTokens ConfigKey = "tokens"
 	// ConfigTokenHashes HASH hash of a token's secret part -> token id.

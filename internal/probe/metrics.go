@@ -82,7 +82,9 @@ const (
 type summary struct {
 	Format int                            `json:"v"`
 	Health map[string]map[health.Word]int `json:"health"`
-	Ending []ending                       `json:"ending,omitempty"`
+	// Off counts those that are off by who switched them off.
+	Off    map[string]map[health.By]int `json:"off,omitempty"`
+	Ending []ending                     `json:"ending,omitempty"`
 	// Overflow counts certificates beyond maxEnding.
 	Overflow int `json:"overflow,omitempty"`
 	// partial: something could not be read.
@@ -97,8 +99,9 @@ type ending struct {
 }
 
 func newSummary() *summary {
-	s := &summary{Format: summaryFormat, Health: map[string]map[health.Word]int{}}
+	s := &summary{Format: summaryFormat, Health: map[string]map[health.Word]int{}, Off: map[string]map[health.By]int{}}
 	for _, k := range probed() {
+		s.Off[k.String()] = map[health.By]int{}
 		s.Health[k.String()] = map[health.Word]int{}
 	}
 	return s
@@ -106,6 +109,9 @@ func newSummary() *summary {
 
 func (s *summary) add(app partner.ClientID, k partner.EndpointKind, a health.Assessment, now time.Time) {
 	s.Health[k.String()][a.Word]++
+	if a.Word == health.WordOff && a.By != "" {
+		s.Off[k.String()][a.By]++
+	}
 	if a.Word == health.WordOff || a.CertificateEnds.IsZero() || a.CertificateEnds.Sub(now) > endingWithin {
 		return
 	}
@@ -135,8 +141,8 @@ func decodeSummary(b []byte) *summary {
 
 // cluster exports the summary of the last look, by whichever process.
 type cluster struct {
-	current                  atomic.Pointer[summary]
-	health, ending, overflow *prometheus.Desc
+	current                       atomic.Pointer[summary]
+	health, off, ending, overflow *prometheus.Desc
 }
 
 func newCluster() *cluster {
@@ -144,6 +150,8 @@ func newCluster() *cluster {
 	c := &cluster{
 		health: prometheus.NewDesc("lamplighter_integration_endpoints",
 			"Integration endpoints of all apps by how they are."+clusterWide, []string{"endpoint", "health"}, nil),
+		off: prometheus.NewDesc("lamplighter_integration_endpoints_off",
+			"Integration endpoints that were switched off, by whom."+clusterWide, []string{"endpoint", "by"}, nil),
 		ending: prometheus.NewDesc("lamplighter_endpoint_certificate_expiry_timestamp_seconds",
 			"When the TLS certificate of an integration endpoint ends; absent until 21 days before."+clusterWide, []string{"client_id", "endpoint"}, nil),
 		overflow: prometheus.NewDesc("lamplighter_endpoint_certificates_dropped",
@@ -156,6 +164,7 @@ func newCluster() *cluster {
 // Describe implements prometheus.Collector.
 func (c *cluster) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.health
+	ch <- c.off
 	ch <- c.ending
 	ch <- c.overflow
 }
@@ -166,6 +175,11 @@ func (c *cluster) Collect(ch chan<- prometheus.Metric) {
 	for _, k := range probed() {
 		for _, w := range health.Words() {
 			ch <- prometheus.MustNewConstMetric(c.health, prometheus.GaugeValue, float64(s.Health[k.String()][w]), k.String(), string(w))
+		}
+	}
+	for _, k := range probed() {
+		for _, by := range health.Bys() {
+			ch <- prometheus.MustNewConstMetric(c.off, prometheus.GaugeValue, float64(s.Off[k.String()][by]), k.String(), string(by))
 		}
 	}
 	for _, e := range s.Ending {

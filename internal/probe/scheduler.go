@@ -54,8 +54,10 @@ type SchedulerOptions struct {
 	Licences    Licences
 	Schedule    health.Schedule
 	Environment partner.Environment
-	Metrics     *Metrics
-	Log         *slog.Logger
+	// Idle has nothing probed: health is counted all the same.
+	Idle    bool
+	Metrics *Metrics
+	Log     *slog.Logger
 }
 
 const (
@@ -193,9 +195,9 @@ func (s *Scheduler) apps(ctx context.Context, entries []*registry.Entry, sum *su
 			trouble := incidents[i][k]
 			sum.add(app.ClientID, k, health.Assess(health.Subject{
 				Kind: k, Endpoint: app.Endpoints[k], Environment: s.opts.Environment, Missing: s.opts.Licences.Missing(app, k),
-				FailingSince: trouble.FailingSince, Probe: state, Probing: true,
+				FailingSince: trouble.FailingSince, Probe: state, Probing: !s.opts.Idle,
 			}), now)
-			if wanted(app, k, s.opts.Environment, s.opts.Licences) {
+			if !s.opts.Idle && wanted(app, k, s.opts.Environment, s.opts.Licences) {
 				errs = append(errs, s.enqueue(ctx, app, k, state, now, known))
 			}
 		}

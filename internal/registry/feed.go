@@ -22,7 +22,8 @@ var (
 )
 
 const (
-	// feedRemovalsKeep is how many removals a reader can learn about.
+	// feedRemovalsKeep is how many removals a reader can learn about, and how many revisions are known
+	// again when a reader names them.
 	feedRemovalsKeep = 10000
 	// feedDeltaMax is how many changed apps a delta holds; beyond it everything is told anew.
 	feedDeltaMax = 1000
@@ -32,7 +33,7 @@ const (
 // the caller ever read: when Redis lost it, a revision above it is given out and all that were told
 // before are too old.
 func (s *Store) FeedRevision(ctx context.Context, seen int64) (int64, error) {
-	n, err := feedPoll.run(ctx, s.rdb, s.configKeys(keys.ConfigFeed), seen).Int64()
+	n, err := feedPoll.run(ctx, s.rdb, s.configKeys(keys.ConfigFeed, keys.ConfigFeedHistory), seen).Int64()
 	return n, failure(err, "read the revision of the feed")
 }
 
@@ -48,7 +49,7 @@ type FeedDelta struct {
 // FeedSince reads which apps changed for engines since a revision. Errors: ErrTooOld when that is
 // not known any more, or too much to be told so; Revision is set all the same.
 func (s *Store) FeedSince(ctx context.Context, after int64) (FeedDelta, error) {
-	ks := s.configKeys(keys.ConfigFeed, keys.ConfigFeedChanged, keys.ConfigFeedRemoved)
+	ks := s.configKeys(keys.ConfigFeed, keys.ConfigFeedChanged, keys.ConfigFeedRemoved, keys.ConfigFeedHistory)
 	parts, err := feedSince.run(ctx, s.rdb, ks, after, feedDeltaMax, feedRemovalsKeep).Slice()
 	if err != nil {
 		return FeedDelta{}, failure(err, "read the feed since revision %d", after)

@@ -107,6 +107,9 @@ func TestFeedThatIsTooOld(t *testing.T) {
 			gone = append(gone, redis.Z{Score: float64(known + 5), Member: fmt.Sprint("gone", i)})
 		}
 		noErr(t, "fill", s.rdb.ZAdd(t.Context(), removed, gone...).Err())
+		for _, r := range []int64{known + 5, known + 6} { // as if each was given out
+			noErr(t, "give out", s.rdb.ZAdd(t.Context(), s.keys.Config(keys.ConfigFeedHistory), redis.Z{Score: float64(r), Member: r}).Err())
+		}
 		_, err := s.FeedSince(t.Context(), known)
 		noErr(t, "all is remembered", err)
 		_, err = s.DeleteApp(t.Context(), "app1", registry.AnyRevision, kim)
@@ -128,6 +131,35 @@ func TestFeedThatIsTooOld(t *testing.T) {
 		same(t, "revision all the same", d.Revision, s.revision(t, 0))
 		d = must[registry.FeedDelta](t)(s.FeedSince(t.Context(), known+6))
 		same(t, "as much as it holds", len(d.Changed), 1000)
+	})
+}
+
+// Redis forgets a revision that was told, and gives out a higher one before anybody notices: what the lost
+// one stood for must not be built on.
+func TestFeedOfALostHistory(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s fixture) {
+		put(t, s, integrated("app1", true))
+		kept := s.revision(t, 0)
+		put(t, s, integrated("app2", true))
+		told := s.revision(t, 0)
+		for key, member := range map[keys.ConfigKey]any{keys.ConfigFeedHistory: told, keys.ConfigFeedChanged: "app2"} {
+			noErr(t, "lose", s.rdb.ZRem(t.Context(), s.keys.Config(key), member).Err())
+		}
+		noErr(t, "lose", s.rdb.HSet(t.Context(), s.keys.Config(keys.ConfigFeed), "revision", kept).Err())
+		put(t, s, integrated("app3", true))
+		if next := s.revision(t, 0); next < told {
+			t.Fatalf("revision %d after %d", next, told)
+		} else if next == told { // within one millisecond of it: numbers cannot tell
+			return
+		}
+		_, err := s.FeedSince(t.Context(), told)
+		wantErr(t, "since a lost revision", err, registry.ErrTooOld)
+		same(t, "since one that is kept", since(t, s, kept).Changed, []partner.ClientID{"app3"})
+		noErr(t, "before histories were kept", s.rdb.Del(t.Context(), s.keys.Config(keys.ConfigFeedHistory)).Err())
+		known := s.revision(t, 0)
+		put(t, s, integrated("app4", true))
+		same(t, "the last one before", since(t, s, known).Changed, []partner.ClientID{"app4"})
 	})
 }
 

@@ -213,7 +213,7 @@ func (s *Service) buildAPI() error {
 	p.api = httpapi.New(httpapi.Deps{
 		Version: s.opts.Version, Environment: s.env, Licences: s.licences, ValidFor: s.cfg.State.ValidFor,
 		Tokens: s.store, TokenKeeper: s.store, TokenUses: s.store, Resealer: s.store, Auditor: s.store, Apps: s.store, AppWriter: s.store, AppEvents: p.events,
-		Addresses: addresses{s.guard, net.DefaultResolver}, Health: health{incidents: s.incidents, probes: s.probes, attempts: s.store, licences: s.licences, probing: s.cfg.Probe.Interval > 0, env: s.env},
+		Addresses: addresses{s.guard, net.DefaultResolver}, Health: health{incidents: s.incidents, probes: s.probes, attempts: s.store, licences: s.licences, probing: s.cfg.Probe.Interval > 0, env: s.env, log: s.log},
 		Tester: &tester{
 			endpoints: p.endpoints, boxes: s.boxes, store: s.store, approvals: p.approvals, waker: p.waker, people: p.tracker,
 			probes: p.probes, env: s.env, timeout: s.cfg.Delivery.Timeout,

@@ -295,7 +295,7 @@ func openIncident(app partner.ClientID, k partner.EndpointKind, s incident.State
 
 func describe(i *httpapi.Incident, f *incident.Failure) {
 	if f != nil {
-		i.Reason, i.Status, i.Detail = f.Reason.String(), f.Status, f.Detail
+		i.Reason, i.Status, i.Detail, i.OccurredAt = f.Reason.String(), f.Status, f.Detail, f.OccurredAt
 	}
 }
 

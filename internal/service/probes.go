@@ -2,7 +2,9 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -39,10 +41,10 @@ func (s *Service) buildProbes() error {
 		Apps: freshApps{s.dir}, Store: s.probes, Tenants: probeTenants{s.boxes}, People: p.tracker, Prober: prober, Licences: s.licences,
 		Schedule: plan, Timeout: s.cfg.Delivery.Timeout, Environment: s.env, Metrics: metrics, Log: s.log,
 	})
-	if s.has(RoleWorker) && c.Interval > 0 {
+	if s.has(RoleWorker) {
 		s.scheduler = probe.NewScheduler(probe.SchedulerOptions{
 			Leases: s.store, Apps: s.dir, Knowledge: s.probes, Incidents: s.incidents, Queue: s.queue, Licences: s.licences, Schedule: plan,
-			Environment: s.env, Metrics: metrics, Log: s.log,
+			Environment: s.env, Idle: c.Interval == 0, Metrics: metrics, Log: s.log,
 		})
 	}
 	return nil
@@ -119,6 +121,7 @@ type health struct {
 	licences  partner.Requirements
 	probing   bool
 	env       partner.Environment
+	log       *slog.Logger
 }
 
 // Health implements httpapi.HealthReader.
@@ -144,7 +147,10 @@ func (h health) Health(ctx context.Context, app *partner.App, kind partner.Endpo
 		}
 	} else {
 		probes, err := h.probes.Probes(ctx, []partner.ClientID{app.ClientID})
-		if err != nil {
+		switch {
+		case errors.Is(err, registry.ErrUnreadable): // as if it was never probed: the settings are not lost with it
+			h.log.WarnContext(ctx, "what probes know of an endpoint cannot be read", "app", string(app.ClientID), "endpoint", kind.String(), "err", err)
+		case err != nil:
 			return found.Assessment{}, err
 		}
 		s.Probe = probes[0][kind]

@@ -259,3 +259,17 @@ func TestStoppingClosesConnectionsToEndpoints(t *testing.T) {
 	})
 	redistest.Eventually(t, 10*time.Second, "all connections are closed", func() bool { return opened.Load() > 0 && open.Load() == 0 })
 }
+
+// What another version wrote about an endpoint's probes hides neither its settings nor its health.
+func TestUnreadableProbeIsNeverChecked(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.call("PATCH", "/v1/apps/app1?force=true", `{"granted_licenses":["integration_server"],"endpoints":{"erp_sync":{"url":"`+r.hook+`","enabled":true}}}`)
+	if err := r.rdb.HSet(t.Context(), keys.New("").App("app1", keys.AppProbes), "erp_sync", "2;of another version").Err(); err != nil {
+		t.Fatal(err)
+	}
+	health, _ := r.call("GET", "/v1/apps/app1/endpoints/erp_sync", "")["health"].(map[string]any)
+	if health["state"] != "unchecked" {
+		t.Errorf("health %v", health)
+	}
+}

@@ -59,7 +59,7 @@ func (t *tester) Test(ctx context.Context, app partner.ClientID, kind partner.En
 	}
 	if id == "" {
 		return httpapi.TestResult{
-			Outcome: httpapi.Failing, Reason: delivery.ReasonNone.String(),
+			Outcome: httpapi.Unchecked, Reason: delivery.ReasonNone.String(),
 			Detail: "No tenant with a status has approved the app, so there is nothing true to tell. Approve a tenant and try again.",
 		}, nil
 	}
@@ -77,8 +77,11 @@ func (t *tester) Try(ctx context.Context, app partner.App, kind partner.Endpoint
 
 func fromFinding(f found.Finding) httpapi.TestResult {
 	r := httpapi.TestResult{Outcome: httpapi.Failing, Reason: string(f.Reason), Status: f.Status, Detail: f.Detail, Duration: f.Duration}
-	if f.Reason == found.Healthy {
+	switch f.Reason {
+	case found.Healthy:
 		r.Outcome, r.Reason = httpapi.Healthy, delivery.ReasonNone.String()
+	case found.NoTenant, found.OwnFault: // they say nothing about the endpoint
+		r.Outcome = httpapi.Unchecked
 	}
 	return r
 }
@@ -154,7 +157,7 @@ func (t *tester) throughMailbox(ctx context.Context, app partner.ClientID, id te
 		case <-tick.C:
 		case <-wait.Done():
 			return httpapi.TestResult{
-				Outcome: httpapi.Failing, Reason: delivery.ReasonOwnFault.String(),
+				Outcome: httpapi.Unchecked, Reason: delivery.ReasonOwnFault.String(),
 				Detail: "The notification was not sent in time. Is a worker running? The test says nothing about the endpoint.",
 			}, nil
 		}

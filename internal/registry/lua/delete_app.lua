@@ -11,13 +11,14 @@
 -- KEYS[9] HASH  feed_parts: client id -> digest of what engines see of the app
 -- KEYS[10] ZSET feed_changed: client id -> revision of the feed
 -- KEYS[11] ZSET feed_removed: client id -> revision of the feed
--- KEYS[12] HASH  token id -> token document
+-- KEYS[12] ZSET feed_history: the revisions of the feed that were given out
+-- KEYS[13] HASH  token id -> token document
 -- ARGV[1] client id
 -- ARGV[2] the revision the writer expects: -1 any
 -- ARGV[3] how many removals to remember
 -- ARGV[4] about how many audit entries to keep
 -- ARGV[5..7] actor, role, request id, for the audit
--- ARGV[8] how many removals the feed remembers
+-- ARGV[8] how many removals, and how many revisions, the feed remembers
 --
 -- Returns {1, revision} when removed, {0, revision} when the expected revision is not the current
 -- one, {2} when there is no such app.
@@ -50,8 +51,11 @@ redis.call('HDEL', KEYS[6], ARGV[1])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 if redis.call('HDEL', KEYS[9], ARGV[1]) == 1 then
-  local seen = string.format('%.0f', math.max(tonumber(redis.call('HGET', KEYS[8], 'revision') or '0') + 1, now))
+  local last = redis.call('HGET', KEYS[8], 'revision') or '0'
+  local seen = string.format('%.0f', math.max(tonumber(last) + 1, now))
   redis.call('HSET', KEYS[8], 'revision', seen)
+  redis.call('ZADD', KEYS[12], last, last, seen, seen)
+  redis.call('ZREMRANGEBYRANK', KEYS[12], 0, -(tonumber(ARGV[8]) + 1))
   redis.call('ZREM', KEYS[10], ARGV[1])
   redis.call('ZADD', KEYS[11], seen, ARGV[1])
   redis.call('ZREMRANGEBYRANK', KEYS[11], 0, -(tonumber(ARGV[8]) + 1))
@@ -60,12 +64,12 @@ redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[4], '*', 'v', '1', 'actor', ARGV
   'request', ARGV[7], 'action', 'app.delete', 'subject', ARGV[1], 'before', before or '', 'after', '')
 
 local stamp = string.format('%.0f', now)
-local tokens = redis.call('HGETALL', KEYS[12])
+local tokens = redis.call('HGETALL', KEYS[13])
 for i = 1, #tokens, 2 do
   local head = string.match(tokens[i + 1], '^({"v":1,.*"r":)0}$')
   local ok, token = pcall(cjson.decode, tokens[i + 1])
   if head and ok and token.role == 'partner:' .. ARGV[1] then
-    redis.call('HSET', KEYS[12], tokens[i], head .. stamp .. '}')
+    redis.call('HSET', KEYS[13], tokens[i], head .. stamp .. '}')
     redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[4], '*', 'v', '1', 'actor', ARGV[5], 'role', ARGV[6],
       'request', ARGV[7], 'action', 'token.revoke', 'subject', tokens[i], 'before', '', 'after', '')
   end

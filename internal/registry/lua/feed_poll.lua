@@ -1,6 +1,7 @@
 -- Reads the revision of what engines see, and notices that Redis lost writes.
 --
 -- KEYS[1] HASH feed: revision, floor
+-- KEYS[2] ZSET feed_history: the revisions that were given out
 -- ARGV[1] the highest revision that the caller ever read, 0 for none
 --
 -- Returns the revision, 0 before the first.
@@ -20,4 +21,5 @@ local time = redis.call('TIME')
 revision = math.max(seen + 1, tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
 local text = string.format('%.0f', revision)
 redis.call('HSET', KEYS[1], 'revision', text, 'floor', text)
+redis.call('ZADD', KEYS[2], text, text)
 return revision

@@ -3,12 +3,14 @@
 -- KEYS[1] HASH feed: revision, floor
 -- KEYS[2] ZSET feed_changed: client id -> revision
 -- KEYS[3] ZSET feed_removed: client id -> revision
+-- KEYS[4] ZSET feed_history: the revisions that were given out
 -- ARGV[1] the revision that the reader knows
 -- ARGV[2] how many changed apps at most
 -- ARGV[3] how many removals are remembered
 --
 -- Returns {revision, list of changed client ids, list of removed client ids}; {revision} alone when
--- the reader must start over: the revision is below the floor, removals since may have been
+-- the reader must start over: the revision is below the floor, it is none of those that were given out
+-- and are remembered (it was lost with Redis' last writes, and with it what it stood for), removals since may have been
 -- forgotten, or more apps changed than a delta should hold.
 --
 -- Atomic: all parts are of one moment. Writes nothing.
@@ -19,6 +21,9 @@ if not revision or not floor then
 end
 local after = tonumber(ARGV[1])
 if after < floor then
+  return {revision}
+end
+if after > 0 and after ~= revision and redis.call('EXISTS', KEYS[4]) == 1 and not redis.call('ZSCORE', KEYS[4], ARGV[1]) then
   return {revision}
 end
 if redis.call('ZCARD', KEYS[3]) >= tonumber(ARGV[3]) then

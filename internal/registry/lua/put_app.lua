@@ -11,6 +11,7 @@
 -- KEYS[9] HASH  feed_parts: client id -> digest of what engines see of the app
 -- KEYS[10] ZSET feed_changed: client id -> revision of the feed
 -- KEYS[11] ZSET feed_removed: client id -> revision of the feed
+-- KEYS[12] ZSET feed_history: the revisions of the feed that were given out
 -- ARGV[1] client id
 -- ARGV[2] the revision the writer expects: -1 any, 0 no such app
 -- ARGV[3] the document
@@ -18,7 +19,7 @@
 -- ARGV[5] about how many audit entries to keep
 -- ARGV[6..9] actor, role, request id, action, for the audit
 -- ARGV[10] digest of what engines see, empty for nothing
--- ARGV[11] how many removals the feed remembers
+-- ARGV[11] how many removals, and how many revisions, the feed remembers
 -- ARGV[12..] per note: action, before, after, audited beside the write
 --
 -- Returns {1, revision, existed 0|1} when written, {0, revision} when the expected revision is
@@ -55,8 +56,11 @@ redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[5], '*', 'v', '1', 'actor', ARGV
 if (redis.call('HGET', KEYS[9], ARGV[1]) or '') ~= ARGV[10] then
   local time = redis.call('TIME')
   local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-  local seen = string.format('%.0f', math.max(tonumber(redis.call('HGET', KEYS[8], 'revision') or '0') + 1, now))
+  local last = redis.call('HGET', KEYS[8], 'revision') or '0'
+  local seen = string.format('%.0f', math.max(tonumber(last) + 1, now))
   redis.call('HSET', KEYS[8], 'revision', seen)
+  redis.call('ZADD', KEYS[12], last, last, seen, seen)
+  redis.call('ZREMRANGEBYRANK', KEYS[12], 0, -(tonumber(ARGV[11]) + 1))
   if ARGV[10] == '' then
     redis.call('HDEL', KEYS[9], ARGV[1])
     redis.call('ZREM', KEYS[10], ARGV[1])

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/client"
+	"github.com/lamplighter/lamplighter/internal/config"
+	"github.com/lamplighter/lamplighter/internal/output"
+	"github.com/lamplighter/lamplighter/internal/service"
+	"github.com/lamplighter/lamplighter/internal/signing"
+)
+
+// doctorCmd looks at what serve needs, with the settings that serve would have.
+type doctorCmd struct {
+	settingFlags
+	URL    string        `env:"LAMPLIGHTER_URL" placeholder:"URL" help:"Where the admin API should answer; http://127.0.0.1:8080 unless set."`
+	Output output.Format `short:"o" enum:"table,json,yaml" default:"table" env:"LAMPLIGHTER_OUTPUT" help:"How to print what was found: table, json or yaml."`
+	Within time.Duration `default:"30s" help:"How long all of it may take."`
+}
+
+// errUnwell is what doctor ends with when a check failed.
+var errUnwell = errors.New("not all is well")
+
+// keySoon is how long before its end a signing key is mentioned.
+const keySoon = 30 * 24 * time.Hour
+
+// Run prints every check, and fails when one did.
+func (c *doctorCmd) Run(ctx context.Context, a *app) error {
+	l, err := c.load(a, nil)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, c.Within, errors.New("doctor took too long"))
+	defer cancel()
+	found := []service.Examined{examineSettings(l), examineKeys(&l.Config, time.Now())}
+	found = append(found, service.Examine(ctx, &l.Config)...)
+	found = append(found, c.examineAPI(ctx, a))
+	items := make([]json.RawMessage, len(found))
+	failed := 0
+	for i, e := range found {
+		if items[i], err = json.Marshal(e); err != nil {
+			return fmt.Errorf("print: %w", err)
+		}
+		if e.Result == service.Failed {
+			failed++
+		}
+	}
+	p := output.Printer{Out: a.stdout, Format: c.Output, Colour: wantsColour(a.stdout, a.environ)}
+	err = p.List(items, []output.Column{
+		{Title: "CHECK", Path: "check"}, {Title: "RESULT", Path: "result"}, {Title: "DETAIL", Path: "detail"}, {Title: "WHAT TO DO", Path: "advice"},
+	}, "")
+	if err == nil && failed > 0 {
+		return fmt.Errorf("%w: %d of %d checks failed", errUnwell, failed, len(found))
+	}
+	return err
+}
+
+func examineSettings(l *config.Loaded) service.Examined {
+	if err := checkServe(l, time.Now()); err != nil {
+		return service.Examined{
+			Check: "settings", Result: service.Failed, Detail: err.Error(), Advice: "lamplighter config check lists them; docs/configuration.md has all settings.",
+		}
+	}
+	return service.Examined{Check: "settings", Result: service.Passed, Detail: "good for serve"}
+}
+
+// examineKeys looks at when the keys that sign stop.
+func examineKeys(c *config.Config, now time.Time) service.Examined {
+	e := service.Examined{Check: "signing_keys", Result: service.Passed}
+	keys, err := signing.LoadKeys(c.Signing.Keys...)
+	if err == nil && len(c.Signing.Keys) == 0 {
+		e.Result, e.Detail = service.Skipped, "signing.keys is not set"
+		return e
+	}
+	var signer *signing.Key
+	if err == nil {
+		signer, err = keys.Signer(signing.RS256, now)
+	}
+	if err != nil {
+		e.Result, e.Detail, e.Advice = service.Failed, err.Error(), "lamplighter keys generate --out FILE makes a key; name it in signing.keys."
+		return e
+	}
+	end := signer.NotAfter()
+	e.Detail = "key " + signer.ID() + " signs until " + end.UTC().Format(time.DateOnly)
+	if end.Sub(now) < keySoon {
+		e.Result, e.Advice = service.Doubtful, "Make the next key now with lamplighter keys generate --starts-in 24h, and name both in signing.keys."
+	}
+	return e
+}
+
+// examineAPI asks the public part, which needs no token.
+func (c *doctorCmd) examineAPI(ctx context.Context, a *app) service.Examined {
+	e := service.Examined{Check: "api", Result: service.Passed}
+	at := cmp.Or(c.URL, defaultURL)
+	cl, err := client.New(client.Options{URL: at, UserAgent: "lamplighter-cli/" + a.build.Version, Timeout: 5 * time.Second})
+	if err == nil {
+		_, err = cl.Do(ctx, client.Request{Method: http.MethodGet, Path: "/login/.well-known/jwks"})
+	}
+	e.Detail = "answers"
+	if err != nil {
+		e.Result, e.Detail = service.Doubtful, err.Error()
+		e.Advice = "Start lamplighter serve, or name with --url where it is. Ask for it with a doctor that runs where its callers do."
+		if c.URL != "" { // somebody expects it there
+			e.Result = service.Failed
+		}
+	}
+	return e
+}

@@ -1,0 +1,246 @@
+package service
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/config"
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/redisconn"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/secret"
+)
+
+// Verdict is what one check came to.
+type Verdict string
+
+// The closed set of verdicts.
+const (
+	// Passed needs nothing.
+	Passed Verdict = "ok"
+	// Doubtful works, but somebody should look at it.
+	Doubtful Verdict = "warning"
+	// Failed keeps serve from working, or from being safe.
+	Failed Verdict = "failed"
+	// Skipped could not be looked at, because something before it failed or the settings say so.
+	Skipped Verdict = "skipped"
+)
+
+// Examined is one check of an examination.
+type Examined struct {
+	Check  string  `json:"check"`
+	Result Verdict `json:"result"`
+	// Detail says what was seen, Advice what to change, empty when nothing has to be.
+	Detail string `json:"detail"`
+	Advice string `json:"advice,omitempty"`
+}
+
+const (
+	// latencyTries are round trips whose middle is the latency.
+	latencyTries = 21
+	// latencyDoubtful and latencyFailed are for the middle one: an accepted change costs a few round
+	// trips in a row, and a mailbox a few for each batch.
+	latencyDoubtful = 5 * time.Millisecond
+	latencyFailed   = 100 * time.Millisecond
+	// skewDoubtful is more than clocks that are set by NTP differ.
+	skewDoubtful = time.Second
+	// scriptWithin is how long what the script check writes stays if it cannot be removed.
+	scriptWithin = 10 * time.Second
+)
+
+// Examine looks at what serve needs with these settings: Redis, the mail server and the guard. It
+// ends with ctx, and writes nothing but a lease that it gives back.
+func Examine(ctx context.Context, c *config.Config) []Examined {
+	out := examineRedis(ctx, c)
+	return append(out, examineMail(ctx, c.SMTP), examineGuard(c.Guard))
+}
+
+func examineRedis(ctx context.Context, c *config.Config) []Examined {
+	failed := func(err error) []Examined {
+		err = redisconn.Explain(err)
+		return []Examined{{
+			Check: "redis", Result: Failed, Detail: err.Error(),
+			Advice: "Start Redis, or correct redis.url, redis.username, redis.password and redis.tls.*; nothing else of Redis could be looked at.",
+		}}
+	}
+	s := &Service{cfg: *c}
+	o := s.redisOptions()
+	address, err := redisconn.ParseAddress(o.URL.Reveal())
+	if err != nil {
+		return failed(err)
+	}
+	rdb, err := redisconn.New(o)
+	if err != nil {
+		return failed(err)
+	}
+	defer func() { _ = rdb.Close() }()
+	report, err := redisconn.Inspect(ctx, rdb)
+	if err != nil {
+		return failed(err)
+	}
+	how := address.Mode.String() + " at " + strings.Join(address.Hosts, ", ")
+	if address.TLS {
+		how += ", with TLS"
+	}
+	out := []Examined{{Check: "redis", Result: Passed, Detail: how}}
+	out = append(out, judgeRedis(report, s.waived())...)
+	return append(out, examineLatency(ctx, rdb), examineScripts(ctx, rdb, c.Redis.Prefix))
+}
+
+// judgeRedis turns a report into one finding for each check.
+func judgeRedis(r redisconn.Report, waived []redisconn.Check) []Examined {
+	wrong := map[redisconn.Check]string{}
+	for _, p := range append(r.Problems(), r.Warnings()...) {
+		if wrong[p.Check] == "" {
+			wrong[p.Check] = p.Words
+		}
+	}
+	var out []Examined
+	if words := wrong[""]; words != "" { // it is loading: nothing else can be said
+		return []Examined{{Check: "redis_ready", Result: Failed, Detail: words}}
+	}
+	for _, c := range redisconn.Checks() {
+		e := Examined{Check: "redis_" + string(c), Result: Passed, Detail: seen(r, c)}
+		if words := wrong[c]; words != "" {
+			e.Result = Failed
+			e.Detail, e.Advice, _ = strings.Cut(words, ": ")
+			switch {
+			case c == redisconn.CheckMemory:
+				e.Result = Doubtful
+			case slices.Contains(waived, c):
+				e.Result, e.Advice = Doubtful, "It is waived by redis.waive_checks."
+			}
+		} else if c == redisconn.CheckPersistence && (r.AOF != redisconn.Yes || r.AOFFsync != "always") {
+			e.Result = Doubtful
+			e.Advice = "A crash of Redis may lose what it accepted last: appendonly yes with appendfsync always loses nothing."
+		}
+		out = append(out, e)
+	}
+	clock := Examined{Check: "redis_clock", Result: Passed, Detail: fmt.Sprintf("this machine's clock is %v ahead of that of Redis", r.Skew.Round(time.Millisecond))}
+	if r.Skew.Abs() > skewDoubtful {
+		clock.Result, clock.Advice = Doubtful, "Set both clocks by NTP: tokens, signatures and retries go by them."
+	}
+	return append(out, clock)
+}
+
+// seen says what a report holds about a check that passed.
+func seen(r redisconn.Report, c redisconn.Check) string {
+	switch c {
+	case redisconn.CheckVersion:
+		return "Redis " + r.Version
+	case redisconn.CheckEviction:
+		return "maxmemory-policy is " + r.MaxmemoryPolicy
+	case redisconn.CheckPersistence:
+		if r.AOF == redisconn.Yes {
+			return "append-only file, appendfsync " + cmp.Or(r.AOFFsync, "unknown")
+		}
+		return "snapshots alone"
+	case redisconn.CheckRole:
+		return "it takes writes"
+	case redisconn.CheckMode:
+		return "it is arranged as redis.url says"
+	default:
+		if r.MemoryLimit == 0 {
+			return fmt.Sprintf("%d MB used, no maxmemory", r.MemoryUsed>>20)
+		}
+		return fmt.Sprintf("%d of %d MB used", r.MemoryUsed>>20, r.MemoryLimit>>20)
+	}
+}
+
+func examineLatency(ctx context.Context, rdb redis.UniversalClient) Examined {
+	e := Examined{Check: "redis_latency", Result: Passed}
+	var took []time.Duration
+	for range latencyTries {
+		start := time.Now()
+		if err := rdb.Ping(ctx).Err(); err != nil {
+			e.Result, e.Detail = Failed, redisconn.Explain(err).Error()
+			return e
+		}
+		took = append(took, time.Since(start))
+	}
+	slices.Sort(took)
+	middle, worst := took[len(took)/2], took[len(took)-1]
+	e.Detail = fmt.Sprintf("%v in the middle of %d round trips, %v at worst", middle.Round(time.Microsecond), latencyTries, worst.Round(time.Microsecond))
+	switch {
+	case middle > latencyFailed:
+		e.Result, e.Advice = Failed, "Redis is too far away: run it in the same region and zone."
+	case middle > latencyDoubtful:
+		e.Result, e.Advice = Doubtful, "Deliveries wait for Redis: run it closer, or look for what keeps it busy with redis-cli --latency and SLOWLOG."
+	}
+	return e
+}
+
+// examineScripts runs two of the service's own scripts, on a key of its own.
+func examineScripts(ctx context.Context, rdb redis.UniversalClient, prefix string) Examined {
+	store, err := leaseStore(rdb, prefix)
+	holder, held := uuid.NewString(), false
+	if err == nil {
+		held, err = store.Lease(ctx, "doctor", holder, scriptWithin)
+	}
+	if err == nil && held {
+		err = store.Release(ctx, "doctor", holder)
+	}
+	if err != nil {
+		return Examined{
+			Check: "redis_scripts", Result: Failed, Detail: redisconn.Explain(err).Error(),
+			Advice: "The service works by Lua scripts: allow EVAL and EVALSHA, and the rights that docs/security.md lists.",
+		}
+	}
+	return Examined{Check: "redis_scripts", Result: Passed, Detail: "a script read and wrote"}
+}
+
+// leaseStore is a store for leases alone: its key seals nothing.
+func leaseStore(rdb redis.UniversalClient, prefix string) (*registry.Store, error) {
+	text, err := secret.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	key, err := secret.ParseKey(text.Reveal())
+	if err != nil {
+		return nil, err
+	}
+	return registry.New(rdb, registry.Options{Keys: keys.New(prefix), Keyring: secret.NewKeyring(key)}), nil
+}
+
+func examineMail(ctx context.Context, c config.SMTP) Examined {
+	e := Examined{Check: "smtp", Result: Passed, Detail: fmt.Sprintf("%s answers on port %d and takes the login", c.Host, c.Port)}
+	switch {
+	case c.Disabled:
+		return Examined{Check: "smtp", Result: Skipped, Detail: "smtp.disabled is set: nobody is told when endpoints fail"}
+	case c.Host == "":
+		return Examined{Check: "smtp", Result: Skipped, Detail: "smtp.host is not set"}
+	}
+	transport, err := NewSMTP(c, nil)
+	if err == nil {
+		defer transport.Close()
+		err = transport.Check(ctx)
+	}
+	if err != nil {
+		e.Result, e.Detail, e.Advice = Failed, err.Error(), "See smtp.host, smtp.port, smtp.tls, smtp.username and smtp.password."
+	}
+	return e
+}
+
+func examineGuard(c config.Guard) Examined {
+	e := Examined{Check: "guard", Result: Passed, Detail: "only public addresses are called, by https"}
+	var open []string
+	if c.AllowHTTP {
+		open = append(open, "http is allowed")
+	}
+	if len(c.AllowCIDRs) > 0 {
+		open = append(open, fmt.Sprintf("%d networks are allowed that are blocked otherwise", len(c.AllowCIDRs)))
+	}
+	if len(open) > 0 {
+		e.Result, e.Detail = Doubtful, strings.Join(open, "; ")
+		e.Advice = "Partners' URLs may lead there: keep guard.allow_cidrs and guard.allow_http for closed networks."
+	}
+	return e
+}
