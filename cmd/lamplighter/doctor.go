@@ -73,11 +73,11 @@ func examineSettings(l *config.Loaded) service.Examined {
 // examineKeys looks at when the keys that sign stop.
 func examineKeys(c *config.Config, now time.Time) service.Examined {
 	e := service.Examined{Check: "signing_keys", Result: service.Passed}
-	keys, err := signing.LoadKeys(c.Signing.Keys...)
-	if err == nil && len(c.Signing.Keys) == 0 {
+	if len(c.Signing.Keys) == 0 {
 		e.Result, e.Detail = service.Skipped, "signing.keys is not set"
 		return e
 	}
+	keys, err := signing.LoadKeys(c.Signing.Keys...)
 	var signer *signing.Key
 	if err == nil {
 		signer, err = keys.Signer(signing.RS256, now)
