@@ -155,12 +155,8 @@ func (t *Tracker) audience(ctx context.Context, app *partner.App, k partner.Endp
 	silent := func(address string, why Suppression) {
 		a.silent = append(a.silent, silence{incident.RecipientKey(address), why})
 	}
-	if k == partner.StateChange {
-		standing, err := t.opts.Mailbox.Standing(ctx, app.ClientID)
-		if err != nil {
-			return a, wrap(err, "look into the mailbox of", app.ClientID)
-		}
-		a.backlog, a.gate = standing.Backlog, standing.GateUntil
+	if err := t.outlook(ctx, app, k, &a); err != nil {
+		return a, err
 	}
 	all, marked := app.Reachable()
 	switch {
@@ -198,6 +194,23 @@ func (t *Tracker) audience(ctx context.Context, app *partner.App, k partner.Endp
 		a.to = append(a.to, to)
 	}
 	return a, nil
+}
+
+// outlook finds what waits for an endpoint, and when it is tried next.
+func (t *Tracker) outlook(ctx context.Context, app *partner.App, k partner.EndpointKind, a *audience) (err error) {
+	switch {
+	case k == partner.StateChange:
+		standing, err := t.opts.Mailbox.Standing(ctx, app.ClientID)
+		if err != nil {
+			return wrap(err, "look into the mailbox of", app.ClientID)
+		}
+		a.backlog, a.gate = standing.Backlog, standing.GateUntil
+	case t.opts.Probes != nil:
+		if a.gate, err = t.opts.Probes.NextProbe(ctx, app, k, t.opts.Now()); err != nil {
+			return wrap(err, "find the next probe of", app.ClientID)
+		}
+	}
+	return nil
 }
 
 // announce logs each decided mail in one line, counts those that nobody gets and wakes the mailer for

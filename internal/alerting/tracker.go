@@ -49,6 +49,11 @@ type Licences interface {
 	Missing(app *partner.App, k partner.EndpointKind) partner.License
 }
 
+// Probes says when an integration endpoint is probed next, zero when nothing does so.
+type Probes interface {
+	NextProbe(ctx context.Context, app *partner.App, k partner.EndpointKind, now time.Time) (time.Time, error)
+}
+
 // Standing is how an app's notifications stand.
 type Standing struct {
 	Backlog incident.Backlog
@@ -64,6 +69,8 @@ type Options struct {
 	Store   Store
 	Queue   Queue
 	Mailbox Mailbox
+	// Probes may be nil: then nothing is probed.
+	Probes Probes
 	// Licences may be nil: then no endpoint needs one.
 	Licences Licences
 	// Environment is the one that this deployment serves.

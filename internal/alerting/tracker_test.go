@@ -387,7 +387,7 @@ func TestClose(t *testing.T) {
 	w.after(time.Hour, blocked)
 	w.want("closed", "closed 2 to "+kim, "opened 1 to "+kim)
 	all, err := w.store.Outbox(t.Context(), id)
-	if err != nil || len(all) != 2 || all[1].Letter.Mail.ClosedBy != "ada" || all[1].Letter.First != 1 {
+	if err != nil || len(all) != 2 || all[1].Letter.First != 1 || strings.Contains(all[1].Letter.Encode(), "ada") {
 		t.Errorf("outbox %+v, %v", all, err)
 	}
 	list, err := w.store.History(t.Context(), id, 10)
@@ -529,5 +529,42 @@ func TestFaultTwins(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// probes says when an endpoint is probed next.
+type probes struct {
+	next time.Time
+	err  error
+	kind partner.EndpointKind
+}
+
+func (p *probes) NextProbe(_ context.Context, _ *partner.App, k partner.EndpointKind, _ time.Time) (time.Time, error) {
+	p.kind = k
+	return p.next, p.err
+}
+
+// TestMailsSayTheNextProbe: it is looked up when the mail is decided, and without it none is.
+func TestMailsSayTheNextProbe(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.app.Endpoints[erp].Enabled, w.app.Endpoints[erp].URL = true, "https://partner.example/erp"
+	p := &probes{next: w.now.Add(9 * time.Hour), err: errors.New("redis is away")}
+	w.opts.Probes = p
+	w.Tracker = alerting.New(w.opts)
+	if err := w.Observe(t.Context(), id, erp, blocked); !errors.Is(err, p.err) {
+		t.Fatalf("without a forecast: %v", err)
+	}
+	w.want("nobody knows when it is probed next")
+	p.err = nil
+	if err := w.Observe(t.Context(), id, erp, blocked); err != nil {
+		t.Fatal(err)
+	}
+	all, err := w.store.Outbox(t.Context(), id)
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%d letters, %v", len(all), err)
+	}
+	if got := all[0].Letter.Mail.NextTry; !got.Equal(p.next) || p.kind != erp || w.looked != 0 {
+		t.Errorf("next try %v of %s, want %v; the mailbox was looked at %d times", got, p.kind, p.next, w.looked)
 	}
 }

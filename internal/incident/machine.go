@@ -21,7 +21,8 @@ type Machine struct {
 	Held bool
 	// Backlog is what waits for the app, zero when nobody looked.
 	Backlog Backlog
-	// GateUntil is when the endpoint is tried next, zero when nobody looked or it is tried now.
+	// GateUntil is when the endpoint is tried next: when its gate opens, or when it is probed. It is
+	// zero when nobody looked, and when notifications are tried now or nothing probes it.
 	GateUntil time.Time
 }
 
@@ -165,14 +166,15 @@ func (t *step) apply(e Event) {
 	}
 }
 
-// close ends the incident on a person's word. Whoever was told that it opened is told of this too,
+// close ends the incident on a person's word; who that was, the history and the audit log say, not
+// the mail: it is the name of a token, and nothing to the app's contacts. Whoever was told that it opened is told of this too,
 // unless this very step already tells them more.
 func (t *step) close(c Closed) {
 	if t.s.ID == "" {
 		return
 	}
 	if len(t.mails) == 0 {
-		t.mail(KindClosed).ClosedBy = c.By
+		t.mail(KindClosed)
 	}
 	t.end(EndClosed, c.By)
 }
@@ -396,7 +398,7 @@ func (t *step) mail(k Kind) *Mail {
 	if s.OffSince.IsZero() {
 		since, _ := s.SeenFailing()
 		m.SwitchOffAt = t.Settings.SwitchOffAt(since, t.Switch.At)
-		if m.Failure != nil && t.GateUntil.Sub(t.now) > longPause {
+		if m.Failure != nil && (t.Endpoint != partner.StateChange && !t.GateUntil.IsZero() || t.GateUntil.Sub(t.now) > longPause) {
 			m.NextTry = t.GateUntil.UTC().Truncate(time.Millisecond)
 		}
 	}

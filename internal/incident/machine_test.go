@@ -271,6 +271,14 @@ func TestNextTry(t *testing.T) {
 		}
 	}
 	m := machine()
+	m.Endpoint = partner.Mirroring
+	for _, next := range []time.Time{{}, start, start.Add(time.Minute), start.Add(time.Hour)} {
+		m.GateUntil = next
+		if got := m.Next(incident.State{}, blocked, start).Mails[0].NextTry; !got.Equal(next) {
+			t.Errorf("a probe at %v is told as %v", next, got)
+		}
+	}
+	m = machine()
 	m.GateUntil = start.Add(time.Hour)
 	if got := m.Next(incident.State{}, switched(0, false, partner.OffGone), start).Mails; len(got) != 1 || !got[0].NextTry.IsZero() {
 		t.Errorf("an endpoint that is off is tried again: %+v", got)

@@ -59,10 +59,8 @@ type Mail struct {
 	Previous string `json:"previous,omitempty"`
 	// OffReason says why it was switched off, for KindSwitchedOff.
 	OffReason partner.OffReason `json:"off_reason,omitempty"`
-	// ClosedBy names who closed the incident, for KindClosed.
-	ClosedBy string `json:"closed_by,omitempty"`
 	// NextTry is when it is tried again after the pause that it asked for, zero when it is tried all
-	// the while.
+	// the while; of an integration endpoint it is when it is probed next, zero when nothing does.
 	NextTry time.Time `json:"next_try,omitzero"`
 	// SwitchOffAt is when it will be switched off if it goes on failing, zero for never.
 	SwitchOffAt time.Time `json:"switch_off_at,omitzero"`

@@ -80,7 +80,7 @@ func letters() map[string]incident.Letter {
 	all["opened_rejected"] = l
 
 	l = letter()
-	l.Mail.Endpoint, l.Mail.SwitchOffAt = partner.Mirroring, time.Time{}
+	l.Mail.Endpoint, l.Mail.SwitchOffAt, l.Mail.NextTry = partner.Mirroring, time.Time{}, since.Add(9*time.Hour)
 	l.Mail.Failure = &incident.Failure{Reason: delivery.ReasonTLS, At: since, Detail: "x509: certificate has expired"}
 	all["opened_mirroring"] = l
 
@@ -106,7 +106,7 @@ func letters() map[string]incident.Letter {
 
 	l = letter()
 	l.Mail.Kind, l.Mail.N, l.First, l.After = incident.KindClosed, 2, 1, 1
-	l.Mail.At, l.Mail.ClosedBy, l.Mail.SwitchOffAt = since.Add(84*time.Minute), "ada", time.Time{}
+	l.Mail.At, l.Mail.SwitchOffAt = since.Add(84*time.Minute), time.Time{}
 	all["closed"] = l
 
 	l = letter()
@@ -127,6 +127,28 @@ func letters() map[string]incident.Letter {
 	l.Mail.Reported, l.Mail.Affected, l.Mail.AffectedMore = 1200, []tenant.ID{"Cust1", "Cust2"}, true
 	all["opened_reported"] = l
 	return all
+}
+
+// TestNextCheck: what a mail says about the next probe is so whatever paces probes.
+func TestNextCheck(t *testing.T) {
+	t.Parallel()
+	for want, next := range map[string]time.Duration{
+		"\n- A test that you ask for checks it at once.\n":                                                   0,
+		"\n- It is checked again within two minutes; a test that you ask for checks it at once.\n":           2 * time.Minute,
+		"\n- It is checked again on Fri 20 Nov 2026 21:10 CET; a test that you ask for checks it at once.\n": 2*time.Minute + time.Millisecond,
+		"\n- It is checked again on Sat 21 Nov 2026 21:08 CET; a test that you ask for checks it at once.\n": 24 * time.Hour,
+	} {
+		for _, k := range []partner.EndpointKind{partner.ERPSync, partner.QuoteConnector, partner.Mirroring} {
+			l := letter()
+			l.Mail.Endpoint = k
+			if next != 0 {
+				l.Mail.NextTry = l.Mail.At.Add(next)
+			}
+			if text := compose(t, l).Text; !strings.Contains(text, want) {
+				t.Errorf("%s in %v: no %q in\n%s", k, next, want, text)
+			}
+		}
+	}
 }
 
 func TestGoldenMails(t *testing.T) {

@@ -185,7 +185,7 @@ func (w *words) line() digestLine {
 	case incident.KindRecovered:
 		parts = append(parts, "failed for "+spell(m.EndedAt.Sub(m.Since))+", well since "+w.at(m.EndedAt))
 	case incident.KindClosed:
-		parts = append(parts, "closed on "+w.at(m.At)+" by the platform's staff ("+oneLine(m.ClosedBy, nameMax)+")")
+		parts = append(parts, "closed on "+w.at(m.At)+" by the platform's staff")
 	case incident.KindCertificate:
 		parts = append(parts, "certificate ends on "+w.at(m.CertificateEnds))
 	default:

@@ -152,7 +152,7 @@ func TestQuestionsGoByThemselves(t *testing.T) {
 
 func digestLetters() []*incident.Letter {
 	ls := outage(7)
-	ls[6].Mail.Kind, ls[6].Mail.N, ls[6].Mail.ClosedBy = incident.KindClosed, 2, "ada"
+	ls[6].Mail.Kind, ls[6].Mail.N = incident.KindClosed, 2
 	ls[1].Mail.Failure = &incident.Failure{Reason: delivery.ReasonDNS}
 	ls[2].Mail.Kind, ls[2].Mail.N, ls[2].Mail.EndedAt = incident.KindRecovered, 2, since.Add(time.Hour)
 	ls[3].Mail.Kind, ls[3].Mail.OffReason = incident.KindSwitchedOff, partner.OffFailing

@@ -96,6 +96,8 @@ func (s *sampler) opened(k partner.EndpointKind, r delivery.Reason) incident.Let
 	}
 	if k == partner.StateChange {
 		m.Backlog = incident.Backlog{Notifications: 212, Tenants: 200, Superseded: 12}
+	} else {
+		m.NextTry = s.since.Add(7 * time.Minute)
 	}
 	return incident.Letter{
 		To: s.To, ClientID: app, AppName: "Awesome App", Environment: s.Environment, URL: url, TimeZone: s.TimeZone, Mail: m,
@@ -177,6 +179,7 @@ func (s *sampler) lives() []Sample {
 		l.Mail.Backlog = incident.Backlog{Notifications: 2, Tenants: 2}
 	})
 	add("opened-long_pause", push, delivery.ReasonRateLimited, func(l *incident.Letter) { l.Mail.NextTry = s.since.Add(time.Hour) })
+	add("opened-mirroring-evening", partner.Mirroring, delivery.ReasonTimeout, func(l *incident.Letter) { l.Mail.NextTry = s.since.Add(9 * time.Hour) })
 	add("opened-reported", partner.ERPSync, delivery.ReasonServerError, func(l *incident.Letter) {
 		l.Mail.Failure.Source = incident.SourceReport
 		l.Mail.Reported, l.Mail.Affected, l.Mail.AffectedMore, l.Mail.AffectedCount = 1200, []tenant.ID{"Cust10001", "Cust10002"}, true, 60
@@ -200,7 +203,7 @@ func (s *sampler) lives() []Sample {
 	add("recovered-mirroring", partner.Mirroring, delivery.ReasonTLS, recovered)
 	add("closed", push, delivery.ReasonServerError, func(l *incident.Letter) {
 		later(l, incident.KindClosed, 2, 84*time.Minute)
-		l.Mail.ClosedBy, l.Mail.SwitchOffAt = "Ada, operations", time.Time{}
+		l.Mail.SwitchOffAt = time.Time{}
 	})
 	return out
 }

@@ -24,6 +24,8 @@ const (
 	nameMax = 80
 	// tenantsMax bounds the tenants that a mail names.
 	tenantsMax = 20
+	// soon is within what a check is not worth its time of day.
+	soon = 2 * time.Minute
 )
 
 // view is what the templates show. Every string in it is one line without control characters.
@@ -206,7 +208,7 @@ func (w *words) intro() string {
 		}
 		return s + " Nothing needs to be done."
 	case m.Kind == incident.KindClosed:
-		s = fmt.Sprintf("The platform's staff (%s) closed it on %s", oneLine(m.ClosedBy, nameMax), w.at(m.At))
+		s = "The platform's staff closed it on " + w.at(m.At)
 		if m.Failure != nil {
 			s += ". When it was last seen failing, " + w.failed(m.Failure.Reason)
 		}
@@ -363,10 +365,15 @@ func (w *words) next() []string {
 
 // checked says when an integration endpoint is probed next.
 func (w *words) checked() string {
-	if w.m.Endpoint == partner.Mirroring {
-		return "It is checked again within minutes, except in the quiet hours of the night; a test that you ask for checks it at once."
+	const test = "a test that you ask for checks it at once."
+	switch m := w.m; {
+	case m.NextTry.IsZero():
+		return "A" + test[1:]
+	case m.NextTry.Sub(m.At) <= soon:
+		return "It is checked again within two minutes; " + test
+	default:
+		return "It is checked again on " + w.at(m.NextTry) + "; " + test
 	}
-	return "It is checked again within minutes; a test that you ask for checks it at once."
 }
 
 // tried says when notifications are tried next.

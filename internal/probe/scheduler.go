@@ -210,32 +210,18 @@ func (s *Scheduler) enqueue(
 	ctx context.Context, app *partner.App, k partner.EndpointKind, state health.State, now time.Time, known map[place]time.Time,
 ) error {
 	at := place{app.ClientID, k}
-	due := s.due(app, k, state, now)
+	next := due(s.opts.Schedule, s.opts.Environment, app, k, state, now)
 	if last, ok := s.enqueued[at]; ok {
 		known[at] = last
 	}
-	if due.After(now.Add(ahead*s.every)) || due.Equal(known[at]) {
+	if next.After(now.Add(ahead*s.every)) || next.Equal(known[at]) {
 		return nil
 	}
-	if err := s.opts.Queue.EnqueueProbe(ctx, app.ClientID, k, due); err != nil {
+	if err := s.opts.Queue.EnqueueProbe(ctx, app.ClientID, k, next); err != nil {
 		return err
 	}
-	known[at] = due
+	known[at] = next
 	return nil
-}
-
-// due is when an endpoint is to be probed next.
-func (s *Scheduler) due(app *partner.App, k partner.EndpointKind, state health.State, now time.Time) time.Time {
-	plan := s.opts.Schedule
-	switch {
-	case state.Target != health.TargetOf(app.Endpoints[k].EffectiveURL(s.opts.Environment)):
-		plan.Interval = min(plan.Interval, freshWithin)
-		return plan.Slot(app.ClientID, k, now)
-	case now.Sub(state.Due) > overdueAfter:
-		return plan.Slot(app.ClientID, k, now)
-	default:
-		return state.Due
-	}
 }
 
 // probed lists the endpoints that are probed; what a state-change endpoint is worth, each

@@ -67,7 +67,9 @@ func (s *Service) build() error {
 		return err
 	}
 	s.buildFanout()
-	s.buildPeople()
+	if err := s.buildPeople(); err != nil {
+		return err
+	}
 	if err := s.buildProbes(); err != nil {
 		return err
 	}
@@ -144,10 +146,15 @@ func (s *Service) incidentSettings() incident.Settings {
 	return set
 }
 
-func (s *Service) buildPeople() {
+func (s *Service) buildPeople() error {
+	plan, err := probePlan(s.cfg.Probe)
+	if err != nil {
+		return err
+	}
 	p := &s.parts
 	p.tracker = alerting.New(alerting.Options{
 		Licences: s.licences,
+		Probes:   &probe.Forecast{States: s.probes, Licences: s.licences, Schedule: plan, Environment: s.env, Idle: s.cfg.Probe.Interval == 0},
 		Apps:     appSettings{s.dir}, Store: s.incidents, Queue: s.queue, Mailbox: standing{s.boxes}, Environment: s.env,
 		Settings: s.incidentSettings(), Metrics: alerting.NewMetrics(s.metrics), Log: s.log,
 	})
@@ -158,6 +165,7 @@ func (s *Service) buildPeople() {
 	p.endpoints = &endpoints{
 		dir: s.dir, store: s.store, pusher: p.pusher, env: s.env, events: p.events, prepared: map[partner.ClientID]preparedTarget{},
 	}
+	return nil
 }
 
 func (s *Service) buildDrain() {

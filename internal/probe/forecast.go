@@ -1,0 +1,61 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/health"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// States reads what is known of endpoints; *registry.ProbeStore is one.
+type States interface {
+	Probes(ctx context.Context, apps []partner.ClientID) ([]registry.ProbeStates, error)
+}
+
+// Forecast says when endpoints are probed next. It goes by what a Scheduler goes by, and so has to
+// be given the same.
+type Forecast struct {
+	States      States
+	Licences    Licences
+	Schedule    health.Schedule
+	Environment partner.Environment
+	// Idle is set where nothing is probed.
+	Idle bool
+}
+
+// NextProbe is when an endpoint is probed next, not before now; zero when it is not probed.
+func (f *Forecast) NextProbe(ctx context.Context, app *partner.App, k partner.EndpointKind, now time.Time) (time.Time, error) {
+	if f.Idle || !wanted(app, k, f.Environment, f.Licences) {
+		return time.Time{}, nil
+	}
+	states, err := f.States.Probes(ctx, []partner.ClientID{app.ClientID})
+	if err != nil && !errors.Is(err, registry.ErrUnreadable) { // what is unreadable is probed as if it never was
+		return time.Time{}, err
+	}
+	at := due(f.Schedule, f.Environment, app, k, states[0][k], now)
+	if at.Before(now) {
+		at = now
+	}
+	if f.Schedule.Rests(k, at) { // the quiet hours were changed since: the runner will pass it over
+		at = f.Schedule.Slot(app.ClientID, k, at)
+	}
+	return at, nil
+}
+
+// due is when an endpoint is to be probed next.
+func due(
+	plan health.Schedule, env partner.Environment, app *partner.App, k partner.EndpointKind, state health.State, now time.Time,
+) time.Time {
+	switch {
+	case state.Target != health.TargetOf(app.Endpoints[k].EffectiveURL(env)):
+		plan.Interval = min(plan.Interval, freshWithin)
+		return plan.Slot(app.ClientID, k, now)
+	case now.Sub(state.Due) > overdueAfter:
+		return plan.Slot(app.ClientID, k, now)
+	default:
+		return state.Due
+	}
+}
