@@ -41,7 +41,7 @@ func TestRedisAwayIsSaid(t *testing.T) {
 		if c.contentType != "" {
 			req.Header.Set("Content-Type", c.contentType)
 		}
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := platform.Do(req)
 		if err != nil {
 			t.Fatalf("%s %s: %v", c.method, c.path, err)
 		}
@@ -72,7 +72,7 @@ func TestRedisAwayIsSaid(t *testing.T) {
 		t.Errorf("the app refused with 503 is there: %s", b)
 	}
 	var st struct{ State string }
-	get(t, "http://"+s.api+"/api/state/Cust1", &st)
+	s.get("http://"+s.api+"/api/state/Cust1", &st)
 	if st.State != "Suspended" {
 		t.Errorf("state after the outage is %s, want the one before it", st.State)
 	}

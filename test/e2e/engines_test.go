@@ -73,7 +73,7 @@ func (s *stack) await(ctx context.Context, api, revision string) <-chan heardAt 
 			return
 		}
 		req.Header.Set("Authorization", "Bearer "+adminToken)
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := platform.Do(req)
 		if err != nil {
 			h.err = err
 			return

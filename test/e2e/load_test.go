@@ -178,7 +178,7 @@ func (s *stack) sameStatus(name string, rs ...*receiver) (endpoint string) {
 		State    string
 		Endpoint *string
 	}
-	get(s.t, "http://"+s.api+"/api/state/"+name, &st)
+	s.get("http://"+s.api+"/api/state/"+name, &st)
 	for _, r := range rs {
 		r.mu.Lock()
 		k := r.tenants[name]

@@ -270,14 +270,27 @@ func (s *stack) keys() *jose.JSONWebKeySet {
 	var doc struct {
 		JWKSURI string `json:"jwks_uri"`
 	}
-	get(s.t, "http://"+s.api+"/login/.well-known/openid-configuration", &doc)
+	s.get("http://"+s.api+"/login/.well-known/openid-configuration", &doc)
 	var set jose.JSONWebKeySet
-	get(s.t, doc.JWKSURI, &set)
+	s.get(doc.JWKSURI, &set)
 	return &set
 }
 
+// get reads what an API answers.
+func (s *stack) get(url string, v any) {
+	s.t.Helper()
+	getBy(s.t, platform, url, v)
+}
+
+// get reads what another service answers.
 func get(t testing.TB, url string, v any) {
-	resp, err := http.Get(url)
+	t.Helper()
+	getBy(t, http.DefaultClient, url, v)
+}
+
+func getBy(t testing.TB, client *http.Client, url string, v any) {
+	t.Helper()
+	resp, err := client.Get(url)
 	if err != nil {
 		t.Error(err)
 		return

@@ -34,7 +34,7 @@ var binary struct {
 }
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	code := judgeAnswers(m.Run())
 	if binary.dir != "" {
 		_ = os.RemoveAll(binary.dir)
 	}
@@ -194,6 +194,11 @@ func (p *process) start() {
 		s.t.Fatal(err)
 	}
 	redistest.Eventually(s.t, 30*time.Second, p.roles+" is ready", p.ready)
+	if p.roles != "worker" && p.bin == s.bin {
+		if err := readContract(s.t.Context(), p.listen); err != nil {
+			s.t.Fatalf("the document of the API: %v", err)
+		}
+	}
 }
 
 // launch starts the process and waits for nothing.
@@ -285,7 +290,7 @@ func (s *stack) try(ctx context.Context, method, path, contentType string, body 
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := platform.Do(req)
 	if err != nil {
 		return 0, nil, err
 	}
