@@ -26,6 +26,9 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == clientMode {
 		exit(runPlainClient(ctx, os.Stdin, os.Stdout))
 	}
+	if len(os.Args) > 1 && os.Args[1] == staticMode {
+		exit(runStatic(ctx, os.Stdin, os.Stdout))
+	}
 	exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -57,6 +60,9 @@ type size struct {
 	watch time.Duration
 	// sweep are the numbers of waiting tenants of the flat-cost scenario.
 	sweep []int
+	// pulled are the numbers of tenants that are asked about, pullFor how long each load counts.
+	pulled  []int
+	pullFor time.Duration
 	// wide adds the variants that take long: isolation among 200 apps, appendfsync always
 	// everywhere.
 	wide bool
@@ -65,7 +71,8 @@ type size struct {
 func fullSize() size {
 	return size{
 		rounds: 3, deliveries: 30_000, rsDeliveries: 8_000, intake: 4_000, samples: 3_000, latencyRounds: 5,
-		blast: 2_000, steady: 1_000, dead: 100_000, watch: 40 * time.Second, sweep: []int{1_000, 10_000, 100_000}, wide: true,
+		blast: 2_000, steady: 1_000, dead: 100_000, watch: 40 * time.Second, sweep: []int{1_000, 10_000, 100_000},
+		pulled: []int{1_000}, pullFor: 3 * time.Second, wide: true,
 	}
 }
 
@@ -73,6 +80,7 @@ func shortSize() size {
 	return size{
 		rounds: 1, deliveries: 20_000, rsDeliveries: 4_000, intake: 1_500, samples: 1_000, latencyRounds: 1,
 		blast: 500, steady: 200, dead: 20_000, watch: 8 * time.Second, sweep: []int{1_000, 20_000},
+		pulled: []int{1_000}, pullFor: 2 * time.Second,
 	}
 }
 
@@ -104,7 +112,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	rounds := flags.Int("rounds", 0, "pairs of measurement and reference (0: 3, or 1 with -short)")
 	profile := flags.String("profile", "", "write a CPU profile of the worker in each drain to this `directory`")
 	apps := flags.String("apps", "", "drain only for these `numbers` of apps, such as 1,10")
-	waiting := flags.Int("tenants", 0, "add this number of waiting tenants to the flat-cost scenario, such as 1000000")
+	waiting := flags.Int("tenants", 0, "add this number of tenants to the scenarios flat and pull, such as 1000000")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -116,7 +124,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		b.rounds = *rounds
 	}
 	if *waiting > 0 {
-		b.sweep = append(b.sweep, *waiting)
+		b.sweep, b.pulled = append(b.sweep, *waiting), append(b.pulled, *waiting)
 	}
 	if *out == "" {
 		if *out = "bench/results.json"; *short || *only != "" || *apps != "" {
@@ -210,6 +218,7 @@ func scenarios() []scenario {
 		{"isolation", "half of the endpoints hang for 10 s", isolation},
 		{"dead", "an app is down and its tenants wait", deadApp},
 		{"flat", "CPU per delivery over numbers of apps and of waiting tenants", flatCost},
+		{"pull", "GET /api/state/{tenant} by 32 clients that each wait for the answer", pulls},
 	}
 }
 
