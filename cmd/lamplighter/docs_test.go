@@ -71,6 +71,15 @@ public_endpoint: online3.superoffice.com
 - New apps have a webhook secret that is shown once. ` + "`--secrets-file`" + ` gets ` + "`{\"client_id\":…,\"webhook_secret\":…}`" + ` a line. The app's name is
   written there before the app is made; a later run with the same file replaces a secret that a killed run did not receive.
 
+How long it takes: 2,000 new apps with 100,000 approvals took 17 s on two busy cores, with Redis beside the service; ` + "`apply`" + ` held at
+most 54 MiB of memory and ` + "`serve`" + ` 88 MiB, in the run below too. Progress not on a terminal, every 5 s, is such as
+
+    Applying: 651 of 2,000 steps, 32,550 of 100,000 approvals, 5s
+
+Killed twice on the way with SIGKILL and run again, it ended with the same apps and approvals, and with a secret of every app in the file:
+
+    go test ./test/e2e -run TestAKilledApply -v -apply.apps=2000 -apply.approvals=100000
+
 ## Commands
 
 Commands that call the admin API share these flags:
