@@ -35,6 +35,7 @@ func TestScripts(t *testing.T) {
 			"wait-for":      waitFor,
 			"dev-at":        devAt,
 			"revoke-listed": revokeListed,
+			"readme-shell":  readmeShell,
 		},
 	})
 }
@@ -132,4 +133,23 @@ func revokeListed(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: revoke-listed FILE")
 	}
 	ts.Check(ts.Exec("lamplighter", "token", "revoke", regexp.MustCompile(`tok_[0-9a-f]+`).FindString(ts.ReadFile(args[0]))))
+}
+
+// readmeShell runs the commands that README shows under "The same without curl", where dev-at said.
+// Each must succeed.
+func readmeShell(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: readme-shell")
+	}
+	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	ts.Check(err)
+	_, section, _ := strings.Cut(string(text), "### The same without curl")
+	section, _, _ = strings.Cut(section, "\n## ")
+	commands := regexp.MustCompile(`(?m)^    bin/(lamplighter .*)$`).FindAllStringSubmatch(section, -1)
+	if len(commands) == 0 {
+		ts.Fatalf("README.md shows no commands there")
+	}
+	for _, m := range commands {
+		ts.Check(ts.Exec("sh", "-c", strings.ReplaceAll(m[1], "http://127.0.0.1:8081/hook", ts.Getenv("HOOK"))))
+	}
 }
