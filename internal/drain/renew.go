@@ -10,6 +10,10 @@ import (
 // post hangs it cannot make room for others, and what comes meanwhile must not wait for that post.
 const linger = time.Second
 
+// longest bounds a run, below the two minutes that the queue gives its task: whoever is cut off there
+// is cut off within its posts.
+const longest = 90 * time.Second
+
 // renewIn is when renew would let the run go on.
 func (r *run) renewIn() time.Duration {
 	if r.spent.IsZero() || r.closing || r.lost || !r.suspectAt.IsZero() {
@@ -19,17 +23,28 @@ func (r *run) renewIn() time.Duration {
 }
 
 // renew gives a run whose posts hang another budget, with the endpoint as it is set now, as the run
-// that would follow had. It reports what there was until then.
+// that would follow had. It reports what there was until then. It ends a run that grew old, and one
+// whose app was written meanwhile: what the posts that are out say is of the endpoint as it was.
 func (r *run) renew(ctx context.Context) {
 	if r.running == 0 || r.renewIn() > 0 {
 		return
 	}
-	post, revision, ok, err := r.d.opts.Endpoints.Endpoint(ctx, r.app)
-	if err != nil || !ok { // the next run finds out
+	if time.Since(r.born)+r.d.opts.Budget+linger+r.d.opts.Timeout > longest {
 		r.closing, r.force = true, true
 		return
 	}
-	r.post, r.revision = post, revision
+	call, cancel := context.WithTimeout(ctx, settleWithin)
+	defer cancel()
+	post, revision, ok, err := r.d.opts.Endpoints.Endpoint(call, r.app)
+	switch {
+	case err != nil:
+		r.spent = time.Now() // not said of the endpoint: ask again
+		return
+	case !ok || revision != r.revision: // the next run finds out
+		r.closing, r.force = true, true
+		return
+	}
+	r.post, r.began = post, r.spent
 	r.spent, r.until, r.look = time.Time{}, time.Now().Add(r.d.opts.Budget), lookMin
 	r.observe(ctx)
 	r.report = Observation{Failure: r.report.Failure}

@@ -52,6 +52,7 @@ type rig struct {
 	lookup    error
 	switchErr error
 	offs      []int64
+	revision  int64
 }
 
 // registryRevision is what the app's settings bear in these tests.
@@ -63,7 +64,7 @@ func bubble(t *testing.T, f func(r *rig), change ...func(o *drain.Options)) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{
-			T: t, box: newBox(), flying: map[tenant.ID]bool{}, reg: prometheus.NewPedanticRegistry(),
+			T: t, box: newBox(), flying: map[tenant.ID]bool{}, revision: registryRevision, reg: prometheus.NewPedanticRegistry(),
 			answer:  func(int, delivery.Message) delivery.Result { return delivery.ClassifyStatus(200) },
 			latency: func(delivery.Message) time.Duration { return 10 * time.Millisecond },
 		}
@@ -119,7 +120,7 @@ func (r *rig) post(ctx context.Context, m delivery.Message) delivery.Result {
 func (r *rig) Endpoint(context.Context, partner.ClientID) (drain.Post, int64, bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.post, registryRevision, !r.missing && r.lookup == nil, r.lookup
+	return r.post, r.revision, !r.missing && r.lookup == nil, r.lookup
 }
 
 // SwitchOff implements drain.Endpoints.

@@ -75,6 +75,8 @@ type run struct {
 	token    string
 	post     Post
 	revision int64
+	born     time.Time
+	// began is when the run began, or its budget was last renewed.
 	began    time.Time
 	held     time.Time
 	openings int
@@ -130,7 +132,7 @@ type run struct {
 func newRun(d *Drainer, app partner.ClientID, token string, post Post, revision int64, b mailbox.Begun) *run {
 	now := time.Now()
 	r := &run{
-		d: d, app: app, token: token, post: post, revision: revision, began: now, until: now.Add(d.opts.Budget), held: b.HeldUntil, openings: b.Openings,
+		d: d, app: app, token: token, post: post, revision: revision, born: now, began: now, until: now.Add(d.opts.Budget), held: b.HeldUntil, openings: b.Openings,
 		health: d.memory.of(app, now), jobs: make(chan job, d.opts.InFlightPerApp), done: make(chan finished, d.opts.InFlightPerApp),
 		asks: make(chan ask), answers: make(chan answer, 1), stirred: d.stirrable(app), look: lookMin, timer: stoppedTimer(),
 		probing: b.Probe, hadGate: b.Probe,
@@ -336,8 +338,33 @@ func (r *run) work(ctx context.Context) {
 }
 
 // gather waits for results, for the moment to look at the mailbox or to renew the lease, or for the
-// order to stop.
+// order to stop, and then for what else ends soon.
 func (r *run) gather(ctx context.Context) {
+	if len(r.settlements) == 0 && !r.await(ctx) { // else some ended while the last exchange was made
+		return
+	}
+	r.launch(ctx)
+	r.timer.Reset(r.window())
+	defer r.timer.Stop()
+	for r.running > 0 && len(r.settlements) < gatherMax && !r.starving() {
+		stirred := r.stirred
+		if len(r.queue) > 0 || r.want() == 0 { // enough to do until the next exchange
+			stirred = nil
+		}
+		select {
+		case f := <-r.done:
+			r.settle(ctx, f)
+			r.launch(ctx)
+		case <-stirred:
+			return
+		case <-r.timer.C:
+			return
+		}
+	}
+}
+
+// await waits for the first result; it returns false when an exchange is to come before any.
+func (r *run) await(ctx context.Context) bool {
 	stop, ended := r.d.stop, ctx.Done()
 	if r.closing { // known already, or no news
 		stop, ended = nil, nil
@@ -353,30 +380,14 @@ func (r *run) gather(ctx context.Context) {
 	case <-stirred:
 		r.timer.Stop()
 		r.look = lookMin
-		return
+		return false
 	case <-r.timer.C: // the next exchange looks, and renews
 		r.look = min(2*r.look, lookMax)
-		return
+		return false
 	case <-stop:
 	case <-ended:
 	}
-	r.launch(ctx)
-	r.timer.Reset(r.window())
-	defer r.timer.Stop()
-	for r.running > 0 && len(r.settlements) < gatherMax && !r.starving() {
-		if stirred = r.stirred; len(r.queue) > 0 || r.want() == 0 { // enough to do until the next exchange
-			stirred = nil
-		}
-		select {
-		case f := <-r.done:
-			r.settle(ctx, f)
-			r.launch(ctx)
-		case <-stirred:
-			return
-		case <-r.timer.C:
-			return
-		}
-	}
+	return true
 }
 
 // patience is how long to wait for the first result: until the lease needs renewing, or, where

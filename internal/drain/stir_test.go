@@ -103,6 +103,43 @@ func TestARunWithAHangingPostIsLikeTheNext(t *testing.T) {
 	}
 }
 
+// A run goes on for as long as posts hang, but not until the queue cuts it off; whoever comes next goes on.
+func TestARunEndsSometime(t *testing.T) {
+	bubble(t, func(r *rig) {
+		r.latency = func(m delivery.Message) time.Duration { // something is always out
+			return 3*time.Second + time.Duration(m.Sequence%17)*300*time.Millisecond
+		}
+		r.box.fill(999)
+		start := time.Now()
+		r.run()
+		if took := time.Since(start); took < 20*time.Second || took > 100*time.Second {
+			r.Errorf("ran %v", took)
+		}
+		r.free()
+		r.follow()
+		r.expect(999, 0)
+	})
+}
+
+// What a post says that was made to the URL before is not said of the new one.
+func TestGoneIsOfTheURLThatAnswered(t *testing.T) {
+	bubble(t, func(r *rig) {
+		r.box.fill(1)
+		r.latency = slowFirst
+		r.answer = only(410)
+		done := make(chan error)
+		go func() { done <- r.d.Drain(r.Context(), app, 1) }()
+		pass(4 * time.Second)
+		r.locked(func() { r.revision++ })
+		if err := <-done; err != nil {
+			r.Fatal(err)
+		}
+		if len(r.offs) != 1 || r.offs[0] != registryRevision {
+			r.Errorf("switched off by revisions %v, want %d", r.offs, registryRevision)
+		}
+	})
+}
+
 // Looking costs little: a hanging post makes a drainer ask once a second in the end.
 func TestLooksGrowRare(t *testing.T) {
 	bubble(t, func(r *rig) {

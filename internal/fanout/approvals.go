@@ -254,10 +254,14 @@ func (a *Approvals) again(ctx context.Context, app partner.ClientID, ts []tenant
 
 // hears reports whether an app gets deposits; one that never had a URL does not.
 func (a *Approvals) hears(ctx context.Context, app partner.ClientID) (bool, error) {
-	if err := a.apps.Refresh(ctx); err != nil {
-		return false, fmt.Errorf("refresh apps: %w", err)
+	stale := a.apps.Refresh(ctx)
+	if stale != nil && !errors.Is(stale, registry.ErrUnreadable) {
+		return false, fmt.Errorf("refresh apps: %w", stale)
 	}
 	e, ok := a.apps.App(app)
+	if stale != nil && (!ok || !e.Rec.App.EverHadURL) { // it may be this one that cannot be read
+		return false, fmt.Errorf("refresh apps: %w", stale)
+	}
 	if !ok {
 		return false, fmt.Errorf("%w: %s", ErrUnknownApp, app)
 	}

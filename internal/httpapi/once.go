@@ -63,6 +63,7 @@ func (a *API) once(c *call, rt route) error {
 	case errors.Is(err, registry.ErrUnreadable):
 		return outcomeLost()
 	case err != nil:
+		a.forget(c, o, begun.Run)
 		return err
 	}
 	switch begun.State {
@@ -75,6 +76,17 @@ func (a *API) once(c *call, rt route) error {
 	default:
 		return a.run(c, rt, o, begun.Run)
 	}
+}
+
+// forget takes back the claim of a run that does not begin, which may have been written although its
+// answer was lost or too few replicas had it: else repeats would be told for a while that it runs.
+func (a *API) forget(c *call, o registry.Once, run string) {
+	if run == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx()), settleWithin)
+	defer cancel()
+	_, _ = a.Outcomes.SettleOnce(ctx, o, run, nil) // the claim ends by itself, too
 }
 
 // run carries the request out and keeps its success.

@@ -82,7 +82,8 @@ func answered(cmd *redis.Cmd) ([]any, error) {
 // pipelineArgs bounds about how many values one round trip carries.
 const pipelineArgs = 40 * MaxBatch
 
-// pipelined runs one script on many mailboxes, in one round trip where they are not too many.
+// pipelined runs one script on many mailboxes, in one round trip where they are not too many. Where a
+// later round trip fails, what the earlier ones answered is told: they were applied.
 func pipelined(ctx context.Context, rdb redis.UniversalClient, s *redis.Script, calls []call) ([]*redis.Cmd, error) {
 	cmds := make([]*redis.Cmd, 0, len(calls))
 	for len(calls) > 0 {
@@ -92,8 +93,16 @@ func pipelined(ctx context.Context, rdb redis.UniversalClient, s *redis.Script, 
 			n++
 		}
 		some, err := pipeline(ctx, rdb, s, calls[:n])
-		if err != nil {
+		if err != nil && len(cmds) == 0 {
 			return nil, err
+		}
+		if err != nil {
+			for range calls {
+				failed := redis.NewCmd(ctx)
+				failed.SetErr(err)
+				cmds = append(cmds, failed)
+			}
+			return cmds, nil
 		}
 		cmds, calls = append(cmds, some...), calls[n:]
 	}

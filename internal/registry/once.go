@@ -55,13 +55,14 @@ var (
 
 // BeginOnce claims the key for a run, or says what came of an earlier one. Keys are kept for
 // Options.IdempotencyKeep. Errors: ErrKeyReused when the key came with another digest,
-// ErrUnreadable when the outcome was sealed with a key that is gone.
+// ErrUnreadable when the outcome was sealed with a key that is gone. With any other error Begun.Run
+// names a claim that may have been written, to be settled by whoever knows that nothing runs.
 func (s *Store) BeginOnce(ctx context.Context, o Once) (Begun, error) {
 	names, member := s.onceKeys(o)
 	run := s.nonce()
 	answer, err := beginOnce.run(ctx, s.durable, names, o.Digest, run, o.Within.Milliseconds(), s.opts.IdempotencyKeep.Milliseconds(), OnceMax, member).Slice()
 	if err != nil {
-		return Begun{}, failure(err, "begin under an idempotency key")
+		return Begun{Run: run}, failure(err, "begin under an idempotency key") // it may be written all the same
 	}
 	word, _ := answer[0].(string)
 	wait := func() time.Duration {

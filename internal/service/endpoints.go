@@ -38,7 +38,8 @@ type preparedTarget struct {
 
 // Endpoint implements drain.Endpoints.
 func (e *endpoints) Endpoint(ctx context.Context, app partner.ClientID) (drain.Post, int64, bool, error) {
-	if err := e.dir.Refresh(ctx); err != nil {
+	// An app that cannot be read keeps the settings that are known, and must not stop all others.
+	if err := e.dir.Refresh(ctx); err != nil && !errors.Is(err, registry.ErrUnreadable) {
 		return nil, 0, false, fmt.Errorf("refresh apps: %w", err)
 	}
 	entry, ok := e.dir.App(app)

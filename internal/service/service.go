@@ -165,7 +165,10 @@ func (s *Service) stores(ctx context.Context) error {
 	if err := s.bootstrap(ctx); err != nil {
 		return err
 	}
-	if err := s.dir.Refresh(ctx); err != nil {
+	switch err := s.dir.Refresh(ctx); {
+	case errors.Is(err, registry.ErrUnreadable): // it stays so; the others must be served
+		s.log.ErrorContext(ctx, "some apps cannot be read and are not served", "err", err)
+	case err != nil:
 		return fmt.Errorf("read apps: %w", err)
 	}
 	return nil

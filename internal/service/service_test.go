@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -272,4 +273,25 @@ func TestUnreadableProbeIsNeverChecked(t *testing.T) {
 	if health["state"] != "unchecked" {
 		t.Errorf("health %v", health)
 	}
+}
+
+// An app that another version wrote is served as it was known; all others are told as ever, approved
+// and resynced, also by a process that starts now.
+func TestAnUnreadableAppStopsNobodyElse(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.call("PUT", "/v1/apps/app2", `{"name":"Other","technical_contact":{"email":"kim@example.com"}}`)
+	apps := keys.New("").Config(keys.ConfigApps)
+	stored := r.rdb.HGet(t.Context(), apps, "app2").Val()
+	newer := strings.Replace(stored, `"v":1`, `"v":9`, 1)
+	if newer == stored {
+		t.Fatalf("the stored app has no format: %s", stored)
+	}
+	if err := errors.Join(r.rdb.HSet(t.Context(), apps, "app2", newer).Err(), r.rdb.Incr(t.Context(), keys.New("").Config(keys.ConfigRevision)).Err()); err != nil {
+		t.Fatal(err)
+	}
+	r.change("suspend", http.StatusNoContent, "delivered")
+	r.call("PUT", "/v1/apps/app1/approvals/b", "")
+	r.base = "http://" + serve(t, r.rdb, settings(t)).Addr("api")
+	r.change("resume", http.StatusNoContent, "delivered")
 }
