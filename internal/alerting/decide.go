@@ -52,7 +52,7 @@ func (t *Tracker) machine(app *partner.App, k partner.EndpointKind) incident.Mac
 
 // observe decides and writes. The first look is without the audience, which most steps do not need.
 func (t *Tracker) observe(ctx context.Context, app *partner.App, k partner.EndpointKind, events []incident.Event) (registry.IncidentStep, error) {
-	return t.take(ctx, app, k, func(decide decision) (registry.IncidentStep, error) {
+	return t.take(ctx, app, k, func(decide decision, _ leaving) (registry.IncidentStep, error) {
 		return t.opts.Store.Transition(ctx, app.ClientID, k, func(s incident.State) registry.IncidentStep { return decide(s, events) })
 	})
 }
@@ -60,9 +60,14 @@ func (t *Tracker) observe(ctx context.Context, app *partner.App, k partner.Endpo
 // decision is what a store has decided about a state it read and what happened since.
 type decision func(s incident.State, events []incident.Event) registry.IncidentStep
 
-// take decides and writes by a transition of the store.
+// leaving is a step of a store that has decided nothing. A store that loses a race asks again: what
+// was decided the time before was not written, and nobody may be told of it.
+type leaving func(registry.IncidentStep) registry.IncidentStep
+
+// take decides and writes by a transition of the store. Whenever the store asks, the transition
+// answers by one of both.
 func (t *Tracker) take(
-	ctx context.Context, app *partner.App, k partner.EndpointKind, transition func(decision) (registry.IncidentStep, error),
+	ctx context.Context, app *partner.App, k partner.EndpointKind, transition func(decision, leaving) (registry.IncidentStep, error),
 ) (registry.IncidentStep, error) {
 	now := t.opts.Now()
 	var a audience
@@ -76,6 +81,9 @@ func (t *Tracker) take(
 			}
 			v.step.TakesReports = true
 			return v.step
+		}, func(step registry.IncidentStep) registry.IncidentStep {
+			v, postponed = verdict{}, false
+			return step
 		})
 		if err != nil {
 			return registry.IncidentStep{}, fmt.Errorf("note what was observed of %s %s: %w", app.ClientID, k, err)

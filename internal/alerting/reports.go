@@ -18,10 +18,10 @@ func (t *Tracker) reports(ctx context.Context, app *partner.App) error {
 	}
 	errs := make([]error, 0, len(kinds))
 	for _, k := range kinds {
-		_, err := t.take(ctx, app, k, func(decide decision) (registry.IncidentStep, error) {
+		_, err := t.take(ctx, app, k, func(decide decision, leave leaving) (registry.IncidentStep, error) {
 			return t.opts.Store.TransitionReports(ctx, app.ClientID, k, func(s incident.State, r registry.Reports) registry.IncidentStep {
 				if !r.Pending() { // what is well forgets what was reported
-					return registry.IncidentStep{State: s, TakesReports: s.ReportedAt.IsZero()}
+					return leave(registry.IncidentStep{State: s, TakesReports: s.ReportedAt.IsZero()})
 				}
 				return decide(s, reported(&r))
 			})

@@ -2,6 +2,7 @@ package alerting_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,6 +113,29 @@ func TestWhoseSuccessCounts(t *testing.T) {
 	w.tick(time.Second)
 	if got := phase(); got != incident.Well {
 		t.Errorf("after a reported success: %s", got)
+	}
+}
+
+// Two workers that tick one app at a time take its reports once, and tell of them once.
+func TestALostRaceForReportsTellsNothing(t *testing.T) {
+	t.Parallel()
+	w := reportedTo(t, nil)
+	w.report(0, 20, 3)
+	w.tick(time.Second)
+	w.now = w.now.Add(10 * time.Minute)
+	w.report(20, 20, 3)
+	other := w.Tracker
+	w.log.Reset()
+	w.woken, w.opts.Store = nil, &racing{w.store, func() {
+		w.now = w.now.Add(time.Second)
+		if _, err := other.Tick(t.Context(), id, registry.Trouble{Reports: true}); err != nil {
+			t.Error(err)
+		}
+	}}
+	w.tick(0)
+	w.want("opened once", "opened 1 to "+kim)
+	if n := strings.Count(w.log.String(), "mail decided"); n != 1 || len(w.woken) != 1 {
+		t.Errorf("%d mails told, %d tasks queued, want 1 of each:\n%s", n, len(w.woken), w.log)
 	}
 }
 

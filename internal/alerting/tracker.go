@@ -261,10 +261,10 @@ func (t *Tracker) Close(ctx context.Context, incidentID, by string) error {
 		app.ClientID = id // nobody is left to be told
 	}
 	found := false
-	_, err = t.take(ctx, &app, k, func(decide decision) (registry.IncidentStep, error) {
+	_, err = t.take(ctx, &app, k, func(decide decision, leave leaving) (registry.IncidentStep, error) {
 		return t.opts.Store.Transition(ctx, id, k, func(s incident.State) registry.IncidentStep {
 			if found = s.ID == incidentID; !found {
-				return registry.IncidentStep{State: s}
+				return leave(registry.IncidentStep{State: s})
 			}
 			return decide(s, []incident.Event{incident.Closed{By: by}})
 		})

@@ -396,6 +396,65 @@ func TestClose(t *testing.T) {
 	}
 }
 
+// racing lets something happen between the decision to end an incident and its writing, once.
+type racing struct {
+	*registry.IncidentStore
+
+	meanwhile func()
+}
+
+func (r *racing) Transition(
+	ctx context.Context, app partner.ClientID, k partner.EndpointKind, decide func(incident.State) registry.IncidentStep,
+) (registry.IncidentStep, error) {
+	return r.IncidentStore.Transition(ctx, app, k, func(s incident.State) registry.IncidentStep {
+		step := decide(s)
+		if meanwhile := r.meanwhile; step.Ended != nil && meanwhile != nil {
+			r.meanwhile = nil
+			meanwhile()
+		}
+		return step
+	})
+}
+
+func (r *racing) TransitionReports(
+	ctx context.Context, app partner.ClientID, k partner.EndpointKind, decide func(incident.State, registry.Reports) registry.IncidentStep,
+) (registry.IncidentStep, error) {
+	return r.IncidentStore.TransitionReports(ctx, app, k, func(s incident.State, reports registry.Reports) registry.IncidentStep {
+		step := decide(s, reports)
+		if meanwhile := r.meanwhile; len(step.Letters) > 0 && meanwhile != nil {
+			r.meanwhile = nil
+			meanwhile()
+		}
+		return step
+	})
+}
+
+// TestALostRaceTellsNothing: of two who close an incident, one is told so and one mail is decided.
+func TestALostRaceTellsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.after(0, blocked)
+	states, err := w.store.Incidents(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open, other := states[kind].ID, w.Tracker
+	w.woken, w.opts.Store = nil, &racing{w.store, func() {
+		w.now = w.now.Add(time.Second) // what both write in one instant is the same, and written once
+		if err := other.Close(t.Context(), open, "ada"); err != nil {
+			t.Error(err)
+		}
+	}}
+	w.log.Reset()
+	if err := alerting.New(w.opts).Close(t.Context(), open, "kim"); !errors.Is(err, alerting.ErrNoIncident) {
+		t.Errorf("closing what another has closed: %v, want ErrNoIncident", err)
+	}
+	w.want("closed once", "closed 2 to "+kim, "opened 1 to "+kim)
+	if n := strings.Count(w.log.String(), "mail decided"); n != 1 || len(w.woken) != 1 {
+		t.Errorf("%d mails told, %d tasks queued, want 1 of each:\n%s", n, len(w.woken), w.log)
+	}
+}
+
 func TestUnknownAppIsPassedOver(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

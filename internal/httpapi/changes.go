@@ -103,6 +103,9 @@ func (a *API) postStateChanges(c *call) error {
 	a.auditChanges(c, []acceptedChange{{req, accepted}})
 	c.change = accepted.ID
 	c.w.Header().Set("Location", "/v1/state-changes/"+accepted.ID)
+	if accepted.Replayed {
+		c.w.Header().Set(replayedHeader, "true")
+	}
 	return c.json(http.StatusAccepted, struct {
 		ID       string    `json:"id"`
 		Tenant   tenant.ID `json:"tenant"`

@@ -65,6 +65,9 @@ func (a *API) postErrorReports(c *call) error {
 	}
 	switch one.answer.Status {
 	case http.StatusAccepted:
+		if one.answer.Replayed {
+			c.w.Header().Set(replayedHeader, "true")
+		}
 		return c.json(http.StatusAccepted, struct {
 			Replayed bool `json:"replayed"`
 		}{one.answer.Replayed})

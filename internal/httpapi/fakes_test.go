@@ -373,6 +373,7 @@ func (w *world) Accept(_ context.Context, reqs []registry.ChangeRequest) ([]regi
 		at := fmt.Sprintf("%s %d", r.IdempotencyKey, r.Line)
 		if first, ok := w.answers[at]; ok && r.IdempotencyKey != "" {
 			out[i].Accepted = first
+			out[i].Accepted.Replayed = true
 			continue
 		}
 		if out[i].Err = w.lineErrs[r.Tenant]; out[i].Err != nil {

@@ -38,6 +38,9 @@ func TestEveryPostIsRepeatable(t *testing.T) {
 			}
 			written := len(h.actions) + len(h.tokens) + len(h.accepted) + len(h.reports) + h.tried
 			second := h.do(r)
+			if first.Header().Get("Idempotent-Replayed") != "" || second.Header().Get("Idempotent-Replayed") != "true" {
+				t.Errorf("marked as repeated: first %q, then %q", first.Header().Get("Idempotent-Replayed"), second.Header().Get("Idempotent-Replayed"))
+			}
 			if op.ID == "postErrorReports" { // says for itself that it was sent before
 				if second.Body.String() != "{\"replayed\":true}\n" {
 					t.Errorf("repeated: %s", second.Body)

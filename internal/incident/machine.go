@@ -1,6 +1,7 @@
 package incident
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -167,14 +168,17 @@ func (t *step) apply(e Event) {
 }
 
 // close ends the incident on a person's word; who that was, the history and the audit log say, not
-// the mail: it is the name of a token, and nothing to the app's contacts. Whoever was told that it opened is told of this too,
-// unless this very step already tells them more.
+// the mail: it is the name of a token, and nothing to the app's contacts. Whoever was told that it
+// opened is told of this too, unless this very step already tells them more. What the service has
+// switched off stays so.
 func (t *step) close(c Closed) {
 	if t.s.ID == "" {
 		return
 	}
 	if len(t.mails) == 0 {
-		t.mail(KindClosed)
+		if m := t.mail(KindClosed); !t.s.OffSince.IsZero() {
+			m.OffReason = cmp.Or(t.Switch.Reason, partner.OffFailing) // an old view of the app does not know why
+		}
 	}
 	t.end(EndClosed, c.By)
 }

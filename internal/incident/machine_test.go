@@ -285,6 +285,23 @@ func TestNextTry(t *testing.T) {
 	}
 }
 
+// TestCloseSaysWhatIsOff: the close of an incident calls no endpoint again that the service switched off.
+func TestCloseSaysWhatIsOff(t *testing.T) {
+	t.Parallel()
+	for _, why := range []partner.OffReason{"", partner.OffGone, partner.OffFailing} {
+		events := []at{{0, blocked}}
+		m := machine()
+		if why != "" {
+			m.Switch = incident.Switch{Reason: why, At: start}
+		}
+		_, log, all := play(t, m, append(events, at{time.Hour, closed}))
+		mails := all[len(all)-1].Mails
+		if len(mails) != 1 || mails[0].Kind != incident.KindClosed || mails[0].OffReason != why {
+			t.Errorf("closed while it is off as %q: %+v, %q", why, mails, log)
+		}
+	}
+}
+
 func TestMailNamesTheTenants(t *testing.T) {
 	t.Parallel()
 	_, _, all := play(t, machine(), []at{{0, rejects("T2")}, {0, rejects("T1")}, {5 * time.Minute, tick}})

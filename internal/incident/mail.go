@@ -57,7 +57,7 @@ type Mail struct {
 	// Reopened and Previous are set for an incident that follows closely on another.
 	Reopened int    `json:"reopened,omitempty"`
 	Previous string `json:"previous,omitempty"`
-	// OffReason says why it was switched off, for KindSwitchedOff.
+	// OffReason says why it was switched off, for KindSwitchedOff, and for KindClosed while it is off.
 	OffReason partner.OffReason `json:"off_reason,omitempty"`
 	// NextTry is when it is tried again after the pause that it asked for, zero when it is tried all
 	// the while; of an integration endpoint it is when it is probed next, zero when nothing does.

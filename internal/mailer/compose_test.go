@@ -108,6 +108,10 @@ func letters() map[string]incident.Letter {
 	l.Mail.Kind, l.Mail.N, l.First, l.After = incident.KindClosed, 2, 1, 1
 	l.Mail.At, l.Mail.SwitchOffAt = since.Add(84*time.Minute), time.Time{}
 	all["closed"] = l
+	l.Mail.OffReason = partner.OffGone
+	all["closed_off"] = l
+	l.Mail.Endpoint, l.Mail.OffReason = partner.ERPSync, partner.OffFailing
+	all["closed_off_erp"] = l
 
 	l = letter()
 	ends := since.Add(21 * 24 * time.Hour)

@@ -104,13 +104,15 @@ func newDigestView(ls []*incident.Letter, at time.Time, unsubscribe string) dige
 			failing++
 		}
 		order, title := w.groupOf()
-		g := groups[title]
+		what := ""
+		if !over(l.Mail.Kind) {
+			what = advice(&l.Mail)
+		}
+		key := title + "\x00" + what // of one cause, what helps a receiver of notifications does not help a service
+		g := groups[key]
 		if g == nil {
-			g = &group{Title: title, order: order}
-			if !over(l.Mail.Kind) {
-				g.Advice = advice(&l.Mail)
-			}
-			groups[title] = g
+			g = &group{Title: title, Advice: what, order: order}
+			groups[key] = g
 		}
 		g.Lines = append(g.Lines, w.line())
 	}
@@ -137,7 +139,7 @@ func newDigestView(ls []*incident.Letter, at time.Time, unsubscribe string) dige
 		v.Groups = append(v.Groups, *g)
 	}
 	slices.SortFunc(v.Groups, func(a, b group) int {
-		return cmp.Or(cmp.Compare(a.order, b.order), cmp.Compare(len(b.Lines), len(a.Lines)), strings.Compare(a.Title, b.Title))
+		return cmp.Or(cmp.Compare(a.order, b.order), cmp.Compare(len(b.Lines), len(a.Lines)), strings.Compare(a.Title, b.Title), strings.Compare(a.Advice, b.Advice))
 	})
 	return v
 }

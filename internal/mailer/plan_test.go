@@ -187,6 +187,33 @@ func TestGoldenDigest(t *testing.T) {
 	}
 }
 
+// TestDigestAdvisesEachByItself: what is one cause for people can want another remedy of each endpoint.
+func TestDigestAdvisesEachByItself(t *testing.T) {
+	t.Parallel()
+	ls := outage(4)
+	for i := range ls {
+		ls[i].Mail.Failure = &incident.Failure{Reason: delivery.ReasonTimeout}
+	}
+	ls[1].Mail.Endpoint, ls[3].Mail.Endpoint = partner.ERPSync, partner.ERPSync
+	var first string
+	for range 20 { // a map has no order
+		m, err := composer(t, mailer.LinkMaker{}).ComposeDigest([]*incident.Letter{&ls[0], &ls[1], &ls[2], &ls[3]}, since)
+		if err != nil {
+			t.Fatal(err)
+		}
+		push, call := strings.Index(m.Text, "Answer first and do the work afterwards"), strings.Index(m.Text, "Users of the platform wait for its answer")
+		if push < 0 || call < 0 || strings.Count(m.Text, " (2)\n") != 2 {
+			t.Fatalf("the digest says\n%s", m.Text)
+		}
+		if first == "" {
+			first = m.Text
+		}
+		if m.Text != first {
+			t.Fatalf("the same letters make another digest:\n%s\nand\n%s", first, m.Text)
+		}
+	}
+}
+
 func TestNothingIsInjectedIntoADigest(t *testing.T) {
 	t.Parallel()
 	evil := "Evil\r\nBcc: victim@example.com\r\n\r\n<script>alert(1)</script>\u202E\x00\x1b[31m"

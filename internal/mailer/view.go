@@ -338,17 +338,17 @@ func (w *words) next() []string {
 		return []string{"What waited is delivered: each tenant's latest state, older changes left out."}
 	case m.Kind == incident.KindRecovered:
 		return nil
+	case w.off() && push:
+		return []string{"What waits is kept, for each tenant the latest state. Once you switch the endpoint on again, it is delivered."}
+	case w.off():
+		return []string{"It is not called any more until you switch it on again."}
 	case m.Kind == incident.KindClosed && push:
 		return []string{
 			"It is called as before, and what waits is kept.",
 			"You hear of it again when it was well for once and fails anew, or when it is switched off.",
 		}
 	case m.Kind == incident.KindClosed:
-		return []string{"It is checked as before. You hear of it again when it was well for once and fails anew, or when it is switched off."}
-	case m.Kind == incident.KindSwitchedOff && push:
-		return []string{"What waits is kept, for each tenant the latest state. Once you switch the endpoint on again, it is delivered."}
-	case m.Kind == incident.KindSwitchedOff:
-		return []string{"It is not called any more until you switch it on again."}
+		return []string{"It is called as before. You hear of it again when it was well for once and fails anew, or when it is switched off."}
 	case !push:
 		return append([]string{w.checked(), "You get one mail when it is well."}, w.switchOff()...)
 	case len(m.Tenants) > 0:
@@ -361,6 +361,11 @@ func (w *words) next() []string {
 		w.tried() + " What waits is kept, for each tenant the latest state, and is delivered when it answers.",
 		"You get one mail when it is well.",
 	}, w.switchOff()...)
+}
+
+// off reports whether the endpoint is switched off, which the closing of its incident does not change.
+func (w *words) off() bool {
+	return w.m.Kind == incident.KindSwitchedOff || w.m.Kind == incident.KindClosed && w.m.OffReason != ""
 }
 
 // checked says when an integration endpoint is probed next.

@@ -237,7 +237,7 @@ func (f *files) params(op Operation, said operation) ([]obj, error) {
 		header("If-Match", "The ETag that was read: 412 when it is not the current one.", 1024)
 	}
 	if op.Idempotent {
-		header("Idempotency-Key", "A repeat with the same key gets the first success again, marked by Idempotent-Replayed, and changes nothing.", 255)
+		header("Idempotency-Key", "A repeat with the same key gets the first success again, marked by Idempotent-Replayed, and changes nothing. The answer to a body of lines has no such mark.", 255)
 	}
 	return out, nil
 }
