@@ -66,7 +66,7 @@ func TestAKilledApplyEndsAsAnUnbrokenOne(t *testing.T) {
 	broken := newStack(t, "everysec")
 	serve := broken.serve("api,worker")
 	for _, share := range []int{3, 2} { // killed at a third of the apps, and again at half of them
-		run := broken.apply(file)
+		run := broken.apply(file, "--concurrency=1") // slowly, so that it is still at work when it is killed
 		run.killAt(apps / share)
 	}
 	if n := len(broken.export()); n == 0 || n >= len(want) {
