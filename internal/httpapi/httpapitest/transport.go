@@ -20,6 +20,7 @@ type transport struct {
 	fault    func(error)
 }
 
+// RoundTrip makes the request, and checks the answer before anybody reads it.
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := t.next.RoundTrip(r)
 	if err != nil {
