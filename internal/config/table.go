@@ -53,16 +53,6 @@ func general() []Setting {
 			at:   func(c *Config) any { return &c.PublicURL },
 		},
 		{
-			Key: "http.cors", Rule: origin(),
-			Help: "Origins, such as `https://portal.example.com`, whose scripts may call the API from a browser. None when unset. Each script must send a token of its own.",
-			at:   func(c *Config) any { return &c.HTTP.CORS },
-		},
-		{
-			Key:  "http.trusted_proxies",
-			Help: "Networks of the proxies in front, which are believed about `X-Forwarded-For`: limits per address then count the caller's and not the proxy's. Nobody is believed when unset.",
-			at:   func(c *Config) any { return &c.HTTP.TrustedProxies },
-		},
-		{
 			Key: "bootstrap_token", Secret: true, Rule: bearerToken(),
 			Help: "Becomes the first admin token when none exists; ignored afterwards.",
 			at:   func(c *Config) any { return &c.BootstrapToken },
@@ -71,6 +61,16 @@ func general() []Setting {
 			Key: "shutdown_timeout", Default: "20s", Rule: spell(time.Second, 10*time.Minute),
 			Help: "How long work in flight may take to settle after a stop signal before it is abandoned. Give the process at least 10 s more before it is killed.",
 			at:   func(c *Config) any { return &c.ShutdownTimeout },
+		},
+		{
+			Key: "http.cors", Rule: origin(),
+			Help: "Origins, such as `https://portal.example.com`, whose scripts may call the API from a browser. None when unset. Each script must send a token of its own.",
+			at:   func(c *Config) any { return &c.HTTP.CORS },
+		},
+		{
+			Key:  "http.trusted_proxies",
+			Help: "Networks of the proxies in front, which are believed about `X-Forwarded-For`: limits per address then count the caller's and not the proxy's. Nobody is believed when unset.",
+			at:   func(c *Config) any { return &c.HTTP.TrustedProxies },
 		},
 		{
 			Key: "log.level", Default: "info", Reload: true, Rule: oneOf("debug", "info", "warn", "error"),

@@ -307,6 +307,9 @@ with. All of them must be good, or none is taken and the log says why. Carried o
 ` + "`signing.keys`" + ` are read again even if their names are the same: a new key is published and signs when its certificate begins. Any other change takes a
 restart, and the log names the setting.
 
+Under systemd a credential (` + "`LoadCredential`" + `, as in docs/deploy/systemd) is a copy made at the start: a reload does not see a new file behind it, so restart
+the unit after a change of keys, or name files in ` + "`signing.keys`" + ` that the service's user reads itself.
+
 Without a signal, the files of ` + "`redis.tls.cert` and `redis.tls.key`" + ` are read again at each new connection. Apps, endpoints, tokens and licences are no settings: the
 API changes them, on every replica within a second.
 `

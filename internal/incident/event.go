@@ -77,8 +77,8 @@ type Success struct {
 // taken back.
 type Withdrawn struct{ Tenants []tenant.ID }
 
-// Uncalled says that nobody calls the endpoint although it is on: its licence is gone, or no tenant
-// approves the app any more. It ends what is open without a mail, since nothing will heal or fail.
+// Uncalled says that nobody calls the endpoint although it is on: its licence is gone, or, for
+// mirroring, no tenant approves the app any more. It ends what is open without a mail, since nothing will heal or fail.
 type Uncalled struct{}
 
 // Certificate is the TLS certificate that a probe saw at the endpoint. Two mails warn of its end,

@@ -53,7 +53,9 @@ func (s *SMTP) Explain(ctx context.Context, m *Message, tell func(Step)) error {
 	d := &dialogue{opts: &s.opts, tell: tell, began: time.Now()}
 	msg, err := m.build(s.opts.Signer)
 	if err != nil {
-		return fmt.Errorf("compose: %w", err)
+		err = fmt.Errorf("compose: %w", err)
+		tell(Step{Stage: StageContent, Detail: oneLine(err.Error(), detailMax), Advice: "The mail could not be written, so no server was asked. Check smtp.from, the recipient and the settings under smtp.dkim."})
+		return err
 	}
 	l, err := s.dial(ctx, d)
 	if err != nil {

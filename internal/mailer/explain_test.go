@@ -97,3 +97,16 @@ func opportunistic(o *mailer.SMTPOptions) { o.TLS = mailer.TLSOpportunistic }
 func nameless(o *mailer.SMTPOptions) {
 	o.Host, o.Username, o.Password = "no-such-host.invalid", "", secret.Text{}
 }
+
+// TestExplainTellsWhatIsNoMail: a mail that cannot be written is told as a stage that fails, too.
+func TestExplainTellsWhatIsNoMail(t *testing.T) {
+	t.Parallel()
+	srv := smtptest.Start(t, smtptest.Options{})
+	var steps []mailer.Step
+	m := compose(t, letter())
+	m.To = "nobody"
+	err := transport(t, srv.Host, srv.Port, nil).Explain(t.Context(), m, func(s mailer.Step) { steps = append(steps, s) })
+	if err == nil || len(steps) != 1 || steps[0].OK || steps[0].Stage != mailer.StageContent || steps[0].Advice == "" || !strings.HasPrefix(steps[0].Detail, "compose: ") {
+		t.Errorf("%v, told %+v", err, steps)
+	}
+}

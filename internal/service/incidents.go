@@ -174,18 +174,27 @@ func (t *troubles) switchOff(ctx context.Context, app partner.ClientID, k partne
 		return nil
 	}
 	ep, now := e.Rec.App.Endpoints[k], time.Now()
-	since, seen := s.SeenFailing()
-	at := t.settings.SwitchOffAt(since, ep.SwitchedAt)
-	if !ep.On(t.env) || at.IsZero() || now.Before(at) {
+	if !ep.On(t.env) || !t.failedTooLong(k, &ep, &s, now) {
 		return nil
 	}
-	if k != partner.StateChange && now.Sub(seen) > seenFailing {
+	states, err := t.store.Incidents(ctx, app) // s was read for many apps at once: it may have answered since
+	if err != nil {
+		return fmt.Errorf("look again at the failing %s endpoint of app %s: %w", k, app, err)
+	}
+	if s = states[k]; !t.failedTooLong(k, &ep, &s, now) {
 		return nil
 	}
 	if _, err := t.endpoints.switchOff(ctx, app, k, e.Rec.Revision, partner.OffFailing, delivery.Result{}); err != nil {
 		return fmt.Errorf("switch off the failing %s endpoint of app %s: %w", k, app, err)
 	}
 	return nil
+}
+
+// failedTooLong reports whether an endpoint is to be switched off.
+func (t *troubles) failedTooLong(k partner.EndpointKind, ep *partner.Endpoint, s *incident.State, now time.Time) bool {
+	since, seen := s.SeenFailing()
+	at := t.settings.SwitchOffAt(since, ep.SwitchedAt)
+	return !at.IsZero() && !now.Before(at) && (k == partner.StateChange || now.Sub(seen) <= seenFailing)
 }
 
 // incidents lists and closes incidents for the API.
