@@ -11,8 +11,9 @@ import (
 
 var reseal = newScript("reseal")
 
-// Reencrypt seals every webhook secret with the current key that an older one sealed, so that the
-// older can be taken out of the settings. It may be repeated and cut short; what it has sealed
+// Reencrypt seals every webhook secret with the current key that an older one sealed. The older
+// can be taken out of the settings once the answers that it sealed under idempotency keys have ended;
+// links in older mails and cursors end with it. It may be repeated and cut short; what it has sealed
 // anew stays so. It is audited when it sealed any. Errors: ErrUnreadable where no key opens a
 // value, after all others were done.
 func (s *Store) Reencrypt(ctx context.Context, actor Actor) (examined, resealed int, err error) {
