@@ -58,10 +58,13 @@ func Each(t *testing.T, f func(t *testing.T, rdb redis.UniversalClient)) {
 	})
 }
 
+// patience is how long a client waits for an answer: longer than a busy machine keeps a server from its turn.
+const patience = 30 * time.Second
+
 // Mini returns a client of an in-process Redis of its own.
 func Mini(t testing.TB) redis.UniversalClient {
 	t.Helper()
-	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr(), MaxRetries: -1})
+	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr(), ReadTimeout: patience, MaxRetries: -1})
 	t.Cleanup(func() { _ = rdb.Close() })
 	return rdb
 }
@@ -77,7 +80,7 @@ func Real(t testing.TB) redis.UniversalClient {
 	db := real.next % databases
 	real.next++
 	real.mu.Unlock()
-	rdb := redis.NewClient(&redis.Options{Addr: real.server.Addr, DB: db})
+	rdb := redis.NewClient(&redis.Options{Addr: real.server.Addr, DB: db, ReadTimeout: patience})
 	t.Cleanup(func() { _ = rdb.Close() })
 	if err := rdb.FlushDB(t.Context()).Err(); err != nil {
 		t.Fatalf("empty database %d: %v", db, err)
