@@ -60,8 +60,8 @@ type stream struct {
 	batch batchFunc
 	// err is the failure after which lines are no longer tried.
 	err error
-	// done is true when the body has no more lines.
-	done bool
+	// done is true when the body has no more lines, cut when it could not be read to its end.
+	done, cut bool
 	// checked is when the caller's token was last found to be good.
 	checked time.Time
 	// began is true once something was answered.
@@ -94,6 +94,9 @@ func (a *API) stream(c *call, refused func(n int), batch batchFunc) error {
 	}
 	if s.err != nil {
 		a.Log.LogAttrs(c.ctx(), slog.LevelError, "a body of lines was not done to its end", slog.String("request_id", c.id), slog.Any("err", s.err))
+	}
+	if s.cut {
+		return s.hangUp(control)
 	}
 	return c.readBefore(time.Time{})
 }
@@ -173,7 +176,7 @@ func (s *stream) bad(l line, err error) {
 	}
 	l.refuse(p)
 	if _, cut := errors.AsType[*cutError](err); cut {
-		s.done = true
+		s.done, s.cut = true, true
 		return
 	}
 	if p.Status == http.StatusBadRequest {
@@ -207,6 +210,9 @@ func (s *stream) write(control *http.ResponseController, answers []*lineAnswer) 
 	}
 	if !s.began {
 		s.c.lines()
+		if s.cut {
+			s.c.w.Header().Set("Connection", "close")
+		}
 		s.began = true
 	}
 	var b bytes.Buffer
@@ -223,6 +229,22 @@ func (s *stream) write(control *http.ResponseController, answers []*lineAnswer) 
 	if err := control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
+	return nil
+}
+
+// hangUp ends a connection whose body broke off: net/http would wait two minutes more for what is left of
+// the body.
+func (s *stream) hangUp(control *http.ResponseController) error {
+	conn, _, err := control.Hijack()
+	if errors.Is(err, http.ErrNotSupported) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(lineWithin))
+	_, _ = io.WriteString(conn, "0\r\n\r\n") // the answer's last chunk
+	_ = conn.Close()
 	return nil
 }
 

@@ -60,9 +60,19 @@ func (a *API) reject(p func() *Problem) http.Handler {
 		answer := p()
 		answer.RequestID = a.requestID(r)
 		w.Header().Set("X-Request-Id", answer.RequestID)
+		closeAfterChunks(w, r)
 		answer.write(w)
 		a.metrics.observe(unmatched, otherMethod, answer.Status, time.Since(start))
 	})
+}
+
+// closeAfterChunks ends the connection of a request that came in chunks. It may have had a length, too,
+// which net/http drops unseen: what follows is then of doubtful framing, and a server MUST close (RFC
+// 9112 section 6.1). It costs those who send lines a new connection for each body.
+func closeAfterChunks(w http.ResponseWriter, r *http.Request) {
+	if len(r.TransferEncoding) > 0 {
+		w.Header().Set("Connection", "close")
+	}
 }
 
 // serve answers one operation's requests: identity, permission, body type, handler, problem, log
@@ -73,6 +83,7 @@ func (a *API) serve(rt route) http.Handler {
 		rec := &recorder{ResponseWriter: w}
 		c := &call{w: rec, r: r, id: a.requestID(r), cursors: a.Cursors}
 		rec.Header().Set("X-Request-Id", c.id)
+		closeAfterChunks(rec, r)
 		var err error
 		defer func() {
 			v := recover()
