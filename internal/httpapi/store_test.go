@@ -51,10 +51,11 @@ func TestAppsOnTheRealStore(t *testing.T) {
 	if err != nil || s.Current.Reveal() != made["webhook_secret"] {
 		t.Fatalf("stored secret: %v", err)
 	}
-	h.want(t, 200, request{method: "PATCH", path: "/v1/apps/app1", role: "operator", body: `{"name":"B"}`, header: map[string]string{"If-Match": `"1"`}})
-	h.want(t, 412, request{method: "PATCH", path: "/v1/apps/app1", role: "operator", body: `{"name":"C"}`, header: map[string]string{"If-Match": `"1"`}})
+	tag := map[string]string{"If-Match": fmt.Sprintf("%q", made["revision"])}
+	h.want(t, 200, request{method: "PATCH", path: "/v1/apps/app1", role: "operator", body: `{"name":"B"}`, header: tag})
+	h.want(t, 412, request{method: "PATCH", path: "/v1/apps/app1", role: "operator", body: `{"name":"C"}`, header: tag})
 	got := h.want(t, 200, request{method: "GET", path: "/v1/apps/app1", role: "platform"})
-	if got["name"] != "B" || got["revision"] != "2" {
+	if got["name"] != "B" || got["revision"] == made["revision"] {
 		t.Errorf("app = %v", got)
 	}
 	for n := range 5 {

@@ -107,8 +107,10 @@ const (
 	ConfigIndex ConfigKey = "apps_index"
 	// ConfigSecrets HASH client id -> sealed webhook secrets.
 	ConfigSecrets ConfigKey = "secrets"
-	// ConfigRevision counter of settings' changes.
+	// ConfigRevision STR revision of the settings, which each change raises.
 	ConfigRevision ConfigKey = "revision"
+	// ConfigHistory ZSET of the last revisions of the settings that were given out.
+	ConfigHistory ConfigKey = "history"
 	// ConfigChanged ZSET client id -> revision of its last change, of apps that exist.
 	ConfigChanged ConfigKey = "changed"
 	// ConfigRemoved ZSET client id -> revision of its removal, of the last removed apps.

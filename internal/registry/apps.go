@@ -174,5 +174,5 @@ func (s *Store) configKeys(suffixes ...keys.ConfigKey) []string {
 func (s *Store) appKeys() []string {
 	return s.configKeys(keys.ConfigApps, keys.ConfigIndex, keys.ConfigRevision, keys.ConfigChanged,
 		keys.ConfigRemoved, keys.ConfigSecrets, keys.ConfigAudit, keys.ConfigFeed, keys.ConfigFeedParts,
-		keys.ConfigFeedChanged, keys.ConfigFeedRemoved, keys.ConfigFeedHistory)
+		keys.ConfigFeedChanged, keys.ConfigFeedRemoved, keys.ConfigFeedHistory, keys.ConfigHistory)
 }

@@ -25,13 +25,14 @@ type delta struct {
 }
 
 // delta reads pages until one is not full. Apps written while it reads come again with a later
-// page, apps removed meanwhile are told by the last one: its revision then holds for all.
+// page, apps removed meanwhile are told by the last one: its revision then holds for all. Each page
+// says which history it goes on from, so that pages from before and after a loss are not mixed.
 func (s *Store) delta(ctx context.Context, since int64) (delta, error) {
-	ks := s.configKeys(keys.ConfigApps, keys.ConfigRevision, keys.ConfigChanged, keys.ConfigRemoved, keys.ConfigSecrets)
+	ks := s.configKeys(keys.ConfigApps, keys.ConfigRevision, keys.ConfigChanged, keys.ConfigRemoved, keys.ConfigSecrets, keys.ConfigHistory)
 	apps := map[partner.ClientID]storedApp{}
 	var order []partner.ClientID
-	for cursor := since; ; {
-		page, err := s.deltaPage(ctx, ks, cursor, since)
+	for cursor, known := since, since; ; {
+		page, err := s.deltaPage(ctx, ks, cursor, since, known)
 		if err != nil {
 			return delta{}, err
 		}
@@ -43,7 +44,7 @@ func (s *Store) delta(ctx context.Context, since int64) (delta, error) {
 			order = append(order, a.id)
 		}
 		if len(page.changed) == maxPage {
-			cursor = page.cursor
+			cursor, known = page.cursor, page.revision
 			continue
 		}
 		d := delta{revision: page.revision, removed: page.removed}
@@ -59,8 +60,8 @@ func (s *Store) delta(ctx context.Context, since int64) (delta, error) {
 	}
 }
 
-func (s *Store) deltaPage(ctx context.Context, ks []string, cursor, since int64) (delta, error) {
-	parts, err := changedApps.run(ctx, s.rdb, ks, cursor, since, maxPage, removalsKeep).Slice()
+func (s *Store) deltaPage(ctx context.Context, ks []string, cursor, since, known int64) (delta, error) {
+	parts, err := changedApps.run(ctx, s.rdb, ks, cursor, since, maxPage, removalsKeep, known).Slice()
 	if err != nil {
 		return delta{}, failure(err, "read the apps changed since revision %d", since)
 	}

@@ -87,8 +87,9 @@ func (d *Directory) Refresh(ctx context.Context) error {
 	return nil
 }
 
-// next builds the view after old. A revision that went back means that Redis lost writes, and
-// removals too old to be known mean that this process slept: both read everything anew.
+// next builds the view after old. A revision that went back, or that is not one that was given out,
+// means that Redis lost writes; removals too old to be known mean that this process slept. All of
+// them read everything anew.
 func (d *Directory) next(ctx context.Context, old *view, revision int64) (*view, error) {
 	anew := revision < old.revision
 	since := old.revision

@@ -5,14 +5,18 @@
 -- KEYS[3] ZSET changed: client id -> revision
 -- KEYS[4] ZSET removed: client id -> revision
 -- KEYS[5] HASH secrets: client id -> sealed value
+-- KEYS[6] ZSET history: the revisions that were given out
 -- ARGV[1] the revision up to which the page's reader knows the apps that exist
 -- ARGV[2] the revision up to which it knows the removals
 -- ARGV[3] how many apps at most, 1000 at most
 -- ARGV[4] how many removals are remembered
+-- ARGV[5] the revision that what the reader has stands for, 0 for nothing
 --
 -- Returns {revision, list of (client id, stored app, sealed secrets or ''), list of removed
--- client ids, 1 when removals after ARGV[2] may have been forgotten, else 0, revision of the
--- page's last app or ARGV[1]}. The apps come in the order of their revisions.
+-- client ids, 1 when the reader must start over, else 0, revision of the
+-- page's last app or ARGV[1]}. The apps come in the order of their revisions. The reader must start
+-- over when removals after ARGV[2] may have been forgotten, or ARGV[5] is none of the revisions that
+-- were given out and are remembered: it was lost with Redis' last writes, and what the reader has with it.
 --
 -- Atomic: all parts are of one moment. Writes nothing.
 local revision = tonumber(redis.call('GET', KEYS[2]) or '0')
@@ -37,6 +41,10 @@ if tonumber(ARGV[2]) > 0 and redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[4]) t
   if tonumber(oldest[2]) > tonumber(ARGV[2]) then
     forgotten = 1
   end
+end
+if ARGV[5] ~= '0' and tonumber(ARGV[5]) ~= revision and redis.call('EXISTS', KEYS[6]) == 1
+  and not redis.call('ZSCORE', KEYS[6], ARGV[5]) then
+  forgotten = 1
 end
 local last = tonumber(ARGV[1])
 if #ids > 0 then

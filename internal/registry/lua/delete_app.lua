@@ -12,20 +12,21 @@
 -- KEYS[10] ZSET feed_changed: client id -> revision of the feed
 -- KEYS[11] ZSET feed_removed: client id -> revision of the feed
 -- KEYS[12] ZSET feed_history: the revisions of the feed that were given out
--- KEYS[13] HASH  token id -> token document
+-- KEYS[13] ZSET history: the revisions of the settings that were given out
+-- KEYS[14] HASH  token id -> token document
 -- ARGV[1] client id
 -- ARGV[2] the revision the writer expects: -1 any
 -- ARGV[3] how many removals to remember
 -- ARGV[4] about how many audit entries to keep
 -- ARGV[5..7] actor, role, request id, for the audit
--- ARGV[8] how many removals, and how many revisions, the feed remembers
+-- ARGV[8] how many removals the feed remembers, and how many revisions are remembered
 --
 -- Returns {1, revision} when removed, {0, revision} when the expected revision is not the current
 -- one, {2} when there is no such app.
 --
 -- Atomic: comparison, removal, revision, feed, revocations and audit are one step, so that no token
 -- of a former owner is good for an app that is made anew. A document of another version can
--- be removed when any revision is accepted.
+-- be removed when any revision is accepted. The revision is made as in put_app.
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 if not old then
   return {2}
@@ -41,15 +42,23 @@ if expected >= 0 then
   end
 end
 
-local revision = redis.call('INCR', KEYS[3])
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local newest = redis.call('GET', KEYS[3]) or '0'
+if not tonumber(newest) then
+  return redis.error_reply('FORMAT the revision is not a number')
+end
+local revision = math.max(tonumber(newest) + 1, now)
+local text = string.format('%.0f', revision)
+redis.call('SET', KEYS[3], text)
+redis.call('ZADD', KEYS[13], newest, newest, text, text)
+redis.call('ZREMRANGEBYRANK', KEYS[13], 0, -(tonumber(ARGV[8]) + 1))
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])
-redis.call('ZADD', KEYS[5], string.format('%.0f', revision), ARGV[1])
+redis.call('ZADD', KEYS[5], text, ARGV[1])
 redis.call('ZREMRANGEBYRANK', KEYS[5], 0, -(tonumber(ARGV[3]) + 1))
 redis.call('HDEL', KEYS[6], ARGV[1])
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 if redis.call('HDEL', KEYS[9], ARGV[1]) == 1 then
   local last = redis.call('HGET', KEYS[8], 'revision') or '0'
   local seen = string.format('%.0f', math.max(tonumber(last) + 1, now))
@@ -64,12 +73,12 @@ redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[4], '*', 'v', '1', 'actor', ARGV
   'request', ARGV[7], 'action', 'app.delete', 'subject', ARGV[1], 'before', before or '', 'after', '')
 
 local stamp = string.format('%.0f', now)
-local tokens = redis.call('HGETALL', KEYS[13])
+local tokens = redis.call('HGETALL', KEYS[14])
 for i = 1, #tokens, 2 do
   local head = string.match(tokens[i + 1], '^({"v":1,.*"r":)0}$')
   local ok, token = pcall(cjson.decode, tokens[i + 1])
   if head and ok and token.role == 'partner:' .. ARGV[1] then
-    redis.call('HSET', KEYS[13], tokens[i], head .. stamp .. '}')
+    redis.call('HSET', KEYS[14], tokens[i], head .. stamp .. '}')
     redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[4], '*', 'v', '1', 'actor', ARGV[5], 'role', ARGV[6],
       'request', ARGV[7], 'action', 'token.revoke', 'subject', tokens[i], 'before', '', 'after', '')
   end

@@ -12,6 +12,7 @@
 -- KEYS[10] ZSET feed_changed: client id -> revision of the feed
 -- KEYS[11] ZSET feed_removed: client id -> revision of the feed
 -- KEYS[12] ZSET feed_history: the revisions of the feed that were given out
+-- KEYS[13] ZSET history: the revisions of the settings that were given out
 -- ARGV[1] client id
 -- ARGV[2] the revision the writer expects: -1 any, 0 no such app
 -- ARGV[3] the document
@@ -19,15 +20,16 @@
 -- ARGV[5] about how many audit entries to keep
 -- ARGV[6..9] actor, role, request id, action, for the audit
 -- ARGV[10] digest of what engines see, empty for nothing
--- ARGV[11] how many removals, and how many revisions, the feed remembers
+-- ARGV[11] how many removals the feed remembers, and how many revisions are remembered
 -- ARGV[12..] per note: action, before, after, audited beside the write
 --
 -- Returns {1, revision, existed 0|1} when written, {0, revision} when the expected revision is
 -- not the current one (0: no such app). Error FORMAT: the stored app is of another version and
 -- stays untouched.
 --
--- Atomic: comparison, revision, document, secrets, index, feed and audit are one step. The feed's
--- revision grows only when what engines see changed.
+-- Atomic: comparison, revision, document, secrets, index, feed and audit are one step. A revision is
+-- the one before plus 1, or Redis' clock in ms if that is more, so that one which was lost with Redis'
+-- last writes is not given out again. The feed's revision grows only when what engines see changed.
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 local current, before = 0, ''
 if old then
@@ -42,8 +44,17 @@ if expected >= 0 and expected ~= current then
   return {0, current}
 end
 
-local revision = redis.call('INCR', KEYS[3])
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local newest = redis.call('GET', KEYS[3]) or '0'
+if not tonumber(newest) then
+  return redis.error_reply('FORMAT the revision is not a number')
+end
+local revision = math.max(tonumber(newest) + 1, now)
 local text = string.format('%.0f', revision)
+redis.call('SET', KEYS[3], text)
+redis.call('ZADD', KEYS[13], newest, newest, text, text)
+redis.call('ZREMRANGEBYRANK', KEYS[13], 0, -(tonumber(ARGV[11]) + 1))
 redis.call('HSET', KEYS[1], ARGV[1], text .. ';' .. ARGV[3])
 redis.call('ZADD', KEYS[2], 0, ARGV[1])
 redis.call('ZADD', KEYS[4], text, ARGV[1])
@@ -54,8 +65,6 @@ end
 redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[5], '*', 'v', '1', 'actor', ARGV[6], 'role', ARGV[7],
   'request', ARGV[8], 'action', ARGV[9], 'subject', ARGV[1], 'before', before, 'after', ARGV[3])
 if (redis.call('HGET', KEYS[9], ARGV[1]) or '') ~= ARGV[10] then
-  local time = redis.call('TIME')
-  local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
   local last = redis.call('HGET', KEYS[8], 'revision') or '0'
   local seen = string.format('%.0f', math.max(tonumber(last) + 1, now))
   redis.call('HSET', KEYS[8], 'revision', seen)
