@@ -14,7 +14,8 @@ BENCHFLAGS ?=
 SOAKFLAGS ?= -soak.for=2m -soak.redis=always,everysec,sentinel,cluster -soak.frozen=1m
 FROM ?=
 UPGRADEFLAGS ?=
-PKG ?= ./...
+# The longest package first: it mostly waits, and the others fill its pauses.
+PKG ?= ./test/e2e ./...
 WORLD ?=
 
 # Tools are built from tools/go.mod into .tools, which is cached and not committed.
@@ -40,11 +41,11 @@ deps: $(TOOLS)/mailpit ## Install what the tests need besides Go modules, or say
 
 .PHONY: test
 test: deps ## Run all tests with the race detector, on real servers (redis, SMTP, Node)
-	go test -race -shuffle=on $(PKG)
+	go test -race -shuffle=on -timeout 15m $(PKG)
 
 .PHONY: test-race
 test-race: deps ## Hunt for races: run the tests COUNT times
-	go test -race -shuffle=on -count=$(COUNT) $(PKG)
+	go test -race -shuffle=on -timeout 0 -count=$(COUNT) $(PKG)
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## Check formatting, code, modules and scripts; changes nothing

@@ -29,6 +29,11 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			// the race detector has a process linger for a second when it ends, which each command would pay
+			env.Setenv("GORACE", "atexit_sleep_ms=20")
+			return nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve-answer":  serveAnswer,
 			"exits":         exits,

@@ -48,8 +48,10 @@ func build(t testing.TB) string {
 			return
 		}
 		binary.path = filepath.Join(binary.dir, "lamplighter")
-		out, err := exec.Command("go", "build", "-o", binary.path, "../../cmd/lamplighter").CombinedOutput()
-		if err != nil {
+		// as `make build` does, so that what that compiled is not compiled again
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary.path, "../../cmd/lamplighter")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
 			binary.err = fmt.Errorf("build the binary: %w\n%s", err, out)
 		}
 	})
