@@ -236,18 +236,19 @@ func FreePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// Eventually polls cond until it holds, and fails the test when it does not within the limit.
+// Eventually polls cond until it holds, and fails the test when it does not within the limit. It
+// looks less often as time goes by: who looks all the time keeps others from what is waited for.
 func Eventually(t testing.TB, within time.Duration, what string, cond func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(within)
 	defer deadline.Stop()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
+	pause := 2 * time.Millisecond
 	for !cond() {
 		select {
-		case <-tick.C:
+		case <-time.After(pause):
 		case <-deadline.C:
 			t.Fatalf("not within %v: %s", within, what)
 		}
+		pause = min(pause*5/4, 25*time.Millisecond)
 	}
 }
