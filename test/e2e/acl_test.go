@@ -49,6 +49,7 @@ func aclArguments(t *testing.T, which int, password string) []any {
 // on a Redis that speaks TLS alone, asks for a client certificate and gives the documented user the
 // documented rights: nothing is lost, and Redis refused nothing.
 func TestTheDocumentedUserIsEnough(t *testing.T) {
+	t.Parallel()
 	const password = "correct-horse-battery"
 	pair := redistest.NewAuthority(t, time.Hour)
 	port, err := redistest.FreePort()

@@ -71,6 +71,7 @@ func underLoad(t *testing.T, s *stack, what string, happen func(fresh func() tim
 
 // TestTheDocumentedUserIsEnoughInACluster moves a slot in use under load.
 func TestTheDocumentedUserIsEnoughInACluster(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t, 3, true, "--appendonly", "yes")
 	for _, p := range append(append([]*redistest.Process{}, c.Primaries...), c.Replicas...) {
 		restrict(t, p.Addr, dataUser, clusterUser)
@@ -98,6 +99,7 @@ func TestTheDocumentedUserIsEnoughInACluster(t *testing.T) {
 
 // TestTheDocumentedUserIsEnoughBehindSentinels kills the primary under load.
 func TestTheDocumentedUserIsEnoughBehindSentinels(t *testing.T) {
+	t.Parallel()
 	primary := redistest.Start(t, "--appendonly", "yes")
 	// two replicas: with one killed primary there is still one to wait for
 	replicas := []*redistest.Process{redistest.StartReplica(t, primary, "--appendonly", "yes"), redistest.StartReplica(t, primary, "--appendonly", "yes")}

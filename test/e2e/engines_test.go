@@ -208,6 +208,7 @@ func TestEnginesHearOfASwitchWithinASecond(t *testing.T) {
 
 // TestEnvironmentsResolveDifferently gives two deployments the same settings.
 func TestEnvironmentsResolveDifferently(t *testing.T) {
+	t.Parallel()
 	erp := soapService(t)
 	app := fmt.Sprintf(`{"name":"ERP","granted_licenses":["integration_server"],"endpoints":{"erp_sync":{"url":"%s","urls":{"sod":"%s/sod"},"enabled":true}}}`, erp, erp)
 	for environment, want := range map[string]string{"sod": erp + "/sod", "online": erp} {
@@ -230,6 +231,7 @@ func TestEnvironmentsResolveDifferently(t *testing.T) {
 // TestTenThousandReportsOneMail has engines report 10,000 failed calls for 300 tenants while the API
 // is killed twice and the worker once.
 func TestTenThousandReportsOneMail(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, "always", "LAMPLIGHTER_SMTP_DISABLED=false", "LAMPLIGHTER_SMTP_TLS=none", "LAMPLIGHTER_SMTP_FROM=Lamplighter <lights@platform.example>",
 		"LAMPLIGHTER_INCIDENT_OPEN_AFTER=8s", "LAMPLIGHTER_PROBE_INTERVAL=0", "LAMPLIGHTER_INCIDENT_RECOVER_AFTER=2s", "LAMPLIGHTER_MAIL_GATHER_FOR=1s")
 	m := newMailServer(t, s)

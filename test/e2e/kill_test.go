@@ -103,6 +103,7 @@ func report(t *testing.T, what string, tr *truth, l *load, rs []*receiver) {
 }
 
 func TestNothingIsLostWhenWorkersAreKilled(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, "everysec")
 	s.serve("api")
 	workers := []*process{s.serve("worker"), s.serve("worker")}
@@ -127,6 +128,7 @@ func TestNothingIsLostWhenWorkersAreKilled(t *testing.T) {
 }
 
 func TestNothingIsLostWhenTheAPIIsKilled(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, "everysec")
 	api := s.serve("api")
 	s.serve("worker")
@@ -147,6 +149,7 @@ func TestNothingIsLostWhenTheAPIIsKilled(t *testing.T) {
 }
 
 func TestNothingIsLostWhenRedisIsKilled(t *testing.T) {
+	t.Parallel()
 	s, tr, l, rs := killRedis(t, "always")
 	awaitSettled(t, tr, time.Minute, rs...)
 	report(t, strconv.Itoa(kills)+" SIGKILLs of redis-server (appendfsync always)", tr, l, rs)
@@ -157,6 +160,7 @@ func TestNothingIsLostWhenRedisIsKilled(t *testing.T) {
 // to lose, and shows what the service owes all the same: order, and the same truth by push and by
 // pull once the apps are told again.
 func TestWhatEverysecLosesIsTrueAgainAfterAResync(t *testing.T) {
+	t.Parallel()
 	s, tr, l, rs := killRedis(t, "everysec")
 	s.quiet(rs...)
 	lost := 0

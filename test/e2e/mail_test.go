@@ -106,6 +106,7 @@ func (p *process) marked(kind string) bool {
 // TestPeopleHearOnceThatItFailsAndOnceThatItIsWell stops an app, kills the service between the two
 // mails, and starts both again.
 func TestPeopleHearOnceThatItFailsAndOnceThatItIsWell(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, "always", "LAMPLIGHTER_SMTP_DISABLED=false", "LAMPLIGHTER_SMTP_TLS=none", "LAMPLIGHTER_SMTP_FROM=Lamplighter <lights@platform.example>",
 		"LAMPLIGHTER_INCIDENT_OPEN_AFTER=2s", "LAMPLIGHTER_INCIDENT_RECOVER_AFTER=2s", "LAMPLIGHTER_MAIL_GATHER_FOR=1s")
 	m := newMailServer(t, s)

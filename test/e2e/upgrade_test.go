@@ -65,6 +65,7 @@ func (u *upgrade) count() {
 // TestRollingUpgrade replaces every process under load, in both orders, so that old workers meet a new
 // API and new workers an old one. One app is away all the time: what waits for it is of both formats.
 func TestRollingUpgrade(t *testing.T) {
+	t.Parallel()
 	for name, order := range map[string]func(u *upgrade){
 		"WorkersFirst": func(u *upgrade) {
 			for _, w := range u.workers {
