@@ -18,6 +18,7 @@ import (
 
 type approvalsCmd struct {
 	List approvalsListCmd `cmd:"" help:"List the tenants that approved an app."`
+	Get  approvalsGetCmd  `cmd:"" help:"Did a tenant approve an app?"`
 	On   approvalsOnCmd   `cmd:"" help:"Let tenants approve an app; it is told where each stands."`
 	Off  approvalsOffCmd  `cmd:"" help:"Take approvals back; what waits for those tenants is dropped."`
 }
@@ -31,6 +32,21 @@ type approvalsListCmd struct {
 func (c *approvalsListCmd) Run(ctx context.Context, a *app) error {
 	return c.list(ctx, a, c.path("approvals"), nil, []output.Column{{Title: "TENANT", Path: "tenant"}},
 		"No tenant approved "+c.App+". Let one: lamplighter approvals on "+c.App+" TENANT")
+}
+
+type approvalsGetCmd struct {
+	apiFlags
+	appArg
+	Tenant string `arg:"" help:"The tenant's context identifier."`
+}
+
+// Run prints the approval; without one it fails.
+func (c *approvalsGetCmd) Run(ctx context.Context, a *app) error {
+	err := c.get(ctx, a, c.path("approvals", c.Tenant))
+	if client.StatusOf(err) == http.StatusNotFound {
+		return fmt.Errorf("%s: %w", client.Printable(c.Tenant), err)
+	}
+	return err
 }
 
 type tenantsArg struct {

@@ -60,6 +60,9 @@ func (c *publishCmd) Run(ctx context.Context, a *app) error {
 	if err := json.Unmarshal(answer.Body, &done); err != nil || done.ID == "" {
 		return fmt.Errorf("publish: %s did not answer as Lamplighter does: is --url right?", c.URL)
 	}
+	if answer.Replayed {
+		fmt.Fprintf(a.stderr, "It was accepted before under the key %s: nothing was published again.\n", c.IdempotencyKey)
+	}
 	if c.Output != output.Table {
 		return c.printer(a).One(answer.Body)
 	}

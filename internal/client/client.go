@@ -105,7 +105,9 @@ type Answer struct {
 	ETag   string
 	// Type is its media type.
 	Type string
-	Body []byte
+	// Replayed is true where it was given before, under the same idempotency key.
+	Replayed bool
+	Body     []byte
 }
 
 // repeatable reports whether sending it twice does what sending it once does.
@@ -174,7 +176,10 @@ func (c *Client) once(ctx context.Context, r Request) (Answer, error) {
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return Answer{}, refusal(resp, text)
 	}
-	return Answer{Status: resp.StatusCode, ETag: resp.Header.Get("ETag"), Type: resp.Header.Get("Content-Type"), Body: text}, nil
+	return Answer{
+		Status: resp.StatusCode, ETag: resp.Header.Get("ETag"), Type: resp.Header.Get("Content-Type"),
+		Replayed: resp.Header.Get("Idempotent-Replayed") == "true", Body: text,
+	}, nil
 }
 
 func (c *Client) request(ctx context.Context, r Request, body io.Reader) (*http.Request, error) {

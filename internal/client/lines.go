@@ -16,10 +16,12 @@ const typeLines = "application/x-ndjson"
 
 // LineAnswer answers one line of a body of lines.
 type LineAnswer struct {
-	Line     int          `json:"line"`
-	Status   int          `json:"status"`
-	ID       string       `json:"id,omitempty"`
-	Sequence int64        `json:"sequence,omitempty"`
+	Line     int    `json:"line"`
+	Status   int    `json:"status"`
+	ID       string `json:"id,omitempty"`
+	Sequence int64  `json:"sequence,omitempty"`
+	// Replayed is true where the line was taken before, under the same idempotency key.
+	Replayed bool         `json:"replayed,omitempty"`
 	Detail   string       `json:"detail,omitempty"`
 	Errors   []FieldError `json:"errors,omitempty"`
 }

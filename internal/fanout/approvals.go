@@ -29,6 +29,7 @@ type Index interface {
 type Admissions interface {
 	Dismissals(ctx context.Context, app partner.ClientID) (int64, error)
 	Approve(ctx context.Context, app partner.ClientID, since int64, ts []mailbox.Admission) (int, error)
+	ApproveFirst(ctx context.Context, app partner.ClientID, since int64, ts []mailbox.Admission) (int, error)
 	Again(ctx context.Context, app partner.ClientID, ts []mailbox.Admission) (int, error)
 	Dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID) (int, error)
 	Deposit(ctx context.Context, app partner.ClientID, nonce string, recs []tenant.Record) (mailbox.Deposited, error)
@@ -73,29 +74,55 @@ func NewApprovals(o ApprovalsOptions) *Approvals {
 // again after admitting, since a dismissal may have struck the app off in between.
 func (a *Approvals) Approve(ctx context.Context, app partner.ClientID, ts []tenant.ID, actor registry.Actor) error {
 	return chunks(ts, func(ts []tenant.ID) error {
-		hears, err := a.hears(ctx, app)
-		if err != nil {
-			return fmt.Errorf("approve: %w", err)
-		}
-		err = a.noted(ctx, app, ts, func() error {
-			if err := a.index.AddApprover(ctx, ts, app); err != nil {
-				return err
-			}
-			n, err := a.admit(ctx, app, ts)
-			if err != nil {
-				return err
-			}
-			approved, err := a.match(ctx, app, ts, ts)
-			if err != nil || n == 0 || len(approved) == 0 || !hears {
-				return err
-			}
-			_, err = a.deposit(ctx, app, approved)
-			return err
-		})
-		if err != nil {
+		if err := a.approve(ctx, app, ts, a.boxes.Approve); err != nil {
 			return fmt.Errorf("approve: %w", err)
 		}
 		return a.audit(ctx, "approval.put", app, ts, actor)
+	})
+}
+
+// ApproveFirst is Approve of a tenant that has not approved the app, and registry.ErrConflict where
+// it has: of those who call it at once, one succeeds.
+func (a *Approvals) ApproveFirst(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error {
+	ts, before := []tenant.ID{t}, false
+	err := a.approve(ctx, app, ts, func(ctx context.Context, app partner.ClientID, since int64, ts []mailbox.Admission) (int, error) {
+		n, err := a.boxes.ApproveFirst(ctx, app, since, ts)
+		if before = errors.Is(err, mailbox.ErrApproved); before {
+			return 1, nil // it may be this call's own, whose answer was lost: then it is still to be told
+		}
+		return n, err
+	})
+	if err == nil && before {
+		err = fmt.Errorf("tenant %s has approved app %s: %w", t, app, registry.ErrConflict)
+	}
+	if err != nil {
+		return fmt.Errorf("approve: %w", err)
+	}
+	return a.audit(ctx, "approval.put", app, ts, actor)
+}
+
+// admitFunc approves tenants in the mailbox; see mailbox.Store.Approve.
+type admitFunc func(ctx context.Context, app partner.ClientID, since int64, ts []mailbox.Admission) (int, error)
+
+func (a *Approvals) approve(ctx context.Context, app partner.ClientID, ts []tenant.ID, admit admitFunc) error {
+	hears, err := a.hears(ctx, app)
+	if err != nil {
+		return err
+	}
+	return a.noted(ctx, app, ts, func() error {
+		if err := a.index.AddApprover(ctx, ts, app); err != nil {
+			return err
+		}
+		n, err := a.admit(ctx, app, ts, admit)
+		if err != nil {
+			return err
+		}
+		approved, err := a.match(ctx, app, ts, ts)
+		if err != nil || n == 0 || len(approved) == 0 || !hears {
+			return err
+		}
+		_, err = a.deposit(ctx, app, approved)
+		return err
 	})
 }
 
@@ -103,21 +130,40 @@ func (a *Approvals) Approve(ctx context.Context, app partner.ClientID, ts []tena
 // overtook the dismissal stands, and is put back into the index.
 func (a *Approvals) Dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID, actor registry.Actor) error {
 	return chunks(ts, func(ts []tenant.ID) error {
-		err := a.noted(ctx, app, ts, func() error {
-			if _, err := a.boxes.Dismiss(ctx, app, ts); err != nil {
-				return err
-			}
-			back, err := a.match(ctx, app, ts, nil)
-			if err != nil {
-				return err
-			}
-			return a.catchUp(ctx, app, back)
-		})
-		if err != nil {
+		if _, err := a.dismiss(ctx, app, ts); err != nil {
 			return fmt.Errorf("dismiss: %w", err)
 		}
 		return a.audit(ctx, "approval.delete", app, ts, actor)
 	})
+}
+
+// DismissStanding is Dismiss of an approval that stands, and registry.ErrConflict where there is
+// none: of those who call it at once, one succeeds.
+func (a *Approvals) DismissStanding(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error {
+	ts := []tenant.ID{t}
+	n, err := a.dismiss(ctx, app, ts)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("tenant %s has not approved app %s: %w", t, app, registry.ErrConflict)
+	}
+	if err != nil {
+		return fmt.Errorf("dismiss: %w", err)
+	}
+	return a.audit(ctx, "approval.delete", app, ts, actor)
+}
+
+// dismiss returns how many approvals it took back.
+func (a *Approvals) dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID) (n int, err error) {
+	err = a.noted(ctx, app, ts, func() (err error) {
+		if n, err = a.boxes.Dismiss(ctx, app, ts); err != nil {
+			return err
+		}
+		back, err := a.match(ctx, app, ts, nil)
+		if err != nil {
+			return err
+		}
+		return a.catchUp(ctx, app, back)
+	})
+	return n, err
 }
 
 // noted runs what changes approvals in several slots. Where it breaks off, the repair finishes it.
@@ -136,7 +182,7 @@ func (a *Approvals) noted(ctx context.Context, app partner.ClientID, ts []tenant
 const admitTries = 20
 
 // admit approves tenants in the mailbox, and returns how many await a telling.
-func (a *Approvals) admit(ctx context.Context, app partner.ClientID, ts []tenant.ID) (n int, err error) {
+func (a *Approvals) admit(ctx context.Context, app partner.ClientID, ts []tenant.ID, admit admitFunc) (n int, err error) {
 	for range admitTries {
 		since, err := a.boxes.Dismissals(ctx, app)
 		if err != nil {
@@ -146,7 +192,7 @@ func (a *Approvals) admit(ctx context.Context, app partner.ClientID, ts []tenant
 		if err != nil {
 			return 0, err
 		}
-		if n, err = a.boxes.Approve(ctx, app, since, admissions); !errors.Is(err, mailbox.ErrDismissed) {
+		if n, err = admit(ctx, app, since, admissions); !errors.Is(err, mailbox.ErrDismissed) {
 			return n, err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"testing"
 
@@ -100,6 +101,54 @@ func TestApproveFaults(t *testing.T) {
 			})
 		}
 	}
+}
+
+// deaf wakes nobody.
+type deaf struct{}
+
+func (deaf) Wake(context.Context, partner.ClientID, mailbox.Wake) error { return nil }
+
+// TestApprovalsOnACondition: of many who approve first or take a standing approval back at once, one
+// succeeds; the others changed nothing, and the app and the index are as the one left them.
+func TestApprovalsOnACondition(t *testing.T) {
+	each(t, func(t *testing.T, s *shim) {
+		const callers = 20
+		s.app("app1", hook)
+		c := s.accept("a", tenant.Suspend)
+		race := func(call func(*fanout.Approvals) error) (succeeded int) {
+			a := fanout.NewApprovals(fanout.ApprovalsOptions{Index: s.reg, Admissions: s.box, Apps: s.dir, Waker: deaf{}, Log: slog.New(slog.DiscardHandler)})
+			results := make(chan error, callers)
+			for range callers {
+				go func() { results <- call(a) }()
+			}
+			for range callers {
+				switch err := <-results; {
+				case err == nil:
+					succeeded++
+				case !errors.Is(err, registry.ErrConflict):
+					t.Error(err)
+				}
+			}
+			return succeeded
+		}
+		for round := range 3 {
+			first := race(func(a *fanout.Approvals) error { return a.ApproveFirst(t.Context(), "app1", "a", admin()) })
+			if st := s.standing("app1", "a"); first != 1 || !st.Approved || s.waits("app1", "a", c.Sequence) != "status +0 x0" || len(approvers(t, s, "a")) != 1 {
+				t.Errorf("round %d: %d of %d approved first: %+v, index %v", round, first, callers, st, approvers(t, s, "a"))
+			}
+			back := race(func(a *fanout.Approvals) error { return a.DismissStanding(t.Context(), "app1", "a", admin()) })
+			if st := s.standing("app1", "a"); back != 1 || st.Approved || st.Waits() || len(approvers(t, s, "a")) != 0 {
+				t.Errorf("round %d: %d of %d took it back: %+v, index %v", round, back, callers, st, approvers(t, s, "a"))
+			}
+		}
+		entries, _, err := s.reg.AuditEntries(t.Context(), registry.AuditQuery{Limit: 100})
+		if err != nil || len(entries) != 1+6 {
+			t.Errorf("%d entries in the audit, want the app's and those of the 6 calls that succeeded: %v", len(entries), err)
+		}
+		if err := s.approvals().DismissStanding(t.Context(), "app1", "b", admin()); !errors.Is(err, registry.ErrConflict) {
+			t.Errorf("none stood: %v", err)
+		}
+	})
 }
 
 func TestApproveUnknownApp(t *testing.T) {

@@ -200,6 +200,10 @@ func (s *shim) Approve(ctx context.Context, app partner.ClientID, since int64, t
 	return call(s, "admit", func() (int, error) { return s.box.Approve(ctx, app, since, ts) })
 }
 
+func (s *shim) ApproveFirst(ctx context.Context, app partner.ClientID, since int64, ts []mailbox.Admission) (int, error) {
+	return call(s, "admit", func() (int, error) { return s.box.ApproveFirst(ctx, app, since, ts) })
+}
+
 func (s *shim) Again(ctx context.Context, app partner.ClientID, ts []mailbox.Admission) (int, error) {
 	return call(s, "again", func() (int, error) { return s.box.Again(ctx, app, ts) })
 }

@@ -163,7 +163,7 @@ func (a *API) answerLines(ctx context.Context, lines []line, results []registry.
 	for i, l := range lines {
 		r := results[i]
 		if r.Err == nil {
-			*l.answer = lineAnswer{Line: l.number, Status: http.StatusAccepted, ID: r.Accepted.ID, Sequence: r.Accepted.Sequence}
+			*l.answer = lineAnswer{Line: l.number, Status: http.StatusAccepted, ID: r.Accepted.ID, Sequence: r.Accepted.Sequence, Replayed: r.Accepted.Replayed}
 			continue
 		}
 		p, unexpected := problemOf(r.Err, a.Unavailable)

@@ -91,7 +91,7 @@ func (r route) outside() bool {
 // conditional reports whether the operation compares If-Match with what stands there.
 func (r route) conditional() bool {
 	switch r.operation {
-	case "putApp", "patchApp", "deleteApp", "putEndpoint", "patchEndpoint", "pause", "resume", "rotateSecret", "putTenantStatus":
+	case "putApp", "patchApp", "deleteApp", "putEndpoint", "patchEndpoint", "pause", "resume", "rotateSecret", "putTenantStatus", "putApproval", "deleteApproval":
 		return true
 	default:
 		return false

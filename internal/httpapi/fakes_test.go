@@ -32,6 +32,8 @@ type world struct {
 	tokensDown error
 	// approveErr fails approvals alone.
 	approveErr error
+	// approvedMeanwhile and dismissedMeanwhile are what others did after the API looked.
+	approvedMeanwhile, dismissedMeanwhile bool
 	// auditErr fails the audit alone.
 	auditErr  error
 	revision  int64
@@ -262,6 +264,25 @@ func (w *world) Dismiss(_ context.Context, app partner.ClientID, ts []tenant.ID,
 	defer w.lock()()
 	w.approvals[app] = slices.DeleteFunc(w.approvals[app], func(t tenant.ID) bool { return slices.Contains(ts, t) })
 	return w.down
+}
+
+func (w *world) Approved(_ context.Context, app partner.ClientID, t tenant.ID) (bool, error) {
+	defer w.lock()()
+	return slices.Contains(w.approvals[app], t), w.down
+}
+
+func (w *world) ApproveFirst(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error {
+	if w.approvedMeanwhile {
+		return fmt.Errorf("approve: %w", registry.ErrConflict)
+	}
+	return w.Approve(ctx, app, []tenant.ID{t}, actor)
+}
+
+func (w *world) DismissStanding(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error {
+	if w.dismissedMeanwhile {
+		return fmt.Errorf("dismiss: %w", registry.ErrConflict)
+	}
+	return w.Dismiss(ctx, app, []tenant.ID{t}, actor)
 }
 
 func (w *world) Approvals(_ context.Context, app partner.ClientID, cursor string, limit int) ([]tenant.ID, string, error) {

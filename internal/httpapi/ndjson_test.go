@@ -26,6 +26,7 @@ type answerLine struct {
 	Status   int                  `json:"status"`
 	ID       string               `json:"id"`
 	Sequence int64                `json:"sequence"`
+	Replayed bool                 `json:"replayed"`
 	Detail   string               `json:"detail"`
 	Errors   []httpapi.FieldError `json:"errors"`
 }

@@ -82,7 +82,7 @@ func preconditionFailed() *Problem {
 // the caller wanted written on a condition alone.
 func nothingToCompare() *Problem {
 	p := preconditionFailed()
-	p.Title, p.Detail = "There is no ETag to compare with", "This operation has none: send the request without If-Match."
+	p.Title, p.Detail = "There is no ETag to compare with", "This operation has none: send the request without If-Match and If-None-Match."
 	return p
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
 // sample is a request that each operation accepts, by operation.
@@ -62,6 +63,7 @@ func TestEveryOperationForEveryRole(t *testing.T) {
 				t.Parallel()
 				h := newHarness(t).withERP(t)
 				h.want(t, http.StatusOK, request{method: "PUT", path: "/v1/tenants/Cust1/status", role: "admin", body: `{"state":"Running"}`})
+				h.approvals["app1"] = []tenant.ID{"Cust1"}
 				r := sample(op.ID)
 				r.method, r.path, r.role = op.Method, pathOf(op), role
 				got := h.do(r).Code
@@ -86,7 +88,7 @@ func expected(t *testing.T, op httpapi.Operation, role string) []int {
 	}
 	may := map[string][]string{
 		"platform": {
-			"listApps", "getApp", "getEndpoint", "listApprovals", "putApprovals", "putApproval", "deleteApproval",
+			"listApps", "getApp", "getEndpoint", "listApprovals", "getApproval", "putApprovals", "putApproval", "deleteApproval",
 			"getTenant", "putTenantStatus", "postStateChanges", "getStateChange", "getConfig", "postErrorReports",
 		},
 		"partner": {

@@ -55,9 +55,13 @@ func (a *API) table() []route {
 	add(a.Apps != nil, a.appReads()...)
 	add(a.Apps != nil && a.AppWriter != nil, a.appWrites()...)
 	add(a.Tester != nil, route{"testEndpoint", "POST", "/v1/apps/{client_id}/endpoints/{endpoint}/test", allow(Partner, Operator), optionalJSON, []int{200}, a.testEndpoint})
-	add(a.ApprovalList != nil, route{"listApprovals", "GET", "/v1/apps/{client_id}/approvals", allow(Platform, Operator), noBody, []int{200, 304}, a.listApprovals})
 	add(
-		a.Approvals != nil,
+		a.ApprovalList != nil,
+		route{"listApprovals", "GET", "/v1/apps/{client_id}/approvals", allow(Platform, Operator), noBody, []int{200, 304}, a.listApprovals},
+		route{"getApproval", "GET", "/v1/apps/{client_id}/approvals/{tenant}", allow(Platform, Operator), noBody, []int{200, 304}, a.getApproval},
+	)
+	add(
+		a.Approvals != nil && a.ApprovalList != nil,
 		route{"putApprovals", "PUT", "/v1/apps/{client_id}/approvals", allow(Platform, Operator), linesBody, []int{200}, a.putApprovals},
 		route{"putApproval", "PUT", "/v1/apps/{client_id}/approvals/{tenant}", allow(Platform, Operator), noBody, []int{204}, a.putApproval},
 		route{"deleteApproval", "DELETE", "/v1/apps/{client_id}/approvals/{tenant}", allow(Platform, Operator), noBody, []int{204}, a.deleteApproval},

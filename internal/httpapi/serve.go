@@ -122,7 +122,7 @@ func (a *API) handle(c *call, rt route) error {
 			return err
 		}
 	}
-	if len(c.r.Header.Values("If-Match")) > 0 && rt.method != http.MethodGet && !rt.conditional() {
+	if rt.method != http.MethodGet && !rt.conditional() && (len(c.r.Header.Values("If-Match")) > 0 || len(c.r.Header.Values("If-None-Match")) > 0) {
 		return nothingToCompare()
 	}
 	if err := checkType(c.r, rt.body); err != nil {

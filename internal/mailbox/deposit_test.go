@@ -318,6 +318,36 @@ func TestStaleApprovalAdmitsNobody(t *testing.T) {
 	})
 }
 
+// The first approval of a tenant is told apart from a repeat, whatever its top and its count say.
+func TestApproveFirst(t *testing.T) {
+	t.Parallel()
+	each(t, mailbox.Settings{}, func(b *box) {
+		first := func(since int64, ts ...mailbox.Admission) (int, error) {
+			return b.s.ApproveFirst(b.Context(), testApp, since, ts)
+		}
+		if n, err := first(0, mailbox.Admission{Tenant: "t1", Top: 5}); n != 1 || err != nil {
+			b.Errorf("the first = %d, %v", n, err)
+		}
+		b.expect("t1", "5*")
+		for what, ts := range map[string][]mailbox.Admission{"Alone": {{Tenant: "t1", Top: 7}}, "AmongOthers": {{Tenant: "t2", Top: 7}, {Tenant: "t1", Top: 7}}} {
+			if n, err := first(0, ts...); n != 0 || !errors.Is(err, mailbox.ErrApproved) {
+				b.Errorf("%s: again = %d, %v", what, n, err)
+			}
+		}
+		b.expect("t1", "5*")
+		b.expect("t2", "none")
+		b.dismiss("t1")
+		if _, err := first(0, mailbox.Admission{Tenant: "t1", Top: 5}); !errors.Is(err, mailbox.ErrDismissed) {
+			b.Errorf("with a count from before the dismissal: %v", err)
+		}
+		b.expect("t1", "none")
+		if n, err := first(b.dismissals(), mailbox.Admission{Tenant: "t1", Top: 9}); n != 1 || err != nil {
+			b.Errorf("after a dismissal = %d, %v", n, err)
+		}
+		b.expect("t1", "9*")
+	})
+}
+
 func TestDismissRemovesWhatWaits(t *testing.T) {
 	t.Parallel()
 	each(t, mailbox.Settings{}, func(b *box) {

@@ -59,6 +59,10 @@ func TestCallsAreBounded(t *testing.T) {
 		ctx := b.Context()
 		calls := map[string]func(n int) error{
 			"Approve": func(n int) error { _, err := b.s.Approve(ctx, testApp, 0, admissions[:n]); return err },
+			"ApproveFirst": func(n int) error {
+				_, err := b.s.ApproveFirst(ctx, "app3", 0, admissions[:n])
+				return err
+			},
 			"Again":   func(n int) error { _, err := b.s.Again(ctx, testApp, admissions[:n]); return err },
 			"Deposit": func(n int) error { _, err := b.s.Deposit(ctx, testApp, "n", recs[:n]); return err },
 			"Inspect": func(n int) error { _, err := b.s.Inspect(ctx, testApp, ids[:n]); return err },
@@ -68,7 +72,7 @@ func TestCallsAreBounded(t *testing.T) {
 			},
 			"Dismiss": func(n int) error { _, err := b.s.Dismiss(ctx, testApp, ids[:n]); return err },
 		}
-		for _, name := range []string{"Approve", "Again", "Deposit", "Inspect", "Exchange", "Dismiss"} {
+		for _, name := range []string{"Approve", "ApproveFirst", "Again", "Deposit", "Inspect", "Exchange", "Dismiss"} {
 			if err := calls[name](mailbox.MaxBatch); err != nil {
 				b.Errorf("%s of as many as may be: %v", name, err)
 			}

@@ -150,11 +150,13 @@ func (s *Store) Dismissals(ctx context.Context, app partner.ClientID) (int64, er
 // fan-out could tell a status older than one that a post of the former approval brings. The caller
 // then reads both anew.
 func (s *Store) Approve(ctx context.Context, app partner.ClientID, since int64, ts []Admission) (int, error) {
-	n, err := s.admit(ctx, app, "approve", strconv.FormatInt(since, 10), ts)
-	if err == nil && n < 0 {
-		return 0, failure("admit tenants to", app, ErrDismissed)
-	}
-	return n, err
+	return s.admit(ctx, app, "approve", strconv.FormatInt(since, 10), ts)
+}
+
+// ApproveFirst is Approve of tenants of which none has approved the app: where one has, it admits
+// nobody and returns ErrApproved.
+func (s *Store) ApproveFirst(ctx context.Context, app partner.ClientID, since int64, ts []Admission) (int, error) {
+	return s.admit(ctx, app, "first", strconv.FormatInt(since, 10), ts)
 }
 
 // Again asks for the status of approved tenants to be told again by the next deposit. It returns
@@ -162,6 +164,9 @@ func (s *Store) Approve(ctx context.Context, app partner.ClientID, since int64, 
 func (s *Store) Again(ctx context.Context, app partner.ClientID, ts []Admission) (int, error) {
 	return s.admit(ctx, app, "resync", "", ts)
 }
+
+// foundApproval is admit's answer to ApproveFirst where a tenant has approved the app.
+const foundApproval = -2
 
 func (s *Store) admit(ctx context.Context, app partner.ClientID, mode, since string, ts []Admission) (int, error) {
 	if err := fits("admit tenants to", app, len(ts)); err != nil {
@@ -173,7 +178,14 @@ func (s *Store) admit(ctx context.Context, app partner.ClientID, mode, since str
 		args = append(args, string(a.Tenant), a.Top)
 	}
 	n, err := s.scripts.admit.Run(ctx, s.rdb, keysOf(s.keys, app), args...).Int()
-	return n, failure("admit tenants to", app, err)
+	switch {
+	case err != nil || n >= 0:
+		return n, failure("admit tenants to", app, err)
+	case n == foundApproval:
+		return 0, failure("admit tenants to", app, ErrApproved)
+	default:
+		return 0, failure("admit tenants to", app, ErrDismissed)
+	}
 }
 
 // Dismiss takes approvals of at most MaxBatch tenants back and removes what waits for them. What is in flight ends by itself.

@@ -18,6 +18,9 @@ var ErrCursor = errors.New("cursor is not one that a listing gave out")
 // ErrDismissed reports that an approval was taken back while another was under way.
 var ErrDismissed = errors.New("an approval was taken back meanwhile")
 
+// ErrApproved reports an approval where there should have been none yet.
+var ErrApproved = errors.New("the tenant approved the app before")
+
 // MaxBatch is the most tenants, claims or results one call takes. Lua could take more, but a script
 // stops all of Redis while it runs: 200 tenants take some milliseconds.
 const MaxBatch = 200

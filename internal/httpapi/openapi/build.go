@@ -235,9 +235,10 @@ func (f *files) params(op Operation, said operation) ([]obj, error) {
 	}
 	if op.Conditional {
 		header("If-Match", "The ETag that was read: 412 when it is not the current one.", 1024)
+		header("If-None-Match", "412 when it is the current ETag; * when there is anything.", 1024)
 	}
 	if op.Idempotent {
-		header("Idempotency-Key", "A repeat with the same key gets the first success again, marked by Idempotent-Replayed, and changes nothing. The answer to a body of lines has no such mark.", 255)
+		header("Idempotency-Key", "A repeat with the same key gets the first success again, marked by Idempotent-Replayed, and changes nothing. In the answer to a body of lines each such line says replayed.", 255)
 	}
 	return out, nil
 }
