@@ -42,7 +42,7 @@ func (a *API) handler(routes []route) http.Handler {
 	for _, r := range routes {
 		used[r.method] = true
 	}
-	return a.cors(used, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return closeAfterDoubt(a.cors(used, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r = a.proxied(r)
 		// The mux would redirect such paths; no client of an API means them.
 		if p := r.URL.Path; p == "" || p[0] != '/' || path.Clean(p) != p {
@@ -50,7 +50,7 @@ func (a *API) handler(routes []route) http.Handler {
 			return
 		}
 		mux.ServeHTTP(w, r)
-	}))
+	})))
 }
 
 // reject answers what no operation takes.
@@ -60,19 +60,22 @@ func (a *API) reject(p func() *Problem) http.Handler {
 		answer := p()
 		answer.RequestID = a.requestID(r)
 		w.Header().Set("X-Request-Id", answer.RequestID)
-		closeAfterChunks(w, r)
 		answer.write(w)
 		a.metrics.observe(unmatched, otherMethod, answer.Status, time.Since(start))
 	})
 }
 
-// closeAfterChunks ends the connection of a request that came in chunks. It may have had a length, too,
-// which net/http drops unseen: what follows is then of doubtful framing, and a server MUST close (RFC
-// 9112 section 6.1). It costs those who send lines a new connection for each body.
-func closeAfterChunks(w http.ResponseWriter, r *http.Request) {
-	if len(r.TransferEncoding) > 0 {
-		w.Header().Set("Connection", "close")
-	}
+// closeAfterDoubt ends the connection of a request whose framing another parser may have read otherwise:
+// what follows it is nobody's request (RFC 9112 section 6.1). Such is one that came in chunks, which may
+// have had a length, too, that net/http drops unseen; it costs those who send lines a new connection for
+// each body. So is every one of HTTP/1.0, of which net/http drops a Transfer-Encoding unseen.
+func closeAfterDoubt(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // serve answers one operation's requests: identity, permission, body type, handler, problem, log
@@ -83,7 +86,6 @@ func (a *API) serve(rt route) http.Handler {
 		rec := &recorder{ResponseWriter: w}
 		c := &call{w: rec, r: r, id: a.requestID(r), cursors: a.Cursors}
 		rec.Header().Set("X-Request-Id", c.id)
-		closeAfterChunks(rec, r)
 		var err error
 		defer func() {
 			v := recover()

@@ -21,6 +21,7 @@ func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	s := &http.Server{
 		Handler: h, ReadHeaderTimeout: readHeaderWithin, ReadTimeout: readWithin, WriteTimeout: writeWithin,
 		IdleTimeout: idleWithin, MaxHeaderBytes: maxHeaderBytes,
+		DisableGeneralOptionsHandler: true, // OPTIONS * is answered like all else that nothing serves
 	}
 	if log != nil {
 		s.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelWarn)
