@@ -57,8 +57,10 @@ func TestEveryOperationForEveryRole(t *testing.T) {
 	if len(ops) < 25 {
 		t.Fatalf("only %d operations", len(ops))
 	}
+	roles := []string{"", "platform", "partner:app1", "partner:other", "operator", "admin"}
+	t.Logf("%d operations x %d roles: %d pairs", len(ops), len(roles), len(ops)*len(roles))
 	for _, op := range ops {
-		for _, role := range []string{"", "platform", "partner:app1", "partner:other", "operator", "admin"} {
+		for _, role := range roles {
 			t.Run(op.ID+"/"+role, func(t *testing.T) {
 				t.Parallel()
 				h := newHarness(t).withERP(t)
