@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/config"
+	"github.com/lamplighter/lamplighter/internal/service"
 	"github.com/lamplighter/lamplighter/internal/signing"
 )
 
@@ -39,6 +40,14 @@ func checkServe(l *config.Loaded, now time.Time) error {
 		}
 		if err != nil {
 			problems = append(problems, config.Problem{Key: "signing.keys", Origin: l.Origin("signing.keys"), Detail: err.Error()})
+		}
+	}
+	for _, part := range []struct {
+		key   string
+		check func(*config.Config) error
+	}{{"redis", service.CheckRedis}, {"smtp", service.CheckMail}} {
+		if err := part.check(&c); err != nil {
+			problems = append(problems, config.Problem{Key: part.key, Detail: err.Error()})
 		}
 	}
 	return problems.AsError()

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -31,9 +32,14 @@ func (l *Loaded) crossCheck() Problems {
 			p.add(key, l.origins[key], "%s", detail)
 		}
 	}
+	add(!strings.Contains(c.Redis.URL.Reveal(), "+sentinel://") && (c.Redis.SentinelUsername != "" || !c.Redis.SentinelPassword.IsZero()),
+		"redis.sentinel_username", "is for sentinels, but redis.url names none: remove it, or use redis+sentinel://host:port,…/master")
+	add(c.ShutdownTimeout < c.Delivery.Timeout, "shutdown_timeout", "must not be shorter than delivery.timeout, or a stop cuts posts off")
+	add(c.Delivery.SwitchOffAfter > 0 && c.Delivery.SwitchOffAfter <= c.Incident.OpenAfter,
+		"incident.open_after", "must be shorter than delivery.switch_off_after, or endpoints are switched off before anybody is told that they fail")
 	add(len(c.Roles) == 0, "roles", "is empty: give api, worker or both")
-	add(c.Listen == c.OpsListen && !anyPort(c.Listen), "ops_listen", "is the same address as listen: give it a port of its own")
-	add(c.PublicListen != "" && !anyPort(c.PublicListen) && (c.PublicListen == c.Listen || c.PublicListen == c.OpsListen),
+	add(sameListener(c.Listen, c.OpsListen), "ops_listen", "is the same address as listen: give it a port of its own")
+	add(c.PublicListen != "" && (sameListener(c.PublicListen, c.Listen) || sameListener(c.PublicListen, c.OpsListen)),
 		"public_listen", "is the address of another listener: give it a port of its own")
 	add((c.Redis.TLS.Cert == "") != (c.Redis.TLS.Key == ""), "redis.tls.cert", "a client certificate needs both redis.tls.cert and redis.tls.key")
 	add((c.SMTP.Username == "") != c.SMTP.Password.IsZero(), "smtp.username", "a login needs both smtp.username and smtp.password")
@@ -68,5 +74,14 @@ func (l *Loaded) CheckServe() error {
 	return p.AsError()
 }
 
-// anyPort reports an address whose port the system chooses.
-func anyPort(address string) bool { return strings.HasSuffix(address, ":0") }
+// sameListener reports two addresses that cannot both be listened on: of one port, where one of the hosts
+// is the other or stands for all. Port 0 is one that the system chooses.
+func sameListener(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return false
+	}
+	everywhere := []string{"", "0.0.0.0", "::"}
+	return hostA == hostB || slices.Contains(everywhere, hostA) || slices.Contains(everywhere, hostB)
+}

@@ -3,6 +3,7 @@ package config_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -190,6 +191,10 @@ func TestMistakesAreExplained(t *testing.T) {
 		"RemindOrder":     {"incident: {remind_after: [72h, 24h]}", "ascending order"},
 		"NoRole":          {"roles: []", "give api, worker or both"},
 		"SamePort":        {"ops_listen: 127.0.0.1:8080", "is the same address as listen"},
+		"WildcardPort":    {"{listen: ':8080', ops_listen: '127.0.0.1:8080'}", "is the same address as listen"},
+		"SentinelLogin":   {"redis: {url: 'redis://h', sentinel_username: u}", "redis.url names none"},
+		"ShortStop":       {"{shutdown_timeout: 5s, delivery: {timeout: 10s}}", "or a stop cuts posts off"},
+		"OffBeforeTold":   {"{incident: {open_after: 2h}, delivery: {switch_off_after: 1h}}", "before anybody is told"},
 		"SamePublicPort":  {"public_listen: 127.0.0.1:8080", "is the address of another listener"},
 		"NoPorts":         {"guard: {allow_ports: []}", "no endpoint could be reached"},
 	} {
@@ -259,6 +264,13 @@ func TestSecretsFromFiles(t *testing.T) {
 		return path
 	}
 	good, empty, huge := write("good", "pass word \r\n"), write("empty", "\n"), write("huge", strings.Repeat("x", 70_000))
+	lines, marked := write("lines", "hunter2\r\nhunter2\r\n"), write("marked", "\ufeffhunter2\n")
+	forbidden := func(s *config.Sources) {
+		s.Environ = []string{"LAMPLIGHTER_SMTP_PASSWORD_FILE=/run/secrets/smtp"}
+		s.ReadFile = func(name string) ([]byte, error) {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
+		}
+	}
 	base := "smtp: {host: m, from: a@b.example, username: u}\n"
 
 	for name, l := range map[string]*config.Loaded{
@@ -278,6 +290,10 @@ func TestSecretsFromFiles(t *testing.T) {
 		"Missing":   {env("LAMPLIGHTER_SMTP_PASSWORD_FILE=" + dir + "/none"), "cannot be read"},
 		"Empty":     {env("LAMPLIGHTER_SMTP_PASSWORD_FILE=" + empty), "is empty: write the secret into it"},
 		"Huge":      {env("LAMPLIGHTER_SMTP_PASSWORD_FILE=" + huge), "at most 65536"},
+		"Directory": {env("LAMPLIGHTER_SMTP_PASSWORD_FILE=" + dir), "is a directory"},
+		"Forbidden": {forbidden, "cannot be read: open /run/secrets/smtp: permission denied"},
+		"Lines":     {env("LAMPLIGHTER_SMTP_PASSWORD_FILE=" + lines), "holds several lines"},
+		"Marked":    {env("LAMPLIGHTER_SMTP_PASSWORD_FILE=" + marked), "begins with a byte-order mark"},
 		"Both":      {env("LAMPLIGHTER_SMTP_PASSWORD=x", "LAMPLIGHTER_SMTP_PASSWORD_FILE="+good), "given twice"},
 		"PlainFlag": {flags(map[string]string{"smtp-password": "hunter2"}), "unknown flag: did you mean --smtp-password-file?"},
 	} {

@@ -5,12 +5,16 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/lamplighter/lamplighter/internal/secret"
 )
 
 // maxSecretFile bounds a file that holds a secret: keys and passwords are far smaller.
 const maxSecretFile = 64 << 10
+
+// byteOrderMark is what some editors put before the first character.
+const byteOrderMark = "\ufeff"
 
 // Sources are what Load reads, apart from the defaults.
 type Sources struct {
@@ -141,8 +145,13 @@ func readSecret(readFile func(string) ([]byte, error), name string) (string, err
 		return "", fmt.Errorf("%s holds %d bytes: a file with a secret has at most %d", name, len(b), maxSecretFile)
 	}
 	text := strings.TrimRight(string(b), "\r\n")
-	if text == "" {
+	switch {
+	case text == "":
 		return "", fmt.Errorf("%s is empty: write the secret into it", name)
+	case strings.HasPrefix(text, byteOrderMark):
+		return "", fmt.Errorf("%s begins with a byte-order mark: save it as UTF-8 without one", name)
+	case strings.ContainsFunc(text, unicode.IsControl):
+		return "", fmt.Errorf("%s holds several lines or control characters: write the secret alone into it", name)
 	}
 	return text, nil
 }

@@ -216,12 +216,21 @@ func (d *dialogue) remedyTLS(err error) string {
 	case isCertificate[x509.HostnameError](err):
 		return "The certificate is for another name: set smtp.host to a name that it holds."
 	case isCertificate[x509.CertificateInvalidError](err):
-		return "The certificate is not valid now: it has to be renewed on the server. Check this machine's clock, too."
+		return lapsed(err)
 	case d.plain && !d.opts.implicit():
 		return "The server offers no STARTTLS on this port. Try port 587, or 465 for TLS from the first byte. Only smtp.tls: opportunistic or none sends without, where anybody on the way can read it."
 	default:
 		return "No secure connection could be made. If the server speaks TLS from the first byte, set smtp.tls: implicit; it must know TLS 1.2 or newer."
 	}
+}
+
+// lapsed tells which certificate is not valid now, and since when where it has ended.
+func lapsed(err error) string {
+	e, _ := errors.AsType[x509.CertificateInvalidError](err)
+	if e.Reason != x509.Expired || e.Cert == nil || time.Now().Before(e.Cert.NotBefore) {
+		return "The certificate is not valid now: look at it on the server, and at this machine's clock."
+	}
+	return fmt.Sprintf("The certificate %.100q ended on %s: it has to be renewed on the server.", e.Cert.Subject, e.Cert.NotAfter.UTC().Format(time.RFC3339))
 }
 
 func isCertificate[E error](err error) bool {

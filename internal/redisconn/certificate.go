@@ -95,6 +95,18 @@ func NewCertificateCollector(o Options) (prometheus.Collector, error) {
 	return c, nil
 }
 
+// ClientCertificateEnds is when the client certificate of o ends; zero without one.
+func ClientCertificateEnds(o Options) (time.Time, error) {
+	if o.CertFile == "" {
+		return time.Time{}, nil
+	}
+	c, err := loadClientCertificate(o.CertFile, o.KeyFile)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return c.current.Leaf.NotAfter, nil
+}
+
 // Describe implements prometheus.Collector.
 func (c *certificateCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
 

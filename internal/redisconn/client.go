@@ -48,6 +48,8 @@ type Options struct {
 	// WaitReplicas is how many replicas must confirm each write, or it fails with a ReplicasError;
 	// 0: none.
 	WaitReplicas int
+	// Seen is told of each certificate by which a server, or a sentinel, proved itself; nil: nobody is.
+	Seen func(*x509.Certificate)
 	// ClientName shows in CLIENT LIST, such as "lamplighter".
 	ClientName string
 }
@@ -106,6 +108,12 @@ func tlsConfig(a Address, o Options) (*tls.Config, error) {
 		return nil, nil
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if o.Seen != nil {
+		c.VerifyConnection = func(s tls.ConnectionState) error {
+			o.Seen(s.PeerCertificates[0])
+			return nil
+		}
+	}
 	if o.CAFile != "" {
 		pem, err := os.ReadFile(o.CAFile)
 		if err != nil {

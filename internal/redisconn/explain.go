@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -17,6 +18,9 @@ const (
 	isCluster     = "the server is a node of a Cluster, but redis.url says that it stands alone: use redis+cluster://"
 	isSentinel    = "the server is a sentinel, but redis.url says that it keeps data: use redis+sentinel://host:port,…/master"
 	noCluster     = "redis.url says redis+cluster://, but the server is no node of a Cluster: use redis://"
+	noSentinel    = "redis.url says redis+sentinel://, but the servers it names are no sentinels: name the sentinels, port 26379 as a rule, or use redis://"
+	noMaster      = "the sentinels know no primary by the name that redis.url ends with: it is the name after `sentinel monitor` in their settings"
+	slotsDown     = "the Cluster does not serve all of its hash slots: look at CLUSTER INFO and CLUSTER NODES, and bring back the primary that failed or give its slots to another"
 )
 
 // diskFailing begins what Redis answers to writes, and to PING, while its disk takes nothing. INFO goes on.
@@ -47,14 +51,14 @@ func explained(err error) error {
 	if err == nil || errors.As(err, &done) {
 		return err
 	}
-	if words, permanent := meaning(err); words != "" {
+	if words, permanent := meaning(err, time.Now()); words != "" {
 		return &ConnectError{Words: words, Permanent: permanent, err: err}
 	}
 	return err
 }
 
 // meaning is empty for an error that explains itself.
-func meaning(err error) (words string, permanent bool) {
+func meaning(err error, now time.Time) (words string, permanent bool) {
 	var certificate *tls.CertificateVerificationError
 	var header tls.RecordHeaderError
 	var expired x509.CertificateInvalidError
@@ -69,21 +73,56 @@ func meaning(err error) (words string, permanent bool) {
 		return "the ACL user of redis lacks a right: docs/security.md lists what it needs", true
 	case redis.IsAuthError(err):
 		return "redis refuses the user or the password: see redis.username and redis.password", true
-	case strings.Contains(text, "cluster support disabled"):
+	case strings.Contains(text, "cluster support disabled"), strings.Contains(text, "unknown command 'cluster'"):
 		return noCluster, true
+	case redis.HasErrorPrefix(err, "CLUSTERDOWN"):
+		return slotsDown, false
 	case redis.HasErrorPrefix(err, "MOVED"), redis.HasErrorPrefix(err, "CROSSSLOT"):
 		return isCluster, true
 	case errors.As(err, &header):
 		return "redis.url says TLS, but the server answers without: use redis:// or the server's TLS port", true
 	case errors.As(err, &expired) && expired.Reason == x509.Expired:
-		return "the certificate of redis has ended or has not begun: renew it, and look at the clocks", true
+		errors.As(err, &certificate)
+		return lapsed(expired.Cert, certificate, now), true
 	case errors.As(err, &certificate):
 		return "the certificate of redis is not trusted: see redis.tls.ca, and the host in redis.url", true
 	case errors.As(err, &alert), strings.Contains(text, "remote error: tls"):
 		return "redis refuses our TLS connection: see redis.tls.cert and redis.tls.key, and whether the certificate has ended", true
+	case strings.Contains(text, "all sentinels specified in configuration are unreachable"):
+		return unreachable(text)
 	default:
 		return "", false
 	}
+}
+
+// unreachable tells of sentinels that answered, but not with a primary. That none answered explains itself.
+func unreachable(text string) (words string, permanent bool) {
+	switch {
+	case strings.Contains(text, "unknown command"):
+		return noSentinel, true
+	case strings.Contains(text, redis.Nil.Error()):
+		return noMaster, true
+	default:
+		return "", false
+	}
+}
+
+// nameMax bounds what is repeated of a certificate's name.
+const nameMax = 100
+
+// lapsed says whose certificate is not valid now, and since or until when. The server's own comes first of
+// those that it sent.
+func lapsed(c *x509.Certificate, sent *tls.CertificateVerificationError, now time.Time) string {
+	whose := "the certificate of redis"
+	if sent != nil && len(sent.UnverifiedCertificates) > 0 && !sent.UnverifiedCertificates[0].Equal(c) {
+		whose = "the authority's certificate behind that of redis"
+	}
+	name := c.Subject.String()
+	name = fmt.Sprintf("%q", name[:min(len(name), nameMax)])
+	if now.Before(c.NotBefore) {
+		return whose + ", " + name + ", begins on " + c.NotBefore.UTC().Format(time.RFC3339) + ": look at this machine's clock, or wait"
+	}
+	return whose + ", " + name + ", ended on " + c.NotAfter.UTC().Format(time.RFC3339) + ": renew it on the server"
 }
 
 // place notes a server that is arranged otherwise than a client for a single server expects.

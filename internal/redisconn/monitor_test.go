@@ -95,6 +95,9 @@ func TestWrongServersAreNamed(t *testing.T) {
 	t.Parallel()
 	pair := redistest.NewAuthority(t, time.Hour)
 	plain := redistest.Start(t)
+	ended, endedPort := redistest.NewAuthority(t, -time.Minute), freePort(t)
+	redistest.Start(t, "--tls-port", endedPort, "--tls-cert-file", ended.Cert, "--tls-key-file", ended.Key, "--tls-ca-cert-file", ended.CA)
+	watch := redistest.StartSentinels(t, plain, 1).Addrs[0]
 	tlsPort := freePort(t)
 	redistest.Start(t, "--tls-port", tlsPort, "--tls-cert-file", pair.Cert, "--tls-key-file", pair.Key, "--tls-ca-cert-file", pair.CA)
 	node := redistest.Start(t, "--cluster-enabled", "yes", "--cluster-port", freePort(t))
@@ -109,7 +112,15 @@ func TestWrongServersAreNamed(t *testing.T) {
 		want      string
 		permanent bool
 	}{
-		"ClusterURL":   {redisconn.Options{URL: address("redis+cluster://" + plain.Addr)}, "use redis://", true},
+		"ClusterURL":           {redisconn.Options{URL: address("redis+cluster://" + plain.Addr)}, "use redis://", true},
+		"ClusterURLOfSentinel": {redisconn.Options{URL: address("redis+cluster://" + watch)}, "use redis://", true},
+		"SentinelURL":          {redisconn.Options{URL: address("redis+sentinel://" + plain.Addr + "/main")}, "are no sentinels", true},
+		"MasterName":           {redisconn.Options{URL: address("redis+sentinel://" + watch + "/other")}, "know no primary by the name", true},
+		"OneSentinel":          {redisconn.Options{URL: address("redis://" + watch)}, "the server is a sentinel", true},
+		"Ended": {
+			redisconn.Options{URL: address("rediss://127.0.0.1:" + endedPort), CAFile: ended.CA},
+			`the certificate of redis, "CN=redis", ended on ` + time.Now().Add(-time.Minute).UTC().Format("2006-01-02T"), true,
+		},
 		"NodeOfOne":    {redisconn.Options{URL: address("redis://" + node.Addr)}, "use redis+cluster://", true},
 		"Replica":      {redisconn.Options{URL: address("redis://" + replica.Addr)}, "read-only replica", false},
 		"Password":     {redisconn.Options{URL: address("redis://app:hunter2@" + plain.Addr)}, "refuses the user or the password", true},

@@ -77,6 +77,8 @@ func examineRedis(ctx context.Context, c *config.Config) []Examined {
 	if err != nil {
 		return failed(err)
 	}
+	var ends ends
+	o.Seen = ends.saw
 	rdb, err := redisconn.New(o)
 	if err != nil {
 		return failed(err)
@@ -92,7 +94,14 @@ func examineRedis(ctx context.Context, c *config.Config) []Examined {
 	}
 	out := []Examined{{Check: "redis", Result: Passed, Detail: how}}
 	out = append(out, judgeRedis(report, s.waived())...)
-	return append(out, examineLatency(ctx, rdb), examineScripts(ctx, rdb, c.Redis.Prefix))
+	out = append(out, examineLatency(ctx, rdb), examineScripts(ctx, rdb, c.Redis.Prefix), examineRights(ctx, rdb, c.Redis.Prefix))
+	if address.Mode == redisconn.Cluster {
+		out = append(out, examineSlots(ctx, rdb))
+	}
+	if address.TLS {
+		out = append(out, examineCertificates(o, &ends, time.Now()))
+	}
+	return out
 }
 
 // judgeRedis turns a report into one finding for each check.
@@ -224,7 +233,7 @@ func examineMail(ctx context.Context, c config.SMTP) Examined {
 		err = transport.Check(ctx)
 	}
 	if err != nil {
-		e.Result, e.Detail, e.Advice = Failed, err.Error(), "See smtp.host, smtp.port, smtp.tls, smtp.username and smtp.password."
+		e.Result, e.Detail, e.Advice = Failed, err.Error(), "lamplighter mail test goes through it stage by stage. See smtp.host, smtp.port, smtp.tls, smtp.username and smtp.password."
 	}
 	return e
 }

@@ -119,6 +119,19 @@ func NewSMTP(c config.SMTP, metrics *mailer.Metrics) (*mailer.SMTP, error) {
 	return transport, nil
 }
 
+// CheckMail reads the files that the settings of mail name, without connecting.
+func CheckMail(c *config.Config) error {
+	if c.SMTP.Disabled || c.SMTP.Host == "" {
+		return nil
+	}
+	transport, err := NewSMTP(c.SMTP, nil)
+	if err != nil {
+		return err
+	}
+	transport.Close()
+	return nil
+}
+
 // NewSigner makes the DKIM signer that the settings describe, nil when they describe none.
 func NewSigner(c config.SMTP) (*mailer.Signer, error) {
 	if c.DKIM.Key == "" {

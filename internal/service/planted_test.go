@@ -101,7 +101,7 @@ func plantedSettings(t *testing.T, planted map[string]string) (cfg config.Config
 	l, err := config.Load(config.Sources{Defaults: config.DevDefaults(), Flags: map[string]string{"listen": "127.0.0.1:0", "ops-listen": "127.0.0.1:0", "log-level": "debug"}, Environ: []string{
 		"LAMPLIGHTER_BOOTSTRAP_TOKEN=" + planted["bootstrap token"], "LAMPLIGHTER_SMTP_HOST=" + "127.0.0.1", "LAMPLIGHTER_SMTP_PORT=" + "9", "LAMPLIGHTER_SMTP_USERNAME=" + "kim",
 		"LAMPLIGHTER_SMTP_PASSWORD=" + planted["SMTP password"], "LAMPLIGHTER_SMTP_FROM=" + "lamplighter@example.com", "LAMPLIGHTER_SMTP_TLS=" + "mandatory",
-		"LAMPLIGHTER_REDIS_URL=" + "redis://kim:" + planted["Redis URL's password"] + "@127.0.0.1:9/0", "LAMPLIGHTER_REDIS_PASSWORD=" + planted["Redis password"],
+		"LAMPLIGHTER_REDIS_URL=" + "redis+sentinel://kim:" + planted["Redis URL's password"] + "@127.0.0.1:9/main/0", "LAMPLIGHTER_REDIS_PASSWORD=" + planted["Redis password"],
 		"LAMPLIGHTER_REDIS_SENTINEL_PASSWORD=" + planted["Sentinel password"],
 		"LAMPLIGHTER_ENCRYPTION_KEY=" + generate("encryption key"), "LAMPLIGHTER_ENCRYPTION_OLDER_KEYS=" + generate("older encryption key"),
 		"LAMPLIGHTER_PUBLIC_URL=" + "http://127.0.0.1",

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/lamplighter/lamplighter/internal/config"
 	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/queue"
 	"github.com/lamplighter/lamplighter/internal/redisconn"
@@ -46,6 +47,17 @@ func (s *Service) redisOptions() redisconn.Options {
 		URL: c.URL, Username: c.Username, Password: c.Password, SentinelUsername: c.SentinelUsername, SentinelPassword: c.SentinelPassword,
 		CAFile: c.TLS.CA, CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, PoolSize: c.PoolSize, ClientName: "lamplighter",
 	}
+}
+
+// CheckRedis reads the files that the settings of Redis name, without connecting: it finds what cannot be
+// read, has ended, or does not go with redis.url.
+func CheckRedis(c *config.Config) error {
+	s := &Service{cfg: *c}
+	rdb, err := redisconn.New(s.redisOptions())
+	if err != nil {
+		return err
+	}
+	return rdb.Close()
 }
 
 // queues is what the names of this deployment's queues begin with.

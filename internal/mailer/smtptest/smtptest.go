@@ -87,6 +87,8 @@ type Options struct {
 	STARTTLS, RequireTLS bool
 	// ImplicitTLS speaks TLS from the first octet.
 	ImplicitTLS bool
+	// Ended serves a certificate that has ended a minute ago.
+	Ended bool
 	// Username and Password must be given by PLAIN when set.
 	Username, Password string
 }
@@ -98,7 +100,11 @@ func Start(t testing.TB, opts Options) *Server {
 	if err != nil {
 		t.Fatalf("listen: %v", err)
 	}
-	cert, pool := certificate(t)
+	life := time.Hour
+	if opts.Ended {
+		life = -time.Minute
+	}
+	cert, pool := certificate(t, life)
 	s := &Server{
 		Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port, RootCAs: pool, t: t, listener: l, opts: opts,
 		tls: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, open: map[net.Conn]bool{},
@@ -319,8 +325,8 @@ func address(s string) string {
 	return s
 }
 
-// certificate makes a certificate for 127.0.0.1 and a pool that trusts it.
-func certificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
+// certificate makes a certificate for 127.0.0.1 that ends after life, and a pool that trusts it.
+func certificate(t testing.TB, life time.Duration) (tls.Certificate, *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -328,7 +334,7 @@ func certificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
 	}
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "smtptest"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
+		NotAfter: time.Now().Add(life), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)

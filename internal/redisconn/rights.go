@@ -1,0 +1,166 @@
+package redisconn
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// abort is no command: it makes Redis give a transaction up.
+const abort = "lamplighter-gives-up"
+
+// needed are the commands that the service runs, each with arguments that Redis takes for well-formed. %
+// stands for a key of the service, # for one of the queues. docs/security.md has the same list as one ACL command.
+func needed() []string {
+	return []string{
+		"select 0", "client setname lamplighter", "client id", "info server", "time", "config get save", "memory usage %", "wait 0 1",
+		"eval return(1) 1 %", "evalsha 0 1 #", "script load return(1)", "publish asynq:cancel -",
+		"del %", "exists #", "expire % 1", "expireat % 1", "pexpire % 1", "persist %", "ttl %", "pttl %", "type %", "scan 0",
+		"get %", "set % 1", "setex # 1 1", "psetex # 1 1", "setnx # 1", "incr #", "append % 1",
+		"hdel % f", "hexists % f", "hget % f", "hgetall %", "hincrby % f 1", "hkeys #", "hlen %", "hmget % f", "hrandfield %", "hscan % 0", "hset % f 1",
+		"hsetnx % f 1", "hvals %",
+		"llen #", "lmove # # left right", "lpush # 1", "lrange # 0 1", "lrem # 1 1", "ltrim # 0 1", "rpoplpush # #", "rpush # 1",
+		"sadd # 1", "scard #", "sismember # 1", "smembers #", "smismember # 1", "srem # 1",
+		"zadd % 1 m", "zcard %", "zcount % 0 1", "zmscore % m", "zrange % 0 1", "zrangebylex % - +", "zrangebyscore % 0 1", "zrem % m",
+		"zremrangebyrank % 0 1", "zremrangebyscore % 0 1", "zrevrange % 0 1", "zscore % m",
+		"xadd % * f 1", "xlen %", "xrange % - +", "xrevrange % + -", "xtrim % maxlen 1",
+	}
+}
+
+// optional may be missing: INFO alone answers the checks then.
+const optional = "config get"
+
+// neededByCluster are the commands besides, at each node of a Cluster.
+func neededByCluster() []string {
+	return []string{
+		"cluster slots", "cluster shards", "cluster nodes", "cluster info", "cluster keyslot k", "cluster myid", "command", "asking", "readonly",
+	}
+}
+
+// Missing lists the rights that the service needs and its user lacks at any primary, as ACL rules give them,
+// sorted. Nothing is carried out: Redis looks at the rights for a command as it is queued in a transaction, and
+// this one is given up. Connecting takes +hello, +auth and +ping, and is proof of them.
+func Missing(ctx context.Context, rdb redis.UniversalClient, prefix string) ([]string, error) {
+	cluster, ok := rdb.(*redis.ClusterClient)
+	if !ok {
+		missing, err := missingAt(ctx, rdb, prefix, needed())
+		return missing, explained(err)
+	}
+	var mu sync.Mutex
+	var all []string
+	err := cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+		missing, err := missingAt(ctx, node, prefix, append(needed(), neededByCluster()...))
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, missing...)
+		return err
+	})
+	slices.Sort(all)
+	return slices.Compact(all), explained(err)
+}
+
+func missingAt(ctx context.Context, rdb redis.Cmdable, prefix string, commands []string) ([]string, error) {
+	keys := strings.NewReplacer("%", prefix+":{doctor}:rights", "#", "asynq:{doctor}:rights")
+	start, _, _ := giveUp(ctx, rdb, nil)
+	if redis.IsPermissionError(start.Err()) {
+		return []string{"+multi"}, nil // without a transaction the rest would be carried out
+	}
+	for i, c := range commands {
+		commands[i] = keys.Replace(c)
+	}
+	_, asked, end := giveUp(ctx, rdb, commands)
+	err := end.Err()
+	if !redis.HasErrorPrefix(err, "EXECABORT") {
+		return nil, fmt.Errorf("ask for the rights of the user: %w", err)
+	}
+	var missing []string
+	if strings.Contains(err.Error(), "NOPERM") {
+		missing = append(missing, "+exec")
+	}
+	for i, c := range commands {
+		if err := asked[i].Err(); redis.IsPermissionError(err) && c != optional+" save" {
+			missing = append(missing, right(c, prefix, err))
+		}
+	}
+	slices.Sort(missing)
+	return slices.Compact(missing), nil
+}
+
+// giveUp queues commands in a transaction and gives it up. Its answers hold their errors.
+func giveUp(ctx context.Context, rdb redis.Cmdable, commands []string) (start *redis.Cmd, asked []*redis.Cmd, end *redis.Cmd) {
+	_, _ = rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		start = p.Do(ctx, "multi")
+		for _, c := range commands {
+			asked = append(asked, p.Do(ctx, words(c)...))
+		}
+		p.Do(ctx, abort)
+		end = p.Do(ctx, "exec")
+		return nil
+	})
+	return start, asked, end
+}
+
+// right is what an ACL rule would have to give for a command that was refused: keys, a channel, or the command.
+func right(command, prefix string, err error) string {
+	switch text := err.Error(); {
+	case strings.Contains(text, "channel"):
+		return "&asynq:*"
+	case strings.Contains(text, " key") && strings.Contains(command, "asynq:"):
+		return "~asynq:*"
+	case strings.Contains(text, " key"):
+		return "~" + prefix + ":*"
+	default:
+		return "+" + ruleOf(command)
+	}
+}
+
+func words(command string) []any {
+	fields := strings.Fields(command)
+	out := make([]any, len(fields))
+	for i, f := range fields {
+		out[i] = f
+	}
+	return out
+}
+
+// ruleOf is a command as ACL rules call it, with its subcommand where the rules tell those apart.
+func ruleOf(command string) string {
+	fields := strings.Fields(command)
+	switch fields[0] {
+	case "client", "config", "memory", "script", "cluster":
+		return fields[0] + "|" + fields[1]
+	default:
+		return fields[0]
+	}
+}
+
+// Slots is how many hash slots of a Cluster are served, as the primary that knows of the fewest sees it, of how
+// many; 0 of 0 without a Cluster.
+func Slots(ctx context.Context, rdb redis.UniversalClient) (served, all int, err error) {
+	cluster, ok := rdb.(*redis.ClusterClient)
+	if !ok {
+		return 0, 0, nil
+	}
+	var mu sync.Mutex
+	served = slotCount
+	err = cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+		text, err := node.ClusterInfo(ctx).Result()
+		if err != nil {
+			return fmt.Errorf("ask for the slots of the Cluster: %w", err)
+		}
+		info := map[string]string{}
+		readInfo(info, text)
+		mu.Lock()
+		defer mu.Unlock()
+		served = min(served, int(number(info["cluster_slots_ok"])))
+		return nil
+	})
+	return served, slotCount, explained(err)
+}
+
+// slotCount is how many hash slots every Cluster has.
+const slotCount = 16384
