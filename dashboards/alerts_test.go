@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -139,7 +141,7 @@ func checkAlert(r rule) []string {
 		problems = append(problems, fmt.Sprintf("runbook_url %q, want %q", r.Annotations["runbook_url"], want))
 	}
 	// A partner's endpoint is theirs to mend, however long it is down.
-	theirs := regexp.MustCompile(`lamplighter_endpoint_(failing|waiting)`).MatchString(r.Expr)
+	theirs := regexp.MustCompile(`lamplighter_endpoint_(failing|waiting|certificate)`).MatchString(r.Expr)
 	if theirs != (r.Labels["severity"] == "info") {
 		problems = append(problems, "what partners must mend is info, and nothing else is")
 	}
@@ -195,6 +197,73 @@ func TestRunbooksAreComplete(t *testing.T) {
 			t.Errorf("%s: no alert leads to this page", e.Name())
 		}
 	}
+}
+
+// TestTheTableOfAlertsIsComplete keeps docs/operations.md, where people look an alert up, equal to the rules.
+func TestTheTableOfAlertsIsComplete(t *testing.T) {
+	t.Parallel()
+	want := map[string]bool{}
+	for _, r := range readRules(t).alerts() {
+		want[fmt.Sprintf("| %s | [%s](runbooks/%s.md) | %s |", r.Labels["severity"], r.Alert, r.Alert, r.Annotations["summary"])] = true
+	}
+	text := readFile(t, "../docs/operations.md")
+	for _, row := range regexp.MustCompile(`(?m)^\| \w+ \| \[Lamplighter.*$`).FindAllString(text, -1) {
+		if !want[row] {
+			t.Errorf("docs/operations.md has a row that no alert has: %s", row)
+		}
+		delete(want, row)
+	}
+	for row := range want {
+		t.Errorf("docs/operations.md lacks: %s", row)
+	}
+}
+
+// TestBurnRatesKeepToTheObjective: each alert asks for the same burn in a long window and in one of a twelfth of it, out of the
+// recorded share of that window, by the budget that docs/operations.md names.
+func TestBurnRatesKeepToTheObjective(t *testing.T) {
+	t.Parallel()
+	const budget = "0.001"
+	windows := map[string]time.Duration{"5m": 5 * time.Minute, "30m": 30 * time.Minute, "1h": time.Hour, "2h": 2 * time.Hour, "6h": 6 * time.Hour, "1d": 24 * time.Hour, "3d": 72 * time.Hour}
+	rules := readRules(t)
+	for _, r := range rules.all() {
+		if window, ok := strings.CutPrefix(r.Record, "job:lamplighter_delivery_late:ratio_rate"); ok {
+			if got := regexp.MustCompile(`\[[^\]]*\]`).FindAllString(strings.ReplaceAll(r.Expr, "[.]", ""), -1); len(got) != 3 || strings.Count(r.Expr, "["+window+"]") != 3 {
+				t.Errorf("%s: looks at %v", r.Record, got)
+			}
+		}
+	}
+	pair := regexp.MustCompile(`ratio_rate(\w+) > \(([0-9.]+) \* ([0-9.]+)\)\s+and job:lamplighter_delivery_late:ratio_rate(\w+) > \(([0-9.]+) \* ([0-9.]+)\)`)
+	documented := readFile(t, "../docs/operations.md")
+	pairs := 0
+	for _, r := range rules.alerts() {
+		for _, m := range pair.FindAllStringSubmatch(r.Expr, -1) {
+			pairs++
+			burn, err := strconv.ParseFloat(m[2], 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m[2] != m[5] || m[3] != budget || m[6] != budget || windows[m[1]] != 12*windows[m[4]] {
+				t.Errorf("%s: a pair of windows that do not belong together: %s", r.Alert, m[0])
+			}
+			percent := strconv.FormatFloat(burn*0.1, 'g', 4, 64)
+			row := regexp.MustCompile(`(?m)^\| [^|]* \| ` + regexp.QuoteMeta(percent) + ` % \| ` + longer(m[1]) + ` and ` + longer(m[4]) + ` \| ` + r.Labels["severity"] + ` \|$`)
+			if !row.MatchString(documented) {
+				t.Errorf("docs/operations.md does not say that %s %% over %s and %s is a %s", percent, m[1], m[4], r.Labels["severity"])
+			}
+		}
+	}
+	if pairs != 4 {
+		t.Errorf("%d pairs of windows, want 4", pairs)
+	}
+}
+
+// longer spells a window as documents do: 5m is 5 min.
+func longer(window string) string {
+	n, unit := window[:len(window)-1], window[len(window)-1:]
+	if unit == "m" {
+		unit = "min"
+	}
+	return n + " " + unit
 }
 
 // checkRunbook finds parts that a runbook lacks.

@@ -41,7 +41,7 @@ func newMetrics(reg prometheus.Registerer, routes []route) *metrics {
 	}
 	for _, r := range routes {
 		m.duration.WithLabelValues(r.pattern, r.method)
-		for _, code := range append([]int{http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable}, r.success...) {
+		for _, code := range append(watched(r), r.success...) {
 			m.requests.WithLabelValues(r.pattern, r.method, strconv.Itoa(code))
 		}
 	}
@@ -50,6 +50,15 @@ func newMetrics(reg prometheus.Registerer, routes []route) *metrics {
 		m.requests.WithLabelValues(unmatched, otherMethod, strconv.Itoa(code))
 	}
 	return m
+}
+
+// watched are the codes that alerts look for: an increase from nothing to one is seen only when the nothing was.
+func watched(r route) []int {
+	codes := []int{http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable}
+	if r.pattern == "/v1/state-changes" {
+		codes = append(codes, http.StatusUnauthorized, http.StatusForbidden)
+	}
+	return codes
 }
 
 func (m *metrics) observe(route, method string, code int, took time.Duration) {

@@ -221,9 +221,19 @@ func (s *Service) registerCollectors() {
 		ConstLabels: prometheus.Labels{"version": s.opts.Version, "environment": string(s.env)},
 	})
 	info.Set(1)
+	roles := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "lamplighter_role", Help: "1 for each role that this process has, 0 for the others.",
+	}, []string{"role"})
+	for _, role := range []string{RoleAPI, RoleWorker} {
+		value := 0.0
+		if s.has(role) {
+			value = 1
+		}
+		roles.WithLabelValues(role).Set(value)
+	}
 	s.monitor = redisconn.NewMonitor(s.rdb, s.metrics, s.log, s.waived()...)
 	s.metrics.MustRegister(
-		info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		info, roles, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		redisconn.NewPoolCollector(s.rdb), s.redisCert, queue.NewCollector(s.rdb, s.queues()), newKeyCollector(s.keySet),
 	)
 }
