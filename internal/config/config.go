@@ -162,6 +162,8 @@ type Guard struct {
 type State struct {
 	// ValidFor is the length of a validity cell.
 	ValidFor time.Duration
+	// InFlight is how many pulls are at Redis at once.
+	InFlight int
 }
 
 // Delivery paces the pushes.

@@ -87,6 +87,11 @@ func general() []Setting {
 			Help: "The length of the cells whose end is a status answer's `ValidUntil`: how soon apps ask again.",
 			at:   func(c *Config) any { return &c.State.ValidFor },
 		},
+		{
+			Key: "state.in_flight", Default: "32", Rule: span(1, 10_000),
+			Help: "How many status questions (`GET /api/state/…`) this process has at Redis at once, at most half of `redis.pool_size`, so that a storm of them leaves connections to pushes and the admin API. 32 times as many wait, each for 250 ms; others are answered 503.",
+			at:   func(c *Config) any { return &c.State.InFlight },
+		},
 	}
 }
 

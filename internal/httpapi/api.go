@@ -23,6 +23,8 @@ type Deps struct {
 	Licences partner.Requirements
 	// ValidFor is the length of the pull's validity cells, state.valid_for; a minute when 0.
 	ValidFor time.Duration
+	// StatesInFlight is how many pulls read their status at once, state.in_flight; 32 when 0.
+	StatesInFlight int
 	// SecretGrace is how long a replaced webhook secret signs along; a day when 0.
 	SecretGrace time.Duration
 
@@ -92,6 +94,8 @@ type API struct {
 	// unknown bounds the pull's answers about unknown tenants per address, tests the endpoint
 	// tests per app and endpoint.
 	unknown, tests *limiter
+	// pulls bounds the pulls that read their status.
+	pulls *gate
 	// partners and others bound the requests of one token.
 	partners, others *limiter
 	// contract makes the description when it is first asked for.
@@ -102,11 +106,16 @@ type API struct {
 const (
 	defaultValidFor    = time.Minute
 	defaultSecretGrace = 24 * time.Hour
-	unknownInterval    = time.Second
-	unknownBurst       = 60
-	testInterval       = 10 * time.Second
-	testBurst          = 3
-	requestWithin      = 30 * time.Second
+	defaultInFlight    = 32
+	// Pulls that wait for their turn, for each that has it, and for how long: less than callers notice, and
+	// longer than Redis stops for when it forks.
+	pullsWaiting    = 32
+	pullsWithin     = 250 * time.Millisecond
+	unknownInterval = time.Second
+	unknownBurst    = 60
+	testInterval    = 10 * time.Second
+	testBurst       = 3
+	requestWithin   = 30 * time.Second
 	// A partner's portal asks a little; the platform and its operators' tools ask a lot.
 	partnerInterval = 20 * time.Millisecond
 	partnerBurst    = 200
@@ -118,6 +127,9 @@ const (
 func New(d Deps) *API {
 	if d.ValidFor <= 0 {
 		d.ValidFor = defaultValidFor
+	}
+	if d.StatesInFlight <= 0 {
+		d.StatesInFlight = defaultInFlight
 	}
 	if d.SecretGrace <= 0 {
 		d.SecretGrace = defaultSecretGrace
@@ -140,6 +152,7 @@ func New(d Deps) *API {
 	a := &API{
 		Deps: d, auth: newAuthenticator(d.Tokens, d.TokenUses, d.Log),
 		unknown: newLimiter(unknownInterval, unknownBurst), tests: newLimiter(testInterval, testBurst),
+		pulls:    newGate(d.StatesInFlight, d.StatesInFlight*pullsWaiting, pullsWithin),
 		partners: newLimiter(partnerInterval, partnerBurst), others: newLimiter(otherInterval, otherBurst),
 	}
 	a.routes = a.table()

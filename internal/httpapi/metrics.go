@@ -19,6 +19,8 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	panics   prometheus.Counter
+	// shed counts pulls that were turned away.
+	shed prometheus.Counter
 }
 
 // newMetrics registers the package's metrics. Route is a pattern of the table, never a path. The
@@ -35,9 +37,12 @@ func newMetrics(reg prometheus.Registerer, routes []route) *metrics {
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "lamplighter_http_panics_total", Help: "Handlers that panicked; each was answered with 500.",
 		}),
+		shed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "lamplighter_pulls_shed_total", Help: "Status pulls answered 503 because too many were reading or waiting.",
+		}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.duration, m.panics)
+		reg.MustRegister(m.requests, m.duration, m.panics, m.shed)
 	}
 	for _, r := range routes {
 		m.duration.WithLabelValues(r.pattern, r.method)

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -30,6 +32,9 @@ type stateAnswer struct {
 
 // validUntilFormat is UTC with seven fraction digits, as the platform writes it.
 const validUntilFormat = "2006-01-02T15:04:05.0000000Z"
+
+// retrySpread is over how many seconds those who are turned away come again, beginning with the first.
+const retrySpread = 4
 
 // validUntil is the end of the cell of length d that now lies in. All replicas cut time into the
 // same cells, so their answers about an unchanged tenant are the same bytes.
@@ -59,7 +64,7 @@ func (a *API) getState(c *call) error {
 		return a.unknownState(c, "", now)
 	}
 	c.tenant = id
-	st, err := a.Statuses.Status(c.ctx(), id)
+	st, err := a.status(c.ctx(), id)
 	if errors.Is(err, registry.ErrNotFound) {
 		return a.unknownState(c, id, now)
 	}
@@ -72,6 +77,32 @@ func (a *API) getState(c *call) error {
 		return err
 	}
 	return c.cacheable(body)
+}
+
+// status reads a tenant's status when it is its turn. The answer is written after that, so who takes
+// it slowly holds nobody up.
+func (a *API) status(ctx context.Context, id tenant.ID) (tenant.Status, error) {
+	switch err := a.pulls.enter(ctx); {
+	case errors.Is(err, errCrowd), errors.Is(err, errLate):
+		a.metrics.shed.Inc()
+		return tenant.Status{}, a.overloaded()
+	case err != nil:
+		return tenant.Status{}, fmt.Errorf("wait to read the status: %w", err)
+	}
+	defer a.pulls.leave()
+	return a.Statuses.Status(ctx, id)
+}
+
+// overloaded tells a pull to come again at a time that is not the others'.
+func (a *API) overloaded() *Problem {
+	p := newProblem(http.StatusServiceUnavailable, "overloaded", "Too many ask at once",
+		"Go on with the last answer that you got about this tenant, and ask again after the time in Retry-After.")
+	p.retryAfter = time.Second
+	var b [1]byte
+	if _, err := io.ReadFull(a.Random, b[:]); err == nil {
+		p.retryAfter += time.Duration(b[0]%retrySpread) * time.Second
+	}
+	return p
 }
 
 // unknownState answers about a tenant nobody reported. Each address gets only so many of these;

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lamplighter/lamplighter/internal/alerting"
+	"github.com/lamplighter/lamplighter/internal/config"
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/drain"
 	"github.com/lamplighter/lamplighter/internal/fanout"
@@ -220,7 +221,7 @@ func (s *Service) buildAPI() error {
 	}
 	p.api = httpapi.New(httpapi.Deps{
 		Version: s.opts.Version, Environment: s.env, Licences: s.licences, ValidFor: s.cfg.State.ValidFor,
-		Tokens: s.store, TokenKeeper: s.store, TokenUses: s.store, Resealer: s.store, Auditor: s.store, Apps: s.store, AppWriter: s.store, AppEvents: p.events,
+		StatesInFlight: statesInFlight(s.cfg), Tokens: s.store, TokenKeeper: s.store, TokenUses: s.store, Resealer: s.store, Auditor: s.store, Apps: s.store, AppWriter: s.store, AppEvents: p.events,
 		Addresses: addresses{s.guard, net.DefaultResolver}, Health: health{incidents: s.incidents, probes: s.probes, attempts: s.store, licences: s.licences, probing: s.cfg.Probe.Interval > 0, env: s.env, log: s.log},
 		Tester: &tester{
 			endpoints: p.endpoints, boxes: s.boxes, store: s.store, approvals: p.approvals, waker: p.waker, people: p.tracker,
@@ -236,6 +237,9 @@ func (s *Service) buildAPI() error {
 	})
 	return nil
 }
+
+// statesInFlight leaves half of the connections to Redis to pushes and the admin API.
+func statesInFlight(c config.Config) int { return min(c.State.InFlight, c.Redis.PoolSize/2) }
 
 // unavailable recognises a Redis that cannot be reached or cannot serve now, and approvals that others
 // kept taking back meanwhile: repeated later, the call succeeds. A failed look-up of Redis' address, a
