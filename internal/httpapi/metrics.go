@@ -71,6 +71,32 @@ func (m *metrics) observe(route, method string, code int, took time.Duration) {
 	m.duration.WithLabelValues(route, method).Observe(took.Seconds())
 }
 
+// series are one route's, looked up once.
+type series struct {
+	duration prometheus.Observer
+	// byCode holds those of its successes; others are seldom.
+	byCode   map[int]prometheus.Counter
+	requests *prometheus.CounterVec
+}
+
+func (m *metrics) of(r route) series {
+	own := prometheus.Labels{"route": r.pattern, "method": r.method}
+	s := series{duration: m.duration.With(own), byCode: map[int]prometheus.Counter{}, requests: m.requests.MustCurryWith(own)}
+	for _, code := range r.success {
+		s.byCode[code] = s.requests.WithLabelValues(strconv.Itoa(code))
+	}
+	return s
+}
+
+func (s series) observe(code int, took time.Duration) {
+	c, ok := s.byCode[code]
+	if !ok {
+		c = s.requests.WithLabelValues(strconv.Itoa(code))
+	}
+	c.Inc()
+	s.duration.Observe(took.Seconds())
+}
+
 // methodLabel keeps the label a closed set.
 func methodLabel(method string) string {
 	known := []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}

@@ -94,7 +94,7 @@ func (a *API) table() []route {
 	)
 	add(a.ErrorReports != nil, route{"postErrorReports", "POST", "/v1/apps/{client_id}/endpoints/{endpoint}/error-reports", allow(Platform, Operator), jsonOrLines, []int{200, 202}, a.postErrorReports})
 	add(a.ConfigFeed != nil, route{"getConfig", "GET", "/v1/config", allow(Platform, Operator), noBodyLong, []int{200, 304}, a.getConfig})
-	add(a.Statuses != nil, route{"getState", "GET", "/api/state/{tenant}", 0, noBody, []int{200, 304}, a.getState})
+	add(a.Statuses != nil, route{"getState", "GET", "/api/state/{tenant}", 0, noBodyLong, []int{200, 304}, a.getState})
 	add(a.Discovery != nil, route{"getDiscovery", "GET", "/login/.well-known/openid-configuration", 0, noBody, []int{200, 304}, a.wellKnown(a.Discovery)})
 	add(a.JWKS != nil, route{"getJWKS", "GET", "/login/.well-known/jwks", 0, noBody, []int{200, 304}, a.wellKnown(a.JWKS)})
 	add(a.MailDesk != nil, a.mailPages()...)

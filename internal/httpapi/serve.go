@@ -81,6 +81,7 @@ func closeAfterDoubt(next http.Handler) http.Handler {
 // serve answers one operation's requests: identity, permission, body type, handler, problem, log
 // and metrics, whatever happens in between.
 func (a *API) serve(rt route) http.Handler {
+	counts := a.metrics.of(rt)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		rec := &recorder{ResponseWriter: w}
@@ -95,7 +96,9 @@ func (a *API) serve(rt route) http.Handler {
 				err = &panicError{value: v}
 				a.fail(c, rec, err)
 			}
-			a.done(r.Context(), c, rec, rt, err, time.Since(start))
+			took := time.Since(start)
+			counts.observe(rec.code(), took)
+			a.done(r.Context(), c, rec, rt, err, took)
 			if aborted || v != nil && rec.broken {
 				panic(http.ErrAbortHandler)
 			}
@@ -168,18 +171,28 @@ func (a *API) fail(c *call, rec *recorder, err error) {
 	p.write(rec)
 }
 
-// done writes the request's one log line and its metrics. The pull is too hot for a line each.
-// ctx is the connection's: when it ended, the caller left and the error is nobody's.
+// done writes the request's one log line. The pull is too hot for a line each. ctx is the
+// connection's: when it ended, the caller left and the error is nobody's.
 func (a *API) done(ctx context.Context, c *call, rec *recorder, rt route, err error, took time.Duration) {
-	status := rec.code()
-	a.metrics.observe(rt.pattern, rt.method, status, took)
 	level := slog.LevelInfo
 	if rt.public() {
 		level = slog.LevelDebug
 	}
+	if err != nil && ctx.Err() == nil {
+		if _, unexpected := problemOf(err, a.Unavailable); unexpected {
+			level = slog.LevelError
+		}
+	}
+	if a.Log.Enabled(ctx, level) {
+		a.Log.LogAttrs(ctx, level, "request handled", c.facts(rec, rt, err, took)...)
+	}
+}
+
+// facts are what the log says of a request.
+func (c *call) facts(rec *recorder, rt route, err error, took time.Duration) []slog.Attr {
 	attrs := []slog.Attr{
 		slog.String("request_id", c.id), slog.String("operation", rt.operation), slog.String("method", methodLabel(c.r.Method)),
-		slog.String("route", rt.pattern), slog.Int("status", status), slog.Int64("duration_ms", took.Milliseconds()),
+		slog.String("route", rt.pattern), slog.Int("status", rec.code()), slog.Int64("duration_ms", took.Milliseconds()),
 		slog.String("remote", c.r.RemoteAddr),
 	}
 	for _, f := range []struct{ key, value string }{
@@ -195,12 +208,9 @@ func (a *API) done(ctx context.Context, c *call, rec *recorder, rt route, err er
 		}
 	}
 	if err != nil {
-		if _, unexpected := problemOf(err, a.Unavailable); unexpected && ctx.Err() == nil {
-			level = slog.LevelError
-		}
 		attrs = append(attrs, slog.String("err", err.Error()))
 	}
-	a.Log.LogAttrs(ctx, level, "request handled", attrs...)
+	return attrs
 }
 
 // panicError is a handler's panic as an error, for the log.

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/plainjson"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
@@ -20,16 +22,6 @@ type Statuses interface {
 	Status(ctx context.Context, id tenant.ID) (tenant.Status, error)
 }
 
-// stateAnswer is the pull's answer, always these six members, named as on the platform's wire.
-type stateAnswer struct {
-	ContextIdentifier string
-	Endpoint          *string
-	State             string
-	IsRunning         bool
-	ValidUntil        string
-	Api               *string //nolint:revive // the wire's name
-}
-
 // validUntilFormat is UTC with seven fraction digits, as the platform writes it.
 const validUntilFormat = "2006-01-02T15:04:05.0000000Z"
 
@@ -38,22 +30,33 @@ const retrySpread = 4
 
 // validUntil is the end of the cell of length d that now lies in. All replicas cut time into the
 // same cells, so their answers about an unchanged tenant are the same bytes.
-func validUntil(now time.Time, d time.Duration) string {
+func validUntil(now time.Time, d time.Duration) time.Time {
 	n := now.UnixNano()
-	return time.Unix(0, n-n%int64(d)+int64(d)).UTC().Format(validUntilFormat)
+	return time.Unix(0, n-n%int64(d)+int64(d)).UTC()
 }
 
-func pullAnswer(st tenant.Status, now time.Time, validFor time.Duration) stateAnswer {
-	answer := stateAnswer{
-		ContextIdentifier: string(st.Tenant), State: st.State.String(), IsRunning: st.State.IsRunning(),
-		ValidUntil: validUntil(now, validFor),
+// stateBytes is about as long as an answer gets.
+const stateBytes = 384
+
+// pullAnswer is the pull's answer, always these six members, named as on the platform's wire. It is
+// written by hand, because nothing is asked for so often.
+func pullAnswer(st tenant.Status, now time.Time, validFor time.Duration) []byte {
+	b := make([]byte, 0, stateBytes)
+	b = plainjson.AppendString(append(b, `{"ContextIdentifier":`...), string(st.Tenant))
+	b = appendAddress(append(b, `,"Endpoint":`...), st, "")
+	b = plainjson.AppendString(append(b, `,"State":`...), st.State.String())
+	b = strconv.AppendBool(append(b, `,"IsRunning":`...), st.State.IsRunning())
+	b = validUntil(now, validFor).AppendFormat(append(b, `,"ValidUntil":"`...), validUntilFormat)
+	b = appendAddress(append(b, `","Api":`...), st, "/api")
+	return append(b, "}\n"...)
+}
+
+// appendAddress appends where a tenant is reached, null while that is not known.
+func appendAddress(b []byte, st tenant.Status, path string) []byte {
+	if st.PublicEndpoint == "" {
+		return append(b, "null"...)
 	}
-	if st.PublicEndpoint != "" {
-		endpoint := "https://" + st.PublicEndpoint + "/" + string(st.Tenant)
-		api := endpoint + "/api"
-		answer.Endpoint, answer.Api = &endpoint, &api
-	}
-	return answer
+	return plainjson.AppendString(b, "https://"+st.PublicEndpoint+"/"+string(st.Tenant)+path)
 }
 
 func (a *API) getState(c *call) error {
@@ -72,11 +75,7 @@ func (a *API) getState(c *call) error {
 		return err
 	}
 	st.Tenant = id
-	body, err := encode(pullAnswer(st, now, a.ValidFor))
-	if err != nil {
-		return err
-	}
-	return c.cacheable(body)
+	return c.cacheable(pullAnswer(st, now, a.ValidFor))
 }
 
 // status reads a tenant's status when it is its turn. The answer is written after that, so who takes
@@ -111,7 +110,8 @@ func (a *API) unknownState(c *call, id tenant.ID, now time.Time) error {
 	if wait, ok := a.unknown.take(remote(c.r), now); !ok {
 		return tooMany("Too many requests about unknown tenants came from this address.", wait)
 	}
-	return c.json(http.StatusNotFound, pullAnswer(tenant.Status{Tenant: id}, now, a.ValidFor))
+	send(c.w, http.StatusNotFound, typeJSON, pullAnswer(tenant.Status{Tenant: id}, now, a.ValidFor))
+	return nil
 }
 
 // cacheable answers with a JSON body under its own ETag, or 304 when the caller has it.
