@@ -53,6 +53,8 @@ type HTTP struct {
 	CORS []string
 	// TrustedProxies are believed about the address that a request comes from.
 	TrustedProxies []netip.Prefix
+	// MaxConnections is how many connections each listener of the API has at most.
+	MaxConnections int
 }
 
 // Log says what is logged and how.

@@ -73,6 +73,11 @@ func general() []Setting {
 			at:   func(c *Config) any { return &c.HTTP.TrustedProxies },
 		},
 		{
+			Key: "http.max_connections", Default: "10000", Rule: span(16, 1_000_000),
+			Help: "How many connections `listen` and `public_listen` keep at once each, together at most half of the files that the process may open. Beyond that, the one that has waited the longest for a request is closed; when all are being answered, the new one.",
+			at:   func(c *Config) any { return &c.HTTP.MaxConnections },
+		},
+		{
 			Key: "log.level", Default: "info", Reload: true, Rule: oneOf("debug", "info", "warn", "error"),
 			Help: "The least severe entries that are logged.",
 			at:   func(c *Config) any { return &c.Log.Level },

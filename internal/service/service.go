@@ -249,7 +249,8 @@ func (s *Service) Addr(name string) string {
 }
 
 func (s *Service) listen(ctx context.Context) error {
-	add := func(name, addr string, h http.Handler) error {
+	doors := httpapi.NewDoors(s.metrics)
+	add := func(name, addr string, most int, h http.Handler) error {
 		if addr == "" {
 			return nil
 		}
@@ -258,24 +259,33 @@ func (s *Service) listen(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("listen for %s: %w", name, err)
 		}
-		s.listeners = append(s.listeners, listener{name: name, socket: l, server: httpapi.NewServer(h, s.log)})
+		server := httpapi.NewServer(h, s.log)
+		s.listeners = append(s.listeners, listener{name, doors.Bound(name, l, server, most), server})
 		return nil
 	}
 	api := s.parts.api
 	ops := api.Ops(httpapi.OpsOptions{
 		Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Readiness: s.ready, Pprof: s.cfg.OpsPprof,
 	})
-	if err := add("ops", s.cfg.OpsListen, ops); err != nil {
+	if err := add("ops", s.cfg.OpsListen, opsConnections, ops); err != nil {
 		return err
 	}
 	if !s.has(RoleAPI) {
 		return nil
 	}
-	if err := add("api", s.cfg.Listen, api.Admin()); err != nil {
+	facing := 1
+	if s.cfg.PublicListen != "" {
+		facing = 2
+	}
+	most := connections(s.cfg.HTTP.MaxConnections, facing)
+	if err := add("api", s.cfg.Listen, most, api.Admin()); err != nil {
 		return err
 	}
-	return add("public", s.cfg.PublicListen, api.Public())
+	return add("public", s.cfg.PublicListen, most, api.Public())
 }
+
+// opsConnections is how many connections the operators' listener has at most.
+const opsConnections = 256
 
 // Run serves until ctx ends, then stops in order: requests first, then drains, then the rest. It
 // returns when everything has stopped or the shutdown timeout is over.

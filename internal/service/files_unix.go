@@ -1,0 +1,16 @@
+//go:build linux || darwin
+
+package service
+
+import "syscall"
+
+// connections bounds the connections of each of some listeners, so that half of the files that this
+// process may open are left to Redis, partners and the mail server.
+func connections(wanted, listeners int) int {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return wanted
+	}
+	most := files.Cur / 2 / uint64(listeners) //nolint:gosec // it is one or two
+	return int(min(most, uint64(wanted)))     //nolint:gosec // both are positive, and wanted is an int
+}
