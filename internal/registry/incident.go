@@ -152,13 +152,7 @@ func (s *IncidentStore) History(ctx context.Context, app partner.ClientID, limit
 	if err != nil {
 		return nil, failure(err, "read ended incidents of %s", app)
 	}
-	list := make([]incident.Ended, len(texts))
-	for i, text := range texts {
-		if err := decodeJSON(text, &list[i], &list[i].Format); err != nil {
-			return nil, fmt.Errorf("ended incident of %s: %w", app, err)
-		}
-	}
-	return list, nil
+	return decodeEnded(app, texts)
 }
 
 // Drop forgets the incidents, reports and unsent mails of a removed app; its history expires by

@@ -2,11 +2,9 @@ package service
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/alerting"
@@ -212,85 +210,6 @@ type incidents struct {
 	tracker *alerting.Tracker
 	dir     *registry.Directory
 	audit   *registry.Store
-}
-
-// historyPerApp bounds the closed incidents listed of one app.
-const historyPerApp = 100
-
-// Incidents implements httpapi.Incidents: open ones first, then closed ones, newest first; pages
-// are cut behind the incident that the cursor names.
-func (in *incidents) Incidents(ctx context.Context, q httpapi.IncidentQuery) ([]httpapi.Incident, string, error) {
-	if err := in.dir.Refresh(ctx); err != nil {
-		return nil, "", fmt.Errorf("refresh apps: %w", err)
-	}
-	var list []httpapi.Incident
-	for _, e := range in.dir.All() {
-		id := e.Rec.App.ClientID
-		if q.App != "" && q.App != id {
-			continue
-		}
-		one, err := in.of(ctx, id)
-		if err != nil {
-			return nil, "", err
-		}
-		list = append(list, one...)
-	}
-	list = slices.DeleteFunc(list, func(i httpapi.Incident) bool {
-		return q.Endpoint != "" && q.Endpoint != i.Endpoint || q.State != "" && q.State != i.State
-	})
-	slices.SortStableFunc(list, func(a, b httpapi.Incident) int {
-		if a.State != b.State {
-			return strings.Compare(b.State, a.State) // "open" before "closed"
-		}
-		if c := b.OpenedAt.Compare(a.OpenedAt); c != 0 {
-			return c
-		}
-		return strings.Compare(a.ID, b.ID)
-	})
-	return page(list, q.After, q.Limit)
-}
-
-func page(list []httpapi.Incident, after string, limit int) ([]httpapi.Incident, string, error) {
-	if after != "" {
-		id, err := base64.RawURLEncoding.DecodeString(after)
-		if err != nil {
-			return nil, "", httpapi.ErrBadCursor
-		}
-		i := slices.IndexFunc(list, func(i httpapi.Incident) bool { return i.ID == string(id) })
-		if i < 0 {
-			return nil, "", httpapi.ErrBadCursor
-		}
-		list = list[i+1:]
-	}
-	if limit <= 0 || len(list) <= limit {
-		return list, "", nil
-	}
-	return list[:limit], base64.RawURLEncoding.EncodeToString([]byte(list[limit-1].ID)), nil
-}
-
-func (in *incidents) of(ctx context.Context, app partner.ClientID) ([]httpapi.Incident, error) {
-	states, err := in.store.Incidents(ctx, app)
-	if err != nil {
-		return nil, err
-	}
-	var list []httpapi.Incident
-	for k, s := range states {
-		if s.IsOpen() {
-			list = append(list, openIncident(app, k, s))
-		}
-	}
-	ended, err := in.store.History(ctx, app, historyPerApp)
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range ended {
-		i := httpapi.Incident{
-			ID: e.ID, ClientID: app, Endpoint: e.Endpoint.String(), State: "closed", Since: e.Since, OpenedAt: e.OpenedAt, ClosedAt: e.EndedAt,
-		}
-		describe(&i, e.Failure)
-		list = append(list, i)
-	}
-	return list, nil
 }
 
 func openIncident(app partner.ClientID, k partner.EndpointKind, s incident.State) httpapi.Incident {

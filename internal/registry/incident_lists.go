@@ -1,0 +1,89 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+// LastEnded reads when the newest incident of each app ended that did so until a time, whatever time
+// when that is zero. It is zero where there is none. One round trip for each thousand apps.
+func (s *IncidentStore) LastEnded(ctx context.Context, apps []partner.ClientID, until time.Time) ([]time.Time, error) {
+	cmds := make([]*redis.ZSliceCmd, len(apps))
+	newest := endedUntil(until, 1)
+	err := s.pipelined(ctx, apps, keys.AppHistory, func(p redis.Pipeliner, i int, key string) {
+		cmds[i] = p.ZRevRangeByScoreWithScores(ctx, key, newest)
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]time.Time, len(apps))
+	for i, cmd := range cmds {
+		if all := cmd.Val(); len(all) > 0 {
+			out[i] = fromMillis(int64(all[0].Score))
+		}
+	}
+	return out, nil
+}
+
+// EndedOf lists incidents of many apps that ended until a time, whatever time when that is zero: the
+// last ended of each app first, and at most limit of each. One round trip for each thousand apps.
+func (s *IncidentStore) EndedOf(ctx context.Context, apps []partner.ClientID, until time.Time, limit int) ([][]incident.Ended, error) {
+	cmds := make([]*redis.StringSliceCmd, len(apps))
+	chosen := endedUntil(until, limit)
+	err := s.pipelined(ctx, apps, keys.AppHistory, func(p redis.Pipeliner, i int, key string) {
+		cmds[i] = p.ZRevRangeByScore(ctx, key, chosen)
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([][]incident.Ended, len(apps))
+	for i, app := range apps {
+		if out[i], err = decodeEnded(app, cmds[i].Val()); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func endedUntil(until time.Time, limit int) *redis.ZRangeBy {
+	by := &redis.ZRangeBy{Min: "-inf", Max: "+inf", Count: int64(limit)}
+	if !until.IsZero() {
+		by.Max = strconv.FormatInt(until.UnixMilli(), 10)
+	}
+	return by
+}
+
+// pipelined sends one command about each app.
+func (s *IncidentStore) pipelined(ctx context.Context, apps []partner.ClientID, of keys.AppKey, do func(p redis.Pipeliner, i int, key string)) error {
+	for start := 0; start < len(apps); start += pipelineMax {
+		end := min(start+pipelineMax, len(apps))
+		_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i := start; i < end; i++ {
+				do(p, i, s.keys.App(apps[i], of))
+			}
+			return nil
+		})
+		if err != nil {
+			return failure(err, "read incidents of many apps")
+		}
+	}
+	return nil
+}
+
+func decodeEnded(app partner.ClientID, texts []string) ([]incident.Ended, error) {
+	list := make([]incident.Ended, len(texts))
+	for i, text := range texts {
+		if err := decodeJSON(text, &list[i], &list[i].Format); err != nil {
+			return nil, fmt.Errorf("ended incident of %s: %w", app, err)
+		}
+	}
+	return list, nil
+}

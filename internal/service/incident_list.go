@@ -1,0 +1,224 @@
+package service
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+const (
+	incidentPage = 100
+	// appsAtOnce are read in one round trip.
+	appsAtOnce = 1000
+	// historyMost is how many ended incidents an app has at most, sameMoment how many of them may have
+	// ended in the millisecond behind which a page begins.
+	historyMost = 1000
+	sameMoment  = 8
+)
+
+// Incidents implements httpapi.Incidents: open ones first, the last opened before the others, then
+// closed ones, the last closed before the others. A page costs a few round trips for each thousand
+// apps, however far behind it lies. A cursor names a position and not an incident, so it stays good when
+// incidents open and close: what was not shown yet is shown, and one that closes meanwhile may be shown
+// as both.
+func (in *incidents) Incidents(ctx context.Context, q httpapi.IncidentQuery) ([]httpapi.Incident, string, error) {
+	after, err := readPosition(q.After)
+	if err != nil {
+		return nil, "", err
+	}
+	if err := in.dir.Refresh(ctx); err != nil {
+		return nil, "", fmt.Errorf("refresh apps: %w", err)
+	}
+	apps := in.apps(q.App)
+	limit := cmp.Or(max(q.Limit, 0), incidentPage)
+	var list []httpapi.Incident
+	if q.State != stateClosed && after.state != stateClosed {
+		if list, err = in.open(ctx, apps, q.Endpoint, after); err != nil {
+			return nil, "", err
+		}
+	}
+	if q.State != stateOpen && len(list) <= limit {
+		closed, err := in.closed(ctx, apps, q.Endpoint, after, limit+1-len(list))
+		if err != nil {
+			return nil, "", err
+		}
+		list = append(list, closed...)
+	}
+	if len(list) <= limit {
+		return list, "", nil
+	}
+	return list[:limit], positionOf(&list[limit-1]).String(), nil
+}
+
+// apps lists those whose incidents are asked for.
+func (in *incidents) apps(only partner.ClientID) []partner.ClientID {
+	if only != "" {
+		if _, ok := in.dir.App(only); !ok {
+			return nil
+		}
+		return []partner.ClientID{only}
+	}
+	entries := in.dir.All()
+	ids := make([]partner.ClientID, len(entries))
+	for i, e := range entries {
+		ids[i] = e.Rec.App.ClientID
+	}
+	return ids
+}
+
+// open lists the open incidents behind a position.
+func (in *incidents) open(ctx context.Context, apps []partner.ClientID, endpoint string, after position) ([]httpapi.Incident, error) {
+	var list []httpapi.Incident
+	for some := range slices.Chunk(apps, appsAtOnce) {
+		states, err := in.store.IncidentsOf(ctx, some)
+		if err != nil {
+			return nil, err
+		}
+		for i, app := range some {
+			for k, s := range states[i] {
+				if s.IsOpen() && (endpoint == "" || endpoint == k.String()) {
+					list = append(list, openIncident(app, k, s))
+				}
+			}
+		}
+	}
+	return behind(list, after), nil
+}
+
+// closed lists the first closed incidents behind a position. It knows of each app when the newest of
+// them ended, and reads the apps in that order, twice as many each time, until those that it has not
+// read can have nothing that belongs before the last that it found.
+func (in *incidents) closed(ctx context.Context, apps []partner.ClientID, endpoint string, after position, need int) ([]httpapi.Incident, error) {
+	var until time.Time
+	if after.state == stateClosed {
+		until = time.UnixMilli(after.at)
+	}
+	heads, err := in.heads(ctx, apps, until)
+	if err != nil {
+		return nil, err
+	}
+	each := need + sameMoment
+	if endpoint != "" { // those of other endpoints lie between
+		each = historyMost
+	}
+	var list []httpapi.Incident
+	for size := need; len(heads) > 0; size *= 2 {
+		if len(list) >= need && heads[0].ended.UnixMilli() < list[need-1].ClosedAt.UnixMilli() {
+			break
+		}
+		some := heads[:min(size, len(heads))]
+		heads = heads[len(some):]
+		more, err := in.ended(ctx, some, until, each)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, slices.DeleteFunc(more, func(i httpapi.Incident) bool { return endpoint != "" && endpoint != i.Endpoint })...)
+		list = behind(list, after)
+	}
+	return list[:min(need, len(list))], nil
+}
+
+// head is when the newest ended incident of an app ended.
+type head struct {
+	app   partner.ClientID
+	ended time.Time
+}
+
+// heads lists the apps that have ended incidents, the last ended first.
+func (in *incidents) heads(ctx context.Context, apps []partner.ClientID, until time.Time) ([]head, error) {
+	ended, err := in.store.LastEnded(ctx, apps, until)
+	if err != nil {
+		return nil, err
+	}
+	var heads []head
+	for i, app := range apps {
+		if !ended[i].IsZero() {
+			heads = append(heads, head{app, ended[i]})
+		}
+	}
+	slices.SortFunc(heads, func(a, b head) int { return b.ended.Compare(a.ended) })
+	return heads, nil
+}
+
+// ended reads ended incidents of some apps.
+func (in *incidents) ended(ctx context.Context, of []head, until time.Time, each int) ([]httpapi.Incident, error) {
+	apps := make([]partner.ClientID, len(of))
+	for i, h := range of {
+		apps[i] = h.app
+	}
+	all, err := in.store.EndedOf(ctx, apps, until, each)
+	if err != nil {
+		return nil, err
+	}
+	var list []httpapi.Incident
+	for i, app := range apps {
+		for _, e := range all[i] {
+			one := httpapi.Incident{
+				ID: e.ID, ClientID: app, Endpoint: e.Endpoint.String(), State: stateClosed, Since: e.Since, OpenedAt: e.OpenedAt, ClosedAt: e.EndedAt,
+			}
+			describe(&one, e.Failure)
+			list = append(list, one)
+		}
+	}
+	return list, nil
+}
+
+// States of an incident, in the order of the list.
+const (
+	stateOpen   = "open"
+	stateClosed = "closed"
+)
+
+// position is a place in the list: the incident's state, when it opened or closed, and its id.
+type position struct {
+	state string
+	at    int64
+	id    string
+}
+
+func positionOf(i *httpapi.Incident) position {
+	if i.State == stateClosed {
+		return position{stateClosed, i.ClosedAt.UnixMilli(), i.ID}
+	}
+	return position{stateOpen, i.OpenedAt.UnixMilli(), i.ID}
+}
+
+// compare is negative where p stands before q in the list.
+func (p position) compare(q position) int {
+	return cmp.Or(strings.Compare(q.state, p.state), cmp.Compare(q.at, p.at), strings.Compare(p.id, q.id))
+}
+
+// String is the position as a cursor has it.
+func (p position) String() string { return p.state + " " + strconv.FormatInt(p.at, 10) + " " + p.id }
+
+// readPosition reads a cursor; an empty one is the zero position, which is no incident's.
+func readPosition(cursor string) (position, error) {
+	if cursor == "" {
+		return position{}, nil
+	}
+	parts := strings.Split(cursor, " ")
+	if len(parts) != 3 || parts[0] != stateOpen && parts[0] != stateClosed {
+		return position{}, httpapi.ErrBadCursor
+	}
+	at, err := strconv.ParseInt(parts[1], 10, 64)
+	if err != nil {
+		return position{}, httpapi.ErrBadCursor
+	}
+	return position{parts[0], at, parts[2]}, nil
+}
+
+// behind sorts incidents and leaves out those that do not lie behind a position.
+func behind(list []httpapi.Incident, after position) []httpapi.Incident {
+	if after.state != "" {
+		list = slices.DeleteFunc(list, func(i httpapi.Incident) bool { return positionOf(&i).compare(after) <= 0 })
+	}
+	slices.SortFunc(list, func(a, b httpapi.Incident) int { return positionOf(&a).compare(positionOf(&b)) })
+	return list
+}
