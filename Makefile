@@ -17,6 +17,7 @@ UPGRADEFLAGS ?=
 # The longest package first: it mostly waits, and the others fill its pauses.
 PKG ?= ./test/e2e ./...
 WORLD ?=
+MUTATEFLAGS ?=
 
 # Tools are built from tools/go.mod into .tools, which is cached and not committed.
 # The tests look for mailpit on the PATH too.
@@ -115,6 +116,11 @@ microbench: $(TOOLS)/benchstat ## Run the Go benchmarks matching BENCH COUNT tim
 model: ## Check the mailbox's rules: each is needed, and all hold in the small worlds named WORLD... (all, minutes)
 	go test -C tools/model ./...
 	go run -C tools/model . -world '$(WORLD)'
+
+.PHONY: mutate
+mutate: ## Bring small faults into the mailbox's scripts and list those no test notices; MUTATEFLAGS=-part=1/16 for minutes
+	go test -C tools/mutate .
+	go run -C tools/mutate . $(MUTATEFLAGS)
 
 .PHONY: cover
 cover: deps ## Measure test coverage; the report is bin/coverage.html

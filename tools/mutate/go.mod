@@ -1,0 +1,3 @@
+module github.com/lamplighter/lamplighter/tools/mutate
+
+go 1.26
