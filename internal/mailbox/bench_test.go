@@ -14,7 +14,7 @@ func benchBox(b *testing.B) *box {
 	b.Helper()
 	rdb := redistest.Real(b)
 	b.ReportAllocs()
-	return &box{TB: b, rdb: rdb, s: mailbox.New(rdb, keys.New(""), mailbox.Settings{})}
+	return &box{TB: b, rdb: rdb, keys: keys.New(""), s: mailbox.New(rdb, keys.New(""), mailbox.Settings{})}
 }
 
 // crowd approves n tenants and returns their records.

@@ -25,6 +25,8 @@ type box struct {
 	testing.TB
 	s   *mailbox.Store
 	rdb redis.UniversalClient
+	// keys is where its keys are; on a Cluster, which has one database, each box has a prefix.
+	keys keys.Space
 	// clock is nil on a real server, where time passes by itself.
 	clock *miniredis.Miniredis
 	calls int
@@ -38,8 +40,8 @@ func quick() mailbox.Settings {
 	}
 }
 
-// each runs f against miniredis with a clock that stands still until told, and against a real
-// server.
+// each runs f against miniredis with a clock that stands still until told, against a real server and
+// against a real Cluster.
 func each(t *testing.T, set mailbox.Settings, f func(b *box)) {
 	t.Helper()
 	t.Run("miniredis", func(t *testing.T) {
@@ -49,7 +51,12 @@ func each(t *testing.T, set mailbox.Settings, f func(b *box)) {
 	t.Run("redis-server", func(t *testing.T) {
 		t.Parallel()
 		rdb := redistest.Real(t)
-		f(&box{TB: t, rdb: rdb, s: mailbox.New(rdb, keys.New(""), set)})
+		f(&box{TB: t, rdb: rdb, keys: keys.New(""), s: mailbox.New(rdb, keys.New(""), set)})
+	})
+	t.Run("cluster", func(t *testing.T) {
+		t.Parallel()
+		rdb, prefix := redistest.Clustered(t)
+		f(&box{TB: t, rdb: rdb, keys: keys.New(prefix), s: mailbox.New(rdb, keys.New(prefix), set)})
 	})
 }
 
@@ -61,7 +68,7 @@ func miniBox(t testing.TB, set mailbox.Settings) *box {
 	mr.SetTime(start)
 	rdb := redis.NewClient(&redis.Options{Addr: mr.Addr(), MaxRetries: -1})
 	t.Cleanup(func() { _ = rdb.Close() })
-	return &box{TB: t, rdb: rdb, s: mailbox.New(rdb, keys.New(""), set), clock: mr}
+	return &box{TB: t, rdb: rdb, keys: keys.New(""), s: mailbox.New(rdb, keys.New(""), set), clock: mr}
 }
 
 // now is Redis's clock.
@@ -95,7 +102,7 @@ func (b *box) nonce() string {
 	return "n" + strconv.Itoa(b.calls)
 }
 
-func (b *box) key(k keys.AppKey) string { return keys.New("").App(testApp, k) }
+func (b *box) key(k keys.AppKey) string { return b.keys.App(testApp, k) }
 
 // field reads the mailbox's own hash, "" when the field is absent.
 func (b *box) field(name string) string {

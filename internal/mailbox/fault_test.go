@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
 	"testing"
@@ -173,6 +172,25 @@ func TestUnreadableEntries(t *testing.T) {
 	}
 }
 
+// Who is due without an entry, which no call leaves behind, is passed over and forgotten.
+func TestDueWithoutAnEntry(t *testing.T) {
+	t.Parallel()
+	each(t, mailbox.Settings{}, func(b *box) {
+		b.approved(1, "t1", "t2")
+		b.tell("t2", "suspend5")
+		for _, foreign := range []string{"t1", "t9", "a|b", ""} {
+			b.check(b.rdb.ZAdd(b.Context(), b.key(keys.AppDue), redis.Z{Score: 1, Member: foreign}).Err())
+		}
+		b.own("d1")
+		if x := b.exchange("d1", 9); len(x.Claims) != 1 || x.Claims[0].Tenant != "t2" || len(x.Unreadable) != 0 {
+			b.Errorf("exchange = %+v, want t2 alone", x)
+		}
+		if v := b.view(); v.Diverged != 1 || v.InFlight != 1 {
+			b.Errorf("view = %+v, want t2 alone in flight", v)
+		}
+	})
+}
+
 func TestUnreadableMarkIsRefused(t *testing.T) {
 	t.Parallel()
 	each(t, mailbox.Settings{}, func(b *box) {
@@ -190,7 +208,7 @@ func TestMaxMemory(t *testing.T) {
 	p := redistest.Start(t)
 	rdb := redis.NewClient(&redis.Options{Addr: p.Addr})
 	t.Cleanup(func() { _ = rdb.Close() })
-	b := &box{TB: t, rdb: rdb, s: mailbox.New(rdb, keys.New(""), quick())}
+	b := &box{TB: t, rdb: rdb, keys: keys.New(""), s: mailbox.New(rdb, keys.New(""), quick())}
 	b.approved(1, "t1", "t2")
 	b.tell("t1", "suspend5")
 	b.tell("t2", "suspend5 move6")
@@ -242,8 +260,8 @@ func TestMaxMemory(t *testing.T) {
 // On a Cluster all keys of an app lie in one slot, and pipelined calls reach every node.
 func TestCluster(t *testing.T) {
 	t.Parallel()
-	rdb := cluster(t, 3)
-	b := &box{TB: t, rdb: rdb, s: mailbox.New(rdb, keys.New(""), mailbox.Settings{})}
+	rdb, prefix := redistest.Clustered(t)
+	b := &box{TB: t, rdb: rdb, keys: keys.New(prefix), s: mailbox.New(rdb, keys.New(prefix), mailbox.Settings{})}
 	batches, switches := []mailbox.Batch{}, []mailbox.Switch{}
 	apps := []partner.ClientID{}
 	for i := range 12 {
@@ -283,44 +301,4 @@ func TestCluster(t *testing.T) {
 	if len(sts) != len(apps) || sts[1].Waits() || !sts[2].Waits() {
 		t.Errorf("standings = %+v", sts)
 	}
-}
-
-// cluster starts a Cluster of masters and waits until each knows all slots.
-func cluster(t *testing.T, nodes int) redis.UniversalClient {
-	t.Helper()
-	const slots = 16384
-	addrs, buses := make([]string, nodes), make([]string, nodes)
-	clients := make([]*redis.Client, nodes)
-	for i := range nodes {
-		bus, err := redistest.FreePort()
-		if err != nil {
-			t.Fatal(err)
-		}
-		buses[i] = strconv.Itoa(bus)
-		p := redistest.Start(t, "--cluster-enabled", "yes", "--cluster-port", buses[i], "--cluster-node-timeout", "5000")
-		addrs[i] = p.Addr
-		clients[i] = redis.NewClient(&redis.Options{Addr: p.Addr})
-		t.Cleanup(func() { _ = clients[i].Close() })
-		if err := clients[i].ClusterAddSlotsRange(t.Context(), slots*i/nodes, slots*(i+1)/nodes-1).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i := 1; i < nodes; i++ {
-		host, port, err := net.SplitHostPort(addrs[i])
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := clients[0].Do(t.Context(), "cluster", "meet", host, port, buses[i]).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, c := range clients {
-		redistest.Eventually(t, 30*time.Second, "the cluster to form", func() bool {
-			info, err := c.ClusterInfo(t.Context()).Result()
-			return err == nil && strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_slots_assigned:16384")
-		})
-	}
-	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs})
-	t.Cleanup(func() { _ = rdb.Close() })
-	return rdb
 }

@@ -18,14 +18,14 @@ func TestView(t *testing.T) {
 		if v := b.view(); v.Waiting != 0 || v.Oldest != 0 || v.Owned || v.Breaker() != "closed" || v.Now.IsZero() {
 			b.Errorf("view of nothing = %+v", v)
 		}
-		b.approved(1, "t1", "t2", "t3")
+		b.approved(1, "t1", "t2", "t3", "t4")
 		b.tell("t1", "suspend5 move6")
 		b.pass(30 * time.Millisecond)
 		b.tell("t2", "suspend5")
 		b.own("d1")
 		b.claim("d1")
 		v := b.view()
-		if v.Waiting != 3 || v.Diverged != 2 || v.InFlight != 1 || v.Approvals != 3 || !v.Owned || v.Off {
+		if v.Waiting != 3 || v.Diverged != 2 || v.InFlight != 1 || v.Approvals != 4 || !v.Owned || v.Off {
 			b.Errorf("view = %+v", v)
 		}
 		if v.Oldest < 30*time.Millisecond || v.Oldest > time.Minute {

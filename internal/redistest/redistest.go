@@ -42,6 +42,9 @@ func Main(m *testing.M) {
 	if real.server != nil {
 		real.server.stop()
 	}
+	for _, p := range whole.nodes {
+		p.stop()
+	}
 	os.Exit(code)
 }
 

@@ -142,13 +142,19 @@ func (c *Cluster) URL() string {
 // it serves. It ends with the test.
 func StartCluster(t testing.TB, n int, replicas bool, args ...string) *Cluster {
 	t.Helper()
+	return form(t, n, replicas, args, func(args ...string) *Process { return Start(t, args...) })
+}
+
+// form makes a Cluster of the servers that start launches.
+func form(t testing.TB, n int, replicas bool, args []string, start func(args ...string) *Process) *Cluster {
+	t.Helper()
 	c := &Cluster{nodes: map[*Process]*redis.Client{}}
 	node := func() *Process {
 		bus, err := FreePort()
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := Start(t, append([]string{
+		p := start(append([]string{
 			"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0",
 		}, args...)...)
 		c.nodes[p] = p.Client(t)
