@@ -76,7 +76,7 @@ type cluster struct {
 	current                                                    atomic.Pointer[summary]
 	apps, waiting, oldest, diverged, breakers, incidents       *prometheus.Desc
 	failing, endpointWaiting, overflow, outbox, oldestMailDesc *prometheus.Desc
-	oldestOwed                                                 *prometheus.Desc
+	oldestOwed, owedPairs                                      *prometheus.Desc
 }
 
 const clusterWide = " Cluster-wide, the same on every worker: aggregate with max."
@@ -89,7 +89,7 @@ func newCluster() *cluster {
 		apps:            desc("lamplighter_apps", "Apps by condition.", "condition"),
 		waiting:         desc("lamplighter_waiting_notifications", "Waiting notifications, by the condition of their app.", "condition"),
 		oldest:          desc("lamplighter_oldest_waiting_seconds", "Age of the oldest waiting notification, by the condition of its app.", "condition"),
-		diverged:        desc("lamplighter_diverged_tenants", "Pairs of app and tenant with something waiting in the app's mailbox, by the condition of the app; the pairs of tenants that lamplighter_fanouts_owed counts come on top.", "condition"),
+		diverged:        desc("lamplighter_diverged_tenants", "Pairs of app and tenant with something waiting in the app's mailbox, by the condition of the app; those of lamplighter_owed_pairs come on top.", "condition"),
 		breakers:        desc("lamplighter_breakers", "Breakers by state, of the endpoints that are on.", "state"),
 		incidents:       desc("lamplighter_incidents_open", "Open incidents by endpoint.", "endpoint"),
 		failing:         desc("lamplighter_endpoint_failing", "1 for each failing endpoint; absent when well.", "client_id", "endpoint"),
@@ -97,6 +97,7 @@ func newCluster() *cluster {
 		overflow:        desc("lamplighter_endpoint_exceptions_dropped", "Failing or waiting endpoints beyond the series that name them."),
 		outbox:          desc("lamplighter_outbox_mails", "Mails that wait to be sent."),
 		oldestOwed:      desc("lamplighter_oldest_owed_fanout_seconds", "How long the fan-out has been owed that has waited longest; its pairs wait in no mailbox yet."),
+		owedPairs:       desc("lamplighter_owed_pairs", "Pairs of app and tenant whose fan-out is owed; they wait in no mailbox yet."),
 		oldestMailDesc:  desc("lamplighter_outbox_oldest_seconds", "How long the oldest mail that should have been sent is waiting; 0 when all of them may wait."),
 	}
 	c.current.Store(newSummary())
@@ -107,6 +108,7 @@ func newCluster() *cluster {
 func (c *cluster) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.apps, c.waiting, c.oldest, c.diverged, c.breakers, c.incidents, c.failing, c.endpointWaiting, c.overflow, c.outbox, c.oldestMailDesc, c.oldestOwed,
+		c.owedPairs,
 	} {
 		ch <- d
 	}
@@ -140,4 +142,5 @@ func (c *cluster) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.outbox, float64(s.Outbox))
 	gauge(c.oldestMailDesc, s.OldestMail)
 	gauge(c.oldestOwed, s.OldestOwed)
+	gauge(c.owedPairs, float64(s.OwedPairs))
 }

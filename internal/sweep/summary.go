@@ -57,6 +57,8 @@ type summary struct {
 	OldestMail float64 `json:"oldest_mail"`
 	// OldestOwed is how long the oldest fan-out has been owed: its pairs wait in no mailbox yet.
 	OldestOwed float64 `json:"oldest_owed,omitempty"`
+	// OwedPairs counts these.
+	OwedPairs int64 `json:"owed_pairs,omitempty"`
 	// partial: apps are missing because their incidents could not be read.
 	partial bool
 }

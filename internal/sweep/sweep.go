@@ -20,6 +20,7 @@ type Registry interface {
 	Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
 	Release(ctx context.Context, name, holder string) error
 	OwedTenants(ctx context.Context, waited time.Duration, skip, limit int) ([]registry.Owed, error)
+	ApproversOf(ctx context.Context, ids []tenant.ID) ([][]partner.ClientID, error)
 	SaveGauges(ctx context.Context, doc []byte, ttl time.Duration) error
 	Gauges(ctx context.Context) ([]byte, error)
 }
@@ -97,6 +98,8 @@ const (
 	// first; owedMax is how many it starts at most.
 	owedLimit = 500
 	owedMax   = 64 * owedLimit
+	// owedSample is of how many of the oldest owed fan-outs the pairs are counted.
+	owedSample = 200
 	// staleSweeps is how many sweeps the gauges outlive the last one that wrote them.
 	staleSweeps = 12
 )
@@ -109,8 +112,9 @@ type Sweeper struct {
 	// the last one started, 0 for none.
 	owing  int
 	owedTo int64
-	// owedSince is the oldest ticket of an owed fan-out at the last look, 0 for none.
-	owedSince int64
+	// oldest are the oldest owed fan-outs at the last look, owedSample at most; found is how many were.
+	oldest []registry.Owed
+	found  int
 }
 
 // New returns a Sweeper.
@@ -181,8 +185,8 @@ func (s *Sweeper) sweep(ctx context.Context) error {
 	}
 	errs = append(errs, s.opts.Repairer.Repair(ctx))
 	sum := newSummary()
-	if s.owedSince > 0 {
-		sum.OldestOwed = max(time.Since(time.UnixMicro(s.owedSince)).Seconds(), 0)
+	if err := s.owedPairs(ctx, sum); err != nil {
+		errs = append(errs, err)
 	}
 	n, oldest, err := s.opts.Incidents.Mails(ctx)
 	if err != nil {
@@ -208,6 +212,7 @@ func (s *Sweeper) sweep(ctx context.Context) error {
 // what the last sweep started is done by the next one, each starts twice as many; else half as many.
 func (s *Sweeper) owed(ctx context.Context) error {
 	found := 0
+	defer func() { s.found = found }()
 	for found < s.owing {
 		list, err := s.opts.Registry.OwedTenants(ctx, s.opts.Every, found, owedLimit)
 		if err != nil {
@@ -215,10 +220,7 @@ func (s *Sweeper) owed(ctx context.Context) error {
 		}
 		if found == 0 {
 			s.adapt(list)
-			s.owedSince = 0
-			if len(list) > 0 {
-				s.owedSince = list[0].Ticket
-			}
+			s.oldest = list[:min(len(list), owedSample)]
 		}
 		if err := s.start(ctx, list); err != nil {
 			return fmt.Errorf("start owed fan-outs: %w", err)
@@ -229,6 +231,29 @@ func (s *Sweeper) owed(ctx context.Context) error {
 		s.owedTo = list[len(list)-1].Ticket
 	}
 	s.opts.Metrics.owed(found)
+	return nil
+}
+
+// owedPairs adds how many pairs of app and tenant the owed fan-outs are for, and since when: they wait
+// in no mailbox yet. Where many are owed it is reckoned from the oldest ones.
+func (s *Sweeper) owedPairs(ctx context.Context, sum *summary) error {
+	if len(s.oldest) == 0 {
+		return nil
+	}
+	sum.OldestOwed = max(time.Since(time.UnixMicro(s.oldest[0].Ticket)).Seconds(), 0)
+	ts := make([]tenant.ID, len(s.oldest))
+	for i, o := range s.oldest {
+		ts[i] = o.Tenant
+	}
+	approvers, err := s.opts.Registry.ApproversOf(ctx, ts)
+	if err != nil {
+		return fmt.Errorf("count the pairs of owed fan-outs: %w", err)
+	}
+	pairs := 0
+	for _, apps := range approvers {
+		pairs += len(apps)
+	}
+	sum.OwedPairs = int64(pairs) * int64(max(s.found, len(ts))) / int64(len(ts))
 	return nil
 }
 

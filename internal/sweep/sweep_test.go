@@ -109,6 +109,14 @@ func (c *cluster) OwedTenants(_ context.Context, waited time.Duration, skip, lim
 	return c.owed[skip:min(skip+limit, len(c.owed))], c.fail("owed")
 }
 
+func (c *cluster) ApproversOf(_ context.Context, ids []tenant.ID) ([][]partner.ClientID, error) {
+	out := make([][]partner.ClientID, len(ids))
+	for i := range ids {
+		out[i] = []partner.ClientID{"app0", "app1", "app2"}[:1+i%3]
+	}
+	return out, c.fail("approvers")
+}
+
 func (c *cluster) SaveGauges(_ context.Context, doc []byte, ttl time.Duration) error {
 	if err := c.fail("save"); err != nil {
 		return err
@@ -254,9 +262,31 @@ func TestRepairs(t *testing.T) {
 	if owed := p.series(t, "oldest_owed_fanout_seconds")["oldest_owed_fanout_seconds"]; owed < 3600 {
 		t.Errorf("the oldest fan-out is owed for %v s, want since its ticket", owed)
 	}
-	same(t, map[string]float64{"sweeps_total ok": 1, "fanouts_owed": 2}, p.series(t, "sweeps_total", "fanouts_owed"))
+	same(t, map[string]float64{"sweeps_total ok": 1, "fanouts_owed": 2, "owed_pairs": 3}, p.series(t, "sweeps_total", "fanouts_owed", "owed_pairs"))
 	if p.series(t, "sweep_last_success_timestamp_seconds")["sweep_last_success_timestamp_seconds"] == 0 {
 		t.Error("the last success is not told")
+	}
+}
+
+// Of many owed fan-outs the pairs are reckoned from the oldest, and none are told once none is owed.
+func TestPairsOfOwedFanOuts(t *testing.T) {
+	t.Parallel()
+	c := newCluster(0)
+	for i := range 450 {
+		c.owed = append(c.owed, registry.Owed{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: int64(i + 1)})
+	}
+	p := c.process()
+	for _, want := range []map[string]float64{{"owed_pairs": 897}, {}} { // 399 of the oldest 200
+		if err := p.Once(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		same(t, want, p.series(t, "owed_pairs"))
+		c.owed = nil
+	}
+	c.owed = []registry.Owed{{Tenant: "a", Ticket: 1}}
+	c.fails["approvers"] = true
+	if err := p.Once(t.Context()); !errors.Is(err, errFake) {
+		t.Errorf("error = %v, want that of the approvals", err)
 	}
 }
 
