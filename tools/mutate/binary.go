@@ -17,13 +17,14 @@ type stage struct{ name, run, skip string }
 
 // stages are the parts in the order of their cost. What starts servers of its own is left to -real.
 func stages(real bool) []stage {
-	const servers = "Cluster|MaxMemory|Replicas"
+	const world, servers = "TestWorld", "Cluster|MaxMemory|Replicas"
+	on := func(server string) string { return "/" + server + "|//" + server } // subtests, of tables too
 	out := []stage{
-		{"miniredis", "Test/miniredis", servers + "|TestWorld"},
+		{"miniredis", "", world + "|" + servers + "|" + on("redis-server")},
 		{"world", "TestWorldOf(Known|Fresh)Seeds", ""}, // rapid would shrink what it finds, which takes long
 	}
 	if real {
-		out = append(out, stage{"redis-server", "Test/redis-server", "TestWorld"})
+		out = append(out, stage{"redis-server", "", world + "|" + on("miniredis")})
 	}
 	return out
 }
@@ -108,7 +109,7 @@ func (b *binary) write(m *mutant) (string, error) {
 func (b *binary) passes(ctx context.Context, path string, s stage) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, stageTimeout)
 	defer cancel()
-	args := []string{"-test.failfast", "-test.timeout=60s", "-test.run=" + s.run}
+	args := []string{"-test.failfast", "-test.timeout=80s", "-test.run=" + s.run}
 	if s.skip != "" {
 		args = append(args, "-test.skip="+s.skip)
 	}

@@ -22,6 +22,7 @@ func main() {
 	flag.StringVar(&o.scripts, "scripts", "", "only the scripts of these names, comma-separated")
 	flag.StringVar(&o.known, "known", "equivalent.txt", "the file of faults that change nothing, and why")
 	flag.StringVar(&o.part, "part", "1/1", "which part of the faults to try: 2/5 is the second of five, every fifth one")
+	flag.StringVar(&o.again, "again", "", "try only the survivors of a report in this file")
 	flag.IntVar(&o.parallel, "parallel", 2, "how many are tried at once")
 	flag.BoolVar(&o.real, "real", false, "try survivors on a real redis-server too")
 	flag.BoolVar(&o.list, "list", false, "list the faults and try none")
@@ -36,9 +37,9 @@ func main() {
 
 // options are what the command was asked for.
 type options struct {
-	root, pkg, scripts, known, part string
-	parallel                        int
-	real, list                      bool
+	root, pkg, scripts, known, part, again string
+	parallel                               int
+	real, list                             bool
 }
 
 // verdict is what became of a mutant.
@@ -57,6 +58,13 @@ func run(ctx context.Context, o options, out io.Writer) (code int, err error) {
 	}
 	if all, err = partOf(all, o.part); err != nil {
 		return 0, err
+	}
+	if o.again != "" {
+		report, err := os.ReadFile(o.again)
+		if err != nil {
+			return 0, err
+		}
+		all = slices.DeleteFunc(all, func(m mutant) bool { return !m.survived(string(report)) })
 	}
 	if o.list {
 		for _, m := range all {
@@ -119,6 +127,17 @@ func partOf(all []mutant, part string) ([]mutant, error) {
 }
 
 func (m *mutant) place() string { return fmt.Sprintf("%s:%d %s", m.file, m.line, m.rule) }
+
+// survived reports whether a report lists the mutant as a survivor.
+func (m *mutant) survived(report string) bool {
+	for line := range strings.Lines(report) {
+		rest, ok := strings.CutPrefix(line, m.place()+" ")
+		if ok && strings.Contains(rest, m.before) && strings.Contains(rest, m.after) {
+			return true
+		}
+	}
+	return false
+}
 
 // tryAll tries the mutants, some at a time.
 func tryAll(ctx context.Context, b *binary, all []mutant, o options) ([]verdict, error) {

@@ -66,6 +66,9 @@ func TestReportTellsTheUnknown(t *testing.T) {
 	if !strings.Contains(out.String(), "x:3 logic") || !strings.Contains(out.String(), "1 world, 1 unnoticed") {
 		t.Errorf("report = %s", out.String())
 	}
+	if other := (mutant{file: "x", line: 3, rule: "logic", before: "a", after: "c"}); !m.survived(out.String()) || other.survived(out.String()) {
+		t.Errorf("not the survivor, or another, is found in %s", out.String())
+	}
 	if code := report(&out, []verdict{{mutant: m}}, map[string]string{m.key(): "why not"}, time.Second); code != 0 {
 		t.Errorf("code = %d, want 0 for a known one", code)
 	}
