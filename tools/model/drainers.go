@@ -216,12 +216,13 @@ func (v *drainerSteps) exchanges(results bool) {
 	if v.s.D[v.d].Lost == 1 {
 		return
 	}
-	b, mine, _ := v.exchange(*v.s, v.d, false, false, false)
-	if results {
-		v.exchanged(b, mine, true, 0, v.text(", claims nothing"))
-	} else {
+	if !results {
+		b, _ := v.beat(*v.s, v.d)
 		v.out(b, false, "beat")
+		return
 	}
+	b, mine, _ := v.exchange(*v.s, v.d, false, false, false)
+	v.exchanged(b, mine, true, 0, v.text(", claims nothing"))
 }
 
 func (v *drainerSteps) exchanged(a state, mine, results bool, got int, how string) {

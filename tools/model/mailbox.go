@@ -211,8 +211,9 @@ func (m *model) result(s *state, t, slot int, seq, asked, phase uint8, mine, hol
 	}
 }
 
-// exchange settles drainer d's results (only those marked sent when it is a repeat), then claims.
-// With lost set the answer never arrives: what it claimed belongs to nobody until its lease ends.
+// exchange settles drainer d's results (only those marked sent when it is a repeat), makes due what
+// leases ran out of, then claims. With lost set the answer never arrives: what it claimed belongs to
+// nobody until its lease ends.
 func (m *model) exchange(s state, d int, again, claim, lost bool) (after state, mine bool, got int) {
 	me := uint8(d + 1)
 	mine = s.Owner == me
@@ -236,10 +237,37 @@ func (m *model) exchange(s state, d int, again, claim, lost bool) (after state, 
 		s.Proved, s.D[d].Probing = 1, 0
 	}
 	s.OwnerLeft = uint8(m.ownerLease)
-	if claim && (s.Off == 0 || m.lacks(noOffFlag)) {
-		got = m.claim(&s, d, lost)
+	if s.Off == 1 && !m.lacks(noOffFlag) {
+		return s, true, 0
+	}
+	got = m.runOut(&s)
+	if claim {
+		got += m.claim(&s, d, lost)
 	}
 	return s, true, got
+}
+
+// runOut takes out of flight what its claim's lease ended for, and counts those that nothing waits for.
+func (m *model) runOut(s *state) (gone int) {
+	for t := range m.tenants {
+		switch {
+		case s.Due[t] != 0 || s.Flying[t] == 0:
+		case s.vacant(t):
+			s.leave(t)
+			gone++
+		default:
+			s.put(t, 0)
+		}
+	}
+	return gone
+}
+
+// beat renews the owner's lease.
+func (m *model) beat(s state, d int) (after state, mine bool) {
+	if mine = s.Owner == uint8(d+1); mine {
+		s.OwnerLeft = uint8(m.ownerLease)
+	}
+	return s, mine
 }
 
 // prove forgets the gate of an endpoint that answered.
@@ -274,15 +302,7 @@ func (m *model) room(s *state, d int) int {
 func (m *model) claim(s *state, d int, lost bool) (got int) {
 	room := m.room(s, d)
 	for t := range m.tenants {
-		if s.Due[t] != 0 {
-			continue
-		}
-		if s.vacant(t) { // its claim ran out, and nothing waits
-			s.leave(t)
-			got++
-			continue
-		}
-		if room == 0 {
+		if s.Due[t] != 0 || room == 0 {
 			continue
 		}
 		room--

@@ -22,6 +22,7 @@ func (m *model) next(s *state, emit func(step)) {
 	m.repeats(s, out)
 	m.deletes(s, out)
 	m.switches(s, out)
+	m.opens(s, out)
 	m.sweeps(s, out)
 	m.lateCopy(s, out)
 	for d := range nDrainers {
@@ -200,6 +201,17 @@ func (m *model) switches(s *state, out outFunc) {
 	}
 	n.Off, n.Gate = 0, 0
 	m.wake(n, 0, func(b state, did string) { out(b, true, "switched on%s", did) })
+}
+
+// opens lets a closed gate run out at once: somebody saw the endpoint answer.
+func (m *model) opens(s *state, out outFunc) {
+	if s.Gate == 0 || s.Spent.Open >= m.Open {
+		return
+	}
+	n := *s
+	n.Spent.Open++
+	n.Gate = 0
+	m.wake(n, 0, func(b state, did string) { out(b, false, "gate opened%s", did) })
 }
 
 func (m *model) sweeps(s *state, out outFunc) {
