@@ -272,6 +272,7 @@ func TestCluster(t *testing.T) {
 		batches = append(batches, mailbox.Batch{App: app, Records: []tenant.Record{story("t1", "suspend5")}})
 		switches = append(switches, mailbox.Switch{App: app, On: true})
 	}
+	b.deposit("warm") // one node knows the script, others may not
 	ds, errs := b.s.DepositMany(t.Context(), "n", batches)
 	b.check(errors.Join(errs...))
 	for i, d := range ds {

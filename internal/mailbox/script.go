@@ -5,6 +5,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -110,22 +111,22 @@ func pipelined(ctx context.Context, rdb redis.UniversalClient, s *redis.Script, 
 }
 
 // pipeline runs one script on mailboxes in one round trip. A pipelined EVALSHA has no fallback of
-// its own: where Redis does not know the script, the whole call is repeated once after loading it,
-// which is safe because scripts refuse nothing halfway.
+// its own: the calls to servers that do not know the script are repeated once after loading it.
 func pipeline(ctx context.Context, rdb redis.UniversalClient, s *redis.Script, calls []call) ([]*redis.Cmd, error) {
+	cmds := make([]*redis.Cmd, len(calls))
+	at := make([]int, len(calls))
+	for i := range calls {
+		at[i] = i
+	}
 	for attempt := 0; ; attempt++ {
-		cmds := make([]*redis.Cmd, len(calls))
 		_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for i, c := range calls {
-				cmds[i] = s.EvalSha(ctx, p, c.keys, c.args...)
+			for _, i := range at {
+				cmds[i] = s.EvalSha(ctx, p, calls[i].keys, calls[i].args...)
 			}
 			return nil
 		})
-		unknown := false
-		for _, c := range cmds {
-			unknown = unknown || redis.HasErrorPrefix(c.Err(), "NOSCRIPT")
-		}
-		if !unknown || attempt > 0 {
+		at = slices.DeleteFunc(at, func(i int) bool { return !redis.HasErrorPrefix(cmds[i].Err(), "NOSCRIPT") })
+		if len(at) == 0 || attempt > 0 {
 			if err != nil && ctx.Err() != nil {
 				return nil, fmt.Errorf("run scripts: %w", err)
 			}
