@@ -188,6 +188,10 @@ func TestDueWithoutAnEntry(t *testing.T) {
 		if v := b.view(); v.Diverged != 1 || v.InFlight != 1 {
 			b.Errorf("view = %+v, want t2 alone in flight", v)
 		}
+		b.check(b.rdb.ZAdd(b.Context(), b.key(keys.AppDue), redis.Z{Score: 1, Member: "t9"}).Err())
+		if x := b.exchange("d1", 9); len(x.Claims) != 0 {
+			b.Errorf("exchange = %+v, want nothing", x)
+		}
 	})
 }
 

@@ -75,6 +75,31 @@ func TestViewOfManyTenants(t *testing.T) {
 	})
 }
 
+// What has waited longest may be due last, in back-off: then a random sample finds it, most of the time.
+func TestViewFindsTheOldestInBackOff(t *testing.T) {
+	t.Parallel()
+	each(t, mailbox.Settings{}, func(b *box) {
+		const crowd, age = 70, 50 * time.Millisecond // more than view looks at in any order
+		recs := make([]tenant.Record, crowd)
+		for i := range recs {
+			id := tenant.ID(fmt.Sprintf("t%02d", i))
+			b.approved(1, id)
+			recs[i] = story(id, "suspend5")
+		}
+		b.deposit("first", recs[0])
+		b.own("d1")
+		b.exchange("d1", 0, failed(b.claim("d1"), time.Hour))
+		b.pass(age)
+		b.deposit("rest", recs[1:]...)
+		for range 100 { // each misses it with a chance of 6 in 70
+			if v := b.view(); v.Oldest >= age {
+				return
+			}
+		}
+		b.Error("the oldest entry was never seen")
+	})
+}
+
 func TestInspectMany(t *testing.T) {
 	t.Parallel()
 	each(t, mailbox.Settings{}, func(b *box) {

@@ -53,6 +53,25 @@ func TestBeginConsumesItsGenerationAlone(t *testing.T) {
 	})
 }
 
+// A wake-up that is armed for now is enough for what is due now, whatever is armed for later besides.
+func TestWakeUpNowBesideOneForLater(t *testing.T) {
+	t.Parallel()
+	each(t, mailbox.Settings{}, func(b *box) {
+		b.approved(1, "t1", "t2", "t3")
+		b.begin("d1", b.tell("t1", "suspend5").Wake.Generation)
+		b.exchange("d1", 0, failed(b.claim("d1"), 5*time.Second))
+		if later := b.finish("d1", mailbox.Closing{}).Wake; later.Delay < time.Second {
+			b.Fatalf("finish armed %+v, want one for the back-off's end", later)
+		}
+		if now := b.tell("t2", "suspend5").Wake; now.None() || now.Delay > 0 {
+			b.Errorf("what is due now armed %+v", now)
+		}
+		if again := b.tell("t3", "suspend5").Wake; !again.None() {
+			b.Errorf("what is due now too armed %+v, want none", again)
+		}
+	})
+}
+
 func TestWakeUpSoon(t *testing.T) {
 	t.Parallel()
 	each(t, mailbox.Settings{}, func(b *box) {
