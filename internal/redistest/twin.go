@@ -3,6 +3,7 @@ package redistest
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -21,6 +22,8 @@ type Twin struct {
 	left  int
 	after bool
 	fired bool
+	// where are the functions that were under way at the round trip that failed.
+	where []string
 }
 
 // Arm makes the nth round trip from now on (from 1) fail.
@@ -38,6 +41,27 @@ func (w *Twin) Disarm() bool {
 	return w.fired
 }
 
+// Where names the functions that were under way at the round trip that failed last.
+func (w *Twin) Where() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.where
+}
+
+// functions are those under way.
+func functions() []string {
+	pcs := make([]uintptr, 64)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])
+	var out []string
+	for {
+		f, more := frames.Next()
+		out = append(out, f.Function)
+		if !more {
+			return out
+		}
+	}
+}
+
 // fails says how the next round trip goes.
 func (w *Twin) fails() (before, after bool) {
 	w.mu.Lock()
@@ -48,7 +72,7 @@ func (w *Twin) fails() (before, after bool) {
 	if w.left--; w.left > 0 {
 		return false, false
 	}
-	w.fired = true
+	w.fired, w.where = true, functions()
 	return !w.after, w.after
 }
 

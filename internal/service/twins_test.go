@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -40,6 +41,8 @@ type twins struct {
 	fanout    *fanout.Fanout
 	approvals *fanout.Approvals
 	drainer   *drain.Drainer
+	repairer  *fanout.Repairer
+	rdb       redis.UniversalClient
 
 	mu   sync.Mutex
 	told []delivery.Message
@@ -58,13 +61,14 @@ func newTwins(t *testing.T, rdb redis.UniversalClient) *twins {
 	}
 	const ownerLease, entryLease = 300 * time.Millisecond, 2500 * time.Millisecond
 	log := slog.New(slog.DiscardHandler)
-	w := &twins{T: t, reg: registry.New(rdb, registry.Options{Keyring: secret.NewKeyring(k)})}
+	w := &twins{T: t, rdb: rdb, reg: registry.New(rdb, registry.Options{Keyring: secret.NewKeyring(k)})}
 	rdb.AddHook(&w.Twin)
 	w.boxes = mailbox.New(rdb, keys.New(""), mailbox.Settings{OwnerLease: ownerLease, EntryLease: entryLease, Grace: 50 * time.Millisecond})
 	w.dir = registry.NewDirectory(w.reg)
 	metrics := fanout.NewMetrics(prometheus.NewRegistry())
 	w.fanout = fanout.New(fanout.Options{Tenants: w.reg, Mailboxes: w.boxes, Apps: w.dir, Waker: w, Metrics: metrics, Log: log})
 	w.approvals = fanout.NewApprovals(fanout.ApprovalsOptions{Index: w.reg, Admissions: w.boxes, Apps: w.dir, Waker: w, Metrics: metrics, Log: log})
+	w.repairer = fanout.NewRepairer(fanout.RepairOptions{Approvals: w.approvals, Index: w.reg, Apps: w.dir, Views: w.boxes, Leftovers: w})
 	w.intake = intake.New(w.reg, w, intake.NewMetrics(prometheus.NewRegistry()), log)
 	w.drainer = drain.New(drain.Options{
 		Mailbox: w.boxes, Endpoints: w, Waker: w, Observer: w, Metrics: drain.NewMetrics(prometheus.NewRegistry()), Log: log,
@@ -101,6 +105,9 @@ func (w *twins) Endpoint(context.Context, partner.ClientID) (drain.Post, int64, 
 func (w *twins) SwitchOff(context.Context, partner.ClientID, int64, delivery.Result) (int64, error) {
 	return 0, errors.New("nobody is switched off here")
 }
+
+// AppDeleted is for nobody: no app is deleted here.
+func (w *twins) AppDeleted(context.Context, partner.ClientID, int64) error { return nil }
 
 func (w *twins) Attempted(delivery.Attempt)                       {}
 func (w *twins) Observe(context.Context, drain.Observation) error { return nil }
@@ -183,6 +190,53 @@ func (w *twins) heard(want registry.Accepted, c tenant.ChangeType) {
 	}
 }
 
+// mostTwins is more round trips than a use case makes.
+const mostTwins = 32
+
+// met are the calls that a fault met, before they were applied and after.
+type met struct {
+	mu    sync.Mutex
+	calls [2]map[string]bool
+}
+
+func (m *met) add(after bool, functions []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i := 0
+	if after {
+		i = 1
+	}
+	if m.calls[i] == nil {
+		m.calls[i] = map[string]bool{}
+	}
+	for _, f := range functions {
+		m.calls[i][f] = true
+	}
+}
+
+// all checks that every call which intake, fan-out and drain make of registry and mailbox met both
+// faults: the list is that of the interfaces they declare.
+func (m *met) all(t *testing.T) {
+	t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, side := range []reflect.Type{
+		reflect.TypeFor[intake.Registry](), reflect.TypeFor[fanout.Tenants](), reflect.TypeFor[fanout.Mailboxes](), reflect.TypeFor[fanout.Index](),
+		reflect.TypeFor[fanout.Admissions](), reflect.TypeFor[fanout.RepairIndex](), reflect.TypeFor[drain.Mailbox](),
+	} {
+		of := "mailbox"
+		if reflect.TypeFor[*registry.Store]().Implements(side) {
+			of = "registry"
+		}
+		for i := range side.NumMethod() {
+			name := "github.com/lamplighter/lamplighter/internal/" + of + ".(*Store)." + side.Method(i).Name
+			if !m.calls[0][name] || !m.calls[1][name] {
+				t.Errorf("%s of %s met no fault, before it was applied %v, after %v", side.Method(i).Name, side, m.calls[0][name], m.calls[1][name])
+			}
+		}
+	}
+}
+
 // TestFaultTwins has every round trip to Redis on the path of a change fail, before it was applied
 // and after, and then does what a caller, a task or the sweep would do.
 func TestFaultTwins(t *testing.T) {
@@ -200,6 +254,8 @@ func TestFaultTwins(t *testing.T) {
 		w.reported("k0", tenant.Upgrade)
 		w.settle()
 	}
+	met := &met{}
+	t.Cleanup(func() { met.all(t) })
 	for name, c := range map[string]useCase{
 		"Intake": {
 			before: stage, least: 8, // and the fan-out that it starts
@@ -254,6 +310,23 @@ func TestFaultTwins(t *testing.T) {
 			},
 			least: 3,
 		},
+		"Repair": { // of an approval that broke off before its index was written
+			before: func(w *twins) {
+				w.reported("k1", tenant.Suspend)
+				w.settle()
+				_, err := w.reg.NoteApprovals(w.Context(), twinApp, []tenant.ID{twinTenant})
+				w.must("note", err)
+				_, err = w.boxes.Approve(w.Context(), twinApp, 0, []mailbox.Admission{{Tenant: twinTenant}})
+				w.must("approve", err)
+				noted := keys.New("").Owed(keys.OwedApprovals)
+				for _, member := range w.rdb.ZRange(w.Context(), noted, 0, -1).Val() {
+					w.must("make it old", w.rdb.ZAdd(w.Context(), noted, redis.Z{Score: 1, Member: member}).Err())
+				}
+			},
+			act:   func(w *twins) error { return w.repairer.Repair(w.Context()) },
+			check: func(w *twins) { w.heard(w.reported("k1", tenant.Suspend), tenant.Suspend) },
+			least: 8,
+		},
 		"Drain": {
 			before: func(w *twins) { stage(w); w.reported("k1", tenant.Suspend) },
 			act: func(w *twins) error {
@@ -266,7 +339,7 @@ func TestFaultTwins(t *testing.T) {
 			least: 4,
 		},
 	} {
-		for n := 1; n <= 24; n++ {
+		for n := 1; n <= mostTwins; n++ {
 			for _, after := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/call%d/after=%v", name, n, after), func(t *testing.T) {
 					t.Parallel()
@@ -275,7 +348,12 @@ func TestFaultTwins(t *testing.T) {
 					w.Arm(n, after)
 					err := c.act(w)
 					fired := w.Disarm()
+					if fired {
+						met.add(after, w.Where())
+					}
 					switch {
+					case fired && n == mostTwins:
+						t.Errorf("the use case makes more than %d round trips", n-1)
 					case err != nil && !fired:
 						t.Fatalf("without a fault: %v", err)
 					case err != nil:
