@@ -33,6 +33,7 @@ type seen struct {
 	// last is the highest sequence, status the last of slot status with its sequence.
 	last      int64
 	sequences map[int]int64 // by slot: 0 status, 1 move, 2 restore
+	taken     [3]time.Time  // when these were taken first
 	status    int
 	endpoint  string
 	statuses  int // status notifications since mark
@@ -61,6 +62,7 @@ type receiver struct {
 	arrivals   map[string]time.Time
 	posts      int
 	duplicates int
+	repeats    []repeat
 	backwards  []string
 	faults     []string
 }
@@ -198,6 +200,9 @@ func (r *receiver) take(h http.Header, n *notification, now time.Time) {
 	slot := slotOf(n.ChangeType)
 	if r.again(h.Get("webhook-id"), now, s.sequences[slot] == seq) {
 		r.duplicates++
+		r.repeats = append(r.repeats, repeat{tenant: n.ContextIdentifier, first: s.taken[slot], again: now})
+	} else {
+		s.taken[slot] = now
 	}
 	s.sequences[slot] = seq
 	if slot == 0 {

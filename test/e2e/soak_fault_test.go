@@ -58,19 +58,25 @@ func (s *soak) hurtProcess(ctx context.Context, p *process, kill, freeze fault) 
 		return err
 	}
 	pause(ctx, 200*time.Millisecond, 1200*time.Millisecond)
+	began := time.Now()
+	hit := func(f fault) error { // an API has nothing in flight
+		if kill == workerKilled {
+			return s.struck(ctx, f, began)
+		}
+		s.tally.add(f)
+		return nil
+	}
 	if rand.IntN(5) == 0 {
 		_ = p.cmd.Process.Signal(syscall.SIGSTOP)
 		pause(ctx, 100*time.Millisecond, 4*time.Second)
-		s.inFlight(ctx)
+		err := hit(freeze)
 		_ = p.cmd.Process.Signal(syscall.SIGCONT)
-		s.tally.add(freeze)
-		return nil
+		return err
 	}
 	p.kill()
-	if kill == workerKilled {
-		s.inFlight(ctx)
+	if err := hit(kill); err != nil {
+		return err
 	}
-	s.tally.add(kill)
 	if rand.IntN(3) == 0 {
 		pause(ctx, 0, time.Second)
 	}
@@ -109,22 +115,19 @@ func single(t *testing.T, fsync string) *variant {
 		url: "redis://" + n.addr + "/0", direct: "redis://" + p.Addr + "/0", mayLose: fsync != "always", network: n,
 		hurt: func(ctx context.Context, s *soak) error {
 			pause(ctx, 500*time.Millisecond, 3*time.Second)
+			began := time.Now()
 			if s.tally.of(redisKilled) > 0 && rand.IntN(4) == 0 { // the first is what a short run must not miss
 				p.Freeze()
 				pause(ctx, 200*time.Millisecond, 2*time.Second)
 				p.Thaw()
-				s.inFlight(ctx)
-				s.tally.add(redisFrozen)
-				return nil
+				return s.struck(ctx, redisFrozen, began)
 			}
 			p.Kill()
 			pause(ctx, 0, 500*time.Millisecond)
 			if err := p.Restart(); err != nil {
 				return err
 			}
-			s.inFlight(ctx)
-			s.tally.add(redisKilled)
-			return nil
+			return s.struck(ctx, redisKilled, began)
 		},
 	}
 }
@@ -140,7 +143,7 @@ func sentinel(t *testing.T) *variant {
 		url: watch.URL(), direct: watch.URL(), settings: []string{"LAMPLIGHTER_REDIS_WAIT_REPLICAS=1"},
 		hurt: func(ctx context.Context, s *soak) error {
 			pause(ctx, time.Second, 3*time.Second)
-			freeze := s.tally.of(redisKilled) > 0 && rand.IntN(3) == 0
+			freeze, began := s.tally.of(redisKilled) > 0 && rand.IntN(3) == 0, time.Now()
 			if freeze {
 				primary.Freeze()
 			} else {
@@ -154,8 +157,10 @@ func sentinel(t *testing.T) *variant {
 				primary.Thaw()
 				return err
 			}
-			s.inFlight(ctx)
-			s.tally.add(failedOver)
+			if err := s.struck(ctx, failedOver, began); err != nil {
+				primary.Thaw()
+				return err
+			}
 			if freeze {
 				primary.Thaw()
 				s.tally.add(redisFrozen)
@@ -181,13 +186,12 @@ func cluster(t *testing.T) *variant {
 		hurt: func(ctx context.Context, s *soak) error {
 			pause(ctx, 500*time.Millisecond, 2*time.Second)
 			if s.tally.of(slotMoved) > s.tally.of(redisKilled) {
+				began := time.Now()
 				if err := c.FailOver(t, rand.IntN(len(c.Primaries))); err != nil {
 					return err
 				}
-				s.inFlight(ctx)
 				s.tally.add(redisKilled)
-				s.tally.add(failedOver)
-				return nil
+				return s.struck(ctx, failedOver, began)
 			}
 			key := "lamplighter:{" + s.rs[rand.IntN(len(s.rs))].id + "}:mailbox"
 			if rand.IntN(3) == 0 {
@@ -237,15 +241,14 @@ func newNetwork(t *testing.T, upstream string) *network {
 
 func (n *network) hurt(ctx context.Context, s *soak) error {
 	pause(ctx, 300*time.Millisecond, 2*time.Second)
+	began := time.Now()
 	if rand.IntN(2) == 0 { // everything is cut at once, and refused for a while
 		n.proxy.Stop()
 		pause(ctx, 0, time.Second)
 		if err := n.proxy.Start(); err != nil {
 			return fmt.Errorf("let connections through again: %w", err)
 		}
-		s.inFlight(ctx)
-		s.tally.add(redisCut)
-		return nil
+		return s.struck(ctx, redisCut, began)
 	}
 	toxic := []string{
 		`{"name":"t","type":"latency","stream":"downstream","attributes":{"latency":100,"jitter":80}}`,
@@ -257,10 +260,9 @@ func (n *network) hurt(ctx context.Context, s *soak) error {
 		return fmt.Errorf("slow connections down: %w", err)
 	}
 	pause(ctx, 200*time.Millisecond, 1500*time.Millisecond)
-	s.inFlight(ctx)
-	s.tally.add(redisSlowed)
+	err := s.struck(ctx, redisSlowed, began)
 	n.proxy.Toxics.ResetToxics(ctx)
-	return nil
+	return err
 }
 
 // sickness makes a receiver misbehave, in another way each turn.

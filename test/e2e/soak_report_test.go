@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -10,10 +9,6 @@ import (
 	"strings"
 	"sync"
 	"text/tabwriter"
-	"time"
-
-	"github.com/lamplighter/lamplighter/internal/keys"
-	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
 // fault is a kind of what was done to the running whole.
@@ -34,11 +29,11 @@ const (
 	endedItself fault = "process ended by itself"
 )
 
-// tally counts faults, and how much was in flight at each that can make a notification come twice.
+// tally counts faults, and holds those that can make a notification come twice.
 type tally struct {
-	mu     sync.Mutex
-	counts map[fault]int
-	flight int
+	mu      sync.Mutex
+	counts  map[fault]int
+	strikes []strike
 }
 
 func (y *tally) add(f fault) {
@@ -53,10 +48,11 @@ func (y *tally) of(f fault) int {
 	return y.counts[f]
 }
 
-func (y *tally) inFlight() int {
+func (y *tally) strike(k strike) {
+	y.add(k.kind)
 	y.mu.Lock()
 	defer y.mu.Unlock()
-	return y.flight
+	y.strikes = append(y.strikes, k)
 }
 
 func (y *tally) named() map[string]int {
@@ -78,27 +74,6 @@ func (y *tally) String() string {
 	return strings.Join(out, ", ")
 }
 
-// inFlight adds what the steady apps have in flight to the tally. Right after a kill that is what the
-// killed worker had claimed, and more: its claims stay until their stamps pass. Where Redis does not
-// answer, it is the most that two workers may have in flight.
-func (s *soak) inFlight(ctx context.Context) {
-	const most = 2 * 32
-	n := 0
-	for _, r := range s.rs[:soakSteady] {
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-		key := keys.New("").App(partner.ClientID(r.id), keys.AppFlight)
-		card, err := s.rdb.ZCard(ctx, key).Result()
-		cancel()
-		if err != nil {
-			card = most
-		}
-		n += int(card)
-	}
-	s.tally.mu.Lock()
-	defer s.tally.mu.Unlock()
-	s.tally.flight += n
-}
-
 // figures are what one variant's run came to.
 type figures struct {
 	Variant       string         `json:"variant"`
@@ -109,24 +84,30 @@ type figures struct {
 	Lost          int            `json:"lost"`
 	OutOfOrder    int            `json:"out_of_order"`
 	Duplicates    int            `json:"duplicates"`
-	// SteadyDuplicates are those of the apps that never misbehave; they are compared with what was in
-	// flight for these apps at faults.
+	// SteadyDuplicates are those of the apps that never misbehave, Unexplained those among them of
+	// what was in flight for these apps at no fault in between.
 	SteadyDuplicates int `json:"duplicates_of_steady_apps"`
+	Unexplained      int `json:"duplicates_not_in_flight_at_a_fault"`
+	// InFlightAtFaults sums up what was in flight at faults. MostTwice is the most that came twice for
+	// one fault, MostTwiceOf how many were in flight at it; FaultsThatRepeat counts those that repeated anything.
 	InFlightAtFaults int `json:"in_flight_at_faults"`
+	MostTwice        int `json:"most_duplicates_of_a_fault"`
+	MostTwiceOf      int `json:"in_flight_at_that_fault"`
+	FaultsThatRepeat int `json:"faults_with_duplicates"`
 	Unverified       int `json:"unverified"`
 }
 
 func table(all []figures) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "redis\tseconds\tchanges\ttaken\tlost\tout of order\ttwice\ttwice, steady apps\tin flight at faults\tfaults")
+	_, _ = fmt.Fprintln(w, "redis\tseconds\tchanges\ttaken\tlost\tout of order\ttwice\ttwice, steady apps\tof that not in flight at a fault\tmost for one fault\tin flight at faults\tfaults")
 	for _, f := range all {
 		var faults []string
 		for _, name := range slices.Sorted(maps.Keys(f.Faults)) {
 			faults = append(faults, fmt.Sprintf("%d x %s", f.Faults[name], name))
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%.0f\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", f.Variant, f.Seconds, f.Changes, f.Notifications, f.Lost, f.OutOfOrder,
-			f.Duplicates, f.SteadyDuplicates, f.InFlightAtFaults, strings.Join(faults, ", "))
+		_, _ = fmt.Fprintf(w, "%s\t%.0f\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d of %d\t%d\t%s\n", f.Variant, f.Seconds, f.Changes, f.Notifications, f.Lost, f.OutOfOrder,
+			f.Duplicates, f.SteadyDuplicates, f.Unexplained, f.MostTwice, f.MostTwiceOf, f.InFlightAtFaults, strings.Join(faults, ", "))
 	}
 	_ = w.Flush()
 	return b.String()
