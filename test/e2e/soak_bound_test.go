@@ -22,8 +22,8 @@ type strike struct {
 	// began is before the fault, ended after what was in flight was written down.
 	began, ended time.Time
 	inFlight     map[post]bool
-	// forgets: Redis itself was hit. What the app had taken by then and Redis did not know of
-	// afterwards was in flight too, whatever Redis said before.
+	// forgets: Redis itself was killed or replaced, and may forget what it acknowledged. What the app
+	// had taken by then and Redis did not know of afterwards counts as in flight too.
 	forgets bool
 }
 
@@ -37,7 +37,7 @@ type repeat struct {
 // killed worker stay in flight until their stamps pass, so that Redis may be asked after the kill,
 // once it answers.
 func (s *soak) struck(ctx context.Context, f fault, began time.Time) error {
-	k := strike{kind: f, began: began, inFlight: map[post]bool{}, forgets: f == redisKilled || f == failedOver || f == redisFrozen}
+	k := strike{kind: f, began: began, inFlight: map[post]bool{}, forgets: s.variant != "always" && (f == redisKilled || f == failedOver)}
 	err := until(ctx, time.Minute, "redis tells what is in flight", func() bool {
 		for _, r := range s.rs[:soakSteady] {
 			if s.inFlight(ctx, r, k) != nil {
