@@ -365,6 +365,24 @@ func TestDropAndRecreation(t *testing.T) {
 	})
 }
 
+// An app that is back keeps the claims of its former life's posts, though nobody has approved it yet.
+func TestSwitchKeepsAMailboxThatWasSetToExpire(t *testing.T) {
+	t.Parallel()
+	each(t, mailbox.Settings{}, func(b *box) {
+		b.approved(1, "t1")
+		b.tell("t1", "suspend5")
+		b.own("d1")
+		b.claim("d1")
+		b.check(b.s.Drop(b.Context(), testApp, 0))
+		b.turn(3, true)
+		for _, k := range []keys.AppKey{keys.AppFlight, keys.AppMailbox} {
+			if ttl := b.rdb.TTL(b.Context(), b.key(k)).Val(); ttl >= 0 {
+				b.Errorf("%s of a living app ends in %v", k, ttl)
+			}
+		}
+	})
+}
+
 // A deletion that arrives late must not let the mailbox of the app's next life run out: the
 // revision is known already, so no switch would help.
 func TestApprovalKeepsAMailboxThatWasSetToExpire(t *testing.T) {
