@@ -90,6 +90,7 @@ func (a *API) getApp(c *call) error {
 	}
 	tag := etag(rec.Revision)
 	c.w.Header().Set("ETag", tag)
+	c.w.Header().Set("Cache-Control", revalidated)
 	if matches(c.r.Header.Values("If-None-Match"), tag, weak) {
 		c.w.WriteHeader(http.StatusNotModified)
 		return nil

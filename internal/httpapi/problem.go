@@ -205,6 +205,7 @@ func readError(err error) error {
 func (p *Problem) write(w http.ResponseWriter) {
 	h := w.Header()
 	h.Del("ETag")
+	h.Del("Cache-Control")
 	if p.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int((p.retryAfter+time.Second-1)/time.Second)))
 	}

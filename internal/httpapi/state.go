@@ -114,12 +114,19 @@ func (a *API) unknownState(c *call, id tenant.ID, now time.Time) error {
 	return nil
 }
 
+// revalidated is for answers that their caller alone may keep, and must ask about each time.
+const revalidated = "private, no-cache"
+
 // cacheable answers with a JSON body under its own ETag, or 304 when the caller has it.
 func (c *call) cacheable(body []byte) error { return c.cacheableAs(typeJSON, body) }
 
 func (c *call) cacheableAs(contentType string, body []byte) error {
 	tag := contentTag(body)
-	c.w.Header().Set("ETag", tag)
+	h := c.w.Header()
+	h.Set("ETag", tag)
+	if h.Get("Cache-Control") == "" {
+		h.Set("Cache-Control", revalidated)
+	}
 	if matches(c.r.Header.Values("If-None-Match"), tag, weak) {
 		c.w.WriteHeader(http.StatusNotModified)
 		return nil
