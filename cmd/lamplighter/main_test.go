@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,10 +13,13 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/lamplighter/lamplighter/internal/httpapi/httpapitest"
 )
 
 func TestMain(m *testing.M) {
@@ -35,27 +41,62 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve-answer":  serveAnswer,
-			"exits":         exits,
-			"wait-for":      waitFor,
-			"dev-at":        devAt,
-			"revoke-listed": revokeListed,
-			"readme-shell":  readmeShell,
+			"serve-answer":   serveAnswer(t.Context()),
+			"serve-stranger": serveStranger,
+			"exits":          exits,
+			"wait-for":       waitFor,
+			"dev-at":         devAt,
+			"revoke-listed":  revokeListed,
+			"readme-shell":   readmeShell,
 		},
 	})
 }
 
-// serveAnswer starts a stand-in for the service: serve-answer STATUS FILE [HEADER VALUE]. It
-// answers every request with FILE, writes what it was sent to request.txt, and is announced in
-// $ADDRESS and $LAMPLIGHTER_URL.
-func serveAnswer(ts *testscript.TestScript, neg bool, args []string) {
+// serveAnswer starts a stand-in for the API: serve-answer STATUS FILE [HEADER VALUE]. It answers every
+// request with FILE, writes what it was sent to request.txt, and is announced in $ADDRESS and
+// $LAMPLIGHTER_URL. What the API's document does not foresee it answers with 418 and the reason.
+func serveAnswer(ctx context.Context) func(*testscript.TestScript, bool, []string) {
+	read := sync.OnceValues(func() (*httpapitest.Contract, error) { return httpapitest.Whole(context.WithoutCancel(ctx)) })
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		contract, err := read()
+		ts.Check(err)
+		next := stranger(ts, neg, args)
+		serve(ts, func(w http.ResponseWriter, r *http.Request) {
+			var faults []error
+			rec := httptest.NewRecorder()
+			contract.StandIn(next, func(err error) { faults = append(faults, err) }).ServeHTTP(rec, r)
+			if len(faults) > 0 {
+				http.Error(w, errors.Join(faults...).Error(), http.StatusTeapot)
+				return
+			}
+			maps.Copy(w.Header(), rec.Header())
+			w.WriteHeader(rec.Code)
+			_, _ = rec.Body.WriteTo(w)
+		})
+	}
+}
+
+// serveStranger is serve-answer for what answers in the API's place, or beside it.
+func serveStranger(ts *testscript.TestScript, neg bool, args []string) {
+	serve(ts, stranger(ts, neg, args))
+}
+
+func serve(ts *testscript.TestScript, h http.HandlerFunc) {
+	server := httptest.NewServer(h)
+	ts.Defer(server.Close)
+	ts.Setenv("LAMPLIGHTER_URL", server.URL)
+	ts.Setenv("ADDRESS", server.Listener.Addr().String())
+}
+
+// stranger answers as told, and records what it was asked.
+func stranger(ts *testscript.TestScript, neg bool, args []string) http.HandlerFunc {
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: serve-answer STATUS FILE [HEADER VALUE]")
+		ts.Fatalf("usage: serve-answer or serve-stranger STATUS FILE [HEADER VALUE]")
 	}
 	status, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	answer, record := ts.ReadFile(args[1]), ts.MkAbs("request.txt")
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		var b strings.Builder
 		fmt.Fprintf(&b, "%s %s\n", r.Method, r.URL.Path)
@@ -66,15 +107,19 @@ func serveAnswer(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		fmt.Fprintf(&b, "%s\n", body)
 		_ = os.WriteFile(record, []byte(b.String()), 0o600)
+		switch {
+		case filepath.Ext(args[1]) != ".json":
+		case status >= http.StatusBadRequest:
+			w.Header().Set("Content-Type", "application/problem+json")
+		default:
+			w.Header().Set("Content-Type", "application/json")
+		}
 		if len(args) == 4 {
 			w.Header().Set(args[2], args[3])
 		}
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, answer)
-	}))
-	ts.Defer(server.Close)
-	ts.Setenv("LAMPLIGHTER_URL", server.URL)
-	ts.Setenv("ADDRESS", server.Listener.Addr().String())
+	}
 }
 
 // exits runs a command line that must end with a code: exits CODE ARG…; stdout and stderr are
