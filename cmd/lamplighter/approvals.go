@@ -147,9 +147,21 @@ func (c *approvalsOnCmd) Run(ctx context.Context, a *app) error {
 	case err != nil:
 		return fmt.Errorf("after %d approvals: %w; they may be sent again", done, err)
 	case refused > 0:
-		return fmt.Errorf("%d approvals are in place, %d were refused", done, refused)
+		were := "were"
+		if refused == 1 {
+			were = "was"
+		}
+		return fmt.Errorf("%d approvals are in place, %d %s refused", done, refused, were)
 	}
-	return c.done(a, fmt.Sprintf("%d approvals of %s are in place.", done, c.App))
+	return c.done(a, approvalsOf(done, c.App)+" in place.")
+}
+
+// approvalsOf begins a sentence about approvals.
+func approvalsOf(n int, app string) string {
+	if n == 1 {
+		return "1 approval of " + app + " is"
+	}
+	return fmt.Sprintf("%d approvals of %s are", n, app)
 }
 
 func faultsOf(l client.LineAnswer) string {
@@ -186,5 +198,5 @@ func (c *approvalsOffCmd) Run(ctx context.Context, a *app) error {
 	if fault != nil {
 		return fault
 	}
-	return c.done(a, fmt.Sprintf("%d approvals of %s are taken back.", done, c.App))
+	return c.done(a, approvalsOf(done, c.App)+" taken back.")
 }

@@ -34,6 +34,7 @@ func (f yesFlag) confirm(a *app, question string) error {
 		return fmt.Errorf("read the answer: %w", err)
 	}
 	if answer == "" { // the end of the input, such as /dev/null
+		fmt.Fprintln(a.stderr)
 		return errNobody
 	}
 	if strings.TrimSpace(strings.ToLower(answer)) != "yes" {

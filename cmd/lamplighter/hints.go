@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/lamplighter/lamplighter/internal/client"
 )
@@ -25,7 +26,7 @@ func hint(err error) string {
 	case http.StatusForbidden:
 		return "use a token of another role, such as operator or admin"
 	case http.StatusNotFound:
-		return "lamplighter apps list shows the apps there are, lamplighter incidents list the open incidents"
+		return whatThereIs(r.Path)
 	case http.StatusPreconditionFailed:
 		return "somebody changed it meanwhile, or it exists already: look at it with get, then repeat"
 	case http.StatusConflict:
@@ -39,6 +40,20 @@ func hint(err error) string {
 		}
 	case http.StatusInternalServerError:
 		return "ask whoever operates the service"
+	}
+	return ""
+}
+
+// whatThereIs is how to see what exists where a request found nothing; empty where nothing lists it.
+func whatThereIs(path string) string {
+	for _, list := range []struct{ under, words string }{
+		{"/v1/apps", "lamplighter apps list shows the apps there are"},
+		{"/v1/incidents", "lamplighter incidents list shows the open incidents"},
+		{"/v1/tokens", "lamplighter token list shows the tokens there are"},
+	} {
+		if strings.Contains(path, list.under) { // the API's URL may have a path of its own
+			return list.words
+		}
 	}
 	return ""
 }

@@ -88,7 +88,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	}
 	command, err := parser.Parse(args)
 	if err != nil {
-		return a.fail(usageError{fmt.Errorf("%w (lamplighter --help lists what there is)", err)})
+		return a.fail(usageError{fmt.Errorf("%w (%s shows how)", err, helpOf(err))})
 	}
 	if err := command.Run(); err != nil {
 		code := a.fail(err)
@@ -98,6 +98,16 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		return code
 	}
 	return exitDone
+}
+
+// helpOf is the command line whose answer says how to put a wrong one right.
+func helpOf(err error) string {
+	if wrong, ok := errors.AsType[*kong.ParseError](err); ok && wrong.Context != nil {
+		if at := wrong.Context.Selected(); at != nil {
+			return at.FullPath() + " --help"
+		}
+	}
+	return "lamplighter --help"
 }
 
 // fail prints an error and returns its exit code.

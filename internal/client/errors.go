@@ -44,8 +44,8 @@ type Refusal struct {
 	// Type is the problem's type without its prefix, such as "stale"; empty when nothing was said.
 	Type, Title, Detail string
 	Errors              []FieldError
-	// RequestID is what the service's log calls the request.
-	RequestID string
+	// RequestID is what the service's log calls the request, Path is the request's.
+	RequestID, Path string
 	// Attempt counts from 1; above it, an earlier attempt of the same request may have been
 	// carried out.
 	Attempt int
@@ -65,6 +65,9 @@ func refusal(resp *http.Response, text []byte) error {
 		RequestID string       `json:"request_id"`
 	}
 	r := &Refusal{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header)}
+	if resp.Request != nil {
+		r.Path = resp.Request.URL.Path
+	}
 	if err := json.Unmarshal(text, &doc); err == nil && doc.Title != "" {
 		r.Type = strings.TrimPrefix(doc.Type, problemPrefix)
 		r.Title, r.Detail, r.Errors, r.RequestID = doc.Title, doc.Detail, doc.Errors, doc.RequestID
@@ -79,7 +82,10 @@ func (r *Refusal) Error() string {
 		return "the service answered " + strings.TrimSpace(status) + " without saying why: is --url right?"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "refused with %s: %s", status, Printable(r.Title))
+	b.WriteString("refused with " + status)
+	if !strings.EqualFold(r.Title, http.StatusText(r.Status)) { // which says it already
+		b.WriteString(": " + Printable(r.Title))
+	}
 	if r.Detail != "" {
 		b.WriteString(": " + Printable(r.Detail))
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // field is one member of an object; objects keep the order of the answer.
@@ -102,7 +103,7 @@ func text(v any) string {
 	case nil:
 		return ""
 	case string:
-		return v
+		return coarse(v)
 	case json.Number:
 		return v.String()
 	case bool:
@@ -123,4 +124,19 @@ func text(v any) string {
 		return strings.Join(parts, " ")
 	}
 	return fmt.Sprint(v)
+}
+
+// readable is a time as tables show it, whose rows are read by people: to the millisecond.
+const readable = "2006-01-02T15:04:05.000Z07:00"
+
+// coarse cuts what a time says beyond milliseconds.
+func coarse(s string) string {
+	if len(s) <= len("2006-01-02T15:04:05.000Z") || s[10] != 'T' {
+		return s
+	}
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return s
+	}
+	return t.Truncate(time.Millisecond).Format(readable)
 }

@@ -132,6 +132,27 @@ func TestListInEachFormat(t *testing.T) {
 	}
 }
 
+// TestTimesInTables: tables are for people, and show times to the millisecond; programs get all of them.
+func TestTimesInTables(t *testing.T) {
+	t.Parallel()
+	for at, want := range map[string]string{
+		"2026-11-26T16:26:09.531633786Z":      "2026-11-26T16:26:09.531Z",
+		"2026-11-26T16:26:09.5316+01:00":      "2026-11-26T16:26:09.531+01:00",
+		"2026-11-26T16:26:09.531Z":            "2026-11-26T16:26:09.531Z",
+		"2026-11-26T16:26:09Z":                "2026-11-26T16:26:09Z",
+		"2026-11-26T99:26:09.531633786Z":      "2026-11-26T99:26:09.531633786Z",
+		"2026-11-26T16:26:09.531633786Z plus": "2026-11-26T16:26:09.531633786Z plus",
+	} {
+		doc := `{"at":"` + at + `"}`
+		if got := one(t, output.Table, doc); got != "at  "+want+"\n" {
+			t.Errorf("%s became %q", at, got)
+		}
+		if got := one(t, output.JSON, doc); !strings.Contains(got, at) {
+			t.Errorf("%s became %q in JSON", at, got)
+		}
+	}
+}
+
 func TestColoursWhereAsked(t *testing.T) {
 	t.Parallel()
 	items := []json.RawMessage{json.RawMessage(`{"s":"failing"}`), json.RawMessage(`{"s":"healthy"}`), json.RawMessage(`{"s":"other"}`)}
