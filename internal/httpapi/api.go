@@ -94,6 +94,8 @@ type API struct {
 	// unknown bounds the pull's answers about unknown tenants per address, tests the endpoint
 	// tests per app and endpoint.
 	unknown, tests *limiter
+	// strangers bounds a partner's answers about tenants that did not approve its app, per token.
+	strangers *limiter
 	// pulls bounds the pulls that read their status.
 	pulls *gate
 	// partners and others bound the requests of one token.
@@ -152,8 +154,9 @@ func New(d Deps) *API {
 	a := &API{
 		Deps: d, auth: newAuthenticator(d.Tokens, d.TokenUses, d.Log),
 		unknown: newLimiter(unknownInterval, unknownBurst), tests: newLimiter(testInterval, testBurst),
-		pulls:    newGate(d.StatesInFlight, d.StatesInFlight*pullsWaiting, pullsWithin),
-		partners: newLimiter(partnerInterval, partnerBurst), others: newLimiter(otherInterval, otherBurst),
+		strangers: newLimiter(unknownInterval, unknownBurst),
+		pulls:     newGate(d.StatesInFlight, d.StatesInFlight*pullsWaiting, pullsWithin),
+		partners:  newLimiter(partnerInterval, partnerBurst), others: newLimiter(otherInterval, otherBurst),
 	}
 	a.routes = a.table()
 	a.contract = sync.OnceValue(a.describe)

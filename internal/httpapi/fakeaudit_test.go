@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
@@ -25,6 +26,9 @@ func (w *world) Reencrypt(context.Context, registry.Actor) (examined, resealed i
 
 func (w *world) AuditEntries(_ context.Context, q registry.AuditQuery) ([]registry.AuditEntry, string, error) {
 	e := registry.AuditEntry{ID: "5-0", At: start, Actor: "Kim", Role: "admin", Action: "app.put", Subject: "app1", After: `{"name":"A"}`}
+	if q.Subject == "endless" {
+		return slices.Repeat([]registry.AuditEntry{e}, 500), "6-0", w.down
+	}
 	if q.Subject != "" && q.Subject != e.Subject {
 		return nil, "", nil
 	}

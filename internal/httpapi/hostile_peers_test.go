@@ -193,6 +193,32 @@ func TestSlowReader(t *testing.T) {
 	})
 }
 
+// TestSlowTakersOfAnExport: who takes an export too slowly, be it a byte a second, loses the connection.
+func TestSlowTakersOfAnExport(t *testing.T) {
+	t.Parallel()
+	for name, dripping := range map[string]bool{"Stops": false, "Drips": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			hostile(t, func(t *testing.T, _ *harness, p *pipes) {
+				start, conn, one := time.Now(), p.dial(), make([]byte, 1)
+				tell(conn, "GET /v1/audit/export?subject=endless HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer "+tokenOf("admin")+"\r\n\r\n")
+				_, err := conn.Read(one)
+				for dripping && err == nil {
+					<-time.After(time.Second)
+					_, err = conn.Read(one)
+				}
+				if took := time.Since(start); dripping && (took < 30*time.Second || took > time.Minute) {
+					t.Errorf("cut off after %v", took)
+				}
+				<-time.After(31 * time.Second)
+				if got := drain(conn); len(got) > 16<<10 {
+					t.Errorf("after %v it still got %d bytes", time.Since(start), len(got))
+				}
+			})
+		})
+	}
+}
+
 // TestSmuggling: each of these framings is refused, or its connection closed, and what follows it is not
 // carried out. Folded headers are unfolded, as net/http does and RFC 9112 section 5.2 lets a server do.
 func TestSmuggling(t *testing.T) {

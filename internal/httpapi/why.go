@@ -86,6 +86,9 @@ func (a *API) why(c *call) error {
 		return err
 	}
 	if c.role.Kind == Partner && !w.Approved { // what happens to others' tenants is not for it to read
+		if wait, ok := a.strangers.take(c.token, a.Now()); !ok {
+			return tooMany("This token asked about many tenants that did not approve the app.", wait)
+		}
 		w.Newest = nil
 	}
 	answer := answerWhy(w)

@@ -1,9 +1,11 @@
 package httpapi_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestWhy(t *testing.T) {
@@ -35,4 +37,30 @@ func TestWhy(t *testing.T) {
 	}
 	h.want(t, http.StatusNotFound, request{method: "GET", path: "/v1/apps/none/tenants/Cust1/why", role: "operator"})
 	h.want(t, http.StatusUnprocessableEntity, request{method: "GET", path: "/v1/apps/app1/tenants/C%20/why", role: "operator"})
+}
+
+// TestPartnersEnumerateSlowly: a partner learns only slowly which tenants there are besides its own, whichever
+// addresses it asks from; about its own it may ask on, and so may others about all.
+func TestPartnersEnumerateSlowly(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t).withApp(t)
+	ask := func(role, tenant string, n int) int {
+		return h.do(request{method: "GET", path: "/v1/apps/app1/tenants/" + tenant + "/why", role: role, from: fmt.Sprintf("192.0.2.%d:9", n)}).Code
+	}
+	codes := map[int]int{}
+	for n := range 100 {
+		codes[ask("partner:app1", "Stranger", n)]++
+	}
+	if codes[200] != 60 || codes[429] != 40 {
+		t.Errorf("codes of one token = %v", codes)
+	}
+	for role, tenant := range map[string]string{"partner:app1": "Cust1", "operator": "Stranger"} {
+		if got := ask(role, tenant, 1); got != 200 {
+			t.Errorf("%s about %s = %d", role, tenant, got)
+		}
+	}
+	h.advance(time.Second)
+	if a, b := ask("partner:app1", "Stranger", 1), ask("partner:app1", "Stranger", 1); a != 200 || b != 429 {
+		t.Errorf("a second later = %d, %d", a, b)
+	}
 }
