@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -98,9 +99,14 @@ func serve(t *testing.T, rdb redis.UniversalClient, cfg config.Config) *service.
 	return s
 }
 
+// rsaPEM is made once: that takes longer than many a test.
+var rsaPEM = sync.OnceValues(func() ([]byte, error) {
+	return signing.GenerateKey(signing.RS256, "test", time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+})
+
 func signingKeys(t *testing.T) *signing.KeySet {
 	t.Helper()
-	text, err := signing.GenerateKey(signing.RS256, "test", time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	text, err := rsaPEM()
 	if err != nil {
 		t.Fatal(err)
 	}
