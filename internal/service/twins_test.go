@@ -284,6 +284,18 @@ func TestFaultTwins(t *testing.T) {
 			check:  func(w *twins) { w.heard(w.reported("k1", tenant.Suspend), tenant.Suspend) },
 			least:  5,
 		},
+		"ApproveFirst": {
+			before: func(w *twins) { w.reported("k1", tenant.Suspend); w.settle() },
+			act: func(w *twins) error {
+				err := w.approvals.ApproveFirst(w.Context(), twinApp, twinTenant, registry.Actor{Name: "test"})
+				if errors.Is(err, registry.ErrConflict) {
+					return nil // the caller's own approval, whose answer was lost
+				}
+				return err
+			},
+			check: func(w *twins) { w.heard(w.reported("k1", tenant.Suspend), tenant.Suspend) },
+			least: 5,
+		},
 		"Resync": {
 			before: stage,
 			act:    func(w *twins) error { _, err := w.approvals.Resync(w.Context(), twinApp, nil); return err },
