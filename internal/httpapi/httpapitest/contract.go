@@ -51,6 +51,9 @@ func Load(ctx context.Context, text []byte) (*Contract, error) {
 	return c, nil
 }
 
+// Operations counts what the document describes.
+func (c *Contract) Operations() int { return len(c.byPattern) }
+
 // Checked counts the answers of operations that were checked.
 func (c *Contract) Checked() int64 { return c.checked.Load() }
 
