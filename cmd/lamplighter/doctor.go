@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/client"
@@ -38,7 +40,7 @@ func (c *doctorCmd) Run(ctx context.Context, a *app) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Within, errors.New("doctor took too long"))
 	defer cancel()
-	found := []service.Examined{examineSettings(l), examineKeys(&l.Config, time.Now())}
+	found := []service.Examined{examineSettings(l), examineKeys(&l.Config, time.Now()), examineFiles(l.SecretFiles())}
 	found = append(found, service.Examine(ctx, &l.Config)...)
 	found = append(found, c.examineAPI(ctx, a))
 	items := make([]json.RawMessage, len(found))
@@ -90,6 +92,30 @@ func examineKeys(c *config.Config, now time.Time) service.Examined {
 	e.Detail = "key " + signer.ID() + " signs until " + end.UTC().Format(time.DateOnly)
 	if end.Sub(now) < keySoon {
 		e.Result, e.Advice = service.Doubtful, "Make the next key now with lamplighter keys generate --starts-in 24h, and name both in signing.keys."
+	}
+	return e
+}
+
+// everybody are the permissions of those who are neither a file's owner nor of its group.
+const everybody = 0o007
+
+// examineFiles looks at who may read or write the files that hold secrets. That they can be read is for whoever reads
+// them to check.
+func examineFiles(names []string) service.Examined {
+	e := service.Examined{Check: "secret_files", Result: service.Passed, Detail: fmt.Sprintf("%d, each for its owner and group alone", len(names))}
+	if len(names) == 0 {
+		e.Result, e.Detail = service.Skipped, "no setting names a file with a secret"
+		return e
+	}
+	var open []string
+	for _, name := range names {
+		if info, err := os.Stat(name); err == nil && info.Mode().Perm()&everybody != 0 {
+			open = append(open, name)
+		}
+	}
+	if len(open) > 0 {
+		e.Result, e.Detail = service.Doubtful, "every user of this machine may open "+strings.Join(open, ", ")
+		e.Advice = "Take that away: chmod o-rwx FILE, or a Secret's defaultMode 0440."
 	}
 	return e
 }

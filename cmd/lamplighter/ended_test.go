@@ -39,7 +39,8 @@ func TestCertificatesThatEnded(t *testing.T) {
 			[]string{"config", "check", "--signing-keys", key}, exitUsage, []string{"signing.keys (flag --signing-keys): ", " expired at " + today},
 		},
 		"ClientOfRedis": {
-			[]string{"config", "check", "--redis-url", "rediss://127.0.0.1:1", "--redis-tls-cert", pair.Cert, "--redis-tls-key", pair.Key}, exitUsage,
+			[]string{"config", "check", "--redis-url", "rediss://127.0.0.1:1", "--redis-tls-cert", pair.Cert, "--redis-tls-key", pair.Key},
+			exitUsage,
 			[]string{"redis: redis.tls.cert: the certificate in " + pair.Cert + " ended on " + today, ": renew it"},
 		},
 		"MailServer": {

@@ -35,6 +35,21 @@ type Sources struct {
 type Loaded struct {
 	Config  Config
 	origins map[string]Origin
+	// files held the value of a secret.
+	files []string
+}
+
+// SecretFiles are the files that the settings name and that hold secrets: those of the settings themselves, and
+// private keys.
+func (l *Loaded) SecretFiles() []string {
+	c := &l.Config
+	out := append(slices.Clone(l.files), c.Signing.Keys...)
+	for _, name := range []string{c.Redis.TLS.Key, c.SMTP.DKIM.Key} {
+		if name != "" {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // Origin says where a setting's value came from.
@@ -112,6 +127,7 @@ func (l *Loaded) apply(s Setting, g given, readFile func(string) ([]byte, error)
 			problems.addErr(s.Key, g.origin, err)
 			return problems
 		}
+		l.files = append(l.files, items[0])
 		items = split(s, text)
 	}
 	if !s.List() && len(items) != 1 {
