@@ -106,6 +106,11 @@ upgrade-test: ## Upgrade from an older version, process by process, under load; 
 	@tools/deps.sh test
 	tools/upgrade.sh "$(FROM)" $(UPGRADEFLAGS)
 
+.PHONY: skew-test
+skew-test: ## Run an API and two workers whose clocks are up to two minutes apart, under load
+	@tools/deps.sh test
+	tools/skew.sh
+
 .PHONY: microbench
 microbench: $(TOOLS)/benchstat ## Run the Go benchmarks matching BENCH COUNT times and summarise them
 	@tools/deps.sh test

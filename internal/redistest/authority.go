@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -18,6 +19,20 @@ import (
 // Authority names PEM files: a CA, and a certificate for 127.0.0.1 that it signed, with its key.
 // Server and client may both use it.
 type Authority struct{ CA, Cert, Key string }
+
+// Args make a server or a sentinel speak TLS alone to replicas, to its Cluster and at a port of its own; it asks
+// clients for a certificate there. Its plain port stays, for the test.
+func (a Authority) Args(t testing.TB) []string {
+	t.Helper()
+	port, err := FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{
+		"--tls-port", strconv.Itoa(port), "--tls-cert-file", a.Cert, "--tls-key-file", a.Key, "--tls-ca-cert-file", a.CA,
+		"--tls-replication", "yes", "--tls-cluster", "yes",
+	}
+}
 
 // NewAuthority makes one whose certificates end after life.
 func NewAuthority(t testing.TB, life time.Duration) Authority {

@@ -5,13 +5,16 @@ package redistest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	_ "embed" // for clockSource
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -21,6 +24,9 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 )
+
+//go:embed testdata/clock.c
+var clockSource []byte
 
 // databases is how many isolated databases the shared server offers to parallel tests.
 const databases = 512
@@ -95,6 +101,10 @@ func Real(t testing.TB) redis.UniversalClient {
 // its data.
 type Process struct {
 	Addr string
+	// TLSAddr speaks TLS where the arguments ask for it, as those of Authority.Args do.
+	TLSAddr string
+	// env is added to the environment.
+	env  []string
 	dir  string
 	args []string
 	cmd  *exec.Cmd
@@ -109,6 +119,31 @@ func Start(t testing.TB, args ...string) *Process {
 	t.Helper()
 	p, err := launch(t.TempDir(), args...)
 	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.stop)
+	return p
+}
+
+// StartAhead is Start with a server whose clock is ahead by so much, or behind where it is negative: its own
+// time, its expiries and the time that scripts read. It takes a C compiler: see testdata/clock.c.
+func StartAhead(t testing.TB, by time.Duration, args ...string) *Process {
+	t.Helper()
+	p, err := prepare(t.TempDir(), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	library := filepath.Join(p.dir, "clock.so")
+	source := filepath.Join(p.dir, "clock.c")
+	if err := os.WriteFile(source, clockSource, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	compiler := cmp.Or(os.Getenv("CC"), "cc")
+	if out, err := exec.Command(compiler, "-shared", "-fPIC", "-O2", "-o", library, source).CombinedOutput(); err != nil { //nolint:gosec,noctx // files of the test
+		t.Fatalf("compile a clock for redis-server (make deps installs a C compiler): %v\n%s", err, out)
+	}
+	p.env = []string{"LD_PRELOAD=" + library, "CLOCK_SKEW_SECONDS=" + strconv.Itoa(int(by.Seconds()))}
+	if err := p.run(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.stop)
@@ -174,6 +209,15 @@ func (p *Process) stop() {
 }
 
 func launch(dir string, args ...string) (*Process, error) {
+	p, err := prepare(dir, args...)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.run()
+}
+
+// prepare chooses a port, and a directory unless it is given one.
+func prepare(dir string, args ...string) (*Process, error) {
 	own := dir == ""
 	if own {
 		d, err := os.MkdirTemp("", "redistest")
@@ -191,7 +235,10 @@ func launch(dir string, args ...string) (*Process, error) {
 		"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "no",
 		"--maxmemory-policy", "noeviction", "--logfile", filepath.Join(dir, "redis.log"),
 	}, args...)
-	return p, p.run()
+	if i := slices.Index(args, "--tls-port"); i >= 0 && i+1 < len(args) {
+		p.TLSAddr = net.JoinHostPort("127.0.0.1", args[i+1])
+	}
+	return p, nil
 }
 
 // startWithin is how long a redis-server may take to answer: loading an append-only file counts.
@@ -204,6 +251,7 @@ func (p *Process) run() error {
 	}
 	p.log = &bytes.Buffer{}
 	p.cmd = exec.Command(path, p.args...) //nolint:gosec,noctx // the test's own arguments; ended by stop
+	p.cmd.Env = append(os.Environ(), p.env...)
 	p.cmd.Stderr = p.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {

@@ -1,6 +1,7 @@
 package redistest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -31,10 +32,13 @@ func (p *Process) Freeze() { _ = p.cmd.Process.Signal(syscall.SIGSTOP) }
 // Thaw lets a frozen server go on.
 func (p *Process) Thaw() { _ = p.cmd.Process.Signal(syscall.SIGCONT) }
 
+// addr is where other servers find it.
+func (p *Process) addr() string { return cmp.Or(p.TLSAddr, p.Addr) }
+
 // StartReplica launches a replica of a server and waits until it has its data.
 func StartReplica(t testing.TB, primary *Process, args ...string) *Process {
 	t.Helper()
-	host, port, _ := net.SplitHostPort(primary.Addr)
+	host, port, _ := net.SplitHostPort(primary.addr())
 	r := Start(t, append([]string{"--replicaof", host + " " + port, "--repl-diskless-sync-delay", "0"}, args...)...)
 	rdb := r.Client(t)
 	Eventually(t, 30*time.Second, "the replica has its primary's data", func() bool { return Synced(t.Context(), rdb) })
@@ -52,11 +56,16 @@ const SentinelMaster = "main"
 
 // Sentinels are processes that watch a primary and replace it by a replica.
 type Sentinels struct {
+	// Addrs are without TLS, where the test finds them.
 	Addrs []string
+	tls   []string
 }
 
 // URL is how the service is told of them.
 func (s *Sentinels) URL() string {
+	if len(s.tls) > 0 {
+		return "rediss+sentinel://" + strings.Join(s.tls, ",") + "/" + SentinelMaster + "/0"
+	}
 	return "redis+sentinel://" + strings.Join(s.Addrs, ",") + "/" + SentinelMaster + "/0"
 }
 
@@ -76,10 +85,10 @@ func (s *Sentinels) Primary(ctx context.Context) (string, error) {
 }
 
 // StartSentinels launches n sentinels that replace the primary when most of them have not heard
-// of it for a second. They end with the test.
-func StartSentinels(t testing.TB, primary *Process, n int) *Sentinels {
+// of it for a second. With an authority they speak TLS, as the primary must then. They end with the test.
+func StartSentinels(t testing.TB, primary *Process, n int, authority ...Authority) *Sentinels {
 	t.Helper()
-	host, port, _ := net.SplitHostPort(primary.Addr)
+	host, port, _ := net.SplitHostPort(primary.addr())
 	s := &Sentinels{}
 	for range n {
 		own, err := FreePort()
@@ -93,7 +102,13 @@ func StartSentinels(t testing.TB, primary *Process, n int) *Sentinels {
 		if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command("redis-server", file, "--sentinel") //nolint:noctx,gosec // ended by the test, whose own file it is
+		args := []string{file, "--sentinel"}
+		for _, a := range authority {
+			more := a.Args(t)
+			args = append(args, more...)
+			s.tls = append(s.tls, net.JoinHostPort("127.0.0.1", more[1]))
+		}
+		cmd := exec.Command("redis-server", args...) //nolint:noctx,gosec // ended by the test, whose own file it is
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		if err := cmd.Start(); err != nil {
 			t.Fatalf("start a sentinel (make deps installs redis): %v", err)
@@ -132,10 +147,14 @@ const slots = 16384
 // URL is how the service is told of it.
 func (c *Cluster) URL() string {
 	var addrs []string
+	scheme := "redis"
 	for _, p := range c.Primaries {
-		addrs = append(addrs, p.Addr)
+		addrs = append(addrs, p.addr())
+		if p.TLSAddr != "" {
+			scheme = "rediss"
+		}
 	}
-	return "redis+cluster://" + strings.Join(addrs, ",")
+	return scheme + "+cluster://" + strings.Join(addrs, ",")
 }
 
 // StartCluster launches a Cluster of n primaries with a replica each, if asked for, and waits until
@@ -143,6 +162,12 @@ func (c *Cluster) URL() string {
 func StartCluster(t testing.TB, n int, replicas bool, args ...string) *Cluster {
 	t.Helper()
 	return form(t, n, replicas, args, func(args ...string) *Process { return Start(t, args...) })
+}
+
+// StartTLSCluster is StartCluster whose nodes speak TLS among each other and to clients.
+func StartTLSCluster(t testing.TB, n int, replicas bool, a Authority, args ...string) *Cluster {
+	t.Helper()
+	return form(t, n, replicas, args, func(args ...string) *Process { return Start(t, append(args, a.Args(t)...)...) })
 }
 
 // form makes a Cluster of the servers that start launches.
@@ -260,7 +285,7 @@ func (c *Cluster) MoveSlot(ctx context.Context, slot int, from, to *Process) err
 	if err := source.Do(ctx, "CLUSTER", "SETSLOT", slot, "MIGRATING", toID).Err(); err != nil {
 		return fmt.Errorf("migrate slot %d: %w", slot, err)
 	}
-	host, port, _ := net.SplitHostPort(to.Addr)
+	host, port, _ := net.SplitHostPort(to.addr())
 	for {
 		keys, err := source.ClusterGetKeysInSlot(ctx, slot, 10).Result()
 		if err != nil {

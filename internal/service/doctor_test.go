@@ -118,7 +118,9 @@ func TestExamineRedis(t *testing.T) {
 		"Rights":     {"redis://few:pw@" + plain.Addr, config.RedisTLS{}, "redis_rights", service.Failed, []string{"lacks +hset +zadd", "ACL SETUSER", "docs/security.md"}},
 		"Slots":      {cluster.URL(), config.RedisTLS{}, "redis_slots", service.Passed, []string{"16384 of 16384"}},
 		"Certificate": {
-			serve(pair), config.RedisTLS{CA: pair.CA, Cert: pair.Cert, Key: pair.Key}, "redis_certificates", service.Doubtful,
+			serve(pair),
+			config.RedisTLS{CA: pair.CA, Cert: pair.Cert, Key: pair.Key},
+			"redis_certificates", service.Doubtful,
 			[]string{"that of the server ends on 20", "ours on 20", "Renew the server's certificate"},
 		},
 		"CertificateThatEnded": {serve(ended), config.RedisTLS{CA: ended.CA}, "redis", service.Failed, []string{`"CN=redis", ended on 20`, "renew it on the server"}},

@@ -140,6 +140,7 @@ type process struct {
 	roles  string
 	listen string
 	ops    string
+	env    []string // besides that of the stack
 	cmd    *exec.Cmd
 	log    *os.File
 	// ended is closed when the process is gone; exit is then how.
@@ -212,7 +213,7 @@ func (p *process) launch() error {
 	}
 	p.log = log
 	p.cmd = exec.Command(p.bin, "serve", "--roles", p.roles)
-	p.cmd.Env = append(append([]string{}, s.env...), "LAMPLIGHTER_LISTEN="+p.listen, "LAMPLIGHTER_OPS_LISTEN="+p.ops)
+	p.cmd.Env = append(append(append([]string{}, s.env...), p.env...), "LAMPLIGHTER_LISTEN="+p.listen, "LAMPLIGHTER_OPS_LISTEN="+p.ops)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
