@@ -11,6 +11,6 @@ func connections(wanted, listeners int) int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		return wanted
 	}
-	most := files.Cur / 2 / uint64(listeners) //nolint:gosec // it is one or two
-	return int(min(most, uint64(wanted)))     //nolint:gosec // both are positive, and wanted is an int
+	most := files.Cur / 2 / uint64(listeners)
+	return int(min(most, uint64(wanted)))
 }
