@@ -254,8 +254,8 @@ func TestFaultTwins(t *testing.T) {
 		w.reported("k0", tenant.Upgrade)
 		w.settle()
 	}
-	met := &met{}
-	t.Cleanup(func() { met.all(t) })
+	faults := &met{}
+	t.Cleanup(func() { faults.all(t) })
 	for name, c := range map[string]useCase{
 		"Intake": {
 			before: stage, least: 8, // and the fan-out that it starts
@@ -361,7 +361,7 @@ func TestFaultTwins(t *testing.T) {
 					err := c.act(w)
 					fired := w.Disarm()
 					if fired {
-						met.add(after, w.Where())
+						faults.add(after, w.Where())
 					}
 					switch {
 					case fired && n == mostTwins:
