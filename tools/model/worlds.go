@@ -64,7 +64,7 @@ func worlds() []namedWorld {
 		w("resync, answers lost", func(l *limits) { l.Lost, l.Resync, l.noStray, l.live = 2, 1, true, true }),
 		w("gate, answers lost", func(l *limits) { l.Gate, l.Lost, l.Fail, l.Task, l.live = 2, 1, 1, 1, true }),
 		w("gate, refusals", func(l *limits) { l.Gate, l.Refuse, l.Fail, l.Crash, l.live = 2, 2, 1, 1, true }),
-		w("gate opened", func(l *limits) { slow(l); l.Gate, l.Open, l.Lost, l.Fail, l.live = 2, 1, 1, 1, true }),
+		w("gate opened", func(l *limits) { l.Gate, l.Open, l.Fail, l.Crash, l.live = 2, 1, 1, 1, true }),
 		w("off and on", func(l *limits) { l.Off, l.Crash, l.Gate, l.live = 2, 1, 1, true }),
 		w("slow clock", func(l *limits) { slow(l); l.Crash, l.Task, l.Fail, l.live = 1, 1, 1, true }),
 		w("horizon", func(l *limits) { slow(l); l.horizon = 1; l.Crash, l.Fail, l.Task, l.Gate, l.live = 1, 1, 1, 1, true }),
