@@ -228,10 +228,10 @@ func (m *met) all(t *testing.T) {
 		if reflect.TypeFor[*registry.Store]().Implements(side) {
 			of = "registry"
 		}
-		for i := range side.NumMethod() {
-			name := "github.com/lamplighter/lamplighter/internal/" + of + ".(*Store)." + side.Method(i).Name
+		for method := range side.Methods() {
+			name := "github.com/lamplighter/lamplighter/internal/" + of + ".(*Store)." + method.Name
 			if !m.calls[0][name] || !m.calls[1][name] {
-				t.Errorf("%s of %s met no fault, before it was applied %v, after %v", side.Method(i).Name, side, m.calls[0][name], m.calls[1][name])
+				t.Errorf("%s of %s met no fault, before it was applied %v, after %v", method.Name, side, m.calls[0][name], m.calls[1][name])
 			}
 		}
 	}
