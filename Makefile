@@ -13,6 +13,7 @@ BENCH ?= .
 BENCHFLAGS ?=
 SOAKFLAGS ?= -soak.for=2m -soak.redis=always,everysec,sentinel,cluster -soak.frozen=1m
 FROM ?=
+SIZINGFLAGS ?=
 UPGRADEFLAGS ?=
 # The longest package first: it mostly waits, and the others fill its pauses.
 PKG ?= ./test/e2e ./...
@@ -95,6 +96,11 @@ fuzz: ## Fuzz every target for FUZZTIME
 bench: build ## Measure the service beside a plain client; BENCHFLAGS=-short for minutes
 	@tools/deps.sh test
 	go run ./bench $(BENCHFLAGS)
+
+.PHONY: sizing
+sizing: build ## Measure what Redis keeps at a million pairs, and compare it with docs/sizing.md (minutes)
+	@tools/deps.sh test
+	tools/sizing.py --check docs/sizing.md $(SIZINGFLAGS)
 
 .PHONY: soak
 soak: ## Kill, freeze and cut everything under load, and count what is lost; SOAKFLAGS says how long

@@ -208,6 +208,10 @@ class Scene:
         for app, path in QUOTE_CONNECTORS.items():
             url = f"{self.api}/v1/apps/{app}/endpoints/quote_connector"
             must("PATCH", url + "?force=true", json.dumps({"url": self.url("receiver") + path, "enabled": True}).encode())
+        # one that people switched off again
+        url = f"{self.api}/v1/apps/bergen-sync/endpoints/quote_connector"
+        must("PATCH", url + "?force=true", json.dumps({"url": self.url("receiver") + "/soap", "enabled": True}).encode())
+        must("PATCH", url, json.dumps({"enabled": False}).encode())
 
     def load(self, seconds):
         """Reports about 12 changes a second, with some repeats and mistakes among them."""

@@ -76,7 +76,7 @@ type cluster struct {
 	current                                                    atomic.Pointer[summary]
 	apps, waiting, oldest, diverged, breakers, incidents       *prometheus.Desc
 	failing, endpointWaiting, overflow, outbox, oldestMailDesc *prometheus.Desc
-	oldestOwed, owedPairs                                      *prometheus.Desc
+	oldestOwed, owedPairs, endpointTenants                     *prometheus.Desc
 }
 
 const clusterWide = " Cluster-wide, the same on every worker: aggregate with max."
@@ -94,6 +94,7 @@ func newCluster() *cluster {
 		incidents:       desc("lamplighter_incidents_open", "Open incidents by endpoint.", "endpoint"),
 		failing:         desc("lamplighter_endpoint_failing", "1 for each failing endpoint; absent when well.", "client_id", "endpoint"),
 		endpointWaiting: desc("lamplighter_endpoint_waiting", "Waiting notifications of each app that is failing or behind; absent otherwise.", "client_id"),
+		endpointTenants: desc("lamplighter_endpoint_diverged_tenants", "Tenants whose truth each app that is failing or behind does not know; absent otherwise.", "client_id"),
 		overflow:        desc("lamplighter_endpoint_exceptions_dropped", "Failing or waiting endpoints beyond the series that name them."),
 		outbox:          desc("lamplighter_outbox_mails", "Mails that wait to be sent."),
 		oldestOwed:      desc("lamplighter_oldest_owed_fanout_seconds", "How long the fan-out has been owed that has waited longest; its pairs wait in no mailbox yet."),
@@ -108,7 +109,7 @@ func newCluster() *cluster {
 func (c *cluster) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.apps, c.waiting, c.oldest, c.diverged, c.breakers, c.incidents, c.failing, c.endpointWaiting, c.overflow, c.outbox, c.oldestMailDesc, c.oldestOwed,
-		c.owedPairs,
+		c.owedPairs, c.endpointTenants,
 	} {
 		ch <- d
 	}
@@ -137,6 +138,9 @@ func (c *cluster) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, e := range s.Behind {
 		gauge(c.endpointWaiting, e.Value, string(e.App))
+	}
+	for _, e := range s.Tenants {
+		gauge(c.endpointTenants, e.Value, string(e.App))
 	}
 	gauge(c.overflow, float64(s.Overflow))
 	gauge(c.outbox, float64(s.Outbox))

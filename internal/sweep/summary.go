@@ -51,6 +51,8 @@ type summary struct {
 	Open     map[string]int        `json:"open"`
 	Failing  []exception           `json:"failing,omitempty"`
 	Behind   []exception           `json:"behind,omitempty"`
+	// Tenants is how many tenants something waits for, of the apps in Behind.
+	Tenants []exception `json:"tenants,omitempty"`
 	// Overflow counts exceptions beyond maxExceptions.
 	Overflow   int     `json:"overflow,omitempty"`
 	Outbox     int     `json:"outbox"`
@@ -98,16 +100,20 @@ func (s *summary) add(id partner.ClientID, v mailbox.View, t Troubles, on bool) 
 		}
 	}
 	if v.Waiting > 0 && (c == conditionFailing || c == conditionBehind) {
-		s.except(&s.Behind, exception{App: id, Value: float64(v.Waiting)})
+		if s.except(&s.Behind, exception{App: id, Value: float64(v.Waiting)}) {
+			s.Tenants = append(s.Tenants, exception{App: id, Value: float64(v.Diverged)})
+		}
 	}
 }
 
-func (s *summary) except(list *[]exception, e exception) {
+// except adds to a list of those that are named, and reports whether there was room.
+func (s *summary) except(list *[]exception, e exception) bool {
 	if len(*list) >= maxExceptions {
 		s.Overflow++
-		return
+		return false
 	}
 	*list = append(*list, e)
+	return true
 }
 
 func (s *summary) encode() []byte {

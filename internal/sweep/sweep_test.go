@@ -546,10 +546,10 @@ func TestExceptions(t *testing.T) {
 	t.Parallel()
 	c := newCluster(5)
 	now := time.Now()
-	c.views["app0"] = mailbox.View{Waiting: 3, GateUntil: now.Add(time.Hour), Now: now} // failing
-	c.views["app1"] = mailbox.View{Waiting: 2, Now: now}                                // behind
-	c.views["app2"] = mailbox.View{Waiting: 9, Off: true, Now: now}                     // off: somebody decided so
-	c.views["app3"] = mailbox.View{GateUntil: now.Add(-time.Second), Now: now}          // nothing waits, nothing to prove it with
+	c.views["app0"] = mailbox.View{Waiting: 3, Diverged: 2, GateUntil: now.Add(time.Hour), Now: now} // failing
+	c.views["app1"] = mailbox.View{Waiting: 2, Diverged: 1, Now: now}                                // behind
+	c.views["app2"] = mailbox.View{Waiting: 9, Off: true, Now: now}                                  // off: somebody decided so
+	c.views["app3"] = mailbox.View{GateUntil: now.Add(-time.Second), Now: now}                       // nothing waits, nothing to prove it with
 	var t4 sweep.Troubles
 	t4.Open[partner.Mirroring], t4.Failing[partner.ERPSync], t4.Outbox, t4.OldestMail = true, true, 2, time.Minute
 	c.troubles["app4"] = t4
@@ -562,9 +562,10 @@ func TestExceptions(t *testing.T) {
 		"endpoint_failing app0 state_change": 1,
 		"endpoint_failing app4 erp_sync":     1, "endpoint_failing app4 mirroring": 1,
 		"endpoint_waiting app0": 3, "endpoint_waiting app1": 2,
+		"endpoint_diverged_tenants app0": 2, "endpoint_diverged_tenants app1": 1,
 		"incidents_open mirroring": 1, "breakers closed": 2, "breakers open": 1, "breakers half_open": 1,
 		"outbox_mails": 5, "outbox_oldest_seconds": 120,
-	}, p.series(t, "endpoint_failing", "endpoint_waiting", "incidents_open", "breakers", "endpoint_exceptions_dropped", "outbox_mails", "outbox_oldest_seconds"))
+	}, p.series(t, "endpoint_failing", "endpoint_waiting", "endpoint_diverged_tenants", "incidents_open", "breakers", "endpoint_exceptions_dropped", "outbox_mails", "outbox_oldest_seconds"))
 }
 
 func TestExceptionsAreCapped(t *testing.T) {
@@ -572,14 +573,14 @@ func TestExceptionsAreCapped(t *testing.T) {
 	const more = 7
 	c := newCluster(sweep.MaxExceptions + more)
 	for _, a := range c.apps {
-		c.views[a.Rec.App.ClientID] = mailbox.View{Waiting: 1}
+		c.views[a.Rec.App.ClientID] = mailbox.View{Waiting: 1, Diverged: 1}
 	}
 	p := c.process()
 	if err := p.Once(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	got := p.series(t, "endpoint_waiting", "endpoint_exceptions_dropped")
-	if len(got) != sweep.MaxExceptions+1 || got["endpoint_exceptions_dropped"] != more {
+	got := p.series(t, "endpoint_waiting", "endpoint_diverged_tenants", "endpoint_exceptions_dropped")
+	if len(got) != 2*sweep.MaxExceptions+1 || got["endpoint_exceptions_dropped"] != more {
 		t.Errorf("%d series, %v dropped", len(got), got["endpoint_exceptions_dropped"])
 	}
 }

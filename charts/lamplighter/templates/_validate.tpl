@@ -31,15 +31,31 @@
 {{- if and $v.redisTLS.secret (ne (empty $v.redisTLS.cert) (empty $v.redisTLS.key)) -}}
 {{- fail "redisTLS.cert and redisTLS.key go together: set both, or make both empty" -}}
 {{- end -}}
+{{- $url := get $redis "url" | default "" -}}
+{{- if and $v.redisTLS.secret $url (not (hasPrefix "rediss" $url)) -}}
+{{- fail "redisTLS.secret is set, but config.redis.url does not ask for TLS: begin it with rediss://, rediss+sentinel:// or rediss+cluster://" -}}
+{{- end -}}
+{{- if not (regexMatch "^https?://[^/@ ]+" (get $c "public_url")) -}}
+{{- fail "config.public_url must begin with https:// and a host, such as https://status.example.com" -}}
+{{- end -}}
 {{- $smtp := get $c "smtp" | default dict -}}
 {{- if and (not (get $smtp "host")) (not (get $smtp "disabled")) -}}
 {{- fail "config.smtp.host is required, or nobody is told when endpoints fail: set it with config.smtp.from, or set config.smtp.disabled to true to run without mail" -}}
+{{- end -}}
+{{- if and (eq $v.topology "split") $v.single -}}
+{{- fail "single is set, but topology is split: nothing would read it; set api and worker, or topology to single" -}}
+{{- end -}}
+{{- if and (eq $v.topology "single") (or $v.api $v.worker) -}}
+{{- fail "api or worker is set, but topology is single: nothing would read it; set single, or topology to split" -}}
 {{- end -}}
 {{- range (include "lamplighter.workloads" . | fromJsonArray) -}}
 {{- $key := .key -}}
 {{- $w := mergeOverwrite (deepCopy $v.workload) (index $v .key) -}}
 {{- if and $w.hpa.enabled $w.keda.enabled -}}
 {{- fail (printf "%s.hpa.enabled and %s.keda.enabled are both true: KEDA makes an autoscaler of its own, and two would fight; enable one" .key .key) -}}
+{{- end -}}
+{{- if and $w.podDisruptionBudget.enabled (has (toString $w.podDisruptionBudget.maxUnavailable) (list "0" "0%")) -}}
+{{- fail (printf "%s.podDisruptionBudget.maxUnavailable is 0: no node could ever be drained; make it 1 or more, or set enabled to false" .key) -}}
 {{- end -}}
 {{- range $kind := list "hpa" "keda" -}}
 {{- $s := index $w $kind -}}
@@ -56,6 +72,9 @@
 {{- end -}}
 {{- if and $v.ingress.enabled (not $v.ingress.hosts) -}}
 {{- fail "ingress.hosts is empty: name the host of config.public_url" -}}
+{{- end -}}
+{{- if and $v.ingress.enabled (not (has (urlParse (get $c "public_url")).hostname $v.ingress.hosts)) -}}
+{{- fail (printf "ingress.hosts lacks %s, the host of config.public_url: partners are sent there for keys and links in mails" (urlParse (get $c "public_url")).hostname) -}}
 {{- end -}}
 {{- if and $v.httpRoute.enabled (not $v.httpRoute.parentRefs) -}}
 {{- fail "httpRoute.parentRefs is empty: name the gateway" -}}
