@@ -35,10 +35,12 @@ variants() { find "$chart/ci" -name '*-values.yaml' | sort; }
 # Every file that the settings name, with a key in it that fits.
 secrets() {
   mkdir -p "$work/etc/secrets" "$work/etc/signing" "$work/etc/redis"
-  bin/lamplighter keys generate --out "$work/etc/signing/0.pem" >/dev/null
+  bin/lamplighter keys generate --starts-in 0s --out "$work/etc/signing/0.pem" >/dev/null
   bin/lamplighter keys generate --alg ES256 --out "$work/etc/signing/1.pem" >/dev/null
   cp "$work/etc/signing/0.pem" "$work/etc/secrets/rsa.pem"
   local name
+  # A key with its certificate is what TLS reads, too.
+  for name in ca cert key; do cp "$work/etc/signing/0.pem" "$work/etc/redis/$name"; done
   for name in encryption.key encryption.older_keys encryption-key; do
     bin/lamplighter keys encryption >"$work/etc/secrets/$name"
   done
