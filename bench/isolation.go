@@ -9,7 +9,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/signing"
 )
 
-// hangFor is how long a sick endpoint keeps a request.
+// hangFor is how long a sick endpoint keeps a request before it hangs up.
 const hangFor = 10 * time.Second
 
 // isolated is a setting of the isolation scenario. Each phase tells tenants of its own, so that no

@@ -20,7 +20,8 @@ type receiver struct {
 	port   int
 	server *http.Server
 	now    atomic.Pointer[tally]
-	// hang is how long apps with a number of hangFrom or more wait before they answer, in ns.
+	// hang is how long apps with a number of hangFrom or more wait before they hang up, in ns: an answer
+	// now and then, just before the time is over, would be another case.
 	hang, hangFrom atomic.Int64
 	closed         chan struct{}
 }
@@ -98,7 +99,7 @@ func (r *receiver) expect(epoch, samples, from, to int, times bool) *tally {
 	return t
 }
 
-// setHang makes the apps from a number on wait before they answer; zero ends it.
+// setHang makes the apps from a number on wait and then hang up; zero ends it.
 func (r *receiver) setHang(from int, d time.Duration) {
 	r.hangFrom.Store(int64(from))
 	r.hang.Store(int64(d))
@@ -125,6 +126,7 @@ func (r *receiver) serve(w http.ResponseWriter, req *http.Request) {
 	if d := r.hang.Load(); d > 0 && int64(app) >= r.hangFrom.Load() {
 		select {
 		case <-time.After(time.Duration(d)):
+			panic(http.ErrAbortHandler)
 		case <-req.Context().Done():
 			return
 		case <-r.closed:

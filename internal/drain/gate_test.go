@@ -77,6 +77,39 @@ func TestSuspectResolvedByAnother(t *testing.T) {
 	}, func(o *drain.Options) { o.InFlightPerApp = 2 })
 }
 
+// An endpoint that answered a moment ago and begins to hang is blamed itself: what hung first must not
+// wait minutes for its turn once the endpoint is back.
+func TestBeginningToHangIsTheEndpointsFault(t *testing.T) {
+	bubble(t, func(r *rig) {
+		const well = 40
+		r.latency = func(m delivery.Message) time.Duration {
+			if m.Change.Tenant >= "t040" {
+				return r.opts.Timeout
+			}
+			return 10 * time.Millisecond
+		}
+		r.answer = func(_ int, m delivery.Message) delivery.Result {
+			if m.Change.Tenant >= "t040" {
+				return delivery.Result{Outcome: delivery.Retryable, Reason: delivery.ReasonTimeout, Fault: delivery.FaultEndpoint}
+			}
+			return delivery.ClassifyStatus(200)
+		}
+		r.box.fill(2 * well)
+		r.run()
+		if n := r.box.waiting(); n != well {
+			r.Fatalf("%d wait, want %d", n, well)
+		}
+		for at, e := range r.box.entries {
+			if e.Steps != 0 {
+				r.Errorf("%v climbed %d steps of its schedule", at, e.Steps)
+			}
+		}
+		if r.box.gate.IsZero() {
+			r.Error("the gate stays open")
+		}
+	})
+}
+
 // An answer of a refusal shows that the endpoint works, as a 2xx does.
 func TestRefusalResolvesSuspicion(t *testing.T) {
 	bubble(t, func(r *rig) {
