@@ -118,7 +118,7 @@ type Drainer struct {
 	stirs map[partner.ClientID]chan struct{}
 }
 
-// maxNudges bounds the runs that local wake-ups start; beyond, the queue's task comes.
+// maxNudges bounds the runs that local wake-ups start; beyond, the queue's tasks do the work.
 const maxNudges = 1000
 
 // New returns a Drainer.
@@ -237,20 +237,20 @@ func (d *Drainer) wake(ctx context.Context, app partner.ClientID, w mailbox.Wake
 }
 
 // Nudge starts a drain in this process when a wake-up is due, without waiting for the queue. It
-// never blocks; where it does nothing, the queue's task does the same later.
-func (d *Drainer) Nudge(ctx context.Context, app partner.ClientID, w mailbox.Wake) {
+// never blocks. It reports whether it started one at once: else, also when a drain here will follow
+// later, the wake-up needs a task in the queue.
+func (d *Drainer) Nudge(ctx context.Context, app partner.ClientID, w mailbox.Wake) bool {
 	if w.None() {
-		return
+		return false
 	}
 	ctx = context.WithoutCancel(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.stopped {
-		return
+		return false
 	}
 	if w.Delay <= 0 {
-		d.start(ctx, app, w.Generation)
-		return
+		return d.start(ctx, app, w.Generation)
 	}
 	if t := d.timers[app]; t != nil {
 		t.Stop()
@@ -263,10 +263,11 @@ func (d *Drainer) Nudge(ctx context.Context, app partner.ClientID, w mailbox.Wak
 			delete(d.timers, app)
 		}
 		if !d.stopped {
-			d.start(ctx, app, w.Generation)
+			_ = d.start(ctx, app, w.Generation) // else the queue's task comes
 		}
 	})
 	d.timers[app] = t
+	return false
 }
 
 // Stir tells the drain of an app that goes on in this process, if any, that something was deposited:
@@ -299,19 +300,20 @@ func (d *Drainer) unstirrable(app partner.ClientID, c chan struct{}) {
 	}
 }
 
-// start runs a drain in a goroutine of its own; d.mu is held.
-func (d *Drainer) start(ctx context.Context, app partner.ClientID, generation int64) {
+// start runs a drain in a goroutine of its own, unless too many run already; d.mu is held.
+func (d *Drainer) start(ctx context.Context, app partner.ClientID, generation int64) bool {
 	select {
 	case d.nudges <- struct{}{}:
 	default:
-		return
+		return false
 	}
 	d.runs.Go(func() {
 		defer func() { <-d.nudges }()
 		if err := d.drain(ctx, app, generation); err != nil {
-			d.opts.Log.WarnContext(ctx, "drain failed", "app", app, "err", err)
+			d.opts.Log.WarnContext(ctx, "drain failed; the sweep starts another", "app", app, "err", err)
 		}
 	})
+	return true
 }
 
 // Stop ends runs softly: they claim nothing more, settle what is out and hand the rest over. It

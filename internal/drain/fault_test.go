@@ -411,13 +411,17 @@ func TestNudge(t *testing.T) {
 		synctest.Wait()
 		r.expect(0, 1)
 		ctx, cancel := context.WithCancel(r.Context())
-		r.d.Nudge(ctx, app, mailbox.Wake{Generation: 1})
+		if !r.d.Nudge(ctx, app, mailbox.Wake{Generation: 1}) {
+			r.Error("a drain that was started is denied")
+		}
 		cancel() // a request that ends does not end the drain it caused
 		pass(time.Second)
 		r.expect(1, 0)
 
 		r.box.fill(1)
-		r.d.Nudge(r.Context(), app, mailbox.Wake{Generation: 2, Delay: 10 * time.Second})
+		if r.d.Nudge(r.Context(), app, mailbox.Wake{Generation: 2, Delay: 10 * time.Second}) {
+			r.Error("a wake-up to come needs a task for the case that this process dies")
+		}
 		r.d.Nudge(r.Context(), app, mailbox.Wake{Generation: 3, Delay: 3 * time.Second})
 		pass(2 * time.Second)
 		r.expect(1, 1)
@@ -431,7 +435,9 @@ func TestNudge(t *testing.T) {
 		if err := r.d.Stop(r.Context()); err != nil {
 			r.Fatal(err)
 		}
-		r.d.Nudge(r.Context(), app, mailbox.Wake{Generation: 5})
+		if r.d.Nudge(r.Context(), app, mailbox.Wake{Generation: 5}) {
+			r.Error("a stopped drainer took a wake-up")
+		}
 		r.d.Nudge(r.Context(), app, mailbox.Wake{Generation: 6, Delay: time.Second})
 		pass(5 * time.Second)
 		r.expect(2, 1)
@@ -451,12 +457,15 @@ func TestNudgeIsBounded(t *testing.T) {
 		r.opts.Mailbox = m
 		d := drain.New(r.opts)
 		r.latency = func(delivery.Message) time.Duration { return time.Second }
+		started := 0
 		for id := range m {
-			d.Nudge(r.Context(), id, mailbox.Wake{Generation: 1})
+			if d.Nudge(r.Context(), id, mailbox.Wake{Generation: 1}) {
+				started++
+			}
 		}
 		synctest.Wait()
-		if n := len(r.posts); n != limit {
-			r.Errorf("%d drains at once", n)
+		if n := len(r.posts); n != limit || started != limit {
+			r.Errorf("%d drains at once, %d said to be", n, started)
 		}
 		if err := d.Stop(r.Context()); err != nil {
 			r.Error(err)

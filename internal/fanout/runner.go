@@ -3,47 +3,78 @@ package fanout
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Runner fans out in this process what this process accepted, without waiting for the queue, and
-// many tenants at a time when many come. It is a short cut: what it drops, the queue's task does.
+// Runner fans out in this process what this process accepted, without the detour by the queue, and
+// many tenants at a time when many come. What it cannot do it hands to the queue.
 type Runner struct {
-	run   func(ctx context.Context, ids []tenant.ID) error
-	queue chan []tenant.ID
-	log   *slog.Logger
+	run, hand func(ctx context.Context, ids []tenant.ID) error
+	queue     chan []tenant.ID
+	log       *slog.Logger
 }
 
-// runnerQueue bounds what waits for the runner; beyond it the queue's tasks do the work.
-const runnerQueue = 4096
+// runnerQueue bounds what waits for the runner; beyond it the queue's tasks do the work, in whichever
+// process has time.
+const runnerQueue = 256
 
-// NewRunner returns a Runner that calls run.
-func NewRunner(run func(ctx context.Context, ids []tenant.ID) error, log *slog.Logger) *Runner {
-	return &Runner{run: run, queue: make(chan []tenant.ID, runnerQueue), log: log}
+// handWithin bounds handing over.
+const handWithin = 2 * time.Second
+
+// NewRunner returns a Runner that calls run, and hand for what run failed at or a stop left undone.
+func NewRunner(run, hand func(ctx context.Context, ids []tenant.ID) error, log *slog.Logger) *Runner {
+	return &Runner{run: run, hand: hand, queue: make(chan []tenant.ID, runnerQueue), log: log}
 }
 
-// Submit asks for a fan-out. It never blocks.
-func (r *Runner) Submit(ids []tenant.ID) {
+// Submit asks for a fan-out, and reports whether the runner takes it. It never blocks.
+func (r *Runner) Submit(ids []tenant.ID) bool {
 	select {
 	case r.queue <- ids:
+		return true
 	default:
+		return false
 	}
 }
 
-// Run works until ctx ends. Several may run at once.
+// Run works until ctx ends, then hands over what still waits. Several may run at once.
 func (r *Runner) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			r.handOver(ctx)
 			return
 		case ids := <-r.queue:
 			ids = r.gather(ids)
-			if err := r.run(ctx, ids); err != nil && ctx.Err() == nil {
-				r.log.WarnContext(ctx, "fan-out failed here; the queue's task repeats it", "tenants", len(ids), "err", err)
+			if err := r.run(ctx, ids); err != nil {
+				if ctx.Err() == nil {
+					r.log.WarnContext(ctx, "fan-out failed here; the queue repeats it", "tenants", len(ids), "err", err)
+				}
+				r.pass(ctx, ids)
 			}
 		}
+	}
+}
+
+func (r *Runner) handOver(ctx context.Context) {
+	for {
+		select {
+		case ids := <-r.queue:
+			r.pass(ctx, r.gather(ids))
+		default:
+			return
+		}
+	}
+}
+
+// pass hands tenants to the queue although ctx may have ended.
+func (r *Runner) pass(ctx context.Context, ids []tenant.ID) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handWithin)
+	defer cancel()
+	if err := r.hand(ctx, ids); err != nil {
+		r.log.WarnContext(ctx, "fan-out not enqueued; the sweep will", "tenants", len(ids), "err", err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,11 +24,15 @@ func TestRunnerGathers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got [][]tenant.ID
 		gate := make(chan struct{})
+		var handed [][]tenant.ID
 		var log bytes.Buffer
 		r := fanout.NewRunner(func(_ context.Context, ids []tenant.ID) error {
 			got = append(got, ids)
 			<-gate
 			return errFake
+		}, func(ctx context.Context, ids []tenant.ID) error {
+			handed = append(handed, ids)
+			return ctx.Err()
 		}, slog.New(slog.NewTextHandler(&log, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
@@ -38,11 +43,16 @@ func TestRunnerGathers(t *testing.T) {
 		r.Submit([]tenant.ID{"c", "b"})
 		gate <- struct{}{}
 		synctest.Wait()
+		r.Submit([]tenant.ID{"d"})
+		r.Submit([]tenant.ID{"e", "d"})
 		cancel()
 		gate <- struct{}{}
 		wg.Wait()
 		if d := cmp.Diff([][]tenant.ID{{"a"}, {"b", "a", "c"}}, got); d != "" {
 			t.Error(d)
+		}
+		if d := cmp.Diff([][]tenant.ID{{"a"}, {"b", "a", "c"}, {"d", "e"}}, handed); d != "" {
+			t.Errorf("handed over: what failed, and what waited when the process stopped\n%s", d)
 		}
 		if n := strings.Count(log.String(), "level=WARN"); n != 1 {
 			t.Errorf("%d warnings: a failure while shutting down is none\n%s", n, log.String())
@@ -53,13 +63,15 @@ func TestRunnerGathers(t *testing.T) {
 func TestRunnerBounds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		most, total := 0, 0
+		most, total, taken := 0, 0, 0
 		r := fanout.NewRunner(func(_ context.Context, ids []tenant.ID) error {
 			most, total = max(most, len(ids)), total+len(ids)
 			return nil
-		}, slog.New(slog.DiscardHandler))
-		for i := range 6000 { // never blocks; what does not fit is the queue's
-			r.Submit([]tenant.ID{tenant.ID(fmt.Sprintf("t%d", i))})
+		}, func(context.Context, []tenant.ID) error { return errFake }, slog.New(slog.DiscardHandler))
+		for i := range 600 { // never blocks; what does not fit is the queue's
+			if r.Submit(slices.Repeat([]tenant.ID{tenant.ID(fmt.Sprintf("t%d", i)), tenant.ID(fmt.Sprintf("u%d", i)), tenant.ID(fmt.Sprintf("v%d", i))}, 2)) {
+				taken++
+			}
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
@@ -67,8 +79,8 @@ func TestRunnerBounds(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		wg.Wait()
-		if total != 4096 || most != mailbox.MaxBatch {
-			t.Errorf("%d tenants, at most %d at once", total, most)
+		if taken != 256 || total != 3*taken || most < mailbox.MaxBatch || most >= mailbox.MaxBatch+3 {
+			t.Errorf("%d taken, %d tenants, at most %d at once", taken, total, most)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lamplighter/lamplighter/internal/alerting"
@@ -29,6 +31,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/signing"
 	"github.com/lamplighter/lamplighter/internal/sweep"
+	"github.com/lamplighter/lamplighter/internal/tenant"
 	"github.com/lamplighter/lamplighter/internal/wire"
 )
 
@@ -134,7 +137,9 @@ func (s *Service) buildFanout() {
 		Index: s.store, Admissions: s.deposits, Apps: s.dir, Waker: p.waker, Metrics: metrics, Log: s.log,
 	})
 	if s.has(RoleWorker) {
-		s.runner = fanout.NewRunner(p.fanout.Run, s.log)
+		s.runner = fanout.NewRunner(p.fanout.Run, func(ctx context.Context, ts []tenant.ID) error {
+			return p.notifier.enqueue(ctx, uuid.NewString(), ts)
+		}, s.log)
 		p.notifier.local = s.runner
 	}
 }

@@ -11,8 +11,9 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// waker turns a mailbox's wake-up into a queue task and, where this process drains, into a drain
-// at once. The task comes later and finds nothing to do; it matters when this process dies.
+// waker turns a mailbox's wake-up into a drain at once where this process drains and is not too busy,
+// else into a queue task, which any worker takes. A process that dies before its drain has begun leaves
+// the wake-up armed, as one that dies before it enqueued does: the sweep repairs both.
 type waker struct {
 	queue *queue.Client
 	// local is nil in a process that does not drain.
@@ -28,13 +29,14 @@ func (w *waker) Wake(ctx context.Context, app partner.ClientID, wk mailbox.Wake)
 		}
 		return nil
 	}
-	if w.local != nil {
-		w.local.Nudge(ctx, app, wk)
+	if w.local != nil && w.local.Nudge(ctx, app, wk) {
+		return nil
 	}
 	return w.queue.EnqueueDrain(ctx, app, wk.Generation, wk.Delay)
 }
 
-// notifier starts fan-outs: here at once, and by the queue for the case that this process dies.
+// notifier starts fan-outs: here where this process is a worker and not too busy, else by the queue.
+// What a process leaves behind that dies stays owed, and the sweep starts it again.
 type notifier struct {
 	queue *queue.Client
 	local *fanout.Runner
@@ -42,9 +44,14 @@ type notifier struct {
 
 // Notify implements the notifier of the intake and the sweep.
 func (n *notifier) Notify(ctx context.Context, id string, ts []tenant.ID) error {
-	if n.local != nil {
-		n.local.Submit(ts)
+	if n.local != nil && n.local.Submit(ts) {
+		return nil
 	}
+	return n.enqueue(ctx, id, ts)
+}
+
+// enqueue asks the queue for a fan-out; id makes a repeated call the same tasks.
+func (n *notifier) enqueue(ctx context.Context, id string, ts []tenant.ID) error {
 	for first := true; len(ts) > 0; first = false {
 		k := min(len(ts), mailbox.MaxBatch)
 		task := id
