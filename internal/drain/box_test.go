@@ -222,6 +222,9 @@ func (b *box) Exchange(_ context.Context, _ partner.ClientID, token string, want
 		}
 		x.Owner, x.Off = true, b.off > 0
 		b.oexp = b.now().Add(ownerLease)
+		if !b.gate.IsZero() {
+			want = min(want, 1)
+		}
 		if !x.Off {
 			b.claim(want, &x)
 		}
@@ -334,6 +337,39 @@ func (b *box) Finish(_ context.Context, _ partner.ClientID, token string, c mail
 	return f, err
 }
 
+// Take implements drain.Mailbox.
+func (b *box) Take(ctx context.Context, a partner.ClientID, token string, generation int64, want int) (mailbox.Begun, mailbox.Exchanged, error) {
+	return take(ctx, b, a, token, generation, want)
+}
+
+// Leave implements drain.Mailbox.
+func (b *box) Leave(ctx context.Context, a partner.ClientID, token string, results []mailbox.Settlement) (mailbox.Finished, error) {
+	return leave(ctx, b, a, token, results)
+}
+
+// singles are a mailbox's single calls.
+type singles interface {
+	Begin(ctx context.Context, a partner.ClientID, token string, generation int64) (mailbox.Begun, error)
+	Exchange(ctx context.Context, a partner.ClientID, token string, want int, results []mailbox.Settlement) (mailbox.Exchanged, error)
+	Finish(ctx context.Context, a partner.ClientID, token string, c mailbox.Closing) (mailbox.Finished, error)
+}
+
+// take and leave make pairs of single calls, as the store does.
+func take(ctx context.Context, s singles, a partner.ClientID, token string, generation int64, want int) (b mailbox.Begun, x mailbox.Exchanged, err error) {
+	b, err = s.Begin(ctx, a, token, generation)
+	if err == nil && b.State == mailbox.Owned {
+		x, err = s.Exchange(ctx, a, token, want, nil)
+	}
+	return b, x, err
+}
+
+func leave(ctx context.Context, s singles, a partner.ClientID, token string, results []mailbox.Settlement) (mailbox.Finished, error) {
+	if _, err := s.Exchange(ctx, a, token, 0, results); err != nil {
+		return mailbox.Finished{}, err
+	}
+	return s.Finish(ctx, a, token, mailbox.Closing{})
+}
+
 // lateBox deposits a tenant's change just before the nth Finish.
 type lateBox struct {
 	*box
@@ -349,11 +385,22 @@ func (l *lateBox) Finish(ctx context.Context, a partner.ClientID, token string, 
 	return l.box.Finish(ctx, a, token, c)
 }
 
+// Leave implements drain.Mailbox.
+func (l *lateBox) Leave(ctx context.Context, a partner.ClientID, token string, results []mailbox.Settlement) (mailbox.Finished, error) {
+	return leave(ctx, l, a, token, results)
+}
+
 // boxes are several apps' mailboxes.
 type boxes map[partner.ClientID]*box
 
-func (m boxes) Begin(ctx context.Context, a partner.ClientID, token string, generation int64) (mailbox.Begun, error) {
-	return m[a].Begin(ctx, a, token, generation)
+// Take implements drain.Mailbox.
+func (m boxes) Take(ctx context.Context, a partner.ClientID, token string, generation int64, want int) (mailbox.Begun, mailbox.Exchanged, error) {
+	return m[a].Take(ctx, a, token, generation, want)
+}
+
+// Leave implements drain.Mailbox.
+func (m boxes) Leave(ctx context.Context, a partner.ClientID, token string, results []mailbox.Settlement) (mailbox.Finished, error) {
+	return m[a].Leave(ctx, a, token, results)
 }
 
 func (m boxes) Exchange(ctx context.Context, a partner.ClientID, token string, want int, results []mailbox.Settlement) (mailbox.Exchanged, error) {

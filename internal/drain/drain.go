@@ -19,7 +19,10 @@ import (
 
 // Mailbox is the record of work.
 type Mailbox interface {
-	Begin(ctx context.Context, app partner.ClientID, token string, generation int64) (mailbox.Begun, error)
+	// Take begins and claims, Leave hands in results and gives back what nothing is due in: most runs
+	// need no other call.
+	Take(ctx context.Context, app partner.ClientID, token string, generation int64, want int) (mailbox.Begun, mailbox.Exchanged, error)
+	Leave(ctx context.Context, app partner.ClientID, token string, results []mailbox.Settlement) (mailbox.Finished, error)
 	Exchange(ctx context.Context, app partner.ClientID, token string, want int, results []mailbox.Settlement) (mailbox.Exchanged, error)
 	Finish(ctx context.Context, app partner.ClientID, token string, c mailbox.Closing) (mailbox.Finished, error)
 }
@@ -155,9 +158,49 @@ func (d *Drainer) enter() bool {
 
 func (d *Drainer) drain(ctx context.Context, app partner.ClientID, generation int64) error {
 	token := uuid.NewString()
+	// before the mailbox is taken, since claims come along: none may be made where none can be posted
+	post, revision, ok, err := d.opts.Endpoints.Endpoint(ctx, app)
+	if err != nil || !ok {
+		return errors.Join(err, d.putOff(ctx, app, token, generation))
+	}
+	d.active.Add(1)
+	defer d.active.Add(-1)
+	var t taking
+	rerr := d.repeat(ctx, func(call context.Context) (err error) {
+		t.sent, t.want = time.Now(), d.firstWant(app)
+		t.begun, t.exchanged, err = d.opts.Mailbox.Take(call, app, token, generation, t.want)
+		return err
+	})
+	if rerr != nil {
+		return fmt.Errorf("drain app %s: %w", app, rerr)
+	}
+	if t.begun.State != mailbox.Owned {
+		d.wake(ctx, app, t.begun.Wake)
+		return nil
+	}
+	r := newRun(d, app, token, post, revision, t.begun)
+	return r.drain(ctx, t)
+}
+
+// taking is how a mailbox was taken: what was asked for, when, and what came.
+type taking struct {
+	sent      time.Time
+	want      int
+	begun     mailbox.Begun
+	exchanged mailbox.Exchanged
+}
+
+// firstWant is how many claims a run has room for before it knows the endpoint's gate.
+func (d *Drainer) firstWant(app partner.ClientID) int {
+	return min(d.memory.of(app, time.Now()).start(d.opts.InFlightPerApp), d.share()) + d.opts.InFlightPerApp
+}
+
+// putOff uses a wake-up up for an app that cannot be posted to: without an endpoint the mailbox ought
+// to be off. Until the sweep says so, it is looked at again and again.
+func (d *Drainer) putOff(ctx context.Context, app partner.ClientID, token string, generation int64) error {
 	var b mailbox.Begun
 	err := d.repeat(ctx, func(call context.Context) (err error) {
-		b, err = d.opts.Mailbox.Begin(call, app, token, generation)
+		b, _, err = d.opts.Mailbox.Take(call, app, token, generation, 0)
 		return err
 	})
 	if err != nil {
@@ -167,19 +210,11 @@ func (d *Drainer) drain(ctx context.Context, app partner.ClientID, generation in
 		d.wake(ctx, app, b.Wake)
 		return nil
 	}
-	post, revision, ok, err := d.opts.Endpoints.Endpoint(ctx, app)
-	if err != nil || !ok {
-		// without an endpoint the mailbox ought to be off; until the sweep says so, it is looked at again and again
-		f, ferr := d.giveBack(ctx, app, token, mailbox.Closing{Force: true})
-		if ferr == nil {
-			d.wake(ctx, app, paced(f.Wake))
-		}
-		return errors.Join(err, ferr)
+	f, err := d.giveBack(ctx, app, token, mailbox.Closing{Force: true})
+	if err == nil {
+		d.wake(ctx, app, paced(f.Wake))
 	}
-	d.active.Add(1)
-	defer d.active.Add(-1)
-	r := newRun(d, app, token, post, revision, b)
-	return r.drain(ctx)
+	return err
 }
 
 // Calls that fail are repeated, since each may have been applied: a mailbox that is left alone

@@ -31,6 +31,16 @@ func (f *farBox) Exchange(ctx context.Context, a partner.ClientID, token string,
 	return f.box.Exchange(ctx, a, token, want, rs)
 }
 
+// Take implements drain.Mailbox.
+func (f *farBox) Take(ctx context.Context, a partner.ClientID, token string, generation int64, want int) (mailbox.Begun, mailbox.Exchanged, error) {
+	return take(ctx, f, a, token, generation, want)
+}
+
+// Leave implements drain.Mailbox.
+func (f *farBox) Leave(ctx context.Context, a partner.ClientID, token string, results []mailbox.Settlement) (mailbox.Finished, error) {
+	return leave(ctx, f, a, token, results)
+}
+
 // The endpoint need not wait while results are recorded: posts go on from the reserve.
 func TestPostsGoOnDuringAnExchange(t *testing.T) {
 	bubble(t, func(r *rig) {

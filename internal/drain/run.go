@@ -145,9 +145,9 @@ func newRun(d *Drainer, app partner.ClientID, token string, post Post, revision 
 	return r
 }
 
-// drain runs until the mailbox is given back or lost. Results are handed in even when ctx has
-// ended: a delivery is a fact.
-func (r *run) drain(ctx context.Context) error {
+// drain runs until the mailbox is given back or lost, beginning with the claims that came when it was
+// taken. Results are handed in even when ctx has ended: a delivery is a fact.
+func (r *run) drain(ctx context.Context, t taking) error {
 	r.ended.Go(func() { r.correspond(ctx) })
 	defer func() {
 		close(r.jobs)
@@ -160,12 +160,26 @@ func (r *run) drain(ctx context.Context) error {
 		r.health.keepPace(r.limit)
 		r.d.unstirrable(r.app, r.stirred)
 	}()
-	for {
+	claimed := t.exchanged.Owner
+	if claimed {
+		r.take(ctx, t.exchanged, t.want, t.sent)
+	}
+	for ; ; claimed = false {
 		r.check(ctx)
 		r.renew(ctx)
-		if err := r.exchange(ctx); err != nil {
-			r.abandon(ctx)
-			return err
+		if r.through() {
+			more, err := r.leave(ctx)
+			if err != nil || !more {
+				r.observe(ctx)
+				return err
+			}
+			continue
+		}
+		if !claimed {
+			if err := r.exchange(ctx); err != nil {
+				r.abandon(ctx)
+				return err
+			}
 		}
 		r.launch(ctx)
 		if r.running > 0 {
@@ -424,6 +438,32 @@ func (r *run) abandon(ctx context.Context) {
 	}
 }
 
+// through reports that all that was claimed is done, and probably all that was due: the last exchange
+// gave less than there was room for.
+func (r *run) through() bool {
+	return r.running == 0 && len(r.queue) == 0 && len(r.settlements) > 0 && len(r.settlements) <= mailbox.MaxBatch &&
+		!r.filled && !r.probing && !r.stopped() && !r.convicted()
+}
+
+// leave hands in the last results and gives the mailbox back; more means that work is due and the run
+// goes on.
+func (r *run) leave(ctx context.Context) (more bool, err error) {
+	var f mailbox.Finished
+	err = r.d.repeat(ctx, func(call context.Context) (err error) {
+		f, err = r.d.opts.Mailbox.Leave(call, r.app, r.token, r.settlements)
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("drain app %s: results of %d posts not recorded, their claims will run out: %w", r.app, len(r.settlements), err)
+	}
+	r.settlements = r.settlements[:0]
+	if f.State == mailbox.More {
+		return true, nil
+	}
+	r.left(ctx, f)
+	return false, nil
+}
+
 // finish gives the mailbox back; more means that work is due and the run goes on.
 func (r *run) finish(ctx context.Context) (more bool, err error) {
 	c := mailbox.Closing{Force: r.force || !r.spent.IsZero()}
@@ -444,11 +484,16 @@ func (r *run) finish(ctx context.Context) (more bool, err error) {
 	if r.closed = c.Gate > 0 && f.State == mailbox.Done; r.closed {
 		r.d.opts.Metrics.transition(open)
 	}
+	r.left(ctx, f)
+	return false, nil
+}
+
+// left hands on the wake-up of a mailbox that was given back.
+func (r *run) left(ctx context.Context, f mailbox.Finished) {
 	if r.ownFault {
 		f.Wake = paced(f.Wake)
 	}
 	r.d.wake(ctx, r.app, f.Wake)
-	return false, nil
 }
 
 // switchOff returns the revision of the switch-off, 0 when the endpoint stays on: then its gate

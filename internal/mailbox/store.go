@@ -200,10 +200,18 @@ func (s *Store) Dismiss(ctx context.Context, app partner.ClientID, ts []tenant.I
 // Begin takes the mailbox for a drainer. The token MUST be unique to this run; gen is the
 // generation that woke it, 0 for none.
 func (s *Store) Begin(ctx context.Context, app partner.ClientID, token string, gen int64) (Begun, error) {
-	v, err := s.run(ctx, s.scripts.begin, "begin", app, token, strconv.FormatInt(gen, 10), ms(s.set.OwnerLease), ms(s.set.Horizon), ms(s.set.Grace))
+	v, err := s.run(ctx, s.scripts.begin, "begin", app, s.beginArgs(token, gen)...)
 	if err != nil {
 		return Begun{}, err
 	}
+	return s.begun(app, v)
+}
+
+func (s *Store) beginArgs(token string, gen int64) []any {
+	return []any{token, strconv.FormatInt(gen, 10), ms(s.set.OwnerLease), ms(s.set.Horizon), ms(s.set.Grace)}
+}
+
+func (s *Store) begun(app partner.ClientID, v []any) (Begun, error) {
 	switch {
 	case len(v) == 4 && v[0] == "owner":
 		b := Begun{State: Owned, Probe: v[1] == "1", Openings: int(integer(v[2]))}
@@ -230,6 +238,14 @@ func (s *Store) Exchange(ctx context.Context, app partner.ClientID, token string
 	if err := fits("exchange with", app, len(results)); err != nil {
 		return Exchanged{}, err
 	}
+	v, err := s.run(ctx, s.scripts.exchange, "exchange with", app, s.exchangeArgs(token, want, results)...)
+	if err != nil {
+		return Exchanged{}, err
+	}
+	return exchanged(app, v)
+}
+
+func (s *Store) exchangeArgs(token string, want int, results []Settlement) []any {
 	args := make([]any, 0, 4+8*len(results))
 	args = append(args, token, min(want, MaxBatch), ms(s.set.OwnerLease), ms(s.set.EntryLease))
 	for _, r := range results {
@@ -240,11 +256,7 @@ func (s *Store) Exchange(ctx context.Context, app partner.ClientID, token string
 		args = append(args, string(r.Claim.Tenant), r.Claim.Slot.String(), strconv.FormatInt(r.Claim.Entry.Version, 10), r.Claim.Stamp,
 			kindOf(r), ms(r.Delay), step, int(r.Reason))
 	}
-	v, err := s.run(ctx, s.scripts.exchange, "exchange with", app, args...)
-	if err != nil {
-		return Exchanged{}, err
-	}
-	return exchanged(app, v)
+	return args
 }
 
 // kindOf is a settlement's letter in the script.
@@ -286,14 +298,22 @@ func exchanged(app partner.ClientID, v []any) (Exchanged, error) {
 
 // Finish gives the mailbox back.
 func (s *Store) Finish(ctx context.Context, app partner.ClientID, token string, c Closing) (Finished, error) {
+	v, err := s.run(ctx, s.scripts.finish, "finish", app, s.finishArgs(token, c)...)
+	if err != nil {
+		return Finished{}, err
+	}
+	return s.finished(app, v)
+}
+
+func (s *Store) finishArgs(token string, c Closing) []any {
 	off := ""
 	if c.OffRevision > 0 {
 		off = strconv.FormatInt(c.OffRevision, 10)
 	}
-	v, err := s.run(ctx, s.scripts.finish, "finish", app, token, flag(c.Force), ms(c.Gate), off, ms(s.set.Horizon), ms(s.set.Grace))
-	if err != nil {
-		return Finished{}, err
-	}
+	return []any{token, flag(c.Force), ms(c.Gate), off, ms(s.set.Horizon), ms(s.set.Grace)}
+}
+
+func (s *Store) finished(app partner.ClientID, v []any) (Finished, error) {
 	switch {
 	case len(v) == 1 && v[0] == "lost":
 		return Finished{State: Lost}, nil

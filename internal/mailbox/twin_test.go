@@ -112,6 +112,17 @@ func twins() map[string]struct {
 			b.finish("d1", mailbox.Closing{Gate: 5 * time.Second})
 			b.clearAlarms()
 		}, func(b *box) (any, error) { return b.s.Begin(b.Context(), testApp, "d2", 0) }, nil},
+		// As of ExchangeOfClaims: the claims of the first try belong to nobody until their lease ends.
+		"Take": {waits, func(b *box) (any, error) {
+			begun, _, err := b.s.Take(b.Context(), testApp, "d1", start.UnixMilli(), 1)
+			return begun, err
+		}, tellAll},
+		"Leave": {func(b *box) {
+			owns(b)
+			held = b.exchange("d1", 2).Claims
+		}, func(b *box) (any, error) {
+			return b.s.Leave(b.Context(), testApp, "d1", []mailbox.Settlement{ok(held[0]), failed(held[1], time.Minute)})
+		}, nil},
 		"ExchangeOfResults": {func(b *box) {
 			owns(b)
 			held = b.exchange("d1", 2).Claims
@@ -122,19 +133,7 @@ func twins() map[string]struct {
 		"ExchangeOfClaims": {owns, func(b *box) (any, error) {
 			_, err := b.s.Exchange(b.Context(), testApp, "d1", 2, nil)
 			return nil, err
-		}, func(b *box) {
-			b.pass(mailbox.DefaultEntryLease)
-			b.clock.SetTime(start.Add(time.Hour))
-			for {
-				x := b.exchange("d1", 5)
-				if len(x.Claims) == 0 {
-					return
-				}
-				for _, c := range x.Claims {
-					b.exchange("d1", 0, ok(c))
-				}
-			}
-		}},
+		}, tellAll},
 		"FinishWithGate": {owns, func(b *box) (any, error) {
 			return b.s.Finish(b.Context(), testApp, "d1", mailbox.Closing{Gate: 5 * time.Second})
 		}, nil},
@@ -169,6 +168,21 @@ func twins() map[string]struct {
 			b.finish("d1", mailbox.Closing{Gate: time.Minute})
 		}, func(b *box) (any, error) { return b.s.Open(b.Context(), testApp, "n") }, nil},
 		"Drop": {owns, func(b *box) (any, error) { return nil, b.s.Drop(b.Context(), testApp, 0) }, nil},
+	}
+}
+
+// tellAll delivers everything once all leases have ended.
+func tellAll(b *box) {
+	b.pass(mailbox.DefaultEntryLease)
+	b.clock.SetTime(start.Add(time.Hour))
+	for {
+		x := b.exchange("d1", 5)
+		if len(x.Claims) == 0 {
+			return
+		}
+		for _, c := range x.Claims {
+			b.exchange("d1", 0, ok(c))
+		}
 	}
 }
 

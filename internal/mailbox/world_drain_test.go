@@ -31,7 +31,58 @@ func (w *world) runTask() {
 	if len(w.drainers) < 3 {
 		d := &drainer{token: w.name("d")}
 		w.drainers = append(w.drainers, d)
+		if w.chance(2, "takes") {
+			w.takes(d, gen, w.pick(4, "want"), w.lost())
+			return
+		}
 		w.begin(d, gen, w.lost())
+	}
+}
+
+// takes begins and claims in one call.
+func (w *world) takes(d *drainer, gen int64, want int, lost bool) {
+	got, x, err := w.s.Take(w.ctx, testApp, d.token, gen, want)
+	w.log("%s takes for %d: %d, %d of %d, answer lost %v", d.token, gen, got.State, len(x.Claims), want, lost)
+	w.same("take", err, got, w.o.begin(d.token, gen))
+	if got.State == mailbox.Owned {
+		w.same("take", nil, x, w.o.exchange(d.token, want, nil))
+	}
+	if lost {
+		d.again = func() { w.takes(d, gen, want, false) }
+		return
+	}
+	w.enqueue(got.Wake)
+	if d.again, d.owner = nil, got.State == mailbox.Owned; !d.owner {
+		w.leave(d)
+	}
+	w.claims(d, x.Claims)
+}
+
+// claims notes what a drainer may post.
+func (w *world) claims(d *drainer, cs []mailbox.Claim) {
+	for _, c := range cs {
+		d.jobs = append(d.jobs, &job{claim: c, startBy: w.now + w.set.EntryLease.Milliseconds() - postTimeout - postSlack})
+	}
+}
+
+// leaves hands in all results and gives the mailbox back in one call.
+func (w *world) leaves(d *drainer, lost bool) {
+	rs := make([]mailbox.Settlement, len(d.jobs))
+	for i, j := range d.jobs {
+		rs[i] = j.result
+	}
+	got, err := w.s.Leave(w.ctx, testApp, d.token, rs)
+	w.log("%s leaves with %s: %d, answer lost %v", d.token, words(rs), got.State, lost)
+	w.o.exchange(d.token, 0, rs)
+	w.same("leave", err, got, w.o.finish(d.token, mailbox.Closing{}))
+	if lost {
+		d.again = func() { w.leaves(d, false) }
+		return
+	}
+	d.jobs = nil
+	w.enqueue(got.Wake)
+	if got.State != mailbox.More {
+		w.leave(d)
 	}
 }
 
@@ -81,6 +132,8 @@ func (w *world) drain() {
 		got, err := w.s.Beat(w.ctx, testApp, d.token)
 		w.log("%s beats: %v", d.token, got)
 		w.same("beat", err, got, w.o.beat(d.token))
+	case busy < 0 && w.chance(2, "leaves"):
+		w.leaves(d, w.lost())
 	case busy < 0 && len(d.jobs) == 0:
 		w.finish(d, w.closing(), w.lost())
 	}
@@ -147,9 +200,7 @@ func (w *world) exchange(d *drainer, want int, jobs []*job, lost bool) {
 		return
 	}
 	d.jobs = slices.DeleteFunc(d.jobs, func(j *job) bool { return slices.Contains(done, j) })
-	for _, c := range got.Claims {
-		d.jobs = append(d.jobs, &job{claim: c, startBy: w.now + w.set.EntryLease.Milliseconds() - postTimeout - postSlack})
-	}
+	w.claims(d, got.Claims)
 	if !got.Owner && len(d.jobs) == 0 {
 		w.leave(d)
 	}

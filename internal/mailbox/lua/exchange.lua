@@ -10,7 +10,8 @@
 --
 -- Results come first: they free memory, and must work when Redis has none left. A delivery is a
 -- fact whoever reports it; all else needs the claim's own stamp, and ownership to make anything due.
--- An owner's 'o' or 'w' proves the endpoint: its gate is forgotten, whatever becomes of the entry.
+-- An owner's 'o' or 'w' proves the endpoint: its gate is forgotten, whatever becomes of the entry. While
+-- it is not, one exchange claims one tenant at most, the probe.
 settle()
 local instant = int(now)
 local token, want = ARGV[1], tonumber(ARGV[2])
@@ -103,6 +104,7 @@ end
 local stamp = math.max(now + tonumber(ARGV[4]), num(b[3]) + 1)
 local till = int(stamp) -- once: writing a number costs more than all else here
 local out, claimed = {'mine', till}, {}
+if b[4] and not well then want = math.min(want, 1) end
 if want > 0 then claimed = redis.call('ZRANGEBYSCORE', DUE, '-inf', instant, 'LIMIT', 0, want) end
 if #claimed == 0 then
   redis.call('HSET', BOX, 'oexp', lease)

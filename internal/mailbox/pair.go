@@ -1,0 +1,83 @@
+package mailbox
+
+import (
+	"context"
+	"errors"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+// Take is Begin and, in the same round trip, an Exchange that claims up to want tenants; where the
+// endpoint's gate was closed, one. The claims count where the mailbox is owned: without them in
+// Exchanged.Owner, which another process's call in between can bring about, the caller asks again.
+//
+// Each of the two is atomic by itself, and nothing is known of either on an error: the caller repeats
+// the call, and what the first claimed comes back when its lease runs out.
+func (s *Store) Take(ctx context.Context, app partner.ClientID, token string, gen int64, want int) (Begun, Exchanged, error) {
+	first, second, err := s.pair(ctx, app, "take",
+		step{s.scripts.begin, s.beginArgs(token, gen)}, step{s.scripts.exchange, s.exchangeArgs(token, want, nil)})
+	if err != nil {
+		return Begun{}, Exchanged{}, err
+	}
+	b, err := s.begun(app, first)
+	if err != nil || b.State != Owned {
+		return b, Exchanged{}, err
+	}
+	x, err := exchanged(app, second)
+	return b, x, err
+}
+
+// Leave is an Exchange that hands in at most MaxBatch results and claims nothing and, in the same round
+// trip, a Finish that stays where work is due. It may be repeated as they may.
+func (s *Store) Leave(ctx context.Context, app partner.ClientID, token string, results []Settlement) (Finished, error) {
+	if err := fits("leave", app, len(results)); err != nil {
+		return Finished{}, err
+	}
+	first, second, err := s.pair(ctx, app, "leave",
+		step{s.scripts.exchange, s.exchangeArgs(token, 0, results)}, step{s.scripts.finish, s.finishArgs(token, Closing{})})
+	if err != nil {
+		return Finished{}, err
+	}
+	if _, err := exchanged(app, first); err != nil {
+		return Finished{}, err
+	}
+	return s.finished(app, second)
+}
+
+// step is a script to run and what it is given.
+type step struct {
+	script *redis.Script
+	args   []any
+}
+
+// pair runs a, then b, on a mailbox in one round trip. b runs although a failed: it finds the mailbox as
+// that left it. Where Redis does not know one of them, both are
+// run again after it was told.
+func (s *Store) pair(ctx context.Context, app partner.ClientID, what string, a, b step) (first, second []any, err error) {
+	box := keysOf(s.keys, app)
+	for attempt := 0; ; attempt++ {
+		var cmds [2]*redis.Cmd
+		_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			cmds[0], cmds[1] = a.script.EvalSha(ctx, p, box, a.args...), b.script.EvalSha(ctx, p, box, b.args...)
+			return nil
+		})
+		if attempt == 0 && (redis.HasErrorPrefix(cmds[0].Err(), "NOSCRIPT") || redis.HasErrorPrefix(cmds[1].Err(), "NOSCRIPT")) {
+			if err := errors.Join(a.script.Load(ctx, s.rdb).Err(), b.script.Load(ctx, s.rdb).Err()); err != nil {
+				return nil, nil, failure(what, app, err)
+			}
+			continue
+		}
+		if err != nil {
+			return nil, nil, failure(what, app, err)
+		}
+		if first, err = cmds[0].Slice(); err != nil {
+			return nil, nil, failure(what, app, err)
+		}
+		if second, err = cmds[1].Slice(); err != nil {
+			return nil, nil, failure(what, app, err)
+		}
+		return first, second, nil
+	}
+}
