@@ -158,28 +158,41 @@ func (d *Drainer) enter() bool {
 
 func (d *Drainer) drain(ctx context.Context, app partner.ClientID, generation int64) error {
 	token := uuid.NewString()
-	// before the mailbox is taken, since claims come along: none may be made where none can be posted
-	post, revision, ok, err := d.opts.Endpoints.Endpoint(ctx, app)
-	if err != nil || !ok {
-		return errors.Join(err, d.putOff(ctx, app, token, generation))
-	}
 	d.active.Add(1)
 	defer d.active.Add(-1)
+	found := make(chan endpoint, 1) // looked up while the mailbox is taken
+	go func() {
+		var e endpoint
+		e.post, e.revision, e.ok, e.err = d.opts.Endpoints.Endpoint(ctx, app)
+		found <- e
+	}()
 	var t taking
-	rerr := d.repeat(ctx, func(call context.Context) (err error) {
+	err := d.repeat(ctx, func(call context.Context) (err error) {
 		t.sent, t.want = time.Now(), d.firstWant(app)
 		t.begun, t.exchanged, err = d.opts.Mailbox.Take(call, app, token, generation, t.want)
 		return err
 	})
-	if rerr != nil {
-		return fmt.Errorf("drain app %s: %w", app, rerr)
+	e := <-found
+	if err != nil {
+		return fmt.Errorf("drain app %s: %w", app, err)
 	}
 	if t.begun.State != mailbox.Owned {
 		d.wake(ctx, app, t.begun.Wake)
 		return nil
 	}
-	r := newRun(d, app, token, post, revision, t.begun)
+	if e.err != nil || !e.ok {
+		return errors.Join(e.err, d.putOff(ctx, app, token, t.exchanged.Claims))
+	}
+	r := newRun(d, app, token, e.post, e.revision, t.begun)
 	return r.drain(ctx, t)
+}
+
+// endpoint is what Endpoints found.
+type endpoint struct {
+	post     Post
+	revision int64
+	ok       bool
+	err      error
 }
 
 // taking is how a mailbox was taken: what was asked for, when, and what came.
@@ -195,20 +208,21 @@ func (d *Drainer) firstWant(app partner.ClientID) int {
 	return min(d.memory.of(app, time.Now()).start(d.opts.InFlightPerApp), d.share()) + d.opts.InFlightPerApp
 }
 
-// putOff uses a wake-up up for an app that cannot be posted to: without an endpoint the mailbox ought
-// to be off. Until the sweep says so, it is looked at again and again.
-func (d *Drainer) putOff(ctx context.Context, app partner.ClientID, token string, generation int64) error {
-	var b mailbox.Begun
-	err := d.repeat(ctx, func(call context.Context) (err error) {
-		b, _, err = d.opts.Mailbox.Take(call, app, token, generation, 0)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("drain app %s: %w", app, err)
-	}
-	if b.State != mailbox.Owned {
-		d.wake(ctx, app, b.Wake)
-		return nil
+// putOff gives back the mailbox of an app that cannot be posted to. Without an endpoint it ought to be
+// off; until the sweep says so, it is looked at again and again.
+func (d *Drainer) putOff(ctx context.Context, app partner.ClientID, token string, claims []mailbox.Claim) error {
+	if len(claims) > 0 {
+		back := make([]mailbox.Settlement, len(claims))
+		for i, c := range claims {
+			back[i] = mailbox.Settlement{Claim: c, Verdict: mailbox.Release}
+		}
+		err := d.repeat(ctx, func(call context.Context) error {
+			_, err := d.opts.Mailbox.Exchange(call, app, token, 0, back)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("drain app %s: claims not released, they will run out: %w", app, err)
+		}
 	}
 	f, err := d.giveBack(ctx, app, token, mailbox.Closing{Force: true})
 	if err == nil {

@@ -115,6 +115,9 @@ func TestNoEndpoint(t *testing.T) {
 				if r.box.gopen != 0 || !r.box.gate.IsZero() {
 					r.Error("our own fault closed the gate")
 				}
+				if len(r.box.flight) != 0 {
+					r.Error("what came when the mailbox was taken is still claimed")
+				}
 				if w := r.wake(); w.Delay != drain.OwnFaultDelay {
 					r.Errorf("looks again in %v", w.Delay)
 				}

@@ -142,9 +142,11 @@ func listedInVain(ticket int64, now time.Time) bool {
 // read anew, it serves those that are known; what else may be an app that hears stays owed.
 func (f *Fanout) deposit(ctx context.Context, records []tenant.Record, approvers [][]partner.ClientID) (map[tenant.ID]bool, error) {
 	failed := map[tenant.ID]bool{}
-	stale := f.opts.Apps.Refresh(ctx)
-	if stale != nil {
-		stale = fmt.Errorf("refresh apps: %w", stale)
+	var stale error
+	if !f.hear(approvers) {
+		if stale = f.opts.Apps.Refresh(ctx); stale != nil {
+			stale = fmt.Errorf("refresh apps: %w", stale)
+		}
 	}
 	where := map[partner.ClientID]int{}
 	var batches []mailbox.Batch
@@ -182,6 +184,20 @@ func (f *Fanout) deposit(ctx context.Context, records []tenant.Record, approvers
 		wake(ctx, f.opts.Waker, f.opts.Log, b.App, results[i].Wake)
 	}
 	return failed, errors.Join(append(errs, stale)...)
+}
+
+// hear reports that all of the apps are known to get deposits. Whoever does may get this one, even if
+// it was deleted meanwhile: its mailbox then takes nothing. To leave one out, the apps must be read
+// anew, after the approvers: it may have been created since.
+func (f *Fanout) hear(approvers [][]partner.ClientID) bool {
+	for _, apps := range approvers {
+		for _, id := range apps {
+			if e, ok := f.opts.Apps.App(id); !ok || !e.Rec.App.EverHadURL {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // wake hands a wake-up on; one that is lost is armed again by the sweep.

@@ -79,7 +79,7 @@ func TestRunOrder(t *testing.T) {
 		if err := s.fanout().Run(t.Context(), []tenant.ID{"a"}); err != nil {
 			t.Fatal(err)
 		}
-		if d := cmp.Diff([]string{"tickets", "records", "approvers", "refresh", "deposit", "wake", "clear"}, s.calls); d != "" {
+		if d := cmp.Diff([]string{"tickets", "records", "approvers", "deposit", "wake", "clear"}, s.calls); d != "" {
 			t.Error(d)
 		}
 		if got := s.waits("app1", "a", c.Sequence); got != "status +0 x0" {
@@ -87,6 +87,38 @@ func TestRunOrder(t *testing.T) {
 		}
 		if mark, listed := s.owed("a"); mark || listed {
 			t.Errorf("owed %v, listed %v", mark, listed)
+		}
+	})
+}
+
+// An app that was created since the apps were last read hears: before any is left out, they are read anew.
+func TestRunReadsTheAppsAnewForOneThatIsNotKnown(t *testing.T) {
+	each(t, func(t *testing.T, s *shim) {
+		s.app("app1", hook)
+		s.approve("app1", "a")
+		c := s.accept("a", tenant.Suspend)
+		s.hook = func(name string) {
+			if name != "approvers" {
+				return
+			}
+			s.hook = nil
+			s.app("app2", hook)
+			if err := s.reg.AddApprover(t.Context(), []tenant.ID{"a"}, "app2"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.box.Approve(t.Context(), "app2", 0, []mailbox.Admission{{Tenant: "a"}}); err != nil {
+				t.Fatal(err)
+			}
+			s.calls = nil
+		}
+		if err := s.fanout().Run(t.Context(), []tenant.ID{"a"}); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff([]string{"approvers", "refresh", "deposit", "wake", "wake", "clear"}, s.calls); d != "" {
+			t.Error(d)
+		}
+		if got := s.waits("app2", "a", c.Sequence); got != "status +0 x0" {
+			t.Errorf("the new app's mailbox holds %q", got)
 		}
 	})
 }
@@ -232,6 +264,11 @@ func TestRunOvertaken(t *testing.T) {
 			each(t, func(t *testing.T, s *shim) {
 				s.app("app1", hook)
 				s.approve("app1", "a")
+				if at == "refresh" { // for an app that is not known
+					if err := s.reg.AddApprover(t.Context(), []tenant.ID{"a"}, "gone"); err != nil {
+						t.Fatal(err)
+					}
+				}
 				first := s.accept("a", tenant.Suspend)
 				var second registry.Accepted
 				s.hook = func(name string) {
