@@ -23,16 +23,8 @@ type listed struct {
 	cleared []registry.Cleared
 }
 
-func (l *listed) Tickets(context.Context, []tenant.ID) ([]int64, error) {
-	return []int64{l.ticket}, nil
-}
-
-func (l *listed) Tenants(context.Context, []tenant.ID) ([]registry.TenantView, error) {
-	return []registry.TenantView{{Known: true, Record: tenant.Record{Tenant: "a", Top: 5}}}, nil
-}
-
-func (l *listed) ApproversOf(context.Context, []tenant.ID) ([][]partner.ClientID, error) {
-	return nil, errFake
+func (l *listed) Owing(context.Context, []tenant.ID) ([]registry.Owing, error) {
+	return []registry.Owing{{Ticket: l.ticket, View: registry.TenantView{Known: true, Record: tenant.Record{Tenant: "a", Top: 5}}}}, nil
 }
 
 func (l *listed) ClearOwed(_ context.Context, done []registry.Cleared) error {

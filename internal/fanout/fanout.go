@@ -17,10 +17,8 @@ import (
 
 // Tenants is the registry's side of a fan-out.
 type Tenants interface {
-	// Tickets reads the tickets of owed fan-outs; it MUST be read before the records.
-	Tickets(ctx context.Context, ids []tenant.ID) ([]int64, error)
-	Tenants(ctx context.Context, ids []tenant.ID) ([]registry.TenantView, error)
-	ApproversOf(ctx context.Context, ids []tenant.ID) ([][]partner.ClientID, error)
+	// Owing reads tickets, records and approvers; it MUST read them in this order.
+	Owing(ctx context.Context, ids []tenant.ID) ([]registry.Owing, error)
 	ClearOwed(ctx context.Context, done []registry.Cleared) error
 }
 
@@ -71,47 +69,32 @@ func (f *Fanout) Run(ctx context.Context, ids []tenant.ID) error {
 	return errors.Join(errs...)
 }
 
-// batch fans out at most mailbox.MaxBatch tenants. The order of reads matters: tickets, then
-// records, then approvers, so that neither a change nor an approval made in between is lost.
+// batch fans out at most mailbox.MaxBatch tenants.
 func (f *Fanout) batch(ctx context.Context, ids []tenant.ID) error {
 	start := time.Now()
-	tickets, err := f.opts.Tenants.Tickets(ctx, ids)
+	read, err := f.opts.Tenants.Owing(ctx, ids)
 	if err != nil {
 		return fmt.Errorf("fan out: %w", err)
 	}
-	views, err := f.opts.Tenants.Tenants(ctx, ids)
-	if err != nil {
-		return fmt.Errorf("fan out: %w", err)
-	}
-	owed := make([]tenant.ID, 0, len(ids))
-	index := make([]int, 0, len(ids))
+	owed := make([]registry.Owing, 0, len(ids))
 	var done []registry.Cleared
-	for i, v := range views {
-		if v.FanoutOwed {
-			owed, index = append(owed, ids[i]), append(index, i)
-			continue
-		}
-		if listedInVain(tickets[i], start) {
-			done = append(done, registry.Cleared{Tenant: ids[i], Top: v.Record.Top, Ticket: tickets[i]})
+	for i, o := range read {
+		switch {
+		case o.View.FanoutOwed:
+			owed = append(owed, o)
+		case listedInVain(o.Ticket, start):
+			done = append(done, registry.Cleared{Tenant: ids[i], Top: o.View.Record.Top, Ticket: o.Ticket})
 		}
 	}
 	var failed map[tenant.ID]bool
 	if len(owed) > 0 {
-		approvers, err := f.opts.Tenants.ApproversOf(ctx, owed)
-		if err != nil {
-			return fmt.Errorf("fan out: %w", err)
-		}
-		records := make([]tenant.Record, len(owed))
-		for j, i := range index {
-			records[j] = views[i].Record
-		}
-		failed, err = f.deposit(ctx, records, approvers)
+		failed, err = f.deposit(ctx, owed)
 		if err != nil {
 			f.opts.Log.WarnContext(ctx, "fan-out incomplete; it stays owed", "tenants", len(failed), "err", err)
 		}
-		for j, i := range index {
-			if !failed[owed[j]] {
-				done = append(done, registry.Cleared{Tenant: owed[j], Top: views[i].Record.Top, Ticket: tickets[i]})
+		for _, o := range owed {
+			if r := &o.View.Record; !failed[r.Tenant] {
+				done = append(done, registry.Cleared{Tenant: r.Tenant, Top: r.Top, Ticket: o.Ticket})
 			}
 		}
 		f.opts.Metrics.fannedOut(time.Since(start))
@@ -140,21 +123,21 @@ func listedInVain(ticket int64, now time.Time) bool {
 // deposit groups records by app and puts them into the mailboxes, waking those that need it. It
 // returns the tenants whose record did not reach every mailbox. Where the apps could not all be
 // read anew, it serves those that are known; what else may be an app that hears stays owed.
-func (f *Fanout) deposit(ctx context.Context, records []tenant.Record, approvers [][]partner.ClientID) (map[tenant.ID]bool, error) {
+func (f *Fanout) deposit(ctx context.Context, owed []registry.Owing) (map[tenant.ID]bool, error) {
 	failed := map[tenant.ID]bool{}
 	var stale error
-	if !f.hear(approvers) {
+	if !f.hear(owed) {
 		if stale = f.opts.Apps.Refresh(ctx); stale != nil {
 			stale = fmt.Errorf("refresh apps: %w", stale)
 		}
 	}
 	where := map[partner.ClientID]int{}
 	var batches []mailbox.Batch
-	for i, apps := range approvers {
-		for _, id := range apps {
+	for _, o := range owed {
+		for _, id := range o.Approvers {
 			if e, ok := f.opts.Apps.App(id); !ok || !e.Rec.App.EverHadURL {
 				if stale != nil {
-					failed[records[i].Tenant] = true
+					failed[o.View.Record.Tenant] = true
 				}
 				continue
 			}
@@ -164,7 +147,7 @@ func (f *Fanout) deposit(ctx context.Context, records []tenant.Record, approvers
 				where[id] = at
 				batches = append(batches, mailbox.Batch{App: id})
 			}
-			batches[at].Records = append(batches[at].Records, records[i])
+			batches[at].Records = append(batches[at].Records, o.View.Record)
 		}
 	}
 	if len(batches) == 0 {
@@ -189,9 +172,9 @@ func (f *Fanout) deposit(ctx context.Context, records []tenant.Record, approvers
 // hear reports that all of the apps are known to get deposits. Whoever does may get this one, even if
 // it was deleted meanwhile: its mailbox then takes nothing. To leave one out, the apps must be read
 // anew, after the approvers: it may have been created since.
-func (f *Fanout) hear(approvers [][]partner.ClientID) bool {
-	for _, apps := range approvers {
-		for _, id := range apps {
+func (f *Fanout) hear(owed []registry.Owing) bool {
+	for _, o := range owed {
+		for _, id := range o.Approvers {
 			if e, ok := f.opts.Apps.App(id); !ok || !e.Rec.App.EverHadURL {
 				return false
 			}

@@ -48,6 +48,10 @@ func (r *Runner) Run(ctx context.Context) {
 			return
 		case ids := <-r.queue:
 			ids = r.gather(ids)
+			if ctx.Err() != nil {
+				r.pass(ctx, ids)
+				continue
+			}
 			if err := r.run(ctx, ids); err != nil {
 				if ctx.Err() == nil {
 					r.log.WarnContext(ctx, "fan-out failed here; the queue repeats it", "tenants", len(ids), "err", err)

@@ -152,6 +152,35 @@ func call[T any](s *shim, name string, f func() (T, error)) (v T, err error) {
 	return v, nil
 }
 
+// Owing implements fanout.Tenants, with something in between its three steps.
+func (s *shim) Owing(ctx context.Context, ids []tenant.ID) ([]registry.Owing, error) {
+	tickets, err := s.Tickets(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	views, err := s.Tenants(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]registry.Owing, len(ids))
+	var owed []tenant.ID
+	for i, v := range views {
+		if out[i] = (registry.Owing{Ticket: tickets[i], View: v}); v.FanoutOwed {
+			owed = append(owed, ids[i])
+		}
+	}
+	if len(owed) == 0 {
+		return out, nil
+	}
+	approvers, err := s.ApproversOf(ctx, owed)
+	for i := range out {
+		if out[i].View.FanoutOwed && err == nil {
+			out[i].Approvers, approvers = approvers[0], approvers[1:]
+		}
+	}
+	return out, err
+}
+
 func (s *shim) Tickets(ctx context.Context, ids []tenant.ID) ([]int64, error) {
 	return call(s, "tickets", func() ([]int64, error) { return s.reg.Tickets(ctx, ids) })
 }

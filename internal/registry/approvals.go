@@ -31,17 +31,23 @@ func (s *Store) ApproversOf(ctx context.Context, ids []tenant.ID) ([][]partner.C
 	}
 	out := make([][]partner.ClientID, len(ids))
 	for i, id := range ids {
-		members := cmds[i].Val()
-		slices.Sort(members)
-		for _, m := range members {
-			app, err := partner.ParseClientID(m)
-			if err != nil {
-				return nil, fmt.Errorf("read approvals of tenant %s: %w: %w", id, ErrUnreadable, err)
-			}
-			out[i] = append(out[i], app)
+		if out[i], err = readApprovers(id, cmds[i].Val()); err != nil {
+			return nil, err
 		}
 	}
 	return out, nil
+}
+
+func readApprovers(id tenant.ID, members []string) (apps []partner.ClientID, err error) {
+	slices.Sort(members)
+	for _, m := range members {
+		app, err := partner.ParseClientID(m)
+		if err != nil {
+			return nil, fmt.Errorf("read approvals of tenant %s: %w: %w", id, ErrUnreadable, err)
+		}
+		apps = append(apps, app)
+	}
+	return apps, nil
 }
 
 // AddApprover notes in the tenants' indexes that they approved an app. It may be repeated.

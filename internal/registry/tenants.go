@@ -154,6 +154,10 @@ func (s *Store) Tenants(ctx context.Context, ids []tenant.ID) ([]TenantView, err
 			return nil
 		})
 	}
+	return readRecords(ids, cmds)
+}
+
+func readRecords(ids []tenant.ID, cmds []*redis.MapStringStringCmd) ([]TenantView, error) {
 	views := make([]TenantView, len(ids))
 	var errs []error
 	for i, cmd := range cmds {
