@@ -166,7 +166,7 @@ func (a *API) approvalCondition(c *call, at approvalPath) (condition, error) {
 	tag := approvalTag(at.tenant)
 	wantsIt, wantsNone := len(match) > 0, matches(none, tag, weak)
 	switch {
-	case wantsIt && !(stands && matches(match, tag, strong)), wantsNone && stands:
+	case wantsIt && (!stands || !matches(match, tag, strong)), wantsNone && stands:
 		return always, preconditionFailed()
 	case wantsIt:
 		return ifStands, nil
