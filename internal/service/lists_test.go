@@ -28,7 +28,7 @@ import (
 
 var (
 	listedApps  = flag.Int("lists.apps", 1100, "among how many apps TestListsAmongManyApps lists, beside 100")
-	listsRounds = flag.Int("lists.rounds", 3, "how often it asks for each page")
+	listsRounds = flag.Int("lists.rounds", 5, "how often it asks for each page")
 )
 
 // trips counts round trips to Redis.
