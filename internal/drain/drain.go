@@ -40,7 +40,7 @@ type Endpoints interface {
 	SwitchOff(ctx context.Context, app partner.ClientID, revision int64, answer delivery.Result) (int64, error)
 }
 
-// Waker turns a mailbox's wake-up into a task.
+// Waker turns a mailbox's wake-up into a drain, here or by a task.
 type Waker interface {
 	Wake(ctx context.Context, app partner.ClientID, w mailbox.Wake) error
 }
@@ -160,19 +160,19 @@ func (d *Drainer) drain(ctx context.Context, app partner.ClientID, generation in
 	token := uuid.NewString()
 	d.active.Add(1)
 	defer d.active.Add(-1)
+	look, cancel := context.WithCancel(ctx)
+	defer cancel()
 	found := make(chan endpoint, 1) // looked up while the mailbox is taken
-	go func() {
-		var e endpoint
-		e.post, e.revision, e.ok, e.err = d.opts.Endpoints.Endpoint(ctx, app)
-		found <- e
-	}()
+	go func() { found <- d.endpoint(look, app) }()
 	var t taking
+	tries := 0
 	err := d.repeat(ctx, func(call context.Context) (err error) {
-		t.sent, t.want = time.Now(), d.firstWant(app)
+		tries++
+		t.sent, t.want = time.Now(), d.firstWant(ctx, app)
 		t.begun, t.exchanged, err = d.opts.Mailbox.Take(call, app, token, generation, t.want)
+		t.got = time.Now()
 		return err
 	})
-	e := <-found
 	if err != nil {
 		return fmt.Errorf("drain app %s: %w", app, err)
 	}
@@ -180,8 +180,15 @@ func (d *Drainer) drain(ctx context.Context, app partner.ClientID, generation in
 		d.wake(ctx, app, t.begun.Wake)
 		return nil
 	}
+	e := <-found
+	if e.err != nil || tries > 1 { // it was looked up while Redis did not answer, or long ago
+		e = d.endpoint(ctx, app)
+	}
 	if e.err != nil || !e.ok {
 		return errors.Join(e.err, d.putOff(ctx, app, token, t.exchanged.Claims))
+	}
+	if t.begun.Probe {
+		t.want = min(t.want, 1)
 	}
 	r := newRun(d, app, token, e.post, e.revision, t.begun)
 	return r.drain(ctx, t)
@@ -195,22 +202,35 @@ type endpoint struct {
 	err      error
 }
 
+func (d *Drainer) endpoint(ctx context.Context, app partner.ClientID) (e endpoint) {
+	e.post, e.revision, e.ok, e.err = d.opts.Endpoints.Endpoint(ctx, app)
+	return e
+}
+
 // taking is how a mailbox was taken: what was asked for, when, and what came.
 type taking struct {
-	sent      time.Time
+	sent, got time.Time
 	want      int
 	begun     mailbox.Begun
 	exchanged mailbox.Exchanged
 }
 
 // firstWant is how many claims a run has room for before it knows the endpoint's gate.
-func (d *Drainer) firstWant(app partner.ClientID) int {
+func (d *Drainer) firstWant(ctx context.Context, app partner.ClientID) int {
+	select {
+	case <-d.stop:
+		return 0
+	case <-ctx.Done():
+		return 0
+	default:
+	}
 	return min(d.memory.of(app, time.Now()).start(d.opts.InFlightPerApp), d.share()) + d.opts.InFlightPerApp
 }
 
 // putOff gives back the mailbox of an app that cannot be posted to. Without an endpoint it ought to be
 // off; until the sweep says so, it is looked at again and again.
 func (d *Drainer) putOff(ctx context.Context, app partner.ClientID, token string, claims []mailbox.Claim) error {
+	var released error
 	if len(claims) > 0 {
 		back := make([]mailbox.Settlement, len(claims))
 		for i, c := range claims {
@@ -221,14 +241,14 @@ func (d *Drainer) putOff(ctx context.Context, app partner.ClientID, token string
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("drain app %s: claims not released, they will run out: %w", app, err)
+			released = fmt.Errorf("drain app %s: claims not released, they will run out: %w", app, err)
 		}
 	}
 	f, err := d.giveBack(ctx, app, token, mailbox.Closing{Force: true})
 	if err == nil {
 		d.wake(ctx, app, paced(f.Wake))
 	}
-	return err
+	return errors.Join(released, err)
 }
 
 // Calls that fail are repeated, since each may have been applied: a mailbox that is left alone
@@ -359,7 +379,7 @@ func (d *Drainer) start(ctx context.Context, app partner.ClientID, generation in
 	d.runs.Go(func() {
 		defer func() { <-d.nudges }()
 		if err := d.drain(ctx, app, generation); err != nil {
-			d.opts.Log.WarnContext(ctx, "drain failed; the sweep starts another", "app", app, "err", err)
+			d.opts.Log.WarnContext(ctx, "drain failed; where no wake-up is armed, the sweep arms one", "app", app, "err", err)
 		}
 	})
 	return true

@@ -97,6 +97,36 @@ func TestBusyOffAndGated(t *testing.T) {
 	})
 }
 
+// Redis does not answer for a moment: the endpoint is looked up again once the mailbox was taken, and
+// nothing is put off.
+func TestEndpointIsLookedUpAgain(t *testing.T) {
+	bubble(t, func(r *rig) {
+		r.box.fill(1)
+		r.lookups = []error{errFake}
+		r.box.fails["begin"] = []string{"before", "before"}
+		r.run()
+		r.expect(1, 0)
+		r.free()
+	})
+}
+
+// A run that begins when the process stops claims nothing.
+func TestNothingIsClaimedWhenStopping(t *testing.T) {
+	bubble(t, func(r *rig) {
+		r.box.fill(3)
+		ctx, cancel := context.WithCancel(r.Context())
+		cancel()
+		if err := r.d.Drain(ctx, app, 1); err != nil {
+			r.Fatal(err)
+		}
+		r.expect(0, 3)
+		r.free()
+		if r.box.released != 0 {
+			r.Errorf("%d claims were made and released", r.box.released)
+		}
+	})
+}
+
 // Without an endpoint the mailbox is given back as it was, and looked at again with patience.
 func TestNoEndpoint(t *testing.T) {
 	for name, set := range map[string]func(r *rig){

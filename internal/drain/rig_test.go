@@ -44,12 +44,14 @@ type rig struct {
 	most    int
 	overlap bool
 
-	wakes     []mailbox.Wake
-	wakeErr   error
-	attempts  []delivery.Attempt
-	seen      []drain.Observation
-	missing   bool
-	lookup    error
+	wakes    []mailbox.Wake
+	wakeErr  error
+	attempts []delivery.Attempt
+	seen     []drain.Observation
+	missing  bool
+	lookup   error
+	// lookups are what the first lookups fail with.
+	lookups   []error
 	switchErr error
 	offs      []int64
 	revision  int64
@@ -120,7 +122,11 @@ func (r *rig) post(ctx context.Context, m delivery.Message) delivery.Result {
 func (r *rig) Endpoint(context.Context, partner.ClientID) (drain.Post, int64, bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.post, r.revision, !r.missing && r.lookup == nil, r.lookup
+	err := r.lookup
+	if len(r.lookups) > 0 {
+		err, r.lookups = r.lookups[0], r.lookups[1:]
+	}
+	return r.post, r.revision, !r.missing && err == nil, err
 }
 
 // SwitchOff implements drain.Endpoints.

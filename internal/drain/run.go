@@ -63,7 +63,7 @@ type (
 	}
 	answer struct {
 		exchanged mailbox.Exchanged
-		sent      time.Time
+		sent, got time.Time
 		err       error
 	}
 )
@@ -162,7 +162,7 @@ func (r *run) drain(ctx context.Context, t taking) error {
 	}()
 	claimed := t.exchanged.Owner
 	if claimed {
-		r.take(ctx, t.exchanged, t.want, t.sent)
+		r.take(ctx, t.exchanged, t.want, t.sent, t.got)
 	}
 	for ; ; claimed = false {
 		r.check(ctx)
@@ -248,7 +248,7 @@ func (r *run) exchange(ctx context.Context) error {
 				return fmt.Errorf("drain app %s: results of %d posts not recorded, their claims will run out: %w",
 					r.app, len(asked.results)+len(r.settlements)+r.running, a.err)
 			}
-			r.take(ctx, a.exchanged, asked.want, a.sent)
+			r.take(ctx, a.exchanged, asked.want, a.sent, a.got)
 			return nil
 		case f := <-r.done:
 			r.settle(ctx, f)
@@ -264,13 +264,14 @@ func (r *run) correspond(ctx context.Context) {
 		to.err = r.d.repeat(ctx, func(call context.Context) (err error) {
 			to.sent = time.Now()
 			to.exchanged, err = r.d.opts.Mailbox.Exchange(call, r.app, r.token, a.want, a.results)
+			to.got = time.Now()
 			return err
 		})
 		r.answers <- to
 	}
 }
 
-func (r *run) take(ctx context.Context, x mailbox.Exchanged, want int, sent time.Time) {
+func (r *run) take(ctx context.Context, x mailbox.Exchanged, want int, sent, got time.Time) {
 	if !x.Owner {
 		r.lost = true
 		r.queue = nil
@@ -285,8 +286,8 @@ func (r *run) take(ctx context.Context, x mailbox.Exchanged, want int, sent time
 	startBy := sent.Add(r.d.opts.EntryLease - r.d.opts.Timeout - startSlack)
 	for _, c := range x.Claims {
 		r.queue = append(r.queue, claimed{claim: c, startBy: startBy})
-		// by now, not by sent: a success must not seem later than a failure that it came before
-		r.skew = time.Until(time.UnixMilli(c.Stamp).Add(-r.d.opts.EntryLease))
+		// by got, not by sent: a success must not seem later than a failure that it came before
+		r.skew = time.UnixMilli(c.Stamp).Add(-r.d.opts.EntryLease).Sub(got)
 	}
 	r.idle = want > 0 && len(x.Claims) == 0 && len(x.Unreadable) == 0
 	r.filled = len(x.Claims) >= min(want, mailbox.MaxBatch)

@@ -33,7 +33,7 @@ type Apps interface {
 	App(id partner.ClientID) (*registry.Entry, bool)
 }
 
-// Waker turns a mailbox's wake-up into a task. It is told of every deposit, also of one that needs no
+// Waker turns a mailbox's wake-up into a drain, here or by a task. It is told of every deposit, also of one that needs no
 // wake-up because a drainer is at work.
 type Waker interface {
 	Wake(ctx context.Context, app partner.ClientID, w mailbox.Wake) error
@@ -73,6 +73,13 @@ func (f *Fanout) Run(ctx context.Context, ids []tenant.ID) error {
 func (f *Fanout) batch(ctx context.Context, ids []tenant.ID) error {
 	start := time.Now()
 	read, err := f.opts.Tenants.Owing(ctx, ids)
+	if errors.Is(err, registry.ErrUnreadable) && len(ids) > 1 { // it must not keep the others
+		errs := make([]error, len(ids))
+		for i := range ids {
+			errs[i] = f.batch(ctx, ids[i:i+1])
+		}
+		return errors.Join(errs...)
+	}
 	if err != nil {
 		return fmt.Errorf("fan out: %w", err)
 	}

@@ -185,6 +185,30 @@ func TestRunWithStaleApps(t *testing.T) {
 	})
 }
 
+// A tenant that cannot be read, as one that a newer version wrote, stays owed alone.
+func TestRunWithATenantThatCannotBeRead(t *testing.T) {
+	each(t, func(t *testing.T, s *shim) {
+		s.app("app1", hook)
+		s.approve("app1", "a", "b", "c")
+		seq := map[tenant.ID]int64{}
+		for _, id := range []tenant.ID{"a", "b", "c"} {
+			seq[id] = s.accept(id, tenant.Suspend).Sequence
+		}
+		if err := s.reg.AddApprover(t.Context(), []tenant.ID{"b"}, "no client id"); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.fanout().Run(t.Context(), []tenant.ID{"a", "b", "c"}); !errors.Is(err, registry.ErrUnreadable) {
+			t.Errorf("error %v, want that one cannot be read", err)
+		}
+		if s.waits("app1", "a", seq["a"]) != "status +0 x0" || s.waits("app1", "c", seq["c"]) != "status +0 x0" {
+			t.Error("the others were not told")
+		}
+		if mark, listed := s.owed("b"); !mark || !listed {
+			t.Errorf("owed %v, listed %v", mark, listed)
+		}
+	})
+}
+
 // A wake-up that is not enqueued is the sweep's business.
 func TestRunWithoutAWaker(t *testing.T) {
 	each(t, func(t *testing.T, s *shim) {

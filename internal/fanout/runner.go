@@ -3,6 +3,7 @@ package fanout
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/mailbox"
@@ -14,6 +15,7 @@ import (
 type Runner struct {
 	run, hand func(ctx context.Context, ids []tenant.ID) error
 	queue     chan []tenant.ID
+	stopped   atomic.Bool
 	log       *slog.Logger
 }
 
@@ -21,8 +23,11 @@ type Runner struct {
 // process has time.
 const runnerQueue = 256
 
-// handWithin bounds handing over.
-const handWithin = 2 * time.Second
+// runWithin bounds one fan-out, handWithin handing it over.
+const (
+	runWithin  = time.Minute
+	handWithin = 2 * time.Second
+)
 
 // NewRunner returns a Runner that calls run, and hand for what run failed at or a stop left undone.
 func NewRunner(run, hand func(ctx context.Context, ids []tenant.ID) error, log *slog.Logger) *Runner {
@@ -33,7 +38,7 @@ func NewRunner(run, hand func(ctx context.Context, ids []tenant.ID) error, log *
 func (r *Runner) Submit(ids []tenant.ID) bool {
 	select {
 	case r.queue <- ids:
-		return true
+		return !r.stopped.Load() // else perhaps nobody looks at it any more: told twice is told
 	default:
 		return false
 	}
@@ -44,6 +49,7 @@ func (r *Runner) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			r.stopped.Store(true)
 			r.handOver(ctx)
 			return
 		case ids := <-r.queue:
@@ -52,7 +58,7 @@ func (r *Runner) Run(ctx context.Context) {
 				r.pass(ctx, ids)
 				continue
 			}
-			if err := r.run(ctx, ids); err != nil {
+			if err := r.fanOut(ctx, ids); err != nil {
 				if ctx.Err() == nil {
 					r.log.WarnContext(ctx, "fan-out failed here; the queue repeats it", "tenants", len(ids), "err", err)
 				}
@@ -60,6 +66,13 @@ func (r *Runner) Run(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// fanOut ends what it began although ctx ends: what a deposit arms must be enqueued.
+func (r *Runner) fanOut(ctx context.Context, ids []tenant.ID) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), runWithin)
+	defer cancel()
+	return r.run(ctx, ids)
 }
 
 func (r *Runner) handOver(ctx context.Context) {

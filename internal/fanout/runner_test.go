@@ -26,9 +26,12 @@ func TestRunnerGathers(t *testing.T) {
 		gate := make(chan struct{})
 		var handed [][]tenant.ID
 		var log bytes.Buffer
-		r := fanout.NewRunner(func(_ context.Context, ids []tenant.ID) error {
+		r := fanout.NewRunner(func(ctx context.Context, ids []tenant.ID) error {
 			got = append(got, ids)
 			<-gate
+			if ctx.Err() != nil {
+				t.Error("a stop cut a fan-out off")
+			}
 			return errFake
 		}, func(ctx context.Context, ids []tenant.ID) error {
 			handed = append(handed, ids)
@@ -53,6 +56,9 @@ func TestRunnerGathers(t *testing.T) {
 		}
 		if d := cmp.Diff([][]tenant.ID{{"a"}, {"b", "a", "c"}, {"d", "e"}}, handed); d != "" {
 			t.Errorf("handed over: what failed, and what waited when the process stopped\n%s", d)
+		}
+		if r.Submit([]tenant.ID{"f"}) {
+			t.Error("a runner that stopped takes more")
 		}
 		if n := strings.Count(log.String(), "level=WARN"); n != 1 {
 			t.Errorf("%d warnings: a failure while shutting down is none\n%s", n, log.String())

@@ -30,8 +30,11 @@
 // shows that the endpoint is well: a delivery, or a refusal that is the notification's own fault.
 //
 // Every script that makes a tenant due, or gives up ownership, ends by arming a wake-up: a
-// generation and a time that the caller turns into one queue task. A wake-up that is lost counts
-// as lost after its grace; the sweep then arms another.
+// generation and a time that the caller turns into one run, of its own or by a queue task. A wake-up
+// that is lost counts as lost after its grace; the sweep then arms another.
+//
+// Take is Begin with the first Exchange, and Leave the last one with Finish, in one round trip each: two
+// calls in their usual order, each atomic by itself.
 //
 // # Why nothing is lost, doubled or reordered
 //

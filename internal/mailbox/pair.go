@@ -2,7 +2,6 @@ package mailbox
 
 import (
 	"context"
-	"errors"
 
 	"github.com/redis/go-redis/v9"
 
@@ -30,7 +29,9 @@ func (s *Store) Take(ctx context.Context, app partner.ClientID, token string, ge
 }
 
 // Leave is an Exchange that hands in at most MaxBatch results and claims nothing and, in the same round
-// trip, a Finish that stays where work is due. It may be repeated as they may.
+// trip, a Finish that stays where work is due. It may be repeated as they may. A Cluster that moves the
+// slot right then may run the Finish alone: the repeat then hands in the results as a stranger's, and of
+// those that are no deliveries the claims come back when their lease runs out.
 func (s *Store) Leave(ctx context.Context, app partner.ClientID, token string, results []Settlement) (Finished, error) {
 	if err := fits("leave", app, len(results)); err != nil {
 		return Finished{}, err
@@ -44,6 +45,15 @@ func (s *Store) Leave(ctx context.Context, app partner.ClientID, token string, r
 		return Finished{}, err
 	}
 	return s.finished(app, second)
+}
+
+// loadPair makes Redis know the scripts of Leave. A Redis that knows finish knows exchange: else Leave
+// could give the mailbox up without its results.
+func (s *Store) loadPair(ctx context.Context) error {
+	if err := s.scripts.exchange.Load(ctx, s.rdb).Err(); err != nil {
+		return err
+	}
+	return s.scripts.finish.Load(ctx, s.rdb).Err()
 }
 
 // step is a script to run and what it is given.
@@ -64,8 +74,10 @@ func (s *Store) pair(ctx context.Context, app partner.ClientID, what string, a, 
 			return nil
 		})
 		if attempt == 0 && (redis.HasErrorPrefix(cmds[0].Err(), "NOSCRIPT") || redis.HasErrorPrefix(cmds[1].Err(), "NOSCRIPT")) {
-			if err := errors.Join(a.script.Load(ctx, s.rdb).Err(), b.script.Load(ctx, s.rdb).Err()); err != nil {
-				return nil, nil, failure(what, app, err)
+			for _, script := range []*redis.Script{a.script, b.script} { // in this order: see loadPair
+				if err := script.Load(ctx, s.rdb).Err(); err != nil {
+					return nil, nil, failure(what, app, err)
+				}
 			}
 			continue
 		}

@@ -98,6 +98,29 @@ func TestLeave(t *testing.T) {
 	})
 }
 
+// A Redis that restarted meets a stranger's Finish first: Leave must still hand its results in before
+// it gives the mailbox up.
+func TestLeaveAfterAnothersFinish(t *testing.T) {
+	t.Parallel()
+	each(t, mailbox.Settings{}, func(b *box) {
+		b.approved(1, "t1")
+		b.tell("t1", "suspend5")
+		_, x := b.take("d1", 1)
+		b.check(b.rdb.ScriptFlush(b.Context()).Err())
+		if f := b.finish("d9", mailbox.Closing{}); f.State != mailbox.Lost {
+			b.Errorf("a stranger's finish = %+v", f)
+		}
+		if f := b.leave("d1", failed(x.Claims[0], time.Second)); f.State != mailbox.Done {
+			b.Errorf("leave = %+v", f)
+		}
+		sts, err := b.s.Inspect(b.Context(), testApp, []tenant.ID{"t1"})
+		b.check(err)
+		if sts[0].InFlight || sts[0].Entries[tenant.SlotStatus].Attempts != 1 {
+			b.Errorf("the result is not in the mailbox: %+v", sts[0])
+		}
+	})
+}
+
 // Redis may have forgotten the scripts: a restart, SCRIPT FLUSH, another node.
 func TestPairsAfterScriptsWereForgotten(t *testing.T) {
 	t.Parallel()

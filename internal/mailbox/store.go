@@ -298,9 +298,16 @@ func exchanged(app partner.ClientID, v []any) (Exchanged, error) {
 
 // Finish gives the mailbox back.
 func (s *Store) Finish(ctx context.Context, app partner.ClientID, token string, c Closing) (Finished, error) {
-	v, err := s.run(ctx, s.scripts.finish, "finish", app, s.finishArgs(token, c)...)
+	args := s.finishArgs(token, c)
+	v, err := s.scripts.finish.EvalSha(ctx, s.rdb, keysOf(s.keys, app), args...).Slice()
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		if err := s.loadPair(ctx); err != nil {
+			return Finished{}, failure("finish", app, err)
+		}
+		v, err = s.scripts.finish.EvalSha(ctx, s.rdb, keysOf(s.keys, app), args...).Slice()
+	}
 	if err != nil {
-		return Finished{}, err
+		return Finished{}, failure("finish", app, err)
 	}
 	return s.finished(app, v)
 }

@@ -45,7 +45,7 @@ const (
 	DefaultGrace      = 10 * time.Second
 )
 
-// Wake is a wake-up that the caller must turn into a queue task; its zero value is none.
+// Wake is a wake-up that the caller must turn into a run or a queue task; its zero value is none.
 type Wake struct {
 	// Generation names it: a task of the same app and generation is the same wake-up.
 	Generation int64
