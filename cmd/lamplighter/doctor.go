@@ -102,17 +102,27 @@ const everybody = 0o007
 // examineFiles looks at who may read or write the files that hold secrets. That they can be read is for whoever reads
 // them to check.
 func examineFiles(names []string) service.Examined {
-	e := service.Examined{Check: "secret_files", Result: service.Passed, Detail: fmt.Sprintf("%d, each for its owner and group alone", len(names))}
+	e := service.Examined{Check: "secret_files", Result: service.Skipped, Detail: "no setting names a file with a secret"}
 	if len(names) == 0 {
-		e.Result, e.Detail = service.Skipped, "no setting names a file with a secret"
 		return e
 	}
 	var open []string
+	seen := 0
 	for _, name := range names {
-		if info, err := os.Stat(name); err == nil && info.Mode().Perm()&everybody != 0 {
+		info, err := os.Stat(name)
+		if err != nil {
+			continue
+		}
+		seen++
+		if info.Mode().Perm()&everybody != 0 {
 			open = append(open, name)
 		}
 	}
+	if seen == 0 {
+		e.Detail = "none of the files with secrets can be seen"
+		return e
+	}
+	e.Result, e.Detail = service.Passed, fmt.Sprintf("%d, each for its owner and group alone", seen)
 	if len(open) > 0 {
 		e.Result, e.Detail = service.Doubtful, "every user of this machine may open "+strings.Join(open, ", ")
 		e.Advice = "Take that away: chmod o-rwx FILE, or a Secret's defaultMode 0440."

@@ -61,7 +61,7 @@ func (c *publishCmd) Run(ctx context.Context, a *app) error {
 		return fmt.Errorf("publish: %s did not answer as Lamplighter does: is --url right?", c.URL)
 	}
 	if answer.Replayed {
-		fmt.Fprintf(a.stderr, "It was accepted before under the key %s: nothing was published again.\n", c.IdempotencyKey)
+		fmt.Fprintf(a.stderr, "The service had accepted it under the key %s already, by an earlier try: nothing was published twice.\n", c.IdempotencyKey)
 	}
 	if c.Output != output.Table {
 		return c.printer(a).One(answer.Body)

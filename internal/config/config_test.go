@@ -264,6 +264,7 @@ func TestSecretsFromFiles(t *testing.T) {
 		return path
 	}
 	good, empty, huge := write("good", "pass word \r\n"), write("empty", "\n"), write("huge", strings.Repeat("x", 70_000))
+	unsplit := write("unsplit", "hunter2\nhunter2\n")
 	lines, marked := write("lines", "hunter2\r\nhunter2\r\n"), write("marked", "\ufeffhunter2\n")
 	forbidden := func(s *config.Sources) {
 		s.Environ = []string{"LAMPLIGHTER_SMTP_PASSWORD_FILE=/run/secrets/smtp"}
@@ -283,6 +284,10 @@ func TestSecretsFromFiles(t *testing.T) {
 			t.Errorf("%s: password = %q, want it without the line end", name, got)
 		}
 	}
+	older := mustLoad(t, "", env("LAMPLIGHTER_ENCRYPTION_OLDER_KEYS_FILE="+write("older", key32+",\n"+key32+"\n"))).Config.Encryption.OlderKeys
+	if len(older) != 2 || older[0].Reveal() != key32 || older[1].Reveal() != key32 {
+		t.Errorf("%d older keys from a file with one in each line, want 2", len(older))
+	}
 	for name, tc := range map[string]struct {
 		change func(*config.Sources)
 		want   string
@@ -292,6 +297,7 @@ func TestSecretsFromFiles(t *testing.T) {
 		"Huge":      {env("LAMPLIGHTER_SMTP_PASSWORD_FILE=" + huge), "at most 65536"},
 		"Directory": {env("LAMPLIGHTER_SMTP_PASSWORD_FILE=" + dir), "is a directory"},
 		"Forbidden": {forbidden, "cannot be read: open /run/secrets/smtp: permission denied"},
+		"ListLines": {env("LAMPLIGHTER_ENCRYPTION_OLDER_KEYS_FILE=" + unsplit), "holds several lines"},
 		"Lines":     {env("LAMPLIGHTER_SMTP_PASSWORD_FILE=" + lines), "holds several lines"},
 		"Marked":    {env("LAMPLIGHTER_SMTP_PASSWORD_FILE=" + marked), "begins with a byte-order mark"},
 		"Both":      {env("LAMPLIGHTER_SMTP_PASSWORD=x", "LAMPLIGHTER_SMTP_PASSWORD_FILE="+good), "given twice"},

@@ -129,6 +129,10 @@ func (l *Loaded) apply(s Setting, g given, readFile func(string) ([]byte, error)
 		}
 		l.files = append(l.files, items[0])
 		items = split(s, text)
+		if slices.ContainsFunc(items, holdsControl) {
+			problems.add(s.Key, g.origin, "%s holds several lines or control characters: write the secret alone into it", g.items[0])
+			return problems
+		}
 	}
 	if !s.List() && len(items) != 1 {
 		problems.add(s.Key, g.origin, "holds a list, but takes one value")
@@ -166,11 +170,12 @@ func readSecret(readFile func(string) ([]byte, error), name string) (string, err
 		return "", fmt.Errorf("%s is empty: write the secret into it", name)
 	case strings.HasPrefix(text, byteOrderMark):
 		return "", fmt.Errorf("%s begins with a byte-order mark: save it as UTF-8 without one", name)
-	case strings.ContainsFunc(text, unicode.IsControl):
-		return "", fmt.Errorf("%s holds several lines or control characters: write the secret alone into it", name)
 	}
 	return text, nil
 }
+
+// holdsControl is asked of the items of a list one by one: a line may end between them.
+func holdsControl(item string) bool { return strings.ContainsFunc(item, unicode.IsControl) }
 
 // split cuts the text of an environment variable, flag or file into items.
 func split(s Setting, text string) []string {

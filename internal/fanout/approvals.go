@@ -82,23 +82,28 @@ func (a *Approvals) Approve(ctx context.Context, app partner.ClientID, ts []tena
 }
 
 // ApproveFirst is Approve of a tenant that has not approved the app, and registry.ErrConflict where
-// it has: of those who call it at once, one succeeds.
+// it has: of those who call it at once, one succeeds. What it wrote is in the audit also where it failed
+// later: whoever repeats it hears ErrConflict.
 func (a *Approvals) ApproveFirst(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error {
-	ts, before := []tenant.ID{t}, false
+	ts, before, wrote := []tenant.ID{t}, false, false
 	err := a.approve(ctx, app, ts, func(ctx context.Context, app partner.ClientID, since int64, ts []mailbox.Admission) (int, error) {
 		n, err := a.boxes.ApproveFirst(ctx, app, since, ts)
 		if before = errors.Is(err, mailbox.ErrApproved); before {
 			return 1, nil // it may be this call's own, whose answer was lost: then it is still to be told
 		}
+		wrote = wrote || n > 0
 		return n, err
 	})
 	if err == nil && before {
 		err = fmt.Errorf("tenant %s has approved app %s: %w", t, app, registry.ErrConflict)
 	}
 	if err != nil {
-		return fmt.Errorf("approve: %w", err)
+		err = fmt.Errorf("approve: %w", err)
 	}
-	return a.audit(ctx, "approval.put", app, ts, actor)
+	if wrote {
+		err = errors.Join(err, a.audit(ctx, "approval.put", app, ts, actor))
+	}
+	return err
 }
 
 // admitFunc approves tenants in the mailbox; see mailbox.Store.Approve.
@@ -138,20 +143,24 @@ func (a *Approvals) Dismiss(ctx context.Context, app partner.ClientID, ts []tena
 }
 
 // DismissStanding is Dismiss of an approval that stands, and registry.ErrConflict where there is
-// none: of those who call it at once, one succeeds.
-func (a *Approvals) DismissStanding(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error {
+// none: of those who call it at once, one succeeds. It says whether it took it back, which is in the
+// audit also where it failed later: whoever repeats it hears ErrConflict.
+func (a *Approvals) DismissStanding(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) (took bool, err error) {
 	ts := []tenant.ID{t}
 	n, err := a.dismiss(ctx, app, ts)
 	if err == nil && n == 0 {
 		err = fmt.Errorf("tenant %s has not approved app %s: %w", t, app, registry.ErrConflict)
 	}
 	if err != nil {
-		return fmt.Errorf("dismiss: %w", err)
+		err = fmt.Errorf("dismiss: %w", err)
 	}
-	return a.audit(ctx, "approval.delete", app, ts, actor)
+	if n > 0 {
+		err = errors.Join(err, a.audit(ctx, "approval.delete", app, ts, actor))
+	}
+	return n > 0, err
 }
 
-// dismiss returns how many approvals it took back.
+// dismiss returns how many approvals it took back, also with an error.
 func (a *Approvals) dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID) (n int, err error) {
 	err = a.noted(ctx, app, ts, func() (err error) {
 		if n, err = a.boxes.Dismiss(ctx, app, ts); err != nil {

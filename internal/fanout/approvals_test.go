@@ -128,7 +128,7 @@ func TestApprovalsOnACondition(t *testing.T) {
 			if st := s.standing("app1", "a"); first != 1 || !st.Approved || s.waits("app1", "a", c.Sequence) != "status +0 x0" || len(approvers(t, s, "a")) != 1 {
 				t.Errorf("round %d: %d of %d approved first: %+v, index %v", round, first, callers, st, approvers(t, s, "a"))
 			}
-			back := race(func(a *fanout.Approvals) error { return a.DismissStanding(t.Context(), "app1", "a", admin()) })
+			back := race(func(a *fanout.Approvals) error { return dismissStanding(t, a, "a") })
 			if st := s.standing("app1", "a"); back != 1 || st.Approved || st.Waits() || len(approvers(t, s, "a")) != 0 {
 				t.Errorf("round %d: %d of %d took it back: %+v, index %v", round, back, callers, st, approvers(t, s, "a"))
 			}
@@ -137,10 +137,56 @@ func TestApprovalsOnACondition(t *testing.T) {
 		if err != nil || len(entries) != 1+6 {
 			t.Errorf("%d entries in the audit, want the app's and those of the 6 calls that succeeded: %v", len(entries), err)
 		}
-		if err := s.approvals().DismissStanding(t.Context(), "app1", "b", admin()); !errors.Is(err, registry.ErrConflict) {
+		if err := dismissStanding(t, s.approvals(), "b"); !errors.Is(err, registry.ErrConflict) {
 			t.Errorf("none stood: %v", err)
 		}
 	})
+}
+
+// dismissStanding fails where what it says of itself contradicts its error.
+func dismissStanding(t *testing.T, a *fanout.Approvals, id tenant.ID) error {
+	t.Helper()
+	took, err := a.DismissStanding(t.Context(), "app1", id, admin())
+	if took != (err == nil) {
+		t.Errorf("took it back: %v, %v", took, err)
+	}
+	return err
+}
+
+// TestUnconfirmedApprovalsOnACondition: what was written and then failed is in the audit once, because a
+// repeat is refused.
+func TestUnconfirmedApprovalsOnACondition(t *testing.T) {
+	for name, fails := range map[string]func(s *shim){
+		"TooFewReplicas": func(s *shim) { s.few["app1"] = true },
+		"LaterStep":      func(s *shim) { s.fails["inspect"] = "before" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, s *shim) {
+				s.app("app1", hook)
+				fails(s)
+				first := func() error { return s.approvals().ApproveFirst(t.Context(), "app1", "a", admin()) }
+				if err := first(); !errors.Is(err, errFake) || errors.Is(err, registry.ErrConflict) {
+					t.Errorf("approve: %v", err)
+				}
+				delete(s.few, "app1")
+				if err := first(); !errors.Is(err, registry.ErrConflict) {
+					t.Errorf("approve again: %v", err)
+				}
+				fails(s)
+				if took, err := s.approvals().DismissStanding(t.Context(), "app1", "a", admin()); !took || !errors.Is(err, errFake) {
+					t.Errorf("took it back: %v, %v", took, err)
+				}
+				delete(s.few, "app1")
+				if took, err := s.approvals().DismissStanding(t.Context(), "app1", "a", admin()); took || !errors.Is(err, registry.ErrConflict) {
+					t.Errorf("took it back again: %v, %v", took, err)
+				}
+				entries, _, err := s.reg.AuditEntries(t.Context(), registry.AuditQuery{Limit: 100})
+				if err != nil || len(entries) != 3 || entries[0].Action != "approval.delete" || entries[1].Action != "approval.put" {
+					t.Errorf("audit %+v, %v", entries, err)
+				}
+			})
+		})
+	}
 }
 
 func TestApproveUnknownApp(t *testing.T) {

@@ -230,7 +230,8 @@ func (s *shim) Approve(ctx context.Context, app partner.ClientID, since int64, t
 }
 
 func (s *shim) ApproveFirst(ctx context.Context, app partner.ClientID, since int64, ts []mailbox.Admission) (int, error) {
-	return call(s, "admit", func() (int, error) { return s.box.ApproveFirst(ctx, app, since, ts) })
+	n, err := call(s, "admit", func() (int, error) { return s.box.ApproveFirst(ctx, app, since, ts) })
+	return n, s.short(app, err)
 }
 
 func (s *shim) Again(ctx context.Context, app partner.ClientID, ts []mailbox.Admission) (int, error) {
@@ -238,15 +239,21 @@ func (s *shim) Again(ctx context.Context, app partner.ClientID, ts []mailbox.Adm
 }
 
 func (s *shim) Dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID) (int, error) {
-	return call(s, "dismiss", func() (int, error) { return s.box.Dismiss(ctx, app, ts) })
+	n, err := call(s, "dismiss", func() (int, error) { return s.box.Dismiss(ctx, app, ts) })
+	return n, s.short(app, err)
+}
+
+// short is the error of a call that went well, but for replicas.
+func (s *shim) short(app partner.ClientID, err error) error {
+	if err == nil && s.few[app] {
+		return errFake
+	}
+	return err
 }
 
 func (s *shim) Deposit(ctx context.Context, app partner.ClientID, nonce string, recs []tenant.Record) (mailbox.Deposited, error) {
 	d, err := call(s, "deposit", func() (mailbox.Deposited, error) { return s.box.Deposit(ctx, app, nonce, recs) })
-	if err == nil && s.few[app] {
-		err = errFake
-	}
-	return d, err
+	return d, s.short(app, err)
 }
 
 func (s *shim) Approvals(ctx context.Context, app partner.ClientID, cursor string, limit int) (page []tenant.ID, next string, err error) {

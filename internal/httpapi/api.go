@@ -110,7 +110,7 @@ const (
 	defaultSecretGrace = 24 * time.Hour
 	defaultInFlight    = 32
 	// Pulls that wait for their turn, for each that has it, and for how long: less than callers notice, and
-	// longer than Redis stops for when it forks.
+	// long enough for Redis to pause briefly.
 	pullsWaiting    = 32
 	pullsWithin     = 250 * time.Millisecond
 	unknownInterval = time.Second

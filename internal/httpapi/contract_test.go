@@ -121,6 +121,19 @@ func TestProblemsInTheDocument(t *testing.T) {
 			got = append(got, kind)
 		}
 	}
+	var overloaded []string
+	for _, path := range c.Doc.Paths.Map() {
+		for _, op := range path.Operations() {
+			media := op.Responses.Value("503").Value.Content["application/problem+json"]
+			if media != nil && media.Examples["overloaded"] != nil {
+				overloaded = append(overloaded, op.OperationID)
+			}
+		}
+	}
+	if !slices.Equal(overloaded, []string{"getState"}) {
+		t.Errorf("%v are said to be overloaded, want getState alone", overloaded)
+	}
+	got = append(got, "overloaded")
 	for _, line := range document(t) {
 		if m := problemRow.FindStringSubmatch(line); m != nil {
 			for word := range strings.SplitSeq(m[1], ", ") {

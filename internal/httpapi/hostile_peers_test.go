@@ -51,10 +51,16 @@ func (p *pipes) dial() net.Conn {
 // answered with a 500.
 func hostile(t *testing.T, f func(t *testing.T, h *harness, p *pipes)) {
 	t.Helper()
+	hostileTo(t, func(h *harness) http.Handler { return h.handler }, f)
+}
+
+// hostileTo is hostile against a server of another handler.
+func hostileTo(t *testing.T, of func(*harness) http.Handler, f func(t *testing.T, h *harness, p *pipes)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t)
 		p := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
-		server := httpapi.NewServer(h.handler, nil)
+		server := httpapi.NewServer(of(h), nil)
 		served := make(chan error)
 		go func() { served <- server.Serve(p) }()
 		f(t, h, p)

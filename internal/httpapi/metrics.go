@@ -38,7 +38,7 @@ func newMetrics(reg prometheus.Registerer, routes []route) *metrics {
 			Name: "lamplighter_http_panics_total", Help: "Handlers that panicked; each was answered with 500.",
 		}),
 		shed: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "lamplighter_pulls_shed_total", Help: "Status pulls answered 503 because too many were reading or waiting.",
+			Name: "lamplighter_pulls_shed_total", Help: "Status pulls answered 503 because too many were reading or waiting, or because they waited too long.",
 		}),
 	}
 	if reg != nil {

@@ -44,6 +44,32 @@ func TestDepositThatLacksReplicasStillWakes(t *testing.T) {
 	}
 }
 
+// Approvals that were given and taken back are counted, also where too few replicas confirmed it: a repeat
+// does not count them again.
+func TestApprovalsThatLackReplicasAreCounted(t *testing.T) {
+	t.Parallel()
+	p := redistest.Start(t)
+	replica := redistest.StartReplica(t, p)
+	rdb, err := redisconn.New(redisconn.Options{URL: secret.New("redis://" + p.Addr), WaitReplicas: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = rdb.Close() })
+	s := mailbox.New(rdb, keys.New(""), mailbox.Settings{})
+	if _, err := s.Approve(t.Context(), "app1", 0, []mailbox.Admission{{Tenant: "t1", Top: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	replica.Freeze()
+	defer replica.Thaw()
+	var few *redisconn.ReplicasError
+	if n, err := s.ApproveFirst(t.Context(), "app1", 0, []mailbox.Admission{{Tenant: "t2", Top: 1}}); !errors.As(err, &few) || n != 1 {
+		t.Errorf("approved %d, %v", n, err)
+	}
+	if n, err := s.Dismiss(t.Context(), "app1", []tenant.ID{"t1"}); !errors.As(err, &few) || n != 1 {
+		t.Errorf("took %d back, %v", n, err)
+	}
+}
+
 // What one call to Redis holds is bounded: Lua's stack is.
 func TestCallsAreBounded(t *testing.T) {
 	t.Parallel()

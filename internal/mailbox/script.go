@@ -80,6 +80,12 @@ func answered(cmd *redis.Cmd) ([]any, error) {
 	return v, cmd.Err()
 }
 
+// counted is answered of a script whose answer is a number; 0 where there is none.
+func counted(cmd *redis.Cmd) (int, error) {
+	n, _ := cmd.Val().(int64)
+	return int(n), cmd.Err()
+}
+
 // pipelineArgs bounds about how many values one round trip carries.
 const pipelineArgs = 40 * MaxBatch
 

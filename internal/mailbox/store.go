@@ -177,10 +177,10 @@ func (s *Store) admit(ctx context.Context, app partner.ClientID, mode, since str
 	for _, a := range ts {
 		args = append(args, string(a.Tenant), a.Top)
 	}
-	n, err := s.scripts.admit.Run(ctx, s.rdb, keysOf(s.keys, app), args...).Int()
+	n, err := counted(s.scripts.admit.Run(ctx, s.rdb, keysOf(s.keys, app), args...))
 	switch {
 	case err != nil || n >= 0:
-		return n, failure("admit tenants to", app, err)
+		return max(n, 0), failure("admit tenants to", app, err)
 	case n == foundApproval:
 		return 0, failure("admit tenants to", app, ErrApproved)
 	default:
@@ -193,7 +193,7 @@ func (s *Store) Dismiss(ctx context.Context, app partner.ClientID, ts []tenant.I
 	if err := fits("dismiss tenants from", app, len(ts)); err != nil {
 		return 0, err
 	}
-	n, err := s.scripts.dismiss.Run(ctx, s.rdb, keysOf(s.keys, app), texts(ts)...).Int()
+	n, err := counted(s.scripts.dismiss.Run(ctx, s.rdb, keysOf(s.keys, app), texts(ts)...))
 	return n, failure("dismiss tenants from", app, err)
 }
 

@@ -89,22 +89,44 @@ func meaning(err error, now time.Time) (words string, permanent bool) {
 	case errors.As(err, &alert), strings.Contains(text, "remote error: tls"):
 		return "redis refuses our TLS connection: see redis.tls.cert and redis.tls.key, and whether the certificate has ended", true
 	case strings.Contains(text, "all sentinels specified in configuration are unreachable"):
-		return unreachable(text)
+		return unreachable(err)
 	default:
 		return "", false
 	}
 }
 
 // unreachable tells of sentinels that answered, but not with a primary. That none answered explains itself.
-func unreachable(text string) (words string, permanent bool) {
-	switch {
-	case strings.Contains(text, "unknown command"):
-		return noSentinel, true
-	case strings.Contains(text, redis.Nil.Error()):
-		return noMaster, true
-	default:
-		return "", false
+// It is permanent where all that answered say the same: another one may yet find its primary.
+func unreachable(err error) (words string, permanent bool) {
+	permanent = true
+	for _, one := range parts(err) {
+		var said redis.Error
+		if !errors.As(one, &said) { // it did not answer
+			continue
+		}
+		next := ""
+		switch {
+		case strings.Contains(said.Error(), "unknown command"):
+			next = noSentinel
+		case errors.Is(one, redis.Nil):
+			next = noMaster
+		}
+		permanent = permanent && next != "" && (words == "" || words == next)
+		if words == "" {
+			words = next
+		}
 	}
+	return words, permanent && words != ""
+}
+
+// parts are the errors that one joins, or it alone.
+func parts(err error) []error {
+	for at := err; at != nil; at = errors.Unwrap(at) {
+		if joined, ok := at.(interface{ Unwrap() []error }); ok {
+			return joined.Unwrap()
+		}
+	}
+	return []error{err}
 }
 
 // nameMax bounds what is repeated of a certificate's name.

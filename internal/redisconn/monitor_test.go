@@ -116,6 +116,8 @@ func TestWrongServersAreNamed(t *testing.T) {
 		"ClusterURLOfSentinel": {redisconn.Options{URL: address("redis+cluster://" + watch)}, "use redis://", true},
 		"SentinelURL":          {redisconn.Options{URL: address("redis+sentinel://" + plain.Addr + "/main")}, "are no sentinels", true},
 		"MasterName":           {redisconn.Options{URL: address("redis+sentinel://" + watch + "/other")}, "know no primary by the name", true},
+		"SentinelsDiffer":      {redisconn.Options{URL: address("redis+sentinel://" + watch + "," + plain.Addr + "/other")}, "redis.url", false},
+		"SentinelAway":         {redisconn.Options{URL: address("redis+sentinel://" + watch + ",127.0.0.1:1/other")}, "know no primary by the name", true},
 		"OneSentinel":          {redisconn.Options{URL: address("redis://" + watch)}, "the server is a sentinel", true},
 		"Ended": {
 			redisconn.Options{URL: address("rediss://127.0.0.1:" + endedPort), CAFile: ended.CA},

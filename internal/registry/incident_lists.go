@@ -17,7 +17,7 @@ import (
 // when that is zero. It is zero where there is none. One round trip for each thousand apps.
 func (s *IncidentStore) LastEnded(ctx context.Context, apps []partner.ClientID, until time.Time) ([]time.Time, error) {
 	cmds := make([]*redis.ZSliceCmd, len(apps))
-	newest := endedUntil(until, 1)
+	newest := endedBetween(time.Time{}, until, 1)
 	err := s.pipelined(ctx, apps, keys.AppHistory, func(p redis.Pipeliner, i int, key string) {
 		cmds[i] = p.ZRevRangeByScoreWithScores(ctx, key, newest)
 	})
@@ -33,11 +33,29 @@ func (s *IncidentStore) LastEnded(ctx context.Context, apps []partner.ClientID, 
 	return out, nil
 }
 
-// EndedOf lists incidents of many apps that ended until a time, whatever time when that is zero: the
-// last ended of each app first, and at most limit of each. One round trip for each thousand apps.
-func (s *IncidentStore) EndedOf(ctx context.Context, apps []partner.ClientID, until time.Time, limit int) ([][]incident.Ended, error) {
+// CountEnded counts what EndedOf would list without a limit. One round trip for each thousand apps.
+func (s *IncidentStore) CountEnded(ctx context.Context, apps []partner.ClientID, since, until time.Time) ([]int, error) {
+	cmds := make([]*redis.IntCmd, len(apps))
+	chosen := endedBetween(since, until, 0)
+	err := s.pipelined(ctx, apps, keys.AppHistory, func(p redis.Pipeliner, i int, key string) {
+		cmds[i] = p.ZCount(ctx, key, chosen.Min, chosen.Max)
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]int, len(apps))
+	for i, cmd := range cmds {
+		out[i] = int(cmd.Val())
+	}
+	return out, nil
+}
+
+// EndedOf lists incidents of many apps that ended between two times, both included; a zero time is no
+// bound. The last ended of each app come first, and at most limit of each. One round trip for each
+// thousand apps.
+func (s *IncidentStore) EndedOf(ctx context.Context, apps []partner.ClientID, since, until time.Time, limit int) ([][]incident.Ended, error) {
 	cmds := make([]*redis.StringSliceCmd, len(apps))
-	chosen := endedUntil(until, limit)
+	chosen := endedBetween(since, until, limit)
 	err := s.pipelined(ctx, apps, keys.AppHistory, func(p redis.Pipeliner, i int, key string) {
 		cmds[i] = p.ZRevRangeByScore(ctx, key, chosen)
 	})
@@ -53,8 +71,11 @@ func (s *IncidentStore) EndedOf(ctx context.Context, apps []partner.ClientID, un
 	return out, nil
 }
 
-func endedUntil(until time.Time, limit int) *redis.ZRangeBy {
+func endedBetween(since, until time.Time, limit int) *redis.ZRangeBy {
 	by := &redis.ZRangeBy{Min: "-inf", Max: "+inf", Count: int64(limit)}
+	if !since.IsZero() {
+		by.Min = strconv.FormatInt(since.UnixMilli(), 10)
+	}
 	if !until.IsZero() {
 		by.Max = strconv.FormatInt(until.UnixMilli(), 10)
 	}

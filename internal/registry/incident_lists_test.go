@@ -24,30 +24,37 @@ func TestEndedIncidentsOfManyApps(t *testing.T) {
 		}
 		apps := []partner.ClientID{"a", "b"}
 		for _, test := range []struct {
-			until time.Time
-			limit int
-			want  []time.Duration // before now, of b; a has none
+			since, until time.Time
+			limit        int
+			want         []time.Duration // before now, of b; a has none
 		}{
-			{time.Time{}, 10, []time.Duration{time.Second, 2 * time.Second, 3 * time.Second}},
-			{time.Time{}, 2, []time.Duration{time.Second, 2 * time.Second}},
-			{now.Add(-2 * time.Second), 10, []time.Duration{2 * time.Second, 3 * time.Second}},
-			{now.Add(-4 * time.Second), 10, nil},
+			{time.Time{}, time.Time{}, 10, []time.Duration{time.Second, 2 * time.Second, 3 * time.Second}},
+			{time.Time{}, time.Time{}, 2, []time.Duration{time.Second, 2 * time.Second}},
+			{time.Time{}, now.Add(-2 * time.Second), 10, []time.Duration{2 * time.Second, 3 * time.Second}},
+			{now.Add(-2 * time.Second), time.Time{}, 10, []time.Duration{time.Second, 2 * time.Second}},
+			{now.Add(-2 * time.Second), now.Add(-2 * time.Second), 10, []time.Duration{2 * time.Second}},
+			{time.Time{}, now.Add(-4 * time.Second), 10, nil},
 		} {
 			var newest time.Time
 			if len(test.want) > 0 {
 				newest = now.Add(-test.want[0])
 			}
-			same(t, "last ended", must[[]time.Time](t)(s.LastEnded(ctx, apps, test.until)), []time.Time{{}, newest})
-			all := must[[][]incident.Ended](t)(s.EndedOf(ctx, apps, test.until, test.limit))
+			if test.since.IsZero() {
+				same(t, "last ended", must[[]time.Time](t)(s.LastEnded(ctx, apps, test.until)), []time.Time{{}, newest})
+			}
+			all := must[[][]incident.Ended](t)(s.EndedOf(ctx, apps, test.since, test.until, test.limit))
 			var got []time.Duration
 			for _, e := range all[1] {
 				got = append(got, now.Sub(e.EndedAt))
 			}
 			same(t, "ended", got, test.want)
 			same(t, "of an app without any", len(all[0]), 0)
+			if test.limit > 3 {
+				same(t, "count", must[[]int](t)(s.CountEnded(ctx, apps, test.since, test.until)), []int{0, len(test.want)})
+			}
 		}
 		rdb.ZAdd(ctx, incidentKeys.App("b", keys.AppHistory), redis.Z{Score: float64(now.UnixMilli()), Member: `{"v":7}`})
-		_, err := s.EndedOf(ctx, apps, time.Time{}, 1)
+		_, err := s.EndedOf(ctx, apps, time.Time{}, time.Time{}, 1)
 		wantErr(t, "of another format", err, registry.ErrUnreadable)
 	})
 }

@@ -21,6 +21,8 @@ const (
 	// ended in the millisecond behind which a page begins.
 	historyMost = 1000
 	sameMoment  = 8
+	// entriesAtOnce bounds how many ended incidents are read in one go.
+	entriesAtOnce = 20_000
 )
 
 // Incidents implements httpapi.Incidents: open ones first, the last opened before the others, then
@@ -94,7 +96,8 @@ func (in *incidents) open(ctx context.Context, apps []partner.ClientID, endpoint
 
 // closed lists the first closed incidents behind a position. It knows of each app when the newest of
 // them ended, and reads the apps in that order, twice as many each time, until those that it has not
-// read can have nothing that belongs before the last that it found.
+// read can have nothing that belongs before the last that it found. It reads nothing that ended before
+// what is sure to be on the page, and little enough at once.
 func (in *incidents) closed(ctx context.Context, apps []partner.ClientID, endpoint string, after position, need int) ([]httpapi.Incident, error) {
 	var until time.Time
 	if after.state == stateClosed {
@@ -108,21 +111,75 @@ func (in *incidents) closed(ctx context.Context, apps []partner.ClientID, endpoi
 	if endpoint != "" { // those of other endpoints lie between
 		each = historyMost
 	}
+	within := span{until: until}
+	if endpoint == "" {
+		within.since = sureSince(heads, until, need)
+	}
 	var list []httpapi.Incident
 	for size := need; len(heads) > 0; size *= 2 {
-		if len(list) >= need && heads[0].ended.UnixMilli() < list[need-1].ClosedAt.UnixMilli() {
+		if len(list) == need && heads[0].ended.UnixMilli() < list[need-1].ClosedAt.UnixMilli() {
 			break
 		}
-		some := heads[:min(size, len(heads))]
+		some, err := in.fitting(ctx, heads[:min(size, len(heads))], within, each)
+		if err != nil {
+			return nil, err
+		}
 		heads = heads[len(some):]
-		more, err := in.ended(ctx, some, until, each)
+		more, err := in.ended(ctx, some, within, each)
 		if err != nil {
 			return nil, err
 		}
 		list = append(list, slices.DeleteFunc(more, func(i httpapi.Incident) bool { return endpoint != "" && endpoint != i.Endpoint })...)
 		list = behind(list, after)
+		if len(list) >= need {
+			list = list[:need]
+			within.since = list[need-1].ClosedAt
+		}
 	}
-	return list[:min(need, len(list))], nil
+	return list, nil
+}
+
+// span is when the incidents ended that are read, both ends included; a zero time is no bound.
+type span struct{ since, until time.Time }
+
+// sureSince is a time since when at least need incidents ended that lie behind a page that ends at until;
+// zero where that is not sure. Each app's newest is one, unless it ended in the page's last moment.
+func sureSince(heads []head, until time.Time, need int) time.Time {
+	for _, h := range heads {
+		if !until.IsZero() && !h.ended.Before(until) {
+			continue
+		}
+		if need--; need == 0 {
+			return h.ended
+		}
+	}
+	return time.Time{}
+}
+
+// fitting is as many of the first apps as together have few enough incidents to be read at once.
+func (in *incidents) fitting(ctx context.Context, of []head, s span, each int) ([]head, error) {
+	if len(of)*each <= entriesAtOnce {
+		return of, nil
+	}
+	counts, err := in.store.CountEnded(ctx, appsOf(of), s.since, s.until)
+	if err != nil {
+		return nil, err
+	}
+	total := 0
+	for i, n := range counts {
+		if total += min(n, each); total > entriesAtOnce {
+			return of[:max(i, 1)], nil
+		}
+	}
+	return of, nil
+}
+
+func appsOf(heads []head) []partner.ClientID {
+	apps := make([]partner.ClientID, len(heads))
+	for i, h := range heads {
+		apps[i] = h.app
+	}
+	return apps
 }
 
 // head is when the newest ended incident of an app ended.
@@ -148,12 +205,9 @@ func (in *incidents) heads(ctx context.Context, apps []partner.ClientID, until t
 }
 
 // ended reads ended incidents of some apps.
-func (in *incidents) ended(ctx context.Context, of []head, until time.Time, each int) ([]httpapi.Incident, error) {
-	apps := make([]partner.ClientID, len(of))
-	for i, h := range of {
-		apps[i] = h.app
-	}
-	all, err := in.store.EndedOf(ctx, apps, until, each)
+func (in *incidents) ended(ctx context.Context, of []head, s span, each int) ([]httpapi.Incident, error) {
+	apps := appsOf(of)
+	all, err := in.store.EndedOf(ctx, apps, s.since, s.until, each)
 	if err != nil {
 		return nil, err
 	}

@@ -85,8 +85,8 @@ func (a *approvals) Dismiss(ctx context.Context, app partner.ClientID, ts []tena
 
 // DismissStanding implements httpapi.Approvals.
 func (a *approvals) DismissStanding(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error {
-	err := a.Approvals.DismissStanding(ctx, app, t, actor)
-	if err != nil && !errors.Is(err, registry.ErrConflict) { // with which nothing stands either
+	took, err := a.Approvals.DismissStanding(ctx, app, t, actor)
+	if !took && !errors.Is(err, registry.ErrConflict) { // with which nothing stands either
 		return err
 	}
 	return errors.Join(err, a.people.Observe(ctx, app, partner.StateChange, incident.Withdrawn{Tenants: []tenant.ID{t}}))

@@ -63,6 +63,8 @@ type answer struct {
 type problem struct {
 	Type, Title, Detail string
 	Errors              []map[string]string `json:"errors,omitempty" yaml:"errors"`
+	// Only are the operations that answer so; all do when it is empty.
+	Only []string `json:"-" yaml:"only"`
 }
 
 // files is all that the YAML files say.
@@ -235,7 +237,7 @@ func (f *files) params(op Operation, said operation) ([]obj, error) {
 	}
 	if op.Conditional {
 		header("If-Match", "The ETag that was read: 412 when it is not the current one.", 1024)
-		header("If-None-Match", "412 when it is the current ETag; * when there is anything.", 1024)
+		header("If-None-Match", "412 when it names the current ETag; with *, 412 when there is anything.", 1024)
 	}
 	if op.Idempotent {
 		header("Idempotency-Key", "A repeat with the same key gets the first success again, marked by Idempotent-Replayed, and changes nothing. In the answer to a body of lines each such line says replayed.", 255)
@@ -319,7 +321,7 @@ func (f *files) responses(op Operation, said operation) (obj, error) {
 		}
 		if status >= http.StatusBadRequest { // what a problem can say as well, such as of a path that nothing serves
 			if content, ok := made["content"].(obj); ok {
-				content[typeProblem] = problemContent(status, f.problems[code])
+				content[typeProblem] = problemContent(status, of(f.problems[code], op.ID))
 			}
 		}
 		out[code] = made
@@ -331,8 +333,12 @@ func (f *files) responses(op Operation, said operation) (obj, error) {
 		if _, ok := f.problems[code]; !ok {
 			return nil, fmt.Errorf("there is no problem of status %s", code)
 		}
-		if out[code] == nil {
-			out[code] = obj{"$ref": "#/components/responses/Problem" + code}
+		if out[code] != nil {
+			continue
+		}
+		out[code] = obj{"$ref": "#/components/responses/Problem" + code}
+		if own := of(f.problems[code], op.ID); len(own) > len(of(f.problems[code], "")) {
+			out[code] = problemAnswer(code, own)
 		}
 	}
 	return out, nil
@@ -389,22 +395,31 @@ func problemsOf(op Operation) []string {
 func (f *files) sharedProblems() obj {
 	out := obj{}
 	for code, list := range f.problems {
-		status, _ := strconv.Atoi(code)
-		names := []string{}
-		switch code {
-		case "409", "429", "503":
-			names = append(names, "Retry-After")
-		case "401":
-			names = append(names, "WWW-Authenticate")
-		case "405":
-			names = append(names, "Allow")
-		}
-		out["Problem"+code] = obj{
-			"description": http.StatusText(status), "headers": headers(names...),
-			"content": obj{typeProblem: problemContent(status, list)},
-		}
+		out["Problem"+code] = problemAnswer(code, of(list, ""))
 	}
 	return out
+}
+
+// of are the problems that an operation may answer with; those that all may when it is empty.
+func of(list []problem, op string) []problem {
+	return slices.DeleteFunc(slices.Clone(list), func(p problem) bool { return len(p.Only) > 0 && !slices.Contains(p.Only, op) })
+}
+
+func problemAnswer(code string, list []problem) obj {
+	status, _ := strconv.Atoi(code)
+	names := []string{}
+	switch code {
+	case "409", "429", "503":
+		names = append(names, "Retry-After")
+	case "401":
+		names = append(names, "WWW-Authenticate")
+	case "405":
+		names = append(names, "Allow")
+	}
+	return obj{
+		"description": http.StatusText(status), "headers": headers(names...),
+		"content": obj{typeProblem: problemContent(status, list)},
+	}
 }
 
 func problemContent(status int, list []problem) obj {
