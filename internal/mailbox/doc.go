@@ -59,7 +59,7 @@
 //
 // tools/model checks these rules exhaustively: 21 worlds of one or two tenants, two drainers and one
 // to three changes, with crashes, lost tasks, lost answers, late copies, resyncs, dismissals that
-// race approvals, deleted apps, gates, refusals and switches, 0.1 to 5.5 million states each and 39
+// race approvals, deleted apps, gates, refusals and switches, 0.1 to 5.8 million states each and 39
 // million in all, none of which violates one of them; and it finds each rule's absence (make model).
 // Its documentation says which script or code each of its steps stands for, and where they differ.
 // tools/mutate brings small faults into the scripts and says which of them no test notices (make mutate).
