@@ -22,6 +22,14 @@ const (
 	gatherLong = 250 * time.Millisecond
 )
 
+// reserveMost bounds the reserve, in caps of posts at once. It begins as large as one cap and doubles
+// when the posters used it up during an exchange that took longer than slowExchange: the endpoint is
+// faster than Redis answers then, as it is where every write waits for the disk.
+const (
+	reserveMost  = 4
+	slowExchange = time.Millisecond
+)
+
 // While posts are out and there is room for more, the mailbox is asked again after lookMin, then
 // ever less often up to lookMax: what another process deposits wakes nobody while a drainer owns
 // the mailbox. What this process deposits says so (Drainer.Stir).
@@ -105,6 +113,8 @@ type run struct {
 	// probing lets one post out alone.
 	limit   int
 	probing bool
+	// reserve is how many claims more than may run at once are wanted.
+	reserve int
 	lost    bool
 	force   bool
 	// idle: the last exchange found nothing due. filled: it gave all that was wanted, so more may be due.
@@ -137,7 +147,7 @@ func newRun(d *Drainer, app partner.ClientID, token string, post Post, revision 
 		asks: make(chan ask), answers: make(chan answer, 1), stirred: d.stirrable(app), look: lookMin, timer: stoppedTimer(),
 		probing: b.Probe, hadGate: b.Probe,
 	}
-	r.limit = r.health.start(d.opts.InFlightPerApp)
+	r.limit, r.reserve = r.health.start(d.opts.InFlightPerApp), d.opts.InFlightPerApp
 	if b.Probe {
 		d.opts.Metrics.transition(halfOpen)
 		r.limit = 1
@@ -227,7 +237,7 @@ func (r *run) want() int {
 	if r.stopped() {
 		return 0
 	}
-	room := min(r.limit, r.d.share()) + r.d.opts.InFlightPerApp
+	room := min(r.limit, r.d.share()) + r.reserve
 	if r.probing {
 		room = 1
 	}
@@ -244,6 +254,7 @@ func (r *run) exchange(ctx context.Context) error {
 		select {
 		case a := <-r.answers:
 			r.spare = asked.results
+			r.replenish(a.got.Sub(a.sent))
 			if a.err != nil {
 				return fmt.Errorf("drain app %s: results of %d posts not recorded, their claims will run out: %w",
 					r.app, len(asked.results)+len(r.settlements)+r.running, a.err)
@@ -254,6 +265,13 @@ func (r *run) exchange(ctx context.Context) error {
 			r.settle(ctx, f)
 			r.launch(ctx)
 		}
+	}
+}
+
+// replenish widens the reserve that posters used up while a slow exchange was made although more was due.
+func (r *run) replenish(took time.Duration) {
+	if took > slowExchange && r.filled && len(r.queue) == 0 && r.running < min(r.limit, r.d.share()) && !r.stopped() {
+		r.reserve = min(2*r.reserve, reserveMost*r.d.opts.InFlightPerApp)
 	}
 }
 
@@ -423,7 +441,7 @@ func (r *run) window() time.Duration {
 // starving reports that posters will wait soon although more is due: they go on from what is left of
 // the reserve while the exchange is made.
 func (r *run) starving() bool {
-	return r.filled && len(r.queue) <= r.d.opts.InFlightPerApp/2 && !r.stopped() && !r.probing
+	return r.filled && len(r.queue) <= r.reserve/2 && !r.stopped() && !r.probing
 }
 
 func stoppedTimer() *time.Timer {
