@@ -14,8 +14,8 @@ const removalsKeep = 10000
 
 // The scripts of apps.
 var (
-	putApp      = newScript("put_app")
-	deleteApp   = newScript("delete_app")
+	putApp      = newScript("put_app", "revision")
+	deleteApp   = newScript("delete_app", "revision")
 	listApps    = newScript("list_apps")
 	changedApps = newScript("changed_apps")
 )

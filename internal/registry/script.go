@@ -18,13 +18,18 @@ type script struct {
 	lua  *redis.Script
 }
 
-// newScript loads lua/<name>.lua. It panics when there is no such file, which a build decides.
-func newScript(name string) *script {
-	b, err := sources.ReadFile("lua/" + name + ".lua")
-	if err != nil {
-		panic("registry: " + err.Error())
+// newScript loads lua/<name>.lua, after the files that it builds on. It panics when there is no such
+// file, which a build decides.
+func newScript(name string, after ...string) *script {
+	var text []byte
+	for _, n := range append(after, name) {
+		b, err := sources.ReadFile("lua/" + n + ".lua")
+		if err != nil {
+			panic("registry: " + err.Error())
+		}
+		text = append(text, b...)
 	}
-	return &script{name: name, lua: redis.NewScript(string(b))}
+	return &script{name: name, lua: redis.NewScript(string(text))}
 }
 
 // run executes the script once, sending its text where Redis does not know it.

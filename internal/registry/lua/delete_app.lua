@@ -48,11 +48,8 @@ local newest = redis.call('GET', KEYS[3]) or '0'
 if not tonumber(newest) then
   return redis.error_reply('FORMAT the revision is not a number')
 end
-local revision = math.max(tonumber(newest) + 1, now)
-local text = string.format('%.0f', revision)
+local text = advance(newest, now, KEYS[13], ARGV[8])
 redis.call('SET', KEYS[3], text)
-redis.call('ZADD', KEYS[13], newest, newest, text, text)
-redis.call('ZREMRANGEBYRANK', KEYS[13], 0, -(tonumber(ARGV[8]) + 1))
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])
@@ -61,10 +58,8 @@ redis.call('ZREMRANGEBYRANK', KEYS[5], 0, -(tonumber(ARGV[3]) + 1))
 redis.call('HDEL', KEYS[6], ARGV[1])
 if redis.call('HDEL', KEYS[9], ARGV[1]) == 1 then
   local last = redis.call('HGET', KEYS[8], 'revision') or '0'
-  local seen = string.format('%.0f', math.max(tonumber(last) + 1, now))
+  local seen = advance(last, now, KEYS[12], ARGV[8])
   redis.call('HSET', KEYS[8], 'revision', seen)
-  redis.call('ZADD', KEYS[12], last, last, seen, seen)
-  redis.call('ZREMRANGEBYRANK', KEYS[12], 0, -(tonumber(ARGV[8]) + 1))
   redis.call('ZREM', KEYS[10], ARGV[1])
   redis.call('ZADD', KEYS[11], seen, ARGV[1])
   redis.call('ZREMRANGEBYRANK', KEYS[11], 0, -(tonumber(ARGV[8]) + 1))
@@ -83,4 +78,4 @@ for i = 1, #tokens, 2 do
       'request', ARGV[7], 'action', 'token.revoke', 'subject', tokens[i], 'before', '', 'after', '')
   end
 end
-return {1, revision}
+return {1, tonumber(text)}

@@ -50,11 +50,8 @@ local newest = redis.call('GET', KEYS[3]) or '0'
 if not tonumber(newest) then
   return redis.error_reply('FORMAT the revision is not a number')
 end
-local revision = math.max(tonumber(newest) + 1, now)
-local text = string.format('%.0f', revision)
+local text = advance(newest, now, KEYS[13], ARGV[11])
 redis.call('SET', KEYS[3], text)
-redis.call('ZADD', KEYS[13], newest, newest, text, text)
-redis.call('ZREMRANGEBYRANK', KEYS[13], 0, -(tonumber(ARGV[11]) + 1))
 redis.call('HSET', KEYS[1], ARGV[1], text .. ';' .. ARGV[3])
 redis.call('ZADD', KEYS[2], 0, ARGV[1])
 redis.call('ZADD', KEYS[4], text, ARGV[1])
@@ -66,10 +63,8 @@ redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[5], '*', 'v', '1', 'actor', ARGV
   'request', ARGV[8], 'action', ARGV[9], 'subject', ARGV[1], 'before', before, 'after', ARGV[3])
 if (redis.call('HGET', KEYS[9], ARGV[1]) or '') ~= ARGV[10] then
   local last = redis.call('HGET', KEYS[8], 'revision') or '0'
-  local seen = string.format('%.0f', math.max(tonumber(last) + 1, now))
+  local seen = advance(last, now, KEYS[12], ARGV[11])
   redis.call('HSET', KEYS[8], 'revision', seen)
-  redis.call('ZADD', KEYS[12], last, last, seen, seen)
-  redis.call('ZREMRANGEBYRANK', KEYS[12], 0, -(tonumber(ARGV[11]) + 1))
   if ARGV[10] == '' then
     redis.call('HDEL', KEYS[9], ARGV[1])
     redis.call('ZREM', KEYS[10], ARGV[1])
@@ -85,4 +80,4 @@ for i = 12, #ARGV, 3 do
   redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[5], '*', 'v', '1', 'actor', ARGV[6], 'role', ARGV[7],
     'request', ARGV[8], 'action', ARGV[i], 'subject', ARGV[1], 'before', ARGV[i + 1], 'after', ARGV[i + 2])
 end
-return {1, revision, old and 1 or 0}
+return {1, tonumber(text), old and 1 or 0}
