@@ -79,7 +79,20 @@ const (
 	AppOutbox AppKey = "outbox"
 	// AppProbes HASH endpoint -> "1;<due ms>;<end of the claim, ms>;<stamp>;<state of its probes>".
 	AppProbes AppKey = "probes"
+	// AppFormer starts the HASHes of approvals of former lives, each named by the birth that followed.
+	AppFormer AppKey = "former"
 )
+
+// AppLife lists the keys of what is kept of an app beside its mailbox, and goes with its life.
+func (s Space) AppLife(id partner.ClientID) []string {
+	out := []string{
+		s.App(id, AppIncidents), s.App(id, AppHistory), s.App(id, AppReports), s.App(id, AppOutbox), s.App(id, AppProbes), s.App(id, AppDeliveries),
+	}
+	for _, k := range partner.AllEndpointKinds() {
+		out = append(out, s.App(id, AppReported)+":"+k.String())
+	}
+	return out
+}
 
 // TenantKey is the suffix of a key in a tenant's slot.
 type TenantKey string
@@ -107,6 +120,8 @@ const (
 	ConfigIndex ConfigKey = "apps_index"
 	// ConfigSecrets HASH client id -> sealed webhook secrets.
 	ConfigSecrets ConfigKey = "secrets"
+	// ConfigLives HASH client id -> "<birth>;<digest of the state-change endpoint>;<revision at which that changed>".
+	ConfigLives ConfigKey = "lives"
 	// ConfigRevision STR revision of the settings, which each change raises.
 	ConfigRevision ConfigKey = "revision"
 	// ConfigHistory ZSET of the last revisions of the settings that were given out.

@@ -20,6 +20,9 @@ import (
 
 const testApp partner.ClientID = "app1"
 
+// testLife is the app as a version before births made it.
+var testLife = mailbox.Life{App: testApp}
+
 // box is one app's mailbox under test.
 type box struct {
 	testing.TB
@@ -160,15 +163,15 @@ func (b *box) approved(top int64, ts ...tenant.ID) {
 	for i, t := range ts {
 		adm[i], recs[i] = mailbox.Admission{Tenant: t, Top: top}, tenant.Record{Tenant: t, Top: top}
 	}
-	_, err := b.s.Approve(b.Context(), testApp, b.dismissals(), adm)
+	_, err := b.s.Approve(b.Context(), testLife, b.dismissals(), adm)
 	b.check(err)
-	_, err = b.s.Deposit(b.Context(), testApp, b.nonce(), recs)
+	_, err = b.s.Deposit(b.Context(), testLife, b.nonce(), recs)
 	b.check(err)
 }
 
 func (b *box) approve(t tenant.ID, top int64) int {
 	b.Helper()
-	n, err := b.s.Approve(b.Context(), testApp, b.dismissals(), []mailbox.Admission{{Tenant: t, Top: top}})
+	n, err := b.s.Approve(b.Context(), testLife, b.dismissals(), []mailbox.Admission{{Tenant: t, Top: top}})
 	b.check(err)
 	return n
 }
@@ -182,14 +185,14 @@ func (b *box) dismissals() int64 {
 
 func (b *box) again(t tenant.ID) int {
 	b.Helper()
-	n, err := b.s.Again(b.Context(), testApp, []mailbox.Admission{{Tenant: t}})
+	n, err := b.s.Again(b.Context(), testLife, []mailbox.Admission{{Tenant: t}})
 	b.check(err)
 	return n
 }
 
 func (b *box) dismiss(ts ...tenant.ID) int {
 	b.Helper()
-	n, err := b.s.Dismiss(b.Context(), testApp, ts)
+	n, err := b.s.Dismiss(b.Context(), testLife, ts)
 	b.check(err)
 	return n
 }
@@ -202,14 +205,14 @@ func (b *box) tell(t tenant.ID, words string) mailbox.Deposited {
 
 func (b *box) deposit(nonce string, recs ...tenant.Record) mailbox.Deposited {
 	b.Helper()
-	d, err := b.s.Deposit(b.Context(), testApp, nonce, recs)
+	d, err := b.s.Deposit(b.Context(), testLife, nonce, recs)
 	b.check(err)
 	return d
 }
 
 func (b *box) begin(token string, gen int64) mailbox.Begun {
 	b.Helper()
-	x, err := b.s.Begin(b.Context(), testApp, token, gen)
+	x, err := b.s.Begin(b.Context(), testLife, token, gen)
 	b.check(err)
 	return x
 }
@@ -226,7 +229,7 @@ func (b *box) own(token string) mailbox.Begun {
 
 func (b *box) exchange(token string, want int, rs ...mailbox.Settlement) mailbox.Exchanged {
 	b.Helper()
-	x, err := b.s.Exchange(b.Context(), testApp, token, want, rs)
+	x, err := b.s.Exchange(b.Context(), testLife, token, want, rs)
 	b.check(err)
 	return x
 }
@@ -243,7 +246,7 @@ func (b *box) claim(token string) mailbox.Claim {
 
 func (b *box) finish(token string, c mailbox.Closing) mailbox.Finished {
 	b.Helper()
-	f, err := b.s.Finish(b.Context(), testApp, token, c)
+	f, err := b.s.Finish(b.Context(), testLife, token, c)
 	b.check(err)
 	return f
 }
@@ -257,7 +260,7 @@ func (b *box) sweep(rev int64, on bool) mailbox.Wake {
 
 func (b *box) turn(rev int64, on bool) mailbox.Wake {
 	b.Helper()
-	w, err := b.s.Switch(b.Context(), b.nonce(), mailbox.Switch{App: testApp, Revision: rev, On: on})
+	w, err := b.s.Switch(b.Context(), b.nonce(), mailbox.Switch{Life: testLife, Revision: rev, On: on})
 	b.check(err)
 	return w
 }

@@ -108,7 +108,7 @@ func TestDepositRefusesTooMany(t *testing.T) {
 	t.Parallel()
 	b := miniBox(t, mailbox.Settings{})
 	recs := make([]tenant.Record, mailbox.MaxBatch+1)
-	if _, err := b.s.Deposit(t.Context(), testApp, "n", recs); err == nil {
+	if _, err := b.s.Deposit(t.Context(), testLife, "n", recs); err == nil {
 		t.Error("a deposit above MaxBatch was taken")
 	}
 	_, errs := b.s.DepositMany(t.Context(), "n", []mailbox.Batch{{App: "app2", Records: recs}, {App: testApp, Records: recs[:1]}})
@@ -287,7 +287,7 @@ func TestApprovalThatADismissalOvertook(t *testing.T) {
 				since := b.dismissals() // and top 5
 				b.tell("t1", "resume6")
 				row.meanwhile(b)
-				_, err := b.s.Approve(b.Context(), testApp, since, []mailbox.Admission{{Tenant: "t1", Top: 5}})
+				_, err := b.s.Approve(b.Context(), testLife, since, []mailbox.Admission{{Tenant: "t1", Top: 5}})
 				if errors.Is(err, mailbox.ErrDismissed) != row.stale || err != nil && !row.stale {
 					b.Errorf("approve = %v, want it stale: %v", err, row.stale)
 				}
@@ -309,7 +309,7 @@ func TestStaleApprovalAdmitsNobody(t *testing.T) {
 		b.approved(1, "t1", "t2")
 		since := b.dismissals()
 		b.dismiss("t1")
-		_, err := b.s.Approve(b.Context(), testApp, since, []mailbox.Admission{{Tenant: "t3", Top: 5}, {Tenant: "t2", Top: 5}, {Tenant: "t1", Top: 5}})
+		_, err := b.s.Approve(b.Context(), testLife, since, []mailbox.Admission{{Tenant: "t3", Top: 5}, {Tenant: "t2", Top: 5}, {Tenant: "t1", Top: 5}})
 		if !errors.Is(err, mailbox.ErrDismissed) {
 			b.Errorf("approve = %v", err)
 		}
@@ -323,7 +323,7 @@ func TestApproveFirst(t *testing.T) {
 	t.Parallel()
 	each(t, mailbox.Settings{}, func(b *box) {
 		first := func(since int64, ts ...mailbox.Admission) (int, error) {
-			return b.s.ApproveFirst(b.Context(), testApp, since, ts)
+			return b.s.ApproveFirst(b.Context(), testLife, since, ts)
 		}
 		if n, err := first(0, mailbox.Admission{Tenant: "t1", Top: 5}); n != 1 || err != nil {
 			b.Errorf("the first = %d, %v", n, err)

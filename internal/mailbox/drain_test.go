@@ -41,7 +41,7 @@ func TestBegin(t *testing.T) {
 
 func (b *box) beats(token string) bool {
 	b.Helper()
-	is, err := b.s.Beat(b.Context(), testApp, token)
+	is, err := b.s.Beat(b.Context(), testLife, token)
 	b.check(err)
 	return is
 }

@@ -52,7 +52,7 @@ func TestNewerFormatIsRefused(t *testing.T) {
 	apps := []partner.ClientID{testApp}
 	for name, call := range map[string]func(ctx context.Context, s *mailbox.Store) error{
 		"Deposit": func(ctx context.Context, s *mailbox.Store) error {
-			_, err := s.Deposit(ctx, testApp, "n", []tenant.Record{story("t1", "resume9")})
+			_, err := s.Deposit(ctx, testLife, "n", []tenant.Record{story("t1", "resume9")})
 			return err
 		},
 		"DepositMany": func(ctx context.Context, s *mailbox.Store) error {
@@ -60,35 +60,35 @@ func TestNewerFormatIsRefused(t *testing.T) {
 			return errs[0]
 		},
 		"Approve": func(ctx context.Context, s *mailbox.Store) error {
-			_, err := s.Approve(ctx, testApp, 0, []mailbox.Admission{{Tenant: "t9"}})
+			_, err := s.Approve(ctx, testLife, 0, []mailbox.Admission{{Tenant: "t9"}})
 			return err
 		},
 		"Again": func(ctx context.Context, s *mailbox.Store) error {
-			_, err := s.Again(ctx, testApp, []mailbox.Admission{{Tenant: "t1"}})
+			_, err := s.Again(ctx, testLife, []mailbox.Admission{{Tenant: "t1"}})
 			return err
 		},
 		"Dismiss": func(ctx context.Context, s *mailbox.Store) error {
-			_, err := s.Dismiss(ctx, testApp, []tenant.ID{"t1"})
+			_, err := s.Dismiss(ctx, testLife, []tenant.ID{"t1"})
 			return err
 		},
 		"Begin": func(ctx context.Context, s *mailbox.Store) error {
-			_, err := s.Begin(ctx, testApp, "d2", 0)
+			_, err := s.Begin(ctx, testLife, "d2", 0)
 			return err
 		},
 		"Exchange": func(ctx context.Context, s *mailbox.Store) error {
-			_, err := s.Exchange(ctx, testApp, "d1", 5, nil)
+			_, err := s.Exchange(ctx, testLife, "d1", 5, nil)
 			return err
 		},
 		"Finish": func(ctx context.Context, s *mailbox.Store) error {
-			_, err := s.Finish(ctx, testApp, "d1", mailbox.Closing{Force: true})
+			_, err := s.Finish(ctx, testLife, "d1", mailbox.Closing{Force: true})
 			return err
 		},
 		"Beat": func(ctx context.Context, s *mailbox.Store) error {
-			_, err := s.Beat(ctx, testApp, "d1")
+			_, err := s.Beat(ctx, testLife, "d1")
 			return err
 		},
 		"Switch": func(ctx context.Context, s *mailbox.Store) error {
-			_, err := s.Switch(ctx, "n", mailbox.Switch{App: testApp, Revision: 9})
+			_, err := s.Switch(ctx, "n", mailbox.Switch{Life: testLife, Revision: 9})
 			return err
 		},
 		"Sweep": func(ctx context.Context, s *mailbox.Store) error {
@@ -96,7 +96,7 @@ func TestNewerFormatIsRefused(t *testing.T) {
 			return errs[0]
 		},
 		"Open": func(ctx context.Context, s *mailbox.Store) error {
-			_, err := s.Open(ctx, testApp, "n")
+			_, err := s.Open(ctx, testLife, "n")
 			return err
 		},
 		"Drop": func(ctx context.Context, s *mailbox.Store) error { return s.Drop(ctx, testApp, 0) },
@@ -199,7 +199,7 @@ func TestUnreadableMarkIsRefused(t *testing.T) {
 	t.Parallel()
 	each(t, mailbox.Settings{}, func(b *box) {
 		b.check(b.rdb.HSet(b.Context(), b.key(keys.AppTenants), "t1", "v2:7").Err())
-		if _, err := b.s.Deposit(b.Context(), testApp, "n", []tenant.Record{story("t1", "suspend5")}); !errors.Is(err, mailbox.ErrFormat) {
+		if _, err := b.s.Deposit(b.Context(), testLife, "n", []tenant.Record{story("t1", "suspend5")}); !errors.Is(err, mailbox.ErrFormat) {
 			b.Errorf("deposit error = %v, want ErrFormat", err)
 		}
 	})
@@ -218,7 +218,7 @@ func TestMaxMemory(t *testing.T) {
 	b.tell("t2", "suspend5 move6")
 	b.check(rdb.ConfigSet(t.Context(), "maxmemory", "1").Err())
 
-	_, err := b.s.Deposit(t.Context(), testApp, "n", []tenant.Record{story("t1", "resume7")})
+	_, err := b.s.Deposit(t.Context(), testLife, "n", []tenant.Record{story("t1", "resume7")})
 	if !redis.HasErrorPrefix(err, "OOM") {
 		t.Fatalf("deposit error = %v, want OOM", err)
 	}
@@ -252,7 +252,7 @@ func TestMaxMemory(t *testing.T) {
 	if f := b.finish("d2", mailbox.Closing{Gate: time.Second}); f.State != mailbox.Done {
 		t.Errorf("finish = %+v", f)
 	}
-	if _, err := b.s.Open(t.Context(), testApp, "o"); err != nil {
+	if _, err := b.s.Open(t.Context(), testLife, "o"); err != nil {
 		t.Errorf("open: %v", err)
 	}
 	b.expect("t1", "5")
@@ -270,11 +270,11 @@ func TestCluster(t *testing.T) {
 	apps := []partner.ClientID{}
 	for i := range 12 {
 		app := partner.ClientID("app" + strconv.Itoa(i))
-		_, err := b.s.Approve(t.Context(), app, 0, []mailbox.Admission{{Tenant: "t1", Top: 5}})
+		_, err := b.s.Approve(t.Context(), mailbox.Life{App: app}, 0, []mailbox.Admission{{Tenant: "t1", Top: 5}})
 		b.check(err)
 		apps = append(apps, app)
-		batches = append(batches, mailbox.Batch{App: app, Records: []tenant.Record{story("t1", "suspend5")}})
-		switches = append(switches, mailbox.Switch{App: app, On: true})
+		batches = append(batches, mailbox.Batch{Life: mailbox.Life{App: app}, Records: []tenant.Record{story("t1", "suspend5")}})
+		switches = append(switches, mailbox.Switch{Life: mailbox.Life{App: app}, On: true})
 	}
 	b.deposit("warm") // one node knows the script, others may not
 	ds, errs := b.s.DepositMany(t.Context(), "n", batches)

@@ -5,7 +5,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
 // Take is Begin and, in the same round trip, an Exchange that claims up to want tenants; where the
@@ -14,17 +13,17 @@ import (
 //
 // Each of the two is atomic by itself, and nothing is known of either on an error: the caller repeats
 // the call, and what the first claimed comes back when its lease runs out.
-func (s *Store) Take(ctx context.Context, app partner.ClientID, token string, gen int64, want int) (Begun, Exchanged, error) {
-	first, second, err := s.pair(ctx, app, "take",
+func (s *Store) Take(ctx context.Context, life Life, token string, gen int64, want int) (Begun, Exchanged, error) {
+	first, second, err := s.pair(ctx, life, "take",
 		step{s.scripts.begin, s.beginArgs(token, gen)}, step{s.scripts.exchange, s.exchangeArgs(token, want, nil)})
 	if err != nil {
 		return Begun{}, Exchanged{}, err
 	}
-	b, err := s.begun(app, first)
+	b, err := s.begun(life.App, first)
 	if err != nil || b.State != Owned {
 		return b, Exchanged{}, err
 	}
-	x, err := exchanged(app, second)
+	x, err := exchanged(life.App, second)
 	return b, x, err
 }
 
@@ -32,19 +31,19 @@ func (s *Store) Take(ctx context.Context, app partner.ClientID, token string, ge
 // trip, a Finish that stays where work is due. It may be repeated as they may. A Cluster that moves the
 // slot right then may run the Finish alone: the repeat then hands in the results as a stranger's, and of
 // those that are no deliveries the claims come back when their lease runs out.
-func (s *Store) Leave(ctx context.Context, app partner.ClientID, token string, results []Settlement) (Finished, error) {
-	if err := fits("leave", app, len(results)); err != nil {
+func (s *Store) Leave(ctx context.Context, life Life, token string, results []Settlement) (Finished, error) {
+	if err := fits("leave", life.App, len(results)); err != nil {
 		return Finished{}, err
 	}
-	first, second, err := s.pair(ctx, app, "leave",
+	first, second, err := s.pair(ctx, life, "leave",
 		step{s.scripts.exchange, s.exchangeArgs(token, 0, results)}, step{s.scripts.finish, s.finishArgs(token, Closing{})})
 	if err != nil {
 		return Finished{}, err
 	}
-	if _, err := exchanged(app, first); err != nil {
+	if _, err := exchanged(life.App, first); err != nil {
 		return Finished{}, err
 	}
-	return s.finished(app, second)
+	return s.finished(life.App, second)
 }
 
 // loadPair makes Redis know the scripts of Leave. A Redis that knows finish knows exchange: else Leave
@@ -56,6 +55,10 @@ func (s *Store) loadPair(ctx context.Context) error {
 	return s.scripts.finish.Load(ctx, s.rdb).Err()
 }
 
+// pairTries is how often a pair is sent: again where Redis does not know a script, and where the mailbox
+// belongs to an earlier life.
+const pairTries = 3
+
 // step is a script to run and what it is given.
 type step struct {
 	script *redis.Script
@@ -65,19 +68,26 @@ type step struct {
 // pair runs a, then b, on a mailbox in one round trip. b runs although a failed: it finds the mailbox as
 // that left it. Where Redis does not know one of them, both are
 // run again after it was told.
-func (s *Store) pair(ctx context.Context, app partner.ClientID, what string, a, b step) (first, second []any, err error) {
-	box := keysOf(s.keys, app)
+func (s *Store) pair(ctx context.Context, life Life, what string, a, b step) (first, second []any, err error) {
+	app, box := life.App, keysOf(s.keys, life.App)
+	a.args, b.args = append([]any{life.Birth}, a.args...), append([]any{life.Birth}, b.args...)
 	for attempt := 0; ; attempt++ {
 		var cmds [2]*redis.Cmd
 		_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 			cmds[0], cmds[1] = a.script.EvalSha(ctx, p, box, a.args...), b.script.EvalSha(ctx, p, box, b.args...)
 			return nil
 		})
-		if attempt == 0 && (redis.HasErrorPrefix(cmds[0].Err(), "NOSCRIPT") || redis.HasErrorPrefix(cmds[1].Err(), "NOSCRIPT")) {
+		if attempt < pairTries-1 && (redis.HasErrorPrefix(cmds[0].Err(), "NOSCRIPT") || redis.HasErrorPrefix(cmds[1].Err(), "NOSCRIPT")) {
 			for _, script := range []*redis.Script{a.script, b.script} { // in this order: see loadPair
 				if err := script.Load(ctx, s.rdb).Err(); err != nil {
 					return nil, nil, failure(what, app, err)
 				}
+			}
+			continue
+		}
+		if attempt < pairTries-1 && isUnborn(cmds[0].Err()) {
+			if err := s.Born(ctx, life); err != nil {
+				return nil, nil, err
 			}
 			continue
 		}

@@ -10,14 +10,14 @@ import (
 
 func (b *box) take(token string, want int) (mailbox.Begun, mailbox.Exchanged) {
 	b.Helper()
-	begun, x, err := b.s.Take(b.Context(), testApp, token, 0, want)
+	begun, x, err := b.s.Take(b.Context(), testLife, token, 0, want)
 	b.check(err)
 	return begun, x
 }
 
 func (b *box) leave(token string, rs ...mailbox.Settlement) mailbox.Finished {
 	b.Helper()
-	f, err := b.s.Leave(b.Context(), testApp, token, rs)
+	f, err := b.s.Leave(b.Context(), testLife, token, rs)
 	b.check(err)
 	return f
 }

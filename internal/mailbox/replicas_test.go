@@ -27,7 +27,7 @@ func TestDepositThatLacksReplicasStillWakes(t *testing.T) {
 	t.Cleanup(func() { _ = rdb.Close() })
 	s := mailbox.New(rdb, keys.New(""), mailbox.Settings{})
 	for _, app := range []partner.ClientID{"app1", "app2"} {
-		if _, err := s.Approve(t.Context(), app, 0, []mailbox.Admission{{Tenant: "t1", Top: 1}}); err != nil {
+		if _, err := s.Approve(t.Context(), mailbox.Life{App: app}, 0, []mailbox.Admission{{Tenant: "t1", Top: 1}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -84,19 +84,19 @@ func TestCallsAreBounded(t *testing.T) {
 		}
 		ctx := b.Context()
 		calls := map[string]func(n int) error{
-			"Approve": func(n int) error { _, err := b.s.Approve(ctx, testApp, 0, admissions[:n]); return err },
+			"Approve": func(n int) error { _, err := b.s.Approve(ctx, testLife, 0, admissions[:n]); return err },
 			"ApproveFirst": func(n int) error {
 				_, err := b.s.ApproveFirst(ctx, "app3", 0, admissions[:n])
 				return err
 			},
-			"Again":   func(n int) error { _, err := b.s.Again(ctx, testApp, admissions[:n]); return err },
-			"Deposit": func(n int) error { _, err := b.s.Deposit(ctx, testApp, "n", recs[:n]); return err },
+			"Again":   func(n int) error { _, err := b.s.Again(ctx, testLife, admissions[:n]); return err },
+			"Deposit": func(n int) error { _, err := b.s.Deposit(ctx, testLife, "n", recs[:n]); return err },
 			"Inspect": func(n int) error { _, err := b.s.Inspect(ctx, testApp, ids[:n]); return err },
 			"Exchange": func(n int) error {
-				_, err := b.s.Exchange(ctx, testApp, "d1", mailbox.MaxBatch, results[:n])
+				_, err := b.s.Exchange(ctx, testLife, "d1", mailbox.MaxBatch, results[:n])
 				return err
 			},
-			"Dismiss": func(n int) error { _, err := b.s.Dismiss(ctx, testApp, ids[:n]); return err },
+			"Dismiss": func(n int) error { _, err := b.s.Dismiss(ctx, testLife, ids[:n]); return err },
 		}
 		for _, name := range []string{"Approve", "ApproveFirst", "Again", "Deposit", "Inspect", "Exchange", "Dismiss"} {
 			if err := calls[name](mailbox.MaxBatch); err != nil {

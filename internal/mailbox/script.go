@@ -3,10 +3,8 @@ package mailbox
 import (
 	"context"
 	"embed"
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -19,7 +17,7 @@ var sources embed.FS
 
 // scripts are the mailbox's state changes; each runs with the prelude before it.
 type scripts struct {
-	deposit, admit, dismiss, begin, exchange, finish, change, open, beat, drop, view, inspect *redis.Script
+	deposit, admit, dismiss, begin, exchange, finish, change, open, beat, life, clear, view, inspect *redis.Script
 }
 
 func load() scripts {
@@ -28,7 +26,7 @@ func load() scripts {
 	return scripts{
 		deposit: script("deposit"), admit: script("admit"), dismiss: script("dismiss"), begin: script("begin"),
 		exchange: script("exchange"), finish: script("finish"), change: script("switch"), open: script("open"),
-		beat: script("beat"), drop: script("drop"), view: script("view"), inspect: script("inspect"),
+		beat: script("beat"), life: script("life"), clear: script("clear"), view: script("view"), inspect: script("inspect"),
 	}
 }
 
@@ -39,6 +37,9 @@ func source(name string) string {
 	}
 	return string(b)
 }
+
+// keysPerMailbox is how many keysOf lists.
+const keysPerMailbox = 5
 
 // keysOf lists an app's keys in the order of the prelude.
 func keysOf(k keys.Space, app partner.ClientID) []string {
@@ -53,17 +54,17 @@ func failure(what string, app partner.ClientID, err error) error {
 	if err == nil {
 		return nil
 	}
-	if isFormat(err) {
+	switch {
+	case redis.HasErrorPrefix(err, "FORMAT"):
 		return fmt.Errorf("%s mailbox of app %s: %w: %w", what, app, ErrFormat, err)
+	case redis.HasErrorPrefix(err, "GONE"):
+		return fmt.Errorf("%s mailbox of app %s: %w: %w", what, app, ErrGone, err)
 	}
 	return fmt.Errorf("%s mailbox of app %s: %w", what, app, err)
 }
 
-// isFormat recognises the scripts' FORMAT error code, which is a protocol word, not prose.
-func isFormat(err error) bool {
-	var re redis.Error
-	return errors.As(err, &re) && strings.HasPrefix(re.Error(), "FORMAT ")
-}
+// isUnborn recognises the scripts' answer that the mailbox belongs to an earlier life of the app.
+func isUnborn(err error) bool { return redis.HasErrorPrefix(err, "UNBORN") }
 
 // fits bounds what one call to Redis holds: what a script unpacks must fit Lua's stack.
 func fits(what string, app partner.ClientID, n int) error {
@@ -86,20 +87,42 @@ func counted(cmd *redis.Cmd) (int, error) {
 	return int(n), cmd.Err()
 }
 
+// writeMany is write of one script on many mailboxes.
+func (s *Store) writeMany(ctx context.Context, sc *redis.Script, calls []call) ([]*redis.Cmd, error) {
+	for i := range calls {
+		calls[i].args = append([]any{calls[i].life.Birth}, calls[i].args...)
+	}
+	cmds, err := s.pipelined(ctx, sc, calls)
+	if err != nil {
+		return nil, err
+	}
+	for i, c := range cmds { // seldom: once in each life
+		if !isUnborn(c.Err()) {
+			continue
+		}
+		if err := s.Born(ctx, calls[i].life); err != nil {
+			c.SetErr(err)
+			continue
+		}
+		cmds[i] = sc.Run(ctx, s.rdb, keysOf(s.keys, calls[i].life.App), calls[i].args...)
+	}
+	return cmds, nil
+}
+
 // pipelineArgs bounds about how many values one round trip carries.
 const pipelineArgs = 40 * MaxBatch
 
 // pipelined runs one script on many mailboxes, in one round trip where they are not too many. Where a
 // later round trip fails, what the earlier ones answered is told: they were applied.
-func pipelined(ctx context.Context, rdb redis.UniversalClient, s *redis.Script, calls []call) ([]*redis.Cmd, error) {
+func (s *Store) pipelined(ctx context.Context, sc *redis.Script, calls []call) ([]*redis.Cmd, error) {
 	cmds := make([]*redis.Cmd, 0, len(calls))
 	for len(calls) > 0 {
 		n, args := 0, 0
 		for n < len(calls) && args < pipelineArgs {
-			args += len(calls[n].keys) + len(calls[n].args)
+			args += keysPerMailbox + len(calls[n].args)
 			n++
 		}
-		some, err := pipeline(ctx, rdb, s, calls[:n])
+		some, err := s.pipeline(ctx, sc, calls[:n])
 		if err != nil && len(cmds) == 0 {
 			return nil, err
 		}
@@ -118,16 +141,16 @@ func pipelined(ctx context.Context, rdb redis.UniversalClient, s *redis.Script, 
 
 // pipeline runs one script on mailboxes in one round trip. A pipelined EVALSHA has no fallback of
 // its own: the calls to servers that do not know the script are repeated once after loading it.
-func pipeline(ctx context.Context, rdb redis.UniversalClient, s *redis.Script, calls []call) ([]*redis.Cmd, error) {
+func (s *Store) pipeline(ctx context.Context, sc *redis.Script, calls []call) ([]*redis.Cmd, error) {
 	cmds := make([]*redis.Cmd, len(calls))
 	at := make([]int, len(calls))
 	for i := range calls {
 		at[i] = i
 	}
 	for attempt := 0; ; attempt++ {
-		_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, i := range at {
-				cmds[i] = s.EvalSha(ctx, p, calls[i].keys, calls[i].args...)
+				cmds[i] = sc.EvalSha(ctx, p, keysOf(s.keys, calls[i].life.App), calls[i].args...)
 			}
 			return nil
 		})
@@ -138,13 +161,14 @@ func pipeline(ctx context.Context, rdb redis.UniversalClient, s *redis.Script, c
 			}
 			return cmds, nil
 		}
-		if err := s.Load(ctx, rdb).Err(); err != nil {
+		if err := sc.Load(ctx, s.rdb).Err(); err != nil {
 			return nil, fmt.Errorf("load script: %w", err)
 		}
 	}
 }
 
+// call is one run of a script on one mailbox.
 type call struct {
-	keys []string
+	life Life
 	args []any
 }

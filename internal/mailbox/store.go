@@ -41,10 +41,25 @@ func New(rdb redis.UniversalClient, k keys.Space, set Settings) *Store {
 // Settings returns the times in force.
 func (s *Store) Settings() Settings { return s.set }
 
-func (s *Store) run(ctx context.Context, sc *redis.Script, what string, app partner.ClientID, args ...any) ([]any, error) {
-	v, err := sc.Run(ctx, s.rdb, keysOf(s.keys, app), args...).Slice()
+// write runs a script that writes in a life of an app. Where the mailbox still belongs to an earlier life,
+// that one is put aside first.
+func (s *Store) write(ctx context.Context, sc *redis.Script, life Life, args ...any) *redis.Cmd {
+	args = append([]any{life.Birth}, args...)
+	cmd := sc.Run(ctx, s.rdb, keysOf(s.keys, life.App), args...)
+	if isUnborn(cmd.Err()) {
+		if err := s.Born(ctx, life); err != nil {
+			cmd.SetErr(err)
+			return cmd
+		}
+		cmd = sc.Run(ctx, s.rdb, keysOf(s.keys, life.App), args...)
+	}
+	return cmd
+}
+
+func (s *Store) run(ctx context.Context, sc *redis.Script, what string, life Life, args ...any) ([]any, error) {
+	v, err := s.write(ctx, sc, life, args...).Slice()
 	if err != nil {
-		return nil, failure(what, app, err)
+		return nil, failure(what, life.App, err)
 	}
 	return v, nil
 }
@@ -52,11 +67,11 @@ func (s *Store) run(ctx context.Context, sc *redis.Script, what string, app part
 // Deposit puts snapshots of at most MaxBatch tenants into an app's mailbox. Tenants that are not
 // approved, and snapshots no newer than what was deposited, are left out. Where too few replicas
 // confirmed it, what was written is returned along with the error: it wakes nobody else.
-func (s *Store) Deposit(ctx context.Context, app partner.ClientID, nonce string, recs []tenant.Record) (Deposited, error) {
-	if err := fits("deposit in", app, len(recs)); err != nil {
+func (s *Store) Deposit(ctx context.Context, life Life, nonce string, recs []tenant.Record) (Deposited, error) {
+	if err := fits("deposit in", life.App, len(recs)); err != nil {
 		return Deposited{}, err
 	}
-	return s.deposited(app, s.scripts.deposit.Run(ctx, s.rdb, keysOf(s.keys, app), s.depositArgs(nonce, recs, encodings{})...))
+	return s.deposited(life.App, s.write(ctx, s.scripts.deposit, life, s.depositArgs(nonce, recs, encodings{})...))
 }
 
 // encodings keeps the stored forms of changes while they are deposited for one app after another.
@@ -106,7 +121,7 @@ func (s *Store) deposited(app partner.ClientID, cmd *redis.Cmd) (d Deposited, er
 
 // Batch is a deposit for one app among several.
 type Batch struct {
-	App     partner.ClientID
+	Life    Life
 	Records []tenant.Record
 }
 
@@ -117,13 +132,13 @@ func (s *Store) DepositMany(ctx context.Context, nonce string, batches []Batch) 
 	calls, at := make([]call, 0, len(batches)), make([]int, 0, len(batches))
 	encoded := encodings{}
 	for i, b := range batches {
-		if errs[i] = fits("deposit in", b.App, len(b.Records)); errs[i] == nil {
-			calls, at = append(calls, call{keys: keysOf(s.keys, b.App), args: s.depositArgs(nonce, b.Records, encoded)}), append(at, i)
+		if errs[i] = fits("deposit in", b.Life.App, len(b.Records)); errs[i] == nil {
+			calls, at = append(calls, call{life: b.Life, args: s.depositArgs(nonce, b.Records, encoded)}), append(at, i)
 		}
 	}
-	cmds, err := pipelined(ctx, s.rdb, s.scripts.deposit, calls)
+	cmds, err := s.writeMany(ctx, s.scripts.deposit, calls)
 	for j, i := range at {
-		app := batches[i].App
+		app := batches[i].Life.App
 		if err != nil {
 			errs[i] = failure("deposit in", app, err)
 			continue
@@ -149,27 +164,27 @@ func (s *Store) Dismissals(ctx context.Context, app partner.ClientID) (int64, er
 // in between, Approve admits nobody and returns ErrDismissed: with a top from before, a late
 // fan-out could tell a status older than one that a post of the former approval brings. The caller
 // then reads both anew.
-func (s *Store) Approve(ctx context.Context, app partner.ClientID, since int64, ts []Admission) (int, error) {
-	return s.admit(ctx, app, "approve", strconv.FormatInt(since, 10), ts)
+func (s *Store) Approve(ctx context.Context, life Life, since int64, ts []Admission) (int, error) {
+	return s.admit(ctx, life, "approve", strconv.FormatInt(since, 10), ts)
 }
 
 // ApproveFirst is Approve of tenants of which none has approved the app: where one has, it admits
 // nobody and returns ErrApproved.
-func (s *Store) ApproveFirst(ctx context.Context, app partner.ClientID, since int64, ts []Admission) (int, error) {
-	return s.admit(ctx, app, "first", strconv.FormatInt(since, 10), ts)
+func (s *Store) ApproveFirst(ctx context.Context, life Life, since int64, ts []Admission) (int, error) {
+	return s.admit(ctx, life, "first", strconv.FormatInt(since, 10), ts)
 }
 
 // Again asks for the status of approved tenants to be told again by the next deposit. It returns
 // how many are approved.
-func (s *Store) Again(ctx context.Context, app partner.ClientID, ts []Admission) (int, error) {
-	return s.admit(ctx, app, "resync", "", ts)
+func (s *Store) Again(ctx context.Context, life Life, ts []Admission) (int, error) {
+	return s.admit(ctx, life, "resync", "", ts)
 }
 
 // foundApproval is admit's answer to ApproveFirst where a tenant has approved the app.
 const foundApproval = -2
 
-func (s *Store) admit(ctx context.Context, app partner.ClientID, mode, since string, ts []Admission) (int, error) {
-	if err := fits("admit tenants to", app, len(ts)); err != nil {
+func (s *Store) admit(ctx context.Context, life Life, mode, since string, ts []Admission) (int, error) {
+	if err := fits("admit tenants to", life.App, len(ts)); err != nil {
 		return 0, err
 	}
 	args := make([]any, 0, 2+2*len(ts))
@@ -177,34 +192,34 @@ func (s *Store) admit(ctx context.Context, app partner.ClientID, mode, since str
 	for _, a := range ts {
 		args = append(args, string(a.Tenant), a.Top)
 	}
-	n, err := counted(s.scripts.admit.Run(ctx, s.rdb, keysOf(s.keys, app), args...))
+	n, err := counted(s.write(ctx, s.scripts.admit, life, args...))
 	switch {
 	case err != nil || n >= 0:
-		return max(n, 0), failure("admit tenants to", app, err)
+		return max(n, 0), failure("admit tenants to", life.App, err)
 	case n == foundApproval:
-		return 0, failure("admit tenants to", app, ErrApproved)
+		return 0, failure("admit tenants to", life.App, ErrApproved)
 	default:
-		return 0, failure("admit tenants to", app, ErrDismissed)
+		return 0, failure("admit tenants to", life.App, ErrDismissed)
 	}
 }
 
 // Dismiss takes approvals of at most MaxBatch tenants back and removes what waits for them. What is in flight ends by itself.
-func (s *Store) Dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID) (int, error) {
-	if err := fits("dismiss tenants from", app, len(ts)); err != nil {
+func (s *Store) Dismiss(ctx context.Context, life Life, ts []tenant.ID) (int, error) {
+	if err := fits("dismiss tenants from", life.App, len(ts)); err != nil {
 		return 0, err
 	}
-	n, err := counted(s.scripts.dismiss.Run(ctx, s.rdb, keysOf(s.keys, app), texts(ts)...))
-	return n, failure("dismiss tenants from", app, err)
+	n, err := counted(s.write(ctx, s.scripts.dismiss, life, texts(ts)...))
+	return n, failure("dismiss tenants from", life.App, err)
 }
 
 // Begin takes the mailbox for a drainer. The token MUST be unique to this run; gen is the
 // generation that woke it, 0 for none.
-func (s *Store) Begin(ctx context.Context, app partner.ClientID, token string, gen int64) (Begun, error) {
-	v, err := s.run(ctx, s.scripts.begin, "begin", app, s.beginArgs(token, gen)...)
+func (s *Store) Begin(ctx context.Context, life Life, token string, gen int64) (Begun, error) {
+	v, err := s.run(ctx, s.scripts.begin, "begin", life, s.beginArgs(token, gen)...)
 	if err != nil {
 		return Begun{}, err
 	}
-	return s.begun(app, v)
+	return s.begun(life.App, v)
 }
 
 func (s *Store) beginArgs(token string, gen int64) []any {
@@ -234,15 +249,15 @@ func (s *Store) begun(app partner.ClientID, v []any) (Begun, error) {
 //
 // On an error nothing is known of it: the caller repeats it with the same results, or lets the
 // claims' leases run out.
-func (s *Store) Exchange(ctx context.Context, app partner.ClientID, token string, want int, results []Settlement) (Exchanged, error) {
-	if err := fits("exchange with", app, len(results)); err != nil {
+func (s *Store) Exchange(ctx context.Context, life Life, token string, want int, results []Settlement) (Exchanged, error) {
+	if err := fits("exchange with", life.App, len(results)); err != nil {
 		return Exchanged{}, err
 	}
-	v, err := s.run(ctx, s.scripts.exchange, "exchange with", app, s.exchangeArgs(token, want, results)...)
+	v, err := s.run(ctx, s.scripts.exchange, "exchange with", life, s.exchangeArgs(token, want, results)...)
 	if err != nil {
 		return Exchanged{}, err
 	}
-	return exchanged(app, v)
+	return exchanged(life.App, v)
 }
 
 func (s *Store) exchangeArgs(token string, want int, results []Settlement) []any {
@@ -280,7 +295,7 @@ func exchanged(app partner.ClientID, v []any) (Exchanged, error) {
 	if len(v) < 2 || (len(v)-2)%3 != 0 {
 		return Exchanged{}, failure("exchange with", app, ErrFormat)
 	}
-	x := Exchanged{Owner: true, Off: v[0] == "off"}
+	x := Exchanged{Owner: true, Off: v[0] == "off", Outdated: v[0] == "outdated"}
 	stamp := integer(v[1])
 	x.Claims = make([]Claim, 0, (len(v)-2)/3)
 	for i := 2; i < len(v); i += 3 {
@@ -297,19 +312,19 @@ func exchanged(app partner.ClientID, v []any) (Exchanged, error) {
 }
 
 // Finish gives the mailbox back.
-func (s *Store) Finish(ctx context.Context, app partner.ClientID, token string, c Closing) (Finished, error) {
-	args := s.finishArgs(token, c)
-	v, err := s.scripts.finish.EvalSha(ctx, s.rdb, keysOf(s.keys, app), args...).Slice()
+func (s *Store) Finish(ctx context.Context, life Life, token string, c Closing) (Finished, error) {
+	args := append([]any{life.Birth}, s.finishArgs(token, c)...)
+	v, err := s.scripts.finish.EvalSha(ctx, s.rdb, keysOf(s.keys, life.App), args...).Slice()
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
 		if err := s.loadPair(ctx); err != nil {
-			return Finished{}, failure("finish", app, err)
+			return Finished{}, failure("finish", life.App, err)
 		}
-		v, err = s.scripts.finish.EvalSha(ctx, s.rdb, keysOf(s.keys, app), args...).Slice()
+		v, err = s.scripts.finish.EvalSha(ctx, s.rdb, keysOf(s.keys, life.App), args...).Slice()
 	}
 	if err != nil {
-		return Finished{}, failure("finish", app, err)
+		return Finished{}, failure("finish", life.App, err)
 	}
-	return s.finished(app, v)
+	return s.finished(life.App, v)
 }
 
 func (s *Store) finishArgs(token string, c Closing) []any {
@@ -326,27 +341,27 @@ func (s *Store) finished(app partner.ClientID, v []any) (Finished, error) {
 		return Finished{State: Lost}, nil
 	case len(v) == 1 && v[0] == "more":
 		return Finished{State: More}, nil
-	case len(v) == 3 && v[0] == "done":
-		return Finished{State: Done, Wake: s.wake(v[1], v[2])}, nil
+	case len(v) == 4 && v[0] == "done":
+		return Finished{State: Done, Wake: s.wake(v[1], v[2]), Outdated: v[3] == "1"}, nil
 	default:
 		return Finished{}, failure("finish", app, ErrFormat)
 	}
 }
 
 // Beat renews the owner's lease; false means that the mailbox belongs to another.
-func (s *Store) Beat(ctx context.Context, app partner.ClientID, token string) (bool, error) {
-	n, err := s.scripts.beat.Run(ctx, s.rdb, keysOf(s.keys, app), token, ms(s.set.OwnerLease)).Int()
-	return n == 1, failure("beat", app, err)
+func (s *Store) Beat(ctx context.Context, life Life, token string) (bool, error) {
+	n, err := s.write(ctx, s.scripts.beat, life, token, ms(s.set.OwnerLease)).Int()
+	return n == 1, failure("beat", life.App, err)
 }
 
 // Switch tells a mailbox whether its endpoint is on. Revisions older than the last are ignored.
 func (s *Store) Switch(ctx context.Context, nonce string, sw Switch) (Wake, error) {
-	v, err := s.run(ctx, s.scripts.change, "switch", sw.App, s.switchArgs(nonce, sw, false)...)
+	v, err := s.run(ctx, s.scripts.change, "switch", sw.Life, s.switchArgs(nonce, sw, false)...)
 	return s.wakeOf(v, err)
 }
 
 func (s *Store) switchArgs(nonce string, sw Switch, sweep bool) []any {
-	return []any{nonce, sw.Revision, flag(sw.On), ms(s.set.Horizon), ms(s.set.Grace), flag(sweep)}
+	return []any{nonce, sw.Revision, flag(sw.On), sw.EndpointRevision, ms(s.set.Horizon), ms(s.set.Grace), flag(sweep)}
 }
 
 // Sweep repairs what time alone breaks: it arms the wake-ups of mailboxes whose owner, wake-up or
@@ -356,37 +371,24 @@ func (s *Store) Sweep(ctx context.Context, nonce string, apps []Switch) ([]Wake,
 	out, errs := make([]Wake, len(apps)), make([]error, len(apps))
 	calls := make([]call, len(apps))
 	for i, a := range apps {
-		calls[i] = call{keys: keysOf(s.keys, a.App), args: s.switchArgs(nonce, a, true)}
+		calls[i] = call{life: a.Life, args: s.switchArgs(nonce, a, true)}
 	}
-	cmds, err := pipelined(ctx, s.rdb, s.scripts.change, calls)
+	cmds, err := s.writeMany(ctx, s.scripts.change, calls)
 	for i, a := range apps {
 		if err != nil {
-			errs[i] = failure("sweep", a.App, err)
+			errs[i] = failure("sweep", a.Life.App, err)
 			continue
 		}
 		v, err := cmds[i].Slice()
-		out[i], errs[i] = s.wakeOf(v, failure("sweep", a.App, err))
+		out[i], errs[i] = s.wakeOf(v, failure("sweep", a.Life.App, err))
 	}
 	return out, errs
 }
 
 // Open lets a closed gate run out at once.
-func (s *Store) Open(ctx context.Context, app partner.ClientID, nonce string) (Wake, error) {
-	v, err := s.run(ctx, s.scripts.open, "open gate of", app, nonce, ms(s.set.Horizon), ms(s.set.Grace))
+func (s *Store) Open(ctx context.Context, life Life, nonce string) (Wake, error) {
+	v, err := s.run(ctx, s.scripts.open, "open gate of", life, nonce, ms(s.set.Horizon), ms(s.set.Grace))
 	return s.wakeOf(v, err)
-}
-
-// How long a deleted app's claims and counters outlive it.
-const (
-	flightLife  = 24 * time.Hour
-	mailboxLife = 91 * 24 * time.Hour
-)
-
-// Drop removes a deleted app's approvals and all that waits for it. revision is that of the
-// deletion: where the app was written since, nothing happens; 0 drops whatever there is.
-func (s *Store) Drop(ctx context.Context, app partner.ClientID, revision int64) error {
-	err := s.scripts.drop.Run(ctx, s.rdb, keysOf(s.keys, app), int(flightLife.Seconds()), int(mailboxLife.Seconds()), revision).Err()
-	return failure("drop", app, err)
 }
 
 func (s *Store) wakeOf(v []any, err error) (Wake, error) {

@@ -89,7 +89,7 @@ func twins() map[string]struct {
 	var held []mailbox.Claim
 	return map[string]twin{
 		"Deposit": {func(b *box) { b.approved(1, "t1", "t2") }, func(b *box) (any, error) {
-			d, err := b.s.Deposit(b.Context(), testApp, "n", rec())
+			d, err := b.s.Deposit(b.Context(), testLife, "n", rec())
 			return d.Wake, err
 		}, nil},
 		"DepositMany": {func(b *box) { b.approved(1, "t1", "t2") }, func(b *box) (any, error) {
@@ -97,64 +97,64 @@ func twins() map[string]struct {
 			return ds[0].Wake, errs[0]
 		}, nil},
 		"Approve": {func(*box) {}, func(b *box) (any, error) {
-			return b.s.Approve(b.Context(), testApp, 0, []mailbox.Admission{{Tenant: "t1", Top: 5}, {Tenant: "t2", Top: 6}})
+			return b.s.Approve(b.Context(), testLife, 0, []mailbox.Admission{{Tenant: "t1", Top: 5}, {Tenant: "t2", Top: 6}})
 		}, func(b *box) { b.deposit("n", rec()...) }},
 		"Again": {waits, func(b *box) (any, error) {
-			return b.s.Again(b.Context(), testApp, []mailbox.Admission{{Tenant: "t1", Top: 5}})
+			return b.s.Again(b.Context(), testLife, []mailbox.Admission{{Tenant: "t1", Top: 5}})
 		}, func(b *box) { b.deposit("n", story("t1", "suspend5 move6")) }},
 		"Dismiss": {waits, func(b *box) (any, error) {
-			_, err := b.s.Dismiss(b.Context(), testApp, []tenant.ID{"t1"})
+			_, err := b.s.Dismiss(b.Context(), testLife, []tenant.ID{"t1"})
 			return nil, err
 		}, nil},
-		"BeginOwned": {waits, func(b *box) (any, error) { return b.s.Begin(b.Context(), testApp, "d1", start.UnixMilli()) }, nil},
+		"BeginOwned": {waits, func(b *box) (any, error) { return b.s.Begin(b.Context(), testLife, "d1", start.UnixMilli()) }, nil},
 		"BeginGated": {func(b *box) {
 			owns(b)
 			b.finish("d1", mailbox.Closing{Gate: 5 * time.Second})
 			b.clearAlarms()
-		}, func(b *box) (any, error) { return b.s.Begin(b.Context(), testApp, "d2", 0) }, nil},
+		}, func(b *box) (any, error) { return b.s.Begin(b.Context(), testLife, "d2", 0) }, nil},
 		// As of ExchangeOfClaims: the claims of the first try belong to nobody until their lease ends.
 		"Take": {waits, func(b *box) (any, error) {
-			begun, _, err := b.s.Take(b.Context(), testApp, "d1", start.UnixMilli(), 1)
+			begun, _, err := b.s.Take(b.Context(), testLife, "d1", start.UnixMilli(), 1)
 			return begun, err
 		}, tellAll},
 		"Leave": {func(b *box) {
 			owns(b)
 			held = b.exchange("d1", 2).Claims
 		}, func(b *box) (any, error) {
-			return b.s.Leave(b.Context(), testApp, "d1", []mailbox.Settlement{ok(held[0]), failed(held[1], time.Minute)})
+			return b.s.Leave(b.Context(), testLife, "d1", []mailbox.Settlement{ok(held[0]), failed(held[1], time.Minute)})
 		}, nil},
 		"ExchangeOfResults": {func(b *box) {
 			owns(b)
 			held = b.exchange("d1", 2).Claims
 		}, func(b *box) (any, error) {
-			return b.s.Exchange(b.Context(), testApp, "d1", 0, []mailbox.Settlement{ok(held[0]), failed(held[1], time.Minute)})
+			return b.s.Exchange(b.Context(), testLife, "d1", 0, []mailbox.Settlement{ok(held[0]), failed(held[1], time.Minute)})
 		}, nil},
 		// What an exchange claimed whose answer was lost belongs to nobody until its lease ends.
 		"ExchangeOfClaims": {owns, func(b *box) (any, error) {
-			_, err := b.s.Exchange(b.Context(), testApp, "d1", 2, nil)
+			_, err := b.s.Exchange(b.Context(), testLife, "d1", 2, nil)
 			return nil, err
 		}, tellAll},
 		"FinishWithGate": {owns, func(b *box) (any, error) {
-			return b.s.Finish(b.Context(), testApp, "d1", mailbox.Closing{Gate: 5 * time.Second})
+			return b.s.Finish(b.Context(), testLife, "d1", mailbox.Closing{Gate: 5 * time.Second})
 		}, nil},
 		"Finish": {owns, func(b *box) (any, error) {
-			return b.s.Finish(b.Context(), testApp, "d1", mailbox.Closing{Force: true})
+			return b.s.Finish(b.Context(), testLife, "d1", mailbox.Closing{Force: true})
 		}, nil},
 		// The second try finds nobody in; it need not know why.
 		"FinishThatSwitchesOff": {owns, func(b *box) (any, error) {
-			_, err := b.s.Finish(b.Context(), testApp, "d1", mailbox.Closing{OffRevision: 9})
+			_, err := b.s.Finish(b.Context(), testLife, "d1", mailbox.Closing{OffRevision: 9})
 			return nil, err
 		}, nil},
-		"Beat": {owns, func(b *box) (any, error) { return b.s.Beat(b.Context(), testApp, "d1") }, nil},
+		"Beat": {owns, func(b *box) (any, error) { return b.s.Beat(b.Context(), testLife, "d1") }, nil},
 		"SwitchOff": {waits, func(b *box) (any, error) {
-			return b.s.Switch(b.Context(), "n", mailbox.Switch{App: testApp, Revision: 4})
+			return b.s.Switch(b.Context(), "n", mailbox.Switch{Life: testLife, Revision: 4})
 		}, nil},
 		"SwitchOn": {func(b *box) {
 			waits(b)
 			b.turn(3, false)
 			b.clearAlarms()
 		}, func(b *box) (any, error) {
-			return b.s.Switch(b.Context(), "n", mailbox.Switch{App: testApp, Revision: 4, On: true})
+			return b.s.Switch(b.Context(), "n", mailbox.Switch{Life: testLife, Revision: 4, On: true})
 		}, nil},
 		"Sweep": {func(b *box) {
 			waits(b)
@@ -166,7 +166,7 @@ func twins() map[string]struct {
 		"Open": {func(b *box) {
 			owns(b)
 			b.finish("d1", mailbox.Closing{Gate: time.Minute})
-		}, func(b *box) (any, error) { return b.s.Open(b.Context(), testApp, "n") }, nil},
+		}, func(b *box) (any, error) { return b.s.Open(b.Context(), testLife, "n") }, nil},
 		"Drop": {owns, func(b *box) (any, error) { return nil, b.s.Drop(b.Context(), testApp, 0) }, nil},
 	}
 }

@@ -21,6 +21,18 @@ var ErrDismissed = errors.New("an approval was taken back meanwhile")
 // ErrApproved reports an approval where there should have been none yet.
 var ErrApproved = errors.New("the tenant approved the app before")
 
+// ErrGone reports a call for a life of an app that is over: the app was deleted, or deleted and made again.
+// Nothing was written.
+var ErrGone = errors.New("the app was deleted or made anew meanwhile")
+
+// Life names one life of an app. A client id that is deleted and made again names another app, and nothing
+// that was meant for the former one may reach it.
+type Life struct {
+	App partner.ClientID
+	// Birth is the revision of the write that made the app; registry.AppRecord has it.
+	Birth int64
+}
+
 // MaxBatch is the most tenants, claims or results one call takes. Lua could take more, but a script
 // stops all of Redis while it runs: 200 tenants take some milliseconds.
 const MaxBatch = 200
@@ -138,7 +150,10 @@ type Exchanged struct {
 	// Owner is false when the mailbox belongs to another: stop.
 	Owner bool
 	// Off: the endpoint was switched off: stop claiming.
-	Off    bool
+	Off bool
+	// Outdated: the endpoint was changed, switched on, resumed or tested since the run began: stop, what
+	// the run saw is not of the endpoint as it is now.
+	Outdated bool
 	Claims []Claim
 	// Unreadable lists claimed tenants whose entry this version cannot read; their claims run
 	// out by themselves and another version may take them.
@@ -172,13 +187,17 @@ const (
 type Finished struct {
 	State FinishState
 	Wake  Wake
+	// Outdated, of Done: as in Exchanged; the gate was not closed.
+	Outdated bool
 }
 
 // Switch is what the registry says of an app's state-change endpoint.
 type Switch struct {
-	App      partner.ClientID
+	Life     Life
 	Revision int64
 	On       bool
+	// EndpointRevision is that at which the endpoint's URL or switch last changed.
+	EndpointRevision int64
 }
 
 // View is how a mailbox stands.
@@ -197,6 +216,11 @@ type View struct {
 	Off       bool
 	Owned     bool
 	Approvals int64
+	// Birth is that of the life which the mailbox belongs to, Revision and EndpointRevision those of the
+	// newest settings that it was told.
+	Birth, Revision, EndpointRevision int64
+	// Former are the births that followed a life whose approvals are still to be cleared away.
+	Former []int64
 	// Now is Redis's clock when the view was taken.
 	Now time.Time
 }

@@ -27,9 +27,9 @@ func (s *Store) Views(ctx context.Context, apps []partner.ClientID) ([]View, []e
 	out, errs := make([]View, len(apps)), make([]error, len(apps))
 	calls := make([]call, len(apps))
 	for i, a := range apps {
-		calls[i] = call{keys: keysOf(s.keys, a), args: []any{viewSample}}
+		calls[i] = call{life: Life{App: a}, args: []any{"", viewSample}}
 	}
-	cmds, err := pipelined(ctx, s.rdb, s.scripts.view, calls)
+	cmds, err := s.pipelined(ctx, s.scripts.view, calls)
 	for i, a := range apps {
 		if err != nil {
 			errs[i] = failure("view", a, err)
@@ -39,7 +39,7 @@ func (s *Store) Views(ctx context.Context, apps []partner.ClientID) ([]View, []e
 		switch {
 		case err != nil:
 			errs[i] = failure("view", a, err)
-		case len(v) != 11:
+		case len(v) != 15:
 			errs[i] = failure("view", a, ErrFormat)
 		default:
 			out[i] = viewOf(v)
@@ -53,6 +53,7 @@ func viewOf(v []any) View {
 	view := View{
 		Waiting: integer(v[0]), Diverged: integer(v[1]), InFlight: integer(v[2]), Now: now,
 		Openings: int(integer(v[6])), Off: str(v[7]) != "", Owned: integer(v[8]) > now.UnixMilli(), Approvals: integer(v[9]), Superseded: integer(v[10]),
+		Birth: integer(v[11]), Revision: integer(v[12]), EndpointRevision: integer(v[13]), Former: births(str(v[14])),
 	}
 	if oldest := integer(v[3]); oldest > 0 {
 		view.Oldest = max(now.Sub(time.UnixMilli(oldest)), 0)
@@ -68,9 +69,9 @@ func (s *Store) Inspect(ctx context.Context, app partner.ClientID, ts []tenant.I
 	if err := fits("inspect", app, len(ts)); err != nil {
 		return nil, err
 	}
-	v, err := s.run(ctx, s.scripts.inspect, "inspect", app, texts(ts)...)
+	v, err := s.scripts.inspect.Run(ctx, s.rdb, keysOf(s.keys, app), append([]any{""}, texts(ts)...)...).Slice()
 	if err != nil {
-		return nil, err
+		return nil, failure("inspect", app, err)
 	}
 	return standings(app, ts, v)
 }
@@ -79,9 +80,9 @@ func (s *Store) Inspect(ctx context.Context, app partner.ClientID, ts []tenant.I
 func (s *Store) InspectMany(ctx context.Context, t tenant.ID, apps []partner.ClientID) ([]Standing, error) {
 	calls := make([]call, len(apps))
 	for i, a := range apps {
-		calls[i] = call{keys: keysOf(s.keys, a), args: []any{string(t)}}
+		calls[i] = call{life: Life{App: a}, args: []any{"", string(t)}}
 	}
-	cmds, err := pipelined(ctx, s.rdb, s.scripts.inspect, calls)
+	cmds, err := s.pipelined(ctx, s.scripts.inspect, calls)
 	if err != nil {
 		return nil, failure("inspect", "", err)
 	}

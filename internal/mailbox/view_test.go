@@ -165,7 +165,7 @@ func TestFewApprovals(t *testing.T) {
 				b.Errorf("a page of %d", len(page))
 			}
 			if len(got) == 7 { // behind the list's back: one it has passed goes, one comes there
-				_, err := b.s.Dismiss(b.Context(), testApp, []tenant.ID{"t00"})
+				_, err := b.s.Dismiss(b.Context(), testLife, []tenant.ID{"t00"})
 				b.check(err)
 				b.approved(1, "a")
 			}

@@ -191,7 +191,7 @@ func TestOpenByPeople(t *testing.T) {
 		b.clearAlarms()
 		b.finish("d1", mailbox.Closing{Force: true, Gate: time.Minute})
 		open := func(nonce string) mailbox.Wake {
-			w, err := b.s.Open(b.Context(), testApp, nonce)
+			w, err := b.s.Open(b.Context(), testLife, nonce)
 			b.check(err)
 			return w
 		}
@@ -214,7 +214,7 @@ func TestOpenByPeople(t *testing.T) {
 func TestOpenWithoutAGateSetsNone(t *testing.T) {
 	t.Parallel()
 	each(t, mailbox.Settings{}, func(b *box) {
-		w, err := b.s.Open(b.Context(), testApp, "n")
+		w, err := b.s.Open(b.Context(), testLife, "n")
 		if err != nil || !w.None() {
 			b.Errorf("open = %+v, %v", w, err)
 		}

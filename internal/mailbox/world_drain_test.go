@@ -41,7 +41,7 @@ func (w *world) runTask() {
 
 // takes begins and claims in one call.
 func (w *world) takes(d *drainer, gen int64, want int, lost bool) {
-	got, x, err := w.s.Take(w.ctx, testApp, d.token, gen, want)
+	got, x, err := w.s.Take(w.ctx, testLife, d.token, gen, want)
 	w.log("%s takes for %d: %d, %d of %d, answer lost %v", d.token, gen, got.State, len(x.Claims), want, lost)
 	w.same("take", err, got, w.o.begin(d.token, gen))
 	wanted := w.o.exchange(d.token, want, nil) // runs however the first call ended
@@ -72,7 +72,7 @@ func (w *world) leaves(d *drainer, lost bool) {
 	for i, j := range d.jobs {
 		rs[i] = j.result
 	}
-	got, err := w.s.Leave(w.ctx, testApp, d.token, rs)
+	got, err := w.s.Leave(w.ctx, testLife, d.token, rs)
 	w.log("%s leaves with %s: %d, answer lost %v", d.token, words(rs), got.State, lost)
 	w.o.exchange(d.token, 0, rs)
 	w.same("leave", err, got, w.o.finish(d.token, mailbox.Closing{}))
@@ -88,7 +88,7 @@ func (w *world) leaves(d *drainer, lost bool) {
 }
 
 func (w *world) begin(d *drainer, gen int64, lost bool) {
-	got, err := w.s.Begin(w.ctx, testApp, d.token, gen)
+	got, err := w.s.Begin(w.ctx, testLife, d.token, gen)
 	w.log("%s begins for %d: %d, answer lost %v", d.token, gen, got.State, lost)
 	w.same("begin", err, got, w.o.begin(d.token, gen))
 	if lost {
@@ -130,7 +130,7 @@ func (w *world) drain() {
 	case n < 8:
 		w.exchange(d, w.pick(4, "want"), d.jobs, w.lost())
 	case n == 8:
-		got, err := w.s.Beat(w.ctx, testApp, d.token)
+		got, err := w.s.Beat(w.ctx, testLife, d.token)
 		w.log("%s beats: %v", d.token, got)
 		w.same("beat", err, got, w.o.beat(d.token))
 	case busy < 0 && w.chance(2, "leaves"):
@@ -184,7 +184,7 @@ func (w *world) exchange(d *drainer, want int, jobs []*job, lost bool) {
 		}
 	}
 	call := func() mailbox.Exchanged {
-		got, err := w.s.Exchange(w.ctx, testApp, d.token, want, rs)
+		got, err := w.s.Exchange(w.ctx, testLife, d.token, want, rs)
 		w.same("exchange", err, got, w.o.exchange(d.token, want, rs))
 		return got
 	}
@@ -230,7 +230,7 @@ func (w *world) closing() mailbox.Closing {
 }
 
 func (w *world) finish(d *drainer, c mailbox.Closing, lost bool) {
-	got, err := w.s.Finish(w.ctx, testApp, d.token, c)
+	got, err := w.s.Finish(w.ctx, testLife, d.token, c)
 	w.log("%s finishes %+v: %d, answer lost %v", d.token, c, got.State, lost)
 	w.same("finish", err, got, w.o.finish(d.token, c))
 	if lost {

@@ -287,7 +287,7 @@ func (w *world) depositOne() {
 }
 
 func (w *world) deposit(nonce string, recs []tenant.Record, lost bool) {
-	got, err := w.s.Deposit(w.ctx, testApp, nonce, recs)
+	got, err := w.s.Deposit(w.ctx, testLife, nonce, recs)
 	w.same("deposit", err, got, w.o.deposit(nonce, recs))
 	if lost {
 		return
@@ -309,7 +309,7 @@ func (w *world) sweep() {
 }
 
 func (w *world) sweepAs(nonce string, lost bool) {
-	sw := mailbox.Switch{App: testApp, Revision: w.revision, On: w.on}
+	sw := mailbox.Switch{Life: testLife, Revision: w.revision, On: w.on}
 	got, errs := w.s.Sweep(w.ctx, nonce, []mailbox.Switch{sw})
 	w.same("sweep", errs[0], got[0], w.o.turn(nonce, sw, true))
 	if !w.o.wakeHolds() {
@@ -345,7 +345,7 @@ func (w *world) approve() {
 
 func (w *world) admit(a approval) {
 	_, was := w.o.tenants[a.t]
-	got, err := w.s.Approve(w.ctx, testApp, a.since, []mailbox.Admission{{Tenant: a.t, Top: a.top}})
+	got, err := w.s.Approve(w.ctx, testLife, a.since, []mailbox.Admission{{Tenant: a.t, Top: a.top}})
 	want, stale := w.o.approve(a.t, a.top, a.since)
 	w.log("approve %s at %d, stale %v", a.t, a.top, stale)
 	if stale {
@@ -362,7 +362,7 @@ func (w *world) admit(a approval) {
 func (w *world) again() {
 	t := w.tenant()
 	w.log("tell %s again", t)
-	got, err := w.s.Again(w.ctx, testApp, []mailbox.Admission{{Tenant: t, Top: w.registry[t].top}})
+	got, err := w.s.Again(w.ctx, testLife, []mailbox.Admission{{Tenant: t, Top: w.registry[t].top}})
 	w.same("again", err, got, w.o.again(t))
 	if got == 1 {
 		w.app[t].again, w.registry[t].owes = w.steps, true
@@ -372,7 +372,7 @@ func (w *world) again() {
 func (w *world) dismiss() {
 	t := w.tenant()
 	w.log("dismiss %s", t)
-	got, err := w.s.Dismiss(w.ctx, testApp, []tenant.ID{t})
+	got, err := w.s.Dismiss(w.ctx, testLife, []tenant.ID{t})
 	w.same("dismiss", err, got, w.o.dismiss(t))
 	w.app[t].must, w.app[t].again = [tenant.Slots]int64{}, 0 // it keeps what it heard
 }
@@ -383,9 +383,9 @@ func (w *world) turn() {
 		w.revision++
 		w.on = !w.on
 	}
-	sw := mailbox.Switch{App: testApp, Revision: w.revision, On: w.on}
+	sw := mailbox.Switch{Life: testLife, Revision: w.revision, On: w.on}
 	if late && w.revision > 1 {
-		sw = mailbox.Switch{App: testApp, Revision: w.revision - 1, On: !w.on}
+		sw = mailbox.Switch{Life: testLife, Revision: w.revision - 1, On: !w.on}
 	}
 	if sw.Revision == 0 || w.chance(4, "switch lost") {
 		w.log("switch to %v at %d is lost", w.on, w.revision)
@@ -403,7 +403,7 @@ func (w *world) turn() {
 func (w *world) open() {
 	nonce := w.name("o")
 	w.log("people open the gate")
-	got, err := w.s.Open(w.ctx, testApp, nonce)
+	got, err := w.s.Open(w.ctx, testLife, nonce)
 	w.same("open", err, got, w.o.open(nonce))
 	w.enqueue(got)
 }

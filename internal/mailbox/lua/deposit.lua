@@ -1,17 +1,17 @@
 -- deposit: puts snapshots of tenants' records into an app's mailbox.
 --
--- ARGV  1 nonce (names this call; a repeat is answered alike), 2 horizon ms, 3 grace ms, then per tenant eight values:
+-- ARGV  1 birth, 2 nonce (names this call; a repeat is answered alike), 3 horizon ms, 4 grace ms, then per tenant eight values:
 --       tenant, top, and for status, move, restore: sequence (0 none, -1 told only on request) and change
 -- Returns {generation, in ms}: the wake-up to enqueue, '0','0' for none; then the number of entries
 --       written and the number of waiting entries they replaced.
 -- Atomic: all tenants of the call and the wake-up. What many tenants need is read, and written, by one
 -- call; nothing is written where one of them is refused.
-local nonce, horizon, grace = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local nonce, horizon, grace = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local written, replaced = 0, 0
 local version = num(redis.call('HGET', BOX, 'version'))
 
 local all = {}
-for i = 4, #ARGV, 8 do all[#all + 1] = ARGV[i] end
+for i = 5, #ARGV, 8 do all[#all + 1] = ARGV[i] end
 local marks = #all > 0 and redis.call('HMGET', TENANTS, unpack(all)) or {}
 
 -- news are the tenants whose record is newer than what was deposited; of a tenant that is named more
@@ -22,7 +22,7 @@ for n, t in ipairs(all) do
     local star = string.sub(marks[n], -1) == '*'
     local k = tonumber(star and string.sub(marks[n], 1, -2) or marks[n])
     if k == nil then return redis.error_reply('FORMAT tenant ' .. t .. ' has an unreadable mark') end
-    local i, top = 8 * n - 4, tonumber(ARGV[8 * n - 3])
+    local i, top = 8 * n - 3, tonumber(ARGV[8 * n - 2])
     if at[t] then
       if top > tonumber(ARGV[args[at[t]] + 1]) then args[at[t]] = i end
     elseif top > k or (top == k and star) then

@@ -1,22 +1,26 @@
 -- exchange: settles finished posts, then claims more.
 --
--- ARGV  1 token, 2 want, 3 owner lease ms, 4 entry lease ms, then per result eight values:
+-- ARGV  1 birth, 2 token, 3 want, 4 owner lease ms, 5 entry lease ms, then per result eight values:
 --       tenant, slot, version, stamp it was claimed with, kind ('o' ok, 'f' failed, 'w' failed although the
 --       endpoint is well, 'r' release), delay ms, step (1 climbs the retry schedule), reason number
 -- Returns {'lost'}: not the owner; the results were applied as far as anyone may
---       | {'off' or 'mine', stamp, tenant, slot, entry, tenant, slot, entry ...}
+--       | {'mine', stamp, tenant, slot, entry, tenant, slot, entry ...}
+--       | {'off', '0'}: the endpoint is off
+--       | {'outdated', '0'}: the endpoint was changed, switched on, resumed or tested since the owner began
 -- Atomic: all results and all claims. What many results need is read, and written, by one call: the
 -- number of calls does not grow with the batch.
 --
 -- Results come first: they free memory, and must work when Redis has none left. A delivery is a
 -- fact whoever reports it; all else needs the claim's own stamp, and ownership to make anything due.
 -- An owner's 'o' or 'w' proves the endpoint: its gate is forgotten, whatever becomes of the entry. While
--- it is not, one exchange claims one tenant at most, the probe.
+-- it is not, one exchange claims one tenant at most, the probe. What an outdated owner brings says nothing of
+-- the endpoint as it is now: the gate stays, and what failed is due at once and climbs no step.
 settle()
 local instant = int(now)
-local token, want = ARGV[1], tonumber(ARGV[2])
-local b = redis.call('HMGET', BOX, 'owner', 'off', 'stamp', 'gate', 'gopen', 'superseded')
+local token, want = ARGV[2], tonumber(ARGV[3])
+local b = redis.call('HMGET', BOX, 'owner', 'off', 'stamp', 'gate', 'gopen', 'superseded', 'epoch', 'oepoch')
 local mine, well = b[1] == token, false
+local outdated = mine and (b[7] or '0') ~= (b[8] or '0')
 
 -- oldest returns the slot of a tenant's lowest sequence, or nil. Nearly always one slot alone is filled.
 local function oldest(e)
@@ -32,7 +36,7 @@ local function oldest(e)
 end
 
 local tenants, at = {}, {}
-for i = 5, #ARGV, 8 do
+for i = 6, #ARGV, 8 do
   local t = ARGV[i]
   if not at[t] then
     tenants[#tenants + 1] = t
@@ -43,13 +47,13 @@ local have, stamps = entriesOf(tenants), {}
 if #tenants > 0 then stamps = redis.call('ZMSCORE', FLIGHT, unpack(tenants)) end
 
 local told, emptied, landed, due, failed = {}, {}, {}, {}, {}
-for i = 5, #ARGV, 8 do
+for i = 6, #ARGV, 8 do
   local t, slot, ver, stamp, kind = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]), ARGV[i + 4]
   local n = at[t]
   local s = slot == 'status' and 1 or slot == 'move' and 2 or 3
   local e = have[n][s]
   local same = e and string.match(e, '^[^;]*;(%d+);') == ver
-  if kind == 'o' or kind == 'w' then well = true end
+  if (kind == 'o' or kind == 'w') and not outdated then well = true end
   if kind == 'o' and same then
     told[#told + 1] = t .. '|' .. slot
     have[n][s] = false
@@ -64,10 +68,13 @@ for i = 5, #ARGV, 8 do
         local seq, meta, rest = string.match(e, '^([^;]*);%d+;([^;]*);(.*)$')
         local attempts, steps = string.match(meta, '^(%d+)/(%d+)')
         attempts = num(attempts or meta) + 1
-        steps = num(steps) + tonumber(ARGV[i + 6])
+        steps = num(steps)
+        if not outdated then
+          steps = steps + tonumber(ARGV[i + 6])
+          when = int(now + tonumber(ARGV[i + 5]))
+        end
         have[n][s] = seq .. ';' .. ver .. ';' .. int(attempts) .. '/' .. int(steps) .. '/' .. ARGV[i + 7] .. '/' .. instant .. ';' .. rest
         failed[#failed + 1], failed[#failed + 2] = t .. '|' .. slot, have[n][s]
-        when = int(now + tonumber(ARGV[i + 5]))
       end
       due[#due + 1], due[#due + 2] = when, t
     end
@@ -85,10 +92,10 @@ if well then
   if b[4] or b[5] then redis.call('HDEL', BOX, 'gate', 'gopen') end
   if b[6] and redis.call('EXISTS', WAITING) == 0 then redis.call('HDEL', BOX, 'superseded') end
 end
-local lease = int(now + tonumber(ARGV[3]))
-if b[2] then
+local lease = int(now + tonumber(ARGV[4]))
+if outdated or b[2] then
   redis.call('HSET', BOX, 'oexp', lease)
-  return {'off', '0'}
+  return {outdated and 'outdated' or 'off', '0'}
 end
 
 local expired = redis.call('ZRANGEBYSCORE', FLIGHT, '-inf', instant, 'LIMIT', 0, 200)
@@ -101,7 +108,7 @@ if #expired > 0 then
   if #again > 0 then redis.call('ZADD', DUE, unpack(again)) end
 end
 
-local stamp = math.max(now + tonumber(ARGV[4]), num(b[3]) + 1)
+local stamp = math.max(now + tonumber(ARGV[5]), num(b[3]) + 1)
 local till = int(stamp) -- once: writing a number costs more than all else here
 local out, claimed = {'mine', till}, {}
 if b[4] and not well then want = math.min(want, 1) end

@@ -1,26 +1,33 @@
 -- finish: a drainer gives the mailbox back.
 --
--- ARGV  1 token, 2 force ('1': even with work left), 3 gate ms (how long the gate closes, 0 leaves it),
---       4 revision that switched the endpoint off ('' for none), 5 horizon ms, 6 grace ms
--- Returns {'lost'} | {'more'}: work is due, still the owner | {'done', generation, in ms}
+-- ARGV  1 birth, 2 token, 3 force ('1': even with work left), 4 gate ms (how long the gate closes, 0 leaves
+--       it), 5 revision that switched the endpoint off ('' for none), 6 horizon ms, 7 grace ms
+-- Returns {'lost'} | {'more'}: work is due, still the owner | {'done', generation, in ms, outdated}: outdated
+--       is '1' where the endpoint was changed, switched on, resumed or tested since the owner began, so that
+--       neither gate nor switch followed
 -- Atomic: giving up, the gate, the switch and the next wake-up.
 settle()
-local token, horizon, grace = ARGV[1], tonumber(ARGV[5]), tonumber(ARGV[6])
-local b = redis.call('HMGET', BOX, 'owner', 'lby', 'off', 'gopen', 'srev')
+local token, horizon, grace = ARGV[2], tonumber(ARGV[6]), tonumber(ARGV[7])
+local b = redis.call('HMGET', BOX, 'owner', 'lby', 'off', 'gopen', 'srev', 'epoch', 'oepoch', 'lout')
 if b[1] ~= token then
   if b[2] == token then
     local g, delay = wake(token, horizon, grace)
-    return {'done', g, delay}
+    return {'done', g, delay, b[8] == token and '1' or '0'}
   end
   return {'lost'}
 end
-local gate, off = tonumber(ARGV[3]), ARGV[4]
-if ARGV[2] ~= '1' and gate == 0 and off == '' and not b[3] then
+local gate, off = tonumber(ARGV[4]), ARGV[5]
+local outdated = (b[6] or '0') ~= (b[7] or '0')
+if outdated then
+  gate, off = 0, ''
+  redis.call('HSET', BOX, 'lout', token) -- for a repeat
+end
+if ARGV[3] ~= '1' and gate == 0 and off == '' and not b[3] then
   local d, f = first(DUE), first(FLIGHT)
   if d and d <= now or f and f <= now then return {'more'} end
 end
 redis.call('HDEL', BOX, 'owner', 'oexp')
 if gate > 0 then redis.call('HSET', BOX, 'gate', int(now + gate), 'gopen', int(num(b[4]) + 1)) end
-if off ~= '' and tonumber(off) >= num(b[5]) then redis.call('HSET', BOX, 'off', off, 'srev', off) end
+if off ~= '' and tonumber(off) >= num(b[5]) then redis.call('HSET', BOX, 'off', off, 'srev', off, 'erev', off) end
 local g, delay = wake(token, horizon, grace)
-return {'done', g, delay}
+return {'done', g, delay, outdated and '1' or '0'}

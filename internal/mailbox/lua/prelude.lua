@@ -6,6 +6,9 @@
 --   3 due      ZSET  tenant -> earliest claim time, ms; has entries, not in flight
 --   4 flight   ZSET  tenant -> end of its claim's lease, ms
 --   5 mailbox  HASH  the mailbox's own state, format 1
+-- ARGV[1] of every script: the birth of the app that the caller means, '' where it only reads. Where the
+-- mailbox belongs to another life, nothing is written: error GONE when it is a later one, UNBORN when it
+-- is an earlier one, which life.lua ends.
 -- Time is Redis's own, in milliseconds.
 local TENANTS, WAITING, DUE, FLIGHT, BOX = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local SLOTS = {'status', 'move', 'restore'}
@@ -43,10 +46,18 @@ local function first(key)
   return r[2] and tonumber(r[2])
 end
 
--- guard refuses a mailbox that a newer version wrote.
-local format = redis.call('HGET', BOX, 'format')
+-- guard refuses a mailbox that a newer version wrote, and one of another life.
+local format, birth = unpack(redis.call('HMGET', BOX, 'format', 'birth'))
 if format and format ~= '1' then
   return redis.error_reply('FORMAT mailbox has format ' .. format .. ', this version knows 1')
+end
+if ARGV[1] ~= '' then
+  local caller, own = tonumber(ARGV[1]), num(birth)
+  if caller < own then
+    return redis.error_reply('GONE mailbox belongs to a later life of the app, of ' .. birth)
+  elseif caller > own then
+    return redis.error_reply('UNBORN mailbox belongs to an earlier life of the app')
+  end
 end
 
 -- settle lets the rest of the script write although Redis is at maxmemory: after a first write that

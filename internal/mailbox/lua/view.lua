@@ -1,15 +1,16 @@
 -- view: how the mailbox stands. Reads only; atomic, so that its numbers fit together.
 --
--- ARGV  1 sample size
+-- ARGV  1 '', 2 sample size
 -- Returns {entries, tenants that something waits for, tenants in flight, oldest first-deposited ms ('0' none), now ms,
 --         gate ms, openings, off revision, owner lease end ms, approvals, replaced since the mailbox was
---         last empty}
+--         last empty, birth, revision last told, revision of the endpoint last told, births whose former
+--         approvals are still to be cleared away, with commas between them}
 --
 -- The oldest is exact while the entries fit the sample; beyond, it is the oldest of the tenants that
 -- are due first, of those in flight and of a random sample. A tenant in flight that nothing waits for
 -- (dismissed meanwhile, or its post was acknowledged by another) is in step; those are left out of
 -- the second number, exactly while no more than the sample are in flight.
-local n = tonumber(ARGV[1])
+local n = tonumber(ARGV[2])
 local oldest, told = nil, 0
 local function see(e)
   local at = e and tonumber(string.match(e, '^[^;]*;[^;]*;[^;]*;[^;]*;(%d+);') or '')
@@ -28,9 +29,9 @@ if count > n then
   for i = 2, #sample, 2 do see(sample[i]) end
 end
 local flying = redis.call('ZCARD', FLIGHT)
-local b = redis.call('HMGET', BOX, 'gate', 'gopen', 'off', 'oexp', 'superseded')
+local b = redis.call('HMGET', BOX, 'gate', 'gopen', 'off', 'oexp', 'superseded', 'srev', 'erev', 'former')
 return {
   count, redis.call('ZCARD', DUE) + flying - told, flying, int(oldest or 0), int(now),
   b[1] or '0', b[2] or '0', b[3] or '', b[4] or '0', redis.call('HLEN', TENANTS),
-  b[5] or '0',
+  b[5] or '0', birth or '0', b[6] or '0', b[7] or '0', b[8] or '',
 }

@@ -1,0 +1,36 @@
+-- life: another life of the app begins, or ends: it was made, or deleted.
+--
+-- KEYS  6 former HASH, named by the birth: the approvals of the life before
+--       7.. what else belongs to a life and is removed with it
+-- ARGV  1 '', 2 birth: the revision of the write that made the app, or that deleted it, 3 'begin' or 'end',
+--       4 flight's life s, 5 mailbox's life s, both for 'end'
+-- Returns 1 when the former life was put aside, 0 when the mailbox had that birth already. Error GONE: it has
+--       a later one.
+-- Atomic, in constant time: UNLINK frees memory elsewhere, and the approvals are only renamed; clear.lua takes
+-- them away page by page. Births only grow, so that no former key is taken twice. What is in flight, and the
+-- counters, outlive the life: a late result must find its stamp, and no generation or version comes twice.
+-- Approvals that begin from a top read before are refused as after a dismissal.
+settle()
+local caller, own = tonumber(ARGV[2]), num(birth)
+if caller < own then
+  return redis.error_reply('GONE mailbox belongs to a later life of the app, of ' .. birth)
+end
+if caller > own then
+  if redis.call('EXISTS', TENANTS) == 1 then
+    redis.call('RENAME', TENANTS, KEYS[6])
+    local former = redis.call('HGET', BOX, 'former')
+    redis.call('HSET', BOX, 'former', former and former .. ',' .. ARGV[2] or ARGV[2])
+  end
+  redis.call('UNLINK', WAITING, DUE, unpack(KEYS, 7))
+  redis.call('HDEL', BOX, 'owner', 'oexp', 'oepoch', 'gate', 'gopen', 'off', 'held', 'superseded', 'erev')
+  redis.call('HINCRBY', BOX, 'dismissals', 1)
+  redis.call('HSET', BOX, 'birth', ARGV[2], 'format', '1')
+end
+if ARGV[3] == 'end' then
+  redis.call('EXPIRE', FLIGHT, ARGV[4])
+  redis.call('EXPIRE', BOX, ARGV[5])
+else
+  redis.call('PERSIST', FLIGHT)
+  redis.call('PERSIST', BOX)
+end
+return caller > own and 1 or 0
