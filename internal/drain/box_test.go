@@ -46,6 +46,9 @@ type box struct {
 	gate    time.Time
 	gopen   int
 	off     int64
+	// birth is that of the mailbox's life; epoch counts openings, oepoch is what the owner began with.
+	birth         int64
+	epoch, oepoch int
 
 	// fails holds what the next calls of a name do: "before", "after" or "".
 	fails map[string][]string
@@ -188,9 +191,13 @@ func (b *box) sweep() (w mailbox.Wake) {
 	return w
 }
 
-func (b *box) Begin(_ context.Context, _ partner.ClientID, token string, generation int64) (x mailbox.Begun, err error) {
+func (b *box) Begin(_ context.Context, life mailbox.Life, token string, generation int64) (x mailbox.Begun, err error) {
+	gone := false
 	err = b.do("begin", func() {
 		now := b.now()
+		if gone = life.Birth < b.birth; gone {
+			return
+		}
 		if generation == b.gen {
 			b.armed = time.Time{}
 		}
@@ -204,13 +211,36 @@ func (b *box) Begin(_ context.Context, _ partner.ClientID, token string, generat
 		default:
 			b.owner, b.oexp = token, now.Add(ownerLease)
 			x.Probe, x.Openings = !b.gate.IsZero(), b.gopen
+			b.oepoch = b.epoch
 		}
 	})
-	return x, err
+	return x, goneOr(gone, err)
 }
 
-func (b *box) Exchange(_ context.Context, _ partner.ClientID, token string, want int, results []mailbox.Settlement) (x mailbox.Exchanged, err error) {
+// goneOr is the error of a call for a life that is over.
+func goneOr(gone bool, err error) error {
+	if gone {
+		return mailbox.ErrGone
+	}
+	return err
+}
+
+// open counts an opening, as people do.
+func (b *box) open() {
+	b.locked(func() {
+		b.epoch++
+		if b.gate.After(b.now()) {
+			b.gate, b.gopen = b.now(), 0
+		}
+	})
+}
+
+func (b *box) Exchange(_ context.Context, life mailbox.Life, token string, want int, results []mailbox.Settlement) (x mailbox.Exchanged, err error) {
+	gone := false
 	err = b.do("exchange", func() {
+		if gone = life.Birth < b.birth; gone {
+			return
+		}
 		b.wants = append(b.wants, want)
 		b.handed = max(b.handed, len(results))
 		mine := b.owner == token
@@ -220,16 +250,17 @@ func (b *box) Exchange(_ context.Context, _ partner.ClientID, token string, want
 		if !mine {
 			return
 		}
-		x.Owner, x.Off = true, b.off > 0
+		x.Owner, x.Outdated = true, b.epoch != b.oepoch
+		x.Off = b.off > 0 && !x.Outdated
 		b.oexp = b.now().Add(ownerLease)
 		if !b.gate.IsZero() {
 			want = min(want, 1)
 		}
-		if !x.Off {
+		if !x.Off && !x.Outdated {
 			b.claim(want, &x)
 		}
 	})
-	if err != nil {
+	if err := goneOr(gone, err); err != nil {
 		return mailbox.Exchanged{}, err
 	}
 	return x, nil
@@ -239,7 +270,8 @@ func (b *box) settle(r mailbox.Settlement, mine bool) {
 	t, k := r.Claim.Tenant, slotted{r.Claim.Tenant, r.Claim.Slot}
 	e := b.entries[k]
 	same := e != nil && e.Version == r.Claim.Entry.Version
-	if mine && (r.Verdict == mailbox.OK || r.Well) {
+	outdated := b.epoch != b.oepoch
+	if mine && !outdated && (r.Verdict == mailbox.OK || r.Well) {
 		b.gate, b.gopen = time.Time{}, 0
 	}
 	if r.Verdict == mailbox.OK {
@@ -267,11 +299,13 @@ func (b *box) settle(r mailbox.Settlement, mine bool) {
 	}
 	if r.Verdict == mailbox.Failed && same {
 		e.Attempts++
-		if r.Step {
+		if r.Step && !outdated {
 			e.Steps++
 		}
 		e.LastReason, e.LastAttemptMS = r.Reason, at.UnixMilli()
-		at = at.Add(r.Delay.Truncate(time.Millisecond))
+		if !outdated {
+			at = at.Add(r.Delay.Truncate(time.Millisecond))
+		}
 	}
 	b.due[t] = at
 }
@@ -311,12 +345,19 @@ func (b *box) claim(want int, x *mailbox.Exchanged) {
 	}
 }
 
-func (b *box) Finish(_ context.Context, _ partner.ClientID, token string, c mailbox.Closing) (f mailbox.Finished, err error) {
+func (b *box) Finish(_ context.Context, life mailbox.Life, token string, c mailbox.Closing) (f mailbox.Finished, err error) {
+	gone := false
 	err = b.do("finish", func() {
+		if gone = life.Birth < b.birth; gone {
+			return
+		}
 		now := b.now()
 		if b.owner != token {
 			f.State = mailbox.Lost
 			return
+		}
+		if f.Outdated = b.epoch != b.oepoch; f.Outdated {
+			c.Gate, c.OffRevision = 0, 0
 		}
 		if !c.Force && c.Gate == 0 && c.OffRevision == 0 && b.off == 0 {
 			for _, at := range b.due {
@@ -334,28 +375,28 @@ func (b *box) Finish(_ context.Context, _ partner.ClientID, token string, c mail
 		b.off = max(b.off, c.OffRevision)
 		f.Wake = b.wake()
 	})
-	return f, err
+	return f, goneOr(gone, err)
 }
 
 // Take implements drain.Mailbox.
-func (b *box) Take(ctx context.Context, a partner.ClientID, token string, generation int64, want int) (mailbox.Begun, mailbox.Exchanged, error) {
+func (b *box) Take(ctx context.Context, a mailbox.Life, token string, generation int64, want int) (mailbox.Begun, mailbox.Exchanged, error) {
 	return take(ctx, b, a, token, generation, want)
 }
 
 // Leave implements drain.Mailbox.
-func (b *box) Leave(ctx context.Context, a partner.ClientID, token string, results []mailbox.Settlement) (mailbox.Finished, error) {
+func (b *box) Leave(ctx context.Context, a mailbox.Life, token string, results []mailbox.Settlement) (mailbox.Finished, error) {
 	return leave(ctx, b, a, token, results)
 }
 
 // singles are a mailbox's single calls.
 type singles interface {
-	Begin(ctx context.Context, a partner.ClientID, token string, generation int64) (mailbox.Begun, error)
-	Exchange(ctx context.Context, a partner.ClientID, token string, want int, results []mailbox.Settlement) (mailbox.Exchanged, error)
-	Finish(ctx context.Context, a partner.ClientID, token string, c mailbox.Closing) (mailbox.Finished, error)
+	Begin(ctx context.Context, a mailbox.Life, token string, generation int64) (mailbox.Begun, error)
+	Exchange(ctx context.Context, a mailbox.Life, token string, want int, results []mailbox.Settlement) (mailbox.Exchanged, error)
+	Finish(ctx context.Context, a mailbox.Life, token string, c mailbox.Closing) (mailbox.Finished, error)
 }
 
 // take and leave make pairs of single calls, as the store does.
-func take(ctx context.Context, s singles, a partner.ClientID, token string, generation int64, want int) (b mailbox.Begun, x mailbox.Exchanged, err error) {
+func take(ctx context.Context, s singles, a mailbox.Life, token string, generation int64, want int) (b mailbox.Begun, x mailbox.Exchanged, err error) {
 	b, err = s.Begin(ctx, a, token, generation)
 	if err == nil && b.State == mailbox.Owned {
 		x, err = s.Exchange(ctx, a, token, want, nil)
@@ -363,7 +404,7 @@ func take(ctx context.Context, s singles, a partner.ClientID, token string, gene
 	return b, x, err
 }
 
-func leave(ctx context.Context, s singles, a partner.ClientID, token string, results []mailbox.Settlement) (mailbox.Finished, error) {
+func leave(ctx context.Context, s singles, a mailbox.Life, token string, results []mailbox.Settlement) (mailbox.Finished, error) {
 	if _, err := s.Exchange(ctx, a, token, 0, results); err != nil {
 		return mailbox.Finished{}, err
 	}
@@ -377,7 +418,7 @@ type lateBox struct {
 	n  int
 }
 
-func (l *lateBox) Finish(ctx context.Context, a partner.ClientID, token string, c mailbox.Closing) (mailbox.Finished, error) {
+func (l *lateBox) Finish(ctx context.Context, a mailbox.Life, token string, c mailbox.Closing) (mailbox.Finished, error) {
 	l.n++
 	if t, ok := l.at[l.n]; ok {
 		l.deposit(t, tenant.Suspend)
@@ -386,7 +427,7 @@ func (l *lateBox) Finish(ctx context.Context, a partner.ClientID, token string, 
 }
 
 // Leave implements drain.Mailbox.
-func (l *lateBox) Leave(ctx context.Context, a partner.ClientID, token string, results []mailbox.Settlement) (mailbox.Finished, error) {
+func (l *lateBox) Leave(ctx context.Context, a mailbox.Life, token string, results []mailbox.Settlement) (mailbox.Finished, error) {
 	return leave(ctx, l, a, token, results)
 }
 
@@ -394,19 +435,19 @@ func (l *lateBox) Leave(ctx context.Context, a partner.ClientID, token string, r
 type boxes map[partner.ClientID]*box
 
 // Take implements drain.Mailbox.
-func (m boxes) Take(ctx context.Context, a partner.ClientID, token string, generation int64, want int) (mailbox.Begun, mailbox.Exchanged, error) {
-	return m[a].Take(ctx, a, token, generation, want)
+func (m boxes) Take(ctx context.Context, a mailbox.Life, token string, generation int64, want int) (mailbox.Begun, mailbox.Exchanged, error) {
+	return m[a.App].Take(ctx, a, token, generation, want)
 }
 
 // Leave implements drain.Mailbox.
-func (m boxes) Leave(ctx context.Context, a partner.ClientID, token string, results []mailbox.Settlement) (mailbox.Finished, error) {
-	return m[a].Leave(ctx, a, token, results)
+func (m boxes) Leave(ctx context.Context, a mailbox.Life, token string, results []mailbox.Settlement) (mailbox.Finished, error) {
+	return m[a.App].Leave(ctx, a, token, results)
 }
 
-func (m boxes) Exchange(ctx context.Context, a partner.ClientID, token string, want int, results []mailbox.Settlement) (mailbox.Exchanged, error) {
-	return m[a].Exchange(ctx, a, token, want, results)
+func (m boxes) Exchange(ctx context.Context, a mailbox.Life, token string, want int, results []mailbox.Settlement) (mailbox.Exchanged, error) {
+	return m[a.App].Exchange(ctx, a, token, want, results)
 }
 
-func (m boxes) Finish(ctx context.Context, a partner.ClientID, token string, c mailbox.Closing) (mailbox.Finished, error) {
-	return m[a].Finish(ctx, a, token, c)
+func (m boxes) Finish(ctx context.Context, a mailbox.Life, token string, c mailbox.Closing) (mailbox.Finished, error) {
+	return m[a.App].Finish(ctx, a, token, c)
 }

@@ -38,6 +38,9 @@ type health struct {
 	// pace is the limit of posts at once that the last run ended with, 0 when the endpoint failed.
 	pace int
 	used time.Time
+	// life and revision name the endpoint that all this is about.
+	life     mailbox.Life
+	revision int64
 }
 
 // paceLife is how long the pace an endpoint took is believed.
@@ -104,7 +107,7 @@ func (h *health) times() (well, delivered time.Time) {
 	return h.lastWell, h.lastDelivered
 }
 
-// memory holds every endpoint's health.
+// memory holds every app's health, of its endpoint as it was in its last run.
 type memory struct {
 	mu       sync.Mutex
 	failures uint32
@@ -115,24 +118,42 @@ func newMemory(failures int) *memory {
 	return &memory{failures: uint32(max(failures, 1)), apps: map[partner.ClientID]*health{}}
 }
 
-func (m *memory) of(app partner.ClientID, now time.Time) *health {
+// paceOf is the pace to begin with, as far as it is known before the endpoint is.
+func (m *memory) paceOf(app partner.ClientID, limit int, now time.Time) int {
+	m.mu.Lock()
+	h := m.apps[app]
+	m.mu.Unlock()
+	if h == nil {
+		return min(Floor, limit)
+	}
+	h.age(now)
+	return h.start(limit)
+}
+
+// of returns the health of an endpoint. What was remembered of another one at its app says nothing of it.
+func (m *memory) of(e Endpoint, now time.Time) *health {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	h := m.apps[app]
-	if h == nil {
-		if len(m.apps) >= maxHealth {
-			m.forget(now)
-		}
-		h = &health{breaker: newBreaker(m.failures)}
-		m.apps[app] = h
+	h := m.apps[e.Life.App]
+	if h == nil && len(m.apps) >= maxHealth {
+		m.forget(now)
 	}
+	if h == nil || h.life != e.Life || h.revision != e.Revision {
+		h = &health{breaker: newBreaker(m.failures), life: e.Life, revision: e.Revision}
+		m.apps[e.Life.App] = h
+	}
+	h.age(now)
+	return h
+}
+
+// age forgets a pace that is too old to be believed.
+func (h *health) age(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if now.Sub(h.used) > paceLife {
 		h.pace = 0
 	}
 	h.used = now
-	return h
 }
 
 // forget drops what was not used for healthLife; m.mu is held.

@@ -21,10 +21,10 @@ import (
 type Mailbox interface {
 	// Take begins and claims, Leave hands in results and gives back what nothing is due in: most runs
 	// need no other call.
-	Take(ctx context.Context, app partner.ClientID, token string, generation int64, want int) (mailbox.Begun, mailbox.Exchanged, error)
-	Leave(ctx context.Context, app partner.ClientID, token string, results []mailbox.Settlement) (mailbox.Finished, error)
-	Exchange(ctx context.Context, app partner.ClientID, token string, want int, results []mailbox.Settlement) (mailbox.Exchanged, error)
-	Finish(ctx context.Context, app partner.ClientID, token string, c mailbox.Closing) (mailbox.Finished, error)
+	Take(ctx context.Context, life mailbox.Life, token string, generation int64, want int) (mailbox.Begun, mailbox.Exchanged, error)
+	Leave(ctx context.Context, life mailbox.Life, token string, results []mailbox.Settlement) (mailbox.Finished, error)
+	Exchange(ctx context.Context, life mailbox.Life, token string, want int, results []mailbox.Settlement) (mailbox.Exchanged, error)
+	Finish(ctx context.Context, life mailbox.Life, token string, c mailbox.Closing) (mailbox.Finished, error)
 }
 
 // Post makes one attempt; it must return within the request timeout.
@@ -32,13 +32,27 @@ type Post func(ctx context.Context, m delivery.Message) delivery.Result
 
 // Endpoints finds how an app is reached.
 type Endpoints interface {
-	// Endpoint returns how to post to an app and the registry revision that says so; ok is false
-	// when the app is unknown or has no URL.
-	Endpoint(ctx context.Context, app partner.ClientID) (post Post, revision int64, ok bool, err error)
-	// SwitchOff switches the app's endpoint off because of an answer that says it is gone, unless
-	// somebody wrote the app since revision. It returns the registry revision of the switch-off.
-	SwitchOff(ctx context.Context, app partner.ClientID, revision int64, answer delivery.Result) (int64, error)
+	// Life names the life of an app that the settings, as they were read last, are of; ok is false where
+	// they know no such app. It reads them anew first where anew says so, or they do not know the app.
+	Life(ctx context.Context, app partner.ClientID, anew bool) (life mailbox.Life, ok bool, err error)
+	// Endpoint returns how to post to an app, by settings that are read now, or are of the given
+	// revision; ok is false when the app is unknown or has no URL.
+	Endpoint(ctx context.Context, app partner.ClientID, revision int64) (e Endpoint, ok bool, err error)
+	// SwitchOff switches the endpoint off because of an answer that says it is gone, unless its URL or
+	// switch changed since. It returns the registry revision of the switch-off.
+	SwitchOff(ctx context.Context, e Endpoint, answer delivery.Result) (int64, error)
 }
+
+// Endpoint is where an app's state changes are posted to.
+type Endpoint struct {
+	Life mailbox.Life
+	// Revision is that of the settings at which the URL or the switch last changed.
+	Revision int64
+	Post     Post
+}
+
+// same reports whether posts to both say something of one endpoint. A secret may differ.
+func (e Endpoint) same(o Endpoint) bool { return e.Life == o.Life && e.Revision == o.Revision }
 
 // Waker turns a mailbox's wake-up into a drain, here or by a task.
 type Waker interface {
@@ -157,54 +171,65 @@ func (d *Drainer) enter() bool {
 }
 
 func (d *Drainer) drain(ctx context.Context, app partner.ClientID, generation int64) error {
-	token := uuid.NewString()
 	d.active.Add(1)
 	defer d.active.Add(-1)
-	look, cancel := context.WithCancel(ctx)
-	defer cancel()
-	found := make(chan endpoint, 1) // looked up while the mailbox is taken
-	go func() { found <- d.endpoint(look, app) }()
-	var t taking
-	tries := 0
-	err := d.repeat(ctx, func(call context.Context) (err error) {
-		tries++
-		t.sent, t.want = time.Now(), d.firstWant(ctx, app)
-		t.begun, t.exchanged, err = d.opts.Mailbox.Take(call, app, token, generation, t.want)
-		t.got = time.Now()
-		return err
-	})
+	life, ok, err := d.opts.Endpoints.Life(ctx, app, false)
+	if err != nil || !ok { // nobody is to be told
+		return drainError(app, err)
+	}
+	token := uuid.NewString()
+	t, err := d.take(ctx, life, token, generation)
+	if errors.Is(err, mailbox.ErrGone) { // the app was made anew since its settings were read, or deleted
+		now, ok, stale := d.opts.Endpoints.Life(ctx, app, true)
+		if stale != nil || !ok {
+			return drainError(app, stale)
+		}
+		if life != now {
+			life = now
+			t, err = d.take(ctx, life, token, generation)
+		}
+	}
 	if err != nil {
-		return fmt.Errorf("drain app %s: %w", app, err)
+		return drainError(app, err)
 	}
 	if t.begun.State != mailbox.Owned {
 		d.wake(ctx, app, t.begun.Wake)
 		return nil
 	}
-	e := <-found
-	if e.err != nil || tries > 1 { // it was looked up while Redis did not answer, or long ago
-		e = d.endpoint(ctx, app)
+	e, ok, err := d.opts.Endpoints.Endpoint(ctx, app, t.begun.SettingsRevision)
+	if err != nil {
+		e, ok, err = d.opts.Endpoints.Endpoint(ctx, app, 0)
 	}
-	if e.err != nil || !e.ok {
-		return errors.Join(e.err, d.putOff(ctx, app, token, t.exchanged.Claims))
+	if err != nil || !ok || e.Life != life {
+		return errors.Join(err, d.putOff(ctx, life, token, t.exchanged.Claims))
 	}
 	if t.begun.Probe {
 		t.want = min(t.want, 1)
 	}
-	r := newRun(d, app, token, e.post, e.revision, t.begun)
-	return r.drain(ctx, t)
+	err = newRun(d, e, token, t.begun).drain(ctx, t)
+	if errors.Is(err, mailbox.ErrGone) {
+		d.opts.Log.InfoContext(ctx, "drain ended: the app was deleted or made anew meanwhile", "app", app)
+		return nil
+	}
+	return err
 }
 
-// endpoint is what Endpoints found.
-type endpoint struct {
-	post     Post
-	revision int64
-	ok       bool
-	err      error
+func drainError(app partner.ClientID, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("drain app %s: %w", app, err)
 }
 
-func (d *Drainer) endpoint(ctx context.Context, app partner.ClientID) (e endpoint) {
-	e.post, e.revision, e.ok, e.err = d.opts.Endpoints.Endpoint(ctx, app)
-	return e
+// take begins and claims.
+func (d *Drainer) take(ctx context.Context, life mailbox.Life, token string, generation int64) (t taking, err error) {
+	err = d.repeat(ctx, func(call context.Context) (err error) {
+		t.sent, t.want = time.Now(), d.firstWant(ctx, life.App)
+		t.begun, t.exchanged, err = d.opts.Mailbox.Take(call, life, token, generation, t.want)
+		t.got = time.Now()
+		return err
+	})
+	return t, err
 }
 
 // taking is how a mailbox was taken: what was asked for, when, and what came.
@@ -224,12 +249,12 @@ func (d *Drainer) firstWant(ctx context.Context, app partner.ClientID) int {
 		return 0
 	default:
 	}
-	return min(d.memory.of(app, time.Now()).start(d.opts.InFlightPerApp), d.share()) + d.opts.InFlightPerApp
+	return min(d.memory.paceOf(app, d.opts.InFlightPerApp, time.Now()), d.share()) + d.opts.InFlightPerApp
 }
 
 // putOff gives back the mailbox of an app that cannot be posted to. Without an endpoint it ought to be
 // off; until the sweep says so, it is looked at again and again.
-func (d *Drainer) putOff(ctx context.Context, app partner.ClientID, token string, claims []mailbox.Claim) error {
+func (d *Drainer) putOff(ctx context.Context, life mailbox.Life, token string, claims []mailbox.Claim) error {
 	var released error
 	if len(claims) > 0 {
 		back := make([]mailbox.Settlement, len(claims))
@@ -237,16 +262,16 @@ func (d *Drainer) putOff(ctx context.Context, app partner.ClientID, token string
 			back[i] = mailbox.Settlement{Claim: c, Verdict: mailbox.Release}
 		}
 		err := d.repeat(ctx, func(call context.Context) error {
-			_, err := d.opts.Mailbox.Exchange(call, app, token, 0, back)
+			_, err := d.opts.Mailbox.Exchange(call, life, token, 0, back)
 			return err
 		})
 		if err != nil {
-			released = fmt.Errorf("drain app %s: claims not released, they will run out: %w", app, err)
+			released = fmt.Errorf("drain app %s: claims not released, they will run out: %w", life.App, err)
 		}
 	}
-	f, err := d.giveBack(ctx, app, token, mailbox.Closing{Force: true})
+	f, err := d.giveBack(ctx, life, token, mailbox.Closing{Force: true})
 	if err == nil {
-		d.wake(ctx, app, paced(f.Wake))
+		d.wake(ctx, life.App, paced(f.Wake))
 	}
 	return errors.Join(released, err)
 }
@@ -258,7 +283,7 @@ const (
 	triesPause = 250 * time.Millisecond
 )
 
-// repeat makes a call until it succeeds. Each try has its own deadline and goes on although ctx
+// repeat makes a call until it succeeds, or the mailbox belongs to a later life of its app. Each try has its own deadline and goes on although ctx
 // has ended: what it records is a fact.
 func (d *Drainer) repeat(ctx context.Context, f func(context.Context) error) (err error) {
 	for try := range tries {
@@ -268,20 +293,20 @@ func (d *Drainer) repeat(ctx context.Context, f func(context.Context) error) (er
 		call, cancel := detached(ctx)
 		err = f(call)
 		cancel()
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(err, mailbox.ErrGone) {
+			return err
 		}
 	}
 	return err
 }
 
-func (d *Drainer) giveBack(ctx context.Context, app partner.ClientID, token string, c mailbox.Closing) (f mailbox.Finished, err error) {
+func (d *Drainer) giveBack(ctx context.Context, life mailbox.Life, token string, c mailbox.Closing) (f mailbox.Finished, err error) {
 	err = d.repeat(ctx, func(call context.Context) (err error) {
-		f, err = d.opts.Mailbox.Finish(call, app, token, c)
+		f, err = d.opts.Mailbox.Finish(call, life, token, c)
 		return err
 	})
 	if err != nil {
-		return f, fmt.Errorf("drain app %s: mailbox not given back, its lease will run out: %w", app, err)
+		return f, fmt.Errorf("drain app %s: mailbox not given back, its lease will run out: %w", life.App, err)
 	}
 	return f, nil
 }

@@ -19,13 +19,14 @@ func (r *run) through() bool {
 func (r *run) leave(ctx context.Context) (more bool, err error) {
 	var f mailbox.Finished
 	err = r.d.repeat(ctx, func(call context.Context) (err error) {
-		f, err = r.d.opts.Mailbox.Leave(call, r.app, r.token, r.settlements)
+		f, err = r.d.opts.Mailbox.Leave(call, r.endpoint.Life, r.token, r.settlements)
 		return err
 	})
 	if err != nil {
 		return false, fmt.Errorf("drain app %s: results of %d posts not recorded, their claims will run out: %w", r.app, len(r.settlements), err)
 	}
 	r.settlements = r.settlements[:0]
+	r.outdated = r.outdated || f.Outdated
 	if f.State == mailbox.More {
 		return true, nil
 	}
@@ -36,13 +37,13 @@ func (r *run) leave(ctx context.Context) (more bool, err error) {
 // finish gives the mailbox back; more means that work is due and the run goes on.
 func (r *run) finish(ctx context.Context) (more bool, err error) {
 	c := mailbox.Closing{Force: r.force || !r.spent.IsZero()}
-	if r.gone != nil {
+	if r.gone != nil && !r.outdated {
 		c.OffRevision = r.switchOff(ctx)
 	}
 	if r.convicted() {
 		c.Gate = max(r.gate, r.d.opts.Gate.After(r.openings+1, random()))
 	}
-	f, err := r.d.giveBack(ctx, r.app, r.token, c)
+	f, err := r.d.giveBack(ctx, r.endpoint.Life, r.token, c)
 	if err != nil {
 		return false, err
 	}
@@ -50,7 +51,8 @@ func (r *run) finish(ctx context.Context) (more bool, err error) {
 		r.closing, r.idle = false, false
 		return true, nil
 	}
-	if r.closed = c.Gate > 0 && f.State == mailbox.Done; r.closed {
+	r.outdated = r.outdated || f.Outdated
+	if r.closed = c.Gate > 0 && f.State == mailbox.Done && !r.outdated; r.closed {
 		r.d.opts.Metrics.transition(open)
 	}
 	r.left(ctx, f)
@@ -70,7 +72,7 @@ func (r *run) left(ctx context.Context, f mailbox.Finished) {
 func (r *run) switchOff(ctx context.Context) int64 {
 	call, cancel := detached(ctx)
 	defer cancel()
-	revision, err := r.d.opts.Endpoints.SwitchOff(call, r.app, r.revision, *r.gone)
+	revision, err := r.d.opts.Endpoints.SwitchOff(call, r.endpoint, *r.gone)
 	if err != nil {
 		r.d.opts.Log.WarnContext(ctx, "gone endpoint was not switched off as it should", "app", r.app, "err", err)
 	}

@@ -10,7 +10,6 @@ import (
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/drain"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
-	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
 // farBox is a mailbox whose exchanges take their time, as Redis does at every fsync.
@@ -23,7 +22,7 @@ type farBox struct {
 	overlap      bool
 }
 
-func (f *farBox) Exchange(ctx context.Context, a partner.ClientID, token string, want int, rs []mailbox.Settlement) (mailbox.Exchanged, error) {
+func (f *farBox) Exchange(ctx context.Context, a mailbox.Life, token string, want int, rs []mailbox.Settlement) (mailbox.Exchanged, error) {
 	f.during++
 	f.overlap = f.overlap || f.during > 1
 	f.most = max(f.most, len(rs))
@@ -33,12 +32,12 @@ func (f *farBox) Exchange(ctx context.Context, a partner.ClientID, token string,
 }
 
 // Take implements drain.Mailbox.
-func (f *farBox) Take(ctx context.Context, a partner.ClientID, token string, generation int64, want int) (mailbox.Begun, mailbox.Exchanged, error) {
+func (f *farBox) Take(ctx context.Context, a mailbox.Life, token string, generation int64, want int) (mailbox.Begun, mailbox.Exchanged, error) {
 	return take(ctx, f, a, token, generation, want)
 }
 
 // Leave implements drain.Mailbox.
-func (f *farBox) Leave(ctx context.Context, a partner.ClientID, token string, results []mailbox.Settlement) (mailbox.Finished, error) {
+func (f *farBox) Leave(ctx context.Context, a mailbox.Life, token string, results []mailbox.Settlement) (mailbox.Finished, error) {
 	return leave(ctx, f, a, token, results)
 }
 

@@ -77,11 +77,15 @@ func (w *world) post(_ context.Context, m delivery.Message) delivery.Result {
 	return r
 }
 
-func (w *world) Endpoint(context.Context, partner.ClientID) (drain.Post, int64, bool, error) {
-	return w.post, w.rev, true, nil
+func (w *world) Life(_ context.Context, id partner.ClientID, _ bool) (mailbox.Life, bool, error) {
+	return mailbox.Life{App: id}, true, nil
 }
 
-func (w *world) SwitchOff(context.Context, partner.ClientID, int64, delivery.Result) (int64, error) {
+func (w *world) Endpoint(_ context.Context, id partner.ClientID, _ int64) (drain.Endpoint, bool, error) {
+	return drain.Endpoint{Life: mailbox.Life{App: id}, Revision: w.rev, Post: w.post}, true, nil
+}
+
+func (w *world) SwitchOff(context.Context, drain.Endpoint, delivery.Result) (int64, error) {
 	w.off = true
 	w.rev++
 	return w.rev, nil
@@ -110,7 +114,7 @@ func (w *world) change(ctx context.Context, t tenant.ID, c tenant.ChangeType) {
 		ID: tenant.ChangeID(t, rec.Top), Tenant: t, Type: c, Sequence: rec.Top, AcceptedAt: w.now,
 	}}
 	w.nonce++
-	d, err := w.store.Deposit(ctx, app, fmt.Sprintf("n%d", w.nonce), []tenant.Record{*rec})
+	d, err := w.store.Deposit(ctx, mailbox.Life{App: app}, fmt.Sprintf("n%d", w.nonce), []tenant.Record{*rec})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -124,7 +128,7 @@ func (w *world) round(ctx context.Context, d *drain.Drainer) {
 	if w.wake.None() {
 		w.pass(5 * time.Second)
 		w.rev++
-		wakes, errs := w.store.Sweep(ctx, fmt.Sprintf("s%d", w.rev), []mailbox.Switch{{App: app, Revision: w.rev, On: true}})
+		wakes, errs := w.store.Sweep(ctx, fmt.Sprintf("s%d", w.rev), []mailbox.Switch{{Life: mailbox.Life{App: app}, Revision: w.rev, On: true}})
 		if errs[0] != nil {
 			w.Fatal(errs[0])
 		}
@@ -166,7 +170,7 @@ func TestOrderAndTruth(t *testing.T) {
 			w.recs[id] = &tenant.Record{Tenant: id}
 			admit = append(admit, mailbox.Admission{Tenant: id})
 		}
-		if _, err := w.store.Approve(ctx, app, 0, admit); err != nil {
+		if _, err := w.store.Approve(ctx, mailbox.Life{App: app}, 0, admit); err != nil {
 			rt.Fatal(err)
 		}
 		d := drain.New(drain.Options{

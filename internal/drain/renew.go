@@ -24,7 +24,7 @@ func (r *run) renewIn() time.Duration {
 
 // renew gives a run whose posts hang another budget, with the endpoint as it is set now, as the run
 // that would follow had. It reports what there was until then. It ends a run that grew old, and one
-// whose app was written meanwhile: what the posts that are out say is of the endpoint as it was.
+// whose endpoint was changed or switched meanwhile: what the posts that are out say is of the endpoint as it was.
 func (r *run) renew(ctx context.Context) {
 	if r.running == 0 || r.renewIn() > 0 {
 		return
@@ -35,16 +35,16 @@ func (r *run) renew(ctx context.Context) {
 	}
 	call, cancel := context.WithTimeout(ctx, settleWithin)
 	defer cancel()
-	post, revision, ok, err := r.d.opts.Endpoints.Endpoint(call, r.app)
+	e, ok, err := r.d.opts.Endpoints.Endpoint(call, r.app, 0)
 	switch {
 	case err != nil:
 		r.spent = time.Now() // not said of the endpoint: ask again
 		return
-	case !ok || revision != r.revision: // the next run finds out
+	case !ok || !e.same(r.endpoint): // the next run finds out
 		r.closing, r.force = true, true
 		return
 	}
-	r.post, r.began = post, r.spent
+	r.endpoint, r.began = e, r.spent
 	r.spent, r.until, r.look = time.Time{}, time.Now().Add(r.d.opts.Budget), lookMin
 	r.observe(ctx)
 	r.report = Observation{Failure: r.report.Failure}

@@ -55,6 +55,9 @@ type rig struct {
 	switchErr error
 	offs      []int64
 	revision  int64
+	// births is the app's birth in the settings, birth that of the settings that were read last.
+	births, birth int64
+	deleted       bool
 }
 
 // registryRevision is what the app's settings bear in these tests.
@@ -118,27 +121,37 @@ func (r *rig) post(ctx context.Context, m delivery.Message) delivery.Result {
 	return res
 }
 
+// Life implements drain.Endpoints.
+func (r *rig) Life(_ context.Context, id partner.ClientID, anew bool) (mailbox.Life, bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if anew {
+		r.birth = r.births
+	}
+	return mailbox.Life{App: id, Birth: r.birth}, !r.deleted, nil
+}
+
 // Endpoint implements drain.Endpoints.
-func (r *rig) Endpoint(context.Context, partner.ClientID) (drain.Post, int64, bool, error) {
+func (r *rig) Endpoint(_ context.Context, id partner.ClientID, _ int64) (drain.Endpoint, bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	err := r.lookup
 	if len(r.lookups) > 0 {
 		err, r.lookups = r.lookups[0], r.lookups[1:]
 	}
-	return r.post, r.revision, !r.missing && err == nil, err
+	return drain.Endpoint{Life: mailbox.Life{App: id, Birth: r.births}, Revision: r.revision, Post: r.post}, !r.missing && err == nil, err
 }
 
 // SwitchOff implements drain.Endpoints.
-func (r *rig) SwitchOff(_ context.Context, _ partner.ClientID, revision int64, answer delivery.Result) (int64, error) {
-	r.offs = append(r.offs, revision)
+func (r *rig) SwitchOff(_ context.Context, e drain.Endpoint, answer delivery.Result) (int64, error) {
+	r.offs = append(r.offs, e.Revision)
 	if answer.Outcome != delivery.Gone {
 		r.Errorf("switched off because of %+v", answer)
 	}
 	if r.switchErr != nil {
 		return 0, r.switchErr
 	}
-	return revision + 1, nil
+	return e.Revision + 1, nil
 }
 
 // Wake implements drain.Waker.

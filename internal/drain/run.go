@@ -81,8 +81,7 @@ type run struct {
 	d        *Drainer
 	app      partner.ClientID
 	token    string
-	post     Post
-	revision int64
+	endpoint Endpoint
 	born     time.Time
 	// began is when the run began, or its budget was last renewed.
 	began    time.Time
@@ -137,13 +136,16 @@ type run struct {
 	hadGate bool
 	// closed: the run ended by closing the gate.
 	closed bool
+	// outdated: the endpoint was changed, switched on, resumed or tested since the run began, so what it
+	// saw says nothing of the endpoint as it is now.
+	outdated bool
 }
 
-func newRun(d *Drainer, app partner.ClientID, token string, post Post, revision int64, b mailbox.Begun) *run {
-	now := time.Now()
+func newRun(d *Drainer, e Endpoint, token string, b mailbox.Begun) *run {
+	now, app := time.Now(), e.Life.App
 	r := &run{
-		d: d, app: app, token: token, post: post, revision: revision, born: now, began: now, until: now.Add(d.opts.Budget), held: b.HeldUntil, openings: b.Openings,
-		health: d.memory.of(app, now), jobs: make(chan job, d.opts.InFlightPerApp), done: make(chan finished, d.opts.InFlightPerApp),
+		d: d, app: app, token: token, endpoint: e, born: now, began: now, until: now.Add(d.opts.Budget), held: b.HeldUntil, openings: b.Openings,
+		health: d.memory.of(e, now), jobs: make(chan job, d.opts.InFlightPerApp), done: make(chan finished, d.opts.InFlightPerApp),
 		asks: make(chan ask), answers: make(chan answer, 1), stirred: d.stirrable(app), look: lookMin, timer: stoppedTimer(),
 		probing: b.Probe, hadGate: b.Probe,
 	}
@@ -158,7 +160,7 @@ func newRun(d *Drainer, app partner.ClientID, token string, post Post, revision 
 // drain runs until the mailbox is given back or lost, beginning with the claims that came when it was
 // taken. Results are handed in even when ctx has ended: a delivery is a fact.
 func (r *run) drain(ctx context.Context, t taking) error {
-	r.ended.Go(func() { r.correspond(ctx) })
+	r.ended.Go(func() { r.correspond(ctx, r.endpoint.Life) })
 	defer func() {
 		close(r.jobs)
 		close(r.asks)
@@ -226,6 +228,9 @@ func (r *run) stopped() bool {
 // convicted reports that the endpoint is held to be failing: its breaker tripped, or it failed
 // and answered nobody since.
 func (r *run) convicted() bool {
+	if r.outdated {
+		return false
+	}
 	well, _ := r.health.times()
 	return r.tripped || r.gone != nil || r.gate > 0 || !r.suspectAt.IsZero() && !well.After(r.suspectAt)
 }
@@ -276,12 +281,12 @@ func (r *run) replenish(took time.Duration) {
 }
 
 // correspond makes the exchanges that the run asks for.
-func (r *run) correspond(ctx context.Context) {
+func (r *run) correspond(ctx context.Context, life mailbox.Life) {
 	for a := range r.asks {
 		var to answer
 		to.err = r.d.repeat(ctx, func(call context.Context) (err error) {
 			to.sent = time.Now()
-			to.exchanged, err = r.d.opts.Mailbox.Exchange(call, r.app, r.token, a.want, a.results)
+			to.exchanged, err = r.d.opts.Mailbox.Exchange(call, life, r.token, a.want, a.results)
 			to.got = time.Now()
 			return err
 		})
@@ -297,6 +302,9 @@ func (r *run) take(ctx context.Context, x mailbox.Exchanged, want int, sent, got
 	}
 	if x.Off {
 		r.closing = true
+	}
+	if x.Outdated {
+		r.outdated, r.closing, r.force = true, true, true
 	}
 	for _, t := range x.Unreadable {
 		r.d.opts.Log.ErrorContext(ctx, "waiting entry is of an unknown format; left for another version", "app", r.app, "tenant", t)
@@ -353,7 +361,7 @@ func (r *run) launch(ctx context.Context) {
 			r.posters++
 			r.ended.Go(func() { r.work(ctx) })
 		}
-		r.jobs <- job{claimed: c, post: r.post, message: m}
+		r.jobs <- job{claimed: c, post: r.endpoint.Post, message: m}
 	}
 }
 

@@ -104,6 +104,9 @@ func (r *run) observe(ctx context.Context) {
 	if !r.closed {
 		o.Failure = nil
 	}
+	if r.outdated {
+		o.Succeeded, o.Rejected = false, nil
+	}
 	news := o.Failure != nil || len(o.Rejected) > 0 || len(o.Accepted) > 0 || o.Succeeded && (r.hadGate || r.tripped || !r.suspectAt.IsZero())
 	if !news {
 		return

@@ -28,13 +28,17 @@ type Index interface {
 // Admissions is the mailbox's side of approvals.
 type Admissions interface {
 	Dismissals(ctx context.Context, app partner.ClientID) (int64, error)
-	Approve(ctx context.Context, app partner.ClientID, since int64, ts []mailbox.Admission) (int, error)
-	ApproveFirst(ctx context.Context, app partner.ClientID, since int64, ts []mailbox.Admission) (int, error)
-	Again(ctx context.Context, app partner.ClientID, ts []mailbox.Admission) (int, error)
-	Dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID) (int, error)
-	Deposit(ctx context.Context, app partner.ClientID, nonce string, recs []tenant.Record) (mailbox.Deposited, error)
+	Approve(ctx context.Context, life mailbox.Life, since int64, ts []mailbox.Admission) (int, error)
+	ApproveFirst(ctx context.Context, life mailbox.Life, since int64, ts []mailbox.Admission) (int, error)
+	Again(ctx context.Context, life mailbox.Life, ts []mailbox.Admission) (int, error)
+	Dismiss(ctx context.Context, life mailbox.Life, ts []tenant.ID) (int, error)
+	Deposit(ctx context.Context, life mailbox.Life, nonce string, recs []tenant.Record) (mailbox.Deposited, error)
 	Inspect(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]mailbox.Standing, error)
 	Approvals(ctx context.Context, app partner.ClientID, cursor string, limit int) (page []tenant.ID, next string, err error)
+	// View lists the former lives whose approvals are still to be cleared away, Former and Cleared do so.
+	View(ctx context.Context, app partner.ClientID) (mailbox.View, error)
+	Former(ctx context.Context, life mailbox.Life) ([]tenant.ID, error)
+	Cleared(ctx context.Context, life mailbox.Life, ts []tenant.ID) (left int, err error)
 }
 
 // ErrUnknownApp reports an approval for an app that does not exist.
@@ -86,8 +90,8 @@ func (a *Approvals) Approve(ctx context.Context, app partner.ClientID, ts []tena
 // later: whoever repeats it hears ErrConflict.
 func (a *Approvals) ApproveFirst(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error {
 	ts, before, wrote := []tenant.ID{t}, false, false
-	err := a.approve(ctx, app, ts, func(ctx context.Context, app partner.ClientID, since int64, ts []mailbox.Admission) (int, error) {
-		n, err := a.boxes.ApproveFirst(ctx, app, since, ts)
+	err := a.approve(ctx, app, ts, func(ctx context.Context, life mailbox.Life, since int64, ts []mailbox.Admission) (int, error) {
+		n, err := a.boxes.ApproveFirst(ctx, life, since, ts)
 		if before = errors.Is(err, mailbox.ErrApproved); before {
 			return 1, nil // it may be this call's own, whose answer was lost: then it is still to be told
 		}
@@ -107,10 +111,10 @@ func (a *Approvals) ApproveFirst(ctx context.Context, app partner.ClientID, t te
 }
 
 // admitFunc approves tenants in the mailbox; see mailbox.Store.Approve.
-type admitFunc func(ctx context.Context, app partner.ClientID, since int64, ts []mailbox.Admission) (int, error)
+type admitFunc func(ctx context.Context, life mailbox.Life, since int64, ts []mailbox.Admission) (int, error)
 
 func (a *Approvals) approve(ctx context.Context, app partner.ClientID, ts []tenant.ID, admit admitFunc) error {
-	hears, err := a.hears(ctx, app)
+	to, err := a.listener(ctx, app)
 	if err != nil {
 		return err
 	}
@@ -118,17 +122,29 @@ func (a *Approvals) approve(ctx context.Context, app partner.ClientID, ts []tena
 		if err := a.index.AddApprover(ctx, ts, app); err != nil {
 			return err
 		}
-		n, err := a.admit(ctx, app, ts, admit)
+		n, err := a.admit(ctx, to.life, ts, admit)
+		if errors.Is(err, mailbox.ErrGone) { // consent to an app that is no more is none
+			_, matched := a.match(ctx, app, ts, nil)
+			return errors.Join(unknownApp(app, err), matched)
+		}
 		if err != nil {
 			return err
 		}
 		approved, err := a.match(ctx, app, ts, ts)
-		if err != nil || n == 0 || len(approved) == 0 || !hears {
+		if err != nil || n == 0 || len(approved) == 0 || !to.hears {
 			return err
 		}
-		_, err = a.deposit(ctx, app, approved)
+		_, err = a.deposit(ctx, to.life, approved)
 		return err
 	})
+}
+
+// unknownApp is the error of a call that an app's deletion overtook.
+func unknownApp(app partner.ClientID, err error) error {
+	if errors.Is(err, mailbox.ErrGone) {
+		return fmt.Errorf("%w: %s: %w", ErrUnknownApp, app, err)
+	}
+	return err
 }
 
 // Dismiss takes approvals back: nothing waits for those tenants any more. An approval that
@@ -162,9 +178,13 @@ func (a *Approvals) DismissStanding(ctx context.Context, app partner.ClientID, t
 
 // dismiss returns how many approvals it took back, also with an error.
 func (a *Approvals) dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID) (n int, err error) {
+	to, err := a.listener(ctx, app)
+	if err != nil {
+		return 0, err
+	}
 	err = a.noted(ctx, app, ts, func() (err error) {
-		if n, err = a.boxes.Dismiss(ctx, app, ts); err != nil {
-			return err
+		if n, err = a.boxes.Dismiss(ctx, to.life, ts); err != nil {
+			return unknownApp(app, err)
 		}
 		back, err := a.match(ctx, app, ts, nil)
 		if err != nil {
@@ -191,9 +211,9 @@ func (a *Approvals) noted(ctx context.Context, app partner.ClientID, ts []tenant
 const admitTries = 20
 
 // admit approves tenants in the mailbox, and returns how many await a telling.
-func (a *Approvals) admit(ctx context.Context, app partner.ClientID, ts []tenant.ID, admit admitFunc) (n int, err error) {
+func (a *Approvals) admit(ctx context.Context, life mailbox.Life, ts []tenant.ID, admit admitFunc) (n int, err error) {
 	for range admitTries {
-		since, err := a.boxes.Dismissals(ctx, app)
+		since, err := a.boxes.Dismissals(ctx, life.App)
 		if err != nil {
 			return 0, err
 		}
@@ -201,7 +221,7 @@ func (a *Approvals) admit(ctx context.Context, app partner.ClientID, ts []tenant
 		if err != nil {
 			return 0, err
 		}
-		if n, err = admit(ctx, app, since, admissions); !errors.Is(err, mailbox.ErrDismissed) {
+		if n, err = admit(ctx, life, since, admissions); !errors.Is(err, mailbox.ErrDismissed) {
 			return n, err
 		}
 	}
@@ -253,33 +273,76 @@ func (a *Approvals) catchUp(ctx context.Context, app partner.ClientID, ts []tena
 	if len(ts) == 0 {
 		return nil
 	}
-	hears, err := a.hears(ctx, app)
-	if err != nil || !hears {
+	to, err := a.listener(ctx, app)
+	if err != nil || !to.hears {
 		return err
 	}
-	_, err = a.deposit(ctx, app, ts)
+	_, err = a.deposit(ctx, to.life, ts)
+	return unknownApp(app, err)
+}
+
+// reconcile makes the index of tenants match an app's mailbox.
+func (a *Approvals) reconcile(ctx context.Context, app partner.ClientID, ts []tenant.ID) error {
+	approved, err := a.approved(ctx, app, ts)
+	if err != nil {
+		return err
+	}
+	if approved, err = a.match(ctx, app, ts, approved); err != nil {
+		return err
+	}
+	err = a.catchUp(ctx, app, approved)
+	if errors.Is(err, ErrUnknownApp) { // nobody is to be told
+		return nil
+	}
 	return err
 }
 
-// Forget removes a deleted app from the index of every tenant that approved it; the app's mailbox
-// still lists them. It may be repeated until the mailbox is dropped.
-func (a *Approvals) Forget(ctx context.Context, app partner.ClientID) error {
-	return a.each(ctx, app, func(ts []tenant.ID) error { return a.index.RemoveApprover(ctx, ts, app) })
+// Clear takes what former lives of an app left in the index of tenants away, page by page, as long as proceed
+// says so. It may be broken off and repeated at any time: what is left is in the mailbox.
+func (a *Approvals) Clear(ctx context.Context, app partner.ClientID, proceed func() bool) error {
+	v, err := a.boxes.View(ctx, app)
+	if err != nil {
+		return fmt.Errorf("clear away former approvals: %w", err)
+	}
+	for _, birth := range v.Former {
+		life := mailbox.Life{App: app, Birth: birth}
+		for left := 1; left > 0; {
+			if !proceed() {
+				return nil
+			}
+			if left, err = a.clearPage(ctx, life); err != nil {
+				return fmt.Errorf("clear away former approvals of app %s: %w", app, err)
+			}
+		}
+	}
+	return nil
+}
+
+// clearPage returns how many approvals of the life that ended with the given birth are left.
+func (a *Approvals) clearPage(ctx context.Context, life mailbox.Life) (left int, err error) {
+	page, err := a.boxes.Former(ctx, life)
+	if err != nil {
+		return 0, err
+	}
+	if err := a.reconcile(ctx, life.App, page); err != nil {
+		return 0, err
+	}
+	return a.boxes.Cleared(ctx, life, page)
 }
 
 // Resync tells an app the status of the given tenants again, of all that approved it when ts is
 // nil. It returns how many will be told. What it asked for before it broke off, the repair has told.
 func (a *Approvals) Resync(ctx context.Context, app partner.ClientID, ts []tenant.ID) (int, error) {
-	hears, err := a.hears(ctx, app)
+	to, err := a.listener(ctx, app)
 	if err != nil {
 		return 0, fmt.Errorf("resync: %w", err)
 	}
 	n := 0
 	again := func(ts []tenant.ID) error {
 		return a.noted(ctx, app, ts, func() error {
-			told, err := a.again(ctx, app, ts, hears)
+			told, err := a.again(ctx, to, ts)
 			n += told
-			return err
+			return unknownApp(app, err)
 		})
 	}
 	if ts == nil {
@@ -294,33 +357,45 @@ func (a *Approvals) Resync(ctx context.Context, app partner.ClientID, ts []tenan
 }
 
 // again asks for the status of tenants to be told again, and tells it. It returns how many will be told.
-func (a *Approvals) again(ctx context.Context, app partner.ClientID, ts []tenant.ID, hears bool) (int, error) {
+func (a *Approvals) again(ctx context.Context, to listener, ts []tenant.ID) (int, error) {
 	admissions, err := a.tops(ctx, ts)
 	if err != nil {
 		return 0, err
 	}
-	asked, err := a.boxes.Again(ctx, app, admissions)
-	if err != nil || asked == 0 || !hears {
+	asked, err := a.boxes.Again(ctx, to.life, admissions)
+	if err != nil || asked == 0 || !to.hears {
 		return 0, err
 	}
-	written, err := a.deposit(ctx, app, ts)
+	written, err := a.deposit(ctx, to.life, ts)
 	return min(asked, written), err // not those with nothing to tell
 }
 
-// hears reports whether an app gets deposits; one that never had a URL does not.
-func (a *Approvals) hears(ctx context.Context, app partner.ClientID) (bool, error) {
+// listener is an app as those see it who write to its mailbox.
+type listener struct {
+	life mailbox.Life
+	// hears: it gets deposits; one that never had a URL does not.
+	hears bool
+}
+
+// listener reads the app's settings anew.
+func (a *Approvals) listener(ctx context.Context, app partner.ClientID) (listener, error) {
 	stale := a.apps.Refresh(ctx)
 	if stale != nil && !errors.Is(stale, registry.ErrUnreadable) {
-		return false, fmt.Errorf("refresh apps: %w", stale)
+		return listener{}, fmt.Errorf("refresh apps: %w", stale)
 	}
 	e, ok := a.apps.App(app)
 	if stale != nil && (!ok || !e.Rec.App.EverHadURL) { // it may be this one that cannot be read
-		return false, fmt.Errorf("refresh apps: %w", stale)
+		return listener{}, fmt.Errorf("refresh apps: %w", stale)
 	}
 	if !ok {
-		return false, fmt.Errorf("%w: %s", ErrUnknownApp, app)
+		return listener{}, fmt.Errorf("%w: %s", ErrUnknownApp, app)
 	}
-	return e.Rec.App.EverHadURL, nil
+	return listener{life: lifeOf(e), hears: e.Rec.App.EverHadURL}, nil
+}
+
+// lifeOf names the life that an app's settings are of.
+func lifeOf(e *registry.Entry) mailbox.Life {
+	return mailbox.Life{App: e.Rec.App.ClientID, Birth: e.Rec.Birth}
 }
 
 // tops reads the highest sequence of each tenant.
@@ -338,7 +413,7 @@ func (a *Approvals) tops(ctx context.Context, ts []tenant.ID) ([]mailbox.Admissi
 
 // deposit reads the tenants' records and puts them into the app's mailbox. It counts the entries
 // that were written.
-func (a *Approvals) deposit(ctx context.Context, app partner.ClientID, ts []tenant.ID) (written int, err error) {
+func (a *Approvals) deposit(ctx context.Context, life mailbox.Life, ts []tenant.ID) (written int, err error) {
 	views, err := a.index.Tenants(ctx, ts)
 	if err != nil {
 		return 0, err
@@ -348,10 +423,10 @@ func (a *Approvals) deposit(ctx context.Context, app partner.ClientID, ts []tena
 		records[i] = v.Record
 		records[i].Tenant = ts[i]
 	}
-	d, err := a.boxes.Deposit(ctx, app, uuid.NewString(), records)
+	d, err := a.boxes.Deposit(ctx, life, uuid.NewString(), records)
 	if err == nil || d != (mailbox.Deposited{}) { // an error may say that it is written, but not yet safe
 		a.metrics.deposited(d)
-		wake(ctx, a.waker, a.log, app, d.Wake)
+		wake(ctx, a.waker, a.log, life.App, d.Wake)
 	}
 	return d.Written, err
 }

@@ -238,7 +238,7 @@ func TestDismiss(t *testing.T) {
 		if err := s.approvals().Dismiss(t.Context(), "app1", []tenant.ID{"a"}, admin()); err != nil {
 			t.Fatal(err)
 		}
-		if d := cmp.Diff([]string{"note", "dismiss", "unindex", "inspect", "settle", "audit"}, s.calls); d != "" {
+		if d := cmp.Diff([]string{"refresh", "note", "dismiss", "unindex", "inspect", "settle", "audit"}, s.calls); d != "" {
 			t.Error(d)
 		}
 		if st := s.standing("app1", "a"); st.Approved || st.Waits() || len(approvers(t, s, "a")) != 0 || !s.standing("app1", "b").Approved {
@@ -248,7 +248,7 @@ func TestDismiss(t *testing.T) {
 }
 
 func TestDismissFaults(t *testing.T) {
-	for _, name := range []string{"note", "dismiss", "unindex", "inspect", "settle", "audit"} {
+	for _, name := range []string{"refresh", "note", "dismiss", "unindex", "inspect", "settle", "audit"} {
 		for _, how := range []string{"before", "after"} {
 			t.Run(name+" "+how, func(t *testing.T) {
 				each(t, func(t *testing.T, s *shim) {
@@ -275,28 +275,100 @@ func TestDismissFaults(t *testing.T) {
 	}
 }
 
-func TestForget(t *testing.T) {
-	for _, how := range []string{"", "before", "after"} {
-		t.Run("unindex "+how, func(t *testing.T) {
+func TestClear(t *testing.T) {
+	for _, name := range []string{"", "view", "former", "unindex", "cleared"} {
+		for _, how := range []string{"before", "after"} {
+			t.Run(name+" "+how, func(t *testing.T) {
+				each(t, func(t *testing.T, s *shim) {
+					s.app("app1", hook)
+					ids := make([]tenant.ID, mailbox.MaxBatch+20)
+					for i := range ids {
+						ids[i] = tenant.ID(fmt.Sprintf("t%04d", i))
+					}
+					s.approve("app1", ids...)
+					s.remove("app1")
+					s.app("app1", hook)
+					s.approve("app1", ids[:3]...)
+					s.fails[name] = how
+					a, always := s.approvals(), func() bool { return true }
+					if err := a.Clear(t.Context(), "app1", always); (err == nil) != (name == "") {
+						t.Errorf("error %v", err)
+					}
+					if err := a.Clear(t.Context(), "app1", always); err != nil {
+						t.Fatal(err)
+					}
+					for i, l := range ok[[][]partner.ClientID](t)(s.reg.ApproversOf(t.Context(), ids)) {
+						if (len(l) == 1) != (i < 3) {
+							t.Fatalf("approvers of %s: %v", ids[i], l)
+						}
+					}
+					if v := ok[mailbox.View](t)(s.box.View(t.Context(), "app1")); v.Former != nil || v.Approvals != 3 {
+						t.Errorf("former lives %v, %d approvals", v.Former, v.Approvals)
+					}
+				})
+			})
+		}
+	}
+}
+
+// An approval that its app's deletion overtakes is none: neither the mailbox nor the index keeps it.
+func TestApprovalThatADeletionOvertook(t *testing.T) {
+	for _, at := range []string{"index", "dismissals", "admit", "inspect", "deposit"} {
+		for _, anew := range []bool{false, true} {
+			t.Run(fmt.Sprint(at, " made again ", anew), func(t *testing.T) {
+				each(t, func(t *testing.T, s *shim) {
+					s.app("app1", hook)
+					s.accept("a", tenant.Suspend)
+					s.hook = func(name string) {
+						if name != at {
+							return
+						}
+						s.hook = nil
+						s.remove("app1")
+						if anew {
+							s.app("app1", hook)
+							ok[mailbox.Wake](t)(s.box.Switch(t.Context(), "n", mailbox.Switch{Life: s.life("app1"), Revision: s.life("app1").Birth, On: true}))
+						}
+					}
+					if err := s.approvals().Approve(t.Context(), "app1", []tenant.ID{"a"}, admin()); err != nil && !errors.Is(err, fanout.ErrUnknownApp) && !errors.Is(err, mailbox.ErrGone) {
+						t.Errorf("error %v", err)
+					}
+					s.hook = nil
+					s.repair()
+					if st := s.standing("app1", "a"); st.Approved || st.Waits() || len(approvers(t, s, "a")) != 0 {
+						t.Errorf("the approval outlived its app: %+v, index %v", st, approvers(t, s, "a"))
+					}
+				})
+			})
+		}
+	}
+}
+
+// A cleaning after a deletion that is late strikes nobody off who approved the app made since.
+func TestLateCleaningAfterADeletion(t *testing.T) {
+	for _, at := range []string{"former", "inspect", "unindex", "cleared"} {
+		t.Run(at, func(t *testing.T) {
 			each(t, func(t *testing.T, s *shim) {
 				s.app("app1", hook)
-				ids := make([]tenant.ID, mailbox.MaxBatch+20)
-				for i := range ids {
-					ids[i] = tenant.ID(fmt.Sprintf("t%04d", i))
+				s.approve("app1", "a", "b")
+				s.remove("app1")
+				s.hook = func(name string) {
+					if name != at {
+						return
+					}
+					s.hook = nil
+					s.app("app1", hook)
+					s.approve("app1", "a")
 				}
-				s.approve("app1", ids...)
-				s.fails["unindex"] = how
-				a := s.approvals()
-				if err := a.Forget(t.Context(), "app1"); (err == nil) != (how == "") {
-					t.Errorf("error %v", err)
-				}
-				if err := a.Forget(t.Context(), "app1"); err != nil {
+				if err := s.approvals().Clear(t.Context(), "app1", func() bool { return true }); err != nil {
 					t.Fatal(err)
 				}
-				for _, l := range ok[[][]partner.ClientID](t)(s.reg.ApproversOf(t.Context(), ids)) {
-					if len(l) != 0 {
-						t.Fatalf("approvers %v", l)
-					}
+				s.accept("a", tenant.Suspend)
+				if err := s.fanout().Run(t.Context(), []tenant.ID{"a"}); err != nil {
+					t.Fatal(err)
+				}
+				if !s.standing("app1", "a").Waits() || len(approvers(t, s, "b")) != 0 {
+					t.Errorf("a stands %+v, b's index %v", s.standing("app1", "a"), approvers(t, s, "b"))
 				}
 			})
 		})

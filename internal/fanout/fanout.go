@@ -142,7 +142,8 @@ func (f *Fanout) deposit(ctx context.Context, owed []registry.Owing) (map[tenant
 	var batches []mailbox.Batch
 	for _, o := range owed {
 		for _, id := range o.Approvers {
-			if e, ok := f.opts.Apps.App(id); !ok || !e.Rec.App.EverHadURL {
+			e, ok := f.opts.Apps.App(id)
+			if !ok || !e.Rec.App.EverHadURL {
 				if stale != nil {
 					failed[o.View.Record.Tenant] = true
 				}
@@ -152,32 +153,74 @@ func (f *Fanout) deposit(ctx context.Context, owed []registry.Owing) (map[tenant
 			if !ok {
 				at = len(batches)
 				where[id] = at
-				batches = append(batches, mailbox.Batch{App: id})
+				batches = append(batches, mailbox.Batch{Life: lifeOf(e)})
 			}
 			batches[at].Records = append(batches[at].Records, o.View.Record)
 		}
 	}
+	gone, err := f.depositMany(ctx, batches, failed)
+	if len(gone) > 0 {
+		again, stale := f.livesAnew(ctx, gone, failed)
+		gone, late := f.depositMany(ctx, again, failed)
+		markFailed(failed, gone)
+		err = errors.Join(err, stale, late)
+	}
+	return failed, errors.Join(stale, err)
+}
+
+// depositMany makes deposits and wakes who needs it. It marks tenants whose deposit failed, but returns the
+// deposits for a life that is over: those who made them know the apps as they were.
+func (f *Fanout) depositMany(ctx context.Context, batches []mailbox.Batch, failed map[tenant.ID]bool) (gone []mailbox.Batch, err error) {
 	if len(batches) == 0 {
-		return failed, stale
+		return nil, nil
 	}
 	results, errs := f.opts.Mailboxes.DepositMany(ctx, uuid.NewString(), batches)
 	for i, b := range batches {
+		if errors.Is(errs[i], mailbox.ErrGone) {
+			gone, errs[i] = append(gone, b), nil
+			continue
+		}
 		if errs[i] != nil {
-			for _, r := range b.Records {
-				failed[r.Tenant] = true
-			}
+			markFailed(failed, batches[i:i+1])
 			if results[i] == (mailbox.Deposited{}) {
 				continue
 			} // else it is written, and what it armed must not wait for the grace to pass
 		}
 		f.opts.Metrics.deposited(results[i])
-		wake(ctx, f.opts.Waker, f.opts.Log, b.App, results[i].Wake)
+		wake(ctx, f.opts.Waker, f.opts.Log, b.Life.App, results[i].Wake)
 	}
-	return failed, errors.Join(append(errs, stale)...)
+	return gone, errors.Join(errs...)
+}
+
+// livesAnew makes deposits of a life that is over ones of the app's present life; there is none for an app that
+// was deleted. Where the settings know no later life, they lost what the mailbox was told: that stays owed.
+func (f *Fanout) livesAnew(ctx context.Context, gone []mailbox.Batch, failed map[tenant.ID]bool) (again []mailbox.Batch, err error) {
+	stale := f.opts.Apps.Refresh(ctx)
+	if stale != nil {
+		stale = fmt.Errorf("refresh apps: %w", stale)
+	}
+	for i, b := range gone {
+		e, ok := f.opts.Apps.App(b.Life.App)
+		switch {
+		case ok && lifeOf(e) != b.Life:
+			again = append(again, mailbox.Batch{Life: lifeOf(e), Records: b.Records})
+		case ok || stale != nil:
+			markFailed(failed, gone[i:i+1])
+		}
+	}
+	return again, stale
+}
+
+func markFailed(failed map[tenant.ID]bool, batches []mailbox.Batch) {
+	for _, b := range batches {
+		for _, r := range b.Records {
+			failed[r.Tenant] = true
+		}
+	}
 }
 
 // hear reports that all of the apps are known to get deposits. Whoever does may get this one, even if
-// it was deleted meanwhile: its mailbox then takes nothing. To leave one out, the apps must be read
+// it was deleted meanwhile: its mailbox then refuses. To leave one out, the apps must be read
 // anew, after the approvers: it may have been created since.
 func (f *Fanout) hear(owed []registry.Owing) bool {
 	for _, o := range owed {

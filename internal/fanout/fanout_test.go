@@ -48,12 +48,12 @@ func (s *shim) approve(app partner.ClientID, ids ...tenant.ID) {
 func (s *shim) tell(app partner.ClientID) {
 	s.Helper()
 	const token = "drainer"
-	if b := ok[mailbox.Begun](s)(s.box.Begin(s.Context(), app, token, 0)); b.State != mailbox.Owned {
+	if b := ok[mailbox.Begun](s)(s.box.Begin(s.Context(), s.life(app), token, 0)); b.State != mailbox.Owned {
 		s.Fatalf("mailbox of %s: %+v", app, b)
 	}
 	var settled []mailbox.Settlement
 	for {
-		x := ok[mailbox.Exchanged](s)(s.box.Exchange(s.Context(), app, token, 100, settled))
+		x := ok[mailbox.Exchanged](s)(s.box.Exchange(s.Context(), s.life(app), token, 100, settled))
 		if len(x.Claims) == 0 {
 			break
 		}
@@ -62,7 +62,7 @@ func (s *shim) tell(app partner.ClientID) {
 			settled = append(settled, mailbox.Settlement{Claim: c, Verdict: mailbox.OK})
 		}
 	}
-	ok[mailbox.Finished](s)(s.box.Finish(s.Context(), app, token, mailbox.Closing{Force: true}))
+	ok[mailbox.Finished](s)(s.box.Finish(s.Context(), s.life(app), token, mailbox.Closing{Force: true}))
 }
 
 func (s *shim) owed(id tenant.ID) (mark, listed bool) {
@@ -106,7 +106,7 @@ func TestRunReadsTheAppsAnewForOneThatIsNotKnown(t *testing.T) {
 			if err := s.reg.AddApprover(t.Context(), []tenant.ID{"a"}, "app2"); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.box.Approve(t.Context(), "app2", 0, []mailbox.Admission{{Tenant: "a"}}); err != nil {
+			if _, err := s.box.Approve(t.Context(), s.life("app2"), 0, []mailbox.Admission{{Tenant: "a"}}); err != nil {
 				t.Fatal(err)
 			}
 			s.calls = nil

@@ -43,6 +43,10 @@ const (
 	// it looks.
 	unsettledLimit = 500
 	removedLimit   = 200
+	// livingLimit is at how many living apps one repair looks, clearWithin how long it clears away after
+	// former lives: what is left is the next one's.
+	livingLimit = 200
+	clearWithin = time.Second
 	// comparedLimit is about how many approvals a repair compares with the index, comparedFast the
 	// same from a gap in it until all were compared: a gap seldom comes alone. Each costs a call to
 	// Redis, and only writes that Redis lost leave one.
@@ -61,6 +65,8 @@ type Repairer struct {
 	// removed is the revision up to which deleted apps were looked at, failed that of the first one
 	// on the way that could not be cleared away, 0 for none.
 	removed, failed int64
+	// living is the number of the next living app to look at.
+	living int
 	// app and cursor are where the comparison goes on. fast: the index had a gap in this round over
 	// all apps or in the one before; gap: in this one.
 	app       partner.ClientID
@@ -96,7 +102,7 @@ func (r *Repairer) settle(ctx context.Context) error {
 		for i, u := range us {
 			ts[i] = u.Tenant
 		}
-		err := chunks(ts, func(ts []tenant.ID) error { return r.reconcile(ctx, app, ts) })
+		err := chunks(ts, func(ts []tenant.ID) error { return r.opts.Approvals.reconcile(ctx, app, ts) })
 		if err == nil {
 			err = r.opts.Approvals.index.SettleApprovals(ctx, us)
 		}
@@ -111,26 +117,15 @@ func (r *Repairer) settle(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// reconcile makes the index of tenants match an app's mailbox.
-func (r *Repairer) reconcile(ctx context.Context, app partner.ClientID, ts []tenant.ID) error {
-	a := r.opts.Approvals
-	approved, err := a.approved(ctx, app, ts)
-	if err != nil {
-		return err
-	}
-	if approved, err = a.match(ctx, app, ts, approved); err != nil {
-		return err
-	}
-	err = a.catchUp(ctx, app, approved)
-	if errors.Is(err, ErrUnknownApp) { // a deleted app's: clear drops it
-		return nil
-	}
-	return err
+// clear ends the lives of deleted apps whose deletion was cut short, and clears away after former lives.
+func (r *Repairer) clear(ctx context.Context) error {
+	until := time.Now().Add(clearWithin)
+	proceed := func() bool { return time.Now().Before(until) }
+	return errors.Join(r.endLives(ctx, proceed), r.clearLiving(ctx, proceed))
 }
 
-// clear drops what deleted apps left behind: their deletion was cut short. One that cannot be cleared
-// away is tried again when all behind it were.
-func (r *Repairer) clear(ctx context.Context) error {
+// endLives looks at some deleted apps. One that cannot be cleared away is tried again when all behind it were.
+func (r *Repairer) endLives(ctx context.Context, proceed func() bool) error {
 	gone, err := r.opts.Index.RemovedApps(ctx, r.removed, removedLimit)
 	if err != nil {
 		return err
@@ -141,8 +136,10 @@ func (r *Repairer) clear(ctx context.Context) error {
 	}
 	views, errs := r.opts.Views.Views(ctx, ids)
 	for i, g := range gone {
-		if errs[i] == nil && views[i].Approvals+views[i].Waiting > 0 {
+		if v := views[i]; errs[i] == nil && (v.Approvals+v.Waiting > 0 || v.Birth > 0 && v.Birth < g.Revision) {
 			errs[i] = r.opts.Leftovers.AppDeleted(ctx, g.App, g.Revision)
+		} else if errs[i] == nil && len(v.Former) > 0 {
+			errs[i] = r.opts.Approvals.Clear(ctx, g.App, proceed)
 		}
 		if errs[i] != nil && r.failed == 0 {
 			r.failed = g.Revision
@@ -156,6 +153,27 @@ func (r *Repairer) clear(ctx context.Context) error {
 		return fmt.Errorf("clear away after deleted apps: %w", err)
 	}
 	return nil
+}
+
+// clearLiving looks at some apps that exist, in turns: what is left of a life before theirs.
+func (r *Repairer) clearLiving(ctx context.Context, proceed func() bool) error {
+	apps := r.opts.Apps.All()
+	if r.living >= len(apps) {
+		r.living = 0
+	}
+	some := apps[r.living:min(r.living+livingLimit, len(apps))]
+	ids := make([]partner.ClientID, len(some))
+	for i, e := range some {
+		ids[i] = e.Rec.App.ClientID
+	}
+	views, errs := r.opts.Views.Views(ctx, ids)
+	for i, id := range ids {
+		if errs[i] == nil && len(views[i].Former) > 0 {
+			errs[i] = r.opts.Approvals.Clear(ctx, id, proceed)
+		}
+	}
+	r.living += len(some)
+	return errors.Join(errs...)
 }
 
 // compare looks for approvals that the index lacks, a page at a time, app after app.
@@ -221,5 +239,5 @@ func (r *Repairer) compared(ctx context.Context, app partner.ClientID, ts []tena
 		return nil
 	}
 	r.fast, r.gap = true, true
-	return r.reconcile(ctx, app, missing)
+	return r.opts.Approvals.reconcile(ctx, app, missing)
 }

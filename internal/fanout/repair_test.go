@@ -56,10 +56,10 @@ func (s *shim) AppDeleted(ctx context.Context, id partner.ClientID, revision int
 		if s.refuses[id] {
 			return errFake
 		}
-		if err := s.approvals().Forget(ctx, id); err != nil {
+		if err := s.box.Died(ctx, mailbox.Life{App: id, Birth: revision}); err != nil {
 			return err
 		}
-		return s.box.Drop(ctx, id, revision)
+		return s.approvals().Clear(ctx, id, func() bool { return true })
 	})
 }
 
@@ -197,8 +197,8 @@ func TestRepairComparesAllInTurns(t *testing.T) {
 	})
 }
 
-// A deletion that was cut short leaves nothing, whoever repairs it, and an app that is back since
-// keeps what it has.
+// A deletion that was cut short leaves nothing, whoever repairs it, and an app that is back since has what it
+// was given since.
 func TestRepairClearsAwayAfterDeletedApps(t *testing.T) {
 	each(t, func(t *testing.T, s *shim) {
 		for _, app := range []partner.ClientID{"app1", "app2", "app3"} {
@@ -216,11 +216,8 @@ func TestRepairClearsAwayAfterDeletedApps(t *testing.T) {
 		}
 		removed := ok[[]registry.Removed](t)(s.reg.RemovedApps(t.Context(), 0, 10))
 		s.app("app2", hook)
-		rec := ok[registry.AppRecord](t)(s.reg.App(t.Context(), "app2"))
-		if _, err := s.box.Switch(t.Context(), "n", mailbox.Switch{App: "app2", Revision: rec.Revision, On: true}); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.box.Drop(t.Context(), "app2", removed[1].Revision); err != nil || !s.standing("app2", "a").Approved {
+		s.approve("app2", "b")
+		if err := s.box.Died(t.Context(), mailbox.Life{App: "app2", Birth: removed[1].Revision}); !errors.Is(err, mailbox.ErrGone) || !s.standing("app2", "b").Approved {
 			t.Errorf("a late deletion took the approvals of an app that is back: %v", err)
 		}
 		r := s.repairer()
@@ -236,9 +233,9 @@ func TestRepairClearsAwayAfterDeletedApps(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for _, id := range []tenant.ID{"a", "b"} {
-			if got := approvers(t, s, id); len(got) != 2 || got[0] != "app2" || got[1] != "app3" {
-				t.Errorf("approvers of %s: %v", id, got)
+		for id, want := range map[tenant.ID]string{"a": "[app3]", "b": "[app2 app3]"} {
+			if got := fmt.Sprint(approvers(t, s, id)); got != want {
+				t.Errorf("approvers of %s: %v, want %v", id, got, want)
 			}
 			if st := s.standing("app1", id); st.Approved || st.Waits() {
 				t.Errorf("left of app1: %+v", st)

@@ -225,22 +225,22 @@ func (s *shim) Inspect(ctx context.Context, app partner.ClientID, ts []tenant.ID
 	return call(s, "inspect", func() ([]mailbox.Standing, error) { return s.box.Inspect(ctx, app, ts) })
 }
 
-func (s *shim) Approve(ctx context.Context, app partner.ClientID, since int64, ts []mailbox.Admission) (int, error) {
-	return call(s, "admit", func() (int, error) { return s.box.Approve(ctx, app, since, ts) })
+func (s *shim) Approve(ctx context.Context, life mailbox.Life, since int64, ts []mailbox.Admission) (int, error) {
+	return call(s, "admit", func() (int, error) { return s.box.Approve(ctx, life, since, ts) })
 }
 
-func (s *shim) ApproveFirst(ctx context.Context, app partner.ClientID, since int64, ts []mailbox.Admission) (int, error) {
-	n, err := call(s, "admit", func() (int, error) { return s.box.ApproveFirst(ctx, app, since, ts) })
-	return n, s.short(app, err)
+func (s *shim) ApproveFirst(ctx context.Context, life mailbox.Life, since int64, ts []mailbox.Admission) (int, error) {
+	n, err := call(s, "admit", func() (int, error) { return s.box.ApproveFirst(ctx, life, since, ts) })
+	return n, s.short(life.App, err)
 }
 
-func (s *shim) Again(ctx context.Context, app partner.ClientID, ts []mailbox.Admission) (int, error) {
-	return call(s, "again", func() (int, error) { return s.box.Again(ctx, app, ts) })
+func (s *shim) Again(ctx context.Context, life mailbox.Life, ts []mailbox.Admission) (int, error) {
+	return call(s, "again", func() (int, error) { return s.box.Again(ctx, life, ts) })
 }
 
-func (s *shim) Dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID) (int, error) {
-	n, err := call(s, "dismiss", func() (int, error) { return s.box.Dismiss(ctx, app, ts) })
-	return n, s.short(app, err)
+func (s *shim) Dismiss(ctx context.Context, life mailbox.Life, ts []tenant.ID) (int, error) {
+	n, err := call(s, "dismiss", func() (int, error) { return s.box.Dismiss(ctx, life, ts) })
+	return n, s.short(life.App, err)
 }
 
 // short is the error of a call that went well, but for replicas.
@@ -251,9 +251,9 @@ func (s *shim) short(app partner.ClientID, err error) error {
 	return err
 }
 
-func (s *shim) Deposit(ctx context.Context, app partner.ClientID, nonce string, recs []tenant.Record) (mailbox.Deposited, error) {
-	d, err := call(s, "deposit", func() (mailbox.Deposited, error) { return s.box.Deposit(ctx, app, nonce, recs) })
-	return d, s.short(app, err)
+func (s *shim) Deposit(ctx context.Context, life mailbox.Life, nonce string, recs []tenant.Record) (mailbox.Deposited, error) {
+	d, err := call(s, "deposit", func() (mailbox.Deposited, error) { return s.box.Deposit(ctx, life, nonce, recs) })
+	return d, s.short(life.App, err)
 }
 
 func (s *shim) Approvals(ctx context.Context, app partner.ClientID, cursor string, limit int) (page []tenant.ID, next string, err error) {
@@ -262,6 +262,33 @@ func (s *shim) Approvals(ctx context.Context, app partner.ClientID, cursor strin
 		return page, err
 	})
 	return page, next, err
+}
+
+func (s *shim) View(ctx context.Context, app partner.ClientID) (mailbox.View, error) {
+	return call(s, "view", func() (mailbox.View, error) { return s.box.View(ctx, app) })
+}
+
+func (s *shim) Former(ctx context.Context, life mailbox.Life) ([]tenant.ID, error) {
+	return call(s, "former", func() ([]tenant.ID, error) { return s.box.Former(ctx, life) })
+}
+
+func (s *shim) Cleared(ctx context.Context, life mailbox.Life, ts []tenant.ID) (int, error) {
+	return call(s, "cleared", func() (int, error) { return s.box.Cleared(ctx, life, ts) })
+}
+
+// remove deletes an app and ends its life, as the service does.
+func (s *shim) remove(app partner.ClientID) {
+	s.Helper()
+	revision := ok[int64](s)(s.reg.DeleteApp(s.Context(), app, registry.AnyRevision, registry.Actor{Name: "test"}))
+	if err := s.box.Died(s.Context(), mailbox.Life{App: app, Birth: revision}); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// life is that of an app as it is in the settings.
+func (s *shim) life(app partner.ClientID) mailbox.Life {
+	s.Helper()
+	return mailbox.Life{App: app, Birth: ok[registry.AppRecord](s)(s.reg.App(s.Context(), app)).Birth}
 }
 
 func (s *shim) DepositMany(ctx context.Context, nonce string, batches []mailbox.Batch) ([]mailbox.Deposited, []error) {
@@ -275,10 +302,10 @@ func (s *shim) DepositMany(ctx context.Context, nonce string, batches []mailbox.
 		out, errs = make([]mailbox.Deposited, len(batches)), make([]error, len(batches))
 	}
 	for i, b := range batches {
-		if err != nil || s.refuses[b.App] {
+		if err != nil || s.refuses[b.Life.App] {
 			out[i], errs[i] = mailbox.Deposited{}, errFake
 		}
-		if s.few[b.App] {
+		if s.few[b.Life.App] {
 			errs[i] = errFake
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/redis/go-redis/v9"
-
 )
 
 // Take is Begin and, in the same round trip, an Exchange that claims up to want tenants; where the

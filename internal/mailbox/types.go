@@ -108,6 +108,8 @@ type Begun struct {
 	// deposited before was held back for the endpoint's sake. Zero when it never was.
 	HeldUntil time.Time
 	Wake      Wake
+	// SettingsRevision, of Take, is that of the settings after the claims were made; 0 when it is not known.
+	SettingsRevision int64
 }
 
 // Verdict is what became of a claim.
@@ -154,7 +156,7 @@ type Exchanged struct {
 	// Outdated: the endpoint was changed, switched on, resumed or tested since the run began: stop, what
 	// the run saw is not of the endpoint as it is now.
 	Outdated bool
-	Claims []Claim
+	Claims   []Claim
 	// Unreadable lists claimed tenants whose entry this version cannot read; their claims run
 	// out by themselves and another version may take them.
 	Unreadable []tenant.ID

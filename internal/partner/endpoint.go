@@ -1,6 +1,8 @@
 package partner
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
@@ -153,6 +155,18 @@ func (e Endpoint) HasURL() bool {
 		}
 	}
 	return e.URL != ""
+}
+
+// Digest names the URLs that environments use and whether the endpoint is on and not paused: two settings that
+// have the same digest are the same to those who post to it.
+func (e Endpoint) Digest(paused bool) string {
+	h := sha256.New()
+	on := e.Enabled && !paused
+	_, _ = fmt.Fprint(h, on)
+	for _, env := range Environments() {
+		_, _ = fmt.Fprintf(h, ";%q", e.EffectiveURL(env))
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
 // On reports whether traffic flows in an environment: switched on and having a URL.

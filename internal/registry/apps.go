@@ -14,6 +14,7 @@ const removalsKeep = 10000
 
 // The scripts of apps.
 var (
+	getApp      = newScript("get_app")
 	putApp      = newScript("put_app", "revision")
 	deleteApp   = newScript("delete_app", "revision")
 	listApps    = newScript("list_apps")
@@ -25,11 +26,16 @@ var ErrTooOld = errors.New("revision is too old to know all that was removed sin
 
 // App reads one app. Errors: ErrNotFound, ErrUnreadable.
 func (s *Store) App(ctx context.Context, id partner.ClientID) (AppRecord, error) {
-	stored, err := s.rdb.HGet(ctx, s.keys.Config(keys.ConfigApps), string(id)).Result()
-	if err != nil {
+	v, err := getApp.run(ctx, s.rdb, s.configKeys(keys.ConfigApps, keys.ConfigLives), string(id)).StringSlice()
+	switch {
+	case err != nil:
 		return AppRecord{}, failure(err, "read app %s", id)
+	case len(v) == 0:
+		return AppRecord{}, fmt.Errorf("read app %s: %w", id, ErrNotFound)
+	case len(v) != 2:
+		return AppRecord{}, fmt.Errorf("read app %s: %w", id, badAnswer(getApp, v))
 	}
-	return decodeApp(id, stored)
+	return decodeApp(id, v[0], v[1])
 }
 
 // Apps reads a page of apps ordered by client id, starting behind after; next is empty on the last page.
@@ -40,16 +46,16 @@ func (s *Store) Apps(ctx context.Context, after partner.ClientID, limit int) (re
 	if after != "" {
 		start = "(" + string(after)
 	}
-	flat, err := listApps.run(ctx, s.rdb, s.configKeys(keys.ConfigApps, keys.ConfigIndex), start, limit+1).StringSlice()
+	flat, err := listApps.run(ctx, s.rdb, s.configKeys(keys.ConfigApps, keys.ConfigIndex, keys.ConfigLives), start, limit+1).StringSlice()
 	if err != nil {
 		return nil, "", failure(err, "list apps")
 	}
-	recs = make([]AppRecord, 0, min(len(flat)/2, limit))
-	for i := 0; i+1 < len(flat); i += 2 {
+	recs = make([]AppRecord, 0, min(len(flat)/3, limit))
+	for i := 0; i+2 < len(flat); i += 3 {
 		if len(recs) == limit {
 			return recs, recs[limit-1].App.ClientID, nil
 		}
-		rec, err := decodeApp(partner.ClientID(flat[i]), flat[i+1])
+		rec, err := decodeApp(partner.ClientID(flat[i]), flat[i+1], flat[i+2])
 		if err != nil {
 			return nil, "", fmt.Errorf("list apps: %w", err)
 		}
@@ -84,21 +90,36 @@ func (s *Store) PutApp(
 	}
 	args := []any{
 		string(id), expect, doc, sealed, s.opts.AuditKeep, actor.Name, actor.Role, actor.RequestID, action, part, feedRemovalsKeep,
+		app.Endpoints[partner.StateChange].Digest(app.Paused),
 	}
 	for _, n := range notes {
 		args = append(args, n.Action, n.Before, n.After)
 	}
-	n, err := putApp.run(ctx, s.durable, s.appKeys(), args...).Int64Slice()
+	v, err := putApp.run(ctx, s.durable, s.appKeys(), args...).Slice()
 	switch {
 	case err != nil:
 		return AppRecord{}, false, failure(err, "write app %s", id)
-	case len(n) == 3 && n[0] == 1:
-		return AppRecord{App: app, Revision: n[1]}, n[2] == 0, nil
-	case len(n) == 2:
-		return AppRecord{}, false, conflict(id, expect, n[1])
+	case len(v) == 4 && v[0] == int64(1):
+		return writtenApp(app, v)
+	case len(v) == 2:
+		current, _ := v[1].(int64)
+		return AppRecord{}, false, conflict(id, expect, current)
 	default:
-		return AppRecord{}, false, fmt.Errorf("write app %s: %w", id, badAnswer(putApp, n))
+		return AppRecord{}, false, fmt.Errorf("write app %s: %w", id, badAnswer(putApp, v))
 	}
+}
+
+// writtenApp reads {1, revision, existed, life}.
+func writtenApp(app partner.App, v []any) (rec AppRecord, created bool, err error) {
+	revision, ok1 := v[1].(int64)
+	existed, ok2 := v[2].(int64)
+	life, ok3 := v[3].(string)
+	if !ok1 || !ok2 || !ok3 {
+		return AppRecord{}, false, fmt.Errorf("write app %s: %w", app.ClientID, badAnswer(putApp, v))
+	}
+	rec = AppRecord{App: app, Revision: revision}
+	rec.Birth, rec.EndpointRevision = decodeLife(life, rec)
+	return rec, existed == 0, nil
 }
 
 // DeleteApp removes an app and its secrets, revokes its partner's tokens, and returns the revision that did it. What lies
@@ -154,7 +175,7 @@ func (s *Store) ChangedSince(ctx context.Context, rev int64) (changed []AppRecor
 	}
 	changed = make([]AppRecord, 0, len(d.changed))
 	for _, c := range d.changed {
-		rec, err := decodeApp(c.id, c.doc)
+		rec, err := decodeApp(c.id, c.doc, c.life)
 		if err != nil {
 			return nil, nil, 0, fmt.Errorf("read changed apps: %w", err)
 		}
@@ -174,5 +195,5 @@ func (s *Store) configKeys(suffixes ...keys.ConfigKey) []string {
 func (s *Store) appKeys() []string {
 	return s.configKeys(keys.ConfigApps, keys.ConfigIndex, keys.ConfigRevision, keys.ConfigChanged,
 		keys.ConfigRemoved, keys.ConfigSecrets, keys.ConfigAudit, keys.ConfigFeed, keys.ConfigFeedParts,
-		keys.ConfigFeedChanged, keys.ConfigFeedRemoved, keys.ConfigFeedHistory, keys.ConfigHistory)
+		keys.ConfigFeedChanged, keys.ConfigFeedRemoved, keys.ConfigFeedHistory, keys.ConfigHistory, keys.ConfigLives)
 }

@@ -29,8 +29,8 @@ func encodeApp(app partner.App) (string, error) {
 	return string(b), nil
 }
 
-// decodeApp reads "<revision>;<document>".
-func decodeApp(id partner.ClientID, stored string) (AppRecord, error) {
+// decodeApp reads "<revision>;<document>" and the app's life.
+func decodeApp(id partner.ClientID, stored, life string) (AppRecord, error) {
 	rev, doc, ok := strings.Cut(stored, ";")
 	n, err := strconv.ParseInt(rev, 10, 64)
 	if !ok || err != nil || n <= 0 {
@@ -43,7 +43,23 @@ func decodeApp(id partner.ClientID, stored string) (AppRecord, error) {
 	if d.ClientID != id {
 		return AppRecord{}, fmt.Errorf("%w: the document of app %s belongs to another", ErrUnreadable, id)
 	}
-	return AppRecord{App: d.App, Revision: n}, nil
+	rec := AppRecord{App: d.App, Revision: n}
+	rec.Birth, rec.EndpointRevision = decodeLife(life, rec)
+	return rec, nil
+}
+
+// decodeLife reads "<birth>;<digest>;<revision of the endpoint>". A version before births leaves out what it
+// writes: an app that it made has no birth, and one whose endpoint it wrote another digest than the life
+// says; then the endpoint may have changed with the app's last write.
+func decodeLife(life string, rec AppRecord) (birth, endpoint int64) {
+	born, rest, _ := strings.Cut(life, ";")
+	digest, at, _ := strings.Cut(rest, ";")
+	birth, _ = strconv.ParseInt(born, 10, 64)
+	endpoint, err := strconv.ParseInt(at, 10, 64)
+	if err != nil || digest != rec.App.Endpoints[partner.StateChange].Digest(rec.App.Paused) {
+		endpoint = rec.Revision
+	}
+	return max(birth, 0), endpoint
 }
 
 // decodeJSON reads a stored document into v, whose format lands in got. The format is judged

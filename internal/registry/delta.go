@@ -11,8 +11,8 @@ import (
 
 // storedApp is an app as it lies in Redis.
 type storedApp struct {
-	id          partner.ClientID
-	doc, sealed string
+	id                partner.ClientID
+	doc, sealed, life string
 }
 
 // delta is what changed between two revisions.
@@ -28,7 +28,7 @@ type delta struct {
 // page, apps removed meanwhile are told by the last one: its revision then holds for all. Each page
 // says which history it goes on from, so that pages from before and after a loss are not mixed.
 func (s *Store) delta(ctx context.Context, since int64) (delta, error) {
-	ks := s.configKeys(keys.ConfigApps, keys.ConfigRevision, keys.ConfigChanged, keys.ConfigRemoved, keys.ConfigSecrets, keys.ConfigHistory)
+	ks := s.configKeys(keys.ConfigApps, keys.ConfigRevision, keys.ConfigChanged, keys.ConfigRemoved, keys.ConfigSecrets, keys.ConfigHistory, keys.ConfigLives)
 	apps := map[partner.ClientID]storedApp{}
 	var order []partner.ClientID
 	for cursor, known := since, since; ; {
@@ -73,15 +73,15 @@ func (s *Store) deltaPage(ctx context.Context, ks []string, cursor, since, known
 	gone, ok3 := texts(parts[2])
 	forgotten, ok4 := parts[3].(int64)
 	last, ok5 := parts[4].(int64)
-	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || len(flat)%3 != 0 {
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || len(flat)%4 != 0 {
 		return delta{}, badAnswer(changedApps, parts)
 	}
 	if forgotten != 0 {
 		return delta{}, fmt.Errorf("read the apps changed since revision %d: %w", since, ErrTooOld)
 	}
 	d := delta{revision: revision, cursor: last}
-	for i := 0; i < len(flat); i += 3 {
-		d.changed = append(d.changed, storedApp{id: partner.ClientID(flat[i]), doc: flat[i+1], sealed: flat[i+2]})
+	for i := 0; i < len(flat); i += 4 {
+		d.changed = append(d.changed, storedApp{id: partner.ClientID(flat[i]), doc: flat[i+1], sealed: flat[i+2], life: flat[i+3]})
 	}
 	for _, id := range gone {
 		d.removed = append(d.removed, partner.ClientID(id))

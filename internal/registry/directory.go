@@ -130,7 +130,7 @@ func (d *Directory) next(ctx context.Context, old *view, revision int64) (*view,
 }
 
 func (d *Directory) entry(a storedApp) (*Entry, error) {
-	rec, err := decodeApp(a.id, a.doc)
+	rec, err := decodeApp(a.id, a.doc, a.life)
 	if err != nil {
 		return nil, err
 	}

@@ -37,6 +37,12 @@ type AppRecord struct {
 	App partner.App
 	// Revision grows with every write to any app: it is the app's ETag and orders its switches.
 	Revision int64
+	// Birth is the revision of the write that made the app. A client id that is deleted and made again
+	// has a greater one; 0 where a version before births made it.
+	Birth int64
+	// EndpointRevision is that at which the URLs or the switch of the state-change endpoint, or the
+	// app's pause, last changed.
+	EndpointRevision int64
 }
 
 // AnyRevision tells a write to replace whatever stands there.

@@ -31,6 +31,7 @@ end
 if #absent > 0 then
   if (redis.call('HGET', BOX, 'dismissals') or '0') ~= ARGV[3] then return -1 end
   redis.call('HSET', TENANTS, unpack(absent))
+  redis.call('HDEL', BOX, 'ended')
   redis.call('PERSIST', BOX)
   redis.call('PERSIST', FLIGHT)
 end

@@ -3,7 +3,7 @@
 -- KEYS  6 former HASH, named by the birth that followed the former life
 -- ARGV  1 '', 2 that birth, then tenants
 -- Returns the number of approvals of that former life that are left; the birth is struck off with the last.
--- Atomic: the page and striking off. A repeat finds nothing to do.
+-- Atomic: the page, striking off, and letting a deleted app's mailbox expire. A repeat finds nothing to do.
 for i = 3, #ARGV do redis.call('HDEL', KEYS[6], ARGV[i]) end
 local left = redis.call('HLEN', KEYS[6])
 local former = redis.call('HGET', BOX, 'former')
@@ -16,6 +16,8 @@ if left == 0 and former then
     redis.call('HSET', BOX, 'former', table.concat(rest, ','))
   else
     redis.call('HDEL', BOX, 'former')
+    local ended = redis.call('HGET', BOX, 'ended')
+    if ended and redis.call('EXISTS', TENANTS) == 0 then redis.call('EXPIRE', BOX, ended) end
   end
 end
 return left

@@ -8,7 +8,8 @@
 -- call; nothing is written where one of them is refused.
 local nonce, horizon, grace = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local written, replaced = 0, 0
-local version = num(redis.call('HGET', BOX, 'version'))
+-- not below the clock: a version that Redis lost with its last writes may still come back with a result
+local version = math.max(num(redis.call('HGET', BOX, 'version')), now * 1000)
 
 local all = {}
 for i = 5, #ARGV, 8 do all[#all + 1] = ARGV[i] end

@@ -9,7 +9,9 @@
 -- Atomic, in constant time: UNLINK frees memory elsewhere, and the approvals are only renamed; clear.lua takes
 -- them away page by page. Births only grow, so that no former key is taken twice. What is in flight, and the
 -- counters, outlive the life: a late result must find its stamp, and no generation or version comes twice.
--- Approvals that begin from a top read before are refused as after a dismissal.
+-- Approvals that begin from a top read before are refused as after a dismissal. A mailbox whose app was deleted
+-- expires, once what its former lives left is cleared away. A repeated end does nothing: a version before births
+-- may have made the app again since, under that same birth.
 settle()
 local caller, own = tonumber(ARGV[2]), num(birth)
 if caller < own then
@@ -18,19 +20,21 @@ end
 if caller > own then
   if redis.call('EXISTS', TENANTS) == 1 then
     redis.call('RENAME', TENANTS, KEYS[6])
+    redis.call('HINCRBY', BOX, 'dismissals', 1)
     local former = redis.call('HGET', BOX, 'former')
     redis.call('HSET', BOX, 'former', former and former .. ',' .. ARGV[2] or ARGV[2])
   end
   redis.call('UNLINK', WAITING, DUE, unpack(KEYS, 7))
   redis.call('HDEL', BOX, 'owner', 'oexp', 'oepoch', 'gate', 'gopen', 'off', 'held', 'superseded', 'erev')
-  redis.call('HINCRBY', BOX, 'dismissals', 1)
   redis.call('HSET', BOX, 'birth', ARGV[2], 'format', '1')
 end
-if ARGV[3] == 'end' then
-  redis.call('EXPIRE', FLIGHT, ARGV[4])
-  redis.call('EXPIRE', BOX, ARGV[5])
-else
+if ARGV[3] == 'begin' then
+  redis.call('HDEL', BOX, 'ended')
   redis.call('PERSIST', FLIGHT)
   redis.call('PERSIST', BOX)
+elseif caller > own then
+  redis.call('HSET', BOX, 'ended', ARGV[5])
+  redis.call('EXPIRE', FLIGHT, ARGV[4])
+  if redis.call('HEXISTS', BOX, 'former') == 0 then redis.call('EXPIRE', BOX, ARGV[5]) end
 end
 return caller > own and 1 or 0

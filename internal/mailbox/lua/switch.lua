@@ -25,6 +25,7 @@ if rev > last or (rev == last and ARGV[8] ~= '1') then
     redis.call('HSET', BOX, 'off', ARGV[3])
   end
   redis.call('HSET', BOX, 'srev', ARGV[3], 'erev', int(math.max(changed, num(b[4]))), 'format', '1')
+  redis.call('HDEL', BOX, 'ended')
   redis.call('PERSIST', BOX)
   redis.call('PERSIST', FLIGHT)
 end

@@ -6,13 +6,14 @@
 -- KEYS[4] ZSET removed: client id -> revision
 -- KEYS[5] HASH secrets: client id -> sealed value
 -- KEYS[6] ZSET history: the revisions that were given out
+-- KEYS[7] HASH lives: client id -> "<birth>;<digest>;<revision of the endpoint>"
 -- ARGV[1] the revision up to which the page's reader knows the apps that exist
 -- ARGV[2] the revision up to which it knows the removals
 -- ARGV[3] how many apps at most, 1000 at most
 -- ARGV[4] how many removals are remembered
 -- ARGV[5] the revision that what the reader has stands for, 0 for nothing
 --
--- Returns {revision, list of (client id, stored app, sealed secrets or ''), list of removed
+-- Returns {revision, list of (client id, stored app, sealed secrets or '', life or ''), list of removed
 -- client ids, 1 when the reader must start over, else 0, revision of the
 -- page's last app or ARGV[1]}. The apps come in the order of their revisions. The reader must start
 -- over when removals after ARGV[2] may have been forgotten, or ARGV[5] is none of the revisions that
@@ -28,10 +29,12 @@ local apps = {}
 if #ids > 0 then
   local documents = redis.call('HMGET', KEYS[1], unpack(ids))
   local secrets = redis.call('HMGET', KEYS[5], unpack(ids))
+  local lives = redis.call('HMGET', KEYS[7], unpack(ids))
   for i, id in ipairs(ids) do
     apps[#apps + 1] = id
     apps[#apps + 1] = documents[i] or ''
     apps[#apps + 1] = secrets[i] or ''
+    apps[#apps + 1] = lives[i] or ''
   end
 end
 local removed = redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. ARGV[2], '+inf')

@@ -13,7 +13,8 @@
 -- KEYS[11] ZSET feed_removed: client id -> revision of the feed
 -- KEYS[12] ZSET feed_history: the revisions of the feed that were given out
 -- KEYS[13] ZSET history: the revisions of the settings that were given out
--- KEYS[14] HASH  token id -> token document
+-- KEYS[14] HASH  lives: client id -> "<birth>;<digest>;<revision of the endpoint>"
+-- KEYS[15] HASH  token id -> token document
 -- ARGV[1] client id
 -- ARGV[2] the revision the writer expects: -1 any
 -- ARGV[3] how many removals to remember
@@ -26,7 +27,8 @@
 --
 -- Atomic: comparison, removal, revision, feed, revocations and audit are one step, so that no token
 -- of a former owner is good for an app that is made anew. A document of another version can
--- be removed when any revision is accepted. The revision is made as in put_app.
+-- be removed when any revision is accepted. The revision is made as in put_app. What stays of the life is its
+-- end: an app that a version before births makes again is born then.
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 if not old then
   return {2}
@@ -54,7 +56,11 @@ redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZADD', KEYS[5], text, ARGV[1])
+for _, id in ipairs(redis.call('ZRANGE', KEYS[5], 0, -(tonumber(ARGV[3]) + 1))) do
+  redis.call('HDEL', KEYS[14], id)
+end
 redis.call('ZREMRANGEBYRANK', KEYS[5], 0, -(tonumber(ARGV[3]) + 1))
+redis.call('HSET', KEYS[14], ARGV[1], text .. ';;' .. text)
 redis.call('HDEL', KEYS[6], ARGV[1])
 if redis.call('HDEL', KEYS[9], ARGV[1]) == 1 then
   local last = redis.call('HGET', KEYS[8], 'revision') or '0'
@@ -68,12 +74,12 @@ redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[4], '*', 'v', '1', 'actor', ARGV
   'request', ARGV[7], 'action', 'app.delete', 'subject', ARGV[1], 'before', before or '', 'after', '')
 
 local stamp = string.format('%.0f', now)
-local tokens = redis.call('HGETALL', KEYS[14])
+local tokens = redis.call('HGETALL', KEYS[15])
 for i = 1, #tokens, 2 do
   local head = string.match(tokens[i + 1], '^({"v":1,.*"r":)0}$')
   local ok, token = pcall(cjson.decode, tokens[i + 1])
   if head and ok and token.role == 'partner:' .. ARGV[1] then
-    redis.call('HSET', KEYS[14], tokens[i], head .. stamp .. '}')
+    redis.call('HSET', KEYS[15], tokens[i], head .. stamp .. '}')
     redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[4], '*', 'v', '1', 'actor', ARGV[5], 'role', ARGV[6],
       'request', ARGV[7], 'action', 'token.revoke', 'subject', tokens[i], 'before', '', 'after', '')
   end

@@ -13,6 +13,7 @@
 -- KEYS[11] ZSET feed_removed: client id -> revision of the feed
 -- KEYS[12] ZSET feed_history: the revisions of the feed that were given out
 -- KEYS[13] ZSET history: the revisions of the settings that were given out
+-- KEYS[14] HASH lives: client id -> "<birth>;<digest>;<revision of the endpoint>"
 -- ARGV[1] client id
 -- ARGV[2] the revision the writer expects: -1 any, 0 no such app
 -- ARGV[3] the document
@@ -21,15 +22,17 @@
 -- ARGV[6..9] actor, role, request id, action, for the audit
 -- ARGV[10] digest of what engines see, empty for nothing
 -- ARGV[11] how many removals the feed remembers, and how many revisions are remembered
--- ARGV[12..] per note: action, before, after, audited beside the write
+-- ARGV[12] digest of the state-change endpoint's URLs and switch
+-- ARGV[13..] per note: action, before, after, audited beside the write
 --
--- Returns {1, revision, existed 0|1} when written, {0, revision} when the expected revision is
+-- Returns {1, revision, existed 0|1, life} when written, {0, revision} when the expected revision is
 -- not the current one (0: no such app). Error FORMAT: the stored app is of another version and
 -- stays untouched.
 --
 -- Atomic: comparison, revision, document, secrets, index, feed and audit are one step. A revision is
 -- the one before plus 1, or Redis' clock in ms if that is more, so that one which was lost with Redis'
 -- last writes is not given out again. The feed's revision grows only when what engines see changed.
+-- A new app's birth is the revision that makes it; its endpoint's is the last one that brought another digest.
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 local current, before = 0, ''
 if old then
@@ -56,6 +59,11 @@ redis.call('HSET', KEYS[1], ARGV[1], text .. ';' .. ARGV[3])
 redis.call('ZADD', KEYS[2], 0, ARGV[1])
 redis.call('ZADD', KEYS[4], text, ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
+local born, digest, at = string.match(redis.call('HGET', KEYS[14], ARGV[1]) or '', '^(%d+);([^;]*);(%d+)$')
+if not old then born = text end
+if not old or digest ~= ARGV[12] then at = text end
+local life = (born or '0') .. ';' .. ARGV[12] .. ';' .. at
+redis.call('HSET', KEYS[14], ARGV[1], life)
 if ARGV[4] ~= '' then
   redis.call('HSET', KEYS[6], ARGV[1], ARGV[4])
 end
@@ -76,8 +84,8 @@ if (redis.call('HGET', KEYS[9], ARGV[1]) or '') ~= ARGV[10] then
     redis.call('ZREM', KEYS[11], ARGV[1])
   end
 end
-for i = 12, #ARGV, 3 do
+for i = 13, #ARGV, 3 do
   redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[5], '*', 'v', '1', 'actor', ARGV[6], 'role', ARGV[7],
     'request', ARGV[8], 'action', ARGV[i], 'subject', ARGV[1], 'before', ARGV[i + 1], 'after', ARGV[i + 2])
 end
-return {1, tonumber(text), old and 1 or 0}
+return {1, tonumber(text), old and 1 or 0, life}
