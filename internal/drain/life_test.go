@@ -145,4 +145,3 @@ func TestDrainOfADeletedApp(t *testing.T) {
 		}
 	})
 }
-

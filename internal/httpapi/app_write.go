@@ -94,9 +94,6 @@ func (a *API) writeOnce(c *call, id partner.ClientID, action string, change chan
 			return written{}, err
 		}
 		secrets = &registry.WebhookSecrets{Current: secret.New(w.secret)}
-		if err := a.coming(c, id); err != nil {
-			return written{}, err
-		}
 	} else {
 		expect, before = old.Revision, &old.App
 	}
@@ -130,13 +127,6 @@ func (a *API) checkWrite(c *call, old *registry.AppRecord, app partner.App, sw *
 		return nil, err
 	}
 	return warnings, sw.probe(c.ctx(), old, &app)
-}
-
-func (a *API) coming(c *call, id partner.ClientID) error {
-	if a.AppEvents == nil {
-		return nil
-	}
-	return a.AppEvents.AppComing(c.ctx(), id)
 }
 
 // current reads the app and holds the request's preconditions against it.

@@ -25,16 +25,13 @@ type AppWriter interface {
 	Secrets(ctx context.Context, id partner.ClientID) (registry.WebhookSecrets, error)
 }
 
-// AppEvents hears of writes, but for AppComing after they are durable. The write stands when it
-// fails; whatever it does MUST be repaired by a sweep, or by AppComing.
+// AppEvents hears of writes after they are durable. The write stands when it fails; whatever it does
+// MUST be repaired by a sweep.
 type AppEvents interface {
-	// AppComing precedes the write that makes an app: what a deletion that was cut short left of
-	// a former app of this id is removed. When it fails, nothing is written.
-	AppComing(ctx context.Context, id partner.ClientID) error
 	// AppWritten gets the app as it was, nil when it is new.
 	AppWritten(ctx context.Context, old *registry.AppRecord, rec registry.AppRecord, actor registry.Actor) error
 	// AppResumed follows AppWritten where people resumed the app, whether it was paused or not.
-	AppResumed(ctx context.Context, id partner.ClientID) error
+	AppResumed(ctx context.Context, rec registry.AppRecord) error
 	AppDeleted(ctx context.Context, id partner.ClientID, revision int64) error
 }
 
@@ -204,7 +201,7 @@ func (a *API) pause(paused bool) handler {
 			return err
 		}
 		if !paused && a.AppEvents != nil {
-			a.after(c, func(ctx context.Context) error { return a.AppEvents.AppResumed(ctx, w.rec.App.ClientID) })
+			a.after(c, func(ctx context.Context) error { return a.AppEvents.AppResumed(ctx, w.rec) })
 		}
 		return a.answerApp(c, w)
 	}

@@ -251,30 +251,12 @@ func TestAWriteStandsWhenItsEventFails(t *testing.T) {
 	h.want(t, 200, request{method: "POST", path: "/v1/apps/app1/resume", role: "admin"})
 	h.do(request{method: "DELETE", path: "/v1/apps/app1", role: "admin"})
 	again := []string{"written app1 new=false", "resumed app1"}
-	want := slices.Concat([]string{"coming app1", "written app1 new=true", "written app1 new=false"}, again, again, []string{"deleted app1"})
+	want := slices.Concat([]string{"written app1 new=true", "written app1 new=false"}, again, again, []string{"deleted app1"})
 	if !slices.Equal(h.events, want) {
 		t.Errorf("events = %q, want %q", h.events, want)
 	}
 	if strings.Count(h.log.String(), "mailbox away") != len(want)-1 {
 		t.Error("the failures are not in the log")
-	}
-}
-
-// TestAnAppIsNotMadeOnWhatAFormerOneLeft: what could not be cleared away keeps the app from coming.
-func TestAnAppIsNotMadeOnWhatAFormerOneLeft(t *testing.T) {
-	t.Parallel()
-	h := newHarness(t)
-	h.comingErr = errDown
-	r := request{method: "PUT", path: "/v1/apps/app1", role: "admin", body: appBody}
-	h.want(t, 503, r)
-	if len(h.apps) != 0 || len(h.events) != 0 {
-		t.Errorf("apps %v, events %q", h.apps, h.events)
-	}
-	h.comingErr = nil
-	h.want(t, 201, r)
-	h.want(t, 200, r)
-	if want := []string{"coming app1", "written app1 new=true", "written app1 new=false"}; !slices.Equal(h.events, want) {
-		t.Errorf("events = %q, want %q", h.events, want)
 	}
 }
 

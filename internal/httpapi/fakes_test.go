@@ -58,7 +58,6 @@ type world struct {
 	tried         int
 	events        []string
 	eventErr      error
-	comingErr     error
 	lineErrs      map[tenant.ID]error
 	// beforePut runs within PutApp before it compares revisions.
 	beforePut func()
@@ -177,17 +176,9 @@ func (w *world) Secrets(_ context.Context, id partner.ClientID) (registry.Webhoo
 	return s, nil
 }
 
-func (w *world) AppComing(_ context.Context, id partner.ClientID) error {
+func (w *world) AppResumed(_ context.Context, rec registry.AppRecord) error {
 	defer w.lock()()
-	if w.comingErr == nil {
-		w.events = append(w.events, "coming "+string(id))
-	}
-	return w.comingErr
-}
-
-func (w *world) AppResumed(_ context.Context, id partner.ClientID) error {
-	defer w.lock()()
-	w.events = append(w.events, "resumed "+string(id))
+	w.events = append(w.events, "resumed "+string(rec.App.ClientID))
 	return w.eventErr
 }
 

@@ -65,11 +65,19 @@ func (l *ledger) put(id partner.ClientID, change func(a *partner.App)) {
 	l.check(err)
 }
 
+// life is that of an app in the settings.
+func (l *ledger) life(id partner.ClientID) mailbox.Life {
+	l.Helper()
+	rec, err := l.reg.App(l.Context(), id)
+	l.check(err)
+	return mailbox.Life{App: id, Birth: rec.Birth}
+}
+
 // approve approves tenant a without telling anything.
 func (l *ledger) approve(id partner.ClientID) {
 	l.Helper()
 	l.check(l.reg.AddApprover(l.Context(), []tenant.ID{"a"}, id))
-	_, err := l.box.Approve(l.Context(), id, 0, []mailbox.Admission{{Tenant: "a", Top: l.record().Top}})
+	_, err := l.box.Approve(l.Context(), l.life(id), 0, []mailbox.Admission{{Tenant: "a", Top: l.record().Top}})
 	l.check(err)
 	l.deposit(id)
 }
@@ -84,7 +92,7 @@ func (l *ledger) record() tenant.Record {
 
 func (l *ledger) deposit(id partner.ClientID) {
 	l.Helper()
-	_, err := l.box.Deposit(l.Context(), id, "n"+time.Now().String(), []tenant.Record{l.record()})
+	_, err := l.box.Deposit(l.Context(), l.life(id), "n"+time.Now().String(), []tenant.Record{l.record()})
 	l.check(err)
 }
 
@@ -109,18 +117,18 @@ func (l *ledger) accept(c tenant.ChangeType, fanned bool) string {
 func (l *ledger) drain(v mailbox.Verdict, c mailbox.Closing) {
 	l.Helper()
 	const token = "drainer"
-	_, err := l.box.Begin(l.Context(), app, token, 0)
+	_, err := l.box.Begin(l.Context(), l.life(app), token, 0)
 	l.check(err)
-	x, err := l.box.Exchange(l.Context(), app, token, 10, nil)
+	x, err := l.box.Exchange(l.Context(), l.life(app), token, 10, nil)
 	l.check(err)
 	var settled []mailbox.Settlement
 	for _, cl := range x.Claims {
 		settled = append(settled, mailbox.Settlement{Claim: cl, Verdict: v, Delay: time.Minute, Step: true, Reason: delivery.ReasonRefused})
 	}
-	_, err = l.box.Exchange(l.Context(), app, token, 0, settled)
+	_, err = l.box.Exchange(l.Context(), l.life(app), token, 0, settled)
 	l.check(err)
 	c.Force = true
-	_, err = l.box.Finish(l.Context(), app, token, c)
+	_, err = l.box.Finish(l.Context(), l.life(app), token, c)
 	l.check(err)
 }
 
@@ -202,9 +210,9 @@ func TestGatedWaitsForTheGate(t *testing.T) {
 func TestInFlightHasNoNextAttempt(t *testing.T) {
 	ledgers(t, func(l *ledger) {
 		id := l.accept(tenant.Suspend, true)
-		_, err := l.box.Begin(l.Context(), app, "x", 0)
+		_, err := l.box.Begin(l.Context(), l.life(app), "x", 0)
 		l.check(err)
-		_, err = l.box.Exchange(l.Context(), app, "x", 1, nil)
+		_, err = l.box.Exchange(l.Context(), l.life(app), "x", 1, nil)
 		l.check(err)
 		if o := l.stands(id, intake.Waiting); !o.NextAttemptAt.IsZero() {
 			l.Errorf("%+v", o)
@@ -241,7 +249,7 @@ func TestOff(t *testing.T) {
 func TestOffInTheMailbox(t *testing.T) {
 	ledgers(t, func(l *ledger) {
 		id := l.accept(tenant.Suspend, true)
-		_, err := l.box.Switch(l.Context(), "n", mailbox.Switch{App: app, Revision: 99})
+		_, err := l.box.Switch(l.Context(), "n", mailbox.Switch{Life: l.life(app), Revision: 99})
 		l.check(err)
 		l.stands(id, intake.Off)
 	})
@@ -273,7 +281,7 @@ func TestRetold(t *testing.T) {
 		l.drain(mailbox.OK, mailbox.Closing{})
 		l.drain(mailbox.OK, mailbox.Closing{})
 		l.stands(id, intake.Settled)
-		_, err := l.box.Again(l.Context(), app, []mailbox.Admission{{Tenant: "a"}})
+		_, err := l.box.Again(l.Context(), l.life(app), []mailbox.Admission{{Tenant: "a"}})
 		l.check(err)
 		l.stands(id, intake.Waiting) // half done
 		l.stands(move, intake.Settled)

@@ -35,7 +35,7 @@ func (l *ledger) toggle(on bool, change func(a *partner.App)) {
 	l.put(app, change)
 	rec, err := l.reg.App(l.Context(), app)
 	l.check(err)
-	_, err = l.box.Switch(l.Context(), "n"+time.Now().String(), mailbox.Switch{App: app, Revision: rec.Revision, On: on})
+	_, err = l.box.Switch(l.Context(), "n"+time.Now().String(), mailbox.Switch{Life: l.life(app), Revision: rec.Revision, On: on})
 	l.check(err)
 }
 

@@ -25,7 +25,7 @@ func TestPutAppCreatesAndReplaces(t *testing.T) {
 		app := testApp("app1")
 		rec, created, err := s.PutApp(ctx, app, registry.NoRevision, nil, kim, "app.put")
 		noErr(t, "create", err)
-		same(t, "created", rec, registry.AppRecord{App: app, Revision: rec.Revision})
+		same(t, "created", rec, registry.AppRecord{App: app, Revision: rec.Revision, Birth: rec.Revision, EndpointRevision: rec.Revision})
 		if !created || rec.Revision <= 0 {
 			t.Error("a new app is not called created")
 		}

@@ -68,8 +68,3 @@ func (s *Store) Attempts(ctx context.Context, app partner.ClientID, limit int, o
 	}
 	return out, nil
 }
-
-// DropAttempts forgets an app's recent attempts.
-func (s *Store) DropAttempts(ctx context.Context, app partner.ClientID) error {
-	return failure(s.rdb.Del(ctx, s.keys.App(app, keys.AppDeliveries)).Err(), "drop attempts of app %s", app)
-}

@@ -155,17 +155,6 @@ func (s *IncidentStore) History(ctx context.Context, app partner.ClientID, limit
 	return decodeEnded(app, texts)
 }
 
-// Drop forgets the incidents, reports and unsent mails of a removed app; its history expires by
-// itself.
-func (s *IncidentStore) Drop(ctx context.Context, app partner.ClientID) error {
-	ks := []string{s.keys.App(app, keys.AppIncidents), s.keys.App(app, keys.AppOutbox), s.keys.App(app, keys.AppReports)}
-	for _, k := range partner.AllEndpointKinds() {
-		ks = append(ks, s.reportKeys(app, k)[1])
-	}
-	err := s.rdb.Del(ctx, ks...).Err()
-	return failure(err, "drop incidents of %s", app)
-}
-
 // Subscription is a recipient's interest in the mail about one app.
 type Subscription struct {
 	App partner.ClientID

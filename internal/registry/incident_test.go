@@ -177,15 +177,6 @@ func TestEndedIncidentsGoToTheHistory(t *testing.T) {
 		if ttl := rdb.PTTL(ctx, incidentKeys.App(incidentApp, keys.AppHistory)).Val(); ttl <= 0 || ttl > time.Hour {
 			t.Errorf("the history expires in %v, want within an hour", ttl)
 		}
-		if err := s.Drop(ctx, incidentApp); err != nil {
-			t.Fatal(err)
-		}
-		if n := rdb.Exists(ctx, incidentKeys.App(incidentApp, keys.AppIncidents), incidentKeys.App(incidentApp, keys.AppOutbox)).Val(); n != 0 {
-			t.Error("a dropped app left incidents or mails")
-		}
-		if n := len(must[[]incident.Ended](t)(s.History(ctx, incidentApp, 10))); n != 1 {
-			t.Error("the history of a dropped app is gone at once")
-		}
 	})
 }
 

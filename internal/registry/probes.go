@@ -110,11 +110,6 @@ func (s *ProbeStore) Probes(ctx context.Context, apps []partner.ClientID) ([]Pro
 	return out, errors.Join(errs...)
 }
 
-// Drop forgets what is known of a removed app.
-func (s *ProbeStore) Drop(ctx context.Context, app partner.ClientID) error {
-	return failure(s.rdb.Del(ctx, s.key(app)...).Err(), "drop the probes of %s", app)
-}
-
 // Forget forgets what is known of one endpoint, so that it is due at once: its URL, its switch or the
 // keys that it answers with are other ones now.
 func (s *ProbeStore) Forget(ctx context.Context, app partner.ClientID, k partner.EndpointKind) error {

@@ -83,7 +83,7 @@ func TestAProbeIsClaimedOnce(t *testing.T) {
 }
 
 func TestTheNewestClaimSettles(t *testing.T) {
-	eachProbes(t, func(t *testing.T, s *registry.ProbeStore, _ redis.UniversalClient) {
+	eachProbes(t, func(t *testing.T, s *registry.ProbeStore, rdb redis.UniversalClient) {
 		old, _ := claim(t, s, false)
 		test, ok := claim(t, s, true)
 		if !ok || settle(t, s, old, probeState(t0)) {
@@ -92,7 +92,7 @@ func TestTheNewestClaimSettles(t *testing.T) {
 		if !settle(t, s, test, probeState(t0)) {
 			t.Error("the newer one could not")
 		}
-		noErr(t, "drop", s.Drop(t.Context(), probeApp))
+		noErr(t, "end the app's life", rdb.Unlink(t.Context(), keys.New("").AppLife(probeApp)...).Err())
 		if settle(t, s, test, probeState(t0)) {
 			t.Error("a probe of a removed app was kept")
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -19,8 +20,8 @@ import (
 )
 
 // appEvents carries a written app to the mailbox, the queue and the incidents. Each step may be
-// lost: the sweep repairs the switch and the incident, and a lost resync of a first URL is made
-// good by the next change of each tenant.
+// lost: the sweep repairs the switch, which opens the gate of a changed endpoint, and the incident; the
+// comparison finds what a lost resync of a first URL did not tell.
 type appEvents struct {
 	boxes     *mailbox.Store
 	store     *registry.Store
@@ -50,15 +51,14 @@ type people interface {
 func (a *appEvents) AppWritten(ctx context.Context, old *registry.AppRecord, rec registry.AppRecord, _ registry.Actor) error {
 	app := &rec.App
 	a.nudge()
-	wake, err := a.boxes.Switch(ctx, uuid.NewString(), mailbox.Switch{App: app.ClientID, Revision: rec.Revision, On: app.Delivering(a.env)})
+	wake, err := a.boxes.Switch(ctx, uuid.NewString(), switchOf(rec, a.env))
+	if errors.Is(err, mailbox.ErrGone) { // it was deleted, or made anew, since
+		return nil
+	}
 	errs := []error{err, a.waker.Wake(ctx, app.ClientID, wake)}
 	before := partner.New(app.ClientID)
 	if old != nil {
 		before = old.App
-	}
-	if before.Endpoints[partner.StateChange].EffectiveURL(a.env) != app.Endpoints[partner.StateChange].EffectiveURL(a.env) {
-		wake, err = a.boxes.Open(ctx, app.ClientID, uuid.NewString())
-		errs = append(errs, err, a.waker.Wake(ctx, app.ClientID, wake))
 	}
 	if app.EverHadURL && !before.EverHadURL && old != nil {
 		errs = append(errs, a.queue.EnqueueResync(ctx, app.ClientID, strconv.FormatInt(rec.Revision, 10)))
@@ -76,6 +76,9 @@ func (a *appEvents) AppWritten(ctx context.Context, old *registry.AppRecord, rec
 		}
 	}
 	errs = append(errs, a.asker.Ask(ctx, app))
+	if old == nil {
+		errs = append(errs, a.clear(ctx, app.ClientID))
+	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("spread the new settings of app %s: %w", app.ClientID, err)
 	}
@@ -90,25 +93,29 @@ func (a *appEvents) probedAnew(before, app *partner.App, k partner.EndpointKind)
 		k == partner.Mirroring && !slices.Equal(before.PublicKeys, app.PublicKeys)
 }
 
+// switchOf is what a mailbox is told of an app's settings.
+func switchOf(rec registry.AppRecord, env partner.Environment) mailbox.Switch {
+	return mailbox.Switch{Life: lifeOf(rec), Revision: rec.Revision, On: rec.App.Delivering(env), EndpointRevision: rec.EndpointRevision}
+}
+
 // AppResumed implements httpapi.AppEvents: the gate of an app that was not paused opens too.
-func (a *appEvents) AppResumed(ctx context.Context, id partner.ClientID) error {
-	wake, err := a.boxes.Open(ctx, id, uuid.NewString())
+func (a *appEvents) AppResumed(ctx context.Context, rec registry.AppRecord) error {
+	id := rec.App.ClientID
+	wake, err := a.boxes.Open(ctx, lifeOf(rec), uuid.NewString())
 	if err = errors.Join(err, a.waker.Wake(ctx, id, wake)); err != nil {
 		return fmt.Errorf("open the gate of app %s: %w", id, err)
 	}
 	return nil
 }
 
-// AppComing implements httpapi.AppEvents: approvals are consent to the app that was, and what
-// waits was meant for its owner.
-func (a *appEvents) AppComing(ctx context.Context, id partner.ClientID) error {
-	return a.forget(ctx, id, 0)
-}
-
-// AppDeleted implements httpapi.AppEvents, and the sweep's repair of a deletion cut short.
+// AppDeleted implements httpapi.AppEvents, and the sweep's repair of a deletion cut short. Where the app was
+// made again since, nothing is left to do: its new life put the former one aside.
 func (a *appEvents) AppDeleted(ctx context.Context, id partner.ClientID, revision int64) error {
 	a.nudge()
-	return a.forget(ctx, id, revision)
+	if err := a.boxes.Died(ctx, mailbox.Life{App: id, Birth: revision}); err != nil && !errors.Is(err, mailbox.ErrGone) {
+		return err
+	}
+	return a.clear(ctx, id)
 }
 
 func (a *appEvents) nudge() {
@@ -117,20 +124,10 @@ func (a *appEvents) nudge() {
 	}
 }
 
-// forget removes what is kept of an app outside its settings: index entries first, because the
-// mailbox lists them.
-func (a *appEvents) forget(ctx context.Context, id partner.ClientID, revision int64) error {
-	if err := a.approvals.Forget(ctx, id); err != nil {
-		return fmt.Errorf("forget the approvals of app %s: %w", id, err)
-	}
-	if err := a.boxes.Drop(ctx, id, revision); err != nil {
-		return err
-	}
-	if err := a.incidents.Drop(ctx, id); err != nil {
-		return err
-	}
-	if err := a.probes.Drop(ctx, id); err != nil {
-		return err
-	}
-	return a.store.DropAttempts(ctx, id)
+// clearWithin is how long a caller waits for the index of tenants to be rid of a former life; the sweep goes on.
+const clearWithin = time.Second
+
+func (a *appEvents) clear(ctx context.Context, id partner.ClientID) error {
+	until := time.Now().Add(clearWithin)
+	return a.approvals.Clear(ctx, id, func() bool { return time.Now().Before(until) })
 }

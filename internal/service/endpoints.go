@@ -11,6 +11,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/drain"
 	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/push"
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -36,21 +37,54 @@ type preparedTarget struct {
 	until  time.Time
 }
 
-// Endpoint implements drain.Endpoints.
-func (e *endpoints) Endpoint(ctx context.Context, app partner.ClientID) (drain.Post, int64, bool, error) {
-	// An app that cannot be read keeps the settings that are known, and must not stop all others.
+// Life implements drain.Endpoints.
+func (e *endpoints) Life(ctx context.Context, app partner.ClientID, anew bool) (mailbox.Life, bool, error) {
+	entry, ok := e.dir.App(app)
+	if !ok || anew {
+		if err := e.refresh(ctx); err != nil {
+			return mailbox.Life{}, false, err
+		}
+		entry, ok = e.dir.App(app)
+	}
+	if !ok {
+		return mailbox.Life{}, false, nil
+	}
+	return lifeOf(entry.Rec), true, nil
+}
+
+// lifeOf names the life that an app's settings are of.
+func lifeOf(rec registry.AppRecord) mailbox.Life {
+	return mailbox.Life{App: rec.App.ClientID, Birth: rec.Birth}
+}
+
+// refresh reads the settings anew. An app that cannot be read keeps those that are known, and must not stop
+// all others.
+func (e *endpoints) refresh(ctx context.Context) error {
 	if err := e.dir.Refresh(ctx); err != nil && !errors.Is(err, registry.ErrUnreadable) {
-		return nil, 0, false, fmt.Errorf("refresh apps: %w", err)
+		return fmt.Errorf("refresh apps: %w", err)
+	}
+	return nil
+}
+
+// Endpoint implements drain.Endpoints.
+func (e *endpoints) Endpoint(ctx context.Context, app partner.ClientID, revision int64) (drain.Endpoint, bool, error) {
+	if revision == 0 || e.dir.Revision() != revision {
+		if err := e.refresh(ctx); err != nil {
+			return drain.Endpoint{}, false, err
+		}
 	}
 	entry, ok := e.dir.App(app)
 	if !ok || entry.Rec.App.Endpoints[partner.StateChange].EffectiveURL(e.env) == "" {
-		return nil, 0, false, nil
+		return drain.Endpoint{}, false, nil
 	}
 	t, err := e.target(entry, time.Now())
 	if err != nil {
-		return nil, 0, false, err
+		return drain.Endpoint{}, false, err
 	}
-	return func(ctx context.Context, m delivery.Message) delivery.Result { return e.pusher.Post(ctx, t, m) }, entry.Rec.Revision, true, nil
+	return drain.Endpoint{
+		Life: lifeOf(entry.Rec), Revision: entry.Rec.EndpointRevision,
+		Post: func(ctx context.Context, m delivery.Message) delivery.Result { return e.pusher.Post(ctx, t, m) },
+	}, true, nil
 }
 
 func (e *endpoints) target(entry *registry.Entry, now time.Time) (push.Target, error) {
@@ -88,27 +122,52 @@ func (e *endpoints) target(entry *registry.Entry, now time.Time) (push.Target, e
 }
 
 // SwitchOff implements drain.Endpoints.
-func (e *endpoints) SwitchOff(ctx context.Context, app partner.ClientID, revision int64, answer delivery.Result) (int64, error) {
-	return e.switchOff(ctx, app, partner.StateChange, revision, partner.OffGone, answer)
+func (e *endpoints) SwitchOff(ctx context.Context, seen drain.Endpoint, answer delivery.Result) (int64, error) {
+	unchanged := func(rec registry.AppRecord) bool {
+		return lifeOf(rec) == seen.Life && rec.EndpointRevision == seen.Revision
+	}
+	return e.switchOff(ctx, seen.Life.App, partner.StateChange, unchanged, partner.OffGone, answer)
 }
 
-// switchOff switches an endpoint off on the service's own behalf. An answer that asked for it is told
-// in the mail.
-func (e *endpoints) switchOff(ctx context.Context, app partner.ClientID, k partner.EndpointKind, revision int64, reason partner.OffReason, answer delivery.Result) (int64, error) {
+// switchOffTries bounds how often a switch-off starts over because others wrote the app.
+const switchOffTries = 20
+
+// switchOff switches an endpoint off on the service's own behalf, unless it was changed since it was judged;
+// other settings may have been. An answer that asked for it is told in the mail.
+func (e *endpoints) switchOff(
+	ctx context.Context, app partner.ClientID, k partner.EndpointKind, unchanged func(registry.AppRecord) bool, reason partner.OffReason, answer delivery.Result,
+) (revision int64, err error) {
+	for range switchOffTries {
+		if revision, err = e.trySwitchOff(ctx, app, k, unchanged, reason, answer); !errors.Is(err, registry.ErrConflict) {
+			break
+		}
+	}
+	if err != nil {
+		return revision, fmt.Errorf("switch off the %s endpoint of app %s: %w", k, app, err)
+	}
+	return revision, nil
+}
+
+// errChanged reports a switch-off that came too late.
+var errChanged = errors.New("it was changed, switched or deleted meanwhile")
+
+func (e *endpoints) trySwitchOff(
+	ctx context.Context, app partner.ClientID, k partner.EndpointKind, unchanged func(registry.AppRecord) bool, reason partner.OffReason, answer delivery.Result,
+) (int64, error) {
 	rec, err := e.store.App(ctx, app)
 	if err != nil {
-		return 0, fmt.Errorf("switch off: %w", err)
+		return 0, err
 	}
-	if rec.Revision != revision {
-		return 0, fmt.Errorf("switch off app %s: %w", app, registry.ErrConflict)
+	if !unchanged(rec) {
+		return 0, errChanged
 	}
 	actor := registry.Actor{Name: "lamplighter", Role: "service"}
 	next := rec.App
 	next.Endpoints[k].Enabled, next.Endpoints[k].OffReason, next.Endpoints[k].SwitchedBy = false, reason, actor.Name
 	next = partner.Normalize(next, &rec.App, time.Now().UTC())
-	written, _, err := e.store.PutApp(ctx, next, revision, nil, actor, "endpoint.switch_off", httpapi.SwitchNotes(&rec.App, &next)...)
+	written, _, err := e.store.PutApp(ctx, next, rec.Revision, nil, actor, "endpoint.switch_off", httpapi.SwitchNotes(&rec.App, &next)...)
 	if err != nil {
-		return 0, fmt.Errorf("switch off: %w", err)
+		return 0, err
 	}
 	if reason == partner.OffGone { // before the switch-off, whose mail says why
 		if gone, ok := incident.FromResult(answer, ""); ok {

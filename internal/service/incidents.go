@@ -191,8 +191,12 @@ func (t *troubles) switchOff(ctx context.Context, app partner.ClientID, k partne
 	if s = states[k]; !t.failedTooLong(k, &ep, &s, now) {
 		return nil
 	}
-	if _, err := t.endpoints.switchOff(ctx, app, k, e.Rec.Revision, partner.OffFailing, delivery.Result{}); err != nil {
-		return fmt.Errorf("switch off the failing %s endpoint of app %s: %w", k, app, err)
+	unchanged := func(rec registry.AppRecord) bool {
+		now := rec.App.Endpoints[k]
+		return lifeOf(rec) == lifeOf(e.Rec) && now.Digest(false) == ep.Digest(false) && now.SwitchedAt.Equal(ep.SwitchedAt)
+	}
+	if _, err := t.endpoints.switchOff(ctx, app, k, unchanged, partner.OffFailing, delivery.Result{}); err != nil {
+		return fmt.Errorf("it fails for too long: %w", err)
 	}
 	return nil
 }

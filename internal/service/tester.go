@@ -64,7 +64,7 @@ func (t *tester) Test(ctx context.Context, app partner.ClientID, kind partner.En
 		}, nil
 	}
 	if e.Rec.App.Delivering(t.env) {
-		return t.throughMailbox(ctx, app, id)
+		return t.throughMailbox(ctx, e.Rec, id)
 	}
 	return t.directly(ctx, e, id)
 }
@@ -125,7 +125,8 @@ const (
 	testSkew = time.Second
 )
 
-func (t *tester) throughMailbox(ctx context.Context, app partner.ClientID, id tenant.ID) (httpapi.TestResult, error) {
+func (t *tester) throughMailbox(ctx context.Context, rec registry.AppRecord, id tenant.ID) (httpapi.TestResult, error) {
+	app := rec.App.ClientID
 	before, err := t.store.Attempts(ctx, app, testLook, "")
 	if err != nil {
 		return httpapi.TestResult{}, err
@@ -134,7 +135,7 @@ func (t *tester) throughMailbox(ctx context.Context, app partner.ClientID, id te
 	if _, err := t.approvals.Resync(ctx, app, []tenant.ID{id}); err != nil {
 		return httpapi.TestResult{}, err
 	}
-	wake, err := t.boxes.Open(ctx, app, uuid.NewString())
+	wake, err := t.boxes.Open(ctx, lifeOf(rec), uuid.NewString())
 	if err = errors.Join(err, t.waker.Wake(ctx, app, wake)); err != nil {
 		return httpapi.TestResult{}, err
 	}

@@ -36,6 +36,7 @@ type twins struct {
 	redistest.Twin
 	reg       *registry.Store
 	boxes     *mailbox.Store
+	life      mailbox.Life
 	dir       *registry.Directory
 	intake    *intake.Intake
 	fanout    *fanout.Fanout
@@ -86,8 +87,9 @@ func newTwins(t *testing.T, rdb redis.UniversalClient) *twins {
 	a := partner.New(twinApp)
 	a.Name, a.EverHadURL = "App", true
 	a.Endpoints[partner.StateChange].URL, a.Endpoints[partner.StateChange].Enabled = "https://partner.example/hook", true
-	_, _, err = w.reg.PutApp(t.Context(), a, registry.AnyRevision, nil, registry.Actor{Name: "test"}, "app.put")
+	rec, _, err := w.reg.PutApp(t.Context(), a, registry.AnyRevision, nil, registry.Actor{Name: "test"}, "app.put")
 	w.must("put the app", err)
+	w.life = mailbox.Life{App: twinApp, Birth: rec.Birth}
 	return w
 }
 
@@ -106,11 +108,15 @@ func (w *twins) Notify(ctx context.Context, _ string, ts []tenant.ID) error {
 // Wake forgets a wake-up: settle drains anyway.
 func (w *twins) Wake(context.Context, partner.ClientID, mailbox.Wake) error { return nil }
 
-func (w *twins) Endpoint(context.Context, partner.ClientID) (drain.Post, int64, bool, error) {
-	return w.post, 1, true, nil
+func (w *twins) Life(context.Context, partner.ClientID, bool) (mailbox.Life, bool, error) {
+	return w.life, true, nil
 }
 
-func (w *twins) SwitchOff(context.Context, partner.ClientID, int64, delivery.Result) (int64, error) {
+func (w *twins) Endpoint(context.Context, partner.ClientID, int64) (drain.Endpoint, bool, error) {
+	return drain.Endpoint{Life: w.life, Revision: 1, Post: w.post}, true, nil
+}
+
+func (w *twins) SwitchOff(context.Context, drain.Endpoint, delivery.Result) (int64, error) {
 	return 0, errors.New("nobody is switched off here")
 }
 
@@ -161,7 +167,7 @@ func (w *twins) settle() {
 		for _, o := range owed {
 			w.must("fan out", w.fanout.Run(ctx, []tenant.ID{o.Tenant}))
 		}
-		_, errs := w.boxes.Sweep(ctx, uuid.NewString(), []mailbox.Switch{{App: twinApp, Revision: 1, On: true}})
+		_, errs := w.boxes.Sweep(ctx, uuid.NewString(), []mailbox.Switch{{Life: w.life, Revision: 1, On: true}})
 		w.must("sweep", errs[0])
 		w.must("drain", w.drainer.Drain(ctx, twinApp, 0))
 		v, err := w.boxes.View(ctx, twinApp)
@@ -339,7 +345,7 @@ func TestFaultTwins(t *testing.T) {
 				w.settle()
 				_, err := w.reg.NoteApprovals(w.Context(), twinApp, []tenant.ID{twinTenant})
 				w.must("note", err)
-				_, err = w.boxes.Approve(w.Context(), twinApp, 0, []mailbox.Admission{{Tenant: twinTenant}})
+				_, err = w.boxes.Approve(w.Context(), w.life, 0, []mailbox.Admission{{Tenant: twinTenant}})
 				w.must("approve", err)
 				noted := keys.New("").Owed(keys.OwedApprovals)
 				for _, member := range w.rdb.ZRange(w.Context(), noted, 0, -1).Val() {

@@ -290,7 +290,10 @@ func (s *Sweeper) apps(ctx context.Context, entries []*registry.Entry, sum *summ
 	ids := make([]partner.ClientID, len(entries))
 	for i, e := range entries {
 		ids[i] = e.Rec.App.ClientID
-		switches[i] = mailbox.Switch{App: ids[i], Revision: e.Rec.Revision, On: e.Rec.App.Delivering(s.opts.Environment)}
+		switches[i] = mailbox.Switch{
+			Life: mailbox.Life{App: ids[i], Birth: e.Rec.Birth}, Revision: e.Rec.Revision, On: e.Rec.App.Delivering(s.opts.Environment),
+			EndpointRevision: e.Rec.EndpointRevision,
+		}
 	}
 	wakes, errs := s.opts.Mailboxes.Sweep(ctx, uuid.NewString(), switches)
 	for i, w := range wakes {

@@ -139,11 +139,11 @@ func (c *cluster) Sweep(_ context.Context, nonce string, apps []mailbox.Switch) 
 	c.nonces, c.switches, c.sizes = append(c.nonces, nonce), append(c.switches, apps...), append(c.sizes, len(apps))
 	wakes, errs := make([]mailbox.Wake, len(apps)), make([]error, len(apps))
 	for i, a := range apps {
-		if c.bad[a.App] {
+		if c.bad[a.Life.App] {
 			errs[i] = errFake
 			continue
 		}
-		wakes[i] = c.wakes[a.App]
+		wakes[i] = c.wakes[a.Life.App]
 	}
 	return wakes, errs
 }
@@ -255,7 +255,7 @@ func TestRepairs(t *testing.T) {
 	if err := p.Once(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	same(t, []mailbox.Switch{{App: "app0", Revision: 1, On: true}, {App: "app1", Revision: 2}, {App: "app2", Revision: 3}}, c.switches)
+	same(t, []mailbox.Switch{{Life: mailbox.Life{App: "app0"}, Revision: 1, On: true}, {Life: mailbox.Life{App: "app1"}, Revision: 2}, {Life: mailbox.Life{App: "app2"}, Revision: 3}}, c.switches)
 	same(t, []string{"app0:7"}, c.woken)
 	same(t, [][]tenant.ID{{"a", "b"}}, c.notified)
 	same(t, []partner.ClientID{"app1"}, c.ticked)
