@@ -356,6 +356,23 @@ func TestFaultTwins(t *testing.T) {
 			check: func(w *twins) { w.heard(w.reported("k1", tenant.Suspend), tenant.Suspend) },
 			least: 8,
 		},
+		"Clear": { // after a life of the app that is over
+			before: func(w *twins) {
+				stage(w)
+				w.life.Birth++
+				w.must("put the former life aside", w.boxes.Born(w.Context(), w.life))
+			},
+			act: func(w *twins) error { return w.approvals.Clear(w.Context(), twinApp, func() bool { return true }) },
+			check: func(w *twins) {
+				if left, err := w.reg.Approvers(w.Context(), twinTenant); err != nil || len(left) != 0 {
+					w.Errorf("approvers of a former life: %v, %v", left, err)
+				}
+				if v, err := w.boxes.View(w.Context(), twinApp); err != nil || len(v.Former) != 0 {
+					w.Errorf("former lives %v, %v", v.Former, err)
+				}
+			},
+			least: 5,
+		},
 		"Drain": {
 			before: func(w *twins) { stage(w); w.reported("k1", tenant.Suspend) },
 			act: func(w *twins) error {

@@ -17,7 +17,7 @@ local caller, own = tonumber(ARGV[2]), num(birth)
 if caller < own then
   return redis.error_reply('GONE mailbox belongs to a later life of the app, of ' .. birth)
 end
-if caller > own then
+if caller > own and redis.call('EXISTS', BOX, TENANTS) > 0 then
   if redis.call('EXISTS', TENANTS) == 1 then
     redis.call('RENAME', TENANTS, KEYS[6])
     redis.call('HINCRBY', BOX, 'dismissals', 1)
@@ -26,8 +26,8 @@ if caller > own then
   end
   redis.call('UNLINK', WAITING, DUE, unpack(KEYS, 7))
   redis.call('HDEL', BOX, 'owner', 'oexp', 'oepoch', 'gate', 'gopen', 'off', 'held', 'superseded', 'erev')
-  redis.call('HSET', BOX, 'birth', ARGV[2], 'format', '1')
 end
+if caller > own then redis.call('HSET', BOX, 'birth', ARGV[2], 'format', '1') end
 if ARGV[3] == 'begin' then
   redis.call('HDEL', BOX, 'ended')
   redis.call('PERSIST', FLIGHT)
