@@ -24,7 +24,7 @@ type Store struct {
 	scripts scripts
 }
 
-// New returns a Store with the given times, zero ones at their defaults.
+// New returns a Store with the given settings, zero times at their defaults.
 func New(rdb redis.UniversalClient, k keys.Space, set Settings) *Store {
 	def := func(d *time.Duration, v time.Duration) {
 		if *d <= 0 {
@@ -38,7 +38,7 @@ func New(rdb redis.UniversalClient, k keys.Space, set Settings) *Store {
 	return &Store{rdb: rdb, keys: k, set: set, scripts: load()}
 }
 
-// Settings returns the times in force.
+// Settings returns the settings in force.
 func (s *Store) Settings() Settings { return s.set }
 
 // write runs a script that writes in a life of an app. Where the mailbox still belongs to an earlier life,
@@ -320,6 +320,9 @@ func (s *Store) Finish(ctx context.Context, life Life, token string, c Closing) 
 			return Finished{}, failure("finish", life.App, err)
 		}
 		v, err = s.scripts.finish.EvalSha(ctx, s.rdb, keysOf(s.keys, life.App), args...).Slice()
+	}
+	if isUnborn(err) { // it lost what Begin wrote
+		return Finished{State: Lost}, nil
 	}
 	if err != nil {
 		return Finished{}, failure("finish", life.App, err)

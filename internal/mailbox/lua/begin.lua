@@ -5,10 +5,11 @@
 --         that one entry must prove the endpoint first; openings counts how often in a row the gate
 --         closed; what was deposited up to held met a closed gate or an endpoint that was off
 --       | {'off'} | {'busy'} | {'gated', generation, in ms}: leave, and enqueue that wake-up unless '0'
--- Atomic: consuming the generation, the ownership or the next wake-up, and the epoch that the owner begins in.
+-- Atomic: consuming the generation, the ownership or the next wake-up, and the epoch that the owner begins in: a
+-- repeat, or a late copy, keeps the first one's.
 settle()
 local token, gen, lease = ARGV[2], ARGV[3], tonumber(ARGV[4])
-local b = redis.call('HMGET', BOX, 'wgen', 'fgen', 'off', 'owner', 'oexp', 'gate', 'gopen', 'held', 'epoch')
+local b = redis.call('HMGET', BOX, 'wgen', 'fgen', 'off', 'owner', 'oexp', 'gate', 'gopen', 'held', 'epoch', 'oepoch')
 if b[1] == gen then redis.call('HDEL', BOX, 'wgen', 'wat', 'wexp') end
 if b[2] == gen then redis.call('HDEL', BOX, 'fgen', 'fat', 'fexp') end
 if b[3] then return {'off'} end
@@ -18,5 +19,6 @@ if num(b[6]) > now then
   return {'gated', g, delay}
 end
 local held = b[6] and int(now) or b[8] or '0'
-redis.call('HSET', BOX, 'owner', token, 'oexp', int(now + lease), 'held', held, 'oepoch', b[9] or '0', 'format', '1')
+local epoch = b[4] == token and b[10] or b[9] or '0'
+redis.call('HSET', BOX, 'owner', token, 'oexp', int(now + lease), 'held', held, 'oepoch', epoch, 'format', '1')
 return {'owner', b[6] and '1' or '0', b[7] or '0', held}

@@ -10,5 +10,5 @@ for i = 2, #ARGV do
   redis.call('HDEL', WAITING, t .. '|status', t .. '|move', t .. '|restore')
   redis.call('ZREM', DUE, t)
 end
-if n > 0 then redis.call('HINCRBY', BOX, 'dismissals', 1) end
+if n > 0 then raise('dismissals') end
 return n

@@ -2,7 +2,7 @@
 --
 -- ARGV  1 birth, 2 token, 3 force ('1': even with work left), 4 gate ms (how long the gate closes, 0 leaves
 --       it), 5 revision that switched the endpoint off ('' for none), 6 horizon ms, 7 grace ms
--- Returns {'lost'} | {'more'}: work is due, still the owner | {'done', generation, in ms, outdated}: outdated
+-- Returns {'lost'} | {'more'}: work is due, still the owner, which an outdated one never stays | {'done', generation, in ms, outdated}: outdated
 --       is '1' where the endpoint was changed, switched on, resumed or tested since the owner began, so that
 --       neither gate nor switch followed
 -- Atomic: giving up, the gate, the switch and the next wake-up.
@@ -22,7 +22,7 @@ if outdated then
   gate, off = 0, ''
   redis.call('HSET', BOX, 'lout', token) -- for a repeat
 end
-if ARGV[3] ~= '1' and gate == 0 and off == '' and not b[3] then
+if ARGV[3] ~= '1' and not outdated and gate == 0 and off == '' and not b[3] then
   local d, f = first(DUE), first(FLIGHT)
   if d and d <= now or f and f <= now then return {'more'} end
 end

@@ -13,6 +13,7 @@
 -- expires, once what its former lives left is cleared away. A repeated end does nothing: a version before births
 -- may have made the app again since, under that same birth.
 settle()
+if #ARGV[2] > 15 then return redis.error_reply('FORMAT birth ' .. ARGV[2] .. ' is beyond what Lua counts exactly') end
 local caller, own = tonumber(ARGV[2]), num(birth)
 if caller < own then
   return redis.error_reply('GONE mailbox belongs to a later life of the app, of ' .. birth)
@@ -20,7 +21,7 @@ end
 if caller > own and redis.call('EXISTS', BOX, TENANTS) > 0 then
   if redis.call('EXISTS', TENANTS) == 1 then
     redis.call('RENAME', TENANTS, KEYS[6])
-    redis.call('HINCRBY', BOX, 'dismissals', 1)
+    raise('dismissals')
     local former = redis.call('HGET', BOX, 'former')
     redis.call('HSET', BOX, 'former', former and former .. ',' .. ARGV[2] or ARGV[2])
   end

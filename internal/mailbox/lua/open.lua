@@ -5,7 +5,7 @@
 -- Atomic: the gate, the epoch and the wake-up. The next drainer still proves the endpoint with one entry first;
 -- a run that goes on since before may not close the gate any more. A repeat opens again, which harms nobody.
 settle()
-redis.call('HINCRBY', BOX, 'epoch', 1)
+raise('epoch')
 if num(redis.call('HGET', BOX, 'gate')) > now then
   redis.call('HSET', BOX, 'gate', int(now), 'gopen', '0')
 end

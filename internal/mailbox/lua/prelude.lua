@@ -46,10 +46,13 @@ local function first(key)
   return r[2] and tonumber(r[2])
 end
 
--- guard refuses a mailbox that a newer version wrote, and one of another life.
+-- guard refuses a mailbox that a newer version wrote, or with a birth that nobody wrote, and one of another life.
 local format, birth = unpack(redis.call('HMGET', BOX, 'format', 'birth'))
 if format and format ~= '1' then
   return redis.error_reply('FORMAT mailbox has format ' .. format .. ', this version knows 1')
+end
+if birth and not (#birth < 16 and string.find(birth, '^%d+$')) then
+  return redis.error_reply('FORMAT mailbox has an unreadable birth')
 end
 if ARGV[1] ~= '' then
   local caller, own = tonumber(ARGV[1]), num(birth)
@@ -63,6 +66,12 @@ end
 -- settle lets the rest of the script write although Redis is at maxmemory: after a first write that
 -- needs no memory, a script runs to its end. What empties a mailbox must not wait for memory.
 local function settle() redis.call('HDEL', BOX, '') end
+
+-- raise counts one more in a field of the mailbox; what is no number there counts as none.
+local function raise(field)
+  local n = redis.call('HGET', BOX, field) or ''
+  redis.call('HSET', BOX, field, int(#n < 16 and string.find(n, '^%d+$') and n + 1 or 1))
+end
 
 -- wake arms the next wake-up where one is needed and none is armed early enough.
 --   by       who asks: a repeat by the same gets the same answer while that wake-up is armed

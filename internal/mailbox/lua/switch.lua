@@ -17,8 +17,8 @@ if rev > last or (rev == last and ARGV[8] ~= '1') then
   if on then
     redis.call('HDEL', BOX, 'off')
     if b[2] then redis.call('HSET', BOX, 'held', int(now)) end
-    if b[2] or b[4] and changed > tonumber(b[4]) then
-      redis.call('HINCRBY', BOX, 'epoch', 1)
+    if b[2] or b[4] and changed > num(b[4]) then
+      raise('epoch')
       if b[3] then redis.call('HSET', BOX, 'gate', int(math.min(num(b[3]), now)), 'gopen', '0') end
     end
   else
