@@ -2,6 +2,8 @@ package mailbox
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -10,11 +12,22 @@ import (
 // endpoint's gate was closed, one. The claims count where the mailbox is owned: without them in
 // Exchanged.Owner, which another process's call in between can bring about, the caller asks again.
 //
+// The revision of the settings is read last, in the same round trip where that is in order: not from a
+// Cluster, whose nodes each go their own way. There it costs an owner another round trip.
+//
 // Each of the two is atomic by itself, and nothing is known of either on an error: the caller repeats
 // the call, and what the first claimed comes back when its lease runs out.
 func (s *Store) Take(ctx context.Context, life Life, token string, gen int64, want int) (Begun, Exchanged, error) {
+	var rev *redis.StringCmd
+	read := func(c redis.Cmdable) { rev = c.Get(ctx, s.set.RevisionKey) }
+	asked := s.set.RevisionKey != ""
+	_, apart := s.rdb.(*redis.ClusterClient)
+	var last func(redis.Cmdable)
+	if asked && !apart {
+		last = read
+	}
 	first, second, err := s.pair(ctx, life, "take",
-		step{s.scripts.begin, s.beginArgs(token, gen)}, step{s.scripts.exchange, s.exchangeArgs(token, want, nil)})
+		step{s.scripts.begin, s.beginArgs(token, gen)}, step{s.scripts.exchange, s.exchangeArgs(token, want, nil)}, last)
 	if err != nil {
 		return Begun{}, Exchanged{}, err
 	}
@@ -23,7 +36,16 @@ func (s *Store) Take(ctx context.Context, life Life, token string, gen int64, wa
 		return b, Exchanged{}, err
 	}
 	x, err := exchanged(life.App, second)
-	return b, x, err
+	if err != nil || !asked {
+		return b, x, err
+	}
+	if apart {
+		read(s.rdb)
+	}
+	if b.SettingsRevision, err = rev.Int64(); err != nil && !errors.Is(err, redis.Nil) {
+		return Begun{}, Exchanged{}, failure("take", life.App, fmt.Errorf("read the settings' revision in %s: %w", s.set.RevisionKey, err))
+	}
+	return b, x, nil
 }
 
 // Leave is an Exchange that hands in at most MaxBatch results and claims nothing and, in the same round
@@ -35,7 +57,7 @@ func (s *Store) Leave(ctx context.Context, life Life, token string, results []Se
 		return Finished{}, err
 	}
 	first, second, err := s.pair(ctx, life, "leave",
-		step{s.scripts.exchange, s.exchangeArgs(token, 0, results)}, step{s.scripts.finish, s.finishArgs(token, Closing{})})
+		step{s.scripts.exchange, s.exchangeArgs(token, 0, results)}, step{s.scripts.finish, s.finishArgs(token, Closing{})}, nil)
 	if err != nil {
 		return Finished{}, err
 	}
@@ -54,8 +76,8 @@ func (s *Store) loadPair(ctx context.Context) error {
 	return s.scripts.finish.Load(ctx, s.rdb).Err()
 }
 
-// pairTries is how often a pair is sent: again where Redis does not know a script, and where the mailbox
-// belongs to an earlier life.
+// pairTries is how often a pair is sent, where Redis does not know a script; once more as often where the
+// mailbox belonged to an earlier life.
 const pairTries = 3
 
 // step is a script to run and what it is given.
@@ -64,16 +86,20 @@ type step struct {
 	args   []any
 }
 
-// pair runs a, then b, on a mailbox in one round trip. b runs although a failed: it finds the mailbox as
-// that left it. Where Redis does not know one of them, both are
-// run again after it was told.
-func (s *Store) pair(ctx context.Context, life Life, what string, a, b step) (first, second []any, err error) {
+// pair runs a, then b, on a mailbox in one round trip, with what last adds to it, if anything. b runs
+// although a failed: it finds the mailbox as that left it. Where Redis does not know one of them, all is run
+// again after it was told.
+func (s *Store) pair(ctx context.Context, life Life, what string, a, b step, last func(redis.Cmdable)) (first, second []any, err error) {
 	app, box := life.App, keysOf(s.keys, life.App)
 	a.args, b.args = append([]any{life.Birth}, a.args...), append([]any{life.Birth}, b.args...)
+	begun := false
 	for attempt := 0; ; attempt++ {
 		var cmds [2]*redis.Cmd
 		_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 			cmds[0], cmds[1] = a.script.EvalSha(ctx, p, box, a.args...), b.script.EvalSha(ctx, p, box, b.args...)
+			if last != nil {
+				last(p)
+			}
 			return nil
 		})
 		if attempt < pairTries-1 && (redis.HasErrorPrefix(cmds[0].Err(), "NOSCRIPT") || redis.HasErrorPrefix(cmds[1].Err(), "NOSCRIPT")) {
@@ -84,13 +110,14 @@ func (s *Store) pair(ctx context.Context, life Life, what string, a, b step) (fi
 			}
 			continue
 		}
-		if attempt < pairTries-1 && isUnborn(cmds[0].Err()) {
+		if !begun && isUnborn(cmds[0].Err()) {
 			if err := s.Born(ctx, life); err != nil {
 				return nil, nil, err
 			}
+			begun, attempt = true, -1
 			continue
 		}
-		if err != nil {
+		if err != nil && (last == nil || cmds[0].Err() != nil || cmds[1].Err() != nil) { // last tells its own
 			return nil, nil, failure(what, app, err)
 		}
 		if first, err = cmds[0].Slice(); err != nil {

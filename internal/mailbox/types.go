@@ -37,7 +37,8 @@ type Life struct {
 // stops all of Redis while it runs: 200 tenants take some milliseconds.
 const MaxBatch = 200
 
-// Settings are the times of the protocol. The zero value of each means its default.
+// Settings are the times of the protocol, and what Take reads besides. The zero value of each time means its
+// default.
 type Settings struct {
 	// OwnerLease is how long a drainer that says nothing keeps the mailbox. Default 15 s.
 	OwnerLease time.Duration
@@ -47,6 +48,8 @@ type Settings struct {
 	Horizon time.Duration
 	// Grace is how late an armed wake-up may come before another is armed. Default 10 s.
 	Grace time.Duration
+	// RevisionKey names the revision of the settings, which Take reads after it has claimed; "" for none.
+	RevisionKey string
 }
 
 // Defaults of Settings.
@@ -108,7 +111,8 @@ type Begun struct {
 	// deposited before was held back for the endpoint's sake. Zero when it never was.
 	HeldUntil time.Time
 	Wake      Wake
-	// SettingsRevision, of Take, is that of the settings after the claims were made; 0 when it is not known.
+	// SettingsRevision, of an owner that Take made, is what Settings.RevisionKey held after the claims: who
+	// posts them MUST know the settings of that revision or a newer one. 0 where there is none.
 	SettingsRevision int64
 }
 
