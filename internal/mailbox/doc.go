@@ -36,6 +36,40 @@
 // Take is Begin with the first Exchange, and Leave the last one with Finish, in one round trip each: two
 // calls in their usual order, each atomic by itself.
 //
+// # Lives of an app
+//
+// A client id that is deleted and made again names another app. Its birth is the revision of the write that
+// made it, and a mailbox belongs to the life of one birth; births only grow, and an app that an older version
+// made has birth 0. Each call that writes names the birth it means, as it read it when it began:
+//
+//   - a lower one than the mailbox's is refused with ErrGone, and nothing is written;
+//   - a higher one first ends the former life, by Born, and then runs in its own. Finish alone is Lost: who
+//     owns a mailbox began in its life.
+//
+// Died ends a life without beginning another: its birth is the deletion's revision. A life ends in one short
+// step, however large it is: what waited is unlinked, owner, gate and switch are forgotten, and the approvals
+// are renamed to a key of their own, because each of them may still stand in the tenants' index. A job takes
+// them away page by page: Former, what it does to the index, Cleared. View.Former names the births that have
+// some left. Claims, and the counters of versions, stamps, generations and dismissals, outlive a life: a tenant
+// stays in flight while a former life's post may be out. The mailbox of a deleted app expires once all is
+// cleared away.
+//
+// # Openings
+//
+// An opening says that the endpoint is another than it was, or is to be tried anew: its URL changed, it was
+// switched on or resumed, or somebody saw it answer. The mailbox counts them as its epoch, and notes at which
+// one its owner began; a repeated Begin keeps the first one's. An owner that began before the last opening is
+// outdated: Exchange and Finish say so, and what it saw of the endpoint is void. Its deliveries count. What
+// failed is due again at once and climbs no step of the schedule. It claims nothing, closes no gate and forgets
+// none, switches nothing off, and leaves although work is due; the next run does that work.
+//
+// Settings that leave the endpoint alone open nothing. An Open or a Switch that was lost is repaired by the
+// sweep: it tells at which revision the endpoint last changed, and a newer one than the mailbox was told is
+// an opening.
+//
+// Take reads the revision of the settings after it claimed. Whoever posts the claims by settings of that
+// revision or a newer one uses no URL, secret or switch that was replaced before the claim.
+//
 // # Why nothing is lost, doubled or reordered
 //
 //   - Exclusion. A tenant enters flight only by a claim from due and leaves only by a result
@@ -54,8 +88,15 @@
 //   - Approvals. An approval starts from a top that was read after the last dismissal: Dismissals
 //     counts them, and Approve admits nobody when the count moved. So nothing that a post of a
 //     former approval brings is newer than what the new one starts from.
+//   - Lives. An approval, and what waits for it, belong to one life: only calls of that life see them, and a
+//     claim is posted by the settings of the life that claimed it. So nothing of a former life reaches a
+//     later one, nor the other way round. A life that ends with approvals counts as a dismissal: an approval
+//     in the next one starts from a top that was read after it, so that an app at the former one's address
+//     hears nothing older than that did.
+//   - Openings. Only a run that began after the last opening closes a gate or switches an endpoint off: the
+//     failures of an old URL close no gate of a new one.
 //   - Idempotence. A deposit is told apart by known, a result by stamp and version, a wake-up by
-//     who asked for it last, while it is armed.
+//     who asked for it last, while it is armed, the turn of a life by its birth.
 //
 // tools/model checks these rules exhaustively: 21 worlds of one or two tenants, two drainers and one
 // to three changes, with crashes, lost tasks, lost answers, late copies, resyncs, dismissals that
@@ -71,5 +112,7 @@
 //
 // Values carry format 1 (field "format" of the mailbox hash), and the change in an entry a format of
 // its own, so that a longer or shorter one can be read beside it. A mailbox of a newer format is
-// refused with ErrFormat, never rewritten.
+// refused with ErrFormat, never rewritten; so is one whose birth is no number. A mailbox without a birth is of
+// birth 0, one without an epoch saw no opening, and one that was told no revision of its endpoint takes the
+// first over.
 package mailbox
