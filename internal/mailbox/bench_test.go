@@ -109,7 +109,7 @@ func BenchmarkSweepOf200Apps(b *testing.B) {
 	x := benchBox(b)
 	sws := make([]mailbox.Switch, 200)
 	for i := range sws {
-		sws[i].App = testApp
+		sws[i].Life = testLife
 	}
 	for b.Loop() {
 		if _, errs := x.s.Sweep(b.Context(), "n", sws); errs[0] != nil {

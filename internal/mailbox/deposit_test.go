@@ -111,7 +111,7 @@ func TestDepositRefusesTooMany(t *testing.T) {
 	if _, err := b.s.Deposit(t.Context(), testLife, "n", recs); err == nil {
 		t.Error("a deposit above MaxBatch was taken")
 	}
-	_, errs := b.s.DepositMany(t.Context(), "n", []mailbox.Batch{{App: "app2", Records: recs}, {App: testApp, Records: recs[:1]}})
+	_, errs := b.s.DepositMany(t.Context(), "n", []mailbox.Batch{{Life: mailbox.Life{App: "app2"}, Records: recs}, {Life: testLife, Records: recs[:1]}})
 	if errs[0] == nil || errs[1] != nil {
 		t.Errorf("DepositMany errors = %v, want the first alone", errs)
 	}
@@ -121,11 +121,11 @@ func TestDepositManyKeepsAppsApart(t *testing.T) {
 	t.Parallel()
 	each(t, mailbox.Settings{}, func(b *box) {
 		b.approved(1, "t1")
-		_, err := b.s.Approve(b.Context(), "app2", 0, []mailbox.Admission{{Tenant: "t1", Top: 5}})
+		_, err := b.s.Approve(b.Context(), mailbox.Life{App: "app2"}, 0, []mailbox.Admission{{Tenant: "t1", Top: 5}})
 		b.check(err)
 		rec := []tenant.Record{story("t1", "suspend5")}
 		ds, errs := b.s.DepositMany(b.Context(), "n", []mailbox.Batch{
-			{App: testApp, Records: rec}, {App: "app2", Records: rec}, {App: "app3", Records: rec},
+			{Life: testLife, Records: rec}, {Life: mailbox.Life{App: "app2"}, Records: rec}, {Life: mailbox.Life{App: "app3"}, Records: rec},
 		})
 		for i, want := range []int{1, 1, 0} {
 			if errs[i] != nil || ds[i].Written != want || ds[i].Wake.None() != (want == 0) {
@@ -269,13 +269,15 @@ func TestApprovalThatADismissalOvertook(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
 		meanwhile func(b *box)
-		stale     bool
+		refused   error
 		want      string
 	}{
-		"Dismissed":        {func(b *box) { b.dismiss("t1") }, true, "none flight"},
-		"AnotherDismissed": {func(b *box) { b.dismiss("t2") }, false, "6 resume6+1 flight"}, // t1 was approved all along
-		"NobodyDismissed":  {func(b *box) { b.dismiss("nobody") }, false, "6 resume6+1 flight"},
-		"AppDeleted":       {func(b *box) { b.check(b.s.Drop(b.Context(), testApp, 0)) }, true, "none flight"},
+		"Dismissed":        {func(b *box) { b.dismiss("t1") }, mailbox.ErrDismissed, "none flight"},
+		"AnotherDismissed": {func(b *box) { b.dismiss("t2") }, nil, "6 resume6+1 flight"}, // t1 was approved all along
+		"NobodyDismissed":  {func(b *box) { b.dismiss("nobody") }, nil, "6 resume6+1 flight"},
+		"AppDeleted":       {func(b *box) { b.died(9) }, mailbox.ErrGone, "none flight"},
+		"AppMadeAgain":     {func(b *box) { b.died(9); b.birth = 10 }, mailbox.ErrDismissed, "none flight"},
+		"AppMadeUnknown":   {func(b *box) { b.birth = 10 }, mailbox.ErrDismissed, "none flight"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -287,14 +289,15 @@ func TestApprovalThatADismissalOvertook(t *testing.T) {
 				since := b.dismissals() // and top 5
 				b.tell("t1", "resume6")
 				row.meanwhile(b)
-				_, err := b.s.Approve(b.Context(), testLife, since, []mailbox.Admission{{Tenant: "t1", Top: 5}})
-				if errors.Is(err, mailbox.ErrDismissed) != row.stale || err != nil && !row.stale {
-					b.Errorf("approve = %v, want it stale: %v", err, row.stale)
+				_, err := b.s.Approve(b.Context(), b.life(), since, []mailbox.Admission{{Tenant: "t1", Top: 5}})
+				if !errors.Is(err, row.refused) {
+					b.Errorf("approve = %v, want %v", err, row.refused)
 				}
 				if st := b.stands("t1"); st != row.want {
 					b.Errorf("t1 stands %q, want %q", st, row.want)
 				}
-				if n := b.approve("t1", 6); row.stale && n != 1 {
+				b.birth = b.view().Birth
+				if n := b.approve("t1", 6); row.refused != nil && n != 1 {
 					b.Errorf("the approval with what it reads anew = %d", n)
 				}
 			})

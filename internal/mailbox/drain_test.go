@@ -41,7 +41,7 @@ func TestBegin(t *testing.T) {
 
 func (b *box) beats(token string) bool {
 	b.Helper()
-	is, err := b.s.Beat(b.Context(), testLife, token)
+	is, err := b.s.Beat(b.Context(), b.life(), token)
 	b.check(err)
 	return is
 }

@@ -26,12 +26,12 @@ func TestUnknownScriptsAreLoaded(t *testing.T) {
 	two := []partner.ClientID{testApp, "app2"}
 	b.approved(1, "t1")
 	forget(b)
-	ds, errs := b.s.DepositMany(t.Context(), "n", []mailbox.Batch{{App: "app2"}, {App: testApp, Records: []tenant.Record{story("t1", "suspend5")}}})
+	ds, errs := b.s.DepositMany(t.Context(), "n", []mailbox.Batch{{Life: mailbox.Life{App: "app2"}}, {Life: testLife, Records: []tenant.Record{story("t1", "suspend5")}}})
 	if err := errors.Join(errs...); err != nil || ds[1].Written != 1 {
 		t.Errorf("DepositMany = %+v, %v", ds, err)
 	}
 	forget(b)
-	if _, errs := b.s.Sweep(t.Context(), "n", []mailbox.Switch{{App: testApp, On: true}, {App: "app2"}}); errors.Join(errs...) != nil {
+	if _, errs := b.s.Sweep(t.Context(), "n", []mailbox.Switch{{Life: testLife, On: true}, {Life: mailbox.Life{App: "app2"}}}); errors.Join(errs...) != nil {
 		t.Errorf("Sweep errors = %v", errs)
 	}
 	forget(b)
@@ -56,7 +56,7 @@ func TestNewerFormatIsRefused(t *testing.T) {
 			return err
 		},
 		"DepositMany": func(ctx context.Context, s *mailbox.Store) error {
-			_, errs := s.DepositMany(ctx, "n", []mailbox.Batch{{App: testApp, Records: []tenant.Record{story("t1", "resume9")}}})
+			_, errs := s.DepositMany(ctx, "n", []mailbox.Batch{{Life: testLife, Records: []tenant.Record{story("t1", "resume9")}}})
 			return errs[0]
 		},
 		"Approve": func(ctx context.Context, s *mailbox.Store) error {
@@ -92,14 +92,27 @@ func TestNewerFormatIsRefused(t *testing.T) {
 			return err
 		},
 		"Sweep": func(ctx context.Context, s *mailbox.Store) error {
-			_, errs := s.Sweep(ctx, "n", []mailbox.Switch{{App: testApp, Revision: 9}})
+			_, errs := s.Sweep(ctx, "n", []mailbox.Switch{{Life: testLife, Revision: 9}})
 			return errs[0]
 		},
 		"Open": func(ctx context.Context, s *mailbox.Store) error {
 			_, err := s.Open(ctx, testLife, "n")
 			return err
 		},
-		"Drop": func(ctx context.Context, s *mailbox.Store) error { return s.Drop(ctx, testApp, 0) },
+		"Take": func(ctx context.Context, s *mailbox.Store) error {
+			_, _, err := s.Take(ctx, testLife, "d2", 0, 5)
+			return err
+		},
+		"Leave": func(ctx context.Context, s *mailbox.Store) error {
+			_, err := s.Leave(ctx, testLife, "d1", nil)
+			return err
+		},
+		"Born": func(ctx context.Context, s *mailbox.Store) error { return s.Born(ctx, at(7)) },
+		"Died": func(ctx context.Context, s *mailbox.Store) error { return s.Died(ctx, at(7)) },
+		"Cleared": func(ctx context.Context, s *mailbox.Store) error {
+			_, err := s.Cleared(ctx, at(7), []tenant.ID{"t1"})
+			return err
+		},
 		"View": func(ctx context.Context, s *mailbox.Store) error {
 			_, err := s.View(ctx, testApp)
 			return err
@@ -258,7 +271,7 @@ func TestMaxMemory(t *testing.T) {
 	b.expect("t1", "5")
 	b.expect("t2", "6")
 	b.dismiss("t1")
-	b.check(b.s.Drop(t.Context(), testApp, 0))
+	b.died(9)
 }
 
 // On a Cluster all keys of an app lie in one slot, and pipelined calls reach every node.

@@ -200,7 +200,7 @@ func TestRepeatsBringTheLostWakeUp(t *testing.T) {
 	}{
 		"Begin": {gated, func(b *box) mailbox.Wake { return b.begin("d2", 0).Wake }},
 		"Sweep": {gated, func(b *box) mailbox.Wake {
-			ws, errs := b.s.Sweep(b.Context(), "nonce", []mailbox.Switch{{App: testApp, On: true}})
+			ws, errs := b.s.Sweep(b.Context(), "nonce", []mailbox.Switch{{Life: testLife, On: true}})
 			b.check(errs[0])
 			return ws[0]
 		}},

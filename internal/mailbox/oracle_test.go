@@ -36,11 +36,26 @@ type oracle struct {
 	revision   int64
 	held       int64
 	dismissals int64
+	birth      int64
+	former     map[int64]map[tenant.ID]mark
+	formerly   []int64 // its keys in their order
+	epoch      int64
+	oepoch     int64 // -1 when nobody began in this life
+	erev       int64 // -1 unknown
+	outdated   string
 }
 
 type mark struct {
 	known int64
 	again bool
+}
+
+func (m mark) text() string {
+	again := ""
+	if m.again {
+		again = "*"
+	}
+	return strconv.FormatInt(m.known, 10) + again
 }
 
 // alarm is a wake-up slot.
@@ -58,7 +73,7 @@ type note struct {
 func newOracle(set mailbox.Settings, now int64) *oracle {
 	return &oracle{
 		set: set, now: now, tenants: map[tenant.ID]mark{}, waiting: map[tenant.ID]*[tenant.Slots]*note{},
-		due: map[tenant.ID]int64{}, flight: map[tenant.ID]int64{},
+		due: map[tenant.ID]int64{}, flight: map[tenant.ID]int64{}, former: map[int64]map[tenant.ID]mark{}, oepoch: -1, erev: -1,
 	}
 }
 
@@ -120,8 +135,8 @@ func (o *oracle) wake(by string) mailbox.Wake {
 // wakeHolds is the wake-up invariant: something waits, so the endpoint is off, or somebody owns
 // the mailbox, or a wake-up is armed in time, or it is too far ahead to be armed.
 func (o *oracle) wakeHolds() bool {
-	at, some := o.nearest()
-	return !some || o.off != 0 || o.ownedUntil > o.now || at > o.now+o.set.Horizon.Milliseconds() ||
+	at, _ := o.nearest()
+	return o.empty() || o.off != 0 || o.ownedUntil > o.now || at > o.now+o.set.Horizon.Milliseconds() ||
 		o.w.covers(o.now, at) || o.f.covers(o.now, at)
 }
 
@@ -156,7 +171,7 @@ func (o *oracle) fold(nonce string, r tenant.Record, m mark, d *mailbox.Deposite
 		if told && (!m.again || tenant.Slot(s) != tenant.SlotStatus) {
 			continue
 		}
-		o.version++
+		o.version = max(o.version, o.now*1000) + 1
 		n := &note{seq: h.Sequence, version: o.version, since: o.now, change: delivery.EncodeChange(h.Change)}
 		if told {
 			n.seq, n.change = r.Top, "r"+nonce+";"+n.change
@@ -220,6 +235,9 @@ func (o *oracle) begin(token string, gen int64) mailbox.Begun {
 	if o.gated {
 		o.held = o.now
 	}
+	if o.owner != token || o.oepoch < 0 {
+		o.oepoch = o.epoch
+	}
 	o.owner, o.ownedUntil = token, o.now+o.set.OwnerLease.Milliseconds()
 	b := mailbox.Begun{State: mailbox.Owned, Probe: o.gated, Openings: o.openings}
 	if o.held > 0 {
@@ -230,9 +248,10 @@ func (o *oracle) begin(token string, gen int64) mailbox.Begun {
 
 func (o *oracle) exchange(token string, want int, rs []mailbox.Settlement) mailbox.Exchanged {
 	mine, well := o.owner == token, false
+	outdated := mine && o.isOutdated()
 	for _, r := range rs {
-		well = well || r.Verdict == mailbox.OK || r.Well
-		o.settle(r, mine)
+		well = well || !outdated && (r.Verdict == mailbox.OK || r.Well)
+		o.settle(r, mine, outdated)
 	}
 	if !mine {
 		return mailbox.Exchanged{}
@@ -243,6 +262,9 @@ func (o *oracle) exchange(token string, want int, rs []mailbox.Settlement) mailb
 		if o.empty() {
 			o.superseded = 0
 		}
+	}
+	if outdated {
+		return mailbox.Exchanged{Owner: true, Outdated: true, Claims: []mailbox.Claim{}}
 	}
 	if o.off != 0 {
 		return mailbox.Exchanged{Owner: true, Off: true, Claims: []mailbox.Claim{}}
@@ -282,7 +304,9 @@ func (o *oracle) exchange(token string, want int, rs []mailbox.Settlement) mailb
 	return x
 }
 
-func (o *oracle) settle(r mailbox.Settlement, mine bool) {
+func (o *oracle) isOutdated() bool { return max(o.oepoch, 0) != o.epoch }
+
+func (o *oracle) settle(r mailbox.Settlement, mine, outdated bool) {
 	t, have := r.Claim.Tenant, o.entries(r.Claim.Tenant)
 	n := have[r.Claim.Slot]
 	same := n != nil && n.version == r.Claim.Entry.Version
@@ -301,9 +325,11 @@ func (o *oracle) settle(r mailbox.Settlement, mine bool) {
 		o.due[t] = o.now
 		if r.Verdict == mailbox.Failed && same {
 			n.attempts++
-			n.steps += btoi(r.Step)
 			n.reason, n.failedAt = r.Reason, o.now
-			o.due[t] = o.now + r.Delay.Milliseconds()
+			if !outdated {
+				n.steps += btoi(r.Step)
+				o.due[t] = o.now + r.Delay.Milliseconds()
+			}
 		}
 	}
 }
@@ -328,9 +354,13 @@ func (o *oracle) ready() []tenant.ID {
 func (o *oracle) finish(token string, c mailbox.Closing) mailbox.Finished {
 	if o.owner != token {
 		if o.lastBy == token {
-			return mailbox.Finished{State: mailbox.Done, Wake: o.wake(token)}
+			return mailbox.Finished{State: mailbox.Done, Wake: o.wake(token), Outdated: o.outdated == token}
 		}
 		return mailbox.Finished{State: mailbox.Lost}
+	}
+	outdated := o.isOutdated()
+	if outdated {
+		o.outdated, c = token, mailbox.Closing{Force: true}
 	}
 	if !c.Force && c.Gate == 0 && c.OffRevision == 0 && o.off == 0 {
 		expired := slices.ContainsFunc(slices.Collect(maps.Values(o.flight)), func(s int64) bool { return s <= o.now })
@@ -344,9 +374,9 @@ func (o *oracle) finish(token string, c mailbox.Closing) mailbox.Finished {
 		o.openings++
 	}
 	if c.OffRevision > 0 && c.OffRevision >= o.revision {
-		o.off, o.revision = c.OffRevision, c.OffRevision
+		o.off, o.revision, o.erev = c.OffRevision, c.OffRevision, c.OffRevision
 	}
-	return mailbox.Finished{State: mailbox.Done, Wake: o.wake(token)}
+	return mailbox.Finished{State: mailbox.Done, Wake: o.wake(token), Outdated: outdated}
 }
 
 func (o *oracle) beat(token string) bool {
@@ -362,25 +392,27 @@ func (o *oracle) turn(nonce string, sw mailbox.Switch, sweep bool) mailbox.Wake 
 		if sw.On {
 			if o.off != 0 {
 				o.held = o.now
-				o.ungate()
+			}
+			if o.off != 0 || o.erev >= 0 && sw.EndpointRevision > o.erev {
+				o.epoch++
+				if o.gated {
+					o.gate, o.openings = min(o.gate, o.now), 0
+				}
 			}
 			o.off = 0
 		} else {
 			o.off = sw.Revision
 		}
-		o.revision = sw.Revision
+		o.revision, o.erev = sw.Revision, max(o.erev, sw.EndpointRevision)
 	}
 	return o.wake(nonce)
 }
 
-func (o *oracle) ungate() {
+func (o *oracle) open(nonce string) mailbox.Wake {
+	o.epoch++
 	if o.gate > o.now {
 		o.gate, o.openings = o.now, 0
 	}
-}
-
-func (o *oracle) open(nonce string) mailbox.Wake {
-	o.ungate()
 	return o.wake(nonce)
 }
 
@@ -392,13 +424,6 @@ func (o *oracle) empty() bool {
 		}
 	}
 	return true
-}
-
-func (o *oracle) drop() {
-	o.dismissals += int64(btoi(len(o.tenants) > 0))
-	clear(o.tenants)
-	clear(o.waiting)
-	clear(o.due)
 }
 
 func (n *note) text() string {
@@ -413,11 +438,17 @@ func (n *note) text() string {
 func (o *oracle) content() map[string]string {
 	out := map[string]string{}
 	for t, m := range o.tenants {
-		again := ""
-		if m.again {
-			again = "*"
+		out["tenants "+string(t)] = m.text()
+	}
+	births := []string{}
+	for _, birth := range o.formerly {
+		births = append(births, strconv.FormatInt(birth, 10))
+		for t, m := range o.former[birth] {
+			out[fmt.Sprintf("former %d %s", birth, t)] = m.text()
 		}
-		out["tenants "+string(t)] = strconv.FormatInt(m.known, 10) + again
+	}
+	if len(births) > 0 {
+		out["mailbox former"] = strings.Join(births, ",")
 	}
 	for t, es := range o.waiting {
 		for s, n := range es {
@@ -459,5 +490,9 @@ func (o *oracle) contentOfBox(put func(field string, v int64, present bool)) {
 	put("gopen", int64(o.openings), o.gated)
 	put("dismissals", o.dismissals, o.dismissals != 0)
 	put("off", o.off, o.off != 0)
-	put("srev", o.revision, o.revision != 0)
+	put("srev", o.revision, o.revision != 0 || o.erev >= 0)
+	put("erev", o.erev, o.erev >= 0)
+	put("birth", o.birth, o.birth != 0)
+	put("epoch", o.epoch, o.epoch != 0)
+	put("oepoch", o.oepoch, o.oepoch >= 0)
 }

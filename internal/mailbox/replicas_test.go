@@ -35,10 +35,10 @@ func TestDepositThatLacksReplicasStillWakes(t *testing.T) {
 	defer replica.Thaw()
 	rec := []tenant.Record{story("t1", "suspend5")}
 	var few *redisconn.ReplicasError
-	if d, err := s.Deposit(t.Context(), "app1", "n", rec); !errors.As(err, &few) || d.Written != 1 || d.Wake.None() {
+	if d, err := s.Deposit(t.Context(), mailbox.Life{App: "app1"}, "n", rec); !errors.As(err, &few) || d.Written != 1 || d.Wake.None() {
 		t.Errorf("one: %+v, %v", d, err)
 	}
-	ds, errs := s.DepositMany(t.Context(), "m", []mailbox.Batch{{App: "app2", Records: rec}})
+	ds, errs := s.DepositMany(t.Context(), "m", []mailbox.Batch{{Life: mailbox.Life{App: "app2"}, Records: rec}})
 	if !errors.As(errs[0], &few) || ds[0].Written != 1 || ds[0].Wake.None() {
 		t.Errorf("many: %+v, %v", ds, errs)
 	}
@@ -56,16 +56,16 @@ func TestApprovalsThatLackReplicasAreCounted(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = rdb.Close() })
 	s := mailbox.New(rdb, keys.New(""), mailbox.Settings{})
-	if _, err := s.Approve(t.Context(), "app1", 0, []mailbox.Admission{{Tenant: "t1", Top: 1}}); err != nil {
+	if _, err := s.Approve(t.Context(), mailbox.Life{App: "app1"}, 0, []mailbox.Admission{{Tenant: "t1", Top: 1}}); err != nil {
 		t.Fatal(err)
 	}
 	replica.Freeze()
 	defer replica.Thaw()
 	var few *redisconn.ReplicasError
-	if n, err := s.ApproveFirst(t.Context(), "app1", 0, []mailbox.Admission{{Tenant: "t2", Top: 1}}); !errors.As(err, &few) || n != 1 {
+	if n, err := s.ApproveFirst(t.Context(), mailbox.Life{App: "app1"}, 0, []mailbox.Admission{{Tenant: "t2", Top: 1}}); !errors.As(err, &few) || n != 1 {
 		t.Errorf("approved %d, %v", n, err)
 	}
-	if n, err := s.Dismiss(t.Context(), "app1", []tenant.ID{"t1"}); !errors.As(err, &few) || n != 1 {
+	if n, err := s.Dismiss(t.Context(), mailbox.Life{App: "app1"}, []tenant.ID{"t1"}); !errors.As(err, &few) || n != 1 {
 		t.Errorf("took %d back, %v", n, err)
 	}
 }
@@ -86,7 +86,7 @@ func TestCallsAreBounded(t *testing.T) {
 		calls := map[string]func(n int) error{
 			"Approve": func(n int) error { _, err := b.s.Approve(ctx, testLife, 0, admissions[:n]); return err },
 			"ApproveFirst": func(n int) error {
-				_, err := b.s.ApproveFirst(ctx, "app3", 0, admissions[:n])
+				_, err := b.s.ApproveFirst(ctx, mailbox.Life{App: "app3"}, 0, admissions[:n])
 				return err
 			},
 			"Again":   func(n int) error { _, err := b.s.Again(ctx, testLife, admissions[:n]); return err },

@@ -27,27 +27,27 @@ func TestSupersededIsCountedUntilTheMailboxIsEmpty(t *testing.T) {
 			}
 			return v.Superseded
 		}
-		if _, err := s.Approve(ctx, "app1", 0, []mailbox.Admission{{Tenant: "c1"}}); err != nil {
+		if _, err := s.Approve(ctx, mailbox.Life{App: "app1"}, 0, []mailbox.Admission{{Tenant: "c1"}}); err != nil {
 			t.Fatal(err)
 		}
 		for seq := int64(1); seq <= 4; seq++ {
 			c := tenant.Change{ID: tenant.ChangeID("c1", seq), Tenant: "c1", Type: tenant.Suspend}
 			rec := tenant.Record{Tenant: "c1", Top: seq, Heads: [tenant.Slots]tenant.Head{{Sequence: seq, Change: c}}}
-			if _, err := s.Deposit(ctx, "app1", c.ID, []tenant.Record{rec}); err != nil {
+			if _, err := s.Deposit(ctx, mailbox.Life{App: "app1"}, c.ID, []tenant.Record{rec}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if n := superseded(); n != 3 {
 			t.Errorf("after four changes %d superseded, want 3", n)
 		}
-		if _, err := s.Begin(ctx, "app1", "token", 0); err != nil {
+		if _, err := s.Begin(ctx, mailbox.Life{App: "app1"}, "token", 0); err != nil {
 			t.Fatal(err)
 		}
-		x, err := s.Exchange(ctx, "app1", "token", 1, nil)
+		x, err := s.Exchange(ctx, mailbox.Life{App: "app1"}, "token", 1, nil)
 		if err != nil || len(x.Claims) != 1 {
 			t.Fatalf("claims %v, %v", x.Claims, err)
 		}
-		if _, err := s.Exchange(ctx, "app1", "token", 0, []mailbox.Settlement{{Claim: x.Claims[0], Verdict: mailbox.OK}}); err != nil {
+		if _, err := s.Exchange(ctx, mailbox.Life{App: "app1"}, "token", 0, []mailbox.Settlement{{Claim: x.Claims[0], Verdict: mailbox.OK}}); err != nil {
 			t.Fatal(err)
 		}
 		if n := superseded(); n != 0 {

@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 )
 
@@ -317,88 +316,10 @@ func TestSweepOfManyApps(t *testing.T) {
 		b.approved(1, "t1")
 		b.tell("t1", "suspend5")
 		b.pass(quick().Grace)
-		ws, errs := b.s.Sweep(b.Context(), "n", []mailbox.Switch{{App: "app0", On: true}, {App: testApp, On: true}, {App: "app2", Revision: 4}})
+		ws, errs := b.s.Sweep(b.Context(), "n", []mailbox.Switch{{Life: mailbox.Life{App: "app0"}, On: true}, {Life: testLife, On: true}, {Life: mailbox.Life{App: "app2"}, Revision: 4}})
 		for i, wakes := range []bool{false, true, false} {
 			if errs[i] != nil || ws[i].None() == wakes {
 				b.Errorf("app %d: %+v, %v", i, ws[i], errs[i])
-			}
-		}
-	})
-}
-
-func TestDropAndRecreation(t *testing.T) {
-	t.Parallel()
-	each(t, mailbox.Settings{}, func(b *box) {
-		b.approved(1, "t1", "t2")
-		b.tell("t1", "suspend5")
-		b.tell("t2", "suspend5")
-		b.turn(3, false)
-		b.turn(4, true)
-		b.own("d1")
-		c := b.claim("d1")
-		for range 2 {
-			b.check(b.s.Drop(b.Context(), testApp, 0))
-		}
-		b.expect("t2", "none")
-		b.expect(c.Tenant, "none flight")
-		for k, least := range map[keys.AppKey]time.Duration{keys.AppFlight: 23 * time.Hour, keys.AppMailbox: 90 * 24 * time.Hour} {
-			if ttl := b.rdb.TTL(b.Context(), b.key(k)).Val(); ttl < least {
-				b.Errorf("%s lives %v, want at least %v", k, ttl, least)
-			}
-		}
-		// Back again: nothing of the old life is told, versions and generations go on, and the
-		// mailbox stays for good.
-		b.turn(5, true)
-		b.approve(c.Tenant, 5)
-		b.tell(c.Tenant, "suspend5")
-		b.expect(c.Tenant, "5 suspend5~ flight")
-		b.exchange("d1", 0, ok(c))
-		b.expect(c.Tenant, "5 suspend5~ due")
-		if v := b.claim("d1"); v.Entry.Version <= c.Entry.Version || v.Stamp <= c.Stamp {
-			b.Errorf("claim %+v repeats the version or the stamp of %+v", v, c)
-		}
-		for _, k := range []keys.AppKey{keys.AppFlight, keys.AppMailbox} {
-			if ttl := b.rdb.TTL(b.Context(), b.key(k)).Val(); ttl >= 0 {
-				b.Errorf("%s of a living app ends in %v", k, ttl)
-			}
-		}
-	})
-}
-
-// An app that is back keeps the claims of its former life's posts, though nobody has approved it yet.
-func TestSwitchKeepsAMailboxThatWasSetToExpire(t *testing.T) {
-	t.Parallel()
-	each(t, mailbox.Settings{}, func(b *box) {
-		b.approved(1, "t1")
-		b.tell("t1", "suspend5")
-		b.own("d1")
-		b.claim("d1")
-		b.check(b.s.Drop(b.Context(), testApp, 0))
-		b.turn(3, true)
-		for _, k := range []keys.AppKey{keys.AppFlight, keys.AppMailbox} {
-			if ttl := b.rdb.TTL(b.Context(), b.key(k)).Val(); ttl >= 0 {
-				b.Errorf("%s of a living app ends in %v", k, ttl)
-			}
-		}
-	})
-}
-
-// A deletion that arrives late must not let the mailbox of the app's next life run out: the
-// revision is known already, so no switch would help.
-func TestApprovalKeepsAMailboxThatWasSetToExpire(t *testing.T) {
-	t.Parallel()
-	each(t, mailbox.Settings{}, func(b *box) {
-		b.turn(3, true)
-		b.approved(1, "t1")
-		b.tell("t1", "suspend5")
-		b.own("d1")
-		b.claim("d1")
-		b.check(b.s.Drop(b.Context(), testApp, 0))
-		b.approve("t1", 5)
-		b.sweep(3, true)
-		for _, k := range []keys.AppKey{keys.AppFlight, keys.AppMailbox} {
-			if ttl := b.rdb.TTL(b.Context(), b.key(k)).Val(); ttl >= 0 {
-				b.Errorf("%s of a living app ends in %v", k, ttl)
 			}
 		}
 	})

@@ -29,8 +29,11 @@ func (w *world) runTask() {
 		return
 	}
 	if len(w.drainers) < 3 {
-		d := &drainer{token: w.name("d")}
-		w.drainers = append(w.drainers, d)
+		l, is := w.sees()
+		if !is {
+			return
+		}
+		d := w.drainer(l)
 		if w.chance(2, "takes") {
 			w.takes(d, gen, w.pick(4, "want"), w.lost())
 			return
@@ -41,8 +44,11 @@ func (w *world) runTask() {
 
 // takes begins and claims in one call.
 func (w *world) takes(d *drainer, gen int64, want int, lost bool) {
-	got, x, err := w.s.Take(w.ctx, testLife, d.token, gen, want)
+	got, x, err := w.s.Take(w.ctx, d.life.is(), d.token, gen, want)
 	w.log("%s takes for %d: %d, %d of %d, answer lost %v", d.token, gen, got.State, len(x.Claims), want, lost)
+	if !w.goesOn("take", d, err) {
+		return
+	}
 	w.same("take", err, got, w.o.begin(d.token, gen))
 	wanted := w.o.exchange(d.token, want, nil) // runs however the first call ended
 	if got.State == mailbox.Owned {
@@ -72,8 +78,11 @@ func (w *world) leaves(d *drainer, lost bool) {
 	for i, j := range d.jobs {
 		rs[i] = j.result
 	}
-	got, err := w.s.Leave(w.ctx, testLife, d.token, rs)
+	got, err := w.s.Leave(w.ctx, d.life.is(), d.token, rs)
 	w.log("%s leaves with %s: %d, answer lost %v", d.token, words(rs), got.State, lost)
+	if !w.goesOn("leave", d, err) {
+		return
+	}
 	w.o.exchange(d.token, 0, rs)
 	w.same("leave", err, got, w.o.finish(d.token, mailbox.Closing{}))
 	if lost {
@@ -88,9 +97,21 @@ func (w *world) leaves(d *drainer, lost bool) {
 }
 
 func (w *world) begin(d *drainer, gen int64, lost bool) {
-	got, err := w.s.Begin(w.ctx, testLife, d.token, gen)
+	got, err := w.s.Begin(w.ctx, d.life.is(), d.token, gen)
 	w.log("%s begins for %d: %d, answer lost %v", d.token, gen, got.State, lost)
+	if !w.goesOn("begin", d, err) {
+		return
+	}
 	w.same("begin", err, got, w.o.begin(d.token, gen))
+	if len(w.ghosts) < 2 && w.chance(6, "a copy stays on the wire") {
+		w.ghosts = append(w.ghosts, func() {
+			got, err := w.s.Begin(w.ctx, d.life.is(), d.token, gen)
+			w.log("LATE COPY of %s's begin", d.token)
+			if w.enter("begin", d.life, err) {
+				w.same("begin", err, got, w.o.begin(d.token, gen)) // nobody hears of its wake-up
+			}
+		})
+	}
 	if lost {
 		d.again = func() { w.begin(d, gen, false) }
 		return
@@ -130,13 +151,15 @@ func (w *world) drain() {
 	case n < 8:
 		w.exchange(d, w.pick(4, "want"), d.jobs, w.lost())
 	case n == 8:
-		got, err := w.s.Beat(w.ctx, testLife, d.token)
+		got, err := w.s.Beat(w.ctx, d.life.is(), d.token)
 		w.log("%s beats: %v", d.token, got)
-		w.same("beat", err, got, w.o.beat(d.token))
+		if w.goesOn("beat", d, err) {
+			w.same("beat", err, got, w.o.beat(d.token))
+		}
 	case busy < 0 && w.chance(2, "leaves"):
 		w.leaves(d, w.lost())
 	case busy < 0 && len(d.jobs) == 0:
-		w.finish(d, w.closing(), w.lost())
+		w.finish(d, w.closing(d), w.lost())
 	}
 }
 
@@ -149,7 +172,7 @@ func (w *world) advance(d *drainer, j *job) {
 			return
 		}
 		j.phase = posting
-		j.post = &post{t: c.Tenant, slot: c.Slot, seq: c.Entry.Sequence, life: w.life, started: w.steps, until: w.now + postTimeout}
+		j.post = &post{t: c.Tenant, slot: c.Slot, seq: c.Entry.Sequence, life: d.life.birth, started: w.steps, until: w.now + postTimeout}
 		w.log("%s posts %s %s %d v%d", d.token, c.Tenant, c.Slot, c.Entry.Sequence, c.Entry.Version)
 		for _, p := range w.posts {
 			if p.t == c.Tenant {
@@ -183,13 +206,21 @@ func (w *world) exchange(d *drainer, want int, jobs []*job, lost bool) {
 			rs, done = append(rs, j.result), append(done, j)
 		}
 	}
-	call := func() mailbox.Exchanged {
-		got, err := w.s.Exchange(w.ctx, testLife, d.token, want, rs)
+	call := func() (mailbox.Exchanged, bool) {
+		got, err := w.s.Exchange(w.ctx, d.life.is(), d.token, want, rs)
+		if !w.enter("exchange", d.life, err) {
+			return got, false
+		}
 		w.same("exchange", err, got, w.o.exchange(d.token, want, rs))
-		return got
+		return got, true
 	}
-	got := call()
-	w.log("%s exchanges %s for %d of %d, owner %v, off %v, answer lost %v", d.token, words(rs), len(got.Claims), want, got.Owner, got.Off, lost)
+	got, goesOn := call()
+	if !goesOn {
+		w.log("%s exchanges %s: gone", d.token, words(rs))
+		w.leave(d)
+		return
+	}
+	w.log("%s exchanges %s for %d of %d, owner %v, off %v, outdated %v, answer lost %v", d.token, words(rs), len(got.Claims), want, got.Owner, got.Off, got.Outdated, lost)
 	if len(w.ghosts) < 2 && w.chance(6, "a copy stays on the wire") {
 		w.ghosts = append(w.ghosts, func() {
 			w.log("LATE COPY of %s's exchange of %s", d.token, words(rs))
@@ -215,24 +246,31 @@ func words(rs []mailbox.Settlement) string {
 	return "[" + strings.Join(out, ", ") + "]"
 }
 
-func (w *world) closing() mailbox.Closing {
+func (w *world) closing(d *drainer) mailbox.Closing {
 	c := mailbox.Closing{Force: w.chance(4, "force")}
 	switch w.pick(8, "closing") {
 	case 4, 5, 6:
 		c.Gate = []time.Duration{5 * time.Second, 12 * time.Second, time.Minute}[w.pick(3, "gate")]
 	case 7:
-		if w.on {
-			w.revision++
-			w.on, c.OffRevision = false, w.revision
+		// the registry refuses where the app or its endpoint is another than the run knew
+		if w.alive && d.life == w.current() && d.life.on && d.life.erev == d.erev {
+			w.change(func(l *appLife) { l.on, l.erev = false, w.revision })
+			c.OffRevision = w.revision
 		}
 	}
 	return c
 }
 
 func (w *world) finish(d *drainer, c mailbox.Closing, lost bool) {
-	got, err := w.s.Finish(w.ctx, testLife, d.token, c)
-	w.log("%s finishes %+v: %d, answer lost %v", d.token, c, got.State, lost)
+	got, err := w.s.Finish(w.ctx, d.life.is(), d.token, c)
+	w.log("%s finishes %+v: %d, outdated %v, answer lost %v", d.token, c, got.State, got.Outdated, lost)
+	if !w.goesOn("finish", d, err) {
+		return
+	}
 	w.same("finish", err, got, w.o.finish(d.token, c))
+	if got.State == mailbox.Done && d.opened != w.opened && c.Gate > 0 && !got.Outdated {
+		w.fail("%s closed the gate of an endpoint that was opened after it began", d.token)
+	}
 	if lost {
 		d.again = func() { w.finish(d, c, false) }
 		return
@@ -281,10 +319,23 @@ func (w *world) content() (map[string]string, error) {
 	for i, h := range hashes {
 		for f, v := range h.Val() {
 			switch f {
-			case "format", "lby", "lgen", "lat", "held": // seen in answers
+			case "format", "lby", "lgen", "lat", "held", "lout", "ended": // seen in answers
 			default:
 				out[string(hashNames[i])+" "+f] = v
 			}
+		}
+	}
+	for _, key := range w.clock.Keys() {
+		birth, is := strings.CutPrefix(key, k.App(testApp, keys.AppFormer)+":")
+		if !is {
+			continue
+		}
+		m, err := w.rdb.HGetAll(w.ctx, key).Result()
+		if err != nil {
+			return nil, err
+		}
+		for t, v := range m {
+			out["former "+birth+" "+t] = v
 		}
 	}
 	for i, s := range sets {
@@ -304,8 +355,7 @@ func (w *world) settleDown() {
 	w.log("faults end")
 	w.drainers, w.ghosts, w.fanouts = nil, nil, nil
 	w.pick = func(int, string) int { return 0 }
-	w.revision++
-	w.on = true
+	w.calmLives()
 	for round := 0; ; round++ {
 		if round == rest {
 			w.fail("not at rest after %d rounds: due %v, flight %v", rest, w.o.due, w.o.flight)
@@ -313,10 +363,10 @@ func (w *world) settleDown() {
 		w.steps++
 		for _, t := range worldTenants {
 			if w.registry[t].owes {
-				w.deposit(w.name("f"), []tenant.Record{w.snapshot(t)}, false)
+				w.deposit(w.current(), w.name("f"), []tenant.Record{w.snapshot(t)}, false)
 			}
 		}
-		w.sweepAs(w.name("s"), false)
+		w.sweepAs(w.current(), w.name("s"), false)
 		w.verify()
 		if len(w.o.due) == 0 && len(w.o.flight) == 0 {
 			break
@@ -341,8 +391,7 @@ func (w *world) calmDrain() {
 		if k.at > w.now {
 			continue // the sweep arms another when it comes near
 		}
-		d := &drainer{token: w.name("d")}
-		w.drainers = append(w.drainers, d)
+		d := w.drainer(w.current())
 		w.begin(d, k.gen, false)
 		for d.owner && slices.Contains(w.drainers, d) {
 			w.exchange(d, 2, d.jobs, false)
@@ -364,7 +413,7 @@ func (w *world) checkTold(t tenant.ID) {
 	if _, approved := w.o.tenants[t]; !approved {
 		return
 	}
-	a := w.app[t]
+	a := w.hears(t)
 	for s, must := range a.must {
 		if a.slots[s] < must {
 			w.fail("tenant %s: %s %d was never told, the last was %d", t, tenant.Slot(s), must, a.slots[s])

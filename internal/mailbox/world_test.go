@@ -35,15 +35,18 @@ type world struct {
 	now       int64
 	registry  map[tenant.ID]*owned
 	revision  int64
-	on        bool
+	lives     []*appLife // of the app; the last one is now, where it is alive
+	alive     bool
+	ends      []int64 // revisions of deletions that are still to be told, or told again
+	opened    int     // how often somebody opened the gate
 	fanouts   []fanout
 	tasks     []wakeTask
 	drainers  []*drainer
 	posts     []*post
 	ghosts    []func()
 	approvals []approval
-	app       map[tenant.ID]*receiver
-	life      int // grows when the app is dropped and created again
+	apps      map[int64]map[tenant.ID]*receiver // by birth
+	highest   map[tenant.ID]int64               // what was told, in whatever life
 	named     int
 	steps     int
 	passed    bool // this step let time pass
@@ -65,18 +68,20 @@ type owned struct {
 }
 
 type fanout struct {
+	life  *appLife
 	nonce string
 	recs  []tenant.Record
 }
 
 type wakeTask struct{ gen, at int64 }
 
-// receiver is what the app last heard of a tenant, and what it must hear yet.
+// receiver is what the app of one life last heard of a tenant, and what it must hear yet.
 type receiver struct {
 	highest int64
 	slots   [tenant.Slots]int64
 	must    [tenant.Slots]int64
-	again   int // the step after which the status must be told, 0 when it was
+	again   int  // the step after which the status must be told, 0 when it was
+	told    bool // it was approved once, and may be told
 }
 
 // post is one request on its way to the app.
@@ -84,7 +89,7 @@ type post struct {
 	t       tenant.ID
 	slot    tenant.Slot
 	seq     int64
-	life    int
+	life    int64
 	started int
 	until   int64
 	taken   bool
@@ -105,10 +110,13 @@ type job struct {
 }
 
 type drainer struct {
-	token string
-	jobs  []*job
-	again func() // repeats the call whose answer was lost
-	owner bool
+	life   *appLife
+	erev   int64 // of the settings it read
+	opened int   // openings before it began
+	token  string
+	jobs   []*job
+	again  func() // repeats the call whose answer was lost
+	owner  bool
 }
 
 const (
@@ -122,15 +130,16 @@ func newWorld(ctx context.Context, f failer, mr *miniredis.Miniredis, rdb redis.
 	mr.FlushAll()
 	w := &world{
 		failer: f, ctx: ctx, pick: pick, clock: mr, rdb: rdb, s: mailbox.New(rdb, keys.New(""), mailbox.Settings{}),
-		now: start.UnixMilli(), registry: map[tenant.ID]*owned{}, app: map[tenant.ID]*receiver{}, on: true,
+		now: start.UnixMilli(), registry: map[tenant.ID]*owned{}, apps: map[int64]map[tenant.ID]*receiver{}, highest: map[tenant.ID]int64{},
+		lives: []*appLife{{on: true}}, alive: true,
 	}
 	mr.SetTime(start)
 	w.set = w.s.Settings()
 	w.o = newOracle(w.set, w.now)
 	for _, t := range worldTenants {
-		w.registry[t], w.app[t] = &owned{state: tenant.Running}, &receiver{}
+		w.registry[t] = &owned{state: tenant.Running}
 		if w.pick(3, "approved at first") == 0 {
-			w.admit(approval{t: t})
+			w.admit(approval{life: w.lives[0], t: t})
 		}
 	}
 	return w
@@ -192,11 +201,12 @@ func (w *world) step() {
 		{1, w.again},
 		{1, w.dismiss},
 		{1, w.turn},
-		{1, w.open},
+		{2, w.open},
 		{5, w.tick},
 		{1, w.ghost},
 		{1, w.dropTask},
-		{1, w.drop},
+		{1, w.changeLife},
+		{1, w.clear},
 	}
 	total := 0
 	for _, a := range actions {
@@ -223,7 +233,7 @@ func (w *world) accept() {
 	ct := tenant.AllChangeTypes()[w.pick(6, "change")]
 	r.top, r.owes = max(r.top+1, w.now), true
 	c := change(t, r.top, ct)
-	rec := &w.app[t].must
+	rec := &w.hears(t).must
 	_, approved := w.o.tenants[t]
 	if ct == tenant.Delete {
 		r.heads, *rec = [tenant.Slots]tenant.Head{}, [tenant.Slots]int64{}
@@ -244,6 +254,10 @@ func (w *world) snapshot(t tenant.ID) tenant.Record {
 }
 
 func (w *world) readSnapshot() {
+	l, is := w.sees()
+	if !is {
+		return
+	}
 	if len(w.fanouts) >= 5 {
 		w.fanouts = w.fanouts[1:]
 	}
@@ -253,18 +267,21 @@ func (w *world) readSnapshot() {
 			ts = append(ts, t)
 		}
 	}
-	f := fanout{nonce: w.name("f")}
+	f := fanout{life: l, nonce: w.name("f")}
 	for _, t := range ts {
 		f.recs = append(f.recs, w.snapshot(t))
 	}
 	w.fanouts = append(w.fanouts, f)
-	w.log("fan-out %s reads %v", f.nonce, ts)
+	w.log("fan-out %s reads %v for life %d", f.nonce, ts, l.birth)
 }
 
 // depositOne deposits a snapshot: the newest or an older one, half of it, again, or with the answer lost.
 func (w *world) depositOne() {
 	if len(w.fanouts) == 0 {
 		w.readSnapshot()
+	}
+	if len(w.fanouts) == 0 {
+		return
 	}
 	i := w.pick(len(w.fanouts), "fan-out")
 	f := w.fanouts[i]
@@ -274,7 +291,7 @@ func (w *world) depositOne() {
 	}
 	lost := w.lost()
 	w.log("fan-out %s deposits %d, answer lost %v", f.nonce, len(recs), lost)
-	w.deposit(f.nonce, recs, lost)
+	w.deposit(f.life, f.nonce, recs, lost)
 	switch how {
 	case 3: // stays and is repeated later
 	case 4: // a repeat under another name
@@ -286,8 +303,11 @@ func (w *world) depositOne() {
 	}
 }
 
-func (w *world) deposit(nonce string, recs []tenant.Record, lost bool) {
-	got, err := w.s.Deposit(w.ctx, testLife, nonce, recs)
+func (w *world) deposit(l *appLife, nonce string, recs []tenant.Record, lost bool) {
+	got, err := w.s.Deposit(w.ctx, l.is(), nonce, recs)
+	if !w.enter("deposit", l, err) {
+		return
+	}
 	w.same("deposit", err, got, w.o.deposit(nonce, recs))
 	if lost {
 		return
@@ -301,16 +321,23 @@ func (w *world) deposit(nonce string, recs []tenant.Record, lost bool) {
 }
 
 func (w *world) sweep() {
+	l, is := w.sees()
+	if !is {
+		return
+	}
 	nonce, lost := w.name("s"), w.lost()
 	for range 1 + w.pick(2, "sweep again") {
 		w.log("sweep %s, answer lost %v", nonce, lost)
-		w.sweepAs(nonce, lost)
+		w.sweepAs(l, nonce, lost)
 	}
 }
 
-func (w *world) sweepAs(nonce string, lost bool) {
-	sw := mailbox.Switch{Life: testLife, Revision: w.revision, On: w.on}
+func (w *world) sweepAs(l *appLife, nonce string, lost bool) {
+	sw := l.set()
 	got, errs := w.s.Sweep(w.ctx, nonce, []mailbox.Switch{sw})
+	if !w.enter("sweep", l, errs[0]) {
+		return
+	}
 	w.same("sweep", errs[0], got[0], w.o.turn(nonce, sw, true))
 	if !w.o.wakeHolds() {
 		w.fail("a sweep left work without a wake-up")
@@ -322,6 +349,7 @@ func (w *world) sweepAs(nonce string, lost bool) {
 
 // approval has read the dismissals and a top, and admits later.
 type approval struct {
+	life       *appLife
 	t          tenant.ID
 	since, top int64
 }
@@ -330,10 +358,14 @@ type approval struct {
 // admitting anything may happen.
 func (w *world) approve() {
 	if len(w.approvals) == 0 || len(w.approvals) < 3 && w.chance(2, "another approval") {
+		l, is := w.sees()
+		if !is {
+			return
+		}
 		t := w.tenant()
 		since, err := w.s.Dismissals(w.ctx, testApp)
 		w.same("dismissals", err, since, w.o.dismissals)
-		w.approvals = append(w.approvals, approval{t, since, w.registry[t].top})
+		w.approvals = append(w.approvals, approval{l, t, since, w.registry[t].top})
 		w.log("approve %s reads top %d after %d dismissals", t, w.registry[t].top, since)
 		return
 	}
@@ -344,84 +376,61 @@ func (w *world) approve() {
 }
 
 func (w *world) admit(a approval) {
-	_, was := w.o.tenants[a.t]
-	got, err := w.s.Approve(w.ctx, testLife, a.since, []mailbox.Admission{{Tenant: a.t, Top: a.top}})
-	want, stale := w.o.approve(a.t, a.top, a.since)
-	w.log("approve %s at %d, stale %v", a.t, a.top, stale)
+	got, err := w.s.Approve(w.ctx, a.life.is(), a.since, []mailbox.Admission{{Tenant: a.t, Top: a.top}})
+	stale := errors.Is(err, mailbox.ErrDismissed)
 	if stale {
-		w.same("approve", nil, errors.Is(err, mailbox.ErrDismissed), true)
+		err = nil
+	}
+	if !w.enter("approve", a.life, err) {
 		return
 	}
-	w.same("approve", err, got, want)
+	_, was := w.o.tenants[a.t]
+	want, refused := w.o.approve(a.t, a.top, a.since)
+	w.log("approve %s at %d in life %d, stale %v", a.t, a.top, a.life.birth, stale)
+	w.same("approve", nil, stale, refused)
+	if stale {
+		return
+	}
+	w.same("approve", nil, got, want)
+	r := w.hears(a.t)
+	r.told = true
 	if !was {
-		w.app[a.t].must, w.app[a.t].again = [tenant.Slots]int64{}, w.steps
+		r.must, r.again = [tenant.Slots]int64{}, w.steps
 	}
 	w.registry[a.t].owes = true
 }
 
 func (w *world) again() {
+	l, is := w.sees()
+	if !is {
+		return
+	}
 	t := w.tenant()
-	w.log("tell %s again", t)
-	got, err := w.s.Again(w.ctx, testLife, []mailbox.Admission{{Tenant: t, Top: w.registry[t].top}})
+	w.log("tell %s again in life %d", t, l.birth)
+	got, err := w.s.Again(w.ctx, l.is(), []mailbox.Admission{{Tenant: t, Top: w.registry[t].top}})
+	if !w.enter("again", l, err) {
+		return
+	}
 	w.same("again", err, got, w.o.again(t))
 	if got == 1 {
-		w.app[t].again, w.registry[t].owes = w.steps, true
+		w.hears(t).again, w.registry[t].owes = w.steps, true
 	}
 }
 
 func (w *world) dismiss() {
+	l, is := w.sees()
+	if !is {
+		return
+	}
 	t := w.tenant()
-	w.log("dismiss %s", t)
-	got, err := w.s.Dismiss(w.ctx, testLife, []tenant.ID{t})
+	w.log("dismiss %s in life %d", t, l.birth)
+	got, err := w.s.Dismiss(w.ctx, l.is(), []tenant.ID{t})
+	if !w.enter("dismiss", l, err) {
+		return
+	}
 	w.same("dismiss", err, got, w.o.dismiss(t))
-	w.app[t].must, w.app[t].again = [tenant.Slots]int64{}, 0 // it keeps what it heard
-}
-
-func (w *world) turn() {
-	late := w.chance(3, "late switch")
-	if !late {
-		w.revision++
-		w.on = !w.on
-	}
-	sw := mailbox.Switch{Life: testLife, Revision: w.revision, On: w.on}
-	if late && w.revision > 1 {
-		sw = mailbox.Switch{Life: testLife, Revision: w.revision - 1, On: !w.on}
-	}
-	if sw.Revision == 0 || w.chance(4, "switch lost") {
-		w.log("switch to %v at %d is lost", w.on, w.revision)
-		return
-	}
-	nonce, lost := w.name("w"), w.lost()
-	w.log("switch to %v at %d, answer lost %v", sw.On, sw.Revision, lost)
-	got, err := w.s.Switch(w.ctx, nonce, sw)
-	w.same("switch", err, got, w.o.turn(nonce, sw, false))
-	if !lost {
-		w.enqueue(got)
-	}
-}
-
-func (w *world) open() {
-	nonce := w.name("o")
-	w.log("people open the gate")
-	got, err := w.s.Open(w.ctx, testLife, nonce)
-	w.same("open", err, got, w.o.open(nonce))
-	w.enqueue(got)
-}
-
-func (w *world) drop() {
-	if !w.chance(4, "drop") {
-		w.open()
-		return
-	}
-	w.log("the app is deleted and created again")
-	w.same("drop", w.s.Drop(w.ctx, testApp, 0), nil, nil)
-	w.o.drop()
-	w.life++
-	w.revision++
-	w.on = true
-	for _, t := range worldTenants {
-		w.app[t] = &receiver{}
-	}
+	r := w.hears(t)
+	r.must, r.again = [tenant.Slots]int64{}, 0 // it keeps what it heard
 }
 
 func (w *world) dropTask() {
@@ -486,15 +495,18 @@ func (w *world) take(p *post) {
 		return
 	}
 	p.taken = true
-	a := w.app[p.t]
-	w.log("  the app takes %s %s %d", p.t, p.slot, p.seq)
-	if p.life != w.life {
-		return // the app of an earlier life is somebody else
+	a := w.receiver(p.life, p.t)
+	w.log("  the app of life %d takes %s %s %d", p.life, p.t, p.slot, p.seq)
+	if !a.told {
+		w.fail("tenant %s: the app of life %d was told, which nobody approved for it", p.t, p.life)
 	}
 	if p.seq < a.highest {
 		w.fail("tenant %s: the app took %d after %d", p.t, p.seq, a.highest)
 	}
-	a.highest = p.seq
+	if p.seq < w.highest[p.t] { // the next life may have the same address
+		w.fail("tenant %s: the app of life %d took %d, a former one took %d", p.t, p.life, p.seq, w.highest[p.t])
+	}
+	a.highest, w.highest[p.t] = p.seq, p.seq
 	a.slots[p.slot] = p.seq
 	if p.slot == tenant.SlotStatus && p.started > a.again {
 		a.again = 0
