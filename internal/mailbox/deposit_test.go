@@ -263,6 +263,46 @@ func TestStatusThatNoChangeBroughtIsToldOnRequestOnly(t *testing.T) {
 	})
 }
 
+// A status that was set since its newest change is told on request in the place of that change, and of
+// nobody else: a change that was not deposited yet is told in its turn.
+func TestStatusSetSinceItsChange(t *testing.T) {
+	t.Parallel()
+	each(t, mailbox.Settings{}, func(b *box) {
+		record := func(t tenant.ID, state tenant.State, words string) tenant.Record {
+			r := story(t, words)
+			return tenant.Snapshot(tenant.Status{Tenant: t, State: state, VersionName: "10.3"}, r.Top, r.Heads)
+		}
+		b.approved(1, "told", "owed", "asked", "mute")
+		b.tell("told", "suspend5")
+		b.again("told")
+		b.again("asked")
+		b.again("mute")
+		b.approve("new", 5)
+		b.deposit("n1", record("told", tenant.Running, "suspend5"), record("owed", tenant.Running, "suspend5"), record("asked", tenant.Running, "suspend5"),
+			record("new", tenant.Running, "suspend5"), record("mute", tenant.MigrationPending, "suspend5"))
+		b.expect("told", "5 resume5+1~ due")
+		b.expect("owed", "5 suspend5 due")
+		b.expect("asked", "5 resume5~ due") // its sequence keeps the change from being told behind it
+		b.expect("new", "5 resume5~ due")
+		b.expect("mute", "5 suspend5 due") // it was accepted, and nothing else says it
+		b.again("told")
+		b.again("mute")
+		b.approve("silent", 5)
+		b.deposit("n2", record("told", tenant.MigrationPending, "suspend5"), record("mute", tenant.MigrationPending, "suspend5"),
+			record("silent", tenant.MigrationPending, "suspend5"))
+		b.expect("told", "5 resume5+1~ due") // what waits stays
+		b.expect("mute", "5 suspend5 due")
+		b.expect("silent", "5")
+		b.deposit("n3", record("told", tenant.Suspended, "suspend5 move7"))
+		b.expect("told", "7 resume5+1~ move7 due")
+		m, err := b.inspect("new").Entries[tenant.SlotStatus].Message(testApp, "new")
+		b.check(err)
+		if m.WebhookID != "status_new_5_n1" || m.Change.Type != tenant.Resume || m.Sequence != 5 {
+			b.Errorf("told %+v", m)
+		}
+	})
+}
+
 // The change that a post of the former approval brings is newer than the top that this approval
 // read: admitting it would let a late fan-out tell an older status after it.
 func TestApprovalThatADismissalOvertook(t *testing.T) {

@@ -167,8 +167,15 @@ func (o *oracle) fold(nonce string, r tenant.Record, m mark, d *mailbox.Deposite
 			have[s] = nil
 			continue
 		}
-		told := h.Sequence <= m.known
-		if told && (!m.again || tenant.Slot(s) != tenant.SlotStatus) {
+		told, asked := h.Sequence <= m.known, m.again && tenant.Slot(s) == tenant.SlotStatus
+		if asked {
+			c, says := r.OnRequest()
+			if says && r.Silent != nil {
+				told, h.Change = true, c
+			}
+			asked = says
+		}
+		if told && !asked {
 			continue
 		}
 		o.version = max(o.version, o.now*1000) + 1

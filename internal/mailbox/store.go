@@ -83,11 +83,18 @@ type encoding struct {
 	sequence int64
 }
 
-func (e encodings) of(t tenant.ID, slot int, h tenant.Head) string {
-	k := encoding{t, slot, h.Sequence}
+func (e encodings) of(r *tenant.Record, slot int) string {
+	h := r.Heads[slot]
+	k := encoding{r.Tenant, slot, h.Sequence}
 	text, ok := e[k]
 	if !ok {
 		text = delivery.EncodeChange(h.Change)
+		if slot == int(tenant.SlotStatus) && r.Silent != nil {
+			text += "\n"
+			if c := r.Silent.Change; c != nil {
+				text += delivery.EncodeChange(*c)
+			}
+		}
 		e[k] = text
 	}
 	return text
@@ -96,14 +103,15 @@ func (e encodings) of(t tenant.ID, slot int, h tenant.Head) string {
 func (s *Store) depositArgs(nonce string, recs []tenant.Record, encoded encodings) []any {
 	args := make([]any, 0, 3+8*len(recs))
 	args = append(args, nonce, ms(s.set.Horizon), ms(s.set.Grace))
-	for _, r := range recs {
+	for i := range recs {
+		r := &recs[i]
 		args = append(args, string(r.Tenant), r.Top)
 		for slot, h := range r.Heads {
 			if h.Sequence == 0 {
 				args = append(args, 0, "")
 				continue
 			}
-			args = append(args, h.Sequence, encoded.of(r.Tenant, slot, h))
+			args = append(args, h.Sequence, encoded.of(r, slot))
 		}
 	}
 	return args

@@ -192,6 +192,7 @@ func (w *world) step() {
 		do     func()
 	}{
 		{4, w.accept},
+		{1, w.setSilently},
 		{3, w.readSnapshot},
 		{5, w.depositOne},
 		{5, w.runTask},
@@ -248,9 +249,21 @@ func (w *world) accept() {
 	w.log("accept %s %s %d", t, ct, c.Sequence)
 }
 
+// setSilently sets a state as PUT status does. Fan-outs that read the record before are over: they could
+// answer a telling asked for later with what they read.
+func (w *world) setSilently() {
+	t := w.tenant()
+	if _, told := w.snapshot(t).OnRequest(); !told {
+		w.app[t].again = 0 // it was asked for in vain
+	}
+	w.fanouts = nil
+	w.registry[t].state = tenant.AllStates()[w.pick(len(tenant.AllStates()), "state")]
+	w.log("set %s %s silently", t, w.registry[t].state)
+}
+
 func (w *world) snapshot(t tenant.ID) tenant.Record {
 	r := w.registry[t]
-	return tenant.Snapshot(tenant.Status{Tenant: t, State: r.state}, r.top, r.heads)
+	return tenant.Snapshot(tenant.Status{Tenant: t, State: r.state, VersionName: "10.3"}, r.top, r.heads)
 }
 
 func (w *world) readSnapshot() {

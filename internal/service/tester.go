@@ -58,15 +58,19 @@ func (t *tester) Test(ctx context.Context, app partner.ClientID, kind partner.En
 		return httpapi.TestResult{}, err
 	}
 	if id == "" {
-		return httpapi.TestResult{
-			Outcome: httpapi.Unchecked, Reason: delivery.ReasonNone.String(),
-			Detail: "No tenant with a status has approved the app, so there is nothing true to tell. Approve a tenant and try again.",
-		}, nil
+		return nothingToTell(), nil
 	}
 	if e.Rec.App.Delivering(t.env) {
 		return t.throughMailbox(ctx, e.Rec, id)
 	}
 	return t.directly(ctx, e, id)
+}
+
+func nothingToTell() httpapi.TestResult {
+	return httpapi.TestResult{
+		Outcome: httpapi.Unchecked, Reason: delivery.ReasonNone.String(),
+		Detail: "No tenant with a status that can be told has approved the app, so there is nothing true to tell. Approve a tenant and try again.",
+	}
 }
 
 // Try implements httpapi.Tester.
@@ -103,7 +107,7 @@ func (t *tester) subject(ctx context.Context, app *partner.App) (tenant.ID, erro
 		return "", err
 	}
 	for i, v := range views {
-		if v.Record.Heads[tenant.SlotStatus].Sequence == 0 {
+		if _, ok := v.Record.OnRequest(); !ok {
 			continue
 		}
 		if i == 0 && app.ProbeTenant != "" {
@@ -201,9 +205,12 @@ func (t *tester) directly(ctx context.Context, e *registry.Entry, id tenant.ID) 
 	if err != nil {
 		return httpapi.TestResult{}, err
 	}
-	head := view.Record.Heads[tenant.SlotStatus]
+	change, ok := view.Record.OnRequest()
+	if !ok { // its status was set meanwhile
+		return nothingToTell(), nil
+	}
 	m := delivery.Message{
-		ClientID: app, Change: head.Change, WebhookID: head.Change.ID + "_" + uuid.NewString(), Sequence: view.Record.Top, FirstDeposited: time.Now(),
+		ClientID: app, Change: change, WebhookID: change.ID + "_" + uuid.NewString(), Sequence: view.Record.Top, FirstDeposited: time.Now(),
 	}
 	res := t.endpoints.pusher.Post(ctx, target, m)
 	if res.Outcome == delivery.Delivered {

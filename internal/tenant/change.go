@@ -168,6 +168,14 @@ func ChangeID(t ID, sequence int64) string {
 	return changeIDPrefix + string(t) + "_" + strconv.FormatInt(sequence, 10)
 }
 
+const statusIDPrefix = "status_"
+
+// StatusID names the status that a tenant had when top was its highest sequence. It is told under
+// this id where no change brought it; no change bears it.
+func StatusID(t ID, top int64) string {
+	return statusIDPrefix + string(t) + "_" + strconv.FormatInt(top, 10)
+}
+
 // ErrInvalidChangeID reports a string that no change can have as its id.
 var ErrInvalidChangeID = errors.New("invalid change id")
 

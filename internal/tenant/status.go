@@ -95,8 +95,9 @@ func (s *State) UnmarshalText(b []byte) error {
 // IsRunning reports whether apps may call the tenant.
 func (s State) IsRunning() bool { return s == Running || s == OnlineMaintenance }
 
-// Telling is the change type that tells an app of a state it never heard a change about, used
-// by a resync; false where no change type says it.
+// Telling is the change type that tells an app of a state on request, by an approval or a resync;
+// false where no change type says it. It says as much as an app acts on: OnlineMaintenance is told as
+// Resume, since apps may call, and Deleting as Delete.
 func (s State) Telling() (ChangeType, bool) {
 	switch s {
 	case Running, OnlineMaintenance:
@@ -140,20 +141,58 @@ type Record struct {
 	Tenant ID
 	Top    int64
 	Heads  [Slots]Head
+	// Silent is nil while the newest change of the status slot says what the status is.
+	Silent *Silent
 }
 
-// Snapshot completes heads as they are stored into what apps must be told: a tenant whose status
-// no change brought gets the change type that its state maps to.
+// Silent is a status that was set after its newest change, without telling anybody. An approval or a
+// resync tells it in the place of that change, so that it says what the pull shows.
+type Silent struct {
+	// Change is nil where no change type says the state: nothing is told then.
+	Change *Change
+}
+
+// OnRequest is what an approval or a resync tells, false for nothing.
+func (r Record) OnRequest() (Change, bool) {
+	head := r.Heads[SlotStatus]
+	switch {
+	case r.Silent == nil:
+		return head.Change, head.Sequence != 0
+	case r.Silent.Change == nil:
+		return Change{}, false
+	default:
+		return *r.Silent.Change, true
+	}
+}
+
+// Snapshot completes heads as they are stored into what apps must be told: a status that no change
+// brought, or that was set since the change that did, is told on request by the change type that its
+// state maps to.
 func Snapshot(st Status, top int64, heads [Slots]Head) Record {
 	r := Record{Tenant: st.Tenant, Top: top, Heads: heads}
-	if heads[SlotStatus].Sequence != 0 {
-		return r
-	}
-	if t, ok := st.State.Telling(); ok {
-		r.Heads[SlotStatus] = Head{Sequence: NeverChanged, Change: Change{
-			ID: ChangeID(st.Tenant, max(top, 1)), Tenant: st.Tenant, Type: t,
-			VersionName: st.VersionName, FileVersion: st.FileVersion, AcceptedAt: st.UpdatedAt,
-		}}
+	t, says := st.State.Telling()
+	head := heads[SlotStatus]
+	switch {
+	case head.Sequence == 0 && says:
+		r.Heads[SlotStatus] = Head{Sequence: NeverChanged, Change: telling(st, top, t)}
+	case head.Sequence == 0:
+	case !says:
+		r.Silent = &Silent{}
+	case t != head.Change.Type:
+		c := telling(st, top, t)
+		r.Silent = &Silent{Change: &c}
+	case st.VersionName != head.Change.VersionName || st.FileVersion != head.Change.FileVersion:
+		c := head.Change
+		c.VersionName, c.FileVersion = st.VersionName, st.FileVersion
+		r.Silent = &Silent{Change: &c}
 	}
 	return r
+}
+
+// telling is the change, made up, by which an app is told of a status that no change brought.
+func telling(st Status, top int64, t ChangeType) Change {
+	return Change{
+		ID: StatusID(st.Tenant, top), Tenant: st.Tenant, Type: t,
+		VersionName: st.VersionName, FileVersion: st.FileVersion, AcceptedAt: st.UpdatedAt,
+	}
 }

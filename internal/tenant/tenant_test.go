@@ -101,6 +101,13 @@ func TestStates(t *testing.T) {
 		if int(s) != w.Number || s.IsRunning() != w.Running || telling != w.Telling {
 			t.Errorf("%v = %d running %v telling %q, want %+v", s, int(s), s.IsRunning(), telling, w)
 		}
+		if c, ok := s.Telling(); ok { // what is told says what the pull shows, as far as a change type can
+			effect, _ := c.Effect()
+			near := s == tenant.OnlineMaintenance || s == tenant.Deleting
+			if (effect == s) == near || effect.IsRunning() != s.IsRunning() {
+				t.Errorf("%v is told as %v, which means %v", s, c, effect)
+			}
+		}
 		if back, err := tenant.ParseState(s.String()); err != nil || back != s {
 			t.Errorf("ParseState(%q) = %v, %v", s, back, err)
 		}
@@ -134,21 +141,56 @@ func TestSnapshot(t *testing.T) {
 		t.Parallel()
 		r := tenant.Snapshot(st, 0, [tenant.Slots]tenant.Head{})
 		h := r.Heads[tenant.SlotStatus]
-		if h.Sequence != tenant.NeverChanged || h.Change.Type != tenant.Suspend || h.Change.VersionName != "v" {
+		if h.Sequence != tenant.NeverChanged || h.Change.Type != tenant.Suspend || h.Change.VersionName != "v" || h.Change.ID != "status_c1_0" {
 			t.Errorf("head = %+v", h)
 		}
 	})
-	t.Run("AChangeWins", func(t *testing.T) {
+	head := func(ct tenant.ChangeType, version string) [tenant.Slots]tenant.Head {
+		return [tenant.Slots]tenant.Head{{Sequence: 7, Change: tenant.Change{ID: "chg_c1_7", Tenant: "c1", Type: ct, VersionName: version, FileVersion: "1.2"}}}
+	}
+	t.Run("TheChangeThatBroughtIt", func(t *testing.T) {
 		t.Parallel()
-		heads := [tenant.Slots]tenant.Head{{Sequence: 7, Change: tenant.Change{Type: tenant.Resume}}}
+		heads := head(tenant.Suspend, "v")
 		if d := cmp.Diff(tenant.Record{Tenant: "c1", Top: 7, Heads: heads}, tenant.Snapshot(st, 7, heads)); d != "" {
 			t.Error(d)
+		}
+	})
+	t.Run("AVersionSetSince", func(t *testing.T) {
+		t.Parallel()
+		r := tenant.Snapshot(st, 8, head(tenant.Suspend, "old"))
+		want := head(tenant.Suspend, "v")[tenant.SlotStatus].Change
+		if got, ok := r.OnRequest(); !ok || !cmp.Equal(got, want) || r.Heads != head(tenant.Suspend, "old") {
+			t.Errorf("%+v, want %+v", r, want)
+		}
+	})
+	t.Run("EveryStateSetSinceEveryChange", func(t *testing.T) {
+		t.Parallel()
+		for _, ct := range []tenant.ChangeType{tenant.Upgrade, tenant.Suspend, tenant.Resume, tenant.Delete} {
+			for _, state := range tenant.AllStates() {
+				st := st
+				st.State = state
+				r := tenant.Snapshot(st, 9, head(ct, "v"))
+				got, told := r.OnRequest()
+				want, can := state.Telling()
+				if told != can || told && (got.Type != want || got.VersionName != "v" || got.FileVersion != "1.2") {
+					t.Errorf("%s set after %s is told by %+v, %v", state, ct, got, told)
+				}
+				if effect, _ := ct.Effect(); effect == state && (r.Silent != nil || got.ID != "chg_c1_7") {
+					t.Errorf("%s brought %s: %+v", ct, state, r)
+				}
+				if told && got.Type != ct && got.ID != "status_c1_9" {
+					t.Errorf("%s set after %s bears the id %s", state, ct, got.ID)
+				}
+				if r.Heads != head(ct, "v") {
+					t.Errorf("%s set after %s hides the change: %+v", state, ct, r.Heads)
+				}
+			}
 		}
 	})
 	t.Run("AStateWithoutWordsIsNotTold", func(t *testing.T) {
 		t.Parallel()
 		r := tenant.Snapshot(tenant.Status{Tenant: "c1", State: tenant.Provisioning}, 0, [tenant.Slots]tenant.Head{})
-		if r.Heads != ([tenant.Slots]tenant.Head{}) {
+		if _, told := r.OnRequest(); told || r.Heads != ([tenant.Slots]tenant.Head{}) {
 			t.Errorf("heads = %+v", r.Heads)
 		}
 	})

@@ -1,7 +1,9 @@
 -- deposit: puts snapshots of tenants' records into an app's mailbox.
 --
 -- ARGV  1 birth, 2 nonce (names this call; a repeat is answered alike), 3 horizon ms, 4 grace ms, then per tenant eight values:
---       tenant, top, and for status, move, restore: sequence (0 none, -1 told only on request) and change
+--       tenant, top, and for status, move, restore: sequence (0 none, -1 told only on request) and change.
+--       A status that was set since its change is a second line behind it, which is told on request in the
+--       place of the change; empty, it cannot be told, and then only a change that is new is
 -- Returns {generation, in ms}: the wake-up to enqueue, '0','0' for none; then the number of entries
 --       written and the number of waiting entries they replaced.
 -- Atomic: all tenants of the call and the wake-up. What many tenants need is read, and written, by one
@@ -45,12 +47,23 @@ for n, t in ipairs(news) do
   for s = 1, 3 do
     local field, old = t .. '|' .. SLOTS[s], have[n][s]
     local seq, change = tonumber(ARGV[i + 2 * s]), ARGV[i + 2 * s + 1]
+    local asked = s == 1 and again[n]
+    local line = s == 1 and string.find(change, '\n', 1, true)
+    if line then
+      local status = string.sub(change, line + 1)
+      change = string.sub(change, 1, line - 1)
+      if status == '' then
+        asked = false
+      elseif asked then
+        seq, change = -1, status
+      end
+    end
     if seq == 0 then
       if old then
         removed[#removed + 1] = field
         have[n][s] = false
       end
-    elseif seq > known[n] or (again[n] and s == 1) then
+    elseif seq > known[n] or asked then
       if seq <= known[n] then
         seq, change = top, 'r' .. nonce .. ';' .. change
       end
