@@ -38,7 +38,7 @@ type KeyBinder interface {
 // ChangeKnowledge says who knows of a change.
 type ChangeKnowledge struct {
 	Change tenant.Change
-	// InStep is true when everyone who approved the tenant knows.
+	// InStep is true when everyone who approved the tenant knows, and nothing newer waits for them.
 	InStep bool
 	Apps   []AppOutcome
 }
@@ -46,10 +46,12 @@ type ChangeKnowledge struct {
 // AppOutcome is one app's part in a ChangeKnowledge.
 type AppOutcome struct {
 	ClientID partner.ClientID `json:"client_id"`
-	// Outcome is "waiting", "settled" (told, or replaced by newer truth) or "off".
-	Outcome  string `json:"outcome"`
-	Attempts int    `json:"attempts"`
-	Reason   string `json:"reason,omitempty"`
+	// Outcome is "waiting", "settled" (told it, or newer truth that replaced it) or "off".
+	Outcome string `json:"outcome"`
+	// ReplacedBy is the id of what will be told in the place of the change, empty for none.
+	ReplacedBy string `json:"replaced_by,omitempty"`
+	Attempts   int    `json:"attempts"`
+	Reason     string `json:"reason,omitempty"`
 	// NextAttemptAt is zero when nothing is planned.
 	NextAttemptAt time.Time `json:"next_attempt_at,omitzero"`
 }

@@ -36,9 +36,9 @@ type Outcome string
 
 // The closed set of outcomes.
 const (
-	// Waiting: the app has not been told yet.
+	// Waiting: the app must still be told this change, or something newer of the tenant.
 	Waiting Outcome = "waiting"
-	// Settled: the app was told this change or newer truth that replaced it.
+	// Settled: the app was told this change, or newer truth that replaced it, and nothing waits.
 	Settled Outcome = "settled"
 	// Off: the app is off or paused and will be told when it is switched on.
 	Off Outcome = "off"
@@ -48,7 +48,11 @@ const (
 type AppOutcome struct {
 	ClientID partner.ClientID
 	Outcome  Outcome
-	// Attempts, Reason and NextAttemptAt tell of a change that was tried and still waits.
+	// ReplacedBy is the id of the newer change, or status set since, that will be told in the place of this
+	// one, empty for none.
+	ReplacedBy string
+	// Attempts and Reason tell of the one of the two that waits, once it was tried; NextAttemptAt is when
+	// the app is told something of the tenant next.
 	Attempts      int
 	Reason        string
 	NextAttemptAt time.Time
@@ -57,8 +61,9 @@ type AppOutcome struct {
 // Knowledge answers whether everyone knows of a change.
 type Knowledge struct {
 	Change tenant.Change
-	// InStep: each app that approved the tenant was told this change, or newer truth that replaced
-	// it; those that never had a URL to be told at do not count.
+	// InStep: each app that approved the tenant was told this change, or newer truth that replaced it,
+	// and nothing newer waits either. It speaks of now, and may go back; apps that never had a URL to be
+	// told at do not count.
 	InStep bool
 	Apps   []AppOutcome
 }
@@ -111,7 +116,7 @@ func (a *Answers) Knowledge(ctx context.Context, changeID string) (Knowledge, er
 		if !ok || !s.Approved && !view.FanoutOwed {
 			continue // an index entry without an approval, left by a crash: it is nobody's
 		}
-		o := outcome(c, view.Record.Heads[c.Type.Slot()].Sequence == c.Sequence, s, views[i])
+		o := outcome(c, &view.Record, s, views[i])
 		if o.Outcome != Settled && (!e.Rec.App.Delivering(a.env) || views[i].Off) {
 			o.Outcome, o.NextAttemptAt = Off, time.Time{}
 		}
@@ -124,31 +129,66 @@ func (a *Answers) Knowledge(ctx context.Context, changeID string) (Knowledge, er
 	return k, nil
 }
 
-// outcome reads one app's standing: the change is settled once the mailbox holds the tenant's record
-// up to its sequence, and neither it nor a repeated telling of it waits. newest is whether no later
-// change of its slot replaced it.
-func outcome(c tenant.Change, newest bool, s mailbox.Standing, v mailbox.View) AppOutcome {
-	slot := c.Type.Slot()
-	e := s.Entries[slot]
-	waits := e != nil && tells(e, c)
-	if !waits {
-		// not deposited yet: a fan-out is owed, or an approval or a resync is half done
-		if s.Known < c.Sequence || newest && s.Again && slot == tenant.SlotStatus && e == nil {
-			return AppOutcome{Outcome: Waiting}
-		}
+// inStep is the one answer to whether an app knows a tenant's truth: the change that is asked for, and
+// all that was accepted when the record was read, before the standing.
+func inStep(s mailbox.Standing, sequence int64, r *tenant.Record) bool {
+	return s.InStepWith(max(sequence, r.Top))
+}
+
+// outcome reads one app's standing to a change.
+func outcome(c tenant.Change, r *tenant.Record, s mailbox.Standing, v mailbox.View) AppOutcome {
+	if inStep(s, c.Sequence, r) {
 		return AppOutcome{Outcome: Settled}
 	}
-	o := AppOutcome{Outcome: Waiting, Attempts: e.Attempts}
-	if e.Attempts > 0 {
-		o.Reason = e.LastReason.String()
+	o := AppOutcome{Outcome: Waiting}
+	e := s.Entries[c.Type.Slot()]
+	if e == nil || !tells(e, c) {
+		e, o.ReplacedBy = replacement(c, r, s)
 	}
-	if !s.InFlight {
+	if e != nil && e.Attempts > 0 {
+		o.Attempts, o.Reason = e.Attempts, e.LastReason.String()
+	}
+	if s.Waits() && !s.InFlight {
 		o.NextAttemptAt = s.DueAt
 		if v.GateUntil.After(o.NextAttemptAt) {
 			o.NextAttemptAt = v.GateUntil
 		}
 	}
 	return o
+}
+
+// replacement is what will be told in the place of a change that does not wait itself: a newer change of
+// its slot; or, where a Delete emptied that, the newest status, which may have replaced the Delete. It
+// waits in the mailbox, or the record has it and the fan-out is owed; empty where nothing replaced the
+// change, or where what did was told.
+func replacement(c tenant.Change, r *tenant.Record, s mailbox.Standing) (*delivery.Entry, string) {
+	own := c.Type.Slot()
+	emptied := r.Heads[own].Sequence < c.Sequence
+	for _, slot := range []tenant.Slot{own, tenant.SlotStatus} {
+		if e := s.Entries[slot]; e != nil {
+			told, err := delivery.DecodeChange(e.Change, c.Tenant, e.Sequence)
+			replaces := slot == own || emptied || told.Type == tenant.Delete
+			if err == nil && replaces && newer(e, told, c) {
+				return e, told.ID
+			}
+		}
+		if h := r.Heads[slot]; h.Sequence > max(c.Sequence, s.Known) && (slot == own || emptied) {
+			return nil, h.Change.ID
+		}
+	}
+	return nil, ""
+}
+
+// newer reports whether what an entry tells came after a change.
+func newer(e *delivery.Entry, told, c tenant.Change) bool {
+	if e.Retold == "" {
+		return e.Sequence > c.Sequence
+	}
+	// told again it bears the top of its time; the sequence of its own stands in its id
+	if _, sequence, err := tenant.ParseChangeID(told.ID); err == nil {
+		return sequence > c.Sequence
+	}
+	return e.Sequence >= c.Sequence // a status that was set since its newest change
 }
 
 // tells reports whether an entry tells of a change, in its turn or again.

@@ -176,24 +176,90 @@ func TestSettled(t *testing.T) {
 		l.stands(first, intake.Settled)
 		second := l.accept(tenant.Resume, true)
 		move := l.accept(tenant.Move, true)
-		l.stands(first, intake.Settled)
-		l.stands(second, intake.Waiting)
-		l.stands(move, intake.Waiting)
+		l.replaced(first, second) // nobody knows whether it was told before it was replaced
+		l.replaced(second, "")
+		l.replaced(move, "")
+		l.drain(mailbox.OK, mailbox.Closing{})
+		l.replaced(first, "") // what replaced it was told, and the move still waits
+		l.drain(mailbox.OK, mailbox.Closing{})
+		for _, id := range []string{first, second, move} {
+			l.stands(id, intake.Settled)
+		}
 	})
 }
 
-// Newer truth settles what it replaced before it was told.
+// replaced fails the test unless app1 waits for a change and will be told another in its place, "" for
+// none.
+func (l *ledger) replaced(id, by string) {
+	l.Helper()
+	if o := l.stands(id, intake.Waiting); o.ReplacedBy != by {
+		l.Errorf("%s is replaced by %q, want %q", id, o.ReplacedBy, by)
+	}
+}
+
+// Newer truth settles what it replaced once it was told, and not before.
 func TestSettledByNewerTruth(t *testing.T) {
 	ledgers(t, func(l *ledger) {
 		first := l.accept(tenant.Suspend, true)
 		move := l.accept(tenant.Move, true)
-		second := l.accept(tenant.Resume, true)
-		l.stands(first, intake.Settled)
-		l.stands(move, intake.Waiting)
-		l.stands(second, intake.Waiting)
-		last := l.accept(tenant.Delete, true)
-		l.stands(move, intake.Settled)
-		l.stands(last, intake.Waiting)
+		second := l.accept(tenant.Resume, false)
+		l.replaced(first, "") // it waits itself, until the fan-out that is owed replaces it
+		l.deposit(app)
+		l.replaced(first, second)
+		l.replaced(move, "")
+		l.replaced(second, "")
+		l.drain(mailbox.Failed, mailbox.Closing{}) // of the move, which is older
+		last := l.accept(tenant.Delete, false)
+		for _, deposited := range []bool{false, true} {
+			if deposited {
+				l.deposit(app)
+			}
+			l.replaced(last, "")
+			for _, id := range []string{first, move, second} {
+				if deposited {
+					l.replaced(id, last)
+				}
+			}
+		}
+		l.drain(mailbox.Failed, mailbox.Closing{})
+		if o := l.stands(move, intake.Waiting); o.Attempts != 1 || o.Reason != "refused" || o.NextAttemptAt.IsZero() {
+			l.Errorf("what replaced it was tried: %+v", o)
+		}
+		lost := l.accept(tenant.Move, false)
+		late := l.accept(tenant.Move, false)
+		l.replaced(lost, late) // it never comes into the mailbox
+		l.deposit(app)         // due at once
+		l.drain(mailbox.OK, mailbox.Closing{})
+		l.replaced(late, "")
+		l.replaced(move, late)
+		l.drain(mailbox.OK, mailbox.Closing{})
+		for _, id := range []string{first, move, second, last, late} {
+			l.stands(id, intake.Settled)
+		}
+		emptied := l.accept(tenant.Move, true)
+		l.accept(tenant.Delete, true)
+		l.replaced(emptied, l.accept(tenant.Resume, true)) // which replaced the Delete
+	})
+}
+
+// A status that was set since its newest change is told on request in the place of that change.
+func TestRetoldAsItWasSetSince(t *testing.T) {
+	ledgers(t, func(l *ledger) {
+		id := l.accept(tenant.Suspend, true)
+		l.drain(mailbox.OK, mailbox.Closing{})
+		_, err := l.reg.PutStatus(l.Context(), registry.StatusRequest{Tenant: "a", State: tenant.Running}, registry.Actor{})
+		l.check(err)
+		l.stands(id, intake.Settled) // nobody is told of it
+		_, err = l.box.Again(l.Context(), app, []mailbox.Admission{{Tenant: "a"}})
+		l.check(err)
+		l.deposit(app)
+		l.replaced(id, tenant.StatusID("a", l.record().Top))
+		w := l.because("a", intake.Due, `a is Running; its newest change is "suspend"`, `"resume" (told again) waits`)
+		if len(w.Waiting) != 1 || w.Waiting[0].ChangeID != tenant.StatusID("a", l.record().Top) || w.Newest.ID != id {
+			l.Errorf("%+v", w)
+		}
+		l.drain(mailbox.OK, mailbox.Closing{})
+		l.stands(id, intake.Settled)
 	})
 }
 
@@ -235,8 +301,9 @@ func TestOff(t *testing.T) {
 				told := l.accept(tenant.Suspend, true)
 				l.drain(mailbox.OK, mailbox.Closing{})
 				id := l.accept(tenant.Move, true)
+				l.stands(told, intake.Waiting) // a newer one waits
 				l.put(app, change)
-				l.stands(told, intake.Settled)
+				l.stands(told, intake.Off)
 				if o := l.stands(id, intake.Off); !o.NextAttemptAt.IsZero() {
 					l.Errorf("nothing is planned: %+v", o)
 				}
@@ -283,15 +350,17 @@ func TestRetold(t *testing.T) {
 		l.stands(id, intake.Settled)
 		_, err := l.box.Again(l.Context(), l.life(app), []mailbox.Admission{{Tenant: "a"}})
 		l.check(err)
-		l.stands(id, intake.Waiting) // half done
-		l.stands(move, intake.Settled)
-		l.stands(old, intake.Settled)
+		for _, id := range []string{id, move, old} {
+			l.replaced(id, "") // half done
+		}
 		l.deposit(app)
-		l.stands(id, intake.Waiting)
-		l.stands(move, intake.Settled)
-		l.stands(old, intake.Settled)
+		l.replaced(id, "")
+		l.replaced(move, "")
+		l.replaced(old, id)
 		l.drain(mailbox.OK, mailbox.Closing{})
-		l.stands(id, intake.Settled)
+		for _, id := range []string{id, move, old} {
+			l.stands(id, intake.Settled)
+		}
 	})
 }
 

@@ -94,8 +94,10 @@ type Why struct {
 	// Now is the time that all of this is said of.
 	Now time.Time
 
-	// top is the sequence up to which the mailbox must know.
+	// top is the sequence of the newest change that there is to tell, 0 for none.
 	top int64
+	// inStep: the app was told all there is, and nothing waits.
+	inStep bool
 }
 
 // WhyTenants is the registry's side of the question why.
@@ -162,7 +164,8 @@ func (x *Explainer) Why(ctx context.Context, app partner.ClientID, id tenant.ID)
 	w.tenant(view)
 	w.app(&rec.App, x.env)
 	w.mailbox(standings[0], box)
-	w.FanOutOwed = w.Approved && w.owed(view, standings[0])
+	w.FanOutOwed = w.Approved && standings[0].Lacks(view.Record.Top)
+	w.inStep = inStep(standings[0], 0, &view.Record)
 	w.Cause = w.cause()
 	return w, nil
 }
@@ -220,24 +223,16 @@ func (w *Why) mailbox(s mailbox.Standing, v mailbox.View) {
 
 func (w *Why) delivering() bool { return w.Endpoint.Enabled && w.HasURL && !w.Paused }
 
-// owed reports whether the mailbox lacks something that the record has.
-func (w *Why) owed(v registry.TenantView, s mailbox.Standing) bool {
-	if v.FanoutOwed || s.Again && s.Entries[tenant.SlotStatus] == nil {
-		return true
-	}
-	return s.Known < w.top
-}
-
 func (w *Why) cause() Cause {
 	switch waits := len(w.Waiting) > 0; {
 	case !w.Approved:
 		return NotApproved
 	case !w.Known && !waits:
 		return UnknownTenant
-	case w.FanOutOwed && !waits:
-		return FanOutOwed
-	case !waits:
+	case w.inStep:
 		return InStep
+	case !waits:
+		return FanOutOwed
 	case !w.HasURL:
 		return NoURL
 	case !w.Endpoint.Enabled:

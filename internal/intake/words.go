@@ -20,7 +20,7 @@ func (w *Why) Words() string {
 		sentences = append(sentences, fmt.Sprintf("%s is not told, because the tenant has not approved it.", w.ClientID))
 	case UnknownTenant:
 	case InStep:
-		sentences = append(sentences, w.inStep())
+		sentences = append(sentences, w.knows())
 	case FanOutOwed:
 		sentences = append(sentences, fmt.Sprintf("It is not in the mailbox of %s yet: the fan-out is under way, and where a process died in it the next sweep finishes it.", w.ClientID))
 	default:
@@ -46,7 +46,7 @@ func (w *Why) truth() string {
 	}
 }
 
-func (w *Why) inStep() string {
+func (w *Why) knows() string {
 	if w.top == 0 {
 		return fmt.Sprintf("There is nothing of it to tell: nothing waits for %s.", w.ClientID)
 	}

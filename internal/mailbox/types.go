@@ -260,3 +260,16 @@ type Standing struct {
 
 // Waits reports whether anything waits for the tenant.
 func (s Standing) Waits() bool { return s.Entries != [tenant.Slots]*delivery.Entry{} }
+
+// Lacks reports whether the mailbox must still be given something of a record whose highest sequence is top.
+func (s Standing) Lacks(top int64) bool { return s.Known < top || s.Again }
+
+// InStepWith reports whether the app was told the tenant's truth up to a sequence: this change, or newer
+// ones that replaced it. It speaks of now, and is false again once something newer waits. A post in flight
+// waits until it is acknowledged.
+//
+// That nothing at all waits is asked for, not only nothing of this sequence or a newer one: the lowest is
+// told first, so that what waits below it would only be there after a loss.
+func (s Standing) InStepWith(sequence int64) bool {
+	return s.Approved && !s.Lacks(sequence) && !s.Waits()
+}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/tenant"
@@ -188,5 +189,31 @@ func TestSettingsDefault(t *testing.T) {
 	}
 	if got := b.s.Settings(); got != want {
 		t.Errorf("settings = %+v, want %+v", got, want)
+	}
+}
+
+func TestInStepWith(t *testing.T) {
+	t.Parallel()
+	entry := func(seq int64) (e [tenant.Slots]*delivery.Entry) {
+		e[tenant.SlotMove] = &delivery.Entry{Sequence: seq}
+		return e
+	}
+	for name, row := range map[string]struct {
+		st   mailbox.Standing
+		want bool
+	}{
+		"Told":         {mailbox.Standing{Approved: true, Known: 7}, true},
+		"ToldMore":     {mailbox.Standing{Approved: true, Known: 8}, true},
+		"NotApproved":  {mailbox.Standing{Known: 7}, false},
+		"NotDeposited": {mailbox.Standing{Approved: true, Known: 6}, false},
+		"AskedAgain":   {mailbox.Standing{Approved: true, Known: 7, Again: true}, false},
+		"Waits":        {mailbox.Standing{Approved: true, Known: 7, Entries: entry(7)}, false},
+		"NewerWaits":   {mailbox.Standing{Approved: true, Known: 8, Entries: entry(8)}, false},
+		"InFlight":     {mailbox.Standing{Approved: true, Known: 7, Entries: entry(7), InFlight: true}, false},
+		"OldPostOut":   {mailbox.Standing{Approved: true, Known: 7, InFlight: true}, true}, // acknowledged, or of a former approval
+	} {
+		if got := row.st.InStepWith(7); got != row.want {
+			t.Errorf("%s: in step %v", name, got)
+		}
 	}
 }

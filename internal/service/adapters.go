@@ -43,7 +43,7 @@ func (c *changes) Knowledge(ctx context.Context, id string) (httpapi.ChangeKnowl
 	out := httpapi.ChangeKnowledge{Change: k.Change, InStep: k.InStep, Apps: make([]httpapi.AppOutcome, len(k.Apps))}
 	for i, a := range k.Apps {
 		out.Apps[i] = httpapi.AppOutcome{
-			ClientID: a.ClientID, Outcome: string(a.Outcome), Attempts: a.Attempts, Reason: a.Reason, NextAttemptAt: a.NextAttemptAt,
+			ClientID: a.ClientID, Outcome: string(a.Outcome), ReplacedBy: a.ReplacedBy, Attempts: a.Attempts, Reason: a.Reason, NextAttemptAt: a.NextAttemptAt,
 		}
 	}
 	return out, nil
