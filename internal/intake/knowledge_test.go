@@ -250,7 +250,7 @@ func TestRetoldAsItWasSetSince(t *testing.T) {
 		_, err := l.reg.PutStatus(l.Context(), registry.StatusRequest{Tenant: "a", State: tenant.Running}, registry.Actor{})
 		l.check(err)
 		l.stands(id, intake.Settled) // nobody is told of it
-		_, err = l.box.Again(l.Context(), app, []mailbox.Admission{{Tenant: "a"}})
+		_, err = l.box.Again(l.Context(), l.life(app), []mailbox.Admission{{Tenant: "a"}})
 		l.check(err)
 		l.deposit(app)
 		l.replaced(id, tenant.StatusID("a", l.record().Top))

@@ -112,7 +112,7 @@ func (w *told) put(r tenant.Record) {
 		w.asked = w.asked && tellable // else it was asked for in vain
 	}
 	w.runs++
-	_, err := w.box.Deposit(w.Context(), app, "run"+strconv.Itoa(w.runs), []tenant.Record{r})
+	_, err := w.box.Deposit(w.Context(), w.life(app), "run"+strconv.Itoa(w.runs), []tenant.Record{r})
 	w.check(err)
 }
 
@@ -120,9 +120,9 @@ const drainer = "drainer"
 
 // exchange hands in results and takes what is due.
 func (w *told) exchange(want int, results ...mailbox.Settlement) {
-	_, err := w.box.Begin(w.Context(), app, drainer, 0)
+	_, err := w.box.Begin(w.Context(), w.life(app), drainer, 0)
 	w.check(err)
-	x, err := w.box.Exchange(w.Context(), app, drainer, want, results)
+	x, err := w.box.Exchange(w.Context(), w.life(app), drainer, want, results)
 	w.check(err)
 	if !x.Owner {
 		w.Fatal("the mailbox belongs to another")
@@ -159,7 +159,7 @@ func (w *told) drain() {
 
 func (w *told) again() {
 	w.post(mailbox.Release) // a post that began before the asking does not answer it
-	n, err := w.box.Again(w.Context(), app, []mailbox.Admission{{Tenant: "a", Top: w.record().Top}})
+	n, err := w.box.Again(w.Context(), w.life(app), []mailbox.Admission{{Tenant: "a", Top: w.record().Top}})
 	w.check(err)
 	w.asked = w.asked || n > 0
 }
@@ -168,7 +168,7 @@ func (w *told) admit() {
 	since, err := w.box.Dismissals(w.Context(), app)
 	w.check(err)
 	top := w.record().Top
-	_, err = w.box.Approve(w.Context(), app, since, []mailbox.Admission{{Tenant: "a", Top: top}})
+	_, err = w.box.Approve(w.Context(), w.life(app), since, []mailbox.Admission{{Tenant: "a", Top: top}})
 	w.check(err)
 	if !w.approved {
 		w.approved, w.since, w.asked = true, top, true
@@ -178,7 +178,7 @@ func (w *told) admit() {
 
 func (w *told) dismissed() {
 	w.post(mailbox.Release)
-	_, err := w.box.Dismiss(w.Context(), app, []tenant.ID{"a"})
+	_, err := w.box.Dismiss(w.Context(), w.life(app), []tenant.ID{"a"})
 	w.check(err)
 	w.approved = false
 }
