@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/tenant"
@@ -26,10 +29,19 @@ var (
 // errSequence reports an answer that no accept gave.
 var errSequence = errors.New("no sequence and number of apps")
 
+// ownKeyKeep is how long the answer to a change without an idempotency key is kept: longer than the
+// client library goes on sending a call whose answer it did not get.
+const ownKeyKeep = time.Minute
+
+// listWithin bounds the second listing, which is tried although the caller may have gone.
+const listWithin = 5 * time.Second
+
 // AcceptResult is the answer to one ChangeRequest.
 type AcceptResult struct {
 	Accepted Accepted
-	// Err says why the change is not accepted. A repeat with the same idempotency key is safe.
+	// Err says why the change is not accepted: ErrOutOfOrder for good; ErrUndecided because an earlier
+	// change of the tenant in the same call is not decided; anything else leaves open whether it was
+	// written. A repeat with the same idempotency key is safe.
 	Err error
 }
 
@@ -38,9 +50,13 @@ type AcceptResult struct {
 // mark that a fan-out is owed were written in one step, and the list of owed fan-outs holds the
 // tenant. The error is that nothing was accepted; then no result is returned.
 //
+// Behind a change that is not decided no later one of its tenant is tried: its repeat must not stand
+// behind it.
+//
 // The list lies in another slot than the record, so it is written twice: before, because a crash
 // after accepting must not hide the tenant from the sweep, and after, because a fan-out of an
-// older change may just then strike the tenant off. A change whose second entry fails is not
+// older change may just then strike the tenant off. So every tenant is listed again of which
+// something may have been written, whatever was answered. A change whose second entry fails is not
 // answered as accepted.
 func (s *Store) Accept(ctx context.Context, reqs []ChangeRequest) ([]AcceptResult, error) {
 	if len(reqs) == 0 {
@@ -51,23 +67,14 @@ func (s *Store) Accept(ctx context.Context, reqs []ChangeRequest) ([]AcceptResul
 		return nil, err
 	}
 	results := make([]AcceptResult, len(reqs))
+	undecided := map[tenant.ID]bool{}
 	nonce := s.nonce()
 	for _, round := range rounds {
-		calls := make([]call, len(round))
-		for i, at := range round {
-			calls[i] = s.acceptCall(&reqs[at], nonce+"."+strconv.Itoa(at))
-		}
-		for i, cmd := range acceptChange.runMany(ctx, s.durable, calls) {
-			at := round[i]
-			answer, err := cmd.Slice()
-			if err != nil {
-				results[at].Err = failure(err, "accept change of tenant %s", reqs[at].Tenant)
-				continue
-			}
-			results[at].Accepted, results[at].Err = decodeAnswer(reqs[at].Tenant, answer)
-		}
+		s.acceptRound(ctx, reqs, round, nonce, undecided, results)
 	}
-	if err := s.owe(ctx, s.durable, acceptedTenants(tenants, reqs, results)); err != nil {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listWithin)
+	defer cancel()
+	if err := s.owe(ctx, s.durable, writtenTenants(tenants, reqs, results)); err != nil {
 		for i := range results {
 			if results[i].Err == nil {
 				results[i] = AcceptResult{Err: err}
@@ -75,6 +82,27 @@ func (s *Store) Accept(ctx context.Context, reqs []ChangeRequest) ([]AcceptResul
 		}
 	}
 	return results, nil
+}
+
+// acceptRound tries the requests of one round, except those of undecided tenants, and adds to these.
+func (s *Store) acceptRound(ctx context.Context, reqs []ChangeRequest, round []int, nonce string, undecided map[tenant.ID]bool, results []AcceptResult) {
+	tried := make([]int, 0, len(round))
+	calls := make([]call, 0, len(round))
+	for _, at := range round {
+		if undecided[reqs[at].Tenant] {
+			results[at].Err = fmt.Errorf("accept change of tenant %s: %w", reqs[at].Tenant, ErrUndecided)
+			continue
+		}
+		tried = append(tried, at)
+		calls = append(calls, s.acceptCall(&reqs[at], nonce+"."+strconv.Itoa(at)))
+	}
+	for i, cmd := range acceptChange.runMany(ctx, s.durable, calls) {
+		at := tried[i]
+		results[at] = readAnswer(&reqs[at], cmd)
+		if err := results[at].Err; err != nil && !errors.Is(err, ErrOutOfOrder) {
+			undecided[reqs[at].Tenant] = true
+		}
+	}
 }
 
 // roundsOf splits requests into rounds of distinct tenants, because calls of one pipeline may be
@@ -96,24 +124,27 @@ func roundsOf(reqs []ChangeRequest) (rounds [][]int, tenants []tenant.ID) {
 	return rounds, tenants
 }
 
-// acceptedTenants lists the tenants of which at least one change was accepted.
-func acceptedTenants(tenants []tenant.ID, reqs []ChangeRequest, results []AcceptResult) []tenant.ID {
-	ok := make(map[tenant.ID]bool, len(tenants))
+// writtenTenants lists the tenants of which something may have been written: of all whose every change
+// was refused for good nothing was.
+func writtenTenants(tenants []tenant.ID, reqs []ChangeRequest, results []AcceptResult) []tenant.ID {
+	may := make(map[tenant.ID]bool, len(tenants))
 	for i := range results {
-		if results[i].Err == nil {
-			ok[reqs[i].Tenant] = true
+		if !errors.Is(results[i].Err, ErrOutOfOrder) {
+			may[reqs[i].Tenant] = true
 		}
 	}
-	return slices.DeleteFunc(tenants, func(id tenant.ID) bool { return !ok[id] })
+	return slices.DeleteFunc(tenants, func(id tenant.ID) bool { return !may[id] })
 }
 
-func (s *Store) acceptCall(r *ChangeRequest, nonce string) call {
+// acceptCall is the script's run for one request; own is the server's key for one without.
+func (s *Store) acceptCall(r *ChangeRequest, own string) call {
+	name, keep := own, ownKeyKeep
+	if r.IdempotencyKey != "" {
+		name, keep = hashed(r.IdempotencyKey, r.Line), s.opts.IdempotencyKeep
+	}
 	ks := []string{
 		s.keys.Tenant(r.Tenant, keys.TenantRecord), s.keys.Tenant(r.Tenant, keys.TenantApprovals),
-		s.keys.Tenant(r.Tenant, keys.TenantChanges),
-	}
-	if r.IdempotencyKey != "" {
-		ks = append(ks, s.keys.Tenant(r.Tenant, keys.TenantAnswers)+":"+hashed(r.IdempotencyKey, r.Line))
+		s.keys.Tenant(r.Tenant, keys.TenantChanges), s.keys.Tenant(r.Tenant, keys.TenantAnswers) + ":" + name,
 	}
 	state := ""
 	if st, alters := r.Type.Effect(); alters {
@@ -125,7 +156,7 @@ func (s *Store) acceptCall(r *ChangeRequest, nonce string) call {
 	}
 	return call{keys: ks, args: []any{
 		string(r.Tenant), int(r.Type), r.Type.Slot().String(), state, optional(r.VersionName), optional(r.FileVersion),
-		r.PublicEndpoint, millis(r.OccurredAt), nonce, s.opts.IdempotencyKeep.Milliseconds(),
+		r.PublicEndpoint, millis(r.OccurredAt), r.SourceSequence, keep.Milliseconds(),
 		s.opts.ChangesKeep.Milliseconds(), changesMax, empties,
 	}}
 }
@@ -144,25 +175,45 @@ func hashed(key string, line int) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// decodeAnswer reads {0 or 1, "<sequence>;<apps>"}.
-func decodeAnswer(id tenant.ID, v []any) (Accepted, error) {
+// The first item of accept.lua's answer.
+const (
+	answeredNew = iota
+	answeredBefore
+	answeredOutOfOrder
+)
+
+// readAnswer reads the script's answer to a request.
+func readAnswer(r *ChangeRequest, cmd *redis.Cmd) AcceptResult {
+	v, err := cmd.Slice()
+	if err != nil {
+		return AcceptResult{Err: failure(err, "accept change of tenant %s", r.Tenant)}
+	}
 	if len(v) != 2 {
-		return Accepted{}, badAnswer(acceptChange, v)
+		return AcceptResult{Err: badAnswer(acceptChange, v)}
 	}
-	replayed, ok1 := v[0].(int64)
+	how, ok1 := v[0].(int64)
 	text, ok2 := v[1].(string)
-	if !ok1 || !ok2 {
-		return Accepted{}, badAnswer(acceptChange, v)
+	switch {
+	case !ok1 || !ok2 || how < answeredNew || how > answeredOutOfOrder:
+		return AcceptResult{Err: badAnswer(acceptChange, v)}
+	case how == answeredOutOfOrder:
+		return AcceptResult{Err: fmt.Errorf("accept change of tenant %s: %w", r.Tenant, ErrOutOfOrder)}
 	}
+	a, err := decodeAnswer(r.Tenant, text)
+	// without a key of the caller's a repeat is the client library's own, of this very call
+	a.Replayed = err == nil && how == answeredBefore && r.IdempotencyKey != ""
+	return AcceptResult{Accepted: a, Err: err}
+}
+
+// decodeAnswer reads "<sequence>;<apps>".
+func decodeAnswer(id tenant.ID, text string) (Accepted, error) {
 	first, second, _ := strings.Cut(text, ";")
 	sequence, err1 := strconv.ParseInt(first, 10, 64)
 	apps, err2 := strconv.Atoi(second)
 	if err1 != nil || err2 != nil || sequence <= 0 || apps < 0 {
 		return Accepted{}, fmt.Errorf("answer to a change of tenant %s: %w: %w", id, ErrUnreadable, errSequence)
 	}
-	return Accepted{
-		ID: tenant.ChangeID(id, sequence), Tenant: id, Sequence: sequence, Apps: apps, Replayed: replayed == 1,
-	}, nil
+	return Accepted{ID: tenant.ChangeID(id, sequence), Tenant: id, Sequence: sequence, Apps: apps}, nil
 }
 
 // bindMargin is how much longer a binding is kept than an answer: a change may be accepted some

@@ -16,6 +16,8 @@ func runsScripts(cmds []redis.Cmder) bool { return cmds[0].Name() == "evalsha" }
 type repeater struct {
 	on       atomic.Bool
 	repeated atomic.Int64
+	// between is called after the first of the two; nil: nothing is.
+	between func()
 }
 
 func (*repeater) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -31,6 +33,9 @@ func (r *repeater) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		_ = next(ctx, cmds)
 		for _, c := range cmds {
 			c.SetErr(nil)
+		}
+		if r.between != nil {
+			r.between()
 		}
 		return next(ctx, cmds)
 	}
@@ -72,6 +77,29 @@ func (b *beforePipeline) ProcessPipelineHook(next redis.ProcessPipelineHook) red
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		if runsScripts(cmds) {
 			b.do()
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// beforeScripts does something before each script, and says whether it is part of a pipeline.
+type beforeScripts struct{ do func(pipelined bool) }
+
+func (*beforeScripts) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (b *beforeScripts) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == "evalsha" {
+			b.do(false)
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (b *beforeScripts) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if runsScripts(cmds) {
+			b.do(true)
 		}
 		return next(ctx, cmds)
 	}

@@ -203,7 +203,18 @@ func readRecord(id tenant.ID, fields map[string]string) (TenantView, error) {
 	}
 	return TenantView{
 		Status: st, Known: true, Record: tenant.Snapshot(st, top, heads), FanoutOwed: fields["owed"] != "",
+		SourceSequence: readSource(fields["source"]),
 	}, nil
+}
+
+// readSource reads what the source counted last. It is shown to people alone, so what cannot be read
+// counts as none; accept.lua, which compares it, refuses it.
+func readSource(text string) int64 {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 1 || n > MaxSourceSequence {
+		return 0
+	}
+	return n
 }
 
 // readTop reads the highest sequence given out; a tenant that never changed has none.

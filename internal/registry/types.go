@@ -18,6 +18,10 @@ var (
 	ErrTooMany = errors.New("there are too many of them")
 	// ErrKeyReused: the idempotency key was used with another body.
 	ErrKeyReused = errors.New("idempotency key was used with another body")
+	// ErrOutOfOrder: the source counts the change no higher than one of the tenant that was accepted.
+	ErrOutOfOrder = errors.New("the source's newer change of the tenant was accepted before")
+	// ErrUndecided: an earlier change of the tenant in the same call may still be written.
+	ErrUndecided = errors.New("an earlier change of the tenant is not decided")
 	// ErrUnreadable: a stored value is of a format that this version cannot read.
 	ErrUnreadable = errors.New("stored value is of an unknown format")
 )
@@ -60,10 +64,16 @@ type ChangeRequest struct {
 	// PublicEndpoint is set for a move alone.
 	PublicEndpoint string
 	OccurredAt     time.Time
+	// SourceSequence is how the source counts its changes of the tenant, from 1 to MaxSourceSequence; 0
+	// when it does not: then the change is compared with none and leaves what was counted alone.
+	SourceSequence int64
 	// IdempotencyKey with its line makes a repeat return the first answer; empty for none.
 	IdempotencyKey string
 	Line           int
 }
+
+// MaxSourceSequence is the highest count that Lua and JSON tell from its neighbours.
+const MaxSourceSequence = 1<<53 - 1
 
 // Accepted is the answer to an accepted change.
 type Accepted struct {
@@ -83,6 +93,8 @@ type TenantView struct {
 	Known bool
 	// Record is the snapshot a fan-out deposits.
 	Record tenant.Record
+	// SourceSequence is the highest that came with an accepted change; 0 when none did.
+	SourceSequence int64
 	// FanoutOwed is true until every approved app's mailbox holds the newest record.
 	FanoutOwed bool
 }

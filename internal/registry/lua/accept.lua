@@ -4,7 +4,8 @@
 -- KEYS[1] HASH record of the tenant
 -- KEYS[2] SET  client ids of the apps that approved the tenant
 -- KEYS[3] ZSET accepted changes by sequence
--- KEYS[4] STR  the answer to this idempotency key and line; absent when the caller gave none
+-- KEYS[4] STR  the answer to this idempotency key and line, or to the key that the server gave a change
+--              without one
 -- ARGV[1] tenant
 -- ARGV[2] change type, as a number
 -- ARGV[3] slot of the change: status, move or restore
@@ -13,31 +14,34 @@
 -- ARGV[6] file version, likewise
 -- ARGV[7] public endpoint, empty unless it moves
 -- ARGV[8] when it occurred in ms, "0" when nobody said
--- ARGV[9] nonce of the call: the client library may send a call twice
+-- ARGV[9] how the source counts its changes of the tenant, 1 to 2^53-1; "0" when it does not
 -- ARGV[10] ms to keep the answer for a repeat
 -- ARGV[11] ms to keep the change in the list
 -- ARGV[12] how many changes to keep in the list
 -- ARGV[13] "1" when the change empties the other slots (Delete)
 --
 -- Returns {0, "<sequence>;<apps>"} when accepted, {1, "<sequence>;<apps>"} when an earlier call
--- with the same idempotency key was. Error FORMAT: what is stored is of another version; nothing
--- is written.
+-- with the same key was, {2, "<highest>"} when the source counts it no higher than a change that was
+-- accepted. Error FORMAT: what is stored is of another version; nothing is written.
 --
 -- Atomic: answer, sequence, status, record, list and mark are one step, so push and pull agree.
--- A repeat writes what is there already, so that a WAIT behind it covers the first call's write too.
--- The sequence is max(previous + 1, Redis's time in ms): it never goes back.
-if KEYS[4] then
-  local answer = redis.pcall('GET', KEYS[4])
-  if type(answer) == 'table' then
-    return redis.error_reply('FORMAT the stored answer is of another type')
-  end
-  if answer then
-    redis.call('APPEND', KEYS[4], '')
-    return {1, answer}
-  end
+-- A repeat and a refusal write what is there already, so that a WAIT behind them covers the write that
+-- they answer with, too. The sequence is max(previous + 1, Redis's time in ms): it never goes back.
+--
+-- The client library sends a call again whose answer it did not get, and an older change must not be
+-- accepted anew behind a newer one. KEYS[4] tells such a copy. Versions that do not know the field
+-- "source" tell it by the field "call", which holds a nonce of their last call: it must stay as they
+-- left it while one of them runs, and nothing else reads it.
+local answer = redis.pcall('GET', KEYS[4])
+if type(answer) == 'table' then
+  return redis.error_reply('FORMAT the stored answer is of another type')
+end
+if answer then
+  redis.call('APPEND', KEYS[4], '')
+  return {1, answer}
 end
 
-local r = redis.pcall('HMGET', KEYS[1], 'v', 'top', 'state', 'version', 'file', 'call')
+local r = redis.pcall('HMGET', KEYS[1], 'v', 'top', 'state', 'version', 'file', 'source')
 if r.err then
   return redis.error_reply('FORMAT the stored record is of another type')
 end
@@ -48,11 +52,14 @@ local top = r[2] or '0'
 if not string.match(top, '^%d+$') then
   return redis.error_reply('FORMAT the stored sequence is not a number')
 end
-if r[6] then
-  local nonce, answer = string.match(r[6], '^([^;]*);(.*)$')
-  if nonce == ARGV[9] then
+if r[6] and ARGV[9] ~= '0' then
+  local last = string.match(r[6], '^%d+$') and tonumber(r[6])
+  if not last or last >= 2 ^ 53 then
+    return redis.error_reply('FORMAT the stored source sequence is not one')
+  end
+  if tonumber(ARGV[9]) <= last then
     redis.call('HSET', KEYS[1], 'v', '1')
-    return {0, answer}
+    return {2, r[6]}
   end
 end
 local apps = redis.pcall('SCARD', KEYS[2])
@@ -77,9 +84,12 @@ change = change .. ',"a":' .. stamp .. '}'
 
 local state = ARGV[4]
 if state == '' then state = r[3] or 'Running' end
-local answer = sequence .. ';' .. string.format('%.0f', apps)
+answer = sequence .. ';' .. string.format('%.0f', apps)
 redis.call('HSET', KEYS[1], 'v', '1', 'top', sequence, 'state', state, 'version', version, 'file', file,
-  'updated', stamp, 'owed', '1', 'call', ARGV[9] .. ';' .. answer, ARGV[3], sequence .. ';' .. change)
+  'updated', stamp, 'owed', '1', ARGV[3], sequence .. ';' .. change)
+if ARGV[9] ~= '0' then
+  redis.call('HSET', KEYS[1], 'source', ARGV[9])
+end
 if ARGV[7] ~= '' then
   redis.call('HSET', KEYS[1], 'endpoint', ARGV[7])
 end
@@ -91,7 +101,5 @@ if redis.call('ZADD', KEYS[3], sequence, change) == 1 then
   redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -(tonumber(ARGV[12]) + 1))
   redis.call('PEXPIRE', KEYS[3], ARGV[11])
 end
-if KEYS[4] then
-  redis.call('SET', KEYS[4], answer, 'PX', ARGV[10])
-end
+redis.call('SET', KEYS[4], answer, 'PX', ARGV[10])
 return {0, answer}
