@@ -49,7 +49,8 @@ func (a *API) auditChanges(c *call, accepted []acceptedChange) {
 			Type           tenant.ChangeType `json:"change_type"`
 			Sequence       int64             `json:"sequence"`
 			PublicEndpoint string            `json:"public_endpoint,omitempty"`
-		}{x.accepted.ID, x.req.Type, x.accepted.Sequence, x.req.PublicEndpoint})
+			SourceSequence int64             `json:"source_sequence,omitempty"`
+		}{x.accepted.ID, x.req.Type, x.accepted.Sequence, x.req.PublicEndpoint, x.req.SourceSequence})
 		if err != nil { // strings and integers always marshal
 			panic("httpapi: marshal a change: " + err.Error())
 		}

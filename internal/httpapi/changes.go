@@ -22,7 +22,9 @@ import (
 
 // Changes accepts changes and knows who was told.
 type Changes interface {
-	// Accept answers each request at its index. What it accepted is durable on return.
+	// Accept answers each request at its index. What it accepted is durable on return. It accepts none
+	// behind an earlier one of the same tenant that it could not decide: that gets
+	// registry.ErrUndecided.
 	Accept(ctx context.Context, reqs []registry.ChangeRequest) ([]registry.AcceptResult, error)
 	// Knowledge returns registry.ErrNotFound for a change that is not known or no longer kept.
 	Knowledge(ctx context.Context, changeID string) (ChangeKnowledge, error)
@@ -71,7 +73,8 @@ func (a *API) postStateChanges(c *call) error {
 		return err
 	}
 	if mediaType(c.r) == typeLines {
-		return a.stream(c, a.Refused, func(ctx context.Context, lines []line) error { return a.acceptLines(ctx, c, key, lines) })
+		undecided := map[tenant.ID]bool{}
+		return a.stream(c, a.Refused, func(ctx context.Context, lines []line) error { return a.acceptLines(ctx, c, key, lines, undecided) })
 	}
 	doc, err := c.document()
 	if err != nil {
@@ -116,8 +119,9 @@ func (a *API) postStateChanges(c *call) error {
 	}{accepted.ID, accepted.Tenant, accepted.Sequence, accepted.Apps})
 }
 
-// acceptLines accepts the good ones of a batch in their order.
-func (a *API) acceptLines(ctx context.Context, c *call, key string, lines []line) error {
+// acceptLines accepts the good ones of a batch in their order. undecided are the tenants of the body's
+// earlier batches of which a change may or may not be accepted: none of theirs is tried any more.
+func (a *API) acceptLines(ctx context.Context, c *call, key string, lines []line, undecided map[tenant.ID]bool) error {
 	good := make([]line, 0, len(lines))
 	reqs := make([]registry.ChangeRequest, 0, len(lines))
 	hashes := make(map[int]string, len(lines))
@@ -126,6 +130,10 @@ func (a *API) acceptLines(ctx context.Context, c *call, key string, lines []line
 		if err != nil {
 			p, _ := problemOf(err, nil)
 			l.refuse(p)
+			continue
+		}
+		if undecided[req.Tenant] {
+			l.refuse(behindUndecided())
 			continue
 		}
 		if key != "" {
@@ -155,6 +163,14 @@ func (a *API) acceptLines(ctx context.Context, c *call, key string, lines []line
 		}
 	}
 	a.auditChanges(c, done)
+	for i, r := range results {
+		if r.Err == nil {
+			continue
+		}
+		if p, _ := problemOf(r.Err, a.Unavailable); p.Status >= http.StatusInternalServerError {
+			undecided[reqs[i].Tenant] = true
+		}
+	}
 	return a.answerLines(ctx, good, results)
 }
 
@@ -170,6 +186,8 @@ func (a *API) answerLines(ctx context.Context, lines []line, results []registry.
 		}
 		p, unexpected := problemOf(r.Err, a.Unavailable)
 		switch {
+		case errors.Is(r.Err, registry.ErrUndecided): // the line it follows says what failed
+			l.refuse(p)
 		case p.Status == http.StatusServiceUnavailable:
 			failed = errors.Join(failed, r.Err)
 		case unexpected:
@@ -180,6 +198,21 @@ func (a *API) answerLines(ctx context.Context, lines []line, results []registry.
 		}
 	}
 	return failed
+}
+
+// behindUndecided refuses a change because an earlier one of its tenant may or may not be accepted.
+func behindUndecided() *Problem {
+	p := unavailable()
+	p.Detail = "Not done, because an earlier change of this tenant is not decided: send that one and all of the tenant after it again in this order, with the same Idempotency-Key."
+	return p
+}
+
+// outOfOrder refuses a change that its source made before one that was accepted.
+func outOfOrder() *Problem {
+	p := newProblem(http.StatusConflict, "out-of-order", "A newer change of the tenant was accepted before",
+		"A change of this tenant with the same or a higher source_sequence was accepted: nothing was changed, and nothing is to be repeated.")
+	p.Errors = []FieldError{{Pointer: "/source_sequence", Detail: "is not above the highest that was accepted for the tenant"}}
+	return p
 }
 
 // withoutLines answers the lines whose key came with another body and leaves them out.
@@ -248,6 +281,7 @@ func readChange(doc any) (registry.ChangeRequest, error) {
 	if s, ok := o.text("occurred_at"); ok {
 		req.OccurredAt = readTime(o, "occurred_at", s)
 	}
+	req.SourceSequence, _ = o.number("source_sequence", 1, registry.MaxSourceSequence)
 	o.done()
 	return req, f.err()
 }

@@ -146,6 +146,7 @@ func (s *stream) next() []*lineAnswer {
 			break
 		}
 	}
+	after := s.err != nil
 	if s.err == nil && len(good) > 0 {
 		s.err = s.recheck()
 	}
@@ -153,7 +154,7 @@ func (s *stream) next() []*lineAnswer {
 		s.err = s.batch(s.c.ctx(), good)
 	}
 	if s.err != nil {
-		s.giveUp(good)
+		s.giveUp(good, after)
 	}
 	return answers
 }
@@ -184,15 +185,18 @@ func (s *stream) bad(l line, err error) {
 	}
 }
 
-// giveUp answers what the store's failure left undone.
-func (s *stream) giveUp(lines []line) {
+// giveUp answers what a failure left undone: in the batch that failed, or after it.
+func (s *stream) giveUp(lines []line, after bool) {
 	p, _ := problemOf(s.err, s.api.Unavailable)
-	detail := "Not done, because the store failed at this line or before it: send it and all after it again, with the same Idempotency-Key."
+	if after && p.Status == http.StatusInternalServerError { // which is not these lines' own
+		p.Status = http.StatusServiceUnavailable
+	}
+	detail := "Not done, because the store failed at this line or before it: send it and all after it again in this order, with the same Idempotency-Key."
 	if p.Status == http.StatusUnauthorized {
 		detail = "Not done: " + p.Detail
 	}
 	if _, few := errors.AsType[fewReplicas](s.err); few {
-		detail = "Not confirmed by enough replicas: send it and all after it again, with the same Idempotency-Key."
+		detail = "Not confirmed by enough replicas: send it and all after it again in this order, with the same Idempotency-Key."
 	}
 	for _, l := range lines {
 		if l.answer.Status == 0 {

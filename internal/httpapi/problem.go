@@ -168,6 +168,10 @@ func problemOf(err error, gone func(error) bool) (p *Problem, unexpected bool) {
 		return preconditionFailed(), false
 	case errors.Is(err, registry.ErrKeyReused):
 		return keyReused(), false
+	case errors.Is(err, registry.ErrOutOfOrder):
+		return outOfOrder(), false
+	case errors.Is(err, registry.ErrUndecided):
+		return behindUndecided(), false
 	case errors.Is(err, mailbox.ErrDismissed):
 		return overtaken(), false
 	case errors.As(err, &few):

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,7 +26,7 @@ func (s storeChanges) Knowledge(ctx context.Context, id string) (httpapi.ChangeK
 }
 
 // newStoreHarness is an API whose apps, tenants, changes and audit are the real registry's.
-func newStoreHarness(t *testing.T) (*harness, *registry.Store) {
+func newStoreHarness(t *testing.T, change ...func(*httpapi.Deps)) (*harness, *registry.Store) {
 	t.Helper()
 	text, err := secret.GenerateKey(rand.Reader)
 	if err != nil {
@@ -37,10 +38,10 @@ func newStoreHarness(t *testing.T) (*harness, *registry.Store) {
 	}
 	ring := secret.NewKeyring(key)
 	store := registry.New(redistest.Mini(t), registry.Options{Keys: keys.New(""), Keyring: ring})
-	return newHarness(t, func(d *httpapi.Deps) {
+	return newHarness(t, slices.Insert(change, 0, func(d *httpapi.Deps) {
 		d.Apps, d.AppWriter, d.Tenants, d.Statuses, d.Keys, d.Changes, d.Audit, d.Deliveries = store, store, store, store, store, storeChanges{store}, store, store
 		d.Outcomes, d.Auditor = store, store
-	}), store
+	})...), store
 }
 
 func TestAppsOnTheRealStore(t *testing.T) {

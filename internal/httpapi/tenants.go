@@ -31,6 +31,8 @@ type tenantAnswer struct {
 	// Sequence is the newest change's, FanOutOwed true until every app's mailbox has it.
 	Sequence   *int64 `json:"sequence,omitempty"`
 	FanOutOwed *bool  `json:"fan_out_owed,omitempty"`
+	// SourceSequence is the highest that came with an accepted change; 0 when none did.
+	SourceSequence int64 `json:"source_sequence,omitempty"`
 }
 
 func statusAnswer(id tenant.ID, st tenant.Status) tenantAnswer {
@@ -55,6 +57,7 @@ func (a *API) getTenant(c *call) error {
 	c.w.Header().Set("ETag", tenantTag(view))
 	answer := statusAnswer(id, view.Status)
 	answer.Sequence, answer.FanOutOwed = &view.Record.Top, &view.FanoutOwed
+	answer.SourceSequence = view.SourceSequence
 	return c.json(http.StatusOK, answer)
 }
 
@@ -82,7 +85,7 @@ func (a *API) putTenantStatus(c *call) error {
 	}
 	req.PublicEndpoint = readHost(o)
 	req.VersionName, req.FileVersion = readVersion(o, "version_name"), readVersion(o, "file_version")
-	o.ignore("tenant", "is_running", "updated_at", "sequence", "fan_out_owed")
+	o.ignore("tenant", "is_running", "updated_at", "sequence", "fan_out_owed", "source_sequence")
 	o.done()
 	if err := f.err(); err != nil {
 		return err
