@@ -33,6 +33,8 @@ func hint(err error) string {
 		switch r.Type {
 		case "idempotency-key-reused":
 			return "use another --idempotency-key for another request"
+		case "out-of-order":
+			return "nothing is left to do: the tenant's newer change is known; lamplighter tenants get TENANT shows its source_sequence"
 		case "probe-failed":
 			return "put it right, or add --force"
 		case "licence-missing":

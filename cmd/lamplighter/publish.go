@@ -20,6 +20,7 @@ type publishCmd struct {
 	VersionName    string `help:"Name of the installed release; the last known when left out."`
 	FileVersion    string `help:"Version of its files; the last known when left out."`
 	OccurredAt     string `placeholder:"TIME" help:"When it happened, as 2026-11-23T20:00:00Z; recorded only."`
+	SourceSequence *int64 `placeholder:"NUMBER" help:"How you count the tenant's changes, from 1: one that is not above the highest accepted is refused."`
 	IdempotencyKey string `help:"Makes a repeated call harmless; a random one when left out."`
 }
 
@@ -31,6 +32,7 @@ type change struct {
 	FileVersion    string `json:"file_version,omitempty"`
 	PublicEndpoint string `json:"public_endpoint,omitempty"`
 	OccurredAt     string `json:"occurred_at,omitempty"`
+	SourceSequence *int64 `json:"source_sequence,omitempty"`
 }
 
 // Run posts the change and prints what became of it.
@@ -40,7 +42,7 @@ func (c *publishCmd) Run(ctx context.Context, a *app) error {
 	}
 	body, err := json.Marshal(change{
 		Tenant: c.Tenant, ChangeType: c.ChangeType, VersionName: c.VersionName, FileVersion: c.FileVersion,
-		PublicEndpoint: c.PublicEndpoint, OccurredAt: c.OccurredAt,
+		PublicEndpoint: c.PublicEndpoint, OccurredAt: c.OccurredAt, SourceSequence: c.SourceSequence,
 	})
 	if err != nil {
 		return fmt.Errorf("publish: %w", err)

@@ -2,6 +2,7 @@ package intake
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -36,8 +37,9 @@ func New(r Registry, n Notifier, m *Metrics, log *slog.Logger) *Intake {
 }
 
 // Accept records changes in order and starts their fan-out. Results and their errors stand at
-// their request's index; an error of the whole call means that nothing is known of any of them,
-// and the caller repeats it with the same idempotency keys.
+// their request's index: none is accepted behind one of its tenant that is not decided. An error of
+// the whole call means that nothing is known of any of them, and the caller repeats it with the same
+// idempotency keys.
 func (in *Intake) Accept(ctx context.Context, reqs []registry.ChangeRequest) ([]registry.AcceptResult, error) {
 	results, err := in.registry.Accept(ctx, reqs)
 	if err != nil {
@@ -50,6 +52,9 @@ func (in *Intake) Accept(ctx context.Context, reqs []registry.ChangeRequest) ([]
 	ts := make([]tenant.ID, 0, len(reqs))
 	for i, r := range results {
 		switch {
+		case errors.Is(r.Err, registry.ErrOutOfOrder):
+			in.metrics.count(reqs[i].Type, resultOutOfOrder)
+			continue
 		case r.Err != nil:
 			in.metrics.count(reqs[i].Type, resultError)
 			continue

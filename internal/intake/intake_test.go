@@ -74,12 +74,13 @@ func counts(t *testing.T, reg *prometheus.Registry, want map[string]float64) {
 // a tenant, what was refused is not.
 func TestAccept(t *testing.T) {
 	t.Parallel()
-	results := []registry.AcceptResult{accepted("a", false), {Err: registry.ErrKeyReused}, accepted("b", true), accepted("a", false)}
+	results := []registry.AcceptResult{accepted("a", false), {Err: registry.ErrKeyReused}, accepted("b", true), accepted("a", false), {Err: registry.ErrOutOfOrder}, {Err: registry.ErrUndecided}}
 	reg := prometheus.NewPedanticRegistry()
 	b := &bell{}
 	in := intake.New(book{results: results}, b, intake.NewMetrics(reg), slog.New(slog.DiscardHandler))
 	got, err := in.Accept(t.Context(), []registry.ChangeRequest{
 		{Tenant: "a", Type: tenant.Suspend}, {Tenant: "x", Type: tenant.Move}, {Tenant: "b", Type: tenant.Upgrade}, {Tenant: "a", Type: tenant.Suspend},
+		{Tenant: "c", Type: tenant.Resume}, {Tenant: "d", Type: tenant.Resume},
 	})
 	if err != nil || !cmp.Equal(results, got, cmp.Comparer(func(x, y error) bool { return errors.Is(x, y) })) {
 		t.Errorf("%+v, %v", got, err)
@@ -87,7 +88,7 @@ func TestAccept(t *testing.T) {
 	if d := cmp.Diff([][]tenant.ID{{"a", "b"}}, b.ts); d != "" {
 		t.Error(d)
 	}
-	counts(t, reg, map[string]float64{"suspend accepted": 2, "move error": 1, "upgrade replayed": 1})
+	counts(t, reg, map[string]float64{"suspend accepted": 2, "move error": 1, "upgrade replayed": 1, "resume out_of_order": 1, "resume error": 1})
 }
 
 func TestAcceptFails(t *testing.T) {
@@ -138,7 +139,7 @@ func TestMetricsSeries(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewPedanticRegistry()
 	m := intake.NewMetrics(reg)
-	want := 3*len(tenant.AllChangeTypes()) + 1
+	want := 4*len(tenant.AllChangeTypes()) + 1
 	if n := testutil.CollectAndCount(reg, changesTotal); n != want {
 		t.Errorf("%d series, want %d", n, want)
 	}

@@ -14,6 +14,8 @@ const (
 	resultReplayed result = "replayed"
 	resultError    result = "error"
 	resultInvalid  result = "invalid"
+	// resultOutOfOrder is refused for good: the source's newer change was accepted before.
+	resultOutOfOrder result = "out_of_order"
 )
 
 // Metrics of the intake. A nil *Metrics counts nothing.
@@ -25,7 +27,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Name: "lamplighter_state_changes_total", Help: "State changes reported by the platform, by type and by what became of them.",
 	}, []string{"change_type", "result"})}
 	for _, c := range tenant.AllChangeTypes() {
-		for _, r := range []result{resultAccepted, resultReplayed, resultError} {
+		for _, r := range []result{resultAccepted, resultReplayed, resultError, resultOutOfOrder} {
 			m.changes.WithLabelValues(c.String(), string(r))
 		}
 	}
