@@ -79,8 +79,12 @@ func TestAccept(t *testing.T) {
 	b := &bell{}
 	in := intake.New(book{results: results}, b, intake.NewMetrics(reg), slog.New(slog.DiscardHandler))
 	got, err := in.Accept(t.Context(), []registry.ChangeRequest{
-		{Tenant: "a", Type: tenant.Suspend}, {Tenant: "x", Type: tenant.Move}, {Tenant: "b", Type: tenant.Upgrade}, {Tenant: "a", Type: tenant.Suspend},
-		{Tenant: "c", Type: tenant.Resume}, {Tenant: "d", Type: tenant.Resume},
+		{Tenant: "a", Type: tenant.Suspend},
+		{Tenant: "x", Type: tenant.Move},
+		{Tenant: "b", Type: tenant.Upgrade},
+		{Tenant: "a", Type: tenant.Suspend},
+		{Tenant: "c", Type: tenant.Resume},
+		{Tenant: "d", Type: tenant.Resume},
 	})
 	if err != nil || !cmp.Equal(results, got, cmp.Comparer(func(x, y error) bool { return errors.Is(x, y) })) {
 		t.Errorf("%+v, %v", got, err)

@@ -167,7 +167,9 @@ func TestTakeReadsTheRevisionOfTheSettings(t *testing.T) {
 		b.check(b.rdb.Set(b.Context(), key, "41", 0).Err())
 		b.approved(1, "t1")
 		b.tell("t1", "suspend5")
-		b.check(b.rdb.ScriptFlush(b.Context()).Err())
+		if b.clock != nil {
+			b.check(b.rdb.ScriptFlush(b.Context()).Err())
+		}
 		if begun, x := b.take("d1", 1); begun.SettingsRevision != 41 || len(x.Claims) != 1 {
 			b.Errorf("take = %+v, %+v, want revision 41", begun, x)
 		}

@@ -254,7 +254,7 @@ func (w *world) accept() {
 func (w *world) setSilently() {
 	t := w.tenant()
 	if _, told := w.snapshot(t).OnRequest(); !told {
-		w.app[t].again = 0 // it was asked for in vain
+		w.hears(t).again = 0 // it was asked for in vain
 	}
 	w.fanouts = nil
 	w.registry[t].state = tenant.AllStates()[w.pick(len(tenant.AllStates()), "state")]

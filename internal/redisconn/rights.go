@@ -19,7 +19,7 @@ func needed() []string {
 	return []string{
 		"select 0", "client setname lamplighter", "client id", "info server", "time", "config get save", "memory usage %", "wait 0 1",
 		"eval return(1) 1 %", "evalsha 0 1 #", "script load return(1)", "publish asynq:cancel -",
-		"del %", "exists #", "expire % 1", "expireat % 1", "pexpire % 1", "persist %", "ttl %", "pttl %", "type %", "scan 0",
+		"del %", "exists #", "expire % 1", "expireat % 1", "pexpire % 1", "persist %", "ttl %", "pttl %", "type %", "scan 0", "rename % %", "unlink %",
 		"get %", "set % 1", "setex # 1 1", "psetex # 1 1", "setnx # 1", "incr #", "append % 1",
 		"hdel % f", "hexists % f", "hget % f", "hgetall %", "hincrby % f 1", "hkeys #", "hlen %", "hmget % f", "hrandfield %", "hscan % 0", "hset % f 1",
 		"hsetnx % f 1", "hvals %",

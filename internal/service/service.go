@@ -154,7 +154,9 @@ func (s *Service) stores(ctx context.Context) error {
 	s.parts.desk = &mailDesk{links: mailer.NewLinks(s.cfg.PublicURL, ring), subs: s.incidents, store: s.store, log: s.log}
 	s.dir = registry.NewDirectory(s.store)
 	d := s.cfg.Delivery
-	times := mailbox.Settings{OwnerLease: d.OwnerLease, EntryLease: d.EntryLease, Grace: d.Grace, Horizon: 3 * d.Sweep}
+	times := mailbox.Settings{
+		OwnerLease: d.OwnerLease, EntryLease: d.EntryLease, Grace: d.Grace, Horizon: 3 * d.Sweep, RevisionKey: space.Config(keys.ConfigRevision),
+	}
 	s.boxes, s.deposits = mailbox.New(s.rdb, space, times), mailbox.New(s.durable, space, times)
 	if err := s.store.ClaimEnvironment(ctx, s.env); err != nil {
 		return fmt.Errorf("claim environment: %w", err)
