@@ -19,7 +19,9 @@ import (
 type Index interface {
 	AddApprover(ctx context.Context, ids []tenant.ID, app partner.ClientID) error
 	RemoveApprover(ctx context.Context, ids []tenant.ID, app partner.ClientID) error
-	Tenants(ctx context.Context, ids []tenant.ID) ([]registry.TenantView, error)
+	// HeldTenants reads what replicas hold: neither a top nor a status that a failover takes back may
+	// get into a mailbox.
+	HeldTenants(ctx context.Context, ids []tenant.ID) ([]registry.TenantView, error)
 	Audit(ctx context.Context, entries ...registry.AuditEntry) error
 	NoteApprovals(ctx context.Context, app partner.ClientID, ids []tenant.ID) ([]registry.Unsettled, error)
 	SettleApprovals(ctx context.Context, done []registry.Unsettled) error
@@ -400,7 +402,7 @@ func lifeOf(e *registry.Entry) mailbox.Life {
 
 // tops reads the highest sequence of each tenant.
 func (a *Approvals) tops(ctx context.Context, ts []tenant.ID) ([]mailbox.Admission, error) {
-	views, err := a.index.Tenants(ctx, ts)
+	views, err := a.index.HeldTenants(ctx, ts)
 	if err != nil {
 		return nil, err
 	}
@@ -414,7 +416,7 @@ func (a *Approvals) tops(ctx context.Context, ts []tenant.ID) ([]mailbox.Admissi
 // deposit reads the tenants' records and puts them into the app's mailbox. It counts the entries
 // that were written.
 func (a *Approvals) deposit(ctx context.Context, life mailbox.Life, ts []tenant.ID) (written int, err error) {
-	views, err := a.index.Tenants(ctx, ts)
+	views, err := a.index.HeldTenants(ctx, ts)
 	if err != nil {
 		return 0, err
 	}

@@ -17,7 +17,8 @@ import (
 
 // Tenants is the registry's side of a fan-out.
 type Tenants interface {
-	// Owing reads tickets, records and approvers; it MUST read them in this order.
+	// Owing reads tickets, records and approvers; it MUST read them in this order, and records that no
+	// failover takes back.
 	Owing(ctx context.Context, ids []tenant.ID) ([]registry.Owing, error)
 	ClearOwed(ctx context.Context, done []registry.Cleared) error
 }

@@ -31,6 +31,7 @@ type RepairOptions struct {
 	Apps      interface{ All() []*registry.Entry }
 	Views     interface {
 		Views(ctx context.Context, apps []partner.ClientID) ([]mailbox.View, []error)
+		Approvals(ctx context.Context, app partner.ClientID, cursor string, limit int) ([]tenant.ID, string, error)
 	}
 	Leftovers Leftovers
 }
@@ -195,7 +196,7 @@ func (r *Repairer) compare(ctx context.Context) error {
 			r.app, r.cursor = id, ""
 		}
 		for {
-			page, next, err := r.opts.Approvals.boxes.Approvals(ctx, id, r.cursor, r.most())
+			page, next, err := r.opts.Views.Approvals(ctx, id, r.cursor, r.most())
 			if err == nil {
 				err = chunks(page, func(ts []tenant.ID) error { return r.compared(ctx, id, ts) })
 			}

@@ -158,7 +158,7 @@ func (s *shim) Owing(ctx context.Context, ids []tenant.ID) ([]registry.Owing, er
 	if err != nil {
 		return nil, err
 	}
-	views, err := s.Tenants(ctx, ids)
+	views, err := s.HeldTenants(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -185,8 +185,8 @@ func (s *shim) Tickets(ctx context.Context, ids []tenant.ID) ([]int64, error) {
 	return call(s, "tickets", func() ([]int64, error) { return s.reg.Tickets(ctx, ids) })
 }
 
-func (s *shim) Tenants(ctx context.Context, ids []tenant.ID) ([]registry.TenantView, error) {
-	return call(s, "records", func() ([]registry.TenantView, error) { return s.reg.Tenants(ctx, ids) })
+func (s *shim) HeldTenants(ctx context.Context, ids []tenant.ID) ([]registry.TenantView, error) {
+	return call(s, "records", func() ([]registry.TenantView, error) { return s.reg.HeldTenants(ctx, ids) })
 }
 
 func (s *shim) ApproversOf(ctx context.Context, ids []tenant.ID) ([][]partner.ClientID, error) {

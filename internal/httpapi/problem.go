@@ -136,7 +136,7 @@ type fewReplicas interface {
 func notReplicated(e fewReplicas) *Problem {
 	confirmed, asked := e.Replicas()
 	p := newProblem(http.StatusServiceUnavailable, "not-replicated", "Too few replicas have it", fmt.Sprintf(
-		"It is written, but %d of the %d replicas asked for confirmed it in time, so a failover may lose it. "+
+		"%d of the %d replicas asked for confirmed it in time, so a failover may lose what is written. "+
 			"Repeat the request after the time in Retry-After, a state change with its Idempotency-Key.", confirmed, asked))
 	p.retryAfter = retryStore
 	return p

@@ -3,6 +3,7 @@ package mailbox_test
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 
 	"github.com/lamplighter/lamplighter/internal/keys"
@@ -107,4 +108,54 @@ func TestCallsAreBounded(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestDurableAnswersMoveTheOffset makes each call on a client that waits for replicas, and repeats it: also
+// where it finds its work done, WAIT has something to wait for.
+func TestDurableAnswersMoveTheOffset(t *testing.T) {
+	t.Parallel()
+	p := redistest.Start(t)
+	redistest.StartReplica(t, p)
+	rdb, err := redisconn.New(redisconn.Options{URL: secret.New("redis://" + p.Addr), WaitReplicas: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = rdb.Close() })
+	moves := redistest.NewMoves(t, p)
+	rdb.AddHook(moves)
+	s := mailbox.New(rdb, keys.New(""), mailbox.Settings{})
+	store, ctx := reflect.ValueOf(s), t.Context()
+	const app = partner.ClientID("app1")
+	admissions, ids := []mailbox.Admission{{Tenant: "t1", Top: 1}}, []tenant.ID{"t1"}
+	recs := []tenant.Record{story("t1", "suspend5")}
+	args := map[string][]any{
+		"Approve": {app, int64(0), admissions}, "ApproveFirst": {partner.ClientID("app2"), int64(0), admissions}, "Again": {app, admissions},
+		"Approved": {app, tenant.ID("t1")}, "Approvals": {app, "", 10}, "Deposit": {app, "n", recs},
+		"DepositMany": {"m", []mailbox.Batch{{App: app, Records: recs}}}, "Dismissals": {app}, "Dismiss": {app, ids},
+		"Inspect": {app, ids}, "InspectMany": {tenant.ID("t1"), []partner.ClientID{app}}, "View": {app}, "Views": {[]partner.ClientID{app}},
+		"Begin": {app, "d", int64(0)}, "Exchange": {app, "d", 1, []mailbox.Settlement(nil)}, "Finish": {app, "d", mailbox.Closing{}},
+		"Take": {app, "e", int64(0), 1}, "Leave": {app, "e", []mailbox.Settlement(nil)}, "Beat": {app, "d"},
+		"Switch": {"n", mailbox.Switch{App: app, Revision: 1, On: true}}, "Sweep": {"n", []mailbox.Switch{{App: app, Revision: 1, On: true}}},
+		"Open": {app, "n"}, "Drop": {app, int64(0)},
+	}
+	for i := range store.NumMethod() {
+		name := store.Type().Method(i).Name
+		if name == "Settings" { // asks nobody
+			continue
+		}
+		in := []reflect.Value{reflect.ValueOf(ctx)}
+		for _, a := range args[name] {
+			in = append(in, reflect.ValueOf(a))
+		}
+		if len(in) != store.Method(i).Type().NumIn() {
+			t.Errorf("%s is not in the table, or takes other arguments", name)
+			continue
+		}
+		for _, what := range []string{"the first", "the repeat"} {
+			store.Method(i).Call(in) // a refusal is an answer, too
+			if moved, still := moves.Take(); moved == 0 || still > 0 {
+				t.Errorf("%s: %s: %d answers moved the offset, %d did not", name, what, moved, still)
+			}
+		}
+	}
 }

@@ -2,15 +2,17 @@ package redisconn
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
 const (
-	// replicasWithin is how long a write waits for its replicas: many round trips to one that is
+	// replicasWithin is how long an answer waits for its replicas: many round trips to one that is
 	// well, and less than ioTimeout, by which the connection would be given up.
 	replicasWithin = time.Second
 	// replicasSlack is left of the caller's own deadline, so that the answer still arrives: Redis looks
@@ -18,8 +20,9 @@ const (
 	replicasSlack = 150 * time.Millisecond
 )
 
-// ReplicasError reports a write that Redis took, but that too few replicas confirmed in time. It
-// may be lost if the primary fails now. Repeating it is safe, as any call of the service is.
+// ReplicasError reports an answer of Redis that too few replicas confirmed in time: what it wrote, or
+// what it read, may be lost if the primary fails now. Repeating the call is safe, as any call of the
+// service is.
 type ReplicasError struct {
 	// confirmed and asked count replicas.
 	confirmed, asked int
@@ -27,17 +30,20 @@ type ReplicasError struct {
 
 // Error says what is missing.
 func (e *ReplicasError) Error() string {
-	return fmt.Sprintf("%d of %d replicas of redis confirmed the write within %v (redis.wait_replicas)", e.confirmed, e.asked, replicasWithin)
+	return fmt.Sprintf("%d of %d replicas of redis confirmed it within %v (redis.wait_replicas)", e.confirmed, e.asked, replicasWithin)
 }
 
-// Replicas are how many replicas confirmed the write, and how many were asked for.
+// Replicas are how many replicas confirmed it, and how many were asked for.
 func (e *ReplicasError) Replicas() (confirmed, asked int) { return e.confirmed, e.asked }
 
-// awaitReplicas makes every write of a client wait until n replicas have it.
+// awaitReplicas makes every answer of a client wait until n replicas have what it rests on: what the
+// command wrote, and what it found, which another client may have written a moment before. So a call
+// that finds its work done waits as the call that did it.
 //
-// WAIT counts for the connection it is sent on, so it travels behind the write in one pipeline:
-// after a failover the write and its WAIT fail together, and are repeated together. In a Cluster
-// the hook sits in the client of each node, below redirections, for the same reason.
+// WAIT counts for the connection it is sent on, so it travels behind the commands in one pipeline:
+// after a failover they fail together, and are repeated together. In a Cluster the hook sits in the
+// client of each node, below redirections, for the same reason. Since Redis 7.2 WAIT looks at the
+// last write of its connection alone, of which there may be none: touch goes before it.
 func awaitReplicas(rdb redis.UniversalClient, n int) {
 	switch c := rdb.(type) {
 	case *redis.ClusterClient:
@@ -46,6 +52,24 @@ func awaitReplicas(rdb redis.UniversalClient, n int) {
 		c.AddHook(&replicas{node: c, n: n})
 	}
 }
+
+// touch moves the replication offset, whatever there is, and leaves everything as it was. It works on
+// a key of the command that it follows, so in a Cluster it runs where that command ran, also while the
+// slot moves. It is sent as text, as it costs less than a second round trip where it is not known.
+const touch = `local left = redis.call('PTTL', KEYS[1])
+if left == -2 then
+  redis.call('SET', KEYS[1], '')
+  redis.call('DEL', KEYS[1])
+elseif left == -1 then
+  redis.call('PEXPIRE', KEYS[1], 86400000)
+  redis.call('PERSIST', KEYS[1])
+else
+  redis.call('PEXPIRE', KEYS[1], left)
+end
+return 1`
+
+// errTransaction refuses MULTI, behind which no WAIT can be put in one pipeline.
+var errTransaction = errors.New("a client that waits for replicas takes no transactions: use a script")
 
 // replicas is the hook of one server's client.
 type replicas struct {
@@ -56,10 +80,10 @@ type replicas struct {
 // DialHook changes nothing.
 func (*replicas) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-// ProcessHook sends a write as a pipeline, which ProcessPipelineHook completes.
+// ProcessHook sends a command as a pipeline, which ProcessPipelineHook completes.
 func (r *replicas) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if !writes(cmd) {
+		if firstKey(cmd) == "" {
 			return next(ctx, cmd)
 		}
 		p := r.node.Pipeline()
@@ -73,24 +97,45 @@ func (r *replicas) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// ProcessPipelineHook puts a WAIT behind a pipeline that writes. Where too few replicas confirm,
-// each write that succeeded gets a ReplicasError.
+// ProcessPipelineHook puts touch and WAIT behind a pipeline. Where too few replicas confirm, each
+// command that succeeded gets a ReplicasError beside its answer.
 func (r *replicas) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if !anyWrites(cmds) {
+		key, asking := "", false
+		for _, cmd := range cmds {
+			switch cmd.Name() {
+			case "multi":
+				return errTransaction
+			case "asking":
+				asking = true
+			}
+			if key == "" {
+				key = firstKey(cmd)
+			}
+		}
+		if key == "" {
 			return next(ctx, cmds)
 		}
+		sent := slices.Clip(cmds)
+		if asking { // the slot is on its way here
+			sent = append(sent, redis.NewStatusCmd(ctx, "asking"))
+		}
+		touched := redis.NewCmd(ctx, "eval", touch, 1, key)
 		wait := redis.NewIntCmd(ctx, "wait", r.n, patience(ctx).Milliseconds())
-		err := next(ctx, append(slices.Clip(cmds), wait))
-		if wait.Err() == nil && wait.Val() >= int64(r.n) {
+		err := next(ctx, append(sent, touched, wait))
+		var short error
+		switch {
+		case touched.Err() != nil:
+			short = fmt.Errorf("make replicas confirm: %w", touched.Err())
+		case wait.Err() != nil:
+			short = fmt.Errorf("wait for replicas: %w", wait.Err())
+		case wait.Val() < int64(r.n):
+			short = &ReplicasError{confirmed: int(wait.Val()), asked: r.n}
+		default:
 			return err
 		}
-		short := error(&ReplicasError{confirmed: int(wait.Val()), asked: r.n})
-		if wait.Err() != nil {
-			short = fmt.Errorf("wait for replicas: %w", wait.Err())
-		}
 		for _, cmd := range cmds {
-			if cmd.Err() == nil && writes(cmd) {
+			if cmd.Err() == nil && firstKey(cmd) != "" {
 				cmd.SetErr(short)
 			}
 		}
@@ -110,15 +155,26 @@ func patience(ctx context.Context) time.Duration {
 	return max(d, time.Millisecond)
 }
 
-// writes reports whether a command may change something. It knows the commands that the service
-// sends outside of MULTI, where WAIT means nothing; a script counts as a write.
-func writes(cmd redis.Cmder) bool {
+// firstKey is the first key of a command, "" for one that has none and so waits for no replica. A
+// command that is not listed here has its key first, as nearly all have.
+func firstKey(cmd redis.Cmder) string {
+	args, at := cmd.Args(), 1
 	switch cmd.Name() {
-	case "eval", "evalsha", "sadd", "srem", "set", "setnx", "hset", "hdel", "zadd", "zrem", "del", "xadd":
-		return true
-	default:
-		return false
+	case "eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro":
+		if len(args) < 3 {
+			return ""
+		}
+		if n, err := strconv.Atoi(fmt.Sprint(args[2])); err != nil || n == 0 {
+			return ""
+		}
+		at = 3
+	case "ping", "echo", "select", "auth", "hello", "client", "info", "time", "config", "script", "function", "wait", "publish",
+		"cluster", "command", "asking", "readonly", "readwrite", "scan", "dbsize":
+		return ""
 	}
+	if len(args) <= at {
+		return ""
+	}
+	key, _ := args[at].(string)
+	return key
 }
-
-func anyWrites(cmds []redis.Cmder) bool { return slices.ContainsFunc(cmds, writes) }

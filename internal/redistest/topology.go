@@ -45,6 +45,32 @@ func StartReplica(t testing.TB, primary *Process, args ...string) *Process {
 	return r
 }
 
+// Writing is how much a server has written.
+type Writing struct {
+	// Offset is that of the replication stream, Changes how many writes changed something.
+	Offset, Changes int64
+}
+
+// Beyond reports that something was written since, besides what servers send each other unasked.
+func (w Writing) Beyond(o Writing) bool { return w.Offset > o.Offset && w.Changes > o.Changes }
+
+// Written asks a server, which MUST take no snapshots, since those restart the count of changes.
+func Written(t testing.TB, rdb *redis.Client) (w Writing) {
+	t.Helper()
+	for name, into := range map[string]*int64{"master_repl_offset": &w.Offset, "rdb_changes_since_last_save": &w.Changes} {
+		text, err := rdb.Info(t.Context(), "replication", "persistence").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(text, name+":")
+		number, _, _ := strings.Cut(rest, "\r\n")
+		if *into, err = strconv.ParseInt(number, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
 // Synced reports whether a server is a replica whose link to its primary is up.
 func Synced(ctx context.Context, rdb *redis.Client) bool {
 	info, err := rdb.Info(ctx, "replication").Result()

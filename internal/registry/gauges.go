@@ -2,10 +2,7 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/lamplighter/lamplighter/internal/keys"
 )
@@ -19,7 +16,7 @@ func (s *Store) SaveGauges(ctx context.Context, doc []byte, ttl time.Duration) e
 // Gauges reads what SaveGauges left, nil when there is nothing.
 func (s *Store) Gauges(ctx context.Context) ([]byte, error) {
 	doc, err := s.rdb.Get(ctx, s.keys.Config(keys.ConfigGauges)).Bytes()
-	if errors.Is(err, redis.Nil) {
+	if absent(err) {
 		return nil, nil
 	}
 	return doc, failure(err, "read the cluster's gauges")

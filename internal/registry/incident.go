@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"time"
 
@@ -67,7 +66,7 @@ func (s *IncidentStore) Transition(
 ) (IncidentStep, error) {
 	for range stepTries {
 		old, err := s.rdb.HGet(ctx, s.keys.App(app, keys.AppIncidents), k.String()).Result()
-		if err != nil && !errors.Is(err, redis.Nil) {
+		if err != nil && !absent(err) {
 			return IncidentStep{}, failure(err, "read incident of %s %s", app, k)
 		}
 		state, err := incident.Decode(old)

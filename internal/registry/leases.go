@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
@@ -43,7 +41,7 @@ func (s *Store) leaseKey(name string) []string {
 func (s *Store) ClaimEnvironment(ctx context.Context, env partner.Environment) error {
 	key := s.keys.Config(keys.ConfigEnvironment)
 	owner, err := s.rdb.Get(ctx, key).Result()
-	if errors.Is(err, redis.Nil) {
+	if absent(err) {
 		// One command decides; who comes second reads what will never change again. A restart on a full
 		// Redis does not get here, and so needs no memory.
 		if err := s.rdb.SetNX(ctx, key, string(env), 0).Err(); err != nil {

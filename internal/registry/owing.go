@@ -22,16 +22,17 @@ type Owing struct {
 // Owing reads what the fan-outs of tenants need, in the order of ids: first all tickets, then all
 // records, then all approvers, so that neither a change nor an approval made in between is lost. Where
 // one connection leads to all of Redis that takes one round trip for each pipelineMax tenants; in a
-// Cluster, whose nodes answer at different times, one after the other. Errors: as of Tenants.
+// Cluster, whose nodes answer at different times, one after the other. The records are what replicas hold:
+// a fan-out may read a change whose accept still waits for them. Errors: as of HeldTenants.
 func (s *Store) Owing(ctx context.Context, ids []tenant.ID) ([]Owing, error) {
-	if one, ok := s.rdb.(*redis.Client); ok && len(ids) > 0 && len(ids) <= pipelineMax {
+	if one, ok := s.durable.(*redis.Client); ok && len(ids) > 0 && len(ids) <= pipelineMax {
 		return s.owingAtOnce(ctx, one, ids)
 	}
 	tickets, err := s.Tickets(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	views, err := s.Tenants(ctx, ids)
+	views, err := s.HeldTenants(ctx, ids)
 	if err != nil {
 		return nil, err
 	}

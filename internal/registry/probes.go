@@ -124,7 +124,7 @@ func (s *ProbeStore) SaveSummary(ctx context.Context, doc []byte, ttl time.Durat
 // Summary reads what SaveSummary left, nil when there is nothing.
 func (s *ProbeStore) Summary(ctx context.Context) ([]byte, error) {
 	doc, err := s.rdb.Get(ctx, s.keys.Config(keys.ConfigProbes)).Bytes()
-	if errors.Is(err, redis.Nil) {
+	if absent(err) {
 		return nil, nil
 	}
 	return doc, failure(err, "read the summary of probes")

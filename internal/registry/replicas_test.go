@@ -1,11 +1,19 @@
 package registry_test
 
 import (
+	"cmp"
 	"errors"
+	"go/ast"
+	"go/parser"
+	source "go/token"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/redisconn"
 	"github.com/lamplighter/lamplighter/internal/redistest"
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -66,3 +74,123 @@ func TestAcceptedMeansReplicated(t *testing.T) {
 		t.Errorf("the repeat got sequence %d (replayed: %v), want the first's, %d", again.Sequence, again.Replayed, written)
 	}
 }
+
+// durableCalls are the exported methods that use the durable client.
+func durableCalls(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	noErr(t, "list the package", err)
+	var out []string
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(source.NewFileSet(), name, nil, 0)
+		noErr(t, "parse", err)
+		for _, d := range f.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || fn.Recv == nil {
+				continue
+			}
+			ast.Inspect(fn.Body, func(n ast.Node) bool {
+				if sel, ok := n.(*ast.SelectorExpr); ok && sel.Sel.Name == "durable" {
+					out = append(out, fn.Name.Name)
+				}
+				return true
+			})
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// TestDurableAnswersMoveTheOffset makes each call that a caller may rely on, and repeats it: also where
+// it finds its work done, WAIT has something to wait for. The list is held complete by the source.
+func TestDurableAnswersMoveTheOffset(t *testing.T) {
+	t.Parallel()
+	p := redistest.Start(t)
+	redistest.StartReplica(t, p)
+	durable, err := redisconn.New(redisconn.Options{URL: secret.New("redis://" + p.Addr), WaitReplicas: 1})
+	noErr(t, "connect", err)
+	t.Cleanup(func() { _ = durable.Close() })
+	moves := redistest.NewMoves(t, p)
+	durable.AddHook(moves)
+	rdb := p.Client(t)
+	options := registry.Options{Keys: keys.New("test"), Keyring: testKeyring(t), Durable: durable}
+	s := registry.New(rdb, options)
+	engines := registry.NewIncidentStore(durable, keys.New("test"), 0)
+	ctx := t.Context()
+	change := change("Cust1", tenant.Suspend)
+	change.IdempotencyKey = "k"
+	once := registry.Once{Caller: "kim", Key: "k", Digest: "d", Within: time.Minute}
+	var run string
+	ids := []tenant.ID{"Cust1"}
+	older := registry.New(rdb, options)
+	_, _, err = older.PutApp(ctx, testApp("sealed"), registry.AnyRevision, &registry.WebhookSecrets{Current: secret.New("whsec_" + strings.Repeat("A", 32))}, kim, "app.put")
+	noErr(t, "an app with secrets", err)
+	options.Keyring = turnedKeyring{testKeyring(t)}
+	turned := registry.New(rdb, options)
+	calls := []struct {
+		name string
+		// fails is true of a call whose repeat is refused, which is an answer too.
+		fails bool
+		call  func() error
+	}{
+		{"Accept", false, func() error {
+			r, err := s.Accept(ctx, []registry.ChangeRequest{change})
+			return errors.Join(err, r[0].Err)
+		}},
+		{"Owing", false, func() error { _, err := s.Owing(ctx, ids); return err }},
+		{"HeldTenants", false, func() error { _, err := s.HeldTenants(ctx, ids); return err }},
+		{"PutStatus", false, func() error {
+			_, err := s.PutStatus(ctx, registry.StatusRequest{Tenant: "Cust1", State: tenant.Running}, kim)
+			return err
+		}},
+		{"AddApprover", false, func() error { return s.AddApprover(ctx, ids, "app1") }},
+		{"RemoveApprover", false, func() error { return s.RemoveApprover(ctx, ids, "app1") }},
+		{"PutApp", true, func() error {
+			_, _, err := s.PutApp(ctx, testApp("app1"), registry.NoRevision, nil, kim, "app.put")
+			return err
+		}},
+		{"DeleteApp", true, func() error { _, err := s.DeleteApp(ctx, "app1", registry.AnyRevision, kim); return err }},
+		{"CreateToken", false, func() error {
+			_, err := s.CreateToken(ctx, registry.Token{ID: "t1", Name: "n", Role: "admin", CreatedAt: time.UnixMilli(1)}, "h", false, kim)
+			return err
+		}},
+		{"RevokeToken", false, func() error { return s.RevokeToken(ctx, "t1", kim) }},
+		{"BeginOnce", false, func() error {
+			b, err := s.BeginOnce(ctx, once)
+			run = cmp.Or(run, b.Run)
+			return err
+		}},
+		{"SettleOnce", false, func() error { _, err := s.SettleOnce(ctx, once, run, []byte("done")); return err }},
+		{"resealOne", false, func() error { _, _, err := turned.Reencrypt(ctx, kim); return err }},
+		{"Report", false, func() error {
+			_, err := engines.Report(ctx, "app2", partner.Mirroring, "k", time.Hour, []registry.Report{{Line: 1, Tenant: "Cust1"}})
+			return err
+		}},
+	}
+	var names []string
+	for _, c := range calls {
+		names = append(names, c.name)
+		for _, what := range []string{"the first", "the repeat"} {
+			err := c.call()
+			if err != nil && (!c.fails || what == "the first") {
+				t.Errorf("%s: %s: %v", c.name, what, err)
+			}
+			if moved, still := moves.Take(); moved == 0 || still > 0 {
+				t.Errorf("%s: %s: %d answers moved the offset, %d did not", c.name, what, moved, still)
+			}
+		}
+	}
+	slices.Sort(names)
+	want := append(durableCalls(t), "Report") // its store is another type, wired with the durable client as a whole
+	slices.Sort(want)
+	same(t, "calls", names, slices.Compact(want))
+}
+
+// turnedKeyring takes each sealed value for an older key's.
+type turnedKeyring struct{ registry.Sealer }
+
+// Stale is always true.
+func (turnedKeyring) Stale(string) bool { return true }

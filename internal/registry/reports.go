@@ -160,7 +160,7 @@ func (s *IncidentStore) readReports(ctx context.Context, app partner.ClientID, k
 		count = p.SCard(ctx, ks[1])
 		return nil
 	})
-	if err != nil && !errors.Is(err, redis.Nil) {
+	if err != nil && !absent(err) {
 		return "", Reports{}, failure(err, "read reports about %s %s", app, k)
 	}
 	r, err := decodeReports(record.Val())

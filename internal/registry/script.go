@@ -106,13 +106,19 @@ func failure(err error, format string, args ...any) error {
 	}
 	what := fmt.Sprintf(format, args...)
 	switch {
-	case errors.Is(err, redis.Nil):
+	case absent(err):
 		return fmt.Errorf("%s: %w", what, ErrNotFound)
 	case redis.HasErrorPrefix(err, "FORMAT"), redis.HasErrorPrefix(err, "WRONGTYPE"):
 		return fmt.Errorf("%s: %w: %w", what, ErrUnreadable, err)
 	default:
 		return fmt.Errorf("%s: %w", what, err)
 	}
+}
+
+// absent reports Redis' answer that nothing is there. It compares, since an error may hold the same
+// answer of a sentinel, which knows no primary: then nothing is known of what was asked for.
+func absent(err error) bool {
+	return err == redis.Nil //nolint:errorlint // see above
 }
 
 // badAnswer is the error of a script whose answer has not the shape its header says.

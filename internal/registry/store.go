@@ -23,8 +23,9 @@ type Options struct {
 	Keys keys.Space
 	// Keyring seals webhook secrets. Required.
 	Keyring Sealer
-	// Durable is the client of the writes whose success a caller is told of; nil: the same as all
-	// others. One that waits for replicas makes those answers outlive a failover.
+	// Durable is the client of the writes whose success a caller is told of, and of the records that
+	// partners are told; nil: the same as all others. One that waits for replicas makes those answers
+	// outlive a failover.
 	Durable redis.UniversalClient
 	// ChangesKeep is how long accepted changes are listed. Default 7 days.
 	ChangesKeep time.Duration

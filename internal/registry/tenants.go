@@ -143,11 +143,21 @@ func (s *Store) Tenant(ctx context.Context, id tenant.ID) (TenantView, error) {
 // Tenants reads many tenants in the order of ids, pipelined. One that cannot be read fails the
 // whole call, with an error that names each of them; all others can then be read one by one.
 func (s *Store) Tenants(ctx context.Context, ids []tenant.ID) ([]TenantView, error) {
+	return s.tenants(ctx, s.rdb, ids)
+}
+
+// HeldTenants is Tenants of what replicas hold, where Options.Durable waits for them: what was read
+// may be told to partners, as no failover takes it back. Where too few replicas hold it, it fails.
+func (s *Store) HeldTenants(ctx context.Context, ids []tenant.ID) ([]TenantView, error) {
+	return s.tenants(ctx, s.durable, ids)
+}
+
+func (s *Store) tenants(ctx context.Context, rdb redis.UniversalClient, ids []tenant.ID) ([]TenantView, error) {
 	cmds := make([]*redis.MapStringStringCmd, len(ids))
 	for start := 0; start < len(ids); start += pipelineMax {
 		end := min(start+pipelineMax, len(ids))
 		// Each command holds its own error.
-		_, _ = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		_, _ = rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i := start; i < end; i++ {
 				cmds[i] = p.HGetAll(ctx, s.keys.Tenant(ids[i], keys.TenantRecord))
 			}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -161,7 +160,7 @@ func (s *Store) Token(ctx context.Context, id string) (Token, error) {
 		return Token{}, err
 	}
 	used, err := s.rdb.HGet(ctx, s.keys.Config(keys.ConfigTokenUses), id).Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
+	if err != nil && !absent(err) {
 		return Token{}, failure(err, "read the last use of token %s", id)
 	}
 	t.LastUsedAt = lastUse(used)
