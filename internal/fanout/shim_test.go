@@ -47,12 +47,18 @@ type shim struct {
 
 func newShim(t testing.TB, rdb redis.UniversalClient) *shim {
 	t.Helper()
+	return newShimOn(t, rdb, rdb)
+}
+
+// newShimOn is newShim with a client of its own for what must be durable in the registry.
+func newShimOn(t testing.TB, rdb, durable redis.UniversalClient) *shim {
+	t.Helper()
 	k, err := secret.ParseKey(base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &shim{TB: t, box: mailbox.New(rdb, keys.New(""), mailbox.Settings{}), fails: map[string]string{}, refuses: map[partner.ClientID]bool{}, few: map[partner.ClientID]bool{}}
-	s.reg = registry.New(rdb, registry.Options{Keyring: secret.NewKeyring(k)})
+	s.reg = registry.New(rdb, registry.Options{Keyring: secret.NewKeyring(k), Durable: durable})
 	s.dir = registry.NewDirectory(s.reg)
 	return s
 }
