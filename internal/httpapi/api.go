@@ -73,9 +73,9 @@ type Deps struct {
 	Origins        []string
 	TrustedProxies []netip.Prefix
 
-	// Unavailable reports errors that mean the store could not be reached or refuses writes, in
-	// addition to the network's; nil adds none.
-	Unavailable func(error) bool
+	// StoreFault names why the store did not answer, of a closed set, and is empty for errors that a
+	// repeat does not cure. Callers hear that it is away, the log has the name. Required.
+	StoreFault func(error) string
 	// Now is the clock, time.Now when nil; Random makes ids and secrets, crypto/rand when nil.
 	Now    func() time.Time
 	Random io.Reader

@@ -184,7 +184,7 @@ func (a *API) answerLines(ctx context.Context, lines []line, results []registry.
 			*l.answer = lineAnswer{Line: l.number, Status: http.StatusAccepted, ID: r.Accepted.ID, Sequence: r.Accepted.Sequence, Replayed: r.Accepted.Replayed}
 			continue
 		}
-		p, unexpected := problemOf(r.Err, a.Unavailable)
+		p, unexpected := problemOf(r.Err, a.StoreFault)
 		switch {
 		case errors.Is(r.Err, registry.ErrUndecided): // the line it follows says what failed
 			l.refuse(p)

@@ -51,12 +51,60 @@ func TestStoreAway(t *testing.T) {
 	}
 }
 
+// storeAnswer is an error that Redis answered.
+type storeAnswer string
+
+func (a storeAnswer) Error() string { return string(a) }
+
+// RedisError marks it as the library does.
+func (storeAnswer) RedisError() {}
+
+// TestNoAnswerOfTheStoreIsTheCallersFault: whatever the store says is 503 with Retry-After, where a token is
+// looked up, where a status is pulled, and for a line of many; never 401, 404 or 500.
+func TestNoAnswerOfTheStoreIsTheCallersFault(t *testing.T) {
+	t.Parallel()
+	for _, words := range []string{
+		"MOVED 1 10.9.8.7:6379", "ASK 1 10.9.8.7:6379", "NOAUTH Authentication required.", "WRONGPASS invalid username-password pair",
+		"NOPERM this user has no permissions", "LOADING Redis is loading", "READONLY You can't write", "CLUSTERDOWN Hash slot not served",
+		"TRYAGAIN Multiple keys", "MASTERDOWN Link with MASTER is down", "OOM command not allowed", "MISCONF Errors writing",
+		"NOREPLICAS Not enough good replicas", "BUSY Redis is busy",
+	} {
+		h := newHarness(t).withApp(t)
+		h.down = fmt.Errorf("ask: %w", storeAnswer(words))
+		for what, r := range map[string]request{
+			"pull":  {method: "GET", path: "/api/state/Cust1"},
+			"one":   {method: "POST", path: "/v1/state-changes", role: "admin", body: `{"tenant":"Cust1","change_type":"suspend"}`},
+			"lines": {method: "POST", path: "/v1/state-changes", role: "admin", contentType: "application/x-ndjson", body: `{"tenant":"Cust1","change_type":"suspend"}` + "\n"},
+		} {
+			rec := h.do(r)
+			if rec.Code != 503 || rec.Header().Get("Retry-After") == "" || strings.Contains(rec.Body.String(), strings.Fields(words)[0]) {
+				t.Errorf("%s: %s = %d, Retry-After %q: %s", words, what, rec.Code, rec.Header().Get("Retry-After"), rec.Body)
+			}
+		}
+		h.tokensDown = h.down
+		rec := h.do(request{method: "GET", path: "/v1/apps/app1", role: "admin"})
+		if rec.Code != 503 || rec.Header().Get("Retry-After") == "" || rec.Header().Get("WWW-Authenticate") != "" {
+			t.Errorf("%s: token = %d: %s", words, rec.Code, rec.Body)
+		}
+	}
+}
+
 func TestUnavailableIsWhatTheServiceSays(t *testing.T) {
 	t.Parallel()
 	oom := errors.New("OOM command not allowed")
-	h := newHarness(t, func(d *httpapi.Deps) { d.Unavailable = func(err error) bool { return errors.Is(err, oom) } }).withApp(t)
+	h := newHarness(t, func(d *httpapi.Deps) {
+		d.StoreFault = func(err error) string {
+			if errors.Is(err, oom) {
+				return "memory"
+			}
+			return ""
+		}
+	}).withApp(t)
 	h.down = fmt.Errorf("read: %w", oom)
 	h.want(t, 503, request{method: "GET", path: "/v1/apps/app1", role: "admin"})
+	if log := h.log.String(); !strings.Contains(log, "store=memory") {
+		t.Errorf("the log does not say which: %s", log)
+	}
 	h.down = errors.New("something else at 10.9.8.7")
 	p := h.want(t, 500, request{method: "GET", path: "/v1/apps/app1", role: "admin", header: map[string]string{"X-Request-Id": "find-me"}})
 	if p["request_id"] != "find-me" || strings.Contains(fmt.Sprint(p), "10.9.8.7") {

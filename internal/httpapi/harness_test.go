@@ -19,6 +19,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/httpapi/httpapitest"
 	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/redisconn"
 )
 
 var start = time.Date(2026, 11, 24, 10, 15, 30, 500, time.UTC)
@@ -72,9 +73,10 @@ func newHarness(t *testing.T, change ...func(*httpapi.Deps)) *harness {
 	d := httpapi.Deps{
 		Environment: partner.Online, Tokens: w, TokenKeeper: w, TokenUses: w, Apps: w, AppWriter: w, AppEvents: w, Addresses: w, Health: w, Tester: w, Approvals: w,
 		ApprovalList: w, Resyncer: w, Mailboxes: w, Deliveries: w, Explainer: w, Tenants: w, Statuses: w, Changes: w, Keys: w, Outcomes: &fakeOutcomes{kept: map[string]*keptOutcome{}}, Incidents: w, Audit: w, ConfigFeed: &fakeFeed{world: w}, ErrorReports: w, Auditor: w, Resealer: w, MailDesk: &desk{world: w},
-		Discovery: func() []byte { return []byte(`{"issuer":"https://online.superoffice.com"}`) },
-		JWKS:      func() []byte { return []byte(`{"keys":[]}`) },
-		Now:       func() time.Time { return *h.now.Load() }, Random: &counting{}, Registerer: h.reg,
+		Discovery:  func() []byte { return []byte(`{"issuer":"https://online.superoffice.com"}`) },
+		JWKS:       func() []byte { return []byte(`{"keys":[]}`) },
+		StoreFault: func(err error) string { return string(redisconn.FaultOf(err)) },
+		Now:        func() time.Time { return *h.now.Load() }, Random: &counting{}, Registerer: h.reg,
 		Log: slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, f := range change {

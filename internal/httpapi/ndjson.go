@@ -173,7 +173,7 @@ func (s *stream) recheck() error {
 func (s *stream) bad(l line, err error) {
 	var p *Problem
 	if !errors.As(err, &p) {
-		p, _ = problemOf(err, s.api.Unavailable)
+		p, _ = problemOf(err, s.api.StoreFault)
 	}
 	l.refuse(p)
 	if _, cut := errors.AsType[*cutError](err); cut {
@@ -187,7 +187,7 @@ func (s *stream) bad(l line, err error) {
 
 // giveUp answers what a failure left undone: in the batch that failed, or after it.
 func (s *stream) giveUp(lines []line, after bool) {
-	p, _ := problemOf(s.err, s.api.Unavailable)
+	p, _ := problemOf(s.err, s.api.StoreFault)
 	if after && p.Status == http.StatusInternalServerError { // which is not these lines' own
 		p.Status = http.StatusServiceUnavailable
 	}

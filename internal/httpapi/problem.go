@@ -1,12 +1,9 @@
 package httpapi
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -147,9 +144,9 @@ func internalError() *Problem {
 		"The fault is the service's. Its operators find the cause in the log by the request_id.")
 }
 
-// problemOf is the one place where errors become problems. gone reports errors of the store that
-// mean it cannot be reached. The second result says that the cause belongs in the log.
-func problemOf(err error, gone func(error) bool) (p *Problem, unexpected bool) {
+// problemOf is the one place where errors become problems. fault names why the store did not answer; nil
+// where it was not asked. The second result says that the cause belongs in the log.
+func problemOf(err error, fault func(error) string) (p *Problem, unexpected bool) {
 	var own *Problem
 	var fields partner.ValidationError
 	var size *http.MaxBytesError
@@ -176,18 +173,11 @@ func problemOf(err error, gone func(error) bool) (p *Problem, unexpected bool) {
 		return overtaken(), false
 	case errors.As(err, &few):
 		return notReplicated(few), true
-	case unreachable(err), gone != nil && gone(err):
+	case fault != nil && fault(err) != "":
 		return unavailable(), true
 	default:
 		return internalError(), true
 	}
-}
-
-// unreachable knows the errors by which any store tells that it did not answer.
-func unreachable(err error) bool {
-	var network net.Error
-	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, net.ErrClosed) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
 // readError is the problem of a body that could not be read to its end.

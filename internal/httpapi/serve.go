@@ -166,7 +166,7 @@ func (a *API) fail(c *call, rec *recorder, err error) {
 		rec.broken = true
 		return
 	}
-	p, _ := problemOf(err, a.Unavailable)
+	p, _ := problemOf(err, a.StoreFault)
 	p.RequestID = c.id
 	p.write(rec)
 }
@@ -179,12 +179,16 @@ func (a *API) done(ctx context.Context, c *call, rec *recorder, rt route, err er
 		level = slog.LevelDebug
 	}
 	if err != nil && ctx.Err() == nil {
-		if _, unexpected := problemOf(err, a.Unavailable); unexpected {
+		if _, unexpected := problemOf(err, a.StoreFault); unexpected {
 			level = slog.LevelError
 		}
 	}
 	if a.Log.Enabled(ctx, level) {
-		a.Log.LogAttrs(ctx, level, "request handled", c.facts(rec, rt, err, took)...)
+		facts := c.facts(rec, rt, err, took)
+		if err != nil && level == slog.LevelError && a.StoreFault != nil && a.StoreFault(err) != "" {
+			facts = append(facts, slog.String("store", a.StoreFault(err)))
+		}
+		a.Log.LogAttrs(ctx, level, "request handled", facts...)
 	}
 }
 

@@ -2,15 +2,12 @@ package service
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/lamplighter/lamplighter/internal/alerting"
 	"github.com/lamplighter/lamplighter/internal/config"
@@ -23,11 +20,11 @@ import (
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/intake"
 	"github.com/lamplighter/lamplighter/internal/keys"
-	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/probe"
 	"github.com/lamplighter/lamplighter/internal/push"
 	"github.com/lamplighter/lamplighter/internal/queue"
+	"github.com/lamplighter/lamplighter/internal/redisconn"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/signing"
 	"github.com/lamplighter/lamplighter/internal/sweep"
@@ -238,7 +235,7 @@ func (s *Service) buildAPI() error {
 		ErrorReports: &errorReports{registry.NewIncidentStore(s.durable, keys.New(s.cfg.Redis.Prefix), s.cfg.Retention.Incidents), s.cfg.Retention.Idempotency}, ConfigFeed: p.feed,
 		Discovery: func() []byte { return *p.discovery.Load() }, JWKS: s.keySet.JWKS,
 		Cursors: s.ring, Origins: s.cfg.HTTP.CORS, TrustedProxies: s.cfg.HTTP.TrustedProxies,
-		Unavailable: unavailable, Refused: metrics.Refused, Log: s.log, Registerer: s.metrics,
+		StoreFault: storeFault, Refused: metrics.Refused, Log: s.log, Registerer: s.metrics,
 	})
 	return nil
 }
@@ -246,19 +243,6 @@ func (s *Service) buildAPI() error {
 // statesInFlight leaves half of the connections to Redis to pushes and the admin API.
 func statesInFlight(c config.Config) int { return min(c.State.InFlight, c.Redis.PoolSize/2) }
 
-// unavailable recognises a Redis that cannot be reached or cannot serve now, and approvals that others
-// kept taking back meanwhile: repeated later, the call succeeds. A failed look-up of Redis' address, a
-// refused connection and a timeout are the network's and recognised without it.
-func unavailable(err error) bool {
-	for _, e := range []error{redis.ErrPoolTimeout, redis.ErrPoolExhausted, redis.ErrClosed, io.EOF, io.ErrUnexpectedEOF, mailbox.ErrDismissed} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	for _, prefix := range []string{"OOM", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS", "BUSY"} {
-		if redis.HasErrorPrefix(err, prefix) {
-			return true
-		}
-	}
-	return false
-}
+// storeFault names why the store did not answer, for the log, and is empty for an error that is not the
+// store's.
+func storeFault(err error) string { return string(redisconn.FaultOf(err)) }

@@ -1,0 +1,166 @@
+package redisconn
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+)
+
+// Fault is why Redis did not do what it was asked for, through no fault of who asked: repeated later, the
+// call may succeed. A metric's label and the log say it.
+type Fault string
+
+// The closed set.
+const (
+	// NoFault: an answer, or an error that a repeat does not cure.
+	NoFault Fault = ""
+	// FaultUnreachable: no connection, or it broke; FaultTimeout: no answer in time.
+	FaultUnreachable Fault = "unreachable"
+	FaultTimeout     Fault = "timeout"
+	// FaultPool: no connection of the pool was free in time, or the server takes no more.
+	FaultPool Fault = "pool"
+	// FaultTLS: the two sides do not trust each other, or one speaks no TLS.
+	FaultTLS Fault = "tls"
+	// FaultLogin: the user or the password is refused; FaultRights: the user lacks a right.
+	FaultLogin  Fault = "login"
+	FaultRights Fault = "rights"
+	// FaultLoading: it still reads its data; FaultBusy: a script or a save holds it up.
+	FaultLoading Fault = "loading"
+	FaultBusy    Fault = "busy"
+	// FaultReadOnly: a replica answered; FaultPrimary: no primary is known or reached.
+	FaultReadOnly Fault = "read_only"
+	FaultPrimary  Fault = "primary"
+	// FaultSlots: the slot moves, moved, or is served by nobody.
+	FaultSlots Fault = "slots"
+	// FaultMemory: it is full; FaultDisk: it cannot write to its disk.
+	FaultMemory Fault = "memory"
+	FaultDisk   Fault = "disk"
+	// FaultReplicas: too few replicas.
+	FaultReplicas Fault = "replicas"
+	// FaultScripts: it forgets scripts faster than they are loaded.
+	FaultScripts Fault = "scripts"
+)
+
+// Faults lists the closed set, without NoFault.
+func Faults() []Fault {
+	return []Fault{
+		FaultUnreachable, FaultTimeout, FaultPool, FaultTLS, FaultLogin, FaultRights, FaultLoading, FaultBusy, FaultReadOnly, FaultPrimary,
+		FaultSlots, FaultMemory, FaultDisk, FaultReplicas, FaultScripts,
+	}
+}
+
+// answers are how a server says it, by how its error begins behind "ERR".
+func answers() []struct {
+	begins string
+	fault  Fault
+} {
+	return []struct {
+		begins string
+		fault  Fault
+	}{
+		{"NOAUTH", FaultLogin},
+		{"WRONGPASS", FaultLogin},
+		{"invalid password", FaultLogin},
+		{"AUTH ", FaultLogin},
+		{"DENIED", FaultLogin}, // protected mode
+		{"NOPERM", FaultRights},
+		{"LOADING", FaultLoading},
+		{"BUSY", FaultBusy},
+		{"READONLY", FaultReadOnly},
+		{"MASTERDOWN", FaultPrimary},
+		{"NOMASTERLINK", FaultPrimary},
+		{"UNBLOCKED", FaultPrimary}, // it became a replica meanwhile
+		{"MOVED ", FaultSlots},
+		{"ASK ", FaultSlots},
+		{"CLUSTERDOWN", FaultSlots},
+		{"TRYAGAIN", FaultSlots},
+		{"OOM", FaultMemory},
+		{"MISCONF", FaultDisk},
+		{"NOREPLICAS", FaultReplicas},
+		{"NOSCRIPT", FaultScripts},
+		{"max number of clients", FaultPool},
+	}
+}
+
+// FaultOf tells an error that a store's caller got. It is the one place that does.
+func FaultOf(err error) Fault {
+	if err == nil {
+		return NoFault
+	}
+	for _, a := range answers() {
+		if redis.HasErrorPrefix(err, a.begins) {
+			return a.fault
+		}
+	}
+	var few *ReplicasError
+	var network net.Error
+	var certificate *tls.CertificateVerificationError
+	var authority x509.UnknownAuthorityError
+	var header tls.RecordHeaderError
+	var alert tls.AlertError
+	switch text := err.Error(); {
+	case errors.As(err, &few):
+		return FaultReplicas
+	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted):
+		return FaultPool
+	case errors.As(err, &certificate), errors.As(err, &authority), errors.As(err, &header), errors.As(err, &alert):
+		return FaultTLS
+	// The library has no values for these.
+	case strings.Contains(text, "redis: all sentinels specified in configuration are unreachable"):
+		return FaultPrimary
+	case strings.Contains(text, "redis: cluster has no nodes"), strings.Contains(text, "redis: cannot load cluster slots"):
+		return FaultSlots
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.As(err, &network) && network.Timeout():
+		return FaultTimeout
+	case errors.As(err, &network), errors.Is(err, net.ErrClosed), errors.Is(err, redis.ErrClosed), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return FaultUnreachable
+	default:
+		return NoFault
+	}
+}
+
+// faultCounter is a hook that counts the commands and pipelines that a fault kept from their answer.
+type faultCounter struct{ counts map[Fault]prometheus.Counter }
+
+// CountFaults counts what fails at clients of Redis, as lamplighter_redis_faults_total.
+func CountFaults(reg prometheus.Registerer, clients ...redis.UniversalClient) {
+	vec := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "lamplighter_redis_faults_total", Help: "Commands and pipelines that Redis did not answer as asked, by why.",
+	}, []string{"fault"})
+	reg.MustRegister(vec)
+	h := &faultCounter{counts: map[Fault]prometheus.Counter{}}
+	for _, f := range Faults() {
+		h.counts[f] = vec.WithLabelValues(string(f))
+	}
+	for _, c := range clients {
+		c.AddHook(h)
+	}
+}
+
+// count takes no notice of a caller that left, and of a script that is loaded when Redis does not know it.
+func (h *faultCounter) count(err error) error {
+	if c, ok := h.counts[FaultOf(err)]; ok && !errors.Is(err, context.Canceled) && !redis.HasErrorPrefix(err, "NOSCRIPT") {
+		c.Inc()
+	}
+	return err
+}
+
+// DialHook changes nothing.
+func (*faultCounter) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook counts a command.
+func (h *faultCounter) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error { return h.count(next(ctx, cmd)) }
+}
+
+// ProcessPipelineHook counts a pipeline.
+func (h *faultCounter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error { return h.count(next(ctx, cmds)) }
+}
