@@ -1,29 +1,53 @@
 package queue
 
 import (
+	"errors"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/hibiken/asynq"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 )
 
-// Collector reports the queues' lengths when scraped.
+// collectWithin is how long a scrape waits for Redis: a scraper must get all other metrics in time, most
+// of all when Redis hangs.
+const collectWithin = 500 * time.Millisecond
+
+// Collector reports the queues' lengths: read when scraped where Redis answers in time, else as they were
+// last read.
 type Collector struct {
 	inspector *asynq.Inspector
 	namespace string
 	tasks     *prometheus.Desc
 	latency   *prometheus.Desc
 	up        *prometheus.Desc
+	at        *prometheus.Desc
+
+	mu sync.Mutex
+	// known is what was last read of each queue, read when all of them were.
+	known map[Kind]*asynq.QueueInfo
+	read  time.Time
+	// reading is under way, nil for none: one at a time, which the client's own deadlines end.
+	reading *reading
+}
+
+// reading is one look at all queues.
+type reading struct {
+	done chan struct{}
+	// ok is set before done is closed.
+	ok bool
 }
 
 // NewCollector returns a Collector on a shared Redis client.
 func NewCollector(rdb redis.UniversalClient, namespace string) *Collector {
 	return &Collector{
-		inspector: asynq.NewInspectorFromRedisClient(rdb), namespace: namespace,
+		inspector: asynq.NewInspectorFromRedisClient(rdb), namespace: namespace, known: map[Kind]*asynq.QueueInfo{},
 		tasks:   prometheus.NewDesc("lamplighter_queue_tasks", "Tasks in a queue by state. Cluster-wide: aggregate with max.", []string{"queue", "state"}, nil),
 		latency: prometheus.NewDesc("lamplighter_queue_latency_seconds", "Age of the oldest pending task of a queue. Cluster-wide: aggregate with max.", []string{"queue"}, nil),
 		up:      prometheus.NewDesc("lamplighter_queue_collector_up", "1 when the queues could be read at this scrape.", nil, nil),
+		at:      prometheus.NewDesc("lamplighter_queue_collected_timestamp_seconds", "When the queues, as shown, were last read; 0 if never.", nil, nil),
 	}
 }
 
@@ -32,36 +56,85 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.tasks
 	ch <- c.latency
 	ch <- c.up
+	ch <- c.at
 }
 
 // Collect implements prometheus.Collector.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
-	up := 0.0
-	if known, err := c.inspector.Queues(); err == nil {
-		up = 1
-		for _, k := range []Kind{Fanout, Drain, Mail, Probe} {
-			if !c.collect(ch, k, known) {
-				up = 0
-			}
-		}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	ch <- prometheus.MustNewConstMetric(c.up, prometheus.GaugeValue, up)
+	up, at := 0.0, 0.0
+	if c.refresh() {
+		up = 1
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k, info := range c.known {
+		for state, n := range map[string]int{
+			"pending": info.Pending, "active": info.Active, "scheduled": info.Scheduled, "retry": info.Retry, "archived": info.Archived,
+		} {
+			gauge(c.tasks, float64(n), string(k), state)
+		}
+		gauge(c.latency, info.Latency.Seconds(), string(k))
+	}
+	if !c.read.IsZero() {
+		at = float64(c.read.UnixMilli()) / float64(time.Second/time.Millisecond)
+	}
+	gauge(c.up, up)
+	gauge(c.at, at)
 }
 
-// collect reports one queue; one that had no task yet is not known to asynq, and empty.
-func (c *Collector) collect(ch chan<- prometheus.Metric, k Kind, known []string) (ok bool) {
-	name, info := Name(c.namespace, k), &asynq.QueueInfo{}
-	if slices.Contains(known, name) {
-		var err error
-		if info, err = c.inspector.GetQueueInfo(name); err != nil {
-			return false
+// refresh reads the queues, or waits for who does, for collectWithin at most. It reports whether they were read.
+func (c *Collector) refresh() bool {
+	c.mu.Lock()
+	r := c.reading
+	if r == nil {
+		r = &reading{done: make(chan struct{})}
+		c.reading = r
+		go c.look(r)
+	}
+	c.mu.Unlock()
+	t := time.NewTimer(collectWithin)
+	defer t.Stop()
+	select {
+	case <-r.done:
+		return r.ok
+	case <-t.C:
+		return false
+	}
+}
+
+// look reads all queues.
+func (c *Collector) look(r *reading) {
+	found, err := c.lengths()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		c.known, c.read, r.ok = found, time.Now(), true
+	}
+	c.reading = nil
+	close(r.done)
+}
+
+// lengths asks for each queue; one that had no task yet is not known to asynq, and empty.
+func (c *Collector) lengths() (map[Kind]*asynq.QueueInfo, error) {
+	names, err := c.inspector.Queues()
+	if err != nil {
+		return nil, err
+	}
+	found := map[Kind]*asynq.QueueInfo{}
+	var errs []error
+	for _, k := range []Kind{Fanout, Drain, Mail, Probe} {
+		found[k] = &asynq.QueueInfo{}
+		if name := Name(c.namespace, k); slices.Contains(names, name) {
+			info, err := c.inspector.GetQueueInfo(name)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			found[k] = info
 		}
 	}
-	for state, n := range map[string]int{
-		"pending": info.Pending, "active": info.Active, "scheduled": info.Scheduled, "retry": info.Retry, "archived": info.Archived,
-	} {
-		ch <- prometheus.MustNewConstMetric(c.tasks, prometheus.GaugeValue, float64(n), string(k), state)
-	}
-	ch <- prometheus.MustNewConstMetric(c.latency, prometheus.GaugeValue, info.Latency.Seconds(), string(k))
-	return true
+	return found, errors.Join(errs...)
 }

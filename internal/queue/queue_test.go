@@ -389,10 +389,56 @@ func TestCollector(t *testing.T) {
 			t.Errorf("%d latencies", n)
 		}
 		_ = rdb.Close()
-		if err := testutil.GatherAndCompare(reg, strings.NewReader(collectorHelp+"lamplighter_queue_collector_up 0\n"), "lamplighter_queue_collector_up", "lamplighter_queue_tasks"); err != nil {
+		if err := testutil.GatherAndCompare(reg, strings.NewReader(collectorHelp+"lamplighter_queue_collector_up 0\n"), "lamplighter_queue_collector_up"); err != nil {
 			t.Error(err)
 		}
+		tasks("drain pending, drain scheduled, mail pending") // as last read
 	})
+}
+
+// TestScrapesDoNotWaitForRedis scrapes while Redis hangs: each scrape is answered within a second, with what
+// was last read and when that was, and however many there are, one of them asks.
+func TestScrapesDoNotWaitForRedis(t *testing.T) {
+	t.Parallel()
+	p := redistest.Start(t)
+	rdb := p.Client(t)
+	check(t, queue.NewClient(rdb, env).EnqueueDrain(t.Context(), "app1", 1, 0))
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(queue.NewCollector(rdb, env))
+	const at, tasks, up = "lamplighter_queue_collected_timestamp_seconds", "lamplighter_queue_tasks", "lamplighter_queue_collector_up"
+	scrape := func() map[string]float64 {
+		began, sum := time.Now(), map[string]float64{}
+		families, err := reg.Gather()
+		if took := time.Since(began); err != nil || took > time.Second {
+			t.Errorf("a scrape took %v: %v", took, err)
+		}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				sum[f.GetName()] += m.GetGauge().GetValue()
+			}
+		}
+		return sum
+	}
+	first := scrape()
+	if first[up] != 1 || first[tasks] != 1 || first[at] == 0 {
+		t.Fatalf("at first: %v", first)
+	}
+	p.Freeze()
+	defer p.Thaw()
+	var scrapes sync.WaitGroup
+	for range 8 {
+		scrapes.Go(func() {
+			if got := scrape(); got[up] != 0 || got[tasks] != 1 || got[at] != first[at] {
+				t.Errorf("while Redis hangs: %v, at first %v", got, first)
+			}
+		})
+	}
+	scrapes.Wait()
+	if n := rdb.PoolStats().TotalConns; n > 2 {
+		t.Errorf("%d connections for one question", n)
+	}
+	p.Thaw()
+	redistest.Eventually(t, 20*time.Second, "the queues are read again", func() bool { return scrape()[at] > first[at] })
 }
 
 // syncBuffer is a buffer that handlers may write to at once.

@@ -48,6 +48,8 @@ type Options struct {
 	// WaitReplicas is how many replicas must confirm each write, or it fails with a ReplicasError;
 	// 0: none.
 	WaitReplicas int
+	// Faults counts what fails; nil: nobody does.
+	Faults *FaultCounter
 	// Seen is told of each certificate by which a server, or a sentinel, proved itself; nil: nobody is.
 	Seen func(*x509.Certificate)
 	// ClientName shows in CLIENT LIST, such as "lamplighter".
@@ -91,6 +93,9 @@ func New(o Options) (redis.UniversalClient, error) {
 		return nil, err
 	}
 	rdb := redis.NewUniversalClient(u)
+	if o.Faults != nil { // before all others, so that it sees what callers do
+		rdb.AddHook(o.Faults)
+	}
 	if o.WaitReplicas > 0 {
 		awaitReplicas(rdb, o.WaitReplicas)
 	}

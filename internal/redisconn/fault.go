@@ -126,26 +126,24 @@ func FaultOf(err error) Fault {
 	}
 }
 
-// faultCounter is a hook that counts the commands and pipelines that a fault kept from their answer.
-type faultCounter struct{ counts map[Fault]prometheus.Counter }
+// FaultCounter counts the commands and pipelines that a fault kept from their answer.
+type FaultCounter struct{ counts map[Fault]prometheus.Counter }
 
-// CountFaults counts what fails at clients of Redis, as lamplighter_redis_faults_total.
-func CountFaults(reg prometheus.Registerer, clients ...redis.UniversalClient) {
+// NewFaultCounter registers lamplighter_redis_faults_total.
+func NewFaultCounter(reg prometheus.Registerer) *FaultCounter {
 	vec := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "lamplighter_redis_faults_total", Help: "Commands and pipelines that Redis did not answer as asked, by why.",
 	}, []string{"fault"})
 	reg.MustRegister(vec)
-	h := &faultCounter{counts: map[Fault]prometheus.Counter{}}
+	h := &FaultCounter{counts: map[Fault]prometheus.Counter{}}
 	for _, f := range Faults() {
 		h.counts[f] = vec.WithLabelValues(string(f))
 	}
-	for _, c := range clients {
-		c.AddHook(h)
-	}
+	return h
 }
 
 // count takes no notice of a caller that left, and of a script that is loaded when Redis does not know it.
-func (h *faultCounter) count(err error) error {
+func (h *FaultCounter) count(err error) error {
 	if c, ok := h.counts[FaultOf(err)]; ok && !errors.Is(err, context.Canceled) && !redis.HasErrorPrefix(err, "NOSCRIPT") {
 		c.Inc()
 	}
@@ -153,14 +151,14 @@ func (h *faultCounter) count(err error) error {
 }
 
 // DialHook changes nothing.
-func (*faultCounter) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (*FaultCounter) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 // ProcessHook counts a command.
-func (h *faultCounter) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (h *FaultCounter) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error { return h.count(next(ctx, cmd)) }
 }
 
 // ProcessPipelineHook counts a pipeline.
-func (h *faultCounter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (h *FaultCounter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error { return h.count(next(ctx, cmds)) }
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -121,7 +122,6 @@ func TestFaultsOfServers(t *testing.T) {
 	node := redistest.Start(t, "--cluster-enabled", "yes")
 	frozen := redistest.Start(t)
 	sentinels := redistest.StartSentinels(t, p, 1)
-	host := sentinels.URL()
 	port, err := redistest.FreePort()
 	if err != nil {
 		t.Fatal(err)
@@ -139,12 +139,11 @@ func TestFaultsOfServers(t *testing.T) {
 		"no slots":         {"redis://" + node.Addr, redisconn.FaultSlots},
 		"gone":             {fmt.Sprintf("redis://127.0.0.1:%d", port), redisconn.FaultUnreachable},
 		"frozen":           {"redis://" + frozen.Addr, redisconn.FaultTimeout},
-		"unknown primary":  {host + "-of-another", redisconn.FaultPrimary},
+		"unknown primary":  {strings.Replace(sentinels.URL(), "/"+redistest.SentinelMaster, "/another", 1), redisconn.FaultPrimary},
 	} {
 		t.Run(name, func(t *testing.T) {
-			rdb := client(t, redisconn.Options{URL: address(c.url)})
 			reg := prometheus.NewRegistry()
-			redisconn.CountFaults(reg, rdb)
+			rdb := client(t, redisconn.Options{URL: address(c.url), Faults: redisconn.NewFaultCounter(reg)})
 			if name == "frozen" {
 				frozen.Freeze()
 				defer frozen.Thaw()

@@ -27,6 +27,7 @@ func (s *Service) connect(ctx context.Context) (err error) {
 		return nil
 	}
 	redisconn.LogTo(s.log)
+	o.Faults = redisconn.NewFaultCounter(s.metrics)
 	rdb, err := redisconn.New(o)
 	if err != nil {
 		return fmt.Errorf("redis: %w", err)
