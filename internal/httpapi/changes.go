@@ -167,7 +167,7 @@ func (a *API) acceptLines(ctx context.Context, c *call, key string, lines []line
 		if r.Err == nil {
 			continue
 		}
-		if p, _ := problemOf(r.Err, a.Unavailable); p.Status >= http.StatusInternalServerError {
+		if p, _ := problemOf(r.Err, a.StoreFault); p.Status >= http.StatusInternalServerError {
 			undecided[reqs[i].Tenant] = true
 		}
 	}

@@ -128,15 +128,17 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 	const app = partner.ClientID("app1")
 	admissions, ids := []mailbox.Admission{{Tenant: "t1", Top: 1}}, []tenant.ID{"t1"}
 	recs := []tenant.Record{story("t1", "suspend5")}
+	life, other := mailbox.Life{App: app, Birth: 3}, mailbox.Life{App: "app2", Birth: 3}
+	sw := mailbox.Switch{Life: life, Revision: 3, On: true}
 	args := map[string][]any{
-		"Approve": {app, int64(0), admissions}, "ApproveFirst": {partner.ClientID("app2"), int64(0), admissions}, "Again": {app, admissions},
-		"Approved": {app, tenant.ID("t1")}, "Approvals": {app, "", 10}, "Deposit": {app, "n", recs},
-		"DepositMany": {"m", []mailbox.Batch{{App: app, Records: recs}}}, "Dismissals": {app}, "Dismiss": {app, ids},
+		"Approve": {life, int64(0), admissions}, "ApproveFirst": {other, int64(0), admissions}, "Again": {life, admissions},
+		"Approved": {app, tenant.ID("t1")}, "Approvals": {app, "", 10}, "Deposit": {life, "n", recs},
+		"DepositMany": {"m", []mailbox.Batch{{Life: life, Records: recs}}}, "Dismissals": {app}, "Dismiss": {life, ids},
 		"Inspect": {app, ids}, "InspectMany": {tenant.ID("t1"), []partner.ClientID{app}}, "View": {app}, "Views": {[]partner.ClientID{app}},
-		"Begin": {app, "d", int64(0)}, "Exchange": {app, "d", 1, []mailbox.Settlement(nil)}, "Finish": {app, "d", mailbox.Closing{}},
-		"Take": {app, "e", int64(0), 1}, "Leave": {app, "e", []mailbox.Settlement(nil)}, "Beat": {app, "d"},
-		"Switch": {"n", mailbox.Switch{App: app, Revision: 1, On: true}}, "Sweep": {"n", []mailbox.Switch{{App: app, Revision: 1, On: true}}},
-		"Open": {app, "n"}, "Drop": {app, int64(0)},
+		"Begin": {life, "d", int64(0)}, "Exchange": {life, "d", 1, []mailbox.Settlement(nil)}, "Finish": {life, "d", mailbox.Closing{}},
+		"Take": {life, "e", int64(0), 1}, "Leave": {life, "e", []mailbox.Settlement(nil)}, "Beat": {life, "d"},
+		"Switch": {"n", sw}, "Sweep": {"n", []mailbox.Switch{sw}},
+		"Open": {life, "n"}, "Born": {life}, "Died": {mailbox.Life{App: "app3", Birth: 4}}, "Former": {life}, "Cleared": {life, ids},
 	}
 	for i := range store.NumMethod() {
 		name := store.Type().Method(i).Name

@@ -140,6 +140,10 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 			r, err := s.Accept(ctx, []registry.ChangeRequest{change})
 			return errors.Join(err, r[0].Err)
 		}},
+		{"acceptRound", true, func() error { // without a key, and out of order the second time
+			r, err := s.Accept(ctx, []registry.ChangeRequest{{Tenant: "Cust2", Type: tenant.Suspend, SourceSequence: 5}})
+			return errors.Join(err, r[0].Err)
+		}},
 		{"Owing", false, func() error { _, err := s.Owing(ctx, ids); return err }},
 		{"HeldTenants", false, func() error { _, err := s.HeldTenants(ctx, ids); return err }},
 		{"PutStatus", false, func() error {
