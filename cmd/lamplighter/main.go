@@ -11,8 +11,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 	_ "time/tzdata" // mails use contacts' time zones; images have no zone data
 
 	"github.com/alecthomas/kong"
@@ -69,10 +67,8 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 			panic(r)
 		}
 	}()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilSignal(context.Background())
 	defer stop()
-	// A second signal ends the process at once.
-	context.AfterFunc(ctx, stop)
 	a := &app{stdin: os.Stdin, stdout: stdout, stderr: stderr, environ: os.Environ(), build: readBuild(version)}
 	parser, err := kong.New(newCLI(),
 		kong.Name("lamplighter"), kong.Description(description), kong.Writers(stdout, stderr),
