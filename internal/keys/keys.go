@@ -160,6 +160,15 @@ const (
 	ConfigEnvironment ConfigKey = "environment"
 	// ConfigFormat STRING: the highest format that any version which ran here writes.
 	ConfigFormat ConfigKey = "format"
+	// ConfigIdentity STRING "<identity> <identity that it took over from>…": which store this is.
+	ConfigIdentity ConfigKey = "identity"
+	// ConfigRefused SET of the identities whose processes refuse the store as it is, expires.
+	ConfigRefused ConfigKey = "identity_refused"
+	// ConfigCounts starts the keys of how often each process looked at the store, STRINGs that expire.
+	ConfigCounts ConfigKey = "count"
+	// ConfigFastRound STRING: when a fast round of the comparison was asked for last, in microseconds of
+	// Redis's clock; absent when none is owed.
+	ConfigFastRound ConfigKey = "fast_round"
 	// ConfigLeases starts the keys of work that one process does for all.
 	ConfigLeases ConfigKey = "lease"
 	// ConfigGauges STRING: the cluster's state as the last sweep found it.
