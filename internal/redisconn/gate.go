@@ -1,0 +1,74 @@
+package redisconn
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Gate is a go-redis hook that refuses every command which names a key while it is shut: nothing is read
+// from, and nothing written to, a server whose data must not be used. Whatever loop a command comes from, it
+// gets the reason at once. The zero value is open. It is safe for concurrent use.
+type Gate struct{ reason atomic.Pointer[error] }
+
+// Shut refuses commands from now on, with an error. Those under way are not called back.
+func (g *Gate) Shut(reason error) { g.reason.Store(&reason) }
+
+// Open lets commands through again.
+func (g *Gate) Open() { g.reason.Store(nil) }
+
+type pastGate struct{}
+
+// Past returns a context whose commands a shut gate lets through: for what finds out about the data, and
+// for what makes them usable again.
+func (*Gate) Past(ctx context.Context) context.Context {
+	return context.WithValue(ctx, pastGate{}, true)
+}
+
+// refusal is why a command may not pass, nil when it may.
+func (g *Gate) refusal(ctx context.Context, cmds ...redis.Cmder) error {
+	reason := g.reason.Load()
+	if reason == nil || ctx.Value(pastGate{}) != nil || !slices.ContainsFunc(cmds, namesKeys) {
+		return nil
+	}
+	return *reason
+}
+
+// namesKeys reports whether a command is about data. The others connect, and ask about the server.
+func namesKeys(cmd redis.Cmder) bool {
+	switch cmd.Name() {
+	case "hello", "auth", "select", "client", "readonly", "ping", "info", "config", "time", "cluster", "command", "wait":
+		return false
+	default:
+		return true
+	}
+}
+
+// DialHook changes nothing.
+func (*Gate) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook refuses one command.
+func (g *Gate) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if err := g.refusal(ctx, cmd); err != nil {
+			cmd.SetErr(err)
+			return err
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// ProcessPipelineHook refuses all commands of a pipeline of which one may not pass.
+func (g *Gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if err := g.refusal(ctx, cmds...); err != nil {
+			for _, c := range cmds {
+				c.SetErr(err)
+			}
+			return err
+		}
+		return next(ctx, cmds)
+	}
+}
