@@ -61,6 +61,8 @@ type Deps struct {
 	Resealer     Resealer
 	ErrorReports ErrorReports
 	ConfigFeed   ConfigFeed
+	// Store says whether the store may be used; nil: always.
+	Store StoreWatch
 	// MailDesk does what the links in mails ask for.
 	MailDesk MailDesk
 	// Discovery and JWKS are the two documents by which receivers find the signing keys.
@@ -152,7 +154,7 @@ func New(d Deps) *API {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &API{
-		Deps: d, auth: newAuthenticator(d.Tokens, d.TokenUses, d.Log),
+		Deps: d, auth: newAuthenticator(d.Tokens, d.TokenUses, d.Store, d.Log),
 		unknown: newLimiter(unknownInterval, unknownBurst), tests: newLimiter(testInterval, testBurst),
 		strangers: newLimiter(unknownInterval, unknownBurst),
 		pulls:     newGate(d.StatesInFlight, d.StatesInFlight*pullsWaiting, pullsWithin),

@@ -68,15 +68,16 @@ const (
 type authenticator struct {
 	tokens   Tokens
 	uses     TokenUses
+	store    StoreWatch
 	log      *slog.Logger
 	failures *limiter
 	// good are the hashes of tokens that were good lately, noted the ids of those whose use was.
 	good, noted recent
 }
 
-func newAuthenticator(tokens Tokens, uses TokenUses, log *slog.Logger) *authenticator {
+func newAuthenticator(tokens Tokens, uses TokenUses, store StoreWatch, log *slog.Logger) *authenticator {
 	return &authenticator{
-		tokens: tokens, uses: uses, log: log, failures: newLimiter(failureInterval, failureBurst),
+		tokens: tokens, uses: uses, store: store, log: log, failures: newLimiter(failureInterval, failureBurst),
 		good: recent{keep: recentFor}, noted: recent{keep: usesEvery},
 	}
 }
@@ -127,7 +128,8 @@ func (a *authenticator) find(ctx context.Context, hash string, now time.Time) (t
 	token, err = a.tokens.TokenByHash(ctx, hash)
 	switch {
 	case errors.Is(err, registry.ErrNotFound):
-		return token, "The token is not known.", nil
+		// a store that lost its tokens is no reason to throw one away
+		return token, "The token is not known.", confirm(ctx, a.store)
 	case err != nil:
 		return token, "", fmt.Errorf("look up the token: %w", err)
 	case !token.RevokedAt.IsZero():

@@ -12,6 +12,8 @@ type Check struct {
 	Name string
 	// Err says what is wrong, nil when it holds. It is shown to operators and MUST hold no secret.
 	Err error
+	// Warning says what needs attention although it holds, for operators as well; empty for nothing.
+	Warning string
 }
 
 // OpsOptions is what the operators' endpoints show.
@@ -59,9 +61,10 @@ func (a *API) Ops(o OpsOptions) http.Handler {
 }
 
 type checkAnswer struct {
-	Name   string `json:"name"`
-	OK     bool   `json:"ok"`
-	Detail string `json:"detail,omitempty"`
+	Name    string `json:"name"`
+	OK      bool   `json:"ok"`
+	Detail  string `json:"detail,omitempty"`
+	Warning string `json:"warning,omitempty"`
 }
 
 func ready(checks func(context.Context) []Check) http.HandlerFunc {
@@ -73,7 +76,7 @@ func ready(checks func(context.Context) []Check) http.HandlerFunc {
 			Checks []checkAnswer `json:"checks"`
 		}{Ready: true, Checks: []checkAnswer{}}
 		for _, c := range checks(ctx) {
-			one := checkAnswer{Name: c.Name, OK: c.Err == nil}
+			one := checkAnswer{Name: c.Name, OK: c.Err == nil, Warning: c.Warning}
 			if c.Err != nil {
 				answer.Ready, one.Detail = false, c.Err.Error()
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/storewatch"
 )
 
 // FieldError names one member that breaks a rule; it never repeats the value.
@@ -173,6 +174,8 @@ func problemOf(err error, fault func(error) string) (p *Problem, unexpected bool
 		return overtaken(), false
 	case errors.As(err, &few):
 		return notReplicated(few), true
+	case errors.Is(err, storewatch.ErrChanged):
+		return storeChanged(), false
 	case fault != nil && fault(err) != "":
 		return unavailable(), true
 	default:

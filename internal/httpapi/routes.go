@@ -87,6 +87,7 @@ func (a *API) table() []route {
 	)
 	add(a.TokenKeeper != nil, a.tokenRoutes()...)
 	add(a.Resealer != nil, route{"reencryptSecrets", "POST", "/v1/secrets/reencrypt", allow(), optionalJSON, []int{200}, a.reencrypt})
+	add(a.Store != nil, route{acceptStoreOperation, "POST", "/v1/store/accept", allow(), optionalJSON, []int{200}, a.acceptStore})
 	add(
 		a.Audit != nil,
 		route{"listAudit", "GET", "/v1/audit", allow(Partner, Operator), noBody, []int{200}, a.listAudit},

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/storewatch"
 )
 
 // handler routes requests over the given operations. A wrong method is 405 with Allow, all else
@@ -115,8 +116,14 @@ func (a *API) handle(c *call, rt route) error {
 		defer cancel()
 		c.r = c.r.WithContext(ctx)
 	}
+	if err := a.mayUseStore(c, rt); err != nil {
+		return err
+	}
 	if !rt.public() {
 		who, err := a.auth.authenticate(c.r, a.Now())
+		if errors.Is(err, storewatch.ErrChanged) && rt.operation == acceptStoreOperation {
+			return unauthorized(realm+`, error="invalid_token"`, "The changed store does not know the token. It knows its own, and the bootstrap token.")
+		}
 		if err != nil {
 			return err
 		}

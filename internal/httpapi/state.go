@@ -110,6 +110,11 @@ func (a *API) unknownState(c *call, id tenant.ID, now time.Time) error {
 	if wait, ok := a.unknown.take(remote(c.r), now); !ok {
 		return tooMany("Too many requests about unknown tenants came from this address.", wait)
 	}
+	if id != "" {
+		if err := confirm(c.ctx(), a.Store); err != nil {
+			return err
+		}
+	}
 	send(c.w, http.StatusNotFound, typeJSON, pullAnswer(tenant.Status{Tenant: id}, now, a.ValidFor))
 	return nil
 }

@@ -236,6 +236,7 @@ func (s *Service) buildAPI() error {
 		Discovery: func() []byte { return *p.discovery.Load() }, JWKS: s.keySet.JWKS,
 		Cursors: s.ring, Origins: s.cfg.HTTP.CORS, TrustedProxies: s.cfg.HTTP.TrustedProxies,
 		StoreFault: storeFault, Refused: metrics.Refused, Log: s.log, Registerer: s.metrics,
+		Store: s.watch,
 	})
 	return nil
 }

@@ -24,6 +24,7 @@ func (s *Service) connect(ctx context.Context) (err error) {
 	}
 	if s.rdb = s.opts.Redis; s.rdb != nil {
 		s.durable = s.rdb
+		s.rdb.AddHook(&s.gate)
 		return nil
 	}
 	redisconn.LogTo(s.log)
@@ -33,11 +34,13 @@ func (s *Service) connect(ctx context.Context) (err error) {
 		return fmt.Errorf("redis: %w", err)
 	}
 	s.rdb, s.durable, s.owned = rdb, rdb, true
+	s.rdb.AddHook(&s.gate)
 	if o.WaitReplicas = s.cfg.Redis.WaitReplicas; o.WaitReplicas > 0 {
 		// a client of its own: what waits for replicas holds none of the connections that drains need
 		if s.durable, err = redisconn.New(o); err != nil {
 			return fmt.Errorf("redis: %w", err)
 		}
+		s.durable.AddHook(&s.gate)
 	}
 	return s.awaitRedis(ctx)
 }
@@ -108,9 +111,20 @@ func (s *Service) waived() []redisconn.Check {
 	return out
 }
 
+// sameStore tells what the watch knows of the store. It asks nothing.
+func (s *Service) sameStore() httpapi.Check {
+	c := httpapi.Check{Name: "store"}
+	if words := s.watch.Changed(); words != "" {
+		c.Err = errors.New(words)
+	} else if s.watch.WentBack() {
+		c.Warning = "the store went back: Redis lost writes that it had acknowledged; a fast comparison was asked for, and lamplighter store accept ends this warning"
+	}
+	return c
+}
+
 // ready runs the checks of /readyz.
 func (s *Service) ready(ctx context.Context) []httpapi.Check {
-	checks := []httpapi.Check{{Name: "redis", Err: redisconn.Explain(s.rdb.Ping(ctx).Err())}}
+	checks := []httpapi.Check{{Name: "redis", Err: redisconn.Explain(s.rdb.Ping(ctx).Err())}, s.sameStore()}
 	if s.opts.Unsafe || checks[0].Err != nil {
 		return checks
 	}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -31,6 +32,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/secret"
 	"github.com/lamplighter/lamplighter/internal/signing"
+	"github.com/lamplighter/lamplighter/internal/storewatch"
 	"github.com/lamplighter/lamplighter/internal/sweep"
 	"github.com/lamplighter/lamplighter/internal/wire"
 )
@@ -66,6 +68,9 @@ type Service struct {
 	owned bool
 	// durable waits for replicas behind each write, if the settings ask for it; else it is rdb.
 	durable redis.UniversalClient
+	// gate stands before both, watch shuts it.
+	gate  redisconn.Gate
+	watch *storewatch.Watch
 	// licences are what endpoints need before they are called.
 	licences partner.Requirements
 
@@ -158,13 +163,13 @@ func (s *Service) stores(ctx context.Context) error {
 		OwnerLease: d.OwnerLease, EntryLease: d.EntryLease, Grace: d.Grace, Horizon: 3 * d.Sweep, RevisionKey: space.Config(keys.ConfigRevision),
 	}
 	s.boxes, s.deposits = mailbox.New(s.rdb, space, times), mailbox.New(s.durable, space, times)
-	if err := s.store.ClaimEnvironment(ctx, s.env); err != nil {
-		return fmt.Errorf("claim environment: %w", err)
+	if err := s.claim(ctx); err != nil {
+		return err
 	}
-	if err := s.store.ClaimFormat(ctx); err != nil {
-		return fmt.Errorf("claim data: %w", err)
-	}
-	if err := s.bootstrap(ctx); err != nil {
+	s.watch = storewatch.New(storewatch.Options{
+		Store: s.store, Gate: &s.gate, Claim: s.claim, Process: uuid.NewString(), Metrics: storewatch.NewMetrics(s.metrics), Log: s.log,
+	})
+	if err := s.watch.Begin(ctx); err != nil {
 		return err
 	}
 	switch err := s.dir.Refresh(ctx); {
@@ -174,6 +179,18 @@ func (s *Service) stores(ctx context.Context) error {
 		return fmt.Errorf("read apps: %w", err)
 	}
 	return nil
+}
+
+// claim does what must be done before the store is used, at a start and before a store that changed is
+// accepted. It may be repeated.
+func (s *Service) claim(ctx context.Context) error {
+	if err := s.store.ClaimEnvironment(ctx, s.env); err != nil {
+		return fmt.Errorf("claim environment: %w", err)
+	}
+	if err := s.store.ClaimFormat(ctx); err != nil {
+		return fmt.Errorf("claim data: %w", err)
+	}
+	return s.bootstrap(ctx)
 }
 
 func (s *Service) keyring() (*secret.Keyring, error) {
@@ -305,6 +322,7 @@ func (s *Service) Run(ctx context.Context) error {
 			}
 		})
 	}
+	work.Go(func() { s.watch.Run(background) })
 	if s.has(RoleAPI) {
 		work.Go(func() { s.parts.feed.Run(background) })
 	}

@@ -32,7 +32,7 @@ func Whole(ctx context.Context) (*Contract, error) {
 		Resyncer: struct{ httpapi.Resyncer }{}, Mailboxes: struct{ httpapi.MailboxViewer }{}, Deliveries: struct{ httpapi.Deliveries }{},
 		Explainer: struct{ httpapi.Explainer }{}, Tenants: struct{ httpapi.Tenants }{}, Statuses: struct{ httpapi.Statuses }{},
 		Changes: struct{ httpapi.Changes }{}, Keys: struct{ httpapi.KeyBinder }{}, Incidents: struct{ lister }{}, Audit: struct{ httpapi.Audit }{},
-		Resealer: struct{ httpapi.Resealer }{}, ErrorReports: struct{ httpapi.ErrorReports }{}, ConfigFeed: struct{ httpapi.ConfigFeed }{}, MailDesk: struct{ httpapi.MailDesk }{},
+		Resealer: struct{ httpapi.Resealer }{}, ErrorReports: struct{ httpapi.ErrorReports }{}, ConfigFeed: struct{ httpapi.ConfigFeed }{}, MailDesk: struct{ httpapi.MailDesk }{}, Store: struct{ httpapi.StoreWatch }{},
 		Discovery: func() []byte { return nil }, JWKS: func() []byte { return nil },
 	})
 	if left, err := api.Unserved(); err != nil || len(left) > 0 {

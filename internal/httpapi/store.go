@@ -1,0 +1,91 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/storewatch"
+)
+
+// StoreWatch knows whether the store is the one that the process began with.
+type StoreWatch interface {
+	// Changed says why the store may not be used, empty while it may. It costs nothing.
+	Changed() string
+	// Confirm returns nil when a look that began after the call found the store in order. Errors:
+	// storewatch.ErrChanged; any other decides nothing.
+	Confirm(ctx context.Context) error
+	// Past returns a context for calls that may use a store that changed.
+	Past(ctx context.Context) context.Context
+	// Accept takes the store as it is, for all processes. Errors: registry.ErrOtherEnvironment,
+	// registry.ErrNewerFormat.
+	Accept(ctx context.Context, actor registry.Actor) (storewatch.Accepted, error)
+}
+
+// acceptStoreOperation is the one operation that a store which changed is still used for.
+const acceptStoreOperation = "acceptStore"
+
+// retryChanged is how long a caller should wait while somebody restores or accepts the store.
+const retryChanged = 10 * time.Second
+
+func storeChanged() *Problem {
+	p := newProblem(http.StatusServiceUnavailable, "store-changed", "The service's store changed under it",
+		"Nothing was written. It is not used until its operators restore or accept it: repeat the request after the time in Retry-After, a state change with its Idempotency-Key.")
+	p.retryAfter = retryChanged
+	return p
+}
+
+// storeless reports whether an operation does without the store.
+func (r route) storeless() bool {
+	switch r.operation {
+	case "getDiscovery", "getJWKS", "getOpenAPI", "getDocs":
+		return true
+	default:
+		return false
+	}
+}
+
+// mayUseStore refuses what would use a store that changed.
+func (a *API) mayUseStore(c *call, rt route) error {
+	switch {
+	case a.Store == nil || rt.storeless():
+		return nil
+	case rt.operation == acceptStoreOperation:
+		c.r = c.r.WithContext(a.Store.Past(c.ctx()))
+		return nil
+	case a.Store.Changed() != "":
+		return storeChanged()
+	default:
+		return nil
+	}
+}
+
+// confirm decides that what was not found is not there: a nil error. It may be missing because the store
+// lost it.
+func confirm(ctx context.Context, w StoreWatch) error {
+	if w == nil {
+		return nil
+	}
+	return w.Confirm(ctx)
+}
+
+// acceptStore takes the store as it is.
+func (a *API) acceptStore(c *call) error {
+	if err := c.emptyDocument(); err != nil {
+		return err
+	}
+	accepted, err := a.Store.Accept(c.ctx(), c.actor)
+	if errors.Is(err, registry.ErrOtherEnvironment) || errors.Is(err, registry.ErrNewerFormat) {
+		return newProblem(http.StatusConflict, "store-not-ours", "The store is for another service",
+			"Its data belong to another environment, or a newer version wrote them: look at redis.url, redis.prefix and the version.")
+	}
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, struct {
+		Identity string `json:"identity"`
+		Found    string `json:"found"`
+	}{accepted.Identity, accepted.Found})
+}
