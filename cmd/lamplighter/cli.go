@@ -28,6 +28,7 @@ type cli struct {
 	Token      tokenCmd      `cmd:"" aliases:"tokens" help:"Who may call the API."`
 
 	Keys        keysCmd        `cmd:"" help:"Make and change keys."`
+	Store       storeCmd       `cmd:"" help:"What the service keeps in Redis."`
 	Mail        mailCmd        `cmd:"" help:"Look at the mails, and try the mail server."`
 	Config      configCmd      `cmd:"" help:"Check and show settings."`
 	Doctor      doctorCmd      `cmd:"" help:"Look at what serve needs (settings, keys, Redis, mail server, guard, API) and say what to change; exits with 1 if a check fails."`
@@ -40,6 +41,10 @@ type keysCmd struct {
 	Generate   keysGenerateCmd   `cmd:"" help:"Make a signing key with its certificate, for signing.keys."`
 	Encryption keysEncryptionCmd `cmd:"" help:"Print a new key for encryption.key."`
 	Reencrypt  keysReencryptCmd  `cmd:"" help:"Have the service seal anew, with its newest encryption key, what older ones sealed."`
+}
+
+type storeCmd struct {
+	Accept storeAcceptCmd `cmd:"" help:"Have all processes use a store again that lost data or was replaced, as it is."`
 }
 
 type configCmd struct {
