@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/redisconn"
 	"github.com/lamplighter/lamplighter/internal/redistest"
 	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/secret"
 )
 
 // onlooker is a process that watches the store.
@@ -324,4 +326,57 @@ func TestStoresFoundedAtOnce(t *testing.T) {
 			t.Errorf("identities %q", all)
 		}
 	})
+}
+
+// TestWatchWhileSlotsMove: answers of a Cluster whose slots move never say
+// that the store is gone or went back.
+func TestWatchWhileSlotsMove(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, 3, false)
+	rdb, err := redisconn.New(redisconn.Options{URL: secret.New(c.URL())})
+	noErr(t, "connect", err)
+	t.Cleanup(func() { _ = rdb.Close() })
+	s := registry.New(rdb, registry.Options{Keys: keys.New("test"), Keyring: testKeyring(t)})
+	ctx := t.Context()
+	first, err := s.WatchStore(ctx, registry.StoreMemory{Process: "p"})
+	noErr(t, "begin", err)
+	stop, ended := make(chan struct{}), make(chan struct{})
+	looks, failed := 0, 0
+	go func() {
+		defer close(ended)
+		for memory := first.Now; ; {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			l, err := s.WatchStore(ctx, memory)
+			switch {
+			case err != nil:
+				failed++
+			case l.Match != registry.StoreSame || l.Lower:
+				t.Errorf("while slots move a look finds %+v", l)
+				return
+			default:
+				memory = l.Now
+				looks++
+			}
+		}
+	}()
+	slot, err := c.Slot(ctx, keys.New("test").Config(keys.ConfigIdentity))
+	noErr(t, "slot", err)
+	for range 4 {
+		from := c.Holder(ctx, slot)
+		to := c.Primaries[0]
+		if to == from {
+			to = c.Primaries[1]
+		}
+		noErr(t, "move", c.MoveSlot(ctx, slot, from, to))
+	}
+	close(stop)
+	<-ended
+	if looks == 0 {
+		t.Error("no look succeeded")
+	}
+	t.Logf("%d looks, %d of them failed", looks+failed, failed)
 }
