@@ -61,7 +61,7 @@ type world struct {
 	// changed is what the store's watch says, confirmed what it says when it looks again; acceptErr fails Accept.
 	changed              string
 	confirmed, acceptErr error
-	lineErrs      map[tenant.ID]error
+	lineErrs             map[tenant.ID]error
 	// beforePut runs within PutApp before it compares revisions.
 	beforePut func()
 	panics    bool

@@ -73,11 +73,11 @@ func (s *Store) WatchStore(ctx context.Context, m StoreMemory) (StoreLook, error
 		rdb = s.durable
 	}
 	parts, err := watchStore.run(ctx, rdb, ks, args...).Slice()
-	var few interface {
+	type fewReplicas interface {
 		error
 		Replicas() (confirmed, asked int)
 	}
-	if errors.As(err, &few) {
+	if _, few := errors.AsType[fewReplicas](err); few {
 		parts, err = watchStore.run(ctx, s.rdb, ks, args...).Slice() // a process must start while replicas are away
 	}
 	if err != nil {

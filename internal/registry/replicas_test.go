@@ -144,6 +144,11 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 			r, err := s.Accept(ctx, []registry.ChangeRequest{{Tenant: "Cust2", Type: tenant.Suspend, SourceSequence: 5}})
 			return errors.Join(err, r[0].Err)
 		}},
+		{"WatchStore", false, func() error { _, err := s.WatchStore(ctx, registry.StoreMemory{Process: "p"}); return err }},
+		{"AcceptStore", false, func() error {
+			_, err := s.AcceptStore(ctx, "identity", registry.StoreMemory{Process: "p"}, kim)
+			return err
+		}},
 		{"Owing", false, func() error { _, err := s.Owing(ctx, ids); return err }},
 		{"HeldTenants", false, func() error { _, err := s.HeldTenants(ctx, ids); return err }},
 		{"PutStatus", false, func() error {

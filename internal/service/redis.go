@@ -22,13 +22,15 @@ func (s *Service) connect(ctx context.Context) (err error) {
 	if s.redisCert, err = redisconn.NewCertificateCollector(o); err != nil {
 		return fmt.Errorf("redis: %w", err)
 	}
+	faults := redisconn.NewFaultCounter(s.metrics)
 	if s.rdb = s.opts.Redis; s.rdb != nil {
 		s.durable = s.rdb
+		s.rdb.AddHook(faults)
 		s.rdb.AddHook(&s.gate)
 		return nil
 	}
 	redisconn.LogTo(s.log)
-	o.Faults = redisconn.NewFaultCounter(s.metrics)
+	o.Faults = faults
 	rdb, err := redisconn.New(o)
 	if err != nil {
 		return fmt.Errorf("redis: %w", err)
