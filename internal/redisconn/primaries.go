@@ -1,0 +1,51 @@
+package redisconn
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Primaries names the primaries as they run now: a restart, a failover or another server makes another name. Empty where
+// the access rules hide it. In a Cluster it is the names of all primaries.
+func Primaries(ctx context.Context, rdb redis.UniversalClient) (string, error) {
+	cluster, ok := rdb.(*redis.ClusterClient)
+	if !ok {
+		name, err := runningServer(ctx, rdb)
+		return name, explained(err)
+	}
+	var mu sync.Mutex
+	var names []string
+	err := cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+		name, err := runningServer(ctx, node)
+		mu.Lock()
+		defer mu.Unlock()
+		names = append(names, name)
+		return err
+	})
+	if err != nil {
+		return "", explained(err)
+	}
+	slices.Sort(names)
+	return strings.Trim(strings.Join(names, ","), ","), nil
+}
+
+// runningServer is a server's run id and the id of its data's history.
+func runningServer(ctx context.Context, rdb redis.Cmdable) (string, error) {
+	info := map[string]string{}
+	for _, section := range []string{"server", "replication"} {
+		text, err := rdb.Info(ctx, section).Result()
+		if refused(err) {
+			continue
+		}
+		if err != nil {
+			return "", fmt.Errorf("INFO %s: %w", section, err)
+		}
+		readInfo(info, text)
+	}
+	return strings.Trim(info["run_id"]+"/"+info["master_replid"], "/"), nil
+}
