@@ -48,6 +48,11 @@ func (s Space) Recipient(recipient string, suffix RecipientKey) string {
 	return s.key(recipient, string(suffix))
 }
 
+// IndexPattern is what the key of a tenant's TenantApprovals begins and ends with, around the tenant.
+func (s Space) IndexPattern() (before, after string) {
+	return s.prefix + ":{", "}:" + string(TenantApprovals)
+}
+
 // AppKey is the suffix of a key in an app's slot.
 type AppKey string
 
@@ -173,6 +178,11 @@ const (
 	ConfigLeases ConfigKey = "lease"
 	// ConfigGauges STRING: the cluster's state as the last sweep found it.
 	ConfigGauges ConfigKey = "gauges"
+	// ConfigFastRound STRING: when a fast round of the comparison was asked for last, in microseconds of
+	// Redis's clock; absent when none ever was.
+	ConfigFastRound ConfigKey = "fast_round"
+	// ConfigComparison HASH: how far the comparison of all pairs came.
+	ConfigComparison ConfigKey = "comparison"
 	// ConfigProbes STRING: the integration endpoints' health as one process last counted it.
 	ConfigProbes ConfigKey = "probe_summary"
 	// ConfigSuppressed SET of "client id|recipient" that want no mail.

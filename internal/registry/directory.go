@@ -28,6 +28,8 @@ type Directory struct {
 	// turn is held by the one Refresh that reads; the others wait and then look for themselves,
 	// because what they want to see may have been written after the reader began.
 	turn chan struct{}
+	// resets counts how often the settings turned out to have lost writes.
+	resets atomic.Int64
 }
 
 // view is an immutable state of the directory.
@@ -56,6 +58,10 @@ func (d *Directory) All() []*Entry { return d.view.Load().sorted }
 
 // Revision is that of the settings which the view shows.
 func (d *Directory) Revision() int64 { return d.view.Load().revision }
+
+// Resets counts how often a revision went back, or was none that the settings gave out: Redis lost writes, or this
+// process slept for very long.
+func (d *Directory) Resets() int64 { return d.resets.Load() }
 
 // Refresh brings the view up to date: one read of the revision when nothing changed, else what
 // changed since. When it fails the old view stays. Apps that cannot be read (ErrUnreadable) keep
@@ -105,6 +111,9 @@ func (d *Directory) next(ctx context.Context, old *view, revision int64) (*view,
 		return nil, err
 	}
 
+	if anew {
+		d.resets.Add(1)
+	}
 	apps := make(map[partner.ClientID]*Entry, len(old.apps)+len(delta.changed))
 	if !anew {
 		maps.Copy(apps, old.apps)
