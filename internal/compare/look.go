@@ -1,0 +1,162 @@
+package compare
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// underWayMax is of how many approvals that calls are changing the comparison knows; beyond, it waits.
+const underWayMax = 5000
+
+// look looks at suspects of one app again, and repairs what is still wrong.
+func (c *Comparer) look(ctx context.Context, now time.Time) (cost float64, idle time.Duration, err error) {
+	batch := c.suspects.ripe(now.Add(-c.opts.Pace.Again), mailbox.MaxBatch)
+	cost = costPage + costLook*float64(len(batch))
+	app := batch[0].app
+	found, complete, err := c.again(ctx, batch)
+	if err == nil && !complete {
+		for _, s := range batch {
+			s.at = now
+			c.suspects.add(s)
+		}
+		return cost, 0, nil
+	}
+	if err == nil {
+		err = c.repair(ctx, app, found)
+	}
+	if err != nil {
+		if c.failures+1 < passOver { // else the next round sees to it
+			c.suspects.back(batch)
+		}
+		return cost, 0, fmt.Errorf("repair app %s: %w", app, err)
+	}
+	return cost, 0, nil
+}
+
+// gap is what is wrong with a pair.
+type gap struct {
+	tenant tenant.ID
+	kinds  []Kind
+	known  int64
+}
+
+// again looks at suspects of one app again and returns what is wrong with them for good. The order of reads matters:
+// calls under way, marks, records, lists, marks. What a call notes before it writes is no gap until the note is gone; a
+// record that is read behind a mark knows what the mark knows, and a mark that is read behind a record without a
+// fan-out owed knows what the record knows. complete is false where too many calls are under way to tell.
+func (c *Comparer) again(ctx context.Context, batch []suspect) (found []gap, complete bool, err error) {
+	app := batch[0].app
+	if err := c.opts.Apps.Refresh(ctx); err != nil && !errors.Is(err, registry.ErrUnreadable) {
+		return nil, false, fmt.Errorf("refresh apps: %w", err)
+	}
+	calls, complete, err := c.opts.Registry.UnderWay(ctx, underWayMax)
+	if err != nil && !errors.Is(err, registry.ErrUnreadable) || !complete {
+		return nil, false, err
+	}
+	noted := map[tenant.ID]bool{}
+	for _, u := range calls {
+		if u.App == app {
+			noted[u.Tenant] = true
+		}
+	}
+	e, ok := c.opts.Apps.App(app)
+	if !ok {
+		e = &registry.Entry{Rec: registry.AppRecord{App: partner.App{ClientID: app}}}
+	}
+	asked := []mailbox.Asked{{App: app, Tenants: make([]tenant.ID, len(batch))}}
+	for i, s := range batch {
+		asked[0].Tenants[i] = s.tenant
+	}
+	before, err := c.opts.Mailboxes.MarksOf(ctx, asked)
+	if err != nil {
+		return nil, false, err
+	}
+	sights, err := c.sights(ctx, e, before[0])
+	if err != nil {
+		return nil, false, err
+	}
+	after, err := c.opts.Mailboxes.MarksOf(ctx, asked)
+	if err != nil {
+		return nil, false, err
+	}
+	for i, s := range batch {
+		last, m := sights[i], after[0][i]
+		last.Approved, last.Known, last.Again = m.Approved, m.Known, m.Again
+		kinds := Persisting(s.first, sights[i], last)
+		if noted[s.tenant] { // the call's own, or what settles it when it broke off
+			kinds = slices.DeleteFunc(kinds, func(k Kind) bool { return k == Index || k == Behind || k == Retell })
+		}
+		if len(kinds) > 0 {
+			found = append(found, gap{tenant: s.tenant, kinds: kinds, known: m.Known})
+		}
+	}
+	return found, true, nil
+}
+
+// repair closes gaps of one app, by operations that are right whatever happened since they were seen.
+func (c *Comparer) repair(ctx context.Context, app partner.ClientID, found []gap) error {
+	by := map[Kind][]tenant.ID{}
+	var ahead []gap
+	for _, g := range found {
+		for _, k := range g.kinds {
+			by[k] = append(by[k], g.tenant)
+			if k == Ahead {
+				ahead = append(ahead, g)
+			}
+		}
+	}
+	var errs []error
+	closed := func(k Kind, n int, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("close gaps (%s): %w", k, err))
+			return
+		}
+		if n > 0 {
+			c.opts.Metrics.closed(k, n)
+			c.opts.Log.WarnContext(ctx, "gaps between an app and its tenants closed", "app", app, "kind", string(k), "count", n, "tenant", by[k][0])
+			c.state.Closed += int64(n)
+		}
+	}
+	for _, g := range ahead {
+		raised, err := c.raise(ctx, g)
+		n := 0
+		if raised {
+			n = 1
+		}
+		closed(Ahead, n, err)
+	}
+	if ts := by[Listing]; len(ts) > 0 {
+		closed(Listing, len(ts), c.opts.Registry.List(ctx, ts))
+	}
+	if ts := by[Index]; len(ts) > 0 {
+		closed(Index, len(ts), c.opts.Approvals.Reconcile(ctx, app, ts))
+	}
+	if ts := slices.Concat(by[Behind], by[Retell]); len(ts) > 0 {
+		err := c.opts.Approvals.CatchUp(ctx, app, ts)
+		closed(Behind, len(by[Behind]), err)
+		if err == nil {
+			closed(Retell, len(by[Retell]), nil)
+		}
+	}
+	if len(found) > 0 && c.state.Asked <= c.state.Serving { // a gap seldom comes alone
+		errs = append(errs, c.ask(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// raise gives a tenant a sequence above what a mailbox knows, and has its state told.
+func (c *Comparer) raise(ctx context.Context, g gap) (bool, error) {
+	views, err := c.opts.Registry.Tenants(ctx, []tenant.ID{g.tenant})
+	if err != nil {
+		return false, err
+	}
+	return c.opts.Registry.Raise(ctx, views[0], g.known)
+}

@@ -1,0 +1,339 @@
+package compare
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Registry is the registry's side of the comparison.
+type Registry interface {
+	Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
+	Release(ctx context.Context, name, holder string) error
+	Comparison(ctx context.Context) (registry.Comparison, error)
+	SaveComparison(ctx context.Context, c registry.Comparison) error
+	AskComparison(ctx context.Context) (int64, error)
+
+	Peek(ctx context.Context, app partner.ClientID, ids []tenant.ID) ([]registry.Peek, time.Time, error)
+	Tickets(ctx context.Context, ids []tenant.ID) ([]int64, error)
+	IndexPage(ctx context.Context, cursor string, count int64) (ids []tenant.ID, next string, err error)
+	ApproversOf(ctx context.Context, ids []tenant.ID) ([][]partner.ClientID, error)
+	UnderWay(ctx context.Context, limit int) (list []registry.Unsettled, complete bool, err error)
+
+	Tenants(ctx context.Context, ids []tenant.ID) ([]registry.TenantView, error)
+	Raise(ctx context.Context, v registry.TenantView, known int64) (bool, error)
+	List(ctx context.Context, ids []tenant.ID) error
+}
+
+// Mailboxes is the mailboxes' side.
+type Mailboxes interface {
+	Marks(ctx context.Context, app partner.ClientID, cursor string, limit int) (page []mailbox.Mark, next string, err error)
+	MarksOf(ctx context.Context, batches []mailbox.Asked) ([][]mailbox.Mark, error)
+	ApprovalCount(ctx context.Context, app partner.ClientID) (int64, error)
+}
+
+// Approvals repairs pairs by what approvals and resyncs do.
+type Approvals interface {
+	// Reconcile makes the index of tenants match the app's mailbox, and tells what fan-outs left out.
+	Reconcile(ctx context.Context, app partner.ClientID, ts []tenant.ID) error
+	// CatchUp deposits the tenants' records anew.
+	CatchUp(ctx context.Context, app partner.ClientID, ts []tenant.ID) error
+}
+
+// Apps lists the apps as of the last refresh.
+type Apps interface {
+	Refresh(ctx context.Context) error
+	App(id partner.ClientID) (*registry.Entry, bool)
+	All() []*registry.Entry
+	// Resets counts how often the settings turned out to have lost writes.
+	Resets() int64
+}
+
+// Options of a Comparer.
+type Options struct {
+	Registry  Registry
+	Mailboxes Mailboxes
+	Approvals Approvals
+	Apps      Apps
+	// Primaries names the primaries of Redis as they run now; a failover or a restart changes it. Empty: nobody says.
+	Primaries func(ctx context.Context) (string, error)
+	Metrics   *Metrics
+	Log       *slog.Logger
+	// Now is the clock; nil for the machine's.
+	Now func() time.Time
+	// Pace is how much is compared; the zero value is the default.
+	Pace Pace
+}
+
+// Pace is how many units of work a second are done, of which a pair is one: see the costs in walk.go.
+type Pace struct {
+	Slow, Fast float64
+	// Again is how long a pair that looks wrong waits for its second look, Rest the pause between rounds.
+	Again, Rest time.Duration
+}
+
+// The default pace. A million pairs cost 1.1 million units, and with the index up to 1.9 million, so a slow round takes 27
+// minutes and a fast one 3. BenchmarkRound measures what that costs.
+const (
+	slowPace = 700
+	fastPace = 11500
+	again    = 10 * time.Second
+	rest     = 30 * time.Second
+)
+
+// The times of the loop.
+const (
+	leaseName = "comparison"
+	// leaseFor is how long a silent holder keeps the lease, renewEvery how often one renews it.
+	leaseFor   = 30 * time.Second
+	renewEvery = 5 * time.Second
+	// stepWithin bounds one step.
+	stepWithin = 10 * time.Second
+	// failedPause is the pause after a step that failed, passOver how often the same place fails before the walk goes on behind it.
+	failedPause = 5 * time.Second
+	passOver    = 3
+	// releaseWithin bounds giving the lease back; unreleased it runs out by itself.
+	releaseWithin = 2 * time.Second
+)
+
+// Comparer compares while it holds the lease. New, then Run once.
+type Comparer struct {
+	opts   Options
+	holder string
+
+	// held: this process has the lease. renewed is when it last took or renewed it, and looked at what a round
+	// rests on.
+	held    bool
+	renewed time.Time
+	state   registry.Comparison
+	// resets and primaries are what was seen last, by this process.
+	resets    int64
+	primaries string
+	suspects  suspects
+	// failures counts failed steps in a row.
+	failures int
+	// resting is until when no round begins.
+	resting time.Time
+	// keysPerPage is how many tenants' index entries one look reads.
+	keysPerPage int
+}
+
+// New returns a Comparer.
+func New(o Options) *Comparer {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	def := func(v *float64, d float64) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	def(&o.Pace.Slow, slowPace)
+	def(&o.Pace.Fast, fastPace)
+	if o.Pace.Again <= 0 {
+		o.Pace.Again = again
+	}
+	if o.Pace.Rest <= 0 {
+		o.Pace.Rest = rest
+	}
+	return &Comparer{opts: o, holder: uuid.NewString(), resets: o.Apps.Resets(), keysPerPage: indexPage}
+}
+
+// Run compares until ctx ends, and then gives the lease back, so that another process goes on at once.
+func (c *Comparer) Run(ctx context.Context) {
+	defer c.release(ctx)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		wait, err := c.Step(ctx)
+		if err != nil && ctx.Err() == nil {
+			c.opts.Log.WarnContext(ctx, "comparison interrupted; it goes on", "err", err)
+		}
+		timer.Reset(wait)
+	}
+}
+
+func (c *Comparer) release(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
+	defer cancel()
+	if err := c.opts.Registry.Release(ctx, leaseName, c.holder); err != nil {
+		c.opts.Log.WarnContext(ctx, "comparison's lease not given back; it will run out", "err", err)
+	}
+}
+
+// Step does one bounded piece of the work, if this process holds the lease, and says when the next one is due.
+func (c *Comparer) Step(ctx context.Context) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, stepWithin)
+	defer cancel()
+	start := c.opts.Now()
+	if err := c.watch(ctx, start); err != nil {
+		c.held = false // whoever cannot renew it has no lease
+		c.opts.Metrics.stepped(false)
+		return failedPause, err
+	}
+	if !c.held {
+		return renewEvery, nil
+	}
+	cost, idle, err := c.work(ctx, start)
+	if err != nil {
+		err = c.failed(err)
+	} else {
+		c.failures = 0
+	}
+	if cost > 0 || err != nil {
+		if serr := c.opts.Registry.SaveComparison(ctx, c.state); serr != nil {
+			err = errors.Join(err, serr)
+		}
+	}
+	c.opts.Metrics.stepped(err == nil)
+	c.opts.Metrics.export(c.state)
+	if err != nil {
+		return failedPause, err
+	}
+	if idle > 0 {
+		return min(idle, renewEvery), nil
+	}
+	pace := c.opts.Pace.Slow
+	if c.fast() {
+		pace = c.opts.Pace.Fast
+	}
+	return max(time.Duration(cost/pace*float64(time.Second))-c.opts.Now().Sub(start), 0), nil
+}
+
+// fast: the round was asked for, or another one is.
+func (c *Comparer) fast() bool { return c.state.Fast || c.state.Hurry() }
+
+// failed counts a failure. A place that fails again and again is passed over, so that one broken mailbox keeps no other
+// from being compared.
+func (c *Comparer) failed(err error) error {
+	if c.failures++; c.failures%passOver != 0 {
+		return err
+	}
+	at := c.state.Cursor
+	c.state.Cursor = passed(c.state.Cursor)
+	return fmt.Errorf("passed over %q: %w", at, err)
+}
+
+// watch takes or renews the lease, and looks, every few seconds, whether a fast round is asked for or should be.
+func (c *Comparer) watch(ctx context.Context, now time.Time) error {
+	if c.held && now.Sub(c.renewed) < renewEvery {
+		return nil
+	}
+	held, err := c.opts.Registry.Lease(ctx, leaseName, c.holder, leaseFor)
+	if err != nil {
+		return fmt.Errorf("take the comparison's lease: %w", err)
+	}
+	stored, err := c.opts.Registry.Comparison(ctx)
+	if err != nil {
+		return err
+	}
+	before, lost := c.state, false
+	if held && c.held { // nobody else writes it, but for what is asked
+		lost = stored.Asked < before.Asked
+		c.state.Asked = stored.Asked
+		c.state.Serving, c.state.Served = min(before.Serving, stored.Asked), min(before.Served, stored.Asked)
+	} else {
+		c.state, c.suspects = stored, suspects{}
+	}
+	c.held, c.renewed = held, now
+	c.opts.Metrics.export(c.state)
+	if !held {
+		return nil
+	}
+	if err := c.opts.Apps.Refresh(ctx); err != nil && !errors.Is(err, registry.ErrUnreadable) {
+		return fmt.Errorf("refresh apps: %w", err)
+	}
+	if err := c.reasons(ctx, lost); err != nil {
+		return err
+	}
+	// What was compared before may be wrong by now. A fast round goes on to its end nevertheless: reasons that
+	// follow each other must not keep it from one.
+	if c.state.Asked > max(before.Asked, c.state.Serving) && !c.state.Fast {
+		c.state.Cursor = ""
+	}
+	return nil
+}
+
+// reasons asks for a fast round where Redis may have lost writes: what was asked for is forgotten, another server answers, or the settings went back.
+func (c *Comparer) reasons(ctx context.Context, ask bool) error {
+	if n := c.opts.Apps.Resets(); n != c.resets {
+		c.resets, ask = n, true
+	}
+	names, err := c.opts.Primaries(ctx)
+	if err != nil {
+		return fmt.Errorf("ask Redis who it is: %w", err)
+	}
+	if names != "" {
+		ask = ask || c.primaries != "" && c.primaries != names || c.state.Primaries != "" && c.state.Primaries != names
+		c.primaries, c.state.Primaries = names, names
+	}
+	if ask {
+		return c.ask(ctx)
+	}
+	return nil
+}
+
+func (c *Comparer) ask(ctx context.Context) error {
+	n, err := c.opts.Registry.AskComparison(ctx)
+	if err != nil {
+		return err
+	}
+	c.state.Asked = max(n, c.state.Asked)
+	return nil
+}
+
+// work does what is due: a second look, the end or the start of a round, or the next page. It returns what it cost, or for how long nothing is due.
+func (c *Comparer) work(ctx context.Context, now time.Time) (cost float64, idle time.Duration, err error) {
+	if c.suspects.len() > 0 && !c.suspects.next().After(now.Add(-c.opts.Pace.Again)) {
+		return c.look(ctx, now)
+	}
+	ended := c.state.Cursor == atEnd
+	if full := c.suspects.len() >= suspectsMax; full || ended && c.suspects.len() > 0 {
+		return 0, c.suspects.next().Add(c.opts.Pace.Again).Sub(now), nil
+	}
+	switch {
+	case ended:
+		c.complete(now)
+		return 1, 0, nil
+	case c.state.Cursor == "":
+		if wait := c.resting.Sub(now); wait > 0 && !c.state.Hurry() {
+			return 0, wait, nil
+		}
+		c.begin(now)
+	}
+	cost, err = c.walk(ctx, now)
+	return cost, 0, err
+}
+
+func (c *Comparer) begin(now time.Time) {
+	s := &c.state
+	s.Fast, s.Serving = s.Hurry(), s.Asked
+	s.Started, s.Compared, s.Closed = now, 0, 0
+	s.Cursor = atStart
+}
+
+func (c *Comparer) complete(now time.Time) {
+	s := &c.state
+	s.Served, s.Pairs, s.Gaps = max(s.Serving, s.Served), s.Compared, s.Closed
+	s.Completed, s.Took = now, now.Sub(s.Started)
+	c.opts.Metrics.completed(s.Fast)
+	if s.Gaps > 0 || s.Fast {
+		c.opts.Log.Info("comparison complete", "fast", s.Fast, "pairs", s.Pairs, "gaps_closed", s.Gaps, "duration_ms", s.Took.Milliseconds())
+	}
+	s.Cursor, s.Fast = "", false
+	c.resting = now.Add(c.opts.Pace.Rest)
+}

@@ -1,0 +1,265 @@
+package compare
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Bounds of one page, and what it costs, in units of one pair of a mailbox's page.
+const (
+	// pairsPage is how many pairs of a mailbox are read at once.
+	pairsPage = mailbox.MaxBatch
+	// scanned is how many keys of Redis one step through the index looks at, indexPage of how many tenants it then reads
+	// the entries at once, and indexPairs about how many entries that may be.
+	scanned    = 1000
+	indexPage  = 200
+	indexPairs = 2000
+	// suspectsMax is how many pairs may wait for their second look; the walk waits beyond.
+	suspectsMax = 50_000
+
+	// indexEvery is how long a slow round leaves the walk through the index to an earlier one.
+	indexEvery = 2 * time.Hour
+
+	costPage   = 25.0
+	costScan   = 40.0
+	costTenant = 0.4
+	costEntry  = 0.3
+	costLook   = 4.0
+)
+
+// The places of a walk: "apps|<client id>|<cursor>", the first page of an app at or behind the client id where the cursor
+// is empty, then "index|<cursor>".
+const (
+	inApps  = "apps"
+	inIndex = "index"
+	atStart = inApps + "||"
+	atEnd   = "end"
+)
+
+// place reads a cursor; one that this version cannot read is the start.
+func place(cursor string) (part string, app partner.ClientID, at string) {
+	part, rest, _ := strings.Cut(cursor, "|")
+	switch part {
+	case inIndex:
+		return inIndex, "", rest
+	case inApps:
+		id, at, _ := strings.Cut(rest, "|")
+		return inApps, partner.ClientID(id), at
+	default:
+		return inApps, "", ""
+	}
+}
+
+func appPlace(app partner.ClientID, at string) string { return inApps + "|" + string(app) + "|" + at }
+
+// behind is a client id that follows app, and that no other precedes.
+func behind(app partner.ClientID) partner.ClientID { return app + "\x00" }
+
+// passed is the cursor behind a place that cannot be compared.
+func passed(cursor string) string {
+	if part, app, _ := place(cursor); part == inApps {
+		return appPlace(behind(app), "")
+	}
+	return atEnd
+}
+
+// walk compares the next page, and returns what it cost.
+func (c *Comparer) walk(ctx context.Context, now time.Time) (float64, error) {
+	part, app, at := place(c.state.Cursor)
+	if part == inIndex {
+		return c.walkIndex(ctx, now, at)
+	}
+	apps := c.opts.Apps.All()
+	i, found := slices.BinarySearchFunc(apps, app, func(e *registry.Entry, id partner.ClientID) int {
+		return strings.Compare(string(e.Rec.App.ClientID), string(id))
+	})
+	if i == len(apps) {
+		if c.state.Cursor = atEnd; c.state.Fast || now.Sub(c.state.Indexed) >= indexEvery {
+			c.state.Cursor = inIndex + "|"
+		}
+		return 1, nil
+	}
+	if !found { // deleted meanwhile, or a place between two apps
+		at = ""
+	}
+	id := apps[i].Rec.App.ClientID
+	c.state.Cursor = appPlace(id, at) // what fails is this one
+	next, cost, err := c.walkApp(ctx, now, apps[i], at)
+	if err != nil {
+		return cost, err
+	}
+	if c.state.Cursor = appPlace(id, next); next == "" {
+		c.state.Cursor = appPlace(behind(id), "")
+	}
+	return cost, nil
+}
+
+// walkApp compares a page of a mailbox with the tenants' records and index entries.
+func (c *Comparer) walkApp(ctx context.Context, now time.Time, e *registry.Entry, at string) (next string, cost float64, err error) {
+	id := e.Rec.App.ClientID
+	page, next, err := c.opts.Mailboxes.Marks(ctx, id, at, pairsPage)
+	if err != nil {
+		return "", 0, fmt.Errorf("compare app %s: %w", id, err)
+	}
+	cost = costPage
+	for marks := range slices.Chunk(page, pairsPage) {
+		sights, err := c.sights(ctx, e, marks)
+		if err != nil {
+			return "", cost, fmt.Errorf("compare app %s: %w", id, err)
+		}
+		for i, s := range sights {
+			if len(s.Gaps()) > 0 {
+				c.suspects.add(suspect{app: id, tenant: marks[i].Tenant, first: s, at: now})
+			}
+		}
+		cost += float64(len(marks))
+		c.state.Compared += int64(len(marks))
+	}
+	c.opts.Metrics.compared(len(page))
+	return next, cost, nil
+}
+
+// sights reads the tenants' sides of pairs whose marks were read.
+func (c *Comparer) sights(ctx context.Context, e *registry.Entry, marks []mailbox.Mark) ([]Sight, error) {
+	id := e.Rec.App.ClientID
+	ids := tenantsOf(marks)
+	peeks, now, err := c.opts.Registry.Peek(ctx, id, ids)
+	if err != nil {
+		return nil, err
+	}
+	hears, fresh := e.Rec.App.EverHadURL, false
+	if hears && slices.ContainsFunc(marks, func(m mailbox.Mark) bool { return m.Again }) {
+		if fresh, err = c.fresh(ctx, e, now); err != nil {
+			return nil, err
+		}
+	}
+	out := make([]Sight, len(marks))
+	var owed []tenant.ID
+	for i, m := range marks {
+		out[i] = sight(m, peeks[i])
+		out[i].Hears, out[i].Fresh = hears, fresh
+		if out[i].Owed {
+			owed = append(owed, m.Tenant)
+		}
+	}
+	if len(owed) == 0 {
+		return out, nil
+	}
+	tickets, err := c.opts.Registry.Tickets(ctx, owed)
+	if err != nil {
+		return nil, err
+	}
+	for i := range out {
+		if out[i].Owed {
+			out[i].Listed, tickets = tickets[0] != 0, tickets[1:]
+		}
+	}
+	return out, nil
+}
+
+func sight(m mailbox.Mark, p registry.Peek) Sight {
+	return Sight{
+		Approved: m.Approved, Known: m.Known, Again: m.Again,
+		Indexed: p.Indexed, Reported: p.Known, Top: p.Top, Owed: p.Owed, Unreadable: m.Unreadable || p.Unreadable,
+	}
+}
+
+// A resync of a first URL is given a minute, and a millisecond for each approval: it is no gap until then.
+const (
+	freshAtLeast = time.Minute
+	freshEach    = time.Millisecond
+)
+
+// fresh reports whether an app may have got its first URL so lately that the resync which follows is under way.
+// Its settings' revision is Redis' clock.
+func (c *Comparer) fresh(ctx context.Context, e *registry.Entry, now time.Time) (bool, error) {
+	age := now.Sub(time.UnixMilli(e.Rec.Revision))
+	if age < freshAtLeast {
+		return true, nil
+	}
+	n, err := c.opts.Mailboxes.ApprovalCount(ctx, e.Rec.App.ClientID)
+	return age < freshAtLeast+time.Duration(n)*freshEach, err
+}
+
+// walkIndex looks for index entries without an approval, which no mailbox leads to. They are told nothing, and so
+// slow rounds look for them now and then only.
+func (c *Comparer) walkIndex(ctx context.Context, now time.Time, at string) (float64, error) {
+	ids, next, err := c.opts.Registry.IndexPage(ctx, at, scanned)
+	if err != nil {
+		return 0, err
+	}
+	cost := costScan
+	for len(ids) > 0 {
+		chunk := ids[:min(c.keysPerPage, len(ids))]
+		ids = ids[len(chunk):]
+		entries, err := c.compareIndex(ctx, now, chunk)
+		if err != nil {
+			return cost, fmt.Errorf("compare the index of approvals: %w", err)
+		}
+		cost += costTenant*float64(len(chunk)) + costEntry*float64(entries)
+		c.keysPerPage = max(min(indexPairs*len(chunk)/max(entries, 1), indexPage), 1)
+	}
+	if c.state.Cursor = inIndex + "|" + next; next == "" {
+		c.state.Cursor, c.state.Indexed = atEnd, now
+	}
+	return cost, nil
+}
+
+func (c *Comparer) compareIndex(ctx context.Context, now time.Time, ids []tenant.ID) (entries int, err error) {
+	approvers, err := c.opts.Registry.ApproversOf(ctx, ids)
+	if errors.Is(err, registry.ErrUnreadable) && len(ids) > 1 { // it must not keep the others
+		for _, id := range ids {
+			n, err := c.compareIndex(ctx, now, []tenant.ID{id})
+			if entries += n; err != nil && !errors.Is(err, registry.ErrUnreadable) {
+				return entries, err
+			}
+		}
+		return entries, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	byApp := map[partner.ClientID]int{}
+	var asked []mailbox.Asked
+	for i, apps := range approvers {
+		entries += len(apps)
+		for _, app := range apps {
+			at, ok := byApp[app]
+			if !ok {
+				at = len(asked)
+				byApp[app] = at
+				asked = append(asked, mailbox.Asked{App: app})
+			}
+			asked[at].Tenants = append(asked[at].Tenants, ids[i])
+		}
+	}
+	marks, err := c.opts.Mailboxes.MarksOf(ctx, asked)
+	if err != nil {
+		return entries, err
+	}
+	for i, b := range asked {
+		for _, m := range marks[i] {
+			if !m.Approved && !m.Unreadable {
+				c.suspects.add(suspect{app: b.App, tenant: m.Tenant, first: Sight{Indexed: true}, at: now})
+			}
+		}
+	}
+	return entries, nil
+}
+
+func tenantsOf(marks []mailbox.Mark) []tenant.ID {
+	ids := make([]tenant.ID, len(marks))
+	for i, m := range marks {
+		ids[i] = m.Tenant
+	}
+	return ids
+}
