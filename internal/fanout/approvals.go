@@ -270,6 +270,29 @@ func (a *Approvals) match(ctx context.Context, app partner.ClientID, ts, approve
 	return nil, fmt.Errorf("match the index %d times: %w", admitTries, mailbox.ErrDismissed)
 }
 
+// Reconcile makes the index of at most mailbox.MaxBatch tenants match an app's mailbox, and tells the app what fan-outs
+// may have left out meanwhile. It may be repeated at any time.
+func (a *Approvals) Reconcile(ctx context.Context, app partner.ClientID, ts []tenant.ID) error {
+	approved, err := a.approved(ctx, app, ts)
+	if err != nil {
+		return err
+	}
+	if approved, err = a.match(ctx, app, ts, approved); err != nil {
+		return err
+	}
+	return a.CatchUp(ctx, app, approved)
+}
+
+// CatchUp deposits the records of at most mailbox.MaxBatch tenants anew, for an app that hears: what it knows changes
+// nothing. An app that is gone hears nothing.
+func (a *Approvals) CatchUp(ctx context.Context, app partner.ClientID, ts []tenant.ID) error {
+	err := a.catchUp(ctx, app, ts)
+	if errors.Is(err, ErrUnknownApp) {
+		return nil
+	}
+	return err
+}
+
 // catchUp tells an app what fan-outs may have left out while it was not in the index of tenants.
 func (a *Approvals) catchUp(ctx context.Context, app partner.ClientID, ts []tenant.ID) error {
 	if len(ts) == 0 {
@@ -281,22 +304,6 @@ func (a *Approvals) catchUp(ctx context.Context, app partner.ClientID, ts []tena
 	}
 	_, err = a.deposit(ctx, to.life, ts)
 	return unknownApp(app, err)
-}
-
-// reconcile makes the index of tenants match an app's mailbox.
-func (a *Approvals) reconcile(ctx context.Context, app partner.ClientID, ts []tenant.ID) error {
-	approved, err := a.approved(ctx, app, ts)
-	if err != nil {
-		return err
-	}
-	if approved, err = a.match(ctx, app, ts, approved); err != nil {
-		return err
-	}
-	err = a.catchUp(ctx, app, approved)
-	if errors.Is(err, ErrUnknownApp) { // nobody is to be told
-		return nil
-	}
-	return err
 }
 
 // Clear takes what former lives of an app left in the index of tenants away, page by page, as long as proceed
@@ -326,7 +333,7 @@ func (a *Approvals) clearPage(ctx context.Context, life mailbox.Life) (left int,
 	if err != nil {
 		return 0, err
 	}
-	if err := a.reconcile(ctx, life.App, page); err != nil {
+	if err := a.Reconcile(ctx, life.App, page); err != nil {
 		return 0, err
 	}
 	return a.boxes.Cleared(ctx, life, page)

@@ -16,7 +16,6 @@ import (
 type RepairIndex interface {
 	UnsettledApprovals(ctx context.Context, waited time.Duration, skip, limit int) ([]registry.Unsettled, error)
 	RemovedApps(ctx context.Context, since int64, limit int) ([]registry.Removed, error)
-	Listed(ctx context.Context, ids []tenant.ID, app partner.ClientID) ([]bool, error)
 }
 
 // Leftovers clears away what a deleted app left behind.
@@ -31,7 +30,6 @@ type RepairOptions struct {
 	Apps      interface{ All() []*registry.Entry }
 	Views     interface {
 		Views(ctx context.Context, apps []partner.ClientID) ([]mailbox.View, []error)
-		Approvals(ctx context.Context, app partner.ClientID, cursor string, limit int) ([]tenant.ID, string, error)
 	}
 	Leftovers Leftovers
 }
@@ -48,16 +46,10 @@ const (
 	// former lives: what is left is the next one's.
 	livingLimit = 200
 	clearWithin = time.Second
-	// comparedLimit is about how many approvals a repair compares with the index, comparedFast the
-	// same from a gap in it until all were compared: a gap seldom comes alone. Each costs a call to
-	// Redis, and only writes that Redis lost leave one.
-	comparedLimit = 20
-	comparedFast  = 500
 )
 
 // Repairer makes the tenants' index match the mailboxes, which hold the approvals: it finishes the
-// calls that broke off while changing approvals, clears away after deletions that did, and compares
-// a few approvals with the index, in turns. It is for one goroutine.
+// calls that broke off while changing approvals, and clears away after deletions that did. It is for one goroutine.
 type Repairer struct {
 	opts RepairOptions
 	// stuck is how many of the approvals that wait longest could not be settled, and are passed over
@@ -68,19 +60,14 @@ type Repairer struct {
 	removed, failed int64
 	// living is the number of the next living app to look at.
 	living int
-	// app and cursor are where the comparison goes on. fast: the index had a gap in this round over
-	// all apps or in the one before; gap: in this one.
-	app       partner.ClientID
-	cursor    string
-	fast, gap bool
 }
 
 // NewRepairer returns a Repairer.
 func NewRepairer(o RepairOptions) *Repairer { return &Repairer{opts: o} }
 
-// Repair does one bounded piece of the work. The directory of apps MUST have been refreshed.
+// Repair does one bounded piece of the work.
 func (r *Repairer) Repair(ctx context.Context) error {
-	return errors.Join(r.settle(ctx), r.clear(ctx), r.compare(ctx))
+	return errors.Join(r.settle(ctx), r.clear(ctx))
 }
 
 // settle finishes what calls broke off. What cannot be settled does not keep the rest from it.
@@ -103,7 +90,7 @@ func (r *Repairer) settle(ctx context.Context) error {
 		for i, u := range us {
 			ts[i] = u.Tenant
 		}
-		err := chunks(ts, func(ts []tenant.ID) error { return r.opts.Approvals.reconcile(ctx, app, ts) })
+		err := chunks(ts, func(ts []tenant.ID) error { return r.opts.Approvals.Reconcile(ctx, app, ts) })
 		if err == nil {
 			err = r.opts.Approvals.index.SettleApprovals(ctx, us)
 		}
@@ -175,70 +162,4 @@ func (r *Repairer) clearLiving(ctx context.Context, proceed func() bool) error {
 	}
 	r.living += len(some)
 	return errors.Join(errs...)
-}
-
-// compare looks for approvals that the index lacks, a page at a time, app after app.
-func (r *Repairer) compare(ctx context.Context) error {
-	apps := r.opts.Apps.All()
-	start := len(apps) // the first app from r.app on, in the order of their ids
-	for i, e := range apps {
-		if e.Rec.App.ClientID >= r.app {
-			start = i
-			break
-		}
-	}
-	for seen, n := 0, 0; seen < r.most() && n < len(apps); n++ {
-		if start+n == len(apps) {
-			r.fast, r.gap = r.gap, false
-		}
-		id := apps[(start+n)%len(apps)].Rec.App.ClientID
-		if id != r.app {
-			r.app, r.cursor = id, ""
-		}
-		for {
-			page, next, err := r.opts.Views.Approvals(ctx, id, r.cursor, r.most())
-			if err == nil {
-				err = chunks(page, func(ts []tenant.ID) error { return r.compared(ctx, id, ts) })
-			}
-			if err != nil { // the next repair goes on behind it
-				r.app = id + "\x00"
-				return fmt.Errorf("compare approvals of app %s with the index: %w", id, err)
-			}
-			seen, r.cursor = seen+len(page), next
-			if next == "" {
-				break
-			}
-			if seen >= r.most() {
-				return nil
-			}
-		}
-		r.app = id + "\x00" // the next one, whoever that will be
-	}
-	return nil
-}
-
-// most is about how many approvals this repair compares.
-func (r *Repairer) most() int {
-	if r.fast {
-		return comparedFast
-	}
-	return comparedLimit
-}
-
-func (r *Repairer) compared(ctx context.Context, app partner.ClientID, ts []tenant.ID) error {
-	listed, err := r.opts.Index.Listed(ctx, ts, app)
-	if err != nil {
-		return err
-	}
-	var missing []tenant.ID
-	for i, is := range listed {
-		if !is {
-			missing = append(missing, ts[i])
-		}
-	}
-	if len(missing) == 0 {
-		return nil
-	}
-	r.fast, r.gap = true, true
-	return r.opts.Approvals.reconcile(ctx, app, missing)
 }

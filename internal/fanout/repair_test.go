@@ -39,13 +39,6 @@ func (s *shim) RemovedApps(ctx context.Context, since int64, limit int) ([]regis
 	return call(s, "removed", func() ([]registry.Removed, error) { return s.reg.RemovedApps(ctx, since, limit) })
 }
 
-func (s *shim) Listed(ctx context.Context, ids []tenant.ID, app partner.ClientID) ([]bool, error) {
-	s.compared += len(ids)
-	return call(s, "listed", func() ([]bool, error) { return s.reg.Listed(ctx, ids, app) })
-}
-
-func (s *shim) All() []*registry.Entry { return s.dir.All() }
-
 func (s *shim) Views(ctx context.Context, apps []partner.ClientID) ([]mailbox.View, []error) {
 	return s.box.Views(ctx, apps)
 }
@@ -64,7 +57,7 @@ func (s *shim) AppDeleted(ctx context.Context, id partner.ClientID, revision int
 }
 
 func (s *shim) repairer() *fanout.Repairer {
-	return fanout.NewRepairer(fanout.RepairOptions{Approvals: s.approvals(), Index: s, Apps: s, Views: s, Leftovers: s})
+	return fanout.NewRepairer(fanout.RepairOptions{Approvals: s.approvals(), Index: s, Views: s, Leftovers: s})
 }
 
 func (s *shim) repair() {
@@ -158,43 +151,6 @@ func TestRepairFinishesWhatBrokeOff(t *testing.T) {
 			}
 		}
 	}
-}
-
-// Approvals that the index lost, for whatever reason, come back page by page, app after app.
-func TestRepairComparesAllInTurns(t *testing.T) {
-	each(t, func(t *testing.T, s *shim) {
-		apps := []partner.ClientID{"app1", "app2", "app3"}
-		ids := make([]tenant.ID, 3*mailbox.MaxBatch)
-		for i := range ids {
-			ids[i] = tenant.ID(fmt.Sprintf("t%04d", i))
-		}
-		for _, app := range apps {
-			s.app(app, hook)
-		}
-		s.approve("app2", ids...)
-		s.approve("app3", "x", "y")
-		if err := errors.Join(s.reg.RemoveApprover(t.Context(), ids, "app2"), s.reg.RemoveApprover(t.Context(), []tenant.ID{"y"}, "app3")); err != nil {
-			t.Fatal(err)
-		}
-		s.accept("y", tenant.Suspend)
-		if err := s.fanout().Run(t.Context(), []tenant.ID{"y"}); err != nil {
-			t.Fatal(err)
-		}
-		r := s.repairer()
-		for range 8 {
-			s.calls = nil
-			if err := r.Repair(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if len(s.calls) > 40 {
-				t.Errorf("one repair made %d calls", len(s.calls))
-			}
-		}
-		s.inStep(apps, append([]tenant.ID{"x", "y"}, ids...)...)
-		if got := s.waits("app3", "y", 0); got == "" {
-			t.Error("what was accepted meanwhile is not told")
-		}
-	})
 }
 
 // A deletion that was cut short leaves nothing, whoever repairs it, and an app that is back since has what it
@@ -326,69 +282,6 @@ func TestOneBrokenMailboxStopsNoOther(t *testing.T) {
 			t.Errorf("approvers %v after the mailbox was mended", got)
 		}
 	})
-	t.Run("Compared", func(t *testing.T) {
-		t.Parallel()
-		rdb := redistest.Real(t)
-		s := newShim(t, rdb)
-		s.app("app1", hook)
-		s.app("app2", hook)
-		s.approve("app2", "a")
-		if err := s.reg.RemoveApprover(t.Context(), []tenant.ID{"a"}, "app2"); err != nil {
-			t.Fatal(err)
-		}
-		rdb.Set(t.Context(), keys.New("").App("app1", keys.AppTenants), "foreign", 0)
-		r := s.repairer()
-		_ = s.dir.Refresh(t.Context())
-		if err := r.Repair(t.Context()); err == nil || !strings.Contains(err.Error(), "app1") {
-			t.Errorf("error %v", err)
-		}
-		_ = r.Repair(t.Context())
-		s.inStep([]partner.ClientID{"app2"}, "a")
-	})
-}
-
-// Comparing costs little while the index is whole, and hurries where it has a gap.
-func TestComparisonHurriesAtAGap(t *testing.T) {
-	t.Parallel()
-	s := newShim(t, redistest.Real(t))
-	ids := make([]tenant.ID, 900)
-	for i := range ids {
-		ids[i] = tenant.ID(fmt.Sprintf("t%03d", i))
-	}
-	s.app("app1", hook)
-	s.approve("app1", ids...)
-	if err := s.dir.Refresh(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	r := s.repairer()
-	looked := func() int {
-		s.compared = 0
-		if err := r.Repair(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		return s.compared
-	}
-	if n := looked(); n != 20 {
-		t.Errorf("%d compared while nothing is wrong, want 20", n)
-	}
-	if err := s.reg.RemoveApprover(t.Context(), ids[40:], "app1"); err != nil {
-		t.Fatal(err)
-	}
-	if n := looked(); n != 20 {
-		t.Errorf("%d compared before the gap is known, want 20", n)
-	}
-	for range 2 {
-		if n := looked(); n < 300 {
-			t.Errorf("%d compared with a gap, want hundreds", n)
-		}
-	}
-	s.inStep([]partner.ClientID{"app1"}, ids...)
-	for range 6 { // to the end of the next round, in which nothing is wrong
-		looked()
-	}
-	if n := looked(); n != 20 {
-		t.Errorf("%d compared after all is mended, want 20", n)
-	}
 }
 
 // However changes, fan-outs, approvals, dismissals and resyncs interleave and break off, no change

@@ -41,8 +41,6 @@ type shim struct {
 	// hook, if set, runs before each call.
 	hook  func(name string)
 	wakes []partner.ClientID
-	// compared counts approvals that were looked for in the index.
-	compared int
 }
 
 func newShim(t testing.TB, rdb redis.UniversalClient) *shim {

@@ -178,9 +178,6 @@ const (
 	ConfigLeases ConfigKey = "lease"
 	// ConfigGauges STRING: the cluster's state as the last sweep found it.
 	ConfigGauges ConfigKey = "gauges"
-	// ConfigFastRound STRING: when a fast round of the comparison was asked for last, in microseconds of
-	// Redis's clock; absent when none ever was.
-	ConfigFastRound ConfigKey = "fast_round"
 	// ConfigComparison HASH: how far the comparison of all pairs came.
 	ConfigComparison ConfigKey = "comparison"
 	// ConfigProbes STRING: the integration endpoints' health as one process last counted it.

@@ -107,17 +107,3 @@ func (s *Store) RemovedApps(ctx context.Context, since int64, limit int) ([]Remo
 	}
 	return out, nil
 }
-
-// Listed reports for each tenant whether its index holds the app, pipelined.
-func (s *Store) Listed(ctx context.Context, ids []tenant.ID, app partner.ClientID) ([]bool, error) {
-	cmds := make([]*redis.BoolCmd, len(ids))
-	err := s.approvals(ctx, s.rdb, ids, func(p redis.Pipeliner, i int, key string) { cmds[i] = p.SIsMember(ctx, key, string(app)) })
-	if err != nil {
-		return nil, failure(err, "look for app %s in the approvals", app)
-	}
-	out := make([]bool, len(ids))
-	for i, c := range cmds {
-		out[i] = c.Val()
-	}
-	return out, nil
-}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/lamplighter/lamplighter/internal/alerting"
+	"github.com/lamplighter/lamplighter/internal/compare"
 	"github.com/lamplighter/lamplighter/internal/config"
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/drain"
@@ -195,13 +196,18 @@ func (s *Service) buildSweep() {
 	s.sweeper = sweep.New(sweep.Options{
 		Registry: s.store, Apps: s.dir, Mailboxes: s.boxes, Waker: p.waker, Notifier: &notifier{queue: s.queue}, // repairs are for all replicas
 		Repairer: fanout.NewRepairer(fanout.RepairOptions{
-			Approvals: p.approvals, Index: s.store, Apps: s.dir, Views: s.boxes, Leftovers: p.events,
+			Approvals: p.approvals, Index: s.store, Views: s.boxes, Leftovers: p.events,
 		}),
 		Incidents: &troubles{
 			tracker: p.tracker, store: s.incidents, dir: s.dir, endpoints: p.endpoints, settings: s.incidentSettings(), env: s.env,
 			post: p.post,
 		},
 		Metrics: sweep.NewMetrics(s.metrics), Environment: s.env, Every: s.cfg.Delivery.Sweep, Log: s.log,
+	})
+	s.comparer = compare.New(compare.Options{
+		Registry: s.store, Mailboxes: s.boxes, Approvals: p.approvals, Apps: s.dir,
+		Primaries: func(ctx context.Context) (string, error) { return redisconn.Primaries(ctx, s.rdb) },
+		Metrics:   compare.NewMetrics(s.metrics), Log: s.log,
 	})
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/lamplighter/lamplighter/internal/compare"
 	"github.com/lamplighter/lamplighter/internal/config"
 	"github.com/lamplighter/lamplighter/internal/drain"
 	"github.com/lamplighter/lamplighter/internal/fanout"
@@ -97,6 +98,7 @@ type Service struct {
 	recorder  *drain.Recorder
 	runner    *fanout.Runner
 	sweeper   *sweep.Sweeper
+	comparer  *compare.Comparer
 	scheduler *probe.Scheduler
 	server    *queue.Server
 	listeners []listener
@@ -335,6 +337,7 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 		work.Go(func() { s.recorder.Run(background) })
 		work.Go(func() { s.sweeper.Run(background) })
+		work.Go(func() { s.comparer.Run(background) })
 		if s.scheduler != nil {
 			work.Go(func() { s.scheduler.Run(background) })
 		}
