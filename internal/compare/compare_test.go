@@ -142,7 +142,7 @@ func TestWhatIsUnderWayIsNoGap(t *testing.T) {
 		},
 		"Dismissal": func(w *world) {
 			ok[[]registry.Unsettled](w)(w.reg.NoteApprovals(w.Context(), "app1", []tenant.ID{"a"}))
-			ok[int](w)(w.box.Dismiss(w.Context(), "app1", []tenant.ID{"a"}))
+			ok[int](w)(w.box.Dismiss(w.Context(), w.life("app1"), []tenant.ID{"a"}))
 		},
 		"FirstURL": func(w *world) {
 			w.ahead = 0

@@ -32,6 +32,7 @@ type Registry interface {
 	Tenants(ctx context.Context, ids []tenant.ID) ([]registry.TenantView, error)
 	Raise(ctx context.Context, v registry.TenantView, known int64) (bool, error)
 	List(ctx context.Context, ids []tenant.ID) error
+	HealApp(ctx context.Context, id partner.ClientID, birth, revision, endpoint int64) (bool, error)
 }
 
 // Mailboxes is the mailboxes' side.
@@ -39,6 +40,7 @@ type Mailboxes interface {
 	Marks(ctx context.Context, app partner.ClientID, cursor string, limit int) (page []mailbox.Mark, next string, err error)
 	MarksOf(ctx context.Context, batches []mailbox.Asked) ([][]mailbox.Mark, error)
 	ApprovalCount(ctx context.Context, app partner.ClientID) (int64, error)
+	View(ctx context.Context, app partner.ClientID) (mailbox.View, error)
 }
 
 // Approvals repairs pairs by what approvals and resyncs do.

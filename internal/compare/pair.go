@@ -17,10 +17,12 @@ const (
 	Retell Kind = "retell"
 	// Listing: the record bears the mark of a fan-out, and the list of owed fan-outs lacks the tenant.
 	Listing Kind = "listing"
+	// Settings: the mailbox was told settings, or a life, of the app that the settings do not know.
+	Settings Kind = "settings"
 )
 
 // Kinds lists the closed set.
-func Kinds() []Kind { return []Kind{Index, Behind, Ahead, Retell, Listing} }
+func Kinds() []Kind { return []Kind{Index, Behind, Ahead, Retell, Listing, Settings} }
 
 // Sight is what was read of a pair.
 type Sight struct {

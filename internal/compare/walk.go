@@ -106,6 +106,11 @@ func (c *Comparer) walk(ctx context.Context, now time.Time) (float64, error) {
 // walkApp compares a page of a mailbox with the tenants' records and index entries.
 func (c *Comparer) walkApp(ctx context.Context, now time.Time, e *registry.Entry, at string) (next string, cost float64, err error) {
 	id := e.Rec.App.ClientID
+	if at == "" {
+		if err := c.compareSettings(ctx, e); err != nil {
+			return "", costPage, fmt.Errorf("compare app %s: %w", id, err)
+		}
+	}
 	page, next, err := c.opts.Mailboxes.Marks(ctx, id, at, pairsPage)
 	if err != nil {
 		return "", 0, fmt.Errorf("compare app %s: %w", id, err)
@@ -126,6 +131,25 @@ func (c *Comparer) walkApp(ctx context.Context, now time.Time, e *registry.Entry
 	}
 	c.opts.Metrics.compared(len(page))
 	return next, cost, nil
+}
+
+// compareSettings finds what a mailbox was told and the settings do not know: they lost their last writes. The
+// mailbox is read first, so that what it was told meanwhile is no gap: the app's settings are looked at again by
+// the script that heals.
+func (c *Comparer) compareSettings(ctx context.Context, e *registry.Entry) error {
+	id := e.Rec.App.ClientID
+	v, err := c.opts.Mailboxes.View(ctx, id)
+	if err != nil || v.Birth <= e.Rec.Birth && v.Revision <= e.Rec.Revision && v.EndpointRevision <= e.Rec.EndpointRevision {
+		return err
+	}
+	healed, err := c.opts.Registry.HealApp(ctx, id, v.Birth, v.Revision, v.EndpointRevision)
+	if err != nil || !healed {
+		return err
+	}
+	c.opts.Metrics.closed(Settings, 1)
+	c.opts.Log.WarnContext(ctx, "the settings lost what a mailbox was told; the app was given a new revision", "app", id)
+	c.state.Closed++
+	return c.ask(ctx)
 }
 
 // sights reads the tenants' sides of pairs whose marks were read.

@@ -153,6 +153,12 @@ func (w *world) app(id partner.ClientID, url string) {
 	w.must(w.dir.Refresh(w.Context()))
 }
 
+// life is that of an app in the settings.
+func (w *world) life(id partner.ClientID) mailbox.Life {
+	w.Helper()
+	return mailbox.Life{App: id, Birth: ok[registry.AppRecord](w)(w.reg.App(w.Context(), id)).Birth}
+}
+
 func (w *world) accept(id tenant.ID, c tenant.ChangeType) int64 {
 	w.Helper()
 	r := registry.ChangeRequest{Tenant: id, Type: c}
@@ -275,13 +281,13 @@ func (w *world) whole(apps []partner.ClientID, ids ...tenant.ID) {
 func (w *world) tell(app partner.ClientID) (told []string) {
 	w.Helper()
 	token := fmt.Sprint(w.now.UnixNano(), app)
-	begun := ok[mailbox.Begun](w)(w.box.Begin(w.Context(), app, token, 0))
+	begun := ok[mailbox.Begun](w)(w.box.Begin(w.Context(), w.life(app), token, 0))
 	if begun.State != mailbox.Owned {
 		w.Fatalf("begin: %+v", begun)
 	}
 	var results []mailbox.Settlement
 	for {
-		x := ok[mailbox.Exchanged](w)(w.box.Exchange(w.Context(), app, token, 100, results))
+		x := ok[mailbox.Exchanged](w)(w.box.Exchange(w.Context(), w.life(app), token, 100, results))
 		if results = nil; len(x.Claims) == 0 {
 			break
 		}
@@ -292,7 +298,7 @@ func (w *world) tell(app partner.ClientID) (told []string) {
 			results = append(results, mailbox.Settlement{Claim: c, Verdict: mailbox.OK})
 		}
 	}
-	ok[mailbox.Finished](w)(w.box.Finish(w.Context(), app, token, mailbox.Closing{Force: true}))
+	ok[mailbox.Finished](w)(w.box.Finish(w.Context(), w.life(app), token, mailbox.Closing{Force: true}))
 	return told
 }
 

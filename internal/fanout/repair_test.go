@@ -39,6 +39,8 @@ func (s *shim) RemovedApps(ctx context.Context, since int64, limit int) ([]regis
 	return call(s, "removed", func() ([]registry.Removed, error) { return s.reg.RemovedApps(ctx, since, limit) })
 }
 
+func (s *shim) All() []*registry.Entry { return s.dir.All() }
+
 func (s *shim) Views(ctx context.Context, apps []partner.ClientID) ([]mailbox.View, []error) {
 	return s.box.Views(ctx, apps)
 }
@@ -57,7 +59,7 @@ func (s *shim) AppDeleted(ctx context.Context, id partner.ClientID, revision int
 }
 
 func (s *shim) repairer() *fanout.Repairer {
-	return fanout.NewRepairer(fanout.RepairOptions{Approvals: s.approvals(), Index: s, Views: s, Leftovers: s})
+	return fanout.NewRepairer(fanout.RepairOptions{Approvals: s.approvals(), Index: s, Apps: s, Views: s, Leftovers: s})
 }
 
 func (s *shim) repair() {

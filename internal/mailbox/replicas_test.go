@@ -139,6 +139,7 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 		"Take": {life, "e", int64(0), 1}, "Leave": {life, "e", []mailbox.Settlement(nil)}, "Beat": {life, "d"},
 		"Switch": {"n", sw}, "Sweep": {"n", []mailbox.Switch{sw}},
 		"Open": {life, "n"}, "Born": {life}, "Died": {mailbox.Life{App: "app3", Birth: 4}}, "Former": {life}, "Cleared": {life, ids},
+		"Marks": {app, "", 10}, "MarksOf": {[]mailbox.Asked{{App: app, Tenants: ids}}}, "ApprovalCount": {app},
 	}
 	for i := range store.NumMethod() {
 		name := store.Type().Method(i).Name

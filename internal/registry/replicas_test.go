@@ -151,6 +151,15 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 		}},
 		{"Owing", false, func() error { _, err := s.Owing(ctx, ids); return err }},
 		{"HeldTenants", false, func() error { _, err := s.HeldTenants(ctx, ids); return err }},
+		{"HealApp", false, func() error { _, err := s.HealApp(ctx, "sealed", 1, 1<<50, 1); return err }},
+		{"List", false, func() error { return s.List(ctx, ids) }},
+		{"Raise", false, func() error {
+			v, err := s.Tenant(ctx, "Cust1")
+			if err == nil {
+				_, err = s.Raise(ctx, v, v.Record.Top+1)
+			}
+			return err
+		}},
 		{"PutStatus", false, func() error {
 			_, err := s.PutStatus(ctx, registry.StatusRequest{Tenant: "Cust1", State: tenant.Running}, kim)
 			return err

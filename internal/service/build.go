@@ -196,7 +196,7 @@ func (s *Service) buildSweep() {
 	s.sweeper = sweep.New(sweep.Options{
 		Registry: s.store, Apps: s.dir, Mailboxes: s.boxes, Waker: p.waker, Notifier: &notifier{queue: s.queue}, // repairs are for all replicas
 		Repairer: fanout.NewRepairer(fanout.RepairOptions{
-			Approvals: p.approvals, Index: s.store, Views: s.boxes, Leftovers: p.events,
+			Approvals: p.approvals, Index: s.store, Apps: s.dir, Views: s.boxes, Leftovers: p.events,
 		}),
 		Incidents: &troubles{
 			tracker: p.tracker, store: s.incidents, dir: s.dir, endpoints: p.endpoints, settings: s.incidentSettings(), env: s.env,

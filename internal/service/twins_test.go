@@ -77,7 +77,7 @@ func newTwins(t *testing.T, rdb redis.UniversalClient) *twins {
 	metrics := fanout.NewMetrics(prometheus.NewRegistry())
 	w.fanout = fanout.New(fanout.Options{Tenants: w.reg, Mailboxes: w.boxes, Apps: w.dir, Waker: w, Metrics: metrics, Log: log})
 	w.approvals = fanout.NewApprovals(fanout.ApprovalsOptions{Index: w.reg, Admissions: w.boxes, Apps: w.dir, Waker: w, Metrics: metrics, Log: log})
-	w.repairer = fanout.NewRepairer(fanout.RepairOptions{Approvals: w.approvals, Index: w.reg, Views: w.boxes, Leftovers: w})
+	w.repairer = fanout.NewRepairer(fanout.RepairOptions{Approvals: w.approvals, Index: w.reg, Apps: w.dir, Views: w.boxes, Leftovers: w})
 	w.intake = intake.New(w.reg, w, intake.NewMetrics(prometheus.NewRegistry()), log)
 	w.drainer = drain.New(drain.Options{
 		Mailbox: w.boxes, Endpoints: w, Waker: w, Observer: w, Metrics: drain.NewMetrics(prometheus.NewRegistry()), Log: log,
