@@ -1,14 +1,7 @@
 package main
 
-// step is one thing that can happen.
-type step struct {
-	s     state
-	label string
-	good  bool // happens sooner or later when nothing fails
-	tick  bool
-	env   bool   // the world's doing, not a script's: it may leave work without a wake-up
-	bad   string // what it violates
-}
+// step is one thing that can happen to a mailbox.
+type step = stepOf[state]
 
 // next enumerates everything that can happen in a state.
 func (m *model) next(s *state, emit func(step)) {

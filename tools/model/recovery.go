@@ -12,16 +12,16 @@ type frame struct {
 // recovery follows only what happens when nothing fails, from every state found: time passes when
 // nothing else is left to do. It returns the most ticks until everything is told, or why that never
 // comes, with the way to the state where it does not.
-func (m *model) recovery(q *store) (ticks int, why string, path []string) {
+func recovery[S comparable](m system[S], q *store[S]) (ticks int, why string, path []string) {
 	depth := make([]int16, q.n) // 0 unknown, -1 on the stack, else ticks + 1
 	most := int16(0)
 	for root := range q.n {
 		if depth[root] != 0 {
 			continue
 		}
-		f, why := m.calm(q, root)
+		f, why := calm(m, q, root)
 		if why != "" {
-			return -1, why, m.path(q, root)
+			return -1, why, pathTo(m, q, root)
 		}
 		depth[root] = -1
 		stack := []frame{f}
@@ -36,11 +36,11 @@ func (m *model) recovery(q *store) (ticks int, why string, path []string) {
 			j := top.next[top.k]
 			switch {
 			case depth[j] == -1:
-				return -1, "a cycle without faults that never settles", m.path(q, j)
+				return -1, "a cycle without faults that never settles", pathTo(m, q, j)
 			case depth[j] == 0:
-				g, why := m.calm(q, j)
+				g, why := calm(m, q, j)
 				if why != "" {
-					return -1, why, m.path(q, j)
+					return -1, why, pathTo(m, q, j)
 				}
 				depth[j] = -1
 				stack = append(stack, g)
@@ -58,17 +58,17 @@ func (m *model) recovery(q *store) (ticks int, why string, path []string) {
 }
 
 // calm lists what can happen in a state when nothing fails.
-func (m *model) calm(q *store, i int) (f frame, why string) {
+func calm[S comparable](m system[S], q *store[S], i int) (f frame, why string) {
 	s := *q.at(i)
 	f = frame{i: i}
 	tick := -1
-	m.next(&s, func(e step) {
+	m.next(&s, func(e stepOf[S]) {
 		m.normalize(&e.s)
 		if e.tick {
 			tick = q.find(&e.s, 0, false)
 			return
 		}
-		if !e.good || e.s == s || e.s.Spent != s.Spent {
+		if !e.good || e.s == s || m.faulty(&s, &e.s) {
 			return
 		}
 		if j := q.find(&e.s, 0, false); j >= 0 {
@@ -80,7 +80,7 @@ func (m *model) calm(q *store, i int) (f frame, why string) {
 	switch {
 	case why != "" || len(f.next) > 0:
 		return f, why
-	case s.quiet():
+	case m.quiet(&s):
 		f.best = 1
 		return f, ""
 	case tick < 0:
