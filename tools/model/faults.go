@@ -1,7 +1,7 @@
 package main
 
 // fault is a rule taken away.
-type fault uint32
+type fault uint64
 
 // The rules that can be taken away, one bit each.
 const (
@@ -32,13 +32,34 @@ const (
 	noWell
 	noProbe
 	noSweep
+
+	// those of what lies around the mailbox
+	noBirth
+	noConsent
+	noLook
+	noLookGone
+	noRefresh
+	noClaimLife
+	noComing
+	noEndOnce
+	noFormerKept
+	noListAgain
+	noIndexCompare
+	noKnownCompare
+	noStarCompare
+	noMarkCompare
+	noRaise
+	noVersionClock
+	noFreshBirth
+	noWaitBelow
+	noStepTop
 )
 
 // seeded is a fault with the world that shows it and a part of the violation's name.
 type seeded struct {
 	bit        fault
 	name, what string
-	world      limits
+	world      world
 	finds      string
 	// slower: nothing breaks, but it takes longer until everything is told.
 	slower bool
@@ -46,9 +67,9 @@ type seeded struct {
 
 // seededFaults lists what -break takes.
 func seededFaults() []seeded {
-	w := func(f func(l *limits)) limits { return world(f) }
+	w := func(f func(l *limits)) limits { return mailbox(f) }
 	plain := w(func(*limits) {})
-	return []seeded{
+	return append(pairFaults(), []seeded{
 		{bit: noFence, name: "fence", what: "a result moves its tenant although another claim stands", world: w(func(l *limits) { l.Late = 1 }), finds: "without owner or wake-up"},
 		{bit: noVersion, name: "version", what: "an acknowledgement compares sequences, not versions", world: w(func(l *limits) { l.Resync = 1 }), finds: "did not post again"},
 		{bit: noFloor, name: "floor", what: "an approval remembers no top", world: w(func(l *limits) { l.Dismiss, l.Repeat = 1, 1 }), finds: "backwards"},
@@ -93,5 +114,5 @@ func seededFaults() []seeded {
 			l.Gate, l.noStray = 1, true
 		}), finds: "unproved"},
 		{bit: noSweep, name: "sweep", what: "nobody sweeps", world: w(func(l *limits) { l.changes[0] = 1; l.Task, l.noStray, l.live = 1, true, true }), finds: "work is left"},
-	}
+	}...)
 }

@@ -32,8 +32,7 @@ func exploreAll(w io.Writer, prefix string) int {
 		if !strings.HasPrefix(c.name, prefix) {
 			continue
 		}
-		m := &model{limits: c.limits}
-		res := m.explore(progress(w, c.name))
+		res := c.search(0, progress(w, c.name))
 		states, steps = states+res.states, steps+res.steps
 		report(w, c.name, res)
 		if len(res.bad) > 0 {
@@ -68,8 +67,7 @@ func breakOne(w io.Writer, name string) int {
 
 // show searches the fault's world without its rule, and says why that does not show the fault.
 func (f seeded) show(w io.Writer, progress func(states, ahead int)) (why string) {
-	m := &model{limits: f.world, broken: f.bit}
-	res := m.explore(progress)
+	res := f.world.search(f.bit, progress)
 	report(w, "without "+f.name, res)
 	if !f.slower {
 		if len(res.bad) == 0 || !strings.Contains(res.bad[0], f.finds) {
@@ -77,7 +75,7 @@ func (f seeded) show(w io.Writer, progress func(states, ahead int)) (why string)
 		}
 		return ""
 	}
-	with := (&model{limits: f.world}).explore(progress)
+	with := f.world.search(0, progress)
 	report(w, "with "+f.name, with)
 	if len(res.bad)+len(with.bad) > 0 || res.ticks <= with.ticks {
 		return fmt.Sprintf("told within %d ticks without the rule, %d with it", res.ticks, with.ticks)

@@ -30,8 +30,7 @@ func TestRulesHoldWhereTheirFaultsShow(t *testing.T) {
 		}
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
-			m := &model{limits: f.world}
-			if res := m.explore(silent); len(res.bad) > 0 {
+			if res := f.world.search(0, silent); len(res.bad) > 0 {
 				t.Errorf("%s\n%s", res.bad[0], strings.Join(res.path, "\n"))
 			}
 		})

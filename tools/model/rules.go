@@ -1,10 +1,5 @@
 package main
 
-import (
-	"bytes"
-	"unsafe"
-)
-
 // The mailbox's rules as a system to explore.
 
 func (m *model) initial() state { return start(m.tenants) }
@@ -17,16 +12,12 @@ func (m *model) faulty(from, to *state) bool { return from.Spent != to.Spent }
 
 func (m *model) crosses(from *state, e *step) string {
 	switch {
-	case !e.env && m.awake(from) && !m.awake(&e.s):
+	case !e.env && !m.awake(&e.s) && m.awake(from):
 		return "a script leaves work without owner or wake-up"
 	case e.s.Stray > 0:
 		return "a wake-up task is left behind"
 	}
 	return ""
-}
-
-func (m *model) explore(progress func(states, ahead int)) result {
-	return explore(system[state](m), m.live, progress)
 }
 
 // normalize forgets what no longer matters, so that equal situations are equal states.
@@ -63,9 +54,7 @@ func (m *model) normalize(s *state) {
 // mirror swaps the two drainers, which are alike, when that gives the smaller state.
 func mirror(s *state) {
 	a, b := s.D[0], s.D[1]
-	x := unsafe.Slice((*byte)(unsafe.Pointer(&a)), int(unsafe.Sizeof(a)))
-	y := unsafe.Slice((*byte)(unsafe.Pointer(&b)), int(unsafe.Sizeof(b)))
-	if bytes.Compare(x, y) >= 0 {
+	if !less(&a, &b) {
 		return
 	}
 	s.D[0], s.D[1] = b, a

@@ -23,8 +23,18 @@ func status() []uint8 { return []uint8{kStatus} }
 func three() []uint8  { return []uint8{kStatus, kMove, kDelete} }
 func four() []uint8   { return []uint8{kStatus, kMove, kRestore, kDelete} }
 
-// world is one tenant with two changes of its status and the shortest times, changed by f.
-func world(f func(l *limits)) limits {
+// world is what can be searched, with all rules or without some.
+type world interface {
+	search(broken fault, progress func(states, ahead int)) result
+}
+
+func (l limits) search(broken fault, progress func(states, ahead int)) result {
+	m := &model{limits: l, broken: broken}
+	return explore(system[state](m), l.live, progress)
+}
+
+// mailbox is one tenant with two changes of its status and the shortest times, changed by f.
+func mailbox(f func(l *limits)) limits {
 	l := limits{
 		tenants: 1, jobs: 1, changes: [nTenants]int{2, 0}, kinds: [nTenants][]uint8{status(), status()},
 		entryLease: 2, timeout: 1, ownerLease: 1, grace: 1, backoff: 1, gate: 1,
@@ -39,12 +49,12 @@ func slow(l *limits) { l.entryLease, l.ownerLease, l.grace, l.backoff, l.gate = 
 // namedWorld is one of those that `make model` explores to the end.
 type namedWorld struct {
 	name string
-	limits
+	world
 }
 
 func worlds() []namedWorld {
-	w := func(name string, f func(l *limits)) namedWorld { return namedWorld{name, world(f)} }
-	return []namedWorld{
+	w := func(name string, f func(l *limits)) namedWorld { return namedWorld{name, mailbox(f)} }
+	return append([]namedWorld{
 		w("statuses", func(l *limits) { l.changes[0] = 3; l.Crash, l.Task, l.Fail, l.live = 1, 1, 1, true }),
 		w("kinds, repeats", func(l *limits) { l.kinds[0] = four(); l.Repeat, l.live = 1, true }),
 		w("kinds, crash", func(l *limits) { l.changes[0] = 3; l.kinds[0] = three(); l.Crash, l.noStray, l.live = 1, true, true }),
@@ -83,5 +93,5 @@ func worlds() []namedWorld {
 			l.changes = [nTenants]int{1, 1}
 			l.Lost, l.noStray, l.live = 1, true, true
 		}),
-	}
+	}, pairWorlds()...)
 }
