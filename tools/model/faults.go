@@ -37,7 +37,7 @@ const (
 	noBirth
 	noConsent
 	noLook
-	noLookGone
+	noTicketFirst
 	noRefresh
 	noClaimLife
 	noComing
@@ -52,7 +52,6 @@ const (
 	noVersionClock
 	noFreshBirth
 	noWaitBelow
-	noStepTop
 )
 
 // seeded is a fault with the world that shows it and a part of the violation's name.

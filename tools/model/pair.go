@@ -61,7 +61,7 @@ type post struct {
 	To           uint8 // whose URL it goes to
 	Holds        uint8 // its claim is the tenant's
 	Before       uint8 // it began before the status was asked for again
-	Old          uint8 // it was out when the mailbox lost its last writes
+	Old          uint8 // it was out when the mailbox lost its last writes, or claimed from what was left
 }
 
 const (
@@ -136,6 +136,8 @@ type pairs struct {
 	app, approved, mute bool
 	// noCompare: nobody compares.
 	noCompare bool
+	// atOnce is how many calls may be under way.
+	atOnce int
 }
 
 func (m *pairs) lacks(f fault) bool { return m.broken&f != 0 }
@@ -191,6 +193,9 @@ func (m *pairs) normalize(s *pair) {
 	}
 	if s.Box.Approved == 0 {
 		s.Need = 0
+	}
+	if s.Behind == 1 {
+		caughtUp(s)
 	}
 	for i := 1; i < nCalls; i++ {
 		for j := i; j > 0 && less(&s.C[j-1], &s.C[j]); j-- {
@@ -287,12 +292,17 @@ func (m *pairs) deposit(s *pair, top uint8) {
 	}
 	s.Vers = max(s.Vers, b.Ver)
 	b.Wait, b.WaitVer = top, b.Ver
-	m.caughtUp(s)
 }
 
-// caughtUp: from here on what is told never goes back.
-func (m *pairs) caughtUp(s *pair) {
-	if b := &s.Box; s.Behind == 1 && b.Known >= s.Heard && (b.Wait == 0 || b.Wait >= s.Heard) {
+// caughtUp ends that what is told may go back: nothing is out of what was before the loss, and the
+// mailbox knows all that was told.
+func caughtUp(s *pair) {
+	for i := range s.P {
+		if p := &s.P[i]; p.Old == 1 && p.PC != pTaken {
+			return
+		}
+	}
+	if b := &s.Box; b.Known >= s.Heard && (b.Wait == 0 || b.Wait >= s.Heard) {
 		s.Behind = 0
 	}
 }

@@ -71,6 +71,16 @@ func (v *callSteps) to(pc uint8, what string, f func(n *pair, c *call)) {
 	v.emit(stepOf[pair]{s: n, label: v.text("%s %s", callNames()[v.c.Kind], what), good: true})
 }
 
+// patient goes on as to does, where a healed birth would spare it: nobody counts on it alone.
+func (v *callSteps) patient(pc uint8, what string, f func(n *pair, c *call)) {
+	u := *v
+	u.emit = func(e stepOf[pair]) {
+		e.good = v.s.Cfg.Birth == 0 || v.s.Cfg.Birth >= v.s.Box.Birth
+		v.emit(e)
+	}
+	u.to(pc, what, f)
+}
+
 // ends the call.
 func (v *callSteps) ends(what string, f func(n *pair)) {
 	n := *v.s
@@ -191,10 +201,6 @@ func (v *callSteps) does() {
 
 // looks at the mailbox, and writes the index again where it does not match.
 func (v *callSteps) looks() {
-	if v.lacks(noLookGone) && v.c.Kind != cRepair && v.under(v.s, v.c.Life) == gone {
-		v.fails()
-		return
-	}
 	if v.lacks(noLook) && v.c.Kind == cRepair && v.c.Clears != 0 {
 		v.to(pcSettle, "does not look again", nil)
 		return
@@ -219,7 +225,7 @@ func (v *callSteps) looks() {
 func (v *callSteps) brings() {
 	refused := v.fails
 	if v.c.Kind == cRepair {
-		refused = func() { v.to(pcApps, "is answered GONE", nil) }
+		refused = func() { v.patient(pcApps, "is answered GONE", nil) }
 	}
 	v.guarded("", refused, func() {
 		v.to(pcSettle, v.text("deposits %d", v.c.Top), func(n *pair, _ *call) { v.deposit(n, v.c.Top) })
@@ -237,8 +243,8 @@ func (v *callSteps) settles() {
 }
 
 // free is a place for one more call, -1 for none.
-func (s *pair) free() int {
-	for i := range s.C {
+func (m *pairs) free(s *pair) int {
+	for i := range m.atOnce {
 		if s.C[i].Kind == cNone {
 			return i
 		}
@@ -257,7 +263,7 @@ func (s *pair) runs(kind uint8) bool {
 
 // begins starts a call.
 func (m *pairs) begins(s *pair, c call, good bool, emit func(stepOf[pair]), spend func(n *pair), f string, a ...any) {
-	i := s.free()
+	i := m.free(s)
 	if i < 0 {
 		return
 	}
@@ -314,7 +320,8 @@ func (m *pairs) startsWork(s *pair, emit func(stepOf[pair])) {
 			count = func(n *pair) { n.Spent.Fanout++ }
 		}
 		c := call{Kind: cFanout, PC: pcMark, Ticket: s.Owe.Ticket}
-		m.begins(s, c, true, emit, count, "fan-out reads ticket %d", c.Ticket)
+		waits := s.Ten.Mark == 0 && s.runs(cAccept) // for the accept that listed it
+		m.begins(s, c, !waits, emit, count, "fan-out reads ticket %d", c.Ticket)
 	}
 	if notes := m.unsettled(s); notes != 0 && !s.runs(cRepair) {
 		c := call{Kind: cRepair, PC: pcLook, Approved: 2, Note: notes}

@@ -58,7 +58,7 @@ func (v *callSteps) fanout() {
 		v.to(pcStrike, "clears the mark", func(n *pair, _ *call) { n.Ten.Mark = 0 })
 	case pcStrike:
 		v.ends(v.text("strikes off ticket %d", v.c.Ticket), func(n *pair) {
-			if v.c.Ticket != 0 && n.Owe.Ticket == v.c.Ticket {
+			if v.c.Ticket != 0 && n.Owe.Ticket == v.c.Ticket || v.lacks(noTicketFirst) {
 				n.Owe.Ticket = 0
 			}
 		})
@@ -70,7 +70,7 @@ func (v *callSteps) refresh(what string) {
 		v.to(pcClear, what+" which hears nothing", nil)
 		return
 	}
-	v.to(pcDeposit, v.text("%s life %d", what, v.s.Cfg.Birth), func(n *pair, c *call) { c.Life = n.Cfg.Birth })
+	v.patient(pcDeposit, v.text("%s life %d", what, v.s.Cfg.Birth), func(n *pair, c *call) { c.Life = n.Cfg.Birth })
 }
 
 // gap: the comparison has something to repair.
@@ -134,12 +134,9 @@ func (v *callSteps) asks() {
 	n := *v.s
 	n.C[v.i] = call{}
 	q := v.c.Life
-	told := b.Known >= q && b.Wait < q && b.Asked == 0 && v.c.Marked == 0 && b.Known <= v.c.Top
-	switch {
-	case v.lacks(noWaitBelow):
+	told := b.Known >= q && b.Wait < q && b.Asked == 0 && v.c.Marked == 0
+	if v.lacks(noWaitBelow) {
 		told = b.Known >= q && b.Wait != q && (b.Asked == 0 || b.Wait != 0 || q != v.c.Top)
-	case v.lacks(noStepTop):
-		told = b.Known >= q && b.Wait < q && b.Asked == 0 && v.c.Marked == 0
 	}
 	bad := ""
 	if told && b.Approved == 1 && v.s.Cfg.Hears == 1 && (v.s.Owner != b.Consent || v.s.Heard < q) {

@@ -152,8 +152,8 @@ func (m *pairs) posts(s *pair, emit func(stepOf[pair])) {
 		if s.P[i].PC == pNone {
 			n := *s
 			n.Box.Flight = 1
-			n.P[i] = post{PC: pClaimed, Seq: b.Wait, Ver: b.WaitVer, Life: b.Birth, Consent: b.Consent, Holds: 1}
-			emit(stepOf[pair]{s: n, label: m.text("claim of %d under life %d", b.Wait, b.Birth), good: true})
+			n.P[i] = post{PC: pClaimed, Seq: b.Wait, Ver: b.WaitVer, Life: b.Birth, Consent: b.Consent, Holds: 1, Old: s.Behind}
+			emit(stepOf[pair]{s: n, label: m.text("claim of %d under life %d", b.Wait, b.Birth), good: b.Birth == s.Cfg.Birth})
 			return
 		}
 	}
@@ -164,7 +164,6 @@ func (m *pairs) lands(s *pair, p *post, told bool) {
 	if m.under(s, p.Life) == ok {
 		if told && s.Box.Wait != 0 && s.Box.WaitVer == p.Ver {
 			s.Box.Wait, s.Box.WaitVer = 0, 0
-			m.caughtUp(s)
 		}
 		if p.Holds == 1 {
 			s.Box.Flight = 0
@@ -232,7 +231,6 @@ func (m *pairs) loses(s *pair, emit func(stepOf[pair])) {
 				p.Old, p.Holds = 1, 0
 			}
 		}
-		m.caughtUp(&n)
 	}
 	emit(stepOf[pair]{s: n, label: m.text("FAILOVER: %s loses its last writes", loseNames()[m.lose])})
 }
@@ -240,7 +238,8 @@ func (m *pairs) loses(s *pair, emit func(stepOf[pair])) {
 // quiet: nothing is left to do.
 func (m *pairs) quiet(s *pair) bool {
 	c, b := &s.Cfg, &s.Box
-	return s.C == [nCalls]call{} && s.P == [nPosts]post{} && b.Wait == 0 && b.Flight == 0 && b.Former == 0 &&
+	orphan := m.lose == loseConfig && c.Birth == 0 && b.Birth > c.Gone // its making is lost: it waits to be made again
+	return s.C == [nCalls]call{} && s.P == [nPosts]post{} && (b.Wait == 0 || orphan) && b.Flight == 0 && b.Former == 0 &&
 		s.Owe.Ticket == 0 && s.Owe.Notes == 0 &&
 		c.Birth <= b.Birth && (c.Birth != 0 || c.Gone <= b.Birth || b.Approved == 0) &&
 		(m.noCompare || !m.gap(s) && (c.Birth == 0 || c.Birth == b.Birth))
