@@ -1,5 +1,7 @@
 package main
 
+import "slices"
+
 // fault is a rule taken away.
 type fault uint64
 
@@ -52,6 +54,15 @@ const (
 	noVersionClock
 	noFreshBirth
 	noWaitBelow
+	noErev
+	noDigest
+	noReadAfter
+	noReadEach
+	noOutdated
+	noOffErev
+	noOffRepeat
+	noHalt
+	noAnswerKept
 )
 
 // seeded is a fault with the world that shows it and a part of the violation's name.
@@ -68,7 +79,7 @@ type seeded struct {
 func seededFaults() []seeded {
 	w := func(f func(l *limits)) limits { return mailbox(f) }
 	plain := w(func(*limits) {})
-	return append(pairFaults(), []seeded{
+	return append(slices.Concat(doorFaults(), pairFaults(), runFaults()), []seeded{
 		{bit: noFence, name: "fence", what: "a result moves its tenant although another claim stands", world: w(func(l *limits) { l.Late = 1 }), finds: "without owner or wake-up"},
 		{bit: noVersion, name: "version", what: "an acknowledgement compares sequences, not versions", world: w(func(l *limits) { l.Resync = 1 }), finds: "did not post again"},
 		{bit: noFloor, name: "floor", what: "an approval remembers no top", world: w(func(l *limits) { l.Dismiss, l.Repeat = 1, 1 }), finds: "backwards"},

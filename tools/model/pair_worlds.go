@@ -27,17 +27,27 @@ func pairWorlds() []namedWorld {
 		return namedWorld{"loss: " + name, lossOf(slot, f)}
 	}
 	return []namedWorld{
-		w("changes", func(m *pairs) { m.Change, m.Fail, m.Fanout = 2, 1, 1 }),
-		w("approvals", func(m *pairs) { m.approved = false; m.Change, m.Approve, m.Dismiss, m.Crash = 1, 1, 1, 1 }),
+		w("changes", func(m *pairs) { m.Change, m.Fail, m.Fanout = 3, 1, 1 }),
+		w("approvals, crash", func(m *pairs) { m.approved = false; m.Change, m.Approve, m.Dismiss, m.Crash = 1, 1, 1, 1 }),
 		w("approvals race", func(m *pairs) { m.approved = false; m.Change, m.Approve, m.Dismiss = 1, 2, 1 }),
 		w("life", func(m *pairs) { m.Change, m.Approve, m.Make, m.Delete = 1, 1, 1, 1 }),
 		w("life, crash", func(m *pairs) { m.Approve, m.Dismiss, m.Make, m.Delete, m.Crash = 1, 1, 1, 1, 1 }),
-		w("older version", func(m *pairs) { m.Approve, m.Make, m.Old, m.Delete, m.Crash = 1, 1, 1, 1, 1 }),
+		w("lives", func(m *pairs) { m.approved = false; m.Approve, m.Make, m.Delete, m.Put = 2, 2, 2, 1 }),
+		w("life, older version", func(m *pairs) { m.Approve, m.Make, m.Old, m.Delete, m.Crash = 1, 1, 1, 1, 1 }),
+		w("resync", func(m *pairs) { m.Change, m.Fail, m.Resync, m.Delete, m.Make = 1, 1, 1, 1, 1 }),
 		w("in step", func(m *pairs) { m.Change, m.Fail, m.Ask, m.Resync = 2, 1, 1, 1 }),
+		w("in step, approvals", func(m *pairs) { m.Change, m.Ask, m.Approve, m.Dismiss = 1, 1, 1, 1 }),
+		w("first URL", func(m *pairs) { m.noCompare, m.mute, m.approved = false, true, false; m.Change, m.Approve, m.URL, m.Crash = 1, 1, 1, 1 }),
+		w("comparison", func(m *pairs) { m.noCompare = false; m.Change, m.Approve, m.Dismiss, m.Compare, m.atOnce = 1, 1, 1, 1, 2 }),
 		loss("app", loseApp, func(m *pairs) { m.Change, m.Fail = 2, 1 }),
+		loss("app, approvals", loseApp, func(m *pairs) { m.Change, m.Approve, m.Dismiss, m.atOnce = 1, 1, 1, 2 }),
+		loss("app, life", loseApp, func(m *pairs) { m.Change, m.Approve, m.Delete, m.Make, m.atOnce = 1, 1, 1, 1, 2 }),
 		loss("tenant", loseTenant, func(m *pairs) { m.Change, m.Ask = 2, 1 }),
+		loss("tenant, approvals", loseTenant, func(m *pairs) { m.Change, m.Approve, m.Dismiss, m.atOnce = 1, 1, 1, 2 }),
 		loss("owed", loseOwed, func(m *pairs) { m.Change, m.Crash = 2, 1 }),
-		loss("config", loseConfig, func(m *pairs) { m.atOnce = 2; m.Change, m.Approve, m.Delete, m.Make = 1, 1, 1, 1 }),
+		loss("owed, approvals", loseOwed, func(m *pairs) { m.Approve, m.Dismiss, m.Crash, m.atOnce = 1, 1, 1, 2 }),
+		loss("config, life", loseConfig, func(m *pairs) { m.Change, m.Approve, m.Delete, m.Make, m.atOnce = 1, 1, 1, 1, 2 }),
+		loss("config, first URL", loseConfig, func(m *pairs) { m.mute, m.approved = true, false; m.Change, m.Approve, m.URL = 1, 1, 1 }),
 	}
 }
 

@@ -1,5 +1,7 @@
 package main
 
+import "slices"
+
 // limits size a world: how much there is of everything, and how often each fault may happen.
 type limits struct {
 	budgets
@@ -93,5 +95,5 @@ func worlds() []namedWorld {
 			l.changes = [nTenants]int{1, 1}
 			l.Lost, l.noStray, l.live = 1, true, true
 		}),
-	}, pairWorlds()...)
+	}, slices.Concat(doorWorlds(), pairWorlds(), runWorlds())...)
 }
