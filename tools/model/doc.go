@@ -3,6 +3,13 @@
 // within the budgets of a small world. It models the rules, not the Lua: change the rules here
 // first, run the worlds, and only then change the scripts.
 //
+// There are four systems. The mailbox (state.go, rules.go and what they name) is the core. What lies
+// around it has systems of its own, in which the mailbox is simpler: a pair of one app and one tenant with
+// the four slots of Redis that hold something of it (pair*.go), runs against the settings (runs.go,
+// run_worlds.go), and the door (door.go).
+//
+// # The mailbox
+//
 // Time is relative (ticks that remain) and versions, stamps and generations are kept as equalities,
 // so the space of states is finite although time is not bounded. In every state it checks:
 //
@@ -32,14 +39,86 @@
 //	finish.lua                 finishes, finishesAgain              an endpoint that finish switches off: finish after switches, which leaves the same state
 //	switch.lua                 switches; sweeps when it is swept    revisions come in order, for the script ignores older ones
 //	open.lua                   opens
-//	drop.lua                   deletes, expire                      claims and counters expire together; the revision's guard is not modelled
+//	life.lua                   deletes, expire                      claims and counters expire together; births are in pair
 //	view.lua, inspect.lua      none                                 they only read
 //	fanout                     fansOut, deposits                    snapshots of any age since the change that owes them
 //	fanout, the owed sweep     a change's fan-out may happen at any time later
-//	fanout.Approvals           approves                             in the order index, count, top, admit, record, deposit; the index is not modelled
+//	fanout.Approvals           approves                             in the order index, count, top, admit, record, deposit; the index is in pair
 //	drain, a run               drains, posts, exchanges, finishes   posts claimed together go on in any order; a run may end, or go on, at any time
 //	drain, start-by            startsPost
 //	queue: tasks               starts                               lost, late, twice or never armed
+//
+// # A pair
+//
+// One app and one tenant: approve, dismiss and resync in two slots, with match (write, look, write
+// again); fan-outs that read ticket, record and index and strike off; an app that is deleted and made
+// again, with births, former lives and late calls of them; the steady comparison; in_step. A process may
+// die between any two steps of a call; an answer that is lost is a call that ends there. Where one slot
+// loses its last writes it goes back to any earlier state of itself, while calls and posts go on. Where
+// nothing is left to do, and from every state something leads there:
+//
+//   - the index is as the mailbox, no approval outlives its app, and none that was given is lost;
+//   - each approved app that hears was told the record's newest sequence, and what was asked for again
+//     after it was asked;
+//   - nothing is owed that is listed nowhere.
+//
+// Always: nobody hears of a tenant that approved another's app; in_step is true only if the app was
+// told; and what is told does not go backwards. After {app} lost its last writes this last one holds once
+// the posts that were out, or were claimed from what was left, have ended and the mailbox knows all that
+// was told. An approval or a dismissal that {app} lost stays lost: its mailbox decides.
+//
+//	script or code                 step of the model              differences
+//	put_app.lua, delete_app.lua    settings, put                  a revision is a count that no failover takes back
+//	life.lua                       life                           former tenants are one tenant
+//	prelude.lua, the birth         under, guarded
+//	admit.lua                      does, admit
+//	dismiss.lua                    does, empty
+//	deposit.lua                    brings, deposit                one slot; no silent status
+//	former.lua                     settles
+//	begin, exchange                posts: claim, lands            one post at a time by the claim; no owner, gate or wake-up
+//	drain, settings after a claim  posts: "is sent"               another birth: not sent
+//	accept.lua, owe.lua            accept                         a sequence is a count that no failover takes back
+//	fanout.Fanout                  fanout                         GONE: the apps are read anew; settings may be those of a former life
+//	clear.lua, paid.lua            fanout
+//	fanout.Approvals               approval, looks                approve ends where it is answered GONE; it never takes another life
+//	fanout.Repairer, clearing      startsWork, approval           in one page of one tenant
+//	the comparison                 compare, gap, sweep            a round begins when there is a gap, and now and then
+//	the comparison, raise          compare: "raises the record"   all slots are one
+//	the comparison, births         sweep                          a birth that the settings lost becomes a new one
+//	intake.Answers                 asks                           record, index, mailbox, in this order
+//
+// # Runs against the settings
+//
+// One endpoint that is written (URL, switch, name) while two runs post to it, with switches late or
+// lost, openings, 410 and owners' leases that end. A run of an older endpoint, or one that began before
+// an opening, closes no gate and switches nothing off; a write that leaves URL and switch alone voids
+// nothing; no run posts to an older URL than was written before it claimed; in the end the mailbox's
+// switch is as it is set and no gate is an older endpoint's.
+//
+//	script or code                 step of the model              differences
+//	put_app.lua                    writes, switchesOff
+//	switch.lua, the arming loop    tells                          late, lost, or from the sweep
+//	open.lua                       opened
+//	begin.lua                      begins                         the epoch is kept as an equality
+//	exchange.lua, claims again     run: "claims again"            the settings are read behind each claim
+//	finish.lua                     finishes, switchesOff
+//
+// # The door
+//
+// One caller and one tenant: requests of several changes, repeated under their key until every change is
+// answered, while a request that the caller gave up goes on. Changes meet errors, lose their answers or
+// arrive late. They are accepted once each and in the caller's order. Without keys the library alone
+// repeats, and the caller goes on.
+//
+//	script or code                 step of the model
+//	accept.lua                     accept
+//	the handler, Store.Accept      request
+//	the Redis library's repeat     request: "sent again"
+//
+// Not here: that approvals and resyncs tell the state which pull shows is a matter of values, not of
+// order: a test of internal/tenant and internal/fanout has it.
+//
+// # How far it goes
 //
 // Where the model is wider than the code (any order, any age, any moment) what it shows holds for the
 // code too. Where the code is wider (batches of tenants, revisions, silent statuses, formats) the

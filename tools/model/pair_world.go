@@ -91,7 +91,7 @@ func (m *pairs) sweep(s *pair, emit func(stepOf[pair])) {
 		}
 		emit(stepOf[pair]{s: n, label: m.text("comparison heals the birth: life %d", n.Cfg.Birth), good: true})
 	}
-	if s.Box.Ending == 1 && (s.Box.Former == 0 || m.lacks(noFormerKept)) && s.C == [nCalls]call{} && s.P == [nPosts]post{} {
+	if s.Box.Ending == 1 && s.Saved == 0 && (s.Box.Former == 0 || m.lacks(noFormerKept)) && s.C == [nCalls]call{} && s.P == [nPosts]post{} {
 		n := *s
 		n.Box = box{Ver: s.Box.Ver, Approved: s.Box.Approved, Consent: s.Box.Consent, Known: s.Box.Known, Asked: s.Box.Asked, Wait: s.Box.Wait, WaitVer: s.Box.WaitVer}
 		emit(stepOf[pair]{s: n, label: m.text("the mailbox expires")})
@@ -153,7 +153,7 @@ func (m *pairs) posts(s *pair, emit func(stepOf[pair])) {
 			n := *s
 			n.Box.Flight = 1
 			n.P[i] = post{PC: pClaimed, Seq: b.Wait, Ver: b.WaitVer, Life: b.Birth, Consent: b.Consent, Holds: 1, Old: s.Behind}
-			emit(stepOf[pair]{s: n, label: m.text("claim of %d under life %d", b.Wait, b.Birth), good: b.Birth == s.Cfg.Birth})
+			emit(stepOf[pair]{s: n, label: m.text("claim of %d under life %d", b.Wait, b.Birth), good: b.Birth == s.Cfg.Birth && s.Cfg.Hears == 1})
 			return
 		}
 	}
@@ -176,6 +176,9 @@ func (m *pairs) lands(s *pair, p *post, told bool) {
 func (m *pairs) hears(s *pair, p *post) string {
 	if p.To != p.Consent {
 		return "an owner hears of a tenant that approved another's app"
+	}
+	if p.To < s.Owner && m.lose != loseConfig {
+		return "" // a former owner
 	}
 	if p.To != s.Owner {
 		s.Owner, s.Heard = p.To, 0
@@ -239,7 +242,8 @@ func (m *pairs) loses(s *pair, emit func(stepOf[pair])) {
 func (m *pairs) quiet(s *pair) bool {
 	c, b := &s.Cfg, &s.Box
 	orphan := m.lose == loseConfig && c.Birth == 0 && b.Birth > c.Gone // its making is lost: it waits to be made again
-	return s.C == [nCalls]call{} && s.P == [nPosts]post{} && (b.Wait == 0 || orphan) && b.Flight == 0 && b.Former == 0 &&
+	off := c.Birth != 0 && c.Hears == 0                                // its URL is lost: what waits stays
+	return s.C == [nCalls]call{} && s.P == [nPosts]post{} && (b.Wait == 0 || orphan || off) && b.Flight == 0 && b.Former == 0 &&
 		s.Owe.Ticket == 0 && s.Owe.Notes == 0 &&
 		c.Birth <= b.Birth && (c.Birth != 0 || c.Gone <= b.Birth || b.Approved == 0) &&
 		(m.noCompare || !m.gap(s) && (c.Birth == 0 || c.Birth == b.Birth))
@@ -256,7 +260,7 @@ func (m *pairs) stands(s *pair) string {
 		return "an approval outlives its app"
 	case b.Approved != t.Index:
 		return "the index is not as the mailbox"
-	case s.Granted != 0 && s.Granted == c.Birth && b.Approved == 0 && m.lose != loseApp:
+	case s.Granted != 0 && s.Granted == c.Birth && b.Approved == 0 && m.lose != loseApp && m.lose != loseConfig: // it goes with its slot, or its life
 		return "an approval is lost"
 	case t.Mark == 1:
 		return "owed, and listed nowhere"

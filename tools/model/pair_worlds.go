@@ -37,8 +37,14 @@ func pairWorlds() []namedWorld {
 		w("resync", func(m *pairs) { m.Change, m.Fail, m.Resync, m.Delete, m.Make = 1, 1, 1, 1, 1 }),
 		w("in step", func(m *pairs) { m.Change, m.Fail, m.Ask, m.Resync = 2, 1, 1, 1 }),
 		w("in step, approvals", func(m *pairs) { m.Change, m.Ask, m.Approve, m.Dismiss = 1, 1, 1, 1 }),
-		w("first URL", func(m *pairs) { m.noCompare, m.mute, m.approved = false, true, false; m.Change, m.Approve, m.URL, m.Crash = 1, 1, 1, 1 }),
-		w("comparison", func(m *pairs) { m.noCompare = false; m.Change, m.Approve, m.Dismiss, m.Compare, m.atOnce = 1, 1, 1, 1, 2 }),
+		w("first URL", func(m *pairs) {
+			m.noCompare, m.mute, m.approved = false, true, false
+			m.Change, m.Approve, m.URL, m.Crash = 1, 1, 1, 1
+		}),
+		w("comparison", func(m *pairs) {
+			m.noCompare = false
+			m.Change, m.Approve, m.Dismiss, m.Compare, m.atOnce = 1, 1, 1, 1, 2
+		}),
 		loss("app", loseApp, func(m *pairs) { m.Change, m.Fail = 2, 1 }),
 		loss("app, approvals", loseApp, func(m *pairs) { m.Change, m.Approve, m.Dismiss, m.atOnce = 1, 1, 1, 2 }),
 		loss("app, life", loseApp, func(m *pairs) { m.Change, m.Approve, m.Delete, m.Make, m.atOnce = 1, 1, 1, 1, 2 }),
@@ -78,7 +84,7 @@ func pairFaults() []seeded {
 		{bit: noStarCompare, name: "star", what: "nobody compares marks '*' with the entries (finding 11)", world: pairs{pairBudgets: pairBudgets{URL: 1, Change: 1, Approve: 1}, app: true, mute: true, atOnce: nCalls}, finds: "not told"},
 		{bit: noRaise, name: "raise", what: "a record that lost its last change keeps its sequence", world: loss(loseTenant, func(m *pairs) { m.Change = 2 }), finds: "not told"},
 		{bit: noVersionClock, name: "version-clock", what: "versions do not follow the clock", world: loss(loseApp, func(m *pairs) { m.Change = 2 }), finds: "not told"},
-		{bit: noFreshBirth, name: "fresh-birth", what: "settings that lost a life get that of the mailbox", world: loss(loseConfig, func(m *pairs) { m.approved = false; m.Approve, m.Delete, m.Make, m.Change = 1, 1, 1, 1 }), finds: "another's app"},
+		{bit: noFreshBirth, name: "fresh-birth", what: "settings that lost a life get that of the mailbox", world: loss(loseConfig, func(m *pairs) { m.approved, m.atOnce = false, 1; m.Approve, m.Delete, m.Make, m.Change = 1, 1, 1, 1 }), finds: "another's app"},
 		{bit: noWaitBelow, name: "in-step", what: "in_step looks at the change's own entry (finding 7)", world: w(func(m *pairs) { m.Change, m.Ask = 2, 1 }), finds: "in_step"},
 	}
 }
