@@ -47,6 +47,8 @@ type call struct {
 	Top, Known uint8 // of the record, of the mailbox, as read
 	Approved   uint8 // by the mailbox, as last looked
 	Stale      uint8 // approvals were taken back since it counted dismissals
+	Asked      uint8 // the mailbox's mark had a '*', as compared
+	Waits      uint8 // something waited there, as compared
 	Ticket     uint8
 	Note       uint8 // the notes that it settles
 	Clears     uint8 // the former life that it clears away
@@ -82,8 +84,8 @@ type pair struct {
 	C [nCalls]call
 	P [nPosts]post
 
-	// Was is a birth that a process with old settings still knows, with its document.
-	Was, WasDoc uint8
+	// Was is a birth that a process with old settings still knows.
+	Was uint8
 
 	// what the owner of document Owner heard, and what must be told yet
 	Owner, Heard, Need uint8

@@ -92,7 +92,7 @@ func (v *callSteps) ends(what string, f func(n *pair)) {
 }
 
 // guarded runs a script of the mailbox that writes. A newer life begins first, and the call is repeated.
-func (v *callSteps) guarded(what string, refused func(), f func()) {
+func (v *callSteps) guarded(refused func(), f func()) {
 	switch u := v.under(v.s, v.c.Life); {
 	case u == gone && !v.lacks(noBirth):
 		refused()
@@ -166,7 +166,7 @@ func (v *callSteps) does() {
 			v.to(pcCount, "is answered GONE, and refreshes the apps", func(n *pair, c *call) { c.Life = n.Cfg.Birth })
 		}
 	}
-	v.guarded("", refused, func() {
+	v.guarded(refused, func() {
 		switch {
 		case v.c.Kind == cDismiss:
 			v.to(pcMatch, "is applied", func(n *pair, c *call) {
@@ -227,7 +227,7 @@ func (v *callSteps) brings() {
 	if v.c.Kind == cRepair {
 		refused = func() { v.patient(pcApps, "is answered GONE", nil) }
 	}
-	v.guarded("", refused, func() {
+	v.guarded(refused, func() {
 		v.to(pcSettle, v.text("deposits %d", v.c.Top), func(n *pair, _ *call) { v.deposit(n, v.c.Top) })
 	})
 }
@@ -342,7 +342,7 @@ func (m *pairs) startsWork(s *pair, emit func(stepOf[pair])) {
 	idle := s.C == [nCalls]call{}
 	if idle && m.gap(s) || s.Spent.Compare < m.Compare {
 		b := &s.Box
-		c := call{Kind: cCompare, PC: pcMark, Approved: b.Approved, Known: b.Known, Stale: b.Asked, Marked: bit(b.Wait != 0)}
+		c := call{Kind: cCompare, PC: pcMark, Approved: b.Approved, Known: b.Known, Asked: b.Asked, Waits: bit(b.Wait != 0)}
 		count := func(*pair) {}
 		if !idle || !m.gap(s) {
 			count = func(n *pair) { n.Spent.Compare++ }

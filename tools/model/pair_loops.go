@@ -47,7 +47,7 @@ func (v *callSteps) fanout() {
 		if v.lacks(noRefresh) {
 			refused = func() { v.to(pcClear, "is answered GONE: takes it for told", nil) }
 		}
-		v.guarded("", refused, func() {
+		v.guarded(refused, func() {
 			v.to(pcClear, v.text("deposits %d", v.c.Top), func(n *pair, _ *call) { v.deposit(n, v.c.Top) })
 		})
 	case pcClear:
@@ -95,7 +95,7 @@ func (v *callSteps) compare() {
 			v.to(pcLook, "finds a gap in the index", func(_ *pair, c *call) { *c = call{Kind: cRepair, PC: pcLook, Approved: 2} })
 		case hears && c.Known > t.Top && !v.lacks(noRaise):
 			v.to(pcList, v.text("finds known %d above top %d", c.Known, t.Top), nil)
-		case hears && (c.Known < t.Top && !v.lacks(noKnownCompare) || c.Stale == 1 && c.Marked == 0 && !v.lacks(noStarCompare)):
+		case hears && (c.Known < t.Top && !v.lacks(noKnownCompare) || c.Asked == 1 && c.Waits == 0 && !v.lacks(noStarCompare)):
 			v.to(pcApps, "finds that something is not told", func(_ *pair, c *call) { *c = call{Kind: cRepair, PC: pcApps} })
 		case t.Mark == 1 && !v.lacks(noMarkCompare):
 			v.to(pcStrike, "finds a mark", nil)

@@ -35,11 +35,10 @@ func (m *pairs) settings(s *pair, emit func(stepOf[pair])) {
 		n := *s
 		n.Spent.Delete++
 		n.Revs++
-		n.Was, n.WasDoc = s.Cfg.Birth, s.Cfg.Doc
+		n.Was = s.Cfg.Birth
 		n.Cfg = settings{Gone: n.Revs, Rev: n.Revs}
 		n.Granted = 0
-		lost := n
-		emit(stepOf[pair]{s: lost, label: m.text("app deleted: %d, and the process dies", n.Cfg.Gone)})
+		emit(stepOf[pair]{s: n, label: m.text("app deleted: %d, and the process dies", n.Cfg.Gone)})
 		m.begins(&n, call{Kind: cEnd, Life: n.Cfg.Gone}, false, emit, nil, "app deleted: %d", n.Cfg.Gone)
 	}
 	if s.Cfg.Hears == 0 && s.Spent.URL < m.URL {
