@@ -42,7 +42,7 @@ func healthy(w *world) {
 // Each kind of gap is found, closed and counted within a round, and no other; the next round is fast and finds nothing.
 func TestEachKindOfGapIsClosedAndCounted(t *testing.T) {
 	for name, row := range map[string]struct {
-		break_ func(w *world)
+		damage func(w *world)
 		want   map[string]int
 		// told is what app1 is told by the repair.
 		told []string
@@ -81,7 +81,7 @@ func TestEachKindOfGapIsClosedAndCounted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			each(t, func(t *testing.T, w *world) {
 				healthy(w)
-				row.break_(w)
+				row.damage(w)
 				w.want(row.want)
 				w.whole(append(slices.Clone(apps), "app3"), append(slices.Clone(ids), "x")...)
 				if got := w.tell("app1"); !slices.Equal(got, row.told) {

@@ -254,7 +254,8 @@ func (c *Comparer) compareIndex(ctx context.Context, now time.Time, ids []tenant
 	}
 	byApp := map[partner.ClientID]int{}
 	var asked []mailbox.Asked
-	for i, apps := range approvers {
+	for i, id := range ids {
+		apps := approvers[i]
 		entries += len(apps)
 		for _, app := range apps {
 			at, ok := byApp[app]
@@ -263,7 +264,7 @@ func (c *Comparer) compareIndex(ctx context.Context, now time.Time, ids []tenant
 				byApp[app] = at
 				asked = append(asked, mailbox.Asked{App: app})
 			}
-			asked[at].Tenants = append(asked[at].Tenants, ids[i])
+			asked[at].Tenants = append(asked[at].Tenants, id)
 		}
 	}
 	marks, err := c.opts.Mailboxes.MarksOf(ctx, asked)

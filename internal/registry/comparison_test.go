@@ -121,8 +121,12 @@ func TestPeek(t *testing.T) {
 			t.Fatal(now, err)
 		}
 		same(t, "peeks", got, []registry.Peek{
-			{Known: true, Top: seq, Owed: true, Indexed: true}, {Indexed: true}, {},
-			{Known: true, Top: 7, Unreadable: true}, {Known: true, Unreadable: true}, {Unreadable: true},
+			{Known: true, Top: seq, Owed: true, Indexed: true},
+			{Indexed: true},
+			{},
+			{Known: true, Top: 7, Unreadable: true},
+			{Known: true, Unreadable: true},
+			{Unreadable: true},
 		})
 	})
 }
