@@ -89,7 +89,10 @@ func TestStoreAway(t *testing.T) {
 			}
 		}()
 		redistest.Eventually(t, 30*time.Second, "the service is well after Redis "+c.what, func() bool {
-			resp, _ := get("api", "/api/state/Cust1", "")
+			resp, body := get("api", "/api/state/Cust1", "")
+			if c.what == "gone" { // it came back without its data, which is another fault
+				return resp.StatusCode == http.StatusServiceUnavailable && strings.Contains(body, "store-changed")
+			}
 			return resp.StatusCode == http.StatusNotFound
 		})
 	}
