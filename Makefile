@@ -12,6 +12,7 @@ COUNT ?= 5
 BENCH ?= .
 BENCHFLAGS ?=
 SOAKFLAGS ?= -soak.for=2m -soak.redis=always,everysec,sentinel,cluster -soak.frozen=1m
+TRUTHFLAGS ?= -truth.for=60s -truth.seeds=10
 FROM ?=
 SIZINGFLAGS ?=
 UPGRADEFLAGS ?=
@@ -103,8 +104,9 @@ sizing: build ## Measure what Redis keeps at a million pairs, and compare it wit
 	tools/sizing.py --check docs/sizing.md $(SIZINGFLAGS)
 
 .PHONY: soak
-soak: ## Kill, freeze and cut everything under load, and count what is lost; SOAKFLAGS says how long
+soak: ## Kill, freeze and cut everything under load, and count what is lost or untrue; SOAKFLAGS and TRUTHFLAGS say how long
 	@tools/deps.sh test
+	go test -tags soak ./test/e2e -run '^TestTruthSoak$$' -count=1 -v -timeout 0 -args $(TRUTHFLAGS)
 	go test ./test/e2e -run '^(TestSoak|TestAFrozenWorkerIsReplaced)$$' -count=1 -v -timeout 0 -args $(SOAKFLAGS)
 
 .PHONY: upgrade-test

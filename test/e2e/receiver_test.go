@@ -55,6 +55,8 @@ type receiver struct {
 	behave func(w http.ResponseWriter, req *http.Request) bool
 	// lean forgets the ids: a duplicate is then what bears the last sequence of its tenant and slot.
 	lean bool
+	// onTake, when it is set, hears of each notification that is taken, in the order of their arrival.
+	onTake func(n *notification, seq int64, now time.Time)
 
 	mu         sync.Mutex
 	tenants    map[string]*seen
@@ -197,6 +199,9 @@ func (r *receiver) take(h http.Header, n *notification, now time.Time) {
 		r.backwards = append(r.backwards, n.ContextIdentifier+": "+strconv.FormatInt(seq, 10)+" after "+strconv.FormatInt(s.last, 10))
 	}
 	s.last = max(s.last, seq)
+	if r.onTake != nil {
+		r.onTake(n, seq, now)
+	}
 	slot := slotOf(n.ChangeType)
 	if r.again(h.Get("webhook-id"), now, s.sequences[slot] == seq) {
 		r.duplicates++
