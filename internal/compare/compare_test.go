@@ -144,6 +144,10 @@ func TestWhatIsUnderWayIsNoGap(t *testing.T) {
 			ok[[]registry.Unsettled](w)(w.reg.NoteApprovals(w.Context(), "app1", []tenant.ID{"a"}))
 			ok[int](w)(w.box.Dismiss(w.Context(), w.life("app1"), []tenant.ID{"a"}))
 		},
+		"FormerLifeIsClearedAway": func(w *world) {
+			revision := ok[int64](w)(w.reg.DeleteApp(w.Context(), "app1", registry.AnyRevision, registry.Actor{Name: "test"}))
+			w.must(w.box.Died(w.Context(), mailbox.Life{App: "app1", Birth: revision}))
+		},
 		"FirstURL": func(w *world) {
 			w.ahead = 0
 			w.app("app3", "")

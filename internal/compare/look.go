@@ -49,7 +49,7 @@ type gap struct {
 }
 
 // again looks at suspects of one app again and returns what is wrong with them for good. The order of reads matters:
-// calls under way, marks, records, lists, marks. What a call notes before it writes is no gap until the note is gone; a
+// calls and clearings under way, marks, records, lists, marks. What a call notes before it writes is no gap until the note is gone; a
 // record that is read behind a mark knows what the mark knows, and a mark that is read behind a record without a
 // fan-out owed knows what the record knows. complete is false where too many calls are under way to tell.
 func (c *Comparer) again(ctx context.Context, batch []suspect) (found []gap, complete bool, err error) {
@@ -66,6 +66,10 @@ func (c *Comparer) again(ctx context.Context, batch []suspect) (found []gap, com
 		if u.App == app {
 			noted[u.Tenant] = true
 		}
+	}
+	view, err := c.opts.Mailboxes.View(ctx, app)
+	if err != nil {
+		return nil, false, err
 	}
 	e, ok := c.opts.Apps.App(app)
 	if !ok {
@@ -93,6 +97,9 @@ func (c *Comparer) again(ctx context.Context, batch []suspect) (found []gap, com
 		kinds := Persisting(s.first, sights[i], last)
 		if noted[s.tenant] { // the call's own, or what settles it when it broke off
 			kinds = slices.DeleteFunc(kinds, func(k Kind) bool { return k == Index || k == Behind || k == Retell })
+		}
+		if len(view.Former) > 0 && !m.Approved { // what a former life left in the index is being cleared away
+			kinds = slices.DeleteFunc(kinds, func(k Kind) bool { return k == Index })
 		}
 		if len(kinds) > 0 {
 			found = append(found, gap{tenant: s.tenant, kinds: kinds, known: m.Known})

@@ -204,9 +204,9 @@ const (
 )
 
 // fresh reports whether an app may have got its first URL so lately that the resync which follows is under way.
-// Its settings' revision is Redis' clock.
+// Its endpoint's revision is Redis' clock, and no other write of the app raises it.
 func (c *Comparer) fresh(ctx context.Context, e *registry.Entry, now time.Time) (bool, error) {
-	age := now.Sub(time.UnixMilli(e.Rec.Revision))
+	age := now.Sub(time.UnixMilli(e.Rec.EndpointRevision))
 	if age < freshAtLeast {
 		return true, nil
 	}
