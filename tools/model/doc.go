@@ -74,33 +74,34 @@
 //	admit.lua                      does, admit
 //	dismiss.lua                    does, empty
 //	deposit.lua                    brings, deposit                one slot; no silent status
-//	former.lua                     settles
+//	clear.lua                      settles                        a page is the one tenant
 //	begin, exchange                posts: claim, lands            one post at a time by the claim; no owner, gate or wake-up
 //	drain, settings after a claim  posts: "is sent"               another birth: not sent
 //	accept.lua, owe.lua            accept                         a sequence is a count that no failover takes back
-//	fanout.Fanout                  fanout                         GONE: the apps are read anew; settings may be those of a former life
+//	fanout.Fanout                  fanout                         GONE: the apps are read anew, as often as it is answered; settings may be a former life's
 //	clear.lua, paid.lua            fanout
 //	fanout.Approvals               approval, looks                approve ends where it is answered GONE; it never takes another life
 //	fanout.Repairer, clearing      startsWork, approval           in one page of one tenant
-//	the comparison                 compare, gap, sweep            a round begins when there is a gap, and now and then
-//	the comparison, raise          compare: "raises the record"   all slots are one
-//	the comparison, births         sweep                          a birth that the settings lost becomes a new one
-//	intake.Answers                 asks                           record, index, mailbox, in this order
+//	compare.Comparer               compare, gap                   one look; a round begins when there is a gap, and now and then
+//	raise.lua                      compare: "raises the record"   all slots are one; a change between look and script is newer
+//	heal_app.lua                   sweep: "heals the birth"
+//	intake.Answers, Standing       asks                           record, index, mailbox, in this order; no sequence comes twice, so none is above the record's
 //
 // # Runs against the settings
 //
 // One endpoint that is written (URL, switch, name) while two runs post to it, with switches late or
 // lost, openings, 410 and owners' leases that end. A run of an older endpoint, or one that began before
 // an opening, closes no gate and switches nothing off; a write that leaves URL and switch alone voids
-// nothing; no run posts to an older URL than was written before it claimed; in the end the mailbox's
-// switch is as it is set and no gate is an older endpoint's.
+// nothing; no run posts to an older URL than was written before it took the mailbox, or than the mailbox
+// was told of before it claimed again; in the end the mailbox's switch is as it is set and no gate is an
+// older endpoint's.
 //
 //	script or code                 step of the model              differences
 //	put_app.lua                    writes, switchesOff
 //	switch.lua, the arming loop    tells                          late, lost, or from the sweep
 //	open.lua                       opened
 //	begin.lua                      begins                         the epoch is kept as an equality
-//	exchange.lua, claims again     run: "claims again"            the settings are read behind each claim
+//	exchange.lua, claims again     run: "claims again"            an outdated run claims nothing
 //	finish.lua                     finishes, switchesOff
 //
 // # The door

@@ -57,7 +57,7 @@ const (
 	noErev
 	noDigest
 	noReadAfter
-	noReadEach
+	noClaimOutdated
 	noOutdated
 	noOffErev
 	noOffRepeat

@@ -48,11 +48,9 @@ type call struct {
 	Approved   uint8 // by the mailbox, as last looked
 	Stale      uint8 // approvals were taken back since it counted dismissals
 	Asked      uint8 // the mailbox's mark had a '*', as compared
-	Waits      uint8 // something waited there, as compared
 	Ticket     uint8
 	Note       uint8 // the notes that it settles
 	Clears     uint8 // the former life that it clears away
-	Marked     uint8 // the record owed a fan-out as read
 }
 
 // post is a notification on its way.
@@ -239,10 +237,11 @@ func (m *pairs) life(s *pair, birth uint8, ends bool) {
 	if birth <= s.Box.Birth && !(ends && m.lacks(noEndOnce) && birth == s.Box.Birth) {
 		return
 	}
-	if s.Box.Approved == 1 && birth > s.Box.Birth {
-		s.Box.Former |= 1 << birth
-	}
 	if birth > s.Box.Birth {
+		if s.Box.Approved == 1 {
+			s.Box.Former |= 1 << birth
+			dismissed(s)
+		}
 		m.empty(s)
 	}
 	s.Box.Birth, s.Box.Ending = birth, bit(ends)
@@ -252,6 +251,10 @@ func (m *pairs) life(s *pair, birth uint8, ends bool) {
 func (m *pairs) empty(s *pair) {
 	b := &s.Box
 	b.Approved, b.Asked, b.Known, b.Consent, b.Wait, b.WaitVer = 0, 0, 0, 0, 0, 0
+}
+
+// dismissed counts that an approval was taken back.
+func dismissed(s *pair) {
 	for i := range s.C {
 		if c := &s.C[i]; c.Kind == cApprove {
 			c.Stale = 1

@@ -172,6 +172,7 @@ func (v *callSteps) does() {
 			v.to(pcMatch, "is applied", func(n *pair, c *call) {
 				if n.Box.Approved == 1 {
 					v.empty(n)
+					dismissed(n)
 					n.Granted = 0
 				}
 				c.Approved = 0
@@ -305,7 +306,7 @@ func (m *pairs) starts(s *pair, emit func(stepOf[pair])) {
 	}
 	if s.Ten.Top > 0 && s.Spent.Ask < m.Ask && !s.runs(cAsk) {
 		for q := uint8(1); q <= s.Ten.Top; q++ {
-			c := call{Kind: cAsk, PC: pcApprovers, Life: q, Top: s.Ten.Top, Marked: s.Ten.Mark}
+			c := call{Kind: cAsk, PC: pcApprovers, Life: q, Top: s.Ten.Top}
 			m.begins(s, c, false, emit, func(n *pair) { n.Spent.Ask++ }, "ask whether all know of %d", q)
 		}
 	}
@@ -342,7 +343,7 @@ func (m *pairs) startsWork(s *pair, emit func(stepOf[pair])) {
 	idle := s.C == [nCalls]call{}
 	if idle && m.gap(s) || s.Spent.Compare < m.Compare {
 		b := &s.Box
-		c := call{Kind: cCompare, PC: pcMark, Approved: b.Approved, Known: b.Known, Asked: b.Asked, Waits: bit(b.Wait != 0)}
+		c := call{Kind: cCompare, PC: pcMark, Approved: b.Approved, Known: b.Known, Asked: b.Asked}
 		count := func(*pair) {}
 		if !idle || !m.gap(s) {
 			count = func(n *pair) { n.Spent.Compare++ }

@@ -79,8 +79,8 @@ func (m *pairs) gap(s *pair) bool {
 	hears := b.Approved == 1 && s.Cfg.Birth != 0 && s.Cfg.Hears == 1
 	return !m.lacks(noIndexCompare) && b.Approved != t.Index ||
 		hears && !m.lacks(noKnownCompare) && b.Known < t.Top ||
-		hears && !m.lacks(noStarCompare) && b.Asked == 1 && b.Wait == 0 ||
-		hears && !m.lacks(noRaise) && b.Known > t.Top ||
+		hears && !m.lacks(noStarCompare) && b.Asked == 1 ||
+		hears && !m.lacks(noRaise) && b.Known > t.Top && t.Top > 0 ||
 		!m.lacks(noMarkCompare) && t.Mark == 1 && s.Owe.Ticket == 0
 }
 
@@ -93,9 +93,9 @@ func (v *callSteps) compare() {
 		switch {
 		case c.Approved != t.Index && !v.lacks(noIndexCompare):
 			v.to(pcLook, "finds a gap in the index", func(_ *pair, c *call) { *c = call{Kind: cRepair, PC: pcLook, Approved: 2} })
-		case hears && c.Known > t.Top && !v.lacks(noRaise):
+		case hears && c.Known > t.Top && t.Top > 0 && !v.lacks(noRaise):
 			v.to(pcList, v.text("finds known %d above top %d", c.Known, t.Top), nil)
-		case hears && (c.Known < t.Top && !v.lacks(noKnownCompare) || c.Asked == 1 && c.Waits == 0 && !v.lacks(noStarCompare)):
+		case hears && (c.Known < t.Top && !v.lacks(noKnownCompare) || c.Asked == 1 && !v.lacks(noStarCompare)):
 			v.to(pcApps, "finds that something is not told", func(_ *pair, c *call) { *c = call{Kind: cRepair, PC: pcApps} })
 		case t.Mark == 1 && !v.lacks(noMarkCompare):
 			v.to(pcStrike, "finds a mark", nil)
@@ -134,7 +134,7 @@ func (v *callSteps) asks() {
 	n := *v.s
 	n.C[v.i] = call{}
 	q := v.c.Life
-	told := b.Known >= q && b.Wait < q && b.Asked == 0 && v.c.Marked == 0
+	told := b.Known >= max(q, v.c.Top) && b.Wait == 0 && b.Asked == 0
 	if v.lacks(noWaitBelow) {
 		told = b.Known >= q && b.Wait != q && (b.Asked == 0 || b.Wait != 0 || q != v.c.Top)
 	}

@@ -61,6 +61,7 @@ func (v *callSteps) put() {
 	if v.c.PC == pcLate && v.lacks(noComing) {
 		v.to(pcAccept, "clears away whatever is there", func(n *pair, _ *call) {
 			v.empty(n)
+			dismissed(n)
 			n.Ten.Index = 0
 		})
 		return

@@ -24,7 +24,7 @@ func runFaults() []seeded {
 		{bit: noErev, name: "endpoint-revision", what: "switch opens no gate for a new URL", world: w(runBudgets{URL: 1, Fail: 1}), finds: "older"},
 		{bit: noDigest, name: "digest", what: "each write of the app is an opening", world: w(runBudgets{Rename: 1, Fail: 1}), finds: "keeps its gate open"},
 		{bit: noReadAfter, name: "read-after", what: "settings are read before the claim", world: w(runBudgets{URL: 1}), finds: "older URL"},
-		{bit: noReadEach, name: "read-each", what: "settings are read after a run's first claim alone", world: w(runBudgets{URL: 1}), finds: "older URL"},
+		{bit: noClaimOutdated, name: "claim-outdated", what: "a run that is outdated claims again", world: w(runBudgets{URL: 1}), finds: "older URL"},
 		{bit: noOffErev, name: "off-endpoint", what: "a 410 switches off whatever endpoint there is", world: w(runBudgets{URL: 1, Gone: 1}), finds: "answer of another"},
 		{bit: noOffRepeat, name: "off-repeat", what: "a 410 is dropped where somebody wrote the app meanwhile", world: w(runBudgets{Rename: 1, Gone: 1}), finds: "unheard"},
 	}

@@ -25,7 +25,7 @@ type gates struct {
 type runOf struct {
 	PC     uint8
 	Erev   uint8 // of the endpoint that it posts to
-	Newest uint8 // the endpoint's revision when it claimed
+	Newest uint8 // the endpoint's revision that its claims may not fall behind
 	Opened uint8 // the mailbox was opened, or told of another endpoint, since the run began
 	Rev    uint8 // of the app as it read it to switch it off, or of the switch-off
 }
@@ -281,15 +281,12 @@ func (m *runs) run(s *runState, i int, emit func(stepOf[runState])) {
 			*r = runOf{}
 		})
 		step(false, bad, "posts, is answered and claims again", func(n *runState, r *runOf) {
-			if n.Box.Owner != uint8(i+1) || n.Box.Oepoch != n.Box.Epoch || n.Box.Off == 1 {
+			if n.Box.Owner != uint8(i+1) || n.Box.Oepoch != n.Box.Epoch && !m.lacks(noClaimOutdated) || n.Box.Off == 1 {
 				n.leave(i, 0)
 				*r = runOf{}
 				return
 			}
-			r.Newest = n.Cfg.Erev
-			if !m.lacks(noReadEach) {
-				r.PC = rClaimed
-			}
+			r.Newest = n.Box.Erev // the settings are not read again: what the mailbox was told counts
 		})
 		if s.Spent.Fail < m.Fail {
 			step(false, bad, "fails", func(n *runState, r *runOf) {
