@@ -43,8 +43,8 @@ type Admissions interface {
 	Cleared(ctx context.Context, life mailbox.Life, ts []tenant.ID) (left int, err error)
 }
 
-// ErrUnknownApp reports an approval for an app that does not exist.
-var ErrUnknownApp = errors.New("unknown app")
+// ErrUnknownApp reports an approval for an app that does not exist. It is a registry.ErrNotFound.
+var ErrUnknownApp = fmt.Errorf("unknown app: %w", registry.ErrNotFound)
 
 // Approvals keeps which app hears of which tenant, and tells an app again what it may have
 // missed. It is safe for concurrent use, and each call may be repeated.

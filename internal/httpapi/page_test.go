@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lamplighter/lamplighter/internal/fanout"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 )
 
@@ -110,6 +111,19 @@ func TestTenantPreconditions(t *testing.T) {
 	put(412, "Suspended", map[string]string{"If-Match": second})
 	put(200, "OnlineMaintenance", map[string]string{"If-Match": "*"})
 	put(200, "Running", nil)
+}
+
+// A deletion that overtakes a call is no fault of the service: the app is not there any more.
+func TestApprovalThatADeletionOvertook(t *testing.T) {
+	t.Parallel()
+	for _, gone := range []error{fanout.ErrUnknownApp, mailbox.ErrGone} {
+		h := newHarness(t).withApp(t)
+		h.approveErr = fmt.Errorf("approve: %w", gone)
+		rec := h.do(request{method: "PUT", path: "/v1/apps/app1/approvals/Cust1", role: "platform"})
+		if rec.Code != 404 || !strings.Contains(rec.Body.String(), "not-found") {
+			t.Errorf("%v = %d %s", gone, rec.Code, rec.Body)
+		}
+	}
 }
 
 func TestApprovalsThatOthersUndo(t *testing.T) {

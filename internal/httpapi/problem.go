@@ -160,6 +160,8 @@ func problemOf(err error, fault func(error) string) (p *Problem, unexpected bool
 		return invalid(fields...), false
 	case errors.As(err, &size):
 		return tooLarge("At most " + strconv.FormatInt(size.Limit, 10) + " bytes are accepted."), false
+	case errors.Is(err, mailbox.ErrGone):
+		return notFound("app"), false
 	case errors.Is(err, registry.ErrNotFound):
 		return notFound("thing"), false
 	case errors.Is(err, registry.ErrConflict):
