@@ -36,7 +36,7 @@ func TestFresh(t *testing.T) {
 			t.Parallel()
 			c := New(Options{Mailboxes: count{n: row.approvals}, Apps: noApps{}})
 			rec := registry.AppRecord{Revision: now.Add(-row.written).UnixMilli(), EndpointRevision: now.Add(-row.url).UnixMilli()}
-			got, err := c.fresh(t.Context(), &registry.Entry{Rec: rec}, now)
+			got, err := c.isFresh(t.Context(), &registry.Entry{Rec: rec}, now)
 			if err != nil || got != row.want {
 				t.Errorf("fresh %v, %v, want %v", got, err, row.want)
 			}

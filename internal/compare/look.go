@@ -16,12 +16,12 @@ import (
 // underWayMax is of how many approvals that calls are changing the comparison knows; beyond, it waits.
 const underWayMax = 5000
 
-// look looks at suspects of one app again, and repairs what is still wrong.
-func (c *Comparer) look(ctx context.Context, now time.Time) (cost float64, idle time.Duration, err error) {
+// lookAgain looks at suspects of one app again, and repairs what is still wrong.
+func (c *Comparer) lookAgain(ctx context.Context, now time.Time) (cost float64, idle time.Duration, err error) {
 	batch := c.suspects.ripe(now.Add(-c.opts.Pace.Again), mailbox.MaxBatch)
 	cost = costPage + costLook*float64(len(batch))
 	app := batch[0].app
-	found, complete, err := c.again(ctx, batch)
+	found, complete, err := c.findLasting(ctx, batch)
 	if err == nil && !complete {
 		for _, s := range batch {
 			s.at = now
@@ -30,7 +30,7 @@ func (c *Comparer) look(ctx context.Context, now time.Time) (cost float64, idle 
 		return cost, 0, nil
 	}
 	if err == nil {
-		err = c.repair(ctx, app, found)
+		err = c.closeGaps(ctx, app, found)
 	}
 	if err != nil {
 		if c.failures+1 < passOver { // else the next round sees to it
@@ -48,11 +48,11 @@ type gap struct {
 	known  int64
 }
 
-// again looks at suspects of one app again and returns what is wrong with them for good. The order of reads matters:
+// findLasting looks at suspects of one app again and returns what is wrong with them for good. The order of reads matters:
 // calls and clearings under way, marks, records, lists, marks. What a call notes before it writes is no gap until the note is gone; a
 // record that is read behind a mark knows what the mark knows, and a mark that is read behind a record without a
 // fan-out owed knows what the record knows. complete is false where too many calls are under way to tell.
-func (c *Comparer) again(ctx context.Context, batch []suspect) (found []gap, complete bool, err error) {
+func (c *Comparer) findLasting(ctx context.Context, batch []suspect) (found []gap, complete bool, err error) {
 	app := batch[0].app
 	if err := c.opts.Apps.Refresh(ctx); err != nil && !errors.Is(err, registry.ErrUnreadable) {
 		return nil, false, fmt.Errorf("refresh apps: %w", err)
@@ -108,8 +108,8 @@ func (c *Comparer) again(ctx context.Context, batch []suspect) (found []gap, com
 	return found, true, nil
 }
 
-// repair closes gaps of one app, by operations that are right whatever happened since they were seen.
-func (c *Comparer) repair(ctx context.Context, app partner.ClientID, found []gap) error {
+// closeGaps closes gaps of one app, by operations that are right whatever happened since they were seen.
+func (c *Comparer) closeGaps(ctx context.Context, app partner.ClientID, found []gap) error {
 	by := map[Kind][]tenant.ID{}
 	var ahead []gap
 	for _, g := range found {
@@ -127,13 +127,13 @@ func (c *Comparer) repair(ctx context.Context, app partner.ClientID, found []gap
 			return
 		}
 		if n > 0 {
-			c.opts.Metrics.closed(k, n)
+			c.opts.Metrics.countClosed(k, n)
 			c.opts.Log.WarnContext(ctx, "gaps between an app and its tenants closed", "app", app, "kind", string(k), "count", n, "tenant", by[k][0])
 			c.state.Closed += int64(n)
 		}
 	}
 	for _, g := range ahead {
-		raised, err := c.raise(ctx, g)
+		raised, err := c.raiseSequence(ctx, g)
 		n := 0
 		if raised {
 			n = 1
@@ -154,13 +154,13 @@ func (c *Comparer) repair(ctx context.Context, app partner.ClientID, found []gap
 		}
 	}
 	if len(found) > 0 && c.state.Asked <= c.state.Serving { // a gap seldom comes alone
-		errs = append(errs, c.ask(ctx))
+		errs = append(errs, c.askFastRound(ctx))
 	}
 	return errors.Join(errs...)
 }
 
-// raise gives a tenant a sequence above what a mailbox knows, and has its state told.
-func (c *Comparer) raise(ctx context.Context, g gap) (bool, error) {
+// raiseSequence gives a tenant a sequence above what a mailbox knows, and has its state told.
+func (c *Comparer) raiseSequence(ctx context.Context, g gap) (bool, error) {
 	views, err := c.opts.Registry.Tenants(ctx, []tenant.ID{g.tenant})
 	if err != nil {
 		return false, err

@@ -152,7 +152,7 @@ func New(o Options) *Comparer {
 
 // Run compares until ctx ends, and then gives the lease back, so that another process goes on at once.
 func (c *Comparer) Run(ctx context.Context) {
-	defer c.release(ctx)
+	defer c.releaseLease(ctx)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -169,7 +169,7 @@ func (c *Comparer) Run(ctx context.Context) {
 	}
 }
 
-func (c *Comparer) release(ctx context.Context) {
+func (c *Comparer) releaseLease(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
 	defer cancel()
 	if err := c.opts.Registry.Release(ctx, leaseName, c.holder); err != nil {
@@ -182,17 +182,17 @@ func (c *Comparer) Step(ctx context.Context) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepWithin)
 	defer cancel()
 	start := c.opts.Now()
-	if err := c.watch(ctx, start); err != nil {
+	if err := c.keepLease(ctx, start); err != nil {
 		c.held = false // whoever cannot renew it has no lease
-		c.opts.Metrics.stepped(false)
+		c.opts.Metrics.countStep(false)
 		return failedPause, err
 	}
 	if !c.held {
 		return renewEvery, nil
 	}
-	cost, idle, err := c.work(ctx, start)
+	cost, idle, err := c.doNextPiece(ctx, start)
 	if err != nil {
-		err = c.failed(err)
+		err = c.noteFailure(err)
 	} else {
 		c.failures = 0
 	}
@@ -201,8 +201,8 @@ func (c *Comparer) Step(ctx context.Context) (time.Duration, error) {
 			err = errors.Join(err, serr)
 		}
 	}
-	c.opts.Metrics.stepped(err == nil)
-	c.opts.Metrics.export(c.state)
+	c.opts.Metrics.countStep(err == nil)
+	c.opts.Metrics.setProgress(c.state)
 	if err != nil {
 		return failedPause, err
 	}
@@ -210,18 +210,18 @@ func (c *Comparer) Step(ctx context.Context) (time.Duration, error) {
 		return min(idle, renewEvery), nil
 	}
 	pace := c.opts.Pace.Slow
-	if c.fast() {
+	if c.isFast() {
 		pace = c.opts.Pace.Fast
 	}
 	return max(time.Duration(cost/pace*float64(time.Second))-c.opts.Now().Sub(start), 0), nil
 }
 
-// fast: the round was asked for, or another one is.
-func (c *Comparer) fast() bool { return c.state.Fast || c.state.Hurry() }
+// isFast: the round was asked for, or another one is.
+func (c *Comparer) isFast() bool { return c.state.Fast || c.state.Hurry() }
 
-// failed counts a failure. A place that fails again and again is passed over, so that one broken mailbox keeps no other
+// noteFailure counts a failure. A place that fails again and again is passed over, so that one broken mailbox keeps no other
 // from being compared.
-func (c *Comparer) failed(err error) error {
+func (c *Comparer) noteFailure(err error) error {
 	if c.failures++; c.failures%passOver != 0 {
 		return err
 	}
@@ -230,8 +230,8 @@ func (c *Comparer) failed(err error) error {
 	return fmt.Errorf("passed over %q: %w", at, err)
 }
 
-// watch takes or renews the lease, and looks, every few seconds, whether a fast round is asked for or should be.
-func (c *Comparer) watch(ctx context.Context, now time.Time) error {
+// keepLease takes or renews the lease, and looks, every few seconds, whether a fast round is asked for or should be.
+func (c *Comparer) keepLease(ctx context.Context, now time.Time) error {
 	if c.held && now.Sub(c.renewed) < renewEvery {
 		return nil
 	}
@@ -252,14 +252,14 @@ func (c *Comparer) watch(ctx context.Context, now time.Time) error {
 		c.state, c.suspects = stored, suspects{}
 	}
 	c.held, c.renewed = held, now
-	c.opts.Metrics.export(c.state)
+	c.opts.Metrics.setProgress(c.state)
 	if !held {
 		return nil
 	}
 	if err := c.opts.Apps.Refresh(ctx); err != nil && !errors.Is(err, registry.ErrUnreadable) {
 		return fmt.Errorf("refresh apps: %w", err)
 	}
-	if err := c.reasons(ctx, lost); err != nil {
+	if err := c.askAfterLoss(ctx, lost); err != nil {
 		return err
 	}
 	// What was compared before may be wrong by now. A fast round goes on to its end nevertheless: reasons that
@@ -270,8 +270,8 @@ func (c *Comparer) watch(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// reasons asks for a fast round where Redis may have lost writes: what was asked for is forgotten, another server answers, or the settings went back.
-func (c *Comparer) reasons(ctx context.Context, ask bool) error {
+// askAfterLoss asks for a fast round where Redis may have lost writes: what was asked for is forgotten, another server answers, or the settings went back.
+func (c *Comparer) askAfterLoss(ctx context.Context, ask bool) error {
 	if n := c.opts.Apps.Resets(); n != c.resets {
 		c.resets, ask = n, true
 	}
@@ -284,12 +284,12 @@ func (c *Comparer) reasons(ctx context.Context, ask bool) error {
 		c.primaries, c.state.Primaries = names, names
 	}
 	if ask {
-		return c.ask(ctx)
+		return c.askFastRound(ctx)
 	}
 	return nil
 }
 
-func (c *Comparer) ask(ctx context.Context) error {
+func (c *Comparer) askFastRound(ctx context.Context) error {
 	n, err := c.opts.Registry.AskComparison(ctx)
 	if err != nil {
 		return err
@@ -298,10 +298,10 @@ func (c *Comparer) ask(ctx context.Context) error {
 	return nil
 }
 
-// work does what is due: a second look, the end or the start of a round, or the next page. It returns what it cost, or for how long nothing is due.
-func (c *Comparer) work(ctx context.Context, now time.Time) (cost float64, idle time.Duration, err error) {
+// doNextPiece does what is due: a second look, the end or the start of a round, or the next page. It returns what it cost, or for how long nothing is due.
+func (c *Comparer) doNextPiece(ctx context.Context, now time.Time) (cost float64, idle time.Duration, err error) {
 	if c.suspects.len() > 0 && !c.suspects.next().After(now.Add(-c.opts.Pace.Again)) {
-		return c.look(ctx, now)
+		return c.lookAgain(ctx, now)
 	}
 	ended := c.state.Cursor == atEnd
 	if full := c.suspects.len() >= suspectsMax; full || ended && c.suspects.len() > 0 {
@@ -309,30 +309,30 @@ func (c *Comparer) work(ctx context.Context, now time.Time) (cost float64, idle 
 	}
 	switch {
 	case ended:
-		c.complete(now)
+		c.completeRound(now)
 		return 1, 0, nil
 	case c.state.Cursor == "":
 		if wait := c.resting.Sub(now); wait > 0 && !c.state.Hurry() {
 			return 0, wait, nil
 		}
-		c.begin(now)
+		c.beginRound(now)
 	}
-	cost, err = c.walk(ctx, now)
+	cost, err = c.walkPage(ctx, now)
 	return cost, 0, err
 }
 
-func (c *Comparer) begin(now time.Time) {
+func (c *Comparer) beginRound(now time.Time) {
 	s := &c.state
 	s.Fast, s.Serving = s.Hurry(), s.Asked
 	s.Started, s.Compared, s.Closed = now, 0, 0
 	s.Cursor = atStart
 }
 
-func (c *Comparer) complete(now time.Time) {
+func (c *Comparer) completeRound(now time.Time) {
 	s := &c.state
 	s.Served, s.Pairs, s.Gaps = max(s.Serving, s.Served), s.Compared, s.Closed
 	s.Completed, s.Took = now, now.Sub(s.Started)
-	c.opts.Metrics.completed(s.Fast)
+	c.opts.Metrics.noteCompleted(s.Fast)
 	if s.Gaps > 0 || s.Fast {
 		c.opts.Log.Info("comparison complete", "fast", s.Fast, "pairs", s.Pairs, "gaps_closed", s.Gaps, "duration_ms", s.Took.Milliseconds())
 	}

@@ -57,19 +57,19 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-func (m *Metrics) closed(k Kind, n int) {
+func (m *Metrics) countClosed(k Kind, n int) {
 	if m != nil {
 		m.gaps.WithLabelValues(string(k)).Add(float64(n))
 	}
 }
 
-func (m *Metrics) compared(n int) {
+func (m *Metrics) countCompared(n int) {
 	if m != nil {
 		m.pairs.Add(float64(n))
 	}
 }
 
-func (m *Metrics) stepped(ok bool) {
+func (m *Metrics) countStep(ok bool) {
 	if m == nil {
 		return
 	}
@@ -80,7 +80,7 @@ func (m *Metrics) stepped(ok bool) {
 	m.steps.WithLabelValues(result).Inc()
 }
 
-func (m *Metrics) completed(fast bool) {
+func (m *Metrics) noteCompleted(fast bool) {
 	if m == nil {
 		return
 	}
@@ -91,8 +91,8 @@ func (m *Metrics) completed(fast bool) {
 	m.rounds.WithLabelValues(pace).Inc()
 }
 
-// export shows how far the comparison came, whoever does it.
-func (m *Metrics) export(c registry.Comparison) {
+// setProgress shows how far the comparison came, whoever does it.
+func (m *Metrics) setProgress(c registry.Comparison) {
 	if m == nil {
 		return
 	}

@@ -72,8 +72,8 @@ func passed(cursor string) string {
 	return atEnd
 }
 
-// walk compares the next page, and returns what it cost.
-func (c *Comparer) walk(ctx context.Context, now time.Time) (float64, error) {
+// walkPage compares the next page, and returns what it cost.
+func (c *Comparer) walkPage(ctx context.Context, now time.Time) (float64, error) {
 	part, app, at := place(c.state.Cursor)
 	if part == inIndex {
 		return c.walkIndex(ctx, now, at)
@@ -129,7 +129,7 @@ func (c *Comparer) walkApp(ctx context.Context, now time.Time, e *registry.Entry
 		cost += float64(len(marks))
 		c.state.Compared += int64(len(marks))
 	}
-	c.opts.Metrics.compared(len(page))
+	c.opts.Metrics.countCompared(len(page))
 	return next, cost, nil
 }
 
@@ -146,10 +146,10 @@ func (c *Comparer) compareSettings(ctx context.Context, e *registry.Entry) error
 	if err != nil || !healed {
 		return err
 	}
-	c.opts.Metrics.closed(Settings, 1)
+	c.opts.Metrics.countClosed(Settings, 1)
 	c.opts.Log.WarnContext(ctx, "the settings lost what a mailbox was told; the app was given a new revision", "app", id)
 	c.state.Closed++
-	return c.ask(ctx)
+	return c.askFastRound(ctx)
 }
 
 // sights reads the tenants' sides of pairs whose marks were read.
@@ -162,7 +162,7 @@ func (c *Comparer) sights(ctx context.Context, e *registry.Entry, marks []mailbo
 	}
 	hears, fresh := e.Rec.App.EverHadURL, false
 	if hears && slices.ContainsFunc(marks, func(m mailbox.Mark) bool { return m.Again }) {
-		if fresh, err = c.fresh(ctx, e, now); err != nil {
+		if fresh, err = c.isFresh(ctx, e, now); err != nil {
 			return nil, err
 		}
 	}
@@ -203,9 +203,9 @@ const (
 	freshEach    = time.Millisecond
 )
 
-// fresh reports whether an app may have got its first URL so lately that the resync which follows is under way.
+// isFresh reports whether an app may have got its first URL so lately that the resync which follows is under way.
 // Its endpoint's revision is Redis' clock, and no other write of the app raises it.
-func (c *Comparer) fresh(ctx context.Context, e *registry.Entry, now time.Time) (bool, error) {
+func (c *Comparer) isFresh(ctx context.Context, e *registry.Entry, now time.Time) (bool, error) {
 	age := now.Sub(time.UnixMilli(e.Rec.EndpointRevision))
 	if age < freshAtLeast {
 		return true, nil
