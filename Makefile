@@ -109,6 +109,11 @@ soak: ## Kill, freeze and cut everything under load, and count what is lost or u
 	go test -tags soak ./test/e2e -run '^TestTruthSoak$$' -count=1 -v -timeout 0 -args $(TRUTHFLAGS)
 	go test ./test/e2e -run '^(TestSoak|TestAFrozenWorkerIsReplaced)$$' -count=1 -v -timeout 0 -args $(SOAKFLAGS)
 
+.PHONY: scale
+scale: ## Run with millions of pairs and thousands of apps, a slow way to Redis between; SCALEFLAGS and TEST say which (an hour)
+	@tools/deps.sh test
+	go test -tags soak ./test/e2e -run '^TestScale$(TEST)' -count=1 -v -timeout 0 -args $(SCALEFLAGS)
+
 .PHONY: upgrade-test
 upgrade-test: ## Upgrade from an older version, process by process, under load; FROM is its commit (a tag, or format 1)
 	@tools/deps.sh test
