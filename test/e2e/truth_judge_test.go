@@ -216,20 +216,30 @@ func (s *truthSoak) judgeHeard(a *truthApp, life *appLife, h *history, facts []f
 	}
 }
 
+// gateWithin is how long a gate may stay closed for what a former URL asked for: where the opening that a new URL
+// brings was lost, the next loop that arms wake-ups makes it good, and faults keep that from its work for a while.
+const gateWithin = 30 * time.Second
+
 // judgeGate judges that nobody is left alone for what another URL asked for. The app is at one that never
-// asks for it, since more than an instant; and breakers open for seconds.
+// asks for it, and breakers open for seconds.
 func (s *truthSoak) judgeGate(ctx context.Context, d *dice, a *truthApp) {
-	status, b := s.insist(ctx, d, http.MethodGet, "/v1/apps/"+a.id+"/mailbox", "", nil, false)
-	var box struct {
-		RetryAt time.Time `json:"retry_at"`
-	}
-	if status != http.StatusOK || json.Unmarshal(b, &box) != nil {
-		s.charge(badAnswer, "mailbox of %s: %d %s", a.id, status, tail(b, 200))
-		return
-	}
 	s.count("gates judged", 1)
-	if time.Until(box.RetryAt) > time.Minute {
-		s.charge(lost, "%s is left alone until %v, since its former URL asked for it: %s", a.id, box.RetryAt, b)
+	for began := time.Now(); ; d.pause(ctx, 100*time.Millisecond, 500*time.Millisecond) {
+		status, b := s.insist(ctx, d, http.MethodGet, "/v1/apps/"+a.id+"/mailbox", "", nil, false)
+		var box struct {
+			RetryAt time.Time `json:"retry_at"`
+		}
+		if status != http.StatusOK || json.Unmarshal(b, &box) != nil {
+			s.charge(badAnswer, "mailbox of %s: %d %s", a.id, status, tail(b, 200))
+			return
+		}
+		if time.Until(box.RetryAt) <= time.Minute {
+			return
+		}
+		if time.Since(began) > gateWithin {
+			s.charge(lost, "%s is left alone until %v, since its former URL asked for it: %s", a.id, box.RetryAt, b)
+			return
+		}
 	}
 }
 
