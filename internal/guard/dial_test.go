@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -73,7 +74,7 @@ var errNotReally = errors.New("permitted, and not really connected to")
 
 // countingDialer is the guard's own dialer with one more step: what the guard permits is counted and
 // not connected to.
-func countingDialer(g *guard.Guard, r *net.Resolver, dialled *atomic.Int64) *net.Dialer {
+func countingDialer(g *guard.Guard, r *net.Resolver, dialled *atomic.Int64) *guard.Dialer {
 	d := g.Dialer()
 	inner := d.Control
 	d.Resolver, d.FallbackDelay = r, -1
@@ -249,4 +250,55 @@ func network(ip netip.Addr) string {
 		return "tcp4"
 	}
 	return "tcp6"
+}
+
+// TestNamesAreLookedUpAbsolute: a search list must not complete a stranger's name.
+func TestNamesAreLookedUpAbsolute(t *testing.T) {
+	t.Parallel()
+	g := guard.New(guard.Policy{}, nil)
+	u, err := g.CheckURL("https://partner.example.:8443/hook")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked names
+	if _, err := g.CheckHost(t.Context(), &asked, u); err != nil {
+		t.Fatal(err)
+	}
+	if want := (names{"partner.example."}); !slices.Equal(asked, want) || u.Host != "partner.example:8443" {
+		t.Errorf("asked for %q, host %s", asked, u.Host)
+	}
+
+	var questions atomic.Int64
+	d := g.Dialer()
+	d.Resolver = startNameServer(t, func(name string) []netip.Addr {
+		if questions.Add(1); name != "partner.example" {
+			t.Errorf("asked for %q", name)
+		}
+		return nil
+	})
+	_, err = d.DialContext(t.Context(), "tcp", "partner.example:443")
+	dns, ok := errors.AsType[*net.DNSError](err)
+	if !ok || dns.Name != "partner.example" || !dns.IsNotFound {
+		t.Errorf("%#v", err)
+	}
+	if n := questions.Load(); n != 2 { // A and AAAA
+		t.Errorf("%d questions for one name", n)
+	}
+	for address, want := range map[string]guard.Reason{"127.0.0.1:443": guard.ReasonLoopback, "[::1]:443": guard.ReasonLoopback} {
+		if _, err := g.Dialer().DialContext(t.Context(), "tcp", address); reasonOf(t, err) != want {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	if _, err := g.Dialer().DialContext(t.Context(), "tcp", "no port"); err == nil {
+		t.Error("an address without a port")
+	}
+}
+
+// names remembers the names that it was asked for.
+type names []string
+
+// LookupNetIP implements guard.Resolver.
+func (n *names) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
+	*n = append(*n, host)
+	return []netip.Addr{netip.MustParseAddr("8.8.8.8")}, nil
 }

@@ -1,6 +1,8 @@
 package guard
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -100,9 +102,35 @@ func (g *Guard) Control(network, address string, _ syscall.RawConn) error {
 	return g.counted(g.Classify(ap))
 }
 
-// Dialer returns a dialer that connects to permitted addresses only.
-func (g *Guard) Dialer() *net.Dialer {
-	return &net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, Control: g.Control}
+// Dialer connects to permitted addresses only.
+type Dialer struct{ net.Dialer }
+
+// Dialer returns a dialer whose every connection goes through Control.
+func (g *Guard) Dialer() *Dialer {
+	return &Dialer{net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, Control: g.Control}}
+}
+
+// DialContext looks a name up as it stands: where the machine has a search list, a stranger's name must not be
+// completed to one of the operator's domains.
+func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("dial: %w", err)
+	}
+	conn, err := d.Dialer.DialContext(ctx, network, net.JoinHostPort(absolute(host), port))
+	if dns, ok := errors.AsType[*net.DNSError](err); ok { // people know the name without the dot
+		dns.Name = strings.TrimSuffix(dns.Name, ".")
+	}
+	return conn, err //nolint:wrapcheck // callers judge it as they would that of a net.Dialer
+}
+
+// absolute is a name as it is looked up without a search list. Addresses stay as they are, and names of this machine,
+// which no search list completes.
+func absolute(host string) string {
+	if _, err := netip.ParseAddr(host); err == nil || strings.HasSuffix(host, ".") || isLocalhost(host) {
+		return host
+	}
+	return host + "."
 }
 
 func (g *Guard) badPort(port uint16) *BlockedError {

@@ -106,6 +106,11 @@ func (t *checkedTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 		}
 		return nil, t.guard.counted(err)
 	}
+	if u.RawQuery != req.URL.RawQuery {
+		copied := *req
+		copied.URL = &u
+		req = &copied
+	}
 	return t.next.RoundTrip(req)
 }
 

@@ -28,7 +28,7 @@ const (
 
 // CheckURL judges a URL by its text alone, without resolving its host, and
 // returns it in normal form: lower-case ASCII host without a final dot, no
-// empty port. The error is a *BlockedError. Whether the host's addresses may be
+// empty port, nothing beyond ASCII. The error is a *BlockedError. Whether the host's addresses may be
 // called is decided by CheckHost and at each connection; in particular every
 // port passes here when AllowCIDRs might permit it. Refusals are counted.
 func (g *Guard) CheckURL(raw string) (*url.URL, error) {
@@ -87,7 +87,30 @@ func (g *Guard) checkParts(u *url.URL) error {
 		return err
 	}
 	u.Host = joinHost(host, ip, u.Port())
+	u.RawQuery = encodeQuery(u.RawQuery)
 	return nil
+}
+
+// encodeQuery encodes what RFC 3986 (section 3.4) does not allow in a query, as url.URL does in a path: letters beyond
+// ASCII are what people type, and servers refuse them raw. A percent sign stays as it is.
+func encodeQuery(raw string) string {
+	if !strings.ContainsFunc(raw, func(r rune) bool { return r >= utf8.RuneSelf || !inQuery(byte(r)) }) {
+		return raw
+	}
+	var b strings.Builder
+	for i := range len(raw) {
+		if inQuery(raw[i]) {
+			b.WriteByte(raw[i])
+		} else {
+			fmt.Fprintf(&b, "%%%02X", raw[i])
+		}
+	}
+	return b.String()
+}
+
+// inQuery reports whether a byte may stand in a query.
+func inQuery(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~!$&'()*+,;=:@/?%", c) >= 0
 }
 
 // checkTarget judges what the host's text alone can tell.
@@ -272,5 +295,5 @@ func lookup(ctx context.Context, resolver Resolver, host string) ([]netip.Addr, 
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, resolveTimeout, errResolveTimeout)
 	defer cancel()
-	return resolver.LookupNetIP(ctx, "ip", host)
+	return resolver.LookupNetIP(ctx, "ip", absolute(host))
 }

@@ -18,20 +18,23 @@ func TestCheckURLAccepts(t *testing.T) {
 	t.Parallel()
 	g := guard.New(guard.Policy{}, nil)
 	for in, want := range map[string]string{
-		"https://partner.example/hook?x=1":     "https://partner.example/hook?x=1",
-		"HTTPS://Partner.Example.:8443/Hook":   "https://partner.example:8443/Hook",
-		"https://partner.example:/":            "https://partner.example/",
-		"https://partner.example:0443/":        "https://partner.example:443/",
-		"https://my_host.partner.example":      "https://my_host.partner.example",
-		"https://blåbær.example/ø":             "https://xn--blbr-roah.example/%C3%B8",
-		"https://xn--blbr-roah.example/":       "https://xn--blbr-roah.example/",
-		"https://ＰＡＲＴＮＥＲ.example/":             "https://partner.example/",
-		"https://r3---a.partner.example/":      "https://r3---a.partner.example/",
-		"https://8.8.8.8/hook":                 "https://8.8.8.8/hook",
-		"https://[2606:4700:4700:0::1111]/":    "https://[2606:4700:4700::1111]/",
-		"https://[2606:4700:4700::1111]:8443/": "https://[2606:4700:4700::1111]:8443/",
-		"https://1password.example/":           "https://1password.example/",
-		"https://partner.example/a@b:c":        "https://partner.example/a@b:c",
+		"https://partner.example/hook?x=1":                "https://partner.example/hook?x=1",
+		"HTTPS://Partner.Example.:8443/Hook":              "https://partner.example:8443/Hook",
+		"https://partner.example:/":                       "https://partner.example/",
+		"https://partner.example:0443/":                   "https://partner.example:443/",
+		"https://my_host.partner.example":                 "https://my_host.partner.example",
+		"https://blåbær.example/ø":                        "https://xn--blbr-roah.example/%C3%B8",
+		"https://xn--blbr-roah.example/":                  "https://xn--blbr-roah.example/",
+		"https://ＰＡＲＴＮＥＲ.example/":                        "https://partner.example/",
+		"https://r3---a.partner.example/":                 "https://r3---a.partner.example/",
+		"https://8.8.8.8/hook":                            "https://8.8.8.8/hook",
+		"https://[2606:4700:4700:0::1111]/":               "https://[2606:4700:4700::1111]/",
+		"https://[2606:4700:4700::1111]:8443/":            "https://[2606:4700:4700::1111]:8443/",
+		"https://1password.example/":                      "https://1password.example/",
+		"https://partner.example/a@b:c":                   "https://partner.example/a@b:c",
+		"https://partner.example/?a=ø&b=%zz":              "https://partner.example/?a=%C3%B8&b=%zz",
+		"https://partner.example/?a={\"b|^`}":             "https://partner.example/?a=%7B%22b%7C%5E%60%7D",
+		"https://partner.example/?-._~!$&'()*+,;=:@/?%20": "https://partner.example/?-._~!$&'()*+,;=:@/?%20",
 	} {
 		u, err := g.CheckURL(in)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -17,10 +18,9 @@ import (
 
 // Limits on what an answer may cost.
 const (
-	// maxHeader is ample for an answer whose headers are not used; it covers interim answers too.
+	// maxHeader is ample for an answer whose headers are not used. Interim (1xx) answers, however many,
+	// count into it.
 	maxHeader = 64 << 10
-	// maxInterim is how many interim (1xx) answers are passed over.
-	maxInterim = 5
 	// maxBody is how much of a body is read, so that the connection can serve again after an
 	// ordinary answer.
 	maxBody = 64 << 10
@@ -39,6 +39,8 @@ const (
 	// defaultIdleTimeout is below the 60 to 120 seconds after which load balancers close idle
 	// connections, so that few requests meet a closed one.
 	defaultIdleTimeout = 55 * time.Second
+	// defaultMaxAge is how soon a host that moved by DNS is followed although the old address still answers.
+	defaultMaxAge = time.Minute
 	// tlsSessions lets a burst after a quiet night resume TLS sessions.
 	tlsSessions = 1024
 )
@@ -54,21 +56,31 @@ type Options struct {
 	Idle int
 	// IdleTimeout closes connections that were not used for so long.
 	IdleTimeout time.Duration
+	// MaxAge is how long a connection serves, less up to a quarter: the names of hosts are looked up anew with
+	// the next one.
+	MaxAge time.Duration
 	// RootCAs replaces the system's certificate authorities, for tests and closed networks.
 	RootCAs *x509.CertPool
+	// Random returns numbers in [0, 1); nil for those of math/rand.
+	Random func() float64
 }
 
 // Client keeps connections. It is safe for concurrent use.
 type Client struct {
-	dial func(ctx context.Context, network, address string) (net.Conn, error)
-	tls  *tls.Config
-	pool *pool
+	dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	tls    *tls.Config
+	pool   *pool
+	maxAge time.Duration
+	random func() float64
 }
 
 // New returns a Client.
 func New(opts Options) *Client {
+	if opts.Random == nil {
+		opts.Random = rand.Float64
+	}
 	return &Client{
-		dial: opts.Dial,
+		dial: opts.Dial, maxAge: cmp.Or(opts.MaxAge, defaultMaxAge), random: opts.Random,
 		tls: &tls.Config{
 			MinVersion: tls.VersionTLS12, RootCAs: opts.RootCAs, NextProtos: []string{"http/1.1"},
 			ClientSessionCache: tls.NewLRUClientSessionCache(tlsSessions),
@@ -128,7 +140,7 @@ func (c *Client) connect(ctx context.Context, r *Request) (*conn, error) {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
 	if !r.To.tls {
-		return newConn(plain, plain, r.To.key), nil
+		return newConn(plain, plain, r.To.key, c.expiry(time.Now())), nil
 	}
 	cfg := c.tls.Clone()
 	cfg.ServerName = r.To.serverName
@@ -139,7 +151,12 @@ func (c *Client) connect(ctx context.Context, r *Request) (*conn, error) {
 		_ = plain.Close()
 		return nil, fmt.Errorf("TLS handshake: %w", err)
 	}
-	return newConn(secure, plain, r.To.key), nil
+	return newConn(secure, plain, r.To.key, c.expiry(time.Now())), nil
+}
+
+// expiry is until when a connection serves that is made now. Those that were made together do not end together.
+func (c *Client) expiry(now time.Time) time.Time {
+	return now.Add(c.maxAge - time.Duration(c.random()*float64(c.maxAge)/4))
 }
 
 // errTooLarge ends the reading of an answer.

@@ -161,6 +161,12 @@ func TestWhichAnswersKeepTheConnection(t *testing.T) {
 		"Length":        {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true},
 		"Chunked":       {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", true},
 		"Interim":       {"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n" + noContent, true},
+		"ManyInterim":   {strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n", 500) + noContent, true},
+		"Misdirected":   {"HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\n\r\n", false},
+		"BadGateway":    {"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", false},
+		"Unavailable":   {"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", false},
+		"GatewayLate":   {"HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\n\r\n", false},
+		"NotFound":      {"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", true},
 		"SaysClose":     {"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", false},
 		"OldProtocol":   {"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", false},
 		"MoreThanSaid":  {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\n", false},
@@ -184,6 +190,74 @@ func TestWhichAnswersKeepTheConnection(t *testing.T) {
 				t.Errorf("%d connections for 3 requests, want %d", n, want)
 			}
 		})
+	}
+}
+
+// A connection that leads to a broken backend is left after the second error in a row.
+func TestErrorsInARowEndAConnection(t *testing.T) {
+	t.Parallel()
+	const broken = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
+	answers := []string{broken, noContent, broken, noContent, broken, broken, noContent}
+	var n atomic.Int32
+	to := destination(t, scripted(t, func(c net.Conn, br *bufio.Reader) {
+		for {
+			if _, err := take(br); err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, answers[int(n.Add(1)-1)%len(answers)])
+		}
+	}))
+	c, d := client(t, wire.Options{})
+	for i := range answers {
+		if _, _, err := post(t, c, to, "hello"); err != nil {
+			t.Fatalf("request %d: %v", i, err)
+		}
+	}
+	if got := d.n.Load(); got != 2 {
+		t.Errorf("%d connections, want 2: one ends after the two errors in a row", got)
+	}
+}
+
+// A connection in use ends when it is old, and not all of them at once.
+func TestConnectionsGrowOld(t *testing.T) {
+	t.Parallel()
+	to := destination(t, scripted(t, serving(noContent)))
+	for name, c := range map[string]struct {
+		age     time.Duration
+		random  float64
+		connect int32
+	}{
+		"Old": {time.Nanosecond, 0, 3}, "Young": {time.Hour, 0, 1}, "YoungLessTheJitter": {time.Hour, 0.999, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cl, d := client(t, wire.Options{MaxAge: c.age, Random: func() float64 { return c.random }})
+			for range 3 {
+				if _, _, err := post(t, cl, to, "hello"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n := d.n.Load(); n != c.connect {
+				t.Errorf("%d connections for 3 requests, want %d", n, c.connect)
+			}
+		})
+	}
+}
+
+// Interim answers are bounded by what they cost.
+func TestInterimAnswersWithoutEnd(t *testing.T) {
+	t.Parallel()
+	to := destination(t, scripted(t, func(c net.Conn, br *bufio.Reader) {
+		_, _ = take(br)
+		for {
+			if _, err := io.WriteString(c, "HTTP/1.1 102 Processing\r\n\r\n"); err != nil {
+				return
+			}
+		}
+	}))
+	c, _ := client(t, wire.Options{})
+	if _, _, err := post(t, c, to, "hello"); err == nil || !strings.Contains(err.Error(), "too large") {
+		t.Errorf("%v", err)
 	}
 }
 

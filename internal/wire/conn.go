@@ -21,7 +21,10 @@ type conn struct {
 	answers   *bufio.Reader
 	out       []byte
 	idleSince time.Time
-	place     *list.Element // among the idle ones
+	// expires is when it serves no more. failures counts the server's errors (5xx) since its last other answer.
+	expires  time.Time
+	failures int
+	place    *list.Element // among the idle ones
 }
 
 // allowance reads at most so much; it also tells whether anything came.
@@ -45,8 +48,8 @@ func (a *allowance) Read(p []byte) (int, error) {
 // readBuffer holds an ordinary answer whole.
 const readBuffer = 2 << 10
 
-func newConn(c, plain net.Conn, host string) *conn {
-	cn := &conn{Conn: c, plain: plain, host: host}
+func newConn(c, plain net.Conn, host string, expires time.Time) *conn {
+	cn := &conn{Conn: c, plain: plain, host: host, expires: expires}
 	cn.in.from = c
 	cn.answers = bufio.NewReaderSize(&cn.in, readBuffer)
 	return cn
@@ -81,7 +84,7 @@ func (cn *conn) exchange(ctx context.Context, r *Request, read func(*http.Respon
 	if err != nil {
 		return err
 	}
-	again = cn.body(resp, r.Deadline, read)
+	again = cn.body(resp, r.Deadline, read) && cn.serves(resp.StatusCode, time.Now())
 	return nil
 }
 
@@ -95,8 +98,11 @@ func (cn *conn) send(r *Request) error {
 
 // answer reads the header of the final answer.
 func (cn *conn) answer() (*http.Response, error) {
-	for range maxInterim {
+	for {
 		resp, err := http.ReadResponse(cn.answers, nil)
+		if err != nil && cn.in.left <= 0 {
+			err = errTooLarge // a line that was cut there reads as malformed
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read the answer: %w", err)
 		}
@@ -104,7 +110,25 @@ func (cn *conn) answer() (*http.Response, error) {
 			return resp, nil
 		}
 	}
-	return nil, fmt.Errorf("read the answer: more than %d interim answers", maxInterim)
+}
+
+// maxFailures is how many errors of a server in a row a connection outlives.
+const maxFailures = 1
+
+// serves reports whether the connection is worth another request after an answer. One that is too old, or leads to
+// a gateway or backend that does not work, is left: the next one may lead elsewhere.
+func (cn *conn) serves(status int, now time.Time) bool {
+	if status < http.StatusInternalServerError {
+		cn.failures = 0
+		return status != http.StatusMisdirectedRequest && now.Before(cn.expires)
+	}
+	cn.failures++
+	switch status {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return false
+	default:
+		return cn.failures <= maxFailures && now.Before(cn.expires)
+	}
 }
 
 // body lets read have the body and drains the rest. It reports whether the connection can serve

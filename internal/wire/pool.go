@@ -31,8 +31,9 @@ func (p *pool) take(host string) *conn {
 		if cn == nil {
 			return nil
 		}
-		idle := time.Since(cn.idleSince)
-		if idle < p.timeout && (idle < checkAfter || cn.open()) {
+		now := time.Now()
+		idle := now.Sub(cn.idleSince)
+		if idle < p.timeout && now.Before(cn.expires) && (idle < checkAfter || cn.open()) {
 			return cn
 		}
 		_ = cn.Close()
