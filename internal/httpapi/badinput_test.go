@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // secretWord stands in every bad input; no answer may repeat it.
@@ -172,10 +173,37 @@ func TestBadHeaders(t *testing.T) {
 func TestFaultInTheLastByte(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	for body, want := range map[string]string{`{}x`: "see byte 3", `{"tenant":"a"`: "ends in the middle", `{"tenant":"a`: "ends in the middle"} {
+	for body, want := range map[string]string{`{}x`: "see byte 3", `{"tenant":"a"`: "ends in the middle", `{"tenant":"a`: "ends in the middle",
+		"\xef\xbb\xbf{}": "byte order mark", "\xff\xfe{\x00}\x00": "byte order mark", "\xfe\xff\x00{\x00}": "byte order mark"} {
 		got := h.want(t, 400, request{method: "POST", path: "/v1/state-changes", role: "platform", body: body})
 		if detail, _ := got["detail"].(string); !strings.Contains(detail, want) {
 			t.Errorf("%s: %q, want %q", body, detail, want)
 		}
+	}
+}
+
+// TestTimesOfRFC3339: every spelling that section 5.6 allows is read, and nothing else.
+func TestTimesOfRFC3339(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	post := func(at string, status int) {
+		h.want(t, status, request{
+			method: "POST", path: "/v1/state-changes", role: "platform", body: `{"tenant":"Cust1","change_type":"suspend","occurred_at":"` + at + `"}`,
+		})
+	}
+	for at, want := range map[string]string{
+		"2026-11-24T10:15:00Z": "2026-11-24T10:15:00Z", "2026-11-24t10:15:00.25z": "2026-11-24T10:15:00.25Z",
+		"2016-12-31T23:59:60Z": "2017-01-01T00:00:00Z", "2016-12-31t15:59:60.5-08:00": "2017-01-01T00:00:00.5Z",
+	} {
+		post(at, 202)
+		if got := h.accepted[len(h.accepted)-1].OccurredAt; got.Format(time.RFC3339Nano) != want {
+			t.Errorf("%s is %v, want %s", at, got, want)
+		}
+	}
+	for _, at := range []string{
+		"2016-12-31T22:59:60Z", "2016-12-31T23:59:61Z", "2016-12-31T23:60:60Z", "2016-12-31T23:59:60", "23:59:60Z", "2016-12-31 23:59:59Z", "",
+		"2016-12-31T23:59:60+01:00", "2016-12-31T23:59:ſ0Z", "ßßßßßßßßßßßßßßßßß60Z",
+	} {
+		post(at, 422)
 	}
 }

@@ -287,13 +287,33 @@ func readChange(doc any) (registry.ChangeRequest, error) {
 }
 
 func readTime(o *object, name, s string) time.Time {
-	t, err := time.Parse(time.RFC3339, s)
+	t, err := parseTime(s)
 	if err != nil || t.Year() < 1970 || t.Year() > 9998 {
 		o.add(o.at(name), "must be a time such as 2026-11-24T10:15:00Z (RFC 3339)")
 		return time.Time{}
 	}
 	return t.UTC()
 }
+
+// parseTime reads a time as RFC 3339 (section 5.6) has it, which package time does in part: letters may be lower-case,
+// and the last minute of a day in UTC may have a second 60. That is the first of the next day.
+func parseTime(s string) (time.Time, error) {
+	s = strings.ToUpper(s)
+	leap := len(s) > len("2006-01-02T15:04:05") && s[17:19] == "60"
+	if leap {
+		s = s[:17] + "59" + s[19:]
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil || !leap {
+		return t, err //nolint:wrapcheck // callers say what is expected
+	}
+	if u := t.UTC(); u.Hour() != 23 || u.Minute() != 59 {
+		return t, errNoLeapSecond
+	}
+	return t.Add(time.Second), nil
+}
+
+var errNoLeapSecond = errors.New("second 60 outside of the last minute of a day in UTC")
 
 // readVersion reads a version, nil when it is absent.
 func readVersion(o *object, name string) *string {

@@ -26,6 +26,11 @@ func parse(body []byte) (any, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil, malformed("The body is empty; a JSON document is expected.")
 	}
+	for _, mark := range byteOrderMarks() {
+		if bytes.HasPrefix(body, []byte(mark)) {
+			return nil, malformed("The body begins with a byte order mark, which JSON must not (RFC 8259, section 8.1): write it as UTF-8 without one.")
+		}
+	}
 	if !utf8.Valid(body) {
 		return nil, malformed("The body is not UTF-8.")
 	}
@@ -46,6 +51,9 @@ func parse(body []byte) (any, error) {
 	d.UseNumber()
 	return parseValue(d, "", 1)
 }
+
+// byteOrderMarks are those of UTF-8 and UTF-16.
+func byteOrderMarks() []string { return []string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} }
 
 func parseValue(d *json.Decoder, pointer string, depth int) (any, error) {
 	t, err := d.Token()
