@@ -105,8 +105,8 @@ func Assess(s Subject) Assessment {
 		}
 	case probed && s.Probe.Reason.Failing():
 		a.Word, a.Since, a.Reason, a.Detail = WordFailing, s.Probe.FailingSince, string(s.Probe.Reason), s.Probe.Detail
-	case probed && s.Probe.Reason == NoTenant:
-		a.Word, a.Reason, a.Detail = WordUnchecked, string(NoTenant), s.Probe.Detail
+	case probed && (s.Probe.Reason == NoTenant || s.Probe.Reason == Unreadable):
+		a.Word, a.Reason, a.Detail = WordUnchecked, string(s.Probe.Reason), s.Probe.Detail
 	case probed:
 		a.Detail = s.Probe.Detail
 	case a.CheckedAt.IsZero():

@@ -24,7 +24,9 @@ const (
 	TLSUnknownAuthority Reason = "tls_unknown_authority"
 	TLSWrongHost        Reason = "tls_wrong_host"
 	TLSRefused          Reason = "tls_refused"
-	TLSProtocol         Reason = "tls_protocol"
+	// TLSClientCertificate: it asks for a certificate, in the handshake or by renegotiating.
+	TLSClientCertificate Reason = "tls_client_certificate"
+	TLSProtocol          Reason = "tls_protocol"
 
 	BlockedAddress Reason = "blocked_address"
 
@@ -43,6 +45,8 @@ const (
 	UnsafeXML        Reason = "unsafe_xml"
 	Fault            Reason = "fault"
 	UnexpectedAnswer Reason = "unexpected_answer"
+	// Unreadable: an answer came, and nothing can be said of it.
+	Unreadable Reason = "unreadable"
 
 	NotSuccessful Reason = "not_successful"
 	NoToken       Reason = "no_token"
@@ -83,6 +87,7 @@ func descriptions() []description {
 		{TLSUnknownAuthority, "its TLS certificate is from an authority that is not trusted: self-signed, or an intermediate certificate is not sent", delivery.ReasonTLS},
 		{TLSWrongHost, "its TLS certificate is for another host name", delivery.ReasonTLS},
 		{TLSRefused, "it refused the TLS handshake: it wants a protocol older than TLS 1.2, another cipher, or a client certificate", delivery.ReasonTLS},
+		{TLSClientCertificate, "it asks for a TLS client certificate, and none is sent: let this address be called without one", delivery.ReasonTLS},
 		{TLSProtocol, "what answers on that port does not speak TLS as it should", delivery.ReasonTLS},
 
 		{BlockedAddress, "its address may not be called", delivery.ReasonBlockedAddress},
@@ -102,6 +107,8 @@ func descriptions() []description {
 		{UnsafeXML, "its answer holds a document type, entities or other XML that SOAP forbids; it was not read", delivery.ReasonBadAnswer},
 		{Fault, "it answered Authenticate with a SOAP Fault", delivery.ReasonBadAnswer},
 		{UnexpectedAnswer, "it answered in SOAP, but not with an AuthenticateResponse", delivery.ReasonBadAnswer},
+
+		{Unreadable, "an answer came, but it cannot be read here: it is compressed, or in an encoding (charset) that is not known or does not fit", delivery.ReasonNone},
 
 		{NotSuccessful, "it does not trust the platform's token: it answered IsSuccessful=false", delivery.ReasonAuthError},
 		{NoToken, "its AuthenticateResponse holds no SignedApplicationToken", delivery.ReasonBadAnswer},
@@ -156,7 +163,9 @@ func (r Reason) Delivery() delivery.Reason {
 }
 
 // Failing reports whether the reason counts against the endpoint.
-func (r Reason) Failing() bool { return r != Healthy && r != NoTenant && r != OwnFault }
+func (r Reason) Failing() bool {
+	return r != Healthy && r != NoTenant && r != OwnFault && r != Unreadable
+}
 
 // Immediate reports whether nothing but people will heal it, so that they are told at once.
 func (r Reason) Immediate() bool { return r == WrongKey || r == NoPublicKey || r == BlockedAddress }

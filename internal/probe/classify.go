@@ -10,6 +10,7 @@ import (
 	"net/http/httptrace"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -154,12 +155,23 @@ func (w *watch) insecure(err error) (health.Reason, string) {
 	}
 	// over TCP an alert comes as an operation's error, whose own type is not exported
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
+		if wantsCertificate(op.Err) {
+			return health.TLSClientCertificate, ""
+		}
 		return health.TLSRefused, ""
+	} else if ok && op.Op == "local error" && strings.Contains(op.Err.Error(), "no renegotiation") {
+		return health.TLSClientCertificate, "it asked to renegotiate TLS after the handshake, as IIS does to ask for one"
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) || w.handshake != nil {
 		return health.TLSProtocol, ""
 	}
 	return "", ""
+}
+
+// wantsCertificate knows the alert by which a server says that it needs a client's certificate (RFC 8446, section 6.2).
+// Its type is not exported; its text is that of the alert.
+func wantsCertificate(alert error) bool {
+	return strings.Contains(alert.Error(), "certificate required")
 }
 
 // blame is what an own fault is called once it counts against the endpoint.
@@ -184,7 +196,10 @@ func isErrno(err error, codes ...syscall.Errno) bool {
 // answer is what came back, as far as it came.
 type answer struct {
 	status int
-	body   []byte
+	// contentType is the header's; compressed says that the body is, although nobody asked for it.
+	contentType string
+	compressed  bool
+	body        []byte
 	// err is why the body is not whole; late says that the time was over.
 	err  error
 	late bool
@@ -193,22 +208,35 @@ type answer struct {
 // classify reads an answer as any SOAP 1.1 service may give it; Healthy when it is one. What is
 // SOAP counts whatever its status, and what is not is told by its status first.
 func (a *answer) classify() (m soap.Answer, r health.Reason) {
-	if a.err == nil {
+	switch {
+	case a.err != nil:
+		r = a.broken()
+	case a.compressed:
+		r = health.Unreadable
+	default:
 		var err error
-		if m, err = soap.Read(a.body); err == nil {
+		if m, err = soap.Read(a.contentType, a.body); err == nil {
 			return m, health.Healthy
 		}
 		r = unread(err)
-	} else {
-		r = a.broken()
 	}
-	if r == health.UnsafeXML { // whoever sends that is told so
+	if r == health.UnsafeXML || r == health.SOAP12 { // whoever sends that is told so
+		return m, r
+	}
+	if r == health.Unreadable && a.status == http.StatusInternalServerError && a.isXML() { // it may be a Fault
 		return m, r
 	}
 	if byStatus := ofStatus(a.status); byStatus != "" {
 		return m, byStatus
 	}
 	return m, r
+}
+
+// isXML reports whether the header declares what SOAP comes in.
+func (a *answer) isXML() bool {
+	kind, _, _ := strings.Cut(strings.ToLower(a.contentType), ";")
+	kind = strings.TrimSpace(kind)
+	return strings.HasSuffix(kind, "/xml") || strings.HasSuffix(kind, "+xml") || kind == "multipart/related"
 }
 
 func unread(err error) health.Reason {
@@ -221,6 +249,8 @@ func unread(err error) health.Reason {
 		return health.SOAP12
 	case errors.Is(err, soap.ErrUnsafe):
 		return health.UnsafeXML
+	case errors.Is(err, soap.ErrUnreadable):
+		return health.Unreadable
 	default:
 		return health.NotSOAP
 	}

@@ -119,7 +119,7 @@ func (p *Prober) probe(ctx context.Context, t *Target, now time.Time) health.Fin
 	}
 	defer func() { _ = resp.Body.Close() }()
 	p.answered.Store(now.UnixMilli())
-	a := answer{status: resp.StatusCode}
+	a := answer{status: resp.StatusCode, contentType: resp.Header.Get("Content-Type"), compressed: resp.Header.Get("Content-Encoding") != ""}
 	if a.status != http.StatusSwitchingProtocols { // its body is the bare connection, which no context ends
 		a.body, a.err = io.ReadAll(io.LimitReader(resp.Body, soap.MaxAnswer+1))
 	}
@@ -159,19 +159,22 @@ func (p *Prober) judge(t *Target, a *answer, nonce string) health.Finding {
 	}
 	f := finding(t, r, a.status, note)
 	if r.Failing() {
-		f.Excerpt = excerpt(&message, a.body)
+		f.Excerpt = excerpt(&message, a)
 	}
 	return f
 }
 
-// excerpt is a redacted piece of the answer: what the service says of it, else its beginning.
-func excerpt(m *soap.Answer, body []byte) string {
+// excerpt is a redacted piece of the answer: what the service says of it, else its beginning where that can be read.
+func excerpt(m *soap.Answer, a *answer) string {
 	switch {
 	case m.Fault != nil:
 		return secret.Excerpt([]byte(m.Fault.Code+": "+m.Fault.Text), maxExcerpt)
 	case m.Members["ErrorMessage"] != "":
 		return secret.Excerpt([]byte(m.Members["ErrorMessage"]), maxExcerpt)
-	default:
-		return secret.Excerpt(body[:min(len(body), excerptRead)], maxExcerpt)
 	}
+	text, err := soap.Text(a.contentType, a.body)
+	if a.compressed || err != nil {
+		return ""
+	}
+	return secret.Excerpt(text[:min(len(text), excerptRead)], maxExcerpt)
 }

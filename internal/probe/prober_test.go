@@ -96,6 +96,45 @@ func TestStatuses(t *testing.T) {
 	}
 }
 
+// What cannot be read here says nothing of the endpoint; what can is judged, in whatever encoding it comes.
+func TestEncodingsOfAnswers(t *testing.T) {
+	t.Parallel()
+	latin := strings.ReplaceAll(envelope(fault), "</faultstring>", "bl\xe5b\xe6r</faultstring>")
+	soap12 := `<s:Envelope xmlns:s="http://www.w3.org/2003/05/soap-envelope"><s:Body/></s:Envelope>`
+	for name, tc := range map[string]struct {
+		status        int
+		kind, coding  string
+		body, excerpt string
+		reason        health.Reason
+	}{
+		"Latin1Fault":       {500, "text/xml; charset=ISO-8859-1", "", `<?xml version="1.0" encoding="ISO-8859-1"?>` + latin, "", health.Healthy},
+		"Undeclared":        {200, "text/xml", "", latin, "", health.Unreadable},
+		"UndeclaredFault":   {500, "text/xml", "", latin, "", health.Unreadable},
+		"UndeclaredMTOM":    {500, "multipart/related", "", latin, "", health.Unreadable},
+		"PageWith500":       {500, "text/plain", "", "bl\xe5b\xe6r", "", health.ServerError},
+		"PageWith503":       {503, "text/xml", "", "bl\xe5b\xe6r", "", health.ServerError},
+		"Latin1With503":     {503, "text/plain; charset=iso-8859-1", "", "bl\xe5b\xe6r", "blåbær", health.ServerError},
+		"Compressed":        {200, "text/xml", "gzip", "\x1f\x8b\x08", "", health.Unreadable},
+		"CompressedWith500": {502, "text/html", "br", "\x1f\x8b\x08", "", health.ServerError},
+		"SOAP12":            {200, "application/soap+xml", "", soap12, soap12, health.SOAP12},
+		"SOAP12Fault":       {500, "application/soap+xml", "", soap12, soap12, health.SOAP12},
+	} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", tc.kind)
+			if tc.coding != "" {
+				w.Header().Set("Content-Encoding", tc.coding)
+			}
+			w.WriteHeader(tc.status)
+			_, _ = fmt.Fprint(w, tc.body)
+		}))
+		f := prober(5*time.Second, nil).Probe(t.Context(), target(partner.QuoteConnector, s.URL))
+		s.Close()
+		if f.Reason != tc.reason || f.Excerpt != tc.excerpt {
+			t.Errorf("%s: found %s, excerpt %q (%s)", name, f.Reason, f.Excerpt, f.Detail)
+		}
+	}
+}
+
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
@@ -166,7 +205,9 @@ func TestTransportErrors(t *testing.T) {
 		"ConnectTimeout": {sys(syscall.ETIMEDOUT), health.Timeout, health.Refused}, "DialTimeout": {dial(os.ErrDeadlineExceeded), health.Timeout, health.Refused},
 		"Reset": {&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, health.Reset, health.Refused},
 		"EOF":   {io.EOF, health.HalfClosed, health.Refused}, "Odd": {errors.New("odd"), health.Reset, health.Refused},
-		"Alert": {&net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}, health.TLSRefused, health.Refused},
+		"Alert":         {&net.OpError{Op: "remote error", Err: errors.New("tls: certificate required")}, health.TLSClientCertificate, health.Refused},
+		"OtherAlert":    {&net.OpError{Op: "remote error", Err: errors.New("tls: handshake failure")}, health.TLSRefused, health.Refused},
+		"Renegotiation": {&net.OpError{Op: "local error", Err: errors.New("tls: no renegotiation")}, health.TLSClientCertificate, health.Refused},
 	} {
 		f := with(&http.Client{Transport: failing{tc.err}}, time.Minute).Probe(t.Context(), target(partner.ERPSync, "https://x.example/?code=hush"))
 		want(t, f, tc.reason)

@@ -84,7 +84,7 @@ func fromFinding(f found.Finding) httpapi.TestResult {
 	switch f.Reason {
 	case found.Healthy:
 		r.Outcome, r.Reason = httpapi.Healthy, delivery.ReasonNone.String()
-	case found.NoTenant, found.OwnFault: // they say nothing about the endpoint
+	case found.NoTenant, found.OwnFault, found.Unreadable: // they say nothing about the endpoint
 		r.Outcome = httpapi.Unchecked
 	}
 	return r

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf8"
 )
 
 // Limits on an answer. The answers that probes ask for have about a thousand bytes and five levels.
@@ -50,27 +49,37 @@ type Answer struct {
 // Fault is what a service says went wrong. Both texts are the service's own.
 type Fault struct{ Code, Text string }
 
-// Read reads an answer. Its errors are those above, and hold nothing of the answer.
-func Read(b []byte) (Answer, error) {
+// Read reads an answer, which its header declares to be of a content type. Its errors are those above and ErrUnreadable,
+// and hold nothing of the answer.
+func Read(contentType string, b []byte) (Answer, error) {
 	if len(b) > MaxAnswer {
 		return Answer{}, ErrTooLarge
 	}
-	b = bytes.TrimSpace(bytes.TrimPrefix(b, []byte("\xef\xbb\xbf")))
-	head := strings.ToLower(string(b[:min(len(b), htmlWithin)]))
-	if strings.HasPrefix(head, "<html") || strings.Contains(head, "<!doctype html") {
+	if isPage(b) { // in ASCII whatever its encoding
 		return Answer{}, ErrHTML
 	}
-	if !utf8.Valid(b) {
-		return Answer{}, fmt.Errorf("%w: it is not UTF-8", ErrNotSOAP)
+	b, err := Text(contentType, b)
+	if err != nil {
+		return Answer{}, err
+	}
+	if b = bytes.TrimSpace(b); isPage(b) {
+		return Answer{}, ErrHTML
 	}
 	if declares(b) {
 		return Answer{}, fmt.Errorf("%w: it declares a document type or entities", ErrUnsafe)
 	}
 	r := &reader{d: xml.NewDecoder(bytes.NewReader(b))}
+	r.d.CharsetReader = func(_ string, in io.Reader) (io.Reader, error) { return in, nil } // it is UTF-8 by now
 	if err := r.envelope(); err != nil {
 		return Answer{}, err
 	}
 	return r.answer, nil
+}
+
+// isPage reports whether a text begins as a web page does.
+func isPage(b []byte) bool {
+	head := strings.ToLower(string(bytes.TrimSpace(b[:min(len(b), htmlWithin)])))
+	return strings.HasPrefix(head, "<html") || strings.Contains(head, "<!doctype html")
 }
 
 // declares reports whether b has a markup declaration: all that begins with "<!" and is neither a
