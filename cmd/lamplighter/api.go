@@ -1,14 +1,12 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -16,15 +14,16 @@ import (
 	"github.com/lamplighter/lamplighter/internal/output"
 )
 
-const defaultURL = "http://127.0.0.1:8080"
+// defaultTimeout is how long commands wait for an answer unless they are told.
+const defaultTimeout = 15 * time.Second
 
 // apiFlags say how to reach the admin API and how to print what it answers.
 type apiFlags struct {
-	URL       string        `env:"LAMPLIGHTER_URL" default:"http://127.0.0.1:8080" help:"Where the admin API is."`
-	Token     string        `placeholder:"lmp_…" help:"The API token; LAMPLIGHTER_TOKEN in the environment keeps it out of the list of processes."`
-	TokenFile string        `placeholder:"FILE" help:"File that holds the token, or LAMPLIGHTER_TOKEN_FILE in the environment."`
-	Output    output.Format `short:"o" enum:"table,json,yaml" default:"table" env:"LAMPLIGHTER_OUTPUT" help:"How to print the answer: table, json or yaml."`
-	Timeout   time.Duration `default:"15s" help:"How long to wait for an answer."`
+	Server       string        `placeholder:"URL" help:"Where the admin API is. Also LAMPLIGHTER_SERVER, else where login was last, else http://127.0.0.1:8080."`
+	TokenFile    string        `placeholder:"FILE" help:"File that holds the token for --server. Otherwise it is LAMPLIGHTER_TOKEN or the file LAMPLIGHTER_TOKEN_FILE for LAMPLIGHTER_SERVER, or what login kept."`
+	InsecureHTTP bool          `name:"insecure-http" env:"LAMPLIGHTER_INSECURE_HTTP" help:"Send the token over plain http beyond this machine."`
+	Output       output.Format `short:"o" enum:"table,json,yaml" default:"table" env:"LAMPLIGHTER_OUTPUT" help:"How to print the answer: table, json or yaml."`
+	Timeout      time.Duration `default:"15s" help:"How long to wait for an answer."`
 }
 
 // listFlags are those of a command that lists.
@@ -40,16 +39,19 @@ func (f *apiFlags) open(a *app) (*client.Client, error) {
 
 // openWith makes a client with options beyond those of the flags.
 func (f *apiFlags) openWith(a *app, opts client.Options) (*client.Client, error) {
-	token, err := f.token(a)
+	s, err := f.sources(a)
 	if err != nil {
 		return nil, err
 	}
-	// An empty variable counts as not set, as for settings.
-	opts.URL, opts.Token, opts.Timeout = cmp.Or(f.URL, defaultURL), token, f.Timeout
+	t, err := s.choose()
+	if err != nil {
+		return nil, usageError{err}
+	}
+	opts.URL, opts.Token, opts.Timeout = t.server, t.token, f.Timeout
 	opts.UserAgent = "lamplighter-cli/" + a.build.Version
 	c, err := client.New(opts)
 	if err != nil {
-		return nil, usageError{errors.New("--url must be an http or https URL without user and password")}
+		return nil, usageError{errServer}
 	}
 	return c, nil
 }
@@ -133,27 +135,6 @@ func query(pairs ...string) url.Values {
 	return v
 }
 
-// token finds the API token: flags before the environment, whichever of the two each names.
-func (f *apiFlags) token(a *app) (string, error) {
-	token, file := f.Token, f.TokenFile
-	if token == "" && file == "" {
-		token, file = a.variable("LAMPLIGHTER_TOKEN"), a.variable("LAMPLIGHTER_TOKEN_FILE")
-	}
-	switch {
-	case token != "":
-		return token, checkToken(token)
-	case file != "":
-		b, err := os.ReadFile(file) //nolint:gosec // the caller's own argument names the file
-		if err != nil {
-			return "", usageError{fmt.Errorf("read the token: %w", err)}
-		}
-		token := strings.TrimSpace(string(b))
-		return token, checkToken(token)
-	default:
-		return "", usageError{errors.New("an API token is needed: set LAMPLIGHTER_TOKEN, --token-file or --token")}
-	}
-}
-
 // variable is the value of an environment variable, empty when it is not set.
 func (a *app) variable(name string) string {
 	value := ""
@@ -163,11 +144,4 @@ func (a *app) variable(name string) string {
 		}
 	}
 	return value
-}
-
-func checkToken(token string) error {
-	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return usageError{errors.New("the API token is empty or holds spaces or line breaks: give the token alone")}
-	}
-	return nil
 }

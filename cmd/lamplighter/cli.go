@@ -9,6 +9,9 @@ type cli struct {
 	Dev   devCmd   `cmd:"" help:"Try Lamplighter on this machine, with demo apps; needs nothing and forgets everything."`
 	Serve serveCmd `cmd:"" help:"Run the service: the API, the workers or both."`
 
+	Login  loginCmd  `cmd:"" help:"Keep a token for a server, in a file that nobody else can read."`
+	Logout logoutCmd `cmd:"" help:"Forget the token that is kept for a server."`
+
 	Publish publishCmd `cmd:"" help:"Report a tenant's state change, as the platform does."`
 	Changes changesCmd `cmd:"" help:"Ask who knows of a state change."`
 

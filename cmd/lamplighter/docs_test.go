@@ -101,7 +101,7 @@ func reference(root *kong.Node) string {
 				fmt.Fprintf(&b, "| `%s` | %s |\n", p.Summary(), oneLine(p.Help))
 			}
 		}
-		shared := commandUses(leaf, "url") && commandUses(leaf, "token")
+		shared := commandUses(leaf, "server") && commandUses(leaf, "timeout")
 		settings := commandUses(leaf, "config")
 		flagTable(&b, leaf, func(f *kong.Flag) bool {
 			told := f.Name == "help" || shared && slices.Contains(api, f.Name)
@@ -117,7 +117,7 @@ func reference(root *kong.Node) string {
 
 // apiNames are the flags of every command that calls the admin API.
 func apiNames(*kong.Node) []string {
-	return []string{"url", "token", "token-file", "output", "timeout"}
+	return []string{"server", "token-file", "insecure-http", "output", "timeout"}
 }
 
 func commandNamed(node *kong.Node, names ...string) *kong.Node {

@@ -21,7 +21,7 @@ import (
 // doctorCmd looks at what serve needs, with the settings that serve would have.
 type doctorCmd struct {
 	settingFlags
-	URL    string        `env:"LAMPLIGHTER_URL" placeholder:"URL" help:"Where the admin API should answer; http://127.0.0.1:8080 unless set."`
+	Server string        `env:"LAMPLIGHTER_SERVER" placeholder:"URL" help:"Where the admin API should answer; http://127.0.0.1:8080 unless set."`
 	Output output.Format `short:"o" enum:"table,json,yaml" default:"table" env:"LAMPLIGHTER_OUTPUT" help:"How to print what was found: table, json or yaml."`
 	Within time.Duration `default:"30s" help:"How long all of it may take."`
 }
@@ -133,7 +133,7 @@ func examineFiles(names []string) service.Examined {
 // examineAPI asks the public part, which needs no token.
 func (c *doctorCmd) examineAPI(ctx context.Context, a *app) service.Examined {
 	e := service.Examined{Check: "api", Result: service.Passed}
-	at := cmp.Or(c.URL, defaultURL)
+	at := cmp.Or(c.Server, defaultServer)
 	cl, err := client.New(client.Options{URL: at, UserAgent: "lamplighter-cli/" + a.build.Version, Timeout: 5 * time.Second})
 	if err == nil {
 		_, err = cl.Do(ctx, client.Request{Method: http.MethodGet, Path: "/login/.well-known/jwks"})
@@ -141,8 +141,8 @@ func (c *doctorCmd) examineAPI(ctx context.Context, a *app) service.Examined {
 	e.Detail = "answers"
 	if err != nil {
 		e.Result, e.Detail = service.Doubtful, err.Error()
-		e.Advice = "Start lamplighter serve, or name with --url where it is. Ask for it with a doctor that runs where its callers do."
-		if c.URL != "" { // somebody expects it there
+		e.Advice = "Start lamplighter serve, or name with --server where it is. Ask for it with a doctor that runs where its callers do."
+		if c.Server != "" { // somebody expects it there
 			e.Result = service.Failed
 		}
 	}

@@ -11,10 +11,10 @@ import (
 // hint names the next thing to try after an error of the admin API; empty when there is none.
 func hint(err error) string {
 	if errors.Is(err, client.ErrStranger) {
-		return "--url must name the admin API, listen of the settings: http://127.0.0.1:8080 by default"
+		return "--server must name the admin API, listen of the settings: http://127.0.0.1:8080 by default"
 	}
 	if _, ok := errors.AsType[*client.NoAnswer](err); ok {
-		return "is the service running there, and is --url right? On its machine, lamplighter healthcheck tells"
+		return "is the service running there, and is --server right? On its machine, lamplighter healthcheck tells"
 	}
 	r, ok := errors.AsType[*client.Refusal](err)
 	if !ok {
@@ -22,7 +22,7 @@ func hint(err error) string {
 	}
 	switch r.Status {
 	case http.StatusUnauthorized:
-		return "check LAMPLIGHTER_TOKEN: the token is unknown, revoked or expired"
+		return "check the token: it is unknown there, revoked or expired"
 	case http.StatusForbidden:
 		return "use a token of another role, such as operator or admin"
 	case http.StatusNotFound:

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	_ "time/tzdata" // mails use contacts' time zones; images have no zone data
 
 	"github.com/alecthomas/kong"
@@ -84,7 +85,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	}
 	command, err := parser.Parse(args)
 	if err != nil {
-		return a.fail(usageError{fmt.Errorf("%w (%s shows how)", err, helpOf(err))})
+		return a.fail(usageError{fmt.Errorf("%w (%s)", err, advice(err))})
 	}
 	if err := command.Run(); err != nil {
 		code := a.fail(err)
@@ -94,6 +95,19 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		return code
 	}
 	return exitDone
+}
+
+// advice says how to put a wrong command line right.
+func advice(err error) string {
+	for old, now := range map[string]string{
+		"unknown flag --url":   "the admin API is --server; an endpoint's address is --to of endpoints set",
+		"unknown flag --token": "a token stands in no command line, which others on the machine can read: use --token-file, LAMPLIGHTER_TOKEN or lamplighter login",
+	} {
+		if rest, ok := strings.CutPrefix(err.Error(), old); ok && (rest == "" || strings.HasPrefix(rest, ",")) {
+			return now
+		}
+	}
+	return helpOf(err) + " shows how"
 }
 
 // helpOf is the command line whose answer says how to put a wrong one right.

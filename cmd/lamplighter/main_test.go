@@ -54,7 +54,7 @@ func TestScripts(t *testing.T) {
 
 // serveAnswer starts a stand-in for the API: serve-answer STATUS FILE [HEADER VALUE]. It answers every
 // request with FILE, writes what it was sent to request.txt, and is announced in $ADDRESS and
-// $LAMPLIGHTER_URL. What the API's document does not foresee it answers with 418 and the reason.
+// $LAMPLIGHTER_SERVER. What the API's document does not foresee it answers with 418 and the reason.
 func serveAnswer(ctx context.Context) func(*testscript.TestScript, bool, []string) {
 	read := sync.OnceValues(func() (*httpapitest.Contract, error) { return httpapitest.Whole(context.WithoutCancel(ctx)) })
 	return func(ts *testscript.TestScript, neg bool, args []string) {
@@ -84,7 +84,7 @@ func serveStranger(ts *testscript.TestScript, neg bool, args []string) {
 func serve(ts *testscript.TestScript, h http.HandlerFunc) {
 	server := httptest.NewServer(h)
 	ts.Defer(server.Close)
-	ts.Setenv("LAMPLIGHTER_URL", server.URL)
+	ts.Setenv("LAMPLIGHTER_SERVER", server.URL)
 	ts.Setenv("ADDRESS", server.Listener.Addr().String())
 }
 
@@ -164,10 +164,10 @@ func devAt(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	banner := ts.ReadFile(args[0])
 	for name, pattern := range map[string]string{
-		"LAMPLIGHTER_URL":   `API +(http\S+)`,
-		"LAMPLIGHTER_TOKEN": `Admin token +(lmp_\S+)`,
-		"HOOK":              `Receiver +(http\S+)/<client id>`,
-		"DESK":              `Desk +(http\S+)`,
+		"LAMPLIGHTER_SERVER": `API +(http\S+)`,
+		"LAMPLIGHTER_TOKEN":  `Admin token +(lmp_\S+)`,
+		"HOOK":               `Receiver +(http\S+)/<client id>`,
+		"DESK":               `Desk +(http\S+)`,
 	} {
 		m := regexp.MustCompile(pattern).FindStringSubmatch(banner)
 		if m == nil {

@@ -60,7 +60,7 @@ func (c *publishCmd) Run(ctx context.Context, a *app) error {
 		ID string `json:"id"`
 	}
 	if err := json.Unmarshal(answer.Body, &done); err != nil || done.ID == "" {
-		return fmt.Errorf("publish: %s did not answer as Lamplighter does: is --url right?", c.URL)
+		return fmt.Errorf("publish: %w", client.ErrStranger)
 	}
 	if answer.Replayed {
 		fmt.Fprintf(a.stderr, "The service had accepted it under the key %s already, by an earlier try: nothing was published twice.\n", c.IdempotencyKey)

@@ -219,7 +219,7 @@ func TestRefusalSpeaks(t *testing.T) {
 	t.Parallel()
 	page, _ := serve(t, 1, http.NotFoundHandler())
 	_, err := page.Do(t.Context(), client.Request{Method: "GET", Path: "/page"})
-	if err == nil || err.Error() != "the service answered 404 Not Found without saying why: is --url right?" {
+	if err == nil || err.Error() != "the service answered 404 Not Found without saying why: is --server right?" {
 		t.Errorf("page: %v", err)
 	}
 	c, _ := api(t, 1, func(w http.ResponseWriter, r *http.Request) {

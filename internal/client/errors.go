@@ -79,7 +79,7 @@ func refusal(resp *http.Response, text []byte) error {
 func (r *Refusal) Error() string {
 	status := strconv.Itoa(r.Status) + " " + http.StatusText(r.Status)
 	if r.Title == "" {
-		return "the service answered " + strings.TrimSpace(status) + " without saying why: is --url right?"
+		return "the service answered " + strings.TrimSpace(status) + " without saying why: is --server right?"
 	}
 	var b strings.Builder
 	b.WriteString("refused with " + status)

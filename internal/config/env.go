@@ -9,7 +9,7 @@ import (
 // ClientVariables are environment variables of the command that are no settings: the settings
 // file, and how the client commands reach the admin API.
 func ClientVariables() []string {
-	return []string{Prefix + "CONFIG", Prefix + "URL", Prefix + "TOKEN", Prefix + "TOKEN_FILE"}
+	return []string{Prefix + "CONFIG", Prefix + "SERVER", Prefix + "URL", Prefix + "TOKEN", Prefix + "TOKEN_FILE", Prefix + "INSECURE_HTTP"}
 }
 
 // serviceLink matches what Kubernetes puts into the environment of every pod for a Service

@@ -135,7 +135,7 @@ func (s *stack) apply(file string, more ...string) *applying {
 	s.t.Helper()
 	r := &applying{t: s.t, secrets: filepath.Join(s.dir, "secrets.txt"), ended: make(chan struct{})}
 	r.cmd = exec.Command(s.bin, append([]string{"apply", "-f", file, "--secrets-file", r.secrets}, more...)...)
-	r.cmd.Env = append(os.Environ(), "LAMPLIGHTER_URL=http://"+s.api, "LAMPLIGHTER_TOKEN="+adminToken)
+	r.cmd.Env = append(os.Environ(), "LAMPLIGHTER_SERVER=http://"+s.api, "LAMPLIGHTER_TOKEN="+adminToken)
 	r.cmd.Stdout, r.cmd.Stderr = &r.stdout, &r.stderr
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := r.cmd.Start(); err != nil {

@@ -62,8 +62,8 @@ func looks(t *testing.T, rdb *redis.Client) map[string]int {
 // accept runs lamplighter store accept with the bootstrap token.
 func (s *stack) accept() {
 	s.t.Helper()
-	cmd := exec.Command(s.bin, "store", "accept", "--yes", "--url", "http://"+s.api)
-	cmd.Env = append(os.Environ(), "LAMPLIGHTER_TOKEN="+adminToken)
+	cmd := exec.Command(s.bin, "store", "accept", "--yes", "--server", "http://"+s.api)
+	cmd.Env = append(os.Environ(), "LAMPLIGHTER_SERVER=http://"+s.api, "LAMPLIGHTER_TOKEN="+adminToken)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		s.t.Fatalf("lamplighter store accept: %v\n%s", err, out)

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/term"
+
+	"github.com/lamplighter/lamplighter/internal/client"
+)
+
+// logins is the file of kept tokens, one for each origin.
+type logins struct {
+	// Server is the one of the newest login, which commands use that are told no other.
+	Server string            `json:"server"`
+	Tokens map[string]string `json:"tokens"`
+}
+
+// maxLogins bounds the file.
+const maxLogins = 1 << 20
+
+// loginsFile is where tokens are kept: in the user's own directory of settings.
+func (a *app) loginsFile() (string, error) {
+	dir := a.variable("XDG_CONFIG_HOME")
+	if dir == "" {
+		home := a.variable("HOME")
+		if home == "" {
+			return "", os.ErrNotExist
+		}
+		dir = filepath.Join(home, ".config")
+	}
+	return filepath.Join(dir, "lamplighter", "credentials.json"), nil
+}
+
+// readLogins reads the kept tokens, and refuses a file that others can read.
+func (a *app) readLogins() (logins, error) {
+	name, err := a.loginsFile()
+	if err != nil {
+		return logins{}, err
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return logins{}, fmt.Errorf("read the logins: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return logins{}, usageError{fmt.Errorf("%s can be read by others: chmod 600 it, and replace its tokens", name)}
+	}
+	b, err := readBounded(name, maxLogins)
+	if err != nil {
+		return logins{}, fmt.Errorf("read the logins: %w", err)
+	}
+	var l logins
+	if err := json.Unmarshal(b, &l); err != nil {
+		return logins{}, usageError{fmt.Errorf("%s is not what login writes: remove it and log in again", name)}
+	}
+	return l, nil
+}
+
+// writeLogins replaces the file at once, so that no reader sees half of it.
+func (a *app) writeLogins(l logins) error {
+	name, err := a.loginsFile()
+	if err != nil {
+		return usageError{errors.New("nowhere to keep the token: HOME is not set")}
+	}
+	b, err := json.MarshalIndent(l, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return fmt.Errorf("keep the token: %w", err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), ".credentials-*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("keep the token: %w", err)
+	}
+	_, err = f.Write(append(b, '\n'))
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+		return fmt.Errorf("keep the token: %w", err)
+	}
+	return nil
+}
+
+type loginCmd struct {
+	Server       string `required:"" placeholder:"URL" help:"Where the admin API is."`
+	TokenFile    string `placeholder:"FILE" help:"File that holds the token; without it, it is asked for, or read from the standard input."`
+	InsecureHTTP bool   `name:"insecure-http" help:"Send the token over plain http beyond this machine."`
+}
+
+// Run keeps a token that the server takes.
+func (c *loginCmd) Run(ctx context.Context, a *app) error {
+	base, err := parseServer(c.Server)
+	if err != nil {
+		return usageError{err}
+	}
+	token, err := c.token(a)
+	if err != nil {
+		return err
+	}
+	kept := logins{Tokens: map[string]string{origin(base): token}}
+	s := sources{server: c.Server, insecure: c.InsecureHTTP, logins: kept}
+	t, err := s.choose()
+	if err != nil {
+		return usageError{err}
+	}
+	cl, err := client.New(client.Options{URL: t.server, Token: t.token, UserAgent: "lamplighter-cli/" + a.build.Version, Timeout: defaultTimeout})
+	if err != nil {
+		return usageError{errServer}
+	}
+	// every role may read this
+	if _, err := cl.Do(ctx, client.Request{Method: http.MethodGet, Path: "/v1/apps", Query: query("limit", "1")}); err != nil {
+		if refusal, ok := errors.AsType[*client.Refusal](err); !ok || refusal.Status != http.StatusForbidden {
+			return err
+		}
+	}
+	l, err := a.readLogins()
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if l.Tokens == nil {
+		l.Tokens = map[string]string{}
+	}
+	l.Server, l.Tokens[origin(base)] = c.Server, token
+	if err := a.writeLogins(l); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "Logged in at %s. Commands that are told no other server use it.\n", origin(base))
+	return nil
+}
+
+// token reads the token from the file, the terminal without showing it, or the standard input.
+func (c *loginCmd) token(a *app) (string, error) {
+	if c.TokenFile != "" {
+		token, err := readToken(c.TokenFile)
+		if err != nil {
+			return "", usageError{err}
+		}
+		return token, nil
+	}
+	if f, ok := a.stdin.(*os.File); ok && terminal(f) {
+		fmt.Fprint(a.stderr, "Token: ")
+		b, err := term.ReadPassword(int(f.Fd())) //nolint:gosec // a file descriptor
+		fmt.Fprintln(a.stderr)
+		if err != nil {
+			return "", fmt.Errorf("read the token: %w", err)
+		}
+		return string(bytes.TrimSpace(b)), nil
+	}
+	line, err := bufio.NewReader(io.LimitReader(a.stdin, maxTokenFile)).ReadBytes('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("read the token: %w", err)
+	}
+	return string(bytes.TrimSpace(line)), nil
+}
+
+type logoutCmd struct {
+	Server string `required:"" placeholder:"URL" help:"Where the token was kept for."`
+}
+
+// Run forgets a token. It stays good: token revoke ends it.
+func (c *logoutCmd) Run(a *app) error {
+	base, err := parseServer(c.Server)
+	if err != nil {
+		return usageError{err}
+	}
+	l, err := a.readLogins()
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if _, ok := l.Tokens[origin(base)]; !ok {
+		return fmt.Errorf("no token is kept for %s", origin(base))
+	}
+	delete(l.Tokens, origin(base))
+	if known, err := parseServer(l.Server); err == nil && origin(known) == origin(base) {
+		l.Server = ""
+	}
+	if err := a.writeLogins(l); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "The token for %s is forgotten here. lamplighter token revoke ends it everywhere.\n", origin(base))
+	return nil
+}
+
+// readBounded reads a file of at most so many bytes.
+func readBounded(name string, most int64) ([]byte, error) {
+	f, err := os.Open(name) //nolint:gosec // the caller's own argument names the file
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) > most {
+		return nil, fmt.Errorf("%s is larger than %d bytes", name, most)
+	}
+	return b, nil
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+)
+
+// defaultServer is where a service on this machine listens.
+const defaultServer = "http://127.0.0.1:8080"
+
+// target is where the admin API is, and the token that may be sent there.
+type target struct{ server, token string }
+
+// sources are all that may name a server or a token.
+type sources struct {
+	// server and tokenFile are those of the command line.
+	server, tokenFile string
+	// envServer, envToken and envTokenFile are those of the environment.
+	envServer, envToken, envTokenFile string
+	// logins are the tokens that login kept.
+	logins logins
+	// insecure allows plain http beyond this machine.
+	insecure bool
+}
+
+// choose finds the server, and the token that came with it: a token is sent to no other origin than the one it was named
+// with, since whoever mistypes an address would give it away. Both are of the command line, both of the environment, or
+// kept by login.
+func (s *sources) choose() (target, error) {
+	t := target{server: s.where()}
+	base, err := parseServer(t.server)
+	if err != nil {
+		return target{}, err
+	}
+	if base.Scheme == "http" && !isThisMachine(base.Hostname()) && !s.insecure {
+		return target{}, fmt.Errorf("%s is plain http beyond this machine, where anybody on the way reads the token: use https, or --insecure-http", origin(base))
+	}
+	if t.token, err = s.tokenFor(base); err == nil {
+		err = checkToken(t.token)
+	}
+	if err != nil {
+		return target{}, err
+	}
+	return t, nil
+}
+
+// where names the server: the one of the command line, of the environment, or of the newest login.
+func (s *sources) where() string {
+	if s.envToken == "" && s.envTokenFile == "" && s.tokenFile == "" {
+		return cmp.Or(s.server, s.envServer, s.logins.Server, defaultServer)
+	}
+	return cmp.Or(s.server, s.envServer, defaultServer)
+}
+
+func (s *sources) tokenFor(base *url.URL) (string, error) {
+	switch {
+	case s.tokenFile != "" && s.server == "" && s.envServer != "":
+		return "", errors.New("--token-file needs --server beside it: a token goes to the server alone that it is named with")
+	case s.tokenFile != "":
+		return readToken(s.tokenFile)
+	case s.envIsFor(base) && s.envToken != "":
+		return s.envToken, nil
+	case s.envIsFor(base) && s.envTokenFile != "":
+		return readToken(s.envTokenFile)
+	}
+	if token, ok := s.logins.Tokens[origin(base)]; ok {
+		return token, nil
+	}
+	if s.envToken != "" || s.envTokenFile != "" {
+		return "", fmt.Errorf("the token of the environment is not sent to %s, which --server names: set LAMPLIGHTER_SERVER to it too, give --token-file, or use lamplighter login", origin(base))
+	}
+	return "", errors.New("an API token is needed: set LAMPLIGHTER_TOKEN, give --token-file, or use lamplighter login")
+}
+
+// envIsFor reports whether the token of the environment was named with an origin. Without a server of its own it is
+// one for this machine's.
+func (s *sources) envIsFor(base *url.URL) bool {
+	named, err := parseServer(cmp.Or(s.envServer, defaultServer))
+	return err == nil && origin(named) == origin(base)
+}
+
+// errServer says what a server's URL must be.
+var errServer = errors.New("--server must be an http or https URL without user and password, such as https://lamplighter.example")
+
+func parseServer(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
+		return nil, errServer
+	}
+	return u, nil
+}
+
+// origin is scheme, host and port (RFC 6454, section 4).
+func origin(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	return u.Scheme + "://" + host + ":" + port
+}
+
+func isThisMachine(host string) bool {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback() || host == "localhost" || strings.HasSuffix(host, ".localhost")
+}
+
+func readToken(file string) (string, error) {
+	b, err := readBounded(file, maxTokenFile)
+	if err != nil {
+		return "", fmt.Errorf("read the token: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// maxTokenFile is ample for a token, and keeps a wrong file out of memory.
+const maxTokenFile = 64 << 10
+
+func checkToken(token string) error {
+	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return errors.New("the API token is empty or holds spaces or line breaks: give the token alone")
+	}
+	return nil
+}
+
+// sources collects what the command line, the environment and the logins say.
+func (f *apiFlags) sources(a *app) (sources, error) {
+	s := sources{
+		server: f.Server, tokenFile: f.TokenFile, insecure: f.InsecureHTTP,
+		envServer: a.variable("LAMPLIGHTER_SERVER"), envToken: a.variable("LAMPLIGHTER_TOKEN"), envTokenFile: a.variable("LAMPLIGHTER_TOKEN_FILE"),
+	}
+	if old := a.variable("LAMPLIGHTER_URL"); old != "" && s.envServer == "" {
+		s.envServer = old
+		fmt.Fprintln(a.stderr, "lamplighter: LAMPLIGHTER_URL is LAMPLIGHTER_SERVER now: it is read until the next release")
+	}
+	l, err := a.readLogins()
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return s, err
+	}
+	s.logins = l
+	return s, nil
+}
