@@ -59,7 +59,7 @@ type rule struct {
 func layout() map[string]rule {
 	domain := []string{"tenant", "partner", "delivery", "incident", "health"}
 	// What a use case may build on. Other use cases are not among it.
-	contracts := slices.Concat(domain, []string{"secret", "plainjson", "signing", "guard", "wire", "mailbox", "registry", "queue"})
+	contracts := slices.Concat(domain, []string{"secret", "plainjson", "signing", "guard", "wire", "mailbox", "registry", "queue", "loop"})
 	useCases := []string{"intake", "fanout", "drain", "push", "probe", "alerting", "mailer", "sweep", "feed", "compare", "storewatch"}
 	everything := slices.Concat(contracts, useCases, []string{"keys", "redisconn", "httpapi", "config"})
 
@@ -79,6 +79,7 @@ func layout() map[string]rule {
 		"internal/redisconn": {project: []string{"secret"}, libraries: []string{goRedis}, dials: true},
 		"internal/mailbox":   {project: append([]string{"keys"}, domain...), libraries: []string{goRedis}},
 		"internal/registry":  {project: append([]string{"keys", "secret"}, domain...), libraries: []string{goRedis}},
+		"internal/loop":      {project: []string{"registry"}},
 		"internal/queue":     {project: []string{"tenant", "partner"}, libraries: []string{goRedis, asynq}},
 
 		"internal/httpapi":         {project: append(slices.Concat(without(contracts, "queue"), useCases), "httpapi/openapi")},

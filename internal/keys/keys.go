@@ -176,7 +176,9 @@ const (
 	ConfigFastRound ConfigKey = "fast_round"
 	// ConfigLeases starts the keys of work that one process does for all.
 	ConfigLeases ConfigKey = "lease"
-	// ConfigGauges STRING: the cluster's state as the last sweep found it.
+	// ConfigLoops starts the HASHes of how far each loop came, beside its lease.
+	ConfigLoops ConfigKey = "loop"
+	// ConfigGauges STRING: the cluster's state as it was last counted.
 	ConfigGauges ConfigKey = "gauges"
 	// ConfigComparison HASH: how far the comparison of all pairs came.
 	ConfigComparison ConfigKey = "comparison"

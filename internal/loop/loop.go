@@ -1,0 +1,200 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// Store keeps leases and places; *registry.Store is one.
+type Store interface {
+	KeepLoop(ctx context.Context, name, holder string, ttl time.Duration, write *registry.LoopState) (registry.LoopKept, error)
+	Release(ctx context.Context, name, holder string) error
+}
+
+// Report is what a step did.
+type Report struct {
+	// Next is where the next step goes on, End that it begins another round. A step that fails goes on behind what it tried.
+	Next string
+	End  bool
+	// Passed are faults of single things, which were passed over until the next round.
+	Passed []error
+	// Note is kept with the end of a round.
+	Note string
+}
+
+// Options of a Loop.
+type Options struct {
+	// Name is the loop's, its lease's and that of its series.
+	Name string
+	// Step does one piece of a round, from a place that an earlier one returned, perhaps in another process or version; what
+	// it cannot read MUST count as the start, which is empty. It has Within to do so. An error says that the store failed, and
+	// that the round is not complete.
+	Step func(ctx context.Context, cursor string) (Report, error)
+	// Every is how often a round begins, Within bounds a step. A silent holder keeps the lease for Lease.
+	Every, Within, Lease time.Duration
+	Store                Store
+	Holder               string
+	// Seen, if any, is told how far the loop came, by whichever process, each time this one asks.
+	Seen    func(registry.LoopState)
+	Metrics *Metrics
+	Log     *slog.Logger
+	// Now is the clock; nil for the machine's.
+	Now func() time.Time
+}
+
+const (
+	// releaseWithin bounds giving the lease back; unreleased it runs out by itself.
+	releaseWithin = 2 * time.Second
+	// retryAfter is the longest wait after a step that failed and came no further.
+	retryAfter = time.Second
+	// logEvery is how often one loop's failures are logged.
+	logEvery = time.Minute
+	// shownErrors is how many of a step's errors a log line shows.
+	shownErrors = 5
+)
+
+// Loop is one process' part in a loop. New, then Run once.
+type Loop struct {
+	opts Options
+	// kept is what was last known, since when at.
+	kept registry.LoopKept
+	at   time.Time
+	// began is when this process began the round that is open, zero where another did.
+	began  time.Time
+	logged time.Time
+}
+
+// New returns a Loop.
+func New(o Options) *Loop {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	o.Metrics.declare(o.Name)
+	return &Loop{opts: o}
+}
+
+// Run takes its turns until ctx ends, and then gives the lease back, so that another process goes on at its next turn.
+func (l *Loop) Run(ctx context.Context) {
+	defer l.release(ctx)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		if ctx.Err() != nil { // both were ready
+			return
+		}
+		wait, err := l.Turn(ctx)
+		if err != nil && ctx.Err() == nil {
+			l.log(ctx, err)
+		}
+		timer.Reset(wait)
+	}
+}
+
+func (l *Loop) log(ctx context.Context, err error) {
+	if now := l.opts.Now(); now.Sub(l.logged) >= logEvery {
+		l.logged = now
+		l.opts.Log.WarnContext(ctx, "not all of a loop's work was done; it goes on", "loop", l.opts.Name, "err", err)
+	}
+}
+
+func (l *Loop) release(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
+	defer cancel()
+	l.kept.Held = false
+	if err := l.opts.Store.Release(ctx, l.opts.Name, l.opts.Holder); err != nil {
+		l.opts.Log.WarnContext(ctx, "a loop's lease was not given back; it will run out", "loop", l.opts.Name, "err", err)
+	}
+}
+
+// Turn does one step, if this process holds the lease and one is due, and says when the next turn is.
+func (l *Loop) Turn(ctx context.Context) (time.Duration, error) {
+	if !l.kept.Held || !l.kept.Open || l.opts.Now().Sub(l.at) > l.opts.Lease/2 { // it slept, or a round may begin
+		if err := l.keep(ctx, nil); err != nil {
+			return l.retry(), err
+		}
+	}
+	if !l.kept.Held {
+		return l.opts.Every, nil
+	}
+	state := l.kept.LoopState
+	if !state.Open {
+		// A clock that went back by a failover must not stop the loop.
+		if wait := state.Began.Add(l.opts.Every).Sub(l.kept.Now); wait > 0 && wait <= l.opts.Every {
+			return wait, nil
+		}
+		state.Open, state.Faults, state.Began = true, 0, l.kept.Now
+		l.began = l.opts.Now()
+	}
+	return l.step(ctx, state)
+}
+
+func (l *Loop) retry() time.Duration { return min(l.opts.Every, retryAfter) }
+
+func (l *Loop) step(ctx context.Context, state registry.LoopState) (time.Duration, error) {
+	sctx, cancel := context.WithTimeout(ctx, l.opts.Within)
+	r, err := l.opts.Step(sctx, state.Cursor)
+	cancel()
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx) // it stops: whoever goes on does so from the step's start
+	}
+	stuck := err != nil && !r.End && r.Next == state.Cursor
+	if err != nil {
+		state.Faults++
+	}
+	state.Cursor, state.Note, state.Open = r.Next, r.Note, !r.End
+	l.opts.Metrics.failed(l.opts.Name, len(r.Passed), err != nil)
+	kerr := l.keep(ctx, &state)
+	if r.End && kerr == nil && l.kept.Held && !l.kept.Anew {
+		l.opts.Metrics.ended(l.opts.Name, l.opts.Now().Sub(l.began), !l.began.IsZero(), state.Faults == 0)
+		l.began = time.Time{}
+	}
+	err = l.described(r.Passed, err, kerr)
+	switch {
+	case stuck || kerr != nil:
+		return l.retry(), err
+	case !r.End:
+		return 0, err
+	default:
+		return max(state.Began.Add(l.opts.Every).Sub(l.kept.Now), 0), err
+	}
+}
+
+// described joins the errors of a step, some of those that are many.
+func (l *Loop) described(passed []error, errs ...error) error {
+	if n := len(passed); n > shownErrors {
+		passed = append(append([]error(nil), passed[:shownErrors]...), fmt.Errorf("and %d more", n-shownErrors))
+	}
+	return errors.Join(append(errs, passed...)...)
+}
+
+// keep takes or renews the lease, having written how far the loop came.
+func (l *Loop) keep(ctx context.Context, write *registry.LoopState) error {
+	ctx, cancel := context.WithTimeout(ctx, l.opts.Within)
+	defer cancel()
+	at := l.opts.Now()
+	kept, err := l.opts.Store.KeepLoop(ctx, l.opts.Name, l.opts.Holder, l.opts.Lease, write)
+	if err != nil {
+		l.kept.Held = false // whoever cannot renew it has no lease
+		l.opts.Metrics.failed(l.opts.Name, 0, true)
+		return fmt.Errorf("loop %s: %w", l.opts.Name, err)
+	}
+	if !kept.Held || kept.Anew {
+		l.began = time.Time{}
+	}
+	l.kept, l.at = kept, at
+	l.opts.Metrics.completed(l.opts.Name, kept.Completed)
+	if l.opts.Seen != nil {
+		l.opts.Seen(kept.LoopState)
+	}
+	return nil
+}
