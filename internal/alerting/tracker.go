@@ -28,7 +28,6 @@ type Store interface {
 	// or forgets.
 	Reported(ctx context.Context, app partner.ClientID) ([]partner.EndpointKind, error)
 	TransitionReports(ctx context.Context, app partner.ClientID, k partner.EndpointKind, decide func(incident.State, registry.Reports) registry.IncidentStep) (registry.IncidentStep, error)
-	OutboxDue(ctx context.Context, app partner.ClientID, limit int) ([]string, error)
 	Suppressed(ctx context.Context, subs []registry.Subscription) ([]bool, error)
 }
 
@@ -87,8 +86,6 @@ const (
 	// everybody off: twice what the longest cool-down takes. After that its success went unheard,
 	// such as in a process that died.
 	quietAfter = 2 * time.Minute
-	// dueBatch bounds the mails of one app that one tick wakes the mailer for.
-	dueBatch = 100
 	// wakeEvery is how often the mailer may be woken for one mail: the task before may have been
 	// lost, or still wait in its queue.
 	wakeEvery = time.Minute
@@ -124,7 +121,7 @@ func (t *Tracker) Observe(ctx context.Context, id partner.ClientID, k partner.En
 }
 
 // Tick lets time pass for an app: engines' reports are taken into account, incidents open, remind
-// and recover, and the mailer is woken for mails that wait. It MUST be called every few seconds for every app, by one process at a time
+// and recover. It MUST be called every few seconds for every app, by one process at a time
 // for economy, by several without harm. seen is what was read of the app a moment ago: where it says
 // that nothing is there, nothing is read. It returns what is remembered of the app's endpoints.
 func (t *Tracker) Tick(ctx context.Context, id partner.ClientID, seen registry.Trouble) (map[partner.EndpointKind]incident.State, error) {
@@ -132,11 +129,7 @@ func (t *Tracker) Tick(ctx context.Context, id partner.ClientID, seen registry.T
 	if err != nil || !ok {
 		return nil, wrap(err, "tick", id)
 	}
-	// Before the endpoints, whose new mails wake the mailer themselves.
 	errs := []error{t.Ask(ctx, &app)}
-	if seen.Mails {
-		errs = append(errs, t.wakeDue(ctx, id))
-	}
 	states, err := seen.Incidents, seen.Unreadable
 	if seen.Reports {
 		errs = append(errs, t.reports(ctx, &app))
@@ -230,18 +223,10 @@ func (t *Tracker) quiet(s *incident.State) bool {
 	return t.opts.Now().Sub(last) > quietAfter
 }
 
-// wakeDue wakes the mailer for mails that wait, at most once in wakeEvery for each.
-func (t *Tracker) wakeDue(ctx context.Context, id partner.ClientID) error {
-	ids, err := t.opts.Store.OutboxDue(ctx, id, dueBatch)
-	if err != nil {
-		return wrap(err, "find due mails of", id)
-	}
-	for _, mailID := range ids {
-		if err := t.opts.Queue.EnqueueMail(ctx, id, mailID, t.generation()); err != nil {
-			return wrap(err, "wake the mailer for", id)
-		}
-	}
-	return nil
+// WakeMail wakes the mailer for a mail that waits in an app's outbox, at most once in wakeEvery. Whoever finds one that is due
+// MUST call it, every few seconds.
+func (t *Tracker) WakeMail(ctx context.Context, id partner.ClientID, mailID string) error {
+	return wrap(t.opts.Queue.EnqueueMail(ctx, id, mailID, t.generation()), "wake the mailer for", id)
 }
 
 func (t *Tracker) generation() int64 { return t.opts.Now().UnixMilli() / wakeEvery.Milliseconds() }

@@ -115,14 +115,21 @@ func (w *world) after(d time.Duration, events ...incident.Event) {
 	}
 }
 
-// Tick ticks with what is found a moment before, as the sweep does.
+// Tick ticks with what is found a moment before, and wakes the mailer, as the loops do.
 func (w *world) Tick(ctx context.Context, app partner.ClientID) (map[partner.EndpointKind]incident.State, error) {
-	found, err := w.store.Troubled(ctx, []partner.ClientID{app})
-	if err != nil {
-		return nil, err
+	found, errs := w.store.Troubled(ctx, []partner.ClientID{app})
+	if errs[0] != nil {
+		return nil, errs[0]
 	}
 	if found[0] == nil {
 		found[0] = &registry.Trouble{}
+	}
+	pages, errs := w.store.LookIntoOutboxes(ctx, []registry.OutboxPlace{{App: app}})
+	for _, mail := range pages[0].Due {
+		errs = append(errs, w.WakeMail(ctx, app, mail))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	return w.Tracker.Tick(ctx, app, *found[0])
 }
@@ -537,10 +544,6 @@ func (w *twin) Transition(ctx context.Context, a partner.ClientID, k partner.End
 
 func (w *twin) Incidents(ctx context.Context, a partner.ClientID) (map[partner.EndpointKind]incident.State, error) {
 	return fault(w, func() (map[partner.EndpointKind]incident.State, error) { return w.Store.Incidents(ctx, a) })
-}
-
-func (w *twin) OutboxDue(ctx context.Context, a partner.ClientID, n int) ([]string, error) {
-	return fault(w, func() ([]string, error) { return w.Store.OutboxDue(ctx, a, n) })
 }
 
 func (w *twin) Suppressed(ctx context.Context, l []registry.Subscription) ([]bool, error) {

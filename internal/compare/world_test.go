@@ -205,7 +205,7 @@ func (w *world) index(id tenant.ID) []partner.ClientID {
 // sweep starts the fan-outs that are owed, as the sweep does.
 func (w *world) sweep() {
 	w.Helper()
-	for _, o := range ok[[]registry.Owed](w)(w.reg.OwedTenants(w.Context(), 0, 0, 500)) {
+	for _, o := range ok[[]registry.Owed](w)(w.reg.OwedTenants(w.Context(), 0, registry.Owed{}, 500)) {
 		w.fanout(o.Tenant)
 	}
 }

@@ -364,7 +364,7 @@ func TestRunMany(t *testing.T) {
 			t.Fatal(err)
 		}
 		v1, v2 := ok[mailbox.View](t)(s.box.View(t.Context(), "app1")), ok[mailbox.View](t)(s.box.View(t.Context(), "app2"))
-		if v1.Waiting != int64(len(ids)) || v2.Waiting != 3 || ok[int64](t)(s.reg.OwedCount(t.Context())) != 0 {
+		if v1.Waiting != int64(len(ids)) || v2.Waiting != 3 || ok[int64](t)(s.reg.OwedCount(t.Context(), 0)) != 0 {
 			t.Errorf("waiting: %d and %d", v1.Waiting, v2.Waiting)
 		}
 		ok[[]registry.AcceptResult](t)(s.reg.Accept(t.Context(), reqs))

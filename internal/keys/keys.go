@@ -82,6 +82,8 @@ const (
 	AppReportKeys AppKey = "report_lines"
 	// AppOutbox HASH mail id -> mail that must be sent.
 	AppOutbox AppKey = "outbox"
+	// AppSettled ZSET id of a mail that was sent or failed -> when that is forgotten, ms.
+	AppSettled AppKey = "outbox_settled"
 	// AppProbes HASH endpoint -> "1;<due ms>;<end of the claim, ms>;<stamp>;<state of its probes>".
 	AppProbes AppKey = "probes"
 	// AppFormer starts the HASHes of approvals of former lives, each named by the birth that followed.
@@ -91,7 +93,7 @@ const (
 // AppLife lists the keys of what is kept of an app beside its mailbox, and goes with its life.
 func (s Space) AppLife(id partner.ClientID) []string {
 	out := []string{
-		s.App(id, AppIncidents), s.App(id, AppHistory), s.App(id, AppReports), s.App(id, AppOutbox), s.App(id, AppProbes), s.App(id, AppDeliveries),
+		s.App(id, AppIncidents), s.App(id, AppHistory), s.App(id, AppReports), s.App(id, AppOutbox), s.App(id, AppSettled), s.App(id, AppProbes), s.App(id, AppDeliveries),
 	}
 	for _, k := range partner.AllEndpointKinds() {
 		out = append(out, s.App(id, AppReported)+":"+k.String())

@@ -49,13 +49,13 @@ func keysOf(k keys.Space, app partner.ClientID) []string {
 	}
 }
 
-// failure names what failed on which mailbox; a script's own refusal becomes ErrFormat.
+// failure names what failed on which mailbox; a script's own refusal, and a key of another type, becomes ErrFormat.
 func failure(what string, app partner.ClientID, err error) error {
 	if err == nil {
 		return nil
 	}
 	switch {
-	case redis.HasErrorPrefix(err, "FORMAT"):
+	case redis.HasErrorPrefix(err, "FORMAT"), redis.HasErrorPrefix(err, "WRONGTYPE"):
 		return fmt.Errorf("%s mailbox of app %s: %w: %w", what, app, ErrFormat, err)
 	case redis.HasErrorPrefix(err, "GONE"):
 		return fmt.Errorf("%s mailbox of app %s: %w: %w", what, app, ErrGone, err)

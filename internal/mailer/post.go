@@ -16,7 +16,7 @@ type Trays interface {
 	PutLetter(ctx context.Context, recipient, mailID string, l *incident.Letter, hold time.Duration) (registry.PutOutcome, time.Time, error)
 	ClaimTray(ctx context.Context, recipient string, lease time.Duration) (registry.TrayClaim, error)
 	SettleTray(ctx context.Context, recipient, token string, t registry.TraySettlement) (registry.SettleOutcome, int, error)
-	Trays(ctx context.Context) ([]registry.TrayInfo, error)
+	Trays(ctx context.Context, after registry.TrayPlace) (list []registry.TrayInfo, next registry.TrayPlace, more bool, err error)
 }
 
 // Silence tells who wants no mail about an app; *registry.IncidentStore is one.
@@ -249,6 +249,7 @@ func (r *round) settle(ctx context.Context, t registry.TraySettlement) error {
 	if t.WindowAt.IsZero() {
 		t.WindowAt, t.Sent = r.tray.WindowAt, r.tray.Sent
 	}
+	t.Oldest = r.oldestWithout(t.Leave)
 	sctx, cancel := settling(ctx)
 	defer cancel()
 	out, _, err := r.opts.Trays.SettleTray(sctx, r.recipient, r.token, t)
@@ -266,6 +267,17 @@ func (r *round) settle(ctx context.Context, t registry.TraySettlement) error {
 	return nil
 }
 
+// oldestWithout is when the oldest of the letters arrived that stay, zero when none does.
+func (r *round) oldestWithout(leave []string) time.Time {
+	var oldest time.Time
+	for _, l := range without(r.tray.Letters, leave) {
+		if oldest.IsZero() || l.Arrived.Before(oldest) {
+			oldest = l.Arrived
+		}
+	}
+	return oldest
+}
+
 // errLost ends a round whose claim went to another: it took longer than its lease.
 var errLost = errors.New("the claim of the tray was lost")
 
@@ -274,7 +286,7 @@ func (r *round) release(ctx context.Context, delay time.Duration, attempts int) 
 	sctx, cancel := settling(ctx)
 	defer cancel()
 	_, left, err := r.opts.Trays.SettleTray(sctx, r.recipient, r.token, registry.TraySettlement{
-		Delay: delay, Attempts: attempts, WindowAt: r.tray.WindowAt, Sent: r.tray.Sent, Parcel: r.tray.Parcel,
+		Delay: delay, Attempts: attempts, WindowAt: r.tray.WindowAt, Sent: r.tray.Sent, Parcel: r.tray.Parcel, Oldest: r.oldestWithout(nil),
 	})
 	if err != nil || left == 0 {
 		return err
@@ -282,40 +294,45 @@ func (r *round) release(ctx context.Context, delay time.Duration, attempts int) 
 	return r.wake(sctx, r.recipient, delay)
 }
 
-// wake has the mailer come after a delay. A wake-up that fails is made good by WakeDue.
+// wake has the mailer come after a delay. A wake-up that fails is made good by FindDue's caller.
 func (s *Sender) wake(ctx context.Context, recipient string, delay time.Duration) error {
 	if s.opts.Waker == nil {
 		return nil
 	}
 	if err := s.opts.Waker.EnqueuePost(ctx, recipient, s.opts.Now().Add(delay).UnixMilli(), delay); err != nil {
-		s.opts.Log.WarnContext(ctx, "mailer not woken, the next sweep does it", "recipient", recipient, "err", err)
+		s.opts.Log.WarnContext(ctx, "mailer not woken, the loop of mails will do it", "recipient", recipient, "err", err)
 	}
 	return nil
 }
 
-// Backlog is what waits in trays.
+// Backlog is what waits in some trays.
 type Backlog struct {
 	// Letters counts all, Oldest is how long the one that is late for longest is.
 	Letters int
 	Oldest  time.Duration
+	// Due are the recipients whose tray is due.
+	Due []string
 }
 
-// WakeDue wakes the mailer for trays that are due, and counts. It MUST be called every few seconds,
-// by one process at a time for economy.
-func (s *Sender) WakeDue(ctx context.Context) (Backlog, error) {
-	trays, err := s.opts.Trays.Trays(ctx)
-	var b Backlog
+// FindDue looks at some trays, from a place on, and says where to go on; more is false behind the last of them.
+// It MUST be called every few seconds for all of them, by one process at a time for economy, and Wake for those that are due.
+func (s *Sender) FindDue(ctx context.Context, after registry.TrayPlace) (b Backlog, next registry.TrayPlace, more bool, err error) {
+	trays, next, more, err := s.opts.Trays.Trays(ctx, after)
 	now := s.opts.Now()
 	for _, t := range trays {
 		b.Letters += t.Letters
-		late := t.Overdue(now)
-		b.Oldest = max(b.Oldest, late)
-		if !t.Due.After(now) && s.opts.Waker != nil {
-			// The same tray is woken once a minute: the task before may have been lost, or wait still.
-			err = errors.Join(err, s.opts.Waker.EnqueuePost(ctx, t.Recipient, now.UnixMilli()/time.Minute.Milliseconds(), 0))
+		b.Oldest = max(b.Oldest, t.Overdue(now))
+		if !t.Due.After(now) {
+			b.Due = append(b.Due, t.Recipient)
 		}
 	}
-	return b, err
+	return b, next, more, err
+}
+
+// Wake wakes the mailer for a tray that is due. The same one is woken once a minute: the task before may have been lost, or wait
+// still.
+func (s *Sender) Wake(ctx context.Context, recipient string) error {
+	return s.opts.Waker.EnqueuePost(ctx, recipient, s.opts.Now().UnixMilli()/time.Minute.Milliseconds(), 0)
 }
 
 func ids(ls []registry.TrayLetter) []string {

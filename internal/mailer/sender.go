@@ -19,7 +19,7 @@ type Outbox interface {
 	ClaimMail(ctx context.Context, app partner.ClientID, mailID string, lease time.Duration) (registry.MailClaim, error)
 	MailSent(ctx context.Context, app partner.ClientID, mailID, token string) (registry.SettleOutcome, error)
 	MailDeferred(ctx context.Context, app partner.ClientID, mailID, token string, delay time.Duration) (registry.SettleOutcome, error)
-	MailFailed(ctx context.Context, app partner.ClientID, mailID, token string, f registry.MailFailure) (registry.SettleOutcome, error)
+	MailFailed(ctx context.Context, app partner.ClientID, mailID, token string) (registry.SettleOutcome, error)
 }
 
 // Transport hands a mail to a server; *SMTP is one. An error that is no *SendError, or one that is
@@ -57,7 +57,7 @@ type Options struct {
 	// Silence and Bouncer may be nil: then nobody is silent, and bounces are only logged.
 	Silence Silence
 	Bouncer Bouncer
-	// Waker may be nil: then WakeDue's caller must call Post.
+	// Waker may be nil: then FindDue's caller must call Post, and never Wake.
 	Waker     Waker
 	Transport Transport
 	Composer  *Composer
@@ -97,9 +97,7 @@ func (s *Sender) Forward(ctx context.Context, app partner.ClientID, mailID strin
 	defer cancel()
 	if claim.Unreadable != nil {
 		s.report(ctx, []registry.TrayLetter{{ID: mailID, Unreadable: claim.Unreadable}}, false, ResultUnreadable, &SendError{Err: claim.Unreadable}, 0, s.opts.Now())
-		_, err := s.opts.Outbox.MailFailed(sctx, app, mailID, claim.Token, registry.MailFailure{
-			At: s.opts.Now().UTC(), Error: secret.Excerpt([]byte(claim.Unreadable.Error()), errorMax),
-		})
+		_, err := s.opts.Outbox.MailFailed(sctx, app, mailID, claim.Token)
 		return wrapSettle(err, mailID)
 	}
 	recipient := incident.RecipientKey(claim.Letter.To)

@@ -131,7 +131,7 @@ func (w *world) send(ls ...incident.Letter) {
 // waiting lists what lies in trays.
 func (w *world) waiting() []registry.TrayInfo {
 	w.t.Helper()
-	list, err := w.trays.Trays(w.t.Context())
+	list, _, _, err := w.trays.Trays(w.t.Context(), registry.TrayPlace{})
 	if err != nil {
 		w.t.Fatal(err)
 	}

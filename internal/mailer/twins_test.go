@@ -81,7 +81,9 @@ func (w *twin) Suppressed(ctx context.Context, subs []registry.Subscription) ([]
 	return fault(w, "suppressed", func() ([]bool, error) { return w.silence.Suppressed(ctx, subs) })
 }
 
-func (w *twin) Trays(ctx context.Context) ([]registry.TrayInfo, error) { return w.trays.Trays(ctx) }
+func (w *twin) Trays(ctx context.Context, after registry.TrayPlace) ([]registry.TrayInfo, registry.TrayPlace, bool, error) {
+	return w.trays.Trays(ctx, after)
+}
 
 // TestFaultTwins has every store call of mails' lives fail, before it applies and after: no mail is
 // lost, and one doubles only when writing down its acceptance failed before it applied, with the
@@ -159,9 +161,9 @@ func (w *world) rounds(t *testing.T, apps int) {
 	for range 3 {
 		for i := range apps {
 			id := partner.ClientID(fmt.Sprintf("app%d", i))
-			due, err := w.store.OutboxDue(t.Context(), id, 10)
-			check(err)
-			for _, m := range due {
+			pages, errs := w.store.LookIntoOutboxes(t.Context(), []registry.OutboxPlace{{App: id}})
+			check(errs[0])
+			for _, m := range pages[0].Due {
 				check(s.Forward(t.Context(), id, m))
 			}
 		}

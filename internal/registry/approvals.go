@@ -38,6 +38,20 @@ func (s *Store) ApproversOf(ctx context.Context, ids []tenant.ID) ([][]partner.C
 	return out, nil
 }
 
+// ApproverCounts is how many apps each tenant approved, in the order of ids, pipelined.
+func (s *Store) ApproverCounts(ctx context.Context, ids []tenant.ID) ([]int64, error) {
+	cmds := make([]*redis.IntCmd, len(ids))
+	err := s.approvals(ctx, s.rdb, ids, func(p redis.Pipeliner, i int, key string) { cmds[i] = p.SCard(ctx, key) })
+	if err != nil {
+		return nil, failure(err, "count approvals")
+	}
+	out := make([]int64, len(ids))
+	for i, c := range cmds {
+		out[i] = c.Val()
+	}
+	return out, nil
+}
+
 func readApprovers(id tenant.ID, members []string) (apps []partner.ClientID, err error) {
 	slices.Sort(members)
 	for _, m := range members {

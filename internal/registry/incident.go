@@ -34,7 +34,7 @@ type IncidentStore struct {
 }
 
 // NewIncidentStore returns the store on rdb, which the caller closes. keep is how long ended
-// incidents and failed mails are listed; 0 is DefaultIncidentsKeep.
+// incidents are listed; 0 is DefaultIncidentsKeep.
 func NewIncidentStore(rdb redis.UniversalClient, space keys.Space, keep time.Duration) *IncidentStore {
 	orDefault(&keep, DefaultIncidentsKeep)
 	return &IncidentStore{
@@ -60,7 +60,7 @@ type IncidentStep struct {
 // between; ErrConflict when that goes on. A decision that changes nothing writes nothing.
 //
 // The step returned is the one that holds. After an error it may have been written or not;
-// whoever decides again then decides on what is true, and its letters are in OutboxDue.
+// whoever decides again then decides on what is true, and its letters are in the outbox.
 func (s *IncidentStore) Transition(
 	ctx context.Context, app partner.ClientID, k partner.EndpointKind, decide func(incident.State) IncidentStep,
 ) (IncidentStep, error) {
@@ -118,7 +118,7 @@ func (s *IncidentStore) write(
 
 func (s *IncidentStore) appKeys(app partner.ClientID) []string {
 	return []string{
-		s.keys.App(app, keys.AppIncidents), s.keys.App(app, keys.AppOutbox), s.keys.App(app, keys.AppHistory),
+		s.keys.App(app, keys.AppIncidents), s.keys.App(app, keys.AppOutbox), s.keys.App(app, keys.AppHistory), s.keys.App(app, keys.AppSettled),
 	}
 }
 

@@ -9,13 +9,21 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// sentKeep is how long a sent mail's id is remembered: longer than any task about it lives.
-const sentKeep = 24 * time.Hour
+const (
+	// sentKeep is how long a settled mail's id is remembered: longer than any task about it lives.
+	sentKeep = 24 * time.Hour
+	// forgetAtOnce is how many settled mails one call forgets at most, more than it adds.
+	forgetAtOnce = 20
+	// outboxLook is at about how many mails of an outbox one script looks.
+	outboxLook = 100
+)
 
 // ClaimOutcome is what came of claiming a mail.
 type ClaimOutcome int
@@ -87,43 +95,25 @@ const (
 
 // MailSent records that a mail server accepted the mail. It may be said late or twice.
 func (s *IncidentStore) MailSent(ctx context.Context, app partner.ClientID, mailID, token string) (SettleOutcome, error) {
-	return s.settleMail(ctx, app, mailID, token, "s", sentKeep, "")
+	return s.settleMail(ctx, app, mailID, token, "s", sentKeep)
 }
 
 // MailDeferred has the mail tried again after a delay.
 func (s *IncidentStore) MailDeferred(
 	ctx context.Context, app partner.ClientID, mailID, token string, delay time.Duration,
 ) (SettleOutcome, error) {
-	return s.settleMail(ctx, app, mailID, token, "w", delay, "")
+	return s.settleMail(ctx, app, mailID, token, "w", delay)
 }
 
-// MailFailed records that the mail will not be tried again, and why, redacted and in words.
-func (s *IncidentStore) MailFailed(
-	ctx context.Context, app partner.ClientID, mailID, token string, f MailFailure,
-) (SettleOutcome, error) {
-	f.Format = format
-	b, err := json.Marshal(f)
-	if err != nil {
-		return SettleMissing, fmt.Errorf("encode failure of mail %s: %w", mailID, err)
-	}
-	return s.settleMail(ctx, app, mailID, token, "f", s.keep, string(b))
-}
-
-// MailFailure is what is kept of a mail that could not be delivered.
-type MailFailure struct {
-	Format int           `json:"v"`
-	To     string        `json:"to"`
-	Kind   incident.Kind `json:"kind"`
-	At     time.Time     `json:"at"`
-	// Code is the mail server's, 0 when it gave none.
-	Code  int    `json:"code,omitempty"`
-	Error string `json:"error"`
+// MailFailed records that the mail will not be tried again. Why is the caller's to log.
+func (s *IncidentStore) MailFailed(ctx context.Context, app partner.ClientID, mailID, token string) (SettleOutcome, error) {
+	return s.settleMail(ctx, app, mailID, token, "f", sentKeep)
 }
 
 func (s *IncidentStore) settleMail(
-	ctx context.Context, app partner.ClientID, mailID, token, verdict string, d time.Duration, body string,
+	ctx context.Context, app partner.ClientID, mailID, token, verdict string, d time.Duration,
 ) (SettleOutcome, error) {
-	n, err := s.settle.run(ctx, s.rdb, s.outbox(app), mailID, token, verdict, d.Milliseconds(), body).Int()
+	n, err := s.settle.run(ctx, s.rdb, s.outbox(app), mailID, token, verdict, d.Milliseconds(), forgetAtOnce).Int()
 	if err != nil {
 		return SettleMissing, failure(err, "settle mail %s", mailID)
 	}
@@ -131,20 +121,98 @@ func (s *IncidentStore) settleMail(
 }
 
 func (s *IncidentStore) outbox(app partner.ClientID) []string {
-	return []string{s.keys.App(app, keys.AppOutbox)}
+	return []string{s.keys.App(app, keys.AppOutbox), s.keys.App(app, keys.AppSettled)}
 }
 
-// OutboxDue lists up to limit mails of an app that can be sent now. It also forgets settled ones
-// whose time is over, so it MUST be called now and then for every app.
-func (s *IncidentStore) OutboxDue(ctx context.Context, app partner.ClientID, limit int) ([]string, error) {
-	ids, err := s.due.run(ctx, s.rdb, s.outbox(app), pageSize(limit)).StringSlice()
-	return ids, failure(err, "list due mails of %s", app)
+// Outboxes reports, for each app, whether its outbox holds anything; errors stand at their app's index.
+func (s *IncidentStore) Outboxes(ctx context.Context, apps []partner.ClientID) ([]bool, []error) {
+	out, errs := make([]bool, len(apps)), make([]error, len(apps))
+	for start := 0; start < len(apps); start += pipelineMax {
+		chunk := apps[start:min(start+pipelineMax, len(apps))]
+		cmds := make([]*redis.IntCmd, len(chunk))
+		// Each command holds its own error.
+		_, _ = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i, id := range chunk {
+				cmds[i] = p.Exists(ctx, s.keys.App(id, keys.AppOutbox))
+			}
+			return nil
+		})
+		for i, id := range chunk {
+			n, err := cmds[i].Result()
+			out[start+i], errs[start+i] = n > 0, failure(err, "look for an outbox of %s", id)
+		}
+	}
+	return out, errs
+}
+
+// OutboxPlace is where to look into an app's outbox: at its start where Cursor is empty.
+type OutboxPlace struct {
+	App    partner.ClientID
+	Cursor string
+}
+
+// OutboxPage is what was found there.
+type OutboxPage struct {
+	// Due are the mails that can be sent now, Waiting counts all that wait, Oldest is since when the longest due
+	// one is, zero for none.
+	Due     []string
+	Waiting int
+	Oldest  time.Time
+	// Next is where to go on, empty when all was looked at.
+	Next string
+}
+
+// LookIntoOutboxes looks at about outboxLook mails at each place, pipelined. It also moves away what versions
+// before left in the outbox, so it MUST be called now and then for every app that has one. Pages and errors stand at their place's index.
+func (s *IncidentStore) LookIntoOutboxes(ctx context.Context, places []OutboxPlace) ([]OutboxPage, []error) {
+	out, errs := make([]OutboxPage, len(places)), make([]error, len(places))
+	calls := make([]call, len(places))
+	for i, p := range places {
+		cursor := p.Cursor
+		if _, err := strconv.ParseUint(cursor, 10, 64); err != nil {
+			cursor = "0" // no cursor of ours: from the start
+		}
+		calls[i] = call{keys: s.outbox(p.App), args: []any{cursor, outboxLook}}
+	}
+	for i, cmd := range s.due.runMany(ctx, s.rdb, calls) {
+		v, err := cmd.Slice()
+		if err != nil {
+			errs[i] = failure(err, "look into the outbox of %s", places[i].App)
+			continue
+		}
+		var ok bool
+		if out[i], ok = outboxPage(v); !ok {
+			errs[i] = fmt.Errorf("look into the outbox of %s: %w", places[i].App, badAnswer(s.due, v))
+		}
+	}
+	return out, errs
+}
+
+func outboxPage(v []any) (p OutboxPage, ok bool) {
+	if len(v) < 3 {
+		return OutboxPage{}, false
+	}
+	next, ok1 := v[0].(string)
+	waiting, ok2 := v[1].(int64)
+	oldest, ok3 := v[2].(int64)
+	p = OutboxPage{Waiting: int(waiting), Oldest: fromMillis(oldest), Next: next}
+	if next == "0" {
+		p.Next = ""
+	}
+	for _, id := range v[3:] {
+		text, ok := id.(string)
+		if !ok {
+			return OutboxPage{}, false
+		}
+		p.Due = append(p.Due, text)
+	}
+	return p, ok1 && ok2 && ok3
 }
 
 // OutboxState is where a mail stands.
 type OutboxState string
 
-// The closed set of states, as stored.
+// The closed set of states, as stored. Settled mails lie in an outbox only where a version before left them.
 const (
 	MailWaiting     OutboxState = "w"
 	MailSentState   OutboxState = "s"
@@ -160,9 +228,8 @@ type OutboxEntry struct {
 	// ClaimedUntil is the end of the last claim's lease, zero for none.
 	ClaimedUntil time.Time
 	Attempts     int
-	// Letter is set while it waits, Failure when it failed.
-	Letter  *incident.Letter
-	Failure *MailFailure
+	// Letter is set while it waits.
+	Letter *incident.Letter
 }
 
 // Outbox lists all that an app's outbox holds, ordered by id. It is for people and checks.
@@ -204,12 +271,7 @@ func parseOutboxEntry(text string) (OutboxEntry, error) {
 			return OutboxEntry{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
 		}
 		e.Letter = &l
-	case MailFailedState:
-		e.Failure = &MailFailure{}
-		if err := decodeJSON(f[7], e.Failure, &e.Failure.Format); err != nil {
-			return OutboxEntry{}, err
-		}
-	case MailSentState:
+	case MailSentState, MailFailedState:
 	default:
 		return OutboxEntry{}, fmt.Errorf("%w: outbox entry's state", ErrUnreadable)
 	}

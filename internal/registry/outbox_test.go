@@ -2,6 +2,8 @@ package registry_test
 
 import (
 	"errors"
+	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -31,18 +33,18 @@ func claimMail(t *testing.T, s *registry.IncidentStore, id string, lease time.Du
 
 func dueMails(t *testing.T, s *registry.IncidentStore) []string {
 	t.Helper()
-	return must[[]string](t)(s.OutboxDue(t.Context(), incidentApp, 10))
+	return outboxPage(t, s, incidentApp).Due
 }
 
-func mailEntry(t *testing.T, s *registry.IncidentStore, id string) registry.OutboxEntry {
+// outboxPage looks into a small outbox.
+func outboxPage(t *testing.T, s *registry.IncidentStore, app partner.ClientID) registry.OutboxPage {
 	t.Helper()
-	for _, e := range must[[]registry.OutboxEntry](t)(s.Outbox(t.Context(), incidentApp)) {
-		if e.ID == id {
-			return e
-		}
+	pages, errs := s.LookIntoOutboxes(t.Context(), []registry.OutboxPlace{{App: app}})
+	noErr(t, "look into the outbox", errs[0])
+	if pages[0].Next != "" {
+		t.Errorf("a small outbox is looked at in one go, not to %s", pages[0].Next)
 	}
-	t.Fatalf("no entry %s", id)
-	return registry.OutboxEntry{}
+	return pages[0]
 }
 
 func TestClaimedMailIsSentOnce(t *testing.T) {
@@ -71,8 +73,8 @@ func TestClaimedMailIsSentOnce(t *testing.T) {
 		if got := claimMail(t, s, id, time.Minute); got.Outcome != registry.ClaimSettled {
 			t.Errorf("a late task finds %+v", got)
 		}
-		if e := mailEntry(t, s, id); e.State != registry.MailSentState || e.Letter != nil {
-			t.Errorf("remembered as %+v, want the id alone", e)
+		if left := must[[]registry.OutboxEntry](t)(s.Outbox(ctx, incidentApp)); len(left) != 0 {
+			t.Errorf("the outbox still holds %+v", left)
 		}
 		if got := dueMails(t, s); len(got) != 0 {
 			t.Errorf("due after it was sent: %v", got)
@@ -120,7 +122,7 @@ func TestExpiredClaimPassesOn(t *testing.T) {
 		if got := must[registry.SettleOutcome](t)(s.MailDeferred(ctx, incidentApp, id, first.Token, time.Hour)); got != registry.SettleLost {
 			t.Errorf("the first deferred it: %v", got)
 		}
-		if got := must[registry.SettleOutcome](t)(s.MailFailed(ctx, incidentApp, id, first.Token, registry.MailFailure{})); got != registry.SettleLost {
+		if got := must[registry.SettleOutcome](t)(s.MailFailed(ctx, incidentApp, id, first.Token)); got != registry.SettleLost {
 			t.Errorf("the first failed it: %v", got)
 		}
 		// But that it was sent is a fact.
@@ -161,42 +163,102 @@ func TestDeferredMailWaits(t *testing.T) {
 	})
 }
 
-func TestFailedMailIsRecorded(t *testing.T) {
+func TestFailedMailIsSettled(t *testing.T) {
 	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, _ redis.UniversalClient) {
 		ctx := t.Context()
 		id := oneMail(t, s)
 		c := claimMail(t, s, id, time.Minute)
-		f := registry.MailFailure{To: toKim, Kind: incident.KindOpened, At: began, Code: 550, Error: "no such user; sorry"}
 		for range 2 {
-			if got := must[registry.SettleOutcome](t)(s.MailFailed(ctx, incidentApp, id, c.Token, f)); got != registry.SettleDone {
+			if got := must[registry.SettleOutcome](t)(s.MailFailed(ctx, incidentApp, id, c.Token)); got != registry.SettleDone {
 				t.Fatalf("failed: %v", got)
 			}
-		}
-		f.Format = 1
-		if diff := cmp.Diff(&f, mailEntry(t, s, id).Failure); diff != "" {
-			t.Errorf("recorded (-want +got):\n%s", diff)
 		}
 		if got := claimMail(t, s, id, time.Minute); got.Outcome != registry.ClaimSettled {
 			t.Errorf("claimed after it failed: %+v", got)
 		}
+		if left := must[[]registry.OutboxEntry](t)(s.Outbox(ctx, incidentApp)); len(left) != 0 {
+			t.Errorf("the outbox still holds %+v", left)
+		}
 	})
 }
 
+// What is settled is forgotten in time, a few at each call, and the whole key with the last of them.
 func TestSettledMailsAreForgotten(t *testing.T) {
-	eachIncidents(t, func(t *testing.T, _ *registry.IncidentStore, rdb redis.UniversalClient) {
-		s := registry.NewIncidentStore(rdb, incidentKeys, time.Millisecond)
+	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, rdb redis.UniversalClient) {
+		ctx, key := t.Context(), incidentKeys.App(incidentApp, keys.AppSettled)
+		for i := range 50 {
+			rdb.ZAdd(ctx, key, redis.Z{Score: float64(1 + i), Member: fmt.Sprintf("old%d", i)})
+		}
 		id := oneMail(t, s)
 		c := claimMail(t, s, id, time.Minute)
-		must[registry.SettleOutcome](t)(s.MailFailed(t.Context(), incidentApp, id, c.Token, registry.MailFailure{}))
-		redistest.Eventually(t, 5*time.Second, "the outbox is empty", func() bool {
-			dueMails(t, s)
-			return len(must[[]registry.OutboxEntry](t)(s.Outbox(t.Context(), incidentApp))) == 0
-		})
+		must[registry.SettleOutcome](t)(s.MailSent(ctx, incidentApp, id, c.Token))
+		if n := rdb.ZCard(ctx, key).Val(); n != 31 {
+			t.Errorf("%d are remembered, want the new one and 30 of 50 old ones", n)
+		}
+		if ttl := rdb.PTTL(ctx, key).Val(); ttl < 23*time.Hour || ttl > 24*time.Hour {
+			t.Errorf("all is forgotten in %v", ttl)
+		}
+		rdb.Del(ctx, key)
 		if got := claimMail(t, s, id, time.Minute); got.Outcome != registry.ClaimMissing {
 			t.Errorf("claimed a forgotten mail: %+v", got)
 		}
-		if got := must[registry.SettleOutcome](t)(s.MailSent(t.Context(), incidentApp, id, c.Token)); got != registry.SettleMissing {
+		if got := must[registry.SettleOutcome](t)(s.MailSent(ctx, incidentApp, id, c.Token)); got != registry.SettleMissing {
 			t.Errorf("settled a forgotten mail: %v", got)
+		}
+	})
+}
+
+// Versions before leave settled mails in the outbox: whoever looks moves them away, and they stay settled.
+func TestSettledMailsOfOlderVersionsAreMoved(t *testing.T) {
+	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, rdb redis.UniversalClient) {
+		ctx, key := t.Context(), incidentKeys.App(incidentApp, keys.AppOutbox)
+		id := oneMail(t, s)
+		later := strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)
+		rdb.HSet(ctx, key, "sent", "1;s;"+later+";0;token;1;;", "failed", "1;f;"+later+`;0;token;1;;{"v":1}`, "old", "1;s;1;0;token;1;;")
+		for _, settled := range []string{"sent", "failed"} {
+			if got := claimMail(t, s, settled, time.Minute); got.Outcome != registry.ClaimSettled {
+				t.Errorf("before it was moved %s is %+v", settled, got)
+			}
+		}
+		p := outboxPage(t, s, incidentApp)
+		if diff := cmp.Diff([]string{id}, p.Due); diff != "" || p.Waiting != 1 || time.Since(p.Oldest) > time.Minute {
+			t.Errorf("page %+v (-want +got):\n%s", p, diff)
+		}
+		if left := rdb.HKeys(ctx, key).Val(); len(left) != 1 || left[0] != id {
+			t.Errorf("the outbox holds %v", left)
+		}
+		for _, settled := range []string{"sent", "failed"} {
+			if got := claimMail(t, s, settled, time.Minute); got.Outcome != registry.ClaimSettled {
+				t.Errorf("after it was moved %s is %+v", settled, got)
+			}
+		}
+		if ttl := rdb.PTTL(ctx, incidentKeys.App(incidentApp, keys.AppSettled)).Val(); ttl < 50*time.Minute || ttl > time.Hour {
+			t.Errorf("they are forgotten in %v", ttl)
+		}
+		rdb.HSet(ctx, key, "late", "1;s;"+later+";0;token;1;;")
+		if got := must[registry.SettleOutcome](t)(s.MailDeferred(ctx, incidentApp, "late", "token", 0)); got != registry.SettleLost {
+			t.Errorf("deferred although sent: %v", got)
+		}
+		if got := must[registry.SettleOutcome](t)(s.MailSent(ctx, incidentApp, "late", "other")); got != registry.SettleDone {
+			t.Errorf("that it was sent is a fact: %v", got)
+		}
+		if rdb.HExists(ctx, key, "late").Val() {
+			t.Error("a settled mail stays in the outbox")
+		}
+	})
+}
+
+// A step that is written twice, its mail sent between, writes no second mail.
+func TestASettledMailIsNotWrittenAgain(t *testing.T) {
+	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, _ redis.UniversalClient) {
+		id := oneMail(t, s)
+		c := claimMail(t, s, id, time.Minute)
+		must[registry.SettleOutcome](t)(s.MailSent(t.Context(), incidentApp, id, c.Token))
+		must[registry.IncidentStep](t)(s.Transition(t.Context(), incidentApp, partner.StateChange, func(st incident.State) registry.IncidentStep {
+			return registry.IncidentStep{State: st, Letters: []incident.Letter{c.Letter}}
+		}))
+		if p := outboxPage(t, s, incidentApp); p.Waiting != 0 {
+			t.Errorf("it waits again: %+v", p)
 		}
 	})
 }
@@ -226,14 +288,50 @@ func TestLaterMailLetsTheEarlierLeaveFirst(t *testing.T) {
 	})
 }
 
-func TestDueMailsAreBoundedAndOldestFirst(t *testing.T) {
-	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, _ redis.UniversalClient) {
-		must[registry.IncidentStep](t)(s.Transition(t.Context(), incidentApp, partner.StateChange, deciding(blocked, began, toKim, toLee, "ada@example.com")))
-		if got := must[[]string](t)(s.OutboxDue(t.Context(), incidentApp, 2)); len(got) != 2 {
-			t.Errorf("%d listed, want 2", len(got))
+// However much an outbox holds, each look is bounded, and one after the other sees all.
+func TestLooksIntoAnOutboxAreBounded(t *testing.T) {
+	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, rdb redis.UniversalClient) {
+		const mails = 1000
+		key := incidentKeys.App(incidentApp, keys.AppOutbox)
+		for i := range mails {
+			rdb.HSet(t.Context(), key, fmt.Sprintf("mail%d", i), fmt.Sprintf(`1;w;%d;0;;0;;{"v":1,"padding":"%0100d"}`, 1+i, i))
 		}
-		if got := must[[]string](t)(s.OutboxDue(t.Context(), "app2", 2)); len(got) != 0 {
-			t.Errorf("another app's: %v", got)
+		seen, looks := map[string]bool{}, 0
+		place, waiting := registry.OutboxPlace{App: incidentApp}, 0
+		for {
+			pages, errs := s.LookIntoOutboxes(t.Context(), []registry.OutboxPlace{place, {App: "app2"}})
+			noErr(t, "look", errors.Join(errs...))
+			if other := pages[1]; other.Waiting != 0 || other.Next != "" || !other.Oldest.IsZero() {
+				t.Errorf("another app's: %+v", other)
+			}
+			for _, id := range pages[0].Due {
+				seen[id] = true
+			}
+			waiting += pages[0].Waiting
+			looks++
+			if place.Cursor = pages[0].Next; place.Cursor == "" {
+				break
+			}
+		}
+		if len(seen) != mails || waiting < mails {
+			t.Errorf("%d of %d mails seen in %d looks, %d waiting", len(seen), mails, looks, waiting)
+		}
+		if _, mini := rdb.Info(t.Context(), "server").Result(); mini == nil && looks < 5 {
+			t.Errorf("only %d looks", looks)
+		}
+		all, errs := s.Outboxes(t.Context(), []partner.ClientID{"app2", incidentApp})
+		if noErr(t, "outboxes", errors.Join(errs...)); all[0] || !all[1] {
+			t.Errorf("outboxes %v", all)
+		}
+	})
+}
+
+func TestDueMailsOldestFirst(t *testing.T) {
+	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, rdb redis.UniversalClient) {
+		rdb.HSet(t.Context(), incidentKeys.App(incidentApp, keys.AppOutbox), "b", "1;w;2;0;;0;;x", "c", "1;w;1;0;;0;;x", "a", "1;w;2;0;;0;;x")
+		p := outboxPage(t, s, incidentApp)
+		if diff := cmp.Diff([]string{"c", "a", "b"}, p.Due); diff != "" || p.Oldest.UnixMilli() != 1 {
+			t.Errorf("oldest %v; due (-want +got):\n%s", p.Oldest, diff)
 		}
 	})
 }

@@ -47,11 +47,14 @@ func (s *Store) owe(ctx context.Context, rdb redis.UniversalClient, ids []tenant
 }
 
 // OwedTenants lists at most limit tenants (500 at most) that have been on the list of owed
-// fan-outs for at least waited, longest first, without the first skip of them. Some may be listed although everything is told:
+// fan-outs for at least waited, longest first, behind the one given; the zero value is the start. Some may be listed although everything is told:
 // a fan-out of theirs changes nothing and strikes them off.
-func (s *Store) OwedTenants(ctx context.Context, waited time.Duration, skip, limit int) ([]Owed, error) {
-	flat, err := owedTenants.run(ctx, s.rdb, []string{s.keys.Owed(keys.OwedTenants)},
-		waited.Microseconds(), pageSize(limit), skip).StringSlice()
+func (s *Store) OwedTenants(ctx context.Context, waited time.Duration, after Owed, limit int) ([]Owed, error) {
+	args := []any{waited.Microseconds(), pageSize(limit), 0}
+	if after != (Owed{}) {
+		args = append(args, after.Ticket, string(after.Tenant))
+	}
+	flat, err := owedTenants.run(ctx, s.rdb, []string{s.keys.Owed(keys.OwedTenants)}, args...).StringSlice()
 	if err != nil {
 		return nil, failure(err, "read the fan-outs that are owed")
 	}
@@ -66,9 +69,10 @@ func (s *Store) OwedTenants(ctx context.Context, waited time.Duration, skip, lim
 	return out, nil
 }
 
-// OwedCount is how many tenants are on the list of owed fan-outs.
-func (s *Store) OwedCount(ctx context.Context) (int64, error) {
-	n, err := s.rdb.ZCard(ctx, s.keys.Owed(keys.OwedTenants)).Result()
+// OwedCount is how many tenants have been on the list of owed fan-outs for at least waited.
+func (s *Store) OwedCount(ctx context.Context, waited time.Duration) (int64, error) {
+	before := strconv.FormatInt(time.Now().Add(-waited).UnixMicro(), 10)
+	n, err := s.rdb.ZCount(ctx, s.keys.Owed(keys.OwedTenants), "-inf", before).Result()
 	return n, failure(err, "count the fan-outs that are owed")
 }
 

@@ -17,7 +17,7 @@ import (
 
 func owed(t *testing.T, s fixture) []registry.Owed {
 	t.Helper()
-	return must[[]registry.Owed](t)(s.OwedTenants(t.Context(), 0, 0, 0))
+	return must[[]registry.Owed](t)(s.OwedTenants(t.Context(), 0, registry.Owed{}, 0))
 }
 
 // readForFanout reads what a fan-out reads, in its order: the ticket, then the record.
@@ -35,7 +35,7 @@ func TestOwedIsClearedByAFanout(t *testing.T) {
 		same(t, "owed at first", len(owed(t, s)), 0)
 		accept(t, s, change("Cust1", tenant.Suspend), change("Cust2", tenant.Suspend))
 		same(t, "owed", len(owed(t, s)), 2)
-		same(t, "count", must[int64](t)(s.OwedCount(ctx)), int64(2))
+		same(t, "count", must[int64](t)(s.OwedCount(ctx, 0)), int64(2))
 		done, v := readForFanout(t, s, "Cust1")
 		if !v.FanoutOwed || done.Ticket == 0 {
 			t.Errorf("owed %v, ticket %d", v.FanoutOwed, done.Ticket)
@@ -124,11 +124,11 @@ func TestOwedListsTheLongestWaitingFirst(t *testing.T) {
 			got = append(got, o.Tenant)
 		}
 		same(t, "order", got, want)
-		same(t, "limited", len(must[[]registry.Owed](t)(s.OwedTenants(ctx, 0, 0, 3))), 3)
-		same(t, "waited an hour", len(must[[]registry.Owed](t)(s.OwedTenants(ctx, time.Hour, 0, 100))), 0)
+		same(t, "limited", len(must[[]registry.Owed](t)(s.OwedTenants(ctx, 0, registry.Owed{}, 3))), 3)
+		same(t, "waited an hour", len(must[[]registry.Owed](t)(s.OwedTenants(ctx, time.Hour, registry.Owed{}, 100))), 0)
 		old := time.Now().Add(-2 * time.Hour).UnixMicro()
 		s.rdb.ZAdd(ctx, s.keys.Owed(keys.OwedTenants), redis.Z{Score: float64(old), Member: "Cust5"})
-		same(t, "waited an hour", must[[]registry.Owed](t)(s.OwedTenants(ctx, time.Hour, 0, 100)), []registry.Owed{{Tenant: "Cust5", Ticket: old}})
+		same(t, "waited an hour", must[[]registry.Owed](t)(s.OwedTenants(ctx, time.Hour, registry.Owed{}, 100)), []registry.Owed{{Tenant: "Cust5", Ticket: old}})
 	})
 }
 
@@ -175,7 +175,7 @@ func TestClearOwedOfMany(t *testing.T) {
 		if err == nil {
 			t.Error("a tenant that could not be cleared is no error")
 		}
-		same(t, "owed", must[int64](t)(s.OwedCount(ctx)), int64(0))
+		same(t, "owed", must[int64](t)(s.OwedCount(ctx, 0)), int64(0))
 	})
 }
 

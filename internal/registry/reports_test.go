@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -82,7 +83,8 @@ func TestReportsCountOnce(t *testing.T) {
 		s.line = 0
 		same(t, "no key", s.report("", failed("Cust1"), failed("Cust1")), []bool{false, false})
 		same(t, "pending", must[[]partner.EndpointKind](t)(s.Reported(t.Context(), "app1")), []partner.EndpointKind{erp})
-		found := must[[]*registry.Trouble](t)(s.Troubled(t.Context(), []partner.ClientID{"app1", "app2"}))
+		found, errs := s.Troubled(t.Context(), []partner.ClientID{"app1", "app2"})
+		noErr(t, "read troubles", errors.Join(errs...))
 		same(t, "troubled", []bool{found[0].Reports, found[0].Mails, found[1] == nil}, []bool{true, false, true})
 		r := s.take(troubled)
 		same(t, "taken", s.counts(r), "0 before, false, 7 after, 3 tenants")

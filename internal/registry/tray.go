@@ -24,6 +24,14 @@ const (
 	struckAfter = time.Minute
 	// traysPerLook bounds the trays that one Trays lists.
 	traysPerLook = 1000
+	// trayPage is about how many fields of a tray are read at once.
+	trayPage = 500
+	// leaveAtOnce bounds the letters that one script takes out of a tray, forgetLook at about how many fields it looks
+	// besides for what is forgotten: more than it adds.
+	leaveAtOnce = 200
+	forgetLook  = 100
+	// oldThreads is how long threads may matter that a version before wrote.
+	oldThreads = 36 * 24 * time.Hour
 )
 
 // TrayStore keeps, for each recipient of mail, the letters of all apps that wait to be sent to
@@ -118,29 +126,40 @@ type TrayClaim struct {
 // ClaimTray claims a tray for as long as lease. After an error it may be claimed; the lease frees it.
 func (s *TrayStore) ClaimTray(ctx context.Context, recipient string, lease time.Duration) (TrayClaim, error) {
 	token := s.nonce()
-	v, err := s.claim.run(ctx, s.rdb, s.tray(recipient), token, lease.Milliseconds()).Slice()
+	v, err := s.claim.run(ctx, s.rdb, s.tray(recipient), token, lease.Milliseconds()).Int64Slice()
 	if err != nil {
 		return TrayClaim{}, failure(err, "claim the tray of %s", recipient)
 	}
-	if len(v) != 3 {
+	if len(v) != 2 {
 		return TrayClaim{}, fmt.Errorf("claim the tray of %s: %w", recipient, badAnswer(s.claim, v))
 	}
-	code, ok1 := v[0].(int64)
-	ms, ok2 := v[1].(int64)
-	fields, ok3 := v[2].([]any)
-	if !ok1 || !ok2 || !ok3 {
-		return TrayClaim{}, fmt.Errorf("claim the tray of %s: %w", recipient, badAnswer(s.claim, v))
-	}
-	c := TrayClaim{Outcome: ClaimOutcome(code), Token: token, Until: fromMillis(ms)}
+	c := TrayClaim{Outcome: ClaimOutcome(v[0]), Token: token, Until: fromMillis(v[1])}
 	if c.Outcome == ClaimTaken {
-		if c.Tray, err = readTray(fields); err != nil {
-			return TrayClaim{}, fmt.Errorf("tray of %s: %w", recipient, err)
+		if c.Tray, err = s.read(ctx, recipient); err != nil {
+			return TrayClaim{}, err
 		}
 	}
 	return c, nil
 }
 
-func readTray(fields []any) (Tray, error) {
+// read reads a tray in pages. What is laid in meanwhile may be among it or not.
+func (s *TrayStore) read(ctx context.Context, recipient string) (Tray, error) {
+	fields := map[string]string{}
+	for cursor := uint64(0); ; {
+		page, next, err := s.rdb.HScan(ctx, s.tray(recipient)[0], cursor, "", trayPage).Result()
+		if err != nil {
+			return Tray{}, failure(err, "read the tray of %s", recipient)
+		}
+		for i := 0; i+1 < len(page); i += 2 {
+			fields[page[i]] = page[i+1]
+		}
+		if cursor = next; cursor == 0 {
+			return readTray(fields), nil
+		}
+	}
+}
+
+func readTray(fields map[string]string) Tray {
 	t := Tray{Threads: map[string]string{}}
 	number := func(text string) int64 {
 		n, err := strconv.ParseInt(text, 10, 64)
@@ -149,12 +168,7 @@ func readTray(fields []any) (Tray, error) {
 		}
 		return n
 	}
-	for i := 0; i+1 < len(fields); i += 2 {
-		name, ok1 := fields[i].(string)
-		text, ok2 := fields[i+1].(string)
-		if !ok1 || !ok2 {
-			return Tray{}, fmt.Errorf("%w: field", ErrUnreadable)
-		}
+	for name, text := range fields {
 		switch id, isLetter := strings.CutPrefix(name, "letter:"); {
 		case isLetter:
 			at, body, _ := strings.Cut(text, ";")
@@ -183,7 +197,7 @@ func readTray(fields []any) (Tray, error) {
 		}
 		return strings.Compare(a.ID, b.ID)
 	})
-	return t, nil
+	return t
 }
 
 // TraySettlement is what came of sending from a tray.
@@ -194,6 +208,8 @@ type TraySettlement struct {
 	// again after Delay.
 	Keep  bool
 	Delay time.Duration
+	// Oldest is when the oldest of the letters that stay arrived; zero when none that was read stays.
+	Oldest time.Time
 	// The others are the tray's new values.
 	Attempts int
 	WindowAt time.Time
@@ -210,13 +226,29 @@ type TrayThread struct {
 }
 
 // SettleTray writes down what came of sending and returns how many letters wait still. It may be
-// called late or twice: that letters were sent is a fact, all else counts for the claim's holder.
+// called late or twice: that letters were sent is a fact, all else counts for the claim's holder. Where many leave, they do so
+// in several steps, the claim kept between them.
 func (s *TrayStore) SettleTray(ctx context.Context, recipient, token string, t TraySettlement) (SettleOutcome, int, error) {
+	for len(t.Leave) > leaveAtOnce {
+		some := t
+		some.Leave, some.Keep, some.Threads = t.Leave[:leaveAtOnce], true, nil
+		if out, _, err := s.settleSome(ctx, recipient, token, some); err != nil || out == SettleMissing {
+			return out, 0, err
+		}
+		t.Leave = t.Leave[leaveAtOnce:]
+	}
+	return s.settleSome(ctx, recipient, token, t)
+}
+
+func (s *TrayStore) settleSome(ctx context.Context, recipient, token string, t TraySettlement) (SettleOutcome, int, error) {
 	release := 1
 	if t.Keep {
 		release = 0
 	}
-	args := []any{token, release, t.Delay.Milliseconds(), sentKeep.Milliseconds(), t.Attempts, millis(t.WindowAt), t.Sent, t.Parcel, len(t.Threads)}
+	args := []any{
+		token, release, t.Delay.Milliseconds(), sentKeep.Milliseconds(), t.Attempts, millis(t.WindowAt), t.Sent, t.Parcel,
+		millis(t.Oldest), forgetLook + 2*len(t.Leave), oldThreads.Milliseconds(), len(t.Threads),
+	}
 	for _, th := range t.Threads {
 		args = append(args, th.Incident, th.MessageID, th.Keep.Milliseconds())
 	}
@@ -255,41 +287,62 @@ func (t TrayInfo) Overdue(now time.Time) time.Duration {
 	return max(now.Sub(t.Due), 0)
 }
 
+// TrayPlace is where to go on in the list of trays: behind the tray of Recipient. The zero value is the start.
+type TrayPlace struct {
+	Score     float64
+	Recipient string
+}
+
 // Trays lists trays in which something waits, those first that were not touched for longest, and
-// strikes off empty ones. It MUST be called now and then.
-func (s *TrayStore) Trays(ctx context.Context) ([]TrayInfo, error) {
+// strikes off empty ones. It looks at traysPerLook from a place on; more is false where those were the last. It MUST be
+// called now and then for all of them.
+func (s *TrayStore) Trays(ctx context.Context, after TrayPlace) (list []TrayInfo, next TrayPlace, more bool, err error) {
 	index := s.keys.Config(keys.ConfigTrays)
-	listed, err := s.rdb.ZRangeWithScores(ctx, index, 0, traysPerLook-1).Result()
-	if err != nil || len(listed) == 0 {
-		return nil, failure(err, "list trays")
+	listed, err := s.rdb.ZRangeByScoreWithScores(ctx, index, &redis.ZRangeBy{Min: score(after.Score), Max: "+inf", Count: traysPerLook}).Result()
+	if err != nil {
+		return nil, TrayPlace{}, false, failure(err, "list trays")
 	}
+	more = len(listed) == traysPerLook
+	at := slices.IndexFunc(listed, func(z redis.Z) bool { return z.Score == after.Score && z.Member == after.Recipient })
+	if listed = listed[at+1:]; len(listed) == 0 {
+		return nil, TrayPlace{}, false, nil
+	}
+	last := listed[len(listed)-1]
+	next = TrayPlace{Score: last.Score, Recipient: fmt.Sprint(last.Member)}
 	cmds := make([]*redis.SliceCmd, len(listed))
-	_, err = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+	// Each command holds its own error.
+	_, _ = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, z := range listed {
 			cmds[i] = p.HMGet(ctx, s.keys.Recipient(fmt.Sprint(z.Member), keys.RecipientTray), "count", "due", "oldest", "attempts")
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, failure(err, "look into trays")
-	}
 	var errs []error
-	list := make([]TrayInfo, 0, len(listed))
+	var empty []call
 	stale := float64(time.Now().Add(-struckAfter).UnixMilli())
 	for i, z := range listed {
 		t := TrayInfo{Recipient: fmt.Sprint(z.Member)}
-		n := ints(cmds[i].Val())
+		v, err := cmds[i].Result()
+		if err != nil {
+			errs = append(errs, failure(err, "look into the tray of %s", t.Recipient))
+			continue
+		}
+		n := ints(v)
 		t.Letters, t.Due, t.Oldest, t.Attempts = int(n[0]), fromMillis(n[1]), fromMillis(n[2]), int(n[3])
 		switch {
 		case t.Letters > 0:
 			list = append(list, t)
 		case z.Score < stale:
-			score := strconv.FormatFloat(z.Score, 'f', -1, 64)
-			errs = append(errs, failure(s.strike.run(ctx, s.rdb, []string{index}, t.Recipient, score).Err(), "strike off a tray"))
+			empty = append(empty, call{keys: []string{index}, args: []any{t.Recipient, score(z.Score)}})
 		}
 	}
-	return list, errors.Join(errs...)
+	for _, cmd := range s.strike.runMany(ctx, s.rdb, empty) {
+		errs = append(errs, failure(cmd.Err(), "strike off a tray"))
+	}
+	return list, next, more, errors.Join(errs...)
 }
+
+func score(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
 // ints reads four numbers, 0 for what is absent.
 func ints(v []any) [4]int64 {

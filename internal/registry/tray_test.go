@@ -59,6 +59,16 @@ func settleTray(t *testing.T, s *registry.TrayStore, token string, set registry.
 	}
 }
 
+func trays(t *testing.T, s *registry.TrayStore) []registry.TrayInfo {
+	t.Helper()
+	list, _, more, err := s.Trays(t.Context(), registry.TrayPlace{})
+	noErr(t, "list trays", err)
+	if more {
+		t.Error("there are more than a page of trays")
+	}
+	return list
+}
+
 func TestTrayTakesALetterOnce(t *testing.T) {
 	eachTrays(t, func(t *testing.T, s *registry.TrayStore, _ redis.UniversalClient) {
 		if got := claimTray(t, s); got.Outcome != registry.ClaimMissing {
@@ -110,7 +120,7 @@ func TestTraySettlements(t *testing.T) {
 		if got := claimTray(t, s); got.Outcome != registry.ClaimEarly {
 			t.Errorf("claimed before its time: %+v", got)
 		}
-		list := must[[]registry.TrayInfo](t)(s.Trays(t.Context()))
+		list := trays(t, s)
 		if len(list) != 1 || list[0].Attempts != 1 || list[0].Letters != 1 || list[0].Recipient != trayOwner || list[0].Overdue(time.Now().Add(time.Minute)) < time.Minute {
 			t.Errorf("trays %+v", list)
 		}
@@ -129,7 +139,7 @@ func TestTraysAreListedUntilEmpty(t *testing.T) {
 		index := keys.New("test").Config(keys.ConfigTrays)
 		putLetter(t, s, 1, 0)
 		rdb.ZAdd(t.Context(), index, redis.Z{Score: 1.5, Member: "gone"})
-		if list := must[[]registry.TrayInfo](t)(s.Trays(t.Context())); len(list) != 1 {
+		if list := trays(t, s); len(list) != 1 {
 			t.Errorf("trays %+v", list)
 		}
 		if got := rdb.ZRange(t.Context(), index, 0, -1).Val(); !slices.Equal(got, []string{trayOwner}) {
@@ -137,7 +147,7 @@ func TestTraysAreListedUntilEmpty(t *testing.T) {
 		}
 		c := claimTray(t, s)
 		settleTray(t, s, c.Token, registry.TraySettlement{Leave: []string{c.Tray.Letters[0].ID}}, registry.SettleDone, 0)
-		must[[]registry.TrayInfo](t)(s.Trays(t.Context()))
+		trays(t, s)
 		if n := rdb.ZCard(t.Context(), index).Val(); n != 1 {
 			t.Error("struck off although somebody may be laying a letter in just now")
 		}
@@ -224,7 +234,7 @@ func TestManyTrays(t *testing.T) {
 			_, _, err := s.PutLetter(t.Context(), incident.RecipientKey(l.To), l.ID(), l, 0)
 			noErr(t, "put", err)
 		}
-		if list := must[[]registry.TrayInfo](t)(s.Trays(t.Context())); len(list) != 5 {
+		if list := trays(t, s); len(list) != 5 {
 			t.Errorf("%d trays", len(list))
 		}
 	})

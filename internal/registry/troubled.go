@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/partner"
@@ -20,31 +22,52 @@ type Trouble struct {
 	Mails, Reports bool
 }
 
-// Troubled reads, for each app, its trouble; nil where there is none. One round trip for all, and
-// one call for each app.
-func (s *IncidentStore) Troubled(ctx context.Context, apps []partner.ClientID) ([]*Trouble, error) {
-	calls := make([]call, len(apps))
+// Troubled reads, for each app, its trouble; nil where there is none. Errors stand at their app's index. One
+// round trip for each pipelineMax apps where none has any, else two.
+func (s *IncidentStore) Troubled(ctx context.Context, apps []partner.ClientID) ([]*Trouble, []error) {
+	out, errs := make([]*Trouble, len(apps)), make([]error, len(apps))
+	ks := make([][]string, len(apps))
 	for i, id := range apps {
-		calls[i] = call{keys: []string{
-			s.keys.App(id, keys.AppIncidents), s.keys.App(id, keys.AppOutbox), s.keys.App(id, keys.AppReports),
-		}}
+		ks[i] = []string{s.keys.App(id, keys.AppIncidents), s.keys.App(id, keys.AppOutbox), s.keys.App(id, keys.AppReports)}
 	}
-	out := make([]*Trouble, len(apps))
-	for i, cmd := range s.trouble.runMany(ctx, s.rdb, calls) {
+	var found []int
+	for start := 0; start < len(apps); start += pipelineMax {
+		end := min(start+pipelineMax, len(apps))
+		cmds := make([]*redis.IntCmd, end-start)
+		// Each command holds its own error.
+		_, _ = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i := start; i < end; i++ {
+				cmds[i-start] = p.Exists(ctx, ks[i]...)
+			}
+			return nil
+		})
+		for i := start; i < end; i++ {
+			n, err := cmds[i-start].Result()
+			if errs[i] = failure(err, "find apps with incidents: app %s", apps[i]); n > 0 {
+				found = append(found, i)
+			}
+		}
+	}
+	calls := make([]call, len(found))
+	for at, i := range found {
+		calls[at] = call{keys: ks[i]}
+	}
+	for at, cmd := range s.trouble.runMany(ctx, s.rdb, calls) {
+		i := found[at]
 		flat, err := cmd.StringSlice()
-		if err = failure(err, "find apps with incidents: app %s", apps[i]); errors.Is(err, ErrUnreadable) {
+		err = failure(err, "find apps with incidents: app %s", apps[i])
+		switch {
+		case errors.Is(err, ErrUnreadable):
 			out[i] = &Trouble{Unreadable: err}
-			continue
+		case err != nil:
+			errs[i] = err
+		case len(flat) < 2 || len(flat)%2 != 0:
+			errs[i] = fmt.Errorf("find apps with incidents: app %s: %w", apps[i], badAnswer(s.trouble, flat))
+		default:
+			out[i] = troubleOf(apps[i], flat)
 		}
-		if err != nil {
-			return nil, err
-		}
-		if len(flat) < 2 || len(flat)%2 != 0 {
-			return nil, fmt.Errorf("find apps with incidents: app %s: %w", apps[i], badAnswer(s.trouble, flat))
-		}
-		out[i] = troubleOf(apps[i], flat)
 	}
-	return out, nil
+	return out, errs
 }
 
 func troubleOf(app partner.ClientID, flat []string) *Trouble {

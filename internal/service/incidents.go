@@ -16,7 +16,6 @@ import (
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
-	"github.com/lamplighter/lamplighter/internal/sweep"
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
@@ -121,7 +120,7 @@ func (o *observer) Observe(ctx context.Context, ob drain.Observation) error {
 	return o.people.Observe(ctx, ob.App, partner.StateChange, events...)
 }
 
-// troubles is the sweep's view of incidents; it also switches off what has failed for too long.
+// troubles is the loops' view of incidents; it also switches off what has failed for too long.
 type troubles struct {
 	tracker   *alerting.Tracker
 	store     *registry.IncidentStore
@@ -129,44 +128,27 @@ type troubles struct {
 	endpoints *endpoints
 	settings  incident.Settings
 	env       partner.Environment
-	post      post
 }
 
 // Troubled implements sweep.Incidents.
-func (t *troubles) Troubled(ctx context.Context, apps []partner.ClientID) ([]*registry.Trouble, error) {
-	out, err := t.store.Troubled(ctx, apps)
+func (t *troubles) Troubled(ctx context.Context, apps []partner.ClientID) ([]*registry.Trouble, []error) {
+	out, errs := t.store.Troubled(ctx, apps)
 	for i := range out {
-		if e, ok := t.dir.App(apps[i]); ok && out[i] == nil && t.tracker.Asking(&e.Rec.App) {
+		if e, ok := t.dir.App(apps[i]); ok && out[i] == nil && errs[i] == nil && t.tracker.Asking(&e.Rec.App) {
 			out[i] = &registry.Trouble{}
 		}
 	}
-	return out, err
+	return out, errs
 }
 
 // Tick implements sweep.Incidents.
-func (t *troubles) Tick(ctx context.Context, app partner.ClientID, found registry.Trouble) (sweep.Troubles, error) {
+func (t *troubles) Tick(ctx context.Context, app partner.ClientID, found registry.Trouble) error {
 	states, err := t.tracker.Tick(ctx, app, found)
 	errs := []error{err}
-	var out sweep.Troubles
 	for k, s := range states {
-		out.Open[k], out.Failing[k] = s.IsOpen(), !s.FailingSince.IsZero()
 		errs = append(errs, t.switchOff(ctx, app, k, s))
 	}
-	if !found.Mails {
-		return out, errors.Join(errs...)
-	}
-	mails, err := t.store.Outbox(ctx, app)
-	errs = append(errs, err)
-	for _, m := range mails {
-		if m.State != registry.MailWaiting {
-			continue
-		}
-		out.Outbox++
-		if m.Letter != nil {
-			out.OldestMail = max(out.OldestMail, time.Since(m.Letter.Mail.At))
-		}
-	}
-	return out, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // seenFailing is how lately an integration endpoint must have been seen failing to be switched off:

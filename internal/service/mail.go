@@ -8,24 +8,26 @@ import (
 	"net/mail"
 	"os"
 	"strings"
-	"time"
 
+	"github.com/lamplighter/lamplighter/internal/alerting"
 	"github.com/lamplighter/lamplighter/internal/config"
 	"github.com/lamplighter/lamplighter/internal/mailer"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/queue"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/sweep"
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// post is the mailer's side that the queue and the sweep need.
+// post is the mailer's side that the queue and the loops need.
 type post interface {
 	Forward(ctx context.Context, app partner.ClientID, mailID string) error
 	Post(ctx context.Context, recipient string) error
-	WakeDue(ctx context.Context) (mailer.Backlog, error)
+	FindDue(ctx context.Context, after registry.TrayPlace) (b mailer.Backlog, next registry.TrayPlace, more bool, err error)
+	Wake(ctx context.Context, recipient string) error
 }
 
-// noPost stands for the mailer where smtp.disabled is set: letters wait in the outboxes until they
-// expire there, since nobody decided to drop them.
+// noPost stands for the mailer where smtp.disabled is set: letters wait in the outboxes, since nobody decided to drop them.
 type noPost struct{}
 
 // Forward implements post, as do the others.
@@ -34,13 +36,41 @@ func (noPost) Forward(context.Context, partner.ClientID, string) error { return 
 // Post sends nothing.
 func (noPost) Post(context.Context, string) error { return nil }
 
-// WakeDue wakes nobody.
-func (noPost) WakeDue(context.Context) (mailer.Backlog, error) { return mailer.Backlog{}, nil }
+// FindDue finds nothing.
+func (noPost) FindDue(context.Context, registry.TrayPlace) (mailer.Backlog, registry.TrayPlace, bool, error) {
+	return mailer.Backlog{}, registry.TrayPlace{}, false, nil
+}
 
-// Mails implements sweep.Incidents.
-func (t *troubles) Mails(ctx context.Context) (int, time.Duration, error) {
-	b, err := t.post.WakeDue(ctx)
-	return b.Letters, b.Oldest, err
+// Wake wakes nobody.
+func (noPost) Wake(context.Context, string) error { return nil }
+
+// waitingMails is the loops' view of mails.
+type waitingMails struct {
+	*registry.IncidentStore
+
+	post    post
+	tracker *alerting.Tracker
+	// disabled: nobody sends, so nobody is woken.
+	disabled bool
+}
+
+// Trays implements sweep.Mails.
+func (w *waitingMails) Trays(ctx context.Context, after registry.TrayPlace) (sweep.TrayPage, error) {
+	b, next, more, err := w.post.FindDue(ctx, after)
+	return sweep.TrayPage{Letters: b.Letters, Late: b.Oldest, Due: b.Due, Next: next, More: more}, err
+}
+
+// WakeTray implements sweep.Mails.
+func (w *waitingMails) WakeTray(ctx context.Context, recipient string) error {
+	return w.post.Wake(ctx, recipient)
+}
+
+// WakeMail implements sweep.Mails.
+func (w *waitingMails) WakeMail(ctx context.Context, app partner.ClientID, mailID string) error {
+	if w.disabled {
+		return nil
+	}
+	return w.tracker.WakeMail(ctx, app, mailID)
 }
 
 // buildMail makes the sender of mails, and the queue's server, which is the last to need anything.

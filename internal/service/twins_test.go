@@ -162,7 +162,7 @@ func (w *twins) settle() {
 	w.Helper()
 	ctx := w.Context()
 	redistest.Eventually(w.T, 20*time.Second, "everything settles", func() bool {
-		owed, err := w.reg.OwedTenants(ctx, 0, 0, 100)
+		owed, err := w.reg.OwedTenants(ctx, 0, registry.Owed{}, 100)
 		w.must("list owed fan-outs", err)
 		for _, o := range owed {
 			w.must("fan out", w.fanout.Run(ctx, []tenant.ID{o.Tenant}))

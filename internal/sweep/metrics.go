@@ -2,67 +2,32 @@ package sweep
 
 import (
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/lamplighter/lamplighter/internal/loop"
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// Metrics of the sweep, and the cluster-wide gauges that it computes. A nil *Metrics counts
+// Metrics of the loops, and the cluster-wide gauges that one of them counts. A nil *Metrics counts
 // nothing.
 type Metrics struct {
-	sweeps   *prometheus.CounterVec
-	duration prometheus.Histogram
-	last     prometheus.Gauge
-	owedNow  prometheus.Gauge
-	cluster  *cluster
+	byLoop  *loop.Metrics
+	cluster *cluster
 }
 
 // NewMetrics registers the metrics, every series at once.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
-	f := promauto.With(reg)
-	m := &Metrics{
-		sweeps: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "lamplighter_sweeps_total", Help: "Sweeps by this process, by result.",
-		}, []string{"result"}),
-		duration: f.NewHistogram(prometheus.HistogramOpts{
-			Name: "lamplighter_sweep_duration_seconds", Help: "Duration of a sweep over all apps.",
-			Buckets: []float64{.001, .005, .01, .05, .1, .5, 1, 2.5, 5, 15},
-		}),
-		last: f.NewGauge(prometheus.GaugeOpts{
-			Name: "lamplighter_sweep_last_success_timestamp_seconds", Help: "When this process last swept without an error. Aggregate with max.",
-		}),
-		owedNow: f.NewGauge(prometheus.GaugeOpts{
-			Name: "lamplighter_fanouts_owed", Help: "Tenants whose fan-out was owed when this process last swept. Aggregate with max.",
-		}),
-		cluster: newCluster(),
-	}
-	for _, r := range []string{"ok", "error"} {
-		m.sweeps.WithLabelValues(r)
-	}
+	m := &Metrics{byLoop: loop.NewMetrics(reg), cluster: newCluster()}
 	reg.MustRegister(m.cluster)
 	return m
 }
 
-func (m *Metrics) swept(start time.Time, ok bool) {
+func (m *Metrics) loops() *loop.Metrics {
 	if m == nil {
-		return
+		return nil
 	}
-	if !ok {
-		m.sweeps.WithLabelValues("error").Inc()
-		return
-	}
-	m.sweeps.WithLabelValues("ok").Inc()
-	m.duration.Observe(time.Since(start).Seconds())
-	m.last.SetToCurrentTime()
-}
-
-func (m *Metrics) owed(n int) {
-	if m != nil {
-		m.owedNow.Set(float64(n))
-	}
+	return m.byLoop
 }
 
 func (m *Metrics) export(doc []byte) {
@@ -71,12 +36,12 @@ func (m *Metrics) export(doc []byte) {
 	}
 }
 
-// cluster exports the summary of the last sweep, by whichever process.
+// cluster exports the summary that was counted last, by whichever process.
 type cluster struct {
 	current                                                    atomic.Pointer[summary]
 	apps, waiting, oldest, diverged, breakers, incidents       *prometheus.Desc
 	failing, endpointWaiting, overflow, outbox, oldestMailDesc *prometheus.Desc
-	oldestOwed, owedPairs, endpointTenants                     *prometheus.Desc
+	owed, stuck, oldestOwed, owedPairs, endpointTenants        *prometheus.Desc
 }
 
 const clusterWide = " Cluster-wide, the same on every worker: aggregate with max."
@@ -97,6 +62,8 @@ func newCluster() *cluster {
 		endpointTenants: desc("lamplighter_endpoint_diverged_tenants", "Tenants whose truth each app that is failing or behind does not know; absent otherwise.", "client_id"),
 		overflow:        desc("lamplighter_endpoint_exceptions_dropped", "Failing or waiting endpoints beyond the series that name them."),
 		outbox:          desc("lamplighter_outbox_mails", "Mails that wait to be sent."),
+		owed:            desc("lamplighter_fanouts_owed", "Tenants whose fan-out is owed, some of them although it was made."),
+		stuck:           desc("lamplighter_fanouts_stuck", "Tenants whose fan-out has been owed for more than 15 minutes: something makes it fail."),
 		oldestOwed:      desc("lamplighter_oldest_owed_fanout_seconds", "How long the fan-out has been owed that has waited longest; its pairs wait in no mailbox yet."),
 		owedPairs:       desc("lamplighter_owed_pairs", "Pairs of app and tenant whose fan-out is owed; they wait in no mailbox yet."),
 		oldestMailDesc:  desc("lamplighter_outbox_oldest_seconds", "How long the oldest mail that should have been sent is waiting; 0 when all of them may wait."),
@@ -109,7 +76,7 @@ func newCluster() *cluster {
 func (c *cluster) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.apps, c.waiting, c.oldest, c.diverged, c.breakers, c.incidents, c.failing, c.endpointWaiting, c.overflow, c.outbox, c.oldestMailDesc, c.oldestOwed,
-		c.owedPairs, c.endpointTenants,
+		c.owedPairs, c.endpointTenants, c.owed, c.stuck,
 	} {
 		ch <- d
 	}
@@ -147,4 +114,6 @@ func (c *cluster) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.oldestMailDesc, s.OldestMail)
 	gauge(c.oldestOwed, s.OldestOwed)
 	gauge(c.owedPairs, float64(s.OwedPairs))
+	gauge(c.owed, float64(s.Owed))
+	gauge(c.stuck, float64(s.Stuck))
 }

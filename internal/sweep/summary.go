@@ -39,7 +39,7 @@ func conditionOf(v mailbox.View, t Troubles, on bool) condition {
 // maxExceptions caps the series that name an app.
 const maxExceptions = 500
 
-// summary is the cluster's state as one sweep found it. Its JSON, format 1, is what the holder of
+// summary is the cluster's state as one process counted it. Its JSON, format 1, is what the holder of
 // the lease hands to the other processes.
 type summary struct {
 	Format   int                   `json:"v"`
@@ -59,10 +59,10 @@ type summary struct {
 	OldestMail float64 `json:"oldest_mail"`
 	// OldestOwed is how long the oldest fan-out has been owed: its pairs wait in no mailbox yet.
 	OldestOwed float64 `json:"oldest_owed,omitempty"`
-	// OwedPairs counts these.
+	// OwedPairs counts these, Owed the tenants that owe them, and Stuck those that have for very long.
 	OwedPairs int64 `json:"owed_pairs,omitempty"`
-	// partial: apps are missing because their incidents could not be read.
-	partial bool
+	Owed      int64 `json:"owed,omitempty"`
+	Stuck     int64 `json:"stuck,omitempty"`
 }
 
 type exception struct {
@@ -89,8 +89,6 @@ func (s *summary) add(id partner.ClientID, v mailbox.View, t Troubles, on bool) 
 	if c != conditionOff { // nobody asks an endpoint that is off
 		s.Breakers[v.Breaker()]++
 	}
-	s.Outbox += t.Outbox
-	s.OldestMail = max(s.OldestMail, t.OldestMail.Seconds())
 	for _, k := range partner.AllEndpointKinds() {
 		if t.Open[k] {
 			s.Open[k.String()]++

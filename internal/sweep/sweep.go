@@ -5,22 +5,28 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/lamplighter/lamplighter/internal/loop"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Registry is the registry's side of a sweep.
+// Registry is the registry's side of the loops.
 type Registry interface {
-	Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
-	Release(ctx context.Context, name, holder string) error
-	OwedTenants(ctx context.Context, waited time.Duration, skip, limit int) ([]registry.Owed, error)
-	ApproversOf(ctx context.Context, ids []tenant.ID) ([][]partner.ClientID, error)
+	loop.Store
+	OwedTenants(ctx context.Context, waited time.Duration, after registry.Owed, limit int) ([]registry.Owed, error)
+	OwedCount(ctx context.Context, waited time.Duration) (int64, error)
+	Tickets(ctx context.Context, ids []tenant.ID) ([]int64, error)
+	ApproverCounts(ctx context.Context, ids []tenant.ID) ([]int64, error)
 	SaveGauges(ctx context.Context, doc []byte, ttl time.Duration) error
 	Gauges(ctx context.Context) ([]byte, error)
 }
@@ -31,7 +37,7 @@ type Apps interface {
 	All() []*registry.Entry
 }
 
-// Mailboxes is the mailboxes' side of a sweep.
+// Mailboxes is the mailboxes' side of the loops.
 type Mailboxes interface {
 	Sweep(ctx context.Context, nonce string, apps []mailbox.Switch) ([]mailbox.Wake, []error)
 	Views(ctx context.Context, apps []partner.ClientID) ([]mailbox.View, []error)
@@ -52,24 +58,35 @@ type Repairer interface {
 	Repair(ctx context.Context) error
 }
 
-// Incidents moves incidents and mails whose time has come.
+// Incidents moves incidents whose time has come.
 type Incidents interface {
 	// Troubled reads of each app what Tick must look after, nil for nothing.
-	Troubled(ctx context.Context, apps []partner.ClientID) ([]*registry.Trouble, error)
-	// Tick looks after what Troubled found of an app and says which endpoints are failing.
-	Tick(ctx context.Context, app partner.ClientID, found registry.Trouble) (Troubles, error)
-	// Mails wakes the mailer for what waits for recipients, counts it and says for how long the
-	// longest of it is overdue. Called once a sweep.
-	Mails(ctx context.Context) (waiting int, oldest time.Duration, err error)
+	Troubled(ctx context.Context, apps []partner.ClientID) ([]*registry.Trouble, []error)
+	// Tick looks after what Troubled found of an app.
+	Tick(ctx context.Context, app partner.ClientID, found registry.Trouble) error
 }
 
-// Troubles is what Tick found of one app.
-type Troubles struct {
-	// Failing is true for each endpoint that is failing, Open for each with an open incident.
-	Failing, Open [partner.EndpointKinds]bool
-	// Outbox counts mails that wait, OldestMail is how long the oldest has.
-	Outbox     int
-	OldestMail time.Duration
+// Mails finds mails that wait, and wakes the mailer for them.
+type Mails interface {
+	// Trays looks at some recipients' trays, from a place on.
+	Trays(ctx context.Context, after registry.TrayPlace) (TrayPage, error)
+	WakeTray(ctx context.Context, recipient string) error
+	// Outboxes tells which apps' outboxes hold anything.
+	Outboxes(ctx context.Context, apps []partner.ClientID) ([]bool, []error)
+	LookIntoOutboxes(ctx context.Context, places []registry.OutboxPlace) ([]registry.OutboxPage, []error)
+	WakeMail(ctx context.Context, app partner.ClientID, mailID string) error
+}
+
+// TrayPage is what some trays hold.
+type TrayPage struct {
+	// Letters counts what waits, Late is for how long the longest of it is overdue.
+	Letters int
+	Late    time.Duration
+	// Due are the recipients whose tray is due.
+	Due []string
+	// Next is where to go on; More is false behind the last tray.
+	Next registry.TrayPlace
+	More bool
 }
 
 // Options of a Sweeper.
@@ -81,59 +98,85 @@ type Options struct {
 	Notifier    Notifier
 	Repairer    Repairer
 	Incidents   Incidents
+	Mails       Mails
 	Metrics     *Metrics
 	Environment partner.Environment
-	// Every is the pause between sweeps.
+	// Every is the pause between the rounds of a loop.
 	Every time.Duration
 	Log   *slog.Logger
 }
 
-// Limits of one sweep.
 const (
-	leaseName = "sweep"
-	// leaseSweeps is how many sweeps a silent holder keeps the lease.
-	leaseSweeps = 3
-	batch       = 200
-	// owedLimit is what the registry lists at most, and how many owed fan-outs a sweep starts at
-	// first; owedMax is how many it starts at most.
-	owedLimit = 500
-	owedMax   = 64 * owedLimit
-	// owedSample is of how many of the oldest owed fan-outs the pairs are counted.
-	owedSample = 200
-	// staleSweeps is how many sweeps the gauges outlive the last one that wrote them.
-	staleSweeps = 12
+	// leaseRounds is how many rounds a silent holder keeps the lease, and how long a step may take.
+	leaseRounds = 3
+	// startFor is for which part of that a step begins something, so that it ends what it began.
+	startFor = 3
+	// batch is how many apps one round trip is about, page how many one step looks at.
+	batch = 200
+	page  = 1000
+	// staleRounds is how many rounds the gauges outlive the last one that wrote them.
+	staleRounds = 12
 )
 
-// Sweeper sweeps while it holds the lease. New, then Run once.
+// Sweeper runs the loops. New, then Run once.
 type Sweeper struct {
 	opts   Options
 	holder string
-	// owing is how many owed fan-outs the next sweep starts, owedTo the newest ticket of those that
-	// the last one started, 0 for none.
-	owing  int
-	owedTo int64
-	// oldest are the oldest owed fan-outs at the last look, owedSample at most; found is how many were.
-	oldest []registry.Owed
-	found  int
+	owing  owing
+	count  count
+	// mails is what the last round of the mails found, whoever did it.
+	mails atomic.Pointer[mailCount]
 }
 
 // New returns a Sweeper.
 func New(opts Options) *Sweeper {
-	return &Sweeper{opts: opts, holder: uuid.NewString(), owing: owedLimit}
+	s := &Sweeper{opts: opts, holder: uuid.NewString(), owing: owing{most: owedFirst}}
+	s.mails.Store(&mailCount{})
+	return s
 }
 
-// releaseWithin bounds giving the lease back; unreleased it runs out by itself.
-const releaseWithin = 2 * time.Second
+// work is one loop.
+type work struct {
+	name string
+	step func(ctx context.Context, cursor string) (loop.Report, error)
+}
 
-// Run sweeps until ctx ends, and then gives the lease back, so that another process goes on at its
-// next turn.
+// works are the loops. Versions before have one, with the lease "sweep", which does all of it; both side by side do it twice.
+func (s *Sweeper) works() []work {
+	return []work{
+		{"arm", s.arm}, {"owed", s.startOwed}, {"incidents", s.tickIncidents}, {mailsLoop, s.wakeMails}, {"gauges", s.countAll}, {"index", s.repairIndex},
+	}
+}
+
+func (s *Sweeper) loop(w work) *loop.Loop {
+	within := max(s.opts.Every*leaseRounds, time.Second)
+	o := loop.Options{
+		Name: w.name, Step: w.step, Every: s.opts.Every, Within: within, Lease: within,
+		Store: s.opts.Registry, Holder: s.holder, Metrics: s.opts.Metrics.loops(), Log: s.opts.Log,
+	}
+	if w.name == mailsLoop {
+		o.Seen = func(st registry.LoopState) { s.mails.Store(readMailCount(st.Note)) }
+	}
+	return loop.New(o)
+}
+
+// Run runs the loops, and exports what they count, until ctx ends; then it gives their leases back.
 func (s *Sweeper) Run(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, w := range s.works() {
+		l := s.loop(w)
+		all.Go(func() { l.Run(ctx) })
+	}
+	all.Go(func() { s.exportAlways(ctx) })
+	all.Wait()
+}
+
+func (s *Sweeper) exportAlways(ctx context.Context) {
 	tick := time.NewTicker(s.opts.Every)
 	defer tick.Stop()
-	defer s.release(ctx)
 	for {
-		if err := s.Once(ctx); err != nil && ctx.Err() == nil {
-			s.opts.Log.WarnContext(ctx, "sweep incomplete; the next one goes on", "err", err)
+		if err := s.export(ctx); err != nil && ctx.Err() == nil {
+			s.opts.Log.DebugContext(ctx, "the cluster's gauges stay as they are", "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -143,184 +186,109 @@ func (s *Sweeper) Run(ctx context.Context) {
 	}
 }
 
-func (s *Sweeper) release(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
+// export shows what the cluster's state is, whoever counted it.
+func (s *Sweeper) export(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, max(s.opts.Every, time.Second))
 	defer cancel()
-	if err := s.opts.Registry.Release(ctx, leaseName, s.holder); err != nil {
-		s.opts.Log.WarnContext(ctx, "sweep's lease not given back; it will run out", "err", err)
-	}
-}
-
-// Once sweeps if this process holds the lease, and exports the gauges of whoever does.
-func (s *Sweeper) Once(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, max(s.opts.Every*leaseSweeps, time.Second))
-	defer cancel()
-	held, err := s.opts.Registry.Lease(ctx, leaseName, s.holder, s.opts.Every*leaseSweeps)
-	if err != nil {
-		s.opts.Metrics.swept(time.Time{}, false)
-		return fmt.Errorf("take the sweep's lease: %w", err)
-	}
-	var errs []error
-	if held {
-		start := time.Now()
-		errs = append(errs, s.sweep(ctx))
-		s.opts.Metrics.swept(start, errs[0] == nil)
-	}
 	doc, err := s.opts.Registry.Gauges(ctx)
 	if err != nil {
-		return errors.Join(append(errs, fmt.Errorf("read the cluster's gauges: %w", err))...)
+		return fmt.Errorf("read the cluster's gauges: %w", err)
 	}
 	s.opts.Metrics.export(doc)
-	return errors.Join(errs...)
-}
-
-func (s *Sweeper) sweep(ctx context.Context) error {
-	var errs []error
-	if err := s.owed(ctx); err != nil {
-		errs = append(errs, err)
-	}
-	if err := s.opts.Apps.Refresh(ctx); err != nil {
-		// one app of another version must not keep the others from being swept
-		errs = append(errs, fmt.Errorf("refresh apps: %w", err))
-	}
-	errs = append(errs, s.opts.Repairer.Repair(ctx))
-	sum := newSummary()
-	if err := s.owedPairs(ctx, sum); err != nil {
-		errs = append(errs, err)
-	}
-	n, oldest, err := s.opts.Incidents.Mails(ctx)
-	if err != nil {
-		errs = append(errs, fmt.Errorf("look after the mails: %w", err))
-	}
-	sum.Outbox, sum.OldestMail = n, oldest.Seconds()
-	apps := s.opts.Apps.All()
-	for len(apps) > 0 {
-		n := min(len(apps), batch)
-		errs = append(errs, s.apps(ctx, apps[:n], sum))
-		apps = apps[n:]
-	}
-	if sum.partial { // those of the last sweep are closer to the truth
-		return errors.Join(errs...)
-	}
-	if err := s.opts.Registry.SaveGauges(ctx, sum.encode(), s.opts.Every*staleSweeps); err != nil {
-		errs = append(errs, fmt.Errorf("save the cluster's gauges: %w", err))
-	}
-	return errors.Join(errs...)
-}
-
-// owed starts again the fan-outs that a crash left behind, those that wait longest first. While
-// what the last sweep started is done by the next one, each starts twice as many; else half as many.
-func (s *Sweeper) owed(ctx context.Context) error {
-	found := 0
-	defer func() { s.found = found }()
-	for found < s.owing {
-		list, err := s.opts.Registry.OwedTenants(ctx, s.opts.Every, found, owedLimit)
-		if err != nil {
-			return fmt.Errorf("find owed fan-outs: %w", err)
-		}
-		if found == 0 {
-			s.adapt(list)
-			s.oldest = list[:min(len(list), owedSample)]
-		}
-		if err := s.start(ctx, list); err != nil {
-			return fmt.Errorf("start owed fan-outs: %w", err)
-		}
-		if found += len(list); len(list) < owedLimit {
-			break
-		}
-		s.owedTo = list[len(list)-1].Ticket
-	}
-	s.opts.Metrics.owed(found)
 	return nil
 }
 
-// owedPairs adds how many pairs of app and tenant the owed fan-outs are for, and since when: they wait
-// in no mailbox yet. Where many are owed it is reckoned from the oldest ones.
-func (s *Sweeper) owedPairs(ctx context.Context, sum *summary) error {
-	if len(s.oldest) == 0 {
-		return nil
-	}
-	sum.OldestOwed = max(time.Since(time.UnixMicro(s.oldest[0].Ticket)).Seconds(), 0)
-	ts := make([]tenant.ID, len(s.oldest))
-	for i, o := range s.oldest {
-		ts[i] = o.Tenant
-	}
-	approvers, err := s.opts.Registry.ApproversOf(ctx, ts)
-	if err != nil {
-		return fmt.Errorf("count the pairs of owed fan-outs: %w", err)
-	}
-	pairs := 0
-	for _, apps := range approvers {
-		pairs += len(apps)
-	}
-	sum.OwedPairs = int64(pairs) * int64(max(s.found, len(ts))) / int64(len(ts))
-	return nil
+// repairIndex is the step of the loop index.
+func (s *Sweeper) repairIndex(ctx context.Context, _ string) (loop.Report, error) {
+	var f faults
+	f.note(s.opts.Repairer.Repair(ctx))
+	return loop.Report{End: true, Passed: f.own}, f.err()
 }
 
-// adapt sets how many fan-outs this sweep starts by the one that has waited longest.
-func (s *Sweeper) adapt(list []registry.Owed) {
-	switch {
-	case len(list) < owedLimit || s.owedTo == 0:
-		s.owing = owedLimit
-	case list[0].Ticket > s.owedTo:
-		s.owing = min(2*s.owing, owedMax)
-	default:
-		s.owing = max(s.owing/2, owedLimit)
+// some are the apps behind the one that the cursor names, n at most, where the next ones begin, and whether
+// those were the last.
+func (s *Sweeper) some(cursor string, n int) (entries []*registry.Entry, next string, last bool) {
+	all := s.opts.Apps.All()
+	i, found := slices.BinarySearchFunc(all, cursor, func(e *registry.Entry, id string) int {
+		return strings.Compare(string(e.Rec.App.ClientID), id)
+	})
+	if found {
+		i++
 	}
-	s.owedTo = 0
+	entries = all[i:min(i+n, len(all))]
+	if i+n >= len(all) {
+		return entries, "", true
+	}
+	return entries, string(entries[n-1].Rec.App.ClientID), false
 }
 
-func (s *Sweeper) start(ctx context.Context, list []registry.Owed) error {
-	for len(list) > 0 {
-		n := min(len(list), mailbox.MaxBatch)
-		ts := make([]tenant.ID, n)
-		for i, o := range list[:n] {
-			ts[i] = o.Tenant
-		}
-		if err := s.opts.Notifier.Notify(ctx, uuid.NewString(), ts); err != nil {
-			return err
-		}
-		list = list[n:]
-	}
-	return nil
-}
-
-func (s *Sweeper) apps(ctx context.Context, entries []*registry.Entry, sum *summary) error {
-	switches := make([]mailbox.Switch, len(entries))
+func idsOf(entries []*registry.Entry) []partner.ClientID {
 	ids := make([]partner.ClientID, len(entries))
 	for i, e := range entries {
 		ids[i] = e.Rec.App.ClientID
-		switches[i] = mailbox.Switch{
-			Life: mailbox.Life{App: ids[i], Birth: e.Rec.Birth}, Revision: e.Rec.Revision, On: e.Rec.App.Delivering(s.opts.Environment),
-			EndpointRevision: e.Rec.EndpointRevision,
-		}
 	}
-	wakes, errs := s.opts.Mailboxes.Sweep(ctx, uuid.NewString(), switches)
-	for i, w := range wakes {
-		if errs[i] != nil || w.None() {
-			continue
-		}
-		if err := s.opts.Waker.Wake(ctx, ids[i], w); err != nil {
-			errs = append(errs, err)
-		}
+	return ids
+}
+
+// refresh has the apps read anew. Where that fails those that are known are looked after.
+func (s *Sweeper) refresh(ctx context.Context, f *faults) {
+	ctx, cancel := context.WithTimeout(ctx, max(s.opts.Every, time.Second))
+	defer cancel()
+	if err := s.opts.Apps.Refresh(ctx); err != nil {
+		f.note(fmt.Errorf("refresh apps: %w", err))
 	}
-	views, verrs := s.opts.Mailboxes.Views(ctx, ids)
-	errs = append(errs, verrs...)
-	troubled, err := s.opts.Incidents.Troubled(ctx, ids)
-	if err != nil {
-		sum.partial = true
-		return errors.Join(append(errs, fmt.Errorf("find incidents: %w", err))...)
+}
+
+// faults tells those of single things from those of the store. It is safe for concurrent use.
+type faults struct {
+	mu         sync.Mutex
+	own, store []error
+}
+
+func (f *faults) note(err error) {
+	if err == nil {
+		return
 	}
-	for i, id := range ids {
-		var t Troubles
-		if troubled[i] != nil {
-			if t, err = s.opts.Incidents.Tick(ctx, id, *troubled[i]); err != nil {
-				errs = append(errs, fmt.Errorf("look after the incidents of app %s: %w", id, err))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if errors.Is(err, registry.ErrUnreadable) || errors.Is(err, mailbox.ErrFormat) || errors.Is(err, mailbox.ErrGone) {
+		f.own = append(f.own, err)
+		return
+	}
+	f.store = append(f.store, err)
+}
+
+// shownFaults is how many of the store's faults one error names.
+const shownFaults = 5
+
+func (f *faults) err() error {
+	if n := len(f.store); n > shownFaults {
+		return errors.Join(append(f.store[:shownFaults:shownFaults], fmt.Errorf("and %d more", n-shownFaults))...)
+	}
+	return errors.Join(f.store...)
+}
+
+// each does n things in their order, a few at once, and begins none after until, but the first ones always. It returns how many
+// it did.
+func each(n, atOnce int, until time.Time, do func(i int)) int {
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for range min(atOnce, n) {
+		all.Go(func() {
+			for first := true; first || until.IsZero() || time.Now().Before(until); first = false {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				do(i)
 			}
-		}
-		if verrs[i] == nil {
-			sum.add(id, views[i], t, switches[i].On)
-		}
+		})
 	}
-	return errors.Join(errs...)
+	all.Wait()
+	return min(int(next.Load()), n)
+}
+
+// startUntil is up to when a step begins something.
+func (s *Sweeper) startUntil() time.Time {
+	return time.Now().Add(max(s.opts.Every*leaseRounds, time.Second) / startFor)
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,127 +24,175 @@ import (
 
 var errFake = errors.New("connection lost")
 
-// cluster is what a sweep looks after, shared by all processes under test. Calls fail by name.
+// cluster is what the loops look after, shared by all processes under test. Calls fail by name.
 type cluster struct {
-	holder string
-	until  time.Time
-	// away is until when no lease can be had.
-	away   time.Time
-	owed   []registry.Owed
+	mu     sync.Mutex
+	leases map[string]string
+	until  map[string]time.Time
+	states map[string]registry.LoopState
 	doc    []byte
 	docEnd time.Time
 
+	owed     []registry.Owed
 	apps     []*registry.Entry
 	views    map[partner.ClientID]mailbox.View
 	wakes    map[partner.ClientID]mailbox.Wake
-	troubles map[partner.ClientID]sweep.Troubles
-	// mails wait in trays.
-	mails      int
-	oldestMail time.Duration
+	troubles map[partner.ClientID]*registry.Trouble
+	trays    [][]string
+	outboxes map[partner.ClientID][]registry.OutboxPage
 
+	// fails are calls that fail, bad are apps of which nothing can be read, slow are calls that never end.
 	fails map[string]bool
-	bad   map[partner.ClientID]bool
+	bad   map[partner.ClientID]error
+	slow  map[string]bool
 
 	switches []mailbox.Switch
 	nonces   []string
+	sizes    []int
 	woken    []string
 	notified [][]tenant.ID
 	ticked   []partner.ClientID
-	leases   []time.Duration
-	sizes    []int
+	mailed   []string
 	repairs  int
 }
 
 func newCluster(n int) *cluster {
 	c := &cluster{
-		views: map[partner.ClientID]mailbox.View{}, wakes: map[partner.ClientID]mailbox.Wake{}, troubles: map[partner.ClientID]sweep.Troubles{},
-		fails: map[string]bool{}, bad: map[partner.ClientID]bool{},
+		leases: map[string]string{}, until: map[string]time.Time{}, states: map[string]registry.LoopState{},
+		views: map[partner.ClientID]mailbox.View{}, wakes: map[partner.ClientID]mailbox.Wake{}, troubles: map[partner.ClientID]*registry.Trouble{},
+		outboxes: map[partner.ClientID][]registry.OutboxPage{}, fails: map[string]bool{}, bad: map[partner.ClientID]error{}, slow: map[string]bool{},
 	}
 	for i := range n {
-		a := partner.New(partner.ClientID(fmt.Sprintf("app%d", i)))
+		a := partner.New(partner.ClientID(fmt.Sprintf("app%05d", i)))
 		a.Endpoints[partner.StateChange].URL, a.Endpoints[partner.StateChange].Enabled = "https://partner.example/", true
 		c.apps = append(c.apps, &registry.Entry{Rec: registry.AppRecord{App: a, Revision: int64(i + 1)}})
 	}
 	return c
 }
 
-func (c *cluster) fail(name string) error {
-	if c.fails[name] {
+// note records a call, which may fail or never end.
+func (c *cluster) note(ctx context.Context, name string, record func()) error {
+	c.mu.Lock()
+	slow, fails := c.slow[name], c.fails[name]
+	if record != nil {
+		record()
+	}
+	c.mu.Unlock()
+	if slow {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if fails {
 		return fmt.Errorf("%s: %w", name, errFake)
 	}
 	return nil
 }
 
-func (c *cluster) Lease(_ context.Context, name, holder string, ttl time.Duration) (bool, error) {
-	if time.Now().Before(c.away) || name != "sweep" {
-		return false, errFake
+func (c *cluster) KeepLoop(_ context.Context, name, holder string, ttl time.Duration, write *registry.LoopState) (registry.LoopKept, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	if !now.Before(c.until[name]) {
+		c.leases[name] = ""
 	}
-	c.leases = append(c.leases, ttl)
-	if c.holder != "" && c.holder != holder && time.Now().Before(c.until) {
-		return false, nil
+	k := registry.LoopKept{Now: now, Anew: c.leases[name] == "", Held: c.leases[name] == "" || c.leases[name] == holder}
+	if k.Held {
+		c.leases[name], c.until[name] = holder, now.Add(ttl)
 	}
-	c.holder, c.until = holder, time.Now().Add(ttl)
-	return true, nil
+	if k.Held && !k.Anew && write != nil {
+		completed := c.states[name].Completed
+		if !write.Open && write.Faults == 0 {
+			completed = now
+		}
+		st := *write
+		st.Completed = completed
+		c.states[name] = st
+	}
+	k.LoopState = c.states[name]
+	return k, nil
 }
 
 func (c *cluster) Release(ctx context.Context, name, holder string) error {
-	if ctx.Err() != nil || name != "sweep" {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ctx.Err() != nil {
 		return errFake
 	}
-	if c.holder == holder {
-		c.holder = ""
+	if c.leases[name] == holder {
+		c.leases[name] = ""
 	}
-	return c.fail("release")
+	return nil
 }
 
-func (c *cluster) Repair(context.Context) error {
-	c.repairs++
-	return c.fail("repair")
+func (c *cluster) Repair(ctx context.Context) error {
+	return c.note(ctx, "repair", func() { c.repairs++ })
 }
 
-func (c *cluster) OwedTenants(_ context.Context, waited time.Duration, skip, limit int) ([]registry.Owed, error) {
+func (c *cluster) OwedTenants(ctx context.Context, waited time.Duration, after registry.Owed, limit int) ([]registry.Owed, error) {
 	if waited != every {
 		return nil, fmt.Errorf("asked for those that waited %v", waited)
 	}
-	skip = min(skip, len(c.owed))
-	return c.owed[skip:min(skip+limit, len(c.owed))], c.fail("owed")
+	i, _ := slices.BinarySearchFunc(c.owed, after.Ticket+1, func(o registry.Owed, ticket int64) int { return int(o.Ticket - ticket) })
+	return slices.Clone(c.owed[i:min(i+limit, len(c.owed))]), c.note(ctx, "owed", nil)
 }
 
-func (c *cluster) ApproversOf(_ context.Context, ids []tenant.ID) ([][]partner.ClientID, error) {
-	out := make([][]partner.ClientID, len(ids))
-	for i := range ids {
-		out[i] = []partner.ClientID{"app0", "app1", "app2"}[:1+i%3]
+func (c *cluster) OwedCount(ctx context.Context, waited time.Duration) (int64, error) {
+	n := 0
+	for _, o := range c.owed {
+		if time.Since(time.UnixMicro(o.Ticket)) >= waited {
+			n++
+		}
 	}
-	return out, c.fail("approvers")
+	return int64(n), c.note(ctx, "owed", nil)
 }
 
-func (c *cluster) SaveGauges(_ context.Context, doc []byte, ttl time.Duration) error {
-	if err := c.fail("save"); err != nil {
+func (c *cluster) Tickets(ctx context.Context, ids []tenant.ID) ([]int64, error) {
+	listed := make(map[tenant.ID]int64, len(c.owed))
+	for _, o := range c.owed {
+		listed[o.Tenant] = o.Ticket
+	}
+	out := make([]int64, len(ids))
+	for i, id := range ids {
+		out[i] = listed[id]
+	}
+	return out, c.note(ctx, "tickets", nil)
+}
+
+func (c *cluster) ApproverCounts(ctx context.Context, ids []tenant.ID) ([]int64, error) {
+	out := make([]int64, len(ids))
+	for i := range ids {
+		out[i] = int64(1 + i%3)
+	}
+	return out, c.note(ctx, "approvers", nil)
+}
+
+func (c *cluster) SaveGauges(ctx context.Context, doc []byte, ttl time.Duration) error {
+	if err := c.note(ctx, "save", nil); err != nil {
 		return err
 	}
 	c.doc, c.docEnd = doc, time.Now().Add(ttl)
 	return nil
 }
 
-func (c *cluster) Gauges(context.Context) ([]byte, error) {
+func (c *cluster) Gauges(ctx context.Context) ([]byte, error) {
 	if time.Now().After(c.docEnd) {
-		return nil, c.fail("gauges")
+		return nil, c.note(ctx, "gauges", nil)
 	}
-	return c.doc, c.fail("gauges")
+	return c.doc, c.note(ctx, "gauges", nil)
 }
 
-func (c *cluster) Refresh(context.Context) error { return c.fail("refresh") }
-func (c *cluster) All() []*registry.Entry        { return c.apps }
+func (c *cluster) Refresh(ctx context.Context) error { return c.note(ctx, "refresh", nil) }
+func (c *cluster) All() []*registry.Entry            { return c.apps }
 
 func (c *cluster) Sweep(_ context.Context, nonce string, apps []mailbox.Switch) ([]mailbox.Wake, []error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.nonces, c.switches, c.sizes = append(c.nonces, nonce), append(c.switches, apps...), append(c.sizes, len(apps))
 	wakes, errs := make([]mailbox.Wake, len(apps)), make([]error, len(apps))
 	for i, a := range apps {
-		if c.bad[a.Life.App] {
-			errs[i] = errFake
-			continue
+		if errs[i] = c.bad[a.Life.App]; errs[i] == nil {
+			wakes[i] = c.wakes[a.Life.App]
 		}
-		wakes[i] = c.wakes[a.Life.App]
 	}
 	return wakes, errs
 }
@@ -151,45 +200,76 @@ func (c *cluster) Sweep(_ context.Context, nonce string, apps []mailbox.Switch) 
 func (c *cluster) Views(_ context.Context, apps []partner.ClientID) ([]mailbox.View, []error) {
 	views, errs := make([]mailbox.View, len(apps)), make([]error, len(apps))
 	for i, a := range apps {
-		if c.bad[a] {
-			errs[i] = errFake
-			continue
-		}
-		views[i] = c.views[a]
+		views[i], errs[i] = c.views[a], c.bad[a]
 	}
 	return views, errs
 }
 
-func (c *cluster) Wake(_ context.Context, app partner.ClientID, w mailbox.Wake) error {
-	c.woken = append(c.woken, fmt.Sprintf("%s:%d", app, w.Generation))
-	return c.fail("wake")
+func (c *cluster) Wake(ctx context.Context, app partner.ClientID, w mailbox.Wake) error {
+	return c.note(ctx, "wake", func() { c.woken = append(c.woken, fmt.Sprintf("%s:%d", app, w.Generation)) })
 }
 
-func (c *cluster) Notify(_ context.Context, _ string, ts []tenant.ID) error {
-	c.notified = append(c.notified, ts)
-	return c.fail("notify")
+func (c *cluster) Notify(ctx context.Context, _ string, ts []tenant.ID) error {
+	return c.note(ctx, "notify", func() { c.notified = append(c.notified, ts) })
 }
 
-func (c *cluster) Troubled(_ context.Context, apps []partner.ClientID) ([]*registry.Trouble, error) {
-	out := make([]*registry.Trouble, len(apps))
+func (c *cluster) Troubled(ctx context.Context, apps []partner.ClientID) ([]*registry.Trouble, []error) {
+	out, errs := make([]*registry.Trouble, len(apps)), make([]error, len(apps))
+	err := c.note(ctx, "troubled", nil)
 	for i, a := range apps {
-		if _, ok := c.troubles[a]; ok {
-			out[i] = &registry.Trouble{Unreadable: fmt.Errorf("found of %s", a)}
+		out[i] = c.troubles[a]
+		if errs[i] = c.bad[a]; err != nil {
+			errs[i] = err
 		}
 	}
-	return out, c.fail("troubled")
+	return out, errs
 }
 
-func (c *cluster) Tick(_ context.Context, app partner.ClientID, found registry.Trouble) (sweep.Troubles, error) {
-	if want := fmt.Sprintf("found of %s", app); found.Unreadable == nil || found.Unreadable.Error() != want {
-		return sweep.Troubles{}, fmt.Errorf("ticks %s with %w", app, found.Unreadable)
+func (c *cluster) Tick(ctx context.Context, app partner.ClientID, found registry.Trouble) error {
+	if !cmp.Equal(&found, c.troubles[app]) {
+		return fmt.Errorf("ticks %s with %+v", app, found)
 	}
-	c.ticked = append(c.ticked, app)
-	return c.troubles[app], c.fail("tick")
+	return c.note(ctx, "tick", func() { c.ticked = append(c.ticked, app) })
 }
 
-func (c *cluster) Mails(context.Context) (int, time.Duration, error) {
-	return c.mails, c.oldestMail, c.fail("mails")
+func (c *cluster) Trays(ctx context.Context, after registry.TrayPlace) (sweep.TrayPage, error) {
+	i := int(after.Score)
+	p := sweep.TrayPage{Next: registry.TrayPlace{Score: float64(i + 1)}, More: i+1 < len(c.trays)}
+	if i < len(c.trays) {
+		p.Due, p.Letters, p.Late = c.trays[i], 2*len(c.trays[i]), time.Duration(i+1)*time.Minute
+	}
+	return p, c.note(ctx, "trays", nil)
+}
+
+func (c *cluster) WakeTray(ctx context.Context, recipient string) error {
+	return c.note(ctx, "mail", func() { c.mailed = append(c.mailed, recipient) })
+}
+
+func (c *cluster) Outboxes(ctx context.Context, apps []partner.ClientID) ([]bool, []error) {
+	out, errs := make([]bool, len(apps)), make([]error, len(apps))
+	err := c.note(ctx, "outboxes", nil)
+	for i, a := range apps {
+		out[i], errs[i] = len(c.outboxes[a]) > 0 && err == nil, err
+	}
+	return out, errs
+}
+
+func (c *cluster) LookIntoOutboxes(_ context.Context, places []registry.OutboxPlace) ([]registry.OutboxPage, []error) {
+	out, errs := make([]registry.OutboxPage, len(places)), make([]error, len(places))
+	for i, p := range places {
+		if errs[i] = c.bad[p.App]; errs[i] != nil {
+			continue
+		}
+		pages, at := c.outboxes[p.App], len(p.Cursor)
+		if out[i] = pages[at]; at+1 < len(pages) {
+			out[i].Next = p.Cursor + "x"
+		}
+	}
+	return out, errs
+}
+
+func (c *cluster) WakeMail(ctx context.Context, app partner.ClientID, mailID string) error {
+	return c.note(ctx, "mail", func() { c.mailed = append(c.mailed, string(app)+":"+mailID) })
 }
 
 const every = 5 * time.Second
@@ -204,9 +284,32 @@ type process struct {
 func (c *cluster) process() process {
 	reg := prometheus.NewPedanticRegistry()
 	return process{sweep.New(sweep.Options{
-		Registry: c, Apps: c, Mailboxes: c, Waker: c, Notifier: c, Repairer: c, Incidents: c, Metrics: sweep.NewMetrics(reg),
+		Registry: c, Apps: c, Mailboxes: c, Waker: c, Notifier: c, Repairer: c, Incidents: c, Mails: c, Metrics: sweep.NewMetrics(reg),
 		Environment: partner.Online, Every: every, Log: slog.New(slog.DiscardHandler),
 	}), reg}
+}
+
+// round does one round of a loop, all of it, and exports what is counted.
+func (p process) round(ctx context.Context, name string) error {
+	var errs []error
+	for cursor := ""; ; {
+		r, err := p.Steps()[name](ctx, cursor)
+		errs = append(append(errs, err), r.Passed...)
+		if r.End {
+			return errors.Join(append(errs, p.Export(ctx))...)
+		}
+		if r.Next == cursor {
+			return errors.Join(append(errs, errors.New("the loop does not move"))...)
+		}
+		cursor = r.Next
+	}
+}
+
+func (p process) mustRound(t testing.TB, name string) {
+	t.Helper()
+	if err := p.round(t.Context(), name); err != nil {
+		t.Error(err)
+	}
 }
 
 // series are the values of the metrics with these names, those of zero left out.
@@ -248,107 +351,65 @@ func TestRepairs(t *testing.T) {
 	c := newCluster(3)
 	c.apps[1].Rec.App.Paused = true
 	c.apps[2].Rec.App.Endpoints[partner.StateChange].Enabled = false
-	c.wakes["app0"] = mailbox.Wake{Generation: 7}
+	c.wakes["app00000"] = mailbox.Wake{Generation: 7}
 	c.owed = []registry.Owed{{Tenant: "a", Ticket: 1}, {Tenant: "b", Ticket: 2}}
-	c.troubles["app1"] = sweep.Troubles{}
+	c.troubles["app00001"] = &registry.Trouble{Reports: true}
 	p := c.process()
-	if err := p.Once(t.Context()); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"arm", "owed", "incidents", "gauges", "index"} {
+		p.mustRound(t, name)
 	}
-	same(t, []mailbox.Switch{{Life: mailbox.Life{App: "app0"}, Revision: 1, On: true}, {Life: mailbox.Life{App: "app1"}, Revision: 2}, {Life: mailbox.Life{App: "app2"}, Revision: 3}}, c.switches)
-	same(t, []string{"app0:7"}, c.woken)
+	same(t, []mailbox.Switch{{Life: mailbox.Life{App: "app00000"}, Revision: 1, On: true}, {Life: mailbox.Life{App: "app00001"}, Revision: 2}, {Life: mailbox.Life{App: "app00002"}, Revision: 3}}, c.switches)
+	same(t, []string{"app00000:7"}, c.woken)
 	same(t, [][]tenant.ID{{"a", "b"}}, c.notified)
-	same(t, []partner.ClientID{"app1"}, c.ticked)
+	same(t, []partner.ClientID{"app00001"}, c.ticked)
+	same(t, 1, c.repairs)
 	if owed := p.series(t, "oldest_owed_fanout_seconds")["oldest_owed_fanout_seconds"]; owed < 3600 {
 		t.Errorf("the oldest fan-out is owed for %v s, want since its ticket", owed)
 	}
-	same(t, map[string]float64{"sweeps_total ok": 1, "fanouts_owed": 2, "owed_pairs": 3}, p.series(t, "sweeps_total", "fanouts_owed", "owed_pairs"))
-	if p.series(t, "sweep_last_success_timestamp_seconds")["sweep_last_success_timestamp_seconds"] == 0 {
-		t.Error("the last success is not told")
-	}
-}
-
-// Of many owed fan-outs the pairs are reckoned from the oldest, and none are told once none is owed.
-func TestPairsOfOwedFanOuts(t *testing.T) {
-	t.Parallel()
-	c := newCluster(0)
-	for i := range 450 {
-		c.owed = append(c.owed, registry.Owed{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: int64(i + 1)})
-	}
-	p := c.process()
-	for _, want := range []map[string]float64{{"owed_pairs": 897}, {}} { // 399 of the oldest 200
-		if err := p.Once(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		same(t, want, p.series(t, "owed_pairs"))
-		c.owed = nil
-	}
-	c.owed = []registry.Owed{{Tenant: "a", Ticket: 1}}
-	c.fails["approvers"] = true
-	if err := p.Once(t.Context()); !errors.Is(err, errFake) {
-		t.Errorf("error = %v, want that of the approvals", err)
-	}
+	same(t, map[string]float64{"fanouts_owed": 2, "fanouts_stuck": 2, "owed_pairs": 3}, p.series(t, "fanouts_owed", "fanouts_stuck", "owed_pairs"))
 }
 
 func TestBatches(t *testing.T) {
 	t.Parallel()
-	c := newCluster(2*sweep.Batch + 1)
+	c := newCluster(sweep.ArmPage + sweep.Batch + 1)
 	for i := range 2 * mailbox.MaxBatch {
-		c.owed = append(c.owed, registry.Owed{Tenant: tenant.ID(fmt.Sprintf("t%d", i))})
+		c.owed = append(c.owed, registry.Owed{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: int64(i + 1)})
 	}
-	if err := c.process().Once(t.Context()); err != nil {
-		t.Fatal(err)
+	p := c.process()
+	p.mustRound(t, "arm")
+	p.mustRound(t, "owed")
+	slices.Sort(c.sizes)
+	same(t, append([]int{1}, slices.Repeat([]int{sweep.Batch}, sweep.ArmPage/sweep.Batch+1)...), c.sizes)
+	if n := len(slices.Compact(slices.Sorted(slices.Values(c.nonces)))); n != len(c.sizes) {
+		t.Errorf("%d nonces of %d calls: a repeat is told from a second call by its nonce", n, len(c.sizes))
 	}
-	same(t, []int{sweep.Batch, sweep.Batch, 1}, c.sizes)
-	if len(slices.Compact(c.nonces)) != 3 {
-		t.Errorf("nonces %v: a repeat is told from a second call by its nonce", c.nonces)
+	seen := map[partner.ClientID]bool{}
+	for _, s := range c.switches {
+		seen[s.Life.App] = true
 	}
+	same(t, len(c.apps), len(seen))
 	if len(c.notified) != 2 || len(c.notified[0]) != mailbox.MaxBatch || len(c.notified[1]) != mailbox.MaxBatch {
 		t.Errorf("%d fan-outs", len(c.notified))
 	}
 }
 
-// Many owed fan-outs are worked off faster and faster while the workers keep up, and slower when
-// they do not: 100,000 are started within nine sweeps of 5 s.
-func TestOwedAdapts(t *testing.T) {
-	t.Parallel()
-	c := newCluster(1)
-	for i := range 100_000 {
-		c.owed = append(c.owed, registry.Owed{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: int64(i + 1)})
-	}
-	p := c.process()
-	var started []int
-	for sweep := range 9 {
-		c.notified = nil
-		if err := p.Once(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		n := 0
-		for _, ts := range c.notified {
-			n += len(ts)
-		}
-		started = append(started, n)
-		if sweep != 3 { // in the fourth the workers are slow
-			c.owed = c.owed[n:]
-		}
-	}
-	same(t, []int{500, 1000, 2000, 4000, 2000, 4000, 8000, 16000, 32000}, started)
-}
-
-// Only the holder of the lease sweeps; all export what it found; another takes over when it is silent.
-func TestLease(t *testing.T) {
+// Each loop has one holder; all processes export what was counted; another takes over when it is silent.
+func TestLeases(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(1)
-		c.views["app0"] = mailbox.View{Waiting: 4, Diverged: 3, Oldest: 90 * time.Second}
+		c.views["app00000"] = mailbox.View{Waiting: 4, Diverged: 3, Oldest: 90 * time.Second}
 		one, two := c.process(), c.process()
-		for _, p := range []process{one, two, two, one} {
-			if err := p.Once(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if len(c.switches) != 2 {
-			t.Errorf("%d sweeps", len(c.switches))
+		ctx, stop := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() { one.Run(ctx) })
+		synctest.Wait()
+		later, stopLater := context.WithCancel(t.Context())
+		all.Go(func() { two.Run(later) })
+		<-time.After(21 * time.Second)
+		synctest.Wait()
+		if n := len(c.switches); n != 5 {
+			t.Errorf("%d rounds in 21 s", n)
 		}
 		names := []string{"apps", "waiting_notifications", "oldest_waiting_seconds", "diverged_tenants", "breakers"}
 		want := map[string]float64{
@@ -356,91 +417,236 @@ func TestLease(t *testing.T) {
 		}
 		same(t, want, one.series(t, names...))
 		same(t, want, two.series(t, names...))
-		same(t, map[string]float64{}, two.series(t, "sweeps_total"))
-		<-time.After(c.leases[0] + time.Second)
-		if err := two.Once(t.Context()); err != nil || len(c.switches) != 3 {
-			t.Errorf("%d sweeps, %v", len(c.switches), err)
+		same(t, map[string]float64{}, two.series(t, "loop_rounds_total"))
+		last := two.series(t, "loop_last_complete_timestamp_seconds")
+		for _, name := range []string{"arm", "owed", "incidents", "mails", "gauges", "index"} {
+			if age := float64(time.Now().UnixMilli())/1000 - last["loop_last_complete_timestamp_seconds "+name]; age > 6 || age < 0 {
+				t.Errorf("%s was last complete %v s ago, as the other process knows", name, age)
+			}
+		}
+		stop() // it gives the leases back
+		<-time.After(every)
+		synctest.Wait()
+		if got := two.series(t, "loop_rounds_total"); got["loop_rounds_total arm complete"] != 1 || got["loop_rounds_total gauges complete"] != 1 {
+			t.Errorf("the second process did %v", got)
+		}
+		stopLater()
+		all.Wait()
+		for name, holder := range c.leases {
+			if holder != "" {
+				t.Errorf("the lease of %s is still held", name)
+			}
 		}
 	})
 }
 
-// Run goes on after failures and ends with its context.
-func TestRun(t *testing.T) {
+// No loop waits for another, whatever never ends in it.
+func TestNothingDelaysArming(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(1)
-		c.away = time.Now().Add(12 * time.Second)
-		p := c.process()
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			p.Run(ctx)
-		}()
-		<-time.After(22 * time.Second)
-		synctest.Wait()
-		same(t, map[string]float64{"sweeps_total error": 3, "sweeps_total ok": 2}, p.series(t, "sweeps_total"))
-		cancel()
-		<-done
-	})
+	for _, name := range []string{"notify", "owed", "tick", "troubled", "mail", "trays", "outboxes", "repair", "save", "approvers", "refresh", "gauges"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(2 * sweep.Batch)
+				c.owed = []registry.Owed{{Tenant: "a", Ticket: 1}}
+				c.wakes["app00399"] = mailbox.Wake{Generation: 1}
+				for _, a := range c.apps {
+					c.troubles[a.Rec.App.ClientID] = &registry.Trouble{Mails: true}
+				}
+				c.trays, c.outboxes["app00001"] = [][]string{{"kim"}}, []registry.OutboxPage{{Due: []string{"m"}, Waiting: 1}}
+				c.slow[name] = true
+				ctx, stop := context.WithCancel(t.Context())
+				p := c.process()
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					p.Run(ctx)
+				}()
+				<-time.After(2 * time.Minute)
+				synctest.Wait()
+				c.mu.Lock()
+				woken := len(c.woken)
+				c.mu.Unlock()
+				if want := 24; woken < want && (name != "refresh" || woken < want/2) { // a directory that hangs costs a round its time
+					t.Errorf("woken %d times in 2 min", woken)
+				}
+				stop()
+				<-done
+			})
+		})
+	}
 }
 
-// One thing that fails keeps nothing else from being repaired.
+// One thing that fails keeps nothing else from being done.
 func TestFailuresStayAlone(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"owed", "notify", "refresh", "wake", "tick", "save", "troubled", "gauges"} {
+	for _, name := range []string{"owed", "notify", "refresh", "wake", "tick", "save", "troubled", "mail", "trays", "outboxes", "repair"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(2)
-			c.owed = []registry.Owed{{Tenant: "a"}}
-			c.wakes["app0"], c.wakes["app1"] = mailbox.Wake{Generation: 1}, mailbox.Wake{Generation: 2}
-			c.troubles["app0"], c.troubles["app1"] = sweep.Troubles{}, sweep.Troubles{}
+			c.owed = []registry.Owed{{Tenant: "a", Ticket: 1}}
+			for i, a := range c.apps {
+				id := a.Rec.App.ClientID
+				c.wakes[id], c.troubles[id] = mailbox.Wake{Generation: int64(i + 1)}, &registry.Trouble{Mails: true}
+				c.outboxes[id] = []registry.OutboxPage{{Due: []string{"m"}, Waiting: 1}}
+			}
+			c.trays = [][]string{{"kim"}}
 			c.fails[name] = true
 			p := c.process()
-			if err := p.Once(t.Context()); !errors.Is(err, errFake) {
-				t.Errorf("error %v", err)
+			failed := 0
+			for loop := range p.Steps() {
+				if err := p.round(t.Context(), loop); errors.Is(err, errFake) {
+					failed++
+				} else if err != nil {
+					t.Error(err)
+				}
 			}
-			same(t, []string{"app0:1", "app1:2"}, c.woken)
+			if failed == 0 {
+				t.Error("no loop failed")
+			}
+			slices.Sort(c.woken)
+			same(t, []string{"app00000:1", "app00001:2"}, c.woken)
+			slices.Sort(c.ticked)
 			if name != "troubled" {
-				same(t, []partner.ClientID{"app0", "app1"}, c.ticked)
+				same(t, []partner.ClientID{"app00000", "app00001"}, c.ticked)
 			}
 			if name != "owed" && len(c.notified) != 1 {
 				t.Error("the fan-out was not started")
 			}
-			if got := p.series(t, "sweeps_total")["sweeps_total error"]; (got == 1) != (name != "gauges") {
-				t.Errorf("%v errors counted", got)
+			slices.Sort(c.mailed)
+			switch name {
+			case "trays":
+				same(t, []string{"app00000:m", "app00001:m", "kim"}, c.mailed)
+			case "outboxes":
+				same(t, []string{"kim"}, c.mailed)
+			default:
+				same(t, []string{"app00000:m", "app00001:m", "kim"}, c.mailed)
+			}
+			if c.repairs != 1 {
+				t.Error("the index was not repaired")
 			}
 		})
 	}
 }
 
-// A mailbox that cannot be read is missing from the numbers, and the others are there.
-func TestOneMailboxFailing(t *testing.T) {
+// An app that cannot be read is passed over: the others are looked after, and the rounds are complete.
+func TestOneAppThatCannotBeRead(t *testing.T) {
 	t.Parallel()
-	c := newCluster(3)
-	c.bad["app1"] = true
-	c.wakes["app1"], c.wakes["app2"] = mailbox.Wake{Generation: 1}, mailbox.Wake{Generation: 2}
-	p := c.process()
-	if err := p.Once(t.Context()); !errors.Is(err, errFake) {
-		t.Errorf("error %v", err)
-	}
-	same(t, []string{"app2:2"}, c.woken)
-	same(t, map[string]float64{"apps in_step": 2}, p.series(t, "apps"))
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(3)
+		c.bad["app00001"] = fmt.Errorf("app00001: %w", mailbox.ErrFormat)
+		for _, a := range c.apps {
+			id := a.Rec.App.ClientID
+			c.wakes[id], c.troubles[id] = mailbox.Wake{Generation: 1}, &registry.Trouble{Mails: true}
+			c.outboxes[id] = []registry.OutboxPage{{Due: []string{"m"}, Waiting: 1}}
+		}
+		p := c.process()
+		for name, l := range p.Loops() {
+			for wait := time.Duration(0); wait == 0; {
+				wait, _ = l.Turn(t.Context())
+			}
+			if c.states[name].Completed.IsZero() {
+				t.Errorf("%s is not complete", name)
+			}
+		}
+		slices.Sort(c.woken)
+		slices.Sort(c.mailed)
+		same(t, []string{"app00000:1", "app00002:1"}, c.woken)
+		same(t, []string{"app00000:m", "app00002:m"}, c.mailed)
+		if err := p.Export(t.Context()); err != nil {
+			t.Error(err)
+		}
+		same(t, map[string]float64{"apps in_step": 2}, p.series(t, "apps"))
+		same(t, map[string]float64{
+			"loop_failures_total arm thing": 1, "loop_failures_total incidents thing": 1, "loop_failures_total mails thing": 1, "loop_failures_total gauges thing": 1,
+		}, p.series(t, "loop_failures_total"))
+	})
 }
 
-// A sweep that could not see all apps leaves the numbers of the one before.
-func TestPartialSweepSavesNothing(t *testing.T) {
+// A round that could not see all apps leaves the numbers of the one before, and so does one that another process began.
+func TestPartialCountsSaveNothing(t *testing.T) {
 	t.Parallel()
-	c := newCluster(2)
+	c := newCluster(1500)
 	p := c.process()
-	if err := p.Once(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	p.mustRound(t, "gauges")
 	c.fails["troubled"] = true
-	if err := p.Once(t.Context()); !errors.Is(err, errFake) {
+	if err := p.round(t.Context(), "gauges"); !errors.Is(err, errFake) {
 		t.Errorf("error %v", err)
 	}
-	same(t, map[string]float64{"apps in_step": 2}, p.series(t, "apps"))
+	same(t, map[string]float64{"apps in_step": 1500}, p.series(t, "apps"))
+	c.fails["troubled"] = false
+	r, err := p.Steps()["gauges"](t.Context(), "")
+	if err != nil || r.End {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	other := c.process()
+	for cursor, end := r.Next, false; !end; {
+		if r, err = other.Steps()["gauges"](t.Context(), cursor); err != nil {
+			t.Fatal(err)
+		}
+		cursor, end = r.Next, r.End
+	}
+	if err := other.Export(t.Context()); err != nil {
+		t.Error(err)
+	}
+	same(t, map[string]float64{"apps in_step": 1500}, other.series(t, "apps"))
+}
+
+// Ticks have a time in each step; what is left goes on in the next, in another process too.
+func TestTicksAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(100)
+		for _, a := range c.apps {
+			c.troubles[a.Rec.App.ClientID] = &registry.Trouble{Reports: true}
+		}
+		c.slow["tick"] = true
+		p, cursor, steps := c.process(), "", 0
+		for end := false; !end; steps++ {
+			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+			r, err := p.Steps()["incidents"](ctx, cursor)
+			cancel()
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("error %v", err)
+			}
+			cursor, end = r.Next, r.End
+		}
+		if len(c.ticked) != 100 || steps != 7 {
+			t.Errorf("%d ticked in %d steps, want 16 a step", len(c.ticked), steps)
+		}
+	})
+}
+
+// Trays and outboxes are looked at page by page, and what waits in all of them is counted, whoever did which part.
+func TestMails(t *testing.T) {
+	t.Parallel()
+	c := newCluster(2500)
+	old := time.Now().Add(-time.Hour)
+	c.trays = [][]string{{"kim", "lee"}, {"ada"}}
+	c.outboxes["app00000"] = []registry.OutboxPage{{Due: []string{"a"}, Waiting: 3, Oldest: old.Add(time.Minute)}, {Due: []string{"b"}, Waiting: 2}, {Waiting: 1, Oldest: old}}
+	c.outboxes["app02400"] = []registry.OutboxPage{{Due: []string{"c"}, Waiting: 1}}
+	p, cursor := c.process(), ""
+	var note string
+	for end := false; !end; p = c.process() {
+		r, err := p.Steps()["mails"](t.Context(), cursor)
+		if err != nil || len(r.Passed) > 0 {
+			t.Fatal(err, r.Passed)
+		}
+		cursor, end, note = r.Next, r.End, r.Note
+	}
+	slices.Sort(c.mailed)
+	same(t, []string{"ada", "app00000:a", "app00000:b", "app02400:c", "kim", "lee"}, c.mailed)
+	same(t, fmt.Sprintf(`{"n":13,"o":%d}`, old.UnixMilli()), note)
+	c.states["mails"] = registry.LoopState{Note: note, Began: time.Now()}
+	p = c.process()
+	if _, err := p.Loops()["mails"].Turn(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.mustRound(t, "gauges")
+	got := p.series(t, "outbox_mails", "outbox_oldest_seconds")
+	if age := got["outbox_oldest_seconds"]; got["outbox_mails"] != 13 || age < 3599 || age > 3700 {
+		t.Errorf("gauges %v", got)
+	}
 }
 
 // Numbers that nobody keeps up to date, or of another version, are not shown as true.
@@ -452,10 +658,9 @@ func TestForeignGauges(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(1)
-			c.holder, c.until = "another", time.Now().Add(time.Hour)
 			c.doc, c.docEnd = []byte(doc), time.Now().Add(time.Hour)
 			p := c.process()
-			if err := p.Once(t.Context()); err != nil {
+			if err := p.Export(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			same(t, map[string]float64{}, p.series(t, "apps", "waiting_notifications"))
@@ -466,121 +671,15 @@ func TestForeignGauges(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c := newCluster(1)
 			one, two := c.process(), c.process()
-			if err := one.Once(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			c.until = time.Now().Add(time.Hour) // it holds the lease and does nothing
+			one.mustRound(t, "gauges")
 			<-time.After(time.Minute - time.Second)
-			if err := two.Once(t.Context()); err != nil || len(two.series(t, "apps")) != 1 {
+			if err := two.Export(t.Context()); err != nil || len(two.series(t, "apps")) != 1 {
 				t.Errorf("%v, %v", two.series(t, "apps"), err)
 			}
 			<-time.After(2 * time.Second)
-			if err := two.Once(t.Context()); err != nil || len(two.series(t, "apps")) != 0 {
+			if err := two.Export(t.Context()); err != nil || len(two.series(t, "apps")) != 0 {
 				t.Errorf("%v, %v", two.series(t, "apps"), err)
 			}
 		})
 	})
-}
-
-// A process that stops gives the lease back: another sweeps at its next turn.
-func TestStoppingGivesTheLeaseBack(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(1)
-		one, two := c.process(), c.process()
-		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() {
-			one.Run(ctx)
-			close(done)
-		}()
-		synctest.Wait()
-		if err := two.Once(t.Context()); err != nil || len(two.series(t, "sweeps_total")) != 0 {
-			t.Fatalf("the second swept beside the first: %v", err)
-		}
-		stop()
-		<-done
-		if err := two.Once(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		same(t, map[string]float64{"sweeps_total ok": 1}, two.series(t, "sweeps_total"))
-	})
-}
-
-func TestConditionOf(t *testing.T) {
-	t.Parallel()
-	now := time.Now()
-	waiting := mailbox.View{Waiting: 1, Now: now}
-	gated, probing := waiting, waiting
-	gated.GateUntil, probing.GateUntil = now.Add(time.Minute), now.Add(-time.Minute)
-	off := gated
-	off.Off = true
-	open := sweep.Troubles{}
-	open.Open[partner.StateChange] = true
-	other := sweep.Troubles{}
-	other.Open[partner.ERPSync], other.Failing[partner.StateChange] = true, true
-	idle := func(v mailbox.View) mailbox.View {
-		v.Waiting = 0
-		return v
-	}
-	for name, c := range map[string]struct {
-		view mailbox.View
-		t    sweep.Troubles
-		on   bool
-		want string
-	}{
-		"OffBySettings": {gated, open, false, "off"}, "OffInTheMailbox": {off, open, true, "off"},
-		"GateClosed": {gated, sweep.Troubles{}, true, "failing"}, "GateRunOut": {probing, sweep.Troubles{}, true, "failing"},
-		"GateClosedAndNothingWaits": {idle(gated), sweep.Troubles{}, true, "failing"}, "GateRunOutAndNothingWaits": {idle(probing), sweep.Troubles{}, true, "in_step"},
-		"IncidentOpen": {waiting, open, true, "failing"}, "IncidentOfAnotherEndpoint": {waiting, other, true, "behind"},
-		"Behind": {waiting, sweep.Troubles{}, true, "behind"}, "InStep": {mailbox.View{}, sweep.Troubles{}, true, "in_step"},
-	} {
-		if got := sweep.ConditionOf(c.view, c.t, c.on); got != c.want {
-			t.Errorf("%s: %s, want %s", name, got, c.want)
-		}
-	}
-}
-
-// Series name apps only while something is wrong with them.
-func TestExceptions(t *testing.T) {
-	t.Parallel()
-	c := newCluster(5)
-	now := time.Now()
-	c.views["app0"] = mailbox.View{Waiting: 3, Diverged: 2, GateUntil: now.Add(time.Hour), Now: now} // failing
-	c.views["app1"] = mailbox.View{Waiting: 2, Diverged: 1, Now: now}                                // behind
-	c.views["app2"] = mailbox.View{Waiting: 9, Off: true, Now: now}                                  // off: somebody decided so
-	c.views["app3"] = mailbox.View{GateUntil: now.Add(-time.Second), Now: now}                       // nothing waits, nothing to prove it with
-	var t4 sweep.Troubles
-	t4.Open[partner.Mirroring], t4.Failing[partner.ERPSync], t4.Outbox, t4.OldestMail = true, true, 2, time.Minute
-	c.troubles["app4"] = t4
-	c.mails, c.oldestMail = 3, 2*time.Minute
-	p := c.process()
-	if err := p.Once(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	same(t, map[string]float64{
-		"endpoint_failing app0 state_change": 1,
-		"endpoint_failing app4 erp_sync":     1, "endpoint_failing app4 mirroring": 1,
-		"endpoint_waiting app0": 3, "endpoint_waiting app1": 2,
-		"endpoint_diverged_tenants app0": 2, "endpoint_diverged_tenants app1": 1,
-		"incidents_open mirroring": 1, "breakers closed": 2, "breakers open": 1, "breakers half_open": 1,
-		"outbox_mails": 5, "outbox_oldest_seconds": 120,
-	}, p.series(t, "endpoint_failing", "endpoint_waiting", "endpoint_diverged_tenants", "incidents_open", "breakers", "endpoint_exceptions_dropped", "outbox_mails", "outbox_oldest_seconds"))
-}
-
-func TestExceptionsAreCapped(t *testing.T) {
-	t.Parallel()
-	const more = 7
-	c := newCluster(sweep.MaxExceptions + more)
-	for _, a := range c.apps {
-		c.views[a.Rec.App.ClientID] = mailbox.View{Waiting: 1, Diverged: 1}
-	}
-	p := c.process()
-	if err := p.Once(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	got := p.series(t, "endpoint_waiting", "endpoint_diverged_tenants", "endpoint_exceptions_dropped")
-	if len(got) != 2*sweep.MaxExceptions+1 || got["endpoint_exceptions_dropped"] != more {
-		t.Errorf("%d series, %v dropped", len(got), got["endpoint_exceptions_dropped"])
-	}
 }

@@ -4,8 +4,9 @@
 -- KEYS[1] HASH  incidents: endpoint -> state
 -- KEYS[2] HASH  outbox: mail id -> entry
 -- KEYS[3] ZSET  history: ended incident, by the time it ended in ms
--- KEYS[4] HASH  reports: endpoint -> "1;<total>;<taken>;<ok>;<newest failure>"; only when taken
--- KEYS[5] SET   tenants whose calls failed; only with KEYS[4]
+-- KEYS[4] ZSET  settled: mail id -> when it is forgotten, ms
+-- KEYS[5] HASH  reports: endpoint -> "1;<total>;<taken>;<ok>;<newest failure>"; only when taken
+-- KEYS[6] SET   tenants whose calls failed; only with KEYS[5]
 -- ARGV[1] endpoint
 -- ARGV[2] the state that was read, empty for none
 -- ARGV[3] the new state, empty for none
@@ -14,7 +15,7 @@
 -- ARGV[6] how long the history keeps, ms
 -- ARGV[7] how many the history keeps
 -- ARGV[8..11] what was read of the reports: total, taken, ok; 1 when none of it is to be
---           remembered, since nothing is wrong. Empty without KEYS[4]
+--           remembered, since nothing is wrong. Empty without KEYS[5]
 -- ARGV[12..] per mail: id, id of the mail that must leave first or empty, letter
 --
 -- Returns 1 when taken, also by an earlier run of the same step; 0 when the state is another one
@@ -34,20 +35,22 @@ else
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 end
 for i = 12, #ARGV, 3 do
-  redis.call('HSETNX', KEYS[2], ARGV[i], string.format('1;w;%.0f;0;;0;%s;%s', now, ARGV[i + 1], ARGV[i + 2]))
+  if not redis.call('ZSCORE', KEYS[4], ARGV[i]) then
+    redis.call('HSETNX', KEYS[2], ARGV[i], string.format('1;w;%.0f;0;;0;%s;%s', now, ARGV[i + 1], ARGV[i + 2]))
+  end
 end
-if KEYS[4] then
-  local a, b, ok, doc = string.match(redis.call('HGET', KEYS[4], ARGV[1]) or '', '^1;(%d+);(%d+);([%d-]+);(.*)$')
+if KEYS[5] then
+  local a, b, ok, doc = string.match(redis.call('HGET', KEYS[5], ARGV[1]) or '', '^1;(%d+);(%d+);([%d-]+);(.*)$')
   local total = tonumber(a or '-1')
   if total >= tonumber(ARGV[8]) and b == ARGV[9] then
     if ok == ARGV[10] then
       ok = '-'
     end
     if a == ARGV[8] and ok == '-' and ARGV[11] == '1' then
-      redis.call('HDEL', KEYS[4], ARGV[1])
-      redis.call('DEL', KEYS[5])
+      redis.call('HDEL', KEYS[5], ARGV[1])
+      redis.call('DEL', KEYS[6])
     else
-      redis.call('HSET', KEYS[4], ARGV[1], '1;' .. a .. ';' .. ARGV[8] .. ';' .. ok .. ';' .. doc)
+      redis.call('HSET', KEYS[5], ARGV[1], '1;' .. a .. ';' .. ARGV[8] .. ';' .. ok .. ';' .. doc)
     end
   end
 end

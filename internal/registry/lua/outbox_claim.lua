@@ -1,7 +1,9 @@
 -- Claims a mail for sending, so that no two senders send it at once.
 --
--- KEYS[1] HASH  outbox: mail id -> "1;<w waiting, s sent, f failed>;<ms>;<lease ms>;<by>;<attempts>;<after>;<body>"
---               ms: when it may be tried, or when a settled one is forgotten
+-- KEYS[1] HASH  outbox: mail id -> "1;w;<ms>;<lease ms>;<by>;<attempts>;<after>;<body>", of mails that wait
+--               ms: when it may be tried. Versions before settled mails left also keep them here, with the
+--               states s sent and f failed and ms when it is forgotten; outbox_due.lua moves them
+-- KEYS[2] ZSET  settled: id of a mail that was sent or failed for good -> when it is forgotten, ms
 -- ARGV[1] mail id
 -- ARGV[2] by: names this claim; a repeat of the call with the same name gets the same answer
 -- ARGV[3] lease, ms
@@ -29,7 +31,7 @@ if bad then
   return bad
 end
 if not e then
-  return {0, 0, 0, ''}
+  return {redis.call('ZSCORE', KEYS[2], ARGV[1]) and 2 or 0, 0, 0, ''}
 end
 if e.state ~= 'w' then
   return {2, e.attempts, 0, ''}

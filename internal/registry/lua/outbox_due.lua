@@ -1,40 +1,54 @@
--- Lists the mails that may be sent now, and forgets settled ones whose time is over.
+-- Looks at some mails of an outbox, whose cost does not grow with it, and moves those away that versions
+-- before left there when they were settled.
 --
 -- KEYS[1] HASH  outbox: mail id -> entry, see outbox_claim.lua
--- ARGV[1] how many to list
+-- KEYS[2] ZSET  settled: mail id -> when it is forgotten, ms
+-- ARGV[1] where to look: 0, or the cursor that the last call returned
+-- ARGV[2] at about how many entries to look
 --
--- Returns the ids of mails that wait, are due, are claimed by nobody and need not let another
--- leave first; the longest due first. Entries of another version are left out and alone.
+-- Returns {cursor, waiting, oldest, id...}: where to go on, 0 when all was looked at; how many wait; since
+-- when the longest due of them is, ms, 0 for none; and the ids of mails that wait, are due, are claimed by
+-- nobody and need not let another leave first, the longest due first. Entries of another version are left out and alone.
 --
--- Atomic: one view of the whole outbox.
-local all = redis.call('HGETALL', KEYS[1])
+-- Atomic: a mail that is settled is in one place at a time.
+local page = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
+local all = page[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local waiting, ready = {}, {}
+local waiting, oldest, due, moved = 0, 0, {}, false
 for i = 1, #all, 2 do
   local state, ms, lease, after = string.match(all[i + 1], '^1;(%a);(%d+);(%d+);[^;]*;%d+;([^;]*);')
+  ms = tonumber(ms)
   if state == 'w' then
-    waiting[all[i]] = true
-    if tonumber(ms) <= now and tonumber(lease) <= now then
-      ready[#ready + 1] = {id = all[i], ms = tonumber(ms), after = after}
+    waiting = waiting + 1
+    if ms <= now then
+      if oldest == 0 or ms < oldest then
+        oldest = ms
+      end
+      if tonumber(lease) <= now and (after == '' or string.sub(redis.call('HGET', KEYS[1], after) or '', 1, 4) ~= '1;w;') then
+        due[#due + 1] = {id = all[i], ms = ms}
+      end
     end
-  elseif state and tonumber(ms) <= now then
+  elseif state then
     redis.call('HDEL', KEYS[1], all[i])
+    if ms > now then
+      redis.call('ZADD', KEYS[2], string.format('%.0f', ms), all[i])
+      moved = true
+    end
   end
 end
-table.sort(ready, function(a, b)
+if moved then
+  local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')
+  redis.call('PEXPIRE', KEYS[2], string.format('%.0f', tonumber(last[2]) - now))
+end
+table.sort(due, function(a, b)
   if a.ms ~= b.ms then
     return a.ms < b.ms
   end
   return a.id < b.id
 end)
-local due = {}
-for _, e in ipairs(ready) do
-  if #due >= tonumber(ARGV[1]) then
-    break
-  end
-  if not waiting[e.after] then
-    due[#due + 1] = e.id
-  end
+local out = {page[1], waiting, oldest}
+for _, e in ipairs(due) do
+  out[#out + 1] = e.id
 end
-return due
+return out

@@ -4,6 +4,8 @@
 -- ARGV[1] how long they must have waited, in microseconds
 -- ARGV[2] how many at most
 -- ARGV[3] how many of the oldest to leave out
+-- ARGV[4] the ticket, and ARGV[5] the member, behind which to begin; may be absent. Where that member is gone the list begins
+--         with what has its ticket, which 500 share at most
 --
 -- Returns a flat list of tenant, ticket; oldest first.
 --
@@ -11,4 +13,21 @@
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local before = string.format('%.0f', now - tonumber(ARGV[1]))
-return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', before, 'WITHSCORES', 'LIMIT', ARGV[3], ARGV[2])
+if not ARGV[4] then
+  return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', before, 'WITHSCORES', 'LIMIT', ARGV[3], ARGV[2])
+end
+local page = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[4], before, 'WITHSCORES', 'LIMIT', ARGV[3], ARGV[2] + 500)
+local first, out = 1, {}
+for i = 1, #page, 2 do
+  if tonumber(page[i + 1]) ~= tonumber(ARGV[4]) then
+    break
+  end
+  if page[i] == ARGV[5] then
+    first = i + 2
+    break
+  end
+end
+for i = first, math.min(#page, first + 2 * ARGV[2] - 1) do
+  out[#out + 1] = page[i]
+end
+return out

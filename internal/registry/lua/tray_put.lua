@@ -1,7 +1,8 @@
 -- Lays a letter into its recipient's tray.
 --
 -- KEYS[1] HASH  tray: "letter:<mail id>" -> "<arrived ms>;<letter>", "done:<mail id>" -> ms when it is forgotten,
---               "thread:<incident id>" -> "<ms when it is forgotten>;<Message-ID of the digest that told of it>", and v (format, 1), count, oldest, due, lease, by, attempts, window, sent, parcel
+--               "thread:<incident id>" -> "<ms when it is forgotten>;<Message-ID of the digest that told of it>", and v (format, 1), count, oldest, due, lease, by, attempts, window, sent, parcel,
+--               till: up to when an empty tray is remembered, ms, which versions before do not know; scan: where tray_settle.lua goes on
 -- ARGV[1] mail id
 -- ARGV[2] letter
 -- ARGV[3] how long an empty tray waits for more, ms
@@ -24,6 +25,9 @@ end
 local count = tonumber(redis.call('HGET', KEYS[1], 'count') or '0')
 if count >= tonumber(ARGV[4]) then
   return {0, due}
+end
+if not v then
+  redis.call('HSET', KEYS[1], 'till', '0')
 end
 if count == 0 then
   due = now + ARGV[3]

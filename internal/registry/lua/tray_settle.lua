@@ -6,7 +6,10 @@
 -- ARGV[3] ms from now until it may be claimed again
 -- ARGV[4] how long a letter that left is remembered, ms
 -- ARGV[5..8] attempts, window, sent, parcel: the new values
--- ARGV[9] how many threads follow, each as incident id, Message-ID and how long it is remembered, ms
+-- ARGV[9] when the oldest letter arrived that stays, ms; 0 when those that wait came since the tray was read
+-- ARGV[10] at about how many fields to look for what is forgotten
+-- ARGV[11] how long the threads matter of a tray in which a version before wrote them, ms
+-- ARGV[12] how many threads follow, each as incident id, Message-ID and how long it is remembered, ms
 -- ARGV[..] then the ids of the letters that leave the tray
 --
 -- Returns {code, left}: 1 written, also by an earlier run of the same call; 2 the claim is another's by
@@ -16,8 +19,8 @@
 --
 -- Atomic: comparison and writing are one step. A letter that left leaves its id behind for a while,
 -- so that a late repeat of laying it in finds it. Threads are written even if the claim is another's
--- by now: they tell of mails that were sent.
-local v = redis.call('HMGET', KEYS[1], 'v', 'by', 'count')
+-- by now: they tell of mails that were sent. What is forgotten goes a piece at each call, from where the last one stopped.
+local v = redis.call('HMGET', KEYS[1], 'v', 'by', 'count', 'till', 'scan')
 if not v[1] then
   return {0, 0}
 end
@@ -27,9 +30,12 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local count = tonumber(v[3] or '0')
-local first = 10 + 3 * ARGV[9]
-for i = 10, first - 1, 3 do
-  redis.call('HSET', KEYS[1], 'thread:' .. ARGV[i], string.format('%.0f;%s', now + ARGV[i + 2], ARGV[i + 1]))
+local till = math.max(tonumber(v[4] or string.format('%.0f', now + ARGV[11])), now + 2 * ARGV[4])
+local first = 13 + 3 * ARGV[12]
+for i = 13, first - 1, 3 do
+  local forgotten = now + ARGV[i + 2]
+  redis.call('HSET', KEYS[1], 'thread:' .. ARGV[i], string.format('%.0f;%s', forgotten, ARGV[i + 1]))
+  till = math.max(till, forgotten)
 end
 for i = first, #ARGV do
   if redis.call('HDEL', KEYS[1], 'letter:' .. ARGV[i]) == 1 then
@@ -37,34 +43,37 @@ for i = first, #ARGV do
   end
   redis.call('HSET', KEYS[1], 'done:' .. ARGV[i], string.format('%.0f', now + ARGV[4]))
 end
-local code, keep = 2, 2 * ARGV[4]
+local code = 2
 if v[2] == ARGV[1] then
   code = 1
-  redis.call('HSET', KEYS[1], 'attempts', ARGV[5], 'window', ARGV[6], 'sent', ARGV[7], 'parcel', ARGV[8])
+  local oldest = tonumber(ARGV[9])
+  redis.call('HSET', KEYS[1], 'attempts', ARGV[5], 'window', ARGV[6], 'sent', ARGV[7], 'parcel', ARGV[8],
+    'oldest', string.format('%.0f', oldest > 0 and oldest or now))
   if ARGV[2] == '1' then
     redis.call('HSET', KEYS[1], 'lease', '0', 'due', string.format('%.0f', now + ARGV[3]))
   end
 end
 redis.call('HSET', KEYS[1], 'count', count)
 if #ARGV >= first or count == 0 then
-  local oldest, all = now, redis.call('HGETALL', KEYS[1])
+  local page = redis.call('HSCAN', KEYS[1], v[5] or '0', 'COUNT', ARGV[10])
+  local all = page[2]
   for i = 1, #all, 2 do
-    if string.sub(all[i], 1, 5) == 'done:' and tonumber(all[i + 1]) <= now then
-      redis.call('HDEL', KEYS[1], all[i])
-    elseif string.sub(all[i], 1, 7) == 'thread:' then
-      local till = tonumber(string.match(all[i + 1], '^(%d+);') or '0')
-      if till <= now then
+    if string.sub(all[i], 1, 5) == 'done:' then
+      if tonumber(all[i + 1]) <= now then
         redis.call('HDEL', KEYS[1], all[i])
-      else
-        keep = math.max(keep, till - now)
       end
-    elseif string.sub(all[i], 1, 7) == 'letter:' then
-      oldest = math.min(oldest, tonumber(string.match(all[i + 1], '^(%d+);') or now))
+    elseif string.sub(all[i], 1, 7) == 'thread:' then
+      local forgotten = tonumber(string.match(all[i + 1], '^(%d+);') or '0')
+      if forgotten <= now then
+        redis.call('HDEL', KEYS[1], all[i])
+      end
+      till = math.max(till, forgotten)
     end
   end
-  redis.call('HSET', KEYS[1], 'oldest', string.format('%.0f', oldest))
+  redis.call('HSET', KEYS[1], 'scan', page[1])
 end
+redis.call('HSET', KEYS[1], 'till', string.format('%.0f', till))
 if count == 0 then
-  redis.call('PEXPIRE', KEYS[1], string.format('%.0f', keep))
+  redis.call('PEXPIRE', KEYS[1], string.format('%.0f', till - now))
 end
 return {code, count}

@@ -1,0 +1,53 @@
+package sweep
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/lamplighter/lamplighter/internal/loop"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+const (
+	// armPage is how many apps one step arms, armAtOnce how many batches of them at once.
+	armPage   = 10 * batch
+	armAtOnce = 5
+	// wakesAtOnce is how many of a batch's wake-ups are handed on at once.
+	wakesAtOnce = 8
+)
+
+// arm is the step of the loop that arms wake-ups: those whose task or owner was lost, and those beyond the horizon. Nothing comes
+// before it, and an app that fails costs the others nothing.
+func (s *Sweeper) arm(ctx context.Context, cursor string) (loop.Report, error) {
+	var f faults
+	s.refresh(ctx, &f)
+	entries, next, last := s.some(cursor, armPage)
+	batches := slices.Collect(slices.Chunk(entries, batch))
+	each(len(batches), armAtOnce, time.Time{}, func(i int) { s.armBatch(ctx, batches[i], &f) })
+	return loop.Report{Next: next, End: last, Passed: f.own}, f.err()
+}
+
+func (s *Sweeper) armBatch(ctx context.Context, entries []*registry.Entry, f *faults) {
+	switches := make([]mailbox.Switch, len(entries))
+	for i, e := range entries {
+		switches[i] = mailbox.Switch{
+			Life: mailbox.Life{App: e.Rec.App.ClientID, Birth: e.Rec.Birth}, Revision: e.Rec.Revision, On: e.Rec.App.Delivering(s.opts.Environment),
+			EndpointRevision: e.Rec.EndpointRevision,
+		}
+	}
+	wakes, errs := s.opts.Mailboxes.Sweep(ctx, uuid.NewString(), switches)
+	var armed []int
+	for i, err := range errs {
+		if f.note(err); err == nil && !wakes[i].None() {
+			armed = append(armed, i)
+		}
+	}
+	each(len(armed), wakesAtOnce, time.Time{}, func(at int) {
+		i := armed[at]
+		f.note(s.opts.Waker.Wake(ctx, switches[i].Life.App, wakes[i]))
+	})
+}

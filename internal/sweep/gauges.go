@@ -1,0 +1,113 @@
+package sweep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/loop"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// owedSample is of how many of the oldest owed fan-outs the pairs are counted.
+const owedSample = 200
+
+// count is a round of counting. It is this process' own: a number that two processes counted half of each is none.
+type count struct {
+	sum *summary
+	// at is the place that the round reached.
+	at string
+}
+
+// countAll is the step of the loop that counts. A round that another process began, or that cannot be counted to its end, begins anew.
+func (s *Sweeper) countAll(ctx context.Context, cursor string) (loop.Report, error) {
+	var f faults
+	c := &s.count
+	if c.sum == nil || cursor == "" || cursor != c.at {
+		c.sum, cursor = newSummary(), ""
+	}
+	s.refresh(ctx, &f)
+	entries, next, last := s.some(cursor, page)
+	ids := idsOf(entries)
+	views, verrs := s.opts.Mailboxes.Views(ctx, ids)
+	found, terrs := s.opts.Incidents.Troubled(ctx, ids)
+	for i, e := range entries {
+		if err := errors.Join(verrs[i], terrs[i]); err != nil {
+			f.note(err)
+			continue
+		}
+		c.sum.add(ids[i], views[i], troublesOf(found[i]), e.Rec.App.Delivering(s.opts.Environment))
+	}
+	c.at = next
+	if last && f.err() == nil {
+		f.note(s.save(ctx, c.sum))
+	}
+	if err := f.err(); err != nil { // the numbers of the round before are closer to the truth than a part
+		c.sum = nil
+		return loop.Report{End: true, Passed: f.own}, err
+	}
+	return loop.Report{Next: next, End: last, Passed: f.own}, nil
+}
+
+// save adds what is no app's, and hands the sum to all processes.
+func (s *Sweeper) save(ctx context.Context, sum *summary) error {
+	m := s.mails.Load()
+	sum.Outbox, sum.OldestMail = m.Mails, m.late(time.Now()).Seconds()
+	if err := s.countOwed(ctx, sum); err != nil {
+		return fmt.Errorf("count the owed fan-outs: %w", err)
+	}
+	if err := s.opts.Registry.SaveGauges(ctx, sum.encode(), s.opts.Every*staleRounds); err != nil {
+		return fmt.Errorf("save the cluster's gauges: %w", err)
+	}
+	return nil
+}
+
+// countOwed counts the owed fan-outs, and their pairs of app and tenant, which wait in no mailbox yet. Where many are owed the
+// pairs are reckoned from the oldest ones.
+func (s *Sweeper) countOwed(ctx context.Context, sum *summary) error {
+	oldest, err := s.opts.Registry.OwedTenants(ctx, s.opts.Every, registry.Owed{}, owedSample)
+	if err != nil || len(oldest) == 0 {
+		return err
+	}
+	if sum.Owed, err = s.opts.Registry.OwedCount(ctx, s.opts.Every); err != nil {
+		return err
+	}
+	if sum.Stuck, err = s.opts.Registry.OwedCount(ctx, stuckAfter); err != nil {
+		return err
+	}
+	ids := make([]tenant.ID, len(oldest))
+	for i, o := range oldest {
+		ids[i] = o.Tenant
+	}
+	counts, err := s.opts.Registry.ApproverCounts(ctx, ids)
+	if err != nil {
+		return err
+	}
+	pairs := int64(0)
+	for _, n := range counts {
+		pairs += n
+	}
+	n := int64(len(ids))
+	sum.OwedPairs = pairs * max(sum.Owed, n) / n
+	sum.OldestOwed = max(time.Since(time.UnixMicro(oldest[0].Ticket)).Seconds(), 0)
+	return nil
+}
+
+// Troubles are what is wrong with an app's endpoints.
+type Troubles struct {
+	// Failing is true for each endpoint that is failing, Open for each with an open incident.
+	Failing, Open [partner.EndpointKinds]bool
+}
+
+func troublesOf(found *registry.Trouble) (t Troubles) {
+	if found == nil {
+		return t
+	}
+	for k, s := range found.Incidents {
+		t.Open[k], t.Failing[k] = s.IsOpen(), !s.FailingSince.IsZero()
+	}
+	return t
+}

@@ -1,0 +1,37 @@
+package sweep
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/lamplighter/lamplighter/internal/loop"
+)
+
+// ticksAtOnce is how many apps' incidents are looked after at once.
+const ticksAtOnce = 16
+
+// tickIncidents is the step of the loop that looks after incidents, of those apps that have any.
+func (s *Sweeper) tickIncidents(ctx context.Context, cursor string) (loop.Report, error) {
+	var f faults
+	until := s.startUntil()
+	s.refresh(ctx, &f)
+	entries, next, last := s.some(cursor, page)
+	ids := idsOf(entries)
+	found, errs := s.opts.Incidents.Troubled(ctx, ids)
+	var troubled []int
+	for i, err := range errs {
+		if f.note(err); err == nil && found[i] != nil {
+			troubled = append(troubled, i)
+		}
+	}
+	ticked := each(len(troubled), ticksAtOnce, until, func(at int) {
+		i := troubled[at]
+		if err := s.opts.Incidents.Tick(ctx, ids[i], *found[i]); err != nil {
+			f.note(fmt.Errorf("look after the incidents of app %s: %w", ids[i], err))
+		}
+	})
+	if ticked < len(troubled) { // the time is up: the next step goes on with this one
+		next, last = string(ids[troubled[ticked-1]]), false
+	}
+	return loop.Report{Next: next, End: last, Passed: f.own}, f.err()
+}

@@ -1,0 +1,161 @@
+package sweep
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/loop"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+const (
+	mailsLoop = "mails"
+	// mailsAtOnce is how many of the mailer's tasks are enqueued at once.
+	mailsAtOnce = 16
+)
+
+// mailCount is what waits to be sent. Its JSON is the note of the loop's last round, and part of its place.
+type mailCount struct {
+	Mails int `json:"n,omitempty"`
+	// Oldest is since when, in ms, the one has waited that should have been sent longest ago, 0 for none.
+	Oldest int64 `json:"o,omitempty"`
+}
+
+func (c *mailCount) add(mails int, since time.Time) {
+	c.Mails += mails
+	if ms := since.UnixMilli(); !since.IsZero() && (c.Oldest == 0 || ms < c.Oldest) {
+		c.Oldest = ms
+	}
+}
+
+// late is for how long the oldest waits.
+func (c *mailCount) late(now time.Time) time.Duration {
+	if c.Oldest == 0 {
+		return 0
+	}
+	return max(now.Sub(time.UnixMilli(c.Oldest)), 0)
+}
+
+func readMailCount(note string) *mailCount {
+	var c mailCount
+	if json.Unmarshal([]byte(note), &c) != nil {
+		return &mailCount{}
+	}
+	return &c
+}
+
+// mailPlace is a place of the loop: first in the list of trays, then behind an app.
+type mailPlace struct {
+	mailCount
+
+	Tray registry.TrayPlace `json:"tray"`
+	// Apps: the trays are done.
+	Apps bool   `json:"apps,omitempty"`
+	App  string `json:"app,omitempty"`
+}
+
+func readMailPlace(cursor string) mailPlace {
+	var p mailPlace
+	if json.Unmarshal([]byte(cursor), &p) != nil {
+		return mailPlace{}
+	}
+	return p
+}
+
+func encode(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil { // texts and numbers always marshal
+		panic("sweep: marshal: " + err.Error())
+	}
+	return string(b)
+}
+
+// wakeMails is the step of the loop that wakes the mailer for what waits: recipients' trays first, then apps' outboxes.
+func (s *Sweeper) wakeMails(ctx context.Context, cursor string) (loop.Report, error) {
+	var f faults
+	p, until := readMailPlace(cursor), s.startUntil()
+	if !p.Apps {
+		s.wakeTrays(ctx, &p, until, &f)
+		return loop.Report{Next: encode(p), Passed: f.own}, f.err()
+	}
+	s.refresh(ctx, &f)
+	entries, next, last := s.some(p.App, page)
+	s.wakeOutboxes(ctx, idsOf(entries), &p.mailCount, until, &f)
+	if last {
+		return loop.Report{End: true, Passed: f.own, Note: encode(p.mailCount)}, f.err()
+	}
+	p.App = next
+	return loop.Report{Next: encode(p), Passed: f.own}, f.err()
+}
+
+func (s *Sweeper) wakeTrays(ctx context.Context, p *mailPlace, until time.Time, f *faults) {
+	trays, err := s.opts.Mails.Trays(ctx, p.Tray)
+	if err != nil {
+		f.note(fmt.Errorf("look after the recipients' mails: %w", err))
+	}
+	since := time.Time{}
+	if trays.Late > 0 {
+		since = time.Now().Add(-trays.Late)
+	}
+	p.add(trays.Letters, since)
+	n := each(len(trays.Due), mailsAtOnce, until, func(i int) { f.note(s.opts.Mails.WakeTray(ctx, trays.Due[i])) })
+	s.passed(f, len(trays.Due)-n, "trays")
+	p.Tray, p.Apps = trays.Next, !trays.More
+}
+
+// passed notes things for which there was no time.
+func (*Sweeper) passed(f *faults, n int, what string) {
+	if n > 0 {
+		f.note(fmt.Errorf("no time for %d %s: %w", n, what, context.DeadlineExceeded))
+	}
+}
+
+// wakeOutboxes looks into the outboxes of apps that hold anything, to their ends.
+func (s *Sweeper) wakeOutboxes(ctx context.Context, ids []partner.ClientID, c *mailCount, until time.Time, f *faults) {
+	has, errs := s.opts.Mails.Outboxes(ctx, ids)
+	var places []registry.OutboxPlace
+	for i, id := range ids {
+		if f.note(errs[i]); has[i] {
+			places = append(places, registry.OutboxPlace{App: id})
+		}
+	}
+	for len(places) > 0 && time.Now().Before(until) {
+		var again []registry.OutboxPlace
+		for chunk := range slices.Chunk(places, batch) {
+			again = append(again, s.wakeBatch(ctx, chunk, c, until, f)...)
+		}
+		places = again
+	}
+	s.passed(f, len(places), "outboxes")
+}
+
+// wakeBatch looks at one page of each outbox, and returns where there is more.
+func (s *Sweeper) wakeBatch(ctx context.Context, places []registry.OutboxPlace, c *mailCount, until time.Time, f *faults) (again []registry.OutboxPlace) {
+	type mail struct {
+		app partner.ClientID
+		id  string
+	}
+	var due []mail
+	pages, errs := s.opts.Mails.LookIntoOutboxes(ctx, places)
+	for i, p := range pages {
+		app := places[i].App
+		if errs[i] != nil {
+			f.note(errs[i])
+			continue
+		}
+		c.add(p.Waiting, p.Oldest)
+		for _, id := range p.Due {
+			due = append(due, mail{app, id})
+		}
+		if p.Next != "" {
+			again = append(again, registry.OutboxPlace{App: app, Cursor: p.Next})
+		}
+	}
+	n := each(len(due), mailsAtOnce, until, func(i int) { f.note(s.opts.Mails.WakeMail(ctx, due[i].app, due[i].id)) })
+	s.passed(f, len(due)-n, "mails")
+	return again
+}

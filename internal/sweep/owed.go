@@ -1,0 +1,134 @@
+package sweep
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/lamplighter/lamplighter/internal/loop"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+const (
+	// owedLimit is what the registry lists at most, owedFirst how many owed fan-outs a round starts at first, and owedMax how many
+	// at most.
+	owedLimit = 500
+	owedFirst = 2 * owedLimit
+	owedMax   = 64 * owedLimit
+	// stuckAfter is after how long a fan-out that is still owed counts as one that cannot be made: a tenant that owes nothing may be listed for ten
+	// minutes.
+	stuckAfter = 15 * time.Minute
+)
+
+// owing is how many owed fan-outs the next round starts at most, and the last ones that the round before started.
+type owing struct {
+	most int
+	last []registry.Owed
+	// full: the round before started as many as it might.
+	full bool
+}
+
+// startOwed is the step of the loop that starts fan-outs again which a crash left behind, those that have waited longest
+// first. Each round goes on behind those that the one before started: what cannot be fanned out is passed over until all others were tried.
+func (s *Sweeper) startOwed(ctx context.Context, cursor string) (loop.Report, error) {
+	after := readOwed(cursor)
+	report := func(err error) (loop.Report, error) {
+		return loop.Report{Next: writeOwed(after), End: true}, err
+	}
+	if err := s.adapt(ctx); err != nil {
+		return report(err)
+	}
+	s.owing.last, s.owing.full = nil, false
+	for started := 0; started < s.owing.most; {
+		list, err := s.opts.Registry.OwedTenants(ctx, s.opts.Every, after, owedLimit)
+		if err != nil {
+			return report(fmt.Errorf("find owed fan-outs: %w", err))
+		}
+		if err := s.start(ctx, list); err != nil {
+			return report(fmt.Errorf("start owed fan-outs: %w", err))
+		}
+		fromStart := after == registry.Owed{}
+		if len(list) > 0 {
+			s.owing.last, after = list, list[len(list)-1]
+		}
+		started += len(list)
+		if len(list) < owedLimit {
+			if after = (registry.Owed{}); started > 0 || fromStart {
+				return report(nil)
+			} // those behind the cursor are done: from the start
+		}
+	}
+	s.owing.full = true
+	return report(nil)
+}
+
+// adapt sets how many fan-outs a round starts: twice as many as before while what the last one started is done by now, else
+// half as many, and as at first once the end of the list was reached. What counts as stuck says nothing of how fast the workers are.
+func (s *Sweeper) adapt(ctx context.Context) error {
+	o := &s.owing
+	if !o.full {
+		o.most = owedFirst
+		return nil
+	}
+	var ids []tenant.ID
+	var tickets []int64
+	for _, t := range o.last {
+		if time.Since(time.UnixMicro(t.Ticket)) < stuckAfter {
+			ids, tickets = append(ids, t.Tenant), append(tickets, t.Ticket)
+		}
+	}
+	now, err := s.opts.Registry.Tickets(ctx, ids)
+	if err != nil {
+		return fmt.Errorf("look for the fan-outs that were started: %w", err)
+	}
+	left := 0
+	for i, ticket := range now {
+		if ticket == tickets[i] {
+			left++
+		}
+	}
+	if 2*left <= len(ids) {
+		o.most = min(2*o.most, owedMax)
+	} else {
+		o.most = max(o.most/2, owedFirst)
+	}
+	return nil
+}
+
+func (s *Sweeper) start(ctx context.Context, list []registry.Owed) error {
+	for len(list) > 0 {
+		n := min(len(list), mailbox.MaxBatch)
+		ts := make([]tenant.ID, n)
+		for i, o := range list[:n] {
+			ts[i] = o.Tenant
+		}
+		if err := s.opts.Notifier.Notify(ctx, uuid.NewString(), ts); err != nil {
+			return err
+		}
+		list = list[n:]
+	}
+	return nil
+}
+
+// The loop's place is "<ticket>|<tenant>" of the last one that was started.
+func writeOwed(o registry.Owed) string {
+	if o == (registry.Owed{}) {
+		return ""
+	}
+	return strconv.FormatInt(o.Ticket, 10) + "|" + string(o.Tenant)
+}
+
+func readOwed(cursor string) registry.Owed {
+	ticket, id, ok := strings.Cut(cursor, "|")
+	n, err := strconv.ParseInt(ticket, 10, 64)
+	if !ok || err != nil {
+		return registry.Owed{}
+	}
+	return registry.Owed{Ticket: n, Tenant: tenant.ID(id)}
+}
