@@ -201,7 +201,7 @@ func (s *Service) buildSweep() {
 		Incidents: &troubles{
 			tracker: p.tracker, store: s.incidents, dir: s.dir, endpoints: p.endpoints, settings: s.incidentSettings(), env: s.env,
 		},
-		Mails: &waitingMails{IncidentStore: s.incidents, post: p.post, tracker: p.tracker, disabled: s.cfg.SMTP.Disabled},
+		Mails:   &waitingMails{IncidentStore: s.incidents, post: p.post, tracker: p.tracker, disabled: s.cfg.SMTP.Disabled},
 		Metrics: sweep.NewMetrics(s.metrics), Environment: s.env, Every: s.cfg.Delivery.Sweep, Log: s.log,
 	})
 	s.comparer = compare.New(compare.Options{

@@ -1,0 +1,260 @@
+package service_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/config"
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/mailer/smtptest"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/redistest"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/secret"
+)
+
+var (
+	outageApps = flag.Int("outage.apps", 200, "how many apps fail together in TestManyAppsFailTogether")
+	outageRTT  = flag.Duration("outage.rtt", time.Millisecond, "how long a round trip to Redis takes there, besides the machine's own")
+	outageFor  = flag.Duration("outage.for", 25*time.Second, "how long they fail there")
+)
+
+// The times of the test.
+const (
+	opensAfter   = 10 * time.Second
+	gateAtMost   = 20 * time.Second
+	loopsWithin  = 15 * time.Second
+	outageTenant = "Cust1"
+)
+
+// outage is a service whose apps all hear of one tenant, and fail together.
+type outage struct {
+	*running
+
+	service interface{ Addr(string) string }
+	keys    keys.Space
+	apps    int
+	mu      sync.Mutex
+	told    map[string]time.Time
+	tries   atomic.Int64
+}
+
+func newOutage(t *testing.T, apps int, change func(*config.Config)) *outage {
+	t.Helper()
+	p := redistest.Start(t)
+	rdb := redis.NewClient(&redis.Options{Addr: redistest.Delay(t, p.Addr, *outageRTT/2), PoolSize: 64, ContextTimeoutEnabled: true})
+	t.Cleanup(func() { _ = rdb.Close() })
+	o := &outage{running: &running{T: t, rdb: p.Client(t)}, apps: apps, told: map[string]time.Time{}}
+	o.status.Store(http.StatusInternalServerError)
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status := int(o.status.Load())
+		o.tries.Add(1)
+		if status == http.StatusNoContent {
+			o.mu.Lock()
+			if _, again := o.told[r.URL.Path]; !again {
+				o.told[r.URL.Path] = time.Now()
+			}
+			o.mu.Unlock()
+		}
+		w.WriteHeader(status)
+	}))
+	t.Cleanup(receiver.Close)
+	o.hook = receiver.URL
+	cfg := settings(t)
+	cfg.Incident.OpenAfter, cfg.Breaker.OpenForMax, cfg.Delivery.Sweep = opensAfter, gateAtMost, 5*time.Second
+	change(&cfg)
+	o.keys = keys.New(cfg.Redis.Prefix)
+	o.seed(cfg)
+	s := serve(t, rdb, cfg)
+	o.service, o.base = s, "http://"+s.Addr("api")
+	return o
+}
+
+// seed writes apps, each with one approval and somebody to write to.
+func (o *outage) seed(cfg config.Config) {
+	o.Helper()
+	key, err := secret.ParseKey(cfg.Encryption.Key.Reveal())
+	if err != nil {
+		o.Fatal(err)
+	}
+	store := registry.New(o.rdb, registry.Options{Keys: o.keys, Keyring: secret.NewKeyring(key)})
+	boxes := mailbox.New(o.rdb, o.keys, mailbox.Settings{})
+	ctx := o.Context()
+	var next atomic.Int64
+	var write sync.WaitGroup
+	for range 16 {
+		write.Go(func() {
+			for n := int(next.Add(1)) - 1; n < o.apps; n = int(next.Add(1)) - 1 {
+				id := crowdApp(n)
+				app := partner.New(id)
+				app.Name, app.EverHadURL = "App", true
+				app.ErrorEmails = []string{fmt.Sprintf("people%d@example.com", n)}
+				app.Endpoints[partner.StateChange].URL, app.Endpoints[partner.StateChange].Enabled = o.hook+"/"+string(id), true
+				rec, _, err := store.PutApp(ctx, app, registry.NoRevision, nil, registry.Actor{Name: "seed"}, "app.put")
+				if err == nil {
+					err = boxes.Born(ctx, mailbox.Life{App: id, Birth: rec.Birth})
+				}
+				if err != nil {
+					o.Error(err)
+					return
+				}
+				o.rdb.HSet(ctx, o.keys.App(id, keys.AppTenants), outageTenant, "0")
+				o.rdb.SAdd(ctx, o.keys.Tenant(outageTenant, keys.TenantApprovals), string(id))
+			}
+		})
+	}
+	write.Wait()
+}
+
+// metrics are the values of the process' series.
+func (o *outage) metrics() map[string]float64 {
+	o.Helper()
+	resp, err := http.Get("http://" + o.service.Addr("ops") + "/metrics") //nolint:noctx // of a test
+	if err != nil {
+		o.Fatal(err)
+	}
+	defer resp.Body.Close()
+	out := map[string]float64{}
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		if v, err := strconv.ParseFloat(value, 64); err == nil {
+			out[name] = v
+		}
+	}
+	return out
+}
+
+// late is the loop that was last complete longest ago, and how long.
+func late(m map[string]float64, since time.Time) (name string, age time.Duration) {
+	for series, at := range m {
+		loop, ok := strings.CutPrefix(series, "lamplighter_loop_last_complete_timestamp_seconds{loop=")
+		if !ok {
+			continue
+		}
+		last := time.UnixMilli(int64(at * 1000))
+		if last.Before(since) {
+			last = since
+		}
+		if a := time.Since(last); a > age {
+			name, age = strings.TrimRight(loop, "}"), a
+		}
+	}
+	return name, age
+}
+
+// opened is how many apps have an open incident.
+func (o *outage) opened() (n int) {
+	o.Helper()
+	cmds := make([]*redis.StringCmd, o.apps)
+	_, _ = o.rdb.Pipelined(o.Context(), func(p redis.Pipeliner) error {
+		for i := range cmds {
+			cmds[i] = p.HGet(o.Context(), o.keys.App(crowdApp(i), keys.AppIncidents), partner.StateChange.String())
+		}
+		return nil
+	})
+	for _, c := range cmds {
+		var state struct {
+			ID string `json:"id"`
+		}
+		if json.Unmarshal([]byte(c.Val()), &state) == nil && state.ID != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// TestManyAppsFailTogether: whatever becomes of their mails, incidents open in time, the loops come round, and once the apps
+// are well all are told in time. With -outage.apps it shows how many it takes.
+func TestManyAppsFailTogether(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, c *config.Config){
+		"mail disabled": func(*testing.T, *config.Config) {},
+		"mail down": func(_ *testing.T, c *config.Config) {
+			c.SMTP.Disabled, c.SMTP.Host, c.SMTP.Port, c.SMTP.From, c.SMTP.TLS = false, "127.0.0.1", 1, "a@example.com", "none"
+		},
+		"mail works": func(t *testing.T, c *config.Config) {
+			s := smtptest.Start(t, smtptest.Options{})
+			c.SMTP.Disabled, c.SMTP.Host, c.SMTP.Port, c.SMTP.From, c.SMTP.TLS = false, s.Host, s.Port, "a@example.com", "none"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOutage(t, *outageApps, func(c *config.Config) { change(t, c) })
+			o.failAndHeal()
+		})
+	}
+}
+
+func (o *outage) failAndHeal() {
+	o.Helper()
+	began := time.Now()
+	o.call("POST", "/v1/state-changes", `{"tenant":"`+outageTenant+`","change_type":"suspend"}`)
+	var latest time.Duration
+	var which string
+	look := func() {
+		if name, age := late(o.metrics(), began); age > latest {
+			latest, which = age, name
+		}
+	}
+	allOpen := time.Duration(0)
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for time.Since(began) < *outageFor {
+		<-tick.C
+		look()
+		if allOpen == 0 && o.opened() == o.apps {
+			allOpen = time.Since(began)
+		}
+	}
+	if allOpen == 0 {
+		o.Errorf("%d of %d incidents opened within %v", o.opened(), o.apps, *outageFor)
+	}
+	o.status.Store(http.StatusNoContent)
+	well := time.Now()
+	left := func() int {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return o.apps - len(o.told)
+	}
+	for left() > 0 && time.Since(well) < 3*time.Minute {
+		<-tick.C
+		look()
+	}
+	last := well
+	o.mu.Lock()
+	for _, at := range o.told {
+		if at.After(last) {
+			last = at
+		}
+	}
+	o.mu.Unlock()
+	m := o.metrics()
+	o.Logf("%d apps: all incidents open after %v, all told %v after they were well, a loop was late by %v at most (%s); tries %d, incomplete rounds %v, mails waiting %v",
+		o.apps, allOpen, last.Sub(well), latest, which, o.tries.Load(), incomplete(m), m["lamplighter_outbox_mails"])
+	if n := left(); n > 0 || last.Sub(well) > gateAtMost+loopsWithin {
+		o.Errorf("%d apps are not told, the last that was %v after it was well", n, last.Sub(well))
+	}
+	if latest > loopsWithin {
+		o.Errorf("the loop %s was complete %v ago", which, latest)
+	}
+}
+
+func incomplete(m map[string]float64) (n float64) {
+	for series, v := range m {
+		if strings.HasPrefix(series, "lamplighter_loop_rounds_total") && strings.Contains(series, "incomplete") {
+			n += v
+		}
+	}
+	return n
+}
