@@ -5,6 +5,9 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/redistest"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/tenant"
@@ -73,4 +76,41 @@ func BenchmarkTenants(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.N*len(ids))/b.Elapsed().Seconds(), "tenants/s")
+}
+
+// Scripts of outboxes and trays at their largest calls, beside 10,000 letters that are remembered.
+func BenchmarkMailScripts(b *testing.B) {
+	const remembered = 10_000
+	rdb := redistest.Real(b)
+	b.Run("outbox_due", func(b *testing.B) {
+		s := registry.NewIncidentStore(rdb, incidentKeys, 0)
+		for i := range 1000 {
+			rdb.HSet(b.Context(), incidentKeys.App("app1", keys.AppOutbox), fmt.Sprint("mail", i), fmt.Sprintf("1;w;1;0;;0;;%01000d", i))
+		}
+		settled := make([]redis.Z, remembered)
+		for i := range settled {
+			settled[i] = redis.Z{Score: 1e14, Member: fmt.Sprint("settled", i)}
+		}
+		rdb.ZAdd(b.Context(), incidentKeys.App("app1", keys.AppSettled), settled...)
+		for place := (registry.OutboxPlace{App: "app1"}); b.Loop(); {
+			pages, errs := s.LookIntoOutboxes(b.Context(), []registry.OutboxPlace{place})
+			if errs[0] != nil {
+				b.Fatal(errs[0])
+			}
+			place.Cursor = pages[0].Next
+		}
+	})
+	b.Run("tray_settle", func(b *testing.B) {
+		s := registry.NewTrayStore(rdb, keys.New("test"))
+		fillTray(b, rdb, 1000, remembered)
+		leave := make([]string, 200)
+		for i := range leave {
+			leave[i] = trayLetter(i).ID()
+		}
+		for b.Loop() {
+			if _, _, err := s.SettleTray(b.Context(), trayOwner, "x", registry.TraySettlement{Leave: leave}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

@@ -28,7 +28,7 @@ const (
 	trayPage = 500
 	// leaveAtOnce bounds the letters that one script takes out of a tray, forgetLook at about how many fields it looks
 	// besides for what is forgotten: more than it adds.
-	leaveAtOnce = 200
+	leaveAtOnce = 100
 	forgetLook  = 100
 	// oldThreads is how long threads may matter that a version before wrote.
 	oldThreads = 36 * 24 * time.Hour

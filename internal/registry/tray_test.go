@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -236,6 +237,113 @@ func TestManyTrays(t *testing.T) {
 		}
 		if list := trays(t, s); len(list) != 5 {
 			t.Errorf("%d trays", len(list))
+		}
+	})
+}
+
+// A tray is read in pages and left in pieces, however much it holds and remembers, and its oldest letter is known all the time.
+func TestAFullTrayThatRemembersMuch(t *testing.T) {
+	eachTrays(t, func(t *testing.T, s *registry.TrayStore, rdb redis.UniversalClient) {
+		const letters, remembered = 900, 3000
+		fillTray(t, rdb, letters, remembered)
+		c := claimTray(t, s)
+		if len(c.Tray.Letters) != letters {
+			t.Fatalf("%d letters, want %d", len(c.Tray.Letters), letters)
+		}
+		leave := make([]string, 0, letters)
+		for _, l := range c.Tray.Letters[:letters-1] {
+			leave = append(leave, l.ID)
+		}
+		stays := c.Tray.Letters[letters-1]
+		settleTray(t, s, c.Token, registry.TraySettlement{Leave: leave, Oldest: stays.Arrived, Attempts: 1}, registry.SettleDone, 1)
+		list := trays(t, s)
+		if len(list) != 1 || list[0].Letters != 1 || !list[0].Oldest.Equal(stays.Arrived) {
+			t.Errorf("trays %+v, want one letter of %v", list, stays.Arrived)
+		}
+		for _, id := range leave {
+			if !rdb.HExists(t.Context(), trayKey(), "done:"+id).Val() {
+				t.Fatalf("letter %s may come back", id)
+			}
+		}
+		// What was forgotten goes piece by piece, with calls that take something out.
+		old := func() (n int) {
+			for _, name := range rdb.HKeys(t.Context(), trayKey()).Val() {
+				if strings.HasPrefix(name, "done:old") {
+					n++
+				}
+			}
+			return n
+		}
+		for n := 0; n < 30 && old() > 0; n++ {
+			settleTray(t, s, c.Token, registry.TraySettlement{Leave: leave[:200], Keep: true}, registry.SettleDone, 1)
+		}
+		if n := old(); n > 0 {
+			t.Errorf("%d are remembered for ever", n)
+		}
+	})
+}
+
+func trayKey() string { return keys.New("test").Recipient(trayOwner, keys.RecipientTray) }
+
+// fillTray writes a tray with letters, of which the last came last, and with ids whose time is over.
+func fillTray(t testing.TB, rdb redis.UniversalClient, letters, remembered int) {
+	t.Helper()
+	fields := []any{"v", "1", "count", letters, "due", "1", "till", "0"}
+	for i := range letters {
+		l := trayLetter(i)
+		fields = append(fields, "letter:"+l.ID(), fmt.Sprintf("%d;%s", 1000+i, l.Encode()))
+	}
+	for i := range remembered {
+		fields = append(fields, fmt.Sprintf("done:old%d", i), "1")
+	}
+	noErr(t, "fill a tray", rdb.HSet(t.Context(), trayKey(), fields...).Err())
+	noErr(t, "list it", rdb.ZAdd(t.Context(), keys.New("test").Config(keys.ConfigTrays), redis.Z{Score: 1, Member: trayOwner}).Err())
+}
+
+// An older version wrote threads without saying for how long: an empty tray remembers them for as long as any may matter.
+func TestTrayOfAnOlderVersionKeepsItsThreads(t *testing.T) {
+	eachTrays(t, func(t *testing.T, s *registry.TrayStore, rdb redis.UniversalClient) {
+		putLetter(t, s, 1, 0)
+		rdb.HDel(t.Context(), trayKey(), "till")
+		c := claimTray(t, s)
+		settleTray(t, s, c.Token, registry.TraySettlement{Leave: []string{c.Tray.Letters[0].ID}}, registry.SettleDone, 0)
+		if ttl := rdb.PTTL(t.Context(), trayKey()).Val(); ttl < 35*24*time.Hour {
+			t.Errorf("it goes away in %v", ttl)
+		}
+	})
+}
+
+// However many trays there are, and however many of them cannot be sent, all are looked at page by page.
+func TestTraysArePaged(t *testing.T) {
+	eachTrays(t, func(t *testing.T, s *registry.TrayStore, rdb redis.UniversalClient) {
+		const n = 2300
+		space := keys.New("test")
+		_, err := rdb.Pipelined(t.Context(), func(p redis.Pipeliner) error {
+			for i := range n {
+				who := fmt.Sprintf("recipient%d", i)
+				p.ZAdd(t.Context(), space.Config(keys.ConfigTrays), redis.Z{Score: float64(1 + i/3), Member: who})
+				if i%10 > 0 {
+					p.HSet(t.Context(), space.Recipient(who, keys.RecipientTray), "v", "1", "count", "1", "due", "1")
+				}
+			}
+			return nil
+		})
+		noErr(t, "fill", err)
+		seen := map[string]bool{}
+		pages := 0
+		for place, more := (registry.TrayPlace{}), true; more; pages++ {
+			var list []registry.TrayInfo
+			list, place, more, err = s.Trays(t.Context(), place)
+			noErr(t, "list", err)
+			for _, tr := range list {
+				seen[tr.Recipient] = true
+			}
+		}
+		if len(seen) != n*9/10 || pages != 3 {
+			t.Errorf("%d trays on %d pages", len(seen), pages)
+		}
+		if left := rdb.ZCard(t.Context(), space.Config(keys.ConfigTrays)).Val(); left != n*9/10 {
+			t.Errorf("%d are listed, empty ones too", left)
 		}
 	})
 }
