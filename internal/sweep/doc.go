@@ -7,5 +7,5 @@
 //   - gauges: the cluster's state, which every process exports
 //   - index: approvals that calls left half changed
 //
-// None waits for another. Package loop has what they share.
+// None waits for another. Package loop has what they share. Elsewhere they are called the sweep.
 package sweep
