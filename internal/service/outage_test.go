@@ -17,6 +17,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lamplighter/lamplighter/internal/config"
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/mailer/smtptest"
@@ -176,10 +178,9 @@ func (o *outage) opened() (n int) {
 	return n
 }
 
-// TestManyAppsFailTogether: whatever becomes of their mails, incidents open in time, the loops come round, and once the apps
-// are well all are told in time. With -outage.apps it shows how many it takes.
-func TestManyAppsFailTogether(t *testing.T) { //nolint:tparallel // many apps want the machine to themselves
-	for name, change := range map[string]func(t *testing.T, c *config.Config){
+// mailModes are what may become of mails.
+func mailModes() map[string]func(t *testing.T, c *config.Config) {
+	return map[string]func(t *testing.T, c *config.Config){
 		"mail disabled": func(*testing.T, *config.Config) {},
 		"mail down": func(_ *testing.T, c *config.Config) {
 			c.SMTP.Disabled, c.SMTP.Host, c.SMTP.Port, c.SMTP.From, c.SMTP.TLS = false, "127.0.0.1", 1, "a@example.com", "none"
@@ -188,7 +189,13 @@ func TestManyAppsFailTogether(t *testing.T) { //nolint:tparallel // many apps wa
 			s := smtptest.Start(t, smtptest.Options{})
 			c.SMTP.Disabled, c.SMTP.Host, c.SMTP.Port, c.SMTP.From, c.SMTP.TLS = false, s.Host, s.Port, "a@example.com", "none"
 		},
-	} {
+	}
+}
+
+// TestManyAppsFailTogether: whatever becomes of their mails, incidents open in time, the loops come round, and once the apps
+// are well all are told in time. With -outage.apps it shows how many it takes.
+func TestManyAppsFailTogether(t *testing.T) { //nolint:tparallel // many apps want the machine to themselves
+	for name, change := range mailModes() {
 		t.Run(name, func(t *testing.T) {
 			if *outageApps < 1000 { // more have the machine to themselves
 				t.Parallel()
@@ -199,23 +206,73 @@ func TestManyAppsFailTogether(t *testing.T) { //nolint:tparallel // many apps wa
 	}
 }
 
+// TestManyIncidentsOpenTogether: where no push helps, the loop alone opens them in time, and no loop is late.
+func TestManyIncidentsOpenTogether(t *testing.T) { //nolint:tparallel // many apps want the machine to themselves
+	for name, change := range mailModes() {
+		t.Run(name, func(t *testing.T) {
+			if *outageApps < 1000 {
+				t.Parallel()
+			}
+			o := newOutage(t, *outageApps, func(c *config.Config) { change(t, c) })
+			began := time.Now()
+			opens := began.Add(5 * time.Second)
+			_, err := o.rdb.Pipelined(t.Context(), func(p redis.Pipeliner) error {
+				for n := range o.apps {
+					s := incident.State{
+						FailingSince: opens.Add(-opensAfter).UTC(), SeenSince: opens.Add(-opensAfter).UTC(), SeenAt: began.UTC(), Failures: 3,
+						Last: &incident.Failure{Reason: delivery.ReasonServerError, Status: http.StatusInternalServerError, At: began.UTC()},
+					}
+					p.HSet(t.Context(), o.keys.App(crowdApp(n), keys.AppIncidents), partner.StateChange.String(), s.Encode())
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := watch{since: began}
+			tick := time.NewTicker(500 * time.Millisecond)
+			defer tick.Stop()
+			var allOpen time.Duration
+			for time.Since(began) < *outageFor {
+				<-tick.C
+				if w.look(o.metrics()); allOpen == 0 && o.opened() == o.apps {
+					allOpen = time.Since(opens)
+				}
+			}
+			m := o.metrics()
+			o.Logf("%d apps: all incidents open %v after they were due, a loop was late by %v at most (%s); incomplete rounds %v, mails waiting %v",
+				o.apps, allOpen, w.age, w.loop, incomplete(m), m["lamplighter_outbox_mails"])
+			if allOpen == 0 || allOpen > loopsWithin || w.age > loopsWithin {
+				o.Errorf("%d of %d incidents are open", o.opened(), o.apps)
+			}
+		})
+	}
+}
+
+// watch keeps which loop was last complete longest ago.
+type watch struct {
+	since time.Time
+	loop  string
+	age   time.Duration
+}
+
+func (w *watch) look(m map[string]float64) {
+	if name, age := late(m, w.since); age > w.age {
+		w.loop, w.age = name, age
+	}
+}
+
 func (o *outage) failAndHeal() {
 	o.Helper()
 	began := time.Now()
 	o.call("POST", "/v1/state-changes", `{"tenant":"`+outageTenant+`","change_type":"suspend"}`)
-	var latest time.Duration
-	var which string
-	look := func() {
-		if name, age := late(o.metrics(), began); age > latest {
-			latest, which = age, name
-		}
-	}
+	w := watch{since: began}
 	allOpen := time.Duration(0)
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for time.Since(began) < *outageFor {
 		<-tick.C
-		look()
+		w.look(o.metrics())
 		if allOpen == 0 && o.opened() == o.apps {
 			allOpen = time.Since(began)
 		}
@@ -232,7 +289,7 @@ func (o *outage) failAndHeal() {
 	}
 	for left() > 0 && time.Since(well) < 3*time.Minute {
 		<-tick.C
-		look()
+		w.look(o.metrics())
 	}
 	last := well
 	o.mu.Lock()
@@ -244,12 +301,12 @@ func (o *outage) failAndHeal() {
 	o.mu.Unlock()
 	m := o.metrics()
 	o.Logf("%d apps: all incidents open after %v, all told %v after they were well, a loop was late by %v at most (%s); tries %d, incomplete rounds %v, mails waiting %v",
-		o.apps, allOpen, last.Sub(well), latest, which, o.tries.Load(), incomplete(m), m["lamplighter_outbox_mails"])
+		o.apps, allOpen, last.Sub(well), w.age, w.loop, o.tries.Load(), incomplete(m), m["lamplighter_outbox_mails"])
 	if n := left(); n > 0 || last.Sub(well) > gateAtMost+loopsWithin {
 		o.Errorf("%d apps are not told, the last that was %v after it was well", n, last.Sub(well))
 	}
-	if latest > loopsWithin {
-		o.Errorf("the loop %s was complete %v ago", which, latest)
+	if w.age > loopsWithin {
+		o.Errorf("the loop %s was complete %v ago", w.loop, w.age)
 	}
 }
 
