@@ -554,7 +554,7 @@ func (w *twin) Suppressed(ctx context.Context, l []registry.Subscription) ([]boo
 // Ticks and attempts go on as they do, so each transition is told, once, and the mailer is woken.
 func TestFaultTwins(t *testing.T) {
 	t.Parallel()
-	for n := 1; n <= 24; n++ {
+	for n := 1; n <= 18; n++ {
 		for _, after := range []bool{false, true} {
 			t.Run(fmt.Sprintf("call%d/after=%v", n, after), func(t *testing.T) {
 				t.Parallel()
