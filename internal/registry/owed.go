@@ -69,9 +69,16 @@ func (s *Store) OwedTenants(ctx context.Context, waited time.Duration, after Owe
 	return out, nil
 }
 
-// OwedCount is how many tenants have been on the list of owed fan-outs for at least waited.
+// OwedCount is how many tenants have been on the list of owed fan-outs for at least waited, by Redis' clock; all for 0.
 func (s *Store) OwedCount(ctx context.Context, waited time.Duration) (int64, error) {
-	before := strconv.FormatInt(time.Now().Add(-waited).UnixMicro(), 10)
+	before := "+inf"
+	if waited > 0 {
+		now, err := s.rdb.Time(ctx).Result()
+		if err != nil {
+			return 0, failure(err, "read Redis' clock")
+		}
+		before = strconv.FormatInt(now.Add(-waited).UnixMicro(), 10)
+	}
 	n, err := s.rdb.ZCount(ctx, s.keys.Owed(keys.OwedTenants), "-inf", before).Result()
 	return n, failure(err, "count the fan-outs that are owed")
 }

@@ -124,11 +124,50 @@ func TestOwedListsTheLongestWaitingFirst(t *testing.T) {
 			got = append(got, o.Tenant)
 		}
 		same(t, "order", got, want)
+		same(t, "counted", []int64{must[int64](t)(s.OwedCount(ctx, 0)), must[int64](t)(s.OwedCount(ctx, time.Hour))}, []int64{20, 0})
 		same(t, "limited", len(must[[]registry.Owed](t)(s.OwedTenants(ctx, 0, registry.Owed{}, 3))), 3)
 		same(t, "waited an hour", len(must[[]registry.Owed](t)(s.OwedTenants(ctx, time.Hour, registry.Owed{}, 100))), 0)
 		old := time.Now().Add(-2 * time.Hour).UnixMicro()
 		s.rdb.ZAdd(ctx, s.keys.Owed(keys.OwedTenants), redis.Z{Score: float64(old), Member: "Cust5"})
 		same(t, "waited an hour", must[[]registry.Owed](t)(s.OwedTenants(ctx, time.Hour, registry.Owed{}, 100)), []registry.Owed{{Tenant: "Cust5", Ticket: old}})
+		same(t, "one has waited an hour", must[int64](t)(s.OwedCount(ctx, time.Hour)), int64(1))
+	})
+}
+
+// Page by page behind the one before, all are listed once, though many share a ticket; behind one that is done, what shares
+// its ticket is listed again.
+func TestOwedPages(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s fixture) {
+		key := s.keys.Owed(keys.OwedTenants)
+		var all []redis.Z
+		for i := range 700 {
+			all = append(all, redis.Z{Score: float64(1_795_000_000_000_000 + i/300), Member: fmt.Sprintf("Cust%03d", i)})
+		}
+		s.rdb.ZAdd(t.Context(), key, all...)
+		var got []string
+		var after registry.Owed
+		pages := 0
+		for {
+			page := must[[]registry.Owed](t)(s.OwedTenants(t.Context(), time.Second, after, 100))
+			if len(page) == 0 {
+				break
+			}
+			pages++
+			after = page[len(page)-1]
+			for _, o := range page {
+				got = append(got, string(o.Tenant))
+			}
+		}
+		want := make([]string, len(all))
+		for i, z := range all {
+			want[i] = z.Member.(string)
+		}
+		same(t, "listed", got, want)
+		same(t, "pages", pages, 7)
+		s.rdb.ZRem(t.Context(), key, "Cust349")
+		page := must[[]registry.Owed](t)(s.OwedTenants(t.Context(), time.Second, registry.Owed{Tenant: "Cust349", Ticket: 1_795_000_000_000_001}, 100))
+		same(t, "behind one that is done", string(page[0].Tenant), "Cust300")
 	})
 }
 
