@@ -54,7 +54,7 @@ type gap struct {
 // fan-out owed knows what the record knows. complete is false where too many calls are under way to tell.
 func (c *Comparer) findLasting(ctx context.Context, batch []suspect) (found []gap, complete bool, err error) {
 	app := batch[0].app
-	if err := c.opts.Apps.Refresh(ctx); err != nil && !errors.Is(err, registry.ErrUnreadable) {
+	if err := c.opts.Apps.Refresh(ctx); err != nil {
 		return nil, false, fmt.Errorf("refresh apps: %w", err)
 	}
 	calls, complete, err := c.opts.Registry.UnderWay(ctx, underWayMax)

@@ -256,7 +256,7 @@ func (c *Comparer) keepLease(ctx context.Context, now time.Time) error {
 	if !held {
 		return nil
 	}
-	if err := c.opts.Apps.Refresh(ctx); err != nil && !errors.Is(err, registry.ErrUnreadable) {
+	if err := c.opts.Apps.Refresh(ctx); err != nil {
 		return fmt.Errorf("refresh apps: %w", err)
 	}
 	if err := c.askAfterLoss(ctx, lost); err != nil {

@@ -388,13 +388,12 @@ type listener struct {
 
 // listener reads the app's settings anew.
 func (a *Approvals) listener(ctx context.Context, app partner.ClientID) (listener, error) {
-	stale := a.apps.Refresh(ctx)
-	if stale != nil && !errors.Is(stale, registry.ErrUnreadable) {
-		return listener{}, fmt.Errorf("refresh apps: %w", stale)
+	if err := a.apps.Refresh(ctx); err != nil {
+		return listener{}, fmt.Errorf("refresh apps: %w", err)
 	}
-	e, ok := a.apps.App(app)
-	if stale != nil && (!ok || !e.Rec.App.EverHadURL) { // it may be this one that cannot be read
-		return listener{}, fmt.Errorf("refresh apps: %w", stale)
+	e, ok, unreadable := a.apps.Lookup(app)
+	if unreadable != nil && (!ok || !e.Rec.App.EverHadURL) { // it may be there, and hear, since its last write
+		return listener{}, fmt.Errorf("read app %s: %w", app, unreadable)
 	}
 	if !ok {
 		return listener{}, fmt.Errorf("%w: %s", ErrUnknownApp, app)

@@ -31,7 +31,8 @@ type Mailboxes interface {
 // Apps knows which apps there are, as of its last refresh.
 type Apps interface {
 	Refresh(ctx context.Context) error
-	App(id partner.ClientID) (*registry.Entry, bool)
+	// Lookup also says where an app's last write cannot be read: what is known of it is older then.
+	Lookup(id partner.ClientID) (e *registry.Entry, ok bool, unreadable error)
 }
 
 // Waker turns a mailbox's wake-up into a drain, here or by a task. It is told of every deposit, also of one that needs no
@@ -143,9 +144,9 @@ func (f *Fanout) deposit(ctx context.Context, owed []registry.Owing) (map[tenant
 	var batches []mailbox.Batch
 	for _, o := range owed {
 		for _, id := range o.Approvers {
-			e, ok := f.opts.Apps.App(id)
+			e, ok, unreadable := f.opts.Apps.Lookup(id)
 			if !ok || !e.Rec.App.EverHadURL {
-				if stale != nil {
+				if stale != nil || unreadable != nil {
 					failed[o.View.Record.Tenant] = true
 				}
 				continue
@@ -201,11 +202,11 @@ func (f *Fanout) livesAnew(ctx context.Context, gone []mailbox.Batch, failed map
 		stale = fmt.Errorf("refresh apps: %w", stale)
 	}
 	for i, b := range gone {
-		e, ok := f.opts.Apps.App(b.Life.App)
+		e, ok, unreadable := f.opts.Apps.Lookup(b.Life.App)
 		switch {
 		case ok && lifeOf(e) != b.Life:
 			again = append(again, mailbox.Batch{Life: lifeOf(e), Records: b.Records})
-		case ok || stale != nil:
+		case ok || stale != nil || unreadable != nil:
 			markFailed(failed, gone[i:i+1])
 		}
 	}
@@ -226,7 +227,7 @@ func markFailed(failed map[tenant.ID]bool, batches []mailbox.Batch) {
 func (f *Fanout) hear(owed []registry.Owing) bool {
 	for _, o := range owed {
 		for _, id := range o.Approvers {
-			if e, ok := f.opts.Apps.App(id); !ok || !e.Rec.App.EverHadURL {
+			if e, ok, _ := f.opts.Apps.Lookup(id); !ok || !e.Rec.App.EverHadURL {
 				return false
 			}
 		}

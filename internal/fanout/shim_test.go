@@ -320,7 +320,7 @@ func (s *shim) Refresh(ctx context.Context) error {
 	return s.do("refresh", func() error { return s.dir.Refresh(ctx) })
 }
 
-func (s *shim) App(id partner.ClientID) (*registry.Entry, bool) { return s.dir.App(id) }
+func (s *shim) Lookup(id partner.ClientID) (*registry.Entry, bool, error) { return s.dir.Lookup(id) }
 
 func (s *shim) Wake(_ context.Context, app partner.ClientID, _ mailbox.Wake) error {
 	return s.do("wake", func() error {

@@ -234,9 +234,7 @@ func (f *Feed) compose(ctx context.Context, known, now int64) (Answer, error) {
 		}
 		now = delta.Revision
 	}
-	if err := f.opts.Apps.Refresh(ctx); errors.Is(err, registry.ErrUnreadable) {
-		f.opts.Log.WarnContext(ctx, "an app cannot be read: engines hear what it was before", "err", err)
-	} else if err != nil {
+	if err := f.opts.Apps.Refresh(ctx); err != nil { // of an app that cannot be read engines hear what it was before
 		return Answer{}, fmt.Errorf("feed: %w", err)
 	}
 	if d.Complete {

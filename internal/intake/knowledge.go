@@ -28,7 +28,7 @@ type Mailboxes interface {
 // Apps knows which apps deliver.
 type Apps interface {
 	Refresh(ctx context.Context) error
-	App(id partner.ClientID) (*registry.Entry, bool)
+	Lookup(id partner.ClientID) (e *registry.Entry, ok bool, unreadable error)
 }
 
 // Outcome is how one app stands to a change.
@@ -112,7 +112,10 @@ func (a *Answers) Knowledge(ctx context.Context, changeID string) (Knowledge, er
 		if errs[i] != nil {
 			return fail(errs[i])
 		}
-		e, ok := a.apps.App(ids[i])
+		e, ok, unreadable := a.apps.Lookup(ids[i])
+		if unreadable != nil && (!ok || !e.Rec.App.EverHadURL) { // it may be there, and hear, since its last write
+			return fail(unreadable)
+		}
 		if !ok || !s.Approved && !view.FanoutOwed {
 			continue // an index entry without an approval, left by a crash: it is nobody's
 		}

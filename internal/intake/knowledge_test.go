@@ -453,7 +453,7 @@ func (b broken) Refresh(ctx context.Context) error {
 	return errors.Join(b.dir.Refresh(ctx), b.fail("refresh"))
 }
 
-func (b broken) App(id partner.ClientID) (*registry.Entry, bool) { return b.dir.App(id) }
+func (b broken) Lookup(id partner.ClientID) (*registry.Entry, bool, error) { return b.dir.Lookup(id) }
 
 // No half answers: what cannot be read is an error, not "everyone knows".
 func TestKnowledgeFails(t *testing.T) {

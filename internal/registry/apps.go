@@ -169,7 +169,7 @@ func (s *Store) Revision(ctx context.Context) (int64, error) {
 // revisions, and the revision that the answer stands for. From 0 it reads all apps. Errors:
 // ErrTooOld, ErrUnreadable.
 func (s *Store) ChangedSince(ctx context.Context, rev int64) (changed []AppRecord, removed []partner.ClientID, newest int64, err error) {
-	d, err := s.delta(ctx, rev)
+	d, err := s.delta(ctx, rev, rev)
 	if err != nil {
 		return nil, nil, 0, err
 	}

@@ -114,3 +114,32 @@ func BenchmarkMailScripts(b *testing.B) {
 		}
 	})
 }
+
+// One app of many is written between two looks of a process: as a partner does who changes his app all the time.
+func BenchmarkRefresh(b *testing.B) {
+	for _, changed := range []int{0, 1, 100} {
+		b.Run(fmt.Sprintf("apps=10000/changed=%d", changed), func(b *testing.B) {
+			s := newFixture(b, redistest.Real(b), registry.Options{})
+			d := registry.NewDirectory(s.Store)
+			for i := range 10_000 {
+				put(b, s, testApp(fmt.Sprintf("0123456789abcdef0123456789%06d", i)))
+			}
+			if err := d.Refresh(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				b.StopTimer()
+				for range changed {
+					put(b, s, testApp(fmt.Sprintf("0123456789abcdef0123456789%06d", n%10_000)))
+					n += 7
+				}
+				b.StartTimer()
+				if err := d.Refresh(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

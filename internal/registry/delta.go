@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/partner"
@@ -15,6 +17,16 @@ type storedApp struct {
 	doc, sealed, life string
 }
 
+// revision is that of the app's last write, 0 where it cannot be read.
+func (a storedApp) revision() int64 {
+	text, _, _ := strings.Cut(a.doc, ";")
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}
+
 // delta is what changed between two revisions.
 type delta struct {
 	revision int64
@@ -24,14 +36,15 @@ type delta struct {
 	cursor int64
 }
 
-// delta reads pages until one is not full. Apps written while it reads come again with a later
+// delta reads the apps written after one revision, from, and those removed after another, since, which is what
+// the reader has and not before from. It reads pages until one is not full. Apps written while it reads come again with a later
 // page, apps removed meanwhile are told by the last one: its revision then holds for all. Each page
 // says which history it goes on from, so that pages from before and after a loss are not mixed.
-func (s *Store) delta(ctx context.Context, since int64) (delta, error) {
+func (s *Store) delta(ctx context.Context, from, since int64) (delta, error) {
 	ks := s.configKeys(keys.ConfigApps, keys.ConfigRevision, keys.ConfigChanged, keys.ConfigRemoved, keys.ConfigSecrets, keys.ConfigHistory, keys.ConfigLives)
 	apps := map[partner.ClientID]storedApp{}
 	var order []partner.ClientID
-	for cursor, known := since, since; ; {
+	for cursor, known := from, since; ; {
 		page, err := s.deltaPage(ctx, ks, cursor, since, known)
 		if err != nil {
 			return delta{}, err

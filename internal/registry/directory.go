@@ -5,19 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
-	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
 // Entry is one app as a Directory knows it. It is shared: readers MUST NOT alter it. A write to
-// the app makes a new Entry, so the pointer serves as a key for what is derived from it.
+// the app makes a new Entry, so the pointer serves as a key for what is derived from it, and Derived as a
+// place for that: it goes when the entry goes.
 type Entry struct {
 	Rec AppRecord
 	// Secrets is the zero value for an app that has none.
 	Secrets WebhookSecrets
+	// Derived is what a reader made of the rest. Whoever finds it empty, or too old, stores it.
+	Derived atomic.Value
 }
 
 // Directory is an in-process view of all apps and their webhook secrets, as of its last Refresh.
@@ -25,36 +28,76 @@ type Entry struct {
 type Directory struct {
 	store *Store
 	view  atomic.Pointer[view]
-	// turn is held by the one Refresh that reads; the others wait and then look for themselves,
-	// because what they want to see may have been written after the reader began.
-	turn chan struct{}
+	// report hears of the apps that cannot be read, nil: nobody does.
+	report func(ctx context.Context, unreadable error)
+	now    func() time.Time
+
+	mu sync.Mutex
+	// reading: a goroutine reads, and goes on as long as somebody waits.
+	reading bool
+	// next is the read that has not begun, nil while nobody waits for one.
+	next *reading
 	// resets counts how often the settings turned out to have lost writes.
 	resets atomic.Int64
 }
 
+// reading is one read of the settings, which all share who came before it began.
+type reading struct {
+	waiting int
+	done    chan struct{}
+	err     error // once done is closed
+}
+
+// readWithin bounds one read of the settings, all pages of a first one included.
+const readWithin = 10 * time.Second
+
+// retryUnread is how often an app that cannot be read is read again although nobody wrote it.
+const retryUnread = time.Minute
+
 // view is an immutable state of the directory.
 type view struct {
 	revision int64
-	apps     map[partner.ClientID]*Entry
-	// sorted lists apps by client id.
-	sorted []*Entry
+	apps     *appSet
+	// unread are the apps whose last write cannot be read; until retry they are not looked at again, unless
+	// they are written.
+	unread map[partner.ClientID]unreadApp
+	retry  time.Time
+}
+
+// unreadApp is an app that cannot be read.
+type unreadApp struct {
+	err error
+	// after is a revision before that of the app.
+	after int64
 }
 
 // NewDirectory returns an empty view of the store's apps; Refresh fills it.
 func NewDirectory(store *Store) *Directory {
-	d := &Directory{store: store, turn: make(chan struct{}, 1)}
-	d.view.Store(&view{})
+	d := &Directory{store: store, now: time.Now}
+	d.view.Store(&view{apps: &appSet{}})
 	return d
 }
 
+// Report has each read that meets apps that cannot be read hand an error that names them to f. It is called
+// before the first Refresh.
+func (d *Directory) Report(f func(ctx context.Context, unreadable error)) { d.report = f }
+
 // App returns one app.
-func (d *Directory) App(id partner.ClientID) (*Entry, bool) {
-	e, ok := d.view.Load().apps[id]
-	return e, ok
+func (d *Directory) App(id partner.ClientID) (*Entry, bool) { return d.view.Load().apps.find(id) }
+
+// Lookup returns one app, and why its last write cannot be read: nil where it can. An app that cannot be
+// read is known as it was before, or not at all.
+func (d *Directory) Lookup(id partner.ClientID) (e *Entry, ok bool, unreadable error) {
+	v := d.view.Load()
+	e, ok = v.apps.find(id)
+	return e, ok, v.unread[id].err
 }
 
 // All lists every app by client id. Callers MUST NOT alter the slice.
-func (d *Directory) All() []*Entry { return d.view.Load().sorted }
+func (d *Directory) All() []*Entry { return d.view.Load().apps.sorted }
+
+// Unreadable counts the apps whose last write cannot be read.
+func (d *Directory) Unreadable() int { return len(d.view.Load().unread) }
 
 // Revision is that of the settings which the view shows.
 func (d *Directory) Revision() int64 { return d.view.Load().revision }
@@ -64,78 +107,148 @@ func (d *Directory) Revision() int64 { return d.view.Load().revision }
 func (d *Directory) Resets() int64 { return d.resets.Load() }
 
 // Refresh brings the view up to date: one read of the revision when nothing changed, else what
-// changed since. When it fails the old view stays. Apps that cannot be read (ErrUnreadable) keep
-// their old entry while all others are updated; such a Refresh fails until they can be read, and
-// reads them again each time.
+// changed since. When it fails the old view stays. It returns when a read has ended that began after it was
+// called, or when ctx ends. All who wait share that read, so that none costs the others a round trip; it
+// goes on although one of them has gone.
+//
+// An app that cannot be read is no failure: it stays as it was, Lookup says so, and the others are
+// brought up to date. It is read again when it is written, and once a minute.
 func (d *Directory) Refresh(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("refresh the directory of apps: %w", context.Cause(ctx))
+	}
+	r := d.await(ctx)
 	select {
-	case d.turn <- struct{}{}:
+	case <-r.done:
+		if r.err != nil {
+			return fmt.Errorf("refresh the directory of apps: %w", r.err)
+		}
+		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("refresh the directory of apps: %w", context.Cause(ctx))
 	}
-	defer func() { <-d.turn }()
+}
 
+// await returns the next read, and sees to it that it is made.
+func (d *Directory) await(ctx context.Context) *reading {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.next == nil {
+		d.next = &reading{done: make(chan struct{})}
+	}
+	d.next.waiting++
+	if !d.reading {
+		d.reading = true
+		go d.readOn(shared{context.WithoutCancel(ctx)})
+	}
+	return d.next
+}
+
+// shared is the context of a read that is for others too: it ends with none of them, and carries nothing of the
+// one it was begun for.
+type shared struct{ context.Context }
+
+// Value implements context.Context.
+func (shared) Value(any) any { return nil }
+
+// readOn makes one read after the other as long as somebody waits.
+func (d *Directory) readOn(ctx context.Context) {
+	for {
+		d.mu.Lock()
+		r := d.next
+		d.next, d.reading = nil, r != nil
+		d.mu.Unlock()
+		if r == nil {
+			return
+		}
+		call, cancel := context.WithTimeout(ctx, readWithin)
+		r.err = d.read(call, d.now())
+		cancel()
+		close(r.done)
+	}
+}
+
+func (d *Directory) read(ctx context.Context, now time.Time) error {
 	old := d.view.Load()
 	revision, err := d.store.Revision(ctx)
 	if err != nil {
-		return fmt.Errorf("refresh the directory of apps: %w", err)
+		return err
 	}
-	if revision == old.revision {
+	again := len(old.unread) > 0 && !now.Before(old.retry)
+	if revision == old.revision && !again {
 		return nil
 	}
-	next, err := d.next(ctx, old, revision)
-	if next != nil {
-		d.view.Store(next)
-	}
+	next, found, err := d.build(ctx, old, revision, again)
 	if err != nil {
-		return fmt.Errorf("refresh the directory of apps: %w", err)
+		return err
+	}
+	if next.retry = old.retry; again || found != nil && len(old.unread) == 0 {
+		next.retry = now.Add(retryUnread)
+	}
+	d.view.Store(next)
+	if found != nil && d.report != nil {
+		d.report(ctx, found)
 	}
 	return nil
 }
 
-// next builds the view after old. A revision that went back, or that is not one that was given out,
-// means that Redis lost writes; removals too old to be known mean that this process slept. All of
-// them read everything anew.
-func (d *Directory) next(ctx context.Context, old *view, revision int64) (*view, error) {
+// build makes the view after old, with what it met that cannot be read; again says that this is to be read
+// although nobody wrote it. A revision that went back, or that is not one that was given out, means that
+// Redis lost writes; removals too old to be known mean that this process slept. All of them read everything
+// anew.
+func (d *Directory) build(ctx context.Context, old *view, revision int64, again bool) (next *view, found error, err error) {
 	anew := revision < old.revision
-	since := old.revision
-	if anew {
-		since = 0
+	var delta delta
+	if !anew {
+		from := old.revision
+		if again {
+			for _, u := range old.unread {
+				from = min(from, u.after)
+			}
+		}
+		delta, err = d.store.delta(ctx, from, old.revision)
+		anew = errors.Is(err, ErrTooOld)
 	}
-	delta, err := d.store.delta(ctx, since)
-	if errors.Is(err, ErrTooOld) {
-		anew = true
-		delta, err = d.store.delta(ctx, 0)
+	if anew {
+		delta, err = d.store.delta(ctx, 0, 0)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-
+	base := old
 	if anew {
 		d.resets.Add(1)
+		base = &view{apps: &appSet{}}
 	}
-	apps := make(map[partner.ClientID]*Entry, len(old.apps)+len(delta.changed))
-	if !anew {
-		maps.Copy(apps, old.apps)
-	}
+	next = &view{revision: delta.revision, unread: maps.Clone(base.unread)}
 	for _, id := range delta.removed {
-		delete(apps, id)
+		delete(next.unread, id)
 	}
-	reached := delta.revision
+	entries := make([]*Entry, 0, len(delta.changed))
 	var errs []error
 	for _, a := range delta.changed {
+		was, known := old.apps.find(a.id)
+		_, unread := next.unread[a.id]
+		if known && !unread && !anew && a.revision() == was.Rec.Revision {
+			continue // read on the way to one that is to be read again
+		}
 		e, err := d.entry(a)
-		if err != nil {
-			errs = append(errs, err)
-			reached = old.revision
-			if was, ok := old.apps[a.id]; ok {
-				apps[a.id] = was
-			}
+		if err == nil {
+			entries = append(entries, e)
+			delete(next.unread, a.id)
 			continue
 		}
-		apps[a.id] = e
+		errs = append(errs, err)
+		if next.unread == nil {
+			next.unread = map[partner.ClientID]unreadApp{}
+		}
+		next.unread[a.id] = unreadApp{err: err, after: max(a.revision()-1, 0)}
+		if known && anew {
+			entries = append(entries, was)
+		}
 	}
-	return newView(reached, apps), errors.Join(errs...)
+	next.apps = base.apps.with(entries, delta.removed)
+	return next, errors.Join(errs...), nil
 }
 
 func (d *Directory) entry(a storedApp) (*Entry, error) {
@@ -150,11 +263,4 @@ func (d *Directory) entry(a storedApp) (*Entry, error) {
 		}
 	}
 	return e, nil
-}
-
-func newView(revision int64, apps map[partner.ClientID]*Entry) *view {
-	sorted := slices.SortedFunc(maps.Values(apps), func(a, b *Entry) int {
-		return strings.Compare(string(a.Rec.App.ClientID), string(b.Rec.App.ClientID))
-	})
-	return &view{revision: revision, apps: apps, sorted: sorted}
 }

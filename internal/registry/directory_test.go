@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/redistest"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/secret"
@@ -122,37 +123,225 @@ func TestDirectoryOfALongSleeper(t *testing.T) {
 	same(t, "apps", shown(d), []string{at(two)})
 }
 
-// One app that cannot be read must not hide the news of all others, nor stay unnoticed.
+// One app that cannot be read must not hide the news of all others, nor make them be read again and again.
 func TestDirectoryKeepsWhatItCannotRead(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s fixture) {
 		ctx := t.Context()
+		now := time.Now()
+		var reports []string
 		d := registry.NewDirectory(s.Store)
+		d.SetClock(func() time.Time { return now })
+		d.Report(func(_ context.Context, unreadable error) { reports = append(reports, unreadable.Error()) })
+		refresh := func(trips int, want ...string) {
+			t.Helper()
+			if n := s.cmds.during(func() { noErr(t, "refresh", d.Refresh(ctx)) }); n != trips {
+				t.Errorf("took %d round trips, want %d", n, trips)
+			}
+			same(t, "apps", shown(d), want)
+		}
+		unreadable := func(id partner.ClientID, want error) {
+			t.Helper()
+			_, _, err := d.Lookup(id)
+			wantErr(t, string(id), err, want)
+			if err != nil && !strings.Contains(err.Error(), string(id)) {
+				t.Errorf("the error does not name the app: %v", err)
+			}
+		}
 		one := put(t, s, testApp("app1"))
-		put(t, s, testApp("app2"))
+		other := put(t, s, testApp("app3"))
 		noErr(t, "refresh", d.Refresh(ctx))
 		unread := put(t, s, testApp("app1"))
 		apps := s.keys.Config(keys.ConfigApps)
 		good := s.rdb.HGet(ctx, apps, "app1").Val()
-		s.rdb.HSet(ctx, apps, "app1", strings.Replace(good, `"v":1`, `"v":2`, 1))
+		spoiled := strings.Replace(good, `"v":1`, `"v":2`, 1)
+		s.rdb.HSet(ctx, apps, "app1", spoiled)
 		two := put(t, s, testApp("app2"))
-		for range 2 {
-			err := d.Refresh(ctx)
-			wantErr(t, "refresh", err, registry.ErrUnreadable)
-			if err != nil && !strings.Contains(err.Error(), "app1") {
-				t.Errorf("the error does not name the app: %v", err)
-			}
-			same(t, "apps", shown(d), []string{at(one), at(two)})
+		refresh(2, at(one), at(two), at(other))
+		unreadable("app1", registry.ErrUnreadable)
+		unreadable("app2", nil)
+		same(t, "revision", d.Revision(), two.Revision)
+		kept, _ := d.App("app2")
+		refresh(1, at(one), at(two), at(other))
+		two = put(t, s, testApp("app2"))
+		refresh(2, at(one), at(two), at(other))
+		unreadable("app1", registry.ErrUnreadable)
+		kept2, _ := d.App("app2")
+		kept3, _ := d.App("app3")
+		if len(reports) != 1 || !strings.Contains(reports[0], "app1") || kept == kept2 {
+			t.Errorf("reports %q", reports)
 		}
-		s.rdb.HSet(ctx, apps, "app1", good)
-		noErr(t, "refresh", d.Refresh(ctx))
-		same(t, "apps", shown(d), []string{at(unread), at(two)})
+
+		now = now.Add(time.Minute) // it is read again, and found as it was
+		refresh(2, at(one), at(two), at(other))
+		refresh(1, at(one), at(two), at(other))
+		if len(reports) != 2 {
+			t.Errorf("reports %q", reports)
+		}
+		s.rdb.HSet(ctx, apps, "app1", good) // mended by hand: nobody wrote it
+		refresh(1, at(one), at(two), at(other))
+		now = now.Add(time.Minute)
+		refresh(2, at(unread), at(two), at(other))
+		unreadable("app1", nil)
+		again2, _ := d.App("app2")
+		again3, _ := d.App("app3")
+		if again2 != kept2 || again3 != kept3 || d.Unreadable() != 0 {
+			t.Errorf("others were replaced, or %d cannot be read", d.Unreadable())
+		}
+		now = now.Add(time.Minute)
+		refresh(1, at(unread), at(two), at(other))
 
 		s.rdb.HSet(ctx, s.keys.Config(keys.ConfigSecrets), "app2", "not sealed")
 		put(t, s, testApp("app2"))
-		wantErr(t, "unreadable secrets", d.Refresh(ctx), registry.ErrUnreadable)
-		same(t, "apps", shown(d), []string{at(unread), at(two)})
+		refresh(2, at(unread), at(two), at(other))
+		unreadable("app2", registry.ErrUnreadable)
+		s.rdb.HDel(ctx, s.keys.Config(keys.ConfigSecrets), "app2")
+		two = put(t, s, testApp("app2")) // written anew: read at once
+		refresh(2, at(unread), at(two), at(other))
+		unreadable("app2", nil)
+
+		s.rdb.HSet(ctx, apps, "app1", spoiled)
+		put(t, s, testApp("app2"))
+		first := registry.NewDirectory(s.Store) // one that never knew it
+		noErr(t, "first refresh", first.Refresh(ctx))
+		if _, ok, err := first.Lookup("app1"); ok || !errors.Is(err, registry.ErrUnreadable) || len(first.All()) != 2 || first.Unreadable() != 1 {
+			t.Errorf("known %v, error %v, %d apps", ok, err, len(first.All()))
+		}
+		s.rdb.HSet(ctx, apps, "app1", good)
+		_, err := s.DeleteApp(ctx, "app1", registry.AnyRevision, kim)
+		noErr(t, "delete", err)
+		noErr(t, "refresh", first.Refresh(ctx))
+		if _, ok, err := first.Lookup("app1"); ok || err != nil || first.Unreadable() != 0 {
+			t.Errorf("deleted: known %v, error %v", ok, err)
+		}
 	})
+}
+
+// gate holds the first read of the settings' revision, and counts all of them.
+type gate struct {
+	key   string
+	reads atomic.Int64
+	held  chan struct{}
+	open  chan struct{}
+}
+
+func newGate(s fixture) *gate {
+	g := &gate{key: s.keys.Config(keys.ConfigRevision), held: make(chan struct{}), open: make(chan struct{})}
+	s.rdb.AddHook(g)
+	return g
+}
+
+func (*gate) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (*gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (g *gate) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == "get" && cmd.Args()[1] == g.key && g.reads.Add(1) == 1 {
+			close(g.held)
+			<-g.open
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// Whoever waits takes the next read that begins after he came: many who come while one is under way cost one more.
+func TestRefreshesAreShared(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t, redistest.Mini(t), registry.Options{})
+	d := registry.NewDirectory(s.Store)
+	g := newGate(s)
+	var wg sync.WaitGroup
+	refresh := func(ctx context.Context) {
+		if err := d.Refresh(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+	wg.Go(func() { refresh(t.Context()) })
+	<-g.held
+	rec := put(t, s, testApp("app1")) // after the first one read
+	const waiters = 200
+	for range waiters {
+		wg.Go(func() {
+			refresh(t.Context())
+			if e, ok := d.App("app1"); !ok || e.Rec.Revision != rec.Revision {
+				t.Error("a refresh shared a read that began before it")
+			}
+		})
+	}
+	leaver, leave := context.WithCancelCause(t.Context())
+	cause := errors.New("gone")
+	left := make(chan error, 1)
+	go func() { left <- d.Refresh(leaver) }()
+	redistest.Eventually(t, 10*time.Second, "all wait", func() bool { return d.Waiting() == waiters+1 })
+	leave(cause)
+	if err := <-left; !errors.Is(err, cause) {
+		t.Errorf("who left heard %v", err)
+	}
+	hasty, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if err := d.Refresh(hasty); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("whose time ran out heard %v", err)
+	}
+	close(g.open)
+	wg.Wait()
+	if n := g.reads.Load(); n != 2 {
+		t.Errorf("%d reads, want the one under way and one for all who came meanwhile", n)
+	}
+}
+
+type key struct{}
+
+// What one caller's context carries, such as leave to pass a shut gate, is not the others'.
+func TestRefreshCarriesNothingOfItsFirstCaller(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t, redistest.Mini(t), registry.Options{})
+	d := registry.NewDirectory(s.Store)
+	seen := &carried{}
+	s.rdb.AddHook(seen)
+	noErr(t, "refresh", d.Refresh(context.WithValue(t.Context(), key{}, "mine")))
+	if !seen.looked || seen.value != nil {
+		t.Errorf("looked %v, found %v", seen.looked, seen.value)
+	}
+}
+
+// carried looks at the context of commands.
+type carried struct {
+	looked bool
+	value  any
+}
+
+func (*carried) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (*carried) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (c *carried) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		c.looked, c.value = true, ctx.Value(key{})
+		return next(ctx, cmd)
+	}
+}
+
+// A read goes on although the one it was begun for has gone.
+func TestRefreshOutlivesItsFirstCaller(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t, redistest.Mini(t), registry.Options{})
+	d := registry.NewDirectory(s.Store)
+	put(t, s, testApp("app1"))
+	g := newGate(s)
+	first, leave := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() { left <- d.Refresh(first) }()
+	<-g.held
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("who left heard %v", err)
+	}
+	close(g.open)
+	redistest.Eventually(t, 10*time.Second, "the read ends", func() bool { return len(d.All()) == 1 })
+	noErr(t, "refresh", d.Refresh(t.Context()))
 }
 
 func TestDirectoryKeepsItsViewWithoutRedis(t *testing.T) {

@@ -21,7 +21,6 @@ import (
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/intake"
 	"github.com/lamplighter/lamplighter/internal/keys"
-	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/probe"
 	"github.com/lamplighter/lamplighter/internal/push"
 	"github.com/lamplighter/lamplighter/internal/queue"
@@ -166,9 +165,7 @@ func (s *Service) buildPeople() error {
 		boxes: s.boxes, store: s.store, waker: p.waker, queue: s.queue, approvals: p.approvals, incidents: s.incidents, probes: s.probes,
 		people: p.tracker, asker: p.tracker, env: s.env,
 	}
-	p.endpoints = &endpoints{
-		dir: s.dir, store: s.store, pusher: p.pusher, env: s.env, events: p.events, prepared: map[partner.ClientID]preparedTarget{},
-	}
+	p.endpoints = &endpoints{dir: s.dir, store: s.store, pusher: p.pusher, env: s.env, events: p.events}
 	return nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
@@ -18,23 +17,20 @@ import (
 	"github.com/lamplighter/lamplighter/internal/signing"
 )
 
-// endpoints finds how apps are reached and keeps what is prepared for it.
+// endpoints finds how apps are reached.
 type endpoints struct {
 	dir    *registry.Directory
 	store  *registry.Store
 	pusher *push.Pusher
 	env    partner.Environment
 	events *appEvents
-
-	mu       sync.Mutex
-	prepared map[partner.ClientID]preparedTarget
 }
 
-// preparedTarget is a target made from one entry of the directory: a new entry makes a new one.
+// preparedTarget is a target made from one entry of the directory, which keeps it: a new entry makes a new one.
 type preparedTarget struct {
-	entry  *registry.Entry
 	target push.Target
-	until  time.Time
+	// until is when a replaced secret no longer signs, zero where there is none.
+	until time.Time
 }
 
 // Life implements drain.Endpoints.
@@ -57,10 +53,9 @@ func lifeOf(rec registry.AppRecord) mailbox.Life {
 	return mailbox.Life{App: rec.App.ClientID, Birth: rec.Birth}
 }
 
-// refresh reads the settings anew. An app that cannot be read keeps those that are known, and must not stop
-// all others.
+// refresh reads the settings anew.
 func (e *endpoints) refresh(ctx context.Context) error {
-	if err := e.dir.Refresh(ctx); err != nil && !errors.Is(err, registry.ErrUnreadable) {
+	if err := e.dir.Refresh(ctx); err != nil {
 		return fmt.Errorf("refresh apps: %w", err)
 	}
 	return nil
@@ -89,12 +84,10 @@ func (e *endpoints) Endpoint(ctx context.Context, app partner.ClientID, revision
 
 func (e *endpoints) target(entry *registry.Entry, now time.Time) (push.Target, error) {
 	app := &entry.Rec.App
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if p, ok := e.prepared[app.ClientID]; ok && p.entry == entry && (p.until.IsZero() || now.Before(p.until)) {
+	if p, ok := entry.Derived.Load().(*preparedTarget); ok && (p.until.IsZero() || now.Before(p.until)) {
 		return p.target, nil
 	}
-	p := preparedTarget{entry: entry, target: push.Target{
+	p := &preparedTarget{target: push.Target{
 		ClientID: app.ClientID, URL: app.Endpoints[partner.StateChange].EffectiveURL(e.env), TokenAlgorithm: app.TokenAlgorithm,
 	}}
 	if !entry.Secrets.Current.IsZero() {
@@ -117,7 +110,7 @@ func (e *endpoints) target(entry *registry.Entry, now time.Time) (push.Target, e
 			p.until = old.Until
 		}
 	}
-	e.prepared[app.ClientID] = p
+	entry.Derived.Store(p)
 	return p.target, nil
 }
 

@@ -30,9 +30,9 @@ func (a appSettings) App(ctx context.Context, id partner.ClientID) (partner.App,
 	if err := a.dir.Refresh(ctx); err != nil {
 		return partner.App{}, false, fmt.Errorf("refresh apps: %w", err)
 	}
-	e, ok := a.dir.App(id)
+	e, ok, unreadable := a.dir.Lookup(id)
 	if !ok {
-		return partner.App{}, false, nil
+		return partner.App{}, false, unreadable
 	}
 	return e.Rec.App, true, nil
 }

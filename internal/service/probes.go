@@ -79,9 +79,9 @@ func (a freshApps) App(ctx context.Context, id partner.ClientID) (partner.App, b
 	if err := a.dir.Refresh(ctx); err != nil {
 		return partner.App{}, false, fmt.Errorf("refresh apps: %w", err)
 	}
-	e, ok := a.dir.App(id)
-	if !ok {
-		return partner.App{}, false, nil
+	e, ok, unreadable := a.dir.Lookup(id)
+	if !ok || unreadable != nil {
+		return partner.App{}, false, unreadable
 	}
 	return e.Rec.App, true, nil
 }

@@ -160,6 +160,9 @@ func (s *Service) stores(ctx context.Context) error {
 	s.probes = registry.NewProbeStore(s.rdb, space)
 	s.parts.desk = &mailDesk{links: mailer.NewLinks(s.cfg.PublicURL, ring), subs: s.incidents, store: s.store, log: s.log}
 	s.dir = registry.NewDirectory(s.store)
+	s.dir.Report(func(ctx context.Context, unreadable error) {
+		s.log.ErrorContext(ctx, "apps cannot be read: they are served as they were before, or not at all", "err", unreadable)
+	})
 	d := s.cfg.Delivery
 	times := mailbox.Settings{
 		OwnerLease: d.OwnerLease, EntryLease: d.EntryLease, Grace: d.Grace, Horizon: 3 * d.Sweep, RevisionKey: space.Config(keys.ConfigRevision),
@@ -174,10 +177,7 @@ func (s *Service) stores(ctx context.Context) error {
 	if err := s.watch.Begin(ctx); err != nil {
 		return err
 	}
-	switch err := s.dir.Refresh(ctx); {
-	case errors.Is(err, registry.ErrUnreadable): // it stays so; the others must be served
-		s.log.ErrorContext(ctx, "some apps cannot be read and are not served", "err", err)
-	case err != nil:
+	if err := s.dir.Refresh(ctx); err != nil {
 		return fmt.Errorf("read apps: %w", err)
 	}
 	return nil

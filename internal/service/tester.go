@@ -45,7 +45,10 @@ func (t *tester) Test(ctx context.Context, app partner.ClientID, kind partner.En
 	if err := t.endpoints.dir.Refresh(ctx); err != nil {
 		return httpapi.TestResult{}, fmt.Errorf("refresh apps: %w", err)
 	}
-	e, ok := t.endpoints.dir.App(app)
+	e, ok, unreadable := t.endpoints.dir.Lookup(app)
+	if unreadable != nil {
+		return httpapi.TestResult{}, unreadable
+	}
 	if !ok {
 		return httpapi.TestResult{}, fmt.Errorf("app %s: %w", app, registry.ErrNotFound)
 	}

@@ -1,0 +1,96 @@
+package registry
+
+import (
+	"hash/maphash"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+// appShards is into how many maps a set of apps is split: a set made of another one copies the maps of
+// what differs alone.
+const appShards = 256
+
+// appSeed spreads apps over the maps; it lasts as long as the process.
+var appSeed = maphash.MakeSeed() //nolint:gochecknoglobals // never changed
+
+// appSet is an immutable set of apps. One with other entries is made from it at the cost of what
+// differs, and of copying one list of pointers.
+type appSet struct {
+	shards [appShards]map[partner.ClientID]*Entry
+	// sorted lists apps by client id.
+	sorted []*Entry
+}
+
+func shardOf(id partner.ClientID) int {
+	return int(maphash.String(appSeed, string(id)) % appShards)
+}
+
+func (s *appSet) find(id partner.ClientID) (*Entry, bool) {
+	e, ok := s.shards[shardOf(id)][id]
+	return e, ok
+}
+
+// with returns the set without the removed apps, and with entries in the place of what it has of their apps.
+// No app may be in both, or in entries twice.
+func (s *appSet) with(entries []*Entry, removed []partner.ClientID) *appSet {
+	next := &appSet{shards: s.shards}
+	copied := [appShards]bool{}
+	own := func(id partner.ClientID) map[partner.ClientID]*Entry {
+		n := shardOf(id)
+		if !copied[n] {
+			copied[n] = true
+			m := make(map[partner.ClientID]*Entry, len(s.shards[n])+1)
+			maps.Copy(m, s.shards[n])
+			next.shards[n] = m
+		}
+		return next.shards[n]
+	}
+	edits := make([]edit, 0, len(entries)+len(removed))
+	for _, id := range removed {
+		if _, ok := s.find(id); ok {
+			delete(own(id), id)
+			edits = append(edits, edit{id: id})
+		}
+	}
+	for _, e := range entries {
+		id := e.Rec.App.ClientID
+		own(id)[id] = e
+		edits = append(edits, edit{id: id, entry: e})
+	}
+	next.sorted = merged(s.sorted, edits)
+	return next
+}
+
+// edit puts an entry into a sorted list, or takes an app out of it where entry is nil.
+type edit struct {
+	id    partner.ClientID
+	entry *Entry
+}
+
+// merged applies edits of distinct apps to a sorted list, which it leaves as it is.
+func merged(sorted []*Entry, edits []edit) []*Entry {
+	if len(edits) == 0 {
+		return sorted
+	}
+	slices.SortFunc(edits, func(a, b edit) int { return compareIDs(a.id, b.id) })
+	out := make([]*Entry, 0, len(sorted)+len(edits))
+	for _, d := range edits {
+		n, found := slices.BinarySearchFunc(sorted, d.id, func(e *Entry, id partner.ClientID) int {
+			return compareIDs(e.Rec.App.ClientID, id)
+		})
+		out = append(out, sorted[:n]...)
+		if found {
+			n++
+		}
+		sorted = sorted[n:]
+		if d.entry != nil {
+			out = append(out, d.entry)
+		}
+	}
+	return append(out, sorted...)
+}
+
+func compareIDs(a, b partner.ClientID) int { return strings.Compare(string(a), string(b)) }
