@@ -23,7 +23,11 @@ type listed struct {
 	cleared []registry.Cleared
 }
 
-func (l *listed) Owing(context.Context, []tenant.ID) ([]registry.Owing, error) {
+func (*listed) NextApprovers(context.Context, []*registry.Owing, int) []error {
+	panic("there are no more")
+}
+
+func (l *listed) Owing(context.Context, []tenant.ID, int) ([]registry.Owing, error) {
 	return []registry.Owing{{Ticket: l.ticket, View: registry.TenantView{Known: true, Record: tenant.Record{Tenant: "a", Top: 5}}}}, nil
 }
 

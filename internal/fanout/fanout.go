@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
@@ -17,9 +18,10 @@ import (
 
 // Tenants is the registry's side of a fan-out.
 type Tenants interface {
-	// Owing reads tickets, records and approvers; it MUST read them in this order, and records that no
-	// failover takes back.
-	Owing(ctx context.Context, ids []tenant.ID) ([]registry.Owing, error)
+	// Owing reads tickets, records and about page approvers of each; it MUST read them in this order, and
+	// records that no failover takes back. NextApprovers reads on.
+	Owing(ctx context.Context, ids []tenant.ID, page int) ([]registry.Owing, error)
+	NextApprovers(ctx context.Context, of []*registry.Owing, page int) []error
 	ClearOwed(ctx context.Context, done []registry.Cleared) error
 }
 
@@ -52,10 +54,26 @@ type Options struct {
 }
 
 // Fanout carries records into mailboxes. It is safe for concurrent use.
-type Fanout struct{ opts Options }
+type Fanout struct {
+	opts Options
+	// room is for the pairs of tenant and app that all fan-outs of the process hold.
+	room *semaphore.Weighted
+}
+
+// What fan-outs hold is bounded in pairs of a tenant and an app, about 100 bytes each besides the tenants' records.
+const (
+	// pairsAtOnce is how many a fan-out of at most mailbox.MaxBatch tenants reads and deposits at a time.
+	pairsAtOnce = 20_000
+	// pairsInAll bounds those of all fan-outs that run in the process at once.
+	pairsInAll = 20 * pairsAtOnce
+	// approversAtOnce bounds one tenant's: while Redis lists them, a microsecond each, it answers nobody.
+	approversAtOnce = 1000
+)
 
 // New returns a Fanout.
-func New(opts Options) *Fanout { return &Fanout{opts: opts} }
+func New(opts Options) *Fanout {
+	return &Fanout{opts: opts, room: semaphore.NewWeighted(pairsInAll)}
+}
 
 // Run fans the records of tenants out. It may be repeated at any time; what it could not do stays
 // owed, and is part of the error.
@@ -71,24 +89,38 @@ func (f *Fanout) Run(ctx context.Context, ids []tenant.ID) error {
 	return errors.Join(errs...)
 }
 
+// approversPage is how many approvers of each of n tenants are held at once.
+func approversPage(n int) int { return max(1, min(pairsAtOnce/n, approversAtOnce)) }
+
 // batch fans out at most mailbox.MaxBatch tenants.
 func (f *Fanout) batch(ctx context.Context, ids []tenant.ID) error {
-	start := time.Now()
-	read, err := f.opts.Tenants.Owing(ctx, ids)
-	if errors.Is(err, registry.ErrUnreadable) && len(ids) > 1 { // it must not keep the others
-		errs := make([]error, len(ids))
-		for i := range ids {
-			errs[i] = f.batch(ctx, ids[i:i+1])
-		}
-		return errors.Join(errs...)
+	err := f.bounded(ctx, ids)
+	if !errors.Is(err, registry.ErrUnreadable) || len(ids) == 1 {
+		return err
 	}
+	errs := make([]error, len(ids)) // one that cannot be read must not keep the others
+	for i := range ids {
+		errs[i] = f.bounded(ctx, ids[i:i+1])
+	}
+	return errors.Join(errs...)
+}
+
+// bounded fans tenants out once there is room for what that holds.
+func (f *Fanout) bounded(ctx context.Context, ids []tenant.ID) error {
+	start := time.Now()
+	room := int64(len(ids) * approversPage(len(ids)))
+	if err := f.room.Acquire(ctx, room); err != nil {
+		return fmt.Errorf("fan out: wait for the fan-outs before: %w", err)
+	}
+	defer f.room.Release(room)
+	read, err := f.opts.Tenants.Owing(ctx, ids, approversPage(len(ids)))
 	if err != nil {
 		return fmt.Errorf("fan out: %w", err)
 	}
-	owed := make([]registry.Owing, 0, len(ids))
+	owed := make([]*registry.Owing, 0, len(ids))
 	var done []registry.Cleared
-	for i, o := range read {
-		switch {
+	for i := range read {
+		switch o := &read[i]; {
 		case o.View.FanoutOwed:
 			owed = append(owed, o)
 		case listedInVain(o.Ticket, start):
@@ -97,7 +129,7 @@ func (f *Fanout) batch(ctx context.Context, ids []tenant.ID) error {
 	}
 	var failed map[tenant.ID]bool
 	if len(owed) > 0 {
-		failed, err = f.deposit(ctx, owed)
+		failed, err = f.carry(ctx, owed)
 		if err != nil {
 			f.opts.Log.WarnContext(ctx, "fan-out incomplete; it stays owed", "tenants", len(failed), "err", err)
 		}
@@ -119,6 +151,31 @@ func (f *Fanout) batch(ctx context.Context, ids []tenant.ID) error {
 	return nil
 }
 
+// carry puts the records of tenants into the mailboxes of all who approved them, a page of approvers after the
+// other. It returns the tenants whose record did not reach every mailbox.
+func (f *Fanout) carry(ctx context.Context, owed []*registry.Owing) (failed map[tenant.ID]bool, err error) {
+	failed = map[tenant.ID]bool{}
+	err = f.deposit(ctx, owed, failed)
+	for {
+		var more []*registry.Owing
+		for _, o := range owed {
+			if o.More() {
+				more = append(more, o)
+			}
+		}
+		if owed = more; len(owed) == 0 {
+			return failed, err
+		}
+		errs := f.opts.Tenants.NextApprovers(ctx, owed, approversPage(len(owed)))
+		for i, o := range owed {
+			if errs[i] != nil {
+				failed[o.View.Record.Tenant] = true
+			}
+		}
+		err = errors.Join(err, errors.Join(errs...), f.deposit(ctx, owed, failed))
+	}
+}
+
 // staleTicket is how long a tenant may be listed without owing: between listing it and marking its
 // record lie milliseconds, or a crash.
 const staleTicket = 10 * time.Minute
@@ -129,45 +186,79 @@ func listedInVain(ticket int64, now time.Time) bool {
 	return ticket != 0 && now.Sub(time.UnixMicro(ticket)) > staleTicket
 }
 
-// deposit groups records by app and puts them into the mailboxes, waking those that need it. It
-// returns the tenants whose record did not reach every mailbox. Where the apps could not all be
+// deposit puts records into the mailboxes of the approvers that were read, waking those that need it. It marks the
+// tenants whose record did not reach every mailbox. Where the apps could not all be
 // read anew, it serves those that are known; what else may be an app that hears stays owed.
-func (f *Fanout) deposit(ctx context.Context, owed []registry.Owing) (map[tenant.ID]bool, error) {
-	failed := map[tenant.ID]bool{}
+//
+// Whoever is known to get deposits may get this one, even if it was deleted meanwhile: its mailbox then refuses.
+// To leave one out, the apps must be read anew, after the approvers: it may have been created since.
+func (f *Fanout) deposit(ctx context.Context, owed []*registry.Owing, failed map[tenant.ID]bool) error {
+	apps := byApp(owed)
+	batches, silent := f.address(apps)
 	var stale error
-	if !f.hear(owed) {
+	if len(silent) > 0 {
 		if stale = f.opts.Apps.Refresh(ctx); stale != nil {
 			stale = fmt.Errorf("refresh apps: %w", stale)
 		}
+		batches, silent = f.address(apps)
 	}
-	where := map[partner.ClientID]int{}
-	var batches []mailbox.Batch
-	for _, o := range owed {
-		for _, id := range o.Approvers {
-			e, ok, unreadable := f.opts.Apps.Lookup(id)
-			if !ok || !e.Rec.App.EverHadURL {
-				if stale != nil || unreadable != nil {
-					failed[o.View.Record.Tenant] = true
-				}
-				continue
-			}
-			at, ok := where[id]
-			if !ok {
-				at = len(batches)
-				where[id] = at
-				batches = append(batches, mailbox.Batch{Life: lifeOf(e)})
-			}
-			batches[at].Records = append(batches[at].Records, o.View.Record)
+	for _, a := range silent {
+		if stale != nil || a.unreadable {
+			markFailed(failed, a.records)
 		}
 	}
 	gone, err := f.depositMany(ctx, batches, failed)
 	if len(gone) > 0 {
 		again, stale := f.livesAnew(ctx, gone, failed)
 		gone, late := f.depositMany(ctx, again, failed)
-		markFailed(failed, gone)
+		for _, b := range gone {
+			markFailed(failed, b.Records)
+		}
 		err = errors.Join(err, stale, late)
 	}
-	return failed, errors.Join(stale, err)
+	return errors.Join(stale, err)
+}
+
+// approved is an app with the records of tenants that approved it.
+type approved struct {
+	app     partner.ClientID
+	records []*tenant.Record
+	// unreadable: the app's last write cannot be read.
+	unreadable bool
+}
+
+func byApp(owed []*registry.Owing) []approved {
+	var apps []approved
+	where := map[partner.ClientID]int{}
+	for _, o := range owed {
+		for _, id := range o.Approvers {
+			at, ok := where[id]
+			if !ok {
+				at = len(apps)
+				where[id] = at
+				apps = append(apps, approved{app: id})
+			}
+			if r := &o.View.Record; len(apps[at].records) == 0 || apps[at].records[len(apps[at].records)-1] != r { // it may come twice
+				apps[at].records = append(apps[at].records, r)
+			}
+		}
+	}
+	return apps
+}
+
+// address makes deposits for the apps that are known to get them, and returns the others.
+func (f *Fanout) address(apps []approved) (batches []mailbox.Batch, silent []approved) {
+	batches = make([]mailbox.Batch, 0, len(apps))
+	for _, a := range apps {
+		e, ok, unreadable := f.opts.Apps.Lookup(a.app)
+		if ok && e.Rec.App.EverHadURL {
+			batches = append(batches, mailbox.Batch{Life: lifeOf(e), Records: a.records})
+			continue
+		}
+		a.unreadable = unreadable != nil
+		silent = append(silent, a)
+	}
+	return batches, silent
 }
 
 // depositMany makes deposits and wakes who needs it. It marks tenants whose deposit failed, but returns the
@@ -183,7 +274,7 @@ func (f *Fanout) depositMany(ctx context.Context, batches []mailbox.Batch, faile
 			continue
 		}
 		if errs[i] != nil {
-			markFailed(failed, batches[i:i+1])
+			markFailed(failed, b.Records)
 			if results[i] == (mailbox.Deposited{}) {
 				continue
 			} // else it is written, and what it armed must not wait for the grace to pass
@@ -201,38 +292,22 @@ func (f *Fanout) livesAnew(ctx context.Context, gone []mailbox.Batch, failed map
 	if stale != nil {
 		stale = fmt.Errorf("refresh apps: %w", stale)
 	}
-	for i, b := range gone {
+	for _, b := range gone {
 		e, ok, unreadable := f.opts.Apps.Lookup(b.Life.App)
 		switch {
 		case ok && lifeOf(e) != b.Life:
 			again = append(again, mailbox.Batch{Life: lifeOf(e), Records: b.Records})
 		case ok || stale != nil || unreadable != nil:
-			markFailed(failed, gone[i:i+1])
+			markFailed(failed, b.Records)
 		}
 	}
 	return again, stale
 }
 
-func markFailed(failed map[tenant.ID]bool, batches []mailbox.Batch) {
-	for _, b := range batches {
-		for _, r := range b.Records {
-			failed[r.Tenant] = true
-		}
+func markFailed(failed map[tenant.ID]bool, records []*tenant.Record) {
+	for _, r := range records {
+		failed[r.Tenant] = true
 	}
-}
-
-// hear reports that all of the apps are known to get deposits. Whoever does may get this one, even if
-// it was deleted meanwhile: its mailbox then refuses. To leave one out, the apps must be read
-// anew, after the approvers: it may have been created since.
-func (f *Fanout) hear(owed []registry.Owing) bool {
-	for _, o := range owed {
-		for _, id := range o.Approvers {
-			if e, ok, _ := f.opts.Apps.Lookup(id); !ok || !e.Rec.App.EverHadURL {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // wake hands a wake-up on; one that is lost is armed again by the sweep.

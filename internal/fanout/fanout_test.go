@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lamplighter/lamplighter/internal/fanout"
+	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/redistest"
@@ -181,6 +182,48 @@ func TestRunWithStaleApps(t *testing.T) {
 		}
 		if s.waits("app1", "a", seq["a"]) != "status +0 x0" || s.waits("app1", "b", seq["b"]) != "status +0 x0" {
 			t.Error("the known app was not told")
+		}
+	})
+}
+
+// An app that cannot be read, and of which nothing is known, may hear: tenants that approved it stay owed, and
+// they alone. It does not count for one that is gone.
+func TestRunWithAnAppThatCannotBeRead(t *testing.T) {
+	each(t, func(t *testing.T, s *shim) {
+		s.app("app1", hook)
+		s.app("newer", hook)
+		s.approve("app1", "a", "b", "c")
+		s.app("newer", "")
+		ids := []tenant.ID{"a", "b", "c"}
+		for id, app := range map[tenant.ID]partner.ClientID{"b": "newer", "c": "gone"} {
+			if err := s.reg.AddApprover(t.Context(), []tenant.ID{id}, app); err != nil {
+				t.Fatal(err)
+			}
+		}
+		apps := keys.New("").Config(keys.ConfigApps)
+		doc := ok[string](t)(s.rdb.HGet(t.Context(), apps, "newer").Result())
+		s.rdb.HSet(t.Context(), apps, "newer", strings.Replace(doc, `"v":1`, `"v":9`, 1))
+		s.dir = registry.NewDirectory(s.reg)
+		seq := map[tenant.ID]int64{}
+		for _, id := range ids {
+			seq[id] = s.accept(id, tenant.Suspend).Sequence
+		}
+		if err := s.fanout().Run(t.Context(), ids); err == nil {
+			t.Error("no error")
+		}
+		for id, want := range map[tenant.ID]bool{"a": false, "b": true, "c": false} {
+			if mark, _ := s.owed(id); mark != want {
+				t.Errorf("%s owed: %v", id, mark)
+			}
+			if got := s.waits("app1", id, seq[id]); got != "status +0 x0" {
+				t.Errorf("%s: %q waits for the app that can be read", id, got)
+			}
+		}
+		if err := s.approvals().Approve(t.Context(), "newer", []tenant.ID{"a"}, admin()); !errors.Is(err, registry.ErrUnreadable) {
+			t.Errorf("approval of an app that cannot be read: %v", err)
+		}
+		if err := s.approvals().Approve(t.Context(), "app1", []tenant.ID{"d"}, admin()); err != nil {
+			t.Errorf("approval of another one: %v", err)
 		}
 	})
 }

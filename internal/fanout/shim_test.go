@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,6 +28,7 @@ var errFake = errors.New("connection lost")
 type shim struct {
 	testing.TB
 
+	rdb redis.UniversalClient
 	reg *registry.Store
 	box *mailbox.Store
 	dir *registry.Directory
@@ -55,7 +57,7 @@ func newShimOn(t testing.TB, rdb, durable redis.UniversalClient) *shim {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &shim{TB: t, box: mailbox.New(rdb, keys.New(""), mailbox.Settings{}), fails: map[string]string{}, refuses: map[partner.ClientID]bool{}, few: map[partner.ClientID]bool{}}
+	s := &shim{TB: t, rdb: rdb, box: mailbox.New(rdb, keys.New(""), mailbox.Settings{}), fails: map[string]string{}, refuses: map[partner.ClientID]bool{}, few: map[partner.ClientID]bool{}}
 	s.reg = registry.New(rdb, registry.Options{Keyring: secret.NewKeyring(k), Durable: durable})
 	s.dir = registry.NewDirectory(s.reg)
 	return s
@@ -157,7 +159,7 @@ func call[T any](s *shim, name string, f func() (T, error)) (v T, err error) {
 }
 
 // Owing implements fanout.Tenants, with something in between its three steps.
-func (s *shim) Owing(ctx context.Context, ids []tenant.ID) ([]registry.Owing, error) {
+func (s *shim) Owing(ctx context.Context, ids []tenant.ID, _ int) ([]registry.Owing, error) {
 	tickets, err := s.Tickets(ctx, ids)
 	if err != nil {
 		return nil, err
@@ -183,6 +185,14 @@ func (s *shim) Owing(ctx context.Context, ids []tenant.ID) ([]registry.Owing, er
 		}
 	}
 	return out, err
+}
+
+func (s *shim) NextApprovers(ctx context.Context, of []*registry.Owing, page int) []error {
+	errs, err := call(s, "next", func() ([]error, error) { return s.reg.NextApprovers(ctx, of, page), nil })
+	if err != nil {
+		return slices.Repeat([]error{err}, len(of))
+	}
+	return errs
 }
 
 func (s *shim) Tickets(ctx context.Context, ids []tenant.ID) ([]int64, error) {

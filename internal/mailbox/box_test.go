@@ -143,6 +143,15 @@ func record(t tenant.ID, changes ...tenant.Change) tenant.Record {
 	return r
 }
 
+// pointers is records as DepositMany takes them.
+func pointers(recs ...tenant.Record) []*tenant.Record {
+	out := make([]*tenant.Record, len(recs))
+	for i := range recs {
+		out[i] = &recs[i]
+	}
+	return out
+}
+
 // story reads a snapshot from words like "suspend5 move7".
 func story(t tenant.ID, words string) tenant.Record {
 	var cs []tenant.Change

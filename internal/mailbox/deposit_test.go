@@ -111,7 +111,7 @@ func TestDepositRefusesTooMany(t *testing.T) {
 	if _, err := b.s.Deposit(t.Context(), testLife, "n", recs); err == nil {
 		t.Error("a deposit above MaxBatch was taken")
 	}
-	_, errs := b.s.DepositMany(t.Context(), "n", []mailbox.Batch{{Life: mailbox.Life{App: "app2"}, Records: recs}, {Life: testLife, Records: recs[:1]}})
+	_, errs := b.s.DepositMany(t.Context(), "n", []mailbox.Batch{{Life: mailbox.Life{App: "app2"}, Records: pointers(recs...)}, {Life: testLife, Records: pointers(recs...)[:1]}})
 	if errs[0] == nil || errs[1] != nil {
 		t.Errorf("DepositMany errors = %v, want the first alone", errs)
 	}
@@ -125,7 +125,7 @@ func TestDepositManyKeepsAppsApart(t *testing.T) {
 		b.check(err)
 		rec := []tenant.Record{story("t1", "suspend5")}
 		ds, errs := b.s.DepositMany(b.Context(), "n", []mailbox.Batch{
-			{Life: testLife, Records: rec}, {Life: mailbox.Life{App: "app2"}, Records: rec}, {Life: mailbox.Life{App: "app3"}, Records: rec},
+			{Life: testLife, Records: pointers(rec...)}, {Life: mailbox.Life{App: "app2"}, Records: pointers(rec...)}, {Life: mailbox.Life{App: "app3"}, Records: pointers(rec...)},
 		})
 		for i, want := range []int{1, 1, 0} {
 			if errs[i] != nil || ds[i].Written != want || ds[i].Wake.None() != (want == 0) {

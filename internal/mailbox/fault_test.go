@@ -26,7 +26,7 @@ func TestUnknownScriptsAreLoaded(t *testing.T) {
 	two := []partner.ClientID{testApp, "app2"}
 	b.approved(1, "t1")
 	forget(b)
-	ds, errs := b.s.DepositMany(t.Context(), "n", []mailbox.Batch{{Life: mailbox.Life{App: "app2"}}, {Life: testLife, Records: []tenant.Record{story("t1", "suspend5")}}})
+	ds, errs := b.s.DepositMany(t.Context(), "n", []mailbox.Batch{{Life: mailbox.Life{App: "app2"}}, {Life: testLife, Records: pointers(story("t1", "suspend5"))}})
 	if err := errors.Join(errs...); err != nil || ds[1].Written != 1 {
 		t.Errorf("DepositMany = %+v, %v", ds, err)
 	}
@@ -56,7 +56,7 @@ func TestNewerFormatIsRefused(t *testing.T) {
 			return err
 		},
 		"DepositMany": func(ctx context.Context, s *mailbox.Store) error {
-			_, errs := s.DepositMany(ctx, "n", []mailbox.Batch{{Life: testLife, Records: []tenant.Record{story("t1", "resume9")}}})
+			_, errs := s.DepositMany(ctx, "n", []mailbox.Batch{{Life: testLife, Records: pointers(story("t1", "resume9"))}})
 			return errs[0]
 		},
 		"Approve": func(ctx context.Context, s *mailbox.Store) error {
@@ -286,7 +286,7 @@ func TestCluster(t *testing.T) {
 		_, err := b.s.Approve(t.Context(), mailbox.Life{App: app}, 0, []mailbox.Admission{{Tenant: "t1", Top: 5}})
 		b.check(err)
 		apps = append(apps, app)
-		batches = append(batches, mailbox.Batch{Life: mailbox.Life{App: app}, Records: []tenant.Record{story("t1", "suspend5")}})
+		batches = append(batches, mailbox.Batch{Life: mailbox.Life{App: app}, Records: pointers(story("t1", "suspend5"))})
 		switches = append(switches, mailbox.Switch{Life: mailbox.Life{App: app}, On: true})
 	}
 	b.deposit("warm") // one node knows the script, others may not

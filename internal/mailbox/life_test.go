@@ -145,7 +145,7 @@ func writes() map[string]func(ctx context.Context, s *mailbox.Store, l mailbox.L
 			return s.Deposit(ctx, l, "n", recs)
 		},
 		"DepositMany": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
-			ds, errs := s.DepositMany(ctx, "n", []mailbox.Batch{{Life: mailbox.Life{App: "app2"}}, {Life: l, Records: recs}})
+			ds, errs := s.DepositMany(ctx, "n", []mailbox.Batch{{Life: mailbox.Life{App: "app2"}}, {Life: l, Records: pointers(recs...)}})
 			return ds[1], errors.Join(errs[0], errs[1])
 		},
 		"Approve": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
@@ -284,7 +284,7 @@ func TestManyCallsOfManyLives(t *testing.T) {
 		lives[0].Birth, lives[2].Birth = 4, 6
 		batches, sws := []mailbox.Batch{}, []mailbox.Switch{}
 		for _, l := range lives {
-			batches = append(batches, mailbox.Batch{Life: l, Records: []tenant.Record{story("t1", "suspend5")}})
+			batches = append(batches, mailbox.Batch{Life: l, Records: pointers(story("t1", "suspend5"))})
 			sws = append(sws, mailbox.Switch{Life: l, Revision: 9, On: true})
 		}
 		ds, errs := b.s.DepositMany(b.Context(), "n", batches)

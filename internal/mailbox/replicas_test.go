@@ -39,7 +39,7 @@ func TestDepositThatLacksReplicasStillWakes(t *testing.T) {
 	if d, err := s.Deposit(t.Context(), mailbox.Life{App: "app1"}, "n", rec); !errors.As(err, &few) || d.Written != 1 || d.Wake.None() {
 		t.Errorf("one: %+v, %v", d, err)
 	}
-	ds, errs := s.DepositMany(t.Context(), "m", []mailbox.Batch{{Life: mailbox.Life{App: "app2"}, Records: rec}})
+	ds, errs := s.DepositMany(t.Context(), "m", []mailbox.Batch{{Life: mailbox.Life{App: "app2"}, Records: pointers(rec...)}})
 	if !errors.As(errs[0], &few) || ds[0].Written != 1 || ds[0].Wake.None() {
 		t.Errorf("many: %+v, %v", ds, errs)
 	}
@@ -133,7 +133,7 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 	args := map[string][]any{
 		"Approve": {life, int64(0), admissions}, "ApproveFirst": {other, int64(0), admissions}, "Again": {life, admissions},
 		"Approved": {app, tenant.ID("t1")}, "Approvals": {app, "", 10}, "Deposit": {life, "n", recs},
-		"DepositMany": {"m", []mailbox.Batch{{Life: life, Records: recs}}}, "Dismissals": {app}, "Dismiss": {life, ids},
+		"DepositMany": {"m", []mailbox.Batch{{Life: life, Records: pointers(recs...)}}}, "Dismissals": {app}, "Dismiss": {life, ids},
 		"Inspect": {app, ids}, "InspectMany": {tenant.ID("t1"), []partner.ClientID{app}}, "View": {app}, "Views": {[]partner.ClientID{app}},
 		"Begin": {life, "d", int64(0)}, "Exchange": {life, "d", 1, []mailbox.Settlement(nil)}, "Finish": {life, "d", mailbox.Closing{}},
 		"Take": {life, "e", int64(0), 1}, "Leave": {life, "e", []mailbox.Settlement(nil)}, "Beat": {life, "d"},

@@ -87,56 +87,62 @@ func counted(cmd *redis.Cmd) (int, error) {
 	return int(n), cmd.Err()
 }
 
-// writeMany is write of one script on many mailboxes.
-func (s *Store) writeMany(ctx context.Context, sc *redis.Script, calls []call) ([]*redis.Cmd, error) {
-	for i := range calls {
-		calls[i].args = append([]any{calls[i].life.Birth}, calls[i].args...)
-	}
-	cmds, err := s.pipelined(ctx, sc, calls)
-	if err != nil {
-		return nil, err
-	}
-	for i, c := range cmds { // seldom: once in each life
-		if !isUnborn(c.Err()) {
-			continue
-		}
-		if err := s.Born(ctx, calls[i].life); err != nil {
-			c.SetErr(err)
-			continue
-		}
-		cmds[i] = sc.Run(ctx, s.rdb, keysOf(s.keys, calls[i].life.App), calls[i].args...)
-	}
-	return cmds, nil
+// call is one run of a script on one mailbox.
+type call struct {
+	life Life
+	// args makes the arguments, size values. It is called for each round trip that carries them, so that those of many
+	// calls are not held at once.
+	size int
+	args func() []any
+}
+
+// callOf is a call whose arguments are few, and at hand.
+func callOf(life Life, args ...any) call {
+	return call{life: life, size: len(args), args: func() []any { return args }}
 }
 
 // pipelineArgs bounds about how many values one round trip carries.
 const pipelineArgs = 40 * MaxBatch
 
-// pipelined runs one script on many mailboxes, in one round trip where they are not too many. Where a
-// later round trip fails, what the earlier ones answered is told: they were applied.
-func (s *Store) pipelined(ctx context.Context, sc *redis.Script, calls []call) ([]*redis.Cmd, error) {
-	cmds := make([]*redis.Cmd, 0, len(calls))
-	for len(calls) > 0 {
+// runMany runs one script on many mailboxes, in one round trip where they are not too many. answer gets each
+// call's, in their order, and must not keep it. Where a round trip fails, the calls from it on do; the
+// earlier ones were applied.
+func (s *Store) runMany(ctx context.Context, sc *redis.Script, calls []call, answer func(i int, cmd *redis.Cmd)) {
+	for at := 0; at < len(calls); {
 		n, args := 0, 0
-		for n < len(calls) && args < pipelineArgs {
-			args += keysPerMailbox + len(calls[n].args)
+		for at+n < len(calls) && args < pipelineArgs {
+			args += keysPerMailbox + calls[at+n].size
 			n++
 		}
-		some, err := s.pipeline(ctx, sc, calls[:n])
-		if err != nil && len(cmds) == 0 {
-			return nil, err
-		}
+		cmds, err := s.pipeline(ctx, sc, calls[at:at+n])
 		if err != nil {
-			for range calls {
-				failed := redis.NewCmd(ctx)
-				failed.SetErr(err)
-				cmds = append(cmds, failed)
+			failed := redis.NewCmd(ctx)
+			failed.SetErr(err)
+			for i := range calls[at:] {
+				answer(at+i, failed)
 			}
-			return cmds, nil
+			return
 		}
-		cmds, calls = append(cmds, some...), calls[n:]
+		for i, cmd := range cmds {
+			answer(at+i, cmd)
+		}
+		at += n
 	}
-	return cmds, nil
+}
+
+// writeMany is write of one script on many mailboxes, as runMany runs them. The arguments begin with the birth.
+func (s *Store) writeMany(ctx context.Context, sc *redis.Script, calls []call, answer func(i int, cmd *redis.Cmd)) {
+	s.runMany(ctx, sc, calls, func(i int, cmd *redis.Cmd) {
+		if isUnborn(cmd.Err()) { // seldom: once in each life
+			cmd = redis.NewCmd(ctx)
+			if err := s.Born(ctx, calls[i].life); err != nil {
+				cmd.SetErr(err)
+			} else {
+				cmd = sc.Run(ctx, s.rdb, keysOf(s.keys, calls[i].life.App), calls[i].args()...)
+			}
+		}
+		answer(i, cmd)
+	})
 }
 
 // pipeline runs one script on mailboxes in one round trip. A pipelined EVALSHA has no fallback of
@@ -150,7 +156,7 @@ func (s *Store) pipeline(ctx context.Context, sc *redis.Script, calls []call) ([
 	for attempt := 0; ; attempt++ {
 		_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, i := range at {
-				cmds[i] = sc.EvalSha(ctx, p, keysOf(s.keys, calls[i].life.App), calls[i].args...)
+				cmds[i] = sc.EvalSha(ctx, p, keysOf(s.keys, calls[i].life.App), calls[i].args()...)
 			}
 			return nil
 		})
@@ -165,10 +171,4 @@ func (s *Store) pipeline(ctx context.Context, sc *redis.Script, calls []call) ([
 			return nil, fmt.Errorf("load script: %w", err)
 		}
 	}
-}
-
-// call is one run of a script on one mailbox.
-type call struct {
-	life Life
-	args []any
 }

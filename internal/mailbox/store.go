@@ -2,6 +2,7 @@ package mailbox
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -71,48 +72,52 @@ func (s *Store) Deposit(ctx context.Context, life Life, nonce string, recs []ten
 	if err := fits("deposit in", life.App, len(recs)); err != nil {
 		return Deposited{}, err
 	}
-	return s.deposited(life.App, s.write(ctx, s.scripts.deposit, life, s.depositArgs(nonce, recs, encodings{})...))
+	ptrs := make([]*tenant.Record, len(recs))
+	for i := range recs {
+		ptrs[i] = &recs[i]
+	}
+	return s.deposited(life.App, s.write(ctx, s.scripts.deposit, life, s.depositArgs(nil, nonce, ptrs, encodings{})...))
 }
 
-// encodings keeps the stored forms of changes while they are deposited for one app after another.
-type encodings map[encoding]string
+// recordArgs is how many values the deposit of one record takes.
+const recordArgs = 2 + 2*tenant.Slots
 
-type encoding struct {
-	tenant   tenant.ID
-	slot     int
-	sequence int64
-}
+// encodings keeps what records are deposited as while they are deposited for one app after another.
+type encodings map[*tenant.Record]*[recordArgs]any
 
-func (e encodings) of(r *tenant.Record, slot int) string {
-	h := r.Heads[slot]
-	k := encoding{r.Tenant, slot, h.Sequence}
-	text, ok := e[k]
-	if !ok {
-		text = delivery.EncodeChange(h.Change)
-		if slot == int(tenant.SlotStatus) && r.Silent != nil {
-			text += "\n"
-			if c := r.Silent.Change; c != nil {
-				text += delivery.EncodeChange(*c)
-			}
+func (e encodings) of(r *tenant.Record) *[recordArgs]any {
+	if args, ok := e[r]; ok {
+		return args
+	}
+	args := &[recordArgs]any{string(r.Tenant), r.Top}
+	for slot, h := range r.Heads {
+		seq, change := h.Sequence, ""
+		if seq != 0 {
+			change = encode(r, slot)
 		}
-		e[k] = text
+		args[2+2*slot], args[3+2*slot] = seq, change
+	}
+	e[r] = args
+	return args
+}
+
+func encode(r *tenant.Record, slot int) string {
+	text := delivery.EncodeChange(r.Heads[slot].Change)
+	if slot == int(tenant.SlotStatus) && r.Silent != nil {
+		text += "\n"
+		if c := r.Silent.Change; c != nil {
+			text += delivery.EncodeChange(*c)
+		}
 	}
 	return text
 }
 
-func (s *Store) depositArgs(nonce string, recs []tenant.Record, encoded encodings) []any {
-	args := make([]any, 0, 3+8*len(recs))
+// depositArgs appends the arguments of a deposit to first.
+func (s *Store) depositArgs(first []any, nonce string, recs []*tenant.Record, encoded encodings) []any {
+	args := slices.Grow(first, 3+recordArgs*len(recs))
 	args = append(args, nonce, ms(s.set.Horizon), ms(s.set.Grace))
-	for i := range recs {
-		r := &recs[i]
-		args = append(args, string(r.Tenant), r.Top)
-		for slot, h := range r.Heads {
-			if h.Sequence == 0 {
-				args = append(args, 0, "")
-				continue
-			}
-			args = append(args, h.Sequence, encoded.of(r, slot))
-		}
+	for _, r := range recs {
+		args = append(args, encoded.of(r)[:]...)
 	}
 	return args
 }
@@ -127,13 +132,14 @@ func (s *Store) deposited(app partner.ClientID, cmd *redis.Cmd) (d Deposited, er
 	return d, failure("deposit in", app, err)
 }
 
-// Batch is a deposit for one app among several.
+// Batch is a deposit for one app among several, which may share records.
 type Batch struct {
 	Life    Life
-	Records []tenant.Record
+	Records []*tenant.Record
 }
 
-// DepositMany makes deposits for several apps in one round trip. Results and errors stand at
+// DepositMany makes deposits for several apps, in one round trip where they are not too many: what is sent is
+// made for each round trip, so that the memory it takes does not grow with them. Results and errors stand at
 // their batch's index; one failing, or holding more than MaxBatch tenants, does not stop the others.
 func (s *Store) DepositMany(ctx context.Context, nonce string, batches []Batch) ([]Deposited, []error) {
 	out, errs := make([]Deposited, len(batches)), make([]error, len(batches))
@@ -141,18 +147,16 @@ func (s *Store) DepositMany(ctx context.Context, nonce string, batches []Batch) 
 	encoded := encodings{}
 	for i, b := range batches {
 		if errs[i] = fits("deposit in", b.Life.App, len(b.Records)); errs[i] == nil {
-			calls, at = append(calls, call{life: b.Life, args: s.depositArgs(nonce, b.Records, encoded)}), append(at, i)
+			calls, at = append(calls, call{
+				life: b.Life, size: 4 + recordArgs*len(b.Records),
+				args: func() []any { return s.depositArgs([]any{b.Life.Birth}, nonce, b.Records, encoded) },
+			}), append(at, i)
 		}
 	}
-	cmds, err := s.writeMany(ctx, s.scripts.deposit, calls)
-	for j, i := range at {
-		app := batches[i].Life.App
-		if err != nil {
-			errs[i] = failure("deposit in", app, err)
-			continue
-		}
-		out[i], errs[i] = s.deposited(app, cmds[j])
-	}
+	s.writeMany(ctx, s.scripts.deposit, calls, func(j int, cmd *redis.Cmd) {
+		i := at[j]
+		out[i], errs[i] = s.deposited(batches[i].Life.App, cmd)
+	})
 	return out, errs
 }
 
@@ -382,17 +386,12 @@ func (s *Store) Sweep(ctx context.Context, nonce string, apps []Switch) ([]Wake,
 	out, errs := make([]Wake, len(apps)), make([]error, len(apps))
 	calls := make([]call, len(apps))
 	for i, a := range apps {
-		calls[i] = call{life: a.Life, args: s.switchArgs(nonce, a, true)}
+		calls[i] = callOf(a.Life, append([]any{a.Life.Birth}, s.switchArgs(nonce, a, true)...)...)
 	}
-	cmds, err := s.writeMany(ctx, s.scripts.change, calls)
-	for i, a := range apps {
-		if err != nil {
-			errs[i] = failure("sweep", a.Life.App, err)
-			continue
-		}
-		v, err := cmds[i].Slice()
-		out[i], errs[i] = s.wakeOf(v, failure("sweep", a.Life.App, err))
-	}
+	s.writeMany(ctx, s.scripts.change, calls, func(i int, cmd *redis.Cmd) {
+		v, err := cmd.Slice()
+		out[i], errs[i] = s.wakeOf(v, failure("sweep", apps[i].Life.App, err))
+	})
 	return out, errs
 }
 

@@ -106,7 +106,7 @@ func twins() map[string]twin {
 			return d.Wake, err
 		}, nil, 0},
 		"DepositMany": {func(b *box) { b.approved(1, "t1", "t2") }, func(b *box) (any, error) {
-			ds, errs := b.s.DepositMany(b.Context(), "n", []mailbox.Batch{{Life: testLife, Records: rec()}})
+			ds, errs := b.s.DepositMany(b.Context(), "n", []mailbox.Batch{{Life: testLife, Records: pointers(rec()...)}})
 			return ds[0].Wake, errs[0]
 		}, nil, 0},
 		"Approve": {func(*box) {}, func(b *box) (any, error) {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/partner"
@@ -27,24 +29,19 @@ func (s *Store) Views(ctx context.Context, apps []partner.ClientID) ([]View, []e
 	out, errs := make([]View, len(apps)), make([]error, len(apps))
 	calls := make([]call, len(apps))
 	for i, a := range apps {
-		calls[i] = call{life: Life{App: a}, args: []any{"", viewSample}}
+		calls[i] = callOf(Life{App: a}, "", viewSample)
 	}
-	cmds, err := s.pipelined(ctx, s.scripts.view, calls)
-	for i, a := range apps {
-		if err != nil {
-			errs[i] = failure("view", a, err)
-			continue
-		}
-		v, err := cmds[i].Slice()
+	s.runMany(ctx, s.scripts.view, calls, func(i int, cmd *redis.Cmd) {
+		v, err := cmd.Slice()
 		switch {
 		case err != nil:
-			errs[i] = failure("view", a, err)
+			errs[i] = failure("view", apps[i], err)
 		case len(v) != 15:
-			errs[i] = failure("view", a, ErrFormat)
+			errs[i] = failure("view", apps[i], ErrFormat)
 		default:
 			out[i] = viewOf(v)
 		}
-	}
+	})
 	return out, errs
 }
 
@@ -80,23 +77,25 @@ func (s *Store) Inspect(ctx context.Context, app partner.ClientID, ts []tenant.I
 func (s *Store) InspectMany(ctx context.Context, t tenant.ID, apps []partner.ClientID) ([]Standing, error) {
 	calls := make([]call, len(apps))
 	for i, a := range apps {
-		calls[i] = call{life: Life{App: a}, args: []any{"", string(t)}}
-	}
-	cmds, err := s.pipelined(ctx, s.scripts.inspect, calls)
-	if err != nil {
-		return nil, failure("inspect", "", err)
+		calls[i] = callOf(Life{App: a}, "", string(t))
 	}
 	out := make([]Standing, len(apps))
-	for i, a := range apps {
-		v, err := cmds[i].Slice()
-		if err != nil {
-			return nil, failure("inspect", a, err)
+	var first error
+	s.runMany(ctx, s.scripts.inspect, calls, func(i int, cmd *redis.Cmd) {
+		v, err := cmd.Slice()
+		err = failure("inspect", apps[i], err)
+		var one []Standing
+		if err == nil {
+			one, err = standings(apps[i], []tenant.ID{t}, v)
 		}
-		one, err := standings(a, []tenant.ID{t}, v)
-		if err != nil {
-			return nil, err
+		if err == nil {
+			out[i] = one[0]
+		} else if first == nil {
+			first = err
 		}
-		out[i] = one[0]
+	})
+	if first != nil {
+		return nil, first
 	}
 	return out, nil
 }

@@ -24,7 +24,7 @@ func needed() []string {
 		"hdel % f", "hexists % f", "hget % f", "hgetall %", "hincrby % f 1", "hkeys #", "hlen %", "hmget % f", "hrandfield %", "hscan % 0", "hset % f 1",
 		"hsetnx % f 1", "hvals %",
 		"llen #", "lmove # # left right", "lpush # 1", "lrange # 0 1", "lrem # 1 1", "ltrim # 0 1", "rpoplpush # #", "rpush # 1",
-		"sadd # 1", "scard #", "sismember # 1", "smembers #", "smismember # 1", "srem # 1",
+		"sadd # 1", "scard #", "sismember # 1", "smembers #", "smismember # 1", "srem # 1", "sscan % 0",
 		"zadd % 1 m", "zcard %", "zcount % 0 1", "zmscore % m", "zrange % 0 1", "zrangebylex % - +", "zrangebyscore % 0 1", "zrem % m",
 		"zremrangebyrank % 0 1", "zremrangebyscore % 0 1", "zrevrange % 0 1", "zrevrangebyscore % 1 0", "zscore % m",
 		"xadd % * f 1", "xlen %", "xrange % - +", "xrevrange % + -", "xtrim % maxlen 1",

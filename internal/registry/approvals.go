@@ -52,8 +52,15 @@ func (s *Store) ApproverCounts(ctx context.Context, ids []tenant.ID) ([]int64, e
 	return out, nil
 }
 
-func readApprovers(id tenant.ID, members []string) (apps []partner.ClientID, err error) {
+func readApprovers(id tenant.ID, members []string) ([]partner.ClientID, error) {
 	slices.Sort(members)
+	return parseApprovers(id, members)
+}
+
+func parseApprovers(id tenant.ID, members []string) (apps []partner.ClientID, err error) {
+	if len(members) > 0 {
+		apps = make([]partner.ClientID, 0, len(members))
+	}
 	for _, m := range members {
 		app, err := partner.ParseClientID(m)
 		if err != nil {

@@ -2,6 +2,8 @@ package registry
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 
@@ -15,18 +17,35 @@ type Owing struct {
 	// Ticket is that of the tenant's place in the list, 0 when it is not listed.
 	Ticket int64
 	View   TenantView
-	// Approvers are read of tenants whose fan-out is owed.
+	// Approvers are read of tenants whose fan-out is owed, a page at a time. One may come twice.
 	Approvers []partner.ClientID
+	rest      approversLeft
 }
 
+// More reports that approvers are left, which NextApprovers reads.
+func (o *Owing) More() bool { return o.rest.cursor != 0 }
+
+// approversLeft is how far the approvers of a tenant were read.
+type approversLeft struct {
+	// cursor is Redis' own, 0 where nothing is left.
+	cursor uint64
+	// first are some of those that were read first.
+	first []string
+}
+
+// A server lists the members of a set in an order of its own, so it is known again by those that come first: half of
+// placemarks must still be among twice as many, although some came and went meanwhile. By chance they are not: a
+// set that has a second page is much larger.
+const placemarks = 10
+
 // Owing reads what the fan-outs of tenants need, in the order of ids: first all tickets, then all
-// records, then all approvers, so that neither a change nor an approval made in between is lost. Where
-// one connection leads to all of Redis that takes one round trip for each pipelineMax tenants; in a
+// records, then about page approvers of each, so that neither a change nor an approval made in between is
+// lost. Where one connection leads to all of Redis that takes one round trip for each pipelineMax tenants; in a
 // Cluster, whose nodes answer at different times, one after the other. The records are what replicas hold:
 // a fan-out may read a change whose accept still waits for them. Errors: as of HeldTenants.
-func (s *Store) Owing(ctx context.Context, ids []tenant.ID) ([]Owing, error) {
+func (s *Store) Owing(ctx context.Context, ids []tenant.ID, page int) ([]Owing, error) {
 	if one, ok := s.durable.(*redis.Client); ok && len(ids) > 0 && len(ids) <= pipelineMax {
-		return s.owingAtOnce(ctx, one, ids)
+		return s.owingAtOnce(ctx, one, ids, page)
 	}
 	tickets, err := s.Tickets(ctx, ids)
 	if err != nil {
@@ -37,30 +56,28 @@ func (s *Store) Owing(ctx context.Context, ids []tenant.ID) ([]Owing, error) {
 		return nil, err
 	}
 	out := make([]Owing, len(ids))
-	owed, at := make([]tenant.ID, 0, len(ids)), make([]int, 0, len(ids))
+	var owed []*Owing
 	for i := range ids {
 		out[i] = Owing{Ticket: tickets[i], View: views[i]}
 		if views[i].FanoutOwed {
-			owed, at = append(owed, ids[i]), append(at, i)
+			owed = append(owed, &out[i])
 		}
 	}
-	approvers, err := s.ApproversOf(ctx, owed)
-	if err != nil {
-		return nil, err
-	}
-	for j, i := range at {
-		out[i].Approvers = approvers[j]
+	for _, err := range s.approversOf(ctx, owed, page) {
+		if err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
 }
 
-func (s *Store) owingAtOnce(ctx context.Context, rdb *redis.Client, ids []tenant.ID) ([]Owing, error) {
+func (s *Store) owingAtOnce(ctx context.Context, rdb *redis.Client, ids []tenant.ID, page int) ([]Owing, error) {
 	members := make([]string, len(ids))
 	for i, id := range ids {
 		members[i] = string(id)
 	}
 	var scores *redis.FloatSliceCmd
-	records, approvals := make([]*redis.MapStringStringCmd, len(ids)), make([]*redis.StringSliceCmd, len(ids))
+	records, approvals := make([]*redis.MapStringStringCmd, len(ids)), make([]*redis.ScanCmd, len(ids))
 	// Each command holds its own error.
 	_, _ = rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		scores = p.ZMScore(ctx, s.keys.Owed(keys.OwedTenants), members...)
@@ -68,7 +85,7 @@ func (s *Store) owingAtOnce(ctx context.Context, rdb *redis.Client, ids []tenant
 			records[i] = p.HGetAll(ctx, s.keys.Tenant(id, keys.TenantRecord))
 		}
 		for i, id := range ids {
-			approvals[i] = p.SMembers(ctx, s.keys.Tenant(id, keys.TenantApprovals))
+			approvals[i] = p.SScan(ctx, s.keys.Tenant(id, keys.TenantApprovals), 0, "", int64(page))
 		}
 		return nil
 	})
@@ -81,18 +98,80 @@ func (s *Store) owingAtOnce(ctx context.Context, rdb *redis.Client, ids []tenant
 		return nil, err
 	}
 	out := make([]Owing, len(ids))
-	for i, id := range ids {
+	for i := range ids {
 		out[i] = Owing{Ticket: int64(tickets[i]), View: views[i]}
 		if !views[i].FanoutOwed {
 			continue
 		}
-		members, err := approvals[i].Result()
-		if err != nil {
-			return nil, failure(err, "read approvals of tenant %s", id)
-		}
-		if out[i].Approvers, err = readApprovers(id, members); err != nil {
+		if err := out[i].take(approvals[i], nil); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
+}
+
+// NextApprovers puts the next page of approvers, about page of each, in the place of the last one. Errors stand
+// at their tenant's index: its approvers are not all read then, and there are no More.
+//
+// Redis' cursor is good at the server that gave it out alone: at another one, as after a failover, it leads past
+// approvers that were never read. That is an error.
+func (s *Store) NextApprovers(ctx context.Context, of []*Owing, page int) []error {
+	return s.approversOf(ctx, of, page)
+}
+
+func (s *Store) approversOf(ctx context.Context, of []*Owing, page int) []error {
+	pages, starts := make([]*redis.ScanCmd, len(of)), make([]*redis.ScanCmd, len(of))
+	for start := 0; start < len(of); start += pipelineMax {
+		// Each command holds its own error.
+		_, _ = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i, o := range of[start:min(start+pipelineMax, len(of))] {
+				key := s.keys.Tenant(o.View.Record.Tenant, keys.TenantApprovals)
+				pages[start+i] = p.SScan(ctx, key, o.rest.cursor, "", int64(page))
+				if o.More() { // behind the page, so that it is not answered before another server takes over
+					starts[start+i] = p.SScan(ctx, key, 0, "", 2*placemarks)
+				}
+			}
+			return nil
+		})
+	}
+	errs := make([]error, len(of))
+	for i, o := range of {
+		if errs[i] = o.take(pages[i], starts[i]); errs[i] != nil {
+			o.Approvers, o.rest = nil, approversLeft{}
+		}
+	}
+	return errs
+}
+
+// take reads a page of approvers. start, nil for the first one, is how the server that answered begins.
+func (o *Owing) take(page, start *redis.ScanCmd) error {
+	id := o.View.Record.Tenant
+	members, cursor, err := page.Result()
+	if err != nil {
+		return failure(err, "read approvals of tenant %s", id)
+	}
+	if start != nil {
+		begins, _, err := start.Result()
+		if err != nil {
+			return failure(err, "read approvals of tenant %s", id)
+		}
+		if !o.rest.sameOrder(begins) {
+			return fmt.Errorf("read approvals of tenant %s: another server answered meanwhile, or most of them changed", id)
+		}
+	} else if cursor != 0 {
+		o.rest.first = slices.Clone(members[:min(placemarks, len(members))])
+	}
+	o.rest.cursor = cursor
+	o.Approvers, err = parseApprovers(id, members)
+	return err
+}
+
+func (l approversLeft) sameOrder(begins []string) bool {
+	n := 0
+	for _, m := range l.first {
+		if slices.Contains(begins, m) {
+			n++
+		}
+	}
+	return 2*n >= len(l.first)
 }

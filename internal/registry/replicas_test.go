@@ -149,7 +149,7 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 			_, err := s.AcceptStore(ctx, "identity", registry.StoreMemory{Process: "p"}, kim)
 			return err
 		}},
-		{"Owing", false, func() error { _, err := s.Owing(ctx, ids); return err }},
+		{"Owing", false, func() error { _, err := s.Owing(ctx, ids, 100); return err }},
 		{"HeldTenants", false, func() error { _, err := s.HeldTenants(ctx, ids); return err }},
 		{"HealApp", false, func() error { _, err := s.HealApp(ctx, "sealed", 1, 1<<50, 1); return err }},
 		{"List", false, func() error { return s.List(ctx, ids) }},

@@ -295,6 +295,21 @@ func TestFaultTwins(t *testing.T) {
 			check: func(w *twins) { w.heard(w.reported("k1", tenant.Suspend), tenant.Suspend) },
 			least: 4,
 		},
+		"FanoutInPieces": { // to more apps than are held at once, most of them gone
+			before: func(w *twins) {
+				stage(w)
+				gone := make([]any, 1500)
+				for i := range gone {
+					gone[i] = fmt.Sprintf("gone%04d", i)
+				}
+				w.must("approve others", w.rdb.SAdd(w.Context(), keys.New("").Tenant(twinTenant, keys.TenantApprovals), gone...).Err())
+				_, err := w.reg.Accept(w.Context(), []registry.ChangeRequest{{Tenant: twinTenant, Type: tenant.Suspend, IdempotencyKey: "k1", Line: 1}})
+				w.must("accept", err)
+			},
+			act:   func(w *twins) error { return w.fanout.Run(w.Context(), []tenant.ID{twinTenant}) },
+			check: func(w *twins) { w.heard(w.reported("k1", tenant.Suspend), tenant.Suspend) },
+			least: 5,
+		},
 		"Approve": {
 			before: func(w *twins) { w.reported("k1", tenant.Suspend); w.settle() },
 			act:    func(w *twins) error { return w.approve() },
