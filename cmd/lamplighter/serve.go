@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -26,8 +25,8 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	tuneGC()
 	log, level := newLogger(a.stderr, l.Config.Log)
+	tuneGC(ctx, a.variable("GOGC"), a.variable("GOMEMLIMIT"), os.DirFS("/"), log)
 	r := &reloader{read: func() (*config.Loaded, error) { return c.load(a, nil) }, level: level, log: log, running: l.Config}
 	defer r.listen()()
 	s, err := service.New(ctx, service.Options{Config: l.Config, Version: a.build.Version, Log: log})
@@ -40,18 +39,6 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 	cancel() // Run also ends by itself when a listener fails
 	reloads.Wait()
 	return err
-}
-
-// gcPercent lets the heap grow to five times what is live before it is collected. What is live is
-// small, tens of MB, while a burst of deliveries makes a lot of short-lived garbage; with Go's default
-// of 100 a tenth of a busy worker's time goes into collecting it.
-const gcPercent = 400
-
-// tuneGC sets it, unless GOGC says otherwise. GOMEMLIMIT is obeyed all the same.
-func tuneGC() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 }
 
 // setLevel takes the settings' level, of which they allow known ones alone.
