@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"math"
 	"path"
+	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"strconv"
 	"strings"
 )
@@ -15,15 +17,41 @@ import (
 // more often. The rest is for what Go does not count, and for what is allocated while it collects.
 const memoryShare = 80
 
-// gcPercent lets the heap grow to five times what is live before it is collected. What is live is
+// gcPercent lets the heap grow to five times what is live before it is collected. What is live is usually
 // small, tens of MB, while a burst of deliveries makes a lot of short-lived garbage; with Go's default
-// of 100 a tenth of a busy worker's time goes into collecting it.
-const gcPercent = 400
+// of 100 a tenth of a busy worker's time goes into collecting it. Where more is live, the garbage
+// may be no more than mostGarbage; but never is collected more often than by Go's default.
+const (
+	gcPercent   = 400
+	gcLeast     = 100
+	mostGarbage = 192 << 20
+)
+
+// percentFor is how far the heap may grow beyond what is live, in percent.
+func percentFor(live uint64) int {
+	return int(max(gcLeast, min(gcPercent, mostGarbage*100/max(live, 1))))
+}
+
+// collected adjusts the percentage after each collection: it hangs on an object that nobody holds. Go counts
+// goroutines' stacks as live.
+func collected(percent int) {
+	runtime.SetFinalizer(&struct{ _ [16]byte }{}, func(any) {
+		live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}}
+		metrics.Read(live)
+		next := percentFor(live[0].Value.Uint64() + live[1].Value.Uint64())
+		if next*10 < percent*9 || next*9 > percent*10 || next == gcPercent && percent != next { // each change stops the world
+			debug.SetGCPercent(next)
+			percent = next
+		}
+		collected(percent)
+	})
+}
 
 // tuneGC sets it, and a memory limit by what the process may take, unless GOGC or GOMEMLIMIT say otherwise.
 func tuneGC(ctx context.Context, gogc, limit string, system fs.FS, log *slog.Logger) {
 	if gogc == "" {
 		debug.SetGCPercent(gcPercent)
+		collected(gcPercent)
 	}
 	if gogc != "" || limit != "" {
 		return

@@ -4,10 +4,15 @@ import (
 	"bytes"
 	"log/slog"
 	"math"
+	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/redistest"
 )
 
 func TestAvailableMemory(t *testing.T) {
@@ -74,6 +79,37 @@ func TestAvailableMemory(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestPercentFor(t *testing.T) {
+	t.Parallel()
+	for live, want := range map[uint64]int{0: 400, 10 << 20: 400, 48 << 20: 400, 64 << 20: 300, 96 << 20: 200, 192 << 20: 100, 1 << 40: 100} {
+		if got := percentFor(live); got != want {
+			t.Errorf("%d MiB live: %d %%, want %d %%", live>>20, got, want)
+		}
+	}
+}
+
+// What is live decides after a collection, and again when it is gone.
+func TestPercentFollowsWhatIsLive(t *testing.T) {
+	percent := debug.SetGCPercent(gcPercent)
+	defer debug.SetGCPercent(percent)
+	collected(gcPercent)
+	becomes := func(what string, ok func(percent int) bool) {
+		t.Helper()
+		redistest.Eventually(t, 20*time.Second, what, func() bool {
+			runtime.GC()
+			now := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+			metrics.Read(now)
+			return ok(int(now[0].Value.Uint64()))
+		})
+	}
+	held := make([]byte, 128<<20)
+	becomes("a large heap is collected more often", func(p int) bool { return p < 160 })
+	runtime.KeepAlive(held)
+	held = nil
+	becomes("a small one as before", func(p int) bool { return p == gcPercent })
+	_ = held
 }
 
 func systemOf(texts map[string]string) fstest.MapFS {
