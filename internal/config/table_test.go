@@ -300,6 +300,13 @@ A flag goes before the environment, the environment before the file, the file be
 `
 
 const reloadIntro = `
+## Memory
+
+Where neither GOGC nor GOMEMLIMIT is set, ` + "`serve`" + ` sets its Go memory limit to four fifths of what it may take: of the least memory limit of its
+cgroup (of version 1 or 2) and of those around it, which is that of a container or the ` + "`MemoryMax=`" + ` of a unit; without one, of
+half of the machine. The log says which. Whoever sets one of the two has chosen, and no limit is set. Without GOGC the process lets up to four times
+as much garbage gather as is live, but 192 MB at most, or as much as is live where that is more.
+
 ## Changing settings of a running process
 
 At SIGHUP (` + "`systemctl reload lamplighter`" + `) a process that serves reads its settings again, from the same file and the environment and flags it was started
