@@ -252,9 +252,12 @@ func (s *Service) registerCollectors() {
 		}
 		roles.WithLabelValues(role).Set(value)
 	}
+	unreadable := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "lamplighter_unreadable_apps", Help: "Apps whose last write this process cannot read.",
+	}, func() float64 { return float64(s.dir.Unreadable()) })
 	s.monitor = redisconn.NewMonitor(s.rdb, s.metrics, s.log, s.waived()...)
 	s.metrics.MustRegister(
-		info, roles, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		info, roles, unreadable, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		redisconn.NewPoolCollector(s.rdb), s.redisCert, queue.NewCollector(s.rdb, s.queues()), newKeyCollector(s.keySet),
 	)
 }
