@@ -30,6 +30,13 @@ type Recorder struct {
 // flushEvery is how long an attempt may be missing from the list.
 const flushEvery = 200 * time.Millisecond
 
+// What is pending is bounded in all too: where Redis takes attempts more slowly than many apps at once make them, each app
+// keeps its share of pendingInAll, some 300 bytes each, and leastPending however many there are.
+const (
+	pendingInAll = 20_000
+	leastPending = 16
+)
+
 // NewRecorder returns a Recorder that hands over at most keep attempts of an app at a time: older
 // ones would be dropped from the list anyway.
 func NewRecorder(store AttemptStore, keep int, log *slog.Logger) *Recorder {
@@ -41,8 +48,9 @@ func (r *Recorder) Attempted(a delivery.Attempt) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	list := r.pending[a.ClientID]
-	if len(list) >= 2*r.keep { // keep the newest; copying once in keep attempts
-		list = append(list[:0], list[len(list)-r.keep:]...)
+	keep := min(r.keep, max(pendingInAll/max(len(r.pending), 1), leastPending))
+	if len(list) >= 2*keep { // keep the newest; copying once in keep attempts
+		list = append(list[:0], list[len(list)-keep:]...)
 	}
 	r.pending[a.ClientID] = append(list, a)
 }

@@ -2,6 +2,7 @@ package drain_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"testing"
@@ -98,5 +99,30 @@ func TestRecorderDropsWhatFails(t *testing.T) {
 	r.Flush(t.Context())
 	if d := cmp.Diff([][]int{{3}}, s.lists["a"]); d != "" {
 		t.Error(d)
+	}
+}
+
+// Attempts of many apps that nobody takes are bounded in all, and each app keeps its newest.
+func TestRecorderBoundsWhatIsPending(t *testing.T) {
+	t.Parallel()
+	const apps, attempts = 500, 400
+	s := &shelf{lists: map[partner.ClientID][][]int{}}
+	r := drain.NewRecorder(s, 1000, slog.New(slog.DiscardHandler))
+	for n := 1; n <= attempts; n++ {
+		for i := range apps {
+			note(r, partner.ClientID(fmt.Sprintf("app%d", i)), n, n)
+		}
+	}
+	r.Flush(t.Context())
+	total := 0
+	for app, lists := range s.lists {
+		list := lists[0]
+		total += len(list)
+		if list[len(list)-1] != attempts || len(list) < 40 {
+			t.Fatalf("%s: %d of %d attempts are left, up to number %d", app, len(list), attempts, list[len(list)-1])
+		}
+	}
+	if len(s.lists) != apps || total > 40_000 {
+		t.Errorf("%d attempts of %d apps were kept", total, len(s.lists))
 	}
 }
