@@ -17,6 +17,7 @@ type Metrics struct {
 	probes   *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	delay    *prometheus.HistogramVec
+	hanging  prometheus.Gauge
 	cluster  *cluster
 }
 
@@ -33,6 +34,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		delay: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "lamplighter_probe_delay_seconds", Help: "How long after it was due a probe began.", Buckets: []float64{.5, 1, 2, 5, 10, 30, 60, 300},
 		}, []string{"endpoint"}),
+		hanging: f.NewGauge(prometheus.GaugeOpts{
+			Name: "lamplighter_probes_hanging", Help: "Probes of this process that have waited for an answer for more than 200 ms and keep no other waiting.",
+		}),
 		cluster: newCluster(),
 	}
 	for _, k := range probed() {
@@ -60,6 +64,12 @@ func (m *Metrics) probed(k partner.EndpointKind, f health.Finding) {
 func (m *Metrics) began(k partner.EndpointKind, due, now time.Time) {
 	if m != nil && !due.IsZero() {
 		m.delay.WithLabelValues(k.String()).Observe(max(now.Sub(due), 0).Seconds())
+	}
+}
+
+func (m *Metrics) hang(n int) {
+	if m != nil {
+		m.hanging.Set(float64(n))
 	}
 }
 

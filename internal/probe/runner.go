@@ -59,7 +59,9 @@ type RunnerOptions struct {
 	Licences Licences
 	Schedule health.Schedule
 	// Timeout is the Prober's; a claim outlasts it.
-	Timeout     time.Duration
+	Timeout time.Duration
+	// Hanging is how many probes that take long may leave their workers to others.
+	Hanging     int
 	Environment partner.Environment
 	Metrics     *Metrics
 	Log         *slog.Logger
@@ -75,13 +77,19 @@ const settleWithin = 5 * time.Second
 var ErrNoApp = errors.New("no such app")
 
 // Runner probes endpoints and carries what was found to the store, the incidents and the metrics.
-// It is safe for concurrent use, also by several processes.
-type Runner struct{ opts RunnerOptions }
+// It is safe for concurrent use, also by several processes. NewRunner, then any number of calls, then Stop.
+type Runner struct {
+	opts  RunnerOptions
+	tasks tasks
+}
 
 // NewRunner returns a Runner.
-func NewRunner(opts RunnerOptions) *Runner { return &Runner{opts: opts} }
+func NewRunner(opts RunnerOptions) *Runner {
+	return &Runner{opts: opts, tasks: tasks{most: opts.Hanging, metrics: opts.Metrics}}
+}
 
-// Run probes an endpoint if that is due: it is on, licensed, not resting, and claimed by nobody.
+// Run probes an endpoint if that is due: it is on, licensed, not resting, and claimed by nobody. Where the
+// endpoint takes long to answer, Run returns nil and the probe goes on without its caller.
 // An error is the service's own and worth another try.
 func (r *Runner) Run(ctx context.Context, id partner.ClientID, k partner.EndpointKind) error {
 	app, ok, err := r.opts.Apps.App(ctx, id)
@@ -91,9 +99,21 @@ func (r *Runner) Run(ctx context.Context, id partner.ClientID, k partner.Endpoin
 	if !ok || !wanted(&app, k, r.opts.Environment, r.opts.Licences) || r.opts.Schedule.Rests(k, time.Now()) {
 		return nil
 	}
-	_, err = r.probe(ctx, &app, k, false)
-	return err
+	t, claim, ok, err := r.claim(ctx, &app, k, false)
+	if err != nil || !ok {
+		return err
+	}
+	r.opts.Metrics.began(k, claim.State.Due, time.Now())
+	return r.tasks.do(ctx, func(ctx context.Context) error {
+		_, err := r.probe(ctx, &t, claim)
+		return err
+	}, func(err error) {
+		r.opts.Log.WarnContext(ctx, "what a probe found was not kept; the endpoint is due again", "app", string(id), "endpoint", k.String(), "err", err)
+	})
 }
+
+// Stop waits for the probes that go on without their callers. It returns when all have ended or ctx has.
+func (r *Runner) Stop(ctx context.Context) error { return r.tasks.stop(ctx) }
 
 // wanted reports whether an endpoint is to be probed at all.
 func wanted(app *partner.App, k partner.EndpointKind, env partner.Environment, l Licences) bool {
@@ -110,7 +130,11 @@ func (r *Runner) Test(ctx context.Context, id partner.ClientID, k partner.Endpoi
 	if !ok {
 		return health.Finding{}, fmt.Errorf("test %s %s: %w", id, k, ErrNoApp)
 	}
-	return r.probe(ctx, &app, k, true)
+	t, claim, ok, err := r.claim(ctx, &app, k, true)
+	if err != nil || !ok {
+		return health.Finding{}, err
+	}
+	return r.probe(ctx, &t, claim)
 }
 
 // Try probes an endpoint as an app's settings would have it, which need not be written yet. Nothing
@@ -125,28 +149,26 @@ func (r *Runner) Try(ctx context.Context, app *partner.App, k partner.EndpointKi
 	return f, nil
 }
 
-func (r *Runner) probe(ctx context.Context, app *partner.App, k partner.EndpointKind, force bool) (health.Finding, error) {
-	t, err := r.target(ctx, app, k)
-	if err != nil {
-		return health.Finding{}, err
+// claim prepares a probe and takes it for this process; ok is false where it is not due, or another's.
+func (r *Runner) claim(ctx context.Context, app *partner.App, k partner.EndpointKind, force bool) (t Target, claim registry.ProbeClaim, ok bool, err error) {
+	if t, err = r.target(ctx, app, k); err != nil {
+		return t, claim, false, err
 	}
-	claim, ok, err := r.opts.Store.Claim(ctx, app.ClientID, k, r.opts.Timeout+claimSlack, force)
-	if err != nil || !ok {
-		return health.Finding{}, err
-	}
+	claim, ok, err = r.opts.Store.Claim(ctx, app.ClientID, k, r.opts.Timeout+claimSlack, force)
+	return t, claim, ok, err
+}
+
+func (r *Runner) probe(ctx context.Context, t *Target, claim registry.ProbeClaim) (health.Finding, error) {
 	began := time.Now()
-	if !force {
-		r.opts.Metrics.began(k, claim.State.Due, began)
-	}
-	f := r.opts.Prober.Probe(ctx, t)
+	f := r.opts.Prober.Probe(ctx, *t)
 	if f.Reason == health.OwnFault && ctx.Err() != nil {
 		return f, nil // the claim ends by itself, and the endpoint is due again
 	}
 	if f.Reason == health.OwnFault && claim.State.Blames(began, r.opts.Prober.AnsweredSince(claim.State.OwnSince)) {
-		f = blamed(&t, f)
+		f = blamed(t, f)
 	}
-	r.opts.Metrics.probed(k, f)
-	return f, r.keep(ctx, app.ClientID, &t, claim, f)
+	r.opts.Metrics.probed(t.Kind, f)
+	return f, r.keep(ctx, t.ClientID, t, claim, f)
 }
 
 // keep writes what was found, then tells people. What is lost between the two is found again by the

@@ -48,6 +48,9 @@ type simulation struct {
 	// slots bounds the tasks that run at once, as asynq does; busiest is how many did.
 	slots   chan struct{}
 	busiest int
+	// calling is how many probes are at an endpoint, mostCalling how many were at once.
+	calling, mostCalling int
+	reg                  *prometheus.Registry
 }
 
 // inFlight is the default of probe.in_flight.
@@ -158,9 +161,11 @@ func (s *simulation) Observe(_ context.Context, app partner.ClientID, k partner.
 	return nil
 }
 
-func (s *simulation) Probe(_ context.Context, t probe.Target) health.Finding {
+func (s *simulation) Probe(ctx context.Context, t probe.Target) health.Finding {
 	at := spot{t.ClientID, t.Kind}
 	s.mu.Lock()
+	s.calling++
+	s.mostCalling = max(s.mostCalling, s.calling)
 	s.began[at] = append(s.began[at], time.Now())
 	if due, ok := s.due[at]; ok {
 		s.late[at] = max(s.late[at], time.Since(due))
@@ -168,7 +173,14 @@ func (s *simulation) Probe(_ context.Context, t probe.Target) health.Finding {
 	}
 	s.mu.Unlock()
 	r, d := s.answer(at)
-	<-time.After(d)
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+		r = health.OwnFault
+	}
+	s.mu.Lock()
+	s.calling--
+	s.mu.Unlock()
 	return health.Finding{Reason: r, Detail: r.Words(), Duration: d, Blame: health.DNS}
 }
 
@@ -179,7 +191,7 @@ func simulate(t testing.TB, apps int, answer func(spot) (health.Reason, time.Dur
 		due: map[spot]time.Time{}, late: map[spot]time.Duration{}, slots: make(chan struct{}, inFlight), observed: map[spot]int{},
 	}
 	for i := range apps {
-		app := partner.New(partner.ClientID(fmt.Sprintf("app%04d", i)))
+		app := partner.New(partner.ClientID(appID(i)))
 		app.GrantedLicenses = partner.Licenses()
 		for _, k := range []partner.EndpointKind{partner.ERPSync, partner.QuoteConnector, partner.Mirroring} {
 			app.Endpoints[k] = partner.Endpoint{URL: "https://partner.example/" + k.String(), Enabled: true}
@@ -191,13 +203,15 @@ func simulate(t testing.TB, apps int, answer func(spot) (health.Reason, time.Dur
 	metrics, log := probe.NewMetrics(reg), slog.New(slog.DiscardHandler)
 	s.runner = probe.NewRunner(probe.RunnerOptions{
 		Apps: s, Store: s, Tenants: s, People: s, Prober: s, Licences: partner.DefaultRequirements(), Schedule: plan,
-		Timeout: 10 * time.Second, Environment: partner.Online, Metrics: metrics, Log: log,
+		Timeout: 10 * time.Second, Hanging: probe.HangingPerPlace * inFlight, Environment: partner.Online, Metrics: metrics, Log: log,
 	})
 	return s, probe.NewScheduler(probe.SchedulerOptions{
 		Leases: s, Apps: s, Knowledge: s, Incidents: s, Queue: s, Licences: partner.DefaultRequirements(), Schedule: plan,
 		Environment: partner.Online, Metrics: metrics, Log: log,
 	}), reg
 }
+
+func appID(i int) string { return fmt.Sprintf("app%04d", i) }
 
 func schedulePlan(t testing.TB) health.Schedule {
 	t.Helper()
@@ -219,6 +233,9 @@ func (s *simulation) run(t testing.TB, sched *probe.Scheduler, from, d time.Dura
 	defer cancel()
 	sched.Run(ctx)
 	s.tasks.Wait()
+	if err := s.runner.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
 	return start
 }
 
@@ -264,8 +281,8 @@ func TestAnHourOf3000Endpoints(t *testing.T) {
 			t.Fatalf("%d endpoints were probed, %d of them well", len(s.began), healthy)
 		}
 		second, minute := most(perSecond), most(perMinute)
-		t.Logf("in the first ten minutes at most %d in a second and %d in a minute; at most %d at once, none more than %v after it was due",
-			most(firstSecond), most(firstMinute), s.busiest, latest)
+		t.Logf("in the first ten minutes at most %d in a second and %d in a minute; at most %d at once, on %d workers, none more than %v after it was due",
+			most(firstSecond), most(firstMinute), s.mostCalling, s.busiest, latest)
 		t.Logf("%d probes; at most %d in a second and %d in a minute (mean %.1f and %.0f); %.1f round trips to Redis a probe",
 			total, second, minute, float64(total)/3600, float64(total)/60, float64(s.calls)/float64(total))
 		if second > 30 || minute > 750 {

@@ -39,7 +39,7 @@ func (s *Service) buildProbes() error {
 	p := &s.parts
 	p.probes = probe.NewRunner(probe.RunnerOptions{
 		Apps: freshApps{s.dir}, Store: s.probes, Tenants: probeTenants{s.boxes}, People: p.tracker, Prober: prober, Licences: s.licences,
-		Schedule: plan, Timeout: s.cfg.Delivery.Timeout, Environment: s.env, Metrics: metrics, Log: s.log,
+		Schedule: plan, Timeout: s.cfg.Delivery.Timeout, Hanging: probe.HangingPerPlace * c.InFlight, Environment: s.env, Metrics: metrics, Log: s.log,
 	})
 	if s.has(RoleWorker) {
 		s.scheduler = probe.NewScheduler(probe.SchedulerOptions{

@@ -380,6 +380,9 @@ func (s *Service) shutdown(ctx context.Context, stopBackground context.CancelFun
 			errs = append(errs, err)
 		}
 		s.server.Shutdown()
+		if err := s.parts.probes.Stop(ctx); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	stopBackground()
 	for _, l := range s.listeners {
