@@ -174,8 +174,9 @@ type Delivery struct {
 	Timeout time.Duration
 	// InFlightPerApp and InFlight bound the attempts running at once, per app and per process.
 	InFlightPerApp, InFlight int
-	// Drainers bounds the mailboxes that one process empties at once.
-	Drainers int
+	// Drainers bounds the mailboxes that one process empties at once, DrainersWaiting those besides whose
+	// drain only waits for answers.
+	Drainers, DrainersWaiting int
 	// RetrySchedule is the wait after each failure of a notification; its last step repeats.
 	RetrySchedule []time.Duration
 	// SwitchOffAfter is how long an endpoint may fail before it is switched off; 0: never.

@@ -27,6 +27,11 @@ func deliverySettings() []Setting {
 			at:   func(c *Config) any { return &c.Delivery.Drainers },
 		},
 		{
+			Key: "delivery.drainers_waiting", Default: "5000", Rule: span(0, 50_000),
+			Help: "The most mailboxes besides whose drain has only waited for an answer for 200 ms: they keep no other waiting. Each takes a socket and some 40 kB. Beyond them a drain keeps its place among `delivery.drainers`.",
+			at:   func(c *Config) any { return &c.Delivery.DrainersWaiting },
+		},
+		{
 			Key: "delivery.retry_schedule", Default: "5s,5m,30m,2h,5h,10h,14h,20h,24h", Rule: spell(time.Second, 7*day),
 			Help: "The wait after each failure that is a notification's own fault, before jitter; the last one repeats. An endpoint that is down is tried each `breaker.open_for_max` instead.",
 			at:   func(c *Config) any { return &c.Delivery.RetrySchedule },

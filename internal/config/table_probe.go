@@ -20,7 +20,7 @@ func probeSettings() []Setting {
 		},
 		{
 			Key: "probe.in_flight", Default: "128", Rule: span(1, 10_000),
-			Help: "The most probes at once in one worker. A hanging endpoint occupies one for `delivery.timeout`.",
+			Help: "The most probes at once in one worker, beside those whose endpoint has not answered for 200 ms: of these there may be eight times as many.",
 			at:   func(c *Config) any { return &c.Probe.InFlight },
 		},
 		{

@@ -34,7 +34,8 @@ type health struct {
 	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
 	// lastWell is when the endpoint last showed that it works, lastDelivered when it last took a
 	// notification: one that refuses everything works, but tells nothing of a failing one.
-	lastWell, lastDelivered time.Time
+	// lastSuspect is when it failed and nothing since showed that it works.
+	lastWell, lastDelivered, lastSuspect time.Time
 	// pace is the limit of posts at once that the last run ended with, 0 when the endpoint failed.
 	pace int
 	used time.Time
@@ -74,6 +75,9 @@ func (h *health) count(j judgement, now time.Time, failures uint32) (tripped boo
 	if j.verdict == mailbox.OK {
 		h.lastDelivered = now
 	}
+	if j.suspect {
+		h.lastSuspect = now
+	}
 	if !j.well && !j.fault {
 		return false
 	}
@@ -93,11 +97,15 @@ func (h *health) count(j judgement, now time.Time, failures uint32) (tripped boo
 	return true
 }
 
-// start is the pace to begin with: the one it took a short while ago, else Floor.
-func (h *health) start(limit int) int {
+// start is the pace to begin with: the one it took a short while ago, else Floor. alone: the endpoint has
+// not answered since this process started, or since its outage began, so one post at a time is enough.
+func (h *health) start(limit int) (pace int, alone bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return min(max(h.pace, Floor), limit)
+	if h.lastWell.IsZero() || h.lastSuspect.After(h.lastWell) {
+		return 1, true
+	}
+	return min(max(h.pace, Floor), limit), false
 }
 
 // times returns when the endpoint last worked and when it last took a notification.
@@ -118,16 +126,36 @@ func newMemory(failures int) *memory {
 	return &memory{failures: uint32(max(failures, 1)), apps: map[partner.ClientID]*health{}}
 }
 
-// paceOf is the pace to begin with, as far as it is known before the endpoint is.
-func (m *memory) paceOf(app partner.ClientID, limit int, now time.Time) int {
-	m.mu.Lock()
-	h := m.apps[app]
-	m.mu.Unlock()
-	if h == nil {
-		return min(Floor, limit)
+// paceOf is the pace to begin with and the reserve to claim besides, as far as they are known before the
+// endpoint is. For one that has not answered a small reserve is enough.
+func (m *memory) paceOf(app partner.ClientID, limit int, now time.Time) (pace, reserve int) {
+	h := m.known(app)
+	alone := h == nil
+	if pace = 1; !alone {
+		h.age(now)
+		pace, alone = h.start(limit)
 	}
-	h.age(now)
-	return h.start(limit)
+	if alone {
+		return pace, min(Floor-1, limit)
+	}
+	return pace, limit
+}
+
+// failing reports whether an app's endpoint failed the last time and answered nobody since.
+func (m *memory) failing(app partner.ClientID) bool {
+	h := m.known(app)
+	if h == nil {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lastSuspect.After(h.lastWell)
+}
+
+func (m *memory) known(app partner.ClientID) *health {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.apps[app]
 }
 
 // of returns the health of an endpoint. What was remembered of another one at its app says nothing of it.

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -57,6 +56,8 @@ func (e Endpoint) same(o Endpoint) bool { return e.Life == o.Life && e.Revision 
 // Waker turns a mailbox's wake-up into a drain, here or by a task.
 type Waker interface {
 	Wake(ctx context.Context, app partner.ClientID, w mailbox.Wake) error
+	// Enqueue makes it a task, for whatever process has a worker free.
+	Enqueue(ctx context.Context, app partner.ClientID, w mailbox.Wake) error
 }
 
 // Observer learns what attempts say about an endpoint and its notifications.
@@ -106,6 +107,8 @@ type Options struct {
 	// InFlightPerApp caps the posts of one app, InFlight those of the process; the latter is a
 	// target shared among the apps that drain, each of which gets at least Floor.
 	InFlightPerApp, InFlight int
+	// Waiting is how many runs may give their places to others while they only wait for posts that are out.
+	Waiting int
 	// Budget is how long one run may claim before it makes room.
 	Budget time.Duration
 	// Timeout bounds one post, EntryLease one claim, OwnerLease the ownership.
@@ -123,41 +126,62 @@ const startSlack = 2 * time.Second
 type Drainer struct {
 	opts   Options
 	memory *memory
-	active atomic.Int64
+	places *places
 	stop   chan struct{}
 
 	mu      sync.Mutex
 	stopped bool
 	runs    sync.WaitGroup
 	timers  map[partner.ClientID]*time.Timer
-	nudges  chan struct{}
+	line    line
 	// stirs tells a run in this process that its mailbox got something.
 	stirs map[partner.ClientID]chan struct{}
 }
 
-// maxNudges bounds the runs that local wake-ups start; beyond, the queue's tasks do the work.
-const maxNudges = 1000
-
 // New returns a Drainer.
 func New(opts Options) *Drainer {
-	return &Drainer{
+	d := &Drainer{
 		opts: opts, memory: newMemory(opts.BreakerFailures), stop: make(chan struct{}),
-		timers: map[partner.ClientID]*time.Timer{}, nudges: make(chan struct{}, maxNudges),
-		stirs: map[partner.ClientID]chan struct{}{},
+		timers: map[partner.ClientID]*time.Timer{}, stirs: map[partner.ClientID]chan struct{}{},
 	}
+	most := limits{inFlightPerApp: opts.InFlightPerApp, inFlight: opts.InFlight, pooled: maxNudges, waiting: opts.Waiting}
+	d.places = newPlaces(most, opts.Metrics, d.advance)
+	return d
 }
 
 // ErrStopped reports a drain asked for after Stop.
 var ErrStopped = errors.New("drainer is stopping")
 
 // Drain runs one drain of an app's mailbox for a wake-up's generation. It returns nil when the
-// mailbox was drained, belongs to another, is off or gated.
+// mailbox was drained, belongs to another, is off or gated; and as soon as the run only waits for posts
+// that are out: then it goes on without its caller, and Stop waits for it.
 func (d *Drainer) Drain(ctx context.Context, app partner.ClientID, generation int64) error {
 	if !d.enter() {
 		return ErrStopped
 	}
-	defer d.runs.Done()
-	return d.drain(ctx, app, generation)
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	if ctx.Err() != nil {
+		cancel() // before it claims anything
+	}
+	unlink := context.AfterFunc(ctx, cancel)
+	p := d.places.take()
+	ended := make(chan error, 1)
+	go func() {
+		defer d.runs.Done()
+		defer cancel()
+		err := d.drain(run, app, generation, p)
+		if p.unattended() {
+			d.report(run, app, err)
+		}
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-p.left:
+		unlink()
+		return nil
+	}
 }
 
 func (d *Drainer) enter() bool {
@@ -170,9 +194,18 @@ func (d *Drainer) enter() bool {
 	return true
 }
 
-func (d *Drainer) drain(ctx context.Context, app partner.ClientID, generation int64) error {
-	d.active.Add(1)
-	defer d.active.Add(-1)
+// report logs the error of a run that nobody waits for.
+func (d *Drainer) report(ctx context.Context, app partner.ClientID, err error) {
+	if err != nil {
+		d.opts.Log.WarnContext(ctx, "drain failed; where no wake-up is armed, the sweep arms one", "app", app, "err", err)
+	}
+}
+
+func (d *Drainer) drain(ctx context.Context, app partner.ClientID, generation int64, p *place) error {
+	defer p.leave()
+	if d.memory.failing(app) && !d.places.limits.mayTry(d.places.now()) {
+		return nil // the wake-up stays armed, so that the sweep repeats it
+	}
 	life, ok, err := d.opts.Endpoints.Life(ctx, app, false)
 	if err != nil || !ok { // nobody is to be told
 		return drainError(app, err)
@@ -206,7 +239,7 @@ func (d *Drainer) drain(ctx context.Context, app partner.ClientID, generation in
 	if t.begun.Probe {
 		t.want = min(t.want, 1)
 	}
-	err = newRun(d, e, token, t.begun).drain(ctx, t)
+	err = newRun(d, e, token, t.begun, p).drain(ctx, t)
 	if errors.Is(err, mailbox.ErrGone) {
 		d.opts.Log.InfoContext(ctx, "drain ended: the app was deleted or made anew meanwhile", "app", app)
 		return nil
@@ -249,7 +282,8 @@ func (d *Drainer) firstWant(ctx context.Context, app partner.ClientID) int {
 		return 0
 	default:
 	}
-	return min(d.memory.paceOf(app, d.opts.InFlightPerApp, time.Now()), d.share()) + d.opts.InFlightPerApp
+	pace, reserve := d.memory.paceOf(app, d.opts.InFlightPerApp, time.Now())
+	return min(pace, d.share()) + reserve
 }
 
 // putOff gives back the mailbox of an app that cannot be posted to. Without an endpoint it ought to be
@@ -320,19 +354,22 @@ func paced(w mailbox.Wake) mailbox.Wake {
 
 // wake hands a wake-up on; one that is lost is armed again by the sweep.
 func (d *Drainer) wake(ctx context.Context, app partner.ClientID, w mailbox.Wake) {
-	if w.None() {
-		return
+	if !w.None() {
+		d.handOn(ctx, app, w, d.opts.Waker.Wake)
 	}
+}
+
+func (d *Drainer) handOn(ctx context.Context, app partner.ClientID, w mailbox.Wake, by func(context.Context, partner.ClientID, mailbox.Wake) error) {
 	ctx, cancel := detached(ctx)
 	defer cancel()
-	if err := d.opts.Waker.Wake(ctx, app, w); err != nil {
+	if err := by(ctx, app, w); err != nil {
 		d.opts.Log.WarnContext(ctx, "wake-up not enqueued; the sweep will", "app", app, "err", err)
 	}
 }
 
 // Nudge starts a drain in this process when a wake-up is due, without waiting for the queue. It
-// never blocks. It reports whether it started one at once: else, also when a drain here will follow
-// later, the wake-up needs a task in the queue.
+// never blocks. It reports whether it started one, or will soon, or pass the wake-up on: else,
+// also when a drain here will follow later, the wake-up needs a task in the queue.
 func (d *Drainer) Nudge(ctx context.Context, app partner.ClientID, w mailbox.Wake) bool {
 	if w.None() {
 		return false
@@ -394,20 +431,21 @@ func (d *Drainer) unstirrable(app partner.ClientID, c chan struct{}) {
 	}
 }
 
-// start runs a drain in a goroutine of its own, unless too many run already; d.mu is held.
+// start runs a drain in a goroutine of its own, or puts it in line where too many work already; d.mu is
+// held.
 func (d *Drainer) start(ctx context.Context, app partner.ClientID, generation int64) bool {
-	select {
-	case d.nudges <- struct{}{}:
-	default:
-		return false
-	}
-	d.runs.Go(func() {
-		defer func() { <-d.nudges }()
-		if err := d.drain(ctx, app, generation); err != nil {
-			d.opts.Log.WarnContext(ctx, "drain failed; where no wake-up is armed, the sweep arms one", "app", app, "err", err)
+	if d.line.empty() {
+		if p := d.places.tryTake(); p != nil {
+			d.begin(arrival{ctx: ctx, app: app, generation: generation}, p)
+			return true
 		}
-	})
-	return true
+	}
+	return d.lineUp(arrival{ctx: ctx, app: app, generation: generation, at: time.Now()})
+}
+
+// begin runs a drain in a place that was taken for it; Stop waits for it.
+func (d *Drainer) begin(a arrival, p *place) {
+	d.runs.Go(func() { d.report(a.ctx, a.app, d.drain(a.ctx, a.app, a.generation, p)) })
 }
 
 // Stop ends runs softly: they claim nothing more, settle what is out and hand the rest over. It
@@ -421,6 +459,7 @@ func (d *Drainer) Stop(ctx context.Context) error {
 			t.Stop()
 			delete(d.timers, app)
 		}
+		d.passOn(d.line.takeAll())
 	}
 	d.mu.Unlock()
 	done := make(chan struct{})
@@ -437,9 +476,6 @@ func (d *Drainer) Stop(ctx context.Context) error {
 }
 
 // share is how many posts one app may have in flight now.
-func (d *Drainer) share() int {
-	active := max(int(d.active.Load()), 1)
-	return max(Floor, min(d.opts.InFlightPerApp, d.opts.InFlight/active))
-}
+func (d *Drainer) share() int { return d.places.share() }
 
 func random() float64 { return rand.Float64() } //nolint:gosec // jitter

@@ -27,4 +27,49 @@ const (
 	OwnFaultDelay = ownFaultDelay
 	BlockedGate   = blockedGate
 	FlushEvery    = flushEvery
+	WaitsAfter    = waitsAfter
 )
+
+// Wait returns when no run goes on.
+func (d *Drainer) Wait() { d.runs.Wait() }
+
+// Answered has an endpoint known to have answered.
+func (d *Drainer) Answered(e Endpoint) {
+	h := d.memory.of(e, time.Now())
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lastWell = time.Now()
+}
+
+// Load returns how many runs work and wait.
+func (d *Drainer) Load() (working, waiting int) {
+	n := d.places.now()
+	return n.working, n.waiting
+}
+
+// Decisions are what the limits say of a load.
+type Decisions struct {
+	Share                     int
+	MayStart, MayWait, MayTry bool
+}
+
+// Decide asks the default limits.
+func Decide(working, pooled, waiting, extra int) Decisions {
+	l, n := limits{inFlightPerApp: 32, inFlight: 512, pooled: maxNudges, waiting: 5000}, load{working: working, pooled: pooled, waiting: waiting, extra: extra}
+	return Decisions{Share: l.share(n), MayStart: l.mayStart(n), MayWait: l.mayWait(n), MayTry: l.mayTry(n)}
+}
+
+// SetNudges replaces maxNudges in a Drainer that nobody uses yet.
+func (d *Drainer) SetNudges(n int) { d.places.limits.pooled = n }
+
+// PassOn lets some join a line, the first of them leave, and returns how many are passed on and stand on then.
+func PassOn(joined []time.Duration, left, now time.Duration) (passed, standing int) {
+	var l line
+	start := time.Now()
+	for _, at := range joined {
+		l.join(arrival{at: start.Add(at)})
+	}
+	l.next(start.Add(left))
+	passed = len(l.late(start.Add(now)))
+	return passed, len(l.list)
+}

@@ -60,7 +60,7 @@ func TestSuspectResolvedByAnother(t *testing.T) {
 		}
 		r.box.fill(3)
 		done := make(chan error)
-		go func() { done <- r.d.Drain(r.Context(), app, 1) }()
+		go func() { done <- r.drain(r.Context(), app, 1) }()
 		pass(500 * time.Millisecond)
 		r.locked(func() {
 			if len(r.posts) != 2 {
@@ -192,7 +192,7 @@ func TestProbeLetsOneOutAndRampsUp(t *testing.T) {
 		r.within("next try", w.Delay, 3900*time.Millisecond, 5*time.Second)
 		pass(w.Delay)
 		done := make(chan error)
-		go func() { done <- r.d.Drain(r.Context(), app, w.Generation) }()
+		go func() { done <- r.drain(r.Context(), app, w.Generation) }()
 		pass(100 * time.Millisecond)
 		for second, want := range []int{1, 1 + 4, 1 + 4 + 8, 1 + 4 + 8 + 16, 1 + 4 + 8 + 16 + 32} {
 			if second > 0 {
@@ -233,7 +233,7 @@ func TestProbeFailureClosesTheGateForLonger(t *testing.T) {
 			want *= time.Second
 			r.within("cool-down", w.Delay, want*8/10-time.Second, want)
 			pass(w.Delay)
-			if err := r.d.Drain(r.Context(), app, w.Generation); err != nil {
+			if err := r.drain(r.Context(), app, w.Generation); err != nil {
 				r.Fatal(err)
 			}
 			if len(r.posts) != posts+1 || r.box.gopen != i+2 {

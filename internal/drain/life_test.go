@@ -33,7 +33,7 @@ func TestAnOutdatedRunSaysNothingOfTheEndpoint(t *testing.T) {
 					return 10 * time.Millisecond
 				}
 				done := make(chan error, 1)
-				go func() { done <- r.d.Drain(r.Context(), app, 1) }()
+				go func() { done <- r.drain(r.Context(), app, 1) }()
 				pass(500 * time.Millisecond)
 				r.box.open()
 				r.locked(func() { r.revision++ })
@@ -65,7 +65,7 @@ func TestAnOutdatedRunSwitchesNothingOff(t *testing.T) {
 		r.answer = only(410, 200)
 		r.latency = func(delivery.Message) time.Duration { return time.Second }
 		done := make(chan error, 1)
-		go func() { done <- r.d.Drain(r.Context(), app, 1) }()
+		go func() { done <- r.drain(r.Context(), app, 1) }()
 		pass(500 * time.Millisecond)
 		r.box.open()
 		if err := <-done; err != nil {
@@ -95,7 +95,7 @@ func TestDrainOfAnAppThatTheSettingsLost(t *testing.T) {
 	bubble(t, func(r *rig) {
 		r.box.fill(1)
 		r.box.birth = 5
-		if err := r.d.Drain(r.Context(), app, 1); err == nil {
+		if err := r.drain(r.Context(), app, 1); err == nil {
 			t.Error("no error")
 		}
 		r.expect(0, 1)
@@ -123,7 +123,7 @@ func TestAppDeletedDuringARun(t *testing.T) {
 		r.answer = only(500)
 		r.latency = func(delivery.Message) time.Duration { return time.Second }
 		done := make(chan error, 1)
-		go func() { done <- r.d.Drain(r.Context(), app, 1) }()
+		go func() { done <- r.drain(r.Context(), app, 1) }()
 		pass(500 * time.Millisecond)
 		r.box.locked(func() { r.box.birth = 9 })
 		if err := <-done; err != nil {
@@ -140,7 +140,7 @@ func TestDrainOfADeletedApp(t *testing.T) {
 	bubble(t, func(r *rig) {
 		r.deleted = true
 		r.box.fill(1)
-		if err := r.d.Drain(r.Context(), app, 1); err != nil || r.box.count("begin") != 0 {
+		if err := r.drain(r.Context(), app, 1); err != nil || r.box.count("begin") != 0 {
 			t.Errorf("error %v, calls %v", err, r.box.calls)
 		}
 	})

@@ -23,6 +23,8 @@ type Metrics struct {
 	duration    prometheus.Histogram
 	lag         *prometheus.HistogramVec
 	transitions *prometheus.CounterVec
+	// working and waiting are the two states of one gauge.
+	working, waiting prometheus.Gauge
 }
 
 // NewMetrics registers the drainers' metrics, every series at once.
@@ -45,6 +47,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "lamplighter_breaker_transitions_total", Help: "Transitions of endpoints' breakers, by the state entered.",
 		}, []string{"to"}),
 	}
+	drains := f.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "lamplighter_drains",
+		Help: "Mailboxes that this process empties, by whether it works or only waits for answers that are slow.",
+	}, []string{"state"})
+	m.working, m.waiting = drains.WithLabelValues("working"), drains.WithLabelValues("waiting")
 	for _, p := range pairs() {
 		m.attempts.WithLabelValues(p.outcome.String(), p.reason.String())
 	}
@@ -94,6 +101,13 @@ func (m *Metrics) attempt(r delivery.Result, lag time.Duration, held bool) {
 		h = "yes"
 	}
 	m.lag.WithLabelValues(h).Observe(lag.Seconds())
+}
+
+func (m *Metrics) runs(n load) {
+	if m != nil {
+		m.working.Set(float64(n.working))
+		m.waiting.Set(float64(n.waiting))
+	}
 }
 
 func (m *Metrics) transition(to breakerState) {

@@ -98,7 +98,7 @@ func TestPostsThatEndDuringALostExchange(t *testing.T) {
 		r.d = drain.New(r.opts)
 		r.box.fill(200)
 		r.box.fails["exchange"] = []string{"", "", "before", "before", "before", "before"}
-		if err := r.d.Drain(r.Context(), app, 1); err == nil {
+		if err := r.drain(r.Context(), app, 1); err == nil {
 			r.Fatal("no error")
 		}
 		synctest.Wait()

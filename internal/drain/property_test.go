@@ -96,6 +96,10 @@ func (w *world) Wake(_ context.Context, _ partner.ClientID, wk mailbox.Wake) err
 	return nil
 }
 
+func (w *world) Enqueue(ctx context.Context, id partner.ClientID, wk mailbox.Wake) error {
+	return w.Wake(ctx, id, wk)
+}
+
 func (w *world) Attempted(delivery.Attempt)                       {}
 func (w *world) Observe(context.Context, drain.Observation) error { return nil }
 

@@ -44,7 +44,9 @@ type rig struct {
 	most    int
 	overlap bool
 
-	wakes    []mailbox.Wake
+	wakes []mailbox.Wake
+	// tasks are the apps whose wake-ups the drainer passed on to the queue.
+	tasks    []partner.ClientID
 	wakeErr  error
 	attempts []delivery.Attempt
 	seen     []drain.Observation
@@ -76,13 +78,14 @@ func bubble(t *testing.T, f func(r *rig), change ...func(o *drain.Options)) {
 		o := drain.Options{
 			Mailbox: r.box, Endpoints: r, Waker: r, Observer: r, Metrics: drain.NewMetrics(r.reg), Log: slog.New(slog.DiscardHandler),
 			Schedule: delivery.DefaultSchedule(), Gate: delivery.Gate{Base: 5 * time.Second, Max: time.Minute}, BreakerFailures: 5,
-			InFlightPerApp: 32, InFlight: 512, Budget: 5 * time.Second, Timeout: 10 * time.Second,
+			InFlightPerApp: 32, InFlight: 512, Waiting: 5000, Budget: 5 * time.Second, Timeout: 10 * time.Second,
 			EntryLease: entryLease, OwnerLease: ownerLease,
 		}
 		for _, c := range change {
 			c(&o)
 		}
 		r.opts, r.d = o, drain.New(o)
+		r.d.Answered(drain.Endpoint{Life: mailbox.Life{App: app}, Revision: registryRevision}) // as after a minute's work
 		f(r)
 		if r.overlap {
 			t.Error("two posts of one tenant overlapped")
@@ -94,6 +97,12 @@ func (r *rig) locked(f func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f()
+}
+
+// posted is how many posts there were.
+func (r *rig) posted() (n int) {
+	r.locked(func() { n = len(r.posts) })
+	return n
 }
 
 // pass lets time pass in the bubble.
@@ -160,12 +169,18 @@ func (r *rig) Wake(_ context.Context, _ partner.ClientID, w mailbox.Wake) error 
 	return r.wakeErr
 }
 
+// Enqueue implements drain.Waker.
+func (r *rig) Enqueue(_ context.Context, id partner.ClientID, w mailbox.Wake) error {
+	r.locked(func() { r.tasks = append(r.tasks, id) })
+	return r.wakeErr
+}
+
 // Attempted implements drain.Observer.
 func (r *rig) Attempted(a delivery.Attempt) { r.locked(func() { r.attempts = append(r.attempts, a) }) }
 
 // Observe implements drain.Observer.
 func (r *rig) Observe(_ context.Context, o drain.Observation) error {
-	r.seen = append(r.seen, o)
+	r.locked(func() { r.seen = append(r.seen, o) })
 	return nil
 }
 
@@ -180,10 +195,17 @@ func (r *rig) wake() mailbox.Wake {
 	return w
 }
 
+// drain drains until the run ends, also when it only waits.
+func (r *rig) drain(ctx context.Context, id partner.ClientID, generation int64) error {
+	err := r.d.Drain(ctx, id, generation)
+	r.d.Wait()
+	return err
+}
+
 // run drains once, as the first wake-up or a sweep's would.
 func (r *rig) run() {
 	r.Helper()
-	if err := r.d.Drain(r.Context(), app, r.box.sweep().Generation); err != nil {
+	if err := r.drain(r.Context(), app, r.box.sweep().Generation); err != nil {
 		r.Fatal(err)
 	}
 }
@@ -193,7 +215,7 @@ func (r *rig) next() mailbox.Wake {
 	r.Helper()
 	w := r.wake()
 	pass(w.Delay)
-	if err := r.d.Drain(r.Context(), app, w.Generation); err != nil {
+	if err := r.drain(r.Context(), app, w.Generation); err != nil {
 		r.Fatal(err)
 	}
 	return w

@@ -31,7 +31,7 @@ const (
 )
 
 // While posts are out and there is room for more, the mailbox is asked again after lookMin, then
-// ever less often up to lookMax: what another process deposits wakes nobody while a drainer owns
+// ever less often up to lookMax, or limits.lookEvery where many wait: what another process deposits wakes nobody while a drainer owns
 // the mailbox. What this process deposits says so (Drainer.Stir).
 const (
 	lookMin = 50 * time.Millisecond
@@ -88,10 +88,14 @@ type run struct {
 	held     time.Time
 	openings int
 	health   *health
+	place    *place
+	// moved is when a post began or ended last.
+	moved time.Time
 
 	queue   []claimed
 	running int
-	// jobs and done are as large as the number of posters may be, so that no send waits.
+	// jobs and done hold twice what the run begins with, so that hardly any send waits; and none does for long,
+	// since there is a poster for each of the running posts. At full length both would take 30 kB.
 	jobs    chan job
 	done    chan finished
 	posters int
@@ -109,9 +113,9 @@ type run struct {
 
 	// limit ramps up, one more for each answer, so that it doubles each round: from Floor after a
 	// pause or an outage, so that an endpoint does not meet a stampede, else from where it was.
-	// probing lets one post out alone.
-	limit   int
-	probing bool
+	// alone lets one post out, until the endpoint answers; probing: because its gate was closed.
+	limit          int
+	alone, probing bool
 	// reserve is how many claims more than may run at once are wanted.
 	reserve int
 	lost    bool
@@ -141,19 +145,22 @@ type run struct {
 	outdated bool
 }
 
-func newRun(d *Drainer, e Endpoint, token string, b mailbox.Begun) *run {
+func newRun(d *Drainer, e Endpoint, token string, b mailbox.Begun, p *place) *run {
 	now, app := time.Now(), e.Life.App
 	r := &run{
 		d: d, app: app, token: token, endpoint: e, born: now, began: now, until: now.Add(d.opts.Budget), held: b.HeldUntil, openings: b.Openings,
-		health: d.memory.of(e, now), jobs: make(chan job, d.opts.InFlightPerApp), done: make(chan finished, d.opts.InFlightPerApp),
+		health: d.memory.of(e, now), place: p, moved: now,
 		asks: make(chan ask), answers: make(chan answer, 1), stirred: d.stirrable(app), look: lookMin, timer: stoppedTimer(),
 		probing: b.Probe, hadGate: b.Probe,
 	}
-	r.limit, r.reserve = r.health.start(d.opts.InFlightPerApp), d.opts.InFlightPerApp
+	r.limit, r.alone = r.health.start(d.opts.InFlightPerApp)
+	r.reserve = d.opts.InFlightPerApp
 	if b.Probe {
 		d.opts.Metrics.transition(halfOpen)
-		r.limit = 1
+		r.limit, r.alone = 1, true
 	}
+	size := min(2*r.limit, d.opts.InFlightPerApp)
+	r.jobs, r.done = make(chan job, size), make(chan finished, size)
 	return r
 }
 
@@ -243,7 +250,7 @@ func (r *run) want() int {
 		return 0
 	}
 	room := min(r.limit, r.d.share()) + r.reserve
-	if r.probing {
+	if r.alone {
 		room = 1
 	}
 	return max(room-r.running-len(r.queue), 0)
@@ -342,7 +349,8 @@ func (r *run) launch(ctx context.Context) {
 	limit := min(r.limit, r.d.share())
 	for len(r.queue) > 0 {
 		c := r.queue[0]
-		late := !time.Now().Before(c.startBy)
+		now := time.Now()
+		late := !now.Before(c.startBy)
 		if !late && !r.stopped() && r.running >= limit {
 			return
 		}
@@ -357,6 +365,7 @@ func (r *run) launch(ctx context.Context) {
 			continue
 		}
 		r.running++
+		r.noteMove(now)
 		if r.posters < r.running {
 			r.posters++
 			r.ended.Go(func() { r.work(ctx) })
@@ -404,43 +413,6 @@ func (r *run) gather(ctx context.Context) {
 	}
 }
 
-// await waits for the first result; it returns false when an exchange is to come before any.
-func (r *run) await(ctx context.Context) bool {
-	stop, ended := r.d.stop, ctx.Done()
-	if r.closing { // known already, or no news
-		stop, ended = nil, nil
-	}
-	stirred := r.stirred
-	if r.want() == 0 { // no room for what came: it stays told until there is
-		stirred = nil
-	}
-	r.timer.Reset(r.patience())
-	select {
-	case f := <-r.done:
-		r.settle(ctx, f)
-	case <-stirred:
-		r.timer.Stop()
-		r.look = lookMin
-		return false
-	case <-r.timer.C: // the next exchange looks, and renews
-		r.look = min(2*r.look, lookMax)
-		return false
-	case <-stop:
-	case <-ended:
-	}
-	return true
-}
-
-// patience is how long to wait for the first result: until the lease needs renewing, or, where
-// there is room for claims, until the mailbox is worth a look.
-func (r *run) patience() time.Duration {
-	renew := r.d.opts.OwnerLease / 3
-	if r.want() == 0 {
-		return min(r.renewIn(), renew)
-	}
-	return min(r.look, renew)
-}
-
 // window is how long to gather results.
 func (r *run) window() time.Duration {
 	return min(gatherFor*time.Duration(r.d.opts.InFlightPerApp)/time.Duration(r.d.share()), gatherLong)
@@ -449,7 +421,7 @@ func (r *run) window() time.Duration {
 // starving reports that posters will wait soon although more is due: they go on from what is left of
 // the reserve while the exchange is made.
 func (r *run) starving() bool {
-	return r.filled && len(r.queue) <= r.reserve/2 && !r.stopped() && !r.probing
+	return r.filled && len(r.queue) <= r.reserve/2 && !r.stopped() && !r.alone
 }
 
 func stoppedTimer() *time.Timer {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/drain"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
@@ -82,20 +83,22 @@ func TestShare(t *testing.T) {
 			o.Mailbox = boxes{app: r.box, "app2": other}
 			return o
 		}())
-		r.latency = func(delivery.Message) time.Duration { return 100 * time.Millisecond }
+		r.d.Answered(drain.Endpoint{Life: mailbox.Life{App: app}, Revision: registryRevision})
 		r.box.fill(300)
-		other.deposit("slow", tenant.Move)
+		for _, c := range []tenant.ChangeType{tenant.Suspend, tenant.Move, tenant.BackupRestored} { // one after the other
+			other.deposit("slow", c)
+		}
 		r.latency = func(m delivery.Message) time.Duration {
 			if m.Change.Tenant == "slow" {
-				return time.Second
+				return 150 * time.Millisecond
 			}
 			return 100 * time.Millisecond
 		}
 		done := make(chan error, 2)
-		go func() { done <- r.d.Drain(r.Context(), "app2", 1) }()
+		go func() { done <- r.drain(r.Context(), "app2", 1) }()
 		synctest.Wait()
-		go func() { done <- r.d.Drain(r.Context(), app, 1) }()
-		pass(950 * time.Millisecond)
+		go func() { done <- r.drain(r.Context(), app, 1) }()
+		pass(440 * time.Millisecond)
 		r.locked(func() {
 			if r.most != 11 { // ten of its own beside the slow one
 				r.Errorf("%d posts at once beside another app", r.most)
@@ -130,7 +133,7 @@ func TestOneTenantInOrder(t *testing.T) {
 		r.box.deposit("a", tenant.Move)
 		r.box.fill(10)
 		done := make(chan error)
-		go func() { done <- r.d.Drain(r.Context(), app, 1) }()
+		go func() { done <- r.drain(r.Context(), app, 1) }()
 		pass(100 * time.Millisecond)
 		r.box.deposit("a", tenant.Resume) // the suspend is out
 		if err := <-done; err != nil {
@@ -212,7 +215,7 @@ func TestSlowPostDoesNotHoldTheOthers(t *testing.T) {
 		}
 		r.box.fill(100)
 		done := make(chan error)
-		go func() { done <- r.d.Drain(r.Context(), app, 1) }()
+		go func() { done <- r.drain(r.Context(), app, 1) }()
 		pass(time.Second)
 		r.box.locked(func() {
 			if len(r.box.entries) != 1 {

@@ -12,6 +12,7 @@ import (
 // settle turns a finished post into a settlement and draws what follows for the run.
 func (r *run) settle(ctx context.Context, f finished) {
 	r.running--
+	r.noteMove(time.Now())
 	if f.late {
 		r.settlements = append(r.settlements, mailbox.Settlement{Claim: f.claim, Verdict: mailbox.Release})
 		return
@@ -65,10 +66,13 @@ func (r *run) steer(j judgement, f finished) {
 	}
 	r.ownFault = false
 	r.openings = 0 // the next exchange clears the gate
-	if r.probing {
-		r.probing = false
+	if r.alone {
+		r.alone = false
 		r.limit = min(Floor, r.d.opts.InFlightPerApp)
-		r.d.opts.Metrics.transition(closed)
+		if r.probing {
+			r.probing = false
+			r.d.opts.Metrics.transition(closed)
+		}
 		return
 	}
 	r.limit = min(r.limit+1, r.d.opts.InFlightPerApp) // one more per answer doubles it each round

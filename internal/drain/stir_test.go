@@ -46,7 +46,7 @@ func TestWhatComesWhileAPostHangs(t *testing.T) {
 				r.box.fill(1)
 				r.latency = slowFirst
 				done := make(chan error)
-				go func() { done <- r.d.Drain(r.Context(), app, 1) }()
+				go func() { done <- r.drain(r.Context(), app, 1) }()
 				pass(c.after) // long enough that the drainer looks seldom
 				r.box.deposit("t777", tenant.Suspend)
 				start := time.Now()
@@ -82,7 +82,7 @@ func TestARunWithAHangingPostIsLikeTheNext(t *testing.T) {
 				r.box.fill(1)
 				r.latency = slowFirst
 				done := make(chan error)
-				go func() { done <- r.d.Drain(r.Context(), app, 1) }()
+				go func() { done <- r.drain(r.Context(), app, 1) }()
 				pass(4 * time.Second)
 				c.change(r)
 				pass(3500 * time.Millisecond)
@@ -128,7 +128,7 @@ func TestGoneIsOfTheURLThatAnswered(t *testing.T) {
 		r.latency = slowFirst
 		r.answer = only(410)
 		done := make(chan error)
-		go func() { done <- r.d.Drain(r.Context(), app, 1) }()
+		go func() { done <- r.drain(r.Context(), app, 1) }()
 		pass(4 * time.Second)
 		r.locked(func() { r.revision++ })
 		if err := <-done; err != nil {

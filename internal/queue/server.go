@@ -34,13 +34,10 @@ type ServerOptions struct {
 	// ShutdownTimeout is how long handlers may go on after Stop; they are abandoned, not stopped,
 	// so drainers need a stop signal of their own.
 	ShutdownTimeout time.Duration
-	// Drainers bounds the drains that run at once. A drain occupies its worker while posts are
-	// out, so many sick endpoints must not keep healthy ones waiting for one.
-	Drainers int
-	// Probers bounds the probes that run at once. A hanging endpoint occupies its worker for a whole
-	// timeout, so there must be more than the endpoints that may hang at once.
-	Probers int
-	Log     *slog.Logger
+	// Drainers and Probers bound the drains and probes that run at once. The handlers of both return as soon
+	// as they do nothing but wait for an endpoint.
+	Drainers, Probers int
+	Log               *slog.Logger
 }
 
 // Workers of the other queues.

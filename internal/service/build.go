@@ -179,7 +179,7 @@ func (s *Service) buildDrain() {
 		Mailbox: s.boxes, Endpoints: p.endpoints, Waker: p.waker, Observer: &observer{Recorder: s.recorder, people: p.tracker},
 		Metrics: drain.NewMetrics(s.metrics), Log: s.log,
 		Schedule: delivery.Schedule(d.RetrySchedule), Gate: delivery.Gate{Base: s.cfg.Breaker.OpenFor, Max: s.cfg.Breaker.OpenForMax},
-		BreakerFailures: s.cfg.Breaker.Failures, InFlightPerApp: d.InFlightPerApp, InFlight: d.InFlight, Budget: d.DrainBudget,
+		BreakerFailures: s.cfg.Breaker.Failures, InFlightPerApp: d.InFlightPerApp, InFlight: d.InFlight, Waiting: d.DrainersWaiting, Budget: d.DrainBudget,
 		Timeout: d.Timeout, EntryLease: d.EntryLease, OwnerLease: d.OwnerLease,
 	})
 	p.waker.local = s.drainer

@@ -108,6 +108,9 @@ func (w *twins) Notify(ctx context.Context, _ string, ts []tenant.ID) error {
 // Wake forgets a wake-up: settle drains anyway.
 func (w *twins) Wake(context.Context, partner.ClientID, mailbox.Wake) error { return nil }
 
+// Enqueue implements drain.Waker.
+func (w *twins) Enqueue(context.Context, partner.ClientID, mailbox.Wake) error { return nil }
+
 func (w *twins) Life(context.Context, partner.ClientID, bool) (mailbox.Life, bool, error) {
 	return w.life, true, nil
 }

@@ -32,6 +32,11 @@ func (w *waker) Wake(ctx context.Context, app partner.ClientID, wk mailbox.Wake)
 	if w.local != nil && w.local.Nudge(ctx, app, wk) {
 		return nil
 	}
+	return w.Enqueue(ctx, app, wk)
+}
+
+// Enqueue makes a wake-up a queue task.
+func (w *waker) Enqueue(ctx context.Context, app partner.ClientID, wk mailbox.Wake) error {
 	return w.queue.EnqueueDrain(ctx, app, wk.Generation, wk.Delay)
 }
 
