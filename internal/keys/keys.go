@@ -86,6 +86,8 @@ const (
 	AppSettled AppKey = "outbox_settled"
 	// AppProbes HASH endpoint -> "1;<due ms>;<end of the claim, ms>;<stamp>;<state of its probes>".
 	AppProbes AppKey = "probes"
+	// AppDismissed ZSET tenant -> count of dismissals that took its approval back, of the last ones; expires.
+	AppDismissed AppKey = "dismissed"
 	// AppFormer starts the HASHes of approvals of former lives, each named by the birth that followed.
 	AppFormer AppKey = "former"
 )
@@ -94,6 +96,7 @@ const (
 func (s Space) AppLife(id partner.ClientID) []string {
 	out := []string{
 		s.App(id, AppIncidents), s.App(id, AppHistory), s.App(id, AppReports), s.App(id, AppOutbox), s.App(id, AppSettled), s.App(id, AppProbes), s.App(id, AppDeliveries),
+		s.App(id, AppDismissed),
 	}
 	for _, k := range partner.AllEndpointKinds() {
 		out = append(out, s.App(id, AppReported)+":"+k.String())

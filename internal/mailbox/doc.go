@@ -85,8 +85,9 @@
 //     all slots.
 //   - No lost wake-up. Only time can break it: an owner's or a wake-up's lease running out, or a
 //     horizon coming near. The sweep repairs that.
-//   - Approvals. An approval starts from a top that was read after the last dismissal: Dismissals
-//     counts them, and Approve admits nobody when the count moved. So nothing that a post of a
+//   - Approvals. An approval starts from a top that was read after the tenant's last dismissal: Dismissals
+//     counts them, whom the last ones meant is kept for a minute, and Approve admits nobody when one of its
+//     tenants is among those since the count, or nobody can tell. So nothing that a post of a
 //     former approval brings is newer than what the new one starts from.
 //   - Lives. An approval, and what waits for it, belong to one life: only calls of that life see them, and a
 //     claim is posted by the settings of the life that claimed it. So nothing of a former life reaches a

@@ -12,7 +12,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// oracle is the mailbox's rules in plain Go: what one app's five keys must hold, and what each
+// oracle is the mailbox's rules in plain Go: what one app's six keys must hold, and what each
 // call must answer. It knows nothing of Redis. Times are milliseconds.
 type oracle struct {
 	set        mailbox.Settings
@@ -36,6 +36,7 @@ type oracle struct {
 	revision   int64
 	held       int64
 	dismissals int64
+	dismissed  map[tenant.ID]int64 // the count that each one's last dismissal brought about
 	birth      int64
 	former     map[int64]map[tenant.ID]mark
 	formerly   []int64 // its keys in their order
@@ -198,7 +199,7 @@ func (o *oracle) fold(nonce string, r tenant.Record, m mark, d *mailbox.Deposite
 func (o *oracle) approve(t tenant.ID, top, since int64) (n int, stale bool) {
 	m, is := o.tenants[t]
 	if !is {
-		if since != o.dismissals {
+		if o.overtaken(t, since) {
 			return 0, true
 		}
 		m = mark{top, true}
@@ -217,7 +218,9 @@ func (o *oracle) again(t tenant.ID) int {
 
 func (o *oracle) dismiss(t tenant.ID) int {
 	_, is := o.tenants[t]
-	o.dismissals += int64(btoi(is))
+	if is {
+		o.noteDismissal(t)
+	}
 	delete(o.tenants, t)
 	delete(o.waiting, t)
 	delete(o.due, t)
@@ -469,6 +472,9 @@ func (o *oracle) content() map[string]string {
 	}
 	for t, s := range o.flight {
 		out["flight "+string(t)] = strconv.FormatInt(s, 10)
+	}
+	for t, n := range o.dismissed {
+		out["dismissed "+string(t)] = strconv.FormatInt(n, 10)
 	}
 	o.contentOfBox(func(field string, v int64, present bool) {
 		if present {

@@ -15,18 +15,23 @@ import (
 //go:embed lua/*.lua
 var sources embed.FS
 
-// scripts are the mailbox's state changes; each runs with the prelude before it.
+// scripts are the mailbox's state changes; each runs with the prelude before it, and with what else it builds on.
 type scripts struct {
 	deposit, admit, dismiss, begin, exchange, finish, change, open, beat, life, clear, view, inspect *redis.Script
 }
 
 func load() scripts {
-	prelude := source("prelude")
-	script := func(name string) *redis.Script { return redis.NewScript(prelude + source(name)) }
+	script := func(names ...string) *redis.Script {
+		text := source("prelude")
+		for _, n := range names {
+			text += source(n)
+		}
+		return redis.NewScript(text)
+	}
 	return scripts{
-		deposit: script("deposit"), admit: script("admit"), dismiss: script("dismiss"), begin: script("begin"),
-		exchange: script("exchange"), finish: script("finish"), change: script("switch"), open: script("open"),
-		beat: script("beat"), life: script("life"), clear: script("clear"), view: script("view"), inspect: script("inspect"),
+		deposit: script("entries", "wake", "deposit"), admit: script("admit"), dismiss: script("dismiss"), begin: script("wake", "begin"),
+		exchange: script("entries", "exchange"), finish: script("wake", "finish"), change: script("wake", "switch"), open: script("wake", "open"),
+		beat: script("beat"), life: script("life"), clear: script("clear"), view: script("entries", "view"), inspect: script("entries", "inspect"),
 	}
 }
 

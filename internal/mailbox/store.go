@@ -45,14 +45,19 @@ func (s *Store) Settings() Settings { return s.set }
 // write runs a script that writes in a life of an app. Where the mailbox still belongs to an earlier life,
 // that one is put aside first.
 func (s *Store) write(ctx context.Context, sc *redis.Script, life Life, args ...any) *redis.Cmd {
+	return s.writeTo(ctx, sc, life, keysOf(s.keys, life.App), args...)
+}
+
+// writeTo is write of a script that has keys of its own.
+func (s *Store) writeTo(ctx context.Context, sc *redis.Script, life Life, ks []string, args ...any) *redis.Cmd {
 	args = append([]any{life.Birth}, args...)
-	cmd := sc.Run(ctx, s.rdb, keysOf(s.keys, life.App), args...)
+	cmd := sc.Run(ctx, s.rdb, ks, args...)
 	if isUnborn(cmd.Err()) {
 		if err := s.Born(ctx, life); err != nil {
 			cmd.SetErr(err)
 			return cmd
 		}
-		cmd = sc.Run(ctx, s.rdb, keysOf(s.keys, life.App), args...)
+		cmd = sc.Run(ctx, s.rdb, ks, args...)
 	}
 	return cmd
 }
@@ -172,10 +177,11 @@ func (s *Store) Dismissals(ctx context.Context, app partner.ClientID) (int64, er
 // Approve admits at most MaxBatch tenants: each absent one is approved and its status will be told
 // by the next deposit. It returns how many await that telling.
 //
-// Dismissals MUST be read before the tops, and is given as since. Where an approval was taken back
-// in between, Approve admits nobody and returns ErrDismissed: with a top from before, a late
+// Dismissals MUST be read before the tops, and is given as since. Where the approval of one of these tenants
+// was taken back in between, Approve admits nobody and returns ErrDismissed: with a top from before, a late
 // fan-out could tell a status older than one that a post of the former approval brings. The caller
-// then reads both anew.
+// then reads both anew. The mailbox knows whose approvals the last dismissals took back; where it does not
+// reach back to since, any dismissal counts.
 func (s *Store) Approve(ctx context.Context, life Life, since int64, ts []Admission) (int, error) {
 	return s.admit(ctx, life, "approve", strconv.FormatInt(since, 10), ts)
 }
@@ -204,7 +210,7 @@ func (s *Store) admit(ctx context.Context, life Life, mode, since string, ts []A
 	for _, a := range ts {
 		args = append(args, string(a.Tenant), a.Top)
 	}
-	n, err := counted(s.write(ctx, s.scripts.admit, life, args...))
+	n, err := counted(s.writeTo(ctx, s.scripts.admit, life, s.dismissedKeys(life.App), args...))
 	switch {
 	case err != nil || n >= 0:
 		return max(n, 0), failure("admit tenants to", life.App, err)
@@ -220,8 +226,21 @@ func (s *Store) Dismiss(ctx context.Context, life Life, ts []tenant.ID) (int, er
 	if err := fits("dismiss tenants from", life.App, len(ts)); err != nil {
 		return 0, err
 	}
-	n, err := counted(s.write(ctx, s.scripts.dismiss, life, texts(ts)...))
+	args := append([]any{dismissedMost, int(dismissedFor.Seconds())}, texts(ts)...)
+	n, err := counted(s.writeTo(ctx, s.scripts.dismiss, life, s.dismissedKeys(life.App), args...))
 	return n, failure("dismiss tenants from", life.App, err)
+}
+
+// How many tenants whose approvals were taken back last are known, and for how long: an approval reads tops for
+// some milliseconds. The key expires in one go, so it must stay small.
+const (
+	dismissedMost = 2000
+	dismissedFor  = time.Minute
+)
+
+// dismissedKeys are the keys of the scripts that look at who was dismissed.
+func (s *Store) dismissedKeys(app partner.ClientID) []string {
+	return append(keysOf(s.keys, app), s.keys.App(app, keys.AppDismissed))
 }
 
 // Begin takes the mailbox for a drainer. The token MUST be unique to this run; gen is the

@@ -300,13 +300,13 @@ func (w *world) verify() {
 	}
 }
 
-// content reads the five keys.
+// content reads the six keys.
 func (w *world) content() (map[string]string, error) {
 	k, out := keys.New(""), map[string]string{}
 	var hashes [3]*redis.MapStringStringCmd
-	var sets [2]*redis.ZSliceCmd
+	var sets [3]*redis.ZSliceCmd
 	hashNames := [...]keys.AppKey{keys.AppTenants, keys.AppWaiting, keys.AppMailbox}
-	setNames := [...]keys.AppKey{keys.AppDue, keys.AppFlight}
+	setNames := [...]keys.AppKey{keys.AppDue, keys.AppFlight, keys.AppDismissed}
 	_, err := w.rdb.Pipelined(w.ctx, func(p redis.Pipeliner) error {
 		for i, n := range hashNames {
 			hashes[i] = p.HGetAll(w.ctx, k.App(testApp, n))

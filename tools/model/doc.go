@@ -27,10 +27,10 @@
 // What models what:
 //
 //	script or code             step of the model                    differences
-//	wake (prelude.lua)         wake, arm, armed, requeue            generations are equalities; repeats are told apart only while somebody may repeat
+//	wake.lua                   wake, arm, armed, requeue            generations are equalities; repeats are told apart only while somebody may repeat
 //	registry accept.lua        accepts                              a change is a kind and a sequence
 //	deposit.lua                deposit, fold, repeats               one tenant a call; no silent status (sequence -1 behaves like one deposited before)
-//	admit.lua                  approves, admit, resyncs             the count of dismissals is whether there was one since
+//	admit.lua                  approves, admit, resyncs             the count, and whom dismissals meant, is whether there was one of the tenant since
 //	dismiss.lua                dismiss
 //	begin.lua                  begin, starts                        held and gopen only tell, they decide nothing
 //	exchange.lua, results      result, prove                        the stamp is whose claim it is; at most two results

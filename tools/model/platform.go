@@ -127,7 +127,9 @@ func (m *model) dismiss(s *state, t int) {
 	if s.Flying[t] == 0 || m.lacks(noFlightKept) {
 		s.leave(t)
 	}
-	s.AdmitStale = min(s.AdmitT, 1)
+	if int(s.AdmitT) == t+1 { // the mailbox knows whom the last dismissals meant; where it does not, it refuses more
+		s.AdmitStale = 1
+	}
 }
 
 func (m *model) admit(s *state, t int, top uint8) {

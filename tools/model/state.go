@@ -71,7 +71,7 @@ type state struct {
 	Kind [nTenants][nChanges]uint8
 	Fan  [nTenants]uint8 // bit n: the fan-out that change n+1 owes has not deposited yet
 
-	// an approval under way: it read the top and the mailbox's count of dismissals, and will admit
+	// an approval under way: it read the top and the mailbox's count of dismissals, and will admit unless its tenant was dismissed since
 	AdmitT, AdmitTop, AdmitStale uint8
 
 	// the mailbox

@@ -70,6 +70,11 @@ func worlds() []namedWorld {
 			l.changes[0] = 1
 			l.Dismiss, l.Approve, l.Resync, l.noStray, l.live = 2, 2, 1, true, true
 		}),
+		w("approval, another dismissed", func(l *limits) {
+			l.tenants = 2
+			l.changes = [nTenants]int{1, 1}
+			l.Dismiss, l.Approve, l.noStray = 1, 1, true
+		}),
 		w("app deleted, back", func(l *limits) { l.Delete, l.Repeat, l.Crash, l.noStray, l.live = 1, 1, 1, true, true }),
 		w("late copy", func(l *limits) { l.changes[0] = 3; l.Late, l.Fail, l.noStray, l.live = 1, 1, true, true }),
 		w("answers lost", func(l *limits) { l.Lost, l.Crash, l.Task, l.live = 2, 1, 1, true }),

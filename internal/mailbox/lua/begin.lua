@@ -7,9 +7,11 @@
 --       | {'off'} | {'busy'} | {'gated', generation, in ms}: leave, and enqueue that wake-up unless '0'
 -- Atomic: consuming the generation, the ownership or the next wake-up, and the epoch that the owner begins in: a
 -- repeat, or a late copy, keeps the first one's.
-settle()
 local token, gen, lease = ARGV[2], ARGV[3], tonumber(ARGV[4])
-local b = redis.call('HMGET', BOX, 'wgen', 'fgen', 'off', 'owner', 'oexp', 'gate', 'gopen', 'held', 'epoch', 'oepoch')
+local b = redis.call('HMGET', BOX, 'wgen', 'fgen', 'off', 'owner', 'oexp', 'gate', 'gopen', 'held', 'epoch', 'oepoch', 'format', 'birth')
+local refused = guard(b[11], b[12])
+if refused then return refused end
+settle()
 if b[1] == gen then redis.call('HDEL', BOX, 'wgen', 'wat', 'wexp') end
 if b[2] == gen then redis.call('HDEL', BOX, 'fgen', 'fat', 'fexp') end
 if b[3] then return {'off'} end

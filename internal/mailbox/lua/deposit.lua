@@ -8,10 +8,13 @@
 --       written and the number of waiting entries they replaced.
 -- Atomic: all tenants of the call and the wake-up. What many tenants need is read, and written, by one
 -- call; nothing is written where one of them is refused.
+local b = redis.call('HMGET', BOX, 'version', 'format', 'birth')
+local refused = guard(b[2], b[3])
+if refused then return refused end
 local nonce, horizon, grace = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local written, replaced = 0, 0
+local written, replaced, instant = 0, 0, int(now)
 -- not below the clock: a version that Redis lost with its last writes may still come back with a result
-local version = math.max(num(redis.call('HGET', BOX, 'version')), now * 1000)
+local version = math.max(num(b[1]), now * 1000)
 
 local all = {}
 for i = 5, #ARGV, 8 do all[#all + 1] = ARGV[i] end
@@ -43,10 +46,9 @@ if #news > 0 then
 end
 local set, removed, tops, pulled, emptied = {}, {}, {}, {}, {}
 for n, t in ipairs(news) do
-  local i, top, wrote = args[n], tonumber(ARGV[args[n] + 1]), false
+  local i, wrote = args[n], false
   for s = 1, 3 do
-    local field, old = t .. '|' .. SLOTS[s], have[n][s]
-    local seq, change = tonumber(ARGV[i + 2 * s]), ARGV[i + 2 * s + 1]
+    local old, seq, change = have[n][s], ARGV[i + 2 * s], ARGV[i + 2 * s + 1]
     local asked = s == 1 and again[n]
     local line = s == 1 and string.find(change, '\n', 1, true)
     if line then
@@ -55,36 +57,36 @@ for n, t in ipairs(news) do
       if status == '' then
         asked = false
       elseif asked then
-        seq, change = -1, status
+        seq, change = '-1', status
       end
     end
-    if seq == 0 then
+    if seq == '0' then
       if old then
-        removed[#removed + 1] = field
+        removed[#removed + 1] = t .. '|' .. SLOTS[s]
         have[n][s] = false
       end
-    elseif seq > known[n] or asked then
-      if seq <= known[n] then
-        seq, change = top, 'r' .. nonce .. ';' .. change
+    elseif tonumber(seq) > known[n] or asked then
+      if tonumber(seq) <= known[n] then
+        seq, change = ARGV[i + 1], 'r' .. nonce .. ';' .. change
       end
       version = version + 1
-      local superseded, since = 0, int(now)
+      local superseded, since = '0', instant
       if old then
         local count, at = string.match(old, '^[^;]*;[^;]*;[^;]*;(%d+);(%d+);')
-        superseded, since = num(count) + 1, at or since
+        superseded, since = int(num(count) + 1), at or since
         replaced = replaced + 1
       end
-      have[n][s] = int(seq) .. ';' .. int(version) .. ';0;' .. int(superseded) .. ';' .. since .. ';' .. change
-      set[#set + 1], set[#set + 2] = field, have[n][s]
+      have[n][s] = seq .. ';' .. int(version) .. ';0;' .. superseded .. ';' .. since .. ';' .. change
+      set[#set + 1], set[#set + 2] = t .. '|' .. SLOTS[s], have[n][s]
       written = written + 1
       wrote = true
     end
   end
-  tops[#tops + 1], tops[#tops + 2] = t, int(top)
+  tops[#tops + 1], tops[#tops + 2] = t, ARGV[i + 1]
   if vacant(have[n]) then
     if due[n] then emptied[#emptied + 1] = t end
   elseif wrote and not flight[n] and (not due[n] or tonumber(due[n]) > now) then
-    pulled[#pulled + 1], pulled[#pulled + 2] = int(now), t
+    pulled[#pulled + 1], pulled[#pulled + 2] = instant, t
   end
 end
 if #removed > 0 then redis.call('HDEL', WAITING, unpack(removed)) end

@@ -15,10 +15,12 @@
 -- An owner's 'o' or 'w' proves the endpoint: its gate is forgotten, whatever becomes of the entry. While
 -- it is not, one exchange claims one tenant at most, the probe. What an outdated owner brings says nothing of
 -- the endpoint as it is now: the gate stays, and what failed is due at once and climbs no step.
-settle()
 local instant = int(now)
 local token, want = ARGV[2], tonumber(ARGV[3])
-local b = redis.call('HMGET', BOX, 'owner', 'off', 'stamp', 'gate', 'gopen', 'superseded', 'epoch', 'oepoch')
+local b = redis.call('HMGET', BOX, 'owner', 'off', 'stamp', 'gate', 'gopen', 'superseded', 'epoch', 'oepoch', 'format', 'birth')
+local refused = guard(b[9], b[10])
+if refused then return refused end
+settle()
 local mine, well = b[1] == token, false
 local outdated = mine and (b[7] or '0') ~= (b[8] or '0')
 

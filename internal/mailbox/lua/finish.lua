@@ -6,9 +6,11 @@
 --       is '1' where the endpoint was changed, switched on, resumed or tested since the owner began, so that
 --       neither gate nor switch followed
 -- Atomic: giving up, the gate, the switch and the next wake-up.
-settle()
 local token, horizon, grace = ARGV[2], tonumber(ARGV[6]), tonumber(ARGV[7])
-local b = redis.call('HMGET', BOX, 'owner', 'lby', 'off', 'gopen', 'srev', 'epoch', 'oepoch', 'lout')
+local b = redis.call('HMGET', BOX, 'owner', 'lby', 'off', 'gopen', 'srev', 'epoch', 'oepoch', 'lout', 'format', 'birth')
+local refused = guard(b[9], b[10])
+if refused then return refused end
+settle()
 if b[1] ~= token then
   if b[2] == token then
     local g, delay = wake(token, horizon, grace)

@@ -7,11 +7,16 @@
 -- Returns 1 when the former life was put aside, 0 when the mailbox had that birth already. Error GONE: it has
 --       a later one.
 -- Atomic, in constant time: UNLINK frees memory elsewhere, and the approvals are only renamed; clear.lua takes
--- them away page by page. Births only grow, so that no former key is taken twice. What is in flight, and the
+-- them away page by page. Births only grow, so that no former key is taken twice, unless Redis lost the mailbox's
+-- last writes: RENAME over a key would delete that one here. What is in flight, and the
 -- counters, outlive the life: a late result must find its stamp, and no generation or version comes twice.
 -- Approvals that begin from a top read before are refused as after a dismissal. A mailbox whose app was deleted
 -- expires, once what its former lives left is cleared away. A repeated end does nothing: a version before births
 -- may have made the app again since, under that same birth.
+local b = redis.call('HMGET', BOX, 'dismissals', 'former', 'format', 'birth')
+local birth = b[4]
+local refused = guard(b[3], birth)
+if refused then return refused end
 settle()
 if #ARGV[2] > 15 then return redis.error_reply('FORMAT birth ' .. ARGV[2] .. ' is beyond what Lua counts exactly') end
 local caller, own = tonumber(ARGV[2]), num(birth)
@@ -20,10 +25,9 @@ if caller < own then
 end
 if caller > own and redis.call('EXISTS', BOX, TENANTS) > 0 then
   if redis.call('EXISTS', TENANTS) == 1 then
+    redis.call('UNLINK', KEYS[6])
     redis.call('RENAME', TENANTS, KEYS[6])
-    raise('dismissals')
-    local former = redis.call('HGET', BOX, 'former')
-    redis.call('HSET', BOX, 'former', former and former .. ',' .. ARGV[2] or ARGV[2])
+    redis.call('HSET', BOX, 'dismissals', more(b[1]), 'former', b[2] and b[2] .. ',' .. ARGV[2] or ARGV[2])
   end
   redis.call('UNLINK', WAITING, DUE, unpack(KEYS, 7))
   redis.call('HDEL', BOX, 'owner', 'oexp', 'oepoch', 'gate', 'gopen', 'off', 'held', 'superseded', 'erev')

@@ -4,10 +4,14 @@
 -- Returns {generation, in ms}
 -- Atomic: the gate, the epoch and the wake-up. The next drainer still proves the endpoint with one entry first;
 -- a run that goes on since before may not close the gate any more. A repeat opens again, which harms nobody.
+local b = redis.call('HMGET', BOX, 'epoch', 'gate', 'format', 'birth')
+local refused = guard(b[3], b[4])
+if refused then return refused end
 settle()
-raise('epoch')
-if num(redis.call('HGET', BOX, 'gate')) > now then
-  redis.call('HSET', BOX, 'gate', int(now), 'gopen', '0')
+if num(b[2]) > now then
+  redis.call('HSET', BOX, 'epoch', more(b[1]), 'gate', int(now), 'gopen', '0')
+else
+  redis.call('HSET', BOX, 'epoch', more(b[1]))
 end
 local gen, delay = wake(ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]))
 return {gen, delay}

@@ -9,16 +9,18 @@
 -- An older revision than the last is ignored. An endpoint that is switched on, or is on and was changed, is
 -- opened: its gate runs out at once, one entry proves it, and a run that goes on since before may not close
 -- the gate any more. A mailbox that an older version wrote knows no revision of its endpoint and takes it over.
-settle()
 local nonce, rev, on, changed = ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[5])
-local b = redis.call('HMGET', BOX, 'srev', 'off', 'gate', 'erev')
+local b = redis.call('HMGET', BOX, 'srev', 'off', 'gate', 'erev', 'epoch', 'format', 'birth')
+local refused = guard(b[6], b[7])
+if refused then return refused end
+settle()
 local last = num(b[1])
 if rev > last or (rev == last and ARGV[8] ~= '1') then
   if on then
     redis.call('HDEL', BOX, 'off')
     if b[2] then redis.call('HSET', BOX, 'held', int(now)) end
     if b[2] or b[4] and changed > num(b[4]) then
-      raise('epoch')
+      redis.call('HSET', BOX, 'epoch', more(b[5]))
       if b[3] then redis.call('HSET', BOX, 'gate', int(math.min(num(b[3]), now)), 'gopen', '0') end
     end
   else

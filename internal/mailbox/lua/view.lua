@@ -10,6 +10,9 @@
 -- are due first, of those in flight and of a random sample. A tenant in flight that nothing waits for
 -- (dismissed meanwhile, or its post was acknowledged by another) is in step; those are left out of
 -- the second number, exactly while no more than the sample are in flight.
+local b = redis.call('HMGET', BOX, 'gate', 'gopen', 'off', 'oexp', 'superseded', 'srev', 'erev', 'former', 'format', 'birth')
+local refused = guard(b[9], b[10])
+if refused then return refused end
 local n = tonumber(ARGV[2])
 local oldest, told = nil, 0
 local function see(e)
@@ -17,8 +20,7 @@ local function see(e)
   if at and (not oldest or at < oldest) then oldest = at end
 end
 for _, key in ipairs({DUE, FLIGHT}) do
-  for _, t in ipairs(redis.call('ZRANGE', key, 0, n - 1)) do
-    local have = entries(t)
+  for _, have in ipairs(entriesOf(redis.call('ZRANGE', key, 0, n - 1))) do
     for s = 1, 3 do see(have[s]) end
     if vacant(have) then told = told + 1 end
   end
@@ -29,9 +31,8 @@ if count > n then
   for i = 2, #sample, 2 do see(sample[i]) end
 end
 local flying = redis.call('ZCARD', FLIGHT)
-local b = redis.call('HMGET', BOX, 'gate', 'gopen', 'off', 'oexp', 'superseded', 'srev', 'erev', 'former')
 return {
   count, redis.call('ZCARD', DUE) + flying - told, flying, int(oldest or 0), int(now),
   b[1] or '0', b[2] or '0', b[3] or '', b[4] or '0', redis.call('HLEN', TENANTS),
-  b[5] or '0', birth or '0', b[6] or '0', b[7] or '0', b[8] or '',
+  b[5] or '0', b[10] or '0', b[6] or '0', b[7] or '0', b[8] or '',
 }
