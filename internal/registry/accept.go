@@ -220,6 +220,18 @@ func decodeAnswer(id tenant.ID, text string) (Accepted, error) {
 // time after its line was bound, and its answer must not outlive the binding.
 const bindMargin = 60 * 60 * 1000
 
+// boundLines is how many lines of a call lie in one HASH: small ones expire one after another.
+const boundLines = 500
+
+// boundKeys are the keys of a piece of a call's lines. The first one is where an older version binds all.
+func (s *Store) boundKeys(key string, piece int) []string {
+	whole := s.keys.Config(keys.ConfigIdempotency) + ":" + hashed(key, 0)
+	if piece == 0 {
+		return []string{whole}
+	}
+	return []string{whole + ":" + strconv.Itoa(piece), whole}
+}
+
 // BindKey binds the lines of an idempotent call to the hashes of their bodies for
 // Options.IdempotencyKeep. It returns, in ascending order, the lines that an earlier call bound to
 // another body: those MUST be refused with ErrKeyReused; all others are bound. It comes before
@@ -230,14 +242,19 @@ func (s *Store) BindKey(ctx context.Context, key string, lines map[int]string) (
 		ordered = append(ordered, line)
 	}
 	slices.Sort(ordered)
-	name := s.keys.Config(keys.ConfigIdempotency) + ":" + hashed(key, 0)
-	for chunk := range slices.Chunk(ordered, maxPage) {
-		args := make([]any, 1, 1+2*len(chunk))
+	for len(ordered) > 0 {
+		piece := ordered[0] / boundLines
+		n := 1
+		for n < len(ordered) && ordered[n]/boundLines == piece {
+			n++
+		}
+		args := make([]any, 1, 1+2*n)
 		args[0] = s.opts.IdempotencyKeep.Milliseconds() + bindMargin
-		for _, line := range chunk {
+		for _, line := range ordered[:n] {
 			args = append(args, line, lines[line])
 		}
-		bound, err := bindKey.run(ctx, s.rdb, []string{name}, args...).StringSlice()
+		ordered = ordered[n:]
+		bound, err := bindKey.run(ctx, s.rdb, s.boundKeys(key, piece), args...).StringSlice()
 		if err != nil {
 			return nil, failure(err, "bind the idempotency key")
 		}

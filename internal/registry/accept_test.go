@@ -3,6 +3,7 @@ package registry_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -345,6 +346,34 @@ func TestBindKeyOfManyLines(t *testing.T) {
 		conflicts, err := s.BindKey(t.Context(), "k", lines)
 		noErr(t, "bind", err)
 		same(t, "conflicts", conflicts, []int{0, 1299})
+	})
+}
+
+// Lines lie in pieces of 500, the first of which is where an older version binds all. What it bound holds, and the
+// other way round for the first piece.
+func TestLinesBoundByAnotherVersion(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s fixture) {
+		ctx := t.Context()
+		bind := func(lines map[int]string, want ...int) {
+			t.Helper()
+			conflicts, err := s.BindKey(ctx, "k", lines)
+			noErr(t, "bind", err)
+			same(t, "conflicts", conflicts, want)
+		}
+		bind(map[int]string{1: "a", 499: "a", 500: "a", 999: "a", 1000: "a"})
+		pieces := s.rdb.Keys(ctx, "*:idempotency:*").Val()
+		same(t, "pieces", len(pieces), 3)
+		older := slices.MinFunc(pieces, func(a, b string) int { return len(a) - len(b) })
+		same(t, "where an older version looks", s.rdb.HGetAll(ctx, older).Val(), map[string]string{"1": "a", "499": "a"})
+		noErr(t, "bind as an older version", s.rdb.HSet(ctx, older, "2", "o", "501", "o", "1001", "o").Err())
+		bind(map[int]string{1: "x", 2: "x", 3: "a", 500: "x", 501: "x", 502: "a", 1000: "a", 1001: "o"}, 1, 2, 500, 501)
+		bind(map[int]string{2: "o", 501: "o", 502: "x", 1001: "x"}, 502, 1001)
+		for _, p := range s.rdb.Keys(ctx, "*:idempotency:*").Val() {
+			if ttl := s.rdb.TTL(ctx, p).Val(); ttl < 24*time.Hour {
+				t.Errorf("%s is kept for %v", p, ttl)
+			}
+		}
 	})
 }
 

@@ -9,8 +9,12 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// removalsKeep is how many removed apps a reader of changes can learn about.
-const removalsKeep = 10000
+const (
+	// removalsKeep is how many removed apps a reader of changes can learn about.
+	removalsKeep = 10000
+	// removalsMax is how many of them it learns at once; beyond it reads everything anew. It MUST be less.
+	removalsMax = 1000
+)
 
 // The scripts of apps.
 var (

@@ -323,6 +323,31 @@ func TestChangedSinceReadsManyPages(t *testing.T) {
 	})
 }
 
+// Whoever begins with nothing hears of what is removed after its first page, and of no removal before.
+func TestChangedSinceNothingWhileAppsGo(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s fixture) {
+		ctx := t.Context()
+		for i := range 510 {
+			put(t, s, partner.New(partner.ClientID(fmt.Sprintf("app%04d", i))))
+		}
+		must[int64](t)(s.DeleteApp(ctx, "app0003", registry.AnyRevision, kim))
+		pages, inside := 0, false
+		s.rdb.AddHook(&beforeScripts{do: func(bool) {
+			if pages++; pages == 2 && !inside {
+				inside = true
+				must[int64](t)(s.DeleteApp(ctx, "app0005", registry.AnyRevision, kim))
+				must[int64](t)(s.DeleteApp(ctx, "app0507", registry.AnyRevision, kim))
+			}
+		}})
+		changed, gone, newest, err := s.ChangedSince(ctx, 0)
+		noErr(t, "changed since 0", err)
+		same(t, "apps", len(changed), 507)
+		same(t, "gone", gone, []partner.ClientID{"app0005", "app0507"})
+		same(t, "newest", newest, must[int64](t)(s.Revision(ctx)))
+	})
+}
+
 // A reader who slept through more removals than are remembered must start anew.
 func TestChangedSinceTooOld(t *testing.T) {
 	t.Parallel()
@@ -338,11 +363,14 @@ func TestChangedSinceTooOld(t *testing.T) {
 		s.rdb.Del(ctx, s.keys.Config(keys.ConfigHistory))
 		_, _, _, err := s.ChangedSince(ctx, 99)
 		wantErr(t, "before the oldest removal", err, registry.ErrTooOld)
-		_, gone, _, err := s.ChangedSince(ctx, 100)
-		noErr(t, "at the oldest removal", err)
-		same(t, "removals", len(gone), 9999)
-		_, _, _, err = s.ChangedSince(ctx, 0)
+		_, _, _, err = s.ChangedSince(ctx, 9098)
+		wantErr(t, "before too many removals", err, registry.ErrTooOld)
+		_, gone, _, err := s.ChangedSince(ctx, 9099)
+		noErr(t, "at as many as one learns", err)
+		same(t, "removals", len(gone), 1000)
+		_, gone, _, err = s.ChangedSince(ctx, 0)
 		noErr(t, "a first read", err)
+		same(t, "removals that concern one who knows nothing", len(gone), 0)
 		_, err = s.DeleteApp(ctx, "app1", registry.AnyRevision, kim)
 		noErr(t, "delete", err)
 		same(t, "removals kept", s.rdb.ZCard(ctx, s.keys.Config(keys.ConfigRemoved)).Val(), int64(10000))

@@ -38,14 +38,15 @@ type delta struct {
 
 // delta reads the apps written after one revision, from, and those removed after another, since, which is what
 // the reader has and not before from. It reads pages until one is not full. Apps written while it reads come again with a later
-// page, apps removed meanwhile are told by the last one: its revision then holds for all. Each page
+// page, apps removed meanwhile are told by the last one: its revision then holds for all. To a reader that
+// begins with nothing only removals after its first page matter. Each page
 // says which history it goes on from, so that pages from before and after a loss are not mixed.
 func (s *Store) delta(ctx context.Context, from, since int64) (delta, error) {
 	ks := s.configKeys(keys.ConfigApps, keys.ConfigRevision, keys.ConfigChanged, keys.ConfigRemoved, keys.ConfigSecrets, keys.ConfigHistory, keys.ConfigLives)
 	apps := map[partner.ClientID]storedApp{}
 	var order []partner.ClientID
-	for cursor, known := from, since; ; {
-		page, err := s.deltaPage(ctx, ks, cursor, since, known)
+	for cursor, gone, known := from, since, since; ; {
+		page, err := s.deltaPage(ctx, ks, cursor, gone, known)
 		if err != nil {
 			return delta{}, err
 		}
@@ -58,6 +59,9 @@ func (s *Store) delta(ctx context.Context, from, since int64) (delta, error) {
 		}
 		if len(page.changed) == maxPage {
 			cursor, known = page.cursor, page.revision
+			if gone == 0 {
+				gone = page.revision
+			}
 			continue
 		}
 		d := delta{revision: page.revision, removed: page.removed}
@@ -73,30 +77,30 @@ func (s *Store) delta(ctx context.Context, from, since int64) (delta, error) {
 	}
 }
 
-func (s *Store) deltaPage(ctx context.Context, ks []string, cursor, since, known int64) (delta, error) {
-	parts, err := changedApps.run(ctx, s.rdb, ks, cursor, since, maxPage, removalsKeep, known).Slice()
+func (s *Store) deltaPage(ctx context.Context, ks []string, cursor, gone, known int64) (delta, error) {
+	parts, err := changedApps.run(ctx, s.rdb, ks, cursor, gone, maxPage, removalsMax, known).Slice()
 	if err != nil {
-		return delta{}, failure(err, "read the apps changed since revision %d", since)
+		return delta{}, failure(err, "read the apps changed since revision %d", cursor)
 	}
 	if len(parts) != 5 {
 		return delta{}, badAnswer(changedApps, parts)
 	}
 	revision, ok1 := parts[0].(int64)
 	flat, ok2 := texts(parts[1])
-	gone, ok3 := texts(parts[2])
+	went, ok3 := texts(parts[2])
 	forgotten, ok4 := parts[3].(int64)
 	last, ok5 := parts[4].(int64)
 	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || len(flat)%4 != 0 {
 		return delta{}, badAnswer(changedApps, parts)
 	}
 	if forgotten != 0 {
-		return delta{}, fmt.Errorf("read the apps changed since revision %d: %w", since, ErrTooOld)
+		return delta{}, fmt.Errorf("read the apps changed since revision %d: %w", cursor, ErrTooOld)
 	}
 	d := delta{revision: revision, cursor: last}
 	for i := 0; i < len(flat); i += 4 {
 		d.changed = append(d.changed, storedApp{id: partner.ClientID(flat[i]), doc: flat[i+1], sealed: flat[i+2], life: flat[i+3]})
 	}
-	for _, id := range gone {
+	for _, id := range went {
 		d.removed = append(d.removed, partner.ClientID(id))
 	}
 	return d, nil

@@ -25,7 +25,8 @@ const (
 	// feedRemovalsKeep is how many removals a reader can learn about, and how many revisions are known
 	// again when a reader names them.
 	feedRemovalsKeep = 10000
-	// feedDeltaMax is how many changed apps a delta holds; beyond it everything is told anew.
+	// feedDeltaMax is how many changed, and how many removed, apps a delta holds; beyond it everything is told
+	// anew. It MUST be less than feedRemovalsKeep.
 	feedDeltaMax = 1000
 )
 
@@ -50,7 +51,7 @@ type FeedDelta struct {
 // not known any more, or too much to be told so; Revision is set all the same.
 func (s *Store) FeedSince(ctx context.Context, after int64) (FeedDelta, error) {
 	ks := s.configKeys(keys.ConfigFeed, keys.ConfigFeedChanged, keys.ConfigFeedRemoved, keys.ConfigFeedHistory)
-	parts, err := feedSince.run(ctx, s.rdb, ks, after, feedDeltaMax, feedRemovalsKeep).Slice()
+	parts, err := feedSince.run(ctx, s.rdb, ks, after, feedDeltaMax).Slice()
 	if err != nil {
 		return FeedDelta{}, failure(err, "read the feed since revision %d", after)
 	}

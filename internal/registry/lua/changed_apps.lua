@@ -1,4 +1,4 @@
--- Reads what changed in the apps since a revision: one page of the apps written, all removals.
+-- Reads what changed in the apps since a revision: one page of the apps written, and the removals.
 --
 -- KEYS[1] HASH apps: client id -> "<revision>;<document>"
 -- KEYS[2] STR  revision of the settings
@@ -8,15 +8,15 @@
 -- KEYS[6] ZSET history: the revisions that were given out
 -- KEYS[7] HASH lives: client id -> "<birth>;<digest>;<revision of the endpoint>"
 -- ARGV[1] the revision up to which the page's reader knows the apps that exist
--- ARGV[2] the revision up to which it knows the removals
+-- ARGV[2] the revision up to which it knows the removals, 0 when none concern it
 -- ARGV[3] how many apps at most, 1000 at most
--- ARGV[4] how many removals are remembered
+-- ARGV[4] how many removals at most, less than are remembered
 -- ARGV[5] the revision that what the reader has stands for, 0 for nothing
 --
 -- Returns {revision, list of (client id, stored app, sealed secrets or '', life or ''), list of removed
 -- client ids, 1 when the reader must start over, else 0, revision of the
 -- page's last app or ARGV[1]}. The apps come in the order of their revisions. The reader must start
--- over when removals after ARGV[2] may have been forgotten, or ARGV[5] is none of the revisions that
+-- over when removals after ARGV[2] are too many, or ARGV[5] is none of the revisions that
 -- were given out and are remembered: it was lost with Redis' last writes, and what the reader has with it.
 --
 -- Atomic: all parts are of one moment. Writes nothing.
@@ -37,12 +37,11 @@ if #ids > 0 then
     apps[#apps + 1] = lives[i] or ''
   end
 end
-local removed = redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. ARGV[2], '+inf')
-local forgotten = 0
-if tonumber(ARGV[2]) > 0 and redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[4]) then
-  local oldest = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
-  if tonumber(oldest[2]) > tonumber(ARGV[2]) then
-    forgotten = 1
+local removed, forgotten = {}, 0
+if tonumber(ARGV[2]) > 0 then
+  removed = redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. ARGV[2], '+inf', 'LIMIT', 0, ARGV[4] + 1)
+  if #removed > tonumber(ARGV[4]) then
+    removed, forgotten = {}, 1
   end
 end
 if ARGV[5] ~= '0' and tonumber(ARGV[5]) ~= revision and redis.call('EXISTS', KEYS[6]) == 1

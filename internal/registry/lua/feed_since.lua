@@ -5,13 +5,12 @@
 -- KEYS[3] ZSET feed_removed: client id -> revision
 -- KEYS[4] ZSET feed_history: the revisions that were given out
 -- ARGV[1] the revision that the reader knows
--- ARGV[2] how many changed apps at most
--- ARGV[3] how many removals are remembered
+-- ARGV[2] how many changed apps at most, and how many removed ones
 --
 -- Returns {revision, list of changed client ids, list of removed client ids}; {revision} alone when
 -- the reader must start over: the revision is below the floor, it is none of those that were given out
--- and are remembered (it was lost with Redis' last writes, and with it what it stood for), removals since may have been
--- forgotten, or more apps changed than a delta should hold.
+-- and are remembered (it was lost with Redis' last writes, and with it what it stood for), or more apps changed, or
+-- went, than a delta should hold: far fewer than are remembered.
 --
 -- Atomic: all parts are of one moment. Writes nothing.
 local revision = tonumber(redis.call('HGET', KEYS[1], 'revision') or '0')
@@ -26,13 +25,8 @@ end
 if after > 0 and after ~= revision and redis.call('EXISTS', KEYS[4]) == 1 and not redis.call('ZSCORE', KEYS[4], ARGV[1]) then
   return {revision}
 end
-if redis.call('ZCARD', KEYS[3]) >= tonumber(ARGV[3]) then
-  local oldest = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
-  if tonumber(oldest[2]) > after then
-    return {revision}
-  end
-end
-if redis.call('ZCOUNT', KEYS[2], '(' .. ARGV[1], '+inf') > tonumber(ARGV[2]) then
+if redis.call('ZCOUNT', KEYS[2], '(' .. ARGV[1], '+inf') > tonumber(ARGV[2])
+  or redis.call('ZCOUNT', KEYS[3], '(' .. ARGV[1], '+inf') > tonumber(ARGV[2]) then
   return {revision}
 end
 return {

@@ -48,7 +48,7 @@ if KEYS[5] then
     end
     if a == ARGV[8] and ok == '-' and ARGV[11] == '1' then
       redis.call('HDEL', KEYS[5], ARGV[1])
-      redis.call('DEL', KEYS[6])
+      redis.call('UNLINK', KEYS[6])
     else
       redis.call('HSET', KEYS[5], ARGV[1], '1;' .. a .. ';' .. ARGV[8] .. ';' .. ok .. ';' .. doc)
     end

@@ -15,7 +15,8 @@
 -- another request, {"full", ms} when the caller has too many keys, until the first of them lapses.
 -- Error FORMAT: what is stored is of another version; nothing is written.
 --
--- Atomic: of callers that come together one runs. A run that died gives way when its claim ends.
+-- Atomic: of callers that come together one runs. A run that died gives way when its claim ends. Keys that lapsed
+-- do not count, and 200 of them are struck off.
 local e = redis.pcall('HMGET', KEYS[1], 'v', 'f', 'c', 'u', 'o')
 if e.err then
   return redis.error_reply('FORMAT the stored key is of another type')
@@ -31,9 +32,12 @@ if e[2] then
   local left = (tonumber(e[4]) or 0) - now
   if e[3] ~= ARGV[2] and left > 0 then return {'busy', left} end
 else
-  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now))
-  if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[5]) then
-    return {'full', tonumber(redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]) - now}
+  local text = string.format('%.0f', now)
+  local lapsed = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', text, 'LIMIT', 0, 200)
+  if #lapsed > 0 then redis.call('ZREM', KEYS[2], unpack(lapsed)) end
+  if redis.call('ZCOUNT', KEYS[2], '(' .. text, '+inf') >= tonumber(ARGV[5]) then
+    local next = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. text, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    return {'full', tonumber(next[2]) - now}
   end
 end
 local lapses = string.format('%.0f', now + tonumber(ARGV[4]))

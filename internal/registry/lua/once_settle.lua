@@ -13,7 +13,7 @@ if redis.call('HGET', KEYS[1], 'c') ~= ARGV[1] then
   return 0
 end
 if ARGV[2] == '' then
-  redis.call('DEL', KEYS[1])
+  redis.call('UNLINK', KEYS[1])
   redis.call('ZREM', KEYS[2], ARGV[3])
 else
   redis.call('HSET', KEYS[1], 'o', ARGV[2])

@@ -1,16 +1,20 @@
 -- Strikes tenants off the list of those owed a fan-out, unless they got a newer ticket.
 --
 -- KEYS[1] ZSET tenant -> ticket
--- ARGV[1..] tenant, the ticket read before its record; repeated
+-- ARGV[1..] tenant, the ticket read before its record; repeated, 500 at most
 --
 -- Returns how many were struck off.
 --
 -- Atomic: no ticket given meanwhile is lost.
-local struck = 0
-for i = 1, #ARGV, 2 do
-  local ticket = redis.call('ZSCORE', KEYS[1], ARGV[i])
-  if ticket and tonumber(ticket) == tonumber(ARGV[i + 1]) then
-    struck = struck + redis.call('ZREM', KEYS[1], ARGV[i])
-  end
+local listed, done = {}, {}
+for i = 1, #ARGV, 2 do listed[#listed + 1] = ARGV[i] end
+if #listed == 0 then
+  return 0
 end
-return struck
+for i, ticket in ipairs(redis.call('ZMSCORE', KEYS[1], unpack(listed))) do
+  if ticket and tonumber(ticket) == tonumber(ARGV[2 * i]) then done[#done + 1] = listed[i] end
+end
+if #done == 0 then
+  return 0
+end
+return redis.call('ZREM', KEYS[1], unpack(done))
