@@ -156,6 +156,8 @@ const (
 	ConfigTokenHashes ConfigKey = "token_hashes"
 	// ConfigTokenUses HASH token id -> when it was last used, ms.
 	ConfigTokenUses ConfigKey = "token_uses"
+	// ConfigTokenLast HASH role -> id of the token of that role that was added last.
+	ConfigTokenLast ConfigKey = "token_last"
 	// ConfigAudit STREAM of writes.
 	ConfigAudit ConfigKey = "audit"
 	// ConfigAuditChanges STREAM of accepted state changes.

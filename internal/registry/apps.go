@@ -130,20 +130,54 @@ func writtenApp(app partner.App, v []any) (rec AppRecord, created bool, err erro
 // outside the settings (mailbox, approvals' index, deliveries) is the caller's to purge.
 // Errors: ErrNotFound, ErrConflict.
 func (s *Store) DeleteApp(ctx context.Context, id partner.ClientID, expect int64, actor Actor) (int64, error) {
-	n, err := deleteApp.run(ctx, s.durable, append(s.appKeys(), s.keys.Config(keys.ConfigTokens)), string(id), expect, removalsKeep, s.opts.AuditKeep,
-		actor.Name, actor.Role, actor.RequestID, feedRemovalsKeep).Int64Slice()
-	switch {
-	case err != nil:
-		return 0, failure(err, "delete app %s", id)
-	case len(n) == 1:
-		return 0, fmt.Errorf("delete app %s: %w", id, ErrNotFound)
-	case len(n) == 2 && n[0] == 0:
-		return 0, conflict(id, expect, n[1])
-	case len(n) == 2:
-		return n[1], nil
-	default:
-		return 0, fmt.Errorf("delete app %s: %w", id, badAnswer(deleteApp, n))
+	ks := append(s.appKeys(), s.configKeys(keys.ConfigTokens, keys.ConfigTokenLast)...)
+	for range tokenTries {
+		look, err := s.lookAtTokens(ctx, partnerRole(id))
+		if err != nil {
+			return 0, fmt.Errorf("delete app %s: %w", id, err)
+		}
+		tokens := look.live()
+		if len(tokens) > revokeMax {
+			if err := s.expectApp(ctx, id, expect); err != nil {
+				return 0, fmt.Errorf("delete: %w", err)
+			}
+			if tokens, err = s.revokeBeyond(ctx, tokens, actor); err != nil {
+				return 0, fmt.Errorf("delete app %s: %w", id, err)
+			}
+		}
+		args := []any{
+			string(id), expect, removalsKeep, s.opts.AuditKeep, actor.Name, actor.Role, actor.RequestID, feedRemovalsKeep, look.last,
+		}
+		for _, t := range tokens {
+			args = append(args, t)
+		}
+		n, err := deleteApp.run(ctx, s.durable, ks, args...).Int64Slice()
+		switch {
+		case err != nil:
+			return 0, failure(err, "delete app %s", id)
+		case len(n) == 2 && n[0] == 0:
+			return 0, conflict(id, expect, n[1])
+		case len(n) == 2:
+			return n[1], nil
+		case len(n) == 1 && n[0] == 2:
+			return 0, fmt.Errorf("delete app %s: %w", id, ErrNotFound)
+		case len(n) != 1:
+			return 0, fmt.Errorf("delete app %s: %w", id, badAnswer(deleteApp, n))
+		}
 	}
+	return 0, fmt.Errorf("delete app %s: others add tokens of its partner: %w", id, ErrConflict)
+}
+
+// expectApp is an error unless an app's revision is the expected one, for what a deletion does before it.
+func (s *Store) expectApp(ctx context.Context, id partner.ClientID, expect int64) error {
+	rec, err := s.App(ctx, id)
+	if expect == AnyRevision && errors.Is(err, ErrUnreadable) {
+		return nil
+	}
+	if err == nil && expect != AnyRevision && rec.Revision != expect {
+		err = conflict(id, expect, rec.Revision)
+	}
+	return err
 }
 
 func conflict(id partner.ClientID, expected, current int64) error {

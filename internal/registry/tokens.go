@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/lamplighter/lamplighter/internal/keys"
 )
 
@@ -19,6 +17,10 @@ const (
 	endedTokensKeep = 90 * 24 * time.Hour
 	// tokensMax bounds how many tokens are kept: adding one and listing them look at all.
 	tokensMax = 10_000
+	// forgetMax is how many ended tokens one call forgets, revokeMax how many tokens of a partner end in one step.
+	forgetMax, revokeMax = 50, 200
+	// tokenTries bounds how often a call looks at all tokens anew because others are added meanwhile.
+	tokenTries = 20
 )
 
 // The scripts of tokens.
@@ -73,27 +75,46 @@ func (s *Store) CreateToken(ctx context.Context, t Token, hash string, onlyIfNon
 	if err != nil {
 		return false, fmt.Errorf("encode token %s: %w", t.ID, err)
 	}
-	first := "0"
-	if onlyIfNone {
-		first = "1"
-	}
 	words, err := tokenWords(t)
 	if err != nil {
 		return false, err
 	}
-	n, err := createToken.run(ctx, s.durable, s.configKeys(keys.ConfigTokens, keys.ConfigTokenHashes, keys.ConfigTokenUses, keys.ConfigAudit),
-		t.ID, hash, doc, t.Role, first, endedTokensKeep.Milliseconds(), tokensMax,
-		s.opts.AuditKeep, actor.Name, actor.Role, actor.RequestID, words).Int()
-	switch {
-	case err != nil:
-		return false, failure(err, "create token %s", t.ID)
-	case n == 2:
-		return false, fmt.Errorf("create token %s: its id or its secret is in use: %w", t.ID, ErrConflict)
-	case n == 3:
-		return false, fmt.Errorf("create token %s: %d tokens exist: %w", t.ID, tokensMax, ErrTooMany)
-	default:
-		return n == 1, nil
+	ks := s.configKeys(keys.ConfigTokens, keys.ConfigTokenHashes, keys.ConfigTokenUses, keys.ConfigAudit, keys.ConfigTokenLast)
+	for range tokenTries {
+		look, err := s.lookAtTokens(ctx, t.Role)
+		if err != nil {
+			return false, fmt.Errorf("create token %s: %w", t.ID, err)
+		}
+		last := "*"
+		if onlyIfNone {
+			if look.unreadable != nil {
+				return false, fmt.Errorf("create token %s: %w", t.ID, look.unreadable)
+			}
+			if look.good {
+				return false, nil
+			}
+			last = look.last
+		}
+		args := []any{
+			t.ID, hash, doc, t.Role, last, tokensMax, s.opts.AuditKeep, actor.Name, actor.Role, actor.RequestID, words,
+		}
+		forget, err := s.withHashes(ctx, look.forgettable())
+		if err != nil {
+			return false, fmt.Errorf("create token %s: %w", t.ID, err)
+		}
+		n, err := createToken.run(ctx, s.durable, ks, append(args, forget...)...).Int()
+		switch {
+		case err != nil:
+			return false, failure(err, "create token %s", t.ID)
+		case n == 2:
+			return false, fmt.Errorf("create token %s: its id or its secret is in use: %w", t.ID, ErrConflict)
+		case n == 3:
+			return false, fmt.Errorf("create token %s: %d tokens exist: %w", t.ID, tokensMax, ErrTooMany)
+		case n != 4:
+			return n == 1, nil
+		}
 	}
+	return false, fmt.Errorf("create token %s: others add tokens of role %s: %w", t.ID, t.Role, ErrConflict)
 }
 
 // tokenWords is a token as the audit shows it.
@@ -123,23 +144,21 @@ func (s *Store) TokenByHash(ctx context.Context, hash string) (Token, error) {
 // Tokens lists all tokens, oldest first, revoked and expired ones of the last 90 days included,
 // with the time each was last used. Errors: ErrUnreadable.
 func (s *Store) Tokens(ctx context.Context) ([]Token, error) {
-	var docs *redis.StringSliceCmd
-	var uses *redis.MapStringStringCmd
-	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		docs = p.HVals(ctx, s.keys.Config(keys.ConfigTokens))
-		uses = p.HGetAll(ctx, s.keys.Config(keys.ConfigTokenUses))
-		return nil
-	})
+	docs, err := s.hash(ctx, keys.ConfigTokens)
 	if err != nil {
 		return nil, failure(err, "list tokens")
 	}
-	out := make([]Token, 0, len(docs.Val()))
-	for _, doc := range docs.Val() {
+	uses, err := s.hash(ctx, keys.ConfigTokenUses)
+	if err != nil {
+		return nil, failure(err, "list the uses of tokens")
+	}
+	out := make([]Token, 0, len(docs))
+	for _, doc := range docs {
 		t, err := decodeToken(doc)
 		if err != nil {
 			return nil, fmt.Errorf("list tokens: %w", err)
 		}
-		t.LastUsedAt = lastUse(uses.Val()[t.ID])
+		t.LastUsedAt = lastUse(uses[t.ID])
 		out = append(out, t)
 	}
 	slices.SortFunc(out, func(a, b Token) int {

@@ -232,3 +232,82 @@ func TestTooManyTokens(t *testing.T) {
 		same(t, "kept", s.rdb.HLen(ctx, s.keys.Config(keys.ConfigTokens)).Val(), int64(10000))
 	})
 }
+
+// What an older version does: it adds a token without noting it as its role's last. What looked before does not know of it.
+func addAsOlder(t *testing.T, s fixture, id, role string) {
+	t.Helper()
+	doc := fmt.Sprintf(`{"v":1,"id":%q,"name":"","role":%q,"c":1,"e":0,"r":0}`, id, role)
+	noErr(t, "add", s.rdb.HSet(t.Context(), s.keys.Config(keys.ConfigTokens), id, doc).Err())
+	noErr(t, "add", s.rdb.HSet(t.Context(), s.keys.Config(keys.ConfigTokenHashes), "h-"+id, id).Err())
+}
+
+// A deletion revokes all tokens of the app's partner, however many there are and whoever made them, and no others.
+func TestDeletionRevokesAllTokensOfThePartner(t *testing.T) {
+	t.Parallel()
+	for name, many := range map[string]int{"Few": 3, "AsManyAsAStepTakes": 200, "Many": 1500} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			each(t, func(t *testing.T, s fixture) {
+				put(t, s, testApp("app1"))
+				put(t, s, testApp("app2"))
+				for i := range many - 1 {
+					addAsOlder(t, s, fmt.Sprint("older", i), "partner:app1")
+				}
+				create(t, s, token("newer", "partner:app1"), "hn", false, true)
+				create(t, s, token("other", "partner:app2"), "ho", false, true)
+				if many > 200 {
+					_, err := s.DeleteApp(t.Context(), "app1", 5, kim)
+					wantErr(t, "another revision", err, registry.ErrConflict)
+					same(t, "good although the app stays", must[registry.Token](t)(s.Token(t.Context(), "newer")).Valid(t0), true)
+				}
+				must[int64](t)(s.DeleteApp(t.Context(), "app1", registry.AnyRevision, kim))
+				for _, tok := range must[[]registry.Token](t)(s.Tokens(t.Context())) {
+					if tok.RevokedAt.IsZero() != (tok.ID == "other") {
+						t.Errorf("%s revoked at %v", tok.ID, tok.RevokedAt)
+					}
+				}
+				same(t, "the role's last", s.rdb.HExists(t.Context(), s.keys.Config(keys.ConfigTokenLast), "partner:app1").Val(), false)
+				entries, _, err := s.AuditEntries(t.Context(), registry.AuditQuery{Limit: 500})
+				noErr(t, "audit", err)
+				revoked := 0
+				for _, e := range entries {
+					if e.Action == "token.revoke" {
+						revoked++
+					}
+				}
+				if want := min(many, 499); revoked < want-2 {
+					t.Errorf("%d revocations are audited, want %d or so", revoked, want)
+				}
+			})
+		})
+	}
+}
+
+// A token of the role that is added while a call looks makes the call look again.
+func TestTokensAddedWhileACallLooks(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s fixture) {
+		ctx := t.Context()
+		put(t, s, testApp("app1"))
+		other := registry.New(s.rdb, registry.Options{Keys: s.keys, Keyring: testKeyring(t)})
+		added, inside, role := 0, false, "partner:app1"
+		s.rdb.AddHook(&beforeScripts{do: func(bool) {
+			if added < 2 && !inside {
+				added, inside = added+1, true
+				id := role + fmt.Sprint(added)
+				_, err := other.CreateToken(ctx, token(id, role), "h-"+id, role == "admin", kim)
+				noErr(t, "add", err)
+				inside = false
+			}
+		}})
+		must[int64](t)(s.DeleteApp(ctx, "app1", registry.AnyRevision, kim))
+		for _, tok := range must[[]registry.Token](t)(s.Tokens(ctx)) {
+			if tok.RevokedAt.IsZero() {
+				t.Errorf("%s is good after its app was deleted", tok.ID)
+			}
+		}
+		same(t, "added meanwhile", added, 2)
+		added, role = 0, "admin"
+		create(t, s, token("ours", "admin"), "hu", true, false)
+	})
+}

@@ -43,4 +43,7 @@ end
 local function settle() redis.call('HDEL', BOX, '') end
 
 -- more is one more than a count that was read; what is no number counts as none.
-local function more(n) return int(n and #n < 16 and string.find(n, '^%d+$') and n + 1 or 1) end
+local function more(n)
+  n = tonumber(n or '')
+  return int(n and n >= 0 and n < 1e15 and n % 1 == 0 and n + 1 or 1)
+end

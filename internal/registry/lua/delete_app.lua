@@ -15,19 +15,23 @@
 -- KEYS[13] ZSET history: the revisions of the settings that were given out
 -- KEYS[14] HASH  lives: client id -> "<birth>;<digest>;<revision of the endpoint>"
 -- KEYS[15] HASH  token id -> token document
+-- KEYS[16] HASH  role -> id of the token of that role that was added last
 -- ARGV[1] client id
 -- ARGV[2] the revision the writer expects: -1 any
 -- ARGV[3] how many removals to remember
 -- ARGV[4] about how many audit entries to keep
 -- ARGV[5..7] actor, role, request id, for the audit
 -- ARGV[8] how many removals the feed remembers, and how many revisions are remembered
+-- ARGV[9] the token of the app's partner that was added last before the caller looked at all tokens, empty for none
+-- ARGV[10..] ids of the partner's tokens that are not revoked; 200 at most
 --
 -- Returns {1, revision} when removed, {0, revision} when the expected revision is not the current
--- one, {2} when there is no such app.
+-- one, {2} when there is no such app, {3} when a token of the partner was added since the caller looked.
 --
 -- Atomic: comparison, removal, revision, feed, revocations and audit are one step, so that no token
 -- of a former owner is good for an app that is made anew. A document of another version can
--- be removed when any revision is accepted. The revision is made as in put_app. What stays of the life is its
+-- be removed when any revision is accepted. The caller looks at the tokens page by page, since all of them take too long
+-- for a step. The revision is made as in put_app. What stays of the life is its
 -- end: an app that a version before births makes again is born then.
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 if not old then
@@ -35,6 +39,10 @@ if not old then
 end
 local current, before = string.match(old, '^(%d+);({"v":1[,}].*)$')
 local expected = tonumber(ARGV[2])
+local role = 'partner:' .. ARGV[1]
+if (redis.call('HGET', KEYS[16], role) or '') ~= ARGV[9] then
+  return {3}
+end
 if expected >= 0 then
   if not current then
     return redis.error_reply('FORMAT the stored app is not of format 1')
@@ -56,10 +64,12 @@ redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZADD', KEYS[5], text, ARGV[1])
-for _, id in ipairs(redis.call('ZRANGE', KEYS[5], 0, -(tonumber(ARGV[3]) + 1))) do
-  redis.call('HDEL', KEYS[14], id)
+local beyond = redis.call('ZCARD', KEYS[5]) - tonumber(ARGV[3])
+if beyond > 0 then
+  local forgotten = redis.call('ZRANGE', KEYS[5], 0, math.min(beyond, 100) - 1)
+  redis.call('HDEL', KEYS[14], unpack(forgotten))
+  redis.call('ZREM', KEYS[5], unpack(forgotten))
 end
-redis.call('ZREMRANGEBYRANK', KEYS[5], 0, -(tonumber(ARGV[3]) + 1))
 redis.call('HSET', KEYS[14], ARGV[1], text .. ';;' .. text)
 redis.call('HDEL', KEYS[6], ARGV[1])
 if redis.call('HDEL', KEYS[9], ARGV[1]) == 1 then
@@ -74,14 +84,13 @@ redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[4], '*', 'v', '1', 'actor', ARGV
   'request', ARGV[7], 'action', 'app.delete', 'subject', ARGV[1], 'before', before or '', 'after', '')
 
 local stamp = string.format('%.0f', now)
-local tokens = redis.call('HGETALL', KEYS[15])
-for i = 1, #tokens, 2 do
-  local head = string.match(tokens[i + 1], '^({"v":1,.*"r":)0}$')
-  local ok, token = pcall(cjson.decode, tokens[i + 1])
-  if head and ok and token.role == 'partner:' .. ARGV[1] then
-    redis.call('HSET', KEYS[15], tokens[i], head .. stamp .. '}')
+redis.call('HDEL', KEYS[16], role)
+for i = 10, #ARGV do
+  local head = string.match(redis.call('HGET', KEYS[15], ARGV[i]) or '', '^({"v":1,.*"r":)0}$')
+  if head then
+    redis.call('HSET', KEYS[15], ARGV[i], head .. stamp .. '}')
     redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[4], '*', 'v', '1', 'actor', ARGV[5], 'role', ARGV[6],
-      'request', ARGV[7], 'action', 'token.revoke', 'subject', tokens[i], 'before', '', 'after', '')
+      'request', ARGV[7], 'action', 'token.revoke', 'subject', ARGV[i], 'before', '', 'after', '')
   end
 end
 return {1, tonumber(text)}
