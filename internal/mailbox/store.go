@@ -81,7 +81,14 @@ func (s *Store) Deposit(ctx context.Context, life Life, nonce string, recs []ten
 	for i := range recs {
 		ptrs[i] = &recs[i]
 	}
-	return s.deposited(life.App, s.write(ctx, s.scripts.deposit, life, s.depositArgs(nil, nonce, ptrs, encodings{})...))
+	var all Deposited
+	for _, piece := range pieces(ptrs) {
+		d, err := s.deposited(life.App, s.write(ctx, s.scripts.deposit, life, s.depositArgs(nil, nonce, piece, encodings{})...))
+		if all.add(d); err != nil {
+			return all, err
+		}
+	}
+	return all, nil
 }
 
 // recordArgs is how many values the deposit of one record takes.
@@ -143,10 +150,9 @@ type Batch struct {
 	Records []*tenant.Record
 }
 
-// DepositMany makes deposits for several apps, in one round trip where they are not too many: what is sent is
-// made for each round trip, so that the memory it takes does not grow with them. Results and errors stand at
-// their batch's index; one failing, or holding more than MaxBatch tenants, does not stop the others.
-func (s *Store) DepositMany(ctx context.Context, nonce string, batches []Batch) ([]Deposited, []error) {
+// depositMany is DepositMany of batches that are one run of the script each: what is sent is made for each round trip, so
+// that the memory it takes does not grow with them.
+func (s *Store) depositMany(ctx context.Context, nonce string, batches []Batch) ([]Deposited, []error) {
 	out, errs := make([]Deposited, len(batches)), make([]error, len(batches))
 	calls, at := make([]call, 0, len(batches)), make([]int, 0, len(batches))
 	encoded := encodings{}
@@ -283,6 +289,14 @@ func (s *Store) begun(app partner.ClientID, v []any) (Begun, error) {
 func (s *Store) Exchange(ctx context.Context, life Life, token string, want int, results []Settlement) (Exchanged, error) {
 	if err := fits("exchange with", life.App, len(results)); err != nil {
 		return Exchanged{}, err
+	}
+	if len(results) > 0 && len(results)+want > exchangeMost { // results, then claims, in one round trip
+		_, second, err := s.pair(ctx, life, "exchange",
+			step{s.scripts.exchange, s.exchangeArgs(token, 0, results)}, step{s.scripts.exchange, s.exchangeArgs(token, want, nil)}, nil)
+		if err != nil {
+			return Exchanged{}, err
+		}
+		return exchanged(life.App, second)
 	}
 	v, err := s.run(ctx, s.scripts.exchange, "exchange with", life, s.exchangeArgs(token, want, results)...)
 	if err != nil {
