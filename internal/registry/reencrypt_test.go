@@ -14,7 +14,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/secret"
 )
 
-func keyOf(t *testing.T, letter string) secret.Key {
+func keyOf(t testing.TB, letter string) secret.Key {
 	t.Helper()
 	k, err := secret.ParseKey(base64.StdEncoding.EncodeToString([]byte(strings.Repeat(letter, 32))))
 	noErr(t, "key", err)
