@@ -22,16 +22,44 @@ func (s *Store) Approvers(ctx context.Context, id tenant.ID) ([]partner.ClientID
 	return all[0], nil
 }
 
-// ApproversOf lists the approvers of many tenants, in the order of ids, pipelined.
+// approversPage is about how many approvers one command reads: all of a tenant that thousands of apps serve would keep
+// Redis from others for milliseconds.
+const approversPage = 1000
+
+// ApproversOf lists the approvers of many tenants, in the order of ids, pipelined and page by page. Whoever is an
+// approver all the while is listed.
 func (s *Store) ApproversOf(ctx context.Context, ids []tenant.ID) ([][]partner.ClientID, error) {
-	cmds := make([]*redis.StringSliceCmd, len(ids))
-	err := s.approvals(ctx, s.rdb, ids, func(p redis.Pipeliner, i int, key string) { cmds[i] = p.SMembers(ctx, key) })
-	if err != nil {
-		return nil, failure(err, "read approvals")
+	members, cursors := make([][]string, len(ids)), make([]uint64, len(ids))
+	at := make([]int, len(ids))
+	for i := range at {
+		at[i] = i
+	}
+	for len(at) > 0 {
+		some, cmds := make([]tenant.ID, len(at)), make([]*redis.ScanCmd, len(at))
+		for j, i := range at {
+			some[j] = ids[i]
+		}
+		err := s.approvals(ctx, s.rdb, some, func(p redis.Pipeliner, j int, key string) {
+			cmds[j] = p.SScan(ctx, key, cursors[at[j]], "", approversPage)
+		})
+		if err != nil {
+			return nil, failure(err, "read approvals")
+		}
+		var more []int
+		for j, i := range at {
+			page, next := cmds[j].Val()
+			members[i], cursors[i] = append(members[i], page...), next
+			if next != 0 {
+				more = append(more, i)
+			}
+		}
+		at = more
 	}
 	out := make([][]partner.ClientID, len(ids))
+	var err error
 	for i, id := range ids {
-		if out[i], err = readApprovers(id, cmds[i].Val()); err != nil {
+		slices.Sort(members[i])
+		if out[i], err = readApprovers(id, slices.Compact(members[i])); err != nil { // a scan may show one twice
 			return nil, err
 		}
 	}

@@ -176,6 +176,24 @@ func TestReadsTakeOneRoundTrip(t *testing.T) {
 	})
 }
 
+// A tenant whom thousands of apps serve is read page by page, beside others, each app once.
+func TestApproversOfATenantWithManyApps(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, s fixture) {
+		ctx := t.Context()
+		want := make([]partner.ClientID, 5000)
+		members := make([]any, len(want))
+		for i := range want {
+			want[i] = partner.ClientID(fmt.Sprintf("app%05d", i))
+			members[i] = string(want[i])
+		}
+		noErr(t, "add", s.rdb.SAdd(ctx, s.keys.Tenant("Big", keys.TenantApprovals), members...).Err())
+		noErr(t, "add", s.AddApprover(ctx, []tenant.ID{"Small"}, "b"))
+		all := must[[][]partner.ClientID](t)(s.ApproversOf(ctx, []tenant.ID{"Nobody", "Big", "Small"}))
+		same(t, "approvers", all, [][]partner.ClientID{nil, want, {"b"}})
+	})
+}
+
 func TestApprovals(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s fixture) {
