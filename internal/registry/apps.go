@@ -12,6 +12,8 @@ import (
 const (
 	// removalsKeep is how many removed apps a reader of changes can learn about.
 	removalsKeep = 10000
+	// appsPage is how many apps with their documents one script reads.
+	appsPage = 200
 	// removalsMax is how many of them it learns at once; beyond it reads everything anew. It MUST be less.
 	removalsMax = 1000
 )
@@ -50,9 +52,17 @@ func (s *Store) Apps(ctx context.Context, after partner.ClientID, limit int) (re
 	if after != "" {
 		start = "(" + string(after)
 	}
-	flat, err := listApps.run(ctx, s.rdb, s.configKeys(keys.ConfigApps, keys.ConfigIndex, keys.ConfigLives), start, limit+1).StringSlice()
-	if err != nil {
-		return nil, "", failure(err, "list apps")
+	var flat []string
+	for len(flat) < 3*(limit+1) {
+		n := min(limit+1-len(flat)/3, appsPage)
+		page, err := listApps.run(ctx, s.rdb, s.configKeys(keys.ConfigApps, keys.ConfigIndex, keys.ConfigLives), start, n).StringSlice()
+		if err != nil {
+			return nil, "", failure(err, "list apps")
+		}
+		if flat = append(flat, page...); len(page) < 3*n {
+			break
+		}
+		start = "(" + page[len(page)-3]
 	}
 	recs = make([]AppRecord, 0, min(len(flat)/3, limit))
 	for i := 0; i+2 < len(flat); i += 3 {

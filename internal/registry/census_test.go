@@ -252,14 +252,15 @@ func settingsWork(c *census) []redistest.Work {
 			id := "t" + c.next()
 			ignore(c.CreateToken(ctx, token(id, "admin"), "h"+id, false, kim))
 		}, func() { c.check(c.RevokeToken(ctx, "t"+strconv.Itoa(c.n), kim)) }),
-		work("changed_apps", nil, "500 apps and 1,000 removals", once(func() {
+		work("changed_apps", nil, "of 500 apps, 1,000 removals", once(func() {
 			c.apps()
 			c.zset(c.config(keys.ConfigRemoved), 1000, 10)
+			c.check(c.rdb.Del(ctx, c.config(keys.ConfigHistory)).Err())
 		}), func() {
 			_, _, _, err := c.ChangedSince(ctx, 1)
 			c.check(err)
 		}),
-		work("list_apps", nil, "500 apps", once(c.apps), func() { _, _, err := c.Apps(ctx, "", 500); c.check(err) }),
+		work("list_apps", nil, "of 500 apps", once(c.apps), func() { _, _, err := c.Apps(ctx, "", 500); c.check(err) }),
 		work("get_app", nil, "one", once(func() { c.put("app1") }), func() { ignore(c.App(ctx, "app1")) }),
 		work("heal_app", revision, "one", once(func() { c.put("app1") }), func() {
 			r, err := c.Revision(ctx)

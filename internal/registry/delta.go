@@ -57,7 +57,7 @@ func (s *Store) delta(ctx context.Context, from, since int64) (delta, error) {
 			apps[a.id] = a
 			order = append(order, a.id)
 		}
-		if len(page.changed) == maxPage {
+		if len(page.changed) == appsPage {
 			cursor, known = page.cursor, page.revision
 			if gone == 0 {
 				gone = page.revision
@@ -78,7 +78,7 @@ func (s *Store) delta(ctx context.Context, from, since int64) (delta, error) {
 }
 
 func (s *Store) deltaPage(ctx context.Context, ks []string, cursor, gone, known int64) (delta, error) {
-	parts, err := changedApps.run(ctx, s.rdb, ks, cursor, gone, maxPage, removalsMax, known).Slice()
+	parts, err := changedApps.run(ctx, s.rdb, ks, cursor, gone, appsPage, removalsMax, known).Slice()
 	if err != nil {
 		return delta{}, failure(err, "read the apps changed since revision %d", cursor)
 	}

@@ -107,6 +107,7 @@ func (s *Store) withHashes(ctx context.Context, forget map[string]string) ([]any
 }
 
 // revokeBeyond ends tokens of a partner whose app is about to be deleted, except for as many as the deletion itself ends.
+// The deletion's answer tells of them too, and what replicas hold of it they hold of what came before.
 func (s *Store) revokeBeyond(ctx context.Context, ids []string, actor Actor) ([]string, error) {
 	for len(ids) > revokeMax {
 		n := min(len(ids)-revokeMax, pipelineMax)
@@ -117,7 +118,7 @@ func (s *Store) revokeBeyond(ctx context.Context, ids []string, actor Actor) ([]
 				args: []any{id, s.opts.AuditKeep, actor.Name, actor.Role, actor.RequestID, ""},
 			}
 		}
-		for i, cmd := range revokeToken.runMany(ctx, s.durable, calls) {
+		for i, cmd := range revokeToken.runMany(ctx, s.rdb, calls) {
 			if err := cmd.Err(); err != nil {
 				return nil, failure(err, "revoke token %s", ids[i])
 			}

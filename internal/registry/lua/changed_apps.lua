@@ -9,7 +9,7 @@
 -- KEYS[7] HASH lives: client id -> "<birth>;<digest>;<revision of the endpoint>"
 -- ARGV[1] the revision up to which the page's reader knows the apps that exist
 -- ARGV[2] the revision up to which it knows the removals, 0 when none concern it
--- ARGV[3] how many apps at most, 1000 at most
+-- ARGV[3] how many apps at most
 -- ARGV[4] how many removals at most, less than are remembered
 -- ARGV[5] the revision that what the reader has stands for, 0 for nothing
 --

@@ -4,7 +4,7 @@
 -- KEYS[2] ZSET index of client ids, score 0
 -- KEYS[3] HASH lives: client id -> "<birth>;<digest>;<revision of the endpoint>"
 -- ARGV[1] start of the range, as ZRANGEBYLEX takes it: "-" or "(<client id>"
--- ARGV[2] how many at most, 1000 at most
+-- ARGV[2] how many at most
 --
 -- Returns a flat list of client id, stored value, life or ''.
 --

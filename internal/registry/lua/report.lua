@@ -8,7 +8,7 @@
 -- ARGV[1] endpoint
 -- ARGV[2] how many tenants are remembered
 -- ARGV[3] how long the bitmap keeps, ms
--- ARGV[4..] per report: line, tenant, the failure or empty for a success
+-- ARGV[4..] per report: line, tenant, the failure or empty for a success; 500 at most
 --
 -- total counts the failures ever reported, taken those of them that the incident has; ok is how
 -- many there were at the newest success that the incident has not, "-" for none.
@@ -27,8 +27,7 @@ if record then
   total, taken, ok, doc = tonumber(a), tonumber(b), c, d
 end
 local trouble = redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1
-local known = redis.call('SCARD', KEYS[2])
-local fresh, changed = {}, false
+local fresh, changed, failed = {}, false, {}
 for i = 4, #ARGV, 3 do
   local new = 1
   if KEYS[4] then
@@ -36,13 +35,17 @@ for i = 4, #ARGV, 3 do
   end
   if new == 1 and ARGV[i + 2] ~= '' then
     total, doc, changed = total + 1, ARGV[i + 2], true
-    if known < tonumber(ARGV[2]) then
-      known = known + redis.call('SADD', KEYS[2], ARGV[i + 1])
-    end
+    failed[#failed + 1] = ARGV[i + 1]
   elseif new == 1 and (trouble or total > taken) then
     ok, changed = string.format('%.0f', total), true
   end
   fresh[#fresh + 1] = new
+end
+local room, at = tonumber(ARGV[2]) - redis.call('SCARD', KEYS[2]), 1
+while room > 0 and at <= #failed do
+  local last = math.min(#failed, at + room - 1)
+  room = room - redis.call('SADD', KEYS[2], unpack(failed, at, last))
+  at = last + 1
 end
 if KEYS[4] then
   redis.call('PEXPIRE', KEYS[4], ARGV[3])
