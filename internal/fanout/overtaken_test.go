@@ -20,7 +20,7 @@ func TestApprovalsBesideDismissalsOfOthers(t *testing.T) {
 	s := newShim(t, redistest.Real(t))
 	s.app("app1", hook)
 	life := s.life("app1")
-	stop, sick := make(chan struct{}), make(chan error, 1)
+	stop, sick := make(chan struct{}), make(chan error, 16)
 	var taken atomic.Int64
 	var others sync.WaitGroup
 	began := time.Now()

@@ -5,6 +5,7 @@ import (
 	"embed"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -22,11 +23,11 @@ type scripts struct {
 
 func load() scripts {
 	script := func(names ...string) *redis.Script {
-		text := source("prelude")
+		text := []string{source("prelude")}
 		for _, n := range names {
-			text += source(n)
+			text = append(text, source(n))
 		}
-		return redis.NewScript(text)
+		return redis.NewScript(strings.Join(text, ""))
 	}
 	return scripts{
 		deposit: script("entries", "wake", "deposit"), admit: script("admit"), dismiss: script("dismiss"), begin: script("wake", "begin"),

@@ -138,15 +138,15 @@ func at(sorted []time.Duration, percent int) time.Duration {
 
 func (w Work) text(t testing.TB) string {
 	t.Helper()
-	text := ""
+	var text strings.Builder
 	for _, name := range append(slices.Clone(w.After), w.Script) {
 		b, err := os.ReadFile(filepath.Join("lua", name+".lua")) //nolint:gosec // a script of the package
 		if err != nil {
 			t.Fatal(err)
 		}
-		text += string(b)
+		text.Write(b)
 	}
-	return text
+	return text.String()
 }
 
 // Covered fails where a script of the package has no work in its census, or its file is none of those that others

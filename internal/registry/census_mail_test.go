@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -37,7 +38,7 @@ func mailWork(c *census) []redistest.Work {
 		return step.Letters[0].ID()
 	}
 	fill := func(n int) {
-		if c.rdb.HGet(ctx, tray, "count").Val() == fmt.Sprint(n) {
+		if c.rdb.HGet(ctx, tray, "count").Val() == strconv.Itoa(n) {
 			return
 		}
 		c.check(c.rdb.Del(ctx, tray).Err())

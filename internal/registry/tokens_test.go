@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -294,7 +295,7 @@ func TestTokensAddedWhileACallLooks(t *testing.T) {
 		s.rdb.AddHook(&beforeScripts{do: func(bool) {
 			if added < 2 && !inside {
 				added, inside = added+1, true
-				id := role + fmt.Sprint(added)
+				id := role + strconv.Itoa(added)
 				_, err := other.CreateToken(ctx, token(id, role), "h-"+id, role == "admin", kim)
 				noErr(t, "add", err)
 				inside = false
