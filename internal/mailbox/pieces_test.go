@@ -29,7 +29,11 @@ func TestDepositInPieces(t *testing.T) {
 		for i := range recs {
 			recs[i] = story(ids[i], "suspend8 move9 backup_restored10")
 		}
-		many := []mailbox.Batch{{Life: testLife, Records: recs}, {Life: mailbox.Life{App: "app2"}, Records: append(recs, recs[0])}, {Life: testLife, Records: recs[:1]}}
+		refs := make([]*tenant.Record, len(recs), len(recs)+1)
+		for i := range recs {
+			refs[i] = &recs[i]
+		}
+		many := []mailbox.Batch{{Life: testLife, Records: refs}, {Life: mailbox.Life{App: "app2"}, Records: append(refs, refs[0])}, {Life: testLife, Records: refs[:1]}}
 		ds, errs := b.s.DepositMany(b.Context(), "m", many)
 		if errs[0] != nil || ds[0].Written != 600 || ds[0].Replaced != 600 || errs[1] == nil || errs[2] != nil || ds[2].Written != 0 {
 			b.Errorf("deposits = %+v, %v", ds, errs)

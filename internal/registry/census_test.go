@@ -155,8 +155,11 @@ func tenantWork(c *census) []redistest.Work {
 			c.check(err)
 		}),
 		work("owe", nil, "500 tenants", nil, func() { c.check(c.List(ctx, c.ids)) }),
+		work("loop", nil, "the end of a round", nil, func() {
+			ignore(c.KeepLoop(ctx, "arm", "census", time.Minute, &registry.LoopState{Began: time.UnixMilli(1), Note: strings.Repeat("n", 2000)}))
+		}),
 		work("owed", nil, "500 of 100,000", once(func() { c.zset(c.keys.Owed(keys.OwedTenants), 100_000, 1) }), func() {
-			_, err := c.OwedTenants(ctx, 0, 0, 500)
+			_, err := c.OwedTenants(ctx, 0, registry.Owed{}, 500)
 			c.check(err)
 		}),
 		work("clear", nil, "one tenant", nil, func() { c.check(c.ClearOwed(ctx, []registry.Cleared{{Tenant: "Cust1"}})) }),
