@@ -90,6 +90,10 @@ const (
 	AppDismissed AppKey = "dismissed"
 	// AppFormer starts the HASHes of approvals of former lives, each named by the birth that followed.
 	AppFormer AppKey = "former"
+	// AppJob starts the HASHes of jobs, each named by its kind and number.
+	AppJob AppKey = "job"
+	// AppOpenJobs HASH kind -> number of the job of that kind that runs.
+	AppOpenJobs AppKey = "open_jobs"
 )
 
 // AppLife lists the keys of what is kept of an app beside its mailbox, and goes with its life.
@@ -189,6 +193,10 @@ const (
 	ConfigGauges ConfigKey = "gauges"
 	// ConfigComparison HASH: how far the comparison of all pairs came.
 	ConfigComparison ConfigKey = "comparison"
+	// ConfigJobs ZSET job -> when it was listed, in microseconds of Redis's clock or one more than the one before.
+	ConfigJobs ConfigKey = "jobs"
+	// ConfigJobsDue ZSET of the jobs that run -> when somebody should look after it next, ms.
+	ConfigJobsDue ConfigKey = "jobs_due"
 	// ConfigProbes STRING: the integration endpoints' health as one process last counted it.
 	ConfigProbes ConfigKey = "probe_summary"
 	// ConfigSuppressed SET of "client id|recipient" that want no mail.

@@ -153,6 +153,7 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 		{"HeldTenants", false, func() error { _, err := s.HeldTenants(ctx, ids); return err }},
 		{"HealApp", false, func() error { _, err := s.HealApp(ctx, "sealed", 1, 1<<50, 1); return err }},
 		{"List", false, func() error { return s.List(ctx, ids) }},
+		{"ListJobs", false, func() error { return s.ListJobs(ctx, "job_app1_clear_1") }},
 		{"Raise", false, func() error {
 			v, err := s.Tenant(ctx, "Cust1")
 			if err == nil {

@@ -1,0 +1,110 @@
+package registry
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/keys"
+)
+
+// The scripts of the lists of jobs.
+var (
+	listJobs = newScript("jobs_list")
+	dueJobs  = newScript("jobs_due")
+	lookJobs = newScript("jobs_look")
+)
+
+const (
+	// jobsKeep is how long a job is listed after it was made, and at least while it runs: a day more than its own
+	// record stays; jobsMost how many are listed, beside those that run; jobsTrim how many old ones one listing looks at.
+	jobsKeep = 8 * 24 * time.Hour
+	jobsMost = 10_000
+	jobsTrim = 100
+	// madeWithin is how long a job may be listed before it is made: between the two lie milliseconds, or a crash.
+	madeWithin = 10 * time.Minute
+)
+
+func (s *Store) jobLists() []string { return s.configKeys(keys.ConfigJobs, keys.ConfigJobsDue) }
+
+// ListJobs lists jobs as running, before they are made: whoever looks after the list finds them. It may be repeated.
+func (s *Store) ListJobs(ctx context.Context, ids ...string) error {
+	args := []any{jobsKeep.Microseconds(), jobsMost, jobsTrim}
+	for _, id := range ids {
+		args = append(args, id)
+	}
+	return failure(listJobs.run(ctx, s.durable, s.jobLists(), args...).Err(), "list jobs")
+}
+
+// DueJobs takes at most limit jobs that somebody should look after now; the next one does after the given time,
+// unless LookAgain says otherwise.
+func (s *Store) DueJobs(ctx context.Context, limit int, next time.Duration) ([]string, error) {
+	ids, err := dueJobs.run(ctx, s.rdb, s.configKeys(keys.ConfigJobsDue), limit, next.Milliseconds()).StringSlice()
+	return ids, failure(err, "find jobs to look after")
+}
+
+// LookAgain says when somebody should look after a job next.
+func (s *Store) LookAgain(ctx context.Context, id string, in time.Duration) error {
+	return failure(lookJobs.run(ctx, s.rdb, s.jobLists(), id, in.Milliseconds(), "").Err(), "put job %s off", id)
+}
+
+// JobAbsent strikes a job off that was listed and never made, or puts it off while it may still be made.
+func (s *Store) JobAbsent(ctx context.Context, id string, in time.Duration) error {
+	return failure(lookJobs.run(ctx, s.rdb, s.jobLists(), id, in.Milliseconds(), madeWithin.Microseconds()).Err(), "strike job %s off", id)
+}
+
+// JobEnded strikes a job off the list of those that run. It stays among those that are shown.
+func (s *Store) JobEnded(ctx context.Context, id string) error {
+	return failure(s.rdb.ZRem(ctx, s.keys.Config(keys.ConfigJobsDue), id).Err(), "strike job %s off", id)
+}
+
+// ForgetJob takes a job off all lists: it was not made, since another one runs.
+func (s *Store) ForgetJob(ctx context.Context, id string) error {
+	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		p.ZRem(ctx, s.keys.Config(keys.ConfigJobsDue), id)
+		p.ZRem(ctx, s.keys.Config(keys.ConfigJobs), id)
+		return nil
+	})
+	return failure(err, "forget job %s", id)
+}
+
+// ListedJob is a job of the list, and when it was listed, in µs.
+type ListedJob struct {
+	ID     string
+	Listed int64
+}
+
+// ListedJobs lists the jobs that run or ended lately, newest first, from behind before on, 0 for all: limit at most.
+// Some of them may not be there.
+func (s *Store) ListedJobs(ctx context.Context, before int64, limit int) ([]ListedJob, error) {
+	most := "+inf"
+	if before > 0 {
+		most = "(" + strconv.FormatInt(before, 10)
+	}
+	zs, err := s.rdb.ZRevRangeByScoreWithScores(ctx, s.keys.Config(keys.ConfigJobs), &redis.ZRangeBy{Min: "-inf", Max: most, Count: int64(limit)}).Result()
+	out := make([]ListedJob, len(zs))
+	for i, z := range zs {
+		out[i].ID, _ = z.Member.(string)
+		out[i].Listed = int64(z.Score)
+	}
+	return out, failure(err, "list jobs")
+}
+
+// RunningJobs lists the jobs that run, limit at most behind the first skip ones, and when each was listed.
+func (s *Store) RunningJobs(ctx context.Context, skip, limit int) ([]ListedJob, error) {
+	ids, err := s.rdb.ZRange(ctx, s.keys.Config(keys.ConfigJobsDue), int64(skip), int64(skip+limit-1)).Result()
+	if err != nil || len(ids) == 0 {
+		return nil, failure(err, "list running jobs")
+	}
+	scores, err := s.rdb.ZMScore(ctx, s.keys.Config(keys.ConfigJobs), ids...).Result()
+	if err != nil {
+		return nil, failure(err, "list running jobs")
+	}
+	out := make([]ListedJob, len(ids))
+	for i, id := range ids {
+		out[i] = ListedJob{ID: id, Listed: int64(scores[i])}
+	}
+	return out, nil
+}
