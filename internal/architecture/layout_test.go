@@ -60,7 +60,7 @@ func layout() map[string]rule {
 	domain := []string{"tenant", "partner", "delivery", "incident", "health"}
 	// What a use case may build on. Other use cases are not among it.
 	contracts := slices.Concat(domain, []string{"secret", "plainjson", "signing", "guard", "wire", "mailbox", "registry", "queue", "loop"})
-	useCases := []string{"intake", "fanout", "drain", "push", "probe", "alerting", "mailer", "sweep", "feed", "compare", "storewatch"}
+	useCases := []string{"intake", "fanout", "drain", "push", "probe", "alerting", "mailer", "sweep", "feed", "compare", "jobs", "storewatch"}
 	everything := slices.Concat(contracts, useCases, []string{"keys", "redisconn", "httpapi", "config"})
 
 	table := map[string]rule{

@@ -103,6 +103,8 @@ type Request struct {
 type Answer struct {
 	Status int
 	ETag   string
+	// Location is where what was made, or is done, can be looked at; empty for nowhere.
+	Location string
 	// Type is its media type.
 	Type string
 	// Replayed is true where it was given before, under the same idempotency key.
@@ -177,7 +179,7 @@ func (c *Client) once(ctx context.Context, r Request) (Answer, error) {
 		return Answer{}, refusal(resp, text)
 	}
 	return Answer{
-		Status: resp.StatusCode, ETag: resp.Header.Get("ETag"), Type: resp.Header.Get("Content-Type"),
+		Status: resp.StatusCode, ETag: resp.Header.Get("ETag"), Location: resp.Header.Get("Location"), Type: resp.Header.Get("Content-Type"),
 		Replayed: resp.Header.Get("Idempotent-Replayed") == "true", Body: text,
 	}, nil
 }

@@ -199,7 +199,7 @@ func TestAHealthyWorldUnderLoadHasNoGap(t *testing.T) {
 			return errors.Join(w.approvals.Dismiss(ctx, "app1", ids, actor), w.approvals.Approve(ctx, "app1", ids, actor))
 		})
 		loop(func(ctx context.Context, _ int) error {
-			_, err := w.approvals.Resync(ctx, "app2", nil)
+			_, err := w.approvals.Resync(ctx, "app2", ids)
 			return err
 		})
 		work.Wait()

@@ -5,36 +5,38 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// count is a mailbox of so many approvals.
-type count struct {
+// working is a mailbox whose app a job tells of its tenants, or none does.
+type working struct {
 	Mailboxes
-	n int64
+	jobs []mailbox.JobID
 }
 
-func (c count) ApprovalCount(context.Context, partner.ClientID) (int64, error) { return c.n, nil }
+func (w working) OpenJobs(context.Context, []partner.ClientID) ([][]mailbox.JobID, error) {
+	return [][]mailbox.JobID{w.jobs}, nil
+}
 
-// A first URL is fresh for as long as its resync may take, whatever else was written of the app since.
+// A first URL is fresh until its job must have been made, and while it runs, whatever else was written of the app since.
 func TestFresh(t *testing.T) {
 	t.Parallel()
 	now := time.UnixMilli(1_800_000_000_000)
 	for name, row := range map[string]struct {
 		url, written time.Duration
-		approvals    int64
+		jobs         []mailbox.JobID
 		want         bool
 	}{
-		"JustNow":          {10 * time.Second, 10 * time.Second, 1, true},
-		"AMinuteAgo":       {61 * time.Second, 61 * time.Second, 1, false},
-		"ManyApprovals":    {10 * time.Minute, 10 * time.Minute, 1_000_000, true},
-		"ManyLongAgo":      {time.Hour, time.Hour, 1_000_000, false},
-		"RenamedAllTheWay": {time.Hour, time.Millisecond, 1, false},
+		"JustNow":          {10 * time.Second, 10 * time.Second, nil, true},
+		"AMinuteAgo":       {61 * time.Second, 61 * time.Second, nil, false},
+		"StillTelling":     {time.Hour, time.Hour, []mailbox.JobID{{App: "app1", Kind: mailbox.JobCatchUp, Number: 1}}, true},
+		"RenamedAllTheWay": {time.Hour, time.Millisecond, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := New(Options{Mailboxes: count{n: row.approvals}, Apps: noApps{}})
+			c := New(Options{Mailboxes: working{jobs: row.jobs}, Apps: noApps{}})
 			rec := registry.AppRecord{Revision: now.Add(-row.written).UnixMilli(), EndpointRevision: now.Add(-row.url).UnixMilli()}
 			got, err := c.isFresh(t.Context(), &registry.Entry{Rec: rec}, now)
 			if err != nil || got != row.want {

@@ -146,12 +146,11 @@ func (c *Comparer) closeGaps(ctx context.Context, app partner.ClientID, found []
 	if ts := by[Index]; len(ts) > 0 {
 		closed(Index, len(ts), c.opts.Approvals.Reconcile(ctx, app, ts))
 	}
-	if ts := slices.Concat(by[Behind], by[Retell]); len(ts) > 0 {
-		err := c.opts.Approvals.CatchUp(ctx, app, ts)
-		closed(Behind, len(by[Behind]), err)
-		if err == nil {
-			closed(Retell, len(by[Retell]), nil)
-		}
+	if ts := by[Behind]; len(ts) > 0 {
+		closed(Behind, len(ts), c.opts.Approvals.CatchUp(ctx, app, ts))
+	}
+	if ts := by[Retell]; len(ts) > 0 { // they are hardly the only ones
+		closed(Retell, len(ts), c.opts.Jobs.CatchUp(ctx, app))
 	}
 	if len(found) > 0 && c.state.Asked <= c.state.Serving { // a gap seldom comes alone
 		errs = append(errs, c.askFastRound(ctx))

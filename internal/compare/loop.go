@@ -39,7 +39,8 @@ type Registry interface {
 type Mailboxes interface {
 	Marks(ctx context.Context, app partner.ClientID, cursor string, limit int) (page []mailbox.Mark, next string, err error)
 	MarksOf(ctx context.Context, batches []mailbox.Asked) ([][]mailbox.Mark, error)
-	ApprovalCount(ctx context.Context, app partner.ClientID) (int64, error)
+	// OpenJobs names the jobs that tell apps of their tenants.
+	OpenJobs(ctx context.Context, apps []partner.ClientID) ([][]mailbox.JobID, error)
 	View(ctx context.Context, app partner.ClientID) (mailbox.View, error)
 }
 
@@ -49,6 +50,11 @@ type Approvals interface {
 	Reconcile(ctx context.Context, app partner.ClientID, ts []tenant.ID) error
 	// CatchUp deposits the tenants' records anew.
 	CatchUp(ctx context.Context, app partner.ClientID, ts []tenant.ID) error
+}
+
+// Jobs has an app told by a job what it was never told.
+type Jobs interface {
+	CatchUp(ctx context.Context, app partner.ClientID) error
 }
 
 // Apps lists the apps as of the last refresh.
@@ -65,6 +71,7 @@ type Options struct {
 	Registry  Registry
 	Mailboxes Mailboxes
 	Approvals Approvals
+	Jobs      Jobs
 	Apps      Apps
 	// Primaries names the primaries of Redis as they run now; a failover or a restart changes it. Empty: nobody says.
 	Primaries func(ctx context.Context) (string, error)

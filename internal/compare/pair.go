@@ -36,8 +36,7 @@ type Sight struct {
 	Reported     bool
 	Top          int64
 	Owed, Listed bool
-	// Hears: the app ever had a URL, so that deposits are made. Fresh: it may have got its first one just now, and a
-	// resync of all its tenants may still be under way.
+	// Hears: the app ever had a URL, so that deposits are made. Fresh: a job tells it of all its tenants, or is about to.
 	Hears, Fresh bool
 	// Unreadable: mark or record is of another version.
 	Unreadable bool

@@ -197,21 +197,17 @@ func sight(m mailbox.Mark, p registry.Peek) Sight {
 	}
 }
 
-// A resync of a first URL is given a minute, and a millisecond for each approval: it is no gap until then.
-const (
-	freshAtLeast = time.Minute
-	freshEach    = time.Millisecond
-)
+// freshFor is how long the job that follows a first URL may take to be made.
+const freshFor = time.Minute
 
-// isFresh reports whether an app may have got its first URL so lately that the resync which follows is under way.
+// isFresh reports whether a job tells the app of its tenants, or may be about to, since the app got its first URL just now.
 // Its endpoint's revision is Redis' clock, and no other write of the app raises it.
 func (c *Comparer) isFresh(ctx context.Context, e *registry.Entry, now time.Time) (bool, error) {
-	age := now.Sub(time.UnixMilli(e.Rec.EndpointRevision))
-	if age < freshAtLeast {
+	if now.Sub(time.UnixMilli(e.Rec.EndpointRevision)) < freshFor {
 		return true, nil
 	}
-	n, err := c.opts.Mailboxes.ApprovalCount(ctx, e.Rec.App.ClientID)
-	return age < freshAtLeast+time.Duration(n)*freshEach, err
+	open, err := c.opts.Mailboxes.OpenJobs(ctx, []partner.ClientID{e.Rec.App.ClientID})
+	return err == nil && len(open[0]) > 0, err
 }
 
 // walkIndex looks for index entries without an approval, which no mailbox leads to. They are told nothing, and so

@@ -87,7 +87,7 @@ func (w *world) restart() {
 
 func (w *world) options() compare.Options {
 	return compare.Options{
-		Registry: later{w.reg, w}, Mailboxes: w.box, Approvals: w.approvals, Apps: w.dir,
+		Registry: later{w.reg, w}, Mailboxes: w.box, Approvals: w.approvals, Jobs: worker{w}, Apps: w.dir,
 		Primaries: func(context.Context) (string, error) { return w.primaries, nil },
 		Metrics:   compare.NewMetrics(w.metrics), Log: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return w.now }, Pace: compare.Pace{Slow: w.slow, Fast: 10 * w.slow},
@@ -102,6 +102,22 @@ func (w *world) compareAlways() {
 	o := w.options()
 	o.Now, o.Pace = nil, compare.Pace{Slow: 1e5, Fast: 1e5, Again: 300 * time.Millisecond, Rest: time.Millisecond}
 	w.comparer = compare.New(o)
+}
+
+// worker has an app told by a job, and makes all its pages at once.
+type worker struct{ w *world }
+
+// CatchUp implements compare.Jobs.
+func (r worker) CatchUp(ctx context.Context, app partner.ClientID) error {
+	id, _, err := r.w.box.MakeTelling(ctx, r.w.life(app), mailbox.JobID{App: app, Kind: mailbox.JobCatchUp, Number: r.w.now.UnixMicro()}, "", "")
+	if err != nil {
+		return err
+	}
+	c, _, _, err := r.w.box.ClaimJob(ctx, id, "worker")
+	for ended := false; !ended && err == nil; {
+		ended, err = r.w.approvals.Page(ctx, &c)
+	}
+	return err
 }
 
 type nobody struct{}

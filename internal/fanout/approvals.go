@@ -36,11 +36,7 @@ type Admissions interface {
 	Dismiss(ctx context.Context, life mailbox.Life, ts []tenant.ID) (int, error)
 	Deposit(ctx context.Context, life mailbox.Life, nonce string, recs []tenant.Record) (mailbox.Deposited, error)
 	Inspect(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]mailbox.Standing, error)
-	Approvals(ctx context.Context, app partner.ClientID, cursor string, limit int) (page []tenant.ID, next string, err error)
-	// View lists the former lives whose approvals are still to be cleared away, Former and Cleared do so.
-	View(ctx context.Context, app partner.ClientID) (mailbox.View, error)
-	Former(ctx context.Context, life mailbox.Life) ([]tenant.ID, error)
-	Cleared(ctx context.Context, life mailbox.Life, ts []tenant.ID) (left int, err error)
+	Pages
 }
 
 // ErrUnknownApp reports an approval for an app that does not exist. It is a registry.ErrNotFound.
@@ -306,59 +302,21 @@ func (a *Approvals) catchUp(ctx context.Context, app partner.ClientID, ts []tena
 	return unknownApp(app, err)
 }
 
-// Clear takes what former lives of an app left in the index of tenants away, page by page, as long as proceed
-// says so. It may be broken off and repeated at any time: what is left is in the mailbox.
-func (a *Approvals) Clear(ctx context.Context, app partner.ClientID, proceed func() bool) error {
-	v, err := a.boxes.View(ctx, app)
-	if err != nil {
-		return fmt.Errorf("clear away former approvals: %w", err)
-	}
-	for _, birth := range v.Former {
-		life := mailbox.Life{App: app, Birth: birth}
-		for left := 1; left > 0; {
-			if !proceed() {
-				return nil
-			}
-			if left, err = a.clearPage(ctx, life); err != nil {
-				return fmt.Errorf("clear away former approvals of app %s: %w", app, err)
-			}
-		}
-	}
-	return nil
-}
-
-// clearPage returns how many approvals of the life that ended with the given birth are left.
-func (a *Approvals) clearPage(ctx context.Context, life mailbox.Life) (left int, err error) {
-	page, err := a.boxes.Former(ctx, life)
-	if err != nil {
-		return 0, err
-	}
-	if err := a.Reconcile(ctx, life.App, page); err != nil {
-		return 0, err
-	}
-	return a.boxes.Cleared(ctx, life, page)
-}
-
-// Resync tells an app the status of the given tenants again, of all that approved it when ts is
-// nil. It returns how many will be told. What it asked for before it broke off, the repair has told.
+// Resync tells an app the status of the given tenants again; a job does so for all. It returns how many will be told. What it
+// asked for before it broke off, the repair has told.
 func (a *Approvals) Resync(ctx context.Context, app partner.ClientID, ts []tenant.ID) (int, error) {
 	to, err := a.listener(ctx, app)
 	if err != nil {
 		return 0, fmt.Errorf("resync: %w", err)
 	}
 	n := 0
-	again := func(ts []tenant.ID) error {
+	err = chunks(ts, func(ts []tenant.ID) error {
 		return a.noted(ctx, app, ts, func() error {
 			told, err := a.again(ctx, to, ts)
 			n += told
 			return unknownApp(app, err)
 		})
-	}
-	if ts == nil {
-		err = a.each(ctx, app, again)
-	} else {
-		err = chunks(ts, again)
-	}
+	})
 	if err != nil {
 		return n, fmt.Errorf("resync: %w", err)
 	}
@@ -437,23 +395,6 @@ func (a *Approvals) deposit(ctx context.Context, life mailbox.Life, ts []tenant.
 		wake(ctx, a.waker, a.log, life.App, d.Wake)
 	}
 	return d.Written, err
-}
-
-func (a *Approvals) each(ctx context.Context, app partner.ClientID, f func([]tenant.ID) error) error {
-	cursor := ""
-	for {
-		page, next, err := a.boxes.Approvals(ctx, app, cursor, mailbox.MaxBatch)
-		if err != nil {
-			return err
-		}
-		if err := chunks(page, f); err != nil {
-			return err
-		}
-		if next == "" {
-			return nil
-		}
-		cursor = next
-	}
 }
 
 func (a *Approvals) audit(ctx context.Context, action string, app partner.ClientID, ts []tenant.ID, actor registry.Actor) error {

@@ -198,7 +198,7 @@ func TestApproveUnknownApp(t *testing.T) {
 		if err := s.approvals().Approve(t.Context(), "nobody", []tenant.ID{"a"}, admin()); !errors.Is(err, fanout.ErrUnknownApp) {
 			t.Errorf("error %v", err)
 		}
-		if _, err := s.approvals().Resync(t.Context(), "nobody", nil); !errors.Is(err, fanout.ErrUnknownApp) {
+		if _, err := s.approvals().Resync(t.Context(), "nobody", []tenant.ID{"a"}); !errors.Is(err, fanout.ErrUnknownApp) {
 			t.Errorf("error %v", err)
 		}
 		if got := approvers(t, s, "a"); len(got) != 0 {
@@ -207,7 +207,7 @@ func TestApproveUnknownApp(t *testing.T) {
 	})
 }
 
-// An app without a URL is approved and told nothing; once it has one, a resync tells it all.
+// An app without a URL is approved and told nothing; once it has one, a job tells it all.
 func TestApproveBeforeTheURL(t *testing.T) {
 	each(t, func(t *testing.T, s *shim) {
 		s.app("app1", "")
@@ -221,8 +221,8 @@ func TestApproveBeforeTheURL(t *testing.T) {
 			t.Errorf("%+v", st)
 		}
 		s.app("app1", hook)
-		if n, err := a.Resync(t.Context(), "app1", nil); n != 1 || err != nil {
-			t.Errorf("%d told, %v", n, err)
+		if err := s.tellAll(t.Context(), "app1", mailbox.JobCatchUp); err != nil {
+			t.Error(err)
 		}
 		if got := s.waits("app1", "a", c.Sequence); got != "status +0 x0" {
 			t.Error(got)
@@ -280,7 +280,7 @@ func TestDismissFaults(t *testing.T) {
 }
 
 func TestClear(t *testing.T) {
-	for _, name := range []string{"", "view", "former", "unindex", "cleared"} {
+	for _, name := range []string{"", "former", "unindex", "cleared"} {
 		for _, how := range []string{"before", "after"} {
 			t.Run(name+" "+how, func(t *testing.T) {
 				each(t, func(t *testing.T, s *shim) {
@@ -294,11 +294,10 @@ func TestClear(t *testing.T) {
 					s.app("app1", hook)
 					s.approve("app1", ids[:3]...)
 					s.fails[name] = how
-					a, always := s.approvals(), func() bool { return true }
-					if err := a.Clear(t.Context(), "app1", always); (err == nil) != (name == "") {
+					if err := s.clearFormer(t.Context(), "app1"); (err == nil) != (name == "") {
 						t.Errorf("error %v", err)
 					}
-					if err := a.Clear(t.Context(), "app1", always); err != nil {
+					if err := s.clearFormer(t.Context(), "app1"); err != nil {
 						t.Fatal(err)
 					}
 					for i, l := range ok[[][]partner.ClientID](t)(s.reg.ApproversOf(t.Context(), ids)) {
@@ -364,7 +363,7 @@ func TestLateCleaningAfterADeletion(t *testing.T) {
 					s.app("app1", hook)
 					s.approve("app1", "a")
 				}
-				if err := s.approvals().Clear(t.Context(), "app1", func() bool { return true }); err != nil {
+				if err := s.clearFormer(t.Context(), "app1"); err != nil {
 					t.Fatal(err)
 				}
 				s.accept("a", tenant.Suspend)
@@ -401,7 +400,7 @@ func TestApprovalGivesUpWhenOvertaken(t *testing.T) {
 }
 
 func TestResync(t *testing.T) {
-	for _, name := range []string{"", "refresh", "records", "list", "again", "deposit"} {
+	for _, name := range []string{"", "refresh", "records", "again", "deposit"} {
 		for _, how := range []string{"before", "after"} {
 			t.Run(name+" "+how, func(t *testing.T) {
 				each(t, func(t *testing.T, s *shim) {
@@ -410,10 +409,10 @@ func TestResync(t *testing.T) {
 					s.approve("app1", "a", "b")
 					s.fails[name] = how
 					a := s.approvals()
-					if _, err := a.Resync(t.Context(), "app1", nil); (err == nil) != (name == "") {
+					if _, err := a.Resync(t.Context(), "app1", []tenant.ID{"a", "b"}); (err == nil) != (name == "") {
 						t.Errorf("error %v", err)
 					}
-					if n, err := a.Resync(t.Context(), "app1", nil); n != 2 || err != nil {
+					if n, err := a.Resync(t.Context(), "app1", []tenant.ID{"a", "b"}); n != 2 || err != nil {
 						t.Fatal(n, err)
 					}
 					for id, top := range seq {

@@ -451,8 +451,12 @@ func TestUnconfirmedDepositsWake(t *testing.T) {
 			t.Errorf("owed %v, woken %v", v.FanoutOwed, s.wakes)
 		}
 		s.wakes = nil
-		if _, err := s.approvals().Resync(t.Context(), "app1", nil); !errors.Is(err, errFake) || len(s.wakes) != 1 {
+		if _, err := s.approvals().Resync(t.Context(), "app1", []tenant.ID{"a"}); !errors.Is(err, errFake) || len(s.wakes) != 1 {
 			t.Errorf("resync: %v, woken %v", err, s.wakes)
+		}
+		s.wakes = nil
+		if err := s.tellAll(t.Context(), "app1", mailbox.JobResync); !errors.Is(err, errFake) || len(s.wakes) != 1 {
+			t.Errorf("job: %v, woken %v", err, s.wakes)
 		}
 	})
 }

@@ -35,31 +35,8 @@ func (s *shim) UnsettledApprovals(ctx context.Context, waited time.Duration, ski
 	return list, err
 }
 
-func (s *shim) RemovedApps(ctx context.Context, since int64, limit int) ([]registry.Removed, error) {
-	return call(s, "removed", func() ([]registry.Removed, error) { return s.reg.RemovedApps(ctx, since, limit) })
-}
-
-func (s *shim) All() []*registry.Entry { return s.dir.All() }
-
-func (s *shim) Views(ctx context.Context, apps []partner.ClientID) ([]mailbox.View, []error) {
-	return s.box.Views(ctx, apps)
-}
-
-// AppDeleted clears away after an app, as the service does.
-func (s *shim) AppDeleted(ctx context.Context, id partner.ClientID, revision int64) error {
-	return s.do("clear away", func() error {
-		if s.refuses[id] {
-			return errFake
-		}
-		if err := s.box.Died(ctx, mailbox.Life{App: id, Birth: revision}); err != nil {
-			return err
-		}
-		return s.approvals().Clear(ctx, id, func() bool { return true })
-	})
-}
-
 func (s *shim) repairer() *fanout.Repairer {
-	return fanout.NewRepairer(fanout.RepairOptions{Approvals: s.approvals(), Index: s, Apps: s, Views: s, Leftovers: s})
+	return fanout.NewRepairer(fanout.RepairOptions{Approvals: s.approvals(), Index: s})
 }
 
 func (s *shim) repair() {
@@ -155,53 +132,6 @@ func TestRepairFinishesWhatBrokeOff(t *testing.T) {
 	}
 }
 
-// A deletion that was cut short leaves nothing, whoever repairs it, and an app that is back since has what it
-// was given since.
-func TestRepairClearsAwayAfterDeletedApps(t *testing.T) {
-	each(t, func(t *testing.T, s *shim) {
-		for _, app := range []partner.ClientID{"app1", "app2", "app3"} {
-			s.app(app, hook)
-			s.approve(app, "a", "b")
-		}
-		s.accept("a", tenant.Suspend)
-		if err := s.fanout().Run(t.Context(), []tenant.ID{"a"}); err != nil {
-			t.Fatal(err)
-		}
-		for _, app := range []partner.ClientID{"app1", "app2"} { // and crash before clearing away
-			if _, err := s.reg.DeleteApp(t.Context(), app, registry.AnyRevision, registry.Actor{Name: "test"}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		removed := ok[[]registry.Removed](t)(s.reg.RemovedApps(t.Context(), 0, 10))
-		s.app("app2", hook)
-		s.approve("app2", "b")
-		if err := s.box.Died(t.Context(), mailbox.Life{App: "app2", Birth: removed[1].Revision}); !errors.Is(err, mailbox.ErrGone) || !s.standing("app2", "b").Approved {
-			t.Errorf("a late deletion took the approvals of an app that is back: %v", err)
-		}
-		r := s.repairer()
-		if err := s.dir.Refresh(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		s.fails["clear away"] = "before"
-		if err := r.Repair(t.Context()); !errors.Is(err, errFake) {
-			t.Errorf("error %v", err)
-		}
-		for range 2 {
-			if err := r.Repair(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for id, want := range map[tenant.ID]string{"a": "[app3]", "b": "[app2 app3]"} {
-			if got := fmt.Sprint(approvers(t, s, id)); got != want {
-				t.Errorf("approvers of %s: %v, want %v", id, got, want)
-			}
-			if st := s.standing("app1", id); st.Approved || st.Waits() {
-				t.Errorf("left of app1: %+v", st)
-			}
-		}
-	})
-}
-
 func TestUnreadableNoteFailsTheRepair(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Mini(t)
@@ -248,42 +178,6 @@ func TestOneBrokenMailboxStopsNoOther(t *testing.T) {
 			t.Errorf("%d notes left, want the unreadable one", left)
 		}
 	})
-	t.Run("Deleted", func(t *testing.T) {
-		t.Parallel()
-		s := newShim(t, redistest.Real(t))
-		var apps []partner.ClientID
-		for i := range 202 {
-			app := partner.ClientID(fmt.Sprintf("app%03d", i))
-			apps = append(apps, app)
-			s.app(app, hook)
-			if i == 0 || i == 201 {
-				s.approve(app, "a")
-			}
-		}
-		for _, app := range apps {
-			if _, err := s.reg.DeleteApp(t.Context(), app, registry.AnyRevision, registry.Actor{Name: "test"}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		s.refuses["app000"] = true
-		r := s.repairer()
-		if err := errors.Join(s.dir.Refresh(t.Context()), r.Repair(t.Context())); !errors.Is(err, errFake) {
-			t.Errorf("error %v", err)
-		}
-		if err := r.Repair(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if got := approvers(t, s, "a"); !slices.Equal(got, []partner.ClientID{"app000"}) {
-			t.Errorf("approvers %v, want the broken one's alone", got)
-		}
-		delete(s.refuses, "app000")
-		if err := r.Repair(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if got := approvers(t, s, "a"); len(got) != 0 {
-			t.Errorf("approvers %v after the mailbox was mended", got)
-		}
-	})
 }
 
 // However changes, fan-outs, approvals, dismissals and resyncs interleave and break off, no change
@@ -310,6 +204,11 @@ func TestInterleavings(t *testing.T) {
 		}
 		if w.faults { // without them there is nothing to repair
 			w.s.repair()
+		}
+		for _, app := range w.apps() {
+			if err := w.s.finishJobs(t.Context(), app); err != nil {
+				rt.Error(err)
+			}
 		}
 		for _, bad := range w.s.outOfStep(w.apps(), w.ids()...) {
 			rt.Error(bad)
@@ -353,7 +252,7 @@ func (w *interleaved) act(ctx context.Context) {
 	case "dismiss":
 		err = w.s.approvals().Dismiss(ctx, app, []tenant.ID{id}, admin())
 	case "resync":
-		_, err = w.s.approvals().Resync(ctx, app, nil)
+		err = w.s.tellAll(ctx, app, mailbox.JobResync)
 	case "tell":
 		w.s.tell(app)
 	}

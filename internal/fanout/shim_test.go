@@ -270,24 +270,12 @@ func (s *shim) Deposit(ctx context.Context, life mailbox.Life, nonce string, rec
 	return d, s.short(life.App, err)
 }
 
-func (s *shim) Approvals(ctx context.Context, app partner.ClientID, cursor string, limit int) (page []tenant.ID, next string, err error) {
-	page, err = call(s, "list", func() (page []tenant.ID, err error) {
-		page, next, err = s.box.Approvals(ctx, app, cursor, limit)
-		return page, err
-	})
-	return page, next, err
-}
-
-func (s *shim) View(ctx context.Context, app partner.ClientID) (mailbox.View, error) {
-	return call(s, "view", func() (mailbox.View, error) { return s.box.View(ctx, app) })
-}
-
 func (s *shim) Former(ctx context.Context, life mailbox.Life) ([]tenant.ID, error) {
 	return call(s, "former", func() ([]tenant.ID, error) { return s.box.Former(ctx, life) })
 }
 
-func (s *shim) Cleared(ctx context.Context, life mailbox.Life, ts []tenant.ID) (int, error) {
-	return call(s, "cleared", func() (int, error) { return s.box.Cleared(ctx, life, ts) })
+func (s *shim) Cleared(ctx context.Context, c mailbox.JobClaim, ts []tenant.ID) (int, error) {
+	return call(s, "cleared", func() (int, error) { return s.box.Cleared(ctx, c, ts) })
 }
 
 // remove deletes an app and ends its life, as the service does.

@@ -43,6 +43,7 @@ type Deps struct {
 	// ApprovalList pages through an app's approvals.
 	ApprovalList ApprovalLister
 	Resyncer     Resyncer
+	Jobs         Jobs
 	Mailboxes    MailboxViewer
 	Deliveries   Deliveries
 	Explainer    Explainer

@@ -163,7 +163,7 @@ func (a *API) after(c *call, f func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx()), eventsWithin)
 	defer cancel()
 	if err := f(ctx); err != nil {
-		a.Log.LogAttrs(ctx, slog.LevelError, "app written, but not everything that follows was done: the sweep repairs it",
+		a.Log.LogAttrs(ctx, slog.LevelError, "app written, but not everything that follows was done: the service repairs it",
 			slog.String("request_id", c.id), slog.String("app", string(c.app)), slog.Any("err", err))
 	}
 }

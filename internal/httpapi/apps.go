@@ -26,13 +26,14 @@ type AppWriter interface {
 }
 
 // AppEvents hears of writes after they are durable. The write stands when it fails; whatever it does
-// MUST be repaired by a sweep.
+// MUST be repaired by the service.
 type AppEvents interface {
 	// AppWritten gets the app as it was, nil when it is new.
 	AppWritten(ctx context.Context, old *registry.AppRecord, rec registry.AppRecord, actor registry.Actor) error
 	// AppResumed follows AppWritten where people resumed the app, whether it was paused or not.
 	AppResumed(ctx context.Context, rec registry.AppRecord) error
-	AppDeleted(ctx context.Context, id partner.ClientID, revision int64) error
+	// AppDeleted returns the job that clears away after the app.
+	AppDeleted(ctx context.Context, id partner.ClientID, revision int64, actor registry.Actor) (job string, err error)
 }
 
 func (a *API) listApps(c *call) error {
@@ -173,7 +174,13 @@ func (a *API) deleteApp(c *call) error {
 		return err
 	}
 	if a.AppEvents != nil {
-		a.after(c, func(ctx context.Context) error { return a.AppEvents.AppDeleted(ctx, id, revision) })
+		a.after(c, func(ctx context.Context) error {
+			job, err := a.AppEvents.AppDeleted(ctx, id, revision, c.actor)
+			if err == nil {
+				c.w.Header().Set("Location", "/v1/jobs/"+job)
+			}
+			return err
+		})
 	}
 	return c.noContent()
 }

@@ -122,7 +122,7 @@ func TestProblemsInTheDocument(t *testing.T) {
 		}
 	}
 	// some are one operation's alone, and shown there
-	for kind, only := range map[string]struct{ code, operation string }{"overloaded": {"503", "getState"}, "out-of-order": {"409", "postStateChanges"}, "store-not-ours": {"409", "acceptStore"}} {
+	for kind, only := range map[string]struct{ code, operation string }{"overloaded": {"503", "getState"}, "out-of-order": {"409", "postStateChanges"}, "store-not-ours": {"409", "acceptStore"}, "job-kept": {"409", "cancelJob"}, "job-ended": {"409", "cancelJob"}} {
 		var shown []string
 		for _, path := range c.Doc.Paths.Map() {
 			for _, op := range path.Operations() {

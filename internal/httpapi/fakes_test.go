@@ -191,10 +191,10 @@ func (w *world) AppWritten(_ context.Context, old *registry.AppRecord, rec regis
 	return w.eventErr
 }
 
-func (w *world) AppDeleted(_ context.Context, id partner.ClientID, _ int64) error {
+func (w *world) AppDeleted(_ context.Context, id partner.ClientID, revision int64, _ registry.Actor) (string, error) {
 	defer w.lock()()
 	w.events = append(w.events, "deleted "+string(id))
-	return w.eventErr
+	return mailbox.Clearing(mailbox.Life{App: id, Birth: revision}).String(), w.eventErr
 }
 
 func (*world) CheckURL(raw string) (*url.URL, error) {
@@ -296,12 +296,14 @@ func (w *world) Approvals(_ context.Context, app partner.ClientID, cursor string
 	return all, "", w.down
 }
 
-func (w *world) Resync(_ context.Context, app partner.ClientID, ts []tenant.ID) (int, error) {
-	defer w.lock()()
-	if ts == nil {
-		return len(w.approvals[app]), nil
-	}
+func (*world) Resync(_ context.Context, _ partner.ClientID, ts []tenant.ID) (int, error) {
 	return len(ts), nil
+}
+
+func (w *world) ResyncAll(_ context.Context, rec registry.AppRecord, _ registry.Actor) (string, int64, error) {
+	defer w.lock()()
+	id := rec.App.ClientID
+	return mailbox.JobID{App: id, Kind: mailbox.JobResync, Number: 46656}.String(), int64(len(w.approvals[id])), nil
 }
 
 func (*world) View(context.Context, partner.ClientID) (mailbox.View, error) {

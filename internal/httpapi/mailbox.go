@@ -10,6 +10,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
@@ -20,9 +21,12 @@ type MailboxViewer interface {
 
 // Resyncer has the truth told again.
 type Resyncer interface {
-	// Resync tells an app the status of the given tenants again, of all it has when ts is nil, and
-	// counts them. Tenants that did not approve the app are left out.
+	// Resync tells an app the status of the given tenants again, and counts them. Tenants that did not approve the app
+	// are left out.
 	Resync(ctx context.Context, app partner.ClientID, ts []tenant.ID) (tenants int, err error)
+	// ResyncAll has a job tell an app the status of all its tenants again, and counts them as they are now. Where one
+	// does already, it goes round once more, so that all are told from now on.
+	ResyncAll(ctx context.Context, rec registry.AppRecord, actor registry.Actor) (job string, tenants int64, err error)
 }
 
 // Deliveries lists recent attempts, newest first.
@@ -112,17 +116,24 @@ func (a *API) resync(c *call) error {
 	if err != nil {
 		return err
 	}
-	if !given {
-		ts = nil
+	answer := struct {
+		Tenants int64  `json:"tenants"`
+		Job     string `json:"job,omitempty"`
+	}{}
+	note := ""
+	if given {
+		n := 0
+		n, err = a.Resyncer.Resync(c.ctx(), rec.App.ClientID, ts)
+		answer.Tenants = int64(n)
+	} else {
+		answer.Job, answer.Tenants, err = a.Resyncer.ResyncAll(c.ctx(), rec, c.actor)
+		note = `,"job":"` + answer.Job + `"`
 	}
-	n, err := a.Resyncer.Resync(c.ctx(), rec.App.ClientID, ts)
 	if err != nil {
 		return err
 	}
-	if err := a.audit(c, "app.resync", string(rec.App.ClientID), fmt.Sprintf(`{"all":%t,"tenants":%d}`, !given, n)); err != nil {
+	if err := a.audit(c, "app.resync", string(rec.App.ClientID), fmt.Sprintf(`{"all":%t,"tenants":%d%s}`, !given, answer.Tenants, note)); err != nil {
 		return err
 	}
-	return c.json(http.StatusAccepted, struct {
-		Tenants int `json:"tenants"`
-	}{n})
+	return c.json(http.StatusAccepted, answer)
 }

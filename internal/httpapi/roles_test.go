@@ -39,6 +39,8 @@ func pathOf(op httpapi.Operation) string {
 	switch {
 	case op.ID == "closeIncident":
 		id = "inc_app1_smi2xk0"
+	case strings.HasPrefix(op.Pattern, "/v1/jobs"):
+		id = "job_app1_resync_1000"
 	case strings.HasPrefix(op.Pattern, "/v1/tokens"):
 		id = "spare"
 	}
@@ -96,6 +98,7 @@ func expected(t *testing.T, op httpapi.Operation, role string) []int {
 		"partner": {
 			"listApps", "getApp", "getEndpoint", "putApp", "patchApp", "putEndpoint", "patchEndpoint", "testEndpoint", "resync",
 			"pause", "resume", "rotateSecret", "getMailbox", "why", "listDeliveries", "listIncidents", "listAudit", "exportAudit",
+			"listJobs", "getJob", "cancelJob",
 		},
 	}
 	kind, app, _ := strings.Cut(role, ":")
@@ -105,6 +108,9 @@ func expected(t *testing.T, op httpapi.Operation, role string) []int {
 	list, limited := may[kind]
 	if limited && !slices.Contains(list, op.ID) || app == "other" && strings.Contains(op.Pattern, "{client_id}") {
 		return []int{http.StatusForbidden}
+	}
+	if app == "other" && strings.HasPrefix(op.Pattern, "/v1/jobs/") { // it is another's, and so is not there
+		return []int{http.StatusNotFound}
 	}
 	return op.Success
 }

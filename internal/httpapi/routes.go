@@ -67,6 +67,7 @@ func (a *API) table() []route {
 		route{"deleteApproval", "DELETE", "/v1/apps/{client_id}/approvals/{tenant}", allow(Platform, Operator), noBody, []int{204}, a.deleteApproval},
 	)
 	add(a.Resyncer != nil, route{"resync", "POST", "/v1/apps/{client_id}/resync", allow(Partner, Operator), optionalJSON, []int{202}, a.resync})
+	add(a.Jobs != nil, a.jobRoutes()...)
 	add(a.Mailboxes != nil, route{"getMailbox", "GET", "/v1/apps/{client_id}/mailbox", allow(Partner, Operator), noBody, []int{200}, a.getMailbox})
 	add(a.Deliveries != nil, route{"listDeliveries", "GET", "/v1/apps/{client_id}/deliveries", allow(Partner, Operator), noBody, []int{200}, a.listDeliveries})
 	add(a.Explainer != nil, route{"why", "GET", "/v1/apps/{client_id}/tenants/{tenant}/why", allow(Partner, Operator), noBody, []int{200}, a.why})

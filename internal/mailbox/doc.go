@@ -54,6 +54,17 @@
 // stays in flight while a former life's post may be out. The mailbox of a deleted app expires once all is
 // cleared away.
 //
+// # Jobs
+//
+// Work for a whole app is a Job, a HASH beside the mailbox: its place, its counts, its claim, and the life it is for. ClaimJob gives the right
+// to make pages for JobLease, and each page renews it. A call whose claim is over, or whose job has ended, is ErrJobLost and writes nothing, so
+// that a worker which was frozen does no harm. Tell is a page of tenants that are told again: marks, deposit and the job's place in one
+// step. Where a tenant's record is older than what was deposited meanwhile, Tell marks the tenant and stays; the caller reads those
+// records anew. Cleared is a page of a former life.
+//
+// MakeTelling joins the job of its kind that runs: once that has begun, it goes round once more, so that every tenant is told after
+// whoever asked last. The walk over the approvals is HSCAN's: its cursor is good for one run of Redis, and begins anew in another.
+//
 // # Openings
 //
 // An opening says that the endpoint is another than it was, or is to be tried anew: its URL changed, it was

@@ -110,7 +110,7 @@ func TestNewerFormatIsRefused(t *testing.T) {
 		"Born": func(ctx context.Context, s *mailbox.Store) error { return s.Born(ctx, at(7)) },
 		"Died": func(ctx context.Context, s *mailbox.Store) error { return s.Died(ctx, at(7)) },
 		"Cleared": func(ctx context.Context, s *mailbox.Store) error {
-			_, err := s.Cleared(ctx, at(7), []tenant.ID{"t1"})
+			_, err := cleared(ctx, s, 7, []tenant.ID{"t1"})
 			return err
 		},
 		"View": func(ctx context.Context, s *mailbox.Store) error {

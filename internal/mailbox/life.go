@@ -52,17 +52,6 @@ func (s *Store) Former(ctx context.Context, life Life) ([]tenant.ID, error) {
 	return page, nil
 }
 
-// Cleared takes a page of Former away, at most MaxBatch, whose tenants' index matches the mailbox now. It returns how many
-// approvals of that life are left; with the last one the birth leaves View.Former.
-func (s *Store) Cleared(ctx context.Context, life Life, ts []tenant.ID) (left int, err error) {
-	if err := fits("clear former approvals in", life.App, len(ts)); err != nil {
-		return 0, err
-	}
-	ks := append(keysOf(s.keys, life.App), s.former(life))
-	left, err = s.scripts.clear.Run(ctx, s.rdb, ks, append([]any{"", life.Birth}, texts(ts)...)...).Int()
-	return left, failure("clear former approvals in", life.App, err)
-}
-
 // births reads View's list of births; what is none is left out.
 func births(list string) []int64 {
 	var out []int64

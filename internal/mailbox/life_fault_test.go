@@ -27,7 +27,7 @@ func TestFormerLifeWithoutApprovals(t *testing.T) {
 			if ts := b.formerly(birth); len(ts) != 0 {
 				b.Errorf("approved: %v", ts)
 			}
-			if left, err := b.s.Cleared(b.Context(), at(birth), nil); left != 0 || err != nil {
+			if left, err := cleared(b.Context(), b.s, birth, nil); left != 0 || err != nil {
 				b.Errorf("%d left, %v", left, err)
 			}
 		}
@@ -158,7 +158,7 @@ func TestKeysOfAnotherType(t *testing.T) {
 			if _, err := b.s.Former(b.Context(), at(7)); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") || !strings.Contains(err.Error(), string(testApp)) {
 				b.Errorf("former: %v", err)
 			}
-			if _, err := b.s.Cleared(b.Context(), at(7), []tenant.ID{"t1"}); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
+			if _, err := cleared(b.Context(), b.s, 7, []tenant.ID{"t1"}); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
 				b.Errorf("cleared: %v", err)
 			}
 		})
@@ -222,7 +222,7 @@ func TestLivesAtMaxMemory(t *testing.T) {
 		if got := b.formerly(birth); !slices.Equal(got, page) {
 			t.Errorf("former %d: %v, want %v", birth, got, page)
 		}
-		if left, err := b.s.Cleared(t.Context(), at(birth), page); left != 0 || err != nil {
+		if left, err := cleared(t.Context(), b.s, birth, page); left != 0 || err != nil {
 			t.Errorf("%d left, %v", left, err)
 		}
 	}

@@ -39,6 +39,21 @@ func (b *box) lives(flight, box bool) {
 	}
 }
 
+// cleared takes a page of a former life away, as one page of a job of its own slice.
+func cleared(ctx context.Context, s *mailbox.Store, birth int64, ts []tenant.ID) (left int, err error) {
+	if _, err := s.MakeClearing(ctx, at(birth), "", "", true); err != nil {
+		return 0, err
+	}
+	c, is, _, err := s.ClaimJob(ctx, mailbox.Clearing(at(birth)), "w1")
+	if err != nil || is == mailbox.JobEnded {
+		return 0, err
+	}
+	if left, err = s.Cleared(ctx, c, ts); left == 0 || err != nil {
+		return left, err
+	}
+	return left, s.ReleaseJob(ctx, c)
+}
+
 // formerly lists who was approved in the life before a birth.
 func (b *box) formerly(birth int64) []tenant.ID {
 	b.Helper()
@@ -410,7 +425,7 @@ func TestFormerLivesAreClearedPageByPage(t *testing.T) {
 		}
 
 		clear := func(birth int64, ts ...tenant.ID) int {
-			left, err := b.s.Cleared(b.Context(), at(birth), ts)
+			left, err := cleared(b.Context(), b.s, birth, ts)
 			b.check(err)
 			return left
 		}
@@ -451,9 +466,6 @@ func TestFormerLivesAreClearedPageByPage(t *testing.T) {
 		if left := clear(6); left != 0 { // long gone
 			b.Errorf("%d are left", left)
 		}
-		if _, err := b.s.Cleared(b.Context(), at(6), make([]tenant.ID, mailbox.MaxBatch+1)); err == nil {
-			b.Error("more than a page was taken")
-		}
 	})
 }
 
@@ -492,7 +504,7 @@ func TestMailboxOfADeletedAppExpires(t *testing.T) {
 				row.again(b)
 				for birth, page := range map[int64][]tenant.ID{5: {"t1", "t2"}, 6: {"t1"}} {
 					b.lives(row.stays, true)
-					left, err := b.s.Cleared(b.Context(), at(birth), page)
+					left, err := cleared(b.Context(), b.s, birth, page)
 					if left != 0 || err != nil {
 						b.Errorf("%d left, %v", left, err)
 					}

@@ -85,12 +85,6 @@ func (s *Store) MarksOf(ctx context.Context, batches []Asked) ([][]Mark, error) 
 	return out, nil
 }
 
-// ApprovalCount is how many tenants approved an app.
-func (s *Store) ApprovalCount(ctx context.Context, app partner.ClientID) (int64, error) {
-	n, err := s.rdb.HLen(ctx, s.keys.App(app, keys.AppTenants)).Result()
-	return n, failure("count approvals in", app, err)
-}
-
 // Asked is of which tenants of an app MarksOf reads.
 type Asked struct {
 	App     partner.ClientID

@@ -130,6 +130,9 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 	recs := []tenant.Record{story("t1", "suspend5")}
 	life, other := mailbox.Life{App: app, Birth: 3}, mailbox.Life{App: "app2", Birth: 3}
 	sw := mailbox.Switch{Life: life, Revision: 3, On: true}
+	job := mailbox.JobID{App: app, Kind: mailbox.JobResync, Number: 7}
+	claim := mailbox.JobClaim{Job: mailbox.Job{ID: job, Birth: 3, State: mailbox.JobRunning}, Token: "w"}
+	clearing := mailbox.JobClaim{Job: mailbox.Job{ID: mailbox.Clearing(life), Birth: 3, State: mailbox.JobRunning}, Token: "w"}
 	args := map[string][]any{
 		"Approve": {life, int64(0), admissions}, "ApproveFirst": {other, int64(0), admissions}, "Again": {life, admissions},
 		"Approved": {app, tenant.ID("t1")}, "Approvals": {app, "", 10}, "Deposit": {life, "n", recs},
@@ -138,8 +141,12 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 		"Begin": {life, "d", int64(0)}, "Exchange": {life, "d", 1, []mailbox.Settlement(nil)}, "Finish": {life, "d", mailbox.Closing{}},
 		"Take": {life, "e", int64(0), 1}, "Leave": {life, "e", []mailbox.Settlement(nil)}, "Beat": {life, "d"},
 		"Switch": {"n", sw}, "Sweep": {"n", []mailbox.Switch{sw}},
-		"Open": {life, "n"}, "Born": {life}, "Died": {mailbox.Life{App: "app3", Birth: 4}}, "Former": {life}, "Cleared": {life, ids},
-		"Marks": {app, "", 10}, "MarksOf": {[]mailbox.Asked{{App: app, Tenants: ids}}}, "ApprovalCount": {app},
+		"Open": {life, "n"}, "Born": {life}, "Died": {mailbox.Life{App: "app3", Birth: 4}}, "Former": {life},
+		"Marks": {app, "", 10}, "MarksOf": {[]mailbox.Asked{{App: app, Tenants: ids}}},
+		"MakeTelling": {life, job, "Kim", "admin"}, "MakeClearing": {life, "Kim", "admin", true}, "ClaimJob": {job, "w"}, "NextPage": {claim},
+		"Tell": {&claim, "n", recs, mailbox.Telling{All: true}}, "Cleared": {clearing, ids}, "FailJob": {claim, mailbox.StoreAway},
+		"ReleaseJob": {claim}, "EndJob": {claim, mailbox.JobDone, mailbox.NoURL}, "CancelJob": {job}, "Jobs": {[]mailbox.JobID{job}},
+		"OpenJobs": {[]partner.ClientID{app}},
 	}
 	for i := range store.NumMethod() {
 		name := store.Type().Method(i).Name

@@ -182,9 +182,9 @@ func twins() map[string]twin {
 		}, func(b *box) (any, error) { return b.s.Open(b.Context(), testLife, "n") }, nil, 0},
 		"Born":    {owns, func(b *box) (any, error) { return nil, b.s.Born(b.Context(), at(7)) }, nil, 0},
 		"Died":    {owns, func(b *box) (any, error) { return nil, b.s.Died(b.Context(), at(7)) }, nil, 0},
-		"Cleared": {ended, func(b *box) (any, error) { return b.s.Cleared(b.Context(), at(7), []tenant.ID{"t1"}) }, nil, 0},
+		"Cleared": {ended, func(b *box) (any, error) { return cleared(b.Context(), b.s, 7, []tenant.ID{"t1"}) }, nil, 0},
 		"ClearedToTheLast": {ended, func(b *box) (any, error) {
-			return b.s.Cleared(b.Context(), at(7), []tenant.ID{"t1", "t2"})
+			return cleared(b.Context(), b.s, 7, []tenant.ID{"t1", "t2"})
 		}, nil, 0},
 		// A call that finds the former life runs, puts that aside, and runs again.
 		"BeatOfANewLife": {owns, func(b *box) (any, error) { return b.s.Beat(b.Context(), at(7), "d1") }, nil, 3},

@@ -191,7 +191,7 @@ func (w *world) clear() {
 	page := w.former(birth)
 	page = page[:w.pick(len(page)+1, "cleared")]
 	w.log("%v of life before %d are cleared", page, birth)
-	left, err := w.s.Cleared(w.ctx, at(birth), page)
+	left, err := cleared(w.ctx, w.s, birth, page)
 	w.same("cleared", err, left, w.o.cleared(birth, page))
 }
 
@@ -221,7 +221,7 @@ func (w *world) calmLives() {
 	w.same("former lives", err, v.Former, append([]int64(nil), w.o.formerly...))
 	for _, birth := range v.Former {
 		page := w.former(birth)
-		left, err := w.s.Cleared(w.ctx, at(birth), page)
+		left, err := cleared(w.ctx, w.s, birth, page)
 		w.same("cleared", err, left, w.o.cleared(birth, page))
 	}
 	for _, k := range []keys.AppKey{keys.AppMailbox, keys.AppFlight} {

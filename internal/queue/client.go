@@ -58,11 +58,6 @@ func (c *Client) EnqueueMail(ctx context.Context, app partner.ClientID, mail str
 	return c.enqueue(ctx, Mail, id, mailPayload{App: app, Mail: mail}, 0)
 }
 
-// EnqueueResync wakes a resync of all of an app's tenants; id makes a repeated call the same task.
-func (c *Client) EnqueueResync(ctx context.Context, app partner.ClientID, id string) error {
-	return c.enqueue(ctx, Resync, string(app)+":"+id, resyncPayload{App: app}, 0)
-}
-
 // EnqueueProbe wakes a probe of an integration endpoint when it is due. One that is enqueued for the
 // same time already counts as success.
 func (c *Client) EnqueueProbe(ctx context.Context, app partner.ClientID, k partner.EndpointKind, due time.Time) error {

@@ -22,7 +22,7 @@ const (
 	Mail Kind = "mail"
 	// Post sends what waits in one recipient's tray.
 	Post Kind = "post"
-	// Resync tells an app the status of all its tenants again.
+	// Resync has an app told of all its tenants. Older versions alone enqueue it, when an app gets its first URL.
 	Resync Kind = "resync"
 	// Probe looks at one integration endpoint.
 	Probe Kind = "probe"

@@ -5,29 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"time"
 
 	"github.com/google/uuid"
 
-	"github.com/lamplighter/lamplighter/internal/fanout"
 	"github.com/lamplighter/lamplighter/internal/feed"
 	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/jobs"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
-	"github.com/lamplighter/lamplighter/internal/queue"
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
 // appEvents carries a written app to the mailbox, the queue and the incidents. Each step may be
 // lost: the sweep repairs the switch, which opens the gate of a changed endpoint, and the incident; the
-// comparison finds what a lost resync of a first URL did not tell.
+// comparison finds what an app with a first URL was not told, and the finder of jobs what was not cleared away.
 type appEvents struct {
 	boxes     *mailbox.Store
 	store     *registry.Store
 	waker     *waker
-	queue     *queue.Client
-	approvals *fanout.Approvals
+	jobs      *jobs.Desk
 	incidents *registry.IncidentStore
 	probes    *registry.ProbeStore
 	people    people
@@ -61,7 +57,8 @@ func (a *appEvents) AppWritten(ctx context.Context, old *registry.AppRecord, rec
 		before = old.App
 	}
 	if app.EverHadURL && !before.EverHadURL && old != nil {
-		errs = append(errs, a.queue.EnqueueResync(ctx, app.ClientID, strconv.FormatInt(rec.Revision, 10)))
+		_, _, err := a.jobs.Tell(ctx, lifeOf(rec), mailbox.JobCatchUp, registry.Actor{})
+		errs = append(errs, err)
 	}
 	for _, k := range partner.AllEndpointKinds() {
 		was, is := before.Endpoints[k], app.Endpoints[k]
@@ -77,7 +74,7 @@ func (a *appEvents) AppWritten(ctx context.Context, old *registry.AppRecord, rec
 	}
 	errs = append(errs, a.asker.Ask(ctx, app))
 	if old == nil {
-		errs = append(errs, a.clear(ctx, app.ClientID))
+		errs = append(errs, a.jobs.ClearFormer(ctx, app.ClientID))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("spread the new settings of app %s: %w", app.ClientID, err)
@@ -108,26 +105,18 @@ func (a *appEvents) AppResumed(ctx context.Context, rec registry.AppRecord) erro
 	return nil
 }
 
-// AppDeleted implements httpapi.AppEvents, and the sweep's repair of a deletion cut short. Where the app was
-// made again since, nothing is left to do: its new life put the former one aside.
-func (a *appEvents) AppDeleted(ctx context.Context, id partner.ClientID, revision int64) error {
+// AppDeleted implements httpapi.AppEvents, and the repair of a deletion cut short.
+func (a *appEvents) AppDeleted(ctx context.Context, id partner.ClientID, revision int64, actor registry.Actor) (string, error) {
 	a.nudge()
-	if err := a.boxes.Died(ctx, mailbox.Life{App: id, Birth: revision}); err != nil && !errors.Is(err, mailbox.ErrGone) {
-		return err
+	job, err := a.jobs.Clear(ctx, mailbox.Life{App: id, Birth: revision}, actor)
+	if err != nil {
+		return "", fmt.Errorf("clear away after app %s: %w", id, err)
 	}
-	return a.clear(ctx, id)
+	return job.String(), nil
 }
 
 func (a *appEvents) nudge() {
 	if a.feed != nil {
 		a.feed.Nudge()
 	}
-}
-
-// clearWithin is how long a caller waits for the index of tenants to be rid of a former life; the sweep goes on.
-const clearWithin = time.Second
-
-func (a *appEvents) clear(ctx context.Context, id partner.ClientID) error {
-	until := time.Now().Add(clearWithin)
-	return a.approvals.Clear(ctx, id, func() bool { return time.Now().Before(until) })
 }

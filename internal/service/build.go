@@ -20,6 +20,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/intake"
+	"github.com/lamplighter/lamplighter/internal/jobs"
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/probe"
 	"github.com/lamplighter/lamplighter/internal/push"
@@ -37,6 +38,8 @@ type parts struct {
 	api       *httpapi.API
 	fanout    *fanout.Fanout
 	approvals *fanout.Approvals
+	jobs      *jobs.Desk
+	teller    *teller
 	tracker   *alerting.Tracker
 	endpoints *endpoints
 	events    *appEvents
@@ -79,6 +82,7 @@ func (s *Service) build() error {
 		return err
 	}
 	s.buildSweep()
+	s.buildJobs()
 	return s.buildAPI()
 }
 
@@ -133,6 +137,8 @@ func (s *Service) buildFanout() {
 	p.approvals = fanout.NewApprovals(fanout.ApprovalsOptions{
 		Index: s.store, Admissions: s.deposits, Apps: s.dir, Waker: p.waker, Metrics: metrics, Log: s.log,
 	})
+	p.jobs = jobs.NewDesk(s.store, s.deposits, s.boxes, s.wakeJobs, time.Now)
+	p.teller = &teller{dir: s.dir, approvals: p.approvals, jobs: p.jobs}
 	if s.has(RoleWorker) {
 		s.runner = fanout.NewRunner(p.fanout.Run, func(ctx context.Context, ts []tenant.ID) error {
 			return p.notifier.enqueue(ctx, uuid.NewString(), ts)
@@ -162,7 +168,7 @@ func (s *Service) buildPeople() error {
 		Settings: s.incidentSettings(), Metrics: alerting.NewMetrics(s.metrics), Log: s.log,
 	})
 	p.events = &appEvents{
-		boxes: s.boxes, store: s.store, waker: p.waker, queue: s.queue, approvals: p.approvals, incidents: s.incidents, probes: s.probes,
+		boxes: s.boxes, store: s.store, waker: p.waker, jobs: p.jobs, incidents: s.incidents, probes: s.probes,
 		people: p.tracker, asker: p.tracker, env: s.env,
 	}
 	p.endpoints = &endpoints{dir: s.dir, store: s.store, pusher: p.pusher, env: s.env, events: p.events}
@@ -192,9 +198,7 @@ func (s *Service) buildSweep() {
 	}
 	s.sweeper = sweep.New(sweep.Options{
 		Registry: s.store, Apps: s.dir, Mailboxes: s.boxes, Waker: p.waker, Notifier: &notifier{queue: s.queue}, // repairs are for all replicas
-		Repairer: fanout.NewRepairer(fanout.RepairOptions{
-			Approvals: p.approvals, Index: s.store, Apps: s.dir, Views: s.boxes, Leftovers: p.events,
-		}),
+		Repairer: fanout.NewRepairer(fanout.RepairOptions{Approvals: p.approvals, Index: s.store}),
 		Incidents: &troubles{
 			tracker: p.tracker, store: s.incidents, dir: s.dir, endpoints: p.endpoints, settings: s.incidentSettings(), env: s.env,
 		},
@@ -202,7 +206,7 @@ func (s *Service) buildSweep() {
 		Metrics: sweep.NewMetrics(s.metrics), Environment: s.env, Every: s.cfg.Delivery.Sweep, Log: s.log,
 	})
 	s.comparer = compare.New(compare.Options{
-		Registry: s.store, Mailboxes: s.boxes, Approvals: p.approvals, Apps: s.dir,
+		Registry: s.store, Mailboxes: s.boxes, Approvals: p.approvals, Jobs: p.teller, Apps: s.dir,
 		Primaries: func(ctx context.Context) (string, error) { return redisconn.Primaries(ctx, s.rdb) },
 		Metrics:   compare.NewMetrics(s.metrics), Log: s.log,
 	})
@@ -232,7 +236,7 @@ func (s *Service) buildAPI() error {
 			endpoints: p.endpoints, boxes: s.boxes, store: s.store, approvals: p.approvals, waker: p.waker, people: p.tracker,
 			probes: p.probes, env: s.env, timeout: s.cfg.Delivery.Timeout,
 		},
-		Approvals: &approvals{p.approvals, p.tracker}, ApprovalList: s.boxes, Resyncer: p.approvals, Mailboxes: s.boxes, Deliveries: s.store,
+		Approvals: &approvals{p.approvals, p.tracker}, ApprovalList: s.boxes, Resyncer: p.teller, Jobs: p.jobs, Mailboxes: s.boxes, Deliveries: s.store,
 		Explainer: intake.NewExplainer(s.store, s.boxes, s.store, s.env), Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store, Outcomes: s.store,
 		MailDesk: p.desk, Incidents: &incidents{store: s.incidents, tracker: p.tracker, dir: s.dir, audit: s.store}, Audit: s.store,
 		ErrorReports: &errorReports{registry.NewIncidentStore(s.durable, keys.New(s.cfg.Redis.Prefix), s.cfg.Retention.Incidents), s.cfg.Retention.Idempotency}, ConfigFeed: p.feed,

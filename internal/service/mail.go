@@ -89,11 +89,8 @@ func (s *Service) buildMail() error {
 		Drain:  s.drainer.Drain,
 		Mail:   sender.Forward,
 		Post:   sender.Post,
-		Resync: func(ctx context.Context, app partner.ClientID) error {
-			_, err := p.approvals.Resync(ctx, app, nil)
-			return err
-		},
-		Probe: p.probes.Run,
+		Resync: p.teller.CatchUp,
+		Probe:  p.probes.Run,
 	}, queue.ServerOptions{
 		Namespace: s.queues(), Poll: queuePoll, ShutdownTimeout: s.cfg.ShutdownTimeout, Drainers: s.cfg.Delivery.Drainers,
 		Probers: s.cfg.Probe.InFlight, Log: s.log,

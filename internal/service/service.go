@@ -23,6 +23,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/fanout"
 	"github.com/lamplighter/lamplighter/internal/guard"
 	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/jobs"
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/mailer"
@@ -99,6 +100,8 @@ type Service struct {
 	runner    *fanout.Runner
 	sweeper   *sweep.Sweeper
 	comparer  *compare.Comparer
+	jobs      *jobs.Runner
+	finder    *jobs.Finder
 	scheduler *probe.Scheduler
 	server    *queue.Server
 	listeners []listener
@@ -341,6 +344,8 @@ func (s *Service) Run(ctx context.Context) error {
 		work.Go(func() { s.recorder.Run(background) })
 		work.Go(func() { s.sweeper.Run(background) })
 		work.Go(func() { s.comparer.Run(background) })
+		work.Go(func() { s.jobs.Run(background) })
+		work.Go(func() { s.finder.Run(background) })
 		if s.scheduler != nil {
 			work.Go(func() { s.scheduler.Run(background) })
 		}

@@ -77,7 +77,7 @@ func newTwins(t *testing.T, rdb redis.UniversalClient) *twins {
 	metrics := fanout.NewMetrics(prometheus.NewRegistry())
 	w.fanout = fanout.New(fanout.Options{Tenants: w.reg, Mailboxes: w.boxes, Apps: w.dir, Waker: w, Metrics: metrics, Log: log})
 	w.approvals = fanout.NewApprovals(fanout.ApprovalsOptions{Index: w.reg, Admissions: w.boxes, Apps: w.dir, Waker: w, Metrics: metrics, Log: log})
-	w.repairer = fanout.NewRepairer(fanout.RepairOptions{Approvals: w.approvals, Index: w.reg, Apps: w.dir, Views: w.boxes, Leftovers: w})
+	w.repairer = fanout.NewRepairer(fanout.RepairOptions{Approvals: w.approvals, Index: w.reg})
 	w.intake = intake.New(w.reg, w, intake.NewMetrics(prometheus.NewRegistry()), log)
 	w.drainer = drain.New(drain.Options{
 		Mailbox: w.boxes, Endpoints: w, Waker: w, Observer: w, Metrics: drain.NewMetrics(prometheus.NewRegistry()), Log: log,
@@ -123,8 +123,29 @@ func (w *twins) SwitchOff(context.Context, drain.Endpoint, delivery.Result) (int
 	return 0, errors.New("nobody is switched off here")
 }
 
-// AppDeleted is for nobody: no app is deleted here.
-func (w *twins) AppDeleted(context.Context, partner.ClientID, int64) error { return nil }
+var resyncJob = mailbox.JobID{App: twinApp, Kind: mailbox.JobResync, Number: 7} //nolint:gochecknoglobals // a name
+
+// resyncAll has a job tell the app of all its tenants again.
+func (w *twins) resyncAll() error {
+	if _, _, err := w.boxes.MakeTelling(w.Context(), w.life, resyncJob, "", ""); err != nil {
+		return err
+	}
+	return w.run(resyncJob)
+}
+
+// run makes a job's pages to its end, as a worker does.
+func (w *twins) run(id mailbox.JobID) error {
+	c, is, _, err := w.boxes.ClaimJob(w.Context(), id, "worker")
+	if err != nil || is != mailbox.JobTaken {
+		return err
+	}
+	for ended := false; !ended; {
+		if ended, err = w.approvals.Page(w.Context(), &c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func (w *twins) Attempted(delivery.Attempt)                       {}
 func (w *twins) Observe(context.Context, drain.Observation) error { return nil }
@@ -333,7 +354,10 @@ func TestFaultTwins(t *testing.T) {
 		},
 		"Resync": {
 			before: stage,
-			act:    func(w *twins) error { _, err := w.approvals.Resync(w.Context(), twinApp, nil); return err },
+			act: func(w *twins) error {
+				_, err := w.approvals.Resync(w.Context(), twinApp, []tenant.ID{twinTenant})
+				return err
+			},
 			check: func(w *twins) {
 				w.heard(w.reported("k0", tenant.Upgrade), tenant.Upgrade)
 				if len(w.told) < 2 {
@@ -341,6 +365,33 @@ func TestFaultTwins(t *testing.T) {
 				}
 			},
 			least: 3,
+		},
+		"ResyncOfAll": {
+			before: stage,
+			act:    func(w *twins) error { return w.resyncAll() },
+			check: func(w *twins) {
+				w.heard(w.reported("k0", tenant.Upgrade), tenant.Upgrade)
+				if len(w.told) < 2 {
+					w.Error("nothing was told again")
+				}
+			},
+			least: 3,
+		},
+		"ResyncOfAnAppWithoutURL": {
+			before: func(w *twins) {
+				a := partner.New(twinApp)
+				a.Name = "App"
+				_, _, err := w.reg.PutApp(w.Context(), a, registry.AnyRevision, nil, registry.Actor{Name: "test"}, "app.put")
+				w.must("take the URL away", errors.Join(err, w.dir.Refresh(w.Context())))
+			},
+			act: func(w *twins) error { return w.resyncAll() },
+			check: func(w *twins) {
+				js, err := w.boxes.Jobs(w.Context(), []mailbox.JobID{resyncJob})
+				if err != nil || js[0].State != mailbox.JobDone || js[0].Reason != mailbox.NoURL {
+					w.Errorf("job %+v, %v", js, err)
+				}
+			},
+			least: 4,
 		},
 		"Dismiss": {
 			before: stage,
@@ -380,7 +431,10 @@ func TestFaultTwins(t *testing.T) {
 				w.life.Birth++
 				w.must("put the former life aside", w.boxes.Born(w.Context(), w.life))
 			},
-			act: func(w *twins) error { return w.approvals.Clear(w.Context(), twinApp, func() bool { return true }) },
+			act: func(w *twins) error {
+				_, err := w.boxes.MakeClearing(w.Context(), w.life, "", "", true)
+				return errors.Join(err, w.run(mailbox.Clearing(w.life)))
+			},
 			check: func(w *twins) {
 				if left, err := w.reg.Approvers(w.Context(), twinTenant); err != nil || len(left) != 0 {
 					w.Errorf("approvers of a former life: %v, %v", left, err)

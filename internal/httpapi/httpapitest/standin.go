@@ -22,6 +22,7 @@ import (
 type (
 	reader = httpapi.Apps
 	lister = httpapi.Incidents
+	work   = httpapi.Jobs
 )
 
 // Whole is the contract of an API that has every operation.
@@ -29,7 +30,7 @@ func Whole(ctx context.Context) (*Contract, error) {
 	api := httpapi.New(httpapi.Deps{ // described, never called
 		Tokens: struct{ httpapi.Tokens }{}, TokenKeeper: struct{ httpapi.TokenKeeper }{}, Apps: struct{ reader }{}, AppWriter: struct{ httpapi.AppWriter }{},
 		Tester: struct{ httpapi.Tester }{}, Approvals: struct{ httpapi.Approvals }{}, ApprovalList: struct{ httpapi.ApprovalLister }{},
-		Resyncer: struct{ httpapi.Resyncer }{}, Mailboxes: struct{ httpapi.MailboxViewer }{}, Deliveries: struct{ httpapi.Deliveries }{},
+		Resyncer: struct{ httpapi.Resyncer }{}, Jobs: struct{ work }{}, Mailboxes: struct{ httpapi.MailboxViewer }{}, Deliveries: struct{ httpapi.Deliveries }{},
 		Explainer: struct{ httpapi.Explainer }{}, Tenants: struct{ httpapi.Tenants }{}, Statuses: struct{ httpapi.Statuses }{},
 		Changes: struct{ httpapi.Changes }{}, Keys: struct{ httpapi.KeyBinder }{}, Incidents: struct{ lister }{}, Audit: struct{ httpapi.Audit }{},
 		Resealer: struct{ httpapi.Resealer }{}, ErrorReports: struct{ httpapi.ErrorReports }{}, ConfigFeed: struct{ httpapi.ConfigFeed }{}, MailDesk: struct{ httpapi.MailDesk }{}, Store: struct{ httpapi.StoreWatch }{},

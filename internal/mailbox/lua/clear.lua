@@ -1,16 +1,22 @@
--- clear: takes approvals of a former life away, after the tenants' index was made to match the living one.
+-- clear: a page of the job that takes a former life's approvals away, after the tenants' index was made to match the living one.
 --
--- KEYS  6 former HASH, named by the birth that followed the former life
--- ARGV  1 '', 2 that birth, then tenants
--- Returns the number of approvals of that former life that are left; the birth is struck off with the last.
--- Atomic: the page, striking off, and letting a deleted app's mailbox expire. A repeat finds nothing to do.
-local b = redis.call('HMGET', BOX, 'former', 'ended', 'format', 'birth')
-local refused = guard(b[3], b[4])
-if refused then return refused end
+-- KEYS 8 former HASH, named by the birth that followed the former life
+-- ARGV 1 '', 2 that birth, 3 token, 4 lease ms, then tenants
+-- Returns {'moved' or 'done', the number of approvals of that former life that are left}; {'lost'} where the claim is not the
+--      caller's: nothing was written.
+-- Atomic: the page, the job's counts and its claim; with the last page striking off the birth, the job's end, and letting a
+-- deleted app's mailbox expire. A repeat finds nothing to do.
 settle()
-if #ARGV > 2 then redis.call('HDEL', KEYS[6], unpack(ARGV, 3)) end
-local left, former = redis.call('HLEN', KEYS[6]), b[1]
-if left == 0 and former then
+if not holds(ARGV[3]) then return {'lost'} end
+if #ARGV > 4 then redis.call('HDEL', KEYS[8], unpack(ARGV, 5)) end
+local left = redis.call('HLEN', KEYS[8])
+local of = math.max(num(redis.call('HGET', JOB, 'of')), left)
+redis.call('HDEL', JOB, 'tries', 'failing', 'retry', 'reason')
+redis.call('HSET', JOB, 'until', int(now + tonumber(ARGV[4])), 'updated', int(now), 'of', int(of), 'done', int(of - left))
+if left > 0 then return {'moved', left} end
+local b = redis.call('HMGET', BOX, 'former', 'ended')
+local former = b[1]
+if former then
   local rest = {}
   for b in string.gmatch(former, '[^,]+') do
     if b ~= ARGV[2] and #b < 16 and string.find(b, '^%d+$') then rest[#rest + 1] = b end
@@ -22,4 +28,5 @@ if left == 0 and former then
     if b[2] and redis.call('EXISTS', TENANTS) == 0 then redis.call('EXPIRE', BOX, b[2]) end
   end
 end
-return left
+close(JOB, 'done', '')
+return {'done', left}

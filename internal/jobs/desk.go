@@ -1,0 +1,222 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// Lists are the registry's lists of jobs.
+type Lists interface {
+	ListJobs(ctx context.Context, ids ...string) error
+	ForgetJob(ctx context.Context, id string) error
+	JobEnded(ctx context.Context, id string) error
+	ListedJobs(ctx context.Context, before int64, limit int) ([]registry.ListedJob, error)
+}
+
+// Tellings make the jobs whose making is answered for: they outlive a failover.
+type Tellings interface {
+	MakeTelling(ctx context.Context, life mailbox.Life, id mailbox.JobID, by, role string) (made mailbox.JobID, approvals int64, err error)
+}
+
+// Boxes make other jobs, and show and end all.
+type Boxes interface {
+	Died(ctx context.Context, life mailbox.Life) error
+	View(ctx context.Context, app partner.ClientID) (mailbox.View, error)
+	MakeClearing(ctx context.Context, life mailbox.Life, by, role string, always bool) (bool, error)
+	Jobs(ctx context.Context, ids []mailbox.JobID) ([]mailbox.Job, error)
+	CancelJob(ctx context.Context, id mailbox.JobID) (mailbox.JobState, error)
+}
+
+// Desk makes, shows and cancels jobs. It is safe for concurrent use.
+type Desk struct {
+	lists    Lists
+	tellings Tellings
+	boxes    Boxes
+	now      func() time.Time
+	// made hears of each job that waits for somebody; it does not block.
+	made func()
+}
+
+// NewDesk returns a Desk. made hears, in the process that makes a job, that there is one to be done; nil for nobody.
+func NewDesk(lists Lists, tellings Tellings, boxes Boxes, made func(), now func() time.Time) *Desk {
+	if made == nil {
+		made = func() {}
+	}
+	return &Desk{lists: lists, tellings: tellings, boxes: boxes, made: made, now: now}
+}
+
+// slowMaking is how long listing and making may take together before the job is listed once more: it may have been struck
+// off in between as one that nobody made.
+const slowMaking = time.Minute
+
+// Tell has an app told of its tenants by a job, or joins the one that runs: it then goes round once more. It returns the job and how many
+// approvals there are.
+func (d *Desk) Tell(ctx context.Context, life mailbox.Life, kind mailbox.JobKind, by registry.Actor) (mailbox.JobID, int64, error) {
+	start := d.now()
+	id := mailbox.JobID{App: life.App, Kind: kind, Number: start.UnixMicro()}
+	if err := d.lists.ListJobs(ctx, id.String()); err != nil {
+		return id, 0, err
+	}
+	made, approvals, err := d.tellings.MakeTelling(ctx, life, id, by.Name, by.Role)
+	if err != nil {
+		return made, 0, err
+	}
+	var unlisted error
+	if made != id {
+		unlisted = d.lists.ForgetJob(ctx, id.String())
+	}
+	if made != id || d.now().Sub(start) > slowMaking {
+		unlisted = errors.Join(unlisted, d.lists.ListJobs(ctx, made.String()))
+	}
+	d.made()
+	return made, approvals, unlisted
+}
+
+// Clear ends the life of a deleted app, and has a job clear away after it. birth of the life is the deletion's revision.
+func (d *Desk) Clear(ctx context.Context, life mailbox.Life, by registry.Actor) (mailbox.JobID, error) {
+	id := mailbox.Clearing(life)
+	// The life ends whether its job can be listed or not: what is left then is found.
+	listed := d.lists.ListJobs(ctx, id.String())
+	// Where the app was made again since, its new life put the former one aside, under its own birth.
+	if err := d.boxes.Died(ctx, life); err != nil && !errors.Is(err, mailbox.ErrGone) {
+		return id, errors.Join(listed, err)
+	}
+	_, err := d.boxes.MakeClearing(ctx, life, by.Name, by.Role, true)
+	d.made()
+	return id, errors.Join(listed, err)
+}
+
+// ClearFormer has jobs clear away after the former lives of an app.
+func (d *Desk) ClearFormer(ctx context.Context, app partner.ClientID) error {
+	v, err := d.boxes.View(ctx, app)
+	if err != nil || len(v.Former) == 0 {
+		return err
+	}
+	ids := make([]string, len(v.Former))
+	for i, birth := range v.Former {
+		ids[i] = mailbox.Clearing(mailbox.Life{App: app, Birth: birth}).String()
+	}
+	err = d.lists.ListJobs(ctx, ids...)
+	d.made()
+	return err
+}
+
+// Job reads a job. Errors: registry.ErrNotFound.
+func (d *Desk) Job(ctx context.Context, id mailbox.JobID) (mailbox.Job, error) {
+	js, err := d.boxes.Jobs(ctx, []mailbox.JobID{id})
+	if err != nil {
+		return mailbox.Job{}, err
+	}
+	if js[0].State == "" {
+		return mailbox.Job{}, fmt.Errorf("job %s: %w", id, registry.ErrNotFound)
+	}
+	return js[0], nil
+}
+
+// ErrKept reports a job that must come to its end, ErrOver one that has.
+var (
+	ErrKept = errors.New("the job cannot be cancelled")
+	ErrOver = errors.New("the job has ended")
+)
+
+// Cancel ends a job between two pages. What it wrote stays written. Errors: registry.ErrNotFound, ErrKept, ErrOver. It may be
+// repeated.
+func (d *Desk) Cancel(ctx context.Context, id mailbox.JobID) error {
+	if !id.Kind.Cancellable() {
+		if _, err := d.Job(ctx, id); err != nil {
+			return err
+		}
+		return fmt.Errorf("job %s: %w", id, ErrKept)
+	}
+	state, err := d.boxes.CancelJob(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case state == "":
+		return fmt.Errorf("job %s: %w", id, registry.ErrNotFound)
+	case state != mailbox.JobCancelled:
+		return fmt.Errorf("job %s is %s: %w", id, state, ErrOver)
+	}
+	return d.lists.JobEnded(ctx, id.String())
+}
+
+// Query chooses jobs; its zero value is the first page of all.
+type Query struct {
+	// App keeps those of one app, Kinds those of some kinds, State those in one state.
+	App   partner.ClientID
+	Kinds []mailbox.JobKind
+	State mailbox.JobState
+	// After is the next of the page before.
+	After string
+	Limit int
+}
+
+func (q *Query) wants(id mailbox.JobID) bool {
+	if q.App != "" && id.App != q.App {
+		return false
+	}
+	return len(q.Kinds) == 0 || slices.Contains(q.Kinds, id.Kind)
+}
+
+// Bounds of one page of a list.
+const (
+	listPage = 500
+	// readsMost is how many jobs are read for a page at most, seenMost how many names are looked at: a page may hold fewer than it could.
+	readsMost = 2000
+	seenMost  = 20 * listPage
+)
+
+// List lists jobs that run or ended lately, newest first. A page may be short, or empty, although there is a next one.
+func (d *Desk) List(ctx context.Context, q Query) (out []mailbox.Job, next string, err error) {
+	after := int64(0)
+	if q.After != "" {
+		if after, err = strconv.ParseInt(q.After, 10, 64); err != nil {
+			return nil, "", mailbox.ErrCursor
+		}
+	}
+	for reads, seen := 0, 0; reads < readsMost && seen < seenMost; {
+		page, err := d.lists.ListedJobs(ctx, after, listPage)
+		if err != nil {
+			return nil, "", err
+		}
+		var ids []mailbox.JobID
+		var at []int64
+		for _, l := range page {
+			id, err := mailbox.ParseJobID(l.ID)
+			if err == nil && q.wants(id) { // else it is a newer version's
+				ids, at = append(ids, id), append(at, l.Listed)
+			}
+		}
+		for len(ids) > 0 {
+			n := min(len(ids), q.Limit)
+			jobs, err := d.boxes.Jobs(ctx, ids[:n])
+			if err != nil {
+				return nil, "", err
+			}
+			for i, j := range jobs {
+				if j.State == "" || q.State != "" && j.State != q.State {
+					continue
+				}
+				if out = append(out, j); len(out) == q.Limit {
+					return out, strconv.FormatInt(at[i], 10), nil
+				}
+			}
+			reads += n
+			ids, at = ids[n:], at[n:]
+		}
+		if len(page) < listPage {
+			return out, "", nil
+		}
+		seen += len(page)
+		after = page[len(page)-1].Listed
+	}
+	return out, strconv.FormatInt(after, 10), nil
+}

@@ -1,0 +1,192 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// FinderOptions are what a Finder needs.
+type FinderOptions struct {
+	Leases interface {
+		Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
+		Release(ctx context.Context, name, holder string) error
+	}
+	Removed interface {
+		RemovedApps(ctx context.Context, since int64, limit int) ([]registry.Removed, error)
+	}
+	Lists interface {
+		ListJobs(ctx context.Context, ids ...string) error
+	}
+	Apps interface {
+		Refresh(ctx context.Context) error
+		All() []*registry.Entry
+	}
+	Boxes interface {
+		Views(ctx context.Context, apps []partner.ClientID) ([]mailbox.View, []error)
+		OpenJobs(ctx context.Context, apps []partner.ClientID) ([][]mailbox.JobID, error)
+	}
+	// Deleted ends the life of an app that was deleted, and has its job made.
+	Deleted func(ctx context.Context, id partner.ClientID, revision int64) error
+	Log     *slog.Logger
+}
+
+// Limits of one look, whose cost is the same however many apps there are.
+const (
+	// lookAt is at how many apps one look looks, of those that were deleted and of those that exist.
+	lookAt = 200
+	// lookEvery is the pause between two looks, lookWithin bounds one, lookLease is how long a silent holder keeps the lease.
+	lookEvery  = 5 * time.Second
+	lookWithin = 5 * time.Second
+	lookLease  = 15 * time.Second
+	leaseName  = "jobs"
+)
+
+// Finder finds what must be done and is listed nowhere: deletions that were cut short, what former lives left, jobs that the list lost.
+// New, then Run once.
+type Finder struct {
+	opts   FinderOptions
+	holder string
+	// removed is the revision up to which deleted apps were looked at, failed that of the first one on the way whose life could
+	// not be ended, 0 for none.
+	removed, failed int64
+	// living is behind which app the next look begins.
+	living partner.ClientID
+}
+
+// NewFinder returns a Finder.
+func NewFinder(o FinderOptions) *Finder { return &Finder{opts: o, holder: uuid.NewString()} }
+
+// Run looks until ctx ends, while this process holds the lease, and then gives it back.
+func (f *Finder) Run(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	defer func() {
+		err := within(context.WithoutCancel(ctx), settleWithin, func(ctx context.Context) error { return f.opts.Leases.Release(ctx, leaseName, f.holder) })
+		if err != nil {
+			f.opts.Log.WarnContext(ctx, "lease of the finder of jobs not given back; it will run out", "err", err)
+		}
+	}()
+	for {
+		if err := within(ctx, lookWithin, f.lookWithLease); err != nil && ctx.Err() == nil {
+			f.opts.Log.WarnContext(ctx, "jobs that are listed nowhere not looked for; the next look is soon", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (f *Finder) lookWithLease(ctx context.Context) error {
+	held, err := f.opts.Leases.Lease(ctx, leaseName, f.holder, lookLease)
+	if err != nil || !held {
+		return err
+	}
+	if err := f.opts.Apps.Refresh(ctx); err != nil && !errors.Is(err, registry.ErrUnreadable) {
+		return fmt.Errorf("refresh apps: %w", err)
+	}
+	return f.Look(ctx)
+}
+
+// Look looks at some apps, in turns.
+func (f *Finder) Look(ctx context.Context) error {
+	return errors.Join(f.lookAtDeleted(ctx), f.lookAtLiving(ctx))
+}
+
+// lookAtDeleted looks at some deleted apps. One whose life cannot be ended is tried again when all behind it were.
+func (f *Finder) lookAtDeleted(ctx context.Context) error {
+	gone, err := f.opts.Removed.RemovedApps(ctx, f.removed, lookAt)
+	if err != nil {
+		return err
+	}
+	ids := make([]partner.ClientID, len(gone))
+	for i, g := range gone {
+		ids[i] = g.App
+	}
+	views, errs := f.opts.Boxes.Views(ctx, ids)
+	var former []string
+	for i, g := range gone {
+		if v := views[i]; errs[i] == nil && (v.Approvals+v.Waiting > 0 || v.Birth > 0 && v.Birth < g.Revision) {
+			errs[i] = f.opts.Deleted(ctx, g.App, g.Revision)
+		} else if errs[i] == nil {
+			former = append(former, clearings(g.App, v)...)
+		}
+		if errs[i] != nil && f.failed == 0 {
+			f.failed = g.Revision
+		}
+		f.removed = g.Revision
+	}
+	switch {
+	case len(gone) == lookAt:
+	case f.failed > 0:
+		f.removed, f.failed = f.failed-1, 0
+	default: // and from the start again: an older process may have broken off meanwhile, or a list been lost
+		f.removed = 0
+	}
+	errs = append(errs, f.list(ctx, former))
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("look after deleted apps: %w", err)
+	}
+	return nil
+}
+
+// lookAtLiving looks at some apps that exist: what is left of a life before theirs, and which jobs run for them.
+func (f *Finder) lookAtLiving(ctx context.Context) error {
+	var ids []partner.ClientID
+	for _, e := range f.opts.Apps.All() { // in the order of their ids
+		if id := e.Rec.App.ClientID; id > f.living && len(ids) < lookAt {
+			ids = append(ids, id)
+		}
+	}
+	f.living = ""
+	if len(ids) == 0 {
+		return nil
+	}
+	if len(ids) == lookAt {
+		f.living = ids[len(ids)-1]
+	}
+	views, errs := f.opts.Boxes.Views(ctx, ids)
+	var found []string
+	for i, id := range ids {
+		if errs[i] == nil {
+			found = append(found, clearings(id, views[i])...)
+		}
+	}
+	open, err := f.opts.Boxes.OpenJobs(ctx, ids)
+	for _, jobs := range open {
+		for _, id := range jobs {
+			found = append(found, id.String())
+		}
+	}
+	errs = append(errs, err, f.list(ctx, found))
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("look for jobs of apps: %w", err)
+	}
+	return nil
+}
+
+// clearings names the jobs that clear away after an app's former lives.
+func clearings(app partner.ClientID, v mailbox.View) []string {
+	ids := make([]string, len(v.Former))
+	for i, birth := range v.Former {
+		ids[i] = mailbox.Clearing(mailbox.Life{App: app, Birth: birth}).String()
+	}
+	return ids
+}
+
+func (f *Finder) list(ctx context.Context, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	return f.opts.Lists.ListJobs(ctx, ids...)
+}

@@ -1,0 +1,298 @@
+package mailbox
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// The pauses after pages that fail, and for how long a resync's page may fail before the job ends. A clearing, and the
+// catching up of an app that was told nothing yet, never give up.
+const (
+	jobPause     = time.Second
+	jobPauseMost = time.Minute
+	jobGivesUp   = 24 * time.Hour
+)
+
+func (s *Store) jobKey(id JobID) string {
+	return s.keys.App(id.App, keys.AppJob) + ":" + string(id.Kind) + ":" + strconv.FormatInt(id.Number, jobBase)
+}
+
+func (s *Store) jobKeys(id JobID, more ...string) []string {
+	return append(append(keysOf(s.keys, id.App), s.jobKey(id), s.keys.App(id.App, keys.AppOpenJobs)), more...)
+}
+
+func (s *Store) jobRun(ctx context.Context, sc *redis.Script, what string, id JobID, args ...any) ([]any, error) {
+	v, err := sc.Run(ctx, s.rdb, s.jobKeys(id), append([]any{""}, args...)...).Slice()
+	if err != nil {
+		return nil, failure(what+" job "+id.String()+" in", id.App, err)
+	}
+	if len(v) == 0 {
+		return nil, failure(what+" job "+id.String()+" in", id.App, ErrFormat)
+	}
+	return v, nil
+}
+
+// jobMoves is how often MakeTelling looks again because other jobs came and went.
+const jobMoves = 10
+
+// MakeTelling makes the job that tells an app of its tenants, or joins the one of its kind that runs: then every tenant
+// is told once more from now on. It returns the job, and how many approvals there are. The job SHOULD be listed
+// before under the given id; a repeat with the same id makes no other.
+func (s *Store) MakeTelling(ctx context.Context, life Life, id JobID, by, role string) (made JobID, approvals int64, err error) {
+	what := "make a job in"
+	for range jobMoves {
+		open, err := s.rdb.HGet(ctx, s.keys.App(id.App, keys.AppOpenJobs), string(id.Kind)).Result()
+		if err != nil && err != redis.Nil { //nolint:errorlint // nothing runs
+			return JobID{}, 0, failure(what, id.App, err)
+		}
+		seen, number := id, strconv.FormatInt(id.Number, 10)
+		if open != "" {
+			if seen.Number, err = strconv.ParseInt(open, 10, 64); err != nil {
+				return JobID{}, 0, failure(what, id.App, ErrFormat)
+			}
+		}
+		v, err := s.writeJob(ctx, s.scripts.jobMake, life, s.jobKeys(id, s.jobKey(seen)), string(id.Kind), number, open, by, role)
+		switch {
+		case err != nil && len(v) != 3:
+			return JobID{}, 0, failure(what, id.App, err)
+		case len(v) == 3: // with an error, it is made, but too few replicas have it
+			made := id
+			made.Number = integer(v[1])
+			return made, integer(v[2]), failure(what, id.App, err)
+		}
+	}
+	return JobID{}, 0, failure(what, id.App, fmt.Errorf("jobs came and went %d times", jobMoves))
+}
+
+// writeJob is write of a script with keys of its own.
+func (s *Store) writeJob(ctx context.Context, sc *redis.Script, life Life, ks []string, args ...any) ([]any, error) {
+	args = append([]any{life.Birth}, args...)
+	cmd := sc.Run(ctx, s.rdb, ks, args...)
+	if isUnborn(cmd.Err()) {
+		if err := s.Born(ctx, life); err != nil {
+			return nil, err
+		}
+		cmd = sc.Run(ctx, s.rdb, ks, args...)
+	}
+	return answered(cmd)
+}
+
+// MakeClearing makes the job that clears away after the life that ended with the given birth, unless it is there.
+// Where nothing is to be cleared away it makes none, or with always one that is done.
+func (s *Store) MakeClearing(ctx context.Context, life Life, by, role string, always bool) (bool, error) {
+	id := Clearing(life)
+	ks := s.jobKeys(id, s.former(life))
+	n, err := s.scripts.jobClear.Run(ctx, s.rdb, ks, "", life.Birth, id.Number, by, role, flag(always)).Int()
+	return n == 1, failure("make job "+id.String()+" in", id.App, err)
+}
+
+// ClaimJob claims a job under a token, which MUST be unique to this claim. Of a job that is JobBusy, wait is when
+// to ask again.
+func (s *Store) ClaimJob(ctx context.Context, id JobID, token string) (c JobClaim, is JobClaimed, wait time.Duration, err error) {
+	v, err := s.jobRun(ctx, s.scripts.jobClaim, "claim", id, token, ms(JobLease))
+	if err != nil {
+		return JobClaim{}, JobBusy, 0, err
+	}
+	switch {
+	case v[0] == "none":
+		return JobClaim{}, JobAbsent, 0, nil
+	case v[0] == "ended":
+		return JobClaim{}, JobEnded, 0, nil
+	case v[0] == "busy" && len(v) == 2:
+		return JobClaim{}, JobBusy, time.Duration(integer(v[1])) * time.Millisecond, nil
+	case v[0] == "claimed" && len(v) == 2:
+		flat, _ := v[1].([]any)
+		fields := map[string]string{}
+		for i := 0; i+1 < len(flat); i += 2 {
+			fields[str(flat[i])] = str(flat[i+1])
+		}
+		j, err := jobOf(id, fields)
+		return JobClaim{Job: j, Token: token}, JobTaken, 0, failure("claim job "+id.String()+" in", id.App, err)
+	default:
+		return JobClaim{}, JobBusy, 0, failure("claim job "+id.String()+" in", id.App, ErrFormat)
+	}
+}
+
+// ReleaseJob gives a job back, so that another goes on at once.
+func (s *Store) ReleaseJob(ctx context.Context, c JobClaim) error {
+	_, _, err := s.settleJob(ctx, c, "release", NoReason)
+	return err
+}
+
+// FailJob gives a job back whose page failed, and returns how it stands now and when the page is tried again.
+func (s *Store) FailJob(ctx context.Context, c JobClaim, why JobReason) (JobState, time.Duration, error) {
+	return s.settleJob(ctx, c, "fail", why)
+}
+
+// EndJob ends a job before its last page.
+func (s *Store) EndJob(ctx context.Context, c JobClaim, as JobState, why JobReason) error {
+	_, _, err := s.settleJob(ctx, c, string(as), why)
+	return err
+}
+
+func (s *Store) settleJob(ctx context.Context, c JobClaim, what string, why JobReason) (JobState, time.Duration, error) {
+	most := int64(0)
+	if c.ID.Kind.Cancellable() {
+		most = ms(jobGivesUp)
+	}
+	v, err := s.jobRun(ctx, s.scripts.jobSettle, "settle", c.ID, c.Token, what, string(why), ms(jobPause), ms(jobPauseMost), most)
+	switch {
+	case err != nil:
+		return "", 0, err
+	case v[0] == "lost":
+		return "", 0, fmt.Errorf("job %s: %w", c.ID, ErrJobLost)
+	case len(v) != 2:
+		return "", 0, failure("settle job "+c.ID.String()+" in", c.ID.App, ErrFormat)
+	}
+	return JobState(str(v[0])), time.Duration(integer(v[1])) * time.Millisecond, nil
+}
+
+// CancelJob ends a job that runs, whoever makes its pages, and returns its state now; that of one that has ended
+// stays. It is empty where there is no such job.
+func (s *Store) CancelJob(ctx context.Context, id JobID) (JobState, error) {
+	v, err := s.scripts.jobCancel.Run(ctx, s.rdb, s.jobKeys(id), "", string(ByPeople)).Text()
+	return JobState(v), failure("cancel job "+id.String()+" in", id.App, err)
+}
+
+// Jobs reads jobs, in one round trip; one that is not there has no state.
+func (s *Store) Jobs(ctx context.Context, ids []JobID) ([]Job, error) {
+	cmds := make([]*redis.MapStringStringCmd, len(ids))
+	// Each command holds its own error.
+	_, _ = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, id := range ids {
+			cmds[i] = p.HGetAll(ctx, s.jobKey(id))
+		}
+		return nil
+	})
+	out := make([]Job, len(ids))
+	for i, id := range ids {
+		f, err := cmds[i].Result()
+		if err != nil {
+			return nil, failure("read job "+id.String()+" in", id.App, err)
+		}
+		if out[i] = (Job{ID: id}); len(f) == 0 {
+			continue
+		}
+		if out[i], err = jobOf(id, f); err != nil {
+			return nil, failure("read job "+id.String()+" in", id.App, err)
+		}
+	}
+	return out, nil
+}
+
+// OpenJobs names the telling jobs that run for apps, in one round trip; out[i] are those of apps[i].
+func (s *Store) OpenJobs(ctx context.Context, apps []partner.ClientID) ([][]JobID, error) {
+	cmds := make([]*redis.MapStringStringCmd, len(apps))
+	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, app := range apps {
+			cmds[i] = p.HGetAll(ctx, s.keys.App(app, keys.AppOpenJobs))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, failure("find the jobs of", "", err)
+	}
+	out := make([][]JobID, len(apps))
+	for i, app := range apps {
+		for kind, number := range cmds[i].Val() {
+			n, err := strconv.ParseInt(number, 10, 64)
+			id := JobID{App: app, Kind: JobKind(kind), Number: n}
+			if _, bad := ParseJobID(id.String()); err == nil && bad == nil {
+				out[i] = append(out[i], id)
+			}
+		}
+	}
+	return out, nil
+}
+
+// NextPage reads the page that a telling job is at.
+func (s *Store) NextPage(ctx context.Context, c JobClaim) (JobPage, error) {
+	cursor := c.cursor
+	if cursor == "" {
+		cursor = "0"
+	}
+	v, err := s.run(ctx, s.scripts.walk, "read a page of", c.Life(), cursor, MaxBatch, c.walk)
+	if err != nil {
+		return JobPage{}, err
+	}
+	if len(v) < 2 || len(v)%2 != 0 {
+		return JobPage{}, failure("read a page of", c.ID.App, ErrFormat)
+	}
+	p := JobPage{run: str(v[0]), next: str(v[1])}
+	if p.next == "0" {
+		p.next = ""
+	}
+	for i := 2; i < len(v); i += 2 {
+		m := markOf(tenant.ID(str(v[i])), str(v[i+1]))
+		if m.Unreadable {
+			p.Skipped++
+			continue
+		}
+		p.Tenants = append(p.Tenants, m.Tenant)
+	}
+	return p, nil
+}
+
+// Tell deposits a page of a telling job, or MaxBatch of its tenants, and moves the job behind it, in one step. A job whose claim is over is
+// ErrJobLost, and nothing was written. Where too few replicas confirmed it, what was written is returned along with the error.
+// The claim knows where the job is then.
+func (s *Store) Tell(ctx context.Context, c *JobClaim, nonce string, recs []tenant.Record, t Telling) (told Told, err error) {
+	what := "tell a page in"
+	if err := fits(what, c.ID.App, len(recs)); err != nil {
+		return Told{}, err
+	}
+	mode, move := "owed", "stay"
+	if t.All {
+		mode = "all"
+	}
+	if t.Last {
+		move = "move"
+	}
+	args := append(s.depositArgs(nonce, recs, encodings{}), c.Token, ms(JobLease), mode, move, t.Page.run, t.Page.next, t.Counted, t.Skipped)
+	v, err := s.writeJob(ctx, s.scripts.retell, c.Life(), s.jobKeys(c.ID), args...)
+	switch {
+	case len(v) == 1 && v[0] == "lost":
+		return Told{}, fmt.Errorf("job %s: %w", c.ID, ErrJobLost)
+	case len(v) < 5 && err == nil:
+		return Told{}, failure(what, c.ID.App, ErrFormat)
+	case len(v) < 5:
+		return Told{}, failure(what, c.ID.App, err)
+	}
+	told.Deposited = Deposited{Wake: s.wake(v[1], v[2]), Written: int(integer(v[3])), Replaced: int(integer(v[4]))}
+	for _, id := range v[5:] {
+		told.Stale = append(told.Stale, tenant.ID(str(id)))
+	}
+	if v[0] != "stay" {
+		c.cursor, c.walk = t.Page.next, t.Page.run
+	}
+	told.Done = v[0] == "done"
+	return told, failure(what, c.ID.App, err)
+}
+
+// Cleared takes a page of Former away, at most MaxBatch, whose tenants' index matches the mailbox now. It returns how many
+// approvals of that life are left; with the last one the birth leaves View.Former, and the job is done.
+func (s *Store) Cleared(ctx context.Context, c JobClaim, ts []tenant.ID) (left int, err error) {
+	what := "clear former approvals in"
+	if err := fits(what, c.ID.App, len(ts)); err != nil {
+		return 0, err
+	}
+	args := append([]any{"", c.Birth, c.Token, ms(JobLease)}, texts(ts)...)
+	v, err := answered(s.scripts.clear.Run(ctx, s.rdb, s.jobKeys(c.ID, s.former(c.Life())), args...))
+	switch {
+	case len(v) == 1 && v[0] == "lost":
+		return 0, fmt.Errorf("job %s: %w", c.ID, ErrJobLost)
+	case len(v) == 2:
+		return int(integer(v[1])), failure(what, c.ID.App, err)
+	case err == nil:
+		err = ErrFormat
+	}
+	return 0, failure(what, c.ID.App, err)
+}

@@ -1,0 +1,74 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/lamplighter/lamplighter/internal/fanout"
+	"github.com/lamplighter/lamplighter/internal/jobs"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// buildJobs makes what works on jobs, and what finds those that are listed nowhere.
+func (s *Service) buildJobs() {
+	if !s.has(RoleWorker) {
+		return
+	}
+	p := &s.parts
+	s.jobs = jobs.NewRunner(jobs.Options{
+		Due: s.store, Claims: s.boxes, Page: p.approvals.Page, StoreFault: storeFault, Metrics: jobs.NewMetrics(s.metrics), Log: s.log,
+	})
+	s.finder = jobs.NewFinder(jobs.FinderOptions{
+		Leases: s.store, Removed: s.store, Lists: s.store, Apps: s.dir, Boxes: s.boxes,
+		Deleted: func(ctx context.Context, id partner.ClientID, revision int64) error {
+			_, err := p.events.AppDeleted(ctx, id, revision, registry.Actor{})
+			return err
+		},
+		Log: s.log,
+	})
+}
+
+// wakeJobs has this process look for jobs at once, if it is a worker.
+func (s *Service) wakeJobs() {
+	if s.jobs != nil {
+		s.jobs.Wake()
+	}
+}
+
+// teller has apps told of their tenants: of all by a job, of some at once.
+type teller struct {
+	dir       *registry.Directory
+	approvals *fanout.Approvals
+	jobs      *jobs.Desk
+}
+
+// Resync implements httpapi.Resyncer.
+func (t *teller) Resync(ctx context.Context, app partner.ClientID, ts []tenant.ID) (int, error) {
+	return t.approvals.Resync(ctx, app, ts)
+}
+
+// ResyncAll implements httpapi.Resyncer.
+func (t *teller) ResyncAll(ctx context.Context, rec registry.AppRecord, actor registry.Actor) (job string, tenants int64, err error) {
+	id, n, err := t.jobs.Tell(ctx, lifeOf(rec), mailbox.JobResync, actor)
+	return id.String(), n, err
+}
+
+// CatchUp implements compare.Jobs, and takes tasks of the queue that an older version left. An app that is gone hears nothing.
+func (t *teller) CatchUp(ctx context.Context, app partner.ClientID) error {
+	if err := t.dir.Refresh(ctx); err != nil && !errors.Is(err, registry.ErrUnreadable) {
+		return fmt.Errorf("refresh apps: %w", err)
+	}
+	e, ok := t.dir.App(app)
+	if !ok {
+		return nil
+	}
+	_, _, err := t.jobs.Tell(ctx, lifeOf(e.Rec), mailbox.JobCatchUp, registry.Actor{})
+	if errors.Is(err, mailbox.ErrGone) {
+		return nil
+	}
+	return err
+}
