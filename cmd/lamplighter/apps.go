@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/client"
@@ -273,7 +274,15 @@ func (c *appsDeleteCmd) Run(ctx context.Context, a *app) error {
 	if err := c.confirm(a, fmt.Sprintf("Remove app %s with its approvals, its waiting notifications and its incidents?", c.App)); err != nil {
 		return err
 	}
-	return c.send(ctx, a, client.Request{Method: http.MethodDelete, Path: c.path()}, "App "+c.App+" is removed.")
+	answer, err := c.call(ctx, a, client.Request{Method: http.MethodDelete, Path: c.path()})
+	if err != nil {
+		return err
+	}
+	words := "App " + c.App + " is removed."
+	if job := path.Base(answer.Location); answer.Location != "" {
+		words += " What is left is cleared away by a job: lamplighter jobs wait " + client.Printable(job)
+	}
+	return c.done(a, words)
 }
 
 type appsRotateCmd struct {

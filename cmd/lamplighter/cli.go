@@ -25,6 +25,7 @@ type cli struct {
 	Pause      pauseCmd      `cmd:"" help:"Hold the pushes to an app back; what waits is kept."`
 	Resume     resumeCmd     `cmd:"" help:"Let the pushes to an app go again, at once."`
 	Resync     resyncCmd     `cmd:"" help:"Have an app told again where its tenants stand."`
+	Jobs       jobsCmd       `cmd:"" help:"Work for whole apps that takes its time."`
 	Why        whyCmd        `cmd:"" help:"Say why a tenant's change has not arrived at an app; exits with 1 while it has not."`
 	Incidents  incidentsCmd  `cmd:"" help:"Which endpoints fail."`
 	Audit      auditCmd      `cmd:"" help:"Who wrote what."`

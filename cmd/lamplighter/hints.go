@@ -51,6 +51,7 @@ func whatThereIs(path string) string {
 	for _, list := range []struct{ under, words string }{
 		{"/v1/apps", "lamplighter apps list shows the apps there are"},
 		{"/v1/incidents", "lamplighter incidents list shows the open incidents"},
+		{"/v1/jobs", "lamplighter jobs list shows the jobs there are"},
 		{"/v1/tokens", "lamplighter token list shows the tokens there are"},
 	} {
 		if strings.Contains(path, list.under) { // the API's URL may have a path of its own

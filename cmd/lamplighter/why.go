@@ -67,9 +67,6 @@ type resyncCmd struct {
 	Within   time.Duration `default:"10m" help:"How long --progress waits."`
 }
 
-// resyncPoll is how often --progress asks.
-const resyncPoll = 500 * time.Millisecond
-
 // Run has the truth told again.
 func (c *resyncCmd) Run(ctx context.Context, a *app) error {
 	var body []byte
@@ -88,19 +85,23 @@ func (c *resyncCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	var started struct {
-		Tenants *int `json:"tenants"`
+		Tenants *int   `json:"tenants"`
+		Job     string `json:"job"`
 	}
 	if err := json.Unmarshal(answer.Body, &started); err != nil || started.Tenants == nil {
 		return client.ErrStranger
 	}
-	if !c.Progress {
-		if c.Output != output.Table {
-			return c.printer(a).One(answer.Body)
-		}
-		fmt.Fprintf(a.stdout, "%s is told of %s again.\n", c.App, apply.Plural(*started.Tenants, "tenant"))
-		return nil
+	if c.Progress {
+		return c.follow(ctx, a, cl, *started.Tenants, started.Job)
 	}
-	return c.follow(ctx, a, cl, *started.Tenants)
+	if c.Output != output.Table {
+		return c.printer(a).One(answer.Body)
+	}
+	fmt.Fprintf(a.stdout, "%s is told of %s again.\n", c.App, apply.Plural(*started.Tenants, "tenant"))
+	if started.Job != "" {
+		fmt.Fprintf(a.stdout, "How far it is: lamplighter jobs wait %s\n", client.Printable(started.Job))
+	}
+	return nil
 }
 
 // mailboxNow is what following a resync needs of a mailbox.
@@ -110,12 +111,22 @@ type mailboxNow struct {
 	Paused  bool   `json:"paused"`
 }
 
-// follow asks until nothing waits.
-func (c *resyncCmd) follow(ctx context.Context, a *app, cl *client.Client, tenants int) error {
+// follow asks until the job, if there is one, is done and nothing waits.
+func (c *resyncCmd) follow(ctx context.Context, a *app, cl *client.Client, tenants int, job string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Within, fmt.Errorf("it is not done after %s: lamplighter mailbox get %s tells how far it is", c.Within, c.App))
 	defer cancel()
-	live := terminal(a.stderr)
-	began, told := time.Now(), time.Time{}
+	began := time.Now()
+	if job != "" {
+		ended, _, err := awaitJob(ctx, a, cl, job)
+		if err == nil {
+			err = ended.err(job)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	say := newFollower(a)
+	defer say.end()
 	for {
 		answer, err := cl.Do(ctx, client.Request{Method: http.MethodGet, Path: c.path("mailbox")})
 		if err != nil {
@@ -127,24 +138,14 @@ func (c *resyncCmd) follow(ctx context.Context, a *app, cl *client.Client, tenan
 		}
 		switch {
 		case now.Waiting == 0:
-			if live {
-				fmt.Fprint(a.stderr, "\r\x1b[K")
-			}
+			say.end()
 			return c.done(a, fmt.Sprintf("%s was told of %s in %s.", c.App, apply.Plural(tenants, "tenant"), time.Since(began).Round(100*time.Millisecond)))
 		case now.Paused:
 			return fmt.Errorf("%s wait, for %s is paused: lamplighter resume %s", apply.Plural(now.Waiting, "notification"), c.App, c.App)
-		case live:
-			fmt.Fprintf(a.stderr, "\r\x1b[K%s waiting, breaker %s", apply.Plural(now.Waiting, "notification"), now.Breaker)
-		case time.Since(told) >= lineEvery:
-			told = time.Now()
-			fmt.Fprintf(a.stderr, "%s waiting, breaker %s\n", apply.Plural(now.Waiting, "notification"), now.Breaker)
 		}
-		timer := time.NewTimer(resyncPoll)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return context.Cause(ctx)
+		say.progress(fmt.Sprintf("%s waiting, breaker %s", apply.Plural(now.Waiting, "notification"), now.Breaker))
+		if err := pauseFor(ctx, followEvery); err != nil {
+			return err
 		}
 	}
 }

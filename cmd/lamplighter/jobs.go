@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/apply"
+	"github.com/lamplighter/lamplighter/internal/client"
+	"github.com/lamplighter/lamplighter/internal/output"
+)
+
+type jobsCmd struct {
+	List   jobsListCmd   `cmd:"" help:"List jobs that run, or ended within a week, newest first."`
+	Get    jobsGetCmd    `cmd:"" help:"Show how far a job is, and why its last page failed."`
+	Wait   jobsWaitCmd   `cmd:"" help:"Wait until a job has ended, and say how far it is; exits with 1 unless it is done."`
+	Cancel jobsCancelCmd `cmd:"" help:"End a resync in the middle; what was told stays told."`
+}
+
+type jobsListCmd struct {
+	listFlags
+	App   string `placeholder:"CLIENT-ID" help:"Those of one app."`
+	State string `enum:"running,done,failed,cancelled,all" default:"all" help:"running, done, failed, cancelled or all."`
+}
+
+// Run lists jobs.
+func (c *jobsListCmd) Run(ctx context.Context, a *app) error {
+	state := c.State
+	if state == "all" {
+		state = ""
+	}
+	return c.list(ctx, a, client.Path("v1", "jobs"), query("client_id", c.App, "state", state), []output.Column{
+		{Title: "ID", Path: "id"},
+		{Title: "STATE", Path: "state"},
+		{Title: "DONE", Path: "done"},
+		{Title: "OF", Path: "of"},
+		{Title: "BY", Path: "by"},
+		{Title: "CREATED", Path: "created_at"},
+		{Title: "REASON", Path: "reason"},
+	}, "There are no such jobs.")
+}
+
+type jobArg struct {
+	ID string `arg:"" help:"The job's id, from jobs list, resync or apps delete."`
+}
+
+func (c jobArg) path() string { return client.Path("v1", "jobs", c.ID) }
+
+type jobsGetCmd struct {
+	apiFlags
+	jobArg
+}
+
+// Run shows the job.
+func (c *jobsGetCmd) Run(ctx context.Context, a *app) error { return c.get(ctx, a, c.path()) }
+
+type jobsCancelCmd struct {
+	apiFlags
+	jobArg
+}
+
+// Run cancels the job.
+func (c *jobsCancelCmd) Run(ctx context.Context, a *app) error {
+	return c.send(ctx, a, client.Request{Method: http.MethodDelete, Path: c.path()}, "Job "+c.ID+" is cancelled.")
+}
+
+type jobsWaitCmd struct {
+	apiFlags
+	jobArg
+	Within time.Duration `default:"10m" help:"How long to wait."`
+}
+
+// Run waits for the job.
+func (c *jobsWaitCmd) Run(ctx context.Context, a *app) error {
+	cl, err := c.open(a)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := jobDeadline(ctx, c.Within, c.ID)
+	defer cancel()
+	job, body, err := awaitJob(ctx, a, cl, c.ID)
+	if err != nil {
+		return err
+	}
+	if c.Output != output.Table {
+		err = c.printer(a).One(body)
+	} else {
+		_, err = fmt.Fprintln(a.stdout, job.words(c.ID))
+	}
+	if err == nil {
+		err = job.err(c.ID)
+	}
+	return err
+}
+
+// jobNow is what following a job needs of it.
+type jobNow struct {
+	State  string `json:"state"`
+	Done   int    `json:"done"`
+	Of     int    `json:"of"`
+	Detail string `json:"detail"`
+}
+
+func (j jobNow) words(id string) string {
+	text := fmt.Sprintf("Job %s is %s: %d of %s.", client.Printable(id), client.Printable(j.State), j.Done, apply.Plural(j.Of, "tenant"))
+	if j.Detail != "" {
+		text += " " + client.Printable(j.Detail)
+	}
+	return text
+}
+
+// err is nil for a job that is done.
+func (j jobNow) err(id string) error {
+	if j.State == "done" {
+		return nil
+	}
+	return fmt.Errorf("job %s is %s", client.Printable(id), client.Printable(j.State))
+}
+
+func jobDeadline(ctx context.Context, within time.Duration, id string) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, within, fmt.Errorf("it is not done after %s: lamplighter jobs get %s tells how far it is", within, id))
+}
+
+// awaitJob asks until a job has ended, and says how far it is.
+func awaitJob(ctx context.Context, a *app, cl *client.Client, id string) (job jobNow, body []byte, err error) {
+	say := newFollower(a)
+	defer say.end()
+	for {
+		answer, err := cl.Do(ctx, client.Request{Method: http.MethodGet, Path: client.Path("v1", "jobs", id)})
+		if err != nil {
+			return jobNow{}, nil, err
+		}
+		job = jobNow{}
+		if err := json.Unmarshal(answer.Body, &job); err != nil || job.State == "" {
+			return jobNow{}, nil, client.ErrStranger
+		}
+		if job.State != "running" {
+			return job, answer.Body, nil
+		}
+		text := fmt.Sprintf("%d of %s", job.Done, apply.Plural(job.Of, "tenant"))
+		if job.Detail != "" {
+			text += ": " + client.Printable(job.Detail)
+		}
+		say.progress(text)
+		if err := pauseFor(ctx, followEvery); err != nil {
+			return jobNow{}, nil, err
+		}
+	}
+}
+
+// followEvery is how often those ask that wait.
+const followEvery = 500 * time.Millisecond
+
+// follower says how far something is: on one line of a terminal, else on a line every few seconds.
+type follower struct {
+	a    *app
+	live bool
+	told time.Time
+}
+
+func newFollower(a *app) *follower { return &follower{a: a, live: terminal(a.stderr)} }
+
+func (f *follower) progress(text string) {
+	switch {
+	case f.live:
+		fmt.Fprint(f.a.stderr, "\r\x1b[K"+text)
+	case time.Since(f.told) >= lineEvery:
+		f.told = time.Now()
+		fmt.Fprintln(f.a.stderr, text)
+	}
+}
+
+func (f *follower) end() {
+	if f.live {
+		fmt.Fprint(f.a.stderr, "\r\x1b[K")
+	}
+}
+
+// pauseFor waits, and says why it did not when the context ends first.
+func pauseFor(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
