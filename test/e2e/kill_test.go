@@ -168,15 +168,31 @@ func TestWhatEverysecLosesIsTrueAgainAfterAResync(t *testing.T) {
 		lost += len(r.settled(tr))
 	}
 	t.Logf("%d SIGKILLs of redis-server (appendfsync everysec): %d of %d accepted changes lost to Redis, counted per app", kills, lost, l.sent.Load())
-	for _, r := range rs {
-		s.want(http.StatusAccepted, nil, http.MethodPost, "/v1/apps/"+r.id+"/resync", "{}")
-	}
+	s.resync(rs...)
 	s.quiet(rs...)
 	for name := range tr.newest {
 		s.sameStatus(name, rs...)
 	}
 	for _, r := range rs {
 		r.healthy()
+	}
+}
+
+// resync has apps told of all their tenants again, and waits for the jobs.
+func (s *stack) resync(rs ...*receiver) {
+	s.t.Helper()
+	made := make([]string, len(rs))
+	for i, r := range rs {
+		var a struct{ Job string }
+		s.want(http.StatusAccepted, &a, http.MethodPost, "/v1/apps/"+r.id+"/resync", "{}")
+		made[i] = a.Job
+	}
+	for _, id := range made {
+		redistest.Eventually(s.t, time.Minute, "job "+id+" is done", func() bool {
+			var j struct{ State string }
+			s.want(http.StatusOK, &j, http.MethodGet, "/v1/jobs/"+id, "")
+			return j.State == "done"
+		})
 	}
 }
 

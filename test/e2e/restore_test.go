@@ -49,9 +49,7 @@ func TestRestoreOfAnOldCopy(t *testing.T) {
 	for _, p := range processes {
 		p.start()
 	}
-	for _, r := range rs {
-		s.want(http.StatusAccepted, nil, http.MethodPost, "/v1/apps/"+r.id+"/resync", "{}")
-	}
+	s.resync(rs...)
 	s.quiet(rs...)
 	older := 0
 	for _, name := range names {

@@ -252,9 +252,7 @@ func (s *soak) judge(mayLose bool) figures {
 		s.t.Errorf("the steady apps were told %d things twice, %d of them in flight at no fault", out.SteadyDuplicates, out.Unexplained)
 	}
 	if out.Lost > 0 { // which a weak Redis may: then a resync must tell the truth
-		for _, r := range s.rs {
-			s.want(http.StatusAccepted, nil, http.MethodPost, "/v1/apps/"+r.id+"/resync", "{}")
-		}
+		s.resync(s.rs...)
 		s.quiet(s.rs...)
 	}
 	for name := range s.truth.newest {

@@ -75,9 +75,9 @@ func TestRollingUpgrade(t *testing.T) {
 		},
 		"APIFirst": func(u *upgrade) {
 			u.replace(u.api)
-			// a resync is deposited by the API itself: old workers meet what the new version writes
+			// named tenants are deposited by the API itself: old workers meet what the new version writes
 			for _, id := range []string{"app1", "away"} {
-				u.want(http.StatusAccepted, nil, http.MethodPost, "/v1/apps/"+id+"/resync", "{}")
+				u.want(http.StatusAccepted, nil, http.MethodPost, "/v1/apps/"+id+"/resync", `{"tenants":["`+strings.Join(tenantNames(300), `","`)+`"]}`)
 			}
 			redistest.Eventually(u.t, 20*time.Second, "what the new version writes waits", func() bool { u.count(); return u.seen["2"] > 0 })
 			wait(u.t, 700*time.Millisecond)
