@@ -75,7 +75,7 @@ func (a *Approvals) tellPage(ctx context.Context, c *mailbox.JobClaim) (ended bo
 
 // hearsStill reports whether the app gets deposits. One that is known to, does: what it is told in a life that is over is refused.
 func (a *Approvals) hearsStill(ctx context.Context, life mailbox.Life) (bool, error) {
-	if e, ok := a.apps.App(life.App); ok && lifeOf(e) == life && e.Rec.App.EverHadURL {
+	if e, ok, _ := a.apps.Lookup(life.App); ok && lifeOf(e) == life && e.Rec.App.EverHadURL {
 		return true, nil
 	}
 	to, err := a.listener(ctx, life.App)

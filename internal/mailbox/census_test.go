@@ -136,12 +136,59 @@ func works(b *censusBox) []redistest.Work {
 			b.approved(1, b.ids...)
 			b.deposit("n", b.fresh()...)
 		}, do(func() error { return b.s.Born(ctx, at(life)) })),
-		work("clear", []string{"prelude"}, "200 of a former life", func() {
-			b.check(b.rdb.Del(ctx, b.key(keys.AppMailbox)).Err())
-			life++
-			b.approved(1, b.ids...)
-			b.check(b.s.Born(ctx, at(life)))
-		}, do(func() error { _, err := b.s.Cleared(ctx, at(life), b.ids); return err })),
+	}
+}
+
+// jobWorks are the scripts of jobs at their largest legal calls.
+func jobWorks(b *censusBox) []redistest.Work {
+	ctx, job := b.Context(), []string{"prelude", "job"}
+	number, life := int64(0), int64(1_000)
+	var id mailbox.JobID
+	var claim mailbox.JobClaim
+	var page mailbox.JobPage
+	make := func() {
+		b.check(b.rdb.Del(ctx, b.keys.App(testApp, keys.AppOpenJobs)).Err())
+		b.approved(1, b.ids...)
+		number++
+		var err error
+		id, _, err = b.s.MakeTelling(ctx, b.life(), b.jobID(mailbox.JobResync, number), "Kim", "operator")
+		b.check(err)
+	}
+	made := func() { make(); claim = b.claimJob(id, "w") }
+	former := func() {
+		b.check(b.rdb.Del(ctx, b.key(keys.AppMailbox)).Err())
+		b.birth = 0
+		b.approved(1, b.ids...)
+		life++
+		b.check(b.s.Born(ctx, at(life)))
+		b.birth = life
+	}
+	clearing := func() {
+		_, err := b.s.MakeClearing(ctx, at(life), "Kim", "admin", false)
+		b.check(err)
+	}
+	work := redistest.NewWork
+	retell := work("retell", append(job, "entries", "wake", "deposit"), "200 tenants, each status again", func() {
+		made()
+		var err error
+		page, err = b.s.NextPage(ctx, claim)
+		b.check(err)
+		b.alone()
+	}, func() {
+		_, err := b.s.Tell(ctx, &claim, b.nonce(), b.recs, mailbox.Telling{All: true, Last: true, Page: page, Counted: len(b.ids)})
+		b.check(err)
+	})
+	retell.Text = mailbox.RetellSource()
+	return []redistest.Work{
+		work("job_make", job, "one", nil, make),
+		work("job_claim", job, "one", make, func() { claim = b.claimJob(id, "w") }),
+		work("job_settle", job, "a page that failed", made, func() { _, _, err := b.s.FailJob(ctx, claim, mailbox.JobReasons()[0]); b.check(err) }),
+		work("job_cancel", job, "one", made, func() { _, err := b.s.CancelJob(ctx, id); b.check(err) }),
+		work("job_clear", job, "one", former, clearing),
+		work("clear", job, "200 of a former life", func() { former(); clearing(); claim = b.claimJob(mailbox.Clearing(at(life)), "w") },
+			func() { _, err := b.s.Cleared(ctx, claim, b.ids); b.check(err) }),
+		work("walk", []string{"prelude"}, "200", made, func() { _, err := b.s.NextPage(ctx, claim); b.check(err) }),
+		retell,
 	}
 }
 
@@ -170,21 +217,23 @@ func newCensusBox(t testing.TB, rdb redis.UniversalClient) *censusBox {
 
 func BenchmarkScripts(b *testing.B) {
 	rdb := redistest.NewCensusServer(b)
-	for i, w := range works(newCensusBox(b, rdb.Client)) {
+	all := func(x *censusBox) []redistest.Work { return append(works(x), jobWorks(x)...) }
+	for i, w := range all(newCensusBox(b, rdb.Client)) {
 		b.Run(w.Script+"/"+w.What, func(b *testing.B) {
 			if err := rdb.FlushDB(b.Context()).Err(); err != nil {
 				b.Fatal(err)
 			}
 			x := newCensusBox(b, rdb.Client)
 			x.approved(1, x.ids...)
-			redistest.Census(b, rdb, works(x)[i])
+			redistest.Census(b, rdb, all(x)[i])
 		})
 	}
 }
 
 func TestEveryScriptIsInTheCensus(t *testing.T) {
 	t.Parallel()
-	redistest.Covered(t, works(newCensusBox(t, redistest.Mini(t))))
+	x := newCensusBox(t, redistest.Mini(t))
+	redistest.Covered(t, append(works(x), jobWorks(x)...))
 }
 
 // The end of an app's life with a million approvals that wait keeps nobody from Redis.

@@ -256,7 +256,7 @@ func (s *Store) Tell(ctx context.Context, c *JobClaim, nonce string, recs []tena
 	if t.Last {
 		move = "move"
 	}
-	args := append(s.depositArgs(nonce, recs, encodings{}), c.Token, ms(JobLease), mode, move, t.Page.run, t.Page.next, t.Counted, t.Skipped)
+	args := append(s.depositArgs(nil, nonce, pointers(recs), encodings{}), c.Token, ms(JobLease), mode, move, t.Page.run, t.Page.next, t.Counted, t.Skipped)
 	v, err := s.writeJob(ctx, s.scripts.retell, c.Life(), s.jobKeys(c.ID), args...)
 	switch {
 	case len(v) == 1 && v[0] == "lost":

@@ -77,18 +77,22 @@ func (s *Store) Deposit(ctx context.Context, life Life, nonce string, recs []ten
 	if err := fits("deposit in", life.App, len(recs)); err != nil {
 		return Deposited{}, err
 	}
-	ptrs := make([]*tenant.Record, len(recs))
-	for i := range recs {
-		ptrs[i] = &recs[i]
-	}
 	var all Deposited
-	for _, piece := range pieces(ptrs) {
+	for _, piece := range pieces(pointers(recs)) {
 		d, err := s.deposited(life.App, s.write(ctx, s.scripts.deposit, life, s.depositArgs(nil, nonce, piece, encodings{})...))
 		if all.add(d); err != nil {
 			return all, err
 		}
 	}
 	return all, nil
+}
+
+func pointers(recs []tenant.Record) []*tenant.Record {
+	out := make([]*tenant.Record, len(recs))
+	for i := range recs {
+		out[i] = &recs[i]
+	}
+	return out
 }
 
 // recordArgs is how many values the deposit of one record takes.

@@ -21,6 +21,8 @@ type Work struct {
 	// Script is the name of its file in lua/, After are those that it builds on, in their order.
 	Script string
 	After  []string
+	// Text, if any, is the script where it is more than the files one after the other.
+	Text string
 	// What says how large the call is.
 	What string
 	// Prepare, which may be nil, comes before each call and is not measured. Call runs the script, once or several times.
@@ -138,6 +140,9 @@ func at(sorted []time.Duration, percent int) time.Duration {
 
 func (w Work) text(t testing.TB) string {
 	t.Helper()
+	if w.Text != "" {
+		return w.Text
+	}
 	var text strings.Builder
 	for _, name := range append(slices.Clone(w.After), w.Script) {
 		b, err := os.ReadFile(filepath.Join("lua", name+".lua")) //nolint:gosec // a script of the package
