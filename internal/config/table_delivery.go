@@ -63,7 +63,7 @@ func deliverySettings() []Setting {
 		},
 		{
 			Key: "delivery.sweep", Default: "5s", Rule: spell(100*time.Millisecond, time.Minute),
-			Help: "How often lost wake-ups and owed fan-outs are looked for.",
+			Help: "How often each loop begins a round: lost wake-ups, owed fan-outs, incidents, mails that wait, gauges.",
 			at:   func(c *Config) any { return &c.Delivery.Sweep },
 		},
 		{

@@ -275,7 +275,7 @@ func TestConnectionsAreReused(t *testing.T) {
 	peers := make(chan string, 3)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		peers <- r.RemoteAddr
-		w.WriteHeader(http.StatusInternalServerError)
+		w.WriteHeader(http.StatusNotFound)
 		_, _ = io.WriteString(w, strings.Repeat("x", 10_000))
 	}))
 	defer srv.Close()

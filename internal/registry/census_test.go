@@ -130,6 +130,10 @@ func tenantWork(c *census) []redistest.Work {
 			})
 		})
 	}
+	jobs := func() {
+		c.zset(c.config(keys.ConfigJobs), 10_000, 1)
+		c.zset(c.config(keys.ConfigJobsDue), 10_000, 1)
+	}
 	return []redistest.Work{
 		work("accept", nil, "of a tenant with 5,000 apps and 1,000 changes", func() {
 			members(5000)()
@@ -159,6 +163,9 @@ func tenantWork(c *census) []redistest.Work {
 			_, err := c.KeepLoop(ctx, "arm", "census", time.Minute, &registry.LoopState{Began: time.UnixMilli(1), Note: strings.Repeat("n", 2000)})
 			c.check(err)
 		}),
+		work("jobs_list", nil, "one beside 10,000", once(jobs), func() { c.check(c.ListJobs(ctx, "job"+c.next())) }),
+		work("jobs_due", nil, "100 of 10,000", once(jobs), func() { _, err := c.DueJobs(ctx, 100, time.Millisecond); c.check(err) }),
+		work("jobs_look", nil, "one of 10,000", once(jobs), func() { c.check(c.JobAbsent(ctx, "gone00007", time.Minute)) }),
 		work("owed", nil, "500 of 100,000", once(func() { c.zset(c.keys.Owed(keys.OwedTenants), 100_000, 1) }), func() {
 			_, err := c.OwedTenants(ctx, 0, registry.Owed{}, 500)
 			c.check(err)
