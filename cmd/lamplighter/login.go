@@ -150,7 +150,7 @@ func (c *loginCmd) token(a *app) (string, error) {
 	}
 	if f, ok := a.stdin.(*os.File); ok && terminal(f) {
 		fmt.Fprint(a.stderr, "Token: ")
-		b, err := term.ReadPassword(int(f.Fd())) //nolint:gosec // a file descriptor
+		b, err := term.ReadPassword(int(f.Fd()))
 		fmt.Fprintln(a.stderr)
 		if err != nil {
 			return "", fmt.Errorf("read the token: %w", err)

@@ -173,8 +173,10 @@ func TestBadHeaders(t *testing.T) {
 func TestFaultInTheLastByte(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	for body, want := range map[string]string{`{}x`: "see byte 3", `{"tenant":"a"`: "ends in the middle", `{"tenant":"a`: "ends in the middle",
-		"\xef\xbb\xbf{}": "byte order mark", "\xff\xfe{\x00}\x00": "byte order mark", "\xfe\xff\x00{\x00}": "byte order mark"} {
+	for body, want := range map[string]string{
+		`{}x`: "see byte 3", `{"tenant":"a"`: "ends in the middle", `{"tenant":"a`: "ends in the middle",
+		"\xef\xbb\xbf{}": "byte order mark", "\xff\xfe{\x00}\x00": "byte order mark", "\xfe\xff\x00{\x00}": "byte order mark",
+	} {
 		got := h.want(t, 400, request{method: "POST", path: "/v1/state-changes", role: "platform", body: body})
 		if detail, _ := got["detail"].(string); !strings.Contains(detail, want) {
 			t.Errorf("%s: %q, want %q", body, detail, want)

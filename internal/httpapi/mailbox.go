@@ -122,9 +122,8 @@ func (a *API) resync(c *call) error {
 	}{}
 	note := ""
 	if given {
-		n := 0
-		n, err = a.Resyncer.Resync(c.ctx(), rec.App.ClientID, ts)
-		answer.Tenants = int64(n)
+		told, e := a.Resyncer.Resync(c.ctx(), rec.App.ClientID, ts)
+		answer.Tenants, err = int64(told), e
 	} else {
 		answer.Job, answer.Tenants, err = a.Resyncer.ResyncAll(c.ctx(), rec, c.actor)
 		note = `,"job":"` + answer.Job + `"`

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -122,10 +123,11 @@ func values(t testing.TB, reg *prometheus.Registry) map[string]float64 {
 	out := map[string]float64{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			name := f.GetName()
+			parts := []string{f.GetName()}
 			for _, l := range m.GetLabel()[1:] {
-				name += " " + l.GetValue()
+				parts = append(parts, l.GetValue())
 			}
+			name := strings.Join(parts, " ")
 			if v := m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount()); v != 0 {
 				out[name[len("lamplighter_loop_"):]] = v
 			}

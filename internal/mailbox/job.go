@@ -27,7 +27,7 @@ const (
 // JobKinds lists the closed set.
 func JobKinds() []JobKind { return []JobKind{JobClear, JobResync, JobCatchUp} }
 
-// Cancellable: nothing is left behind when people end it in the middle. What a clearing or a catching up leaves out
+// Cancellable reports whether people may end it: then nothing is left behind. What a clearing or a catching up left out
 // would be an error, which the service repairs by another job.
 func (k JobKind) Cancellable() bool { return k == JobResync }
 

@@ -126,7 +126,7 @@ func (o *outage) seed(cfg config.Config) {
 // metrics are the values of the process' series.
 func (o *outage) metrics() map[string]float64 {
 	o.Helper()
-	resp, err := http.Get("http://" + o.service.Addr("ops") + "/metrics") //nolint:noctx // of a test
+	resp, err := http.Get("http://" + o.service.Addr("ops") + "/metrics")
 	if err != nil {
 		o.Fatal(err)
 	}
