@@ -1,0 +1,9 @@
+package redisconn
+
+import (
+	"context"
+	"time"
+)
+
+// Patience is how long replicas are waited for.
+func Patience(ctx context.Context) time.Duration { return patience(ctx) }
