@@ -91,12 +91,10 @@ func TestARunOfTheOldURLClosesNoNewGate(t *testing.T) {
 	var first atomic.Bool
 	old := newReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
 		if first.CompareAndSwap(false, true) {
-			w.Header().Set("Retry-After", "3600")
-			w.WriteHeader(http.StatusServiceUnavailable)
-			return
+			close(hanging)
+			<-release
 		}
-		close(hanging)
-		<-release
+		w.Header().Set("Retry-After", "3600")
 		w.WriteHeader(http.StatusServiceUnavailable)
 	})
 	fresh := newReceiver(t, status(http.StatusNoContent))
@@ -114,7 +112,11 @@ func TestARunOfTheOldURLClosesNoNewGate(t *testing.T) {
 		return waiting == 2
 	})
 	r.call("POST", "/v1/apps/app1/resume", "")
-	<-hanging
+	select {
+	case <-hanging:
+	case <-time.After(30 * time.Second):
+		t.Fatal("no post came")
+	}
 	r.call("PATCH", "/v1/apps/app1", `{"endpoints":{"state_change":{"url":"`+fresh.URL+`"}}}`)
 	close(release)
 	redistest.Eventually(t, 30*time.Second, "the new URL is told of both", func() bool { return fresh.posts.Load() >= 2 })

@@ -26,12 +26,13 @@ var errFake = errors.New("connection lost")
 
 // cluster is what the loops look after, shared by all processes under test. Calls fail by name.
 type cluster struct {
-	mu     sync.Mutex
-	leases map[string]string
-	until  map[string]time.Time
-	states map[string]registry.LoopState
-	doc    []byte
-	docEnd time.Time
+	mu      sync.Mutex
+	leases  map[string]string
+	until   map[string]time.Time
+	states  map[string]registry.LoopState
+	docLock sync.Mutex
+	doc     []byte
+	docEnd  time.Time
 
 	owed     []registry.Owed
 	apps     []*registry.Entry
@@ -170,15 +171,20 @@ func (c *cluster) SaveGauges(ctx context.Context, doc []byte, ttl time.Duration)
 	if err := c.note(ctx, "save", nil); err != nil {
 		return err
 	}
+	c.docLock.Lock()
+	defer c.docLock.Unlock()
 	c.doc, c.docEnd = doc, time.Now().Add(ttl)
 	return nil
 }
 
 func (c *cluster) Gauges(ctx context.Context) ([]byte, error) {
+	c.docLock.Lock()
+	doc := c.doc
 	if time.Now().After(c.docEnd) {
-		return nil, c.note(ctx, "gauges", nil)
+		doc = nil
 	}
-	return c.doc, c.note(ctx, "gauges", nil)
+	c.docLock.Unlock()
+	return doc, c.note(ctx, "gauges", nil)
 }
 
 func (c *cluster) Refresh(ctx context.Context) error { return c.note(ctx, "refresh", nil) }
