@@ -39,11 +39,11 @@ func (f *apiFlags) open(a *app) (*client.Client, error) {
 
 // openWith makes a client with options beyond those of the flags.
 func (f *apiFlags) openWith(a *app, opts client.Options) (*client.Client, error) {
-	s, err := f.sources(a)
+	s, err := f.readSources(a)
 	if err != nil {
 		return nil, err
 	}
-	t, err := s.choose()
+	t, err := s.chooseTarget()
 	if err != nil {
 		return nil, usageError{err}
 	}

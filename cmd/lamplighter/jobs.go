@@ -87,10 +87,10 @@ func (c *jobsWaitCmd) Run(ctx context.Context, a *app) error {
 	if c.Output != output.Table {
 		err = c.printer(a).One(body)
 	} else {
-		_, err = fmt.Fprintln(a.stdout, job.words(c.ID))
+		_, err = fmt.Fprintln(a.stdout, job.describe(c.ID))
 	}
 	if err == nil {
-		err = job.err(c.ID)
+		err = job.outcomeError(c.ID)
 	}
 	return err
 }
@@ -103,7 +103,7 @@ type jobNow struct {
 	Detail string `json:"detail"`
 }
 
-func (j jobNow) words(id string) string {
+func (j jobNow) describe(id string) string {
 	text := fmt.Sprintf("Job %s is %s: %d of %s.", client.Printable(id), client.Printable(j.State), j.Done, apply.Plural(j.Of, "tenant"))
 	if j.Detail != "" {
 		text += " " + client.Printable(j.Detail)
@@ -111,8 +111,8 @@ func (j jobNow) words(id string) string {
 	return text
 }
 
-// err is nil for a job that is done.
-func (j jobNow) err(id string) error {
+// outcomeError is nil for a job that is done.
+func (j jobNow) outcomeError(id string) error {
 	if j.State == "done" {
 		return nil
 	}
@@ -126,7 +126,7 @@ func jobDeadline(ctx context.Context, within time.Duration, id string) (context.
 // awaitJob asks until a job has ended, and says how far it is.
 func awaitJob(ctx context.Context, a *app, cl *client.Client, id string) (job jobNow, body []byte, err error) {
 	say := newFollower(a)
-	defer say.end()
+	defer say.clearLine()
 	for {
 		answer, err := cl.Do(ctx, client.Request{Method: http.MethodGet, Path: client.Path("v1", "jobs", id)})
 		if err != nil {
@@ -143,7 +143,7 @@ func awaitJob(ctx context.Context, a *app, cl *client.Client, id string) (job jo
 		if job.Detail != "" {
 			text += ": " + client.Printable(job.Detail)
 		}
-		say.progress(text)
+		say.showProgress(text)
 		if err := pauseFor(ctx, followEvery); err != nil {
 			return jobNow{}, nil, err
 		}
@@ -162,7 +162,7 @@ type follower struct {
 
 func newFollower(a *app) *follower { return &follower{a: a, live: terminal(a.stderr)} }
 
-func (f *follower) progress(text string) {
+func (f *follower) showProgress(text string) {
 	switch {
 	case f.live:
 		fmt.Fprint(f.a.stderr, "\r\x1b[K"+text)
@@ -172,7 +172,7 @@ func (f *follower) progress(text string) {
 	}
 }
 
-func (f *follower) end() {
+func (f *follower) clearLine() {
 	if f.live {
 		fmt.Fprint(f.a.stderr, "\r\x1b[K")
 	}

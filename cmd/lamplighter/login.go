@@ -17,18 +17,18 @@ import (
 	"github.com/lamplighter/lamplighter/internal/client"
 )
 
-// logins is the file of kept tokens, one for each origin.
-type logins struct {
+// credentials is the file of kept tokens, one for each origin.
+type credentials struct {
 	// Server is the one of the newest login, which commands use that are told no other.
 	Server string            `json:"server"`
 	Tokens map[string]string `json:"tokens"`
 }
 
-// maxLogins bounds the file.
-const maxLogins = 1 << 20
+// maxCredentials bounds the file.
+const maxCredentials = 1 << 20
 
-// loginsFile is where tokens are kept: in the user's own directory of settings.
-func (a *app) loginsFile() (string, error) {
+// credentialsFile is where tokens are kept: in the user's own directory of settings.
+func (a *app) credentialsFile() (string, error) {
 	dir := a.variable("XDG_CONFIG_HOME")
 	if dir == "" {
 		home := a.variable("HOME")
@@ -40,33 +40,33 @@ func (a *app) loginsFile() (string, error) {
 	return filepath.Join(dir, "lamplighter", "credentials.json"), nil
 }
 
-// readLogins reads the kept tokens, and refuses a file that others can read.
-func (a *app) readLogins() (logins, error) {
-	name, err := a.loginsFile()
+// readCredentials reads the kept tokens, and refuses a file that others can read.
+func (a *app) readCredentials() (credentials, error) {
+	name, err := a.credentialsFile()
 	if err != nil {
-		return logins{}, err
+		return credentials{}, err
 	}
 	info, err := os.Stat(name)
 	if err != nil {
-		return logins{}, fmt.Errorf("read the logins: %w", err)
+		return credentials{}, fmt.Errorf("read the credentials: %w", err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return logins{}, usageError{fmt.Errorf("%s can be read by others: chmod 600 it, and replace its tokens", name)}
+		return credentials{}, usageError{fmt.Errorf("%s can be read by others: chmod 600 it, and replace its tokens", name)}
 	}
-	b, err := readBounded(name, maxLogins)
+	b, err := readBounded(name, maxCredentials)
 	if err != nil {
-		return logins{}, fmt.Errorf("read the logins: %w", err)
+		return credentials{}, fmt.Errorf("read the credentials: %w", err)
 	}
-	var l logins
+	var l credentials
 	if err := json.Unmarshal(b, &l); err != nil {
-		return logins{}, usageError{fmt.Errorf("%s is not what login writes: remove it and log in again", name)}
+		return credentials{}, usageError{fmt.Errorf("%s is not what login writes: remove it and log in again", name)}
 	}
 	return l, nil
 }
 
-// writeLogins replaces the file at once, so that no reader sees half of it.
-func (a *app) writeLogins(l logins) error {
-	name, err := a.loginsFile()
+// writeCredentials replaces the file at once, so that no reader sees half of it.
+func (a *app) writeCredentials(l credentials) error {
+	name, err := a.credentialsFile()
 	if err != nil {
 		return usageError{errors.New("nowhere to keep the token: HOME is not set")}
 	}
@@ -104,13 +104,13 @@ func (c *loginCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return usageError{err}
 	}
-	token, err := c.token(a)
+	token, err := c.askForToken(a)
 	if err != nil {
 		return err
 	}
-	kept := logins{Tokens: map[string]string{origin(base): token}}
-	s := sources{server: c.Server, insecure: c.InsecureHTTP, logins: kept}
-	t, err := s.choose()
+	kept := credentials{Tokens: map[string]string{originOf(base): token}}
+	s := sources{server: c.Server, insecure: c.InsecureHTTP, kept: kept}
+	t, err := s.chooseTarget()
 	if err != nil {
 		return usageError{err}
 	}
@@ -124,23 +124,23 @@ func (c *loginCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 	}
-	l, err := a.readLogins()
+	l, err := a.readCredentials()
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	if l.Tokens == nil {
 		l.Tokens = map[string]string{}
 	}
-	l.Server, l.Tokens[origin(base)] = c.Server, token
-	if err := a.writeLogins(l); err != nil {
+	l.Server, l.Tokens[originOf(base)] = c.Server, token
+	if err := a.writeCredentials(l); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "Logged in at %s. Commands that are told no other server use it.\n", origin(base))
+	fmt.Fprintf(a.stdout, "Logged in at %s. Commands that are told no other server use it.\n", originOf(base))
 	return nil
 }
 
-// token reads the token from the file, the terminal without showing it, or the standard input.
-func (c *loginCmd) token(a *app) (string, error) {
+// askForToken reads the token from the file, the terminal without showing it, or the standard input.
+func (c *loginCmd) askForToken(a *app) (string, error) {
 	if c.TokenFile != "" {
 		token, err := readToken(c.TokenFile)
 		if err != nil {
@@ -174,21 +174,21 @@ func (c *logoutCmd) Run(a *app) error {
 	if err != nil {
 		return usageError{err}
 	}
-	l, err := a.readLogins()
+	l, err := a.readCredentials()
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if _, ok := l.Tokens[origin(base)]; !ok {
-		return fmt.Errorf("no token is kept for %s", origin(base))
+	if _, ok := l.Tokens[originOf(base)]; !ok {
+		return fmt.Errorf("no token is kept for %s", originOf(base))
 	}
-	delete(l.Tokens, origin(base))
-	if known, err := parseServer(l.Server); err == nil && origin(known) == origin(base) {
+	delete(l.Tokens, originOf(base))
+	if known, err := parseServer(l.Server); err == nil && originOf(known) == originOf(base) {
 		l.Server = ""
 	}
-	if err := a.writeLogins(l); err != nil {
+	if err := a.writeCredentials(l); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "The token for %s is forgotten here. lamplighter token revoke ends it everywhere.\n", origin(base))
+	fmt.Fprintf(a.stdout, "The token for %s is forgotten here. lamplighter token revoke ends it everywhere.\n", originOf(base))
 	return nil
 }
 

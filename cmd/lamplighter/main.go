@@ -85,7 +85,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	}
 	command, err := parser.Parse(args)
 	if err != nil {
-		return a.fail(usageError{fmt.Errorf("%w (%s)", err, advice(err))})
+		return a.fail(usageError{fmt.Errorf("%w (%s)", err, adviceFor(err))})
 	}
 	if err := command.Run(); err != nil {
 		code := a.fail(err)
@@ -97,8 +97,8 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	return exitDone
 }
 
-// advice says how to put a wrong command line right.
-func advice(err error) string {
+// adviceFor says how to put a wrong command line right.
+func adviceFor(err error) string {
 	for old, now := range map[string]string{
 		"unknown flag --url":   "the admin API is --server; an endpoint's address is --to of endpoints set",
 		"unknown flag --token": "a token stands in no command line, which others on the machine can read: use --token-file, LAMPLIGHTER_TOKEN or lamplighter login",

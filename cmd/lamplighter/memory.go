@@ -32,9 +32,9 @@ func percentFor(live uint64) int {
 	return int(max(gcLeast, min(gcPercent, mostGarbage*100/max(live, 1))))
 }
 
-// collected adjusts the percentage after each collection: it hangs on an object that nobody holds. Go counts
+// adjustAfterCollections sets the percentage after each collection: it hangs on an object that nobody holds. Go counts
 // goroutines' stacks as live.
-func collected(percent int) {
+func adjustAfterCollections(percent int) {
 	runtime.SetFinalizer(&struct{ _ [16]byte }{}, func(any) {
 		live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}}
 		metrics.Read(live)
@@ -43,7 +43,7 @@ func collected(percent int) {
 			debug.SetGCPercent(next)
 			percent = next
 		}
-		collected(percent)
+		adjustAfterCollections(percent)
 	})
 }
 
@@ -51,7 +51,7 @@ func collected(percent int) {
 func tuneGC(ctx context.Context, gogc, limit string, system fs.FS, log *slog.Logger) {
 	if gogc == "" {
 		debug.SetGCPercent(gcPercent)
-		collected(gcPercent)
+		adjustAfterCollections(gcPercent)
 	}
 	if gogc != "" || limit != "" {
 		return

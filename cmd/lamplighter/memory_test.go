@@ -94,7 +94,7 @@ func TestPercentFor(t *testing.T) {
 func TestPercentFollowsWhatIsLive(t *testing.T) {
 	percent := debug.SetGCPercent(gcPercent)
 	defer debug.SetGCPercent(percent)
-	collected(gcPercent)
+	adjustAfterCollections(gcPercent)
 	becomes := func(what string, ok func(percent int) bool) {
 		t.Helper()
 		redistest.Eventually(t, 20*time.Second, what, func() bool {

@@ -22,23 +22,23 @@ type sources struct {
 	server, tokenFile string
 	// envServer, envToken and envTokenFile are those of the environment.
 	envServer, envToken, envTokenFile string
-	// logins are the tokens that login kept.
-	logins logins
+	// kept are the tokens that login kept.
+	kept credentials
 	// insecure allows plain http beyond this machine.
 	insecure bool
 }
 
-// choose finds the server, and the token that came with it: a token is sent to no other origin than the one it was named
+// chooseTarget finds the server, and the token that came with it: a token is sent to no other origin than the one it was named
 // with, since whoever mistypes an address would give it away. Both are of the command line, both of the environment, or
 // kept by login.
-func (s *sources) choose() (target, error) {
-	t := target{server: s.where()}
+func (s *sources) chooseTarget() (target, error) {
+	t := target{server: s.chooseServer()}
 	base, err := parseServer(t.server)
 	if err != nil {
 		return target{}, err
 	}
 	if base.Scheme == "http" && !isThisMachine(base.Hostname()) && !s.insecure {
-		return target{}, fmt.Errorf("%s is plain http beyond this machine, where anybody on the way reads the token: use https, or --insecure-http", origin(base))
+		return target{}, fmt.Errorf("%s is plain http beyond this machine, where anybody on the way reads the token: use https, or --insecure-http", originOf(base))
 	}
 	if t.token, err = s.tokenFor(base); err == nil {
 		err = checkToken(t.token)
@@ -49,10 +49,10 @@ func (s *sources) choose() (target, error) {
 	return t, nil
 }
 
-// where names the server: the one of the command line, of the environment, or of the newest login.
-func (s *sources) where() string {
+// chooseServer names the server: the one of the command line, of the environment, or of the newest login.
+func (s *sources) chooseServer() string {
 	if s.envToken == "" && s.envTokenFile == "" && s.tokenFile == "" {
-		return cmp.Or(s.server, s.envServer, s.logins.Server, defaultServer)
+		return cmp.Or(s.server, s.envServer, s.kept.Server, defaultServer)
 	}
 	return cmp.Or(s.server, s.envServer, defaultServer)
 }
@@ -68,11 +68,11 @@ func (s *sources) tokenFor(base *url.URL) (string, error) {
 	case s.envIsFor(base) && s.envTokenFile != "":
 		return readToken(s.envTokenFile)
 	}
-	if token, ok := s.logins.Tokens[origin(base)]; ok {
+	if token, ok := s.kept.Tokens[originOf(base)]; ok {
 		return token, nil
 	}
 	if s.envToken != "" || s.envTokenFile != "" {
-		return "", fmt.Errorf("the token of the environment is not sent to %s, which --server names: set LAMPLIGHTER_SERVER to it too, give --token-file, or use lamplighter login", origin(base))
+		return "", fmt.Errorf("the token of the environment is not sent to %s, which --server names: set LAMPLIGHTER_SERVER to it too, give --token-file, or use lamplighter login", originOf(base))
 	}
 	return "", errors.New("an API token is needed: set LAMPLIGHTER_TOKEN, give --token-file, or use lamplighter login")
 }
@@ -81,7 +81,7 @@ func (s *sources) tokenFor(base *url.URL) (string, error) {
 // one for this machine's.
 func (s *sources) envIsFor(base *url.URL) bool {
 	named, err := parseServer(cmp.Or(s.envServer, defaultServer))
-	return err == nil && origin(named) == origin(base)
+	return err == nil && originOf(named) == originOf(base)
 }
 
 // errServer says what a server's URL must be.
@@ -95,8 +95,8 @@ func parseServer(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// origin is scheme, host and port (RFC 6454, section 4).
-func origin(u *url.URL) string {
+// originOf is scheme, host and port (RFC 6454, section 4).
+func originOf(u *url.URL) string {
 	port := u.Port()
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
@@ -132,8 +132,8 @@ func checkToken(token string) error {
 	return nil
 }
 
-// sources collects what the command line, the environment and the logins say.
-func (f *apiFlags) sources(a *app) (sources, error) {
+// readSources collects what the command line, the environment and the logins say.
+func (f *apiFlags) readSources(a *app) (sources, error) {
 	s := sources{
 		server: f.Server, tokenFile: f.TokenFile, insecure: f.InsecureHTTP,
 		envServer: a.variable("LAMPLIGHTER_SERVER"), envToken: a.variable("LAMPLIGHTER_TOKEN"), envTokenFile: a.variable("LAMPLIGHTER_TOKEN_FILE"),
@@ -142,10 +142,10 @@ func (f *apiFlags) sources(a *app) (sources, error) {
 		s.envServer = old
 		fmt.Fprintln(a.stderr, "lamplighter: LAMPLIGHTER_URL is LAMPLIGHTER_SERVER now: it is read until the next release")
 	}
-	l, err := a.readLogins()
+	l, err := a.readCredentials()
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return s, err
 	}
-	s.logins = l
+	s.kept = l
 	return s, nil
 }

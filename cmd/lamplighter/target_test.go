@@ -24,7 +24,7 @@ func TestATokenGoesToItsOwnServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	const home, partner = "https://lamp.example", "https://partner.example:8443/hook"
-	kept := logins{Server: home, Tokens: map[string]string{"https://lamp.example:443": "lmp_kept", "https://stage.example:443": "lmp_stage"}}
+	kept := credentials{Server: home, Tokens: map[string]string{"https://lamp.example:443": "lmp_kept", "https://stage.example:443": "lmp_stage"}}
 	env := func(s sources) sources { s.envToken = "lmp_env"; return s }
 	for name, c := range map[string]struct {
 		s             sources
@@ -36,11 +36,11 @@ func TestATokenGoesToItsOwnServer(t *testing.T) {
 		"EnvironmentByFile":          {s: sources{envServer: home, envTokenFile: file}, server: home, token: "lmp_file"},
 		"SameOriginTwice":            {s: env(sources{envServer: home, server: "https://LAMP.example.:443/api"}), server: "https://LAMP.example.:443/api", token: "lmp_env"},
 		"CommandLine":                {s: sources{server: home, tokenFile: file}, server: home, token: "lmp_file"},
-		"CommandLineBeforeAll":       {s: env(sources{envServer: home, server: partner, tokenFile: file, logins: kept}), server: partner, token: "lmp_file"},
+		"CommandLineBeforeAll":       {s: env(sources{envServer: home, server: partner, tokenFile: file, kept: kept}), server: partner, token: "lmp_file"},
 		"FileOnThisMachine":          {s: sources{tokenFile: file}, server: defaultServer, token: "lmp_file"},
-		"Kept":                       {s: sources{logins: kept}, server: home, token: "lmp_kept"},
-		"KeptForAnother":             {s: sources{server: "https://stage.example", logins: kept}, server: "https://stage.example", token: "lmp_stage"},
-		"KeptBesideTheEnvironment":   {s: env(sources{envServer: "https://prod.example", server: home, logins: kept}), server: home, token: "lmp_kept"},
+		"Kept":                       {s: sources{kept: kept}, server: home, token: "lmp_kept"},
+		"KeptForAnother":             {s: sources{server: "https://stage.example", kept: kept}, server: "https://stage.example", token: "lmp_stage"},
+		"KeptBesideTheEnvironment":   {s: env(sources{envServer: "https://prod.example", server: home, kept: kept}), server: home, token: "lmp_kept"},
 		"PlainHTTPOnThisMachine":     {s: sources{server: "http://[::1]:8080", tokenFile: file}, server: "http://[::1]:8080", token: "lmp_file"},
 		"PlainHTTPByName":            {s: sources{server: "http://localhost:8080", tokenFile: file}, server: "http://localhost:8080", token: "lmp_file"},
 		"PlainHTTPAllowed":           {s: sources{server: "http://lamp.internal", tokenFile: file, insecure: true}, server: "http://lamp.internal", token: "lmp_file"},
@@ -50,7 +50,7 @@ func TestATokenGoesToItsOwnServer(t *testing.T) {
 		"AnotherScheme":              {s: env(sources{envServer: home, server: "http://lamp.example", insecure: true}), refused: "is not sent to http://lamp.example:80"},
 		"NameThatBeginsAlike":        {s: env(sources{envServer: home, server: home + ".partner.example"}), refused: "is not sent to"},
 		"FileOfTheCommandLineAlone":  {s: sources{envServer: home, tokenFile: file}, refused: "--token-file needs --server"},
-		"KeptForNobody":              {s: sources{server: partner, logins: kept}, refused: "an API token is needed"},
+		"KeptForNobody":              {s: sources{server: partner, kept: kept}, refused: "an API token is needed"},
 		"Nothing":                    {s: sources{}, refused: "an API token is needed"},
 		"PlainHTTP":                  {s: sources{server: "http://lamp.internal", tokenFile: file}, refused: "plain http"},
 		"PlainHTTPLooksLocal":        {s: sources{server: "http://127.0.0.1.partner.example", tokenFile: file}, refused: "plain http"},
@@ -60,7 +60,7 @@ func TestATokenGoesToItsOwnServer(t *testing.T) {
 		"NoSuchFile":                 {s: sources{server: home, tokenFile: file + "x"}, refused: "read the token"},
 		"TwoWords":                   {s: sources{envToken: "two words"}, refused: "spaces or line breaks"},
 	} {
-		got, err := c.s.choose()
+		got, err := c.s.chooseTarget()
 		if c.refused != "" {
 			if err == nil || !strings.Contains(err.Error(), c.refused) || got.token != "" {
 				t.Errorf("%s: %+v, %v", name, got, err)
@@ -92,7 +92,7 @@ func TestNoCommandGivesATokenAway(t *testing.T) {
 	t.Setenv("LAMPLIGHTER_SERVER", "https://lamp.example")
 	t.Setenv("LAMPLIGHTER_TOKEN", "lmp_secret")
 	a := &app{environ: os.Environ()}
-	if err := a.writeLogins(logins{Server: "https://lamp.example", Tokens: map[string]string{"https://lamp.example:443": "lmp_kept"}}); err != nil {
+	if err := a.writeCredentials(credentials{Server: "https://lamp.example", Tokens: map[string]string{"https://lamp.example:443": "lmp_kept"}}); err != nil {
 		t.Fatal(err)
 	}
 	parser, err := kong.New(newCLI(), kong.Name("lamplighter"))

@@ -92,7 +92,7 @@ func (c *resyncCmd) Run(ctx context.Context, a *app) error {
 		return client.ErrStranger
 	}
 	if c.Progress {
-		return c.follow(ctx, a, cl, *started.Tenants, started.Job)
+		return c.followJob(ctx, a, cl, *started.Tenants, started.Job)
 	}
 	if c.Output != output.Table {
 		return c.printer(a).One(answer.Body)
@@ -111,22 +111,22 @@ type mailboxNow struct {
 	Paused  bool   `json:"paused"`
 }
 
-// follow asks until the job, if there is one, is done and nothing waits.
-func (c *resyncCmd) follow(ctx context.Context, a *app, cl *client.Client, tenants int, job string) error {
+// followJob asks until the job, if there is one, is done and nothing waits.
+func (c *resyncCmd) followJob(ctx context.Context, a *app, cl *client.Client, tenants int, job string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Within, fmt.Errorf("it is not done after %s: lamplighter mailbox get %s tells how far it is", c.Within, c.App))
 	defer cancel()
 	began := time.Now()
 	if job != "" {
 		ended, _, err := awaitJob(ctx, a, cl, job)
 		if err == nil {
-			err = ended.err(job)
+			err = ended.outcomeError(job)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	say := newFollower(a)
-	defer say.end()
+	defer say.clearLine()
 	for {
 		answer, err := cl.Do(ctx, client.Request{Method: http.MethodGet, Path: c.path("mailbox")})
 		if err != nil {
@@ -138,12 +138,12 @@ func (c *resyncCmd) follow(ctx context.Context, a *app, cl *client.Client, tenan
 		}
 		switch {
 		case now.Waiting == 0:
-			say.end()
+			say.clearLine()
 			return c.done(a, fmt.Sprintf("%s was told of %s in %s.", c.App, apply.Plural(tenants, "tenant"), time.Since(began).Round(100*time.Millisecond)))
 		case now.Paused:
 			return fmt.Errorf("%s wait, for %s is paused: lamplighter resume %s", apply.Plural(now.Waiting, "notification"), c.App, c.App)
 		}
-		say.progress(fmt.Sprintf("%s waiting, breaker %s", apply.Plural(now.Waiting, "notification"), now.Breaker))
+		say.showProgress(fmt.Sprintf("%s waiting, breaker %s", apply.Plural(now.Waiting, "notification"), now.Breaker))
 		if err := pauseFor(ctx, followEvery); err != nil {
 			return err
 		}

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// await waits for the first result; it returns false when an exchange is to come before any.
-func (r *run) await(ctx context.Context) bool {
+// awaitResult waits for the first result; it returns false when an exchange is to come before any.
+func (r *run) awaitResult(ctx context.Context) bool {
 	stop, ended := r.d.stop, ctx.Done()
 	if r.closing { // known already, or no news
 		stop, ended = nil, nil
@@ -15,7 +15,7 @@ func (r *run) await(ctx context.Context) bool {
 	if r.want() == 0 { // no room for what came: it stays told until there is
 		stirred = nil
 	}
-	for look := time.Now().Add(r.patience()); ; {
+	for look := time.Now().Add(r.resultWithin()); ; {
 		r.timer.Reset(time.Until(r.nextTurn(look)))
 		select {
 		case f := <-r.done:
@@ -60,9 +60,9 @@ func (r *run) offerPlace() {
 	}
 }
 
-// patience is how long to wait for the first result: until the lease needs renewing, or, where
+// resultWithin is how long to wait for the first result: until the lease needs renewing, or, where
 // there is room for claims, until the mailbox is worth a look.
-func (r *run) patience() time.Duration {
+func (r *run) resultWithin() time.Duration {
 	renew := r.d.opts.OwnerLease / 3
 	if r.want() == 0 {
 		return min(r.renewIn(), renew)

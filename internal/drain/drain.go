@@ -197,7 +197,7 @@ func (d *Drainer) enter() bool {
 // report logs the error of a run that nobody waits for.
 func (d *Drainer) report(ctx context.Context, app partner.ClientID, err error) {
 	if err != nil {
-		d.opts.Log.WarnContext(ctx, "drain failed; where no wake-up is armed, the sweep arms one", "app", app, "err", err)
+		d.opts.Log.WarnContext(ctx, "drain failed; where no wake-up is armed, a loop arms one", "app", app, "err", err)
 	}
 }
 
@@ -363,7 +363,7 @@ func (d *Drainer) handOn(ctx context.Context, app partner.ClientID, w mailbox.Wa
 	ctx, cancel := detached(ctx)
 	defer cancel()
 	if err := by(ctx, app, w); err != nil {
-		d.opts.Log.WarnContext(ctx, "wake-up not enqueued; the sweep will", "app", app, "err", err)
+		d.opts.Log.WarnContext(ctx, "wake-up not enqueued; a loop will", "app", app, "err", err)
 	}
 }
 

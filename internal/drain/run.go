@@ -390,7 +390,7 @@ func (r *run) work(ctx context.Context) {
 // gather waits for results, for the moment to look at the mailbox or to renew the lease, or for the
 // order to stop, and then for what else ends soon.
 func (r *run) gather(ctx context.Context) {
-	if len(r.settlements) == 0 && !r.await(ctx) { // else some ended while the last exchange was made
+	if len(r.settlements) == 0 && !r.awaitResult(ctx) { // else some ended while the last exchange was made
 		return
 	}
 	r.launch(ctx)

@@ -313,6 +313,6 @@ func markFailed(failed map[tenant.ID]bool, records []*tenant.Record) {
 // wake hands a wake-up on; one that is lost is armed again by the sweep.
 func wake(ctx context.Context, w Waker, log *slog.Logger, app partner.ClientID, wk mailbox.Wake) {
 	if err := w.Wake(ctx, app, wk); err != nil {
-		log.WarnContext(ctx, "wake-up not enqueued; the sweep will", "app", app, "err", err)
+		log.WarnContext(ctx, "wake-up not enqueued; a loop will", "app", app, "err", err)
 	}
 }

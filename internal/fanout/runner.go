@@ -91,7 +91,7 @@ func (r *Runner) pass(ctx context.Context, ids []tenant.ID) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handWithin)
 	defer cancel()
 	if err := r.hand(ctx, ids); err != nil {
-		r.log.WarnContext(ctx, "fan-out not enqueued; the sweep will", "tenants", len(ids), "err", err)
+		r.log.WarnContext(ctx, "fan-out not enqueued; a loop will", "tenants", len(ids), "err", err)
 	}
 }
 

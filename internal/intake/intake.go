@@ -82,6 +82,6 @@ func (in *Intake) notify(ctx context.Context, ts []tenant.ID) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), notifyWithin)
 	defer cancel()
 	if err := in.notifier.Notify(ctx, uuid.NewString(), ts); err != nil {
-		in.log.WarnContext(ctx, "fan-out not started; the sweep will", "tenants", len(ts), "err", err)
+		in.log.WarnContext(ctx, "fan-out not started; a loop will", "tenants", len(ts), "err", err)
 	}
 }

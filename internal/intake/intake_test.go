@@ -134,7 +134,7 @@ func TestNotifyFailsAlone(t *testing.T) {
 		t.Errorf("context ended %v, ids %q", b.ended, b.ids)
 	}
 	if !strings.Contains(log.String(), "fan-out not started") {
-		t.Error("nobody is told that the sweep has to do it")
+		t.Error("no log line says that a loop has to do it")
 	}
 }
 

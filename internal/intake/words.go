@@ -22,7 +22,7 @@ func (w *Why) Words() string {
 	case InStep:
 		sentences = append(sentences, w.knows())
 	case FanOutOwed:
-		sentences = append(sentences, fmt.Sprintf("It is not in the mailbox of %s yet: the fan-out is under way, and where a process died in it the next sweep finishes it.", w.ClientID))
+		sentences = append(sentences, fmt.Sprintf("It is not in the mailbox of %s yet: the fan-out is under way, and where a process died in it another one finishes it within seconds.", w.ClientID))
 	default:
 		sentences = append(sentences, w.waits(), w.obstacle())
 	}

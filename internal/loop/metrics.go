@@ -51,7 +51,7 @@ func (m *Metrics) declare(loop string) {
 	for _, r := range []string{resultComplete, resultIncomplete} {
 		m.rounds.WithLabelValues(loop, r)
 	}
-	for _, w := range []string{"thing", "step"} {
+	for _, w := range []string{"item", "step"} {
 		m.failures.WithLabelValues(loop, w)
 	}
 }
@@ -60,7 +60,7 @@ func (m *Metrics) failed(loop string, things int, step bool) {
 	if m == nil {
 		return
 	}
-	m.failures.WithLabelValues(loop, "thing").Add(float64(things))
+	m.failures.WithLabelValues(loop, "item").Add(float64(things))
 	if step {
 		m.failures.WithLabelValues(loop, "step").Inc()
 	}
