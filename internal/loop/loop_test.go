@@ -227,7 +227,7 @@ func TestFailures(t *testing.T) {
 		if done.IsZero() {
 			t.Error("not complete, though only single things failed")
 		}
-		same(t, "series", map[string]float64{"rounds_total complete": 1, "round_seconds": 1, "failures_total thing": 6}, values(t, reg))
+		same(t, "series", map[string]float64{"rounds_total complete": 1, "round_seconds": 1, "failures_total item": 6}, values(t, reg))
 		<-time.After(5 * time.Second)
 		c.took()
 		c.during = func(_ string, n int) (loop.Report, error) {
@@ -242,7 +242,7 @@ func TestFailures(t *testing.T) {
 		same(t, "done", []string{"a0", "a1", "a2"}, c.took())
 		same(t, "last complete", done, s.state.Completed)
 		same(t, "series", map[string]float64{
-			"rounds_total complete": 1, "rounds_total incomplete": 1, "round_seconds": 2, "failures_total thing": 6, "failures_total step": 1,
+			"rounds_total complete": 1, "rounds_total incomplete": 1, "round_seconds": 2, "failures_total item": 6, "failures_total step": 1,
 		}, values(t, reg))
 	})
 }
