@@ -2,6 +2,7 @@ package redistest
 
 import (
 	"net"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -45,11 +46,8 @@ func pass(from, to net.Conn, late time.Duration) {
 			_ = from.Close()
 			_ = to.Close()
 		}()
-		timer := time.NewTimer(0)
-		defer timer.Stop()
 		for p := range pieces {
-			timer.Reset(time.Until(p.due))
-			<-timer.C
+			pause(time.Until(p.due))
 			if _, err := to.Write(p.b); err != nil {
 				break
 			}
@@ -65,5 +63,13 @@ func pass(from, to net.Conn, late time.Duration) {
 			return
 		}
 		pieces <- piece{b[:n], time.Now().Add(late)}
+	}
+}
+
+// pause waits without the runtime's timers, which come a millisecond late.
+func pause(d time.Duration) {
+	if d > 0 {
+		t := syscall.NsecToTimespec(d.Nanoseconds())
+		_ = syscall.Nanosleep(&t, nil) // cut short by a signal, it is only early
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -139,68 +138,4 @@ func numberOf(body []byte) int {
 	n, _, _ := bytes.Cut(body[i+len(mark):], []byte{'"'})
 	number, _ := strconv.Atoi(string(n))
 	return number
-}
-
-// newSlowLink stands before a server and delays each way, as a network does that has a round trip time.
-func newSlowLink(t testing.TB, upstream string, rtt time.Duration) (addr string) {
-	t.Helper()
-	if rtt == 0 {
-		return upstream
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	// what goroutines and the loopback add to each way
-	const own = 100 * time.Microsecond
-	oneWay := max(rtt/2-own, 0)
-	go func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.DialTimeout("tcp", upstream, time.Second)
-			if err != nil {
-				_ = client.Close()
-				continue
-			}
-			go carrySlowly(client, server, oneWay)
-			go carrySlowly(server, client, oneWay)
-		}
-	}()
-	return l.Addr().String()
-}
-
-func carrySlowly(to, from net.Conn, delay time.Duration) {
-	type piece struct {
-		b  []byte
-		at time.Time
-	}
-	pieces := make(chan piece, 4096)
-	go func() {
-		defer func() { _ = to.Close() }()
-		for p := range pieces {
-			if d := time.Until(p.at.Add(delay)); d > 0 {
-				// a timer of the runtime is a millisecond late
-				ts := syscall.NsecToTimespec(d.Nanoseconds())
-				_ = syscall.Nanosleep(&ts, nil)
-			}
-			if _, err := to.Write(p.b); err != nil {
-				_ = from.Close()
-			}
-		}
-	}()
-	defer close(pieces)
-	b := make([]byte, 256<<10)
-	for {
-		n, err := from.Read(b)
-		if n > 0 {
-			pieces <- piece{slices.Clone(b[:n]), time.Now()}
-		}
-		if err != nil {
-			return
-		}
-	}
 }
