@@ -564,7 +564,7 @@ func TestOneAppThatCannotBeRead(t *testing.T) {
 		}
 		same(t, map[string]float64{"apps in_step": 2}, p.series(t, "apps"))
 		same(t, map[string]float64{
-			"loop_failures_total arm item": 1, "loop_failures_total incidents thing": 1, "loop_failures_total mails thing": 1, "loop_failures_total gauges thing": 1,
+			"loop_failures_total arm item": 1, "loop_failures_total incidents item": 1, "loop_failures_total mails item": 1, "loop_failures_total gauges item": 1,
 		}, p.series(t, "loop_failures_total"))
 	})
 }
