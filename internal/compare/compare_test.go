@@ -167,6 +167,38 @@ func TestWhatIsUnderWayIsNoGap(t *testing.T) {
 	}
 }
 
+// Nor is what a call is about that begins while a suspect is looked at again: here an approval, that was seen in its midst once before
+// and dismissed meanwhile, is given anew, and dismissed before it is looked at last.
+func TestACallThatBeginsMeanwhileIsNoGap(t *testing.T) {
+	for name, end := range map[string]func(w *world, calls []registry.Unsettled){
+		"GoesOn": func(*world, []registry.Unsettled) {},
+		"EndsAndIsDismissed": func(w *world, calls []registry.Unsettled) {
+			ok[int](w)(w.box.Approve(w.Context(), w.life("app1"), 0, []mailbox.Admission{{Tenant: "x"}}))
+			ok[int](w)(w.box.Dismiss(w.Context(), w.life("app1"), []tenant.ID{"x"}))
+			w.must(w.reg.SettleApprovals(w.Context(), calls))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, w *world) {
+				healthy(w)
+				x := []tenant.ID{"x"}
+				w.must(w.reg.AddApprover(w.Context(), x, "app1"))
+				w.around = [2]func(){
+					func() { w.must(w.reg.RemoveApprover(w.Context(), x, "app1")) },
+					func() {
+						calls := ok[[]registry.Unsettled](w)(w.reg.NoteApprovals(w.Context(), "app1", x))
+						w.must(w.reg.AddApprover(w.Context(), x, "app1"))
+						w.around = [2]func(){func() { end(w, calls) }, func() {
+							w.around = [2]func(){func() { w.must(w.reg.RemoveApprover(w.Context(), x, "app1")) }, func() {}}
+						}}
+					},
+				}
+				w.want(map[string]int{})
+			})
+		})
+	}
+}
+
 // Changes, fan-outs, approvals, dismissals and resyncs that run all the time leave no gap, and none is seen.
 func TestAHealthyWorldUnderLoadHasNoGap(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {

@@ -49,23 +49,22 @@ type gap struct {
 }
 
 // findLasting looks at suspects of one app again and returns what is wrong with them for good. The order of reads matters:
-// calls and clearings under way, marks, records, lists, marks. What a call notes before it writes is no gap until the note is gone; a
-// record that is read behind a mark knows what the mark knows, and a mark that is read behind a record without a
-// fan-out owed knows what the record knows. complete is false where too many calls are under way to tell.
+// dismissals, calls and clearings under way, marks, records, lists, calls, marks, dismissals. What a call notes before it writes is no
+// gap until the note is gone. A call that began after the first notes were read, and ended before the second, approved: the last marks
+// show it, unless a dismissal came between, which the count of them shows. A record that is read behind a mark knows what the mark knows,
+// and a mark that is read behind a record without a fan-out owed knows what the record knows. complete is false where that cannot be told.
 func (c *Comparer) findLasting(ctx context.Context, batch []suspect) (found []gap, complete bool, err error) {
 	app := batch[0].app
 	if err := c.opts.Apps.Refresh(ctx); err != nil {
 		return nil, false, fmt.Errorf("refresh apps: %w", err)
 	}
-	calls, complete, err := c.opts.Registry.UnderWay(ctx, underWayMax)
-	if err != nil && !errors.Is(err, registry.ErrUnreadable) || !complete {
+	dismissals, err := c.opts.Mailboxes.Dismissals(ctx, app)
+	if err != nil {
 		return nil, false, err
 	}
 	noted := map[tenant.ID]bool{}
-	for _, u := range calls {
-		if u.App == app {
-			noted[u.Tenant] = true
-		}
+	if complete, err := c.underWay(ctx, app, noted); err != nil || !complete {
+		return nil, false, err
 	}
 	view, err := c.opts.Mailboxes.View(ctx, app)
 	if err != nil {
@@ -87,7 +86,14 @@ func (c *Comparer) findLasting(ctx context.Context, batch []suspect) (found []ga
 	if err != nil {
 		return nil, false, err
 	}
+	if complete, err := c.underWay(ctx, app, noted); err != nil || !complete {
+		return nil, false, err
+	}
 	after, err := c.opts.Mailboxes.MarksOf(ctx, asked)
+	if err != nil {
+		return nil, false, err
+	}
+	now, err := c.opts.Mailboxes.Dismissals(ctx, app)
 	if err != nil {
 		return nil, false, err
 	}
@@ -101,11 +107,28 @@ func (c *Comparer) findLasting(ctx context.Context, batch []suspect) (found []ga
 		if len(view.Former) > 0 && !m.Approved { // what a former life left in the index is being cleared away
 			kinds = slices.DeleteFunc(kinds, func(k Kind) bool { return k == Index })
 		}
+		if now != dismissals && slices.Contains(kinds, Index) {
+			return nil, false, nil
+		}
 		if len(kinds) > 0 {
 			found = append(found, gap{tenant: s.tenant, kinds: kinds, known: m.Known})
 		}
 	}
 	return found, true, nil
+}
+
+// underWay adds the app's tenants whose approvals calls are changing. complete is false where there are too many calls to know.
+func (c *Comparer) underWay(ctx context.Context, app partner.ClientID, noted map[tenant.ID]bool) (complete bool, err error) {
+	calls, complete, err := c.opts.Registry.UnderWay(ctx, underWayMax)
+	if err != nil && !errors.Is(err, registry.ErrUnreadable) || !complete {
+		return false, err
+	}
+	for _, u := range calls {
+		if u.App == app {
+			noted[u.Tenant] = true
+		}
+	}
+	return true, nil
 }
 
 // closeGaps closes gaps of one app, by operations that are right whatever happened since they were seen.

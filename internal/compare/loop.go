@@ -42,6 +42,8 @@ type Mailboxes interface {
 	// OpenJobs names the jobs that tell apps of their tenants.
 	OpenJobs(ctx context.Context, apps []partner.ClientID) ([][]mailbox.JobID, error)
 	View(ctx context.Context, app partner.ClientID) (mailbox.View, error)
+	// Dismissals counts how often approvals of an app were taken back.
+	Dismissals(ctx context.Context, app partner.ClientID) (int64, error)
 }
 
 // Approvals repairs pairs by what approvals and resyncs do.

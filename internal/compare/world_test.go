@@ -51,6 +51,8 @@ type world struct {
 	slow      float64
 	// saved is how far the comparison came, as it last wrote.
 	saved registry.Comparison
+	// around, if any, happens before and behind the next look at the calls under way.
+	around [2]func()
 }
 
 func each(t *testing.T, f func(t *testing.T, w *world)) {
@@ -133,6 +135,16 @@ type later struct {
 func (l later) Peek(ctx context.Context, app partner.ClientID, ids []tenant.ID) ([]registry.Peek, time.Time, error) {
 	peeks, now, err := l.Store.Peek(ctx, app, ids)
 	return peeks, now.Add(l.w.ahead), err
+}
+
+func (l later) UnderWay(ctx context.Context, limit int) ([]registry.Unsettled, bool, error) {
+	around := l.w.around
+	if l.w.around = [2]func(){}; around[0] == nil {
+		return l.Store.UnderWay(ctx, limit)
+	}
+	around[0]()
+	defer around[1]()
+	return l.Store.UnderWay(ctx, limit)
 }
 
 func (l later) SaveComparison(ctx context.Context, c registry.Comparison) error {
