@@ -48,6 +48,9 @@ type Options struct {
 	// WaitReplicas is how many replicas must confirm each write, or it fails with a ReplicasError;
 	// 0: none.
 	WaitReplicas int
+	// ClaimReplicas is how many replicas should have what the work rests on that is claimed; where they are missing it goes on
+	// after a moment. 0: none.
+	ClaimReplicas int
 	// Faults counts what fails; nil: nobody does.
 	Faults *FaultCounter
 	// Seen is told of each certificate by which a server, or a sentinel, proved itself; nil: nobody is.
@@ -98,6 +101,9 @@ func New(o Options) (redis.UniversalClient, error) {
 	}
 	if o.WaitReplicas > 0 {
 		awaitReplicas(rdb, o.WaitReplicas)
+	}
+	if o.ClaimReplicas > 0 {
+		awaitClaims(rdb, o.ClaimReplicas)
 	}
 	rdb.AddHook(newPacer())
 	return rdb, nil

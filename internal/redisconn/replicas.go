@@ -81,12 +81,15 @@ type replicas struct {
 func (*replicas) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 // ProcessHook sends a command as a pipeline, which ProcessPipelineHook completes.
-func (r *replicas) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (r *replicas) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return pipelined(r.node, next) }
+
+// pipelined sends a command that names a key as a pipeline of one server.
+func pipelined(node *redis.Client, next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if firstKey(cmd) == "" {
 			return next(ctx, cmd)
 		}
-		p := r.node.Pipeline()
+		p := node.Pipeline()
 		if err := p.Process(ctx, cmd); err != nil {
 			return err
 		}

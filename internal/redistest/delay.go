@@ -27,7 +27,7 @@ func Delay(t testing.TB, upstream string, oneWay time.Duration) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self) //nolint:gosec,noctx // this program; it ends with its standard input
+	cmd := exec.Command(self) //nolint:gosec,noctx // this program, which ends with its standard input
 	cmd.Env = append(os.Environ(), delayEnv+"="+upstream+" "+oneWay.String())
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
@@ -79,7 +79,7 @@ func serveDelay(upstream string, oneWay time.Duration) error {
 		_, _ = os.Stdin.Read(make([]byte, 1))
 		os.Exit(0)
 	}()
-	fmt.Println(l.Addr()) //nolint:forbidigo // who started it reads it
+	fmt.Println(l.Addr()) // for who started it
 	for {
 		client, err := l.Accept()
 		if err != nil {

@@ -182,7 +182,7 @@ func (s *Service) buildDrain() {
 	d, p := s.cfg.Delivery, &s.parts
 	s.recorder = drain.NewRecorder(s.store, s.cfg.Retention.Deliveries, s.log)
 	s.drainer = drain.New(drain.Options{
-		Mailbox: s.boxes, Endpoints: p.endpoints, Waker: p.waker, Observer: &observer{Recorder: s.recorder, people: p.tracker},
+		Mailbox: s.claims, Endpoints: p.endpoints, Waker: p.waker, Observer: &observer{Recorder: s.recorder, people: p.tracker},
 		Metrics: drain.NewMetrics(s.metrics), Log: s.log,
 		Schedule: delivery.Schedule(d.RetrySchedule), Gate: delivery.Gate{Base: s.cfg.Breaker.OpenFor, Max: s.cfg.Breaker.OpenForMax},
 		BreakerFailures: s.cfg.Breaker.Failures, InFlightPerApp: d.InFlightPerApp, InFlight: d.InFlight, Waiting: d.DrainersWaiting, Budget: d.DrainBudget,

@@ -24,7 +24,7 @@ func (s *Service) connect(ctx context.Context) (err error) {
 	}
 	faults := redisconn.NewFaultCounter(s.metrics)
 	if s.rdb = s.opts.Redis; s.rdb != nil {
-		s.durable = s.rdb
+		s.durable, s.claiming = s.rdb, s.rdb
 		s.rdb.AddHook(faults)
 		s.rdb.AddHook(&s.gate)
 		return nil
@@ -35,14 +35,20 @@ func (s *Service) connect(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("redis: %w", err)
 	}
-	s.rdb, s.durable, s.owned = rdb, rdb, true
+	s.rdb, s.durable, s.claiming, s.owned = rdb, rdb, rdb, true
 	s.rdb.AddHook(&s.gate)
-	if o.WaitReplicas = s.cfg.Redis.WaitReplicas; o.WaitReplicas > 0 {
-		// a client of its own: what waits for replicas holds none of the connections that drains need
-		if s.durable, err = redisconn.New(o); err != nil {
+	if n := s.cfg.Redis.WaitReplicas; n > 0 {
+		// clients of their own: what waits for replicas holds none of the connections that others need
+		promising, claiming := o, o
+		promising.WaitReplicas, claiming.ClaimReplicas = n, n
+		if s.durable, err = redisconn.New(promising); err != nil {
+			return fmt.Errorf("redis: %w", err)
+		}
+		if s.claiming, err = redisconn.New(claiming); err != nil {
 			return fmt.Errorf("redis: %w", err)
 		}
 		s.durable.AddHook(&s.gate)
+		s.claiming.AddHook(&s.gate)
 	}
 	return s.awaitRedis(ctx)
 }

@@ -70,6 +70,8 @@ type Service struct {
 	owned bool
 	// durable waits for replicas behind each write, if the settings ask for it; else it is rdb.
 	durable redis.UniversalClient
+	// claiming waits a moment for replicas before it answers, likewise; else it is rdb.
+	claiming redis.UniversalClient
 	// gate stands before both, watch shuts it.
 	gate  redisconn.Gate
 	watch *storewatch.Watch
@@ -85,8 +87,8 @@ type Service struct {
 	wire      *wire.Client
 	dir       *registry.Directory
 	boxes     *mailbox.Store
-	// deposits are the same mailboxes, written through durable.
-	deposits *mailbox.Store
+	// deposits are the same mailboxes, written through durable; claims are they for drains, through claiming.
+	deposits, claims *mailbox.Store
 	metrics  *prometheus.Registry
 	keySet   *signing.KeySet
 	guard    *guard.Guard
@@ -170,7 +172,7 @@ func (s *Service) stores(ctx context.Context) error {
 	times := mailbox.Settings{
 		OwnerLease: d.OwnerLease, EntryLease: d.EntryLease, Grace: d.Grace, Horizon: 3 * d.Sweep, RevisionKey: space.Config(keys.ConfigRevision),
 	}
-	s.boxes, s.deposits = mailbox.New(s.rdb, space, times), mailbox.New(s.durable, space, times)
+	s.boxes, s.deposits, s.claims = mailbox.New(s.rdb, space, times), mailbox.New(s.durable, space, times), mailbox.New(s.claiming, space, times)
 	if err := s.claim(ctx); err != nil {
 		return err
 	}
@@ -420,7 +422,9 @@ func (s *Service) close() {
 	if s.owned && s.rdb != nil {
 		_ = s.rdb.Close()
 	}
-	if s.owned && s.durable != nil && s.durable != s.rdb {
-		_ = s.durable.Close()
+	for _, other := range []redis.UniversalClient{s.durable, s.claiming} {
+		if s.owned && other != nil && other != s.rdb {
+			_ = other.Close()
+		}
 	}
 }

@@ -1,0 +1,59 @@
+package redisconn
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// claimWithin is how long a claim waits for its replicas, and claimAnyway for how long none does after one that waited in vain.
+	claimWithin = 100 * time.Millisecond
+	claimAnyway = time.Second
+)
+
+// awaitClaims makes the answers of a client that claims work wait until n replicas have what was written before: what is told to
+// a partner is then not older, after a failover, than what was told before it. Where replicas are missing the work goes on without
+// them: nothing that was accepted is lost by that, and a partner that hears nothing is worse off than one that hears something twice.
+//
+// A call writes, so Redis' WAIT knows what for.
+func awaitClaims(rdb redis.UniversalClient, n int) {
+	switch c := rdb.(type) {
+	case *redis.ClusterClient:
+		c.OnNewNode(func(node *redis.Client) { node.AddHook(&claims{node: node, n: n}) })
+	case *redis.Client:
+		c.AddHook(&claims{node: c, n: n})
+	}
+}
+
+// claims is the hook of one server's client.
+type claims struct {
+	node *redis.Client
+	n    int
+	// anyway is until when nobody waits, in ns.
+	anyway atomic.Int64
+}
+
+// DialHook changes nothing.
+func (*claims) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook sends a command as a pipeline, which ProcessPipelineHook completes.
+func (c *claims) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return pipelined(c.node, next) }
+
+// ProcessPipelineHook puts WAIT behind a pipeline.
+func (c *claims) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		now := time.Now()
+		if now.UnixNano() < c.anyway.Load() {
+			return next(ctx, cmds)
+		}
+		wait := redis.NewIntCmd(ctx, "wait", c.n, claimWithin.Milliseconds())
+		err := next(ctx, append(cmds[:len(cmds):len(cmds)], wait))
+		if wait.Err() == nil && wait.Val() < int64(c.n) {
+			c.anyway.Store(time.Now().Add(claimAnyway).UnixNano())
+		}
+		return err
+	}
+}

@@ -1,0 +1,90 @@
+package redisconn_test
+
+import (
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/redisconn"
+	"github.com/lamplighter/lamplighter/internal/redistest"
+)
+
+// waits counts the calls of WAIT that a server saw.
+func waits(t *testing.T, p *redistest.Process) int {
+	t.Helper()
+	info, err := p.Client(t).Info(t.Context(), "commandstats").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`cmdstat_wait:calls=(\d+)`).FindStringSubmatch(info)
+	if found == nil {
+		return 0
+	}
+	n, err := strconv.Atoi(found[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// What a claim rests on, a replica has when it is answered: what it wrote, and what another connection wrote before.
+func TestClaimsRestOnWhatReplicasHold(t *testing.T) {
+	t.Parallel()
+	p := redistest.Start(t)
+	replica := redistest.StartReplica(t, p)
+	rdb, plain, held := client(t, redisconn.Options{URL: address("redis://" + p.Addr), ClaimReplicas: 1}), p.Client(t), replica.Client(t)
+	ctx := t.Context()
+	redistest.Eventually(t, 10*time.Second, "the replica confirms", func() bool {
+		plain.Set(ctx, "deposit", 0, 0)
+		n, err := plain.Wait(ctx, 1, time.Second).Result()
+		return err == nil && n == 1
+	})
+	before := waits(t, p)
+	claim := map[string]func() error{
+		"Command": func() error { return rdb.Set(ctx, "claim", "1", 0).Err() },
+		"Pipeline": func() error {
+			_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+				p.Set(ctx, "claim", "2", 0)
+				return nil
+			})
+			return err
+		},
+	}
+	for name, f := range claim {
+		for i := range 200 {
+			if err := plain.Set(ctx, "deposit", i, 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if err := f(); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if got, err := held.Get(ctx, "deposit").Int(); err != nil || got != i {
+				t.Fatalf("%s: the replica has %d, %v; want %d", name, got, err, i)
+			}
+		}
+	}
+	if n := waits(t, p) - before; n != 2*200 {
+		t.Errorf("%d waits for 400 claims", n)
+	}
+}
+
+// Without replicas claims go on, and only now and then one of them waits.
+func TestClaimsGoOnWithoutReplicas(t *testing.T) {
+	t.Parallel()
+	p := redistest.Start(t)
+	rdb := client(t, redisconn.Options{URL: address("redis://" + p.Addr), ClaimReplicas: 1})
+	for range 20 {
+		if err := rdb.Set(t.Context(), "claim", "1", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := waits(t, p); n == 0 || n == 20 {
+		t.Errorf("%d of 20 claims waited", n)
+	}
+	if err := rdb.Ping(t.Context()).Err(); err != nil {
+		t.Error(err)
+	}
+}
