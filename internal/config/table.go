@@ -149,7 +149,7 @@ func redisSettings() []Setting {
 		},
 		{
 			Key: "redis.pool_size", Default: "64", Rule: span(4, 10_000),
-			Help: "The most connections per Redis node that this process opens.",
+			Help: "The most connections per Redis node that this process opens. A worker's drains have as many of their own, and so has what waits for replicas.",
 			at:   func(c *Config) any { return &c.Redis.PoolSize },
 		},
 		{

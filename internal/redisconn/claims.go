@@ -40,7 +40,9 @@ type claims struct {
 func (*claims) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 // ProcessHook sends a command as a pipeline, which ProcessPipelineHook completes.
-func (c *claims) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return pipelined(c.node, next) }
+func (c *claims) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return pipelined(c.node, next)
+}
 
 // ProcessPipelineHook puts WAIT behind a pipeline.
 func (c *claims) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {

@@ -12,20 +12,19 @@ type PoolStatser interface {
 
 // poolCollector reads the pool's own counters when scraped.
 type poolCollector struct {
-	pool                        PoolStatser
+	pools                       []PoolStatser
 	connections, idle           *prometheus.Desc
 	requests, timeouts, dropped *prometheus.Desc
 	waits, waitSeconds          *prometheus.Desc
 }
 
-// NewPoolCollector exports a client's connection pool as lamplighter_redis_pool_…; for a Cluster,
-// summed over its nodes.
-func NewPoolCollector(pool PoolStatser) prometheus.Collector {
+// NewPoolCollector exports connection pools as lamplighter_redis_pool_…, summed, for a Cluster over its nodes as well.
+func NewPoolCollector(pools ...PoolStatser) prometheus.Collector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
 	return &poolCollector{
-		pool:        pool,
+		pools:       pools,
 		connections: desc("lamplighter_redis_pool_connections", "Open connections to Redis."),
 		idle:        desc("lamplighter_redis_pool_idle_connections", "Open connections to Redis that no command uses."),
 		requests:    desc("lamplighter_redis_pool_requests_total", "Commands that took a connection: found one open (hit) or had to dial (miss).", "result"),
@@ -41,7 +40,18 @@ func (c *poolCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.Descri
 
 // Collect reads the counters.
 func (c *poolCollector) Collect(ch chan<- prometheus.Metric) {
-	s := c.pool.PoolStats()
+	var s redis.PoolStats
+	for _, pool := range c.pools {
+		one := pool.PoolStats()
+		s.TotalConns += one.TotalConns
+		s.IdleConns += one.IdleConns
+		s.Hits += one.Hits
+		s.Misses += one.Misses
+		s.Timeouts += one.Timeouts
+		s.StaleConns += one.StaleConns
+		s.WaitCount += one.WaitCount
+		s.WaitDurationNs += one.WaitDurationNs
+	}
 	gauge := func(d *prometheus.Desc, v float64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
 	}

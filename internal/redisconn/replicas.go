@@ -81,7 +81,9 @@ type replicas struct {
 func (*replicas) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 // ProcessHook sends a command as a pipeline, which ProcessPipelineHook completes.
-func (r *replicas) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return pipelined(r.node, next) }
+func (r *replicas) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return pipelined(r.node, next)
+}
 
 // pipelined sends a command that names a key as a pipeline of one server.
 func pipelined(node *redis.Client, next redis.ProcessHook) redis.ProcessHook {

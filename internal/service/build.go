@@ -22,6 +22,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/intake"
 	"github.com/lamplighter/lamplighter/internal/jobs"
 	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/probe"
 	"github.com/lamplighter/lamplighter/internal/push"
 	"github.com/lamplighter/lamplighter/internal/queue"
@@ -41,15 +42,17 @@ type parts struct {
 	jobs      *jobs.Desk
 	teller    *teller
 	tracker   *alerting.Tracker
-	endpoints *endpoints
-	events    *appEvents
-	feed      *feed.Feed
-	pusher    *push.Pusher
-	waker     *waker
-	notifier  *notifier
-	post      post
-	probes    *probe.Runner
-	desk      *mailDesk
+	// drainTracker is the tracker of what drains see, by their connections.
+	drainTracker *alerting.Tracker
+	endpoints    *endpoints
+	events       *appEvents
+	feed         *feed.Feed
+	pusher       *push.Pusher
+	waker        *waker
+	notifier     *notifier
+	post         post
+	probes       *probe.Runner
+	desk         *mailDesk
 	// discovery is the document that leads to the keys.
 	discovery atomic.Pointer[[]byte]
 }
@@ -161,12 +164,19 @@ func (s *Service) buildPeople() error {
 		return err
 	}
 	p := &s.parts
-	p.tracker = alerting.New(alerting.Options{
+	o := alerting.Options{
 		Licences: s.licences,
 		Probes:   &probe.Forecast{States: s.probes, Licences: s.licences, Schedule: plan, Environment: s.env, Idle: s.cfg.Probe.Interval == 0},
 		Apps:     appSettings{s.dir}, Store: s.incidents, Queue: s.queue, Mailbox: standing{s.boxes}, Environment: s.env,
 		Settings: s.incidentSettings(), Metrics: alerting.NewMetrics(s.metrics), Log: s.log,
-	})
+	}
+	p.tracker, p.drainTracker = alerting.New(o), nil
+	if s.drains != nil {
+		space := keys.New(s.cfg.Redis.Prefix)
+		o.Store, o.Queue = registry.NewIncidentStore(s.drains, space, s.cfg.Retention.Incidents), queue.NewClient(s.drains, s.queues())
+		o.Mailbox = standing{mailbox.New(s.drains, space, s.boxes.Settings())}
+		p.drainTracker = alerting.New(o)
+	}
 	p.events = &appEvents{
 		boxes: s.boxes, store: s.store, waker: p.waker, jobs: p.jobs, incidents: s.incidents, probes: s.probes,
 		people: p.tracker, asker: p.tracker, env: s.env,
@@ -181,14 +191,16 @@ func (s *Service) buildDrain() {
 	}
 	d, p := s.cfg.Delivery, &s.parts
 	s.recorder = drain.NewRecorder(s.store, s.cfg.Retention.Deliveries, s.log)
+	mine := &waker{queue: queue.NewClient(s.drains, s.queues())}
 	s.drainer = drain.New(drain.Options{
-		Mailbox: s.claims, Endpoints: p.endpoints, Waker: p.waker, Observer: &observer{Recorder: s.recorder, people: p.tracker},
-		Metrics: drain.NewMetrics(s.metrics), Log: s.log,
+		Mailbox: mailbox.New(s.drains, keys.New(s.cfg.Redis.Prefix), s.boxes.Settings()), Endpoints: p.endpoints, Waker: mine,
+		Observer: &observer{Recorder: s.recorder, people: p.drainTracker},
+		Metrics:  drain.NewMetrics(s.metrics), Log: s.log,
 		Schedule: delivery.Schedule(d.RetrySchedule), Gate: delivery.Gate{Base: s.cfg.Breaker.OpenFor, Max: s.cfg.Breaker.OpenForMax},
 		BreakerFailures: s.cfg.Breaker.Failures, InFlightPerApp: d.InFlightPerApp, InFlight: d.InFlight, Waiting: d.DrainersWaiting, Budget: d.DrainBudget,
 		Timeout: d.Timeout, EntryLease: d.EntryLease, OwnerLease: d.OwnerLease,
 	})
-	p.waker.local = s.drainer
+	p.waker.local, mine.local = s.drainer, s.drainer
 }
 
 func (s *Service) buildSweep() {

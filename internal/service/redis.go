@@ -24,7 +24,7 @@ func (s *Service) connect(ctx context.Context) (err error) {
 	}
 	faults := redisconn.NewFaultCounter(s.metrics)
 	if s.rdb = s.opts.Redis; s.rdb != nil {
-		s.durable, s.claiming = s.rdb, s.rdb
+		s.durable, s.drains = s.rdb, s.rdb
 		s.rdb.AddHook(faults)
 		s.rdb.AddHook(&s.gate)
 		return nil
@@ -35,20 +35,22 @@ func (s *Service) connect(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("redis: %w", err)
 	}
-	s.rdb, s.durable, s.claiming, s.owned = rdb, rdb, rdb, true
+	s.rdb, s.durable, s.owned = rdb, rdb, true
 	s.rdb.AddHook(&s.gate)
-	if n := s.cfg.Redis.WaitReplicas; n > 0 {
-		// clients of their own: what waits for replicas holds none of the connections that others need
-		promising, claiming := o, o
-		promising.WaitReplicas, claiming.ClaimReplicas = n, n
-		if s.durable, err = redisconn.New(promising); err != nil {
+	// Whoever may wait long or come in thousands has connections of its own, so that others find one.
+	n := s.cfg.Redis.WaitReplicas
+	drains := o
+	if drains.ClaimReplicas = n; s.has(RoleWorker) {
+		if s.drains, err = redisconn.New(drains); err != nil {
 			return fmt.Errorf("redis: %w", err)
 		}
-		if s.claiming, err = redisconn.New(claiming); err != nil {
+		s.drains.AddHook(&s.gate)
+	}
+	if o.WaitReplicas = n; n > 0 {
+		if s.durable, err = redisconn.New(o); err != nil {
 			return fmt.Errorf("redis: %w", err)
 		}
 		s.durable.AddHook(&s.gate)
-		s.claiming.AddHook(&s.gate)
 	}
 	return s.awaitRedis(ctx)
 }
@@ -151,4 +153,15 @@ func (s *Service) ready(ctx context.Context) []httpapi.Check {
 		checks = append(checks, httpapi.Check{Name: "redis_" + string(c), Err: problems[c]})
 	}
 	return checks
+}
+
+// pools are the connections to Redis.
+func (s *Service) pools() []redisconn.PoolStatser {
+	pools := []redisconn.PoolStatser{s.rdb}
+	for _, other := range []redis.UniversalClient{s.durable, s.drains} {
+		if other != nil && other != s.rdb {
+			pools = append(pools, other)
+		}
+	}
+	return pools
 }

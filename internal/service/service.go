@@ -70,8 +70,9 @@ type Service struct {
 	owned bool
 	// durable waits for replicas behind each write, if the settings ask for it; else it is rdb.
 	durable redis.UniversalClient
-	// claiming waits a moment for replicas before it answers, likewise; else it is rdb.
-	claiming redis.UniversalClient
+	// drains are the drains' own connections, nil in a process without: a thousand of them that wait must not keep a loop or a
+	// caller of the API waiting.
+	drains redis.UniversalClient
 	// gate stands before both, watch shuts it.
 	gate  redisconn.Gate
 	watch *storewatch.Watch
@@ -87,8 +88,8 @@ type Service struct {
 	wire      *wire.Client
 	dir       *registry.Directory
 	boxes     *mailbox.Store
-	// deposits are the same mailboxes, written through durable; claims are they for drains, through claiming.
-	deposits, claims *mailbox.Store
+	// deposits are the same mailboxes, written through durable.
+	deposits *mailbox.Store
 	metrics  *prometheus.Registry
 	keySet   *signing.KeySet
 	guard    *guard.Guard
@@ -172,7 +173,7 @@ func (s *Service) stores(ctx context.Context) error {
 	times := mailbox.Settings{
 		OwnerLease: d.OwnerLease, EntryLease: d.EntryLease, Grace: d.Grace, Horizon: 3 * d.Sweep, RevisionKey: space.Config(keys.ConfigRevision),
 	}
-	s.boxes, s.deposits, s.claims = mailbox.New(s.rdb, space, times), mailbox.New(s.durable, space, times), mailbox.New(s.claiming, space, times)
+	s.boxes, s.deposits = mailbox.New(s.rdb, space, times), mailbox.New(s.durable, space, times)
 	if err := s.claim(ctx); err != nil {
 		return err
 	}
@@ -263,7 +264,7 @@ func (s *Service) registerCollectors() {
 	s.monitor = redisconn.NewMonitor(s.rdb, s.metrics, s.log, s.waived()...)
 	s.metrics.MustRegister(
 		info, roles, unreadable, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		redisconn.NewPoolCollector(s.rdb), s.redisCert, queue.NewCollector(s.rdb, s.queues()), newKeyCollector(s.keySet),
+		redisconn.NewPoolCollector(s.pools()...), s.redisCert, queue.NewCollector(s.rdb, s.queues()), newKeyCollector(s.keySet),
 	)
 }
 
@@ -422,7 +423,7 @@ func (s *Service) close() {
 	if s.owned && s.rdb != nil {
 		_ = s.rdb.Close()
 	}
-	for _, other := range []redis.UniversalClient{s.durable, s.claiming} {
+	for _, other := range []redis.UniversalClient{s.durable, s.drains} {
 		if s.owned && other != nil && other != s.rdb {
 			_ = other.Close()
 		}

@@ -8,7 +8,7 @@ import (
 )
 
 // ticksAtOnce is how many apps' incidents are looked after at once.
-const ticksAtOnce = 32
+const ticksAtOnce = 64
 
 // tickIncidents is the step of the loop that looks after incidents, of those apps that have any.
 func (s *Sweeper) tickIncidents(ctx context.Context, cursor string) (loop.Report, error) {
