@@ -57,10 +57,10 @@ type rule struct {
 
 // layout is the table of packages, bottom up. Its keys are directories.
 func layout() map[string]rule {
-	domain := []string{"tenant", "partner", "delivery", "incident", "health"}
+	domain := []string{"tenant", "partner", "delivery", "incident", "health", "commoncause"}
 	// What a use case may build on. Other use cases are not among it.
 	contracts := slices.Concat(domain, []string{"secret", "plainjson", "signing", "guard", "wire", "mailbox", "registry", "queue", "loop"})
-	useCases := []string{"intake", "fanout", "drain", "push", "probe", "alerting", "mailer", "sweep", "feed", "compare", "jobs", "storewatch"}
+	useCases := []string{"intake", "fanout", "drain", "push", "probe", "alerting", "mailer", "sweep", "feed", "compare", "jobs", "storewatch", "causewatch"}
 	everything := slices.Concat(contracts, useCases, []string{"keys", "redisconn", "httpapi", "config"})
 
 	table := map[string]rule{
@@ -81,6 +81,8 @@ func layout() map[string]rule {
 		"internal/registry":  {project: append([]string{"keys", "secret"}, domain...), libraries: []string{goRedis}},
 		"internal/loop":      {project: []string{"registry"}},
 		"internal/queue":     {project: []string{"tenant", "partner"}, libraries: []string{goRedis, asynq}},
+
+		"internal/commoncause": {pure: true},
 
 		"internal/httpapi":         {project: append(slices.Concat(without(contracts, "queue"), useCases), "httpapi/openapi")},
 		"internal/httpapi/openapi": {},

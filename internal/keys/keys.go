@@ -199,6 +199,10 @@ const (
 	ConfigJobsDue ConfigKey = "jobs_due"
 	// ConfigProbes STRING: the integration endpoints' health as one process last counted it.
 	ConfigProbes ConfigKey = "probe_summary"
+	// ConfigReach HASH process -> "<when, ms>;<what it saw of hosts lately>", see reach.lua; expires.
+	ConfigReach ConfigKey = "reach"
+	// ConfigCommonCause STRING: the newest common cause, see package commoncause; expires.
+	ConfigCommonCause ConfigKey = "common_cause"
 	// ConfigSuppressed SET of "client id|recipient" that want no mail.
 	ConfigSuppressed ConfigKey = "suppressed"
 	// ConfigTrays ZSET recipient -> when its tray was last listed, ms.

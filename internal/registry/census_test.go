@@ -163,6 +163,14 @@ func tenantWork(c *census) []redistest.Work {
 			_, err := c.KeepLoop(ctx, "arm", "census", time.Minute, &registry.LoopState{Began: time.UnixMilli(1), Note: strings.Repeat("n", 2000)})
 			c.check(err)
 		}),
+		work("reach", nil, "48 reports of 5 KiB, forgets one", func() {
+			many := map[string]any{}
+			for i := range 48 {
+				many[fmt.Sprint("process", i)] = fmt.Sprintf("%d;%s", time.Now().UnixMilli()-int64(i), strings.Repeat("r", 5<<10))
+			}
+			c.check(c.rdb.HSet(ctx, c.config(keys.ConfigReach), many).Err())
+		}, func() { _, err := c.ShareReach(ctx, "process", strings.Repeat("r", 5<<10)); c.check(err) }),
+		work("common_cause", nil, "one", nil, func() { _, err := c.PutCommonCause(ctx, "", `{"v":1}`); c.check(err) }),
 		work("jobs_list", nil, "one beside 10,000", once(jobs), func() { c.check(c.ListJobs(ctx, "job"+c.next())) }),
 		work("jobs_due", nil, "100 of 10,000", once(jobs), func() { _, err := c.DueJobs(ctx, 100, time.Millisecond); c.check(err) }),
 		work("jobs_look", nil, "one of 10,000", once(jobs), func() { c.check(c.JobAbsent(ctx, "gone00007", time.Minute)) }),

@@ -1,0 +1,128 @@
+package commoncause
+
+import (
+	"fmt"
+	"time"
+)
+
+const (
+	// leastHosts in leastNetworks that fail for quiet without an answer of any host are a common cause.
+	leastHosts    = 5
+	leastNetworks = 3
+	quiet         = 30 * time.Second
+	// ownAfter is how long a host must have failed before another's answer shows that the fault is its own.
+	ownAfter = 5 * time.Minute
+	// resumeWithin is how soon after its end an episode goes on instead of another beginning: an answer now and then,
+	// over a way out that is all but closed, must not begin the time anew for which letters are held.
+	resumeWithin = 10 * time.Minute
+
+	episodeFormat = 1
+)
+
+// Episode is a common cause. The zero Episode is none. An ended one is remembered until the next.
+type Episode struct {
+	// Since is since when hosts fail and none answers, Until when that was over, zero while it lasts.
+	Since, Until time.Time
+	// resumed is the last end after which it went on, zero where it never did.
+	resumed time.Time
+}
+
+// Lasts reports whether the cause holds now.
+func (e Episode) Lasts() bool { return !e.Since.IsZero() && e.Until.IsZero() }
+
+type storedEpisode struct {
+	Format  int   `json:"v"`
+	Since   int64 `json:"since"`
+	Until   int64 `json:"until,omitempty"`
+	Resumed int64 `json:"resumed,omitempty"`
+}
+
+// Encode writes the episode as it is shared, "" for none.
+func (e Episode) Encode() string {
+	if e.Since.IsZero() {
+		return ""
+	}
+	return encode(storedEpisode{episodeFormat, millis(e.Since), millis(e.Until), millis(e.resumed)})
+}
+
+// DecodeEpisode reads what Encode wrote.
+func DecodeEpisode(text string) (Episode, error) {
+	if text == "" {
+		return Episode{}, nil
+	}
+	var s storedEpisode
+	if err := decode(text, &s); err != nil {
+		return Episode{}, err
+	}
+	if s.Format != episodeFormat || s.Since <= 0 || s.Until != 0 && s.Until < s.Since || s.Resumed != 0 && s.Resumed < s.Since {
+		return Episode{}, fmt.Errorf("%w: format %d from %d to %d", ErrUnreadable, s.Format, s.Since, s.Until)
+	}
+	return Episode{moment(s.Since), moment(s.Until), moment(s.Resumed)}, nil
+}
+
+// Rules judge. Within is how lately a host must have failed to count: longer than one that fails is ever left alone.
+type Rules struct{ Within time.Duration }
+
+// Next is the episode after what was seen until now. hosts is how many fail on the connection since the last
+// answer of any, whether or not that makes a common cause.
+func (r Rules) Next(e Episode, v View, now time.Time) (next Episode, hosts int) {
+	now = now.UTC().Truncate(time.Millisecond)
+	since, hosts, common := r.judge(e, v, now)
+	switch {
+	case common && e.Since.IsZero(), common && !e.Lasts() && now.Sub(e.Until) > resumeWithin:
+		return Episode{Since: since}, hosts
+	case common:
+		return Episode{Since: e.Since, resumed: e.ended()}, hosts
+	case e.Lasts():
+		return Episode{Since: e.Since, Until: now, resumed: e.resumed}, hosts
+	default:
+		return e, hosts
+	}
+}
+
+func (r Rules) judge(e Episode, v View, now time.Time) (since time.Time, hosts int, common bool) {
+	networks := map[string]bool{}
+	for _, h := range v.Failing {
+		if !h.Last.After(v.Answered) || now.Sub(h.Last) > r.Within {
+			continue
+		}
+		began := e.began(h)
+		if own(began, v.Answered) {
+			continue
+		}
+		hosts++
+		networks[h.Network] = true
+		if since.IsZero() || began.Before(since) {
+			since = began
+		}
+	}
+	if v.Answered.After(since) {
+		since = v.Answered
+	}
+	common = hosts >= leastHosts && len(networks) >= leastNetworks && now.Sub(since) >= quiet
+	if common { // more may fail than are listed
+		hosts = max(hosts, v.Hosts)
+	}
+	return since, hosts, common
+}
+
+// ended is when it ended last, zero where it never did.
+func (e Episode) ended() time.Time {
+	if e.Until.IsZero() {
+		return e.resumed
+	}
+	return e.Until
+}
+
+// began is when a host began to fail: what failed in an episode that ended did so with all others, and begins anew.
+func (e Episode) began(h Host) time.Time {
+	if end := e.ended(); h.Began.Before(end) && h.Began.After(e.Since.Add(-ownAfter)) {
+		return end
+	}
+	return h.Began
+}
+
+// own reports whether a host had failed for so long when another answered that the fault is its own.
+func own(began, answered time.Time) bool {
+	return !answered.IsZero() && answered.Sub(began) >= ownAfter
+}

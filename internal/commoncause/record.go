@@ -1,0 +1,156 @@
+package commoncause
+
+import (
+	"hash/fnv"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+)
+
+const (
+	// maxHosts bounds what one process remembers. Beyond it those that are well are forgotten; where all fail, more are not
+	// needed to tell.
+	maxHosts = 10_000
+	// maxListed bounds the hosts of a report that may count, and again those that failed for long.
+	maxListed = 24
+)
+
+// Record is what one process saw. It is not safe for concurrent use.
+type Record struct {
+	answered time.Time
+	hosts    map[string]*seen
+}
+
+// seen is what is known of a host. began is when it began to fail, zero while it answers, last when it did last.
+type seen struct {
+	network     string
+	began, last time.Time
+}
+
+// NewRecord returns an empty Record.
+func NewRecord() *Record { return &Record{hosts: map[string]*seen{}} }
+
+// Dialled notes the address that a host was dialled at.
+func (r *Record) Dialled(host string, a netip.Addr) {
+	if n := NetworkOf(a); n != "" {
+		if s := r.host(host); s != nil {
+			s.network = n
+		}
+	}
+}
+
+// Answered notes that a host gave any HTTP answer.
+func (r *Record) Answered(host string, now time.Time) {
+	if now.After(r.answered) {
+		r.answered = now
+	}
+	if s := r.hosts[host]; s != nil {
+		s.began, s.last = time.Time{}, time.Time{}
+	}
+}
+
+// Failed notes that no HTTP answer of a host came.
+func (r *Record) Failed(host string, now time.Time) {
+	s := r.host(host)
+	if s == nil {
+		return
+	}
+	if s.began.IsZero() {
+		s.began = now
+	}
+	s.last = now
+}
+
+// host finds or makes the entry of a host, nil where there is no room.
+func (r *Record) host(host string) *seen {
+	if s := r.hosts[host]; s != nil {
+		return s
+	}
+	if len(r.hosts) >= maxHosts {
+		r.forget()
+	}
+	if len(r.hosts) >= maxHosts {
+		return nil
+	}
+	s := &seen{network: networkOfName(host)}
+	r.hosts[host] = s
+	return s
+}
+
+// forget drops those that are well; they are known again when they are dialled.
+func (r *Record) forget() {
+	for name, s := range r.hosts {
+		if s.began.IsZero() {
+			delete(r.hosts, name)
+		}
+	}
+}
+
+// Learn takes over what others know for longer, so that a process that has just begun does not take what failed all along for new, and
+// passes it on when those others are gone.
+func (r *Record) Learn(v View) {
+	if v.Answered.After(r.answered) {
+		r.answered = v.Answered
+	}
+	for name, s := range r.hosts {
+		if s.began.IsZero() {
+			continue
+		}
+		if h, ok := v.Failing[key(name)]; ok {
+			s.network = better(s.network, h.Network)
+			if h.Began.Before(s.began) {
+				s.began = h.Began
+			}
+		}
+	}
+}
+
+// Report tells what failed within the time before now, of the hosts that may count, and of those that do not, some each, from as many
+// networks as there are.
+func (r *Record) Report(now time.Time, within time.Duration) Report {
+	out := Report{Answered: r.answered}
+	var fresh, old []Host
+	for name, s := range r.hosts {
+		if s.began.IsZero() || now.Sub(s.last) > within {
+			continue
+		}
+		h := Host{Key: key(name), Network: s.network, Began: s.began, Last: s.last}
+		if s.last.After(r.answered) {
+			out.Hosts++
+		}
+		if own(s.began, r.answered) {
+			old = append(old, h)
+		} else {
+			fresh = append(fresh, h)
+		}
+	}
+	out.Failing = append(spread(fresh), spread(old)...)
+	return out
+}
+
+// spread is maxListed hosts at most, from as many networks as there are: those that fail for longest, since a common cause is as old as they are.
+func spread(all []Host) []Host {
+	if len(all) <= maxListed {
+		return all
+	}
+	slices.SortFunc(all, func(a, b Host) int { return a.Began.Compare(b.Began) })
+	taken := make(map[string]bool, maxListed)
+	var out, rest []Host
+	for _, h := range all {
+		if taken[h.Network] || len(out) == maxListed {
+			rest = append(rest, h)
+			continue
+		}
+		taken[h.Network] = true
+		out = append(out, h)
+	}
+	return append(out, rest[:maxListed-len(out)]...)
+}
+
+// key stands for a host's name, or its end, in reports.
+func key(name string) string {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(name)) // it never fails
+	return strconv.FormatUint(h.Sum64(), 36)
+}

@@ -1,0 +1,61 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/keys"
+)
+
+// The scripts of what processes tell each other about the hosts that they call.
+var (
+	shareReach     = newScript("reach")
+	putCommonCause = newScript("common_cause")
+)
+
+const (
+	// reachKeep is how long a report outlives its process: whoever begins then learns from it what failed before.
+	reachKeep = 10 * time.Minute
+	// reachMost bounds the reports, many more than processes run.
+	reachMost = 48
+	// causeKeep is how long the newest common cause is remembered, unless it is written again: it must outlive one that lasts.
+	causeKeep = 31 * 24 * time.Hour
+)
+
+// Reach is what processes saw of the hosts that they call, by Redis' clock.
+type Reach struct {
+	Now time.Time
+	// Cause is the newest common cause as it is written, empty for none.
+	Cause   string
+	Reports []string
+}
+
+// ShareReach hands what this process saw to the others, and reads what all saw.
+func (s *Store) ShareReach(ctx context.Context, process, report string) (Reach, error) {
+	const what = "share which hosts are reached"
+	ks := s.configKeys(keys.ConfigReach, keys.ConfigCommonCause)
+	v, err := shareReach.run(ctx, s.rdb, ks, process, report, reachKeep.Milliseconds(), reachMost).Slice()
+	if err != nil {
+		return Reach{}, failure(err, what)
+	}
+	if len(v) < 2 {
+		return Reach{}, fmt.Errorf("%s: %w", what, badAnswer(shareReach, v))
+	}
+	now, ok := v[0].(int64)
+	texts := make([]string, len(v)-1)
+	for i := range texts {
+		text, is := v[i+1].(string)
+		texts[i], ok = text, ok && is
+	}
+	if !ok {
+		return Reach{}, fmt.Errorf("%s: %w", what, badAnswer(shareReach, v))
+	}
+	return Reach{Now: fromMillis(now), Cause: texts[0], Reports: texts[1:]}, nil
+}
+
+// PutCommonCause writes a common cause, and reports whether it still was the one that this was decided from.
+func (s *Store) PutCommonCause(ctx context.Context, was, next string) (bool, error) {
+	n, err := putCommonCause.run(ctx, s.rdb, []string{s.keys.Config(keys.ConfigCommonCause)}, was, next, causeKeep.Milliseconds()).Int()
+	return n == 1, failure(err, "write the common cause")
+}
