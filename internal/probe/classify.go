@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -25,6 +26,8 @@ type watch struct {
 	mu sync.Mutex
 	// resolving is true while the host name is looked up.
 	resolving bool
+	// dialled is the address that was tried last.
+	dialled   netip.Addr
 	connected bool
 	// handshake is the error of the TLS handshake.
 	handshake error
@@ -42,8 +45,13 @@ func (w *watch) note(f func()) {
 
 func (w *watch) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
-		DNSStart:    func(httptrace.DNSStartInfo) { w.note(func() { w.resolving = true }) },
-		DNSDone:     func(httptrace.DNSDoneInfo) { w.note(func() { w.resolving = false }) },
+		DNSStart: func(httptrace.DNSStartInfo) { w.note(func() { w.resolving = true }) },
+		DNSDone:  func(httptrace.DNSDoneInfo) { w.note(func() { w.resolving = false }) },
+		ConnectStart: func(_, address string) {
+			if to, err := netip.ParseAddrPort(address); err == nil {
+				w.note(func() { w.dialled = to.Addr() })
+			}
+		},
 		ConnectDone: func(_, _ string, err error) { w.note(func() { w.connected = w.connected || err == nil }) },
 		TLSHandshakeDone: func(s tls.ConnectionState, err error) {
 			w.note(func() {
@@ -59,6 +67,13 @@ func (w *watch) trace() *httptrace.ClientTrace {
 		WroteRequest:         func(i httptrace.WroteRequestInfo) { w.note(func() { w.sent = i.Err == nil }) },
 		GotFirstResponseByte: func() { w.note(func() { w.answering = true }) },
 	}
+}
+
+// address is the one that was tried last, zero where none was.
+func (w *watch) address() netip.Addr {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.dialled
 }
 
 // certificate is the validity of the certificate that was seen, zero when none was.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -36,6 +37,26 @@ type Tokens interface {
 	Nonced(clientID, tenant, alg string, now time.Time) (token, nonce string, err error)
 }
 
+// Reach is told which hosts gave an HTTP answer, of which none came, and at which address they are; a host is named with its port where
+// its URL does.
+type Reach interface {
+	Dialled(host string, at netip.Addr)
+	Answered(host string)
+	Failed(host string)
+}
+
+// nobody is told nothing.
+type nobody struct{}
+
+// Dialled does nothing.
+func (nobody) Dialled(string, netip.Addr) {}
+
+// Answered does nothing.
+func (nobody) Answered(string) {}
+
+// Failed does nothing.
+func (nobody) Failed(string) {}
+
 // ProberOptions configure a Prober.
 type ProberOptions struct {
 	// Client carries the guard, refuses redirects and has no timeout of its own. It should make
@@ -48,6 +69,8 @@ type ProberOptions struct {
 	Tolerance time.Duration
 	// Version is named in the User-Agent.
 	Version string
+	// Reach may be nil.
+	Reach Reach
 }
 
 // Prober probes endpoints. It is safe for concurrent use.
@@ -60,6 +83,9 @@ type Prober struct {
 
 // NewProber returns a Prober.
 func NewProber(opts ProberOptions) *Prober {
+	if opts.Reach == nil {
+		opts.Reach = nobody{}
+	}
 	return &Prober{opts: opts, userAgent: "Lamplighter/" + opts.Version}
 }
 
@@ -107,8 +133,15 @@ func (p *Prober) probe(ctx context.Context, t *Target, now time.Time) health.Fin
 	req.Header["SOAPAction"] = []string{call.Action} // as servers that compare case-sensitively know it
 	req.Close = true                                 // the next probe comes minutes later
 	resp, err := p.opts.Client.Do(req)
+	if at := w.address(); at.IsValid() {
+		p.opts.Reach.Dialled(req.URL.Host, at)
+	}
 	if err != nil {
-		r, note := classify(err, w, errors.Is(context.Cause(ctx), errTimeout), caller.Err() != nil)
+		late := errors.Is(context.Cause(ctx), errTimeout)
+		r, note := classify(err, w, late, caller.Err() != nil)
+		if r != health.BlockedAddress && (late || caller.Err() == nil) {
+			p.opts.Reach.Failed(req.URL.Host)
+		}
 		if r != health.OwnFault && r != health.BlockedAddress {
 			p.answered.Store(now.UnixMilli())
 		}
@@ -119,6 +152,7 @@ func (p *Prober) probe(ctx context.Context, t *Target, now time.Time) health.Fin
 	}
 	defer func() { _ = resp.Body.Close() }()
 	p.answered.Store(now.UnixMilli())
+	p.opts.Reach.Answered(req.URL.Host)
 	a := answer{status: resp.StatusCode, contentType: resp.Header.Get("Content-Type"), compressed: resp.Header.Get("Content-Encoding") != ""}
 	if a.status != http.StatusSwitchingProtocols { // its body is the bare connection, which no context ends
 		a.body, a.err = io.ReadAll(io.LimitReader(resp.Body, soap.MaxAnswer+1))

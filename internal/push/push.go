@@ -40,6 +40,21 @@ type Wire interface {
 	Do(ctx context.Context, r *wire.Request, read func(*http.Response)) error
 }
 
+// Reach is told which hosts gave an HTTP answer, and of which none came; a host is named with its port where its URL does.
+type Reach interface {
+	Answered(host string)
+	Failed(host string)
+}
+
+// nobody is told nothing.
+type nobody struct{}
+
+// Answered does nothing.
+func (nobody) Answered(string) {}
+
+// Failed does nothing.
+func (nobody) Failed(string) {}
+
 // Options of a Pusher.
 type Options struct {
 	// Wire connects to permitted addresses alone.
@@ -52,6 +67,8 @@ type Options struct {
 	Timeout time.Duration
 	// Version is named in the User-Agent.
 	Version string
+	// Reach may be nil.
+	Reach Reach
 }
 
 // Limits on what is read of an answer for people; the rest is the wire's business.
@@ -81,6 +98,9 @@ type scratch struct{ header, body []byte }
 
 // New returns a Pusher.
 func New(opts Options) *Pusher {
+	if opts.Reach == nil {
+		opts.Reach = nobody{}
+	}
 	return &Pusher{
 		opts: opts, fixed: "Content-Type: application/json; charset=utf-8\r\nUser-Agent: Lamplighter/" + opts.Version + "\r\n",
 		faults: newOwnFaults(), destinations: map[string]*wire.Destination{},
@@ -157,6 +177,7 @@ func (p *Pusher) attempt(ctx context.Context, t Target, m delivery.Message, now 
 		return p.failed(ctx, t.URL, to.Host(), err, now, deadline)
 	}
 	p.faults.answered(to.Host(), now)
+	p.opts.Reach.Answered(to.Host())
 	return r
 }
 
@@ -207,6 +228,9 @@ func (p *Pusher) failed(caller context.Context, rawURL, host string, err error, 
 	if dns, ok := errors.AsType[*net.DNSError](err); timedOut && (!ok || dns.IsNotFound) {
 		r = endpoint(delivery.ReasonTimeout)
 		r.Detail = errTimeout.Error()
+	}
+	if r.Outcome != delivery.Blocked {
+		p.opts.Reach.Failed(host)
 	}
 	if r.Fault != delivery.FaultOwn {
 		p.faults.reached(host)

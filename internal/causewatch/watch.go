@@ -1,0 +1,226 @@
+// Package causewatch keeps whether endpoints fail for a cause of the service's own: it takes notes of which hosts answer and which fail
+// on the connection, shares them with the other processes every few seconds, and tells whoever is about to blame an endpoint.
+//
+// Every process reads what all of them saw, and decides the same from it; the first one writes it. So it matters neither
+// which process looks after incidents, nor whether that one calls anybody itself. A process that has not heard of the others yet, because it
+// has just begun or Redis was away, blames nobody until it has.
+package causewatch
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/commoncause"
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+const (
+	// Every is the pause between two turns.
+	Every = 5 * time.Second
+	// turnWithin bounds a turn.
+	turnWithin = 3 * time.Second
+	// staleAfter is how old the last turn may be to be believed; from giveUpAfter on it is taken as it is, since turns
+	// fail for a reason of their own.
+	staleAfter  = 30 * time.Second
+	giveUpAfter = 25 * time.Minute
+)
+
+// Store shares reports; *registry.Store is one.
+type Store interface {
+	ShareReach(ctx context.Context, process, report string) (registry.Reach, error)
+	PutCommonCause(ctx context.Context, was, next string) (bool, error)
+}
+
+// Options of a Watch.
+type Options struct {
+	Store Store
+	// Process names this process, as no other.
+	Process string
+	// Within is how lately a host must have failed to count: longer than one that fails is ever left alone.
+	Within  time.Duration
+	Metrics *Metrics
+	Log     *slog.Logger
+	// Now is the clock; nil for the machine's.
+	Now func() time.Time
+}
+
+// Watch is one process' part. It is safe for concurrent use; one goroutine Runs it.
+type Watch struct {
+	opts  Options
+	rules commoncause.Rules
+
+	mu     sync.Mutex
+	record *commoncause.Record
+	// ahead is by how much the store's clock is ahead of this machine's: all that is recorded is of the store's.
+	ahead   time.Duration
+	episode commoncause.Episode
+	// turned is when the last turn was done, by this machine's clock.
+	turned time.Time
+	heard  bool
+}
+
+// New returns a Watch.
+func New(opts Options) *Watch {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	return &Watch{opts: opts, rules: commoncause.Rules{Within: opts.Within}, record: commoncause.NewRecord(), turned: opts.Now()}
+}
+
+// Dial makes a dial that notes at which address a host is.
+func (w *Watch) Dial(next func(ctx context.Context, network, address string) (net.Conn, error)) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := next(ctx, network, address)
+		if err == nil {
+			w.dialled(address, conn.RemoteAddr())
+		} else if op, ok := errors.AsType[*net.OpError](err); ok {
+			w.dialled(address, op.Addr)
+		}
+		return conn, err
+	}
+}
+
+func (w *Watch) dialled(host string, at net.Addr) {
+	if tcp, ok := at.(*net.TCPAddr); ok {
+		w.Dialled(host, tcp.AddrPort().Addr())
+	}
+}
+
+// Dialled notes at which address a host is, which may be named with its port.
+func (w *Watch) Dialled(host string, at netip.Addr) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.record.Dialled(nameOf(host), at)
+}
+
+// Answered notes that a host gave an HTTP answer, whatever it was.
+func (w *Watch) Answered(host string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.record.Answered(nameOf(host), w.now())
+}
+
+// Failed notes that none of a host came.
+func (w *Watch) Failed(host string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.record.Failed(nameOf(host), w.now())
+}
+
+// now is the store's time; w.mu is held.
+func (w *Watch) now() time.Time { return w.opts.Now().Add(w.ahead) }
+
+// nameOf is a host without its port.
+func nameOf(host string) string {
+	i := strings.LastIndexByte(host, ':')
+	if i < 0 {
+		return host
+	}
+	if strings.IndexByte(host, ':') == i || host[i-1] == ']' {
+		host = host[:i]
+	}
+	return strings.Trim(host, "[]")
+}
+
+// Common is the newest common cause as the last turn found it, by this machine's clock. While that is not known, there may be one.
+func (w *Watch) Common() incident.Common {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if age := w.opts.Now().Sub(w.turned); !w.episode.Lasts() && (!w.heard || age > staleAfter) && age < giveUpAfter {
+		return incident.Common{Since: w.turned}
+	}
+	c := incident.Common{Since: w.episode.Since, Until: w.episode.Until}
+	for _, at := range []*time.Time{&c.Since, &c.Until} {
+		if !at.IsZero() {
+			*at = at.Add(-w.ahead)
+		}
+	}
+	return c
+}
+
+// Run takes turns until ctx ends.
+func (w *Watch) Run(ctx context.Context) {
+	tick := time.NewTicker(Every)
+	defer tick.Stop()
+	for {
+		if err := w.Turn(ctx); err != nil && ctx.Err() == nil { // the loops and the metrics of Redis tell of it
+			w.opts.Log.DebugContext(ctx, "whether endpoints fail for a common cause stays as it was", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Turn shares what was seen, and decides.
+func (w *Watch) Turn(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, turnWithin)
+	defer cancel()
+	w.mu.Lock()
+	report := w.record.Report(w.now(), w.opts.Within)
+	w.mu.Unlock()
+	began := w.opts.Now()
+	reach, err := w.opts.Store.ShareReach(ctx, w.opts.Process, report.Encode())
+	if err != nil {
+		return err
+	}
+	view, unread := merge(reach.Reports)
+	was, err := commoncause.DecodeEpisode(reach.Cause)
+	if err != nil { // of another version: nothing is excused by what nobody can read
+		unread, was = errors.Join(unread, err), commoncause.Episode{}
+	}
+	next, hosts := w.rules.Next(was, view, reach.Now)
+	if text := next.Encode(); text != reach.Cause && next != was {
+		written, err := w.opts.Store.PutCommonCause(ctx, reach.Cause, text)
+		if err != nil {
+			return err
+		}
+		if !written { // another process decided: the next turn reads what
+			next = was
+		}
+	}
+	w.mu.Lock()
+	w.ahead = reach.Now.Sub(began.Add(w.opts.Now().Sub(began) / 2))
+	w.record.Learn(view)
+	before := w.episode
+	w.episode, w.turned, w.heard = next, w.opts.Now(), true
+	w.mu.Unlock()
+	w.opts.Metrics.show(next, hosts)
+	w.tell(ctx, before, next, hosts)
+	return unread
+}
+
+// merge joins the reports that can be read.
+func merge(texts []string) (commoncause.View, error) {
+	var errs []error
+	reports := make([]commoncause.Report, 0, len(texts))
+	for _, text := range texts {
+		r, err := commoncause.DecodeReport(text)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		reports = append(reports, r)
+	}
+	return commoncause.Merge(reports...), errors.Join(errs...)
+}
+
+// tell logs what is new.
+func (w *Watch) tell(ctx context.Context, was, now commoncause.Episode, hosts int) {
+	switch {
+	case now.Lasts() && !was.Lasts():
+		w.opts.Log.ErrorContext(ctx, "many hosts fail on the connection at once and none answers: the cause may be here, so nobody is blamed for now",
+			"since", now.Since, "hosts", hosts)
+	case was.Lasts() && !now.Lasts():
+		w.opts.Log.WarnContext(ctx, "hosts answer again: the common cause is over", "since", was.Since, "until", now.Until)
+	}
+}
