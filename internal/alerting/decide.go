@@ -47,6 +47,7 @@ func (t *Tracker) machine(app *partner.App, k partner.EndpointKind) incident.Mac
 		Settings: t.opts.Settings, ClientID: app.ClientID, Endpoint: k,
 		Switch: incident.SwitchOf(app.Endpoint(k), t.opts.Environment),
 		Held:   app.Paused && k == partner.StateChange,
+		Common: t.opts.Common(),
 	}
 }
 

@@ -72,6 +72,8 @@ type Options struct {
 	Probes Probes
 	// Licences may be nil: then no endpoint needs one.
 	Licences Licences
+	// Common tells the newest common cause of failures on the connection; nil for none ever.
+	Common func() incident.Common
 	// Environment is the one that this deployment serves.
 	Environment partner.Environment
 	Settings    incident.Settings
@@ -101,6 +103,9 @@ type Tracker struct{ opts Options }
 func New(opts Options) *Tracker {
 	if opts.Now == nil {
 		opts.Now = time.Now
+	}
+	if opts.Common == nil {
+		opts.Common = func() incident.Common { return incident.Common{} }
 	}
 	return &Tracker{opts: opts}
 }

@@ -20,6 +20,10 @@
 // engines sees it fail. A certificate that ends soon is no
 // failure and belongs to no incident; it owes a mail 21 and 7 days ahead.
 //
+// While a common cause holds (Machine.Common), failures on the connection are written down, but nothing opens or reminds because
+// of them, for 30 minutes at most; then what opens says so. After its end an endpoint that still fails opens
+// when OpenAfter has passed since that end, not since its first failure: until then it could not show that it is well.
+//
 // What holds whatever the order of events: a transition owes at most one mail; its number N is
 // unique in the incident, so that a mail's id follows from (incident, N, recipient); nobody is
 // told of a recovery, or of a close, before an opening; and an incident ends by recovery, by a person, by people

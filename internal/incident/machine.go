@@ -25,6 +25,8 @@ type Machine struct {
 	// GateUntil is when the endpoint is tried next: when its gate opens, or when it is probed. It is
 	// zero when nobody looked, and when notifications are tried now or nothing probes it.
 	GateUntil time.Time
+	// Common is the newest common cause: while it holds nothing opens or reminds because of the connection.
+	Common Common
 }
 
 // Decision is what a step comes to.
@@ -298,12 +300,21 @@ func (t *step) evaluate() {
 		}
 	case t.abandoned():
 		t.end(EndAbandoned, "")
-	case s.OffSince.IsZero() && !t.Held && len(t.mails) == 0:
+	case s.OffSince.IsZero() && !t.Held && len(t.mails) == 0 && !t.excused():
 		t.remind()
 	}
 }
 
+// excused reports whether what is wrong is put down to a common cause for now.
+func (t *step) excused() bool { return t.s.unreached() && t.Common.Holds(t.now) }
+
 func (t *step) openDue(since time.Time) bool {
+	if t.excused() {
+		return false
+	}
+	if t.s.unreached() {
+		since = t.Common.from(since)
+	}
 	return !since.IsZero() && (t.immediate || t.now.Sub(since) >= t.Settings.OpenAfter && !t.isolated())
 }
 
@@ -392,6 +403,9 @@ func (t *step) mail(k Kind) *Mail {
 	if f := s.cause(); f != nil {
 		c := *f
 		m.Failure = &c
+	}
+	if t.Common.Lasts() && s.unreached() {
+		m.CommonSince = t.Common.Since.UTC().Truncate(time.Millisecond)
 	}
 	if s.FailingSince.IsZero() {
 		m.Tenants = slices.Sorted(maps.Keys(s.Rejected))

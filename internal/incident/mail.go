@@ -70,6 +70,8 @@ type Mail struct {
 	Affected      []tenant.ID `json:"affected,omitempty"`
 	AffectedMore  bool        `json:"affected_more,omitempty"`
 	AffectedCount int64       `json:"affected_count,omitempty"`
+	// CommonSince is since when many endpoints fail at once, where the cause may be the service's own; zero where they do not.
+	CommonSince time.Time `json:"common_since,omitzero"`
 	// CertificateEnds is when the certificate ends, for KindCertificate.
 	CertificateEnds time.Time `json:"certificate_ends,omitzero"`
 }
