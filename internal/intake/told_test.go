@@ -75,7 +75,7 @@ func (w *told) verify() {
 			w.Fatalf("%s is said to be in step, yet the status that was asked for was not told", c.ID)
 		}
 	}
-	why, err := intake.NewExplainer(w.reg, w.box, w.reg, partner.Online).Why(w.Context(), app, "a")
+	why, err := intake.NewExplainer(w.reg, w.box, w.reg, partner.Online, never).Why(w.Context(), app, "a")
 	w.check(err)
 	if len(w.accepted) > 0 && w.approved {
 		last := w.accepted[len(w.accepted)-1]

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -91,6 +92,8 @@ type Why struct {
 	Ahead int64
 	// Attempts are the pair's last ones, newest first.
 	Attempts []delivery.Attempt
+	// CommonSince is since when many endpoints fail on the connection at once, zero where they do not.
+	CommonSince time.Time
 	// Now is the time that all of this is said of.
 	Now time.Time
 
@@ -126,11 +129,12 @@ type Explainer struct {
 	boxes   WhyMailboxes
 	apps    WhyApps
 	env     partner.Environment
+	common  func() incident.Common
 }
 
-// NewExplainer returns an Explainer.
-func NewExplainer(t WhyTenants, b WhyMailboxes, a WhyApps, env partner.Environment) *Explainer {
-	return &Explainer{tenants: t, boxes: b, apps: a, env: env}
+// NewExplainer returns an Explainer. common tells the newest common cause of failures on the connection.
+func NewExplainer(t WhyTenants, b WhyMailboxes, a WhyApps, env partner.Environment, common func() incident.Common) *Explainer {
+	return &Explainer{tenants: t, boxes: b, apps: a, env: env, common: common}
 }
 
 // Why explains how an app stands to a tenant. Errors: registry.ErrNotFound when there is no such
@@ -167,6 +171,9 @@ func (x *Explainer) Why(ctx context.Context, app partner.ClientID, id tenant.ID)
 	w.FanOutOwed = w.Approved && standings[0].Lacks(view.Record.Top)
 	w.inStep = inStep(standings[0], 0, &view.Record)
 	w.Cause = w.cause()
+	if c := x.common(); c.Lasts() {
+		w.CommonSince = c.Since
+	}
 	return w, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/intake"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
@@ -13,10 +14,13 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
+// never is a service in which there is no common cause.
+func never() incident.Common { return incident.Common{} }
+
 // because fails the test unless the cause is the wanted one and the words hold the pieces.
 func (l *ledger) because(id tenant.ID, want intake.Cause, pieces ...string) intake.Why {
 	l.Helper()
-	w, err := intake.NewExplainer(l.reg, l.box, l.reg, partner.Online).Why(l.Context(), app, id)
+	w, err := intake.NewExplainer(l.reg, l.box, l.reg, partner.Online, never).Why(l.Context(), app, id)
 	l.check(err)
 	if w.Cause != want {
 		l.Errorf("cause %s, want %s: %s", w.Cause, want, w.Words())
@@ -104,6 +108,7 @@ func TestWhyWordsOfWhatIsRare(t *testing.T) {
 		{"Sending", intake.Why{Cause: intake.Sending}, "It is being sent at this moment."},
 		{"Late", intake.Why{Cause: intake.Due, NextAttemptAt: now.Add(-5 * time.Minute)}, "It has been due for 5m0s, and nobody sends it: see that a worker runs"},
 		{"Several", intake.Why{Cause: intake.Due}, `"suspend" (told again), "move" wait for app1 since 2026-11-24 08:15:30 UTC, 3 older changes replaced.`},
+		{"Together", intake.Why{Cause: intake.GateClosed, NextAttemptAt: now.Add(time.Minute), CommonSince: now.Add(-time.Minute)}, "when what waits is tried again. So do many others since 2026-11-24 10:14:30 UTC, and none answers: the cause may be here."},
 		{"Gate", intake.Why{Cause: intake.GateClosed, Openings: 4, NextAttemptAt: now.Add(time.Minute)}, "The endpoint failed (it refused this notification; 2 attempts failed), so it is left alone until 2026-11-24 10:16:30 UTC, when what waits is tried again (put off 4 times in a row)."},
 		{"FailedForDays", intake.Why{Cause: intake.SwitchedOff, Endpoint: partner.Endpoint{OffReason: partner.OffFailing, SwitchedAt: now}}, "The service switched the endpoint off on 2026-11-24 10:15:30 UTC, because it had failed for days"},
 		{"ByPeople", intake.Why{Cause: intake.SwitchedOff}, "The endpoint is switched off: what waits"},

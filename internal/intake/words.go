@@ -97,7 +97,7 @@ func (w *Why) obstacle() string {
 	case Sending:
 		return "It is being sent at this moment."
 	case GateClosed:
-		return fmt.Sprintf("The endpoint failed%s, so it is left alone until %s, when what waits is tried again%s.", w.because(), at(w.NextAttemptAt), w.inARow())
+		return fmt.Sprintf("The endpoint failed%s, so it is left alone until %s, when what waits is tried again%s.%s", w.because(), at(w.NextAttemptAt), w.inARow(), w.together())
 	case Retry:
 		return fmt.Sprintf("The endpoint works but did not take this notification%s: the next try is at %s, on the retry schedule.", w.because(), at(w.NextAttemptAt))
 	default:
@@ -106,6 +106,14 @@ func (w *Why) obstacle() string {
 		}
 		return fmt.Sprintf("It is due and goes out in its turn; %s in all for this app.", count(w.Ahead, "notification", "waiting"))
 	}
+}
+
+// together says that others fail alike.
+func (w *Why) together() string {
+	if w.CommonSince.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf(" So do many others since %s, and none answers: the cause may be here.", at(w.CommonSince))
 }
 
 func (w *Why) off() string {

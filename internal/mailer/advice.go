@@ -8,6 +8,10 @@ import (
 
 const adviceUnknown = "Check that the endpoint is running and can be reached from the internet."
 
+// adviceTogether comes before what else there is to say, where others fail alike.
+const adviceTogether = "The endpoints of many apps began to fail at the same moment, so the cause may be on our side. " +
+	"If others reach the endpoint, there is nothing for you to do. If they do not: "
+
 // advice says what to do about a failure, one paragraph per reason.
 func advice(m *incident.Mail) string {
 	push := m.Endpoint == partner.StateChange
@@ -31,6 +35,9 @@ func advice(m *incident.Mail) string {
 	}
 	if m.Kind == incident.KindSwitchedOff {
 		s += " Then switch the endpoint on again."
+	}
+	if !m.CommonSince.IsZero() {
+		s = adviceTogether + s
 	}
 	return s
 }

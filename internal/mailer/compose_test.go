@@ -130,6 +130,11 @@ func letters() map[string]incident.Letter {
 	l.Mail.Failure.Source = incident.SourceReport
 	l.Mail.Reported, l.Mail.Affected, l.Mail.AffectedMore = 1200, []tenant.ID{"Cust1", "Cust2"}, true
 	all["opened_reported"] = l
+
+	l = letter()
+	l.Mail.Failure = &incident.Failure{Reason: delivery.ReasonTimeout, At: since.Add(29 * time.Minute), Detail: "no answer within the request timeout"}
+	l.Mail.CommonSince, l.Mail.At = since, since.Add(30*time.Minute)
+	all["opened_together"] = l
 	return all
 }
 

@@ -178,6 +178,9 @@ func (s *sampler) lives() []Sample {
 		l.Mail.Failure.Status, l.Mail.Failure.Detail, l.Mail.Failure.Excerpt = http.StatusUnprocessableEntity, "HTTP status 422", `{"error":"unknown tenant"}`
 		l.Mail.Backlog = incident.Backlog{Notifications: 2, Tenants: 2}
 	})
+	add("opened-together", push, delivery.ReasonTimeout, func(l *incident.Letter) {
+		l.Mail.At, l.Mail.CommonSince = s.since.Add(30*time.Minute), s.since
+	})
 	add("opened-long_pause", push, delivery.ReasonRateLimited, func(l *incident.Letter) { l.Mail.NextTry = s.since.Add(time.Hour) })
 	add("opened-mirroring-evening", partner.Mirroring, delivery.ReasonTimeout, func(l *incident.Letter) { l.Mail.NextTry = s.since.Add(9 * time.Hour) })
 	add("opened-reported", partner.ERPSync, delivery.ReasonServerError, func(l *incident.Letter) {
