@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/lamplighter/lamplighter/internal/alerting"
+	"github.com/lamplighter/lamplighter/internal/causewatch"
 	"github.com/lamplighter/lamplighter/internal/compare"
 	"github.com/lamplighter/lamplighter/internal/config"
 	"github.com/lamplighter/lamplighter/internal/delivery"
@@ -121,13 +122,21 @@ func (s *Service) buildPush() error {
 	if err != nil {
 		return fmt.Errorf("tokens: %w", err)
 	}
-	s.wire = wire.New(wire.Options{Dial: s.guard.Dialer().DialContext, IdlePerHost: s.cfg.Delivery.InFlightPerApp})
+	d := s.cfg.Delivery
+	s.causes = causewatch.New(causewatch.Options{
+		Store: s.store, Process: uuid.NewString(), Within: max(causeWithin, s.cfg.Breaker.OpenForMax+d.Timeout+time.Minute),
+		Metrics: causewatch.NewMetrics(s.metrics), Log: s.log,
+	})
+	s.wire = wire.New(wire.Options{Dial: s.causes.Dial(s.guard.Dialer().DialContext), IdlePerHost: d.InFlightPerApp})
 	s.parts.pusher = push.New(push.Options{
 		Wire: s.wire, Check: s.guard.CheckURL, Tokens: tokens,
-		Timeout: s.cfg.Delivery.Timeout, Version: s.opts.Version,
+		Timeout: d.Timeout, Version: s.opts.Version, Reach: s.causes,
 	})
 	return nil
 }
+
+// causeWithin is how lately a host must have failed, at least, to count among those that fail at once.
+const causeWithin = 2 * time.Minute
 
 func (s *Service) buildFanout() {
 	p := &s.parts
@@ -168,7 +177,7 @@ func (s *Service) buildPeople() error {
 		Licences: s.licences,
 		Probes:   &probe.Forecast{States: s.probes, Licences: s.licences, Schedule: plan, Environment: s.env, Idle: s.cfg.Probe.Interval == 0},
 		Apps:     appSettings{s.dir}, Store: s.incidents, Queue: s.queue, Mailbox: standing{s.boxes}, Environment: s.env,
-		Settings: s.incidentSettings(), Metrics: alerting.NewMetrics(s.metrics), Log: s.log,
+		Settings: s.incidentSettings(), Common: s.causes.Common, Metrics: alerting.NewMetrics(s.metrics), Log: s.log,
 	}
 	p.tracker, p.drainTracker = alerting.New(o), nil
 	if s.drains != nil {
@@ -212,7 +221,7 @@ func (s *Service) buildSweep() {
 		Registry: s.store, Apps: s.dir, Mailboxes: s.boxes, Waker: p.waker, Notifier: &notifier{queue: s.queue}, // repairs are for all replicas
 		Repairer: fanout.NewRepairer(fanout.RepairOptions{Approvals: p.approvals, Index: s.store}),
 		Incidents: &troubles{
-			tracker: p.tracker, store: s.incidents, dir: s.dir, endpoints: p.endpoints, settings: s.incidentSettings(), env: s.env,
+			tracker: p.tracker, store: s.incidents, dir: s.dir, endpoints: p.endpoints, settings: s.incidentSettings(), common: s.causes.Common, env: s.env,
 		},
 		Mails:   &waitingMails{IncidentStore: s.incidents, post: p.post, tracker: p.tracker, disabled: s.cfg.SMTP.Disabled},
 		Metrics: sweep.NewMetrics(s.metrics), Environment: s.env, Every: s.cfg.Delivery.Sweep, Log: s.log,
@@ -249,7 +258,7 @@ func (s *Service) buildAPI() error {
 			probes: p.probes, env: s.env, timeout: s.cfg.Delivery.Timeout,
 		},
 		Approvals: &approvals{p.approvals, p.tracker}, ApprovalList: s.boxes, Resyncer: p.teller, Jobs: p.jobs, Mailboxes: s.boxes, Deliveries: s.store,
-		Explainer: intake.NewExplainer(s.store, s.boxes, s.store, s.env), Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store, Outcomes: s.store,
+		Explainer: intake.NewExplainer(s.store, s.boxes, s.store, s.env, s.causes.Common), Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store, Outcomes: s.store,
 		MailDesk: p.desk, Incidents: &incidents{store: s.incidents, tracker: p.tracker, dir: s.dir, audit: s.store}, Audit: s.store,
 		ErrorReports: &errorReports{registry.NewIncidentStore(s.durable, keys.New(s.cfg.Redis.Prefix), s.cfg.Retention.Incidents), s.cfg.Retention.Idempotency}, ConfigFeed: p.feed,
 		Discovery: func() []byte { return *p.discovery.Load() }, JWKS: s.keySet.JWKS,

@@ -127,7 +127,9 @@ type troubles struct {
 	dir       *registry.Directory
 	endpoints *endpoints
 	settings  incident.Settings
-	env       partner.Environment
+	// common tells the newest common cause of failures.
+	common func() incident.Common
+	env    partner.Environment
 }
 
 // Troubled implements sweep.Incidents.
@@ -185,6 +187,9 @@ func (t *troubles) switchOff(ctx context.Context, app partner.ClientID, k partne
 
 // failedTooLong reports whether an endpoint is to be switched off.
 func (t *troubles) failedTooLong(k partner.EndpointKind, ep *partner.Endpoint, s *incident.State, now time.Time) bool {
+	if t.common().Excuses(now, t.settings.OpenAfter) {
+		return false
+	}
 	since, seen := s.SeenFailing()
 	at := t.settings.SwitchOffAt(since, ep.SwitchedAt)
 	return !at.IsZero() && !now.Before(at) && (k == partner.StateChange || now.Sub(seen) <= seenFailing)

@@ -54,16 +54,28 @@ type outage struct {
 	told    map[string]time.Time
 	looked  time.Time
 	tries   atomic.Int64
+	// urlOf is where the n-th app is.
+	urlOf func(n int) string
 }
 
+// newOutage has all apps at one host.
 func newOutage(t *testing.T, apps int, change func(*config.Config)) *outage {
+	t.Helper()
+	return newOutageAt(t, apps, func(h http.Handler) func(n int) string {
+		receiver := httptest.NewServer(h)
+		t.Cleanup(receiver.Close)
+		return func(int) string { return receiver.URL }
+	}, change)
+}
+
+func newOutageAt(t *testing.T, apps int, receive func(http.Handler) func(n int) string, change func(*config.Config)) *outage {
 	t.Helper()
 	p := redistest.Start(t)
 	rdb := redis.NewClient(&redis.Options{Addr: redistest.Delay(t, p.Addr, *outageRTT/2), PoolSize: 64, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { _ = rdb.Close() })
 	o := &outage{running: &running{T: t, rdb: p.Client(t)}, apps: apps, told: map[string]time.Time{}}
 	o.status.Store(http.StatusInternalServerError)
-	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	o.urlOf = receive(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		status := int(o.status.Load())
 		o.tries.Add(1)
 		if status == http.StatusNoContent {
@@ -75,8 +87,7 @@ func newOutage(t *testing.T, apps int, change func(*config.Config)) *outage {
 		}
 		w.WriteHeader(status)
 	}))
-	t.Cleanup(receiver.Close)
-	o.hook = receiver.URL
+	o.hook = o.urlOf(0)
 	cfg := settings(t)
 	cfg.Incident.OpenAfter, cfg.Breaker.OpenForMax, cfg.Delivery.Sweep = opensAfter, gateAtMost, 5*time.Second
 	change(&cfg)
@@ -106,7 +117,7 @@ func (o *outage) seed(cfg config.Config) {
 				app := partner.New(id)
 				app.Name, app.EverHadURL = "App", true
 				app.ErrorEmails = []string{fmt.Sprintf("people%d@example.com", n)}
-				app.Endpoints[partner.StateChange].URL, app.Endpoints[partner.StateChange].Enabled = o.hook+"/"+string(id), true
+				app.Endpoints[partner.StateChange].URL, app.Endpoints[partner.StateChange].Enabled = o.urlOf(n)+"/"+string(id), true
 				rec, _, err := store.PutApp(ctx, app, registry.NoRevision, nil, registry.Actor{Name: "seed"}, "app.put")
 				if err == nil {
 					err = boxes.Born(ctx, mailbox.Life{App: id, Birth: rec.Birth})

@@ -34,7 +34,7 @@ func (s *Service) buildProbes() error {
 	metrics := probe.NewMetrics(s.metrics)
 	prober := probe.NewProber(probe.ProberOptions{
 		Client: s.guard.Client(0, guard.TransportOptions{FreshTLS: true}), Tokens: tokens, Timeout: s.cfg.Delivery.Timeout,
-		Tolerance: c.ClockTolerance, Version: s.opts.Version,
+		Tolerance: c.ClockTolerance, Version: s.opts.Version, Reach: s.causes,
 	})
 	p := &s.parts
 	p.probes = probe.NewRunner(probe.RunnerOptions{

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/lamplighter/lamplighter/internal/causewatch"
 	"github.com/lamplighter/lamplighter/internal/compare"
 	"github.com/lamplighter/lamplighter/internal/config"
 	"github.com/lamplighter/lamplighter/internal/drain"
@@ -86,6 +87,7 @@ type Service struct {
 	probes    *registry.ProbeStore
 	transport *mailer.SMTP // nil without mail
 	wire      *wire.Client
+	causes    *causewatch.Watch
 	dir       *registry.Directory
 	boxes     *mailbox.Store
 	// deposits are the same mailboxes, written through durable.
@@ -334,6 +336,7 @@ func (s *Service) Run(ctx context.Context) error {
 		})
 	}
 	work.Go(func() { s.watch.Run(background) })
+	work.Go(func() { s.causes.Run(background) })
 	if s.has(RoleAPI) {
 		work.Go(func() { s.parts.feed.Run(background) })
 	}
