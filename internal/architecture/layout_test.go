@@ -57,7 +57,7 @@ type rule struct {
 
 // layout is the table of packages, bottom up. Its keys are directories.
 func layout() map[string]rule {
-	domain := []string{"tenant", "partner", "delivery", "incident", "health", "commoncause"}
+	domain := []string{"tenant", "partner", "delivery", "incident", "health", "commoncause", "circuit"}
 	// What a use case may build on. Other use cases are not among it.
 	contracts := slices.Concat(domain, []string{"secret", "plainjson", "signing", "guard", "wire", "mailbox", "registry", "queue", "loop"})
 	useCases := []string{"intake", "fanout", "drain", "push", "probe", "alerting", "mailer", "sweep", "feed", "compare", "jobs", "storewatch", "causewatch"}
@@ -68,6 +68,7 @@ func layout() map[string]rule {
 		"internal/partner":   {pure: true, project: []string{"tenant"}},
 		"internal/delivery":  {pure: true, project: []string{"tenant", "partner", "plainjson"}},
 		"internal/incident":  {pure: true, project: []string{"tenant", "partner", "delivery"}},
+		"internal/circuit":   {pure: true, project: []string{"tenant", "partner", "delivery"}},
 		"internal/health":    {pure: true, project: []string{"partner", "delivery"}},
 		"internal/soap":      {pure: true},
 		"internal/plainjson": {pure: true},
@@ -126,8 +127,6 @@ func layout() map[string]rule {
 // adapterOf lists the restricted library of a use case, if it has one.
 func adapterOf(useCase string) []string {
 	switch useCase {
-	case "drain":
-		return []string{gobreaker}
 	case "mailer":
 		return []string{goMail, gobreaker}
 	default:

@@ -3,12 +3,14 @@ package drain
 import (
 	"context"
 	"time"
+
+	"github.com/lamplighter/lamplighter/internal/circuit"
 )
 
 // awaitResult waits for the first result; it returns false when an exchange is to come before any.
 func (r *run) awaitResult(ctx context.Context) bool {
 	stop, ended := r.d.stop, ctx.Done()
-	if r.closing { // known already, or no news
+	if r.stage() == circuit.Leaves || r.stage() == circuit.Lost { // known already, or no news
 		stop, ended = nil, nil
 	}
 	stirred := r.stirred

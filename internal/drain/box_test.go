@@ -45,7 +45,12 @@ type box struct {
 	oexp    time.Time
 	gate    time.Time
 	gopen   int
-	off     int64
+	// probes may prove the endpoint, refusing is since when it refuses nearly all, recall since when what failed is to be recalled.
+	probes           int
+	refusing, recall time.Time
+	off              int64
+	// sole: one tenant is all that approved.
+	sole bool
 	// birth is that of the mailbox's life; epoch counts openings, oepoch is what the owner began with.
 	birth         int64
 	epoch, oepoch int
@@ -210,7 +215,11 @@ func (b *box) Begin(_ context.Context, life mailbox.Life, token string, generati
 			x.State, x.Wake = mailbox.Gated, b.wake()
 		default:
 			b.owner, b.oexp = token, now.Add(ownerLease)
-			x.Probe, x.Openings = !b.gate.IsZero(), b.gopen
+			x.Openings, x.Refusing, x.Recall = b.gopen, !b.refusing.IsZero(), !b.recall.IsZero()
+			if x.Probes = b.probes; b.probes == 0 {
+				b.gate = time.Time{}
+			}
+			x.Sole = b.sole
 			b.oepoch = b.epoch
 		}
 	})
@@ -231,6 +240,12 @@ func (b *box) open() {
 		b.epoch++
 		if b.gate.After(b.now()) {
 			b.gate, b.gopen = b.now(), 0
+		}
+		b.probes, b.refusing = min(b.probes, 1), time.Time{}
+		for k, e := range b.entries {
+			if at, ok := b.due[k.tenant]; ok && at.After(b.now()) && e.LastAttemptMS > 0 {
+				b.due[k.tenant], b.armed = b.now(), time.Time{}
+			}
 		}
 	})
 }
@@ -254,7 +269,7 @@ func (b *box) Exchange(_ context.Context, life mailbox.Life, token string, want 
 		x.Off = b.off > 0 && !x.Outdated
 		b.oexp = b.now().Add(ownerLease)
 		if !b.gate.IsZero() {
-			want = min(want, 1)
+			want = min(want, 1) * max(b.probes, 1)
 		}
 		if !x.Off && !x.Outdated {
 			b.claim(want, &x)
@@ -272,7 +287,10 @@ func (b *box) settle(r mailbox.Settlement, mine bool) {
 	same := e != nil && e.Version == r.Claim.Entry.Version
 	outdated := b.epoch != b.oepoch
 	if mine && !outdated && (r.Verdict == mailbox.OK || r.Well) {
-		b.gate, b.gopen = time.Time{}, 0
+		b.gate, b.gopen, b.probes = time.Time{}, 0, 0
+		if !b.refusing.IsZero() {
+			b.recall, b.refusing = b.refusing, time.Time{}
+		}
 	}
 	if r.Verdict == mailbox.OK {
 		if same {
@@ -296,6 +314,9 @@ func (b *box) settle(r mailbox.Settlement, mine bool) {
 	at := b.now()
 	if r.Verdict == mailbox.Release {
 		b.released++
+		if same && e.Attempts == 0 { // it goes back to where it stood
+			at = time.UnixMilli(e.FirstDepositedMS)
+		}
 	}
 	if r.Verdict == mailbox.Failed && same {
 		e.Attempts++
@@ -324,11 +345,19 @@ func (b *box) claim(want int, x *mailbox.Exchanged) {
 	order := slices.SortedFunc(maps.Keys(b.due), func(p, q tenant.ID) int {
 		return cmp.Or(b.due[p].Compare(b.due[q]), cmp.Compare(p, q))
 	})
-	for _, t := range order {
-		if want <= 0 || b.due[t].After(now) {
-			return
+	order = slices.DeleteFunc(order, func(t tenant.ID) bool { return b.due[t].After(now) })
+	if want = min(want, len(order)); !b.gate.IsZero() { // half of what was not tried at the end
+		var end []tenant.ID
+		for _, t := range slices.Backward(order[(want+1)/2:]) {
+			if len(end) < want/2 && !b.tried(t) {
+				end = append(end, t)
+			}
 		}
-		want--
+		front := order[: want-len(end) : want-len(end)]
+		order = append(front, slices.DeleteFunc(end, func(t tenant.ID) bool { return slices.Contains(front, t) })...)
+		want = len(order)
+	}
+	for _, t := range order[:want] {
 		delete(b.due, t)
 		b.flight[t] = b.stamp
 		if b.unreadable[t] {
@@ -369,13 +398,39 @@ func (b *box) Finish(_ context.Context, life mailbox.Life, token string, c mailb
 		}
 		b.owner, b.oexp = "", time.Time{}
 		if c.Gate > 0 {
-			b.gate = now.Add(c.Gate.Truncate(time.Millisecond))
-			b.gopen++
+			b.gate, b.probes, b.refusing = now.Add(c.Gate.Truncate(time.Millisecond)), c.Probes, c.Refusing
+			b.gopen += min(c.Probes, 1)
 		}
 		b.off = max(b.off, c.OffRevision)
 		f.Wake = b.wake()
 	})
 	return f, goneOr(gone, err)
+}
+
+// tried reports whether anything of a tenant failed.
+func (b *box) tried(t tenant.ID) bool {
+	for s := range tenant.Slot(tenant.Slots) {
+		if e := b.entries[slotted{t, s}]; e != nil && e.Attempts > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Recall implements drain.Mailbox.
+func (b *box) Recall(_ context.Context, _ mailbox.Life, token string) (more bool, err error) {
+	err = b.do("recall", func() {
+		if b.owner != token {
+			return
+		}
+		for k, e := range b.entries {
+			if at, ok := b.due[k.tenant]; ok && at.After(b.now()) && e.LastAttemptMS >= b.recall.UnixMilli() && e.LastAttemptMS > 0 {
+				b.due[k.tenant] = b.now()
+			}
+		}
+		b.recall = time.Time{}
+	})
+	return false, err
 }
 
 // Take implements drain.Mailbox.
@@ -442,6 +497,10 @@ func (m boxes) Take(ctx context.Context, a mailbox.Life, token string, generatio
 // Leave implements drain.Mailbox.
 func (m boxes) Leave(ctx context.Context, a mailbox.Life, token string, results []mailbox.Settlement) (mailbox.Finished, error) {
 	return m[a.App].Leave(ctx, a, token, results)
+}
+
+func (m boxes) Recall(ctx context.Context, a mailbox.Life, token string) (bool, error) {
+	return m[a.App].Recall(ctx, a, token)
 }
 
 func (m boxes) Exchange(ctx context.Context, a mailbox.Life, token string, want int, results []mailbox.Settlement) (mailbox.Exchanged, error) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/lamplighter/lamplighter/internal/circuit"
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
@@ -24,6 +25,8 @@ type Mailbox interface {
 	Leave(ctx context.Context, life mailbox.Life, token string, results []mailbox.Settlement) (mailbox.Finished, error)
 	Exchange(ctx context.Context, life mailbox.Life, token string, want int, results []mailbox.Settlement) (mailbox.Exchanged, error)
 	Finish(ctx context.Context, life mailbox.Life, token string, c mailbox.Closing) (mailbox.Finished, error)
+	// Recall makes a page due of what failed while the endpoint was not well.
+	Recall(ctx context.Context, life mailbox.Life, token string) (more bool, err error)
 }
 
 // Post makes one attempt; it must return within the request timeout.
@@ -89,6 +92,8 @@ type Observation struct {
 type Rejection struct {
 	Message delivery.Message
 	Result  delivery.Result
+	// well: it refused the notification as a working endpoint does.
+	well bool
 }
 
 // Options of a Drainer.
@@ -102,10 +107,10 @@ type Options struct {
 	// Schedule is the retry schedule of notifications, Gate the cool-down of endpoints.
 	Schedule delivery.Schedule
 	Gate     delivery.Gate
-	// BreakerFailures in a row trip the breaker.
+	// BreakerFailures in a row open the circuit of an endpoint that takes others.
 	BreakerFailures int
 	// InFlightPerApp caps the posts of one app, InFlight those of the process; the latter is a
-	// target shared among the apps that drain, each of which gets at least Floor.
+	// target shared among the apps that drain, each of which gets at least circuit.Floor.
 	InFlightPerApp, InFlight int
 	// Waiting is how many runs may give their places to others while they only wait for posts that are out.
 	Waiting int
@@ -115,19 +120,17 @@ type Options struct {
 	Timeout, EntryLease, OwnerLease time.Duration
 }
 
-// Floor is the least number of posts an app may have in flight.
-const Floor = 4
-
 // startSlack keeps a post from ending close to its claim's end.
 const startSlack = 2 * time.Second
 
 // Drainer runs drains. It is safe for concurrent use; New, then any number of Drain and Nudge,
 // then Stop.
 type Drainer struct {
-	opts   Options
-	memory *memory
-	places *places
-	stop   chan struct{}
+	opts    Options
+	circuit circuit.Settings
+	memory  *memory
+	places  *places
+	stop    chan struct{}
 
 	mu      sync.Mutex
 	stopped bool
@@ -141,7 +144,10 @@ type Drainer struct {
 // New returns a Drainer.
 func New(opts Options) *Drainer {
 	d := &Drainer{
-		opts: opts, memory: newMemory(opts.BreakerFailures), stop: make(chan struct{}),
+		opts: opts, memory: newMemory(), stop: make(chan struct{}),
+		circuit: circuit.Settings{
+			Failures: max(opts.BreakerFailures, 1), Gate: opts.Gate, Schedule: opts.Schedule, Timeout: opts.Timeout, Most: opts.InFlightPerApp,
+		},
 		timers: map[partner.ClientID]*time.Timer{}, stirs: map[partner.ClientID]chan struct{}{},
 	}
 	most := limits{inFlightPerApp: opts.InFlightPerApp, inFlight: opts.InFlight, pooled: maxNudges, waiting: opts.Waiting}
@@ -236,8 +242,8 @@ func (d *Drainer) drain(ctx context.Context, app partner.ClientID, generation in
 	if err != nil || !ok || e.Life != life {
 		return errors.Join(err, d.putOff(ctx, life, token, t.exchanged.Claims))
 	}
-	if t.begun.Probe {
-		t.want = min(t.want, 1)
+	if n := t.begun.Probes; n > 0 {
+		t.want = n
 	}
 	err = newRun(d, e, token, t.begun, p).drain(ctx, t)
 	if errors.Is(err, mailbox.ErrGone) {
@@ -348,7 +354,7 @@ func (d *Drainer) giveBack(ctx context.Context, life mailbox.Life, token string,
 // paced puts a wake-up off after an own fault. It stays armed in the mailbox meanwhile, so that
 // nobody else wakes a drainer either.
 func paced(w mailbox.Wake) mailbox.Wake {
-	w.Delay = max(w.Delay, ownFaultDelay)
+	w.Delay = max(w.Delay, circuit.OwnFaultDelay)
 	return w
 }
 

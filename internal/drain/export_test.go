@@ -3,42 +3,25 @@ package drain
 import (
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/circuit"
 	"github.com/lamplighter/lamplighter/internal/delivery"
-	"github.com/lamplighter/lamplighter/internal/mailbox"
 )
 
-// Judgement shows a judgement to tests.
-type Judgement struct {
-	Verdict                          mailbox.Verdict
-	Delay, Gate                      time.Duration
-	Step, Fault, Well, Suspect, Gone bool
-}
-
-// Judge is judge.
-func Judge(r delivery.Result, m delivery.Message, lastDelivered, began time.Time, s delivery.Schedule, random float64) Judgement {
-	j := judge(r, m, lastDelivered, began, s, random)
-	return Judgement{
-		Verdict: j.verdict, Delay: j.delay, Gate: j.gate, Step: j.step, Fault: j.fault, Well: j.well, Suspect: j.suspect, Gone: j.gone,
-	}
-}
-
-// OwnFaultDelay and BlockedGate are the drainer's own waits, FlushEvery the recorder's.
+// FlushEvery is the recorder's wait, WaitsAfter the runs'.
 const (
-	OwnFaultDelay = ownFaultDelay
-	BlockedGate   = blockedGate
-	FlushEvery    = flushEvery
-	WaitsAfter    = waitsAfter
+	FlushEvery = flushEvery
+	WaitsAfter = waitsAfter
 )
 
 // Wait returns when no run goes on.
 func (d *Drainer) Wait() { d.runs.Wait() }
 
-// Answered has an endpoint known to have answered.
+// Answered has an endpoint known to have answered a minute ago.
 func (d *Drainer) Answered(e Endpoint) {
-	h := d.memory.of(e, time.Now())
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.lastWell = time.Now()
+	at := time.Now().Add(-time.Minute)
+	d.memory.of(e).with(func(known *circuit.Endpoint) {
+		known.Begin(&d.circuit, circuit.Begun{}, at, 0).Answered(circuit.Answer{Result: delivery.ClassifyStatus(204), Tenant: "t", At: at}, 0)
+	})
 }
 
 // Load returns how many runs work and wait.

@@ -22,10 +22,11 @@ func (r *rig) within(what string, d, lo, hi time.Duration) {
 	}
 }
 
-// One failure of an endpoint that nobody else heard from since closes the gate.
-func TestSuspectConvicted(t *testing.T) {
+// One failure of an endpoint that only one tenant approved closes the gate.
+func TestTheOnlyTenantIsEvidence(t *testing.T) {
 	bubble(t, func(r *rig) {
 		r.box.fill(1)
+		r.box.sole = true
 		r.answer = only(500)
 		r.run()
 		r.expect(1, 1)
@@ -43,15 +44,9 @@ func TestSuspectConvicted(t *testing.T) {
 	})
 }
 
-// While one is suspect nothing new starts; when another is answered meanwhile, the run goes on.
-func TestSuspectResolvedByAnother(t *testing.T) {
+// One failure holds nobody back, and is that tenant's.
+func TestOneFailureHoldsNobodyBack(t *testing.T) {
 	bubble(t, func(r *rig) {
-		r.latency = func(m delivery.Message) time.Duration {
-			if m.Change.Tenant == "t001" {
-				return time.Second
-			}
-			return 10 * time.Millisecond
-		}
 		r.answer = func(_ int, m delivery.Message) delivery.Result {
 			if m.Change.Tenant == "t000" && m.Attempts == 0 {
 				return delivery.ClassifyStatus(500)
@@ -59,21 +54,16 @@ func TestSuspectResolvedByAnother(t *testing.T) {
 			return delivery.ClassifyStatus(200)
 		}
 		r.box.fill(3)
-		done := make(chan error)
-		go func() { done <- r.drain(r.Context(), app, 1) }()
-		pass(500 * time.Millisecond)
-		r.locked(func() {
-			if len(r.posts) != 2 {
-				r.Errorf("%d posts while suspect, want 2", len(r.posts))
-			}
-		})
-		if err := <-done; err != nil {
-			r.Fatal(err)
-		}
-		r.expect(4, 0)
+		r.run()
+		r.expect(3, 1)
 		if !r.box.gate.IsZero() || r.box.gopen != 0 || r.value(transitions, "open") != 0 {
 			r.Error("the gate was closed")
 		}
+		if len(r.seen) != 1 || r.seen[0].Failure != nil || len(r.seen[0].Rejected) != 1 || r.seen[0].Rejected[0].Message.Change.Tenant != "t000" {
+			r.Errorf("seen %+v", r.seen)
+		}
+		r.follow()
+		r.expect(4, 0)
 	}, func(o *drain.Options) { o.InFlightPerApp = 2 })
 }
 
@@ -110,8 +100,8 @@ func TestBeginningToHangIsTheEndpointsFault(t *testing.T) {
 	})
 }
 
-// An answer of a refusal shows that the endpoint works, as a 2xx does.
-func TestRefusalResolvesSuspicion(t *testing.T) {
+// A failure and a refusal are each their tenant's.
+func TestFailureAndRefusalOfTwoTenants(t *testing.T) {
 	bubble(t, func(r *rig) {
 		r.latency = func(m delivery.Message) time.Duration { return time.Duration(m.Sequence) * 100 * time.Millisecond }
 		r.answer = func(n int, m delivery.Message) delivery.Result {
@@ -125,7 +115,7 @@ func TestRefusalResolvesSuspicion(t *testing.T) {
 		}
 		r.box.fill(2)
 		r.run()
-		r.expect(3, 1)
+		r.expect(2, 2)
 		if !r.box.gate.IsZero() {
 			r.Error("the gate was closed")
 		}
@@ -179,7 +169,7 @@ func TestRefusedProbeClearsTheGate(t *testing.T) {
 
 func TestProbeLetsOneOutAndRampsUp(t *testing.T) {
 	bubble(t, func(r *rig) {
-		r.answer = only(500)
+		r.answer = refuses
 		r.box.fill(200)
 		r.run()
 		before := len(r.posts)
@@ -194,14 +184,15 @@ func TestProbeLetsOneOutAndRampsUp(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- r.drain(r.Context(), app, w.Generation) }()
 		pass(100 * time.Millisecond)
-		for second, want := range []int{1, 1 + 4, 1 + 4 + 8, 1 + 4 + 8 + 16, 1 + 4 + 8 + 16 + 32} {
+		for second, most := range []int{1, 4, 5, 8, 8} {
 			if second > 0 {
 				pass(time.Second)
 			}
 			r.locked(func() {
-				if got := len(r.posts) - before; got != want {
-					r.Errorf("second %d: %d posts since the gate ran out, want %d", second, got, want)
+				if got := len(r.posts) - before; got < 1 || got > most || second == 0 && got != 1 {
+					r.Errorf("second %d: %d posts, want at most %d", second, got, most)
 				}
+				before = len(r.posts)
 			})
 		}
 		if err := <-done; err != nil {
@@ -221,7 +212,7 @@ func TestProbeLetsOneOutAndRampsUp(t *testing.T) {
 
 func TestProbeFailureClosesTheGateForLonger(t *testing.T) {
 	bubble(t, func(r *rig) {
-		r.answer = only(500)
+		r.answer = refuses
 		r.box.fill(10)
 		r.run()
 		for i, want := range []time.Duration{5, 10, 20, 40, 60, 60} {
@@ -262,22 +253,30 @@ func TestBackWithinAMinute(t *testing.T) {
 // A failure after a probe's success is a first one again.
 func TestCoolDownStartsAnewAfterSuccess(t *testing.T) {
 	bubble(t, func(r *rig) {
-		r.answer = only(500)
+		r.answer = refuses
 		r.box.fill(3)
 		r.run()
 		for range 5 {
 			r.next()
 		}
 		n := len(r.posts)
-		r.answer = func(k int, _ delivery.Message) delivery.Result {
-			return delivery.ClassifyStatus(map[bool]int{true: 200, false: 429}[k == n+1])
+		r.answer = func(k int, m delivery.Message) delivery.Result {
+			if k == n+1 {
+				return delivery.ClassifyStatus(200)
+			}
+			return refuses(k, m)
 		}
 		r.next()
 		if r.box.gopen != 1 {
 			r.Fatalf("%d openings", r.box.gopen)
 		}
 		r.within("cool-down", r.wake().Delay, 3900*time.Millisecond, 5*time.Second)
-	})
+	}, func(o *drain.Options) { o.BreakerFailures = 1 })
+}
+
+// refuses is a host that takes no connection.
+func refuses(int, delivery.Message) delivery.Result {
+	return delivery.Result{Outcome: delivery.Retryable, Reason: delivery.ReasonRefused, Fault: delivery.FaultEndpoint}
 }
 
 // failing answers 500 to the given posts.
@@ -293,7 +292,7 @@ func failing(which func(n int) bool) func(int, delivery.Message) delivery.Result
 // one makes posts finish one after the other, so that their order is known.
 func one(o *drain.Options) { o.InFlightPerApp = 1 }
 
-// The breaker needs failures that are the notifications' own: a lone failure convicts by itself.
+// An endpoint that takes others is to blame after so many failures in a row.
 func TestBreakerTripsInARow(t *testing.T) {
 	for name, c := range map[string]struct {
 		failures int
@@ -312,31 +311,7 @@ func TestBreakerTripsInARow(t *testing.T) {
 	}
 }
 
-func TestBreakerTripsAtHalfOfTwenty(t *testing.T) {
-	most := func(n int) bool { return n%3 != 1 }
-	half := func(n int) bool { return n%2 == 0 }
-	for name, c := range map[string]struct {
-		posts int
-		fails func(n int) bool
-		open  bool
-	}{
-		"NineteenAreTooFew": {19, most, false}, "TwentyAreEnough": {20, most, true},
-		"Half": {20, half, true}, "LessThanHalf": {20, func(n int) bool { return half(n) && n != 10 }, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			bubble(t, func(r *rig) {
-				r.box.fill(c.posts)
-				r.answer = failing(c.fails)
-				r.run()
-				if open := r.box.gopen > 0; open != c.open || len(r.posts) != c.posts {
-					r.Errorf("gate closed: %v after %d posts", open, len(r.posts))
-				}
-			}, one)
-		})
-	}
-}
-
-// Failures spread over more than the window trip nothing.
+// Failures beside others that are taken trip nothing.
 func TestBreakerForgets(t *testing.T) {
 	bubble(t, func(r *rig) {
 		for i := range 40 {
@@ -408,8 +383,7 @@ func TestGates(t *testing.T) {
 		"Blocked":               {delivery.Result{Outcome: delivery.Blocked, Reason: delivery.ReasonBlockedAddress, Fault: delivery.FaultEndpoint}, time.Hour, time.Hour},
 		"TooMany":               {waiting(429, 0), 4 * time.Second, 5 * time.Second},
 		"TooManyRetryAfter":     {waiting(429, 10*time.Minute), 10 * time.Minute, 10 * time.Minute},
-		"TooManyRetryAfterless": {waiting(429, time.Second), 4 * time.Second, 5 * time.Second},
-		"Unavailable":           {waiting(503, 0), 4 * time.Second, 5 * time.Second},
+		"TooManyRetryAfterless": {waiting(429, time.Second), time.Second, time.Second},
 		"UnavailableRetryAfter": {waiting(503, time.Hour), time.Hour, time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -423,7 +397,7 @@ func TestGates(t *testing.T) {
 				}
 				r.run()
 				r.within("gate", time.Until(r.box.gate), c.lo-10*time.Millisecond, c.hi+time.Millisecond)
-				if r.box.gopen != 1 || len(r.seen) != 1 || r.seen[0].Failure == nil {
+				if r.box.gopen != r.box.probes || r.box.probes != map[bool]int{true: 1}[name == "Blocked"] || len(r.seen) != 1 || r.seen[0].Failure == nil {
 					r.Errorf("openings %d, seen %+v", r.box.gopen, r.seen)
 				}
 				r.follow2(delivery.ClassifyStatus(200))
@@ -439,7 +413,7 @@ func (r *rig) follow2(res delivery.Result) {
 	r.follow()
 }
 
-// A poisonous notification among others: they are told, it climbs its schedule, and people hear
+// A poisonous notification among others: they are told, it is repeated soon, and people hear
 // that it alone is refused, not that the endpoint fails.
 func TestPoison(t *testing.T) {
 	bubble(t, func(r *rig) {
@@ -462,7 +436,7 @@ func TestPoison(t *testing.T) {
 			pass(time.Second)
 		}
 		e := r.box.entries[slotted{"bad", tenant.SlotStatus}]
-		if len(r.box.entries) != 1 || e == nil || e.Steps < 2 || e.Steps > 3 {
+		if len(r.box.entries) != 1 || e == nil || e.Steps != 0 || e.Attempts < 10 {
 			r.Fatalf("entries %v, the bad one %+v", r.box.entries, e)
 		}
 		for _, o := range r.seen {

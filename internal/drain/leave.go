@@ -3,7 +3,10 @@ package drain
 import (
 	"context"
 	"fmt"
+	"time"
 
+	"github.com/lamplighter/lamplighter/internal/circuit"
+	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 )
 
@@ -11,7 +14,7 @@ import (
 // gave less than there was room for.
 func (r *run) through() bool {
 	return r.running == 0 && len(r.queue) == 0 && len(r.settlements) > 0 && len(r.settlements) <= mailbox.MaxBatch &&
-		!r.filled && !r.probing && !r.stopped() && !r.convicted()
+		!r.filled && r.decide.Proof() != circuit.Probing && !r.stopped() && !r.decide.Recalls()
 }
 
 // leave hands in the last results and gives the mailbox back; more means that work is due and the run
@@ -26,7 +29,9 @@ func (r *run) leave(ctx context.Context) (more bool, err error) {
 		return false, fmt.Errorf("drain app %s: results of %d posts not recorded, their claims will run out: %w", r.app, len(r.settlements), err)
 	}
 	r.settlements = r.settlements[:0]
-	r.outdated = r.outdated || f.Outdated
+	if f.Outdated {
+		r.decide.Outdated()
+	}
 	if f.State == mailbox.More {
 		return true, nil
 	}
@@ -36,32 +41,55 @@ func (r *run) leave(ctx context.Context) (more bool, err error) {
 
 // finish gives the mailbox back; more means that work is due and the run goes on.
 func (r *run) finish(ctx context.Context) (more bool, err error) {
-	c := mailbox.Closing{Force: r.force || !r.spent.IsZero()}
-	if r.gone != nil && !r.outdated {
-		c.OffRevision = r.switchOff(ctx)
+	var c circuit.Closing
+	r.health.with(func(*circuit.Endpoint) { c = r.decide.Close(time.Now()) })
+	closing := mailbox.Closing{Force: c.Force, Gate: c.Gate, Probes: c.Probes}
+	if !c.Refusing.IsZero() {
+		closing.Refusing = c.Refusing.Add(r.skew)
 	}
-	if r.convicted() {
-		c.Gate = max(r.gate, r.d.opts.Gate.After(r.openings+1, random()))
+	if gone := r.decide.Gone(); gone != nil {
+		closing.OffRevision = r.switchOff(ctx, *gone)
 	}
-	f, err := r.d.giveBack(ctx, r.endpoint.Life, r.token, c)
+	f, err := r.d.giveBack(ctx, r.endpoint.Life, r.token, closing)
 	if err != nil {
 		return false, err
 	}
 	if f.State == mailbox.More {
-		r.closing, r.idle = false, false
+		r.decide.Resume()
+		r.idle = false
 		return true, nil
 	}
-	r.outdated = r.outdated || f.Outdated
-	if r.closed = c.Gate > 0 && f.State == mailbox.Done && !r.outdated; r.closed {
+	if f.Outdated {
+		r.decide.Outdated()
+	}
+	if r.closed = c.Gate > 0 && f.State == mailbox.Done && !r.decide.IsOutdated(); r.closed && c.Convicted {
 		r.d.opts.Metrics.transition(open)
 	}
 	r.left(ctx, f)
 	return false, nil
 }
 
+// recall makes a page due of what failed while the endpoint was not well.
+func (r *run) recall(ctx context.Context) error {
+	if !r.decide.Recalls() || len(r.settlements) > 0 { // the success that ended it is handed in first
+		return nil
+	}
+	more := false
+	err := r.d.repeat(ctx, func(call context.Context) (err error) {
+		more, err = r.d.opts.Mailbox.Recall(call, r.endpoint.Life, r.token)
+		return err
+	})
+	if err != nil {
+		return drainError(r.app, err)
+	}
+	r.decide.Recalled(more)
+	r.idle = false
+	return nil
+}
+
 // left hands on the wake-up of a mailbox that was given back.
 func (r *run) left(ctx context.Context, f mailbox.Finished) {
-	if r.ownFault {
+	if r.decide.OwnFault() {
 		f.Wake = paced(f.Wake)
 	}
 	r.d.wake(ctx, r.app, f.Wake)
@@ -69,10 +97,10 @@ func (r *run) left(ctx context.Context, f mailbox.Finished) {
 
 // switchOff returns the revision of the switch-off, 0 when the endpoint stays on: then its gate
 // closes instead.
-func (r *run) switchOff(ctx context.Context) int64 {
+func (r *run) switchOff(ctx context.Context, gone delivery.Result) int64 {
 	call, cancel := detached(ctx)
 	defer cancel()
-	revision, err := r.d.opts.Endpoints.SwitchOff(call, r.endpoint, *r.gone)
+	revision, err := r.d.opts.Endpoints.SwitchOff(call, r.endpoint, gone)
 	if err != nil {
 		r.d.opts.Log.WarnContext(ctx, "gone endpoint was not switched off as it should", "app", r.app, "err", err)
 	}

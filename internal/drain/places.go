@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/lamplighter/lamplighter/internal/circuit"
 )
 
 // maxNudges bounds the runs at work that occupy no worker of the queue: those that local wake-ups
@@ -32,7 +34,7 @@ type limits struct {
 func (l limits) share(n load) int {
 	working := max(n.working, 1)
 	part := max((l.inFlight-n.extra)/working, l.inFlight/(working+n.waiting))
-	return max(Floor, min(l.inFlightPerApp, part))
+	return max(circuit.Floor, min(l.inFlightPerApp, part))
 }
 
 // mayStart reports whether a local wake-up may start a run.

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/circuit"
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/drain"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
@@ -24,11 +25,11 @@ func TestPlacePolicy(t *testing.T) {
 		"Nothing":                  {0, 0, 0, 0, 32, true, true, true},
 		"Alone":                    {1, 1, 0, 0, 32, true, true, true},
 		"Busy":                     {64, 64, 0, 0, 8, true, true, true},
-		"MoreThanTheTarget":        {600, 600, 0, 0, drain.Floor, true, true, true},
-		"LastPlace":                {999, 999, 0, 0, drain.Floor, true, true, true},
-		"Full":                     {1000, 1000, 0, 0, drain.Floor, false, true, true},
-		"BeyondFull":               {1400, 1400, 0, 0, drain.Floor, false, true, true},
-		"WorkersOfTheQueue":        {1400, 400, 0, 0, drain.Floor, true, true, true},
+		"MoreThanTheTarget":        {600, 600, 0, 0, circuit.Floor, true, true, true},
+		"LastPlace":                {999, 999, 0, 0, circuit.Floor, true, true, true},
+		"Full":                     {1000, 1000, 0, 0, circuit.Floor, false, true, true},
+		"BeyondFull":               {1400, 1400, 0, 0, circuit.Floor, false, true, true},
+		"WorkersOfTheQueue":        {1400, 400, 0, 0, circuit.Floor, true, true, true},
 		"OneHangingPostEachIsFree": {20, 20, 400, 0, 25, true, true, true},
 		"MoreCountAsAnybodys":      {20, 20, 400, 400, 5, true, true, true},
 		"NeverLessThanIfTheyWorked": {
@@ -234,7 +235,7 @@ func TestOnePostUntilAnAppAnswers(t *testing.T) {
 			r.Errorf("%d posts to an app that has not answered", n)
 		}
 		r.box.locked(func() {
-			if n := len(r.box.flight); n > drain.Floor {
+			if n := len(r.box.flight); n > circuit.Floor {
 				r.Errorf("%d claims for it", n)
 			}
 		})

@@ -4,6 +4,8 @@ import (
 	"context"
 	"math"
 	"time"
+
+	"github.com/lamplighter/lamplighter/internal/circuit"
 )
 
 // linger is how long a run whose budget is spent waits for what is out before it goes on: as long as a
@@ -16,7 +18,7 @@ const longest = 90 * time.Second
 
 // renewIn is when renew would let the run go on.
 func (r *run) renewIn() time.Duration {
-	if r.spent.IsZero() || r.closing || r.lost || !r.suspectAt.IsZero() {
+	if r.stage() != circuit.Rests {
 		return math.MaxInt64
 	}
 	return max(time.Until(r.spent.Add(linger)), 0)
@@ -30,7 +32,7 @@ func (r *run) renew(ctx context.Context) {
 		return
 	}
 	if time.Since(r.born)+r.d.opts.Budget+linger+r.d.opts.Timeout > longest {
-		r.closing, r.force = true, true
+		r.decide.Stop()
 		return
 	}
 	call, cancel := context.WithTimeout(ctx, settleWithin)
@@ -41,12 +43,13 @@ func (r *run) renew(ctx context.Context) {
 		r.spent = time.Now() // not said of the endpoint: ask again
 		return
 	case !ok || !e.same(r.endpoint): // the next run finds out
-		r.closing, r.force = true, true
+		r.decide.Stop()
 		return
 	}
-	r.endpoint, r.began = e, r.spent
-	r.spent, r.until, r.look = time.Time{}, time.Now().Add(r.d.opts.Budget), lookMin
+	r.endpoint = e
+	r.decide.Renew()
+	r.until, r.look = time.Now().Add(r.d.opts.Budget), lookMin
 	r.observe(ctx)
-	r.report = Observation{Failure: r.report.Failure}
-	r.hadGate = r.hadGate && r.probing
+	r.report, r.firm = Observation{Failure: r.report.Failure}, 0
+	r.hadGate = r.hadGate && r.decide.Proof() == circuit.Probing
 }

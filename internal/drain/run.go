@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/circuit"
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
@@ -83,12 +84,11 @@ type run struct {
 	token    string
 	endpoint Endpoint
 	born     time.Time
-	// began is when the run began, or its budget was last renewed.
-	began    time.Time
 	held     time.Time
-	openings int
 	health   *health
-	place    *place
+	// decide is what the run knows and does; health.mu guards it.
+	decide *circuit.Run
+	place  *place
 	// moved is when a post began or ended last.
 	moved time.Time
 
@@ -111,55 +111,39 @@ type run struct {
 	asks    chan ask
 	answers chan answer
 
-	// limit ramps up, one more for each answer, so that it doubles each round: from Floor after a
-	// pause or an outage, so that an endpoint does not meet a stampede, else from where it was.
-	// alone lets one post out, until the endpoint answers; probing: because its gate was closed.
-	limit          int
-	alone, probing bool
 	// reserve is how many claims more than may run at once are wanted.
 	reserve int
-	lost    bool
-	force   bool
 	// idle: the last exchange found nothing due. filled: it gave all that was wanted, so more may be due.
 	idle, filled bool
-	// until is when the budget is spent, spent when it was found so, zero before: nothing is claimed
-	// from then on.
+	// until is when the budget is spent, spent when it was found so, zero before.
 	until, spent time.Time
-	// closing: claim no more. suspectAt: the endpoint failed then and has not answered since.
-	closing   bool
-	suspectAt time.Time
-	tripped   bool
-	// gone is the answer that says so, nil when there was none.
-	gone *delivery.Result
-	gate time.Duration
-	// ownFault: the service itself failed and nothing was delivered since.
-	ownFault bool
 	// skew is how far Redis's clock is ahead of this process's.
-	skew    time.Duration
-	report  Observation
+	skew   time.Duration
+	report Observation
+	// firm is how many of the report's rejections came before something was taken, and so are the tenants' own.
+	firm    int
 	hadGate bool
 	// closed: the run ended by closing the gate.
 	closed bool
-	// outdated: the endpoint was changed, switched on, resumed or tested since the run began, so what it
-	// saw says nothing of the endpoint as it is now.
-	outdated bool
 }
 
 func newRun(d *Drainer, e Endpoint, token string, b mailbox.Begun, p *place) *run {
 	now, app := time.Now(), e.Life.App
 	r := &run{
-		d: d, app: app, token: token, endpoint: e, born: now, began: now, until: now.Add(d.opts.Budget), held: b.HeldUntil, openings: b.Openings,
-		health: d.memory.of(e, now), place: p, moved: now,
+		d: d, app: app, token: token, endpoint: e, born: now, until: now.Add(d.opts.Budget), held: b.HeldUntil,
+		health: d.memory.of(e), place: p, moved: now,
 		asks: make(chan ask), answers: make(chan answer, 1), stirred: d.stirrable(app), look: lookMin, timer: stoppedTimer(),
-		probing: b.Probe, hadGate: b.Probe,
+		hadGate: b.Probes > 0, reserve: d.opts.InFlightPerApp,
 	}
-	r.limit, r.alone = r.health.start(d.opts.InFlightPerApp)
-	r.reserve = d.opts.InFlightPerApp
-	if b.Probe {
+	r.health.with(func(e *circuit.Endpoint) {
+		r.decide = e.Begin(&d.circuit, circuit.Begun{
+			Probes: b.Probes, Openings: b.Openings, Sole: b.Sole, Refusing: b.Refusing, Recall: b.Recall,
+		}, now, random())
+	})
+	if b.Probes > 0 {
 		d.opts.Metrics.transition(halfOpen)
-		r.limit, r.alone = 1, true
 	}
-	size := min(2*r.limit, d.opts.InFlightPerApp)
+	size := min(2*r.limit(), d.opts.InFlightPerApp)
 	r.jobs, r.done = make(chan job, size), make(chan finished, size)
 	return r
 }
@@ -173,10 +157,6 @@ func (r *run) drain(ctx context.Context, t taking) error {
 		close(r.asks)
 		r.ended.Wait()
 		r.timer.Stop()
-		if r.convicted() {
-			r.limit = 0
-		}
-		r.health.keepPace(r.limit)
 		r.d.unstirrable(r.app, r.stirred)
 	}()
 	claimed := t.exchanged.Owner
@@ -194,6 +174,10 @@ func (r *run) drain(ctx context.Context, t taking) error {
 			}
 			continue
 		}
+		if err := r.recall(ctx); err != nil {
+			r.abandon(ctx)
+			return err
+		}
 		if !claimed {
 			if err := r.exchange(ctx); err != nil {
 				r.abandon(ctx)
@@ -208,13 +192,9 @@ func (r *run) drain(ctx context.Context, t taking) error {
 		if len(r.settlements) > 0 || len(r.queue) > 0 {
 			continue
 		}
-		if r.lost {
+		if r.stage() == circuit.Lost {
 			r.observe(ctx)
 			return nil
-		}
-		if !r.suspectAt.IsZero() && !r.convicted() {
-			r.suspectAt = time.Time{} // others were answered: go on
-			continue
 		}
 		if !r.idle && !r.stopped() {
 			continue
@@ -227,34 +207,16 @@ func (r *run) drain(ctx context.Context, t taking) error {
 	}
 }
 
-// stopped reports that nothing more will be claimed in this run.
-func (r *run) stopped() bool {
-	return r.closing || r.lost || !r.spent.IsZero() || !r.suspectAt.IsZero()
-}
+// stopped reports that nothing is claimed now.
+func (r *run) stopped() bool { return r.stage() != circuit.Claims }
 
-// convicted reports that the endpoint is held to be failing: its breaker tripped, or it failed
-// and answered nobody since.
-func (r *run) convicted() bool {
-	if r.outdated {
-		return false
-	}
-	well, _ := r.health.times()
-	return r.tripped || r.gone != nil || r.gate > 0 || !r.suspectAt.IsZero() && !well.After(r.suspectAt)
-}
+func (r *run) stage() circuit.Stage { return r.decide.Stage() }
 
-// want is how many more claims there is room for: what may run, and a reserve, so that posters need
-// not wait for an exchange. The reserve does not shrink with the limit, or many apps at once would
-// exchange a few entries at a time.
-func (r *run) want() int {
-	if r.stopped() {
-		return 0
-	}
-	room := min(r.limit, r.d.share()) + r.reserve
-	if r.alone {
-		room = 1
-	}
-	return max(room-r.running-len(r.queue), 0)
-}
+// limit is how many posts may be out.
+func (r *run) limit() int { return min(r.decide.Limit(), r.d.share()) }
+
+// want is how many more claims there is room for.
+func (r *run) want() int { return r.decide.Want(r.running+len(r.queue), r.d.share(), r.reserve) }
 
 // exchange settles and claims. Meanwhile posts end and others start from the reserve.
 func (r *run) exchange(ctx context.Context) error {
@@ -282,7 +244,7 @@ func (r *run) exchange(ctx context.Context) error {
 
 // replenish widens the reserve that posters used up while a slow exchange was made although more was due.
 func (r *run) replenish(took time.Duration) {
-	if took > slowExchange && r.filled && len(r.queue) == 0 && r.running < min(r.limit, r.d.share()) && !r.stopped() {
+	if took > slowExchange && r.filled && len(r.queue) == 0 && r.running < r.limit() && !r.stopped() {
 		r.reserve = min(2*r.reserve, reserveMost*r.d.opts.InFlightPerApp)
 	}
 }
@@ -303,15 +265,15 @@ func (r *run) correspond(ctx context.Context, life mailbox.Life) {
 
 func (r *run) take(ctx context.Context, x mailbox.Exchanged, want int, sent, got time.Time) {
 	if !x.Owner {
-		r.lost = true
+		r.decide.Lose()
 		r.queue = nil
 		return
 	}
 	if x.Off {
-		r.closing = true
+		r.decide.Off()
 	}
 	if x.Outdated {
-		r.outdated, r.closing, r.force = true, true, true
+		r.decide.Outdated()
 	}
 	for _, t := range x.Unreadable {
 		r.d.opts.Log.ErrorContext(ctx, "waiting entry is of an unknown format; left for another version", "app", r.app, "tenant", t)
@@ -333,29 +295,31 @@ func (r *run) take(ctx context.Context, x mailbox.Exchanged, want int, sent, got
 func (r *run) check(ctx context.Context) {
 	select {
 	case <-r.d.stop:
-		r.closing, r.force = true, true
+		r.decide.Stop()
 	case <-ctx.Done():
-		r.closing, r.force = true, true
+		r.decide.Stop()
 	default:
 	}
-	if now := time.Now(); r.spent.IsZero() && now.After(r.until) {
+	if now := time.Now(); r.stage() == circuit.Claims && now.After(r.until) {
 		r.spent = now
+		r.decide.Rest()
 	}
 }
 
 // launch starts posts while there is room, and releases what may not start any more.
 func (r *run) launch(ctx context.Context) {
 	r.check(ctx)
-	limit := min(r.limit, r.d.share())
+	limit := r.limit()
 	for len(r.queue) > 0 {
 		c := r.queue[0]
 		now := time.Now()
 		late := !now.Before(c.startBy)
-		if !late && !r.stopped() && r.running >= limit {
+		starts := r.decide.Starts()
+		if !late && starts && r.running >= limit {
 			return
 		}
 		r.queue = r.queue[1:]
-		if late || r.stopped() {
+		if late || !starts {
 			r.settlements = append(r.settlements, mailbox.Settlement{Claim: c.claim, Verdict: mailbox.Release})
 			continue
 		}
@@ -421,7 +385,7 @@ func (r *run) window() time.Duration {
 // starving reports that posters will wait soon although more is due: they go on from what is left of
 // the reserve while the exchange is made.
 func (r *run) starving() bool {
-	return r.filled && len(r.queue) <= r.reserve/2 && !r.stopped() && !r.alone
+	return r.filled && len(r.queue) <= r.reserve/2 && !r.stopped() && r.decide.Proof() == circuit.Proven
 }
 
 func stoppedTimer() *time.Timer {

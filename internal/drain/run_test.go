@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lamplighter/lamplighter/internal/circuit"
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/drain"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
@@ -117,7 +118,7 @@ func TestFloor(t *testing.T) {
 		r.box.fill(50)
 		r.run()
 		r.expect(50, 0)
-		if r.most != drain.Floor {
+		if r.most != circuit.Floor {
 			r.Errorf("%d posts at once, want the floor", r.most)
 		}
 	}, func(o *drain.Options) { o.InFlight = 1 })

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/circuit"
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 )
@@ -17,21 +18,34 @@ func (r *run) settle(ctx context.Context, f finished) {
 		r.settlements = append(r.settlements, mailbox.Settlement{Claim: f.claim, Verdict: mailbox.Release})
 		return
 	}
-	_, delivered := r.health.times()
-	m := f.message
-	if !m.LastAttempt.IsZero() { // Redis's time, compared with this process's
-		m.LastAttempt = m.LastAttempt.Add(-r.skew)
+	m, lastAttempt := f.message, f.message.LastAttempt
+	if !lastAttempt.IsZero() { // Redis's time, compared with this process's
+		lastAttempt = lastAttempt.Add(-r.skew)
 	}
-	j := judge(f.result, m, delivered, r.began, r.d.opts.Schedule, random())
-	if j.verdict == mailbox.Failed && f.result.Outcome == delivery.Aborted && r.halting(ctx) {
-		j = judgement{verdict: mailbox.Release}
+	a := circuit.Answer{
+		Result: f.result, Tenant: m.Change.Tenant, Attempts: m.Attempts, Steps: m.Steps, LastAttempt: lastAttempt, At: f.at, Full: r.running+1 >= r.limit(), Halting: r.halting(ctx),
 	}
-	r.settlements = append(r.settlements, mailbox.Settlement{
-		Claim: f.claim, Verdict: j.verdict, Delay: j.delay, Step: j.step, Reason: f.result.Reason, Well: j.verdict == mailbox.Failed && j.well,
-	})
-	r.steer(j, f)
-	r.note(f, j)
-	r.record(ctx, f, j)
+	var d circuit.Decision
+	r.health.with(func(*circuit.Endpoint) { d = r.decide.Answered(a, random()) })
+	r.settlements = append(r.settlements, settlementOf(f, d))
+	if d.Proved {
+		r.d.opts.Metrics.transition(closed)
+	}
+	r.note(f, d)
+	r.record(ctx, f, d)
+}
+
+func settlementOf(f finished, d circuit.Decision) mailbox.Settlement {
+	s := mailbox.Settlement{Claim: f.claim, Verdict: mailbox.Failed, Delay: d.Delay, Step: d.Step, Reason: f.result.Reason}
+	switch {
+	case d.Delivered:
+		s.Verdict = mailbox.OK
+	case d.Released:
+		s.Verdict = mailbox.Release
+	default:
+		s.Well = d.Well
+	}
+	return s
 }
 
 func (r *run) halting(ctx context.Context) bool {
@@ -43,59 +57,25 @@ func (r *run) halting(ctx context.Context) bool {
 	}
 }
 
-// steer lets the answer decide how the run goes on.
-func (r *run) steer(j judgement, f finished) {
-	if r.health.count(j, f.at, r.d.memory.failures) {
-		r.tripped, r.closing = true, true
-	}
-	if j.gone {
-		r.gone, r.closing = &f.result, true
-	}
-	if j.gate > 0 {
-		r.gate, r.closing = max(r.gate, j.gate), true
-	}
-	if j.suspect && r.suspectAt.IsZero() {
-		r.suspectAt = f.at
-	}
-	if !j.well {
-		if f.result.Outcome == delivery.Aborted {
-			r.closing, r.force = true, true
-			r.ownFault = j.verdict == mailbox.Failed
-		}
-		return
-	}
-	r.ownFault = false
-	r.openings = 0 // the next exchange clears the gate
-	if r.alone {
-		r.alone = false
-		r.limit = min(Floor, r.d.opts.InFlightPerApp)
-		if r.probing {
-			r.probing = false
-			r.d.opts.Metrics.transition(closed)
-		}
-		return
-	}
-	r.limit = min(r.limit+1, r.d.opts.InFlightPerApp) // one more per answer doubles it each round
-}
-
 // note keeps what people may have to be told.
-func (r *run) note(f finished, j judgement) {
+func (r *run) note(f finished, d circuit.Decision) {
+	res := f.result
 	switch {
-	case f.result.Outcome == delivery.Delivered:
+	case d.Delivered:
 		r.report.Failure = nil
 		r.report.Succeeded = true
-		if f.message.Steps > 0 {
+		r.firm = len(r.report.Rejected)
+		if f.message.Attempts > 0 {
 			r.report.Accepted = append(r.report.Accepted, f.message)
 		}
-	case j.step: // the endpoint works, or did for others
-		if j.well {
+	case d.Blame == circuit.Tenant:
+		if d.Well {
 			r.report.Failure = nil
 		}
-		res := f.result
-		res.Outcome = delivery.Rejected
-		r.report.Rejected = append(r.report.Rejected, Rejection{Message: f.message, Result: res})
-	case j.fault || f.result.Wait:
-		res := f.result
+		own := res
+		own.Outcome = delivery.Rejected
+		r.report.Rejected = append(r.report.Rejected, Rejection{Message: f.message, Result: own, well: d.Well})
+	case d.Blame == circuit.TheEndpoint:
 		r.report.Failure = &res
 		r.report.Succeeded = false
 	}
@@ -108,10 +88,21 @@ func (r *run) observe(ctx context.Context) {
 	if !r.closed {
 		o.Failure = nil
 	}
-	if r.outdated {
+	if r.closed && r.decide.Convicted() { // what was held against tenants before the evidence was enough is the endpoint's
+		refusing := r.decide.Refusing()
+		kept := r.firm
+		for _, one := range o.Rejected[r.firm:] {
+			if one.well && !refusing {
+				o.Rejected[kept] = one
+				kept++
+			}
+		}
+		o.Rejected = o.Rejected[:kept]
+	}
+	if r.decide.IsOutdated() {
 		o.Succeeded, o.Rejected = false, nil
 	}
-	news := o.Failure != nil || len(o.Rejected) > 0 || len(o.Accepted) > 0 || o.Succeeded && (r.hadGate || r.tripped || !r.suspectAt.IsZero())
+	news := o.Failure != nil || len(o.Rejected) > 0 || len(o.Accepted) > 0 || o.Succeeded && (r.hadGate || r.decide.Doubted())
 	if !news {
 		return
 	}
@@ -124,7 +115,7 @@ func (r *run) observe(ctx context.Context) {
 }
 
 // record writes the attempt's metrics, its entry in the deliveries and its canonical log line.
-func (r *run) record(ctx context.Context, f finished, j judgement) {
+func (r *run) record(ctx context.Context, f finished, d circuit.Decision) {
 	m, res := f.message, f.result
 	a := delivery.Attempt{
 		At: f.at.Add(-res.Duration).UTC(), ClientID: r.app, Tenant: m.Change.Tenant, ChangeID: m.Change.ID, WebhookID: m.WebhookID,
@@ -132,8 +123,8 @@ func (r *run) record(ctx context.Context, f finished, j judgement) {
 		Outcome: res.Outcome.String(), Reason: res.Reason.String(), Status: res.Status, DurationMS: res.Duration.Milliseconds(),
 		Detail: res.Detail, Excerpt: res.Excerpt,
 	}
-	if j.delay > 0 {
-		a.NextAttemptAt = f.at.Add(j.delay).UTC()
+	if d.Delay > 0 && d.Blame != circuit.TheEndpoint {
+		a.NextAttemptAt = f.at.Add(d.Delay).UTC()
 	}
 	r.d.opts.Observer.Attempted(a)
 	held := m.Attempts > 0 || !r.held.IsZero() && !m.FirstDeposited.After(r.held)

@@ -107,7 +107,7 @@ func TestARunWithAHangingPostIsLikeTheNext(t *testing.T) {
 func TestARunEndsSometime(t *testing.T) {
 	bubble(t, func(r *rig) {
 		r.latency = func(m delivery.Message) time.Duration { // something is always out
-			return 3*time.Second + time.Duration(m.Sequence%17)*300*time.Millisecond
+			return time.Second + time.Duration(m.Sequence%17)*120*time.Millisecond
 		}
 		r.box.fill(999)
 		start := time.Now()

@@ -76,6 +76,13 @@ func works(b *censusBox) []redistest.Work {
 		}
 		b.check(b.rdb.ZAdd(ctx, b.key(keys.AppDismissed), zs...).Err())
 	}
+	opens := []string{"prelude", "entries", "recalls", "wake"}
+	waits := func() { // for an hour, what failed
+		b.alone()
+		b.claims(func(c mailbox.Claim) mailbox.Settlement { return failed(c, time.Hour) })
+		b.exchange("d1", 0, b.held...)
+		b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Hour})
+	}
 	life := int64(1)
 	work := redistest.NewWork
 	return []redistest.Work{
@@ -121,9 +128,26 @@ func works(b *censusBox) []redistest.Work {
 		work("finish", wakes, "with a gate", func() {
 			b.check(b.rdb.HDel(ctx, b.key(keys.AppMailbox), "gate", "gopen").Err())
 			b.own("d1")
-		}, func() { b.finish("d1", mailbox.Closing{Gate: time.Minute}) }),
-		work("switch", wakes, "on and changed", nil, func() { b.turn(int64(b.calls)+1, true); b.calls++ }),
-		work("open", wakes, "a closed gate", nil, do(func() error { _, err := b.s.Open(ctx, b.life(), "n"); return err })),
+		}, func() { b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Minute}) }),
+		work("exchange", entries, "64 probes among 200 that were tried", func() {
+			b.alone()
+			b.claims(func(c mailbox.Claim) mailbox.Settlement { return failed(c, 0) })
+			b.exchange("d1", 0, b.held...)
+			b.finish("d1", mailbox.Closing{Probes: 64, Gate: time.Millisecond})
+			b.pass(time.Millisecond)
+			b.own("d1")
+		}, func() { b.exchange("d1", 1) }),
+		work("switch", opens, "on and changed, 200 recalled", waits, func() {
+			b.calls++
+			_, err := b.s.Switch(ctx, "n", mailbox.Switch{Life: b.life(), Revision: int64(b.calls), EndpointRevision: int64(b.calls), On: true})
+			b.check(err)
+		}),
+		work("open", opens, "a closed gate, 200 recalled", waits, do(func() error { _, err := b.s.Open(ctx, b.life(), "n"); return err })),
+		work("recall", []string{"prelude", "entries", "recalls"}, "200 tenants", func() {
+			waits()
+			b.own("d1")
+			b.check(b.rdb.HSet(ctx, b.key(keys.AppMailbox), "recall", "0:9000000000000:0").Err())
+		}, do(func() error { _, err := b.s.Recall(ctx, b.life(), "d1"); return err })),
 		work("beat", []string{"prelude"}, "the owner", func() { b.own("d1") }, func() { b.beats("d1") }),
 		work("view", entries, "of many waiting", b.crowd, func() { b.view() }),
 		work("inspect", entries, "200 with three slots", func() { b.alone(); b.deposit("n", b.fresh()...) }, do(func() error {

@@ -15,7 +15,7 @@ func TestBegin(t *testing.T) {
 	each(t, quick(), func(b *box) {
 		b.approved(1, "t1")
 		b.tell("t1", "suspend5")
-		if x := b.begin("d1", 0); x.State != mailbox.Owned || x.Probe || x.Openings != 0 || !x.HeldUntil.IsZero() || !x.Wake.None() {
+		if x := b.begin("d1", 0); x.State != mailbox.Owned || x.Probes > 0 || x.Openings != 0 || !x.HeldUntil.IsZero() || !x.Wake.None() {
 			b.Errorf("begin = %+v", x)
 		}
 		if x := b.begin("d1", 0); x.State != mailbox.Owned {
@@ -287,7 +287,7 @@ func TestWhatClearsTheGate(t *testing.T) {
 				b.approved(1, "t1")
 				b.tell("t1", "suspend5")
 				b.own("d1")
-				b.finish("d1", mailbox.Closing{Gate: 20 * time.Millisecond})
+				b.finish("d1", mailbox.Closing{Probes: 1, Gate: 20 * time.Millisecond})
 				b.pass(20 * time.Millisecond)
 				b.own("d2")
 				c := b.claim("d2")
@@ -371,9 +371,9 @@ func TestFinish(t *testing.T) {
 		"NothingLeft":       {mailbox.Closing{}, false, mailbox.Done, false},
 		"WorkLeft":          {mailbox.Closing{}, true, mailbox.More, false},
 		"WorkLeftButForced": {mailbox.Closing{Force: true}, true, mailbox.Done, true},
-		"EndpointFailed":    {mailbox.Closing{Gate: 2 * time.Second}, true, mailbox.Done, true},
+		"EndpointFailed":    {mailbox.Closing{Probes: 1, Gate: 2 * time.Second}, true, mailbox.Done, true},
 		"EndpointIsGone":    {mailbox.Closing{OffRevision: 7}, true, mailbox.Done, false},
-		"GateBeyondHorizon": {mailbox.Closing{Gate: time.Hour}, true, mailbox.Done, false},
+		"GateBeyondHorizon": {mailbox.Closing{Probes: 1, Gate: time.Hour}, true, mailbox.Done, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -411,7 +411,7 @@ func TestFinishMayBeRepeated(t *testing.T) {
 		b.approved(1, "t1")
 		b.own("d1")
 		b.tell("t1", "suspend5")
-		c := mailbox.Closing{Gate: 5 * time.Second}
+		c := mailbox.Closing{Probes: 1, Gate: 5 * time.Second}
 		first, second := b.finish("d1", c), b.finish("d1", c)
 		if first.Wake.None() || second.State != mailbox.Done || second.Wake.Generation != first.Wake.Generation {
 			b.Errorf("finish = %+v, then %+v, want the same wake-up", first, second)

@@ -77,11 +77,11 @@ func TestOutdatedRun(t *testing.T) {
 				if e := b.inspect("t2").Entries[tenant.SlotStatus]; e.Steps != 0 || e.LastReason != delivery.ReasonRefused {
 					b.Errorf("entry = %+v, want no step and the reason", e)
 				}
-				first := b.finish("d1", mailbox.Closing{Gate: time.Hour, OffRevision: 99})
+				first := b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Hour, OffRevision: 99})
 				if first.State != mailbox.Done || !first.Outdated || first.Wake.None() || first.Wake.Delay != 0 {
 					b.Errorf("finish = %+v, want outdated and a wake-up now", first)
 				}
-				if again := b.finish("d1", mailbox.Closing{Gate: time.Hour, OffRevision: 99}); again != first {
+				if again := b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Hour, OffRevision: 99}); again != first {
 					b.Errorf("repeated finish = %+v, want %+v", again, first)
 				}
 				if v := b.view(); v.Off || v.Openings != 0 || !v.GateUntil.IsZero() || v.Owned {
@@ -94,7 +94,7 @@ func TestOutdatedRun(t *testing.T) {
 				if x := b.exchange("d2", 9); len(x.Claims) != 4 || x.Outdated {
 					b.Errorf("exchange = %+v, want all that is left", x)
 				}
-				if f := b.finish("d2", mailbox.Closing{Gate: time.Hour}); f.Outdated {
+				if f := b.finish("d2", mailbox.Closing{Probes: 1, Gate: time.Hour}); f.Outdated {
 					b.Errorf("finish = %+v", f)
 				}
 				if v := b.view(); v.Openings != 1 {
@@ -114,7 +114,7 @@ func TestWhatOutdatesNoRun(t *testing.T) {
 		"OldSettings":    func(b *box) { b.set(4, 4, true) },
 		"SweptTheSame":   func(b *box) { b.sweepSet(5, 3, true) },
 		"ToldTheSame":    func(b *box) { b.set(5, 3, true) },
-		"AnotherFailed":  func(b *box) { b.finish("d9", mailbox.Closing{Gate: time.Hour}) },
+		"AnotherFailed":  func(b *box) { b.finish("d9", mailbox.Closing{Probes: 1, Gate: time.Hour}) },
 		"BegunAgain":     func(b *box) { b.own("d1") },
 		"LowerEndpoint":  func(b *box) { b.set(6, 2, true) },
 		"ApprovedAnd":    func(b *box) { b.approve("t9", 5); b.dismiss("t9") },
@@ -133,7 +133,7 @@ func TestWhatOutdatesNoRun(t *testing.T) {
 				if x := b.exchange("d1", 0, failed(c, time.Hour)); !x.Owner || x.Outdated {
 					b.Errorf("exchange = %+v", x)
 				}
-				if f := b.finish("d1", mailbox.Closing{Gate: time.Hour}); f.State != mailbox.Done || f.Outdated {
+				if f := b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Hour}); f.State != mailbox.Done || f.Outdated {
 					b.Errorf("finish = %+v", f)
 				}
 				if v := b.view(); v.Openings != 1 || v.Breaker() != "open" {
@@ -181,7 +181,7 @@ func TestRepeatedBeginKeepsItsEpoch(t *testing.T) {
 		if x := b.exchange("d1", 0, failed(c, time.Hour)); !x.Outdated {
 			b.Errorf("exchange = %+v, want outdated", x)
 		}
-		if f := b.finish("d1", mailbox.Closing{Gate: time.Hour}); !f.Outdated {
+		if f := b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Hour}); !f.Outdated {
 			b.Errorf("finish = %+v, want outdated", f)
 		}
 		b.own("d1") // another run's, were the token not unique
@@ -199,7 +199,7 @@ func TestOutdatedRunForgetsNoGate(t *testing.T) {
 		b.approved(1, "t1")
 		b.tell("t1", "suspend5")
 		b.own("d1")
-		b.finish("d1", mailbox.Closing{Gate: 20 * time.Millisecond})
+		b.finish("d1", mailbox.Closing{Probes: 1, Gate: 20 * time.Millisecond})
 		b.pass(20 * time.Millisecond)
 		b.own("d2")
 		c := b.claim("d2")
@@ -210,7 +210,7 @@ func TestOutdatedRunForgetsNoGate(t *testing.T) {
 			b.Errorf("view = %+v, want the gate", v)
 		}
 		b.finish("d2", mailbox.Closing{})
-		if x := b.own("d3"); !x.Probe {
+		if x := b.own("d3"); x.Probes == 0 {
 			b.Errorf("begin = %+v, want a probe", x)
 		}
 	})
@@ -239,7 +239,7 @@ func TestWhatSettingsOpenTheGate(t *testing.T) {
 				b.approved(1, "t1")
 				b.tell("t1", "suspend5")
 				b.own("d1")
-				b.finish("d1", mailbox.Closing{Gate: time.Hour})
+				b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Hour})
 				b.clearAlarms()
 				row.tell(b)
 				v := b.view()
@@ -247,7 +247,7 @@ func TestWhatSettingsOpenTheGate(t *testing.T) {
 					b.Errorf("view = %+v, opened want %v", v, row.opens)
 				}
 				x := b.begin("d2", 0)
-				if (x.State == mailbox.Owned && x.Probe) != row.opens {
+				if (x.State == mailbox.Owned && x.Probes > 0) != row.opens {
 					b.Errorf("begin = %+v", x)
 				}
 			})
@@ -261,10 +261,10 @@ func TestNewEndpointCountsItsOpeningsAnew(t *testing.T) {
 	each(t, mailbox.Settings{}, func(b *box) {
 		b.set(5, 3, true)
 		b.own("d1")
-		b.finish("d1", mailbox.Closing{Gate: 20 * time.Millisecond})
+		b.finish("d1", mailbox.Closing{Probes: 1, Gate: 20 * time.Millisecond})
 		b.pass(20 * time.Millisecond)
 		b.set(6, 6, true)
-		if x := b.own("d2"); !x.Probe || x.Openings != 0 {
+		if x := b.own("d2"); x.Probes == 0 || x.Openings != 0 {
 			b.Errorf("begin = %+v", x)
 		}
 	})

@@ -262,7 +262,7 @@ func TestMaxMemory(t *testing.T) {
 			b.exchange("d2", 0, ok(c))
 		}
 	}
-	if f := b.finish("d2", mailbox.Closing{Gate: time.Second}); f.State != mailbox.Done {
+	if f := b.finish("d2", mailbox.Closing{Probes: 1, Gate: time.Second}); f.State != mailbox.Done {
 		t.Errorf("finish = %+v", f)
 	}
 	if _, err := b.s.Open(t.Context(), testLife, "o"); err != nil {

@@ -191,7 +191,7 @@ func TestRepeatsBringTheLostWakeUp(t *testing.T) {
 		b.tell("t1", "suspend5")
 		b.own("d1")
 		b.clearAlarms()
-		b.finish("d1", mailbox.Closing{Gate: 5 * time.Second})
+		b.finish("d1", mailbox.Closing{Probes: 1, Gate: 5 * time.Second})
 		b.clearAlarms()
 	}
 	for name, row := range map[string]struct {
@@ -253,10 +253,10 @@ func TestCrashedProbeForgetsNoGate(t *testing.T) {
 		b.approved(1, "t1")
 		b.tell("t1", "suspend5")
 		b.own("d1")
-		b.finish("d1", mailbox.Closing{Gate: 100 * time.Millisecond})
+		b.finish("d1", mailbox.Closing{Probes: 1, Gate: 100 * time.Millisecond})
 		b.pass(100 * time.Millisecond)
 		for _, token := range []string{"d2", "d3"} {
-			if x := b.own(token); !x.Probe || x.Openings != 1 {
+			if x := b.own(token); x.Probes == 0 || x.Openings != 1 {
 				b.Errorf("begin(%s) = %+v, want a probe after one opening", token, x)
 			}
 			b.claim(token) // and never comes back

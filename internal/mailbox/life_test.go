@@ -119,7 +119,7 @@ func TestLifeBeginsAnew(t *testing.T) {
 	t.Parallel()
 	for name, before := range map[string]func(b *box){
 		"Owned":     func(b *box) { b.own("d1") },
-		"Gated":     func(b *box) { b.own("d1"); b.finish("d1", mailbox.Closing{Gate: time.Hour}) },
+		"Gated":     func(b *box) { b.own("d1"); b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Hour}) },
 		"Off":       func(b *box) { b.turn(3, false) },
 		"OffAndOn":  func(b *box) { b.turn(3, false); b.turn(4, true) },
 		"Replacing": func(b *box) { b.approved(1, "t1"); b.tell("t1", "suspend5"); b.tell("t1", "resume6") },
@@ -143,7 +143,7 @@ func TestLifeBeginsAnew(t *testing.T) {
 				if v := b.view(); v.Owned || v.Off || v.Openings != 0 || !v.GateUntil.IsZero() || v.Superseded != 0 || v.EndpointRevision != 0 || v.Birth != 9 {
 					b.Errorf("view = %+v", v)
 				}
-				if x := b.own("d2"); x.Probe || x.Openings != 0 || !x.HeldUntil.IsZero() {
+				if x := b.own("d2"); x.Probes > 0 || x.Openings != 0 || !x.HeldUntil.IsZero() {
 					b.Errorf("begin = %+v", x)
 				}
 			})

@@ -32,6 +32,10 @@ type oracle struct {
 	gated      bool
 	gate       int64
 	openings   int
+	counted    bool  // openings stand in the mailbox
+	probes     int64 // -1 unknown
+	refusing   int64 // 0 not
+	recalls    *span
 	off        int64 // revision, 0 on
 	revision   int64
 	held       int64
@@ -45,6 +49,9 @@ type oracle struct {
 	erev       int64 // -1 unknown
 	outdated   string
 }
+
+// span is what is to be recalled: what failed last from then until then; behind score nothing was looked at.
+type span struct{ from, till, score int64 }
 
 type mark struct {
 	known int64
@@ -74,7 +81,7 @@ type note struct {
 func newOracle(set mailbox.Settings, now int64) *oracle {
 	return &oracle{
 		set: set, now: now, tenants: map[tenant.ID]mark{}, waiting: map[tenant.ID]*[tenant.Slots]*note{},
-		due: map[tenant.ID]int64{}, flight: map[tenant.ID]int64{}, former: map[int64]map[tenant.ID]mark{}, oepoch: -1, erev: -1,
+		due: map[tenant.ID]int64{}, flight: map[tenant.ID]int64{}, former: map[int64]map[tenant.ID]mark{}, oepoch: -1, erev: -1, probes: -1,
 	}
 }
 
@@ -249,12 +256,22 @@ func (o *oracle) begin(token string, gen int64) mailbox.Begun {
 		o.oepoch = o.epoch
 	}
 	o.owner, o.ownedUntil = token, o.now+o.set.OwnerLease.Milliseconds()
-	b := mailbox.Begun{State: mailbox.Owned, Probe: o.gated, Openings: o.openings}
+	b := mailbox.Begun{
+		State: mailbox.Owned, Openings: o.openings, Sole: len(o.tenants) == 1, Refusing: o.refusing != 0, Recall: o.recalls != nil,
+	}
+	if o.gated {
+		if b.Probes = o.mayProve(); o.probes == 0 { // it only asked for a pause
+			o.gated, o.gate, o.probes, b.Probes = false, 0, -1, 0
+		}
+	}
 	if o.held > 0 {
 		b.HeldUntil = moment(o.held)
 	}
 	return b
 }
+
+// mayProve is how many tenants may prove the endpoint.
+func (o *oracle) mayProve() int { return int(max(o.probes, 1) * int64(btoi(o.gated))) }
 
 func (o *oracle) exchange(token string, want int, rs []mailbox.Settlement) mailbox.Exchanged {
 	mine, well := o.owner == token, false
@@ -268,7 +285,12 @@ func (o *oracle) exchange(token string, want int, rs []mailbox.Settlement) mailb
 	}
 	o.ownedUntil = o.now + o.set.OwnerLease.Milliseconds()
 	if well {
-		o.gated, o.gate, o.openings = false, 0, 0
+		if o.gated || o.counted {
+			o.gated, o.gate, o.openings, o.counted, o.probes = false, 0, 0, false, -1
+		}
+		if o.refusing != 0 {
+			o.recalls, o.refusing = &span{from: o.refusing, till: o.now}, 0
+		}
 		if o.empty() {
 			o.superseded = 0
 		}
@@ -289,13 +311,7 @@ func (o *oracle) exchange(token string, want int, rs []mailbox.Settlement) mailb
 	}
 	x := mailbox.Exchanged{Owner: true, Claims: []mailbox.Claim{}}
 	stamp := max(o.now+o.set.EntryLease.Milliseconds(), o.stamp+1)
-	if o.gated {
-		want = min(want, 1)
-	}
-	for _, t := range o.ready() {
-		if len(x.Claims) >= want {
-			break
-		}
+	for _, t := range o.claimed(want) {
 		o.stamp = stamp
 		delete(o.due, t)
 		o.flight[t] = stamp
@@ -312,6 +328,57 @@ func (o *oracle) exchange(token string, want int, rs []mailbox.Settlement) mailb
 		x.Claims = append(x.Claims, mailbox.Claim{Tenant: t, Slot: tenant.Slot(best), Stamp: stamp, Entry: e})
 	}
 	return x
+}
+
+// claimed are the tenants that a call claims: the first that are due or, where they have to prove the endpoint, half of them of those
+// at the end that nothing was tried of.
+func (o *oracle) claimed(want int) []tenant.ID {
+	ready := o.ready()
+	if !o.gated || want == 0 {
+		return ready[:min(want, len(ready))]
+	}
+	want = o.mayProve()
+	var end []tenant.ID
+	for i, t := range slices.Backward(ready) {
+		if len(end) < want/2 && i >= len(ready)-200 && !o.tried(t) {
+			end = append(end, t)
+		}
+	}
+	front := slices.Clone(ready[:min(want-len(end), len(ready))])
+	return append(front, slices.DeleteFunc(end, func(t tenant.ID) bool { return slices.Contains(front, t) })...)
+}
+
+func (o *oracle) tried(t tenant.ID) bool {
+	return slices.ContainsFunc(o.entries(t)[:], func(n *note) bool { return n != nil && n.attempts > 0 })
+}
+
+// recall makes a page due, and says whether there is more.
+func (o *oracle) recall() bool {
+	if o.recalls == nil {
+		return false
+	}
+	var page []tenant.ID
+	for t, at := range o.due {
+		if at >= max(o.recalls.score, o.now+1) {
+			page = append(page, t)
+		}
+	}
+	for _, t := range page { // few enough for one page
+		for _, n := range o.entries(t) {
+			if n != nil && n.attempts > 0 && n.failedAt >= o.recalls.from && n.failedAt <= o.recalls.till {
+				o.due[t] = o.now
+			}
+		}
+	}
+	o.recalls = nil
+	return false
+}
+
+// opened is what an opening does to a gate and what failed behind it.
+func (o *oracle) opened() {
+	o.probes, o.refusing = -1, 0
+	o.recalls = &span{till: o.now}
+	o.recall()
 }
 
 func (o *oracle) isOutdated() bool { return max(o.oepoch, 0) != o.epoch }
@@ -333,6 +400,9 @@ func (o *oracle) settle(r mailbox.Settlement, mine, outdated bool) {
 	case mine:
 		delete(o.flight, t)
 		o.due[t] = o.now
+		if r.Verdict == mailbox.Release && same && n.attempts == 0 {
+			o.due[t] = n.since
+		}
 		if r.Verdict == mailbox.Failed && same {
 			n.attempts++
 			n.reason, n.failedAt = r.Reason, o.now
@@ -380,8 +450,14 @@ func (o *oracle) finish(token string, c mailbox.Closing) mailbox.Finished {
 	}
 	o.owner, o.ownedUntil = "", 0
 	if c.Gate > 0 {
-		o.gated, o.gate = true, o.now+c.Gate.Milliseconds()
-		o.openings++
+		o.gated, o.gate, o.probes = true, o.now+c.Gate.Milliseconds(), int64(c.Probes)
+		if c.Probes > 0 {
+			o.openings++
+			o.counted = true
+		}
+		if !c.Refusing.IsZero() {
+			o.refusing = c.Refusing.UnixMilli()
+		}
 	}
 	if c.OffRevision > 0 && c.OffRevision >= o.revision {
 		o.off, o.revision, o.erev = c.OffRevision, c.OffRevision, c.OffRevision
@@ -406,8 +482,9 @@ func (o *oracle) turn(nonce string, sw mailbox.Switch, sweep bool) mailbox.Wake 
 			if o.off != 0 || o.erev >= 0 && sw.EndpointRevision > o.erev {
 				o.epoch++
 				if o.gated {
-					o.gate, o.openings = min(o.gate, o.now), 0
+					o.gate, o.openings, o.counted = min(o.gate, o.now), 0, true
 				}
+				o.opened()
 			}
 			o.off = 0
 		} else {
@@ -421,8 +498,9 @@ func (o *oracle) turn(nonce string, sw mailbox.Switch, sweep bool) mailbox.Wake 
 func (o *oracle) open(nonce string) mailbox.Wake {
 	o.epoch++
 	if o.gate > o.now {
-		o.gate, o.openings = o.now, 0
+		o.gate, o.openings, o.counted = o.now, 0, true
 	}
+	o.opened()
 	return o.wake(nonce)
 }
 
@@ -484,6 +562,9 @@ func (o *oracle) content() map[string]string {
 	if o.owner != "" {
 		out["mailbox owner"] = o.owner
 	}
+	if r := o.recalls; r != nil {
+		out["mailbox recall"] = fmt.Sprintf("%d:%d:%d", r.from, r.till, r.score)
+	}
 	return out
 }
 
@@ -500,7 +581,9 @@ func (o *oracle) contentOfBox(put func(field string, v int64, present bool)) {
 	put("stamp", o.stamp, o.stamp != 0)
 	put("oexp", o.ownedUntil, o.owner != "")
 	put("gate", o.gate, o.gated)
-	put("gopen", int64(o.openings), o.gated)
+	put("gopen", int64(o.openings), o.counted)
+	put("probes", o.probes, o.probes >= 0)
+	put("refusing", o.refusing, o.refusing != 0)
 	put("dismissals", o.dismissals, o.dismissals != 0)
 	put("off", o.off, o.off != 0)
 	put("srev", o.revision, o.revision != 0 || o.erev >= 0)

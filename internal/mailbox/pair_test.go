@@ -38,7 +38,7 @@ func TestTake(t *testing.T) {
 			b.tell(tn, "suspend5")
 		}
 		begun, x := b.take("d1", 2)
-		if begun.State != mailbox.Owned || begun.Probe || !x.Owner || len(x.Claims) != 2 || x.Claims[0].Stamp == 0 {
+		if begun.State != mailbox.Owned || begun.Probes > 0 || !x.Owner || len(x.Claims) != 2 || x.Claims[0].Stamp == 0 {
 			b.Errorf("take = %+v %+v, want two claims", begun, x)
 		}
 		if begun, x := b.take("d2", 2); begun.State != mailbox.Busy || x.Owner || len(x.Claims) != 0 {
@@ -47,7 +47,7 @@ func TestTake(t *testing.T) {
 		if begun, x := b.take("d1", 2); begun.State != mailbox.Owned || len(x.Claims) != 1 {
 			b.Errorf("repeated take = %+v %+v, want what the first left", begun, x)
 		}
-		b.finish("d1", mailbox.Closing{Gate: 2 * time.Second})
+		b.finish("d1", mailbox.Closing{Probes: 1, Gate: 2 * time.Second})
 		if begun, x := b.take("d1", 2); begun.State != mailbox.Gated || x.Owner {
 			b.Errorf("take at a closed gate = %+v %+v", begun, x)
 		}
@@ -67,10 +67,10 @@ func TestTakeProbes(t *testing.T) {
 			b.tell(tn, "suspend5")
 		}
 		b.own("d1")
-		b.finish("d1", mailbox.Closing{Gate: time.Second})
+		b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Second})
 		b.pass(time.Second)
 		begun, x := b.take("d2", 10)
-		if begun.State != mailbox.Owned || !begun.Probe || len(x.Claims) != 1 {
+		if begun.State != mailbox.Owned || begun.Probes == 0 || len(x.Claims) != 1 {
 			b.Fatalf("take = %+v %+v, want one probe", begun, x)
 		}
 		if x := b.exchange("d2", 10, ok(x.Claims[0])); len(x.Claims) != 2 {

@@ -82,9 +82,9 @@ func TestExchangeInPiecesThatProves(t *testing.T) {
 		for i, c := range claims {
 			results[i] = ok(c)
 		}
-		b.finish("d1", mailbox.Closing{Gate: time.Millisecond, Force: true})
+		b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Millisecond, Force: true})
 		b.pass(10 * time.Millisecond)
-		if x := b.own("d2"); !x.Probe {
+		if x := b.own("d2"); x.Probes == 0 {
 			b.Errorf("begin = %+v", x)
 		}
 		if x := b.exchange("d2", mailbox.MaxBatch, results...); len(x.Claims) != mailbox.MaxBatch-30 {

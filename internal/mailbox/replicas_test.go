@@ -139,7 +139,7 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 		"DepositMany": {"m", []mailbox.Batch{{Life: life, Records: pointers(recs...)}}}, "Dismissals": {app}, "Dismiss": {life, ids},
 		"Inspect": {app, ids}, "InspectMany": {tenant.ID("t1"), []partner.ClientID{app}}, "View": {app}, "Views": {[]partner.ClientID{app}},
 		"Begin": {life, "d", int64(0)}, "Exchange": {life, "d", 1, []mailbox.Settlement(nil)}, "Finish": {life, "d", mailbox.Closing{}},
-		"Take": {life, "e", int64(0), 1}, "Leave": {life, "e", []mailbox.Settlement(nil)}, "Beat": {life, "d"},
+		"Take": {life, "e", int64(0), 1}, "Leave": {life, "e", []mailbox.Settlement(nil)}, "Recall": {life, "e"}, "Beat": {life, "d"},
 		"Switch": {"n", sw}, "Sweep": {"n", []mailbox.Switch{sw}},
 		"Open": {life, "n"}, "Born": {life}, "Died": {mailbox.Life{App: "app3", Birth: 4}}, "Former": {life},
 		"Marks": {app, "", 10}, "MarksOf": {[]mailbox.Asked{{App: app, Tenants: ids}}},

@@ -18,7 +18,7 @@ var sources embed.FS
 
 // scripts are the mailbox's state changes; each runs with the prelude before it, and with what else it builds on.
 type scripts struct {
-	deposit, admit, dismiss, begin, exchange, finish, change, open, beat, life, clear, view, inspect *redis.Script
+	deposit, admit, dismiss, begin, exchange, finish, change, open, recall, beat, life, clear, view, inspect *redis.Script
 
 	jobMake, jobClear, jobClaim, jobSettle, jobCancel, walk, retell *redis.Script
 }
@@ -33,7 +33,8 @@ func load() scripts {
 	}
 	return scripts{
 		deposit: script("entries", "wake", "deposit"), admit: script("admit"), dismiss: script("dismiss"), begin: script("wake", "begin"),
-		exchange: script("entries", "exchange"), finish: script("wake", "finish"), change: script("wake", "switch"), open: script("wake", "open"),
+		exchange: script("entries", "exchange"), finish: script("wake", "finish"), change: script("entries", "recalls", "wake", "switch"),
+		open: script("entries", "recalls", "wake", "open"), recall: script("entries", "recalls", "recall"),
 		beat: script("beat"), life: script("life"), clear: script("job", "clear"), view: script("entries", "view"), inspect: script("entries", "inspect"),
 		jobMake: script("job", "job_make"), jobClear: script("job", "job_clear"), jobClaim: script("job", "job_claim"),
 		jobSettle: script("job", "job_settle"), jobCancel: script("job", "job_cancel"), walk: script("walk"),

@@ -269,8 +269,10 @@ func (s *Store) beginArgs(token string, gen int64) []any {
 
 func (s *Store) begun(app partner.ClientID, v []any) (Begun, error) {
 	switch {
-	case len(v) == 4 && v[0] == "owner":
-		b := Begun{State: Owned, Probe: v[1] == "1", Openings: int(integer(v[2]))}
+	case len(v) == 7 && v[0] == "owner":
+		b := Begun{
+			State: Owned, Probes: int(min(max(integer(v[1]), 0), MaxBatch)), Openings: int(integer(v[2])), Sole: v[4] == "1", Refusing: v[5] == "1", Recall: v[6] == "1",
+		}
 		if held := integer(v[3]); held > 0 {
 			b.HeldUntil = time.UnixMilli(held).UTC()
 		}
@@ -384,7 +386,11 @@ func (s *Store) finishArgs(token string, c Closing) []any {
 	if c.OffRevision > 0 {
 		off = strconv.FormatInt(c.OffRevision, 10)
 	}
-	return []any{token, flag(c.Force), ms(c.Gate), off, ms(s.set.Horizon), ms(s.set.Grace)}
+	refusing := ""
+	if !c.Refusing.IsZero() {
+		refusing = strconv.FormatInt(c.Refusing.UnixMilli(), 10)
+	}
+	return []any{token, flag(c.Force), ms(c.Gate), off, ms(s.set.Horizon), ms(s.set.Grace), c.Probes, refusing}
 }
 
 func (s *Store) finished(app partner.ClientID, v []any) (Finished, error) {

@@ -68,7 +68,7 @@ func TestFlappingTenantsAreToldOnce(t *testing.T) {
 		}
 		b.approved(1, ids...)
 		b.own("d1")
-		b.finish("d1", mailbox.Closing{Gate: 100 * time.Millisecond})
+		b.finish("d1", mailbox.Closing{Probes: 1, Gate: 100 * time.Millisecond})
 		for flap := range flaps {
 			recs := make([]tenant.Record, tenants)
 			for i, id := range ids {

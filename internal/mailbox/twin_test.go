@@ -122,7 +122,7 @@ func twins() map[string]twin {
 		"BeginOwned": {waits, func(b *box) (any, error) { return b.s.Begin(b.Context(), testLife, "d1", start.UnixMilli()) }, nil, 0},
 		"BeginGated": {func(b *box) {
 			owns(b)
-			b.finish("d1", mailbox.Closing{Gate: 5 * time.Second})
+			b.finish("d1", mailbox.Closing{Probes: 1, Gate: 5 * time.Second})
 			b.clearAlarms()
 		}, func(b *box) (any, error) { return b.s.Begin(b.Context(), testLife, "d2", 0) }, nil, 0},
 		// As of ExchangeOfClaims: the claims of the first try belong to nobody until their lease ends.
@@ -148,7 +148,7 @@ func twins() map[string]twin {
 			return nil, err
 		}, tellAll, 0},
 		"FinishWithGate": {owns, func(b *box) (any, error) {
-			return b.s.Finish(b.Context(), testLife, "d1", mailbox.Closing{Gate: 5 * time.Second})
+			return b.s.Finish(b.Context(), testLife, "d1", mailbox.Closing{Probes: 1, Gate: 5 * time.Second})
 		}, nil, 0},
 		"Finish": {owns, func(b *box) (any, error) {
 			return b.s.Finish(b.Context(), testLife, "d1", mailbox.Closing{Force: true})
@@ -178,7 +178,7 @@ func twins() map[string]twin {
 		}, nil, 0},
 		"Open": {func(b *box) {
 			owns(b)
-			b.finish("d1", mailbox.Closing{Gate: time.Minute})
+			b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Minute})
 		}, func(b *box) (any, error) { return b.s.Open(b.Context(), testLife, "n") }, nil, 0},
 		"Born":    {owns, func(b *box) (any, error) { return nil, b.s.Born(b.Context(), at(7)) }, nil, 0},
 		"Died":    {owns, func(b *box) (any, error) { return nil, b.s.Died(b.Context(), at(7)) }, nil, 0},
@@ -204,7 +204,7 @@ func twins() map[string]twin {
 			return b.s.Leave(b.Context(), testLife, "d1", []mailbox.Settlement{ok(held[0]), failed(held[1], time.Minute)})
 		}, nil, 0},
 		"OutdatedFinish": {outdated, func(b *box) (any, error) {
-			return b.s.Finish(b.Context(), testLife, "d1", mailbox.Closing{Gate: time.Minute, OffRevision: 99})
+			return b.s.Finish(b.Context(), testLife, "d1", mailbox.Closing{Probes: 1, Gate: time.Minute, OffRevision: 99})
 		}, nil, 0},
 		"OutdatedBegin": {outdated, func(b *box) (any, error) { return b.s.Begin(b.Context(), testLife, "d1", 0) }, nil, 0},
 	}

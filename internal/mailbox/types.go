@@ -103,14 +103,19 @@ const (
 // Begun is the answer to Begin.
 type Begun struct {
 	State BeginState
-	// Probe: the gate was closed and has run out, so one entry must prove the endpoint first.
-	Probe bool
+	// Probes is how many tenants may be tried to prove the endpoint, since the gate was closed and has run out; 0 where
+	// nothing is to be proved.
+	Probes int
 	// Openings is how often in a row the gate closed.
 	Openings int
 	// HeldUntil is when the mailbox last came out of a closed gate or an off switch: what was
 	// deposited before was held back for the endpoint's sake. Zero when it never was.
 	HeldUntil time.Time
-	Wake      Wake
+	// Sole: one tenant is all that approved.
+	Sole bool
+	// Refusing: the gate closed on an endpoint that refused nearly all. Recall: entries wait to be recalled.
+	Refusing, Recall bool
+	Wake             Wake
 	// SettingsRevision, of an owner that Take made, is what Settings.RevisionKey held after the claims: who
 	// posts them MUST know the settings of that revision or a newer one. 0 where there is none.
 	SettingsRevision int64
@@ -172,6 +177,12 @@ type Closing struct {
 	Force bool
 	// Gate closes the endpoint's gate for so long; 0 leaves it as it is.
 	Gate time.Duration
+	// Probes is how many tenants may prove the endpoint once the gate has run out; 0 where it only asked for a pause, and
+	// nothing is to be proved.
+	Probes int
+	// Refusing is since when, by Redis's clock, the endpoint has refused nearly all, zero where it has not: what failed
+	// since then is recalled once it takes something.
+	Refusing time.Time
 	// OffRevision is the registry revision that switched the endpoint off, 0 for none.
 	OffRevision int64
 }

@@ -32,7 +32,7 @@ func TestView(t *testing.T) {
 		if v.Oldest < 30*time.Millisecond || v.Oldest > time.Minute {
 			b.Errorf("the oldest waits %v, want what passed since t1's deposit", v.Oldest)
 		}
-		b.finish("d1", mailbox.Closing{Gate: time.Minute, OffRevision: 2})
+		b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Minute, OffRevision: 2})
 		if v = b.view(); !v.Off || v.Owned || !v.GateUntil.After(v.Now) || v.Breaker() != "closed" {
 			b.Errorf("view = %+v, breaker %s, want off and gated, and no open breaker", v, v.Breaker())
 		}

@@ -102,7 +102,7 @@ func TestGateDelaysTheWakeUp(t *testing.T) {
 	each(t, mailbox.Settings{}, func(b *box) {
 		b.approved(1, "t1")
 		b.own("d1")
-		b.finish("d1", mailbox.Closing{Gate: 8 * time.Second})
+		b.finish("d1", mailbox.Closing{Probes: 1, Gate: 8 * time.Second})
 		w := b.tell("t1", "suspend5").Wake
 		if w.None() || w.Delay > 8*time.Second || w.Delay < 4*time.Second {
 			b.Errorf("deposit behind a gate = %+v, want a wake-up when it opens", w)
@@ -129,7 +129,7 @@ func TestGateAndProbe(t *testing.T) {
 		c := b.claim("d1")
 		b.exchange("d1", 0, failed(c, 0))
 		gate := 200 * time.Millisecond
-		b.finish("d1", mailbox.Closing{Gate: gate})
+		b.finish("d1", mailbox.Closing{Probes: 1, Gate: gate})
 		if v := b.view(); v.Breaker() != "open" || v.Openings != 1 {
 			b.Errorf("view = %+v, want open", v)
 		}
@@ -139,14 +139,14 @@ func TestGateAndProbe(t *testing.T) {
 		}
 		from := b.now()
 		x := b.own("d2")
-		if !x.Probe || x.Openings != 1 {
+		if x.Probes == 0 || x.Openings != 1 {
 			b.Errorf("begin = %+v, want a probe after one opening", x)
 		}
 		b.within("held", x.HeldUntil, from, b.now(), 0)
 		b.exchange("d2", 0, failed(b.claim("d2"), 0))
-		b.finish("d2", mailbox.Closing{Gate: gate})
+		b.finish("d2", mailbox.Closing{Probes: 1, Gate: gate})
 		b.pass(gate)
-		if x := b.own("d3"); !x.Probe || x.Openings != 2 {
+		if x := b.own("d3"); x.Probes == 0 || x.Openings != 2 {
 			b.Errorf("begin = %+v, want a probe after two openings", x)
 		}
 		c = b.claim("d3")
@@ -159,7 +159,7 @@ func TestGateAndProbe(t *testing.T) {
 			b.Errorf("view = %+v after a success, want closed", v)
 		}
 		b.finish("d3", mailbox.Closing{})
-		if x := b.own("d4"); x.Probe || x.Openings != 0 || x.HeldUntil.IsZero() {
+		if x := b.own("d4"); x.Probes > 0 || x.Openings != 0 || x.HeldUntil.IsZero() {
 			b.Errorf("begin = %+v, want no probe and the end of the hold", x)
 		}
 	})
@@ -172,7 +172,7 @@ func TestSuccessOfANonOwnerOpensNothing(t *testing.T) {
 		b.tell("t1", "suspend5")
 		b.own("d1")
 		c := b.claim("d1")
-		b.finish("d1", mailbox.Closing{Gate: time.Minute})
+		b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Minute})
 		b.exchange("d1", 0, ok(c))
 		b.expect("t1", "5")
 		if v := b.view(); v.Breaker() != "open" {
@@ -188,7 +188,7 @@ func TestOpenByPeople(t *testing.T) {
 		b.tell("t1", "suspend5")
 		b.own("d1")
 		b.clearAlarms()
-		b.finish("d1", mailbox.Closing{Force: true, Gate: time.Minute})
+		b.finish("d1", mailbox.Closing{Force: true, Probes: 1, Gate: time.Minute})
 		open := func(nonce string) mailbox.Wake {
 			w, err := b.s.Open(b.Context(), testLife, nonce)
 			b.check(err)
@@ -204,7 +204,7 @@ func TestOpenByPeople(t *testing.T) {
 		if other := open("n2"); !other.None() {
 			b.Errorf("another's open = %+v, want nothing to enqueue", other)
 		}
-		if x := b.begin("d2", w.Generation); x.State != mailbox.Owned || !x.Probe || x.Openings != 0 {
+		if x := b.begin("d2", w.Generation); x.State != mailbox.Owned || x.Probes == 0 || x.Openings != 0 {
 			b.Errorf("begin = %+v, want a probe that starts counting anew", x)
 		}
 	})
@@ -217,7 +217,7 @@ func TestOpenWithoutAGateSetsNone(t *testing.T) {
 		if err != nil || !w.None() {
 			b.Errorf("open = %+v, %v", w, err)
 		}
-		if x := b.own("d1"); x.Probe {
+		if x := b.own("d1"); x.Probes > 0 {
 			b.Errorf("begin = %+v, want no probe", x)
 		}
 	})
@@ -243,7 +243,7 @@ func TestSwitch(t *testing.T) {
 		if w := b.turn(6, true); w.None() || b.view().Off {
 			b.Errorf("switch on = %+v, want a wake-up", w)
 		}
-		if x := b.own("d1"); x.HeldUntil.IsZero() || x.Probe {
+		if x := b.own("d1"); x.HeldUntil.IsZero() || x.Probes > 0 {
 			b.Errorf("begin = %+v, want the end of the hold and no probe", x)
 		}
 		b.sweep(6, false)
@@ -267,13 +267,13 @@ func TestSwitchingOnOpensTheGate(t *testing.T) {
 		b.approved(1, "t1")
 		b.own("d1")
 		b.tell("t1", "suspend5")
-		if f := b.finish("d1", mailbox.Closing{Gate: time.Minute, OffRevision: 3}); f.State != mailbox.Done || !f.Wake.None() {
+		if f := b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Minute, OffRevision: 3}); f.State != mailbox.Done || !f.Wake.None() {
 			b.Errorf("finish = %+v", f)
 		}
 		if w := b.turn(4, true); w.None() || w.Delay != 0 {
 			b.Errorf("switch on = %+v, want a wake-up now", w)
 		}
-		if x := b.own("d2"); !x.Probe || x.Openings != 0 {
+		if x := b.own("d2"); x.Probes == 0 || x.Openings != 0 {
 			b.Errorf("begin = %+v, want a probe", x)
 		}
 	})

@@ -150,6 +150,12 @@ func (w *world) drain() {
 		w.advance(d, d.jobs[busy])
 	case n < 8:
 		w.exchange(d, w.pick(4, "want"), d.jobs, w.lost())
+	case n == 8 && w.chance(2, "recalls"):
+		got, err := w.s.Recall(w.ctx, d.life.is(), d.token)
+		w.log("%s recalls: %v", d.token, got)
+		if w.goesOn("recall", d, err) {
+			w.same("recall", err, got, w.o.owner == d.token && w.o.recall())
+		}
 	case n == 8:
 		got, err := w.s.Beat(w.ctx, d.life.is(), d.token)
 		w.log("%s beats: %v", d.token, got)
@@ -251,6 +257,10 @@ func (w *world) closing(d *drainer) mailbox.Closing {
 	switch w.pick(8, "closing") {
 	case 4, 5, 6:
 		c.Gate = []time.Duration{5 * time.Second, 12 * time.Second, time.Minute}[w.pick(3, "gate")]
+		c.Probes = w.pick(4, "probes")
+		if c.Probes > 0 && w.chance(3, "refusing") {
+			c.Refusing = moment(w.now - int64(w.pick(20_000, "since")))
+		}
 	case 7:
 		// the registry refuses where the app or its endpoint is another than the run knew
 		if w.alive && d.life == w.current() && d.life.on && d.life.erev == d.erev {

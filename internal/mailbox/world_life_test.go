@@ -243,6 +243,7 @@ func (o *oracle) enter(birth int64) bool {
 	o.tenants, o.waiting, o.due = map[tenant.ID]mark{}, map[tenant.ID]*[tenant.Slots]*note{}, map[tenant.ID]int64{}
 	o.owner, o.ownedUntil, o.oepoch, o.erev = "", 0, -1, -1
 	o.gated, o.gate, o.openings, o.off, o.held, o.superseded = false, 0, 0, 0, 0, 0
+	o.counted, o.probes, o.refusing, o.recalls = false, -1, 0, nil
 	o.birth, o.dismissed = birth, nil
 	return true
 }

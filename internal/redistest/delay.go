@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// delayEnv has a process that has this package be the slow way of Delay: "<upstream> <one way>".
+// delayEnv has a process be the slow way of Delay: "<upstream> <one way>".
 const delayEnv = "REDISTEST_DELAY"
 
 // Delay stands before a server and passes all on, each way so much later, as a network between zones does: a round trip takes
@@ -52,7 +52,9 @@ func Delay(t testing.TB, upstream string, oneWay time.Duration) string {
 	return strings.TrimSpace(addr)
 }
 
-func init() { //nolint:gochecknoinits // before the tests of whatever program this is
+// ServeDelay is the slow way of Delay, where the process was started to be one, and then does not return. The TestMain of every
+// package that calls Delay MUST call it first; Main does.
+func ServeDelay() {
 	upstream, late, ok := strings.Cut(os.Getenv(delayEnv), " ")
 	if !ok {
 		return
@@ -85,7 +87,7 @@ func serveDelay(upstream string, oneWay time.Duration) error {
 		if err != nil {
 			return err
 		}
-		server, err := net.Dial("tcp", upstream) //nolint:noctx // it ends with the process
+		server, err := net.Dial("tcp", upstream) //nolint:noctx,gosec // it ends with the process; the test says where to
 		if err != nil {
 			_ = client.Close()
 			continue

@@ -44,6 +44,7 @@ var real shared //nolint:gochecknoglobals // one server per test binary; Main en
 
 // Main runs a package's tests and stops the shared server afterwards. Call it from TestMain.
 func Main(m *testing.M) {
+	ServeDelay()
 	code := m.Run()
 	if real.server != nil {
 		real.server.stop()

@@ -19,7 +19,7 @@
 //   - a tenant whose next entry was not tried yet is due at once;
 //   - a script that leaves work leaves an owner or a wake-up in time; time alone may break that, and
 //     the sweep repairs it;
-//   - an endpoint that answered has no gate, and one that has not gets one post at a time;
+//   - an endpoint that answered has no gate, and one that has not gets at most its round of posts, all of one exchange;
 //   - where nothing is left to do, every approved app was told the newest of each slot, and what a
 //     resync or an approval asked for was told after it was asked;
 //   - from every state, faults ended, everything is told within a bounded number of ticks.
@@ -32,9 +32,10 @@
 //	deposit.lua                deposit, fold, repeats               one tenant a call; no silent status (sequence -1 behaves like one deposited before)
 //	admit.lua                  approves, admit, resyncs             the count, and whom dismissals meant, is whether there was one of the tenant since
 //	dismiss.lua                dismiss
-//	begin.lua                  begin, starts                        held and gopen only tell, they decide nothing
+//	begin.lua                  begin, starts                        held, gopen and sole only tell, they decide nothing
 //	exchange.lua, results      result, prove                        the stamp is whose claim it is; at most two results
-//	exchange.lua, claims       runOut, claim                        all that ran out at once, where the script takes 200
+//	exchange.lua, claims       runOut, claim                        all that ran out at once, where the script takes 200; which are probes is open
+//	recalls.lua, recall.lua    recall                               all at once; also without what the endpoint refused
 //	beat.lua                   beat
 //	finish.lua                 finishes, finishesAgain              an endpoint that finish switches off: finish after switches, which leaves the same state
 //	switch.lua                 switches; sweeps when it is swept    revisions come in order, for the script ignores older ones

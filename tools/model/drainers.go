@@ -31,6 +31,12 @@ func (m *model) drains(s *state, d int, emit func(step)) {
 		if D.Lost == 0 || results {
 			v.exchanges(results)
 		}
+		if s.Owner == v.me && s.Spent.Recall < m.Recall {
+			n := *s
+			n.Spent.Recall++
+			m.recall(&n)
+			v.out(n, false, "recalls what failed")
+		}
 		if busy {
 			return
 		}
@@ -151,8 +157,8 @@ func (v *drainerSteps) startsPost(i int, j job) {
 	switch {
 	case tenants > 1:
 		bad = "two posts of one tenant in flight"
-	case mine > 1 && n.D[v.d].Probing == 1:
-		bad = "an unproved endpoint gets two posts"
+	case mine > v.probes && n.D[v.d].Probing == 1:
+		bad = "an unproved endpoint gets more posts than its round"
 	}
 	v.emit(step{s: n, label: v.text("D%d posts t%d %s %d", v.me, j.Tenant, slotNames()[j.Slot], j.Seq), good: true, bad: bad})
 }
@@ -233,6 +239,9 @@ func (v *drainerSteps) exchanged(a state, mine, results bool, got int, how strin
 		if got > 0 && a.Off == 1 {
 			bad = "an endpoint that is off is claimed for"
 		}
+		if v.probes > 1 && a.D[v.d].Probing == 1 && v.claimsBeside(&a) {
+			bad = "a round of probes is of two exchanges"
+		}
 		v.emit(step{s: a, label: v.text("D%d exchange%s, claims %d", v.me, how, got), good: results || got > 0, bad: bad})
 		return
 	}
@@ -247,6 +256,17 @@ func (v *drainerSteps) exchanged(a state, mine, results bool, got int, how strin
 		end(&a, v.d)
 	}
 	v.out(a, results || !left, "exchange%s: not the owner", how)
+}
+
+// claimsBeside reports whether an exchange claimed while another claim had no result yet.
+func (v *drainerSteps) claimsBeside(after *state) bool {
+	held, claimed := false, false
+	for i, j := range v.s.D[v.d].Jobs {
+		out := j.Phase == jClaimed || j.Phase == jPosting || j.Phase == jTaken
+		held = held || out
+		claimed = claimed || !out && after.D[v.d].Jobs[i].Phase == jClaimed
+	}
+	return held && claimed
 }
 
 // copies leaves a copy of an exchange on the wire.
@@ -268,8 +288,8 @@ func (v *drainerSteps) copies(a state, mine bool) {
 
 // finishes gives the mailbox back, by force or not, and closes the gate or not.
 func (v *drainerSteps) finishes() {
-	for _, how := range []string{"", " forced", " gate"} {
-		if how == " gate" && v.s.Spent.Gate >= v.Gate {
+	for _, how := range []string{"", " forced", " gate", " pause"} {
+		if how == " gate" && v.s.Spent.Gate >= v.Gate || how == " pause" && (!v.pause || v.s.Spent.Gate >= v.Gate) {
 			continue
 		}
 		n := *v.s
@@ -289,6 +309,10 @@ func (v *drainerSteps) finishes() {
 		if how == " gate" {
 			n.Spent.Gate++
 			n.Gate, n.Gated, n.Proved = uint8(v.limits.gate), 1, 0
+		}
+		if how == " pause" { // the endpoint asked for it: nothing is to be proved
+			n.Spent.Gate++
+			n.Gate, n.Gated = uint8(v.limits.gate), 0
 		}
 		if v.lacks(noFinishArms) && n.first() == 0 && n.Gate == 0 {
 			v.finished(n, how, "")

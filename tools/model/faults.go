@@ -33,6 +33,8 @@ const (
 	noTop
 	noWell
 	noProbe
+	noRound
+	noFlightLeft
 	noSweep
 
 	// those of what lies around the mailbox
@@ -123,6 +125,12 @@ func seededFaults() []seeded {
 			l.changes = [nTenants]int{1, 1}
 			l.Gate, l.noStray = 1, true
 		}), finds: "unproved"},
+		{bit: noRound, name: "round", what: "a round of probes is claimed for while it is out", world: w(func(l *limits) {
+			l.tenants, l.jobs, l.probes = 2, 2, 2
+			l.changes = [nTenants]int{1, 1}
+			l.Gate, l.noStray = 1, true
+		}), finds: "of two exchanges"},
+		{bit: noFlightLeft, name: "recall", what: "a recall makes a tenant due that is in flight", world: w(func(l *limits) { slow(l); l.Gate, l.Recall, l.noStray = 1, 1, true; l.changes[0] = 1 }), finds: "without owner or wake-up"},
 		{bit: noSweep, name: "sweep", what: "nobody sweeps", world: w(func(l *limits) { l.changes[0] = 1; l.Task, l.noStray, l.live = 1, true, true }), finds: "work is left"},
 	}...)
 }

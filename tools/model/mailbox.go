@@ -279,7 +279,7 @@ func (m *model) prove(s *state, mine bool) {
 
 func jobNumber(d, i int) uint8 { return uint8(d*nJobs + i + 1) }
 
-// room is how many claims drainer d asks for: an unproved endpoint gets one post at a time.
+// room is how many claims drainer d asks for: an unproved endpoint gets a round of posts, all of one exchange.
 func (m *model) room(s *state, d int) int {
 	room, busy := 0, false
 	for i := range m.jobs {
@@ -290,13 +290,23 @@ func (m *model) room(s *state, d int) int {
 			busy = true
 		}
 	}
-	if s.D[d].Probing == 1 && !m.lacks(noProbe) {
-		if busy {
-			return 0
-		}
-		return min(room, 1)
+	switch {
+	case s.D[d].Probing == 0 || m.lacks(noProbe):
+		return room
+	case busy && !m.lacks(noRound):
+		return 0
+	default:
+		return min(room, m.probes)
 	}
-	return room
+}
+
+// recall makes due what failed and waits, with or without those whose post is out.
+func (m *model) recall(s *state) {
+	for t := range m.tenants {
+		if !s.vacant(t) && s.Due[t] > 0 && (s.Flying[t] == 0 || m.lacks(noFlightLeft)) {
+			s.put(t, 0)
+		}
+	}
 }
 
 func (m *model) claim(s *state, d int, lost bool) (got int) {

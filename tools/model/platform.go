@@ -195,6 +195,7 @@ func (m *model) switches(s *state, out outFunc) {
 		return
 	}
 	n.Off, n.Gate = 0, 0
+	m.recall(&n)
 	m.wake(n, 0, func(b state, did string) { out(b, true, "switched on%s", did) })
 }
 
@@ -206,6 +207,7 @@ func (m *model) opens(s *state, out outFunc) {
 	n := *s
 	n.Spent.Open++
 	n.Gate = 0
+	m.recall(&n)
 	m.wake(n, 0, func(b state, did string) { out(b, false, "gate opened%s", did) })
 }
 

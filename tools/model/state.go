@@ -107,7 +107,7 @@ type state struct {
 
 // budgets count how often each fault happens.
 type budgets struct {
-	Crash, Lost, Repeat, Fail, Refuse, Gate, Open, Off, Dismiss, Approve, Resync, Delete, Task, Late uint8
+	Crash, Lost, Repeat, Fail, Refuse, Gate, Open, Recall, Off, Dismiss, Approve, Resync, Delete, Task, Late uint8
 }
 
 // tried marks an entry that failed.

@@ -17,6 +17,9 @@ type limits struct {
 	noStray bool
 	// countStray reports wake-up tasks that are left behind
 	countStray bool
+	// probes is how many posts an unproved endpoint gets at once, pause whether its gate may close because it asked for a pause
+	probes int
+	pause  bool
 	// live also checks that everything is told once faults end
 	live bool
 }
@@ -39,7 +42,7 @@ func (l limits) search(broken fault, progress func(states, ahead int)) result {
 func mailbox(f func(l *limits)) limits {
 	l := limits{
 		tenants: 1, jobs: 1, changes: [nTenants]int{2, 0}, kinds: [nTenants][]uint8{status(), status()},
-		entryLease: 2, timeout: 1, ownerLease: 1, grace: 1, backoff: 1, gate: 1,
+		entryLease: 2, timeout: 1, ownerLease: 1, grace: 1, backoff: 1, gate: 1, probes: 1,
 	}
 	f(&l)
 	return l
@@ -95,6 +98,13 @@ func worlds() []namedWorld {
 			l.changes = [nTenants]int{1, 1}
 			l.Gate, l.noStray, l.live = 1, true, true
 		}),
+		w("two tenants, rounds of two", func(l *limits) {
+			l.tenants, l.jobs, l.probes = 2, 2, 2
+			l.changes = [nTenants]int{1, 1}
+			l.Gate, l.Fail, l.noStray, l.live = 1, 1, true, true
+		}),
+		w("pauses", func(l *limits) { l.pause = true; l.Gate, l.Fail, l.Lost, l.Task, l.live = 2, 1, 1, 1, true }),
+		w("recalls", func(l *limits) { slow(l); l.Gate, l.Open, l.Recall, l.Fail, l.noStray, l.live = 1, 1, 2, 2, true, true }),
 		w("two tenants, answers lost", func(l *limits) {
 			l.tenants = 2
 			l.changes = [nTenants]int{1, 1}

@@ -12,12 +12,13 @@
 --
 -- Results come first: they free memory, and must work when Redis has none left. A delivery is a
 -- fact whoever reports it; all else needs the claim's own stamp, and ownership to make anything due.
--- An owner's 'o' or 'w' proves the endpoint: its gate is forgotten, whatever becomes of the entry. While
--- it is not, one exchange claims one tenant at most, the probe. What an outdated owner brings says nothing of
--- the endpoint as it is now: the gate stays, and what failed is due at once and climbs no step.
+-- An owner's 'o' or 'w' proves the endpoint: its gate is forgotten, whatever becomes of the entry. While it is
+-- not, one exchange claims as many tenants as may prove it, whatever is wanted, half of them of what was not tried at the end of
+-- what is due: what is sick often stands together. What an outdated owner brings says nothing of the endpoint as it is now: the gate stays, and what
+-- failed is due at once and climbs no step.
 local instant = int(now)
 local token, want = ARGV[2], tonumber(ARGV[3])
-local b = redis.call('HMGET', BOX, 'owner', 'off', 'stamp', 'gate', 'gopen', 'superseded', 'epoch', 'oepoch', 'format', 'birth')
+local b = redis.call('HMGET', BOX, 'owner', 'off', 'stamp', 'gate', 'gopen', 'superseded', 'epoch', 'oepoch', 'format', 'birth', 'probes', 'refusing')
 local refused = guard(b[9], b[10])
 if refused then return refused end
 settle()
@@ -35,6 +36,21 @@ local function oldest(e)
     end
   end
   return best
+end
+
+-- untriedAtTheEnd returns up to n of those that are due last, of which nothing was tried. What failed as a probe is due behind
+-- what was not tried: it stands among them. It looks at 200.
+local function untriedAtTheEnd(n)
+  local last, out = redis.call('ZREVRANGEBYSCORE', DUE, instant, '-inf', 'LIMIT', 0, 200), {}
+  for i, e in ipairs(entriesOf(last)) do
+    local tried = false
+    for s = 1, 3 do
+      if e[s] and string.find(e[s], '^[^;]*;%d+;%d+/') then tried = true end
+    end
+    if not tried then out[#out + 1] = last[i] end
+    if #out == n then return out end
+  end
+  return out
 end
 
 local tenants, at = {}, {}
@@ -66,6 +82,9 @@ for i = 6, #ARGV, 8 do
     stamps[n] = false
     if not vacant(have[n]) then
       local when = instant
+      if kind == 'r' and same then -- untried it goes back to where it stood
+        when = string.match(e, '^[^;]*;%d+;0;%d+;(%d+);') or instant
+      end
       if (kind == 'f' or kind == 'w') and same then
         local seq, meta, rest = string.match(e, '^([^;]*);%d+;([^;]*);(.*)$')
         local attempts, steps = string.match(meta, '^(%d+)/(%d+)')
@@ -91,7 +110,8 @@ if #emptied > 0 then redis.call('ZREM', DUE, unpack(emptied)) end
 
 if not mine then return {'lost'} end
 if well then
-  if b[4] or b[5] then redis.call('HDEL', BOX, 'gate', 'gopen') end
+  if b[4] or b[5] then redis.call('HDEL', BOX, 'gate', 'gopen', 'probes', 'refusing') end
+  if b[12] then redis.call('HSET', BOX, 'recall', b[12] .. ':' .. instant .. ':0') end
   if b[6] and redis.call('EXISTS', WAITING) == 0 then redis.call('HDEL', BOX, 'superseded') end
 end
 local lease = int(now + tonumber(ARGV[4]))
@@ -113,8 +133,19 @@ end
 local stamp = math.max(now + tonumber(ARGV[5]), num(b[3]) + 1)
 local till = int(stamp) -- once: writing a number costs more than all else here
 local out, claimed = {'mine', till}, {}
-if b[4] and not well then want = math.min(want, 1) end
+local proving = b[4] and not well
+if proving and want > 0 then want = math.max(1, num(b[11])) end
+local back = {}
+if proving and want > 1 then back = untriedAtTheEnd(math.floor(want / 2)) end
 if want > 0 then claimed = redis.call('ZRANGEBYSCORE', DUE, '-inf', instant, 'LIMIT', 0, want) end
+if #back > 0 then
+  local taken = {}
+  for i = #claimed, math.max(1, want - #back + 1), -1 do claimed[i] = nil end
+  for _, t in ipairs(claimed) do taken[t] = true end
+  for _, t in ipairs(back) do
+    if not taken[t] then claimed[#claimed + 1] = t end
+  end
+end
 if #claimed == 0 then
   redis.call('HSET', BOX, 'oexp', lease)
   return out

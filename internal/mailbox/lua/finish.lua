@@ -1,7 +1,9 @@
 -- finish: a drainer gives the mailbox back.
 --
 -- ARGV  1 birth, 2 token, 3 force ('1': even with work left), 4 gate ms (how long the gate closes, 0 leaves
---       it), 5 revision that switched the endpoint off ('' for none), 6 horizon ms, 7 grace ms
+--       it), 5 revision that switched the endpoint off ('' for none), 6 horizon ms, 7 grace ms, 8 how many tenants may
+--       prove the endpoint once the gate has run out, 0 where nothing is to be proved since it only asked for a pause, 9 since
+--       when it has refused nearly all ('' where it has not): what failed since then is recalled once it takes something
 -- Returns {'lost'} | {'more'}: work is due, still the owner, which an outdated one never stays | {'done', generation, in ms, outdated}: outdated
 --       is '1' where the endpoint was changed, switched on, resumed or tested since the owner began, so that
 --       neither gate nor switch followed
@@ -29,7 +31,11 @@ if ARGV[3] ~= '1' and not outdated and gate == 0 and off == '' and not b[3] then
   if d and d <= now or f and f <= now then return {'more'} end
 end
 redis.call('HDEL', BOX, 'owner', 'oexp')
-if gate > 0 then redis.call('HSET', BOX, 'gate', int(now + gate), 'gopen', int(num(b[4]) + 1)) end
+if gate > 0 then
+  redis.call('HSET', BOX, 'gate', int(now + gate), 'probes', ARGV[8])
+  if ARGV[8] ~= '0' then redis.call('HSET', BOX, 'gopen', int(num(b[4]) + 1)) end
+  if ARGV[9] ~= '' then redis.call('HSET', BOX, 'refusing', ARGV[9]) end
+end
 if off ~= '' and tonumber(off) >= num(b[5]) then redis.call('HSET', BOX, 'off', off, 'srev', off, 'erev', off) end
 local g, delay = wake(token, horizon, grace)
 return {'done', g, delay, outdated and '1' or '0'}

@@ -30,7 +30,7 @@ if caller > own and redis.call('EXISTS', BOX, TENANTS) > 0 then
     redis.call('HSET', BOX, 'dismissals', more(b[1]), 'former', b[2] and b[2] .. ',' .. ARGV[2] or ARGV[2])
   end
   redis.call('UNLINK', WAITING, DUE, unpack(KEYS, 7))
-  redis.call('HDEL', BOX, 'owner', 'oexp', 'oepoch', 'gate', 'gopen', 'off', 'held', 'superseded', 'erev')
+  redis.call('HDEL', BOX, 'owner', 'oexp', 'oepoch', 'gate', 'gopen', 'off', 'held', 'superseded', 'erev', 'probes', 'refusing', 'recall')
 end
 if caller > own then redis.call('HSET', BOX, 'birth', ARGV[2], 'format', '1') end
 if ARGV[3] == 'begin' then

@@ -4,11 +4,11 @@
 --       switch last changed, 6 horizon ms, 7 grace ms, 8 newer ('1': only when the registry revision is
 --       newer than the last one told, as the sweep asks)
 -- Returns {generation, in ms}
--- Atomic: the switch, the gate, the epoch and the wake-up.
+-- Atomic: the switch, the gate, the epoch, the first page of what is recalled, and the wake-up.
 --
 -- An older revision than the last is ignored. An endpoint that is switched on, or is on and was changed, is
--- opened: its gate runs out at once, one entry proves it, and a run that goes on since before may not close
--- the gate any more. A mailbox that an older version wrote knows no revision of its endpoint and takes it over.
+-- opened: its gate runs out at once, it is proved anew, and a run that goes on since before may not close
+-- the gate any more. What failed until then is due at once. A mailbox that an older version wrote knows no revision of its endpoint and takes it over.
 local nonce, rev, on, changed = ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[5])
 local b = redis.call('HMGET', BOX, 'srev', 'off', 'gate', 'erev', 'epoch', 'format', 'birth')
 local refused = guard(b[6], b[7])
@@ -22,6 +22,9 @@ if rev > last or (rev == last and ARGV[8] ~= '1') then
     if b[2] or b[4] and changed > num(b[4]) then
       redis.call('HSET', BOX, 'epoch', more(b[5]))
       if b[3] then redis.call('HSET', BOX, 'gate', int(math.min(num(b[3]), now)), 'gopen', '0') end
+      redis.call('HDEL', BOX, 'probes', 'refusing')
+      begin_recall('0')
+      recall()
     end
   else
     redis.call('HSET', BOX, 'off', ARGV[3])

@@ -1,0 +1,167 @@
+package circuit
+
+import (
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Settings are what the decisions go by.
+type Settings struct {
+	// Failures in a row open the circuit of an endpoint that takes others.
+	Failures int
+	// Gate is how long a circuit stays open, and how long a tenant that failed alone waits; Schedule is for what is refused.
+	Gate     delivery.Gate
+	Schedule delivery.Schedule
+	// Timeout bounds one post.
+	Timeout time.Duration
+	// Most caps the posts at once.
+	Most int
+}
+
+// Floor is with how many posts at once an endpoint begins that has answered and of which no pace is known.
+const Floor = 4
+
+const (
+	// recently is for how long an endpoint counts as taking others.
+	recently = 10 * time.Second
+	// alike is the share, in tenths, of the answers since something was taken which refuse alike where the endpoint is to blame.
+	alike = 9
+	// paceLife is how long a pace is believed, and roundLife how long after the gate closed the next round is a larger one.
+	paceLife, roundLife = time.Minute, 2 * time.Minute
+)
+
+// Endpoint is what one process knows of an endpoint. The zero value knows nothing.
+type Endpoint struct {
+	// taken is when it took a notification last; answered is when it gave any HTTP answer, silent when it gave none.
+	taken, answered, silent time.Time
+	streak                  streak
+	// refusing is since when it has refused nearly all, zero where it does not.
+	refusing time.Time
+	// round is how many tenants were to prove it last, closed when its gate closed last.
+	round   int
+	closed  time.Time
+	pace    pace
+	retries retries
+	used    time.Time
+}
+
+// streak is what came since something was taken.
+type streak struct {
+	failures int
+	// first is a tenant that failed, several that another did.
+	first   tenant.ID
+	several bool
+	// refused counts the refusals with one status since the first of them; refuser and refusers are of whom.
+	refused, status int
+	since           time.Time
+	refuser         tenant.ID
+	refusers        bool
+	// all counts failures and refusals.
+	all int
+}
+
+func (s *streak) fail(t tenant.ID) {
+	s.failures++
+	s.all++
+	if s.first == "" {
+		s.first = t
+	}
+	s.several = s.several || t != s.first
+}
+
+func (s *streak) refuse(t tenant.ID, status int, at time.Time) {
+	s.all++
+	if status != s.status {
+		s.refused, s.status, s.since, s.refuser, s.refusers = 0, status, at, t, false
+	}
+	s.refused++
+	s.refusers = s.refusers || t != s.refuser
+}
+
+// Fails reports whether the endpoint did not answer the last time.
+func (e *Endpoint) Fails() bool { return e.silent.After(e.answered) }
+
+// Start is how many posts at once to begin with. alone: the endpoint has not answered since the process started, or since it fell
+// silent, so one post at a time is enough.
+func (e *Endpoint) Start(most int, now time.Time) (posts int, alone bool) {
+	if e.answered.IsZero() || e.Fails() {
+		return 1, true
+	}
+	if now.Sub(e.used) > paceLife {
+		e.pace = pace{}
+	}
+	e.used = now
+	return e.pace.start(most), false
+}
+
+// Idle is for how long nobody has asked.
+func (e *Endpoint) Idle(now time.Time) time.Duration { return now.Sub(e.used) }
+
+// takesOthers reports whether the endpoint took something recently.
+func (e *Endpoint) takesOthers(at time.Time) bool {
+	return !e.taken.IsZero() && at.Sub(e.taken) < recently
+}
+
+// opens reports whether what failed since something was taken is evidence against the endpoint. sole: one tenant is all that approved.
+func (e *Endpoint) opens(set *Settings, at time.Time, answered, sole bool) bool {
+	s := &e.streak
+	if e.takesOthers(at) {
+		return s.failures >= set.Failures && (s.several || sole || !answered)
+	}
+	return !answered || s.several || sole
+}
+
+// refuses reports whether nearly all was refused alike since something was taken.
+func (e *Endpoint) refuses(set *Settings, at time.Time) bool {
+	s := &e.streak
+	return !e.takesOthers(at) && s.refusers && s.refused >= set.Failures && 10*s.refused >= alike*s.all
+}
+
+// retries paces what failed beside others that were taken.
+type retries struct {
+	// posts counts the posts of the last seconds, each at its second modulo their number; second is the last one.
+	posts  [window]int
+	second int64
+	// next is when the budget has room for another one.
+	next time.Time
+}
+
+const (
+	// window is over how many seconds the posts are counted.
+	window = 10
+	// leastRetries is the budget a second, and retryShare the share of all posts that it is otherwise.
+	leastRetries = 5.0
+	retryShare   = 0.2
+)
+
+// count counts a post.
+func (r *retries) count(at time.Time) {
+	second := at.Unix()
+	switch {
+	case second-r.second >= window || second < r.second-window:
+		r.posts = [window]int{}
+		r.second = second
+	default:
+		for ; r.second < second; r.second++ {
+			r.posts[(r.second+1)%window] = 0
+		}
+	}
+	r.posts[second%window]++
+}
+
+// take is how long to wait for a place in the budget.
+func (r *retries) take(at time.Time) time.Duration {
+	sum := 0
+	for _, n := range r.posts {
+		sum += n
+	}
+	rate := max(leastRetries, retryShare*float64(sum)/window)
+	if r.next.Before(at) {
+		r.next = at
+	}
+	wait := r.next.Sub(at)
+	r.next = r.next.Add(time.Duration(float64(time.Second) / rate))
+	return wait
+}

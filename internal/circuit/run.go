@@ -1,0 +1,437 @@
+package circuit
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/tenant"
+)
+
+// Stage is what a run may still do.
+type Stage uint8
+
+// The stages of a run.
+const (
+	// Claims: it claims what there is room for.
+	Claims Stage = iota
+	// Doubts: the evidence is against the endpoint. Nothing is claimed; an answer to what is out may show otherwise.
+	Doubts
+	// Rests: its budget is spent. Nothing is claimed until that is renewed.
+	Rests
+	// Leaves: nothing more is claimed; what is out is settled, and the mailbox given back.
+	Leaves
+	// Lost: the mailbox belongs to another.
+	Lost
+)
+
+// Proof is what is known of the endpoint in a run.
+type Proof uint8
+
+// What a run knows of the endpoint.
+const (
+	// Proven: it answers, as far as is known.
+	Proven Proof = iota
+	// Alone: it has not answered since the process started, or since it fell silent.
+	Alone
+	// Probing: its gate was closed and has run out.
+	Probing
+)
+
+const (
+	// OwnFaultDelay paces what fails by the service's own fault.
+	OwnFaultDelay = 5 * time.Second
+	// BlockedGate is how long the gate of an endpoint stays closed whose address the guard refuses: only a change of its URL
+	// helps, and that opens the gate.
+	BlockedGate = time.Hour
+	// firstProbes and mostProbes bound a half-open round where the host answers.
+	firstProbes, mostProbes = 5, 64
+	// behindGate is how long after the next gate what failed is due, so that others are tried first.
+	behindGate = time.Second
+)
+
+// Begun is how a run found the mailbox.
+type Begun struct {
+	// Probes is how many tenants may prove the endpoint, 0 where nothing is to be proved.
+	Probes int
+	// Openings is how often in a row the gate closed.
+	Openings int
+	// Sole: one tenant is all that approved. Refusing: the gate closed on an endpoint that refused nearly all. Recall: entries wait
+	// to be recalled.
+	Sole, Refusing, Recall bool
+}
+
+// Run decides what one drain of a mailbox does. Its owner hands in what happened.
+type Run struct {
+	set   *Settings
+	e     *Endpoint
+	begun Begun
+	stage Stage
+	proof Proof
+	limit int
+	// cool is how long the gate closes if it does in this run.
+	cool   time.Duration
+	random float64
+	// careful: something failed and the endpoint took nothing recently, so one post is out at a time.
+	careful bool
+	// answered: a failure of this run was an HTTP answer.
+	answered bool
+	// pause is until when the endpoint asked to be left alone, blocked that the guard refused its address, gone that it said so.
+	pause   time.Time
+	blocked bool
+	gone    *delivery.Result
+	// force: leave although work is due. outdated: the endpoint was changed or is to be tried anew, so what the run saw is void.
+	force, outdated bool
+	ownFault        bool
+	recall          bool
+	// doubted: the evidence was against the endpoint at some time.
+	doubted bool
+}
+
+// Begin begins a run. random is in [0, 1).
+func (e *Endpoint) Begin(set *Settings, b Begun, now time.Time, random float64) *Run {
+	r := &Run{set: set, e: e, begun: b, recall: b.Recall && b.Probes == 0, cool: set.Gate.After(b.Openings+1, random), random: random}
+	var alone bool
+	r.limit, alone = e.Start(set.Most, now)
+	switch {
+	case b.Probes > 0:
+		r.proof = Probing
+	case alone:
+		r.proof = Alone
+	}
+	if b.Refusing && e.refusing.IsZero() {
+		e.refusing = now
+	}
+	return r
+}
+
+// Answer is what came of an attempt.
+type Answer struct {
+	Result delivery.Result
+	Tenant tenant.ID
+	// Attempts counts those that failed before, Steps those among them that climbed the retry schedule; LastAttempt is when the last
+	// one failed, zero where none did.
+	Attempts, Steps int
+	LastAttempt, At time.Time
+	// Full: as many posts were out as there might be.
+	Full bool
+	// Halting: the process stops, and an attempt that was cut off says nothing.
+	Halting bool
+}
+
+// Blame says whom a failure is held against.
+type Blame uint8
+
+// Whom a failure is held against.
+const (
+	Nobody Blame = iota
+	Tenant
+	TheEndpoint
+)
+
+// Decision is what follows for the notification.
+type Decision struct {
+	// Delivered: it was taken. Released: it was not tried. Else it failed and is due after Delay.
+	Delivered, Released bool
+	Delay               time.Duration
+	// Step: it climbs the retry schedule. Well: the endpoint works.
+	Step, Well bool
+	Blame      Blame
+	// Proved: this answer proved an endpoint whose gate was closed.
+	Proved bool
+}
+
+// Answered takes the result of an attempt. random is in [0, 1).
+func (r *Run) Answered(a Answer, random float64) Decision {
+	e, res := r.e, &a.Result
+	if res.Outcome == delivery.Aborted {
+		r.leave(true)
+		if a.Halting {
+			return Decision{Released: true}
+		}
+		r.ownFault = true
+		return Decision{Delay: OwnFaultDelay}
+	}
+	e.retries.count(a.At)
+	if res.Status != 0 {
+		e.answered = a.At
+	} else if res.Outcome != delivery.Blocked {
+		e.silent = a.At
+	}
+	switch {
+	case res.Outcome == delivery.Delivered:
+		return r.taken(&a)
+	case res.Outcome == delivery.Rejected:
+		return r.refused(&a, random)
+	case res.Outcome == delivery.Gone:
+		r.gone = res
+		r.leave(false)
+		return Decision{Delay: r.behind(), Blame: TheEndpoint}
+	case res.Outcome == delivery.Blocked:
+		r.blocked = true
+		r.leave(false)
+		return Decision{Delay: r.behind(), Blame: TheEndpoint}
+	case res.Wait && (res.RetryAfter > 0 || res.Status == http.StatusTooManyRequests):
+		return r.asked(&a)
+	}
+	return r.failed(&a, random)
+}
+
+func (r *Run) taken(a *Answer) Decision {
+	e := r.e
+	e.taken, e.streak = a.At, streak{}
+	if !e.refusing.IsZero() || r.begun.Recall {
+		e.refusing, r.recall, r.begun.Recall = time.Time{}, true, false
+	}
+	return Decision{Delivered: true, Well: true, Proved: r.works(a)}
+}
+
+// works notes an answer of an endpoint that works, and reports whether that proved it.
+func (r *Run) works(a *Answer) (proved bool) {
+	r.ownFault, r.careful = false, false
+	r.cool = r.set.Gate.After(1, r.random) // the next exchange forgets the gate
+	if r.stage == Doubts {
+		r.stage = Claims
+	}
+	if r.proof == Proven {
+		r.e.pace.answered(a.Result.Duration, a.At, a.Full, r.set)
+	} else {
+		proved = r.proof == Probing
+		r.proof = Proven
+		r.e.pace.start(r.set.Most)
+	}
+	r.limit = r.e.pace.limit
+	return proved
+}
+
+// refused judges a notification that the endpoint does not want.
+func (r *Run) refused(a *Answer, random float64) Decision {
+	e := r.e
+	if a.Steps <= 1 && (a.LastAttempt.IsZero() || a.LastAttempt.After(e.taken)) { // else others were taken since it was refused
+		e.streak.refuse(a.Tenant, a.Result.Status, a.At)
+	}
+	if e.refusing.IsZero() && e.refuses(r.set, a.At) {
+		e.refusing = e.streak.since
+	}
+	if !e.refusing.IsZero() {
+		r.answered = true
+		r.doubt()
+		return Decision{Delay: r.behind(), Blame: TheEndpoint}
+	}
+	return Decision{Delay: r.set.Schedule.After(a.Steps+1, random), Step: true, Well: true, Blame: Tenant, Proved: r.works(a)}
+}
+
+// asked keeps a pause that the endpoint asked for.
+func (r *Run) asked(a *Answer) Decision {
+	r.e.pace.halve(a.At.Add(-a.Result.Duration), a.At)
+	pause := a.Result.RetryAfter
+	if pause == 0 {
+		pause = r.cool
+	}
+	if until := a.At.Add(pause); until.After(r.pause) {
+		r.pause = until
+	}
+	r.leave(false)
+	return Decision{Blame: TheEndpoint}
+}
+
+// failed judges a failure that may be the endpoint's or the tenant's.
+func (r *Run) failed(a *Answer, random float64) Decision {
+	e, answered := r.e, a.Result.Status != 0
+	if a.Result.Reason == delivery.ReasonTimeout {
+		e.pace.halve(a.At.Add(-a.Result.Duration), a.At)
+	}
+	r.answered = r.answered || answered
+	e.streak.fail(a.Tenant)
+	others := e.takesOthers(a.At)
+	d := Decision{Delay: r.set.Gate.After(a.Attempts+1, random), Blame: Tenant}
+	if r.proof == Probing || e.opens(r.set, a.At, answered, r.begun.Sole) {
+		d.Blame = TheEndpoint
+		r.doubt()
+	}
+	switch {
+	case others:
+		d.Delay = max(r.set.Gate.After(1, random)/2, e.retries.take(a.At))
+	case d.Blame == TheEndpoint:
+		d.Delay = r.behind()
+	default:
+		r.careful = true
+		d.Delay = max(d.Delay, r.behind())
+	}
+	return d
+}
+
+// behind is when what failed is due: after those that were not tried.
+func (r *Run) behind() time.Duration { return r.cool + behindGate }
+
+func (r *Run) doubt() {
+	r.doubted = true
+	if r.stage == Claims || r.stage == Rests {
+		r.stage = Doubts
+	}
+}
+
+func (r *Run) leave(force bool) {
+	r.force = r.force || force
+	if r.stage != Lost {
+		r.stage = Leaves
+	}
+}
+
+// Stop has the run end: the process stops, or the run is old, or its endpoint is another.
+func (r *Run) Stop() { r.leave(true) }
+
+// Off has it end because the endpoint is off.
+func (r *Run) Off() { r.leave(false) }
+
+// Outdated says that the endpoint was changed, switched on, resumed or tested since the run began.
+func (r *Run) Outdated() {
+	r.outdated = true
+	r.leave(true)
+}
+
+// Lose says that the mailbox belongs to another.
+func (r *Run) Lose() { r.stage = Lost }
+
+// Rest says that the budget is spent, Renew that there is another.
+func (r *Run) Rest() {
+	if r.stage == Claims {
+		r.stage = Rests
+	}
+}
+
+// Renew ends a rest.
+func (r *Run) Renew() {
+	if r.stage == Rests {
+		r.stage = Claims
+	}
+}
+
+// Resume goes on with what came while the mailbox was to be given back.
+func (r *Run) Resume() {
+	if r.stage != Lost {
+		r.stage = Claims
+	}
+}
+
+// Stage is what the run may still do.
+func (r *Run) Stage() Stage { return r.stage }
+
+// Proof is what it knows of the endpoint.
+func (r *Run) Proof() Proof { return r.proof }
+
+// Starts reports whether what was claimed may be posted. A round of probes goes on although some failed, as long as the host answers.
+func (r *Run) Starts() bool {
+	return r.stage == Claims || r.stage == Doubts && r.proof == Probing && !r.e.Fails()
+}
+
+// Limit is how many posts may be out.
+func (r *Run) Limit() int {
+	switch {
+	case r.proof == Probing:
+		return r.begun.Probes
+	case r.proof == Alone || r.careful:
+		return 1
+	default:
+		return r.limit
+	}
+}
+
+// Want is how many more claims there is room for, with so many posts out and claims that may start: what may run, and a reserve, so
+// that posters need not wait for an exchange. The reserve does not shrink with the limit, or many apps at once would exchange a few
+// entries at a time.
+func (r *Run) Want(out, share, reserve int) int {
+	switch {
+	case r.stage != Claims:
+		return 0
+	case r.proof == Probing && out > 0: // a round is of one exchange
+		return 0
+	case r.proof == Probing:
+		return r.begun.Probes
+	case r.proof == Alone || r.careful:
+		return max(1-out, 0)
+	default:
+		return max(min(r.limit, share)+reserve-out, 0)
+	}
+}
+
+// Recalls reports whether a page of what failed while the endpoint was not well is to be made due.
+func (r *Run) Recalls() bool { return r.recall && r.proof != Probing && !r.outdated && r.stage != Lost }
+
+// Recalled says whether there is more.
+func (r *Run) Recalled(more bool) { r.recall = more }
+
+// Convicted reports whether the endpoint is held to be failing, now that nothing is out.
+func (r *Run) Convicted() bool {
+	return !r.outdated && (r.stage == Doubts || r.gone != nil || r.blocked)
+}
+
+// Refusing reports whether the endpoint refuses nearly all.
+func (r *Run) Refusing() bool { return !r.e.refusing.IsZero() }
+
+// Doubted reports whether the evidence was against the endpoint at some time.
+func (r *Run) Doubted() bool { return r.doubted }
+
+// OwnFault reports whether the service itself failed and nothing was delivered since.
+func (r *Run) OwnFault() bool { return r.ownFault }
+
+// IsOutdated reports whether what the run saw is void.
+func (r *Run) IsOutdated() bool { return r.outdated }
+
+// Gone is the answer that says so, nil where there was none or it is void.
+func (r *Run) Gone() *delivery.Result {
+	if r.outdated {
+		return nil
+	}
+	return r.gone
+}
+
+// Closing is how the run leaves the mailbox.
+type Closing struct {
+	// Force leaves although work is due.
+	Force bool
+	// Gate closes for so long, 0 where it stays as it is; Probes may prove the endpoint then, 0 where it only asked for a pause.
+	Gate   time.Duration
+	Probes int
+	// Refusing is since when the endpoint has refused nearly all, by this process's clock.
+	Refusing time.Time
+	// Convicted: the gate closes because the endpoint fails.
+	Convicted bool
+}
+
+// Close is how to leave now that nothing is out.
+func (r *Run) Close(now time.Time) Closing {
+	c := Closing{Force: r.force || r.stage == Rests}
+	if r.outdated {
+		return c
+	}
+	if pause := r.pause.Sub(now); pause > 0 {
+		c.Gate = pause
+	}
+	if c.Convicted = r.Convicted(); !c.Convicted {
+		return c
+	}
+	c.Gate, c.Probes, c.Refusing = max(c.Gate, r.cool), r.nextProbes(now), r.e.refusing
+	if r.blocked {
+		c.Gate = max(c.Gate, BlockedGate)
+	}
+	r.e.pace, r.e.round, r.e.closed = pace{}, c.Probes, now
+	return c
+}
+
+// nextProbes is how many tenants prove the endpoint next time. Rounds grow also where some were taken in between: an endpoint that
+// fails for most tenants closes its gate again and again.
+func (r *Run) nextProbes(now time.Time) int {
+	last := r.begun.Probes
+	if last <= 1 && now.Sub(r.e.closed) <= roundLife {
+		last = r.e.round
+	}
+	switch {
+	case !r.answered:
+		return 1
+	case last <= 1:
+		return firstProbes
+	default:
+		return min(2*last, mostProbes)
+	}
+}
