@@ -33,7 +33,7 @@ func deliverySettings() []Setting {
 		},
 		{
 			Key: "delivery.retry_schedule", Default: "5s,5m,30m,2h,5h,10h,14h,20h,24h", Rule: spell(time.Second, 7*day),
-			Help: "The wait after each failure that is a notification's own fault, before jitter; the last one repeats. An endpoint that is down is tried each `breaker.open_for_max` instead.",
+			Help: "The wait after each refusal of a notification by an endpoint that works, before jitter; the last one repeats. What fails otherwise is tried again within `breaker.open_for_max`.",
 			at:   func(c *Config) any { return &c.Delivery.RetrySchedule },
 		},
 		{
@@ -68,12 +68,12 @@ func deliverySettings() []Setting {
 		},
 		{
 			Key: "breaker.failures", Default: "5", Rule: span(1, 100),
-			Help: "Failures in a row that make an endpoint wait.",
+			Help: "Failures in a row, of two tenants at least, that make an endpoint wait although it took others within 10 s; and refusals alike that make it wait when it takes none.",
 			at:   func(c *Config) any { return &c.Breaker.Failures },
 		},
 		{
 			Key: "breaker.open_for", Default: "5s", Rule: spell(100*time.Millisecond, time.Hour),
-			Help: "How long it waits the first time; each failed probe doubles it.",
+			Help: "How long it waits the first time; each failed probe doubles it. Also how long a tenant waits that fails alone.",
 			at:   func(c *Config) any { return &c.Breaker.OpenFor },
 		},
 		{
