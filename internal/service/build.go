@@ -222,6 +222,7 @@ func (s *Service) buildSweep() {
 		Repairer: fanout.NewRepairer(fanout.RepairOptions{Approvals: p.approvals, Index: s.store}),
 		Incidents: &troubles{
 			tracker: p.tracker, store: s.incidents, dir: s.dir, endpoints: p.endpoints, settings: s.incidentSettings(), common: s.causes.Common, env: s.env,
+			second: secondOpinion{boxes: s.boxes, approvals: p.approvals, asked: map[string]bool{}},
 		},
 		Mails:   &waitingMails{IncidentStore: s.incidents, post: p.post, tracker: p.tracker, disabled: s.cfg.SMTP.Disabled},
 		Metrics: sweep.NewMetrics(s.metrics), Environment: s.env, Every: s.cfg.Delivery.Sweep, Log: s.log,

@@ -130,6 +130,7 @@ type troubles struct {
 	// common tells the newest common cause of failures.
 	common func() incident.Common
 	env    partner.Environment
+	second secondOpinion
 }
 
 // Troubled implements sweep.Incidents.
@@ -149,6 +150,9 @@ func (t *troubles) Tick(ctx context.Context, app partner.ClientID, found registr
 	errs := []error{err}
 	for k, s := range states {
 		errs = append(errs, t.switchOff(ctx, app, k, s))
+	}
+	if s := states[partner.StateChange]; failsForOne(&s) {
+		errs = append(errs, t.second.ask(ctx, app, &s))
 	}
 	return errors.Join(errs...)
 }
@@ -174,6 +178,11 @@ func (t *troubles) switchOff(ctx context.Context, app partner.ClientID, k partne
 	}
 	if s = states[k]; !t.failedTooLong(k, &ep, &s, now) {
 		return nil
+	}
+	if k == partner.StateChange {
+		if more, err := t.second.evidence(ctx, app); err != nil || !more {
+			return err
+		}
 	}
 	unchanged := func(rec registry.AppRecord) bool {
 		now := rec.App.Endpoints[k]
