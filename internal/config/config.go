@@ -177,6 +177,8 @@ type Delivery struct {
 	// Drainers bounds the mailboxes that one process empties at once, DrainersWaiting those besides whose
 	// drain only waits for answers.
 	Drainers, DrainersWaiting int
+	// ConnectionMaxAge is how long a connection to an endpoint serves.
+	ConnectionMaxAge time.Duration
 	// RetrySchedule is the wait after each failure of a notification; its last step repeats.
 	RetrySchedule []time.Duration
 	// SwitchOffAfter is how long an endpoint may fail before it is switched off; 0: never.

@@ -32,6 +32,11 @@ func deliverySettings() []Setting {
 			at:   func(c *Config) any { return &c.Delivery.DrainersWaiting },
 		},
 		{
+			Key: "delivery.connection_max_age", Default: "1m", Rule: spell(time.Second, day),
+			Help: "How long a connection to an endpoint serves, less up to a quarter. With the next one its name is looked up anew, so this is how soon a host that moved by DNS is followed.",
+			at:   func(c *Config) any { return &c.Delivery.ConnectionMaxAge },
+		},
+		{
 			Key: "delivery.retry_schedule", Default: "5s,5m,30m,2h,5h,10h,14h,20h,24h", Rule: spell(time.Second, 7*day),
 			Help: "The wait after each refusal of a notification by an endpoint that works, before jitter; the last one repeats. What fails otherwise is tried again within `breaker.open_for_max`.",
 			at:   func(c *Config) any { return &c.Delivery.RetrySchedule },
