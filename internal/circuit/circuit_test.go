@@ -2,6 +2,7 @@ package circuit_test
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -189,7 +190,6 @@ func TestDecisions(t *testing.T) {
 func TestClosing(t *testing.T) {
 	t.Parallel()
 	c := begin(circuit.Begun{})
-	probes := 0
 	for n, want := range []int{5, 10, 20, 40, 64, 64} {
 		c.gets("a", status(500))
 		c.gets("b", status(500))
@@ -198,8 +198,7 @@ func TestClosing(t *testing.T) {
 			t.Errorf("the %d. closing: %+v", n+1, closing)
 		}
 		c.now = c.now.Add(closing.Gate)
-		probes = closing.Probes
-		c.next(circuit.Begun{Probes: probes, Openings: n + 1})
+		c.next(circuit.Begun{Probes: closing.Probes, Openings: n + 1})
 	}
 	c.gets("a", noAnswer(delivery.ReasonRefused))
 	if closing := c.run.Close(c.now); closing.Probes != 1 {
@@ -223,7 +222,7 @@ func TestRecallOnce(t *testing.T) {
 	t.Parallel()
 	c := begin(circuit.Begun{})
 	for i := range 5 {
-		c.gets(tenant.ID(fmt.Sprint(i)), status(408))
+		c.gets(tenant.ID(strconv.Itoa(i)), status(408))
 	}
 	first := start.Add(20 * time.Millisecond)
 	if closing := c.run.Close(c.now); !closing.Refusing.Equal(first) {
@@ -271,7 +270,7 @@ func TestRetriesAreWithinABudget(t *testing.T) {
 			if i%3 == 0 {
 				c.run.Answered(circuit.Answer{Result: status(204), Tenant: "z", At: c.now}, 0.5)
 			}
-			last = c.run.Answered(circuit.Answer{Result: status(502), Tenant: tenant.ID(fmt.Sprint(i)), At: c.now}, 0.5).Delay
+			last = c.run.Answered(circuit.Answer{Result: status(502), Tenant: tenant.ID(strconv.Itoa(i)), At: c.now}, 0.5).Delay
 		}
 		if want := failed / rate; last.Seconds() < 0.8*want || last.Seconds() > 1.1*want {
 			t.Errorf("%s: the last of %d is due after %v, want %.0f s", name, failed, last, want)
@@ -283,6 +282,12 @@ func TestRetriesAreWithinABudget(t *testing.T) {
 // is convicted whose last answer was a success, and a round is of one exchange.
 func TestWhateverComes(t *testing.T) {
 	t.Parallel()
+	answers := []delivery.Result{
+		status(204), status(204), status(204), status(500), status(502), status(408), status(422), status(410), status(429), status(503),
+		after(time.Minute), noAnswer(delivery.ReasonTimeout), noAnswer(delivery.ReasonReset),
+		{Outcome: delivery.Aborted},
+		{Outcome: delivery.Blocked},
+	}
 	rapid.Check(t, func(rt *rapid.T) {
 		c := begin(circuit.Begun{})
 		ids := []tenant.ID{"a", "b", "c"}
@@ -294,10 +299,7 @@ func TestWhateverComes(t *testing.T) {
 			c.next(b)
 			for range rapid.IntRange(0, 40).Draw(rt, "answers") {
 				c.now = c.now.Add(time.Duration(rapid.IntRange(0, 12_000).Draw(rt, "ms")) * time.Millisecond)
-				res := rapid.SampledFrom([]delivery.Result{
-					status(204), status(204), status(204), status(500), status(502), status(408), status(422), status(410), status(429), after(time.Minute),
-					status(503), noAnswer(delivery.ReasonTimeout), noAnswer(delivery.ReasonReset), {Outcome: delivery.Aborted}, {Outcome: delivery.Blocked},
-				}).Draw(rt, "answer")
+				res := rapid.SampledFrom(answers).Draw(rt, "answer")
 				a := circuit.Answer{
 					Result: res, Tenant: rapid.SampledFrom(ids).Draw(rt, "tenant"), Attempts: rapid.IntRange(0, 20).Draw(rt, "attempts"),
 					Steps: rapid.IntRange(0, 12).Draw(rt, "steps"), At: c.now, Full: rapid.Bool().Draw(rt, "full"),

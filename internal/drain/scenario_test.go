@@ -3,6 +3,7 @@ package drain_test
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -167,7 +168,7 @@ func TestADeadHostGetsOnePostAGate(t *testing.T) {
 // An endpoint that refuses everything alike for a while is to blame itself, whatever the status: once it takes one, all are told.
 func TestRefusingEverythingIsTheEndpoints(t *testing.T) {
 	for _, code := range []int{400, 408, 409, 415, 421, 422, 423, 425, 500, 502} {
-		t.Run(fmt.Sprint(code), func(t *testing.T) {
+		t.Run(strconv.Itoa(code), func(t *testing.T) {
 			bubble(t, func(r *rig) {
 				r.box.fill(200)
 				start := time.Now()

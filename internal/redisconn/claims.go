@@ -2,6 +2,7 @@ package redisconn
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -52,7 +53,7 @@ func (c *claims) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 			return next(ctx, cmds)
 		}
 		wait := redis.NewIntCmd(ctx, "wait", c.n, claimWithin.Milliseconds())
-		err := next(ctx, append(cmds[:len(cmds):len(cmds)], wait))
+		err := next(ctx, append(slices.Clip(cmds), wait))
 		if wait.Err() == nil && wait.Val() < int64(c.n) {
 			c.anyway.Store(time.Now().Add(claimAnyway).UnixNano())
 		}

@@ -617,8 +617,8 @@ func TestTicksAreBounded(t *testing.T) {
 			}
 			cursor, end = r.Next, r.End
 		}
-		if len(c.ticked) != 100 || steps != 4 {
-			t.Errorf("%d ticked in %d steps, want 32 a step", len(c.ticked), steps)
+		if len(c.ticked) != 100 || steps != 2 {
+			t.Errorf("%d ticked in %d steps, want 64 a step", len(c.ticked), steps)
 		}
 	})
 }
