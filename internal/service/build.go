@@ -127,7 +127,9 @@ func (s *Service) buildPush() error {
 		Store: s.store, Process: uuid.NewString(), Within: max(causeWithin, s.cfg.Breaker.OpenForMax+d.Timeout+time.Minute),
 		Metrics: causewatch.NewMetrics(s.metrics), Log: s.log,
 	})
-	s.wire = wire.New(wire.Options{Dial: s.causes.Dial(s.guard.Dialer().DialContext), IdlePerHost: d.InFlightPerApp})
+	s.wire = wire.New(wire.Options{
+		Dial: s.causes.Dial(s.guard.Dialer().DialContext), IdlePerHost: d.InFlightPerApp, MaxAge: d.ConnectionMaxAge,
+	})
 	s.parts.pusher = push.New(push.Options{
 		Wire: s.wire, Check: s.guard.CheckURL, Tokens: tokens,
 		Timeout: d.Timeout, Version: s.opts.Version, Reach: s.causes,
