@@ -81,7 +81,7 @@ func newTwins(t *testing.T, rdb redis.UniversalClient) *twins {
 	w.intake = intake.New(w.reg, w, intake.NewMetrics(prometheus.NewRegistry()), log)
 	w.drainer = drain.New(drain.Options{
 		Mailbox: w.boxes, Endpoints: w, Waker: w, Observer: w, Metrics: drain.NewMetrics(prometheus.NewRegistry()), Log: log,
-		Schedule: delivery.DefaultSchedule(), Gate: delivery.Gate{Base: time.Second, Max: time.Second}, BreakerFailures: 5,
+		Schedule: delivery.DefaultSchedule(), Gate: delivery.Gate{Base: time.Second, Max: time.Second}, BreakerFailures: 1,
 		InFlightPerApp: 4, InFlight: 4, Budget: time.Second, Timeout: 100 * time.Millisecond, EntryLease: entryLease, OwnerLease: ownerLease,
 	})
 	a := partner.New(twinApp)
@@ -155,7 +155,7 @@ func (w *twins) post(_ context.Context, m delivery.Message) delivery.Result {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.outage {
-		return delivery.ClassifyStatus(500)
+		return delivery.Result{Outcome: delivery.Retryable, Reason: delivery.ReasonRefused, Fault: delivery.FaultEndpoint}
 	}
 	w.told = append(w.told, m)
 	return delivery.ClassifyStatus(200)
@@ -455,6 +455,21 @@ func TestFaultTwins(t *testing.T) {
 			},
 			check: func(w *twins) { w.heard(w.reported("k1", tenant.Suspend), tenant.Suspend) },
 			least: 2,
+		},
+		"DrainThatRecalls": { // as the run before left it
+			before: func(w *twins) {
+				stage(w)
+				w.reported("k1", tenant.Suspend)
+				w.must("leave a recall", w.rdb.HSet(w.Context(), keys.New("").App(twinApp, keys.AppMailbox), "recall", "0:9000000000000:0").Err())
+			},
+			act: func(w *twins) error {
+				if err := w.drainer.Drain(w.Context(), twinApp, 0); err != nil && !errors.Is(err, redistest.ErrTwin) {
+					return err
+				}
+				return nil
+			},
+			check: func(w *twins) { w.heard(w.reported("k1", tenant.Suspend), tenant.Suspend) },
+			least: 3,
 		},
 		"DrainOfAnOutage": { // its run ends by closing the gate
 			before: func(w *twins) {
