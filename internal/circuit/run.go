@@ -61,7 +61,8 @@ type Begun struct {
 	Sole, Refusing, Recall bool
 }
 
-// Run decides what one drain of a mailbox does. Its owner hands in what happened.
+// Run decides what one drain of a mailbox does. Its owner hands in what happened. Begin, Answered and Close need the Endpoint for
+// themselves; all else is the run's own.
 type Run struct {
 	set   *Settings
 	e     *Endpoint
@@ -74,8 +75,8 @@ type Run struct {
 	random float64
 	// careful: something failed and the endpoint took nothing recently, so one post is out at a time.
 	careful bool
-	// answered: a failure of this run was an HTTP answer.
-	answered bool
+	// answered: a failure of this run was an HTTP answer. silent: the last attempt got none.
+	answered, silent bool
 	// pause is until when the endpoint asked to be left alone, blocked that the guard refused its address, gone that it said so.
 	pause   time.Time
 	blocked bool
@@ -153,7 +154,7 @@ func (r *Run) Answered(a Answer, random float64) Decision {
 		return Decision{Delay: OwnFaultDelay}
 	}
 	e.retries.count(a.At)
-	if res.Status != 0 {
+	if r.silent = res.Status == 0; !r.silent {
 		e.answered = a.At
 	} else if res.Outcome != delivery.Blocked {
 		e.silent = a.At
@@ -322,7 +323,7 @@ func (r *Run) Proof() Proof { return r.proof }
 
 // Starts reports whether what was claimed may be posted. A round of probes goes on although some failed, as long as the host answers.
 func (r *Run) Starts() bool {
-	return r.stage == Claims || r.stage == Doubts && r.proof == Probing && !r.e.Fails()
+	return r.stage == Claims || r.stage == Doubts && r.proof == Probing && !r.silent
 }
 
 // Limit is how many posts may be out.
@@ -366,9 +367,6 @@ func (r *Run) Convicted() bool {
 	return !r.outdated && (r.stage == Doubts || r.gone != nil || r.blocked)
 }
 
-// Refusing reports whether the endpoint refuses nearly all.
-func (r *Run) Refusing() bool { return !r.e.refusing.IsZero() }
-
 // Doubted reports whether the evidence was against the endpoint at some time.
 func (r *Run) Doubted() bool { return r.doubted }
 
@@ -398,6 +396,10 @@ type Closing struct {
 	// Convicted: the gate closes because the endpoint fails.
 	Convicted bool
 }
+
+// Own reports whether a failure that was held against a tenant stays its own although the gate closes: what the endpoint refuses as one
+// that works, unless it refuses nearly all.
+func (c *Closing) Own(d *Decision) bool { return !c.Convicted || d.Well && c.Refusing.IsZero() }
 
 // Close is how to leave now that nothing is out.
 func (r *Run) Close(now time.Time) Closing {

@@ -90,10 +90,9 @@ type Observation struct {
 
 // Rejection is one refused notification.
 type Rejection struct {
-	Message delivery.Message
-	Result  delivery.Result
-	// well: it refused the notification as a working endpoint does.
-	well bool
+	Message  delivery.Message
+	Result   delivery.Result
+	decision circuit.Decision
 }
 
 // Options of a Drainer.

@@ -44,6 +44,25 @@ func TestTheOnlyTenantIsEvidence(t *testing.T) {
 	})
 }
 
+// What was held against single tenants before the evidence was enough is the endpoint's.
+func TestTheEndpointsFailureIsNobodyElses(t *testing.T) {
+	for name, code := range map[string]int{"Failures": 500, "Refusals": 408} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(r *rig) {
+				r.box.fill(8)
+				r.answer = only(code)
+				r.run()
+				if r.box.gopen != 1 || r.box.probes != 5 || r.box.refusing.IsZero() != (code == 500) {
+					r.Errorf("openings %d, probes %d, refusing %v", r.box.gopen, r.box.probes, r.box.refusing)
+				}
+				if len(r.seen) != 1 || r.seen[0].Failure == nil || r.seen[0].Failure.Status != code || len(r.seen[0].Rejected) != 0 {
+					r.Errorf("seen %+v", r.seen)
+				}
+			})
+		})
+	}
+}
+
 // One failure holds nobody back, and is that tenant's.
 func TestOneFailureHoldsNobodyBack(t *testing.T) {
 	bubble(t, func(r *rig) {

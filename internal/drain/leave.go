@@ -41,8 +41,8 @@ func (r *run) leave(ctx context.Context) (more bool, err error) {
 
 // finish gives the mailbox back; more means that work is due and the run goes on.
 func (r *run) finish(ctx context.Context) (more bool, err error) {
-	var c circuit.Closing
-	r.health.with(func(*circuit.Endpoint) { c = r.decide.Close(time.Now()) })
+	r.health.with(func(*circuit.Endpoint) { r.closing = r.decide.Close(time.Now()) })
+	c := &r.closing
 	closing := mailbox.Closing{Force: c.Force, Gate: c.Gate, Probes: c.Probes}
 	if !c.Refusing.IsZero() {
 		closing.Refusing = c.Refusing.Add(r.skew)

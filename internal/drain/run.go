@@ -123,8 +123,9 @@ type run struct {
 	// firm is how many of the report's rejections came before something was taken, and so are the tenants' own.
 	firm    int
 	hadGate bool
-	// closed: the run ended by closing the gate.
-	closed bool
+	// closing is how the run left the mailbox; closed: it closed the gate.
+	closing circuit.Closing
+	closed  bool
 }
 
 func newRun(d *Drainer, e Endpoint, token string, b mailbox.Begun, p *place) *run {

@@ -74,7 +74,7 @@ func (r *run) note(f finished, d circuit.Decision) {
 		}
 		own := res
 		own.Outcome = delivery.Rejected
-		r.report.Rejected = append(r.report.Rejected, Rejection{Message: f.message, Result: own, well: d.Well})
+		r.report.Rejected = append(r.report.Rejected, Rejection{Message: f.message, Result: own, decision: d})
 	case d.Blame == circuit.TheEndpoint:
 		r.report.Failure = &res
 		r.report.Succeeded = false
@@ -88,11 +88,10 @@ func (r *run) observe(ctx context.Context) {
 	if !r.closed {
 		o.Failure = nil
 	}
-	if r.closed && r.decide.Convicted() { // what was held against tenants before the evidence was enough is the endpoint's
-		refusing := r.decide.Refusing()
+	if r.closed { // what was held against tenants before the evidence was enough is the endpoint's
 		kept := r.firm
 		for _, one := range o.Rejected[r.firm:] {
-			if one.well && !refusing {
+			if r.closing.Own(&one.decision) {
 				o.Rejected[kept] = one
 				kept++
 			}
