@@ -56,10 +56,10 @@ func TestWhyAChangeHasNotArrived(t *testing.T) {
 			l.Errorf("waiting %+v, newest %+v", w.Waiting, w.Newest)
 		}
 		l.drain(mailbox.Failed, mailbox.Closing{})
-		l.because("a", intake.Retry, "did not take this notification (it refused the connection; 1 attempt failed)", "on the retry schedule")
+		l.because("a", intake.Retry, "failed for this tenant (it refused the connection; 1 attempt failed)", "says nothing of others")
 		l.toggle(true, func(*partner.App) {})
 		l.accept(tenant.Resume, true)
-		l.drain(mailbox.Failed, mailbox.Closing{Gate: time.Minute})
+		l.drain(mailbox.Failed, mailbox.Closing{Gate: time.Minute, Probes: 1})
 		w = l.because("a", intake.GateClosed, `"resume" waits`, "1 older change replaced", "left alone until")
 		if !w.NextAttemptAt.After(w.Now) || w.Breaker != "open" {
 			l.Errorf("next attempt %v, breaker %s", w.NextAttemptAt, w.Breaker)

@@ -97,9 +97,15 @@ func (w *Why) obstacle() string {
 	case Sending:
 		return "It is being sent at this moment."
 	case GateClosed:
+		if w.newest().Reason == delivery.ReasonRateLimited {
+			return fmt.Sprintf("The endpoint asked for a pause%s: what waits goes out from %s on.", w.because(), at(w.NextAttemptAt))
+		}
 		return fmt.Sprintf("The endpoint failed%s, so it is left alone until %s, when what waits is tried again%s.%s", w.because(), at(w.NextAttemptAt), w.inARow(), w.together())
 	case Retry:
-		return fmt.Sprintf("The endpoint works but did not take this notification%s: the next try is at %s, on the retry schedule.", w.because(), at(w.NextAttemptAt))
+		if w.newest().Reason == delivery.ReasonClientError {
+			return fmt.Sprintf("The endpoint works but did not take this notification%s: the next try is at %s, on the retry schedule.", w.because(), at(w.NextAttemptAt))
+		}
+		return fmt.Sprintf("The endpoint failed for this tenant%s, which says nothing of others: the next try is at %s.", w.because(), at(w.NextAttemptAt))
 	default:
 		if late := w.Now.Sub(w.NextAttemptAt); late > overdue {
 			return fmt.Sprintf("It has been due for %s, and nobody sends it: see that a worker runs and reaches Redis.", late.Round(time.Second))
@@ -134,16 +140,21 @@ func (w *Why) off() string {
 
 // because names the newest failure of what waits.
 func (w *Why) because() string {
-	var newest WaitingChange
+	n := w.newest()
+	if n.Attempts == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%s; %s)", n.Reason.Words(), count(int64(n.Attempts), "attempt", "failed"))
+}
+
+// newest is what failed last.
+func (w *Why) newest() (newest WaitingChange) {
 	for _, c := range w.Waiting {
 		if c.Attempts > 0 && !c.LastAttempt.Before(newest.LastAttempt) {
 			newest = c
 		}
 	}
-	if newest.Attempts == 0 {
-		return ""
-	}
-	return fmt.Sprintf(" (%s; %s)", newest.Reason.Words(), count(int64(newest.Attempts), "attempt", "failed"))
+	return newest
 }
 
 func (w *Why) inARow() string {

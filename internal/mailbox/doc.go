@@ -26,8 +26,14 @@
 //
 // Begin takes the mailbox under a token with a lease; Exchange, repeatedly, hands in the results
 // of posts and gets new claims; Finish gives the mailbox back and closes the endpoint's gate when
-// it failed. A gate that ran out lets one claim through as a probe, and is forgotten once an answer
-// shows that the endpoint is well: a delivery, or a refusal that is the notification's own fault.
+// it failed. A gate that ran out lets a round of claims through as probes, as many as it was closed with, all in one
+// exchange: half of what was not tried comes from the end of what is due. It is forgotten once an answer shows that the
+// endpoint is well: a delivery, or a refusal that is the notification's own fault. A gate that closed because the endpoint
+// asked for a pause is forgotten when it has run out.
+//
+// What is released untried goes back to where it stood. What failed while the endpoint refused nearly all, and what failed
+// before an opening, is recalled: Recall makes it due page by page, and keeps its step of the schedule. The mailbox remembers since
+// when, and how far it came, so that whoever owns it next goes on.
 //
 // Every script that makes a tenant due, or gives up ownership, ends by arming a wake-up: a
 // generation and a time that the caller turns into one run, of its own or by a queue task. A wake-up
