@@ -57,8 +57,9 @@ const (
 	ReasonServerError
 	ReasonGone
 	ReasonOwnFault
-	// ReasonWrongKey and ReasonBadAnswer are what probes find; no push ends with them.
+	// ReasonWrongKey is what probes find; no push ends with it.
 	ReasonWrongKey
+	// ReasonBadAnswer: what answers is not what a probe asks for, or does not keep to HTTP.
 	ReasonBadAnswer
 )
 

@@ -68,8 +68,8 @@ func (s *sampler) openings() []Sample {
 		for _, r := range delivery.AllReasons() {
 			switch {
 			case r == delivery.ReasonNone, r == delivery.ReasonOwnFault: // nobody is told of them
-			case k == partner.StateChange && (r == delivery.ReasonGone || r == delivery.ReasonWrongKey || r == delivery.ReasonBadAnswer):
-				// The first is switched off at once, the others are what probes alone find.
+			case k == partner.StateChange && (r == delivery.ReasonGone || r == delivery.ReasonWrongKey):
+				// The first is switched off at once, the second is what probes alone find.
 			default:
 				out = append(out, Sample{"opened-" + k.String() + "-" + r.String(), []incident.Letter{s.opened(k, r)}})
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/guard"
+	"github.com/lamplighter/lamplighter/internal/wire"
 )
 
 func endpoint(r delivery.Reason) delivery.Result {
@@ -39,7 +40,9 @@ func classify(err error) delivery.Result {
 		return endpoint(delivery.ReasonTLS)
 	case errors.Is(err, os.ErrDeadlineExceeded), isErrno(err, syscall.ETIMEDOUT), errors.As(err, &timeout) && timeout.Timeout():
 		return endpoint(delivery.ReasonTimeout)
-	default: // reset, closed early, or an answer that is not HTTP
+	case errors.Is(err, wire.ErrNotHTTP):
+		return endpoint(delivery.ReasonBadAnswer)
+	default: // reset, or closed early
 		return endpoint(delivery.ReasonReset)
 	}
 }

@@ -73,11 +73,11 @@ func TestBrokenConnections(t *testing.T) {
 			readRequest(c)
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Le")
 		}), delivery.ReasonReset},
-		"NotHTTP":          {raw(t, answering("220 smtp.example ESMTP\r\n")), delivery.ReasonReset},
-		"NoSuchStatus":     {raw(t, answering("HTTP/1.1 2xx Fine\r\n\r\n")), delivery.ReasonReset},
-		"LongFirstLine":    {raw(t, answering(strings.Repeat("\xff\x01", 20_000)+"\r\n\r\n")), delivery.ReasonReset},
-		"HugeHeader":       {raw(t, answering("HTTP/1.1 200 OK\r\nX: "+string(make([]byte, 1<<20))+"\r\n\r\n")), delivery.ReasonReset},
-		"EndlessContinues": {raw(t, continues), delivery.ReasonReset},
+		"NotHTTP":          {raw(t, answering("220 smtp.example ESMTP\r\n")), delivery.ReasonBadAnswer},
+		"NoSuchStatus":     {raw(t, answering("HTTP/1.1 2xx Fine\r\n\r\n")), delivery.ReasonBadAnswer},
+		"LongFirstLine":    {raw(t, answering(strings.Repeat("\xff\x01", 20_000)+"\r\n\r\n")), delivery.ReasonBadAnswer},
+		"HugeHeader":       {raw(t, answering("HTTP/1.1 200 OK\r\nX: "+string(make([]byte, 1<<20))+"\r\n\r\n")), delivery.ReasonBadAnswer},
+		"EndlessContinues": {raw(t, continues), delivery.ReasonBadAnswer},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -160,6 +160,9 @@ func (c *Client) expiry(now time.Time) time.Time {
 }
 
 // errTooLarge ends the reading of an answer.
+// ErrNotHTTP reports an answer that breaks the rules of HTTP (RFC 9112): its status line, its header, or how its body is framed.
+var ErrNotHTTP = errors.New("the answer is not HTTP")
+
 var errTooLarge = errors.New("answer's header is too large")
 
 // closedBefore reports whether an error is what a connection gives that the other side had closed.

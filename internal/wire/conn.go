@@ -32,6 +32,8 @@ type allowance struct {
 	from io.Reader
 	left int
 	came bool
+	// ended: the connection gave no more.
+	ended bool
 }
 
 // Read implements io.Reader.
@@ -41,7 +43,7 @@ func (a *allowance) Read(p []byte) (int, error) {
 	}
 	n, err := a.from.Read(p[:min(len(p), a.left)])
 	a.left -= n
-	a.came = a.came || n > 0
+	a.came, a.ended = a.came || n > 0, a.ended || err != nil
 	return n, err
 }
 
@@ -104,6 +106,9 @@ func (cn *conn) answer() (*http.Response, error) {
 			err = errTooLarge // a line that was cut there reads as malformed
 		}
 		if err != nil {
+			if !cn.in.ended { // what came breaks the rules: the connection did not
+				err = fmt.Errorf("%w: %w", ErrNotHTTP, err)
+			}
 			return nil, fmt.Errorf("read the answer: %w", err)
 		}
 		if resp.StatusCode >= http.StatusOK || resp.StatusCode == http.StatusSwitchingProtocols {
