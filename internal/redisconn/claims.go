@@ -54,9 +54,17 @@ func (c *claims) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 		}
 		wait := redis.NewIntCmd(ctx, "wait", c.n, claimWithin.Milliseconds())
 		err := next(ctx, append(slices.Clip(cmds), wait))
-		if wait.Err() == nil && wait.Val() < int64(c.n) {
-			c.anyway.Store(time.Now().Add(claimAnyway).UnixNano())
+		if wait.Err() == nil && wait.Val() >= int64(c.n) {
+			return err
 		}
-		return err
+		// Also where it is answered by what is a replica by now, which the commands are told by MOVED: whoever redirects them must
+		// hear of that alone.
+		c.anyway.Store(time.Now().Add(claimAnyway).UnixNano())
+		for _, cmd := range cmds {
+			if cmd.Err() != nil {
+				return cmd.Err()
+			}
+		}
+		return nil
 	}
 }

@@ -1,8 +1,10 @@
 package redisconn_test
 
 import (
+	"errors"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,5 +88,26 @@ func TestClaimsGoOnWithoutReplicas(t *testing.T) {
 	}
 	if err := rdb.Ping(t.Context()).Err(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Who claims from a server that is a replica by now is told so, and not that WAIT is for primaries.
+func TestClaimsFromAReplica(t *testing.T) {
+	t.Parallel()
+	p := redistest.Start(t)
+	replica := redistest.StartReplica(t, p)
+	rdb := client(t, redisconn.Options{URL: address("redis://" + replica.Addr), ClaimReplicas: 1})
+	if err := rdb.Get(t.Context(), "nothing").Err(); !errors.Is(err, redis.Nil) {
+		t.Errorf("a read: %v", err)
+	}
+	var set *redis.StatusCmd
+	_, err := rdb.Pipelined(t.Context(), func(p redis.Pipeliner) error {
+		set = p.Set(t.Context(), "claim", "1", 0)
+		return nil
+	})
+	for _, err := range []error{err, set.Err()} {
+		if err == nil || !strings.HasPrefix(err.Error(), "READONLY") {
+			t.Errorf("a claim: %v, want READONLY", err)
+		}
 	}
 }
