@@ -33,7 +33,10 @@ import (
 	"github.com/lamplighter/lamplighter/internal/wire/wiretest"
 )
 
-var egressApps = flag.Int("egress.apps", 300, "how many apps TestEgressCut has")
+var egressApps = flag.Int("egress.apps", 60, "how many apps TestEgressCut has")
+
+// several is how many apps the other tests have.
+const several = 60
 
 // egress is two workers that post, and a third that looks after incidents and posts nothing, with simulated time. Each app has a host
 // of its own, is posted to once a minute, and its incidents are looked after twice a minute.
@@ -281,19 +284,19 @@ func TestEgressCutForLong(t *testing.T) {
 	for name, cut := range cuts() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e := newEgress(t, 300)
+			e := newEgress(t, several)
 			e.pass(2*time.Minute, nil)
 			e.cut = cut
 			e.pass(30*time.Minute, nil)
 			early := len(e.letters)
 			e.pass(2*time.Minute, nil)
 			all, together := e.count(incident.KindOpened)
-			if early != 0 || len(e.letters) != 300 || all != 300 || together != 300 {
+			if early != 0 || len(e.letters) != several || all != several || together != several {
 				t.Errorf("%d letters within 30 minutes; then %d, %d of openings, %d that say so", early, len(e.letters), all, together)
 			}
 			e.cut = nil
 			e.pass(5*time.Minute, nil)
-			if all, _ := e.count(incident.KindRecovered); all != 300 || len(e.letters) != 600 {
+			if all, _ := e.count(incident.KindRecovered); all != several || len(e.letters) != 2*several {
 				t.Errorf("%d letters, %d of recoveries", len(e.letters), all)
 			}
 		})
@@ -303,7 +306,7 @@ func TestEgressCutForLong(t *testing.T) {
 // TestEgressFlaps: one post gets through every six minutes. Nobody is told for 30 minutes, then all are.
 func TestEgressFlaps(t *testing.T) {
 	t.Parallel()
-	e := newEgress(t, 300)
+	e := newEgress(t, several)
 	e.pass(2*time.Minute, nil)
 	began := e.now
 	e.pass(30*time.Minute, func() {
@@ -318,7 +321,7 @@ func TestEgressFlaps(t *testing.T) {
 		t.Errorf("%d letters", len(e.letters))
 	}
 	e.pass(7*time.Minute, nil)
-	if all, together := e.count(incident.KindOpened); all != 300 || together != 300 {
+	if all, together := e.count(incident.KindOpened); all != several || together != several {
 		t.Errorf("after 37 minutes %d letters, %d that say that many fail", all, together)
 	}
 }
@@ -329,7 +332,7 @@ func TestNoCommonCause(t *testing.T) {
 	for name, sick := range map[string]int{"one of many": 1, "four of many": 4, "all but one": 299} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e := newEgress(t, 300)
+			e := newEgress(t, several)
 			e.pass(2*time.Minute, nil)
 			for n := range sick {
 				e.sick[n] = true
