@@ -165,7 +165,8 @@ func (r *Run) Answered(a Answer, random float64) Decision {
 	case res.Outcome == delivery.Rejected:
 		return r.refused(&a, random)
 	case res.Outcome == delivery.Gone:
-		r.gone = res
+		gone := *res
+		r.gone = &gone
 		r.leave(false)
 		return Decision{Delay: r.behind(), Blame: TheEndpoint}
 	case res.Outcome == delivery.Blocked:
