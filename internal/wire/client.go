@@ -159,10 +159,10 @@ func (c *Client) expiry(now time.Time) time.Time {
 	return now.Add(c.maxAge - time.Duration(c.random()*float64(c.maxAge)/4))
 }
 
-// errTooLarge ends the reading of an answer.
 // ErrNotHTTP reports an answer that breaks the rules of HTTP (RFC 9112): its status line, its header, or how its body is framed.
 var ErrNotHTTP = errors.New("the answer is not HTTP")
 
+// errTooLarge ends the reading of an answer.
 var errTooLarge = errors.New("answer's header is too large")
 
 // closedBefore reports whether an error is what a connection gives that the other side had closed.
