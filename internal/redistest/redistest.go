@@ -278,14 +278,34 @@ func (p *Process) run() error {
 	}
 }
 
-// FreePort returns a TCP port on loopback that was free a moment ago.
+// given are the ports that FreePort returned: until somebody listens there, the system would give one out again.
+var given struct { //nolint:gochecknoglobals // as the ports are
+	sync.Mutex
+
+	ports map[int]bool
+}
+
+// mostGiven bounds that memory, far below the ports there are.
+const mostGiven = 5000
+
+// FreePort returns a TCP port on loopback that was free a moment ago, and that it returned to nobody else in this process.
 func FreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
+	given.Lock()
+	defer given.Unlock()
+	if given.ports == nil || len(given.ports) >= mostGiven {
+		given.ports = map[int]bool{}
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed when the search ends, so that another port comes
+		if err != nil {
+			return 0, fmt.Errorf("find a free port: %w", err)
+		}
+		defer func() { _ = l.Close() }()
+		if port := l.Addr().(*net.TCPAddr).Port; !given.ports[port] {
+			given.ports[port] = true
+			return port, nil
+		}
+	}
 }
 
 // Eventually polls cond until it holds, and fails the test when it does not within the limit. It
