@@ -116,10 +116,10 @@
 //   - Idempotence. A deposit is told apart by known, a result by stamp and version, a wake-up by
 //     who asked for it last, while it is armed, the turn of a life by its birth.
 //
-// tools/model checks these rules exhaustively: 22 worlds of one or two tenants, two drainers and one
+// tools/model checks these rules exhaustively: 25 worlds of one or two tenants, two drainers and one
 // to three changes, with crashes, lost tasks, lost answers, late copies, resyncs, dismissals that
-// race approvals, deleted apps, gates, refusals and switches, 0.1 to 5.8 million states each and 41
-// million in all, none of which violates one of them; and it finds each rule's absence (make model).
+// race approvals, deleted apps, gates, rounds of probes, pauses, recalls, refusals and switches, 0.1 to 8.7
+// million states each and some 60 million in all, none of which violates one of them; and it finds each rule's absence (make model).
 // Its documentation says which script or code each of its steps stands for, and where they differ.
 // tools/mutate brings small faults into the scripts and says which of them no test notices (make mutate).
 // Outside the proof: a process frozen in the middle of a send may overlap with its
