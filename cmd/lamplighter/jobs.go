@@ -87,7 +87,7 @@ func (c *jobsWaitCmd) Run(ctx context.Context, a *app) error {
 	if c.Output != output.Table {
 		err = c.printer(a).One(body)
 	} else {
-		_, err = fmt.Fprintln(a.stdout, job.describe(c.ID))
+		_, err = fmt.Fprintln(a.stdout, job.describeJob(c.ID))
 	}
 	if err == nil {
 		err = job.outcomeError(c.ID)
@@ -103,7 +103,7 @@ type jobNow struct {
 	Detail string `json:"detail"`
 }
 
-func (j jobNow) describe(id string) string {
+func (j jobNow) describeJob(id string) string {
 	text := fmt.Sprintf("Job %s is %s: %d of %s.", client.Printable(id), client.Printable(j.State), j.Done, apply.Plural(j.Of, "tenant"))
 	if j.Detail != "" {
 		text += " " + client.Printable(j.Detail)

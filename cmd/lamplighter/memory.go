@@ -32,8 +32,8 @@ func percentFor(live uint64) int {
 	return int(max(gcLeast, min(gcPercent, mostGarbage*100/max(live, 1))))
 }
 
-// adjustAfterCollections sets the percentage after each collection: it hangs on an object that nobody holds. Go counts
-// goroutines' stacks as live.
+// adjustAfterCollections sets the percentage after each collection, in the finalizer of an object that nothing refers to. Go
+// counts goroutines' stacks as live.
 func adjustAfterCollections(percent int) {
 	runtime.SetFinalizer(&struct{ _ [16]byte }{}, func(any) {
 		live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}}

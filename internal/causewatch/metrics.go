@@ -25,7 +25,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 }
 
-func (m *Metrics) show(e commoncause.Episode, hosts int) {
+func (m *Metrics) setEpisode(e commoncause.Episode, hosts int) {
 	if m == nil {
 		return
 	}

@@ -79,15 +79,15 @@ func (w *Watch) Dial(next func(ctx context.Context, network, address string) (ne
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := next(ctx, network, address)
 		if err == nil {
-			w.dialled(address, conn.RemoteAddr())
+			w.noteAddress(address, conn.RemoteAddr())
 		} else if op, ok := errors.AsType[*net.OpError](err); ok {
-			w.dialled(address, op.Addr)
+			w.noteAddress(address, op.Addr)
 		}
 		return conn, err
 	}
 }
 
-func (w *Watch) dialled(host string, at net.Addr) {
+func (w *Watch) noteAddress(host string, at net.Addr) {
 	if tcp, ok := at.(*net.TCPAddr); ok {
 		w.Dialled(host, tcp.AddrPort().Addr())
 	}
@@ -104,18 +104,18 @@ func (w *Watch) Dialled(host string, at netip.Addr) {
 func (w *Watch) Answered(host string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.record.Answered(nameOf(host), w.now())
+	w.record.Answered(nameOf(host), w.storeTime())
 }
 
 // Failed notes that none of a host came.
 func (w *Watch) Failed(host string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.record.Failed(nameOf(host), w.now())
+	w.record.Failed(nameOf(host), w.storeTime())
 }
 
-// now is the store's time; w.mu is held.
-func (w *Watch) now() time.Time { return w.opts.Now().Add(w.ahead) }
+// storeTime is the store's time; w.mu is held.
+func (w *Watch) storeTime() time.Time { return w.opts.Now().Add(w.ahead) }
 
 // nameOf is a host without its port.
 func nameOf(host string) string {
@@ -166,14 +166,14 @@ func (w *Watch) Turn(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, turnWithin)
 	defer cancel()
 	w.mu.Lock()
-	report := w.record.Report(w.now(), w.opts.Within)
+	report := w.record.Report(w.storeTime(), w.opts.Within)
 	w.mu.Unlock()
 	began := w.opts.Now()
 	reach, err := w.opts.Store.ShareReach(ctx, w.opts.Process, report.Encode())
 	if err != nil {
 		return err
 	}
-	view, unread := merge(reach.Reports)
+	view, unread := mergeReports(reach.Reports)
 	was, err := commoncause.DecodeEpisode(reach.Cause)
 	if err != nil { // of another version: nothing is excused by what nobody can read
 		unread, was = errors.Join(unread, err), commoncause.Episode{}
@@ -194,13 +194,13 @@ func (w *Watch) Turn(ctx context.Context) error {
 	before := w.episode
 	w.episode, w.turned, w.heard = next, w.opts.Now(), true
 	w.mu.Unlock()
-	w.opts.Metrics.show(next, hosts)
-	w.tell(ctx, before, next, hosts)
+	w.opts.Metrics.setEpisode(next, hosts)
+	w.logChange(ctx, before, next, hosts)
 	return unread
 }
 
-// merge joins the reports that can be read.
-func merge(texts []string) (commoncause.View, error) {
+// mergeReports joins the reports that can be read.
+func mergeReports(texts []string) (commoncause.View, error) {
 	var errs []error
 	reports := make([]commoncause.Report, 0, len(texts))
 	for _, text := range texts {
@@ -214,8 +214,8 @@ func merge(texts []string) (commoncause.View, error) {
 	return commoncause.Merge(reports...), errors.Join(errs...)
 }
 
-// tell logs what is new.
-func (w *Watch) tell(ctx context.Context, was, now commoncause.Episode, hosts int) {
+// logChange logs what is new.
+func (w *Watch) logChange(ctx context.Context, was, now commoncause.Episode, hosts int) {
 	switch {
 	case now.Lasts() && !was.Lasts():
 		w.opts.Log.ErrorContext(ctx, "many hosts fail on the connection at once and none answers: the cause may be here, so nobody is blamed for now",

@@ -73,12 +73,18 @@ func TestEvidence(t *testing.T) {
 	}
 	name := func(i int) tenant.ID { return tenant.ID(fmt.Sprint("t", i)) }
 	for what, row := range map[string]struct {
-		begun     circuit.Begun
-		do        func(c *clock)
-		convicted bool
+		begun   circuit.Begun
+		do      func(c *clock)
+		failing bool
 	}{
-		"OneTenant":                      {circuit.Begun{}, func(c *clock) { times(9, func(int) { c.gets("a", status(500)) }) }, false},
-		"TwoTenants":                     {circuit.Begun{}, func(c *clock) { c.gets("a", status(500)); c.gets("b", status(500)) }, true},
+		"OneTenant":  {circuit.Begun{}, func(c *clock) { times(9, func(int) { c.gets("a", status(500)) }) }, false},
+		"TwoTenants": {circuit.Begun{}, func(c *clock) { c.gets("a", status(500)); c.gets("b", status(500)) }, true},
+		"TwoTenantsAnHourApart": {circuit.Begun{}, func(c *clock) {
+			c.gets("a", status(500))
+			c.now = c.now.Add(time.Hour)
+			c.next(circuit.Begun{})
+			c.gets("b", status(500))
+		}, false},
 		"TheOnlyTenant":                  {circuit.Begun{Sole: true}, func(c *clock) { c.gets("a", status(500)) }, true},
 		"NoAnswerAtAll":                  {circuit.Begun{}, func(c *clock) { c.gets("a", refused) }, true},
 		"TakenBetween":                   {circuit.Begun{}, func(c *clock) { c.gets("a", status(500)); c.gets("c", status(204)); c.gets("b", status(500)) }, false},
@@ -119,11 +125,11 @@ func TestEvidence(t *testing.T) {
 			t.Parallel()
 			c := begin(row.begun)
 			row.do(c)
-			if got := c.run.Convicted(); got != row.convicted {
-				t.Errorf("convicted: %v, want %v", got, row.convicted)
+			if got := c.run.Failing(); got != row.failing {
+				t.Errorf("failing: %v, want %v", got, row.failing)
 			}
 			closing := c.run.Close(c.now)
-			if row.convicted != (closing.Convicted && closing.Gate > 0) {
+			if row.failing != (closing.Failing && closing.Gate > 0) {
 				t.Errorf("closing %+v", closing)
 			}
 		})
@@ -140,32 +146,32 @@ func TestDecisions(t *testing.T) {
 		want circuit.Decision
 	}{
 		"Taken":      {func(c *clock) circuit.Decision { return c.gets("a", status(204)) }, circuit.Decision{Delivered: true, Well: true}},
-		"Refused":    {func(c *clock) circuit.Decision { return c.gets("a", status(422)) }, circuit.Decision{Delay: 5 * time.Second, Step: true, Well: true, Blame: circuit.Tenant}},
-		"AloneFirst": {func(c *clock) circuit.Decision { return c.gets("a", status(500)) }, circuit.Decision{Delay: behind, Blame: circuit.Tenant}},
+		"Refused":    {func(c *clock) circuit.Decision { return c.gets("a", status(422)) }, circuit.Decision{Delay: 5 * time.Second, Step: true, Well: true, Blame: circuit.TenantFault}},
+		"AloneFirst": {func(c *clock) circuit.Decision { return c.gets("a", status(500)) }, circuit.Decision{Delay: behind, Blame: circuit.TenantFault}},
 		"AloneAgain": {
 			func(c *clock) circuit.Decision {
 				return c.gets("a", status(500), func(a *circuit.Answer) { a.Attempts = 3 })
 			},
-			circuit.Decision{Delay: gate(4), Blame: circuit.Tenant},
+			circuit.Decision{Delay: gate(4), Blame: circuit.TenantFault},
 		},
 		"AloneForDays": {
 			func(c *clock) circuit.Decision {
 				return c.gets("a", status(500), func(a *circuit.Answer) { a.Attempts = 8000 })
 			},
-			circuit.Decision{Delay: gate(8000), Blame: circuit.Tenant},
+			circuit.Decision{Delay: gate(8000), Blame: circuit.TenantFault},
 		},
 		"BesideOthers": {
 			func(c *clock) circuit.Decision {
 				c.gets("z", status(204))
 				return c.gets("a", status(500), func(a *circuit.Answer) { a.Attempts = 50 })
 			},
-			circuit.Decision{Delay: gate(1) / 2, Blame: circuit.Tenant},
+			circuit.Decision{Delay: gate(1) / 2, Blame: circuit.TenantFault},
 		},
 		"TheEndpoints": {
 			func(c *clock) circuit.Decision { c.gets("b", status(500)); return c.gets("a", status(500)) },
-			circuit.Decision{Delay: behind, Blame: circuit.TheEndpoint},
+			circuit.Decision{Delay: behind, Blame: circuit.EndpointFault},
 		},
-		"AskedToWait": {func(c *clock) circuit.Decision { return c.gets("a", after(time.Second)) }, circuit.Decision{Blame: circuit.TheEndpoint}},
+		"AskedToWait": {func(c *clock) circuit.Decision { return c.gets("a", after(time.Second)) }, circuit.Decision{Blame: circuit.EndpointFault}},
 		"OwnFault": {
 			func(c *clock) circuit.Decision { return c.gets("a", delivery.Result{Outcome: delivery.Aborted}) },
 			circuit.Decision{Delay: circuit.OwnFaultDelay},
@@ -207,7 +213,7 @@ func TestClosing(t *testing.T) {
 	c = begin(circuit.Begun{})
 	c.gets("a", after(90*time.Second))
 	c.gets("b", after(30*time.Second))
-	if closing := c.run.Close(c.now); closing.Gate < 89*time.Second || closing.Gate > 90*time.Second || closing.Probes != 0 || closing.Convicted {
+	if closing := c.run.Close(c.now); closing.Gate < 89*time.Second || closing.Gate > 90*time.Second || closing.Probes != 0 || closing.Failing {
 		t.Errorf("a pause: %+v", closing)
 	}
 	c = begin(circuit.Begun{})
@@ -250,6 +256,24 @@ func TestRecallOnce(t *testing.T) {
 	}
 }
 
+// What one process saw of an endpoint that refused nearly all is void once the mailbox says that it took something elsewhere.
+func TestRefusingIsTheMailboxes(t *testing.T) {
+	t.Parallel()
+	c := begin(circuit.Begun{})
+	for i := range 5 {
+		c.gets(tenant.ID(strconv.Itoa(i)), status(408))
+	}
+	if closing := c.run.Close(c.now); closing.Refusing.IsZero() {
+		t.Fatalf("closing %+v", closing)
+	}
+	c.now = c.now.Add(time.Hour)
+	c.next(circuit.Begun{}) // another process told it of others meanwhile
+	d := c.gets("a", status(422), func(a *circuit.Answer) { a.Steps, a.Attempts, a.LastAttempt = 2, 2, c.now.Add(-time.Minute) })
+	if !d.Step || d.Blame != circuit.TenantFault || c.run.Failing() {
+		t.Errorf("%+v, failing %v", d, c.run.Failing())
+	}
+}
+
 // The budget of retries: five a second, or a fifth of all posts.
 func TestRetriesAreWithinABudget(t *testing.T) {
 	t.Parallel()
@@ -278,8 +302,8 @@ func TestRetriesAreWithinABudget(t *testing.T) {
 	}
 }
 
-// Whatever comes: limits stay in their bounds, failures come back later and are neither lost nor due at once, only refusals climb, nobody
-// is convicted whose last answer was a success, and a round is of one exchange.
+// Whatever comes: limits stay in their bounds, failures come back later and are neither lost nor due at once, only refusals climb, no endpoint
+// fails whose last answer was a success, and a round is of one exchange.
 func TestWhateverComes(t *testing.T) {
 	t.Parallel()
 	answers := []delivery.Result{
@@ -321,20 +345,20 @@ func TestWhateverComes(t *testing.T) {
 					rt.Fatalf("%+v: due at once", res)
 				case !d.Step && d.Delay > 2*time.Minute:
 					rt.Fatalf("%+v: due after %v", res, d.Delay)
-				case d.Delivered && c.run.Stage() == circuit.Doubts:
-					rt.Fatal("doubts what takes")
-				case c.run.Stage() != circuit.Claims && c.run.Want(0, 32, 32) != 0:
+				case d.Delivered && c.run.Stage() == circuit.Suspecting:
+					rt.Fatal("suspects what it was just delivered to")
+				case c.run.Stage() != circuit.Claiming && c.run.Want(0, 32, 32) != 0:
 					rt.Fatalf("claims in stage %d", c.run.Stage())
 				case c.run.Proof() == circuit.Probing && c.run.Want(1, 32, 32) != 0:
 					rt.Fatal("a second exchange for one round")
 				}
 			}
-			convicted := c.run.Convicted()
+			failing := c.run.Failing()
 			closing := c.run.Close(c.now)
 			switch {
-			case closing.Convicted != convicted, closing.Gate < 0, convicted && (closing.Gate == 0 || closing.Probes < 1 || closing.Probes > 64):
-				rt.Fatalf("closing %+v, convicted %v", closing, convicted)
-			case !convicted && closing.Probes != 0:
+			case closing.Failing != failing, closing.Gate < 0, failing && (closing.Gate == 0 || closing.Probes < 1 || closing.Probes > 64):
+				rt.Fatalf("closing %+v, failing %v", closing, failing)
+			case !failing && closing.Probes != 0:
 				rt.Fatalf("closing %+v of an endpoint that is not to blame", closing)
 			}
 			c.now = c.now.Add(closing.Gate)

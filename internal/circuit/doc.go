@@ -4,35 +4,35 @@
 //
 //	              ┌── alone ──┐  one post at a time: the host has not answered since the process
 //	              │           │  started, or since it fell silent
-//	begun ────────┼─ probing ─┼─answer taken─▶ proven
+//	begun ────────┼─ probing ─┼──delivered──▶ proven
 //	              └───────────┘  the gate has run out: so many tenants as the mailbox says, once
 //
-//	            evidence against the endpoint
-//	  claims ─────────────────────────────────▶ doubts ──nothing was taken──▶ the gate closes
-//	   ▲ │ ▲ ◀────────something is taken──────────┘
-//	   │ │ └─renewed─┐
-//	   │ └─budget spent─▶ rests
+//	              evidence against the endpoint
+//	  claiming ───────────────────────────────▶ suspecting ──nothing is delivered──▶ the gate closes
+//	   │ │ ▲ ▲────────something is delivered────────┘
+//	   │ │ └──renewed──┐
+//	   │ └─budget spent─▶ resting
 //	   │
-//	   └── 410, a guarded address, a pause that was asked for, an own fault, a stop, an opening ──▶ leaves
+//	   └── 410, a blocked address, Retry-After, an own fault, a stop, an opening ──▶ leaving
 //
 // # Blame
 //
 // One tenant's failure says little: it may be that tenant's data, or its shard. Evidence against the endpoint is
 //
-//   - a failure without any HTTP answer, unless it took something a moment ago;
-//   - failures of two tenants and nothing taken between, or of the only one that approved;
-//   - while it takes others: Failures in a row, of two tenants at least;
-//   - refusals, whatever their status, where nearly all are refused alike and none is taken. A tenant that was refused while
-//     others were taken says nothing new when it is refused again.
+//   - a failure without any HTTP answer, unless something was delivered within the last 10 s;
+//   - failures of two tenants and nothing delivered between, or of the only one that approved;
+//   - while others are delivered: Failures in a row, of two tenants at least;
+//   - refusals, whatever their status, where nearly all are refused alike and none is delivered. A tenant that was refused while
+//     others were delivered says nothing new when it is refused again.
 //
 // Until then a failure is held against the tenant alone. Such a tenant is tried again at the circuit's pace, never by the
-// retry schedule; where the endpoint takes others, after half of the circuit's first wait and within a budget: a fifth of its
+// retry schedule; while others are delivered, after half of the circuit's first wait and within a budget: a fifth of its
 // posts, or five a second. The retry schedule is for what a working endpoint refuses.
 //
 // # Probing
 //
 // Where the host answers, a gate that has run out lets 5 tenants try, after the next failure 10, 20, 40 and then 64, half from each
-// end of what is due. Where it does not answer, one. The first that is taken opens the endpoint wide. What failed as a probe is due
+// end of what is due. Where it does not answer, one. The first that is delivered closes the circuit. What failed as a probe is due
 // just after the next gate, so that others come first.
 //
 // A pause that the endpoint asked for in Retry-After is kept to as it was said: nothing is posted before, nothing is to be proved

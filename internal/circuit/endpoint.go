@@ -30,13 +30,16 @@ const (
 	alike = 9
 	// paceLife is how long a pace is believed, and roundLife how long after the gate closed the next round is a larger one.
 	paceLife, roundLife = time.Minute, 2 * time.Minute
+	// evidenceLife is for how long a failure is evidence after which no other came: other processes may have delivered meanwhile.
+	// What waits for an endpoint that fails is tried more often.
+	evidenceLife = 10 * time.Minute
 )
 
 // Endpoint is what one process knows of an endpoint. The zero value knows nothing.
 type Endpoint struct {
-	// taken is when it took a notification last; answered is when it gave any HTTP answer, silent when it gave none.
-	taken, answered, silent time.Time
-	streak                  streak
+	// delivered is when it took a notification last; answered is when it gave any HTTP answer, silent when it gave none.
+	delivered, answered, silent time.Time
+	streak                      streak
 	// refusing is since when it has refused nearly all, zero where it does not.
 	refusing time.Time
 	// round is how many tenants were to prove it last, closed when its gate closed last.
@@ -58,21 +61,24 @@ type streak struct {
 	since           time.Time
 	refuser         tenant.ID
 	refusers        bool
-	// all counts failures and refusals.
-	all int
+	// all counts failures and refusals, last is when the newest came.
+	all  int
+	last time.Time
 }
 
-func (s *streak) fail(t tenant.ID) {
+func (s *streak) addFailure(t tenant.ID, at time.Time) {
 	s.failures++
 	s.all++
+	s.last = at
 	if s.first == "" {
 		s.first = t
 	}
 	s.several = s.several || t != s.first
 }
 
-func (s *streak) refuse(t tenant.ID, status int, at time.Time) {
+func (s *streak) addRefusal(t tenant.ID, status int, at time.Time) {
 	s.all++
+	s.last = at
 	if status != s.status {
 		s.refused, s.status, s.since, s.refuser, s.refusers = 0, status, at, t, false
 	}
@@ -93,30 +99,30 @@ func (e *Endpoint) Start(most int, now time.Time) (posts int, alone bool) {
 		e.pace = pace{}
 	}
 	e.used = now
-	return e.pace.start(most), false
+	return e.pace.firstLimit(most), false
 }
 
 // Idle is for how long nobody has asked.
 func (e *Endpoint) Idle(now time.Time) time.Duration { return now.Sub(e.used) }
 
-// takesOthers reports whether the endpoint took something recently.
-func (e *Endpoint) takesOthers(at time.Time) bool {
-	return !e.taken.IsZero() && at.Sub(e.taken) < recently
+// deliveredRecently reports whether the endpoint took something recently.
+func (e *Endpoint) deliveredRecently(at time.Time) bool {
+	return !e.delivered.IsZero() && at.Sub(e.delivered) < recently
 }
 
-// opens reports whether what failed since something was taken is evidence against the endpoint. sole: one tenant is all that approved.
-func (e *Endpoint) opens(set *Settings, at time.Time, answered, sole bool) bool {
+// isEvidence reports whether what failed since something was taken is evidence against the endpoint. sole: one tenant is all that approved.
+func (e *Endpoint) isEvidence(set *Settings, at time.Time, answered, sole bool) bool {
 	s := &e.streak
-	if e.takesOthers(at) {
+	if e.deliveredRecently(at) {
 		return s.failures >= set.Failures && (s.several || sole || !answered)
 	}
 	return !answered || s.several || sole
 }
 
-// refuses reports whether nearly all was refused alike since something was taken.
-func (e *Endpoint) refuses(set *Settings, at time.Time) bool {
+// refusesNearlyAll reports whether nearly all was refused alike since something was taken.
+func (e *Endpoint) refusesNearlyAll(set *Settings, at time.Time) bool {
 	s := &e.streak
-	return !e.takesOthers(at) && s.refusers && s.refused >= set.Failures && 10*s.refused >= alike*s.all
+	return !e.deliveredRecently(at) && s.refusers && s.refused >= set.Failures && 10*s.refused >= alike*s.all
 }
 
 // retries paces what failed beside others that were taken.
@@ -136,8 +142,8 @@ const (
 	retryShare   = 0.2
 )
 
-// count counts a post.
-func (r *retries) count(at time.Time) {
+// countPost counts a post.
+func (r *retries) countPost(at time.Time) {
 	second := at.Unix()
 	switch {
 	case second-r.second >= window || second < r.second-window:
@@ -151,8 +157,8 @@ func (r *retries) count(at time.Time) {
 	r.posts[second%window]++
 }
 
-// take is how long to wait for a place in the budget.
-func (r *retries) take(at time.Time) time.Duration {
+// reserve takes a place in the budget, and is how long to wait for it.
+func (r *retries) reserve(at time.Time) time.Duration {
 	sum := 0
 	for _, n := range r.posts {
 		sum += n

@@ -45,8 +45,8 @@ type pace struct {
 	hold    int
 }
 
-// start is the limit to begin with.
-func (p *pace) start(most int) int {
+// firstLimit is the limit to begin with.
+func (p *pace) firstLimit(most int) int {
 	if p.limit == 0 {
 		p.limit = Floor
 	}
@@ -54,11 +54,11 @@ func (p *pace) start(most int) int {
 	return p.limit
 }
 
-// answered takes an answer into account. full: as many posts were out as there may be.
-func (p *pace) answered(took time.Duration, at time.Time, full bool, set *Settings) {
+// noteAnswer takes an answer into account. full: as many posts were out as there may be.
+func (p *pace) noteAnswer(took time.Duration, at time.Time, full bool, set *Settings) {
 	if took < set.Timeout/atOnceShare && p.move != down && (!p.settled || p.hold == 0) {
 		p.limit = min(p.limit+1, set.Most) // one more for each answer doubles it each round
-		p.restart()
+		p.dropLook()
 		return
 	}
 	if at.Add(-took).Before(p.changed) { // of another limit
@@ -67,9 +67,9 @@ func (p *pace) answered(took time.Duration, at time.Time, full bool, set *Settin
 	if took <= set.Timeout/slowShare {
 		p.slow = 0
 	} else if p.slow++; p.slow >= max(leastSamples, p.limit) {
-		p.settle(min(p.limit-1, p.bearable(took, set)))
+		p.settleAt(min(p.limit-1, p.bearableLimit(took, set)))
 		p.hold, p.last = 0, up // fewer may tell as many
-		p.change(at)
+		p.beginAnew(at)
 		return
 	}
 	switch {
@@ -80,24 +80,24 @@ func (p *pace) answered(took time.Duration, at time.Time, full bool, set *Settin
 		p.began = at
 		return
 	}
-	if p.took = append(p.took, took); len(p.took) >= p.samples() {
-		p.look(at, set)
+	if p.took = append(p.took, took); len(p.took) >= p.samplesNeeded() {
+		p.endLook(at, set)
 	}
 }
 
-// bearable is the limit with which answers that take so long would stay bearable, were the endpoint to serve one at a time.
-func (p *pace) bearable(took time.Duration, set *Settings) int {
+// bearableLimit is the limit with which answers that take so long would stay bearable, were the endpoint to serve one at a time.
+func (p *pace) bearableLimit(took time.Duration, set *Settings) int {
 	return max(1, min(set.Most, int(float64(p.limit)*float64(set.Timeout/slowShare)/float64(took))))
 }
 
-// change begins anew with another limit.
-func (p *pace) change(at time.Time) {
+// beginAnew begins a look with another limit.
+func (p *pace) beginAnew(at time.Time) {
 	p.limit, p.slow = max(1, p.limit), 0
 	p.took, p.changed, p.began = p.took[:0], at, time.Time{}
 }
 
-// samples is how many answers a look takes: a multiple of the limit, since answers often come in as many at once.
-func (p *pace) samples() int {
+// samplesNeeded is how many answers a look takes: a multiple of the limit, since answers often come in as many at once.
+func (p *pace) samplesNeeded() int {
 	rounds := (leastSamples + p.limit - 1) / p.limit
 	if p.settled {
 		rounds *= 2
@@ -105,60 +105,60 @@ func (p *pace) samples() int {
 	return rounds * p.limit
 }
 
-// restart begins another look, with nothing to compare it with.
-func (p *pace) restart() { p.took, p.began, p.slow, p.move = p.took[:0], time.Time{}, 0, still }
+// dropLook begins another look, with nothing to compare it with.
+func (p *pace) dropLook() { p.took, p.began, p.slow, p.move = p.took[:0], time.Time{}, 0, still }
 
-// halve answers a time-out or 429, once for all posts that were out together.
-func (p *pace) halve(posted, at time.Time) {
+// halveLimit answers a time-out or 429, once for all posts that were out together.
+func (p *pace) halveLimit(posted, at time.Time) {
 	if posted.Before(p.changed) {
 		return
 	}
 	p.limit = max(p.limit/2, 1)
-	p.restart()
+	p.dropLook()
 	p.changed, p.settled, p.hold, p.last = at, true, holdFor, down
 }
 
-// look ends a look and sets the limit of the next one.
-func (p *pace) look(at time.Time, set *Settings) {
+// endLook ends a look and sets the limit of the next one.
+func (p *pace) endLook(at time.Time, set *Settings) {
 	slices.Sort(p.took)
 	median, was := p.took[len(p.took)/2], p.limit
-	p.climb(float64(len(p.took))/max(at.Sub(p.began).Seconds(), 1e-3), p.bearable(median, set))
+	p.searchLimit(float64(len(p.took))/max(at.Sub(p.began).Seconds(), 1e-3), p.bearableLimit(median, set))
 	if p.limit != was {
-		p.change(at)
+		p.beginAnew(at)
 		return
 	}
 	p.took, p.began = p.took[:0], at
 }
 
-// settle ends a search at a limit.
-func (p *pace) settle(limit int) { p.limit, p.move, p.settled, p.hold = limit, still, true, holdFor }
+// settleAt ends a search at a limit.
+func (p *pace) settleAt(limit int) { p.limit, p.move, p.settled, p.hold = limit, still, true, holdFor }
 
-// climb looks for the fewest posts at once that tell as many tenants in a time as any.
-func (p *pace) climb(rate float64, most int) {
+// searchLimit looks for the fewest posts at once that tell as many tenants in a time as any.
+func (p *pace) searchLimit(rate float64, most int) {
 	switch {
 	case p.move == up && rate < gain*p.rate:
-		p.settle(p.before)
+		p.settleAt(p.before)
 		p.hold = 0 // fewer may do as well
 	case p.move == up:
-		p.step(up, rate, min(2*p.limit, most))
+		p.tryLimit(up, rate, min(2*p.limit, most))
 	case p.move == down && rate < loss*p.rate:
-		p.settle(p.before)
+		p.settleAt(p.before)
 	case p.move == down:
-		p.step(down, max(rate, p.rate), p.limit*3/4)
+		p.tryLimit(down, max(rate, p.rate), p.limit*3/4)
 	case p.hold > 0:
 		p.hold--
 	case p.settled && p.last == up:
-		p.step(down, rate, p.limit*3/4)
+		p.tryLimit(down, rate, p.limit*3/4)
 	default:
-		p.step(up, rate, min(2*p.limit, most))
+		p.tryLimit(up, rate, min(2*p.limit, most))
 	}
 }
 
-// step tries another limit, unless it is the same.
-func (p *pace) step(m move, rate float64, limit int) {
+// tryLimit tries another limit, unless it is the same.
+func (p *pace) tryLimit(m move, rate float64, limit int) {
 	p.last = m
 	if limit = max(limit, 1); limit == p.limit || (limit > p.limit) != (m == up) {
-		p.settle(p.limit)
+		p.settleAt(p.limit)
 		return
 	}
 	p.move, p.rate, p.before, p.limit = m, rate, p.limit, limit

@@ -13,14 +13,14 @@ type Stage uint8
 
 // The stages of a run.
 const (
-	// Claims: it claims what there is room for.
-	Claims Stage = iota
-	// Doubts: the evidence is against the endpoint. Nothing is claimed; an answer to what is out may show otherwise.
-	Doubts
-	// Rests: its budget is spent. Nothing is claimed until that is renewed.
-	Rests
-	// Leaves: nothing more is claimed; what is out is settled, and the mailbox given back.
-	Leaves
+	// Claiming: it claims what there is room for.
+	Claiming Stage = iota
+	// Suspecting: the evidence is against the endpoint. Nothing is claimed; an answer to what is out may show otherwise.
+	Suspecting
+	// Resting: its budget is spent. Nothing is claimed until that is renewed.
+	Resting
+	// Leaving: nothing more is claimed; what is out is settled, and the mailbox given back.
+	Leaving
 	// Lost: the mailbox belongs to another.
 	Lost
 )
@@ -85,8 +85,8 @@ type Run struct {
 	force, outdated bool
 	ownFault        bool
 	recall          bool
-	// doubted: the evidence was against the endpoint at some time.
-	doubted bool
+	// suspected: the evidence was against the endpoint at some time.
+	suspected bool
 }
 
 // Begin begins a run. random is in [0, 1).
@@ -100,7 +100,13 @@ func (e *Endpoint) Begin(set *Settings, b Begun, now time.Time, random float64) 
 	case alone:
 		r.proof = Alone
 	}
-	if b.Refusing && e.refusing.IsZero() {
+	if now.Sub(e.streak.last) > evidenceLife {
+		e.streak = streak{}
+	}
+	switch { // the mailbox knows what came of it in other processes
+	case !b.Refusing:
+		e.refusing = time.Time{}
+	case e.refusing.IsZero():
 		e.refusing = now
 	}
 	return r
@@ -126,8 +132,8 @@ type Blame uint8
 // Whom a failure is held against.
 const (
 	Nobody Blame = iota
-	Tenant
-	TheEndpoint
+	TenantFault
+	EndpointFault
 )
 
 // Decision is what follows for the notification.
@@ -153,7 +159,7 @@ func (r *Run) Answered(a Answer, random float64) Decision {
 		r.ownFault = true
 		return Decision{Delay: OwnFaultDelay}
 	}
-	e.retries.count(a.At)
+	e.retries.countPost(a.At)
 	if r.silent = res.Status == 0; !r.silent {
 		e.answered = a.At
 	} else if res.Outcome != delivery.Blocked {
@@ -161,71 +167,71 @@ func (r *Run) Answered(a Answer, random float64) Decision {
 	}
 	switch {
 	case res.Outcome == delivery.Delivered:
-		return r.taken(&a)
+		return r.noteDelivered(&a)
 	case res.Outcome == delivery.Rejected:
-		return r.refused(&a, random)
+		return r.judgeRefusal(&a, random)
 	case res.Outcome == delivery.Gone:
 		gone := *res
 		r.gone = &gone
 		r.leave(false)
-		return Decision{Delay: r.behind(), Blame: TheEndpoint}
+		return Decision{Delay: r.dueBehindGate(), Blame: EndpointFault}
 	case res.Outcome == delivery.Blocked:
 		r.blocked = true
 		r.leave(false)
-		return Decision{Delay: r.behind(), Blame: TheEndpoint}
+		return Decision{Delay: r.dueBehindGate(), Blame: EndpointFault}
 	case res.Wait && (res.RetryAfter > 0 || res.Status == http.StatusTooManyRequests):
-		return r.asked(&a)
+		return r.keepPause(&a)
 	}
-	return r.failed(&a, random)
+	return r.judgeFailure(&a, random)
 }
 
-func (r *Run) taken(a *Answer) Decision {
+func (r *Run) noteDelivered(a *Answer) Decision {
 	e := r.e
-	e.taken, e.streak = a.At, streak{}
+	e.delivered, e.streak = a.At, streak{}
 	if !e.refusing.IsZero() || r.begun.Recall {
 		e.refusing, r.recall, r.begun.Recall = time.Time{}, true, false
 	}
-	return Decision{Delivered: true, Well: true, Proved: r.works(a)}
+	return Decision{Delivered: true, Well: true, Proved: r.noteWorking(a)}
 }
 
-// works notes an answer of an endpoint that works, and reports whether that proved it.
-func (r *Run) works(a *Answer) (proved bool) {
+// noteWorking notes an answer of an endpoint that works, and reports whether that proved it.
+func (r *Run) noteWorking(a *Answer) (proved bool) {
 	r.ownFault, r.careful = false, false
 	r.cool = r.set.Gate.After(1, r.random) // the next exchange forgets the gate
-	if r.stage == Doubts {
-		r.stage = Claims
+	if r.stage == Suspecting {
+		r.stage = Claiming
 	}
 	if r.proof == Proven {
-		r.e.pace.answered(a.Result.Duration, a.At, a.Full, r.set)
+		r.e.pace.noteAnswer(a.Result.Duration, a.At, a.Full, r.set)
 	} else {
 		proved = r.proof == Probing
 		r.proof = Proven
-		r.e.pace.start(r.set.Most)
+		r.e.pace.firstLimit(r.set.Most)
 	}
 	r.limit = r.e.pace.limit
 	return proved
 }
 
-// refused judges a notification that the endpoint does not want.
-func (r *Run) refused(a *Answer, random float64) Decision {
+// judgeRefusal judges a notification that the endpoint does not want.
+func (r *Run) judgeRefusal(a *Answer, random float64) Decision {
 	e := r.e
-	if a.Steps <= 1 && (a.LastAttempt.IsZero() || a.LastAttempt.After(e.taken)) { // else others were taken since it was refused
-		e.streak.refuse(a.Tenant, a.Result.Status, a.At)
+	if a.Steps <= 1 && (a.LastAttempt.IsZero() || a.LastAttempt.After(e.delivered)) { // else others were taken since it was refused
+		e.streak.addRefusal(a.Tenant, a.Result.Status, a.At)
 	}
-	if e.refusing.IsZero() && e.refuses(r.set, a.At) {
+	if e.refusing.IsZero() && e.refusesNearlyAll(r.set, a.At) {
 		e.refusing = e.streak.since
 	}
 	if !e.refusing.IsZero() {
 		r.answered = true
-		r.doubt()
-		return Decision{Delay: r.behind(), Blame: TheEndpoint}
+		r.suspect()
+		return Decision{Delay: r.dueBehindGate(), Blame: EndpointFault}
 	}
-	return Decision{Delay: r.set.Schedule.After(a.Steps+1, random), Step: true, Well: true, Blame: Tenant, Proved: r.works(a)}
+	return Decision{Delay: r.set.Schedule.After(a.Steps+1, random), Step: true, Well: true, Blame: TenantFault, Proved: r.noteWorking(a)}
 }
 
-// asked keeps a pause that the endpoint asked for.
-func (r *Run) asked(a *Answer) Decision {
-	r.e.pace.halve(a.At.Add(-a.Result.Duration), a.At)
+// keepPause keeps a pause that the endpoint asked for.
+func (r *Run) keepPause(a *Answer) Decision {
+	r.e.pace.halveLimit(a.At.Add(-a.Result.Duration), a.At)
 	pause := a.Result.RetryAfter
 	if pause == 0 {
 		pause = r.cool
@@ -234,57 +240,57 @@ func (r *Run) asked(a *Answer) Decision {
 		r.pause = until
 	}
 	r.leave(false)
-	return Decision{Blame: TheEndpoint}
+	return Decision{Blame: EndpointFault}
 }
 
-// failed judges a failure that may be the endpoint's or the tenant's.
-func (r *Run) failed(a *Answer, random float64) Decision {
+// judgeFailure judges a failure that may be the endpoint's or the tenant's.
+func (r *Run) judgeFailure(a *Answer, random float64) Decision {
 	e, answered := r.e, a.Result.Status != 0
 	if a.Result.Reason == delivery.ReasonTimeout {
-		e.pace.halve(a.At.Add(-a.Result.Duration), a.At)
+		e.pace.halveLimit(a.At.Add(-a.Result.Duration), a.At)
 	}
 	r.answered = r.answered || answered
-	e.streak.fail(a.Tenant)
-	others := e.takesOthers(a.At)
-	d := Decision{Delay: r.set.Gate.After(a.Attempts+1, random), Blame: Tenant}
-	if r.proof == Probing || e.opens(r.set, a.At, answered, r.begun.Sole) {
-		d.Blame = TheEndpoint
-		r.doubt()
+	e.streak.addFailure(a.Tenant, a.At)
+	others := e.deliveredRecently(a.At)
+	d := Decision{Delay: r.set.Gate.After(a.Attempts+1, random), Blame: TenantFault}
+	if r.proof == Probing || e.isEvidence(r.set, a.At, answered, r.begun.Sole) {
+		d.Blame = EndpointFault
+		r.suspect()
 	}
 	switch {
 	case others:
-		d.Delay = max(r.set.Gate.After(1, random)/2, e.retries.take(a.At))
-	case d.Blame == TheEndpoint:
-		d.Delay = r.behind()
+		d.Delay = max(r.set.Gate.After(1, random)/2, e.retries.reserve(a.At))
+	case d.Blame == EndpointFault:
+		d.Delay = r.dueBehindGate()
 	default:
 		r.careful = true
-		d.Delay = max(d.Delay, r.behind())
+		d.Delay = max(d.Delay, r.dueBehindGate())
 	}
 	return d
 }
 
-// behind is when what failed is due: after those that were not tried.
-func (r *Run) behind() time.Duration { return r.cool + behindGate }
+// dueBehindGate is when what failed is due: after those that were not tried.
+func (r *Run) dueBehindGate() time.Duration { return r.cool + behindGate }
 
-func (r *Run) doubt() {
-	r.doubted = true
-	if r.stage == Claims || r.stage == Rests {
-		r.stage = Doubts
+func (r *Run) suspect() {
+	r.suspected = true
+	if r.stage == Claiming || r.stage == Resting {
+		r.stage = Suspecting
 	}
 }
 
 func (r *Run) leave(force bool) {
 	r.force = r.force || force
 	if r.stage != Lost {
-		r.stage = Leaves
+		r.stage = Leaving
 	}
 }
 
 // Stop has the run end: the process stops, or the run is old, or its endpoint is another.
 func (r *Run) Stop() { r.leave(true) }
 
-// Off has it end because the endpoint is off.
-func (r *Run) Off() { r.leave(false) }
+// SwitchOff has it end because the endpoint is off.
+func (r *Run) SwitchOff() { r.leave(false) }
 
 // Outdated says that the endpoint was changed, switched on, resumed or tested since the run began.
 func (r *Run) Outdated() {
@@ -292,27 +298,27 @@ func (r *Run) Outdated() {
 	r.leave(true)
 }
 
-// Lose says that the mailbox belongs to another.
-func (r *Run) Lose() { r.stage = Lost }
+// LoseMailbox says that the mailbox belongs to another.
+func (r *Run) LoseMailbox() { r.stage = Lost }
 
-// Rest says that the budget is spent, Renew that there is another.
-func (r *Run) Rest() {
-	if r.stage == Claims {
-		r.stage = Rests
+// SpendBudget says that the budget is spent.
+func (r *Run) SpendBudget() {
+	if r.stage == Claiming {
+		r.stage = Resting
 	}
 }
 
-// Renew ends a rest.
-func (r *Run) Renew() {
-	if r.stage == Rests {
-		r.stage = Claims
+// RenewBudget says that there is another.
+func (r *Run) RenewBudget() {
+	if r.stage == Resting {
+		r.stage = Claiming
 	}
 }
 
 // Resume goes on with what came while the mailbox was to be given back.
 func (r *Run) Resume() {
 	if r.stage != Lost {
-		r.stage = Claims
+		r.stage = Claiming
 	}
 }
 
@@ -324,7 +330,7 @@ func (r *Run) Proof() Proof { return r.proof }
 
 // Starts reports whether what was claimed may be posted. A round of probes goes on although some failed, as long as the host answers.
 func (r *Run) Starts() bool {
-	return r.stage == Claims || r.stage == Doubts && r.proof == Probing && !r.silent
+	return r.stage == Claiming || r.stage == Suspecting && r.proof == Probing && !r.silent
 }
 
 // Limit is how many posts may be out.
@@ -344,7 +350,7 @@ func (r *Run) Limit() int {
 // entries at a time.
 func (r *Run) Want(out, share, reserve int) int {
 	switch {
-	case r.stage != Claims:
+	case r.stage != Claiming:
 		return 0
 	case r.proof == Probing && out > 0: // a round is of one exchange
 		return 0
@@ -363,13 +369,13 @@ func (r *Run) Recalls() bool { return r.recall && r.proof != Probing && !r.outda
 // Recalled says whether there is more.
 func (r *Run) Recalled(more bool) { r.recall = more }
 
-// Convicted reports whether the endpoint is held to be failing, now that nothing is out.
-func (r *Run) Convicted() bool {
-	return !r.outdated && (r.stage == Doubts || r.gone != nil || r.blocked)
+// Failing reports whether the endpoint is held to be failing, now that nothing is out.
+func (r *Run) Failing() bool {
+	return !r.outdated && (r.stage == Suspecting || r.gone != nil || r.blocked)
 }
 
-// Doubted reports whether the evidence was against the endpoint at some time.
-func (r *Run) Doubted() bool { return r.doubted }
+// Suspected reports whether the evidence was against the endpoint at some time.
+func (r *Run) Suspected() bool { return r.suspected }
 
 // OwnFault reports whether the service itself failed and nothing was delivered since.
 func (r *Run) OwnFault() bool { return r.ownFault }
@@ -394,24 +400,26 @@ type Closing struct {
 	Probes int
 	// Refusing is since when the endpoint has refused nearly all, by this process's clock.
 	Refusing time.Time
-	// Convicted: the gate closes because the endpoint fails.
-	Convicted bool
+	// Failing: the gate closes because the endpoint fails.
+	Failing bool
 }
 
-// Own reports whether a failure that was held against a tenant stays its own although the gate closes: what the endpoint refuses as one
+// KeepsRejection reports whether what was held against a tenant stays its own although the gate closes: what the endpoint refuses as one
 // that works, unless it refuses nearly all.
-func (c *Closing) Own(d *Decision) bool { return !c.Convicted || d.Well && c.Refusing.IsZero() }
+func (c *Closing) KeepsRejection(d *Decision) bool {
+	return !c.Failing || d.Well && c.Refusing.IsZero()
+}
 
 // Close is how to leave now that nothing is out.
 func (r *Run) Close(now time.Time) Closing {
-	c := Closing{Force: r.force || r.stage == Rests}
+	c := Closing{Force: r.force || r.stage == Resting}
 	if r.outdated {
 		return c
 	}
 	if pause := r.pause.Sub(now); pause > 0 {
 		c.Gate = pause
 	}
-	if c.Convicted = r.Convicted(); !c.Convicted {
+	if c.Failing = r.Failing(); !c.Failing {
 		return c
 	}
 	c.Gate, c.Probes, c.Refusing = max(c.Gate, r.cool), r.nextProbes(now), r.e.refusing

@@ -72,7 +72,7 @@ func (r Rules) Next(e Episode, v View, now time.Time) (next Episode, hosts int) 
 	case common && e.Since.IsZero(), common && !e.Lasts() && now.Sub(e.Until) > resumeWithin:
 		return Episode{Since: since}, hosts
 	case common:
-		return Episode{Since: e.Since, resumed: e.ended()}, hosts
+		return Episode{Since: e.Since, resumed: e.lastEnd()}, hosts
 	case e.Lasts():
 		return Episode{Since: e.Since, Until: now, resumed: e.resumed}, hosts
 	default:
@@ -86,8 +86,8 @@ func (r Rules) judge(e Episode, v View, now time.Time) (since time.Time, hosts i
 		if !h.Last.After(v.Answered) || now.Sub(h.Last) > r.Within {
 			continue
 		}
-		began := e.began(h)
-		if own(began, v.Answered) {
+		began := e.failingSince(h)
+		if isOwnFault(began, v.Answered) {
 			continue
 		}
 		hosts++
@@ -106,23 +106,23 @@ func (r Rules) judge(e Episode, v View, now time.Time) (since time.Time, hosts i
 	return since, hosts, common
 }
 
-// ended is when it ended last, zero where it never did.
-func (e Episode) ended() time.Time {
+// lastEnd is when it ended last, zero where it never did.
+func (e Episode) lastEnd() time.Time {
 	if e.Until.IsZero() {
 		return e.resumed
 	}
 	return e.Until
 }
 
-// began is when a host began to fail: what failed in an episode that ended did so with all others, and begins anew.
-func (e Episode) began(h Host) time.Time {
-	if end := e.ended(); h.Began.Before(end) && h.Began.After(e.Since.Add(-ownAfter)) {
+// failingSince is when a host began to fail: what failed in an episode that ended did so with all others, and begins anew.
+func (e Episode) failingSince(h Host) time.Time {
+	if end := e.lastEnd(); h.Began.Before(end) && h.Began.After(e.Since.Add(-ownAfter)) {
 		return end
 	}
 	return h.Began
 }
 
-// own reports whether a host had failed for so long when another answered that the fault is its own.
-func own(began, answered time.Time) bool {
+// isOwnFault reports whether a host had failed for so long when another answered that the fault is its own.
+func isOwnFault(began, answered time.Time) bool {
 	return !answered.IsZero() && answered.Sub(began) >= ownAfter
 }

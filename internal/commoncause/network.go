@@ -41,7 +41,7 @@ func networkOfName(host string) string {
 	if l := len(labels); l > 2 && len(labels[l-1]) == 2 && len(labels[l-2]) <= 3 {
 		n = 3
 	}
-	return byName + key(strings.Join(labels[max(len(labels)-n, 0):], "."))
+	return byName + keyOf(strings.Join(labels[max(len(labels)-n, 0):], "."))
 }
 
 // better is the one of two networks of a host that was told from an address, if one was.

@@ -97,7 +97,7 @@ func (r *Record) Learn(v View) {
 		if s.began.IsZero() {
 			continue
 		}
-		if h, ok := v.Failing[key(name)]; ok {
+		if h, ok := v.Failing[keyOf(name)]; ok {
 			s.network = better(s.network, h.Network)
 			if h.Began.Before(s.began) {
 				s.began = h.Began
@@ -115,22 +115,22 @@ func (r *Record) Report(now time.Time, within time.Duration) Report {
 		if s.began.IsZero() || now.Sub(s.last) > within {
 			continue
 		}
-		h := Host{Key: key(name), Network: s.network, Began: s.began, Last: s.last}
+		h := Host{Key: keyOf(name), Network: s.network, Began: s.began, Last: s.last}
 		if s.last.After(r.answered) {
 			out.Hosts++
 		}
-		if own(s.began, r.answered) {
+		if isOwnFault(s.began, r.answered) {
 			old = append(old, h)
 		} else {
 			fresh = append(fresh, h)
 		}
 	}
-	out.Failing = append(spread(fresh), spread(old)...)
+	out.Failing = append(pickListed(fresh), pickListed(old)...)
 	return out
 }
 
-// spread is maxListed hosts at most, from as many networks as there are: those that fail for longest, since a common cause is as old as they are.
-func spread(all []Host) []Host {
+// pickListed is maxListed hosts at most, from as many networks as there are: those that fail for longest, since a common cause is as old as they are.
+func pickListed(all []Host) []Host {
 	if len(all) <= maxListed {
 		return all
 	}
@@ -148,8 +148,8 @@ func spread(all []Host) []Host {
 	return append(out, rest[:maxListed-len(out)]...)
 }
 
-// key stands for a host's name, or its end, in reports.
-func key(name string) string {
+// keyOf stands for a host's name, or its end, in reports.
+func keyOf(name string) string {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(name)) // it never fails
 	return strconv.FormatUint(h.Sum64(), 36)

@@ -10,7 +10,7 @@ import (
 // awaitResult waits for the first result; it returns false when an exchange is to come before any.
 func (r *run) awaitResult(ctx context.Context) bool {
 	stop, ended := r.d.stop, ctx.Done()
-	if r.stage() == circuit.Leaves || r.stage() == circuit.Lost { // known already, or no news
+	if r.stage() == circuit.Leaving || r.stage() == circuit.Lost { // known already, or no news
 		stop, ended = nil, nil
 	}
 	stirred := r.stirred

@@ -62,7 +62,7 @@ func (r *run) finish(ctx context.Context) (more bool, err error) {
 	if f.Outdated {
 		r.decide.Outdated()
 	}
-	if r.closed = c.Gate > 0 && f.State == mailbox.Done && !r.decide.IsOutdated(); r.closed && c.Convicted {
+	if r.closed = c.Gate > 0 && f.State == mailbox.Done && !r.decide.IsOutdated(); r.closed && c.Failing {
 		r.d.opts.Metrics.transition(open)
 	}
 	r.left(ctx, f)

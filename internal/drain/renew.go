@@ -18,7 +18,7 @@ const longest = 90 * time.Second
 
 // renewIn is when renew would let the run go on.
 func (r *run) renewIn() time.Duration {
-	if r.stage() != circuit.Rests {
+	if r.stage() != circuit.Resting {
 		return math.MaxInt64
 	}
 	return max(time.Until(r.spent.Add(linger)), 0)
@@ -47,7 +47,7 @@ func (r *run) renew(ctx context.Context) {
 		return
 	}
 	r.endpoint = e
-	r.decide.Renew()
+	r.decide.RenewBudget()
 	r.until, r.look = time.Now().Add(r.d.opts.Budget), lookMin
 	r.observe(ctx)
 	r.report, r.firm = Observation{Failure: r.report.Failure}, 0

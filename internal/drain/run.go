@@ -209,7 +209,7 @@ func (r *run) drain(ctx context.Context, t taking) error {
 }
 
 // stopped reports that nothing is claimed now.
-func (r *run) stopped() bool { return r.stage() != circuit.Claims }
+func (r *run) stopped() bool { return r.stage() != circuit.Claiming }
 
 func (r *run) stage() circuit.Stage { return r.decide.Stage() }
 
@@ -266,12 +266,12 @@ func (r *run) correspond(ctx context.Context, life mailbox.Life) {
 
 func (r *run) take(ctx context.Context, x mailbox.Exchanged, want int, sent, got time.Time) {
 	if !x.Owner {
-		r.decide.Lose()
+		r.decide.LoseMailbox()
 		r.queue = nil
 		return
 	}
 	if x.Off {
-		r.decide.Off()
+		r.decide.SwitchOff()
 	}
 	if x.Outdated {
 		r.decide.Outdated()
@@ -301,9 +301,9 @@ func (r *run) check(ctx context.Context) {
 		r.decide.Stop()
 	default:
 	}
-	if now := time.Now(); r.stage() == circuit.Claims && now.After(r.until) {
+	if now := time.Now(); r.stage() == circuit.Claiming && now.After(r.until) {
 		r.spent = now
-		r.decide.Rest()
+		r.decide.SpendBudget()
 	}
 }
 

@@ -69,14 +69,14 @@ func (r *run) note(f finished, d circuit.Decision) {
 		if f.message.Attempts > 0 {
 			r.report.Accepted = append(r.report.Accepted, f.message)
 		}
-	case d.Blame == circuit.Tenant:
+	case d.Blame == circuit.TenantFault:
 		if d.Well {
 			r.report.Failure = nil
 		}
 		own := res
 		own.Outcome = delivery.Rejected
 		r.report.Rejected = append(r.report.Rejected, Rejection{Message: f.message, Result: own, decision: d})
-	case d.Blame == circuit.TheEndpoint:
+	case d.Blame == circuit.EndpointFault:
 		r.report.Failure = &res
 		r.report.Succeeded = false
 	}
@@ -92,7 +92,7 @@ func (r *run) observe(ctx context.Context) {
 	if r.closed { // what was held against tenants before the evidence was enough is the endpoint's
 		kept := r.firm
 		for _, one := range o.Rejected[r.firm:] {
-			if r.closing.Own(&one.decision) {
+			if r.closing.KeepsRejection(&one.decision) {
 				o.Rejected[kept] = one
 				kept++
 			}
@@ -102,7 +102,7 @@ func (r *run) observe(ctx context.Context) {
 	if r.decide.IsOutdated() {
 		o.Succeeded, o.Rejected = false, nil
 	}
-	news := o.Failure != nil || len(o.Rejected) > 0 || len(o.Accepted) > 0 || o.Succeeded && (r.hadGate || r.decide.Doubted())
+	news := o.Failure != nil || len(o.Rejected) > 0 || len(o.Accepted) > 0 || o.Succeeded && (r.hadGate || r.decide.Suspected())
 	if !news {
 		return
 	}
@@ -123,7 +123,7 @@ func (r *run) record(ctx context.Context, f finished, d circuit.Decision) {
 		Outcome: res.Outcome.String(), Reason: res.Reason.String(), Status: res.Status, DurationMS: res.Duration.Milliseconds(),
 		Detail: res.Detail, Excerpt: res.Excerpt,
 	}
-	if d.Delay > 0 && d.Blame != circuit.TheEndpoint {
+	if d.Delay > 0 && d.Blame != circuit.EndpointFault {
 		a.NextAttemptAt = f.at.Add(d.Delay).UTC()
 	}
 	r.d.opts.Observer.Attempted(a)
