@@ -61,18 +61,20 @@ type streak struct {
 	since           time.Time
 	refuser         tenant.ID
 	refusers        bool
-	// all counts failures and refusals, last is when the newest came.
+	// all counts refusals and failures, those of the first tenant once; last is when the newest came.
 	all  int
 	last time.Time
 }
 
 func (s *streak) addFailure(t tenant.ID, at time.Time) {
-	s.failures++
-	s.all++
-	s.last = at
-	if s.first == "" {
+	if s.failures == 0 {
 		s.first = t
 	}
+	if s.failures == 0 || t != s.first { // one tenant that fails all the time does not outweigh what others are answered
+		s.all++
+	}
+	s.failures++
+	s.last = at
 	s.several = s.several || t != s.first
 }
 

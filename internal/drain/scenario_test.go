@@ -193,6 +193,38 @@ func TestRefusingEverythingIsTheEndpoints(t *testing.T) {
 	}
 }
 
+// Also beside one that has failed all the time before.
+func TestRefusingEverythingBesideASickTenant(t *testing.T) {
+	bubble(t, func(r *rig) {
+		refuses := false
+		r.answer = func(_ int, m delivery.Message) delivery.Result {
+			switch {
+			case refuses:
+				return delivery.ClassifyStatus(408)
+			case m.Change.Tenant == "t000":
+				return delivery.ClassifyStatus(500)
+			default:
+				return delivery.ClassifyStatus(204)
+			}
+		}
+		r.box.fill(8)
+		r.live(10*time.Minute, func() bool { return false })
+		refuses = true
+		r.box.fill(8)
+		r.rearm()
+		r.live(6*time.Minute, func() bool { return false })
+		if r.box.gopen == 0 {
+			r.Error("the gate is not closed")
+		}
+		refuses = false
+		mended := time.Now()
+		r.live(time.Hour, func() bool { return len(r.toldSince(mended)) >= 7 })
+		if told := r.toldSince(mended); len(told) < 7 || last(told) > soon {
+			r.Errorf("%d told, the last %v after the mending", len(told), last(told))
+		}
+	})
+}
+
 // Tenants that are refused for good reasons of their own are not repeated each time that others are taken.
 func TestWhatIsRefusedForItsOwnSakeIsNotRepeated(t *testing.T) {
 	bubble(t, func(r *rig) {

@@ -57,10 +57,16 @@ type Failure struct {
 	Affected int64
 }
 
-// Rejection is an answer that refuses one tenant's notification (other 4xx): the endpoint is
-// well, the notification is not.
+// IsRefusal reports whether an endpoint that works refused a notification, so that it climbs the retry schedule; else it failed.
+func (f *Failure) IsRefusal() bool {
+	return f.Status != 0 && delivery.ClassifyStatus(f.Status).Outcome == delivery.Rejected
+}
+
+// Rejection is one tenant's notification that did not get through while nothing is said against the endpoint: it was refused
+// (ReasonClientError), or failed otherwise.
 type Rejection struct {
 	Tenant  tenant.ID
+	Reason  delivery.Reason
 	Status  int
 	Excerpt string
 	Detail  string
@@ -134,7 +140,7 @@ func FromResult(r delivery.Result, t tenant.ID) (e Event, ok bool) {
 	case r.Outcome == delivery.Aborted, r.Fault == delivery.FaultOwn:
 		return nil, false
 	case r.Outcome == delivery.Rejected:
-		return Rejection{Tenant: t, Status: r.Status, Excerpt: r.Excerpt, Detail: r.Detail}, true
+		return Rejection{Tenant: t, Reason: r.Reason, Status: r.Status, Excerpt: r.Excerpt, Detail: r.Detail}, true
 	default:
 		return Failure{
 			Reason: r.Reason, Status: r.Status, Excerpt: r.Excerpt, Detail: r.Detail,

@@ -255,7 +255,7 @@ func (t *step) rejection(r Rejection) {
 	old.At = t.now
 	s.Rejected[r.Tenant] = old
 	s.LastRejection = &Failure{
-		Reason: delivery.ReasonClientError, Status: r.Status, Excerpt: r.Excerpt, Detail: r.Detail, At: t.now,
+		Reason: cmp.Or(r.Reason, delivery.ReasonClientError), Status: r.Status, Excerpt: r.Excerpt, Detail: r.Detail, At: t.now,
 	}
 }
 

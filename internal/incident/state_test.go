@@ -119,7 +119,7 @@ func TestFromResult(t *testing.T) {
 		want incident.Event
 	}{
 		{delivery.ClassifyStatus(http.StatusOK), incident.Success{Tenant: "T1"}},
-		{delivery.ClassifyStatus(http.StatusUnprocessableEntity), incident.Rejection{Tenant: "T1", Status: 422}},
+		{delivery.ClassifyStatus(http.StatusUnprocessableEntity), incident.Rejection{Tenant: "T1", Reason: delivery.ReasonClientError, Status: 422}},
 		{delivery.ClassifyStatus(http.StatusNotFound), failure(delivery.ReasonClientError, 404)},
 		{delivery.ClassifyStatus(http.StatusTooManyRequests), failure(delivery.ReasonRateLimited, 429)},
 		{delivery.ClassifyStatus(http.StatusGone), failure(delivery.ReasonGone, 410)},

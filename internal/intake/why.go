@@ -60,6 +60,8 @@ type WaitingChange struct {
 	Attempts    int
 	Reason      delivery.Reason
 	LastAttempt time.Time
+	// Refused: an endpoint that works refused it, so it climbs the retry schedule.
+	Refused bool
 	// Again is true for a status told again, as after a resync.
 	Again bool
 }
@@ -213,7 +215,7 @@ func (w *Why) mailbox(s mailbox.Standing, v mailbox.View) {
 			wait.ChangeID, wait.Type, wait.LastAttempt = m.Change.ID, m.Change.Type, m.LastAttempt
 		}
 		if e.Attempts > 0 {
-			wait.Reason = e.LastReason
+			wait.Reason, wait.Refused = e.LastReason, e.Steps > 0 && e.LastReason == delivery.ReasonClientError
 		}
 		if err != nil && slot == int(tenant.SlotMove) {
 			wait.Type = tenant.Move

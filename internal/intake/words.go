@@ -102,7 +102,7 @@ func (w *Why) obstacle() string {
 		}
 		return fmt.Sprintf("The endpoint failed%s, so it is left alone until %s, when what waits is tried again%s.%s", w.because(), at(w.NextAttemptAt), w.inARow(), w.together())
 	case Retry:
-		if w.newest().Reason == delivery.ReasonClientError {
+		if w.newest().Refused {
 			return fmt.Sprintf("The endpoint works but did not take this notification%s: the next try is at %s, on the retry schedule.", w.because(), at(w.NextAttemptAt))
 		}
 		return fmt.Sprintf("The endpoint failed for this tenant%s, which says nothing of others: the next try is at %s.", w.because(), at(w.NextAttemptAt))

@@ -12,6 +12,9 @@ const adviceUnknown = "Check that the endpoint is running and can be reached fro
 const adviceTogether = "The endpoints of many apps began to fail at the same moment, so the cause may be on our side. " +
 	"If others reach the endpoint, there is nothing for you to do. If they do not: "
 
+// adviceSome comes before what else there is to say, where only some tenants' notifications fail.
+const adviceSome = "Nothing is known to fail for other tenants, so look first at what belongs to these tenants: their data, or the server that they are on. "
+
 // advice says what to do about a failure, one paragraph per reason.
 func advice(m *incident.Mail) string {
 	push := m.Endpoint == partner.StateChange
@@ -20,19 +23,14 @@ func advice(m *incident.Mail) string {
 		return "Renew the certificate and install it, with its intermediate certificates, on every machine that serves the endpoint. If that is done by a program, look why it has not run."
 	case m.OffReason == partner.OffGone:
 		return "A 410 answer asks us to stop for good, so we did. If that was not meant, have the endpoint answer 2xx again and switch it on: what waited is delivered then."
+	case failsForSome(m):
+		return adviceSome + adviceOn(m.Failure.Reason, push)
 	case len(m.Tenants) > 0:
 		return "The endpoint takes other notifications but refuses these. Look in its log for what it dislikes about them, and answer 2xx even to a tenant that you do not know: a notification that is not for you is best accepted and ignored."
 	case m.Failure == nil:
 		return adviceUnknown
 	}
-	of := callAdvice
-	if push {
-		of = pushAdvice
-	}
-	s := of(m.Failure.Reason)
-	if s == "" {
-		s = commonAdvice(m.Failure.Reason)
-	}
+	s := adviceOn(m.Failure.Reason, push)
 	if m.Kind == incident.KindSwitchedOff {
 		s += " Then switch the endpoint on again."
 	}
@@ -40,6 +38,23 @@ func advice(m *incident.Mail) string {
 		s = adviceTogether + s
 	}
 	return s
+}
+
+// failsForSome reports whether a mail is about tenants whose notifications fail otherwise than by being refused.
+func failsForSome(m *incident.Mail) bool {
+	return len(m.Tenants) > 0 && m.Failure != nil && !m.Failure.IsRefusal()
+}
+
+// adviceOn is what to do about a reason.
+func adviceOn(r delivery.Reason, push bool) string {
+	of := callAdvice
+	if push {
+		of = pushAdvice
+	}
+	if s := of(r); s != "" {
+		return s
+	}
+	return commonAdvice(r)
 }
 
 // pushAdvice is for reasons whose remedy is that of a receiver of notifications, "" for others.

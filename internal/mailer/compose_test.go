@@ -80,6 +80,10 @@ func letters() map[string]incident.Letter {
 	all["opened_rejected"] = l
 
 	l = letter()
+	l.Mail.Tenants, l.Mail.SwitchOffAt, l.Mail.NextTry = []tenant.ID{"Cust1"}, time.Time{}, time.Time{}
+	all["opened_for_some"] = l
+
+	l = letter()
 	l.Mail.Endpoint, l.Mail.SwitchOffAt, l.Mail.NextTry = partner.Mirroring, time.Time{}, since.Add(9*time.Hour)
 	l.Mail.Failure = &incident.Failure{Reason: delivery.ReasonTLS, At: since, Detail: "x509: certificate has expired"}
 	all["opened_mirroring"] = l

@@ -170,6 +170,8 @@ func (w *words) groupOf() (order int, title string) {
 		return 3, "Certificate ends soon"
 	case m.Kind == incident.KindSwitchedOff:
 		return 0, "Switched off"
+	case failsForSome(m):
+		return 2, "Failing for some tenants: " + w.failed(m.Failure.Reason)
 	case len(m.Tenants) > 0:
 		return 2, "Failing: notifications of some tenants are refused"
 	case m.Failure != nil:

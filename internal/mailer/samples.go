@@ -178,6 +178,10 @@ func (s *sampler) lives() []Sample {
 		l.Mail.Failure.Status, l.Mail.Failure.Detail, l.Mail.Failure.Excerpt = http.StatusUnprocessableEntity, "HTTP status 422", `{"error":"unknown tenant"}`
 		l.Mail.Backlog = incident.Backlog{Notifications: 2, Tenants: 2}
 	})
+	add("opened-tenants_failing", push, delivery.ReasonServerError, func(l *incident.Letter) {
+		l.Mail.Tenants, l.Mail.SwitchOffAt, l.Mail.NextTry = []tenant.ID{"Cust10001"}, time.Time{}, time.Time{}
+		l.Mail.Backlog = incident.Backlog{Notifications: 1, Tenants: 1}
+	})
 	add("opened-together", push, delivery.ReasonTimeout, func(l *incident.Letter) {
 		l.Mail.At, l.Mail.CommonSince = s.since.Add(30*time.Minute), s.since
 	})

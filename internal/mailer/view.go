@@ -163,6 +163,9 @@ func (w *words) subject() string {
 	case incident.KindCertificate:
 		return start + "certificate ends on " + w.m.CertificateEnds.In(w.loc).Format("2 Jan")
 	default:
+		if failsForSome(w.m) {
+			return start + "failing for " + count(int64(len(w.m.Tenants)), "tenant") + " since " + w.short(w.m.Since)
+		}
 		if len(w.m.Tenants) > 0 {
 			return start + "refuses notifications since " + w.short(w.m.Since)
 		}
@@ -185,6 +188,9 @@ func (w *words) headline() string {
 	case incident.KindCertificate:
 		return fmt.Sprintf("%s: the certificate of the %s endpoint ends soon", w.app, w.endpoint)
 	default:
+		if failsForSome(w.m) {
+			return fmt.Sprintf("%s: the %s endpoint is failing for %s", w.app, w.endpoint, count(int64(len(w.m.Tenants)), "tenant"))
+		}
 		if len(w.m.Tenants) > 0 {
 			return fmt.Sprintf("%s: the %s endpoint refuses notifications", w.app, w.endpoint)
 		}
@@ -217,6 +223,8 @@ func (w *words) intro() string {
 		s = fmt.Sprintf("It failed for %s without a break, so we have stopped calling it.", spell(m.At.Sub(m.Since)))
 	case m.Kind == incident.KindSwitchedOff:
 		s = "It answered that it is gone for good (410), so we have stopped calling it."
+	case failsForSome(m):
+		s = fmt.Sprintf("The notifications of %s fail since %s: %s.", count(int64(len(m.Tenants)), "tenant"), w.at(m.Since), w.failed(m.Failure.Reason))
 	case len(m.Tenants) > 0:
 		s = fmt.Sprintf("It refuses the notifications of %s since %s, while it takes others.", count(int64(len(m.Tenants)), "tenant"), w.at(m.Since))
 	case m.Failure != nil:
@@ -278,7 +286,11 @@ func (w *words) facts() []fact {
 	if m.Reported > 0 {
 		add("Failed calls", count(m.Reported, "call")+" of the platform's engines")
 	}
-	add("Tenants refused", w.tenants(m.Tenants, false))
+	label := "Tenants refused"
+	if failsForSome(m) {
+		label = "Failing tenants"
+	}
+	add(label, w.tenants(m.Tenants, false))
 	affected := w.tenants(m.Affected, m.AffectedMore)
 	if m.AffectedCount > int64(len(m.Affected)) {
 		affected = fmt.Sprintf("%s: %s", count(m.AffectedCount, "tenant"), affected)
@@ -351,6 +363,11 @@ func (w *words) next() []string {
 		return []string{"It is called as before. You hear of it again when it was well for once and fails anew, or when it is switched off."}
 	case !push:
 		return append([]string{w.checked(), "You get one mail when it is well."}, w.switchOff()...)
+	case failsForSome(m):
+		return []string{
+			"These notifications are tried again, at first after seconds, then about every minute, and at once when a newer change of the tenant comes. What waits is kept.",
+			"You get one mail when all of them are delivered. The endpoint is not switched off for it.",
+		}
 	case len(m.Tenants) > 0:
 		return []string{
 			"These notifications are tried again at growing intervals, up to once a day, and at once when a newer change of the tenant comes. What waits is kept.",

@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"sync"
 
 	"github.com/lamplighter/lamplighter/internal/incident"
@@ -38,10 +37,7 @@ const (
 
 // failsForOne reports whether an incident is open that is about failures of one tenant's notifications alone.
 func failsForOne(s *incident.State) bool {
-	if s.ID == "" || !s.FailingSince.IsZero() || len(s.Rejected) != 1 || s.LastRejection == nil {
-		return false
-	}
-	return s.LastRejection.Status == 0 || s.LastRejection.Status >= http.StatusInternalServerError
+	return s.ID != "" && s.FailingSince.IsZero() && len(s.Rejected) == 1 && s.LastRejection != nil && !s.LastRejection.IsRefusal()
 }
 
 // ask tells an app of another tenant, once in an incident.
