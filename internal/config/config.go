@@ -55,6 +55,8 @@ type HTTP struct {
 	TrustedProxies []netip.Prefix
 	// MaxConnections is how many connections each listener of the API has at most.
 	MaxConnections int
+	// ConnectionsPerAddress is how many of them one address has at most; half of them when 0.
+	ConnectionsPerAddress int
 }
 
 // Log says what is logged and how.

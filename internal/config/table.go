@@ -74,8 +74,13 @@ func general() []Setting {
 		},
 		{
 			Key: "http.max_connections", Default: "10000", Rule: span(16, 1_000_000),
-			Help: "How many connections `listen` and `public_listen` keep at once each, together at most half of the files that the process may open. Beyond that, the one that has waited the longest for a request is closed; when all are being answered, the new one.",
+			Help: "How many connections `listen` and `public_listen` keep at once each, together at most half of the files that the process may open. Beyond that, the one that has kept the service waiting the longest is closed: for a request, for its headers or its body without a good token, or for taking an answer. When none does, the new one is closed.",
 			at:   func(c *Config) any { return &c.HTTP.MaxConnections },
+		},
+		{
+			Key: "http.connections_per_address", Default: "0", Rule: span(0, 1_000_000),
+			Help: "How many of a listener's connections one address, an IPv4 address or an IPv6 /64, has at most; half of `http.max_connections` when 0. Networks in `http.trusted_proxies` have no such bound: it counts the requests under way of each caller behind them.",
+			at:   func(c *Config) any { return &c.HTTP.ConnectionsPerAddress },
 		},
 		{
 			Key: "log.level", Default: "info", Reload: true, Rule: oneOf("debug", "info", "warn", "error"),

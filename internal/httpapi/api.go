@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
@@ -25,6 +26,9 @@ type Deps struct {
 	ValidFor time.Duration
 	// StatesInFlight is how many pulls read their status at once, state.in_flight; 32 when 0.
 	StatesInFlight int
+	// Connections is how many a listener has at most, of which CallerRequests is how many requests an
+	// address behind a trusted proxy may have under way; 10,000 and half of them when 0.
+	Connections, CallerRequests int
 	// SecretGrace is how long a replaced webhook secret signs along; a day when 0.
 	SecretGrace time.Duration
 
@@ -101,31 +105,29 @@ type API struct {
 	strangers *limiter
 	// pulls bounds the pulls that read their status.
 	pulls *gate
-	// partners and others bound the requests of one token.
+	// partners and others bound the requests of one token, atOnce what a partner's does at once.
 	partners, others *limiter
+	atOnce           *gates
+	// long bounds the requests of a token that may take as long as they like, callers those of an address
+	// behind a trusted proxy.
+	long, callers *shares
+	// parsing bounds the bytes of the bodies that are parsed at once.
+	parsing *semaphore.Weighted
 	// contract makes the description when it is first asked for.
 	contract func() contract
 }
 
-// Limits that are no settings, because each protects the service from callers.
+// Defaults, and limits that are no settings.
 const (
 	defaultValidFor    = time.Minute
 	defaultSecretGrace = 24 * time.Hour
 	defaultInFlight    = 32
 	// Pulls that wait for their turn, for each that has it, and for how long: less than callers notice, and
 	// long enough for Redis to pause briefly.
-	pullsWaiting    = 32
-	pullsWithin     = 250 * time.Millisecond
-	unknownInterval = time.Second
-	unknownBurst    = 60
-	testInterval    = 10 * time.Second
-	testBurst       = 3
-	requestWithin   = 30 * time.Second
-	// A partner's portal asks a little; the platform and its operators' tools ask a lot.
-	partnerInterval = 20 * time.Millisecond
-	partnerBurst    = 200
-	otherInterval   = 500 * time.Microsecond
-	otherBurst      = 10_000
+	pullsWaiting  = 32
+	pullsWithin   = 250 * time.Millisecond
+	requestWithin = 30 * time.Second
+	defaultCrowd  = 10_000
 )
 
 // New makes the API. The registered metrics know its routes, so a Registerer takes one API only.
@@ -135,6 +137,12 @@ func New(d Deps) *API {
 	}
 	if d.StatesInFlight <= 0 {
 		d.StatesInFlight = defaultInFlight
+	}
+	if d.Connections <= 0 {
+		d.Connections = defaultCrowd
+	}
+	if d.CallerRequests <= 0 {
+		d.CallerRequests = max(d.Connections/2, 1)
 	}
 	if d.SecretGrace <= 0 {
 		d.SecretGrace = defaultSecretGrace
@@ -160,6 +168,9 @@ func New(d Deps) *API {
 		strangers: newLimiter(unknownInterval, unknownBurst),
 		pulls:     newGate(d.StatesInFlight, d.StatesInFlight*pullsWaiting, pullsWithin),
 		partners:  newLimiter(partnerInterval, partnerBurst), others: newLimiter(otherInterval, otherBurst),
+		atOnce: newGates(func() *gate { return newGate(partnerAtOnce, partnerWaiting, partnerWithin) }),
+		long:   newShares(max(d.Connections/4, 1), max(d.Connections/2, 1)), callers: newShares(d.CallerRequests, d.Connections),
+		parsing: semaphore.NewWeighted(parsedAtOnce),
 	}
 	a.routes = a.table()
 	a.contract = sync.OnceValue(a.describe)

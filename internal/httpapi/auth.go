@@ -56,29 +56,25 @@ type TokenUses interface {
 // that a look-up stays the one thing that a request costs.
 const usesEvery = time.Minute
 
-// Limits of failed authentication per address: ten at once, then one in six seconds.
-const (
-	failureInterval = 6 * time.Second
-	failureBurst    = 10
-)
-
 // authenticator finds out who calls. An address that keeps presenting wrong tokens is refused
 // without a look-up; tokens that were good lately are looked up all the same, so that one
 // misconfigured caller behind a shared address locks nobody else out.
 type authenticator struct {
-	tokens   Tokens
-	uses     TokenUses
-	store    StoreWatch
-	log      *slog.Logger
-	failures *limiter
+	tokens Tokens
+	uses   TokenUses
+	store  StoreWatch
+	log    *slog.Logger
+	// failures are those of an address, siteFailures those of an IPv6 /48.
+	failures, siteFailures *limiter
 	// good are the hashes of tokens that were good lately, noted the ids of those whose use was.
-	good, noted recent
+	good, noted *recent
 }
 
 func newAuthenticator(tokens Tokens, uses TokenUses, store StoreWatch, log *slog.Logger) *authenticator {
 	return &authenticator{
-		tokens: tokens, uses: uses, store: store, log: log, failures: newLimiter(failureInterval, failureBurst),
-		good: recent{keep: recentFor}, noted: recent{keep: usesEvery},
+		tokens: tokens, uses: uses, store: store, log: log,
+		failures: newLimiter(failureInterval, failureBurst), siteFailures: newLimiter(siteFailureInterval, siteFailureBurst),
+		good: newRecent(recentFor), noted: newRecent(usesEvery),
 	}
 }
 
@@ -103,16 +99,16 @@ func (a *authenticator) authenticate(r *http.Request, now time.Time) (identity, 
 	if err != nil {
 		return identity{}, err
 	}
-	from, hash := remote(r), HashToken(secret)
-	if wait := a.failures.peek(from, now); wait > 0 && !a.good.has(hash, now) {
-		return identity{}, tooMany("Too many wrong tokens came from this address.", wait)
+	hash := HashToken(secret)
+	if wait := a.mustWait(r, now); wait > 0 && !a.good.has(hash, now) {
+		return identity{}, tooMany(budgetWrongTokens, "Too many wrong tokens came from this address.", wait)
 	}
 	token, ended, err := a.find(r.Context(), hash, now)
 	if err != nil {
 		return identity{}, err
 	}
 	if ended != "" {
-		return identity{}, a.refuse(from, hash, now, ended)
+		return identity{}, a.refuse(r, hash, now, ended)
 	}
 	role, err := ParseRole(token.Role)
 	if err != nil {
@@ -161,10 +157,24 @@ func (a *authenticator) note(ctx context.Context, id string, now time.Time) {
 	}
 }
 
-func (a *authenticator) refuse(from, hash string, now time.Time, detail string) error {
+// mustWait is how long the address, or its /48, is refused without a look-up.
+func (a *authenticator) mustWait(r *http.Request, now time.Time) time.Duration {
+	wait := a.failures.peek(remote(r), now)
+	if s := site(r.RemoteAddr); s != "" {
+		wait = max(wait, a.siteFailures.peek(s, now))
+	}
+	return wait
+}
+
+// refuse counts a wrong token.
+func (a *authenticator) refuse(r *http.Request, hash string, now time.Time, detail string) error {
 	a.good.remove(hash)
-	if wait, ok := a.failures.take(from, now); !ok {
-		return tooMany("Too many wrong tokens came from this address.", wait)
+	wait, ok := a.failures.take(remote(r), now)
+	if s := site(r.RemoteAddr); s != "" && ok {
+		wait, ok = a.siteFailures.take(s, now)
+	}
+	if !ok {
+		return tooMany(budgetWrongTokens, "Too many wrong tokens came from this address.", wait)
 	}
 	return unauthorized(realm+`, error="invalid_token"`, detail)
 }
@@ -193,36 +203,37 @@ func visible(s string) bool {
 }
 
 const (
-	recentTokens = 1024
+	recentTokens = 20_000
 	recentFor    = 10 * time.Minute
 )
 
-// recent remembers what happened lately, by name.
+// recent remembers what happened lately, by name: at least the last recentTokens of them.
 type recent struct {
 	keep time.Duration
 
 	mu   sync.Mutex
-	seen map[string]time.Time
+	seen generations[time.Time]
+}
+
+func newRecent(keep time.Duration) *recent {
+	return &recent{keep: keep, seen: generations[time.Time]{size: recentTokens}}
 }
 
 func (s *recent) has(name string, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at, ok := s.seen[name]
+	at, ok := s.seen.get(name)
 	return ok && now.Sub(at) < s.keep
 }
 
 func (s *recent) add(name string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.seen == nil || len(s.seen) >= recentTokens {
-		s.seen = map[string]time.Time{}
-	}
-	s.seen[name] = now
+	s.seen.put(name, now)
 }
 
 func (s *recent) remove(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.seen, name)
+	s.seen.remove(name)
 }

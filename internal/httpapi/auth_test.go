@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/httpapi"
@@ -116,4 +117,94 @@ func TestOneTokenIsBounded(t *testing.T) {
 		h.want(t, 200, mine)
 	}
 	h.want(t, 429, mine)
+}
+
+// TestGoodTokensGetIn: no number of wrong tokens, from however many addresses, keeps others' good tokens
+// out, nor do the wrong ones of an address keep out any of many that were good there.
+func TestGoodTokensGetIn(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	ask := func(token, from string) int {
+		return h.answer(request{method: "GET", path: "/v1/apps", from: from, header: map[string]string{"Authorization": "Bearer " + token}}).Code
+	}
+	codes := map[int]int{}
+	for n := range 16_000 {
+		codes[ask(fmt.Sprintf("lmp_wrong%d", n), fmt.Sprintf("[2001:db8:1:%x::1]:1", n))]++
+	}
+	t.Logf("16,000 wrong tokens from a /48: %v", codes)
+	if codes[401] > 101 {
+		t.Errorf("%d of them were looked up", codes[401])
+	}
+	if got := ask(tokenOf("admin"), "[2001:db8:2::1]:1"); got != 200 {
+		t.Errorf("a good token from another /48 = %d", got)
+	}
+	for n := range 30_000 { // more addresses than are remembered
+		ask("lmp_wrong", fmt.Sprintf("198.%d.%d.%d:1", 18+n/65536, n/256%256, n%256))
+	}
+	if got := ask(tokenOf("operator"), "192.0.2.77:1"); got != 200 {
+		t.Errorf("a good token from an address never seen = %d", got)
+	}
+	const tokens, shared = 20_000, "203.0.113.1:1"
+	for n := range tokens {
+		h.tokens[httpapi.HashToken(fmt.Sprintf("lmp_good%d", n))] = registry.Token{ID: fmt.Sprint(n), Role: "operator"}
+		if got := ask(fmt.Sprintf("lmp_good%d", n), shared); got != 200 {
+			t.Fatalf("good token %d = %d", n, got)
+		}
+	}
+	for n := range 20 {
+		ask(fmt.Sprintf("lmp_bad%d", n), shared)
+	}
+	for n := range tokens {
+		if got := ask(fmt.Sprintf("lmp_good%d", n), shared); got != 200 {
+			t.Fatalf("good token %d behind an address with wrong ones = %d", n, got)
+		}
+	}
+}
+
+// TestOneTokenAtOnce: a partner's token has four requests under way, the next ones wait for a second, and
+// others do not.
+func TestOneTokenAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness(t).withApp(t)
+		h.held = make(chan struct{})
+		codes := make(chan int)
+		ask := func(role string) { codes <- h.answer(request{method: "GET", path: "/v1/apps", role: role}).Code }
+		for range 4 {
+			go ask("partner:app1")
+		}
+		synctest.Wait()
+		before := time.Now()
+		for range 40 { // 32 of them wait
+			go ask("partner:app1")
+		}
+		synctest.Wait()
+		for range 8 {
+			if got := <-codes; got != 429 {
+				t.Errorf("one of too many that wait = %d", got)
+			}
+		}
+		if took := time.Since(before); took != 0 {
+			t.Errorf("they were told after %v", took)
+		}
+		for range 32 {
+			if got := <-codes; got != 429 {
+				t.Errorf("one that waited = %d", got)
+			}
+		}
+		if took := time.Since(before); took != time.Second {
+			t.Errorf("the others were told after %v", took)
+		}
+		go ask("partner:app1")
+		go ask("partner:other")
+		go ask("operator")
+		synctest.Wait()
+		close(h.held)
+		for range 7 {
+			if got := <-codes; got != 200 {
+				t.Errorf("one that has a place = %d", got)
+			}
+		}
+		h.hasMetric(t, `lamplighter_budget_refusals_total{budget="requests_at_once",role="partner"} 40`)
+	})
 }

@@ -3,14 +3,14 @@ package httpapi
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"slices"
 	"strings"
-	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -34,8 +34,11 @@ type call struct {
 	change   string
 	// cursors signs what lists give to find their next page.
 	cursors Cursors
-	// body is what was read of the request, nil before.
+	// parsing bounds the bytes of bodies that are parsed at once.
+	parsing *semaphore.Weighted
+	// body is what was read of the request, nil before; doc what was parsed of it.
 	body []byte
+	doc  any
 }
 
 // handler answers a call or returns the error that becomes a problem.
@@ -89,10 +92,10 @@ func (c *call) kind() (partner.EndpointKind, error) {
 	return k, nil
 }
 
-// Limits of request bodies.
+// Limits of request bodies: a partner's, and others'.
 const (
-	maxBody    = 1 << 20
-	bodyWithin = 10 * time.Second
+	maxPartnerBody = 128 << 10
+	maxBody        = 1 << 20
 )
 
 // document reads the whole body as one JSON text.
@@ -101,6 +104,22 @@ func (c *call) document() (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.doc == nil {
+		c.doc, err = c.parse(body)
+	}
+	return c.doc, err
+}
+
+// parsedAtOnce bounds the bytes of the bodies that a process parses at once: memory grows with them.
+const parsedAtOnce = 2 << 20
+
+// parse parses when it is its turn.
+func (c *call) parse(body []byte) (any, error) {
+	n := int64(len(body))
+	if err := c.parsing.Acquire(c.ctx(), n); err != nil {
+		return nil, fmt.Errorf("wait to parse the body: %w", err)
+	}
+	defer c.parsing.Release(n)
 	return parse(body)
 }
 
@@ -113,7 +132,7 @@ func (c *call) optionalDocument() (any, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return map[string]any{}, nil
 	}
-	return parse(body)
+	return c.document()
 }
 
 // emptyDocument accepts no body or an object without members.
@@ -131,28 +150,19 @@ func (c *call) read() ([]byte, error) {
 	if c.body != nil {
 		return c.body, nil
 	}
-	if c.r.ContentLength > maxBody {
-		return nil, &http.MaxBytesError{Limit: maxBody}
+	most := int64(maxBody)
+	if c.role.Kind == Partner {
+		most = maxPartnerBody
 	}
-	if err := c.readBefore(time.Now().Add(bodyWithin)); err != nil {
-		return nil, err
+	if c.r.ContentLength > most {
+		return nil, &http.MaxBytesError{Limit: most}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, maxBody))
+	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, most))
 	if err != nil {
 		return nil, readError(err)
 	}
 	c.body = body
-	// A deadline that stays would cancel the request's context when it passes.
-	return body, c.readBefore(time.Time{})
-}
-
-// readBefore sets the connection's read deadline; the zero time removes it.
-func (c *call) readBefore(at time.Time) error {
-	err := http.NewResponseController(c.w).SetReadDeadline(at)
-	if err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return readError(err)
-	}
-	return nil
+	return body, nil
 }
 
 // bodyKind says which body an operation takes.

@@ -36,11 +36,11 @@ func (a *API) getConfig(c *call) error {
 	}
 	// The server's own deadlines are shorter than a long wait; one that stays for reading would
 	// end the request as if the engine had left.
-	if err := c.readBefore(time.Time{}); err != nil {
+	control := http.NewResponseController(c.w)
+	if err := ignoreUnsupported(control.SetReadDeadline(time.Time{})); err != nil {
 		return err
 	}
-	err = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(wait + waitMargin))
-	if err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := ignoreUnsupported(control.SetWriteDeadline(time.Now().Add(wait + waitMargin))); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(c.ctx(), wait+waitMargin)
@@ -117,7 +117,7 @@ func feedProblem(err error) error {
 		return newProblem(http.StatusGone, "start-over", "The revision is not known",
 			"This deployment never gave it out, or its store lost it: forget what you know and ask again without after.")
 	case errors.Is(err, feed.ErrBusy):
-		return tooMany("Too many wait for changes at this process.", retryWait)
+		return tooMany(budgetWaiters, "Too many wait for changes at this process.", retryWait)
 	default:
 		return err
 	}

@@ -19,9 +19,16 @@ const maxDepth = 32
 // maxMemberName is the longest member name that a pointer repeats.
 const maxMemberName = 64
 
+// Bounds of a JSON text, beside its bytes: what an item costs is far more than its bytes.
+const (
+	maxMembers = 1000
+	maxValues  = 10_000
+)
+
 // parse reads one JSON text (RFC 8259) into nil, bool, json.Number, string, []any and
 // map[string]any. Stricter than encoding/json: duplicate members, more than maxDepth levels,
-// bytes that are not UTF-8 and halves of surrogate pairs are refused.
+// bytes that are not UTF-8 and halves of surrogate pairs are refused. Nothing is built before its size
+// is known.
 func parse(body []byte) (any, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil, malformed("The body is empty; a JSON document is expected.")
@@ -37,73 +44,120 @@ func parse(body []byte) (any, error) {
 	if loneSurrogate(body) {
 		return nil, malformed("The body escapes half of a surrogate pair, which is no character.")
 	}
+	members, values, depth := measure(body)
+	switch {
+	case depth > maxDepth:
+		return nil, malformed("The body is nested more than " + strconv.Itoa(maxDepth) + " levels deep.")
+	case members > maxMembers:
+		return nil, tooLarge(budgetValues, fmt.Sprintf("The body has more than %d members.", maxMembers))
+	case values > maxValues:
+		return nil, tooLarge(budgetValues, fmt.Sprintf("The body has more than %d values.", maxValues))
+	}
+	if !json.Valid(body) {
+		return nil, syntaxFault(body)
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	return parseValue(d)
+}
+
+// measure counts the members and values of a JSON text and how deep it is nested, and never too few.
+func measure(body []byte) (members, values, depth int) {
+	level, text := 0, false
+	for i := 0; i < len(body); i++ {
+		switch c := body[i]; {
+		case text && c == '\\':
+			i++
+		case c == '"':
+			text = !text
+		case text:
+		case c == '{' || c == '[':
+			level++
+			values++
+			depth = max(depth, level)
+		case c == '}' || c == ']':
+			level--
+		case c == ':':
+			members++
+		case c == ',':
+			values++
+		}
+	}
+	return members, values + 1, depth
+}
+
+// syntaxFault says where a text is not JSON.
+func syntaxFault(body []byte) error {
 	var whole json.RawMessage
 	end := len(body)
 	// with a line break behind it, a fault in the body's last byte is none of its end
-	if err := json.Unmarshal(append(body[:end:end], '\n'), &whole); err != nil {
-		var syntax *json.SyntaxError
-		if errors.As(err, &syntax) && syntax.Offset <= int64(end) {
-			return nil, malformed(fmt.Sprintf("The body is not valid JSON: see byte %d.", syntax.Offset))
-		}
-		return nil, malformed("The body is not valid JSON: it ends in the middle.")
+	err := json.Unmarshal(append(body[:end:end], '\n'), &whole)
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok && syntax.Offset <= int64(end) {
+		return malformed(fmt.Sprintf("The body is not valid JSON: see byte %d.", syntax.Offset))
 	}
-	d := json.NewDecoder(bytes.NewReader(whole))
-	d.UseNumber()
-	return parseValue(d, "", 1)
+	return malformed("The body is not valid JSON: it ends in the middle.")
 }
 
 // byteOrderMarks are those of UTF-8 and UTF-16.
 func byteOrderMarks() []string { return []string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} }
 
-func parseValue(d *json.Decoder, pointer string, depth int) (any, error) {
+// parseValue builds the next value. A fault's pointer is built on its way out, so that it costs nothing
+// where there is none.
+func parseValue(d *json.Decoder) (any, error) {
 	t, err := d.Token()
 	if err != nil {
 		return nil, malformed("The body is not valid JSON.")
 	}
-	open, ok := t.(json.Delim)
-	if !ok {
+	switch t {
+	case json.Delim('['):
+		return parseArray(d)
+	case json.Delim('{'):
+		return parseObject(d)
+	default:
 		return t, nil
 	}
-	if depth > maxDepth {
-		return nil, malformed("The body is nested more than " + strconv.Itoa(maxDepth) + " levels deep.")
-	}
-	if open == '[' {
-		return parseArray(d, pointer, depth)
-	}
-	return parseObject(d, pointer, depth)
 }
 
-func parseArray(d *json.Decoder, pointer string, depth int) (any, error) {
+func parseArray(d *json.Decoder) (any, error) {
 	list := []any{}
 	for d.More() {
-		v, err := parseValue(d, pointer+"/"+strconv.Itoa(len(list)), depth+1)
+		v, err := parseValue(d)
 		if err != nil {
-			return nil, err
+			return nil, inside(err, strconv.Itoa(len(list)))
 		}
 		list = append(list, v)
 	}
 	return list, closing(d)
 }
 
-func parseObject(d *json.Decoder, pointer string, depth int) (any, error) {
+func parseObject(d *json.Decoder) (any, error) {
 	members := map[string]any{}
 	for d.More() {
 		t, err := d.Token()
 		if err != nil {
 			return nil, malformed("The body is not valid JSON.")
 		}
-		name, _ := t.(string) // json.Unmarshal has checked the grammar
-		at := member(pointer, name)
+		name, _ := t.(string) // its grammar was checked
 		if _, twice := members[name]; twice {
 			p := malformed("A member stands twice in the same object.")
-			p.Errors = []FieldError{{Pointer: at, Detail: "stands twice"}}
+			p.Errors = []FieldError{{Pointer: member("", name), Detail: "stands twice"}}
 			return nil, p
 		}
-		if members[name], err = parseValue(d, at, depth+1); err != nil {
-			return nil, err
+		if members[name], err = parseValue(d); err != nil {
+			return nil, inside(err, name)
 		}
 	}
 	return members, closing(d)
+}
+
+// inside puts the name of what a fault is in before its pointer.
+func inside(err error, name string) error {
+	if p, ok := errors.AsType[*Problem](err); ok {
+		for i := range p.Errors {
+			p.Errors[i].Pointer = member("", name) + p.Errors[i].Pointer
+		}
+	}
+	return err
 }
 
 func closing(d *json.Decoder) error {
@@ -150,19 +204,35 @@ func member(pointer, name string) string {
 	if len(name) > maxMemberName {
 		return pointer
 	}
-	return pointer + "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
+	return pointer + "/" + pointerEscapes.Replace(name)
 }
 
+var pointerEscapes = strings.NewReplacer("~", "~0", "/", "~1")
+
+// maxFaults bounds how many faults an answer lists.
+const maxFaults = 100
+
 // faults collects what is wrong with a document.
-type faults struct{ list []FieldError }
+type faults struct {
+	list []FieldError
+	// unlisted are the faults beyond the list's bound.
+	unlisted int
+}
 
 func (f *faults) add(pointer, detail string) {
+	if len(f.list) == maxFaults {
+		f.unlisted++
+		return
+	}
 	f.list = append(f.list, FieldError{Pointer: pointer, Detail: detail})
 }
 
 func (f *faults) err() error {
 	if len(f.list) == 0 {
 		return nil
+	}
+	if f.unlisted > 0 {
+		return invalid(append(f.list, FieldError{Detail: fmt.Sprintf("has %d more faults", f.unlisted)})...)
 	}
 	return invalid(f.list...)
 }

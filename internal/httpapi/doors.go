@@ -2,8 +2,10 @@ package httpapi
 
 import (
 	deque "container/list"
+	"context"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,7 +19,7 @@ type Doors struct {
 
 // What happens to a connection that is too many.
 const (
-	shedWaiting = "waiting" // one that was not asking anything made room
+	shedWaiting = "waiting" // one that no good token stands for made room
 	shedNew     = "new"     // none could, and the new one was closed
 )
 
@@ -28,7 +30,7 @@ func NewDoors(reg prometheus.Registerer) *Doors {
 			Name: "lamplighter_http_connections", Help: "Connections that are open, by listener.",
 		}, []string{"listener"}),
 		shed: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "lamplighter_http_connections_shed_total", Help: "Connections closed because a listener had too many: waiting ones, to make room, or new ones.",
+			Name: "lamplighter_http_connections_shed_total", Help: "Connections closed because a listener, or one address at it, had too many: waiting ones, to make room, or new ones.",
 		}, []string{"listener", "kind"}),
 	}
 	if reg != nil {
@@ -37,31 +39,78 @@ func NewDoors(reg prometheus.Registerer) *Doors {
 	return d
 }
 
-// Bound returns what the server must serve in place of a listener, so that it has at most that many
-// connections. One that is too many closes the one that has waited the longest for a request, or for
-// the rest of a request's headers: who keeps connections without asking then locks nobody out. When
-// all are being answered, the new one is closed. It sets the server's ConnState.
-func (d *Doors) Bound(name string, l net.Listener, s *http.Server, most int) net.Listener {
+// Room is how many connections a listener has at most.
+type Room struct {
+	// Most is the number of all, PerAddress that of one address: an IPv4 address or an IPv6 /64.
+	Most, PerAddress int
+	// Exempt have no share of their own, because others are behind them.
+	Exempt []netip.Prefix
+}
+
+// Bound returns what the server must serve in place of a listener, so that it has no more connections
+// than there is room for. One that is too many closes the one that has waited the longest among all, or
+// among those of its address. A connection waits while no good token stands for what it does: between
+// requests, while its headers or its body come, and while it is slow to take an answer. When none waits,
+// the new one is closed. So who connects, promises or dawdles keeps nobody else out. It sets the server's
+// ConnState and ConnContext.
+func (d *Doors) Bound(name string, l net.Listener, s *http.Server, room Room) net.Listener {
 	c := &crowd{
-		Listener: l, most: most, open: map[net.Conn]*deque.Element{}, waiting: deque.New(), size: d.open.WithLabelValues(name),
+		Listener: l, room: room, open: map[net.Conn]*visitor{}, peers: map[string]*peer{}, waiting: deque.New(), size: d.open.WithLabelValues(name),
 		evicted: d.shed.WithLabelValues(name, shedWaiting), refused: d.shed.WithLabelValues(name, shedNew),
 	}
 	s.ConnState = c.state
+	s.ConnContext = c.introduce
 	return c
 }
 
 // crowd is the connections of one listener.
 type crowd struct {
 	net.Listener
-	most             int
+	room             Room
 	size             prometheus.Gauge
 	evicted, refused prometheus.Counter
 
-	mu sync.Mutex
-	// open has the place in waiting of each connection, nil while it is being answered.
-	open map[net.Conn]*deque.Element
-	// waiting are those without a whole request, the longest first.
+	mu    sync.Mutex
+	open  map[net.Conn]*visitor
+	peers map[string]*peer
+	// waiting are the visitors that may be closed, the longest first.
 	waiting *deque.List
+}
+
+// visitor is one connection. A nil one is a request that came by no listener of ours.
+type visitor struct {
+	crowd *crowd
+	conn  net.Conn
+	peer  *peer // nil for one that is exempt
+	// place and placeOfPeer are where it stands among those that wait, nil while it does not.
+	place, placeOfPeer *deque.Element
+	// vouched is true once a good token came with the request that is being answered. The connection's
+	// own goroutine alone uses it.
+	vouched bool
+}
+
+// peer is one address.
+type peer struct {
+	address string
+	open    int
+	waiting *deque.List
+}
+
+type visitorKey struct{}
+
+// introduce lets requests find their connection.
+func (c *crowd) introduce(ctx context.Context, conn net.Conn) context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if v := c.open[conn]; v != nil {
+		return context.WithValue(ctx, visitorKey{}, v)
+	}
+	return ctx
+}
+
+func visitorOf(ctx context.Context) *visitor {
+	v, _ := ctx.Value(visitorKey{}).(*visitor)
+	return v
 }
 
 // Accept returns the next connection that there is room for.
@@ -86,49 +135,134 @@ func (c *crowd) Accept() (net.Conn, error) {
 func (c *crowd) admit(conn net.Conn) (leaves net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.open) >= c.most {
-		first := c.waiting.Front()
+	v := &visitor{crowd: c, conn: conn, peer: c.peerOf(conn)}
+	var queue *deque.List
+	switch {
+	case v.peer != nil && v.peer.open >= c.room.PerAddress:
+		queue = v.peer.waiting
+	case len(c.open) >= c.room.Most:
+		queue = c.waiting
+	}
+	if queue != nil {
+		first := queue.Front()
 		if first == nil {
 			c.refused.Inc()
 			return conn
 		}
-		leaves, _ = first.Value.(net.Conn)
-		c.forget(leaves)
+		longest, _ := first.Value.(*visitor)
+		leaves = longest.conn
+		c.forget(longest)
 		c.evicted.Inc()
 	}
-	c.open[conn] = c.waiting.PushBack(conn)
+	if v.peer != nil {
+		c.peers[v.peer.address] = v.peer
+		v.peer.open++
+	}
+	c.open[conn] = v
+	c.queue(v)
 	c.size.Set(float64(len(c.open)))
 	return leaves
 }
 
-// state hears from the server how its connections are.
+// peerOf is whom a connection counts for.
+func (c *crowd) peerOf(conn net.Conn) *peer {
+	from := conn.RemoteAddr().String()
+	if ap, err := netip.ParseAddrPort(from); err == nil && inAny(c.room.Exempt, ap.Addr()) {
+		return nil
+	}
+	address := network(from)
+	if p := c.peers[address]; p != nil {
+		return p
+	}
+	return &peer{address: address, waiting: deque.New()}
+}
+
+// state hears from the server how its connections are. A request that begins is no news: the door says
+// what its connection does.
 func (c *crowd) state(conn net.Conn, now http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	place, in := c.open[conn]
+	v, in := c.open[conn]
 	if !in { // it had to leave
 		return
 	}
 	switch now {
-	case http.StateActive:
-		if place != nil {
-			c.waiting.Remove(place)
-			c.open[conn] = nil
-		}
 	case http.StateIdle:
-		if place == nil {
-			c.open[conn] = c.waiting.PushBack(conn)
-		}
+		c.queue(v)
 	case http.StateClosed, http.StateHijacked:
-		c.forget(conn)
-	case http.StateNew: // it waits since it came
+		c.forget(v)
+	case http.StateNew, http.StateActive:
 	}
 }
 
-func (c *crowd) forget(conn net.Conn) {
-	if place := c.open[conn]; place != nil {
-		c.waiting.Remove(place)
+// queue puts a visitor at the end of those that wait.
+func (c *crowd) queue(v *visitor) {
+	if v.place != nil {
+		c.waiting.MoveToBack(v.place)
+		if v.peer != nil {
+			v.peer.waiting.MoveToBack(v.placeOfPeer)
+		}
+		return
 	}
-	delete(c.open, conn)
+	v.place = c.waiting.PushBack(v)
+	if v.peer != nil {
+		v.placeOfPeer = v.peer.waiting.PushBack(v)
+	}
+}
+
+// unqueue takes a visitor out of those that wait.
+func (c *crowd) unqueue(v *visitor) {
+	if v.place == nil {
+		return
+	}
+	c.waiting.Remove(v.place)
+	if v.peer != nil {
+		v.peer.waiting.Remove(v.placeOfPeer)
+	}
+	v.place, v.placeOfPeer = nil, nil
+}
+
+func (c *crowd) forget(v *visitor) {
+	if c.open[v.conn] != v {
+		return
+	}
+	c.unqueue(v)
+	delete(c.open, v.conn)
+	if v.peer != nil {
+		if v.peer.open--; v.peer.open == 0 {
+			delete(c.peers, v.peer.address)
+		}
+	}
 	c.size.Set(float64(len(c.open)))
+}
+
+// wait says that the visitor keeps the service waiting.
+func (v *visitor) wait() {
+	if v == nil || v.vouched {
+		return
+	}
+	v.crowd.mu.Lock()
+	defer v.crowd.mu.Unlock()
+	if v.crowd.open[v.conn] == v {
+		v.crowd.queue(v)
+	}
+}
+
+// stay says that the service works for the visitor, which may not be closed meanwhile.
+func (v *visitor) stay() {
+	if v == nil || v.vouched {
+		return
+	}
+	v.crowd.mu.Lock()
+	defer v.crowd.mu.Unlock()
+	v.crowd.unqueue(v)
+}
+
+// vouch says that a good token came with the request.
+func (v *visitor) vouch() {
+	if v == nil {
+		return
+	}
+	v.stay()
+	v.vouched = true
 }

@@ -174,7 +174,7 @@ func (a *API) testEndpoint(c *call) error {
 		return invalid(FieldError{Pointer: "/url", Detail: "is not set for this environment: there is nothing to try"})
 	}
 	if wait, ok := a.tests.take(string(rec.App.ClientID)+"/"+kind.String(), a.Now()); !ok {
-		return tooMany("This endpoint was tried several times just now.", wait)
+		return tooMany(budgetTests, "This endpoint was tried several times just now.", wait)
 	}
 	result, err := a.Tester.Test(c.ctx(), rec.App.ClientID, kind)
 	if err != nil {

@@ -26,6 +26,9 @@ type world struct {
 	// licences are what endpoints need.
 	licences partner.Requirements
 
+	// held keeps reads of apps until it is closed; nil keeps none.
+	held chan struct{}
+
 	mu   sync.Mutex
 	down error
 	// tokensDown is down for tokens alone.
@@ -105,6 +108,9 @@ func (w *world) TokenByHash(_ context.Context, hash string) (registry.Token, err
 }
 
 func (w *world) App(_ context.Context, id partner.ClientID) (registry.AppRecord, error) {
+	if w.held != nil {
+		<-w.held
+	}
 	defer w.lock()()
 	if w.panics {
 		panic("app exploded at 10.9.8.7")

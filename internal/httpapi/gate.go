@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -52,3 +53,78 @@ func (g *gate) enter(ctx context.Context) error {
 }
 
 func (g *gate) leave() { <-g.inside }
+
+// gates are gates by owner, each there while somebody is in it or waits.
+type gates struct {
+	open func() *gate
+
+	mu sync.Mutex
+	of map[string]*ownGate
+}
+
+type ownGate struct {
+	*gate
+	users int
+}
+
+func newGates(open func() *gate) *gates { return &gates{open: open, of: map[string]*ownGate{}} }
+
+// enter is gate.enter at the owner's gate. Who is in must call leave.
+func (g *gates) enter(ctx context.Context, owner string) (leave func(), err error) {
+	g.mu.Lock()
+	own := g.of[owner]
+	if own == nil {
+		own = &ownGate{gate: g.open()}
+		g.of[owner] = own
+	}
+	own.users++
+	g.mu.Unlock()
+	if err := own.enter(ctx); err != nil {
+		g.done(owner, own)
+		return nil, err
+	}
+	return func() {
+		own.leave()
+		g.done(owner, own)
+	}, nil
+}
+
+func (g *gates) done(owner string, own *ownGate) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if own.users--; own.users == 0 {
+		delete(g.of, owner)
+	}
+}
+
+// shares bounds how many of something each owner and all together have at once; nobody waits.
+type shares struct {
+	each, all int
+
+	mu  sync.Mutex
+	n   int
+	own map[string]int
+}
+
+func newShares(each, all int) *shares { return &shares{each: each, all: all, own: map[string]int{}} }
+
+// take returns false when the owner, or all, have as many as they may. Who got one must give it back.
+func (s *shares) take(owner string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.own[owner] >= s.each || s.n >= s.all {
+		return false
+	}
+	s.own[owner]++
+	s.n++
+	return true
+}
+
+func (s *shares) give(owner string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.n--
+	if s.own[owner]--; s.own[owner] <= 0 {
+		delete(s.own, owner)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -45,6 +46,21 @@ func (p *pipes) dial() net.Conn {
 	p.conns <- far
 	return near
 }
+
+// dialFrom is dial from an address.
+func (p *pipes) dialFrom(addr string) net.Conn {
+	near, far := net.Pipe()
+	p.conns <- fromAddr{far, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(addr))}
+	return near
+}
+
+// fromAddr is a connection whose peer has an address.
+type fromAddr struct {
+	net.Conn
+	addr net.Addr
+}
+
+func (c fromAddr) RemoteAddr() net.Addr { return c.addr }
 
 // hostile runs f in a bubble against the server as the service makes it. The bubble fails when a
 // goroutine is left after the server was shut down, and the rest of it when the API panicked or

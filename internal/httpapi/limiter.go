@@ -8,37 +8,36 @@ import (
 )
 
 // limiter spaces events per key by the generic cell rate algorithm (ITU-T I.371): burst events at
-// once, then one per interval. It remembers at most size keys; what does not fit shares one.
+// once, then one per interval. It remembers at least size keys, and forgets those that had no event for
+// the longest: nobody is refused because others came.
 type limiter struct {
 	interval time.Duration
 	burst    int
-	size     int
 
 	mu sync.Mutex
 	// full is, per key, when its bucket will be full again.
-	full  map[string]time.Time
-	swept time.Time
+	full generations[time.Time]
 }
 
 const limiterKeys = 10_000
 
 func newLimiter(interval time.Duration, burst int) *limiter {
-	return &limiter{interval: interval, burst: burst, size: limiterKeys, full: map[string]time.Time{}}
+	return &limiter{interval: interval, burst: burst, full: generations[time.Time]{size: limiterKeys}}
 }
 
 // take counts an event, or says how long the caller has to wait.
 func (l *limiter) take(key string, now time.Time) (wait time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	key = l.room(key, now)
-	if wait = l.wait(key, now); wait > 0 {
+	at, _ := l.full.get(key)
+	if wait = l.wait(at, now); wait > 0 {
+		l.full.put(key, at)
 		return wait, false
 	}
-	at := l.full[key]
 	if at.Before(now) {
 		at = now
 	}
-	l.full[key] = at.Add(l.interval)
+	l.full.put(key, at.Add(l.interval))
 	return 0, true
 }
 
@@ -46,44 +45,64 @@ func (l *limiter) take(key string, now time.Time) (wait time.Duration, ok bool) 
 func (l *limiter) peek(key string, now time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, known := l.full[key]; !known && len(l.full) >= l.size {
-		key = ""
-	}
-	return l.wait(key, now)
+	at, _ := l.full.get(key)
+	return l.wait(at, now)
 }
 
-func (l *limiter) wait(key string, now time.Time) time.Duration {
-	at := l.full[key]
+func (l *limiter) wait(at, now time.Time) time.Duration {
 	if !at.After(now) {
 		return 0
 	}
 	return max(at.Sub(now)-time.Duration(l.burst-1)*l.interval, 0)
 }
 
-// room returns the key under which an event counts, after forgetting full buckets when there is
-// no room; it looks through all of them at most once per interval.
-func (l *limiter) room(key string, now time.Time) string {
-	if _, known := l.full[key]; known || len(l.full) < l.size {
-		return key
-	}
-	if now.Sub(l.swept) >= l.interval {
-		l.swept = now
-		for k, at := range l.full {
-			if !at.After(now) {
-				delete(l.full, k)
-			}
-		}
-	}
-	if len(l.full) < l.size {
-		return key
-	}
-	return ""
+// generations is a bounded map that forgets what was not put for the longest: it holds the last size keys
+// at least, and twice as many at most.
+type generations[V any] struct {
+	size       int
+	young, old map[string]V
 }
 
-// remote is the network a request came from, as far as limits are concerned: an IPv4 address, or
-// an IPv6 /64, which one subscriber has to itself.
-func remote(r *http.Request) string {
-	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+func (g *generations[V]) get(key string) (V, bool) {
+	if v, ok := g.young[key]; ok {
+		return v, true
+	}
+	v, ok := g.old[key]
+	return v, ok
+}
+
+func (g *generations[V]) put(key string, v V) {
+	if _, known := g.young[key]; !known && len(g.young) >= g.size {
+		g.old, g.young = g.young, nil
+	}
+	if g.young == nil {
+		g.young = map[string]V{}
+	}
+	g.young[key] = v
+	delete(g.old, key)
+}
+
+func (g *generations[V]) remove(key string) {
+	delete(g.young, key)
+	delete(g.old, key)
+}
+
+// remote is the network a request came from, as far as limits are concerned.
+func remote(r *http.Request) string { return network(r.RemoteAddr) }
+
+// network is an IPv4 address, or an IPv6 /64, which one subscriber has to itself.
+func network(addr string) string { return networkOf(addr, 64) }
+
+// site is the IPv6 /48 that an address is in, empty for others: a site may have all of it.
+func site(addr string) string {
+	if ap, err := netip.ParseAddrPort(addr); err != nil || ap.Addr().Unmap().Is4() {
+		return ""
+	}
+	return networkOf(addr, 48)
+}
+
+func networkOf(addr string, bits int) string {
+	ap, err := netip.ParseAddrPort(addr)
 	if err != nil {
 		return "unknown"
 	}
@@ -91,7 +110,7 @@ func remote(r *http.Request) string {
 	if ip.Is4() {
 		return ip.String()
 	}
-	p, err := ip.Prefix(64)
+	p, err := ip.Prefix(bits)
 	if err != nil {
 		return "unknown"
 	}

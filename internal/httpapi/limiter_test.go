@@ -6,35 +6,50 @@ import (
 	"time"
 )
 
-// TestLimiterForgets: the memory is bounded, keys that do not fit share one bucket, and full
-// buckets make room again. It looks inside because no request reaches the bound in a test's time.
-func TestLimiterForgets(t *testing.T) {
+// TestLimiterForgetsTheOldest: the memory is bounded, and nobody is refused because many others came.
+func TestLimiterForgetsTheOldest(t *testing.T) {
 	t.Parallel()
 	l := newLimiter(time.Second, 2)
-	l.size = 3
+	l.full.size = 3
 	now := time.Unix(1000, 0)
-	for i := range 3 {
-		for n, want := range []bool{true, true, false} {
-			if _, ok := l.take(strconv.Itoa(i), now); ok != want {
-				t.Fatalf("key %d, event %d: %t", i, n, ok)
+	take := func(key string, want ...bool) {
+		t.Helper()
+		for n, w := range want {
+			if wait, ok := l.take(key, now); ok != w || !ok && wait <= 0 {
+				t.Fatalf("key %s, event %d: %t, wait %v", key, n, ok, wait)
 			}
 		}
 	}
-	for n, want := range []bool{true, true, false, false} {
-		if _, ok := l.take("new"+strconv.Itoa(n), now); ok != want {
-			t.Errorf("event %d of keys without room: %t", n, ok)
+	for i := range 3 {
+		take(strconv.Itoa(i), true, true, false)
+	}
+	for i := range 20 {
+		take("new"+strconv.Itoa(i), true, true, false)
+		if n := len(l.full.young) + len(l.full.old); n > 2*3 {
+			t.Fatalf("%d keys remembered", n)
 		}
 	}
-	if wait := l.peek("another", now); wait != time.Second {
-		t.Errorf("a key without room waits %v", wait)
+	take("new19", false)
+	take("new17", false)
+	take("0", true) // forgotten
+	if wait := l.peek("another", now); wait != 0 {
+		t.Errorf("a key that never came waits %v", wait)
 	}
-	later := now.Add(3 * time.Second)
-	for n, want := range []bool{true, true, false} {
-		if wait, ok := l.take("late", later); ok != want || !ok && wait != time.Second {
-			t.Errorf("event %d after buckets filled up: %t, wait %v", n, ok, wait)
+}
+
+// TestGenerationsKeepWhatIsUsed: what is put again and again is never forgotten.
+func TestGenerationsKeepWhatIsUsed(t *testing.T) {
+	t.Parallel()
+	g := generations[int]{size: 3}
+	for i := range 100 {
+		g.put("used", i)
+		g.put(strconv.Itoa(i), i)
+		if v, ok := g.get("used"); !ok || v != i {
+			t.Fatalf("after %d others it is %d, %t", i, v, ok)
 		}
 	}
-	if len(l.full) > 4 {
-		t.Errorf("%d keys remembered", len(l.full))
+	g.remove("used")
+	if _, ok := g.get("used"); ok {
+		t.Error("it is there after it was removed")
 	}
 }

@@ -78,11 +78,17 @@ func (a *API) mailPage(page func(r *http.Request, undo bool) (pageView, error)) 
 		defer cancel()
 		r := c.r.WithContext(ctx)
 		r.Body = http.MaxBytesReader(c.w, r.Body, maxForm)
-		undo := r.Method == http.MethodPost && r.PostFormValue("undo") == "1"
-		_, _ = io.Copy(io.Discard, r.Body)
 		status := http.StatusOK
-		v, err := page(r, undo)
+		undo, err := form(r)
+		var v pageView
+		if err == nil {
+			v, err = page(r, undo)
+		}
 		switch {
+		case errors.Is(err, errHalfForm):
+			status, err = http.StatusRequestTimeout, nil
+			c.w.Header().Set("Connection", "close")
+			v = pageView{Title: "That was cut short", Text: "The page's answer did not arrive whole, and nothing was changed. Please try again."}
 		case errors.Is(err, ErrBadMailLink):
 			status, err = http.StatusNotFound, nil
 			v = pageView{Title: "This link does not work", Text: "It is not one of ours, it was cut short, or it is too old. Nothing was changed."}
@@ -104,6 +110,21 @@ func (a *API) mailPage(page func(r *http.Request, undo bool) (pageView, error)) 
 		}
 		return err
 	}
+}
+
+// errHalfForm reports a form that did not arrive whole: what it asks for is not known.
+var errHalfForm = errors.New("the form did not arrive whole")
+
+// form reads whether a visit takes back what the one before did.
+func form(r *http.Request) (undo bool, err error) {
+	err = r.ParseForm()
+	if _, rest := io.Copy(io.Discard, r.Body); err == nil {
+		err = rest
+	}
+	if _, long := errors.AsType[*http.MaxBytesError](err); err != nil && !long { // a long one says no more
+		return false, errHalfForm
+	}
+	return r.Method == http.MethodPost && r.PostForm.Get("undo") == "1", nil
 }
 
 func (a *API) unsubscribe(r *http.Request, undo bool) (pageView, error) {

@@ -21,6 +21,8 @@ type metrics struct {
 	panics   prometheus.Counter
 	// shed counts pulls that were turned away.
 	shed prometheus.Counter
+	// budgets counts refusals by budget and role.
+	budgets *prometheus.CounterVec
 }
 
 // newMetrics registers the package's metrics. Route is a pattern of the table, never a path. The
@@ -41,13 +43,22 @@ func newMetrics(reg prometheus.Registerer, routes []route) *metrics {
 			Name: "lamplighter_pulls_shed_total", Help: "Status pulls answered 503 because too many were reading or waiting, or because they waited too long.",
 		}),
 	}
+	m.budgets = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "lamplighter_budget_refusals_total", Help: "Requests refused because their caller had used up a budget, by budget and the token's role; none without a token.",
+	}, []string{"budget", "role"})
 	if reg != nil {
-		reg.MustRegister(m.requests, m.duration, m.panics, m.shed)
+		reg.MustRegister(m.requests, m.duration, m.panics, m.shed, m.budgets)
 	}
 	for _, r := range routes {
 		m.duration.WithLabelValues(r.pattern, r.method)
 		for _, code := range append(watched(r), r.success...) {
 			m.requests.WithLabelValues(r.pattern, r.method, strconv.Itoa(code))
+		}
+	}
+	for _, budget := range budgetNames() {
+		m.budgets.WithLabelValues(budget, noRole)
+		for _, role := range AllRoles() {
+			m.budgets.WithLabelValues(budget, role.String())
 		}
 	}
 	m.duration.WithLabelValues(unmatched, otherMethod)
@@ -104,4 +115,19 @@ func methodLabel(method string) string {
 		return method
 	}
 	return otherMethod
+}
+
+// noRole is the role label of who shows no good token.
+const noRole = "none"
+
+// refused counts an answer that names a budget.
+func (m *metrics) refused(p *Problem, role RoleKind) {
+	if p.Budget == "" {
+		return
+	}
+	name := noRole
+	if role != 0 {
+		name = role.String()
+	}
+	m.budgets.WithLabelValues(p.Budget, name).Inc()
 }

@@ -19,8 +19,6 @@ const (
 	maxLine    = 64 << 10
 	maxLines   = 64 << 20 // bytes of all lines
 	batchLines = 500
-	// lineWithin is how long the next bytes may take to come, and an answer to be taken.
-	lineWithin = 30 * time.Second
 	// recheckEvery is how often the token of a body that keeps coming is looked up again.
 	recheckEvery = 500 * time.Millisecond
 )
@@ -71,14 +69,14 @@ type stream struct {
 // stream answers a body of lines; refused hears how many of them nobody can accept.
 func (a *API) stream(c *call, refused func(n int), batch batchFunc) error {
 	if c.r.ContentLength > maxLines {
-		return tooLarge("At most " + strconv.Itoa(maxLines) + " bytes of lines are accepted: send them in parts.")
+		return tooLarge(budgetBody, "At most "+strconv.Itoa(maxLines)+" bytes of lines are accepted: send them in parts.")
 	}
 	control := http.NewResponseController(c.w)
-	if err := control.EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := ignoreUnsupported(control.EnableFullDuplex()); err != nil {
 		return err
 	}
-	body := &patientReader{c: c, from: http.MaxBytesReader(c.w, c.r.Body, maxLines)}
-	s := &stream{c: c, api: a, lines: newLineReader(body), batch: batch, checked: a.Now()}
+	byProgress(c.r)
+	s := &stream{c: c, api: a, lines: newLineReader(http.MaxBytesReader(c.w, c.r.Body, maxLines)), batch: batch, checked: a.Now()}
 	for !s.done {
 		answers := s.next()
 		if s.err != nil && !s.began && !anyDone(answers) {
@@ -98,7 +96,7 @@ func (a *API) stream(c *call, refused func(n int), batch batchFunc) error {
 	if s.cut {
 		return s.hangUp(control)
 	}
-	return c.readBefore(time.Time{})
+	return nil
 }
 
 // unacceptable counts the lines that broke a rule, whatever the store says.
@@ -135,7 +133,7 @@ func (s *stream) next() []*lineAnswer {
 		answers = append(answers, answer)
 		l := line{number: number, answer: answer}
 		if err == nil {
-			l.doc, err = parse(text)
+			l.doc, err = s.c.parse(text)
 		}
 		if err == nil {
 			good = append(good, l)
@@ -209,7 +207,7 @@ func (s *stream) write(control *http.ResponseController, answers []*lineAnswer) 
 	if len(answers) == 0 {
 		return nil
 	}
-	if err := control.SetWriteDeadline(time.Now().Add(lineWithin)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := ignoreUnsupported(control.SetWriteDeadline(time.Now().Add(lineWithin))); err != nil {
 		return err
 	}
 	if !s.began {
@@ -230,7 +228,7 @@ func (s *stream) write(control *http.ResponseController, answers []*lineAnswer) 
 	if _, err := s.c.w.Write(b.Bytes()); err != nil {
 		return err
 	}
-	if err := control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := ignoreUnsupported(control.Flush()); err != nil {
 		return err
 	}
 	return nil
@@ -250,20 +248,6 @@ func (s *stream) hangUp(control *http.ResponseController) error {
 	_, _ = io.WriteString(conn, "0\r\n\r\n") // the answer's last chunk
 	_ = conn.Close()
 	return nil
-}
-
-// patientReader gives each read a deadline of its own, so that a body may take as long as it
-// likes while it keeps coming.
-type patientReader struct {
-	c    *call
-	from io.Reader
-}
-
-func (r *patientReader) Read(p []byte) (int, error) {
-	if err := r.c.readBefore(time.Now().Add(lineWithin)); err != nil {
-		return 0, err
-	}
-	return r.from.Read(p)
 }
 
 // cutError is the end of a body that cannot be read to its end.
@@ -321,7 +305,9 @@ func (l *lineReader) skip() error {
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull):
 		case err == nil, errors.Is(err, io.EOF):
-			return newProblem(http.StatusRequestEntityTooLarge, "too-large", "The line is too long", "A line may have at most "+strconv.Itoa(maxLine)+" bytes.")
+			p := tooLarge(budgetBody, "A line may have at most "+strconv.Itoa(maxLine)+" bytes.")
+			p.Title = "The line is too long"
+			return p
 		default:
 			return cutOff(err)
 		}
@@ -333,7 +319,7 @@ func cutOff(err error) error {
 	var size *http.MaxBytesError
 	switch {
 	case errors.As(err, &size):
-		return &cutError{tooLarge("The body is longer than " + strconv.FormatInt(size.Limit, 10) + " bytes: this line and all after it were not read.")}
+		return &cutError{tooLarge(budgetBody, "The body is longer than "+strconv.FormatInt(size.Limit, 10)+" bytes: this line and all after it were not read.")}
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &cutError{newProblem(http.StatusRequestTimeout, "too-slow", "The body came too slowly", "The rest of the body did not come in time: this line and all after it were not read.")}
 	default:

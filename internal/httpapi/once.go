@@ -72,7 +72,7 @@ func (a *API) once(c *call, rt route) error {
 	case registry.OnceBusy:
 		return stillRunning(begun.Wait)
 	case registry.OnceFull:
-		return tooMany(fmt.Sprintf("The caller has %d idempotency keys within their time: send the request without one, or later.", registry.OnceMax), begun.Wait)
+		return tooMany(budgetKeys, fmt.Sprintf("The caller has %d idempotency keys within their time: send the request without one, or later.", registry.OnceMax), begun.Wait)
 	default:
 		return a.run(c, rt, o, begun.Run)
 	}
@@ -133,7 +133,7 @@ func (c *call) digest() (string, error) {
 	}
 	var doc any
 	if len(bytes.TrimSpace(body)) > 0 {
-		if doc, err = parse(body); err != nil {
+		if doc, err = c.document(); err != nil {
 			return "", err
 		}
 	}

@@ -26,6 +26,8 @@ type Problem struct {
 	Status int          `json:"status"`
 	Detail string       `json:"detail,omitempty"`
 	Errors []FieldError `json:"errors,omitempty"`
+	// Budget names what the caller has used up, see Budget.
+	Budget string `json:"budget,omitempty"`
 	// RequestID is what the log calls the request.
 	RequestID string `json:"request_id,omitempty"`
 
@@ -97,9 +99,9 @@ func keyReused() *Problem {
 		"This Idempotency-Key came with another body within the last day: use a new key for a new request.")
 }
 
-func tooLarge(detail string) *Problem {
+func tooLarge(budget, detail string) *Problem {
 	p := newProblem(http.StatusRequestEntityTooLarge, "too-large", "The body is too large", detail)
-	p.closing = true
+	p.closing, p.Budget = true, budget
 	return p
 }
 
@@ -109,9 +111,9 @@ func tooSlow() *Problem {
 	return p
 }
 
-func tooMany(detail string, after time.Duration) *Problem {
+func tooMany(budget, detail string, after time.Duration) *Problem {
 	p := newProblem(http.StatusTooManyRequests, "too-many-requests", "Too many requests", detail)
-	p.retryAfter = max(after, time.Second)
+	p.retryAfter, p.Budget = max(after, time.Second), budget
 	return p
 }
 
@@ -159,7 +161,7 @@ func problemOf(err error, fault func(error) string) (p *Problem, unexpected bool
 	case errors.As(err, &fields):
 		return invalid(fields...), false
 	case errors.As(err, &size):
-		return tooLarge("At most " + strconv.FormatInt(size.Limit, 10) + " bytes are accepted."), false
+		return tooLarge(budgetBody, "At most "+strconv.FormatInt(size.Limit, 10)+" bytes are accepted."), false
 	case errors.Is(err, mailbox.ErrGone):
 		return notFound("app"), false
 	case errors.Is(err, registry.ErrNotFound):

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"path"
 	"slices"
 	"strconv"
@@ -43,27 +45,28 @@ func (a *API) handler(routes []route) http.Handler {
 	for _, r := range routes {
 		used[r.method] = true
 	}
-	return closeAfterDoubt(a.cors(used, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r = a.proxied(r)
+	return closeAfterDoubt(a.cors(used, a.behindProxy(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// The mux would redirect such paths; no client of an API means them.
 		if p := r.URL.Path; p == "" || p[0] != '/' || path.Clean(p) != p {
 			nowhere.ServeHTTP(w, r)
 			return
 		}
 		mux.ServeHTTP(w, r)
-	})))
+	}))))
 }
 
 // reject answers what no operation takes.
 func (a *API) reject(p func() *Problem) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		start := time.Now()
-		answer := p()
-		answer.RequestID = a.requestID(r)
-		w.Header().Set("X-Request-Id", answer.RequestID)
-		answer.write(w)
-		a.metrics.observe(unmatched, otherMethod, answer.Status, time.Since(start))
-	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.turnAway(w, r, p()) })
+}
+
+func (a *API) turnAway(w http.ResponseWriter, r *http.Request, answer *Problem) {
+	start := time.Now()
+	answer.RequestID = a.requestID(r)
+	w.Header().Set("X-Request-Id", answer.RequestID)
+	answer.write(w)
+	a.metrics.observe(unmatched, otherMethod, answer.Status, time.Since(start))
+	a.metrics.refused(answer, 0)
 }
 
 // closeAfterDoubt ends the connection of a request whose framing another parser may have read otherwise:
@@ -86,7 +89,7 @@ func (a *API) serve(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		rec := &recorder{ResponseWriter: w}
-		c := &call{w: rec, r: r, id: a.requestID(r), cursors: a.Cursors}
+		c := &call{w: rec, r: r, id: a.requestID(r), cursors: a.Cursors, parsing: a.parsing}
 		rec.Header().Set("X-Request-Id", c.id)
 		var err error
 		defer func() {
@@ -119,20 +122,15 @@ func (a *API) handle(c *call, rt route) error {
 	if err := a.mayUseStore(c, rt); err != nil {
 		return err
 	}
+	if _, err := url.ParseQuery(c.r.URL.RawQuery); err != nil {
+		return invalid(FieldError{Detail: "the query cannot be read: separate parameters by &, and write other characters as %XX"})
+	}
 	if !rt.public() {
-		who, err := a.auth.authenticate(c.r, a.Now())
-		if errors.Is(err, storewatch.ErrChanged) && rt.operation == acceptStoreOperation {
-			return unauthorized(realm+`, error="invalid_token"`, "The changed store does not know the token. It knows its own, and the bootstrap token.")
-		}
+		leave, err := a.letIn(c, rt)
 		if err != nil {
 			return err
 		}
-		if wait, ok := a.limitOf(who.role).take(who.hash, a.Now()); !ok {
-			return tooMany("This token asks too often.", wait)
-		}
-		if err := c.as(who, rt); err != nil {
-			return err
-		}
+		defer leave()
 	}
 	if rt.method != http.MethodGet && !rt.conditional() && (len(c.r.Header.Values("If-Match")) > 0 || len(c.r.Header.Values("If-None-Match")) > 0) {
 		return nothingToCompare()
@@ -146,6 +144,79 @@ func (a *API) handle(c *call, rt route) error {
 	return rt.handle(c)
 }
 
+// letIn finds out who calls, and takes the places that the request needs until leave is called.
+func (a *API) letIn(c *call, rt route) (leave func(), err error) {
+	who, err := a.auth.authenticate(c.r, a.Now())
+	if errors.Is(err, storewatch.ErrChanged) && rt.operation == acceptStoreOperation {
+		return nil, unauthorized(realm+`, error="invalid_token"`, "The changed store does not know the token. It knows its own, and the bootstrap token.")
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.role = who.role
+	if wait, ok := a.limitOf(who.role).take(who.hash, a.Now()); !ok {
+		return nil, tooMany(budgetRequests, "This token asks too often.", wait)
+	}
+	if err := c.as(who, rt); err != nil {
+		return nil, err
+	}
+	visitorOf(c.ctx()).vouch()
+	switch {
+	case rt.long(c.r):
+		if !a.long.take(who.hash) {
+			return nil, tooMany(budgetLong, "This token has too many bodies of lines or long waits open, or all tokens together have.", retryWait)
+		}
+		return func() { a.long.give(who.hash) }, nil
+	case who.role.Kind == Partner:
+		leave, err := a.atOnce.enter(c.ctx(), who.hash)
+		if errors.Is(err, errCrowd) || errors.Is(err, errLate) {
+			return nil, tooMany(budgetAtOnce, fmt.Sprintf("This token has %d requests under way.", partnerAtOnce), time.Second)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("wait for the token's other requests: %w", err)
+		}
+		return leave, nil
+	default:
+		return func() {}, nil
+	}
+}
+
+// long reports whether a request may take as long as it likes.
+func (r route) long(req *http.Request) bool {
+	switch r.body {
+	case linesBody:
+		return true
+	case jsonOrLines:
+		return mediaType(req) == typeLines
+	case noBodyLong:
+		return true
+	default:
+		return false
+	}
+}
+
+// behindProxy says where a request comes from, and bounds what one address does at once where many share
+// connections of a proxy's.
+func (a *API) behindProxy(next http.Handler) http.Handler {
+	if len(a.TrustedProxies) == 0 {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		real := a.proxied(r)
+		if real == r {
+			next.ServeHTTP(w, r)
+			return
+		}
+		caller := remote(real)
+		if !a.callers.take(caller) {
+			a.turnAway(w, real, tooMany(budgetCaller, "Too many requests of this address are under way.", time.Second))
+			return
+		}
+		defer a.callers.give(caller)
+		next.ServeHTTP(w, real)
+	})
+}
+
 // limitOf is what bounds the requests of a token of the role.
 func (a *API) limitOf(role Role) *limiter {
 	if role.Kind == Partner {
@@ -156,7 +227,7 @@ func (a *API) limitOf(role Role) *limiter {
 
 // as lets the caller's role decide.
 func (c *call) as(who identity, rt route) error {
-	c.role, c.token = who.role, who.hash
+	c.token = who.hash
 	c.actor = registry.Actor{Name: who.token.Name, Role: who.token.Role, RequestID: c.id}
 	if !rt.may.has(c.role.Kind) {
 		return forbidden("Its role is " + c.role.Kind.String() + ".")
@@ -176,6 +247,7 @@ func (a *API) fail(c *call, rec *recorder, err error) {
 	p, _ := problemOf(err, a.StoreFault)
 	p.RequestID = c.id
 	p.write(rec)
+	a.metrics.refused(p, c.role.Kind)
 }
 
 // done writes the request's one log line. The pull is too hot for a line each. ctx is the

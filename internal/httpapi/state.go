@@ -108,7 +108,7 @@ func (a *API) overloaded() *Problem {
 // answers about known tenants are never refused, because callers may share an address.
 func (a *API) unknownState(c *call, id tenant.ID, now time.Time) error {
 	if wait, ok := a.unknown.take(remote(c.r), now); !ok {
-		return tooMany("Too many requests about unknown tenants came from this address.", wait)
+		return tooMany(budgetUnknownTenants, "Too many requests about unknown tenants came from this address.", wait)
 	}
 	if id != "" {
 		if err := confirm(c.ctx(), a.Store); err != nil {

@@ -140,7 +140,7 @@ func (s *switching) key(app *partner.App, k partner.EndpointKind) string {
 func (s *switching) try(ctx context.Context, app *partner.App, k partner.EndpointKind) (TestResult, error) {
 	if wait, ok := s.api.tests.take(string(app.ClientID)+"/"+k.String(), s.api.Now()); !ok {
 		if !s.force {
-			return TestResult{}, tooMany("This endpoint was tried several times just now.", wait)
+			return TestResult{}, tooMany(budgetTests, "This endpoint was tried several times just now.", wait)
 		}
 		return TestResult{Outcome: Unchecked, Reason: "not_tried", Detail: "It was tried several times just before, and not again."}, nil
 	}

@@ -87,7 +87,7 @@ func (a *API) why(c *call) error {
 	}
 	if c.role.Kind == Partner && !w.Approved { // what happens to others' tenants is not for it to read
 		if wait, ok := a.strangers.take(c.token, a.Now()); !ok {
-			return tooMany("This token asked about many tenants that did not approve the app.", wait)
+			return tooMany(budgetStrangers, "This token asked about many tenants that did not approve the app.", wait)
 		}
 		w.Newest = nil
 	}

@@ -61,8 +61,8 @@ type answer struct {
 }
 
 type problem struct {
-	Type, Title, Detail string
-	Errors              []map[string]string `json:"errors,omitempty" yaml:"errors"`
+	Type, Title, Detail, Budget string
+	Errors                      []map[string]string `json:"errors,omitempty" yaml:"errors"`
 	// Only are the operations that answer so; all do when it is empty.
 	Only []string `json:"-" yaml:"only"`
 }
@@ -428,6 +428,9 @@ func problemContent(status int, list []problem) obj {
 		value := obj{"type": "urn:lamplighter:problem:" + p.Type, "title": p.Title, "status": status, "detail": p.Detail, "request_id": "141f5bad3119572ea5b737d7"}
 		if len(p.Errors) > 0 {
 			value["errors"] = p.Errors
+		}
+		if p.Budget != "" {
+			value["budget"] = p.Budget
 		}
 		examples[p.Type] = obj{"summary": p.Title, "value": value}
 	}

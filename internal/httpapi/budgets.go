@@ -1,0 +1,92 @@
+package httpapi
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// Budget is what one owner may take of the service. Who asks for more is refused, and nobody else.
+type Budget struct {
+	// Name is the member budget of the refusal's problem, and a label of lamplighter_budget_refusals_total.
+	Name string
+	// Owner is who has one of its own, Size how much that is, in words.
+	Owner, Size string
+}
+
+// The closed set of budgets.
+const (
+	budgetRequests       = "requests"
+	budgetAtOnce         = "requests_at_once"
+	budgetLong           = "long_requests"
+	budgetCaller         = "caller_requests"
+	budgetBody           = "body_bytes"
+	budgetValues         = "body_values"
+	budgetWrongTokens    = "wrong_tokens"
+	budgetUnknownTenants = "unknown_tenants"
+	budgetStrangers      = "strange_tenants"
+	budgetTests          = "endpoint_tests"
+	budgetKeys           = "idempotency_keys"
+	budgetWaiters        = "waiting_engines"
+)
+
+// Limits that are no settings, because each protects the service from callers.
+const (
+	// A partner's portal asks a little; the platform and its operators' tools ask a lot.
+	partnerInterval = 20 * time.Millisecond
+	partnerBurst    = 200
+	otherInterval   = 500 * time.Microsecond
+	otherBurst      = 10_000
+	// What one partner's token does at once. The next requests wait for a moment, a few of them.
+	partnerAtOnce  = 4
+	partnerWaiting = 32
+	partnerWithin  = time.Second
+	// Wrong tokens from an address, and from all addresses of an IPv6 /48, which many a site has.
+	failureInterval     = 6 * time.Second
+	failureBurst        = 10
+	siteFailureInterval = 500 * time.Millisecond
+	siteFailureBurst    = 100
+	unknownInterval     = time.Second
+	unknownBurst        = 60
+	testInterval        = 10 * time.Second
+	testBurst           = 3
+)
+
+func budgetNames() []string {
+	return []string{
+		budgetRequests, budgetAtOnce, budgetLong, budgetCaller, budgetBody, budgetValues, budgetWrongTokens, budgetUnknownTenants, budgetStrangers,
+		budgetTests, budgetKeys, budgetWaiters,
+	}
+}
+
+// Budgets lists what callers have, for documents.
+func (a *API) Budgets() []Budget {
+	return []Budget{
+		{budgetRequests, "a partner's token", every(partnerBurst, partnerInterval)},
+		{budgetRequests, "another token", every(otherBurst, otherInterval) + "; a body of lines is one request"},
+		{budgetAtOnce, "a partner's token", fmt.Sprintf("%d at once; %d more wait up to %v", partnerAtOnce, partnerWaiting, partnerWithin)},
+		{budgetLong, "a token", "bodies of lines and waits for changes that hold a quarter of `http.max_connections` at once; those of all tokens a half"},
+		{budgetCaller, "an address behind a trusted proxy", "`http.connections_per_address` requests at once"},
+		{budgetBody, "a request", fmt.Sprintf("%d KiB of a partner, %d KiB of others, %d MiB of lines of %d KiB each", maxPartnerBody>>10, maxBody>>10, maxLines>>20, maxLine>>10)},
+		{budgetValues, "a JSON text", fmt.Sprintf("%d members, %d values, %d levels", maxMembers, maxValues, maxDepth)},
+		{budgetWrongTokens, "an address, and an IPv6 /48", every(failureBurst, failureInterval) + "; of a /48 " + every(siteFailureBurst, siteFailureInterval) +
+			fmt.Sprintf("; tokens that were good within the last %d minutes still work", recentFor/time.Minute)},
+		{budgetUnknownTenants, "an address", "pulls about unknown tenants: " + every(unknownBurst, unknownInterval)},
+		{budgetStrangers, "a partner's token", "questions why it was not told, about tenants that did not approve it: " + every(unknownBurst, unknownInterval)},
+		{budgetTests, "an endpoint of an app", every(testBurst, testInterval)},
+		{budgetKeys, "a token's name", fmt.Sprintf("%d idempotency keys within their time", registry.OnceMax)},
+		{budgetWaiters, "a process", "engines that wait for changes"},
+	}
+}
+
+// every says a limiter's size in words.
+func every(burst int, interval time.Duration) string {
+	if interval < time.Second {
+		return fmt.Sprintf("%d at once, then %d a second", burst, time.Second/interval)
+	}
+	if interval == time.Second {
+		return fmt.Sprintf("%d at once, then one a second", burst)
+	}
+	return fmt.Sprintf("%d at once, then one in %v", burst, interval)
+}

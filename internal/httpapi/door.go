@@ -1,0 +1,156 @@
+package httpapi
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"time"
+)
+
+// How long bodies may take. They bound each request, whatever its handler does.
+const (
+	// firstByteWithin is how long the first byte of a body may take, bodyWithin the whole.
+	firstByteWithin = 2 * time.Second
+	bodyWithin      = 10 * time.Second
+	// lineWithin is how long the next bytes of lines may take to come, and an answer to be taken.
+	lineWithin = 30 * time.Second
+	// unreadWithin is how long an answer waits for what its handler did not read of the body.
+	unreadWithin = time.Second
+)
+
+// door is what every request passes before any handler: it bounds the time of bodies, and says which
+// connections keep the service waiting. What a handler does not read is bounded, too: before net/http
+// sends an answer, and again after it, it reads what is left of the body, so that the connection can be
+// used again.
+func door(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v := visitorOf(r.Context())
+		if v != nil {
+			v.vouched = false
+		}
+		out := &outgoing{ResponseWriter: w, visitor: v}
+		if r.ContentLength == 0 {
+			v.stay()
+			next.ServeHTTP(out, r)
+			return
+		}
+		v.wait()
+		body := &incoming{ReadCloser: r.Body, visitor: v, control: http.NewResponseController(w), whole: bodyWithin, next: firstByteWithin}
+		out.body = body
+		passed := *r // net/http knows its own body by its type
+		passed.Body = body
+		next.ServeHTTP(out, &passed)
+		body.hurry() // the handler may have read on after it began to answer
+	})
+}
+
+// incoming is a body that has to come in time.
+type incoming struct {
+	io.ReadCloser
+
+	visitor *visitor
+	control *http.ResponseController
+	// whole is how long all of it may take, 0 for any time; next how long the next bytes may.
+	whole, next time.Duration
+	began, ends time.Time
+	// came is true once a byte came; over once a read met the end, or failed as the next would.
+	came, over bool
+}
+
+// Read sets the connection's deadline and reads.
+func (b *incoming) Read(p []byte) (int, error) {
+	if err := b.arm(time.Now()); err != nil {
+		return 0, err
+	}
+	if !b.came && len(p) > 1 {
+		p = p[:1] // net/http would wait for all of a chunk, or of what fits
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.came = b.came || n > 0
+	if err != nil && !b.over {
+		b.over = true
+		if errors.Is(err, io.EOF) {
+			// a deadline that stays would cancel the request's context when it passes
+			_ = b.control.SetReadDeadline(time.Time{})
+			b.visitor.stay()
+		}
+	}
+	return n, err
+}
+
+// arm sets the deadline of the next read.
+func (b *incoming) arm(now time.Time) error {
+	if b.began.IsZero() {
+		b.began = now
+	}
+	ends := now.Add(b.next)
+	if b.whole > 0 {
+		ends = b.began.Add(b.whole)
+		if !b.came {
+			ends = b.began.Add(b.next)
+		}
+	}
+	if b.over || ends.Equal(b.ends) {
+		return nil
+	}
+	b.ends = ends
+	return ignoreUnsupported(b.control.SetReadDeadline(ends))
+}
+
+// byProgress lets the body of a request take any time while it keeps coming.
+func byProgress(r *http.Request) {
+	if b, ok := r.Body.(*incoming); ok {
+		b.whole, b.next = 0, lineWithin
+	}
+}
+
+// hurry leaves the deadline of a body that is over alone: net/http then watches the connection for its
+// end, and would take a deadline that passes for that.
+func (b *incoming) hurry() {
+	if !b.over {
+		_ = b.control.SetReadDeadline(time.Now().Add(unreadWithin))
+	}
+}
+
+// outgoing begins an answer with little time left for what its handler did not read of the body.
+type outgoing struct {
+	http.ResponseWriter
+
+	visitor *visitor
+	body    *incoming
+	begun   bool
+}
+
+// WriteHeader begins the answer.
+func (o *outgoing) WriteHeader(status int) {
+	o.begin()
+	o.ResponseWriter.WriteHeader(status)
+}
+
+// Write begins the answer.
+func (o *outgoing) Write(b []byte) (int, error) {
+	o.begin()
+	return o.ResponseWriter.Write(b)
+}
+
+func (o *outgoing) begin() {
+	if o.begun {
+		return
+	}
+	o.begun = true
+	if o.body != nil {
+		o.body.hurry()
+	}
+	o.visitor.wait()
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (o *outgoing) Unwrap() http.ResponseWriter { return o.ResponseWriter }
+
+// ignoreUnsupported lets an answer do without what its writer cannot do.
+func ignoreUnsupported(err error) error {
+	if errors.Is(err, http.ErrNotSupported) {
+		return nil
+	}
+	return err
+}
