@@ -20,6 +20,7 @@ UPGRADEFLAGS ?=
 PKG ?= ./test/e2e ./...
 WORLD ?=
 MUTATEFLAGS ?=
+VULNDB ?=
 
 # Tools are built from tools/go.mod into .tools, which is cached and not committed.
 # The tests look for mailpit on the PATH too.
@@ -142,6 +143,10 @@ mutate: ## Bring small faults into the mailbox's scripts and list those no test 
 	go test -C tools/mutate .
 	go run -C tools/mutate . $(MUTATEFLAGS)
 
+.PHONY: vuln
+vuln: $(TOOLS)/govulncheck ## Look for known vulnerabilities that the code reaches; VULNDB is a folder with the database, for machines without a way to it
+	tools/vuln.sh "$(VULNDB)"
+
 .PHONY: cover
 cover: deps ## Measure test coverage; the report is bin/coverage.html
 	@mkdir -p bin
@@ -160,6 +165,8 @@ $(TOOLS)/benchstat: tools/go.mod
 	go build -C tools -trimpath -ldflags '-s -w' -o ../$@ golang.org/x/perf/cmd/benchstat
 $(TOOLS)/mailpit: tools/mailpit/go.mod
 	go build -C tools/mailpit -trimpath -ldflags '-s -w' -o ../../$@ github.com/axllent/mailpit
+$(TOOLS)/govulncheck: tools/vuln/go.mod
+	go build -C tools/vuln -trimpath -ldflags '-s -w' -o ../../$@ golang.org/x/vuln/cmd/govulncheck
 $(TOOLS)/helm: tools/chart/go.mod
 	go build -C tools/chart -trimpath -ldflags '-s -w' -o ../../$@ helm.sh/helm/v3/cmd/helm
 $(TOOLS)/helm-unittest: tools/chart/go.mod

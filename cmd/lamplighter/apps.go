@@ -12,6 +12,7 @@ import (
 
 	"github.com/lamplighter/lamplighter/internal/client"
 	"github.com/lamplighter/lamplighter/internal/output"
+	"github.com/lamplighter/lamplighter/internal/smallfile"
 )
 
 type appsCmd struct {
@@ -86,7 +87,7 @@ func (f *appFlags) document() (map[string]any, error) {
 			if name == "" {
 				continue
 			}
-			b, err := os.ReadFile(name) //nolint:gosec // the caller's own argument names the file
+			b, err := smallfile.Read(name)
 			if err != nil {
 				return nil, usageError{fmt.Errorf("read a public key: %w", err)}
 			}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"reflect"
 	"strconv"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/lamplighter/lamplighter/internal/config"
+	"github.com/lamplighter/lamplighter/internal/smallfile"
 )
 
 // settingFlags are --config and one flag for each setting.
@@ -92,9 +92,9 @@ func (f *settingFlags) given() map[string]string {
 
 // load reads the settings from all their sources; defaults replace those of the table.
 func (f *settingFlags) load(a *app, defaults map[string]string) (*config.Loaded, error) {
-	src := config.Sources{Environ: a.environ, Flags: f.given(), Defaults: defaults, ReadFile: os.ReadFile}
+	src := config.Sources{Environ: a.environ, Flags: f.given(), Defaults: defaults, ReadFile: smallfile.Read}
 	if f.ConfigFile != "" {
-		content, err := os.ReadFile(f.ConfigFile)
+		content, err := smallfile.Read(f.ConfigFile)
 		if err != nil {
 			return nil, usageError{fmt.Errorf("read settings: %w", err)}
 		}

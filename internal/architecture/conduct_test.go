@@ -111,6 +111,8 @@ func (c *conduct) selector(n *ast.SelectorExpr) {
 		c.add(n, "context."+n.Sel.Name+": take the context from the caller")
 	case c.dialler(n) && !c.dials && !c.test && !c.pure:
 		c.add(n, x.Name+"."+n.Sel.Name+": "+throughGuard)
+	case c.calls(n, "os", "ReadFile") && !c.test:
+		c.add(n, "os.ReadFile: internal/smallfile reads what settings and arguments name, and not without end")
 	case c.calls(n, "time", "Sleep") && !c.test:
 		c.add(n, "time.Sleep: wait on a timer and the context")
 	case c.calls(n, "time", "Sleep") && c.names["testing/synctest"] != "synctest":
@@ -217,6 +219,7 @@ func TestCheckConductFinds(t *testing.T) {
 		"SleepInTest":       {"internal/push/a_test.go", "import \"time\"\nfunc f() { time.Sleep(1) }", []string{"synctest bubble"}},
 		"SleepInBubble":     {"internal/push/a_test.go", "import (\"time\"; _ \"testing/synctest\")\nfunc f() { time.Sleep(1) }", []string{"synctest bubble"}},
 		"SleepInNamed":      {"internal/push/a_test.go", "import (\"time\"; \"testing/synctest\")\nfunc f() { synctest.Wait(); time.Sleep(1) }", nil},
+		"ReadFile":          {"internal/push/a.go", "import \"os\"\nfunc f() { os.ReadFile(\"a\") }", []string{"smallfile"}},
 		"Skip":              {"internal/push/a_test.go", "import \"testing\"\nfunc TestX(t *testing.T) { t.Skip() }", []string{"never skips"}},
 		"Dial":              {"internal/push/a.go", "import \"net\"\nvar d = net.Dial", []string{"through internal/guard"}},
 		"Dialer":            {"internal/probe/a.go", "import n \"net\"\nvar d n.Dialer", []string{"n.Dialer"}},

@@ -61,7 +61,7 @@ func layout() map[string]rule {
 	// What a use case may build on. Other use cases are not among it.
 	contracts := slices.Concat(domain, []string{"secret", "plainjson", "signing", "guard", "wire", "mailbox", "registry", "queue", "loop"})
 	useCases := []string{"intake", "fanout", "drain", "push", "probe", "alerting", "mailer", "sweep", "feed", "compare", "jobs", "storewatch", "causewatch"}
-	everything := slices.Concat(contracts, useCases, []string{"keys", "redisconn", "httpapi", "config"})
+	everything := slices.Concat(contracts, useCases, []string{"keys", "redisconn", "httpapi", "config", "smallfile"})
 
 	table := map[string]rule{
 		"internal/tenant":    {pure: true},
@@ -72,12 +72,13 @@ func layout() map[string]rule {
 		"internal/health":    {pure: true, project: []string{"partner", "delivery"}},
 		"internal/soap":      {pure: true},
 		"internal/plainjson": {pure: true},
+		"internal/smallfile": {},
 		"internal/wire":      {},
 		"internal/keys":      {pure: true, project: []string{"tenant", "partner"}},
 		"internal/secret":    {},
-		"internal/signing":   {project: []string{"secret", "plainjson"}, libraries: []string{goJose}},
+		"internal/signing":   {project: []string{"secret", "plainjson", "smallfile"}, libraries: []string{goJose}},
 		"internal/guard":     {libraries: []string{ssrf}, dials: true},
-		"internal/redisconn": {project: []string{"secret"}, libraries: []string{goRedis}, dials: true},
+		"internal/redisconn": {project: []string{"secret", "smallfile"}, libraries: []string{goRedis}, dials: true},
 		"internal/mailbox":   {project: append([]string{"keys"}, domain...), libraries: []string{goRedis}},
 		"internal/registry":  {project: append([]string{"keys", "secret"}, domain...), libraries: []string{goRedis}},
 		"internal/loop":      {project: []string{"registry"}},
@@ -107,7 +108,7 @@ func layout() map[string]rule {
 		"internal/output": {},
 		"internal/apply":  {project: []string{"client", "tenant", "partner"}},
 		"cmd": {
-			project:   append([]string{"service", "dev", "config", "mailer", "secret", "signing", "client", "output", "apply"}, domain...),
+			project:   append([]string{"service", "dev", "config", "mailer", "secret", "signing", "client", "output", "apply", "smallfile"}, domain...),
 			libraries: []string{kong},
 			dials:     true,
 		},

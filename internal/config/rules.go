@@ -164,7 +164,7 @@ func encryptionKey() Rule {
 	}}
 }
 
-// minTokenLength keeps a bootstrap token from being guessed; tokens made by the service are longer.
+// minTokenLength is what older versions took; a new bootstrap token must be longer, see the service.
 const minTokenLength = 16
 
 func bearerToken() Rule {

@@ -54,7 +54,7 @@ func general() []Setting {
 		},
 		{
 			Key: "bootstrap_token", Secret: true, Rule: bearerToken(),
-			Help: "Becomes the first admin token when none exists; ignored afterwards.",
+			Help: "Becomes the first admin token when none exists; ignored afterwards. A new one has at least 32 characters; a shorter one that the store knows goes on.",
 			at:   func(c *Config) any { return &c.BootstrapToken },
 		},
 		{

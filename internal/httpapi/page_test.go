@@ -135,3 +135,14 @@ func TestApprovalsThatOthersUndo(t *testing.T) {
 		t.Errorf("= %d %s", rec.Code, rec.Body)
 	}
 }
+
+// TestQueriesThatCannotBeRead: half of a query is never taken for the whole.
+func TestQueriesThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t).withApp(t)
+	for _, path := range []string{"/v1/apps?limit=1;cursor=x", "/v1/apps?limit=%zz", "/v1/apps/app1?a=%", "/v1/audit?limit=1&b;c", "/api/state/Cust1?a;b", "/v1/config?after=%0"} {
+		if rec := h.answer(request{method: "GET", path: path, role: "admin"}); rec.Code != 422 {
+			t.Errorf("%s = %d", path, rec.Code)
+		}
+	}
+}

@@ -5,13 +5,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/lamplighter/lamplighter/internal/secret"
+	"github.com/lamplighter/lamplighter/internal/smallfile"
 )
 
 const (
@@ -126,7 +126,7 @@ func tlsConfig(a Address, o Options) (*tls.Config, error) {
 		}
 	}
 	if o.CAFile != "" {
-		pem, err := os.ReadFile(o.CAFile)
+		pem, err := smallfile.Read(o.CAFile)
 		if err != nil {
 			return nil, fmt.Errorf("read redis.tls.ca: %w", err)
 		}

@@ -117,6 +117,12 @@ func (s *Store) CreateToken(ctx context.Context, t Token, hash string, onlyIfNon
 	return false, fmt.Errorf("create token %s: others add tokens of role %s: %w", t.ID, t.Role, ErrConflict)
 }
 
+// HasGoodToken reports whether a role has a token that is good.
+func (s *Store) HasGoodToken(ctx context.Context, role string) (bool, error) {
+	look, err := s.lookAtTokens(ctx, role)
+	return look.good, err
+}
+
 // tokenWords is a token as the audit shows it.
 func tokenWords(t Token) (string, error) {
 	b, err := json.Marshal(struct {

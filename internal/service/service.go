@@ -2,12 +2,14 @@ package service
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -224,11 +226,21 @@ func (s *Service) bootstrap(ctx context.Context) error {
 	if s.cfg.BootstrapToken.IsZero() {
 		return nil
 	}
+	token := s.cfg.BootstrapToken.Reveal()
+	hash := httpapi.HashToken(token)
+	if known, err := s.bootstrapped(ctx, token, hash); known || err != nil {
+		return err
+	}
 	now := time.Now().UTC()
-	hash := httpapi.HashToken(s.cfg.BootstrapToken.Reveal())
 	created, err := s.store.CreateToken(ctx, registry.Token{
-		ID: "bootstrap-" + hash[:8], Name: "bootstrap", Role: "admin", CreatedAt: now, ExpiresAt: now.Add(bootstrapLife),
+		// an id that was made out of the token would help to guess it
+		ID: "bootstrap-" + strings.ToLower(rand.Text()[:12]), Name: "bootstrap", Role: "admin", CreatedAt: now, ExpiresAt: now.Add(bootstrapLife),
 	}, hash, true, registry.Actor{Name: "bootstrap", Role: "service"})
+	if errors.Is(err, registry.ErrConflict) { // another process added it meanwhile
+		if known, again := s.bootstrapped(ctx, token, hash); known || again != nil {
+			return again
+		}
+	}
 	if few, ok := errors.AsType[*redisconn.ReplicasError](err); ok {
 		// a process must start while replicas are away: the next start makes a token that a failover lost
 		s.log.WarnContext(ctx, "the first admin token may not outlive a failover", "err", few)
@@ -241,6 +253,38 @@ func (s *Service) bootstrap(ctx context.Context) error {
 		s.log.InfoContext(ctx, "bootstrap token became the first admin token")
 	}
 	return nil
+}
+
+// bootstrapMin is how many characters a new bootstrap token has at least.
+const bootstrapMin = 32
+
+// bootstrapped reports whether the store needs no token of this process's: it knows this one, ended or not, or has another good
+// one while this one is too short to become good.
+func (s *Service) bootstrapped(ctx context.Context, token, hash string) (bool, error) {
+	short := fmt.Sprintf("bootstrap_token has %d characters, fewer than %d: make a better one with openssl rand -hex 24", len(token), bootstrapMin)
+	known, err := s.store.TokenByHash(ctx, hash)
+	switch {
+	case err == nil && known.Role != httpapi.Admin.String():
+		return false, fmt.Errorf("bootstrap_token is the token %s of the role %s: take a new one", known.ID, known.Role)
+	case err == nil:
+		if len(token) < bootstrapMin {
+			s.log.WarnContext(ctx, short)
+		}
+		return true, nil
+	case !errors.Is(err, registry.ErrNotFound):
+		return false, fmt.Errorf("look for the first admin token: %w", err)
+	case len(token) >= bootstrapMin:
+		return false, nil
+	}
+	good, err := s.store.HasGoodToken(ctx, httpapi.Admin.String())
+	if err != nil {
+		return false, fmt.Errorf("look for an admin token: %w", err)
+	}
+	if !good {
+		return false, errors.New(short)
+	}
+	s.log.WarnContext(ctx, short)
+	return true, nil
 }
 
 // registerCollectors adds what the runtime, Redis and the queues tell of themselves.

@@ -29,7 +29,7 @@ import (
 
 func TestMain(m *testing.M) { redistest.Main(m) }
 
-const token = "lmp_service_test_0123456789"
+const token = "lmp_service_test_0123456789abcdef0123456789"
 
 // running is a service on a Redis of its own, and one app's receiver, which answers as told.
 type running struct {

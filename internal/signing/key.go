@@ -16,9 +16,10 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"os"
 	"strings"
 	"time"
+
+	"github.com/lamplighter/lamplighter/internal/smallfile"
 )
 
 // The algorithms of tokens.
@@ -73,7 +74,7 @@ func (k *Key) Format(f fmt.State, _ rune) {
 func LoadKeys(paths ...string) (*KeySet, error) {
 	keys := make([]*Key, 0, len(paths))
 	for _, path := range paths {
-		text, err := os.ReadFile(path) //nolint:gosec // the operator's own setting names the file
+		text, err := smallfile.Read(path)
 		if err != nil {
 			return nil, fmt.Errorf("signing.keys: read key: %w", err)
 		}

@@ -4,10 +4,12 @@ package e2e_test
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -231,6 +233,35 @@ func (s *scale) told(n int, within time.Duration) {
 			s.t.Logf("%v: %d of %d told, %d posts", time.Since(start).Round(time.Second), s.crowd.fresh.Load(), n, s.crowd.posts.Load())
 		}
 		wait(s.t, 5*time.Millisecond)
+	}
+}
+
+// openedAfter is how long after the first failure each incident was opened, in ascending order.
+func (s *scale) openedAfter() []time.Duration {
+	s.t.Helper()
+	var out []time.Duration
+	for cursor := ""; ; {
+		status, b := s.call(http.MethodGet, "/v1/incidents?limit=500"+cursor, "", nil)
+		var page struct {
+			Items []struct {
+				Since    time.Time `json:"since"`
+				OpenedAt time.Time `json:"opened_at"`
+			} `json:"items"`
+			Next string `json:"next_cursor"`
+		}
+		if err := json.Unmarshal(b, &page); err != nil || status != http.StatusOK {
+			s.t.Fatalf("incidents: %d, %v", status, err)
+		}
+		for _, i := range page.Items {
+			if !i.OpenedAt.IsZero() {
+				out = append(out, i.OpenedAt.Sub(i.Since))
+			}
+		}
+		if page.Next == "" {
+			slices.Sort(out)
+			return out
+		}
+		cursor = "&cursor=" + url.QueryEscape(page.Next)
 	}
 }
 

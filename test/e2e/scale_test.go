@@ -229,6 +229,9 @@ func TestScaleFailingTogether(t *testing.T) {
 				wait(t, time.Second)
 			}
 			t.Logf("%v of %d incidents are open; all were after %v, open_after is 10s", p.metric("lamplighter_incidents_open"), apps, opened.Round(time.Second))
+			late := s.openedAfter()
+			t.Logf("%d incidents; opened after their endpoint failed first: p50 %v, p99 %v, last %v; goal open_after and 15 s", len(late),
+				quantile(late, .5), quantile(late, .99), quantile(late, 1))
 			s.crowd.behave(0, apps, 0)
 			well := time.Now()
 			for s.crowd.fresh.Load() < int64(apps) && time.Since(well) < 3*time.Minute {

@@ -1,0 +1,29 @@
+// Package smallfile reads the files that settings and arguments name: keys, certificates, secrets and the settings
+// themselves. A wrong name must not fill the memory, whether it is a disk image or /dev/zero.
+package smallfile
+
+import (
+	"fmt"
+	"io"
+	"os"
+)
+
+// Most is how many bytes such a file has at most.
+const Most = 1 << 20
+
+// Read returns the whole content of a file. It fails where the file has more than Most bytes.
+func Read(name string) ([]byte, error) {
+	f, err := os.Open(name) //nolint:gosec // the caller's own setting or argument names the file
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	b, err := io.ReadAll(io.LimitReader(f, Most+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > Most {
+		return nil, fmt.Errorf("%s has more than %d bytes: is it the right file?", name, Most)
+	}
+	return b, nil
+}
