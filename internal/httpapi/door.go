@@ -34,7 +34,11 @@ func door(next http.Handler) http.Handler {
 			next.ServeHTTP(out, r)
 			return
 		}
-		v.wait()
+		if len(r.Header["Authorization"]) > 0 {
+			v.stay() // until it is known whether the token is good, which is soon
+		} else {
+			v.dawdle()
+		}
 		body := &incoming{ReadCloser: r.Body, visitor: v, control: http.NewResponseController(w), whole: bodyWithin, next: firstByteWithin}
 		out.body = body
 		passed := *r // net/http knows its own body by its type
@@ -141,7 +145,7 @@ func (o *outgoing) begin() {
 	if o.body != nil {
 		o.body.hurry()
 	}
-	o.visitor.wait()
+	o.visitor.dawdle()
 }
 
 // Unwrap lets http.ResponseController reach the connection.

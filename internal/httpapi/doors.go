@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -49,13 +50,13 @@ type Room struct {
 
 // Bound returns what the server must serve in place of a listener, so that it has no more connections
 // than there is room for. One that is too many closes the one that has waited the longest among all, or
-// among those of its address. A connection waits while no good token stands for what it does: between
-// requests, while its headers or its body come, and while it is slow to take an answer. When none waits,
-// the new one is closed. So who connects, promises or dawdles keeps nobody else out. It sets the server's
-// ConnState and ConnContext.
+// among those of its address. A connection waits while no good token stands for what it does: while its
+// body comes or it is slow to take an answer, and, which are closed after those, between requests and
+// while its headers come. When none waits, the new one is closed. So who connects, promises or dawdles
+// keeps nobody else out. It sets the server's ConnState and ConnContext.
 func (d *Doors) Bound(name string, l net.Listener, s *http.Server, room Room) net.Listener {
 	c := &crowd{
-		Listener: l, room: room, open: map[net.Conn]*visitor{}, peers: map[string]*peer{}, waiting: deque.New(), size: d.open.WithLabelValues(name),
+		Listener: l, room: room, open: map[net.Conn]*visitor{}, peers: map[string]*peer{}, waiting: newLines(), size: d.open.WithLabelValues(name),
 		evicted: d.shed.WithLabelValues(name, shedWaiting), refused: d.shed.WithLabelValues(name, shedNew),
 	}
 	s.ConnState = c.state
@@ -73,8 +74,41 @@ type crowd struct {
 	mu    sync.Mutex
 	open  map[net.Conn]*visitor
 	peers map[string]*peer
-	// waiting are the visitors that may be closed, the longest first.
-	waiting *deque.List
+	// waiting are the visitors that may be closed.
+	waiting *lines
+}
+
+// lines are the visitors that may be closed, in the order in which they are.
+type lines [2]*deque.List
+
+// The lines, the first first; in each, who has waited the longest goes first.
+const (
+	dawdling = iota // the service waits for a body, or for an answer to be taken
+	silent          // nothing was asked yet
+)
+
+func newLines() *lines { return &lines{deque.New(), deque.New()} }
+
+// dawdlesAfter is how long a body or an answer may take before its connection goes before those that asked nothing: most
+// bodies are on their way, and most answers are taken at once.
+const dawdlesAfter = 100 * time.Millisecond
+
+// first is who goes first, nil for nobody.
+func (l *lines) first(now time.Time) *visitor {
+	slow, mute := front(l[dawdling]), front(l[silent])
+	if mute == nil || slow != nil && now.Sub(slow.since) >= dawdlesAfter {
+		return slow
+	}
+	return mute
+}
+
+func front(line *deque.List) *visitor {
+	e := line.Front()
+	if e == nil {
+		return nil
+	}
+	v, _ := e.Value.(*visitor)
+	return v
 }
 
 // visitor is one connection. A nil one is a request that came by no listener of ours.
@@ -82,7 +116,9 @@ type visitor struct {
 	crowd *crowd
 	conn  net.Conn
 	peer  *peer // nil for one that is exempt
-	// place and placeOfPeer are where it stands among those that wait, nil while it does not.
+	// place and placeOfPeer are where it stands in a line, nil while it may not be closed.
+	line               int
+	since              time.Time
 	place, placeOfPeer *deque.Element
 	// vouched is true once a good token came with the request that is being answered. The connection's
 	// own goroutine alone uses it.
@@ -93,7 +129,7 @@ type visitor struct {
 type peer struct {
 	address string
 	open    int
-	waiting *deque.List
+	waiting *lines
 }
 
 type visitorKey struct{}
@@ -136,7 +172,7 @@ func (c *crowd) admit(conn net.Conn) (leaves net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	v := &visitor{crowd: c, conn: conn, peer: c.peerOf(conn)}
-	var queue *deque.List
+	var queue *lines
 	switch {
 	case v.peer != nil && v.peer.open >= c.room.PerAddress:
 		queue = v.peer.waiting
@@ -144,14 +180,13 @@ func (c *crowd) admit(conn net.Conn) (leaves net.Conn) {
 		queue = c.waiting
 	}
 	if queue != nil {
-		first := queue.Front()
+		first := queue.first(time.Now())
 		if first == nil {
 			c.refused.Inc()
 			return conn
 		}
-		longest, _ := first.Value.(*visitor)
-		leaves = longest.conn
-		c.forget(longest)
+		leaves = first.conn
+		c.forget(first)
 		c.evicted.Inc()
 	}
 	if v.peer != nil {
@@ -159,7 +194,7 @@ func (c *crowd) admit(conn net.Conn) (leaves net.Conn) {
 		v.peer.open++
 	}
 	c.open[conn] = v
-	c.queue(v)
+	c.queue(v, silent)
 	c.size.Set(float64(len(c.open)))
 	return leaves
 }
@@ -174,7 +209,7 @@ func (c *crowd) peerOf(conn net.Conn) *peer {
 	if p := c.peers[address]; p != nil {
 		return p
 	}
-	return &peer{address: address, waiting: deque.New()}
+	return &peer{address: address, waiting: newLines()}
 }
 
 // state hears from the server how its connections are. A request that begins is no news: the door says
@@ -188,36 +223,31 @@ func (c *crowd) state(conn net.Conn, now http.ConnState) {
 	}
 	switch now {
 	case http.StateIdle:
-		c.queue(v)
+		c.queue(v, silent)
 	case http.StateClosed, http.StateHijacked:
 		c.forget(v)
 	case http.StateNew, http.StateActive:
 	}
 }
 
-// queue puts a visitor at the end of those that wait.
-func (c *crowd) queue(v *visitor) {
-	if v.place != nil {
-		c.waiting.MoveToBack(v.place)
-		if v.peer != nil {
-			v.peer.waiting.MoveToBack(v.placeOfPeer)
-		}
-		return
-	}
-	v.place = c.waiting.PushBack(v)
+// queue puts a visitor at the end of a line.
+func (c *crowd) queue(v *visitor, line int) {
+	c.unqueue(v)
+	v.line, v.since = line, time.Now()
+	v.place = c.waiting[line].PushBack(v)
 	if v.peer != nil {
-		v.placeOfPeer = v.peer.waiting.PushBack(v)
+		v.placeOfPeer = v.peer.waiting[line].PushBack(v)
 	}
 }
 
-// unqueue takes a visitor out of those that wait.
+// unqueue takes a visitor out of its line.
 func (c *crowd) unqueue(v *visitor) {
 	if v.place == nil {
 		return
 	}
-	c.waiting.Remove(v.place)
+	c.waiting[v.line].Remove(v.place)
 	if v.peer != nil {
-		v.peer.waiting.Remove(v.placeOfPeer)
+		v.peer.waiting[v.line].Remove(v.placeOfPeer)
 	}
 	v.place, v.placeOfPeer = nil, nil
 }
@@ -236,15 +266,15 @@ func (c *crowd) forget(v *visitor) {
 	c.size.Set(float64(len(c.open)))
 }
 
-// wait says that the visitor keeps the service waiting.
-func (v *visitor) wait() {
+// dawdle says that the visitor keeps the service waiting.
+func (v *visitor) dawdle() {
 	if v == nil || v.vouched {
 		return
 	}
 	v.crowd.mu.Lock()
 	defer v.crowd.mu.Unlock()
 	if v.crowd.open[v.conn] == v {
-		v.crowd.queue(v)
+		v.crowd.queue(v, dawdling)
 	}
 }
 

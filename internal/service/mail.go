@@ -14,9 +14,9 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/queue"
 	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/smallfile"
 	"github.com/lamplighter/lamplighter/internal/sweep"
 	"github.com/lamplighter/lamplighter/internal/tenant"
-	"github.com/lamplighter/lamplighter/internal/smallfile"
 )
 
 // post is the mailer's side that the queue and the loops need.

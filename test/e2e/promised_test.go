@@ -49,8 +49,13 @@ func TestPromisedBodies(t *testing.T) {
 	}
 }
 
-// promisesFor is how long each attack goes on.
-const promisesFor = time.Second
+// promisesFor is how long each attack goes on, openedIn how long it takes to come, again when one that was closed comes
+// back.
+const (
+	promisesFor = time.Second
+	openedIn    = 400 * time.Millisecond
+	again       = 200 * time.Millisecond
+)
 
 // keepsPromising opens connections that promise a body, and opens each that is closed again. The request is none of a
 // connection that was never answered.
@@ -63,8 +68,12 @@ func (s *stack) keepsPromising(n int, from, head, behind string) {
 	defer cancel()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 	var wg sync.WaitGroup
-	for range n {
+	for i := range n {
 		wg.Go(func() {
+			select {
+			case <-ctx.Done():
+			case <-time.After(openedIn * time.Duration(i) / time.Duration(n)):
+			}
 			for ctx.Err() == nil {
 				conn, err := dialer.DialContext(ctx, "tcp", s.api)
 				if err != nil {
@@ -75,6 +84,10 @@ func (s *stack) keepsPromising(n int, from, head, behind string) {
 				_, _ = io.Copy(io.Discard, conn)
 				stop()
 				_ = conn.Close()
+				select { // as fast as it may, it would be a flood, which takes the processor and not the places
+				case <-ctx.Done():
+				case <-time.After(again):
+				}
 			}
 		})
 	}
