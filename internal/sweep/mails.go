@@ -15,7 +15,7 @@ import (
 const (
 	mailsLoop = "mails"
 	// mailsAtOnce is how many of the mailer's tasks are enqueued at once.
-	mailsAtOnce = 16
+	mailsAtOnce = 64
 )
 
 // mailCount is what waits to be sent. Its JSON is the note of the loop's last round, and part of its place.

@@ -26,6 +26,8 @@ type crowd struct {
 	posts, fresh, repeats atomic.Int64
 	// last is when something new came last.
 	last atomic.Int64
+	// moody, if any, says how app 0 behaves about a tenant on a connection.
+	moody atomic.Pointer[func(tenant int, from string) int32]
 }
 
 // crowdApp is one app of a crowd.
@@ -109,7 +111,11 @@ func (c *crowd) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	c.posts.Add(1)
-	switch mood := app.mood.Load(); {
+	mood := app.mood.Load()
+	if f := c.moody.Load(); f != nil && app == &c.apps[0] {
+		mood = (*f)(numberOf(body), req.RemoteAddr)
+	}
+	switch {
 	case mood == neverAnswers:
 		<-req.Context().Done()
 		return

@@ -3,9 +3,11 @@
 package e2e_test
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -250,6 +252,68 @@ func TestScaleFailingTogether(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestScaleFlood: an app that behaves differently for each tenant, on each connection or from time to time, while hundreds of
+// its tenants change all the time, makes no other app wait.
+func TestScaleFlood(t *testing.T) {
+	const tenants = 500
+	apps := numberOr(*scaleApps, 20)
+	s := newScale(t, 0, apps, tenants)
+	p := s.serve("api,worker")
+	s.register("Cust0")
+	var lines strings.Builder
+	for i := range tenants {
+		fmt.Fprintf(&lines, `{"tenant":%q}`+"\n", scaleTenant(i))
+	}
+	if err := s.puts(map[string]string{"/v1/apps/" + scaleApp(0) + "/approvals": lines.String()}); err != nil {
+		t.Fatal(err)
+	}
+	round := 0
+	tell := func(rounds int) (waits []time.Duration) {
+		for range rounds {
+			round++
+			s.crowd.forget()
+			sent := s.change(alternate(round), 1)
+			redistest.Eventually(t, time.Minute, "the other apps are told", func() bool { return len(s.crowd.waits(1, apps, sent)) == apps-1 })
+			waits = append(waits, s.crowd.waits(1, apps, sent)...)
+		}
+		slices.Sort(waits)
+		return waits
+	}
+	tell(20)
+	moods := []int32{0, http.StatusInternalServerError, neverAnswers}
+	for _, by := range []struct {
+		name string
+		mood func(tenant int, from string) int32
+	}{
+		{"tenant", func(tenant int, _ string) int32 { return moods[tenant%3] }},
+		{"connection", func(_ int, from string) int32 { return moods[int(from[len(from)-1])%3] }},
+		{"minute", func(int, string) int32 { return moods[time.Now().Unix()/10%3] }},
+	} {
+		none := tell(300)
+		s.crowd.moody.Store(&by.mood)
+		stop := make(chan struct{})
+		var flood sync.WaitGroup
+		flood.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				case <-time.After(500 * time.Millisecond):
+					s.change(alternate(n), tenants)
+				}
+			}
+		})
+		waits := tell(300)
+		close(stop)
+		flood.Wait()
+		s.crowd.moody.Store(nil)
+		goal := quantile(none, .99)*6/5 + 5*time.Millisecond
+		t.Logf("by %s: none odd: p50 %v, p99 %v; beside it: p50 %v, p99 %v; goal p99 %v; %d posts", by.name, quantile(none, .5), quantile(none, .99),
+			quantile(waits, .5), quantile(waits, .99), goal, s.crowd.posts.Load())
+	}
+	t.Logf("process: peak %d MB", p.peak())
 }
 
 // TestScaleIdle: what a process costs that has nothing to do for many apps.
