@@ -102,7 +102,9 @@ func (a *API) writeOnce(c *call, id partner.ClientID, action string, change chan
 	}
 	app = partner.Normalize(app, before, a.Now().UTC())
 	if c.role.Kind == Partner {
-		app = partner.AskNew(app, before, a.Now().UTC())
+		if app, w.warnings, err = a.askNew(app, before, w.warnings); err != nil {
+			return written{}, err
+		}
 	}
 	notes := sw.notes(old, &app)
 	if w.rec, w.created, err = a.AppWriter.PutApp(c.ctx(), app, expect, secrets, c.actor, action, notes...); err != nil {
@@ -110,6 +112,20 @@ func (a *API) writeOnce(c *call, id partner.ClientID, action string, change chan
 	}
 	a.wrote(c, old, w.rec)
 	return w, nil
+}
+
+// askNew has the addresses asked that a partner's write brings, within the app's budget.
+func (a *API) askNew(app partner.App, before *partner.App, warnings []FieldError) (partner.App, []FieldError, error) {
+	now := a.Now().UTC()
+	app, unasked, err := partner.AskNew(app, before, now, a.NewAddresses)
+	if beyond, ok := errors.AsType[*partner.NewAddressesError](err); ok {
+		wait := 24 * time.Hour
+		if !beyond.Until.IsZero() {
+			wait = beyond.Until.Sub(now)
+		}
+		return app, nil, tooMany(beyond.Error(), wait)
+	}
+	return app, append(warnings, unasked...), err
 }
 
 // checkWrite judges what would be written: who may, the rules, the addresses, and what goes on.
