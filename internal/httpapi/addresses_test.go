@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
 // emails is the body of a write of an app's error emails.
@@ -60,4 +61,30 @@ func TestNewAddressesOfAPartnerAreCounted(t *testing.T) {
 	more.want(t, 200, patch("partner:app1", emails(ten...)))
 	more.want(t, 200, patch("partner:app1", emails("lee@example.com")))
 	more.want(t, 429, patch("partner:app1", emails("ada@example.com")))
+}
+
+// TestAddressesAreJudgedWhenTheyAreSet by whomever; what stands there keeps nobody from writing the rest.
+func TestAddressesAreJudgedWhenTheyAreSet(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.want(t, 201, request{method: "PUT", path: "/v1/apps/app1", role: "admin", body: `{"name":"App"}`})
+	bad := []string{"root@localhost", "postmaster@internal.corp", "|cmd@x.example", "kіm@example.com"}
+	for _, role := range []string{"partner:app1", "operator", "admin"} {
+		for _, address := range bad {
+			for _, body := range []string{emails(address), `{"technical_contact":{"email":"` + address + `"}}`} {
+				rec := h.answer(request{method: "PATCH", path: "/v1/apps/app1", role: role, body: body})
+				if rec.Code != http.StatusUnprocessableEntity || !strings.Contains(rec.Body.String(), `"detail":"m`) || strings.Contains(rec.Body.String(), address) {
+					t.Errorf("%s sets %s: %d %s", role, body, rec.Code, rec.Body)
+				}
+			}
+		}
+	}
+	rec := h.apps["app1"]
+	rec.App.ErrorEmails, rec.App.TechnicalContact = bad, partner.Contact{Email: bad[0]}
+	h.apps["app1"] = rec
+	for _, role := range []string{"partner:app1", "admin"} {
+		h.want(t, 200, request{method: "PATCH", path: "/v1/apps/app1", role: role, body: `{"technical_contact":{"name":"Kim"}}`})
+		h.want(t, 200, request{method: "PATCH", path: "/v1/apps/app1", role: role, body: emails(bad[1:]...)})
+	}
+	h.want(t, 422, request{method: "PATCH", path: "/v1/apps/app1", role: "admin", body: emails(bad[0] + "x")})
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/guard"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/secret"
@@ -134,6 +135,13 @@ func (a *API) checkWrite(c *call, old *registry.AppRecord, app partner.App, sw *
 		return nil, err
 	}
 	if err := partner.Validate(&app); err != nil {
+		return nil, err
+	}
+	var before *partner.App
+	if old != nil {
+		before = &old.App
+	}
+	if err := partner.CheckNewAddresses(&app, before, guard.Confusing); err != nil {
 		return nil, err
 	}
 	if warnings, err = a.checkAddresses(c.ctx(), old, app); err != nil {
