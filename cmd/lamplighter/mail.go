@@ -49,6 +49,7 @@ func (c *mailPreviewCmd) Run(a *app) error {
 	composer, err := mailer.NewComposer(cmp.Or(l.Config.SMTP.From, "Lamplighter <lamplighter@lamplighter.example>"), mailer.LinkMaker{
 		Unsubscribe: func(string, []partner.ClientID) string { return base + "/mail/unsubscribe/preview" },
 		Confirm:     func(*incident.Letter) string { return base + "/mail/confirm/preview" },
+		NeverAsk:    func(string) string { return base + "/mail/never-ask/preview" },
 	})
 	if err != nil {
 		return err

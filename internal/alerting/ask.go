@@ -20,7 +20,7 @@ func (t *Tracker) Asking(app *partner.App) bool { return len(t.unasked(app)) > 0
 func (t *Tracker) unasked(app *partner.App) []string {
 	var out []string
 	for _, e := range app.Addresses() {
-		if m, ok := app.MarkOf(e); ok && m.State == partner.Unconfirmed && t.opts.Now().Sub(m.Since) < askWithin {
+		if m, ok := app.MarkOf(e); ok && m.State == partner.Unconfirmed && t.opts.Now().Sub(m.Since) < askWithin && app.Asks(e) {
 			out = append(out, e)
 		}
 	}

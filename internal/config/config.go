@@ -129,6 +129,8 @@ type Mail struct {
 	GatherFor time.Duration
 	// DailyCap is the most mails in 24 h, 0 for no cap.
 	DailyCap int
+	// NewAddresses is how many addresses a day a partner may set for an app that were not there.
+	NewAddresses int
 }
 
 // Signing names the keys that sign tokens.

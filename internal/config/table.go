@@ -242,6 +242,11 @@ func mailSettings() []Setting {
 			Help: "The most mails that one recipient gets in 24 h. What is beyond goes as one digest after that time. 0: no cap.",
 			at:   func(c *Config) any { return &c.Mail.DailyCap },
 		},
+		{
+			Key: "mail.new_addresses", Default: "10", Rule: span(1, 50),
+			Help: "How many mail addresses that were not there a partner's token may set for one app in 24 h; each is asked once by mail. Addresses that an operator or admin sets are not asked and do not count.",
+			at:   func(c *Config) any { return &c.Mail.NewAddresses },
+		},
 	}
 }
 

@@ -12,11 +12,11 @@ const (
 	greekLookalikes    = "αγικνορτυχω"
 )
 
-// confusing reports whether a name, in Unicode, can pass for another to whoever reads it in a mail
+// Confusing reports whether a name, in Unicode, can pass for another to whoever reads it in a mail
 // or on a page: a label mixes scripts that are not written together (the "highly restrictive" level
 // of Unicode's security mechanisms, UTS 39), is made of look-alikes of Latin letters alone under a
 // Latin top level, or holds characters that are no letters, marks or digits.
-func confusing(name string) bool {
+func Confusing(name string) bool {
 	labels := strings.Split(name, ".")
 	top := scriptsOf(labels[len(labels)-1])
 	for _, label := range labels {

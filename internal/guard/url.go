@@ -171,7 +171,7 @@ func normalHost(host string, brackets bool) (string, netip.Addr, error) {
 			return "", netip.Addr{}, blocked(ReasonHost, "the host name in the URL is not a valid internationalised name")
 		}
 		name = strings.TrimSuffix(ascii, ".")
-		if spoken, err := idna.Punycode.ToUnicode(name); err != nil || confusing(spoken) {
+		if spoken, err := idna.Punycode.ToUnicode(name); err != nil || Confusing(spoken) {
 			return "", netip.Addr{}, blocked(ReasonHost, "the host name in the URL mixes scripts, or looks like a name in other letters: people could take it for somebody else's")
 		}
 	}

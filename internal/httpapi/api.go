@@ -70,6 +70,9 @@ type Deps struct {
 	Store StoreWatch
 	// MailDesk does what the links in mails ask for.
 	MailDesk MailDesk
+	// NewAddresses is how many addresses a day a partner may set for an app that were not there; 0 is
+	// partner.NewAddressesADay.
+	NewAddresses int
 	// Discovery and JWKS are the two documents by which receivers find the signing keys.
 	Discovery, JWKS func() []byte
 
@@ -146,6 +149,9 @@ func New(d Deps) *API {
 	}
 	if d.SecretGrace <= 0 {
 		d.SecretGrace = defaultSecretGrace
+	}
+	if d.NewAddresses <= 0 {
+		d.NewAddresses = partner.NewAddressesADay
 	}
 	if d.Now == nil {
 		d.Now = time.Now

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/guard"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/secret"
@@ -102,7 +103,9 @@ func (a *API) writeOnce(c *call, id partner.ClientID, action string, change chan
 	}
 	app = partner.Normalize(app, before, a.Now().UTC())
 	if c.role.Kind == Partner {
-		app = partner.AskNew(app, before, a.Now().UTC())
+		if app, w.warnings, err = a.askNew(app, before, w.warnings); err != nil {
+			return written{}, err
+		}
 	}
 	notes := sw.notes(old, &app)
 	if w.rec, w.created, err = a.AppWriter.PutApp(c.ctx(), app, expect, secrets, c.actor, action, notes...); err != nil {
@@ -112,12 +115,33 @@ func (a *API) writeOnce(c *call, id partner.ClientID, action string, change chan
 	return w, nil
 }
 
+// askNew has the addresses asked that a partner's write brings, within the app's budget.
+func (a *API) askNew(app partner.App, before *partner.App, warnings []FieldError) (partner.App, []FieldError, error) {
+	now := a.Now().UTC()
+	app, unasked, err := partner.AskNew(app, before, now, a.NewAddresses)
+	if beyond, ok := errors.AsType[*partner.NewAddressesError](err); ok {
+		wait := 24 * time.Hour
+		if !beyond.Until.IsZero() {
+			wait = beyond.Until.Sub(now)
+		}
+		return app, nil, tooMany(budgetAddresses, beyond.Error(), wait)
+	}
+	return app, append(warnings, unasked...), err
+}
+
 // checkWrite judges what would be written: who may, the rules, the addresses, and what goes on.
 func (a *API) checkWrite(c *call, old *registry.AppRecord, app partner.App, sw *switching) (warnings []FieldError, err error) {
 	if err := permitted(c.role, old, app); err != nil {
 		return nil, err
 	}
 	if err := partner.Validate(&app); err != nil {
+		return nil, err
+	}
+	var before *partner.App
+	if old != nil {
+		before = &old.App
+	}
+	if err := partner.CheckNewAddresses(&app, before, guard.Confusing); err != nil {
 		return nil, err
 	}
 	if warnings, err = a.checkAddresses(c.ctx(), old, app); err != nil {

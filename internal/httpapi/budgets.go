@@ -29,6 +29,7 @@ const (
 	budgetTests          = "endpoint_tests"
 	budgetKeys           = "idempotency_keys"
 	budgetWaiters        = "waiting_engines"
+	budgetAddresses      = "new_addresses"
 )
 
 // Limits that are no settings, because each protects the service from callers.
@@ -56,7 +57,7 @@ const (
 func budgetNames() []string {
 	return []string{
 		budgetRequests, budgetAtOnce, budgetLong, budgetCaller, budgetBody, budgetValues, budgetWrongTokens, budgetUnknownTenants, budgetStrangers,
-		budgetTests, budgetKeys, budgetWaiters,
+		budgetTests, budgetKeys, budgetWaiters, budgetAddresses,
 	}
 }
 
@@ -76,6 +77,7 @@ func (a *API) Budgets() []Budget {
 		{budgetStrangers, "a partner's token", "questions why it was not told, about tenants that did not approve it: " + every(unknownBurst, unknownInterval)},
 		{budgetTests, "an endpoint of an app", every(testBurst, testInterval)},
 		{budgetKeys, "a token's name", fmt.Sprintf("%d idempotency keys within their time", registry.OnceMax)},
+		{budgetAddresses, "an app", fmt.Sprintf("%d mail addresses a day that were not there (`mail.new_addresses`), of what partners' tokens set; all processes together", a.NewAddresses)},
 		{budgetWaiters, "a process", "engines that wait for changes"},
 	}
 }

@@ -13,15 +13,20 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// ErrBadMailLink reports a link that no mail of ours held, or one that is too old.
-var ErrBadMailLink = errors.New("not a link of ours, or too old")
+// ErrBadMailLink reports a link that no mail of ours held.
+var ErrBadMailLink = errors.New("not a link of ours")
 
-// MailDesk does what the links in mails ask for. Errors: ErrBadMailLink.
+// ErrOldMailLink reports a link of ours that does nothing any more.
+var ErrOldMailLink = errors.New("an outdated link")
+
+// MailDesk does what the links in mails ask for. Errors: ErrBadMailLink, and ErrOldMailLink of Confirm.
 type MailDesk interface {
 	// Unsubscribe silences the recipient of a link, or takes that back, and names the apps.
 	Unsubscribe(ctx context.Context, token string, change MailChange) ([]partner.ClientID, error)
 	// Confirm says that a recipient wants an app's mail; without commit it only reads the link.
 	Confirm(ctx context.Context, token string, commit bool) (partner.ClientID, error)
+	// NeverAsk ends all questions to the recipient of a link, or takes that back.
+	NeverAsk(ctx context.Context, token string, change MailChange) error
 }
 
 // MailChange is what a visit to an unsubscribe link does.
@@ -68,6 +73,8 @@ func (a *API) mailPages() []route {
 		{"unsubscribe", "POST", "/mail/unsubscribe/{token}", 0, noBody, []int{200}, a.mailPage(a.unsubscribe)},
 		{"showConfirm", "GET", "/mail/confirm/{token}", 0, noBody, []int{200}, a.mailPage(a.confirm)},
 		{"confirm", "POST", "/mail/confirm/{token}", 0, noBody, []int{200}, a.mailPage(a.confirm)},
+		{"showNeverAsk", "GET", "/mail/never-ask/{token}", 0, noBody, []int{200}, a.mailPage(a.neverAsk)},
+		{"neverAsk", "POST", "/mail/never-ask/{token}", 0, noBody, []int{200}, a.mailPage(a.neverAsk)},
 	}
 }
 
@@ -91,7 +98,10 @@ func (a *API) mailPage(page func(r *http.Request, undo bool) (pageView, error)) 
 			v = pageView{Title: "That was cut short", Text: "The page's answer did not arrive whole, and nothing was changed. Please try again."}
 		case errors.Is(err, ErrBadMailLink):
 			status, err = http.StatusNotFound, nil
-			v = pageView{Title: "This link does not work", Text: "It is not one of ours, it was cut short, or it is too old. Nothing was changed."}
+			v = pageView{Title: "This link does not work", Text: "It is not one of ours, or it was cut short. Nothing was changed."}
+		case errors.Is(err, ErrOldMailLink):
+			status, err = http.StatusGone, nil
+			v = pageView{Title: "This link is outdated", Text: "Use the newest mail. If there is none, the app's owner has to set your address anew. Nothing was changed."}
 		case err != nil:
 			status = http.StatusServiceUnavailable
 			c.w.Header().Set("Retry-After", strconv.Itoa(int(retryStore.Seconds())))
@@ -127,14 +137,20 @@ func form(r *http.Request) (undo bool, err error) {
 	return r.Method == http.MethodPost && r.PostForm.Get("undo") == "1", nil
 }
 
-func (a *API) unsubscribe(r *http.Request, undo bool) (pageView, error) {
-	change := MailLook
+// mailChange is what a visit to a page with a button asks for.
+func mailChange(r *http.Request, undo bool) MailChange {
 	switch {
 	case undo:
-		change = MailResume
+		return MailResume
 	case r.Method == http.MethodPost:
-		change = MailSilence
+		return MailSilence
+	default:
+		return MailLook
 	}
+}
+
+func (a *API) unsubscribe(r *http.Request, undo bool) (pageView, error) {
+	change := mailChange(r, undo)
 	apps, err := a.MailDesk.Unsubscribe(r.Context(), r.PathValue("token"), change)
 	if err != nil {
 		return pageView{}, err
@@ -162,4 +178,25 @@ func (a *API) confirm(r *http.Request, _ bool) (pageView, error) {
 		return pageView{Title: "Confirmed", Text: "You get a mail when an endpoint of this app fails, and one when it is well again.", Apps: []partner.ClientID{app}}, nil
 	}
 	return pageView{Title: "Do you want this app's error mail?", Text: "You would get a mail when an endpoint of this app fails, and one when it is well again.", Apps: []partner.ClientID{app}, Button: "Yes, confirm my address"}, nil
+}
+
+func (a *API) neverAsk(r *http.Request, undo bool) (pageView, error) {
+	change := mailChange(r, undo)
+	if err := a.MailDesk.NeverAsk(r.Context(), r.PathValue("token"), change); err != nil {
+		return pageView{}, err
+	}
+	switch change {
+	case MailResume:
+		return pageView{Title: "You can be asked again", Text: "Whoever sets your address for an app's error mail has you asked whether you want it."}, nil
+	case MailSilence:
+		return pageView{
+			Title: "You are not asked again", Text: "Nobody can have you asked again whether you want an app's error mail. Mail that you confirmed still comes.",
+			Button: "Undo", Undo: true,
+		}, nil
+	default:
+		return pageView{
+			Title: "Never be asked again?", Text: "You would not be asked again whether you want an app's error mail, whoever sets your address. Mail that you confirmed would still come.",
+			Button: "Never ask me again",
+		}, nil
+	}
 }

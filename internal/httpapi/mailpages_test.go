@@ -42,9 +42,23 @@ func (d *desk) Unsubscribe(_ context.Context, token string, change httpapi.MailC
 	return []partner.ClientID{"app1"}, nil
 }
 
-func (d *desk) Confirm(_ context.Context, token string, commit bool) (partner.ClientID, error) {
+func (d *desk) NeverAsk(_ context.Context, token string, change httpapi.MailChange) error {
 	if token == "bad" {
+		return httpapi.ErrBadMailLink
+	}
+	if err := d.down(); err != nil {
+		return err
+	}
+	d.did = append(d.did, fmt.Sprintf("never ask %s %d", token, change))
+	return nil
+}
+
+func (d *desk) Confirm(_ context.Context, token string, commit bool) (partner.ClientID, error) {
+	switch token {
+	case "bad":
 		return "", httpapi.ErrBadMailLink
+	case "old":
+		return "", httpapi.ErrOldMailLink
 	}
 	if err := d.down(); err != nil {
 		return "", err
@@ -78,6 +92,13 @@ func TestMailPages(t *testing.T) {
 		{"POST", "/mail/unsubscribe/t1", strings.Repeat("x", 10_000), 200, "You are unsubscribed"},
 		{"GET", "/mail/confirm/t2", "", 200, "Yes, confirm"},
 		{"POST", "/mail/confirm/t2", "", 200, "Confirmed"},
+		{"GET", "/mail/confirm/old", "", 410, "This link is outdated"},
+		{"POST", "/mail/confirm/old", "", 410, "Use the newest mail"},
+		{"GET", "/mail/never-ask/t3", "", 200, "Never be asked again?"},
+		{"POST", "/mail/never-ask/t3", "List-Unsubscribe=One-Click", 200, "You are not asked again"},
+		{"POST", "/mail/never-ask/t3", "undo=1", 200, "You can be asked again"},
+		{"GET", "/mail/never-ask/t3?undo=1", "", 200, "Never ask me again"},
+		{"POST", "/mail/never-ask/bad", "", 404, "does not work"},
 		{"GET", "/mail/unsubscribe/bad", "", 404, "does not work"},
 		{"POST", "/mail/confirm/bad", "", 404, "does not work"},
 		{"POST", "/mail/unsubscribe/down", "", 503, "try again"},
@@ -107,12 +128,13 @@ func TestMailPages(t *testing.T) {
 	if diff := cmp.Diff(map[string]float64{
 		"GET /mail/unsubscribe/{token} 200": 3, "GET /mail/unsubscribe/{token} 404": 1, "POST /mail/unsubscribe/{token} 200": 3,
 		"POST /mail/unsubscribe/{token} 503": 1, "GET /mail/confirm/{token} 200": 1, "POST /mail/confirm/{token} 200": 1, "POST /mail/confirm/{token} 404": 1,
+		"GET /mail/confirm/{token} 410": 1, "POST /mail/confirm/{token} 410": 1, "GET /mail/never-ask/{token} 200": 2, "POST /mail/never-ask/{token} 200": 2, "POST /mail/never-ask/{token} 404": 1,
 	}, counted); diff != "" {
 		t.Errorf("counted (-want +got):\n%s", diff)
 	}
 	want := []string{
 		"unsubscribe t1 0", "unsubscribe t1 0", "unsubscribe t1 1", "unsubscribe t1 2", "unsubscribe t1 0", "unsubscribe t1 1",
-		"confirm t2 false", "confirm t2 true",
+		"confirm t2 false", "confirm t2 true", "never ask t3 0", "never ask t3 1", "never ask t3 2", "never ask t3 0",
 	}
 	if diff := cmp.Diff(want, d.did); diff != "" {
 		t.Errorf("done (-want +got):\n%s", diff)

@@ -1,8 +1,6 @@
 package incident
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"strconv"
 	"strings"
@@ -64,13 +62,25 @@ func ParseID(s string) (partner.ClientID, partner.EndpointKind, time.Time, error
 	return app, partner.EndpointKind(k), time.UnixMilli(ms).UTC(), nil
 }
 
-// recipientKeyLength is 64 bits in hex: no two recipients of one app meet.
-const recipientKeyLength = 16
-
 // RecipientKey stands for a mail address in ids. Case makes no difference.
-func RecipientKey(address string) string {
-	sum := sha256.Sum256([]byte(strings.ToLower(address)))
-	return hex.EncodeToString(sum[:])[:recipientKeyLength]
+func RecipientKey(address string) string { return partner.HashAddress(address) }
+
+// askPrefix tells the trays of questions from recipients' own.
+const askPrefix = "ask-"
+
+// QuestionTray names the tray in which questions to an address wait, whatever its spelling. It is another one than the
+// recipient's own, so that no question can take a place, a turn or a day's mail from news.
+func QuestionTray(address string) string { return askPrefix + partner.QuestionKey(address) }
+
+// IsQuestionTray reports whether a tray is one for questions.
+func IsQuestionTray(name string) bool { return strings.HasPrefix(name, askPrefix) }
+
+// TrayOf names the tray that a letter belongs to.
+func TrayOf(l *Letter) string {
+	if l.Mail.Kind == KindConfirm {
+		return QuestionTray(l.To)
+	}
+	return RecipientKey(l.To)
 }
 
 // MailID names the mail about transition n of an incident to one recipient. It is the same

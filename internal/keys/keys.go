@@ -205,7 +205,9 @@ const (
 	ConfigCommonCause ConfigKey = "common_cause"
 	// ConfigSuppressed SET of "client id|recipient" that want no mail.
 	ConfigSuppressed ConfigKey = "suppressed"
-	// ConfigTrays ZSET recipient -> when its tray was last listed, ms.
+	// ConfigUnasked SET of the trays of questions whose recipients want no more of them.
+	ConfigUnasked ConfigKey = "unasked"
+	// ConfigTrays ZSET recipient, or tray of questions -> when its tray was last listed, ms.
 	ConfigTrays ConfigKey = "trays"
 )
 
@@ -214,7 +216,7 @@ type RecipientKey string
 
 // Keys in a recipient's slot.
 const (
-	// RecipientTray HASH of the letters that wait for one recipient, see tray_put.lua.
+	// RecipientTray HASH of the letters, or of the questions, that wait for one recipient, see tray_put.lua.
 	RecipientTray RecipientKey = "tray"
 )
 

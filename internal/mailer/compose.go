@@ -49,6 +49,8 @@ type LinkMaker struct {
 	Unsubscribe func(to string, apps []partner.ClientID) string
 	// Confirm says that a recipient wants an app's mail.
 	Confirm func(l *incident.Letter) string
+	// NeverAsk ends all questions to a recipient.
+	NeverAsk func(to string) string
 }
 
 // Composer turns letters into messages. The same letter always becomes the same message.
@@ -124,10 +126,14 @@ func (c *Composer) ComposeReply(l *incident.Letter, digests map[string]string) (
 		m.References = append(m.References, m.InReplyTo)
 	}
 	action := ""
-	switch {
-	case l.Mail.Kind == incident.KindConfirm && c.links.Confirm != nil:
+	question := l.Mail.Kind == incident.KindConfirm
+	if question && c.links.Confirm != nil {
 		action = c.links.Confirm(l)
-	case l.Mail.Kind != incident.KindConfirm && c.links.Unsubscribe != nil:
+	}
+	switch {
+	case question && c.links.NeverAsk != nil:
+		m.Unsubscribe = c.links.NeverAsk(l.To)
+	case !question && c.links.Unsubscribe != nil:
 		m.Unsubscribe = c.links.Unsubscribe(l.To, []partner.ClientID{l.ClientID})
 	}
 	v := newView(l, m.Unsubscribe)

@@ -171,7 +171,10 @@ func TestGoldenMails(t *testing.T) {
 		covered[l.Mail.Kind] = true
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m, err := composer(t, mailer.LinkMaker{Confirm: func(*incident.Letter) string { return "https://platform.example/mail/confirm/abc" }}).Compose(&l)
+			m, err := composer(t, mailer.LinkMaker{
+				Confirm:  func(*incident.Letter) string { return "https://platform.example/mail/confirm/abc" },
+				NeverAsk: func(string) string { return "https://platform.example/mail/never-ask/abc" },
+			}).Compose(&l)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	gomail "github.com/wneessen/go-mail"
@@ -22,11 +23,30 @@ type Signer struct {
 // Format writes nothing of the key.
 func (*Signer) String() string { return "DKIM signer" }
 
-// signedHeaders are those that a reader sees, and the two that RFC 8058 wants to be signed. The list
-// fits one line of the signature: go-mail folds a longer one where it signed no space, and nobody
-// could verify it.
+// wrapAfter is how many characters of the list of headers go-mail writes into one line of the signature.
+const wrapAfter = 75
+
+// signedHeaders are those that a reader sees, those that say how the body is read, and the two that RFC 8058 wants to be
+// signed. Each stands once more than the mail has it, so that another one of its name breaks the signature (RFC 6376, 8.15).
+//
+// go-mail wraps the list where it signed no space, but whoever verifies reads a wrap as one. So the list has a space before
+// each wrap: a part of it fills its line, and the next part begins with spaces. Only a name under which go-mail finds no
+// header (any more) may begin so: it looks for the name as it is written.
 func signedHeaders() []string {
-	return []string{"From", "To", "Subject", "Date", "Message-ID", "List-Unsubscribe", "List-Unsubscribe-Post"}
+	seen := []string{"From", "To", "Subject", "Date", "Message-ID", "Content-Type", "MIME-Version"}
+	rest := []string{"Reply-To", "List-Unsubscribe", "List-Unsubscribe-Post", "Content-Transfer-Encoding"}
+	var out []string
+	at := len("h=")
+	for i, part := range [][]string{seen, rest, seen, rest} {
+		for j, name := range part {
+			if j == 0 {
+				name = strings.Repeat(" ", max(i*wrapAfter-at, 0)) + name
+			}
+			out = append(out, name)
+			at += len(name) + len(":")
+		}
+	}
+	return out
 }
 
 // NewSigner reads a private key (PEM, RSA or Ed25519) whose public key stands in the DNS under

@@ -15,12 +15,16 @@ import (
 const (
 	purposeUnsubscribe = "mail unsubscribe"
 	purposeConfirm     = "mail confirm"
+	purposeNeverAsk    = "mail never ask"
 	// linkAppsMax bounds the client ids in one link, in characters: a header line has at most 998.
 	linkAppsMax = 560
 )
 
-// ErrBadLink reports a link that this service did not make, or that is too old.
-var ErrBadLink = errors.New("the link is not one of ours, or is too old")
+// ErrBadLink reports a link that this service did not make.
+var ErrBadLink = errors.New("the link is not one of ours")
+
+// ErrOldLink reports a link of ours whose time is over.
+var ErrOldLink = errors.New("the link is too old")
 
 // SignatureMaker makes and checks signed texts; *secret.Keyring is one.
 type SignatureMaker interface {
@@ -39,7 +43,9 @@ type Links struct {
 func NewLinks(publicURL string, s SignatureMaker) *Links { return &Links{base: publicURL, sign: s} }
 
 // Maker returns what a Composer needs.
-func (k *Links) Maker() LinkMaker { return LinkMaker{Unsubscribe: k.Unsubscribe, Confirm: k.Confirm} }
+func (k *Links) Maker() LinkMaker {
+	return LinkMaker{Unsubscribe: k.Unsubscribe, Confirm: k.Confirm, NeverAsk: k.NeverAsk}
+}
 
 // Unsubscribe makes the link that silences a recipient for apps, "" when they do not fit in one.
 // It never ends: a mail may be read years later.
@@ -60,6 +66,11 @@ func (k *Links) Unsubscribe(to string, apps []partner.ClientID) string {
 func (k *Links) Confirm(l *incident.Letter) string {
 	parts := []string{"1", incident.RecipientKey(l.To), string(l.ClientID), strconv.FormatInt(l.Mail.At.UnixMilli(), 36)}
 	return k.base + "/mail/confirm/" + k.sign.Sign(purposeConfirm, []byte(strings.Join(parts, "|")))
+}
+
+// NeverAsk makes the link that ends all questions to a recipient. It never ends, as that of Unsubscribe.
+func (k *Links) NeverAsk(to string) string {
+	return k.base + "/mail/never-ask/" + k.sign.Sign(purposeNeverAsk, []byte("1|"+incident.QuestionTray(to)))
 }
 
 // Recipient is whom a link is about.
@@ -87,7 +98,16 @@ func (k *Links) ReadUnsubscribe(token string) (Recipient, error) {
 	return r, nil
 }
 
-// ReadConfirm reads the token of a confirmation link at a time. Errors: ErrBadLink.
+// ReadNeverAsk reads the token of a link that ends questions: the tray that they come from. Errors: ErrBadLink.
+func (k *Links) ReadNeverAsk(token string) (tray string, err error) {
+	r, rest, err := k.read(purposeNeverAsk, token)
+	if err != nil || len(rest) != 0 || !incident.IsQuestionTray(r.Key) {
+		return "", ErrBadLink
+	}
+	return r.Key, nil
+}
+
+// ReadConfirm reads the token of a confirmation link at a time. Errors: ErrBadLink, ErrOldLink.
 func (k *Links) ReadConfirm(token string, now time.Time) (Recipient, error) {
 	r, rest, err := k.read(purposeConfirm, token)
 	if err != nil || len(rest) != 2 {
@@ -100,7 +120,7 @@ func (k *Links) ReadConfirm(token string, now time.Time) (Recipient, error) {
 	}
 	r.Apps, r.Asked = []partner.ClientID{app}, time.UnixMilli(ms).UTC()
 	if now.Sub(r.Asked) > ConfirmWithin {
-		return Recipient{}, ErrBadLink
+		return Recipient{}, ErrOldLink
 	}
 	return r, nil
 }

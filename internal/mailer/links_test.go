@@ -42,6 +42,22 @@ func TestLinks(t *testing.T) {
 		if want := (mailer.Recipient{Key: key, Apps: []partner.ClientID{"app1"}, Asked: l.Mail.At}); !ok || good != (err == nil) || good && !cmp.Equal(got, want) {
 			t.Errorf("after %v: %+v, %v", after, got, err)
 		}
+		if !good && !errors.Is(err, mailer.ErrOldLink) {
+			t.Errorf("after %v: %v, want ErrOldLink", after, err)
+		}
+	}
+	never := k.NeverAsk("Kim+x@Example.com")
+	ask, ok := strings.CutPrefix(never, "https://platform.example/mail/never-ask/")
+	if tray, err := k.ReadNeverAsk(ask); !ok || err != nil || tray != incident.QuestionTray(l.To) {
+		t.Errorf("%s ends the questions of %s, %v", never, tray, err)
+	}
+	for _, bad := range []string{"", "x", ask[1:], token, confirm} {
+		if _, err := k.ReadNeverAsk(bad); !errors.Is(err, mailer.ErrBadLink) {
+			t.Errorf("%q: %v, want ErrBadLink", bad, err)
+		}
+	}
+	if _, err := k.ReadUnsubscribe(ask); !errors.Is(err, mailer.ErrBadLink) {
+		t.Errorf("a link against questions unsubscribes: %v", err)
 	}
 	if _, err := k.ReadUnsubscribe(confirm); !errors.Is(err, mailer.ErrBadLink) {
 		t.Errorf("a confirmation unsubscribes: %v", err)
@@ -54,7 +70,7 @@ func TestLinks(t *testing.T) {
 			t.Errorf("%q: %v, want ErrBadLink", bad, err)
 		}
 	}
-	if strings.Contains(off+yes, "kim") {
+	if strings.Contains(off+yes+never, "kim") {
 		t.Error("a link names the address")
 	}
 	var many []partner.ClientID

@@ -20,15 +20,17 @@ const (
 	ResultRefused Result = "refused"
 	// ResultExpired: it was tried for days without success.
 	ResultExpired Result = "expired"
-	// ResultUnwanted: the recipient unsubscribed while it waited.
+	// ResultUnwanted: the recipient unsubscribed while it waited, or wants no questions.
 	ResultUnwanted Result = "unwanted"
+	// ResultDropped: a question for which there was no room among those that wait for its recipient, or whose turn never came.
+	ResultDropped Result = "dropped"
 	// ResultUnreadable: the outbox holds something that this version cannot make a mail of.
 	ResultUnreadable Result = "unreadable"
 )
 
 // Results lists the closed set.
 func Results() []Result {
-	return []Result{ResultSent, ResultDeferred, ResultRefused, ResultExpired, ResultUnwanted, ResultUnreadable}
+	return []Result{ResultSent, ResultDeferred, ResultRefused, ResultExpired, ResultUnwanted, ResultDropped, ResultUnreadable}
 }
 
 // KindDigest labels a mail that holds several letters.

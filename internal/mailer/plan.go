@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
@@ -17,6 +16,8 @@ const (
 	digestMax = 500
 	// day is what the daily cap counts by: it begins with the first mail.
 	day = 24 * time.Hour
+	// questionsADay is how many questions one recipient gets in any 24 h, of all apps.
+	questionsADay = 3
 )
 
 // Policy bounds what one recipient gets.
@@ -59,7 +60,25 @@ func (p *parcel) freeze() string {
 	return string(b)
 }
 
-// next decides what is sent out of a tray. It is pure. t.Letters are in the order of their decision.
+// nextQuestion decides what is sent out of a tray of questions. It is pure. The tray's window begins with the last
+// question, so that no 24 h ever have more than questionsADay.
+func nextQuestion(t *registry.Tray, now time.Time) parcel {
+	var out parcel
+	for _, l := range t.Letters {
+		if l.Unreadable == nil && now.Sub(l.Letter.Mail.At) >= giveUpAfter {
+			out.expired = append(out.expired, l)
+		}
+	}
+	if over := t.WindowAt.Add(day); len(out.expired) == 0 && t.Sent >= questionsADay && now.Before(over) {
+		out.wait = over.Sub(now)
+	}
+	if len(out.expired) == 0 && out.wait == 0 {
+		out.letters = t.Letters[:min(len(t.Letters), 1)]
+	}
+	return out
+}
+
+// next decides what is sent out of a recipient's own tray. It is pure. t.Letters are in the order of their decision.
 func (p Policy) next(t *registry.Tray, now time.Time) parcel {
 	if out, ok := thaw(t); ok {
 		return out
@@ -81,8 +100,7 @@ func (p Policy) next(t *registry.Tray, now time.Time) parcel {
 		out.wait = over.Sub(now)
 		return out
 	}
-	// A question is no news: it goes by itself, and first.
-	if i := slices.IndexFunc(letters, alone); i >= 0 {
+	if i := slices.IndexFunc(letters, func(l registry.TrayLetter) bool { return l.Unreadable != nil }); i >= 0 {
 		out.letters = letters[i : i+1]
 		return out
 	}
@@ -97,11 +115,6 @@ func (p Policy) next(t *registry.Tray, now time.Time) parcel {
 	}
 	out.letters = letters[:min(len(letters), 1)]
 	return out
-}
-
-// alone reports whether a letter never goes into a digest.
-func alone(l registry.TrayLetter) bool {
-	return l.Unreadable != nil || l.Letter.Mail.Kind == incident.KindConfirm
 }
 
 // thaw finds the digest that somebody began to send, as far as its letters are still there.

@@ -139,17 +139,6 @@ func TestMailsAnswerTheDigestThatCameFirst(t *testing.T) {
 	}
 }
 
-func TestQuestionsGoByThemselves(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	ls := outage(5)
-	ls[2].Mail = incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewQuestionID("app2", since), N: 1, At: since.Add(time.Hour)}
-	w.send(ls...)
-	if ids := w.post.ids(); len(ids) != 2 || ids[0] != compose(t, ls[2]).ID || !strings.HasPrefix(ids[1], "digest.") {
-		t.Errorf("sent %v", ids)
-	}
-}
-
 func digestLetters() []*incident.Letter {
 	ls := outage(7)
 	ls[6].Mail.Kind, ls[6].Mail.N = incident.KindClosed, 2

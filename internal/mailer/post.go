@@ -16,6 +16,8 @@ type Trays interface {
 	PutLetter(ctx context.Context, recipient, mailID string, l *incident.Letter, hold time.Duration) (registry.PutOutcome, time.Time, error)
 	ClaimTray(ctx context.Context, recipient string, lease time.Duration) (registry.TrayClaim, error)
 	SettleTray(ctx context.Context, recipient, token string, t registry.TraySettlement) (registry.SettleOutcome, int, error)
+	// QuestionsRefused reports whether the recipient of a tray of questions wants no more of them.
+	QuestionsRefused(ctx context.Context, tray string) (bool, error)
 	Trays(ctx context.Context, after registry.TrayPlace) (list []registry.TrayInfo, next registry.TrayPlace, more bool, err error)
 }
 
@@ -56,7 +58,12 @@ func (s *Sender) Post(ctx context.Context, recipient string) error {
 		s.opts.Log.DebugContext(ctx, "tray left alone", "recipient", recipient, "outcome", int(claim.Outcome))
 		return nil
 	}
-	r := &round{Sender: s, recipient: recipient, token: claim.Token, tray: claim.Tray, began: s.opts.Now()}
+	r := &round{
+		Sender: s, recipient: recipient, questions: incident.IsQuestionTray(recipient), token: claim.Token, tray: claim.Tray, began: s.opts.Now(),
+	}
+	if err := r.moveQuestions(ctx); err != nil {
+		return fmt.Errorf("move the questions to %s: %w", recipient, err)
+	}
 	for more := true; more; {
 		if more, err = r.step(ctx); err != nil {
 			return fmt.Errorf("write down what came of mail to %s: %w", recipient, err)
@@ -69,8 +76,48 @@ func (s *Sender) Post(ctx context.Context, recipient string) error {
 type round struct {
 	*Sender
 	recipient, token string
-	tray             registry.Tray
-	began            time.Time
+	// questions: the tray holds questions alone, which have budgets of their own.
+	questions bool
+	tray      registry.Tray
+	began     time.Time
+}
+
+// moveQuestions brings the questions that a version before laid into a recipient's own tray to where they delay no news.
+func (r *round) moveQuestions(ctx context.Context) error {
+	if r.questions {
+		return nil
+	}
+	var moved []registry.TrayLetter
+	var tray string
+	for _, l := range r.tray.Letters {
+		if l.Unreadable != nil || l.Letter.Mail.Kind != incident.KindConfirm {
+			continue
+		}
+		tray = incident.TrayOf(&l.Letter)
+		out, _, err := r.opts.Trays.PutLetter(ctx, tray, l.ID, &l.Letter, 0)
+		if err != nil {
+			return err
+		}
+		if out == registry.PutFull {
+			r.report(ctx, []registry.TrayLetter{l}, false, ResultDropped, nil, 0, r.opts.Now())
+		}
+		moved = append(moved, l)
+	}
+	if len(moved) == 0 {
+		return nil
+	}
+	if err := r.settle(ctx, registry.TraySettlement{Keep: true, Leave: ids(moved), Attempts: r.tray.Attempts, Parcel: r.tray.Parcel}); err != nil {
+		return err
+	}
+	return r.wake(ctx, tray, 0)
+}
+
+// next decides what is sent.
+func (r *round) next(now time.Time) parcel {
+	if r.questions {
+		return nextQuestion(&r.tray, now)
+	}
+	return r.opts.Policy.next(&r.tray, now)
 }
 
 // step sends one parcel and settles it. It reports whether the round goes on.
@@ -79,11 +126,15 @@ func (r *round) step(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	now := r.opts.Now()
-	p := r.opts.Policy.next(&r.tray, now)
+	p := r.next(now)
 	switch {
 	case len(p.expired) > 0:
 		for i := range p.expired {
-			r.report(ctx, p.expired[i:i+1], false, ResultExpired, nil, 0, now)
+			result := ResultExpired
+			if r.questions && r.tray.Attempts == 0 {
+				result = ResultDropped // no server failed: its turn never came
+			}
+			r.report(ctx, p.expired[i:i+1], false, result, nil, 0, now)
 		}
 		return true, r.settle(ctx, registry.TraySettlement{Keep: true, Leave: ids(p.expired), Attempts: r.tray.Attempts})
 	case p.wait > 0:
@@ -94,24 +145,15 @@ func (r *round) step(ctx context.Context) (bool, error) {
 	return r.send(ctx, &p)
 }
 
-// dropUnwanted takes out the letters about apps of which the recipient wants to hear no more.
+// dropUnwanted takes out the letters about apps of which the recipient wants to hear no more, and questions where no more
+// are wanted.
 func (r *round) dropUnwanted(ctx context.Context) error {
-	if r.opts.Silence == nil || len(r.tray.Letters) == 0 {
+	if len(r.tray.Letters) == 0 {
 		return nil
 	}
-	subs := make([]registry.Subscription, len(r.tray.Letters))
-	for i, l := range r.tray.Letters {
-		subs[i] = registry.Subscription{App: l.Letter.ClientID, Recipient: r.recipient}
-	}
-	off, err := r.opts.Silence.Suppressed(ctx, subs)
+	unwanted, err := r.unwanted(ctx)
 	if err != nil {
 		return err
-	}
-	var unwanted []registry.TrayLetter
-	for i, l := range r.tray.Letters {
-		if off[i] && l.Unreadable == nil {
-			unwanted = append(unwanted, l)
-		}
 	}
 	if len(unwanted) == 0 {
 		return nil
@@ -120,6 +162,34 @@ func (r *round) dropUnwanted(ctx context.Context) error {
 		r.report(ctx, unwanted[i:i+1], false, ResultUnwanted, nil, 0, r.opts.Now())
 	}
 	return r.settle(ctx, registry.TraySettlement{Keep: true, Leave: ids(unwanted), Attempts: r.tray.Attempts, Parcel: r.tray.Parcel})
+}
+
+func (r *round) unwanted(ctx context.Context) ([]registry.TrayLetter, error) {
+	refused := false
+	var err error
+	if r.questions {
+		if refused, err = r.opts.Trays.QuestionsRefused(ctx, r.recipient); err != nil {
+			return nil, err
+		}
+	}
+	off := make([]bool, len(r.tray.Letters))
+	if r.opts.Silence != nil && !refused {
+		subs := make([]registry.Subscription, len(r.tray.Letters))
+		for i := range subs {
+			l := &r.tray.Letters[i].Letter
+			subs[i] = registry.Subscription{App: l.ClientID, Recipient: incident.RecipientKey(l.To)}
+		}
+		if off, err = r.opts.Silence.Suppressed(ctx, subs); err != nil {
+			return nil, err
+		}
+	}
+	var out []registry.TrayLetter
+	for i, l := range r.tray.Letters {
+		if (off[i] || refused) && l.Unreadable == nil {
+			out = append(out, l)
+		}
+	}
+	return out, nil
 }
 
 func (r *round) send(ctx context.Context, p *parcel) (bool, error) {
@@ -180,8 +250,8 @@ func (r *round) threads(p *parcel, sent *Message) []registry.TrayThread {
 func (r *round) failed(ctx context.Context, p *parcel, cause *SendError, began time.Time) (bool, error) {
 	if cause.Permanent {
 		leave := p.letters
-		if cause.BadAddress { // all that waits would be refused like this
-			leave = r.tray.Letters
+		if cause.BadAddress { // all that waits for this address would be refused like this
+			leave = sameAddress(r.tray.Letters, &p.letters[0])
 			r.bounced(ctx, leave, cause.Code)
 		}
 		r.report(ctx, leave, p.digest, ResultRefused, cause, 0, began)
@@ -194,6 +264,17 @@ func (r *round) failed(ctx context.Context, p *parcel, cause *SendError, began t
 	}
 	r.report(ctx, p.letters, p.digest, ResultDeferred, cause, delay, began)
 	return false, r.release(ctx, delay, r.tray.Attempts+1)
+}
+
+// sameAddress lists the letters to the address of one; unreadable ones are taken for such.
+func sameAddress(ls []registry.TrayLetter, one *registry.TrayLetter) []registry.TrayLetter {
+	var out []registry.TrayLetter
+	for _, l := range ls {
+		if l.Unreadable != nil || incident.RecipientKey(l.Letter.To) == incident.RecipientKey(one.Letter.To) {
+			out = append(out, l)
+		}
+	}
+	return out
 }
 
 // bounced marks the address at each of the apps that wrote to it. A mark that fails is made by the
@@ -236,10 +317,13 @@ type window struct {
 	sent int
 }
 
-// window is the running day that a mail sent now counts to.
+// window is the running day that a mail sent now counts to. That of questions begins with the last one.
 func (r *round) window(now time.Time) window {
 	if r.tray.WindowAt.IsZero() || !now.Before(r.tray.WindowAt.Add(day)) {
 		return window{at: now}
+	}
+	if r.questions {
+		return window{now, r.tray.Sent}
 	}
 	return window{r.tray.WindowAt, r.tray.Sent}
 }

@@ -100,10 +100,15 @@ func (s *Sender) Forward(ctx context.Context, app partner.ClientID, mailID strin
 		_, err := s.opts.Outbox.MailFailed(sctx, app, mailID, claim.Token)
 		return wrapSettle(err, mailID)
 	}
-	recipient := incident.RecipientKey(claim.Letter.To)
+	recipient := incident.TrayOf(&claim.Letter)
 	out, due, err := s.opts.Trays.PutLetter(sctx, recipient, mailID, &claim.Letter, s.opts.Policy.GatherFor)
 	if err != nil {
 		return fmt.Errorf("forward mail %s: %w", mailID, err)
+	}
+	if out == registry.PutFull && claim.Letter.Mail.Kind == incident.KindConfirm {
+		s.report(ctx, []registry.TrayLetter{{ID: mailID, Letter: claim.Letter}}, false, ResultDropped, nil, 0, s.opts.Now())
+		_, err := s.opts.Outbox.MailFailed(sctx, app, mailID, claim.Token)
+		return wrapSettle(err, mailID)
 	}
 	if out == registry.PutFull {
 		s.opts.Log.WarnContext(ctx, "recipient's tray is full, the mail waits in the outbox", "app", string(app), "mail", mailID)

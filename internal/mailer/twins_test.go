@@ -81,6 +81,10 @@ func (w *twin) Suppressed(ctx context.Context, subs []registry.Subscription) ([]
 	return fault(w, "suppressed", func() ([]bool, error) { return w.silence.Suppressed(ctx, subs) })
 }
 
+func (w *twin) QuestionsRefused(ctx context.Context, tray string) (bool, error) {
+	return w.trays.QuestionsRefused(ctx, tray)
+}
+
 func (w *twin) Trays(ctx context.Context, after registry.TrayPlace) ([]registry.TrayInfo, registry.TrayPlace, bool, error) {
 	return w.trays.Trays(ctx, after)
 }

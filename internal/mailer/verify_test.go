@@ -25,6 +25,7 @@ func everyMail(t testing.TB) map[string]*mailer.Message {
 	c := composer(t, mailer.LinkMaker{
 		Unsubscribe: func(string, []partner.ClientID) string { return "https://platform.example/mail/unsubscribe/abc" },
 		Confirm:     func(*incident.Letter) string { return "https://platform.example/mail/confirm/abc" },
+		NeverAsk:    func(string) string { return "https://platform.example/mail/never-ask/abc" },
 	})
 	all := map[string]*mailer.Message{}
 	for _, s := range samples() {
@@ -125,7 +126,27 @@ func TestDKIM(t *testing.T) {
 			if kind != "opened-state_change-server_error" {
 				continue
 			}
-			for _, change := range [][2]string{{"\r\nSubject: ", "\r\nSubject: Re: "}, {"\r\nFrom: ", "\r\nFrom: Eve "}, {"partner.example", "evil.example"}, {"List-Unsubscribe=One-Click", "List-Unsubscribe=Two-Click"}} {
+			for _, change := range [][2]string{
+				{"\r\nSubject: ", "\r\nSubject: Re: "},
+				{"\r\nFrom: ", "\r\nFrom: Eve "},
+				{"partner.example", "evil.example"},
+				{"List-Unsubscribe=One-Click", "List-Unsubscribe=Two-Click"},
+				// What a reader may take instead of what was signed: one more header, above or below, or another reading of the body.
+				{"\r\nFrom: ", "\r\nFrom: Eve <eve@evil.example>\r\nFrom: "},
+				{"\r\n\r\n", "\r\nFrom: Eve <eve@evil.example>\r\n\r\n"},
+				{"\r\n\r\n", "\r\nSubject: Pay\r\n\r\n"},
+				{"\r\n\r\n", "\r\nTo: you@evil.example\r\n\r\n"},
+				{"\r\n\r\n", "\r\nDate: Mon, 23 Nov 2026 10:00:00 +0000\r\n\r\n"},
+				{"\r\n\r\n", "\r\nMessage-ID: <a@evil.example>\r\n\r\n"},
+				{"\r\n\r\n", "\r\nReply-To: eve@evil.example\r\n\r\n"},
+				{"\r\n\r\n", "\r\nContent-Type: text/html\r\n\r\n"},
+				{"multipart/alternative", "text/html"},
+				{"\r\n\r\n", "\r\nMIME-Version: 2.0\r\n\r\n"},
+				{"MIME-Version: 1.0", "MIME-Version: 2.0"},
+				{"\r\n\r\n", "\r\nContent-Transfer-Encoding: base64\r\n\r\n"},
+				{"\r\n\r\n", "\r\nList-Unsubscribe: <https://evil.example>\r\n\r\n"},
+				{"\r\n\r\n", "\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n\r\n"},
+			} {
 				forged := bytes.Replace(signed, []byte(change[0]), []byte(change[1]), 1)
 				if bytes.Equal(forged, signed) {
 					t.Fatalf("%q is not in the mail", change[0])

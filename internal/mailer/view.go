@@ -42,7 +42,9 @@ type view struct {
 	Action  string
 	Stop    string
 	StopURL string
-	Footer  string
+	// StopWord names the link in the text, StopLink in the HTML.
+	StopWord, StopLink string
+	Footer             string
 }
 
 // tone is a mail's colour: it says how bad the news is.
@@ -60,7 +62,7 @@ func tone(k incident.Kind) htmltemplate.CSS {
 }
 
 // ConfirmWithin is how long the link of a confirmation mail is good.
-const ConfirmWithin = 7 * day
+const ConfirmWithin = partner.QuestionFor
 
 type fact struct{ Name, Value string }
 
@@ -97,11 +99,15 @@ func newView(l *incident.Letter, unsubscribe string) view {
 		Tone: tone(m.Kind), Subject: w.subject(), Headline: w.headline(), Intro: w.intro(), Facts: w.facts(), Next: w.next(),
 		Stop: fmt.Sprintf("To stop mails about this endpoint, turn off its setting \"send error emails\" in the settings of app %s. "+
 			"To have them sent to somebody else, set the app's error emails.", w.client),
-		StopURL: unsubscribe,
-		Footer:  fmt.Sprintf("Incident %s, message %d. This mail was written by a machine; nobody reads answers to it.", m.Incident, m.N),
+		StopURL: unsubscribe, StopWord: "Unsubscribe", StopLink: "Unsubscribe from mails about this app",
+		Footer: fmt.Sprintf("Incident %s, message %d. This mail was written by a machine; nobody reads answers to it.", m.Incident, m.N),
 	}
 	if m.Kind == incident.KindConfirm {
 		v.Stop = "If you do nothing, you get no mail about this app."
+		if v.StopWord = "Never ask me again"; unsubscribe != "" {
+			v.Stop += " You can also have nobody ask you again, about any app."
+		}
+		v.StopLink = v.StopWord
 		v.Footer = "This mail was written by a machine; nobody reads answers to it."
 		return v
 	}

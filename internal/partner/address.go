@@ -89,23 +89,6 @@ func (a *App) Reachable() (to []string, skipped []Unreachable) {
 	return to, skipped
 }
 
-// AskNew marks the addresses that a write by a partner brought as unconfirmed: nobody shall get
-// mail because a stranger typed their address. old is nil for a new app.
-func AskNew(app App, old *App, now time.Time) App {
-	var before []string
-	if old != nil {
-		for _, e := range old.Addresses() {
-			before = append(before, strings.ToLower(e))
-		}
-	}
-	for _, e := range app.Addresses() {
-		if !slices.Contains(before, strings.ToLower(e)) {
-			app = app.WithMark(e, &AddressMark{State: Unconfirmed, Since: now.Truncate(time.Millisecond)})
-		}
-	}
-	return app
-}
-
 // keepMarks carries the marks of addresses that are still there; others' are forgotten, so that an
 // address that is set anew begins anew.
 func keepMarks(app App, old *App) App {

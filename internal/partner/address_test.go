@@ -14,7 +14,7 @@ func TestAddressesThatAPartnerSetsAreAsked(t *testing.T) {
 	staff := partner.Normalize(partner.App{ClientID: "app1", TechnicalContact: partner.Contact{Email: "Kim@example.com"}}, nil, before)
 	next := staff
 	next.ErrorEmails = []string{"kim@example.com", "lee@example.com"}
-	next = partner.AskNew(partner.Normalize(next, &staff, now), &staff, now)
+	next = askNew(t, partner.Normalize(next, &staff, now), &staff, now)
 	if _, marked := next.MarkOf("kim@example.com"); marked {
 		t.Error("an address that stood there is asked again")
 	}
@@ -41,7 +41,7 @@ func TestAddressesThatAPartnerSetsAreAsked(t *testing.T) {
 	if back := partner.Normalize(next, &without, now); len(back.AddressMarks) != 0 {
 		t.Error("staff set it anew, and it is asked")
 	}
-	if fresh := partner.AskNew(next, nil, now); len(fresh.AddressMarks) != 2 {
+	if fresh := askNew(t, next, nil, now); len(fresh.AddressMarks) != 2 {
 		t.Errorf("a new app's: %v", fresh.AddressMarks)
 	}
 }

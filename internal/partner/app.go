@@ -55,6 +55,8 @@ type App struct {
 	Paused bool `json:"paused,omitempty"`
 	// AddressMarks say which addresses get no mail, by the address in lower case.
 	AddressMarks map[string]AddressMark `json:"address_marks,omitempty"`
+	// Questions are those that a partner's writes made, by QuestionKey, for a while after their address is taken out too.
+	Questions map[string]Question `json:"questions,omitempty"`
 	// EverHadURL is true once the app had a state-change URL: before, nothing is deposited for it.
 	EverHadURL bool      `json:"ever_had_url,omitempty"`
 	CreatedAt  time.Time `json:"created_at,omitzero"`
@@ -113,6 +115,10 @@ func Normalize(app App, old *App, now time.Time) App {
 		app.EverHadURL = app.EverHadURL || old.EverHadURL
 	}
 	app = keepMarks(app, old)
+	app.Questions = nil
+	if old != nil {
+		app.Questions = old.Questions
+	}
 	for i := range app.Endpoints {
 		e := &app.Endpoints[i]
 		var was Endpoint

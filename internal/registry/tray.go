@@ -19,6 +19,8 @@ import (
 const (
 	// trayMax bounds the letters that wait for one recipient.
 	trayMax = 2000
+	// questionsMax bounds the questions that wait for one: no more can be asked before the oldest are given up.
+	questionsMax = 15
 	// struckAfter is how long an empty tray stays listed: longer than anybody takes between listing
 	// it and laying something in.
 	struckAfter = time.Minute
@@ -69,12 +71,17 @@ const (
 )
 
 // PutLetter lays a letter into a recipient's tray. An empty tray waits hold for more. It returns
-// when the tray is due. The tray is listed before and after, so that a crash loses none.
+// when the tray is due. The tray is listed before and after, so that a crash loses none. Of questions a tray takes few:
+// whoever lays them in drops what it does not take.
 func (s *TrayStore) PutLetter(ctx context.Context, recipient, mailID string, l *incident.Letter, hold time.Duration) (PutOutcome, time.Time, error) {
 	if err := s.list(ctx, recipient); err != nil {
 		return PutFull, time.Time{}, err
 	}
-	v, err := s.put.run(ctx, s.rdb, s.tray(recipient), mailID, l.Encode(), hold.Milliseconds(), trayMax).Int64Slice()
+	room := trayMax
+	if l.Mail.Kind == incident.KindConfirm {
+		room = questionsMax
+	}
+	v, err := s.put.run(ctx, s.rdb, s.tray(recipient), mailID, l.Encode(), hold.Milliseconds(), room).Int64Slice()
 	if err != nil {
 		return PutFull, time.Time{}, failure(err, "lay mail %s into a tray", mailID)
 	}
@@ -87,6 +94,21 @@ func (s *TrayStore) PutLetter(ctx context.Context, recipient, mailID string, l *
 func (s *TrayStore) list(ctx context.Context, recipient string) error {
 	z := redis.Z{Score: float64(time.Now().UnixMicro()) / 1000, Member: recipient}
 	return failure(s.rdb.ZAdd(ctx, s.keys.Config(keys.ConfigTrays), z).Err(), "list a tray")
+}
+
+// RefuseQuestions records whether the recipient of a tray of questions wants no more of them, of any app.
+func (s *TrayStore) RefuseQuestions(ctx context.Context, tray string, on bool) error {
+	set := s.keys.Config(keys.ConfigUnasked)
+	if on {
+		return failure(s.rdb.SAdd(ctx, set, tray).Err(), "refuse questions to %s", tray)
+	}
+	return failure(s.rdb.SRem(ctx, set, tray).Err(), "allow questions to %s", tray)
+}
+
+// QuestionsRefused reports whether the recipient of a tray of questions wants no more of them.
+func (s *TrayStore) QuestionsRefused(ctx context.Context, tray string) (bool, error) {
+	refused, err := s.rdb.SIsMember(ctx, s.keys.Config(keys.ConfigUnasked), tray).Result()
+	return refused, failure(err, "read whether %s takes questions", tray)
 }
 
 // Tray is a recipient's letters and how their sending stands.

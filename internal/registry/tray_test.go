@@ -164,6 +164,48 @@ func TestTrayIsBounded(t *testing.T) {
 	})
 }
 
+// Questions are few, wherever a version before laid them, and take no room from news.
+func TestQuestionsInATrayAreFew(t *testing.T) {
+	eachTrays(t, func(t *testing.T, s *registry.TrayStore, rdb redis.UniversalClient) {
+		question := trayLetter(1)
+		question.Mail.Kind = incident.KindConfirm
+		tray := incident.TrayOf(question)
+		if tray == trayOwner {
+			t.Fatal("questions wait among the news")
+		}
+		put := func(tray, id string, l *incident.Letter) registry.PutOutcome {
+			t.Helper()
+			out, _, err := s.PutLetter(t.Context(), tray, id, l, 0)
+			noErr(t, "put", err)
+			return out
+		}
+		for i := range 15 {
+			if out := put(tray, fmt.Sprintf("q%d", i), question); out != registry.PutDone {
+				t.Fatalf("question %d: %v", i, out)
+			}
+		}
+		if a, b := put(tray, "q15", question), put(tray, "q0", question); a != registry.PutFull || b != registry.PutKnown {
+			t.Errorf("one more: %v, one that is there: %v", a, b)
+		}
+		rdb.HSet(t.Context(), trayKey(), "v", "1", "count", "15", "due", "1")
+		if a, b := put(trayOwner, "q", question), putLetter(t, s, 1, 0); a != registry.PutFull || b != registry.PutDone {
+			t.Errorf("a question among the news: %v, news: %v", a, b)
+		}
+	})
+}
+
+func TestQuestionsAreRefusedByTheirRecipient(t *testing.T) {
+	eachTrays(t, func(t *testing.T, s *registry.TrayStore, _ redis.UniversalClient) {
+		tray, other := incident.QuestionTray("kim@example.com"), incident.QuestionTray("lee@example.com")
+		for _, on := range []bool{true, true, false, false} {
+			noErr(t, "refuse", s.RefuseQuestions(t.Context(), tray, on))
+			if a, b := must[bool](t)(s.QuestionsRefused(t.Context(), tray)), must[bool](t)(s.QuestionsRefused(t.Context(), other)); a != on || b {
+				t.Errorf("refused by kim: %v, want %v; by lee: %v", a, on, b)
+			}
+		}
+	})
+}
+
 func TestUnreadableTray(t *testing.T) {
 	eachTrays(t, func(t *testing.T, s *registry.TrayStore, rdb redis.UniversalClient) {
 		ctx, key := t.Context(), keys.New("test").Recipient(trayOwner, keys.RecipientTray)

@@ -21,6 +21,7 @@ const markTries = 10
 type mailDesk struct {
 	links *mailer.Links
 	subs  *registry.IncidentStore
+	trays *registry.TrayStore
 	store *registry.Store
 	log   *slog.Logger
 }
@@ -43,34 +44,53 @@ func (d *mailDesk) Unsubscribe(ctx context.Context, token string, change httpapi
 	return r.Apps, nil
 }
 
-// Confirm implements httpapi.MailDesk.
+// NeverAsk implements httpapi.MailDesk.
+func (d *mailDesk) NeverAsk(ctx context.Context, token string, change httpapi.MailChange) error {
+	tray, err := d.links.ReadNeverAsk(token)
+	if err != nil {
+		return fmt.Errorf("%w: %w", httpapi.ErrBadMailLink, err)
+	}
+	if change == httpapi.MailLook {
+		return nil
+	}
+	if err := d.trays.RefuseQuestions(ctx, tray, change == httpapi.MailSilence); err != nil {
+		return err
+	}
+	d.log.InfoContext(ctx, "questions by mail changed", "recipient", tray, "silent", change == httpapi.MailSilence)
+	return nil
+}
+
+// Confirm implements httpapi.MailDesk. A link confirms the address that it was sent to, as long as that is what is
+// still asked. What was confirmed already stays so.
 func (d *mailDesk) Confirm(ctx context.Context, token string, commit bool) (partner.ClientID, error) {
 	r, err := d.links.ReadConfirm(token, time.Now())
+	if errors.Is(err, mailer.ErrOldLink) {
+		return "", fmt.Errorf("%w: %w", httpapi.ErrOldMailLink, err)
+	}
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", httpapi.ErrBadMailLink, err)
 	}
 	id := r.Apps[0]
 	actor := registry.Actor{Name: "recipient " + r.Key, Role: "recipient"}
-	known := false
+	good := false
 	err = d.change(ctx, id, actor, "app.confirm_address", func(app partner.App) (partner.App, bool) {
-		known = false
+		good = false
 		for _, e := range app.Addresses() {
 			if incident.RecipientKey(e) != r.Key {
 				continue
 			}
-			known = true
-			if m, ok := app.MarkOf(e); ok && m.State == partner.Unconfirmed && m.Since.Equal(r.Asked) && commit {
+			m, marked := app.MarkOf(e)
+			asked := marked && m.State == partner.Unconfirmed && m.Since.Equal(r.Asked)
+			if good = asked || !marked; asked && commit {
 				return app.WithMark(e, nil), true
 			}
 		}
 		return app, false
 	})
-	switch {
-	case errors.Is(err, registry.ErrNotFound), err == nil && !known:
-		return "", httpapi.ErrBadMailLink
-	default:
-		return id, err
+	if errors.Is(err, registry.ErrNotFound) || err == nil && !good {
+		return "", httpapi.ErrOldMailLink
 	}
+	return id, err
 }
 
 // Bounced implements mailer.Bouncer.

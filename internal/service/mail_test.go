@@ -19,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lamplighter/lamplighter/internal/config"
+	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/mailer/smtptest"
 	"github.com/lamplighter/lamplighter/internal/redistest"
 )
@@ -202,6 +203,91 @@ func TestMailDesk(t *testing.T) {
 	})
 }
 
+// TestQuestionsByMail follows the links of questions: one that is outdated says so and confirms nothing, one that is good
+// confirms whenever its address is set, and whoever wants no questions gets none.
+func TestQuestionsByMail(t *testing.T) {
+	t.Parallel()
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
+		r, srv := mailing(t, rdb, "retired")
+		const lee = "lee@example.com"
+		made := func() (set func(...string) string) {
+			r.call("PUT", "/v1/apps/app1", `{"name":"App"}`)
+			theirs, _ := r.call("POST", "/v1/tokens", `{"name":"Partner","role":"partner:app1"}`)["token"].(string)
+			return func(addresses ...string) string {
+				t.Helper()
+				body := `{"error_emails":["` + strings.Join(addresses, `","`) + `"]}`
+				if len(addresses) == 0 {
+					body = `{"error_emails":[]}`
+				}
+				code, text := r.ask("PATCH", "/v1/apps/app1", theirs, "application/json", body)
+				if code != http.StatusOK {
+					t.Fatalf("set %v: %d %s", addresses, code, text)
+				}
+				return text
+			}
+		}
+		visit := func(method, path string) (int, string) {
+			return r.ask(method, path, "", "application/x-www-form-urlencoded", "")
+		}
+		set := made()
+		set(lee)
+		first := pathOf(t, awaitMail(t, srv, lee, 1).text, "confirm")
+		for range 3 {
+			set()
+			if text := set(lee); !strings.Contains(text, "was asked on") || !strings.Contains(text, `"unconfirmed"`) {
+				t.Errorf("set anew: %s", text)
+			}
+		}
+		if code, page := visit("POST", first); code != http.StatusOK || !strings.Contains(page, "Confirmed") || strings.Contains(set(lee), "unconfirmed") {
+			t.Errorf("the one link: %d %s", code, page)
+		}
+
+		r.call("DELETE", "/v1/apps/app1", "")
+		for _, method := range []string{"GET", "POST"} {
+			if code, page := visit(method, first); code != http.StatusGone || !strings.Contains(page, "outdated") {
+				t.Errorf("%s of a link to an app that is gone: %d %s", method, code, page)
+			}
+		}
+		set = made()
+		set(lee)
+		second := awaitMail(t, srv, lee, 2)
+		for _, method := range []string{"GET", "POST"} {
+			if code, page := visit(method, first); code != http.StatusGone || !strings.Contains(page, "Use the newest mail") {
+				t.Errorf("%s of the outdated link: %d %s", method, code, page)
+			}
+		}
+		if text := set(lee); !strings.Contains(text, "unconfirmed") {
+			t.Errorf("an outdated link confirmed: %s", text)
+		}
+		never := pathOf(t, second.header.Get("List-Unsubscribe"), "never-ask")
+		if code, page := visit("GET", never); code != http.StatusOK || !strings.Contains(page, `<form method="post">`) {
+			t.Errorf("the page = %d %s", code, page)
+		}
+		if code, _ := r.ask("POST", never, "", "application/x-www-form-urlencoded", "List-Unsubscribe=One-Click"); code != http.StatusOK {
+			t.Errorf("one click = %d", code)
+		}
+		set("lee+1@example.com", "ada@example.com")
+		awaitMail(t, srv, "ada@example.com", 1)
+		r.call("DELETE", "/v1/apps/app1", "")
+		set = made()
+		set(lee, "bo@example.com")
+		awaitMail(t, srv, "bo@example.com", 1)
+		redistest.Eventually(t, 30*time.Second, "the question to be dropped", func() bool {
+			n, err := rdb.HGet(t.Context(), "lamplighter:{"+incident.QuestionTray(lee)+"}:tray", "count").Int()
+			return err == nil && n == 0
+		})
+		if n := len(mailsTo(srv, lee)) + len(mailsTo(srv, "lee+1@example.com")); n != 2 {
+			t.Errorf("%d questions, want the 2 from before", n)
+		}
+		if code, _ := r.ask("POST", never, "", "application/x-www-form-urlencoded", "undo=1"); code != http.StatusOK {
+			t.Errorf("taken back = %d", code)
+		}
+		if code, _ := visit("POST", pathOf(t, second.text, "confirm")); code != http.StatusGone {
+			t.Errorf("a link of the life before = %d", code)
+		}
+	})
+}
+
 // TestHostileAddressesAreRefused: nothing of such a write is kept, and nothing of it is repeated.
 func TestHostileAddressesAreRefused(t *testing.T) {
 	t.Parallel()
@@ -224,6 +310,10 @@ func TestHostileAddressesAreRefused(t *testing.T) {
 		"Escape":          `"error_emails":["hunter2\u001b[31m@example.com"]`,
 		"Many":            `"error_emails":[` + many + `]`,
 		"ManyInOne":       `"error_emails":["` + strings.Repeat("hunter2@example.com,", 10_000) + `kim@example.com"]`,
+		"Pipe":            `"error_emails":["|hunter2@example.com"]`,
+		"Localhost":       `"error_emails":["hunter2@localhost"]`,
+		"PrivateDomain":   `"error_emails":["hunter2@internal.corp"]`,
+		"LookAlike":       `"error_emails":["huntеr2@example.com"]`,
 		"ContactHeader":   `"technical_contact":{"email":"kim@example.com\nTo: hunter2@example.com"}`,
 		"ContactName":     `"technical_contact":{"email":"kim@example.com","name":"Kim\r\nBcc: hunter2@example.com"}`,
 		"ContactOverride": `"technical_contact":{"email":"kim@example.com","name":"\u202ehunter2"}`,

@@ -168,7 +168,7 @@ func (s *Service) stores(ctx context.Context) error {
 	s.incidents = registry.NewIncidentStore(s.rdb, space, r.Incidents)
 	s.trays = registry.NewTrayStore(s.rdb, space)
 	s.probes = registry.NewProbeStore(s.rdb, space)
-	s.parts.desk = &mailDesk{links: mailer.NewLinks(s.cfg.PublicURL, ring), subs: s.incidents, store: s.store, log: s.log}
+	s.parts.desk = &mailDesk{links: mailer.NewLinks(s.cfg.PublicURL, ring), subs: s.incidents, trays: s.trays, store: s.store, log: s.log}
 	s.dir = registry.NewDirectory(s.store)
 	s.dir.Report(func(ctx context.Context, unreadable error) {
 		s.log.ErrorContext(ctx, "apps cannot be read: they are served as they were before, or not at all", "err", unreadable)

@@ -6,7 +6,7 @@
 -- ARGV[1] mail id
 -- ARGV[2] letter
 -- ARGV[3] how long an empty tray waits for more, ms
--- ARGV[4] how many letters a tray holds
+-- ARGV[4] how many letters a tray holds of those that are like this one
 --
 -- Returns {code, due ms}: 1 laid in, 2 it is or was there already, 0 the tray is full.
 -- Error FORMAT: the tray is of another version and stays untouched.
