@@ -401,8 +401,7 @@ func (t *step) mail(k Kind) *Mail {
 		Reported: s.Reported, Affected: slices.Sorted(slices.Values(s.Affected)), AffectedMore: s.AffectedMore, AffectedCount: s.AffectedCount,
 	}
 	if f := s.cause(); f != nil {
-		c := *f
-		m.Failure = &c
+		m.Failure = f.known()
 	}
 	if t.Common.Lasts() && s.unreached() {
 		m.CommonSince = t.Common.Since.UTC().Truncate(time.Millisecond)
