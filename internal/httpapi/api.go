@@ -99,6 +99,8 @@ type API struct {
 	unknown, tests *limiter
 	// strangers bounds a partner's answers about tenants that did not approve its app, per token.
 	strangers *limiter
+	// names bounds the names that are looked up for an app's partner.
+	names *limiter
 	// pulls bounds the pulls that read their status.
 	pulls *gate
 	// partners and others bound the requests of one token.
@@ -120,6 +122,8 @@ const (
 	unknownBurst    = 60
 	testInterval    = 10 * time.Second
 	testBurst       = 3
+	namesInterval   = time.Second
+	namesBurst      = 20
 	requestWithin   = 30 * time.Second
 	// A partner's portal asks a little; the platform and its operators' tools ask a lot.
 	partnerInterval = 20 * time.Millisecond
@@ -157,9 +161,9 @@ func New(d Deps) *API {
 	a := &API{
 		Deps: d, auth: newAuthenticator(d.Tokens, d.TokenUses, d.Store, d.Log),
 		unknown: newLimiter(unknownInterval, unknownBurst), tests: newLimiter(testInterval, testBurst),
-		strangers: newLimiter(unknownInterval, unknownBurst),
-		pulls:     newGate(d.StatesInFlight, d.StatesInFlight*pullsWaiting, pullsWithin),
-		partners:  newLimiter(partnerInterval, partnerBurst), others: newLimiter(otherInterval, otherBurst),
+		strangers: newLimiter(unknownInterval, unknownBurst), names: newLimiter(namesInterval, namesBurst),
+		pulls:    newGate(d.StatesInFlight, d.StatesInFlight*pullsWaiting, pullsWithin),
+		partners: newLimiter(partnerInterval, partnerBurst), others: newLimiter(otherInterval, otherBurst),
 	}
 	a.routes = a.table()
 	a.contract = sync.OnceValue(a.describe)
