@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"bytes"
 	"context"
 	"crypto/rsa"
 	"crypto/tls"
@@ -118,7 +119,7 @@ func (g *Guard) handshake(ctx context.Context, conn net.Conn, host string) error
 			}
 			chains, err := leaf.Verify(x509.VerifyOptions{DNSName: host, Intermediates: rest})
 			if err != nil {
-				chains = [][]*x509.Certificate{{leaf}}
+				chains = [][]*x509.Certificate{presented(s.PeerCertificates)}
 			}
 			if bits := shortest(chains); bits < least {
 				return &ShortKeyError{bits, least}
@@ -130,6 +131,17 @@ func (g *Guard) handshake(ctx context.Context, conn net.Conn, host string) error
 		return fmt.Errorf("TLS handshake: %w", err)
 	}
 	return nil
+}
+
+// presented is a chain of what a server sent, with a last certificate that stands for whatever would be trusted.
+func presented(certs []*x509.Certificate) []*x509.Certificate {
+	chain := certs[:1:1]
+	for _, c := range certs[1:] {
+		if !bytes.Equal(c.RawSubject, c.RawIssuer) {
+			chain = append(chain, c)
+		}
+	}
+	return append(chain, certs[0])
 }
 
 // shortKeys remembers hosts whose certificates have short keys.
