@@ -176,5 +176,6 @@ func (r Reason) Failing() bool {
 	return r != Healthy && r != NoTenant && r != OwnFault && r != Unreadable
 }
 
-// Immediate reports whether nothing but people will heal it, so that they are told at once.
-func (r Reason) Immediate() bool { return r == WrongKey || r == NoPublicKey || r == BlockedAddress }
+// Immediate reports whether nothing but people will heal it, so that they are told at once. A blocked address is told when a name
+// is that does not exist: the time would tell which of both it is.
+func (r Reason) Immediate() bool { return r == WrongKey || r == NoPublicKey }

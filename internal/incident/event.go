@@ -43,7 +43,7 @@ type Failure struct {
 	At time.Time
 	// OccurredAt is when an engine says that the call was made, zero where nobody said.
 	OccurredAt time.Time
-	// Immediate opens the incident at once: nothing will heal it but people (a blocked address, a
+	// Immediate opens the incident at once: nothing will heal it but people (a URL that the settings forbid, a
 	// wrong key). Ignored for rate_limited.
 	Immediate bool
 	// Source is who saw it; empty is SourcePush.
