@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/lamplighter/lamplighter/internal/guard"
 )
 
@@ -104,5 +106,32 @@ func TestOfText(t *testing.T) {
 	}
 	if errors.Is(guard.ErrNoHost, guard.ErrNoResolver) {
 		t.Error("a name that does not exist and a silent name server are one")
+	}
+}
+
+// TestRefusalsAreNews: a host that is refused each time that it is tried counts once an hour, others beside it.
+func TestRefusalsAreNews(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	g := guard.New(guard.Policy{DenyHosts: []string{"corp.example"}}, guard.NewMetrics(reg))
+	for range 3 {
+		for _, host := range []string{"a.corp.example:443", "b.corp.example:443", "10.1.2.3:443"} {
+			if _, err := g.Dialer().DialContext(t.Context(), "tcp", host); reasonOf(t, err) == "" {
+				t.Errorf("%s: %v", host, err)
+			}
+		}
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := 0.0
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			counted += m.GetCounter().GetValue()
+		}
+	}
+	if counted != 3 {
+		t.Errorf("counted %v refusals, want one of each host", counted)
 	}
 }

@@ -53,7 +53,9 @@ type Guard struct {
 	nat64    []netip.Prefix
 	iana     *ssrf.Guardian
 	metrics  *Metrics
-	short    *shortKeys
+	short    *hosts
+	// refused are the hosts whose dialling was refused.
+	refused *hosts
 }
 
 // New makes a Guard. A nil metrics counts nothing.
@@ -70,7 +72,7 @@ func New(p Policy, metrics *Metrics) *Guard {
 	for i, host := range p.DenyHosts {
 		p.DenyHosts[i] = strings.Trim(strings.ToLower(host), ".")
 	}
-	short := &shortKeys{seen: map[string]time.Time{}}
+	short := newHosts(rememberShort)
 	if metrics != nil {
 		short = metrics.short
 	}
@@ -79,6 +81,7 @@ func New(p Policy, metrics *Metrics) *Guard {
 		metadata: metadata(),
 		nat64:    append([]netip.Prefix{ssrf.IPv6NAT64Prefix}, p.NAT64Prefixes...),
 		short:    short,
+		refused:  newHosts(refusalEvery),
 		iana: ssrf.New(ssrf.WithAnyPort(), ssrf.WithAnyNetwork(),
 			ssrf.WithDeniedV4Prefixes(netip.PrefixFrom(azureWireServer, 32))),
 		metrics: metrics,
@@ -123,15 +126,19 @@ func normalPrefix(p netip.Prefix) netip.Prefix {
 
 // Control is for net.Dialer: it runs after name resolution, on each address
 // that is about to be connected to. Refusals are counted.
-func (g *Guard) Control(network, address string, _ syscall.RawConn) error {
+func (g *Guard) Control(network, address string, c syscall.RawConn) error {
+	return g.counted(g.control(network, address, c))
+}
+
+func (g *Guard) control(network, address string, _ syscall.RawConn) error {
 	if network != "tcp4" && network != "tcp6" {
-		return g.counted(&BlockedError{Reason: ReasonNetwork})
+		return &BlockedError{Reason: ReasonNetwork}
 	}
 	ap, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return g.counted(&BlockedError{Reason: ReasonReserved})
+		return &BlockedError{Reason: ReasonReserved}
 	}
-	return g.counted(g.Classify(ap))
+	return g.Classify(ap)
 }
 
 // Dialer connects to permitted addresses only.
@@ -141,9 +148,10 @@ type Dialer struct {
 	guard *Guard
 }
 
-// Dialer returns a dialer whose every connection goes through Control.
+// Dialer returns a dialer whose every connection is judged as by Control. A host whose endpoint stays where it is and is tried again and
+// again counts once an hour.
 func (g *Guard) Dialer() *Dialer {
-	return &Dialer{net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, Control: g.Control, Resolver: g.policy.Resolver}, g}
+	return &Dialer{net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, Control: g.control, Resolver: g.policy.Resolver}, g}
 }
 
 // DialContext looks a name up as it stands: where the machine has a search list, a stranger's name must not be
@@ -154,13 +162,21 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 		return nil, fmt.Errorf("dial: %w", err)
 	}
 	if d.guard.deniedHost(host) {
-		return nil, d.guard.counted(&BlockedError{Reason: ReasonDenied})
+		return nil, d.refused(host, &BlockedError{Reason: ReasonDenied})
 	}
 	conn, err := d.Dialer.DialContext(ctx, network, net.JoinHostPort(absolute(host), port))
 	if dns, ok := errors.AsType[*net.DNSError](err); ok { // people know the name without the dot
 		dns.Name = strings.TrimSuffix(dns.Name, ".")
 	}
-	return conn, err //nolint:wrapcheck // callers judge it as they would that of a net.Dialer
+	return conn, d.refused(host, err)
+}
+
+// refused passes err on, counting it if it is a refusal that is news.
+func (d *Dialer) refused(host string, err error) error {
+	if _, ok := errors.AsType[*BlockedError](err); ok && d.guard.refused.due(host, time.Now()) {
+		return d.guard.counted(err)
+	}
+	return err //nolint:wrapcheck // callers judge it as they would that of a net.Dialer
 }
 
 // absolute is a name as it is looked up without a search list. Addresses stay as they are, and names of this machine,

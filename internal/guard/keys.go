@@ -144,42 +144,61 @@ func presented(certs []*x509.Certificate) []*x509.Certificate {
 	return append(chain, certs[0])
 }
 
-// shortKeys remembers hosts whose certificates have short keys.
-type shortKeys struct {
+// hosts remembers hosts for a time.
+type hosts struct {
+	keep time.Duration
 	mu   sync.Mutex
 	seen map[string]time.Time
 }
 
+func newHosts(keep time.Duration) *hosts { return &hosts{keep: keep, seen: map[string]time.Time{}} }
+
 const (
-	// rememberShort is how long a host counts that is not met again.
+	// rememberShort is how long a host with a short key counts that is not met again.
 	rememberShort = 24 * time.Hour
-	// mostShort bounds the memory; hosts beyond it are not counted.
-	mostShort = 10_000
+	// refusalEvery is how often a host counts that is refused again and again.
+	refusalEvery = time.Hour
+	// mostHosts bounds the memory.
+	mostHosts = 10_000
 )
 
 // note reports whether the host is new.
-func (k *shortKeys) note(host string, now time.Time) bool {
+func (k *hosts) note(host string, now time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	at, known := k.seen[host]
-	if !known && len(k.seen) >= mostShort {
+	if !known && len(k.seen) >= mostHosts {
 		return false
 	}
 	k.seen[host] = now
-	return !known || now.Sub(at) >= rememberShort
+	return !known || now.Sub(at) >= k.keep
 }
 
-func (k *shortKeys) forget(host string) {
+// due reports whether a host was not met for the time that one is remembered, and notes it then.
+func (k *hosts) due(host string, now time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if at, known := k.seen[host]; known && now.Sub(at) < k.keep {
+		return false
+	}
+	if len(k.seen) >= mostHosts {
+		clear(k.seen)
+	}
+	k.seen[host] = now
+	return true
+}
+
+func (k *hosts) forget(host string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.seen, host)
 }
 
-func (k *shortKeys) count(now time.Time) int {
+func (k *hosts) count(now time.Time) int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for host, at := range k.seen {
-		if now.Sub(at) >= rememberShort {
+		if now.Sub(at) >= k.keep {
 			delete(k.seen, host)
 		}
 	}

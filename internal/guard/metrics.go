@@ -10,7 +10,7 @@ import (
 // Metrics counts refusals, of URLs when they are set and of connections.
 type Metrics struct {
 	blocked map[Reason]prometheus.Counter
-	short   *shortKeys
+	short   *hosts
 }
 
 // NewMetrics registers lamplighter_guard_blocked_total with a series for each
@@ -21,7 +21,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Help: "URLs and connections refused because of where they lead, by reason.",
 	}, []string{"reason"})
 	reg.MustRegister(vec)
-	m := &Metrics{blocked: make(map[Reason]prometheus.Counter), short: &shortKeys{seen: map[string]time.Time{}}}
+	m := &Metrics{blocked: make(map[Reason]prometheus.Counter), short: newHosts(rememberShort)}
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "lamplighter_guard_short_key_hosts",
 		Help: "Hosts that this process met within a day with a certificate whose RSA key has less than 2048 bits.",

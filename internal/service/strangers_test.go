@@ -233,14 +233,15 @@ func TestStrangersReadReasonsAlone(t *testing.T) {
 			_, text := p.ask(admin, "GET", "/v1/apps/"+app+"/deliveries", "")
 			return strings.Contains(text, `"retryable"`) || strings.Contains(text, `"rejected"`)
 		})
-		var inner string
+		staff := ""
 		for n, kind := range []string{"state_change", "erp_sync"} {
 			_, tested := p.ask(tokens[app], "POST", "/v1/apps/"+app+"/endpoints/"+kind+"/test", "")
 			p.seen[app+" test "+kind] = tested
 			at := "/v1/apps/" + app + "/endpoints/" + kind
 			_, p.seen[app+" "+kind] = p.ask(tokens[app], "GET", at, "")
-			_, staffs := p.ask(admin, "POST", at+"/test", "")
-			inner += staffs
+			if _, read := p.ask(admin, "POST", at+"/test", ""); strings.Contains(read, `"detail":"`) {
+				staff = read
+			}
 			_, p.seen[app+" again "+kind] = p.ask(tokens[app], "PATCH", at, fmt.Sprintf(`{"url":"%sagain%d"}`, f[0], n))
 			_, p.seen[app+" off "+kind] = p.ask(tokens[app], "PATCH", at, `{"enabled":false}`)
 			_, p.seen[app+" on "+kind] = p.ask(tokens[app], "PATCH", at, `{"enabled":true}`)
@@ -254,8 +255,8 @@ func TestStrangersReadReasonsAlone(t *testing.T) {
 		if text := p.seen[app+" /v1/apps/"+app+"/deliveries"]; !strings.Contains(text, `"reason":"`+f[1]+`"`) || !strings.Contains(text, `"advice":"`) {
 			t.Errorf("%s: the partner reads %s", app, text)
 		}
-		if !strings.Contains(inner, `"detail":"`) {
-			t.Errorf("%s: operators read no detail: %s", app, inner)
+		if staff == "" {
+			t.Errorf("%s: operators read no detail", app)
 		}
 	}
 	p.incidentsOf(admin, tokens)

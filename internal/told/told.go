@@ -14,7 +14,7 @@ type Cause struct{ row uint8 }
 func Named(name string) Cause {
 	for i := range table {
 		if table[i].name == name {
-			return Cause{uint8(i)} //nolint:gosec // a test bounds the table
+			return Cause{uint8(i)}
 		}
 	}
 	return Named(unknown)
@@ -24,7 +24,7 @@ func Named(name string) Cause {
 func Causes() []Cause {
 	out := make([]Cause, 0, len(table)-1)
 	for i := 1; i < len(table); i++ {
-		out = append(out, Cause{uint8(i)}) //nolint:gosec // a test bounds the table
+		out = append(out, Cause{uint8(i)})
 	}
 	return out
 }
