@@ -1,7 +1,7 @@
 package guard_test
 
 import (
-	"context"
+	"bufio"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -13,6 +13,7 @@ import (
 	"errors"
 	"math/big"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"sync"
@@ -95,8 +96,9 @@ func serveTLS(t testing.TB, chain ...*issued) *url.URL {
 				defer func() { _ = conn.Close() }()
 				if s, ok := conn.(*tls.Conn); ok {
 					_ = s.SetDeadline(time.Now().Add(5 * time.Second))
-					_ = s.HandshakeContext(context.WithoutCancel(t.Context()))
-					_, _ = s.Write([]byte("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"))
+					if _, err := http.ReadRequest(bufio.NewReader(s)); err == nil {
+						_, _ = s.Write([]byte("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"))
+					}
 				}
 			})
 		}
