@@ -33,6 +33,7 @@ func (c *incidentsListCmd) Run(ctx context.Context, a *app) error {
 		{Title: "STATE", Path: "state"},
 		{Title: "SINCE", Path: "since"},
 		{Title: "REASON", Path: "reason"},
+		{Title: "WORDS", Path: "words"},
 		{Title: "DETAIL", Path: "detail"},
 	}, "There are no such incidents.")
 }

@@ -57,7 +57,7 @@ type rule struct {
 
 // layout is the table of packages, bottom up. Its keys are directories.
 func layout() map[string]rule {
-	domain := []string{"tenant", "partner", "delivery", "incident", "health", "commoncause", "circuit"}
+	domain := []string{"tenant", "partner", "told", "delivery", "incident", "health", "commoncause", "circuit"}
 	// What a use case may build on. Other use cases are not among it.
 	contracts := slices.Concat(domain, []string{"secret", "plainjson", "signing", "guard", "wire", "mailbox", "registry", "queue", "loop"})
 	useCases := []string{"intake", "fanout", "drain", "push", "probe", "alerting", "mailer", "sweep", "feed", "compare", "jobs", "storewatch", "causewatch"}
@@ -66,10 +66,11 @@ func layout() map[string]rule {
 	table := map[string]rule{
 		"internal/tenant":    {pure: true},
 		"internal/partner":   {pure: true, project: []string{"tenant"}},
-		"internal/delivery":  {pure: true, project: []string{"tenant", "partner", "plainjson"}},
+		"internal/told":      {pure: true, project: []string{"partner"}},
+		"internal/delivery":  {pure: true, project: []string{"tenant", "partner", "plainjson", "told"}},
 		"internal/incident":  {pure: true, project: []string{"tenant", "partner", "delivery"}},
 		"internal/circuit":   {pure: true, project: []string{"tenant", "partner", "delivery"}},
-		"internal/health":    {pure: true, project: []string{"partner", "delivery"}},
+		"internal/health":    {pure: true, project: []string{"partner", "delivery", "told"}},
 		"internal/soap":      {pure: true},
 		"internal/plainjson": {pure: true},
 		"internal/smallfile": {},

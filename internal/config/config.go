@@ -157,11 +157,16 @@ type Issuer struct {
 	Mirroring   string
 }
 
-// Guard says which addresses may be dialled beyond the public internet over HTTPS.
+// Guard says which addresses may be dialled beyond the public internet over HTTPS, and which of it may not.
 type Guard struct {
-	AllowCIDRs []netip.Prefix
-	AllowHTTP  bool
-	AllowPorts []uint16
+	AllowCIDRs    []netip.Prefix
+	AllowHTTP     bool
+	AllowPorts    []uint16
+	DenyCIDRs     []netip.Prefix
+	DenyHosts     []string
+	NAT64Prefixes []netip.Prefix
+	// MinRSABits is how long RSA keys in certificates must be for calls to go on, 0 for any length.
+	MinRSABits int
 }
 
 // State is about the pull.

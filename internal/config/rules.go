@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/mail"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -56,6 +57,45 @@ func spellOrZero(low, high time.Duration) Rule {
 			return nil
 		}
 		return r.check(item)
+	}}
+}
+
+// bits accepts 0 and what an RSA key may be asked to have.
+func bits() Rule {
+	r := span(1024, 8192)
+	return Rule{Words: "0 or " + r.Words, check: func(item string) error {
+		if item == "0" {
+			return nil
+		}
+		return r.check(item)
+	}}
+}
+
+var hostForm = regexp.MustCompile(`^(?i:[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)(?i:\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$`)
+
+// hostName accepts a name that stands for itself and its subdomains.
+func hostName() Rule {
+	const words = "a host name in ASCII, such as corp.example, without a dot before or behind it"
+	return Rule{Words: words, check: func(item string) error {
+		if _, err := netip.ParseAddr(item); err == nil {
+			return fmt.Errorf("%q is an address: name it in guard.deny_cidrs", item)
+		}
+		if len(item) > 253 || !hostForm.MatchString(item) {
+			return fmt.Errorf("%q must be %s", item, words)
+		}
+		return nil
+	}}
+}
+
+// nat64Prefix accepts what RFC 6052 allows.
+func nat64Prefix() Rule {
+	const words = "an IPv6 network of 32, 40, 48, 56, 64 or 96 bits"
+	return Rule{Words: words, check: func(item string) error {
+		p, err := netip.ParsePrefix(item)
+		if err == nil && (!p.Addr().Is6() || p.Addr().Is4In6() || !slices.Contains([]int{32, 40, 48, 56, 64, 96}, p.Bits())) {
+			return fmt.Errorf("%q must be %s", item, words)
+		}
+		return nil
 	}}
 }
 

@@ -297,5 +297,25 @@ func guardSettings() []Setting {
 			Help: "Ports that may be dialled on public addresses.",
 			at:   func(c *Config) any { return &c.Guard.AllowPorts },
 		},
+		{
+			Key:  "guard.deny_cidrs",
+			Help: "Networks that are never dialled, whatever `guard.allow_cidrs` says: public ranges of your own that lead inside.",
+			at:   func(c *Config) any { return &c.Guard.DenyCIDRs },
+		},
+		{
+			Key: "guard.deny_hosts", Rule: hostName(),
+			Help: "Host names that no URL may have, nor a subdomain of theirs. An address is refused by `guard.deny_cidrs` alone: other names may lead to it.",
+			at:   func(c *Config) any { return &c.Guard.DenyHosts },
+		},
+		{
+			Key: "guard.nat64_prefixes", Rule: nat64Prefix(),
+			Help: "NAT64 prefixes of your network besides `64:ff9b::/96`. What an address in one of them stands for, an IPv4 address, is judged as if it were dialled itself. This opens nothing.",
+			at:   func(c *Config) any { return &c.Guard.NAT64Prefixes },
+		},
+		{
+			Key: "guard.min_rsa_bits", Default: "0", Rule: bits(),
+			Help: "How long the RSA keys in an endpoint's certificates must be for calls to go on. With 0 they go on with shorter ones, which a warning and `lamplighter_guard_short_key_hosts` tell of; an endpoint that is set or tested needs 2048 in any case.",
+			at:   func(c *Config) any { return &c.Guard.MinRSABits },
+		},
 	}
 }

@@ -24,7 +24,8 @@ var update = flag.Bool("update", false, "write docs/configuration.md anew")
 // withoutDefault are the settings that are unset by default, which their help must make sense of.
 const withoutDefault = `public_listen public_url http.cors http.trusted_proxies bootstrap_token redis.username redis.password redis.sentinel_username
 redis.sentinel_password redis.tls.ca redis.tls.cert redis.tls.key redis.waive_checks smtp.host smtp.username smtp.password
-smtp.from smtp.ca smtp.dkim.key smtp.dkim.selector smtp.dkim.domain signing.keys encryption.key encryption.older_keys token.issuer.state_change guard.allow_cidrs`
+smtp.from smtp.ca smtp.dkim.key smtp.dkim.selector smtp.dkim.domain signing.keys encryption.key encryption.older_keys token.issuer.state_change guard.allow_cidrs
+guard.deny_cidrs guard.deny_hosts guard.nat64_prefixes`
 
 func TestEverySettingIsDocumented(t *testing.T) {
 	t.Parallel()
@@ -32,7 +33,7 @@ func TestEverySettingIsDocumented(t *testing.T) {
 	for key := range strings.FieldsSeq(withoutDefault) {
 		unset[key] = true
 	}
-	form := regexp.MustCompile(`^[a-z]+(_[a-z]+)*(\.[a-z]+(_[a-z]+)*)*$`)
+	form := regexp.MustCompile(`^[a-z]+(_[a-z0-9]+)*(\.[a-z]+[0-9]*(_[a-z]+)*)*$`)
 	names := map[string]string{}
 	for _, s := range config.Settings() {
 		if !form.MatchString(s.Key) {
@@ -157,6 +158,10 @@ func otherValue(s config.Setting) string {
 		return "26s"
 	case "delivery.timeout":
 		return "9s"
+	case "guard.nat64_prefixes":
+		return "2001:db8:64::/96"
+	case "guard.min_rsa_bits":
+		return "2048"
 	case "delivery.in_flight", "retention.audit":
 		return "2000"
 	case "incident.remind_after", "delivery.retry_schedule":

@@ -31,7 +31,7 @@ type Message struct {
 	FirstDeposited time.Time
 }
 
-// Attempt is one HTTP request, as the deliveries list shows it.
+// Attempt is one HTTP request, as it is stored. Detail and Excerpt are for operators and admins alone.
 type Attempt struct {
 	At         time.Time        `json:"at"`
 	ClientID   partner.ClientID `json:"client_id"`

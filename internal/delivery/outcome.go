@@ -1,6 +1,11 @@
 package delivery
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/told"
+)
 
 // Outcome is what came of an attempt, a metric label. Adding one means: the constants,
 // outcomeNames, Classify, the dashboards and the API document.
@@ -37,8 +42,8 @@ func (o Outcome) String() string {
 	return "outcome(" + strconv.Itoa(int(o)) + ")"
 }
 
-// Reason is why, a metric label. Adding one means: the constants, reasonNames, Words, the mails'
-// advice and the runbooks.
+// Reason is why, a metric label. Adding one means: the constants, reasonNames, its row in the table of package told
+// and the runbooks.
 type Reason uint8
 
 // The closed set of reasons.
@@ -68,25 +73,6 @@ var reasonNames = [...]string{
 	"client_error", "rate_limited", "server_error", "gone", "own_fault", "wrong_key", "bad_answer",
 }
 
-var reasonWords = [...]string{
-	"it answered",
-	"it did not answer in time",
-	"its host name does not exist",
-	"it refused the connection",
-	"it broke the connection off",
-	"no secure connection could be made: its certificate or TLS settings are wrong",
-	"it answered with a redirect, which is never followed",
-	"its address may not be called",
-	"it answered that the caller is not allowed",
-	"it refused this notification",
-	"it asked for fewer requests",
-	"it answered with an error of its own",
-	"it answered that it is gone for good",
-	"the fault is on the sending side",
-	"it did not prove that it holds the app's key",
-	"it answered, but not as the protocol asks",
-}
-
 // AllReasons lists the closed set.
 func AllReasons() []Reason {
 	out := make([]Reason, len(reasonNames))
@@ -114,13 +100,11 @@ func (r Reason) String() string {
 	return "reason(" + strconv.Itoa(int(r)) + ")"
 }
 
-// Words says the reason of an endpoint's failure to a person; the endpoint is "it".
-func (r Reason) Words() string {
-	if int(r) < len(reasonWords) {
-		return reasonWords[r]
-	}
-	return r.String()
-}
+// Cause is the reason in the table of words.
+func (r Reason) Cause() told.Cause { return told.Named(r.String()) }
+
+// Words says the reason of a push's failure to operators; the endpoint is "it". Strangers are told Cause().Told().
+func (r Reason) Words() string { return r.Cause().Words(partner.StateChange) }
 
 // Fault says against whom an attempt counts.
 type Fault uint8

@@ -80,7 +80,7 @@ func pairs() []pair {
 	}
 	for _, r := range []delivery.Reason{
 		delivery.ReasonTimeout, delivery.ReasonDNS, delivery.ReasonRefused, delivery.ReasonReset, delivery.ReasonTLS, delivery.ReasonRedirect,
-		delivery.ReasonAuthError, delivery.ReasonClientError, delivery.ReasonRateLimited, delivery.ReasonServerError,
+		delivery.ReasonAuthError, delivery.ReasonClientError, delivery.ReasonRateLimited, delivery.ReasonServerError, delivery.ReasonBlockedAddress,
 	} {
 		out = append(out, pair{delivery.Retryable, r})
 	}

@@ -31,6 +31,7 @@ const (
 	ReasonTransition  Reason = "transition"  // IPv4 wrapped in IPv6: mapped, NAT64, 6to4, Teredo
 	ReasonReserved    Reason = "reserved"    // documentation, benchmarking and other special uses
 	ReasonNetwork     Reason = "network"     // not TCP
+	ReasonDenied      Reason = "denied"      // the operator's settings refuse it
 )
 
 // Reasons lists every Reason, for metrics and tests.
@@ -38,7 +39,18 @@ func Reasons() []Reason {
 	return []Reason{
 		ReasonMalformed, ReasonScheme, ReasonCredentials, ReasonFragment, ReasonHost, ReasonPort,
 		ReasonLoopback, ReasonUnspecified, ReasonPrivate, ReasonShared, ReasonLinkLocal, ReasonMetadata,
-		ReasonMulticast, ReasonTransition, ReasonReserved, ReasonNetwork,
+		ReasonMulticast, ReasonTransition, ReasonReserved, ReasonNetwork, ReasonDenied,
+	}
+}
+
+// OfText reports whether the reason speaks of how a URL is written, and so of nothing but what its writer knows. All others
+// speak of where it leads.
+func (r Reason) OfText() bool {
+	switch r {
+	case ReasonMalformed, ReasonScheme, ReasonCredentials, ReasonFragment, ReasonHost, ReasonPort:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -55,8 +67,8 @@ type BlockedError struct {
 	detail string
 }
 
-// Error explains in words that a partner understands. It holds neither the URL
-// nor an address that the partner did not write.
+// Error explains in words. It holds neither the URL nor an address that its writer did not write. A partner
+// may read it where the reason is OfText.
 func (e *BlockedError) Error() string {
 	if e.detail != "" {
 		return e.detail
@@ -103,6 +115,8 @@ func explanation(r Reason) string {
 		return "the host has an address that is reserved for special use" + onlyPublic
 	case ReasonNetwork:
 		return "only TCP connections are allowed"
+	case ReasonDenied:
+		return "the host, or an address of it, is refused by the settings (guard.deny_hosts, guard.deny_cidrs)"
 	}
 	return "the address is not allowed"
 }

@@ -68,6 +68,8 @@ func (g *Guard) judge(ip netip.Addr) Reason {
 	case ip.Is4In6():
 		// Never dialled as such: connections to mapped addresses are IPv4.
 		return describe(ip)
+	case g.denied(ip):
+		return ReasonDenied
 	case ip.IsUnspecified(), ip.IsMulticast(), ip == broadcast:
 		return describe(ip)
 	case slices.Contains(g.metadata, ip):
@@ -76,10 +78,13 @@ func (g *Guard) judge(ip netip.Addr) Reason {
 		}
 		return ReasonMetadata
 	}
-	if ssrf.IPv6NAT64Prefix.Contains(ip) {
+	for _, p := range g.nat64 {
 		// Where DNS64 is in use the operator allows the prefix; the address
 		// that the gateway will call must then be allowed by itself.
-		if inner := g.judge(embedded(ip)); inner != "" {
+		if !p.Contains(ip) {
+			continue
+		}
+		if inner := g.judge(translated(ip, p.Bits())); inner != "" {
 			return inner
 		}
 	}
@@ -93,6 +98,11 @@ func (g *Guard) judge(ip netip.Addr) Reason {
 		return ""
 	}
 	return describe(ip)
+}
+
+// denied reports whether the operator's settings refuse ip.
+func (g *Guard) denied(ip netip.Addr) bool {
+	return slices.ContainsFunc(g.policy.DenyCIDRs, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
 // isatap reports whether an interface id says that the last 32 bits are an IPv4 address to tunnel
@@ -146,6 +156,24 @@ func describeEmbedded(ip netip.Addr) Reason {
 		return r
 	}
 	return ReasonTransition
+}
+
+// NAT64Lengths are the lengths that a NAT64 prefix may have (RFC 6052, section 2.2).
+func NAT64Lengths() []int { return []int{32, 40, 48, 56, 64, 96} }
+
+// translated returns the IPv4 address that stands behind a NAT64 prefix of a length. Bits 64 to 71 are none of it.
+func translated(ip netip.Addr, length int) netip.Addr {
+	b := ip.As16()
+	at := length / 8
+	var v4 [4]byte
+	for i := range v4 {
+		if at == 8 {
+			at++
+		}
+		v4[i] = b[at]
+		at++
+	}
+	return netip.AddrFrom4(v4)
 }
 
 // embedded returns the IPv4 address in the last 32 bits.

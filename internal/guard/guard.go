@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"code.dny.dev/ssrf"
 )
@@ -29,14 +30,32 @@ type Policy struct {
 	// AllowLoopback permits loopback addresses on every port, by http too. It
 	// is meant for development.
 	AllowLoopback bool
+	// DenyCIDRs are refused whatever else is allowed: public ranges that lead inside.
+	DenyCIDRs []netip.Prefix
+	// DenyHosts are refused by name, with their subdomains: ASCII host names.
+	DenyHosts []string
+	// NAT64Prefixes are the operator's own, besides the well-known one. What a gateway calls for an address in one
+	// of them, the IPv4 address inside, must be allowed by itself. They open nothing.
+	NAT64Prefixes []netip.Prefix
+	// MinRSABits is how long the RSA keys in certificates must be for a call to go on; 0 asks for nothing beyond what
+	// TLS itself does.
+	MinRSABits int
+	// Resolver finds the addresses of names that are dialled, nil for the machine's.
+	Resolver *net.Resolver
+	// ShortKey, if set, is told of a host whose certificate has an RSA key of less than RSABits, when that is first seen.
+	ShortKey func(host string, bits int)
 }
 
 // Guard applies a Policy. It is safe for concurrent use.
 type Guard struct {
 	policy   Policy
 	metadata []netip.Addr
+	nat64    []netip.Prefix
 	iana     *ssrf.Guardian
 	metrics  *Metrics
+	short    *hosts
+	// refused are the hosts whose dialling was refused.
+	refused *hosts
 }
 
 // New makes a Guard. A nil metrics counts nothing.
@@ -48,13 +67,21 @@ func New(p Policy, metrics *Metrics) *Guard {
 		}
 	}
 	p.AllowPorts = slices.Clone(p.AllowPorts)
-	p.AllowCIDRs = slices.Clone(p.AllowCIDRs)
-	for i, prefix := range p.AllowCIDRs {
-		p.AllowCIDRs[i] = normalPrefix(prefix)
+	p.AllowCIDRs, p.DenyCIDRs = normalPrefixes(p.AllowCIDRs), normalPrefixes(p.DenyCIDRs)
+	p.DenyHosts = slices.Clone(p.DenyHosts)
+	for i, host := range p.DenyHosts {
+		p.DenyHosts[i] = strings.Trim(strings.ToLower(host), ".")
+	}
+	short := newHosts(rememberShort)
+	if metrics != nil {
+		short = metrics.short
 	}
 	return &Guard{
 		policy:   p,
 		metadata: metadata(),
+		nat64:    append([]netip.Prefix{ssrf.IPv6NAT64Prefix}, p.NAT64Prefixes...),
+		short:    short,
+		refused:  newHosts(refusalEvery),
 		iana: ssrf.New(ssrf.WithAnyPort(), ssrf.WithAnyNetwork(),
 			ssrf.WithDeniedV4Prefixes(netip.PrefixFrom(azureWireServer, 32))),
 		metrics: metrics,
@@ -80,6 +107,14 @@ func ParseCIDRs(texts []string) ([]netip.Prefix, error) {
 	return prefixes, nil
 }
 
+func normalPrefixes(list []netip.Prefix) []netip.Prefix {
+	out := make([]netip.Prefix, len(list))
+	for i, p := range list {
+		out[i] = normalPrefix(p)
+	}
+	return out
+}
+
 // normalPrefix writes an IPv4-mapped range as the IPv4 range it means, and
 // clears the bits that do not count.
 func normalPrefix(p netip.Prefix) netip.Prefix {
@@ -91,23 +126,32 @@ func normalPrefix(p netip.Prefix) netip.Prefix {
 
 // Control is for net.Dialer: it runs after name resolution, on each address
 // that is about to be connected to. Refusals are counted.
-func (g *Guard) Control(network, address string, _ syscall.RawConn) error {
+func (g *Guard) Control(network, address string, c syscall.RawConn) error {
+	return g.counted(g.control(network, address, c))
+}
+
+func (g *Guard) control(network, address string, _ syscall.RawConn) error {
 	if network != "tcp4" && network != "tcp6" {
-		return g.counted(&BlockedError{Reason: ReasonNetwork})
+		return &BlockedError{Reason: ReasonNetwork}
 	}
 	ap, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return g.counted(&BlockedError{Reason: ReasonReserved})
+		return &BlockedError{Reason: ReasonReserved}
 	}
-	return g.counted(g.Classify(ap))
+	return g.Classify(ap)
 }
 
 // Dialer connects to permitted addresses only.
-type Dialer struct{ net.Dialer }
+type Dialer struct {
+	net.Dialer
 
-// Dialer returns a dialer whose every connection goes through Control.
+	guard *Guard
+}
+
+// Dialer returns a dialer whose every connection is judged as by Control. A host whose endpoint stays where it is and is tried again and
+// again counts once an hour.
 func (g *Guard) Dialer() *Dialer {
-	return &Dialer{net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, Control: g.Control}}
+	return &Dialer{net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, Control: g.control, Resolver: g.policy.Resolver}, g}
 }
 
 // DialContext looks a name up as it stands: where the machine has a search list, a stranger's name must not be
@@ -117,11 +161,22 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	if err != nil {
 		return nil, fmt.Errorf("dial: %w", err)
 	}
+	if d.guard.deniedHost(host) {
+		return nil, d.refused(host, &BlockedError{Reason: ReasonDenied})
+	}
 	conn, err := d.Dialer.DialContext(ctx, network, net.JoinHostPort(absolute(host), port))
 	if dns, ok := errors.AsType[*net.DNSError](err); ok { // people know the name without the dot
 		dns.Name = strings.TrimSuffix(dns.Name, ".")
 	}
-	return conn, err //nolint:wrapcheck // callers judge it as they would that of a net.Dialer
+	return conn, d.refused(host, err)
+}
+
+// refused passes err on, counting it if it is a refusal that is news.
+func (d *Dialer) refused(host string, err error) error {
+	if _, ok := errors.AsType[*BlockedError](err); ok && d.guard.refused.due(host, time.Now()) {
+		return d.guard.counted(err)
+	}
+	return err //nolint:wrapcheck // callers judge it as they would that of a net.Dialer
 }
 
 // absolute is a name as it is looked up without a search list. Addresses stay as they are, and names of this machine,

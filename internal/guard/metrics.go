@@ -2,6 +2,7 @@ package guard
 
 import (
 	"errors"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -9,17 +10,22 @@ import (
 // Metrics counts refusals, of URLs when they are set and of connections.
 type Metrics struct {
 	blocked map[Reason]prometheus.Counter
+	short   *hosts
 }
 
 // NewMetrics registers lamplighter_guard_blocked_total with a series for each
-// Reason. It panics when reg already holds it.
+// Reason, and lamplighter_guard_short_key_hosts. It panics when reg already holds them.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	vec := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "lamplighter_guard_blocked_total",
 		Help: "URLs and connections refused because of where they lead, by reason.",
 	}, []string{"reason"})
 	reg.MustRegister(vec)
-	m := &Metrics{blocked: make(map[Reason]prometheus.Counter)}
+	m := &Metrics{blocked: make(map[Reason]prometheus.Counter), short: newHosts(rememberShort)}
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "lamplighter_guard_short_key_hosts",
+		Help: "Hosts that this process met within a day with a certificate whose RSA key has less than 2048 bits.",
+	}, func() float64 { return float64(m.short.count(time.Now())) }))
 	for _, r := range Reasons() {
 		m.blocked[r] = vec.WithLabelValues(string(r))
 	}

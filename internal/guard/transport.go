@@ -63,6 +63,7 @@ func (g *Guard) Transport(opts TransportOptions) *http.Transport {
 			MinVersion:         tls.VersionTLS12,
 			RootCAs:            opts.RootCAs,
 			ClientSessionCache: sessions,
+			VerifyConnection:   g.VerifyKeys,
 		},
 		TLSHandshakeTimeout:    tlsTimeout,
 		ForceAttemptHTTP2:      true,

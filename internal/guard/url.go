@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -121,10 +122,24 @@ func (g *Guard) checkTarget(host string, ap netip.AddrPort) error {
 	if isLocalhost(host) && !g.mayBeExempt() {
 		return &BlockedError{Reason: ReasonLoopback}
 	}
+	if g.deniedHost(host) {
+		return &BlockedError{Reason: ReasonDenied}
+	}
+	if !strings.Contains(host, ".") && !g.mayBeExempt() {
+		return blocked(ReasonHost, "the host name in the URL has no dot: names without one are those of an inner network")
+	}
 	if !g.mayBeExempt() && !slices.Contains(g.policy.AllowPorts, ap.Port()) {
 		return g.badPort(ap.Port())
 	}
 	return nil
+}
+
+// deniedHost reports whether the operator's settings refuse a host name, or a domain that it belongs to.
+func (g *Guard) deniedHost(host string) bool {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	return slices.ContainsFunc(g.policy.DenyHosts, func(d string) bool {
+		return host == d || strings.HasSuffix(host, "."+d)
+	})
 }
 
 // mayBeExempt reports whether some address is open on every port, so that a
@@ -261,30 +276,41 @@ type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// CheckHost judges every address that the host of u, a result of CheckURL, has
-// now. One blocked address is enough for a *BlockedError. A host that does not
-// resolve within three seconds, or not yet, gives a warning for the person who
-// set the URL. The error is otherwise that of a ctx that ended. Refusals are
-// counted.
-func (g *Guard) CheckHost(ctx context.Context, resolver Resolver, u *url.URL) (warning string, err error) {
+// ErrNoHost reports a host name that does not exist, or has no address. ErrNoResolver says that nothing is known of it,
+// because no name server said anything within three seconds.
+var (
+	ErrNoHost     = errors.New("the host name does not exist, or has no address")
+	ErrNoResolver = errors.New("no name server says whether the host name exists")
+)
+
+// CheckHost judges every address that the host of u, a result of CheckURL, has now, and returns them. One blocked
+// address is enough for a *BlockedError. The error is otherwise ErrNoHost, ErrNoResolver or that of a ctx that ended.
+// Refusals are counted.
+func (g *Guard) CheckHost(ctx context.Context, resolver Resolver, u *url.URL) ([]netip.Addr, error) {
 	port, err := portOf(u)
 	if err != nil {
-		return "", g.counted(err)
+		return nil, g.counted(err)
+	}
+	if g.deniedHost(u.Hostname()) {
+		return nil, g.counted(&BlockedError{Reason: ReasonDenied})
 	}
 	addrs, err := lookup(ctx, resolver, u.Hostname())
-	if ctx.Err() != nil {
-		return "", fmt.Errorf("resolve the endpoint's host: %w", context.Cause(ctx))
+	switch dns, ok := errors.AsType[*net.DNSError](err); {
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("resolve the endpoint's host: %w", context.Cause(ctx))
+	case err == nil && len(addrs) == 0, ok && dns.IsNotFound:
+		return nil, ErrNoHost
+	case err != nil:
+		return nil, ErrNoResolver
 	}
-	if err != nil || len(addrs) == 0 {
-		return fmt.Sprintf("the host name %s does not resolve yet; notifications wait until it does", u.Hostname()), nil
-	}
-	for _, ip := range addrs {
+	for i, ip := range addrs {
 		// Resolvers give IPv4 addresses in mapped form, but dial them as IPv4.
-		if err := g.Classify(netip.AddrPortFrom(ip.Unmap(), port)); err != nil {
-			return "", g.counted(err)
+		addrs[i] = ip.Unmap()
+		if err := g.Classify(netip.AddrPortFrom(addrs[i], port)); err != nil {
+			return nil, g.counted(err)
 		}
 	}
-	return "", nil
+	return addrs, nil
 }
 
 var errResolveTimeout = errors.New("name resolution took too long")

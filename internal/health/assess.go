@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/told"
 )
 
 // Word is how an endpoint is, in one word: a member of the API and a metric label. Adding one
@@ -52,8 +53,9 @@ type Subject struct {
 	Missing partner.License
 	// FailingSince is when the trouble began that its incident tells of, zero when there is none.
 	FailingSince time.Time
-	// FailingReason and FailingDetail are that trouble's, as the incident knows them.
-	FailingReason, FailingDetail string
+	// FailingCause and FailingDetail are that trouble's, as the incident knows them.
+	FailingCause  told.Cause
+	FailingDetail string
 	// Probe is what probes know of it.
 	Probe State
 	// TriedAt is when a notification was last posted, for the state-change endpoint.
@@ -67,9 +69,9 @@ type Assessment struct {
 	Word Word
 	// Since is when that began, zero where it is not known.
 	Since time.Time
-	// Reason is one word about why, empty where there is nothing to say.
-	Reason string
-	// Detail is a sentence about why, for people.
+	// Cause is why, zero where there is nothing to say.
+	Cause told.Cause
+	// Detail says more where a probe or a post left a text, for operators and admins alone.
 	Detail string
 	// By is who switched it off.
 	By By
@@ -90,8 +92,7 @@ func Assess(s Subject) Assessment {
 		a.CheckedAt, a.NextCheckAt, a.CertificateEnds = s.Probe.CheckedAt, s.Probe.Due, s.Probe.CertificateEnds
 	}
 	if s.Missing != "" {
-		a.Word, a.Reason, a.NextCheckAt = WordUnlicensed, string(s.Missing), time.Time{}
-		a.Detail = "It is switched on, but the app was not granted the licence " + string(s.Missing) + ": it is neither called nor probed."
+		a.Word, a.Cause, a.NextCheckAt = WordUnlicensed, told.Named(string(s.Missing)), time.Time{}
 		return a
 	}
 	if !s.Probing {
@@ -99,31 +100,27 @@ func Assess(s Subject) Assessment {
 	}
 	switch probed := s.Kind != partner.StateChange && !a.CheckedAt.IsZero(); {
 	case !s.FailingSince.IsZero():
-		a.Word, a.Since, a.Reason, a.Detail = WordFailing, s.FailingSince, s.FailingReason, s.FailingDetail
+		a.Word, a.Since, a.Cause, a.Detail = WordFailing, s.FailingSince, s.FailingCause, s.FailingDetail
 		if probed && s.Probe.Reason.Failing() { // it knows more exactly
-			a.Reason, a.Detail = string(s.Probe.Reason), s.Probe.Detail
+			a.Cause, a.Detail = s.Probe.Reason.Cause(), s.Probe.Detail
 		}
 	case probed && s.Probe.Reason.Failing():
-		a.Word, a.Since, a.Reason, a.Detail = WordFailing, s.Probe.FailingSince, string(s.Probe.Reason), s.Probe.Detail
+		a.Word, a.Since, a.Cause, a.Detail = WordFailing, s.Probe.FailingSince, s.Probe.Reason.Cause(), s.Probe.Detail
 	case probed && (s.Probe.Reason == NoTenant || s.Probe.Reason == Unreadable):
-		a.Word, a.Reason, a.Detail = WordUnchecked, string(s.Probe.Reason), s.Probe.Detail
+		a.Word, a.Cause, a.Detail = WordUnchecked, s.Probe.Reason.Cause(), s.Probe.Detail
 	case probed:
 		a.Detail = s.Probe.Detail
 	case a.CheckedAt.IsZero():
-		a.Word, a.Detail = WordUnchecked, unchecked(&s)
+		a.Word, a.Cause = WordUnchecked, unchecked(&s)
 	}
 	return a
 }
 
-func unchecked(s *Subject) string {
-	switch {
-	case s.Kind == partner.StateChange:
-		return "No notification was posted to it yet."
-	case !s.Probing:
-		return "It was not tried yet, and this deployment probes nothing."
-	default:
-		return "It was not tried yet at this URL."
+func unchecked(s *Subject) told.Cause {
+	if s.Kind != partner.StateChange && !s.Probing {
+		return told.Named("unprobed")
 	}
+	return told.Named("untried")
 }
 
 func assessOff(s *Subject) (Assessment, bool) {
@@ -131,32 +128,21 @@ func assessOff(s *Subject) (Assessment, bool) {
 	a := Assessment{Word: WordOff}
 	switch {
 	case !e.Enabled:
-		a.Since, a.Reason = e.SwitchedAt, string(e.OffReason)
+		a.Since = e.SwitchedAt
 		switch {
 		case e.OffReason != "":
-			a.By, a.Detail = ByService, "The service switched it off: "+offWords(e.OffReason)+"."
+			a.By, a.Cause = ByService, told.Named(string(e.OffReason))
 		case !e.SwitchedAt.IsZero():
-			a.By, a.Detail = ByPeople, "People switched it off."
+			a.By, a.Cause = ByPeople, told.Named("switched_off")
 		default:
-			a.Detail = "It was never switched on."
+			a.Cause = told.Named("never_on")
 		}
 	case e.EffectiveURL(s.Environment) == "":
-		a.Reason, a.Detail = "no_url", "It is switched on, but has no URL for the environment "+string(s.Environment)+"."
+		a.Cause = told.Named("no_url")
 	case s.Kind == partner.StateChange && s.Paused:
-		a.Reason, a.By, a.Detail = "paused", ByPeople, "People paused the app."
+		a.Cause, a.By = told.Named("paused"), ByPeople
 	default:
 		return Assessment{}, false
 	}
 	return a, true
-}
-
-func offWords(r partner.OffReason) string {
-	switch r {
-	case partner.OffGone:
-		return "it answered that it is gone for good"
-	case partner.OffFailing:
-		return "it failed for too long without a break"
-	default:
-		return string(r)
-	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/health"
 	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/told"
 )
 
 const url = "https://partner.example/svc"
@@ -34,10 +35,10 @@ func TestReasons(t *testing.T) {
 			t.Errorf("%s is told at once, but fails nothing", r)
 		}
 	}
-	if len(words) != 40 {
+	if len(words) != 41 {
 		t.Errorf("%d reasons: is the list of the documents still whole?", len(words))
 	}
-	if odd := health.Reason("odd"); odd.Known() || odd.Words() != "odd" {
+	if odd := health.Reason("odd"); odd.Known() || odd.Cause().String() != "unknown" {
 		t.Errorf("an unknown reason: %q", odd.Words())
 	}
 }
@@ -139,26 +140,26 @@ func TestAssess(t *testing.T) {
 		s    health.Subject
 		want health.Assessment
 	}{
-		"NeverSwitched": {health.Subject{Kind: partner.ERPSync}, health.Assessment{Word: health.WordOff, Detail: "It was never switched on."}},
+		"NeverSwitched": {health.Subject{Kind: partner.ERPSync}, health.Assessment{Word: health.WordOff, Cause: told.Named("never_on")}},
 		"OffByPeople": {
 			health.Subject{Endpoint: partner.Endpoint{URL: url, SwitchedAt: t0}, FailingSince: t0},
-			health.Assessment{Word: health.WordOff, Since: t0, By: health.ByPeople, Detail: "People switched it off."},
+			health.Assessment{Word: health.WordOff, Since: t0, By: health.ByPeople, Cause: told.Named("switched_off")},
 		},
 		"OffByService": {
 			health.Subject{Endpoint: partner.Endpoint{URL: url, SwitchedAt: t0, OffReason: partner.OffFailing}},
-			health.Assessment{Word: health.WordOff, Since: t0, Reason: "failing", By: health.ByService, Detail: "The service switched it off: it failed for too long without a break."},
+			health.Assessment{Word: health.WordOff, Since: t0, Cause: told.Named("failing"), By: health.ByService},
 		},
 		"OffGone": {
 			health.Subject{Endpoint: partner.Endpoint{URL: url, SwitchedAt: t0, OffReason: partner.OffGone}},
-			health.Assessment{Word: health.WordOff, Since: t0, Reason: "gone", By: health.ByService, Detail: "The service switched it off: it answered that it is gone for good."},
+			health.Assessment{Word: health.WordOff, Since: t0, Cause: told.Named("gone"), By: health.ByService},
 		},
 		"NoURL": {
 			on(partner.ERPSync, func(s *health.Subject) { s.Endpoint.URL = "" }),
-			health.Assessment{Word: health.WordOff, Reason: "no_url", Detail: "It is switched on, but has no URL for the environment online."},
+			health.Assessment{Word: health.WordOff, Cause: told.Named("no_url")},
 		},
 		"Paused": {
 			on(partner.StateChange, func(s *health.Subject) { s.Paused = true }),
-			health.Assessment{Word: health.WordOff, Reason: "paused", By: health.ByPeople, Detail: "People paused the app."},
+			health.Assessment{Word: health.WordOff, Cause: told.Named("paused"), By: health.ByPeople},
 		},
 		"PausedHoldsNoProbes": {
 			on(partner.ERPSync, func(s *health.Subject) { s.Paused, s.Probe = true, probed(health.Healthy) }),
@@ -167,54 +168,53 @@ func TestAssess(t *testing.T) {
 		"Unlicensed": {
 			on(partner.Mirroring, func(s *health.Subject) { s.Missing, s.Probe = partner.DatabaseMirroring, probed(health.WrongKey) }),
 			health.Assessment{
-				Word: health.WordUnlicensed, Reason: "database_mirroring", CheckedAt: t0, CertificateEnds: ends,
-				Detail: "It is switched on, but the app was not granted the licence database_mirroring: it is neither called nor probed.",
+				Word: health.WordUnlicensed, Cause: told.Named("database_mirroring"), CheckedAt: t0, CertificateEnds: ends,
 			},
 		},
-		"NeverNotified": {on(partner.StateChange, nil), health.Assessment{Word: health.WordUnchecked, Detail: "No notification was posted to it yet."}},
+		"NeverNotified": {on(partner.StateChange, nil), health.Assessment{Word: health.WordUnchecked, Cause: told.Named("untried")}},
 		"Notified": {
 			on(partner.StateChange, func(s *health.Subject) { s.TriedAt = t0 }),
 			health.Assessment{Word: health.WordHealthy, CheckedAt: t0},
 		},
 		"NotificationsFail": {
 			on(partner.StateChange, func(s *health.Subject) {
-				s.TriedAt, s.FailingSince, s.FailingReason, s.FailingDetail = t0, t0.Add(-time.Minute), "refused", "d"
+				s.TriedAt, s.FailingSince, s.FailingCause, s.FailingDetail = t0, t0.Add(-time.Minute), told.Named("refused"), "d"
 			}),
-			health.Assessment{Word: health.WordFailing, Since: t0.Add(-time.Minute), Reason: "refused", Detail: "d", CheckedAt: t0},
+			health.Assessment{Word: health.WordFailing, Since: t0.Add(-time.Minute), Cause: told.Named("refused"), Detail: "d", CheckedAt: t0},
 		},
-		"NeverProbed": {on(partner.ERPSync, nil), health.Assessment{Word: health.WordUnchecked, Detail: "It was not tried yet at this URL."}},
+		"NeverProbed": {on(partner.ERPSync, nil), health.Assessment{Word: health.WordUnchecked, Cause: told.Named("untried")}},
 		"ProbedElsewhere": {
 			on(partner.ERPSync, func(s *health.Subject) { s.Probe = probed(health.Refused); s.Probe.Target = "x" }),
-			health.Assessment{Word: health.WordUnchecked, Detail: "It was not tried yet at this URL."},
+			health.Assessment{Word: health.WordUnchecked, Cause: told.Named("untried")},
 		},
 		"ProbesAreOff": {
 			on(partner.ERPSync, func(s *health.Subject) { s.Probing = false }),
-			health.Assessment{Word: health.WordUnchecked, Detail: "It was not tried yet, and this deployment probes nothing."},
+			health.Assessment{Word: health.WordUnchecked, Cause: told.Named("unprobed")},
 		},
 		"NobodyApproved": {
 			on(partner.Mirroring, func(s *health.Subject) { s.Probe = probed(health.NoTenant) }),
-			health.Assessment{Word: health.WordUnchecked, Reason: "no_tenant", Detail: "as probed", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends},
+			health.Assessment{Word: health.WordUnchecked, Cause: told.Named("no_tenant"), Detail: "as probed", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends},
 		},
 		"ProbeFails": {
 			on(partner.Mirroring, func(s *health.Subject) { s.Probe = probed(health.WrongKey) }),
 			health.Assessment{
-				Word: health.WordFailing, Since: t0.Add(-time.Minute), Reason: "wrong_key", Detail: "as probed", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends,
+				Word: health.WordFailing, Since: t0.Add(-time.Minute), Cause: told.Named("wrong_key"), Detail: "as probed", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends,
 			},
 		},
 		"ProbeKnowsMore": {
 			on(partner.Mirroring, func(s *health.Subject) {
-				s.Probe, s.FailingSince, s.FailingReason = probed(health.StaleMinute), t0.Add(-time.Hour), "client_error"
+				s.Probe, s.FailingSince, s.FailingCause = probed(health.StaleMinute), t0.Add(-time.Hour), told.Named("client_error")
 			}),
 			health.Assessment{
-				Word: health.WordFailing, Since: t0.Add(-time.Hour), Reason: "stale_minute", Detail: "as probed", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends,
+				Word: health.WordFailing, Since: t0.Add(-time.Hour), Cause: told.Named("stale_minute"), Detail: "as probed", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends,
 			},
 		},
 		"EnginesReport": {
 			on(partner.ERPSync, func(s *health.Subject) {
-				s.Probe, s.FailingSince, s.FailingReason, s.FailingDetail = probed(health.Healthy), t0, "server_error", "reported"
+				s.Probe, s.FailingSince, s.FailingCause, s.FailingDetail = probed(health.Healthy), t0, told.Named("server_error"), "reported"
 			}),
 			health.Assessment{
-				Word: health.WordFailing, Since: t0, Reason: "server_error", Detail: "reported", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends,
+				Word: health.WordFailing, Since: t0, Cause: told.Named("server_error"), Detail: "reported", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends,
 			},
 		},
 	} {

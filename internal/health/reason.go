@@ -1,9 +1,14 @@
 package health
 
-import "github.com/lamplighter/lamplighter/internal/delivery"
+import (
+	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/told"
+)
 
 // Reason is what a probe found, a metric label and a word of the API. Adding one means: the
-// constant, findings, the probe that finds it, docs/integration-endpoints.md and the dashboards.
+// constant, descriptions, its row in the table of package told, the probe that finds it,
+// docs/integration-endpoints.md and the dashboards.
 type Reason string
 
 // The closed set of reasons.
@@ -27,6 +32,8 @@ const (
 	// TLSClientCertificate: it asks for a certificate, in the handshake or by renegotiating.
 	TLSClientCertificate Reason = "tls_client_certificate"
 	TLSProtocol          Reason = "tls_protocol"
+	// TLSWeakKey: a certificate has an RSA key that is shorter than it may be.
+	TLSWeakKey Reason = "tls_weak_key"
 
 	BlockedAddress Reason = "blocked_address"
 
@@ -62,64 +69,63 @@ const (
 	OwnFault Reason = "own_fault"
 )
 
-// description is what a reason means: to people, and to the machine that writes to them.
+// description is what a reason means to the machine that writes to people.
 type description struct {
 	reason   Reason
-	words    string
 	delivery delivery.Reason
 }
 
-// descriptions are complete sentences about the endpoint, which is "it", without the final stop.
 func descriptions() []description {
 	return []description{
-		{Healthy, "it answered as it should", delivery.ReasonNone},
+		{Healthy, delivery.ReasonNone},
 
-		{DNS, "its host name does not exist", delivery.ReasonDNS},
-		{Refused, "it refused the connection: nothing listens on that port, or a firewall rejects us", delivery.ReasonRefused},
-		{Reset, "it broke the connection off before it had answered", delivery.ReasonReset},
-		{HalfClosed, "it closed its side of the connection before its answer was complete", delivery.ReasonReset},
-		{Timeout, "it did not answer in time", delivery.ReasonTimeout},
-		{Trickling, "it began to answer, but so slowly that the answer was not complete in time", delivery.ReasonTimeout},
-		{TooLarge, "its answer is larger than any answer to this call can be (64 KiB are read)", delivery.ReasonBadAnswer},
-		{NotHTTP, "it answered in something that is not HTTP", delivery.ReasonReset},
+		{DNS, delivery.ReasonDNS},
+		{Refused, delivery.ReasonRefused},
+		{Reset, delivery.ReasonReset},
+		{HalfClosed, delivery.ReasonReset},
+		{Timeout, delivery.ReasonTimeout},
+		{Trickling, delivery.ReasonTimeout},
+		{TooLarge, delivery.ReasonBadAnswer},
+		{NotHTTP, delivery.ReasonReset},
 
-		{TLSExpired, "its TLS certificate has expired or is not valid yet", delivery.ReasonTLS},
-		{TLSUnknownAuthority, "its TLS certificate is from an authority that is not trusted: self-signed, or an intermediate certificate is not sent", delivery.ReasonTLS},
-		{TLSWrongHost, "its TLS certificate is for another host name", delivery.ReasonTLS},
-		{TLSRefused, "it refused the TLS handshake: it wants a protocol older than TLS 1.2, another cipher, or a client certificate", delivery.ReasonTLS},
-		{TLSClientCertificate, "it asks for a TLS client certificate, and none is sent: let this address be called without one", delivery.ReasonTLS},
-		{TLSProtocol, "what answers on that port does not speak TLS as it should", delivery.ReasonTLS},
+		{TLSExpired, delivery.ReasonTLS},
+		{TLSUnknownAuthority, delivery.ReasonTLS},
+		{TLSWrongHost, delivery.ReasonTLS},
+		{TLSRefused, delivery.ReasonTLS},
+		{TLSClientCertificate, delivery.ReasonTLS},
+		{TLSProtocol, delivery.ReasonTLS},
+		{TLSWeakKey, delivery.ReasonTLS},
 
-		{BlockedAddress, "its address may not be called", delivery.ReasonBlockedAddress},
+		{BlockedAddress, delivery.ReasonBlockedAddress},
 
-		{GETOnly, "it does not take POST: what answers there serves pages, not SOAP calls", delivery.ReasonBadAnswer},
-		{NotFound, "it answers a POST with 404: a WCF service that is broken does so even while its help page still shows", delivery.ReasonClientError},
-		{Redirect, "it answered with a redirect, which is never followed", delivery.ReasonRedirect},
-		{AuthError, "it, or something in front of it, asks for a login", delivery.ReasonAuthError},
-		{RateLimited, "it asked for fewer requests", delivery.ReasonRateLimited},
-		{Gone, "it answered that it is gone for good", delivery.ReasonGone},
-		{ClientError, "it refused the call with an error that is not SOAP", delivery.ReasonClientError},
-		{ServerError, "it, or the proxy in front of it, failed with an error that is not SOAP", delivery.ReasonServerError},
+		{GETOnly, delivery.ReasonBadAnswer},
+		{NotFound, delivery.ReasonClientError},
+		{Redirect, delivery.ReasonRedirect},
+		{AuthError, delivery.ReasonAuthError},
+		{RateLimited, delivery.ReasonRateLimited},
+		{Gone, delivery.ReasonGone},
+		{ClientError, delivery.ReasonClientError},
+		{ServerError, delivery.ReasonServerError},
 
-		{HTML, "it answered a SOAP call with a web page", delivery.ReasonBadAnswer},
-		{NotSOAP, "it answered in something that is not SOAP 1.1", delivery.ReasonBadAnswer},
-		{SOAP12, "it answered in SOAP 1.2; the platform calls with SOAP 1.1 (basicHttpBinding)", delivery.ReasonBadAnswer},
-		{UnsafeXML, "its answer holds a document type, entities or other XML that SOAP forbids; it was not read", delivery.ReasonBadAnswer},
-		{Fault, "it answered Authenticate with a SOAP Fault", delivery.ReasonBadAnswer},
-		{UnexpectedAnswer, "it answered in SOAP, but not with an AuthenticateResponse", delivery.ReasonBadAnswer},
+		{HTML, delivery.ReasonBadAnswer},
+		{NotSOAP, delivery.ReasonBadAnswer},
+		{SOAP12, delivery.ReasonBadAnswer},
+		{UnsafeXML, delivery.ReasonBadAnswer},
+		{Fault, delivery.ReasonBadAnswer},
+		{UnexpectedAnswer, delivery.ReasonBadAnswer},
 
-		{Unreadable, "an answer came, but it cannot be read here: it is compressed, or in an encoding (charset) that is not known or does not fit", delivery.ReasonNone},
+		{Unreadable, delivery.ReasonNone},
 
-		{NotSuccessful, "it does not trust the platform's token: it answered IsSuccessful=false", delivery.ReasonAuthError},
-		{NoToken, "its AuthenticateResponse holds no SignedApplicationToken", delivery.ReasonBadAnswer},
-		{BadToken, "its SignedApplicationToken is not of the form NONCE.yyyyMMddHHmm.BASE64", delivery.ReasonBadAnswer},
-		{WrongNonce, "it signed another nonce than the one it was sent: an old answer, or a nonce of its own", delivery.ReasonBadAnswer},
-		{StaleMinute, "it signed another time than now: its clock is wrong, it does not use UTC, or the answer is an old one", delivery.ReasonBadAnswer},
-		{WrongKey, "its signature does not fit any public key that is registered for the app", delivery.ReasonWrongKey},
-		{NoPublicKey, "it answered, but no public key is registered for the app, so its signature cannot be checked", delivery.ReasonWrongKey},
+		{NotSuccessful, delivery.ReasonAuthError},
+		{NoToken, delivery.ReasonBadAnswer},
+		{BadToken, delivery.ReasonBadAnswer},
+		{WrongNonce, delivery.ReasonBadAnswer},
+		{StaleMinute, delivery.ReasonBadAnswer},
+		{WrongKey, delivery.ReasonWrongKey},
+		{NoPublicKey, delivery.ReasonWrongKey},
 
-		{NoTenant, "no tenant has approved the app, so there is nobody in whose name it could be called", delivery.ReasonNone},
-		{OwnFault, "the fault is on the calling side; nothing was learnt about it", delivery.ReasonOwnFault},
+		{NoTenant, delivery.ReasonNone},
+		{OwnFault, delivery.ReasonOwnFault},
 	}
 }
 
@@ -148,13 +154,16 @@ func (r Reason) Known() bool {
 	return ok
 }
 
-// Words says the reason to a person; the endpoint is "it".
-func (r Reason) Words() string {
-	if d, ok := r.description(); ok {
-		return d.words
+// Cause is the reason in the table of words, the zero Cause where nothing was found yet.
+func (r Reason) Cause() told.Cause {
+	if r == "" {
+		return told.Cause{}
 	}
-	return string(r)
+	return told.Named(string(r))
 }
+
+// Words says the reason to operators; the endpoint is "it". Strangers are told Cause().Told().
+func (r Reason) Words() string { return r.Cause().Words(partner.ERPSync) }
 
 // Delivery is the nearest reason of an attempt, by which incidents and mails go.
 func (r Reason) Delivery() delivery.Reason {
@@ -167,5 +176,6 @@ func (r Reason) Failing() bool {
 	return r != Healthy && r != NoTenant && r != OwnFault && r != Unreadable
 }
 
-// Immediate reports whether nothing but people will heal it, so that they are told at once.
-func (r Reason) Immediate() bool { return r == WrongKey || r == NoPublicKey || r == BlockedAddress }
+// Immediate reports whether nothing but people will heal it, so that they are told at once. A blocked address is told when a name
+// is that does not exist: the time would tell which of both it is.
+func (r Reason) Immediate() bool { return r == WrongKey || r == NoPublicKey }

@@ -106,6 +106,8 @@ type API struct {
 	unknown, tests *limiter
 	// strangers bounds a partner's answers about tenants that did not approve its app, per token.
 	strangers *limiter
+	// names bounds the names that are looked up for an app's partner.
+	names *limiter
 	// pulls bounds the pulls that read their status.
 	pulls *gate
 	// partners and others bound the requests of one token, atOnce what a partner's does at once.
@@ -171,9 +173,9 @@ func New(d Deps) *API {
 	a := &API{
 		Deps: d, auth: newAuthenticator(d.Tokens, d.TokenUses, d.Store, d.Log),
 		unknown: newLimiter(unknownInterval, unknownBurst), tests: newLimiter(testInterval, testBurst),
-		strangers: newLimiter(unknownInterval, unknownBurst),
-		pulls:     newGate(d.StatesInFlight, d.StatesInFlight*pullsWaiting, pullsWithin),
-		partners:  newLimiter(partnerInterval, partnerBurst), others: newLimiter(otherInterval, otherBurst),
+		strangers: newLimiter(unknownInterval, unknownBurst), names: newLimiter(namesInterval, namesBurst),
+		pulls:    newGate(d.StatesInFlight, d.StatesInFlight*pullsWaiting, pullsWithin),
+		partners: newLimiter(partnerInterval, partnerBurst), others: newLimiter(otherInterval, otherBurst),
 		atOnce: newGates(func() *gate { return newGate(partnerAtOnce, partnerWaiting, partnerWithin) }),
 		long:   newShares(max(d.Connections/4, 1), max(d.Connections/2, 1)), callers: newShares(d.CallerRequests, d.Connections),
 		parsing: semaphore.NewWeighted(parsedAtOnce),

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/url"
 	"slices"
 	"time"
 
@@ -14,21 +13,11 @@ import (
 	"github.com/lamplighter/lamplighter/internal/secret"
 )
 
-// AddressChecker judges the addresses that endpoints are given.
-type AddressChecker interface {
-	// CheckURL judges the text. Its error is meant to be read by whoever set the URL.
-	CheckURL(raw string) (*url.URL, error)
-	// CheckHost judges what the host resolves to now; a warning says that it does not resolve yet.
-	CheckHost(ctx context.Context, u *url.URL) (warning string, err error)
-}
-
 const (
 	// casAttempts bounds how often a write without If-Match starts over because others wrote.
 	casAttempts = 20
 	// eventsWithin bounds what happens after a write is durable.
 	eventsWithin = 10 * time.Second
-	// addressesWithin bounds the resolving of all of a request's hosts.
-	addressesWithin = 8 * time.Second
 )
 
 // changeApp makes the app to write out of the one that stands there, nil when there is none.
@@ -144,7 +133,7 @@ func (a *API) checkWrite(c *call, old *registry.AppRecord, app partner.App, sw *
 	if err := partner.CheckNewAddresses(&app, before, guard.Confusing); err != nil {
 		return nil, err
 	}
-	if warnings, err = a.checkAddresses(c.ctx(), old, app); err != nil {
+	if warnings, err = a.checkAddresses(c, old, app, sw); err != nil {
 		return nil, err
 	}
 	if err := sw.check(old, &app); err != nil {
@@ -229,51 +218,6 @@ func sameSet(a, b []partner.License) bool {
 	slices.Sort(x)
 	slices.Sort(y)
 	return slices.Equal(slices.Compact(x), slices.Compact(y))
-}
-
-// checkAddresses asks the guard about every URL that the write sets or switches on, the overrides
-// of other environments too. URLs that stand there already are judged at each dial.
-func (a *API) checkAddresses(ctx context.Context, old *registry.AppRecord, app partner.App) ([]FieldError, error) {
-	if a.Addresses == nil {
-		return nil, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, addressesWithin)
-	defer cancel()
-	var warnings, faults []FieldError
-	for _, k := range partner.AllEndpointKinds() {
-		var before partner.Endpoint
-		if old != nil {
-			before = old.App.Endpoints[k]
-		}
-		if goesOn(old, &app, k) {
-			before = partner.Endpoint{}
-		}
-		for _, at := range endpointURLs(k, app.Endpoints[k], before) {
-			warning, err := a.checkAddress(ctx, at.url)
-			switch {
-			case err != nil:
-				faults = append(faults, FieldError{Pointer: at.pointer, Detail: err.Error()})
-			case warning != "":
-				warnings = append(warnings, FieldError{Pointer: at.pointer, Detail: warning})
-			}
-		}
-	}
-	if len(faults) > 0 {
-		return nil, invalid(faults...)
-	}
-	return warnings, nil
-}
-
-func (a *API) checkAddress(ctx context.Context, raw string) (warning string, err error) {
-	u, err := a.Addresses.CheckURL(raw)
-	if err != nil {
-		return "", err
-	}
-	warning, err = a.Addresses.CheckHost(ctx, u)
-	if ctx.Err() != nil {
-		return "its host could not be resolved in time: it is checked at each connection", nil
-	}
-	return warning, err
 }
 
 type urlAt struct{ pointer, url string }

@@ -148,7 +148,7 @@ func (a *API) listAudit(c *call) error {
 	}
 	items := make([]auditAnswer, len(entries))
 	for i, e := range entries {
-		items[i] = answerEntry(e)
+		items[i] = c.entry(e)
 	}
 	return c.json(http.StatusOK, answerPage(p, items, next))
 }
@@ -174,7 +174,7 @@ func (a *API) exportAudit(c *call) error {
 			c.lines()
 		}
 		for _, e := range entries {
-			line, err := encode(answerEntry(e))
+			line, err := encode(c.entry(e))
 			if err != nil {
 				return err
 			}

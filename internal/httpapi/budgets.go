@@ -30,6 +30,7 @@ const (
 	budgetKeys           = "idempotency_keys"
 	budgetWaiters        = "waiting_engines"
 	budgetAddresses      = "new_addresses"
+	budgetNames          = "host_names"
 )
 
 // Limits that are no settings, because each protects the service from callers.
@@ -50,14 +51,16 @@ const (
 	siteFailureBurst    = 100
 	unknownInterval     = time.Second
 	unknownBurst        = 60
+	namesInterval       = time.Second
+	namesBurst          = 20
 	testInterval        = 10 * time.Second
 	testBurst           = 3
 )
 
-func budgetNames() []string {
+func allBudgets() []string {
 	return []string{
 		budgetRequests, budgetAtOnce, budgetLong, budgetCaller, budgetBody, budgetValues, budgetWrongTokens, budgetUnknownTenants, budgetStrangers,
-		budgetTests, budgetKeys, budgetWaiters, budgetAddresses,
+		budgetTests, budgetKeys, budgetWaiters, budgetAddresses, budgetNames,
 	}
 }
 
@@ -78,6 +81,7 @@ func (a *API) Budgets() []Budget {
 		{budgetTests, "an endpoint of an app", every(testBurst, testInterval)},
 		{budgetKeys, "a token's name", fmt.Sprintf("%d idempotency keys within their time", registry.OnceMax)},
 		{budgetAddresses, "an app", fmt.Sprintf("%d mail addresses a day that were not there (`mail.new_addresses`), of what partners' tokens set; all processes together", a.NewAddresses)},
+		{budgetNames, "an app", "host names that are looked up because partners' tokens set or switch on URLs: " + every(namesBurst, namesInterval) + "; a write that needs more than there are is not done"},
 		{budgetWaiters, "a process", "engines that wait for changes"},
 	}
 }

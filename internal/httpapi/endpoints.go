@@ -10,6 +10,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/health"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/told"
 )
 
 // HealthState is how an endpoint is, in one word.
@@ -36,24 +37,24 @@ type HealthReader interface {
 }
 
 type healthAnswer struct {
-	State     HealthState `json:"state"`
-	Since     time.Time   `json:"since,omitzero"`
-	Reason    string      `json:"reason,omitempty"`
-	Detail    string      `json:"detail,omitempty"`
-	CheckedAt time.Time   `json:"checked_at,omitzero"`
+	State HealthState `json:"state"`
+	Since time.Time   `json:"since,omitzero"`
+	told.Said
+	*inner
+	CheckedAt time.Time `json:"checked_at,omitzero"`
 	// NextCheckAt is when a probe comes next.
 	NextCheckAt time.Time `json:"next_check_at,omitzero"`
 	// CertificateEndsAt is when the TLS certificate ends that a probe saw last.
 	CertificateEndsAt time.Time `json:"certificate_ends_at,omitzero"`
 }
 
-func (a *API) health(ctx context.Context, app *partner.App, kind partner.EndpointKind) (*healthAnswer, error) {
-	h, err := a.Health.Health(ctx, app, kind)
+func (a *API) health(c *call, app *partner.App, kind partner.EndpointKind) (*healthAnswer, error) {
+	h, err := a.Health.Health(c.ctx(), app, kind)
 	if err != nil {
 		return nil, err
 	}
 	return &healthAnswer{
-		State: HealthState(h.Word), Since: h.Since.UTC(), Reason: h.Reason, Detail: h.Detail,
+		State: HealthState(h.Word), Since: h.Since.UTC(), Said: c.say(h.Cause, kind), inner: c.inner(h.Detail, ""),
 		CheckedAt: h.CheckedAt.UTC(), NextCheckAt: h.NextCheckAt.UTC(), CertificateEndsAt: h.CertificateEnds.UTC(),
 	}, nil
 }
@@ -73,7 +74,7 @@ func (a *API) getEndpoint(c *call) error {
 func (a *API) answerEndpoint(c *call, kind partner.EndpointKind, rec registry.AppRecord, warnings []FieldError) error {
 	answer := a.endpointAnswer(&rec.App, kind)
 	var err error
-	if answer.Health, err = a.health(c.ctx(), &rec.App, kind); err != nil {
+	if answer.Health, err = a.health(c, &rec.App, kind); err != nil {
 		return err
 	}
 	answer.Warnings = warnings
@@ -141,10 +142,10 @@ func rebase(kind partner.EndpointKind, in []FieldError) []FieldError {
 type TestResult struct {
 	// Outcome is Healthy, Failing, or Unchecked when nothing could be learnt about the endpoint.
 	Outcome HealthState
-	Reason  string
+	Cause   told.Cause
 	// Status is the HTTP status, 0 when there was no answer.
 	Status int
-	// Detail says it in words, without a piece of the answer.
+	// Detail says more, for operators and admins alone.
 	Detail   string
 	Duration time.Duration
 }
@@ -181,10 +182,10 @@ func (a *API) testEndpoint(c *call) error {
 		return err
 	}
 	return c.json(http.StatusOK, struct {
-		Outcome    HealthState `json:"outcome"`
-		Reason     string      `json:"reason"`
-		Status     int         `json:"status"`
-		Detail     string      `json:"detail"`
-		DurationMS int64       `json:"duration_ms"`
-	}{result.Outcome, result.Reason, result.Status, result.Detail, result.Duration.Milliseconds()})
+		Outcome HealthState `json:"outcome"`
+		told.Said
+		Status int `json:"status"`
+		*inner
+		DurationMS int64 `json:"duration_ms"`
+	}{result.Outcome, c.say(result.Cause, kind), result.Status, c.inner(result.Detail, ""), result.Duration.Milliseconds()})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -13,12 +14,14 @@ import (
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/guard"
 	"github.com/lamplighter/lamplighter/internal/health"
 	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/tenant"
+	"github.com/lamplighter/lamplighter/internal/told"
 )
 
 // world is everything behind the API, in memory.
@@ -58,6 +61,7 @@ type world struct {
 	reports   []registry.Report
 	// reportedLines are those of idempotency keys that were reported.
 	reportedLines map[string]bool
+	lookedUp      []string
 	tried         int
 	events        []string
 	eventErr      error
@@ -204,36 +208,40 @@ func (w *world) AppDeleted(_ context.Context, id partner.ClientID, revision int6
 }
 
 func (*world) CheckURL(raw string) (*url.URL, error) {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return nil, errors.New("is no URL")
-	}
-	if u.Scheme != "https" {
-		return nil, errors.New("must start with https://")
-	}
-	return u, nil
+	return guard.New(guard.Policy{}, nil).CheckURL(raw)
 }
 
-func (*world) CheckHost(_ context.Context, u *url.URL) (string, error) {
-	switch {
-	case strings.HasPrefix(u.Hostname(), "10."):
-		return "", errors.New("its address is private and may not be called")
-	case strings.HasSuffix(u.Hostname(), ".unknown.example"):
-		return "the host name does not resolve yet", nil
+func (w *world) CheckHost(_ context.Context, u *url.URL) ([]netip.Addr, error) {
+	defer w.lock()()
+	w.lookedUp = append(w.lookedUp, u.Hostname())
+	switch host := u.Hostname(); {
+	case strings.HasSuffix(host, ".inside.example"):
+		return nil, &guard.BlockedError{Reason: guard.ReasonPrivate}
+	case strings.HasSuffix(host, ".unknown.example"):
+		return nil, guard.ErrNoHost
+	case strings.HasSuffix(host, ".silent.example"):
+		return nil, guard.ErrNoResolver
 	default:
-		return "", nil
+		return []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil
 	}
+}
+
+func (*world) CheckKey(_ context.Context, u *url.URL, _ []netip.Addr) error {
+	if strings.HasSuffix(u.Hostname(), ".short.example") {
+		return &guard.ShortKeyError{Bits: 1024, Least: guard.RSABits}
+	}
+	return nil
 }
 
 func (w *world) Health(_ context.Context, app *partner.App, k partner.EndpointKind) (health.Assessment, error) {
 	return health.Assess(health.Subject{
 		Kind: k, Endpoint: app.Endpoints[k], Environment: partner.Online, Paused: app.Paused, Missing: w.licences.Missing(app, k),
-		FailingSince: start, FailingReason: "refused", FailingDetail: "nothing listens there",
+		FailingSince: start, FailingCause: told.Named("refused"), FailingDetail: "nothing listens there",
 	}), nil
 }
 
 func (*world) Test(context.Context, partner.ClientID, partner.EndpointKind) (httpapi.TestResult, error) {
-	return httpapi.TestResult{Outcome: httpapi.Failing, Reason: "wrong_key", Status: 200, Detail: "it signed with another key", Duration: 12 * time.Millisecond}, nil
+	return httpapi.TestResult{Outcome: httpapi.Failing, Cause: told.Named("wrong_key"), Status: 200, Detail: "it signed with another key", Duration: 12 * time.Millisecond}, nil
 }
 
 // Try finds fault with endpoints whose host says so.
@@ -241,12 +249,12 @@ func (w *world) Try(_ context.Context, app partner.App, kind partner.EndpointKin
 	defer w.lock()()
 	w.tried++
 	if strings.Contains(app.Endpoints[kind].EffectiveURL(partner.Online), "failing") {
-		return httpapi.TestResult{Outcome: httpapi.Failing, Reason: "refused", Detail: "it refused the connection"}, w.down
+		return httpapi.TestResult{Outcome: httpapi.Failing, Cause: told.Named("refused"), Detail: "it refused the connection"}, w.down
 	}
 	if strings.Contains(app.Endpoints[kind].EffectiveURL(partner.Online), "unheard") {
-		return httpapi.TestResult{Outcome: httpapi.Unchecked, Reason: "no_tenant", Detail: "nobody to call for"}, w.down
+		return httpapi.TestResult{Outcome: httpapi.Unchecked, Cause: told.Named("no_tenant"), Detail: "nobody to call for"}, w.down
 	}
-	return httpapi.TestResult{Outcome: httpapi.Healthy, Reason: "none", Status: 500, Detail: "a SOAP service answered"}, w.down
+	return httpapi.TestResult{Outcome: httpapi.Healthy, Cause: told.Named("none"), Status: 500, Detail: "a SOAP service answered"}, w.down
 }
 
 func (w *world) Approve(_ context.Context, app partner.ClientID, ts []tenant.ID, _ registry.Actor) error {
@@ -433,8 +441,8 @@ func (w *world) Incidents(_ context.Context, q httpapi.IncidentQuery) ([]httpapi
 	if w.down != nil {
 		return nil, "", w.down
 	}
-	i := httpapi.Incident{ID: "inc_app1_smi2xk0", ClientID: "app1", Endpoint: "state_change", State: "open", Reason: "refused", OpenedAt: start}
-	if q.App != "" && q.App != i.ClientID || q.Endpoint != "" && q.Endpoint != i.Endpoint || q.State != "" && q.State != i.State {
+	i := httpapi.Incident{ID: "inc_app1_smi2xk0", ClientID: "app1", Endpoint: partner.StateChange, State: "open", Cause: told.Named("refused"), OpenedAt: start}
+	if q.App != "" && q.App != i.ClientID || q.Endpoint != "" && q.Endpoint != i.Endpoint.String() || q.State != "" && q.State != i.State {
 		return nil, "", nil
 	}
 	return []httpapi.Incident{i}, "1", nil
@@ -447,5 +455,5 @@ func (w *world) CloseIncident(_ context.Context, id string, _ registry.Actor) (h
 	if id != "inc_app1_smi2xk0" {
 		return httpapi.Incident{}, registry.ErrNotFound
 	}
-	return httpapi.Incident{ID: id, ClientID: "app1", Endpoint: "state_change", State: "closed", OpenedAt: start, ClosedAt: start}, nil
+	return httpapi.Incident{ID: id, ClientID: "app1", Endpoint: partner.StateChange, State: "closed", OpenedAt: start, ClosedAt: start}, nil
 }

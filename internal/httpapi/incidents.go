@@ -9,33 +9,58 @@ import (
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/told"
 )
 
-// Incident is an incident as the API shows it.
+// Incident is an incident with all that is known of it.
 type Incident struct {
+	ID       string
+	ClientID partner.ClientID
+	Endpoint partner.EndpointKind
+	// State is "open" or "closed".
+	State string
+	// Cause is that of the newest failure, Status its HTTP status, 0 when there was no answer.
+	Cause  told.Cause
+	Status int
+	// Detail is the text that it left, for operators and admins alone.
+	Detail string
+	// OccurredAt is when the newest failed call was made, if an engine reported it and said so.
+	OccurredAt time.Time
+
+	Since, OpenedAt, ClosedAt time.Time
+	// Tenants are those whose notification the endpoint refuses, if it is about them.
+	Tenants []string
+	// Reported is how many failed calls engines reported of an open incident, AffectedTenants how
+	// many tenants' they were, Affected some of them by name.
+	Reported, AffectedTenants int64
+	Affected                  []string
+}
+
+// incidentAnswer is an incident as the caller may see it.
+type incidentAnswer struct {
 	ID       string           `json:"id"`
 	ClientID partner.ClientID `json:"client_id"`
 	Endpoint string           `json:"endpoint"`
-	// State is "open" or "closed".
-	State  string `json:"state"`
-	Reason string `json:"reason,omitempty"`
-	// Status is the HTTP status of the newest failure, 0 when there was no answer.
+	State    string           `json:"state"`
+	told.Said
 	Status int `json:"status,omitempty"`
-	// Detail says the newest failure in words.
-	Detail string `json:"detail,omitempty"`
-	// OccurredAt is when the newest failed call was made, if an engine reported it and said so.
-	OccurredAt time.Time `json:"occurred_at,omitzero"`
+	*inner
+	OccurredAt      time.Time `json:"occurred_at,omitzero"`
+	Since           time.Time `json:"since,omitzero"`
+	OpenedAt        time.Time `json:"opened_at,omitzero"`
+	ClosedAt        time.Time `json:"closed_at,omitzero"`
+	Tenants         []string  `json:"tenants,omitempty"`
+	Reported        int64     `json:"reported,omitempty"`
+	AffectedTenants int64     `json:"affected_tenants,omitempty"`
+	Affected        []string  `json:"affected,omitempty"`
+}
 
-	Since    time.Time `json:"since,omitzero"`
-	OpenedAt time.Time `json:"opened_at,omitzero"`
-	ClosedAt time.Time `json:"closed_at,omitzero"`
-	// Tenants are those whose notification the endpoint refuses, if it is about them.
-	Tenants []string `json:"tenants,omitempty"`
-	// Reported is how many failed calls engines reported of an open incident, AffectedTenants how
-	// many tenants' they were, Affected some of them by name.
-	Reported        int64    `json:"reported,omitempty"`
-	AffectedTenants int64    `json:"affected_tenants,omitempty"`
-	Affected        []string `json:"affected,omitempty"`
+func (c *call) incident(i *Incident) incidentAnswer {
+	return incidentAnswer{
+		ID: i.ID, ClientID: i.ClientID, Endpoint: i.Endpoint.String(), State: i.State, Said: c.say(i.Cause, i.Endpoint), Status: i.Status,
+		inner: c.inner(i.Detail, ""), OccurredAt: i.OccurredAt, Since: i.Since, OpenedAt: i.OpenedAt, ClosedAt: i.ClosedAt,
+		Tenants: i.Tenants, Reported: i.Reported, AffectedTenants: i.AffectedTenants, Affected: i.Affected,
+	}
 }
 
 // IncidentQuery chooses incidents; its zero value is the first page of all.
@@ -112,7 +137,11 @@ func (a *API) listIncidents(c *call) error {
 	if err != nil {
 		return err
 	}
-	return answerList(c, p, items, next)
+	answers := make([]incidentAnswer, len(items))
+	for i := range items {
+		answers[i] = c.incident(&items[i])
+	}
+	return answerList(c, p, answers, next)
 }
 
 func (a *API) closeIncident(c *call) error {
@@ -132,5 +161,5 @@ func (a *API) closeIncident(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, i)
+	return c.json(http.StatusOK, c.incident(&i))
 }

@@ -27,17 +27,23 @@ func newLimiter(interval time.Duration, burst int) *limiter {
 
 // take counts an event, or says how long the caller has to wait.
 func (l *limiter) take(key string, now time.Time) (wait time.Duration, ok bool) {
+	return l.takeMany(key, 1, now)
+}
+
+// takeMany counts n events of a key, at most a burst of them, or none and says how long the caller has to wait.
+func (l *limiter) takeMany(key string, n int, now time.Time) (wait time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at, _ := l.full.get(key)
-	if wait = l.wait(at, now); wait > 0 {
-		l.full.put(key, at)
-		return wait, false
-	}
 	if at.Before(now) {
 		at = now
 	}
-	l.full.put(key, at.Add(l.interval))
+	end := at.Add(time.Duration(n) * l.interval)
+	if wait = end.Sub(now) - time.Duration(l.burst)*l.interval; wait > 0 {
+		l.full.put(key, at)
+		return wait, false
+	}
+	l.full.put(key, end)
 	return 0, true
 }
 

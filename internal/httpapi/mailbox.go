@@ -85,8 +85,7 @@ func (a *API) listDeliveries(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.hideExcerpts(attempts)
-	return c.json(http.StatusOK, answerPage(p, attempts, ""))
+	return c.json(http.StatusOK, answerPage(p, c.deliveries(attempts), ""))
 }
 
 func (a *API) resync(c *call) error {

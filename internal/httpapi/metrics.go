@@ -55,7 +55,7 @@ func newMetrics(reg prometheus.Registerer, routes []route) *metrics {
 			m.requests.WithLabelValues(r.pattern, r.method, strconv.Itoa(code))
 		}
 	}
-	for _, budget := range budgetNames() {
+	for _, budget := range allBudgets() {
 		m.budgets.WithLabelValues(budget, noRole)
 		for _, role := range AllRoles() {
 			m.budgets.WithLabelValues(budget, role.String())

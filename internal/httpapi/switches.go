@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/told"
 )
 
 // switching checks what a write switches on, once, however often the write starts over because
@@ -20,14 +22,16 @@ import (
 // answers, so it may be switched on before its receiver runs. Switching off is never held up.
 type switching struct {
 	api   *API
+	call  *call
 	force bool
-	// probed holds what was found, by endpoint and URL.
+	// probed holds what was found, by endpoint and URL, looked what is known of hosts, by host and port.
 	probed map[string]TestResult
+	looked map[string]resolved
 }
 
 // switching reads the request's wish to force.
 func (a *API) switching(c *call) (*switching, error) {
-	s := &switching{api: a, probed: map[string]TestResult{}}
+	s := &switching{api: a, call: c, probed: map[string]TestResult{}, looked: map[string]resolved{}}
 	switch values := c.r.URL.Query()["force"]; {
 	case len(values) == 0:
 	case len(values) == 1 && (values[0] == "true" || values[0] == "false"):
@@ -109,13 +113,22 @@ func (s *switching) probe(ctx context.Context, old *registry.AppRecord, app *par
 		}
 		s.probed[s.key(app, k)] = results[k]
 		if results[k].Outcome == Failing {
-			failed = append(failed, FieldError{Pointer: s.blamed(old, app, k), Detail: results[k].Detail})
+			failed = append(failed, FieldError{Pointer: s.blamed(old, app, k), Detail: s.found(k, results[k])})
 		}
 	}
 	if len(failed) > 0 && !s.force {
 		return probeFailed(failed)
 	}
 	return nil
+}
+
+// found says what a probe found, to the caller.
+func (s *switching) found(k partner.EndpointKind, r TestResult) string {
+	said := s.call.say(r.Cause, k)
+	if more := s.call.inner(r.Detail, ""); more != nil && more.Detail != "" {
+		return more.Detail
+	}
+	return strings.TrimSpace(said.Words.String() + ". " + said.Advice.String())
 }
 
 // blamed is the member of the request that a failed probe is about.
@@ -142,7 +155,7 @@ func (s *switching) try(ctx context.Context, app *partner.App, k partner.Endpoin
 		if !s.force {
 			return TestResult{}, tooMany(budgetTests, "This endpoint was tried several times just now.", wait)
 		}
-		return TestResult{Outcome: Unchecked, Reason: "not_tried", Detail: "It was tried several times just before, and not again."}, nil
+		return TestResult{Outcome: Unchecked, Cause: told.Named("not_tried")}, nil
 	}
 	return s.api.Tester.Try(ctx, *app, k)
 }
@@ -165,11 +178,12 @@ func (n switchNote) encode() string {
 	return string(b)
 }
 
+// probeNote is what a probe found. Operators and admins read it whole.
 type probeNote struct {
 	Outcome    HealthState `json:"outcome"`
 	Reason     string      `json:"reason"`
 	Status     int         `json:"status,omitempty"`
-	Detail     string      `json:"detail"`
+	Detail     string      `json:"detail,omitempty"`
 	DurationMS int64       `json:"duration_ms"`
 }
 
@@ -228,7 +242,7 @@ func (s *switching) notes(old *registry.AppRecord, app *partner.App) []registry.
 			return nil, false
 		}
 		return &probeNote{
-			Outcome: found.Outcome, Reason: found.Reason, Status: found.Status, Detail: found.Detail,
+			Outcome: found.Outcome, Reason: found.Cause.String(), Status: found.Status, Detail: found.Detail,
 			DurationMS: found.Duration.Milliseconds(),
 		}, s.force && found.Outcome != Healthy
 	})

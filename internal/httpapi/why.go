@@ -6,11 +6,11 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/intake"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/tenant"
+	"github.com/lamplighter/lamplighter/internal/told"
 )
 
 // Explainer says why a tenant's change has not arrived at an app.
@@ -21,20 +21,20 @@ type Explainer interface {
 
 // whyAnswer is an explanation: words for people, the rest for programs.
 type whyAnswer struct {
-	ClientID      partner.ClientID   `json:"client_id"`
-	Tenant        tenant.ID          `json:"tenant"`
-	Words         string             `json:"words"`
-	Cause         intake.Cause       `json:"cause"`
-	InStep        bool               `json:"in_step"`
-	Approved      bool               `json:"approved"`
-	State         tenant.State       `json:"state"`
-	Newest        *changeAnswer      `json:"newest_change,omitempty"`
-	FanOutOwed    bool               `json:"fan_out_owed"`
-	Waiting       []waitingAnswer    `json:"waiting"`
-	InFlight      bool               `json:"in_flight"`
-	NextAttemptAt time.Time          `json:"next_attempt_at,omitzero"`
-	Endpoint      whyEndpoint        `json:"endpoint"`
-	Deliveries    []delivery.Attempt `json:"deliveries"`
+	ClientID      partner.ClientID `json:"client_id"`
+	Tenant        tenant.ID        `json:"tenant"`
+	Words         string           `json:"words"`
+	Cause         intake.Cause     `json:"cause"`
+	InStep        bool             `json:"in_step"`
+	Approved      bool             `json:"approved"`
+	State         tenant.State     `json:"state"`
+	Newest        *changeAnswer    `json:"newest_change,omitempty"`
+	FanOutOwed    bool             `json:"fan_out_owed"`
+	Waiting       []waitingAnswer  `json:"waiting"`
+	InFlight      bool             `json:"in_flight"`
+	NextAttemptAt time.Time        `json:"next_attempt_at,omitzero"`
+	Endpoint      whyEndpoint      `json:"endpoint"`
+	Deliveries    []deliveryAnswer `json:"deliveries"`
 }
 
 type changeAnswer struct {
@@ -51,9 +51,9 @@ type waitingAnswer struct {
 	Since      time.Time         `json:"waiting_since"`
 	Superseded int64             `json:"superseded"`
 	Attempts   int               `json:"attempts"`
-	Reason     string            `json:"reason,omitempty"`
-	LastAt     time.Time         `json:"last_attempt_at,omitzero"`
-	Again      bool              `json:"told_again"`
+	told.Said
+	LastAt time.Time `json:"last_attempt_at,omitzero"`
+	Again  bool      `json:"told_again"`
 }
 
 type whyEndpoint struct {
@@ -91,23 +91,22 @@ func (a *API) why(c *call) error {
 		}
 		w.Newest = nil
 	}
-	answer := answerWhy(w)
-	if answer.Endpoint.Health, err = a.health(c.ctx(), &rec.App, partner.StateChange); err != nil {
+	answer := c.explanation(w)
+	if answer.Endpoint.Health, err = a.health(c, &rec.App, partner.StateChange); err != nil {
 		return err
 	}
-	c.hideExcerpts(answer.Deliveries)
 	return c.json(http.StatusOK, answer)
 }
 
-func answerWhy(w intake.Why) whyAnswer {
+func (c *call) explanation(w intake.Why) whyAnswer {
 	answer := whyAnswer{
-		ClientID: w.ClientID, Tenant: w.Tenant, Words: w.Words(), Cause: w.Cause, InStep: w.Cause == intake.InStep, Approved: w.Approved,
+		ClientID: w.ClientID, Tenant: w.Tenant, Words: w.Words(c.audience()), Cause: w.Cause, InStep: w.Cause == intake.InStep, Approved: w.Approved,
 		State: w.Status.State, FanOutOwed: w.FanOutOwed, Waiting: []waitingAnswer{}, InFlight: w.InFlight, NextAttemptAt: w.NextAttemptAt.UTC(),
 		Endpoint: whyEndpoint{
 			Enabled: w.Endpoint.Enabled, HasURL: w.HasURL, OffReason: w.Endpoint.OffReason, SwitchedAt: w.Endpoint.SwitchedAt, Paused: w.Paused,
 			Breaker: w.Breaker, RetryAt: w.GateUntil.UTC(), Openings: w.Openings, Waiting: w.Ahead,
 		},
-		Deliveries: list(w.Attempts),
+		Deliveries: c.deliveries(w.Attempts),
 	}
 	if n := w.Newest; n != nil {
 		answer.Newest = &changeAnswer{n.ID, n.Type, n.Sequence, n.AcceptedAt.UTC()}
@@ -118,21 +117,9 @@ func answerWhy(w intake.Why) whyAnswer {
 			LastAt: e.LastAttempt.UTC(), Again: e.Again,
 		}
 		if e.Attempts > 0 {
-			one.Reason = e.Reason.String()
+			one.Said = c.say(e.Reason.Cause(), partner.StateChange)
 		}
 		answer.Waiting = append(answer.Waiting, one)
 	}
 	return answer
-}
-
-// hideExcerpts leaves out what endpoints answered where a partner reads. What a partner's address
-// answers, the partner knows; what another address answers that its name came to point at, nobody
-// outside may read here.
-func (c *call) hideExcerpts(attempts []delivery.Attempt) {
-	if c.role.Kind != Partner {
-		return
-	}
-	for i := range attempts {
-		attempts[i].Excerpt = ""
-	}
 }

@@ -46,6 +46,8 @@ func (s *State) unreached() bool {
 	switch s.Last.Reason {
 	case delivery.ReasonTimeout, delivery.ReasonDNS, delivery.ReasonRefused, delivery.ReasonReset, delivery.ReasonTLS:
 		return true
+	case delivery.ReasonBlockedAddress: // as a name that does not exist
+		return true
 	default:
 		return false
 	}

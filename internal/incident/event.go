@@ -33,7 +33,7 @@ const (
 func Sources() []Source { return []Source{SourcePush, SourceProbe, SourceReport} }
 
 // Failure is a failed attempt that counts against the endpoint. Excerpt and Detail must be
-// redacted already.
+// redacted already; operators and admins alone are shown them.
 type Failure struct {
 	Reason  delivery.Reason
 	Status  int
@@ -43,7 +43,7 @@ type Failure struct {
 	At time.Time
 	// OccurredAt is when an engine says that the call was made, zero where nobody said.
 	OccurredAt time.Time
-	// Immediate opens the incident at once: nothing will heal it but people (a blocked address, a
+	// Immediate opens the incident at once: nothing will heal it but people (a URL that the settings forbid, a
 	// wrong key). Ignored for rate_limited.
 	Immediate bool
 	// Source is who saw it; empty is SourcePush.
@@ -58,8 +58,10 @@ type Failure struct {
 }
 
 // IsRefusal reports whether an endpoint that works refused a notification, so that it climbs the retry schedule; else it failed.
-func (f *Failure) IsRefusal() bool {
-	return f.Status != 0 && delivery.ClassifyStatus(f.Status).Outcome == delivery.Rejected
+func (f *Failure) IsRefusal() bool { return isRefusal(f.Status) }
+
+func isRefusal(status int) bool {
+	return status != 0 && delivery.ClassifyStatus(status).Outcome == delivery.Rejected
 }
 
 // Rejection is one tenant's notification that did not get through while nothing is said against the endpoint: it was refused

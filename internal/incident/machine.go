@@ -306,13 +306,18 @@ func (t *step) evaluate() {
 }
 
 // excused reports whether what is wrong is put down to a common cause for now.
-func (t *step) excused() bool { return t.s.unreached() && t.Common.Holds(t.now) }
+func (t *step) excused() bool { return t.unreached() && t.Common.Holds(t.now) }
+
+// unreached reports whether a common cause may be behind it. A URL that the settings forbid, which is told at once, fails for itself.
+func (t *step) unreached() bool {
+	return t.s.unreached() && (!t.immediate || t.s.Last.Reason != delivery.ReasonBlockedAddress)
+}
 
 func (t *step) openDue(since time.Time) bool {
 	if t.excused() {
 		return false
 	}
-	if t.s.unreached() {
+	if t.unreached() {
 		since = t.Common.from(since)
 	}
 	return !since.IsZero() && (t.immediate || t.now.Sub(since) >= t.Settings.OpenAfter && !t.isolated())
@@ -401,10 +406,9 @@ func (t *step) mail(k Kind) *Mail {
 		Reported: s.Reported, Affected: slices.Sorted(slices.Values(s.Affected)), AffectedMore: s.AffectedMore, AffectedCount: s.AffectedCount,
 	}
 	if f := s.cause(); f != nil {
-		c := *f
-		m.Failure = &c
+		m.Failure = f.known()
 	}
-	if t.Common.Lasts() && s.unreached() {
+	if t.Common.Lasts() && t.unreached() {
 		m.CommonSince = t.Common.Since.UTC().Truncate(time.Millisecond)
 	}
 	if s.FailingSince.IsZero() {

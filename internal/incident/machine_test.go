@@ -309,7 +309,7 @@ func TestMailNamesTheTenants(t *testing.T) {
 	want := incident.Mail{
 		Kind: incident.KindOpened, Incident: incident.NewID("app1", partner.StateChange, start.Add(5*time.Minute)), N: 1,
 		At: start.Add(5 * time.Minute), Since: start, Tenants: []tenant.ID{"T1", "T2"},
-		Failure: &incident.Failure{Reason: delivery.ReasonClientError, Status: 422, At: start},
+		Failure: &incident.Known{Reason: delivery.ReasonClientError, Status: 422, At: start},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("mail (-want +got):\n%s", diff)

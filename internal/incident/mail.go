@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
@@ -48,7 +49,7 @@ type Mail struct {
 	// EndedAt is when it became well, for KindRecovered.
 	EndedAt time.Time `json:"ended_at,omitzero"`
 	// Failure is the newest failure, nil when none was observed.
-	Failure *Failure `json:"failure,omitempty"`
+	Failure *Known `json:"failure,omitempty"`
 	// Tenants are those whose notification is refused, while the endpoint as a whole answers.
 	Tenants []tenant.ID `json:"tenants,omitempty"`
 	// Backlog is what waits now; for KindRecovered the most that waited.
@@ -74,6 +75,40 @@ type Mail struct {
 	CommonSince time.Time `json:"common_since,omitzero"`
 	// CertificateEnds is when the certificate ends, for KindCertificate.
 	CertificateEnds time.Time `json:"certificate_ends,omitzero"`
+}
+
+// Known is what a mail may say of a failure: nothing in it is an error's text or was said by the endpoint. Letters of older versions
+// hold such texts; they are not read.
+type Known struct {
+	Reason delivery.Reason
+	// Status is the HTTP status, 0 when there was no answer.
+	Status int
+	// At is when it was seen, OccurredAt when an engine says that the call was made.
+	At, OccurredAt time.Time
+	Source         Source
+}
+
+// known leaves out what strangers may not read.
+func (f *Failure) known() *Known {
+	return &Known{Reason: f.Reason, Status: f.Status, At: f.At, OccurredAt: f.OccurredAt, Source: f.Source}
+}
+
+// IsRefusal reports whether an endpoint that works refused a notification, so that it climbs the retry schedule; else it failed.
+func (k *Known) IsRefusal() bool { return isRefusal(k.Status) }
+
+// MarshalJSON names the reason.
+func (k Known) MarshalJSON() ([]byte, error) {
+	return json.Marshal(Failure{Reason: k.Reason, Status: k.Status, At: k.At, OccurredAt: k.OccurredAt, Source: k.Source})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote, and the failures of older letters.
+func (k *Known) UnmarshalJSON(b []byte) error {
+	var f Failure
+	if err := f.UnmarshalJSON(b); err != nil {
+		return err
+	}
+	*k = *f.known()
+	return nil
 }
 
 // letterFormat is the version of the stored letter.

@@ -23,11 +23,11 @@ func (l *ledger) because(id tenant.ID, want intake.Cause, pieces ...string) inta
 	w, err := intake.NewExplainer(l.reg, l.box, l.reg, partner.Online, never).Why(l.Context(), app, id)
 	l.check(err)
 	if w.Cause != want {
-		l.Errorf("cause %s, want %s: %s", w.Cause, want, w.Words())
+		l.Errorf("cause %s, want %s: %s", w.Cause, want, w.Words(intake.Staff))
 	}
 	for _, p := range pieces {
-		if !strings.Contains(w.Words(), p) {
-			l.Errorf("%s: %q is not in %q", want, p, w.Words())
+		if !strings.Contains(w.Words(intake.Staff), p) {
+			l.Errorf("%s: %q is not in %q", want, p, w.Words(intake.Staff))
 		}
 	}
 	return w
@@ -116,13 +116,13 @@ func TestWhyWordsOfWhatIsRare(t *testing.T) {
 		{"Failed", intake.Why{Cause: intake.Due, Attempts: []delivery.Attempt{{At: now, ChangeType: "resume", Outcome: "retryable", Reason: "timeout", DurationMS: 10000}}}, `The last attempt, of "resume" at 2026-11-24 10:15:30 UTC, failed: it did not answer in time, after 10000 ms.`},
 	} {
 		test.why.ClientID, test.why.Tenant, test.why.Waiting, test.why.Now = "app1", "Cust1", entry, now
-		if got := test.why.Words(); !strings.Contains(got, test.want) {
+		if got := test.why.Words(intake.Staff); !strings.Contains(got, test.want) {
 			t.Errorf("%s: %q does not hold %q", test.name, got, test.want)
 		}
 	}
 	for _, c := range intake.AllCauses() {
 		w := intake.Why{ClientID: "app1", Tenant: "Cust1", Waiting: entry, Now: now, Cause: c}
-		if got := w.Words(); len(got) < 15 || strings.Contains(got, "%!") || strings.Contains(got, "0001") && c != intake.GateClosed && c != intake.Retry {
+		if got := w.Words(intake.Staff); len(got) < 15 || strings.Contains(got, "%!") || strings.Contains(got, "0001") && c != intake.GateClosed && c != intake.Retry {
 			t.Errorf("%s: %q", c, got)
 		}
 	}

@@ -7,13 +7,32 @@ import (
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/told"
 )
 
 // overdue is how long a notification may be due before nobody seems to be at work.
 const overdue = time.Minute
 
-// Words says in one paragraph why the tenant's truth has not arrived, or that it has.
-func (w *Why) Words() string {
+// Audience is who reads an explanation.
+type Audience bool
+
+// The two audiences. A partner is told reasons as strangers are.
+const (
+	Staff   Audience = false
+	Partner Audience = true
+)
+
+// words say a reason to the audience.
+func (a Audience) words(c told.Cause) string {
+	if a == Partner {
+		return c.Told().Words(partner.StateChange).String()
+	}
+	return c.Words(partner.StateChange)
+}
+
+// Words says in one paragraph why the tenant's truth has not arrived, or that it has. Nothing in it is an error's text or was said
+// by the endpoint.
+func (w *Why) Words(to Audience) string {
 	sentences := []string{w.truth()}
 	switch w.Cause {
 	case NotApproved:
@@ -24,9 +43,9 @@ func (w *Why) Words() string {
 	case FanOutOwed:
 		sentences = append(sentences, fmt.Sprintf("It is not in the mailbox of %s yet: the fan-out is under way, and where a process died in it another one finishes it within seconds.", w.ClientID))
 	default:
-		sentences = append(sentences, w.waits(), w.obstacle())
+		sentences = append(sentences, w.waits(), w.obstacle(to))
 	}
-	if last := w.lastAttempt(); last != "" {
+	if last := w.lastAttempt(to); last != "" {
 		sentences = append(sentences, last)
 	}
 	return strings.Join(sentences, " ")
@@ -86,7 +105,7 @@ func count(n int64, what, done string) string {
 }
 
 // obstacle says what holds back what waits, and what ends it.
-func (w *Why) obstacle() string {
+func (w *Why) obstacle(to Audience) string {
 	switch w.Cause {
 	case NoURL:
 		return "The state change endpoint has no URL in this environment: what waits is delivered once it has one."
@@ -98,14 +117,14 @@ func (w *Why) obstacle() string {
 		return "It is being sent at this moment."
 	case GateClosed:
 		if w.newest().Reason == delivery.ReasonRateLimited {
-			return fmt.Sprintf("The endpoint asked for a pause%s: what waits goes out from %s on.", w.because(), at(w.NextAttemptAt))
+			return fmt.Sprintf("The endpoint asked for a pause%s: what waits goes out from %s on.", w.because(to), at(w.NextAttemptAt))
 		}
-		return fmt.Sprintf("The endpoint failed%s, so it is left alone until %s, when what waits is tried again%s.%s", w.because(), at(w.NextAttemptAt), w.inARow(), w.together())
+		return fmt.Sprintf("The endpoint failed%s, so it is left alone until %s, when what waits is tried again%s.%s", w.because(to), at(w.NextAttemptAt), w.inARow(), w.together())
 	case Retry:
 		if w.newest().Refused {
-			return fmt.Sprintf("The endpoint works but did not take this notification%s: the next try is at %s, on the retry schedule.", w.because(), at(w.NextAttemptAt))
+			return fmt.Sprintf("The endpoint works but did not take this notification%s: the next try is at %s, on the retry schedule.", w.because(to), at(w.NextAttemptAt))
 		}
-		return fmt.Sprintf("The endpoint failed for this tenant%s, which says nothing of others: the next try is at %s.", w.because(), at(w.NextAttemptAt))
+		return fmt.Sprintf("The endpoint failed for this tenant%s, which says nothing of others: the next try is at %s.", w.because(to), at(w.NextAttemptAt))
 	default:
 		if late := w.Now.Sub(w.NextAttemptAt); late > overdue {
 			return fmt.Sprintf("It has been due for %s, and nobody sends it: see that a worker runs and reaches Redis.", late.Round(time.Second))
@@ -139,12 +158,12 @@ func (w *Why) off() string {
 }
 
 // because names the newest failure of what waits.
-func (w *Why) because() string {
+func (w *Why) because(to Audience) string {
 	n := w.newest()
 	if n.Attempts == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" (%s; %s)", n.Reason.Words(), count(int64(n.Attempts), "attempt", "failed"))
+	return fmt.Sprintf(" (%s; %s)", to.words(n.Reason.Cause()), count(int64(n.Attempts), "attempt", "failed"))
 }
 
 // newest is what failed last.
@@ -165,7 +184,7 @@ func (w *Why) inARow() string {
 }
 
 // lastAttempt says how the newest attempt of the pair went.
-func (w *Why) lastAttempt() string {
+func (w *Why) lastAttempt(to Audience) string {
 	if len(w.Attempts) == 0 {
 		return ""
 	}
@@ -177,11 +196,7 @@ func (w *Why) lastAttempt() string {
 	if a.Outcome == delivery.Delivered.String() {
 		return fmt.Sprintf("The last one delivered was %q, %s%s after %d ms.", a.ChangeType, at(a.At), status, a.DurationMS)
 	}
-	reason := a.Reason
-	if r, ok := delivery.ParseReason(a.Reason); ok {
-		reason = r.Words()
-	}
-	return fmt.Sprintf("The last attempt, of %q at %s, failed: %s%s, after %d ms.", a.ChangeType, at(a.At), reason, status, a.DurationMS)
+	return fmt.Sprintf("The last attempt, of %q at %s, failed: %s%s, after %d ms.", a.ChangeType, at(a.At), to.words(told.Named(a.Reason)), status, a.DurationMS)
 }
 
 // at is a time as people read it in a sentence.

@@ -171,11 +171,11 @@ func (w *words) groupOf() (order int, title string) {
 	case m.Kind == incident.KindSwitchedOff:
 		return 0, "Switched off"
 	case failsForSome(m):
-		return 2, "Failing for some tenants: " + w.failed(m.Failure.Reason)
+		return 2, "Failing for some tenants: " + w.failed(reasonOf(m.Failure))
 	case len(m.Tenants) > 0:
 		return 2, "Failing: notifications of some tenants are refused"
 	case m.Failure != nil:
-		return 1, "Failing: " + w.failed(m.Failure.Reason)
+		return 1, "Failing: " + w.failed(reasonOf(m.Failure))
 	default:
 		return 1, "Failing"
 	}

@@ -142,7 +142,7 @@ func TestMailsAnswerTheDigestThatCameFirst(t *testing.T) {
 func digestLetters() []*incident.Letter {
 	ls := outage(7)
 	ls[6].Mail.Kind, ls[6].Mail.N = incident.KindClosed, 2
-	ls[1].Mail.Failure = &incident.Failure{Reason: delivery.ReasonDNS}
+	ls[1].Mail.Failure = &incident.Known{Reason: delivery.ReasonDNS}
 	ls[2].Mail.Kind, ls[2].Mail.N, ls[2].Mail.EndedAt = incident.KindRecovered, 2, since.Add(time.Hour)
 	ls[3].Mail.Kind, ls[3].Mail.OffReason = incident.KindSwitchedOff, partner.OffFailing
 	older := ls[2]
@@ -181,7 +181,7 @@ func TestDigestAdvisesEachByItself(t *testing.T) {
 	t.Parallel()
 	ls := outage(4)
 	for i := range ls {
-		ls[i].Mail.Failure = &incident.Failure{Reason: delivery.ReasonTimeout}
+		ls[i].Mail.Failure = &incident.Known{Reason: delivery.ReasonTimeout}
 	}
 	ls[1].Mail.Endpoint, ls[3].Mail.Endpoint = partner.ERPSync, partner.ERPSync
 	var first string

@@ -86,10 +86,7 @@ func (s *sampler) opened(k partner.EndpointKind, r delivery.Reason) incident.Let
 	if k != partner.StateChange {
 		url = "https://partner.example/services/" + k.String() + ".svc"
 	}
-	f := &incident.Failure{Reason: r, At: s.since.Add(290 * time.Second), Detail: sampleDetail(r, url)}
-	if f.Status = sampleStatus(r); f.Status != 0 {
-		f.Detail, f.Excerpt = fmt.Sprintf("HTTP status %d", f.Status), sampleExcerpt(r)
-	}
+	f := &incident.Known{Reason: r, At: s.since.Add(290 * time.Second), Status: sampleStatus(r)}
 	m := incident.Mail{
 		Kind: incident.KindOpened, Incident: incident.NewID(app, k, s.since), Endpoint: k, N: 1, At: s.since.Add(5 * time.Minute), Since: s.since,
 		Failure: f, SwitchOffAt: s.since.Add(120 * time.Hour),
@@ -125,42 +122,6 @@ func sampleStatus(r delivery.Reason) int {
 	}
 }
 
-func sampleDetail(r delivery.Reason, url string) string {
-	switch r {
-	case delivery.ReasonTimeout:
-		return "POST " + url + ": no answer within 10s"
-	case delivery.ReasonDNS:
-		return "lookup partner.example: no such host"
-	case delivery.ReasonRefused:
-		return "dial tcp 203.0.113.7:443: connect: connection refused"
-	case delivery.ReasonReset:
-		return "read tcp: connection reset by peer"
-	case delivery.ReasonTLS:
-		return "x509: certificate has expired or is not yet valid"
-	case delivery.ReasonBlockedAddress:
-		return "dial partner.example: 10.0.0.7 is a private address"
-	case delivery.ReasonWrongKey:
-		return "the signature of SignedApplicationToken does not verify by any of the app's public keys"
-	default:
-		return ""
-	}
-}
-
-func sampleExcerpt(r delivery.Reason) string {
-	switch r {
-	case delivery.ReasonRedirect:
-		return "<html><body>Object moved to <a href=\"/login\">here</a>.</body></html>"
-	case delivery.ReasonRateLimited:
-		return `{"error":"rate limit exceeded"}`
-	case delivery.ReasonBadAnswer:
-		return "<html><head><title>Welcome</title></head><body>Service is running.</body></html>"
-	case delivery.ReasonGone:
-		return "This integration was retired on 1 November."
-	default:
-		return "<html><body><h1>" + http.StatusText(sampleStatus(r)) + "</h1></body></html>"
-	}
-}
-
 // lives are the mails of incidents after their opening, and of openings of another sort.
 func (s *sampler) lives() []Sample {
 	var out []Sample
@@ -175,7 +136,7 @@ func (s *sampler) lives() []Sample {
 	})
 	add("opened-tenants_refused", push, delivery.ReasonClientError, func(l *incident.Letter) {
 		l.Mail.Tenants, l.Mail.SwitchOffAt = []tenant.ID{"Cust10001", "Cust10002"}, time.Time{}
-		l.Mail.Failure.Status, l.Mail.Failure.Detail, l.Mail.Failure.Excerpt = http.StatusUnprocessableEntity, "HTTP status 422", `{"error":"unknown tenant"}`
+		l.Mail.Failure.Status = http.StatusUnprocessableEntity
 		l.Mail.Backlog = incident.Backlog{Notifications: 2, Tenants: 2}
 	})
 	add("opened-tenants_failing", push, delivery.ReasonServerError, func(l *incident.Letter) {

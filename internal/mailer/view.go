@@ -9,17 +9,15 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/partner"
-	"github.com/lamplighter/lamplighter/internal/secret"
 	"github.com/lamplighter/lamplighter/internal/tenant"
+	"github.com/lamplighter/lamplighter/internal/told"
 )
 
 const (
-	// excerptMax bounds the piece of the answer shown, detailMax what is said in protocol terms.
-	excerptMax = 500
-	detailMax  = 300
+	// detailMax bounds a URL, and what a mail server said.
+	detailMax = 300
 	// nameMax bounds an app's name in mails; a subject must stay readable.
 	nameMax = 80
 	// tenantsMax bounds the tenants that a mail names.
@@ -35,7 +33,6 @@ type view struct {
 	Headline string
 	Intro    string
 	Facts    []fact
-	Excerpt  string
 	Next     []string
 	Advice   string
 	// Action is the link that a mail asks to follow, for KindConfirm.
@@ -110,9 +107,6 @@ func newView(l *incident.Letter, unsubscribe string) view {
 		v.StopLink = v.StopWord
 		v.Footer = "This mail was written by a machine; nobody reads answers to it."
 		return v
-	}
-	if m.Failure != nil && !over(m.Kind) {
-		v.Excerpt = secret.Excerpt([]byte(m.Failure.Excerpt), excerptMax)
 	}
 	if !over(m.Kind) {
 		v.Advice = advice(m)
@@ -222,7 +216,7 @@ func (w *words) intro() string {
 	case m.Kind == incident.KindClosed:
 		s = "The platform's staff closed it on " + w.at(m.At)
 		if m.Failure != nil {
-			s += ". When it was last seen failing, " + w.failed(m.Failure.Reason)
+			s += ". When it was last seen failing, " + w.failed(reasonOf(m.Failure))
 		}
 		return s + "."
 	case m.Kind == incident.KindSwitchedOff && m.OffReason == partner.OffFailing:
@@ -230,11 +224,11 @@ func (w *words) intro() string {
 	case m.Kind == incident.KindSwitchedOff:
 		s = "It answered that it is gone for good (410), so we have stopped calling it."
 	case failsForSome(m):
-		s = fmt.Sprintf("The notifications of %s fail since %s: %s.", count(int64(len(m.Tenants)), "tenant"), w.at(m.Since), w.failed(m.Failure.Reason))
+		s = fmt.Sprintf("The notifications of %s fail since %s: %s.", count(int64(len(m.Tenants)), "tenant"), w.at(m.Since), w.failed(reasonOf(m.Failure)))
 	case len(m.Tenants) > 0:
 		s = fmt.Sprintf("It refuses the notifications of %s since %s, while it takes others.", count(int64(len(m.Tenants)), "tenant"), w.at(m.Since))
 	case m.Failure != nil:
-		s = fmt.Sprintf("Calling it fails since %s: %s.", w.at(m.Since), w.failed(m.Failure.Reason))
+		s = fmt.Sprintf("Calling it fails since %s: %s.", w.at(m.Since), w.failed(reasonOf(m.Failure)))
 	default:
 		s = fmt.Sprintf("Calling it fails since %s.", w.at(m.Since))
 	}
@@ -244,13 +238,11 @@ func (w *words) intro() string {
 	return s
 }
 
-// failed says what a call came to. Integration endpoints get no notifications.
-func (w *words) failed(r delivery.Reason) string {
-	if r == delivery.ReasonClientError && w.m.Endpoint != partner.StateChange {
-		return "it refused the call"
-	}
-	return r.Words()
-}
+// failed says what a call came to.
+func (w *words) failed(r told.Reason) string { return r.Words(w.m.Endpoint).String() }
+
+// reasonOf is what strangers are told of a failure: whoever reads mail is one.
+func reasonOf(f *incident.Known) told.Reason { return f.Reason.Cause().Told() }
 
 func (w *words) facts() []fact {
 	m := w.m
@@ -278,12 +270,9 @@ func (w *words) facts() []fact {
 		add("Failing since", w.at(m.Since))
 	}
 	if f := m.Failure; f != nil {
-		add("Last failure", w.failed(f.Reason)+" ("+f.Reason.String()+")")
+		add("Last failure", w.failed(reasonOf(f))+" ("+reasonOf(f).String()+")")
 		if f.Status != 0 {
 			add("Last status", strings.TrimSpace(strconv.Itoa(f.Status)+" "+http.StatusText(f.Status)))
-		}
-		if f.Status == 0 || f.Detail != "HTTP status "+strconv.Itoa(f.Status) { // which the line above says
-			add("In detail", secret.Excerpt([]byte(f.Detail), detailMax))
 		}
 		if !f.At.IsZero() {
 			add("Last tried", w.at(f.At))
@@ -407,8 +396,6 @@ func (w *words) checked() string {
 // tried says when notifications are tried next.
 func (w *words) tried() string {
 	switch m := w.m; {
-	case m.Failure != nil && m.Failure.Reason == delivery.ReasonBlockedAddress:
-		return "It is tried again every hour, and at once when its URL is changed."
 	case !m.NextTry.IsZero():
 		return "It is tried again on " + w.at(m.NextTry) + ", then at least every minute, unless it asks for a longer pause."
 	default:

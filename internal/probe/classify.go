@@ -162,6 +162,9 @@ func (w *watch) insecure(err error) (health.Reason, string) {
 		}
 		return health.TLSExpired, note
 	}
+	if _, ok := errors.AsType[*guard.ShortKeyError](err); ok {
+		return health.TLSWeakKey, ""
+	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return health.TLSUnknownAuthority, ""
 	}

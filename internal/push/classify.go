@@ -25,8 +25,12 @@ func classify(err error) delivery.Result {
 	var dns *net.DNSError
 	var timeout net.Error
 	switch {
-	case errors.As(err, &blocked):
+	case errors.As(err, &blocked) && blocked.Reason.OfText():
 		return delivery.Result{Outcome: delivery.Blocked, Reason: delivery.ReasonBlockedAddress, Fault: delivery.FaultEndpoint}
+	case errors.As(err, &blocked):
+		// All that follows is as for a name that does not exist: when it is tried again, and when people are told, would tell a
+		// partner which of both it is.
+		return endpoint(delivery.ReasonBlockedAddress)
 	case errors.As(err, &dns):
 		if dns.IsNotFound {
 			return endpoint(delivery.ReasonDNS)
@@ -75,12 +79,13 @@ func isTLS(err error) bool {
 	var authority x509.UnknownAuthorityError
 	var host x509.HostnameError
 	var invalid x509.CertificateInvalidError
+	var short *guard.ShortKeyError
 	// over TCP an alert comes as an operation's error, whose own type is not exported
 	var op *net.OpError
 	if errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error") {
 		return true
 	}
 	return errors.As(err, &verification) || errors.As(err, &record) || errors.As(err, &alert) ||
-		errors.As(err, &authority) || errors.As(err, &host) || errors.As(err, &invalid) ||
+		errors.As(err, &authority) || errors.As(err, &host) || errors.As(err, &invalid) || errors.As(err, &short) ||
 		errors.Is(err, http.ErrSchemeMismatch)
 }

@@ -192,11 +192,17 @@ func TestBlockedAddress(t *testing.T) {
 	t.Parallel()
 	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the receiver was called") }))
 	defer srv.Close()
-	for name, policy := range map[string]guard.Policy{"ByItsScheme": {}, "ByItsAddress": {AllowHTTP: true}} {
+	for name, c := range map[string]struct {
+		policy  guard.Policy
+		outcome delivery.Outcome
+	}{
+		"ByItsScheme":  {guard.Policy{}, delivery.Blocked},
+		"ByItsAddress": {guard.Policy{AllowHTTP: true}, delivery.Retryable}, // as a name that does not exist
+	} {
 		t.Run(name, func(t *testing.T) {
-			p := guarded(t, guard.New(policy, nil), wire.Options{}, push.Options{Timeout: 5 * time.Second})
+			p := guarded(t, guard.New(c.policy, nil), wire.Options{}, push.Options{Timeout: 5 * time.Second})
 			r := p.Post(t.Context(), target(t, srv.URL+"/"+query), message(tenant.Suspend))
-			check(t, r, delivery.Blocked, delivery.ReasonBlockedAddress, delivery.FaultEndpoint)
+			check(t, r, c.outcome, delivery.ReasonBlockedAddress, delivery.FaultEndpoint)
 		})
 	}
 }

@@ -229,7 +229,7 @@ func (p *Pusher) failed(caller context.Context, rawURL, host string, err error, 
 		r = endpoint(delivery.ReasonTimeout)
 		r.Detail = errTimeout.Error()
 	}
-	if r.Outcome != delivery.Blocked {
+	if r.Reason != delivery.ReasonBlockedAddress {
 		p.opts.Reach.Failed(host)
 	}
 	if r.Fault != delivery.FaultOwn {

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"net/netip"
 	"net/url"
 	"time"
 
@@ -23,7 +24,7 @@ type addresses struct {
 }
 
 // CheckHost implements httpapi.AddressChecker.
-func (a addresses) CheckHost(ctx context.Context, u *url.URL) (string, error) {
+func (a addresses) CheckHost(ctx context.Context, u *url.URL) ([]netip.Addr, error) {
 	return a.Guard.CheckHost(ctx, a.resolver, u)
 }
 

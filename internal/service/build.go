@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -68,9 +69,7 @@ func (s *Service) build() error {
 	}
 	s.registerCollectors()
 	s.queue = queue.NewClient(s.rdb, s.queues())
-	s.guard = guard.New(guard.Policy{
-		AllowCIDRs: s.cfg.Guard.AllowCIDRs, AllowHTTP: s.cfg.Guard.AllowHTTP, AllowPorts: s.cfg.Guard.AllowPorts, AllowLoopback: s.opts.Loopback,
-	}, guard.NewMetrics(s.metrics))
+	s.buildGuard()
 	if err := s.buildPush(); err != nil {
 		return err
 	}
@@ -88,6 +87,17 @@ func (s *Service) build() error {
 	s.buildSweep()
 	s.buildJobs()
 	return s.buildAPI()
+}
+
+func (s *Service) buildGuard() {
+	g := s.cfg.Guard
+	s.guard = guard.New(guard.Policy{
+		AllowCIDRs: g.AllowCIDRs, AllowHTTP: g.AllowHTTP, AllowPorts: g.AllowPorts, AllowLoopback: s.opts.Loopback,
+		DenyCIDRs: g.DenyCIDRs, DenyHosts: g.DenyHosts, NAT64Prefixes: g.NAT64Prefixes, MinRSABits: g.MinRSABits, Resolver: s.opts.Resolver,
+		ShortKey: func(host string, bits int) {
+			s.log.Warn("the certificate of an endpoint, or one that signed it, has a short RSA key", "host", host, "bits", bits)
+		},
+	}, guard.NewMetrics(s.metrics))
 }
 
 func (s *Service) buildKeys() (err error) {
@@ -129,6 +139,7 @@ func (s *Service) buildPush() error {
 	})
 	s.wire = wire.New(wire.Options{
 		Dial: s.causes.Dial(s.guard.Dialer().DialContext), IdlePerHost: d.InFlightPerApp, MaxAge: d.ConnectionMaxAge,
+		Verify: s.guard.VerifyKeys,
 	})
 	s.parts.pusher = push.New(push.Options{
 		Wire: s.wire, Check: s.guard.CheckURL, Tokens: tokens,
@@ -257,10 +268,10 @@ func (s *Service) buildAPI() error {
 		Connections: room.Most, CallerRequests: room.PerAddress,
 		Version: s.opts.Version, Environment: s.env, Licences: s.licences, ValidFor: s.cfg.State.ValidFor,
 		StatesInFlight: statesInFlight(s.cfg), Tokens: s.store, TokenKeeper: s.store, TokenUses: s.store, Resealer: s.store, Auditor: s.store, Apps: s.store, AppWriter: s.store, AppEvents: p.events,
-		Addresses: addresses{s.guard, net.DefaultResolver}, Health: health{incidents: s.incidents, probes: s.probes, attempts: s.store, licences: s.licences, probing: s.cfg.Probe.Interval > 0, env: s.env, log: s.log},
+		Addresses: addresses{s.guard, cmp.Or(s.opts.Resolver, net.DefaultResolver)}, Health: health{incidents: s.incidents, probes: s.probes, attempts: s.store, licences: s.licences, probing: s.cfg.Probe.Interval > 0, env: s.env, log: s.log},
 		Tester: &tester{
 			endpoints: p.endpoints, boxes: s.boxes, store: s.store, approvals: p.approvals, waker: p.waker, people: p.tracker,
-			probes: p.probes, env: s.env, timeout: s.cfg.Delivery.Timeout,
+			probes: p.probes, guard: s.guard, env: s.env, timeout: s.cfg.Delivery.Timeout,
 		},
 		Approvals: &approvals{p.approvals, p.tracker}, ApprovalList: s.boxes, Resyncer: p.teller, Jobs: p.jobs, Mailboxes: s.boxes, Deliveries: s.store,
 		Explainer: intake.NewExplainer(s.store, s.boxes, s.store, s.env, s.causes.Common), Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store, Outcomes: s.store,

@@ -129,7 +129,7 @@ func (in *incidents) closed(ctx context.Context, apps []partner.ClientID, endpoi
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, slices.DeleteFunc(more, func(i httpapi.Incident) bool { return endpoint != "" && endpoint != i.Endpoint })...)
+		list = append(list, slices.DeleteFunc(more, func(i httpapi.Incident) bool { return endpoint != "" && endpoint != i.Endpoint.String() })...)
 		list = behind(list, after)
 		if len(list) >= need {
 			list = list[:need]
@@ -215,7 +215,7 @@ func (in *incidents) ended(ctx context.Context, of []head, s span, each int) ([]
 	for i, app := range apps {
 		for _, e := range all[i] {
 			one := httpapi.Incident{
-				ID: e.ID, ClientID: app, Endpoint: e.Endpoint.String(), State: stateClosed, Since: e.Since, OpenedAt: e.OpenedAt, ClosedAt: e.EndedAt,
+				ID: e.ID, ClientID: app, Endpoint: e.Endpoint, State: stateClosed, Since: e.Since, OpenedAt: e.OpenedAt, ClosedAt: e.EndedAt,
 			}
 			describe(&one, e.Failure)
 			list = append(list, one)

@@ -213,7 +213,7 @@ type incidents struct {
 }
 
 func openIncident(app partner.ClientID, k partner.EndpointKind, s incident.State) httpapi.Incident {
-	i := httpapi.Incident{ID: s.ID, ClientID: app, Endpoint: k.String(), State: "open", Since: s.Since, OpenedAt: s.OpenedAt}
+	i := httpapi.Incident{ID: s.ID, ClientID: app, Endpoint: k, State: "open", Since: s.Since, OpenedAt: s.OpenedAt}
 	describe(&i, s.Last)
 	if s.Last == nil {
 		describe(&i, s.LastRejection)
@@ -232,7 +232,7 @@ func openIncident(app partner.ClientID, k partner.EndpointKind, s incident.State
 
 func describe(i *httpapi.Incident, f *incident.Failure) {
 	if f != nil {
-		i.Reason, i.Status, i.Detail, i.OccurredAt = f.Reason.String(), f.Status, f.Detail, f.OccurredAt
+		i.Cause, i.Status, i.Detail, i.OccurredAt = f.Reason.Cause(), f.Status, f.Detail, f.OccurredAt
 	}
 }
 

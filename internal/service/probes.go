@@ -135,7 +135,7 @@ func (h health) Health(ctx context.Context, app *partner.App, kind partner.Endpo
 		FailingSince: states[kind].FailingSince, Probing: h.probing,
 	}
 	if last := states[kind].Last; last != nil {
-		s.FailingReason, s.FailingDetail = last.Reason.String(), last.Detail
+		s.FailingCause, s.FailingDetail = last.Reason.Cause(), last.Detail
 	}
 	if kind == partner.StateChange {
 		recent, err := h.attempts.Attempts(ctx, app.ClientID, 1, "")

@@ -61,6 +61,8 @@ type Options struct {
 	Loopback bool
 	// Unsafe waives the safety checks of Redis altogether, for one that forgets everything.
 	Unsafe bool
+	// Resolver finds the addresses of endpoints' names, nil for the machine's.
+	Resolver *net.Resolver
 }
 
 // Service is one process. New, then Run once.

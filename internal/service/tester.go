@@ -12,6 +12,7 @@ import (
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/fanout"
+	"github.com/lamplighter/lamplighter/internal/guard"
 	found "github.com/lamplighter/lamplighter/internal/health"
 	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/incident"
@@ -20,6 +21,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/probe"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/tenant"
+	"github.com/lamplighter/lamplighter/internal/told"
 )
 
 // tester tries endpoints for people.
@@ -36,6 +38,7 @@ type tester struct {
 	waker     *waker
 	people    people
 	probes    *probe.Runner
+	guard     *guard.Guard
 	env       partner.Environment
 	timeout   time.Duration
 }
@@ -51,6 +54,9 @@ func (t *tester) Test(ctx context.Context, app partner.ClientID, kind partner.En
 	}
 	if !ok {
 		return httpapi.TestResult{}, fmt.Errorf("app %s: %w", app, registry.ErrNotFound)
+	}
+	if short, weak := t.weakKey(ctx, &e.Rec.App, kind); weak {
+		return short, nil
 	}
 	if kind != partner.StateChange {
 		f, err := t.probes.Test(ctx, app, kind)
@@ -70,23 +76,36 @@ func (t *tester) Test(ctx context.Context, app partner.ClientID, kind partner.En
 }
 
 func nothingToTell() httpapi.TestResult {
-	return httpapi.TestResult{
-		Outcome: httpapi.Unchecked, Reason: delivery.ReasonNone.String(),
-		Detail: "No tenant with a status that can be told has approved the app, so there is nothing true to tell. Approve a tenant and try again.",
-	}
+	return httpapi.TestResult{Outcome: httpapi.Unchecked, Cause: told.Named("nothing_to_tell")}
 }
 
 // Try implements httpapi.Tester.
 func (t *tester) Try(ctx context.Context, app partner.App, kind partner.EndpointKind) (httpapi.TestResult, error) {
+	if short, weak := t.weakKey(ctx, &app, kind); weak {
+		return short, nil
+	}
 	f, err := t.probes.Try(ctx, &app, kind)
 	return fromFinding(f), err
 }
 
+// weakKey refuses an endpoint whose certificate has a short RSA key. Calls may go on with it, which is for those that have one already.
+func (t *tester) weakKey(ctx context.Context, app *partner.App, kind partner.EndpointKind) (httpapi.TestResult, bool) {
+	began := time.Now()
+	u, err := t.guard.CheckURL(app.Endpoints[kind].EffectiveURL(t.env))
+	if err != nil {
+		return httpapi.TestResult{}, false // the call itself says why
+	}
+	if err = t.guard.CheckKey(ctx, u, nil); err == nil {
+		return httpapi.TestResult{}, false
+	}
+	return httpapi.TestResult{Outcome: httpapi.Failing, Cause: found.TLSWeakKey.Cause(), Detail: err.Error(), Duration: time.Since(began)}, true
+}
+
 func fromFinding(f found.Finding) httpapi.TestResult {
-	r := httpapi.TestResult{Outcome: httpapi.Failing, Reason: string(f.Reason), Status: f.Status, Detail: f.Detail, Duration: f.Duration}
+	r := httpapi.TestResult{Outcome: httpapi.Failing, Cause: f.Reason.Cause(), Status: f.Status, Detail: f.Detail, Duration: f.Duration}
 	switch f.Reason {
 	case found.Healthy:
-		r.Outcome, r.Reason = httpapi.Healthy, delivery.ReasonNone.String()
+		r.Outcome, r.Cause = httpapi.Healthy, delivery.ReasonNone.Cause()
 	case found.NoTenant, found.OwnFault, found.Unreadable: // they say nothing about the endpoint
 		r.Outcome = httpapi.Unchecked
 	}
@@ -165,7 +184,7 @@ func (t *tester) throughMailbox(ctx context.Context, rec registry.AppRecord, id 
 		case <-tick.C:
 		case <-wait.Done():
 			return httpapi.TestResult{
-				Outcome: httpapi.Unchecked, Reason: delivery.ReasonOwnFault.String(),
+				Outcome: httpapi.Unchecked, Cause: delivery.ReasonOwnFault.Cause(),
 				Detail: "The notification was not sent in time. Is a worker running? The test says nothing about the endpoint.",
 			}, nil
 		}
@@ -175,7 +194,7 @@ func (t *tester) throughMailbox(ctx context.Context, rec registry.AppRecord, id 
 func fromAttempt(a delivery.Attempt) httpapi.TestResult {
 	reason, _ := delivery.ParseReason(a.Reason)
 	r := httpapi.TestResult{
-		Outcome: httpapi.Failing, Reason: a.Reason, Status: a.Status, Duration: time.Duration(a.DurationMS) * time.Millisecond,
+		Outcome: httpapi.Failing, Cause: told.Named(a.Reason), Status: a.Status, Duration: time.Duration(a.DurationMS) * time.Millisecond,
 		Detail: words(reason, a.Status, a.Detail, a.Tenant),
 	}
 	if a.Outcome == delivery.Delivered.String() {

@@ -61,6 +61,8 @@ type Options struct {
 	MaxAge time.Duration
 	// RootCAs replaces the system's certificate authorities, for tests and closed networks.
 	RootCAs *x509.CertPool
+	// Verify judges a connection whose certificate was found good, unless nil: its error ends the handshake.
+	Verify func(tls.ConnectionState) error
 	// Random returns numbers in [0, 1); nil for those of math/rand.
 	Random func() float64
 }
@@ -83,7 +85,7 @@ func New(opts Options) *Client {
 		dial: opts.Dial, maxAge: cmp.Or(opts.MaxAge, defaultMaxAge), random: opts.Random,
 		tls: &tls.Config{
 			MinVersion: tls.VersionTLS12, RootCAs: opts.RootCAs, NextProtos: []string{"http/1.1"},
-			ClientSessionCache: tls.NewLRUClientSessionCache(tlsSessions),
+			ClientSessionCache: tls.NewLRUClientSessionCache(tlsSessions), VerifyConnection: opts.Verify,
 		},
 		pool: newPool(cmp.Or(opts.IdlePerHost, defaultIdlePerHost), cmp.Or(opts.Idle, defaultIdle), cmp.Or(opts.IdleTimeout, defaultIdleTimeout)),
 	}
