@@ -62,6 +62,8 @@ type Deps struct {
 	Resealer     Resealer
 	ErrorReports ErrorReports
 	ConfigFeed   ConfigFeed
+	// StoreFull says how full the store is when partners' writes must leave what is left to others; nil: never.
+	StoreFull func() (percent int, full bool)
 	// Store says whether the store may be used; nil: always.
 	Store StoreWatch
 	// MailDesk does what the links in mails ask for.
@@ -103,6 +105,10 @@ type API struct {
 	pulls *gate
 	// partners and others bound the requests of one token.
 	partners, others *limiter
+	// settings bounds the writes of an app's partner, resyncs the tenants that an app's resyncs name.
+	settings, resyncs *limiter
+	// resyncing are the apps with a resync of named tenants under way.
+	resyncing busy
 	// contract makes the description when it is first asked for.
 	contract func() contract
 }
@@ -124,8 +130,14 @@ const (
 	// A partner's portal asks a little; the platform and its operators' tools ask a lot.
 	partnerInterval = 20 * time.Millisecond
 	partnerBurst    = 200
-	otherInterval   = 500 * time.Microsecond
-	otherBurst      = 10_000
+	// Settings change when people change them.
+	settingInterval = time.Second
+	settingBurst    = 20
+	// Of the tenants that resyncs name.
+	resyncInterval = 6 * time.Millisecond
+	resyncBurst    = 1000
+	otherInterval  = 500 * time.Microsecond
+	otherBurst     = 10_000
 )
 
 // New makes the API. The registered metrics know its routes, so a Registerer takes one API only.
@@ -160,6 +172,7 @@ func New(d Deps) *API {
 		strangers: newLimiter(unknownInterval, unknownBurst),
 		pulls:     newGate(d.StatesInFlight, d.StatesInFlight*pullsWaiting, pullsWithin),
 		partners:  newLimiter(partnerInterval, partnerBurst), others: newLimiter(otherInterval, otherBurst),
+		settings: newLimiter(settingInterval, settingBurst), resyncs: newLimiter(resyncInterval, resyncBurst),
 	}
 	a.routes = a.table()
 	a.contract = sync.OnceValue(a.describe)

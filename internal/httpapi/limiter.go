@@ -28,6 +28,11 @@ func newLimiter(interval time.Duration, burst int) *limiter {
 
 // take counts an event, or says how long the caller has to wait.
 func (l *limiter) take(key string, now time.Time) (wait time.Duration, ok bool) {
+	return l.takeMany(key, 1, now)
+}
+
+// takeMany counts n events at once, where there is room for one. The next ones wait for all of them.
+func (l *limiter) takeMany(key string, n int, now time.Time) (wait time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	key = l.room(key, now)
@@ -38,7 +43,7 @@ func (l *limiter) take(key string, now time.Time) (wait time.Duration, ok bool) 
 	if at.Before(now) {
 		at = now
 	}
-	l.full[key] = at.Add(l.interval)
+	l.full[key] = at.Add(time.Duration(n) * l.interval)
 	return 0, true
 }
 

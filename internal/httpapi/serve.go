@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -133,6 +134,9 @@ func (a *API) handle(c *call, rt route) error {
 		if err := c.as(who, rt); err != nil {
 			return err
 		}
+		if err := a.partnerMayWrite(c, rt); err != nil {
+			return err
+		}
 	}
 	if rt.method != http.MethodGet && !rt.conditional() && (len(c.r.Header.Values("If-Match")) > 0 || len(c.r.Header.Values("If-None-Match")) > 0) {
 		return nothingToCompare()
@@ -152,6 +156,25 @@ func (a *API) limitOf(role Role) *limiter {
 		return a.partners
 	}
 	return a.others
+}
+
+// partnerMayWrite bounds what partners make the store keep: how often, and how much of it in all.
+func (a *API) partnerMayWrite(c *call, rt route) error {
+	if c.role.Kind != Partner || rt.method == http.MethodGet {
+		return nil
+	}
+	if a.StoreFull != nil {
+		if percent, full := a.StoreFull(); full {
+			return storeFull(percent)
+		}
+	}
+	if !rt.settings() {
+		return nil
+	}
+	if wait, ok := a.settings.take(string(c.role.App), a.Now()); !ok {
+		return tooMany(fmt.Sprintf("A partner may write an app's settings %d times at once, and then once in %v. The next write is taken after the time in Retry-After.", settingBurst, settingInterval), wait)
+	}
+	return nil
 }
 
 // as lets the caller's role decide.

@@ -152,7 +152,7 @@ func (s *Service) buildFanout() {
 		Index: s.store, Admissions: s.deposits, Apps: s.dir, Waker: p.waker, Metrics: metrics, Log: s.log,
 	})
 	p.jobs = jobs.NewDesk(s.store, s.deposits, s.boxes, s.wakeJobs, time.Now)
-	p.teller = &teller{dir: s.dir, approvals: p.approvals, jobs: p.jobs}
+	p.teller = &teller{dir: s.dir, approvals: p.approvals, jobs: p.jobs, pauses: s.store}
 	if s.has(RoleWorker) {
 		s.runner = fanout.NewRunner(p.fanout.Run, func(ctx context.Context, ts []tenant.ID) error {
 			return p.notifier.enqueue(ctx, uuid.NewString(), ts)
@@ -267,7 +267,7 @@ func (s *Service) buildAPI() error {
 		Discovery: func() []byte { return *p.discovery.Load() }, JWKS: s.keySet.JWKS,
 		Cursors: s.ring, Origins: s.cfg.HTTP.CORS, TrustedProxies: s.cfg.HTTP.TrustedProxies,
 		StoreFault: storeFault, Refused: metrics.Refused, Log: s.log, Registerer: s.metrics,
-		Store: s.watch,
+		Store: s.watch, StoreFull: s.storeFull,
 	})
 	return nil
 }
