@@ -167,7 +167,10 @@ func TestAlterationsAreFound(t *testing.T) {
 			alter func() [][]byte
 			want  string
 		}{
-			"Word":    {func() [][]byte { lines[7] = bytes.Replace(lines[7], []byte(`"action":"`), []byte(`"action":"x`), 1); return lines }, "was altered"},
+			"Word": {func() [][]byte {
+				lines[7] = bytes.Replace(lines[7], []byte(`"action":"`), []byte(`"action":"x`), 1)
+				return lines
+			}, "was altered"},
 			"Left":    {func() [][]byte { return slices.Delete(lines, 5, 6) }, "lines 6 to 6 are missing"},
 			"Swapped": {func() [][]byte { lines[3], lines[4] = lines[4], lines[3]; return lines }, "missing"},
 			"Twice": {func() [][]byte {
@@ -175,7 +178,10 @@ func TestAlterationsAreFound(t *testing.T) {
 			}, "is another one"},
 			"CutOff":  {func() [][]byte { return lines[:15] }, "15 is the last one here"},
 			"Rubbish": {func() [][]byte { return slices.Insert(lines, 3, []byte("x\n")) }, "no line of the audit"},
-			"LastOne": {func() [][]byte { lines[19] = bytes.Replace(lines[19], []byte(`"action":"`), []byte(`"action":"x`), 1); return lines }, "not the one that Redis knows"},
+			"LastOne": {func() [][]byte {
+				lines[19] = bytes.Replace(lines[19], []byte(`"action":"`), []byte(`"action":"x`), 1)
+				return lines
+			}, "not the one that Redis knows"},
 		} {
 			kept := slices.Clone(lines)
 			for i := range lines {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -162,29 +163,25 @@ func (a *API) exportAudit(c *call) error {
 		return err
 	}
 	q.Limit = maxLimit
-	for began := false; ; began = true {
-		if began {
-			if err := a.auth.still(c.ctx(), c.token, a.Now()); err != nil {
-				return err
-			}
-		}
-		page, next, err := a.exportPage(c, q)
-		if err != nil {
-			return err
-		}
-		if !began {
-			c.lines()
-		}
+	page, next, err := a.exportPage(c, q)
+	if err != nil {
+		return err
+	}
+	c.lines()
+	for {
 		if _, err := c.w.Write(page); err != nil {
-			return err
-		}
-		if err := http.NewResponseController(c.w).Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return err
 		}
 		if next == "" {
 			return nil
 		}
 		q.After = next
+		if err = a.auth.still(c.ctx(), c.token, a.Now()); err == nil {
+			page, next, err = a.exportPage(c, q)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", errCutShort, err)
+		}
 	}
 }
 

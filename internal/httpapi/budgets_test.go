@@ -53,7 +53,8 @@ func TestPartnersWritesStopBeforeTheStoreIsFull(t *testing.T) {
 	h := newHarness(t, func(d *httpapi.Deps) { d.StoreFull = func() (int, bool) { return 91, full } }).withApp(t)
 	for _, r := range []request{
 		{method: "PATCH", path: "/v1/apps/app1", body: `{"technical_contact":{"name":"K"}}`},
-		{method: "POST", path: "/v1/apps/app1/resync"}, {method: "POST", path: "/v1/apps/app1/secrets"},
+		{method: "POST", path: "/v1/apps/app1/resync"},
+		{method: "POST", path: "/v1/apps/app1/secrets"},
 	} {
 		r.role = "partner:app1"
 		rec := h.do(r)
@@ -222,4 +223,41 @@ func TestResyncsOfNamedTenantsComeOneByOne(t *testing.T) {
 	if rec.Code != 429 || rec.Header().Get("Retry-After") != "42" {
 		t.Errorf("of all too soon = %d %v", rec.Code, rec.Header())
 	}
+}
+
+// revoking is a caller of an export whose token ends while it reads.
+type revoking struct {
+	*httptest.ResponseRecorder
+	pages  int
+	revoke func()
+}
+
+func (r *revoking) Write(b []byte) (int, error) {
+	if r.pages++; r.pages == 2 {
+		r.revoke()
+	}
+	return r.ResponseRecorder.Write(b)
+}
+
+// TestExportEndsWithItsToken: after a revocation one page at most leaves, and the answer is not complete.
+func TestExportEndsWithItsToken(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	w := &revoking{ResponseRecorder: httptest.NewRecorder()}
+	w.revoke = func() {
+		defer h.lock()()
+		hash := httpapi.HashToken(tokenOf("admin"))
+		token := h.tokens[hash]
+		token.RevokedAt = start
+		h.tokens[hash] = token
+	}
+	defer func() {
+		if v := recover(); v != http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
+			t.Errorf("the answer ends with %v", v)
+		}
+		if w.pages != 2 {
+			t.Errorf("%d pages left", w.pages)
+		}
+	}()
+	h.handler.ServeHTTP(w, request{method: "GET", path: "/v1/audit/export?subject=endless", role: "admin"}.make())
 }

@@ -101,7 +101,7 @@ func (a *API) serve(rt route) http.Handler {
 			took := time.Since(start)
 			counts.observe(rec.code(), took)
 			a.done(r.Context(), c, rec, rt, err, took)
-			if aborted || v != nil && rec.broken {
+			if aborted || rec.broken && (v != nil || errors.Is(err, errCutShort)) {
 				panic(http.ErrAbortHandler)
 			}
 		}()
@@ -189,6 +189,9 @@ func (c *call) as(who identity, rt route) error {
 	}
 	return nil
 }
+
+// errCutShort is the error of an answer that began and is not complete: its connection ends, so that it does not look so.
+var errCutShort = errors.New("the answer broke off")
 
 // fail sends the error's problem, unless the answer has begun.
 func (a *API) fail(c *call, rec *recorder, err error) {

@@ -33,7 +33,7 @@ type AuditNext struct {
 }
 
 // auditNextMost is how many entries of each stream one read takes: those of older versions may be long.
-const auditNextMost = 32
+const auditNextMost = 16
 
 // AuditNext reads the entries that come after a place. Errors: ErrUnreadable.
 func (s *Store) AuditNext(ctx context.Context, p AuditPlace) (AuditNext, error) {

@@ -276,7 +276,7 @@ func settingsWork(c *census) []redistest.Work {
 			_, _, err := c.AuditEntries(ctx, registry.AuditQuery{Subject: "somebody"})
 			c.check(err)
 		}),
-		work("audit_next", nil, "32 entries of each stream", once(c.entries), func() { ignore(c.AuditNext(ctx, registry.AuditPlace{})) }),
+		work("audit_next", nil, "16 entries of each stream", once(c.entries), func() { ignore(c.AuditNext(ctx, registry.AuditPlace{})) }),
 		work("put_app", []string{"revision", "note"}, "new, with five notes", nil, func() {
 			note := registry.AuditNote{Action: "endpoint.on", Before: "{}", After: "{}"}
 			_, _, err := c.PutApp(ctx, integrated("app"+c.next(), true), registry.AnyRevision, nil, kim, "app.put", note, note, note, note, note)

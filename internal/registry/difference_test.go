@@ -3,6 +3,7 @@ package registry_test
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -105,7 +106,8 @@ func TestWritesThatChangeNothing(t *testing.T) {
 		app.Endpoints[partner.ERPSync] = partner.Endpoint{URL: "https://erp.example/", Enabled: true}
 		first, _, err := s.PutApp(t.Context(), app, registry.NoRevision, nil, kim, "app.put")
 		noErr(t, "make", err)
-		before := fmt.Sprint(s.rdb.XLen(t.Context(), s.keys.Config(keys.ConfigAudit)).Val()) + s.rdb.HGet(t.Context(), s.keys.Config(keys.ConfigFeed), "revision").Val()
+		entries, feed := s.keys.Config(keys.ConfigAudit), s.keys.Config(keys.ConfigFeed)
+		before := strconv.FormatInt(s.rdb.XLen(t.Context(), entries).Val(), 10) + s.rdb.HGet(t.Context(), feed, "revision").Val()
 		for _, expect := range []int64{registry.AnyRevision, first.Revision} {
 			again, created, err := s.PutApp(t.Context(), app, expect, nil, kim, "app.put")
 			noErr(t, "write the same", err)
@@ -113,7 +115,7 @@ func TestWritesThatChangeNothing(t *testing.T) {
 			same(t, "created", created, false)
 		}
 		same(t, "revision", must[int64](t)(s.Revision(t.Context())), first.Revision)
-		if after := fmt.Sprint(s.rdb.XLen(t.Context(), s.keys.Config(keys.ConfigAudit)).Val()) + s.rdb.HGet(t.Context(), s.keys.Config(keys.ConfigFeed), "revision").Val(); after != before {
+		if after := strconv.FormatInt(s.rdb.XLen(t.Context(), entries).Val(), 10) + s.rdb.HGet(t.Context(), feed, "revision").Val(); after != before {
 			t.Error("audit or feed changed")
 		}
 		_, _, err = s.PutApp(t.Context(), app, first.Revision+1, nil, kim, "app.put")

@@ -3,8 +3,10 @@ package registry_test
 import (
 	"flag"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -141,6 +143,50 @@ func TestAuditPagesEndByBytes(t *testing.T) {
 	none, next, err := s.AuditEntries(t.Context(), registry.AuditQuery{Subject: "victim"})
 	if err != nil || len(none) != 0 || next == "" {
 		t.Errorf("a filter that matches nothing: %d entries, next %q, %v", len(none), next, err)
+	}
+}
+
+// TestAuditReadBySixAtOnce: readers of entries as older versions stored them, of 766 KB, hold little of them. Run alone, it
+// says what the process took at most.
+func TestAuditReadBySixAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t, redistest.Real(t), registry.Options{})
+	doc := func(name string) string {
+		return fmt.Sprintf(`{"v":1,"client_id":"evil","name":%q,"public_keys":[%q]}`, name, strings.Repeat("k", 383_000))
+	}
+	for i := range 60 {
+		s.rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: s.keys.Config(keys.ConfigAudit), Values: []string{
+			"v", "1", "actor", "evil", "action", "app.patch", "subject", "evil", "before", doc("A"), "after", doc(strconv.Itoa(i)),
+		}})
+	}
+	var all sync.WaitGroup
+	for _, q := range []registry.AuditQuery{{Limit: 1, Subject: "victim"}, {Limit: 500}, {Limit: 1}, {Subject: "evil", Limit: 500}, {Subject: "victim"}, {Limit: 500}} {
+		all.Go(func() {
+			for range 3 {
+				page, next, err := s.AuditEntries(t.Context(), q)
+				if err != nil {
+					t.Error(err)
+				}
+				size := 0
+				for _, e := range page {
+					size += entrySize(e)
+				}
+				if size > 300<<10 {
+					t.Errorf("a page of %d bytes", size)
+				}
+				if q.After = next; next == "" {
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	if status, err := os.ReadFile("/proc/self/status"); err == nil {
+		for line := range strings.Lines(string(status)) {
+			if strings.HasPrefix(line, "VmHWM:") {
+				t.Log(strings.TrimSpace(line))
+			}
+		}
 	}
 }
 

@@ -10,10 +10,11 @@
 -- was looked at, how many were and their bytes; each entry is {stream, id, {field, value...}}. Error FORMAT: a stream is of
 -- another type.
 --
--- Atomic: what lies between two entries of an answer was looked at. It reads few entries at a time, fewer where they are long.
+-- Atomic: what lies between two entries of an answer was looked at. It reads one entry first, and then as many at a time as
+-- the room that is left has of such.
 local sources, left = {}, tonumber(ARGV[6])
 for n = 1, #KEYS do
-  sources[n] = {key = KEYS[n], from = ARGV[n], list = {}, at = 1, size = 4096}
+  sources[n] = {key = KEYS[n], from = ARGV[n], list = {}, at = 1, size = left}
 end
 local function head(s)
   if s.at > #s.list and not s.ended then
