@@ -63,6 +63,7 @@ func newCLI() *cli {
 	for _, f := range []*settingFlags{
 		&c.Dev.settingFlags, &c.Serve.settingFlags, &c.Healthcheck.settingFlags, &c.Doctor.settingFlags, &c.Mail.Preview.settingFlags,
 		&c.Mail.Test.settingFlags, &c.Config.Check.settingFlags, &c.Config.Print.settingFlags,
+		&c.Audit.Verify.settingFlags,
 	} {
 		f.Plugins = kong.Plugins{newSettingValues()}
 	}

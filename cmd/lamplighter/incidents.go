@@ -51,6 +51,7 @@ func (c *incidentsCloseCmd) Run(ctx context.Context, a *app) error {
 type auditCmd struct {
 	List   auditListCmd   `cmd:"" help:"List who wrote what, newest first."`
 	Export auditExportCmd `cmd:"" help:"Write all entries as JSON, one a line, newest first."`
+	Verify auditVerifyCmd `cmd:"" help:"Check files that audit.write_to had written: that each line follows the one before, and that they agree with Redis; exits with 1 if not."`
 }
 
 type auditListCmd struct {

@@ -45,6 +45,7 @@ type Config struct {
 	Probe      Probe
 	Licences   Licences
 	Retention  Retention
+	Audit      Audit
 }
 
 // HTTP says who may speak to the API, and for whom.
@@ -235,6 +236,12 @@ type Probe struct {
 type Licences struct {
 	// Required are items "<endpoint>=<licence>", at most one per integration endpoint.
 	Required []string
+}
+
+// Audit says what becomes of the audit outside Redis.
+type Audit struct {
+	// WriteTo is where its entries are written out; empty for nowhere.
+	WriteTo string
 }
 
 // Retention bounds what is kept: ages, and numbers where the type says so.

@@ -7,6 +7,7 @@ import (
 	"net/mail"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -110,6 +111,23 @@ func licence() Rule {
 			return fmt.Errorf("%q is not an endpoint and its licence, such as mirroring=database_mirroring: it must be %s", item, words)
 		}
 		return nil
+	}}
+}
+
+// auditSink accepts what package auditlog can write to.
+func auditSink() Rule {
+	words := "the absolute path of a file, syslog, udp://host:port or tcp://host:port"
+	return Rule{Words: words, check: func(item string) error {
+		network, host, isURL := strings.Cut(item, "://")
+		if isURL && (network == "udp" || network == "tcp") {
+			if _, port, err := net.SplitHostPort(host); err == nil && port != "" {
+				return nil
+			}
+		}
+		if item == "syslog" || !isURL && filepath.IsAbs(item) {
+			return nil
+		}
+		return fmt.Errorf("%q must be %s", secret.RedactURL(item), words)
 	}}
 }
 

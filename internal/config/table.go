@@ -8,7 +8,7 @@ func Settings() []Setting {
 	var all []Setting
 	for _, part := range [][]Setting{
 		general(), redisSettings(), mailSettings(), keySettings(), guardSettings(),
-		deliverySettings(), incidentSettings(), probeSettings(), licenceSettings(), retentionSettings(),
+		deliverySettings(), incidentSettings(), probeSettings(), licenceSettings(), retentionSettings(), auditSettings(),
 	} {
 		all = append(all, part...)
 	}

@@ -143,8 +143,18 @@ func retentionSettings() []Setting {
 		},
 		{
 			Key: "retention.audit", Default: "100000", Rule: span(1000, 10_000_000),
-			Help: "How many entries of the audit are kept.",
+			Help: "How many entries of the audit are kept of staff, tokens and the service; as many of accepted state changes, and of partners, of whom each app has 500.",
 			at:   func(c *Config) any { return &c.Retention.Audit },
+		},
+	}
+}
+
+func auditSettings() []Setting {
+	return []Setting{
+		{
+			Key: "audit.write_to", Rule: auditSink(),
+			Help: "Where one worker at a time writes the audit out as lines of JSON, each with the SHA-256 of the line before; `lamplighter audit verify` checks them. A file of the worker's own machine, its syslog, or one elsewhere. Nowhere when unset.",
+			at:   func(c *Config) any { return &c.Audit.WriteTo },
 		},
 	}
 }

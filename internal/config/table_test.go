@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "write docs/configuration.md anew")
 const withoutDefault = `public_listen public_url http.cors http.trusted_proxies bootstrap_token redis.username redis.password redis.sentinel_username
 redis.sentinel_password redis.tls.ca redis.tls.cert redis.tls.key redis.waive_checks smtp.host smtp.username smtp.password
 smtp.from smtp.ca smtp.dkim.key smtp.dkim.selector smtp.dkim.domain signing.keys encryption.key encryption.older_keys token.issuer.state_change guard.allow_cidrs
-guard.deny_cidrs guard.deny_hosts guard.nat64_prefixes`
+guard.deny_cidrs guard.deny_hosts guard.nat64_prefixes audit.write_to`
 
 func TestEverySettingIsDocumented(t *testing.T) {
 	t.Parallel()

@@ -66,6 +66,8 @@ type Deps struct {
 	Resealer     Resealer
 	ErrorReports ErrorReports
 	ConfigFeed   ConfigFeed
+	// StoreFull says how full the store is when partners' writes must leave what is left to others; nil: never.
+	StoreFull func() (percent int, full bool)
 	// Store says whether the store may be used; nil: always.
 	Store StoreWatch
 	// MailDesk does what the links in mails ask for.
@@ -118,6 +120,10 @@ type API struct {
 	long, callers *shares
 	// parsing bounds the bytes of the bodies that are parsed at once.
 	parsing *semaphore.Weighted
+	// settings bounds the writes of an app's partner, resyncs the tenants that an app's resyncs name.
+	settings, resyncs *limiter
+	// resyncing are the apps with a resync of named tenants under way.
+	resyncing busy
 	// contract makes the description when it is first asked for.
 	contract func() contract
 }
@@ -178,6 +184,7 @@ func New(d Deps) *API {
 		partners: newLimiter(partnerInterval, partnerBurst), others: newLimiter(otherInterval, otherBurst),
 		atOnce: newGates(func() *gate { return newGate(partnerAtOnce, partnerWaiting, partnerWithin) }),
 		long:   newShares(max(d.Connections/4, 1), max(d.Connections/2, 1)), callers: newShares(d.CallerRequests, d.Connections),
+		settings: newLimiter(settingInterval, settingBurst), resyncs: newLimiter(resyncInterval, resyncBurst),
 		parsing: semaphore.NewWeighted(parsedAtOnce),
 	}
 	a.routes = a.table()

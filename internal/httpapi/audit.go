@@ -3,7 +3,7 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
-	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -154,39 +154,52 @@ func (a *API) listAudit(c *call) error {
 }
 
 // exportAudit writes all entries, newest first, one a line. An answer that breaks off is not
-// complete: its connection ends without the last chunk.
+// complete: its connection ends without the last chunk. Each page is small, has its own time to be taken,
+// and goes to a caller alone whose token is good still.
 func (a *API) exportAudit(c *call) error {
 	_, q, err := a.auditQuery(c, "audit-export")
 	if err != nil {
 		return err
 	}
 	q.Limit = maxLimit
-	control := http.NewResponseController(c.w)
-	for began := false; ; began = true {
-		entries, next, err := a.Audit.AuditEntries(c.ctx(), q)
-		if err != nil {
+	page, next, err := a.exportPage(c, q)
+	if err != nil {
+		return err
+	}
+	c.lines()
+	for {
+		if _, err := c.w.Write(page); err != nil {
 			return err
-		}
-		if err := control.SetWriteDeadline(time.Now().Add(lineWithin)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return err
-		}
-		if !began {
-			c.lines()
-		}
-		for _, e := range entries {
-			line, err := encode(c.entry(e))
-			if err != nil {
-				return err
-			}
-			if _, err := c.w.Write(line); err != nil {
-				return err
-			}
 		}
 		if next == "" {
 			return nil
 		}
 		q.After = next
+		if err = a.auth.still(c.ctx(), c.token, a.Now()); err == nil {
+			page, next, err = a.exportPage(c, q)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", errCutShort, err)
+		}
 	}
+}
+
+// exportPage reads one page as lines, and lets the caller have some time to take them.
+func (a *API) exportPage(c *call, q registry.AuditQuery) (lines []byte, next string, err error) {
+	ctx, cancel := context.WithTimeout(c.ctx(), requestWithin)
+	defer cancel()
+	entries, next, err := a.Audit.AuditEntries(ctx, q)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, e := range entries {
+		line, err := encode(c.entry(e))
+		if err != nil {
+			return nil, "", err
+		}
+		lines = append(lines, line...)
+	}
+	return lines, next, ignoreUnsupported(http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(lineWithin)))
 }
 
 // lines begins an answer of NDJSON.
@@ -197,8 +210,9 @@ func (c *call) lines() {
 	h.Set("X-Content-Type-Options", "nosniff")
 }
 
-// streamID reports whether s is empty or may be a position in the audit.
+// streamID reports whether s is empty or may be a position in the audit, of which those of partners end in p.
 func streamID(s string) bool {
+	s = strings.TrimSuffix(s, "p")
 	return s == "" || len(s) <= 40 && strings.Trim(s, "0123456789-") == "" && s[0] != '-' && strings.Count(s, "-") <= 1
 }
 

@@ -31,6 +31,8 @@ const (
 	budgetWaiters        = "waiting_engines"
 	budgetAddresses      = "new_addresses"
 	budgetNames          = "host_names"
+	budgetSettings       = "settings"
+	budgetResyncs        = "resyncs"
 )
 
 // Limits that are no settings, because each protects the service from callers.
@@ -51,16 +53,22 @@ const (
 	siteFailureBurst    = 100
 	unknownInterval     = time.Second
 	unknownBurst        = 60
-	namesInterval       = time.Second
-	namesBurst          = 20
-	testInterval        = 10 * time.Second
-	testBurst           = 3
+	// Settings change when people change them.
+	settingInterval = time.Second
+	settingBurst    = 20
+	// Of the tenants that resyncs name.
+	resyncInterval = 6 * time.Millisecond
+	resyncBurst    = 1000
+	namesInterval  = time.Second
+	namesBurst     = 20
+	testInterval   = 10 * time.Second
+	testBurst      = 3
 )
 
 func allBudgets() []string {
 	return []string{
 		budgetRequests, budgetAtOnce, budgetLong, budgetCaller, budgetBody, budgetValues, budgetWrongTokens, budgetUnknownTenants, budgetStrangers,
-		budgetTests, budgetKeys, budgetWaiters, budgetAddresses, budgetNames,
+		budgetTests, budgetKeys, budgetWaiters, budgetAddresses, budgetNames, budgetSettings, budgetResyncs,
 	}
 }
 
@@ -82,6 +90,9 @@ func (a *API) Budgets() []Budget {
 		{budgetKeys, "a token's name", fmt.Sprintf("%d idempotency keys within their time", registry.OnceMax)},
 		{budgetAddresses, "an app", fmt.Sprintf("%d mail addresses a day that were not there (`mail.new_addresses`), of what partners' tokens set; all processes together", a.NewAddresses)},
 		{budgetNames, "an app", "host names that are looked up because partners' tokens set or switch on URLs: " + every(namesBurst, namesInterval) + "; a write that needs more than there are is not done"},
+		{budgetSettings, "an app", "writes of its settings by partners' tokens: " + every(settingBurst, settingInterval)},
+		{budgetResyncs, "an app", "resyncs of all tenants: one a minute, of all processes together, and in between the job that runs is the answer; of named tenants: " +
+			every(resyncBurst, resyncInterval) + ", or one call of any size"},
 		{budgetWaiters, "a process", "engines that wait for changes"},
 	}
 }

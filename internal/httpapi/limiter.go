@@ -47,6 +47,17 @@ func (l *limiter) takeMany(key string, n int, now time.Time) (wait time.Duration
 	return 0, true
 }
 
+// charge counts n events of a key where there is room for one. The next ones wait for all of them.
+func (l *limiter) charge(key string, n int, now time.Time) (wait time.Duration, ok bool) {
+	if wait, ok = l.takeMany(key, 1, now); ok {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		at, _ := l.full.get(key)
+		l.full.put(key, at.Add(time.Duration(n-1)*l.interval))
+	}
+	return wait, ok
+}
+
 // peek says how long the key has to wait, without counting.
 func (l *limiter) peek(key string, now time.Time) time.Duration {
 	l.mu.Lock()

@@ -2,9 +2,11 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
@@ -24,9 +26,47 @@ type Resyncer interface {
 	// Resync tells an app the status of the given tenants again, and counts them. Tenants that did not approve the app
 	// are left out.
 	Resync(ctx context.Context, app partner.ClientID, ts []tenant.ID) (tenants int, err error)
-	// ResyncAll has a job tell an app the status of all its tenants again, and counts them as they are now. Where one
-	// does already, it goes round once more, so that all are told from now on.
+	// ResyncAll has a job tell an app the status of all its tenants again, and counts them. Where one does already, it is that
+	// one, and goes round once more unless it was asked for a short time ago. Errors: a TooSoonError where one ended that was
+	// asked for a short time ago.
 	ResyncAll(ctx context.Context, rec registry.AppRecord, actor registry.Actor) (job string, tenants int64, err error)
+}
+
+// TooSoonError refuses a resync of all tenants: another one of the app was asked for a short time ago, and has ended.
+type TooSoonError struct {
+	// Wait is when the next one is taken.
+	Wait time.Duration
+}
+
+// Error says so.
+func (e *TooSoonError) Error() string {
+	return "a resync of all tenants of the app was asked for a short time ago; the next one is taken in " + e.Wait.String()
+}
+
+// busy are the apps with something under way. Its zero value is none.
+type busy struct {
+	mu   sync.Mutex
+	apps map[partner.ClientID]bool
+}
+
+// begin takes an app, unless it is taken.
+func (b *busy) begin(app partner.ClientID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.apps[app] {
+		return false
+	}
+	if b.apps == nil {
+		b.apps = map[partner.ClientID]bool{}
+	}
+	b.apps[app] = true
+	return true
+}
+
+func (b *busy) end(app partner.ClientID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.apps, app)
 }
 
 // Deliveries lists recent attempts, newest first.
@@ -121,10 +161,10 @@ func (a *API) resync(c *call) error {
 	}{}
 	note := ""
 	if given {
-		told, e := a.Resyncer.Resync(c.ctx(), rec.App.ClientID, ts)
+		told, e := a.resyncSome(c, rec.App.ClientID, ts)
 		answer.Tenants, err = int64(told), e
 	} else {
-		answer.Job, answer.Tenants, err = a.Resyncer.ResyncAll(c.ctx(), rec, c.actor)
+		answer.Job, answer.Tenants, err = a.resyncAll(c, rec)
 		note = `,"job":"` + answer.Job + `"`
 	}
 	if err != nil {
@@ -134,4 +174,25 @@ func (a *API) resync(c *call) error {
 		return err
 	}
 	return c.json(http.StatusAccepted, answer)
+}
+
+// resyncAll is the job that tells all tenants, the one under way where there is one.
+func (a *API) resyncAll(c *call, rec registry.AppRecord) (job string, tenants int64, err error) {
+	job, tenants, err = a.Resyncer.ResyncAll(c.ctx(), rec, c.actor)
+	if soon, ok := errors.AsType[*TooSoonError](err); ok {
+		err = tooMany(budgetResyncs, "A resync of all tenants of this app was asked for less than a minute ago, and has ended. The next one is taken after the time in Retry-After.", soon.Wait)
+	}
+	return job, tenants, err
+}
+
+// resyncSome tells the tenants that are named: one call of an app at a time, and so many tenants a minute.
+func (a *API) resyncSome(c *call, app partner.ClientID, ts []tenant.ID) (int, error) {
+	if !a.resyncing.begin(app) {
+		return 0, tooMany(budgetResyncs, "A resync of this app is under way: one at a time is taken. Try again after the time in Retry-After.", 0)
+	}
+	defer a.resyncing.end(app)
+	if wait, ok := a.resyncs.charge(string(app), len(ts), a.Now()); !ok {
+		return 0, tooMany(budgetResyncs, fmt.Sprintf("Resyncs of this app may name %d tenants a minute. The next one is taken after the time in Retry-After.", time.Minute/resyncInterval), wait)
+	}
+	return a.Resyncer.Resync(c.ctx(), app, ts)
 }

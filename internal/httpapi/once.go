@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
@@ -35,7 +37,7 @@ const (
 // lines have an outcome for each line, in the registry's own scripts.
 func (r route) once() bool { return r.idempotent() && r.body != jsonOrLines }
 
-// outcome is a kept answer.
+// outcome is a kept answer. One without a body is read again for a repeat.
 type outcome struct {
 	V      int               `json:"v"`
 	Status int               `json:"status"`
@@ -43,9 +45,19 @@ type outcome struct {
 	Body   []byte            `json:"body"`
 }
 
+const (
+	// outcomeWhole is the format of an outcome with its body, outcomeAgain of one whose answer is read again.
+	outcomeWhole, outcomeAgain = 1, 2
+	// keptBody bounds the body of an outcome: in JSON and sealed it takes less than registry.OnceBytes.
+	keptBody = 2000
+	// keptByPartner is how many keys the tokens of one app's partner have, all together.
+	keptByPartner = 100
+)
+
 // once carries a request out under its Idempotency-Key: the first success is kept and told to
-// every repeat. A failure is not kept, as nothing is known to be done: a repeat runs again. So
-// does one after a crash between the write and its outcome, once the dead run's claim has ended.
+// every repeat. What can be read again is not kept: a repeat is told how it stands now. A failure is not
+// kept either, as nothing is known to be done: a repeat runs again. So does one after a crash between the
+// write and its outcome, once the dead run's claim has ended.
 func (a *API) once(c *call, rt route) error {
 	key, err := idempotencyKey(c.r.Header, "")
 	if err != nil {
@@ -54,7 +66,11 @@ func (a *API) once(c *call, rt route) error {
 	if key == "" || a.Outcomes == nil {
 		return rt.handle(c)
 	}
-	o := registry.Once{Caller: callerScope(c), Key: key, Within: onceWithin}
+	o, err := a.onceOf(c)
+	if err != nil {
+		return err
+	}
+	o.Key, o.Within = key, onceWithin
 	if o.Digest, err = c.digest(); err != nil {
 		return err
 	}
@@ -68,14 +84,53 @@ func (a *API) once(c *call, rt route) error {
 	}
 	switch begun.State {
 	case registry.OnceDone:
-		return c.replay(begun.Outcome)
+		return a.replay(c, rt, begun.Outcome)
 	case registry.OnceBusy:
 		return stillRunning(begun.Wait)
 	case registry.OnceFull:
-		return tooMany(budgetKeys, fmt.Sprintf("The caller has %d idempotency keys within their time: send the request without one, or later.", registry.OnceMax), begun.Wait)
+		return tooMany(budgetKeys, fmt.Sprintf("The caller has %d idempotency keys within their time: send the request without one, or later.", most(o)), begun.Wait)
 	default:
 		return a.run(c, rt, o, begun.Run)
 	}
+}
+
+func most(o registry.Once) int {
+	if o.Most > 0 {
+		return o.Most
+	}
+	return registry.OnceMax
+}
+
+// onceOf is whose key it is and who pays for it. The life of the app is part of both: whoever has the
+// app's id later gets no answer that was given to an owner before.
+func (a *API) onceOf(c *call) (registry.Once, error) {
+	o := registry.Once{Caller: callerScope(c)}
+	app := partner.ClientID(c.r.PathValue("client_id"))
+	if c.role.Kind == Partner {
+		app = c.role.App
+	}
+	birth := int64(0)
+	if app != "" && a.Apps != nil {
+		id, err := partner.ParseClientID(string(app))
+		if err != nil {
+			return o, invalid(FieldError{Pointer: "/client_id", Detail: err.Error()})
+		}
+		switch rec, err := a.Apps.App(c.ctx(), id); {
+		case err == nil:
+			birth = rec.Birth
+		case !errors.Is(err, registry.ErrNotFound): // of one that is not there the handler tells
+			return o, err
+		}
+	}
+	if birth > 0 {
+		o.Caller += "\n" + strconv.FormatInt(birth, 10)
+	}
+	if c.role.Kind == Partner {
+		o.Owner, o.Most = c.actor.Role+"\n"+strconv.FormatInt(birth, 10), keptByPartner
+	} else {
+		o.Owner = callerScope(c)
+	}
+	return o, nil
 }
 
 // forget takes back the claim of a run that does not begin, which may have been written although its
@@ -105,24 +160,47 @@ func (a *API) run(c *call, rt route, o registry.Once, run string) error {
 	}()
 	err := rt.handle(c)
 	if err == nil && kept.status >= 200 && kept.status < 300 {
-		result, err = kept.outcome()
+		result, err = kept.outcome(a.readAgain(rt) != nil)
 	}
 	return err
 }
 
-// replay answers as the first time.
-func (c *call) replay(kept []byte) error {
+// replay answers as the first time, or with what stands there now.
+func (a *API) replay(c *call, rt route, kept []byte) error {
 	var o outcome
-	if err := json.Unmarshal(kept, &o); err != nil || o.V != 1 {
+	if err := json.Unmarshal(kept, &o); err != nil || o.V != outcomeWhole && o.V != outcomeAgain {
 		return fmt.Errorf("an outcome of format %d: %w", o.V, registry.ErrUnreadable)
 	}
 	h := c.w.Header()
+	again := a.readAgain(rt)
+	switch {
+	case o.V == outcomeWhole:
+	case again == nil:
+		return outcomeLong()
+	default:
+		h.Set(replayedHeader, "true")
+		return again(c)
+	}
 	for name, value := range o.Header {
 		h.Set(name, value)
 	}
 	h.Set(replayedHeader, "true")
 	send(c.w, o.Status, o.Header["Content-Type"], o.Body)
 	return nil
+}
+
+// readAgain is how an operation's answer is read again, nil where it has to be kept.
+func (a *API) readAgain(rt route) handler {
+	if rt.operation != "pause" && rt.operation != "resume" {
+		return nil
+	}
+	return func(c *call) error {
+		rec, err := a.app(c)
+		if err != nil {
+			return err
+		}
+		return a.answerApp(c, written{rec: rec})
+	}
 }
 
 // digest stands for the request: its operation, its query and its body, however that is spelt.
@@ -159,17 +237,20 @@ func (k *keeper) WriteHeader(status int) {
 	k.ResponseWriter.WriteHeader(status)
 }
 
-// Write remembers the body.
+// Write remembers as much of the body as may be kept, and a byte more.
 func (k *keeper) Write(b []byte) (int, error) {
-	k.body.Write(b)
+	k.body.Write(b[:min(len(b), keptBody+1-k.body.Len())])
 	return k.ResponseWriter.Write(b)
 }
 
 // Unwrap lets http.ResponseController reach the connection.
 func (k *keeper) Unwrap() http.ResponseWriter { return k.ResponseWriter }
 
-func (k *keeper) outcome() ([]byte, error) {
-	o := outcome{V: 1, Status: k.status, Header: map[string]string{}, Body: k.body.Bytes()}
+func (k *keeper) outcome(readAgain bool) ([]byte, error) {
+	if readAgain || k.body.Len() > keptBody {
+		return json.Marshal(outcome{V: outcomeAgain, Status: k.status})
+	}
+	o := outcome{V: outcomeWhole, Status: k.status, Header: map[string]string{}, Body: k.body.Bytes()}
 	for _, name := range []string{"Content-Type", "ETag", "Location"} {
 		if v := k.Header().Get(name); v != "" {
 			o.Header[name] = v
@@ -187,6 +268,12 @@ func stillRunning(wait time.Duration) *Problem {
 
 // retryBusy is how long a repeat should wait at most: a run mostly ends long before its claim.
 const retryBusy = 2 * time.Second
+
+func outcomeLong() *Problem {
+	p := keyReused()
+	p.Title, p.Detail = "The request was carried out", "Its answer was too long to be kept: look what it did, and use a new key for a new request."
+	return p
+}
 
 func outcomeLost() *Problem {
 	p := keyReused()

@@ -127,6 +127,22 @@ func unavailable() *Problem {
 	return p
 }
 
+// storeFull refuses a partner's write, so that the platform's changes have what is left.
+func storeFull(percent int) *Problem {
+	p := newProblem(http.StatusServiceUnavailable, "store-nearly-full", "The service's store is nearly full", fmt.Sprintf(
+		"%d %% of its memory is used. What is left is for the platform's changes: partners' writes are taken again when less than %d %% is used. Nothing was written; the service's operators know.",
+		percent, PartnersStopAt))
+	p.retryAfter = retryFull
+	return p
+}
+
+const (
+	// retryFull is how long a partner should wait when the store is nearly full: people have to make room.
+	retryFull = time.Minute
+	// PartnersStopAt is how full in percent the store is when partners' writes stop.
+	PartnersStopAt = 90
+)
+
 // fewReplicas is an error of the store that wrote, but whose replicas did not confirm it in time.
 type fewReplicas interface {
 	error

@@ -22,6 +22,12 @@ func (r route) public() bool { return r.may == 0 }
 // own reports whether a partner may call it for its own app only.
 func (r route) own() bool { return strings.Contains(r.pattern, "{client_id}") }
 
+// settings reports whether it is among the writes that a partner's budget of settings is for. Tests of an
+// endpoint and resyncs have budgets of their own.
+func (r route) settings() bool {
+	return r.method != http.MethodGet && r.operation != "testEndpoint" && r.operation != "resync"
+}
+
 // Operation describes one operation, for tests and documents.
 type Operation struct {
 	ID, Method, Pattern string
@@ -92,7 +98,7 @@ func (a *API) table() []route {
 	add(
 		a.Audit != nil,
 		route{"listAudit", "GET", "/v1/audit", allow(Partner, Operator), noBody, []int{200}, a.listAudit},
-		route{"exportAudit", "GET", "/v1/audit/export", allow(Partner, Operator), noBody, []int{200}, a.exportAudit},
+		route{"exportAudit", "GET", "/v1/audit/export", allow(Partner, Operator), noBodyLong, []int{200}, a.exportAudit},
 	)
 	add(a.ErrorReports != nil, route{"postErrorReports", "POST", "/v1/apps/{client_id}/endpoints/{endpoint}/error-reports", allow(Platform, Operator), jsonOrLines, []int{200, 202}, a.postErrorReports})
 	add(a.ConfigFeed != nil, route{"getConfig", "GET", "/v1/config", allow(Platform, Operator), noBodyLong, []int{200, 304}, a.getConfig})

@@ -90,7 +90,9 @@ func (a *API) rotateOnce(c *call, id partner.ClientID, r rotation) error {
 	if err != nil {
 		return err
 	}
-	rec, _, err := a.AppWriter.PutApp(c.ctx(), partner.Normalize(old.App, &old.App, now), old.Revision, &next, c.actor, "app.rotate_secret")
+	app := partner.Normalize(old.App, &old.App, now)
+	app.UpdatedAt = now // the secret changed, though nothing else did
+	rec, _, err := a.AppWriter.PutApp(c.ctx(), app, old.Revision, &next, c.actor, "app.rotate_secret")
 	if err != nil {
 		return err
 	}

@@ -103,7 +103,7 @@ func (a *API) serve(rt route) http.Handler {
 			took := time.Since(start)
 			counts.observe(rec.code(), took)
 			a.done(r.Context(), c, rec, rt, err, took)
-			if aborted || v != nil && rec.broken {
+			if aborted || rec.broken && (v != nil || errors.Is(err, errCutShort)) {
 				panic(http.ErrAbortHandler)
 			}
 		}()
@@ -158,6 +158,9 @@ func (a *API) letIn(c *call, rt route) (leave func(), err error) {
 		return nil, tooMany(budgetRequests, "This token asks too often.", wait)
 	}
 	if err := c.as(who, rt); err != nil {
+		return nil, err
+	}
+	if err := a.partnerMayWrite(c, rt); err != nil {
 		return nil, err
 	}
 	visitorOf(c.ctx()).vouch()
@@ -225,6 +228,25 @@ func (a *API) limitOf(role Role) *limiter {
 	return a.others
 }
 
+// partnerMayWrite bounds what partners make the store keep: how often, and how much of it in all.
+func (a *API) partnerMayWrite(c *call, rt route) error {
+	if c.role.Kind != Partner || rt.method == http.MethodGet {
+		return nil
+	}
+	if a.StoreFull != nil {
+		if percent, full := a.StoreFull(); full {
+			return storeFull(percent)
+		}
+	}
+	if !rt.settings() {
+		return nil
+	}
+	if wait, ok := a.settings.take(string(c.role.App), a.Now()); !ok {
+		return tooMany(budgetSettings, fmt.Sprintf("A partner may write an app's settings %d times at once, and then once in %v. The next write is taken after the time in Retry-After.", settingBurst, settingInterval), wait)
+	}
+	return nil
+}
+
 // as lets the caller's role decide.
 func (c *call) as(who identity, rt route) error {
 	c.token = who.hash
@@ -237,6 +259,9 @@ func (c *call) as(who identity, rt route) error {
 	}
 	return nil
 }
+
+// errCutShort is the error of an answer that began and is not complete: its connection ends, so that it does not look so.
+var errCutShort = errors.New("the answer broke off")
 
 // fail sends the error's problem, unless the answer has begun.
 func (a *API) fail(c *call, rec *recorder, err error) {

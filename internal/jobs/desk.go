@@ -32,6 +32,7 @@ type Boxes interface {
 	View(ctx context.Context, app partner.ClientID) (mailbox.View, error)
 	MakeClearing(ctx context.Context, life mailbox.Life, by, role string, always bool) (bool, error)
 	Jobs(ctx context.Context, ids []mailbox.JobID) ([]mailbox.Job, error)
+	OpenJobs(ctx context.Context, apps []partner.ClientID) ([][]mailbox.JobID, error)
 	CancelJob(ctx context.Context, id mailbox.JobID) (mailbox.JobState, error)
 }
 
@@ -78,6 +79,28 @@ func (d *Desk) Tell(ctx context.Context, life mailbox.Life, kind mailbox.JobKind
 	}
 	d.made()
 	return made, approvals, unlisted
+}
+
+// Running is the telling job of a kind that runs for an app, if one does.
+func (d *Desk) Running(ctx context.Context, life mailbox.Life, kind mailbox.JobKind) (mailbox.Job, bool, error) {
+	open, err := d.boxes.OpenJobs(ctx, []partner.ClientID{life.App})
+	if err != nil {
+		return mailbox.Job{}, false, err
+	}
+	for _, id := range open[0] {
+		if id.Kind != kind {
+			continue
+		}
+		j, err := d.Job(ctx, id)
+		switch {
+		case errors.Is(err, registry.ErrNotFound):
+		case err != nil:
+			return mailbox.Job{}, false, err
+		case j.State == mailbox.JobRunning && j.Created.UnixMilli() >= life.Birth: // else of a former life
+			return j, true, nil
+		}
+	}
+	return mailbox.Job{}, false, nil
 }
 
 // Clear ends the life of a deleted app, and has a job clear away after it. birth of the life is the deletion's revision.

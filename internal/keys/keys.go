@@ -162,8 +162,14 @@ const (
 	ConfigTokenUses ConfigKey = "token_uses"
 	// ConfigTokenLast HASH role -> id of the token of that role that was added last.
 	ConfigTokenLast ConfigKey = "token_last"
-	// ConfigAudit STREAM of writes.
+	// ConfigAudit STREAM of writes by staff and the service, and of all that is done to tokens.
 	ConfigAudit ConfigKey = "audit"
+	// ConfigAuditPartners STREAM of writes by partners.
+	ConfigAuditPartners ConfigKey = "audit_partners"
+	// ConfigAuditCount STRING: how many entries partners have made in that stream.
+	ConfigAuditCount ConfigKey = "audit_count"
+	// ConfigAuditOf starts the LISTs of one partner's entries in that stream, oldest first, each named by its app.
+	ConfigAuditOf ConfigKey = "audit_of"
 	// ConfigAuditChanges STREAM of accepted state changes.
 	ConfigAuditChanges ConfigKey = "audit_changes"
 	// ConfigIdempotency starts the keys that bind an idempotency key to its body.

@@ -1,6 +1,10 @@
 package partner
 
-import "time"
+import (
+	"bytes"
+	"encoding/json"
+	"time"
+)
 
 // TokenAlgorithm is the JWS algorithm of an app's Token.
 type TokenAlgorithm string
@@ -139,5 +143,17 @@ func Normalize(app App, old *App, now time.Time) App {
 	}
 	e := app.Endpoints[StateChange]
 	app.EverHadURL = app.EverHadURL || e.HasURL()
+	if old != nil && sameButTime(app, *old) {
+		app.UpdatedAt = old.UpdatedAt
+	}
 	return app
+}
+
+// sameButTime reports whether two apps are stored alike, whenever they were written: an empty list is
+// none there.
+func sameButTime(a, b App) bool {
+	b.UpdatedAt = a.UpdatedAt
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
 }

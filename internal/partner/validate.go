@@ -14,14 +14,19 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Limits of an app's settings, in characters or items.
+// Limits of an app's settings, in characters, bytes or items. All of them together are bounded by
+// MaxStored as well, which is what an app costs.
 const (
+	// MaxNameLength is in characters, of four bytes at most.
 	MaxNameLength  = 200
 	MaxURLLength   = 2048
 	MaxEmailLength = 254
 	MaxErrorEmails = 10
 	MaxPublicKeys  = 4
 	MaxKeyLength   = 8192
+	MaxZoneLength  = 64
+	// MaxStored is how many bytes an app may take as it is stored.
+	MaxStored = 48 << 10
 	// maxLicenses only bounds the work: no licence may be listed twice.
 	maxLicenses = 100
 )
@@ -111,8 +116,8 @@ func (c *checker) contact(a *App) {
 		c.email("/technical_contact/email", a.TechnicalContact.Email)
 	}
 	if tz := a.TechnicalContact.TimeZone; tz != "" {
-		if _, err := time.LoadLocation(tz); err != nil || tz == "Local" {
-			c.fail("/technical_contact/time_zone", "must be an IANA time zone such as Europe/Oslo")
+		if !timeZone(tz) {
+			c.fail("/technical_contact/time_zone", "must be an IANA time zone such as Europe/Oslo, of at most %d bytes", MaxZoneLength)
 		}
 	}
 	if len(a.ErrorEmails) > MaxErrorEmails {
@@ -130,6 +135,27 @@ func (c *checker) contact(a *App) {
 		c.email(p, e)
 	}
 }
+
+// timeZone reports whether s is a name of the tz database, spelt as it is there. Files beside those names
+// are none: the machine's own zone, and the copies under posix and right, whose seconds differ.
+func timeZone(s string) bool {
+	if len(s) > MaxZoneLength {
+		return false
+	}
+	for part := range strings.SplitSeq(s, "/") {
+		if part == "" || strings.Trim(part, zoneCharacters) != "" {
+			return false
+		}
+	}
+	area, _, _ := strings.Cut(s, "/")
+	if slices.Contains([]string{"Local", "localtime", "posix", "posixrules", "right", "Factory"}, area) {
+		return false
+	}
+	_, err := time.LoadLocation(s)
+	return err == nil
+}
+
+const zoneCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-"
 
 // email accepts one bare address (RFC 5322 addr-spec, internationalised names included).
 func (c *checker) email(pointer, s string) {

@@ -190,5 +190,5 @@ func (r Report) Warnings() []Problem {
 		return nil
 	}
 	return []Problem{{Check: CheckMemory, Words: fmt.Sprintf(
-		"Redis uses %.0f %% of its maxmemory: when it is full it refuses changes; give it memory, or shorten retention.*", r.Fullness()*100)}}
+		"Redis uses %.0f %% of its maxmemory: from 90 %% on partners' writes are refused, and when it is full all changes; give it memory, or shorten retention.*", r.Fullness()*100)}}
 }

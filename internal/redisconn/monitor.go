@@ -3,6 +3,7 @@ package redisconn
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,9 +26,11 @@ type Monitor struct {
 	// told are the problems that were logged last, so that each is logged once.
 	told map[Check]bool
 
-	failing           *prometheus.GaugeVec
-	used, limit, skew prometheus.Gauge
-	inspected         prometheus.Gauge
+	failing                  *prometheus.GaugeVec
+	used, limit, ratio, skew prometheus.Gauge
+	inspected                prometheus.Gauge
+	// percent is how full Redis was at the last look.
+	percent atomic.Int64
 }
 
 // NewMonitor registers the metrics. Waived checks count as passed.
@@ -44,6 +47,7 @@ func NewMonitor(rdb redis.UniversalClient, reg prometheus.Registerer, log *slog.
 		}, []string{"check"}),
 		used:      gauge("lamplighter_redis_memory_used_bytes", "Memory that Redis uses; of a Cluster, that of the fullest primary."),
 		limit:     gauge("lamplighter_redis_memory_limit_bytes", "maxmemory of that server; 0 for none."),
+		ratio:     gauge("lamplighter_redis_memory_used_ratio", "Memory that Redis uses as a share of its maxmemory; 0 where there is none."),
 		skew:      gauge("lamplighter_redis_clock_skew_seconds", "How far the clock of this process is ahead of that of Redis."),
 		inspected: gauge("lamplighter_redis_inspected_timestamp_seconds", "When this process last could look at Redis; 0 if never."),
 	}
@@ -68,6 +72,9 @@ func (m *Monitor) Run(ctx context.Context) {
 	}
 }
 
+// Percent is how much of its maxmemory Redis used at the last look; 0 before the first, and where there is no limit.
+func (m *Monitor) Percent() int { return int(m.percent.Load()) }
+
 // look exports one report. A server that does not answer leaves everything as it was, and inspected old.
 func (m *Monitor) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, monitorWithin)
@@ -79,6 +86,8 @@ func (m *Monitor) look(ctx context.Context) {
 	m.inspected.SetToCurrentTime()
 	m.used.Set(float64(r.MemoryUsed))
 	m.limit.Set(float64(r.MemoryLimit))
+	m.ratio.Set(r.Fullness())
+	m.percent.Store(int64(100 * r.Fullness()))
 	m.skew.Set(r.Skew.Seconds())
 	now := map[Check]bool{}
 	for _, p := range append(r.Problems(m.waived...), r.Warnings()...) {

@@ -20,14 +20,14 @@ func needed() []string {
 		"select 0", "client setname lamplighter", "client id", "info server", "time", "config get save", "memory usage %", "wait 0 1",
 		"eval return(1) 1 %", "evalsha 0 1 #", "script load return(1)", "publish asynq:cancel -",
 		"del %", "exists #", "expire % 1", "expireat % 1", "pexpire % 1", "persist %", "ttl %", "pttl %", "type %", "scan 0", "rename % %", "unlink %",
-		"get %", "set % 1", "setex # 1 1", "psetex # 1 1", "setnx # 1", "incr #", "append % 1",
+		"get %", "set % 1", "setex # 1 1", "psetex # 1 1", "setnx # 1", "incr %", "append % 1",
 		"hdel % f", "hexists % f", "hget % f", "hgetall %", "hincrby % f 1", "hkeys #", "hlen %", "hmget % f", "hrandfield %", "hscan % 0", "hset % f 1",
 		"hsetnx % f 1", "hvals %",
-		"llen #", "lmove # # left right", "lpush # 1", "lrange # 0 1", "lrem # 1 1", "ltrim # 0 1", "rpoplpush # #", "rpush # 1",
+		"llen %", "lmove # # left right", "lpop %", "lpush # 1", "lrange # 0 1", "lrem # 1 1", "ltrim # 0 1", "rpoplpush # #", "rpush % 1",
 		"sadd # 1", "scard #", "sismember # 1", "smembers #", "smismember # 1", "srem # 1", "sscan % 0",
 		"zadd % 1 m", "zcard %", "zcount % 0 1", "zmscore % m", "zrange % 0 1", "zrangebylex % - +", "zrangebyscore % 0 1", "zrem % m",
 		"zremrangebyrank % 0 1", "zremrangebyscore % 0 1", "zrevrange % 0 1", "zrevrangebyscore % 1 0", "zscore % m",
-		"xadd % * f 1", "xlen %", "xrange % - +", "xrevrange % + -", "xtrim % maxlen 1",
+		"xadd % * f 1", "xdel % 0-1", "xlen %", "xrange % - +", "xrevrange % + -", "xtrim % maxlen 1",
 	}
 }
 

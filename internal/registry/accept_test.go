@@ -500,14 +500,15 @@ func TestNamesDoNotCollide(t *testing.T) {
 	each(t, func(t *testing.T, s fixture) {
 		ctx := t.Context()
 		names := []string{"app1", "config", "owed", "record", "apps", "answer"}
+		apps := map[string]partner.App{}
 		for _, n := range names {
-			put(t, s, testApp(n))
+			apps[n] = put(t, s, testApp(n)).App
 			noErr(t, "approve", s.AddApprover(ctx, []tenant.ID{tenant.ID(n)}, partner.ClientID(n)))
 			noErr(t, "attempt", s.RecordAttempts(ctx, partner.ClientID(n), []delivery.Attempt{{Tenant: tenant.ID(n)}}))
 			accept(t, s, change(tenant.ID(n), tenant.Suspend))
 		}
 		for _, n := range names {
-			same(t, "app "+n, must[registry.AppRecord](t)(s.App(ctx, partner.ClientID(n))).App, testApp(n))
+			same(t, "app "+n, must[registry.AppRecord](t)(s.App(ctx, partner.ClientID(n))).App, apps[n])
 			same(t, "state "+n, must[tenant.Status](t)(s.Status(ctx, tenant.ID(n))).State, tenant.Suspended)
 			same(t, "approvers "+n, must[[]partner.ClientID](t)(s.Approvers(ctx, tenant.ID(n))), []partner.ClientID{partner.ClientID(n)})
 			same(t, "attempts "+n, len(must[[]delivery.Attempt](t)(s.Attempts(ctx, partner.ClientID(n), 0, ""))), 1)

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/partner"
@@ -21,7 +24,7 @@ const (
 // The scripts of apps.
 var (
 	getApp      = newScript("get_app")
-	putApp      = newScript("put_app", "revision")
+	putApp      = newScript("put_app", "revision", "note")
 	deleteApp   = newScript("delete_app", "revision")
 	listApps    = newScript("list_apps")
 	changedApps = newScript("changed_apps")
@@ -81,9 +84,11 @@ func (s *Store) Apps(ctx context.Context, after partner.ClientID, limit int) (re
 // PutApp writes an app as it is given (partner.Validate and partner.Normalize come before), if
 // its revision is the expected one: AnyRevision, NoRevision for a new app, or the number read.
 // secrets replace the webhook secrets; nil keeps them. action names the write in the audit, such
-// as "app.put"; notes are audited beside it. It is durable and audited on return; created is false
-// when the app existed. Errors: ErrConflict; ErrUnreadable when the stored app is of another
-// version, which is never overwritten.
+// as "app.put", which keeps what differs; notes are audited beside it. It is durable and audited on
+// return; created is false when the app existed. What changes nothing is no write: the revision stays,
+// and the audit has nothing of it. Errors: ErrConflict; partner.ValidationError when people's write
+// makes the app larger than partner.MaxStored; ErrUnreadable when the stored app is of another version,
+// which is never overwritten.
 func (s *Store) PutApp(
 	ctx context.Context, app partner.App, expect int64, secrets *WebhookSecrets, actor Actor, action string, notes ...AuditNote,
 ) (rec AppRecord, created bool, err error) {
@@ -102,19 +107,93 @@ func (s *Store) PutApp(
 	if err != nil {
 		return AppRecord{}, false, err
 	}
+	for range tokenTries {
+		old, err := s.storedApp(ctx, id)
+		if err != nil {
+			return AppRecord{}, false, err
+		}
+		if old.readable && actor.Role != serviceRole && len(doc) > partner.MaxStored && len(doc) >= len(old.doc) {
+			return AppRecord{}, false, tooLargeApp(len(doc))
+		}
+		w := appWrite{app: app, old: old, expect: expect, doc: doc, sealed: sealed, part: part, action: action, actor: actor, notes: notes}
+		rec, created, err = s.putApp(ctx, w)
+		// The audit says what differs from the app that stands there: where others wrote since, it is compared anew.
+		if expect != AnyRevision || !errors.Is(err, ErrConflict) {
+			return rec, created, err
+		}
+	}
+	return AppRecord{}, false, conflict(id, expect, 0)
+}
+
+// serviceRole is the role of the service itself, whose writes are few and small, and are not to be held up.
+const serviceRole = "service"
+
+func tooLargeApp(n int) error {
+	return partner.ValidationError{{Detail: fmt.Sprintf(
+		"the app takes %d bytes as it is stored, and may take %d: its URLs, public keys, addresses and names together; a larger one that stands there may be written when it gets smaller",
+		n, partner.MaxStored)}}
+}
+
+// storedDoc is an app's document as it stands in the store; revision 0 where there is none.
+type storedDoc struct {
+	revision int64
+	doc      string
+	// readable is false where the document is of another version.
+	readable bool
+}
+
+// storedApp reads what stands there without taking it apart.
+func (s *Store) storedApp(ctx context.Context, id partner.ClientID) (storedDoc, error) {
+	stored, err := s.rdb.HGet(ctx, s.keys.Config(keys.ConfigApps), string(id)).Result()
+	if absent(err) {
+		return storedDoc{readable: true}, nil
+	}
+	if err != nil {
+		return storedDoc{}, failure(err, "read app %s", id)
+	}
+	rev, doc, _ := strings.Cut(stored, ";")
+	n, err := strconv.ParseInt(rev, 10, 64)
+	if err != nil || !strings.HasPrefix(doc, `{"v":1,`) && !strings.HasPrefix(doc, `{"v":1}`) {
+		return storedDoc{}, nil //nolint:nilerr // the script judges it
+	}
+	return storedDoc{revision: n, doc: doc, readable: true}, nil
+}
+
+// appWrite is one try to write an app.
+type appWrite struct {
+	app               partner.App
+	old               storedDoc
+	expect            int64
+	doc, sealed, part string
+	action            string
+	actor             Actor
+	notes             []AuditNote
+}
+
+func (s *Store) putApp(ctx context.Context, w appWrite) (rec AppRecord, created bool, err error) {
+	id, expect := w.app.ClientID, w.expect
+	if w.old.readable && expect == AnyRevision {
+		expect = w.old.revision
+	}
+	before, after := appDifference(w.old.doc, w.doc)
 	args := []any{
-		string(id), expect, doc, sealed, s.opts.AuditKeep, actor.Name, actor.Role, actor.RequestID, action, part, feedRemovalsKeep,
-		app.Endpoints[partner.StateChange].Digest(app.Paused),
+		string(id), expect, w.doc, w.sealed, s.opts.AuditKeep, w.actor.Name, w.actor.Role, w.actor.RequestID, w.action, w.part, feedRemovalsKeep,
+		w.app.Endpoints[partner.StateChange].Digest(w.app.Paused), before, after,
 	}
-	for _, n := range notes {
-		args = append(args, n.Action, n.Before, n.After)
+	for _, n := range w.notes {
+		args = append(args, n.Action, auditDocument(n.Before), auditDocument(n.After))
 	}
-	v, err := putApp.run(ctx, s.durable, s.appKeys(), args...).Slice()
+	ks := s.appKeys()
+	if partners := s.partnersAudit(w.actor.Role); partners != nil {
+		ks[slices.Index(ks, s.keys.Config(keys.ConfigAudit))] = partners[0]
+		ks = append(ks, partners[1:]...)
+	}
+	v, err := putApp.run(ctx, s.durable, ks, args...).Slice()
 	switch {
 	case err != nil:
 		return AppRecord{}, false, failure(err, "write app %s", id)
 	case len(v) == 4 && v[0] == int64(1):
-		return writtenApp(app, v)
+		return writtenApp(w.app, v)
 	case len(v) == 2:
 		current, _ := v[1].(int64)
 		return AppRecord{}, false, conflict(id, expect, current)
@@ -141,6 +220,7 @@ func writtenApp(app partner.App, v []any) (rec AppRecord, created bool, err erro
 // Errors: ErrNotFound, ErrConflict.
 func (s *Store) DeleteApp(ctx context.Context, id partner.ClientID, expect int64, actor Actor) (int64, error) {
 	ks := append(s.appKeys(), s.configKeys(keys.ConfigTokens, keys.ConfigTokenLast)...)
+	ks = append(ks, s.auditOf(id))
 	for range tokenTries {
 		look, err := s.lookAtTokens(ctx, partnerRole(id))
 		if err != nil {
@@ -155,8 +235,14 @@ func (s *Store) DeleteApp(ctx context.Context, id partner.ClientID, expect int64
 				return 0, fmt.Errorf("delete app %s: %w", id, err)
 			}
 		}
+		old, err := s.storedApp(ctx, id)
+		if err != nil {
+			return 0, fmt.Errorf("delete app %s: %w", id, err)
+		}
+		before, _ := appDifference(old.doc, "")
 		args := []any{
 			string(id), expect, removalsKeep, s.opts.AuditKeep, actor.Name, actor.Role, actor.RequestID, feedRemovalsKeep, look.last,
+			old.revision, before,
 		}
 		for _, t := range tokens {
 			args = append(args, t)
@@ -175,7 +261,7 @@ func (s *Store) DeleteApp(ctx context.Context, id partner.ClientID, expect int64
 			return 0, fmt.Errorf("delete app %s: %w", id, badAnswer(deleteApp, n))
 		}
 	}
-	return 0, fmt.Errorf("delete app %s: others add tokens of its partner: %w", id, ErrConflict)
+	return 0, fmt.Errorf("delete app %s: others write it, or add tokens of its partner: %w", id, ErrConflict)
 }
 
 // expectApp is an error unless an app's revision is the expected one, for what a deletion does before it.

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
 // AuditQuery chooses audit entries. Its zero value is the newest page of all.
@@ -31,11 +32,32 @@ type AuditQuery struct {
 // ActionChange is the action of an accepted state change, whose entries have a stream of their own.
 const ActionChange = "change.accept"
 
+// The scripts of the audit.
+var (
+	auditPartner = newScript("audit", "note")
+	auditPage    = newScript("audit_page")
+	auditNext    = newScript("audit_next")
+)
+
 func (s *Store) auditKey(changes bool) string {
 	if changes {
 		return s.keys.Config(keys.ConfigAuditChanges)
 	}
 	return s.keys.Config(keys.ConfigAudit)
+}
+
+// partnersAudit names the stream of a partner's writes, the list of its entries there and the count of all
+// of them; nil for any other role.
+func (s *Store) partnersAudit(role string) []string {
+	app, ok := strings.CutPrefix(role, partnerRole(""))
+	if !ok {
+		return nil
+	}
+	return []string{s.keys.Config(keys.ConfigAuditPartners), s.auditOf(partner.ClientID(app)), s.keys.Config(keys.ConfigAuditCount)}
+}
+
+func (s *Store) auditOf(app partner.ClientID) string {
+	return s.keys.Config(keys.ConfigAuditOf) + ":" + string(app)
 }
 
 func (q AuditQuery) matches(e AuditEntry) bool {
@@ -50,18 +72,40 @@ func (q AuditQuery) matches(e AuditEntry) bool {
 	return len(q.Actions) == 0
 }
 
-// auditScan is how many entries one query looks at, at most: it bounds the time that a filter
-// which matches little can take.
-const auditScan = 10000
+const (
+	// auditScan is how many entries one query looks at, at most, and auditScanBytes how many bytes of them: they
+	// bound the time that a filter which matches little can take.
+	auditScan      = 10_000
+	auditScanBytes = 16 << 20
+	// auditPageBytes ends a page early: what a reader holds is bounded, whatever the entries hold.
+	auditPageBytes = 256 << 10
+)
 
 // Audit appends entries in their order. Their ID and time are given by Redis, which keeps about
-// Options.AuditKeep of them, and as many of state changes. Before and After MUST hold no secret.
+// Options.AuditKeep of them, as many of state changes, and as many of partners, of one of them 500. Before and After MUST hold no secret; they are
+// shortened to what an entry may take, and the queries of URLs hidden.
 func (s *Store) Audit(ctx context.Context, entries ...AuditEntry) error {
 	if len(entries) == 0 {
 		return nil
 	}
+	var others []AuditEntry
+	for _, e := range entries {
+		e = e.bounded()
+		partners := s.partnersAudit(e.Role)
+		if partners == nil {
+			others = append(others, e)
+			continue
+		}
+		err := auditPartner.run(ctx, s.rdb, partners, s.opts.AuditKeep, e.Actor, e.Role, e.RequestID, e.Action, e.Subject, e.Before, e.After).Err()
+		if err != nil {
+			return failure(err, "append to the audit")
+		}
+	}
+	if len(others) == 0 {
+		return nil
+	}
 	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, e := range entries {
+		for _, e := range others {
 			p.XAdd(ctx, &redis.XAddArgs{
 				Stream: s.auditKey(e.Action == ActionChange), MaxLen: int64(s.opts.AuditKeep), Approx: true,
 				Values: []string{
@@ -75,43 +119,115 @@ func (s *Store) Audit(ctx context.Context, entries ...AuditEntry) error {
 	return failure(err, "append to the audit")
 }
 
-// AuditEntries lists entries, newest first. next is the cursor of the next page, empty when there
-// is none; a page may hold fewer entries than asked for, even none, and still have a next one.
-// Errors: ErrUnreadable.
+// AuditEntries lists entries, newest first, those of partners among the others. next is the cursor of
+// the next page, empty when there is none; a page may hold fewer entries than asked for, even none, and
+// still have a next one: it ends by bytes, too. Errors: ErrUnreadable.
 func (s *Store) AuditEntries(ctx context.Context, q AuditQuery) (entries []AuditEntry, next string, err error) {
-	limit := pageSize(q.Limit)
-	cursor, count := q.After, maxPage
-	if q.Subject == "" && len(q.Actions) == 0 {
-		count = limit + 1 // the one beyond tells whether there is a next page
-	}
-	for scanned := 0; scanned < auditScan; {
-		newest := "+"
-		if cursor != "" {
-			newest = "(" + cursor
-		}
-		page, err := s.rdb.XRevRangeN(ctx, s.auditKey(q.Changes), newest, "-", int64(count)).Result()
+	limit, bytes := pageSize(q.Limit), 0
+	next = q.After
+	for scan := (auditLook{}); scan.looked < auditScan && scan.bytes < auditScanBytes; {
+		page, err := s.auditLook(ctx, q, next, limit-len(entries))
 		if err != nil {
-			return nil, "", failure(err, "read the audit")
+			return nil, "", err
 		}
-		for _, m := range page {
-			e, err := decodeAudit(m)
-			if err != nil {
-				return nil, "", err
-			}
+		for _, e := range page.entries {
 			if q.matches(e) {
-				if len(entries) == limit {
-					return entries, cursor, nil
-				}
 				entries = append(entries, e)
+				bytes += len(e.Before) + len(e.After)
 			}
-			cursor = m.ID
 		}
-		if len(page) < count {
+		if !page.more {
 			return entries, "", nil
 		}
-		scanned += len(page)
+		if next = page.at; len(entries) == limit || bytes >= auditPageBytes {
+			break
+		}
+		scan.looked, scan.bytes = scan.looked+page.looked, scan.bytes+page.bytes
 	}
-	return entries, cursor, nil
+	return entries, next, nil
+}
+
+// auditLook is what one script saw.
+type auditLook struct {
+	entries       []AuditEntry
+	at            string
+	looked, bytes int
+	more          bool
+}
+
+// auditLook looks at entries behind a cursor. The cursor of an entry of partners ends in p, as its ID does: it comes
+// behind one of the others with the same stamp.
+func (s *Store) auditLook(ctx context.Context, q AuditQuery, after string, want int) (auditLook, error) {
+	ks, from := []string{s.auditKey(q.Changes)}, []any{"+", "+"}
+	if !q.Changes {
+		ks = append(ks, s.keys.Config(keys.ConfigAuditPartners))
+	}
+	if id, ofPartner := strings.CutSuffix(after, partnersMark); id != "" {
+		from = []any{"(" + id, id}
+		if ofPartner {
+			from[1] = "(" + id
+		}
+	}
+	v, err := auditPage.run(ctx, s.rdb, ks, append(from, q.Subject, want, maxPage, auditPageBytes)...).Slice()
+	if err != nil {
+		return auditLook{}, failure(err, "read the audit")
+	}
+	bad := fmt.Errorf("read the audit: %w", badAnswer(auditPage, v))
+	if len(v) < 5 {
+		return auditLook{}, bad
+	}
+	number := func(i int) int {
+		n, _ := v[i].(int64)
+		return int(n)
+	}
+	look := auditLook{more: number(0) == 1, looked: number(3), bytes: number(4)}
+	at, _ := v[2].(string)
+	look.at = auditID(number(1), at)
+	for _, one := range v[5:] {
+		e, ok := one.([]any)
+		if !ok || len(e) != 3 {
+			return auditLook{}, bad
+		}
+		stream, ok1 := e[0].(int64)
+		m, ok2 := messageOf(e[1:])
+		if !ok1 || !ok2 {
+			return auditLook{}, bad
+		}
+		entry, err := decodeAudit(m)
+		if err != nil {
+			return auditLook{}, err
+		}
+		entry.ID = auditID(int(stream), m.ID)
+		look.entries = append(look.entries, entry)
+	}
+	return look, nil
+}
+
+// messageOf reads an entry of a stream as a script returns it: {id, {field, value...}}.
+func messageOf(v any) (m redis.XMessage, ok bool) {
+	pair, _ := v.([]any)
+	if len(pair) != 2 {
+		return m, false
+	}
+	id, ok1 := pair[0].(string)
+	fields, ok2 := pair[1].([]any)
+	m = redis.XMessage{ID: id, Values: make(map[string]any, len(fields)/2)}
+	for i := 0; i+1 < len(fields); i += 2 {
+		if name, ok := fields[i].(string); ok {
+			m.Values[name] = fields[i+1]
+		}
+	}
+	return m, ok1 && ok2
+}
+
+// partnersMark ends the ID of an entry of the partners' stream: entries of two streams may have one stamp.
+const partnersMark = "p"
+
+func auditID(stream int, id string) string {
+	if stream == 2 {
+		return id + partnersMark
+	}
+	return id
 }
 
 func decodeAudit(m redis.XMessage) (AuditEntry, error) {
@@ -124,8 +240,9 @@ func decodeAudit(m redis.XMessage) (AuditEntry, error) {
 	if v := text("v"); v != strconv.Itoa(format) || err != nil {
 		return AuditEntry{}, fmt.Errorf("%w: audit entry %s has format %q", ErrUnreadable, m.ID, v)
 	}
-	return AuditEntry{
+	e := AuditEntry{
 		ID: m.ID, At: time.UnixMilli(ms).UTC(), Actor: text("actor"), Role: text("role"), RequestID: text("request"),
 		Action: text("action"), Subject: text("subject"), Before: text("before"), After: text("after"),
-	}, nil
+	}
+	return e.bounded(), nil // what older versions stored is as long and as open as it was written
 }

@@ -3,6 +3,7 @@ package registry_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,7 +37,8 @@ func TestAuditOfApps(t *testing.T) {
 		}
 		same(t, "entries", got, want, cmpopts.IgnoreFields(registry.AuditEntry{}, "ID", "At", "Before", "After"))
 		del, second, first := got[0], got[1], got[2]
-		if first.Before != "" || del.After != "" || second.Before != first.After || del.Before != second.After || second.After == first.After {
+		same(t, "what differs", []string{second.Before, second.After}, []string{`{"name":"App app1"}`, `{"name":"Renamed"}`})
+		if first.Before != "" || del.After != "" || del.Before != strings.Replace(first.After, "App app1", "Renamed", 1) {
 			t.Errorf("before and after do not tell the story: %+v", got)
 		}
 		if age := time.Since(first.At); age < -time.Minute || age > time.Minute {

@@ -99,6 +99,24 @@ func (c *census) tickets() []any {
 	return args
 }
 
+// partnersEntries fills the audit of one partner.
+func (c *census) partnersEntries() {
+	list := c.config(keys.ConfigAuditOf) + ":evil"
+	for c.rdb.LLen(c.Context(), list).Val() < 500 {
+		c.check(c.Audit(c.Context(), registry.AuditEntry{Actor: evil.Name, Role: evil.Role, Action: "app.resync", Subject: "evil", After: strings.Repeat("a", 1000)}))
+	}
+}
+
+// entries fills both streams of the audit with ordinary entries.
+func (c *census) entries() {
+	c.partnersEntries()
+	many := make([]registry.AuditEntry, 500)
+	for i := range many {
+		many[i] = registry.AuditEntry{Actor: "kim", Role: "admin", Action: "app.patch", Subject: "app1", Before: `{"name":"A"}`, After: `{"name":"B"}`}
+	}
+	c.check(c.Audit(c.Context(), many...))
+}
+
 // tenantWork are the scripts of tenants and of the lists of what is owed.
 func tenantWork(c *census) []redistest.Work {
 	ctx, work := c.Context(), redistest.NewWork
@@ -214,11 +232,11 @@ func tenantWork(c *census) []redistest.Work {
 			_, err := c.BeginOnce(ctx, registry.Once{Caller: "kim", Key: "k" + c.next(), Digest: "d", Within: time.Minute})
 			c.check(err)
 		}),
-		work("once_settle", nil, "an outcome of 64 KiB", nil, func() {
+		work("once_settle", nil, "an outcome of 4 KiB", nil, func() {
 			o := registry.Once{Caller: "kim", Key: "k" + c.next(), Digest: "d", Within: time.Minute}
 			b, err := c.BeginOnce(ctx, o)
 			c.check(err)
-			_, err = c.SettleOnce(ctx, o, b.Run, []byte(strings.Repeat("o", 64<<10)))
+			_, err = c.SettleOnce(ctx, o, b.Run, []byte(strings.Repeat("o", 3000)))
 			c.check(err)
 		}),
 	}
@@ -246,7 +264,20 @@ func settingsWork(c *census) []redistest.Work {
 		}
 	}
 	return []redistest.Work{
-		work("put_app", revision, "new, with five notes", nil, func() {
+		work("put_app", []string{"revision", "note"}, "a partner's with five notes, and 500 entries before", c.partnersEntries, func() {
+			note := registry.AuditNote{Action: "endpoint.on", Before: "{}", After: "{}"}
+			_, _, err := c.PutApp(ctx, integrated("app1", true), registry.AnyRevision, &registry.WebhookSecrets{}, evil, "app.put", note, note, note, note, note)
+			c.check(err)
+		}),
+		work("audit", []string{"note"}, "beside 500 entries before", c.partnersEntries, func() {
+			c.check(c.Audit(ctx, registry.AuditEntry{Actor: evil.Name, Role: evil.Role, Action: "app.resync", Subject: "app1", After: strings.Repeat("a", 1000)}))
+		}),
+		work("audit_page", nil, "one in 500 of two streams", once(c.entries), func() {
+			_, _, err := c.AuditEntries(ctx, registry.AuditQuery{Subject: "somebody"})
+			c.check(err)
+		}),
+		work("audit_next", nil, "16 entries of each stream", once(c.entries), func() { ignore(c.AuditNext(ctx, registry.AuditPlace{})) }),
+		work("put_app", []string{"revision", "note"}, "new, with five notes", nil, func() {
 			note := registry.AuditNote{Action: "endpoint.on", Before: "{}", After: "{}"}
 			_, _, err := c.PutApp(ctx, integrated("app"+c.next(), true), registry.AnyRevision, nil, kim, "app.put", note, note, note, note, note)
 			c.check(err)

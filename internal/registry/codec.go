@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -21,12 +22,15 @@ type document struct {
 	partner.App
 }
 
+// encodeApp writes the document. The characters of HTML are not escaped: that would take six bytes for each.
 func encodeApp(app partner.App) (string, error) {
-	b, err := json.Marshal(document{Format: format, App: app})
-	if err != nil {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(document{Format: format, App: app}); err != nil {
 		return "", fmt.Errorf("encode app %s: %w", app.ClientID, err)
 	}
-	return string(b), nil
+	return strings.TrimSuffix(b.String(), "\n"), nil
 }
 
 // decodeApp reads "<revision>;<document>" and the app's life.

@@ -27,6 +27,17 @@ func (s *Store) Lease(ctx context.Context, name, holder string, ttl time.Duratio
 	return n == 1, failure(err, "take lease %s", name)
 }
 
+// Pause takes the lease called name for holder, so that nobody else has it for d, and says how long the one goes on that
+// another has: 0 when holder has it now.
+func (s *Store) Pause(ctx context.Context, name, holder string, d time.Duration) (wait time.Duration, err error) {
+	held, err := s.Lease(ctx, name, holder, d)
+	if err != nil || held {
+		return 0, err
+	}
+	left, err := s.rdb.PTTL(ctx, s.leaseKey(name)[0]).Result()
+	return max(left, time.Millisecond), failure(err, "read lease %s", name)
+}
+
 // Release gives a lease back early. One that holder does not have stays as it is.
 func (s *Store) Release(ctx context.Context, name, holder string) error {
 	return failure(releaseLease.run(ctx, s.rdb, s.leaseKey(name), holder).Err(), "release lease %s", name)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -169,8 +170,12 @@ func testApp(id string) partner.App {
 	return a
 }
 
+// puts makes each write another one: what changes nothing is none.
+var puts atomic.Int64
+
 func put(t testing.TB, s fixture, app partner.App) registry.AppRecord {
 	t.Helper()
+	app.UpdatedAt = app.UpdatedAt.Add(time.Duration(puts.Add(1)) * time.Millisecond)
 	rec, _, err := s.PutApp(t.Context(), app, registry.AnyRevision, nil, kim, "app.put")
 	if err != nil {
 		t.Fatal(err)

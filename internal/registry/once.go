@@ -18,6 +18,10 @@ type Once struct {
 	Key, Digest string
 	// Within is how long a run may take; afterwards another may begin.
 	Within time.Duration
+	// Owner is who pays for the key: it may have Most keys at a time, over all its callers. Empty and 0: the
+	// caller, with OnceMax.
+	Owner string
+	Most  int
 }
 
 // OnceState is how a key stands, a closed set.
@@ -43,9 +47,13 @@ type Begun struct {
 	Wait    time.Duration
 }
 
-// OnceMax is how many keys one caller may have at a time: it bounds what a caller can make the
-// store keep.
-const OnceMax = 10_000
+// Limits of what a caller can make the store keep.
+const (
+	// OnceMax is how many keys one caller may have at a time, unless it has an owner who may have fewer.
+	OnceMax = 10_000
+	// OnceBytes is how many bytes an outcome may take as it is stored.
+	OnceBytes = 4096
+)
 
 // The scripts of requests that are carried out once.
 var (
@@ -60,7 +68,11 @@ var (
 func (s *Store) BeginOnce(ctx context.Context, o Once) (Begun, error) {
 	names, member := s.onceKeys(o)
 	run := s.nonce()
-	answer, err := beginOnce.run(ctx, s.durable, names, o.Digest, run, o.Within.Milliseconds(), s.opts.IdempotencyKeep.Milliseconds(), OnceMax, member).Slice()
+	most := OnceMax
+	if o.Most > 0 {
+		most = o.Most
+	}
+	answer, err := beginOnce.run(ctx, s.durable, names, o.Digest, run, o.Within.Milliseconds(), s.opts.IdempotencyKeep.Milliseconds(), most, member).Slice()
 	if err != nil {
 		return Begun{Run: run}, failure(err, "begin under an idempotency key") // it may be written all the same
 	}
@@ -91,13 +103,16 @@ func (s *Store) BeginOnce(ctx context.Context, o Once) (Begun, error) {
 }
 
 // SettleOnce ends a run: its outcome is sealed, since it may hold a secret, and told to repeats.
-// An empty outcome forgets the key. A run whose claim ended changes nothing; then settled is false.
+// An empty outcome forgets the key, one that takes more than OnceBytes is an error. A run whose claim ended changes nothing; then settled is false.
 func (s *Store) SettleOnce(ctx context.Context, o Once, run string, outcome []byte) (settled bool, err error) {
 	names, member := s.onceKeys(o)
 	sealed := ""
 	if len(outcome) > 0 {
 		if sealed, err = s.opts.Keyring.Seal(outcome, onceAAD(member)); err != nil {
 			return false, fmt.Errorf("seal an outcome: %w", err)
+		}
+		if len(sealed) > OnceBytes {
+			return false, fmt.Errorf("keep an outcome of %d bytes, at most %d: %w", len(sealed), OnceBytes, ErrTooMany)
 		}
 	}
 	n, err := settleOnce.run(ctx, s.durable, names, run, sealed, member).Int()
@@ -111,8 +126,12 @@ func (s *Store) onceKeys(o Once) (names []string, member string) {
 		return hex.EncodeToString(sum[:16])
 	}
 	caller := digest(o.Caller)
+	owner := caller
+	if o.Owner != "" {
+		owner = digest(o.Owner)
+	}
 	member = digest(caller + o.Key)
-	return []string{s.keys.Config(keys.ConfigOnce) + ":" + member, s.keys.Config(keys.ConfigOnceOf) + ":" + caller}, member
+	return []string{s.keys.Config(keys.ConfigOnce) + ":" + member, s.keys.Config(keys.ConfigOnceOf) + ":" + owner}, member
 }
 
 func onceAAD(member string) string { return "once/" + member }

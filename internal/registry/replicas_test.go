@@ -167,7 +167,7 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 		}},
 		{"AddApprover", false, func() error { return s.AddApprover(ctx, ids, "app1") }},
 		{"RemoveApprover", false, func() error { return s.RemoveApprover(ctx, ids, "app1") }},
-		{"PutApp", true, func() error {
+		{"putApp", true, func() error {
 			_, _, err := s.PutApp(ctx, testApp("app1"), registry.NoRevision, nil, kim, "app.put")
 			return err
 		}},

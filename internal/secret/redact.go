@@ -52,6 +52,19 @@ func RedactURL(raw string) string {
 	return b.String()
 }
 
+// RedactText redacts every web URL within a text. A text that is one URL as a whole is redacted as such,
+// whatever characters its query holds.
+func RedactText(text string) string {
+	at := webURL.FindStringIndex(text)
+	if at == nil {
+		return text
+	}
+	if at[0] == 0 && !strings.ContainsFunc(text, unicode.IsSpace) {
+		return RedactURL(text)
+	}
+	return redactURLsIn(text)
+}
+
 // RedactError returns an error whose text shows no more of any URL than
 // RedactURL does. rawURL is the URL that was called, whose text is hidden in
 // every form; it may be empty. errors.Is and errors.As find what they found in

@@ -118,6 +118,21 @@ func TestRedactErrorOfARealCall(t *testing.T) {
 	}
 }
 
+func TestRedactText(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"":                                    "",
+		"no URL":                              "no URL",
+		"https://h.example/a?code='s3cret<1>": "https://h.example/a?[redacted]",
+		"HTTPS://h.example/?s3cret":           "https://h.example/?[redacted]",
+		"see https://h.example/?k=s3cret, then http://i.example/b": "see https://h.example/?[redacted], then http://i.example/b",
+	} {
+		if got := secret.RedactText(in); got != want {
+			t.Errorf("RedactText(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
 func FuzzRedactURL(f *testing.F) {
 	f.Add("kim", "hunter2", "partner.example", "/p", "q=hunter2")
 	f.Fuzz(func(t *testing.T, user, pass, host, path, query string) {

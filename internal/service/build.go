@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/lamplighter/lamplighter/internal/alerting"
+	"github.com/lamplighter/lamplighter/internal/auditlog"
 	"github.com/lamplighter/lamplighter/internal/causewatch"
 	"github.com/lamplighter/lamplighter/internal/compare"
 	"github.com/lamplighter/lamplighter/internal/config"
@@ -84,7 +85,9 @@ func (s *Service) build() error {
 	if err := s.buildMail(); err != nil {
 		return err
 	}
-	s.buildSweep()
+	if err := s.buildSweep(); err != nil {
+		return err
+	}
 	s.buildJobs()
 	return s.buildAPI()
 }
@@ -163,7 +166,7 @@ func (s *Service) buildFanout() {
 		Index: s.store, Admissions: s.deposits, Apps: s.dir, Waker: p.waker, Metrics: metrics, Log: s.log,
 	})
 	p.jobs = jobs.NewDesk(s.store, s.deposits, s.boxes, s.wakeJobs, time.Now)
-	p.teller = &teller{dir: s.dir, approvals: p.approvals, jobs: p.jobs}
+	p.teller = &teller{dir: s.dir, approvals: p.approvals, jobs: p.jobs, pauses: s.store}
 	if s.has(RoleWorker) {
 		s.runner = fanout.NewRunner(p.fanout.Run, func(ctx context.Context, ts []tenant.ID) error {
 			return p.notifier.enqueue(ctx, uuid.NewString(), ts)
@@ -225,11 +228,12 @@ func (s *Service) buildDrain() {
 	p.waker.local, mine.local = s.drainer, s.drainer
 }
 
-func (s *Service) buildSweep() {
+func (s *Service) buildSweep() error {
 	p := &s.parts
 	if !s.has(RoleWorker) {
-		return
+		return nil
 	}
+	sweeps := sweep.NewMetrics(s.metrics)
 	s.sweeper = sweep.New(sweep.Options{
 		Registry: s.store, Apps: s.dir, Mailboxes: s.boxes, Waker: p.waker, Notifier: &notifier{queue: s.queue}, // repairs are for all replicas
 		Repairer: fanout.NewRepairer(fanout.RepairOptions{Approvals: p.approvals, Index: s.store}),
@@ -238,13 +242,25 @@ func (s *Service) buildSweep() {
 			second: secondOpinion{boxes: s.boxes, approvals: p.approvals, asked: map[string]bool{}},
 		},
 		Mails:   &waitingMails{IncidentStore: s.incidents, post: p.post, tracker: p.tracker, disabled: s.cfg.SMTP.Disabled},
-		Metrics: sweep.NewMetrics(s.metrics), Environment: s.env, Every: s.cfg.Delivery.Sweep, Log: s.log,
+		Metrics: sweeps, Environment: s.env, Every: s.cfg.Delivery.Sweep, Log: s.log,
 	})
 	s.comparer = compare.New(compare.Options{
 		Registry: s.store, Mailboxes: s.boxes, Approvals: p.approvals, Jobs: p.teller, Apps: s.dir,
 		Primaries: func(ctx context.Context) (string, error) { return redisconn.Primaries(ctx, s.rdb) },
 		Metrics:   compare.NewMetrics(s.metrics), Log: s.log,
 	})
+	written := auditlog.NewMetrics(s.metrics)
+	if s.cfg.Audit.WriteTo == "" {
+		return nil
+	}
+	sink, err := auditlog.ParseSink(s.cfg.Audit.WriteTo)
+	if err != nil {
+		return fmt.Errorf("audit.write_to: %w", err)
+	}
+	s.auditor = auditlog.New(auditlog.Options{
+		Store: s.store, Sink: sink, Holder: uuid.NewString(), Loops: sweeps.Loops(), Metrics: written, Log: s.log,
+	})
+	return nil
 }
 
 func (s *Service) buildAPI() error {
@@ -280,7 +296,7 @@ func (s *Service) buildAPI() error {
 		Discovery: func() []byte { return *p.discovery.Load() }, JWKS: s.keySet.JWKS,
 		Cursors: s.ring, Origins: s.cfg.HTTP.CORS, TrustedProxies: s.cfg.HTTP.TrustedProxies,
 		StoreFault: storeFault, Refused: metrics.Refused, Log: s.log, Registerer: s.metrics,
-		Store: s.watch,
+		Store: s.watch, StoreFull: s.storeFull,
 	})
 	return nil
 }

@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/lamplighter/lamplighter/internal/fanout"
+	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/jobs"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
@@ -44,6 +48,15 @@ type teller struct {
 	dir       *registry.Directory
 	approvals *fanout.Approvals
 	jobs      *jobs.Desk
+	pauses    pauses
+}
+
+// pauses keep work from being begun again too soon.
+type pauses interface {
+	// Pause begins a pause called name for holder, or says how long the one that another began goes on.
+	Pause(ctx context.Context, name, holder string, d time.Duration) (wait time.Duration, err error)
+	// Release ends it early.
+	Release(ctx context.Context, name, holder string) error
 }
 
 // Resync implements httpapi.Resyncer.
@@ -51,9 +64,31 @@ func (t *teller) Resync(ctx context.Context, app partner.ClientID, ts []tenant.I
 	return t.approvals.Resync(ctx, app, ts)
 }
 
+// resyncPause is how long after a resync of all tenants was asked for the next one of the app is taken: until then
+// the job under way is the answer.
+const resyncPause = time.Minute
+
 // ResyncAll implements httpapi.Resyncer.
 func (t *teller) ResyncAll(ctx context.Context, rec registry.AppRecord, actor registry.Actor) (job string, tenants int64, err error) {
+	name, holder := "resync:"+string(rec.App.ClientID), uuid.NewString()
+	wait, err := t.pauses.Pause(ctx, name, holder, resyncPause)
+	if err != nil {
+		return "", 0, err
+	}
+	if wait > 0 { // whoever asks again so soon is told of what runs
+		j, running, err := t.jobs.Running(ctx, lifeOf(rec), mailbox.JobResync)
+		if err == nil && !running {
+			err = &httpapi.TooSoonError{Wait: wait}
+		}
+		if err != nil {
+			return "", 0, err
+		}
+		return j.ID.String(), j.Of, nil
+	}
 	id, n, err := t.jobs.Tell(ctx, lifeOf(rec), mailbox.JobResync, actor)
+	if err != nil { // a repeat may try at once
+		_ = t.pauses.Release(context.WithoutCancel(ctx), name, holder) // it ends by itself, too
+	}
 	return id.String(), n, err
 }
 

@@ -132,6 +132,21 @@ func (s *Service) sameStore() httpapi.Check {
 	return c
 }
 
+// storeFull says how full Redis is, and whether partners' writes stop so that the platform's changes have the rest.
+func (s *Service) storeFull() (percent int, full bool) {
+	percent = s.monitor.Percent()
+	return percent, percent >= httpapi.PartnersStopAt
+}
+
+// fullness is what /readyz says of the memory: what is nearly full still works.
+func fullness(r redisconn.Report) httpapi.Check {
+	c := httpapi.Check{Name: "redis_" + string(redisconn.CheckMemory)}
+	if percent := int(100 * r.Fullness()); percent >= httpapi.PartnersStopAt {
+		c.Warning = fmt.Sprintf("%d %% of maxmemory is used: partners' writes are refused from %d %% on, all writes at 100 %%; give Redis memory", percent, httpapi.PartnersStopAt)
+	}
+	return c
+}
+
 // ready runs the checks of /readyz.
 func (s *Service) ready(ctx context.Context) []httpapi.Check {
 	checks := []httpapi.Check{{Name: "redis", Err: redisconn.Explain(s.rdb.Ping(ctx).Err())}, s.sameStore()}
@@ -147,7 +162,8 @@ func (s *Service) ready(ctx context.Context) []httpapi.Check {
 		problems[p.Check] = errors.Join(problems[p.Check], errors.New(p.Words))
 	}
 	for _, c := range redisconn.Checks() {
-		if c == redisconn.CheckMemory { // what is nearly full still works
+		if c == redisconn.CheckMemory {
+			checks = append(checks, fullness(report))
 			continue
 		}
 		checks = append(checks, httpapi.Check{Name: "redis_" + string(c), Err: problems[c]})

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/lamplighter/lamplighter/internal/auditlog"
 	"github.com/lamplighter/lamplighter/internal/causewatch"
 	"github.com/lamplighter/lamplighter/internal/compare"
 	"github.com/lamplighter/lamplighter/internal/config"
@@ -104,11 +105,13 @@ type Service struct {
 	// redisCert tells when the client certificate for Redis ends.
 	redisCert prometheus.Collector
 
-	drainer   *drain.Drainer
-	recorder  *drain.Recorder
-	runner    *fanout.Runner
-	sweeper   *sweep.Sweeper
-	comparer  *compare.Comparer
+	drainer  *drain.Drainer
+	recorder *drain.Recorder
+	runner   *fanout.Runner
+	sweeper  *sweep.Sweeper
+	comparer *compare.Comparer
+	// auditor writes the audit out; nil where nothing is set.
+	auditor   *auditlog.Writer
 	jobs      *jobs.Runner
 	finder    *jobs.Finder
 	scheduler *probe.Scheduler
@@ -405,6 +408,9 @@ func (s *Service) Run(ctx context.Context) error {
 		work.Go(func() { s.recorder.Run(background) })
 		work.Go(func() { s.sweeper.Run(background) })
 		work.Go(func() { s.comparer.Run(background) })
+		if s.auditor != nil {
+			work.Go(func() { s.auditor.Run(background) })
+		}
 		work.Go(func() { s.jobs.Run(background) })
 		work.Go(func() { s.finder.Run(background) })
 		if s.scheduler != nil {

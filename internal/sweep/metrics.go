@@ -23,6 +23,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
+// Loops are the metrics of loops, for those of other packages.
+func (m *Metrics) Loops() *loop.Metrics { return m.loops() }
+
 func (m *Metrics) loops() *loop.Metrics {
 	if m == nil {
 		return nil

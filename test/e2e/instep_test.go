@@ -81,7 +81,7 @@ func TestOnRequestWhatThePullShows(t *testing.T) {
 	}
 	resync := func(r *receiver, want int) {
 		before, _ := statuses(r)
-		s.resync(r)
+		s.want(http.StatusAccepted, nil, http.MethodPost, "/v1/apps/"+r.id+"/resync", `{"tenants":["Cust1"]}`) // of all it is once a minute
 		redistest.Eventually(t, 10*time.Second, "the resync arrives", func() bool { n, _ := statuses(r); return n == before+want })
 	}
 	set := func(st tenant.State) {

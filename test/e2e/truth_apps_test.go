@@ -270,9 +270,18 @@ func (s *truthSoak) point(ctx context.Context, d *dice, a *truthApp, path string
 	}
 }
 
+// resyncPause is how long after a resync the next one of the app is taken, and a little.
+const resyncPause = time.Minute + 2*time.Second
+
 func (s *truthSoak) resync(ctx context.Context, d *dice, a *truthApp) {
-	s.count("resyncs", 1)
 	asked := time.Now()
+	a.mu.Lock()
+	soon := asked.Sub(a.life.resynced) < resyncPause
+	a.mu.Unlock()
+	if soon { // it would not be told anew
+		return
+	}
+	s.count("resyncs", 1)
 	s.must(ctx, d, http.MethodPost, "/v1/apps/"+a.id+"/resync", []byte("{}"))
 	a.mu.Lock()
 	defer a.mu.Unlock()

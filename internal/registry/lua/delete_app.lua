@@ -16,6 +16,7 @@
 -- KEYS[14] HASH  lives: client id -> "<birth>;<digest>;<revision of the endpoint>"
 -- KEYS[15] HASH  token id -> token document
 -- KEYS[16] HASH  role -> id of the token of that role that was added last
+-- KEYS[17] LIST ids of the partner's entries in the audit
 -- ARGV[1] client id
 -- ARGV[2] the revision the writer expects: -1 any
 -- ARGV[3] how many removals to remember
@@ -23,10 +24,11 @@
 -- ARGV[5..7] actor, role, request id, for the audit
 -- ARGV[8] how many removals the feed remembers, and how many revisions are remembered
 -- ARGV[9] the token of the app's partner that was added last before the caller looked at all tokens, empty for none
--- ARGV[10..] ids of the partner's tokens that are not revoked; 200 at most
+-- ARGV[10] the revision that the caller read, 0 where it could read none, and ARGV[11] what the audit says of the app
+-- ARGV[12..] ids of the partner's tokens that are not revoked; 200 at most
 --
 -- Returns {1, revision} when removed, {0, revision} when the expected revision is not the current
--- one, {2} when there is no such app, {3} when a token of the partner was added since the caller looked.
+-- one, {2} when there is no such app, {3} when a token of the partner was added, or the app written, since the caller looked.
 --
 -- Atomic: comparison, removal, revision, feed, revocations and audit are one step, so that no token
 -- of a former owner is good for an app that is made anew. A document of another version can
@@ -37,7 +39,7 @@ local old = redis.call('HGET', KEYS[1], ARGV[1])
 if not old then
   return {2}
 end
-local current, before = string.match(old, '^(%d+);({"v":1[,}].*)$')
+local current = string.match(old, '^(%d+);{"v":1[,}].*$')
 local expected = tonumber(ARGV[2])
 local role = 'partner:' .. ARGV[1]
 if (redis.call('HGET', KEYS[16], role) or '') ~= ARGV[9] then
@@ -50,6 +52,9 @@ if expected >= 0 then
   if tonumber(current) ~= expected then
     return {0, tonumber(current)}
   end
+end
+if (tonumber(current) or 0) ~= tonumber(ARGV[10]) then
+  return {3}
 end
 
 local time = redis.call('TIME')
@@ -81,11 +86,14 @@ if redis.call('HDEL', KEYS[9], ARGV[1]) == 1 then
   redis.call('ZREMRANGEBYRANK', KEYS[11], 0, -(tonumber(ARGV[8]) + 1))
 end
 redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[4], '*', 'v', '1', 'actor', ARGV[5], 'role', ARGV[6],
-  'request', ARGV[7], 'action', 'app.delete', 'subject', ARGV[1], 'before', before or '', 'after', '')
+  'request', ARGV[7], 'action', 'app.delete', 'subject', ARGV[1], 'before', ARGV[11], 'after', '')
+
+-- The partner's entries stay; those of an app that is made anew are counted anew.
+redis.call('UNLINK', KEYS[17])
 
 local stamp = string.format('%.0f', now)
 redis.call('HDEL', KEYS[16], role)
-for i = 10, #ARGV do
+for i = 12, #ARGV do
   local head = string.match(redis.call('HGET', KEYS[15], ARGV[i]) or '', '^({"v":1,.*"r":)0}$')
   if head then
     redis.call('HSET', KEYS[15], ARGV[i], head .. stamp .. '}')

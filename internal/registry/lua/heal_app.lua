@@ -42,5 +42,5 @@ redis.call('HSET', KEYS[1], ARGV[1], text .. ';' .. document)
 redis.call('ZADD', KEYS[3], text, ARGV[1])
 redis.call('HSET', KEYS[5], ARGV[1], (lost and text or born) .. ';' .. digest .. ';' .. text)
 redis.call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[5], '*', 'v', '1', 'actor', 'comparison', 'role', 'service',
-  'request', '', 'action', 'app.heal', 'subject', ARGV[1], 'before', document, 'after', document)
+  'request', '', 'action', 'app.heal', 'subject', ARGV[1], 'before', '', 'after', '')
 return tonumber(text)

@@ -6,7 +6,7 @@
 -- KEYS[4] ZSET  changed: client id -> revision
 -- KEYS[5] ZSET  removed: client id -> revision
 -- KEYS[6] HASH  secrets: client id -> sealed value
--- KEYS[7] STREAM audit
+-- KEYS[7] STREAM audit, or audit_partners where a partner writes
 -- KEYS[8] HASH  feed: revision of what engines see
 -- KEYS[9] HASH  feed_parts: client id -> digest of what engines see of the app
 -- KEYS[10] ZSET feed_changed: client id -> revision of the feed
@@ -14,6 +14,8 @@
 -- KEYS[12] ZSET feed_history: the revisions of the feed that were given out
 -- KEYS[13] ZSET history: the revisions of the settings that were given out
 -- KEYS[14] HASH lives: client id -> "<birth>;<digest>;<revision of the endpoint>"
+-- KEYS[15] LIST ids of the partner's entries in the audit; only where a partner writes
+-- KEYS[16] STR how many entries partners have made; only where a partner writes
 -- ARGV[1] client id
 -- ARGV[2] the revision the writer expects: -1 any, 0 no such app
 -- ARGV[3] the document
@@ -23,11 +25,12 @@
 -- ARGV[10] digest of what engines see, empty for nothing
 -- ARGV[11] how many removals the feed remembers, and how many revisions are remembered
 -- ARGV[12] digest of the state-change endpoint's URLs and switch
--- ARGV[13..] per note: action, before, after, audited beside the write
+-- ARGV[13] what differs in the document that stands there, for the audit, ARGV[14] what differs in the new one
+-- ARGV[15..] per note: action, before, after, audited beside the write
 --
 -- Returns {1, revision, existed 0|1, life} when written, {0, revision} when the expected revision is
--- not the current one (0: no such app). Error FORMAT: the stored app is of another version and
--- stays untouched.
+-- not the current one (0: no such app). Where document and notes change nothing, nothing is written, and
+-- the revision is the current one. Error FORMAT: the stored app is of another version and stays untouched.
 --
 -- Atomic: comparison, revision, document, secrets, index, feed and audit are one step. A revision is
 -- the one before plus 1, or Redis' clock in ms if that is more, so that one which was lost with Redis'
@@ -45,6 +48,9 @@ end
 local expected = tonumber(ARGV[2])
 if expected >= 0 and expected ~= current then
   return {0, current}
+end
+if old and before == ARGV[3] and ARGV[4] == '' and #ARGV == 14 then
+  return {1, current, 1, redis.call('HGET', KEYS[14], ARGV[1]) or ''}
 end
 
 local time = redis.call('TIME')
@@ -67,8 +73,7 @@ redis.call('HSET', KEYS[14], ARGV[1], life)
 if ARGV[4] ~= '' then
   redis.call('HSET', KEYS[6], ARGV[1], ARGV[4])
 end
-redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[5], '*', 'v', '1', 'actor', ARGV[6], 'role', ARGV[7],
-  'request', ARGV[8], 'action', ARGV[9], 'subject', ARGV[1], 'before', before, 'after', ARGV[3])
+note(KEYS[7], KEYS[15], KEYS[16], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[1], ARGV[13], ARGV[14])
 if (redis.call('HGET', KEYS[9], ARGV[1]) or '') ~= ARGV[10] then
   local last = redis.call('HGET', KEYS[8], 'revision') or '0'
   local seen = advance(last, now, KEYS[12], ARGV[11])
@@ -84,8 +89,7 @@ if (redis.call('HGET', KEYS[9], ARGV[1]) or '') ~= ARGV[10] then
     redis.call('ZREM', KEYS[11], ARGV[1])
   end
 end
-for i = 13, #ARGV, 3 do
-  redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[5], '*', 'v', '1', 'actor', ARGV[6], 'role', ARGV[7],
-    'request', ARGV[8], 'action', ARGV[i], 'subject', ARGV[1], 'before', ARGV[i + 1], 'after', ARGV[i + 2])
+for i = 15, #ARGV, 3 do
+  note(KEYS[7], KEYS[15], KEYS[16], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[i], ARGV[1], ARGV[i + 1], ARGV[i + 2])
 end
 return {1, tonumber(text), old and 1 or 0, life}

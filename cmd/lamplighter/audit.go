@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/lamplighter/lamplighter/internal/auditlog"
+	"github.com/lamplighter/lamplighter/internal/config"
+	"github.com/lamplighter/lamplighter/internal/service"
+)
+
+// auditVerifyCmd looks at lines of the audit, with the settings that serve has.
+type auditVerifyCmd struct {
+	settingFlags
+	Files   []string `arg:"" name:"file" help:"Files of lines, in any order; together they are one chain."`
+	Offline bool     `help:"Check the chain alone, and ask Redis nothing."`
+}
+
+// errAudit is what verify ends with when something is wrong.
+var errAudit = errors.New("the audit was altered, or is not whole")
+
+// Run prints what is wrong, and fails when something is.
+func (c *auditVerifyCmd) Run(ctx context.Context, a *app) error {
+	var settings *config.Config
+	if !c.Offline {
+		l, err := c.load(a, nil)
+		if err != nil {
+			return err
+		}
+		settings = &l.Config
+	}
+	sources := make([]auditlog.Source, len(c.Files))
+	for i, name := range c.Files {
+		sources[i] = auditlog.Source{Name: name, Open: func() (io.ReadCloser, error) { return os.Open(name) }} //nolint:gosec // the caller's own file
+	}
+	found, err := service.VerifyAudit(ctx, settings, sources)
+	if err != nil {
+		return err
+	}
+	for _, words := range found.Faults {
+		fmt.Fprintln(a.stdout, words)
+	}
+	if found.Wrong > 0 {
+		return fmt.Errorf("%w: %d faults in %d lines", errAudit, found.Wrong, found.Lines)
+	}
+	fmt.Fprintf(a.stdout, "%d lines, %d to %d: each follows the one before.\n", found.Lines, found.First, found.Last)
+	if settings != nil {
+		fmt.Fprintf(a.stdout, "%d entries that Redis holds are the same there.\n", found.Compared)
+	}
+	return nil
+}

@@ -1,0 +1,76 @@
+package auditlog
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+)
+
+// File appends lines to a file, which it opens for each write: it may be moved away between two, and is then made anew.
+type File struct{ Name string }
+
+// tail is how much of a file's end is looked at for lines that were written and not noted: a step writes less.
+const tail = 1 << 20
+
+// Last implements Sink. A line that broke off at the end was never noted: it is cut off.
+func (f File) Last(p Place) (Place, error) {
+	file, err := os.OpenFile(f.Name, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return p, nil
+	}
+	if err != nil {
+		return p, err
+	}
+	defer func() { _ = file.Close() }()
+	size, err := file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return p, err
+	}
+	begin := max(size-tail, 0)
+	text := make([]byte, size-begin)
+	if _, err := file.ReadAt(text, begin); err != nil && !errors.Is(err, io.EOF) {
+		return p, err
+	}
+	whole := bytes.LastIndexByte(text, '\n') + 1
+	if whole < len(text) {
+		if whole == 0 && begin > 0 {
+			return p, fmt.Errorf("%s: %w", f.Name, errLine)
+		}
+		if err := file.Truncate(begin + int64(whole)); err != nil {
+			return p, err
+		}
+	}
+	text = text[:whole]
+	if begin > 0 { // the first line in sight began before
+		_, text, _ = bytes.Cut(text, []byte("\n"))
+	}
+	for one := range bytes.SplitSeq(bytes.TrimSuffix(text, []byte("\n")), []byte("\n")) {
+		if len(one) == 0 {
+			continue
+		}
+		l, err := parse(one)
+		if err != nil {
+			return p, fmt.Errorf("%s: %w", f.Name, err)
+		}
+		if l.N > p.N {
+			p = p.behind(l, one)
+		}
+	}
+	return p, nil
+}
+
+// Write implements Sink.
+func (f File) Write(lines [][]byte) error {
+	file, err := os.OpenFile(f.Name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(bytes.Join(lines, nil))
+	if err == nil {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close())
+}

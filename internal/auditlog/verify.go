@@ -1,0 +1,275 @@
+package auditlog
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// Source is a file of lines.
+type Source struct {
+	Name string
+	Open func() (io.ReadCloser, error)
+}
+
+// Found is what a check found.
+type Found struct {
+	// Lines counts those that were read, of which First to Last are the numbers; 0 when there is none.
+	Lines, First, Last int64
+	// Faults are what is wrong, the first of them; Wrong counts all.
+	Faults []string
+	Wrong  int64
+	// Compared counts the entries that Redis holds and the lines were compared with.
+	Compared int64
+}
+
+// faultsShown is how many faults are described.
+const faultsShown = 20
+
+func (f *Found) fault(format string, args ...any) {
+	if f.Wrong++; len(f.Faults) < faultsShown {
+		f.Faults = append(f.Faults, fmt.Sprintf(format, args...))
+	}
+}
+
+// Agreement reads what the lines have to agree with; *registry.Store is one.
+type Agreement interface {
+	LoopCursor(ctx context.Context, name string) (string, error)
+	AuditNext(ctx context.Context, p registry.AuditPlace) (registry.AuditNext, error)
+}
+
+// Verify checks that each line follows the one before, over all sources, whose order does not matter; and, where
+// with is not nil, that the lines agree with what Redis holds.
+func Verify(ctx context.Context, sources []Source, with Agreement) (*Found, error) {
+	v := &verifier{Found: &Found{}, recent: map[int64]string{}}
+	if with != nil {
+		if err := v.expect(ctx, with); err != nil {
+			return nil, err
+		}
+	}
+	if err := v.readAll(sources); err != nil {
+		return nil, err
+	}
+	if with != nil {
+		if err := v.compare(ctx, with); err != nil {
+			return nil, err
+		}
+	}
+	return v.Found, nil
+}
+
+// verifier goes through lines in their order.
+type verifier struct {
+	*Found
+	// last is the place behind the line before, count the number of the last partners' entry.
+	last  Place
+	count int64
+	// recent are the digests of the newest lines, for those that were written twice.
+	recent map[int64]string
+	// noted is the place that Redis keeps, oldest what Redis has of each stream, entries the lines that may be there.
+	noted                       Place
+	oldestStaff, oldestPartners string
+	entries                     map[string]string
+	agrees                      bool
+}
+
+// recentLines is how many lines back one may be written again.
+const recentLines = 4096
+
+// expect reads how far the lines go and what Redis still holds, before the lines are read: they can only become more.
+func (v *verifier) expect(ctx context.Context, with Agreement) error {
+	cursor, err := with.LoopCursor(ctx, LoopName)
+	if err != nil {
+		return err
+	}
+	v.noted, v.agrees, v.entries = ParsePlace(cursor), true, map[string]string{}
+	// No entry of staff comes after this place, so the first one is the oldest of partners.
+	first, err := with.AuditNext(ctx, registry.AuditPlace{Staff: noEntryAfter})
+	if err != nil {
+		return err
+	}
+	if v.oldestStaff = first.OldestStaff; len(first.Entries) > 0 {
+		v.oldestPartners = first.Entries[0].ID
+	}
+	return nil
+}
+
+// noEntryAfter is a place behind all entries of a stream.
+const noEntryAfter = "9999999999999999-0"
+
+func (v *verifier) readAll(sources []Source) error {
+	type begun struct {
+		Source
+		n int64
+	}
+	var in []begun
+	for _, s := range sources {
+		n := int64(0)
+		err := eachLine(s, func(_ int64, text []byte) bool {
+			if l, err := parse(text); err == nil {
+				n = l.N
+			}
+			return n == 0
+		})
+		if err != nil {
+			return err
+		}
+		in = append(in, begun{s, n})
+	}
+	slices.SortStableFunc(in, func(a, b begun) int { return cmp.Compare(a.n, b.n) })
+	for _, s := range in {
+		err := eachLine(s.Source, func(at int64, text []byte) bool {
+			v.line(fmt.Sprintf("%s:%d", s.Name, at), text)
+			return true
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func eachLine(s Source, f func(at int64, text []byte) bool) error {
+	r, err := s.Open()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Close() }()
+	lines := bufio.NewScanner(r)
+	lines.Buffer(make([]byte, 0, 4096), maxLine)
+	at := int64(0)
+	for lines.Scan() {
+		if at++; !f(at, lines.Bytes()) {
+			return nil
+		}
+	}
+	if errors.Is(lines.Err(), bufio.ErrTooLong) {
+		return fmt.Errorf("%s:%d: the line is longer than any of the audit", s.Name, at+1)
+	}
+	return lines.Err()
+}
+
+// line checks one line against the one before.
+func (v *verifier) line(where string, text []byte) {
+	l, err := parse(text)
+	if err != nil {
+		v.fault("%s: %v", where, err)
+		return
+	}
+	sum := digest(text)
+	if known, again := v.recent[l.N]; again && known == sum {
+		return // it was written twice
+	}
+	switch {
+	case v.Lines == 0:
+		v.First = l.N
+		if l.N == 1 && l.Previous != noLine {
+			v.fault("%s: it is the first line, and names one before it", where)
+		}
+	case l.N <= v.last.N:
+		v.fault("%s: line %d comes after line %d, and is another one than was there", where, l.N, v.last.N)
+		return
+	case l.N > v.last.N+1:
+		v.fault("%s: lines %d to %d are missing", where, v.last.N+1, l.N-1)
+	case l.Previous != v.last.Digest:
+		v.fault("%s: line %d does not follow line %d as that stands there: one of them was altered", where, l.N, v.last.N)
+	}
+	if l.Number > 0 {
+		if v.count > 0 && l.Number > v.count+1 {
+			v.fault("%s: %d entries of partners were gone before they could be written out", where, l.Number-v.count-1)
+		}
+		v.count = l.Number
+	}
+	v.Lines, v.Last = v.Lines+1, l.N
+	v.last = v.last.behind(l, text)
+	v.recent[l.N] = sum
+	delete(v.recent, l.N-recentLines)
+	v.keep(where, l)
+}
+
+// keep remembers what Redis has to hold as well.
+func (v *verifier) keep(where string, l Line) {
+	if !v.agrees {
+		return
+	}
+	if l.N == v.noted.N && v.last.Digest != v.noted.Digest {
+		v.fault("%s: line %d is not the one that Redis knows", where, l.N)
+	}
+	oldest := v.oldestStaff
+	if registry.AuditOfPartner(l.ID) {
+		oldest = v.oldestPartners
+	}
+	if oldest != "" && !registry.AuditBefore(l.ID, oldest) {
+		v.entries[l.ID] = contentOf(l)
+	}
+}
+
+// contentOf is what a line says, without its place in the chain.
+func contentOf(l Line) string {
+	l.N, l.Previous, l.Number = 1, noLine, 0
+	text, err := encode(1, noLine, registry.AuditEntry{
+		ID: l.ID, At: l.At, Actor: l.Actor, Role: l.Role, RequestID: l.RequestID, Action: l.Action, Subject: l.Subject,
+		Before: string(l.Before), After: string(l.After),
+	}, 0)
+	if err != nil {
+		return ""
+	}
+	return digest(text)
+}
+
+// compare looks at each entry that Redis holds and that was written out.
+func (v *verifier) compare(ctx context.Context, with Agreement) error {
+	if v.noted.N > v.Last {
+		v.fault("Redis knows of %d lines, and %d is the last one here: the rest is elsewhere, or was cut off", v.noted.N, v.Last)
+	}
+	if v.noted.N > 0 && v.Lines > 0 && v.noted.N < v.First {
+		v.fault("Redis knows of %d lines, and line %d is the first one here", v.noted.N, v.First)
+	}
+	seen := map[string]bool{}
+	for p := (registry.AuditPlace{}); ; {
+		next, err := with.AuditNext(ctx, p)
+		if err != nil {
+			return err
+		}
+		for i, e := range next.Entries {
+			p = p.After(e.ID, next.Numbers[i])
+			v.compareEntry(e, seen)
+		}
+		if !next.More {
+			break
+		}
+	}
+	for id := range v.entries {
+		if !seen[id] && !registry.AuditOfPartner(id) {
+			v.fault("entry %s was written out, and is gone from Redis, which has older ones", id)
+		}
+	}
+	return nil
+}
+
+func (v *verifier) compareEntry(e registry.AuditEntry, seen map[string]bool) {
+	end := v.noted.Staff
+	if registry.AuditOfPartner(e.ID) {
+		end = v.noted.Partners
+	}
+	text, err := encode(1, noLine, e, 0)
+	if err != nil || end == "" || registry.AuditBefore(end, e.ID) {
+		return // it is newer than what was written out
+	}
+	seen[e.ID] = true
+	had, ok := v.entries[e.ID]
+	v.Compared++
+	l, err := parse(text)
+	switch {
+	case !ok:
+		v.fault("entry %s is in Redis, and in none of the lines", e.ID)
+	case err != nil || had != contentOf(l):
+		v.fault("entry %s is another one in Redis than in the lines", e.ID)
+	}
+}

@@ -1,0 +1,145 @@
+package auditlog
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lamplighter/lamplighter/internal/loop"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// LoopName is the name of the loop that writes the audit out.
+const LoopName = "audit"
+
+const (
+	every  = time.Second
+	within = 10 * time.Second
+	lease  = 15 * time.Second
+)
+
+// Store is where the audit is; *registry.Store is one.
+type Store interface {
+	loop.Store
+	AuditNext(ctx context.Context, p registry.AuditPlace) (registry.AuditNext, error)
+}
+
+// Sink takes lines.
+type Sink interface {
+	// Last is the place behind the last line that is there, counted from p on: it is p where none came after it.
+	Last(p Place) (Place, error)
+	// Write appends whole lines, each with its line break, and returns when they will stay.
+	Write(lines [][]byte) error
+}
+
+// Metrics count what was written out.
+type Metrics struct {
+	lines prometheus.Counter
+	gaps  *prometheus.CounterVec
+}
+
+// The streams of the audit, as metrics call them.
+const (
+	ofStaff    = "staff"
+	ofPartners = "partners"
+)
+
+// NewMetrics registers the metrics, every series at once.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		lines: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "lamplighter_audit_lines_total", Help: "Lines of the audit that this process wrote out.",
+		}),
+		gaps: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lamplighter_audit_gaps_total", Help: "Times that entries of the audit were gone before this process could write them out.",
+		}, []string{"stream"}),
+	}
+	reg.MustRegister(m.lines, m.gaps)
+	for _, s := range []string{ofStaff, ofPartners} {
+		m.gaps.WithLabelValues(s)
+	}
+	return m
+}
+
+// Options of a Writer.
+type Options struct {
+	Store   Store
+	Sink    Sink
+	Holder  string
+	Loops   *loop.Metrics
+	Metrics *Metrics
+	Log     *slog.Logger
+}
+
+// Writer writes the audit out while its process has the lease. New, then Run once.
+type Writer struct{ opts Options }
+
+// New returns a Writer.
+func New(o Options) *Writer { return &Writer{opts: o} }
+
+// Run writes until ctx ends.
+func (w *Writer) Run(ctx context.Context) {
+	loop.New(loop.Options{
+		Name: LoopName, Step: w.Step, Every: every, Within: within, Lease: lease,
+		Store: w.opts.Store, Holder: w.opts.Holder, Metrics: w.opts.Loops, Log: w.opts.Log,
+	}).Run(ctx)
+}
+
+// Step writes the next entries out. What it wrote before a crash, and could not note, it finds in the sink.
+func (w *Writer) Step(ctx context.Context, cursor string) (loop.Report, error) {
+	from := ParsePlace(cursor)
+	failed := func(err error) (loop.Report, error) { return loop.Report{Next: from.String()}, err }
+	p, err := w.opts.Sink.Last(from)
+	if err != nil {
+		return failed(fmt.Errorf("look for the last line of the audit: %w", err))
+	}
+	next, err := w.opts.Store.AuditNext(ctx, p.AuditPlace)
+	if err != nil {
+		return failed(err)
+	}
+	w.missed(ctx, p, next)
+	lines := make([][]byte, 0, len(next.Entries))
+	for i, e := range next.Entries {
+		text, err := encode(p.N+1, p.Digest, e, next.Numbers[i])
+		if err != nil {
+			return failed(err)
+		}
+		p = p.behind(Line{N: p.N + 1, ID: e.ID, Number: next.Numbers[i]}, text)
+		lines = append(lines, append(text, '\n'))
+	}
+	if len(lines) > 0 {
+		if err := w.opts.Sink.Write(lines); err != nil {
+			return failed(fmt.Errorf("write the audit out: %w", err))
+		}
+		w.opts.Metrics.lines.Add(float64(len(lines)))
+	}
+	return loop.Report{Next: p.String(), End: !next.More}, nil
+}
+
+// missed tells of entries that were gone before they were read.
+func (w *Writer) missed(ctx context.Context, p Place, next registry.AuditNext) {
+	for _, e := range next.Entries {
+		if registry.AuditOfPartner(e.ID) {
+			continue
+		}
+		if p.Staff != "" && e.ID == next.OldestStaff { // what was read last is gone, and so may be what came after it
+			w.opts.Metrics.gaps.WithLabelValues(ofStaff).Inc()
+			w.opts.Log.ErrorContext(ctx, "entries of the audit may be gone that were not written out", "stream", ofStaff, "after", p.Staff, "oldest", e.ID)
+		}
+		break
+	}
+	count := p.Count
+	for i, n := range next.Numbers {
+		if n == 0 {
+			continue
+		}
+		if count > 0 && n > count+1 {
+			w.opts.Metrics.gaps.WithLabelValues(ofPartners).Inc()
+			w.opts.Log.ErrorContext(ctx, "entries of the audit are gone that were not written out", "stream", ofPartners, "before", next.Entries[i].ID, "entries", n-count-1)
+		}
+		count = n
+	}
+}

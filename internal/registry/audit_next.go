@@ -1,0 +1,141 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lamplighter/lamplighter/internal/keys"
+)
+
+// AuditPlace is how far somebody read the audit, both streams of writes. Its zero value is the start.
+type AuditPlace struct {
+	// Staff and Partners are the last entries that were read, without the mark of their stream.
+	Staff, Partners string
+	// Count is the number of the last entry of partners, 0 when unknown.
+	Count int64
+}
+
+// AuditNext is what comes after a place.
+type AuditNext struct {
+	// Entries are in the order of their time.
+	Entries []AuditEntry
+	// Numbers are those of partners' entries, by their place in Entries; 0 for others.
+	Numbers []int64
+	// OldestStaff is the oldest entry there is of staff, tokens and the service, empty for none.
+	OldestStaff string
+	// More is true when there are more already.
+	More bool
+}
+
+// auditNextMost is how many entries of each stream one read takes: those of older versions may be long.
+const auditNextMost = 16
+
+// AuditNext reads the entries that come after a place. Errors: ErrUnreadable.
+func (s *Store) AuditNext(ctx context.Context, p AuditPlace) (AuditNext, error) {
+	ks := s.configKeys(keys.ConfigAudit, keys.ConfigAuditPartners)
+	v, err := auditNext.run(ctx, s.rdb, ks, orStart(p.Staff), orStart(p.Partners), auditNextMost).Slice()
+	if err != nil {
+		return AuditNext{}, failure(err, "read the audit's next entries")
+	}
+	if len(v) != 3 {
+		return AuditNext{}, fmt.Errorf("read the audit's next entries: %w", badAnswer(auditNext, v))
+	}
+	var out AuditNext
+	out.OldestStaff, _ = v[0].(string)
+	staff, err1 := messagesOf(v[1])
+	partners, err2 := messagesOf(v[2])
+	if err := errors.Join(err1, err2); err != nil {
+		return AuditNext{}, err
+	}
+	// Where one stream was read in part, what the other has beyond waits: entries are written out by their time.
+	for len(staff)+len(partners) > 0 {
+		ofPartner := len(staff) == 0 || len(partners) > 0 && AuditBefore(partners[0].ID, staff[0].ID)
+		from, full := &staff, len(staff) == 1
+		if ofPartner {
+			from, full = &partners, len(partners) == 1
+		}
+		m := (*from)[0]
+		*from = (*from)[1:]
+		e, err := decodeAudit(m)
+		if err != nil {
+			return AuditNext{}, err
+		}
+		number := int64(0)
+		if ofPartner {
+			e.ID += partnersMark
+			text, _ := m.Values["n"].(string)
+			number, _ = strconv.ParseInt(text, 10, 64)
+		}
+		out.Entries, out.Numbers = append(out.Entries, e), append(out.Numbers, number)
+		list, _ := v[1].([]any)
+		if ofPartner {
+			list, _ = v[2].([]any)
+		}
+		if full && len(list) == auditNextMost {
+			out.More = true
+			break
+		}
+	}
+	return out, nil
+}
+
+func orStart(id string) string {
+	if id == "" {
+		return "0-0"
+	}
+	return id
+}
+
+func messagesOf(v any) ([]redis.XMessage, error) {
+	list, _ := v.([]any)
+	out := make([]redis.XMessage, 0, len(list))
+	for _, one := range list {
+		m, ok := messageOf(one)
+		if !ok {
+			return nil, fmt.Errorf("read the audit's next entries: %w", badAnswer(auditNext, v))
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// After is the place behind an entry, whose number is that of a partner's, else 0.
+func (p AuditPlace) After(id string, number int64) AuditPlace {
+	if ours, ok := strings.CutSuffix(id, partnersMark); ok {
+		p.Partners, p.Count = ours, number
+	} else {
+		p.Staff = id
+	}
+	return p
+}
+
+// AuditOfPartner reports whether an entry's ID is one of the partners' stream.
+func AuditOfPartner(id string) bool { return strings.HasSuffix(id, partnersMark) }
+
+// AuditBefore reports whether an entry is older than another, by their IDs.
+func AuditBefore(a, b string) bool {
+	ms, seq := auditStamp(a)
+	otherMS, otherSeq := auditStamp(b)
+	return ms < otherMS || ms == otherMS && seq < otherSeq
+}
+
+func auditStamp(id string) (ms, seq int64) {
+	first, second, _ := strings.Cut(strings.TrimSuffix(id, partnersMark), "-")
+	ms, _ = strconv.ParseInt(first, 10, 64)
+	seq, _ = strconv.ParseInt(second, 10, 64)
+	return ms, seq
+}
+
+// LoopCursor is where a loop goes on, without taking its lease; empty where it never ran.
+func (s *Store) LoopCursor(ctx context.Context, name string) (string, error) {
+	cursor, err := s.rdb.HGet(ctx, s.keys.Config(keys.ConfigLoops)+":"+name, "cursor").Result()
+	if absent(err) {
+		return "", nil
+	}
+	return cursor, failure(err, "read the place of the loop %s", name)
+}

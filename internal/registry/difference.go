@@ -1,0 +1,220 @@
+package registry
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/secret"
+)
+
+// Limits of an audit entry in bytes. With what else it has, an entry takes AuditEntryMax at most.
+const (
+	AuditEntryMax = 4096
+	// auditSideMax bounds what stood there and what stands there now, each; auditTextMax a text within.
+	auditSideMax = 1400
+	auditTextMax = 256
+	// auditWordMax bounds the names that callers choose: a token's, a request's, a subject.
+	auditWordMax = 800
+)
+
+// auditDigest stands in the audit for what is too long for it: whoever has the text can tell that it is the one.
+type auditDigest struct {
+	SHA256 string `json:"sha256"`
+	Bytes  int    `json:"bytes"`
+}
+
+func digestOf(text string) auditDigest {
+	sum := sha256.Sum256([]byte(text))
+	return auditDigest{SHA256: hex.EncodeToString(sum[:]), Bytes: len(text)}
+}
+
+// bounded is an entry as it is stored and shown: what callers chose is short, and no URL shows its query.
+func (e AuditEntry) bounded() AuditEntry {
+	e.Actor, e.RequestID, e.Subject = auditWord(e.Actor), auditWord(e.RequestID), auditWord(e.Subject)
+	if isAppDocument(e.Before) && isAppDocument(e.After) { // an entry of a version that stored both as a whole
+		e.Before, e.After = appDifference(e.Before, e.After)
+		return e
+	}
+	e.Before, e.After = auditDocument(e.Before), auditDocument(e.After)
+	return e
+}
+
+func auditWord(s string) string {
+	if len(s) <= auditWordMax {
+		return s
+	}
+	return strings.ToValidUTF8(s[:auditWordMax], "")
+}
+
+// auditDocument makes a document short enough for the audit. A text that is no JSON is a word of the service's own.
+func auditDocument(text string) string {
+	if text == "" {
+		return ""
+	}
+	v, ok := decodeDocument(text)
+	if !ok {
+		if text = secret.RedactText(text); len(text) > auditSideMax {
+			return encodeDocument(digestOf(text))
+		}
+		return text
+	}
+	if len(text) <= auditSideMax && reflect.DeepEqual(shorten(v), v) {
+		return text
+	}
+	return fitDocument(v)
+}
+
+func isAppDocument(text string) bool { return strings.HasPrefix(text, `{"v":1,"client_id":`) }
+
+// appDifference is what differs between two documents of an app, as the audit shows it. Either may be
+// empty. A member that one of them lacks is left out there. The time of a write is the entry's own.
+func appDifference(before, after string) (b, a string) {
+	was, is := appMembers(before), appMembers(after)
+	if before != "" && after != "" {
+		was, is = difference(was, is)
+	}
+	if before != "" {
+		b = fitDocument(was)
+	}
+	if after != "" {
+		a = fitDocument(is)
+	}
+	return b, a
+}
+
+// appMembers are the members of a stored app that people set, its endpoints by their names.
+func appMembers(text string) map[string]any {
+	v, _ := decodeDocument(text)
+	m, _ := v.(map[string]any)
+	if m == nil {
+		return map[string]any{}
+	}
+	delete(m, "v")
+	delete(m, "updated_at")
+	if list, ok := m["endpoints"].([]any); ok {
+		named := map[string]any{}
+		for _, k := range partner.AllEndpointKinds() {
+			if int(k) < len(list) {
+				named[k.String()] = list[k]
+			}
+		}
+		m["endpoints"] = named
+	}
+	return m
+}
+
+// difference keeps the members that differ.
+func difference(was, is map[string]any) (b, a map[string]any) {
+	b, a = map[string]any{}, map[string]any{}
+	for _, k := range slices.Sorted(maps.Keys(was)) {
+		x, y := was[k], is[k]
+		if reflect.DeepEqual(x, y) {
+			continue
+		}
+		inner, ok1 := x.(map[string]any)
+		other, ok2 := y.(map[string]any)
+		if ok1 && ok2 {
+			b[k], a[k] = difference(inner, other)
+			continue
+		}
+		b[k] = x
+		if _, there := is[k]; there {
+			a[k] = y
+		}
+	}
+	for k, y := range is {
+		if _, there := was[k]; !there {
+			a[k] = y
+		}
+	}
+	return b, a
+}
+
+// fitDocument writes a document in auditSideMax bytes: texts that are too long become digests, then the longest
+// members, then all of it.
+func fitDocument(v any) string {
+	v = shorten(v)
+	text := encodeDocument(v)
+	m, ok := v.(map[string]any)
+	for ok && len(text) > auditSideMax {
+		longest, size := "", 0
+		for _, k := range slices.Sorted(maps.Keys(m)) {
+			if _, done := m[k].(auditDigest); done {
+				continue
+			}
+			if n := len(encodeDocument(m[k])); n > size {
+				longest, size = k, n
+			}
+		}
+		if size == 0 {
+			break
+		}
+		m[longest] = digestOf(encodeDocument(m[longest]))
+		text = encodeDocument(m)
+	}
+	if len(text) > auditSideMax {
+		text = encodeDocument(digestOf(text))
+	}
+	return text
+}
+
+// shorten hides the queries of URLs, and puts digests in the place of long texts.
+func shorten(v any) any {
+	switch v := v.(type) {
+	case string:
+		text := secret.RedactText(v)
+		if len(text) > auditTextMax {
+			return digestOf(text)
+		}
+		return text
+	case []any:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = shorten(v[i])
+		}
+		return out
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for k := range v {
+			out[auditKey(k)] = shorten(v[k])
+		}
+		return out
+	default:
+		return v
+	}
+}
+
+// auditKey is the name of a member, which may be an address: it is bounded as the texts are.
+func auditKey(k string) string {
+	if len(k) > auditTextMax {
+		return digestOf(k).SHA256
+	}
+	return k
+}
+
+func decodeDocument(text string) (v any, ok bool) {
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil || d.More() {
+		return nil, false
+	}
+	return v, true
+}
+
+// encodeDocument writes JSON as short as it can be: the characters of HTML are not escaped.
+func encodeDocument(v any) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil { // what was decoded can be encoded
+		return ""
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}

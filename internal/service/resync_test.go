@@ -1,0 +1,66 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/jobs"
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/redistest"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// TestOf200ResyncsOneRuns: calls at once are answered with one job, and the next is taken a minute later.
+func TestOf200ResyncsOneRuns(t *testing.T) {
+	t.Parallel()
+	rdb, space := redistest.Real(t), keys.New("test")
+	boxes := mailbox.New(rdb, space, mailbox.Settings{})
+	store := registry.New(rdb, registry.Options{Keys: space, Keyring: noKeys{}})
+	rec := registry.AppRecord{App: partner.New("app1"), Revision: 5, Birth: 5}
+	if _, err := boxes.Switch(t.Context(), "n", switchOf(rec, partner.Online)); err != nil {
+		t.Fatal(err)
+	}
+	made := &counted{Store: boxes}
+	tell := &teller{jobs: jobs.NewDesk(store, made, boxes, nil, time.Now), pauses: store}
+	var mu sync.Mutex
+	answers := map[string]int{}
+	var all sync.WaitGroup
+	for range 200 {
+		all.Go(func() {
+			job, _, err := tell.ResyncAll(t.Context(), rec, registry.Actor{Name: "evil", Role: "partner:app1"})
+			mu.Lock()
+			defer mu.Unlock()
+			if _, soon := errors.AsType[*httpapi.TooSoonError](err); soon { // before the first of them had made the job
+				job, err = "too soon", nil
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			answers[job]++
+		})
+	}
+	all.Wait()
+	if delete(answers, "too soon"); len(answers) != 1 || made.n != 1 {
+		t.Errorf("answered %v, made %d times", answers, made.n)
+	}
+}
+
+// counted counts how often a job is made or joined.
+type counted struct {
+	*mailbox.Store
+	mu sync.Mutex
+	n  int
+}
+
+func (c *counted) MakeTelling(ctx context.Context, life mailbox.Life, id mailbox.JobID, by, role string) (mailbox.JobID, int64, error) {
+	c.mu.Lock()
+	c.n++
+	c.mu.Unlock()
+	return c.Store.MakeTelling(ctx, life, id, by, role)
+}

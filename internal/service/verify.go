@@ -1,0 +1,31 @@
+package service
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/lamplighter/lamplighter/internal/auditlog"
+	"github.com/lamplighter/lamplighter/internal/config"
+	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/redisconn"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// VerifyAudit checks lines that audit.write_to had written: their chain, and whether they agree with the Redis of the
+// settings. With a nil c the chain alone is checked.
+func VerifyAudit(ctx context.Context, c *config.Config, sources []auditlog.Source) (*auditlog.Found, error) {
+	if c == nil {
+		return auditlog.Verify(ctx, sources, nil)
+	}
+	s := &Service{cfg: *c}
+	rdb, err := redisconn.New(s.redisOptions())
+	if err != nil {
+		return nil, fmt.Errorf("redis: %w", redisconn.Explain(err))
+	}
+	defer func() { _ = rdb.Close() }()
+	store := registry.New(rdb, registry.Options{Keys: keys.New(c.Redis.Prefix), Keyring: noKeys{}})
+	return auditlog.Verify(ctx, sources, store)
+}
+
+// noKeys is for readers of what is not sealed.
+type noKeys struct{ registry.Sealer }
