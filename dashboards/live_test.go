@@ -22,7 +22,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/signing"
 )
 
-const adminToken = "lmp_dashboards_0123456789abcdef"
+const adminToken = "lmp_dashboards_0123456789abcdef0123"
 
 // family is a metric as a running service exports it.
 type family struct {
