@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -146,7 +147,7 @@ func TestGoodTokensGetIn(t *testing.T) {
 	}
 	const tokens, shared = 20_000, "203.0.113.1:1"
 	for n := range tokens {
-		h.tokens[httpapi.HashToken(fmt.Sprintf("lmp_good%d", n))] = registry.Token{ID: fmt.Sprint(n), Role: "operator"}
+		h.tokens[httpapi.HashToken(fmt.Sprintf("lmp_good%d", n))] = registry.Token{ID: strconv.Itoa(n), Role: "operator"}
 		if got := ask(fmt.Sprintf("lmp_good%d", n), shared); got != 200 {
 			t.Fatalf("good token %d = %d", n, got)
 		}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -177,7 +178,7 @@ func TestWorstBodies(t *testing.T) { //nolint:paralleltest // it measures what t
 			if i > 0 {
 				b.WriteByte(',')
 			}
-			b.WriteString(strings.ReplaceAll(item, "#", fmt.Sprint(i)))
+			b.WriteString(strings.ReplaceAll(item, "#", strconv.Itoa(i)))
 		}
 		b.WriteString(end)
 		return b.String() + strings.Repeat(" ", max(size-b.Len(), 0))

@@ -273,7 +273,7 @@ func (s *Service) bootstrapped(ctx context.Context, token, hash string) (bool, e
 		return false, fmt.Errorf("bootstrap_token is the token %s of the role %s: take a new one", known.ID, known.Role)
 	case err == nil:
 		if len(token) < bootstrapMin {
-			s.log.WarnContext(ctx, short)
+			s.log.WarnContext(ctx, "the bootstrap token is good, but too short for a new one", "advice", short)
 		}
 		return true, nil
 	case !errors.Is(err, registry.ErrNotFound):
@@ -288,7 +288,7 @@ func (s *Service) bootstrapped(ctx context.Context, token, hash string) (bool, e
 	if !good {
 		return false, errors.New(short)
 	}
-	s.log.WarnContext(ctx, short)
+	s.log.WarnContext(ctx, "the bootstrap token is too short and is not used", "advice", short)
 	return true, nil
 }
 

@@ -35,7 +35,6 @@ const (
 // greedyCall is the most expensive call of an operation that validation allows, or a costly one of which every repeat writes.
 type greedyCall struct {
 	path string
-	kind string
 	body func(i int) string
 	// page: it reads a page of items.
 	page bool
