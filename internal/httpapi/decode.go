@@ -22,7 +22,7 @@ const maxMemberName = 64
 // Bounds of a JSON text, beside its bytes: what an item costs is far more than its bytes.
 const (
 	maxMembers = 1000
-	maxValues  = 10_000
+	maxValues  = 12_000
 )
 
 // parse reads one JSON text (RFC 8259) into nil, bool, json.Number, string, []any and
