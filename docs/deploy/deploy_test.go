@@ -30,6 +30,9 @@ func secretFile(name string) ([]byte, error) {
 	if strings.HasSuffix(name, "encryption.key") {
 		return []byte("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), nil
 	}
+	if strings.HasSuffix(name, "redis.url") {
+		return []byte("redis://:secret@redis:6379/0"), nil
+	}
 	return []byte("lmp_0123456789abcdef0123456789"), nil
 }
 

@@ -299,7 +299,7 @@ func TestFastRounds(t *testing.T) {
 		},
 		"SettingsWentBack": func(w *world) {
 			was := w.snapshot("config")
-			w.app("app1", hook)
+			w.app("app1", hook+"/other")
 			w.lose("config", was)
 		},
 		"OtherPrimaryWhileNobodyCompared": func(w *world) {

@@ -10,12 +10,14 @@ import (
 	_ "embed" // for clockSource
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -288,24 +290,48 @@ var given struct { //nolint:gochecknoglobals // as the ports are
 // mostGiven bounds that memory, far below the ports there are.
 const mostGiven = 5000
 
-// FreePort returns a TCP port on loopback that was free a moment ago, and that it returned to nobody else in this process.
+// FreePort returns a TCP port on loopback that was free a moment ago, and that it returned to nobody else in this process. It
+// is none that the system gives to outgoing connections, where that can be known: one of those would take it before
+// somebody listens there, or while a server is away for a moment.
 func FreePort() (int, error) {
 	given.Lock()
 	defer given.Unlock()
 	if given.ports == nil || len(given.ports) >= mostGiven {
 		given.ports = map[int]bool{}
 	}
+	beyond := firstOutgoing()
 	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed when the search ends, so that another port comes
+		port := 0
+		if beyond > 2*lowestPort {
+			port = lowestPort + rand.IntN(beyond-lowestPort)
+		}
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) //nolint:noctx // closed when the search ends, so that another port comes
+		if port != 0 && errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
 		if err != nil {
 			return 0, fmt.Errorf("find a free port: %w", err)
 		}
 		defer func() { _ = l.Close() }()
-		if port := l.Addr().(*net.TCPAddr).Port; !given.ports[port] {
+		if port = l.Addr().(*net.TCPAddr).Port; !given.ports[port] {
 			given.ports[port] = true
 			return port, nil
 		}
 	}
+}
+
+// lowestPort is above those that well-known servers have.
+const lowestPort = 10_000
+
+// firstOutgoing is the first port that outgoing connections get, 0 where that is not known.
+func firstOutgoing() int {
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\t")
+	n, _ := strconv.Atoi(first)
+	return n
 }
 
 // Eventually polls cond until it holds, and fails the test when it does not within the limit. It

@@ -21,21 +21,22 @@ import (
 func TestPromisedBodies(t *testing.T) {
 	t.Parallel()
 	n := *connections
-	const proxy, other = "127.0.0.9", "127.0.0.7"
+	const proxy, other, own = "127.0.0.9", "127.0.0.7", "127.0.0.8" // servers have the ports of 127.0.0.1
 	s := newStack(t, "everysec", fmt.Sprint("LAMPLIGHTER_HTTP_MAX_CONNECTIONS=", n), "LAMPLIGHTER_HTTP_TRUSTED_PROXIES="+proxy+"/32")
 	p := s.serve("api,worker")
-	quiet, _ := s.answeredWhile("127.0.0.1", "", func() { s.keepsPromising(0, "", "", "") })
+	quiet, _ := s.answeredWhile(own, "", func() { s.keepsPromising(0, "", "", "") })
 	t.Logf("quiet: p99 %v of %d", quantileOf(quiet, .99), len(quiet))
 	for _, route := range []struct{ name, head string }{
 		{"Form", "POST /mail/confirm/x HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded"},
+		{"FormWithAToken", "POST /mail/confirm/x HTTP/1.1\r\nAuthorization: Bearer x\r\nContent-Type: application/x-www-form-urlencoded"},
 		{"JSON", "POST /v1/state-changes HTTP/1.1\r\nContent-Type: application/json"},
 		{"Lines", "POST /v1/state-changes HTTP/1.1\r\nContent-Type: application/x-ndjson"},
 		{"NoBody", "GET /api/state/Cust1 HTTP/1.1"},
 		{"Nowhere", "POST /nowhere HTTP/1.1"},
 	} {
 		for _, from := range []struct{ name, attacker, attackerFor, caller, callerFor string }{
-			{"AnotherAddress", other, "", "127.0.0.1", ""},
-			{"TheSameAddress", "127.0.0.1", "", "127.0.0.1", ""},
+			{"AnotherAddress", other, "", own, ""},
+			{"TheSameAddress", own, "", own, ""},
 			{"BehindAProxy", proxy, "203.0.113.66", proxy, "203.0.113.7"},
 		} {
 			t.Run(route.name+"/"+from.name, func(t *testing.T) { //nolint:paralleltest // one listener, one attack at a time
