@@ -108,7 +108,7 @@ func TestMirroringWrongAnswers(t *testing.T) {
 		{"get-only", health.GETOnly, 405, "does not take POST", m.keys},
 		{"not-found", health.NotFound, 404, "answers a POST with 404", m.keys},
 		{"html", health.HTML, 200, "web page", m.keys},
-		{"error-page", health.ServerError, 500, "not SOAP", m.keys},
+		{"error-page", health.ServerError, 500, "an error of its own", m.keys},
 		{"json", health.NotSOAP, 200, "not SOAP 1.1", m.keys},
 		{"soap-1-2", health.SOAP12, 200, "SOAP 1.2", m.keys},
 		{"dtd", health.UnsafeXML, 200, "document type", m.keys},
