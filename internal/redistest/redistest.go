@@ -303,7 +303,7 @@ func FreePort() (int, error) {
 	for {
 		port := 0
 		if beyond > 2*lowestPort {
-			port = lowestPort + rand.IntN(beyond-lowestPort)
+			port = lowestPort + rand.IntN(beyond-lowestPort) //nolint:gosec // nobody gains by guessing it
 		}
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) //nolint:noctx // closed when the search ends, so that another port comes
 		if port != 0 && errors.Is(err, syscall.EADDRINUSE) {
