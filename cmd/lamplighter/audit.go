@@ -44,7 +44,7 @@ func (c *auditVerifyCmd) Run(ctx context.Context, a *app) error {
 		fmt.Fprintln(a.stdout, words)
 	}
 	if found.Wrong > 0 {
-		return fmt.Errorf("%w: %d faults in %d lines", errAudit, found.Wrong, found.Lines)
+		return fmt.Errorf("%w: faults %d, lines %d", errAudit, found.Wrong, found.Lines)
 	}
 	fmt.Fprintf(a.stdout, "%d lines, %d to %d: each follows the one before.\n", found.Lines, found.First, found.Last)
 	if settings != nil {

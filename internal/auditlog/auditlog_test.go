@@ -171,7 +171,7 @@ func TestAlterationsAreFound(t *testing.T) {
 				lines[7] = bytes.Replace(lines[7], []byte(`"action":"`), []byte(`"action":"x`), 1)
 				return lines
 			}, "was altered"},
-			"Left":    {func() [][]byte { return slices.Delete(lines, 5, 6) }, "lines 6 to 6 are missing"},
+			"Left":    {func() [][]byte { return slices.Delete(lines, 5, 6) }, "1 lines are missing before it, from 6 on"},
 			"Swapped": {func() [][]byte { lines[3], lines[4] = lines[4], lines[3]; return lines }, "missing"},
 			"Twice": {func() [][]byte {
 				return slices.Insert(lines, 3, bytes.Replace(lines[2], []byte(`"action":"`), []byte(`"action":"x`), 1))

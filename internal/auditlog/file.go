@@ -44,6 +44,9 @@ func (f File) Last(p Place) (Place, error) {
 		}
 	}
 	text = text[:whole]
+	if last, err := parseLine(text[bytes.LastIndexByte(text[:max(whole-1, 0)], '\n')+1:]); err == nil && last.N <= p.N {
+		return p, nil // as a rule: all that was written is noted
+	}
 	if begin > 0 { // the first line in sight began before
 		_, text, _ = bytes.Cut(text, []byte("\n"))
 	}
@@ -51,12 +54,12 @@ func (f File) Last(p Place) (Place, error) {
 		if len(one) == 0 {
 			continue
 		}
-		l, err := parse(one)
+		l, err := parseLine(one)
 		if err != nil {
 			return p, fmt.Errorf("%s: %w", f.Name, err)
 		}
 		if l.N > p.N {
-			p = p.behind(l, one)
+			p = p.afterLine(l, one)
 		}
 	}
 	return p, nil

@@ -39,19 +39,19 @@ var noLine = strings.Repeat("0", 2*sha256.Size)
 // maxLine bounds a line that is read: an entry takes registry.AuditEntryMax, and escapes may make it longer.
 const maxLine = 64 << 10
 
-func digest(line []byte) string {
+func hashLine(line []byte) string {
 	sum := sha256.Sum256(line)
 	return hex.EncodeToString(sum[:])
 }
 
-// encode writes the line without its line break.
-func encode(n int64, previous string, e registry.AuditEntry, number int64) ([]byte, error) {
+// encodeLine writes the line without its line break.
+func encodeLine(n int64, previous string, e registry.AuditEntry, number int64) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	err := enc.Encode(Line{
 		N: n, Previous: previous, ID: e.ID, Number: number, At: e.At.UTC(), Actor: e.Actor, Role: e.Role, RequestID: e.RequestID,
-		Action: e.Action, Subject: e.Subject, Before: document(e.Before), After: document(e.After),
+		Action: e.Action, Subject: e.Subject, Before: registry.AuditJSON(e.Before), After: registry.AuditJSON(e.After),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("write audit entry %s as a line: %w", e.ID, err)
@@ -59,24 +59,9 @@ func encode(n int64, previous string, e registry.AuditEntry, number int64) ([]by
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// document is a stored text as part of a line: as it is when it is JSON, else as a string.
-func document(s string) json.RawMessage {
-	if s == "" {
-		return nil
-	}
-	if json.Valid([]byte(s)) {
-		return json.RawMessage(s)
-	}
-	b, err := json.Marshal(s)
-	if err != nil { // a string always marshals
-		return nil
-	}
-	return b
-}
-
 var errLine = errors.New("it is no line of the audit")
 
-func parse(text []byte) (Line, error) {
+func parseLine(text []byte) (Line, error) {
 	var l Line
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
@@ -123,9 +108,9 @@ func ParsePlace(s string) Place {
 	return p
 }
 
-// behind is the place after a line.
-func (p Place) behind(l Line, text []byte) Place {
-	p.N, p.Digest = l.N, digest(text)
+// afterLine is the place after a line.
+func (p Place) afterLine(l Line, text []byte) Place {
+	p.N, p.Digest = l.N, hashLine(text)
 	p.AuditPlace = p.After(l.ID, l.Number)
 	return p
 }

@@ -32,7 +32,7 @@ type Found struct {
 // faultsShown is how many faults are described.
 const faultsShown = 20
 
-func (f *Found) fault(format string, args ...any) {
+func (f *Found) addFault(format string, args ...any) {
 	if f.Wrong++; len(f.Faults) < faultsShown {
 		f.Faults = append(f.Faults, fmt.Sprintf(format, args...))
 	}
@@ -49,7 +49,7 @@ type Agreement interface {
 func Verify(ctx context.Context, sources []Source, with Agreement) (*Found, error) {
 	v := &verifier{Found: &Found{}, recent: map[int64]string{}}
 	if with != nil {
-		if err := v.expect(ctx, with); err != nil {
+		if err := v.readExpected(ctx, with); err != nil {
 			return nil, err
 		}
 	}
@@ -57,7 +57,7 @@ func Verify(ctx context.Context, sources []Source, with Agreement) (*Found, erro
 		return nil, err
 	}
 	if with != nil {
-		if err := v.compare(ctx, with); err != nil {
+		if err := v.compareEntries(ctx, with); err != nil {
 			return nil, err
 		}
 	}
@@ -82,8 +82,8 @@ type verifier struct {
 // recentLines is how many lines back one may be written again.
 const recentLines = 4096
 
-// expect reads how far the lines go and what Redis still holds, before the lines are read: they can only become more.
-func (v *verifier) expect(ctx context.Context, with Agreement) error {
+// readExpected reads how far the lines go and what Redis still holds, before the lines are read: they can only become more.
+func (v *verifier) readExpected(ctx context.Context, with Agreement) error {
 	cursor, err := with.LoopCursor(ctx, LoopName)
 	if err != nil {
 		return err
@@ -112,7 +112,7 @@ func (v *verifier) readAll(sources []Source) error {
 	for _, s := range sources {
 		n := int64(0)
 		err := eachLine(s, func(_ int64, text []byte) bool {
-			if l, err := parse(text); err == nil {
+			if l, err := parseLine(text); err == nil {
 				n = l.N
 			}
 			return n == 0
@@ -125,7 +125,7 @@ func (v *verifier) readAll(sources []Source) error {
 	slices.SortStableFunc(in, func(a, b begun) int { return cmp.Compare(a.n, b.n) })
 	for _, s := range in {
 		err := eachLine(s.Source, func(at int64, text []byte) bool {
-			v.line(fmt.Sprintf("%s:%d", s.Name, at), text)
+			v.checkLine(fmt.Sprintf("%s:%d", s.Name, at), text)
 			return true
 		})
 		if err != nil {
@@ -155,14 +155,14 @@ func eachLine(s Source, f func(at int64, text []byte) bool) error {
 	return lines.Err()
 }
 
-// line checks one line against the one before.
-func (v *verifier) line(where string, text []byte) {
-	l, err := parse(text)
+// checkLine checks one line against the one before.
+func (v *verifier) checkLine(where string, text []byte) {
+	l, err := parseLine(text)
 	if err != nil {
-		v.fault("%s: %v", where, err)
+		v.addFault("%s: %v", where, err)
 		return
 	}
-	sum := digest(text)
+	sum := hashLine(text)
 	if known, again := v.recent[l.N]; again && known == sum {
 		return // it was written twice
 	}
@@ -170,36 +170,36 @@ func (v *verifier) line(where string, text []byte) {
 	case v.Lines == 0:
 		v.First = l.N
 		if l.N == 1 && l.Previous != noLine {
-			v.fault("%s: it is the first line, and names one before it", where)
+			v.addFault("%s: it is the first line, and names one before it", where)
 		}
 	case l.N <= v.last.N:
-		v.fault("%s: line %d comes after line %d, and is another one than was there", where, l.N, v.last.N)
+		v.addFault("%s: line %d comes after line %d, and is another one than was there", where, l.N, v.last.N)
 		return
 	case l.N > v.last.N+1:
-		v.fault("%s: lines %d to %d are missing", where, v.last.N+1, l.N-1)
+		v.addFault("%s: %d lines are missing before it, from %d on", where, l.N-1-v.last.N, v.last.N+1)
 	case l.Previous != v.last.Digest:
-		v.fault("%s: line %d does not follow line %d as that stands there: one of them was altered", where, l.N, v.last.N)
+		v.addFault("%s: line %d does not follow line %d as that stands there: one of them was altered", where, l.N, v.last.N)
 	}
 	if l.Number > 0 {
 		if v.count > 0 && l.Number > v.count+1 {
-			v.fault("%s: %d entries of partners were gone before they could be written out", where, l.Number-v.count-1)
+			v.addFault("%s: %d entries of partners were gone before they could be written out", where, l.Number-v.count-1)
 		}
 		v.count = l.Number
 	}
 	v.Lines, v.Last = v.Lines+1, l.N
-	v.last = v.last.behind(l, text)
+	v.last = v.last.afterLine(l, text)
 	v.recent[l.N] = sum
 	delete(v.recent, l.N-recentLines)
-	v.keep(where, l)
+	v.keepEntry(where, l)
 }
 
-// keep remembers what Redis has to hold as well.
-func (v *verifier) keep(where string, l Line) {
+// keepEntry remembers what Redis has to hold as well.
+func (v *verifier) keepEntry(where string, l Line) {
 	if !v.agrees {
 		return
 	}
 	if l.N == v.noted.N && v.last.Digest != v.noted.Digest {
-		v.fault("%s: line %d is not the one that Redis knows", where, l.N)
+		v.addFault("%s: line %d is not the one that Redis knows", where, l.N)
 	}
 	oldest := v.oldestStaff
 	if registry.AuditOfPartner(l.ID) {
@@ -213,23 +213,23 @@ func (v *verifier) keep(where string, l Line) {
 // contentOf is what a line says, without its place in the chain.
 func contentOf(l Line) string {
 	l.N, l.Previous, l.Number = 1, noLine, 0
-	text, err := encode(1, noLine, registry.AuditEntry{
+	text, err := encodeLine(1, noLine, registry.AuditEntry{
 		ID: l.ID, At: l.At, Actor: l.Actor, Role: l.Role, RequestID: l.RequestID, Action: l.Action, Subject: l.Subject,
 		Before: string(l.Before), After: string(l.After),
 	}, 0)
 	if err != nil {
 		return ""
 	}
-	return digest(text)
+	return hashLine(text)
 }
 
-// compare looks at each entry that Redis holds and that was written out.
-func (v *verifier) compare(ctx context.Context, with Agreement) error {
+// compareEntries looks at each entry that Redis holds and that was written out.
+func (v *verifier) compareEntries(ctx context.Context, with Agreement) error {
 	if v.noted.N > v.Last {
-		v.fault("Redis knows of %d lines, and %d is the last one here: the rest is elsewhere, or was cut off", v.noted.N, v.Last)
+		v.addFault("Redis knows of %d lines, and %d is the last one here: the rest is elsewhere, or was cut off", v.noted.N, v.Last)
 	}
 	if v.noted.N > 0 && v.Lines > 0 && v.noted.N < v.First {
-		v.fault("Redis knows of %d lines, and line %d is the first one here", v.noted.N, v.First)
+		v.addFault("Redis knows of %d lines, and line %d is the first one here", v.noted.N, v.First)
 	}
 	seen := map[string]bool{}
 	for p := (registry.AuditPlace{}); ; {
@@ -247,7 +247,7 @@ func (v *verifier) compare(ctx context.Context, with Agreement) error {
 	}
 	for id := range v.entries {
 		if !seen[id] && !registry.AuditOfPartner(id) {
-			v.fault("entry %s was written out, and is gone from Redis, which has older ones", id)
+			v.addFault("entry %s was written out, and is gone from Redis, which has older ones", id)
 		}
 	}
 	return nil
@@ -258,18 +258,18 @@ func (v *verifier) compareEntry(e registry.AuditEntry, seen map[string]bool) {
 	if registry.AuditOfPartner(e.ID) {
 		end = v.noted.Partners
 	}
-	text, err := encode(1, noLine, e, 0)
+	text, err := encodeLine(1, noLine, e, 0)
 	if err != nil || end == "" || registry.AuditBefore(end, e.ID) {
 		return // it is newer than what was written out
 	}
 	seen[e.ID] = true
 	had, ok := v.entries[e.ID]
 	v.Compared++
-	l, err := parse(text)
+	l, err := parseLine(text)
 	switch {
 	case !ok:
-		v.fault("entry %s is in Redis, and in none of the lines", e.ID)
+		v.addFault("entry %s is in Redis, and in none of the lines", e.ID)
 	case err != nil || had != contentOf(l):
-		v.fault("entry %s is another one in Redis than in the lines", e.ID)
+		v.addFault("entry %s is another one in Redis than in the lines", e.ID)
 	}
 }

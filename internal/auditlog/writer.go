@@ -100,14 +100,14 @@ func (w *Writer) Step(ctx context.Context, cursor string) (loop.Report, error) {
 	if err != nil {
 		return failed(err)
 	}
-	w.missed(ctx, p, next)
+	w.reportMissing(ctx, p, next)
 	lines := make([][]byte, 0, len(next.Entries))
 	for i, e := range next.Entries {
-		text, err := encode(p.N+1, p.Digest, e, next.Numbers[i])
+		text, err := encodeLine(p.N+1, p.Digest, e, next.Numbers[i])
 		if err != nil {
 			return failed(err)
 		}
-		p = p.behind(Line{N: p.N + 1, ID: e.ID, Number: next.Numbers[i]}, text)
+		p = p.afterLine(Line{N: p.N + 1, ID: e.ID, Number: next.Numbers[i]}, text)
 		lines = append(lines, append(text, '\n'))
 	}
 	if len(lines) > 0 {
@@ -119,8 +119,8 @@ func (w *Writer) Step(ctx context.Context, cursor string) (loop.Report, error) {
 	return loop.Report{Next: p.String(), End: !next.More}, nil
 }
 
-// missed tells of entries that were gone before they were read.
-func (w *Writer) missed(ctx context.Context, p Place, next registry.AuditNext) {
+// reportMissing tells of entries that were gone before they were read.
+func (w *Writer) reportMissing(ctx context.Context, p Place, next registry.AuditNext) {
 	for _, e := range next.Entries {
 		if registry.AuditOfPartner(e.ID) {
 			continue

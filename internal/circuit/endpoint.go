@@ -159,8 +159,8 @@ func (r *retries) countPost(at time.Time) {
 	r.posts[second%window]++
 }
 
-// reserve takes a place in the budget, and is how long to wait for it.
-func (r *retries) reserve(at time.Time) time.Duration {
+// reserveRetry takes a place in the budget, and is how long to wait for it.
+func (r *retries) reserveRetry(at time.Time) time.Duration {
 	sum := 0
 	for _, n := range r.posts {
 		sum += n

@@ -223,7 +223,7 @@ func (r *Run) judgeRefusal(a *Answer, random float64) Decision {
 	}
 	if !e.refusing.IsZero() {
 		r.answered = true
-		r.suspect()
+		r.suspectEndpoint()
 		return Decision{Delay: r.dueBehindGate(), Blame: EndpointFault}
 	}
 	return Decision{Delay: r.set.Schedule.After(a.Steps+1, random), Step: true, Well: true, Blame: TenantFault, Proved: r.noteWorking(a)}
@@ -255,11 +255,11 @@ func (r *Run) judgeFailure(a *Answer, random float64) Decision {
 	d := Decision{Delay: r.set.Gate.After(a.Attempts+1, random), Blame: TenantFault}
 	if r.proof == Probing || e.isEvidence(r.set, a.At, answered, r.begun.Sole) {
 		d.Blame = EndpointFault
-		r.suspect()
+		r.suspectEndpoint()
 	}
 	switch {
 	case others:
-		d.Delay = max(r.set.Gate.After(1, random)/2, e.retries.reserve(a.At))
+		d.Delay = max(r.set.Gate.After(1, random)/2, e.retries.reserveRetry(a.At))
 	case d.Blame == EndpointFault:
 		d.Delay = r.dueBehindGate()
 	default:
@@ -272,7 +272,7 @@ func (r *Run) judgeFailure(a *Answer, random float64) Decision {
 // dueBehindGate is when what failed is due: after those that were not tried.
 func (r *Run) dueBehindGate() time.Duration { return r.cool + behindGate }
 
-func (r *Run) suspect() {
+func (r *Run) suspectEndpoint() {
 	r.suspected = true
 	if r.stage == Claiming || r.stage == Resting {
 		r.stage = Suspecting

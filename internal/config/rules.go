@@ -61,8 +61,8 @@ func spellOrZero(low, high time.Duration) Rule {
 	}}
 }
 
-// bits accepts 0 and what an RSA key may be asked to have.
-func bits() Rule {
+// rsaBits accepts 0 and what an RSA key may be asked to have.
+func rsaBits() Rule {
 	r := span(1024, 8192)
 	return Rule{Words: "0 or " + r.Words, check: func(item string) error {
 		if item == "0" {

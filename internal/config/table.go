@@ -313,7 +313,7 @@ func guardSettings() []Setting {
 			at:   func(c *Config) any { return &c.Guard.NAT64Prefixes },
 		},
 		{
-			Key: "guard.min_rsa_bits", Default: "0", Rule: bits(),
+			Key: "guard.min_rsa_bits", Default: "0", Rule: rsaBits(),
 			Help: "How long the RSA keys in an endpoint's certificates must be for calls to go on. With 0 they go on with shorter ones, which a warning and `lamplighter_guard_short_key_hosts` tell of; an endpoint that is set or tested needs 2048 in any case.",
 			at:   func(c *Config) any { return &c.Guard.MinRSABits },
 		},

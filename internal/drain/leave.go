@@ -14,7 +14,7 @@ import (
 // gave less than there was room for.
 func (r *run) through() bool {
 	return r.running == 0 && len(r.queue) == 0 && len(r.settlements) > 0 && len(r.settlements) <= mailbox.MaxBatch &&
-		!r.filled && r.decide.Proof() != circuit.Probing && !r.stopped() && !r.decide.Recalls()
+		!r.filled && r.decide.Proof() != circuit.Probing && !r.stoppedClaiming() && !r.decide.Recalls()
 }
 
 // leave hands in the last results and gives the mailbox back; more means that work is due and the run

@@ -197,7 +197,7 @@ func (r *run) drain(ctx context.Context, t taking) error {
 			r.observe(ctx)
 			return nil
 		}
-		if !r.idle && !r.stopped() {
+		if !r.idle && !r.stoppedClaiming() {
 			continue
 		}
 		more, err := r.finish(ctx)
@@ -209,7 +209,7 @@ func (r *run) drain(ctx context.Context, t taking) error {
 }
 
 // stopped reports that nothing is claimed now.
-func (r *run) stopped() bool { return r.stage() != circuit.Claiming }
+func (r *run) stoppedClaiming() bool { return r.stage() != circuit.Claiming }
 
 func (r *run) stage() circuit.Stage { return r.decide.Stage() }
 
@@ -245,7 +245,7 @@ func (r *run) exchange(ctx context.Context) error {
 
 // replenish widens the reserve that posters used up while a slow exchange was made although more was due.
 func (r *run) replenish(took time.Duration) {
-	if took > slowExchange && r.filled && len(r.queue) == 0 && r.running < r.limit() && !r.stopped() {
+	if took > slowExchange && r.filled && len(r.queue) == 0 && r.running < r.limit() && !r.stoppedClaiming() {
 		r.reserve = min(2*r.reserve, reserveMost*r.d.opts.InFlightPerApp)
 	}
 }
@@ -386,7 +386,7 @@ func (r *run) window() time.Duration {
 // starving reports that posters will wait soon although more is due: they go on from what is left of
 // the reserve while the exchange is made.
 func (r *run) starving() bool {
-	return r.filled && len(r.queue) <= r.reserve/2 && !r.stopped() && r.decide.Proof() == circuit.Proven
+	return r.filled && len(r.queue) <= r.reserve/2 && !r.stoppedClaiming() && r.decide.Proof() == circuit.Proven
 }
 
 func stoppedTimer() *time.Timer {

@@ -31,7 +31,7 @@ func TestPartnersSettingsHaveABudget(t *testing.T) {
 	}
 	h.want(t, 200, request{method: "POST", path: "/v1/apps/app1/pause", role: "partner:app1"})
 	rec := patch("partner:app1", "app1", 20)
-	if rec.Code != 429 || rec.Header().Get("Retry-After") != "1" || !strings.Contains(rec.Body.String(), "20 times at once") {
+	if rec.Code != 429 || rec.Header().Get("Retry-After") != "1" || !strings.Contains(rec.Body.String(), "20 at once, then one a second") {
 		t.Errorf("beyond the budget = %d %v %s", rec.Code, rec.Header(), rec.Body)
 	}
 	if rec := patch("operator", "app1", 21); rec.Code != 200 {

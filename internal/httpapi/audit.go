@@ -134,7 +134,7 @@ func (a *API) auditQuery(c *call, of string) (page, registry.AuditQuery, error) 
 }
 
 func answerEntry(e registry.AuditEntry) auditAnswer {
-	return auditAnswer{e.ID, e.At.UTC(), e.Actor, e.Role, e.RequestID, e.Action, e.Subject, document(e.Before), document(e.After)}
+	return auditAnswer{e.ID, e.At.UTC(), e.Actor, e.Role, e.RequestID, e.Action, e.Subject, registry.AuditJSON(e.Before), registry.AuditJSON(e.After)}
 }
 
 func (a *API) listAudit(c *call) error {
@@ -214,19 +214,4 @@ func (c *call) lines() {
 func streamID(s string) bool {
 	s = strings.TrimSuffix(s, "p")
 	return s == "" || len(s) <= 40 && strings.Trim(s, "0123456789-") == "" && s[0] != '-' && strings.Count(s, "-") <= 1
-}
-
-// document makes stored text part of an answer: as it is when it is JSON, else as a string.
-func document(s string) json.RawMessage {
-	if s == "" {
-		return nil
-	}
-	if json.Valid([]byte(s)) {
-		return json.RawMessage(s)
-	}
-	b, err := json.Marshal(s)
-	if err != nil { // a string always marshals
-		return nil
-	}
-	return b
 }

@@ -160,7 +160,7 @@ func (a *authenticator) note(ctx context.Context, id string, now time.Time) {
 // mustWait is how long the address, or its /48, is refused without a look-up.
 func (a *authenticator) mustWait(r *http.Request, now time.Time) time.Duration {
 	wait := a.failures.peek(remote(r), now)
-	if s := site(r.RemoteAddr); s != "" {
+	if s := siteName(r.RemoteAddr); s != "" {
 		wait = max(wait, a.siteFailures.peek(s, now))
 	}
 	return wait
@@ -170,7 +170,7 @@ func (a *authenticator) mustWait(r *http.Request, now time.Time) time.Duration {
 func (a *authenticator) refuse(r *http.Request, hash string, now time.Time, detail string) error {
 	a.good.remove(hash)
 	wait, ok := a.failures.take(remote(r), now)
-	if s := site(r.RemoteAddr); s != "" && ok {
+	if s := siteName(r.RemoteAddr); s != "" && ok {
 		wait, ok = a.siteFailures.take(s, now)
 	}
 	if !ok {

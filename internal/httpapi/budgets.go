@@ -75,30 +75,30 @@ func allBudgets() []string {
 // Budgets lists what callers have, for documents.
 func (a *API) Budgets() []Budget {
 	return []Budget{
-		{budgetRequests, "a partner's token", every(partnerBurst, partnerInterval)},
-		{budgetRequests, "another token", every(otherBurst, otherInterval) + "; a body of lines is one request"},
+		{budgetRequests, "a partner's token", rateWords(partnerBurst, partnerInterval)},
+		{budgetRequests, "another token", rateWords(otherBurst, otherInterval) + "; a body of lines is one request"},
 		{budgetAtOnce, "a partner's token", fmt.Sprintf("%d at once; %d more wait up to %v", partnerAtOnce, partnerWaiting, partnerWithin)},
 		{budgetLong, "a token", "bodies of lines and waits for changes that hold a quarter of `http.max_connections` at once; those of all tokens a half"},
 		{budgetCaller, "an address behind a trusted proxy", "`http.connections_per_address` requests at once"},
 		{budgetBody, "a request", fmt.Sprintf("%d KiB of a partner, %d KiB of others, %d MiB of lines of %d KiB each", maxPartnerBody>>10, maxBody>>10, maxLines>>20, maxLine>>10)},
 		{budgetValues, "a JSON text", fmt.Sprintf("%d members, %d values, %d levels", maxMembers, maxValues, maxDepth)},
-		{budgetWrongTokens, "an address, and an IPv6 /48", every(failureBurst, failureInterval) + "; of a /48 " + every(siteFailureBurst, siteFailureInterval) +
+		{budgetWrongTokens, "an address, and an IPv6 /48", rateWords(failureBurst, failureInterval) + "; of a /48 " + rateWords(siteFailureBurst, siteFailureInterval) +
 			fmt.Sprintf("; tokens that were good within the last %d minutes still work", recentFor/time.Minute)},
-		{budgetUnknownTenants, "an address", "pulls about unknown tenants: " + every(unknownBurst, unknownInterval)},
-		{budgetStrangers, "a partner's token", "questions why it was not told, about tenants that did not approve it: " + every(unknownBurst, unknownInterval)},
-		{budgetTests, "an endpoint of an app", every(testBurst, testInterval)},
+		{budgetUnknownTenants, "an address", "pulls about unknown tenants: " + rateWords(unknownBurst, unknownInterval)},
+		{budgetStrangers, "a partner's token", "questions why it was not told, about tenants that did not approve it: " + rateWords(unknownBurst, unknownInterval)},
+		{budgetTests, "an endpoint of an app", rateWords(testBurst, testInterval)},
 		{budgetKeys, "a token's name", fmt.Sprintf("%d idempotency keys within their time", registry.OnceMax)},
 		{budgetAddresses, "an app", fmt.Sprintf("%d mail addresses a day that were not there (`mail.new_addresses`), of what partners' tokens set; all processes together", a.NewAddresses)},
-		{budgetNames, "an app", "host names that are looked up because partners' tokens set or switch on URLs: " + every(namesBurst, namesInterval) + "; a write that needs more than there are is not done"},
-		{budgetSettings, "an app", "writes of its settings by partners' tokens: " + every(settingBurst, settingInterval)},
+		{budgetNames, "an app", "host names that are looked up because partners' tokens set or switch on URLs: " + rateWords(namesBurst, namesInterval) + "; a write that needs more than there are is not done"},
+		{budgetSettings, "an app", "writes of its settings by partners' tokens: " + rateWords(settingBurst, settingInterval)},
 		{budgetResyncs, "an app", "resyncs of all tenants: one a minute, of all processes together, and in between the job that runs is the answer; of named tenants: " +
-			every(resyncBurst, resyncInterval) + ", or one call of any size"},
+			rateWords(resyncBurst, resyncInterval) + ", or one call of any size"},
 		{budgetWaiters, "a process", "engines that wait for changes"},
 	}
 }
 
-// every says a limiter's size in words.
-func every(burst int, interval time.Duration) string {
+// rateWords says a limiter's size in words.
+func rateWords(burst int, interval time.Duration) string {
 	if interval < time.Second {
 		return fmt.Sprintf("%d at once, then %d a second", burst, time.Second/interval)
 	}

@@ -44,7 +44,7 @@ func parse(body []byte) (any, error) {
 	if loneSurrogate(body) {
 		return nil, malformed("The body escapes half of a surrogate pair, which is no character.")
 	}
-	members, values, depth := measure(body)
+	members, values, depth := countItems(body)
 	switch {
 	case depth > maxDepth:
 		return nil, malformed("The body is nested more than " + strconv.Itoa(maxDepth) + " levels deep.")
@@ -61,8 +61,8 @@ func parse(body []byte) (any, error) {
 	return parseValue(d)
 }
 
-// measure counts the members and values of a JSON text and how deep it is nested, and never too few.
-func measure(body []byte) (members, values, depth int) {
+// countItems counts the members and values of a JSON text and how deep it is nested, and never too few.
+func countItems(body []byte) (members, values, depth int) {
 	level, text := 0, false
 	for i := 0; i < len(body); i++ {
 		switch c := body[i]; {
@@ -123,7 +123,7 @@ func parseArray(d *json.Decoder) (any, error) {
 	for d.More() {
 		v, err := parseValue(d)
 		if err != nil {
-			return nil, inside(err, strconv.Itoa(len(list)))
+			return nil, prefixPointers(err, strconv.Itoa(len(list)))
 		}
 		list = append(list, v)
 	}
@@ -144,14 +144,14 @@ func parseObject(d *json.Decoder) (any, error) {
 			return nil, p
 		}
 		if members[name], err = parseValue(d); err != nil {
-			return nil, inside(err, name)
+			return nil, prefixPointers(err, name)
 		}
 	}
 	return members, closing(d)
 }
 
-// inside puts the name of what a fault is in before its pointer.
-func inside(err error, name string) error {
+// prefixPointers puts the name of what a fault is in before its pointer.
+func prefixPointers(err error, name string) error {
 	if p, ok := errors.AsType[*Problem](err); ok {
 		for i := range p.Errors {
 			p.Errors[i].Pointer = member("", name) + p.Errors[i].Pointer

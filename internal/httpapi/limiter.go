@@ -105,13 +105,13 @@ func (g *generations[V]) remove(key string) {
 }
 
 // remote is the network a request came from, as far as limits are concerned.
-func remote(r *http.Request) string { return network(r.RemoteAddr) }
+func remote(r *http.Request) string { return addressName(r.RemoteAddr) }
 
-// network is an IPv4 address, or an IPv6 /64, which one subscriber has to itself.
-func network(addr string) string { return networkOf(addr, 64) }
+// addressName is an IPv4 address, or an IPv6 /64, which one subscriber has to itself.
+func addressName(addr string) string { return networkOf(addr, 64) }
 
-// site is the IPv6 /48 that an address is in, empty for others: a site may have all of it.
-func site(addr string) string {
+// siteName is the IPv6 /48 that an address is in, empty for others: a site may have all of it.
+func siteName(addr string) string {
 	if ap, err := netip.ParseAddrPort(addr); err != nil || ap.Addr().Unmap().Is4() {
 		return ""
 	}

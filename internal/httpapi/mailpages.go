@@ -86,7 +86,7 @@ func (a *API) mailPage(page func(r *http.Request, undo bool) (pageView, error)) 
 		r := c.r.WithContext(ctx)
 		r.Body = http.MaxBytesReader(c.w, r.Body, maxForm)
 		status := http.StatusOK
-		undo, err := form(r)
+		undo, err := readForm(r)
 		var v pageView
 		if err == nil {
 			v, err = page(r, undo)
@@ -125,8 +125,8 @@ func (a *API) mailPage(page func(r *http.Request, undo bool) (pageView, error)) 
 // errHalfForm reports a form that did not arrive whole: what it asks for is not known.
 var errHalfForm = errors.New("the form did not arrive whole")
 
-// form reads whether a visit takes back what the one before did.
-func form(r *http.Request) (undo bool, err error) {
+// readForm reads whether a visit takes back what the one before did.
+func readForm(r *http.Request) (undo bool, err error) {
 	err = r.ParseForm()
 	if _, rest := io.Copy(io.Discard, r.Body); err == nil {
 		err = rest

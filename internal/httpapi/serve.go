@@ -126,7 +126,7 @@ func (a *API) handle(c *call, rt route) error {
 		return invalid(FieldError{Detail: "the query cannot be read: separate parameters by &, and write other characters as %XX"})
 	}
 	if rt.public() && c.r.ContentLength != 0 {
-		visitorOf(c.ctx()).dawdle() // whatever token it shows, nobody looks at it
+		connOf(c.ctx()).markSlow() // whatever token it shows, nobody looks at it
 	}
 	if !rt.public() {
 		leave, err := a.letIn(c, rt)
@@ -134,6 +134,9 @@ func (a *API) handle(c *call, rt route) error {
 			return err
 		}
 		defer leave()
+		if err := a.partnerMayWrite(c, rt); err != nil {
+			return err
+		}
 	}
 	if rt.method != http.MethodGet && !rt.conditional() && (len(c.r.Header.Values("If-Match")) > 0 || len(c.r.Header.Values("If-None-Match")) > 0) {
 		return nothingToCompare()
@@ -163,10 +166,7 @@ func (a *API) letIn(c *call, rt route) (leave func(), err error) {
 	if err := c.as(who, rt); err != nil {
 		return nil, err
 	}
-	if err := a.partnerMayWrite(c, rt); err != nil {
-		return nil, err
-	}
-	visitorOf(c.ctx()).vouch()
+	connOf(c.ctx()).markTrusted()
 	switch {
 	case rt.long(c.r):
 		if !a.long.take(who.hash) {
@@ -208,18 +208,18 @@ func (a *API) behindProxy(next http.Handler) http.Handler {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		real := a.proxied(r)
-		if real == r {
+		forwarded := a.proxied(r)
+		if forwarded == r {
 			next.ServeHTTP(w, r)
 			return
 		}
-		caller := remote(real)
+		caller := remote(forwarded)
 		if !a.callers.take(caller) {
-			a.turnAway(w, real, tooMany(budgetCaller, "Too many requests of this address are under way.", time.Second))
+			a.turnAway(w, forwarded, tooMany(budgetCaller, "Too many requests of this address are under way.", time.Second))
 			return
 		}
 		defer a.callers.give(caller)
-		next.ServeHTTP(w, real)
+		next.ServeHTTP(w, forwarded)
 	})
 }
 
@@ -245,7 +245,7 @@ func (a *API) partnerMayWrite(c *call, rt route) error {
 		return nil
 	}
 	if wait, ok := a.settings.take(string(c.role.App), a.Now()); !ok {
-		return tooMany(budgetSettings, fmt.Sprintf("A partner may write an app's settings %d times at once, and then once in %v. The next write is taken after the time in Retry-After.", settingBurst, settingInterval), wait)
+		return tooMany(budgetSettings, "An app's partner may write its settings "+rateWords(settingBurst, settingInterval)+". The next write is taken after the time in Retry-After.", wait)
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ const (
 // shuts it down.
 func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	s := &http.Server{
-		Handler: door(h), ReadHeaderTimeout: readHeaderWithin, ReadTimeout: readWithin, WriteTimeout: writeWithin,
+		Handler: limitBodies(h), ReadHeaderTimeout: readHeaderWithin, ReadTimeout: readWithin, WriteTimeout: writeWithin,
 		IdleTimeout: idleWithin, MaxHeaderBytes: maxHeaderBytes,
 		DisableGeneralOptionsHandler: true, // OPTIONS * is answered like all else that nothing serves
 	}

@@ -218,3 +218,18 @@ func encodeDocument(v any) string {
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
+
+// AuditJSON is what an entry stores of before and after, as a JSON value: a text that is not JSON is a string.
+func AuditJSON(text string) json.RawMessage {
+	if text == "" {
+		return nil
+	}
+	if json.Valid([]byte(text)) {
+		return json.RawMessage(text)
+	}
+	b, err := json.Marshal(text)
+	if err != nil { // a string always marshals
+		return nil
+	}
+	return b
+}

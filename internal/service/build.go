@@ -279,9 +279,9 @@ func (s *Service) buildAPI() error {
 		Intake:  intake.New(s.store, p.notifier, metrics, s.log),
 		answers: intake.NewAnswers(s.store, s.boxes, s.dir, s.env),
 	}
-	room := s.room()
+	limits := s.connLimits()
 	p.api = httpapi.New(httpapi.Deps{
-		Connections: room.Most, CallerRequests: room.PerAddress,
+		Connections: limits.Total, CallerRequests: limits.PerAddress,
 		Version: s.opts.Version, Environment: s.env, Licences: s.licences, ValidFor: s.cfg.State.ValidFor,
 		StatesInFlight: statesInFlight(s.cfg), Tokens: s.store, TokenKeeper: s.store, TokenUses: s.store, Resealer: s.store, Auditor: s.store, Apps: s.store, AppWriter: s.store, AppEvents: p.events,
 		Addresses: addresses{s.guard, cmp.Or(s.opts.Resolver, net.DefaultResolver)}, Health: health{incidents: s.incidents, probes: s.probes, attempts: s.store, licences: s.licences, probing: s.cfg.Probe.Interval > 0, env: s.env, log: s.log},

@@ -330,8 +330,8 @@ func (s *Service) Addr(name string) string {
 }
 
 func (s *Service) listen(ctx context.Context) error {
-	doors := httpapi.NewDoors(s.metrics)
-	add := func(name, addr string, room httpapi.Room, h http.Handler) error {
+	limiter := httpapi.NewConnLimiter(s.metrics)
+	add := func(name, addr string, limits httpapi.ConnLimits, h http.Handler) error {
 		if addr == "" {
 			return nil
 		}
@@ -341,27 +341,27 @@ func (s *Service) listen(ctx context.Context) error {
 			return fmt.Errorf("listen for %s: %w", name, err)
 		}
 		server := httpapi.NewServer(h, s.log)
-		s.listeners = append(s.listeners, listener{name, doors.Bound(name, l, server, room), server})
+		s.listeners = append(s.listeners, listener{name, limiter.Listener(name, l, server, limits), server})
 		return nil
 	}
 	api := s.parts.api
 	ops := api.Ops(httpapi.OpsOptions{
 		Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Readiness: s.ready, Pprof: s.cfg.OpsPprof,
 	})
-	if err := add("ops", s.cfg.OpsListen, httpapi.Room{Most: opsConnections, PerAddress: opsConnections}, ops); err != nil {
+	if err := add("ops", s.cfg.OpsListen, httpapi.ConnLimits{Total: opsConnections, PerAddress: opsConnections}, ops); err != nil {
 		return err
 	}
 	if !s.has(RoleAPI) {
 		return nil
 	}
-	if err := add("api", s.cfg.Listen, s.room(), api.Admin()); err != nil {
+	if err := add("api", s.cfg.Listen, s.connLimits(), api.Admin()); err != nil {
 		return err
 	}
-	return add("public", s.cfg.PublicListen, s.room(), api.Public())
+	return add("public", s.cfg.PublicListen, s.connLimits(), api.Public())
 }
 
-// room is what each listener of the API has.
-func (s *Service) room() httpapi.Room {
+// connLimits is what each listener of the API has.
+func (s *Service) connLimits() httpapi.ConnLimits {
 	facing := 1
 	if s.cfg.PublicListen != "" {
 		facing = 2
@@ -371,7 +371,7 @@ func (s *Service) room() httpapi.Room {
 	if each == 0 {
 		each = max(most/2, 1)
 	}
-	return httpapi.Room{Most: most, PerAddress: min(each, most), Exempt: s.cfg.HTTP.TrustedProxies}
+	return httpapi.ConnLimits{Total: most, PerAddress: min(each, most), Exempt: s.cfg.HTTP.TrustedProxies}
 }
 
 // opsConnections is how many connections the operators' listener has at most.

@@ -18,41 +18,41 @@ const (
 	unreadWithin = time.Second
 )
 
-// door is what every request passes before any handler: it bounds the time of bodies, and says which
+// limitBodies is what every request passes before any handler: it bounds the time of bodies, and says which
 // connections keep the service waiting. What a handler does not read is bounded, too: before net/http
 // sends an answer, and again after it, it reads what is left of the body, so that the connection can be
 // used again.
-func door(next http.Handler) http.Handler {
+func limitBodies(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		v := visitorOf(r.Context())
-		if v != nil {
-			v.vouched = false
+		conn := connOf(r.Context())
+		if conn != nil {
+			conn.trusted = false
 		}
-		out := &outgoing{ResponseWriter: w, visitor: v}
+		out := &answerWriter{ResponseWriter: w, conn: conn}
 		if r.ContentLength == 0 {
-			v.stay()
+			conn.markServed()
 			next.ServeHTTP(out, r)
 			return
 		}
 		if len(r.Header["Authorization"]) > 0 {
-			v.stay() // until it is known whether the token is good, which is soon
+			conn.markServed() // until it is known whether the token is good, which is soon
 		} else {
-			v.dawdle()
+			conn.markSlow()
 		}
-		body := &incoming{ReadCloser: r.Body, visitor: v, control: http.NewResponseController(w), whole: bodyWithin, next: firstByteWithin}
+		body := &timedBody{ReadCloser: r.Body, conn: conn, control: http.NewResponseController(w), whole: bodyWithin, next: firstByteWithin}
 		out.body = body
 		passed := *r // net/http knows its own body by its type
 		passed.Body = body
 		next.ServeHTTP(out, &passed)
-		body.hurry() // the handler may have read on after it began to answer
+		body.limitUnread() // the handler may have read on after it began to answer
 	})
 }
 
-// incoming is a body that has to come in time.
-type incoming struct {
+// timedBody is a body that has to come in time.
+type timedBody struct {
 	io.ReadCloser
 
-	visitor *visitor
+	conn    *trackedConn
 	control *http.ResponseController
 	// whole is how long all of it may take, 0 for any time; next how long the next bytes may.
 	whole, next time.Duration
@@ -62,8 +62,8 @@ type incoming struct {
 }
 
 // Read sets the connection's deadline and reads.
-func (b *incoming) Read(p []byte) (int, error) {
-	if err := b.arm(time.Now()); err != nil {
+func (b *timedBody) Read(p []byte) (int, error) {
+	if err := b.setDeadline(time.Now()); err != nil {
 		return 0, err
 	}
 	if !b.came && len(p) > 1 {
@@ -76,14 +76,14 @@ func (b *incoming) Read(p []byte) (int, error) {
 		if errors.Is(err, io.EOF) {
 			// a deadline that stays would cancel the request's context when it passes
 			_ = b.control.SetReadDeadline(time.Time{})
-			b.visitor.stay()
+			b.conn.markServed()
 		}
 	}
 	return n, err
 }
 
-// arm sets the deadline of the next read.
-func (b *incoming) arm(now time.Time) error {
+// setDeadline sets the deadline of the next read.
+func (b *timedBody) setDeadline(now time.Time) error {
 	if b.began.IsZero() {
 		b.began = now
 	}
@@ -103,53 +103,53 @@ func (b *incoming) arm(now time.Time) error {
 
 // byProgress lets the body of a request take any time while it keeps coming.
 func byProgress(r *http.Request) {
-	if b, ok := r.Body.(*incoming); ok {
+	if b, ok := r.Body.(*timedBody); ok {
 		b.whole, b.next = 0, lineWithin
 	}
 }
 
-// hurry leaves the deadline of a body that is over alone: net/http then watches the connection for its
+// limitUnread leaves the deadline of a body that is over alone: net/http then watches the connection for its
 // end, and would take a deadline that passes for that.
-func (b *incoming) hurry() {
+func (b *timedBody) limitUnread() {
 	if !b.over {
 		_ = b.control.SetReadDeadline(time.Now().Add(unreadWithin))
 	}
 }
 
-// outgoing begins an answer with little time left for what its handler did not read of the body.
-type outgoing struct {
+// answerWriter begins an answer with little time left for what its handler did not read of the body.
+type answerWriter struct {
 	http.ResponseWriter
 
-	visitor *visitor
-	body    *incoming
-	begun   bool
+	conn  *trackedConn
+	body  *timedBody
+	begun bool
 }
 
 // WriteHeader begins the answer.
-func (o *outgoing) WriteHeader(status int) {
+func (o *answerWriter) WriteHeader(status int) {
 	o.begin()
 	o.ResponseWriter.WriteHeader(status)
 }
 
 // Write begins the answer.
-func (o *outgoing) Write(b []byte) (int, error) {
+func (o *answerWriter) Write(b []byte) (int, error) {
 	o.begin()
 	return o.ResponseWriter.Write(b)
 }
 
-func (o *outgoing) begin() {
+func (o *answerWriter) begin() {
 	if o.begun {
 		return
 	}
 	o.begun = true
 	if o.body != nil {
-		o.body.hurry()
+		o.body.limitUnread()
 	}
-	o.visitor.dawdle()
+	o.conn.markSlow()
 }
 
 // Unwrap lets http.ResponseController reach the connection.
-func (o *outgoing) Unwrap() http.ResponseWriter { return o.ResponseWriter }
+func (o *answerWriter) Unwrap() http.ResponseWriter { return o.ResponseWriter }
 
 // ignoreUnsupported lets an answer do without what its writer cannot do.
 func ignoreUnsupported(err error) error {

@@ -23,11 +23,11 @@ const crowdMost = 8
 // /slow when it is told to.
 func crowded(t *testing.T, f func(t *testing.T, p *pipes, h *harness, answer chan struct{})) {
 	t.Parallel()
-	crowdedIn(t, httpapi.Room{Most: crowdMost, PerAddress: crowdMost}, f)
+	crowdedIn(t, httpapi.ConnLimits{Total: crowdMost, PerAddress: crowdMost}, f)
 }
 
-// crowdedIn is crowded with other room.
-func crowdedIn(t *testing.T, room httpapi.Room, f func(t *testing.T, p *pipes, h *harness, answer chan struct{})) {
+// crowdedIn is crowded with other limits.
+func crowdedIn(t *testing.T, limits httpapi.ConnLimits, f func(t *testing.T, p *pipes, h *harness, answer chan struct{})) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		h := &harness{t: t, reg: prometheus.NewRegistry()}
@@ -44,7 +44,7 @@ func crowdedIn(t *testing.T, room httpapi.Room, f func(t *testing.T, p *pipes, h
 			}
 			_, _ = io.WriteString(w, "ok")
 		}), nil)
-		l := httpapi.NewDoors(h.reg).Bound("api", p, server, room)
+		l := httpapi.NewConnLimiter(h.reg).Listener("api", p, server, limits)
 		served := make(chan error)
 		go func() { served <- server.Serve(l) }()
 		f(t, p, h, answer)
@@ -191,8 +191,8 @@ func TestPromisedBodiesMakeRoom(t *testing.T) {
 // those of a trusted proxy are not counted as one caller's.
 func TestOneAddressHasAShare(t *testing.T) {
 	t.Parallel()
-	room := httpapi.Room{Most: crowdMost, PerAddress: crowdMost / 2, Exempt: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
-	crowdedIn(t, room, func(t *testing.T, p *pipes, h *harness, answer chan struct{}) {
+	limits := httpapi.ConnLimits{Total: crowdMost, PerAddress: crowdMost / 2, Exempt: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	crowdedIn(t, limits, func(t *testing.T, p *pipes, h *harness, answer chan struct{}) {
 		other := p.dialFrom("192.0.2.1:1")
 		if got := ask(other, "/"); got != 200 {
 			t.Fatalf("first = %d", got)
@@ -214,7 +214,7 @@ func TestOneAddressHasAShare(t *testing.T) {
 		}
 		h.hasMetric(t, `lamplighter_http_connections{listener="api"} 8`)
 		if s := ask(p.dialFrom("192.0.2.9:1"), "/"); s != 0 {
-			t.Errorf("one more than there is room for = %d", s)
+			t.Errorf("one more than there is limits for = %d", s)
 		}
 		close(answer)
 		for range crowdMost {
