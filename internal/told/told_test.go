@@ -137,7 +137,7 @@ What an endpoint failed at, in words, and what to do about it: ` + "`reason`, `w
 the question why; mails say the same. The set is closed. Nothing that an error says is among it, and nothing that a server answered: that is
 ` + "`detail` and `excerpt`" + `, which operators and admins alone are shown.
 
-Partners and mails are told ` + "`unreachable_name`" + ` in the place of ` + "`dns` and `blocked_address`" + `: which names there are inside is nobody's business outside.
+Partners and mails are told ` + "`unreachable_name`" + ` in the place of ` + "`dns` and `blocked_address`" + `: so that they cannot find out which internal names exist.
 
 This page is made from the table in ` + "`internal/told`" + `; a test compares them. Where two texts stand in a cell, the first is said of a notification,
 the second of calls of the platform's engines and of probes.
