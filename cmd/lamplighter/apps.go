@@ -64,6 +64,7 @@ type appFlags struct {
 	ProbeTenant      *string   `placeholder:"TENANT" help:"The tenant that tests prefer to tell of."`
 	RequiredLicenses *[]string `placeholder:"LICENSE,…" help:"Licences that the app needs."`
 	GrantedLicenses  *[]string `placeholder:"LICENSE,…" help:"Licences that it has; an admin's to change."`
+	BudgetFactor     *int      `placeholder:"N" help:"Multiplies the app's budgets, from 1 to 100; an operator's or admin's to change."`
 	PublicKeyFile    *[]string `placeholder:"FILE,…" help:"Files with the app's public keys, PEM or RSAKeyValue."`
 }
 
@@ -79,6 +80,7 @@ func (f *appFlags) document() (map[string]any, error) {
 	putList(doc, "error_emails", f.ErrorEmails)
 	put(doc, "token_algorithm", f.TokenAlgorithm)
 	put(doc, "probe_tenant", f.ProbeTenant)
+	put(doc, "budget_factor", f.BudgetFactor)
 	putList(doc, "required_licenses", f.RequiredLicenses)
 	putList(doc, "granted_licenses", f.GrantedLicenses)
 	if f.PublicKeyFile != nil {

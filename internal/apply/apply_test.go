@@ -327,6 +327,8 @@ func TestReadBounds(t *testing.T) {
 		"Deep":     {"client_id: " + strings.Repeat("[", 100) + strings.Repeat("]", 100), "must be text"},
 		"NotYAML":  {"\x00", "is not YAML"},
 		"Tabs":     {"client_id: a\n\tname: b", "is not YAML"},
+		"Number":   {"client_id: a\nbudget_factor: lots\n", "must be a whole number"},
+		"Fraction": {"client_id: a\nbudget_factor: 1.5\n", "must be a whole number"},
 		"Binary":   {"client_id: !!binary aGVsbG8=", "must be text"},
 		"Long":     {strings.Repeat("#", apply.MaxFile+1), "is longer than 128 MiB"},
 		"MergeKey": {"client_id: a\n<<: {name: b}", "is not a known member"},

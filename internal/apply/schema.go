@@ -9,6 +9,7 @@ const (
 	text kind = iota
 	boolean
 	texts
+	integer
 	nested
 	// ignored members stand in answers alone, so that an answer can be edited and applied.
 	ignored
@@ -43,6 +44,7 @@ func appSchema() map[string]member {
 		"public_keys":       {kind: texts},
 		"token_algorithm":   {kind: text},
 		"probe_tenant":      {kind: text},
+		"budget_factor":     {kind: integer},
 		"endpoints": {kind: nested, members: map[string]member{
 			"state_change": endpoint, "erp_sync": endpoint, "quote_connector": endpoint, "mirroring": endpoint,
 		}},

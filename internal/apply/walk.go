@@ -87,6 +87,8 @@ func (w *walker) value(n *yaml.Node, path string, known member, depth int) (any,
 		return w.boolean(n, path)
 	case texts:
 		return w.texts(n, path, depth)
+	case integer:
+		return w.integer(n, path)
 	case nested:
 		v := w.mapping(n, path, known.members, depth)
 		return v, v != nil
@@ -102,6 +104,15 @@ func (w *walker) boolean(n *yaml.Node, path string) (any, bool) {
 		return nil, false
 	}
 	return v, true
+}
+
+func (w *walker) integer(n *yaml.Node, path string) (any, bool) {
+	var v int64
+	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" || n.Decode(&v) != nil {
+		w.bad(n, path, "must be a whole number")
+		return nil, false
+	}
+	return float64(v), true // as answers are read
 }
 
 // text takes numbers as they are written, for ids and versions look like them.

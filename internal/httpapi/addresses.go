@@ -124,8 +124,8 @@ func (a *API) lookUp(c *call, urls []urlToCheck, sw *switching) error {
 		}
 	}
 	if c.role.Kind == Partner && names > 0 {
-		if wait, ok := a.names.takeMany(string(c.role.App), names, a.Now()); !ok {
-			return tooMany(budgetNames, fmt.Sprintf("So many host names were looked up for this app: %d at once, then one a second. Nothing was written.", namesBurst), wait)
+		if wait, ok := a.names.takeMany(string(c.role.App), names, c.factor, a.Now()); !ok {
+			return tooMany(budgetNames, "The host names that are looked up for this app are bounded: "+rateWords(namesBurst, namesInterval, c.factor)+". Nothing was written.", wait)
 		}
 	}
 	ctx, cancel := context.WithTimeout(c.ctx(), addressesWithin)

@@ -120,6 +120,7 @@ type API struct {
 	long, callers *shares
 	// parsing bounds the bytes of the bodies that are parsed at once.
 	parsing *semaphore.Weighted
+	factors *factors
 	// settings bounds the writes of an app's partner, resyncs the tenants that an app's resyncs name.
 	settings, resyncs *limiter
 	// resyncing are the apps with a resync of named tenants under way.
@@ -182,10 +183,10 @@ func New(d Deps) *API {
 		strangers: newLimiter(unknownInterval, unknownBurst), names: newLimiter(namesInterval, namesBurst),
 		pulls:    newGate(d.StatesInFlight, d.StatesInFlight*pullsWaiting, pullsWithin),
 		partners: newLimiter(partnerInterval, partnerBurst), others: newLimiter(otherInterval, otherBurst),
-		atOnce: newGates(func() *gate { return newGate(partnerAtOnce, partnerWaiting, partnerWithin) }),
+		atOnce: newGates(func(factor int) *gate { return newGate(partnerAtOnce*factor, partnerWaiting*factor, partnerWithin) }),
 		long:   newShares(max(d.Connections/4, 1), max(d.Connections/2, 1)), callers: newShares(d.CallerRequests, d.Connections),
 		settings: newLimiter(settingInterval, settingBurst), resyncs: newLimiter(resyncInterval, resyncBurst),
-		parsing: semaphore.NewWeighted(parsedAtOnce),
+		factors: newFactors(d.Apps), parsing: semaphore.NewWeighted(parsedAtOnce),
 	}
 	a.routes = a.table()
 	a.contract = sync.OnceValue(a.describe)

@@ -46,6 +46,57 @@ func TestPartnersSettingsHaveABudget(t *testing.T) {
 	}
 }
 
+// TestOperatorsRaiseAnAppsBudgets: the factor multiplies the budgets of one app, holds within 10 s, is the
+// operator's to set and shows in the audit; other apps have what they had.
+func TestOperatorsRaiseAnAppsBudgets(t *testing.T) {
+	t.Parallel()
+	h, store := newStoreHarness(t)
+	h.withApp(t)
+	h.want(t, 201, request{method: "PUT", path: "/v1/apps/other", role: "operator", body: `{"name":"B"}`})
+	accepted := func(app string) (n int, refusal string) {
+		for ; n < 200; n++ {
+			rec := h.do(request{method: "PATCH", path: "/v1/apps/" + app, role: "partner:" + app, body: fmt.Sprintf(`{"technical_contact":{"name":"K%d"}}`, n)})
+			if rec.Code != 200 {
+				return n, rec.Body.String()
+			}
+		}
+		return n, ""
+	}
+	if n, _ := accepted("app1"); n != 20 {
+		t.Fatalf("%d writes before the factor, want 20", n)
+	}
+	h.advance(time.Minute)
+	h.want(t, 403, request{method: "PATCH", path: "/v1/apps/app1", role: "partner:app1", body: `{"budget_factor":3}`})
+	h.want(t, 200, request{method: "PATCH", path: "/v1/apps/app1", role: "operator", body: `{"budget_factor":3}`})
+	h.advance(time.Minute)
+	n, refusal := accepted("app1")
+	if n != 60 || !strings.Contains(refusal, "60 at once, then 3 a second") {
+		t.Errorf("%d writes with the factor 3, want 60: %s", n, refusal)
+	}
+	if n, _ := accepted("other"); n != 20 {
+		t.Errorf("%d writes of another app, want 20", n)
+	}
+	h.advance(time.Minute)
+	rec := h.want(t, 200, request{method: "PUT", path: "/v1/apps/app1", role: "partner:app1", body: `{"name":"Awesome App"}`})
+	if rec["budget_factor"] != 3. {
+		t.Errorf("a PUT without the factor must keep it: %v", rec)
+	}
+	rec = h.want(t, 200, request{method: "PATCH", path: "/v1/apps/app1", role: "operator", body: `{"budget_factor":null}`})
+	if rec["budget_factor"] != 1. {
+		t.Errorf("null must reset it: %v", rec)
+	}
+	for _, bad := range []string{`0`, `101`, `-1`, `1.5`, `"3"`, `true`, `1e400`} {
+		h.want(t, 422, request{method: "PATCH", path: "/v1/apps/app1", role: "operator", body: `{"budget_factor":` + bad + `}`})
+	}
+	entries, _, err := store.AuditEntries(t.Context(), registry.AuditQuery{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := fmt.Sprintf("%+v", entries); !strings.Contains(text, `"budget_factor":3`) {
+		t.Errorf("the audit does not say who raised what: %.2000s", text)
+	}
+}
+
 // TestPartnersWritesStopBeforeTheStoreIsFull: at 90 % partners are refused, and nobody else is.
 func TestPartnersWritesStopBeforeTheStoreIsFull(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"encoding/json"
 	"strconv"
 	"time"
 
@@ -25,6 +26,7 @@ type appAnswer struct {
 	PublicKeyInfo  []partner.KeyInfo      `json:"public_key_info,omitempty"`
 	TokenAlgorithm partner.TokenAlgorithm `json:"token_algorithm"`
 	ProbeTenant    string                 `json:"probe_tenant"`
+	BudgetFactor   int                    `json:"budget_factor"`
 	Endpoints      endpointsAnswer        `json:"endpoints"`
 	Paused         bool                   `json:"paused"`
 	Revision       string                 `json:"revision"`
@@ -96,6 +98,7 @@ func (a *API) appAnswer(rec registry.AppRecord) appAnswer {
 		ErrorEmails: list(app.ErrorEmails), AddressProblems: addressProblems(&app), RequiredLicenses: list(app.RequiredLicenses), GrantedLicenses: list(app.GrantedLicenses),
 		MissingLicenses: app.MissingLicenses(),
 		PublicKeys:      list(app.PublicKeys), PublicKeyInfo: partner.DescribeKeys(app.PublicKeys), TokenAlgorithm: app.TokenAlgorithm, ProbeTenant: app.ProbeTenant,
+		BudgetFactor: app.Factor(),
 		Endpoints: endpointsAnswer{
 			StateChange: a.endpointAnswer(&app, partner.StateChange), ERPSync: a.endpointAnswer(&app, partner.ERPSync),
 			QuoteConnector: a.endpointAnswer(&app, partner.QuoteConnector), Mirroring: a.endpointAnswer(&app, partner.Mirroring),
@@ -154,6 +157,12 @@ func readApp(o *object, app partner.App) partner.App {
 		app.TokenAlgorithm = partner.TokenAlgorithm(alg)
 	}
 	app.ProbeTenant, _ = o.text("probe_tenant")
+	if n, ok := o.number("budget_factor", 1, partner.MaxBudgetFactor); ok {
+		app.BudgetFactor = int(n)
+		if n == 1 { // is stored as nothing, as of an app whose budgets nobody raised
+			app.BudgetFactor = 0
+		}
+	}
 	endpoints := o.child("endpoints")
 	for _, k := range partner.AllEndpointKinds() {
 		app.Endpoints[k] = readEndpoint(endpoints.child(k.String()))
@@ -210,6 +219,7 @@ func appDocument(app partner.App) map[string]any {
 		"error_emails": anys(app.ErrorEmails), "required_licenses": anys(app.RequiredLicenses),
 		"granted_licenses": anys(app.GrantedLicenses), "public_keys": anys(app.PublicKeys),
 		"token_algorithm": string(app.TokenAlgorithm), "probe_tenant": app.ProbeTenant, "endpoints": endpoints,
+		"budget_factor": json.Number(strconv.Itoa(app.Factor())),
 	}
 }
 

@@ -107,7 +107,7 @@ func (a *API) writeOnce(c *call, id partner.ClientID, action string, change chan
 // askNew has the addresses asked that a partner's write brings, within the app's budget.
 func (a *API) askNew(app partner.App, before *partner.App, warnings []FieldError) (partner.App, []FieldError, error) {
 	now := a.Now().UTC()
-	app, unasked, err := partner.AskNew(app, before, now, a.NewAddresses)
+	app, unasked, err := partner.AskNew(app, before, now, a.NewAddresses*app.Factor())
 	if beyond, ok := errors.AsType[*partner.NewAddressesError](err); ok {
 		wait := 24 * time.Hour
 		if !beyond.Until.IsZero() {
@@ -206,6 +206,7 @@ func permitted(role Role, old *registry.AppRecord, app partner.App) error {
 		check(sameSet(before.RequiredLicenses, app.RequiredLicenses), "/required_licenses", who)
 		check(before.TokenAlgorithm == app.TokenAlgorithm, "/token_algorithm", who)
 		check(before.ProbeTenant == app.ProbeTenant, "/probe_tenant", who)
+		check(before.Factor() == app.Factor(), "/budget_factor", who)
 	}
 	if len(faults) > 0 {
 		return forbidden("The members named in errors may not be changed.", faults...)

@@ -104,7 +104,7 @@ func (a *API) putApp(c *call) error {
 	return a.writeApp(c, "app.put", func(old *registry.AppRecord, id partner.ClientID) (partner.App, error) {
 		base := partner.New(id)
 		if old != nil {
-			base.GrantedLicenses, base.Paused = old.App.GrantedLicenses, old.App.Paused
+			base.GrantedLicenses, base.BudgetFactor, base.Paused = old.App.GrantedLicenses, old.App.BudgetFactor, old.App.Paused
 		}
 		f := &faults{}
 		app := readApp(root(doc, f, false), base)

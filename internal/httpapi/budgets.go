@@ -13,6 +13,8 @@ type Budget struct {
 	Name string
 	// Owner is who has one of its own, Size how much that is, in words.
 	Owner, Size string
+	// Raised budgets are multiplied by the app's budget_factor.
+	Raised bool
 }
 
 // The closed set of budgets.
@@ -75,35 +77,36 @@ func allBudgets() []string {
 // Budgets lists what callers have, for documents.
 func (a *API) Budgets() []Budget {
 	return []Budget{
-		{budgetRequests, "a partner's token", rateWords(partnerBurst, partnerInterval)},
-		{budgetRequests, "another token", rateWords(otherBurst, otherInterval) + "; a body of lines is one request"},
-		{budgetAtOnce, "a partner's token", fmt.Sprintf("%d at once; %d more wait up to %v", partnerAtOnce, partnerWaiting, partnerWithin)},
-		{budgetLong, "a token", "bodies of lines and waits for changes that hold a quarter of `http.max_connections` at once; those of all tokens a half"},
-		{budgetCaller, "an address behind a trusted proxy", "`http.connections_per_address` requests at once"},
-		{budgetBody, "a request", fmt.Sprintf("%d KiB of a partner, %d KiB of others, %d MiB of lines of %d KiB each", maxPartnerBody>>10, maxBody>>10, maxLines>>20, maxLine>>10)},
-		{budgetValues, "a JSON text", fmt.Sprintf("%d members, %d values, %d levels", maxMembers, maxValues, maxDepth)},
-		{budgetWrongTokens, "an address, and an IPv6 /48", rateWords(failureBurst, failureInterval) + "; of a /48 " + rateWords(siteFailureBurst, siteFailureInterval) +
-			fmt.Sprintf("; tokens that were good within the last %d minutes still work", recentFor/time.Minute)},
-		{budgetUnknownTenants, "an address", "pulls about unknown tenants: " + rateWords(unknownBurst, unknownInterval)},
-		{budgetStrangers, "a partner's token", "questions why it was not told, about tenants that did not approve it: " + rateWords(unknownBurst, unknownInterval)},
-		{budgetTests, "an endpoint of an app", rateWords(testBurst, testInterval)},
-		{budgetKeys, "a token's name", fmt.Sprintf("%d idempotency keys within their time", registry.OnceMax)},
-		{budgetAddresses, "an app", fmt.Sprintf("%d mail addresses a day that were not there (`mail.new_addresses`), of what partners' tokens set; all processes together", a.NewAddresses)},
-		{budgetNames, "an app", "host names that are looked up because partners' tokens set or switch on URLs: " + rateWords(namesBurst, namesInterval) + "; a write that needs more than there are is not done"},
-		{budgetSettings, "an app", "writes of its settings by partners' tokens: " + rateWords(settingBurst, settingInterval)},
+		{budgetRequests, "a partner's token", rateWords(partnerBurst, partnerInterval, 1), true},
+		{budgetRequests, "another token", rateWords(otherBurst, otherInterval, 1) + "; a body of lines is one request", false},
+		{budgetAtOnce, "a partner's token", fmt.Sprintf("%d at once; %d more wait up to %v", partnerAtOnce, partnerWaiting, partnerWithin), true},
+		{budgetLong, "a token", "bodies of lines and waits for changes that hold a quarter of `http.max_connections` at once; those of all tokens a half", false},
+		{budgetCaller, "an address behind a trusted proxy", "`http.connections_per_address` requests at once", false},
+		{budgetBody, "a request", fmt.Sprintf("%d KiB of a partner, %d KiB of others, %d MiB of lines of %d KiB each", maxPartnerBody>>10, maxBody>>10, maxLines>>20, maxLine>>10), false},
+		{budgetValues, "a JSON text", fmt.Sprintf("%d members, %d values, %d levels", maxMembers, maxValues, maxDepth), false},
+		{budgetWrongTokens, "an address, and an IPv6 /48", rateWords(failureBurst, failureInterval, 1) + "; of a /48 " + rateWords(siteFailureBurst, siteFailureInterval, 1) +
+			fmt.Sprintf("; tokens that were good within the last %d minutes still work", recentFor/time.Minute), false},
+		{budgetUnknownTenants, "an address", "pulls about unknown tenants: " + rateWords(unknownBurst, unknownInterval, 1), false},
+		{budgetStrangers, "a partner's token", "questions why it was not told, about tenants that did not approve it: " + rateWords(unknownBurst, unknownInterval, 1), true},
+		{budgetTests, "an endpoint of an app", rateWords(testBurst, testInterval, 1), true},
+		{budgetKeys, "a token's name", fmt.Sprintf("%d idempotency keys within their time", registry.OnceMax), false},
+		{budgetAddresses, "an app", fmt.Sprintf("%d mail addresses a day that were not there (`mail.new_addresses`), of what partners' tokens set; all processes together", a.NewAddresses), true},
+		{budgetNames, "an app", "host names that are looked up because partners' tokens set or switch on URLs: " + rateWords(namesBurst, namesInterval, 1) + "; a write that needs more than there are is not done", true},
+		{budgetSettings, "an app", "writes of its settings by partners' tokens: " + rateWords(settingBurst, settingInterval, 1), true},
 		{budgetResyncs, "an app", "resyncs of all tenants: one a minute, of all processes together, and in between the job that runs is the answer; of named tenants: " +
-			rateWords(resyncBurst, resyncInterval) + ", or one call of any size"},
-		{budgetWaiters, "a process", "engines that wait for changes"},
+			rateWords(resyncBurst, resyncInterval, 1) + ", or one call of any size", true},
+		{budgetWaiters, "a process", "engines that wait for changes", false},
 	}
 }
 
-// rateWords says a limiter's size in words.
-func rateWords(burst int, interval time.Duration) string {
+// rateWords says a limiter's size in words, multiplied by a factor.
+func rateWords(burst int, interval time.Duration, factor int) string {
+	burst, interval = burst*factor, interval/time.Duration(factor)
 	if interval < time.Second {
 		return fmt.Sprintf("%d at once, then %d a second", burst, time.Second/interval)
 	}
 	if interval == time.Second {
 		return fmt.Sprintf("%d at once, then one a second", burst)
 	}
-	return fmt.Sprintf("%d at once, then one in %v", burst, interval)
+	return fmt.Sprintf("%d at once, then one in %v", burst, interval.Round(time.Millisecond))
 }

@@ -17,14 +17,18 @@ func TestBudgets(t *testing.T) {
 	var table strings.Builder
 	names := map[string]bool{}
 	for _, b := range api.Budgets() {
-		fmt.Fprintf(&table, "| `%s` | %s | %s |\n", b.Name, b.Owner, b.Size)
+		raised := ""
+		if b.Raised {
+			raised = "yes"
+		}
+		fmt.Fprintf(&table, "| `%s` | %s | %s | %s |\n", b.Name, b.Owner, b.Size, raised)
 		names[b.Name] = true
 	}
 	text, err := os.ReadFile("../../docs/api.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(text), "| `budget` | owner | size |\n|---|---|---|\n"+table.String()+"\n") {
+	if !strings.Contains(string(text), "| `budget` | owner | size | `budget_factor` |\n|---|---|---|---|\n"+table.String()+"\n") {
 		t.Errorf("docs/api.md must have this table:\n%s", &table)
 	}
 	var doc struct {

@@ -27,6 +27,8 @@ type call struct {
 	actor registry.Actor
 	// token is the hash of the caller's token.
 	token string
+	// factor multiplies the budgets of a partner's token, see partner.App.Factor; others have 1.
+	factor int
 	// app, tenant, endpoint and change are what the request turned out to be about, for the log.
 	app      partner.ClientID
 	tenant   tenant.ID

@@ -174,7 +174,7 @@ func (a *API) testEndpoint(c *call) error {
 	if rec.App.Endpoints[kind].EffectiveURL(a.Environment) == "" {
 		return invalid(FieldError{Pointer: "/url", Detail: "is not set for this environment: there is nothing to try"})
 	}
-	if wait, ok := a.tests.take(string(rec.App.ClientID)+"/"+kind.String(), a.Now()); !ok {
+	if wait, ok := a.tests.takeMany(string(rec.App.ClientID)+"/"+kind.String(), 1, rec.App.Factor(), a.Now()); !ok {
 		return tooMany(budgetTests, "This endpoint was tried several times just now.", wait)
 	}
 	result, err := a.Tester.Test(c.ctx(), rec.App.ClientID, kind)

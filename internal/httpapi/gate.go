@@ -56,7 +56,8 @@ func (g *gate) leave() { <-g.inside }
 
 // gates are gates by owner, each there while somebody is in it or waits.
 type gates struct {
-	open func() *gate
+	// open makes an owner's gate; factor multiplies how many may be in it.
+	open func(factor int) *gate
 
 	mu sync.Mutex
 	of map[string]*ownGate
@@ -67,14 +68,16 @@ type ownGate struct {
 	users int
 }
 
-func newGates(open func() *gate) *gates { return &gates{open: open, of: map[string]*ownGate{}} }
+func newGates(open func(factor int) *gate) *gates {
+	return &gates{open: open, of: map[string]*ownGate{}}
+}
 
-// enter is gate.enter at the owner's gate. Who is in must call leave.
-func (g *gates) enter(ctx context.Context, owner string) (leave func(), err error) {
+// enter is gate.enter at the owner's gate. Who is in must call leave. Another factor holds once nobody is in the gate.
+func (g *gates) enter(ctx context.Context, owner string, factor int) (leave func(), err error) {
 	g.mu.Lock()
 	own := g.of[owner]
 	if own == nil {
-		own = &ownGate{gate: g.open()}
+		own = &ownGate{gate: g.open(factor)}
 		g.of[owner] = own
 	}
 	own.users++

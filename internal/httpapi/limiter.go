@@ -27,18 +27,19 @@ func newLimiter(interval time.Duration, burst int) *limiter {
 
 // take counts an event, or says how long the caller has to wait.
 func (l *limiter) take(key string, now time.Time) (wait time.Duration, ok bool) {
-	return l.takeMany(key, 1, now)
+	return l.takeMany(key, 1, 1, now)
 }
 
 // takeMany counts n events of a key, at most a burst of them, or none and says how long the caller has to wait.
-func (l *limiter) takeMany(key string, n int, now time.Time) (wait time.Duration, ok bool) {
+// factor multiplies the key's rate and burst.
+func (l *limiter) takeMany(key string, n, factor int, now time.Time) (wait time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at, _ := l.full.get(key)
 	if at.Before(now) {
 		at = now
 	}
-	end := at.Add(time.Duration(n) * l.interval)
+	end := at.Add(l.cost(n, factor))
 	if wait = end.Sub(now) - time.Duration(l.burst)*l.interval; wait > 0 {
 		l.full.put(key, at)
 		return wait, false
@@ -47,13 +48,18 @@ func (l *limiter) takeMany(key string, n int, now time.Time) (wait time.Duration
 	return 0, true
 }
 
+// cost is how much of a bucket n events take.
+func (l *limiter) cost(n, factor int) time.Duration {
+	return time.Duration(n) * l.interval / time.Duration(factor)
+}
+
 // charge counts n events of a key where there is room for one. The next ones wait for all of them.
-func (l *limiter) charge(key string, n int, now time.Time) (wait time.Duration, ok bool) {
-	if wait, ok = l.takeMany(key, 1, now); ok {
+func (l *limiter) charge(key string, n, factor int, now time.Time) (wait time.Duration, ok bool) {
+	if wait, ok = l.takeMany(key, 1, factor, now); ok {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		at, _ := l.full.get(key)
-		l.full.put(key, at.Add(time.Duration(n-1)*l.interval))
+		l.full.put(key, at.Add(l.cost(n-1, factor)))
 	}
 	return wait, ok
 }

@@ -161,7 +161,7 @@ func (a *API) resync(c *call) error {
 	}{}
 	note := ""
 	if given {
-		told, e := a.resyncSome(c, rec.App.ClientID, ts)
+		told, e := a.resyncSome(c, &rec, ts)
 		answer.Tenants, err = int64(told), e
 	} else {
 		answer.Job, answer.Tenants, err = a.resyncAll(c, rec)
@@ -186,13 +186,14 @@ func (a *API) resyncAll(c *call, rec registry.AppRecord) (job string, tenants in
 }
 
 // resyncSome tells the tenants that are named: one call of an app at a time, and so many tenants a minute.
-func (a *API) resyncSome(c *call, app partner.ClientID, ts []tenant.ID) (int, error) {
+func (a *API) resyncSome(c *call, rec *registry.AppRecord, ts []tenant.ID) (int, error) {
+	app, factor := rec.App.ClientID, rec.App.Factor()
 	if !a.resyncing.begin(app) {
 		return 0, tooMany(budgetResyncs, "A resync of this app is under way: one at a time is taken. Try again after the time in Retry-After.", 0)
 	}
 	defer a.resyncing.end(app)
-	if wait, ok := a.resyncs.charge(string(app), len(ts), a.Now()); !ok {
-		return 0, tooMany(budgetResyncs, fmt.Sprintf("Resyncs of this app may name %d tenants a minute. The next one is taken after the time in Retry-After.", time.Minute/resyncInterval), wait)
+	if wait, ok := a.resyncs.charge(string(app), len(ts), factor, a.Now()); !ok {
+		return 0, tooMany(budgetResyncs, fmt.Sprintf("Resyncs of this app may name %d tenants a minute. The next one is taken after the time in Retry-After.", int(time.Minute/resyncInterval)*factor), wait)
 	}
 	return a.Resyncer.Resync(c.ctx(), app, ts)
 }

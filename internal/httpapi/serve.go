@@ -160,7 +160,8 @@ func (a *API) letIn(c *call, rt route) (leave func(), err error) {
 		return nil, err
 	}
 	c.role = who.role
-	if wait, ok := a.limitOf(who.role).take(who.hash, a.Now()); !ok {
+	c.factor = a.factors.of(c.ctx(), who.role, a.Now())
+	if wait, ok := a.limitOf(who.role).takeMany(who.hash, 1, c.factor, a.Now()); !ok {
 		return nil, tooMany(budgetRequests, "This token asks too often.", wait)
 	}
 	if err := c.as(who, rt); err != nil {
@@ -174,9 +175,9 @@ func (a *API) letIn(c *call, rt route) (leave func(), err error) {
 		}
 		return func() { a.long.give(who.hash) }, nil
 	case who.role.Kind == Partner:
-		leave, err := a.atOnce.enter(c.ctx(), who.hash)
+		leave, err := a.atOnce.enter(c.ctx(), who.hash, c.factor)
 		if errors.Is(err, errCrowd) || errors.Is(err, errLate) {
-			return nil, tooMany(budgetAtOnce, fmt.Sprintf("This token has %d requests under way.", partnerAtOnce), time.Second)
+			return nil, tooMany(budgetAtOnce, fmt.Sprintf("This token has %d requests under way.", partnerAtOnce*c.factor), time.Second)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("wait for the token's other requests: %w", err)
@@ -244,8 +245,8 @@ func (a *API) partnerMayWrite(c *call, rt route) error {
 	if !rt.settings() {
 		return nil
 	}
-	if wait, ok := a.settings.take(string(c.role.App), a.Now()); !ok {
-		return tooMany(budgetSettings, "An app's partner may write its settings "+rateWords(settingBurst, settingInterval)+". The next write is taken after the time in Retry-After.", wait)
+	if wait, ok := a.settings.takeMany(string(c.role.App), 1, c.factor, a.Now()); !ok {
+		return tooMany(budgetSettings, "An app's partner may write its settings "+rateWords(settingBurst, settingInterval, c.factor)+". The next write is taken after the time in Retry-After.", wait)
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func (a *API) why(c *call) error {
 		return err
 	}
 	if c.role.Kind == Partner && !w.Approved { // what happens to others' tenants is not for it to read
-		if wait, ok := a.strangers.take(c.token, a.Now()); !ok {
+		if wait, ok := a.strangers.takeMany(c.token, 1, c.factor, a.Now()); !ok {
 			return tooMany(budgetStrangers, "This token asked about many tenants that did not approve the app.", wait)
 		}
 		w.Newest = nil

@@ -53,6 +53,8 @@ type App struct {
 	PublicKeys       []string       `json:"public_keys,omitempty"`
 	TokenAlgorithm   TokenAlgorithm `json:"token_algorithm"`
 	ProbeTenant      string         `json:"probe_tenant,omitempty"`
+	// BudgetFactor multiplies what the app's callers may take of the service; 0 is 1, see Factor.
+	BudgetFactor int `json:"budget_factor,omitempty"`
 	// Endpoints is indexed by EndpointKind.
 	Endpoints [EndpointKinds]Endpoint `json:"endpoints"`
 	// Paused holds deliveries back without switching the endpoint off.
@@ -69,6 +71,12 @@ type App struct {
 
 // Endpoint returns the settings of one endpoint.
 func (a *App) Endpoint(k EndpointKind) Endpoint { return a.Endpoints[k] }
+
+// MaxBudgetFactor bounds App.BudgetFactor.
+const MaxBudgetFactor = 100
+
+// Factor multiplies the app's budgets: 1, unless an operator raised them.
+func (a *App) Factor() int { return max(a.BudgetFactor, 1) }
 
 // Integrated reports whether there is anything about the app that engines should know: an
 // integration endpoint with a URL in any environment, or one that is on.

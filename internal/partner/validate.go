@@ -100,6 +100,9 @@ func Validate(a *App) error {
 			c.fail("/probe_tenant", "%v", err)
 		}
 	}
+	if a.BudgetFactor < 0 || a.BudgetFactor > MaxBudgetFactor {
+		c.fail("/budget_factor", "must be a whole number from 1 to %d", MaxBudgetFactor)
+	}
 	c.keys(a.PublicKeys)
 	for _, k := range AllEndpointKinds() {
 		c.endpoint("/endpoints/"+k.String(), a.Endpoints[k])

@@ -1,0 +1,66 @@
+package httpapi
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/partner"
+)
+
+const (
+	factorsKept = 10_000
+	// factorFor is how long a process goes by the factor that it read.
+	factorFor = 10 * time.Second
+)
+
+// factors remembers by which factors operators raised the budgets of apps, so that the requests of a
+// partner's token read their app only now and then.
+type factors struct {
+	apps Apps
+
+	mu    sync.Mutex
+	known generations[knownFactor]
+}
+
+type knownFactor struct {
+	factor int
+	until  time.Time
+}
+
+func newFactors(apps Apps) *factors {
+	return &factors{apps: apps, known: generations[knownFactor]{size: factorsKept}}
+}
+
+// of is the factor of a role's app, and 1 for a role without one. While one request reads the app, others go by
+// what was known of it, as they do where it cannot be read.
+func (f *factors) of(ctx context.Context, role Role, now time.Time) int {
+	if role.Kind != Partner {
+		return 1
+	}
+	known, fresh := f.claim(role.App, now)
+	if fresh {
+		return known
+	}
+	rec, err := f.apps.App(ctx, role.App)
+	if err != nil {
+		return known
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.known.put(string(role.App), knownFactor{rec.App.Factor(), now.Add(factorFor)})
+	return rec.App.Factor()
+}
+
+// claim is what is known of an app. Where that is not fresh, the caller is the one to read it.
+func (f *factors) claim(app partner.ClientID, now time.Time) (factor int, fresh bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	known, _ := f.known.get(string(app))
+	if now.Before(known.until) {
+		return known.factor, true
+	}
+	known = knownFactor{max(known.factor, 1), now.Add(factorFor)}
+	f.known.put(string(app), known)
+	return known.factor, false
+}
