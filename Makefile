@@ -21,6 +21,7 @@ PKG ?= ./test/e2e ./...
 WORLD ?=
 MUTATEFLAGS ?=
 VULNDB ?=
+READFLAGS ?=
 
 # Tools are built from tools/go.mod into .tools, which is cached and not committed.
 # The tests look for mailpit on the PATH too.
@@ -45,7 +46,7 @@ deps: $(TOOLS)/mailpit ## Install what the tests need besides Go modules, or say
 
 .PHONY: test
 test: deps ## Run all tests with the race detector, on real servers (redis, SMTP, Node)
-	go test -race -shuffle=on -timeout 15m $(PKG)
+	go test -race -shuffle=on -timeout 30m $(PKG)
 
 .PHONY: test-race
 test-race: deps ## Hunt for races: run the tests COUNT times
@@ -137,6 +138,10 @@ model: ## Check the mailbox's rules: each is needed, and all hold in the small w
 	go test -C tools/model ./...
 	go test -C tools/mutate .
 	go run -C tools/model . -world '$(WORLD)'
+
+.PHONY: readability
+readability: ## Measure names, words and sentences (READFLAGS=-list one-word|homonyms|words|sentences)
+	@go run -C tools/readability . $(READFLAGS)
 
 .PHONY: mutate
 mutate: ## Bring small faults into the mailbox's scripts and list those no test notices; MUTATEFLAGS=-part=1/16 for minutes

@@ -1,0 +1,3 @@
+module github.com/lamplighter/lamplighter/tools/readability
+
+go 1.26
