@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 
 	"github.com/lamplighter/lamplighter/internal/client"
 	"github.com/lamplighter/lamplighter/internal/output"
@@ -20,27 +19,13 @@ type deliveriesListCmd struct {
 	apiFlags
 	appArg
 	Tenant string `placeholder:"TENANT" help:"Those about one tenant."`
-	Limit  int    `default:"100" placeholder:"N" help:"Show at most so many, up to 1000."`
+	Limit  int    `default:"100" placeholder:"N" help:"Show at most so many; 0 shows all that are kept."`
 }
 
-// Run lists attempts; the list has one page.
+// Run lists attempts.
 func (c *deliveriesListCmd) Run(ctx context.Context, a *app) error {
-	if c.Limit < 1 {
-		return usageError{errors.New("--limit must be positive")}
-	}
-	answer, err := c.call(ctx, a, client.Request{
-		Method: http.MethodGet, Path: c.path("deliveries"), Query: query("tenant", c.Tenant, "limit", strconv.Itoa(c.Limit)),
-	})
-	if err != nil {
-		return err
-	}
-	var page struct {
-		Items []json.RawMessage `json:"items"`
-	}
-	if err := json.Unmarshal(answer.Body, &page); err != nil || page.Items == nil {
-		return client.ErrStranger
-	}
-	return c.printer(a).List(page.Items, []output.Column{
+	list := listFlags{c.apiFlags, c.Limit}
+	return list.list(ctx, a, c.path("deliveries"), query("tenant", c.Tenant), []output.Column{
 		{Title: "AT", Path: "at"},
 		{Title: "TENANT", Path: "tenant"},
 		{Title: "CHANGE", Path: "change_type"},

@@ -99,38 +99,37 @@ const (
 	auditOfChanges  = "changes"
 )
 
+// auditFilters are the parameters that say which entries a list or an export has.
+func auditFilters() []string { return []string{"client_id", "subject", "of"} }
+
 // auditQuery reads which entries a list or an export is asked for.
-func (a *API) auditQuery(c *call, of string) (page, registry.AuditQuery, error) {
-	p, err := c.page(of, "client_id", "subject", "of")
-	if err != nil {
-		return p, registry.AuditQuery{}, err
-	}
+func (a *API) auditQuery(c *call, p page) (registry.AuditQuery, error) {
 	app, err := c.scoped("client_id")
 	if err != nil {
-		return p, registry.AuditQuery{}, err
+		return registry.AuditQuery{}, err
 	}
 	query := c.r.URL.Query()
 	subject, which := query.Get("subject"), query.Get("of")
 	q := registry.AuditQuery{After: p.after, Limit: p.limit, Subject: subject, Changes: which == auditOfChanges}
 	switch {
 	case which != "" && which != auditOfSettings && which != auditOfChanges:
-		return p, q, invalid(FieldError{Pointer: "/of", Detail: "must be settings or changes"})
+		return q, invalid(FieldError{Pointer: "/of", Detail: "must be settings or changes"})
 	case q.Changes && c.role.Kind == Partner:
-		return p, q, forbidden("State changes are not a partner's.")
+		return q, forbidden("State changes are not a partner's.")
 	case q.Changes && app != "":
-		return p, q, invalid(FieldError{Pointer: "/client_id", Detail: "must be absent where of is changes: they are a tenant's"})
+		return q, invalid(FieldError{Pointer: "/client_id", Detail: "must be absent where of is changes: they are a tenant's"})
 	case len(subject) > maxSubject:
-		return p, q, invalid(FieldError{Pointer: "/subject", Detail: "is longer than any subject"})
+		return q, invalid(FieldError{Pointer: "/subject", Detail: "is longer than any subject"})
 	case app != "" && subject != "" && subject != string(app):
-		return p, q, invalid(FieldError{Pointer: "/subject", Detail: "must be absent, or the client_id, when client_id is given"})
+		return q, invalid(FieldError{Pointer: "/subject", Detail: "must be absent, or the client_id, when client_id is given"})
 	case app != "":
 		q.Subject, q.Actions = string(app), appActions()
 	}
 	if !streamID(p.after) {
-		return p, q, badCursor()
+		return q, badCursor()
 	}
 	c.app = app
-	return p, q, nil
+	return q, nil
 }
 
 func answerEntry(e registry.AuditEntry) auditAnswer {
@@ -138,7 +137,11 @@ func answerEntry(e registry.AuditEntry) auditAnswer {
 }
 
 func (a *API) listAudit(c *call) error {
-	p, q, err := a.auditQuery(c, "audit")
+	p, err := c.page("audit", auditFilters()...)
+	if err != nil {
+		return err
+	}
+	q, err := a.auditQuery(c, p)
 	if err != nil {
 		return err
 	}
@@ -157,7 +160,10 @@ func (a *API) listAudit(c *call) error {
 // complete: its connection ends without the last chunk. Each page is small, has its own time to be taken,
 // and goes to a caller alone whose token is good still.
 func (a *API) exportAudit(c *call) error {
-	_, q, err := a.auditQuery(c, "audit-export")
+	if err := c.allowParameters(auditFilters()...); err != nil {
+		return err
+	}
+	q, err := a.auditQuery(c, page{})
 	if err != nil {
 		return err
 	}

@@ -326,15 +326,15 @@ func (*world) View(context.Context, partner.ClientID) (mailbox.View, error) {
 	}, nil
 }
 
-func (*world) Attempts(_ context.Context, app partner.ClientID, limit int, filter tenant.ID) ([]delivery.Attempt, error) {
+func (*world) Attempts(_ context.Context, app partner.ClientID, q registry.AttemptQuery) (attempts []delivery.Attempt, next string, err error) {
 	one := delivery.Attempt{
 		At: start, ClientID: app, Tenant: "Cust12345", ChangeID: "chg_Cust12345_1", WebhookID: "chg_Cust12345_1", ChangeType: "suspend",
 		Sequence: 1, Number: 2, Outcome: "retryable", Reason: "server_error", Status: 500, DurationMS: 7, Excerpt: "oops",
 	}
-	if limit < 1 || filter != "" && filter != one.Tenant {
-		return nil, nil
+	if q.Limit < 1 || q.Tenant != "" && q.Tenant != one.Tenant {
+		return nil, "", nil
 	}
-	return []delivery.Attempt{one}, nil
+	return []delivery.Attempt{one}, "", nil
 }
 
 func (w *world) Tenant(_ context.Context, id tenant.ID) (registry.TenantView, error) {

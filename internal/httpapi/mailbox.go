@@ -71,16 +71,12 @@ func (b *busy) end(app partner.ClientID) {
 
 // Deliveries lists recent attempts, newest first.
 type Deliveries interface {
-	// Attempts returns at most limit attempts, those of one tenant when filter is not empty.
-	Attempts(ctx context.Context, app partner.ClientID, limit int, filter tenant.ID) ([]delivery.Attempt, error)
+	// Attempts returns a page and the cursor of the next, empty on the last page.
+	Attempts(ctx context.Context, app partner.ClientID, q registry.AttemptQuery) (attempts []delivery.Attempt, next string, err error)
 }
 
-const (
-	// maxDeliveries is how many attempts are kept of an app, by default.
-	maxDeliveries = 1000
-	// maxResync bounds the tenants that one resync may name.
-	maxResync = 10_000
-)
+// maxResync bounds the tenants that one resync may name.
+const maxResync = 10_000
 
 func (a *API) getMailbox(c *call) error {
 	rec, err := a.app(c)
@@ -111,7 +107,7 @@ func (a *API) listDeliveries(c *call) error {
 	if err != nil {
 		return err
 	}
-	p, err := c.window(maxDeliveries, "tenant")
+	p, err := c.page("deliveries/"+string(rec.App.ClientID), "tenant")
 	if err != nil {
 		return err
 	}
@@ -121,11 +117,11 @@ func (a *API) listDeliveries(c *call) error {
 			return invalid(FieldError{Pointer: "/tenant", Detail: err.Error()})
 		}
 	}
-	attempts, err := a.Deliveries.Attempts(c.ctx(), rec.App.ClientID, p.limit, filter)
+	attempts, next, err := a.Deliveries.Attempts(c.ctx(), rec.App.ClientID, registry.AttemptQuery{Tenant: filter, After: p.after, Limit: p.limit})
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, answerPage(p, c.deliveries(attempts), ""))
+	return c.json(http.StatusOK, answerPage(p, c.deliveries(attempts), next))
 }
 
 func (a *API) resync(c *call) error {

@@ -53,33 +53,17 @@ type pageAnswer[T any] struct {
 
 // page reads ?limit= and ?cursor= and refuses parameters that are neither those nor in extra.
 func (c *call) page(of string, extra ...string) (page, error) {
-	return c.query(of, maxLimit, append(extra, "cursor"))
-}
-
-// window reads ?limit= of a list that has one page.
-func (c *call) window(most int, extra ...string) (page, error) { return c.query("", most, extra) }
-
-func (c *call) query(of string, most int, known []string) (page, error) {
-	f := &faults{}
+	if err := c.allowParameters(append(extra, "cursor", "limit")...); err != nil {
+		return page{}, err
+	}
 	query := c.r.URL.Query()
 	p := page{of: listOf(of, query), limit: defaultLimit, cursors: c.cursors}
-	for name, values := range query {
-		switch {
-		case name != "limit" && !slices.Contains(known, name):
-			f.add(member("", name), "is not a known parameter")
-		case len(values) > 1:
-			f.add(member("", name), "stands twice")
-		}
-	}
 	if s := query.Get("limit"); query.Has("limit") {
 		n, err := strconv.Atoi(s)
-		if err != nil || n < 1 || n > most {
-			f.add("/limit", fmt.Sprintf("must be a whole number from 1 to %d", most))
+		if err != nil || n < 1 || n > maxLimit {
+			return p, invalid(FieldError{Pointer: "/limit", Detail: fmt.Sprintf("must be a whole number from 1 to %d", maxLimit)})
 		}
 		p.limit = n
-	}
-	if err := f.err(); err != nil {
-		return p, err
 	}
 	s := query.Get("cursor")
 	if s == "" {
@@ -94,6 +78,20 @@ func (c *call) query(of string, most int, known []string) (page, error) {
 	}
 	p.after = string(after)
 	return p, nil
+}
+
+// allowParameters refuses parameters that are not known, and those that stand twice.
+func (c *call) allowParameters(known ...string) error {
+	f := &faults{}
+	for name, values := range c.r.URL.Query() {
+		switch {
+		case !slices.Contains(known, name):
+			f.add(member("", name), "is not a known parameter")
+		case len(values) > 1:
+			f.add(member("", name), "stands twice")
+		}
+	}
+	return f.err()
 }
 
 // listOf names a list with the filters that it is asked with.

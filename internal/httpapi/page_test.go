@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -9,6 +10,57 @@ import (
 	"github.com/lamplighter/lamplighter/internal/fanout"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 )
+
+// TestListsArePaged: each operation with a limit takes one of 500 at most, and has a cursor and a next one, so that
+// whatever a list holds can be read.
+func TestListsArePaged(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t).withApp(t)
+	var doc struct {
+		Paths map[string]map[string]struct {
+			Parameters []struct {
+				Name   string
+				Schema struct{ Maximum int }
+			}
+			Responses map[string]struct {
+				Content map[string]struct {
+					Schema struct {
+						Ref string `json:"$ref"`
+					}
+				}
+			}
+		}
+		Components struct {
+			Schemas map[string]struct{ Properties map[string]any }
+		}
+	}
+	if err := json.Unmarshal(h.api.OpenAPI(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	lists := 0
+	for path, operations := range doc.Paths {
+		get := operations["get"]
+		bounds := map[string]int{}
+		for _, p := range get.Parameters {
+			bounds[p.Name] = p.Schema.Maximum
+		}
+		if _, list := bounds["limit"]; !list {
+			continue
+		}
+		lists++
+		_, paged := bounds["cursor"]
+		schema := strings.TrimPrefix(get.Responses["200"].Content["application/json"].Schema.Ref, "#/components/schemas/")
+		if _, next := doc.Components.Schemas[schema].Properties["next_cursor"]; bounds["limit"] != 500 || !paged || !next {
+			t.Errorf("%s: limit of at most %d, cursor %v, next_cursor of %s %v", path, bounds["limit"], paged, schema, next)
+		}
+		at := strings.NewReplacer("{client_id}", "app1").Replace(path)
+		h.want(t, 200, request{method: "GET", path: at + "?limit=500", role: "admin"})
+		h.want(t, 422, request{method: "GET", path: at + "?limit=501", role: "admin"})
+	}
+	if lists < 7 {
+		t.Errorf("the document has %d lists", lists)
+	}
+}
 
 // TestCursorsOfOtherLists hands each list the cursors of the others, of other filters, and forged
 // ones: 400 each, and nothing is read.

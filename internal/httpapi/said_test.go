@@ -41,8 +41,8 @@ func (w inner) attempt() delivery.Attempt {
 	}
 }
 
-func (w inner) Attempts(context.Context, partner.ClientID, int, tenant.ID) ([]delivery.Attempt, error) {
-	return []delivery.Attempt{w.attempt()}, nil
+func (w inner) Attempts(context.Context, partner.ClientID, registry.AttemptQuery) (attempts []delivery.Attempt, next string, err error) {
+	return []delivery.Attempt{w.attempt()}, "", nil
 }
 
 func (w inner) Why(_ context.Context, app partner.ClientID, t tenant.ID) (intake.Why, error) {

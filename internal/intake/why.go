@@ -108,7 +108,7 @@ type Why struct {
 // WhyTenants is the registry's side of the question why.
 type WhyTenants interface {
 	Tenant(ctx context.Context, id tenant.ID) (registry.TenantView, error)
-	Attempts(ctx context.Context, app partner.ClientID, limit int, only tenant.ID) ([]delivery.Attempt, error)
+	Attempts(ctx context.Context, app partner.ClientID, q registry.AttemptQuery) (attempts []delivery.Attempt, next string, err error)
 }
 
 // WhyMailboxes is the mailboxes' side.
@@ -162,7 +162,7 @@ func (x *Explainer) Why(ctx context.Context, app partner.ClientID, id tenant.ID)
 	if err != nil {
 		return fail(err)
 	}
-	attempts, err := x.tenants.Attempts(ctx, app, whyAttempts, id)
+	attempts, _, err := x.tenants.Attempts(ctx, app, registry.AttemptQuery{Tenant: id, Limit: whyAttempts})
 	if err != nil {
 		return fail(err)
 	}

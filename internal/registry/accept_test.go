@@ -511,7 +511,7 @@ func TestNamesDoNotCollide(t *testing.T) {
 			same(t, "app "+n, must[registry.AppRecord](t)(s.App(ctx, partner.ClientID(n))).App, apps[n])
 			same(t, "state "+n, must[tenant.Status](t)(s.Status(ctx, tenant.ID(n))).State, tenant.Suspended)
 			same(t, "approvers "+n, must[[]partner.ClientID](t)(s.Approvers(ctx, tenant.ID(n))), []partner.ClientID{partner.ClientID(n)})
-			same(t, "attempts "+n, len(must[[]delivery.Attempt](t)(s.Attempts(ctx, partner.ClientID(n), 0, ""))), 1)
+			same(t, "attempts "+n, len(attemptsOf(t, s, partner.ClientID(n), 0, "")), 1)
 		}
 		same(t, "owed", must[int64](t)(s.OwedCount(ctx, 0)), int64(len(names)))
 	})

@@ -2,9 +2,13 @@ package registry
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/keys"
@@ -41,30 +45,111 @@ func (s *Store) RecordAttempts(ctx context.Context, app partner.ClientID, attemp
 	return nil
 }
 
-// Attempts lists an app's recent attempts, newest first: those of one tenant when only is not
-// empty; 100 when limit is 0, 500 at most. Errors: ErrUnreadable.
-func (s *Store) Attempts(ctx context.Context, app partner.ClientID, limit int, only tenant.ID) ([]delivery.Attempt, error) {
-	limit = pageSize(limit)
-	last := int64(-1)
-	if only == "" {
-		last = int64(limit) - 1
+// AttemptQuery asks for a page of an app's attempts.
+type AttemptQuery struct {
+	// Tenant limits the page to one tenant's attempts, unless it is empty.
+	Tenant tenant.ID
+	// After is the cursor that the page before gave, empty for the first one.
+	After string
+	// Limit is 100 when it is 0, and 500 at most.
+	Limit int
+}
+
+// attemptsAtOnce is how many attempts one read takes, attemptReads how many reads a page makes at most.
+const (
+	attemptsAtOnce = maxPage
+	attemptReads   = 20
+)
+
+// Attempts lists an app's attempts, newest first. next is the cursor of the next page, empty when there is none; a
+// page may hold fewer attempts than asked for, even none, and still have a next one. Errors: ErrUnreadable.
+func (s *Store) Attempts(ctx context.Context, app partner.ClientID, q AttemptQuery) (attempts []delivery.Attempt, next string, err error) {
+	at, ok := parseAttemptPosition(q.After)
+	if !ok {
+		return nil, "", nil
 	}
-	stored, err := s.rdb.LRange(ctx, s.keys.App(app, keys.AppDeliveries), 0, last).Result()
-	if err != nil {
-		return nil, failure(err, "read attempts of app %s", app)
+	limit := pageSize(q.Limit)
+	for range attemptReads {
+		stored, err := s.rdb.LRange(ctx, s.keys.App(app, keys.AppDeliveries), at.index, at.index+attemptsAtOnce-1).Result()
+		if err != nil {
+			return nil, "", failure(err, "read attempts of app %s", app)
+		}
+		for _, text := range at.follow(stored) {
+			if len(attempts) == limit {
+				return attempts, at.String(), nil
+			}
+			at = at.behind(text)
+			a, err := decodeAttempt(text)
+			if err != nil {
+				return nil, "", fmt.Errorf("read attempts of app %s: %w", app, err)
+			}
+			if q.Tenant == "" || a.Tenant == q.Tenant {
+				attempts = append(attempts, a)
+			}
+		}
+		if len(stored) < attemptsAtOnce {
+			return attempts, "", nil
+		}
 	}
-	out := make([]delivery.Attempt, 0, min(limit, len(stored)))
-	for _, text := range stored {
-		var a storedAttempt
-		if err := decodeJSON(text, &a, &a.Format); err != nil {
-			return nil, fmt.Errorf("read attempts of app %s: %w", app, err)
-		}
-		if only != "" && a.Tenant != only {
-			continue
-		}
-		if out = append(out, a.Attempt); len(out) == limit {
-			break
+	return attempts, at.String(), nil
+}
+
+func decodeAttempt(text string) (delivery.Attempt, error) {
+	var a storedAttempt
+	err := decodeJSON(text, &a, &a.Format)
+	return a.Attempt, err
+}
+
+// attemptPosition is a place in an app's list of attempts: behind the attempt with a digest, which stands at an
+// index or behind it, because new attempts come to the front. Its zero value is the front.
+type attemptPosition struct {
+	index  int64
+	digest string
+}
+
+func digestAttempt(stored string) string {
+	sum := sha256.Sum256([]byte(stored))
+	return hex.EncodeToString(sum[:8])
+}
+
+// follow returns what stands behind the position in a read that began at its index. Where the position's attempt is
+// not among it, that is nothing, and the position moves on: it has either moved further back or is gone, and all that
+// was older with it.
+func (p *attemptPosition) follow(stored []string) []string {
+	if p.digest == "" {
+		return stored
+	}
+	for i, text := range stored {
+		if digestAttempt(text) == p.digest {
+			p.index += int64(i)
+			return stored[i+1:]
 		}
 	}
-	return out, nil
+	p.index += int64(len(stored))
+	return nil
+}
+
+// behind is the position behind the attempt that follows it.
+func (p attemptPosition) behind(stored string) attemptPosition {
+	if p.digest != "" {
+		p.index++
+	}
+	return attemptPosition{p.index, digestAttempt(stored)}
+}
+
+func (p attemptPosition) String() string {
+	if p.digest == "" {
+		return ""
+	}
+	return strconv.FormatInt(p.index, 10) + "-" + p.digest
+}
+
+// parseAttemptPosition reads String's form. It is false for what it never gave.
+func parseAttemptPosition(text string) (attemptPosition, bool) {
+	if text == "" {
+		return attemptPosition{}, true
+	}
+	index, digest, ok := strings.Cut(text, "-")
+	n, err := strconv.ParseInt(index, 10, 64)
+	return attemptPosition{n, digest}, ok && err == nil && n >= 0 && digest != ""
 }

@@ -138,7 +138,7 @@ func (h health) Health(ctx context.Context, app *partner.App, kind partner.Endpo
 		s.FailingCause, s.FailingDetail = last.Reason.Cause(), last.Detail
 	}
 	if kind == partner.StateChange {
-		recent, err := h.attempts.Attempts(ctx, app.ClientID, 1, "")
+		recent, _, err := h.attempts.Attempts(ctx, app.ClientID, registry.AttemptQuery{Limit: 1})
 		if err != nil {
 			return found.Assessment{}, err
 		}

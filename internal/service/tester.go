@@ -153,7 +153,7 @@ const (
 
 func (t *tester) throughMailbox(ctx context.Context, rec registry.AppRecord, id tenant.ID) (httpapi.TestResult, error) {
 	app := rec.App.ClientID
-	before, err := t.store.Attempts(ctx, app, testLook, "")
+	before, _, err := t.store.Attempts(ctx, app, registry.AttemptQuery{Limit: testLook})
 	if err != nil {
 		return httpapi.TestResult{}, err
 	}
@@ -170,7 +170,7 @@ func (t *tester) throughMailbox(ctx context.Context, rec registry.AppRecord, id 
 	tick := time.NewTicker(testPoll)
 	defer tick.Stop()
 	for {
-		list, err := t.store.Attempts(wait, app, testLook, "")
+		list, _, err := t.store.Attempts(wait, app, registry.AttemptQuery{Limit: testLook})
 		if err != nil && wait.Err() == nil {
 			return httpapi.TestResult{}, err
 		}

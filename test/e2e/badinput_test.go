@@ -140,7 +140,7 @@ func TestReceiversThatMisbehave(t *testing.T) {
 					Reason string `json:"reason"`
 				} `json:"items"`
 			}
-			s.want(http.StatusOK, &got, http.MethodGet, "/v1/apps/"+r.id+"/deliveries?limit=1000", "")
+			s.want(http.StatusOK, &got, http.MethodGet, "/v1/apps/"+r.id+"/deliveries?limit=500", "")
 			for _, i := range got.Items {
 				if i.Reason == reasons[r.id] {
 					return p.metric("lamplighter_delivery_attempts_total", `reason="`+reasons[r.id]+`"`) > 0

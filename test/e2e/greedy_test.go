@@ -163,7 +163,7 @@ func greedyRows() map[string]greedyCall {
 		"rotateSecret":   {path: app + "/secrets", body: none},
 		"resync":         {path: app + "/resync", body: none},
 		"getMailbox":     {path: app + "/mailbox", body: none},
-		"listDeliveries": {path: app + "/deliveries?limit=1000", body: none, page: true},
+		"listDeliveries": {path: app + "/deliveries?limit=500", body: none, page: true},
 		"why":            {path: app + "/tenants/Cust1/why", body: none},
 		"listIncidents":  {path: "/v1/incidents?limit=500", body: none, page: true},
 		"listAudit":      {path: "/v1/audit?limit=500", body: none, page: true},

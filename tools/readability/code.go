@@ -100,8 +100,15 @@ type homonym struct {
 
 func homonyms() []homonym {
 	return []homonym{
-		{"gate", ""}, {"health", "internal/health"}, {"standing", ""}, {"knowledge", ""}, {"verdict", ""},
-		{"begun", ""}, {"post", "internal/push"}, {"outcome", "internal/delivery"}, {"words", ""},
+		{"gate", ""},
+		{"health", "internal/health"},
+		{"standing", ""},
+		{"knowledge", ""},
+		{"verdict", ""},
+		{"begun", ""},
+		{"post", "internal/push"},
+		{"outcome", "internal/delivery"},
+		{"words", ""},
 	}
 }
 
