@@ -32,13 +32,13 @@ type listFlags struct {
 	Limit int `default:"0" placeholder:"N" help:"Show at most so many; 0 shows all."`
 }
 
-// open makes the client.
-func (f *apiFlags) open(a *app) (*client.Client, error) {
-	return f.openWith(a, client.Options{})
+// newClient makes the client.
+func (f *apiFlags) newClient(a *commandEnv) (*client.Client, error) {
+	return f.newClientWith(a, client.Options{})
 }
 
-// openWith makes a client with options beyond those of the flags.
-func (f *apiFlags) openWith(a *app, opts client.Options) (*client.Client, error) {
+// newClientWith makes a client with options beyond those of the flags.
+func (f *apiFlags) newClientWith(a *commandEnv, opts client.Options) (*client.Client, error) {
 	s, err := f.readSources(a)
 	if err != nil {
 		return nil, err
@@ -56,47 +56,47 @@ func (f *apiFlags) openWith(a *app, opts client.Options) (*client.Client, error)
 	return c, nil
 }
 
-func (f *apiFlags) printer(a *app) output.Printer {
+func (f *apiFlags) newPrinter(a *commandEnv) output.Printer {
 	return output.Printer{Out: a.stdout, Format: f.Output, Colour: wantsColour(a.stdout, a.environ)}
 }
 
-// call sends one request and returns its answer.
-func (f *apiFlags) call(ctx context.Context, a *app, r client.Request) (client.Answer, error) {
-	c, err := f.open(a)
+// sendRequest sends one request and returns its answer.
+func (f *apiFlags) sendRequest(ctx context.Context, a *commandEnv, r client.Request) (client.Answer, error) {
+	c, err := f.newClient(a)
 	if err != nil {
 		return client.Answer{}, err
 	}
 	return c.Do(ctx, r)
 }
 
-// show sends one request and prints the document that it answers.
-func (f *apiFlags) show(ctx context.Context, a *app, r client.Request) error {
-	answer, err := f.call(ctx, a, r)
+// sendAndPrint sends one request and prints the document that it answers.
+func (f *apiFlags) sendAndPrint(ctx context.Context, a *commandEnv, r client.Request) error {
+	answer, err := f.sendRequest(ctx, a, r)
 	if err != nil {
 		return err
 	}
 	if !json.Valid(answer.Body) {
 		return client.ErrStranger
 	}
-	return f.printer(a).One(answer.Body)
+	return f.newPrinter(a).One(answer.Body)
 }
 
-// get prints one resource.
-func (f *apiFlags) get(ctx context.Context, a *app, path string) error {
-	return f.show(ctx, a, client.Request{Method: http.MethodGet, Path: path})
+// printResource prints one resource.
+func (f *apiFlags) printResource(ctx context.Context, a *commandEnv, path string) error {
+	return f.sendAndPrint(ctx, a, client.Request{Method: http.MethodGet, Path: path})
 }
 
-// send sends a request whose answer says nothing more than that it was done, and prints done in a
+// sendAndReport sends a request whose answer says nothing more than that it was done, and prints done in a
 // table's place.
-func (f *apiFlags) send(ctx context.Context, a *app, r client.Request, done string) error {
-	if _, err := f.call(ctx, a, r); err != nil {
+func (f *apiFlags) sendAndReport(ctx context.Context, a *commandEnv, r client.Request, done string) error {
+	if _, err := f.sendRequest(ctx, a, r); err != nil {
 		return err
 	}
-	return f.done(a, done)
+	return f.printSuccess(a, done)
 }
 
-// done says in words what was done; programs read the exit code.
-func (f *apiFlags) done(a *app, words string) error {
+// printSuccess says in words what was done; programs read the exit code.
+func (f *apiFlags) printSuccess(a *commandEnv, words string) error {
 	if f.Output != output.Table {
 		return nil
 	}
@@ -104,12 +104,12 @@ func (f *apiFlags) done(a *app, words string) error {
 	return err
 }
 
-// list prints the items of a list, page by page until the limit.
-func (f *listFlags) list(ctx context.Context, a *app, path string, query url.Values, columns []output.Column, empty string) error {
+// printList prints the items of a list, page by page until the limit.
+func (f *listFlags) printList(ctx context.Context, a *commandEnv, path string, query url.Values, columns []output.Column, empty string) error {
 	if f.Limit < 0 {
 		return usageError{errors.New("--limit must not be negative")}
 	}
-	c, err := f.open(a)
+	c, err := f.newClient(a)
 	if err != nil {
 		return err
 	}
@@ -121,11 +121,11 @@ func (f *listFlags) list(ctx context.Context, a *app, path string, query url.Val
 	if err != nil {
 		return err
 	}
-	return f.printer(a).List(items, columns, empty)
+	return f.newPrinter(a).List(items, columns, empty)
 }
 
-// query drops the parameters that are empty.
-func query(pairs ...string) url.Values {
+// buildQuery drops the parameters that are empty.
+func buildQuery(pairs ...string) url.Values {
 	v := url.Values{}
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
@@ -135,8 +135,8 @@ func query(pairs ...string) url.Values {
 	return v
 }
 
-// variable is the value of an environment variable, empty when it is not set.
-func (a *app) variable(name string) string {
+// envVariable is the value of an environment variable, empty when it is not set.
+func (a *commandEnv) envVariable(name string) string {
 	value := ""
 	for _, v := range a.environ {
 		if n, found, _ := strings.Cut(v, "="); n == name {

@@ -36,17 +36,17 @@ type applyCmd struct {
 var errDifferent = errors.New("the service differs from the files")
 
 // Run makes the service what the files say.
-func (c *applyCmd) Run(ctx context.Context, a *app) error {
+func (c *applyCmd) Run(ctx context.Context, a *commandEnv) error {
 	if c.Concurrency < 1 || c.Concurrency > 64 {
 		return usageError{errors.New("--concurrency must be 1 to 64")}
 	}
-	m, err := c.read(a)
+	m, err := c.readFiles(a)
 	if err != nil {
 		return err
 	}
 	r := &apply.Runner{Concurrency: c.Concurrency, Force: c.Force}
-	show := newProgress(a, &r.Counts)
-	cl, err := c.openWith(a, client.Options{Attempts: applyAttempts, Retrying: show.retrying})
+	show := newApplyProgress(a, &r.Counts)
+	cl, err := c.newClientWith(a, client.Options{Attempts: applyAttempts, Retrying: show.reportRetry})
 	if err != nil {
 		return err
 	}
@@ -58,16 +58,16 @@ func (c *applyCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	if c.DryRun {
-		return c.dryRun(a, plan, len(m.Apps))
+		return c.printDryRun(a, plan, len(m.Apps))
 	}
-	if err := c.ask(a, plan); err != nil {
+	if err := c.confirmPlan(a, plan); err != nil {
 		return err
 	}
-	return c.carryOut(ctx, a, r, plan, len(m.Apps), show)
+	return c.applyPlan(ctx, a, r, plan, len(m.Apps), show)
 }
 
-// read reads all files before anything is sent.
-func (c *applyCmd) read(a *app) (*apply.Manifest, error) {
+// readFiles reads all files before anything is sent.
+func (c *applyCmd) readFiles(a *commandEnv) (*apply.Manifest, error) {
 	m := &apply.Manifest{}
 	names, err := manifestFiles(c.File)
 	if err != nil {
@@ -87,7 +87,7 @@ func (c *applyCmd) read(a *app) (*apply.Manifest, error) {
 	return m, nil
 }
 
-func readManifest(a *app, m *apply.Manifest, name string) error {
+func readManifest(a *commandEnv, m *apply.Manifest, name string) error {
 	if name == "-" {
 		return m.Read("standard input", a.stdin)
 	}
@@ -135,10 +135,10 @@ func manifestFiles(given []string) ([]string, error) {
 	return slices.Compact(out), nil
 }
 
-func (c *applyCmd) dryRun(a *app, plan *apply.Plan, said int) error {
+func (c *applyCmd) printDryRun(a *commandEnv, plan *apply.Plan, said int) error {
 	sum := plan.Count(said)
 	if c.Output != output.Table {
-		if err := c.document(a, struct {
+		if err := c.printDocument(a, struct {
 			*apply.Plan
 			Summary apply.Summary `json:"summary"`
 		}{plan, sum}); err != nil {
@@ -147,7 +147,7 @@ func (c *applyCmd) dryRun(a *app, plan *apply.Plan, said int) error {
 	} else {
 		var paint apply.Paint
 		if wantsColour(a.stdout, a.environ) {
-			paint = paintDiff
+			paint = colourDiffLine
 		}
 		if err := plan.Print(a.stdout, paint); err != nil {
 			return err
@@ -160,16 +160,16 @@ func (c *applyCmd) dryRun(a *app, plan *apply.Plan, said int) error {
 	return nil
 }
 
-// document prints a value as JSON or YAML.
-func (c *applyCmd) document(a *app, v any) error {
+// printDocument prints a value as JSON or YAML.
+func (c *applyCmd) printDocument(a *commandEnv, v any) error {
 	text, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	return c.printer(a).One(text)
+	return c.newPrinter(a).One(text)
 }
 
-func paintDiff(sign byte, line string) string {
+func colourDiffLine(sign byte, line string) string {
 	switch sign {
 	case '+':
 		return output.Green + line + output.Plain
@@ -182,8 +182,8 @@ func paintDiff(sign byte, line string) string {
 // maxAsked is how many removals a question names.
 const maxAsked = 20
 
-// ask makes sure before anything is lost: apps, approvals, or secrets that are shown once.
-func (c *applyCmd) ask(a *app, plan *apply.Plan) error {
+// confirmPlan makes sure before anything is lost: apps, approvals, or secrets that are shown once.
+func (c *applyCmd) confirmPlan(a *commandEnv, plan *apply.Plan) error {
 	if n := len(plan.Creates()); n > 0 && c.SecretsFile == "" {
 		return usageError{fmt.Errorf("%s would be created, whose webhook secrets are shown once: name a file with --secrets-file, or - to print them", apply.Plural(n, "app"))}
 	}
@@ -201,9 +201,9 @@ func (c *applyCmd) ask(a *app, plan *apply.Plan) error {
 	return c.confirm(a, fmt.Sprintf("Remove %s and %s%s?", apply.Plural(len(apps), "app"), apply.Plural(approvals, "approval"), names))
 }
 
-func (c *applyCmd) carryOut(ctx context.Context, a *app, r *apply.Runner, plan *apply.Plan, said int, show *progress) (err error) {
+func (c *applyCmd) applyPlan(ctx context.Context, a *commandEnv, r *apply.Runner, plan *apply.Plan, said int, show *applyProgress) (err error) {
 	if c.SecretsFile != "" {
-		keep, err := c.secrets(a)
+		keep, err := c.openSecrets(a)
 		if err != nil {
 			return usageError{err}
 		}
@@ -222,7 +222,7 @@ func (c *applyCmd) carryOut(ctx context.Context, a *app, r *apply.Runner, plan *
 	want := plan.Count(said)
 	done.Unchanged, done.LeftAlone = want.Unchanged, want.LeftAlone
 	if c.Output != output.Table {
-		if e := c.document(a, done); e != nil {
+		if e := c.printDocument(a, done); e != nil {
 			return e
 		}
 	} else {
@@ -234,25 +234,25 @@ func (c *applyCmd) carryOut(ctx context.Context, a *app, r *apply.Runner, plan *
 	return nil
 }
 
-type keeper struct {
+type closableSecrets struct {
 	apply.Secrets
 	close func() error
 }
 
-func (c *applyCmd) secrets(a *app) (keeper, error) {
+func (c *applyCmd) openSecrets(a *commandEnv) (closableSecrets, error) {
 	if c.SecretsFile == "-" {
-		return keeper{&apply.Printer{W: a.stdout}, func() error { return nil }}, nil
+		return closableSecrets{&apply.Printer{W: a.stdout}, func() error { return nil }}, nil
 	}
 	book, err := apply.OpenBook(c.SecretsFile)
 	if err != nil {
-		return keeper{}, err
+		return closableSecrets{}, err
 	}
-	return keeper{book, book.Close}, nil
+	return closableSecrets{book, book.Close}, nil
 }
 
-// progress tells on stderr how far a run is: one line that is rewritten on a terminal, a plain line
+// applyProgress tells on stderr how far a run is: one line that is rewritten on a terminal, a plain line
 // now and then otherwise.
-type progress struct {
+type applyProgress struct {
 	w      io.Writer
 	live   bool
 	counts *apply.Counts
@@ -267,11 +267,11 @@ const (
 	lineEvery   = 5 * time.Second
 )
 
-func newProgress(a *app, counts *apply.Counts) *progress {
-	return &progress{w: a.stderr, live: terminal(a.stderr), counts: counts}
+func newApplyProgress(a *commandEnv, counts *apply.Counts) *applyProgress {
+	return &applyProgress{w: a.stderr, live: isTerminal(a.stderr), counts: counts}
 }
 
-func (p *progress) start(what string) {
+func (p *applyProgress) start(what string) {
 	p.what, p.began = what, time.Now()
 	p.end, p.ended = make(chan struct{}), make(chan struct{})
 	every := lineEvery
@@ -285,7 +285,7 @@ func (p *progress) start(what string) {
 		for {
 			select {
 			case <-tick.C:
-				p.line()
+				p.printLine()
 			case <-p.end:
 				return
 			}
@@ -293,7 +293,7 @@ func (p *progress) start(what string) {
 	}()
 }
 
-func (p *progress) line() {
+func (p *applyProgress) printLine() {
 	text := fmt.Sprintf("%s: %s of %s", p.what, apply.Thousands(int(p.counts.Steps.Load())), apply.Plural(int(p.counts.StepsTotal.Load()), "step"))
 	if total := p.counts.ApprovalsTotal.Load(); p.counts.Writing.Load() && total > 0 {
 		text += fmt.Sprintf(", %s of %s", apply.Thousands(int(p.counts.Approvals.Load())), apply.Plural(int(total), "approval"))
@@ -307,7 +307,7 @@ func (p *progress) line() {
 }
 
 // stop ends the line, which stays only where it was not live.
-func (p *progress) stop() {
+func (p *applyProgress) stop() {
 	close(p.end)
 	<-p.ended
 	if p.live {
@@ -315,8 +315,8 @@ func (p *progress) stop() {
 	}
 }
 
-// retrying tells why nothing moves.
-func (p *progress) retrying(err error, pause time.Duration) {
+// reportRetry tells why nothing moves.
+func (p *applyProgress) reportRetry(err error, pause time.Duration) {
 	if pause >= 2*time.Second {
 		first, _, _ := strings.Cut(err.Error(), "\n")
 		fmt.Fprintf(p.w, "waiting %s: %s\n", pause.Round(time.Second), first)

@@ -29,8 +29,8 @@ type approvalsListCmd struct {
 }
 
 // Run lists the tenants.
-func (c *approvalsListCmd) Run(ctx context.Context, a *app) error {
-	return c.list(ctx, a, c.path("approvals"), nil, []output.Column{{Title: "TENANT", Path: "tenant"}},
+func (c *approvalsListCmd) Run(ctx context.Context, a *commandEnv) error {
+	return c.printList(ctx, a, c.appPath("approvals"), nil, []output.Column{{Title: "TENANT", Path: "tenant"}},
 		"No tenant approved "+c.App+". Let one: lamplighter approvals on "+c.App+" TENANT")
 }
 
@@ -41,8 +41,8 @@ type approvalsGetCmd struct {
 }
 
 // Run prints the approval; without one it fails.
-func (c *approvalsGetCmd) Run(ctx context.Context, a *app) error {
-	err := c.get(ctx, a, c.path("approvals", c.Tenant))
+func (c *approvalsGetCmd) Run(ctx context.Context, a *commandEnv) error {
+	err := c.printResource(ctx, a, c.appPath("approvals", c.Tenant))
 	if client.StatusOf(err) == http.StatusNotFound {
 		return fmt.Errorf("%s: %w", client.Printable(c.Tenant), err)
 	}
@@ -57,8 +57,8 @@ type tenantsArg struct {
 // maxTenantLine is longer than any tenant id.
 const maxTenantLine = 1024
 
-// all yields the tenants of the arguments and the file; fault is set when the file cannot be read.
-func (t *tenantsArg) all(a *app, fault *error) iter.Seq[string] {
+// allTenants yields the tenants of the arguments and the file; fault is set when the file cannot be read.
+func (t *tenantsArg) allTenants(a *commandEnv, fault *error) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, name := range t.Tenants {
 			if !yield(name) {
@@ -78,11 +78,11 @@ func (t *tenantsArg) all(a *app, fault *error) iter.Seq[string] {
 			defer func() { _ = f.Close() }()
 			in = f
 		}
-		*fault = eachLine(in, yield)
+		*fault = scanLines(in, yield)
 	}
 }
 
-func eachLine(in io.Reader, yield func(string) bool) error {
+func scanLines(in io.Reader, yield func(string) bool) error {
 	lines := bufio.NewScanner(in)
 	lines.Buffer(make([]byte, 0, maxTenantLine), maxTenantLine)
 	for lines.Scan() {
@@ -100,7 +100,7 @@ func eachLine(in io.Reader, yield func(string) bool) error {
 	return nil
 }
 
-func (t *tenantsArg) check() error {
+func (t *tenantsArg) requireTenants() error {
 	if len(t.Tenants) == 0 && t.File == "" {
 		return usageError{errors.New("name tenants, or a file of them with --file")}
 	}
@@ -114,17 +114,17 @@ type approvalsOnCmd struct {
 }
 
 // Run sends all approvals in one body, so that a hundred thousand take seconds.
-func (c *approvalsOnCmd) Run(ctx context.Context, a *app) error {
-	if err := c.check(); err != nil {
+func (c *approvalsOnCmd) Run(ctx context.Context, a *commandEnv) error {
+	if err := c.requireTenants(); err != nil {
 		return err
 	}
-	cl, err := c.open(a)
+	cl, err := c.newClient(a)
 	if err != nil {
 		return err
 	}
 	var fault error
 	lines := func(yield func([]byte) bool) {
-		for name := range c.all(a, &fault) {
+		for name := range c.allTenants(a, &fault) {
 			line, err := json.Marshal(map[string]string{"tenant": name})
 			if err != nil || !yield(line) {
 				return
@@ -132,13 +132,13 @@ func (c *approvalsOnCmd) Run(ctx context.Context, a *app) error {
 		}
 	}
 	done, refused := 0, 0
-	err = cl.Lines(ctx, client.Request{Method: http.MethodPut, Path: c.path("approvals")}, lines, func(l client.LineAnswer) error {
+	err = cl.Lines(ctx, client.Request{Method: http.MethodPut, Path: c.appPath("approvals")}, lines, func(l client.LineAnswer) error {
 		if l.Status == http.StatusNoContent {
 			done++
 			return nil
 		}
 		refused++
-		fmt.Fprintf(a.stderr, "line %d: %d: %s%s\n", l.Line, l.Status, client.Printable(l.Detail), faultsOf(l))
+		fmt.Fprintf(a.stderr, "line %d: %d: %s%s\n", l.Line, l.Status, client.Printable(l.Detail), formatLineFaults(l))
 		return nil
 	})
 	switch {
@@ -153,18 +153,18 @@ func (c *approvalsOnCmd) Run(ctx context.Context, a *app) error {
 		}
 		return fmt.Errorf("%d approvals are in place, %d %s refused", done, refused, were)
 	}
-	return c.done(a, approvalsOf(done, c.App)+" in place.")
+	return c.printSuccess(a, describeApprovals(done, c.App)+" in place.")
 }
 
-// approvalsOf begins a sentence about approvals.
-func approvalsOf(n int, app string) string {
+// describeApprovals begins a sentence about approvals.
+func describeApprovals(n int, app string) string {
 	if n == 1 {
 		return "1 approval of " + app + " is"
 	}
 	return fmt.Sprintf("%d approvals of %s are", n, app)
 }
 
-func faultsOf(l client.LineAnswer) string {
+func formatLineFaults(l client.LineAnswer) string {
 	var b strings.Builder
 	for _, e := range l.Errors {
 		fmt.Fprintf(&b, " %s: %s", client.Printable(e.Pointer), client.Printable(e.Detail))
@@ -179,18 +179,18 @@ type approvalsOffCmd struct {
 }
 
 // Run takes them back one by one.
-func (c *approvalsOffCmd) Run(ctx context.Context, a *app) error {
-	if err := c.check(); err != nil {
+func (c *approvalsOffCmd) Run(ctx context.Context, a *commandEnv) error {
+	if err := c.requireTenants(); err != nil {
 		return err
 	}
-	cl, err := c.open(a)
+	cl, err := c.newClient(a)
 	if err != nil {
 		return err
 	}
 	var fault error
 	done := 0
-	for name := range c.all(a, &fault) {
-		if _, err := cl.Do(ctx, client.Request{Method: http.MethodDelete, Path: c.path("approvals", name)}); err != nil {
+	for name := range c.allTenants(a, &fault) {
+		if _, err := cl.Do(ctx, client.Request{Method: http.MethodDelete, Path: c.appPath("approvals", name)}); err != nil {
 			return fmt.Errorf("after %d approvals: %s: %w", done, client.Printable(name), err)
 		}
 		done++
@@ -198,5 +198,5 @@ func (c *approvalsOffCmd) Run(ctx context.Context, a *app) error {
 	if fault != nil {
 		return fault
 	}
-	return c.done(a, approvalsOf(done, c.App)+" taken back.")
+	return c.printSuccess(a, describeApprovals(done, c.App)+" taken back.")
 }

@@ -28,15 +28,15 @@ type appArg struct {
 	App string `arg:"" name:"app" help:"The app's client id."`
 }
 
-func (c appArg) path(more ...string) string {
+func (c appArg) appPath(more ...string) string {
 	return client.Path(append([]string{"v1", "apps", c.App}, more...)...)
 }
 
 type appsListCmd struct{ listFlags }
 
 // Run lists the apps.
-func (c *appsListCmd) Run(ctx context.Context, a *app) error {
-	return c.list(ctx, a, client.Path("v1", "apps"), nil, []output.Column{
+func (c *appsListCmd) Run(ctx context.Context, a *commandEnv) error {
+	return c.printList(ctx, a, client.Path("v1", "apps"), nil, []output.Column{
 		{Title: "CLIENT ID", Path: "client_id"},
 		{Title: "NAME", Path: "name"},
 		{Title: "CONTACT", Path: "technical_contact.email"},
@@ -52,7 +52,9 @@ type appsGetCmd struct {
 }
 
 // Run shows one app.
-func (c *appsGetCmd) Run(ctx context.Context, a *app) error { return c.get(ctx, a, c.path()) }
+func (c *appsGetCmd) Run(ctx context.Context, a *commandEnv) error {
+	return c.printResource(ctx, a, c.appPath())
+}
 
 // appFlags are what can be said of an app. A nil one is not said.
 type appFlags struct {
@@ -68,21 +70,21 @@ type appFlags struct {
 	PublicKeyFile    *[]string `placeholder:"FILE,…" help:"Files with the app's public keys, PEM or RSAKeyValue."`
 }
 
-// document is the part of an app that the flags say.
-func (f *appFlags) document() (map[string]any, error) {
+// buildAppDocument is the part of an app that the flags say.
+func (f *appFlags) buildAppDocument() (map[string]any, error) {
 	doc, contact := map[string]any{}, map[string]any{}
-	put(contact, "name", f.ContactName)
-	put(contact, "email", f.ContactEmail)
-	put(contact, "time_zone", f.ContactTimeZone)
+	setMember(contact, "name", f.ContactName)
+	setMember(contact, "email", f.ContactEmail)
+	setMember(contact, "time_zone", f.ContactTimeZone)
 	if len(contact) > 0 {
 		doc["technical_contact"] = contact
 	}
-	putList(doc, "error_emails", f.ErrorEmails)
-	put(doc, "token_algorithm", f.TokenAlgorithm)
-	put(doc, "probe_tenant", f.ProbeTenant)
-	put(doc, "budget_factor", f.BudgetFactor)
-	putList(doc, "required_licenses", f.RequiredLicenses)
-	putList(doc, "granted_licenses", f.GrantedLicenses)
+	setListMember(doc, "error_emails", f.ErrorEmails)
+	setMember(doc, "token_algorithm", f.TokenAlgorithm)
+	setMember(doc, "probe_tenant", f.ProbeTenant)
+	setMember(doc, "budget_factor", f.BudgetFactor)
+	setListMember(doc, "required_licenses", f.RequiredLicenses)
+	setListMember(doc, "granted_licenses", f.GrantedLicenses)
 	if f.PublicKeyFile != nil {
 		keys := []string{}
 		for _, name := range *f.PublicKeyFile {
@@ -100,14 +102,14 @@ func (f *appFlags) document() (map[string]any, error) {
 	return doc, nil
 }
 
-func put[T any](doc map[string]any, name string, v *T) {
+func setMember[T any](doc map[string]any, name string, v *T) {
 	if v != nil {
 		doc[name] = *v
 	}
 }
 
-// putList says a list; a flag given as empty makes it so.
-func putList(doc map[string]any, name string, v *[]string) {
+// setListMember says a list; a flag given as empty makes it so.
+func setListMember(doc map[string]any, name string, v *[]string) {
 	if v == nil {
 		return
 	}
@@ -135,7 +137,7 @@ type secretFlags struct {
 	ShowSecret bool   `xor:"secret" help:"Print the webhook secret."`
 }
 
-func (f *secretFlags) check() error {
+func (f *secretFlags) requireSecretOutput() error {
 	if f.SecretFile == "" && !f.ShowSecret {
 		return usageError{errors.New("the webhook secret is shown once: say where it goes, with --secret-file FILE or --show-secret")}
 	}
@@ -143,11 +145,11 @@ func (f *secretFlags) check() error {
 }
 
 // Run registers the app, unless there is one.
-func (c *appsCreateCmd) Run(ctx context.Context, a *app) error {
-	if err := c.check(); err != nil {
+func (c *appsCreateCmd) Run(ctx context.Context, a *commandEnv) error {
+	if err := c.requireSecretOutput(); err != nil {
 		return err
 	}
-	doc, err := c.document()
+	doc, err := c.buildAppDocument()
 	if err != nil {
 		return err
 	}
@@ -155,23 +157,23 @@ func (c *appsCreateCmd) Run(ctx context.Context, a *app) error {
 	if c.StateChangeURL != "" {
 		doc["endpoints"] = map[string]any{"state_change": map[string]any{"url": c.StateChangeURL, "enabled": true}}
 	}
-	return c.receive(ctx, a, &c.apiFlags, doc, client.Request{Method: http.MethodPut, Path: c.path(), IfNoneMatch: "*"},
+	return c.requestSecret(ctx, a, &c.apiFlags, doc, client.Request{Method: http.MethodPut, Path: c.appPath(), IfNoneMatch: "*"},
 		fmt.Sprintf("App %s is registered. Let a tenant approve it: lamplighter approvals on %s TENANT", c.App, c.App))
 }
 
-// receive sends a request whose answer holds a webhook secret, and puts the secret where it goes.
-func (f *secretFlags) receive(ctx context.Context, a *app, api *apiFlags, doc map[string]any, r client.Request, done string) error {
+// requestSecret sends a request whose answer holds a webhook secret, and puts the secret where it goes.
+func (f *secretFlags) requestSecret(ctx context.Context, a *commandEnv, api *apiFlags, doc map[string]any, r client.Request, done string) error {
 	body, err := json.Marshal(doc)
 	if err != nil {
 		return err
 	}
-	file, err := f.reserve()
+	file, err := f.createSecretFile()
 	if err != nil {
 		return err
 	}
-	defer file.abandon()
+	defer file.removeIfUnused()
 	r.Body = body
-	answer, err := api.call(ctx, a, r)
+	answer, err := api.sendRequest(ctx, a, r)
 	if err != nil {
 		return err
 	}
@@ -182,7 +184,7 @@ func (f *secretFlags) receive(ctx context.Context, a *app, api *apiFlags, doc ma
 	if err := json.Unmarshal(answer.Body, &made); err != nil || made.Secret == "" {
 		return client.ErrStranger
 	}
-	if err := file.keep(made.Secret); err != nil {
+	if err := file.writeAndClose(made.Secret); err != nil {
 		return err
 	}
 	for _, w := range made.Warnings {
@@ -194,16 +196,16 @@ func (f *secretFlags) receive(ctx context.Context, a *app, api *apiFlags, doc ma
 		fmt.Fprintln(a.stderr, done)
 		return nil
 	case api.Output != output.Table && f.ShowSecret:
-		return api.printer(a).One(answer.Body)
+		return api.newPrinter(a).One(answer.Body)
 	}
-	return api.done(a, done)
+	return api.printSuccess(a, done)
 }
 
 // secretFile is the file of --secret-file, made before the secret is, so that none is lost to a
 // file that cannot be written. Its zero value keeps nothing.
 type secretFile struct{ f *os.File }
 
-func (f *secretFlags) reserve() (*secretFile, error) {
+func (f *secretFlags) createSecretFile() (*secretFile, error) {
 	if f.SecretFile == "" {
 		return &secretFile{}, nil
 	}
@@ -214,8 +216,8 @@ func (f *secretFlags) reserve() (*secretFile, error) {
 	return &secretFile{f: file}, nil
 }
 
-// keep writes the secret and closes the file.
-func (s *secretFile) keep(secret string) error {
+// writeAndClose writes the secret and closes the file.
+func (s *secretFile) writeAndClose(secret string) error {
 	if s.f == nil {
 		return nil
 	}
@@ -228,8 +230,8 @@ func (s *secretFile) keep(secret string) error {
 	return nil
 }
 
-// abandon removes the file of a secret that was not made.
-func (s *secretFile) abandon() {
+// removeIfUnused removes the file of a secret that was not made.
+func (s *secretFile) removeIfUnused() {
 	if s.f != nil {
 		_ = s.f.Close()
 		_ = os.Remove(s.f.Name())
@@ -245,17 +247,17 @@ type appsSetCmd struct {
 }
 
 // Run sends what was said as a merge patch.
-func (c *appsSetCmd) Run(ctx context.Context, a *app) error {
-	doc, err := c.document()
+func (c *appsSetCmd) Run(ctx context.Context, a *commandEnv) error {
+	doc, err := c.buildAppDocument()
 	if err != nil {
 		return err
 	}
-	put(doc, "name", c.Name)
-	return c.patch(ctx, a, c.path(), doc, c.IfMatch)
+	setMember(doc, "name", c.Name)
+	return c.patchAndPrint(ctx, a, c.appPath(), doc, c.IfMatch)
 }
 
-// patch sends a merge patch and prints what came of it.
-func (f *apiFlags) patch(ctx context.Context, a *app, path string, doc map[string]any, ifMatch string) error {
+// patchAndPrint sends a merge patch and prints what came of it.
+func (f *apiFlags) patchAndPrint(ctx context.Context, a *commandEnv, path string, doc map[string]any, ifMatch string) error {
 	if len(doc) == 0 {
 		return usageError{errors.New("say what to change: --help lists the flags")}
 	}
@@ -263,7 +265,7 @@ func (f *apiFlags) patch(ctx context.Context, a *app, path string, doc map[strin
 	if err != nil {
 		return err
 	}
-	return f.show(ctx, a, client.Request{Method: http.MethodPatch, Path: path, Body: body, IfMatch: ifMatch})
+	return f.sendAndPrint(ctx, a, client.Request{Method: http.MethodPatch, Path: path, Body: body, IfMatch: ifMatch})
 }
 
 type appsDeleteCmd struct {
@@ -273,11 +275,11 @@ type appsDeleteCmd struct {
 }
 
 // Run removes the app after a confirmation.
-func (c *appsDeleteCmd) Run(ctx context.Context, a *app) error {
+func (c *appsDeleteCmd) Run(ctx context.Context, a *commandEnv) error {
 	if err := c.confirm(a, fmt.Sprintf("Remove app %s with its approvals, its waiting notifications and its incidents?", c.App)); err != nil {
 		return err
 	}
-	answer, err := c.call(ctx, a, client.Request{Method: http.MethodDelete, Path: c.path()})
+	answer, err := c.sendRequest(ctx, a, client.Request{Method: http.MethodDelete, Path: c.appPath()})
 	if err != nil {
 		return err
 	}
@@ -285,7 +287,7 @@ func (c *appsDeleteCmd) Run(ctx context.Context, a *app) error {
 	if job := path.Base(answer.Location); answer.Location != "" {
 		words += " What is left is cleared away by a job: lamplighter jobs wait " + client.Printable(job)
 	}
-	return c.done(a, words)
+	return c.printSuccess(a, words)
 }
 
 type appsRotateCmd struct {
@@ -296,14 +298,14 @@ type appsRotateCmd struct {
 }
 
 // Run replaces the secret.
-func (c *appsRotateCmd) Run(ctx context.Context, a *app) error {
-	if err := c.check(); err != nil {
+func (c *appsRotateCmd) Run(ctx context.Context, a *commandEnv) error {
+	if err := c.requireSecretOutput(); err != nil {
 		return err
 	}
 	doc := map[string]any{}
 	if c.Grace != nil {
 		doc["grace_seconds"] = int64(*c.Grace / time.Second)
 	}
-	return c.receive(ctx, a, &c.apiFlags, doc, client.Request{Method: http.MethodPost, Path: c.path("secrets")},
+	return c.requestSecret(ctx, a, &c.apiFlags, doc, client.Request{Method: http.MethodPost, Path: c.appPath("secrets")},
 		"The webhook secret of "+c.App+" is replaced; the old one signs along for the time of grace.")
 }

@@ -23,10 +23,10 @@ type auditVerifyCmd struct {
 var errAudit = errors.New("the audit was altered, or is not whole")
 
 // Run prints what is wrong, and fails when something is.
-func (c *auditVerifyCmd) Run(ctx context.Context, a *app) error {
+func (c *auditVerifyCmd) Run(ctx context.Context, a *commandEnv) error {
 	var settings *config.Config
 	if !c.Offline {
-		l, err := c.load(a, nil)
+		l, err := c.loadSettings(a, nil)
 		if err != nil {
 			return err
 		}

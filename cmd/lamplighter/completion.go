@@ -9,10 +9,10 @@ import (
 )
 
 type completionCmd struct {
-	Bash  completionBashCmd  `cmd:"" help:"For bash: source <(lamplighter completion bash)"`
-	Zsh   completionZshCmd   `cmd:"" help:"For zsh: source <(lamplighter completion zsh)"`
-	Fish  completionFishCmd  `cmd:"" help:"For fish: lamplighter completion fish | source"`
-	Words completionWordsCmd `cmd:"" hidden:"" help:"List what may follow; the shells' scripts call it."`
+	Bash  completionBashCmd       `cmd:"" help:"For bash: source <(lamplighter completion bash)"`
+	Zsh   completionZshCmd        `cmd:"" help:"For zsh: source <(lamplighter completion zsh)"`
+	Fish  completionFishCmd       `cmd:"" help:"For fish: lamplighter completion fish | source"`
+	Words completionCandidatesCmd `cmd:"" hidden:"" help:"List what may follow; the shells' scripts call it."`
 }
 
 type (
@@ -22,7 +22,7 @@ type (
 )
 
 // Run prints the script.
-func (completionBashCmd) Run(a *app) error {
+func (completionBashCmd) Run(a *commandEnv) error {
 	_, err := fmt.Fprint(a.stdout, `_lamplighter() {
   local IFS=$'\n' word=${COMP_WORDS[COMP_CWORD]}
   COMPREPLY=($(lamplighter completion words -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
@@ -34,7 +34,7 @@ complete -F _lamplighter lamplighter
 }
 
 // Run prints the script.
-func (completionZshCmd) Run(a *app) error {
+func (completionZshCmd) Run(a *commandEnv) error {
 	_, err := fmt.Fprint(a.stdout, `#compdef lamplighter
 _lamplighter() {
   local -a found
@@ -47,7 +47,7 @@ compdef _lamplighter lamplighter
 }
 
 // Run prints the script.
-func (completionFishCmd) Run(a *app) error {
+func (completionFishCmd) Run(a *commandEnv) error {
 	_, err := fmt.Fprint(a.stdout, `function __lamplighter
   set -l given (commandline -opc) (commandline -ct)
   lamplighter completion words -- $given[2..-1] 2>/dev/null
@@ -57,13 +57,13 @@ complete -c lamplighter -a '(__lamplighter)'
 	return err
 }
 
-type completionWordsCmd struct {
+type completionCandidatesCmd struct {
 	Given []string `arg:"" optional:"" help:"The words so far, the last one unfinished."`
 }
 
 // Run prints what may take the last word's place, one a line.
-func (c *completionWordsCmd) Run(a *app, k *kong.Kong) error {
-	for _, word := range completions(k.Model.Node, c.Given) {
+func (c *completionCandidatesCmd) Run(a *commandEnv, k *kong.Kong) error {
+	for _, word := range listCompletions(k.Model.Node, c.Given) {
 		if _, err := fmt.Fprintln(a.stdout, word); err != nil {
 			return err
 		}
@@ -71,9 +71,9 @@ func (c *completionWordsCmd) Run(a *app, k *kong.Kong) error {
 	return nil
 }
 
-// completions walks the words given down the commands and lists what fits the last one: commands,
+// listCompletions walks the words given down the commands and lists what fits the last one: commands,
 // flags, and the values of an argument or flag that has few.
-func completions(node *kong.Node, given []string) []string {
+func listCompletions(node *kong.Node, given []string) []string {
 	last := ""
 	if len(given) > 0 {
 		last, given = given[len(given)-1], given[:len(given)-1]
@@ -85,9 +85,9 @@ func completions(node *kong.Node, given []string) []string {
 		case open != nil:
 			open = nil
 		case strings.HasPrefix(word, "-"):
-			open = valueFlag(node, word)
+			open = findValueFlag(node, word)
 		default:
-			if child := childNamed(node, word); child != nil {
+			if child := findChild(node, word); child != nil {
 				node, position = child, 0
 				continue
 			}
@@ -100,13 +100,13 @@ func completions(node *kong.Node, given []string) []string {
 	case open != nil:
 		words = open.EnumSlice()
 	case assigned && strings.HasPrefix(last, "-"):
-		if f := flagNamed(node, name); f != nil {
+		if f := findFlag(node, name); f != nil {
 			for _, v := range f.EnumSlice() {
 				words = append(words, name+"="+v)
 			}
 		}
 	case strings.HasPrefix(last, "-"):
-		words = flagNames(node)
+		words = listFlagNames(node)
 	default:
 		for _, child := range node.Children {
 			if !child.Hidden {
@@ -122,7 +122,7 @@ func completions(node *kong.Node, given []string) []string {
 	return words
 }
 
-func childNamed(node *kong.Node, name string) *kong.Node {
+func findChild(node *kong.Node, name string) *kong.Node {
 	for _, child := range node.Children {
 		if child.Name == name || slices.Contains(child.Aliases, name) {
 			return child
@@ -131,19 +131,19 @@ func childNamed(node *kong.Node, name string) *kong.Node {
 	return nil
 }
 
-// valueFlag is the flag that a word names and whose value is the next word; nil for none.
-func valueFlag(node *kong.Node, word string) *kong.Flag {
+// findValueFlag is the flag that a word names and whose value is the next word; nil for none.
+func findValueFlag(node *kong.Node, word string) *kong.Flag {
 	if strings.Contains(word, "=") {
 		return nil
 	}
-	f := flagNamed(node, word)
+	f := findFlag(node, word)
 	if f == nil || f.IsBool() {
 		return nil
 	}
 	return f
 }
 
-func flagNamed(node *kong.Node, word string) *kong.Flag {
+func findFlag(node *kong.Node, word string) *kong.Flag {
 	for _, group := range node.AllFlags(true) {
 		for _, f := range group {
 			if word == "--"+f.Name || f.Short != 0 && word == "-"+string(f.Short) {
@@ -154,7 +154,7 @@ func flagNamed(node *kong.Node, word string) *kong.Flag {
 	return nil
 }
 
-func flagNames(node *kong.Node) []string {
+func listFlagNames(node *kong.Node) []string {
 	var words []string
 	for _, group := range node.AllFlags(true) {
 		for _, f := range group {

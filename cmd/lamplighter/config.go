@@ -14,20 +14,20 @@ import (
 type configCheckCmd struct{ settingFlags }
 
 // Run reports every mistake that can be found without connecting to anything.
-func (c *configCheckCmd) Run(a *app) error {
-	l, err := c.load(a, nil)
+func (c *configCheckCmd) Run(a *commandEnv) error {
+	l, err := c.loadSettings(a, nil)
 	if err != nil {
 		return err
 	}
-	if err := checkServe(l, time.Now()); err != nil {
+	if err := checkServeSettings(l, time.Now()); err != nil {
 		return err
 	}
 	fmt.Fprintln(a.stdout, "The settings are good for serve.")
 	return nil
 }
 
-// checkServe joins what config finds with what is wrong in the files that settings name.
-func checkServe(l *config.Loaded, now time.Time) error {
+// checkServeSettings joins what config finds with what is wrong in the files that settings name.
+func checkServeSettings(l *config.Loaded, now time.Time) error {
 	var problems config.Problems
 	if err := l.CheckServe(); err != nil && !errors.As(err, &problems) {
 		return err
@@ -56,8 +56,8 @@ func checkServe(l *config.Loaded, now time.Time) error {
 type configPrintCmd struct{ settingFlags }
 
 // Run prints the effective settings.
-func (c *configPrintCmd) Run(a *app) error {
-	l, err := c.load(a, nil)
+func (c *configPrintCmd) Run(a *commandEnv) error {
+	l, err := c.loadSettings(a, nil)
 	if err != nil {
 		return err
 	}
@@ -67,9 +67,9 @@ func (c *configPrintCmd) Run(a *app) error {
 type configSchemaCmd struct{}
 
 // Run prints the JSON Schema.
-func (configSchemaCmd) Run(a *app) error { return printJSON(a, config.Schema()) }
+func (configSchemaCmd) Run(a *commandEnv) error { return printJSON(a, config.Schema()) }
 
-func printJSON(a *app, v any) error {
+func printJSON(a *commandEnv, v any) error {
 	enc := json.NewEncoder(a.stdout)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)

@@ -17,16 +17,16 @@ type yesFlag struct {
 // errDeclined ends a command whose question was not answered with yes.
 var errDeclined = errors.New("nothing was changed: the answer was not yes")
 
-// errNobody ends one that nobody can answer.
-var errNobody = usageError{errors.New("this needs a yes, and nobody can be asked here: give --yes")}
+// errCannotAsk ends one that nobody can answer.
+var errCannotAsk = usageError{errors.New("this needs a yes, and nobody can be asked here: give --yes")}
 
 // confirm asks on a terminal. Without one it wants --yes, so that no script destroys by surprise.
-func (f yesFlag) confirm(a *app, question string) error {
+func (f yesFlag) confirm(a *commandEnv, question string) error {
 	if f.Yes {
 		return nil
 	}
-	if !terminal(a.stdin) {
-		return errNobody
+	if !isTerminal(a.stdin) {
+		return errCannotAsk
 	}
 	fmt.Fprintf(a.stderr, "%s [yes/no] ", question)
 	answer, err := bufio.NewReader(io.LimitReader(a.stdin, 100)).ReadString('\n')
@@ -35,7 +35,7 @@ func (f yesFlag) confirm(a *app, question string) error {
 	}
 	if answer == "" { // the end of the input, such as /dev/null
 		fmt.Fprintln(a.stderr)
-		return errNobody
+		return errCannotAsk
 	}
 	if strings.TrimSpace(strings.ToLower(answer)) != "yes" {
 		return errDeclined
@@ -43,8 +43,8 @@ func (f yesFlag) confirm(a *app, question string) error {
 	return nil
 }
 
-// terminal reports whether v is one.
-func terminal(v any) bool {
+// isTerminal reports whether v is one.
+func isTerminal(v any) bool {
 	f, ok := v.(*os.File)
 	if !ok {
 		return false

@@ -23,9 +23,9 @@ type deliveriesListCmd struct {
 }
 
 // Run lists attempts.
-func (c *deliveriesListCmd) Run(ctx context.Context, a *app) error {
+func (c *deliveriesListCmd) Run(ctx context.Context, a *commandEnv) error {
 	list := listFlags{c.apiFlags, c.Limit}
-	return list.list(ctx, a, c.path("deliveries"), query("tenant", c.Tenant), []output.Column{
+	return list.printList(ctx, a, c.appPath("deliveries"), buildQuery("tenant", c.Tenant), []output.Column{
 		{Title: "AT", Path: "at"},
 		{Title: "TENANT", Path: "tenant"},
 		{Title: "CHANGE", Path: "change_type"},
@@ -48,8 +48,8 @@ type mailboxGetCmd struct {
 }
 
 // Run shows the mailbox.
-func (c *mailboxGetCmd) Run(ctx context.Context, a *app) error {
-	return c.get(ctx, a, c.path("mailbox"))
+func (c *mailboxGetCmd) Run(ctx context.Context, a *commandEnv) error {
+	return c.printResource(ctx, a, c.appPath("mailbox"))
 }
 
 type changesCmd struct {
@@ -65,8 +65,8 @@ type changesGetCmd struct {
 var errNotInStep = errors.New("not everyone knows yet")
 
 // Run shows the change.
-func (c *changesGetCmd) Run(ctx context.Context, a *app) error {
-	answer, err := c.call(ctx, a, client.Request{Method: http.MethodGet, Path: client.Path("v1", "state-changes", c.ID)})
+func (c *changesGetCmd) Run(ctx context.Context, a *commandEnv) error {
+	answer, err := c.sendRequest(ctx, a, client.Request{Method: http.MethodGet, Path: client.Path("v1", "state-changes", c.ID)})
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func (c *changesGetCmd) Run(ctx context.Context, a *app) error {
 	if err := json.Unmarshal(answer.Body, &doc); err != nil || doc.InStep == nil {
 		return client.ErrStranger
 	}
-	if err := c.printer(a).One(answer.Body); err != nil {
+	if err := c.newPrinter(a).One(answer.Body); err != nil {
 		return err
 	}
 	if !*doc.InStep {
@@ -91,8 +91,8 @@ type pauseCmd struct {
 }
 
 // Run pauses the app.
-func (c *pauseCmd) Run(ctx context.Context, a *app) error {
-	return c.send(ctx, a, client.Request{Method: http.MethodPost, Path: c.path("pause")},
+func (c *pauseCmd) Run(ctx context.Context, a *commandEnv) error {
+	return c.sendAndReport(ctx, a, client.Request{Method: http.MethodPost, Path: c.appPath("pause")},
 		fmt.Sprintf("Pushes to %s are held back; what waits is kept. Let them go with: lamplighter resume %s", c.App, c.App))
 }
 
@@ -102,6 +102,6 @@ type resumeCmd struct {
 }
 
 // Run resumes the app.
-func (c *resumeCmd) Run(ctx context.Context, a *app) error {
-	return c.send(ctx, a, client.Request{Method: http.MethodPost, Path: c.path("resume")}, "Pushes to "+c.App+" go again.")
+func (c *resumeCmd) Run(ctx context.Context, a *commandEnv) error {
+	return c.sendAndReport(ctx, a, client.Request{Method: http.MethodPost, Path: c.appPath("resume")}, "Pushes to "+c.App+" go again.")
 }

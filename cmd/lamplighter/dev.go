@@ -18,22 +18,22 @@ type devCmd struct {
 }
 
 // Run plays until the first signal.
-func (c *devCmd) Run(ctx context.Context, a *app) error {
+func (c *devCmd) Run(ctx context.Context, a *commandEnv) error {
 	defaults := config.DevDefaults()
 	defaults["log.level"] = "warn" // what matters besides is told in lines for people
-	l, err := c.load(a, defaults)
+	l, err := c.loadSettings(a, defaults)
 	if err != nil {
 		return err
 	}
 	log, _ := newLogger(a.stderr, l.Config.Log)
 	return dev.Run(ctx, dev.Options{
 		Config: l.Config, ReceiverListen: c.ReceiverListen, DeskListen: c.DeskListen, Version: a.build.Version,
-		Out: a.stdout, Log: log.Handler(), Colour: wantsColour(a.stdout, a.environ), Ignored: replacedByDev(l),
+		Out: a.stdout, Log: log.Handler(), Colour: wantsColour(a.stdout, a.environ), Ignored: listReplacedSettings(l),
 	})
 }
 
-// replacedByDev lists the settings that were given in vain.
-func replacedByDev(l *config.Loaded) []string {
+// listReplacedSettings lists the settings that were given in vain.
+func listReplacedSettings(l *config.Loaded) []string {
 	var names []string
 	for _, s := range config.Settings() {
 		section, _, _ := strings.Cut(s.Key, ".")

@@ -122,7 +122,7 @@ func apiNames(*kong.Node) []string {
 
 func commandNamed(node *kong.Node, names ...string) *kong.Node {
 	for _, name := range names {
-		node = childNamed(node, name)
+		node = findChild(node, name)
 	}
 	return node
 }

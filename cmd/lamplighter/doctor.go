@@ -26,15 +26,15 @@ type doctorCmd struct {
 	Within time.Duration `default:"30s" help:"How long all of it may take."`
 }
 
-// errUnwell is what doctor ends with when a check failed.
-var errUnwell = errors.New("not all is well")
+// errChecksFailed is what doctor ends with when a check failed.
+var errChecksFailed = errors.New("not all is well")
 
 // keySoon is how long before its end a signing key is mentioned.
 const keySoon = 30 * 24 * time.Hour
 
 // Run prints every check, and fails when one did.
-func (c *doctorCmd) Run(ctx context.Context, a *app) error {
-	l, err := c.load(a, nil)
+func (c *doctorCmd) Run(ctx context.Context, a *commandEnv) error {
+	l, err := c.loadSettings(a, nil)
 	if err != nil {
 		return err
 	}
@@ -58,13 +58,13 @@ func (c *doctorCmd) Run(ctx context.Context, a *app) error {
 		{Title: "CHECK", Path: "check"}, {Title: "RESULT", Path: "result"}, {Title: "DETAIL", Path: "detail"}, {Title: "WHAT TO DO", Path: "advice"},
 	}, "")
 	if err == nil && failed > 0 {
-		return fmt.Errorf("%w: %d of %d checks failed", errUnwell, failed, len(found))
+		return fmt.Errorf("%w: %d of %d checks failed", errChecksFailed, failed, len(found))
 	}
 	return err
 }
 
 func examineSettings(l *config.Loaded) service.Examined {
-	if err := checkServe(l, time.Now()); err != nil {
+	if err := checkServeSettings(l, time.Now()); err != nil {
 		return service.Examined{
 			Check: "settings", Result: service.Failed, Detail: err.Error(), Advice: "lamplighter config check lists them; docs/configuration.md has all settings.",
 		}
@@ -96,8 +96,8 @@ func examineKeys(c *config.Config, now time.Time) service.Examined {
 	return e
 }
 
-// everybody are the permissions of those who are neither a file's owner nor of its group.
-const everybody = 0o007
+// otherUsersPerm are the permissions of those who are neither a file's owner nor of its group.
+const otherUsersPerm = 0o007
 
 // examineFiles looks at who may read or write the files that hold secrets. That they can be read is for whoever reads
 // them to check.
@@ -114,7 +114,7 @@ func examineFiles(names []string) service.Examined {
 			continue
 		}
 		seen++
-		if info.Mode().Perm()&everybody != 0 {
+		if info.Mode().Perm()&otherUsersPerm != 0 {
 			open = append(open, name)
 		}
 	}
@@ -131,7 +131,7 @@ func examineFiles(names []string) service.Examined {
 }
 
 // examineAPI asks the public part, which needs no token.
-func (c *doctorCmd) examineAPI(ctx context.Context, a *app) service.Examined {
+func (c *doctorCmd) examineAPI(ctx context.Context, a *commandEnv) service.Examined {
 	e := service.Examined{Check: "api", Result: service.Passed}
 	at := cmp.Or(c.Server, defaultServer)
 	cl, err := client.New(client.Options{URL: at, UserAgent: "lamplighter-cli/" + a.build.Version, Timeout: 5 * time.Second})

@@ -26,8 +26,8 @@ type endpointArg struct {
 	Endpoint string `arg:"" enum:"state_change,erp_sync,quote_connector,mirroring" help:"state_change, erp_sync, quote_connector or mirroring."`
 }
 
-func (c endpointArg) path(more ...string) string {
-	return c.appArg.path(append([]string{"endpoints", c.Endpoint}, more...)...)
+func (c endpointArg) endpointPath(more ...string) string {
+	return c.appArg.appPath(append([]string{"endpoints", c.Endpoint}, more...)...)
 }
 
 type endpointsListCmd struct {
@@ -36,14 +36,14 @@ type endpointsListCmd struct {
 }
 
 // Run reads each endpoint, for its health.
-func (c *endpointsListCmd) Run(ctx context.Context, a *app) error {
-	cl, err := c.open(a)
+func (c *endpointsListCmd) Run(ctx context.Context, a *commandEnv) error {
+	cl, err := c.newClient(a)
 	if err != nil {
 		return err
 	}
 	var items []json.RawMessage
 	for _, kind := range partner.AllEndpointKinds() {
-		answer, err := cl.Do(ctx, client.Request{Method: http.MethodGet, Path: c.path("endpoints", kind.String())})
+		answer, err := cl.Do(ctx, client.Request{Method: http.MethodGet, Path: c.appPath("endpoints", kind.String())})
 		if err != nil {
 			return err
 		}
@@ -60,7 +60,7 @@ func (c *endpointsListCmd) Run(ctx context.Context, a *app) error {
 		}
 		items = append(items, item)
 	}
-	return c.printer(a).List(items, []output.Column{
+	return c.newPrinter(a).List(items, []output.Column{
 		{Title: "ENDPOINT", Path: "endpoint"},
 		{Title: "ON", Path: "enabled"},
 		{Title: "OFF BY", Path: "off_by"},
@@ -78,7 +78,9 @@ type endpointsGetCmd struct {
 }
 
 // Run shows one endpoint.
-func (c *endpointsGetCmd) Run(ctx context.Context, a *app) error { return c.get(ctx, a, c.path()) }
+func (c *endpointsGetCmd) Run(ctx context.Context, a *commandEnv) error {
+	return c.printResource(ctx, a, c.endpointPath())
+}
 
 type endpointsSetCmd struct {
 	apiFlags
@@ -92,10 +94,10 @@ type endpointsSetCmd struct {
 }
 
 // Run sends what was said as a merge patch.
-func (c *endpointsSetCmd) Run(ctx context.Context, a *app) error {
+func (c *endpointsSetCmd) Run(ctx context.Context, a *commandEnv) error {
 	doc, urls := map[string]any{}, map[string]any{}
-	put(doc, "url", c.EndpointURL)
-	put(doc, "send_error_emails", c.SendErrorEmails)
+	setMember(doc, "url", c.EndpointURL)
+	setMember(doc, "send_error_emails", c.SendErrorEmails)
 	for name, v := range map[string]*string{"sod": c.SodURL, "stage": c.StageURL, "online": c.OnlineURL} {
 		switch {
 		case v == nil:
@@ -108,7 +110,7 @@ func (c *endpointsSetCmd) Run(ctx context.Context, a *app) error {
 	if len(urls) > 0 {
 		doc["urls"] = urls
 	}
-	return c.patch(ctx, a, c.path(), doc, c.IfMatch)
+	return c.patchAndPrint(ctx, a, c.endpointPath(), doc, c.IfMatch)
 }
 
 type endpointsOnCmd struct {
@@ -118,12 +120,12 @@ type endpointsOnCmd struct {
 }
 
 // Run switches it on.
-func (c *endpointsOnCmd) Run(ctx context.Context, a *app) error {
-	r := client.Request{Method: http.MethodPatch, Path: c.path(), Body: []byte(`{"enabled":true}`)}
+func (c *endpointsOnCmd) Run(ctx context.Context, a *commandEnv) error {
+	r := client.Request{Method: http.MethodPatch, Path: c.endpointPath(), Body: []byte(`{"enabled":true}`)}
 	if c.Force {
-		r.Query = query("force", "true")
+		r.Query = buildQuery("force", "true")
 	}
-	return c.show(ctx, a, r)
+	return c.sendAndPrint(ctx, a, r)
 }
 
 type endpointsOffCmd struct {
@@ -132,8 +134,8 @@ type endpointsOffCmd struct {
 }
 
 // Run switches it off.
-func (c *endpointsOffCmd) Run(ctx context.Context, a *app) error {
-	return c.patch(ctx, a, c.path(), map[string]any{"enabled": false}, "")
+func (c *endpointsOffCmd) Run(ctx context.Context, a *commandEnv) error {
+	return c.patchAndPrint(ctx, a, c.endpointPath(), map[string]any{"enabled": false}, "")
 }
 
 type endpointsTestCmd struct {
@@ -148,8 +150,8 @@ var (
 )
 
 // Run tries it; a failing endpoint is an exit code too.
-func (c *endpointsTestCmd) Run(ctx context.Context, a *app) error {
-	answer, err := c.call(ctx, a, client.Request{Method: http.MethodPost, Path: c.path("test")})
+func (c *endpointsTestCmd) Run(ctx context.Context, a *commandEnv) error {
+	answer, err := c.sendRequest(ctx, a, client.Request{Method: http.MethodPost, Path: c.endpointPath("test")})
 	if err != nil {
 		return err
 	}
@@ -159,7 +161,7 @@ func (c *endpointsTestCmd) Run(ctx context.Context, a *app) error {
 	if err := json.Unmarshal(answer.Body, &result); err != nil || result.Outcome == "" {
 		return client.ErrStranger
 	}
-	if err := c.printer(a).One(answer.Body); err != nil {
+	if err := c.newPrinter(a).One(answer.Body); err != nil {
 		return err
 	}
 	if result.Outcome == "unchecked" {

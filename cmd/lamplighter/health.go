@@ -24,8 +24,8 @@ type healthcheckCmd struct {
 
 // Run succeeds when the service answers 200. Every failure is exit code 1: container engines
 // know no other.
-func (c *healthcheckCmd) Run(ctx context.Context, a *app) error {
-	l, err := c.load(a, nil)
+func (c *healthcheckCmd) Run(ctx context.Context, a *commandEnv) error {
+	l, err := c.loadSettings(a, nil)
 	if err != nil {
 		return fmt.Errorf("healthcheck: %s", err) //nolint:errorlint // hides the settings' own exit code
 	}
@@ -35,7 +35,7 @@ func (c *healthcheckCmd) Run(ctx context.Context, a *app) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+dialable(l.Config.OpsListen)+path, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+deriveDialAddress(l.Config.OpsListen)+path, http.NoBody)
 	if err != nil {
 		return fmt.Errorf("healthcheck: %w", err)
 	}
@@ -58,9 +58,9 @@ func (c *healthcheckCmd) Run(ctx context.Context, a *app) error {
 	return nil
 }
 
-// dialable turns an address to listen on into one to connect to: every interface means this
+// deriveDialAddress turns an address to listen on into one to connect to: every interface means this
 // machine.
-func dialable(listen string) string {
+func deriveDialAddress(listen string) string {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
 		return listen

@@ -8,8 +8,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/client"
 )
 
-// hint names the next thing to try after an error of the admin API; empty when there is none.
-func hint(err error) string {
+// suggestFix names the next thing to try after an error of the admin API; empty when there is none.
+func suggestFix(err error) string {
 	if errors.Is(err, client.ErrStranger) {
 		return "--server must name the admin API, listen of the settings: http://127.0.0.1:8080 by default"
 	}
@@ -26,7 +26,7 @@ func hint(err error) string {
 	case http.StatusForbidden:
 		return "use a token of another role, such as operator or admin"
 	case http.StatusNotFound:
-		return whatThereIs(r.Path)
+		return suggestListCommand(r.Path)
 	case http.StatusPreconditionFailed:
 		return "somebody changed it meanwhile, or it exists already: look at it with get, then repeat"
 	case http.StatusConflict:
@@ -46,8 +46,8 @@ func hint(err error) string {
 	return ""
 }
 
-// whatThereIs is how to see what exists where a request found nothing; empty where nothing lists it.
-func whatThereIs(path string) string {
+// suggestListCommand is how to see what exists where a request found nothing; empty where nothing lists it.
+func suggestListCommand(path string) string {
 	for _, list := range []struct{ under, words string }{
 		{"/v1/apps", "lamplighter apps list shows the apps there are"},
 		{"/v1/incidents", "lamplighter incidents list shows the open incidents"},

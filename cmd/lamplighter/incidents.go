@@ -21,12 +21,12 @@ type incidentsListCmd struct {
 }
 
 // Run lists incidents, the open ones unless asked otherwise.
-func (c *incidentsListCmd) Run(ctx context.Context, a *app) error {
+func (c *incidentsListCmd) Run(ctx context.Context, a *commandEnv) error {
 	state := c.State
 	if state == "all" {
 		state = ""
 	}
-	return c.list(ctx, a, client.Path("v1", "incidents"), query("client_id", c.App, "endpoint", c.Endpoint, "state", state), []output.Column{
+	return c.printList(ctx, a, client.Path("v1", "incidents"), buildQuery("client_id", c.App, "endpoint", c.Endpoint, "state", state), []output.Column{
 		{Title: "ID", Path: "id"},
 		{Title: "APP", Path: "client_id"},
 		{Title: "ENDPOINT", Path: "endpoint"},
@@ -44,8 +44,8 @@ type incidentsCloseCmd struct {
 }
 
 // Run closes it and shows it.
-func (c *incidentsCloseCmd) Run(ctx context.Context, a *app) error {
-	return c.show(ctx, a, client.Request{Method: http.MethodPost, Path: client.Path("v1", "incidents", c.ID, "close")})
+func (c *incidentsCloseCmd) Run(ctx context.Context, a *commandEnv) error {
+	return c.sendAndPrint(ctx, a, client.Request{Method: http.MethodPost, Path: client.Path("v1", "incidents", c.ID, "close")})
 }
 
 type auditCmd struct {
@@ -62,8 +62,8 @@ type auditListCmd struct {
 }
 
 // Run lists entries.
-func (c *auditListCmd) Run(ctx context.Context, a *app) error {
-	return c.list(ctx, a, client.Path("v1", "audit"), query("client_id", c.App, "subject", c.Subject, "of", auditOf(c.Changes)), []output.Column{
+func (c *auditListCmd) Run(ctx context.Context, a *commandEnv) error {
+	return c.printList(ctx, a, client.Path("v1", "audit"), buildQuery("client_id", c.App, "subject", c.Subject, "of", chooseAuditStream(c.Changes)), []output.Column{
 		{Title: "AT", Path: "at"},
 		{Title: "ACTOR", Path: "actor"},
 		{Title: "ACTION", Path: "action"},
@@ -73,8 +73,8 @@ func (c *auditListCmd) Run(ctx context.Context, a *app) error {
 	}, "Nothing was written yet.")
 }
 
-// auditOf names the stream of the audit, empty for the usual one.
-func auditOf(changes bool) string {
+// chooseAuditStream names the stream of the audit, empty for the usual one.
+func chooseAuditStream(changes bool) string {
 	if changes {
 		return "changes"
 	}
@@ -90,12 +90,12 @@ type auditExportCmd struct {
 
 // Run copies the entries as they come; --timeout does not bound it, and a failure exits with 1
 // whatever was written before.
-func (c *auditExportCmd) Run(ctx context.Context, a *app) error {
-	cl, err := c.open(a)
+func (c *auditExportCmd) Run(ctx context.Context, a *commandEnv) error {
+	cl, err := c.newClient(a)
 	if err != nil {
 		return err
 	}
 	return cl.Stream(ctx, client.Request{
-		Method: http.MethodGet, Path: client.Path("v1", "audit", "export"), Query: query("client_id", c.App, "subject", c.Subject, "of", auditOf(c.Changes)),
+		Method: http.MethodGet, Path: client.Path("v1", "audit", "export"), Query: buildQuery("client_id", c.App, "subject", c.Subject, "of", chooseAuditStream(c.Changes)),
 	}, a.stdout)
 }

@@ -26,12 +26,12 @@ type jobsListCmd struct {
 }
 
 // Run lists jobs.
-func (c *jobsListCmd) Run(ctx context.Context, a *app) error {
+func (c *jobsListCmd) Run(ctx context.Context, a *commandEnv) error {
 	state := c.State
 	if state == "all" {
 		state = ""
 	}
-	return c.list(ctx, a, client.Path("v1", "jobs"), query("client_id", c.App, "state", state), []output.Column{
+	return c.printList(ctx, a, client.Path("v1", "jobs"), buildQuery("client_id", c.App, "state", state), []output.Column{
 		{Title: "ID", Path: "id"},
 		{Title: "STATE", Path: "state"},
 		{Title: "DONE", Path: "done"},
@@ -46,7 +46,7 @@ type jobArg struct {
 	ID string `arg:"" help:"The job's id, from jobs list, resync or apps delete."`
 }
 
-func (c jobArg) path() string { return client.Path("v1", "jobs", c.ID) }
+func (c jobArg) jobPath() string { return client.Path("v1", "jobs", c.ID) }
 
 type jobsGetCmd struct {
 	apiFlags
@@ -54,7 +54,9 @@ type jobsGetCmd struct {
 }
 
 // Run shows the job.
-func (c *jobsGetCmd) Run(ctx context.Context, a *app) error { return c.get(ctx, a, c.path()) }
+func (c *jobsGetCmd) Run(ctx context.Context, a *commandEnv) error {
+	return c.printResource(ctx, a, c.jobPath())
+}
 
 type jobsCancelCmd struct {
 	apiFlags
@@ -62,8 +64,8 @@ type jobsCancelCmd struct {
 }
 
 // Run cancels the job.
-func (c *jobsCancelCmd) Run(ctx context.Context, a *app) error {
-	return c.send(ctx, a, client.Request{Method: http.MethodDelete, Path: c.path()}, "Job "+c.ID+" is cancelled.")
+func (c *jobsCancelCmd) Run(ctx context.Context, a *commandEnv) error {
+	return c.sendAndReport(ctx, a, client.Request{Method: http.MethodDelete, Path: c.jobPath()}, "Job "+c.ID+" is cancelled.")
 }
 
 type jobsWaitCmd struct {
@@ -73,37 +75,37 @@ type jobsWaitCmd struct {
 }
 
 // Run waits for the job.
-func (c *jobsWaitCmd) Run(ctx context.Context, a *app) error {
-	cl, err := c.open(a)
+func (c *jobsWaitCmd) Run(ctx context.Context, a *commandEnv) error {
+	cl, err := c.newClient(a)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := jobDeadline(ctx, c.Within, c.ID)
+	ctx, cancel := withJobDeadline(ctx, c.Within, c.ID)
 	defer cancel()
 	job, body, err := awaitJob(ctx, a, cl, c.ID)
 	if err != nil {
 		return err
 	}
 	if c.Output != output.Table {
-		err = c.printer(a).One(body)
+		err = c.newPrinter(a).One(body)
 	} else {
 		_, err = fmt.Fprintln(a.stdout, job.describeJob(c.ID))
 	}
 	if err == nil {
-		err = job.outcomeError(c.ID)
+		err = job.errorUnlessDone(c.ID)
 	}
 	return err
 }
 
-// jobNow is what following a job needs of it.
-type jobNow struct {
+// jobProgress is what following a job needs of it.
+type jobProgress struct {
 	State  string `json:"state"`
 	Done   int    `json:"done"`
 	Of     int    `json:"of"`
 	Detail string `json:"detail"`
 }
 
-func (j jobNow) describeJob(id string) string {
+func (j jobProgress) describeJob(id string) string {
 	text := fmt.Sprintf("Job %s is %s: %d of %s.", client.Printable(id), client.Printable(j.State), j.Done, apply.Plural(j.Of, "tenant"))
 	if j.Detail != "" {
 		text += " " + client.Printable(j.Detail)
@@ -111,30 +113,30 @@ func (j jobNow) describeJob(id string) string {
 	return text
 }
 
-// outcomeError is nil for a job that is done.
-func (j jobNow) outcomeError(id string) error {
+// errorUnlessDone is nil for a job that is done.
+func (j jobProgress) errorUnlessDone(id string) error {
 	if j.State == "done" {
 		return nil
 	}
 	return fmt.Errorf("job %s is %s", client.Printable(id), client.Printable(j.State))
 }
 
-func jobDeadline(ctx context.Context, within time.Duration, id string) (context.Context, context.CancelFunc) {
+func withJobDeadline(ctx context.Context, within time.Duration, id string) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, within, fmt.Errorf("it is not done after %s: lamplighter jobs get %s tells how far it is", within, id))
 }
 
 // awaitJob asks until a job has ended, and says how far it is.
-func awaitJob(ctx context.Context, a *app, cl *client.Client, id string) (job jobNow, body []byte, err error) {
-	say := newFollower(a)
+func awaitJob(ctx context.Context, a *commandEnv, cl *client.Client, id string) (job jobProgress, body []byte, err error) {
+	say := newProgressLine(a)
 	defer say.clearLine()
 	for {
 		answer, err := cl.Do(ctx, client.Request{Method: http.MethodGet, Path: client.Path("v1", "jobs", id)})
 		if err != nil {
-			return jobNow{}, nil, err
+			return jobProgress{}, nil, err
 		}
-		job = jobNow{}
+		job = jobProgress{}
 		if err := json.Unmarshal(answer.Body, &job); err != nil || job.State == "" {
-			return jobNow{}, nil, client.ErrStranger
+			return jobProgress{}, nil, client.ErrStranger
 		}
 		if job.State != "running" {
 			return job, answer.Body, nil
@@ -144,8 +146,8 @@ func awaitJob(ctx context.Context, a *app, cl *client.Client, id string) (job jo
 			text += ": " + client.Printable(job.Detail)
 		}
 		say.showProgress(text)
-		if err := pauseFor(ctx, followEvery); err != nil {
-			return jobNow{}, nil, err
+		if err := sleepFor(ctx, followEvery); err != nil {
+			return jobProgress{}, nil, err
 		}
 	}
 }
@@ -153,16 +155,18 @@ func awaitJob(ctx context.Context, a *app, cl *client.Client, id string) (job jo
 // followEvery is how often those ask that wait.
 const followEvery = 500 * time.Millisecond
 
-// follower says how far something is: on one line of a terminal, else on a line every few seconds.
-type follower struct {
-	a    *app
+// progressLine says how far something is: on one line of a terminal, else on a line every few seconds.
+type progressLine struct {
+	a    *commandEnv
 	live bool
 	told time.Time
 }
 
-func newFollower(a *app) *follower { return &follower{a: a, live: terminal(a.stderr)} }
+func newProgressLine(a *commandEnv) *progressLine {
+	return &progressLine{a: a, live: isTerminal(a.stderr)}
+}
 
-func (f *follower) showProgress(text string) {
+func (f *progressLine) showProgress(text string) {
 	switch {
 	case f.live:
 		fmt.Fprint(f.a.stderr, "\r\x1b[K"+text)
@@ -172,14 +176,14 @@ func (f *follower) showProgress(text string) {
 	}
 }
 
-func (f *follower) clearLine() {
+func (f *progressLine) clearLine() {
 	if f.live {
 		fmt.Fprint(f.a.stderr, "\r\x1b[K")
 	}
 }
 
-// pauseFor waits, and says why it did not when the context ends first.
-func pauseFor(ctx context.Context, d time.Duration) error {
+// sleepFor waits, and says why it did not when the context ends first.
+func sleepFor(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

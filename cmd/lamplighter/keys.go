@@ -27,7 +27,7 @@ type keysGenerateCmd struct {
 }
 
 // Run writes the key and says what to do with it.
-func (c *keysGenerateCmd) Run(a *app) error {
+func (c *keysGenerateCmd) Run(a *commandEnv) error {
 	if c.Days < 1 || c.Days > 3650 {
 		return usageError{errors.New("--days must be 1 to 3650")}
 	}
@@ -43,7 +43,7 @@ func (c *keysGenerateCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if err := writeNew(c.Out, text); err != nil {
+	if err := writeNewFile(c.Out, text); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.stdout, "%s: %s key %s, signs from %s to %s.\nAdd the file to signing.keys and restart; keep older keys there until their tokens have expired.\n",
@@ -51,8 +51,8 @@ func (c *keysGenerateCmd) Run(a *app) error {
 	return nil
 }
 
-// writeNew writes a file that must not exist, and leaves none behind when it cannot.
-func writeNew(name string, content []byte) error {
+// writeNewFile writes a file that must not exist, and leaves none behind when it cannot.
+func writeNewFile(name string, content []byte) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the caller's own argument names the file
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s exists already: a key is never overwritten, choose another name", name)
@@ -71,14 +71,14 @@ func writeNew(name string, content []byte) error {
 type keysReencryptCmd struct{ apiFlags }
 
 // Run may be repeated: what is sealed anew stays so.
-func (c *keysReencryptCmd) Run(ctx context.Context, a *app) error {
-	return c.show(ctx, a, client.Request{Method: http.MethodPost, Path: "/v1/secrets/reencrypt"})
+func (c *keysReencryptCmd) Run(ctx context.Context, a *commandEnv) error {
+	return c.sendAndPrint(ctx, a, client.Request{Method: http.MethodPost, Path: "/v1/secrets/reencrypt"})
 }
 
 type keysEncryptionCmd struct{}
 
 // Run prints the key alone, so that it can be piped into a file.
-func (keysEncryptionCmd) Run(a *app) error {
+func (keysEncryptionCmd) Run(a *commandEnv) error {
 	key, err := secret.GenerateKey(rand.Reader)
 	if err != nil {
 		return err

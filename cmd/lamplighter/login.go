@@ -28,10 +28,10 @@ type credentials struct {
 const maxCredentials = 1 << 20
 
 // credentialsFile is where tokens are kept: in the user's own directory of settings.
-func (a *app) credentialsFile() (string, error) {
-	dir := a.variable("XDG_CONFIG_HOME")
+func (a *commandEnv) credentialsFile() (string, error) {
+	dir := a.envVariable("XDG_CONFIG_HOME")
 	if dir == "" {
-		home := a.variable("HOME")
+		home := a.envVariable("HOME")
 		if home == "" {
 			return "", os.ErrNotExist
 		}
@@ -41,7 +41,7 @@ func (a *app) credentialsFile() (string, error) {
 }
 
 // readCredentials reads the kept tokens, and refuses a file that others can read.
-func (a *app) readCredentials() (credentials, error) {
+func (a *commandEnv) readCredentials() (credentials, error) {
 	name, err := a.credentialsFile()
 	if err != nil {
 		return credentials{}, err
@@ -65,7 +65,7 @@ func (a *app) readCredentials() (credentials, error) {
 }
 
 // writeCredentials replaces the file at once, so that no reader sees half of it.
-func (a *app) writeCredentials(l credentials) error {
+func (a *commandEnv) writeCredentials(l credentials) error {
 	name, err := a.credentialsFile()
 	if err != nil {
 		return usageError{errors.New("nowhere to keep the token: HOME is not set")}
@@ -99,7 +99,7 @@ type loginCmd struct {
 }
 
 // Run keeps a token that the server takes.
-func (c *loginCmd) Run(ctx context.Context, a *app) error {
+func (c *loginCmd) Run(ctx context.Context, a *commandEnv) error {
 	base, err := parseServer(c.Server)
 	if err != nil {
 		return usageError{err}
@@ -108,8 +108,8 @@ func (c *loginCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	kept := credentials{Tokens: map[string]string{originOf(base): token}}
-	s := sources{server: c.Server, insecure: c.InsecureHTTP, kept: kept}
+	kept := credentials{Tokens: map[string]string{formatOrigin(base): token}}
+	s := targetSources{server: c.Server, insecure: c.InsecureHTTP, kept: kept}
 	t, err := s.chooseTarget()
 	if err != nil {
 		return usageError{err}
@@ -119,7 +119,7 @@ func (c *loginCmd) Run(ctx context.Context, a *app) error {
 		return usageError{errServer}
 	}
 	// every role may read this
-	if _, err := cl.Do(ctx, client.Request{Method: http.MethodGet, Path: "/v1/apps", Query: query("limit", "1")}); err != nil {
+	if _, err := cl.Do(ctx, client.Request{Method: http.MethodGet, Path: "/v1/apps", Query: buildQuery("limit", "1")}); err != nil {
 		if refusal, ok := errors.AsType[*client.Refusal](err); !ok || refusal.Status != http.StatusForbidden {
 			return err
 		}
@@ -131,16 +131,16 @@ func (c *loginCmd) Run(ctx context.Context, a *app) error {
 	if l.Tokens == nil {
 		l.Tokens = map[string]string{}
 	}
-	l.Server, l.Tokens[originOf(base)] = c.Server, token
+	l.Server, l.Tokens[formatOrigin(base)] = c.Server, token
 	if err := a.writeCredentials(l); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "Logged in at %s. Commands that are told no other server use it.\n", originOf(base))
+	fmt.Fprintf(a.stdout, "Logged in at %s. Commands that are told no other server use it.\n", formatOrigin(base))
 	return nil
 }
 
 // askForToken reads the token from the file, the terminal without showing it, or the standard input.
-func (c *loginCmd) askForToken(a *app) (string, error) {
+func (c *loginCmd) askForToken(a *commandEnv) (string, error) {
 	if c.TokenFile != "" {
 		token, err := readToken(c.TokenFile)
 		if err != nil {
@@ -148,7 +148,7 @@ func (c *loginCmd) askForToken(a *app) (string, error) {
 		}
 		return token, nil
 	}
-	if f, ok := a.stdin.(*os.File); ok && terminal(f) {
+	if f, ok := a.stdin.(*os.File); ok && isTerminal(f) {
 		fmt.Fprint(a.stderr, "Token: ")
 		b, err := term.ReadPassword(int(f.Fd()))
 		fmt.Fprintln(a.stderr)
@@ -169,7 +169,7 @@ type logoutCmd struct {
 }
 
 // Run forgets a token. It stays good: token revoke ends it.
-func (c *logoutCmd) Run(a *app) error {
+func (c *logoutCmd) Run(a *commandEnv) error {
 	base, err := parseServer(c.Server)
 	if err != nil {
 		return usageError{err}
@@ -178,17 +178,17 @@ func (c *logoutCmd) Run(a *app) error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if _, ok := l.Tokens[originOf(base)]; !ok {
-		return fmt.Errorf("no token is kept for %s", originOf(base))
+	if _, ok := l.Tokens[formatOrigin(base)]; !ok {
+		return fmt.Errorf("no token is kept for %s", formatOrigin(base))
 	}
-	delete(l.Tokens, originOf(base))
-	if known, err := parseServer(l.Server); err == nil && originOf(known) == originOf(base) {
+	delete(l.Tokens, formatOrigin(base))
+	if known, err := parseServer(l.Server); err == nil && formatOrigin(known) == formatOrigin(base) {
 		l.Server = ""
 	}
 	if err := a.writeCredentials(l); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "The token for %s is forgotten here. lamplighter token revoke ends it everywhere.\n", originOf(base))
+	fmt.Fprintf(a.stdout, "The token for %s is forgotten here. lamplighter token revoke ends it everywhere.\n", formatOrigin(base))
 	return nil
 }
 

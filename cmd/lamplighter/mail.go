@@ -37,8 +37,8 @@ type mailPreviewCmd struct {
 }
 
 // Run writes the mails, signed where the settings say so. Their links lead nowhere.
-func (c *mailPreviewCmd) Run(a *app) error {
-	l, err := c.load(a, nil)
+func (c *mailPreviewCmd) Run(a *commandEnv) error {
+	l, err := c.loadSettings(a, nil)
 	if err != nil {
 		return err
 	}
@@ -95,12 +95,12 @@ type mailTestCmd struct {
 }
 
 // Run sends the mail as the service would, by itself and over a connection of its own.
-func (c *mailTestCmd) Run(ctx context.Context, a *app) error {
-	l, err := c.load(a, nil)
+func (c *mailTestCmd) Run(ctx context.Context, a *commandEnv) error {
+	l, err := c.loadSettings(a, nil)
 	if err != nil {
 		return err
 	}
-	if err := checkMail(l); err != nil {
+	if err := checkMailSettings(l); err != nil {
 		return err
 	}
 	s := l.Config.SMTP
@@ -126,7 +126,7 @@ func (c *mailTestCmd) Run(ctx context.Context, a *app) error {
 			fmt.Fprintf(a.stdout, "%19s%s\n", "", advice)
 		}
 	}
-	tell(true, "settings", describeMail(&s), "")
+	tell(true, "settings", describeSMTP(&s), "")
 	if err := transport.Explain(ctx, m, func(st mailer.Step) { tell(st.OK, string(st.Stage), st.Detail, st.Advice) }); err != nil {
 		return errors.New("the mail was not sent")
 	}
@@ -134,8 +134,8 @@ func (c *mailTestCmd) Run(ctx context.Context, a *app) error {
 	return nil
 }
 
-// checkMail finds what is missing to send mail; what else serve needs does not matter here.
-func checkMail(l *config.Loaded) error {
+// checkMailSettings finds what is missing to send mail; what else serve needs does not matter here.
+func checkMailSettings(l *config.Loaded) error {
 	if l.Config.SMTP.Disabled {
 		return usageError{errors.New("smtp.disabled is true: this deployment sends no mail")}
 	}
@@ -147,8 +147,8 @@ func checkMail(l *config.Loaded) error {
 	return problems.AsError()
 }
 
-// describeMail says in one line how mail leaves.
-func describeMail(s *config.SMTP) string {
+// describeSMTP says in one line how mail leaves.
+func describeSMTP(s *config.SMTP) string {
 	parts := []string{net.JoinHostPort(s.Host, strconv.Itoa(s.Port)), "TLS " + s.TLS, "from " + s.From}
 	if s.Username != "" {
 		parts = append(parts, "login as "+s.Username)

@@ -40,12 +40,12 @@ Exit codes: 0 done; 1 it failed, or the service refused; 2 wrong usage or settin
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// app is what commands need besides their own flags.
-type app struct {
+// commandEnv is what commands need besides their own flags.
+type commandEnv struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	environ        []string
-	build          build
+	build          buildInfo
 }
 
 // usageError is a mistake in how the command was called.
@@ -54,41 +54,41 @@ type usageError struct{ err error }
 func (e usageError) Error() string { return e.err.Error() }
 func (e usageError) Unwrap() error { return e.err }
 
-// stopped carries the exit code of a command line that kong answered itself, such as --help.
-type stopped struct{ code int }
+// kongExit carries the exit code of a command line that kong answered itself, such as --help.
+type kongExit struct{ code int }
 
 // run executes one command line and returns its exit code.
 func run(args []string, stdout, stderr io.Writer) (code int) {
 	defer func() {
 		switch r := recover().(type) {
 		case nil:
-		case stopped:
+		case kongExit:
 			code = r.code
 		default:
 			panic(r)
 		}
 	}()
-	ctx, stop := untilSignal(context.Background())
+	ctx, stop := cancelOnSignal(context.Background())
 	defer stop()
-	a := &app{stdin: os.Stdin, stdout: stdout, stderr: stderr, environ: os.Environ(), build: readBuild(version)}
+	a := &commandEnv{stdin: os.Stdin, stdout: stdout, stderr: stderr, environ: os.Environ(), build: readBuildInfo(version)}
 	parser, err := kong.New(newCLI(),
 		kong.Name("lamplighter"), kong.Description(description), kong.Writers(stdout, stderr),
-		kong.Exit(func(code int) { panic(stopped{code}) }),
+		kong.Exit(func(code int) { panic(kongExit{code}) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: false, WrapUpperBound: 100}),
 		kong.Bind(a), kong.BindTo(ctx, (*context.Context)(nil)),
 	)
 	if err != nil {
-		return a.fail(fmt.Errorf("build the command line: %w", err))
+		return a.reportError(fmt.Errorf("build the command line: %w", err))
 	}
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
 	command, err := parser.Parse(args)
 	if err != nil {
-		return a.fail(usageError{fmt.Errorf("%w (%s)", err, adviceFor(err))})
+		return a.reportError(usageError{fmt.Errorf("%w (%s)", err, explainUsageError(err))})
 	}
 	if err := command.Run(); err != nil {
-		code := a.fail(err)
+		code := a.reportError(err)
 		if code == exitFailed && ctx.Err() != nil {
 			return exitStopped
 		}
@@ -97,8 +97,8 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	return exitDone
 }
 
-// adviceFor says how to put a wrong command line right.
-func adviceFor(err error) string {
+// explainUsageError says how to put a wrong command line right.
+func explainUsageError(err error) string {
 	for old, now := range map[string]string{
 		"unknown flag --url":   "the admin API is --server; an endpoint's address is --to of endpoints set",
 		"unknown flag --token": "a token stands in no command line, which others on the machine can read: use --token-file, LAMPLIGHTER_TOKEN or lamplighter login",
@@ -107,11 +107,11 @@ func adviceFor(err error) string {
 			return now
 		}
 	}
-	return helpOf(err) + " shows how"
+	return findHelpCommand(err) + " shows how"
 }
 
-// helpOf is the command line whose answer says how to put a wrong one right.
-func helpOf(err error) string {
+// findHelpCommand is the command line whose answer says how to put a wrong one right.
+func findHelpCommand(err error) string {
 	if wrong, ok := errors.AsType[*kong.ParseError](err); ok && wrong.Context != nil {
 		if at := wrong.Context.Selected(); at != nil {
 			return at.FullPath() + " --help"
@@ -120,10 +120,10 @@ func helpOf(err error) string {
 	return "lamplighter --help"
 }
 
-// fail prints an error and returns its exit code.
-func (a *app) fail(err error) int {
+// reportError prints an error and returns its exit code.
+func (a *commandEnv) reportError(err error) int {
 	fmt.Fprintf(a.stderr, "lamplighter: %v\n", err)
-	if next := hint(err); next != "" {
+	if next := suggestFix(err); next != "" {
 		fmt.Fprintf(a.stderr, "  %s\n", next)
 	}
 	var usage usageError

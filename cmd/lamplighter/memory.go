@@ -27,23 +27,23 @@ const (
 	mostGarbage = 192 << 20
 )
 
-// percentFor is how far the heap may grow beyond what is live, in percent.
-func percentFor(live uint64) int {
+// computeGCPercent is how far the heap may grow beyond what is live, in percent.
+func computeGCPercent(live uint64) int {
 	return int(max(gcLeast, min(gcPercent, mostGarbage*100/max(live, 1))))
 }
 
-// adjustAfterCollections sets the percentage after each collection, in the finalizer of an object that nothing refers to. Go
+// adjustPercentAfterGC sets the percentage after each collection, in the finalizer of an object that nothing refers to. Go
 // counts goroutines' stacks as live.
-func adjustAfterCollections(percent int) {
+func adjustPercentAfterGC(percent int) {
 	runtime.SetFinalizer(&struct{ _ [16]byte }{}, func(any) {
 		live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}}
 		metrics.Read(live)
-		next := percentFor(live[0].Value.Uint64() + live[1].Value.Uint64())
+		next := computeGCPercent(live[0].Value.Uint64() + live[1].Value.Uint64())
 		if next*10 < percent*9 || next*9 > percent*10 || next == gcPercent && percent != next { // each change stops the world
 			debug.SetGCPercent(next)
 			percent = next
 		}
-		adjustAfterCollections(percent)
+		adjustPercentAfterGC(percent)
 	})
 }
 
@@ -51,12 +51,12 @@ func adjustAfterCollections(percent int) {
 func tuneGC(ctx context.Context, gogc, limit string, system fs.FS, log *slog.Logger) {
 	if gogc == "" {
 		debug.SetGCPercent(gcPercent)
-		adjustAfterCollections(gcPercent)
+		adjustPercentAfterGC(gcPercent)
 	}
 	if gogc != "" || limit != "" {
 		return
 	}
-	may, from := availableMemory(system)
+	may, from := readAvailableMemory(system)
 	if may == 0 {
 		log.WarnContext(ctx, "nothing says how much memory the process may take: GOMEMLIMIT is not set")
 		return
@@ -66,11 +66,11 @@ func tuneGC(ctx context.Context, gogc, limit string, system fs.FS, log *slog.Log
 	log.InfoContext(ctx, "memory limit set", "limit_bytes", may, "from", from)
 }
 
-// availableMemory is what the process may take, in bytes: the least limit of its cgroup and those around it, or
+// readAvailableMemory is what the process may take, in bytes: the least limit of its cgroup and those around it, or
 // half of the machine where none limits it further; 0 where nothing is known. from says where that stands.
-func availableMemory(system fs.FS) (may int64, from string) {
-	machine := machineMemory(system)
-	may, from = cgroupLimit(system)
+func readAvailableMemory(system fs.FS) (may int64, from string) {
+	machine := readMachineMemory(system)
+	may, from = readCgroupLimit(system)
 	switch {
 	case machine > 0 && may >= machine:
 		return machine / 2, "half of the machine"
@@ -81,8 +81,8 @@ func availableMemory(system fs.FS) (may int64, from string) {
 	}
 }
 
-// machineMemory reads "MemTotal: 24683720 kB", 0 where there is none.
-func machineMemory(system fs.FS) int64 {
+// readMachineMemory reads "MemTotal: 24683720 kB", 0 where there is none.
+func readMachineMemory(system fs.FS) int64 {
 	text, _ := fs.ReadFile(system, "proc/meminfo")
 	for line := range strings.Lines(string(text)) {
 		if f := strings.Fields(line); len(f) >= 2 && f[0] == "MemTotal:" {
@@ -95,10 +95,10 @@ func machineMemory(system fs.FS) int64 {
 	return 0
 }
 
-// cgroupLimit is the least memory limit on the way from the process' cgroup up to the root that it sees, and the
+// readCgroupLimit is the least memory limit on the way from the process' cgroup up to the root that it sees, and the
 // file that has it; MaxInt64 where there is none. /proc/self/cgroup has lines "0::/path" of version 2 and
 // "4:memory:/path" of version 1; within a container the path may be the host's, and the root is its own.
-func cgroupLimit(system fs.FS) (least int64, file string) {
+func readCgroupLimit(system fs.FS) (least int64, file string) {
 	least = math.MaxInt64
 	text, _ := fs.ReadFile(system, "proc/self/cgroup")
 	for line := range strings.Lines(string(text)) {

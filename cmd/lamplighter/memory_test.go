@@ -74,7 +74,7 @@ func TestAvailableMemory(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if may, from := availableMemory(systemOf(c.files)); may != c.want || from != c.from {
+			if may, from := readAvailableMemory(systemOf(c.files)); may != c.want || from != c.from {
 				t.Errorf("%d from %q, want %d from %q", may, from, c.want, c.from)
 			}
 		})
@@ -84,7 +84,7 @@ func TestAvailableMemory(t *testing.T) {
 func TestPercentFor(t *testing.T) {
 	t.Parallel()
 	for live, want := range map[uint64]int{0: 400, 10 << 20: 400, 48 << 20: 400, 64 << 20: 300, 96 << 20: 200, 192 << 20: 100, 1 << 40: 100} {
-		if got := percentFor(live); got != want {
+		if got := computeGCPercent(live); got != want {
 			t.Errorf("%d MiB live: %d %%, want %d %%", live>>20, got, want)
 		}
 	}
@@ -94,7 +94,7 @@ func TestPercentFor(t *testing.T) {
 func TestPercentFollowsWhatIsLive(t *testing.T) {
 	percent := debug.SetGCPercent(gcPercent)
 	defer debug.SetGCPercent(percent)
-	adjustAfterCollections(gcPercent)
+	adjustPercentAfterGC(gcPercent)
 	becomes := func(what string, ok func(percent int) bool) {
 		t.Helper()
 		redistest.Eventually(t, 20*time.Second, what, func() bool {

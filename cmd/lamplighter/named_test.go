@@ -203,7 +203,7 @@ func (n *names) commandLine(words []string, report func(string)) {
 				report(fmt.Sprintf("`%s` has no flag %s", said, name))
 			}
 		case len(node.Children) > 0 && commandWord.MatchString(word):
-			next := childNamed(node, word)
+			next := findChild(node, word)
 			if next == nil {
 				report(fmt.Sprintf("`%s` has no command %s", said, word))
 				return

@@ -24,8 +24,8 @@ type publishCmd struct {
 	IdempotencyKey string `help:"Makes a repeated call harmless; a random one when left out."`
 }
 
-// change is the body of POST /v1/state-changes.
-type change struct {
+// stateChange is the body of POST /v1/state-changes.
+type stateChange struct {
 	Tenant         string `json:"tenant"`
 	ChangeType     string `json:"change_type"`
 	VersionName    string `json:"version_name,omitempty"`
@@ -36,18 +36,18 @@ type change struct {
 }
 
 // Run posts the change and prints what became of it.
-func (c *publishCmd) Run(ctx context.Context, a *app) error {
+func (c *publishCmd) Run(ctx context.Context, a *commandEnv) error {
 	if c.IdempotencyKey == "" {
 		c.IdempotencyKey = rand.Text()
 	}
-	body, err := json.Marshal(change{
+	body, err := json.Marshal(stateChange{
 		Tenant: c.Tenant, ChangeType: c.ChangeType, VersionName: c.VersionName, FileVersion: c.FileVersion,
 		PublicEndpoint: c.PublicEndpoint, OccurredAt: c.OccurredAt, SourceSequence: c.SourceSequence,
 	})
 	if err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
-	answer, err := c.call(ctx, a, client.Request{
+	answer, err := c.sendRequest(ctx, a, client.Request{
 		Method: http.MethodPost, Path: client.Path("v1", "state-changes"), Body: body, IdempotencyKey: c.IdempotencyKey,
 	})
 	if _, lost := errors.AsType[*client.NoAnswer](err); lost {
@@ -66,9 +66,9 @@ func (c *publishCmd) Run(ctx context.Context, a *app) error {
 		fmt.Fprintf(a.stderr, "The service had accepted it under the key %s already, by an earlier try: nothing was published twice.\n", c.IdempotencyKey)
 	}
 	if c.Output != output.Table {
-		return c.printer(a).One(answer.Body)
+		return c.newPrinter(a).One(answer.Body)
 	}
-	return c.printer(a).List([]json.RawMessage{answer.Body}, []output.Column{
+	return c.newPrinter(a).List([]json.RawMessage{answer.Body}, []output.Column{
 		{Title: "ID", Path: "id"}, {Title: "TENANT", Path: "tenant"}, {Title: "SEQUENCE", Path: "sequence"}, {Title: "APPS", Path: "apps"},
 	}, "")
 }

@@ -23,29 +23,29 @@ type reloader struct {
 	running config.Config
 }
 
-// listen takes SIGHUP, which would end the process otherwise, from now on.
-func (r *reloader) listen() (stop func()) {
+// watchHangups takes SIGHUP, which would end the process otherwise, from now on.
+func (r *reloader) watchHangups() (stop func()) {
 	r.hangups = make(chan os.Signal, 1) // one that comes during a reload is heard after it
 	signal.Notify(r.hangups, syscall.SIGHUP)
 	return func() { signal.Stop(r.hangups) }
 }
 
-// run reloads at each signal until ctx ends.
-func (r *reloader) run(ctx context.Context, s *service.Service) {
+// reloadOnHangup reloads at each signal until ctx ends.
+func (r *reloader) reloadOnHangup(ctx context.Context, s *service.Service) {
 	for {
 		select {
 		case <-r.hangups:
-			r.reload(ctx, s)
+			r.reloadSettings(ctx, s)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (r *reloader) reload(ctx context.Context, s *service.Service) {
+func (r *reloader) reloadSettings(ctx context.Context, s *service.Service) {
 	l, err := r.read()
 	if err == nil {
-		err = checkServe(l, time.Now())
+		err = checkServeSettings(l, time.Now())
 	}
 	if err == nil {
 		err = s.Reload(ctx, l.Config)
@@ -54,7 +54,7 @@ func (r *reloader) reload(ctx context.Context, s *service.Service) {
 		r.log.ErrorContext(ctx, "settings not reloaded: the process goes on with those it has", "err", err)
 		return
 	}
-	setLevel(r.level, l.Config.Log)
+	setLogLevel(r.level, l.Config.Log)
 	for _, changed := range config.Changed(&r.running, &l.Config) {
 		if !changed.Reload {
 			r.log.WarnContext(ctx, "a changed setting takes a restart", "setting", changed.Key)

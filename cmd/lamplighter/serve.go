@@ -15,34 +15,34 @@ import (
 type serveCmd struct{ settingFlags }
 
 // Run serves until the first signal, then settles what is in flight and hands the rest over.
-func (c *serveCmd) Run(ctx context.Context, a *app) error {
-	l, err := c.load(a, nil)
+func (c *serveCmd) Run(ctx context.Context, a *commandEnv) error {
+	l, err := c.loadSettings(a, nil)
 	if err != nil {
 		return err
 	}
-	if err := checkServe(l, time.Now()); err != nil {
+	if err := checkServeSettings(l, time.Now()); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	log, level := newLogger(a.stderr, l.Config.Log)
-	tuneGC(ctx, a.variable("GOGC"), a.variable("GOMEMLIMIT"), os.DirFS("/"), log)
-	r := &reloader{read: func() (*config.Loaded, error) { return c.load(a, nil) }, level: level, log: log, running: l.Config}
-	defer r.listen()()
+	tuneGC(ctx, a.envVariable("GOGC"), a.envVariable("GOMEMLIMIT"), os.DirFS("/"), log)
+	r := &reloader{read: func() (*config.Loaded, error) { return c.loadSettings(a, nil) }, level: level, log: log, running: l.Config}
+	defer r.watchHangups()()
 	s, err := service.New(ctx, service.Options{Config: l.Config, Version: a.build.Version, Log: log})
 	if err != nil {
 		return err
 	}
 	var reloads sync.WaitGroup
-	reloads.Go(func() { r.run(ctx, s) })
+	reloads.Go(func() { r.reloadOnHangup(ctx, s) })
 	err = s.Run(ctx)
 	cancel() // Run also ends by itself when a listener fails
 	reloads.Wait()
 	return err
 }
 
-// setLevel takes the settings' level, of which they allow known ones alone.
-func setLevel(v *slog.LevelVar, c config.Log) {
+// setLogLevel takes the settings' level, of which they allow known ones alone.
+func setLogLevel(v *slog.LevelVar, c config.Log) {
 	level := slog.LevelInfo
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
 		level = slog.LevelInfo
@@ -53,7 +53,7 @@ func setLevel(v *slog.LevelVar, c config.Log) {
 // newLogger writes in the settings' format and from their level on, which may change.
 func newLogger(w io.Writer, c config.Log) (*slog.Logger, *slog.LevelVar) {
 	level := new(slog.LevelVar)
-	setLevel(level, c)
+	setLogLevel(level, c)
 	opts := &slog.HandlerOptions{Level: level}
 	if c.Format == "text" {
 		return slog.New(slog.NewTextHandler(w, opts)), level

@@ -39,7 +39,7 @@ func newSettingValues() any {
 			if s.Kind() == config.Bool {
 				typ = reflect.TypeFor[*bool]()
 			}
-			add(typ, name, placeholder(s), helpText(s), group)
+			add(typ, name, formatPlaceholder(s), summarizeHelp(s), group)
 		}
 		if name := s.FileFlag(); name != "" {
 			add(reflect.TypeFor[*string](), name, "FILE", "File that holds "+s.Key+".", group)
@@ -48,7 +48,7 @@ func newSettingValues() any {
 	return reflect.New(reflect.StructOf(fields)).Interface()
 }
 
-func placeholder(s config.Setting) string {
+func formatPlaceholder(s config.Setting) string {
 	if s.Default != "" {
 		return s.Default
 	}
@@ -59,8 +59,8 @@ func placeholder(s config.Setting) string {
 	return word
 }
 
-// helpText is the setting's first sentence: the rest is in docs/configuration.md.
-func helpText(s config.Setting) string {
+// summarizeHelp is the setting's first sentence: the rest is in docs/configuration.md.
+func summarizeHelp(s config.Setting) string {
 	help := strings.ReplaceAll(s.Help, "`", "")
 	if first, _, ok := strings.Cut(help, ". "); ok {
 		help = first + "."
@@ -68,8 +68,8 @@ func helpText(s config.Setting) string {
 	return help
 }
 
-// given are the flags that stand on the command line, as config reads them.
-func (f *settingFlags) given() map[string]string {
+// flagValues are the flags that stand on the command line, as config reads them.
+func (f *settingFlags) flagValues() map[string]string {
 	out := map[string]string{}
 	for _, p := range f.Plugins {
 		v := reflect.ValueOf(p).Elem()
@@ -90,9 +90,9 @@ func (f *settingFlags) given() map[string]string {
 	return out
 }
 
-// load reads the settings from all their sources; defaults replace those of the table.
-func (f *settingFlags) load(a *app, defaults map[string]string) (*config.Loaded, error) {
-	src := config.Sources{Environ: a.environ, Flags: f.given(), Defaults: defaults, ReadFile: smallfile.Read}
+// loadSettings reads the settings from all their sources; defaults replace those of the table.
+func (f *settingFlags) loadSettings(a *commandEnv, defaults map[string]string) (*config.Loaded, error) {
+	src := config.Sources{Environ: a.environ, Flags: f.flagValues(), Defaults: defaults, ReadFile: smallfile.Read}
 	if f.ConfigFile != "" {
 		content, err := smallfile.Read(f.ConfigFile)
 		if err != nil {

@@ -7,10 +7,10 @@ import (
 	"syscall"
 )
 
-// untilSignal returns a context that ends with the first SIGINT or SIGTERM; a second one ends the process
+// cancelOnSignal returns a context that ends with the first SIGINT or SIGTERM; a second one ends the process
 // at once. The context ends only after the default handling is back, so whoever sees the first signal's
 // effects may send the second. stop gives up listening and waits for it.
-func untilSignal(parent context.Context) (_ context.Context, stop func()) {
+func cancelOnSignal(parent context.Context) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancel(parent)
 	// room for the one that ends the context and one of each kind that comes before handling is back
 	caught := make(chan os.Signal, 3)
@@ -27,7 +27,7 @@ func untilSignal(parent context.Context) (_ context.Context, stop func()) {
 		signal.Stop(caught) // nothing is put into caught after this
 		select {
 		case second := <-caught:
-			endBy(second)
+			exitBySignal(second)
 		default:
 			cancel()
 		}
@@ -38,8 +38,8 @@ func untilSignal(parent context.Context) (_ context.Context, stop func()) {
 	}
 }
 
-// endBy ends this process by the signal, as if nobody had listened for it.
-func endBy(s os.Signal) {
+// exitBySignal ends this process by the signal, as if nobody had listened for it.
+func exitBySignal(s os.Signal) {
 	p, err := os.FindProcess(os.Getpid())
 	if err == nil {
 		err = p.Signal(s)

@@ -17,7 +17,7 @@ const signalled = "LAMPLIGHTER_TEST_SIGNALLED"
 // moment the context ends: there is no time in which it could be lost.
 func TestSecondSignalAfterTheContextEnded(t *testing.T) {
 	if os.Getenv(signalled) != "" {
-		ctx, stop := untilSignal(context.Background())
+		ctx, stop := cancelOnSignal(context.Background())
 		defer stop()
 		if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
 			t.Fatal(err)

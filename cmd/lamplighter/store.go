@@ -13,9 +13,9 @@ type storeAcceptCmd struct {
 }
 
 // Run asks first: what the store lost is then not missed any more.
-func (c *storeAcceptCmd) Run(ctx context.Context, a *app) error {
+func (c *storeAcceptCmd) Run(ctx context.Context, a *commandEnv) error {
 	if err := c.confirm(a, "What the store lost will not be missed any more. Accept it as it is?"); err != nil {
 		return err
 	}
-	return c.show(ctx, a, client.Request{Method: http.MethodPost, Path: "/v1/store/accept"})
+	return c.sendAndPrint(ctx, a, client.Request{Method: http.MethodPost, Path: "/v1/store/accept"})
 }

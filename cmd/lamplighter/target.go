@@ -13,11 +13,11 @@ import (
 // defaultServer is where a service on this machine listens.
 const defaultServer = "http://127.0.0.1:8080"
 
-// target is where the admin API is, and the token that may be sent there.
-type target struct{ server, token string }
+// apiTarget is where the admin API is, and the token that may be sent there.
+type apiTarget struct{ server, token string }
 
-// sources are all that may name a server or a token.
-type sources struct {
+// targetSources are all that may name a server or a token.
+type targetSources struct {
 	// server and tokenFile are those of the command line.
 	server, tokenFile string
 	// envServer, envToken and envTokenFile are those of the environment.
@@ -31,57 +31,57 @@ type sources struct {
 // chooseTarget finds the server, and the token that came with it: a token is sent to no other origin than the one it was named
 // with, since whoever mistypes an address would give it away. Both are of the command line, both of the environment, or
 // kept by login.
-func (s *sources) chooseTarget() (target, error) {
-	t := target{server: s.chooseServer()}
+func (s *targetSources) chooseTarget() (apiTarget, error) {
+	t := apiTarget{server: s.chooseServer()}
 	base, err := parseServer(t.server)
 	if err != nil {
-		return target{}, err
+		return apiTarget{}, err
 	}
-	if base.Scheme == "http" && !isThisMachine(base.Hostname()) && !s.insecure {
-		return target{}, fmt.Errorf("%s is plain http beyond this machine, where anybody on the way reads the token: use https, or --insecure-http", originOf(base))
+	if base.Scheme == "http" && !isLoopbackHost(base.Hostname()) && !s.insecure {
+		return apiTarget{}, fmt.Errorf("%s is plain http beyond this machine, where anybody on the way reads the token: use https, or --insecure-http", formatOrigin(base))
 	}
-	if t.token, err = s.tokenFor(base); err == nil {
+	if t.token, err = s.chooseToken(base); err == nil {
 		err = checkToken(t.token)
 	}
 	if err != nil {
-		return target{}, err
+		return apiTarget{}, err
 	}
 	return t, nil
 }
 
 // chooseServer names the server: the one of the command line, of the environment, or of the newest login.
-func (s *sources) chooseServer() string {
+func (s *targetSources) chooseServer() string {
 	if s.envToken == "" && s.envTokenFile == "" && s.tokenFile == "" {
 		return cmp.Or(s.server, s.envServer, s.kept.Server, defaultServer)
 	}
 	return cmp.Or(s.server, s.envServer, defaultServer)
 }
 
-func (s *sources) tokenFor(base *url.URL) (string, error) {
+func (s *targetSources) chooseToken(base *url.URL) (string, error) {
 	switch {
 	case s.tokenFile != "" && s.server == "" && s.envServer != "":
 		return "", errors.New("--token-file needs --server beside it: a token goes to the server alone that it is named with")
 	case s.tokenFile != "":
 		return readToken(s.tokenFile)
-	case s.envIsFor(base) && s.envToken != "":
+	case s.envTokenFits(base) && s.envToken != "":
 		return s.envToken, nil
-	case s.envIsFor(base) && s.envTokenFile != "":
+	case s.envTokenFits(base) && s.envTokenFile != "":
 		return readToken(s.envTokenFile)
 	}
-	if token, ok := s.kept.Tokens[originOf(base)]; ok {
+	if token, ok := s.kept.Tokens[formatOrigin(base)]; ok {
 		return token, nil
 	}
 	if s.envToken != "" || s.envTokenFile != "" {
-		return "", fmt.Errorf("the token of the environment is not sent to %s, which --server names: set LAMPLIGHTER_SERVER to it too, give --token-file, or use lamplighter login", originOf(base))
+		return "", fmt.Errorf("the token of the environment is not sent to %s, which --server names: set LAMPLIGHTER_SERVER to it too, give --token-file, or use lamplighter login", formatOrigin(base))
 	}
 	return "", errors.New("an API token is needed: set LAMPLIGHTER_TOKEN, give --token-file, or use lamplighter login")
 }
 
-// envIsFor reports whether the token of the environment was named with an origin. Without a server of its own it is
+// envTokenFits reports whether the token of the environment was named with an origin. Without a server of its own it is
 // one for this machine's.
-func (s *sources) envIsFor(base *url.URL) bool {
+func (s *targetSources) envTokenFits(base *url.URL) bool {
 	named, err := parseServer(cmp.Or(s.envServer, defaultServer))
-	return err == nil && originOf(named) == originOf(base)
+	return err == nil && formatOrigin(named) == formatOrigin(base)
 }
 
 // errServer says what a server's URL must be.
@@ -95,8 +95,8 @@ func parseServer(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// originOf is scheme, host and port (RFC 6454, section 4).
-func originOf(u *url.URL) string {
+// formatOrigin is scheme, host and port (RFC 6454, section 4).
+func formatOrigin(u *url.URL) string {
 	port := u.Port()
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
@@ -108,7 +108,7 @@ func originOf(u *url.URL) string {
 	return u.Scheme + "://" + host + ":" + port
 }
 
-func isThisMachine(host string) bool {
+func isLoopbackHost(host string) bool {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.IsLoopback() || host == "localhost" || strings.HasSuffix(host, ".localhost")
@@ -133,12 +133,12 @@ func checkToken(token string) error {
 }
 
 // readSources collects what the command line, the environment and the logins say.
-func (f *apiFlags) readSources(a *app) (sources, error) {
-	s := sources{
+func (f *apiFlags) readSources(a *commandEnv) (targetSources, error) {
+	s := targetSources{
 		server: f.Server, tokenFile: f.TokenFile, insecure: f.InsecureHTTP,
-		envServer: a.variable("LAMPLIGHTER_SERVER"), envToken: a.variable("LAMPLIGHTER_TOKEN"), envTokenFile: a.variable("LAMPLIGHTER_TOKEN_FILE"),
+		envServer: a.envVariable("LAMPLIGHTER_SERVER"), envToken: a.envVariable("LAMPLIGHTER_TOKEN"), envTokenFile: a.envVariable("LAMPLIGHTER_TOKEN_FILE"),
 	}
-	if old := a.variable("LAMPLIGHTER_URL"); old != "" && s.envServer == "" {
+	if old := a.envVariable("LAMPLIGHTER_URL"); old != "" && s.envServer == "" {
 		s.envServer = old
 		fmt.Fprintln(a.stderr, "lamplighter: LAMPLIGHTER_URL is LAMPLIGHTER_SERVER now: it is read until the next release")
 	}

@@ -25,40 +25,40 @@ func TestATokenGoesToItsOwnServer(t *testing.T) {
 	}
 	const home, partner = "https://lamp.example", "https://partner.example:8443/hook"
 	kept := credentials{Server: home, Tokens: map[string]string{"https://lamp.example:443": "lmp_kept", "https://stage.example:443": "lmp_stage"}}
-	env := func(s sources) sources { s.envToken = "lmp_env"; return s }
+	env := func(s targetSources) targetSources { s.envToken = "lmp_env"; return s }
 	for name, c := range map[string]struct {
-		s             sources
+		s             targetSources
 		server, token string
 		refused       string
 	}{
-		"Environment":                {s: env(sources{envServer: home}), server: home, token: "lmp_env"},
-		"EnvironmentOnThisMachine":   {s: env(sources{}), server: defaultServer, token: "lmp_env"},
-		"EnvironmentByFile":          {s: sources{envServer: home, envTokenFile: file}, server: home, token: "lmp_file"},
-		"SameOriginTwice":            {s: env(sources{envServer: home, server: "https://LAMP.example.:443/api"}), server: "https://LAMP.example.:443/api", token: "lmp_env"},
-		"CommandLine":                {s: sources{server: home, tokenFile: file}, server: home, token: "lmp_file"},
-		"CommandLineBeforeAll":       {s: env(sources{envServer: home, server: partner, tokenFile: file, kept: kept}), server: partner, token: "lmp_file"},
-		"FileOnThisMachine":          {s: sources{tokenFile: file}, server: defaultServer, token: "lmp_file"},
-		"Kept":                       {s: sources{kept: kept}, server: home, token: "lmp_kept"},
-		"KeptForAnother":             {s: sources{server: "https://stage.example", kept: kept}, server: "https://stage.example", token: "lmp_stage"},
-		"KeptBesideTheEnvironment":   {s: env(sources{envServer: "https://prod.example", server: home, kept: kept}), server: home, token: "lmp_kept"},
-		"PlainHTTPOnThisMachine":     {s: sources{server: "http://[::1]:8080", tokenFile: file}, server: "http://[::1]:8080", token: "lmp_file"},
-		"PlainHTTPByName":            {s: sources{server: "http://localhost:8080", tokenFile: file}, server: "http://localhost:8080", token: "lmp_file"},
-		"PlainHTTPAllowed":           {s: sources{server: "http://lamp.internal", tokenFile: file, insecure: true}, server: "http://lamp.internal", token: "lmp_file"},
-		"EnvironmentToAPartner":      {s: env(sources{server: partner}), refused: "is not sent to https://partner.example:8443"},
-		"EnvironmentOfAnotherServer": {s: env(sources{envServer: home, server: partner}), refused: "is not sent to https://partner.example:8443"},
-		"AnotherPort":                {s: env(sources{envServer: home, server: home + ":444"}), refused: "is not sent to https://lamp.example:444"},
-		"AnotherScheme":              {s: env(sources{envServer: home, server: "http://lamp.example", insecure: true}), refused: "is not sent to http://lamp.example:80"},
-		"NameThatBeginsAlike":        {s: env(sources{envServer: home, server: home + ".partner.example"}), refused: "is not sent to"},
-		"FileOfTheCommandLineAlone":  {s: sources{envServer: home, tokenFile: file}, refused: "--token-file needs --server"},
-		"KeptForNobody":              {s: sources{server: partner, kept: kept}, refused: "an API token is needed"},
-		"Nothing":                    {s: sources{}, refused: "an API token is needed"},
-		"PlainHTTP":                  {s: sources{server: "http://lamp.internal", tokenFile: file}, refused: "plain http"},
-		"PlainHTTPLooksLocal":        {s: sources{server: "http://127.0.0.1.partner.example", tokenFile: file}, refused: "plain http"},
-		"PlainHTTPOfTheEnvironment":  {s: env(sources{envServer: "http://lamp.internal"}), refused: "plain http"},
-		"User":                       {s: sources{server: "https://lamp.example@partner.example", tokenFile: file}, refused: "without user"},
-		"Scheme":                     {s: sources{server: "ftp://lamp.example", tokenFile: file}, refused: "http or https"},
-		"NoSuchFile":                 {s: sources{server: home, tokenFile: file + "x"}, refused: "read the token"},
-		"TwoWords":                   {s: sources{envToken: "two words"}, refused: "spaces or line breaks"},
+		"Environment":                {s: env(targetSources{envServer: home}), server: home, token: "lmp_env"},
+		"EnvironmentOnThisMachine":   {s: env(targetSources{}), server: defaultServer, token: "lmp_env"},
+		"EnvironmentByFile":          {s: targetSources{envServer: home, envTokenFile: file}, server: home, token: "lmp_file"},
+		"SameOriginTwice":            {s: env(targetSources{envServer: home, server: "https://LAMP.example.:443/api"}), server: "https://LAMP.example.:443/api", token: "lmp_env"},
+		"CommandLine":                {s: targetSources{server: home, tokenFile: file}, server: home, token: "lmp_file"},
+		"CommandLineBeforeAll":       {s: env(targetSources{envServer: home, server: partner, tokenFile: file, kept: kept}), server: partner, token: "lmp_file"},
+		"FileOnThisMachine":          {s: targetSources{tokenFile: file}, server: defaultServer, token: "lmp_file"},
+		"Kept":                       {s: targetSources{kept: kept}, server: home, token: "lmp_kept"},
+		"KeptForAnother":             {s: targetSources{server: "https://stage.example", kept: kept}, server: "https://stage.example", token: "lmp_stage"},
+		"KeptBesideTheEnvironment":   {s: env(targetSources{envServer: "https://prod.example", server: home, kept: kept}), server: home, token: "lmp_kept"},
+		"PlainHTTPOnThisMachine":     {s: targetSources{server: "http://[::1]:8080", tokenFile: file}, server: "http://[::1]:8080", token: "lmp_file"},
+		"PlainHTTPByName":            {s: targetSources{server: "http://localhost:8080", tokenFile: file}, server: "http://localhost:8080", token: "lmp_file"},
+		"PlainHTTPAllowed":           {s: targetSources{server: "http://lamp.internal", tokenFile: file, insecure: true}, server: "http://lamp.internal", token: "lmp_file"},
+		"EnvironmentToAPartner":      {s: env(targetSources{server: partner}), refused: "is not sent to https://partner.example:8443"},
+		"EnvironmentOfAnotherServer": {s: env(targetSources{envServer: home, server: partner}), refused: "is not sent to https://partner.example:8443"},
+		"AnotherPort":                {s: env(targetSources{envServer: home, server: home + ":444"}), refused: "is not sent to https://lamp.example:444"},
+		"AnotherScheme":              {s: env(targetSources{envServer: home, server: "http://lamp.example", insecure: true}), refused: "is not sent to http://lamp.example:80"},
+		"NameThatBeginsAlike":        {s: env(targetSources{envServer: home, server: home + ".partner.example"}), refused: "is not sent to"},
+		"FileOfTheCommandLineAlone":  {s: targetSources{envServer: home, tokenFile: file}, refused: "--token-file needs --server"},
+		"KeptForNobody":              {s: targetSources{server: partner, kept: kept}, refused: "an API token is needed"},
+		"Nothing":                    {s: targetSources{}, refused: "an API token is needed"},
+		"PlainHTTP":                  {s: targetSources{server: "http://lamp.internal", tokenFile: file}, refused: "plain http"},
+		"PlainHTTPLooksLocal":        {s: targetSources{server: "http://127.0.0.1.partner.example", tokenFile: file}, refused: "plain http"},
+		"PlainHTTPOfTheEnvironment":  {s: env(targetSources{envServer: "http://lamp.internal"}), refused: "plain http"},
+		"User":                       {s: targetSources{server: "https://lamp.example@partner.example", tokenFile: file}, refused: "without user"},
+		"Scheme":                     {s: targetSources{server: "ftp://lamp.example", tokenFile: file}, refused: "http or https"},
+		"NoSuchFile":                 {s: targetSources{server: home, tokenFile: file + "x"}, refused: "read the token"},
+		"TwoWords":                   {s: targetSources{envToken: "two words"}, refused: "spaces or line breaks"},
 	} {
 		got, err := c.s.chooseTarget()
 		if c.refused != "" {
@@ -67,7 +67,7 @@ func TestATokenGoesToItsOwnServer(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || got != (target{c.server, c.token}) {
+		if err != nil || got != (apiTarget{c.server, c.token}) {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
@@ -91,7 +91,7 @@ func TestNoCommandGivesATokenAway(t *testing.T) {
 	t.Setenv("XDG_CONFIG_HOME", dir)
 	t.Setenv("LAMPLIGHTER_SERVER", "https://lamp.example")
 	t.Setenv("LAMPLIGHTER_TOKEN", "lmp_secret")
-	a := &app{environ: os.Environ()}
+	a := &commandEnv{environ: os.Environ()}
 	if err := a.writeCredentials(credentials{Server: "https://lamp.example", Tokens: map[string]string{"https://lamp.example:443": "lmp_kept"}}); err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ type tenantArg struct {
 	Tenant string `arg:"" help:"The tenant's context identifier, such as Cust12345."`
 }
 
-func (c tenantArg) path(more ...string) string {
+func (c tenantArg) tenantPath(more ...string) string {
 	return client.Path(append([]string{"v1", "tenants", c.Tenant}, more...)...)
 }
 
@@ -28,7 +28,9 @@ type tenantsGetCmd struct {
 }
 
 // Run shows one tenant.
-func (c *tenantsGetCmd) Run(ctx context.Context, a *app) error { return c.get(ctx, a, c.path()) }
+func (c *tenantsGetCmd) Run(ctx context.Context, a *commandEnv) error {
+	return c.printResource(ctx, a, c.tenantPath())
+}
 
 type tenantsSetCmd struct {
 	apiFlags
@@ -40,12 +42,12 @@ type tenantsSetCmd struct {
 }
 
 // Run sends what was said; the service keeps the rest.
-func (c *tenantsSetCmd) Run(ctx context.Context, a *app) error {
+func (c *tenantsSetCmd) Run(ctx context.Context, a *commandEnv) error {
 	doc := map[string]any{}
-	put(doc, "state", c.State)
-	put(doc, "public_endpoint", c.PublicEndpoint)
-	put(doc, "version_name", c.VersionName)
-	put(doc, "file_version", c.FileVersion)
+	setMember(doc, "state", c.State)
+	setMember(doc, "public_endpoint", c.PublicEndpoint)
+	setMember(doc, "version_name", c.VersionName)
+	setMember(doc, "file_version", c.FileVersion)
 	if len(doc) == 0 {
 		return usageError{errors.New("say what to set: --help lists the flags")}
 	}
@@ -53,5 +55,5 @@ func (c *tenantsSetCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	return c.show(ctx, a, client.Request{Method: http.MethodPut, Path: c.path("status"), Body: body})
+	return c.sendAndPrint(ctx, a, client.Request{Method: http.MethodPut, Path: c.tenantPath("status"), Body: body})
 }

@@ -26,7 +26,7 @@ type tokenCreateCmd struct {
 }
 
 // Run prints the token alone, so that it can be piped into a file.
-func (c *tokenCreateCmd) Run(ctx context.Context, a *app) error {
+func (c *tokenCreateCmd) Run(ctx context.Context, a *commandEnv) error {
 	doc := map[string]any{"role": c.Role, "name": c.Name}
 	if c.Expires != 0 {
 		doc["expires_at"] = time.Now().Add(c.Expires).UTC().Format(time.RFC3339)
@@ -35,7 +35,7 @@ func (c *tokenCreateCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	answer, err := c.call(ctx, a, client.Request{Method: http.MethodPost, Path: client.Path("v1", "tokens"), Body: body})
+	answer, err := c.sendRequest(ctx, a, client.Request{Method: http.MethodPost, Path: client.Path("v1", "tokens"), Body: body})
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (c *tokenCreateCmd) Run(ctx context.Context, a *app) error {
 		return client.ErrStranger
 	}
 	if c.Output != output.Table {
-		return c.printer(a).One(answer.Body)
+		return c.newPrinter(a).One(answer.Body)
 	}
 	fmt.Fprintln(a.stdout, client.Printable(made.Token))
 	fmt.Fprintf(a.stderr, "It is shown this once. End it with: lamplighter token revoke %s\n", client.Printable(made.ID))
@@ -61,12 +61,12 @@ type tokenListCmd struct {
 }
 
 // Run lists them.
-func (c *tokenListCmd) Run(ctx context.Context, a *app) error {
+func (c *tokenListCmd) Run(ctx context.Context, a *commandEnv) error {
 	state := c.State
 	if state == "all" {
 		state = ""
 	}
-	return c.list(ctx, a, client.Path("v1", "tokens"), query("role", c.Role, "state", state), []output.Column{
+	return c.printList(ctx, a, client.Path("v1", "tokens"), buildQuery("role", c.Role, "state", state), []output.Column{
 		{Title: "ID", Path: "id"},
 		{Title: "NAME", Path: "name"},
 		{Title: "ROLE", Path: "role"},
@@ -87,8 +87,8 @@ type tokenGetCmd struct {
 }
 
 // Run shows it.
-func (c *tokenGetCmd) Run(ctx context.Context, a *app) error {
-	return c.get(ctx, a, client.Path("v1", "tokens", c.ID))
+func (c *tokenGetCmd) Run(ctx context.Context, a *commandEnv) error {
+	return c.printResource(ctx, a, client.Path("v1", "tokens", c.ID))
 }
 
 type tokenRevokeCmd struct {
@@ -97,6 +97,6 @@ type tokenRevokeCmd struct {
 }
 
 // Run ends it.
-func (c *tokenRevokeCmd) Run(ctx context.Context, a *app) error {
-	return c.send(ctx, a, client.Request{Method: http.MethodDelete, Path: client.Path("v1", "tokens", c.ID)}, "Token "+c.ID+" is revoked.")
+func (c *tokenRevokeCmd) Run(ctx context.Context, a *commandEnv) error {
+	return c.sendAndReport(ctx, a, client.Request{Method: http.MethodDelete, Path: client.Path("v1", "tokens", c.ID)}, "Token "+c.ID+" is revoked.")
 }

@@ -19,7 +19,7 @@ func TestDialable(t *testing.T) {
 		"localhost:9464": "localhost:9464",
 		"[fd00::1]:9464": "[fd00::1]:9464",
 	} {
-		if got := dialable(listen); got != want {
+		if got := deriveDialAddress(listen); got != want {
 			t.Errorf("dialable(%q) = %q, want %q", listen, got, want)
 		}
 	}
@@ -46,10 +46,10 @@ func TestEverySettingHasItsFlag(t *testing.T) {
 
 func TestReadBuildPrefersTheLinkersVersion(t *testing.T) {
 	t.Parallel()
-	if got := readBuild("1.2.3").Version; got != "1.2.3" {
+	if got := readBuildInfo("1.2.3").Version; got != "1.2.3" {
 		t.Errorf("version = %q", got)
 	}
-	if got := readBuild("").Version; got == "" {
+	if got := readBuildInfo("").Version; got == "" {
 		t.Error("no version at all")
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"runtime/debug"
 )
 
-// build says what this binary is.
-type build struct {
+// buildInfo says what this binary is.
+type buildInfo struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision,omitempty"`
 	// Modified says that the sources differed from the revision.
@@ -17,9 +17,9 @@ type build struct {
 	Platform string `json:"platform"`
 }
 
-// readBuild joins the linker's version with what the Go tool recorded.
-func readBuild(linked string) build {
-	b := build{Version: linked, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+// readBuildInfo joins the linker's version with what the Go tool recorded.
+func readBuildInfo(linked string) buildInfo {
+	b := buildInfo{Version: linked, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			switch s.Key {
@@ -46,7 +46,7 @@ type versionCmd struct {
 }
 
 // Run prints the version.
-func (c versionCmd) Run(a *app) error {
+func (c versionCmd) Run(a *commandEnv) error {
 	if c.JSON {
 		return printJSON(a, a.build)
 	}

@@ -19,8 +19,8 @@ type whyCmd struct {
 }
 
 // Run says in words why a tenant's change has not arrived at an app.
-func (c *whyCmd) Run(ctx context.Context, a *app) error {
-	answer, err := c.call(ctx, a, client.Request{Method: http.MethodGet, Path: c.path("tenants", c.Tenant, "why")})
+func (c *whyCmd) Run(ctx context.Context, a *commandEnv) error {
+	answer, err := c.sendRequest(ctx, a, client.Request{Method: http.MethodGet, Path: c.appPath("tenants", c.Tenant, "why")})
 	if err != nil {
 		return err
 	}
@@ -33,12 +33,12 @@ func (c *whyCmd) Run(ctx context.Context, a *app) error {
 		return client.ErrStranger
 	}
 	if c.Output != output.Table {
-		err = c.printer(a).One(answer.Body)
+		err = c.newPrinter(a).One(answer.Body)
 	} else {
 		fmt.Fprintln(a.stdout, client.Printable(doc.Words))
 		if len(doc.Deliveries) > 0 {
 			fmt.Fprintln(a.stdout)
-			err = c.printer(a).List(doc.Deliveries, []output.Column{
+			err = c.newPrinter(a).List(doc.Deliveries, []output.Column{
 				{Title: "AT", Path: "at"},
 				{Title: "CHANGE", Path: "change_type"},
 				{Title: "ATTEMPT", Path: "attempt"},
@@ -68,7 +68,7 @@ type resyncCmd struct {
 }
 
 // Run has the truth told again.
-func (c *resyncCmd) Run(ctx context.Context, a *app) error {
+func (c *resyncCmd) Run(ctx context.Context, a *commandEnv) error {
 	var body []byte
 	if len(c.Tenants) > 0 {
 		var err error
@@ -76,11 +76,11 @@ func (c *resyncCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 	}
-	cl, err := c.open(a)
+	cl, err := c.newClient(a)
 	if err != nil {
 		return err
 	}
-	answer, err := cl.Do(ctx, client.Request{Method: http.MethodPost, Path: c.path("resync"), Body: body})
+	answer, err := cl.Do(ctx, client.Request{Method: http.MethodPost, Path: c.appPath("resync"), Body: body})
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (c *resyncCmd) Run(ctx context.Context, a *app) error {
 		return c.followJob(ctx, a, cl, *started.Tenants, started.Job)
 	}
 	if c.Output != output.Table {
-		return c.printer(a).One(answer.Body)
+		return c.newPrinter(a).One(answer.Body)
 	}
 	fmt.Fprintf(a.stdout, "%s is told of %s again.\n", c.App, apply.Plural(*started.Tenants, "tenant"))
 	if started.Job != "" {
@@ -104,47 +104,47 @@ func (c *resyncCmd) Run(ctx context.Context, a *app) error {
 	return nil
 }
 
-// mailboxNow is what following a resync needs of a mailbox.
-type mailboxNow struct {
+// mailboxProgress is what following a resync needs of a mailbox.
+type mailboxProgress struct {
 	Waiting int    `json:"waiting"`
 	Breaker string `json:"breaker"`
 	Paused  bool   `json:"paused"`
 }
 
 // followJob asks until the job, if there is one, is done and nothing waits.
-func (c *resyncCmd) followJob(ctx context.Context, a *app, cl *client.Client, tenants int, job string) error {
+func (c *resyncCmd) followJob(ctx context.Context, a *commandEnv, cl *client.Client, tenants int, job string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Within, fmt.Errorf("it is not done after %s: lamplighter mailbox get %s tells how far it is", c.Within, c.App))
 	defer cancel()
 	began := time.Now()
 	if job != "" {
 		ended, _, err := awaitJob(ctx, a, cl, job)
 		if err == nil {
-			err = ended.outcomeError(job)
+			err = ended.errorUnlessDone(job)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	say := newFollower(a)
+	say := newProgressLine(a)
 	defer say.clearLine()
 	for {
-		answer, err := cl.Do(ctx, client.Request{Method: http.MethodGet, Path: c.path("mailbox")})
+		answer, err := cl.Do(ctx, client.Request{Method: http.MethodGet, Path: c.appPath("mailbox")})
 		if err != nil {
 			return err
 		}
-		var now mailboxNow
+		var now mailboxProgress
 		if err := json.Unmarshal(answer.Body, &now); err != nil || now.Breaker == "" {
 			return client.ErrStranger
 		}
 		switch {
 		case now.Waiting == 0:
 			say.clearLine()
-			return c.done(a, fmt.Sprintf("%s was told of %s in %s.", c.App, apply.Plural(tenants, "tenant"), time.Since(began).Round(100*time.Millisecond)))
+			return c.printSuccess(a, fmt.Sprintf("%s was told of %s in %s.", c.App, apply.Plural(tenants, "tenant"), time.Since(began).Round(100*time.Millisecond)))
 		case now.Paused:
 			return fmt.Errorf("%s wait, for %s is paused: lamplighter resume %s", apply.Plural(now.Waiting, "notification"), c.App, c.App)
 		}
 		say.showProgress(fmt.Sprintf("%s waiting, breaker %s", apply.Plural(now.Waiting, "notification"), now.Breaker))
-		if err := pauseFor(ctx, followEvery); err != nil {
+		if err := sleepFor(ctx, followEvery); err != nil {
 			return err
 		}
 	}
