@@ -13,7 +13,7 @@ func TestNewAddressesAreAskedOnce(t *testing.T) {
 	w := newWorld(t)
 	w.app.ErrorEmails = []string{lee}
 	w.app = w.app.WithMark(lee, &partner.AddressMark{State: partner.Unconfirmed, Since: w.now})
-	if !w.Asking(&w.app) {
+	if !w.NeedsConfirmations(&w.app) {
 		t.Error("nobody would be asked")
 	}
 	for range 3 {
@@ -29,7 +29,7 @@ func TestNewAddressesAreAskedOnce(t *testing.T) {
 		t.Errorf("the log names a recipient: %s", w.log)
 	}
 	w.now = w.now.Add(time.Hour)
-	if w.Asking(&w.app) {
+	if w.NeedsConfirmations(&w.app) {
 		t.Error("asked for ever")
 	}
 }

@@ -12,21 +12,21 @@ type Suppression string
 const (
 	// SuppressedOff: the endpoint's send_error_emails is off.
 	SuppressedOff Suppression = "switched_off"
-	// SuppressedNobody: the app has neither error emails nor a technical contact's address.
-	SuppressedNobody Suppression = "no_recipient"
+	// SuppressedNoRecipient: the app has neither error emails nor a technical contact's address.
+	SuppressedNoRecipient Suppression = "no_recipient"
 	// SuppressedUnsubscribed: the recipient wants no mail about this app.
 	SuppressedUnsubscribed Suppression = "unsubscribed"
 	// SuppressedUnconfirmed: a partner set the address, and its owner has not confirmed it.
 	SuppressedUnconfirmed Suppression = "unconfirmed"
 	// SuppressedBounced: a mail server refused the address for good.
 	SuppressedBounced Suppression = "bounced"
-	// SuppressedUntold: a recovery or a close is told only to those who were told of the failure.
-	SuppressedUntold Suppression = "not_told"
+	// SuppressedNotMailed: a recovery or a close is told only to those who were told of the failure.
+	SuppressedNotMailed Suppression = "not_told"
 )
 
-// Suppressions lists the closed set.
-func Suppressions() []Suppression {
-	return []Suppression{SuppressedOff, SuppressedNobody, SuppressedUnsubscribed, SuppressedUnconfirmed, SuppressedBounced, SuppressedUntold}
+// AllSuppressions lists the closed set.
+func AllSuppressions() []Suppression {
+	return []Suppression{SuppressedOff, SuppressedNoRecipient, SuppressedUnsubscribed, SuppressedUnconfirmed, SuppressedBounced, SuppressedNotMailed}
 }
 
 // Metrics of the decisions. A nil *Metrics counts nothing.
@@ -42,13 +42,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "lamplighter_mails_suppressed_total", Help: "Mails that were decided but not written, by the reason.",
 		}, []string{"reason"}),
 	}
-	for _, s := range Suppressions() {
+	for _, s := range AllSuppressions() {
 		m.suppressed.WithLabelValues(string(s))
 	}
 	return m
 }
 
-func (m *Metrics) suppress(s Suppression) {
+func (m *Metrics) countSuppressed(s Suppression) {
 	if m != nil {
 		m.suppressed.WithLabelValues(string(s)).Inc()
 	}

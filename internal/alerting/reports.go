@@ -9,21 +9,21 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// reports takes into account what engines reported about an app's endpoints since the last time.
+// applyReports takes into account what engines reported about an app's endpoints since the last time.
 // Thousands of reports are one step of the incident.
-func (t *Tracker) reports(ctx context.Context, app *partner.App) error {
+func (t *Tracker) applyReports(ctx context.Context, app *partner.App) error {
 	kinds, err := t.opts.Store.Reported(ctx, app.ClientID)
 	if err != nil {
-		return wrap(err, "find reports about", app.ClientID)
+		return wrapError(err, "find reports about", app.ClientID)
 	}
 	errs := make([]error, 0, len(kinds))
 	for _, k := range kinds {
-		_, err := t.take(ctx, app, k, func(decide decision, leave leaving) (registry.IncidentStep, error) {
+		_, err := t.decideAndCommit(ctx, app, k, func(decide decideFunc, leave skipFunc) (registry.IncidentStep, error) {
 			return t.opts.Store.TransitionReports(ctx, app.ClientID, k, func(s incident.State, r registry.Reports) registry.IncidentStep {
 				if !r.Pending() { // what is well forgets what was reported
 					return leave(registry.IncidentStep{State: s, TakesReports: s.ReportedAt.IsZero()})
 				}
-				return decide(s, reported(&r))
+				return decide(s, eventsFromReports(&r))
 			})
 		})
 		errs = append(errs, err)
@@ -31,9 +31,9 @@ func (t *Tracker) reports(ctx context.Context, app *partner.App) error {
 	return errors.Join(errs...)
 }
 
-// reported are reports as the incident hears them, in their order: what failed before the newest
+// eventsFromReports are reports as the incident hears them, in their order: what failed before the newest
 // success, that success, and what failed after it.
-func reported(r *registry.Reports) []incident.Event {
+func eventsFromReports(r *registry.Reports) []incident.Event {
 	var events []incident.Event
 	failed := func(n int64) {
 		if n == 0 || r.Newest == nil {

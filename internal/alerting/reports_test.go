@@ -128,7 +128,7 @@ func TestALostRaceForReportsTellsNothing(t *testing.T) {
 	w.log.Reset()
 	w.woken, w.opts.Store = nil, &racing{w.store, func() {
 		w.now = w.now.Add(time.Second)
-		if _, err := other.Tick(t.Context(), id, registry.Trouble{Reports: true}); err != nil {
+		if _, err := other.TickApp(t.Context(), id, registry.Trouble{Reports: true}); err != nil {
 			t.Error(err)
 		}
 	}}

@@ -38,7 +38,7 @@ type Queue interface {
 
 // Mailbox says how an app's notifications stand.
 type Mailbox interface {
-	Standing(ctx context.Context, app partner.ClientID) (Standing, error)
+	Standing(ctx context.Context, app partner.ClientID) (MailboxStatus, error)
 	// Waits reports, at each tenant's index, whether a notification about it waits for the app.
 	Waits(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]bool, error)
 }
@@ -53,13 +53,13 @@ type Probes interface {
 	NextProbe(ctx context.Context, app *partner.App, k partner.EndpointKind, now time.Time) (time.Time, error)
 }
 
-// Standing is how an app's notifications stand.
-type Standing struct {
+// MailboxStatus is how an app's notifications stand.
+type MailboxStatus struct {
 	Backlog incident.Backlog
-	// Gated is true from the endpoint's first fault to its next success, GateUntil when it is tried
+	// CircuitOpen is true from the endpoint's first fault to its next success, CooldownUntil when it is tried
 	// next.
-	Gated     bool
-	GateUntil time.Time
+	CircuitOpen   bool
+	CooldownUntil time.Time
 }
 
 // Options of a Tracker.
@@ -72,8 +72,8 @@ type Options struct {
 	Probes Probes
 	// Licences may be nil: then no endpoint needs one.
 	Licences Licences
-	// Common tells the newest common cause of failures on the connection; nil for none ever.
-	Common func() incident.Common
+	// CommonCause tells the newest common cause of failures on the connection; nil for none ever.
+	CommonCause func() incident.Common
 	// Environment is the one that this deployment serves.
 	Environment partner.Environment
 	Settings    incident.Settings
@@ -104,8 +104,8 @@ func New(opts Options) *Tracker {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	if opts.Common == nil {
-		opts.Common = func() incident.Common { return incident.Common{} }
+	if opts.CommonCause == nil {
+		opts.CommonCause = func() incident.Common { return incident.Common{} }
 	}
 	return &Tracker{opts: opts}
 }
@@ -121,78 +121,78 @@ func (t *Tracker) Observe(ctx context.Context, id partner.ClientID, k partner.En
 	if !ok || len(events) == 0 {
 		return nil
 	}
-	_, err = t.observe(ctx, &app, k, events)
+	_, err = t.applyEvents(ctx, &app, k, events)
 	return err
 }
 
-// Tick lets time pass for an app: engines' reports are taken into account, incidents open, remind
+// TickApp lets time pass for an app: engines' reports are taken into account, incidents open, remind
 // and recover. It MUST be called every few seconds for every app, by one process at a time
 // for economy, by several without harm. seen is what was read of the app a moment ago: where it says
 // that nothing is there, nothing is read. It returns what is remembered of the app's endpoints.
-func (t *Tracker) Tick(ctx context.Context, id partner.ClientID, seen registry.Trouble) (map[partner.EndpointKind]incident.State, error) {
+func (t *Tracker) TickApp(ctx context.Context, id partner.ClientID, seen registry.Trouble) (map[partner.EndpointKind]incident.State, error) {
 	app, ok, err := t.opts.Apps.App(ctx, id)
 	if err != nil || !ok {
-		return nil, wrap(err, "tick", id)
+		return nil, wrapError(err, "tick", id)
 	}
 	errs := []error{t.Ask(ctx, &app)}
 	states, err := seen.Incidents, seen.Unreadable
 	if seen.Reports {
-		errs = append(errs, t.reports(ctx, &app))
+		errs = append(errs, t.applyReports(ctx, &app))
 		states, err = t.opts.Store.Incidents(ctx, id)
 	}
 	if err != nil {
-		return nil, errors.Join(append(errs, wrap(err, "tick", id))...)
+		return nil, errors.Join(append(errs, wrapError(err, "tick", id))...)
 	}
 	after := make(map[partner.EndpointKind]incident.State, partner.EndpointKinds)
 	for _, k := range partner.AllEndpointKinds() {
-		s, err := t.tick(ctx, &app, k, states[k])
+		s, err := t.tickEndpoint(ctx, &app, k, states[k])
 		after[k], errs = s, append(errs, err)
 	}
 	return after, errors.Join(errs...)
 }
 
-func wrap(err error, what string, id partner.ClientID) error {
+func wrapError(err error, what string, id partner.ClientID) error {
 	if err == nil {
 		return nil
 	}
 	return fmt.Errorf("%s %s: %w", what, id, err)
 }
 
-func (t *Tracker) tick(ctx context.Context, app *partner.App, k partner.EndpointKind, s incident.State) (incident.State, error) {
+func (t *Tracker) tickEndpoint(ctx context.Context, app *partner.App, k partner.EndpointKind, s incident.State) (incident.State, error) {
 	var events []incident.Event
 	if k == partner.StateChange {
-		unheard, err := t.unheard(ctx, app.ClientID, &s)
+		unheard, err := t.unreportedEvents(ctx, app.ClientID, &s)
 		if err != nil {
-			return s, wrap(err, "look into the mailbox of", app.ClientID)
+			return s, wrapError(err, "look into the mailbox of", app.ClientID)
 		}
 		events = unheard
 	}
-	events = t.heard(app, k, append(events, incident.Tick{}))
-	m, next := t.machine(app, k), s
+	events = t.relevantEvents(app, k, append(events, incident.Tick{}))
+	m, next := t.newMachine(app, k), s
 	for _, e := range events {
 		next = m.Next(next, e, t.opts.Now()).State
 	}
 	if next.Encode() == s.Encode() {
 		return s, nil
 	}
-	step, err := t.observe(ctx, app, k, events)
+	step, err := t.applyEvents(ctx, app, k, events)
 	if err != nil {
 		return s, err
 	}
 	return step.State, nil
 }
 
-// unheard finds what went well without anybody saying so: an endpoint whose gate is open although
+// unreportedEvents finds what went well without anybody saying so: an endpoint whose gate is open although
 // it counts as failing, and refused tenants for which nothing waits any more. Their notification
 // was replaced by newer truth, which the endpoint took as if it were the first it heard of them.
-func (t *Tracker) unheard(ctx context.Context, app partner.ClientID, s *incident.State) ([]incident.Event, error) {
+func (t *Tracker) unreportedEvents(ctx context.Context, app partner.ClientID, s *incident.State) ([]incident.Event, error) {
 	var events []incident.Event
-	if t.quiet(s) {
+	if t.isStaleFailure(s) {
 		standing, err := t.opts.Mailbox.Standing(ctx, app)
 		if err != nil {
 			return nil, err
 		}
-		if !standing.Gated {
+		if !standing.CircuitOpen {
 			events = append(events, incident.Success{})
 		}
 	}
@@ -216,8 +216,8 @@ func (t *Tracker) unheard(ctx context.Context, app partner.ClientID, s *incident
 	return events, nil
 }
 
-// quiet reports whether an endpoint counts as failing although nothing was heard of it for a while.
-func (t *Tracker) quiet(s *incident.State) bool {
+// isStaleFailure reports whether an endpoint counts as failing although nothing was heard of it for a while.
+func (t *Tracker) isStaleFailure(s *incident.State) bool {
 	if s.FailingSince.IsZero() || !s.OffSince.IsZero() {
 		return false
 	}
@@ -231,27 +231,27 @@ func (t *Tracker) quiet(s *incident.State) bool {
 // WakeMail wakes the mailer for a mail that waits in an app's outbox, at most once in wakeEvery. Whoever finds one that is due
 // MUST call it, every few seconds.
 func (t *Tracker) WakeMail(ctx context.Context, id partner.ClientID, mailID string) error {
-	return wrap(t.opts.Queue.EnqueueMail(ctx, id, mailID, t.generation()), "wake the mailer for", id)
+	return wrapError(t.opts.Queue.EnqueueMail(ctx, id, mailID, t.wakeGeneration()), "wake the mailer for", id)
 }
 
-func (t *Tracker) generation() int64 { return t.opts.Now().UnixMilli() / wakeEvery.Milliseconds() }
+func (t *Tracker) wakeGeneration() int64 { return t.opts.Now().UnixMilli() / wakeEvery.Milliseconds() }
 
-// Close ends an incident on a person's word, and tells those who were told of it. ErrNoIncident when
+// CloseIncident ends an incident on a person's word, and tells those who were told of it. ErrNoIncident when
 // it is not open.
-func (t *Tracker) Close(ctx context.Context, incidentID, by string) error {
+func (t *Tracker) CloseIncident(ctx context.Context, incidentID, by string) error {
 	id, k, _, err := incident.ParseID(incidentID)
 	if err != nil {
 		return fmt.Errorf("close %w: %w", ErrNoIncident, err)
 	}
 	app, ok, err := t.opts.Apps.App(ctx, id)
 	if err != nil {
-		return wrap(err, "close an incident of", id)
+		return wrapError(err, "close an incident of", id)
 	}
 	if !ok {
 		app.ClientID = id // nobody is left to be told
 	}
 	found := false
-	_, err = t.take(ctx, &app, k, func(decide decision, leave leaving) (registry.IncidentStep, error) {
+	_, err = t.decideAndCommit(ctx, &app, k, func(decide decideFunc, leave skipFunc) (registry.IncidentStep, error) {
 		return t.opts.Store.Transition(ctx, id, k, func(s incident.State) registry.IncidentStep {
 			if found = s.ID == incidentID; !found {
 				return leave(registry.IncidentStep{State: s})

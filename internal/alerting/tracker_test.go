@@ -51,7 +51,7 @@ type world struct {
 	app      partner.App
 	unknown  bool
 	now      time.Time
-	standing alerting.Standing
+	standing alerting.MailboxStatus
 	looked   int
 	waiting  []tenant.ID
 	woken    []string
@@ -66,7 +66,7 @@ func newWorld(t *testing.T) *world {
 	w.app = partner.New(id)
 	w.app.Name, w.app.TechnicalContact = "Awesome App", partner.Contact{Email: kim, TimeZone: "Europe/Oslo"}
 	w.app.Endpoints[kind].Enabled, w.app.Endpoints[kind].URL = true, "https://partner.example/hook?key=hunter2secret"
-	w.standing = alerting.Standing{Backlog: incident.Backlog{Notifications: 3, Tenants: 2}, Gated: true}
+	w.standing = alerting.MailboxStatus{Backlog: incident.Backlog{Notifications: 3, Tenants: 2}, CircuitOpen: true}
 	w.opts = alerting.Options{
 		Apps: w, Store: w.store, Queue: w, Mailbox: w, Environment: partner.Online, Settings: incident.DefaultSettings(),
 		Metrics: alerting.NewMetrics(w.reg), Log: slog.New(slog.NewTextHandler(w.log, nil)), Now: func() time.Time { return w.now },
@@ -87,7 +87,7 @@ func (w *world) EnqueueMail(_ context.Context, _ partner.ClientID, mailID string
 	return nil
 }
 
-func (w *world) Standing(context.Context, partner.ClientID) (alerting.Standing, error) {
+func (w *world) Standing(context.Context, partner.ClientID) (alerting.MailboxStatus, error) {
 	w.looked++
 	return w.standing, nil
 }
@@ -131,7 +131,7 @@ func (w *world) Tick(ctx context.Context, app partner.ClientID) (map[partner.End
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	return w.Tracker.Tick(ctx, app, *found[0])
+	return w.Tracker.TickApp(ctx, app, *found[0])
 }
 
 // mails lists the outbox as "<kind> <n> to <recipient>".
@@ -286,15 +286,15 @@ func TestUnheardSuccess(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.after(0, refused)
-	w.standing.Gated = false // it answered somebody who died before saying so
+	w.standing.CircuitOpen = false // it answered somebody who died before saying so
 	w.after(5 * time.Minute)
 	w.want("no gate and no news")
 	w.after(time.Minute, blocked)
 	w.want("failing", "opened 1 to "+kim)
-	w.standing.Gated = true // it asked for an hour's pause
+	w.standing.CircuitOpen = true // it asked for an hour's pause
 	w.after(30 * time.Minute)
 	w.want("gated", "opened 1 to "+kim)
-	w.standing.Gated = false
+	w.standing.CircuitOpen = false
 	w.after(time.Minute)
 	w.after(time.Minute)
 	w.want("no gate any more", "opened 1 to "+kim, "recovered 2 to "+kim)
@@ -381,14 +381,14 @@ func TestClose(t *testing.T) {
 	}
 	open := states[kind].ID
 	for _, wrong := range []string{"", "inc_app1_s1", "inc_other_s1"} {
-		if err := w.Close(t.Context(), wrong, "ada"); !errors.Is(err, alerting.ErrNoIncident) {
+		if err := w.CloseIncident(t.Context(), wrong, "ada"); !errors.Is(err, alerting.ErrNoIncident) {
 			t.Errorf("closing %q: %v, want ErrNoIncident", wrong, err)
 		}
 	}
-	if err := w.Close(t.Context(), open, "ada"); err != nil {
+	if err := w.CloseIncident(t.Context(), open, "ada"); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Close(t.Context(), open, "ada"); !errors.Is(err, alerting.ErrNoIncident) {
+	if err := w.CloseIncident(t.Context(), open, "ada"); !errors.Is(err, alerting.ErrNoIncident) {
 		t.Errorf("closing twice: %v, want ErrNoIncident", err)
 	}
 	w.after(time.Hour, blocked)
@@ -448,12 +448,12 @@ func TestALostRaceTellsNothing(t *testing.T) {
 	open, other := states[kind].ID, w.Tracker
 	w.woken, w.opts.Store = nil, &racing{w.store, func() {
 		w.now = w.now.Add(time.Second) // what both write in one instant is the same, and written once
-		if err := other.Close(t.Context(), open, "ada"); err != nil {
+		if err := other.CloseIncident(t.Context(), open, "ada"); err != nil {
 			t.Error(err)
 		}
 	}}
 	w.log.Reset()
-	if err := alerting.New(w.opts).Close(t.Context(), open, "kim"); !errors.Is(err, alerting.ErrNoIncident) {
+	if err := alerting.New(w.opts).CloseIncident(t.Context(), open, "kim"); !errors.Is(err, alerting.ErrNoIncident) {
 		t.Errorf("closing what another has closed: %v, want ErrNoIncident", err)
 	}
 	w.want("closed once", "closed 2 to "+kim, "opened 1 to "+kim)
@@ -492,7 +492,7 @@ func TestTickTellsWhatIsOpen(t *testing.T) {
 func TestEverySeriesIsThereFromTheStart(t *testing.T) {
 	t.Parallel()
 	families, err := newWorld(t).reg.Gather()
-	if err != nil || len(families) != 1 || len(families[0].GetMetric()) != len(alerting.Suppressions()) {
+	if err != nil || len(families) != 1 || len(families[0].GetMetric()) != len(alerting.AllSuppressions()) {
 		t.Errorf("families %v, %v", families, err)
 	}
 }

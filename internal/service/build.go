@@ -193,7 +193,7 @@ func (s *Service) buildPeople() error {
 		Licences: s.licences,
 		Probes:   &probe.Forecast{States: s.probes, Licences: s.licences, Schedule: plan, Environment: s.env, Idle: s.cfg.Probe.Interval == 0},
 		Apps:     appSettings{s.dir}, Store: s.incidents, Queue: s.queue, Mailbox: standing{s.boxes}, Environment: s.env,
-		Settings: s.incidentSettings(), Common: s.causes.Common, Metrics: alerting.NewMetrics(s.metrics), Log: s.log,
+		Settings: s.incidentSettings(), CommonCause: s.causes.Common, Metrics: alerting.NewMetrics(s.metrics), Log: s.log,
 	}
 	p.tracker, p.drainTracker = alerting.New(o), nil
 	if s.drains != nil {

@@ -91,7 +91,7 @@ func (e *egress) process(name string) *poster {
 		Wire: wiretest.Over{RoundTripper: p}, Check: url.Parse, Tokens: e, Timeout: 10 * time.Second, Version: "1", Reach: p.causes,
 	})
 	p.tracker = alerting.New(alerting.Options{
-		Apps: e, Store: e, Queue: e, Mailbox: e, Environment: partner.Online, Settings: incident.DefaultSettings(), Common: p.causes.Common, Log: log, Now: e.time,
+		Apps: e, Store: e, Queue: e, Mailbox: e, Environment: partner.Online, Settings: incident.DefaultSettings(), CommonCause: p.causes.Common, Log: log, Now: e.time,
 	})
 	return p
 }
@@ -166,8 +166,8 @@ func (e *egress) Suppressed(_ context.Context, subs []registry.Subscription) ([]
 
 func (e *egress) EnqueueMail(context.Context, partner.ClientID, string, int64) error { return nil }
 
-func (e *egress) Standing(context.Context, partner.ClientID) (alerting.Standing, error) {
-	return alerting.Standing{Gated: true}, nil
+func (e *egress) Standing(context.Context, partner.ClientID) (alerting.MailboxStatus, error) {
+	return alerting.MailboxStatus{CircuitOpen: true}, nil
 }
 
 func (e *egress) Waits(_ context.Context, _ partner.ClientID, ts []tenant.ID) ([]bool, error) {
@@ -208,7 +208,7 @@ func (e *egress) pass(spell time.Duration, each func()) {
 			if !ok {
 				continue
 			}
-			if _, err := e.holder.tracker.Tick(e.Context(), id, registry.Trouble{Incidents: map[partner.EndpointKind]incident.State{partner.StateChange: s}}); err != nil {
+			if _, err := e.holder.tracker.TickApp(e.Context(), id, registry.Trouble{Incidents: map[partner.EndpointKind]incident.State{partner.StateChange: s}}); err != nil {
 				e.Fatal(err)
 			}
 		}

@@ -41,13 +41,13 @@ func (a appSettings) App(ctx context.Context, id partner.ClientID) (partner.App,
 type standing struct{ boxes *mailbox.Store }
 
 // Standing implements alerting.Mailbox.
-func (s standing) Standing(ctx context.Context, app partner.ClientID) (alerting.Standing, error) {
+func (s standing) Standing(ctx context.Context, app partner.ClientID) (alerting.MailboxStatus, error) {
 	v, err := s.boxes.View(ctx, app)
 	if err != nil {
-		return alerting.Standing{}, err
+		return alerting.MailboxStatus{}, err
 	}
-	return alerting.Standing{
-		Backlog: incident.Backlog{Notifications: v.Waiting, Tenants: v.Diverged, Superseded: v.Superseded}, Gated: !v.GateUntil.IsZero(), GateUntil: v.GateUntil,
+	return alerting.MailboxStatus{
+		Backlog: incident.Backlog{Notifications: v.Waiting, Tenants: v.Diverged, Superseded: v.Superseded}, CircuitOpen: !v.GateUntil.IsZero(), CooldownUntil: v.GateUntil,
 	}, nil
 }
 
@@ -137,7 +137,7 @@ type troubles struct {
 func (t *troubles) Troubled(ctx context.Context, apps []partner.ClientID) ([]*registry.Trouble, []error) {
 	out, errs := t.store.Troubled(ctx, apps)
 	for i := range out {
-		if e, ok := t.dir.App(apps[i]); ok && out[i] == nil && errs[i] == nil && t.tracker.Asking(&e.Rec.App) {
+		if e, ok := t.dir.App(apps[i]); ok && out[i] == nil && errs[i] == nil && t.tracker.NeedsConfirmations(&e.Rec.App) {
 			out[i] = &registry.Trouble{}
 		}
 	}
@@ -146,7 +146,7 @@ func (t *troubles) Troubled(ctx context.Context, apps []partner.ClientID) ([]*re
 
 // Tick implements sweep.Incidents.
 func (t *troubles) Tick(ctx context.Context, app partner.ClientID, found registry.Trouble) error {
-	states, err := t.tracker.Tick(ctx, app, found)
+	states, err := t.tracker.TickApp(ctx, app, found)
 	errs := []error{err}
 	for k, s := range states {
 		errs = append(errs, t.switchOff(ctx, app, k, s))
@@ -250,7 +250,7 @@ func (in *incidents) CloseIncident(ctx context.Context, id string, actor registr
 	if s.ID != id {
 		return httpapi.Incident{}, fmt.Errorf("incident: %w", registry.ErrNotFound)
 	}
-	if err := in.tracker.Close(ctx, id, actor.Name); err != nil {
+	if err := in.tracker.CloseIncident(ctx, id, actor.Name); err != nil {
 		if errors.Is(err, alerting.ErrNoIncident) {
 			return httpapi.Incident{}, fmt.Errorf("incident: %w", registry.ErrNotFound)
 		}

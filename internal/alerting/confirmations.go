@@ -10,17 +10,19 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// askWithin is how long a question that was not written yet is made good: the outbox remembers for
+// requestWithin is how long a question that was not written yet is made good: the outbox remembers for
 // longer what was sent, so nobody is asked twice.
-const askWithin = time.Hour
+const requestWithin = time.Hour
 
-// Asking reports whether an app has addresses that may still have to be asked: Tick does it.
-func (t *Tracker) Asking(app *partner.App) bool { return len(t.unasked(app)) > 0 }
+// NeedsConfirmations reports whether an app has addresses that may still have to be asked: Tick does it.
+func (t *Tracker) NeedsConfirmations(app *partner.App) bool {
+	return len(t.addressesToConfirm(app)) > 0
+}
 
-func (t *Tracker) unasked(app *partner.App) []string {
+func (t *Tracker) addressesToConfirm(app *partner.App) []string {
 	var out []string
 	for _, e := range app.Addresses() {
-		if m, ok := app.MarkOf(e); ok && m.State == partner.Unconfirmed && t.opts.Now().Sub(m.Since) < askWithin && app.Asks(e) {
+		if m, ok := app.MarkOf(e); ok && m.State == partner.Unconfirmed && t.opts.Now().Sub(m.Since) < requestWithin && app.Asks(e) {
 			out = append(out, e)
 		}
 	}
@@ -30,7 +32,7 @@ func (t *Tracker) unasked(app *partner.App) []string {
 // Ask writes the confirmation mails to addresses that a partner set. The same question is one mail
 // however often it is asked.
 func (t *Tracker) Ask(ctx context.Context, app *partner.App) error {
-	addresses := t.unasked(app)
+	addresses := t.addressesToConfirm(app)
 	if len(addresses) == 0 {
 		return nil
 	}
@@ -46,11 +48,11 @@ func (t *Tracker) Ask(ctx context.Context, app *partner.App) error {
 		return registry.IncidentStep{State: s, Letters: letters}
 	})
 	if err != nil {
-		return wrap(err, "ask new addresses of", app.ClientID)
+		return wrapError(err, "ask new addresses of", app.ClientID)
 	}
 	var errs []error
 	for i := range letters {
 		errs = append(errs, t.opts.Queue.EnqueueMail(ctx, app.ClientID, letters[i].ID(), 0))
 	}
-	return wrap(errors.Join(errs...), "wake the mailer for", app.ClientID)
+	return wrapError(errors.Join(errs...), "wake the mailer for", app.ClientID)
 }
