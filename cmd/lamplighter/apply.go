@@ -52,7 +52,7 @@ func (c *applyCmd) Run(ctx context.Context, a *commandEnv) error {
 	}
 	r.API = cl
 	show.start("Reading")
-	plan, err := r.Plan(ctx, m, c.Prune)
+	plan, err := r.BuildPlan(ctx, m, c.Prune)
 	show.stop()
 	if err != nil {
 		return err
@@ -89,14 +89,14 @@ func (c *applyCmd) readFiles(a *commandEnv) (*apply.Manifest, error) {
 
 func readManifest(a *commandEnv, m *apply.Manifest, name string) error {
 	if name == "-" {
-		return m.Read("standard input", a.stdin)
+		return m.AddFile("standard input", a.stdin)
 	}
 	f, err := os.Open(name) //nolint:gosec // the caller's own argument names the file
 	if err != nil {
 		return fmt.Errorf("read what to apply: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	if err := m.Read(name, f); err != nil {
+	if err := m.AddFile(name, f); err != nil {
 		return fmt.Errorf("read %s: %w", name, err)
 	}
 	return nil
@@ -136,7 +136,7 @@ func manifestFiles(given []string) ([]string, error) {
 }
 
 func (c *applyCmd) printDryRun(a *commandEnv, plan *apply.Plan, said int) error {
-	sum := plan.Count(said)
+	sum := plan.Summarize(said)
 	if c.Output != output.Table {
 		if err := c.printDocument(a, struct {
 			*apply.Plan
@@ -145,7 +145,7 @@ func (c *applyCmd) printDryRun(a *commandEnv, plan *apply.Plan, said int) error 
 			return err
 		}
 	} else {
-		var paint apply.Paint
+		var paint apply.DiffColour
 		if wantsColour(a.stdout, a.environ) {
 			paint = colourDiffLine
 		}
@@ -154,7 +154,7 @@ func (c *applyCmd) printDryRun(a *commandEnv, plan *apply.Plan, said int) error 
 		}
 		fmt.Fprintf(a.stdout, "It would be: %s.\n", sum)
 	}
-	if !plan.Empty() {
+	if !plan.IsEmpty() {
 		return errDifferent
 	}
 	return nil
@@ -184,8 +184,8 @@ const maxAsked = 20
 
 // confirmPlan makes sure before anything is lost: apps, approvals, or secrets that are shown once.
 func (c *applyCmd) confirmPlan(a *commandEnv, plan *apply.Plan) error {
-	if n := len(plan.Creates()); n > 0 && c.SecretsFile == "" {
-		return usageError{fmt.Errorf("%s would be created, whose webhook secrets are shown once: name a file with --secrets-file, or - to print them", apply.Plural(n, "app"))}
+	if n := len(plan.NewApps()); n > 0 && c.SecretsFile == "" {
+		return usageError{fmt.Errorf("%s would be created, whose webhook secrets are shown once: name a file with --secrets-file, or - to print them", apply.FormatCount(n, "app"))}
 	}
 	apps, approvals := plan.Removals()
 	if len(apps)+approvals == 0 {
@@ -198,7 +198,7 @@ func (c *applyCmd) confirmPlan(a *commandEnv, plan *apply.Plan) error {
 	if len(apps) > maxAsked {
 		names += " and more"
 	}
-	return c.confirm(a, fmt.Sprintf("Remove %s and %s%s?", apply.Plural(len(apps), "app"), apply.Plural(approvals, "approval"), names))
+	return c.confirm(a, fmt.Sprintf("Remove %s and %s%s?", apply.FormatCount(len(apps), "app"), apply.FormatCount(approvals, "approval"), names))
 }
 
 func (c *applyCmd) applyPlan(ctx context.Context, a *commandEnv, r *apply.Runner, plan *apply.Plan, said int, show *applyProgress) (err error) {
@@ -218,8 +218,8 @@ func (c *applyCmd) applyPlan(ctx context.Context, a *commandEnv, r *apply.Runner
 	show.start("Applying")
 	err = r.Run(ctx, plan)
 	show.stop()
-	done := r.Done()
-	want := plan.Count(said)
+	done := r.Summary()
+	want := plan.Summarize(said)
 	done.Unchanged, done.LeftAlone = want.Unchanged, want.LeftAlone
 	if c.Output != output.Table {
 		if e := c.printDocument(a, done); e != nil {
@@ -241,9 +241,9 @@ type closableSecrets struct {
 
 func (c *applyCmd) openSecrets(a *commandEnv) (closableSecrets, error) {
 	if c.SecretsFile == "-" {
-		return closableSecrets{&apply.Printer{W: a.stdout}, func() error { return nil }}, nil
+		return closableSecrets{&apply.SecretsPrinter{W: a.stdout}, func() error { return nil }}, nil
 	}
-	book, err := apply.OpenBook(c.SecretsFile)
+	book, err := apply.OpenSecretsFile(c.SecretsFile)
 	if err != nil {
 		return closableSecrets{}, err
 	}
@@ -294,9 +294,9 @@ func (p *applyProgress) start(what string) {
 }
 
 func (p *applyProgress) printLine() {
-	text := fmt.Sprintf("%s: %s of %s", p.what, apply.Thousands(int(p.counts.Steps.Load())), apply.Plural(int(p.counts.StepsTotal.Load()), "step"))
+	text := fmt.Sprintf("%s: %s of %s", p.what, apply.FormatThousands(int(p.counts.Steps.Load())), apply.FormatCount(int(p.counts.StepsTotal.Load()), "step"))
 	if total := p.counts.ApprovalsTotal.Load(); p.counts.Writing.Load() && total > 0 {
-		text += fmt.Sprintf(", %s of %s", apply.Thousands(int(p.counts.Approvals.Load())), apply.Plural(int(total), "approval"))
+		text += fmt.Sprintf(", %s of %s", apply.FormatThousands(int(p.counts.Approvals.Load())), apply.FormatCount(int(total), "approval"))
 	}
 	text += fmt.Sprintf(", %s", time.Since(p.began).Round(time.Second))
 	if p.live {

@@ -106,7 +106,7 @@ type jobProgress struct {
 }
 
 func (j jobProgress) describeJob(id string) string {
-	text := fmt.Sprintf("Job %s is %s: %d of %s.", client.Printable(id), client.Printable(j.State), j.Done, apply.Plural(j.Of, "tenant"))
+	text := fmt.Sprintf("Job %s is %s: %d of %s.", client.Printable(id), client.Printable(j.State), j.Done, apply.FormatCount(j.Of, "tenant"))
 	if j.Detail != "" {
 		text += " " + client.Printable(j.Detail)
 	}
@@ -141,7 +141,7 @@ func awaitJob(ctx context.Context, a *commandEnv, cl *client.Client, id string) 
 		if job.State != "running" {
 			return job, answer.Body, nil
 		}
-		text := fmt.Sprintf("%d of %s", job.Done, apply.Plural(job.Of, "tenant"))
+		text := fmt.Sprintf("%d of %s", job.Done, apply.FormatCount(job.Of, "tenant"))
 		if job.Detail != "" {
 			text += ": " + client.Printable(job.Detail)
 		}

@@ -97,7 +97,7 @@ func (c *resyncCmd) Run(ctx context.Context, a *commandEnv) error {
 	if c.Output != output.Table {
 		return c.newPrinter(a).One(answer.Body)
 	}
-	fmt.Fprintf(a.stdout, "%s is told of %s again.\n", c.App, apply.Plural(*started.Tenants, "tenant"))
+	fmt.Fprintf(a.stdout, "%s is told of %s again.\n", c.App, apply.FormatCount(*started.Tenants, "tenant"))
 	if started.Job != "" {
 		fmt.Fprintf(a.stdout, "How far it is: lamplighter jobs wait %s\n", client.Printable(started.Job))
 	}
@@ -139,11 +139,11 @@ func (c *resyncCmd) followJob(ctx context.Context, a *commandEnv, cl *client.Cli
 		switch {
 		case now.Waiting == 0:
 			say.clearLine()
-			return c.printSuccess(a, fmt.Sprintf("%s was told of %s in %s.", c.App, apply.Plural(tenants, "tenant"), time.Since(began).Round(100*time.Millisecond)))
+			return c.printSuccess(a, fmt.Sprintf("%s was told of %s in %s.", c.App, apply.FormatCount(tenants, "tenant"), time.Since(began).Round(100*time.Millisecond)))
 		case now.Paused:
-			return fmt.Errorf("%s wait, for %s is paused: lamplighter resume %s", apply.Plural(now.Waiting, "notification"), c.App, c.App)
+			return fmt.Errorf("%s wait, for %s is paused: lamplighter resume %s", apply.FormatCount(now.Waiting, "notification"), c.App, c.App)
 		}
-		say.showProgress(fmt.Sprintf("%s waiting, breaker %s", apply.Plural(now.Waiting, "notification"), now.Breaker))
+		say.showProgress(fmt.Sprintf("%s waiting, breaker %s", apply.FormatCount(now.Waiting, "notification"), now.Breaker))
 		if err := sleepFor(ctx, followEvery); err != nil {
 			return err
 		}

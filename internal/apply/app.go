@@ -15,25 +15,25 @@ import (
 // batchLines is how many approvals go in one body, far below the service's limit.
 const batchLines = 50_000
 
-// app carries out one app's step.
-func (r *Runner) app(ctx context.Context, s *AppStep) error {
-	if err := r.write(ctx, s); err != nil {
-		return r.fault(ctx, "app "+s.ID, err)
+// applyApp carries out one app's step.
+func (r *Runner) applyApp(ctx context.Context, s *AppStep) error {
+	if err := r.writeApp(ctx, s); err != nil {
+		return r.recordFault(ctx, "app "+s.ID, err)
 	}
-	if err := r.approve(ctx, s); err != nil {
-		return r.fault(ctx, "approvals of app "+s.ID, err)
+	if err := r.addApprovals(ctx, s); err != nil {
+		return r.recordFault(ctx, "approvals of app "+s.ID, err)
 	}
-	if err := r.dismiss(ctx, s); err != nil {
-		return r.fault(ctx, "approvals of app "+s.ID, err)
+	if err := r.removeApprovals(ctx, s); err != nil {
+		return r.recordFault(ctx, "approvals of app "+s.ID, err)
 	}
 	return nil
 }
 
-// write creates or changes the app itself. What somebody else wrote meanwhile is looked at again.
-func (r *Runner) write(ctx context.Context, s *AppStep) error {
+// writeApp creates or changes the app itself. What somebody else wrote meanwhile is looked at again.
+func (r *Runner) writeApp(ctx context.Context, s *AppStep) error {
 	step := s
 	if s.Action == Create {
-		made, err := r.create(ctx, s)
+		made, err := r.createApp(ctx, s)
 		if err != nil || made {
 			return err
 		}
@@ -41,19 +41,19 @@ func (r *Runner) write(ctx context.Context, s *AppStep) error {
 	}
 	for range maxOvertaken {
 		if step == nil {
-			now, err := r.read(ctx, s.ID)
+			now, err := r.readApp(ctx, s.ID)
 			if err != nil {
 				return err
 			}
 			if now.Members == nil {
 				return errors.New("somebody removes it while it is written")
 			}
-			step = Diff(App{ID: s.ID, Said: s.app.Said}, now, false)
+			step = DiffApp(App{ID: s.ID, Said: s.app.Said}, now, false)
 		}
-		if step == nil || !step.writes() {
+		if step == nil || !step.writesApp() {
 			return nil
 		}
-		err := r.change(ctx, step)
+		err := r.patchApp(ctx, step)
 		if client.StatusOf(err) != http.StatusPreconditionFailed {
 			return err
 		}
@@ -62,47 +62,47 @@ func (r *Runner) write(ctx context.Context, s *AppStep) error {
 	return errors.New("others keep changing it")
 }
 
-func (r *Runner) change(ctx context.Context, s *AppStep) error {
-	body, err := json.Marshal(patch(s.Edits))
+func (r *Runner) patchApp(ctx context.Context, s *AppStep) error {
+	body, err := json.Marshal(buildMergePatch(s.Edits))
 	if err != nil {
 		return err
 	}
 	_, err = r.API.Do(ctx, client.Request{
-		Method: http.MethodPatch, Path: client.Path("v1", "apps", s.ID), Query: r.query(), Body: body, IfMatch: strconv.Quote(s.revision),
+		Method: http.MethodPatch, Path: client.Path("v1", "apps", s.ID), Query: r.forceQuery(), Body: body, IfMatch: strconv.Quote(s.revision),
 	})
 	if err == nil {
-		r.count(func(d *Summary) { d.Changed++ })
+		r.updateSummary(func(d *Summary) { d.Changed++ })
 	}
 	return err
 }
 
-// create makes the app and keeps its secret. It reports false when the app exists by now: somebody
+// createApp makes the app and keeps its secret. It reports false when the app exists by now: somebody
 // made it meanwhile, or an attempt of ours whose answer was lost did.
-func (r *Runner) create(ctx context.Context, s *AppStep) (bool, error) {
+func (r *Runner) createApp(ctx context.Context, s *AppStep) (bool, error) {
 	body, err := json.Marshal(s.app.Said)
 	if err != nil {
 		return false, err
 	}
-	owed, err := r.Secrets.Intend(s.ID)
+	owed, err := r.Secrets.RecordIntent(s.ID)
 	if err != nil {
 		return false, err
 	}
 	answer, err := r.API.Do(ctx, client.Request{
-		Method: http.MethodPut, Path: client.Path("v1", "apps", s.ID), Query: r.query(), Body: body, IfNoneMatch: "*",
+		Method: http.MethodPut, Path: client.Path("v1", "apps", s.ID), Query: r.forceQuery(), Body: body, IfNoneMatch: "*",
 	})
 	if refusal, ok := errors.AsType[*client.Refusal](err); ok && refusal.Status == http.StatusPreconditionFailed {
 		if owed || refusal.Attempt > 1 {
 			return false, r.replaceSecret(ctx, s.ID)
 		}
-		return false, r.Secrets.Forget(s.ID)
+		return false, r.Secrets.DropIntent(s.ID)
 	}
 	if err != nil {
 		return false, err
 	}
-	if err := r.keep(s.ID, answer); err != nil {
+	if err := r.saveSecret(s.ID, answer); err != nil {
 		return false, err
 	}
-	r.count(func(d *Summary) { d.Created++ })
+	r.updateSummary(func(d *Summary) { d.Created++ })
 	return true, nil
 }
 
@@ -113,21 +113,21 @@ func (r *Runner) replaceSecret(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return r.keep(id, answer)
+	return r.saveSecret(id, answer)
 }
 
-// owed replaces the secrets that a run before made and never saw.
-func (r *Runner) owed(ctx context.Context) error {
+// replaceLostSecrets replaces the secrets that a run before made and never saw.
+func (r *Runner) replaceLostSecrets(ctx context.Context) error {
 	if r.Secrets == nil {
 		return nil
 	}
-	for _, id := range r.Secrets.Owed() {
-		now, err := r.read(ctx, id)
+	for _, id := range r.Secrets.OpenIntents() {
+		now, err := r.readApp(ctx, id)
 		if err == nil && now.Members != nil {
 			err = r.replaceSecret(ctx, id)
 		}
 		if err != nil {
-			if err := r.fault(ctx, "the webhook secret of app "+id, err); err != nil {
+			if err := r.recordFault(ctx, "the webhook secret of app "+id, err); err != nil {
 				return err
 			}
 		}
@@ -135,22 +135,22 @@ func (r *Runner) owed(ctx context.Context) error {
 	return nil
 }
 
-func (r *Runner) keep(id string, answer client.Answer) error {
+func (r *Runner) saveSecret(id string, answer client.Answer) error {
 	var made struct {
 		Secret string `json:"webhook_secret"`
 	}
 	if err := json.Unmarshal(answer.Body, &made); err != nil || made.Secret == "" {
 		return client.ErrStranger
 	}
-	return r.Secrets.Keep(id, made.Secret)
+	return r.Secrets.SaveSecret(id, made.Secret)
 }
 
-// approve adds approvals in bodies of lines; lines that were not answered are sent again.
-func (r *Runner) approve(ctx context.Context, s *AppStep) error {
+// addApprovals adds approvals in bodies of lines; lines that were not answered are sent again.
+func (r *Runner) addApprovals(ctx context.Context, s *AppStep) error {
 	for batch := range slices.Chunk(s.Add, batchLines) {
 		for tries := 0; len(batch) > 0; tries++ {
-			answered, err := r.lines(ctx, s.ID, batch)
-			if err != nil && (tries >= maxOvertaken || ctx.Err() != nil || !lost(err) && answered == 0) {
+			answered, err := r.sendApprovals(ctx, s.ID, batch)
+			if err != nil && (tries >= maxOvertaken || ctx.Err() != nil || !canResendLines(err) && answered == 0) {
 				return err
 			}
 			if answered > 0 {
@@ -162,16 +162,16 @@ func (r *Runner) approve(ctx context.Context, s *AppStep) error {
 	return nil
 }
 
-// lost reports whether the rest of the lines may fare better in another body.
-func lost(err error) bool {
+// canResendLines reports whether the rest of the lines may fare better in another body.
+func canResendLines(err error) bool {
 	_, ok := errors.AsType[*client.NoAnswer](err)
 	return ok || errors.Is(err, errAgain)
 }
 
 var errAgain = errors.New("the service could not take the approvals")
 
-// lines sends tenants and counts those that are approved, up to the first that is not.
-func (r *Runner) lines(ctx context.Context, id string, tenants []string) (int, error) {
+// sendApprovals sends tenants and counts those that are approved, up to the first that is not.
+func (r *Runner) sendApprovals(ctx context.Context, id string, tenants []string) (int, error) {
 	send := func(yield func([]byte) bool) {
 		for _, t := range tenants { // ids need no escaping
 			if !yield([]byte(`{"tenant":"` + t + `"}`)) {
@@ -193,20 +193,20 @@ func (r *Runner) lines(ctx context.Context, id string, tenants []string) (int, e
 		}
 		return fmt.Errorf("%s: %d: %s", tenants[n], a.Status, client.Printable(a.Detail))
 	})
-	r.count(func(d *Summary) { d.Added += n })
+	r.updateSummary(func(d *Summary) { d.Added += n })
 	if err == nil && n < len(tenants) {
 		err = &client.NoAnswer{Err: errors.New("the answers ended early")}
 	}
 	return n, err
 }
 
-func (r *Runner) dismiss(ctx context.Context, s *AppStep) error {
+func (r *Runner) removeApprovals(ctx context.Context, s *AppStep) error {
 	for _, t := range s.Drop {
 		if _, err := r.API.Do(ctx, client.Request{Method: http.MethodDelete, Path: client.Path("v1", "apps", s.ID, "approvals", t)}); err != nil {
 			return err
 		}
 		r.Counts.Approvals.Add(1)
-		r.count(func(d *Summary) { d.Dropped++ })
+		r.updateSummary(func(d *Summary) { d.Dropped++ })
 	}
 	return nil
 }

@@ -189,7 +189,7 @@ func (f *fake) Lines(_ context.Context, r client.Request, lines iter.Seq[[]byte]
 func read(t testing.TB, text string) *apply.Manifest {
 	t.Helper()
 	m := &apply.Manifest{}
-	if err := errors.Join(m.Read("m.yaml", strings.NewReader(text)), m.Err()); err != nil {
+	if err := errors.Join(m.AddFile("m.yaml", strings.NewReader(text)), m.Err()); err != nil {
 		t.Fatal(err)
 	}
 	return m
@@ -215,7 +215,7 @@ func run(t *testing.T, f *fake, m *apply.Manifest, book string, prune bool) (app
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	f.cancel = cancel
-	secrets, err := apply.OpenBook(book)
+	secrets, err := apply.OpenSecretsFile(book)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,11 +225,11 @@ func run(t *testing.T, f *fake, m *apply.Manifest, book string, prune bool) (app
 		}
 	}()
 	r := &apply.Runner{API: f, Concurrency: 3, Secrets: secrets}
-	plan, err := r.Plan(t.Context(), m, prune)
+	plan, err := r.BuildPlan(t.Context(), m, prune)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r.Done(), r.Run(ctx, plan)
+	return r.Summary(), r.Run(ctx, plan)
 }
 
 // TestKilledAnywhere kills a run after each of its writes, whose answer is lost, and runs it again:
@@ -310,7 +310,7 @@ func TestOvertakenWritesLookAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &apply.Runner{API: f}
-	plan, err := r.Plan(t.Context(), read(t, "client_id: a\nname: New"), false)
+	plan, err := r.BuildPlan(t.Context(), read(t, "client_id: a\nname: New"), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,7 +334,7 @@ func TestReadBounds(t *testing.T) {
 		"MergeKey": {"client_id: a\n<<: {name: b}", "is not a known member"},
 	} {
 		m := &apply.Manifest{}
-		if err := m.Read("f", strings.NewReader(tc.text)); err != nil {
+		if err := m.AddFile("f", strings.NewReader(tc.text)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		if err := m.Err(); err == nil || !strings.Contains(err.Error(), tc.want) {
@@ -349,12 +349,12 @@ func FuzzRead(f *testing.F) {
 	f.Add("tenant: 007\nstate: Running\n---\n- x")
 	f.Fuzz(func(t *testing.T, text string) {
 		m := &apply.Manifest{}
-		if err := m.Read("f", strings.NewReader(text)); err != nil {
+		if err := m.AddFile("f", strings.NewReader(text)); err != nil {
 			t.Fatal(err)
 		}
 		_ = m.Err()
 		for _, a := range m.Apps {
-			step := apply.Diff(a, apply.AppNow{}, true)
+			step := apply.DiffApp(a, apply.CurrentApp{}, true)
 			if step == nil || step.Action != apply.Create || !slices.IsSorted(a.Approvals) {
 				t.Errorf("%q: %+v", text, step)
 			}
@@ -372,7 +372,7 @@ func TestBookRefusesOthersFiles(t *testing.T) {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		b, err := apply.OpenBook(name)
+		b, err := apply.OpenSecretsFile(name)
 		switch {
 		case want == "" && err == nil:
 			if err := b.Close(); err != nil {

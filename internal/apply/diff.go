@@ -33,56 +33,56 @@ type AppStep struct {
 	Add  []string `json:"approvals_added,omitempty"`
 	Drop []string `json:"approvals_removed,omitempty"`
 	// Extra counts approvals that are there and not said, and stay.
-	Extra int    `json:"approvals_left_alone,omitempty"`
-	At    *Place `json:"at,omitempty"`
+	Extra int       `json:"approvals_left_alone,omitempty"`
+	At    *Position `json:"at,omitempty"`
 
 	app App
 	// revision is that of the app it was decided on; empty for one to create.
 	revision string
 }
 
-// writes reports whether the app itself is to be written.
-func (s *AppStep) writes() bool { return s.Action == Create || len(s.Edits) > 0 }
+// writesApp reports whether the app itself is to be written.
+func (s *AppStep) writesApp() bool { return s.Action == Create || len(s.Edits) > 0 }
 
 // TenantStep is what has to be done about one tenant.
 type TenantStep struct {
-	ID    string `json:"tenant"`
-	Edits []Edit `json:"edits"`
-	At    *Place `json:"at"`
+	ID    string    `json:"tenant"`
+	Edits []Edit    `json:"edits"`
+	At    *Position `json:"at"`
 
 	said map[string]any
 }
 
-// AppNow is what the service says of an app.
-type AppNow struct {
+// CurrentApp is what the service says of an app.
+type CurrentApp struct {
 	// Members is its document; nil when there is no such app.
 	Members map[string]any
 	// Approvals are its tenants, in any order; needed only where the manifest speaks of them.
 	Approvals []string
 }
 
-// Diff says what has to be done to make an app what is said. Nil means nothing. With prune,
+// DiffApp says what has to be done to make an app what is said. Nil means nothing. With prune,
 // approvals that are not said go.
-func Diff(app App, now AppNow, prune bool) *AppStep {
+func DiffApp(app App, now CurrentApp, prune bool) *AppStep {
 	s := &AppStep{ID: app.ID, Action: Change, At: &app.At, app: app}
 	if now.Members == nil {
 		s.Action = Create
-		s.Edits = compare(nil, "", nil, app.Said, appSchema())
+		s.Edits = appendEdits(nil, "", nil, app.Said, appSchema())
 	} else {
 		s.revision, _ = now.Members["revision"].(string)
-		s.Edits = compare(nil, "", now.Members, app.Said, appSchema())
+		s.Edits = appendEdits(nil, "", now.Members, app.Said, appSchema())
 	}
 	if app.Approvals != nil {
 		have := slices.Sorted(slices.Values(now.Approvals))
-		s.Add = without(app.Approvals, have)
-		extra := without(have, app.Approvals)
+		s.Add = subtractSorted(app.Approvals, have)
+		extra := subtractSorted(have, app.Approvals)
 		if prune {
 			s.Drop = extra
 		} else {
 			s.Extra = len(extra)
 		}
 	}
-	if !s.writes() && len(s.Add) == 0 && len(s.Drop) == 0 {
+	if !s.writesApp() && len(s.Add) == 0 && len(s.Drop) == 0 {
 		return nil
 	}
 	return s
@@ -90,15 +90,15 @@ func Diff(app App, now AppNow, prune bool) *AppStep {
 
 // DiffTenant is Diff for a tenant; now is nil for one that nobody reported.
 func DiffTenant(t Tenant, now map[string]any) *TenantStep {
-	list := compare(nil, "", now, t.Said, tenantSchema())
+	list := appendEdits(nil, "", now, t.Said, tenantSchema())
 	if len(list) == 0 {
 		return nil
 	}
 	return &TenantStep{ID: t.ID, Edits: list, At: &t.At, said: t.Said}
 }
 
-// without is the sorted list a less the sorted list b.
-func without(a, b []string) []string {
+// subtractSorted is the sorted list a less the sorted list b.
+func subtractSorted(a, b []string) []string {
 	var out []string
 	for _, s := range a {
 		if _, found := slices.BinarySearch(b, s); !found {
@@ -108,31 +108,31 @@ func without(a, b []string) []string {
 	return out
 }
 
-// compare appends the members of said that now does not hold, in the order of their names.
-func compare(list []Edit, path string, now, said map[string]any, schema map[string]member) []Edit {
+// appendEdits appends the members of said that now does not hold, in the order of their names.
+func appendEdits(list []Edit, path string, now, said map[string]any, schema map[string]member) []Edit {
 	for _, name := range slices.Sorted(maps.Keys(said)) {
-		at, want, have := join(path, name), said[name], now[name]
+		at, want, have := joinMemberPath(path, name), said[name], now[name]
 		known := schema[name]
 		if known.kind == nested && !known.atomic {
 			inner, _ := have.(map[string]any)
 			members, _ := want.(map[string]any)
-			list = compare(list, at, inner, members, known.members)
+			list = appendEdits(list, at, inner, members, known.members)
 			continue
 		}
-		if !same(have, want) && (!known.set || !same(sorted(have), sorted(want))) {
+		if !areEquivalent(have, want) && (!known.set || !areEquivalent(sortTexts(have), sortTexts(want))) {
 			list = append(list, Edit{Path: at, Old: have, New: want})
 		}
 	}
 	return list
 }
 
-// same compares JSON values. Nothing, "" and empty lists and objects mean the same to the service.
-func same(have, want any) bool {
-	return reflect.DeepEqual(have, want) || empty(have) && empty(want)
+// areEquivalent compares JSON values. Nothing, "" and empty lists and objects mean the same to the service.
+func areEquivalent(have, want any) bool {
+	return reflect.DeepEqual(have, want) || isEmpty(have) && isEmpty(want)
 }
 
-// sorted puts a list of texts in order, for members where order means nothing.
-func sorted(v any) any {
+// sortTexts puts a list of texts in order, for members where order means nothing.
+func sortTexts(v any) any {
 	list, ok := v.([]any)
 	if !ok {
 		return v
@@ -146,7 +146,7 @@ func sorted(v any) any {
 	return out
 }
 
-func empty(v any) bool {
+func isEmpty(v any) bool {
 	switch v := v.(type) {
 	case nil:
 		return true
@@ -160,8 +160,8 @@ func empty(v any) bool {
 	return false
 }
 
-// patch is the merge patch that carries out the edits.
-func patch(edits []Edit) map[string]any {
+// buildMergePatch is the merge patch that carries out the edits.
+func buildMergePatch(edits []Edit) map[string]any {
 	out := map[string]any{}
 	for _, e := range edits {
 		at := out
@@ -174,14 +174,14 @@ func patch(edits []Edit) map[string]any {
 			}
 			at = inner
 		}
-		at[names[len(names)-1]] = replacing(e.Old, e.New)
+		at[names[len(names)-1]] = buildReplacement(e.Old, e.New)
 	}
 	return out
 }
 
-// replacing makes an object that takes the place of another in a merge patch: what is not said is
+// buildReplacement makes an object that takes the place of another in a merge patch: what is not said is
 // null.
-func replacing(old, fresh any) any {
+func buildReplacement(old, fresh any) any {
 	have, ok := old.(map[string]any)
 	want, ok2 := fresh.(map[string]any)
 	if !ok || !ok2 {

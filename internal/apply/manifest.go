@@ -26,14 +26,14 @@ const (
 	maxProblems = 20
 )
 
-// Place is where something is said.
-type Place struct {
+// Position is where something is said.
+type Position struct {
 	File string `json:"file"`
 	Line int    `json:"line"`
 }
 
 // String is file:line.
-func (p Place) String() string { return fmt.Sprintf("%s:%d", p.File, p.Line) }
+func (p Position) String() string { return fmt.Sprintf("%s:%d", p.File, p.Line) }
 
 // App is what a document says of an app.
 type App struct {
@@ -42,14 +42,14 @@ type App struct {
 	Said map[string]any
 	// Approvals are the tenants, sorted and without repetitions; nil when nothing is said of them.
 	Approvals []string
-	At        Place
+	At        Position
 }
 
 // Tenant is what a document says of a tenant's status.
 type Tenant struct {
 	ID   string
 	Said map[string]any
-	At   Place
+	At   Position
 }
 
 // Manifest is what all files say. The zero value is empty.
@@ -57,13 +57,13 @@ type Manifest struct {
 	Apps    []App
 	Tenants []Tenant
 
-	seen     map[string]Place
+	seen     map[string]Position
 	problems []Problem
 }
 
 // Problem is a mistake in a file.
 type Problem struct {
-	At   Place
+	At   Position
 	Text string
 }
 
@@ -94,18 +94,18 @@ func (m *Manifest) Err() error {
 	return Problems(m.problems)
 }
 
-func (m *Manifest) problem(at Place, format string, args ...any) {
+func (m *Manifest) addProblem(at Position, format string, args ...any) {
 	m.problems = append(m.problems, Problem{at, fmt.Sprintf(format, args...)})
 }
 
-// Read adds the documents of one file. The error is that of reading; mistakes wait for Err.
-func (m *Manifest) Read(file string, r io.Reader) error {
+// AddFile adds the documents of one file. The error is that of reading; mistakes wait for Err.
+func (m *Manifest) AddFile(file string, r io.Reader) error {
 	content, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
 	if err != nil {
 		return err
 	}
 	if len(content) > MaxFile {
-		m.problem(Place{file, 1}, "is longer than %d MiB: split it", MaxFile>>20)
+		m.addProblem(Position{file, 1}, "is longer than %d MiB: split it", MaxFile>>20)
 		return nil
 	}
 	d := yaml.NewDecoder(bytes.NewReader(content))
@@ -116,19 +116,19 @@ func (m *Manifest) Read(file string, r io.Reader) error {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			at, words := parserError(file, err)
-			m.problem(at, "is not YAML: %s", words)
+			at, words := splitParserError(file, err)
+			m.addProblem(at, "is not YAML: %s", words)
 			return nil
 		}
 		if len(doc.Content) == 1 && !isNull(doc.Content[0]) {
-			m.document(file, doc.Content[0])
+			m.addDocument(file, doc.Content[0])
 		}
 	}
 }
 
-// parserError splits a parser's message, which says the line in words alone.
-func parserError(file string, err error) (Place, string) {
-	at, words := Place{file, 1}, strings.TrimPrefix(err.Error(), "yaml: ")
+// splitParserError splits a parser's message, which says the line in words alone.
+func splitParserError(file string, err error) (Position, string) {
+	at, words := Position{file, 1}, strings.TrimPrefix(err.Error(), "yaml: ")
 	if rest, ok := strings.CutPrefix(words, "line "); ok {
 		number, text, _ := strings.Cut(rest, ": ")
 		if n, err := strconv.Atoi(number); err == nil {
@@ -140,36 +140,36 @@ func parserError(file string, err error) (Place, string) {
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
-// document takes one document for an app or a tenant by the member that names it.
-func (m *Manifest) document(file string, n *yaml.Node) {
-	at := Place{file, n.Line}
+// addDocument takes one document for an app or a tenant by the member that names it.
+func (m *Manifest) addDocument(file string, n *yaml.Node) {
+	at := Position{file, n.Line}
 	if n.Kind != yaml.MappingNode {
-		m.problem(at, "a document must be a mapping with client_id, for an app, or tenant")
+		m.addProblem(at, "a document must be a mapping with client_id, for an app, or tenant")
 		return
 	}
 	before := len(m.problems)
-	w := &walker{m: m, file: file, left: maxNodes}
+	w := &decoder{m: m, file: file, left: maxNodes}
 	switch {
-	case has(n, "client_id"):
-		said := w.mapping(n, "", appSchema(), 0)
+	case hasMember(n, "client_id"):
+		said := w.decodeMapping(n, "", appSchema(), 0)
 		if len(m.problems) == before {
-			m.app(said, at)
+			m.addApp(said, at)
 		}
-	case has(n, "tenant"):
-		said := w.mapping(n, "", tenantSchema(), 0)
+	case hasMember(n, "tenant"):
+		said := w.decodeMapping(n, "", tenantSchema(), 0)
 		if len(m.problems) == before {
-			m.tenant(said, at)
+			m.addTenant(said, at)
 		}
 	default:
 		hint := ""
 		if len(n.Content) > 0 {
-			hint = nearest(n.Content[0].Value, map[string]member{"client_id": {}, "tenant": {}})
+			hint = suggestMember(n.Content[0].Value, map[string]member{"client_id": {}, "tenant": {}})
 		}
-		m.problem(at, "a document must have client_id, for an app, or tenant%s", hint)
+		m.addProblem(at, "a document must have client_id, for an app, or tenant%s", hint)
 	}
 }
 
-func has(n *yaml.Node, name string) bool {
+func hasMember(n *yaml.Node, name string) bool {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == name {
 			return true
@@ -178,13 +178,13 @@ func has(n *yaml.Node, name string) bool {
 	return false
 }
 
-func (m *Manifest) app(said map[string]any, at Place) {
+func (m *Manifest) addApp(said map[string]any, at Position) {
 	id, _ := said["client_id"].(string)
 	if _, err := partner.ParseClientID(id); err != nil {
-		m.problem(at, "client_id: %v", err)
+		m.addProblem(at, "client_id: %v", err)
 		return
 	}
-	if !m.first("app "+id, at) {
+	if !m.markSeen("app "+id, at) {
 		return
 	}
 	a := App{ID: id, Said: said, At: at}
@@ -193,7 +193,7 @@ func (m *Manifest) app(said map[string]any, at Place) {
 		for _, item := range list {
 			name, _ := item.(string)
 			if _, err := tenant.ParseID(name); err != nil {
-				m.problem(at, "approvals of app %s: %q: %v", id, shorten(name), err)
+				m.addProblem(at, "approvals of app %s: %q: %v", id, truncateValue(name), err)
 				return
 			}
 			a.Approvals = append(a.Approvals, name)
@@ -206,34 +206,34 @@ func (m *Manifest) app(said map[string]any, at Place) {
 	m.Apps = append(m.Apps, a)
 }
 
-func (m *Manifest) tenant(said map[string]any, at Place) {
+func (m *Manifest) addTenant(said map[string]any, at Position) {
 	id, _ := said["tenant"].(string)
 	if _, err := tenant.ParseID(id); err != nil {
-		m.problem(at, "tenant: %v", err)
+		m.addProblem(at, "tenant: %v", err)
 		return
 	}
-	if !m.first("tenant "+id, at) {
+	if !m.markSeen("tenant "+id, at) {
 		return
 	}
 	delete(said, "tenant")
 	m.Tenants = append(m.Tenants, Tenant{ID: id, Said: said, At: at})
 }
 
-// first notes that a document is about something, and finds the second about the same.
-func (m *Manifest) first(what string, at Place) bool {
+// markSeen notes that a document is about something, and finds the second about the same.
+func (m *Manifest) markSeen(what string, at Position) bool {
 	if m.seen == nil {
-		m.seen = map[string]Place{}
+		m.seen = map[string]Position{}
 	}
 	if other, ok := m.seen[what]; ok {
-		m.problem(at, "%s is said already at %s: one document must say all of it", what, other)
+		m.addProblem(at, "%s is said already at %s: one document must say all of it", what, other)
 		return false
 	}
 	m.seen[what] = at
 	return true
 }
 
-// shorten keeps a value that somebody else chose from filling the screen.
-func shorten(s string) string {
+// truncateValue keeps a value that somebody else chose from filling the screen.
+func truncateValue(s string) string {
 	if len(s) > 64 {
 		return s[:64] + "…"
 	}

@@ -29,11 +29,11 @@ type Summary struct {
 	Failed    int `json:"failed"`
 }
 
-// Empty reports whether there is nothing to do.
-func (p *Plan) Empty() bool { return len(p.Tenants) == 0 && len(p.Apps) == 0 }
+// IsEmpty reports whether there is nothing to do.
+func (p *Plan) IsEmpty() bool { return len(p.Tenants) == 0 && len(p.Apps) == 0 }
 
-// Count says what carrying it out will do; said is how many apps the manifest has.
-func (p *Plan) Count(said int) Summary {
+// Summarize says what carrying it out will do; said is how many apps the manifest has.
+func (p *Plan) Summarize(said int) Summary {
 	s := Summary{Tenants: len(p.Tenants), Unchanged: said}
 	for i := range p.Apps {
 		step := &p.Apps[i]
@@ -41,13 +41,13 @@ func (p *Plan) Count(said int) Summary {
 			s.Removed++
 			continue
 		}
-		if step.writes() || len(step.Add)+len(step.Drop) > 0 {
+		if step.writesApp() || len(step.Add)+len(step.Drop) > 0 {
 			s.Unchanged--
 		}
 		switch {
 		case step.Action == Create:
 			s.Created++
-		case step.writes():
+		case step.writesApp():
 			s.Changed++
 		}
 		s.Added += len(step.Add)
@@ -68,8 +68,8 @@ func (p *Plan) Removals() (apps []string, approvals int) {
 	return apps, approvals
 }
 
-// Creates lists the apps that are new.
-func (p *Plan) Creates() []string {
+// NewApps lists the apps that are new.
+func (p *Plan) NewApps() []string {
 	var ids []string
 	for i := range p.Apps {
 		if p.Apps[i].Action == Create {
@@ -79,14 +79,14 @@ func (p *Plan) Creates() []string {
 	return ids
 }
 
-// Paint colours a line of the given sign: '+', '-' or '~'.
-type Paint func(sign byte, line string) string
+// DiffColour colours a line of the given sign: '+', '-' or '~'.
+type DiffColour func(sign byte, line string) string
 
 // maxNamed is how many approvals are named before they are only counted.
 const maxNamed = 10
 
 // Print shows the plan as a diff. A nil paint leaves it plain.
-func (p *Plan) Print(w io.Writer, paint Paint) error {
+func (p *Plan) Print(w io.Writer, paint DiffColour) error {
 	if paint == nil {
 		paint = func(_ byte, line string) string { return line }
 	}
@@ -120,10 +120,10 @@ func (p *Plan) Print(w io.Writer, paint Paint) error {
 func printEdits(line func(byte, string, ...any), edits []Edit) {
 	for _, e := range edits {
 		if e.Old == nil {
-			line('+', "    + %s: %s", e.Path, show(e.New))
+			line('+', "    + %s: %s", e.Path, formatValue(e.New))
 			continue
 		}
-		line('~', "    ~ %s: %s -> %s", e.Path, show(e.Old), show(e.New))
+		line('~', "    ~ %s: %s -> %s", e.Path, formatValue(e.Old), formatValue(e.New))
 	}
 }
 
@@ -133,18 +133,18 @@ func printTenants(line func(byte, string, ...any), sign byte, tenants []string) 
 	}
 	names := strings.Join(tenants[:min(len(tenants), maxNamed)], ", ")
 	if len(tenants) > maxNamed {
-		names += fmt.Sprintf(" and %s more", Thousands(len(tenants)-maxNamed))
+		names += fmt.Sprintf(" and %s more", FormatThousands(len(tenants)-maxNamed))
 	}
-	line(sign, "    %c %s: %s", sign, Plural(len(tenants), "approval"), names)
+	line(sign, "    %c %s: %s", sign, FormatCount(len(tenants), "approval"), names)
 }
 
-// show writes a value as JSON, which names every character that could command a terminal.
-func show(v any) string {
+// formatValue writes a value as JSON, which names every character that could command a terminal.
+func formatValue(v any) string {
 	text, err := json.Marshal(v)
 	if err != nil { // it came out of JSON or YAML
 		return "?"
 	}
-	return shorten(strings.Map(func(r rune) rune {
+	return truncateValue(strings.Map(func(r rune) rune {
 		if !strconv.IsPrint(r) {
 			return '?'
 		}
@@ -169,32 +169,32 @@ func (s Summary) String() string {
 		{s.Failed, "thing", "failed"},
 	} {
 		if p.n > 0 {
-			parts = append(parts, Plural(p.n, p.noun)+" "+p.verb)
+			parts = append(parts, FormatCount(p.n, p.noun)+" "+p.verb)
 		}
 	}
 	if len(parts) == 0 {
 		parts = append(parts, "nothing to do")
 	}
 	if s.Unchanged > 0 {
-		parts = append(parts, Plural(s.Unchanged, "app")+" as it should be")
+		parts = append(parts, FormatCount(s.Unchanged, "app")+" as it should be")
 	}
 	text := strings.Join(parts, ", ")
 	if s.LeftAlone > 0 {
-		text += "; " + Plural(s.LeftAlone, "approval") + " not in the files left alone (--prune removes them)"
+		text += "; " + FormatCount(s.LeftAlone, "approval") + " not in the files left alone (--prune removes them)"
 	}
 	return text
 }
 
-// Plural counts things.
-func Plural(n int, noun string) string {
+// FormatCount counts things.
+func FormatCount(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
-	return Thousands(n) + " " + noun + "s"
+	return FormatThousands(n) + " " + noun + "s"
 }
 
-// Thousands writes a number with separators.
-func Thousands(n int) string {
+// FormatThousands writes a number with separators.
+func FormatThousands(n int) string {
 	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "," + s[i:]

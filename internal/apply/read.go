@@ -10,15 +10,15 @@ import (
 	"github.com/lamplighter/lamplighter/internal/client"
 )
 
-// Plan reads what the service says and what has to be done about it. With prune, apps and approvals
+// BuildPlan reads what the service says and what has to be done about it. With prune, apps and approvals
 // that the manifest does not say go.
-func (r *Runner) Plan(ctx context.Context, m *Manifest, prune bool) (*Plan, error) {
+func (r *Runner) BuildPlan(ctx context.Context, m *Manifest, prune bool) (*Plan, error) {
 	r.Counts.StepsTotal.Store(int64(len(m.Apps) + len(m.Tenants)))
 	p := &Plan{Tenants: []TenantStep{}, Apps: []AppStep{}}
 	var mu sync.Mutex
-	err := r.each(ctx, len(m.Tenants), func(ctx context.Context, i int) error {
+	err := r.forEachIndex(ctx, len(m.Tenants), func(ctx context.Context, i int) error {
 		defer r.Counts.Steps.Add(1)
-		now, err := r.document(ctx, client.Path("v1", "tenants", m.Tenants[i].ID))
+		now, err := r.readDocument(ctx, client.Path("v1", "tenants", m.Tenants[i].ID))
 		if err != nil {
 			return fmt.Errorf("read tenant %s: %w", m.Tenants[i].ID, err)
 		}
@@ -32,13 +32,13 @@ func (r *Runner) Plan(ctx context.Context, m *Manifest, prune bool) (*Plan, erro
 	if err != nil {
 		return nil, err
 	}
-	all, err := r.apps(ctx, m, prune)
+	all, err := r.readApps(ctx, m, prune)
 	if err != nil {
 		return nil, fmt.Errorf("read the apps: %w", err)
 	}
-	err = r.each(ctx, len(m.Apps), func(ctx context.Context, i int) error {
+	err = r.forEachIndex(ctx, len(m.Apps), func(ctx context.Context, i int) error {
 		defer r.Counts.Steps.Add(1)
-		step, err := r.step(ctx, m.Apps[i], all[m.Apps[i].ID], prune)
+		step, err := r.planApp(ctx, m.Apps[i], all[m.Apps[i].ID], prune)
 		if step == nil || err != nil {
 			return err
 		}
@@ -65,8 +65,8 @@ func (r *Runner) Plan(ctx context.Context, m *Manifest, prune bool) (*Plan, erro
 	return p, nil
 }
 
-func (r *Runner) step(ctx context.Context, app App, members map[string]any, prune bool) (*AppStep, error) {
-	now := AppNow{Members: members}
+func (r *Runner) planApp(ctx context.Context, app App, members map[string]any, prune bool) (*AppStep, error) {
+	now := CurrentApp{Members: members}
 	if app.Approvals != nil && members != nil {
 		err := r.API.Each(ctx, client.Path("v1", "apps", app.ID, "approvals"), nil, 0, func(item json.RawMessage) error {
 			var a struct {
@@ -82,16 +82,16 @@ func (r *Runner) step(ctx context.Context, app App, members map[string]any, prun
 			return nil, fmt.Errorf("read the approvals of app %s: %w", app.ID, err)
 		}
 	}
-	return Diff(app, now, prune), nil
+	return DiffApp(app, now, prune), nil
 }
 
-// apps reads the apps of the manifest, or all.
-func (r *Runner) apps(ctx context.Context, m *Manifest, all bool) (map[string]map[string]any, error) {
+// readApps reads the apps of the manifest, or all.
+func (r *Runner) readApps(ctx context.Context, m *Manifest, all bool) (map[string]map[string]any, error) {
 	out := map[string]map[string]any{}
 	if !all && len(m.Apps) <= fewApps {
 		var mu sync.Mutex
-		return out, r.each(ctx, len(m.Apps), func(ctx context.Context, i int) error {
-			now, err := r.read(ctx, m.Apps[i].ID)
+		return out, r.forEachIndex(ctx, len(m.Apps), func(ctx context.Context, i int) error {
+			now, err := r.readApp(ctx, m.Apps[i].ID)
 			if now.Members == nil || err != nil {
 				return err
 			}
@@ -113,14 +113,14 @@ func (r *Runner) apps(ctx context.Context, m *Manifest, all bool) (map[string]ma
 	return out, err
 }
 
-// read is one app as it stands; no members when there is none.
-func (r *Runner) read(ctx context.Context, id string) (AppNow, error) {
-	members, err := r.document(ctx, client.Path("v1", "apps", id))
-	return AppNow{Members: members}, err
+// readApp is one app as it stands; no members when there is none.
+func (r *Runner) readApp(ctx context.Context, id string) (CurrentApp, error) {
+	members, err := r.readDocument(ctx, client.Path("v1", "apps", id))
+	return CurrentApp{Members: members}, err
 }
 
-// document reads one resource; nil when there is none.
-func (r *Runner) document(ctx context.Context, path string) (map[string]any, error) {
+// readDocument reads one resource; nil when there is none.
+func (r *Runner) readDocument(ctx context.Context, path string) (map[string]any, error) {
 	answer, err := r.API.Do(ctx, client.Request{Method: http.MethodGet, Path: path})
 	if client.StatusOf(err) == http.StatusNotFound {
 		return nil, nil //nolint:nilnil // that there is none is an answer

@@ -22,15 +22,15 @@ type API interface {
 
 // Secrets keeps the webhook secrets of apps that are created, which the service shows once.
 type Secrets interface {
-	// Intend is called before the request that makes one. It reports whether one was intended
+	// RecordIntent is called before the request that makes one. It reports whether one was intended
 	// before and never kept.
-	Intend(id string) (owed bool, err error)
-	// Keep is called with what came.
-	Keep(id, secret string) error
-	// Forget takes an intention back.
-	Forget(id string) error
-	// Owed lists the apps whose secret was intended and never kept.
-	Owed() []string
+	RecordIntent(id string) (owed bool, err error)
+	// SaveSecret is called with what came.
+	SaveSecret(id, secret string) error
+	// DropIntent takes an intention back.
+	DropIntent(id string) error
+	// OpenIntents lists the apps whose secret was intended and never kept.
+	OpenIntents() []string
 }
 
 const (
@@ -85,10 +85,10 @@ type Faults []Fault
 
 // Error says the first ones.
 func (f Faults) Error() string {
-	text := Plural(len(f), "step") + " failed:"
+	text := FormatCount(len(f), "step") + " failed:"
 	for i, fault := range f {
 		if i == maxProblems {
-			return text + "\n  and " + Thousands(len(f)-i) + " more"
+			return text + "\n  and " + FormatThousands(len(f)-i) + " more"
 		}
 		text += "\n  " + fault.Error()
 	}
@@ -104,8 +104,8 @@ func (f Faults) Unwrap() []error {
 	return errs
 }
 
-// hopeless reports whether no other step can fare better.
-func hopeless(err error) bool {
+// endsRun reports whether no other step can fare better.
+func endsRun(err error) bool {
 	if _, ok := errors.AsType[*client.NoAnswer](err); ok {
 		return true
 	}
@@ -116,9 +116,9 @@ func hopeless(err error) bool {
 	return errors.Is(err, client.ErrStranger)
 }
 
-// each runs f on the indexes below n, Concurrency at a time, until one fails, and returns the first
+// forEachIndex runs f on the indexes below n, Concurrency at a time, until one fails, and returns the first
 // error.
-func (r *Runner) each(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
+func (r *Runner) forEachIndex(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var next atomic.Int64
@@ -141,8 +141,8 @@ func (r *Runner) each(ctx context.Context, n int, f func(ctx context.Context, i 
 	return context.Cause(ctx)
 }
 
-// fault notes a step that failed; the error, if any, ends the run.
-func (r *Runner) fault(ctx context.Context, what string, err error) error {
+// recordFault notes a step that failed; the error, if any, ends the run.
+func (r *Runner) recordFault(ctx context.Context, what string, err error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if ctx.Err() != nil {
@@ -150,35 +150,35 @@ func (r *Runner) fault(ctx context.Context, what string, err error) error {
 	}
 	r.faults = append(r.faults, Fault{what, err})
 	r.done.Failed++
-	if hopeless(err) || len(r.faults) >= maxFaults {
-		return r.failed()
+	if endsRun(err) || len(r.faults) >= maxFaults {
+		return r.faultsError()
 	}
 	return nil
 }
 
-func (r *Runner) failed() error {
+func (r *Runner) faultsError() error {
 	if len(r.faults) == 0 {
 		return nil
 	}
 	return Faults(r.faults)
 }
 
-// query is that of writing apps.
-func (r *Runner) query() url.Values {
+// forceQuery is that of writing apps.
+func (r *Runner) forceQuery() url.Values {
 	if r.Force {
 		return url.Values{"force": {"true"}}
 	}
 	return nil
 }
 
-func (r *Runner) count(f func(s *Summary)) {
+func (r *Runner) updateSummary(f func(s *Summary)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f(&r.done)
 }
 
-// Done is what was done so far.
-func (r *Runner) Done() Summary {
+// Summary is what was done so far.
+func (r *Runner) Summary() Summary {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.done
@@ -191,29 +191,29 @@ func (r *Runner) Run(ctx context.Context, p *Plan) error {
 	r.Counts.Writing.Store(true)
 	r.Counts.Steps.Store(0)
 	r.Counts.StepsTotal.Store(int64(len(p.Tenants) + len(p.Apps)))
-	sum := p.Count(0)
+	sum := p.Summarize(0)
 	r.Counts.ApprovalsTotal.Store(int64(sum.Added + sum.Dropped))
-	err := r.each(ctx, len(p.Tenants), func(ctx context.Context, i int) error {
+	err := r.forEachIndex(ctx, len(p.Tenants), func(ctx context.Context, i int) error {
 		defer r.Counts.Steps.Add(1)
 		return r.setTenant(ctx, &p.Tenants[i])
 	})
 	if err != nil {
 		return err
 	}
-	if err := r.owed(ctx); err != nil {
+	if err := r.replaceLostSecrets(ctx); err != nil {
 		return err
 	}
 	for _, removals := range []bool{false, true} {
-		err := r.each(ctx, len(p.Apps), func(ctx context.Context, i int) error {
+		err := r.forEachIndex(ctx, len(p.Apps), func(ctx context.Context, i int) error {
 			s := &p.Apps[i]
 			if (s.Action == Remove) != removals {
 				return nil
 			}
 			defer r.Counts.Steps.Add(1)
 			if removals {
-				return r.remove(ctx, s.ID)
+				return r.removeApp(ctx, s.ID)
 			}
-			return r.app(ctx, s)
+			return r.applyApp(ctx, s)
 		})
 		if err != nil {
 			return err
@@ -221,7 +221,7 @@ func (r *Runner) Run(ctx context.Context, p *Plan) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.failed()
+	return r.faultsError()
 }
 
 func (r *Runner) setTenant(ctx context.Context, s *TenantStep) error {
@@ -231,17 +231,17 @@ func (r *Runner) setTenant(ctx context.Context, s *TenantStep) error {
 	}
 	_, err = r.API.Do(ctx, client.Request{Method: http.MethodPut, Path: client.Path("v1", "tenants", s.ID, "status"), Body: body})
 	if err != nil {
-		return r.fault(ctx, "tenant "+s.ID, err)
+		return r.recordFault(ctx, "tenant "+s.ID, err)
 	}
-	r.count(func(d *Summary) { d.Tenants++ })
+	r.updateSummary(func(d *Summary) { d.Tenants++ })
 	return nil
 }
 
-func (r *Runner) remove(ctx context.Context, id string) error {
+func (r *Runner) removeApp(ctx context.Context, id string) error {
 	_, err := r.API.Do(ctx, client.Request{Method: http.MethodDelete, Path: client.Path("v1", "apps", id)})
 	if err != nil && client.StatusOf(err) != http.StatusNotFound {
-		return r.fault(ctx, "app "+id, err)
+		return r.recordFault(ctx, "app "+id, err)
 	}
-	r.count(func(d *Summary) { d.Removed++ })
+	r.updateSummary(func(d *Summary) { d.Removed++ })
 	return nil
 }

@@ -62,11 +62,11 @@ func tenantSchema() map[string]member {
 	}
 }
 
-// nearest is a half-sentence naming the known member closest to name, empty when none is close.
-func nearest(name string, known map[string]member) string {
+// suggestMember is a half-sentence naming the known member closest to name, empty when none is close.
+func suggestMember(name string, known map[string]member) string {
 	best, distance := "", len(name)/3+2
 	for candidate := range known {
-		if d := edits(strings.ToLower(name), candidate); d < distance || d == distance && best != "" && candidate < best {
+		if d := editDistance(strings.ToLower(name), candidate); d < distance || d == distance && best != "" && candidate < best {
 			best, distance = candidate, d
 		}
 	}
@@ -79,8 +79,8 @@ func nearest(name string, known map[string]member) string {
 // maxCompared bounds the work on a name that somebody else chose.
 const maxCompared = 64
 
-// edits counts the bytes to insert, delete or replace to make b of a.
-func edits(a, b string) int {
+// editDistance counts the bytes to insert, delete or replace to make b of a.
+func editDistance(a, b string) int {
 	a = a[:min(len(a), maxCompared)]
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -13,19 +13,19 @@ import (
 	"sync"
 )
 
-// Book is a file of webhook secrets, one JSON object a line, readable by its owner alone. A line
+// SecretsFile is a file of webhook secrets, one JSON object a line, readable by its owner alone. A line
 // without a secret is an intention: it stands there before the service makes the secret, so that a
 // run that is killed in between leaves a trace and the next run replaces the secret that nobody
 // saw. Close leaves the secrets alone.
-type Book struct {
+type SecretsFile struct {
 	mu   sync.Mutex
 	file *os.File
-	// owed are intentions; kept are lines with a secret, as they stand in the file.
-	owed map[string]bool
-	kept [][]byte
+	// intents are intentions; kept are lines with a secret, as they stand in the file.
+	intents map[string]bool
+	kept    [][]byte
 }
 
-type entry struct {
+type secretEntry struct {
 	ClientID string `json:"client_id"`
 	Secret   string `json:"webhook_secret,omitempty"`
 }
@@ -33,13 +33,13 @@ type entry struct {
 // maxEntry is longer than any line that a Book writes.
 const maxEntry = 4096
 
-// OpenBook opens or makes the file, which one run at a time may use.
-func OpenBook(name string) (*Book, error) {
+// OpenSecretsFile opens or makes the file, which one run at a time may use.
+func OpenSecretsFile(name string) (*SecretsFile, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600) //nolint:gosec // the caller's own argument names the file
 	if err != nil {
 		return nil, fmt.Errorf("open the file of secrets: %w", err)
 	}
-	b := &Book{file: f, owed: map[string]bool{}}
+	b := &SecretsFile{file: f, intents: map[string]bool{}}
 	if err := b.load(); err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("the file of secrets %s: %w", name, err)
@@ -47,7 +47,7 @@ func OpenBook(name string) (*Book, error) {
 	return b, nil
 }
 
-func (b *Book) load() error {
+func (b *SecretsFile) load() error {
 	info, err := b.file.Stat()
 	if err != nil {
 		return err
@@ -62,7 +62,7 @@ func (b *Book) load() error {
 	lines.Buffer(make([]byte, 0, maxEntry), maxEntry)
 	whole := int64(0)
 	for n := 1; lines.Scan(); n++ {
-		var e entry
+		var e secretEntry
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil || e.ClientID == "" {
 			if last := !lines.Scan(); last && n > 1 { // a run that was killed within a write
 				return b.file.Truncate(whole)
@@ -71,17 +71,17 @@ func (b *Book) load() error {
 		}
 		whole += int64(len(lines.Bytes())) + 1
 		if e.Secret == "" {
-			b.owed[e.ClientID] = true
+			b.intents[e.ClientID] = true
 			continue
 		}
-		delete(b.owed, e.ClientID)
+		delete(b.intents, e.ClientID)
 		b.kept = append(b.kept, bytes.Clone(lines.Bytes()))
 	}
 	return lines.Err()
 }
 
-// write appends one line in one call, so that a kill leaves whole lines or one half at the end.
-func (b *Book) write(e entry) error {
+// appendEntry appends one line in one call, so that a kill leaves whole lines or one half at the end.
+func (b *SecretsFile) appendEntry(e secretEntry) error {
 	line, err := json.Marshal(e) //nolint:gosec // this file is where the caller wants the secret
 	if err != nil {
 		return err
@@ -95,53 +95,53 @@ func (b *Book) write(e entry) error {
 	return nil
 }
 
-// Intend notes that a secret is about to be made.
-func (b *Book) Intend(id string) (owed bool, err error) {
+// RecordIntent notes that a secret is about to be made.
+func (b *SecretsFile) RecordIntent(id string) (owed bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.owed[id] {
+	if b.intents[id] {
 		return true, nil
 	}
-	if err := b.write(entry{ClientID: id}); err != nil {
+	if err := b.appendEntry(secretEntry{ClientID: id}); err != nil {
 		return false, err
 	}
-	b.owed[id] = true
+	b.intents[id] = true
 	return false, nil
 }
 
-// Keep writes a secret down.
-func (b *Book) Keep(id, secret string) error {
+// SaveSecret writes a secret down.
+func (b *SecretsFile) SaveSecret(id, secret string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err := b.write(entry{ClientID: id, Secret: secret}); err != nil {
+	if err := b.appendEntry(secretEntry{ClientID: id, Secret: secret}); err != nil {
 		return err
 	}
-	delete(b.owed, id)
+	delete(b.intents, id)
 	return nil
 }
 
-// Forget takes an intention back. A run that is killed now will find it again, and replace a secret
+// DropIntent takes an intention back. A run that is killed now will find it again, and replace a secret
 // with a time of grace.
-func (b *Book) Forget(id string) error {
+func (b *SecretsFile) DropIntent(id string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.owed, id)
+	delete(b.intents, id)
 	return nil
 }
 
-// Owed lists the intentions that nothing came of, in order.
-func (b *Book) Owed() []string {
+// OpenIntents lists the intentions that nothing came of, in order.
+func (b *SecretsFile) OpenIntents() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.Sorted(maps.Keys(b.owed))
+	return slices.Sorted(maps.Keys(b.intents))
 }
 
 // Close makes the file durable. When no intention is open it leaves nothing but secrets.
-func (b *Book) Close() error {
+func (b *SecretsFile) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var err error
-	if len(b.owed) == 0 {
+	if len(b.intents) == 0 {
 		err = b.compact()
 	}
 	return errors.Join(err, b.file.Sync(), b.file.Close())
@@ -149,7 +149,7 @@ func (b *Book) Close() error {
 
 // compact rewrites the file in place of itself, by way of a neighbour, so that a crash keeps one of
 // the two.
-func (b *Book) compact() error {
+func (b *SecretsFile) compact() error {
 	name := b.file.Name()
 	fresh, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // beside the caller's own file
 	if err != nil {
@@ -166,24 +166,24 @@ func (b *Book) compact() error {
 	return os.Rename(name+".new", name)
 }
 
-// Printer is Secrets that are written to a stream and not remembered, for callers who want that.
-type Printer struct {
+// SecretsPrinter is Secrets that are written to a stream and not remembered, for callers who want that.
+type SecretsPrinter struct {
 	W  io.Writer
 	mu sync.Mutex
 }
 
-// Intend does nothing: a stream cannot be looked at again.
-func (*Printer) Intend(string) (bool, error) { return false, nil }
+// RecordIntent does nothing: a stream cannot be looked at again.
+func (*SecretsPrinter) RecordIntent(string) (bool, error) { return false, nil }
 
-// Keep prints the secret.
-func (p *Printer) Keep(id, secret string) error {
+// SaveSecret prints the secret.
+func (p *SecretsPrinter) SaveSecret(id, secret string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return json.NewEncoder(p.W).Encode(entry{ClientID: id, Secret: secret}) //nolint:gosec // the caller asked for it
+	return json.NewEncoder(p.W).Encode(secretEntry{ClientID: id, Secret: secret}) //nolint:gosec // the caller asked for it
 }
 
-// Forget does nothing.
-func (*Printer) Forget(string) error { return nil }
+// DropIntent does nothing.
+func (*SecretsPrinter) DropIntent(string) error { return nil }
 
-// Owed is empty.
-func (*Printer) Owed() []string { return nil }
+// OpenIntents is empty.
+func (*SecretsPrinter) OpenIntents() []string { return nil }
