@@ -85,13 +85,13 @@ func (b *bench) write(w *auditlog.Writer, dies bool) {
 	}
 }
 
-func (b *bench) verify(with auditlog.Agreement, files ...string) *auditlog.Found {
+func (b *bench) verify(with auditlog.AuditReader, files ...string) *auditlog.Findings {
 	b.Helper()
 	var sources []auditlog.Source
 	for _, name := range files {
 		sources = append(sources, auditlog.Source{Name: filepath.Base(name), Open: func() (io.ReadCloser, error) { return os.Open(name) }})
 	}
-	found, err := auditlog.Verify(b.Context(), sources, with)
+	found, err := auditlog.VerifyLines(b.Context(), sources, with)
 	b.ok(err)
 	return found
 }
@@ -103,7 +103,7 @@ func (b *bench) lines() [][]byte {
 	return bytes.SplitAfter(bytes.TrimSuffix(text, []byte("\n")), []byte("\n"))
 }
 
-func (b *bench) sound(f *auditlog.Found, lines, compared int64) {
+func (b *bench) sound(f *auditlog.Findings, lines, compared int64) {
 	b.Helper()
 	if f.Wrong > 0 || f.Lines != lines || f.Compared != compared {
 		b.Errorf("found %+v, want %d lines, %d compared", f, lines, compared)

@@ -15,8 +15,8 @@ type File struct{ Name string }
 // tail is how much of a file's end is looked at for lines that were written and not noted: a step writes less.
 const tail = 1 << 20
 
-// Last implements Sink. A line that broke off at the end was never noted: it is cut off.
-func (f File) Last(p Place) (Place, error) {
+// LastPlace implements Sink. A line that broke off at the end was never noted: it is cut off.
+func (f File) LastPlace(p Place) (Place, error) {
 	file, err := os.OpenFile(f.Name, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return p, nil
@@ -59,7 +59,7 @@ func (f File) Last(p Place) (Place, error) {
 			return p, fmt.Errorf("%s: %w", f.Name, err)
 		}
 		if l.N > p.N {
-			p = p.afterLine(l, one)
+			p = p.advancePast(l, one)
 		}
 	}
 	return p, nil

@@ -81,10 +81,10 @@ type Place struct {
 
 // String is the place as the loop keeps it.
 func (p Place) String() string {
-	return strings.Join([]string{"1", strconv.FormatInt(p.N, 10), p.Digest, orDash(p.Staff), orDash(p.Partners), strconv.FormatInt(p.Count, 10)}, " ")
+	return strings.Join([]string{"1", strconv.FormatInt(p.N, 10), p.Digest, dashIfEmpty(p.Staff), dashIfEmpty(p.Partners), strconv.FormatInt(p.Count, 10)}, " ")
 }
 
-func orDash(s string) string {
+func dashIfEmpty(s string) string {
 	if s == "" {
 		return "-"
 	}
@@ -108,8 +108,8 @@ func ParsePlace(s string) Place {
 	return p
 }
 
-// afterLine is the place after a line.
-func (p Place) afterLine(l Line, text []byte) Place {
+// advancePast is the place after a line.
+func (p Place) advancePast(l Line, text []byte) Place {
 	p.N, p.Digest = l.N, hashLine(text)
 	p.AuditPlace = p.After(l.ID, l.Number)
 	return p

@@ -21,8 +21,8 @@ type Syslog struct {
 	Dial func(network, address string) (io.WriteCloser, error)
 }
 
-// Last implements Sink.
-func (Syslog) Last(p Place) (Place, error) { return p, nil }
+// LastPlace implements Sink.
+func (Syslog) LastPlace(p Place) (Place, error) { return p, nil }
 
 // Write implements Sink.
 func (s Syslog) Write(lines [][]byte) error {

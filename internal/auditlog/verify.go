@@ -18,8 +18,8 @@ type Source struct {
 	Open func() (io.ReadCloser, error)
 }
 
-// Found is what a check found.
-type Found struct {
+// Findings is what a check found.
+type Findings struct {
 	// Lines counts those that were read, of which First to Last are the numbers; 0 when there is none.
 	Lines, First, Last int64
 	// Faults are what is wrong, the first of them; Wrong counts all.
@@ -32,28 +32,28 @@ type Found struct {
 // faultsShown is how many faults are described.
 const faultsShown = 20
 
-func (f *Found) addFault(format string, args ...any) {
+func (f *Findings) addFault(format string, args ...any) {
 	if f.Wrong++; len(f.Faults) < faultsShown {
 		f.Faults = append(f.Faults, fmt.Sprintf(format, args...))
 	}
 }
 
-// Agreement reads what the lines have to agree with; *registry.Store is one.
-type Agreement interface {
+// AuditReader reads what the lines have to agree with; *registry.Store is one.
+type AuditReader interface {
 	LoopCursor(ctx context.Context, name string) (string, error)
 	AuditNext(ctx context.Context, p registry.AuditPlace) (registry.AuditNext, error)
 }
 
-// Verify checks that each line follows the one before, over all sources, whose order does not matter; and, where
+// VerifyLines checks that each line follows the one before, over all sources, whose order does not matter; and, where
 // with is not nil, that the lines agree with what Redis holds.
-func Verify(ctx context.Context, sources []Source, with Agreement) (*Found, error) {
-	v := &verifier{Found: &Found{}, recent: map[int64]string{}}
+func VerifyLines(ctx context.Context, sources []Source, with AuditReader) (*Findings, error) {
+	v := &verifier{Findings: &Findings{}, recent: map[int64]string{}}
 	if with != nil {
 		if err := v.readExpected(ctx, with); err != nil {
 			return nil, err
 		}
 	}
-	if err := v.readAll(sources); err != nil {
+	if err := v.checkSources(sources); err != nil {
 		return nil, err
 	}
 	if with != nil {
@@ -61,12 +61,12 @@ func Verify(ctx context.Context, sources []Source, with Agreement) (*Found, erro
 			return nil, err
 		}
 	}
-	return v.Found, nil
+	return v.Findings, nil
 }
 
 // verifier goes through lines in their order.
 type verifier struct {
-	*Found
+	*Findings
 	// last is the place behind the line before, count the number of the last partners' entry.
 	last  Place
 	count int64
@@ -83,7 +83,7 @@ type verifier struct {
 const recentLines = 4096
 
 // readExpected reads how far the lines go and what Redis still holds, before the lines are read: they can only become more.
-func (v *verifier) readExpected(ctx context.Context, with Agreement) error {
+func (v *verifier) readExpected(ctx context.Context, with AuditReader) error {
 	cursor, err := with.LoopCursor(ctx, LoopName)
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ func (v *verifier) readExpected(ctx context.Context, with Agreement) error {
 // noEntryAfter is a place behind all entries of a stream.
 const noEntryAfter = "9999999999999999-0"
 
-func (v *verifier) readAll(sources []Source) error {
+func (v *verifier) checkSources(sources []Source) error {
 	type begun struct {
 		Source
 		n int64
@@ -111,7 +111,7 @@ func (v *verifier) readAll(sources []Source) error {
 	var in []begun
 	for _, s := range sources {
 		n := int64(0)
-		err := eachLine(s, func(_ int64, text []byte) bool {
+		err := scanLines(s, func(_ int64, text []byte) bool {
 			if l, err := parseLine(text); err == nil {
 				n = l.N
 			}
@@ -124,7 +124,7 @@ func (v *verifier) readAll(sources []Source) error {
 	}
 	slices.SortStableFunc(in, func(a, b begun) int { return cmp.Compare(a.n, b.n) })
 	for _, s := range in {
-		err := eachLine(s.Source, func(at int64, text []byte) bool {
+		err := scanLines(s.Source, func(at int64, text []byte) bool {
 			v.checkLine(fmt.Sprintf("%s:%d", s.Name, at), text)
 			return true
 		})
@@ -135,7 +135,7 @@ func (v *verifier) readAll(sources []Source) error {
 	return nil
 }
 
-func eachLine(s Source, f func(at int64, text []byte) bool) error {
+func scanLines(s Source, f func(at int64, text []byte) bool) error {
 	r, err := s.Open()
 	if err != nil {
 		return err
@@ -187,14 +187,14 @@ func (v *verifier) checkLine(where string, text []byte) {
 		v.count = l.Number
 	}
 	v.Lines, v.Last = v.Lines+1, l.N
-	v.last = v.last.afterLine(l, text)
+	v.last = v.last.advancePast(l, text)
 	v.recent[l.N] = sum
 	delete(v.recent, l.N-recentLines)
-	v.keepEntry(where, l)
+	v.rememberEntry(where, l)
 }
 
-// keepEntry remembers what Redis has to hold as well.
-func (v *verifier) keepEntry(where string, l Line) {
+// rememberEntry remembers what Redis has to hold as well.
+func (v *verifier) rememberEntry(where string, l Line) {
 	if !v.agrees {
 		return
 	}
@@ -206,12 +206,12 @@ func (v *verifier) keepEntry(where string, l Line) {
 		oldest = v.oldestPartners
 	}
 	if oldest != "" && !registry.AuditBefore(l.ID, oldest) {
-		v.entries[l.ID] = contentOf(l)
+		v.entries[l.ID] = hashContent(l)
 	}
 }
 
-// contentOf is what a line says, without its place in the chain.
-func contentOf(l Line) string {
+// hashContent is what a line says, without its place in the chain.
+func hashContent(l Line) string {
 	l.N, l.Previous, l.Number = 1, noLine, 0
 	text, err := encodeLine(1, noLine, registry.AuditEntry{
 		ID: l.ID, At: l.At, Actor: l.Actor, Role: l.Role, RequestID: l.RequestID, Action: l.Action, Subject: l.Subject,
@@ -224,7 +224,7 @@ func contentOf(l Line) string {
 }
 
 // compareEntries looks at each entry that Redis holds and that was written out.
-func (v *verifier) compareEntries(ctx context.Context, with Agreement) error {
+func (v *verifier) compareEntries(ctx context.Context, with AuditReader) error {
 	if v.noted.N > v.Last {
 		v.addFault("Redis knows of %d lines, and %d is the last one here: the rest is elsewhere, or was cut off", v.noted.N, v.Last)
 	}
@@ -269,7 +269,7 @@ func (v *verifier) compareEntry(e registry.AuditEntry, seen map[string]bool) {
 	switch {
 	case !ok:
 		v.addFault("entry %s is in Redis, and in none of the lines", e.ID)
-	case err != nil || had != contentOf(l):
+	case err != nil || had != hashContent(l):
 		v.addFault("entry %s is another one in Redis than in the lines", e.ID)
 	}
 }

@@ -29,8 +29,8 @@ type Store interface {
 
 // Sink takes lines.
 type Sink interface {
-	// Last is the place behind the last line that is there, counted from p on: it is p where none came after it.
-	Last(p Place) (Place, error)
+	// LastPlace is the place behind the last line that is there, counted from p on: it is p where none came after it.
+	LastPlace(p Place) (Place, error)
 	// Write appends whole lines, each with its line break, and returns when they will stay.
 	Write(lines [][]byte) error
 }
@@ -92,7 +92,7 @@ func (w *Writer) Run(ctx context.Context) {
 func (w *Writer) Step(ctx context.Context, cursor string) (loop.Report, error) {
 	from := ParsePlace(cursor)
 	failed := func(err error) (loop.Report, error) { return loop.Report{Next: from.String()}, err }
-	p, err := w.opts.Sink.Last(from)
+	p, err := w.opts.Sink.LastPlace(from)
 	if err != nil {
 		return failed(fmt.Errorf("look for the last line of the audit: %w", err))
 	}
@@ -107,7 +107,7 @@ func (w *Writer) Step(ctx context.Context, cursor string) (loop.Report, error) {
 		if err != nil {
 			return failed(err)
 		}
-		p = p.afterLine(Line{N: p.N + 1, ID: e.ID, Number: next.Numbers[i]}, text)
+		p = p.advancePast(Line{N: p.N + 1, ID: e.ID, Number: next.Numbers[i]}, text)
 		lines = append(lines, append(text, '\n'))
 	}
 	if len(lines) > 0 {

@@ -13,9 +13,9 @@ import (
 
 // VerifyAudit checks lines that audit.write_to had written: their chain, and whether they agree with the Redis of the
 // settings. With a nil c the chain alone is checked.
-func VerifyAudit(ctx context.Context, c *config.Config, sources []auditlog.Source) (*auditlog.Found, error) {
+func VerifyAudit(ctx context.Context, c *config.Config, sources []auditlog.Source) (*auditlog.Findings, error) {
 	if c == nil {
-		return auditlog.Verify(ctx, sources, nil)
+		return auditlog.VerifyLines(ctx, sources, nil)
 	}
 	s := &Service{cfg: *c}
 	rdb, err := redisconn.New(s.redisOptions())
@@ -24,7 +24,7 @@ func VerifyAudit(ctx context.Context, c *config.Config, sources []auditlog.Sourc
 	}
 	defer func() { _ = rdb.Close() }()
 	store := registry.New(rdb, registry.Options{Keys: keys.New(c.Redis.Prefix), Keyring: noKeys{}})
-	return auditlog.Verify(ctx, sources, store)
+	return auditlog.VerifyLines(ctx, sources, store)
 }
 
 // noKeys is for readers of what is not sealed.
