@@ -74,20 +74,20 @@ func New(opts Options) *Watch {
 	return &Watch{opts: opts, rules: commoncause.Rules{Within: opts.Within}, record: commoncause.NewRecord(), turned: opts.Now()}
 }
 
-// Dial makes a dial that notes at which address a host is.
-func (w *Watch) Dial(next func(ctx context.Context, network, address string) (net.Conn, error)) func(ctx context.Context, network, address string) (net.Conn, error) {
+// WrapDial makes a dial that notes at which address a host is.
+func (w *Watch) WrapDial(next func(ctx context.Context, network, address string) (net.Conn, error)) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := next(ctx, network, address)
 		if err == nil {
-			w.noteAddress(address, conn.RemoteAddr())
+			w.noteConnAddress(address, conn.RemoteAddr())
 		} else if op, ok := errors.AsType[*net.OpError](err); ok {
-			w.noteAddress(address, op.Addr)
+			w.noteConnAddress(address, op.Addr)
 		}
 		return conn, err
 	}
 }
 
-func (w *Watch) noteAddress(host string, at net.Addr) {
+func (w *Watch) noteConnAddress(host string, at net.Addr) {
 	if tcp, ok := at.(*net.TCPAddr); ok {
 		w.Dialled(host, tcp.AddrPort().Addr())
 	}
@@ -97,28 +97,28 @@ func (w *Watch) noteAddress(host string, at net.Addr) {
 func (w *Watch) Dialled(host string, at netip.Addr) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.record.Dialled(nameOf(host), at)
+	w.record.Dialled(stripPort(host), at)
 }
 
 // Answered notes that a host gave an HTTP answer, whatever it was.
 func (w *Watch) Answered(host string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.record.Answered(nameOf(host), w.storeTime())
+	w.record.Answered(stripPort(host), w.storeTime())
 }
 
 // Failed notes that none of a host came.
 func (w *Watch) Failed(host string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.record.Failed(nameOf(host), w.storeTime())
+	w.record.Failed(stripPort(host), w.storeTime())
 }
 
 // storeTime is the store's time; w.mu is held.
 func (w *Watch) storeTime() time.Time { return w.opts.Now().Add(w.ahead) }
 
-// nameOf is a host without its port.
-func nameOf(host string) string {
+// stripPort is a host without its port.
+func stripPort(host string) string {
 	i := strings.LastIndexByte(host, ':')
 	if i < 0 {
 		return host
@@ -129,8 +129,8 @@ func nameOf(host string) string {
 	return strings.Trim(host, "[]")
 }
 
-// Common is the newest common cause as the last turn found it, by this machine's clock. While that is not known, there may be one.
-func (w *Watch) Common() incident.Common {
+// CommonCause is the newest common cause as the last turn found it, by this machine's clock. While that is not known, there may be one.
+func (w *Watch) CommonCause() incident.Common {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if age := w.opts.Now().Sub(w.turned); !w.episode.Lasts() && (!w.heard || age > staleAfter) && age < giveUpAfter {
@@ -150,7 +150,7 @@ func (w *Watch) Run(ctx context.Context) {
 	tick := time.NewTicker(Every)
 	defer tick.Stop()
 	for {
-		if err := w.Turn(ctx); err != nil && ctx.Err() == nil { // the loops and the metrics of Redis tell of it
+		if err := w.ShareAndDecide(ctx); err != nil && ctx.Err() == nil { // the loops and the metrics of Redis tell of it
 			w.opts.Log.DebugContext(ctx, "whether endpoints fail for a common cause stays as it was", "err", err)
 		}
 		select {
@@ -161,8 +161,8 @@ func (w *Watch) Run(ctx context.Context) {
 	}
 }
 
-// Turn shares what was seen, and decides.
-func (w *Watch) Turn(ctx context.Context) error {
+// ShareAndDecide shares what was seen, and decides.
+func (w *Watch) ShareAndDecide(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, turnWithin)
 	defer cancel()
 	w.mu.Lock()

@@ -93,7 +93,7 @@ func (w *world) start() {
 func (w *world) turns() {
 	w.Helper()
 	for _, p := range w.watches {
-		if err := p.Turn(w.Context()); err != nil {
+		if err := p.ShareAndDecide(w.Context()); err != nil {
 			w.Fatal(err)
 		}
 	}
@@ -118,7 +118,7 @@ func (w *world) pass(spell time.Duration, hosts int, by ...int) {
 func (w *world) want(what string, lasts bool, ago time.Duration) {
 	w.Helper()
 	for i, p := range w.watches {
-		c := p.Common()
+		c := p.CommonCause()
 		if c.Lasts() != lasts {
 			w.Errorf("%s, process %d: %+v", what, i, c)
 			continue
@@ -195,19 +195,19 @@ func TestStoreFaults(t *testing.T) {
 		w.pass(time.Minute, 6, 0, 1)
 		w.want("cut", true, time.Minute)
 		w.away = true
-		if err := w.watches[0].Turn(w.Context()); !errors.Is(err, errAway) {
+		if err := w.watches[0].ShareAndDecide(w.Context()); !errors.Is(err, errAway) {
 			w.Errorf("turn without Redis: %v", err)
 		}
 		w.want("without Redis", true, time.Minute)
 		w.away = false
 		space := keys.New("test")
 		w.rdb.HSet(w.Context(), space.Config(keys.ConfigReach), "odd", fmt.Sprintf(`%d;{"v":9}`, time.Now().UnixMilli()))
-		if err := w.watches[0].Turn(w.Context()); err == nil || !strings.Contains(err.Error(), "format 9") {
+		if err := w.watches[0].ShareAndDecide(w.Context()); err == nil || !strings.Contains(err.Error(), "format 9") {
 			w.Errorf("turn with an unreadable report: %v", err)
 		}
 		w.want("with an unreadable report", true, time.Minute)
 		w.rdb.Set(w.Context(), space.Config(keys.ConfigCommonCause), "odd", 0)
-		_ = w.watches[0].Turn(w.Context())
+		_ = w.watches[0].ShareAndDecide(w.Context())
 		w.want("with an unreadable cause", true, time.Minute)
 	})
 }
@@ -215,7 +215,7 @@ func TestStoreFaults(t *testing.T) {
 // Who has not heard of the others, or not for a while, blames nobody, but not for ever.
 func TestUnknown(t *testing.T) {
 	each(t, 1, func(w *world) {
-		holds := func() bool { return w.watches[0].Common().Holds(time.Now().Add(w.moved)) }
+		holds := func() bool { return w.watches[0].CommonCause().Holds(time.Now().Add(w.moved)) }
 		var got []bool
 		note := func() { got = append(got, holds()) }
 		note()
@@ -242,7 +242,7 @@ func TestDial(t *testing.T) {
 	each(t, 1, func(w *world) {
 		w.turns()
 		p, n := w.watches[0], 0
-		dial := p.Dial(func(context.Context, string, string) (net.Conn, error) {
+		dial := p.WrapDial(func(context.Context, string, string) (net.Conn, error) {
 			n++
 			at := &net.TCPAddr{IP: net.IPv4(203, byte(n), 0, 1), Port: 443}
 			if n%2 == 0 {
@@ -262,7 +262,7 @@ func TestDial(t *testing.T) {
 		}
 		w.want("five networks", true, 35*time.Second)
 		resolver := &net.DNSError{Err: "no such host"}
-		if _, err := p.Dial(func(context.Context, string, string) (net.Conn, error) {
+		if _, err := p.WrapDial(func(context.Context, string, string) (net.Conn, error) {
 			return nil, &net.OpError{Op: "dial", Err: resolver}
 		})(w.Context(), "tcp", "a.example:443"); !errors.Is(err, resolver) {
 			w.Errorf("dial: %v", err)

@@ -141,7 +141,7 @@ func (s *Service) buildPush() error {
 		Metrics: causewatch.NewMetrics(s.metrics), Log: s.log,
 	})
 	s.wire = wire.New(wire.Options{
-		Dial: s.causes.Dial(s.guard.Dialer().DialContext), IdlePerHost: d.InFlightPerApp, MaxAge: d.ConnectionMaxAge,
+		Dial: s.causes.WrapDial(s.guard.Dialer().DialContext), IdlePerHost: d.InFlightPerApp, MaxAge: d.ConnectionMaxAge,
 		Verify: s.guard.VerifyKeys,
 	})
 	s.parts.pusher = push.New(push.Options{
@@ -193,7 +193,7 @@ func (s *Service) buildPeople() error {
 		Licences: s.licences,
 		Probes:   &probe.Forecast{States: s.probes, Licences: s.licences, Schedule: plan, Environment: s.env, Idle: s.cfg.Probe.Interval == 0},
 		Apps:     appSettings{s.dir}, Store: s.incidents, Queue: s.queue, Mailbox: standing{s.boxes}, Environment: s.env,
-		Settings: s.incidentSettings(), CommonCause: s.causes.Common, Metrics: alerting.NewMetrics(s.metrics), Log: s.log,
+		Settings: s.incidentSettings(), CommonCause: s.causes.CommonCause, Metrics: alerting.NewMetrics(s.metrics), Log: s.log,
 	}
 	p.tracker, p.drainTracker = alerting.New(o), nil
 	if s.drains != nil {
@@ -238,7 +238,7 @@ func (s *Service) buildSweep() error {
 		Registry: s.store, Apps: s.dir, Mailboxes: s.boxes, Waker: p.waker, Notifier: &notifier{queue: s.queue}, // repairs are for all replicas
 		Repairer: fanout.NewRepairer(fanout.RepairOptions{Approvals: p.approvals, Index: s.store}),
 		Incidents: &troubles{
-			tracker: p.tracker, store: s.incidents, dir: s.dir, endpoints: p.endpoints, settings: s.incidentSettings(), common: s.causes.Common, env: s.env,
+			tracker: p.tracker, store: s.incidents, dir: s.dir, endpoints: p.endpoints, settings: s.incidentSettings(), common: s.causes.CommonCause, env: s.env,
 			second: secondOpinion{boxes: s.boxes, approvals: p.approvals, asked: map[string]bool{}},
 		},
 		Mails:   &waitingMails{IncidentStore: s.incidents, post: p.post, tracker: p.tracker, disabled: s.cfg.SMTP.Disabled},
@@ -290,7 +290,7 @@ func (s *Service) buildAPI() error {
 			probes: p.probes, guard: s.guard, env: s.env, timeout: s.cfg.Delivery.Timeout,
 		},
 		Approvals: &approvals{p.approvals, p.tracker}, ApprovalList: s.boxes, Resyncer: p.teller, Jobs: p.jobs, Mailboxes: s.boxes, Deliveries: s.store,
-		Explainer: intake.NewExplainer(s.store, s.boxes, s.store, s.env, s.causes.Common), Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store, Outcomes: s.store,
+		Explainer: intake.NewExplainer(s.store, s.boxes, s.store, s.env, s.causes.CommonCause), Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store, Outcomes: s.store,
 		MailDesk: p.desk, NewAddresses: s.cfg.Mail.NewAddresses, Incidents: &incidents{store: s.incidents, tracker: p.tracker, dir: s.dir, audit: s.store}, Audit: s.store,
 		ErrorReports: &errorReports{registry.NewIncidentStore(s.durable, keys.New(s.cfg.Redis.Prefix), s.cfg.Retention.Incidents), s.cfg.Retention.Idempotency}, ConfigFeed: p.feed,
 		Discovery: func() []byte { return *p.discovery.Load() }, JWKS: s.keySet.JWKS,

@@ -91,7 +91,7 @@ func (e *egress) process(name string) *poster {
 		Wire: wiretest.Over{RoundTripper: p}, Check: url.Parse, Tokens: e, Timeout: 10 * time.Second, Version: "1", Reach: p.causes,
 	})
 	p.tracker = alerting.New(alerting.Options{
-		Apps: e, Store: e, Queue: e, Mailbox: e, Environment: partner.Online, Settings: incident.DefaultSettings(), CommonCause: p.causes.Common, Log: log, Now: e.time,
+		Apps: e, Store: e, Queue: e, Mailbox: e, Environment: partner.Online, Settings: incident.DefaultSettings(), CommonCause: p.causes.CommonCause, Log: log, Now: e.time,
 	})
 	return p
 }
@@ -198,7 +198,7 @@ func (e *egress) pass(spell time.Duration, each func()) {
 			e.workers[n%len(e.workers)].post(n)
 		}
 		for _, p := range append(slices.Clone(e.workers), e.holder) {
-			if err := p.causes.Turn(e.Context()); err != nil {
+			if err := p.causes.ShareAndDecide(e.Context()); err != nil {
 				e.Fatal(err)
 			}
 		}
@@ -258,7 +258,7 @@ func TestEgressCut(t *testing.T) {
 				if e.now.Sub(began) == 20*time.Minute {
 					e.workers, e.holder = []*poster{e.process("worker3")}, e.process("holder2")
 				}
-				if !e.holder.causes.Common().Lasts() {
+				if !e.holder.causes.CommonCause().Lasts() {
 					lasted = e.now.Sub(began)
 				}
 			})
