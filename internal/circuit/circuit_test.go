@@ -17,7 +17,7 @@ const timeout = 10 * time.Second
 
 func settings() *circuit.Settings {
 	return &circuit.Settings{
-		Failures: 5, Gate: delivery.Gate{Base: 5 * time.Second, Max: time.Minute}, Schedule: delivery.DefaultSchedule(), Timeout: timeout, Most: 32,
+		Failures: 5, Cooldown: delivery.Gate{Base: 5 * time.Second, Max: time.Minute}, Schedule: delivery.DefaultSchedule(), Timeout: timeout, Most: 32,
 	}
 }
 
@@ -31,23 +31,23 @@ type clock struct {
 	now time.Time
 }
 
-func begin(b circuit.Begun) *clock {
+func begin(b circuit.StartState) *clock {
 	c := &clock{set: settings(), e: &circuit.Endpoint{}, now: start}
 	c.next(b)
 	return c
 }
 
-func (c *clock) next(b circuit.Begun) { c.run = c.e.Begin(c.set, b, c.now, 0.5) }
+func (c *clock) next(b circuit.StartState) { c.run = c.e.BeginRun(c.set, b, c.now, 0.5) }
 
 // gets hands in an answer about a tenant after a moment.
-func (c *clock) gets(t tenant.ID, res delivery.Result, change ...func(a *circuit.Answer)) circuit.Decision {
+func (c *clock) gets(t tenant.ID, res delivery.Result, change ...func(a *circuit.AttemptResult)) circuit.Decision {
 	c.now = c.now.Add(20 * time.Millisecond)
 	res.Duration = 10 * time.Millisecond
-	a := circuit.Answer{Result: res, Tenant: t, At: c.now, Full: true}
+	a := circuit.AttemptResult{Result: res, Tenant: t, At: c.now, Full: true}
 	for _, f := range change {
 		f(&a)
 	}
-	return c.run.Answered(a, 0.5)
+	return c.run.JudgeAttempt(a, 0.5)
 }
 
 func status(code int) delivery.Result { return delivery.ClassifyStatus(code) }
@@ -73,63 +73,63 @@ func TestEvidence(t *testing.T) {
 	}
 	name := func(i int) tenant.ID { return tenant.ID(fmt.Sprint("t", i)) }
 	for what, row := range map[string]struct {
-		begun   circuit.Begun
+		begun   circuit.StartState
 		do      func(c *clock)
 		failing bool
 	}{
-		"OneTenant":  {circuit.Begun{}, func(c *clock) { times(9, func(int) { c.gets("a", status(500)) }) }, false},
-		"TwoTenants": {circuit.Begun{}, func(c *clock) { c.gets("a", status(500)); c.gets("b", status(500)) }, true},
-		"TwoTenantsAnHourApart": {circuit.Begun{}, func(c *clock) {
+		"OneTenant":  {circuit.StartState{}, func(c *clock) { times(9, func(int) { c.gets("a", status(500)) }) }, false},
+		"TwoTenants": {circuit.StartState{}, func(c *clock) { c.gets("a", status(500)); c.gets("b", status(500)) }, true},
+		"TwoTenantsAnHourApart": {circuit.StartState{}, func(c *clock) {
 			c.gets("a", status(500))
 			c.now = c.now.Add(time.Hour)
-			c.next(circuit.Begun{})
+			c.next(circuit.StartState{})
 			c.gets("b", status(500))
 		}, false},
-		"TheOnlyTenant":                  {circuit.Begun{Sole: true}, func(c *clock) { c.gets("a", status(500)) }, true},
-		"NoAnswerAtAll":                  {circuit.Begun{}, func(c *clock) { c.gets("a", refused) }, true},
-		"TakenBetween":                   {circuit.Begun{}, func(c *clock) { c.gets("a", status(500)); c.gets("c", status(204)); c.gets("b", status(500)) }, false},
-		"TakenAfterwards":                {circuit.Begun{}, func(c *clock) { c.gets("a", status(500)); c.gets("b", status(500)); c.gets("c", status(204)) }, false},
-		"FourInARowOfOneThatTakesOthers": {circuit.Begun{}, func(c *clock) { c.gets("z", status(204)); times(4, func(i int) { c.gets(name(i), status(500)) }) }, false},
-		"FiveInARowOfOneThatTakesOthers": {circuit.Begun{}, func(c *clock) { c.gets("z", status(204)); times(5, func(i int) { c.gets(name(i), status(500)) }) }, true},
-		"FiveOfOneTenantBesideOthers":    {circuit.Begun{}, func(c *clock) { c.gets("z", status(204)); times(5, func(int) { c.gets("a", status(500)) }) }, false},
-		"ItHangsAfterItTookSome": {circuit.Begun{}, func(c *clock) {
+		"TheOnlyTenant":                  {circuit.StartState{Sole: true}, func(c *clock) { c.gets("a", status(500)) }, true},
+		"NoAnswerAtAll":                  {circuit.StartState{}, func(c *clock) { c.gets("a", refused) }, true},
+		"TakenBetween":                   {circuit.StartState{}, func(c *clock) { c.gets("a", status(500)); c.gets("c", status(204)); c.gets("b", status(500)) }, false},
+		"TakenAfterwards":                {circuit.StartState{}, func(c *clock) { c.gets("a", status(500)); c.gets("b", status(500)); c.gets("c", status(204)) }, false},
+		"FourInARowOfOneThatTakesOthers": {circuit.StartState{}, func(c *clock) { c.gets("z", status(204)); times(4, func(i int) { c.gets(name(i), status(500)) }) }, false},
+		"FiveInARowOfOneThatTakesOthers": {circuit.StartState{}, func(c *clock) { c.gets("z", status(204)); times(5, func(i int) { c.gets(name(i), status(500)) }) }, true},
+		"FiveOfOneTenantBesideOthers":    {circuit.StartState{}, func(c *clock) { c.gets("z", status(204)); times(5, func(int) { c.gets("a", status(500)) }) }, false},
+		"ItHangsAfterItTookSome": {circuit.StartState{}, func(c *clock) {
 			c.gets("z", status(204))
 			c.now = c.now.Add(timeout)
 			c.gets("a", noAnswer(delivery.ReasonTimeout))
 		}, true},
-		"AllRefusedAlike":        {circuit.Begun{}, func(c *clock) { times(5, func(i int) { c.gets(name(i), status(408)) }) }, true},
-		"FourRefused":            {circuit.Begun{}, func(c *clock) { times(4, func(i int) { c.gets(name(i), status(408)) }) }, false},
-		"OneTenantRefused":       {circuit.Begun{}, func(c *clock) { times(9, func(int) { c.gets("a", status(422)) }) }, false},
-		"TheOnlyTenantRefused":   {circuit.Begun{Sole: true}, func(c *clock) { times(9, func(int) { c.gets("a", status(422)) }) }, false},
-		"RefusedInDifferentWays": {circuit.Begun{}, func(c *clock) { times(9, func(i int) { c.gets(name(i), status([]int{409, 421, 422, 423}[i%4])) }) }, false},
-		"RefusedBesideOthers":    {circuit.Begun{}, func(c *clock) { c.gets("z", status(204)); times(50, func(i int) { c.gets(name(i), status(422)) }) }, false},
-		"RefusedAgainSinceOthersWereTaken": {circuit.Begun{}, func(c *clock) {
+		"AllRefusedAlike":        {circuit.StartState{}, func(c *clock) { times(5, func(i int) { c.gets(name(i), status(408)) }) }, true},
+		"FourRefused":            {circuit.StartState{}, func(c *clock) { times(4, func(i int) { c.gets(name(i), status(408)) }) }, false},
+		"OneTenantRefused":       {circuit.StartState{}, func(c *clock) { times(9, func(int) { c.gets("a", status(422)) }) }, false},
+		"TheOnlyTenantRefused":   {circuit.StartState{Sole: true}, func(c *clock) { times(9, func(int) { c.gets("a", status(422)) }) }, false},
+		"RefusedInDifferentWays": {circuit.StartState{}, func(c *clock) { times(9, func(i int) { c.gets(name(i), status([]int{409, 421, 422, 423}[i%4])) }) }, false},
+		"RefusedBesideOthers":    {circuit.StartState{}, func(c *clock) { c.gets("z", status(204)); times(50, func(i int) { c.gets(name(i), status(422)) }) }, false},
+		"RefusedAgainSinceOthersWereTaken": {circuit.StartState{}, func(c *clock) {
 			c.gets("z", status(204))
 			was := c.now.Add(-time.Minute)
 			c.now = c.now.Add(time.Hour)
 			times(50, func(i int) {
-				c.gets(name(i), status(422), func(a *circuit.Answer) { a.Steps, a.Attempts, a.LastAttempt = 1, 1, was })
+				c.gets(name(i), status(422), func(a *circuit.AttemptResult) { a.Steps, a.Attempts, a.LastAttempt = 1, 1, was })
 			})
 		}, false},
-		"RefusedAfterTheGateClosedForIt": {circuit.Begun{Refusing: true, Probes: 5}, func(c *clock) { c.gets("a", status(408)) }, true},
-		"ProbesAreRefused":               {circuit.Begun{Probes: 5}, func(c *clock) { c.gets("a", status(422)) }, false},
-		"ProbesFail":                     {circuit.Begun{Probes: 5}, func(c *clock) { c.gets("a", status(500)) }, true},
-		"OneProbeOfFiveIsTaken":          {circuit.Begun{Probes: 5}, func(c *clock) { c.gets("a", status(500)); c.gets("b", status(204)); c.gets("c", status(500)) }, false},
-		"Gone":                           {circuit.Begun{}, func(c *clock) { c.gets("a", status(410)) }, true},
-		"Blocked":                        {circuit.Begun{}, func(c *clock) { c.gets("a", delivery.Result{Outcome: delivery.Blocked, Fault: delivery.FaultEndpoint}) }, true},
-		"OurOwnFault":                    {circuit.Begun{}, func(c *clock) { c.gets("a", delivery.Result{Outcome: delivery.Aborted, Fault: delivery.FaultOwn}) }, false},
-		"AskedToWait":                    {circuit.Begun{}, func(c *clock) { c.gets("a", after(time.Second)); c.gets("b", after(time.Second)) }, false},
-		"Outdated":                       {circuit.Begun{}, func(c *clock) { c.gets("a", refused); c.run.Outdated() }, false},
+		"RefusedAfterTheGateClosedForIt": {circuit.StartState{Refusing: true, Probes: 5}, func(c *clock) { c.gets("a", status(408)) }, true},
+		"ProbesAreRefused":               {circuit.StartState{Probes: 5}, func(c *clock) { c.gets("a", status(422)) }, false},
+		"ProbesFail":                     {circuit.StartState{Probes: 5}, func(c *clock) { c.gets("a", status(500)) }, true},
+		"OneProbeOfFiveIsTaken":          {circuit.StartState{Probes: 5}, func(c *clock) { c.gets("a", status(500)); c.gets("b", status(204)); c.gets("c", status(500)) }, false},
+		"Gone":                           {circuit.StartState{}, func(c *clock) { c.gets("a", status(410)) }, true},
+		"Blocked":                        {circuit.StartState{}, func(c *clock) { c.gets("a", delivery.Result{Outcome: delivery.Blocked, Fault: delivery.FaultEndpoint}) }, true},
+		"OurOwnFault":                    {circuit.StartState{}, func(c *clock) { c.gets("a", delivery.Result{Outcome: delivery.Aborted, Fault: delivery.FaultOwn}) }, false},
+		"AskedToWait":                    {circuit.StartState{}, func(c *clock) { c.gets("a", after(time.Second)); c.gets("b", after(time.Second)) }, false},
+		"Outdated":                       {circuit.StartState{}, func(c *clock) { c.gets("a", refused); c.run.MarkOutdated() }, false},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			c := begin(row.begun)
 			row.do(c)
-			if got := c.run.Failing(); got != row.failing {
+			if got := c.run.IsFailing(); got != row.failing {
 				t.Errorf("failing: %v, want %v", got, row.failing)
 			}
 			closing := c.run.Close(c.now)
-			if row.failing != (closing.Failing && closing.Gate > 0) {
+			if row.failing != (closing.Failing && closing.Cooldown > 0) {
 				t.Errorf("closing %+v", closing)
 			}
 		})
@@ -139,7 +139,7 @@ func TestEvidence(t *testing.T) {
 // What a notification's failure leads to.
 func TestDecisions(t *testing.T) {
 	t.Parallel()
-	gate := func(n int) time.Duration { return settings().Gate.After(n, 0.5) }
+	gate := func(n int) time.Duration { return settings().Cooldown.After(n, 0.5) }
 	behind := gate(1) + time.Second
 	for what, row := range map[string]struct {
 		do   func(c *clock) circuit.Decision
@@ -150,20 +150,20 @@ func TestDecisions(t *testing.T) {
 		"AloneFirst": {func(c *clock) circuit.Decision { return c.gets("a", status(500)) }, circuit.Decision{Delay: behind, Blame: circuit.TenantFault}},
 		"AloneAgain": {
 			func(c *clock) circuit.Decision {
-				return c.gets("a", status(500), func(a *circuit.Answer) { a.Attempts = 3 })
+				return c.gets("a", status(500), func(a *circuit.AttemptResult) { a.Attempts = 3 })
 			},
 			circuit.Decision{Delay: gate(4), Blame: circuit.TenantFault},
 		},
 		"AloneForDays": {
 			func(c *clock) circuit.Decision {
-				return c.gets("a", status(500), func(a *circuit.Answer) { a.Attempts = 8000 })
+				return c.gets("a", status(500), func(a *circuit.AttemptResult) { a.Attempts = 8000 })
 			},
 			circuit.Decision{Delay: gate(8000), Blame: circuit.TenantFault},
 		},
 		"BesideOthers": {
 			func(c *clock) circuit.Decision {
 				c.gets("z", status(204))
-				return c.gets("a", status(500), func(a *circuit.Answer) { a.Attempts = 50 })
+				return c.gets("a", status(500), func(a *circuit.AttemptResult) { a.Attempts = 50 })
 			},
 			circuit.Decision{Delay: gate(1) / 2, Blame: circuit.TenantFault},
 		},
@@ -178,14 +178,14 @@ func TestDecisions(t *testing.T) {
 		},
 		"CutOffAtTheEnd": {
 			func(c *clock) circuit.Decision {
-				return c.gets("a", delivery.Result{Outcome: delivery.Aborted}, func(a *circuit.Answer) { a.Halting = true })
+				return c.gets("a", delivery.Result{Outcome: delivery.Aborted}, func(a *circuit.AttemptResult) { a.Halting = true })
 			},
 			circuit.Decision{Released: true},
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			if got := row.do(begin(circuit.Begun{})); got != row.want {
+			if got := row.do(begin(circuit.StartState{})); got != row.want {
 				t.Errorf("%+v, want %+v", got, row.want)
 			}
 		})
@@ -195,30 +195,30 @@ func TestDecisions(t *testing.T) {
 // How a gate closes: for how long, and how many prove the endpoint when it has run out.
 func TestClosing(t *testing.T) {
 	t.Parallel()
-	c := begin(circuit.Begun{})
+	c := begin(circuit.StartState{})
 	for n, want := range []int{5, 10, 20, 40, 64, 64} {
 		c.gets("a", status(500))
 		c.gets("b", status(500))
 		closing := c.run.Close(c.now)
-		if closing.Probes != want || closing.Gate != c.set.Gate.After(n+1, 0.5) {
+		if closing.Probes != want || closing.Cooldown != c.set.Cooldown.After(n+1, 0.5) {
 			t.Errorf("the %d. closing: %+v", n+1, closing)
 		}
-		c.now = c.now.Add(closing.Gate)
-		c.next(circuit.Begun{Probes: closing.Probes, Openings: n + 1})
+		c.now = c.now.Add(closing.Cooldown)
+		c.next(circuit.StartState{Probes: closing.Probes, Openings: n + 1})
 	}
 	c.gets("a", noAnswer(delivery.ReasonRefused))
 	if closing := c.run.Close(c.now); closing.Probes != 1 {
 		t.Errorf("the host does not answer any more: %+v", closing)
 	}
-	c = begin(circuit.Begun{})
+	c = begin(circuit.StartState{})
 	c.gets("a", after(90*time.Second))
 	c.gets("b", after(30*time.Second))
-	if closing := c.run.Close(c.now); closing.Gate < 89*time.Second || closing.Gate > 90*time.Second || closing.Probes != 0 || closing.Failing {
+	if closing := c.run.Close(c.now); closing.Cooldown < 89*time.Second || closing.Cooldown > 90*time.Second || closing.Probes != 0 || closing.Failing {
 		t.Errorf("a pause: %+v", closing)
 	}
-	c = begin(circuit.Begun{})
+	c = begin(circuit.StartState{})
 	c.gets("a", delivery.Result{Outcome: delivery.Blocked})
-	if closing := c.run.Close(c.now); closing.Gate != circuit.BlockedGate || closing.Probes != 1 {
+	if closing := c.run.Close(c.now); closing.Cooldown != circuit.BlockedCooldown || closing.Probes != 1 {
 		t.Errorf("blocked: %+v", closing)
 	}
 }
@@ -226,7 +226,7 @@ func TestClosing(t *testing.T) {
 // What climbed is recalled once, when an endpoint that refused all takes one again.
 func TestRecallOnce(t *testing.T) {
 	t.Parallel()
-	c := begin(circuit.Begun{})
+	c := begin(circuit.StartState{})
 	for i := range 5 {
 		c.gets(tenant.ID(strconv.Itoa(i)), status(408))
 	}
@@ -234,24 +234,24 @@ func TestRecallOnce(t *testing.T) {
 	if closing := c.run.Close(c.now); !closing.Refusing.Equal(first) {
 		t.Errorf("refusing since %v, want %v", closing.Refusing, first)
 	}
-	c.next(circuit.Begun{Probes: 5, Openings: 1, Refusing: true})
+	c.next(circuit.StartState{Probes: 5, Openings: 1, Refusing: true})
 	c.gets("a", status(408))
-	if c.run.Recalls() {
+	if c.run.NeedsRecall() {
 		t.Error("recalls before anything was taken")
 	}
 	c.gets("b", status(204))
-	if !c.run.Recalls() {
+	if !c.run.NeedsRecall() {
 		t.Error("recalls nothing")
 	}
-	c.run.Recalled(true)
-	if c.run.Recalled(false); c.run.Recalls() {
+	c.run.SetNeedsRecall(true)
+	if c.run.SetNeedsRecall(false); c.run.NeedsRecall() {
 		t.Error("recalls for ever")
 	}
-	if c.gets("c", status(204)); c.run.Recalls() {
+	if c.gets("c", status(204)); c.run.NeedsRecall() {
 		t.Error("recalls at each success")
 	}
-	c.next(circuit.Begun{Recall: true}) // another process left it
-	if !c.run.Recalls() {
+	c.next(circuit.StartState{Recall: true}) // another process left it
+	if !c.run.NeedsRecall() {
 		t.Error("does not go on")
 	}
 }
@@ -259,7 +259,7 @@ func TestRecallOnce(t *testing.T) {
 // What one process saw of an endpoint that refused nearly all is void once the mailbox says that it took something elsewhere.
 func TestRefusingIsTheMailboxes(t *testing.T) {
 	t.Parallel()
-	c := begin(circuit.Begun{})
+	c := begin(circuit.StartState{})
 	for i := range 5 {
 		c.gets(tenant.ID(strconv.Itoa(i)), status(408))
 	}
@@ -267,10 +267,10 @@ func TestRefusingIsTheMailboxes(t *testing.T) {
 		t.Fatalf("closing %+v", closing)
 	}
 	c.now = c.now.Add(time.Hour)
-	c.next(circuit.Begun{}) // another process told it of others meanwhile
-	d := c.gets("a", status(422), func(a *circuit.Answer) { a.Steps, a.Attempts, a.LastAttempt = 2, 2, c.now.Add(-time.Minute) })
-	if !d.Step || d.Blame != circuit.TenantFault || c.run.Failing() {
-		t.Errorf("%+v, failing %v", d, c.run.Failing())
+	c.next(circuit.StartState{}) // another process told it of others meanwhile
+	d := c.gets("a", status(422), func(a *circuit.AttemptResult) { a.Steps, a.Attempts, a.LastAttempt = 2, 2, c.now.Add(-time.Minute) })
+	if !d.Step || d.Blame != circuit.TenantFault || c.run.IsFailing() {
+		t.Errorf("%+v, failing %v", d, c.run.IsFailing())
 	}
 }
 
@@ -278,12 +278,12 @@ func TestRefusingIsTheMailboxes(t *testing.T) {
 func TestRetriesAreWithinABudget(t *testing.T) {
 	t.Parallel()
 	for name, each := range map[string]time.Duration{"Idle": time.Hour, "Busy": 2 * time.Millisecond} {
-		c := begin(circuit.Begun{})
+		c := begin(circuit.StartState{})
 		rate := 5.0
 		if each < time.Second {
 			for range 5000 { // 500 a second for ten seconds
 				c.now = c.now.Add(each)
-				c.run.Answered(circuit.Answer{Result: status(204), Tenant: "z", At: c.now}, 0.5)
+				c.run.JudgeAttempt(circuit.AttemptResult{Result: status(204), Tenant: "z", At: c.now}, 0.5)
 			}
 			rate = 0.2 * 500
 		}
@@ -292,9 +292,9 @@ func TestRetriesAreWithinABudget(t *testing.T) {
 		var last time.Duration
 		for i := range failed {
 			if i%3 == 0 {
-				c.run.Answered(circuit.Answer{Result: status(204), Tenant: "z", At: c.now}, 0.5)
+				c.run.JudgeAttempt(circuit.AttemptResult{Result: status(204), Tenant: "z", At: c.now}, 0.5)
 			}
-			last = c.run.Answered(circuit.Answer{Result: status(502), Tenant: tenant.ID(strconv.Itoa(i)), At: c.now}, 0.5).Delay
+			last = c.run.JudgeAttempt(circuit.AttemptResult{Result: status(502), Tenant: tenant.ID(strconv.Itoa(i)), At: c.now}, 0.5).Delay
 		}
 		if want := failed / rate; last.Seconds() < 0.8*want || last.Seconds() > 1.1*want {
 			t.Errorf("%s: the last of %d is due after %v, want %.0f s", name, failed, last, want)
@@ -313,10 +313,10 @@ func TestWhateverComes(t *testing.T) {
 		{Outcome: delivery.Blocked},
 	}
 	rapid.Check(t, func(rt *rapid.T) {
-		c := begin(circuit.Begun{})
+		c := begin(circuit.StartState{})
 		ids := []tenant.ID{"a", "b", "c"}
 		for range rapid.IntRange(1, 6).Draw(rt, "runs") {
-			b := circuit.Begun{
+			b := circuit.StartState{
 				Probes: rapid.SampledFrom([]int{0, 0, 1, 5, 64}).Draw(rt, "probes"), Openings: rapid.IntRange(0, 9).Draw(rt, "openings"),
 				Sole: rapid.Bool().Draw(rt, "sole"), Refusing: rapid.Bool().Draw(rt, "refusing"), Recall: rapid.Bool().Draw(rt, "recall"),
 			}
@@ -324,7 +324,7 @@ func TestWhateverComes(t *testing.T) {
 			for range rapid.IntRange(0, 40).Draw(rt, "answers") {
 				c.now = c.now.Add(time.Duration(rapid.IntRange(0, 12_000).Draw(rt, "ms")) * time.Millisecond)
 				res := rapid.SampledFrom(answers).Draw(rt, "answer")
-				a := circuit.Answer{
+				a := circuit.AttemptResult{
 					Result: res, Tenant: rapid.SampledFrom(ids).Draw(rt, "tenant"), Attempts: rapid.IntRange(0, 20).Draw(rt, "attempts"),
 					Steps: rapid.IntRange(0, 12).Draw(rt, "steps"), At: c.now, Full: rapid.Bool().Draw(rt, "full"),
 				}
@@ -332,9 +332,9 @@ func TestWhateverComes(t *testing.T) {
 					a.LastAttempt = c.now.Add(-time.Minute)
 				}
 				a.Result.Duration = time.Duration(rapid.IntRange(0, 10_000).Draw(rt, "took")) * time.Millisecond
-				d := c.run.Answered(a, rapid.Float64Range(0, 0.999).Draw(rt, "random"))
+				d := c.run.JudgeAttempt(a, rapid.Float64Range(0, 0.999).Draw(rt, "random"))
 				paused := res.Wait && (res.RetryAfter > 0 || res.Status == 429)
-				switch limit := c.run.Limit(); {
+				switch limit := c.run.AttemptLimit(); {
 				case limit < 1, limit > 64, c.run.Proof() == circuit.Proven && limit > c.set.Most:
 					rt.Fatalf("limit %d", limit)
 				case d.Delivered != (res.Outcome == delivery.Delivered):
@@ -347,21 +347,21 @@ func TestWhateverComes(t *testing.T) {
 					rt.Fatalf("%+v: due after %v", res, d.Delay)
 				case d.Delivered && c.run.Stage() == circuit.Suspecting:
 					rt.Fatal("suspects what it was just delivered to")
-				case c.run.Stage() != circuit.Claiming && c.run.Want(0, 32, 32) != 0:
+				case c.run.Stage() != circuit.Claiming && c.run.WantedClaims(0, 32, 32) != 0:
 					rt.Fatalf("claims in stage %d", c.run.Stage())
-				case c.run.Proof() == circuit.Probing && c.run.Want(1, 32, 32) != 0:
+				case c.run.Proof() == circuit.Probing && c.run.WantedClaims(1, 32, 32) != 0:
 					rt.Fatal("a second exchange for one round")
 				}
 			}
-			failing := c.run.Failing()
+			failing := c.run.IsFailing()
 			closing := c.run.Close(c.now)
 			switch {
-			case closing.Failing != failing, closing.Gate < 0, failing && (closing.Gate == 0 || closing.Probes < 1 || closing.Probes > 64):
+			case closing.Failing != failing, closing.Cooldown < 0, failing && (closing.Cooldown == 0 || closing.Probes < 1 || closing.Probes > 64):
 				rt.Fatalf("closing %+v, failing %v", closing, failing)
 			case !failing && closing.Probes != 0:
 				rt.Fatalf("closing %+v of an endpoint that is not to blame", closing)
 			}
-			c.now = c.now.Add(closing.Gate)
+			c.now = c.now.Add(closing.Cooldown)
 		}
 	})
 }

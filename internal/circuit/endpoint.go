@@ -11,8 +11,8 @@ import (
 type Settings struct {
 	// Failures in a row open the circuit of an endpoint that takes others.
 	Failures int
-	// Gate is how long a circuit stays open, and how long a tenant that failed alone waits; Schedule is for what is refused.
-	Gate     delivery.Gate
+	// Cooldown is how long a circuit stays open, and how long a tenant that failed alone waits; Schedule is for what is refused.
+	Cooldown delivery.Gate
 	Schedule delivery.Schedule
 	// Timeout bounds one post.
 	Timeout time.Duration
@@ -88,24 +88,24 @@ func (s *streak) addRefusal(t tenant.ID, status int, at time.Time) {
 	s.refusers = s.refusers || t != s.refuser
 }
 
-// Fails reports whether the endpoint did not answer the last time.
-func (e *Endpoint) Fails() bool { return e.silent.After(e.answered) }
+// IsSilent reports whether the endpoint did not answer the last time.
+func (e *Endpoint) IsSilent() bool { return e.silent.After(e.answered) }
 
-// Start is how many posts at once to begin with. alone: the endpoint has not answered since the process started, or since it fell
+// InitialLimit is how many posts at once to begin with. alone: the endpoint has not answered since the process started, or since it fell
 // silent, so one post at a time is enough.
-func (e *Endpoint) Start(most int, now time.Time) (posts int, alone bool) {
-	if e.answered.IsZero() || e.Fails() {
+func (e *Endpoint) InitialLimit(most int, now time.Time) (posts int, alone bool) {
+	if e.answered.IsZero() || e.IsSilent() {
 		return 1, true
 	}
 	if now.Sub(e.used) > paceLife {
 		e.pace = pace{}
 	}
 	e.used = now
-	return e.pace.firstLimit(most), false
+	return e.pace.initialLimit(most), false
 }
 
-// Idle is for how long nobody has asked.
-func (e *Endpoint) Idle(now time.Time) time.Duration { return now.Sub(e.used) }
+// IdleTime is for how long nobody has asked.
+func (e *Endpoint) IdleTime(now time.Time) time.Duration { return now.Sub(e.used) }
 
 // deliveredRecently reports whether the endpoint took something recently.
 func (e *Endpoint) deliveredRecently(at time.Time) bool {
@@ -129,9 +129,9 @@ func (e *Endpoint) refusesNearlyAll(set *Settings, at time.Time) bool {
 
 // retries paces what failed beside others that were taken.
 type retries struct {
-	// posts counts the posts of the last seconds, each at its second modulo their number; second is the last one.
-	posts  [window]int
-	second int64
+	// attempts counts the posts of the last seconds, each at its second modulo their number; second is the last one.
+	attempts [window]int
+	second   int64
 	// next is when the budget has room for another one.
 	next time.Time
 }
@@ -144,25 +144,25 @@ const (
 	retryShare   = 0.2
 )
 
-// countPost counts a post.
-func (r *retries) countPost(at time.Time) {
+// countAttempt counts a post.
+func (r *retries) countAttempt(at time.Time) {
 	second := at.Unix()
 	switch {
 	case second-r.second >= window || second < r.second-window:
-		r.posts = [window]int{}
+		r.attempts = [window]int{}
 		r.second = second
 	default:
 		for ; r.second < second; r.second++ {
-			r.posts[(r.second+1)%window] = 0
+			r.attempts[(r.second+1)%window] = 0
 		}
 	}
-	r.posts[second%window]++
+	r.attempts[second%window]++
 }
 
 // reserveRetry takes a place in the budget, and is how long to wait for it.
 func (r *retries) reserveRetry(at time.Time) time.Duration {
 	sum := 0
-	for _, n := range r.posts {
+	for _, n := range r.attempts {
 		sum += n
 	}
 	rate := max(leastRetries, retryShare*float64(sum)/window)

@@ -45,8 +45,8 @@ type pace struct {
 	hold    int
 }
 
-// firstLimit is the limit to begin with.
-func (p *pace) firstLimit(most int) int {
+// initialLimit is the limit to begin with.
+func (p *pace) initialLimit(most int) int {
 	if p.limit == 0 {
 		p.limit = Floor
 	}
@@ -58,7 +58,7 @@ func (p *pace) firstLimit(most int) int {
 func (p *pace) noteAnswer(took time.Duration, at time.Time, full bool, set *Settings) {
 	if took < set.Timeout/atOnceShare && p.move != down && (!p.settled || p.hold == 0) {
 		p.limit = min(p.limit+1, set.Most) // one more for each answer doubles it each round
-		p.dropLook()
+		p.discardMeasurement()
 		return
 	}
 	if at.Add(-took).Before(p.changed) { // of another limit
@@ -67,9 +67,9 @@ func (p *pace) noteAnswer(took time.Duration, at time.Time, full bool, set *Sett
 	if took <= set.Timeout/slowShare {
 		p.slow = 0
 	} else if p.slow++; p.slow >= max(leastSamples, p.limit) {
-		p.settleAt(min(p.limit-1, p.bearableLimit(took, set)))
+		p.fixLimit(min(p.limit-1, p.bearableLimit(took, set)))
 		p.hold, p.last = 0, up // fewer may tell as many
-		p.beginAnew(at)
+		p.restartMeasuring(at)
 		return
 	}
 	switch {
@@ -81,7 +81,7 @@ func (p *pace) noteAnswer(took time.Duration, at time.Time, full bool, set *Sett
 		return
 	}
 	if p.took = append(p.took, took); len(p.took) >= p.samplesNeeded() {
-		p.endLook(at, set)
+		p.finishMeasurement(at, set)
 	}
 }
 
@@ -90,8 +90,8 @@ func (p *pace) bearableLimit(took time.Duration, set *Settings) int {
 	return max(1, min(set.Most, int(float64(p.limit)*float64(set.Timeout/slowShare)/float64(took))))
 }
 
-// beginAnew begins a look with another limit.
-func (p *pace) beginAnew(at time.Time) {
+// restartMeasuring begins a look with another limit.
+func (p *pace) restartMeasuring(at time.Time) {
 	p.limit, p.slow = max(1, p.limit), 0
 	p.took, p.changed, p.began = p.took[:0], at, time.Time{}
 }
@@ -105,8 +105,10 @@ func (p *pace) samplesNeeded() int {
 	return rounds * p.limit
 }
 
-// dropLook begins another look, with nothing to compare it with.
-func (p *pace) dropLook() { p.took, p.began, p.slow, p.move = p.took[:0], time.Time{}, 0, still }
+// discardMeasurement begins another look, with nothing to compare it with.
+func (p *pace) discardMeasurement() {
+	p.took, p.began, p.slow, p.move = p.took[:0], time.Time{}, 0, still
+}
 
 // halveLimit answers a time-out or 429, once for all posts that were out together.
 func (p *pace) halveLimit(posted, at time.Time) {
@@ -114,35 +116,35 @@ func (p *pace) halveLimit(posted, at time.Time) {
 		return
 	}
 	p.limit = max(p.limit/2, 1)
-	p.dropLook()
+	p.discardMeasurement()
 	p.changed, p.settled, p.hold, p.last = at, true, holdFor, down
 }
 
-// endLook ends a look and sets the limit of the next one.
-func (p *pace) endLook(at time.Time, set *Settings) {
+// finishMeasurement ends a look and sets the limit of the next one.
+func (p *pace) finishMeasurement(at time.Time, set *Settings) {
 	slices.Sort(p.took)
 	median, was := p.took[len(p.took)/2], p.limit
 	p.searchLimit(float64(len(p.took))/max(at.Sub(p.began).Seconds(), 1e-3), p.bearableLimit(median, set))
 	if p.limit != was {
-		p.beginAnew(at)
+		p.restartMeasuring(at)
 		return
 	}
 	p.took, p.began = p.took[:0], at
 }
 
-// settleAt ends a search at a limit.
-func (p *pace) settleAt(limit int) { p.limit, p.move, p.settled, p.hold = limit, still, true, holdFor }
+// fixLimit ends a search at a limit.
+func (p *pace) fixLimit(limit int) { p.limit, p.move, p.settled, p.hold = limit, still, true, holdFor }
 
 // searchLimit looks for the fewest posts at once that tell as many tenants in a time as any.
 func (p *pace) searchLimit(rate float64, most int) {
 	switch {
 	case p.move == up && rate < gain*p.rate:
-		p.settleAt(p.before)
+		p.fixLimit(p.before)
 		p.hold = 0 // fewer may do as well
 	case p.move == up:
 		p.tryLimit(up, rate, min(2*p.limit, most))
 	case p.move == down && rate < loss*p.rate:
-		p.settleAt(p.before)
+		p.fixLimit(p.before)
 	case p.move == down:
 		p.tryLimit(down, max(rate, p.rate), p.limit*3/4)
 	case p.hold > 0:
@@ -158,7 +160,7 @@ func (p *pace) searchLimit(rate float64, most int) {
 func (p *pace) tryLimit(m move, rate float64, limit int) {
 	p.last = m
 	if limit = max(limit, 1); limit == p.limit || (limit > p.limit) != (m == up) {
-		p.settleAt(p.limit)
+		p.fixLimit(p.limit)
 		return
 	}
 	p.move, p.rate, p.before, p.limit = m, rate, p.limit, limit

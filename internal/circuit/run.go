@@ -41,17 +41,17 @@ const (
 const (
 	// OwnFaultDelay paces what fails by the service's own fault.
 	OwnFaultDelay = 5 * time.Second
-	// BlockedGate is how long the gate of an endpoint stays closed whose address the guard refuses: only a change of its URL
+	// BlockedCooldown is how long the gate of an endpoint stays closed whose address the guard refuses: only a change of its URL
 	// helps, and that opens the gate.
-	BlockedGate = time.Hour
+	BlockedCooldown = time.Hour
 	// firstProbes and mostProbes bound a half-open round where the host answers.
 	firstProbes, mostProbes = 5, 64
-	// behindGate is how long after the next gate what failed is due, so that others are tried first.
-	behindGate = time.Second
+	// afterCooldown is how long after the next gate what failed is due, so that others are tried first.
+	afterCooldown = time.Second
 )
 
-// Begun is how a run found the mailbox.
-type Begun struct {
+// StartState is how a run found the mailbox.
+type StartState struct {
 	// Probes is how many tenants may prove the endpoint, 0 where nothing is to be proved.
 	Probes int
 	// Openings is how often in a row the gate closed.
@@ -66,7 +66,7 @@ type Begun struct {
 type Run struct {
 	set   *Settings
 	e     *Endpoint
-	begun Begun
+	start StartState
 	stage Stage
 	proof Proof
 	limit int
@@ -89,11 +89,11 @@ type Run struct {
 	suspected bool
 }
 
-// Begin begins a run. random is in [0, 1).
-func (e *Endpoint) Begin(set *Settings, b Begun, now time.Time, random float64) *Run {
-	r := &Run{set: set, e: e, begun: b, recall: b.Recall && b.Probes == 0, cool: set.Gate.After(b.Openings+1, random), random: random}
+// BeginRun begins a run. random is in [0, 1).
+func (e *Endpoint) BeginRun(set *Settings, b StartState, now time.Time, random float64) *Run {
+	r := &Run{set: set, e: e, start: b, recall: b.Recall && b.Probes == 0, cool: set.Cooldown.After(b.Openings+1, random), random: random}
 	var alone bool
-	r.limit, alone = e.Start(set.Most, now)
+	r.limit, alone = e.InitialLimit(set.Most, now)
 	switch {
 	case b.Probes > 0:
 		r.proof = Probing
@@ -112,8 +112,8 @@ func (e *Endpoint) Begin(set *Settings, b Begun, now time.Time, random float64) 
 	return r
 }
 
-// Answer is what came of an attempt.
-type Answer struct {
+// AttemptResult is what came of an attempt.
+type AttemptResult struct {
 	Result delivery.Result
 	Tenant tenant.ID
 	// Attempts counts those that failed before, Steps those among them that climbed the retry schedule; LastAttempt is when the last
@@ -131,7 +131,7 @@ type Blame uint8
 
 // Whom a failure is held against.
 const (
-	Nobody Blame = iota
+	NoFault Blame = iota
 	TenantFault
 	EndpointFault
 )
@@ -148,18 +148,18 @@ type Decision struct {
 	Proved bool
 }
 
-// Answered takes the result of an attempt. random is in [0, 1).
-func (r *Run) Answered(a Answer, random float64) Decision {
+// JudgeAttempt takes the result of an attempt. random is in [0, 1).
+func (r *Run) JudgeAttempt(a AttemptResult, random float64) Decision {
 	e, res := r.e, &a.Result
 	if res.Outcome == delivery.Aborted {
-		r.leave(true)
+		r.stopClaiming(true)
 		if a.Halting {
 			return Decision{Released: true}
 		}
 		r.ownFault = true
 		return Decision{Delay: OwnFaultDelay}
 	}
-	e.retries.countPost(a.At)
+	e.retries.countAttempt(a.At)
 	if r.silent = res.Status == 0; !r.silent {
 		e.answered = a.At
 	} else if res.Outcome != delivery.Blocked {
@@ -173,31 +173,31 @@ func (r *Run) Answered(a Answer, random float64) Decision {
 	case res.Outcome == delivery.Gone:
 		gone := *res
 		r.gone = &gone
-		r.leave(false)
-		return Decision{Delay: r.dueBehindGate(), Blame: EndpointFault}
+		r.stopClaiming(false)
+		return Decision{Delay: r.dueAfterCooldown(), Blame: EndpointFault}
 	case res.Outcome == delivery.Blocked:
 		r.blocked = true
-		r.leave(false)
-		return Decision{Delay: r.dueBehindGate(), Blame: EndpointFault}
+		r.stopClaiming(false)
+		return Decision{Delay: r.dueAfterCooldown(), Blame: EndpointFault}
 	case res.Wait && (res.RetryAfter > 0 || res.Status == http.StatusTooManyRequests):
-		return r.keepPause(&a)
+		return r.honorPause(&a)
 	}
 	return r.judgeFailure(&a, random)
 }
 
-func (r *Run) noteDelivered(a *Answer) Decision {
+func (r *Run) noteDelivered(a *AttemptResult) Decision {
 	e := r.e
 	e.delivered, e.streak = a.At, streak{}
-	if !e.refusing.IsZero() || r.begun.Recall {
-		e.refusing, r.recall, r.begun.Recall = time.Time{}, true, false
+	if !e.refusing.IsZero() || r.start.Recall {
+		e.refusing, r.recall, r.start.Recall = time.Time{}, true, false
 	}
 	return Decision{Delivered: true, Well: true, Proved: r.noteWorking(a)}
 }
 
 // noteWorking notes an answer of an endpoint that works, and reports whether that proved it.
-func (r *Run) noteWorking(a *Answer) (proved bool) {
+func (r *Run) noteWorking(a *AttemptResult) (proved bool) {
 	r.ownFault, r.careful = false, false
-	r.cool = r.set.Gate.After(1, r.random) // the next exchange forgets the gate
+	r.cool = r.set.Cooldown.After(1, r.random) // the next exchange forgets the gate
 	if r.stage == Suspecting {
 		r.stage = Claiming
 	}
@@ -206,14 +206,14 @@ func (r *Run) noteWorking(a *Answer) (proved bool) {
 	} else {
 		proved = r.proof == Probing
 		r.proof = Proven
-		r.e.pace.firstLimit(r.set.Most)
+		r.e.pace.initialLimit(r.set.Most)
 	}
 	r.limit = r.e.pace.limit
 	return proved
 }
 
 // judgeRefusal judges a notification that the endpoint does not want.
-func (r *Run) judgeRefusal(a *Answer, random float64) Decision {
+func (r *Run) judgeRefusal(a *AttemptResult, random float64) Decision {
 	e := r.e
 	if a.Steps <= 1 && (a.LastAttempt.IsZero() || a.LastAttempt.After(e.delivered)) { // else others were taken since it was refused
 		e.streak.addRefusal(a.Tenant, a.Result.Status, a.At)
@@ -224,13 +224,13 @@ func (r *Run) judgeRefusal(a *Answer, random float64) Decision {
 	if !e.refusing.IsZero() {
 		r.answered = true
 		r.suspectEndpoint()
-		return Decision{Delay: r.dueBehindGate(), Blame: EndpointFault}
+		return Decision{Delay: r.dueAfterCooldown(), Blame: EndpointFault}
 	}
 	return Decision{Delay: r.set.Schedule.After(a.Steps+1, random), Step: true, Well: true, Blame: TenantFault, Proved: r.noteWorking(a)}
 }
 
-// keepPause keeps a pause that the endpoint asked for.
-func (r *Run) keepPause(a *Answer) Decision {
+// honorPause keeps a pause that the endpoint asked for.
+func (r *Run) honorPause(a *AttemptResult) Decision {
 	r.e.pace.halveLimit(a.At.Add(-a.Result.Duration), a.At)
 	pause := a.Result.RetryAfter
 	if pause == 0 {
@@ -239,12 +239,12 @@ func (r *Run) keepPause(a *Answer) Decision {
 	if until := a.At.Add(pause); until.After(r.pause) {
 		r.pause = until
 	}
-	r.leave(false)
+	r.stopClaiming(false)
 	return Decision{Blame: EndpointFault}
 }
 
 // judgeFailure judges a failure that may be the endpoint's or the tenant's.
-func (r *Run) judgeFailure(a *Answer, random float64) Decision {
+func (r *Run) judgeFailure(a *AttemptResult, random float64) Decision {
 	e, answered := r.e, a.Result.Status != 0
 	if a.Result.Reason == delivery.ReasonTimeout {
 		e.pace.halveLimit(a.At.Add(-a.Result.Duration), a.At)
@@ -252,25 +252,25 @@ func (r *Run) judgeFailure(a *Answer, random float64) Decision {
 	r.answered = r.answered || answered
 	e.streak.addFailure(a.Tenant, a.At)
 	others := e.deliveredRecently(a.At)
-	d := Decision{Delay: r.set.Gate.After(a.Attempts+1, random), Blame: TenantFault}
-	if r.proof == Probing || e.isEvidence(r.set, a.At, answered, r.begun.Sole) {
+	d := Decision{Delay: r.set.Cooldown.After(a.Attempts+1, random), Blame: TenantFault}
+	if r.proof == Probing || e.isEvidence(r.set, a.At, answered, r.start.Sole) {
 		d.Blame = EndpointFault
 		r.suspectEndpoint()
 	}
 	switch {
 	case others:
-		d.Delay = max(r.set.Gate.After(1, random)/2, e.retries.reserveRetry(a.At))
+		d.Delay = max(r.set.Cooldown.After(1, random)/2, e.retries.reserveRetry(a.At))
 	case d.Blame == EndpointFault:
-		d.Delay = r.dueBehindGate()
+		d.Delay = r.dueAfterCooldown()
 	default:
 		r.careful = true
-		d.Delay = max(d.Delay, r.dueBehindGate())
+		d.Delay = max(d.Delay, r.dueAfterCooldown())
 	}
 	return d
 }
 
-// dueBehindGate is when what failed is due: after those that were not tried.
-func (r *Run) dueBehindGate() time.Duration { return r.cool + behindGate }
+// dueAfterCooldown is when what failed is due: after those that were not tried.
+func (r *Run) dueAfterCooldown() time.Duration { return r.cool + afterCooldown }
 
 func (r *Run) suspectEndpoint() {
 	r.suspected = true
@@ -279,7 +279,7 @@ func (r *Run) suspectEndpoint() {
 	}
 }
 
-func (r *Run) leave(force bool) {
+func (r *Run) stopClaiming(force bool) {
 	r.force = r.force || force
 	if r.stage != Lost {
 		r.stage = Leaving
@@ -287,19 +287,19 @@ func (r *Run) leave(force bool) {
 }
 
 // Stop has the run end: the process stops, or the run is old, or its endpoint is another.
-func (r *Run) Stop() { r.leave(true) }
+func (r *Run) Stop() { r.stopClaiming(true) }
 
-// SwitchOff has it end because the endpoint is off.
-func (r *Run) SwitchOff() { r.leave(false) }
+// MarkSwitchedOff has it end because the endpoint is off.
+func (r *Run) MarkSwitchedOff() { r.stopClaiming(false) }
 
-// Outdated says that the endpoint was changed, switched on, resumed or tested since the run began.
-func (r *Run) Outdated() {
+// MarkOutdated says that the endpoint was changed, switched on, resumed or tested since the run began.
+func (r *Run) MarkOutdated() {
 	r.outdated = true
-	r.leave(true)
+	r.stopClaiming(true)
 }
 
-// LoseMailbox says that the mailbox belongs to another.
-func (r *Run) LoseMailbox() { r.stage = Lost }
+// MarkMailboxLost says that the mailbox belongs to another.
+func (r *Run) MarkMailboxLost() { r.stage = Lost }
 
 // SpendBudget says that the budget is spent.
 func (r *Run) SpendBudget() {
@@ -328,16 +328,16 @@ func (r *Run) Stage() Stage { return r.stage }
 // Proof is what it knows of the endpoint.
 func (r *Run) Proof() Proof { return r.proof }
 
-// Starts reports whether what was claimed may be posted. A round of probes goes on although some failed, as long as the host answers.
-func (r *Run) Starts() bool {
+// MayStart reports whether what was claimed may be posted. A round of probes goes on although some failed, as long as the host answers.
+func (r *Run) MayStart() bool {
 	return r.stage == Claiming || r.stage == Suspecting && r.proof == Probing && !r.silent
 }
 
-// Limit is how many posts may be out.
-func (r *Run) Limit() int {
+// AttemptLimit is how many posts may be out.
+func (r *Run) AttemptLimit() int {
 	switch {
 	case r.proof == Probing:
-		return r.begun.Probes
+		return r.start.Probes
 	case r.proof == Alone || r.careful:
 		return 1
 	default:
@@ -345,17 +345,17 @@ func (r *Run) Limit() int {
 	}
 }
 
-// Want is how many more claims there is room for, with so many posts out and claims that may start: what may run, and a reserve, so
+// WantedClaims is how many more claims there is room for, with so many posts out and claims that may start: what may run, and a reserve, so
 // that posters need not wait for an exchange. The reserve does not shrink with the limit, or many apps at once would exchange a few
 // entries at a time.
-func (r *Run) Want(out, share, reserve int) int {
+func (r *Run) WantedClaims(out, share, reserve int) int {
 	switch {
 	case r.stage != Claiming:
 		return 0
 	case r.proof == Probing && out > 0: // a round is of one exchange
 		return 0
 	case r.proof == Probing:
-		return r.begun.Probes
+		return r.start.Probes
 	case r.proof == Alone || r.careful:
 		return max(1-out, 0)
 	default:
@@ -363,28 +363,30 @@ func (r *Run) Want(out, share, reserve int) int {
 	}
 }
 
-// Recalls reports whether a page of what failed while the endpoint was not well is to be made due.
-func (r *Run) Recalls() bool { return r.recall && r.proof != Probing && !r.outdated && r.stage != Lost }
+// NeedsRecall reports whether a page of what failed while the endpoint was not well is to be made due.
+func (r *Run) NeedsRecall() bool {
+	return r.recall && r.proof != Probing && !r.outdated && r.stage != Lost
+}
 
-// Recalled says whether there is more.
-func (r *Run) Recalled(more bool) { r.recall = more }
+// SetNeedsRecall says whether there is more.
+func (r *Run) SetNeedsRecall(more bool) { r.recall = more }
 
-// Failing reports whether the endpoint is held to be failing, now that nothing is out.
-func (r *Run) Failing() bool {
+// IsFailing reports whether the endpoint is held to be failing, now that nothing is out.
+func (r *Run) IsFailing() bool {
 	return !r.outdated && (r.stage == Suspecting || r.gone != nil || r.blocked)
 }
 
-// Suspected reports whether the evidence was against the endpoint at some time.
-func (r *Run) Suspected() bool { return r.suspected }
+// WasSuspected reports whether the evidence was against the endpoint at some time.
+func (r *Run) WasSuspected() bool { return r.suspected }
 
-// OwnFault reports whether the service itself failed and nothing was delivered since.
-func (r *Run) OwnFault() bool { return r.ownFault }
+// HasOwnFault reports whether the service itself failed and nothing was delivered since.
+func (r *Run) HasOwnFault() bool { return r.ownFault }
 
 // IsOutdated reports whether what the run saw is void.
 func (r *Run) IsOutdated() bool { return r.outdated }
 
-// Gone is the answer that says so, nil where there was none or it is void.
-func (r *Run) Gone() *delivery.Result {
+// GoneResult is the answer that says so, nil where there was none or it is void.
+func (r *Run) GoneResult() *delivery.Result {
 	if r.outdated {
 		return nil
 	}
@@ -395,9 +397,9 @@ func (r *Run) Gone() *delivery.Result {
 type Closing struct {
 	// Force leaves although work is due.
 	Force bool
-	// Gate closes for so long, 0 where it stays as it is; Probes may prove the endpoint then, 0 where it only asked for a pause.
-	Gate   time.Duration
-	Probes int
+	// Cooldown closes for so long, 0 where it stays as it is; Probes may prove the endpoint then, 0 where it only asked for a pause.
+	Cooldown time.Duration
+	Probes   int
 	// Refusing is since when the endpoint has refused nearly all, by this process's clock.
 	Refusing time.Time
 	// Failing: the gate closes because the endpoint fails.
@@ -417,14 +419,14 @@ func (r *Run) Close(now time.Time) Closing {
 		return c
 	}
 	if pause := r.pause.Sub(now); pause > 0 {
-		c.Gate = pause
+		c.Cooldown = pause
 	}
-	if c.Failing = r.Failing(); !c.Failing {
+	if c.Failing = r.IsFailing(); !c.Failing {
 		return c
 	}
-	c.Gate, c.Probes, c.Refusing = max(c.Gate, r.cool), r.nextProbes(now), r.e.refusing
+	c.Cooldown, c.Probes, c.Refusing = max(c.Cooldown, r.cool), r.nextProbes(now), r.e.refusing
 	if r.blocked {
-		c.Gate = max(c.Gate, BlockedGate)
+		c.Cooldown = max(c.Cooldown, BlockedCooldown)
 	}
 	r.e.pace, r.e.round, r.e.closed = pace{}, c.Probes, now
 	return c
@@ -433,7 +435,7 @@ func (r *Run) Close(now time.Time) Closing {
 // nextProbes is how many tenants prove the endpoint next time. Rounds grow also where some were taken in between: an endpoint that
 // fails for most tenants closes its gate again and again.
 func (r *Run) nextProbes(now time.Time) int {
-	last := r.begun.Probes
+	last := r.start.Probes
 	if last <= 1 && now.Sub(r.e.closed) <= roundLife {
 		last = r.e.round
 	}

@@ -145,7 +145,7 @@ func New(opts Options) *Drainer {
 	d := &Drainer{
 		opts: opts, memory: newMemory(), stop: make(chan struct{}),
 		circuit: circuit.Settings{
-			Failures: max(opts.BreakerFailures, 1), Gate: opts.Gate, Schedule: opts.Schedule, Timeout: opts.Timeout, Most: opts.InFlightPerApp,
+			Failures: max(opts.BreakerFailures, 1), Cooldown: opts.Gate, Schedule: opts.Schedule, Timeout: opts.Timeout, Most: opts.InFlightPerApp,
 		},
 		timers: map[partner.ClientID]*time.Timer{}, stirs: map[partner.ClientID]chan struct{}{},
 	}

@@ -20,7 +20,7 @@ func (d *Drainer) Wait() { d.runs.Wait() }
 func (d *Drainer) Answered(e Endpoint) {
 	at := time.Now().Add(-time.Minute)
 	d.memory.of(e).with(func(known *circuit.Endpoint) {
-		known.Begin(&d.circuit, circuit.Begun{}, at, 0).Answered(circuit.Answer{Result: delivery.ClassifyStatus(204), Tenant: "t", At: at}, 0)
+		known.BeginRun(&d.circuit, circuit.StartState{}, at, 0).JudgeAttempt(circuit.AttemptResult{Result: delivery.ClassifyStatus(204), Tenant: "t", At: at}, 0)
 	})
 }
 

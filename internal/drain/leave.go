@@ -14,7 +14,7 @@ import (
 // gave less than there was room for.
 func (r *run) through() bool {
 	return r.running == 0 && len(r.queue) == 0 && len(r.settlements) > 0 && len(r.settlements) <= mailbox.MaxBatch &&
-		!r.filled && r.decide.Proof() != circuit.Probing && !r.stoppedClaiming() && !r.decide.Recalls()
+		!r.filled && r.decide.Proof() != circuit.Probing && !r.stoppedClaiming() && !r.decide.NeedsRecall()
 }
 
 // leave hands in the last results and gives the mailbox back; more means that work is due and the run
@@ -30,7 +30,7 @@ func (r *run) leave(ctx context.Context) (more bool, err error) {
 	}
 	r.settlements = r.settlements[:0]
 	if f.Outdated {
-		r.decide.Outdated()
+		r.decide.MarkOutdated()
 	}
 	if f.State == mailbox.More {
 		return true, nil
@@ -43,11 +43,11 @@ func (r *run) leave(ctx context.Context) (more bool, err error) {
 func (r *run) finish(ctx context.Context) (more bool, err error) {
 	r.health.with(func(*circuit.Endpoint) { r.closing = r.decide.Close(time.Now()) })
 	c := &r.closing
-	closing := mailbox.Closing{Force: c.Force, Gate: c.Gate, Probes: c.Probes}
+	closing := mailbox.Closing{Force: c.Force, Gate: c.Cooldown, Probes: c.Probes}
 	if !c.Refusing.IsZero() {
 		closing.Refusing = c.Refusing.Add(r.skew)
 	}
-	if gone := r.decide.Gone(); gone != nil {
+	if gone := r.decide.GoneResult(); gone != nil {
 		closing.OffRevision = r.switchOff(ctx, *gone)
 	}
 	f, err := r.d.giveBack(ctx, r.endpoint.Life, r.token, closing)
@@ -60,9 +60,9 @@ func (r *run) finish(ctx context.Context) (more bool, err error) {
 		return true, nil
 	}
 	if f.Outdated {
-		r.decide.Outdated()
+		r.decide.MarkOutdated()
 	}
-	if r.closed = c.Gate > 0 && f.State == mailbox.Done && !r.decide.IsOutdated(); r.closed && c.Failing {
+	if r.closed = c.Cooldown > 0 && f.State == mailbox.Done && !r.decide.IsOutdated(); r.closed && c.Failing {
 		r.d.opts.Metrics.transition(open)
 	}
 	r.left(ctx, f)
@@ -71,7 +71,7 @@ func (r *run) finish(ctx context.Context) (more bool, err error) {
 
 // recall makes a page due of what failed while the endpoint was not well.
 func (r *run) recall(ctx context.Context) error {
-	if !r.decide.Recalls() || len(r.settlements) > 0 { // the success that ended it is handed in first
+	if !r.decide.NeedsRecall() || len(r.settlements) > 0 { // the success that ended it is handed in first
 		return nil
 	}
 	more := false
@@ -82,14 +82,14 @@ func (r *run) recall(ctx context.Context) error {
 	if err != nil {
 		return drainError(r.app, err)
 	}
-	r.decide.Recalled(more)
+	r.decide.SetNeedsRecall(more)
 	r.idle = false
 	return nil
 }
 
 // left hands on the wake-up of a mailbox that was given back.
 func (r *run) left(ctx context.Context, f mailbox.Finished) {
-	if r.decide.OwnFault() {
+	if r.decide.HasOwnFault() {
 		f.Wake = paced(f.Wake)
 	}
 	r.d.wake(ctx, r.app, f.Wake)

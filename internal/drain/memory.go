@@ -46,7 +46,7 @@ func (m *memory) paceOf(app partner.ClientID, limit int, now time.Time) (pace, r
 	h := m.known(app)
 	alone := h == nil
 	if pace = 1; !alone {
-		h.with(func(e *circuit.Endpoint) { pace, alone = e.Start(limit, now) })
+		h.with(func(e *circuit.Endpoint) { pace, alone = e.InitialLimit(limit, now) })
 	}
 	if alone {
 		return pace, min(circuit.Floor-1, limit)
@@ -57,7 +57,7 @@ func (m *memory) paceOf(app partner.ClientID, limit int, now time.Time) (pace, r
 // failing reports whether an app's endpoint did not answer the last time.
 func (m *memory) failing(app partner.ClientID) (fails bool) {
 	if h := m.known(app); h != nil {
-		h.with(func(e *circuit.Endpoint) { fails = e.Fails() })
+		h.with(func(e *circuit.Endpoint) { fails = e.IsSilent() })
 	}
 	return fails
 }
@@ -87,7 +87,7 @@ func (m *memory) of(e Endpoint) *health {
 func (m *memory) forget(now time.Time) {
 	for id, h := range m.apps {
 		idle := time.Duration(0)
-		h.with(func(e *circuit.Endpoint) { idle = e.Idle(now) })
+		h.with(func(e *circuit.Endpoint) { idle = e.IdleTime(now) })
 		if idle > healthLife {
 			delete(m.apps, id)
 		}

@@ -137,7 +137,7 @@ func newRun(d *Drainer, e Endpoint, token string, b mailbox.Begun, p *place) *ru
 		hadGate: b.Probes > 0, reserve: d.opts.InFlightPerApp,
 	}
 	r.health.with(func(e *circuit.Endpoint) {
-		r.decide = e.Begin(&d.circuit, circuit.Begun{
+		r.decide = e.BeginRun(&d.circuit, circuit.StartState{
 			Probes: b.Probes, Openings: b.Openings, Sole: b.Sole, Refusing: b.Refusing, Recall: b.Recall,
 		}, now, random())
 	})
@@ -214,10 +214,12 @@ func (r *run) stoppedClaiming() bool { return r.stage() != circuit.Claiming }
 func (r *run) stage() circuit.Stage { return r.decide.Stage() }
 
 // limit is how many posts may be out.
-func (r *run) limit() int { return min(r.decide.Limit(), r.d.share()) }
+func (r *run) limit() int { return min(r.decide.AttemptLimit(), r.d.share()) }
 
 // want is how many more claims there is room for.
-func (r *run) want() int { return r.decide.Want(r.running+len(r.queue), r.d.share(), r.reserve) }
+func (r *run) want() int {
+	return r.decide.WantedClaims(r.running+len(r.queue), r.d.share(), r.reserve)
+}
 
 // exchange settles and claims. Meanwhile posts end and others start from the reserve.
 func (r *run) exchange(ctx context.Context) error {
@@ -266,15 +268,15 @@ func (r *run) correspond(ctx context.Context, life mailbox.Life) {
 
 func (r *run) take(ctx context.Context, x mailbox.Exchanged, want int, sent, got time.Time) {
 	if !x.Owner {
-		r.decide.LoseMailbox()
+		r.decide.MarkMailboxLost()
 		r.queue = nil
 		return
 	}
 	if x.Off {
-		r.decide.SwitchOff()
+		r.decide.MarkSwitchedOff()
 	}
 	if x.Outdated {
-		r.decide.Outdated()
+		r.decide.MarkOutdated()
 	}
 	for _, t := range x.Unreadable {
 		r.d.opts.Log.ErrorContext(ctx, "waiting entry is of an unknown format; left for another version", "app", r.app, "tenant", t)
@@ -315,7 +317,7 @@ func (r *run) launch(ctx context.Context) {
 		c := r.queue[0]
 		now := time.Now()
 		late := !now.Before(c.startBy)
-		starts := r.decide.Starts()
+		starts := r.decide.MayStart()
 		if !late && starts && r.running >= limit {
 			return
 		}

@@ -22,11 +22,11 @@ func (r *run) settle(ctx context.Context, f finished) {
 	if !lastAttempt.IsZero() { // Redis's time, compared with this process's
 		lastAttempt = lastAttempt.Add(-r.skew)
 	}
-	a := circuit.Answer{
+	a := circuit.AttemptResult{
 		Result: f.result, Tenant: m.Change.Tenant, Attempts: m.Attempts, Steps: m.Steps, LastAttempt: lastAttempt, At: f.at, Full: r.running+1 >= r.limit(), Halting: r.halting(ctx),
 	}
 	r.health.mu.Lock() // no closure: this is done for each post
-	d := r.decide.Answered(a, random())
+	d := r.decide.JudgeAttempt(a, random())
 	r.health.mu.Unlock()
 	r.settlements = append(r.settlements, settlementOf(f, d))
 	if d.Proved {
@@ -102,7 +102,7 @@ func (r *run) observe(ctx context.Context) {
 	if r.decide.IsOutdated() {
 		o.Succeeded, o.Rejected = false, nil
 	}
-	news := o.Failure != nil || len(o.Rejected) > 0 || len(o.Accepted) > 0 || o.Succeeded && (r.hadGate || r.decide.Suspected())
+	news := o.Failure != nil || len(o.Rejected) > 0 || len(o.Accepted) > 0 || o.Succeeded && (r.hadGate || r.decide.WasSuspected())
 	if !news {
 		return
 	}
