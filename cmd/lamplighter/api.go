@@ -76,7 +76,7 @@ func (f *apiFlags) sendAndPrint(ctx context.Context, a *commandEnv, r client.Req
 		return err
 	}
 	if !json.Valid(answer.Body) {
-		return client.ErrStranger
+		return client.ErrUnexpectedAnswer
 	}
 	return f.newPrinter(a).One(answer.Body)
 }
@@ -114,7 +114,7 @@ func (f *listFlags) printList(ctx context.Context, a *commandEnv, path string, q
 		return err
 	}
 	var items []json.RawMessage
-	err = c.Each(ctx, path, query, f.Limit, func(item json.RawMessage) error {
+	err = c.ForEachItem(ctx, path, query, f.Limit, func(item json.RawMessage) error {
 		items = append(items, item)
 		return nil
 	})

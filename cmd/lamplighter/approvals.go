@@ -43,8 +43,8 @@ type approvalsGetCmd struct {
 // Run prints the approval; without one it fails.
 func (c *approvalsGetCmd) Run(ctx context.Context, a *commandEnv) error {
 	err := c.printResource(ctx, a, c.appPath("approvals", c.Tenant))
-	if client.StatusOf(err) == http.StatusNotFound {
-		return fmt.Errorf("%s: %w", client.Printable(c.Tenant), err)
+	if client.RefusalStatus(err) == http.StatusNotFound {
+		return fmt.Errorf("%s: %w", client.DropUnprintable(c.Tenant), err)
 	}
 	return err
 }
@@ -132,13 +132,13 @@ func (c *approvalsOnCmd) Run(ctx context.Context, a *commandEnv) error {
 		}
 	}
 	done, refused := 0, 0
-	err = cl.Lines(ctx, client.Request{Method: http.MethodPut, Path: c.appPath("approvals")}, lines, func(l client.LineAnswer) error {
+	err = cl.SendLines(ctx, client.Request{Method: http.MethodPut, Path: c.appPath("approvals")}, lines, func(l client.LineAnswer) error {
 		if l.Status == http.StatusNoContent {
 			done++
 			return nil
 		}
 		refused++
-		fmt.Fprintf(a.stderr, "line %d: %d: %s%s\n", l.Line, l.Status, client.Printable(l.Detail), formatLineFaults(l))
+		fmt.Fprintf(a.stderr, "line %d: %d: %s%s\n", l.Line, l.Status, client.DropUnprintable(l.Detail), formatLineFaults(l))
 		return nil
 	})
 	switch {
@@ -167,7 +167,7 @@ func describeApprovals(n int, app string) string {
 func formatLineFaults(l client.LineAnswer) string {
 	var b strings.Builder
 	for _, e := range l.Errors {
-		fmt.Fprintf(&b, " %s: %s", client.Printable(e.Pointer), client.Printable(e.Detail))
+		fmt.Fprintf(&b, " %s: %s", client.DropUnprintable(e.Pointer), client.DropUnprintable(e.Detail))
 	}
 	return b.String()
 }
@@ -191,7 +191,7 @@ func (c *approvalsOffCmd) Run(ctx context.Context, a *commandEnv) error {
 	done := 0
 	for name := range c.allTenants(a, &fault) {
 		if _, err := cl.Do(ctx, client.Request{Method: http.MethodDelete, Path: c.appPath("approvals", name)}); err != nil {
-			return fmt.Errorf("after %d approvals: %s: %w", done, client.Printable(name), err)
+			return fmt.Errorf("after %d approvals: %s: %w", done, client.DropUnprintable(name), err)
 		}
 		done++
 	}

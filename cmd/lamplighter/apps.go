@@ -29,14 +29,14 @@ type appArg struct {
 }
 
 func (c appArg) appPath(more ...string) string {
-	return client.Path(append([]string{"v1", "apps", c.App}, more...)...)
+	return client.JoinPath(append([]string{"v1", "apps", c.App}, more...)...)
 }
 
 type appsListCmd struct{ listFlags }
 
 // Run lists the apps.
 func (c *appsListCmd) Run(ctx context.Context, a *commandEnv) error {
-	return c.printList(ctx, a, client.Path("v1", "apps"), nil, []output.Column{
+	return c.printList(ctx, a, client.JoinPath("v1", "apps"), nil, []output.Column{
 		{Title: "CLIENT ID", Path: "client_id"},
 		{Title: "NAME", Path: "name"},
 		{Title: "CONTACT", Path: "technical_contact.email"},
@@ -182,17 +182,17 @@ func (f *secretFlags) requestSecret(ctx context.Context, a *commandEnv, api *api
 		Warnings []client.FieldError `json:"warnings"`
 	}
 	if err := json.Unmarshal(answer.Body, &made); err != nil || made.Secret == "" {
-		return client.ErrStranger
+		return client.ErrUnexpectedAnswer
 	}
 	if err := file.writeAndClose(made.Secret); err != nil {
 		return err
 	}
 	for _, w := range made.Warnings {
-		fmt.Fprintf(a.stderr, "warning: %s: %s\n", client.Printable(w.Pointer), client.Printable(w.Detail))
+		fmt.Fprintf(a.stderr, "warning: %s: %s\n", client.DropUnprintable(w.Pointer), client.DropUnprintable(w.Detail))
 	}
 	switch {
 	case f.ShowSecret && api.Output == output.Table:
-		fmt.Fprintln(a.stdout, client.Printable(made.Secret))
+		fmt.Fprintln(a.stdout, client.DropUnprintable(made.Secret))
 		fmt.Fprintln(a.stderr, done)
 		return nil
 	case api.Output != output.Table && f.ShowSecret:
@@ -285,7 +285,7 @@ func (c *appsDeleteCmd) Run(ctx context.Context, a *commandEnv) error {
 	}
 	words := "App " + c.App + " is removed."
 	if job := path.Base(answer.Location); answer.Location != "" {
-		words += " What is left is cleared away by a job: lamplighter jobs wait " + client.Printable(job)
+		words += " What is left is cleared away by a job: lamplighter jobs wait " + client.DropUnprintable(job)
 	}
 	return c.printSuccess(a, words)
 }

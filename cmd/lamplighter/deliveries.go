@@ -66,7 +66,7 @@ var errNotInStep = errors.New("not everyone knows yet")
 
 // Run shows the change.
 func (c *changesGetCmd) Run(ctx context.Context, a *commandEnv) error {
-	answer, err := c.sendRequest(ctx, a, client.Request{Method: http.MethodGet, Path: client.Path("v1", "state-changes", c.ID)})
+	answer, err := c.sendRequest(ctx, a, client.Request{Method: http.MethodGet, Path: client.JoinPath("v1", "state-changes", c.ID)})
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (c *changesGetCmd) Run(ctx context.Context, a *commandEnv) error {
 		InStep *bool `json:"in_step"`
 	}
 	if err := json.Unmarshal(answer.Body, &doc); err != nil || doc.InStep == nil {
-		return client.ErrStranger
+		return client.ErrUnexpectedAnswer
 	}
 	if err := c.newPrinter(a).One(answer.Body); err != nil {
 		return err

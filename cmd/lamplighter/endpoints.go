@@ -49,7 +49,7 @@ func (c *endpointsListCmd) Run(ctx context.Context, a *commandEnv) error {
 		}
 		var doc map[string]json.RawMessage
 		if err := json.Unmarshal(answer.Body, &doc); err != nil {
-			return client.ErrStranger
+			return client.ErrUnexpectedAnswer
 		}
 		if doc["endpoint"], err = json.Marshal(kind.String()); err != nil {
 			return err
@@ -159,7 +159,7 @@ func (c *endpointsTestCmd) Run(ctx context.Context, a *commandEnv) error {
 		Outcome string `json:"outcome"`
 	}
 	if err := json.Unmarshal(answer.Body, &result); err != nil || result.Outcome == "" {
-		return client.ErrStranger
+		return client.ErrUnexpectedAnswer
 	}
 	if err := c.newPrinter(a).One(answer.Body); err != nil {
 		return err

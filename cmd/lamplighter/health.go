@@ -50,7 +50,7 @@ func (c *healthcheckCmd) Run(ctx context.Context, a *commandEnv) error {
 	if err != nil {
 		return fmt.Errorf("healthcheck: read answer: %w", err)
 	}
-	text := strings.TrimSpace(client.Printable(string(body)))
+	text := strings.TrimSpace(client.DropUnprintable(string(body)))
 	if resp.StatusCode != http.StatusOK {
 		return errors.New("healthcheck: " + resp.Status + ": " + text)
 	}

@@ -10,7 +10,7 @@ import (
 
 // suggestFix names the next thing to try after an error of the admin API; empty when there is none.
 func suggestFix(err error) string {
-	if errors.Is(err, client.ErrStranger) {
+	if errors.Is(err, client.ErrUnexpectedAnswer) {
 		return "--server must name the admin API, listen of the settings: http://127.0.0.1:8080 by default"
 	}
 	if _, ok := errors.AsType[*client.NoAnswer](err); ok {

@@ -26,7 +26,7 @@ func (c *incidentsListCmd) Run(ctx context.Context, a *commandEnv) error {
 	if state == "all" {
 		state = ""
 	}
-	return c.printList(ctx, a, client.Path("v1", "incidents"), buildQuery("client_id", c.App, "endpoint", c.Endpoint, "state", state), []output.Column{
+	return c.printList(ctx, a, client.JoinPath("v1", "incidents"), buildQuery("client_id", c.App, "endpoint", c.Endpoint, "state", state), []output.Column{
 		{Title: "ID", Path: "id"},
 		{Title: "APP", Path: "client_id"},
 		{Title: "ENDPOINT", Path: "endpoint"},
@@ -45,7 +45,7 @@ type incidentsCloseCmd struct {
 
 // Run closes it and shows it.
 func (c *incidentsCloseCmd) Run(ctx context.Context, a *commandEnv) error {
-	return c.sendAndPrint(ctx, a, client.Request{Method: http.MethodPost, Path: client.Path("v1", "incidents", c.ID, "close")})
+	return c.sendAndPrint(ctx, a, client.Request{Method: http.MethodPost, Path: client.JoinPath("v1", "incidents", c.ID, "close")})
 }
 
 type auditCmd struct {
@@ -63,7 +63,7 @@ type auditListCmd struct {
 
 // Run lists entries.
 func (c *auditListCmd) Run(ctx context.Context, a *commandEnv) error {
-	return c.printList(ctx, a, client.Path("v1", "audit"), buildQuery("client_id", c.App, "subject", c.Subject, "of", chooseAuditStream(c.Changes)), []output.Column{
+	return c.printList(ctx, a, client.JoinPath("v1", "audit"), buildQuery("client_id", c.App, "subject", c.Subject, "of", chooseAuditStream(c.Changes)), []output.Column{
 		{Title: "AT", Path: "at"},
 		{Title: "ACTOR", Path: "actor"},
 		{Title: "ACTION", Path: "action"},
@@ -95,7 +95,7 @@ func (c *auditExportCmd) Run(ctx context.Context, a *commandEnv) error {
 	if err != nil {
 		return err
 	}
-	return cl.Stream(ctx, client.Request{
-		Method: http.MethodGet, Path: client.Path("v1", "audit", "export"), Query: buildQuery("client_id", c.App, "subject", c.Subject, "of", chooseAuditStream(c.Changes)),
+	return cl.StreamAnswer(ctx, client.Request{
+		Method: http.MethodGet, Path: client.JoinPath("v1", "audit", "export"), Query: buildQuery("client_id", c.App, "subject", c.Subject, "of", chooseAuditStream(c.Changes)),
 	}, a.stdout)
 }

@@ -31,7 +31,7 @@ func (c *jobsListCmd) Run(ctx context.Context, a *commandEnv) error {
 	if state == "all" {
 		state = ""
 	}
-	return c.printList(ctx, a, client.Path("v1", "jobs"), buildQuery("client_id", c.App, "state", state), []output.Column{
+	return c.printList(ctx, a, client.JoinPath("v1", "jobs"), buildQuery("client_id", c.App, "state", state), []output.Column{
 		{Title: "ID", Path: "id"},
 		{Title: "STATE", Path: "state"},
 		{Title: "DONE", Path: "done"},
@@ -46,7 +46,7 @@ type jobArg struct {
 	ID string `arg:"" help:"The job's id, from jobs list, resync or apps delete."`
 }
 
-func (c jobArg) jobPath() string { return client.Path("v1", "jobs", c.ID) }
+func (c jobArg) jobPath() string { return client.JoinPath("v1", "jobs", c.ID) }
 
 type jobsGetCmd struct {
 	apiFlags
@@ -106,9 +106,9 @@ type jobProgress struct {
 }
 
 func (j jobProgress) describeJob(id string) string {
-	text := fmt.Sprintf("Job %s is %s: %d of %s.", client.Printable(id), client.Printable(j.State), j.Done, apply.FormatCount(j.Of, "tenant"))
+	text := fmt.Sprintf("Job %s is %s: %d of %s.", client.DropUnprintable(id), client.DropUnprintable(j.State), j.Done, apply.FormatCount(j.Of, "tenant"))
 	if j.Detail != "" {
-		text += " " + client.Printable(j.Detail)
+		text += " " + client.DropUnprintable(j.Detail)
 	}
 	return text
 }
@@ -118,7 +118,7 @@ func (j jobProgress) errorUnlessDone(id string) error {
 	if j.State == "done" {
 		return nil
 	}
-	return fmt.Errorf("job %s is %s", client.Printable(id), client.Printable(j.State))
+	return fmt.Errorf("job %s is %s", client.DropUnprintable(id), client.DropUnprintable(j.State))
 }
 
 func withJobDeadline(ctx context.Context, within time.Duration, id string) (context.Context, context.CancelFunc) {
@@ -130,20 +130,20 @@ func awaitJob(ctx context.Context, a *commandEnv, cl *client.Client, id string) 
 	say := newProgressLine(a)
 	defer say.clearLine()
 	for {
-		answer, err := cl.Do(ctx, client.Request{Method: http.MethodGet, Path: client.Path("v1", "jobs", id)})
+		answer, err := cl.Do(ctx, client.Request{Method: http.MethodGet, Path: client.JoinPath("v1", "jobs", id)})
 		if err != nil {
 			return jobProgress{}, nil, err
 		}
 		job = jobProgress{}
 		if err := json.Unmarshal(answer.Body, &job); err != nil || job.State == "" {
-			return jobProgress{}, nil, client.ErrStranger
+			return jobProgress{}, nil, client.ErrUnexpectedAnswer
 		}
 		if job.State != "running" {
 			return job, answer.Body, nil
 		}
 		text := fmt.Sprintf("%d of %s", job.Done, apply.FormatCount(job.Of, "tenant"))
 		if job.Detail != "" {
-			text += ": " + client.Printable(job.Detail)
+			text += ": " + client.DropUnprintable(job.Detail)
 		}
 		say.showProgress(text)
 		if err := sleepFor(ctx, followEvery); err != nil {

@@ -48,7 +48,7 @@ func (c *publishCmd) Run(ctx context.Context, a *commandEnv) error {
 		return fmt.Errorf("publish: %w", err)
 	}
 	answer, err := c.sendRequest(ctx, a, client.Request{
-		Method: http.MethodPost, Path: client.Path("v1", "state-changes"), Body: body, IdempotencyKey: c.IdempotencyKey,
+		Method: http.MethodPost, Path: client.JoinPath("v1", "state-changes"), Body: body, IdempotencyKey: c.IdempotencyKey,
 	})
 	if _, lost := errors.AsType[*client.NoAnswer](err); lost {
 		return fmt.Errorf("publish: the change may or may not be accepted, repeat it with --idempotency-key %s: %w", c.IdempotencyKey, err)
@@ -60,7 +60,7 @@ func (c *publishCmd) Run(ctx context.Context, a *commandEnv) error {
 		ID string `json:"id"`
 	}
 	if err := json.Unmarshal(answer.Body, &done); err != nil || done.ID == "" {
-		return fmt.Errorf("publish: %w", client.ErrStranger)
+		return fmt.Errorf("publish: %w", client.ErrUnexpectedAnswer)
 	}
 	if answer.Replayed {
 		fmt.Fprintf(a.stderr, "The service had accepted it under the key %s already, by an earlier try: nothing was published twice.\n", c.IdempotencyKey)

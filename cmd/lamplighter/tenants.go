@@ -19,7 +19,7 @@ type tenantArg struct {
 }
 
 func (c tenantArg) tenantPath(more ...string) string {
-	return client.Path(append([]string{"v1", "tenants", c.Tenant}, more...)...)
+	return client.JoinPath(append([]string{"v1", "tenants", c.Tenant}, more...)...)
 }
 
 type tenantsGetCmd struct {

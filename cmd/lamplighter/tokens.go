@@ -35,7 +35,7 @@ func (c *tokenCreateCmd) Run(ctx context.Context, a *commandEnv) error {
 	if err != nil {
 		return err
 	}
-	answer, err := c.sendRequest(ctx, a, client.Request{Method: http.MethodPost, Path: client.Path("v1", "tokens"), Body: body})
+	answer, err := c.sendRequest(ctx, a, client.Request{Method: http.MethodPost, Path: client.JoinPath("v1", "tokens"), Body: body})
 	if err != nil {
 		return err
 	}
@@ -44,13 +44,13 @@ func (c *tokenCreateCmd) Run(ctx context.Context, a *commandEnv) error {
 		Token string `json:"token"`
 	}
 	if err := json.Unmarshal(answer.Body, &made); err != nil || made.Token == "" {
-		return client.ErrStranger
+		return client.ErrUnexpectedAnswer
 	}
 	if c.Output != output.Table {
 		return c.newPrinter(a).One(answer.Body)
 	}
-	fmt.Fprintln(a.stdout, client.Printable(made.Token))
-	fmt.Fprintf(a.stderr, "It is shown this once. End it with: lamplighter token revoke %s\n", client.Printable(made.ID))
+	fmt.Fprintln(a.stdout, client.DropUnprintable(made.Token))
+	fmt.Fprintf(a.stderr, "It is shown this once. End it with: lamplighter token revoke %s\n", client.DropUnprintable(made.ID))
 	return nil
 }
 
@@ -66,7 +66,7 @@ func (c *tokenListCmd) Run(ctx context.Context, a *commandEnv) error {
 	if state == "all" {
 		state = ""
 	}
-	return c.printList(ctx, a, client.Path("v1", "tokens"), buildQuery("role", c.Role, "state", state), []output.Column{
+	return c.printList(ctx, a, client.JoinPath("v1", "tokens"), buildQuery("role", c.Role, "state", state), []output.Column{
 		{Title: "ID", Path: "id"},
 		{Title: "NAME", Path: "name"},
 		{Title: "ROLE", Path: "role"},
@@ -88,7 +88,7 @@ type tokenGetCmd struct {
 
 // Run shows it.
 func (c *tokenGetCmd) Run(ctx context.Context, a *commandEnv) error {
-	return c.printResource(ctx, a, client.Path("v1", "tokens", c.ID))
+	return c.printResource(ctx, a, client.JoinPath("v1", "tokens", c.ID))
 }
 
 type tokenRevokeCmd struct {
@@ -98,5 +98,5 @@ type tokenRevokeCmd struct {
 
 // Run ends it.
 func (c *tokenRevokeCmd) Run(ctx context.Context, a *commandEnv) error {
-	return c.sendAndReport(ctx, a, client.Request{Method: http.MethodDelete, Path: client.Path("v1", "tokens", c.ID)}, "Token "+c.ID+" is revoked.")
+	return c.sendAndReport(ctx, a, client.Request{Method: http.MethodDelete, Path: client.JoinPath("v1", "tokens", c.ID)}, "Token "+c.ID+" is revoked.")
 }

@@ -30,12 +30,12 @@ func (c *whyCmd) Run(ctx context.Context, a *commandEnv) error {
 		Deliveries []json.RawMessage `json:"deliveries"`
 	}
 	if err := json.Unmarshal(answer.Body, &doc); err != nil || doc.Words == "" {
-		return client.ErrStranger
+		return client.ErrUnexpectedAnswer
 	}
 	if c.Output != output.Table {
 		err = c.newPrinter(a).One(answer.Body)
 	} else {
-		fmt.Fprintln(a.stdout, client.Printable(doc.Words))
+		fmt.Fprintln(a.stdout, client.DropUnprintable(doc.Words))
 		if len(doc.Deliveries) > 0 {
 			fmt.Fprintln(a.stdout)
 			err = c.newPrinter(a).List(doc.Deliveries, []output.Column{
@@ -89,7 +89,7 @@ func (c *resyncCmd) Run(ctx context.Context, a *commandEnv) error {
 		Job     string `json:"job"`
 	}
 	if err := json.Unmarshal(answer.Body, &started); err != nil || started.Tenants == nil {
-		return client.ErrStranger
+		return client.ErrUnexpectedAnswer
 	}
 	if c.Progress {
 		return c.followJob(ctx, a, cl, *started.Tenants, started.Job)
@@ -99,7 +99,7 @@ func (c *resyncCmd) Run(ctx context.Context, a *commandEnv) error {
 	}
 	fmt.Fprintf(a.stdout, "%s is told of %s again.\n", c.App, apply.FormatCount(*started.Tenants, "tenant"))
 	if started.Job != "" {
-		fmt.Fprintf(a.stdout, "How far it is: lamplighter jobs wait %s\n", client.Printable(started.Job))
+		fmt.Fprintf(a.stdout, "How far it is: lamplighter jobs wait %s\n", client.DropUnprintable(started.Job))
 	}
 	return nil
 }
@@ -134,7 +134,7 @@ func (c *resyncCmd) followJob(ctx context.Context, a *commandEnv, cl *client.Cli
 		}
 		var now mailboxProgress
 		if err := json.Unmarshal(answer.Body, &now); err != nil || now.Breaker == "" {
-			return client.ErrStranger
+			return client.ErrUnexpectedAnswer
 		}
 		switch {
 		case now.Waiting == 0:

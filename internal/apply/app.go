@@ -54,7 +54,7 @@ func (r *Runner) writeApp(ctx context.Context, s *AppStep) error {
 			return nil
 		}
 		err := r.patchApp(ctx, step)
-		if client.StatusOf(err) != http.StatusPreconditionFailed {
+		if client.RefusalStatus(err) != http.StatusPreconditionFailed {
 			return err
 		}
 		step = nil
@@ -68,7 +68,7 @@ func (r *Runner) patchApp(ctx context.Context, s *AppStep) error {
 		return err
 	}
 	_, err = r.API.Do(ctx, client.Request{
-		Method: http.MethodPatch, Path: client.Path("v1", "apps", s.ID), Query: r.forceQuery(), Body: body, IfMatch: strconv.Quote(s.revision),
+		Method: http.MethodPatch, Path: client.JoinPath("v1", "apps", s.ID), Query: r.forceQuery(), Body: body, IfMatch: strconv.Quote(s.revision),
 	})
 	if err == nil {
 		r.updateSummary(func(d *Summary) { d.Changed++ })
@@ -88,7 +88,7 @@ func (r *Runner) createApp(ctx context.Context, s *AppStep) (bool, error) {
 		return false, err
 	}
 	answer, err := r.API.Do(ctx, client.Request{
-		Method: http.MethodPut, Path: client.Path("v1", "apps", s.ID), Query: r.forceQuery(), Body: body, IfNoneMatch: "*",
+		Method: http.MethodPut, Path: client.JoinPath("v1", "apps", s.ID), Query: r.forceQuery(), Body: body, IfNoneMatch: "*",
 	})
 	if refusal, ok := errors.AsType[*client.Refusal](err); ok && refusal.Status == http.StatusPreconditionFailed {
 		if owed || refusal.Attempt > 1 {
@@ -109,7 +109,7 @@ func (r *Runner) createApp(ctx context.Context, s *AppStep) (bool, error) {
 // replaceSecret takes another secret for one that was made and never seen. The unseen one signs
 // along for the service's time of grace, in case somebody else has it after all.
 func (r *Runner) replaceSecret(ctx context.Context, id string) error {
-	answer, err := r.API.Do(ctx, client.Request{Method: http.MethodPost, Path: client.Path("v1", "apps", id, "secrets")})
+	answer, err := r.API.Do(ctx, client.Request{Method: http.MethodPost, Path: client.JoinPath("v1", "apps", id, "secrets")})
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (r *Runner) saveSecret(id string, answer client.Answer) error {
 		Secret string `json:"webhook_secret"`
 	}
 	if err := json.Unmarshal(answer.Body, &made); err != nil || made.Secret == "" {
-		return client.ErrStranger
+		return client.ErrUnexpectedAnswer
 	}
 	return r.Secrets.SaveSecret(id, made.Secret)
 }
@@ -180,10 +180,10 @@ func (r *Runner) sendApprovals(ctx context.Context, id string, tenants []string)
 		}
 	}
 	n := 0
-	err := r.API.Lines(ctx, client.Request{Method: http.MethodPut, Path: client.Path("v1", "apps", id, "approvals")}, send, func(a client.LineAnswer) error {
+	err := r.API.SendLines(ctx, client.Request{Method: http.MethodPut, Path: client.JoinPath("v1", "apps", id, "approvals")}, send, func(a client.LineAnswer) error {
 		switch {
 		case a.Line != n+1:
-			return client.ErrStranger
+			return client.ErrUnexpectedAnswer
 		case a.Status == http.StatusNoContent:
 			n++
 			r.Counts.Approvals.Add(1)
@@ -191,7 +191,7 @@ func (r *Runner) sendApprovals(ctx context.Context, id string, tenants []string)
 		case a.Status == http.StatusServiceUnavailable:
 			return fmt.Errorf("%w: %s", errAgain, a.Detail)
 		}
-		return fmt.Errorf("%s: %d: %s", tenants[n], a.Status, client.Printable(a.Detail))
+		return fmt.Errorf("%s: %d: %s", tenants[n], a.Status, client.DropUnprintable(a.Detail))
 	})
 	r.updateSummary(func(d *Summary) { d.Added += n })
 	if err == nil && n < len(tenants) {
@@ -202,7 +202,7 @@ func (r *Runner) sendApprovals(ctx context.Context, id string, tenants []string)
 
 func (r *Runner) removeApprovals(ctx context.Context, s *AppStep) error {
 	for _, t := range s.Drop {
-		if _, err := r.API.Do(ctx, client.Request{Method: http.MethodDelete, Path: client.Path("v1", "apps", s.ID, "approvals", t)}); err != nil {
+		if _, err := r.API.Do(ctx, client.Request{Method: http.MethodDelete, Path: client.JoinPath("v1", "apps", s.ID, "approvals", t)}); err != nil {
 			return err
 		}
 		r.Counts.Approvals.Add(1)

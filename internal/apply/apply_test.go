@@ -136,7 +136,7 @@ func merge(old, patch map[string]any) {
 	}
 }
 
-func (f *fake) Each(_ context.Context, path string, _ url.Values, _ int, each func(json.RawMessage) error) error {
+func (f *fake) ForEachItem(_ context.Context, path string, _ url.Values, _ int, each func(json.RawMessage) error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var items []any
@@ -161,7 +161,7 @@ func (f *fake) Each(_ context.Context, path string, _ url.Values, _ int, each fu
 	return nil
 }
 
-func (f *fake) Lines(_ context.Context, r client.Request, lines iter.Seq[[]byte], answered func(client.LineAnswer) error) error {
+func (f *fake) SendLines(_ context.Context, r client.Request, lines iter.Seq[[]byte], answered func(client.LineAnswer) error) error {
 	id := strings.Split(r.Path, "/")[3]
 	n := 0
 	for line := range lines {

@@ -18,7 +18,7 @@ func (r *Runner) BuildPlan(ctx context.Context, m *Manifest, prune bool) (*Plan,
 	var mu sync.Mutex
 	err := r.forEachIndex(ctx, len(m.Tenants), func(ctx context.Context, i int) error {
 		defer r.Counts.Steps.Add(1)
-		now, err := r.readDocument(ctx, client.Path("v1", "tenants", m.Tenants[i].ID))
+		now, err := r.readDocument(ctx, client.JoinPath("v1", "tenants", m.Tenants[i].ID))
 		if err != nil {
 			return fmt.Errorf("read tenant %s: %w", m.Tenants[i].ID, err)
 		}
@@ -68,12 +68,12 @@ func (r *Runner) BuildPlan(ctx context.Context, m *Manifest, prune bool) (*Plan,
 func (r *Runner) planApp(ctx context.Context, app App, members map[string]any, prune bool) (*AppStep, error) {
 	now := CurrentApp{Members: members}
 	if app.Approvals != nil && members != nil {
-		err := r.API.Each(ctx, client.Path("v1", "apps", app.ID, "approvals"), nil, 0, func(item json.RawMessage) error {
+		err := r.API.ForEachItem(ctx, client.JoinPath("v1", "apps", app.ID, "approvals"), nil, 0, func(item json.RawMessage) error {
 			var a struct {
 				Tenant string `json:"tenant"`
 			}
 			if err := json.Unmarshal(item, &a); err != nil {
-				return client.ErrStranger
+				return client.ErrUnexpectedAnswer
 			}
 			now.Approvals = append(now.Approvals, a.Tenant)
 			return nil
@@ -101,10 +101,10 @@ func (r *Runner) readApps(ctx context.Context, m *Manifest, all bool) (map[strin
 			return nil
 		})
 	}
-	err := r.API.Each(ctx, client.Path("v1", "apps"), nil, 0, func(item json.RawMessage) error {
+	err := r.API.ForEachItem(ctx, client.JoinPath("v1", "apps"), nil, 0, func(item json.RawMessage) error {
 		var members map[string]any
 		if err := json.Unmarshal(item, &members); err != nil {
-			return client.ErrStranger
+			return client.ErrUnexpectedAnswer
 		}
 		id, _ := members["client_id"].(string)
 		out[id] = members
@@ -115,14 +115,14 @@ func (r *Runner) readApps(ctx context.Context, m *Manifest, all bool) (map[strin
 
 // readApp is one app as it stands; no members when there is none.
 func (r *Runner) readApp(ctx context.Context, id string) (CurrentApp, error) {
-	members, err := r.readDocument(ctx, client.Path("v1", "apps", id))
+	members, err := r.readDocument(ctx, client.JoinPath("v1", "apps", id))
 	return CurrentApp{Members: members}, err
 }
 
 // readDocument reads one resource; nil when there is none.
 func (r *Runner) readDocument(ctx context.Context, path string) (map[string]any, error) {
 	answer, err := r.API.Do(ctx, client.Request{Method: http.MethodGet, Path: path})
-	if client.StatusOf(err) == http.StatusNotFound {
+	if client.RefusalStatus(err) == http.StatusNotFound {
 		return nil, nil //nolint:nilnil // that there is none is an answer
 	}
 	if err != nil {
@@ -130,7 +130,7 @@ func (r *Runner) readDocument(ctx context.Context, path string) (map[string]any,
 	}
 	var members map[string]any
 	if err := json.Unmarshal(answer.Body, &members); err != nil || members == nil {
-		return nil, client.ErrStranger
+		return nil, client.ErrUnexpectedAnswer
 	}
 	return members, nil
 }

@@ -16,8 +16,8 @@ import (
 // API is the admin API. *client.Client is one; it repeats what may be repeated.
 type API interface {
 	Do(ctx context.Context, r client.Request) (client.Answer, error)
-	Each(ctx context.Context, path string, query url.Values, limit int, f func(item json.RawMessage) error) error
-	Lines(ctx context.Context, r client.Request, lines iter.Seq[[]byte], answered func(client.LineAnswer) error) error
+	ForEachItem(ctx context.Context, path string, query url.Values, limit int, f func(item json.RawMessage) error) error
+	SendLines(ctx context.Context, r client.Request, lines iter.Seq[[]byte], answered func(client.LineAnswer) error) error
 }
 
 // Secrets keeps the webhook secrets of apps that are created, which the service shows once.
@@ -109,11 +109,11 @@ func endsRun(err error) bool {
 	if _, ok := errors.AsType[*client.NoAnswer](err); ok {
 		return true
 	}
-	switch client.StatusOf(err) {
+	switch client.RefusalStatus(err) {
 	case http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout:
 		return true
 	}
-	return errors.Is(err, client.ErrStranger)
+	return errors.Is(err, client.ErrUnexpectedAnswer)
 }
 
 // forEachIndex runs f on the indexes below n, Concurrency at a time, until one fails, and returns the first
@@ -229,7 +229,7 @@ func (r *Runner) setTenant(ctx context.Context, s *TenantStep) error {
 	if err != nil {
 		return err
 	}
-	_, err = r.API.Do(ctx, client.Request{Method: http.MethodPut, Path: client.Path("v1", "tenants", s.ID, "status"), Body: body})
+	_, err = r.API.Do(ctx, client.Request{Method: http.MethodPut, Path: client.JoinPath("v1", "tenants", s.ID, "status"), Body: body})
 	if err != nil {
 		return r.recordFault(ctx, "tenant "+s.ID, err)
 	}
@@ -238,8 +238,8 @@ func (r *Runner) setTenant(ctx context.Context, s *TenantStep) error {
 }
 
 func (r *Runner) removeApp(ctx context.Context, id string) error {
-	_, err := r.API.Do(ctx, client.Request{Method: http.MethodDelete, Path: client.Path("v1", "apps", id)})
-	if err != nil && client.StatusOf(err) != http.StatusNotFound {
+	_, err := r.API.Do(ctx, client.Request{Method: http.MethodDelete, Path: client.JoinPath("v1", "apps", id)})
+	if err != nil && client.RefusalStatus(err) != http.StatusNotFound {
 		return r.recordFault(ctx, "app "+id, err)
 	}
 	r.updateSummary(func(d *Summary) { d.Removed++ })

@@ -60,7 +60,7 @@ func New(opts Options) (*Client, error) {
 	}
 	base.RawQuery, base.Fragment = "", ""
 	if opts.Pause == nil {
-		opts.Pause = pause
+		opts.Pause = sleepFor
 	}
 	transport := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
@@ -72,8 +72,8 @@ func New(opts Options) (*Client, error) {
 	}}, nil
 }
 
-// Path joins segments to the path of a resource; each is escaped.
-func Path(segments ...string) string {
+// JoinPath joins segments to the path of a resource; each is escaped.
+func JoinPath(segments ...string) string {
 	var b strings.Builder
 	for _, s := range segments {
 		if s == "." || s == ".." {
@@ -112,8 +112,8 @@ type Answer struct {
 	Body     []byte
 }
 
-// repeatable reports whether sending it twice does what sending it once does.
-func (r *Request) repeatable() bool {
+// isIdempotent reports whether sending it twice does what sending it once does.
+func (r *Request) isIdempotent() bool {
 	switch r.Method {
 	case http.MethodGet, http.MethodPut, http.MethodDelete:
 		return true
@@ -125,21 +125,21 @@ func (r *Request) repeatable() bool {
 }
 
 // Do sends a request and returns the answer, or an error: *Refusal when the service said no,
-// *NoAnswer when nothing came back, ErrStranger when something else answered.
+// *NoAnswer when nothing came back, ErrUnexpectedAnswer when something else answered.
 func (c *Client) Do(ctx context.Context, r Request) (Answer, error) {
 	attempts := max(c.opts.Attempts, 1)
-	if !r.repeatable() {
+	if !r.isIdempotent() {
 		attempts = 1
 	}
 	for n := 1; ; n++ {
-		answer, err := c.once(ctx, r)
+		answer, err := c.sendOnce(ctx, r)
 		if refusal, ok := errors.AsType[*Refusal](err); ok {
 			refusal.Attempt = n
 		}
-		if err == nil || n == attempts || ctx.Err() != nil || !worthRepeating(err) {
+		if err == nil || n == attempts || ctx.Err() != nil || !isRetryable(err) {
 			return answer, err
 		}
-		d := waitFor(err, n)
+		d := computeRetryDelay(err, n)
 		if c.opts.Retrying != nil {
 			c.opts.Retrying(err, d)
 		}
@@ -149,7 +149,7 @@ func (c *Client) Do(ctx context.Context, r Request) (Answer, error) {
 	}
 }
 
-func (c *Client) once(ctx context.Context, r Request) (Answer, error) {
+func (c *Client) sendOnce(ctx context.Context, r Request) (Answer, error) {
 	if c.opts.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, c.opts.Timeout, fmt.Errorf("nothing came within %s", c.opts.Timeout))
@@ -159,24 +159,24 @@ func (c *Client) once(ctx context.Context, r Request) (Answer, error) {
 	if r.Body != nil {
 		body = bytes.NewReader(r.Body)
 	}
-	req, err := c.request(ctx, r, body)
+	req, err := c.newRequest(ctx, r, body)
 	if err != nil {
 		return Answer{}, err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return Answer{}, noAnswer(ctx, err)
+		return Answer{}, newNoAnswer(ctx, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
-		return Answer{}, noAnswer(ctx, err)
+		return Answer{}, newNoAnswer(ctx, err)
 	}
 	if len(text) > maxAnswer {
-		return Answer{}, fmt.Errorf("the answer is longer than %d bytes: %w", maxAnswer, ErrStranger)
+		return Answer{}, fmt.Errorf("the answer is longer than %d bytes: %w", maxAnswer, ErrUnexpectedAnswer)
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return Answer{}, refusal(resp, text)
+		return Answer{}, parseRefusal(resp, text)
 	}
 	return Answer{
 		Status: resp.StatusCode, ETag: resp.Header.Get("ETag"), Location: resp.Header.Get("Location"), Type: resp.Header.Get("Content-Type"),
@@ -184,7 +184,7 @@ func (c *Client) once(ctx context.Context, r Request) (Answer, error) {
 	}, nil
 }
 
-func (c *Client) request(ctx context.Context, r Request, body io.Reader) (*http.Request, error) {
+func (c *Client) newRequest(ctx context.Context, r Request, body io.Reader) (*http.Request, error) {
 	target := strings.TrimSuffix(c.base.String(), "/") + r.Path
 	if len(r.Query) > 0 {
 		target += "?" + r.Query.Encode()
@@ -210,8 +210,8 @@ func (c *Client) request(ctx context.Context, r Request, body io.Reader) (*http.
 	return req, nil
 }
 
-// worthRepeating reports whether the same request may fare better later.
-func worthRepeating(err error) bool {
+// isRetryable reports whether the same request may fare better later.
+func isRetryable(err error) bool {
 	if _, ok := errors.AsType[*NoAnswer](err); ok {
 		return true
 	}
@@ -226,15 +226,15 @@ func worthRepeating(err error) bool {
 	return false
 }
 
-// waitFor is the pause before attempt n+1: what the service asked for, else a doubling one.
-func waitFor(err error, n int) time.Duration {
+// computeRetryDelay is the pause before attempt n+1: what the service asked for, else a doubling one.
+func computeRetryDelay(err error, n int) time.Duration {
 	if r, ok := errors.AsType[*Refusal](err); ok && r.RetryAfter > 0 {
 		return min(r.RetryAfter, longestPause)
 	}
 	return min(firstPause<<min(n-1, 10), longestPause)
 }
 
-func pause(ctx context.Context, d time.Duration) error {
+func sleepFor(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -245,8 +245,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// retryAfter reads the header's seconds; the API sends no dates.
-func retryAfter(h http.Header) time.Duration {
+// parseRetryAfter reads the header's seconds; the API sends no dates.
+func parseRetryAfter(h http.Header) time.Duration {
 	seconds, err := strconv.Atoi(h.Get("Retry-After"))
 	if err != nil || seconds < 0 {
 		return 0

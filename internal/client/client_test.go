@@ -95,7 +95,7 @@ func TestPathEscapes(t *testing.T) {
 		"/v1/apps/a%3Fb%23": {"v1", "apps", "a?b#"},
 		"/v1/apps/":         {"v1", "apps", ""},
 	} {
-		if got := client.Path(segments...); got != want {
+		if got := client.JoinPath(segments...); got != want {
 			t.Errorf("Path(%q) = %s, want %s", segments, got, want)
 		}
 	}
@@ -179,7 +179,7 @@ func TestDoRepeatsWhatMayBeRepeated(t *testing.T) {
 		}
 		c, pauses := start(t, 3, h)
 		_, err := c.Do(t.Context(), tc.r)
-		if client.StatusOf(err) != tc.status || int(calls.Load()) != tc.calls || !slices.Equal(*pauses, tc.pauses) {
+		if client.RefusalStatus(err) != tc.status || int(calls.Load()) != tc.calls || !slices.Equal(*pauses, tc.pauses) {
 			t.Errorf("%s: %v after %d calls and pauses %v", name, err, calls.Load(), *pauses)
 		}
 	}
@@ -243,7 +243,7 @@ func TestRefusalSpeaks(t *testing.T) {
 	if want := "refused with 404 Not Found: There is no such app."; err == nil || err.Error() != want {
 		t.Errorf("nobody: %v", err)
 	}
-	if client.StatusOf(io.EOF) != 0 {
+	if client.RefusalStatus(io.EOF) != 0 {
 		t.Error("an error that is no refusal has a status")
 	}
 }
@@ -265,7 +265,7 @@ func TestEachFollowsPages(t *testing.T) {
 	})
 	read := func(limit int) (got []string, err error) {
 		asked = nil
-		err = c.Each(t.Context(), path, url.Values{"subject": {"a"}}, limit, func(item json.RawMessage) error {
+		err = c.ForEachItem(t.Context(), path, url.Values{"subject": {"a"}}, limit, func(item json.RawMessage) error {
 			got = append(got, string(item))
 			return nil
 		})
@@ -280,11 +280,11 @@ func TestEachFollowsPages(t *testing.T) {
 		t.Errorf("two: %v, %v, asked %v", got, err, asked)
 	}
 	enough := errors.New("enough")
-	if err := c.Each(t.Context(), path, nil, 0, func(json.RawMessage) error { return enough }); !errors.Is(err, enough) {
+	if err := c.ForEachItem(t.Context(), path, nil, 0, func(json.RawMessage) error { return enough }); !errors.Is(err, enough) {
 		t.Errorf("the caller's error: %v", err)
 	}
 	stranger, _ := serve(t, 1, says(`{"hello":1}`))
-	if err := stranger.Each(t.Context(), path, nil, 0, nil); !errors.Is(err, client.ErrStranger) {
+	if err := stranger.ForEachItem(t.Context(), path, nil, 0, nil); !errors.Is(err, client.ErrUnexpectedAnswer) {
 		t.Errorf("another service: %v", err)
 	}
 }
@@ -319,7 +319,7 @@ func TestLinesAnswersWhileItSends(t *testing.T) {
 		}
 	}
 	got := 0
-	err := c.Lines(t.Context(), client.Request{Method: "PUT", Path: "/v1/x"}, lines, func(a client.LineAnswer) error {
+	err := c.SendLines(t.Context(), client.Request{Method: "PUT", Path: "/v1/x"}, lines, func(a client.LineAnswer) error {
 		if got++; a.Line != got {
 			t.Errorf("answer %d is of line %d", got, a.Line)
 		}
@@ -350,7 +350,7 @@ func TestLinesOfTheAPI(t *testing.T) {
 		{Line: 2, Status: 422, Detail: "No.", Errors: []client.FieldError{{Pointer: "/tenant", Detail: "is required"}}},
 	}
 	var got []client.LineAnswer
-	err := c.Lines(t.Context(), client.Request{Method: "POST", Path: "/v1/state-changes", IdempotencyKey: "k"}, lines, func(a client.LineAnswer) error {
+	err := c.SendLines(t.Context(), client.Request{Method: "POST", Path: "/v1/state-changes", IdempotencyKey: "k"}, lines, func(a client.LineAnswer) error {
 		got = append(got, a)
 		return nil
 	})
@@ -371,7 +371,7 @@ func TestLinesFails(t *testing.T) {
 	}{
 		"Refused": {
 			func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) },
-			func(err error) bool { return client.StatusOf(err) == 401 },
+			func(err error) bool { return client.RefusalStatus(err) == 401 },
 		},
 		"BrokeOff": {
 			func(w http.ResponseWriter, _ *http.Request) {
@@ -384,11 +384,11 @@ func TestLinesFails(t *testing.T) {
 		},
 		"Stranger": {
 			func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"hello":1}`) },
-			func(err error) bool { return errors.Is(err, client.ErrStranger) },
+			func(err error) bool { return errors.Is(err, client.ErrUnexpectedAnswer) },
 		},
 	} {
 		c, _ := serve(t, 1, tc.h)
-		err := c.Lines(t.Context(), client.Request{Method: "PUT", Path: "/v1/x"}, endless, func(client.LineAnswer) error { return nil })
+		err := c.SendLines(t.Context(), client.Request{Method: "PUT", Path: "/v1/x"}, endless, func(client.LineAnswer) error { return nil })
 		if !tc.want(err) {
 			t.Errorf("%s: %v", name, err)
 		}

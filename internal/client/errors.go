@@ -13,8 +13,8 @@ import (
 	"unicode"
 )
 
-// ErrStranger reports an answer that Lamplighter does not give.
-var ErrStranger = errors.New("this is not how Lamplighter answers: is the URL right?")
+// ErrUnexpectedAnswer reports an answer that Lamplighter does not give.
+var ErrUnexpectedAnswer = errors.New("this is not how Lamplighter answers: is the URL right?")
 
 // NoAnswer says that no answer came, so that nobody knows whether the request was carried out.
 type NoAnswer struct{ Err error }
@@ -25,7 +25,7 @@ func (e *NoAnswer) Error() string { return "no answer: " + e.Err.Error() }
 // Unwrap returns the cause.
 func (e *NoAnswer) Unwrap() error { return e.Err }
 
-func noAnswer(ctx context.Context, err error) error {
+func newNoAnswer(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
@@ -55,8 +55,8 @@ type Refusal struct {
 
 const problemPrefix = "urn:lamplighter:problem:"
 
-// refusal reads an answer that is not a success.
-func refusal(resp *http.Response, text []byte) error {
+// parseRefusal reads an answer that is not a success.
+func parseRefusal(resp *http.Response, text []byte) error {
 	var doc struct {
 		Type      string       `json:"type"`
 		Title     string       `json:"title"`
@@ -64,7 +64,7 @@ func refusal(resp *http.Response, text []byte) error {
 		Errors    []FieldError `json:"errors"`
 		RequestID string       `json:"request_id"`
 	}
-	r := &Refusal{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header)}
+	r := &Refusal{Status: resp.StatusCode, RetryAfter: parseRetryAfter(resp.Header)}
 	if resp.Request != nil {
 		r.Path = resp.Request.URL.Path
 	}
@@ -84,33 +84,33 @@ func (r *Refusal) Error() string {
 	var b strings.Builder
 	b.WriteString("refused with " + status)
 	if !strings.EqualFold(r.Title, http.StatusText(r.Status)) { // which says it already
-		b.WriteString(": " + Printable(r.Title))
+		b.WriteString(": " + DropUnprintable(r.Title))
 	}
 	if r.Detail != "" {
-		b.WriteString(": " + Printable(r.Detail))
+		b.WriteString(": " + DropUnprintable(r.Detail))
 	}
 	for _, e := range r.Errors {
-		fmt.Fprintf(&b, "\n  %s: %s", Printable(cmp.Or(e.Pointer, "(body)")), Printable(e.Detail))
+		fmt.Fprintf(&b, "\n  %s: %s", DropUnprintable(cmp.Or(e.Pointer, "(body)")), DropUnprintable(e.Detail))
 	}
 	if r.RetryAfter > 0 {
 		fmt.Fprintf(&b, "\n  try again in %d s", int(r.RetryAfter/time.Second))
 	}
 	if r.Status >= http.StatusInternalServerError && r.RequestID != "" {
-		b.WriteString("\n  the service's log calls the request " + Printable(r.RequestID))
+		b.WriteString("\n  the service's log calls the request " + DropUnprintable(r.RequestID))
 	}
 	return b.String()
 }
 
-// StatusOf is the status of the refusal in err, 0 when there is none.
-func StatusOf(err error) int {
+// RefusalStatus is the status of the refusal in err, 0 when there is none.
+func RefusalStatus(err error) int {
 	if r, ok := errors.AsType[*Refusal](err); ok {
 		return r.Status
 	}
 	return 0
 }
 
-// Printable drops what could command a terminal.
-func Printable(s string) string {
+// DropUnprintable drops what could command a terminal.
+func DropUnprintable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || unicode.IsPrint(r) {
 			return r

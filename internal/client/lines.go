@@ -26,10 +26,10 @@ type LineAnswer struct {
 	Errors   []FieldError `json:"errors,omitempty"`
 }
 
-// Lines sends a body of lines and hears an answer for each, in order, while it still sends: the
+// SendLines sends a body of lines and hears an answer for each, in order, while it still sends: the
 // service answers as it reads and stops reading when nobody takes its answers. The error of
 // answered is returned as it is. It is not repeated; a caller whose lines may be sent twice does.
-func (c *Client) Lines(ctx context.Context, r Request, lines iter.Seq[[]byte], answered func(LineAnswer) error) error {
+func (c *Client) SendLines(ctx context.Context, r Request, lines iter.Seq[[]byte], answered func(LineAnswer) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	from, to := io.Pipe()
@@ -40,24 +40,24 @@ func (c *Client) Lines(ctx context.Context, r Request, lines iter.Seq[[]byte], a
 	}()
 	go func() {
 		defer close(sent)
-		to.CloseWithError(send(to, lines))
+		to.CloseWithError(writeLines(to, lines))
 	}()
 	r.Type = typeLines
-	req, err := c.request(ctx, r, from)
+	req, err := c.newRequest(ctx, r, from)
 	if err != nil {
 		return err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return noAnswer(ctx, err)
+		return newNoAnswer(ctx, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
 		text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 		if err != nil {
-			return noAnswer(ctx, err)
+			return newNoAnswer(ctx, err)
 		}
-		return refusal(resp, text)
+		return parseRefusal(resp, text)
 	}
 	answers := json.NewDecoder(bufio.NewReader(resp.Body))
 	for {
@@ -66,9 +66,9 @@ func (c *Client) Lines(ctx context.Context, r Request, lines iter.Seq[[]byte], a
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return noAnswer(ctx, fmt.Errorf("the answers broke off: %w", err))
+			return newNoAnswer(ctx, fmt.Errorf("the answers broke off: %w", err))
 		case a.Line == 0:
-			return ErrStranger
+			return ErrUnexpectedAnswer
 		}
 		if err := answered(a); err != nil {
 			return err
@@ -76,7 +76,7 @@ func (c *Client) Lines(ctx context.Context, r Request, lines iter.Seq[[]byte], a
 	}
 }
 
-func send(w io.Writer, lines iter.Seq[[]byte]) error {
+func writeLines(w io.Writer, lines iter.Seq[[]byte]) error {
 	buf := bufio.NewWriterSize(w, 32<<10)
 	for line := range lines {
 		if _, err := buf.Write(line); err != nil {

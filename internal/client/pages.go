@@ -16,10 +16,10 @@ const pageSize = 500
 // maxPages ends a list whose cursor never does.
 const maxPages = 1_000_000
 
-// Each calls f with the items of a list, page by page, until limit items were seen (0: all) or f
+// ForEachItem calls f with the items of a list, page by page, until limit items were seen (0: all) or f
 // fails.
-func (c *Client) Each(ctx context.Context, path string, query url.Values, limit int, f func(item json.RawMessage) error) error {
-	query = clone(query)
+func (c *Client) ForEachItem(ctx context.Context, path string, query url.Values, limit int, f func(item json.RawMessage) error) error {
+	query = cloneQuery(query)
 	for seen, pages := 0, 0; pages < maxPages; pages++ {
 		size := pageSize
 		if limit > 0 {
@@ -35,7 +35,7 @@ func (c *Client) Each(ctx context.Context, path string, query url.Values, limit 
 			Next  string            `json:"next_cursor"`
 		}
 		if err := json.Unmarshal(answer.Body, &page); err != nil || page.Items == nil {
-			return fmt.Errorf("list %s: %w", path, ErrStranger)
+			return fmt.Errorf("list %s: %w", path, ErrUnexpectedAnswer)
 		}
 		for _, item := range page.Items {
 			if err := f(item); err != nil {
@@ -51,7 +51,7 @@ func (c *Client) Each(ctx context.Context, path string, query url.Values, limit 
 	return fmt.Errorf("list %s: it does not end", path)
 }
 
-func clone(v url.Values) url.Values {
+func cloneQuery(v url.Values) url.Values {
 	out := make(url.Values, len(v)+2)
 	maps.Copy(out, v)
 	return out

@@ -138,7 +138,7 @@ func TestClientReadsTheDocument(t *testing.T) {
 				say(http.StatusOK, "application/json", media.Example)
 				want := media.Example.(map[string]any)["items"].([]any)
 				got := 0
-				if err := c.Each(t.Context(), "/v1/x", nil, len(want), func(json.RawMessage) error { got++; return nil }); err != nil || got != len(want) {
+				if err := c.ForEachItem(t.Context(), "/v1/x", nil, len(want), func(json.RawMessage) error { got++; return nil }); err != nil || got != len(want) {
 					t.Errorf("%s: %d of %d items, %v", path, got, len(want), err)
 				}
 			}
@@ -184,7 +184,7 @@ func readLines(t *testing.T, c *client.Client, operation, text string) {
 	t.Helper()
 	want := slices.Collect(strings.Lines(text))
 	n := 0
-	err := c.Lines(t.Context(), client.Request{Method: http.MethodPost, Path: "/v1/x"}, func(yield func([]byte) bool) {
+	err := c.SendLines(t.Context(), client.Request{Method: http.MethodPost, Path: "/v1/x"}, func(yield func([]byte) bool) {
 		for range want {
 			if !yield([]byte("{}")) {
 				return
