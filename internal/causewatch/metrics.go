@@ -30,7 +30,7 @@ func (m *Metrics) setEpisode(e commoncause.Episode, hosts int) {
 		return
 	}
 	since := 0.0
-	if e.Lasts() {
+	if e.IsOngoing() {
 		since = float64(e.Since.UnixMilli()) / 1000
 	}
 	m.since.Set(since)

@@ -57,7 +57,7 @@ type Watch struct {
 	rules commoncause.Rules
 
 	mu     sync.Mutex
-	record *commoncause.Record
+	record *commoncause.ReachRecord
 	// ahead is by how much the store's clock is ahead of this machine's: all that is recorded is of the store's.
 	ahead   time.Duration
 	episode commoncause.Episode
@@ -71,7 +71,7 @@ func New(opts Options) *Watch {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	return &Watch{opts: opts, rules: commoncause.Rules{Within: opts.Within}, record: commoncause.NewRecord(), turned: opts.Now()}
+	return &Watch{opts: opts, rules: commoncause.Rules{Within: opts.Within}, record: commoncause.NewReachRecord(), turned: opts.Now()}
 }
 
 // WrapDial makes a dial that notes at which address a host is.
@@ -97,21 +97,21 @@ func (w *Watch) noteConnAddress(host string, at net.Addr) {
 func (w *Watch) Dialled(host string, at netip.Addr) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.record.Dialled(stripPort(host), at)
+	w.record.NoteAddress(stripPort(host), at)
 }
 
 // Answered notes that a host gave an HTTP answer, whatever it was.
 func (w *Watch) Answered(host string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.record.Answered(stripPort(host), w.storeTime())
+	w.record.NoteAnswer(stripPort(host), w.storeTime())
 }
 
 // Failed notes that none of a host came.
 func (w *Watch) Failed(host string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.record.Failed(stripPort(host), w.storeTime())
+	w.record.NoteFailure(stripPort(host), w.storeTime())
 }
 
 // storeTime is the store's time; w.mu is held.
@@ -133,7 +133,7 @@ func stripPort(host string) string {
 func (w *Watch) CommonCause() incident.Common {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if age := w.opts.Now().Sub(w.turned); !w.episode.Lasts() && (!w.heard || age > staleAfter) && age < giveUpAfter {
+	if age := w.opts.Now().Sub(w.turned); !w.episode.IsOngoing() && (!w.heard || age > staleAfter) && age < giveUpAfter {
 		return incident.Common{Since: w.turned}
 	}
 	c := incident.Common{Since: w.episode.Since, Until: w.episode.Until}
@@ -166,7 +166,7 @@ func (w *Watch) ShareAndDecide(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, turnWithin)
 	defer cancel()
 	w.mu.Lock()
-	report := w.record.Report(w.storeTime(), w.opts.Within)
+	report := w.record.MakeReport(w.storeTime(), w.opts.Within)
 	w.mu.Unlock()
 	began := w.opts.Now()
 	reach, err := w.opts.Store.ShareReach(ctx, w.opts.Process, report.Encode())
@@ -178,7 +178,7 @@ func (w *Watch) ShareAndDecide(ctx context.Context) error {
 	if err != nil { // of another version: nothing is excused by what nobody can read
 		unread, was = errors.Join(unread, err), commoncause.Episode{}
 	}
-	next, hosts := w.rules.Next(was, view, reach.Now)
+	next, hosts := w.rules.NextEpisode(was, view, reach.Now)
 	if text := next.Encode(); text != reach.Cause && next != was {
 		written, err := w.opts.Store.PutCommonCause(ctx, reach.Cause, text)
 		if err != nil {
@@ -190,7 +190,7 @@ func (w *Watch) ShareAndDecide(ctx context.Context) error {
 	}
 	w.mu.Lock()
 	w.ahead = reach.Now.Sub(began.Add(w.opts.Now().Sub(began) / 2))
-	w.record.Learn(view)
+	w.record.MergeView(view)
 	before := w.episode
 	w.episode, w.turned, w.heard = next, w.opts.Now(), true
 	w.mu.Unlock()
@@ -211,16 +211,16 @@ func mergeReports(texts []string) (commoncause.View, error) {
 		}
 		reports = append(reports, r)
 	}
-	return commoncause.Merge(reports...), errors.Join(errs...)
+	return commoncause.MergeReports(reports...), errors.Join(errs...)
 }
 
 // logChange logs what is new.
 func (w *Watch) logChange(ctx context.Context, was, now commoncause.Episode, hosts int) {
 	switch {
-	case now.Lasts() && !was.Lasts():
+	case now.IsOngoing() && !was.IsOngoing():
 		w.opts.Log.ErrorContext(ctx, "many hosts fail on the connection at once and none answers: the cause may be here, so nobody is blamed for now",
 			"since", now.Since, "hosts", hosts)
-	case was.Lasts() && !now.Lasts():
+	case was.IsOngoing() && !now.IsOngoing():
 		w.opts.Log.WarnContext(ctx, "hosts answer again: the common cause is over", "since", was.Since, "until", now.Until)
 	}
 }

@@ -20,7 +20,7 @@ type world struct {
 	*testing.T
 
 	now     time.Time
-	workers []*commoncause.Record
+	workers []*commoncause.ReachRecord
 	// left are the last reports of processes that ended.
 	left    []commoncause.Report
 	episode commoncause.Episode
@@ -31,7 +31,7 @@ func newWorld(t *testing.T, workers int) *world {
 	t.Helper()
 	w := &world{T: t, now: t0}
 	for range workers {
-		w.workers = append(w.workers, commoncause.NewRecord())
+		w.workers = append(w.workers, commoncause.NewReachRecord())
 	}
 	return w
 }
@@ -41,18 +41,18 @@ func (w *world) share() {
 	w.Helper()
 	all := append([]commoncause.Report{}, w.left...)
 	for _, r := range w.workers {
-		report := r.Report(w.now, rules.Within)
+		report := r.MakeReport(w.now, rules.Within)
 		read, err := commoncause.DecodeReport(report.Encode())
 		if err != nil {
 			w.Fatal(err)
 		}
 		all = append(all, read)
 	}
-	v := commoncause.Merge(all...)
+	v := commoncause.MergeReports(all...)
 	for _, r := range w.workers {
-		r.Learn(v)
+		r.MergeView(v)
 	}
-	next, hosts := rules.Next(w.episode, v, w.now)
+	next, hosts := rules.NextEpisode(w.episode, v, w.now)
 	read, err := commoncause.DecodeEpisode(next.Encode())
 	if err != nil {
 		w.Fatal(err)
@@ -65,15 +65,15 @@ func hostOf(network, n int) string { return fmt.Sprintf("h%d.n%d.example", n, ne
 
 // dial has a worker dial the n-th host of a network.
 func (w *world) dial(worker, network, n int) {
-	w.workers[worker].Dialled(hostOf(network, n), netip.AddrFrom4([4]byte{203, byte(network), 0, byte(n)}))
+	w.workers[worker].NoteAddress(hostOf(network, n), netip.AddrFrom4([4]byte{203, byte(network), 0, byte(n)}))
 }
 
 func (w *world) fail(worker, network, n int) {
-	w.workers[worker].Failed(hostOf(network, n), w.now)
+	w.workers[worker].NoteFailure(hostOf(network, n), w.now)
 }
 
 func (w *world) answer(worker, network, n int) {
-	w.workers[worker].Answered(hostOf(network, n), w.now)
+	w.workers[worker].NoteAnswer(hostOf(network, n), w.now)
 }
 
 // cut has each worker fail with each of hosts in each of networks for so long, every 10 s, sharing every 5 s.
@@ -94,7 +94,7 @@ func (w *world) cut(hosts, networks int, spell time.Duration) {
 
 func (w *world) want(what string, lasts bool) {
 	w.Helper()
-	if w.episode.Lasts() != lasts {
+	if w.episode.IsOngoing() != lasts {
 		w.Errorf("%s, at %v: episode %v to %v with %d hosts", what, w.now.Sub(t0), w.episode.Since.Sub(t0), w.episode.Until.Sub(t0), w.hosts)
 	}
 }
@@ -205,9 +205,9 @@ func TestTheDeadAreNoCommonCause(t *testing.T) {
 	w.cut(10, 10, time.Hour)
 	w.want("a quiet night", false)
 	for _, r := range w.workers {
-		w.left = append(w.left, r.Report(w.now, rules.Within))
+		w.left = append(w.left, r.MakeReport(w.now, rules.Within))
 	}
-	w.workers = []*commoncause.Record{commoncause.NewRecord(), commoncause.NewRecord()}
+	w.workers = []*commoncause.ReachRecord{commoncause.NewReachRecord(), commoncause.NewReachRecord()}
 	w.cut(10, 10, 9*time.Minute)
 	w.left = nil
 	w.cut(10, 10, time.Hour)
@@ -231,10 +231,10 @@ func TestRestartInTheMiddle(t *testing.T) {
 			since := w.episode.Since
 			if reports {
 				for _, r := range w.workers {
-					w.left = append(w.left, r.Report(w.now, rules.Within))
+					w.left = append(w.left, r.MakeReport(w.now, rules.Within))
 				}
 			}
-			w.workers = []*commoncause.Record{commoncause.NewRecord()}
+			w.workers = []*commoncause.ReachRecord{commoncause.NewReachRecord()}
 			w.share()
 			w.want("at once, where reports are left", reports)
 			w.cut(20, 5, time.Minute)
@@ -271,9 +271,9 @@ func TestNamesStandForNetworks(t *testing.T) {
 			for range 10 {
 				for i, h := range tc.hosts {
 					if tc.dialed {
-						w.workers[0].Dialled(h, netip.AddrFrom4([4]byte{203, byte(i), 0, 1}))
+						w.workers[0].NoteAddress(h, netip.AddrFrom4([4]byte{203, byte(i), 0, 1}))
 					}
-					w.workers[0].Failed(h, w.now)
+					w.workers[0].NoteFailure(h, w.now)
 				}
 				w.share()
 				w.now = w.now.Add(5 * time.Second)
@@ -301,16 +301,16 @@ func TestNetworkOf(t *testing.T) {
 // Memory and reports are bounded, and a report of very many hosts shows many networks.
 func TestBounds(t *testing.T) {
 	t.Parallel()
-	r := commoncause.NewRecord()
+	r := commoncause.NewReachRecord()
 	for i := range 60_000 {
 		h := fmt.Sprintf("host%d.%s.example", i, strings.Repeat("long", 40))
-		r.Dialled(h, netip.AddrFrom4([4]byte{20, byte(i >> 9), byte(i >> 8), byte(i)}))
-		r.Answered(h, t0)
+		r.NoteAddress(h, netip.AddrFrom4([4]byte{20, byte(i >> 9), byte(i >> 8), byte(i)}))
+		r.NoteAnswer(h, t0)
 	}
 	for i := range 30_000 {
-		r.Failed(fmt.Sprintf("%d.example", i), t0.Add(time.Second))
+		r.NoteFailure(fmt.Sprintf("%d.example", i), t0.Add(time.Second))
 	}
-	report := r.Report(t0.Add(2*time.Second), rules.Within)
+	report := r.MakeReport(t0.Add(2*time.Second), rules.Within)
 	if report.Hosts != 10_000 || len(report.Failing) != 24 {
 		t.Errorf("%d of %d hosts listed", len(report.Failing), report.Hosts)
 	}

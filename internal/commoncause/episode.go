@@ -27,8 +27,8 @@ type Episode struct {
 	resumed time.Time
 }
 
-// Lasts reports whether the cause holds now.
-func (e Episode) Lasts() bool { return !e.Since.IsZero() && e.Until.IsZero() }
+// IsOngoing reports whether the cause holds now.
+func (e Episode) IsOngoing() bool { return !e.Since.IsZero() && e.Until.IsZero() }
 
 type storedEpisode struct {
 	Format  int   `json:"v"`
@@ -42,7 +42,7 @@ func (e Episode) Encode() string {
 	if e.Since.IsZero() {
 		return ""
 	}
-	return encode(storedEpisode{episodeFormat, millis(e.Since), millis(e.Until), millis(e.resumed)})
+	return encodeJSON(storedEpisode{episodeFormat, toMillis(e.Since), toMillis(e.Until), toMillis(e.resumed)})
 }
 
 // DecodeEpisode reads what Encode wrote.
@@ -51,36 +51,36 @@ func DecodeEpisode(text string) (Episode, error) {
 		return Episode{}, nil
 	}
 	var s storedEpisode
-	if err := decode(text, &s); err != nil {
+	if err := decodeJSON(text, &s); err != nil {
 		return Episode{}, err
 	}
 	if s.Format != episodeFormat || s.Since <= 0 || s.Until != 0 && s.Until < s.Since || s.Resumed != 0 && s.Resumed < s.Since {
 		return Episode{}, fmt.Errorf("%w: format %d from %d to %d", ErrUnreadable, s.Format, s.Since, s.Until)
 	}
-	return Episode{moment(s.Since), moment(s.Until), moment(s.Resumed)}, nil
+	return Episode{fromMillis(s.Since), fromMillis(s.Until), fromMillis(s.Resumed)}, nil
 }
 
 // Rules judge. Within is how lately a host must have failed to count: longer than one that fails is ever left alone.
 type Rules struct{ Within time.Duration }
 
-// Next is the episode after what was seen until now. hosts is how many fail on the connection since the last
+// NextEpisode is the episode after what was seen until now. hosts is how many fail on the connection since the last
 // answer of any, whether or not that makes a common cause.
-func (r Rules) Next(e Episode, v View, now time.Time) (next Episode, hosts int) {
+func (r Rules) NextEpisode(e Episode, v View, now time.Time) (next Episode, hosts int) {
 	now = now.UTC().Truncate(time.Millisecond)
-	since, hosts, common := r.judge(e, v, now)
+	since, hosts, common := r.findCause(e, v, now)
 	switch {
-	case common && e.Since.IsZero(), common && !e.Lasts() && now.Sub(e.Until) > resumeWithin:
+	case common && e.Since.IsZero(), common && !e.IsOngoing() && now.Sub(e.Until) > resumeWithin:
 		return Episode{Since: since}, hosts
 	case common:
 		return Episode{Since: e.Since, resumed: e.lastEnd()}, hosts
-	case e.Lasts():
+	case e.IsOngoing():
 		return Episode{Since: e.Since, Until: now, resumed: e.resumed}, hosts
 	default:
 		return e, hosts
 	}
 }
 
-func (r Rules) judge(e Episode, v View, now time.Time) (since time.Time, hosts int, common bool) {
+func (r Rules) findCause(e Episode, v View, now time.Time) (since time.Time, hosts int, common bool) {
 	networks := map[string]bool{}
 	for _, h := range v.Failing {
 		if !h.Last.After(v.Answered) || now.Sub(h.Last) > r.Within {

@@ -12,7 +12,7 @@ const byName = "name "
 // lie close together, all of them within what would be one public network: they are /24 and /64.
 func NetworkOf(a netip.Addr) string {
 	a = a.WithZone("").Unmap()
-	near := a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || shared().Contains(a)
+	near := a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || sharedSpace().Contains(a)
 	bits := 16
 	switch {
 	case !a.IsValid():
@@ -27,8 +27,8 @@ func NetworkOf(a netip.Addr) string {
 	return netip.PrefixFrom(a, bits).Masked().String()
 }
 
-// shared is the address space of carriers' own networks (RFC 6598).
-func shared() netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64, 0, 0}), 10) }
+// sharedSpace is the address space of carriers' own networks (RFC 6598).
+func sharedSpace() netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64, 0, 0}), 10) }
 
 // networkOfName stands for the network of a host that was never dialled: the end of its name that its owner registered, as far as
 // that can be told from its looks. Two labels, or three where the last two look like "co.uk".
@@ -41,11 +41,11 @@ func networkOfName(host string) string {
 	if l := len(labels); l > 2 && len(labels[l-1]) == 2 && len(labels[l-2]) <= 3 {
 		n = 3
 	}
-	return byName + keyOf(strings.Join(labels[max(len(labels)-n, 0):], "."))
+	return byName + hashName(strings.Join(labels[max(len(labels)-n, 0):], "."))
 }
 
-// better is the one of two networks of a host that was told from an address, if one was.
-func better(known, other string) string {
+// pickNetwork is the one of two networks of a host that was told from an address, if one was.
+func pickNetwork(known, other string) string {
 	if other != "" && (known == "" || strings.HasPrefix(known, byName) && !strings.HasPrefix(other, byName)) {
 		return other
 	}

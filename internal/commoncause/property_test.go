@@ -33,7 +33,7 @@ func (h *whole) enough(networks map[string]string, now time.Time) bool {
 func TestAnEpisodeIsTrue(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		workers := []*commoncause.Record{commoncause.NewRecord(), commoncause.NewRecord(), commoncause.NewRecord()}
+		workers := []*commoncause.ReachRecord{commoncause.NewReachRecord(), commoncause.NewReachRecord(), commoncause.NewReachRecord()}
 		reports := make([]commoncause.Report, len(workers))
 		var e commoncause.Episode
 		now, truth, networks := t0, &whole{last: map[string]time.Time{}}, map[string]string{}
@@ -46,36 +46,36 @@ func TestAnEpisodeIsTrue(t *testing.T) {
 			address := netip.AddrFrom4([4]byte{203, byte(n % 4), 0, byte(n)})
 			switch what := rapid.IntRange(0, 19).Draw(t, "what"); {
 			case what == 0 && mood > 0, what < 4 && mood > 1:
-				r.Answered(host, now)
+				r.NoteAnswer(host, now)
 				truth.answered = now
 				delete(truth.last, host)
 			case what < 17:
-				r.Dialled(host, address)
-				r.Failed(host, now)
+				r.NoteAddress(host, address)
+				r.NoteFailure(host, now)
 				truth.last[host], networks[host] = now, commoncause.NetworkOf(address)
 			case what == 17:
-				workers[at] = commoncause.NewRecord()
+				workers[at] = commoncause.NewReachRecord()
 			}
 			for i, w := range workers {
-				reports[i] = w.Report(now, rules.Within)
+				reports[i] = w.MakeReport(now, rules.Within)
 			}
 			was := e
-			v := commoncause.Merge(reports...)
+			v := commoncause.MergeReports(reports...)
 			var hosts int
-			if e, hosts = rules.Next(e, v, now); e.Lasts() && (!truth.enough(networks, now) || hosts < 5) {
+			if e, hosts = rules.NextEpisode(e, v, now); e.IsOngoing() && (!truth.enough(networks, now) || hosts < 5) {
 				t.Fatalf("at %v it lasts with %d hosts: %+v", now.Sub(t0), hosts, truth)
 			}
 			if e.Since.After(now) || !e.Until.IsZero() && e.Until.Before(e.Since) {
 				t.Fatalf("episode %+v at %v", e, now)
 			}
-			if was.Lasts() && e.Lasts() && !was.Since.Equal(e.Since) {
+			if was.IsOngoing() && e.IsOngoing() && !was.Since.Equal(e.Since) {
 				t.Fatalf("one episode began at %v, then at %v", was.Since, e.Since)
 			}
-			if again, _ := rules.Next(e, v, now); again != e {
+			if again, _ := rules.NextEpisode(e, v, now); again != e {
 				t.Fatalf("asked again: %+v, then %+v", e, again)
 			}
 			for _, w := range workers {
-				w.Learn(v)
+				w.MergeView(v)
 			}
 		}
 	})

@@ -16,32 +16,32 @@ const (
 	maxListed = 24
 )
 
-// Record is what one process saw. It is not safe for concurrent use.
-type Record struct {
+// ReachRecord is what one process saw. It is not safe for concurrent use.
+type ReachRecord struct {
 	answered time.Time
-	hosts    map[string]*seen
+	hosts    map[string]*hostState
 }
 
-// seen is what is known of a host. began is when it began to fail, zero while it answers, last when it did last.
-type seen struct {
+// hostState is what is known of a host. began is when it began to fail, zero while it answers, last when it did last.
+type hostState struct {
 	network     string
 	began, last time.Time
 }
 
-// NewRecord returns an empty Record.
-func NewRecord() *Record { return &Record{hosts: map[string]*seen{}} }
+// NewReachRecord returns an empty Record.
+func NewReachRecord() *ReachRecord { return &ReachRecord{hosts: map[string]*hostState{}} }
 
-// Dialled notes the address that a host was dialled at.
-func (r *Record) Dialled(host string, a netip.Addr) {
+// NoteAddress notes the address that a host was dialled at.
+func (r *ReachRecord) NoteAddress(host string, a netip.Addr) {
 	if n := NetworkOf(a); n != "" {
-		if s := r.host(host); s != nil {
+		if s := r.findOrAddHost(host); s != nil {
 			s.network = n
 		}
 	}
 }
 
-// Answered notes that a host gave any HTTP answer.
-func (r *Record) Answered(host string, now time.Time) {
+// NoteAnswer notes that a host gave any HTTP answer.
+func (r *ReachRecord) NoteAnswer(host string, now time.Time) {
 	if now.After(r.answered) {
 		r.answered = now
 	}
@@ -50,9 +50,9 @@ func (r *Record) Answered(host string, now time.Time) {
 	}
 }
 
-// Failed notes that no HTTP answer of a host came.
-func (r *Record) Failed(host string, now time.Time) {
-	s := r.host(host)
+// NoteFailure notes that no HTTP answer of a host came.
+func (r *ReachRecord) NoteFailure(host string, now time.Time) {
+	s := r.findOrAddHost(host)
 	if s == nil {
 		return
 	}
@@ -62,24 +62,24 @@ func (r *Record) Failed(host string, now time.Time) {
 	s.last = now
 }
 
-// host finds or makes the entry of a host, nil where there is no room.
-func (r *Record) host(host string) *seen {
+// findOrAddHost finds or makes the entry of a host, nil where there is no room.
+func (r *ReachRecord) findOrAddHost(host string) *hostState {
 	if s := r.hosts[host]; s != nil {
 		return s
 	}
 	if len(r.hosts) >= maxHosts {
-		r.forget()
+		r.dropHealthy()
 	}
 	if len(r.hosts) >= maxHosts {
 		return nil
 	}
-	s := &seen{network: networkOfName(host)}
+	s := &hostState{network: networkOfName(host)}
 	r.hosts[host] = s
 	return s
 }
 
-// forget drops those that are well; they are known again when they are dialled.
-func (r *Record) forget() {
+// dropHealthy drops those that are well; they are known again when they are dialled.
+func (r *ReachRecord) dropHealthy() {
 	for name, s := range r.hosts {
 		if s.began.IsZero() {
 			delete(r.hosts, name)
@@ -87,9 +87,9 @@ func (r *Record) forget() {
 	}
 }
 
-// Learn takes over what others know for longer, so that a process that has just begun does not take what failed all along for new, and
+// MergeView takes over what others know for longer, so that a process that has just begun does not take what failed all along for new, and
 // passes it on when those others are gone.
-func (r *Record) Learn(v View) {
+func (r *ReachRecord) MergeView(v View) {
 	if v.Answered.After(r.answered) {
 		r.answered = v.Answered
 	}
@@ -97,8 +97,8 @@ func (r *Record) Learn(v View) {
 		if s.began.IsZero() {
 			continue
 		}
-		if h, ok := v.Failing[keyOf(name)]; ok {
-			s.network = better(s.network, h.Network)
+		if h, ok := v.Failing[hashName(name)]; ok {
+			s.network = pickNetwork(s.network, h.Network)
 			if h.Began.Before(s.began) {
 				s.began = h.Began
 			}
@@ -106,16 +106,16 @@ func (r *Record) Learn(v View) {
 	}
 }
 
-// Report tells what failed within the time before now, of the hosts that may count, and of those that do not, some each, from as many
+// MakeReport tells what failed within the time before now, of the hosts that may count, and of those that do not, some each, from as many
 // networks as there are.
-func (r *Record) Report(now time.Time, within time.Duration) Report {
+func (r *ReachRecord) MakeReport(now time.Time, within time.Duration) Report {
 	out := Report{Answered: r.answered}
 	var fresh, old []Host
 	for name, s := range r.hosts {
 		if s.began.IsZero() || now.Sub(s.last) > within {
 			continue
 		}
-		h := Host{Key: keyOf(name), Network: s.network, Began: s.began, Last: s.last}
+		h := Host{Key: hashName(name), Network: s.network, Began: s.began, Last: s.last}
 		if s.last.After(r.answered) {
 			out.Hosts++
 		}
@@ -148,8 +148,8 @@ func pickListed(all []Host) []Host {
 	return append(out, rest[:maxListed-len(out)]...)
 }
 
-// keyOf stands for a host's name, or its end, in reports.
-func keyOf(name string) string {
+// hashName stands for a host's name, or its end, in reports.
+func hashName(name string) string {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(name)) // it never fails
 	return strconv.FormatUint(h.Sum64(), 36)

@@ -51,33 +51,33 @@ type storedHost struct {
 
 // Encode writes the report as it is shared.
 func (r *Report) Encode() string {
-	s := storedReport{Format: reportFormat, Answered: millis(r.Answered), Hosts: r.Hosts, Failing: make([]storedHost, len(r.Failing))}
+	s := storedReport{Format: reportFormat, Answered: toMillis(r.Answered), Hosts: r.Hosts, Failing: make([]storedHost, len(r.Failing))}
 	for i, h := range r.Failing {
-		s.Failing[i] = storedHost{h.Key, h.Network, millis(h.Began), millis(h.Last)}
+		s.Failing[i] = storedHost{h.Key, h.Network, toMillis(h.Began), toMillis(h.Last)}
 	}
-	return encode(s)
+	return encodeJSON(s)
 }
 
 // DecodeReport reads what Encode wrote, in whatever process.
 func DecodeReport(text string) (Report, error) {
 	var s storedReport
-	if err := decode(text, &s); err != nil {
+	if err := decodeJSON(text, &s); err != nil {
 		return Report{}, err
 	}
 	if s.Format != reportFormat || s.Hosts < 0 || len(s.Failing) > 2*maxListed {
 		return Report{}, fmt.Errorf("%w: format %d with %d of %d hosts", ErrUnreadable, s.Format, len(s.Failing), s.Hosts)
 	}
-	r := Report{Answered: moment(s.Answered), Hosts: min(s.Hosts, maxHosts)}
+	r := Report{Answered: fromMillis(s.Answered), Hosts: min(s.Hosts, maxHosts)}
 	for _, h := range s.Failing {
 		if h.Key == "" || h.Network == "" || len(h.Key)+len(h.Network) > maxText || h.Began <= 0 || h.Last < h.Began {
 			return Report{}, fmt.Errorf("%w: a host that is none", ErrUnreadable)
 		}
-		r.Failing = append(r.Failing, Host{h.Key, h.Network, moment(h.Began), moment(h.Last)})
+		r.Failing = append(r.Failing, Host{h.Key, h.Network, fromMillis(h.Began), fromMillis(h.Last)})
 	}
 	return r, nil
 }
 
-func encode(v any) string {
+func encodeJSON(v any) string {
 	b, err := json.Marshal(v)
 	if err != nil { // structs of strings and numbers always marshal
 		panic("commoncause: marshal: " + err.Error())
@@ -85,7 +85,7 @@ func encode(v any) string {
 	return string(b)
 }
 
-func decode(text string, v any) error {
+func decodeJSON(text string, v any) error {
 	if len(text) > maxReport {
 		return fmt.Errorf("%w: %d bytes", ErrUnreadable, len(text))
 	}
@@ -95,14 +95,14 @@ func decode(text string, v any) error {
 	return nil
 }
 
-func millis(t time.Time) int64 {
+func toMillis(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}
 	return t.UnixMilli()
 }
 
-func moment(ms int64) time.Time {
+func fromMillis(ms int64) time.Time {
 	if ms <= 0 {
 		return time.Time{}
 	}
@@ -119,8 +119,8 @@ type View struct {
 	Hosts int
 }
 
-// Merge joins reports.
-func Merge(reports ...Report) View {
+// MergeReports joins reports.
+func MergeReports(reports ...Report) View {
 	v := View{Failing: map[string]Host{}}
 	for i := range reports {
 		if r := &reports[i]; r.Answered.After(v.Answered) {
@@ -135,7 +135,7 @@ func Merge(reports ...Report) View {
 		for _, h := range r.Failing {
 			known, ok := v.Failing[h.Key]
 			if ok {
-				h.Network = better(known.Network, h.Network)
+				h.Network = pickNetwork(known.Network, h.Network)
 				if known.Began.Before(h.Began) {
 					h.Began = known.Began
 				}
