@@ -16,12 +16,12 @@ import (
 // underWayMax is of how many approvals that calls are changing the comparison knows; beyond, it waits.
 const underWayMax = 5000
 
-// lookAgain looks at suspects of one app again, and repairs what is still wrong.
-func (c *Comparer) lookAgain(ctx context.Context, now time.Time) (cost float64, idle time.Duration, err error) {
-	batch := c.suspects.ripe(now.Add(-c.opts.Pace.Again), mailbox.MaxBatch)
+// recheckSuspects looks at suspects of one app again, and repairs what is still wrong.
+func (c *Comparer) recheckSuspects(ctx context.Context, now time.Time) (cost float64, idle time.Duration, err error) {
+	batch := c.suspects.takeRipe(now.Add(-c.opts.Pace.Again), mailbox.MaxBatch)
 	cost = costPage + costLook*float64(len(batch))
 	app := batch[0].app
-	found, complete, err := c.findLasting(ctx, batch)
+	found, complete, err := c.findLastingGaps(ctx, batch)
 	if err == nil && !complete {
 		for _, s := range batch {
 			s.at = now
@@ -34,7 +34,7 @@ func (c *Comparer) lookAgain(ctx context.Context, now time.Time) (cost float64, 
 	}
 	if err != nil {
 		if c.failures+1 < passOver { // else the next round sees to it
-			c.suspects.back(batch)
+			c.suspects.putBack(batch)
 		}
 		return cost, 0, fmt.Errorf("repair app %s: %w", app, err)
 	}
@@ -48,12 +48,12 @@ type gap struct {
 	known  int64
 }
 
-// findLasting looks at suspects of one app again and returns what is wrong with them for good. The order of reads matters:
+// findLastingGaps looks at suspects of one app again and returns what is wrong with them for good. The order of reads matters:
 // dismissals, calls and clearings under way, marks, records, lists, calls, marks, dismissals. What a call notes before it writes is no
 // gap until the note is gone. A call that began after the first notes were read, and ended before the second, approved: the last marks
 // show it, unless a dismissal came between, which the count of them shows. A record that is read behind a mark knows what the mark knows,
 // and a mark that is read behind a record without a fan-out owed knows what the record knows. complete is false where that cannot be told.
-func (c *Comparer) findLasting(ctx context.Context, batch []suspect) (found []gap, complete bool, err error) {
+func (c *Comparer) findLastingGaps(ctx context.Context, batch []suspect) (found []gap, complete bool, err error) {
 	app := batch[0].app
 	if err := c.opts.Apps.Refresh(ctx); err != nil {
 		return nil, false, fmt.Errorf("refresh apps: %w", err)
@@ -63,7 +63,7 @@ func (c *Comparer) findLasting(ctx context.Context, batch []suspect) (found []ga
 		return nil, false, err
 	}
 	noted := map[tenant.ID]bool{}
-	if complete, err := c.underWay(ctx, app, noted); err != nil || !complete {
+	if complete, err := c.addUnfinishedApprovals(ctx, app, noted); err != nil || !complete {
 		return nil, false, err
 	}
 	view, err := c.opts.Mailboxes.View(ctx, app)
@@ -82,11 +82,11 @@ func (c *Comparer) findLasting(ctx context.Context, batch []suspect) (found []ga
 	if err != nil {
 		return nil, false, err
 	}
-	sights, err := c.sights(ctx, e, before[0])
+	sights, err := c.readSnapshots(ctx, e, before[0])
 	if err != nil {
 		return nil, false, err
 	}
-	if complete, err := c.underWay(ctx, app, noted); err != nil || !complete {
+	if complete, err := c.addUnfinishedApprovals(ctx, app, noted); err != nil || !complete {
 		return nil, false, err
 	}
 	after, err := c.opts.Mailboxes.MarksOf(ctx, asked)
@@ -100,7 +100,7 @@ func (c *Comparer) findLasting(ctx context.Context, batch []suspect) (found []ga
 	for i, s := range batch {
 		last, m := sights[i], after[0][i]
 		last.Approved, last.Known, last.Again = m.Approved, m.Known, m.Again
-		kinds := Persisting(s.first, sights[i], last)
+		kinds := FindPersisting(s.first, sights[i], last)
 		if noted[s.tenant] { // the call's own, or what settles it when it broke off
 			kinds = slices.DeleteFunc(kinds, func(k Kind) bool { return k == Index || k == Behind || k == Retell })
 		}
@@ -117,8 +117,8 @@ func (c *Comparer) findLasting(ctx context.Context, batch []suspect) (found []ga
 	return found, true, nil
 }
 
-// underWay adds the app's tenants whose approvals calls are changing. complete is false where there are too many calls to know.
-func (c *Comparer) underWay(ctx context.Context, app partner.ClientID, noted map[tenant.ID]bool) (complete bool, err error) {
+// addUnfinishedApprovals adds the app's tenants whose approvals calls are changing. complete is false where there are too many calls to know.
+func (c *Comparer) addUnfinishedApprovals(ctx context.Context, app partner.ClientID, noted map[tenant.ID]bool) (complete bool, err error) {
 	calls, complete, err := c.opts.Registry.UnderWay(ctx, underWayMax)
 	if err != nil && !errors.Is(err, registry.ErrUnreadable) || !complete {
 		return false, err
@@ -176,7 +176,7 @@ func (c *Comparer) closeGaps(ctx context.Context, app partner.ClientID, found []
 		closed(Retell, len(ts), c.opts.Jobs.CatchUp(ctx, app))
 	}
 	if len(found) > 0 && c.state.Asked <= c.state.Serving { // a gap seldom comes alone
-		errs = append(errs, c.askFastRound(ctx))
+		errs = append(errs, c.requestFastRound(ctx))
 	}
 	return errors.Join(errs...)
 }

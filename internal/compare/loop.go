@@ -235,7 +235,7 @@ func (c *Comparer) noteFailure(err error) error {
 		return err
 	}
 	at := c.state.Cursor
-	c.state.Cursor = passed(c.state.Cursor)
+	c.state.Cursor = skipPlace(c.state.Cursor)
 	return fmt.Errorf("passed over %q: %w", at, err)
 }
 
@@ -268,7 +268,7 @@ func (c *Comparer) keepLease(ctx context.Context, now time.Time) error {
 	if err := c.opts.Apps.Refresh(ctx); err != nil {
 		return fmt.Errorf("refresh apps: %w", err)
 	}
-	if err := c.askAfterLoss(ctx, lost); err != nil {
+	if err := c.requestRoundAfterLoss(ctx, lost); err != nil {
 		return err
 	}
 	// What was compared before may be wrong by now. A fast round goes on to its end nevertheless: reasons that
@@ -279,8 +279,8 @@ func (c *Comparer) keepLease(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// askAfterLoss asks for a fast round where Redis may have lost writes: what was asked for is forgotten, another server answers, or the settings went back.
-func (c *Comparer) askAfterLoss(ctx context.Context, ask bool) error {
+// requestRoundAfterLoss asks for a fast round where Redis may have lost writes: what was asked for is forgotten, another server answers, or the settings went back.
+func (c *Comparer) requestRoundAfterLoss(ctx context.Context, ask bool) error {
 	if n := c.opts.Apps.Resets(); n != c.resets {
 		c.resets, ask = n, true
 	}
@@ -293,12 +293,12 @@ func (c *Comparer) askAfterLoss(ctx context.Context, ask bool) error {
 		c.primaries, c.state.Primaries = names, names
 	}
 	if ask {
-		return c.askFastRound(ctx)
+		return c.requestFastRound(ctx)
 	}
 	return nil
 }
 
-func (c *Comparer) askFastRound(ctx context.Context) error {
+func (c *Comparer) requestFastRound(ctx context.Context) error {
 	n, err := c.opts.Registry.AskComparison(ctx)
 	if err != nil {
 		return err
@@ -309,12 +309,12 @@ func (c *Comparer) askFastRound(ctx context.Context) error {
 
 // doNextPiece does what is due: a second look, the end or the start of a round, or the next page. It returns what it cost, or for how long nothing is due.
 func (c *Comparer) doNextPiece(ctx context.Context, now time.Time) (cost float64, idle time.Duration, err error) {
-	if c.suspects.len() > 0 && !c.suspects.next().After(now.Add(-c.opts.Pace.Again)) {
-		return c.lookAgain(ctx, now)
+	if c.suspects.len() > 0 && !c.suspects.oldestSeenAt().After(now.Add(-c.opts.Pace.Again)) {
+		return c.recheckSuspects(ctx, now)
 	}
 	ended := c.state.Cursor == atEnd
 	if full := c.suspects.len() >= suspectsMax; full || ended && c.suspects.len() > 0 {
-		return 0, c.suspects.next().Add(c.opts.Pace.Again).Sub(now), nil
+		return 0, c.suspects.oldestSeenAt().Add(c.opts.Pace.Again).Sub(now), nil
 	}
 	switch {
 	case ended:
@@ -326,7 +326,7 @@ func (c *Comparer) doNextPiece(ctx context.Context, now time.Time) (cost float64
 		}
 		c.beginRound(now)
 	}
-	cost, err = c.walkPage(ctx, now)
+	cost, err = c.compareNextPage(ctx, now)
 	return cost, 0, err
 }
 

@@ -24,8 +24,8 @@ const (
 // Kinds lists the closed set.
 func Kinds() []Kind { return []Kind{Index, Behind, Ahead, Retell, Listing, Settings} }
 
-// Sight is what was read of a pair.
-type Sight struct {
+// PairSnapshot is what was read of a pair.
+type PairSnapshot struct {
 	// Approved: the mailbox holds the approval, which decides. Indexed: the tenant's index holds the app.
 	Approved, Indexed bool
 	// Known is the highest sequence deposited, Again that the status is to be told again.
@@ -33,11 +33,11 @@ type Sight struct {
 	Again bool
 	// Reported: the tenant has a record. Top is its highest sequence, Owed its mark of a fan-out, Listed that the list
 	// of owed fan-outs holds the tenant.
-	Reported     bool
-	Top          int64
-	Owed, Listed bool
-	// Hears: the app ever had a URL, so that deposits are made. Fresh: a job tells it of all its tenants, or is about to.
-	Hears, Fresh bool
+	Reported              bool
+	Top                   int64
+	FanoutPending, Listed bool
+	// HasURL: the app ever had a URL, so that deposits are made. Fresh: a job tells it of all its tenants, or is about to.
+	HasURL, Fresh bool
 	// Unreadable: mark or record is of another version.
 	Unreadable bool
 }
@@ -47,7 +47,7 @@ type Sight struct {
 // The index must match the approval. A mark must be listed, else no sweep finds it. Of an approval: what the record
 // does not know it lost, whatever is owed. What the mailbox does not know a fan-out brings while one is owed; else
 // it is lost.
-func (s Sight) Gaps() []Kind {
+func (s PairSnapshot) Gaps() []Kind {
 	var gaps []Kind
 	if s.Unreadable {
 		return nil
@@ -55,14 +55,14 @@ func (s Sight) Gaps() []Kind {
 	if s.Approved != s.Indexed {
 		gaps = append(gaps, Index)
 	}
-	if s.Owed && !s.Listed {
+	if s.FanoutPending && !s.Listed {
 		gaps = append(gaps, Listing)
 	}
 	switch {
 	case !s.Approved:
 	case s.Reported && s.Known > s.Top:
 		gaps = append(gaps, Ahead)
-	case s.Owed || !s.Hears:
+	case s.FanoutPending || !s.HasURL:
 	case s.Again && !s.Fresh:
 		gaps = append(gaps, Retell)
 	case s.Known < s.Top && !s.Again:
@@ -71,14 +71,14 @@ func (s Sight) Gaps() []Kind {
 	return gaps
 }
 
-// Persisting lists the gaps of a pair that stood still over all sights of it, in the order in which they were
+// FindPersisting lists the gaps of a pair that stood still over all sights of it, in the order in which they were
 // seen: a gap that moved on meanwhile is somebody's work under way.
-func Persisting(first Sight, later ...Sight) []Kind {
+func FindPersisting(first PairSnapshot, later ...PairSnapshot) []Kind {
 	gaps := first.Gaps()
 	for _, s := range later {
 		var still []Kind
 		for _, k := range s.Gaps() {
-			if slices.Contains(gaps, k) && sameGap(k, first, s) {
+			if slices.Contains(gaps, k) && isSameGap(k, first, s) {
 				still = append(still, k)
 			}
 		}
@@ -87,8 +87,8 @@ func Persisting(first Sight, later ...Sight) []Kind {
 	return gaps
 }
 
-// sameGap reports whether a gap seen twice is one and the same: nothing that would close it has moved.
-func sameGap(k Kind, a, b Sight) bool {
+// isSameGap reports whether a gap seen twice is one and the same: nothing that would close it has moved.
+func isSameGap(k Kind, a, b PairSnapshot) bool {
 	switch k {
 	case Index:
 		return a.Approved == b.Approved

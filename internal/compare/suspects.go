@@ -12,7 +12,7 @@ import (
 type suspect struct {
 	app    partner.ClientID
 	tenant tenant.ID
-	first  Sight
+	first  PairSnapshot
 	at     time.Time
 }
 
@@ -23,9 +23,9 @@ func (s *suspects) add(v suspect) { s.waiting = append(s.waiting, v) }
 
 func (s *suspects) len() int { return len(s.waiting) }
 
-// ripe takes the suspects of one app, most at most, that were seen until a time: of the app of the oldest one, as far as
+// takeRipe takes the suspects of one app, most at most, that were seen until a time: of the app of the oldest one, as far as
 // they follow each other.
-func (s *suspects) ripe(until time.Time, most int) []suspect {
+func (s *suspects) takeRipe(until time.Time, most int) []suspect {
 	n := 0
 	for n < len(s.waiting) && n < most && !s.waiting[n].at.After(until) && s.waiting[n].app == s.waiting[0].app {
 		n++
@@ -37,8 +37,8 @@ func (s *suspects) ripe(until time.Time, most int) []suspect {
 	return out
 }
 
-// back puts back what ripe took.
-func (s *suspects) back(taken []suspect) { s.waiting = append(slices.Clone(taken), s.waiting...) }
+// putBack puts back what ripe took.
+func (s *suspects) putBack(taken []suspect) { s.waiting = append(slices.Clone(taken), s.waiting...) }
 
-// next is when the oldest one was seen.
-func (s *suspects) next() time.Time { return s.waiting[0].at }
+// oldestSeenAt is when the oldest one was seen.
+func (s *suspects) oldestSeenAt() time.Time { return s.waiting[0].at }

@@ -45,8 +45,8 @@ const (
 	atEnd   = "end"
 )
 
-// place reads a cursor; one that this version cannot read is the start.
-func place(cursor string) (part string, app partner.ClientID, at string) {
+// parseCursor reads a cursor; one that this version cannot read is the start.
+func parseCursor(cursor string) (part string, app partner.ClientID, at string) {
 	part, rest, _ := strings.Cut(cursor, "|")
 	switch part {
 	case inIndex:
@@ -59,24 +59,26 @@ func place(cursor string) (part string, app partner.ClientID, at string) {
 	}
 }
 
-func appPlace(app partner.ClientID, at string) string { return inApps + "|" + string(app) + "|" + at }
+func formatAppCursor(app partner.ClientID, at string) string {
+	return inApps + "|" + string(app) + "|" + at
+}
 
-// behind is a client id that follows app, and that no other precedes.
-func behind(app partner.ClientID) partner.ClientID { return app + "\x00" }
+// nextClientID is a client id that follows app, and that no other precedes.
+func nextClientID(app partner.ClientID) partner.ClientID { return app + "\x00" }
 
-// passed is the cursor behind a place that cannot be compared.
-func passed(cursor string) string {
-	if part, app, _ := place(cursor); part == inApps {
-		return appPlace(behind(app), "")
+// skipPlace is the cursor behind a place that cannot be compared.
+func skipPlace(cursor string) string {
+	if part, app, _ := parseCursor(cursor); part == inApps {
+		return formatAppCursor(nextClientID(app), "")
 	}
 	return atEnd
 }
 
-// walkPage compares the next page, and returns what it cost.
-func (c *Comparer) walkPage(ctx context.Context, now time.Time) (float64, error) {
-	part, app, at := place(c.state.Cursor)
+// compareNextPage compares the next page, and returns what it cost.
+func (c *Comparer) compareNextPage(ctx context.Context, now time.Time) (float64, error) {
+	part, app, at := parseCursor(c.state.Cursor)
 	if part == inIndex {
-		return c.walkIndex(ctx, now, at)
+		return c.compareIndexPage(ctx, now, at)
 	}
 	apps := c.opts.Apps.All()
 	i, found := slices.BinarySearchFunc(apps, app, func(e *registry.Entry, id partner.ClientID) int {
@@ -92,19 +94,19 @@ func (c *Comparer) walkPage(ctx context.Context, now time.Time) (float64, error)
 		at = ""
 	}
 	id := apps[i].Rec.App.ClientID
-	c.state.Cursor = appPlace(id, at) // what fails is this one
-	next, cost, err := c.walkApp(ctx, now, apps[i], at)
+	c.state.Cursor = formatAppCursor(id, at) // what fails is this one
+	next, cost, err := c.compareAppPage(ctx, now, apps[i], at)
 	if err != nil {
 		return cost, err
 	}
-	if c.state.Cursor = appPlace(id, next); next == "" {
-		c.state.Cursor = appPlace(behind(id), "")
+	if c.state.Cursor = formatAppCursor(id, next); next == "" {
+		c.state.Cursor = formatAppCursor(nextClientID(id), "")
 	}
 	return cost, nil
 }
 
-// walkApp compares a page of a mailbox with the tenants' records and index entries.
-func (c *Comparer) walkApp(ctx context.Context, now time.Time, e *registry.Entry, at string) (next string, cost float64, err error) {
+// compareAppPage compares a page of a mailbox with the tenants' records and index entries.
+func (c *Comparer) compareAppPage(ctx context.Context, now time.Time, e *registry.Entry, at string) (next string, cost float64, err error) {
 	id := e.Rec.App.ClientID
 	if at == "" {
 		if err := c.compareSettings(ctx, e); err != nil {
@@ -117,7 +119,7 @@ func (c *Comparer) walkApp(ctx context.Context, now time.Time, e *registry.Entry
 	}
 	cost = costPage
 	for marks := range slices.Chunk(page, pairsPage) {
-		sights, err := c.sights(ctx, e, marks)
+		sights, err := c.readSnapshots(ctx, e, marks)
 		if err != nil {
 			return "", cost, fmt.Errorf("compare app %s: %w", id, err)
 		}
@@ -149,13 +151,13 @@ func (c *Comparer) compareSettings(ctx context.Context, e *registry.Entry) error
 	c.opts.Metrics.countClosed(Settings, 1)
 	c.opts.Log.WarnContext(ctx, "the settings lost what a mailbox was told; the app was given a new revision", "app", id)
 	c.state.Closed++
-	return c.askFastRound(ctx)
+	return c.requestFastRound(ctx)
 }
 
-// sights reads the tenants' sides of pairs whose marks were read.
-func (c *Comparer) sights(ctx context.Context, e *registry.Entry, marks []mailbox.Mark) ([]Sight, error) {
+// readSnapshots reads the tenants' sides of pairs whose marks were read.
+func (c *Comparer) readSnapshots(ctx context.Context, e *registry.Entry, marks []mailbox.Mark) ([]PairSnapshot, error) {
 	id := e.Rec.App.ClientID
-	ids := tenantsOf(marks)
+	ids := listTenants(marks)
 	peeks, now, err := c.opts.Registry.Peek(ctx, id, ids)
 	if err != nil {
 		return nil, err
@@ -166,12 +168,12 @@ func (c *Comparer) sights(ctx context.Context, e *registry.Entry, marks []mailbo
 			return nil, err
 		}
 	}
-	out := make([]Sight, len(marks))
+	out := make([]PairSnapshot, len(marks))
 	var owed []tenant.ID
 	for i, m := range marks {
-		out[i] = sight(m, peeks[i])
-		out[i].Hears, out[i].Fresh = hears, fresh
-		if out[i].Owed {
+		out[i] = newSnapshot(m, peeks[i])
+		out[i].HasURL, out[i].Fresh = hears, fresh
+		if out[i].FanoutPending {
 			owed = append(owed, m.Tenant)
 		}
 	}
@@ -183,17 +185,17 @@ func (c *Comparer) sights(ctx context.Context, e *registry.Entry, marks []mailbo
 		return nil, err
 	}
 	for i := range out {
-		if out[i].Owed {
+		if out[i].FanoutPending {
 			out[i].Listed, tickets = tickets[0] != 0, tickets[1:]
 		}
 	}
 	return out, nil
 }
 
-func sight(m mailbox.Mark, p registry.Peek) Sight {
-	return Sight{
+func newSnapshot(m mailbox.Mark, p registry.Peek) PairSnapshot {
+	return PairSnapshot{
 		Approved: m.Approved, Known: m.Known, Again: m.Again,
-		Indexed: p.Indexed, Reported: p.Known, Top: p.Top, Owed: p.Owed, Unreadable: m.Unreadable || p.Unreadable,
+		Indexed: p.Indexed, Reported: p.Known, Top: p.Top, FanoutPending: p.Owed, Unreadable: m.Unreadable || p.Unreadable,
 	}
 }
 
@@ -210,9 +212,9 @@ func (c *Comparer) isFresh(ctx context.Context, e *registry.Entry, now time.Time
 	return err == nil && len(open[0]) > 0, err
 }
 
-// walkIndex looks for index entries without an approval, which no mailbox leads to. They are told nothing, and so
+// compareIndexPage looks for index entries without an approval, which no mailbox leads to. They are told nothing, and so
 // slow rounds look for them now and then only.
-func (c *Comparer) walkIndex(ctx context.Context, now time.Time, at string) (float64, error) {
+func (c *Comparer) compareIndexPage(ctx context.Context, now time.Time, at string) (float64, error) {
 	ids, next, err := c.opts.Registry.IndexPage(ctx, at, scanned)
 	if err != nil {
 		return 0, err
@@ -221,7 +223,7 @@ func (c *Comparer) walkIndex(ctx context.Context, now time.Time, at string) (flo
 	for len(ids) > 0 {
 		chunk := ids[:min(c.keysPerPage, len(ids))]
 		ids = ids[len(chunk):]
-		entries, err := c.compareIndex(ctx, now, chunk)
+		entries, err := c.compareTenants(ctx, now, chunk)
 		if err != nil {
 			return cost, fmt.Errorf("compare the index of approvals: %w", err)
 		}
@@ -234,11 +236,11 @@ func (c *Comparer) walkIndex(ctx context.Context, now time.Time, at string) (flo
 	return cost, nil
 }
 
-func (c *Comparer) compareIndex(ctx context.Context, now time.Time, ids []tenant.ID) (entries int, err error) {
+func (c *Comparer) compareTenants(ctx context.Context, now time.Time, ids []tenant.ID) (entries int, err error) {
 	approvers, err := c.opts.Registry.ApproversOf(ctx, ids)
 	if errors.Is(err, registry.ErrUnreadable) && len(ids) > 1 { // it must not keep the others
 		for _, id := range ids {
-			n, err := c.compareIndex(ctx, now, []tenant.ID{id})
+			n, err := c.compareTenants(ctx, now, []tenant.ID{id})
 			if entries += n; err != nil && !errors.Is(err, registry.ErrUnreadable) {
 				return entries, err
 			}
@@ -270,14 +272,14 @@ func (c *Comparer) compareIndex(ctx context.Context, now time.Time, ids []tenant
 	for i, b := range asked {
 		for _, m := range marks[i] {
 			if !m.Approved && !m.Unreadable {
-				c.suspects.add(suspect{app: b.App, tenant: m.Tenant, first: Sight{Indexed: true}, at: now})
+				c.suspects.add(suspect{app: b.App, tenant: m.Tenant, first: PairSnapshot{Indexed: true}, at: now})
 			}
 		}
 	}
 	return entries, nil
 }
 
-func tenantsOf(marks []mailbox.Mark) []tenant.ID {
+func listTenants(marks []mailbox.Mark) []tenant.ID {
 	ids := make([]tenant.ID, len(marks))
 	for i, m := range marks {
 		ids[i] = m.Tenant
