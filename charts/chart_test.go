@@ -52,7 +52,7 @@ func TestSchemaKnowsTheSettings(t *testing.T) {
 // settings is the schema of the settings file without what the chart owns and without secrets.
 func settings(t *testing.T) any {
 	t.Helper()
-	text, err := json.Marshal(config.Schema()) // a deep copy, as JSON has it
+	text, err := json.Marshal(config.JSONSchema()) // a deep copy, as JSON has it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func settings(t *testing.T) any {
 	}
 	delete(root, "$schema")
 	root["title"] = "The settings file"
-	for _, s := range config.Settings() {
+	for _, s := range config.AllSettings() {
 		path := strings.Split(s.Key, ".")
 		at := root
 		for _, section := range path[:len(path)-1] {
@@ -83,7 +83,7 @@ func settings(t *testing.T) any {
 // secrets is the schema of the map from secret settings to keys of Secrets.
 func secrets() any {
 	fields := map[string]any{}
-	for _, s := range config.Settings() {
+	for _, s := range config.AllSettings() {
 		if s.Secret {
 			fields[s.Key] = map[string]any{"$ref": "#/$defs/secretKey"}
 		}

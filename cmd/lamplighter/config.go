@@ -67,7 +67,7 @@ func (c *configPrintCmd) Run(a *commandEnv) error {
 type configSchemaCmd struct{}
 
 // Run prints the JSON Schema.
-func (configSchemaCmd) Run(a *commandEnv) error { return printJSON(a, config.Schema()) }
+func (configSchemaCmd) Run(a *commandEnv) error { return printJSON(a, config.JSONSchema()) }
 
 func printJSON(a *commandEnv, v any) error {
 	enc := json.NewEncoder(a.stdout)

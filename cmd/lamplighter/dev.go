@@ -35,7 +35,7 @@ func (c *devCmd) Run(ctx context.Context, a *commandEnv) error {
 // listReplacedSettings lists the settings that were given in vain.
 func listReplacedSettings(l *config.Loaded) []string {
 	var names []string
-	for _, s := range config.Settings() {
+	for _, s := range config.AllSettings() {
 		section, _, _ := strings.Cut(s.Key, ".")
 		mine := slices.Contains([]string{"redis", "smtp", "signing", "encryption", "roles"}, section)
 		if mine && l.Origin(s.Key).Source > config.FromDev {

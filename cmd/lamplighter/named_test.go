@@ -79,7 +79,7 @@ func newNames(t *testing.T) *names {
 		t.Fatal(err)
 	}
 	n := &names{root: parser.Model.Node}
-	for _, s := range config.Settings() {
+	for _, s := range config.AllSettings() {
 		n.settings = append(n.settings, s.Key)
 		n.variables = append(n.variables, s.Env())
 		n.flags = append(n.flags, s.Flag())

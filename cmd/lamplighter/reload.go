@@ -55,7 +55,7 @@ func (r *reloader) reloadSettings(ctx context.Context, s *service.Service) {
 		return
 	}
 	setLogLevel(r.level, l.Config.Log)
-	for _, changed := range config.Changed(&r.running, &l.Config) {
+	for _, changed := range config.ChangedSettings(&r.running, &l.Config) {
 		if !changed.Reload {
 			r.log.WarnContext(ctx, "a changed setting takes a restart", "setting", changed.Key)
 		}

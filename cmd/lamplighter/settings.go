@@ -28,7 +28,7 @@ func newSettingValues() any {
 			Name: "F" + strconv.Itoa(len(fields)), Type: typ, Tag: reflect.StructTag(tag),
 		})
 	}
-	for _, s := range config.Settings() {
+	for _, s := range config.AllSettings() {
 		section, _, nested := strings.Cut(s.Key, ".")
 		if !nested {
 			section = "general"
@@ -53,7 +53,7 @@ func formatPlaceholder(s config.Setting) string {
 		return s.Default
 	}
 	word := strings.ToUpper(string(s.Kind()))
-	if s.List() {
+	if s.IsList() {
 		word += ",…"
 	}
 	return word

@@ -32,7 +32,7 @@ func TestEverySettingHasItsFlag(t *testing.T) {
 	if code := run([]string{"config", "print", "--help"}, &help, &help); code != exitDone {
 		t.Fatalf("help exits with %d", code)
 	}
-	for _, s := range config.Settings() {
+	for _, s := range config.AllSettings() {
 		for _, name := range []string{s.Flag(), s.FileFlag()} {
 			if name != "" && !strings.Contains(help.String(), "--"+name) {
 				t.Errorf("%s: no flag --%s", s.Key, name)

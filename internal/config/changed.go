@@ -2,11 +2,11 @@ package config
 
 import "slices"
 
-// Changed lists the settings whose values differ, in the order of the documentation.
-func Changed(before, after *Config) []Setting {
+// ChangedSettings lists the settings whose values differ, in the order of the documentation.
+func ChangedSettings(before, after *Config) []Setting {
 	var out []Setting
-	for _, s := range Settings() {
-		if !slices.Equal(values(s.at(before)), values(s.at(after))) {
+	for _, s := range AllSettings() {
+		if !slices.Equal(formatField(s.fieldOf(before)), formatField(s.fieldOf(after))) {
 			out = append(out, s)
 		}
 	}

@@ -33,7 +33,7 @@ func TestChanged(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var got []string
-			for _, s := range config.Changed(plain, tc.after) {
+			for _, s := range config.ChangedSettings(plain, tc.after) {
 				got = append(got, s.Key)
 			}
 			if diff := cmp.Diff(tc.want, got); diff != "" {
@@ -46,7 +46,7 @@ func TestChanged(t *testing.T) {
 func TestReloadable(t *testing.T) {
 	t.Parallel()
 	var got []string
-	for _, s := range config.Settings() {
+	for _, s := range config.AllSettings() {
 		if s.Reload {
 			got = append(got, s.Key)
 		}

@@ -10,8 +10,8 @@ import (
 // leaseMargin is what a claim must outlive its attempt by: the time to settle it.
 const leaseMargin = 5 * time.Second
 
-// derive fills what follows from other settings.
-func (l *Loaded) derive() {
+// deriveSettings fills what follows from other settings.
+func (l *Loaded) deriveSettings() {
 	c := &l.Config
 	c.PublicURL = strings.TrimRight(c.PublicURL, "/")
 	if c.Token.Issuer.StateChange == "" {
@@ -38,8 +38,8 @@ func (l *Loaded) crossCheck() Problems {
 	add(c.Delivery.SwitchOffAfter > 0 && c.Delivery.SwitchOffAfter <= c.Incident.OpenAfter,
 		"incident.open_after", "must be shorter than delivery.switch_off_after, or endpoints are switched off before anybody is told that they fail")
 	add(len(c.Roles) == 0, "roles", "is empty: give api, worker or both")
-	add(sameListener(c.Listen, c.OpsListen), "ops_listen", "is the same address as listen: give it a port of its own")
-	add(c.PublicListen != "" && (sameListener(c.PublicListen, c.Listen) || sameListener(c.PublicListen, c.OpsListen)),
+	add(isSameListener(c.Listen, c.OpsListen), "ops_listen", "is the same address as listen: give it a port of its own")
+	add(c.PublicListen != "" && (isSameListener(c.PublicListen, c.Listen) || isSameListener(c.PublicListen, c.OpsListen)),
 		"public_listen", "is the address of another listener: give it a port of its own")
 	add((c.Redis.TLS.Cert == "") != (c.Redis.TLS.Key == ""), "redis.tls.cert", "a client certificate needs both redis.tls.cert and redis.tls.key")
 	add((c.SMTP.Username == "") != c.SMTP.Password.IsZero(), "smtp.username", "a login needs both smtp.username and smtp.password")
@@ -74,9 +74,9 @@ func (l *Loaded) CheckServe() error {
 	return p.AsError()
 }
 
-// sameListener reports two addresses that cannot both be listened on: of one port, where one of the hosts
+// isSameListener reports two addresses that cannot both be listened on: of one port, where one of the hosts
 // is the other or stands for all. Port 0 is one that the system chooses.
-func sameListener(a, b string) bool {
+func isSameListener(a, b string) bool {
 	hostA, portA, errA := net.SplitHostPort(a)
 	hostB, portB, errB := net.SplitHostPort(b)
 	if errA != nil || errB != nil || portA != portB || portA == "0" {

@@ -228,7 +228,7 @@ type Probe struct {
 	InFlight int
 	// ClockTolerance is how far the clock behind a signed answer may be off.
 	ClockTolerance time.Duration
-	// QuietFrom and QuietTo, as ClockTime reads them, are by the clock of TimeZone.
+	// QuietFrom and QuietTo, as ParseClockTime reads them, are by the clock of TimeZone.
 	QuietFrom, QuietTo, TimeZone string
 }
 

@@ -22,11 +22,11 @@ var serviceAddress = regexp.MustCompile(`^(tcp|udp|sctp)://`)
 
 // readEnv takes LAMPLIGHTER_ variables. An empty one counts as absent, because container tools
 // cannot leave a variable out.
-func readEnv(x index, environ []string, problems *Problems) layer {
+func readEnv(x settingIndex, environ []string, problems *Problems) layer {
 	out := layer{}
 	for _, entry := range slices.Sorted(slices.Values(environ)) {
 		name, value, _ := strings.Cut(entry, "=")
-		if !strings.HasPrefix(name, Prefix) || fromCluster(name, value) || slices.Contains(ClientVariables(), name) {
+		if !strings.HasPrefix(name, Prefix) || isClusterVariable(name, value) || slices.Contains(ClientVariables(), name) {
 			continue
 		}
 		r, known := x.envs[name]
@@ -34,12 +34,12 @@ func readEnv(x index, environ []string, problems *Problems) layer {
 		case !known:
 			problems.add(name, Origin{}, "unknown environment variable%s", x.suggestEnv(name))
 		case value != "":
-			out.put(r.setting.Key, r.give(value, Origin{Source: FromEnv, Name: name}), problems)
+			out.put(r.setting.Key, r.toValue(value, Origin{Source: FromEnv, Name: name}), problems)
 		}
 	}
 	return out
 }
 
-func fromCluster(name, value string) bool {
+func isClusterVariable(name, value string) bool {
 	return serviceLink.MatchString(name) || strings.HasSuffix(name, "_PORT") && serviceAddress.MatchString(value)
 }

@@ -4,44 +4,44 @@ import (
 	"strings"
 )
 
-// ref is a name that leads to a setting.
-type ref struct {
+// settingRef is a name that leads to a setting.
+type settingRef struct {
 	setting Setting
 	// file says that the name is the twin that names a file.
 	file bool
 }
 
-func (r ref) give(value string, origin Origin) given {
+func (r settingRef) toValue(value string, origin Origin) givenValue {
 	if r.file {
-		return given{items: []string{value}, origin: origin, fromFile: true}
+		return givenValue{items: []string{value}, origin: origin, fromFile: true}
 	}
-	return given{items: split(r.setting, value), origin: origin}
+	return givenValue{items: splitItems(r.setting, value), origin: origin}
 }
 
-// index finds settings by each of their names.
-type index struct {
-	keys, envs, flags map[string]ref
+// settingIndex finds settings by each of their names.
+type settingIndex struct {
+	keys, envs, flags map[string]settingRef
 }
 
-func newIndex(settings []Setting) index {
-	x := index{keys: map[string]ref{}, envs: map[string]ref{}, flags: map[string]ref{}}
+func newIndex(settings []Setting) settingIndex {
+	x := settingIndex{keys: map[string]settingRef{}, envs: map[string]settingRef{}, flags: map[string]settingRef{}}
 	for _, s := range settings {
-		x.keys[s.Key] = ref{setting: s}
-		x.envs[s.Env()] = ref{setting: s}
+		x.keys[s.Key] = settingRef{setting: s}
+		x.envs[s.Env()] = settingRef{setting: s}
 		if f := s.Flag(); f != "" {
-			x.flags[f] = ref{setting: s}
+			x.flags[f] = settingRef{setting: s}
 		}
 		if s.Secret {
-			x.keys[s.FileKey()] = ref{setting: s, file: true}
-			x.envs[s.FileEnv()] = ref{setting: s, file: true}
-			x.flags[s.FileFlag()] = ref{setting: s, file: true}
+			x.keys[s.FileKey()] = settingRef{setting: s, file: true}
+			x.envs[s.FileEnv()] = settingRef{setting: s, file: true}
+			x.flags[s.FileFlag()] = settingRef{setting: s, file: true}
 		}
 	}
 	return x
 }
 
-// section reports whether keys start with path and a dot.
-func (x index) section(path string) bool {
+// hasSection reports whether keys start with path and a dot.
+func (x settingIndex) hasSection(path string) bool {
 	for key := range x.keys {
 		if strings.HasPrefix(key, path+".") {
 			return true
@@ -50,18 +50,18 @@ func (x index) section(path string) bool {
 	return false
 }
 
-func (x index) suggestKey(key string) string { return suggest(key, x.keys) }
+func (x settingIndex) suggestKey(key string) string { return suggestName(key, x.keys) }
 
-func (x index) suggestEnv(name string) string { return suggest(name, x.envs) }
+func (x settingIndex) suggestEnv(name string) string { return suggestName(name, x.envs) }
 
-func (x index) suggestFlag(name string) string {
-	near := suggest(name, x.flags)
+func (x settingIndex) suggestFlag(name string) string {
+	near := suggestName(name, x.flags)
 	return strings.ReplaceAll(near, "mean ", "mean --")
 }
 
-// suggest is a half-sentence naming the known name closest to name, empty when none is close.
+// suggestName is a half-sentence naming the known name closest to name, empty when none is close.
 // Ties go to the name that sorts first.
-func suggest(name string, known map[string]ref) string {
+func suggestName(name string, known map[string]settingRef) string {
 	best, distance := "", len(name)/3+2
 	for candidate := range known {
 		d := editDistance(strings.ToLower(name), strings.ToLower(candidate))
@@ -76,7 +76,7 @@ func suggest(name string, known map[string]ref) string {
 }
 
 // suggestLeaf finds the one setting whose last part is name's last part: people forget sections.
-func suggestLeaf(name string, known map[string]ref) string {
+func suggestLeaf(name string, known map[string]settingRef) string {
 	leaf := name[strings.LastIndexByte(name, '.')+1:]
 	best, count := "", 0
 	for candidate := range known {

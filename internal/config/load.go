@@ -55,8 +55,8 @@ func (l *Loaded) SecretFiles() []string {
 // Origin says where a setting's value came from.
 func (l *Loaded) Origin(key string) Origin { return l.origins[key] }
 
-// given is a value as one source has it.
-type given struct {
+// givenValue is a value as one source has it.
+type givenValue struct {
 	items  []string
 	origin Origin
 	// fromFile says that the one item names a file that holds the value.
@@ -64,10 +64,10 @@ type given struct {
 }
 
 // layer is what one source gives, by key.
-type layer map[string]given
+type layer map[string]givenValue
 
 // put adds a value unless the same source gave the setting before, in either form.
-func (l layer) put(key string, g given, problems *Problems) {
+func (l layer) put(key string, g givenValue, problems *Problems) {
 	if before, ok := l[key]; ok {
 		problems.add(key, g.origin, "given twice: also by %s; remove one", before.origin)
 		return
@@ -78,28 +78,28 @@ func (l layer) put(key string, g given, problems *Problems) {
 // Load merges the sources and checks the result. A non-nil error is Problems; the Loaded is
 // then nil. What only `serve` demands is checked by CheckServe.
 func Load(src Sources) (*Loaded, error) {
-	settings := Settings()
+	settings := AllSettings()
 	index := newIndex(settings)
 	var problems Problems
 	layers := []layer{
-		defaults(settings, src.Defaults, &problems),
+		readDefaults(settings, src.Defaults, &problems),
 		readYAML(index, src.FileName, src.File, &problems),
 		readEnv(index, src.Environ, &problems),
 		readFlags(index, src.Flags, &problems),
 	}
 	l := &Loaded{origins: make(map[string]Origin, len(settings))}
 	for _, s := range settings {
-		g, ok := effective(layers, s.Key)
+		g, ok := effectiveValue(layers, s.Key)
 		if !ok {
-			g = given{origin: Origin{Source: FromDefault}}
+			g = givenValue{origin: Origin{Source: FromDefault}}
 		}
 		l.origins[s.Key] = g.origin
 		if ok {
-			problems = append(problems, l.apply(s, g, src.ReadFile)...)
+			problems = append(problems, l.applySetting(s, g, src.ReadFile)...)
 		}
 	}
 	if len(problems) == 0 {
-		l.derive()
+		l.deriveSettings()
 		problems = l.crossCheck()
 	}
 	if err := problems.AsError(); err != nil {
@@ -108,17 +108,17 @@ func Load(src Sources) (*Loaded, error) {
 	return l, nil
 }
 
-func effective(layers []layer, key string) (given, bool) {
+func effectiveValue(layers []layer, key string) (givenValue, bool) {
 	for _, l := range slices.Backward(layers) {
 		if g, ok := l[key]; ok {
 			return g, true
 		}
 	}
-	return given{}, false
+	return givenValue{}, false
 }
 
-// apply sets the field of one setting.
-func (l *Loaded) apply(s Setting, g given, readFile func(string) ([]byte, error)) Problems {
+// applySetting sets the field of one setting.
+func (l *Loaded) applySetting(s Setting, g givenValue, readFile func(string) ([]byte, error)) Problems {
 	var problems Problems
 	items := g.items
 	if g.fromFile {
@@ -128,24 +128,24 @@ func (l *Loaded) apply(s Setting, g given, readFile func(string) ([]byte, error)
 			return problems
 		}
 		l.files = append(l.files, items[0])
-		items = split(s, text)
+		items = splitItems(s, text)
 		if slices.ContainsFunc(items, holdsControl) {
 			problems.add(s.Key, g.origin, "%s holds several lines or control characters: write the secret alone into it", g.items[0])
 			return problems
 		}
 	}
-	if !s.List() && len(items) != 1 {
+	if !s.IsList() && len(items) != 1 {
 		problems.add(s.Key, g.origin, "holds a list, but takes one value")
 		return problems
 	}
-	field := s.at(&l.Config)
-	if err := assign(field, items); err != nil {
+	field := s.fieldOf(&l.Config)
+	if err := assignField(field, items); err != nil {
 		problems.addErr(s.Key, g.origin, err)
 		return problems
 	}
 	for _, item := range items {
 		// An empty scalar means that the setting is not set; an item of a list has no such reading.
-		if s.Rule.check == nil || (item == "" && !s.List()) {
+		if s.Rule.check == nil || (item == "" && !s.IsList()) {
 			continue
 		}
 		problems.addErr(s.Key, g.origin, s.Rule.check(item))
@@ -177,9 +177,9 @@ func readSecret(readFile func(string) ([]byte, error), name string) (string, err
 // holdsControl is asked of the items of a list one by one: a line may end between them.
 func holdsControl(item string) bool { return strings.ContainsFunc(item, unicode.IsControl) }
 
-// split cuts the text of an environment variable, flag or file into items.
-func split(s Setting, text string) []string {
-	if !s.List() {
+// splitItems cuts the text of an environment variable, flag or file into items.
+func splitItems(s Setting, text string) []string {
+	if !s.IsList() {
 		return []string{text}
 	}
 	if strings.TrimSpace(text) == "" {
@@ -192,7 +192,7 @@ func split(s Setting, text string) []string {
 	return items
 }
 
-func defaults(settings []Setting, replaced map[string]string, problems *Problems) layer {
+func readDefaults(settings []Setting, replaced map[string]string, problems *Problems) layer {
 	out := layer{}
 	known := map[string]bool{}
 	for _, s := range settings {
@@ -201,8 +201,8 @@ func defaults(settings []Setting, replaced map[string]string, problems *Problems
 		if r, ok := replaced[s.Key]; ok {
 			text, origin = r, Origin{Source: FromDev}
 		}
-		if text != "" || s.List() {
-			out.put(s.Key, given{items: split(s, text), origin: origin}, problems)
+		if text != "" || s.IsList() {
+			out.put(s.Key, givenValue{items: splitItems(s, text), origin: origin}, problems)
 		}
 	}
 	for key := range replaced {
@@ -213,12 +213,12 @@ func defaults(settings []Setting, replaced map[string]string, problems *Problems
 	return out
 }
 
-func readFlags(x index, flags map[string]string, problems *Problems) layer {
+func readFlags(x settingIndex, flags map[string]string, problems *Problems) layer {
 	out := layer{}
 	for name, value := range flags {
 		origin := Origin{Source: FromFlag, Name: name}
 		if r, ok := x.flags[name]; ok {
-			out.put(r.setting.Key, r.give(value, origin), problems)
+			out.put(r.setting.Key, r.toValue(value, origin), problems)
 			continue
 		}
 		problems.add("--"+name, Origin{}, "unknown flag%s", x.suggestFlag(name))
@@ -226,10 +226,10 @@ func readFlags(x index, flags map[string]string, problems *Problems) layer {
 	return out
 }
 
-// redacted is a setting's value as it may be shown: secrets are masked, but of a Redis URL only
+// redactedValues is a setting's value as it may be shown: secrets are masked, but of a Redis URL only
 // user and password. Empty values stay empty.
-func (l *Loaded) redacted(s Setting) []string {
-	items := values(s.at(&l.Config))
+func (l *Loaded) redactedValues(s Setting) []string {
+	items := formatField(s.fieldOf(&l.Config))
 	if !s.Secret {
 		return items
 	}

@@ -13,15 +13,15 @@ import (
 // secret by accident.
 func (l *Loaded) Print(w io.Writer) error {
 	root := &yaml.Node{Kind: yaml.MappingNode}
-	for _, s := range Settings() {
+	for _, s := range AllSettings() {
 		path := strings.Split(s.Key, ".")
 		section := root
 		for _, name := range path[:len(path)-1] {
-			section = child(section, name)
+			section = findOrAddSection(section, name)
 		}
-		value := l.node(s)
+		value := l.settingNode(s)
 		value.LineComment = l.origins[s.Key].String()
-		section.Content = append(section.Content, scalar(path[len(path)-1]), value)
+		section.Content = append(section.Content, scalarNode(path[len(path)-1]), value)
 	}
 	enc := yaml.NewEncoder(w)
 	enc.SetIndent(2)
@@ -34,21 +34,21 @@ func (l *Loaded) Print(w io.Writer) error {
 	return nil
 }
 
-func (l *Loaded) node(s Setting) *yaml.Node {
-	items := l.redacted(s)
-	if !s.List() {
-		return item(s, items[0])
+func (l *Loaded) settingNode(s Setting) *yaml.Node {
+	items := l.redactedValues(s)
+	if !s.IsList() {
+		return itemNode(s, items[0])
 	}
 	list := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
 	for _, text := range items {
-		list.Content = append(list.Content, item(s, text))
+		list.Content = append(list.Content, itemNode(s, text))
 	}
 	return list
 }
 
-// item writes numbers and booleans as such, and quotes what a reader could take for a list.
-func item(s Setting, text string) *yaml.Node {
-	n := scalar(text)
+// itemNode writes numbers and booleans as such, and quotes what a reader could take for a list.
+func itemNode(s Setting, text string) *yaml.Node {
+	n := scalarNode(text)
 	switch s.Kind() {
 	case Bool:
 		n.Tag = "!!bool"
@@ -62,20 +62,20 @@ func item(s Setting, text string) *yaml.Node {
 	return n
 }
 
-func scalar(text string) *yaml.Node {
+func scalarNode(text string) *yaml.Node {
 	n := &yaml.Node{}
 	n.SetString(text)
 	return n
 }
 
-// child finds or makes the section of that name.
-func child(section *yaml.Node, name string) *yaml.Node {
+// findOrAddSection finds or makes the section of that name.
+func findOrAddSection(section *yaml.Node, name string) *yaml.Node {
 	for i := 0; i+1 < len(section.Content); i += 2 {
 		if section.Content[i].Value == name {
 			return section.Content[i+1]
 		}
 	}
 	n := &yaml.Node{Kind: yaml.MappingNode}
-	section.Content = append(section.Content, scalar(name), n)
+	section.Content = append(section.Content, scalarNode(name), n)
 	return n
 }

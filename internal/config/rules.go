@@ -17,10 +17,10 @@ import (
 	"github.com/lamplighter/lamplighter/internal/secret"
 )
 
-// oneOf accepts a closed set of words.
-func oneOf(words ...string) Rule {
+// oneOfRule accepts a closed set of words.
+func oneOfRule(words ...string) Rule {
 	list := strings.Join(words, ", ")
-	return Rule{Words: "one of " + list, check: func(item string) error {
+	return Rule{Accepts: "one of " + list, check: func(item string) error {
 		if !slices.Contains(words, item) {
 			return fmt.Errorf("%q is not one of %s", item, list)
 		}
@@ -28,10 +28,10 @@ func oneOf(words ...string) Rule {
 	}}
 }
 
-// span accepts whole numbers within bounds.
-func span(low, high int) Rule {
+// intRangeRule accepts whole numbers within bounds.
+func intRangeRule(low, high int) Rule {
 	words := fmt.Sprintf("%d to %d", low, high)
-	return Rule{Words: words, check: func(item string) error {
+	return Rule{Accepts: words, check: func(item string) error {
 		if n, err := strconv.Atoi(item); err == nil && (n < low || n > high) {
 			return fmt.Errorf("%s is out of range: it must be %s", item, words)
 		}
@@ -39,10 +39,10 @@ func span(low, high int) Rule {
 	}}
 }
 
-// spell accepts durations within bounds.
-func spell(low, high time.Duration) Rule {
+// durationRangeRule accepts durations within bounds.
+func durationRangeRule(low, high time.Duration) Rule {
 	words := formatDuration(low) + " to " + formatDuration(high)
-	return Rule{Words: words, check: func(item string) error {
+	return Rule{Accepts: words, check: func(item string) error {
 		if d, err := time.ParseDuration(item); err == nil && (d < low || d > high) {
 			return fmt.Errorf("%s is out of range: it must be %s", item, words)
 		}
@@ -50,10 +50,10 @@ func spell(low, high time.Duration) Rule {
 	}}
 }
 
-// spellOrZero is spell that also accepts 0, which switches the thing off.
-func spellOrZero(low, high time.Duration) Rule {
-	r := spell(low, high)
-	return Rule{Words: "0 (never) or " + r.Words, check: func(item string) error {
+// durationOrZeroRule is spell that also accepts 0, which switches the thing off.
+func durationOrZeroRule(low, high time.Duration) Rule {
+	r := durationRangeRule(low, high)
+	return Rule{Accepts: "0 (never) or " + r.Accepts, check: func(item string) error {
 		if d, err := time.ParseDuration(item); err == nil && d == 0 {
 			return nil
 		}
@@ -61,10 +61,10 @@ func spellOrZero(low, high time.Duration) Rule {
 	}}
 }
 
-// rsaBits accepts 0 and what an RSA key may be asked to have.
-func rsaBits() Rule {
-	r := span(1024, 8192)
-	return Rule{Words: "0 or " + r.Words, check: func(item string) error {
+// rsaBitsRule accepts 0 and what an RSA key may be asked to have.
+func rsaBitsRule() Rule {
+	r := intRangeRule(1024, 8192)
+	return Rule{Accepts: "0 or " + r.Accepts, check: func(item string) error {
 		if item == "0" {
 			return nil
 		}
@@ -74,10 +74,10 @@ func rsaBits() Rule {
 
 var hostForm = regexp.MustCompile(`^(?i:[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)(?i:\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$`)
 
-// hostName accepts a name that stands for itself and its subdomains.
-func hostName() Rule {
+// hostNameRule accepts a name that stands for itself and its subdomains.
+func hostNameRule() Rule {
 	const words = "a host name in ASCII, such as corp.example, without a dot before or behind it"
-	return Rule{Words: words, check: func(item string) error {
+	return Rule{Accepts: words, check: func(item string) error {
 		if _, err := netip.ParseAddr(item); err == nil {
 			return fmt.Errorf("%q is an address: name it in guard.deny_cidrs", item)
 		}
@@ -88,10 +88,10 @@ func hostName() Rule {
 	}}
 }
 
-// nat64Prefix accepts what RFC 6052 allows.
-func nat64Prefix() Rule {
+// nat64PrefixRule accepts what RFC 6052 allows.
+func nat64PrefixRule() Rule {
 	const words = "an IPv6 network of 32, 40, 48, 56, 64 or 96 bits"
-	return Rule{Words: words, check: func(item string) error {
+	return Rule{Accepts: words, check: func(item string) error {
 		p, err := netip.ParsePrefix(item)
 		if err == nil && (!p.Addr().Is6() || p.Addr().Is4In6() || !slices.Contains([]int{32, 40, 48, 56, 64, 96}, p.Bits())) {
 			return fmt.Errorf("%q must be %s", item, words)
@@ -100,12 +100,12 @@ func nat64Prefix() Rule {
 	}}
 }
 
-// licence accepts an integration endpoint and the licence that it needs.
-func licence() Rule {
+// licenceRule accepts an integration endpoint and the licence that it needs.
+func licenceRule() Rule {
 	endpoints := []string{"erp_sync", "quote_connector", "mirroring"}
 	licences := []string{"custom_apps", "integration_server", "database_mirroring", "expander_services"}
 	words := "one of " + strings.Join(endpoints, ", ") + ", an equals sign, and one of " + strings.Join(licences, ", ")
-	return Rule{Words: words, check: func(item string) error {
+	return Rule{Accepts: words, check: func(item string) error {
 		endpoint, needs, ok := strings.Cut(item, "=")
 		if !ok || !slices.Contains(endpoints, endpoint) || !slices.Contains(licences, needs) {
 			return fmt.Errorf("%q is not an endpoint and its licence, such as mirroring=database_mirroring: it must be %s", item, words)
@@ -114,10 +114,10 @@ func licence() Rule {
 	}}
 }
 
-// auditSink accepts what package auditlog can write to.
-func auditSink() Rule {
+// auditSinkRule accepts what package auditlog can write to.
+func auditSinkRule() Rule {
 	words := "the absolute path of a file, syslog, udp://host:port or tcp://host:port"
-	return Rule{Words: words, check: func(item string) error {
+	return Rule{Accepts: words, check: func(item string) error {
 		network, host, isURL := strings.Cut(item, "://")
 		if isURL && (network == "udp" || network == "tcp") {
 			if _, port, err := net.SplitHostPort(host); err == nil && port != "" {
@@ -131,8 +131,8 @@ func auditSink() Rule {
 	}}
 }
 
-func address() Rule {
-	return Rule{Words: "host:port, or :port for every interface", check: func(item string) error {
+func addressRule() Rule {
+	return Rule{Accepts: "host:port, or :port for every interface", check: func(item string) error {
 		_, port, err := net.SplitHostPort(item)
 		if err != nil {
 			return fmt.Errorf("%q is not an address: write it like 127.0.0.1:8080 or :8080", item)
@@ -146,10 +146,10 @@ func address() Rule {
 	}}
 }
 
-// origin accepts what a browser sends as Origin (RFC 6454 section 7).
-func origin() Rule {
+// originRule accepts what a browser sends as Origin (RFC 6454 section 7).
+func originRule() Rule {
 	const words = "scheme and host in lower case, such as https://portal.example.com, without a path"
-	return Rule{Words: words, check: func(item string) error {
+	return Rule{Accepts: words, check: func(item string) error {
 		u, err := url.Parse(item)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || item != u.Scheme+"://"+u.Host || strings.ToLower(item) != item {
 			return errors.New("this is not an origin: it must be " + words)
@@ -158,9 +158,9 @@ func origin() Rule {
 	}}
 }
 
-func webURL() Rule {
+func webURLRule() Rule {
 	const words = "an http or https URL without user, query and fragment"
-	return Rule{Words: words, check: func(item string) error {
+	return Rule{Accepts: words, check: func(item string) error {
 		u, err := url.Parse(item)
 		switch {
 		case err != nil:
@@ -179,9 +179,9 @@ func redisSchemes() []string {
 	return []string{"redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"}
 }
 
-func redisURL() Rule {
+func redisURLRule() Rule {
 	const words = "redis://, rediss://, redis[s]+sentinel://host:port,…/master/db or redis[s]+cluster://host:port,…"
-	return Rule{Words: words, check: func(item string) error {
+	return Rule{Accepts: words, check: func(item string) error {
 		scheme, rest, ok := strings.Cut(item, "://")
 		if !ok || rest == "" || !slices.Contains(redisSchemes(), scheme) {
 			return errors.New("the value is not a Redis URL: it must be " + words)
@@ -195,9 +195,9 @@ func redisURL() Rule {
 
 var prefixForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 
-func keyPrefix() Rule {
+func keyPrefixRule() Rule {
 	const words = "1 to 64 letters, digits, '_', '.' and '-', the first a letter or digit"
-	return Rule{Words: words, check: func(item string) error {
+	return Rule{Accepts: words, check: func(item string) error {
 		if !prefixForm.MatchString(item) {
 			return fmt.Errorf("%q must be %s", item, words)
 		}
@@ -205,9 +205,9 @@ func keyPrefix() Rule {
 	}}
 }
 
-func mailbox() Rule {
+func mailboxRule() Rule {
 	const words = `an address such as ops@example.com or "Lamplighter <ops@example.com>"`
-	return Rule{Words: words, check: func(item string) error {
+	return Rule{Accepts: words, check: func(item string) error {
 		if a, err := mail.ParseAddress(item); err != nil || strings.ContainsAny(a.Name+a.Address, "\r\n") {
 			return fmt.Errorf("%q is not %s", item, words)
 		}
@@ -215,8 +215,8 @@ func mailbox() Rule {
 	}}
 }
 
-func encryptionKey() Rule {
-	return Rule{Words: "32 bytes in base64", check: func(item string) error {
+func encryptionKeyRule() Rule {
+	return Rule{Accepts: "32 bytes in base64", check: func(item string) error {
 		_, err := secret.ParseKey(item)
 		return err
 	}}
@@ -225,9 +225,9 @@ func encryptionKey() Rule {
 // minTokenLength is what older versions took; a new bootstrap token must be longer, see the service.
 const minTokenLength = 16
 
-func bearerToken() Rule {
+func bearerTokenRule() Rule {
 	words := fmt.Sprintf("%d to 256 printable characters without spaces", minTokenLength)
-	return Rule{Words: words, check: func(item string) error {
+	return Rule{Accepts: words, check: func(item string) error {
 		printable := !strings.ContainsFunc(item, func(r rune) bool { return r <= ' ' || r > '~' })
 		if len(item) < minTokenLength || len(item) > 256 || !printable {
 			return fmt.Errorf("the token must be %s: make one with: openssl rand -hex 24", words)
@@ -236,8 +236,8 @@ func bearerToken() Rule {
 	}}
 }
 
-func notEmpty() Rule {
-	return Rule{Words: "not empty", check: func(item string) error {
+func notEmptyRule() Rule {
+	return Rule{Accepts: "not empty", check: func(item string) error {
 		if strings.TrimSpace(item) == "" {
 			return errors.New("it must not be empty")
 		}

@@ -2,33 +2,33 @@ package config
 
 import "strings"
 
-// Schema is a JSON Schema (2020-12) of the settings file, for editors. It knows the shape and
+// JSONSchema is a JSON Schema (2020-12) of the settings file, for editors. It knows the shape and
 // the words of closed sets; ranges are left to Load.
-func Schema() map[string]any {
-	root := object()
+func JSONSchema() map[string]any {
+	root := newObjectSchema()
 	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	root["title"] = "Lamplighter settings"
-	for _, s := range Settings() {
-		put(root, s.Key, s.schema())
+	for _, s := range AllSettings() {
+		putSchema(root, s.Key, s.jsonSchema())
 		if s.Secret {
-			put(root, s.FileKey(), map[string]any{"type": "string", "description": "Path of a file that holds " + s.Key + "."})
+			putSchema(root, s.FileKey(), map[string]any{"type": "string", "description": "Path of a file that holds " + s.Key + "."})
 		}
 	}
 	return root
 }
 
-func object() map[string]any {
+func newObjectSchema() map[string]any {
 	return map[string]any{"type": "object", "additionalProperties": false, "properties": map[string]any{}}
 }
 
-// put places a schema at a key's path, making the sections on the way.
-func put(root map[string]any, key string, schema map[string]any) {
+// putSchema places a schema at a key's path, making the sections on the way.
+func putSchema(root map[string]any, key string, schema map[string]any) {
 	path := strings.Split(key, ".")
 	at := root["properties"].(map[string]any)
 	for _, name := range path[:len(path)-1] {
 		section, ok := at[name].(map[string]any)
 		if !ok {
-			section = object()
+			section = newObjectSchema()
 			at[name] = section
 		}
 		at = section["properties"].(map[string]any)
@@ -36,7 +36,7 @@ func put(root map[string]any, key string, schema map[string]any) {
 	at[path[len(path)-1]] = schema
 }
 
-func (s Setting) schema() map[string]any {
+func (s Setting) jsonSchema() map[string]any {
 	one := map[string]any{"type": "string"}
 	switch s.Kind() {
 	case Bool:
@@ -44,12 +44,12 @@ func (s Setting) schema() map[string]any {
 	case Integer:
 		one["type"] = "integer"
 	default:
-		if words, ok := strings.CutPrefix(s.Rule.Words, "one of "); ok {
+		if words, ok := strings.CutPrefix(s.Rule.Accepts, "one of "); ok {
 			one["enum"] = strings.Split(words, ", ")
 		}
 	}
 	out := one
-	if s.List() {
+	if s.IsList() {
 		out = map[string]any{"type": "array", "items": one}
 	}
 	out["description"] = s.Help

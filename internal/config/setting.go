@@ -36,22 +36,22 @@ type Setting struct {
 	// OpenFlag marks a secret that may stand on the command line all the same.
 	OpenFlag bool
 
-	at func(*Config) any
+	fieldOf func(*Config) any
 }
 
 // Rule restricts a value beyond its kind.
 type Rule struct {
-	// Words says what is accepted; empty: anything of the kind.
-	Words string
+	// Accepts says what is accepted; empty: anything of the kind.
+	Accepts string
 	// check tells what is wrong with one item. A secret's must not repeat it.
 	check func(item string) error
 }
 
 // Kind is how the value, or each item of a list, is written.
-func (s Setting) Kind() Kind { return kindOf(s.at(&Config{})) }
+func (s Setting) Kind() Kind { return kindOf(s.fieldOf(&Config{})) }
 
-// List reports whether the value is a list: a sequence in YAML, comma-separated elsewhere.
-func (s Setting) List() bool { return isList(s.at(&Config{})) }
+// IsList reports whether the value is a list: a sequence in YAML, comma-separated elsewhere.
+func (s Setting) IsList() bool { return isList(s.fieldOf(&Config{})) }
 
 // Env is the environment variable.
 func (s Setting) Env() string {

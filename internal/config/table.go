@@ -2,12 +2,12 @@ package config
 
 import "time"
 
-// Settings is the table of every setting, in the order of the documentation. It makes a new
+// AllSettings is the table of every setting, in the order of the documentation. It makes a new
 // slice on each call.
-func Settings() []Setting {
+func AllSettings() []Setting {
 	var all []Setting
 	for _, part := range [][]Setting{
-		general(), redisSettings(), mailSettings(), keySettings(), guardSettings(),
+		generalSettings(), redisSettings(), mailSettings(), keySettings(), guardSettings(),
 		deliverySettings(), incidentSettings(), probeSettings(), licenceSettings(), retentionSettings(), auditSettings(),
 	} {
 		all = append(all, part...)
@@ -15,92 +15,92 @@ func Settings() []Setting {
 	return all
 }
 
-func general() []Setting {
+func generalSettings() []Setting {
 	return []Setting{
 		{
-			Key: "environment", Default: "online", Rule: oneOf("sod", "stage", "online"),
-			Help: "The platform environment that this deployment serves. It chooses each app's URL override, the default issuer of tokens and the names of queues.",
-			at:   func(c *Config) any { return &c.Environment },
+			Key: "environment", Default: "online", Rule: oneOfRule("sod", "stage", "online"),
+			Help:    "The platform environment that this deployment serves. It chooses each app's URL override, the default issuer of tokens and the names of queues.",
+			fieldOf: func(c *Config) any { return &c.Environment },
 		},
 		{
-			Key: "roles", Default: "api,worker", Rule: oneOf("api", "worker"),
-			Help: "What this process does: `api` answers HTTP, `worker` delivers, probes and mails. Run them apart to scale them apart.",
-			at:   func(c *Config) any { return &c.Roles },
+			Key: "roles", Default: "api,worker", Rule: oneOfRule("api", "worker"),
+			Help:    "What this process does: `api` answers HTTP, `worker` delivers, probes and mails. Run them apart to scale them apart.",
+			fieldOf: func(c *Config) any { return &c.Roles },
 		},
 		{
-			Key: "listen", Default: "127.0.0.1:8080", Rule: address(),
-			Help: "Address of the admin and public API.",
-			at:   func(c *Config) any { return &c.Listen },
+			Key: "listen", Default: "127.0.0.1:8080", Rule: addressRule(),
+			Help:    "Address of the admin and public API.",
+			fieldOf: func(c *Config) any { return &c.Listen },
 		},
 		{
-			Key: "ops_listen", Default: "127.0.0.1:9464", Rule: address(),
-			Help: "Address of `/metrics`, `/healthz` and `/readyz`. Keep it inside your network.",
-			at:   func(c *Config) any { return &c.OpsListen },
+			Key: "ops_listen", Default: "127.0.0.1:9464", Rule: addressRule(),
+			Help:    "Address of `/metrics`, `/healthz` and `/readyz`. Keep it inside your network.",
+			fieldOf: func(c *Config) any { return &c.OpsListen },
 		},
 		{
 			Key: "ops_pprof", Default: "false",
-			Help: "Adds Go's profiler under `/debug/pprof/` to `ops_listen`.",
-			at:   func(c *Config) any { return &c.OpsPprof },
+			Help:    "Adds Go's profiler under `/debug/pprof/` to `ops_listen`.",
+			fieldOf: func(c *Config) any { return &c.OpsPprof },
 		},
 		{
-			Key: "public_listen", Rule: address(),
-			Help: "An extra address that serves the public API alone (status pull, key discovery, unsubscribe), so that the admin API can stay private.",
-			at:   func(c *Config) any { return &c.PublicListen },
+			Key: "public_listen", Rule: addressRule(),
+			Help:    "An extra address that serves the public API alone (status pull, key discovery, unsubscribe), so that the admin API can stay private.",
+			fieldOf: func(c *Config) any { return &c.PublicListen },
 		},
 		{
-			Key: "public_url", Rule: webURL(),
-			Help: "How partners reach the public API; the base of `jwks_uri` and of links in mails, never taken from a Host header. Required by `serve`.",
-			at:   func(c *Config) any { return &c.PublicURL },
+			Key: "public_url", Rule: webURLRule(),
+			Help:    "How partners reach the public API; the base of `jwks_uri` and of links in mails, never taken from a Host header. Required by `serve`.",
+			fieldOf: func(c *Config) any { return &c.PublicURL },
 		},
 		{
-			Key: "bootstrap_token", Secret: true, Rule: bearerToken(),
-			Help: "Becomes the first admin token when none exists; ignored afterwards. A new one has at least 32 characters; a shorter one that the store knows goes on.",
-			at:   func(c *Config) any { return &c.BootstrapToken },
+			Key: "bootstrap_token", Secret: true, Rule: bearerTokenRule(),
+			Help:    "Becomes the first admin token when none exists; ignored afterwards. A new one has at least 32 characters; a shorter one that the store knows goes on.",
+			fieldOf: func(c *Config) any { return &c.BootstrapToken },
 		},
 		{
-			Key: "shutdown_timeout", Default: "20s", Rule: spell(time.Second, 10*time.Minute),
-			Help: "How long work in flight may take to settle after a stop signal before it is abandoned. Give the process at least 10 s more before it is killed.",
-			at:   func(c *Config) any { return &c.ShutdownTimeout },
+			Key: "shutdown_timeout", Default: "20s", Rule: durationRangeRule(time.Second, 10*time.Minute),
+			Help:    "How long work in flight may take to settle after a stop signal before it is abandoned. Give the process at least 10 s more before it is killed.",
+			fieldOf: func(c *Config) any { return &c.ShutdownTimeout },
 		},
 		{
-			Key: "http.cors", Rule: origin(),
-			Help: "Origins, such as `https://portal.example.com`, whose scripts may call the API from a browser. None when unset. Each script must send a token of its own.",
-			at:   func(c *Config) any { return &c.HTTP.CORS },
+			Key: "http.cors", Rule: originRule(),
+			Help:    "Origins, such as `https://portal.example.com`, whose scripts may call the API from a browser. None when unset. Each script must send a token of its own.",
+			fieldOf: func(c *Config) any { return &c.HTTP.CORS },
 		},
 		{
-			Key:  "http.trusted_proxies",
-			Help: "Networks of the proxies in front, which are believed about `X-Forwarded-For`: limits per address then count the caller's and not the proxy's. Nobody is believed when unset.",
-			at:   func(c *Config) any { return &c.HTTP.TrustedProxies },
+			Key:     "http.trusted_proxies",
+			Help:    "Networks of the proxies in front, which are believed about `X-Forwarded-For`: limits per address then count the caller's and not the proxy's. Nobody is believed when unset.",
+			fieldOf: func(c *Config) any { return &c.HTTP.TrustedProxies },
 		},
 		{
-			Key: "http.max_connections", Default: "10000", Rule: span(16, 1_000_000),
-			Help: "How many connections `listen` and `public_listen` keep at once each, together at most half of the files that the process may open. Beyond that, the one that has kept the service waiting the longest is closed: for a request, for its headers or its body without a good token, or for taking an answer. When none does, the new one is closed.",
-			at:   func(c *Config) any { return &c.HTTP.MaxConnections },
+			Key: "http.max_connections", Default: "10000", Rule: intRangeRule(16, 1_000_000),
+			Help:    "How many connections `listen` and `public_listen` keep at once each, together at most half of the files that the process may open. Beyond that, the one that has kept the service waiting the longest is closed: for a request, for its headers or its body without a good token, or for taking an answer. When none does, the new one is closed.",
+			fieldOf: func(c *Config) any { return &c.HTTP.MaxConnections },
 		},
 		{
-			Key: "http.connections_per_address", Default: "0", Rule: span(0, 1_000_000),
-			Help: "How many of a listener's connections one address, an IPv4 address or an IPv6 /64, has at most; half of `http.max_connections` when 0. Networks in `http.trusted_proxies` have no such bound: it counts the requests under way of each caller behind them.",
-			at:   func(c *Config) any { return &c.HTTP.ConnectionsPerAddress },
+			Key: "http.connections_per_address", Default: "0", Rule: intRangeRule(0, 1_000_000),
+			Help:    "How many of a listener's connections one address, an IPv4 address or an IPv6 /64, has at most; half of `http.max_connections` when 0. Networks in `http.trusted_proxies` have no such bound: it counts the requests under way of each caller behind them.",
+			fieldOf: func(c *Config) any { return &c.HTTP.ConnectionsPerAddress },
 		},
 		{
-			Key: "log.level", Default: "info", Reload: true, Rule: oneOf("debug", "info", "warn", "error"),
-			Help: "The least severe entries that are logged.",
-			at:   func(c *Config) any { return &c.Log.Level },
+			Key: "log.level", Default: "info", Reload: true, Rule: oneOfRule("debug", "info", "warn", "error"),
+			Help:    "The least severe entries that are logged.",
+			fieldOf: func(c *Config) any { return &c.Log.Level },
 		},
 		{
-			Key: "log.format", Default: "json", Rule: oneOf("json", "text"),
-			Help: "How log entries are written to standard error.",
-			at:   func(c *Config) any { return &c.Log.Format },
+			Key: "log.format", Default: "json", Rule: oneOfRule("json", "text"),
+			Help:    "How log entries are written to standard error.",
+			fieldOf: func(c *Config) any { return &c.Log.Format },
 		},
 		{
-			Key: "state.valid_for", Default: "1m", Rule: spell(time.Second, time.Hour),
-			Help: "The length of the cells whose end is a status answer's `ValidUntil`: how soon apps ask again.",
-			at:   func(c *Config) any { return &c.State.ValidFor },
+			Key: "state.valid_for", Default: "1m", Rule: durationRangeRule(time.Second, time.Hour),
+			Help:    "The length of the cells whose end is a status answer's `ValidUntil`: how soon apps ask again.",
+			fieldOf: func(c *Config) any { return &c.State.ValidFor },
 		},
 		{
-			Key: "state.in_flight", Default: "32", Rule: span(1, 10_000),
-			Help: "How many status questions (`GET /api/state/…`) this process has at Redis at once, at most half of `redis.pool_size`, so that a storm of them leaves connections to pushes and the admin API. 32 times as many wait, each for 250 ms; others are answered 503.",
-			at:   func(c *Config) any { return &c.State.InFlight },
+			Key: "state.in_flight", Default: "32", Rule: intRangeRule(1, 10_000),
+			Help:    "How many status questions (`GET /api/state/…`) this process has at Redis at once, at most half of `redis.pool_size`, so that a storm of them leaves connections to pushes and the admin API. 32 times as many wait, each for 250 ms; others are answered 503.",
+			fieldOf: func(c *Config) any { return &c.State.InFlight },
 		},
 	}
 }
@@ -108,64 +108,64 @@ func general() []Setting {
 func redisSettings() []Setting {
 	return []Setting{
 		{
-			Key: "redis.url", Default: "redis://127.0.0.1:6379/0", Secret: true, OpenFlag: true, Rule: redisURL(),
-			Help: "Where all state is kept. With an extra `s` the connection uses TLS. User and password may stand before the host, percent-encoded; a file or the environment is a better place than a flag.",
-			at:   func(c *Config) any { return &c.Redis.URL },
+			Key: "redis.url", Default: "redis://127.0.0.1:6379/0", Secret: true, OpenFlag: true, Rule: redisURLRule(),
+			Help:    "Where all state is kept. With an extra `s` the connection uses TLS. User and password may stand before the host, percent-encoded; a file or the environment is a better place than a flag.",
+			fieldOf: func(c *Config) any { return &c.Redis.URL },
 		},
 		{
-			Key:  "redis.username",
-			Help: "The Redis ACL user; replaces the one in the URL.",
-			at:   func(c *Config) any { return &c.Redis.Username },
+			Key:     "redis.username",
+			Help:    "The Redis ACL user; replaces the one in the URL.",
+			fieldOf: func(c *Config) any { return &c.Redis.Username },
 		},
 		{
 			Key: "redis.password", Secret: true,
-			Help: "The password of that user; replaces the one in the URL.",
-			at:   func(c *Config) any { return &c.Redis.Password },
+			Help:    "The password of that user; replaces the one in the URL.",
+			fieldOf: func(c *Config) any { return &c.Redis.Password },
 		},
 		{
-			Key:  "redis.sentinel_username",
-			Help: "The ACL user of the sentinels themselves, if they ask for one.",
-			at:   func(c *Config) any { return &c.Redis.SentinelUsername },
+			Key:     "redis.sentinel_username",
+			Help:    "The ACL user of the sentinels themselves, if they ask for one.",
+			fieldOf: func(c *Config) any { return &c.Redis.SentinelUsername },
 		},
 		{
 			Key: "redis.sentinel_password", Secret: true,
-			Help: "The password of the sentinels themselves.",
-			at:   func(c *Config) any { return &c.Redis.SentinelPassword },
+			Help:    "The password of the sentinels themselves.",
+			fieldOf: func(c *Config) any { return &c.Redis.SentinelPassword },
 		},
 		{
-			Key:  "redis.tls.ca",
-			Help: "PEM file of the authorities that Redis' certificate is checked against; the system's when unset.",
-			at:   func(c *Config) any { return &c.Redis.TLS.CA },
+			Key:     "redis.tls.ca",
+			Help:    "PEM file of the authorities that Redis' certificate is checked against; the system's when unset.",
+			fieldOf: func(c *Config) any { return &c.Redis.TLS.CA },
 		},
 		{
-			Key:  "redis.tls.cert",
-			Help: "PEM file of the client certificate that Redis asks for.",
-			at:   func(c *Config) any { return &c.Redis.TLS.Cert },
+			Key:     "redis.tls.cert",
+			Help:    "PEM file of the client certificate that Redis asks for.",
+			fieldOf: func(c *Config) any { return &c.Redis.TLS.Cert },
 		},
 		{
-			Key:  "redis.tls.key",
-			Help: "PEM file of the client certificate's private key.",
-			at:   func(c *Config) any { return &c.Redis.TLS.Key },
+			Key:     "redis.tls.key",
+			Help:    "PEM file of the client certificate's private key.",
+			fieldOf: func(c *Config) any { return &c.Redis.TLS.Key },
 		},
 		{
-			Key: "redis.prefix", Default: "lamplighter", Rule: keyPrefix(),
-			Help: "Starts every key. Two environments on one Redis need two prefixes.",
-			at:   func(c *Config) any { return &c.Redis.Prefix },
+			Key: "redis.prefix", Default: "lamplighter", Rule: keyPrefixRule(),
+			Help:    "Starts every key. Two environments on one Redis need two prefixes.",
+			fieldOf: func(c *Config) any { return &c.Redis.Prefix },
 		},
 		{
-			Key: "redis.pool_size", Default: "64", Rule: span(4, 10_000),
-			Help: "The most connections per Redis node that this process opens. A worker's drains have as many of their own, and so has what waits for replicas.",
-			at:   func(c *Config) any { return &c.Redis.PoolSize },
+			Key: "redis.pool_size", Default: "64", Rule: intRangeRule(4, 10_000),
+			Help:    "The most connections per Redis node that this process opens. A worker's drains have as many of their own, and so has what waits for replicas.",
+			fieldOf: func(c *Config) any { return &c.Redis.PoolSize },
 		},
 		{
-			Key: "redis.wait_replicas", Default: "0", Rule: span(0, 10),
-			Help: "How many replicas must have what a call wrote before it is answered: a failover to one of them then loses nothing that was accepted. With fewer at hand the call is answered 503 after a second. In a Cluster, of each primary.",
-			at:   func(c *Config) any { return &c.Redis.WaitReplicas },
+			Key: "redis.wait_replicas", Default: "0", Rule: intRangeRule(0, 10),
+			Help:    "How many replicas must have what a call wrote before it is answered: a failover to one of them then loses nothing that was accepted. With fewer at hand the call is answered 503 after a second. In a Cluster, of each primary.",
+			fieldOf: func(c *Config) any { return &c.Redis.WaitReplicas },
 		},
 		{
-			Key: "redis.waive_checks", Rule: oneOf("eviction", "persistence", "version"),
-			Help: "Safety checks of Redis that do not hold back readiness: `eviction` (maxmemory-policy is noeviction), `persistence` (AOF or snapshots are on), `version` (6.2 or newer). Each one waived can lose accepted changes.",
-			at:   func(c *Config) any { return &c.Redis.WaiveChecks },
+			Key: "redis.waive_checks", Rule: oneOfRule("eviction", "persistence", "version"),
+			Help:    "Safety checks of Redis that do not hold back readiness: `eviction` (maxmemory-policy is noeviction), `persistence` (AOF or snapshots are on), `version` (6.2 or newer). Each one waived can lose accepted changes.",
+			fieldOf: func(c *Config) any { return &c.Redis.WaiveChecks },
 		},
 	}
 }
@@ -174,78 +174,78 @@ func mailSettings() []Setting {
 	return []Setting{
 		{
 			Key: "smtp.disabled", Default: "false",
-			Help: "Runs without mail, knowingly: nobody is told that an endpoint fails. Otherwise `serve` demands `smtp.host` and `smtp.from`.",
-			at:   func(c *Config) any { return &c.SMTP.Disabled },
+			Help:    "Runs without mail, knowingly: nobody is told that an endpoint fails. Otherwise `serve` demands `smtp.host` and `smtp.from`.",
+			fieldOf: func(c *Config) any { return &c.SMTP.Disabled },
 		},
 		{
-			Key:  "smtp.host",
-			Help: "The mail server that takes our mail.",
-			at:   func(c *Config) any { return &c.SMTP.Host },
+			Key:     "smtp.host",
+			Help:    "The mail server that takes our mail.",
+			fieldOf: func(c *Config) any { return &c.SMTP.Host },
 		},
 		{
-			Key: "smtp.port", Default: "587", Rule: span(1, 65535),
-			Help: "Its port. 587 is usual with STARTTLS, 465 with TLS from the first byte.",
-			at:   func(c *Config) any { return &c.SMTP.Port },
+			Key: "smtp.port", Default: "587", Rule: intRangeRule(1, 65535),
+			Help:    "Its port. 587 is usual with STARTTLS, 465 with TLS from the first byte.",
+			fieldOf: func(c *Config) any { return &c.SMTP.Port },
 		},
 		{
-			Key:  "smtp.username",
-			Help: "The account to log in with; none when unset.",
-			at:   func(c *Config) any { return &c.SMTP.Username },
+			Key:     "smtp.username",
+			Help:    "The account to log in with; none when unset.",
+			fieldOf: func(c *Config) any { return &c.SMTP.Username },
 		},
 		{
 			Key: "smtp.password", Secret: true,
-			Help: "The account's password.",
-			at:   func(c *Config) any { return &c.SMTP.Password },
+			Help:    "The account's password.",
+			fieldOf: func(c *Config) any { return &c.SMTP.Password },
 		},
 		{
-			Key: "smtp.tls", Default: "mandatory", Rule: oneOf("mandatory", "opportunistic", "none", "implicit"),
-			Help: "Whether mail may leave unencrypted: never (STARTTLS), when the server offers nothing better, or always; `implicit` speaks TLS from the first byte, as it is on port 465 whatever this says.",
-			at:   func(c *Config) any { return &c.SMTP.TLS },
+			Key: "smtp.tls", Default: "mandatory", Rule: oneOfRule("mandatory", "opportunistic", "none", "implicit"),
+			Help:    "Whether mail may leave unencrypted: never (STARTTLS), when the server offers nothing better, or always; `implicit` speaks TLS from the first byte, as it is on port 465 whatever this says.",
+			fieldOf: func(c *Config) any { return &c.SMTP.TLS },
 		},
 		{
-			Key: "smtp.from", Rule: mailbox(),
-			Help: "The sender of every mail.",
-			at:   func(c *Config) any { return &c.SMTP.From },
+			Key: "smtp.from", Rule: mailboxRule(),
+			Help:    "The sender of every mail.",
+			fieldOf: func(c *Config) any { return &c.SMTP.From },
 		},
 		{
-			Key: "smtp.timeout", Default: "30s", Rule: spell(time.Second, 55*time.Second),
-			Help: "How long the sending of one mail may take before it is tried again later.",
-			at:   func(c *Config) any { return &c.SMTP.Timeout },
+			Key: "smtp.timeout", Default: "30s", Rule: durationRangeRule(time.Second, 55*time.Second),
+			Help:    "How long the sending of one mail may take before it is tried again later.",
+			fieldOf: func(c *Config) any { return &c.SMTP.Timeout },
 		},
 		{
-			Key:  "smtp.ca",
-			Help: "PEM file of the authorities that the mail server's certificate is checked against; the system's when unset.",
-			at:   func(c *Config) any { return &c.SMTP.CA },
+			Key:     "smtp.ca",
+			Help:    "PEM file of the authorities that the mail server's certificate is checked against; the system's when unset.",
+			fieldOf: func(c *Config) any { return &c.SMTP.CA },
 		},
 		{
-			Key:  "smtp.dkim.key",
-			Help: "PEM file of the private key (RSA or Ed25519) that signs our mail (DKIM). Unset: mail is not signed here, as when your mail server does it.",
-			at:   func(c *Config) any { return &c.SMTP.DKIM.Key },
+			Key:     "smtp.dkim.key",
+			Help:    "PEM file of the private key (RSA or Ed25519) that signs our mail (DKIM). Unset: mail is not signed here, as when your mail server does it.",
+			fieldOf: func(c *Config) any { return &c.SMTP.DKIM.Key },
 		},
 		{
-			Key:  "smtp.dkim.selector",
-			Help: "Names the public key: it is looked up in the TXT record `<selector>._domainkey.<domain>`.",
-			at:   func(c *Config) any { return &c.SMTP.DKIM.Selector },
+			Key:     "smtp.dkim.selector",
+			Help:    "Names the public key: it is looked up in the TXT record `<selector>._domainkey.<domain>`.",
+			fieldOf: func(c *Config) any { return &c.SMTP.DKIM.Selector },
 		},
 		{
-			Key:  "smtp.dkim.domain",
-			Help: "The domain that signs; that of `smtp.from` when unset.",
-			at:   func(c *Config) any { return &c.SMTP.DKIM.Domain },
+			Key:     "smtp.dkim.domain",
+			Help:    "The domain that signs; that of `smtp.from` when unset.",
+			fieldOf: func(c *Config) any { return &c.SMTP.DKIM.Domain },
 		},
 		{
-			Key: "mail.gather_for", Default: "30s", Rule: spell(0, 10*time.Minute),
-			Help: "How long a mail waits for others to the same recipient: what concerns more than three incidents goes as one digest.",
-			at:   func(c *Config) any { return &c.Mail.GatherFor },
+			Key: "mail.gather_for", Default: "30s", Rule: durationRangeRule(0, 10*time.Minute),
+			Help:    "How long a mail waits for others to the same recipient: what concerns more than three incidents goes as one digest.",
+			fieldOf: func(c *Config) any { return &c.Mail.GatherFor },
 		},
 		{
-			Key: "mail.daily_cap", Default: "20", Rule: span(0, 10_000),
-			Help: "The most mails that one recipient gets in 24 h. What is beyond goes as one digest after that time. 0: no cap.",
-			at:   func(c *Config) any { return &c.Mail.DailyCap },
+			Key: "mail.daily_cap", Default: "20", Rule: intRangeRule(0, 10_000),
+			Help:    "The most mails that one recipient gets in 24 h. What is beyond goes as one digest after that time. 0: no cap.",
+			fieldOf: func(c *Config) any { return &c.Mail.DailyCap },
 		},
 		{
-			Key: "mail.new_addresses", Default: "10", Rule: span(1, 50),
-			Help: "How many mail addresses that were not there a partner's token may set for one app in 24 h; each is asked once by mail. Addresses that an operator or admin sets are not asked and do not count.",
-			at:   func(c *Config) any { return &c.Mail.NewAddresses },
+			Key: "mail.new_addresses", Default: "10", Rule: intRangeRule(1, 50),
+			Help:    "How many mail addresses that were not there a partner's token may set for one app in 24 h; each is asked once by mail. Addresses that an operator or admin sets are not asked and do not count.",
+			fieldOf: func(c *Config) any { return &c.Mail.NewAddresses },
 		},
 	}
 }
@@ -253,29 +253,29 @@ func mailSettings() []Setting {
 func keySettings() []Setting {
 	return []Setting{
 		{
-			Key: "signing.keys", Rule: notEmpty(), Reload: true,
-			Help: "PEM files, each a private key with its X.509 certificate, as `lamplighter keys generate` makes them. All are published; per algorithm the newest valid one signs. `serve` requires at least one, and one of them RSA.",
-			at:   func(c *Config) any { return &c.Signing.Keys },
+			Key: "signing.keys", Rule: notEmptyRule(), Reload: true,
+			Help:    "PEM files, each a private key with its X.509 certificate, as `lamplighter keys generate` makes them. All are published; per algorithm the newest valid one signs. `serve` requires at least one, and one of them RSA.",
+			fieldOf: func(c *Config) any { return &c.Signing.Keys },
 		},
 		{
-			Key: "encryption.key", Secret: true, Rule: encryptionKey(),
-			Help: "Encrypts secrets at rest in Redis; `lamplighter keys encryption` makes one. Losing it loses every webhook secret. Required by `serve`.",
-			at:   func(c *Config) any { return &c.Encryption.Key },
+			Key: "encryption.key", Secret: true, Rule: encryptionKeyRule(),
+			Help:    "Encrypts secrets at rest in Redis; `lamplighter keys encryption` makes one. Losing it loses every webhook secret. Required by `serve`.",
+			fieldOf: func(c *Config) any { return &c.Encryption.Key },
 		},
 		{
-			Key: "encryption.older_keys", Secret: true, Rule: encryptionKey(),
-			Help: "Replaced keys that still open what they encrypted.",
-			at:   func(c *Config) any { return &c.Encryption.OlderKeys },
+			Key: "encryption.older_keys", Secret: true, Rule: encryptionKeyRule(),
+			Help:    "Replaced keys that still open what they encrypted.",
+			fieldOf: func(c *Config) any { return &c.Encryption.OlderKeys },
 		},
 		{
-			Key: "token.issuer.state_change", Rule: webURL(),
-			Help: "The `iss` claim of state-change tokens and the discovery document's `issuer`. When unset it follows the environment: `https://sod.superoffice.com`, `https://qaonline.superoffice.com` or `https://online.superoffice.com`.",
-			at:   func(c *Config) any { return &c.Token.Issuer.StateChange },
+			Key: "token.issuer.state_change", Rule: webURLRule(),
+			Help:    "The `iss` claim of state-change tokens and the discovery document's `issuer`. When unset it follows the environment: `https://sod.superoffice.com`, `https://qaonline.superoffice.com` or `https://online.superoffice.com`.",
+			fieldOf: func(c *Config) any { return &c.Token.Issuer.StateChange },
 		},
 		{
-			Key: "token.issuer.mirroring", Default: "SuperOffice AS", Rule: notEmpty(),
-			Help: "The `iss` claim of tokens sent to mirroring endpoints.",
-			at:   func(c *Config) any { return &c.Token.Issuer.Mirroring },
+			Key: "token.issuer.mirroring", Default: "SuperOffice AS", Rule: notEmptyRule(),
+			Help:    "The `iss` claim of tokens sent to mirroring endpoints.",
+			fieldOf: func(c *Config) any { return &c.Token.Issuer.Mirroring },
 		},
 	}
 }
@@ -283,39 +283,39 @@ func keySettings() []Setting {
 func guardSettings() []Setting {
 	return []Setting{
 		{
-			Key:  "guard.allow_cidrs",
-			Help: "Networks that may be dialled although they are not public, on any port. Everything private, loopback and reserved is refused otherwise.",
-			at:   func(c *Config) any { return &c.Guard.AllowCIDRs },
+			Key:     "guard.allow_cidrs",
+			Help:    "Networks that may be dialled although they are not public, on any port. Everything private, loopback and reserved is refused otherwise.",
+			fieldOf: func(c *Config) any { return &c.Guard.AllowCIDRs },
 		},
 		{
 			Key: "guard.allow_http", Default: "false",
-			Help: "Accepts endpoints without TLS. Tokens and signatures then travel in the clear.",
-			at:   func(c *Config) any { return &c.Guard.AllowHTTP },
+			Help:    "Accepts endpoints without TLS. Tokens and signatures then travel in the clear.",
+			fieldOf: func(c *Config) any { return &c.Guard.AllowHTTP },
 		},
 		{
 			Key: "guard.allow_ports", Default: "443,8443",
-			Help: "Ports that may be dialled on public addresses.",
-			at:   func(c *Config) any { return &c.Guard.AllowPorts },
+			Help:    "Ports that may be dialled on public addresses.",
+			fieldOf: func(c *Config) any { return &c.Guard.AllowPorts },
 		},
 		{
-			Key:  "guard.deny_cidrs",
-			Help: "Networks that are never dialled, whatever `guard.allow_cidrs` says: public ranges of your own that lead inside.",
-			at:   func(c *Config) any { return &c.Guard.DenyCIDRs },
+			Key:     "guard.deny_cidrs",
+			Help:    "Networks that are never dialled, whatever `guard.allow_cidrs` says: public ranges of your own that lead inside.",
+			fieldOf: func(c *Config) any { return &c.Guard.DenyCIDRs },
 		},
 		{
-			Key: "guard.deny_hosts", Rule: hostName(),
-			Help: "Host names that no URL may have, nor a subdomain of theirs. An address is refused by `guard.deny_cidrs` alone: other names may lead to it.",
-			at:   func(c *Config) any { return &c.Guard.DenyHosts },
+			Key: "guard.deny_hosts", Rule: hostNameRule(),
+			Help:    "Host names that no URL may have, nor a subdomain of theirs. An address is refused by `guard.deny_cidrs` alone: other names may lead to it.",
+			fieldOf: func(c *Config) any { return &c.Guard.DenyHosts },
 		},
 		{
-			Key: "guard.nat64_prefixes", Rule: nat64Prefix(),
-			Help: "NAT64 prefixes of your network besides `64:ff9b::/96`. What an address in one of them stands for, an IPv4 address, is judged as if it were dialled itself. This opens nothing.",
-			at:   func(c *Config) any { return &c.Guard.NAT64Prefixes },
+			Key: "guard.nat64_prefixes", Rule: nat64PrefixRule(),
+			Help:    "NAT64 prefixes of your network besides `64:ff9b::/96`. What an address in one of them stands for, an IPv4 address, is judged as if it were dialled itself. This opens nothing.",
+			fieldOf: func(c *Config) any { return &c.Guard.NAT64Prefixes },
 		},
 		{
-			Key: "guard.min_rsa_bits", Default: "0", Rule: rsaBits(),
-			Help: "How long the RSA keys in an endpoint's certificates must be for calls to go on. With 0 they go on with shorter ones, which a warning and `lamplighter_guard_short_key_hosts` tell of; an endpoint that is set or tested needs 2048 in any case.",
-			at:   func(c *Config) any { return &c.Guard.MinRSABits },
+			Key: "guard.min_rsa_bits", Default: "0", Rule: rsaBitsRule(),
+			Help:    "How long the RSA keys in an endpoint's certificates must be for calls to go on. With 0 they go on with shorter ones, which a warning and `lamplighter_guard_short_key_hosts` tell of; an endpoint that is set or tested needs 2048 in any case.",
+			fieldOf: func(c *Config) any { return &c.Guard.MinRSABits },
 		},
 	}
 }

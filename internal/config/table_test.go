@@ -35,7 +35,7 @@ func TestEverySettingIsDocumented(t *testing.T) {
 	}
 	form := regexp.MustCompile(`^[a-z]+(_[a-z0-9]+)*(\.[a-z]+[0-9]*(_[a-z]+)*)*$`)
 	names := map[string]string{}
-	for _, s := range config.Settings() {
+	for _, s := range config.AllSettings() {
 		if !form.MatchString(s.Key) {
 			t.Errorf("%s: malformed key", s.Key)
 		}
@@ -45,10 +45,10 @@ func TestEverySettingIsDocumented(t *testing.T) {
 		if (s.Default == "") != unset[s.Key] {
 			t.Errorf("%s: default %q, expected to be unset: %v", s.Key, s.Default, unset[s.Key])
 		}
-		if s.Rule.Words == "" && s.Kind() == config.Integer && !s.List() {
+		if s.Rule.Accepts == "" && s.Kind() == config.Integer && !s.IsList() {
 			t.Errorf("%s: a number without a range", s.Key)
 		}
-		if s.Rule.Words == "" && s.Kind() == config.Duration {
+		if s.Rule.Accepts == "" && s.Kind() == config.Duration {
 			t.Errorf("%s: a duration without a range", s.Key)
 		}
 		if want := "LAMPLIGHTER_" + strings.ToUpper(strings.ReplaceAll(s.Key, ".", "_")); s.Env() != want {
@@ -79,7 +79,7 @@ func TestEveryFieldHasASetting(t *testing.T) {
 	}
 	walk("", reflect.TypeFor[config.Config]())
 	keys := map[string]bool{}
-	for _, s := range config.Settings() {
+	for _, s := range config.AllSettings() {
 		keys[strings.ReplaceAll(s.Key, "_", "")] = true
 	}
 	for _, f := range fields {
@@ -97,7 +97,7 @@ func TestEveryFieldHasASetting(t *testing.T) {
 func TestEverySettingReachesItsOwnField(t *testing.T) {
 	t.Parallel()
 	plain := printed(t, mustLoad(t, ""))
-	for _, s := range config.Settings() {
+	for _, s := range config.AllSettings() {
 		t.Run(s.Key, func(t *testing.T) {
 			t.Parallel()
 			l, err := load("", env(s.Env()+"="+otherValue(s)))
@@ -235,7 +235,7 @@ func TestPrintedSettingsLoadAgain(t *testing.T) {
 
 func TestSchemaHoldsEverySetting(t *testing.T) {
 	t.Parallel()
-	b, err := json.Marshal(config.Schema())
+	b, err := json.Marshal(config.JSONSchema())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func TestSchemaHoldsEverySetting(t *testing.T) {
 	if err := json.Unmarshal(b, &root); err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range config.Settings() {
+	for _, s := range config.AllSettings() {
 		n := &root
 		for name := range strings.SplitSeq(s.Key, ".") {
 			if n.AdditionalProperties == nil || *n.AdditionalProperties {
@@ -329,7 +329,7 @@ API changes them, on every replica within a second.
 // reloadable lists the settings that SIGHUP carries out.
 func reloadable() string {
 	var keys []string
-	for _, s := range config.Settings() {
+	for _, s := range config.AllSettings() {
 		if s.Reload {
 			keys = append(keys, "`"+s.Key+"`")
 		}
@@ -342,7 +342,7 @@ func configurationPage() []byte {
 	b.WriteString(pageIntro)
 	fmt.Fprintf(&b, reloadIntro, reloadable())
 	section := ""
-	for _, s := range config.Settings() {
+	for _, s := range config.AllSettings() {
 		head, _, nested := strings.Cut(s.Key, ".")
 		if !nested {
 			head = "general"
@@ -354,7 +354,7 @@ func configurationPage() []byte {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", s.Key, defaultText(s), valuesText(s), s.Help)
 	}
 	b.WriteString("\n## Names\n\n| key | environment | flag |\n|---|---|---|\n")
-	for _, s := range config.Settings() {
+	for _, s := range config.AllSettings() {
 		names, flagNames := "`"+s.Env()+"`", "`--"+s.Flag()+"`"
 		if s.Secret {
 			names += ", `" + s.FileEnv() + "`"
@@ -376,11 +376,11 @@ func defaultText(s config.Setting) string {
 }
 
 func valuesText(s config.Setting) string {
-	words := s.Rule.Words
+	words := s.Rule.Accepts
 	if words == "" {
 		words = string(s.Kind())
 	}
-	if s.List() {
+	if s.IsList() {
 		words = "list: " + words
 	}
 	if s.Secret {

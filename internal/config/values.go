@@ -11,8 +11,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/secret"
 )
 
-// assign parses items into a field. A scalar has exactly one item.
-func assign(field any, items []string) error {
+// assignField parses items into a field. A scalar has exactly one item.
+func assignField(field any, items []string) error {
 	switch f := field.(type) {
 	case *string:
 		*f = items[0]
@@ -40,8 +40,8 @@ func assign(field any, items []string) error {
 	}
 }
 
-// values is the inverse of assign.
-func values(field any) []string {
+// formatField is the inverse of assign.
+func formatField(field any) []string {
 	switch f := field.(type) {
 	case *string:
 		return []string{*f}

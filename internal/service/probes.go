@@ -59,10 +59,10 @@ func probePlan(c config.Probe) (found.Schedule, error) {
 		plan.Interval = testedAgain
 	}
 	var err error
-	if plan.Quiet.From, err = config.ClockTime(c.QuietFrom); err != nil {
+	if plan.Quiet.From, err = config.ParseClockTime(c.QuietFrom); err != nil {
 		return plan, fmt.Errorf("probe.quiet_from: %w", err)
 	}
-	if plan.Quiet.To, err = config.ClockTime(c.QuietTo); err != nil {
+	if plan.Quiet.To, err = config.ParseClockTime(c.QuietTo); err != nil {
 		return plan, fmt.Errorf("probe.quiet_to: %w", err)
 	}
 	if plan.Quiet.Location, err = time.LoadLocation(c.TimeZone); err != nil {
