@@ -17,7 +17,7 @@ const timeout = 10 * time.Second
 
 func settings() *circuit.Settings {
 	return &circuit.Settings{
-		Failures: 5, Cooldown: delivery.Gate{Base: 5 * time.Second, Max: time.Minute}, Schedule: delivery.DefaultSchedule(), Timeout: timeout, Most: 32,
+		Failures: 5, Cooldown: delivery.Cooldown{Base: 5 * time.Second, Max: time.Minute}, Schedule: delivery.DefaultSchedule(), Timeout: timeout, Most: 32,
 	}
 }
 

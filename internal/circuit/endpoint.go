@@ -12,7 +12,7 @@ type Settings struct {
 	// Failures in a row open the circuit of an endpoint that takes others.
 	Failures int
 	// Cooldown is how long a circuit stays open, and how long a tenant that failed alone waits; Schedule is for what is refused.
-	Cooldown delivery.Gate
+	Cooldown delivery.Cooldown
 	Schedule delivery.Schedule
 	// Timeout bounds one post.
 	Timeout time.Duration

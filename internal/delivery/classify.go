@@ -17,7 +17,7 @@ type Result struct {
 	Fault   Fault
 	// Status is the HTTP status, 0 when there was no answer.
 	Status int
-	// RetryAfter is what the endpoint asked for, at most MaxRetryAfter; 0 when it asked nothing.
+	// ParseRetryAfter is what the endpoint asked for, at most MaxRetryAfter; 0 when it asked nothing.
 	RetryAfter time.Duration
 	// Wait is set for 429 and 503: the endpoint as a whole has to wait.
 	Wait     bool
@@ -57,9 +57,9 @@ func ClassifyStatus(status int) Result {
 	return r
 }
 
-// RetryAfter reads the header (RFC 9110 section 10.2.3): seconds or an HTTP date. Anything else,
+// ParseRetryAfter reads the header (RFC 9110 section 10.2.3): seconds or an HTTP date. Anything else,
 // and what lies in the past, is 0; the result is capped at MaxRetryAfter.
-func RetryAfter(header string, now time.Time) time.Duration {
+func ParseRetryAfter(header string, now time.Time) time.Duration {
 	header = strings.TrimSpace(header)
 	if header == "" {
 		return 0

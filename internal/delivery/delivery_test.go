@@ -53,7 +53,7 @@ func TestRetryAfter(t *testing.T) {
 		now.Add(-time.Hour).Format(http.TimeFormat):       0,
 		now.Add(48 * time.Hour).Format(http.TimeFormat):   time.Hour,
 	} {
-		if got := delivery.RetryAfter(in, now); got != want {
+		if got := delivery.ParseRetryAfter(in, now); got != want {
 			t.Errorf("RetryAfter(%q) = %v, want %v", in, got, want)
 		}
 	}
@@ -63,7 +63,7 @@ func FuzzRetryAfter(f *testing.F) {
 	f.Add("120")
 	f.Add("Fri, 31 Dec 1999 23:59:59 GMT")
 	f.Fuzz(func(t *testing.T, s string) {
-		if d := delivery.RetryAfter(s, time.Unix(1e9, 0)); d < 0 || d > delivery.MaxRetryAfter {
+		if d := delivery.ParseRetryAfter(s, time.Unix(1e9, 0)); d < 0 || d > delivery.MaxRetryAfter {
 			t.Errorf("RetryAfter(%q) = %v", s, d)
 		}
 	})
@@ -96,7 +96,7 @@ func TestSchedule(t *testing.T) {
 
 func TestGate(t *testing.T) {
 	t.Parallel()
-	g := delivery.Gate{Base: 5 * time.Second, Max: time.Minute}
+	g := delivery.Cooldown{Base: 5 * time.Second, Max: time.Minute}
 	want := []time.Duration{5, 10, 20, 40, 60, 60}
 	for i, w := range want {
 		if got := g.After(i+1, 1); got != w*time.Second {
@@ -232,7 +232,7 @@ func TestEnumsAreComplete(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for _, r := range delivery.AllReasons() {
-		if seen[r.String()] || r.Words() == r.String() {
+		if seen[r.String()] || r.Description() == r.String() {
 			t.Errorf("reason %v is repeated or has no words", r)
 		}
 		seen[r.String()] = true

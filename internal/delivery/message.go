@@ -76,7 +76,7 @@ func ParseEntry(s string) (Entry, error) {
 	rest := s
 	for i := range 5 {
 		f, r, ok := strings.Cut(rest, ";")
-		if !ok || !e.set(i, f) {
+		if !ok || !e.setField(i, f) {
 			return Entry{}, fmt.Errorf("%w: entry field %d", ErrBadPayload, i+1)
 		}
 		rest = r
@@ -92,7 +92,7 @@ func ParseEntry(s string) (Entry, error) {
 	return e, nil
 }
 
-func (e *Entry) set(field int, s string) bool {
+func (e *Entry) setField(field int, s string) bool {
 	if field == 2 {
 		return e.setAttempts(s)
 	}

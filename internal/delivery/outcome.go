@@ -103,8 +103,8 @@ func (r Reason) String() string {
 // Cause is the reason in the table of words.
 func (r Reason) Cause() told.Cause { return told.Named(r.String()) }
 
-// Words says the reason of a push's failure to operators; the endpoint is "it". Strangers are told Cause().Told().
-func (r Reason) Words() string { return r.Cause().Words(partner.StateChange) }
+// Description says the reason of a push's failure to operators; the endpoint is "it". Strangers are told Cause().Told().
+func (r Reason) Description() string { return r.Cause().Words(partner.StateChange) }
 
 // Fault says against whom an attempt counts.
 type Fault uint8

@@ -49,17 +49,17 @@ func EncodeChange(c tenant.Change) string {
 			b = plainjson.AppendString(append(b, f.name...), f.value)
 		}
 	}
-	if accepted := millis(c.AcceptedAt); accepted != number {
+	if accepted := toMillis(c.AcceptedAt); accepted != number {
 		b = strconv.AppendInt(append(b, `,"a":`...), accepted, 10)
 	}
-	if occurred := millis(c.OccurredAt); occurred != 0 {
+	if occurred := toMillis(c.OccurredAt); occurred != 0 {
 		b = strconv.AppendInt(append(b, `,"o":`...), occurred, 10)
 	}
 	return string(append(b, '}'))
 }
 
-// millis is a time as stored, 0 for none.
-func millis(t time.Time) int64 {
+// toMillis is a time as stored, 0 for none.
+func toMillis(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}
@@ -68,7 +68,7 @@ func millis(t time.Time) int64 {
 
 // DecodeChange reads what EncodeChange wrote.
 func DecodeChange(s string, t tenant.ID, sequence int64) (tenant.Change, error) {
-	p, ok := scan(s)
+	p, ok := scanPayload(s)
 	if !ok {
 		p = payload{}
 		if err := json.Unmarshal([]byte(s), &p); err != nil {
@@ -104,10 +104,10 @@ func DecodeChange(s string, t tenant.ID, sequence int64) (tenant.Change, error) 
 	return c, nil
 }
 
-// scan reads the usual form: no white space, no escapes, ASCII alone. What it does not understand,
+// scanPayload reads the usual form: no white space, no escapes, ASCII alone. What it does not understand,
 // right or wrong, is encoding/json's to judge. A drain decodes each notification once, and this
 // takes a tenth of the time.
-func scan(s string) (p payload, ok bool) {
+func scanPayload(s string) (p payload, ok bool) {
 	rest, ok := strings.CutPrefix(s, "{")
 	for ok {
 		var key, text string
@@ -124,7 +124,7 @@ func scan(s string) (p payload, ok bool) {
 		} else {
 			number, rest, ok = scanNumber(rest)
 		}
-		if !ok || !p.set(key, text, number, quoted) {
+		if !ok || !p.setMember(key, text, number, quoted) {
 			break
 		}
 		if rest == "}" {
@@ -135,7 +135,7 @@ func scan(s string) (p payload, ok bool) {
 	return payload{}, false
 }
 
-func (p *payload) set(key, text string, number int64, quoted bool) bool {
+func (p *payload) setMember(key, text string, number int64, quoted bool) bool {
 	switch key {
 	case "i":
 		p.ID = text

@@ -25,15 +25,15 @@ func (s Schedule) After(attempts int, random float64) time.Duration {
 	return time.Duration(float64(d) * (0.8 + 0.4*random))
 }
 
-// Gate is the endpoint's shared cool-down: how long a closed gate stays closed.
-type Gate struct {
+// Cooldown is the endpoint's shared cool-down: how long a closed gate stays closed.
+type Cooldown struct {
 	// Base is the first cool-down, Max the longest.
 	Base, Max time.Duration
 }
 
 // After is the cool-down when the gate closes for the nth time in a row (1 or more): Base
 // doubled each time, never above Max, spread over 80 to 100 per cent by random in [0, 1).
-func (g Gate) After(n int, random float64) time.Duration {
+func (g Cooldown) After(n int, random float64) time.Duration {
 	d := g.Base
 	for i := 1; i < n && d < g.Max; i++ {
 		d *= 2

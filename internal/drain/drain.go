@@ -105,7 +105,7 @@ type Options struct {
 	Log       *slog.Logger
 	// Schedule is the retry schedule of notifications, Gate the cool-down of endpoints.
 	Schedule delivery.Schedule
-	Gate     delivery.Gate
+	Gate     delivery.Cooldown
 	// BreakerFailures in a row open the circuit of an endpoint that takes others.
 	BreakerFailures int
 	// InFlightPerApp caps the posts of one app, InFlight those of the process; the latter is a

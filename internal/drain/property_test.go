@@ -179,7 +179,7 @@ func TestOrderAndTruth(t *testing.T) {
 		}
 		d := drain.New(drain.Options{
 			Mailbox: w.store, Endpoints: w, Waker: w, Observer: w, Log: slog.New(slog.DiscardHandler),
-			Schedule: delivery.DefaultSchedule(), Gate: delivery.Gate{Base: 5 * time.Second, Max: time.Minute}, BreakerFailures: 3,
+			Schedule: delivery.DefaultSchedule(), Gate: delivery.Cooldown{Base: 5 * time.Second, Max: time.Minute}, BreakerFailures: 3,
 			InFlightPerApp: rapid.IntRange(1, 8).Draw(rt, "cap"), InFlight: 512, Budget: 5 * time.Second, Timeout: 10 * time.Second,
 			EntryLease: mailbox.DefaultEntryLease, OwnerLease: mailbox.DefaultOwnerLease,
 		})

@@ -77,7 +77,7 @@ func bubble(t *testing.T, f func(r *rig), change ...func(o *drain.Options)) {
 		}
 		o := drain.Options{
 			Mailbox: r.box, Endpoints: r, Waker: r, Observer: r, Metrics: drain.NewMetrics(r.reg), Log: slog.New(slog.DiscardHandler),
-			Schedule: delivery.DefaultSchedule(), Gate: delivery.Gate{Base: 5 * time.Second, Max: time.Minute}, BreakerFailures: 5,
+			Schedule: delivery.DefaultSchedule(), Gate: delivery.Cooldown{Base: 5 * time.Second, Max: time.Minute}, BreakerFailures: 5,
 			InFlightPerApp: 32, InFlight: 512, Waiting: 5000, Budget: 5 * time.Second, Timeout: 10 * time.Second,
 			EntryLease: entryLease, OwnerLease: ownerLease,
 		}

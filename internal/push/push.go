@@ -198,7 +198,7 @@ func retryAfter(r delivery.Result, h http.Header, now time.Time) time.Duration {
 	if !r.Wait {
 		return 0
 	}
-	return delivery.RetryAfter(h.Get("Retry-After"), now)
+	return delivery.ParseRetryAfter(h.Get("Retry-After"), now)
 }
 
 // excerpt is a piece of a refusal's body for people.

@@ -207,7 +207,7 @@ func words(reason delivery.Reason, status int, detail string, id tenant.ID) stri
 	if reason == delivery.ReasonNone {
 		return "The endpoint took a notification about tenant " + string(id) + " and answered " + strconv.Itoa(status) + "."
 	}
-	text := "The endpoint was tried with a notification about tenant " + string(id) + ": " + reason.Words() + "."
+	text := "The endpoint was tried with a notification about tenant " + string(id) + ": " + reason.Description() + "."
 	if status != 0 {
 		text += " It answered with status " + strconv.Itoa(status) + "."
 	} else if detail != "" {

@@ -81,7 +81,7 @@ func newTwins(t *testing.T, rdb redis.UniversalClient) *twins {
 	w.intake = intake.New(w.reg, w, intake.NewMetrics(prometheus.NewRegistry()), log)
 	w.drainer = drain.New(drain.Options{
 		Mailbox: w.boxes, Endpoints: w, Waker: w, Observer: w, Metrics: drain.NewMetrics(prometheus.NewRegistry()), Log: log,
-		Schedule: delivery.DefaultSchedule(), Gate: delivery.Gate{Base: time.Second, Max: time.Second}, BreakerFailures: 1,
+		Schedule: delivery.DefaultSchedule(), Gate: delivery.Cooldown{Base: time.Second, Max: time.Second}, BreakerFailures: 1,
 		InFlightPerApp: 4, InFlight: 4, Budget: time.Second, Timeout: 100 * time.Millisecond, EntryLease: entryLease, OwnerLease: ownerLease,
 	})
 	a := partner.New(twinApp)
