@@ -27,7 +27,7 @@ func (c *devCmd) Run(ctx context.Context, a *commandEnv) error {
 	}
 	log, _ := newLogger(a.stderr, l.Config.Log)
 	return dev.Run(ctx, dev.Options{
-		Config: l.Config, ReceiverListen: c.ReceiverListen, DeskListen: c.DeskListen, Version: a.build.Version,
+		Config: l.Config, ReceiverListen: c.ReceiverListen, DemoServerListen: c.DeskListen, Version: a.build.Version,
 		Out: a.stdout, Log: log.Handler(), Colour: wantsColour(a.stdout, a.environ), Ignored: listReplacedSettings(l),
 	})
 }

@@ -10,15 +10,15 @@ import (
 
 // Flags of the addresses that dev binds; each error about an address names its flag.
 const (
-	flagAPI      = "--listen"
-	flagOps      = "--ops-listen"
-	flagPublic   = "--public-listen"
-	flagReceiver = "--receiver-listen"
-	flagDesk     = "--desk-listen"
+	flagAPI        = "--listen"
+	flagOps        = "--ops-listen"
+	flagPublic     = "--public-listen"
+	flagReceiver   = "--receiver-listen"
+	flagDemoServer = "--desk-listen"
 )
 
-// bind listens on an address that a flag gave.
-func bind(ctx context.Context, flag, addr string) (net.Listener, error) {
+// bindAddress listens on an address that a flag gave.
+func bindAddress(ctx context.Context, flag, addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", addr)
 	switch {
@@ -31,11 +31,11 @@ func bind(ctx context.Context, flag, addr string) (net.Listener, error) {
 	}
 }
 
-// reserve finds out that an address is free, and which port a port 0 becomes: the address of the
+// reserveAddress finds out that an address is free, and which port a port 0 becomes: the address of the
 // API must be known before the service is built. The port is free again on return, so that in a
 // bad moment somebody else may take it; the service then refuses to start.
-func reserve(ctx context.Context, flag string, addr *string) error {
-	l, err := bind(ctx, flag, *addr)
+func reserveAddress(ctx context.Context, flag string, addr *string) error {
+	l, err := bindAddress(ctx, flag, *addr)
 	if err != nil {
 		return err
 	}

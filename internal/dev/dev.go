@@ -24,9 +24,9 @@ type Options struct {
 	// Config is loaded with config.DevDefaults. Redis, SMTP, signing and encryption keys and roles
 	// are replaced; public_url and the bootstrap token are filled in where they are unset.
 	Config config.Config
-	// ReceiverListen and DeskListen are the addresses of the demo receiver and of the desk.
-	ReceiverListen, DeskListen string
-	Version                    string
+	// ReceiverListen and DemoServerListen are the addresses of the demo receiver and of the desk.
+	ReceiverListen, DemoServerListen string
+	Version                          string
 	// Out gets the banner and the events, Log what else the service logs.
 	Out io.Writer
 	Log slog.Handler
@@ -40,15 +40,15 @@ type Options struct {
 // ctx that ended it.
 func Run(ctx context.Context, o Options) error {
 	d := &playground{
-		opts: o, cfg: o.Config, mails: &mails{},
-		console: &console{w: o.Out, colour: o.Colour, now: time.Now},
+		opts: o, cfg: o.Config, mails: &receivedMails{},
+		eventLog: &eventLog{w: o.Out, colour: o.Colour, now: time.Now},
 	}
-	err := d.run(ctx)
+	err := d.startAndServe(ctx)
 	for _, stop := range slices.Backward(d.cleanup) {
 		stop()
 	}
 	if ctx.Err() != nil {
-		d.console.write("\nStopped, and everything is forgotten.\n")
+		d.eventLog.write("\nStopped, and everything is forgotten.\n")
 		return nil
 	}
 	return err
@@ -56,21 +56,21 @@ func Run(ctx context.Context, o Options) error {
 
 // playground is everything that dev runs.
 type playground struct {
-	opts    Options
-	cfg     config.Config
-	console *console
-	mails   *mails
+	opts     Options
+	cfg      config.Config
+	eventLog *eventLog
+	mails    *receivedMails
 
 	receiver *receiver
-	place    place
+	info     demoInfo
 	// cleanup stops what was started, last first.
 	cleanup []func()
 }
 
-func (d *playground) later(stop func()) { d.cleanup = append(d.cleanup, stop) }
+func (d *playground) addCleanup(stop func()) { d.cleanup = append(d.cleanup, stop) }
 
-func (d *playground) run(ctx context.Context) error {
-	keySet, err := d.settings(ctx)
+func (d *playground) startAndServe(ctx context.Context) error {
+	keySet, err := d.completeSettings(ctx)
 	if err != nil {
 		return err
 	}
@@ -81,26 +81,26 @@ func (d *playground) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.later(redis.Close)
-	log := slog.New(&events{console: d.console, deliveries: d.receiver, next: d.opts.Log})
+	d.addCleanup(redis.Close)
+	log := slog.New(&logHandler{eventLog: d.eventLog, deliveries: d.receiver, next: d.opts.Log})
 	redisconn.LogTo(log)
 	rdb, err := redisconn.New(redisconn.Options{URL: secret.New("redis://" + redis.Addr() + "/0"), PoolSize: d.cfg.Redis.PoolSize})
 	if err != nil {
 		return fmt.Errorf("connect to the in-process Redis: %w", err)
 	}
-	d.later(func() { _ = rdb.Close() })
+	d.addCleanup(func() { _ = rdb.Close() })
 	s, err := service.New(ctx, service.Options{
 		Config: d.cfg, Version: d.opts.Version, Log: log, Redis: rdb, Keys: keySet, Loopback: true, Unsafe: true,
 	})
 	if err != nil {
 		return err
 	}
-	d.place.ops = baseURL(s.Addr("ops"))
-	return d.serve(ctx, s)
+	d.info.ops = baseURL(s.Addr("ops"))
+	return d.runService(ctx, s)
 }
 
-// settings completes what the user chose.
-func (d *playground) settings(ctx context.Context) (*signing.KeySet, error) {
+// completeSettings completes what the user chose.
+func (d *playground) completeSettings(ctx context.Context) (*signing.KeySet, error) {
 	for _, a := range []struct {
 		flag string
 		addr *string
@@ -108,7 +108,7 @@ func (d *playground) settings(ctx context.Context) (*signing.KeySet, error) {
 		if *a.addr == "" {
 			continue
 		}
-		if err := reserve(ctx, a.flag, a.addr); err != nil {
+		if err := reserveAddress(ctx, a.flag, a.addr); err != nil {
 			return nil, err
 		}
 	}
@@ -153,48 +153,48 @@ func generateKeys(now time.Time) (*signing.KeySet, error) {
 
 // startPartner starts what stands for the world outside: receiver, mail server and desk.
 func (d *playground) startPartner(ctx context.Context) error {
-	d.receiver = newReceiver(d.opts.ReceiverListen, newVerifier(d.cfg.PublicURL+"/login/.well-known/openid-configuration"), d.console)
+	d.receiver = newReceiver(d.opts.ReceiverListen, newVerifier(d.cfg.PublicURL+"/login/.well-known/openid-configuration"), d.eventLog)
 	if err := d.receiver.start(ctx); err != nil {
 		return err
 	}
-	d.later(d.receiver.stop)
+	d.addCleanup(d.receiver.stop)
 	catcher, err := startCatcher(ctx, func(to []string, raw []byte) {
 		m := d.mails.add(to, raw)
-		d.console.event(eventMail, "mail", "to "+m.to+": "+m.subject)
+		d.eventLog.logEvent(eventMail, "mail", "to "+m.to+": "+m.subject)
 	})
 	if err != nil {
 		return err
 	}
-	d.later(catcher.close)
+	d.addCleanup(catcher.close)
 	d.cfg.SMTP = config.SMTP{
 		Host: "127.0.0.1", Port: catcher.port(), TLS: "none", From: "Lamplighter <lamplighter@lamplighter.example>", Timeout: d.cfg.SMTP.Timeout,
 	}
-	socket, err := bind(ctx, flagDesk, d.opts.DeskListen)
+	socket, err := bindAddress(ctx, flagDemoServer, d.opts.DemoServerListen)
 	if err != nil {
 		return err
 	}
-	d.place = place{
-		version: d.opts.Version, api: baseURL(d.cfg.Listen), hook: d.receiver.url("<client id>"), desk: baseURL(socket.Addr().String()),
+	d.info = demoInfo{
+		version: d.opts.Version, api: baseURL(d.cfg.Listen), hook: d.receiver.hookURL("<client id>"), demoServer: baseURL(socket.Addr().String()),
 		token: d.cfg.BootstrapToken.Reveal(), incident: d.cfg.Incident, ignored: d.opts.Ignored,
 	}
-	desk := &desk{
-		receiver: d.receiver, mails: d.mails, console: d.console, help: d.place.help(),
+	desk := &demoServer{
+		receiver: d.receiver, mails: d.mails, eventLog: d.eventLog, help: d.info.helpPage(),
 	}
-	d.later(desk.serve(socket))
+	d.addCleanup(desk.serve(socket))
 	return nil
 }
 
-// serve runs the service, fills it and says what there is.
-func (d *playground) serve(ctx context.Context, s *service.Service) error {
+// runService runs the service, fills it and says what there is.
+func (d *playground) runService(ctx context.Context, s *service.Service) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
-	a := &admin{url: d.place.api, token: d.cfg.BootstrapToken, client: &http.Client{Transport: &http.Transport{}}}
-	if err := a.seed(ctx, d.receiver.url, d.receiver.verifier.trust); err != nil {
+	a := &adminClient{url: d.info.api, token: d.cfg.BootstrapToken, client: &http.Client{Transport: &http.Transport{}}}
+	if err := a.createDemoData(ctx, d.receiver.hookURL, d.receiver.verifier.addSecret); err != nil {
 		cancel()
 		return errors.Join(fmt.Errorf("make the demo apps: %w", err), <-ended)
 	}
-	d.console.open(d.place.banner(d.console))
+	d.eventLog.openWithBanner(d.info.bannerText(d.eventLog))
 	return <-ended
 }

@@ -28,7 +28,7 @@ func options(t *testing.T, out *lines) dev.Options {
 		t.Fatal(err)
 	}
 	return dev.Options{
-		Config: l.Config, ReceiverListen: anyPort, DeskListen: anyPort, Version: "test",
+		Config: l.Config, ReceiverListen: anyPort, DemoServerListen: anyPort, Version: "test",
 		Out: out, Log: discard(), Ignored: []string{"redis.url"},
 	}
 }
@@ -174,7 +174,7 @@ func TestRunNamesTheFlagOfATakenAddress(t *testing.T) {
 		"--ops-listen":      func(o *dev.Options) { o.Config.OpsListen = addr },
 		"--public-listen":   func(o *dev.Options) { o.Config.PublicListen = addr },
 		"--receiver-listen": func(o *dev.Options) { o.ReceiverListen = addr },
-		"--desk-listen":     func(o *dev.Options) { o.DeskListen = addr },
+		"--desk-listen":     func(o *dev.Options) { o.DemoServerListen = addr },
 	} {
 		t.Run(flag, func(t *testing.T) {
 			t.Parallel()

@@ -6,35 +6,35 @@ import (
 	"strconv"
 )
 
-// deliveries knows which deliveries somebody else has told about already.
-type deliveries interface {
-	told(app, tenant string) bool
+// verifiedDeliveries knows which deliveries somebody else has told about already.
+type verifiedDeliveries interface {
+	consumeVerified(app, tenant string) bool
 }
 
-// events is the service's log: what a newcomer wants to see becomes a line on the console, other
+// logHandler is the service's log: what a newcomer wants to see becomes a line on the console, other
 // records go on to next.
-type events struct {
-	console    *console
-	deliveries deliveries
+type logHandler struct {
+	eventLog   *eventLog
+	deliveries verifiedDeliveries
 	next       slog.Handler
 }
 
 // Enabled implements slog.Handler.
-func (e *events) Enabled(ctx context.Context, level slog.Level) bool {
+func (e *logHandler) Enabled(ctx context.Context, level slog.Level) bool {
 	return level >= slog.LevelInfo || e.next.Enabled(ctx, level)
 }
 
 // Handle implements slog.Handler.
-func (e *events) Handle(ctx context.Context, r slog.Record) error {
+func (e *logHandler) Handle(ctx context.Context, r slog.Record) error {
 	told := false
 	switch r.Message {
 	case "request handled":
-		told = e.request(fields(r))
+		told = e.showRequest(collectAttrs(r))
 	case "delivery attempted":
-		e.delivery(fields(r))
+		e.showDelivery(collectAttrs(r))
 		told = true
 	case "mail tried":
-		e.mail(fields(r))
+		e.showMail(collectAttrs(r))
 		told = true
 	}
 	if told || !e.next.Enabled(ctx, r.Level) {
@@ -44,35 +44,35 @@ func (e *events) Handle(ctx context.Context, r slog.Record) error {
 }
 
 // WithAttrs implements slog.Handler.
-func (e *events) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &events{console: e.console, deliveries: e.deliveries, next: e.next.WithAttrs(attrs)}
+func (e *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &logHandler{eventLog: e.eventLog, deliveries: e.deliveries, next: e.next.WithAttrs(attrs)}
 }
 
 // WithGroup implements slog.Handler.
-func (e *events) WithGroup(name string) slog.Handler {
-	return &events{console: e.console, deliveries: e.deliveries, next: e.next.WithGroup(name)}
+func (e *logHandler) WithGroup(name string) slog.Handler {
+	return &logHandler{eventLog: e.eventLog, deliveries: e.deliveries, next: e.next.WithGroup(name)}
 }
 
-// request tells accepted changes and refused requests; the API's other calls are no news.
-func (e *events) request(f map[string]string) bool {
+// showRequest tells accepted changes and refused requests; the API's other calls are no news.
+func (e *logHandler) showRequest(f map[string]string) bool {
 	status, _ := strconv.Atoi(f["status"])
 	switch {
 	case status >= 400:
-		e.console.event(eventBad, "answered", f["method"]+" "+f["route"]+" with "+f["status"]+because(f["err"]))
+		e.eventLog.logEvent(eventBad, "answered", f["method"]+" "+f["route"]+" with "+f["status"]+formatCause(f["err"]))
 	case f["operation"] != "postStateChanges":
 		return false
 	case f["change_id"] != "":
-		e.console.event(eventInfo, "accepted", "a change of "+f["tenant"]+" ("+f["change_id"]+")")
+		e.eventLog.logEvent(eventInfo, "accepted", "a change of "+f["tenant"]+" ("+f["change_id"]+")")
 	default:
-		e.console.event(eventInfo, "accepted", "lines of changes")
+		e.eventLog.logEvent(eventInfo, "accepted", "lines of changes")
 	}
 	return true
 }
 
-func (e *events) delivery(f map[string]string) {
+func (e *logHandler) showDelivery(f map[string]string) {
 	if f["outcome"] == "delivered" {
-		if !e.deliveries.told(f["app"], f["tenant"]) {
-			e.console.event(eventGood, "delivered", f["app"]+" was told about "+f["tenant"]+" and answered "+f["status"])
+		if !e.deliveries.consumeVerified(f["app"], f["tenant"]) {
+			e.eventLog.logEvent(eventGood, "delivered", f["app"]+" was told about "+f["tenant"]+" and answered "+f["status"])
 		}
 		return
 	}
@@ -80,25 +80,25 @@ func (e *events) delivery(f map[string]string) {
 	if f["attempt"] == "1" {
 		words += "; what it missed is kept, and tried until it knows"
 	}
-	e.console.event(eventBad, "waiting", words)
+	e.eventLog.logEvent(eventBad, "waiting", words)
 }
 
-// mail tells what did not leave; what left is shown by the catcher.
-func (e *events) mail(f map[string]string) {
+// showMail tells what did not leave; what left is shown by the catcher.
+func (e *logHandler) showMail(f map[string]string) {
 	if f["outcome"] != "sent" {
-		e.console.event(eventBad, "mail", "about "+f["app"]+" "+f["outcome"]+because(f["err"]))
+		e.eventLog.logEvent(eventBad, "mail", "about "+f["app"]+" "+f["outcome"]+formatCause(f["err"]))
 	}
 }
 
-func because(err string) string {
+func formatCause(err string) string {
 	if err == "" {
 		return ""
 	}
 	return ": " + err
 }
 
-// fields are a record's attributes as text.
-func fields(r slog.Record) map[string]string {
+// collectAttrs are a record's attributes as text.
+func collectAttrs(r slog.Record) map[string]string {
 	f := make(map[string]string, r.NumAttrs())
 	r.Attrs(func(a slog.Attr) bool {
 		f[a.Key] = a.Value.String()

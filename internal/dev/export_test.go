@@ -16,7 +16,9 @@ import (
 func StartRedis() (*miniredis.Miniredis, error) { return startRedis() }
 
 // Reserve finds out that an address is free.
-func Reserve(ctx context.Context, flag string, addr *string) error { return reserve(ctx, flag, addr) }
+func Reserve(ctx context.Context, flag string, addr *string) error {
+	return reserveAddress(ctx, flag, addr)
+}
 
 // BaseURL is the URL of an address.
 func BaseURL(addr string) string { return baseURL(addr) }
@@ -28,21 +30,21 @@ type Verifier = verifier
 func NewVerifier(discovery string) *Verifier { return newVerifier(discovery) }
 
 // Trust takes over a secret.
-func (v *verifier) Trust(app, secret string) error { return v.trust(app, secret) }
+func (v *verifier) Trust(app, secret string) error { return v.addSecret(app, secret) }
 
 // Close lets go of the connections to the API.
 func (v *verifier) Close() { v.client.CloseIdleConnections() }
 
 // Verify checks a push and says whether its signature was among what was checked.
 func (v *verifier) Verify(ctx context.Context, app string, h http.Header, body []byte, now time.Time) (signed bool, err error) {
-	p, err := v.verify(ctx, app, h, body, now)
+	p, err := v.verifyPush(ctx, app, h, body, now)
 	return err == nil && p.signed, err
 }
 
 // Catcher is the mail server with its mailbox.
 type Catcher struct {
-	c *catcher
-	m mails
+	c *mailCatcher
+	m receivedMails
 }
 
 // StartCatcher starts a catcher.
@@ -65,7 +67,7 @@ func (k *Catcher) Close() { k.c.close() }
 // Show is what GET /mails answers.
 func (k *Catcher) Show() string {
 	var b strings.Builder
-	k.m.show(&b)
+	k.m.writeAll(&b)
 	return b.String()
 }
 
@@ -83,10 +85,10 @@ func NewStage(ctx context.Context, discovery string, out io.Writer) (*Stage, err
 	if err != nil {
 		return nil, err
 	}
-	c := &console{w: out, now: time.Now}
-	c.open("")
+	c := &eventLog{w: out, now: time.Now}
+	c.openWithBanner("")
 	r := newReceiver("127.0.0.1:0", newVerifier(discovery), c)
-	d := &desk{receiver: r, mails: &mails{}, console: c, help: "help\n"}
+	d := &demoServer{receiver: r, mails: &receivedMails{}, eventLog: c, help: "help\n"}
 	stop := d.serve(l)
 	return &Stage{Receiver: r, Desk: baseURL(l.Addr().String()), stop: func() {
 		stop()
@@ -96,10 +98,10 @@ func NewStage(ctx context.Context, discovery string, out io.Writer) (*Stage, err
 }
 
 // Hook is where an app's pushes go.
-func (s *Stage) Hook(app string) string { return s.Receiver.url(app) }
+func (s *Stage) Hook(app string) string { return s.Receiver.hookURL(app) }
 
 // Told asks whether a delivery was verified here.
-func (s *Stage) Told(app, tenant string) bool { return s.Receiver.told(app, tenant) }
+func (s *Stage) Told(app, tenant string) bool { return s.Receiver.consumeVerified(app, tenant) }
 
 // Close ends it.
 func (s *Stage) Close() { s.stop() }
@@ -107,10 +109,10 @@ func (s *Stage) Close() { s.stop() }
 // ToldFunc tells which deliveries the receiver verified.
 type ToldFunc func(app, tenant string) bool
 
-func (f ToldFunc) told(app, tenant string) bool { return f(app, tenant) }
+func (f ToldFunc) consumeVerified(app, tenant string) bool { return f(app, tenant) }
 
 // NewEvents makes the handler that turns the service's log into lines; open is the banner.
 func NewEvents(out io.Writer, colour bool, now time.Time, told ToldFunc, next slog.Handler) (h slog.Handler, open func(string)) {
-	c := &console{w: out, colour: colour, now: func() time.Time { return now }}
-	return &events{console: c, deliveries: told, next: next}, c.open
+	c := &eventLog{w: out, colour: colour, now: func() time.Time { return now }}
+	return &logHandler{eventLog: c, deliveries: told, next: next}, c.openWithBanner
 }

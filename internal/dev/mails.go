@@ -23,19 +23,19 @@ const (
 	maxDepth = 4
 )
 
-// caught is a mail as shown.
-type caught struct {
+// receivedMail is a mail as shown.
+type receivedMail struct {
 	from, to, subject, date, text string
 }
 
-// mails keeps the last mails. It is safe for concurrent use.
-type mails struct {
+// receivedMails keeps the last mails. It is safe for concurrent use.
+type receivedMails struct {
 	mu   sync.Mutex
-	list []caught
+	list []receivedMail
 }
 
 // add parses a mail and keeps it; one that cannot be parsed is kept as it came.
-func (m *mails) add(to []string, raw []byte) caught {
+func (m *receivedMails) add(to []string, raw []byte) receivedMail {
 	c := parseMail(raw)
 	c.to = strings.Join(to, ", ")
 	m.mu.Lock()
@@ -47,8 +47,8 @@ func (m *mails) add(to []string, raw []byte) caught {
 	return c
 }
 
-// show writes all mails for a terminal, the newest last.
-func (m *mails) show(w io.Writer) {
+// writeAll writes all mails for a terminal, the newest last.
+func (m *receivedMails) writeAll(w io.Writer) {
 	m.mu.Lock()
 	list := slices.Clone(m.list)
 	m.mu.Unlock()
@@ -57,23 +57,23 @@ func (m *mails) show(w io.Writer) {
 	}
 	for i, c := range list {
 		_, _ = fmt.Fprintf(w, "---- mail %d of %d ----\nFrom: %s\nTo: %s\nDate: %s\nSubject: %s\n\n%s\n\n",
-			i+1, len(list), oneLine(c.from), oneLine(c.to), oneLine(c.date), oneLine(c.subject), strings.TrimSpace(printable(c.text)))
+			i+1, len(list), formatOneLine(c.from), formatOneLine(c.to), formatOneLine(c.date), formatOneLine(c.subject), strings.TrimSpace(dropUnprintable(c.text)))
 	}
 }
 
-func parseMail(raw []byte) caught {
+func parseMail(raw []byte) receivedMail {
 	m, err := mail.ReadMessage(bytes.NewReader(raw))
 	if err != nil {
-		return caught{subject: "(not a mail)", text: string(raw)}
+		return receivedMail{subject: "(not a mail)", text: string(raw)}
 	}
-	c := caught{from: decoded(m.Header.Get("From")), subject: decoded(m.Header.Get("Subject")), date: m.Header.Get("Date")}
-	if c.text, err = plainText(textproto.MIMEHeader(m.Header), m.Body, maxDepth); err != nil {
+	c := receivedMail{from: decodeHeader(m.Header.Get("From")), subject: decodeHeader(m.Header.Get("Subject")), date: m.Header.Get("Date")}
+	if c.text, err = findPlainText(textproto.MIMEHeader(m.Header), m.Body, maxDepth); err != nil {
 		c.text = "(no text part: " + err.Error() + ")"
 	}
 	return c
 }
 
-func decoded(header string) string {
+func decodeHeader(header string) string {
 	if s, err := new(mime.WordDecoder).DecodeHeader(header); err == nil {
 		return s
 	}
@@ -82,8 +82,8 @@ func decoded(header string) string {
 
 var errNoText = errors.New("none found")
 
-// plainText finds the first text/plain part.
-func plainText(h textproto.MIMEHeader, body io.Reader, depth int) (string, error) {
+// findPlainText finds the first text/plain part.
+func findPlainText(h textproto.MIMEHeader, body io.Reader, depth int) (string, error) {
 	if depth == 0 {
 		return "", errNoText
 	}
@@ -96,7 +96,7 @@ func plainText(h textproto.MIMEHeader, body io.Reader, depth int) (string, error
 	}
 	switch {
 	case kind == "text/plain":
-		text, err := io.ReadAll(transferDecoded(h.Get("Content-Transfer-Encoding"), body))
+		text, err := io.ReadAll(decodeTransfer(h.Get("Content-Transfer-Encoding"), body))
 		return strings.ReplaceAll(string(text), "\r\n", "\n"), err
 	case !strings.HasPrefix(kind, "multipart/"):
 		return "", errNoText
@@ -110,14 +110,14 @@ func plainText(h textproto.MIMEHeader, body io.Reader, depth int) (string, error
 		if err != nil {
 			return "", err
 		}
-		text, err := plainText(part.Header, part, depth-1)
+		text, err := findPlainText(part.Header, part, depth-1)
 		if !errors.Is(err, errNoText) {
 			return text, err
 		}
 	}
 }
 
-func transferDecoded(encoding string, r io.Reader) io.Reader {
+func decodeTransfer(encoding string, r io.Reader) io.Reader {
 	switch strings.ToLower(encoding) {
 	case "quoted-printable":
 		return quotedprintable.NewReader(r)

@@ -27,7 +27,7 @@ type pair struct{ app, tenant string }
 // answers 200 to what it could verify and 401 to what it could not. Stopped, its port refuses.
 type receiver struct {
 	verifier *verifier
-	console  *console
+	eventLog *eventLog
 
 	mu       sync.Mutex
 	addr     string
@@ -38,8 +38,8 @@ type receiver struct {
 }
 
 // newReceiver makes a receiver for an address; start binds it.
-func newReceiver(addr string, v *verifier, c *console) *receiver {
-	return &receiver{verifier: v, console: c, addr: addr, last: map[pair]int64{}, verified: map[pair]struct{}{}}
+func newReceiver(addr string, v *verifier, c *eventLog) *receiver {
+	return &receiver{verifier: v, eventLog: c, addr: addr, last: map[pair]int64{}, verified: map[pair]struct{}{}}
 }
 
 // start binds the port, the same one each time, and serves. It does nothing while it runs.
@@ -49,13 +49,13 @@ func (r *receiver) start(ctx context.Context) error {
 	if r.server != nil {
 		return nil
 	}
-	l, err := bind(ctx, flagReceiver, r.addr)
+	l, err := bindAddress(ctx, flagReceiver, r.addr)
 	if err != nil {
 		return err
 	}
 	r.addr = l.Addr().String()
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /hook/{app}", r.hook)
+	mux.HandleFunc("POST /hook/{app}", r.receivePush)
 	server, stopped := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout}, make(chan struct{})
 	r.server, r.stopped = server, stopped
 	go func() {
@@ -77,34 +77,34 @@ func (r *receiver) stop() {
 	r.server = nil
 }
 
-// url is where an app's pushes are received.
-func (r *receiver) url(app string) string {
+// hookURL is where an app's pushes are received.
+func (r *receiver) hookURL(app string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return baseURL(r.addr) + "/hook/" + app
 }
 
-func (r *receiver) hook(w http.ResponseWriter, req *http.Request) {
+func (r *receiver) receivePush(w http.ResponseWriter, req *http.Request) {
 	app := req.PathValue("app")
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxPush))
 	if err != nil {
 		http.Error(w, "The body could not be read.", http.StatusBadRequest)
 		return
 	}
-	p, err := r.verifier.verify(req.Context(), app, req.Header, body, time.Now())
+	p, err := r.verifier.verifyPush(req.Context(), app, req.Header, body, time.Now())
 	if err != nil {
-		r.console.event(eventBad, "unproven", fmt.Sprintf("%s got a push and refused it: %v", app, err))
+		r.eventLog.logEvent(eventBad, "unproven", fmt.Sprintf("%s got a push and refused it: %v", app, err))
 		http.Error(w, "This push is not proven to come from Lamplighter.", http.StatusUnauthorized)
 		return
 	}
 	sequence, _ := strconv.ParseInt(req.Header.Get("x-state-sequence"), 10, 64)
-	order := r.note(pair{app, p.ContextIdentifier}, sequence)
-	r.console.event(eventGood, "verified", pushWords(app, p, order, req.Header.Get("x-state-superseded")))
+	order := r.recordPush(pair{app, p.ContextIdentifier}, sequence)
+	r.eventLog.logEvent(eventGood, "verified", describePush(app, p, order, req.Header.Get("x-state-superseded")))
 	w.WriteHeader(http.StatusOK)
 }
 
-// note remembers a verified push and says how it stands to the one before.
-func (r *receiver) note(at pair, sequence int64) string {
+// recordPush remembers a verified push and says how it stands to the one before.
+func (r *receiver) recordPush(at pair, sequence int64) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	last, known := r.last[at]
@@ -122,8 +122,8 @@ func (r *receiver) note(at pair, sequence int64) string {
 	}
 }
 
-// told reports, once, whether a delivery that the service logs was a push this receiver verified.
-func (r *receiver) told(app, tenant string) bool {
+// consumeVerified reports, once, whether a delivery that the service logs was a push this receiver verified.
+func (r *receiver) consumeVerified(app, tenant string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	_, ok := r.verified[pair{app, tenant}]
@@ -131,8 +131,8 @@ func (r *receiver) told(app, tenant string) bool {
 	return ok
 }
 
-// pushWords says what was received and what was verified about it.
-func pushWords(app string, p *proof, order, superseded string) string {
+// describePush says what was received and what was verified about it.
+func describePush(app string, p *pushProof, order, superseded string) string {
 	what := p.changeName() + " of " + p.ContextIdentifier
 	if p.PublicEndpoint != "" {
 		what += " to " + p.PublicEndpoint

@@ -34,21 +34,21 @@ func demoApps() []demoApp {
 // apiTimeout bounds one call of the admin API.
 const apiTimeout = 10 * time.Second
 
-// admin calls the admin API as an operator does.
-type admin struct {
+// adminClient calls the admin API as an operator does.
+type adminClient struct {
 	url    string
 	token  secret.Text
 	client *http.Client
 }
 
-// seed makes the tenants, the apps and their approvals. trust gets each app's webhook secret,
+// createDemoData makes the tenants, the apps and their approvals. trust gets each app's webhook secret,
 // which the API tells once; hook says where an app's pushes go.
-func (a *admin) seed(ctx context.Context, hook func(app string) string, trust func(app, secret string) error) error {
+func (a *adminClient) createDemoData(ctx context.Context, hook func(app string) string, trust func(app, secret string) error) error {
 	for _, t := range demoTenants() {
 		status := map[string]string{
 			"state": "Running", "public_endpoint": "sod3.superoffice.com", "version_name": "Release 10.3.8", "file_version": "10.3.8.2024",
 		}
-		if err := a.put(ctx, "/v1/tenants/"+t+"/status", status, nil); err != nil {
+		if err := a.putDocument(ctx, "/v1/tenants/"+t+"/status", status, nil); err != nil {
 			return err
 		}
 	}
@@ -56,14 +56,14 @@ func (a *admin) seed(ctx context.Context, hook func(app string) string, trust fu
 		var made struct {
 			WebhookSecret string `json:"webhook_secret"`
 		}
-		if err := a.put(ctx, "/v1/apps/"+app.id, app.document(hook(app.id)), &made); err != nil {
+		if err := a.putDocument(ctx, "/v1/apps/"+app.id, app.appDocument(hook(app.id)), &made); err != nil {
 			return err
 		}
 		if err := trust(app.id, made.WebhookSecret); err != nil {
 			return fmt.Errorf("webhook secret of %s: %w", app.id, err)
 		}
 		for _, t := range app.tenants {
-			if err := a.put(ctx, "/v1/apps/"+app.id+"/approvals/"+t, nil, nil); err != nil {
+			if err := a.putDocument(ctx, "/v1/apps/"+app.id+"/approvals/"+t, nil, nil); err != nil {
 				return err
 			}
 		}
@@ -71,8 +71,8 @@ func (a *admin) seed(ctx context.Context, hook func(app string) string, trust fu
 	return nil
 }
 
-// document is the app as the admin API takes it.
-func (d demoApp) document(url string) map[string]any {
+// appDocument is the app as the admin API takes it.
+func (d demoApp) appDocument(url string) map[string]any {
 	return map[string]any{
 		"name":              d.name,
 		"technical_contact": map[string]string{"name": d.contact, "email": d.email},
@@ -81,8 +81,8 @@ func (d demoApp) document(url string) map[string]any {
 	}
 }
 
-// put sends a document, or nothing, and reads the answer into a value, if one is given.
-func (a *admin) put(ctx context.Context, path string, document, into any) error {
+// putDocument sends a document, or nothing, and reads the answer into a value, if one is given.
+func (a *adminClient) putDocument(ctx context.Context, path string, document, into any) error {
 	var body []byte
 	if document != nil {
 		var err error

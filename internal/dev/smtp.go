@@ -21,9 +21,9 @@ const (
 	sessionTime   = time.Minute
 )
 
-// catcher is a mail server that delivers nothing: it hands every mail to a function. It speaks as
+// mailCatcher is a mail server that delivers nothing: it hands every mail to a function. It speaks as
 // much SMTP as a client without TLS and login needs.
-type catcher struct {
+type mailCatcher struct {
 	socket net.Listener
 	catch  func(to []string, raw []byte)
 
@@ -33,19 +33,19 @@ type catcher struct {
 }
 
 // startCatcher listens on a free port of this machine. close ends it.
-func startCatcher(ctx context.Context, catch func(to []string, raw []byte)) (*catcher, error) {
+func startCatcher(ctx context.Context, catch func(to []string, raw []byte)) (*mailCatcher, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("start the mail catcher: %w", err)
 	}
-	c := &catcher{socket: l, catch: catch, conns: map[net.Conn]struct{}{}}
-	c.work.Go(c.accept)
+	c := &mailCatcher{socket: l, catch: catch, conns: map[net.Conn]struct{}{}}
+	c.work.Go(c.acceptConns)
 	return c, nil
 }
 
 // port is where it listens on 127.0.0.1.
-func (c *catcher) port() int {
+func (c *mailCatcher) port() int {
 	if a, ok := c.socket.Addr().(*net.TCPAddr); ok {
 		return a.Port
 	}
@@ -53,7 +53,7 @@ func (c *catcher) port() int {
 }
 
 // close cuts every session and waits for their end.
-func (c *catcher) close() {
+func (c *mailCatcher) close() {
 	_ = c.socket.Close()
 	c.mu.Lock()
 	for conn := range c.conns {
@@ -64,7 +64,7 @@ func (c *catcher) close() {
 	c.work.Wait()
 }
 
-func (c *catcher) accept() {
+func (c *mailCatcher) acceptConns() {
 	for {
 		conn, err := c.socket.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -80,12 +80,12 @@ func (c *catcher) accept() {
 			return
 		}
 		c.conns[conn] = struct{}{}
-		c.work.Go(func() { c.serve(conn) })
+		c.work.Go(func() { c.serveConn(conn) })
 		c.mu.Unlock()
 	}
 }
 
-func (c *catcher) serve(conn net.Conn) {
+func (c *mailCatcher) serveConn(conn net.Conn) {
 	defer func() {
 		_ = conn.Close()
 		c.mu.Lock()
@@ -93,16 +93,16 @@ func (c *catcher) serve(conn net.Conn) {
 		c.mu.Unlock()
 	}()
 	_ = conn.SetDeadline(time.Now().Add(sessionTime))
-	s := &session{
+	s := &smtpSession{
 		text:  textproto.NewReader(bufio.NewReader(io.LimitReader(conn, maxSession))),
 		w:     conn,
 		catch: c.catch,
 	}
-	s.run()
+	s.serveCommands()
 }
 
-// session is one client's dialogue.
-type session struct {
+// smtpSession is one client's dialogue.
+type smtpSession struct {
 	text  *textproto.Reader
 	w     io.Writer
 	catch func(to []string, raw []byte)
@@ -111,8 +111,8 @@ type session struct {
 	to   []string
 }
 
-func (s *session) run() {
-	s.reply("220 lamplighter-dev mail catcher")
+func (s *smtpSession) serveCommands() {
+	s.writeReply("220 lamplighter-dev mail catcher")
 	for {
 		line, err := s.text.ReadLine()
 		if err != nil {
@@ -120,52 +120,52 @@ func (s *session) run() {
 		}
 		verb, argument, _ := strings.Cut(line, " ")
 		if strings.EqualFold(verb, "QUIT") {
-			s.reply("221 bye")
+			s.writeReply("221 bye")
 			return
 		}
-		if !s.command(strings.ToUpper(verb), argument) {
+		if !s.answerCommand(strings.ToUpper(verb), argument) {
 			return
 		}
 	}
 }
 
-// command answers one command; false ends the session.
-func (s *session) command(verb, argument string) bool {
+// answerCommand answers one command; false ends the session.
+func (s *smtpSession) answerCommand(verb, argument string) bool {
 	switch verb {
 	case "EHLO":
-		return s.reply("250-lamplighter-dev", "250-8BITMIME", "250 SMTPUTF8")
+		return s.writeReply("250-lamplighter-dev", "250-8BITMIME", "250 SMTPUTF8")
 	case "HELO", "NOOP":
-		return s.reply("250 ok")
+		return s.writeReply("250 ok")
 	case "RSET":
 		s.mail, s.to = false, nil
-		return s.reply("250 ok")
+		return s.writeReply("250 ok")
 	case "MAIL":
 		s.mail, s.to = true, nil
-		return s.reply("250 ok")
+		return s.writeReply("250 ok")
 	case "RCPT":
-		to, ok := recipient(argument)
+		to, ok := parseRecipient(argument)
 		switch {
 		case !s.mail:
-			return s.reply("503 MAIL first")
+			return s.writeReply("503 MAIL first")
 		case !ok:
-			return s.reply("501 say RCPT TO:<address>")
+			return s.writeReply("501 say RCPT TO:<address>")
 		case len(s.to) == maxRecipients:
-			return s.reply("452 too many recipients")
+			return s.writeReply("452 too many recipients")
 		}
 		s.to = append(s.to, to)
-		return s.reply("250 ok")
+		return s.writeReply("250 ok")
 	case "DATA":
-		return s.data()
+		return s.receiveMail()
 	default:
-		return s.reply("502 not known here")
+		return s.writeReply("502 not known here")
 	}
 }
 
-func (s *session) data() bool {
+func (s *smtpSession) receiveMail() bool {
 	if len(s.to) == 0 {
-		return s.reply("503 RCPT first")
+		return s.writeReply("503 RCPT first")
 	}
-	if !s.reply("354 end with a dot") {
+	if !s.writeReply("354 end with a dot") {
 		return false
 	}
 	dots := s.text.DotReader()
@@ -179,19 +179,19 @@ func (s *session) data() bool {
 		if _, err := io.Copy(io.Discard, dots); err != nil {
 			return false
 		}
-		return s.reply("552 too big")
+		return s.writeReply("552 too big")
 	}
 	s.catch(to, raw)
-	return s.reply("250 caught")
+	return s.writeReply("250 caught")
 }
 
-func (s *session) reply(lines ...string) bool {
+func (s *smtpSession) writeReply(lines ...string) bool {
 	_, err := io.WriteString(s.w, strings.Join(lines, "\r\n")+"\r\n")
 	return err == nil
 }
 
-// recipient reads the address of RCPT's argument, whose parameters do not matter here.
-func recipient(argument string) (string, bool) {
+// parseRecipient reads the address of RCPT's argument, whose parameters do not matter here.
+func parseRecipient(argument string) (string, bool) {
 	to, rest, ok := strings.Cut(argument, "<")
 	address, _, closed := strings.Cut(rest, ">")
 	return address, ok && closed && address != "" && strings.EqualFold(strings.TrimSpace(to), "to:")

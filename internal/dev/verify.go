@@ -42,8 +42,8 @@ func (n *notification) changeName() string {
 	return names[n.ChangeType]
 }
 
-// proof is what a push proved.
-type proof struct {
+// pushProof is what a push proved.
+type pushProof struct {
 	notification
 
 	algorithm, keyID string
@@ -78,8 +78,8 @@ func newVerifier(discovery string) *verifier {
 	}
 }
 
-// trust takes over an app's webhook secret.
-func (v *verifier) trust(app, secret string) error {
+// addSecret takes over an app's webhook secret.
+func (v *verifier) addSecret(app, secret string) error {
 	w, err := webhooks.NewWebhook(secret)
 	if err != nil {
 		return errors.New("not a webhook secret: whsec_ and base64") // the cause may show parts of it
@@ -90,16 +90,16 @@ func (v *verifier) trust(app, secret string) error {
 	return nil
 }
 
-func (v *verifier) secret(app string) *webhooks.Webhook {
+func (v *verifier) appWebhook(app string) *webhooks.Webhook {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.secrets[app]
 }
 
-// verify checks a push to an app. Its error says which proof failed.
-func (v *verifier) verify(ctx context.Context, app string, h http.Header, body []byte, now time.Time) (*proof, error) {
-	p := &proof{}
-	if w := v.secret(app); w != nil {
+// verifyPush checks a push to an app. Its error says which proof failed.
+func (v *verifier) verifyPush(ctx context.Context, app string, h http.Header, body []byte, now time.Time) (*pushProof, error) {
+	p := &pushProof{}
+	if w := v.appWebhook(app); w != nil {
 		if err := w.Verify(body, h); err != nil {
 			return nil, fmt.Errorf("webhook signature: %w", err)
 		}
@@ -113,7 +113,7 @@ func (v *verifier) verify(ctx context.Context, app string, h http.Header, body [
 		return nil, fmt.Errorf("token: %w", err)
 	}
 	p.algorithm, p.keyID = token.Headers[0].Algorithm, token.Headers[0].KeyID
-	key, issuer, err := v.key(ctx, p.keyID)
+	key, issuer, err := v.findKey(ctx, p.keyID)
 	if err != nil {
 		return nil, err
 	}
@@ -131,9 +131,9 @@ func (v *verifier) verify(ctx context.Context, app string, h http.Header, body [
 	return p, nil
 }
 
-// key finds the public key of a kid, and fetches the keys when it is new: that is how receivers
+// findKey finds the public key of a kid, and fetches the keys when it is new: that is how receivers
 // live through a rotation.
-func (v *verifier) key(ctx context.Context, kid string) (*jose.JSONWebKey, string, error) {
+func (v *verifier) findKey(ctx context.Context, kid string) (*jose.JSONWebKey, string, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if found := v.keys.Key(kid); len(found) > 0 {
@@ -143,11 +143,11 @@ func (v *verifier) key(ctx context.Context, kid string) (*jose.JSONWebKey, strin
 		Issuer  string `json:"issuer"`
 		JWKSURI string `json:"jwks_uri"`
 	}
-	if err := v.fetch(ctx, v.discovery, &doc); err != nil {
+	if err := v.fetchJSON(ctx, v.discovery, &doc); err != nil {
 		return nil, "", fmt.Errorf("discovery document: %w", err)
 	}
 	var keys jose.JSONWebKeySet
-	if err := v.fetch(ctx, doc.JWKSURI, &keys); err != nil {
+	if err := v.fetchJSON(ctx, doc.JWKSURI, &keys); err != nil {
 		return nil, "", fmt.Errorf("JWKS: %w", err)
 	}
 	v.issuer, v.keys = doc.Issuer, keys
@@ -158,7 +158,7 @@ func (v *verifier) key(ctx context.Context, kid string) (*jose.JSONWebKey, strin
 	return &found[0], v.issuer, nil
 }
 
-func (v *verifier) fetch(ctx context.Context, url string, into any) error {
+func (v *verifier) fetchJSON(ctx context.Context, url string, into any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return err

@@ -21,9 +21,9 @@ const (
 	eventMail  eventColour = "35"
 )
 
-// console writes whole lines for people. Events that come before open wait for it. It is safe for
+// eventLog writes whole lines for people. Events that come before open wait for it. It is safe for
 // concurrent use.
-type console struct {
+type eventLog struct {
 	colour bool
 	now    func() time.Time
 
@@ -33,9 +33,9 @@ type console struct {
 	waiting []string
 }
 
-// event writes one line: when, what kind, and what happened.
-func (c *console) event(colour eventColour, kind, text string) {
-	line := c.now().Format(time.TimeOnly) + "  " + c.paint(colour, fmt.Sprintf("%-9s", kind)) + " " + oneLine(text) + "\n"
+// logEvent writes one line: when, what kind, and what happened.
+func (c *eventLog) logEvent(colour eventColour, kind, text string) {
+	line := c.now().Format(time.TimeOnly) + "  " + c.colourText(colour, fmt.Sprintf("%-9s", kind)) + " " + formatOneLine(text) + "\n"
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.opened {
@@ -45,8 +45,8 @@ func (c *console) event(colour eventColour, kind, text string) {
 	_, _ = io.WriteString(c.w, line)
 }
 
-// open writes the banner, then the events that waited.
-func (c *console) open(banner string) {
+// openWithBanner writes the banner, then the events that waited.
+func (c *eventLog) openWithBanner(banner string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, _ = io.WriteString(c.w, banner+strings.Join(c.waiting, ""))
@@ -54,27 +54,27 @@ func (c *console) open(banner string) {
 }
 
 // write writes text as it is, in one piece. An output that is gone stops nothing.
-func (c *console) write(text string) {
+func (c *eventLog) write(text string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, _ = io.WriteString(c.w, text)
 }
 
-// paint colours a text where the output can show it.
-func (c *console) paint(colour eventColour, text string) string {
+// colourText colours a text where the output can show it.
+func (c *eventLog) colourText(colour eventColour, text string) string {
 	if !c.colour {
 		return text
 	}
 	return "\x1b[" + string(colour) + "m" + text + "\x1b[0m"
 }
 
-// oneLine is printable with line breaks as spaces.
-func oneLine(s string) string {
-	return printable(strings.ReplaceAll(s, "\n", " "))
+// formatOneLine is printable with line breaks as spaces.
+func formatOneLine(s string) string {
+	return dropUnprintable(strings.ReplaceAll(s, "\n", " "))
 }
 
-// printable drops what could command a terminal: much of what is shown came from outside.
-func printable(s string) string {
+// dropUnprintable drops what could command a terminal: much of what is shown came from outside.
+func dropUnprintable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || unicode.IsPrint(r) {
 			return r

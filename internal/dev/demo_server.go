@@ -13,30 +13,30 @@ const maxSecretBody = 1 << 20
 
 var webhookSecret = regexp.MustCompile(`whsec_[A-Za-z0-9+/]+={0,2}`)
 
-// desk is where who plays with dev reads the mails and moves the receiver. It stays reachable
+// demoServer is where who plays with dev reads the mails and moves the receiver. It stays reachable
 // while the receiver is stopped.
-type desk struct {
+type demoServer struct {
 	receiver *receiver
-	mails    *mails
-	console  *console
+	mails    *receivedMails
+	eventLog *eventLog
 	help     string
 }
 
 // serve answers on a socket until stop is called.
-func (d *desk) serve(l net.Listener) (stop func()) {
+func (d *demoServer) serve(l net.Listener) (stop func()) {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { d.text(w, d.help) })
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { d.writeText(w, d.help) })
 	mux.HandleFunc("GET /mails", func(w http.ResponseWriter, _ *http.Request) {
-		d.text(w, "")
-		d.mails.show(w)
+		d.writeText(w, "")
+		d.mails.writeAll(w)
 	})
 	mux.HandleFunc("POST /stop", func(w http.ResponseWriter, _ *http.Request) {
 		d.receiver.stop()
-		d.console.event(eventPlain, "receiver", "stopped: its port refuses connections now")
-		d.text(w, "The receiver is stopped.\n")
+		d.eventLog.logEvent(eventPlain, "receiver", "stopped: its port refuses connections now")
+		d.writeText(w, "The receiver is stopped.\n")
 	})
-	mux.HandleFunc("POST /start", d.start)
-	mux.HandleFunc("POST /secrets/{app}", d.secret)
+	mux.HandleFunc("POST /start", d.startReceiver)
+	mux.HandleFunc("POST /secrets/{app}", d.receiveSecret)
 	server, done := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout}, make(chan struct{})
 	go func() {
 		defer close(done)
@@ -48,18 +48,18 @@ func (d *desk) serve(l net.Listener) (stop func()) {
 	}
 }
 
-func (d *desk) start(w http.ResponseWriter, r *http.Request) {
+func (d *demoServer) startReceiver(w http.ResponseWriter, r *http.Request) {
 	if err := d.receiver.start(r.Context()); err != nil {
 		http.Error(w, "The receiver cannot start: "+err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	d.console.event(eventPlain, "receiver", "started: it takes pushes again")
-	d.text(w, "The receiver is started.\n")
+	d.eventLog.logEvent(eventPlain, "receiver", "started: it takes pushes again")
+	d.writeText(w, "The receiver is started.\n")
 }
 
-// secret takes the webhook secret of an app from whatever holds one, such as the admin API's
+// receiveSecret takes the webhook secret of an app from whatever holds one, such as the admin API's
 // answer to the app's creation.
-func (d *desk) secret(w http.ResponseWriter, r *http.Request) {
+func (d *demoServer) receiveSecret(w http.ResponseWriter, r *http.Request) {
 	app := r.PathValue("app")
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSecretBody))
 	if err == nil {
@@ -67,18 +67,18 @@ func (d *desk) secret(w http.ResponseWriter, r *http.Request) {
 		if found == nil {
 			err = errors.New("no whsec_ in the body: the secret is shown once, when an app is made or its secret rotated")
 		} else {
-			err = d.receiver.verifier.trust(app, string(found))
+			err = d.receiver.verifier.addSecret(app, string(found))
 		}
 	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	d.console.event(eventPlain, "receiver", "knows the webhook secret of "+app)
-	d.text(w, "The receiver checks the signatures of this app now.\n")
+	d.eventLog.logEvent(eventPlain, "receiver", "knows the webhook secret of "+app)
+	d.writeText(w, "The receiver checks the signatures of this app now.\n")
 }
 
-func (d *desk) text(w http.ResponseWriter, text string) {
+func (d *demoServer) writeText(w http.ResponseWriter, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	_, _ = io.WriteString(w, text)
