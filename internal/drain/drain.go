@@ -29,8 +29,8 @@ type Mailbox interface {
 	Recall(ctx context.Context, life mailbox.Life, token string) (more bool, err error)
 }
 
-// Post makes one attempt; it must return within the request timeout.
-type Post func(ctx context.Context, m delivery.Message) delivery.Result
+// AttemptFunc makes one attempt; it must return within the request timeout.
+type AttemptFunc func(ctx context.Context, m delivery.Message) delivery.Result
 
 // Endpoints finds how an app is reached.
 type Endpoints interface {
@@ -50,11 +50,13 @@ type Endpoint struct {
 	Life mailbox.Life
 	// Revision is that of the settings at which the URL or the switch last changed.
 	Revision int64
-	Post     Post
+	Attempt  AttemptFunc
 }
 
-// same reports whether posts to both say something of one endpoint. A secret may differ.
-func (e Endpoint) same(o Endpoint) bool { return e.Life == o.Life && e.Revision == o.Revision }
+// isSameEndpoint reports whether posts to both say something of one endpoint. A secret may differ.
+func (e Endpoint) isSameEndpoint(o Endpoint) bool {
+	return e.Life == o.Life && e.Revision == o.Revision
+}
 
 // Waker turns a mailbox's wake-up into a drain, here or by a task.
 type Waker interface {
@@ -65,8 +67,8 @@ type Waker interface {
 
 // Observer learns what attempts say about an endpoint and its notifications.
 type Observer interface {
-	// Attempted is told every attempt; it must not block.
-	Attempted(a delivery.Attempt)
+	// RecordAttempt is told every attempt; it must not block.
+	RecordAttempt(a delivery.Attempt)
 	// Observe is told once per run what a failing or recovering endpoint did.
 	Observe(ctx context.Context, o Observation) error
 }
@@ -105,7 +107,7 @@ type Options struct {
 	Log       *slog.Logger
 	// Schedule is the retry schedule of notifications, Gate the cool-down of endpoints.
 	Schedule delivery.Schedule
-	Gate     delivery.Cooldown
+	Cooldown delivery.Cooldown
 	// BreakerFailures in a row open the circuit of an endpoint that takes others.
 	BreakerFailures int
 	// InFlightPerApp caps the posts of one app, InFlight those of the process; the latter is a
@@ -125,32 +127,32 @@ const startSlack = 2 * time.Second
 // Drainer runs drains. It is safe for concurrent use; New, then any number of Drain and Nudge,
 // then Stop.
 type Drainer struct {
-	opts    Options
-	circuit circuit.Settings
-	memory  *memory
-	places  *places
-	stop    chan struct{}
+	opts     Options
+	circuit  circuit.Settings
+	memories *endpointMemories
+	places   *places
+	stop     chan struct{}
 
-	mu      sync.Mutex
-	stopped bool
-	runs    sync.WaitGroup
-	timers  map[partner.ClientID]*time.Timer
-	line    line
-	// stirs tells a run in this process that its mailbox got something.
-	stirs map[partner.ClientID]chan struct{}
+	mu       sync.Mutex
+	stopped  bool
+	runs     sync.WaitGroup
+	timers   map[partner.ClientID]*time.Timer
+	waitlist waitlist
+	// depositSignals tells a run in this process that its mailbox got something.
+	depositSignals map[partner.ClientID]chan struct{}
 }
 
 // New returns a Drainer.
 func New(opts Options) *Drainer {
 	d := &Drainer{
-		opts: opts, memory: newMemory(), stop: make(chan struct{}),
+		opts: opts, memories: newEndpointMemories(), stop: make(chan struct{}),
 		circuit: circuit.Settings{
-			Failures: max(opts.BreakerFailures, 1), Cooldown: opts.Gate, Schedule: opts.Schedule, Timeout: opts.Timeout, Most: opts.InFlightPerApp,
+			Failures: max(opts.BreakerFailures, 1), Cooldown: opts.Cooldown, Schedule: opts.Schedule, Timeout: opts.Timeout, Most: opts.InFlightPerApp,
 		},
-		timers: map[partner.ClientID]*time.Timer{}, stirs: map[partner.ClientID]chan struct{}{},
+		timers: map[partner.ClientID]*time.Timer{}, depositSignals: map[partner.ClientID]chan struct{}{},
 	}
-	most := limits{inFlightPerApp: opts.InFlightPerApp, inFlight: opts.InFlight, pooled: maxNudges, waiting: opts.Waiting}
-	d.places = newPlaces(most, opts.Metrics, d.advance)
+	most := limits{inFlightPerApp: opts.InFlightPerApp, inFlight: opts.InFlight, pooled: maxPooledRuns, waiting: opts.Waiting}
+	d.places = newPlaces(most, opts.Metrics, d.startWaiting)
 	return d
 }
 
@@ -161,7 +163,7 @@ var ErrStopped = errors.New("drainer is stopping")
 // mailbox was drained, belongs to another, is off or gated; and as soon as the run only waits for posts
 // that are out: then it goes on without its caller, and Stop waits for it.
 func (d *Drainer) Drain(ctx context.Context, app partner.ClientID, generation int64) error {
-	if !d.enter() {
+	if !d.registerRun() {
 		return ErrStopped
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -169,14 +171,14 @@ func (d *Drainer) Drain(ctx context.Context, app partner.ClientID, generation in
 		cancel() // before it claims anything
 	}
 	unlink := context.AfterFunc(ctx, cancel)
-	p := d.places.take()
+	p := d.places.takeForWorker()
 	ended := make(chan error, 1)
 	go func() {
 		defer d.runs.Done()
 		defer cancel()
-		err := d.drain(run, app, generation, p)
-		if p.unattended() {
-			d.report(run, app, err)
+		err := d.drainApp(run, app, generation, p)
+		if p.isUnattended() {
+			d.logRunError(run, app, err)
 		}
 		ended <- err
 	}()
@@ -189,7 +191,7 @@ func (d *Drainer) Drain(ctx context.Context, app partner.ClientID, generation in
 	}
 }
 
-func (d *Drainer) enter() bool {
+func (d *Drainer) registerRun() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.stopped {
@@ -199,16 +201,16 @@ func (d *Drainer) enter() bool {
 	return true
 }
 
-// report logs the error of a run that nobody waits for.
-func (d *Drainer) report(ctx context.Context, app partner.ClientID, err error) {
+// logRunError logs the error of a run that nobody waits for.
+func (d *Drainer) logRunError(ctx context.Context, app partner.ClientID, err error) {
 	if err != nil {
 		d.opts.Log.WarnContext(ctx, "drain failed; where no wake-up is armed, a loop arms one", "app", app, "err", err)
 	}
 }
 
-func (d *Drainer) drain(ctx context.Context, app partner.ClientID, generation int64, p *place) error {
-	defer p.leave()
-	if d.memory.failing(app) && !d.places.limits.mayTry(d.places.now()) {
+func (d *Drainer) drainApp(ctx context.Context, app partner.ClientID, generation int64, p *place) error {
+	defer p.freePlace()
+	if d.memories.isFailing(app) && !d.places.limits.mayTryFailing(d.places.currentLoad()) {
 		return nil // the wake-up stays armed, so that the sweep repeats it
 	}
 	life, ok, err := d.opts.Endpoints.Life(ctx, app, false)
@@ -216,7 +218,7 @@ func (d *Drainer) drain(ctx context.Context, app partner.ClientID, generation in
 		return drainError(app, err)
 	}
 	token := uuid.NewString()
-	t, err := d.take(ctx, life, token, generation)
+	t, err := d.beginAndClaim(ctx, life, token, generation)
 	if errors.Is(err, mailbox.ErrGone) { // the app was made anew since its settings were read, or deleted
 		now, ok, stale := d.opts.Endpoints.Life(ctx, app, true)
 		if stale != nil || !ok {
@@ -224,14 +226,14 @@ func (d *Drainer) drain(ctx context.Context, app partner.ClientID, generation in
 		}
 		if life != now {
 			life = now
-			t, err = d.take(ctx, life, token, generation)
+			t, err = d.beginAndClaim(ctx, life, token, generation)
 		}
 	}
 	if err != nil {
 		return drainError(app, err)
 	}
 	if t.begun.State != mailbox.Owned {
-		d.wake(ctx, app, t.begun.Wake)
+		d.forwardWake(ctx, app, t.begun.Wake)
 		return nil
 	}
 	e, ok, err := d.opts.Endpoints.Endpoint(ctx, app, t.begun.SettingsRevision)
@@ -239,12 +241,12 @@ func (d *Drainer) drain(ctx context.Context, app partner.ClientID, generation in
 		e, ok, err = d.opts.Endpoints.Endpoint(ctx, app, 0)
 	}
 	if err != nil || !ok || e.Life != life {
-		return errors.Join(err, d.putOff(ctx, life, token, t.exchanged.Claims))
+		return errors.Join(err, d.releaseAndReturn(ctx, life, token, t.exchanged.Claims))
 	}
 	if n := t.begun.Probes; n > 0 {
 		t.want = n
 	}
-	err = newRun(d, e, token, t.begun, p).drain(ctx, t)
+	err = newRun(d, e, token, t.begun, p).drainUntilDone(ctx, t)
 	if errors.Is(err, mailbox.ErrGone) {
 		d.opts.Log.InfoContext(ctx, "drain ended: the app was deleted or made anew meanwhile", "app", app)
 		return nil
@@ -259,10 +261,10 @@ func drainError(app partner.ClientID, err error) error {
 	return fmt.Errorf("drain app %s: %w", app, err)
 }
 
-// take begins and claims.
-func (d *Drainer) take(ctx context.Context, life mailbox.Life, token string, generation int64) (t taking, err error) {
-	err = d.repeat(ctx, func(call context.Context) (err error) {
-		t.sent, t.want = time.Now(), d.firstWant(ctx, life.App)
+// beginAndClaim begins and claims.
+func (d *Drainer) beginAndClaim(ctx context.Context, life mailbox.Life, token string, generation int64) (t acquisition, err error) {
+	err = d.retryCall(ctx, func(call context.Context) (err error) {
+		t.sent, t.want = time.Now(), d.initialClaims(ctx, life.App)
 		t.begun, t.exchanged, err = d.opts.Mailbox.Take(call, life, token, generation, t.want)
 		t.got = time.Now()
 		return err
@@ -270,16 +272,16 @@ func (d *Drainer) take(ctx context.Context, life mailbox.Life, token string, gen
 	return t, err
 }
 
-// taking is how a mailbox was taken: what was asked for, when, and what came.
-type taking struct {
+// acquisition is how a mailbox was taken: what was asked for, when, and what came.
+type acquisition struct {
 	sent, got time.Time
 	want      int
 	begun     mailbox.Begun
 	exchanged mailbox.Exchanged
 }
 
-// firstWant is how many claims a run has room for before it knows the endpoint's gate.
-func (d *Drainer) firstWant(ctx context.Context, app partner.ClientID) int {
+// initialClaims is how many claims a run has room for before it knows the endpoint's gate.
+func (d *Drainer) initialClaims(ctx context.Context, app partner.ClientID) int {
 	select {
 	case <-d.stop:
 		return 0
@@ -287,20 +289,20 @@ func (d *Drainer) firstWant(ctx context.Context, app partner.ClientID) int {
 		return 0
 	default:
 	}
-	pace, reserve := d.memory.paceOf(app, d.opts.InFlightPerApp, time.Now())
-	return min(pace, d.share()) + reserve
+	pace, reserve := d.memories.initialPace(app, d.opts.InFlightPerApp, time.Now())
+	return min(pace, d.appShare()) + reserve
 }
 
-// putOff gives back the mailbox of an app that cannot be posted to. Without an endpoint it ought to be
+// releaseAndReturn gives back the mailbox of an app that cannot be posted to. Without an endpoint it ought to be
 // off; until the sweep says so, it is looked at again and again.
-func (d *Drainer) putOff(ctx context.Context, life mailbox.Life, token string, claims []mailbox.Claim) error {
+func (d *Drainer) releaseAndReturn(ctx context.Context, life mailbox.Life, token string, claims []mailbox.Claim) error {
 	var released error
 	if len(claims) > 0 {
 		back := make([]mailbox.Settlement, len(claims))
 		for i, c := range claims {
 			back[i] = mailbox.Settlement{Claim: c, Verdict: mailbox.Release}
 		}
-		err := d.repeat(ctx, func(call context.Context) error {
+		err := d.retryCall(ctx, func(call context.Context) error {
 			_, err := d.opts.Mailbox.Exchange(call, life, token, 0, back)
 			return err
 		})
@@ -308,9 +310,9 @@ func (d *Drainer) putOff(ctx context.Context, life mailbox.Life, token string, c
 			released = fmt.Errorf("drain app %s: claims not released, they will run out: %w", life.App, err)
 		}
 	}
-	f, err := d.giveBack(ctx, life, token, mailbox.Closing{Force: true})
+	f, err := d.returnMailbox(ctx, life, token, mailbox.Closing{Force: true})
 	if err == nil {
-		d.wake(ctx, life.App, paced(f.Wake))
+		d.forwardWake(ctx, life.App, delayWake(f.Wake))
 	}
 	return errors.Join(released, err)
 }
@@ -322,14 +324,14 @@ const (
 	triesPause = 250 * time.Millisecond
 )
 
-// repeat makes a call until it succeeds, or the mailbox belongs to a later life of its app. Each try has its own deadline and goes on although ctx
+// retryCall makes a call until it succeeds, or the mailbox belongs to a later life of its app. Each try has its own deadline and goes on although ctx
 // has ended: what it records is a fact.
-func (d *Drainer) repeat(ctx context.Context, f func(context.Context) error) (err error) {
+func (d *Drainer) retryCall(ctx context.Context, f func(context.Context) error) (err error) {
 	for try := range tries {
 		if try > 0 {
-			pause(triesPause << try)
+			sleepFor(triesPause << try)
 		}
-		call, cancel := detached(ctx)
+		call, cancel := detachContext(ctx)
 		err = f(call)
 		cancel()
 		if err == nil || errors.Is(err, mailbox.ErrGone) {
@@ -339,8 +341,8 @@ func (d *Drainer) repeat(ctx context.Context, f func(context.Context) error) (er
 	return err
 }
 
-func (d *Drainer) giveBack(ctx context.Context, life mailbox.Life, token string, c mailbox.Closing) (f mailbox.Finished, err error) {
-	err = d.repeat(ctx, func(call context.Context) (err error) {
+func (d *Drainer) returnMailbox(ctx context.Context, life mailbox.Life, token string, c mailbox.Closing) (f mailbox.Finished, err error) {
+	err = d.retryCall(ctx, func(call context.Context) (err error) {
 		f, err = d.opts.Mailbox.Finish(call, life, token, c)
 		return err
 	})
@@ -350,32 +352,32 @@ func (d *Drainer) giveBack(ctx context.Context, life mailbox.Life, token string,
 	return f, nil
 }
 
-// paced puts a wake-up off after an own fault. It stays armed in the mailbox meanwhile, so that
+// delayWake puts a wake-up off after an own fault. It stays armed in the mailbox meanwhile, so that
 // nobody else wakes a drainer either.
-func paced(w mailbox.Wake) mailbox.Wake {
+func delayWake(w mailbox.Wake) mailbox.Wake {
 	w.Delay = max(w.Delay, circuit.OwnFaultDelay)
 	return w
 }
 
-// wake hands a wake-up on; one that is lost is armed again by the sweep.
-func (d *Drainer) wake(ctx context.Context, app partner.ClientID, w mailbox.Wake) {
+// forwardWake hands a wake-up on; one that is lost is armed again by the sweep.
+func (d *Drainer) forwardWake(ctx context.Context, app partner.ClientID, w mailbox.Wake) {
 	if !w.None() {
-		d.handOn(ctx, app, w, d.opts.Waker.Wake)
+		d.forwardWakeBy(ctx, app, w, d.opts.Waker.Wake)
 	}
 }
 
-func (d *Drainer) handOn(ctx context.Context, app partner.ClientID, w mailbox.Wake, by func(context.Context, partner.ClientID, mailbox.Wake) error) {
-	ctx, cancel := detached(ctx)
+func (d *Drainer) forwardWakeBy(ctx context.Context, app partner.ClientID, w mailbox.Wake, by func(context.Context, partner.ClientID, mailbox.Wake) error) {
+	ctx, cancel := detachContext(ctx)
 	defer cancel()
 	if err := by(ctx, app, w); err != nil {
 		d.opts.Log.WarnContext(ctx, "wake-up not enqueued; a loop will", "app", app, "err", err)
 	}
 }
 
-// Nudge starts a drain in this process when a wake-up is due, without waiting for the queue. It
+// DispatchWake starts a drain in this process when a wake-up is due, without waiting for the queue. It
 // never blocks. It reports whether it started one, or will soon, or pass the wake-up on: else,
 // also when a drain here will follow later, the wake-up needs a task in the queue.
-func (d *Drainer) Nudge(ctx context.Context, app partner.ClientID, w mailbox.Wake) bool {
+func (d *Drainer) DispatchWake(ctx context.Context, app partner.ClientID, w mailbox.Wake) bool {
 	if w.None() {
 		return false
 	}
@@ -386,7 +388,7 @@ func (d *Drainer) Nudge(ctx context.Context, app partner.ClientID, w mailbox.Wak
 		return false
 	}
 	if w.Delay <= 0 {
-		return d.start(ctx, app, w.Generation)
+		return d.startOrEnlist(ctx, app, w.Generation)
 	}
 	if t := d.timers[app]; t != nil {
 		t.Stop()
@@ -399,19 +401,19 @@ func (d *Drainer) Nudge(ctx context.Context, app partner.ClientID, w mailbox.Wak
 			delete(d.timers, app)
 		}
 		if !d.stopped {
-			_ = d.start(ctx, app, w.Generation) // else the queue's task comes
+			_ = d.startOrEnlist(ctx, app, w.Generation) // else the queue's task comes
 		}
 	})
 	d.timers[app] = t
 	return false
 }
 
-// Stir tells the drain of an app that goes on in this process, if any, that something was deposited:
+// SignalDeposit tells the drain of an app that goes on in this process, if any, that something was deposited:
 // while a drainer owns a mailbox, a deposit arms no wake-up. It never blocks.
-func (d *Drainer) Stir(app partner.ClientID) {
+func (d *Drainer) SignalDeposit(app partner.ClientID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if c := d.stirs[app]; c != nil {
+	if c := d.depositSignals[app]; c != nil {
 		select {
 		case c <- struct{}{}:
 		default: // told already
@@ -419,38 +421,38 @@ func (d *Drainer) Stir(app partner.ClientID) {
 	}
 }
 
-func (d *Drainer) stirrable(app partner.ClientID) chan struct{} {
+func (d *Drainer) subscribeDeposits(app partner.ClientID) chan struct{} {
 	c := make(chan struct{}, 1)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.stirs[app] = c
+	d.depositSignals[app] = c
 	return c
 }
 
-// unstirrable ends what stirrable began, unless a later run took its place.
-func (d *Drainer) unstirrable(app partner.ClientID, c chan struct{}) {
+// unsubscribeDeposits ends what stirrable began, unless a later run took its place.
+func (d *Drainer) unsubscribeDeposits(app partner.ClientID, c chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.stirs[app] == c {
-		delete(d.stirs, app)
+	if d.depositSignals[app] == c {
+		delete(d.depositSignals, app)
 	}
 }
 
-// start runs a drain in a goroutine of its own, or puts it in line where too many work already; d.mu is
+// startOrEnlist runs a drain in a goroutine of its own, or puts it in line where too many work already; d.mu is
 // held.
-func (d *Drainer) start(ctx context.Context, app partner.ClientID, generation int64) bool {
-	if d.line.empty() {
-		if p := d.places.tryTake(); p != nil {
-			d.begin(arrival{ctx: ctx, app: app, generation: generation}, p)
+func (d *Drainer) startOrEnlist(ctx context.Context, app partner.ClientID, generation int64) bool {
+	if d.waitlist.empty() {
+		if p := d.places.tryTakeLocal(); p != nil {
+			d.runInPlace(waitingRun{ctx: ctx, app: app, generation: generation}, p)
 			return true
 		}
 	}
-	return d.lineUp(arrival{ctx: ctx, app: app, generation: generation, at: time.Now()})
+	return d.enlistRun(waitingRun{ctx: ctx, app: app, generation: generation, at: time.Now()})
 }
 
-// begin runs a drain in a place that was taken for it; Stop waits for it.
-func (d *Drainer) begin(a arrival, p *place) {
-	d.runs.Go(func() { d.report(a.ctx, a.app, d.drain(a.ctx, a.app, a.generation, p)) })
+// runInPlace runs a drain in a place that was taken for it; Stop waits for it.
+func (d *Drainer) runInPlace(a waitingRun, p *place) {
+	d.runs.Go(func() { d.logRunError(a.ctx, a.app, d.drainApp(a.ctx, a.app, a.generation, p)) })
 }
 
 // Stop ends runs softly: they claim nothing more, settle what is out and hand the rest over. It
@@ -464,7 +466,7 @@ func (d *Drainer) Stop(ctx context.Context) error {
 			t.Stop()
 			delete(d.timers, app)
 		}
-		d.passOn(d.line.takeAll())
+		d.passToQueue(d.waitlist.popAll())
 	}
 	d.mu.Unlock()
 	done := make(chan struct{})
@@ -480,7 +482,7 @@ func (d *Drainer) Stop(ctx context.Context) error {
 	}
 }
 
-// share is how many posts one app may have in flight now.
-func (d *Drainer) share() int { return d.places.share() }
+// appShare is how many posts one app may have in flight now.
+func (d *Drainer) appShare() int { return d.places.appShare() }
 
-func random() float64 { return rand.Float64() } //nolint:gosec // jitter
+func randomFraction() float64 { return rand.Float64() } //nolint:gosec // jitter

@@ -19,14 +19,14 @@ func (d *Drainer) Wait() { d.runs.Wait() }
 // Answered has an endpoint known to have answered a minute ago.
 func (d *Drainer) Answered(e Endpoint) {
 	at := time.Now().Add(-time.Minute)
-	d.memory.of(e).with(func(known *circuit.Endpoint) {
+	d.memories.memoryOf(e).withEndpoint(func(known *circuit.Endpoint) {
 		known.BeginRun(&d.circuit, circuit.StartState{}, at, 0).JudgeAttempt(circuit.AttemptResult{Result: delivery.ClassifyStatus(204), Tenant: "t", At: at}, 0)
 	})
 }
 
 // Load returns how many runs work and wait.
 func (d *Drainer) Load() (working, waiting int) {
-	n := d.places.now()
+	n := d.places.currentLoad()
 	return n.working, n.waiting
 }
 
@@ -38,21 +38,21 @@ type Decisions struct {
 
 // Decide asks the default limits.
 func Decide(working, pooled, waiting, extra int) Decisions {
-	l, n := limits{inFlightPerApp: 32, inFlight: 512, pooled: maxNudges, waiting: 5000}, load{working: working, pooled: pooled, waiting: waiting, extra: extra}
-	return Decisions{Share: l.share(n), MayStart: l.mayStart(n), MayWait: l.mayWait(n), MayTry: l.mayTry(n)}
+	l, n := limits{inFlightPerApp: 32, inFlight: 512, pooled: maxPooledRuns, waiting: 5000}, load{working: working, pooled: pooled, waiting: waiting, extra: extra}
+	return Decisions{Share: l.appShare(n), MayStart: l.mayStart(n), MayWait: l.mayWait(n), MayTry: l.mayTryFailing(n)}
 }
 
-// SetNudges replaces maxNudges in a Drainer that nobody uses yet.
+// SetNudges replaces maxPooledRuns in a Drainer that nobody uses yet.
 func (d *Drainer) SetNudges(n int) { d.places.limits.pooled = n }
 
 // PassOn lets some join a line, the first of them leave, and returns how many are passed on and stand on then.
 func PassOn(joined []time.Duration, left, now time.Duration) (passed, standing int) {
-	var l line
+	var l waitlist
 	start := time.Now()
 	for _, at := range joined {
-		l.join(arrival{at: start.Add(at)})
+		l.push(waitingRun{at: start.Add(at)})
 	}
-	l.next(start.Add(left))
-	passed = len(l.late(start.Add(now)))
+	l.pop(start.Add(left))
+	passed = len(l.popLate(start.Add(now)))
 	return passed, len(l.list)
 }

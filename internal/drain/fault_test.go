@@ -443,11 +443,11 @@ func TestWakerThatFailsIsLeftToTheSweep(t *testing.T) {
 func TestNudge(t *testing.T) {
 	bubble(t, func(r *rig) {
 		r.box.fill(1)
-		r.d.Nudge(r.Context(), app, mailbox.Wake{})
+		r.d.DispatchWake(r.Context(), app, mailbox.Wake{})
 		synctest.Wait()
 		r.expect(0, 1)
 		ctx, cancel := context.WithCancel(r.Context())
-		if !r.d.Nudge(ctx, app, mailbox.Wake{Generation: 1}) {
+		if !r.d.DispatchWake(ctx, app, mailbox.Wake{Generation: 1}) {
 			r.Error("a drain that was started is denied")
 		}
 		cancel() // a request that ends does not end the drain it caused
@@ -455,10 +455,10 @@ func TestNudge(t *testing.T) {
 		r.expect(1, 0)
 
 		r.box.fill(1)
-		if r.d.Nudge(r.Context(), app, mailbox.Wake{Generation: 2, Delay: 10 * time.Second}) {
+		if r.d.DispatchWake(r.Context(), app, mailbox.Wake{Generation: 2, Delay: 10 * time.Second}) {
 			r.Error("a wake-up to come needs a task for the case that this process dies")
 		}
-		r.d.Nudge(r.Context(), app, mailbox.Wake{Generation: 3, Delay: 3 * time.Second})
+		r.d.DispatchWake(r.Context(), app, mailbox.Wake{Generation: 3, Delay: 3 * time.Second})
 		pass(2 * time.Second)
 		r.expect(1, 1)
 		pass(1100 * time.Millisecond)
@@ -467,14 +467,14 @@ func TestNudge(t *testing.T) {
 		pass(10 * time.Second)
 		r.expect(2, 1) // the older timer was replaced
 
-		r.d.Nudge(r.Context(), app, mailbox.Wake{Generation: 4, Delay: time.Second})
+		r.d.DispatchWake(r.Context(), app, mailbox.Wake{Generation: 4, Delay: time.Second})
 		if err := r.d.Stop(r.Context()); err != nil {
 			r.Fatal(err)
 		}
-		if r.d.Nudge(r.Context(), app, mailbox.Wake{Generation: 5}) {
+		if r.d.DispatchWake(r.Context(), app, mailbox.Wake{Generation: 5}) {
 			r.Error("a stopped drainer took a wake-up")
 		}
-		r.d.Nudge(r.Context(), app, mailbox.Wake{Generation: 6, Delay: time.Second})
+		r.d.DispatchWake(r.Context(), app, mailbox.Wake{Generation: 6, Delay: time.Second})
 		pass(5 * time.Second)
 		r.expect(2, 1)
 	})

@@ -52,7 +52,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Help: "Mailboxes that this process empties, by whether it works or only waits for answers that are slow.",
 	}, []string{"state"})
 	m.working, m.waiting = drains.WithLabelValues("working"), drains.WithLabelValues("waiting")
-	for _, p := range pairs() {
+	for _, p := range listAttemptKeys() {
 		m.attempts.WithLabelValues(p.outcome.String(), p.reason.String())
 	}
 	for _, h := range []string{"yes", "no"} {
@@ -64,14 +64,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-type pair struct {
+type attemptKey struct {
 	outcome delivery.Outcome
 	reason  delivery.Reason
 }
 
-// pairs lists the combinations that attempts can have.
-func pairs() []pair {
-	out := []pair{
+// listAttemptKeys lists the combinations that attempts can have.
+func listAttemptKeys() []attemptKey {
+	out := []attemptKey{
 		{delivery.Delivered, delivery.ReasonNone},
 		{delivery.Rejected, delivery.ReasonClientError},
 		{delivery.Gone, delivery.ReasonGone},
@@ -82,12 +82,12 @@ func pairs() []pair {
 		delivery.ReasonTimeout, delivery.ReasonDNS, delivery.ReasonRefused, delivery.ReasonReset, delivery.ReasonTLS, delivery.ReasonRedirect,
 		delivery.ReasonAuthError, delivery.ReasonClientError, delivery.ReasonRateLimited, delivery.ReasonServerError, delivery.ReasonBlockedAddress,
 	} {
-		out = append(out, pair{delivery.Retryable, r})
+		out = append(out, attemptKey{delivery.Retryable, r})
 	}
 	return out
 }
 
-func (m *Metrics) attempt(r delivery.Result, lag time.Duration, held bool) {
+func (m *Metrics) observeAttempt(r delivery.Result, lag time.Duration, held bool) {
 	if m == nil {
 		return
 	}
@@ -103,14 +103,14 @@ func (m *Metrics) attempt(r delivery.Result, lag time.Duration, held bool) {
 	m.lag.WithLabelValues(h).Observe(lag.Seconds())
 }
 
-func (m *Metrics) runs(n load) {
+func (m *Metrics) setRuns(n load) {
 	if m != nil {
 		m.working.Set(float64(n.working))
 		m.waiting.Set(float64(n.waiting))
 	}
 }
 
-func (m *Metrics) transition(to breakerState) {
+func (m *Metrics) countTransition(to breakerState) {
 	if m != nil {
 		m.transitions.WithLabelValues(string(to)).Inc()
 	}

@@ -8,9 +8,9 @@ import (
 	"github.com/lamplighter/lamplighter/internal/circuit"
 )
 
-// maxNudges bounds the runs at work that occupy no worker of the queue: those that local wake-ups
+// maxPooledRuns bounds the runs at work that occupy no worker of the queue: those that local wake-ups
 // started, and those that went on after they had waited.
-const maxNudges = 1000
+const maxPooledRuns = 1000
 
 // waitsAfter is how long nothing of a run may begin or end until it counts as waiting.
 const waitsAfter = 200 * time.Millisecond
@@ -28,10 +28,10 @@ type limits struct {
 	inFlightPerApp, inFlight, pooled, waiting int
 }
 
-// share is how many posts one app may have in flight: an equal part of what the process may have beside
+// appShare is how many posts one app may have in flight: an equal part of what the process may have beside
 // the posts that hang. One post of each waiting run is free, since limits.waiting bounds them. It is
 // never less than if those that wait worked.
-func (l limits) share(n load) int {
+func (l limits) appShare(n load) int {
 	working := max(n.working, 1)
 	part := max((l.inFlight-n.extra)/working, l.inFlight/(working+n.waiting))
 	return max(circuit.Floor, min(l.inFlightPerApp, part))
@@ -43,16 +43,16 @@ func (l limits) mayStart(n load) bool { return n.pooled < l.pooled }
 // mayWait reports whether a run that only waits may give its place back.
 func (l limits) mayWait(n load) bool { return n.waiting < l.waiting }
 
-// mayTry reports whether an endpoint that did not answer the last time is tried now: what is known to fail
+// mayTryFailing reports whether an endpoint that did not answer the last time is tried now: what is known to fail
 // leaves half of the room for what hangs to endpoints that nobody knows to fail.
-func (l limits) mayTry(n load) bool { return n.waiting <= l.waiting/2 }
+func (l limits) mayTryFailing(n load) bool { return n.waiting <= l.waiting/2 }
 
 // looksPerSecond bounds how often all waiting runs together ask their mailboxes for what other processes
 // deposited.
 const looksPerSecond = 500
 
-// lookEvery is the least time between two looks of one run that has posts out.
-func (l limits) lookEvery(n load) time.Duration {
+// minLookInterval is the least time between two looks of one run that has posts out.
+func (l limits) minLookInterval(n load) time.Duration {
 	return time.Duration(n.waiting) * time.Second / looksPerSecond
 }
 
@@ -65,37 +65,37 @@ type places struct {
 
 	mu   sync.Mutex
 	load load
-	// part is limits.share of the load, looks limits.lookEvery.
+	// part is limits.share of the load, looks limits.minLookInterval.
 	part, looks atomic.Int64
 }
 
 func newPlaces(l limits, m *Metrics, freed func()) *places {
 	p := &places{limits: l, metrics: m, freed: freed}
-	p.part.Store(int64(l.share(load{})))
+	p.part.Store(int64(l.appShare(load{})))
 	return p
 }
 
-// change alters the load.
-func (p *places) change(f func(n *load)) {
+// updateLoad alters the load.
+func (p *places) updateLoad(f func(n *load)) {
 	p.mu.Lock()
 	before := p.limits.mayStart(p.load)
 	f(&p.load)
 	free := !before && p.limits.mayStart(p.load)
-	p.part.Store(int64(p.limits.share(p.load)))
-	p.looks.Store(int64(p.limits.lookEvery(p.load)))
-	p.metrics.runs(p.load)
+	p.part.Store(int64(p.limits.appShare(p.load)))
+	p.looks.Store(int64(p.limits.minLookInterval(p.load)))
+	p.metrics.setRuns(p.load)
 	p.mu.Unlock()
 	if free {
 		p.freed()
 	}
 }
 
-func (p *places) share() int { return int(p.part.Load()) }
+func (p *places) appShare() int { return int(p.part.Load()) }
 
-func (p *places) lookEvery() time.Duration { return time.Duration(p.looks.Load()) }
+func (p *places) minLookInterval() time.Duration { return time.Duration(p.looks.Load()) }
 
-// now is the load at this moment.
-func (p *places) now() load {
+// currentLoad is the load at this moment.
+func (p *places) currentLoad() load {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.load
@@ -104,7 +104,7 @@ func (p *places) now() load {
 // place is what one run occupies, from its start to its end; the run's goroutine owns it.
 type place struct {
 	all *places
-	// pooled: it counts against maxNudges while it works, and not against the queue's workers.
+	// pooled: it counts against maxPooledRuns while it works, and not against the queue's workers.
 	pooled  bool
 	waiting bool
 	extra   int
@@ -113,16 +113,16 @@ type place struct {
 	left chan struct{}
 }
 
-// take gives a run that a worker of the queue makes its place: there is one for each worker.
-func (p *places) take() *place {
-	p.change(func(n *load) { n.working++ })
+// takeForWorker gives a run that a worker of the queue makes its place: there is one for each worker.
+func (p *places) takeForWorker() *place {
+	p.updateLoad(func(n *load) { n.working++ })
 	return &place{all: p, left: make(chan struct{})}
 }
 
-// tryTake gives a run of a local wake-up its place, nil where there is none.
-func (p *places) tryTake() *place {
+// tryTakeLocal gives a run of a local wake-up its place, nil where there is none.
+func (p *places) tryTakeLocal() *place {
 	var got *place
-	p.change(func(n *load) {
+	p.updateLoad(func(n *load) {
 		if p.limits.mayStart(*n) {
 			n.working++
 			n.pooled++
@@ -132,10 +132,10 @@ func (p *places) tryTake() *place {
 	return got
 }
 
-// wait gives the place back while nothing but posts is out. It reports whether that was possible: only so
+// startWaiting gives the place back while nothing but posts is out. It reports whether that was possible: only so
 // many runs may wait, beyond them one keeps its place.
-func (p *place) wait(posts int) bool {
-	p.all.change(func(n *load) {
+func (p *place) startWaiting(posts int) bool {
+	p.all.updateLoad(func(n *load) {
 		if !p.all.limits.mayWait(*n) {
 			return
 		}
@@ -154,14 +154,14 @@ func (p *place) wait(posts int) bool {
 	return p.waiting
 }
 
-// work takes a place again, at once and beyond the limit if need be: the run owns a mailbox, and what its
+// resumeWork takes a place again, at once and beyond the limit if need be: the run owns a mailbox, and what its
 // posts brought has to be written down. Others start later for it.
-func (p *place) work() {
+func (p *place) resumeWork() {
 	if !p.waiting {
 		return
 	}
 	p.waiting = false
-	p.all.change(func(n *load) {
+	p.all.updateLoad(func(n *load) {
 		n.waiting--
 		n.extra -= p.extra
 		n.working++
@@ -169,10 +169,10 @@ func (p *place) work() {
 	})
 }
 
-// leave ends what take began.
-func (p *place) leave() {
-	p.work()
-	p.all.change(func(n *load) {
+// freePlace ends what take began.
+func (p *place) freePlace() {
+	p.resumeWork()
+	p.all.updateLoad(func(n *load) {
 		n.working--
 		if p.pooled {
 			n.pooled--
@@ -180,8 +180,8 @@ func (p *place) leave() {
 	})
 }
 
-// unattended reports whether the worker that began the run went on to others.
-func (p *place) unattended() bool {
+// isUnattended reports whether the worker that began the run went on to others.
+func (p *place) isUnattended() bool {
 	select {
 	case <-p.left:
 		return true

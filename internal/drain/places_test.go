@@ -87,7 +87,7 @@ func newCrowd(r *rig, n int, hang func(i int) time.Duration, change ...func(*dra
 // nudge wakes all in their order and returns how many were taken on.
 func (c *crowd) nudge() (taken int) {
 	for _, id := range c.ids {
-		if c.d.Nudge(c.Context(), id, mailbox.Wake{Generation: 1}) {
+		if c.d.DispatchWake(c.Context(), id, mailbox.Wake{Generation: 1}) {
 			taken++
 		}
 	}
@@ -275,7 +275,7 @@ func TestLooksOfManyAreBounded(t *testing.T) {
 		}
 		id := c.ids[0]
 		c.boxes[id].deposit("new", tenant.Suspend)
-		r.d.Stir(id)
+		r.d.SignalDeposit(id)
 		pass(moment)
 		if posts := r.posted(); posts != n+1 {
 			r.Errorf("%d posts: what came was not told at once", posts)
@@ -404,13 +404,13 @@ func TestWaitingIsBounded(t *testing.T) {
 		}
 		pass(5 * second) // the gates are open
 		for _, id := range c.ids[:200] {
-			c.d.Nudge(r.Context(), id, mailbox.Wake{Generation: 2})
+			c.d.DispatchWake(r.Context(), id, mailbox.Wake{Generation: 2})
 			pass(3 * moment)
 		}
 		if working, waiting := r.d.Load(); working+waiting > 51+9 {
 			r.Errorf("%d known to hang are tried again at once", working+waiting)
 		}
-		if !c.d.Nudge(r.Context(), "healthy", mailbox.Wake{Generation: 1}) {
+		if !c.d.DispatchWake(r.Context(), "healthy", mailbox.Wake{Generation: 1}) {
 			r.Error("not started")
 		}
 		pass(moment)

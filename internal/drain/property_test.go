@@ -82,7 +82,7 @@ func (w *world) Life(_ context.Context, id partner.ClientID, _ bool) (mailbox.Li
 }
 
 func (w *world) Endpoint(_ context.Context, id partner.ClientID, _ int64) (drain.Endpoint, bool, error) {
-	return drain.Endpoint{Life: mailbox.Life{App: id}, Revision: w.rev, Post: w.post}, true, nil
+	return drain.Endpoint{Life: mailbox.Life{App: id}, Revision: w.rev, Attempt: w.post}, true, nil
 }
 
 func (w *world) SwitchOff(context.Context, drain.Endpoint, delivery.Result) (int64, error) {
@@ -100,7 +100,7 @@ func (w *world) Enqueue(ctx context.Context, id partner.ClientID, wk mailbox.Wak
 	return w.Wake(ctx, id, wk)
 }
 
-func (w *world) Attempted(delivery.Attempt)                       {}
+func (w *world) RecordAttempt(delivery.Attempt)                   {}
 func (w *world) Observe(context.Context, drain.Observation) error { return nil }
 
 func (w *world) pass(d time.Duration) {
@@ -179,7 +179,7 @@ func TestOrderAndTruth(t *testing.T) {
 		}
 		d := drain.New(drain.Options{
 			Mailbox: w.store, Endpoints: w, Waker: w, Observer: w, Log: slog.New(slog.DiscardHandler),
-			Schedule: delivery.DefaultSchedule(), Gate: delivery.Cooldown{Base: 5 * time.Second, Max: time.Minute}, BreakerFailures: 3,
+			Schedule: delivery.DefaultSchedule(), Cooldown: delivery.Cooldown{Base: 5 * time.Second, Max: time.Minute}, BreakerFailures: 3,
 			InFlightPerApp: rapid.IntRange(1, 8).Draw(rt, "cap"), InFlight: 512, Budget: 5 * time.Second, Timeout: 10 * time.Second,
 			EntryLease: mailbox.DefaultEntryLease, OwnerLease: mailbox.DefaultOwnerLease,
 		})

@@ -43,8 +43,8 @@ func NewRecorder(store AttemptStore, keep int, log *slog.Logger) *Recorder {
 	return &Recorder{store: store, keep: max(keep, 1), every: flushEvery, log: log, pending: map[partner.ClientID][]delivery.Attempt{}}
 }
 
-// Attempted notes an attempt. It never blocks on I/O.
-func (r *Recorder) Attempted(a delivery.Attempt) {
+// RecordAttempt notes an attempt. It never blocks on I/O.
+func (r *Recorder) RecordAttempt(a delivery.Attempt) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	list := r.pending[a.ClientID]
@@ -64,7 +64,7 @@ func (r *Recorder) Run(ctx context.Context) {
 		case <-tick.C:
 			r.Flush(ctx)
 		case <-ctx.Done():
-			last, cancel := detached(ctx)
+			last, cancel := detachContext(ctx)
 			defer cancel()
 			r.Flush(last)
 			return

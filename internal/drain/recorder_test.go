@@ -38,7 +38,7 @@ func (s *shelf) RecordAttempts(ctx context.Context, a partner.ClientID, list []d
 
 func note(r *drain.Recorder, a partner.ClientID, from, to int) {
 	for i := from; i <= to; i++ {
-		r.Attempted(delivery.Attempt{ClientID: a, Number: i})
+		r.RecordAttempt(delivery.Attempt{ClientID: a, Number: i})
 	}
 }
 

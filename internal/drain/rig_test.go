@@ -77,7 +77,7 @@ func bubble(t *testing.T, f func(r *rig), change ...func(o *drain.Options)) {
 		}
 		o := drain.Options{
 			Mailbox: r.box, Endpoints: r, Waker: r, Observer: r, Metrics: drain.NewMetrics(r.reg), Log: slog.New(slog.DiscardHandler),
-			Schedule: delivery.DefaultSchedule(), Gate: delivery.Cooldown{Base: 5 * time.Second, Max: time.Minute}, BreakerFailures: 5,
+			Schedule: delivery.DefaultSchedule(), Cooldown: delivery.Cooldown{Base: 5 * time.Second, Max: time.Minute}, BreakerFailures: 5,
 			InFlightPerApp: 32, InFlight: 512, Waiting: 5000, Budget: 5 * time.Second, Timeout: 10 * time.Second,
 			EntryLease: entryLease, OwnerLease: ownerLease,
 		}
@@ -148,7 +148,7 @@ func (r *rig) Endpoint(_ context.Context, id partner.ClientID, _ int64) (drain.E
 	if len(r.lookups) > 0 {
 		err, r.lookups = r.lookups[0], r.lookups[1:]
 	}
-	return drain.Endpoint{Life: mailbox.Life{App: id, Birth: r.births}, Revision: r.revision, Post: r.post}, !r.missing && err == nil, err
+	return drain.Endpoint{Life: mailbox.Life{App: id, Birth: r.births}, Revision: r.revision, Attempt: r.post}, !r.missing && err == nil, err
 }
 
 // SwitchOff implements drain.Endpoints.
@@ -175,8 +175,10 @@ func (r *rig) Enqueue(_ context.Context, id partner.ClientID, w mailbox.Wake) er
 	return r.wakeErr
 }
 
-// Attempted implements drain.Observer.
-func (r *rig) Attempted(a delivery.Attempt) { r.locked(func() { r.attempts = append(r.attempts, a) }) }
+// RecordAttempt implements drain.Observer.
+func (r *rig) RecordAttempt(a delivery.Attempt) {
+	r.locked(func() { r.attempts = append(r.attempts, a) })
+}
 
 // Observe implements drain.Observer.
 func (r *rig) Observe(_ context.Context, o drain.Observation) error {

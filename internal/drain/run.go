@@ -32,30 +32,30 @@ const (
 )
 
 // While posts are out and there is room for more, the mailbox is asked again after lookMin, then
-// ever less often up to lookMax, or limits.lookEvery where many wait: what another process deposits wakes nobody while a drainer owns
+// ever less often up to lookMax, or limits.minLookInterval where many wait: what another process deposits wakes nobody while a drainer owns
 // the mailbox. What this process deposits says so (Drainer.Stir).
 const (
 	lookMin = 50 * time.Millisecond
 	lookMax = time.Second
 )
 
-// claimed is a claim that may still start.
-type claimed struct {
+// heldClaim is a claim that may still start.
+type heldClaim struct {
 	claim mailbox.Claim
 	// startBy is when the claim's lease leaves no room for a whole request.
 	startBy time.Time
 }
 
-// job is a post to make.
-type job struct {
-	claimed
+// plannedAttempt is a post to make.
+type plannedAttempt struct {
+	heldClaim
 
-	post    Post
+	attempt AttemptFunc
 	message delivery.Message
 }
 
-// finished is a post that returned.
-type finished struct {
+// finishedAttempt is a post that returned.
+type finishedAttempt struct {
 	claim   mailbox.Claim
 	message delivery.Message
 	result  delivery.Result
@@ -66,11 +66,11 @@ type finished struct {
 
 // ask is an exchange to make, answer what came of it.
 type (
-	ask struct {
+	exchangeRequest struct {
 		want    int
 		results []mailbox.Settlement
 	}
-	answer struct {
+	exchangeResult struct {
 		exchanged mailbox.Exchanged
 		sent, got time.Time
 		err       error
@@ -85,31 +85,31 @@ type run struct {
 	endpoint Endpoint
 	born     time.Time
 	held     time.Time
-	health   *health
+	memory   *endpointMemory
 	// decide is what the run knows and does; health.mu guards it.
 	decide *circuit.Run
 	place  *place
 	// moved is when a post began or ended last.
 	moved time.Time
 
-	queue   []claimed
+	queue   []heldClaim
 	running int
 	// jobs and done hold twice what the run begins with, so that hardly any send waits; and none does for long,
 	// since there is a poster for each of the running posts. At full length both would take 30 kB.
-	jobs    chan job
-	done    chan finished
-	posters int
+	jobs    chan plannedAttempt
+	done    chan finishedAttempt
+	workers int
 	ended   sync.WaitGroup
-	// stirred says that something was deposited; look is when to ask without being told.
-	stirred chan struct{}
-	look    time.Duration
-	timer   *time.Timer
+	// depositSignal says that something was deposited; look is when to ask without being told.
+	depositSignal chan struct{}
+	look          time.Duration
+	timer         *time.Timer
 	// settlements wait for the next exchange; spare is the memory of those handed in before.
 	settlements, spare []mailbox.Settlement
 	// asks and answers lead to the goroutine that makes the exchanges, one at a time, so that posts
 	// start and end meanwhile.
-	asks    chan ask
-	answers chan answer
+	asks    chan exchangeRequest
+	answers chan exchangeResult
 
 	// reserve is how many claims more than may run at once are wanted.
 	reserve int
@@ -121,142 +121,142 @@ type run struct {
 	skew   time.Duration
 	report Observation
 	// firm is how many of the report's rejections came before something was taken, and so are the tenants' own.
-	firm    int
-	hadGate bool
+	firm      int
+	hadProbes bool
 	// closing is how the run left the mailbox; closed: it closed the gate.
-	closing circuit.Closing
-	closed  bool
+	closing       circuit.Closing
+	openedCircuit bool
 }
 
 func newRun(d *Drainer, e Endpoint, token string, b mailbox.Begun, p *place) *run {
 	now, app := time.Now(), e.Life.App
 	r := &run{
 		d: d, app: app, token: token, endpoint: e, born: now, until: now.Add(d.opts.Budget), held: b.HeldUntil,
-		health: d.memory.of(e), place: p, moved: now,
-		asks: make(chan ask), answers: make(chan answer, 1), stirred: d.stirrable(app), look: lookMin, timer: stoppedTimer(),
-		hadGate: b.Probes > 0, reserve: d.opts.InFlightPerApp,
+		memory: d.memories.memoryOf(e), place: p, moved: now,
+		asks: make(chan exchangeRequest), answers: make(chan exchangeResult, 1), depositSignal: d.subscribeDeposits(app), look: lookMin, timer: newStoppedTimer(),
+		hadProbes: b.Probes > 0, reserve: d.opts.InFlightPerApp,
 	}
-	r.health.with(func(e *circuit.Endpoint) {
+	r.memory.withEndpoint(func(e *circuit.Endpoint) {
 		r.decide = e.BeginRun(&d.circuit, circuit.StartState{
 			Probes: b.Probes, Openings: b.Openings, Sole: b.Sole, Refusing: b.Refusing, Recall: b.Recall,
-		}, now, random())
+		}, now, randomFraction())
 	})
 	if b.Probes > 0 {
-		d.opts.Metrics.transition(halfOpen)
+		d.opts.Metrics.countTransition(halfOpen)
 	}
-	size := min(2*r.limit(), d.opts.InFlightPerApp)
-	r.jobs, r.done = make(chan job, size), make(chan finished, size)
+	size := min(2*r.attemptLimit(), d.opts.InFlightPerApp)
+	r.jobs, r.done = make(chan plannedAttempt, size), make(chan finishedAttempt, size)
 	return r
 }
 
-// drain runs until the mailbox is given back or lost, beginning with the claims that came when it was
+// drainUntilDone runs until the mailbox is given back or lost, beginning with the claims that came when it was
 // taken. Results are handed in even when ctx has ended: a delivery is a fact.
-func (r *run) drain(ctx context.Context, t taking) error {
-	r.ended.Go(func() { r.correspond(ctx, r.endpoint.Life) })
+func (r *run) drainUntilDone(ctx context.Context, t acquisition) error {
+	r.ended.Go(func() { r.serveExchanges(ctx, r.endpoint.Life) })
 	defer func() {
 		close(r.jobs)
 		close(r.asks)
 		r.ended.Wait()
 		r.timer.Stop()
-		r.d.unstirrable(r.app, r.stirred)
+		r.d.unsubscribeDeposits(r.app, r.depositSignal)
 	}()
 	claimed := t.exchanged.Owner
 	if claimed {
-		r.take(ctx, t.exchanged, t.want, t.sent, t.got)
+		r.applyExchange(ctx, t.exchanged, t.want, t.sent, t.got)
 	}
 	for ; ; claimed = false {
-		r.check(ctx)
-		r.renew(ctx)
-		if r.through() {
-			more, err := r.leave(ctx)
+		r.checkBudget(ctx)
+		r.renewBudget(ctx)
+		if r.isWorkDone() {
+			more, err := r.settleAndFinish(ctx)
 			if err != nil || !more {
-				r.observe(ctx)
+				r.reportRun(ctx)
 				return err
 			}
 			continue
 		}
-		if err := r.recall(ctx); err != nil {
-			r.abandon(ctx)
+		if err := r.recallFailed(ctx); err != nil {
+			r.awaitOutstanding(ctx)
 			return err
 		}
 		if !claimed {
-			if err := r.exchange(ctx); err != nil {
-				r.abandon(ctx)
+			if err := r.exchangeClaims(ctx); err != nil {
+				r.awaitOutstanding(ctx)
 				return err
 			}
 		}
-		r.launch(ctx)
+		r.launchAttempts(ctx)
 		if r.running > 0 {
-			r.gather(ctx)
+			r.gatherResults(ctx)
 			continue
 		}
 		if len(r.settlements) > 0 || len(r.queue) > 0 {
 			continue
 		}
-		if r.stage() == circuit.Lost {
-			r.observe(ctx)
+		if r.currentStage() == circuit.Lost {
+			r.reportRun(ctx)
 			return nil
 		}
-		if !r.idle && !r.stoppedClaiming() {
+		if !r.idle && !r.hasStoppedClaiming() {
 			continue
 		}
-		more, err := r.finish(ctx)
+		more, err := r.finishRun(ctx)
 		if err != nil || !more {
-			r.observe(ctx)
+			r.reportRun(ctx)
 			return err
 		}
 	}
 }
 
 // stopped reports that nothing is claimed now.
-func (r *run) stoppedClaiming() bool { return r.stage() != circuit.Claiming }
+func (r *run) hasStoppedClaiming() bool { return r.currentStage() != circuit.Claiming }
 
-func (r *run) stage() circuit.Stage { return r.decide.Stage() }
+func (r *run) currentStage() circuit.Stage { return r.decide.Stage() }
 
-// limit is how many posts may be out.
-func (r *run) limit() int { return min(r.decide.AttemptLimit(), r.d.share()) }
+// attemptLimit is how many posts may be out.
+func (r *run) attemptLimit() int { return min(r.decide.AttemptLimit(), r.d.appShare()) }
 
-// want is how many more claims there is room for.
-func (r *run) want() int {
-	return r.decide.WantedClaims(r.running+len(r.queue), r.d.share(), r.reserve)
+// wantedClaims is how many more claims there is room for.
+func (r *run) wantedClaims() int {
+	return r.decide.WantedClaims(r.running+len(r.queue), r.d.appShare(), r.reserve)
 }
 
-// exchange settles and claims. Meanwhile posts end and others start from the reserve.
-func (r *run) exchange(ctx context.Context) error {
+// exchangeClaims settles and claims. Meanwhile posts end and others start from the reserve.
+func (r *run) exchangeClaims(ctx context.Context) error {
 	n := min(len(r.settlements), mailbox.MaxBatch)
-	asked := ask{want: r.want(), results: r.settlements[:n]}
+	asked := exchangeRequest{want: r.wantedClaims(), results: r.settlements[:n]}
 	r.settlements = append(r.spare[:0], r.settlements[n:]...)
 	r.asks <- asked
 	for {
 		select {
 		case a := <-r.answers:
 			r.spare = asked.results
-			r.replenish(a.got.Sub(a.sent))
+			r.growReserve(a.got.Sub(a.sent))
 			if a.err != nil {
 				return fmt.Errorf("drain app %s: results of %d posts not recorded, their claims will run out: %w",
 					r.app, len(asked.results)+len(r.settlements)+r.running, a.err)
 			}
-			r.take(ctx, a.exchanged, asked.want, a.sent, a.got)
+			r.applyExchange(ctx, a.exchanged, asked.want, a.sent, a.got)
 			return nil
 		case f := <-r.done:
-			r.settle(ctx, f)
-			r.launch(ctx)
+			r.settleAttempt(ctx, f)
+			r.launchAttempts(ctx)
 		}
 	}
 }
 
-// replenish widens the reserve that posters used up while a slow exchange was made although more was due.
-func (r *run) replenish(took time.Duration) {
-	if took > slowExchange && r.filled && len(r.queue) == 0 && r.running < r.limit() && !r.stoppedClaiming() {
+// growReserve widens the reserve that posters used up while a slow exchange was made although more was due.
+func (r *run) growReserve(took time.Duration) {
+	if took > slowExchange && r.filled && len(r.queue) == 0 && r.running < r.attemptLimit() && !r.hasStoppedClaiming() {
 		r.reserve = min(2*r.reserve, reserveMost*r.d.opts.InFlightPerApp)
 	}
 }
 
-// correspond makes the exchanges that the run asks for.
-func (r *run) correspond(ctx context.Context, life mailbox.Life) {
+// serveExchanges makes the exchanges that the run asks for.
+func (r *run) serveExchanges(ctx context.Context, life mailbox.Life) {
 	for a := range r.asks {
-		var to answer
-		to.err = r.d.repeat(ctx, func(call context.Context) (err error) {
+		var to exchangeResult
+		to.err = r.d.retryCall(ctx, func(call context.Context) (err error) {
 			to.sent = time.Now()
 			to.exchanged, err = r.d.opts.Mailbox.Exchange(call, life, r.token, a.want, a.results)
 			to.got = time.Now()
@@ -266,7 +266,7 @@ func (r *run) correspond(ctx context.Context, life mailbox.Life) {
 	}
 }
 
-func (r *run) take(ctx context.Context, x mailbox.Exchanged, want int, sent, got time.Time) {
+func (r *run) applyExchange(ctx context.Context, x mailbox.Exchanged, want int, sent, got time.Time) {
 	if !x.Owner {
 		r.decide.MarkMailboxLost()
 		r.queue = nil
@@ -283,7 +283,7 @@ func (r *run) take(ctx context.Context, x mailbox.Exchanged, want int, sent, got
 	}
 	startBy := sent.Add(r.d.opts.EntryLease - r.d.opts.Timeout - startSlack)
 	for _, c := range x.Claims {
-		r.queue = append(r.queue, claimed{claim: c, startBy: startBy})
+		r.queue = append(r.queue, heldClaim{claim: c, startBy: startBy})
 		// by got, not by sent: a success must not seem later than a failure that it came before
 		r.skew = time.UnixMilli(c.Stamp).Add(-r.d.opts.EntryLease).Sub(got)
 	}
@@ -294,8 +294,8 @@ func (r *run) take(ctx context.Context, x mailbox.Exchanged, want int, sent, got
 	}
 }
 
-// check ends claiming when the budget is spent or the process stops.
-func (r *run) check(ctx context.Context) {
+// checkBudget ends claiming when the budget is spent or the process stops.
+func (r *run) checkBudget(ctx context.Context) {
 	select {
 	case <-r.d.stop:
 		r.decide.Stop()
@@ -303,16 +303,16 @@ func (r *run) check(ctx context.Context) {
 		r.decide.Stop()
 	default:
 	}
-	if now := time.Now(); r.stage() == circuit.Claiming && now.After(r.until) {
+	if now := time.Now(); r.currentStage() == circuit.Claiming && now.After(r.until) {
 		r.spent = now
 		r.decide.SpendBudget()
 	}
 }
 
-// launch starts posts while there is room, and releases what may not start any more.
-func (r *run) launch(ctx context.Context) {
-	r.check(ctx)
-	limit := r.limit()
+// launchAttempts starts posts while there is room, and releases what may not start any more.
+func (r *run) launchAttempts(ctx context.Context) {
+	r.checkBudget(ctx)
+	limit := r.attemptLimit()
 	for len(r.queue) > 0 {
 		c := r.queue[0]
 		now := time.Now()
@@ -332,46 +332,46 @@ func (r *run) launch(ctx context.Context) {
 			continue
 		}
 		r.running++
-		r.noteMove(now)
-		if r.posters < r.running {
-			r.posters++
-			r.ended.Go(func() { r.work(ctx) })
+		r.noteProgress(now)
+		if r.workers < r.running {
+			r.workers++
+			r.ended.Go(func() { r.makeAttempts(ctx) })
 		}
-		r.jobs <- job{claimed: c, post: r.endpoint.Post, message: m}
+		r.jobs <- plannedAttempt{heldClaim: c, attempt: r.endpoint.Attempt, message: m}
 	}
 }
 
-// work is a poster: it makes one post after the other until the run ends. A goroutine for each post
+// makeAttempts is a poster: it makes one post after the other until the run ends. A goroutine for each post
 // would grow its stack anew each time.
-func (r *run) work(ctx context.Context) {
+func (r *run) makeAttempts(ctx context.Context) {
 	for j := range r.jobs {
 		if !time.Now().Before(j.startBy) { // the process may have been frozen since it was launched
-			r.done <- finished{claim: j.claim, late: true}
+			r.done <- finishedAttempt{claim: j.claim, late: true}
 			continue
 		}
-		res := j.post(ctx, j.message)
-		r.done <- finished{claim: j.claim, message: j.message, result: res, at: time.Now()}
+		res := j.attempt(ctx, j.message)
+		r.done <- finishedAttempt{claim: j.claim, message: j.message, result: res, at: time.Now()}
 	}
 }
 
-// gather waits for results, for the moment to look at the mailbox or to renew the lease, or for the
+// gatherResults waits for results, for the moment to look at the mailbox or to renew the lease, or for the
 // order to stop, and then for what else ends soon.
-func (r *run) gather(ctx context.Context) {
+func (r *run) gatherResults(ctx context.Context) {
 	if len(r.settlements) == 0 && !r.awaitResult(ctx) { // else some ended while the last exchange was made
 		return
 	}
-	r.launch(ctx)
-	r.timer.Reset(r.window())
+	r.launchAttempts(ctx)
+	r.timer.Reset(r.gatherWindow())
 	defer r.timer.Stop()
-	for r.running > 0 && len(r.settlements) < gatherMax && !r.starving() {
-		stirred := r.stirred
-		if len(r.queue) > 0 || r.want() == 0 { // enough to do until the next exchange
+	for r.running > 0 && len(r.settlements) < gatherMax && !r.isReserveLow() {
+		stirred := r.depositSignal
+		if len(r.queue) > 0 || r.wantedClaims() == 0 { // enough to do until the next exchange
 			stirred = nil
 		}
 		select {
 		case f := <-r.done:
-			r.settle(ctx, f)
-			r.launch(ctx)
+			r.settleAttempt(ctx, f)
+			r.launchAttempts(ctx)
 		case <-stirred:
 			return
 		case <-r.timer.C:
@@ -380,39 +380,39 @@ func (r *run) gather(ctx context.Context) {
 	}
 }
 
-// window is how long to gather results.
-func (r *run) window() time.Duration {
-	return min(gatherFor*time.Duration(r.d.opts.InFlightPerApp)/time.Duration(r.d.share()), gatherLong)
+// gatherWindow is how long to gather results.
+func (r *run) gatherWindow() time.Duration {
+	return min(gatherFor*time.Duration(r.d.opts.InFlightPerApp)/time.Duration(r.d.appShare()), gatherLong)
 }
 
-// starving reports that posters will wait soon although more is due: they go on from what is left of
+// isReserveLow reports that posters will wait soon although more is due: they go on from what is left of
 // the reserve while the exchange is made.
-func (r *run) starving() bool {
-	return r.filled && len(r.queue) <= r.reserve/2 && !r.stoppedClaiming() && r.decide.Proof() == circuit.Proven
+func (r *run) isReserveLow() bool {
+	return r.filled && len(r.queue) <= r.reserve/2 && !r.hasStoppedClaiming() && r.decide.Proof() == circuit.Proven
 }
 
-func stoppedTimer() *time.Timer {
+func newStoppedTimer() *time.Timer {
 	t := time.NewTimer(time.Hour)
 	t.Stop()
 	return t
 }
 
-// abandon waits for the posts that are out; the mailbox hears nothing of them.
-func (r *run) abandon(ctx context.Context) {
+// awaitOutstanding waits for the posts that are out; the mailbox hears nothing of them.
+func (r *run) awaitOutstanding(ctx context.Context) {
 	for r.running > 0 {
-		r.settle(ctx, <-r.done)
+		r.settleAttempt(ctx, <-r.done)
 	}
 }
 
 // settleWithin bounds the calls that record what happened, however the run ends.
 const settleWithin = 5 * time.Second
 
-// detached is a context for recording facts although the run's own was canceled.
-func detached(ctx context.Context) (context.Context, context.CancelFunc) {
+// detachContext is a context for recording facts although the run's own was canceled.
+func detachContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 }
 
-func pause(d time.Duration) {
+func sleepFor(d time.Duration) {
 	t := time.NewTimer(d)
 	<-t.C
 }

@@ -10,10 +10,10 @@ import (
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 )
 
-// settle turns a finished post into a settlement and draws what follows for the run.
-func (r *run) settle(ctx context.Context, f finished) {
+// settleAttempt turns a finished post into a settlement and draws what follows for the run.
+func (r *run) settleAttempt(ctx context.Context, f finishedAttempt) {
 	r.running--
-	r.noteMove(time.Now())
+	r.noteProgress(time.Now())
 	if f.late {
 		r.settlements = append(r.settlements, mailbox.Settlement{Claim: f.claim, Verdict: mailbox.Release})
 		return
@@ -23,20 +23,20 @@ func (r *run) settle(ctx context.Context, f finished) {
 		lastAttempt = lastAttempt.Add(-r.skew)
 	}
 	a := circuit.AttemptResult{
-		Result: f.result, Tenant: m.Change.Tenant, Attempts: m.Attempts, Steps: m.Steps, LastAttempt: lastAttempt, At: f.at, Full: r.running+1 >= r.limit(), Halting: r.halting(ctx),
+		Result: f.result, Tenant: m.Change.Tenant, Attempts: m.Attempts, Steps: m.Steps, LastAttempt: lastAttempt, At: f.at, Full: r.running+1 >= r.attemptLimit(), Halting: r.isHalting(ctx),
 	}
-	r.health.mu.Lock() // no closure: this is done for each post
-	d := r.decide.JudgeAttempt(a, random())
-	r.health.mu.Unlock()
-	r.settlements = append(r.settlements, settlementOf(f, d))
+	r.memory.mu.Lock() // no closure: this is done for each post
+	d := r.decide.JudgeAttempt(a, randomFraction())
+	r.memory.mu.Unlock()
+	r.settlements = append(r.settlements, makeSettlement(f, d))
 	if d.Proved {
-		r.d.opts.Metrics.transition(closed)
+		r.d.opts.Metrics.countTransition(closed)
 	}
-	r.note(f, d)
-	r.record(ctx, f, d)
+	r.updateReport(f, d)
+	r.recordAttempt(ctx, f, d)
 }
 
-func settlementOf(f finished, d circuit.Decision) mailbox.Settlement {
+func makeSettlement(f finishedAttempt, d circuit.Decision) mailbox.Settlement {
 	s := mailbox.Settlement{Claim: f.claim, Verdict: mailbox.Failed, Delay: d.Delay, Step: d.Step, Reason: f.result.Reason}
 	switch {
 	case d.Delivered:
@@ -49,7 +49,7 @@ func settlementOf(f finished, d circuit.Decision) mailbox.Settlement {
 	return s
 }
 
-func (r *run) halting(ctx context.Context) bool {
+func (r *run) isHalting(ctx context.Context) bool {
 	select {
 	case <-r.d.stop:
 		return true
@@ -58,8 +58,8 @@ func (r *run) halting(ctx context.Context) bool {
 	}
 }
 
-// note keeps what people may have to be told.
-func (r *run) note(f finished, d circuit.Decision) {
+// updateReport keeps what people may have to be told.
+func (r *run) updateReport(f finishedAttempt, d circuit.Decision) {
 	res := f.result
 	switch {
 	case d.Delivered:
@@ -82,14 +82,14 @@ func (r *run) note(f finished, d circuit.Decision) {
 	}
 }
 
-// observe reports the run where it says something new: an endpoint that is well and was well is
+// reportRun reports the run where it says something new: an endpoint that is well and was well is
 // not news.
-func (r *run) observe(ctx context.Context) {
+func (r *run) reportRun(ctx context.Context) {
 	o := r.report
-	if !r.closed {
+	if !r.openedCircuit {
 		o.Failure = nil
 	}
-	if r.closed { // what was held against tenants before the evidence was enough is the endpoint's
+	if r.openedCircuit { // what was held against tenants before the evidence was enough is the endpoint's
 		kept := r.firm
 		for _, one := range o.Rejected[r.firm:] {
 			if r.closing.KeepsRejection(&one.decision) {
@@ -102,20 +102,20 @@ func (r *run) observe(ctx context.Context) {
 	if r.decide.IsOutdated() {
 		o.Succeeded, o.Rejected = false, nil
 	}
-	news := o.Failure != nil || len(o.Rejected) > 0 || len(o.Accepted) > 0 || o.Succeeded && (r.hadGate || r.decide.WasSuspected())
+	news := o.Failure != nil || len(o.Rejected) > 0 || len(o.Accepted) > 0 || o.Succeeded && (r.hadProbes || r.decide.WasSuspected())
 	if !news {
 		return
 	}
 	o.App, o.At = r.app, time.Now()
-	call, cancel := detached(ctx)
+	call, cancel := detachContext(ctx)
 	defer cancel()
 	if err := r.d.opts.Observer.Observe(call, o); err != nil {
 		r.d.opts.Log.WarnContext(ctx, "what the endpoint did could not be noted for its people", "app", r.app, "err", err)
 	}
 }
 
-// record writes the attempt's metrics, its entry in the deliveries and its canonical log line.
-func (r *run) record(ctx context.Context, f finished, d circuit.Decision) {
+// recordAttempt writes the attempt's metrics, its entry in the deliveries and its canonical log line.
+func (r *run) recordAttempt(ctx context.Context, f finishedAttempt, d circuit.Decision) {
 	m, res := f.message, f.result
 	a := delivery.Attempt{
 		At: f.at.Add(-res.Duration).UTC(), ClientID: r.app, Tenant: m.Change.Tenant, ChangeID: m.Change.ID, WebhookID: m.WebhookID,
@@ -126,14 +126,14 @@ func (r *run) record(ctx context.Context, f finished, d circuit.Decision) {
 	if d.Delay > 0 && d.Blame != circuit.EndpointFault {
 		a.NextAttemptAt = f.at.Add(d.Delay).UTC()
 	}
-	r.d.opts.Observer.Attempted(a)
+	r.d.opts.Observer.RecordAttempt(a)
 	held := m.Attempts > 0 || !r.held.IsZero() && !m.FirstDeposited.After(r.held)
 	owedSince := m.Change.AcceptedAt
 	if m.WebhookID != m.Change.ID { // told again: owed since it was asked for
 		owedSince = m.FirstDeposited
 	}
 	lag := f.at.Add(r.skew).Sub(owedSince) // both by Redis's clock
-	r.d.opts.Metrics.attempt(res, max(lag, 0), held)
+	r.d.opts.Metrics.observeAttempt(res, max(lag, 0), held)
 	level := slog.LevelInfo
 	if res.Outcome != delivery.Delivered {
 		level = slog.LevelWarn

@@ -221,7 +221,7 @@ func (s *Service) buildDrain() {
 		Mailbox: mailbox.New(s.drains, keys.New(s.cfg.Redis.Prefix), s.boxes.Settings()), Endpoints: p.endpoints, Waker: mine,
 		Observer: &observer{Recorder: s.recorder, people: p.drainTracker},
 		Metrics:  drain.NewMetrics(s.metrics), Log: s.log,
-		Schedule: delivery.Schedule(d.RetrySchedule), Gate: delivery.Cooldown{Base: s.cfg.Breaker.OpenFor, Max: s.cfg.Breaker.OpenForMax},
+		Schedule: delivery.Schedule(d.RetrySchedule), Cooldown: delivery.Cooldown{Base: s.cfg.Breaker.OpenFor, Max: s.cfg.Breaker.OpenForMax},
 		BreakerFailures: s.cfg.Breaker.Failures, InFlightPerApp: d.InFlightPerApp, InFlight: d.InFlight, Waiting: d.DrainersWaiting, Budget: d.DrainBudget,
 		Timeout: d.Timeout, EntryLease: d.EntryLease, OwnerLease: d.OwnerLease,
 	})

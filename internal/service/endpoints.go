@@ -78,7 +78,7 @@ func (e *endpoints) Endpoint(ctx context.Context, app partner.ClientID, revision
 	}
 	return drain.Endpoint{
 		Life: lifeOf(entry.Rec), Revision: entry.Rec.EndpointRevision,
-		Post: func(ctx context.Context, m delivery.Message) delivery.Result { return e.pusher.Post(ctx, t, m) },
+		Attempt: func(ctx context.Context, m delivery.Message) delivery.Result { return e.pusher.Post(ctx, t, m) },
 	}, true, nil
 }
 

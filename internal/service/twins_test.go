@@ -81,7 +81,7 @@ func newTwins(t *testing.T, rdb redis.UniversalClient) *twins {
 	w.intake = intake.New(w.reg, w, intake.NewMetrics(prometheus.NewRegistry()), log)
 	w.drainer = drain.New(drain.Options{
 		Mailbox: w.boxes, Endpoints: w, Waker: w, Observer: w, Metrics: drain.NewMetrics(prometheus.NewRegistry()), Log: log,
-		Schedule: delivery.DefaultSchedule(), Gate: delivery.Cooldown{Base: time.Second, Max: time.Second}, BreakerFailures: 1,
+		Schedule: delivery.DefaultSchedule(), Cooldown: delivery.Cooldown{Base: time.Second, Max: time.Second}, BreakerFailures: 1,
 		InFlightPerApp: 4, InFlight: 4, Budget: time.Second, Timeout: 100 * time.Millisecond, EntryLease: entryLease, OwnerLease: ownerLease,
 	})
 	a := partner.New(twinApp)
@@ -116,7 +116,7 @@ func (w *twins) Life(context.Context, partner.ClientID, bool) (mailbox.Life, boo
 }
 
 func (w *twins) Endpoint(context.Context, partner.ClientID, int64) (drain.Endpoint, bool, error) {
-	return drain.Endpoint{Life: w.life, Revision: 1, Post: w.post}, true, nil
+	return drain.Endpoint{Life: w.life, Revision: 1, Attempt: w.post}, true, nil
 }
 
 func (w *twins) SwitchOff(context.Context, drain.Endpoint, delivery.Result) (int64, error) {
@@ -147,7 +147,7 @@ func (w *twins) run(id mailbox.JobID) error {
 	return nil
 }
 
-func (w *twins) Attempted(delivery.Attempt)                       {}
+func (w *twins) RecordAttempt(delivery.Attempt)                   {}
 func (w *twins) Observe(context.Context, drain.Observation) error { return nil }
 
 // post is the receiver: it takes everything, unless it is out.

@@ -25,11 +25,11 @@ type waker struct {
 func (w *waker) Wake(ctx context.Context, app partner.ClientID, wk mailbox.Wake) error {
 	if wk.None() {
 		if w.local != nil {
-			w.local.Stir(app)
+			w.local.SignalDeposit(app)
 		}
 		return nil
 	}
-	if w.local != nil && w.local.Nudge(ctx, app, wk) {
+	if w.local != nil && w.local.DispatchWake(ctx, app, wk) {
 		return nil
 	}
 	return w.Enqueue(ctx, app, wk)

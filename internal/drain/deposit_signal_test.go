@@ -51,7 +51,7 @@ func TestWhatComesWhileAPostHangs(t *testing.T) {
 				r.box.deposit("t777", tenant.Suspend)
 				start := time.Now()
 				if c.stir {
-					r.d.Stir(app)
+					r.d.SignalDeposit(app)
 				}
 				if err := <-done; err != nil {
 					r.Fatal(err)
@@ -59,7 +59,7 @@ func TestWhatComesWhileAPostHangs(t *testing.T) {
 				if d := r.told("t777", start); d > c.most {
 					r.Errorf("told after %v, want within %v", d, c.most)
 				}
-				r.d.Stir(app) // nobody drains: nothing happens
+				r.d.SignalDeposit(app) // nobody drains: nothing happens
 			})
 		})
 	}
@@ -87,7 +87,7 @@ func TestARunWithAHangingPostIsLikeTheNext(t *testing.T) {
 				c.change(r)
 				pass(3500 * time.Millisecond)
 				r.box.deposit("t777", tenant.Suspend)
-				r.d.Stir(app)
+				r.d.SignalDeposit(app)
 				pass(time.Second)
 				var posts int
 				r.locked(func() { posts = len(r.posts) })

@@ -16,19 +16,19 @@ const linger = time.Second
 // is cut off within its posts.
 const longest = 90 * time.Second
 
-// renewIn is when renew would let the run go on.
-func (r *run) renewIn() time.Duration {
-	if r.stage() != circuit.Resting {
+// untilRenewal is when renew would let the run go on.
+func (r *run) untilRenewal() time.Duration {
+	if r.currentStage() != circuit.Resting {
 		return math.MaxInt64
 	}
 	return max(time.Until(r.spent.Add(linger)), 0)
 }
 
-// renew gives a run whose posts hang another budget, with the endpoint as it is set now, as the run
+// renewBudget gives a run whose posts hang another budget, with the endpoint as it is set now, as the run
 // that would follow had. It reports what there was until then. It ends a run that grew old, and one
 // whose endpoint was changed or switched meanwhile: what the posts that are out say is of the endpoint as it was.
-func (r *run) renew(ctx context.Context) {
-	if r.running == 0 || r.renewIn() > 0 {
+func (r *run) renewBudget(ctx context.Context) {
+	if r.running == 0 || r.untilRenewal() > 0 {
 		return
 	}
 	if time.Since(r.born)+r.d.opts.Budget+linger+r.d.opts.Timeout > longest {
@@ -42,14 +42,14 @@ func (r *run) renew(ctx context.Context) {
 	case err != nil:
 		r.spent = time.Now() // not said of the endpoint: ask again
 		return
-	case !ok || !e.same(r.endpoint): // the next run finds out
+	case !ok || !e.isSameEndpoint(r.endpoint): // the next run finds out
 		r.decide.Stop()
 		return
 	}
 	r.endpoint = e
 	r.decide.RenewBudget()
 	r.until, r.look = time.Now().Add(r.d.opts.Budget), lookMin
-	r.observe(ctx)
+	r.reportRun(ctx)
 	r.report, r.firm = Observation{Failure: r.report.Failure}, 0
-	r.hadGate = r.hadGate && r.decide.Proof() == circuit.Probing
+	r.hadProbes = r.hadProbes && r.decide.Proof() == circuit.Probing
 }

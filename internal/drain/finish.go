@@ -10,18 +10,18 @@ import (
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 )
 
-// through reports that all that was claimed is done, and probably all that was due: the last exchange
+// isWorkDone reports that all that was claimed is done, and probably all that was due: the last exchange
 // gave less than there was room for.
-func (r *run) through() bool {
+func (r *run) isWorkDone() bool {
 	return r.running == 0 && len(r.queue) == 0 && len(r.settlements) > 0 && len(r.settlements) <= mailbox.MaxBatch &&
-		!r.filled && r.decide.Proof() != circuit.Probing && !r.stoppedClaiming() && !r.decide.NeedsRecall()
+		!r.filled && r.decide.Proof() != circuit.Probing && !r.hasStoppedClaiming() && !r.decide.NeedsRecall()
 }
 
-// leave hands in the last results and gives the mailbox back; more means that work is due and the run
+// settleAndFinish hands in the last results and gives the mailbox back; more means that work is due and the run
 // goes on.
-func (r *run) leave(ctx context.Context) (more bool, err error) {
+func (r *run) settleAndFinish(ctx context.Context) (more bool, err error) {
 	var f mailbox.Finished
-	err = r.d.repeat(ctx, func(call context.Context) (err error) {
+	err = r.d.retryCall(ctx, func(call context.Context) (err error) {
 		f, err = r.d.opts.Mailbox.Leave(call, r.endpoint.Life, r.token, r.settlements)
 		return err
 	})
@@ -35,22 +35,22 @@ func (r *run) leave(ctx context.Context) (more bool, err error) {
 	if f.State == mailbox.More {
 		return true, nil
 	}
-	r.left(ctx, f)
+	r.forwardFinalWake(ctx, f)
 	return false, nil
 }
 
-// finish gives the mailbox back; more means that work is due and the run goes on.
-func (r *run) finish(ctx context.Context) (more bool, err error) {
-	r.health.with(func(*circuit.Endpoint) { r.closing = r.decide.Close(time.Now()) })
+// finishRun gives the mailbox back; more means that work is due and the run goes on.
+func (r *run) finishRun(ctx context.Context) (more bool, err error) {
+	r.memory.withEndpoint(func(*circuit.Endpoint) { r.closing = r.decide.Close(time.Now()) })
 	c := &r.closing
 	closing := mailbox.Closing{Force: c.Force, Gate: c.Cooldown, Probes: c.Probes}
 	if !c.Refusing.IsZero() {
 		closing.Refusing = c.Refusing.Add(r.skew)
 	}
 	if gone := r.decide.GoneResult(); gone != nil {
-		closing.OffRevision = r.switchOff(ctx, *gone)
+		closing.OffRevision = r.switchOffEndpoint(ctx, *gone)
 	}
-	f, err := r.d.giveBack(ctx, r.endpoint.Life, r.token, closing)
+	f, err := r.d.returnMailbox(ctx, r.endpoint.Life, r.token, closing)
 	if err != nil {
 		return false, err
 	}
@@ -62,20 +62,20 @@ func (r *run) finish(ctx context.Context) (more bool, err error) {
 	if f.Outdated {
 		r.decide.MarkOutdated()
 	}
-	if r.closed = c.Cooldown > 0 && f.State == mailbox.Done && !r.decide.IsOutdated(); r.closed && c.Failing {
-		r.d.opts.Metrics.transition(open)
+	if r.openedCircuit = c.Cooldown > 0 && f.State == mailbox.Done && !r.decide.IsOutdated(); r.openedCircuit && c.Failing {
+		r.d.opts.Metrics.countTransition(open)
 	}
-	r.left(ctx, f)
+	r.forwardFinalWake(ctx, f)
 	return false, nil
 }
 
-// recall makes a page due of what failed while the endpoint was not well.
-func (r *run) recall(ctx context.Context) error {
+// recallFailed makes a page due of what failed while the endpoint was not well.
+func (r *run) recallFailed(ctx context.Context) error {
 	if !r.decide.NeedsRecall() || len(r.settlements) > 0 { // the success that ended it is handed in first
 		return nil
 	}
 	more := false
-	err := r.d.repeat(ctx, func(call context.Context) (err error) {
+	err := r.d.retryCall(ctx, func(call context.Context) (err error) {
 		more, err = r.d.opts.Mailbox.Recall(call, r.endpoint.Life, r.token)
 		return err
 	})
@@ -87,18 +87,18 @@ func (r *run) recall(ctx context.Context) error {
 	return nil
 }
 
-// left hands on the wake-up of a mailbox that was given back.
-func (r *run) left(ctx context.Context, f mailbox.Finished) {
+// forwardFinalWake hands on the wake-up of a mailbox that was given back.
+func (r *run) forwardFinalWake(ctx context.Context, f mailbox.Finished) {
 	if r.decide.HasOwnFault() {
-		f.Wake = paced(f.Wake)
+		f.Wake = delayWake(f.Wake)
 	}
-	r.d.wake(ctx, r.app, f.Wake)
+	r.d.forwardWake(ctx, r.app, f.Wake)
 }
 
-// switchOff returns the revision of the switch-off, 0 when the endpoint stays on: then its gate
+// switchOffEndpoint returns the revision of the switch-off, 0 when the endpoint stays on: then its gate
 // closes instead.
-func (r *run) switchOff(ctx context.Context, gone delivery.Result) int64 {
-	call, cancel := detached(ctx)
+func (r *run) switchOffEndpoint(ctx context.Context, gone delivery.Result) int64 {
+	call, cancel := detachContext(ctx)
 	defer cancel()
 	revision, err := r.d.opts.Endpoints.SwitchOff(call, r.endpoint, gone)
 	if err != nil {
