@@ -117,7 +117,7 @@ func (r worker) CatchUp(ctx context.Context, app partner.ClientID) error {
 	}
 	c, _, _, err := r.w.box.ClaimJob(ctx, id, "worker")
 	for ended := false; !ended && err == nil; {
-		ended, err = r.w.approvals.Page(ctx, &c)
+		ended, err = r.w.approvals.AdvanceJob(ctx, &c)
 	}
 	return err
 }

@@ -31,12 +31,12 @@ type Index interface {
 type Admissions interface {
 	Dismissals(ctx context.Context, app partner.ClientID) (int64, error)
 	Approve(ctx context.Context, life mailbox.Life, since int64, ts []mailbox.Admission) (int, error)
-	ApproveFirst(ctx context.Context, life mailbox.Life, since int64, ts []mailbox.Admission) (int, error)
+	ApproveNew(ctx context.Context, life mailbox.Life, since int64, ts []mailbox.Admission) (int, error)
 	Again(ctx context.Context, life mailbox.Life, ts []mailbox.Admission) (int, error)
 	Dismiss(ctx context.Context, life mailbox.Life, ts []tenant.ID) (int, error)
 	Deposit(ctx context.Context, life mailbox.Life, nonce string, recs []tenant.Record) (mailbox.Deposited, error)
 	Inspect(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]mailbox.Standing, error)
-	Pages
+	JobPages
 }
 
 // ErrUnknownApp reports an approval for an app that does not exist. It is a registry.ErrNotFound.
@@ -75,21 +75,21 @@ func NewApprovals(o ApprovalsOptions) *Approvals {
 // deposited: a change accepted in between reaches the app by one of them. The index is matched
 // again after admitting, since a dismissal may have struck the app off in between.
 func (a *Approvals) Approve(ctx context.Context, app partner.ClientID, ts []tenant.ID, actor registry.Actor) error {
-	return chunks(ts, func(ts []tenant.ID) error {
-		if err := a.approve(ctx, app, ts, a.boxes.Approve); err != nil {
+	return forEachChunk(ts, func(ts []tenant.ID) error {
+		if err := a.approveTenants(ctx, app, ts, a.boxes.Approve); err != nil {
 			return fmt.Errorf("approve: %w", err)
 		}
-		return a.audit(ctx, "approval.put", app, ts, actor)
+		return a.writeAudit(ctx, "approval.put", app, ts, actor)
 	})
 }
 
-// ApproveFirst is Approve of a tenant that has not approved the app, and registry.ErrConflict where
+// ApproveNew is Approve of a tenant that has not approved the app, and registry.ErrConflict where
 // it has: of those who call it at once, one succeeds. What it wrote is in the audit also where it failed
 // later: whoever repeats it hears ErrConflict.
 func (a *Approvals) ApproveFirst(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error {
 	ts, before, wrote := []tenant.ID{t}, false, false
-	err := a.approve(ctx, app, ts, func(ctx context.Context, life mailbox.Life, since int64, ts []mailbox.Admission) (int, error) {
-		n, err := a.boxes.ApproveFirst(ctx, life, since, ts)
+	err := a.approveTenants(ctx, app, ts, func(ctx context.Context, life mailbox.Life, since int64, ts []mailbox.Admission) (int, error) {
+		n, err := a.boxes.ApproveNew(ctx, life, since, ts)
 		if before = errors.Is(err, mailbox.ErrApproved); before {
 			return 1, nil // it may be this call's own, whose answer was lost: then it is still to be told
 		}
@@ -103,7 +103,7 @@ func (a *Approvals) ApproveFirst(ctx context.Context, app partner.ClientID, t te
 		err = fmt.Errorf("approve: %w", err)
 	}
 	if wrote {
-		err = errors.Join(err, a.audit(ctx, "approval.put", app, ts, actor))
+		err = errors.Join(err, a.writeAudit(ctx, "approval.put", app, ts, actor))
 	}
 	return err
 }
@@ -111,34 +111,34 @@ func (a *Approvals) ApproveFirst(ctx context.Context, app partner.ClientID, t te
 // admitFunc approves tenants in the mailbox; see mailbox.Store.Approve.
 type admitFunc func(ctx context.Context, life mailbox.Life, since int64, ts []mailbox.Admission) (int, error)
 
-func (a *Approvals) approve(ctx context.Context, app partner.ClientID, ts []tenant.ID, admit admitFunc) error {
-	to, err := a.listener(ctx, app)
+func (a *Approvals) approveTenants(ctx context.Context, app partner.ClientID, ts []tenant.ID, admit admitFunc) error {
+	to, err := a.readTarget(ctx, app)
 	if err != nil {
 		return err
 	}
-	return a.noted(ctx, app, ts, func() error {
+	return a.withApprovalNote(ctx, app, ts, func() error {
 		if err := a.index.AddApprover(ctx, ts, app); err != nil {
 			return err
 		}
-		n, err := a.admit(ctx, to.life, ts, admit)
+		n, err := a.admitTenants(ctx, to.life, ts, admit)
 		if errors.Is(err, mailbox.ErrGone) { // consent to an app that is no more is none
-			_, matched := a.match(ctx, app, ts, nil)
-			return errors.Join(unknownApp(app, err), matched)
+			_, matched := a.syncIndex(ctx, app, ts, nil)
+			return errors.Join(wrapUnknownApp(app, err), matched)
 		}
 		if err != nil {
 			return err
 		}
-		approved, err := a.match(ctx, app, ts, ts)
-		if err != nil || n == 0 || len(approved) == 0 || !to.hears {
+		approved, err := a.syncIndex(ctx, app, ts, ts)
+		if err != nil || n == 0 || len(approved) == 0 || !to.getsDeposits {
 			return err
 		}
-		_, err = a.deposit(ctx, to.life, approved)
+		_, err = a.depositRecords(ctx, to.life, approved)
 		return err
 	})
 }
 
-// unknownApp is the error of a call that an app's deletion overtook.
-func unknownApp(app partner.ClientID, err error) error {
+// wrapUnknownApp is the error of a call that an app's deletion overtook.
+func wrapUnknownApp(app partner.ClientID, err error) error {
 	if errors.Is(err, mailbox.ErrGone) {
 		return fmt.Errorf("%w: %s: %w", ErrUnknownApp, app, err)
 	}
@@ -148,20 +148,20 @@ func unknownApp(app partner.ClientID, err error) error {
 // Dismiss takes approvals back: nothing waits for those tenants any more. An approval that
 // overtook the dismissal stands, and is put back into the index.
 func (a *Approvals) Dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID, actor registry.Actor) error {
-	return chunks(ts, func(ts []tenant.ID) error {
-		if _, err := a.dismiss(ctx, app, ts); err != nil {
+	return forEachChunk(ts, func(ts []tenant.ID) error {
+		if _, err := a.dismissTenants(ctx, app, ts); err != nil {
 			return fmt.Errorf("dismiss: %w", err)
 		}
-		return a.audit(ctx, "approval.delete", app, ts, actor)
+		return a.writeAudit(ctx, "approval.delete", app, ts, actor)
 	})
 }
 
-// DismissStanding is Dismiss of an approval that stands, and registry.ErrConflict where there is
+// DismissExisting is Dismiss of an approval that stands, and registry.ErrConflict where there is
 // none: of those who call it at once, one succeeds. It says whether it took it back, which is in the
 // audit also where it failed later: whoever repeats it hears ErrConflict.
-func (a *Approvals) DismissStanding(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) (took bool, err error) {
+func (a *Approvals) DismissExisting(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) (took bool, err error) {
 	ts := []tenant.ID{t}
-	n, err := a.dismiss(ctx, app, ts)
+	n, err := a.dismissTenants(ctx, app, ts)
 	if err == nil && n == 0 {
 		err = fmt.Errorf("tenant %s has not approved app %s: %w", t, app, registry.ErrConflict)
 	}
@@ -169,32 +169,32 @@ func (a *Approvals) DismissStanding(ctx context.Context, app partner.ClientID, t
 		err = fmt.Errorf("dismiss: %w", err)
 	}
 	if n > 0 {
-		err = errors.Join(err, a.audit(ctx, "approval.delete", app, ts, actor))
+		err = errors.Join(err, a.writeAudit(ctx, "approval.delete", app, ts, actor))
 	}
 	return n > 0, err
 }
 
-// dismiss returns how many approvals it took back, also with an error.
-func (a *Approvals) dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID) (n int, err error) {
-	to, err := a.listener(ctx, app)
+// dismissTenants returns how many approvals it took back, also with an error.
+func (a *Approvals) dismissTenants(ctx context.Context, app partner.ClientID, ts []tenant.ID) (n int, err error) {
+	to, err := a.readTarget(ctx, app)
 	if err != nil {
 		return 0, err
 	}
-	err = a.noted(ctx, app, ts, func() (err error) {
+	err = a.withApprovalNote(ctx, app, ts, func() (err error) {
 		if n, err = a.boxes.Dismiss(ctx, to.life, ts); err != nil {
-			return unknownApp(app, err)
+			return wrapUnknownApp(app, err)
 		}
-		back, err := a.match(ctx, app, ts, nil)
+		back, err := a.syncIndex(ctx, app, ts, nil)
 		if err != nil {
 			return err
 		}
-		return a.catchUp(ctx, app, back)
+		return a.depositCurrent(ctx, app, back)
 	})
 	return n, err
 }
 
-// noted runs what changes approvals in several slots. Where it breaks off, the repair finishes it.
-func (a *Approvals) noted(ctx context.Context, app partner.ClientID, ts []tenant.ID, change func() error) error {
+// withApprovalNote runs what changes approvals in several slots. Where it breaks off, the repair finishes it.
+func (a *Approvals) withApprovalNote(ctx context.Context, app partner.ClientID, ts []tenant.ID, change func() error) error {
 	noted, err := a.index.NoteApprovals(ctx, app, ts)
 	if err != nil {
 		return err
@@ -208,14 +208,14 @@ func (a *Approvals) noted(ctx context.Context, app partner.ClientID, ts []tenant
 // admitTries bounds how often an approval that dismissals keep overtaking reads the tops anew.
 const admitTries = 20
 
-// admit approves tenants in the mailbox, and returns how many await a telling.
-func (a *Approvals) admit(ctx context.Context, life mailbox.Life, ts []tenant.ID, admit admitFunc) (n int, err error) {
+// admitTenants approves tenants in the mailbox, and returns how many await a telling.
+func (a *Approvals) admitTenants(ctx context.Context, life mailbox.Life, ts []tenant.ID, admit admitFunc) (n int, err error) {
 	for range admitTries {
 		since, err := a.boxes.Dismissals(ctx, life.App)
 		if err != nil {
 			return 0, err
 		}
-		admissions, err := a.tops(ctx, ts)
+		admissions, err := a.readTops(ctx, ts)
 		if err != nil {
 			return 0, err
 		}
@@ -226,8 +226,8 @@ func (a *Approvals) admit(ctx context.Context, life mailbox.Life, ts []tenant.ID
 	return 0, fmt.Errorf("%d times: %w", admitTries, mailbox.ErrDismissed)
 }
 
-// approved lists those of the tenants that the mailbox holds an approval of.
-func (a *Approvals) approved(ctx context.Context, app partner.ClientID, ts []tenant.ID) (is []tenant.ID, err error) {
+// listApproved lists those of the tenants that the mailbox holds an approval of.
+func (a *Approvals) listApproved(ctx context.Context, app partner.ClientID, ts []tenant.ID) (is []tenant.ID, err error) {
 	standings, err := a.boxes.Inspect(ctx, app, ts)
 	for i, st := range standings {
 		if st.Approved {
@@ -237,10 +237,10 @@ func (a *Approvals) approved(ctx context.Context, app partner.ClientID, ts []ten
 	return is, err
 }
 
-// match writes the index of tenants as the mailbox has their approvals, and returns those that it
+// syncIndex writes the index of tenants as the mailbox has their approvals, and returns those that it
 // has. approved is what it had when the caller looked. Whoever writes the index looks again
 // afterwards: so the last one to write leaves it right, however calls interleave.
-func (a *Approvals) match(ctx context.Context, app partner.ClientID, ts, approved []tenant.ID) ([]tenant.ID, error) {
+func (a *Approvals) syncIndex(ctx context.Context, app partner.ClientID, ts, approved []tenant.ID) ([]tenant.ID, error) {
 	for range admitTries {
 		is := make(map[tenant.ID]bool, len(approved))
 		for _, t := range approved {
@@ -257,7 +257,7 @@ func (a *Approvals) match(ctx context.Context, app partner.ClientID, ts, approve
 				return nil, err
 			}
 		}
-		now, err := a.approved(ctx, app, ts)
+		now, err := a.listApproved(ctx, app, ts)
 		if err != nil || slices.Equal(now, approved) {
 			return now, err
 		}
@@ -269,11 +269,11 @@ func (a *Approvals) match(ctx context.Context, app partner.ClientID, ts, approve
 // Reconcile makes the index of at most mailbox.MaxBatch tenants match an app's mailbox, and tells the app what fan-outs
 // may have left out meanwhile. It may be repeated at any time.
 func (a *Approvals) Reconcile(ctx context.Context, app partner.ClientID, ts []tenant.ID) error {
-	approved, err := a.approved(ctx, app, ts)
+	approved, err := a.listApproved(ctx, app, ts)
 	if err != nil {
 		return err
 	}
-	if approved, err = a.match(ctx, app, ts, approved); err != nil {
+	if approved, err = a.syncIndex(ctx, app, ts, approved); err != nil {
 		return err
 	}
 	return a.CatchUp(ctx, app, approved)
@@ -282,39 +282,39 @@ func (a *Approvals) Reconcile(ctx context.Context, app partner.ClientID, ts []te
 // CatchUp deposits the records of at most mailbox.MaxBatch tenants anew, for an app that hears: what it knows changes
 // nothing. An app that is gone hears nothing.
 func (a *Approvals) CatchUp(ctx context.Context, app partner.ClientID, ts []tenant.ID) error {
-	err := a.catchUp(ctx, app, ts)
+	err := a.depositCurrent(ctx, app, ts)
 	if errors.Is(err, ErrUnknownApp) {
 		return nil
 	}
 	return err
 }
 
-// catchUp tells an app what fan-outs may have left out while it was not in the index of tenants.
-func (a *Approvals) catchUp(ctx context.Context, app partner.ClientID, ts []tenant.ID) error {
+// depositCurrent tells an app what fan-outs may have left out while it was not in the index of tenants.
+func (a *Approvals) depositCurrent(ctx context.Context, app partner.ClientID, ts []tenant.ID) error {
 	if len(ts) == 0 {
 		return nil
 	}
-	to, err := a.listener(ctx, app)
-	if err != nil || !to.hears {
+	to, err := a.readTarget(ctx, app)
+	if err != nil || !to.getsDeposits {
 		return err
 	}
-	_, err = a.deposit(ctx, to.life, ts)
-	return unknownApp(app, err)
+	_, err = a.depositRecords(ctx, to.life, ts)
+	return wrapUnknownApp(app, err)
 }
 
 // Resync tells an app the status of the given tenants again; a job does so for all. It returns how many will be told. What it
 // asked for before it broke off, the repair has told.
 func (a *Approvals) Resync(ctx context.Context, app partner.ClientID, ts []tenant.ID) (int, error) {
-	to, err := a.listener(ctx, app)
+	to, err := a.readTarget(ctx, app)
 	if err != nil {
 		return 0, fmt.Errorf("resync: %w", err)
 	}
 	n := 0
-	err = chunks(ts, func(ts []tenant.ID) error {
-		return a.noted(ctx, app, ts, func() error {
-			told, err := a.again(ctx, to, ts)
+	err = forEachChunk(ts, func(ts []tenant.ID) error {
+		return a.withApprovalNote(ctx, app, ts, func() error {
+			told, err := a.requestResync(ctx, to, ts)
 			n += told
-			return unknownApp(app, err)
+			return wrapUnknownApp(app, err)
 		})
 	})
 	if err != nil {
@@ -323,40 +323,40 @@ func (a *Approvals) Resync(ctx context.Context, app partner.ClientID, ts []tenan
 	return n, nil
 }
 
-// again asks for the status of tenants to be told again, and tells it. It returns how many will be told.
-func (a *Approvals) again(ctx context.Context, to listener, ts []tenant.ID) (int, error) {
-	admissions, err := a.tops(ctx, ts)
+// requestResync asks for the status of tenants to be told again, and tells it. It returns how many will be told.
+func (a *Approvals) requestResync(ctx context.Context, to depositTarget, ts []tenant.ID) (int, error) {
+	admissions, err := a.readTops(ctx, ts)
 	if err != nil {
 		return 0, err
 	}
 	asked, err := a.boxes.Again(ctx, to.life, admissions)
-	if err != nil || asked == 0 || !to.hears {
+	if err != nil || asked == 0 || !to.getsDeposits {
 		return 0, err
 	}
-	written, err := a.deposit(ctx, to.life, ts)
+	written, err := a.depositRecords(ctx, to.life, ts)
 	return min(asked, written), err // not those with nothing to tell
 }
 
-// listener is an app as those see it who write to its mailbox.
-type listener struct {
+// depositTarget is an app as those see it who write to its mailbox.
+type depositTarget struct {
 	life mailbox.Life
-	// hears: it gets deposits; one that never had a URL does not.
-	hears bool
+	// getsDeposits: it gets deposits; one that never had a URL does not.
+	getsDeposits bool
 }
 
-// listener reads the app's settings anew.
-func (a *Approvals) listener(ctx context.Context, app partner.ClientID) (listener, error) {
+// readTarget reads the app's settings anew.
+func (a *Approvals) readTarget(ctx context.Context, app partner.ClientID) (depositTarget, error) {
 	if err := a.apps.Refresh(ctx); err != nil {
-		return listener{}, fmt.Errorf("refresh apps: %w", err)
+		return depositTarget{}, fmt.Errorf("refresh apps: %w", err)
 	}
 	e, ok, unreadable := a.apps.Lookup(app)
 	if unreadable != nil && (!ok || !e.Rec.App.EverHadURL) { // it may be there, and hear, since its last write
-		return listener{}, fmt.Errorf("read app %s: %w", app, unreadable)
+		return depositTarget{}, fmt.Errorf("read app %s: %w", app, unreadable)
 	}
 	if !ok {
-		return listener{}, fmt.Errorf("%w: %s", ErrUnknownApp, app)
+		return depositTarget{}, fmt.Errorf("%w: %s", ErrUnknownApp, app)
 	}
-	return listener{life: lifeOf(e), hears: e.Rec.App.EverHadURL}, nil
+	return depositTarget{life: lifeOf(e), getsDeposits: e.Rec.App.EverHadURL}, nil
 }
 
 // lifeOf names the life that an app's settings are of.
@@ -364,8 +364,8 @@ func lifeOf(e *registry.Entry) mailbox.Life {
 	return mailbox.Life{App: e.Rec.App.ClientID, Birth: e.Rec.Birth}
 }
 
-// tops reads the highest sequence of each tenant.
-func (a *Approvals) tops(ctx context.Context, ts []tenant.ID) ([]mailbox.Admission, error) {
+// readTops reads the highest sequence of each tenant.
+func (a *Approvals) readTops(ctx context.Context, ts []tenant.ID) ([]mailbox.Admission, error) {
 	views, err := a.index.HeldTenants(ctx, ts)
 	if err != nil {
 		return nil, err
@@ -377,9 +377,9 @@ func (a *Approvals) tops(ctx context.Context, ts []tenant.ID) ([]mailbox.Admissi
 	return admissions, nil
 }
 
-// deposit reads the tenants' records and puts them into the app's mailbox. It counts the entries
+// depositRecords reads the tenants' records and puts them into the app's mailbox. It counts the entries
 // that were written.
-func (a *Approvals) deposit(ctx context.Context, life mailbox.Life, ts []tenant.ID) (written int, err error) {
+func (a *Approvals) depositRecords(ctx context.Context, life mailbox.Life, ts []tenant.ID) (written int, err error) {
 	views, err := a.index.HeldTenants(ctx, ts)
 	if err != nil {
 		return 0, err
@@ -391,13 +391,13 @@ func (a *Approvals) deposit(ctx context.Context, life mailbox.Life, ts []tenant.
 	}
 	d, err := a.boxes.Deposit(ctx, life, uuid.NewString(), records)
 	if err == nil || d != (mailbox.Deposited{}) { // an error may say that it is written, but not yet safe
-		a.metrics.deposited(d)
-		wake(ctx, a.waker, a.log, life.App, d.Wake)
+		a.metrics.countSuperseded(d)
+		forwardWake(ctx, a.waker, a.log, life.App, d.Wake)
 	}
 	return d.Written, err
 }
 
-func (a *Approvals) audit(ctx context.Context, action string, app partner.ClientID, ts []tenant.ID, actor registry.Actor) error {
+func (a *Approvals) writeAudit(ctx context.Context, action string, app partner.ClientID, ts []tenant.ID, actor registry.Actor) error {
 	entries := make([]registry.AuditEntry, len(ts))
 	for i, t := range ts {
 		entries[i] = registry.AuditEntry{
@@ -410,8 +410,8 @@ func (a *Approvals) audit(ctx context.Context, action string, app partner.Client
 	return nil
 }
 
-// chunks calls f with at most mailbox.MaxBatch tenants at a time.
-func chunks(ts []tenant.ID, f func([]tenant.ID) error) error {
+// forEachChunk calls f with at most mailbox.MaxBatch tenants at a time.
+func forEachChunk(ts []tenant.ID, f func([]tenant.ID) error) error {
 	for len(ts) > 0 {
 		n := min(len(ts), mailbox.MaxBatch)
 		if err := f(ts[:n]); err != nil {

@@ -150,7 +150,7 @@ func TestApprovalsOnACondition(t *testing.T) {
 // dismissStanding fails where what it says of itself contradicts its error.
 func dismissStanding(t *testing.T, a *fanout.Approvals, id tenant.ID) error {
 	t.Helper()
-	took, err := a.DismissStanding(t.Context(), "app1", id, admin())
+	took, err := a.DismissExisting(t.Context(), "app1", id, admin())
 	if took != (err == nil) {
 		t.Errorf("took it back: %v, %v", took, err)
 	}
@@ -177,11 +177,11 @@ func TestUnconfirmedApprovalsOnACondition(t *testing.T) {
 					t.Errorf("approve again: %v", err)
 				}
 				fails(s)
-				if took, err := s.approvals().DismissStanding(t.Context(), "app1", "a", admin()); !took || !errors.Is(err, errFake) {
+				if took, err := s.approvals().DismissExisting(t.Context(), "app1", "a", admin()); !took || !errors.Is(err, errFake) {
 					t.Errorf("took it back: %v, %v", took, err)
 				}
 				delete(s.few, "app1")
-				if took, err := s.approvals().DismissStanding(t.Context(), "app1", "a", admin()); took || !errors.Is(err, registry.ErrConflict) {
+				if took, err := s.approvals().DismissExisting(t.Context(), "app1", "a", admin()); took || !errors.Is(err, registry.ErrConflict) {
 					t.Errorf("took it back again: %v, %v", took, err)
 				}
 				entries, _, err := s.reg.AuditEntries(t.Context(), registry.AuditQuery{Limit: 100})

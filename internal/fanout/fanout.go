@@ -81,7 +81,7 @@ func (f *Fanout) Run(ctx context.Context, ids []tenant.ID) error {
 	var errs []error
 	for len(ids) > 0 {
 		n := min(len(ids), mailbox.MaxBatch)
-		if err := f.batch(ctx, ids[:n]); err != nil {
+		if err := f.fanOutBatch(ctx, ids[:n]); err != nil {
 			errs = append(errs, err)
 		}
 		ids = ids[n:]
@@ -92,21 +92,21 @@ func (f *Fanout) Run(ctx context.Context, ids []tenant.ID) error {
 // approversPage is how many approvers of each of n tenants are held at once.
 func approversPage(n int) int { return max(1, min(pairsAtOnce/n, approversAtOnce)) }
 
-// batch fans out at most mailbox.MaxBatch tenants.
-func (f *Fanout) batch(ctx context.Context, ids []tenant.ID) error {
-	err := f.bounded(ctx, ids)
+// fanOutBatch fans out at most mailbox.MaxBatch tenants.
+func (f *Fanout) fanOutBatch(ctx context.Context, ids []tenant.ID) error {
+	err := f.fanOutWithRoom(ctx, ids)
 	if !errors.Is(err, registry.ErrUnreadable) || len(ids) == 1 {
 		return err
 	}
 	errs := make([]error, len(ids)) // one that cannot be read must not keep the others
 	for i := range ids {
-		errs[i] = f.bounded(ctx, ids[i:i+1])
+		errs[i] = f.fanOutWithRoom(ctx, ids[i:i+1])
 	}
 	return errors.Join(errs...)
 }
 
-// bounded fans tenants out once there is room for what that holds.
-func (f *Fanout) bounded(ctx context.Context, ids []tenant.ID) error {
+// fanOutWithRoom fans tenants out once there is room for what that holds.
+func (f *Fanout) fanOutWithRoom(ctx context.Context, ids []tenant.ID) error {
 	start := time.Now()
 	room := int64(len(ids) * approversPage(len(ids)))
 	if err := f.room.Acquire(ctx, room); err != nil {
@@ -123,13 +123,13 @@ func (f *Fanout) bounded(ctx context.Context, ids []tenant.ID) error {
 		switch o := &read[i]; {
 		case o.View.FanoutOwed:
 			owed = append(owed, o)
-		case listedInVain(o.Ticket, start):
+		case isStaleTicket(o.Ticket, start):
 			done = append(done, registry.Cleared{Tenant: ids[i], Top: o.View.Record.Top, Ticket: o.Ticket})
 		}
 	}
 	var failed map[tenant.ID]bool
 	if len(owed) > 0 {
-		failed, err = f.carry(ctx, owed)
+		failed, err = f.depositAllPages(ctx, owed)
 		if err != nil {
 			f.opts.Log.WarnContext(ctx, "fan-out incomplete; it stays owed", "tenants", len(failed), "err", err)
 		}
@@ -138,7 +138,7 @@ func (f *Fanout) bounded(ctx context.Context, ids []tenant.ID) error {
 				done = append(done, registry.Cleared{Tenant: r.Tenant, Top: r.Top, Ticket: o.Ticket})
 			}
 		}
-		f.opts.Metrics.fannedOut(time.Since(start))
+		f.opts.Metrics.observeFanout(time.Since(start))
 	}
 	if len(done) > 0 {
 		if err := f.opts.Tenants.ClearOwed(ctx, done); err != nil {
@@ -151,11 +151,11 @@ func (f *Fanout) bounded(ctx context.Context, ids []tenant.ID) error {
 	return nil
 }
 
-// carry puts the records of tenants into the mailboxes of all who approved them, a page of approvers after the
+// depositAllPages puts the records of tenants into the mailboxes of all who approved them, a page of approvers after the
 // other. It returns the tenants whose record did not reach every mailbox.
-func (f *Fanout) carry(ctx context.Context, owed []*registry.Owing) (failed map[tenant.ID]bool, err error) {
+func (f *Fanout) depositAllPages(ctx context.Context, owed []*registry.Owing) (failed map[tenant.ID]bool, err error) {
 	failed = map[tenant.ID]bool{}
-	err = f.deposit(ctx, owed, failed)
+	err = f.depositForApprovers(ctx, owed, failed)
 	for {
 		var more []*registry.Owing
 		for _, o := range owed {
@@ -172,7 +172,7 @@ func (f *Fanout) carry(ctx context.Context, owed []*registry.Owing) (failed map[
 				failed[o.View.Record.Tenant] = true
 			}
 		}
-		err = errors.Join(err, errors.Join(errs...), f.deposit(ctx, owed, failed))
+		err = errors.Join(err, errors.Join(errs...), f.depositForApprovers(ctx, owed, failed))
 	}
 }
 
@@ -180,27 +180,27 @@ func (f *Fanout) carry(ctx context.Context, owed []*registry.Owing) (failed map[
 // record lie milliseconds, or a crash.
 const staleTicket = 10 * time.Minute
 
-// listedInVain reports that a tenant owes nothing and that its ticket (µs) is too old for an accept
+// isStaleTicket reports that a tenant owes nothing and that its ticket (µs) is too old for an accept
 // that is still under way.
-func listedInVain(ticket int64, now time.Time) bool {
+func isStaleTicket(ticket int64, now time.Time) bool {
 	return ticket != 0 && now.Sub(time.UnixMicro(ticket)) > staleTicket
 }
 
-// deposit puts records into the mailboxes of the approvers that were read, waking those that need it. It marks the
+// depositForApprovers puts records into the mailboxes of the approvers that were read, waking those that need it. It marks the
 // tenants whose record did not reach every mailbox. Where the apps could not all be
 // read anew, it serves those that are known; what else may be an app that hears stays owed.
 //
 // Whoever is known to get deposits may get this one, even if it was deleted meanwhile: its mailbox then refuses.
 // To leave one out, the apps must be read anew, after the approvers: it may have been created since.
-func (f *Fanout) deposit(ctx context.Context, owed []*registry.Owing, failed map[tenant.ID]bool) error {
-	apps := byApp(owed)
-	batches, silent := f.address(apps)
+func (f *Fanout) depositForApprovers(ctx context.Context, owed []*registry.Owing, failed map[tenant.ID]bool) error {
+	apps := groupByApp(owed)
+	batches, silent := f.planDeposits(apps)
 	var stale error
 	if len(silent) > 0 {
 		if stale = f.opts.Apps.Refresh(ctx); stale != nil {
 			stale = fmt.Errorf("refresh apps: %w", stale)
 		}
-		batches, silent = f.address(apps)
+		batches, silent = f.planDeposits(apps)
 	}
 	for _, a := range silent {
 		if stale != nil || a.unreadable {
@@ -209,7 +209,7 @@ func (f *Fanout) deposit(ctx context.Context, owed []*registry.Owing, failed map
 	}
 	gone, err := f.depositMany(ctx, batches, failed)
 	if len(gone) > 0 {
-		again, stale := f.livesAnew(ctx, gone, failed)
+		again, stale := f.readdressDeposits(ctx, gone, failed)
 		gone, late := f.depositMany(ctx, again, failed)
 		for _, b := range gone {
 			markFailed(failed, b.Records)
@@ -219,16 +219,16 @@ func (f *Fanout) deposit(ctx context.Context, owed []*registry.Owing, failed map
 	return errors.Join(stale, err)
 }
 
-// approved is an app with the records of tenants that approved it.
-type approved struct {
+// appRecords is an app with the records of tenants that approved it.
+type appRecords struct {
 	app     partner.ClientID
 	records []*tenant.Record
 	// unreadable: the app's last write cannot be read.
 	unreadable bool
 }
 
-func byApp(owed []*registry.Owing) []approved {
-	var apps []approved
+func groupByApp(owed []*registry.Owing) []appRecords {
+	var apps []appRecords
 	where := map[partner.ClientID]int{}
 	for _, o := range owed {
 		for _, id := range o.Approvers {
@@ -236,7 +236,7 @@ func byApp(owed []*registry.Owing) []approved {
 			if !ok {
 				at = len(apps)
 				where[id] = at
-				apps = append(apps, approved{app: id})
+				apps = append(apps, appRecords{app: id})
 			}
 			if r := &o.View.Record; len(apps[at].records) == 0 || apps[at].records[len(apps[at].records)-1] != r { // it may come twice
 				apps[at].records = append(apps[at].records, r)
@@ -246,8 +246,8 @@ func byApp(owed []*registry.Owing) []approved {
 	return apps
 }
 
-// address makes deposits for the apps that are known to get them, and returns the others.
-func (f *Fanout) address(apps []approved) (batches []mailbox.Batch, silent []approved) {
+// planDeposits makes deposits for the apps that are known to get them, and returns the others.
+func (f *Fanout) planDeposits(apps []appRecords) (batches []mailbox.Batch, silent []appRecords) {
 	batches = make([]mailbox.Batch, 0, len(apps))
 	for _, a := range apps {
 		e, ok, unreadable := f.opts.Apps.Lookup(a.app)
@@ -279,15 +279,15 @@ func (f *Fanout) depositMany(ctx context.Context, batches []mailbox.Batch, faile
 				continue
 			} // else it is written, and what it armed must not wait for the grace to pass
 		}
-		f.opts.Metrics.deposited(results[i])
-		wake(ctx, f.opts.Waker, f.opts.Log, b.Life.App, results[i].Wake)
+		f.opts.Metrics.countSuperseded(results[i])
+		forwardWake(ctx, f.opts.Waker, f.opts.Log, b.Life.App, results[i].Wake)
 	}
 	return gone, errors.Join(errs...)
 }
 
-// livesAnew makes deposits of a life that is over ones of the app's present life; there is none for an app that
+// readdressDeposits makes deposits of a life that is over ones of the app's present life; there is none for an app that
 // was deleted. Where the settings know no later life, they lost what the mailbox was told: that stays owed.
-func (f *Fanout) livesAnew(ctx context.Context, gone []mailbox.Batch, failed map[tenant.ID]bool) (again []mailbox.Batch, err error) {
+func (f *Fanout) readdressDeposits(ctx context.Context, gone []mailbox.Batch, failed map[tenant.ID]bool) (again []mailbox.Batch, err error) {
 	stale := f.opts.Apps.Refresh(ctx)
 	if stale != nil {
 		stale = fmt.Errorf("refresh apps: %w", stale)
@@ -310,8 +310,8 @@ func markFailed(failed map[tenant.ID]bool, records []*tenant.Record) {
 	}
 }
 
-// wake hands a wake-up on; one that is lost is armed again by the sweep.
-func wake(ctx context.Context, w Waker, log *slog.Logger, app partner.ClientID, wk mailbox.Wake) {
+// forwardWake hands a wake-up on; one that is lost is armed again by the sweep.
+func forwardWake(ctx context.Context, w Waker, log *slog.Logger, app partner.ClientID, wk mailbox.Wake) {
 	if err := w.Wake(ctx, app, wk); err != nil {
 		log.WarnContext(ctx, "wake-up not enqueued; a loop will", "app", app, "err", err)
 	}

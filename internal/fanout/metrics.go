@@ -29,13 +29,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 }
 
-func (m *Metrics) fannedOut(d time.Duration) {
+func (m *Metrics) observeFanout(d time.Duration) {
 	if m != nil {
 		m.duration.Observe(d.Seconds())
 	}
 }
 
-func (m *Metrics) deposited(d mailbox.Deposited) {
+func (m *Metrics) countSuperseded(d mailbox.Deposited) {
 	if m != nil {
 		m.superseded.Add(float64(d.Replaced))
 	}

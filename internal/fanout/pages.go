@@ -12,8 +12,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Pages is the mailbox's side of jobs.
-type Pages interface {
+// JobPages is the mailbox's side of jobs.
+type JobPages interface {
 	NextPage(ctx context.Context, c mailbox.JobClaim) (mailbox.JobPage, error)
 	Tell(ctx context.Context, c *mailbox.JobClaim, nonce string, recs []tenant.Record, t mailbox.Telling) (mailbox.Told, error)
 	EndJob(ctx context.Context, c mailbox.JobClaim, as mailbox.JobState, why mailbox.JobReason) error
@@ -21,13 +21,13 @@ type Pages interface {
 	Cleared(ctx context.Context, c mailbox.JobClaim, ts []tenant.ID) (left int, err error)
 }
 
-// Page makes the next page of a claimed job, and reports whether the job has ended with it. What it wrote before it broke off is
+// AdvanceJob makes the next page of a claimed job, and reports whether the job has ended with it. What it wrote before it broke off is
 // written again by the next try, and changes nothing then. Errors: mailbox.ErrJobLost; mailbox.ErrGone where the job's app is no more.
-func (a *Approvals) Page(ctx context.Context, c *mailbox.JobClaim) (ended bool, err error) {
+func (a *Approvals) AdvanceJob(ctx context.Context, c *mailbox.JobClaim) (ended bool, err error) {
 	if c.ID.Kind == mailbox.JobClear {
-		ended, err = a.clearPage(ctx, *c)
+		ended, err = a.clearJobPage(ctx, *c)
 	} else {
-		ended, err = a.tellPage(ctx, c)
+		ended, err = a.depositJobPage(ctx, c)
 	}
 	if err != nil {
 		return false, fmt.Errorf("page of job %s: %w", c.ID, err)
@@ -35,8 +35,8 @@ func (a *Approvals) Page(ctx context.Context, c *mailbox.JobClaim) (ended bool, 
 	return ended, nil
 }
 
-// clearPage takes a page of a former life off the index of tenants, and then off the list of what is left.
-func (a *Approvals) clearPage(ctx context.Context, c mailbox.JobClaim) (ended bool, err error) {
+// clearJobPage takes a page of a former life off the index of tenants, and then off the list of what is left.
+func (a *Approvals) clearJobPage(ctx context.Context, c mailbox.JobClaim) (ended bool, err error) {
 	page, err := a.boxes.Former(ctx, c.Life())
 	if err != nil {
 		return false, err
@@ -48,10 +48,10 @@ func (a *Approvals) clearPage(ctx context.Context, c mailbox.JobClaim) (ended bo
 	return left == 0, err
 }
 
-// tellPage reads a page of approvals, then the tenants' records, and deposits them in the step that moves the job on. No
+// depositJobPage reads a page of approvals, then the tenants' records, and deposits them in the step that moves the job on. No
 // note is needed of what may break off: the job is the note.
-func (a *Approvals) tellPage(ctx context.Context, c *mailbox.JobClaim) (ended bool, err error) {
-	hears, err := a.hearsStill(ctx, c.Life())
+func (a *Approvals) depositJobPage(ctx context.Context, c *mailbox.JobClaim) (ended bool, err error) {
+	hears, err := a.stillGetsDeposits(ctx, c.Life())
 	if err != nil {
 		return false, err
 	}
@@ -66,43 +66,43 @@ func (a *Approvals) tellPage(ctx context.Context, c *mailbox.JobClaim) (ended bo
 	for rest := page.Tenants; ; {
 		n := min(len(rest), mailbox.MaxBatch)
 		t.All, t.Last = c.ID.Kind == mailbox.JobResync, n == len(rest)
-		if ended, err = a.tell(ctx, c, rest[:n], &t); err != nil || t.Last {
+		if ended, err = a.depositTenants(ctx, c, rest[:n], &t); err != nil || t.Last {
 			return ended, err
 		}
 		rest = rest[n:]
 	}
 }
 
-// hearsStill reports whether the app gets deposits. One that is known to, does: what it is told in a life that is over is refused.
-func (a *Approvals) hearsStill(ctx context.Context, life mailbox.Life) (bool, error) {
+// stillGetsDeposits reports whether the app gets deposits. One that is known to, does: what it is told in a life that is over is refused.
+func (a *Approvals) stillGetsDeposits(ctx context.Context, life mailbox.Life) (bool, error) {
 	if e, ok, _ := a.apps.Lookup(life.App); ok && lifeOf(e) == life && e.Rec.App.EverHadURL {
 		return true, nil
 	}
-	to, err := a.listener(ctx, life.App)
+	to, err := a.readTarget(ctx, life.App)
 	switch {
 	case errors.Is(err, ErrUnknownApp), err == nil && to.life.Birth > life.Birth:
 		return false, fmt.Errorf("app %s: %w", life.App, mailbox.ErrGone)
 	case err == nil && to.life.Birth < life.Birth: // the settings lost what made it: the comparison heals that
 		return false, fmt.Errorf("app %s: its settings know birth %d, the job %d: %w", life.App, to.life.Birth, life.Birth, registry.ErrUnreadable)
 	}
-	return to.hears, err
+	return to.getsDeposits, err
 }
 
-// tellTries bounds how often tenants whose records keep changing are read anew for one page.
-const tellTries = 20
+// depositTries bounds how often tenants whose records keep changing are read anew for one page.
+const depositTries = 20
 
-// tell deposits tenants of a page. Those of which a newer record was deposited since theirs was read, it reads anew.
-func (a *Approvals) tell(ctx context.Context, c *mailbox.JobClaim, ts []tenant.ID, t *mailbox.Telling) (ended bool, err error) {
-	for range tellTries {
-		records, skipped, err := a.records(ctx, ts)
+// depositTenants deposits tenants of a page. Those of which a newer record was deposited since theirs was read, it reads anew.
+func (a *Approvals) depositTenants(ctx context.Context, c *mailbox.JobClaim, ts []tenant.ID, t *mailbox.Telling) (ended bool, err error) {
+	for range depositTries {
+		records, skipped, err := a.readRecords(ctx, ts)
 		if err != nil {
 			return false, err
 		}
 		t.Skipped += skipped
 		told, err := a.boxes.Tell(ctx, c, uuid.NewString(), records, *t)
 		if err == nil || told.Deposited != (mailbox.Deposited{}) { // an error may say that it is written, but not yet safe
-			a.metrics.deposited(told.Deposited)
-			wake(ctx, a.waker, a.log, c.ID.App, told.Wake)
+			a.metrics.countSuperseded(told.Deposited)
+			forwardWake(ctx, a.waker, a.log, c.ID.App, told.Wake)
 		}
 		if errors.Is(err, mailbox.ErrJobLost) && !t.All && c.ID.Kind == mailbox.JobResync { // they bear the mark already
 			return false, errors.Join(err, a.CatchUp(ctx, c.ID.App, ts))
@@ -112,11 +112,11 @@ func (a *Approvals) tell(ctx context.Context, c *mailbox.JobClaim, ts []tenant.I
 		}
 		ts, t.All = told.Stale, false
 	}
-	return false, fmt.Errorf("%d records of the page changed %d times meanwhile", len(ts), tellTries)
+	return false, fmt.Errorf("%d records of the page changed %d times meanwhile", len(ts), depositTries)
 }
 
-// records reads tenants' records, but for those that this version cannot read.
-func (a *Approvals) records(ctx context.Context, ts []tenant.ID) (records []tenant.Record, skipped int, err error) {
+// readRecords reads tenants' records, but for those that this version cannot read.
+func (a *Approvals) readRecords(ctx context.Context, ts []tenant.ID) (records []tenant.Record, skipped int, err error) {
 	if len(ts) == 0 {
 		return nil, 0, nil
 	}
@@ -127,11 +127,11 @@ func (a *Approvals) records(ctx context.Context, ts []tenant.ID) (records []tena
 			return nil, 1, nil
 		}
 		half := len(ts) / 2
-		left, n, err := a.records(ctx, ts[:half])
+		left, n, err := a.readRecords(ctx, ts[:half])
 		if err != nil {
 			return nil, 0, err
 		}
-		right, m, err := a.records(ctx, ts[half:])
+		right, m, err := a.readRecords(ctx, ts[half:])
 		return append(left, right...), n + m, err
 	}
 	if err != nil {

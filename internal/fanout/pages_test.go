@@ -43,7 +43,7 @@ func (s *shim) runJob(ctx context.Context, id mailbox.JobID) error {
 		return err
 	}
 	for ended := false; !ended; {
-		if ended, err = s.approvals().Page(ctx, &c); errors.Is(err, mailbox.ErrJobLost) {
+		if ended, err = s.approvals().AdvanceJob(ctx, &c); errors.Is(err, mailbox.ErrJobLost) {
 			return nil
 		}
 		if err != nil {
@@ -202,7 +202,7 @@ func TestJobsOfAppsThatHearNothing(t *testing.T) {
 					t.Fatal(err)
 				}
 				row.do(s)
-				ended, err := s.approvals().Page(t.Context(), &c)
+				ended, err := s.approvals().AdvanceJob(t.Context(), &c)
 				got := "gone"
 				if !errors.Is(err, mailbox.ErrGone) {
 					j := ok[[]mailbox.Job](t)(s.box.Jobs(t.Context(), []mailbox.JobID{id}))[0]

@@ -44,11 +44,11 @@ func NewRepairer(o RepairOptions) *Repairer { return &Repairer{opts: o} }
 
 // Repair does one bounded piece of the work.
 func (r *Repairer) Repair(ctx context.Context) error {
-	return r.settle(ctx)
+	return r.finishApprovals(ctx)
 }
 
-// settle finishes what calls broke off. What cannot be settled does not keep the rest from it.
-func (r *Repairer) settle(ctx context.Context) error {
+// finishApprovals finishes what calls broke off. What cannot be settled does not keep the rest from it.
+func (r *Repairer) finishApprovals(ctx context.Context) error {
 	list, err := r.opts.Index.UnsettledApprovals(ctx, settleAfter, r.stuck, unsettledLimit)
 	if err != nil {
 		err = fmt.Errorf("repair approvals: %w", err)
@@ -67,7 +67,7 @@ func (r *Repairer) settle(ctx context.Context) error {
 		for i, u := range us {
 			ts[i] = u.Tenant
 		}
-		err := chunks(ts, func(ts []tenant.ID) error { return r.opts.Approvals.Reconcile(ctx, app, ts) })
+		err := forEachChunk(ts, func(ts []tenant.ID) error { return r.opts.Approvals.Reconcile(ctx, app, ts) })
 		if err == nil {
 			err = r.opts.Approvals.index.SettleApprovals(ctx, us)
 		}

@@ -50,19 +50,19 @@ func (r *Runner) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			r.stopped.Store(true)
-			r.handOver(ctx)
+			r.handOverRest(ctx)
 			return
 		case ids := <-r.queue:
-			ids = r.gather(ids)
+			ids = r.gatherTenants(ids)
 			if ctx.Err() != nil {
-				r.pass(ctx, ids)
+				r.passToQueue(ctx, ids)
 				continue
 			}
 			if err := r.fanOut(ctx, ids); err != nil {
 				if ctx.Err() == nil {
 					r.log.WarnContext(ctx, "fan-out failed here; the queue repeats it", "tenants", len(ids), "err", err)
 				}
-				r.pass(ctx, ids)
+				r.passToQueue(ctx, ids)
 			}
 		}
 	}
@@ -75,19 +75,19 @@ func (r *Runner) fanOut(ctx context.Context, ids []tenant.ID) error {
 	return r.run(ctx, ids)
 }
 
-func (r *Runner) handOver(ctx context.Context) {
+func (r *Runner) handOverRest(ctx context.Context) {
 	for {
 		select {
 		case ids := <-r.queue:
-			r.pass(ctx, r.gather(ids))
+			r.passToQueue(ctx, r.gatherTenants(ids))
 		default:
 			return
 		}
 	}
 }
 
-// pass hands tenants to the queue although ctx may have ended.
-func (r *Runner) pass(ctx context.Context, ids []tenant.ID) {
+// passToQueue hands tenants to the queue although ctx may have ended.
+func (r *Runner) passToQueue(ctx context.Context, ids []tenant.ID) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handWithin)
 	defer cancel()
 	if err := r.hand(ctx, ids); err != nil {
@@ -95,8 +95,8 @@ func (r *Runner) pass(ctx context.Context, ids []tenant.ID) {
 	}
 }
 
-// gather adds what else waits already, up to one batch, each tenant once.
-func (r *Runner) gather(ids []tenant.ID) []tenant.ID {
+// gatherTenants adds what else waits already, up to one batch, each tenant once.
+func (r *Runner) gatherTenants(ids []tenant.ID) []tenant.ID {
 	seen := make(map[tenant.ID]struct{}, len(ids))
 	out := make([]tenant.ID, 0, len(ids))
 	for {

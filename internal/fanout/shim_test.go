@@ -243,8 +243,8 @@ func (s *shim) Approve(ctx context.Context, life mailbox.Life, since int64, ts [
 	return call(s, "admit", func() (int, error) { return s.box.Approve(ctx, life, since, ts) })
 }
 
-func (s *shim) ApproveFirst(ctx context.Context, life mailbox.Life, since int64, ts []mailbox.Admission) (int, error) {
-	n, err := call(s, "admit", func() (int, error) { return s.box.ApproveFirst(ctx, life, since, ts) })
+func (s *shim) ApproveNew(ctx context.Context, life mailbox.Life, since int64, ts []mailbox.Admission) (int, error) {
+	n, err := call(s, "admit", func() (int, error) { return s.box.ApproveNew(ctx, life, since, ts) })
 	return n, s.short(life.App, err)
 }
 

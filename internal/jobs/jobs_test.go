@@ -93,7 +93,7 @@ func TestWorkersThatDie(t *testing.T) {
 	// a worker that is killed makes no page any more, and gives nothing back: its claim is made to run out
 	var made, killed atomic.Int64
 	dying := func(ctx context.Context, c *mailbox.JobClaim) (bool, error) {
-		ended, err := w.approvals.Page(ctx, c)
+		ended, err := w.approvals.AdvanceJob(ctx, c)
 		if n := made.Add(1); err == nil && !ended && n%20 == 0 && killed.Add(1) <= kills {
 			w.must(w.rdb.HSet(ctx, "lamplighter:{app1}:job:"+string(c.ID.Kind)+":"+last(c.ID), "until", "1").Err())
 			return false, mailbox.ErrJobLost
@@ -151,7 +151,7 @@ func TestJobsShareAWorker(t *testing.T) {
 			}
 			return false, ctx.Err()
 		default:
-			return w.approvals.Page(ctx, c)
+			return w.approvals.AdvanceJob(ctx, c)
 		}
 	}, func(o *jobs.Options) { o.AtOnce, o.Slice = 1, 50*time.Millisecond })
 	made := map[partner.ClientID]mailbox.JobID{}
@@ -184,7 +184,7 @@ func TestAFailingPageIsShown(t *testing.T) {
 			if !well.Load() {
 				return false, fmt.Errorf("page: %w", registry.ErrUnreadable)
 			}
-			return w.approvals.Page(ctx, c)
+			return w.approvals.AdvanceJob(ctx, c)
 		}
 		stop := w.worker(page, nil)
 		id, _, err := w.desk.Tell(w.Context(), life, mailbox.JobResync, actor())
@@ -210,7 +210,7 @@ func TestTwoResyncsOfOneApp(t *testing.T) {
 		once := sync.OnceFunc(func() { close(hold); <-let })
 		w.worker(func(ctx context.Context, c *mailbox.JobClaim) (bool, error) {
 			once()
-			return w.approvals.Page(ctx, c)
+			return w.approvals.AdvanceJob(ctx, c)
 		}, nil)
 		first, _, err := w.desk.Tell(w.Context(), life, mailbox.JobResync, actor())
 		w.must(err)

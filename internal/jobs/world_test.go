@@ -177,7 +177,7 @@ type pages = func(ctx context.Context, c *mailbox.JobClaim) (bool, error)
 func (w *world) worker(page pages, change func(*jobs.Options)) (stop func()) {
 	w.Helper()
 	if page == nil {
-		page = w.approvals.Page
+		page = w.approvals.AdvanceJob
 	}
 	w.metrics = prometheus.NewRegistry()
 	o := jobs.Options{

@@ -366,7 +366,7 @@ func TestApproveFirst(t *testing.T) {
 	t.Parallel()
 	each(t, mailbox.Settings{}, func(b *box) {
 		first := func(since int64, ts ...mailbox.Admission) (int, error) {
-			return b.s.ApproveFirst(b.Context(), testLife, since, ts)
+			return b.s.ApproveNew(b.Context(), testLife, since, ts)
 		}
 		if n, err := first(0, mailbox.Admission{Tenant: "t1", Top: 5}); n != 1 || err != nil {
 			b.Errorf("the first = %d, %v", n, err)

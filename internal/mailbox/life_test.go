@@ -167,7 +167,7 @@ func writes() map[string]func(ctx context.Context, s *mailbox.Store, l mailbox.L
 			return s.Approve(ctx, l, 1, []mailbox.Admission{{Tenant: "t9"}})
 		},
 		"ApproveFirst": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
-			return s.ApproveFirst(ctx, l, 1, []mailbox.Admission{{Tenant: "t1"}})
+			return s.ApproveNew(ctx, l, 1, []mailbox.Admission{{Tenant: "t1"}})
 		},
 		"Again": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
 			return s.Again(ctx, l, []mailbox.Admission{{Tenant: "t1"}})

@@ -63,7 +63,7 @@ func TestApprovalsThatLackReplicasAreCounted(t *testing.T) {
 	replica.Freeze()
 	defer replica.Thaw()
 	var few *redisconn.ReplicasError
-	if n, err := s.ApproveFirst(t.Context(), mailbox.Life{App: "app1"}, 0, []mailbox.Admission{{Tenant: "t2", Top: 1}}); !errors.As(err, &few) || n != 1 {
+	if n, err := s.ApproveNew(t.Context(), mailbox.Life{App: "app1"}, 0, []mailbox.Admission{{Tenant: "t2", Top: 1}}); !errors.As(err, &few) || n != 1 {
 		t.Errorf("approved %d, %v", n, err)
 	}
 	if n, err := s.Dismiss(t.Context(), mailbox.Life{App: "app1"}, []tenant.ID{"t1"}); !errors.As(err, &few) || n != 1 {
@@ -87,7 +87,7 @@ func TestCallsAreBounded(t *testing.T) {
 		calls := map[string]func(n int) error{
 			"Approve": func(n int) error { _, err := b.s.Approve(ctx, testLife, 0, admissions[:n]); return err },
 			"ApproveFirst": func(n int) error {
-				_, err := b.s.ApproveFirst(ctx, mailbox.Life{App: "app3"}, 0, admissions[:n])
+				_, err := b.s.ApproveNew(ctx, mailbox.Life{App: "app3"}, 0, admissions[:n])
 				return err
 			},
 			"Again":   func(n int) error { _, err := b.s.Again(ctx, testLife, admissions[:n]); return err },

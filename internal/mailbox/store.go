@@ -196,9 +196,9 @@ func (s *Store) Approve(ctx context.Context, life Life, since int64, ts []Admiss
 	return s.admit(ctx, life, "approve", strconv.FormatInt(since, 10), ts)
 }
 
-// ApproveFirst is Approve of tenants of which none has approved the app: where one has, it admits
+// ApproveNew is Approve of tenants of which none has approved the app: where one has, it admits
 // nobody and returns ErrApproved.
-func (s *Store) ApproveFirst(ctx context.Context, life Life, since int64, ts []Admission) (int, error) {
+func (s *Store) ApproveNew(ctx context.Context, life Life, since int64, ts []Admission) (int, error) {
 	return s.admit(ctx, life, "first", strconv.FormatInt(since, 10), ts)
 }
 

@@ -84,7 +84,7 @@ func (a *approvals) Dismiss(ctx context.Context, app partner.ClientID, ts []tena
 
 // DismissStanding implements httpapi.Approvals.
 func (a *approvals) DismissStanding(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error {
-	took, err := a.Approvals.DismissStanding(ctx, app, t, actor)
+	took, err := a.Approvals.DismissExisting(ctx, app, t, actor)
 	if !took && !errors.Is(err, registry.ErrConflict) { // with which nothing stands either
 		return err
 	}

@@ -24,7 +24,7 @@ func (s *Service) buildJobs() {
 	}
 	p := &s.parts
 	s.jobs = jobs.NewRunner(jobs.Options{
-		Due: s.store, Claims: s.boxes, Page: p.approvals.Page, StoreFault: storeFault, Metrics: jobs.NewMetrics(s.metrics), Log: s.log,
+		Due: s.store, Claims: s.boxes, Page: p.approvals.AdvanceJob, StoreFault: storeFault, Metrics: jobs.NewMetrics(s.metrics), Log: s.log,
 	})
 	s.finder = jobs.NewFinder(jobs.FinderOptions{
 		Leases: s.store, Removed: s.store, Lists: s.store, Apps: s.dir, Boxes: s.boxes,

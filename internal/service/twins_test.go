@@ -140,7 +140,7 @@ func (w *twins) run(id mailbox.JobID) error {
 		return err
 	}
 	for ended := false; !ended; {
-		if ended, err = w.approvals.Page(w.Context(), &c); err != nil {
+		if ended, err = w.approvals.AdvanceJob(w.Context(), &c); err != nil {
 			return err
 		}
 	}
