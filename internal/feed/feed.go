@@ -72,8 +72,8 @@ type Feed struct {
 	opts  Options
 	rules string
 
-	// nudged asks the poller to look at once, stopping is closed when nobody may wait any more.
-	nudged   chan struct{}
+	// pollNow asks the poller to look at once, stopping is closed when nobody may wait any more.
+	pollNow  chan struct{}
 	stopping chan struct{}
 	stop     sync.Once
 
@@ -83,11 +83,11 @@ type Feed struct {
 	changed  chan struct{}
 	waiting  int
 	// answers are those of revision, by the revision that the reader knew.
-	answers map[int64]*answer
+	answers map[int64]*sharedAnswer
 }
 
-// answer is being made until done is closed.
-type answer struct {
+// sharedAnswer is being made until done is closed.
+type sharedAnswer struct {
 	done chan struct{}
 	Answer
 	err error
@@ -108,57 +108,57 @@ func New(opts Options) *Feed {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Feed{
-		opts: opts, rules: rules(opts.Licences), nudged: make(chan struct{}, 1), stopping: make(chan struct{}),
-		changed: make(chan struct{}), answers: map[int64]*answer{},
+		opts: opts, rules: markRules(opts.Licences), pollNow: make(chan struct{}, 1), stopping: make(chan struct{}),
+		changed: make(chan struct{}), answers: map[int64]*sharedAnswer{},
 	}
 }
 
 // Revision is the newest, as answers show it.
 func (f *Feed) Revision(ctx context.Context) (string, error) {
-	n, err := f.read(ctx)
-	return name(n, f.rules), err
+	n, err := f.readRevision(ctx)
+	return formatRevision(n, f.rules), err
 }
 
 // Snapshot tells all there is.
 func (f *Feed) Snapshot(ctx context.Context) (Answer, error) {
-	if _, err := f.read(ctx); err != nil {
+	if _, err := f.readRevision(ctx); err != nil {
 		return Answer{}, err
 	}
-	return f.answer(ctx, snapshot)
+	return f.findOrMakeAnswer(ctx, snapshot)
 }
 
-// Since tells what changed since a revision, everything when that is not known any more. When
+// ChangesSince tells what changed since a revision, everything when that is not known any more. When
 // nothing has, it waits for a change, as long as it may; then it tells that there is none. Errors:
 // ErrMalformed, ErrUnknown, ErrBusy.
-func (f *Feed) Since(ctx context.Context, after string, wait time.Duration) (Answer, error) {
-	known, mark, err := parse(after)
+func (f *Feed) ChangesSince(ctx context.Context, after string, wait time.Duration) (Answer, error) {
+	known, mark, err := parseRevision(after)
 	if err != nil {
 		return Answer{}, err
 	}
-	now, err := f.read(ctx)
+	now, err := f.readRevision(ctx)
 	switch {
 	case err != nil:
 		return Answer{}, err
 	case known > now:
 		return Answer{}, ErrUnknown
 	case mark != f.rules:
-		return f.answer(ctx, snapshot)
+		return f.findOrMakeAnswer(ctx, snapshot)
 	}
 	if known == now && wait > 0 {
-		if now, err = f.wait(ctx, known, wait); err != nil {
+		if now, err = f.awaitRevision(ctx, known, wait); err != nil {
 			return Answer{}, err
 		}
 	}
 	if known == now {
-		f.opts.Metrics.answered(answeredNothing)
-		body, err := encode(document{Revision: name(now, f.rules), Apps: []app{}, Removed: []partner.ClientID{}})
-		return Answer{Revision: name(now, f.rules), Body: body}, err
+		f.opts.Metrics.countAnswer(answeredNothing)
+		body, err := encodeDocument(document{Revision: formatRevision(now, f.rules), Apps: []app{}, Removed: []partner.ClientID{}})
+		return Answer{Revision: formatRevision(now, f.rules), Body: body}, err
 	}
-	return f.answer(ctx, known)
+	return f.findOrMakeAnswer(ctx, known)
 }
 
-// read asks the store for the newest revision.
-func (f *Feed) read(ctx context.Context) (int64, error) {
+// readRevision asks the store for the newest revision.
+func (f *Feed) readRevision(ctx context.Context) (int64, error) {
 	f.mu.Lock()
 	seen := f.revision
 	f.mu.Unlock()
@@ -166,42 +166,42 @@ func (f *Feed) read(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("feed: %w", err)
 	}
-	return f.note(n), nil
+	return f.noteRevision(n), nil
 }
 
-// note remembers a revision that was read, wakes those who wait for it, and returns the highest.
-func (f *Feed) note(n int64) int64 {
+// noteRevision remembers a revision that was read, wakes those who wait for it, and returns the highest.
+func (f *Feed) noteRevision(n int64) int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if n > f.revision {
 		f.revision = n
-		f.answers = map[int64]*answer{}
+		f.answers = map[int64]*sharedAnswer{}
 		close(f.changed)
 		f.changed = make(chan struct{})
 	}
 	return f.revision
 }
 
-// answer makes or finds the answer to readers who know a revision. Whoever comes first makes it,
+// findOrMakeAnswer makes or finds the answer to readers who know a revision. Whoever comes first makes it,
 // for all: that one's leaving stops nobody's.
-func (f *Feed) answer(ctx context.Context, known int64) (Answer, error) {
+func (f *Feed) findOrMakeAnswer(ctx context.Context, known int64) (Answer, error) {
 	f.mu.Lock()
 	a, made := f.answers[known]
 	if !made {
-		a = &answer{done: make(chan struct{})}
+		a = &sharedAnswer{done: make(chan struct{})}
 		if len(f.answers) < answersMax || known == snapshot {
 			f.answers[known] = a
 		}
 		now := f.revision
 		f.mu.Unlock()
-		f.make(context.WithoutCancel(ctx), a, known, now)
+		f.makeAnswer(context.WithoutCancel(ctx), a, known, now)
 	} else {
 		f.mu.Unlock()
 	}
 	select {
 	case <-a.done:
 		if a.err == nil {
-			f.opts.Metrics.answered(answeredKind(known))
+			f.opts.Metrics.countAnswer(answerKind(known))
 		}
 		return a.Answer, a.err
 	case <-ctx.Done():
@@ -209,11 +209,11 @@ func (f *Feed) answer(ctx context.Context, known int64) (Answer, error) {
 	}
 }
 
-func (f *Feed) make(ctx context.Context, a *answer, known, now int64) {
+func (f *Feed) makeAnswer(ctx context.Context, a *sharedAnswer, known, now int64) {
 	ctx, cancel := context.WithTimeout(ctx, makeWithin)
 	defer cancel()
 	defer close(a.done)
-	if a.Answer, a.err = f.compose(ctx, known, now); a.err != nil {
+	if a.Answer, a.err = f.composeAnswer(ctx, known, now); a.err != nil {
 		f.mu.Lock()
 		if f.answers[known] == a {
 			delete(f.answers, known)
@@ -222,8 +222,8 @@ func (f *Feed) make(ctx context.Context, a *answer, known, now int64) {
 	}
 }
 
-// compose reads who changed, then the directory, and writes the answer.
-func (f *Feed) compose(ctx context.Context, known, now int64) (Answer, error) {
+// composeAnswer reads who changed, then the directory, and writes the answer.
+func (f *Feed) composeAnswer(ctx context.Context, known, now int64) (Answer, error) {
 	d := document{Complete: known == snapshot, Removed: []partner.ClientID{}}
 	var delta registry.FeedDelta
 	if !d.Complete {
@@ -238,11 +238,11 @@ func (f *Feed) compose(ctx context.Context, known, now int64) (Answer, error) {
 		return Answer{}, fmt.Errorf("feed: %w", err)
 	}
 	if d.Complete {
-		d.Apps = f.all()
+		d.Apps = f.viewAllApps()
 	} else {
-		d.Apps, d.Removed = f.some(delta.Changed, delta.Removed)
+		d.Apps, d.Removed = f.viewChangedApps(delta.Changed, delta.Removed)
 	}
-	d.Revision = name(now, f.rules)
-	body, err := encode(d)
+	d.Revision = formatRevision(now, f.rules)
+	body, err := encodeDocument(d)
 	return Answer{Revision: d.Revision, Body: body}, err
 }

@@ -133,7 +133,7 @@ func (r *rig) snapshot() heard {
 
 func (r *rig) since(revision string) heard {
 	r.t.Helper()
-	return r.read(r.feed.Since(r.t.Context(), revision, 0))
+	return r.read(r.feed.ChangesSince(r.t.Context(), revision, 0))
 }
 
 // body is an answer without its revision.
@@ -209,12 +209,12 @@ func TestRevisionsNobodyGaveOut(t *testing.T) {
 	r := newRig(t, redistest.Mini(t))
 	r.put(app("a"))
 	for _, revision := range []string{"9999999999999999", "1795482769152000"} {
-		if _, err := r.feed.Since(t.Context(), revision, time.Minute); !errors.Is(err, feed.ErrUnknown) {
+		if _, err := r.feed.ChangesSince(t.Context(), revision, time.Minute); !errors.Is(err, feed.ErrUnknown) {
 			t.Errorf("since %q: %v, want ErrUnknown", revision, err)
 		}
 	}
 	for _, revision := range []string{"x", "-1", "+1", "01", "1.5", "1e3", "0x1", " 1", "1-", "1-zz", "1-ABCDEF01", "1-abcdef", "99999999999999999999", "1 OR 1"} {
-		if _, err := r.feed.Since(t.Context(), revision, time.Minute); !errors.Is(err, feed.ErrMalformed) {
+		if _, err := r.feed.ChangesSince(t.Context(), revision, time.Minute); !errors.Is(err, feed.ErrMalformed) {
 			t.Errorf("since %q: %v, want ErrMalformed", revision, err)
 		}
 	}
@@ -232,7 +232,7 @@ func TestOtherRulesStartOver(t *testing.T) {
 	})
 	r.put(app("a"))
 	known := r.snapshot()
-	over := strict.read(strict.feed.Since(t.Context(), known.Revision, time.Minute))
+	over := strict.read(strict.feed.ChangesSince(t.Context(), known.Revision, time.Minute))
 	if !over.Complete || over.Apps[0].Endpoints["erp_sync"].Enabled {
 		t.Errorf("under other rules: %+v", over)
 	}

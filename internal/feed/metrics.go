@@ -15,7 +15,7 @@ const (
 	answeredNothing  = "nothing"
 )
 
-func answeredKind(known int64) string {
+func answerKind(known int64) string {
 	if known == snapshot {
 		return answeredSnapshot
 	}
@@ -39,13 +39,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-func (m *Metrics) waiters(n int) {
+func (m *Metrics) setWaiters(n int) {
 	if m != nil {
 		m.gauge.Set(float64(n))
 	}
 }
 
-func (m *Metrics) answered(kind string) {
+func (m *Metrics) countAnswer(kind string) {
 	if m != nil {
 		m.counts.WithLabelValues(kind).Inc()
 	}

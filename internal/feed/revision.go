@@ -14,9 +14,9 @@ import (
 // ErrMalformed reports a revision that no feed gave out, by its looks.
 var ErrMalformed = errors.New("must be a revision that an earlier answer gave")
 
-// rules mark the revisions of a feed whose rules about licences are not the usual ones: the same
+// markRules mark the revisions of a feed whose rules about licences are not the usual ones: the same
 // settings look different under other rules, so nobody may go on from their revisions.
-func rules(r partner.Requirements) string {
+func markRules(r partner.Requirements) string {
 	items := r.Items()
 	if slices.Equal(items, partner.DefaultRequirements().Items()) {
 		return ""
@@ -25,8 +25,8 @@ func rules(r partner.Requirements) string {
 	return hex.EncodeToString(sum[:4])
 }
 
-// name is a revision as answers show it: a number, and a mark of unusual rules behind a hyphen.
-func name(revision int64, rules string) string {
+// formatRevision is a revision as answers show it: a number, and a mark of unusual rules behind a hyphen.
+func formatRevision(revision int64, rules string) string {
 	text := strconv.FormatInt(revision, 10)
 	if rules != "" {
 		text += "-" + rules
@@ -34,8 +34,8 @@ func name(revision int64, rules string) string {
 	return text
 }
 
-// parse reads what name wrote.
-func parse(text string) (revision int64, rules string, err error) {
+// parseRevision reads what name wrote.
+func parseRevision(text string) (revision int64, rules string, err error) {
 	number, mark, marked := strings.Cut(text, "-")
 	revision, err = strconv.ParseInt(number, 10, 64)
 	if err != nil || revision < 0 || strconv.FormatInt(revision, 10) != number {

@@ -28,8 +28,8 @@ type endpoint struct {
 	URL     string `json:"url,omitempty"`
 }
 
-// view is what engines see of an app.
-func (f *Feed) view(a *partner.App) app {
+// viewApp is what engines see of an app.
+func (f *Feed) viewApp(a *partner.App) app {
 	out := app{ClientID: a.ClientID, Endpoints: map[partner.EndpointKind]endpoint{}}
 	for _, k := range partner.IntegrationKinds() {
 		e := a.Endpoints[k]
@@ -43,7 +43,7 @@ func (f *Feed) view(a *partner.App) app {
 	return out
 }
 
-func encode(d document) ([]byte, error) {
+func encodeDocument(d document) ([]byte, error) {
 	b, err := json.Marshal(d)
 	if err != nil {
 		return nil, fmt.Errorf("encode the feed: %w", err)
@@ -51,24 +51,24 @@ func encode(d document) ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// all are the apps that engines can see.
-func (f *Feed) all() []app {
+// viewAllApps are the apps that engines can see.
+func (f *Feed) viewAllApps() []app {
 	apps := []app{}
 	for _, e := range f.opts.Apps.All() {
 		if e.Rec.App.Integrated() {
-			apps = append(apps, f.view(&e.Rec.App))
+			apps = append(apps, f.viewApp(&e.Rec.App))
 		}
 	}
 	return apps
 }
 
-// some are those of the changed and removed apps that engines still see, and those they no more do.
-func (f *Feed) some(changed, removed []partner.ClientID) (apps []app, gone []partner.ClientID) {
+// viewChangedApps are those of the changed and removed apps that engines still see, and those they no more do.
+func (f *Feed) viewChangedApps(changed, removed []partner.ClientID) (apps []app, gone []partner.ClientID) {
 	apps, gone = []app{}, []partner.ClientID{}
 	for _, list := range [][]partner.ClientID{changed, removed} {
 		for _, id := range list {
 			if e, ok := f.opts.Apps.App(id); ok && e.Rec.App.Integrated() {
-				apps = append(apps, f.view(&e.Rec.App))
+				apps = append(apps, f.viewApp(&e.Rec.App))
 			} else {
 				gone = append(gone, id)
 			}

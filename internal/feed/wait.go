@@ -6,21 +6,21 @@ import (
 	"time"
 )
 
-// wait returns the newest revision when it is above the known one, the time is over, or nobody may
+// awaitRevision returns the newest revision when it is above the known one, the time is over, or nobody may
 // wait any more.
-func (f *Feed) wait(ctx context.Context, known int64, patience time.Duration) (int64, error) {
+func (f *Feed) awaitRevision(ctx context.Context, known int64, patience time.Duration) (int64, error) {
 	f.mu.Lock()
 	if f.waiting >= f.opts.Waiters {
 		f.mu.Unlock()
 		return 0, ErrBusy
 	}
 	f.waiting++
-	f.opts.Metrics.waiters(f.waiting)
+	f.opts.Metrics.setWaiters(f.waiting)
 	first := f.waiting == 1
 	f.mu.Unlock()
-	defer f.leave()
+	defer f.stopWaiting()
 	if first {
-		f.Nudge()
+		f.PollNow()
 	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -43,17 +43,17 @@ func (f *Feed) wait(ctx context.Context, known int64, patience time.Duration) (i
 	}
 }
 
-func (f *Feed) leave() {
+func (f *Feed) stopWaiting() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.waiting--
-	f.opts.Metrics.waiters(f.waiting)
+	f.opts.Metrics.setWaiters(f.waiting)
 }
 
-// Nudge has the revision read at once if anybody waits: this process wrote an app.
-func (f *Feed) Nudge() {
+// PollNow has the revision read at once if anybody waits: this process wrote an app.
+func (f *Feed) PollNow() {
 	select {
-	case f.nudged <- struct{}{}:
+	case f.pollNow <- struct{}{}:
 	default:
 	}
 }
@@ -70,7 +70,7 @@ func (f *Feed) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-f.nudged:
+		case <-f.pollNow:
 		case <-tick.C:
 		}
 		f.mu.Lock()
@@ -79,7 +79,7 @@ func (f *Feed) Run(ctx context.Context) {
 		if waiting == 0 {
 			continue
 		}
-		err := f.poll(ctx)
+		err := f.pollRevision(ctx)
 		if err != nil && !silent && ctx.Err() == nil {
 			f.opts.Log.WarnContext(ctx, "the feed's revision cannot be read; engines wait on", "waiting", waiting, "err", err)
 		}
@@ -87,9 +87,9 @@ func (f *Feed) Run(ctx context.Context) {
 	}
 }
 
-func (f *Feed) poll(ctx context.Context) error {
+func (f *Feed) pollRevision(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pollWithin)
 	defer cancel()
-	_, err := f.read(ctx)
+	_, err := f.readRevision(ctx)
 	return err
 }

@@ -26,7 +26,7 @@ type result struct {
 func (r *rig) wait(ctx context.Context, revision string, patience time.Duration) <-chan result {
 	out := make(chan result, 1)
 	go func() {
-		a, err := r.feed.Since(ctx, revision, patience)
+		a, err := r.feed.ChangesSince(ctx, revision, patience)
 		out <- result{a, err, time.Now()}
 	}()
 	return out
@@ -64,7 +64,7 @@ func TestWaitersOfAllReplicasHearOfAChange(t *testing.T) {
 		}
 		redistest.Eventually(t, 10*time.Second, "all wait", func() bool { return far.waiters(reg) == engines })
 		near.put(app("a", off))
-		near.feed.Nudge()
+		near.feed.PollNow()
 		var first string
 		for _, replica := range heard {
 			for _, ch := range replica {

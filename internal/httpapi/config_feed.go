@@ -16,8 +16,8 @@ type ConfigFeed interface {
 	// Revision is the newest.
 	Revision(ctx context.Context) (string, error)
 	Snapshot(ctx context.Context) (feed.Answer, error)
-	// Since returns feed.ErrMalformed, feed.ErrUnknown and feed.ErrBusy.
-	Since(ctx context.Context, after string, wait time.Duration) (feed.Answer, error)
+	// ChangesSince returns feed.ErrMalformed, feed.ErrUnknown and feed.ErrBusy.
+	ChangesSince(ctx context.Context, after string, wait time.Duration) (feed.Answer, error)
 }
 
 const (
@@ -49,7 +49,7 @@ func (a *API) getConfig(c *call) error {
 	if after == "" {
 		answer, err = a.snapshot(ctx, c)
 	} else {
-		answer, err = a.ConfigFeed.Since(ctx, after, wait)
+		answer, err = a.ConfigFeed.ChangesSince(ctx, after, wait)
 		if err == nil && wait > 0 { // the token may have been revoked meanwhile
 			err = a.auth.still(ctx, c.token, a.Now())
 		}

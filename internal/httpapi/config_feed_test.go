@@ -38,7 +38,7 @@ func (f *fakeFeed) Snapshot(context.Context) (feed.Answer, error) {
 	return feed.Answer{Revision: "7", Body: []byte(`{"revision":"7","complete":true,"apps":[],"removed":[]}` + "\n")}, f.err
 }
 
-func (f *fakeFeed) Since(ctx context.Context, after string, wait time.Duration) (feed.Answer, error) {
+func (f *fakeFeed) ChangesSince(ctx context.Context, after string, wait time.Duration) (feed.Answer, error) {
 	f.asked, f.wait = after, wait
 	if f.waits != nil {
 		f.waits <- struct{}{}
@@ -197,18 +197,18 @@ type revokingFeed struct {
 	revoke func()
 }
 
-func (f *revokingFeed) Since(ctx context.Context, after string, wait time.Duration) (feed.Answer, error) {
+func (f *revokingFeed) ChangesSince(ctx context.Context, after string, wait time.Duration) (feed.Answer, error) {
 	f.revoke()
-	return f.fakeFeed.Since(ctx, after, wait)
+	return f.fakeFeed.ChangesSince(ctx, after, wait)
 }
 
 // slowFeed answers after a second, unless the request ends before.
 type slowFeed struct{ *fakeFeed }
 
-func (f *slowFeed) Since(ctx context.Context, after string, wait time.Duration) (feed.Answer, error) {
+func (f *slowFeed) ChangesSince(ctx context.Context, after string, wait time.Duration) (feed.Answer, error) {
 	select {
 	case <-time.After(time.Second):
-		return f.fakeFeed.Since(ctx, after, wait)
+		return f.fakeFeed.ChangesSince(ctx, after, wait)
 	case <-ctx.Done():
 		return feed.Answer{}, ctx.Err()
 	}

@@ -117,6 +117,6 @@ func (a *appEvents) AppDeleted(ctx context.Context, id partner.ClientID, revisio
 
 func (a *appEvents) nudge() {
 	if a.feed != nil {
-		a.feed.Nudge()
+		a.feed.PollNow()
 	}
 }
