@@ -130,14 +130,14 @@ func TestNetworkPolicyRefusesWhatTheGuardRefuses(t *testing.T) {
 		var want bytes.Buffer
 		for _, p := range prefixes {
 			want.WriteString(p.String() + "\n")
-			if g.Classify(netip.AddrPortFrom(p.Addr(), 443)) == nil {
+			if g.CheckAddr(netip.AddrPortFrom(p.Addr(), 443)) == nil {
 				t.Errorf("%s: the policy refuses %s, which the guard allows", file, p)
 			}
 		}
 		generated(t, filepath.Join(chart, "files", file), want.Bytes())
 	}
 	for _, public := range []string{"93.184.216.34", "2606:2800:220:1::1"} {
-		if err := g.Classify(netip.AddrPortFrom(netip.MustParseAddr(public), 443)); err != nil {
+		if err := g.CheckAddr(netip.AddrPortFrom(netip.MustParseAddr(public), 443)); err != nil {
 			t.Errorf("%s is public, but the guard says %v: this test proves nothing", public, err)
 		}
 	}

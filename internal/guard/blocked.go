@@ -34,8 +34,8 @@ const (
 	ReasonDenied      Reason = "denied"      // the operator's settings refuse it
 )
 
-// Reasons lists every Reason, for metrics and tests.
-func Reasons() []Reason {
+// AllReasons lists every Reason, for metrics and tests.
+func AllReasons() []Reason {
 	return []Reason{
 		ReasonMalformed, ReasonScheme, ReasonCredentials, ReasonFragment, ReasonHost, ReasonPort,
 		ReasonLoopback, ReasonUnspecified, ReasonPrivate, ReasonShared, ReasonLinkLocal, ReasonMetadata,
@@ -43,9 +43,9 @@ func Reasons() []Reason {
 	}
 }
 
-// OfText reports whether the reason speaks of how a URL is written, and so of nothing but what its writer knows. All others
+// IsAboutText reports whether the reason speaks of how a URL is written, and so of nothing but what its writer knows. All others
 // speak of where it leads.
-func (r Reason) OfText() bool {
+func (r Reason) IsAboutText() bool {
 	switch r {
 	case ReasonMalformed, ReasonScheme, ReasonCredentials, ReasonFragment, ReasonHost, ReasonPort:
 		return true
@@ -68,19 +68,19 @@ type BlockedError struct {
 }
 
 // Error explains in words. It holds neither the URL nor an address that its writer did not write. A partner
-// may read it where the reason is OfText.
+// may read it where the reason is IsAboutText.
 func (e *BlockedError) Error() string {
 	if e.detail != "" {
 		return e.detail
 	}
-	return explanation(e.Reason)
+	return explainReason(e.Reason)
 }
 
-func blocked(reason Reason, format string, args ...any) *BlockedError {
+func newBlockedError(reason Reason, format string, args ...any) *BlockedError {
 	return &BlockedError{Reason: reason, detail: fmt.Sprintf(format, args...)}
 }
 
-func explanation(r Reason) string {
+func explainReason(r Reason) string {
 	const onlyPublic = "; endpoints must be reachable at a public internet address"
 	switch r {
 	case ReasonMalformed:

@@ -23,10 +23,10 @@ var (
 	azureWireServer = netip.MustParseAddr("168.63.129.16")
 )
 
-// metadata holds where clouds answer questions about the machine, with
+// metadataAddrs holds where clouds answer questions about the machine, with
 // credentials among the answers. A range in Policy.AllowCIDRs does not open
 // them, only their own single address does. Azure's looks public.
-func metadata() []netip.Addr {
+func metadataAddrs() []netip.Addr {
 	return []netip.Addr{
 		netip.MustParseAddr("169.254.169.254"), // AWS, Azure, Google, OpenStack and most others
 		netip.MustParseAddr("169.254.169.253"), // AWS resolver
@@ -44,34 +44,34 @@ func metadata() []netip.Addr {
 	}
 }
 
-// Classify decides whether one address and port may be dialled. It is pure: no
+// CheckAddr decides whether one address and port may be dialled. It is pure: no
 // name is resolved and nothing is counted. The error is a *BlockedError.
-func (g *Guard) Classify(ap netip.AddrPort) error {
-	if reason := g.judge(ap.Addr()); reason != "" {
+func (g *Guard) CheckAddr(ap netip.AddrPort) error {
+	if reason := g.blockReason(ap.Addr()); reason != "" {
 		return &BlockedError{Reason: reason, Addr: ap}
 	}
-	if ap.Port() != 0 && (g.exempt(ap.Addr()) || slices.Contains(g.policy.AllowPorts, ap.Port())) {
+	if ap.Port() != 0 && (g.isExempt(ap.Addr()) || slices.Contains(g.policy.AllowPorts, ap.Port())) {
 		return nil
 	}
-	e := g.badPort(ap.Port())
+	e := g.newPortError(ap.Port())
 	e.Addr = ap
 	return e
 }
 
-// judge returns why ip may not be called, or "".
-func (g *Guard) judge(ip netip.Addr) Reason {
+// blockReason returns why ip may not be called, or "".
+func (g *Guard) blockReason(ip netip.Addr) Reason {
 	switch {
 	case !ip.IsValid():
 		return ReasonReserved
 	case ip.Zone() != "":
-		return describe(ip.WithZone(""))
+		return describeAddr(ip.WithZone(""))
 	case ip.Is4In6():
 		// Never dialled as such: connections to mapped addresses are IPv4.
-		return describe(ip)
-	case g.denied(ip):
+		return describeAddr(ip)
+	case g.isDenied(ip):
 		return ReasonDenied
 	case ip.IsUnspecified(), ip.IsMulticast(), ip == broadcast:
-		return describe(ip)
+		return describeAddr(ip)
 	case slices.Contains(g.metadata, ip):
 		if slices.Contains(g.policy.AllowCIDRs, netip.PrefixFrom(ip, ip.BitLen())) {
 			return ""
@@ -84,30 +84,30 @@ func (g *Guard) judge(ip netip.Addr) Reason {
 		if !p.Contains(ip) {
 			continue
 		}
-		if inner := g.judge(translated(ip, p.Bits())); inner != "" {
+		if inner := g.blockReason(extractNAT64(ip, p.Bits())); inner != "" {
 			return inner
 		}
 	}
-	if g.exempt(ip) {
+	if g.isExempt(ip) {
 		return ""
 	}
-	if isatap(ip) && g.judge(embedded(ip)) != "" {
+	if isISATAP(ip) && g.blockReason(extractIPv4(ip)) != "" {
 		return ReasonTransition
 	}
 	if g.iana.SafeAddr(ip) == nil {
 		return ""
 	}
-	return describe(ip)
+	return describeAddr(ip)
 }
 
-// denied reports whether the operator's settings refuse ip.
-func (g *Guard) denied(ip netip.Addr) bool {
+// isDenied reports whether the operator's settings refuse ip.
+func (g *Guard) isDenied(ip netip.Addr) bool {
 	return slices.ContainsFunc(g.policy.DenyCIDRs, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
-// isatap reports whether an interface id says that the last 32 bits are an IPv4 address to tunnel
+// isISATAP reports whether an interface id says that the last 32 bits are an IPv4 address to tunnel
 // to (RFC 5214), whatever the network before it.
-func isatap(ip netip.Addr) bool {
+func isISATAP(ip netip.Addr) bool {
 	if !ip.Is6() {
 		return false
 	}
@@ -115,26 +115,26 @@ func isatap(ip netip.Addr) bool {
 	return b[8]&^2 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe
 }
 
-// exempt reports whether the policy opens ip on every port.
-func (g *Guard) exempt(ip netip.Addr) bool {
+// isExempt reports whether the policy opens ip on every port.
+func (g *Guard) isExempt(ip netip.Addr) bool {
 	if g.policy.AllowLoopback && ip.IsLoopback() && !ip.Is4In6() {
 		return true
 	}
 	return slices.ContainsFunc(g.policy.AllowCIDRs, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
-// describe names the reason for an address that is already refused.
-func describe(ip netip.Addr) Reason {
+// describeAddr names the reason for an address that is already refused.
+func describeAddr(ip netip.Addr) Reason {
 	switch {
 	case ip.Is4In6():
 		return describeEmbedded(ip.Unmap())
 	case ssrf.IPv6NAT64Prefix.Contains(ip):
-		return describeEmbedded(embedded(ip))
+		return describeEmbedded(extractIPv4(ip))
 	case ip.IsLoopback():
 		return ReasonLoopback
 	case ip.IsUnspecified(), thisNetwork.Contains(ip):
 		return ReasonUnspecified
-	case slices.Contains(metadata(), ip):
+	case slices.Contains(metadataAddrs(), ip):
 		return ReasonMetadata
 	case ip.IsPrivate(), uniqueLocal.Contains(ip), siteLocal.Contains(ip):
 		return ReasonPrivate
@@ -152,7 +152,7 @@ func describe(ip netip.Addr) Reason {
 
 // describeEmbedded prefers what is wrong with the IPv4 address inside.
 func describeEmbedded(ip netip.Addr) Reason {
-	if r := describe(ip); r != ReasonReserved {
+	if r := describeAddr(ip); r != ReasonReserved {
 		return r
 	}
 	return ReasonTransition
@@ -161,8 +161,8 @@ func describeEmbedded(ip netip.Addr) Reason {
 // NAT64Lengths are the lengths that a NAT64 prefix may have (RFC 6052, section 2.2).
 func NAT64Lengths() []int { return []int{32, 40, 48, 56, 64, 96} }
 
-// translated returns the IPv4 address that stands behind a NAT64 prefix of a length. Bits 64 to 71 are none of it.
-func translated(ip netip.Addr, length int) netip.Addr {
+// extractNAT64 returns the IPv4 address that stands behind a NAT64 prefix of a length. Bits 64 to 71 are none of it.
+func extractNAT64(ip netip.Addr, length int) netip.Addr {
 	b := ip.As16()
 	at := length / 8
 	var v4 [4]byte
@@ -176,8 +176,8 @@ func translated(ip netip.Addr, length int) netip.Addr {
 	return netip.AddrFrom4(v4)
 }
 
-// embedded returns the IPv4 address in the last 32 bits.
-func embedded(ip netip.Addr) netip.Addr {
+// extractIPv4 returns the IPv4 address in the last 32 bits.
+func extractIPv4(ip netip.Addr) netip.Addr {
 	b := ip.As16()
 	return netip.AddrFrom4([4]byte(b[12:]))
 }

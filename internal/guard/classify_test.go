@@ -63,7 +63,7 @@ func TestClassifySpecialRanges(t *testing.T) {
 	for text, want := range special() {
 		p := netip.MustParsePrefix(text)
 		for _, ip := range []netip.Addr{p.Addr(), last(p)} {
-			if got := reasonOf(t, g.Classify(netip.AddrPortFrom(ip, 443))); got != want {
+			if got := reasonOf(t, g.CheckAddr(netip.AddrPortFrom(ip, 443))); got != want {
 				t.Errorf("%s in %s: reason %q, want %q", ip, text, got, want)
 			}
 		}
@@ -81,7 +81,7 @@ func TestClassifyNeighbours(t *testing.T) {
 		"2000::", "2000:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "2001:200::", "2001:db7:ffff::1", "2001:db9::", "2001:ffff::1", "2003::",
 		"3ffe:ffff::1", "3fff:1000::", "2606:4700:4700::1111",
 	} {
-		if err := g.Classify(netip.AddrPortFrom(netip.MustParseAddr(text), 443)); err != nil {
+		if err := g.CheckAddr(netip.AddrPortFrom(netip.MustParseAddr(text), 443)); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
@@ -100,11 +100,11 @@ func TestClassifyDisguises(t *testing.T) {
 		"64:ff9b::8.8.8.8": guard.ReasonTransition, "2002:7f00:1::1": guard.ReasonTransition, "2001:0:7f00:1::1": guard.ReasonTransition,
 		"fe80::1%eth0": guard.ReasonLinkLocal, "2606:4700:4700::1111%1": guard.ReasonReserved, "::1%lo": guard.ReasonLoopback,
 	} {
-		if got := reasonOf(t, g.Classify(netip.AddrPortFrom(netip.MustParseAddr(text), 443))); got != want {
+		if got := reasonOf(t, g.CheckAddr(netip.AddrPortFrom(netip.MustParseAddr(text), 443))); got != want {
 			t.Errorf("%s: reason %q, want %q", text, got, want)
 		}
 	}
-	if got := reasonOf(t, g.Classify(netip.AddrPort{})); got != guard.ReasonReserved {
+	if got := reasonOf(t, g.CheckAddr(netip.AddrPort{})); got != guard.ReasonReserved {
 		t.Errorf("the zero AddrPort: reason %q", got)
 	}
 }
@@ -128,7 +128,7 @@ func TestClassifyPorts(t *testing.T) {
 		{guard.Policy{AllowPorts: []uint16{0}}, "8.8.8.8:0", guard.ReasonPort},
 		{guard.Policy{AllowHTTP: true, AllowPorts: []uint16{443}}, "8.8.8.8:80", guard.ReasonPort},
 	} {
-		if got := reasonOf(t, guard.New(tc.policy, nil).Classify(netip.MustParseAddrPort(tc.target))); got != tc.want {
+		if got := reasonOf(t, guard.New(tc.policy, nil).CheckAddr(netip.MustParseAddrPort(tc.target))); got != tc.want {
 			t.Errorf("%s under %+v: reason %q, want %q", tc.target, tc.policy, got, tc.want)
 		}
 	}
@@ -165,7 +165,7 @@ func TestClassifyExemptions(t *testing.T) {
 		{"LoopbackNoMore", guard.Policy{AllowLoopback: true}, "10.0.0.1:443", guard.ReasonPrivate},
 		{"LoopbackPublicPort", guard.Policy{AllowLoopback: true}, "8.8.8.8:80", guard.ReasonPort},
 	} {
-		if got := reasonOf(t, guard.New(tc.policy, nil).Classify(netip.MustParseAddrPort(tc.target))); got != tc.want {
+		if got := reasonOf(t, guard.New(tc.policy, nil).CheckAddr(netip.MustParseAddrPort(tc.target))); got != tc.want {
 			t.Errorf("%s: reason %q, want %q", tc.name, got, tc.want)
 		}
 	}
@@ -176,7 +176,7 @@ func TestPolicyIsCopied(t *testing.T) {
 	p := guard.Policy{AllowCIDRs: cidrs(t, "10.0.0.0/8"), AllowPorts: []uint16{443}}
 	g := guard.New(p, nil)
 	p.AllowCIDRs[0], p.AllowPorts[0] = netip.MustParsePrefix("127.0.0.0/8"), 22
-	if got := reasonOf(t, g.Classify(netip.MustParseAddrPort("127.0.0.1:22"))); got != guard.ReasonLoopback {
+	if got := reasonOf(t, g.CheckAddr(netip.MustParseAddrPort("127.0.0.1:22"))); got != guard.ReasonLoopback {
 		t.Errorf("a later change of the caller's slices opened loopback: %q", got)
 	}
 }
@@ -226,7 +226,7 @@ func FuzzClassify(f *testing.F) {
 		if !ok {
 			return
 		}
-		reason := reasonOf(t, g.Classify(netip.AddrPortFrom(ip, port)))
+		reason := reasonOf(t, g.CheckAddr(netip.AddrPortFrom(ip, port)))
 		allowed := !suspicious(ip) && (port == 443 || port == 8443)
 		if reason == "" && !allowed {
 			t.Errorf("%s port %d is allowed", ip, port)
@@ -241,7 +241,7 @@ func BenchmarkClassify(b *testing.B) {
 	g := guard.New(guard.Policy{AllowCIDRs: cidrs(b, "10.0.0.0/8")}, nil)
 	target := netip.MustParseAddrPort("93.184.216.34:443")
 	for b.Loop() {
-		if err := g.Classify(target); err != nil {
+		if err := g.CheckAddr(target); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -63,17 +63,17 @@ func TestOwnNAT64(t *testing.T) {
 		own, plain := guard.New(guard.Policy{NAT64Prefixes: cidrs(t, prefix)}, nil), guard.New(guard.Policy{}, nil)
 		for i, form := range forms {
 			ip := netip.AddrPortFrom(netip.MustParseAddr(form), 443)
-			if err := plain.Classify(ip); err != nil {
+			if err := plain.CheckAddr(ip); err != nil {
 				t.Fatalf("%s is not public: %v", form, err)
 			}
 			want := []guard.Reason{guard.ReasonPrivate, ""}[i]
-			if got := reasonOf(t, own.Classify(ip)); got != want {
+			if got := reasonOf(t, own.CheckAddr(ip)); got != want {
 				t.Errorf("%s behind %s: %q, want %q", form, prefix, got, want)
 			}
 		}
 	}
 	opens := guard.New(guard.Policy{NAT64Prefixes: cidrs(t, "64:ff9b:1::/48")}, nil)
-	if err := opens.Classify(netip.MustParseAddrPort("[64:ff9b:1:808:8:800::]:443")); err == nil {
+	if err := opens.CheckAddr(netip.MustParseAddrPort("[64:ff9b:1:808:8:800::]:443")); err == nil {
 		t.Error("naming a prefix opens it")
 	}
 }
@@ -96,12 +96,12 @@ func TestNamesNeedADot(t *testing.T) {
 func TestOfText(t *testing.T) {
 	t.Parallel()
 	text := 0
-	for _, r := range guard.Reasons() {
-		if r.OfText() {
+	for _, r := range guard.AllReasons() {
+		if r.IsAboutText() {
 			text++
 		}
 	}
-	if text != 6 || guard.ReasonDenied.OfText() || guard.ReasonLoopback.OfText() {
+	if text != 6 || guard.ReasonDenied.IsAboutText() || guard.ReasonLoopback.IsAboutText() {
 		t.Errorf("%d reasons speak of the text", text)
 	}
 	if errors.Is(guard.ErrNoHost, guard.ErrNoResolver) {

@@ -53,9 +53,9 @@ type Guard struct {
 	nat64    []netip.Prefix
 	iana     *ssrf.Guardian
 	metrics  *Metrics
-	short    *hosts
+	short    *recentHosts
 	// refused are the hosts whose dialling was refused.
-	refused *hosts
+	refused *recentHosts
 }
 
 // New makes a Guard. A nil metrics counts nothing.
@@ -67,21 +67,21 @@ func New(p Policy, metrics *Metrics) *Guard {
 		}
 	}
 	p.AllowPorts = slices.Clone(p.AllowPorts)
-	p.AllowCIDRs, p.DenyCIDRs = normalPrefixes(p.AllowCIDRs), normalPrefixes(p.DenyCIDRs)
+	p.AllowCIDRs, p.DenyCIDRs = normalizePrefixes(p.AllowCIDRs), normalizePrefixes(p.DenyCIDRs)
 	p.DenyHosts = slices.Clone(p.DenyHosts)
 	for i, host := range p.DenyHosts {
 		p.DenyHosts[i] = strings.Trim(strings.ToLower(host), ".")
 	}
-	short := newHosts(rememberShort)
+	short := newRecentHosts(rememberShort)
 	if metrics != nil {
 		short = metrics.short
 	}
 	return &Guard{
 		policy:   p,
-		metadata: metadata(),
+		metadata: metadataAddrs(),
 		nat64:    append([]netip.Prefix{ssrf.IPv6NAT64Prefix}, p.NAT64Prefixes...),
 		short:    short,
-		refused:  newHosts(refusalEvery),
+		refused:  newRecentHosts(refusalEvery),
 		iana: ssrf.New(ssrf.WithAnyPort(), ssrf.WithAnyNetwork(),
 			ssrf.WithDeniedV4Prefixes(netip.PrefixFrom(azureWireServer, 32))),
 		metrics: metrics,
@@ -95,29 +95,29 @@ func ParseCIDRs(texts []string) ([]netip.Prefix, error) {
 	for _, text := range texts {
 		text = strings.TrimSpace(text)
 		if ip, err := netip.ParseAddr(text); err == nil && ip.Zone() == "" {
-			prefixes = append(prefixes, normalPrefix(netip.PrefixFrom(ip, ip.BitLen())))
+			prefixes = append(prefixes, normalizePrefix(netip.PrefixFrom(ip, ip.BitLen())))
 			continue
 		}
 		p, err := netip.ParsePrefix(text)
 		if err != nil {
 			return nil, fmt.Errorf("guard.allow_cidrs: %q is neither a range like 10.0.0.0/8 nor an address: %w", text, err)
 		}
-		prefixes = append(prefixes, normalPrefix(p))
+		prefixes = append(prefixes, normalizePrefix(p))
 	}
 	return prefixes, nil
 }
 
-func normalPrefixes(list []netip.Prefix) []netip.Prefix {
+func normalizePrefixes(list []netip.Prefix) []netip.Prefix {
 	out := make([]netip.Prefix, len(list))
 	for i, p := range list {
-		out[i] = normalPrefix(p)
+		out[i] = normalizePrefix(p)
 	}
 	return out
 }
 
-// normalPrefix writes an IPv4-mapped range as the IPv4 range it means, and
+// normalizePrefix writes an IPv4-mapped range as the IPv4 range it means, and
 // clears the bits that do not count.
-func normalPrefix(p netip.Prefix) netip.Prefix {
+func normalizePrefix(p netip.Prefix) netip.Prefix {
 	if p.Addr().Is4In6() && p.Bits() >= 96 {
 		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 	}
@@ -127,10 +127,10 @@ func normalPrefix(p netip.Prefix) netip.Prefix {
 // Control is for net.Dialer: it runs after name resolution, on each address
 // that is about to be connected to. Refusals are counted.
 func (g *Guard) Control(network, address string, c syscall.RawConn) error {
-	return g.counted(g.control(network, address, c))
+	return g.countBlocked(g.checkDial(network, address, c))
 }
 
-func (g *Guard) control(network, address string, _ syscall.RawConn) error {
+func (g *Guard) checkDial(network, address string, _ syscall.RawConn) error {
 	if network != "tcp4" && network != "tcp6" {
 		return &BlockedError{Reason: ReasonNetwork}
 	}
@@ -138,7 +138,7 @@ func (g *Guard) control(network, address string, _ syscall.RawConn) error {
 	if err != nil {
 		return &BlockedError{Reason: ReasonReserved}
 	}
-	return g.Classify(ap)
+	return g.CheckAddr(ap)
 }
 
 // Dialer connects to permitted addresses only.
@@ -151,7 +151,7 @@ type Dialer struct {
 // Dialer returns a dialer whose every connection is judged as by Control. A host whose endpoint stays where it is and is tried again and
 // again counts once an hour.
 func (g *Guard) Dialer() *Dialer {
-	return &Dialer{net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, Control: g.control, Resolver: g.policy.Resolver}, g}
+	return &Dialer{net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, Control: g.checkDial, Resolver: g.policy.Resolver}, g}
 }
 
 // DialContext looks a name up as it stands: where the machine has a search list, a stranger's name must not be
@@ -161,37 +161,37 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	if err != nil {
 		return nil, fmt.Errorf("dial: %w", err)
 	}
-	if d.guard.deniedHost(host) {
-		return nil, d.refused(host, &BlockedError{Reason: ReasonDenied})
+	if d.guard.isDeniedHost(host) {
+		return nil, d.countRefusal(host, &BlockedError{Reason: ReasonDenied})
 	}
-	conn, err := d.Dialer.DialContext(ctx, network, net.JoinHostPort(absolute(host), port))
+	conn, err := d.Dialer.DialContext(ctx, network, net.JoinHostPort(absoluteName(host), port))
 	if dns, ok := errors.AsType[*net.DNSError](err); ok { // people know the name without the dot
 		dns.Name = strings.TrimSuffix(dns.Name, ".")
 	}
-	return conn, d.refused(host, err)
+	return conn, d.countRefusal(host, err)
 }
 
-// refused passes err on, counting it if it is a refusal that is news.
-func (d *Dialer) refused(host string, err error) error {
-	if _, ok := errors.AsType[*BlockedError](err); ok && d.guard.refused.due(host, time.Now()) {
-		return d.guard.counted(err)
+// countRefusal passes err on, counting it if it is a refusal that is news.
+func (d *Dialer) countRefusal(host string, err error) error {
+	if _, ok := errors.AsType[*BlockedError](err); ok && d.guard.refused.markIfDue(host, time.Now()) {
+		return d.guard.countBlocked(err)
 	}
 	return err //nolint:wrapcheck // callers judge it as they would that of a net.Dialer
 }
 
-// absolute is a name as it is looked up without a search list. Addresses stay as they are, and names of this machine,
+// absoluteName is a name as it is looked up without a search list. Addresses stay as they are, and names of this machine,
 // which no search list completes.
-func absolute(host string) string {
+func absoluteName(host string) string {
 	if _, err := netip.ParseAddr(host); err == nil || strings.HasSuffix(host, ".") || isLocalhost(host) {
 		return host
 	}
 	return host + "."
 }
 
-func (g *Guard) badPort(port uint16) *BlockedError {
+func (g *Guard) newPortError(port uint16) *BlockedError {
 	names := make([]string, len(g.policy.AllowPorts))
 	for i, p := range g.policy.AllowPorts {
 		names[i] = strconv.Itoa(int(p))
 	}
-	return blocked(ReasonPort, "port %d is not allowed; use one of these: %s", port, strings.Join(names, ", "))
+	return newBlockedError(ReasonPort, "port %d is not allowed; use one of these: %s", port, strings.Join(names, ", "))
 }

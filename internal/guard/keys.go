@@ -31,12 +31,12 @@ func (e *ShortKeyError) Error() string {
 // VerifyKeys is for tls.Config.VerifyConnection: it runs once a certificate was found good. It notes a short RSA key, and refuses one
 // below Policy.MinRSABits with a *ShortKeyError.
 func (g *Guard) VerifyKeys(s tls.ConnectionState) error {
-	bits := shortest(s.VerifiedChains)
+	bits := shortestKeyBits(s.VerifiedChains)
 	if bits >= RSABits {
-		g.short.forget(s.ServerName)
+		g.short.remove(s.ServerName)
 		return nil
 	}
-	if g.short.note(s.ServerName, time.Now()) && g.policy.ShortKey != nil {
+	if g.short.markSeen(s.ServerName, time.Now()) && g.policy.ShortKey != nil {
 		g.policy.ShortKey(s.ServerName, bits)
 	}
 	if bits < g.policy.MinRSABits {
@@ -48,8 +48,8 @@ func (g *Guard) VerifyKeys(s tls.ConnectionState) error {
 // noRSA stands for a chain without RSA keys.
 const noRSA = 1 << 20
 
-// shortest is the length of the shortest RSA key in the best of some chains. The last certificate of a chain is trusted for itself.
-func shortest(chains [][]*x509.Certificate) int {
+// shortestKeyBits is the length of the shortest RSA key in the best of some chains. The last certificate of a chain is trusted for itself.
+func shortestKeyBits(chains [][]*x509.Certificate) int {
 	best := 0
 	for _, chain := range chains {
 		least := noRSA
@@ -93,7 +93,7 @@ func (g *Guard) CheckKey(ctx context.Context, u *url.URL, addrs []netip.Addr) er
 		if err != nil {
 			continue
 		}
-		err = g.handshake(ctx, conn, u.Hostname())
+		err = g.checkServerKeys(ctx, conn, u.Hostname())
 		_ = conn.Close()
 		if short, ok := errors.AsType[*ShortKeyError](err); ok {
 			return short
@@ -102,9 +102,9 @@ func (g *Guard) CheckKey(ctx context.Context, u *url.URL, addrs []netip.Addr) er
 	return nil
 }
 
-// handshake judges the keys that a server presents. Nothing is sent to it, so whether it is to be trusted does not matter here; where
+// checkServerKeys judges the keys that a server presents. Nothing is sent to it, so whether it is to be trusted does not matter here; where
 // it is, the chains are known by which it is.
-func (g *Guard) handshake(ctx context.Context, conn net.Conn, host string) error {
+func (g *Guard) checkServerKeys(ctx context.Context, conn net.Conn, host string) error {
 	least := max(RSABits, g.policy.MinRSABits)
 	cfg := &tls.Config{
 		MinVersion: tls.VersionTLS12, ServerName: host,
@@ -119,9 +119,9 @@ func (g *Guard) handshake(ctx context.Context, conn net.Conn, host string) error
 			}
 			chains, err := leaf.Verify(x509.VerifyOptions{DNSName: host, Intermediates: rest})
 			if err != nil {
-				chains = [][]*x509.Certificate{presented(s.PeerCertificates)}
+				chains = [][]*x509.Certificate{presentedChain(s.PeerCertificates)}
 			}
-			if bits := shortest(chains); bits < least {
+			if bits := shortestKeyBits(chains); bits < least {
 				return &ShortKeyError{bits, least}
 			}
 			return nil
@@ -133,8 +133,8 @@ func (g *Guard) handshake(ctx context.Context, conn net.Conn, host string) error
 	return nil
 }
 
-// presented is a chain of what a server sent, with a last certificate that stands for whatever would be trusted.
-func presented(certs []*x509.Certificate) []*x509.Certificate {
+// presentedChain is a chain of what a server sent, with a last certificate that stands for whatever would be trusted.
+func presentedChain(certs []*x509.Certificate) []*x509.Certificate {
 	chain := certs[:1:1]
 	for _, c := range certs[1:] {
 		if !bytes.Equal(c.RawSubject, c.RawIssuer) {
@@ -144,14 +144,16 @@ func presented(certs []*x509.Certificate) []*x509.Certificate {
 	return append(chain, certs[0])
 }
 
-// hosts remembers hosts for a time.
-type hosts struct {
+// recentHosts remembers hosts for a time.
+type recentHosts struct {
 	keep time.Duration
 	mu   sync.Mutex
 	seen map[string]time.Time
 }
 
-func newHosts(keep time.Duration) *hosts { return &hosts{keep: keep, seen: map[string]time.Time{}} }
+func newRecentHosts(keep time.Duration) *recentHosts {
+	return &recentHosts{keep: keep, seen: map[string]time.Time{}}
+}
 
 const (
 	// rememberShort is how long a host with a short key counts that is not met again.
@@ -162,8 +164,8 @@ const (
 	mostHosts = 10_000
 )
 
-// note reports whether the host is new.
-func (k *hosts) note(host string, now time.Time) bool {
+// markSeen reports whether the host is new.
+func (k *recentHosts) markSeen(host string, now time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	at, known := k.seen[host]
@@ -174,8 +176,8 @@ func (k *hosts) note(host string, now time.Time) bool {
 	return !known || now.Sub(at) >= k.keep
 }
 
-// due reports whether a host was not met for the time that one is remembered, and notes it then.
-func (k *hosts) due(host string, now time.Time) bool {
+// markIfDue reports whether a host was not met for the time that one is remembered, and notes it then.
+func (k *recentHosts) markIfDue(host string, now time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if at, known := k.seen[host]; known && now.Sub(at) < k.keep {
@@ -188,13 +190,13 @@ func (k *hosts) due(host string, now time.Time) bool {
 	return true
 }
 
-func (k *hosts) forget(host string) {
+func (k *recentHosts) remove(host string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.seen, host)
 }
 
-func (k *hosts) count(now time.Time) int {
+func (k *recentHosts) countRecent(now time.Time) int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for host, at := range k.seen {

@@ -12,35 +12,35 @@ const (
 	greekLookalikes    = "αγικνορτυχω"
 )
 
-// Confusing reports whether a name, in Unicode, can pass for another to whoever reads it in a mail
+// IsConfusing reports whether a name, in Unicode, can pass for another to whoever reads it in a mail
 // or on a page: a label mixes scripts that are not written together (the "highly restrictive" level
 // of Unicode's security mechanisms, UTS 39), is made of look-alikes of Latin letters alone under a
 // Latin top level, or holds characters that are no letters, marks or digits.
-func Confusing(name string) bool {
+func IsConfusing(name string) bool {
 	labels := strings.Split(name, ".")
 	top := scriptsOf(labels[len(labels)-1])
 	for _, label := range labels {
 		if isASCII(label) {
 			continue
 		}
-		if strings.ContainsFunc(label, odd) {
+		if strings.ContainsFunc(label, isOddRune) {
 			return true
 		}
 		scripts := scriptsOf(label)
-		if !writtenTogether(scripts) {
+		if !areWrittenTogether(scripts) {
 			return true
 		}
 		foreign := len(scripts) == 1 && !slices.Contains(top, scripts[0])
-		if foreign && (madeOf(label, cyrillicLookalikes) || madeOf(label, greekLookalikes)) {
+		if foreign && (isMadeOf(label, cyrillicLookalikes) || isMadeOf(label, greekLookalikes)) {
 			return true
 		}
 	}
 	return false
 }
 
-// odd characters are none of a word's: symbols, punctuation, invisible ones. Joiners and the middle
+// isOddRune characters are none of a word's: symbols, punctuation, invisible ones. Joiners and the middle
 // dots are left to the rules of IDNA, which allow them in their context.
-func odd(r rune) bool {
+func isOddRune(r rune) bool {
 	if strings.ContainsRune("-_\u200c\u200d\u00b7\u30fb", r) {
 		return false
 	}
@@ -68,8 +68,8 @@ func scriptsOf(label string) []string {
 	return out
 }
 
-// writtenTogether reports whether some language writes all the scripts in one word.
-func writtenTogether(scripts []string) bool {
+// areWrittenTogether reports whether some language writes all the scripts in one word.
+func areWrittenTogether(scripts []string) bool {
 	if len(scripts) <= 1 {
 		return true
 	}
@@ -85,8 +85,8 @@ func writtenTogether(scripts []string) bool {
 	return false
 }
 
-// madeOf reports whether a label has a letter of the set and nothing but those, digits and hyphens.
-func madeOf(label, set string) bool {
+// isMadeOf reports whether a label has a letter of the set and nothing but those, digits and hyphens.
+func isMadeOf(label, set string) bool {
 	found := false
 	for _, r := range label {
 		switch {

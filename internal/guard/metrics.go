@@ -10,7 +10,7 @@ import (
 // Metrics counts refusals, of URLs when they are set and of connections.
 type Metrics struct {
 	blocked map[Reason]prometheus.Counter
-	short   *hosts
+	short   *recentHosts
 }
 
 // NewMetrics registers lamplighter_guard_blocked_total with a series for each
@@ -21,19 +21,19 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Help: "URLs and connections refused because of where they lead, by reason.",
 	}, []string{"reason"})
 	reg.MustRegister(vec)
-	m := &Metrics{blocked: make(map[Reason]prometheus.Counter), short: newHosts(rememberShort)}
+	m := &Metrics{blocked: make(map[Reason]prometheus.Counter), short: newRecentHosts(rememberShort)}
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "lamplighter_guard_short_key_hosts",
 		Help: "Hosts that this process met within a day with a certificate whose RSA key has less than 2048 bits.",
-	}, func() float64 { return float64(m.short.count(time.Now())) }))
-	for _, r := range Reasons() {
+	}, func() float64 { return float64(m.short.countRecent(time.Now())) }))
+	for _, r := range AllReasons() {
 		m.blocked[r] = vec.WithLabelValues(string(r))
 	}
 	return m
 }
 
-// counted passes err on, counting it if it is a refusal.
-func (g *Guard) counted(err error) error {
+// countBlocked passes err on, counting it if it is a refusal.
+func (g *Guard) countBlocked(err error) error {
 	if g.metrics == nil || err == nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func TestRegistryAndItsNeighbours(t *testing.T) {
 				continue
 			}
 			refused++
-			if g.Classify(netip.AddrPortFrom(ip, 443)) == nil {
+			if g.CheckAddr(netip.AddrPortFrom(ip, 443)) == nil {
 				t.Errorf("%s in %s is allowed", ip, p)
 			}
 		}
@@ -55,7 +55,7 @@ func TestRegistryAndItsNeighbours(t *testing.T) {
 				continue
 			}
 			allowed++
-			if err := g.Classify(netip.AddrPortFrom(ip, 443)); err != nil {
+			if err := g.CheckAddr(netip.AddrPortFrom(ip, 443)); err != nil {
 				t.Errorf("%s just outside %s: %v", ip, p, err)
 			}
 		}

@@ -105,7 +105,7 @@ func (t *checkedTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 		if req.Body != nil {
 			_ = req.Body.Close()
 		}
-		return nil, t.guard.counted(err)
+		return nil, t.guard.countBlocked(err)
 	}
 	if u.RawQuery != req.URL.RawQuery {
 		copied := *req

@@ -217,7 +217,7 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
 	g := guard.New(guard.Policy{}, guard.NewMetrics(reg))
-	for _, r := range guard.Reasons() {
+	for _, r := range guard.AllReasons() {
 		if n := counted(t, reg, r); n != 0 {
 			t.Errorf("%s starts at %v", r, n)
 		}
@@ -231,7 +231,7 @@ func TestMetrics(t *testing.T) {
 	if _, err := g.CheckHost(t.Context(), answers("10.0.0.1"), parse(t, "https://partner.example/")); err == nil {
 		t.Fatal("a private address accepted")
 	}
-	_ = g.Classify(netip.MustParseAddrPort("127.0.0.1:1"))
+	_ = g.CheckAddr(netip.MustParseAddrPort("127.0.0.1:1"))
 	for r, want := range map[guard.Reason]float64{guard.ReasonScheme: 1, guard.ReasonPrivate: 1, guard.ReasonLoopback: 0} {
 		if n := counted(t, reg, r); n != want {
 			t.Errorf("%s = %v, want %v", r, n, want)
@@ -242,7 +242,7 @@ func TestMetrics(t *testing.T) {
 func TestEveryReasonIsExplained(t *testing.T) {
 	t.Parallel()
 	seen := make(map[string]guard.Reason)
-	for _, r := range guard.Reasons() {
+	for _, r := range guard.AllReasons() {
 		text := (&guard.BlockedError{Reason: r}).Error()
 		if other, ok := seen[text]; ok || len(text) < 20 {
 			t.Errorf("%s is explained as %q, like %q", r, text, other)

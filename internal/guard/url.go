@@ -33,14 +33,14 @@ const (
 // called is decided by CheckHost and at each connection; in particular every
 // port passes here when AllowCIDRs might permit it. Refusals are counted.
 func (g *Guard) CheckURL(raw string) (*url.URL, error) {
-	u, err := g.parse(raw)
+	u, err := g.parseURL(raw)
 	if err != nil {
-		return nil, g.counted(err)
+		return nil, g.countBlocked(err)
 	}
 	return u, nil
 }
 
-func (g *Guard) parse(raw string) (*url.URL, error) {
+func (g *Guard) parseURL(raw string) (*url.URL, error) {
 	if err := checkText(raw); err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func (g *Guard) checkParts(u *url.URL) error {
 	case u.Fragment != "":
 		return &BlockedError{Reason: ReasonFragment}
 	}
-	host, ip, err := normalHost(u.Hostname(), strings.HasPrefix(u.Host, "["))
+	host, ip, err := normalizeHost(u.Hostname(), strings.HasPrefix(u.Host, "["))
 	if err != nil {
 		return err
 	}
@@ -95,12 +95,12 @@ func (g *Guard) checkParts(u *url.URL) error {
 // encodeQuery encodes what RFC 3986 (section 3.4) does not allow in a query, as url.URL does in a path: letters beyond
 // ASCII are what people type, and servers refuse them raw. A percent sign stays as it is.
 func encodeQuery(raw string) string {
-	if !strings.ContainsFunc(raw, func(r rune) bool { return r >= utf8.RuneSelf || !inQuery(byte(r)) }) {
+	if !strings.ContainsFunc(raw, func(r rune) bool { return r >= utf8.RuneSelf || !isQueryByte(byte(r)) }) {
 		return raw
 	}
 	var b strings.Builder
 	for i := range len(raw) {
-		if inQuery(raw[i]) {
+		if isQueryByte(raw[i]) {
 			b.WriteByte(raw[i])
 		} else {
 			fmt.Fprintf(&b, "%%%02X", raw[i])
@@ -109,42 +109,42 @@ func encodeQuery(raw string) string {
 	return b.String()
 }
 
-// inQuery reports whether a byte may stand in a query.
-func inQuery(c byte) bool {
+// isQueryByte reports whether a byte may stand in a query.
+func isQueryByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~!$&'()*+,;=:@/?%", c) >= 0
 }
 
 // checkTarget judges what the host's text alone can tell.
 func (g *Guard) checkTarget(host string, ap netip.AddrPort) error {
 	if ap.Addr().IsValid() {
-		return g.Classify(ap)
+		return g.CheckAddr(ap)
 	}
-	if isLocalhost(host) && !g.mayBeExempt() {
+	if isLocalhost(host) && !g.hasExemptions() {
 		return &BlockedError{Reason: ReasonLoopback}
 	}
-	if g.deniedHost(host) {
+	if g.isDeniedHost(host) {
 		return &BlockedError{Reason: ReasonDenied}
 	}
-	if !strings.Contains(host, ".") && !g.mayBeExempt() {
-		return blocked(ReasonHost, "the host name in the URL has no dot: names without one are those of an inner network")
+	if !strings.Contains(host, ".") && !g.hasExemptions() {
+		return newBlockedError(ReasonHost, "the host name in the URL has no dot: names without one are those of an inner network")
 	}
-	if !g.mayBeExempt() && !slices.Contains(g.policy.AllowPorts, ap.Port()) {
-		return g.badPort(ap.Port())
+	if !g.hasExemptions() && !slices.Contains(g.policy.AllowPorts, ap.Port()) {
+		return g.newPortError(ap.Port())
 	}
 	return nil
 }
 
-// deniedHost reports whether the operator's settings refuse a host name, or a domain that it belongs to.
-func (g *Guard) deniedHost(host string) bool {
+// isDeniedHost reports whether the operator's settings refuse a host name, or a domain that it belongs to.
+func (g *Guard) isDeniedHost(host string) bool {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	return slices.ContainsFunc(g.policy.DenyHosts, func(d string) bool {
 		return host == d || strings.HasSuffix(host, "."+d)
 	})
 }
 
-// mayBeExempt reports whether some address is open on every port, so that a
+// hasExemptions reports whether some address is open on every port, so that a
 // name alone decides nothing about ports.
-func (g *Guard) mayBeExempt() bool {
+func (g *Guard) hasExemptions() bool {
 	return g.policy.AllowLoopback || len(g.policy.AllowCIDRs) > 0
 }
 
@@ -152,30 +152,30 @@ func (g *Guard) mayBeExempt() bool {
 func checkText(raw string) error {
 	switch {
 	case raw == "":
-		return blocked(ReasonMalformed, "the URL is empty")
+		return newBlockedError(ReasonMalformed, "the URL is empty")
 	case len(raw) > maxURLLength:
-		return blocked(ReasonMalformed, "the URL is longer than %d bytes", maxURLLength)
+		return newBlockedError(ReasonMalformed, "the URL is longer than %d bytes", maxURLLength)
 	case !utf8.ValidString(raw):
-		return blocked(ReasonMalformed, "the URL is not valid UTF-8")
+		return newBlockedError(ReasonMalformed, "the URL is not valid UTF-8")
 	case strings.ContainsFunc(raw, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }):
-		return blocked(ReasonMalformed, "the URL contains a space or an invisible character; percent-encode it or remove it")
+		return newBlockedError(ReasonMalformed, "the URL contains a space or an invisible character; percent-encode it or remove it")
 	case strings.Contains(raw, `\`):
-		return blocked(ReasonMalformed, `the URL contains a backslash; use / instead`)
+		return newBlockedError(ReasonMalformed, `the URL contains a backslash; use / instead`)
 	}
 	return nil
 }
 
-// normalHost returns the host as lower-case ASCII, and its address if it is
+// normalizeHost returns the host as lower-case ASCII, and its address if it is
 // written as one. Old spellings of IPv4 addresses (decimal, octal, hexadecimal,
 // shortened) are refused, because programs disagree on what they mean.
-func normalHost(host string, brackets bool) (string, netip.Addr, error) {
+func normalizeHost(host string, brackets bool) (string, netip.Addr, error) {
 	if brackets {
 		ip, err := netip.ParseAddr(host)
 		if err != nil || !ip.Is6() {
 			return "", netip.Addr{}, &BlockedError{Reason: ReasonHost}
 		}
 		if ip.Zone() != "" {
-			return "", netip.Addr{}, blocked(ReasonLinkLocal, "the address in the URL names a network interface (the part after %%), which has no meaning elsewhere")
+			return "", netip.Addr{}, newBlockedError(ReasonLinkLocal, "the address in the URL names a network interface (the part after %%), which has no meaning elsewhere")
 		}
 		return ip.String(), ip, nil
 	}
@@ -183,20 +183,20 @@ func normalHost(host string, brackets bool) (string, netip.Addr, error) {
 	if !isASCII(name) || strings.Contains(name, "xn--") {
 		ascii, err := nameProfile().ToASCII(name)
 		if err != nil {
-			return "", netip.Addr{}, blocked(ReasonHost, "the host name in the URL is not a valid internationalised name")
+			return "", netip.Addr{}, newBlockedError(ReasonHost, "the host name in the URL is not a valid internationalised name")
 		}
 		name = strings.TrimSuffix(ascii, ".")
-		if spoken, err := idna.Punycode.ToUnicode(name); err != nil || Confusing(spoken) {
-			return "", netip.Addr{}, blocked(ReasonHost, "the host name in the URL mixes scripts, or looks like a name in other letters: people could take it for somebody else's")
+		if spoken, err := idna.Punycode.ToUnicode(name); err != nil || IsConfusing(spoken) {
+			return "", netip.Addr{}, newBlockedError(ReasonHost, "the host name in the URL mixes scripts, or looks like a name in other letters: people could take it for somebody else's")
 		}
 	}
-	if !validName(name) {
+	if !isValidName(name) {
 		return "", netip.Addr{}, &BlockedError{Reason: ReasonHost}
 	}
 	if endsInNumber(name) {
 		ip, err := netip.ParseAddr(name)
 		if err != nil {
-			return "", netip.Addr{}, blocked(ReasonHost, "the host in the URL is an unusual spelling of an IP address; write it as four decimal numbers, such as 192.0.2.1")
+			return "", netip.Addr{}, newBlockedError(ReasonHost, "the host in the URL is an unusual spelling of an IP address; write it as four decimal numbers, such as 192.0.2.1")
 		}
 		return name, ip, nil
 	}
@@ -209,8 +209,8 @@ func nameProfile() *idna.Profile {
 		idna.StrictDomainName(true), idna.CheckHyphens(false), idna.CheckJoiners(true))
 }
 
-// validName accepts host names, with underscores since real hosts have them.
-func validName(name string) bool {
+// isValidName accepts host names, with underscores since real hosts have them.
+func isValidName(name string) bool {
 	if name == "" || len(name) > maxHostLength {
 		return false
 	}
@@ -256,7 +256,7 @@ func portOf(u *url.URL) (uint16, error) {
 	}
 	port, err := strconv.ParseUint(text, 10, 16)
 	if err != nil || port == 0 {
-		return 0, blocked(ReasonPort, "the port in the URL must be a number from 1 to 65535")
+		return 0, newBlockedError(ReasonPort, "the port in the URL must be a number from 1 to 65535")
 	}
 	return uint16(port), nil
 }
@@ -289,12 +289,12 @@ var (
 func (g *Guard) CheckHost(ctx context.Context, resolver Resolver, u *url.URL) ([]netip.Addr, error) {
 	port, err := portOf(u)
 	if err != nil {
-		return nil, g.counted(err)
+		return nil, g.countBlocked(err)
 	}
-	if g.deniedHost(u.Hostname()) {
-		return nil, g.counted(&BlockedError{Reason: ReasonDenied})
+	if g.isDeniedHost(u.Hostname()) {
+		return nil, g.countBlocked(&BlockedError{Reason: ReasonDenied})
 	}
-	addrs, err := lookup(ctx, resolver, u.Hostname())
+	addrs, err := lookUpHost(ctx, resolver, u.Hostname())
 	switch dns, ok := errors.AsType[*net.DNSError](err); {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("resolve the endpoint's host: %w", context.Cause(ctx))
@@ -306,8 +306,8 @@ func (g *Guard) CheckHost(ctx context.Context, resolver Resolver, u *url.URL) ([
 	for i, ip := range addrs {
 		// Resolvers give IPv4 addresses in mapped form, but dial them as IPv4.
 		addrs[i] = ip.Unmap()
-		if err := g.Classify(netip.AddrPortFrom(addrs[i], port)); err != nil {
-			return nil, g.counted(err)
+		if err := g.CheckAddr(netip.AddrPortFrom(addrs[i], port)); err != nil {
+			return nil, g.countBlocked(err)
 		}
 	}
 	return addrs, nil
@@ -315,11 +315,11 @@ func (g *Guard) CheckHost(ctx context.Context, resolver Resolver, u *url.URL) ([
 
 var errResolveTimeout = errors.New("name resolution took too long")
 
-func lookup(ctx context.Context, resolver Resolver, host string) ([]netip.Addr, error) {
+func lookUpHost(ctx context.Context, resolver Resolver, host string) ([]netip.Addr, error) {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{ip}, nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, resolveTimeout, errResolveTimeout)
 	defer cancel()
-	return resolver.LookupNetIP(ctx, "ip", absolute(host))
+	return resolver.LookupNetIP(ctx, "ip", absoluteName(host))
 }

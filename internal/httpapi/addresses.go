@@ -102,7 +102,7 @@ func (a *API) urlsToCheck(c *call, old *registry.AppRecord, app *partner.App) (u
 
 // refusedURL says why a URL is refused. What is wrong with its text, its writer may know.
 func (c *call) refusedURL(pointer string, err error) FieldError {
-	if blocked, ok := errors.AsType[*guard.BlockedError](err); c.role.Kind != Partner || ok && blocked.Reason.OfText() {
+	if blocked, ok := errors.AsType[*guard.BlockedError](err); c.role.Kind != Partner || ok && blocked.Reason.IsAboutText() {
 		return FieldError{Pointer: pointer, Detail: err.Error()}
 	}
 	return FieldError{Pointer: pointer, Detail: told.Unreachable().Words(partner.StateChange).String()}

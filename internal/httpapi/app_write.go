@@ -130,7 +130,7 @@ func (a *API) checkWrite(c *call, old *registry.AppRecord, app partner.App, sw *
 	if old != nil {
 		before = &old.App
 	}
-	if err := partner.CheckNewAddresses(&app, before, guard.Confusing); err != nil {
+	if err := partner.CheckNewAddresses(&app, before, guard.IsConfusing); err != nil {
 		return nil, err
 	}
 	if warnings, err = a.checkAddresses(c, old, app, sw); err != nil {

@@ -35,14 +35,14 @@ func TestNewAddresses(t *testing.T) {
 			} else if err != nil {
 				continue // refused before it comes here
 			}
-			err := partner.CheckNewAddresses(app, nil, guard.Confusing)
+			err := partner.CheckNewAddresses(app, nil, guard.IsConfusing)
 			if (err == nil) != ok {
 				t.Errorf("%q as %s: %v, want ok %v", address, name, err, ok)
 			}
 			if err != nil && (!strings.Contains(err.Error(), name) || strings.Contains(err.Error(), address)) {
 				t.Errorf("%q as %s: %v", address, name, err)
 			}
-			if err := partner.CheckNewAddresses(app, app, guard.Confusing); err != nil {
+			if err := partner.CheckNewAddresses(app, app, guard.IsConfusing); err != nil {
 				t.Errorf("%q stands there, and keeps others from writing: %v", address, err)
 			}
 		}

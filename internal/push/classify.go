@@ -25,7 +25,7 @@ func classify(err error) delivery.Result {
 	var dns *net.DNSError
 	var timeout net.Error
 	switch {
-	case errors.As(err, &blocked) && blocked.Reason.OfText():
+	case errors.As(err, &blocked) && blocked.Reason.IsAboutText():
 		return delivery.Result{Outcome: delivery.Blocked, Reason: delivery.ReasonBlockedAddress, Fault: delivery.FaultEndpoint}
 	case errors.As(err, &blocked):
 		// All that follows is as for a name that does not exist: when it is tried again, and when people are told, would tell a
