@@ -7,40 +7,42 @@ import (
 	"github.com/lamplighter/lamplighter/internal/told"
 )
 
-// Word is how an endpoint is, in one word: a member of the API and a metric label. Adding one
+// Status is how an endpoint is, in one word: a member of the API and a metric label. Adding one
 // means: the constant, Words, Assess, docs/api.md and the dashboards.
-type Word string
+type Status string
 
 // The closed set of words.
 const (
-	// WordHealthy: it answered as it should when it was last tried.
-	WordHealthy Word = "healthy"
-	// WordFailing: it has been failing for a while.
-	WordFailing Word = "failing"
-	// WordOff: it is switched off, has no URL here, or its app is paused.
-	WordOff Word = "off"
-	// WordUnchecked: it was not tried yet, or cannot be.
-	WordUnchecked Word = "unchecked"
-	// WordUnlicensed: it is on, but waits for a licence.
-	WordUnlicensed Word = "waiting_for_license"
+	// StatusHealthy: it answered as it should when it was last tried.
+	StatusHealthy Status = "healthy"
+	// StatusFailing: it has been failing for a while.
+	StatusFailing Status = "failing"
+	// StatusOff: it is switched off, has no URL here, or its app is paused.
+	StatusOff Status = "off"
+	// StatusUnchecked: it was not tried yet, or cannot be.
+	StatusUnchecked Status = "unchecked"
+	// StatusUnlicensed: it is on, but waits for a licence.
+	StatusUnlicensed Status = "waiting_for_license"
 )
 
-// Words lists the closed set.
-func Words() []Word {
-	return []Word{WordHealthy, WordFailing, WordOff, WordUnchecked, WordUnlicensed}
+// AllStatuses lists the closed set.
+func AllStatuses() []Status {
+	return []Status{StatusHealthy, StatusFailing, StatusOff, StatusUnchecked, StatusUnlicensed}
 }
 
-// By says who switched an endpoint off.
-type By string
+// SwitchedOffBy says who switched an endpoint off.
+type SwitchedOffBy string
 
 // The closed set of those who switch off; empty for an endpoint that nobody ever switched.
 const (
-	ByPeople  By = "people"
-	ByService By = "service"
+	SwitchedOffByCaller  SwitchedOffBy = "people"
+	SwitchedOffByService SwitchedOffBy = "service"
 )
 
-// Bys lists the closed set.
-func Bys() []By { return []By{ByPeople, ByService} }
+// AllSwitchedOffBy lists the closed set.
+func AllSwitchedOffBy() []SwitchedOffBy {
+	return []SwitchedOffBy{SwitchedOffByCaller, SwitchedOffByService}
+}
 
 // Subject is all that an assessment looks at.
 type Subject struct {
@@ -66,7 +68,7 @@ type Subject struct {
 
 // Assessment is how an endpoint is.
 type Assessment struct {
-	Word Word
+	Status Status
 	// Since is when that began, zero where it is not known.
 	Since time.Time
 	// Cause is why, zero where there is nothing to say.
@@ -74,7 +76,7 @@ type Assessment struct {
 	// Detail says more where a probe or a post left a text, for operators and admins alone.
 	Detail string
 	// By is who switched it off.
-	By By
+	By SwitchedOffBy
 	// CheckedAt is when it was last tried, NextCheckAt when it will be probed, CertificateEnds
 	// when its TLS certificate ends; zero where unknown.
 	CheckedAt, NextCheckAt, CertificateEnds time.Time
@@ -85,14 +87,14 @@ func Assess(s Subject) Assessment {
 	if a, off := assessOff(&s); off {
 		return a
 	}
-	a := Assessment{Word: WordHealthy}
+	a := Assessment{Status: StatusHealthy}
 	if s.Kind == partner.StateChange {
 		a.CheckedAt = s.TriedAt
-	} else if known := s.Probe.Target == TargetOf(s.Endpoint.EffectiveURL(s.Environment)); known {
+	} else if known := s.Probe.Target == HashTarget(s.Endpoint.EffectiveURL(s.Environment)); known {
 		a.CheckedAt, a.NextCheckAt, a.CertificateEnds = s.Probe.CheckedAt, s.Probe.Due, s.Probe.CertificateEnds
 	}
 	if s.Missing != "" {
-		a.Word, a.Cause, a.NextCheckAt = WordUnlicensed, told.Named(string(s.Missing)), time.Time{}
+		a.Status, a.Cause, a.NextCheckAt = StatusUnlicensed, told.Named(string(s.Missing)), time.Time{}
 		return a
 	}
 	if !s.Probing {
@@ -100,23 +102,23 @@ func Assess(s Subject) Assessment {
 	}
 	switch probed := s.Kind != partner.StateChange && !a.CheckedAt.IsZero(); {
 	case !s.FailingSince.IsZero():
-		a.Word, a.Since, a.Cause, a.Detail = WordFailing, s.FailingSince, s.FailingCause, s.FailingDetail
-		if probed && s.Probe.Reason.Failing() { // it knows more exactly
+		a.Status, a.Since, a.Cause, a.Detail = StatusFailing, s.FailingSince, s.FailingCause, s.FailingDetail
+		if probed && s.Probe.Reason.IsFailing() { // it knows more exactly
 			a.Cause, a.Detail = s.Probe.Reason.Cause(), s.Probe.Detail
 		}
-	case probed && s.Probe.Reason.Failing():
-		a.Word, a.Since, a.Cause, a.Detail = WordFailing, s.Probe.FailingSince, s.Probe.Reason.Cause(), s.Probe.Detail
+	case probed && s.Probe.Reason.IsFailing():
+		a.Status, a.Since, a.Cause, a.Detail = StatusFailing, s.Probe.FailingSince, s.Probe.Reason.Cause(), s.Probe.Detail
 	case probed && (s.Probe.Reason == NoTenant || s.Probe.Reason == Unreadable):
-		a.Word, a.Cause, a.Detail = WordUnchecked, s.Probe.Reason.Cause(), s.Probe.Detail
+		a.Status, a.Cause, a.Detail = StatusUnchecked, s.Probe.Reason.Cause(), s.Probe.Detail
 	case probed:
 		a.Detail = s.Probe.Detail
 	case a.CheckedAt.IsZero():
-		a.Word, a.Cause = WordUnchecked, unchecked(&s)
+		a.Status, a.Cause = StatusUnchecked, uncheckedCause(&s)
 	}
 	return a
 }
 
-func unchecked(s *Subject) told.Cause {
+func uncheckedCause(s *Subject) told.Cause {
 	if s.Kind != partner.StateChange && !s.Probing {
 		return told.Named("unprobed")
 	}
@@ -125,22 +127,22 @@ func unchecked(s *Subject) told.Cause {
 
 func assessOff(s *Subject) (Assessment, bool) {
 	e := &s.Endpoint
-	a := Assessment{Word: WordOff}
+	a := Assessment{Status: StatusOff}
 	switch {
 	case !e.Enabled:
 		a.Since = e.SwitchedAt
 		switch {
 		case e.OffReason != "":
-			a.By, a.Cause = ByService, told.Named(string(e.OffReason))
+			a.By, a.Cause = SwitchedOffByService, told.Named(string(e.OffReason))
 		case !e.SwitchedAt.IsZero():
-			a.By, a.Cause = ByPeople, told.Named("switched_off")
+			a.By, a.Cause = SwitchedOffByCaller, told.Named("switched_off")
 		default:
 			a.Cause = told.Named("never_on")
 		}
 	case e.EffectiveURL(s.Environment) == "":
 		a.Cause = told.Named("no_url")
 	case s.Kind == partner.StateChange && s.Paused:
-		a.Cause, a.By = told.Named("paused"), ByPeople
+		a.Cause, a.By = told.Named("paused"), SwitchedOffByCaller
 	default:
 		return Assessment{}, false
 	}

@@ -22,24 +22,24 @@ var t0 = time.Date(2026, 11, 26, 10, 0, 0, 0, time.UTC)
 func TestReasons(t *testing.T) {
 	t.Parallel()
 	words, labels := map[string]bool{}, map[health.Reason]bool{}
-	for _, r := range health.Reasons() {
-		w := r.Words()
-		if w == "" || w == string(r) || words[w] || labels[r] || strings.HasSuffix(w, ".") || !r.Known() {
+	for _, r := range health.AllReasons() {
+		w := r.Description()
+		if w == "" || w == string(r) || words[w] || labels[r] || strings.HasSuffix(w, ".") || !r.IsKnown() {
 			t.Errorf("%s: words %q", r, w)
 		}
 		words[w], labels[r] = true, true
-		if none := r.Delivery() == delivery.ReasonNone; none != (r == health.Healthy || r == health.NoTenant || r == health.Unreadable) {
-			t.Errorf("%s is told as %s", r, r.Delivery())
+		if none := r.DeliveryReason() == delivery.ReasonNone; none != (r == health.Healthy || r == health.NoTenant || r == health.Unreadable) {
+			t.Errorf("%s is told as %s", r, r.DeliveryReason())
 		}
-		if r.Immediate() && !r.Failing() {
+		if r.IsImmediate() && !r.IsFailing() {
 			t.Errorf("%s is told at once, but fails nothing", r)
 		}
 	}
 	if len(words) != 41 {
 		t.Errorf("%d reasons: is the list of the documents still whole?", len(words))
 	}
-	if odd := health.Reason("odd"); odd.Known() || odd.Cause().String() != "unknown" {
-		t.Errorf("an unknown reason: %q", odd.Words())
+	if odd := health.Reason("odd"); odd.IsKnown() || odd.Cause().String() != "unknown" {
+		t.Errorf("an unknown reason: %q", odd.Description())
 	}
 }
 
@@ -49,7 +49,7 @@ func finding(r health.Reason) health.Finding {
 
 func TestStateFollowsFindings(t *testing.T) {
 	t.Parallel()
-	target := health.TargetOf(url)
+	target := health.HashTarget(url)
 	ends := t0.Add(30 * 24 * time.Hour)
 	healthy := health.Finding{Reason: health.Healthy, Status: 200, CertificateEnds: ends}
 	type step struct {
@@ -76,18 +76,18 @@ func TestStateFollowsFindings(t *testing.T) {
 			Target: target, Reason: health.NoTenant, Status: 200, Detail: "words", CheckedAt: at(6), CertificateEnds: ends,
 		}},
 	} {
-		s = s.Next(st.f, target, t0.Add(st.after*time.Minute))
+		s = s.AddFinding(st.f, target, t0.Add(st.after*time.Minute))
 		if d := cmp.Diff(st.want, s); d != "" {
 			t.Fatalf("step %d (-want +got):\n%s", i, d)
 		}
-		back, err := health.Decode(s.Encode())
+		back, err := health.DecodeState(s.Encode())
 		back.Format = 0
 		if d := cmp.Diff(s, back); err != nil || d != "" {
 			t.Fatalf("step %d does not survive storing: %v\n%s", i, err, d)
 		}
 	}
-	other := s.Next(finding(health.OwnFault), health.TargetOf(url+"2"), at(9))
-	if d := cmp.Diff(health.State{Target: health.TargetOf(url + "2"), OwnSince: at(9)}, other); d != "" {
+	other := s.AddFinding(finding(health.OwnFault), health.HashTarget(url+"2"), at(9))
+	if d := cmp.Diff(health.State{Target: health.HashTarget(url + "2"), OwnSince: at(9)}, other); d != "" {
 		t.Errorf("what is known of one URL is told of another:\n%s", d)
 	}
 }
@@ -97,9 +97,9 @@ func TestBlames(t *testing.T) {
 	s := health.State{OwnSince: t0}
 	never := health.State{}
 	switch {
-	case s.Blames(t0.Add(5*time.Minute-1), true), s.Blames(t0.Add(time.Hour), false), never.Blames(t0, true):
+	case s.CountsOwnFault(t0.Add(5*time.Minute-1), true), s.CountsOwnFault(t0.Add(time.Hour), false), never.CountsOwnFault(t0, true):
 		t.Error("blamed too early, while nobody answers, or without a fault")
-	case !s.Blames(t0.Add(5*time.Minute), true):
+	case !s.CountsOwnFault(t0.Add(5*time.Minute), true):
 		t.Error("never blamed")
 	}
 }
@@ -107,18 +107,18 @@ func TestBlames(t *testing.T) {
 func TestDecodeRefuses(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"x", "[]", `{"v":2}`, `{}`, `{"v":"1"}`} {
-		if _, err := health.Decode(text); !errors.Is(err, health.ErrUnreadable) {
+		if _, err := health.DecodeState(text); !errors.Is(err, health.ErrUnreadable) {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
-	if s, err := health.Decode(""); err != nil || !cmp.Equal(s, health.State{}) {
+	if s, err := health.DecodeState(""); err != nil || !cmp.Equal(s, health.State{}) {
 		t.Errorf("nothing stored: %+v, %v", s, err)
 	}
 }
 
 func TestAssess(t *testing.T) {
 	t.Parallel()
-	target := health.TargetOf(url)
+	target := health.HashTarget(url)
 	ends, due := t0.Add(time.Hour), t0.Add(time.Minute)
 	on := func(k partner.EndpointKind, change func(*health.Subject)) health.Subject {
 		s := health.Subject{
@@ -131,7 +131,7 @@ func TestAssess(t *testing.T) {
 	}
 	probed := func(r health.Reason) health.State {
 		s := health.State{Target: target, Reason: r, Detail: "as probed", CheckedAt: t0, CertificateEnds: ends, Due: due}
-		if r.Failing() {
+		if r.IsFailing() {
 			s.FailingSince = t0.Add(-time.Minute)
 		}
 		return s
@@ -140,65 +140,65 @@ func TestAssess(t *testing.T) {
 		s    health.Subject
 		want health.Assessment
 	}{
-		"NeverSwitched": {health.Subject{Kind: partner.ERPSync}, health.Assessment{Word: health.WordOff, Cause: told.Named("never_on")}},
+		"NeverSwitched": {health.Subject{Kind: partner.ERPSync}, health.Assessment{Status: health.StatusOff, Cause: told.Named("never_on")}},
 		"OffByPeople": {
 			health.Subject{Endpoint: partner.Endpoint{URL: url, SwitchedAt: t0}, FailingSince: t0},
-			health.Assessment{Word: health.WordOff, Since: t0, By: health.ByPeople, Cause: told.Named("switched_off")},
+			health.Assessment{Status: health.StatusOff, Since: t0, By: health.SwitchedOffByCaller, Cause: told.Named("switched_off")},
 		},
 		"OffByService": {
 			health.Subject{Endpoint: partner.Endpoint{URL: url, SwitchedAt: t0, OffReason: partner.OffFailing}},
-			health.Assessment{Word: health.WordOff, Since: t0, Cause: told.Named("failing"), By: health.ByService},
+			health.Assessment{Status: health.StatusOff, Since: t0, Cause: told.Named("failing"), By: health.SwitchedOffByService},
 		},
 		"OffGone": {
 			health.Subject{Endpoint: partner.Endpoint{URL: url, SwitchedAt: t0, OffReason: partner.OffGone}},
-			health.Assessment{Word: health.WordOff, Since: t0, Cause: told.Named("gone"), By: health.ByService},
+			health.Assessment{Status: health.StatusOff, Since: t0, Cause: told.Named("gone"), By: health.SwitchedOffByService},
 		},
 		"NoURL": {
 			on(partner.ERPSync, func(s *health.Subject) { s.Endpoint.URL = "" }),
-			health.Assessment{Word: health.WordOff, Cause: told.Named("no_url")},
+			health.Assessment{Status: health.StatusOff, Cause: told.Named("no_url")},
 		},
 		"Paused": {
 			on(partner.StateChange, func(s *health.Subject) { s.Paused = true }),
-			health.Assessment{Word: health.WordOff, Cause: told.Named("paused"), By: health.ByPeople},
+			health.Assessment{Status: health.StatusOff, Cause: told.Named("paused"), By: health.SwitchedOffByCaller},
 		},
 		"PausedHoldsNoProbes": {
 			on(partner.ERPSync, func(s *health.Subject) { s.Paused, s.Probe = true, probed(health.Healthy) }),
-			health.Assessment{Word: health.WordHealthy, Detail: "as probed", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends},
+			health.Assessment{Status: health.StatusHealthy, Detail: "as probed", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends},
 		},
 		"Unlicensed": {
 			on(partner.Mirroring, func(s *health.Subject) { s.Missing, s.Probe = partner.DatabaseMirroring, probed(health.WrongKey) }),
 			health.Assessment{
-				Word: health.WordUnlicensed, Cause: told.Named("database_mirroring"), CheckedAt: t0, CertificateEnds: ends,
+				Status: health.StatusUnlicensed, Cause: told.Named("database_mirroring"), CheckedAt: t0, CertificateEnds: ends,
 			},
 		},
-		"NeverNotified": {on(partner.StateChange, nil), health.Assessment{Word: health.WordUnchecked, Cause: told.Named("untried")}},
+		"NeverNotified": {on(partner.StateChange, nil), health.Assessment{Status: health.StatusUnchecked, Cause: told.Named("untried")}},
 		"Notified": {
 			on(partner.StateChange, func(s *health.Subject) { s.TriedAt = t0 }),
-			health.Assessment{Word: health.WordHealthy, CheckedAt: t0},
+			health.Assessment{Status: health.StatusHealthy, CheckedAt: t0},
 		},
 		"NotificationsFail": {
 			on(partner.StateChange, func(s *health.Subject) {
 				s.TriedAt, s.FailingSince, s.FailingCause, s.FailingDetail = t0, t0.Add(-time.Minute), told.Named("refused"), "d"
 			}),
-			health.Assessment{Word: health.WordFailing, Since: t0.Add(-time.Minute), Cause: told.Named("refused"), Detail: "d", CheckedAt: t0},
+			health.Assessment{Status: health.StatusFailing, Since: t0.Add(-time.Minute), Cause: told.Named("refused"), Detail: "d", CheckedAt: t0},
 		},
-		"NeverProbed": {on(partner.ERPSync, nil), health.Assessment{Word: health.WordUnchecked, Cause: told.Named("untried")}},
+		"NeverProbed": {on(partner.ERPSync, nil), health.Assessment{Status: health.StatusUnchecked, Cause: told.Named("untried")}},
 		"ProbedElsewhere": {
 			on(partner.ERPSync, func(s *health.Subject) { s.Probe = probed(health.Refused); s.Probe.Target = "x" }),
-			health.Assessment{Word: health.WordUnchecked, Cause: told.Named("untried")},
+			health.Assessment{Status: health.StatusUnchecked, Cause: told.Named("untried")},
 		},
 		"ProbesAreOff": {
 			on(partner.ERPSync, func(s *health.Subject) { s.Probing = false }),
-			health.Assessment{Word: health.WordUnchecked, Cause: told.Named("unprobed")},
+			health.Assessment{Status: health.StatusUnchecked, Cause: told.Named("unprobed")},
 		},
 		"NobodyApproved": {
 			on(partner.Mirroring, func(s *health.Subject) { s.Probe = probed(health.NoTenant) }),
-			health.Assessment{Word: health.WordUnchecked, Cause: told.Named("no_tenant"), Detail: "as probed", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends},
+			health.Assessment{Status: health.StatusUnchecked, Cause: told.Named("no_tenant"), Detail: "as probed", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends},
 		},
 		"ProbeFails": {
 			on(partner.Mirroring, func(s *health.Subject) { s.Probe = probed(health.WrongKey) }),
 			health.Assessment{
-				Word: health.WordFailing, Since: t0.Add(-time.Minute), Cause: told.Named("wrong_key"), Detail: "as probed", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends,
+				Status: health.StatusFailing, Since: t0.Add(-time.Minute), Cause: told.Named("wrong_key"), Detail: "as probed", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends,
 			},
 		},
 		"ProbeKnowsMore": {
@@ -206,7 +206,7 @@ func TestAssess(t *testing.T) {
 				s.Probe, s.FailingSince, s.FailingCause = probed(health.StaleMinute), t0.Add(-time.Hour), told.Named("client_error")
 			}),
 			health.Assessment{
-				Word: health.WordFailing, Since: t0.Add(-time.Hour), Cause: told.Named("stale_minute"), Detail: "as probed", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends,
+				Status: health.StatusFailing, Since: t0.Add(-time.Hour), Cause: told.Named("stale_minute"), Detail: "as probed", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends,
 			},
 		},
 		"EnginesReport": {
@@ -214,7 +214,7 @@ func TestAssess(t *testing.T) {
 				s.Probe, s.FailingSince, s.FailingCause, s.FailingDetail = probed(health.Healthy), t0, told.Named("server_error"), "reported"
 			}),
 			health.Assessment{
-				Word: health.WordFailing, Since: t0, Cause: told.Named("server_error"), Detail: "reported", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends,
+				Status: health.StatusFailing, Since: t0, Cause: told.Named("server_error"), Detail: "reported", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends,
 			},
 		},
 	} {

@@ -75,7 +75,7 @@ type description struct {
 	delivery delivery.Reason
 }
 
-func descriptions() []description {
+func listDescriptions() []description {
 	return []description{
 		{Healthy, delivery.ReasonNone},
 
@@ -129,9 +129,9 @@ func descriptions() []description {
 	}
 }
 
-// Reasons lists the closed set.
-func Reasons() []Reason {
-	ds := descriptions()
+// AllReasons lists the closed set.
+func AllReasons() []Reason {
+	ds := listDescriptions()
 	out := make([]Reason, len(ds))
 	for i, d := range ds {
 		out[i] = d.reason
@@ -139,8 +139,8 @@ func Reasons() []Reason {
 	return out
 }
 
-func (r Reason) description() (description, bool) {
-	for _, d := range descriptions() {
+func (r Reason) findDescription() (description, bool) {
+	for _, d := range listDescriptions() {
 		if d.reason == r {
 			return d, true
 		}
@@ -148,9 +148,9 @@ func (r Reason) description() (description, bool) {
 	return description{}, false
 }
 
-// Known reports whether r is of the closed set.
-func (r Reason) Known() bool {
-	_, ok := r.description()
+// IsKnown reports whether r is of the closed set.
+func (r Reason) IsKnown() bool {
+	_, ok := r.findDescription()
 	return ok
 }
 
@@ -162,20 +162,20 @@ func (r Reason) Cause() told.Cause {
 	return told.Named(string(r))
 }
 
-// Words says the reason to operators; the endpoint is "it". Strangers are told Cause().Told().
-func (r Reason) Words() string { return r.Cause().Words(partner.ERPSync) }
+// Description says the reason to operators; the endpoint is "it". Strangers are told Cause().Told().
+func (r Reason) Description() string { return r.Cause().Words(partner.ERPSync) }
 
-// Delivery is the nearest reason of an attempt, by which incidents and mails go.
-func (r Reason) Delivery() delivery.Reason {
-	d, _ := r.description()
+// DeliveryReason is the nearest reason of an attempt, by which incidents and mails go.
+func (r Reason) DeliveryReason() delivery.Reason {
+	d, _ := r.findDescription()
 	return d.delivery
 }
 
-// Failing reports whether the reason counts against the endpoint.
-func (r Reason) Failing() bool {
+// IsFailing reports whether the reason counts against the endpoint.
+func (r Reason) IsFailing() bool {
 	return r != Healthy && r != NoTenant && r != OwnFault && r != Unreadable
 }
 
-// Immediate reports whether nothing but people will heal it, so that they are told at once. A blocked address is told when a name
+// IsImmediate reports whether nothing but people will heal it, so that they are told at once. A blocked address is told when a name
 // is that does not exist: the time would tell which of both it is.
-func (r Reason) Immediate() bool { return r == WrongKey || r == NoPublicKey }
+func (r Reason) IsImmediate() bool { return r == WrongKey || r == NoPublicKey }

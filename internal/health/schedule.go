@@ -7,16 +7,16 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// Quiet is a time of day in which an endpoint is left alone: from From up to To, by the clock of a
+// QuietHours is a time of day in which an endpoint is left alone: from From up to To, by the clock of a
 // place. A window may span midnight; equal ends mean none.
-type Quiet struct {
+type QuietHours struct {
 	// From and To are durations since midnight.
 	From, To time.Duration
 	Location *time.Location
 }
 
 // Contains reports whether it is quiet at a time.
-func (q Quiet) Contains(at time.Time) bool {
+func (q QuietHours) Contains(at time.Time) bool {
 	if q.From == q.To || q.Location == nil {
 		return false
 	}
@@ -27,8 +27,8 @@ func (q Quiet) Contains(at time.Time) bool {
 	return clock >= q.From || clock < q.To
 }
 
-// End is when the quiet that holds at a time is over; a time that is not quiet is its own answer.
-func (q Quiet) End(at time.Time) time.Time {
+// EndAfter is when the quiet that holds at a time is over; a time that is not quiet is its own answer.
+func (q QuietHours) EndAfter(at time.Time) time.Time {
 	if !q.Contains(at) {
 		return at
 	}
@@ -57,7 +57,7 @@ type Schedule struct {
 	// BackoffMax is the longest time between two probes of one that fails.
 	BackoffMax time.Duration
 	// Quiet is when mirroring endpoints are left alone.
-	Quiet Quiet
+	Quiet QuietHours
 }
 
 const (
@@ -69,30 +69,32 @@ const (
 	backoffShare = 0.2
 )
 
-// quiet is when an endpoint of a kind is left alone.
-func (s Schedule) quiet(k partner.EndpointKind) Quiet {
+// quietHours is when an endpoint of a kind is left alone.
+func (s Schedule) quietHours(k partner.EndpointKind) QuietHours {
 	if k == partner.Mirroring {
 		return s.Quiet
 	}
-	return Quiet{}
+	return QuietHours{}
 }
 
-// Rests reports whether an endpoint is left alone at a time.
-func (s Schedule) Rests(k partner.EndpointKind, at time.Time) bool { return s.quiet(k).Contains(at) }
+// IsQuiet reports whether an endpoint is left alone at a time.
+func (s Schedule) IsQuiet(k partner.EndpointKind, at time.Time) bool {
+	return s.quietHours(k).Contains(at)
+}
 
-// Slot is the first of the endpoint's own places in the interval that is not before a time and not
+// NextRegularTime is the first of the endpoint's own places in the interval that is not before a time and not
 // in its quiet hours.
-func (s Schedule) Slot(app partner.ClientID, k partner.EndpointKind, from time.Time) time.Time {
-	at := s.place(app, k, from)
-	if q := s.quiet(k); q.Contains(at) {
-		at = s.place(app, k, q.End(at))
+func (s Schedule) NextRegularTime(app partner.ClientID, k partner.EndpointKind, from time.Time) time.Time {
+	at := s.regularTime(app, k, from)
+	if q := s.quietHours(k); q.Contains(at) {
+		at = s.regularTime(app, k, q.EndAfter(at))
 	}
 	return at
 }
 
-func (s Schedule) place(app partner.ClientID, k partner.EndpointKind, from time.Time) time.Time {
+func (s Schedule) regularTime(app partner.ClientID, k partner.EndpointKind, from time.Time) time.Time {
 	interval := s.Interval.Milliseconds()
-	phase := place(app, k, interval)
+	phase := hashPhase(app, k, interval)
 	ms := from.Add(time.Millisecond - 1).UnixMilli()
 	wait := (phase - ms) % interval
 	if wait < 0 {
@@ -101,8 +103,8 @@ func (s Schedule) place(app partner.ClientID, k partner.EndpointKind, from time.
 	return time.UnixMilli(ms + wait).UTC()
 }
 
-// place hashes an endpoint into [0, interval).
-func place(app partner.ClientID, k partner.EndpointKind, interval int64) int64 {
+// hashPhase hashes an endpoint into [0, interval).
+func hashPhase(app partner.ClientID, k partner.EndpointKind, interval int64) int64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(string(app) + "|" + k.String())) // it never fails
 	x := h.Sum64()
@@ -116,15 +118,15 @@ func place(app partner.ClientID, k partner.EndpointKind, interval int64) int64 {
 	return int64(x % uint64(interval))
 }
 
-// After is when an endpoint is due again, given its state after a probe that ended now. random is
+// NextTime is when an endpoint is due again, given its state after a probe that ended now. random is
 // in [0, 1). One that is well keeps its place, give or take a twentieth of the interval. One that
 // fails is looked at after a minute, and then after twice as long each time.
-func (s Schedule) After(app partner.ClientID, k partner.EndpointKind, st State, now time.Time, random float64) time.Time {
+func (s Schedule) NextTime(app partner.ClientID, k partner.EndpointKind, st State, now time.Time, random float64) time.Time {
 	jitter := 2*random - 1
 	if st.Failures == 0 && st.OwnSince.IsZero() {
 		// half an interval away, so that jitter does not make two probes of one place
-		at := s.Slot(app, k, now.Add(s.Interval/2))
-		if moved := at.Add(time.Duration(jitter * jitterShare * float64(s.Interval))); !s.Rests(k, moved) {
+		at := s.NextRegularTime(app, k, now.Add(s.Interval/2))
+		if moved := at.Add(time.Duration(jitter * jitterShare * float64(s.Interval))); !s.IsQuiet(k, moved) {
 			at = moved
 		}
 		return at
@@ -138,8 +140,8 @@ func (s Schedule) After(app partner.ClientID, k partner.EndpointKind, st State, 
 	}
 	wait = min(wait, max(s.BackoffMax, firstRetry))
 	at := now.Add(wait + time.Duration(jitter*backoffShare*float64(wait)))
-	if s.Rests(k, at) {
-		return s.Slot(app, k, s.quiet(k).End(at))
+	if s.IsQuiet(k, at) {
+		return s.NextRegularTime(app, k, s.quietHours(k).EndAfter(at))
 	}
 	return at
 }

@@ -19,8 +19,8 @@ func oslo(t testing.TB) *time.Location {
 	return l
 }
 
-func night(t testing.TB) health.Quiet {
-	return health.Quiet{From: 23 * time.Hour, To: 6 * time.Hour, Location: oslo(t)}
+func night(t testing.TB) health.QuietHours {
+	return health.QuietHours{From: 23 * time.Hour, To: 6 * time.Hour, Location: oslo(t)}
 }
 
 func TestQuiet(t *testing.T) {
@@ -28,7 +28,7 @@ func TestQuiet(t *testing.T) {
 	l := oslo(t)
 	day := func(d, h, m int) time.Time { return time.Date(2026, 11, d, h, m, 0, 0, l) }
 	for name, tc := range map[string]struct {
-		q    health.Quiet
+		q    health.QuietHours
 		at   time.Time
 		want bool
 		end  time.Time
@@ -39,13 +39,13 @@ func TestQuiet(t *testing.T) {
 		"Last":         {night(t), day(26, 5, 59), true, day(26, 6, 0)},
 		"Ends":         {night(t), day(26, 6, 0), false, time.Time{}},
 		"ByPlaceOnly":  {night(t), time.Date(2026, 11, 25, 22, 30, 0, 0, time.UTC), true, day(26, 6, 0)},
-		"Daytime":      {health.Quiet{From: 9 * time.Hour, To: 17 * time.Hour, Location: l}, day(25, 12, 0), true, day(25, 17, 0)},
-		"AfterDaytime": {health.Quiet{From: 9 * time.Hour, To: 17 * time.Hour, Location: l}, day(25, 17, 0), false, time.Time{}},
-		"None":         {health.Quiet{From: time.Hour, To: time.Hour, Location: l}, day(25, 1, 0), false, time.Time{}},
-		"Zero":         {health.Quiet{}, day(25, 1, 0), false, time.Time{}},
+		"Daytime":      {health.QuietHours{From: 9 * time.Hour, To: 17 * time.Hour, Location: l}, day(25, 12, 0), true, day(25, 17, 0)},
+		"AfterDaytime": {health.QuietHours{From: 9 * time.Hour, To: 17 * time.Hour, Location: l}, day(25, 17, 0), false, time.Time{}},
+		"None":         {health.QuietHours{From: time.Hour, To: time.Hour, Location: l}, day(25, 1, 0), false, time.Time{}},
+		"Zero":         {health.QuietHours{}, day(25, 1, 0), false, time.Time{}},
 		// the clock goes from 02:00 to 03:00 on 28 March 2027, and back on 25 October 2026
 		"SpringForward": {night(t), time.Date(2027, 3, 28, 1, 59, 0, 0, l), true, time.Date(2027, 3, 28, 6, 0, 0, 0, l)},
-		"EndInTheGap":   {health.Quiet{From: 0, To: 150 * time.Minute, Location: l}, time.Date(2027, 3, 28, 1, 0, 0, 0, l), true, time.Date(2027, 3, 28, 3, 30, 0, 0, l)},
+		"EndInTheGap":   {health.QuietHours{From: 0, To: 150 * time.Minute, Location: l}, time.Date(2027, 3, 28, 1, 0, 0, 0, l), true, time.Date(2027, 3, 28, 3, 30, 0, 0, l)},
 		"FallBack":      {night(t), time.Date(2026, 10, 25, 0, 30, 0, 0, time.UTC), true, time.Date(2026, 10, 25, 6, 0, 0, 0, l)},
 	} {
 		if got := tc.q.Contains(tc.at); got != tc.want {
@@ -54,15 +54,15 @@ func TestQuiet(t *testing.T) {
 		if tc.end.IsZero() {
 			tc.end = tc.at
 		}
-		if got := tc.q.End(tc.at); !got.Equal(tc.end) {
+		if got := tc.q.EndAfter(tc.at); !got.Equal(tc.end) {
 			t.Errorf("%s: ends %v, want %v", name, got, tc.end)
 		}
 	}
 	// whatever the clock does, an end is never quiet's own past
-	q := health.Quiet{From: 0, To: 150 * time.Minute, Location: l}
+	q := health.QuietHours{From: 0, To: 150 * time.Minute, Location: l}
 	for at := time.Date(2026, 10, 24, 20, 0, 0, 0, time.UTC); at.Before(time.Date(2026, 10, 25, 5, 0, 0, 0, time.UTC)); at = at.Add(time.Minute) {
-		if q.Contains(at) && !q.End(at).After(at) {
-			t.Errorf("at %v the quiet ends at %v", at, q.End(at))
+		if q.Contains(at) && !q.EndAfter(at).After(at) {
+			t.Errorf("at %v the quiet ends at %v", at, q.EndAfter(at))
 		}
 	}
 }
@@ -79,14 +79,14 @@ func TestSlotsAreSpread(t *testing.T) {
 	for i := range 1000 {
 		app := partner.ClientID(fmt.Sprintf("app%d", i))
 		for _, k := range []partner.EndpointKind{partner.ERPSync, partner.QuoteConnector, partner.Mirroring} {
-			at := s.Slot(app, k, t0)
+			at := s.NextRegularTime(app, k, t0)
 			if at.Before(t0) || !at.Before(t0.Add(s.Interval)) {
 				t.Fatalf("%s %s: %v is not within the interval after %v", app, k, at, t0)
 			}
-			if again := s.Slot(app, k, at); !again.Equal(at) {
+			if again := s.NextRegularTime(app, k, at); !again.Equal(at) {
 				t.Fatalf("%s %s moved from %v to %v", app, k, at, again)
 			}
-			if next := s.Slot(app, k, at.Add(time.Millisecond)); !next.Equal(at.Add(s.Interval)) {
+			if next := s.NextRegularTime(app, k, at.Add(time.Millisecond)); !next.Equal(at.Add(s.Interval)) {
 				t.Fatalf("%s %s: after %v comes %v", app, k, at, next)
 			}
 			perSecond[at.Unix()]++
@@ -107,9 +107,9 @@ func TestAfterASuccess(t *testing.T) {
 	s := schedule(t)
 	for i := range 200 {
 		app := partner.ClientID(fmt.Sprintf("app%d", i))
-		slot := s.Slot(app, partner.ERPSync, t0)
+		slot := s.NextRegularTime(app, partner.ERPSync, t0)
 		for _, random := range []float64{0, 0.5, 0.999} {
-			at := s.After(app, partner.ERPSync, health.State{}, slot.Add(3*time.Second), random)
+			at := s.NextTime(app, partner.ERPSync, health.State{}, slot.Add(3*time.Second), random)
 			off := at.Sub(slot.Add(s.Interval))
 			if off < -15*time.Second || off > 15*time.Second {
 				t.Errorf("%s is due %v off its place", app, off)
@@ -128,21 +128,21 @@ func TestAfterFailures(t *testing.T) {
 		}
 		st := health.State{Failures: n, FailingSince: noon}
 		for _, random := range []float64{0, 0.5, 0.999} {
-			got := s.After("app1", partner.Mirroring, st, noon, random).Sub(noon)
+			got := s.NextTime("app1", partner.Mirroring, st, noon, random).Sub(noon)
 			if spread := want / 5; got < want-spread || got > want+spread {
 				t.Errorf("after %d failures: %v, want %v or so", n, got, want)
 			}
 		}
 	}
-	if got := s.After("app1", partner.ERPSync, health.State{OwnSince: noon}, noon, 0.5).Sub(noon); got != time.Minute {
+	if got := s.NextTime("app1", partner.ERPSync, health.State{OwnSince: noon}, noon, 0.5).Sub(noon); got != time.Minute {
 		t.Errorf("after an own fault: %v", got)
 	}
 	short := health.Schedule{Interval: time.Second, BackoffMax: time.Second}
-	if got := short.After("app1", partner.ERPSync, health.State{Failures: 1}, noon, 0.5).Sub(noon); got != time.Second {
+	if got := short.NextTime("app1", partner.ERPSync, health.State{Failures: 1}, noon, 0.5).Sub(noon); got != time.Second {
 		t.Errorf("with an interval of a second a failure waits %v", got)
 	}
 	never := health.Schedule{Interval: 5 * time.Minute, BackoffMax: 24 * time.Hour}
-	if got := never.After("app1", partner.ERPSync, health.State{Failures: 1_000_000}, noon, 0.5).Sub(noon); got != 24*time.Hour {
+	if got := never.NextTime("app1", partner.ERPSync, health.State{Failures: 1_000_000}, noon, 0.5).Sub(noon); got != 24*time.Hour {
 		t.Errorf("after a million failures: %v", got)
 	}
 }
@@ -162,7 +162,7 @@ func TestNightsAreQuiet(t *testing.T) {
 			if q.Contains(at) {
 				t.Fatalf("%s is due at %v", app, at)
 			}
-			at = s.After(app, partner.Mirroring, st, at, random.Float64())
+			at = s.NextTime(app, partner.Mirroring, st, at, random.Float64())
 			if at.Hour() == 5 && at.Minute() < 5 {
 				morning[at.Unix()]++
 			}
@@ -175,7 +175,7 @@ func TestNightsAreQuiet(t *testing.T) {
 	if most > 15 {
 		t.Errorf("%d probes in one second of the morning", most)
 	}
-	if s.Rests(partner.ERPSync, time.Date(2026, 11, 26, 1, 0, 0, 0, time.UTC)) {
+	if s.IsQuiet(partner.ERPSync, time.Date(2026, 11, 26, 1, 0, 0, 0, time.UTC)) {
 		t.Error("the ERP sync rests at night")
 	}
 }

@@ -55,8 +55,8 @@ type State struct {
 	Due time.Time `json:"-"`
 }
 
-// TargetOf stands for a URL in a State: enough to see that it changed, nothing of it can be read.
-func TargetOf(url string) string {
+// HashTarget stands for a URL in a State: enough to see that it changed, nothing of it can be read.
+func HashTarget(url string) string {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(url)) // it never fails
 	return strconv.FormatUint(h.Sum64(), 36)
@@ -66,13 +66,13 @@ func TargetOf(url string) string {
 // reached: a resolver that fails for one name alone is that name's fault.
 const blameAfter = 5 * time.Minute
 
-// Blames reports whether one more own fault is the endpoint's after all.
-func (s *State) Blames(now time.Time, othersAnswer bool) bool {
+// CountsOwnFault reports whether one more own fault is the endpoint's after all.
+func (s *State) CountsOwnFault(now time.Time, othersAnswer bool) bool {
 	return othersAnswer && !s.OwnSince.IsZero() && now.Sub(s.OwnSince) >= blameAfter
 }
 
-// Next is the state after a finding about a target. It leaves Due to the schedule.
-func (s State) Next(f Finding, target string, now time.Time) State {
+// AddFinding is the state after a finding about a target. It leaves Due to the schedule.
+func (s State) AddFinding(f Finding, target string, now time.Time) State {
 	now = now.UTC().Truncate(time.Millisecond)
 	if s.Target != target {
 		s = State{Target: target}
@@ -88,7 +88,7 @@ func (s State) Next(f Finding, target string, now time.Time) State {
 	if !f.CertificateEnds.IsZero() {
 		s.CertificateEnds = f.CertificateEnds.UTC().Truncate(time.Second)
 	}
-	if !f.Reason.Failing() {
+	if !f.Reason.IsFailing() {
 		s.FailingSince, s.Failures = time.Time{}, 0
 		return s
 	}
@@ -112,8 +112,8 @@ func (s State) Encode() string {
 	return string(b)
 }
 
-// Decode reads what Encode wrote; "" is the zero State.
-func Decode(text string) (State, error) {
+// DecodeState reads what Encode wrote; "" is the zero State.
+func DecodeState(text string) (State, error) {
 	if text == "" {
 		return State{}, nil
 	}

@@ -19,16 +19,16 @@ type HealthState string
 // The closed set of health states.
 const (
 	// Healthy: it answered as it should when it was last tried.
-	Healthy = HealthState(health.WordHealthy)
+	Healthy = HealthState(health.StatusHealthy)
 	// Failing: it has been failing since a while.
-	Failing = HealthState(health.WordFailing)
+	Failing = HealthState(health.StatusFailing)
 	// Off: it is switched off, has no URL here, or its app is paused.
-	Off = HealthState(health.WordOff)
+	Off = HealthState(health.StatusOff)
 	// Unchecked: nothing was tried yet, or nothing can be.
-	Unchecked = HealthState(health.WordUnchecked)
+	Unchecked = HealthState(health.StatusUnchecked)
 	// WaitingForLicense: it is on, and the platform does not call it until an admin grants the
 	// licence that it needs.
-	WaitingForLicense = HealthState(health.WordUnlicensed)
+	WaitingForLicense = HealthState(health.StatusUnlicensed)
 )
 
 // HealthReader tells how endpoints are.
@@ -54,7 +54,7 @@ func (a *API) health(c *call, app *partner.App, kind partner.EndpointKind) (*hea
 		return nil, err
 	}
 	return &healthAnswer{
-		State: HealthState(h.Word), Since: h.Since.UTC(), Said: c.say(h.Cause, kind), inner: c.inner(h.Detail, ""),
+		State: HealthState(h.Status), Since: h.Since.UTC(), Said: c.say(h.Cause, kind), inner: c.inner(h.Detail, ""),
 		CheckedAt: h.CheckedAt.UTC(), NextCheckAt: h.NextCheckAt.UTC(), CertificateEndsAt: h.CertificateEnds.UTC(),
 	}, nil
 }

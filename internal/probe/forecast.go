@@ -39,8 +39,8 @@ func (f *Forecast) NextProbe(ctx context.Context, app *partner.App, k partner.En
 	if at.Before(now) {
 		at = now
 	}
-	if f.Schedule.Rests(k, at) { // the quiet hours were changed since: the runner will pass it over
-		at = f.Schedule.Slot(app.ClientID, k, at)
+	if f.Schedule.IsQuiet(k, at) { // the quiet hours were changed since: the runner will pass it over
+		at = f.Schedule.NextRegularTime(app.ClientID, k, at)
 	}
 	return at, nil
 }
@@ -50,11 +50,11 @@ func due(
 	plan health.Schedule, env partner.Environment, app *partner.App, k partner.EndpointKind, state health.State, now time.Time,
 ) time.Time {
 	switch {
-	case state.Target != health.TargetOf(app.Endpoints[k].EffectiveURL(env)):
+	case state.Target != health.HashTarget(app.Endpoints[k].EffectiveURL(env)):
 		plan.Interval = min(plan.Interval, freshWithin)
-		return plan.Slot(app.ClientID, k, now)
+		return plan.NextRegularTime(app.ClientID, k, now)
 	case now.Sub(state.Due) > overdueAfter:
-		return plan.Slot(app.ClientID, k, now)
+		return plan.NextRegularTime(app.ClientID, k, now)
 	default:
 		return state.Due
 	}

@@ -27,7 +27,7 @@ func TestForecast(t *testing.T) {
 	const url = "https://partner.example/map.svc"
 	evening := time.Date(2026, 11, 26, 20, 0, 0, 0, time.UTC)
 	night, morning := evening.Add(4*time.Hour), evening.Add(10*time.Hour)
-	plan := health.Schedule{Interval: 5 * time.Minute, BackoffMax: 24 * time.Hour, Quiet: health.Quiet{From: 23 * time.Hour, To: 6 * time.Hour, Location: time.UTC}}
+	plan := health.Schedule{Interval: 5 * time.Minute, BackoffMax: 24 * time.Hour, Quiet: health.QuietHours{From: 23 * time.Hour, To: 6 * time.Hour, Location: time.UTC}}
 	for name, tc := range map[string]struct {
 		kind     partner.EndpointKind
 		due, now time.Time
@@ -73,7 +73,7 @@ func TestForecast(t *testing.T) {
 			t.Parallel()
 			app := partner.New("app1")
 			app.Endpoints[tc.kind].Enabled, app.Endpoints[tc.kind].URL = true, url
-			s := stored{states: registry.ProbeStates{tc.kind: {Target: health.TargetOf(url), Failures: 9, Due: tc.due}}}
+			s := stored{states: registry.ProbeStates{tc.kind: {Target: health.HashTarget(url), Failures: 9, Due: tc.due}}}
 			f := probe.Forecast{Licences: licensed{}, Schedule: plan, Environment: partner.Online}
 			if tc.alter != nil {
 				tc.alter(&f, &app, &s)

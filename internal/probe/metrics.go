@@ -40,7 +40,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		cluster: newCluster(),
 	}
 	for _, k := range probed() {
-		for _, r := range health.Reasons() {
+		for _, r := range health.AllReasons() {
 			m.probes.WithLabelValues(k.String(), string(r))
 		}
 		m.duration.WithLabelValues(k.String())
@@ -90,11 +90,11 @@ const (
 // summary is the integration endpoints' health as one look found it. Its JSON is what the holder of
 // the lease hands to the other processes.
 type summary struct {
-	Format int                            `json:"v"`
-	Health map[string]map[health.Word]int `json:"health"`
+	Format int                              `json:"v"`
+	Health map[string]map[health.Status]int `json:"health"`
 	// Off counts those that are off by who switched them off.
-	Off    map[string]map[health.By]int `json:"off,omitempty"`
-	Ending []ending                     `json:"ending,omitempty"`
+	Off    map[string]map[health.SwitchedOffBy]int `json:"off,omitempty"`
+	Ending []ending                                `json:"ending,omitempty"`
 	// Overflow counts certificates beyond maxEnding.
 	Overflow int `json:"overflow,omitempty"`
 	// partial: something could not be read.
@@ -109,20 +109,20 @@ type ending struct {
 }
 
 func newSummary() *summary {
-	s := &summary{Format: summaryFormat, Health: map[string]map[health.Word]int{}, Off: map[string]map[health.By]int{}}
+	s := &summary{Format: summaryFormat, Health: map[string]map[health.Status]int{}, Off: map[string]map[health.SwitchedOffBy]int{}}
 	for _, k := range probed() {
-		s.Off[k.String()] = map[health.By]int{}
-		s.Health[k.String()] = map[health.Word]int{}
+		s.Off[k.String()] = map[health.SwitchedOffBy]int{}
+		s.Health[k.String()] = map[health.Status]int{}
 	}
 	return s
 }
 
 func (s *summary) add(app partner.ClientID, k partner.EndpointKind, a health.Assessment, now time.Time) {
-	s.Health[k.String()][a.Word]++
-	if a.Word == health.WordOff && a.By != "" {
+	s.Health[k.String()][a.Status]++
+	if a.Status == health.StatusOff && a.By != "" {
 		s.Off[k.String()][a.By]++
 	}
-	if a.Word == health.WordOff || a.CertificateEnds.IsZero() || a.CertificateEnds.Sub(now) > endingWithin {
+	if a.Status == health.StatusOff || a.CertificateEnds.IsZero() || a.CertificateEnds.Sub(now) > endingWithin {
 		return
 	}
 	if len(s.Ending) >= maxEnding {
@@ -183,12 +183,12 @@ func (c *cluster) Describe(ch chan<- *prometheus.Desc) {
 func (c *cluster) Collect(ch chan<- prometheus.Metric) {
 	s := c.current.Load()
 	for _, k := range probed() {
-		for _, w := range health.Words() {
+		for _, w := range health.AllStatuses() {
 			ch <- prometheus.MustNewConstMetric(c.health, prometheus.GaugeValue, float64(s.Health[k.String()][w]), k.String(), string(w))
 		}
 	}
 	for _, k := range probed() {
-		for _, by := range health.Bys() {
+		for _, by := range health.AllSwitchedOffBy() {
 			ch <- prometheus.MustNewConstMetric(c.off, prometheus.GaugeValue, float64(s.Off[k.String()][by]), k.String(), string(by))
 		}
 	}

@@ -192,7 +192,7 @@ func (p *Prober) judge(t *Target, a *answer, nonce string) health.Finding {
 		note = "with a Fault, which is a sign of life"
 	}
 	f := finding(t, r, a.status, note)
-	if r.Failing() {
+	if r.IsFailing() {
 		f.Excerpt = excerpt(&message, a)
 	}
 	return f

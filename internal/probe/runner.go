@@ -96,7 +96,7 @@ func (r *Runner) Run(ctx context.Context, id partner.ClientID, k partner.Endpoin
 	if err != nil {
 		return fmt.Errorf("probe %s %s: %w", id, k, err)
 	}
-	if !ok || !wanted(&app, k, r.opts.Environment, r.opts.Licences) || r.opts.Schedule.Rests(k, time.Now()) {
+	if !ok || !wanted(&app, k, r.opts.Environment, r.opts.Licences) || r.opts.Schedule.IsQuiet(k, time.Now()) {
 		return nil
 	}
 	t, claim, ok, err := r.claim(ctx, &app, k, false)
@@ -164,7 +164,7 @@ func (r *Runner) probe(ctx context.Context, t *Target, claim registry.ProbeClaim
 	if f.Reason == health.OwnFault && ctx.Err() != nil {
 		return f, nil // the claim ends by itself, and the endpoint is due again
 	}
-	if f.Reason == health.OwnFault && claim.State.Blames(began, r.opts.Prober.AnsweredSince(claim.State.OwnSince)) {
+	if f.Reason == health.OwnFault && claim.State.CountsOwnFault(began, r.opts.Prober.AnsweredSince(claim.State.OwnSince)) {
 		f = blamed(t, f)
 	}
 	r.opts.Metrics.probed(t.Kind, f)
@@ -177,8 +177,8 @@ func (r *Runner) keep(ctx context.Context, app partner.ClientID, t *Target, clai
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()
 	now := time.Now()
-	next := claim.State.Next(f, health.TargetOf(t.URL), now)
-	next.Due = r.opts.Schedule.After(app, t.Kind, next, now, rand.Float64()) //nolint:gosec // it spreads load
+	next := claim.State.AddFinding(f, health.HashTarget(t.URL), now)
+	next.Due = r.opts.Schedule.NextTime(app, t.Kind, next, now, rand.Float64()) //nolint:gosec // it spreads load
 	held, err := r.opts.Store.Settle(ctx, claim, next)
 	if err != nil || !held {
 		return err
@@ -194,9 +194,9 @@ func events(f health.Finding) []incident.Event {
 		list = append(list, incident.Certificate{NotBefore: f.CertificateFrom, NotAfter: f.CertificateEnds})
 	}
 	switch {
-	case f.Reason.Failing():
+	case f.Reason.IsFailing():
 		list = append(list, incident.Failure{
-			Reason: f.Reason.Delivery(), Status: f.Status, Excerpt: f.Excerpt, Detail: f.Detail, Immediate: f.Reason.Immediate(),
+			Reason: f.Reason.DeliveryReason(), Status: f.Status, Excerpt: f.Excerpt, Detail: f.Detail, Immediate: f.Reason.IsImmediate(),
 			Source: incident.SourceProbe,
 		})
 	case f.Reason == health.Healthy:

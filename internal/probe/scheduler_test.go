@@ -181,7 +181,7 @@ func (s *simulation) Probe(ctx context.Context, t probe.Target) health.Finding {
 	s.mu.Lock()
 	s.calling--
 	s.mu.Unlock()
-	return health.Finding{Reason: r, Detail: r.Words(), Duration: d, Blame: health.DNS}
+	return health.Finding{Reason: r, Detail: r.Description(), Duration: d, Blame: health.DNS}
 }
 
 func simulate(t testing.TB, apps int, answer func(spot) (health.Reason, time.Duration)) (*simulation, *probe.Scheduler, *prometheus.Registry) {
@@ -220,7 +220,7 @@ func schedulePlan(t testing.TB) health.Schedule {
 		t.Fatal(err)
 	}
 	return health.Schedule{
-		Interval: 5 * time.Minute, BackoffMax: 15 * time.Minute, Quiet: health.Quiet{From: 23 * time.Hour, To: 6 * time.Hour, Location: oslo},
+		Interval: 5 * time.Minute, BackoffMax: 15 * time.Minute, Quiet: health.QuietHours{From: 23 * time.Hour, To: 6 * time.Hour, Location: oslo},
 	}
 }
 
@@ -365,7 +365,7 @@ func TestFindingsGoWhereTheyBelong(t *testing.T) {
 		if f, err := s.runner.Test(t.Context(), at.app, at.kind); err != nil || f.Reason == health.OwnFault {
 			t.Errorf("after six minutes: %+v, %v", f, err)
 		}
-		if n := testutil.CollectAndCount(reg, "lamplighter_probes_total"); n != 3*len(health.Reasons()) {
+		if n := testutil.CollectAndCount(reg, "lamplighter_probes_total"); n != 3*len(health.AllReasons()) {
 			t.Errorf("%d series", n)
 		}
 	})

@@ -10,18 +10,18 @@ import (
 // finding says what was found in a sentence or two. note says more about the reason; it holds
 // nothing of the answer and no address.
 func finding(t *Target, r health.Reason, status int, note string) health.Finding {
-	words := "The endpoint was called with " + called(t) + ": " + r.Words()
+	words := "The endpoint was called with " + called(t) + ": " + r.Description()
 	switch r {
 	case health.NoTenant:
-		words = "Nothing was tried: " + r.Words()
+		words = "Nothing was tried: " + r.Description()
 	case health.Healthy:
-		words = "The endpoint was called with " + called(t) + ": " + health.Healthy.Words()
+		words = "The endpoint was called with " + called(t) + ": " + health.Healthy.Description()
 	}
 	if note != "" {
 		words += " (" + note + ")"
 	}
 	words += "."
-	if status != 0 && r.Failing() {
+	if status != 0 && r.IsFailing() {
 		words += " Its HTTP status was " + strconv.Itoa(status) + "."
 	}
 	return health.Finding{Reason: r, Status: status, Detail: words}

@@ -151,7 +151,7 @@ func parseProbe(text string) (health.State, error) {
 }
 
 func decodeProbe(text string, due int64) (health.State, error) {
-	st, err := health.Decode(text)
+	st, err := health.DecodeState(text)
 	if err != nil {
 		return health.State{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}

@@ -43,8 +43,8 @@ func TestTheTableIsWhole(t *testing.T) {
 			t.Errorf("the reason %s of deliveries has no row of its own, or no advice", r)
 		}
 	}
-	for _, r := range health.Reasons() {
-		if r.Cause().String() != string(r) || r.Failing() && r.Cause().Advice(partner.Mirroring) == "" {
+	for _, r := range health.AllReasons() {
+		if r.Cause().String() != string(r) || r.IsFailing() && r.Cause().Advice(partner.Mirroring) == "" {
 			t.Errorf("the reason %s of probes has no row of its own, or no advice", r)
 		}
 	}
