@@ -86,7 +86,7 @@ func (a *Approvals) Approve(ctx context.Context, app partner.ClientID, ts []tena
 // ApproveNew is Approve of a tenant that has not approved the app, and registry.ErrConflict where
 // it has: of those who call it at once, one succeeds. What it wrote is in the audit also where it failed
 // later: whoever repeats it hears ErrConflict.
-func (a *Approvals) ApproveFirst(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error {
+func (a *Approvals) ApproveNew(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error {
 	ts, before, wrote := []tenant.ID{t}, false, false
 	err := a.approveTenants(ctx, app, ts, func(ctx context.Context, life mailbox.Life, since int64, ts []mailbox.Admission) (int, error) {
 		n, err := a.boxes.ApproveNew(ctx, life, since, ts)

@@ -128,7 +128,7 @@ func TestApprovalsOnACondition(t *testing.T) {
 			return succeeded
 		}
 		for round := range 3 {
-			first := race(func(a *fanout.Approvals) error { return a.ApproveFirst(t.Context(), "app1", "a", admin()) })
+			first := race(func(a *fanout.Approvals) error { return a.ApproveNew(t.Context(), "app1", "a", admin()) })
 			if st := s.standing("app1", "a"); first != 1 || !st.Approved || s.waits("app1", "a", c.Sequence) != "status +0 x0" || len(approvers(t, s, "a")) != 1 {
 				t.Errorf("round %d: %d of %d approved first: %+v, index %v", round, first, callers, st, approvers(t, s, "a"))
 			}
@@ -168,7 +168,7 @@ func TestUnconfirmedApprovalsOnACondition(t *testing.T) {
 			each(t, func(t *testing.T, s *shim) {
 				s.app("app1", hook)
 				fails(s)
-				first := func() error { return s.approvals().ApproveFirst(t.Context(), "app1", "a", admin()) }
+				first := func() error { return s.approvals().ApproveNew(t.Context(), "app1", "a", admin()) }
 				if err := first(); !errors.Is(err, errFake) || errors.Is(err, registry.ErrConflict) {
 					t.Errorf("approve: %v", err)
 				}

@@ -30,15 +30,15 @@ const addressesWithin = 8 * time.Second
 
 // urlToCheck is a URL that a write sets or switches on.
 type urlToCheck struct {
-	urlAt
+	urlMember
 	*url.URL
 
 	// called is set where pushes go there from here.
 	called bool
 }
 
-// resolved is what is known of a host.
-type resolved struct {
+// resolvedHost is what is known of a host.
+type resolvedHost struct {
 	addrs []netip.Addr
 	err   error
 }
@@ -48,23 +48,23 @@ type resolved struct {
 //
 // What comes of a name is told to operators exactly. A partner could ask for names inside by setting URLs: it is told one thing
 // of a name that does not exist and of one that leads inside, and its look-ups are few.
-func (a *API) checkAddresses(c *call, old *registry.AppRecord, app partner.App, sw *switching) (warnings []FieldError, err error) {
+func (a *API) checkAddresses(c *call, old *registry.AppRecord, app partner.App, sw *switchChecker) (warnings []FieldError, err error) {
 	if a.Addresses == nil {
 		return nil, nil
 	}
-	urls, faults := a.urlsToCheck(c, old, &app)
-	if err := a.lookUp(c, urls, sw); err != nil {
+	urls, faults := a.collectURLsToCheck(c, old, &app)
+	if err := a.resolveHosts(c, urls, sw); err != nil {
 		return nil, err
 	}
 	for _, u := range urls {
-		host := sw.looked[u.Host]
+		host := sw.resolvedHosts[u.Host]
 		switch {
 		case errors.Is(host.err, guard.ErrNoHost) && c.role.Kind != Partner:
 			warnings = append(warnings, FieldError{Pointer: u.pointer, Detail: fmt.Sprintf("the host name %s does not resolve yet; notifications wait until it does", u.Hostname())})
 		case errors.Is(host.err, guard.ErrNoResolver):
 			warnings = append(warnings, FieldError{Pointer: u.pointer, Detail: "its host could not be resolved in time: it is checked at each connection"})
 		case host.err != nil:
-			faults = append(faults, c.refusedURL(u.pointer, host.err))
+			faults = append(faults, c.describeRefusedURL(u.pointer, host.err))
 		case u.called:
 			if err := a.Addresses.CheckKey(c.ctx(), u.URL, host.addrs); err != nil {
 				faults = append(faults, FieldError{Pointer: u.pointer, Detail: told.Named("tls_weak_key").Words(partner.StateChange)})
@@ -72,25 +72,25 @@ func (a *API) checkAddresses(c *call, old *registry.AppRecord, app partner.App, 
 		}
 	}
 	if len(faults) > 0 {
-		return nil, invalid(faults...)
+		return nil, invalidProblem(faults...)
 	}
 	return warnings, nil
 }
 
-// urlsToCheck judges the texts of the URLs that the write sets or switches on.
-func (a *API) urlsToCheck(c *call, old *registry.AppRecord, app *partner.App) (urls []urlToCheck, faults []FieldError) {
+// collectURLsToCheck judges the texts of the URLs that the write sets or switches on.
+func (a *API) collectURLsToCheck(c *call, old *registry.AppRecord, app *partner.App) (urls []urlToCheck, faults []FieldError) {
 	for _, k := range partner.AllEndpointKinds() {
 		var before partner.Endpoint
 		if old != nil {
 			before = old.App.Endpoints[k]
 		}
-		if goesOn(old, app, k) {
+		if switchesOn(old, app, k) {
 			before = partner.Endpoint{}
 		}
-		for _, at := range endpointURLs(k, app.Endpoints[k], before) {
+		for _, at := range changedEndpointURLs(k, app.Endpoints[k], before) {
 			u, err := a.Addresses.CheckURL(at.url)
 			if err != nil {
-				faults = append(faults, c.refusedURL(at.pointer, err))
+				faults = append(faults, c.describeRefusedURL(at.pointer, err))
 				continue
 			}
 			called := k == partner.StateChange && at.url == app.Endpoints[k].EffectiveURL(a.Environment)
@@ -100,21 +100,21 @@ func (a *API) urlsToCheck(c *call, old *registry.AppRecord, app *partner.App) (u
 	return urls, faults
 }
 
-// refusedURL says why a URL is refused. What is wrong with its text, its writer may know.
-func (c *call) refusedURL(pointer string, err error) FieldError {
+// describeRefusedURL says why a URL is refused. What is wrong with its text, its writer may know.
+func (c *call) describeRefusedURL(pointer string, err error) FieldError {
 	if blocked, ok := errors.AsType[*guard.BlockedError](err); c.role.Kind != Partner || ok && blocked.Reason.IsAboutText() {
 		return FieldError{Pointer: pointer, Detail: err.Error()}
 	}
 	return FieldError{Pointer: pointer, Detail: told.Unreachable().Words(partner.StateChange).String()}
 }
 
-// lookUp resolves the hosts that were not before, each once for a request however often its write starts over. Those of
+// resolveHosts resolves the hosts that were not before, each once for a request however often its write starts over. Those of
 // a partner are counted before any is asked for.
-func (a *API) lookUp(c *call, urls []urlToCheck, sw *switching) error {
+func (a *API) resolveHosts(c *call, urls []urlToCheck, sw *switchChecker) error {
 	fresh := map[string]*url.URL{}
 	names := 0
 	for _, u := range urls {
-		_, known := sw.looked[u.Host]
+		_, known := sw.resolvedHosts[u.Host]
 		if _, twice := fresh[u.Host]; known || twice {
 			continue
 		}
@@ -125,7 +125,7 @@ func (a *API) lookUp(c *call, urls []urlToCheck, sw *switching) error {
 	}
 	if c.role.Kind == Partner && names > 0 {
 		if wait, ok := a.names.takeMany(string(c.role.App), names, c.factor, a.Now()); !ok {
-			return tooMany(budgetNames, "The host names that are looked up for this app are bounded: "+rateWords(namesBurst, namesInterval, c.factor)+". Nothing was written.", wait)
+			return tooManyRequestsProblem(budgetNames, "The host names that are looked up for this app are bounded: "+describeRate(namesBurst, namesInterval, c.factor)+". Nothing was written.", wait)
 		}
 	}
 	ctx, cancel := context.WithTimeout(c.ctx(), addressesWithin)
@@ -135,7 +135,7 @@ func (a *API) lookUp(c *call, urls []urlToCheck, sw *switching) error {
 		if err != nil && ctx.Err() != nil { // nobody waits for it, or the time of all is over
 			err = guard.ErrNoResolver
 		}
-		sw.looked[host] = resolved{addrs, err}
+		sw.resolvedHosts[host] = resolvedHost{addrs, err}
 	}
 	return nil
 }

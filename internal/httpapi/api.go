@@ -39,28 +39,28 @@ type Deps struct {
 	Apps        Apps
 	AppWriter   AppWriter
 	// AppEvents hears of every write to an app.
-	AppEvents AppEvents
-	Addresses AddressChecker
-	Health    HealthReader
-	Tester    Tester
-	Approvals Approvals
+	AppEvents    AppEvents
+	Addresses    AddressChecker
+	HealthReader HealthReader
+	Tester       Tester
+	Approvals    Approvals
 	// ApprovalList pages through an app's approvals.
 	ApprovalList ApprovalLister
 	Resyncer     Resyncer
 	Jobs         Jobs
 	Mailboxes    MailboxViewer
 	Deliveries   Deliveries
-	Explainer    Explainer
+	Explainer    StatusExplainer
 	Tenants      Tenants
 	Statuses     Statuses
 	Changes      Changes
 	// Refused counts changes that were refused before Changes saw them; nil counts nothing.
 	Refused func(n int)
 	Keys    KeyBinder
-	// Outcomes keeps answers under idempotency keys; nil keeps none.
-	Outcomes  Outcomes
-	Incidents Incidents
-	Audit     Audit
+	// IdempotencyStore keeps answers under idempotency keys; nil keeps none.
+	IdempotencyStore IdempotencyStore
+	Incidents        Incidents
+	Audit            Audit
 	// Auditor notes what no store audits by itself; nil notes nothing.
 	Auditor      Auditor
 	Resealer     Resealer
@@ -70,8 +70,8 @@ type Deps struct {
 	StoreFull func() (percent int, full bool)
 	// Store says whether the store may be used; nil: always.
 	Store StoreWatch
-	// MailDesk does what the links in mails ask for.
-	MailDesk MailDesk
+	// MailSubscriptions does what the links in mails ask for.
+	MailSubscriptions MailSubscriptions
 	// NewAddresses is how many addresses a day a partner may set for an app that were not there; 0 is
 	// partner.NewAddressesADay.
 	NewAddresses int
@@ -79,7 +79,7 @@ type Deps struct {
 	Discovery, JWKS func() []byte
 
 	// Cursors signs the cursors of lists. With nil they hold for this process alone.
-	Cursors Cursors
+	Cursors CursorSigner
 	// Origins are whose scripts may call the API from a browser; TrustedProxies are believed about
 	// where a request comes from.
 	Origins        []string
@@ -105,26 +105,26 @@ type API struct {
 	routes  []route
 	// unknown bounds the pull's answers about unknown tenants per address, tests the endpoint
 	// tests per app and endpoint.
-	unknown, tests *limiter
+	unknown, tests *rateLimiter
 	// strangers bounds a partner's answers about tenants that did not approve its app, per token.
-	strangers *limiter
+	strangers *rateLimiter
 	// names bounds the names that are looked up for an app's partner.
-	names *limiter
+	names *rateLimiter
 	// pulls bounds the pulls that read their status.
-	pulls *gate
+	pulls *boundedSemaphore
 	// partners and others bound the requests of one token, atOnce what a partner's does at once.
-	partners, others *limiter
-	atOnce           *gates
+	partners, others *rateLimiter
+	atOnce           *keyedSemaphores
 	// long bounds the requests of a token that may take as long as they like, callers those of an address
 	// behind a trusted proxy.
-	long, callers *shares
+	long, callers *concurrencyLimiter
 	// parsing bounds the bytes of the bodies that are parsed at once.
 	parsing *semaphore.Weighted
-	factors *factors
+	factors *budgetFactors
 	// settings bounds the writes of an app's partner, resyncs the tenants that an app's resyncs name.
-	settings, resyncs *limiter
+	settings, resyncs *rateLimiter
 	// resyncing are the apps with a resync of named tenants under way.
-	resyncing busy
+	resyncing busyApps
 	// contract makes the description when it is first asked for.
 	contract func() contract
 }
@@ -136,10 +136,10 @@ const (
 	defaultInFlight    = 32
 	// Pulls that wait for their turn, for each that has it, and for how long: less than callers notice, and
 	// long enough for Redis to pause briefly.
-	pullsWaiting  = 32
-	pullsWithin   = 250 * time.Millisecond
-	requestWithin = 30 * time.Second
-	defaultCrowd  = 10_000
+	pullsWaiting       = 32
+	pullsWithin        = 250 * time.Millisecond
+	requestWithin      = 30 * time.Second
+	defaultConnections = 10_000
 )
 
 // New makes the API. The registered metrics know its routes, so a Registerer takes one API only.
@@ -151,7 +151,7 @@ func New(d Deps) *API {
 		d.StatesInFlight = defaultInFlight
 	}
 	if d.Connections <= 0 {
-		d.Connections = defaultCrowd
+		d.Connections = defaultConnections
 	}
 	if d.CallerRequests <= 0 {
 		d.CallerRequests = max(d.Connections/2, 1)
@@ -169,7 +169,7 @@ func New(d Deps) *API {
 		d.Random = rand.Reader
 	}
 	if d.Cursors == nil {
-		d.Cursors = ownCursors(d.Random)
+		d.Cursors = newCursorSigner(d.Random)
 	}
 	if d.Refused == nil {
 		d.Refused = func(int) {}
@@ -179,31 +179,33 @@ func New(d Deps) *API {
 	}
 	a := &API{
 		Deps: d, auth: newAuthenticator(d.Tokens, d.TokenUses, d.Store, d.Log),
-		unknown: newLimiter(unknownInterval, unknownBurst), tests: newLimiter(testInterval, testBurst),
-		strangers: newLimiter(unknownInterval, unknownBurst), names: newLimiter(namesInterval, namesBurst),
-		pulls:    newGate(d.StatesInFlight, d.StatesInFlight*pullsWaiting, pullsWithin),
-		partners: newLimiter(partnerInterval, partnerBurst), others: newLimiter(otherInterval, otherBurst),
-		atOnce: newGates(func(factor int) *gate { return newGate(partnerAtOnce*factor, partnerWaiting*factor, partnerWithin) }),
-		long:   newShares(max(d.Connections/4, 1), max(d.Connections/2, 1)), callers: newShares(d.CallerRequests, d.Connections),
-		settings: newLimiter(settingInterval, settingBurst), resyncs: newLimiter(resyncInterval, resyncBurst),
-		factors: newFactors(d.Apps), parsing: semaphore.NewWeighted(parsedAtOnce),
+		unknown: newRateLimiter(unknownInterval, unknownBurst), tests: newRateLimiter(testInterval, testBurst),
+		strangers: newRateLimiter(unknownInterval, unknownBurst), names: newRateLimiter(namesInterval, namesBurst),
+		pulls:    newBoundedSemaphore(d.StatesInFlight, d.StatesInFlight*pullsWaiting, pullsWithin),
+		partners: newRateLimiter(partnerInterval, partnerBurst), others: newRateLimiter(otherInterval, otherBurst),
+		atOnce: newKeyedSemaphores(func(factor int) *boundedSemaphore {
+			return newBoundedSemaphore(partnerAtOnce*factor, partnerWaiting*factor, partnerWithin)
+		}),
+		long: newConcurrencyLimiter(max(d.Connections/4, 1), max(d.Connections/2, 1)), callers: newConcurrencyLimiter(d.CallerRequests, d.Connections),
+		settings: newRateLimiter(settingInterval, settingBurst), resyncs: newRateLimiter(resyncInterval, resyncBurst),
+		factors: newBudgetFactors(d.Apps), parsing: semaphore.NewWeighted(parsedAtOnce),
 	}
-	a.routes = a.table()
-	a.contract = sync.OnceValue(a.describe)
+	a.routes = a.allRoutes()
+	a.contract = sync.OnceValue(a.buildContract)
 	a.metrics = newMetrics(d.Registerer, a.routes)
 	return a
 }
 
-// Admin serves the admin and the public operations.
-func (a *API) Admin() http.Handler { return a.handler(a.routes) }
+// AdminHandler serves the admin and the public operations.
+func (a *API) AdminHandler() http.Handler { return a.newRouteHandler(a.routes) }
 
-// Public serves the public operations alone.
-func (a *API) Public() http.Handler {
+// PublicHandler serves the public operations alone.
+func (a *API) PublicHandler() http.Handler {
 	var public []route
 	for _, r := range a.routes {
-		if r.outside() {
+		if r.isOnPublicListener() {
 			public = append(public, r)
 		}
 	}
-	return a.handler(public)
+	return a.newRouteHandler(public)
 }

@@ -179,7 +179,7 @@ func TestAppsAreBoundedAsTheyAreStored(t *testing.T) {
 func TestAnswersAreReadAgain(t *testing.T) {
 	t.Parallel()
 	outcomes := &fakeOutcomes{kept: map[string]*keptOutcome{}}
-	h := newHarness(t, func(d *httpapi.Deps) { d.Outcomes = outcomes }).withApp(t)
+	h := newHarness(t, func(d *httpapi.Deps) { d.IdempotencyStore = outcomes }).withApp(t)
 	pause := keyed(request{method: "POST", path: "/v1/apps/app1/pause", role: "partner:app1"}, "k")
 	h.want(t, 200, pause)
 	h.want(t, 200, request{method: "PATCH", path: "/v1/apps/app1", role: "admin", body: `{"name":"Other"}`})
@@ -232,7 +232,7 @@ func (s slowResync) Resync(_ context.Context, _ partner.ClientID, ts []tenant.ID
 }
 
 func (slowResync) ResyncAll(context.Context, registry.AppRecord, registry.Actor) (string, int64, error) {
-	return "", 0, &httpapi.TooSoonError{Wait: 42 * time.Second}
+	return "", 0, &httpapi.ResyncTooSoonError{Wait: 42 * time.Second}
 }
 
 // TestResyncsOfNamedTenantsComeOneByOne: of 200 calls at once one runs, and so many tenants are told a minute.

@@ -9,7 +9,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// appAnswer is an app as answers show it.
+// newAppAnswer is an app as answers show it.
 type appAnswer struct {
 	ClientID         partner.ClientID  `json:"client_id"`
 	Name             string            `json:"name"`
@@ -45,7 +45,7 @@ type addressProblem struct {
 	Code int `json:"code,omitempty"`
 }
 
-func addressProblems(app *partner.App) []addressProblem {
+func listAddressProblems(app *partner.App) []addressProblem {
 	var out []addressProblem
 	for _, e := range app.Addresses() {
 		if m, ok := app.MarkOf(e); ok {
@@ -88,26 +88,26 @@ type endpointAnswer struct {
 	Warnings []FieldError  `json:"warnings,omitempty"`
 }
 
-// etag is the revision as an entity tag.
-func etag(revision int64) string { return strconv.Quote(strconv.FormatInt(revision, 10)) }
+// revisionETag is the revision as an entity tag.
+func revisionETag(revision int64) string { return strconv.Quote(strconv.FormatInt(revision, 10)) }
 
-func (a *API) appAnswer(rec registry.AppRecord) appAnswer {
+func (a *API) newAppAnswer(rec registry.AppRecord) appAnswer {
 	app := rec.App
 	return appAnswer{
 		ClientID: app.ClientID, Name: app.Name, TechnicalContact: contactAnswer(app.TechnicalContact),
-		ErrorEmails: list(app.ErrorEmails), AddressProblems: addressProblems(&app), RequiredLicenses: list(app.RequiredLicenses), GrantedLicenses: list(app.GrantedLicenses),
+		ErrorEmails: emptyIfNil(app.ErrorEmails), AddressProblems: listAddressProblems(&app), RequiredLicenses: emptyIfNil(app.RequiredLicenses), GrantedLicenses: emptyIfNil(app.GrantedLicenses),
 		MissingLicenses: app.MissingLicenses(),
-		PublicKeys:      list(app.PublicKeys), PublicKeyInfo: partner.DescribeKeys(app.PublicKeys), TokenAlgorithm: app.TokenAlgorithm, ProbeTenant: app.ProbeTenant,
+		PublicKeys:      emptyIfNil(app.PublicKeys), PublicKeyInfo: partner.DescribeKeys(app.PublicKeys), TokenAlgorithm: app.TokenAlgorithm, ProbeTenant: app.ProbeTenant,
 		BudgetFactor: app.Factor(),
 		Endpoints: endpointsAnswer{
-			StateChange: a.endpointAnswer(&app, partner.StateChange), ERPSync: a.endpointAnswer(&app, partner.ERPSync),
-			QuoteConnector: a.endpointAnswer(&app, partner.QuoteConnector), Mirroring: a.endpointAnswer(&app, partner.Mirroring),
+			StateChange: a.newEndpointAnswer(&app, partner.StateChange), ERPSync: a.newEndpointAnswer(&app, partner.ERPSync),
+			QuoteConnector: a.newEndpointAnswer(&app, partner.QuoteConnector), Mirroring: a.newEndpointAnswer(&app, partner.Mirroring),
 		},
 		Paused: app.Paused, Revision: strconv.FormatInt(rec.Revision, 10), CreatedAt: app.CreatedAt, UpdatedAt: app.UpdatedAt,
 	}
 }
 
-func (a *API) endpointAnswer(app *partner.App, k partner.EndpointKind) endpointAnswer {
+func (a *API) newEndpointAnswer(app *partner.App, k partner.EndpointKind) endpointAnswer {
 	e := app.Endpoints[k]
 	urls := e.URLs
 	if urls == nil {
@@ -115,7 +115,7 @@ func (a *API) endpointAnswer(app *partner.App, k partner.EndpointKind) endpointA
 	}
 	answer := endpointAnswer{
 		URL: e.URL, URLs: urls, Enabled: e.Enabled, SendErrorEmails: e.SendErrorEmails,
-		EffectiveURL: e.EffectiveURL(a.Environment), OffBy: offBy(e), OffReason: e.OffReason, SwitchedAt: e.SwitchedAt,
+		EffectiveURL: e.EffectiveURL(a.Environment), OffBy: switchedOffBy(e), OffReason: e.OffReason, SwitchedAt: e.SwitchedAt,
 		SwitchedBy: e.SwitchedBy, Traffic: "off",
 	}
 	if a.Licences.Usable(app, k, a.Environment) {
@@ -127,8 +127,8 @@ func (a *API) endpointAnswer(app *partner.App, k partner.EndpointKind) endpointA
 	return answer
 }
 
-// list makes an absent list an empty one, so that answers always have an array.
-func list[T any](s []T) []T {
+// emptyIfNil makes an absent list an empty one, so that answers always have an array.
+func emptyIfNil[T any](s []T) []T {
 	if s == nil {
 		return []T{}
 	}
@@ -137,45 +137,45 @@ func list[T any](s []T) []T {
 
 // readApp builds the app that a document describes on an app that holds what the document does
 // not say. Faults of type and name are collected; values are judged by partner.Validate.
-func readApp(o *object, app partner.App) partner.App {
-	if id, ok := o.text("client_id"); ok && id != string(app.ClientID) {
-		o.add(o.at("client_id"), "must be the client id of the path, or absent")
+func readApp(o *objectReader, app partner.App) partner.App {
+	if id, ok := o.readString("client_id"); ok && id != string(app.ClientID) {
+		o.add(o.pointerTo("client_id"), "must be the client id of the path, or absent")
 	}
-	app.Name, _ = o.required("name")
-	contact := o.child("technical_contact")
-	app.TechnicalContact.Name, _ = contact.text("name")
-	app.TechnicalContact.Email, _ = contact.text("email")
-	app.TechnicalContact.TimeZone, _ = contact.text("time_zone")
-	contact.done()
-	app.ErrorEmails, _ = o.texts("error_emails", partner.MaxErrorEmails)
-	app.RequiredLicenses, _ = licenses(o, "required_licenses")
-	if granted, ok := licenses(o, "granted_licenses"); ok {
+	app.Name, _ = o.readRequiredString("name")
+	contact := o.readObject("technical_contact")
+	app.TechnicalContact.Name, _ = contact.readString("name")
+	app.TechnicalContact.Email, _ = contact.readString("email")
+	app.TechnicalContact.TimeZone, _ = contact.readString("time_zone")
+	contact.reportUnknownMembers()
+	app.ErrorEmails, _ = o.readStrings("error_emails", partner.MaxErrorEmails)
+	app.RequiredLicenses, _ = readLicenses(o, "required_licenses")
+	if granted, ok := readLicenses(o, "granted_licenses"); ok {
 		app.GrantedLicenses = granted
 	}
-	app.PublicKeys, _ = o.texts("public_keys", partner.MaxPublicKeys)
-	if alg, ok := o.text("token_algorithm"); ok {
+	app.PublicKeys, _ = o.readStrings("public_keys", partner.MaxPublicKeys)
+	if alg, ok := o.readString("token_algorithm"); ok {
 		app.TokenAlgorithm = partner.TokenAlgorithm(alg)
 	}
-	app.ProbeTenant, _ = o.text("probe_tenant")
-	if n, ok := o.number("budget_factor", 1, partner.MaxBudgetFactor); ok {
+	app.ProbeTenant, _ = o.readString("probe_tenant")
+	if n, ok := o.readInt("budget_factor", 1, partner.MaxBudgetFactor); ok {
 		app.BudgetFactor = int(n)
 		if n == 1 { // is stored as nothing, as of an app whose budgets nobody raised
 			app.BudgetFactor = 0
 		}
 	}
-	endpoints := o.child("endpoints")
+	endpoints := o.readObject("endpoints")
 	for _, k := range partner.AllEndpointKinds() {
-		app.Endpoints[k] = readEndpoint(endpoints.child(k.String()))
+		app.Endpoints[k] = readEndpoint(endpoints.readObject(k.String()))
 	}
-	endpoints.done()
-	o.ignore("address_problems", "public_key_info", "paused", "revision", "created_at", "updated_at", "warnings", "missing_licenses")
-	o.refuse("webhook_secret", "cannot be set: the service makes it, POST …/secrets replaces it")
-	o.done()
+	endpoints.reportUnknownMembers()
+	o.ignoreMembers("address_problems", "public_key_info", "paused", "revision", "created_at", "updated_at", "warnings", "missing_licenses")
+	o.refuseMember("webhook_secret", "cannot be set: the service makes it, POST …/secrets replaces it")
+	o.reportUnknownMembers()
 	return app
 }
 
-func licenses(o *object, name string) ([]partner.License, bool) {
-	words, ok := o.texts(name, len(partner.Licenses()))
+func readLicenses(o *objectReader, name string) ([]partner.License, bool) {
+	words, ok := o.readStrings(name, len(partner.Licenses()))
 	out := make([]partner.License, len(words))
 	for i, w := range words {
 		out[i] = partner.License(w)
@@ -183,25 +183,25 @@ func licenses(o *object, name string) ([]partner.License, bool) {
 	return out, ok
 }
 
-func readEndpoint(o *object) partner.Endpoint {
+func readEndpoint(o *objectReader) partner.Endpoint {
 	e := partner.Endpoint{SendErrorEmails: true}
-	e.URL, _ = o.text("url")
-	urls := o.child("urls")
+	e.URL, _ = o.readString("url")
+	urls := o.readObject("urls")
 	for _, env := range partner.Environments() {
-		if u, ok := urls.text(string(env)); ok && u != "" {
+		if u, ok := urls.readString(string(env)); ok && u != "" {
 			if e.URLs == nil {
 				e.URLs = map[partner.Environment]string{}
 			}
 			e.URLs[env] = u
 		}
 	}
-	urls.done()
-	e.Enabled, _ = o.flag("enabled")
-	if send, ok := o.flag("send_error_emails"); ok {
+	urls.reportUnknownMembers()
+	e.Enabled, _ = o.readBool("enabled")
+	if send, ok := o.readBool("send_error_emails"); ok {
 		e.SendErrorEmails = send
 	}
-	o.ignore("effective_url", "health", "traffic", "off_by", "off_reason", "switched_at", "switched_by", "missing_license", "warnings")
-	o.done()
+	o.ignoreMembers("effective_url", "health", "traffic", "off_by", "off_reason", "switched_at", "switched_by", "missing_license", "warnings")
+	o.reportUnknownMembers()
 	return e
 }
 
@@ -216,8 +216,8 @@ func appDocument(app partner.App) map[string]any {
 		"technical_contact": map[string]any{
 			"name": app.TechnicalContact.Name, "email": app.TechnicalContact.Email, "time_zone": app.TechnicalContact.TimeZone,
 		},
-		"error_emails": anys(app.ErrorEmails), "required_licenses": anys(app.RequiredLicenses),
-		"granted_licenses": anys(app.GrantedLicenses), "public_keys": anys(app.PublicKeys),
+		"error_emails": toAnySlice(app.ErrorEmails), "required_licenses": toAnySlice(app.RequiredLicenses),
+		"granted_licenses": toAnySlice(app.GrantedLicenses), "public_keys": toAnySlice(app.PublicKeys),
 		"token_algorithm": string(app.TokenAlgorithm), "probe_tenant": app.ProbeTenant, "endpoints": endpoints,
 		"budget_factor": json.Number(strconv.Itoa(app.Factor())),
 	}
@@ -231,7 +231,7 @@ func endpointDocument(e partner.Endpoint) map[string]any {
 	return map[string]any{"url": e.URL, "urls": urls, "enabled": e.Enabled, "send_error_emails": e.SendErrorEmails}
 }
 
-func anys[T ~string](s []T) []any {
+func toAnySlice[T ~string](s []T) []any {
 	out := make([]any, len(s))
 	for i, v := range s {
 		out[i] = string(v)

@@ -20,10 +20,10 @@ const (
 	eventsWithin = 10 * time.Second
 )
 
-// changeApp makes the app to write out of the one that stands there, nil when there is none.
-type changeApp func(old *registry.AppRecord, id partner.ClientID) (partner.App, error)
+// appChange makes the app to write out of the one that stands there, nil when there is none.
+type appChange func(old *registry.AppRecord, id partner.ClientID) (partner.App, error)
 
-type written struct {
+type writeResult struct {
 	rec      registry.AppRecord
 	created  bool
 	warnings []FieldError
@@ -31,57 +31,57 @@ type written struct {
 	secret string
 }
 
-// write reads the path's app, changes it and writes it where it is still the one read. Others'
+// updateApp reads the path's app, changes it and writes it where it is still the one read. Others'
 // writes in between make it start over, or fail with 412 when the caller named a revision.
-func (a *API) write(c *call, action string, change changeApp) (written, error) {
-	id, err := c.clientID()
+func (a *API) updateApp(c *call, action string, change appChange) (writeResult, error) {
+	id, err := c.pathClientID()
 	if err != nil {
-		return written{}, err
+		return writeResult{}, err
 	}
-	sw, err := a.switching(c)
+	sw, err := a.newSwitchChecker(c)
 	if err != nil {
-		return written{}, err
+		return writeResult{}, err
 	}
-	var w written
-	err = again(c, func() (err error) {
-		w, err = a.writeOnce(c, id, action, change, sw)
+	var w writeResult
+	err = retryOnConflict(c, func() (err error) {
+		w, err = a.tryUpdateApp(c, id, action, change, sw)
 		return err
 	})
 	return w, err
 }
 
-// again repeats a write that others' writes overtook, unless the caller set a precondition.
-func again(c *call, once func() error) error {
+// retryOnConflict repeats a write that others' writes overtook, unless the caller set a precondition.
+func retryOnConflict(c *call, once func() error) error {
 	for range casAttempts {
 		err := once()
 		if !errors.Is(err, registry.ErrConflict) || len(c.r.Header.Values("If-Match")) > 0 || len(c.r.Header.Values("If-None-Match")) > 0 {
 			return err
 		}
 	}
-	p := unavailable()
+	p := unavailableProblem()
 	p.Detail = "Others keep changing the app: nothing was written. Try again."
 	return p
 }
 
-func (a *API) writeOnce(c *call, id partner.ClientID, action string, change changeApp, sw *switching) (written, error) {
-	old, err := a.current(c, id)
+func (a *API) tryUpdateApp(c *call, id partner.ClientID, action string, change appChange, sw *switchChecker) (writeResult, error) {
+	old, err := a.readForUpdate(c, id)
 	if err != nil {
-		return written{}, err
+		return writeResult{}, err
 	}
 	app, err := change(old, id)
 	if err != nil {
-		return written{}, err
+		return writeResult{}, err
 	}
 	warnings, err := a.checkWrite(c, old, app, sw)
 	if err != nil {
-		return written{}, err
+		return writeResult{}, err
 	}
-	w, expect := written{warnings: warnings}, registry.NoRevision
+	w, expect := writeResult{warnings: warnings}, registry.NoRevision
 	var secrets *registry.WebhookSecrets
 	var before *partner.App
 	if old == nil {
-		if w.secret, err = a.newSecret(); err != nil {
-			return written{}, err
+		if w.secret, err = a.newWebhookSecret(); err != nil {
+			return writeResult{}, err
 		}
 		secrets = &registry.WebhookSecrets{Current: secret.New(w.secret)}
 	} else {
@@ -92,20 +92,20 @@ func (a *API) writeOnce(c *call, id partner.ClientID, action string, change chan
 	}
 	app = partner.Normalize(app, before, a.Now().UTC())
 	if c.role.Kind == Partner {
-		if app, w.warnings, err = a.askNew(app, before, w.warnings); err != nil {
-			return written{}, err
+		if app, w.warnings, err = a.requestConfirmations(app, before, w.warnings); err != nil {
+			return writeResult{}, err
 		}
 	}
-	notes := sw.notes(old, &app)
+	notes := sw.auditNotes(old, &app)
 	if w.rec, w.created, err = a.AppWriter.PutApp(c.ctx(), app, expect, secrets, c.actor, action, notes...); err != nil {
-		return written{}, err
+		return writeResult{}, err
 	}
-	a.wrote(c, old, w.rec)
+	a.reportAppWritten(c, old, w.rec)
 	return w, nil
 }
 
-// askNew has the addresses asked that a partner's write brings, within the app's budget.
-func (a *API) askNew(app partner.App, before *partner.App, warnings []FieldError) (partner.App, []FieldError, error) {
+// requestConfirmations has the addresses asked that a partner's write brings, within the app's budget.
+func (a *API) requestConfirmations(app partner.App, before *partner.App, warnings []FieldError) (partner.App, []FieldError, error) {
 	now := a.Now().UTC()
 	app, unasked, err := partner.AskNew(app, before, now, a.NewAddresses*app.Factor())
 	if beyond, ok := errors.AsType[*partner.NewAddressesError](err); ok {
@@ -113,14 +113,14 @@ func (a *API) askNew(app partner.App, before *partner.App, warnings []FieldError
 		if !beyond.Until.IsZero() {
 			wait = beyond.Until.Sub(now)
 		}
-		return app, nil, tooMany(budgetAddresses, beyond.Error(), wait)
+		return app, nil, tooManyRequestsProblem(budgetAddresses, beyond.Error(), wait)
 	}
 	return app, append(warnings, unasked...), err
 }
 
 // checkWrite judges what would be written: who may, the rules, the addresses, and what goes on.
-func (a *API) checkWrite(c *call, old *registry.AppRecord, app partner.App, sw *switching) (warnings []FieldError, err error) {
-	if err := permitted(c.role, old, app); err != nil {
+func (a *API) checkWrite(c *call, old *registry.AppRecord, app partner.App, sw *switchChecker) (warnings []FieldError, err error) {
+	if err := checkPermittedChanges(c.role, old, app); err != nil {
 		return nil, err
 	}
 	if err := partner.Validate(&app); err != nil {
@@ -136,14 +136,14 @@ func (a *API) checkWrite(c *call, old *registry.AppRecord, app partner.App, sw *
 	if warnings, err = a.checkAddresses(c, old, app, sw); err != nil {
 		return nil, err
 	}
-	if err := sw.check(old, &app); err != nil {
+	if err := sw.checkSwitches(old, &app); err != nil {
 		return nil, err
 	}
-	return warnings, sw.probe(c.ctx(), old, &app)
+	return warnings, sw.probeEndpoints(c.ctx(), old, &app)
 }
 
-// current reads the app and holds the request's preconditions against it.
-func (a *API) current(c *call, id partner.ClientID) (*registry.AppRecord, error) {
+// readForUpdate reads the app and holds the request's preconditions against it.
+func (a *API) readForUpdate(c *call, id partner.ClientID) (*registry.AppRecord, error) {
 	rec, err := a.Apps.App(c.ctx(), id)
 	exists := err == nil
 	if err != nil && !errors.Is(err, registry.ErrNotFound) {
@@ -151,13 +151,13 @@ func (a *API) current(c *call, id partner.ClientID) (*registry.AppRecord, error)
 	}
 	tag := ""
 	if exists {
-		tag = etag(rec.Revision)
+		tag = revisionETag(rec.Revision)
 	}
-	if conds := c.r.Header.Values("If-Match"); len(conds) > 0 && !matches(conds, tag, strong) {
-		return nil, preconditionFailed()
+	if conds := c.r.Header.Values("If-Match"); len(conds) > 0 && !matchesETag(conds, tag, strong) {
+		return nil, preconditionFailedProblem()
 	}
-	if conds := c.r.Header.Values("If-None-Match"); len(conds) > 0 && matches(conds, tag, weak) {
-		return nil, preconditionFailed()
+	if conds := c.r.Header.Values("If-None-Match"); len(conds) > 0 && matchesETag(conds, tag, weak) {
+		return nil, preconditionFailedProblem()
 	}
 	if !exists {
 		return nil, nil //nolint:nilnil // no app is an answer here, and the caller's to judge
@@ -165,14 +165,14 @@ func (a *API) current(c *call, id partner.ClientID) (*registry.AppRecord, error)
 	return &rec, nil
 }
 
-// wrote tells the service of a write. The caller's leaving does not stop it.
-func (a *API) wrote(c *call, old *registry.AppRecord, rec registry.AppRecord) {
+// reportAppWritten tells the service of a write. The caller's leaving does not stop it.
+func (a *API) reportAppWritten(c *call, old *registry.AppRecord, rec registry.AppRecord) {
 	if a.AppEvents != nil {
-		a.after(c, func(ctx context.Context) error { return a.AppEvents.AppWritten(ctx, old, rec, c.actor) })
+		a.runFollowUp(c, func(ctx context.Context) error { return a.AppEvents.AppWritten(ctx, old, rec, c.actor) })
 	}
 }
 
-func (a *API) after(c *call, f func(context.Context) error) {
+func (a *API) runFollowUp(c *call, f func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx()), eventsWithin)
 	defer cancel()
 	if err := f(ctx); err != nil {
@@ -181,8 +181,8 @@ func (a *API) after(c *call, f func(context.Context) error) {
 	}
 }
 
-// permitted names what the role may not change about an app.
-func permitted(role Role, old *registry.AppRecord, app partner.App) error {
+// checkPermittedChanges names what the role may not change about an app.
+func checkPermittedChanges(role Role, old *registry.AppRecord, app partner.App) error {
 	if role.Kind == Admin {
 		return nil
 	}
@@ -199,7 +199,7 @@ func permitted(role Role, old *registry.AppRecord, app partner.App) error {
 	check(sameSet(before.GrantedLicenses, app.GrantedLicenses), "/granted_licenses", "an admin")
 	if role.Kind == Partner {
 		if old == nil {
-			return forbidden("An operator has to make the app first.")
+			return forbiddenProblem("An operator has to make the app first.")
 		}
 		who := "an operator or admin"
 		check(before.Name == app.Name, "/name", who)
@@ -209,7 +209,7 @@ func permitted(role Role, old *registry.AppRecord, app partner.App) error {
 		check(before.Factor() == app.Factor(), "/budget_factor", who)
 	}
 	if len(faults) > 0 {
-		return forbidden("The members named in errors may not be changed.", faults...)
+		return forbiddenProblem("The members named in errors may not be changed.", faults...)
 	}
 	return nil
 }
@@ -221,18 +221,18 @@ func sameSet(a, b []partner.License) bool {
 	return slices.Equal(slices.Compact(x), slices.Compact(y))
 }
 
-type urlAt struct{ pointer, url string }
+type urlMember struct{ pointer, url string }
 
-// endpointURLs lists the URLs of an endpoint that differ from what stood there.
-func endpointURLs(k partner.EndpointKind, e, before partner.Endpoint) []urlAt {
-	var out []urlAt
+// changedEndpointURLs lists the URLs of an endpoint that differ from what stood there.
+func changedEndpointURLs(k partner.EndpointKind, e, before partner.Endpoint) []urlMember {
+	var out []urlMember
 	pointer := "/endpoints/" + k.String()
 	if e.URL != "" && e.URL != before.URL {
-		out = append(out, urlAt{pointer + "/url", e.URL})
+		out = append(out, urlMember{pointer + "/url", e.URL})
 	}
 	for _, env := range partner.Environments() {
 		if u := e.URLs[env]; u != "" && u != before.URLs[env] {
-			out = append(out, urlAt{pointer + "/urls/" + string(env), u})
+			out = append(out, urlMember{pointer + "/urls/" + string(env), u})
 		}
 	}
 	return out

@@ -15,9 +15,9 @@ import (
 type Approvals interface {
 	Approve(ctx context.Context, app partner.ClientID, ts []tenant.ID, actor registry.Actor) error
 	Dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID, actor registry.Actor) error
-	// ApproveFirst returns registry.ErrConflict where the tenant has approved the app,
+	// ApproveNew returns registry.ErrConflict where the tenant has approved the app,
 	// DismissStanding where it has not. Of those who call one at once, one succeeds.
-	ApproveFirst(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error
+	ApproveNew(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error
 	DismissStanding(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error
 }
 
@@ -34,17 +34,17 @@ type approvalAnswer struct {
 }
 
 func (a *API) listApprovals(c *call) error {
-	rec, err := a.app(c)
+	rec, err := a.readPathApp(c)
 	if err != nil {
 		return err
 	}
-	p, err := c.page("approvals/" + string(rec.App.ClientID))
+	p, err := c.readPage("approvals/" + string(rec.App.ClientID))
 	if err != nil {
 		return err
 	}
 	ts, next, err := a.ApprovalList.Approvals(c.ctx(), rec.App.ClientID, p.after, p.limit)
 	if errors.Is(err, mailbox.ErrCursor) {
-		return badCursor()
+		return badCursorProblem()
 	}
 	if err != nil {
 		return err
@@ -56,15 +56,15 @@ func (a *API) listApprovals(c *call) error {
 	return answerList(c, p, items, next)
 }
 
-// approvalTag is the ETag of an approval that stands. There is nothing to one but that it stands,
+// approvalETag is the ETag of an approval that stands. There is nothing to one but that it stands,
 // so one that was taken back and given again has the same.
-func approvalTag(t tenant.ID) string {
-	body, _ := encode(approvalAnswer{Tenant: t}) // a string always encodes
-	return contentTag(body)
+func approvalETag(t tenant.ID) string {
+	body, _ := encodeJSON(approvalAnswer{Tenant: t}) // a string always encodes
+	return contentETag(body)
 }
 
 func (a *API) getApproval(c *call) error {
-	at, err := a.approval(c)
+	at, err := a.readPathApproval(c)
 	if err != nil {
 		return err
 	}
@@ -73,49 +73,49 @@ func (a *API) getApproval(c *call) error {
 		return err
 	}
 	if !stands {
-		return notFound("approval")
+		return notFoundProblem("approval")
 	}
-	body, err := encode(approvalAnswer{Tenant: at.tenant})
+	body, err := encodeJSON(approvalAnswer{Tenant: at.tenant})
 	if err != nil {
 		return err
 	}
-	return c.cacheable(body)
+	return c.writeCacheable(body)
 }
 
 func (a *API) putApproval(c *call) error {
-	at, err := a.approval(c)
+	at, err := a.readPathApproval(c)
 	if err != nil {
 		return err
 	}
-	cond, err := a.approvalCondition(c, at)
+	cond, err := a.checkApprovalPreconditions(c, at)
 	if err != nil {
 		return err
 	}
 	switch cond {
-	case ifStands: // it does, and approving again does nothing
+	case ifPresent: // it does, and approving again does nothing
 	case ifAbsent:
-		err = a.Approvals.ApproveFirst(c.ctx(), at.app, at.tenant, c.actor)
+		err = a.Approvals.ApproveNew(c.ctx(), at.app, at.tenant, c.actor)
 	default:
 		err = a.Approvals.Approve(c.ctx(), at.app, []tenant.ID{at.tenant}, c.actor)
 	}
 	if err != nil {
 		return err
 	}
-	c.w.Header().Set("ETag", approvalTag(at.tenant))
-	return c.noContent()
+	c.w.Header().Set("ETag", approvalETag(at.tenant))
+	return c.writeNoContent()
 }
 
 func (a *API) deleteApproval(c *call) error {
-	at, err := a.approval(c)
+	at, err := a.readPathApproval(c)
 	if err != nil {
 		return err
 	}
-	cond, err := a.approvalCondition(c, at)
+	cond, err := a.checkApprovalPreconditions(c, at)
 	if err != nil {
 		return err
 	}
 	switch cond {
-	case ifStands:
+	case ifPresent:
 		err = a.Approvals.DismissStanding(c.ctx(), at.app, at.tenant, c.actor)
 	case ifAbsent: // it is, and taking nothing back does nothing
 	default:
@@ -124,7 +124,7 @@ func (a *API) deleteApproval(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.noContent()
+	return c.writeNoContent()
 }
 
 // approvalPath is the approval that a path names.
@@ -133,28 +133,28 @@ type approvalPath struct {
 	tenant tenant.ID
 }
 
-func (a *API) approval(c *call) (approvalPath, error) {
-	t, err := c.tenantID()
+func (a *API) readPathApproval(c *call) (approvalPath, error) {
+	t, err := c.pathTenantID()
 	if err != nil {
 		return approvalPath{}, err
 	}
-	rec, err := a.app(c)
+	rec, err := a.readPathApp(c)
 	return approvalPath{rec.App.ClientID, t}, err
 }
 
-// condition is what a write may rest on.
-type condition uint8
+// approvalPrecondition is what a write may rest on.
+type approvalPrecondition uint8
 
 const (
-	always condition = iota
-	// ifStands is an If-Match that names the approval, ifAbsent an If-None-Match that would.
-	ifStands
+	always approvalPrecondition = iota
+	// ifPresent is an If-Match that names the approval, ifAbsent an If-None-Match that would.
+	ifPresent
 	ifAbsent
 )
 
-// approvalCondition holds the request's preconditions against the approval; those that hold now
+// checkApprovalPreconditions holds the request's preconditions against the approval; those that hold now
 // are the store's to keep.
-func (a *API) approvalCondition(c *call, at approvalPath) (condition, error) {
+func (a *API) checkApprovalPreconditions(c *call, at approvalPath) (approvalPrecondition, error) {
 	match, none := c.r.Header.Values("If-Match"), c.r.Header.Values("If-None-Match")
 	if len(match) == 0 && len(none) == 0 {
 		return always, nil
@@ -163,13 +163,13 @@ func (a *API) approvalCondition(c *call, at approvalPath) (condition, error) {
 	if err != nil {
 		return always, err
 	}
-	tag := approvalTag(at.tenant)
-	wantsIt, wantsNone := len(match) > 0, matches(none, tag, weak)
+	tag := approvalETag(at.tenant)
+	wantsIt, wantsNone := len(match) > 0, matchesETag(none, tag, weak)
 	switch {
-	case wantsIt && (!stands || !matches(match, tag, strong)), wantsNone && stands:
-		return always, preconditionFailed()
+	case wantsIt && (!stands || !matchesETag(match, tag, strong)), wantsNone && stands:
+		return always, preconditionFailedProblem()
 	case wantsIt:
-		return ifStands, nil
+		return ifPresent, nil
 	case wantsNone:
 		return ifAbsent, nil
 	default:
@@ -178,20 +178,20 @@ func (a *API) approvalCondition(c *call, at approvalPath) (condition, error) {
 }
 
 func (a *API) putApprovals(c *call) error {
-	rec, err := a.app(c)
+	rec, err := a.readPathApp(c)
 	if err != nil {
 		return err
 	}
-	return a.stream(c, func(int) {}, func(ctx context.Context, lines []line) error {
+	return a.streamLines(c, func(int) {}, func(ctx context.Context, lines []line) error {
 		ts := make([]tenant.ID, 0, len(lines))
 		good := make([]line, 0, len(lines))
 		for _, l := range lines {
 			f := &faults{}
-			o := root(l.doc, f, false)
+			o := newObjectReader(l.doc, f, false)
 			t := readTenant(o)
-			o.done()
+			o.reportUnknownMembers()
 			if len(f.list) > 0 {
-				l.refuse(invalid(f.list...))
+				l.setProblem(invalidProblem(f.list...))
 				continue
 			}
 			ts, good = append(ts, t), append(good, l)
@@ -210,14 +210,14 @@ func (a *API) putApprovals(c *call) error {
 }
 
 // readTenant reads the member "tenant".
-func readTenant(o *object) tenant.ID {
-	s, ok := o.required("tenant")
+func readTenant(o *objectReader) tenant.ID {
+	s, ok := o.readRequiredString("tenant")
 	if !ok {
 		return ""
 	}
 	t, err := tenant.ParseID(s)
 	if err != nil {
-		o.add(o.at("tenant"), err.Error())
+		o.add(o.pointerTo("tenant"), err.Error())
 	}
 	return t
 }

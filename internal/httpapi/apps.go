@@ -37,12 +37,12 @@ type AppEvents interface {
 }
 
 func (a *API) listApps(c *call) error {
-	p, err := c.page("apps")
+	p, err := c.readPage("apps")
 	if err != nil {
 		return err
 	}
 	if c.role.Kind == Partner {
-		return a.ownApp(c)
+		return a.listOwnApp(c)
 	}
 	recs, next, err := a.Apps.Apps(c.ctx(), partner.ClientID(p.after), p.limit)
 	if err != nil {
@@ -50,131 +50,131 @@ func (a *API) listApps(c *call) error {
 	}
 	items := make([]appAnswer, len(recs))
 	for i, rec := range recs {
-		items[i] = a.appAnswer(rec)
+		items[i] = a.newAppAnswer(rec)
 	}
 	return answerList(c, p, items, string(next))
 }
 
-// ownApp is the list that a partner sees.
-func (a *API) ownApp(c *call) error {
+// listOwnApp is the list that a partner sees.
+func (a *API) listOwnApp(c *call) error {
 	items := []appAnswer{}
 	rec, err := a.Apps.App(c.ctx(), c.role.App)
 	switch {
 	case err == nil:
-		items = append(items, a.appAnswer(rec))
+		items = append(items, a.newAppAnswer(rec))
 	case !errors.Is(err, registry.ErrNotFound):
 		return err
 	}
-	return answerList(c, page{}, items, "")
+	return answerList(c, pageRequest{}, items, "")
 }
 
-// app reads the path's app.
-func (a *API) app(c *call) (registry.AppRecord, error) {
-	id, err := c.clientID()
+// readPathApp reads the path's app.
+func (a *API) readPathApp(c *call) (registry.AppRecord, error) {
+	id, err := c.pathClientID()
 	if err != nil {
 		return registry.AppRecord{}, err
 	}
 	rec, err := a.Apps.App(c.ctx(), id)
 	if errors.Is(err, registry.ErrNotFound) {
-		return rec, notFound("app")
+		return rec, notFoundProblem("app")
 	}
 	return rec, err
 }
 
 func (a *API) getApp(c *call) error {
-	rec, err := a.app(c)
+	rec, err := a.readPathApp(c)
 	if err != nil {
 		return err
 	}
-	tag := etag(rec.Revision)
+	tag := revisionETag(rec.Revision)
 	c.w.Header().Set("ETag", tag)
 	c.w.Header().Set("Cache-Control", revalidated)
-	if matches(c.r.Header.Values("If-None-Match"), tag, weak) {
+	if matchesETag(c.r.Header.Values("If-None-Match"), tag, weak) {
 		c.w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	return c.json(http.StatusOK, a.appAnswer(rec))
+	return c.writeJSON(http.StatusOK, a.newAppAnswer(rec))
 }
 
 func (a *API) putApp(c *call) error {
-	doc, err := c.document()
+	doc, err := c.readDocument()
 	if err != nil {
 		return err
 	}
-	return a.writeApp(c, "app.put", func(old *registry.AppRecord, id partner.ClientID) (partner.App, error) {
+	return a.updateAndAnswerApp(c, "app.put", func(old *registry.AppRecord, id partner.ClientID) (partner.App, error) {
 		base := partner.New(id)
 		if old != nil {
 			base.GrantedLicenses, base.BudgetFactor, base.Paused = old.App.GrantedLicenses, old.App.BudgetFactor, old.App.Paused
 		}
 		f := &faults{}
-		app := readApp(root(doc, f, false), base)
+		app := readApp(newObjectReader(doc, f, false), base)
 		return app, f.err()
 	})
 }
 
 func (a *API) patchApp(c *call) error {
-	patch, err := c.document()
+	patch, err := c.readDocument()
 	if err != nil {
 		return err
 	}
-	return a.writeApp(c, "app.patch", func(old *registry.AppRecord, id partner.ClientID) (partner.App, error) {
+	return a.updateAndAnswerApp(c, "app.patch", func(old *registry.AppRecord, id partner.ClientID) (partner.App, error) {
 		if old == nil {
-			return partner.App{}, notFound("app")
+			return partner.App{}, notFoundProblem("app")
 		}
 		base := partner.New(id)
 		base.Paused = old.App.Paused
 		f := &faults{}
-		app := readApp(root(mergePatch(appDocument(old.App), patch), f, true), base)
+		app := readApp(newObjectReader(applyMergePatch(appDocument(old.App), patch), f, true), base)
 		return app, f.err()
 	})
 }
 
-// writeApp reads, changes and writes the path's app and answers with it.
-func (a *API) writeApp(c *call, action string, change changeApp) error {
-	w, err := a.write(c, action, change)
+// updateAndAnswerApp reads, changes and writes the path's app and answers with it.
+func (a *API) updateAndAnswerApp(c *call, action string, change appChange) error {
+	w, err := a.updateApp(c, action, change)
 	if err != nil {
 		return err
 	}
 	return a.answerApp(c, w)
 }
 
-func (a *API) answerApp(c *call, w written) error {
-	answer := a.appAnswer(w.rec)
+func (a *API) answerApp(c *call, w writeResult) error {
+	answer := a.newAppAnswer(w.rec)
 	answer.Warnings, answer.WebhookSecret = w.warnings, w.secret
-	c.w.Header().Set("ETag", etag(w.rec.Revision))
+	c.w.Header().Set("ETag", revisionETag(w.rec.Revision))
 	status := http.StatusOK
 	if w.created {
 		status = http.StatusCreated
 		c.w.Header().Set("Location", "/v1/apps/"+string(w.rec.App.ClientID))
 	}
-	return c.json(status, answer)
+	return c.writeJSON(status, answer)
 }
 
 func (a *API) deleteApp(c *call) error {
-	id, err := c.clientID()
+	id, err := c.pathClientID()
 	if err != nil {
 		return err
 	}
 	expect := registry.AnyRevision
 	if conds := c.r.Header.Values("If-Match"); len(conds) > 0 {
-		rec, err := a.app(c)
+		rec, err := a.readPathApp(c)
 		if err != nil {
 			return err
 		}
-		if !matches(conds, etag(rec.Revision), strong) {
-			return preconditionFailed()
+		if !matchesETag(conds, revisionETag(rec.Revision), strong) {
+			return preconditionFailedProblem()
 		}
 		expect = rec.Revision
 	}
 	revision, err := a.AppWriter.DeleteApp(c.ctx(), id, expect, c.actor)
 	if errors.Is(err, registry.ErrNotFound) {
-		return notFound("app")
+		return notFoundProblem("app")
 	}
 	if err != nil {
 		return err
 	}
 	if a.AppEvents != nil {
-		a.after(c, func(ctx context.Context) error {
+		a.runFollowUp(c, func(ctx context.Context) error {
 			job, err := a.AppEvents.AppDeleted(ctx, id, revision, c.actor)
 			if err == nil {
 				c.w.Header().Set("Location", "/v1/jobs/"+job)
@@ -182,23 +182,23 @@ func (a *API) deleteApp(c *call) error {
 			return err
 		})
 	}
-	return c.noContent()
+	return c.writeNoContent()
 }
 
-// pause makes the handler that pauses or resumes an app. Saying it again is no fault and has its
+// newPauseHandler makes the handler that pauses or resumes an app. Saying it again is no fault and has its
 // effect again: resuming opens the gate.
-func (a *API) pause(paused bool) handler {
+func (a *API) newPauseHandler(paused bool) handler {
 	action := "app.resume"
 	if paused {
 		action = "app.pause"
 	}
 	return func(c *call) error {
-		if err := c.emptyDocument(); err != nil {
+		if err := c.requireEmptyDocument(); err != nil {
 			return err
 		}
-		w, err := a.write(c, action, func(old *registry.AppRecord, _ partner.ClientID) (partner.App, error) {
+		w, err := a.updateApp(c, action, func(old *registry.AppRecord, _ partner.ClientID) (partner.App, error) {
 			if old == nil {
-				return partner.App{}, notFound("app")
+				return partner.App{}, notFoundProblem("app")
 			}
 			app := old.App
 			app.Paused = paused
@@ -208,7 +208,7 @@ func (a *API) pause(paused bool) handler {
 			return err
 		}
 		if !paused && a.AppEvents != nil {
-			a.after(c, func(ctx context.Context) error { return a.AppEvents.AppResumed(ctx, w.rec) })
+			a.runFollowUp(c, func(ctx context.Context) error { return a.AppEvents.AppResumed(ctx, w.rec) })
 		}
 		return a.answerApp(c, w)
 	}

@@ -23,8 +23,8 @@ type Auditor interface {
 	Audit(ctx context.Context, entries ...registry.AuditEntry) error
 }
 
-// audit notes a write that is done. When that fails the caller is told, and may repeat it.
-func (a *API) audit(c *call, action, subject, after string) error {
+// auditAction notes a write that is done. When that fails the caller is told, and may repeat it.
+func (a *API) auditAction(c *call, action, subject, after string) error {
 	if a.Auditor == nil {
 		return nil
 	}
@@ -87,8 +87,8 @@ type auditAnswer struct {
 	After     json.RawMessage `json:"after,omitempty"`
 }
 
-// appActions are the beginnings of the actions whose subject is an app.
-func appActions() []string { return []string{"app.", "endpoint.", "approval.", "incident."} }
+// appActionPrefixes are the beginnings of the actions whose subject is an app.
+func appActionPrefixes() []string { return []string{"app.", "endpoint.", "approval.", "incident."} }
 
 // maxSubject is longer than any tenant's or app's id.
 const maxSubject = 128
@@ -102,9 +102,9 @@ const (
 // auditFilters are the parameters that say which entries a list or an export has.
 func auditFilters() []string { return []string{"client_id", "subject", "of"} }
 
-// auditQuery reads which entries a list or an export is asked for.
-func (a *API) auditQuery(c *call, p page) (registry.AuditQuery, error) {
-	app, err := c.scoped("client_id")
+// readAuditQuery reads which entries a list or an export is asked for.
+func (a *API) readAuditQuery(c *call, p pageRequest) (registry.AuditQuery, error) {
+	app, err := c.readAppFilter("client_id")
 	if err != nil {
 		return registry.AuditQuery{}, err
 	}
@@ -113,35 +113,35 @@ func (a *API) auditQuery(c *call, p page) (registry.AuditQuery, error) {
 	q := registry.AuditQuery{After: p.after, Limit: p.limit, Subject: subject, Changes: which == auditOfChanges}
 	switch {
 	case which != "" && which != auditOfSettings && which != auditOfChanges:
-		return q, invalid(FieldError{Pointer: "/of", Detail: "must be settings or changes"})
+		return q, invalidProblem(FieldError{Pointer: "/of", Detail: "must be settings or changes"})
 	case q.Changes && c.role.Kind == Partner:
-		return q, forbidden("State changes are not a partner's.")
+		return q, forbiddenProblem("State changes are not a partner's.")
 	case q.Changes && app != "":
-		return q, invalid(FieldError{Pointer: "/client_id", Detail: "must be absent where of is changes: they are a tenant's"})
+		return q, invalidProblem(FieldError{Pointer: "/client_id", Detail: "must be absent where of is changes: they are a tenant's"})
 	case len(subject) > maxSubject:
-		return q, invalid(FieldError{Pointer: "/subject", Detail: "is longer than any subject"})
+		return q, invalidProblem(FieldError{Pointer: "/subject", Detail: "is longer than any subject"})
 	case app != "" && subject != "" && subject != string(app):
-		return q, invalid(FieldError{Pointer: "/subject", Detail: "must be absent, or the client_id, when client_id is given"})
+		return q, invalidProblem(FieldError{Pointer: "/subject", Detail: "must be absent, or the client_id, when client_id is given"})
 	case app != "":
-		q.Subject, q.Actions = string(app), appActions()
+		q.Subject, q.Actions = string(app), appActionPrefixes()
 	}
-	if !streamID(p.after) {
-		return q, badCursor()
+	if !isAuditPosition(p.after) {
+		return q, badCursorProblem()
 	}
 	c.app = app
 	return q, nil
 }
 
-func answerEntry(e registry.AuditEntry) auditAnswer {
+func newAuditAnswer(e registry.AuditEntry) auditAnswer {
 	return auditAnswer{e.ID, e.At.UTC(), e.Actor, e.Role, e.RequestID, e.Action, e.Subject, registry.AuditJSON(e.Before), registry.AuditJSON(e.After)}
 }
 
 func (a *API) listAudit(c *call) error {
-	p, err := c.page("audit", auditFilters()...)
+	p, err := c.readPage("audit", auditFilters()...)
 	if err != nil {
 		return err
 	}
-	q, err := a.auditQuery(c, p)
+	q, err := a.readAuditQuery(c, p)
 	if err != nil {
 		return err
 	}
@@ -151,9 +151,9 @@ func (a *API) listAudit(c *call) error {
 	}
 	items := make([]auditAnswer, len(entries))
 	for i, e := range entries {
-		items[i] = c.entry(e)
+		items[i] = c.maskedAuditAnswer(e)
 	}
-	return c.json(http.StatusOK, answerPage(p, items, next))
+	return c.writeJSON(http.StatusOK, newPageAnswer(p, items, next))
 }
 
 // exportAudit writes all entries, newest first, one a line. An answer that breaks off is not
@@ -163,16 +163,16 @@ func (a *API) exportAudit(c *call) error {
 	if err := c.allowParameters(auditFilters()...); err != nil {
 		return err
 	}
-	q, err := a.auditQuery(c, page{})
+	q, err := a.readAuditQuery(c, pageRequest{})
 	if err != nil {
 		return err
 	}
 	q.Limit = maxLimit
-	page, next, err := a.exportPage(c, q)
+	page, next, err := a.encodeAuditPage(c, q)
 	if err != nil {
 		return err
 	}
-	c.lines()
+	c.setNDJSONHeaders()
 	for {
 		if _, err := c.w.Write(page); err != nil {
 			return err
@@ -181,8 +181,8 @@ func (a *API) exportAudit(c *call) error {
 			return nil
 		}
 		q.After = next
-		if err = a.auth.still(c.ctx(), c.token, a.Now()); err == nil {
-			page, next, err = a.exportPage(c, q)
+		if err = a.auth.recheckToken(c.ctx(), c.token, a.Now()); err == nil {
+			page, next, err = a.encodeAuditPage(c, q)
 		}
 		if err != nil {
 			return fmt.Errorf("%w: %w", errCutShort, err)
@@ -190,8 +190,8 @@ func (a *API) exportAudit(c *call) error {
 	}
 }
 
-// exportPage reads one page as lines, and lets the caller have some time to take them.
-func (a *API) exportPage(c *call, q registry.AuditQuery) (lines []byte, next string, err error) {
+// encodeAuditPage reads one page as lines, and lets the caller have some time to take them.
+func (a *API) encodeAuditPage(c *call, q registry.AuditQuery) (lines []byte, next string, err error) {
 	ctx, cancel := context.WithTimeout(c.ctx(), requestWithin)
 	defer cancel()
 	entries, next, err := a.Audit.AuditEntries(ctx, q)
@@ -199,7 +199,7 @@ func (a *API) exportPage(c *call, q registry.AuditQuery) (lines []byte, next str
 		return nil, "", err
 	}
 	for _, e := range entries {
-		line, err := encode(c.entry(e))
+		line, err := encodeJSON(c.maskedAuditAnswer(e))
 		if err != nil {
 			return nil, "", err
 		}
@@ -208,16 +208,16 @@ func (a *API) exportPage(c *call, q registry.AuditQuery) (lines []byte, next str
 	return lines, next, ignoreUnsupported(http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(lineWithin)))
 }
 
-// lines begins an answer of NDJSON.
-func (c *call) lines() {
+// setNDJSONHeaders begins an answer of NDJSON.
+func (c *call) setNDJSONHeaders() {
 	h := c.w.Header()
 	h.Set("Content-Type", typeLines)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 }
 
-// streamID reports whether s is empty or may be a position in the audit, of which those of partners end in p.
-func streamID(s string) bool {
+// isAuditPosition reports whether s is empty or may be a position in the audit, of which those of partners end in p.
+func isAuditPosition(s string) bool {
 	s = strings.TrimSuffix(s, "p")
 	return s == "" || len(s) <= 40 && strings.Trim(s, "0123456789-") == "" && s[0] != '-' && strings.Count(s, "-") <= 1
 }

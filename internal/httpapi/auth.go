@@ -65,22 +65,22 @@ type authenticator struct {
 	store  StoreWatch
 	log    *slog.Logger
 	// failures are those of an address, siteFailures those of an IPv6 /48.
-	failures, siteFailures *limiter
+	failures, siteFailures *rateLimiter
 	// good are the hashes of tokens that were good lately, noted the ids of those whose use was.
-	good, noted *recent
+	good, noted *expiringSet
 }
 
 func newAuthenticator(tokens Tokens, uses TokenUses, store StoreWatch, log *slog.Logger) *authenticator {
 	return &authenticator{
 		tokens: tokens, uses: uses, store: store, log: log,
-		failures: newLimiter(failureInterval, failureBurst), siteFailures: newLimiter(siteFailureInterval, siteFailureBurst),
-		good: newRecent(recentFor), noted: newRecent(usesEvery),
+		failures: newRateLimiter(failureInterval, failureBurst), siteFailures: newRateLimiter(siteFailureInterval, siteFailureBurst),
+		good: newExpiringSet(recentFor), noted: newExpiringSet(usesEvery),
 	}
 }
 
 const realm = `Bearer realm="lamplighter"`
 
-func unauthorized(challenge, detail string) *Problem {
+func unauthorizedProblem(challenge, detail string) *Problem {
 	p := newProblem(http.StatusUnauthorized, "unauthorized", "A valid token is needed", detail)
 	p.challenge = challenge
 	return p
@@ -93,39 +93,39 @@ type identity struct {
 	hash  string
 }
 
-// authenticate finds out who calls. Nothing is cached: a revocation holds for the next request.
-func (a *authenticator) authenticate(r *http.Request, now time.Time) (identity, error) {
-	secret, err := bearer(r.Header)
+// identifyCaller finds out who calls. Nothing is cached: a revocation holds for the next request.
+func (a *authenticator) identifyCaller(r *http.Request, now time.Time) (identity, error) {
+	secret, err := readBearerToken(r.Header)
 	if err != nil {
 		return identity{}, err
 	}
 	hash := HashToken(secret)
-	if wait := a.mustWait(r, now); wait > 0 && !a.good.has(hash, now) {
-		return identity{}, tooMany(budgetWrongTokens, "Too many wrong tokens came from this address.", wait)
+	if wait := a.blockedFor(r, now); wait > 0 && !a.good.has(hash, now) {
+		return identity{}, tooManyRequestsProblem(budgetWrongTokens, "Too many wrong tokens came from this address.", wait)
 	}
-	token, ended, err := a.find(r.Context(), hash, now)
+	token, ended, err := a.lookUpToken(r.Context(), hash, now)
 	if err != nil {
 		return identity{}, err
 	}
 	if ended != "" {
-		return identity{}, a.refuse(r, hash, now, ended)
+		return identity{}, a.rejectToken(r, hash, now, ended)
 	}
 	role, err := ParseRole(token.Role)
 	if err != nil {
 		return identity{}, fmt.Errorf("read the role of token %s: %w", token.ID, err)
 	}
 	a.good.add(hash, now)
-	a.note(r.Context(), token.ID, now)
+	a.recordTokenUse(r.Context(), token.ID, now)
 	return identity{token, role, hash}, nil
 }
 
-// find looks a token up; ended says why it is not good.
-func (a *authenticator) find(ctx context.Context, hash string, now time.Time) (token registry.Token, ended string, err error) {
+// lookUpToken looks a token up; ended says why it is not good.
+func (a *authenticator) lookUpToken(ctx context.Context, hash string, now time.Time) (token registry.Token, ended string, err error) {
 	token, err = a.tokens.TokenByHash(ctx, hash)
 	switch {
 	case errors.Is(err, registry.ErrNotFound):
 		// a store that lost its tokens is no reason to throw one away
-		return token, "The token is not known.", confirm(ctx, a.store)
+		return token, "The token is not known.", confirmAbsence(ctx, a.store)
 	case err != nil:
 		return token, "", fmt.Errorf("look up the token: %w", err)
 	case !token.RevokedAt.IsZero():
@@ -137,17 +137,17 @@ func (a *authenticator) find(ctx context.Context, hash string, now time.Time) (t
 	}
 }
 
-// still is the error of a long request whose token has ended meanwhile.
-func (a *authenticator) still(ctx context.Context, hash string, now time.Time) error {
-	_, ended, err := a.find(ctx, hash, now)
+// recheckToken is the error of a long request whose token has ended meanwhile.
+func (a *authenticator) recheckToken(ctx context.Context, hash string, now time.Time) error {
+	_, ended, err := a.lookUpToken(ctx, hash, now)
 	if err == nil && ended != "" {
-		return unauthorized(realm+`, error="invalid_token"`, ended)
+		return unauthorizedProblem(realm+`, error="invalid_token"`, ended)
 	}
 	return err
 }
 
-// note writes down a token's use. It is for people to look at: a failure harms nobody.
-func (a *authenticator) note(ctx context.Context, id string, now time.Time) {
+// recordTokenUse writes down a token's use. It is for people to look at: a failure harms nobody.
+func (a *authenticator) recordTokenUse(ctx context.Context, id string, now time.Time) {
 	if a.uses == nil || a.noted.has(id, now) {
 		return
 	}
@@ -157,43 +157,43 @@ func (a *authenticator) note(ctx context.Context, id string, now time.Time) {
 	}
 }
 
-// mustWait is how long the address, or its /48, is refused without a look-up.
-func (a *authenticator) mustWait(r *http.Request, now time.Time) time.Duration {
-	wait := a.failures.peek(remote(r), now)
+// blockedFor is how long the address, or its /48, is refused without a look-up.
+func (a *authenticator) blockedFor(r *http.Request, now time.Time) time.Duration {
+	wait := a.failures.peek(callerNetwork(r), now)
 	if s := siteName(r.RemoteAddr); s != "" {
 		wait = max(wait, a.siteFailures.peek(s, now))
 	}
 	return wait
 }
 
-// refuse counts a wrong token.
-func (a *authenticator) refuse(r *http.Request, hash string, now time.Time, detail string) error {
+// rejectToken counts a wrong token.
+func (a *authenticator) rejectToken(r *http.Request, hash string, now time.Time, detail string) error {
 	a.good.remove(hash)
-	wait, ok := a.failures.take(remote(r), now)
+	wait, ok := a.failures.take(callerNetwork(r), now)
 	if s := siteName(r.RemoteAddr); s != "" && ok {
 		wait, ok = a.siteFailures.take(s, now)
 	}
 	if !ok {
-		return tooMany(budgetWrongTokens, "Too many wrong tokens came from this address.", wait)
+		return tooManyRequestsProblem(budgetWrongTokens, "Too many wrong tokens came from this address.", wait)
 	}
-	return unauthorized(realm+`, error="invalid_token"`, detail)
+	return unauthorizedProblem(realm+`, error="invalid_token"`, detail)
 }
 
-// bearer reads the one Authorization header (RFC 6750 section 2.1).
-func bearer(h http.Header) (string, error) {
+// readBearerToken reads the one Authorization header (RFC 6750 section 2.1).
+func readBearerToken(h http.Header) (string, error) {
 	values := h.Values("Authorization")
 	if len(values) == 0 {
-		return "", unauthorized(realm, "Send the header Authorization: Bearer <token>.")
+		return "", unauthorizedProblem(realm, "Send the header Authorization: Bearer <token>.")
 	}
 	scheme, token, _ := strings.Cut(values[0], " ")
-	if len(values) > 1 || !strings.EqualFold(scheme, "Bearer") || len(token) > maxTokenLength || !visible(token) {
-		return "", unauthorized(realm+`, error="invalid_request"`, "The Authorization header must be one: Bearer <token>.")
+	if len(values) > 1 || !strings.EqualFold(scheme, "Bearer") || len(token) > maxTokenLength || !isVisibleASCII(token) {
+		return "", unauthorizedProblem(realm+`, error="invalid_request"`, "The Authorization header must be one: Bearer <token>.")
 	}
 	return token, nil
 }
 
-// visible reports whether s is one or more visible ASCII characters.
-func visible(s string) bool {
+// isVisibleASCII reports whether s is one or more visible ASCII characters.
+func isVisibleASCII(s string) bool {
 	for i := range len(s) {
 		if s[i] <= ' ' || s[i] > '~' {
 			return false
@@ -207,32 +207,32 @@ const (
 	recentFor    = 10 * time.Minute
 )
 
-// recent remembers what happened lately, by name: at least the last recentTokens of them.
-type recent struct {
+// expiringSet remembers what happened lately, by name: at least the last recentTokens of them.
+type expiringSet struct {
 	keep time.Duration
 
 	mu   sync.Mutex
-	seen generations[time.Time]
+	seen boundedMap[time.Time]
 }
 
-func newRecent(keep time.Duration) *recent {
-	return &recent{keep: keep, seen: generations[time.Time]{size: recentTokens}}
+func newExpiringSet(keep time.Duration) *expiringSet {
+	return &expiringSet{keep: keep, seen: boundedMap[time.Time]{size: recentTokens}}
 }
 
-func (s *recent) has(name string, now time.Time) bool {
+func (s *expiringSet) has(name string, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at, ok := s.seen.get(name)
 	return ok && now.Sub(at) < s.keep
 }
 
-func (s *recent) add(name string, now time.Time) {
+func (s *expiringSet) add(name string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seen.put(name, now)
 }
 
-func (s *recent) remove(name string) {
+func (s *expiringSet) remove(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seen.remove(name)

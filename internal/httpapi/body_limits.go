@@ -24,7 +24,7 @@ const (
 // used again.
 func limitBodies(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn := connOf(r.Context())
+		conn := connFromContext(r.Context())
 		if conn != nil {
 			conn.trusted = false
 		}
@@ -44,7 +44,7 @@ func limitBodies(next http.Handler) http.Handler {
 		passed := *r // net/http knows its own body by its type
 		passed.Body = body
 		next.ServeHTTP(out, &passed)
-		body.limitUnread() // the handler may have read on after it began to answer
+		body.setUnreadDeadline() // the handler may have read on after it began to answer
 	})
 }
 
@@ -101,16 +101,16 @@ func (b *timedBody) setDeadline(now time.Time) error {
 	return ignoreUnsupported(b.control.SetReadDeadline(ends))
 }
 
-// byProgress lets the body of a request take any time while it keeps coming.
-func byProgress(r *http.Request) {
+// limitBodyIdleTime lets the body of a request take any time while it keeps coming.
+func limitBodyIdleTime(r *http.Request) {
 	if b, ok := r.Body.(*timedBody); ok {
 		b.whole, b.next = 0, lineWithin
 	}
 }
 
-// limitUnread leaves the deadline of a body that is over alone: net/http then watches the connection for its
+// setUnreadDeadline leaves the deadline of a body that is over alone: net/http then watches the connection for its
 // end, and would take a deadline that passes for that.
-func (b *timedBody) limitUnread() {
+func (b *timedBody) setUnreadDeadline() {
 	if !b.over {
 		_ = b.control.SetReadDeadline(time.Now().Add(unreadWithin))
 	}
@@ -120,30 +120,30 @@ func (b *timedBody) limitUnread() {
 type answerWriter struct {
 	http.ResponseWriter
 
-	conn  *trackedConn
-	body  *timedBody
-	begun bool
+	conn    *trackedConn
+	body    *timedBody
+	started bool
 }
 
 // WriteHeader begins the answer.
 func (o *answerWriter) WriteHeader(status int) {
-	o.begin()
+	o.startAnswer()
 	o.ResponseWriter.WriteHeader(status)
 }
 
 // Write begins the answer.
 func (o *answerWriter) Write(b []byte) (int, error) {
-	o.begin()
+	o.startAnswer()
 	return o.ResponseWriter.Write(b)
 }
 
-func (o *answerWriter) begin() {
-	if o.begun {
+func (o *answerWriter) startAnswer() {
+	if o.started {
 		return
 	}
-	o.begun = true
+	o.started = true
 	if o.body != nil {
-		o.body.limitUnread()
+		o.body.setUnreadDeadline()
 	}
 	o.conn.markSlow()
 }

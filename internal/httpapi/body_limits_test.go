@@ -23,9 +23,9 @@ import (
 func TestUnreadBodies(t *testing.T) {
 	t.Parallel()
 	api := func(h *harness) http.Handler { return h.handler }
-	public := func(h *harness) http.Handler { return h.api.Public() }
+	public := func(h *harness) http.Handler { return h.api.PublicHandler() }
 	ops := func(h *harness) http.Handler {
-		return h.api.Ops(httpapi.OpsOptions{
+		return h.api.OpsHandler(httpapi.OpsOptions{
 			Metrics:   promhttp.HandlerFor(h.reg, promhttp.HandlerOpts{}),
 			Readiness: func(context.Context) []httpapi.Check { return nil },
 		})
@@ -122,7 +122,7 @@ func TestEveryRouteBoundsBodies(t *testing.T) {
 	t.Parallel()
 	listeners := map[string]func(*harness) http.Handler{
 		"Admin":  func(h *harness) http.Handler { return h.handler },
-		"Public": func(h *harness) http.Handler { return h.api.Public() },
+		"Public": func(h *harness) http.Handler { return h.api.PublicHandler() },
 	}
 	for _, op := range newHarness(t).api.Operations() {
 		for listener, of := range listeners {
@@ -147,7 +147,7 @@ func TestEveryRouteBoundsBodies(t *testing.T) {
 					}
 					hostileTo(t, of, func(t *testing.T, h *harness, p *pipes) {
 						links := &desk{}
-						h.api.MailDesk = links
+						h.api.MailSubscriptions = links
 						start, conn := time.Now(), p.dial()
 						tell(conn, head+"\r\n")
 						got := drain(conn)

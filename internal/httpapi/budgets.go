@@ -77,30 +77,30 @@ func allBudgets() []string {
 // Budgets lists what callers have, for documents.
 func (a *API) Budgets() []Budget {
 	return []Budget{
-		{budgetRequests, "a partner's token", rateWords(partnerBurst, partnerInterval, 1), true},
-		{budgetRequests, "another token", rateWords(otherBurst, otherInterval, 1) + "; a body of lines is one request", false},
+		{budgetRequests, "a partner's token", describeRate(partnerBurst, partnerInterval, 1), true},
+		{budgetRequests, "another token", describeRate(otherBurst, otherInterval, 1) + "; a body of lines is one request", false},
 		{budgetAtOnce, "a partner's token", fmt.Sprintf("%d at once; %d more wait up to %v", partnerAtOnce, partnerWaiting, partnerWithin), true},
 		{budgetLong, "a token", "bodies of lines and waits for changes that hold a quarter of `http.max_connections` at once; those of all tokens a half", false},
 		{budgetCaller, "an address behind a trusted proxy", "`http.connections_per_address` requests at once", false},
 		{budgetBody, "a request", fmt.Sprintf("%d KiB of a partner, %d KiB of others, %d MiB of lines of %d KiB each", maxPartnerBody>>10, maxBody>>10, maxLines>>20, maxLine>>10), false},
 		{budgetValues, "a JSON text", fmt.Sprintf("%d members, %d values, %d levels", maxMembers, maxValues, maxDepth), false},
-		{budgetWrongTokens, "an address, and an IPv6 /48", rateWords(failureBurst, failureInterval, 1) + "; of a /48 " + rateWords(siteFailureBurst, siteFailureInterval, 1) +
+		{budgetWrongTokens, "an address, and an IPv6 /48", describeRate(failureBurst, failureInterval, 1) + "; of a /48 " + describeRate(siteFailureBurst, siteFailureInterval, 1) +
 			fmt.Sprintf("; tokens that were good within the last %d minutes still work", recentFor/time.Minute), false},
-		{budgetUnknownTenants, "an address", "pulls about unknown tenants: " + rateWords(unknownBurst, unknownInterval, 1), false},
-		{budgetStrangers, "a partner's token", "questions why it was not told, about tenants that did not approve it: " + rateWords(unknownBurst, unknownInterval, 1), true},
-		{budgetTests, "an endpoint of an app", rateWords(testBurst, testInterval, 1), true},
+		{budgetUnknownTenants, "an address", "pulls about unknown tenants: " + describeRate(unknownBurst, unknownInterval, 1), false},
+		{budgetStrangers, "a partner's token", "questions why it was not told, about tenants that did not approve it: " + describeRate(unknownBurst, unknownInterval, 1), true},
+		{budgetTests, "an endpoint of an app", describeRate(testBurst, testInterval, 1), true},
 		{budgetKeys, "a token's name", fmt.Sprintf("%d idempotency keys within their time", registry.OnceMax), false},
 		{budgetAddresses, "an app", fmt.Sprintf("%d mail addresses a day that were not there (`mail.new_addresses`), of what partners' tokens set; all processes together", a.NewAddresses), true},
-		{budgetNames, "an app", "host names that are looked up because partners' tokens set or switch on URLs: " + rateWords(namesBurst, namesInterval, 1) + "; a write that needs more than there are is not done", true},
-		{budgetSettings, "an app", "writes of its settings by partners' tokens: " + rateWords(settingBurst, settingInterval, 1), true},
+		{budgetNames, "an app", "host names that are looked up because partners' tokens set or switch on URLs: " + describeRate(namesBurst, namesInterval, 1) + "; a write that needs more than there are is not done", true},
+		{budgetSettings, "an app", "writes of its settings by partners' tokens: " + describeRate(settingBurst, settingInterval, 1), true},
 		{budgetResyncs, "an app", "resyncs of all tenants: one a minute, of all processes together, and in between the job that runs is the answer; of named tenants: " +
-			rateWords(resyncBurst, resyncInterval, 1) + ", or one call of any size", true},
+			describeRate(resyncBurst, resyncInterval, 1) + ", or one call of any size", true},
 		{budgetWaiters, "a process", "engines that wait for changes", false},
 	}
 }
 
-// rateWords says a limiter's size in words, multiplied by a factor.
-func rateWords(burst int, interval time.Duration, factor int) string {
+// describeRate says a limiter's size in words, multiplied by a factor.
+func describeRate(burst int, interval time.Duration, factor int) string {
 	burst, interval = burst*factor, interval/time.Duration(factor)
 	if interval < time.Second {
 		return fmt.Sprintf("%d at once, then %d a second", burst, time.Second/interval)

@@ -35,7 +35,7 @@ type call struct {
 	endpoint string
 	change   string
 	// cursors signs what lists give to find their next page.
-	cursors Cursors
+	cursors CursorSigner
 	// parsing bounds the bytes of bodies that are parsed at once.
 	parsing *semaphore.Weighted
 	// body is what was read of the request, nil before; doc what was parsed of it.
@@ -48,47 +48,47 @@ type handler func(c *call) error
 
 func (c *call) ctx() context.Context { return c.r.Context() }
 
-// json answers with a document.
-func (c *call) json(status int, v any) error {
-	body, err := encode(v)
+// writeJSON answers with a document.
+func (c *call) writeJSON(status int, v any) error {
+	body, err := encodeJSON(v)
 	if err != nil {
 		return fmt.Errorf("encode the answer: %w", err)
 	}
-	send(c.w, status, "application/json", body)
+	sendBody(c.w, status, "application/json", body)
 	return nil
 }
 
-func (c *call) noContent() error {
+func (c *call) writeNoContent() error {
 	c.w.Header().Set("Cache-Control", "no-store")
 	c.w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
-// clientID reads the path's app.
-func (c *call) clientID() (partner.ClientID, error) {
+// pathClientID reads the path's app.
+func (c *call) pathClientID() (partner.ClientID, error) {
 	id, err := partner.ParseClientID(c.r.PathValue("client_id"))
 	if err != nil {
-		return "", invalid(FieldError{Pointer: "/client_id", Detail: err.Error()})
+		return "", invalidProblem(FieldError{Pointer: "/client_id", Detail: err.Error()})
 	}
 	c.app = id
 	return id, nil
 }
 
-// tenantID reads the path's tenant.
-func (c *call) tenantID() (tenant.ID, error) {
+// pathTenantID reads the path's tenant.
+func (c *call) pathTenantID() (tenant.ID, error) {
 	id, err := tenant.ParseID(c.r.PathValue("tenant"))
 	if err != nil {
-		return "", invalid(FieldError{Pointer: "/tenant", Detail: err.Error()})
+		return "", invalidProblem(FieldError{Pointer: "/tenant", Detail: err.Error()})
 	}
 	c.tenant = id
 	return id, nil
 }
 
-// kind reads the path's endpoint.
-func (c *call) kind() (partner.EndpointKind, error) {
+// pathEndpointKind reads the path's endpoint.
+func (c *call) pathEndpointKind() (partner.EndpointKind, error) {
 	k, err := partner.ParseEndpointKind(c.r.PathValue("endpoint"))
 	if err != nil {
-		return 0, invalid(FieldError{Pointer: "/endpoint", Detail: err.Error()})
+		return 0, invalidProblem(FieldError{Pointer: "/endpoint", Detail: err.Error()})
 	}
 	c.endpoint = k.String()
 	return k, nil
@@ -100,14 +100,14 @@ const (
 	maxBody        = 1 << 20
 )
 
-// document reads the whole body as one JSON text.
-func (c *call) document() (any, error) {
-	body, err := c.read()
+// readDocument reads the whole body as one JSON text.
+func (c *call) readDocument() (any, error) {
+	body, err := c.readBody()
 	if err != nil {
 		return nil, err
 	}
 	if c.doc == nil {
-		c.doc, err = c.parse(body)
+		c.doc, err = c.parseJSONInTurn(body)
 	}
 	return c.doc, err
 }
@@ -115,40 +115,40 @@ func (c *call) document() (any, error) {
 // parsedAtOnce bounds the bytes of the bodies that a process parses at once: memory grows with them.
 const parsedAtOnce = 2 << 20
 
-// parse parses when it is its turn.
-func (c *call) parse(body []byte) (any, error) {
+// parseJSONInTurn parses when it is its turn.
+func (c *call) parseJSONInTurn(body []byte) (any, error) {
 	n := int64(len(body))
 	if err := c.parsing.Acquire(c.ctx(), n); err != nil {
 		return nil, fmt.Errorf("wait to parse the body: %w", err)
 	}
 	defer c.parsing.Release(n)
-	return parse(body)
+	return parseJSON(body)
 }
 
-// optionalDocument is document, or an empty object when there is no body.
-func (c *call) optionalDocument() (any, error) {
-	body, err := c.read()
+// readOptionalDocument is document, or an empty object when there is no body.
+func (c *call) readOptionalDocument() (any, error) {
+	body, err := c.readBody()
 	if err != nil {
 		return nil, err
 	}
 	if len(bytes.TrimSpace(body)) == 0 {
 		return map[string]any{}, nil
 	}
-	return c.document()
+	return c.readDocument()
 }
 
-// emptyDocument accepts no body or an object without members.
-func (c *call) emptyDocument() error {
-	doc, err := c.optionalDocument()
+// requireEmptyDocument accepts no body or an object without members.
+func (c *call) requireEmptyDocument() error {
+	doc, err := c.readOptionalDocument()
 	if err != nil {
 		return err
 	}
 	f := &faults{}
-	root(doc, f, false).done()
+	newObjectReader(doc, f, false).reportUnknownMembers()
 	return f.err()
 }
 
-func (c *call) read() ([]byte, error) {
+func (c *call) readBody() ([]byte, error) {
 	if c.body != nil {
 		return c.body, nil
 	}
@@ -161,7 +161,7 @@ func (c *call) read() ([]byte, error) {
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, most))
 	if err != nil {
-		return nil, readError(err)
+		return nil, translateReadError(err)
 	}
 	c.body = body
 	return body, nil
@@ -187,7 +187,7 @@ const (
 	typeLines = "application/x-ndjson"
 )
 
-func (k bodyKind) types() []string {
+func (k bodyKind) mediaTypes() []string {
 	switch k {
 	case jsonBody, optionalJSON:
 		return []string{typeJSON}
@@ -212,9 +212,9 @@ func mediaType(r *http.Request) string {
 	return t
 }
 
-// checkType refuses a body that the operation does not take.
-func checkType(r *http.Request, k bodyKind) error {
-	types := k.types()
+// checkMediaType refuses a body that the operation does not take.
+func checkMediaType(r *http.Request, k bodyKind) error {
+	types := k.mediaTypes()
 	if types == nil || k == optionalJSON && r.ContentLength == 0 && r.Header.Get("Content-Type") == "" {
 		return nil
 	}

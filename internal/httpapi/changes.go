@@ -27,7 +27,7 @@ type Changes interface {
 	// registry.ErrUndecided.
 	Accept(ctx context.Context, reqs []registry.ChangeRequest) ([]registry.AcceptResult, error)
 	// Knowledge returns registry.ErrNotFound for a change that is not known or no longer kept.
-	Knowledge(ctx context.Context, changeID string) (ChangeKnowledge, error)
+	Knowledge(ctx context.Context, changeID string) (DeliveryStatus, error)
 }
 
 // KeyBinder binds idempotency keys to what they came with.
@@ -37,19 +37,19 @@ type KeyBinder interface {
 	BindKey(ctx context.Context, key string, lines map[int]string) (conflicts []int, err error)
 }
 
-// ChangeKnowledge says who knows of a change.
-type ChangeKnowledge struct {
+// DeliveryStatus says who knows of a change.
+type DeliveryStatus struct {
 	Change tenant.Change
 	// InStep is true when everyone who approved the tenant knows, and nothing newer waits for them.
 	InStep bool
-	Apps   []AppOutcome
+	Apps   []AppDelivery
 }
 
-// AppOutcome is one app's part in a ChangeKnowledge.
-type AppOutcome struct {
+// AppDelivery is one app's part in a DeliveryStatus.
+type AppDelivery struct {
 	ClientID partner.ClientID `json:"client_id"`
-	// Outcome is "waiting", "settled" (told it, or newer truth that replaced it) or "off".
-	Outcome string `json:"outcome"`
+	// State is "waiting", "settled" (told it, or newer truth that replaced it) or "off".
+	State string `json:"outcome"`
 	// ReplacedBy is the id of what will be told in the place of the change, empty for none.
 	ReplacedBy string `json:"replaced_by,omitempty"`
 	Attempts   int    `json:"attempts"`
@@ -68,15 +68,15 @@ const (
 )
 
 func (a *API) postStateChanges(c *call) error {
-	key, err := idempotencyKey(c.r.Header, keyScope+callerScope(c)+"\n")
+	key, err := readIdempotencyKey(c.r.Header, keyScope+callerScope(c)+"\n")
 	if err != nil {
 		return err
 	}
 	if mediaType(c.r) == typeLines {
 		undecided := map[tenant.ID]bool{}
-		return a.stream(c, a.Refused, func(ctx context.Context, lines []line) error { return a.acceptLines(ctx, c, key, lines, undecided) })
+		return a.streamLines(c, a.Refused, func(ctx context.Context, lines []line) error { return a.acceptLines(ctx, c, key, lines, undecided) })
 	}
-	doc, err := c.document()
+	doc, err := c.readDocument()
 	if err != nil {
 		a.Refused(1)
 		return err
@@ -89,12 +89,12 @@ func (a *API) postStateChanges(c *call) error {
 	c.tenant = req.Tenant
 	if key != "" {
 		req.IdempotencyKey, req.Line = key, onlyLine
-		conflicts, err := a.Keys.BindKey(c.ctx(), key, map[int]string{onlyLine: digest(doc)})
+		conflicts, err := a.Keys.BindKey(c.ctx(), key, map[int]string{onlyLine: digestJSON(doc)})
 		if err != nil {
 			return err
 		}
 		if len(conflicts) > 0 {
-			return keyReused()
+			return keyReusedProblem()
 		}
 	}
 	results, err := a.Changes.Accept(c.ctx(), []registry.ChangeRequest{req})
@@ -111,7 +111,7 @@ func (a *API) postStateChanges(c *call) error {
 	if accepted.Replayed {
 		c.w.Header().Set(replayedHeader, "true")
 	}
-	return c.json(http.StatusAccepted, struct {
+	return c.writeJSON(http.StatusAccepted, struct {
 		ID       string    `json:"id"`
 		Tenant   tenant.ID `json:"tenant"`
 		Sequence int64     `json:"sequence"`
@@ -128,17 +128,17 @@ func (a *API) acceptLines(ctx context.Context, c *call, key string, lines []line
 	for _, l := range lines {
 		req, err := readChange(l.doc)
 		if err != nil {
-			p, _ := problemOf(err, nil)
-			l.refuse(p)
+			p, _ := problemFromError(err, nil)
+			l.setProblem(p)
 			continue
 		}
 		if undecided[req.Tenant] {
-			l.refuse(behindUndecided())
+			l.setProblem(undecidedChangeProblem())
 			continue
 		}
 		if key != "" {
 			req.IdempotencyKey, req.Line = key, l.number
-			hashes[l.number] = digest(l.doc)
+			hashes[l.number] = digestJSON(l.doc)
 		}
 		good, reqs = append(good, l), append(reqs, req)
 	}
@@ -147,7 +147,7 @@ func (a *API) acceptLines(ctx context.Context, c *call, key string, lines []line
 		if err != nil {
 			return err
 		}
-		good, reqs = withoutLines(good, reqs, conflicts)
+		good, reqs = dropConflictingLines(good, reqs, conflicts)
 	}
 	if len(good) == 0 {
 		return nil
@@ -167,7 +167,7 @@ func (a *API) acceptLines(ctx context.Context, c *call, key string, lines []line
 		if r.Err == nil {
 			continue
 		}
-		if p, _ := problemOf(r.Err, a.StoreFault); p.Status >= http.StatusInternalServerError {
+		if p, _ := problemFromError(r.Err, a.StoreFault); p.Status >= http.StatusInternalServerError {
 			undecided[reqs[i].Tenant] = true
 		}
 	}
@@ -184,43 +184,43 @@ func (a *API) answerLines(ctx context.Context, lines []line, results []registry.
 			*l.answer = lineAnswer{Line: l.number, Status: http.StatusAccepted, ID: r.Accepted.ID, Sequence: r.Accepted.Sequence, Replayed: r.Accepted.Replayed}
 			continue
 		}
-		p, unexpected := problemOf(r.Err, a.StoreFault)
+		p, unexpected := problemFromError(r.Err, a.StoreFault)
 		switch {
 		case errors.Is(r.Err, registry.ErrUndecided): // the line it follows says what failed
-			l.refuse(p)
+			l.setProblem(p)
 		case p.Status == http.StatusServiceUnavailable:
 			failed = errors.Join(failed, r.Err)
 		case unexpected:
 			a.Log.LogAttrs(ctx, slog.LevelError, "change of a line not accepted", slog.Int("line", l.number), slog.Any("err", r.Err))
-			l.refuse(p)
+			l.setProblem(p)
 		default:
-			l.refuse(p)
+			l.setProblem(p)
 		}
 	}
 	return failed
 }
 
-// behindUndecided refuses a change because an earlier one of its tenant may or may not be accepted.
-func behindUndecided() *Problem {
-	p := unavailable()
+// undecidedChangeProblem refuses a change because an earlier one of its tenant may or may not be accepted.
+func undecidedChangeProblem() *Problem {
+	p := unavailableProblem()
 	p.Detail = "Not done, because an earlier change of this tenant is not decided: send that one and all of the tenant after it again in this order, with the same Idempotency-Key."
 	return p
 }
 
-// outOfOrder refuses a change that its source made before one that was accepted.
-func outOfOrder() *Problem {
+// outOfOrderProblem refuses a change that its source made before one that was accepted.
+func outOfOrderProblem() *Problem {
 	p := newProblem(http.StatusConflict, "out-of-order", "A newer change of the tenant was accepted before",
 		"A change of this tenant with the same or a higher source_sequence was accepted: nothing was changed, and nothing is to be repeated.")
 	p.Errors = []FieldError{{Pointer: "/source_sequence", Detail: "is not above the highest that was accepted for the tenant"}}
 	return p
 }
 
-// withoutLines answers the lines whose key came with another body and leaves them out.
-func withoutLines[T any](lines []line, reqs []T, conflicts []int) ([]line, []T) {
+// dropConflictingLines answers the lines whose key came with another body and leaves them out.
+func dropConflictingLines[T any](lines []line, reqs []T, conflicts []int) ([]line, []T) {
 	keptLines, keptReqs := lines[:0], reqs[:0]
 	for i, l := range lines {
 		if slices.Contains(conflicts, l.number) {
-			l.refuse(keyReused())
+			l.setProblem(keyReusedProblem())
 			continue
 		}
 		keptLines, keptReqs = append(keptLines, l), append(keptReqs, reqs[i])
@@ -228,22 +228,22 @@ func withoutLines[T any](lines []line, reqs []T, conflicts []int) ([]line, []T) 
 	return keptLines, keptReqs
 }
 
-// idempotencyKey reads the header, empty when there is none.
-func idempotencyKey(h http.Header, scope string) (string, error) {
+// readIdempotencyKey reads the header, empty when there is none.
+func readIdempotencyKey(h http.Header, scope string) (string, error) {
 	values := h.Values("Idempotency-Key")
 	if len(values) == 0 {
 		return "", nil
 	}
-	if len(values) > 1 || len(values[0]) > maxIdempotencyKey || !visible(values[0]) {
+	if len(values) > 1 || len(values[0]) > maxIdempotencyKey || !isVisibleASCII(values[0]) {
 		return "", newProblem(http.StatusBadRequest, "idempotency-key", "The Idempotency-Key cannot be used",
 			fmt.Sprintf("It must be one header of 1 to %d visible ASCII characters.", maxIdempotencyKey))
 	}
 	return scope + values[0], nil
 }
 
-// digest is the same for all spellings of a JSON document: members are sorted, spaces and escapes
+// digestJSON is the same for all spellings of a JSON document: members are sorted, spaces and escapes
 // do not count.
-func digest(doc any) string {
+func digestJSON(doc any) string {
 	b, err := json.Marshal(doc)
 	if err != nil { // what parse made always marshals
 		panic("httpapi: digest: " + err.Error())
@@ -255,13 +255,13 @@ func digest(doc any) string {
 // readChange reads a state change.
 func readChange(doc any) (registry.ChangeRequest, error) {
 	f := &faults{}
-	o := root(doc, f, false)
+	o := newObjectReader(doc, f, false)
 	req := registry.ChangeRequest{Tenant: readTenant(o)}
 	known := false
-	if word, ok := o.required("change_type"); ok {
+	if word, ok := o.readRequiredString("change_type"); ok {
 		t, err := tenant.ParseChangeType(word)
 		if err != nil {
-			o.add(o.at("change_type"), err.Error())
+			o.add(o.pointerTo("change_type"), err.Error())
 		}
 		req.Type, known = t, err == nil
 	}
@@ -270,26 +270,26 @@ func readChange(doc any) (registry.ChangeRequest, error) {
 	host := readHost(o)
 	switch {
 	case known && req.Type == tenant.Move && !given:
-		o.add(o.at("public_endpoint"), "is required for a move")
+		o.add(o.pointerTo("public_endpoint"), "is required for a move")
 	case known && req.Type == tenant.Move && host != nil && *host == "":
-		o.add(o.at("public_endpoint"), "must not be empty for a move")
+		o.add(o.pointerTo("public_endpoint"), "must not be empty for a move")
 	case known && req.Type != tenant.Move && given:
-		o.add(o.at("public_endpoint"), "belongs to a move alone")
+		o.add(o.pointerTo("public_endpoint"), "belongs to a move alone")
 	case host != nil:
 		req.PublicEndpoint = *host
 	}
-	if s, ok := o.text("occurred_at"); ok {
+	if s, ok := o.readString("occurred_at"); ok {
 		req.OccurredAt = readTime(o, "occurred_at", s)
 	}
-	req.SourceSequence, _ = o.number("source_sequence", 1, registry.MaxSourceSequence)
-	o.done()
+	req.SourceSequence, _ = o.readInt("source_sequence", 1, registry.MaxSourceSequence)
+	o.reportUnknownMembers()
 	return req, f.err()
 }
 
-func readTime(o *object, name, s string) time.Time {
+func readTime(o *objectReader, name, s string) time.Time {
 	t, err := parseTime(s)
 	if err != nil || t.Year() < 1970 || t.Year() > 9998 {
-		o.add(o.at(name), "must be a time such as 2026-11-24T10:15:00Z (RFC 3339)")
+		o.add(o.pointerTo(name), "must be a time such as 2026-11-24T10:15:00Z (RFC 3339)")
 		return time.Time{}
 	}
 	return t.UTC()
@@ -316,33 +316,33 @@ func parseTime(s string) (time.Time, error) {
 var errNoLeapSecond = errors.New("second 60 outside of the last minute of a day in UTC")
 
 // readVersion reads a version, nil when it is absent.
-func readVersion(o *object, name string) *string {
-	s, ok := o.text(name)
+func readVersion(o *objectReader, name string) *string {
+	s, ok := o.readString(name)
 	switch {
 	case !ok:
 		return nil
 	case utf8.RuneCountInString(s) > maxVersion:
-		o.add(o.at(name), fmt.Sprintf("must be at most %d characters", maxVersion))
+		o.add(o.pointerTo(name), fmt.Sprintf("must be at most %d characters", maxVersion))
 	case strings.ContainsFunc(s, unicode.IsControl):
-		o.add(o.at(name), "must not hold control characters")
+		o.add(o.pointerTo(name), "must not hold control characters")
 	}
 	return &s
 }
 
 // readHost reads the member "public_endpoint": a host name, perhaps empty; nil when it is absent.
-func readHost(o *object) *string {
-	s, ok := o.text("public_endpoint")
+func readHost(o *objectReader) *string {
+	s, ok := o.readString("public_endpoint")
 	if !ok {
 		return nil
 	}
-	if s != "" && !hostName(s) {
-		o.add(o.at("public_endpoint"), "must be a host name such as online3.superoffice.com, without scheme, port or path")
+	if s != "" && !isHostName(s) {
+		o.add(o.pointerTo("public_endpoint"), "must be a host name such as online3.superoffice.com, without scheme, port or path")
 	}
 	return &s
 }
 
-// hostName reports whether s is a DNS host name (RFC 1123 section 2.1).
-func hostName(s string) bool {
+// isHostName reports whether s is a DNS host name (RFC 1123 section 2.1).
+func isHostName(s string) bool {
 	if len(s) > 253 {
 		return false
 	}
@@ -363,17 +363,17 @@ func (a *API) getStateChange(c *call) error {
 	id := c.r.PathValue("id")
 	t, _, err := tenant.ParseChangeID(id)
 	if err != nil {
-		return notFound("state change")
+		return notFoundProblem("state change")
 	}
 	c.tenant, c.change = t, id
 	k, err := a.Changes.Knowledge(c.ctx(), id)
 	if errors.Is(err, registry.ErrNotFound) {
-		return notFound("state change, or it is no longer kept")
+		return notFoundProblem("state change, or it is no longer kept")
 	}
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, struct {
+	return c.writeJSON(http.StatusOK, struct {
 		ID             string            `json:"id"`
 		Tenant         tenant.ID         `json:"tenant"`
 		ChangeType     tenant.ChangeType `json:"change_type"`
@@ -384,9 +384,9 @@ func (a *API) getStateChange(c *call) error {
 		FileVersion    string            `json:"file_version,omitempty"`
 		PublicEndpoint string            `json:"public_endpoint,omitempty"`
 		InStep         bool              `json:"in_step"`
-		Apps           []AppOutcome      `json:"apps"`
+		Apps           []AppDelivery     `json:"apps"`
 	}{
 		k.Change.ID, k.Change.Tenant, k.Change.Type, k.Change.Sequence, k.Change.AcceptedAt.UTC(), k.Change.OccurredAt.UTC(),
-		k.Change.VersionName, k.Change.FileVersion, k.Change.PublicEndpoint, k.InStep, list(k.Apps),
+		k.Change.VersionName, k.Change.FileVersion, k.Change.PublicEndpoint, k.InStep, emptyIfNil(k.Apps),
 	})
 }

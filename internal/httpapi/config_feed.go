@@ -30,7 +30,7 @@ const (
 )
 
 func (a *API) getConfig(c *call) error {
-	after, wait, err := c.feedQuery()
+	after, wait, err := c.readFeedQuery()
 	if err != nil {
 		return err
 	}
@@ -47,50 +47,50 @@ func (a *API) getConfig(c *call) error {
 	defer cancel()
 	var answer feed.Answer
 	if after == "" {
-		answer, err = a.snapshot(ctx, c)
+		answer, err = a.snapshotUnlessKnown(ctx, c)
 	} else {
 		answer, err = a.ConfigFeed.ChangesSince(ctx, after, wait)
 		if err == nil && wait > 0 { // the token may have been revoked meanwhile
-			err = a.auth.still(ctx, c.token, a.Now())
+			err = a.auth.recheckToken(ctx, c.token, a.Now())
 		}
 	}
 	if err != nil {
-		return feedProblem(err)
+		return translateFeedError(err)
 	}
 	tag := strconv.Quote(answer.Revision)
 	c.w.Header().Set("ETag", tag)
 	c.w.Header().Set("Cache-Control", "no-cache")
-	if matches(c.r.Header.Values("If-None-Match"), tag, weak) {
+	if matchesETag(c.r.Header.Values("If-None-Match"), tag, weak) {
 		c.w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	send(c.w, http.StatusOK, typeJSON, answer.Body)
+	sendBody(c.w, http.StatusOK, typeJSON, answer.Body)
 	return nil
 }
 
-// snapshot makes no answer that the engine has already.
-func (a *API) snapshot(ctx context.Context, c *call) (feed.Answer, error) {
+// snapshotUnlessKnown makes no answer that the engine has already.
+func (a *API) snapshotUnlessKnown(ctx context.Context, c *call) (feed.Answer, error) {
 	conds := c.r.Header.Values("If-None-Match")
 	if len(conds) == 0 {
 		return a.ConfigFeed.Snapshot(ctx)
 	}
 	revision, err := a.ConfigFeed.Revision(ctx)
-	if err != nil || matches(conds, strconv.Quote(revision), weak) {
+	if err != nil || matchesETag(conds, strconv.Quote(revision), weak) {
 		return feed.Answer{Revision: revision}, err
 	}
 	return a.ConfigFeed.Snapshot(ctx)
 }
 
-// feedQuery reads ?after= and ?wait=.
-func (c *call) feedQuery() (after string, wait time.Duration, err error) {
+// readFeedQuery reads ?after= and ?wait=.
+func (c *call) readFeedQuery() (after string, wait time.Duration, err error) {
 	f := &faults{}
 	query := c.r.URL.Query()
 	for name, values := range query {
 		switch {
 		case !slices.Contains([]string{"after", "wait"}, name):
-			f.add(member("", name), "is not a known parameter")
+			f.add(memberPointer("", name), "is not a known parameter")
 		case len(values) > 1:
-			f.add(member("", name), "stands twice")
+			f.add(memberPointer("", name), "stands twice")
 		}
 	}
 	after = query.Get("after")
@@ -109,15 +109,15 @@ func (c *call) feedQuery() (after string, wait time.Duration, err error) {
 	return after, wait, f.err()
 }
 
-func feedProblem(err error) error {
+func translateFeedError(err error) error {
 	switch {
 	case errors.Is(err, feed.ErrMalformed):
-		return invalid(FieldError{Pointer: "/after", Detail: feed.ErrMalformed.Error()})
+		return invalidProblem(FieldError{Pointer: "/after", Detail: feed.ErrMalformed.Error()})
 	case errors.Is(err, feed.ErrUnknown):
 		return newProblem(http.StatusGone, "start-over", "The revision is not known",
 			"This deployment never gave it out, or its store lost it: forget what you know and ask again without after.")
 	case errors.Is(err, feed.ErrBusy):
-		return tooMany(budgetWaiters, "Too many wait for changes at this process.", retryWait)
+		return tooManyRequestsProblem(budgetWaiters, "Too many wait for changes at this process.", retryWait)
 	default:
 		return err
 	}

@@ -48,17 +48,17 @@ type ConnLimits struct {
 	Exempt []netip.Prefix
 }
 
-// Listener returns what the server must serve in place of l, so that it has no more connections than the limits allow.
+// LimitListener returns what the server must serve in place of l, so that it has no more connections than the limits allow.
 // One that is too many closes the one that has kept the service waiting the longest, among all or among those of its
 // address. A connection keeps the service waiting while no good token came with its request and its body is read or its
 // answer is written; and, which are closed after those, between requests and while headers are read. When there is none,
 // the new one is closed. It sets the server's ConnState and ConnContext.
-func (l *ConnLimiter) Listener(name string, inner net.Listener, s *http.Server, limits ConnLimits) net.Listener {
+func (l *ConnLimiter) LimitListener(name string, inner net.Listener, s *http.Server, limits ConnLimits) net.Listener {
 	c := &listenerConns{
 		Listener: inner, limits: limits, open: map[net.Conn]*trackedConn{}, addresses: map[string]*addressConns{}, sheddable: newShedQueues(),
 		size: l.open.WithLabelValues(name), evicted: l.shed.WithLabelValues(name, shedWaiting), refused: l.shed.WithLabelValues(name, shedNew),
 	}
-	s.ConnState = c.noteState
+	s.ConnState = c.trackState
 	s.ConnContext = c.addToContext
 	return c
 }
@@ -112,16 +112,16 @@ const slowAfter = 100 * time.Millisecond
 
 func newShedQueues() shedQueues { return shedQueues{deque.New(), deque.New()} }
 
-// next is the connection to close, nil for none.
-func (q shedQueues) next(now time.Time) *trackedConn {
-	slow, idle := longest(q[slowConn]), longest(q[idleConn])
+// nextToClose is the connection to close, nil for none.
+func (q shedQueues) nextToClose(now time.Time) *trackedConn {
+	slow, idle := longestQueuedConn(q[slowConn]), longestQueuedConn(q[idleConn])
 	if idle == nil || slow != nil && now.Sub(slow.since) >= slowAfter {
 		return slow
 	}
 	return idle
 }
 
-func longest(queue *deque.List) *trackedConn {
+func longestQueuedConn(queue *deque.List) *trackedConn {
 	e := queue.Front()
 	if e == nil {
 		return nil
@@ -142,7 +142,7 @@ func (c *listenerConns) addToContext(ctx context.Context, conn net.Conn) context
 	return ctx
 }
 
-func connOf(ctx context.Context) *trackedConn {
+func connFromContext(ctx context.Context) *trackedConn {
 	t, _ := ctx.Value(connKey{}).(*trackedConn)
 	return t
 }
@@ -178,7 +178,7 @@ func (c *listenerConns) add(conn net.Conn) (surplus net.Conn) {
 		full = &c.sheddable
 	}
 	if full != nil {
-		victim := full.next(time.Now())
+		victim := full.nextToClose(time.Now())
 		if victim == nil {
 			c.refused.Inc()
 			return conn
@@ -200,7 +200,7 @@ func (c *listenerConns) add(conn net.Conn) (surplus net.Conn) {
 // addressOf is the address that a connection counts for, nil for an exempt one.
 func (c *listenerConns) addressOf(conn net.Conn) *addressConns {
 	from := conn.RemoteAddr().String()
-	if ap, err := netip.ParseAddrPort(from); err == nil && inAny(c.limits.Exempt, ap.Addr()) {
+	if ap, err := netip.ParseAddrPort(from); err == nil && containsAddr(c.limits.Exempt, ap.Addr()) {
 		return nil
 	}
 	name := addressName(from)
@@ -210,9 +210,9 @@ func (c *listenerConns) addressOf(conn net.Conn) *addressConns {
 	return &addressConns{name: name, sheddable: newShedQueues()}
 }
 
-// noteState is the server's ConnState. A request that begins changes nothing here: limitBodies says what its connection
+// trackState is the server's ConnState. A request that begins changes nothing here: limitBodies says what its connection
 // does.
-func (c *listenerConns) noteState(conn net.Conn, state http.ConnState) {
+func (c *listenerConns) trackState(conn net.Conn, state http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t, known := c.open[conn]
@@ -230,7 +230,7 @@ func (c *listenerConns) noteState(conn net.Conn, state http.ConnState) {
 
 // makeSheddable puts a connection at the end of a queue.
 func (c *listenerConns) makeSheddable(t *trackedConn, kind int) {
-	c.protect(t)
+	c.removeFromQueue(t)
 	t.kind, t.since = kind, time.Now()
 	t.inAll = c.sheddable[kind].PushBack(t)
 	if t.address != nil {
@@ -238,8 +238,8 @@ func (c *listenerConns) makeSheddable(t *trackedConn, kind int) {
 	}
 }
 
-// protect takes a connection out of its queue.
-func (c *listenerConns) protect(t *trackedConn) {
+// removeFromQueue takes a connection out of its queue.
+func (c *listenerConns) removeFromQueue(t *trackedConn) {
 	if t.inAll == nil {
 		return
 	}
@@ -254,7 +254,7 @@ func (c *listenerConns) remove(t *trackedConn) {
 	if c.open[t.conn] != t {
 		return
 	}
-	c.protect(t)
+	c.removeFromQueue(t)
 	delete(c.open, t.conn)
 	if t.address != nil {
 		if t.address.open--; t.address.open == 0 {
@@ -283,7 +283,7 @@ func (t *trackedConn) markServed() {
 	}
 	t.of.mu.Lock()
 	defer t.of.mu.Unlock()
-	t.of.protect(t)
+	t.of.removeFromQueue(t)
 }
 
 // markTrusted says that a good token came with the request.

@@ -44,7 +44,7 @@ func crowdedIn(t *testing.T, limits httpapi.ConnLimits, f func(t *testing.T, p *
 			}
 			_, _ = io.WriteString(w, "ok")
 		}), nil)
-		l := httpapi.NewConnLimiter(h.reg).Listener("api", p, server, limits)
+		l := httpapi.NewConnLimiter(h.reg).LimitListener("api", p, server, limits)
 		served := make(chan error)
 		go func() { served <- server.Serve(l) }()
 		f(t, p, h, answer)

@@ -16,11 +16,11 @@ const (
 	pagePath     = "/docs"
 )
 
-// describe makes the document of what is served. It panics where the table has what is not
+// buildContract makes the document of what is served. It panics where the table has what is not
 // described, which a test decides.
-func (a *API) describe() contract {
+func (a *API) buildContract() contract {
 	ops := a.contractOperations()
-	described, err := openapi.Build(a.version(), ops)
+	described, err := openapi.Build(a.versionOrDefault(), ops)
 	if err != nil {
 		panic("httpapi: " + err.Error())
 	}
@@ -31,7 +31,7 @@ func (a *API) describe() contract {
 	return contract{described, page}
 }
 
-func (a *API) version() string {
+func (a *API) versionOrDefault() string {
 	if a.Version == "" {
 		return "unreleased"
 	}
@@ -43,8 +43,8 @@ func (a *API) contractOperations() []openapi.Operation {
 	out := make([]openapi.Operation, len(a.routes))
 	for i, r := range a.routes {
 		out[i] = openapi.Operation{
-			ID: r.operation, Method: r.method, Pattern: r.pattern, Success: r.success, Bodies: r.body.types(), BodyOptional: r.body == optionalJSON,
-			Conditional: r.conditional(), Idempotent: r.idempotent(),
+			ID: r.operation, Method: r.method, Pattern: r.pattern, Success: r.success, Bodies: r.body.mediaTypes(), BodyOptional: r.body == optionalJSON,
+			Conditional: r.isConditional(), Idempotent: r.isIdempotent(),
 		}
 		for _, k := range AllRoles() {
 			if r.may.has(k) {
@@ -55,8 +55,8 @@ func (a *API) contractOperations() []openapi.Operation {
 	return out
 }
 
-// Unserved lists operations that the document's sources describe and this API does not serve.
-func (a *API) Unserved() ([]string, error) { return openapi.Leftover(a.contractOperations()) }
+// ListUnserved lists operations that the document's sources describe and this API does not serve.
+func (a *API) ListUnserved() ([]string, error) { return openapi.Leftover(a.contractOperations()) }
 
 // OpenAPI is the document that the API serves.
 func (a *API) OpenAPI() []byte { return a.contract().document }
@@ -70,7 +70,7 @@ func (a *API) contractRoutes() []route {
 
 func (a *API) getOpenAPI(c *call) error {
 	c.w.Header().Set("Cache-Control", "no-cache")
-	return c.cacheable(a.contract().document)
+	return c.writeCacheable(a.contract().document)
 }
 
 // pagePolicy lets the page do nothing but show itself.
@@ -80,16 +80,16 @@ func (a *API) getDocs(c *call) error {
 	h := c.w.Header()
 	h.Set("Cache-Control", "no-cache")
 	h.Set("Content-Security-Policy", pagePolicy)
-	return c.cacheableAs("text/html; charset=utf-8", a.contract().page)
+	return c.writeCacheableAs("text/html; charset=utf-8", a.contract().page)
 }
 
-// outside reports whether an operation belongs to the public listener.
-func (r route) outside() bool {
-	return r.public() && !strings.HasPrefix(r.pattern, "/v1/") && r.pattern != pagePath
+// isOnPublicListener reports whether an operation belongs to the public listener.
+func (r route) isOnPublicListener() bool {
+	return r.isPublic() && !strings.HasPrefix(r.pattern, "/v1/") && r.pattern != pagePath
 }
 
-// conditional reports whether the operation compares If-Match with what stands there.
-func (r route) conditional() bool {
+// isConditional reports whether the operation compares If-Match with what stands there.
+func (r route) isConditional() bool {
 	switch r.operation {
 	case "putApp", "patchApp", "deleteApp", "putEndpoint", "patchEndpoint", "pause", "resume", "rotateSecret", "putTenantStatus", "putApproval", "deleteApproval":
 		return true
@@ -98,8 +98,8 @@ func (r route) conditional() bool {
 	}
 }
 
-// idempotent reports whether the operation takes an Idempotency-Key. The pages of mails do not: a
+// isIdempotent reports whether the operation takes an Idempotency-Key. The pages of mails do not: a
 // repeat of what they do changes nothing.
-func (r route) idempotent() bool {
-	return r.method == http.MethodPost && !r.public()
+func (r route) isIdempotent() bool {
+	return r.method == http.MethodPost && !r.isPublic()
 }

@@ -36,7 +36,7 @@ func TestDocumentIsTheTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	left, err := h.api.Unserved()
+	left, err := h.api.ListUnserved()
 	left = slices.DeleteFunc(left, func(id string) bool { return id == "postErrorReports" }) // comes next to this
 	if err != nil || len(left) > 0 {
 		t.Errorf("described, and not served: %v %v", left, err)
@@ -176,7 +176,7 @@ func TestDocsPage(t *testing.T) {
 		t.Errorf("asked again = %d", again.Code)
 	}
 	public := httptest.NewRecorder()
-	h.api.Public().ServeHTTP(public, httptest.NewRequest(http.MethodGet, "/docs", http.NoBody))
+	h.api.PublicHandler().ServeHTTP(public, httptest.NewRequest(http.MethodGet, "/docs", http.NoBody))
 	if public.Code != 404 {
 		t.Errorf("the public listener answers %d", public.Code)
 	}

@@ -25,33 +25,33 @@ const (
 	maxValues  = 12_000
 )
 
-// parse reads one JSON text (RFC 8259) into nil, bool, json.Number, string, []any and
+// parseJSON reads one JSON text (RFC 8259) into nil, bool, json.Number, string, []any and
 // map[string]any. Stricter than encoding/json: duplicate members, more than maxDepth levels,
 // bytes that are not UTF-8 and halves of surrogate pairs are refused. Nothing is built before its size
 // is known.
-func parse(body []byte) (any, error) {
+func parseJSON(body []byte) (any, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
-		return nil, malformed("The body is empty; a JSON document is expected.")
+		return nil, malformedProblem("The body is empty; a JSON document is expected.")
 	}
 	for _, mark := range byteOrderMarks() {
 		if bytes.HasPrefix(body, []byte(mark)) {
-			return nil, malformed("The body begins with a byte order mark, which JSON must not (RFC 8259, section 8.1): write it as UTF-8 without one.")
+			return nil, malformedProblem("The body begins with a byte order mark, which JSON must not (RFC 8259, section 8.1): write it as UTF-8 without one.")
 		}
 	}
 	if !utf8.Valid(body) {
-		return nil, malformed("The body is not UTF-8.")
+		return nil, malformedProblem("The body is not UTF-8.")
 	}
-	if loneSurrogate(body) {
-		return nil, malformed("The body escapes half of a surrogate pair, which is no character.")
+	if hasLoneSurrogate(body) {
+		return nil, malformedProblem("The body escapes half of a surrogate pair, which is no character.")
 	}
 	members, values, depth := countItems(body)
 	switch {
 	case depth > maxDepth:
-		return nil, malformed("The body is nested more than " + strconv.Itoa(maxDepth) + " levels deep.")
+		return nil, malformedProblem("The body is nested more than " + strconv.Itoa(maxDepth) + " levels deep.")
 	case members > maxMembers:
-		return nil, tooLarge(budgetValues, fmt.Sprintf("The body has more than %d members.", maxMembers))
+		return nil, tooLargeProblem(budgetValues, fmt.Sprintf("The body has more than %d members.", maxMembers))
 	case values > maxValues:
-		return nil, tooLarge(budgetValues, fmt.Sprintf("The body has more than %d values.", maxValues))
+		return nil, tooLargeProblem(budgetValues, fmt.Sprintf("The body has more than %d values.", maxValues))
 	}
 	if !json.Valid(body) {
 		return nil, syntaxFault(body)
@@ -93,9 +93,9 @@ func syntaxFault(body []byte) error {
 	// with a line break behind it, a fault in the body's last byte is none of its end
 	err := json.Unmarshal(append(body[:end:end], '\n'), &whole)
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok && syntax.Offset <= int64(end) {
-		return malformed(fmt.Sprintf("The body is not valid JSON: see byte %d.", syntax.Offset))
+		return malformedProblem(fmt.Sprintf("The body is not valid JSON: see byte %d.", syntax.Offset))
 	}
-	return malformed("The body is not valid JSON: it ends in the middle.")
+	return malformedProblem("The body is not valid JSON: it ends in the middle.")
 }
 
 // byteOrderMarks are those of UTF-8 and UTF-16.
@@ -106,7 +106,7 @@ func byteOrderMarks() []string { return []string{"\xef\xbb\xbf", "\xff\xfe", "\x
 func parseValue(d *json.Decoder) (any, error) {
 	t, err := d.Token()
 	if err != nil {
-		return nil, malformed("The body is not valid JSON.")
+		return nil, malformedProblem("The body is not valid JSON.")
 	}
 	switch t {
 	case json.Delim('['):
@@ -127,7 +127,7 @@ func parseArray(d *json.Decoder) (any, error) {
 		}
 		list = append(list, v)
 	}
-	return list, closing(d)
+	return list, readClosingToken(d)
 }
 
 func parseObject(d *json.Decoder) (any, error) {
@@ -135,41 +135,41 @@ func parseObject(d *json.Decoder) (any, error) {
 	for d.More() {
 		t, err := d.Token()
 		if err != nil {
-			return nil, malformed("The body is not valid JSON.")
+			return nil, malformedProblem("The body is not valid JSON.")
 		}
 		name, _ := t.(string) // its grammar was checked
 		if _, twice := members[name]; twice {
-			p := malformed("A member stands twice in the same object.")
-			p.Errors = []FieldError{{Pointer: member("", name), Detail: "stands twice"}}
+			p := malformedProblem("A member stands twice in the same object.")
+			p.Errors = []FieldError{{Pointer: memberPointer("", name), Detail: "stands twice"}}
 			return nil, p
 		}
 		if members[name], err = parseValue(d); err != nil {
 			return nil, prefixPointers(err, name)
 		}
 	}
-	return members, closing(d)
+	return members, readClosingToken(d)
 }
 
 // prefixPointers puts the name of what a fault is in before its pointer.
 func prefixPointers(err error, name string) error {
 	if p, ok := errors.AsType[*Problem](err); ok {
 		for i := range p.Errors {
-			p.Errors[i].Pointer = member("", name) + p.Errors[i].Pointer
+			p.Errors[i].Pointer = memberPointer("", name) + p.Errors[i].Pointer
 		}
 	}
 	return err
 }
 
-func closing(d *json.Decoder) error {
+func readClosingToken(d *json.Decoder) error {
 	if _, err := d.Token(); err != nil && !errors.Is(err, io.EOF) {
-		return malformed("The body is not valid JSON.")
+		return malformedProblem("The body is not valid JSON.")
 	}
 	return nil
 }
 
-// loneSurrogate finds \uD800 to \uDFFF escapes that are not a pair; encoding/json would replace
+// hasLoneSurrogate finds \uD800 to \uDFFF escapes that are not a pair; encoding/json would replace
 // them in silence. Backslashes stand only inside strings.
-func loneSurrogate(b []byte) bool {
+func hasLoneSurrogate(b []byte) bool {
 	unit := func(i int) (uint64, bool) {
 		if i+6 > len(b) || b[i] != '\\' || b[i+1] != 'u' {
 			return 0, false
@@ -199,8 +199,8 @@ func loneSurrogate(b []byte) bool {
 	return false
 }
 
-// member is the RFC 6901 pointer of an object's member. A name too long to repeat is left out.
-func member(pointer, name string) string {
+// memberPointer is the RFC 6901 pointer of an object's member. A name too long to repeat is left out.
+func memberPointer(pointer, name string) string {
 	if len(name) > maxMemberName {
 		return pointer
 	}
@@ -232,14 +232,14 @@ func (f *faults) err() error {
 		return nil
 	}
 	if f.unlisted > 0 {
-		return invalid(append(f.list, FieldError{Detail: fmt.Sprintf("has %d more faults", f.unlisted)})...)
+		return invalidProblem(append(f.list, FieldError{Detail: fmt.Sprintf("has %d more faults", f.unlisted)})...)
 	}
-	return invalid(f.list...)
+	return invalidProblem(f.list...)
 }
 
-// object reads the members of one JSON object by name and type. Wrong types are faults; a member
+// objectReader reads the members of one JSON object by name and type. Wrong types are faults; a member
 // that is null counts as absent only in a merge patch's result.
-type object struct {
+type objectReader struct {
 	*faults
 	pointer string
 	members map[string]any
@@ -247,18 +247,18 @@ type object struct {
 	seen    []string
 }
 
-// root makes the object of a whole document. nulls makes null members count as absent.
-func root(doc any, f *faults, nulls bool) *object {
+// newObjectReader makes the object of a whole document. nulls makes null members count as absent.
+func newObjectReader(doc any, f *faults, nulls bool) *objectReader {
 	m, ok := doc.(map[string]any)
 	if !ok {
 		f.add("", "must be a JSON object")
 	}
-	return &object{faults: f, members: m, nulls: nulls}
+	return &objectReader{faults: f, members: m, nulls: nulls}
 }
 
-func (o *object) at(name string) string { return member(o.pointer, name) }
+func (o *objectReader) pointerTo(name string) string { return memberPointer(o.pointer, name) }
 
-func (o *object) take(name string) (any, bool) {
+func (o *objectReader) takeMember(name string) (any, bool) {
 	o.seen = append(o.seen, name)
 	v, ok := o.members[name]
 	if ok && v == nil && o.nulls {
@@ -267,79 +267,79 @@ func (o *object) take(name string) (any, bool) {
 	return v, ok
 }
 
-func (o *object) text(name string) (string, bool) {
-	v, ok := o.take(name)
+func (o *objectReader) readString(name string) (string, bool) {
+	v, ok := o.takeMember(name)
 	if !ok {
 		return "", false
 	}
 	s, ok := v.(string)
 	if !ok {
-		o.add(o.at(name), "must be a string")
+		o.add(o.pointerTo(name), "must be a string")
 	}
 	return s, ok
 }
 
-// required is text that must be there and not empty.
-func (o *object) required(name string) (string, bool) {
+// readRequiredString is text that must be there and not empty.
+func (o *objectReader) readRequiredString(name string) (string, bool) {
 	before := len(o.list)
-	s, ok := o.text(name)
+	s, ok := o.readString(name)
 	if s == "" && len(o.list) == before {
-		o.add(o.at(name), "is required")
+		o.add(o.pointerTo(name), "is required")
 		return "", false
 	}
 	return s, ok
 }
 
-func (o *object) flag(name string) (value, ok bool) {
-	v, ok := o.take(name)
+func (o *objectReader) readBool(name string) (value, ok bool) {
+	v, ok := o.takeMember(name)
 	if !ok {
 		return false, false
 	}
 	b, ok := v.(bool)
 	if !ok {
-		o.add(o.at(name), "must be true or false")
+		o.add(o.pointerTo(name), "must be true or false")
 	}
 	return b, ok
 }
 
-func (o *object) number(name string, low, high int64) (int64, bool) {
-	v, ok := o.take(name)
+func (o *objectReader) readInt(name string, low, high int64) (int64, bool) {
+	v, ok := o.takeMember(name)
 	if !ok {
 		return 0, false
 	}
 	n, ok := v.(json.Number)
 	if !ok {
-		o.add(o.at(name), "must be a number")
+		o.add(o.pointerTo(name), "must be a number")
 		return 0, false
 	}
 	i, err := strconv.ParseInt(n.String(), 10, 64)
 	if err != nil || i < low || i > high {
-		o.add(o.at(name), fmt.Sprintf("must be a whole number from %d to %d", low, high))
+		o.add(o.pointerTo(name), fmt.Sprintf("must be a whole number from %d to %d", low, high))
 		return 0, false
 	}
 	return i, true
 }
 
-// texts reads an array of strings of at most limit items.
-func (o *object) texts(name string, limit int) ([]string, bool) {
-	v, ok := o.take(name)
+// readStrings reads an array of strings of at most limit items.
+func (o *objectReader) readStrings(name string, limit int) ([]string, bool) {
+	v, ok := o.takeMember(name)
 	if !ok {
 		return nil, false
 	}
 	list, ok := v.([]any)
 	if !ok {
-		o.add(o.at(name), "must be an array of strings")
+		o.add(o.pointerTo(name), "must be an array of strings")
 		return nil, false
 	}
 	if len(list) > limit {
-		o.add(o.at(name), fmt.Sprintf("must hold at most %d items", limit))
+		o.add(o.pointerTo(name), fmt.Sprintf("must hold at most %d items", limit))
 		return nil, false
 	}
 	out := make([]string, 0, len(list))
 	for i, item := range list {
 		s, ok := item.(string)
 		if !ok {
-			o.add(o.at(name)+"/"+strconv.Itoa(i), "must be a string")
+			o.add(o.pointerTo(name)+"/"+strconv.Itoa(i), "must be a string")
 			continue
 		}
 		out = append(out, s)
@@ -347,10 +347,10 @@ func (o *object) texts(name string, limit int) ([]string, bool) {
 	return out, true
 }
 
-// child reads a nested object. It is never nil: absent, it has no members.
-func (o *object) child(name string) *object {
-	c := &object{faults: o.faults, pointer: o.at(name), nulls: o.nulls}
-	v, ok := o.take(name)
+// readObject reads a nested object. It is never nil: absent, it has no members.
+func (o *objectReader) readObject(name string) *objectReader {
+	c := &objectReader{faults: o.faults, pointer: o.pointerTo(name), nulls: o.nulls}
+	v, ok := o.takeMember(name)
 	if !ok {
 		return c
 	}
@@ -360,18 +360,18 @@ func (o *object) child(name string) *object {
 	return c
 }
 
-// ignore accepts members that only answers carry.
-func (o *object) ignore(names ...string) { o.seen = append(o.seen, names...) }
+// ignoreMembers accepts members that only answers carry.
+func (o *objectReader) ignoreMembers(names ...string) { o.seen = append(o.seen, names...) }
 
-// refuse names members that exist but cannot be set this way.
-func (o *object) refuse(name, detail string) {
-	if _, ok := o.take(name); ok {
-		o.add(o.at(name), detail)
+// refuseMember names members that exist but cannot be set this way.
+func (o *objectReader) refuseMember(name, detail string) {
+	if _, ok := o.takeMember(name); ok {
+		o.add(o.pointerTo(name), detail)
 	}
 }
 
-// done reports the members that nobody asked for, in a stable order.
-func (o *object) done() {
+// reportUnknownMembers reports the members that nobody asked for, in a stable order.
+func (o *objectReader) reportUnknownMembers() {
 	var unknown []string
 	for name := range o.members {
 		if !slices.Contains(o.seen, name) {
@@ -384,17 +384,17 @@ func (o *object) done() {
 			o.add(o.pointer, fmt.Sprintf("has %d more unknown members", len(unknown)-i))
 			return
 		}
-		o.add(o.at(name), "is not a known member")
+		o.add(o.pointerTo(name), "is not a known member")
 	}
 }
 
 // maxUnknown bounds how many unknown members an answer names.
 const maxUnknown = 20
 
-// mergePatch applies an RFC 7396 merge patch. A null stays in the result instead of removing its
+// applyMergePatch applies an RFC 7396 merge patch. A null stays in the result instead of removing its
 // member: readers of the result count it as absent, and a null for an unknown member is still
 // noticed.
-func mergePatch(target, patch any) any {
+func applyMergePatch(target, patch any) any {
 	p, ok := patch.(map[string]any)
 	if !ok {
 		return patch
@@ -403,7 +403,7 @@ func mergePatch(target, patch any) any {
 	out := make(map[string]any, len(old)+len(p))
 	maps.Copy(out, old)
 	for k, v := range p {
-		out[k] = mergePatch(out[k], v)
+		out[k] = applyMergePatch(out[k], v)
 	}
 	return out
 }

@@ -40,7 +40,7 @@ type healthAnswer struct {
 	State HealthState `json:"state"`
 	Since time.Time   `json:"since,omitzero"`
 	told.Said
-	*inner
+	*operatorDetail
 	CheckedAt time.Time `json:"checked_at,omitzero"`
 	// NextCheckAt is when a probe comes next.
 	NextCheckAt time.Time `json:"next_check_at,omitzero"`
@@ -48,23 +48,23 @@ type healthAnswer struct {
 	CertificateEndsAt time.Time `json:"certificate_ends_at,omitzero"`
 }
 
-func (a *API) health(c *call, app *partner.App, kind partner.EndpointKind) (*healthAnswer, error) {
-	h, err := a.Health.Health(c.ctx(), app, kind)
+func (a *API) readEndpointHealth(c *call, app *partner.App, kind partner.EndpointKind) (*healthAnswer, error) {
+	h, err := a.HealthReader.Health(c.ctx(), app, kind)
 	if err != nil {
 		return nil, err
 	}
 	return &healthAnswer{
-		State: HealthState(h.Status), Since: h.Since.UTC(), Said: c.say(h.Cause, kind), inner: c.inner(h.Detail, ""),
+		State: HealthState(h.Status), Since: h.Since.UTC(), Said: c.explainCause(h.Cause, kind), operatorDetail: c.detailForOperators(h.Detail, ""),
 		CheckedAt: h.CheckedAt.UTC(), NextCheckAt: h.NextCheckAt.UTC(), CertificateEndsAt: h.CertificateEnds.UTC(),
 	}, nil
 }
 
 func (a *API) getEndpoint(c *call) error {
-	kind, err := c.kind()
+	kind, err := c.pathEndpointKind()
 	if err != nil {
 		return err
 	}
-	rec, err := a.app(c)
+	rec, err := a.readPathApp(c)
 	if err != nil {
 		return err
 	}
@@ -72,65 +72,65 @@ func (a *API) getEndpoint(c *call) error {
 }
 
 func (a *API) answerEndpoint(c *call, kind partner.EndpointKind, rec registry.AppRecord, warnings []FieldError) error {
-	answer := a.endpointAnswer(&rec.App, kind)
+	answer := a.newEndpointAnswer(&rec.App, kind)
 	var err error
-	if answer.Health, err = a.health(c, &rec.App, kind); err != nil {
+	if answer.Health, err = a.readEndpointHealth(c, &rec.App, kind); err != nil {
 		return err
 	}
 	answer.Warnings = warnings
-	c.w.Header().Set("ETag", etag(rec.Revision))
-	return c.json(http.StatusOK, answer)
+	c.w.Header().Set("ETag", revisionETag(rec.Revision))
+	return c.writeJSON(http.StatusOK, answer)
 }
 
 func (a *API) putEndpoint(c *call) error {
 	return a.writeEndpoint(c, "endpoint.put", func(_ partner.Endpoint, doc any, f *faults) partner.Endpoint {
-		return readEndpoint(root(doc, f, false))
+		return readEndpoint(newObjectReader(doc, f, false))
 	})
 }
 
 func (a *API) patchEndpoint(c *call) error {
 	return a.writeEndpoint(c, "endpoint.patch", func(old partner.Endpoint, doc any, f *faults) partner.Endpoint {
-		return readEndpoint(root(mergePatch(endpointDocument(old), doc), f, true))
+		return readEndpoint(newObjectReader(applyMergePatch(endpointDocument(old), doc), f, true))
 	})
 }
 
 func (a *API) writeEndpoint(c *call, action string, read func(old partner.Endpoint, doc any, f *faults) partner.Endpoint) error {
-	kind, err := c.kind()
+	kind, err := c.pathEndpointKind()
 	if err != nil {
 		return err
 	}
-	doc, err := c.document()
+	doc, err := c.readDocument()
 	if err != nil {
 		return err
 	}
-	w, err := a.write(c, action, func(old *registry.AppRecord, _ partner.ClientID) (partner.App, error) {
+	w, err := a.updateApp(c, action, func(old *registry.AppRecord, _ partner.ClientID) (partner.App, error) {
 		if old == nil {
-			return partner.App{}, notFound("app")
+			return partner.App{}, notFoundProblem("app")
 		}
 		app, f := old.App, &faults{}
 		app.Endpoints[kind] = read(old.App.Endpoints[kind], doc, f)
 		return app, f.err()
 	})
 	if err != nil {
-		return within(kind, err)
+		return rebaseErrorPointers(kind, err)
 	}
-	return a.answerEndpoint(c, kind, w.rec, rebase(kind, w.warnings))
+	return a.answerEndpoint(c, kind, w.rec, rebasePointers(kind, w.warnings))
 }
 
-// within makes the pointers of an app's faults those of the endpoint that was sent.
-func within(kind partner.EndpointKind, err error) error {
+// rebaseErrorPointers makes the pointers of an app's faults those of the endpoint that was sent.
+func rebaseErrorPointers(kind partner.EndpointKind, err error) error {
 	var p *Problem
 	var fields partner.ValidationError
 	switch {
 	case errors.As(err, &fields):
-		return invalid(rebase(kind, fields)...)
+		return invalidProblem(rebasePointers(kind, fields)...)
 	case errors.As(err, &p):
-		p.Errors = rebase(kind, p.Errors)
+		p.Errors = rebasePointers(kind, p.Errors)
 	}
 	return err
 }
 
-func rebase(kind partner.EndpointKind, in []FieldError) []FieldError {
+func rebasePointers(kind partner.EndpointKind, in []FieldError) []FieldError {
 	out := make([]FieldError, len(in))
 	for i, e := range in {
 		out[i] = FieldError{Pointer: strings.TrimPrefix(e.Pointer, "/endpoints/"+kind.String()), Detail: e.Detail}
@@ -140,9 +140,9 @@ func rebase(kind partner.EndpointKind, in []FieldError) []FieldError {
 
 // TestResult is what one try of an endpoint found.
 type TestResult struct {
-	// Outcome is Healthy, Failing, or Unchecked when nothing could be learnt about the endpoint.
-	Outcome HealthState
-	Cause   told.Cause
+	// State is Healthy, Failing, or Unchecked when nothing could be learnt about the endpoint.
+	State HealthState
+	Cause told.Cause
 	// Status is the HTTP status, 0 when there was no answer.
 	Status int
 	// Detail says more, for operators and admins alone.
@@ -160,32 +160,32 @@ type Tester interface {
 }
 
 func (a *API) testEndpoint(c *call) error {
-	kind, err := c.kind()
+	kind, err := c.pathEndpointKind()
 	if err != nil {
 		return err
 	}
-	if err := c.emptyDocument(); err != nil {
+	if err := c.requireEmptyDocument(); err != nil {
 		return err
 	}
-	rec, err := a.app(c)
+	rec, err := a.readPathApp(c)
 	if err != nil {
 		return err
 	}
 	if rec.App.Endpoints[kind].EffectiveURL(a.Environment) == "" {
-		return invalid(FieldError{Pointer: "/url", Detail: "is not set for this environment: there is nothing to try"})
+		return invalidProblem(FieldError{Pointer: "/url", Detail: "is not set for this environment: there is nothing to try"})
 	}
 	if wait, ok := a.tests.takeMany(string(rec.App.ClientID)+"/"+kind.String(), 1, rec.App.Factor(), a.Now()); !ok {
-		return tooMany(budgetTests, "This endpoint was tried several times just now.", wait)
+		return tooManyRequestsProblem(budgetTests, "This endpoint was tried several times just now.", wait)
 	}
 	result, err := a.Tester.Test(c.ctx(), rec.App.ClientID, kind)
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, struct {
+	return c.writeJSON(http.StatusOK, struct {
 		Outcome HealthState `json:"outcome"`
 		told.Said
 		Status int `json:"status"`
-		*inner
+		*operatorDetail
 		DurationMS int64 `json:"duration_ms"`
-	}{result.Outcome, c.say(result.Cause, kind), result.Status, c.inner(result.Detail, ""), result.Duration.Milliseconds()})
+	}{result.State, c.explainCause(result.Cause, kind), result.Status, c.detailForOperators(result.Detail, ""), result.Duration.Milliseconds()})
 }

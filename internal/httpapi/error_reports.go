@@ -32,20 +32,20 @@ const (
 // postErrorReports takes one report or lines of them. Only the endpoints that engines call take
 // reports, and only where they could be called.
 func (a *API) postErrorReports(c *call) error {
-	kind, err := c.kind()
+	kind, err := c.pathEndpointKind()
 	if err != nil {
 		return err
 	}
-	rec, err := a.app(c)
+	rec, err := a.readPathApp(c)
 	switch {
 	case err != nil:
 		return err
 	case kind == partner.StateChange:
-		return invalid(FieldError{Pointer: "/endpoint", Detail: "takes no reports: Lamplighter calls it itself; only erp_sync, quote_connector and mirroring do"})
+		return invalidProblem(FieldError{Pointer: "/endpoint", Detail: "takes no reports: Lamplighter calls it itself; only erp_sync, quote_connector and mirroring do"})
 	case rec.App.Endpoints[kind].EffectiveURL(a.Environment) == "":
-		return invalid(FieldError{Pointer: "/endpoint", Detail: "has no URL in this environment, so nobody can have called it"})
+		return invalidProblem(FieldError{Pointer: "/endpoint", Detail: "has no URL in this environment, so nobody can have called it"})
 	}
-	key, err := idempotencyKey(c.r.Header, reportScope+string(rec.App.ClientID)+"/"+kind.String()+"/"+callerScope(c)+"\n")
+	key, err := readIdempotencyKey(c.r.Header, reportScope+string(rec.App.ClientID)+"/"+kind.String()+"/"+callerScope(c)+"\n")
 	if err != nil {
 		return err
 	}
@@ -53,9 +53,9 @@ func (a *API) postErrorReports(c *call) error {
 		return a.takeReports(ctx, rec.App.ClientID, kind, key, lines)
 	}
 	if mediaType(c.r) == typeLines {
-		return a.stream(c, func(int) {}, take)
+		return a.streamLines(c, func(int) {}, take)
 	}
-	doc, err := c.document()
+	doc, err := c.readDocument()
 	if err != nil {
 		return err
 	}
@@ -68,13 +68,13 @@ func (a *API) postErrorReports(c *call) error {
 		if one.answer.Replayed {
 			c.w.Header().Set(replayedHeader, "true")
 		}
-		return c.json(http.StatusAccepted, struct {
+		return c.writeJSON(http.StatusAccepted, struct {
 			Replayed bool `json:"replayed"`
 		}{one.answer.Replayed})
 	case http.StatusConflict:
-		return keyReused()
+		return keyReusedProblem()
 	default:
-		return invalid(one.answer.Errors...)
+		return invalidProblem(one.answer.Errors...)
 	}
 }
 
@@ -86,12 +86,12 @@ func (a *API) takeReports(ctx context.Context, app partner.ClientID, kind partne
 	for _, l := range lines {
 		r, err := readReport(l.doc)
 		if err != nil {
-			p, _ := problemOf(err, nil)
-			l.refuse(p)
+			p, _ := problemFromError(err, nil)
+			l.setProblem(p)
 			continue
 		}
 		r.Line = l.number
-		hashes[l.number] = digest(l.doc)
+		hashes[l.number] = digestJSON(l.doc)
 		good, reports = append(good, l), append(reports, r)
 	}
 	if key != "" && len(good) > 0 {
@@ -99,7 +99,7 @@ func (a *API) takeReports(ctx context.Context, app partner.ClientID, kind partne
 		if err != nil {
 			return err
 		}
-		good, reports = withoutLines(good, reports, conflicts)
+		good, reports = dropConflictingLines(good, reports, conflicts)
 	}
 	if len(good) == 0 {
 		return nil
@@ -117,44 +117,44 @@ func (a *API) takeReports(ctx context.Context, app partner.ClientID, kind partne
 // readReport reads one report.
 func readReport(doc any) (registry.Report, error) {
 	f := &faults{}
-	o := root(doc, f, false)
+	o := newObjectReader(doc, f, false)
 	succeeded := false
-	if outcome, ok := o.text("outcome"); ok {
+	if outcome, ok := o.readString("outcome"); ok {
 		if succeeded = outcome == "succeeded"; !succeeded && outcome != "failed" {
-			o.add(o.at("outcome"), "must be failed or succeeded")
+			o.add(o.pointerTo("outcome"), "must be failed or succeeded")
 		}
 	}
 	r := registry.Report{Tenant: readTenant(o)}
 	var occurred time.Time
-	if s, ok := o.text("occurred_at"); ok {
+	if s, ok := o.readString("occurred_at"); ok {
 		occurred = readTime(o, "occurred_at", s)
 	}
 	if succeeded {
 		for _, name := range []string{"reason", "status", "excerpt"} {
-			o.refuse(name, "belongs to a failure alone")
+			o.refuseMember(name, "belongs to a failure alone")
 		}
-		o.done()
+		o.reportUnknownMembers()
 		return r, f.err()
 	}
 	r.Failure = &incident.Failure{Source: incident.SourceReport, Reason: readReason(o), OccurredAt: occurred}
-	status, _ := o.number("status", 0, 599)
+	status, _ := o.readInt("status", 0, 599)
 	if status > 0 && status < 100 {
-		o.add(o.at("status"), "must be an HTTP status from 100 to 599, or 0 when there was no answer")
+		o.add(o.pointerTo("status"), "must be an HTTP status from 100 to 599, or 0 when there was no answer")
 	}
 	r.Failure.Status = int(status)
-	if s, ok := o.text("excerpt"); ok {
+	if s, ok := o.readString("excerpt"); ok {
 		if utf8.RuneCountInString(s) > maxExcerpt {
-			o.add(o.at("excerpt"), fmt.Sprintf("must be at most %d characters", maxExcerpt))
+			o.add(o.pointerTo("excerpt"), fmt.Sprintf("must be at most %d characters", maxExcerpt))
 		}
 		r.Failure.Excerpt = secret.Excerpt([]byte(s), keptExcerpt)
 	}
-	o.done()
+	o.reportUnknownMembers()
 	return r, f.err()
 }
 
 // readReason reads why a call failed: one of the words that deliveries and probes use, too.
-func readReason(o *object) delivery.Reason {
-	word, ok := o.required("reason")
+func readReason(o *objectReader) delivery.Reason {
+	word, ok := o.readRequiredString("reason")
 	if !ok {
 		return delivery.ReasonNone
 	}
@@ -166,7 +166,7 @@ func readReason(o *object) delivery.Reason {
 				words = append(words, r.String())
 			}
 		}
-		o.add(o.at("reason"), "must be one of "+strings.Join(words, ", "))
+		o.add(o.pointerTo("reason"), "must be one of "+strings.Join(words, ", "))
 	}
 	return reason
 }

@@ -2,20 +2,20 @@ package httpapi
 
 import "strings"
 
-// comparison is how entity tags are compared (RFC 9110 section 8.8.3.2).
-type comparison bool
+// tagComparison is how entity tags are compared (RFC 9110 section 8.8.3.2).
+type tagComparison bool
 
 const (
 	// strong is If-Match's: a weak tag never matches.
-	strong comparison = false
+	strong tagComparison = false
 	// weak is If-None-Match's: the mark W/ makes no difference.
-	weak comparison = true
+	weak tagComparison = true
 )
 
-// matches reports whether a precondition's header lines name the current entity tag; current is
+// matchesETag reports whether a precondition's header lines name the current entity tag; current is
 // empty when the resource does not exist. "*" matches whatever exists. Malformed lines match
 // nothing.
-func matches(lines []string, current string, how comparison) bool {
+func matchesETag(lines []string, current string, how tagComparison) bool {
 	if current == "" {
 		return false
 	}

@@ -332,7 +332,7 @@ func TestAbsentPartsAreAbsentRoutes(t *testing.T) {
 		}
 	}
 	rec := httptest.NewRecorder()
-	api.Admin().ServeHTTP(rec, request{method: "GET", path: "/v1/audit", role: "admin"}.make())
+	api.AdminHandler().ServeHTTP(rec, request{method: "GET", path: "/v1/audit", role: "admin"}.make())
 	if rec.Code != 404 {
 		t.Errorf("= %d", rec.Code)
 	}
@@ -357,7 +357,7 @@ func TestOps(t *testing.T) {
 	h := newHarness(t)
 	var broken error
 	ops := func(pprof bool) http.Handler {
-		return h.api.Ops(httpapi.OpsOptions{
+		return h.api.OpsHandler(httpapi.OpsOptions{
 			Metrics: promhttp.HandlerFor(h.reg, promhttp.HandlerOpts{}), Pprof: pprof,
 			Readiness: func(context.Context) []httpapi.Check {
 				return []httpapi.Check{{Name: "redis", Err: broken}, {Name: "keys"}}

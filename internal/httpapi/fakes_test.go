@@ -241,7 +241,7 @@ func (w *world) Health(_ context.Context, app *partner.App, k partner.EndpointKi
 }
 
 func (*world) Test(context.Context, partner.ClientID, partner.EndpointKind) (httpapi.TestResult, error) {
-	return httpapi.TestResult{Outcome: httpapi.Failing, Cause: told.Named("wrong_key"), Status: 200, Detail: "it signed with another key", Duration: 12 * time.Millisecond}, nil
+	return httpapi.TestResult{State: httpapi.Failing, Cause: told.Named("wrong_key"), Status: 200, Detail: "it signed with another key", Duration: 12 * time.Millisecond}, nil
 }
 
 // Try finds fault with endpoints whose host says so.
@@ -249,12 +249,12 @@ func (w *world) Try(_ context.Context, app partner.App, kind partner.EndpointKin
 	defer w.lock()()
 	w.tried++
 	if strings.Contains(app.Endpoints[kind].EffectiveURL(partner.Online), "failing") {
-		return httpapi.TestResult{Outcome: httpapi.Failing, Cause: told.Named("refused"), Detail: "it refused the connection"}, w.down
+		return httpapi.TestResult{State: httpapi.Failing, Cause: told.Named("refused"), Detail: "it refused the connection"}, w.down
 	}
 	if strings.Contains(app.Endpoints[kind].EffectiveURL(partner.Online), "unheard") {
-		return httpapi.TestResult{Outcome: httpapi.Unchecked, Cause: told.Named("no_tenant"), Detail: "nobody to call for"}, w.down
+		return httpapi.TestResult{State: httpapi.Unchecked, Cause: told.Named("no_tenant"), Detail: "nobody to call for"}, w.down
 	}
-	return httpapi.TestResult{Outcome: httpapi.Healthy, Cause: told.Named("none"), Status: 500, Detail: "a SOAP service answered"}, w.down
+	return httpapi.TestResult{State: httpapi.Healthy, Cause: told.Named("none"), Status: 500, Detail: "a SOAP service answered"}, w.down
 }
 
 func (w *world) Approve(_ context.Context, app partner.ClientID, ts []tenant.ID, _ registry.Actor) error {
@@ -279,7 +279,7 @@ func (w *world) Approved(_ context.Context, app partner.ClientID, t tenant.ID) (
 	return slices.Contains(w.approvals[app], t), w.down
 }
 
-func (w *world) ApproveFirst(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error {
+func (w *world) ApproveNew(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error {
 	if w.approvedMeanwhile {
 		return fmt.Errorf("approve: %w", registry.ErrConflict)
 	}
@@ -418,18 +418,18 @@ func (w *world) Accept(_ context.Context, reqs []registry.ChangeRequest) ([]regi
 	return out, nil
 }
 
-func (w *world) Knowledge(_ context.Context, id string) (httpapi.ChangeKnowledge, error) {
+func (w *world) Knowledge(_ context.Context, id string) (httpapi.DeliveryStatus, error) {
 	if w.down != nil {
-		return httpapi.ChangeKnowledge{}, w.down
+		return httpapi.DeliveryStatus{}, w.down
 	}
 	if id != "chg_Cust12345_1795449600000" {
-		return httpapi.ChangeKnowledge{}, registry.ErrNotFound
+		return httpapi.DeliveryStatus{}, registry.ErrNotFound
 	}
-	return httpapi.ChangeKnowledge{
+	return httpapi.DeliveryStatus{
 		Change: tenant.Change{ID: id, Tenant: "Cust12345", Type: tenant.Suspend, Sequence: 1795449600000, AcceptedAt: start},
-		Apps: []httpapi.AppOutcome{
-			{ClientID: "app1", Outcome: "waiting", Attempts: 2, Reason: "refused", NextAttemptAt: start.Add(time.Minute)},
-			{ClientID: "app2", Outcome: "settled"},
+		Apps: []httpapi.AppDelivery{
+			{ClientID: "app1", State: "waiting", Attempts: 2, Reason: "refused", NextAttemptAt: start.Add(time.Minute)},
+			{ClientID: "app2", State: "settled"},
 		},
 	}, nil
 }

@@ -71,8 +71,8 @@ func newHarness(t *testing.T, change ...func(*httpapi.Deps)) *harness {
 	h.now.Store(&start)
 	w := h.world
 	d := httpapi.Deps{
-		Environment: partner.Online, Tokens: w, TokenKeeper: w, TokenUses: w, Apps: w, AppWriter: w, AppEvents: w, Addresses: w, Health: w, Tester: w, Approvals: w,
-		ApprovalList: w, Resyncer: w, Jobs: fakeJobs{w}, Mailboxes: w, Deliveries: w, Explainer: w, Tenants: w, Statuses: w, Changes: w, Keys: w, Outcomes: &fakeOutcomes{kept: map[string]*keptOutcome{}}, Incidents: w, Audit: w, ConfigFeed: &fakeFeed{world: w}, ErrorReports: w, Auditor: w, Resealer: w, MailDesk: &desk{world: w}, Store: fakeWatch{w},
+		Environment: partner.Online, Tokens: w, TokenKeeper: w, TokenUses: w, Apps: w, AppWriter: w, AppEvents: w, Addresses: w, HealthReader: w, Tester: w, Approvals: w,
+		ApprovalList: w, Resyncer: w, Jobs: fakeJobs{w}, Mailboxes: w, Deliveries: w, Explainer: w, Tenants: w, Statuses: w, Changes: w, Keys: w, IdempotencyStore: &fakeOutcomes{kept: map[string]*keptOutcome{}}, Incidents: w, Audit: w, ConfigFeed: &fakeFeed{world: w}, ErrorReports: w, Auditor: w, Resealer: w, MailSubscriptions: &desk{world: w}, Store: fakeWatch{w},
 		Discovery:  func() []byte { return []byte(`{"issuer":"https://online.superoffice.com"}`) },
 		JWKS:       func() []byte { return []byte(`{"keys":[]}`) },
 		StoreFault: func(err error) string { return string(redisconn.FaultOf(err)) },
@@ -83,7 +83,7 @@ func newHarness(t *testing.T, change ...func(*httpapi.Deps)) *harness {
 		f(&d)
 	}
 	h.api = httpapi.New(d)
-	h.handler = h.api.Admin()
+	h.handler = h.api.AdminHandler()
 	return h
 }
 

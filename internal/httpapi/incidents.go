@@ -44,7 +44,7 @@ type incidentAnswer struct {
 	State    string           `json:"state"`
 	told.Said
 	Status int `json:"status,omitempty"`
-	*inner
+	*operatorDetail
 	OccurredAt      time.Time `json:"occurred_at,omitzero"`
 	Since           time.Time `json:"since,omitzero"`
 	OpenedAt        time.Time `json:"opened_at,omitzero"`
@@ -55,10 +55,10 @@ type incidentAnswer struct {
 	Affected        []string  `json:"affected,omitempty"`
 }
 
-func (c *call) incident(i *Incident) incidentAnswer {
+func (c *call) newIncidentAnswer(i *Incident) incidentAnswer {
 	return incidentAnswer{
-		ID: i.ID, ClientID: i.ClientID, Endpoint: i.Endpoint.String(), State: i.State, Said: c.say(i.Cause, i.Endpoint), Status: i.Status,
-		inner: c.inner(i.Detail, ""), OccurredAt: i.OccurredAt, Since: i.Since, OpenedAt: i.OpenedAt, ClosedAt: i.ClosedAt,
+		ID: i.ID, ClientID: i.ClientID, Endpoint: i.Endpoint.String(), State: i.State, Said: c.explainCause(i.Cause, i.Endpoint), Status: i.Status,
+		operatorDetail: c.detailForOperators(i.Detail, ""), OccurredAt: i.OccurredAt, Since: i.Since, OpenedAt: i.OpenedAt, ClosedAt: i.ClosedAt,
 		Tenants: i.Tenants, Reported: i.Reported, AffectedTenants: i.AffectedTenants, Affected: i.Affected,
 	}
 }
@@ -87,12 +87,12 @@ type Incidents interface {
 	CloseIncident(ctx context.Context, id string, actor registry.Actor) (Incident, error)
 }
 
-// scoped reads the app that a list is asked for: a partner's own, whatever it asks.
-func (c *call) scoped(parameter string) (partner.ClientID, error) {
+// readAppFilter reads the app that a list is asked for: a partner's own, whatever it asks.
+func (c *call) readAppFilter(parameter string) (partner.ClientID, error) {
 	s := c.r.URL.Query().Get(parameter)
 	if c.role.Kind == Partner {
 		if s != "" && s != string(c.role.App) {
-			return "", forbidden("It is a partner's token for another app.")
+			return "", forbiddenProblem("It is a partner's token for another app.")
 		}
 		return c.role.App, nil
 	}
@@ -101,17 +101,17 @@ func (c *call) scoped(parameter string) (partner.ClientID, error) {
 	}
 	id, err := partner.ParseClientID(s)
 	if err != nil {
-		return "", invalid(FieldError{Pointer: "/" + parameter, Detail: err.Error()})
+		return "", invalidProblem(FieldError{Pointer: "/" + parameter, Detail: err.Error()})
 	}
 	return id, nil
 }
 
 func (a *API) listIncidents(c *call) error {
-	p, err := c.page("incidents", "client_id", "endpoint", "state")
+	p, err := c.readPage("incidents", "client_id", "endpoint", "state")
 	if err != nil {
 		return err
 	}
-	app, err := c.scoped("client_id")
+	app, err := c.readAppFilter("client_id")
 	if err != nil {
 		return err
 	}
@@ -132,34 +132,34 @@ func (a *API) listIncidents(c *call) error {
 	c.app = app
 	items, next, err := a.Incidents.Incidents(c.ctx(), q)
 	if errors.Is(err, ErrBadCursor) {
-		return badCursor()
+		return badCursorProblem()
 	}
 	if err != nil {
 		return err
 	}
 	answers := make([]incidentAnswer, len(items))
 	for i := range items {
-		answers[i] = c.incident(&items[i])
+		answers[i] = c.newIncidentAnswer(&items[i])
 	}
 	return answerList(c, p, answers, next)
 }
 
 func (a *API) closeIncident(c *call) error {
-	if err := c.emptyDocument(); err != nil {
+	if err := c.requireEmptyDocument(); err != nil {
 		return err
 	}
 	id := c.r.PathValue("id")
 	app, kind, _, err := incident.ParseID(id)
 	if err != nil {
-		return notFound("open incident")
+		return notFoundProblem("open incident")
 	}
 	c.app, c.endpoint = app, kind.String()
 	i, err := a.Incidents.CloseIncident(c.ctx(), id, c.actor)
 	if errors.Is(err, registry.ErrNotFound) {
-		return notFound("open incident")
+		return notFoundProblem("open incident")
 	}
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, c.incident(&i))
+	return c.writeJSON(http.StatusOK, c.newIncidentAnswer(&i))
 }

@@ -42,20 +42,20 @@ type jobAnswer struct {
 	RetryAt   time.Time         `json:"retry_at,omitzero"`
 }
 
-func answerOf(j mailbox.Job) jobAnswer {
+func newJobAnswer(j mailbox.Job) jobAnswer {
 	return jobAnswer{
 		ID: j.ID.String(), Kind: j.ID.Kind, ClientID: j.ID.App, State: j.State, Done: j.Done, Of: j.Of, Skipped: j.Skipped, By: j.By,
 		CreatedAt: j.Created, UpdatedAt: j.Updated, EndedAt: j.Ended, Reason: j.Reason, Detail: j.Reason.Words(), Tries: j.Tries, RetryAt: j.RetryAt,
 	}
 }
 
-// partnerKinds are the jobs that partners see of their own app: those that they may have made, and what follows their first URL.
-func partnerKinds() []mailbox.JobKind {
+// partnerJobKinds are the jobs that partners see of their own app: those that they may have made, and what follows their first URL.
+func partnerJobKinds() []mailbox.JobKind {
 	return []mailbox.JobKind{mailbox.JobResync, mailbox.JobCatchUp}
 }
 
 func (a *API) jobRoutes() []route {
-	may := allow(Partner, Operator)
+	may := allowRoles(Partner, Operator)
 	return []route{
 		{"listJobs", "GET", "/v1/jobs", may, noBody, []int{200, 304}, a.listJobs},
 		{"getJob", "GET", "/v1/jobs/{id}", may, noBody, []int{200}, a.getJob},
@@ -64,37 +64,37 @@ func (a *API) jobRoutes() []route {
 }
 
 func (a *API) listJobs(c *call) error {
-	p, err := c.page("jobs", "client_id", "state")
+	p, err := c.readPage("jobs", "client_id", "state")
 	if err != nil {
 		return err
 	}
-	app, err := c.scoped("client_id")
+	app, err := c.readAppFilter("client_id")
 	if err != nil {
 		return err
 	}
 	q := jobs.Query{App: app, State: mailbox.JobState(c.r.URL.Query().Get("state")), After: p.after, Limit: p.limit}
 	if q.State != "" && !slices.Contains(mailbox.JobStates(), q.State) {
-		return invalid(FieldError{Pointer: "/state", Detail: "must be one of " + joined(mailbox.JobStates())})
+		return invalidProblem(FieldError{Pointer: "/state", Detail: "must be one of " + joinStrings(mailbox.JobStates())})
 	}
 	if c.role.Kind == Partner {
-		q.Kinds = partnerKinds()
+		q.Kinds = partnerJobKinds()
 	}
 	c.app = app
 	list, next, err := a.Jobs.List(c.ctx(), q)
 	if errors.Is(err, mailbox.ErrCursor) {
-		return badCursor()
+		return badCursorProblem()
 	}
 	if err != nil {
 		return err
 	}
 	items := make([]jobAnswer, len(list))
 	for i, j := range list {
-		items[i] = answerOf(j)
+		items[i] = newJobAnswer(j)
 	}
 	return answerList(c, p, items, next)
 }
 
-func joined[T ~string](set []T) string {
+func joinStrings[T ~string](set []T) string {
 	words := make([]string, len(set))
 	for i, s := range set {
 		words[i] = string(s)
@@ -102,30 +102,30 @@ func joined[T ~string](set []T) string {
 	return strings.Join(words, ", ")
 }
 
-// job reads the path's job. What a partner may not see is not there.
-func (a *API) job(c *call) (mailbox.Job, error) {
+// readPathJob reads the path's job. What a partner may not see is not there.
+func (a *API) readPathJob(c *call) (mailbox.Job, error) {
 	id, err := mailbox.ParseJobID(c.r.PathValue("id"))
-	if err != nil || c.role.Kind == Partner && (id.App != c.role.App || !slices.Contains(partnerKinds(), id.Kind)) {
-		return mailbox.Job{}, notFound("job")
+	if err != nil || c.role.Kind == Partner && (id.App != c.role.App || !slices.Contains(partnerJobKinds(), id.Kind)) {
+		return mailbox.Job{}, notFoundProblem("job")
 	}
 	c.app = id.App
 	j, err := a.Jobs.Job(c.ctx(), id)
 	if errors.Is(err, registry.ErrNotFound) {
-		return mailbox.Job{}, notFound("job")
+		return mailbox.Job{}, notFoundProblem("job")
 	}
 	return j, err
 }
 
 func (a *API) getJob(c *call) error {
-	j, err := a.job(c)
+	j, err := a.readPathJob(c)
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, answerOf(j))
+	return c.writeJSON(http.StatusOK, newJobAnswer(j))
 }
 
 func (a *API) cancelJob(c *call) error {
-	j, err := a.job(c)
+	j, err := a.readPathJob(c)
 	if err != nil {
 		return err
 	}
@@ -136,12 +136,12 @@ func (a *API) cancelJob(c *call) error {
 	case errors.Is(err, jobs.ErrOver):
 		return newProblem(http.StatusConflict, "job-ended", "The job has ended", "It is done or failed: there is nothing to cancel.")
 	case errors.Is(err, registry.ErrNotFound):
-		return notFound("job")
+		return notFoundProblem("job")
 	case err != nil:
 		return err
 	}
-	if err := a.audit(c, "job.cancel", string(j.ID.App), `{"job":"`+j.ID.String()+`"}`); err != nil {
+	if err := a.auditAction(c, "job.cancel", string(j.ID.App), `{"job":"`+j.ID.String()+`"}`); err != nil {
 		return err
 	}
-	return c.noContent()
+	return c.writeNoContent()
 }

@@ -7,39 +7,39 @@ import (
 	"time"
 )
 
-// limiter spaces events per key by the generic cell rate algorithm (ITU-T I.371): burst events at
+// rateLimiter spaces events per key by the generic cell rate algorithm (ITU-T I.371): burst events at
 // once, then one per interval. It remembers at least size keys, and forgets those that had no event for
 // the longest: nobody is refused because others came.
-type limiter struct {
+type rateLimiter struct {
 	interval time.Duration
 	burst    int
 
 	mu sync.Mutex
 	// full is, per key, when its bucket will be full again.
-	full generations[time.Time]
+	full boundedMap[time.Time]
 }
 
 const limiterKeys = 10_000
 
-func newLimiter(interval time.Duration, burst int) *limiter {
-	return &limiter{interval: interval, burst: burst, full: generations[time.Time]{size: limiterKeys}}
+func newRateLimiter(interval time.Duration, burst int) *rateLimiter {
+	return &rateLimiter{interval: interval, burst: burst, full: boundedMap[time.Time]{size: limiterKeys}}
 }
 
 // take counts an event, or says how long the caller has to wait.
-func (l *limiter) take(key string, now time.Time) (wait time.Duration, ok bool) {
+func (l *rateLimiter) take(key string, now time.Time) (wait time.Duration, ok bool) {
 	return l.takeMany(key, 1, 1, now)
 }
 
 // takeMany counts n events of a key, at most a burst of them, or none and says how long the caller has to wait.
 // factor multiplies the key's rate and burst.
-func (l *limiter) takeMany(key string, n, factor int, now time.Time) (wait time.Duration, ok bool) {
+func (l *rateLimiter) takeMany(key string, n, factor int, now time.Time) (wait time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at, _ := l.full.get(key)
 	if at.Before(now) {
 		at = now
 	}
-	end := at.Add(l.cost(n, factor))
+	end := at.Add(l.eventCost(n, factor))
 	if wait = end.Sub(now) - time.Duration(l.burst)*l.interval; wait > 0 {
 		l.full.put(key, at)
 		return wait, false
@@ -48,45 +48,45 @@ func (l *limiter) takeMany(key string, n, factor int, now time.Time) (wait time.
 	return 0, true
 }
 
-// cost is how much of a bucket n events take.
-func (l *limiter) cost(n, factor int) time.Duration {
+// eventCost is how much of a bucket n events take.
+func (l *rateLimiter) eventCost(n, factor int) time.Duration {
 	return time.Duration(n) * l.interval / time.Duration(factor)
 }
 
-// charge counts n events of a key where there is room for one. The next ones wait for all of them.
-func (l *limiter) charge(key string, n, factor int, now time.Time) (wait time.Duration, ok bool) {
+// takeWithDebt counts n events of a key where there is room for one. The next ones wait for all of them.
+func (l *rateLimiter) takeWithDebt(key string, n, factor int, now time.Time) (wait time.Duration, ok bool) {
 	if wait, ok = l.takeMany(key, 1, factor, now); ok {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		at, _ := l.full.get(key)
-		l.full.put(key, at.Add(l.cost(n-1, factor)))
+		l.full.put(key, at.Add(l.eventCost(n-1, factor)))
 	}
 	return wait, ok
 }
 
 // peek says how long the key has to wait, without counting.
-func (l *limiter) peek(key string, now time.Time) time.Duration {
+func (l *rateLimiter) peek(key string, now time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at, _ := l.full.get(key)
-	return l.wait(at, now)
+	return l.remainingWait(at, now)
 }
 
-func (l *limiter) wait(at, now time.Time) time.Duration {
+func (l *rateLimiter) remainingWait(at, now time.Time) time.Duration {
 	if !at.After(now) {
 		return 0
 	}
 	return max(at.Sub(now)-time.Duration(l.burst-1)*l.interval, 0)
 }
 
-// generations is a bounded map that forgets what was not put for the longest: it holds the last size keys
+// boundedMap is a bounded map that forgets what was not put for the longest: it holds the last size keys
 // at least, and twice as many at most.
-type generations[V any] struct {
+type boundedMap[V any] struct {
 	size       int
 	young, old map[string]V
 }
 
-func (g *generations[V]) get(key string) (V, bool) {
+func (g *boundedMap[V]) get(key string) (V, bool) {
 	if v, ok := g.young[key]; ok {
 		return v, true
 	}
@@ -94,7 +94,7 @@ func (g *generations[V]) get(key string) (V, bool) {
 	return v, ok
 }
 
-func (g *generations[V]) put(key string, v V) {
+func (g *boundedMap[V]) put(key string, v V) {
 	if _, known := g.young[key]; !known && len(g.young) >= g.size {
 		g.old, g.young = g.young, nil
 	}
@@ -105,13 +105,13 @@ func (g *generations[V]) put(key string, v V) {
 	delete(g.old, key)
 }
 
-func (g *generations[V]) remove(key string) {
+func (g *boundedMap[V]) remove(key string) {
 	delete(g.young, key)
 	delete(g.old, key)
 }
 
-// remote is the network a request came from, as far as limits are concerned.
-func remote(r *http.Request) string { return addressName(r.RemoteAddr) }
+// callerNetwork is the network a request came from, as far as limits are concerned.
+func callerNetwork(r *http.Request) string { return addressName(r.RemoteAddr) }
 
 // addressName is an IPv4 address, or an IPv6 /64, which one subscriber has to itself.
 func addressName(addr string) string { return networkOf(addr, 64) }

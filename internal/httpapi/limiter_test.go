@@ -9,7 +9,7 @@ import (
 // TestLimiterForgetsTheOldest: the memory is bounded, and nobody is refused because many others came.
 func TestLimiterForgetsTheOldest(t *testing.T) {
 	t.Parallel()
-	l := newLimiter(time.Second, 2)
+	l := newRateLimiter(time.Second, 2)
 	l.full.size = 3
 	now := time.Unix(1000, 0)
 	take := func(key string, want ...bool) {
@@ -40,7 +40,7 @@ func TestLimiterForgetsTheOldest(t *testing.T) {
 // TestGenerationsKeepWhatIsUsed: what is put again and again is never forgotten.
 func TestGenerationsKeepWhatIsUsed(t *testing.T) {
 	t.Parallel()
-	g := generations[int]{size: 3}
+	g := boundedMap[int]{size: 3}
 	for i := range 100 {
 		g.put("used", i)
 		g.put(strconv.Itoa(i), i)

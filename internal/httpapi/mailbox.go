@@ -27,30 +27,30 @@ type Resyncer interface {
 	// are left out.
 	Resync(ctx context.Context, app partner.ClientID, ts []tenant.ID) (tenants int, err error)
 	// ResyncAll has a job tell an app the status of all its tenants again, and counts them. Where one does already, it is that
-	// one, and goes round once more unless it was asked for a short time ago. Errors: a TooSoonError where one ended that was
+	// one, and goes round once more unless it was asked for a short time ago. Errors: a ResyncTooSoonError where one ended that was
 	// asked for a short time ago.
 	ResyncAll(ctx context.Context, rec registry.AppRecord, actor registry.Actor) (job string, tenants int64, err error)
 }
 
-// TooSoonError refuses a resync of all tenants: another one of the app was asked for a short time ago, and has ended.
-type TooSoonError struct {
+// ResyncTooSoonError refuses a resync of all tenants: another one of the app was asked for a short time ago, and has ended.
+type ResyncTooSoonError struct {
 	// Wait is when the next one is taken.
 	Wait time.Duration
 }
 
 // Error says so.
-func (e *TooSoonError) Error() string {
+func (e *ResyncTooSoonError) Error() string {
 	return "a resync of all tenants of the app was asked for a short time ago; the next one is taken in " + e.Wait.String()
 }
 
-// busy are the apps with something under way. Its zero value is none.
-type busy struct {
+// busyApps are the apps with something under way. Its zero value is none.
+type busyApps struct {
 	mu   sync.Mutex
 	apps map[partner.ClientID]bool
 }
 
-// begin takes an app, unless it is taken.
-func (b *busy) begin(app partner.ClientID) bool {
+// tryAdd takes an app, unless it is taken.
+func (b *busyApps) tryAdd(app partner.ClientID) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.apps[app] {
@@ -63,7 +63,7 @@ func (b *busy) begin(app partner.ClientID) bool {
 	return true
 }
 
-func (b *busy) end(app partner.ClientID) {
+func (b *busyApps) remove(app partner.ClientID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.apps, app)
@@ -79,7 +79,7 @@ type Deliveries interface {
 const maxResync = 10_000
 
 func (a *API) getMailbox(c *call) error {
-	rec, err := a.app(c)
+	rec, err := a.readPathApp(c)
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (a *API) getMailbox(c *call) error {
 	if v.Off {
 		retryAt = time.Time{}
 	}
-	return c.json(http.StatusOK, struct {
+	return c.writeJSON(http.StatusOK, struct {
 		Waiting  int64     `json:"waiting"`
 		Oldest   float64   `json:"oldest_waiting_seconds"`
 		InFlight int64     `json:"in_flight"`
@@ -103,51 +103,51 @@ func (a *API) getMailbox(c *call) error {
 }
 
 func (a *API) listDeliveries(c *call) error {
-	rec, err := a.app(c)
+	rec, err := a.readPathApp(c)
 	if err != nil {
 		return err
 	}
-	p, err := c.page("deliveries/"+string(rec.App.ClientID), "tenant")
+	p, err := c.readPage("deliveries/"+string(rec.App.ClientID), "tenant")
 	if err != nil {
 		return err
 	}
 	var filter tenant.ID
 	if s := c.r.URL.Query().Get("tenant"); s != "" {
 		if filter, err = tenant.ParseID(s); err != nil {
-			return invalid(FieldError{Pointer: "/tenant", Detail: err.Error()})
+			return invalidProblem(FieldError{Pointer: "/tenant", Detail: err.Error()})
 		}
 	}
 	attempts, next, err := a.Deliveries.Attempts(c.ctx(), rec.App.ClientID, registry.AttemptQuery{Tenant: filter, After: p.after, Limit: p.limit})
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, answerPage(p, c.deliveries(attempts), next))
+	return c.writeJSON(http.StatusOK, newPageAnswer(p, c.newDeliveryAnswers(attempts), next))
 }
 
-func (a *API) resync(c *call) error {
-	doc, err := c.optionalDocument()
+func (a *API) resyncApp(c *call) error {
+	doc, err := c.readOptionalDocument()
 	if err != nil {
 		return err
 	}
 	f := &faults{}
-	o := root(doc, f, false)
-	names, given := o.texts("tenants", maxResync)
+	o := newObjectReader(doc, f, false)
+	names, given := o.readStrings("tenants", maxResync)
 	ts := make([]tenant.ID, 0, len(names))
 	for i, name := range names {
 		t, err := tenant.ParseID(name)
 		if err != nil {
-			o.add(o.at("tenants")+"/"+strconv.Itoa(i), err.Error())
+			o.add(o.pointerTo("tenants")+"/"+strconv.Itoa(i), err.Error())
 		}
 		ts = append(ts, t)
 	}
 	if given && len(names) == 0 {
 		o.add("/tenants", "must name a tenant; leave it out for all")
 	}
-	o.done()
+	o.reportUnknownMembers()
 	if err := f.err(); err != nil {
 		return err
 	}
-	rec, err := a.app(c)
+	rec, err := a.readPathApp(c)
 	if err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func (a *API) resync(c *call) error {
 	}{}
 	note := ""
 	if given {
-		told, e := a.resyncSome(c, &rec, ts)
+		told, e := a.resyncTenants(c, &rec, ts)
 		answer.Tenants, err = int64(told), e
 	} else {
 		answer.Job, answer.Tenants, err = a.resyncAll(c, rec)
@@ -166,30 +166,30 @@ func (a *API) resync(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := a.audit(c, "app.resync", string(rec.App.ClientID), fmt.Sprintf(`{"all":%t,"tenants":%d%s}`, !given, answer.Tenants, note)); err != nil {
+	if err := a.auditAction(c, "app.resync", string(rec.App.ClientID), fmt.Sprintf(`{"all":%t,"tenants":%d%s}`, !given, answer.Tenants, note)); err != nil {
 		return err
 	}
-	return c.json(http.StatusAccepted, answer)
+	return c.writeJSON(http.StatusAccepted, answer)
 }
 
 // resyncAll is the job that tells all tenants, the one under way where there is one.
 func (a *API) resyncAll(c *call, rec registry.AppRecord) (job string, tenants int64, err error) {
 	job, tenants, err = a.Resyncer.ResyncAll(c.ctx(), rec, c.actor)
-	if soon, ok := errors.AsType[*TooSoonError](err); ok {
-		err = tooMany(budgetResyncs, "A resync of all tenants of this app was asked for less than a minute ago, and has ended. The next one is taken after the time in Retry-After.", soon.Wait)
+	if soon, ok := errors.AsType[*ResyncTooSoonError](err); ok {
+		err = tooManyRequestsProblem(budgetResyncs, "A resync of all tenants of this app was asked for less than a minute ago, and has ended. The next one is taken after the time in Retry-After.", soon.Wait)
 	}
 	return job, tenants, err
 }
 
-// resyncSome tells the tenants that are named: one call of an app at a time, and so many tenants a minute.
-func (a *API) resyncSome(c *call, rec *registry.AppRecord, ts []tenant.ID) (int, error) {
+// resyncTenants tells the tenants that are named: one call of an app at a time, and so many tenants a minute.
+func (a *API) resyncTenants(c *call, rec *registry.AppRecord, ts []tenant.ID) (int, error) {
 	app, factor := rec.App.ClientID, rec.App.Factor()
-	if !a.resyncing.begin(app) {
-		return 0, tooMany(budgetResyncs, "A resync of this app is under way: one at a time is taken. Try again after the time in Retry-After.", 0)
+	if !a.resyncing.tryAdd(app) {
+		return 0, tooManyRequestsProblem(budgetResyncs, "A resync of this app is under way: one at a time is taken. Try again after the time in Retry-After.", 0)
 	}
-	defer a.resyncing.end(app)
-	if wait, ok := a.resyncs.charge(string(app), len(ts), factor, a.Now()); !ok {
-		return 0, tooMany(budgetResyncs, fmt.Sprintf("Resyncs of this app may name %d tenants a minute. The next one is taken after the time in Retry-After.", int(time.Minute/resyncInterval)*factor), wait)
+	defer a.resyncing.remove(app)
+	if wait, ok := a.resyncs.takeWithDebt(string(app), len(ts), factor, a.Now()); !ok {
+		return 0, tooManyRequestsProblem(budgetResyncs, fmt.Sprintf("Resyncs of this app may name %d tenants a minute. The next one is taken after the time in Retry-After.", int(time.Minute/resyncInterval)*factor), wait)
 	}
 	return a.Resyncer.Resync(c.ctx(), app, ts)
 }

@@ -19,26 +19,26 @@ var ErrBadMailLink = errors.New("not a link of ours")
 // ErrOldMailLink reports a link of ours that does nothing any more.
 var ErrOldMailLink = errors.New("an outdated link")
 
-// MailDesk does what the links in mails ask for. Errors: ErrBadMailLink, and ErrOldMailLink of Confirm.
-type MailDesk interface {
+// MailSubscriptions does what the links in mails ask for. Errors: ErrBadMailLink, and ErrOldMailLink of Confirm.
+type MailSubscriptions interface {
 	// Unsubscribe silences the recipient of a link, or takes that back, and names the apps.
-	Unsubscribe(ctx context.Context, token string, change MailChange) ([]partner.ClientID, error)
+	Unsubscribe(ctx context.Context, token string, change MailAction) ([]partner.ClientID, error)
 	// Confirm says that a recipient wants an app's mail; without commit it only reads the link.
 	Confirm(ctx context.Context, token string, commit bool) (partner.ClientID, error)
 	// NeverAsk ends all questions to the recipient of a link, or takes that back.
-	NeverAsk(ctx context.Context, token string, change MailChange) error
+	NeverAsk(ctx context.Context, token string, change MailAction) error
 }
 
-// MailChange is what a visit to an unsubscribe link does.
-type MailChange uint8
+// MailAction is what a visit to an unsubscribe link does.
+type MailAction uint8
 
 // The closed set of changes.
 const (
-	// MailLook changes nothing.
-	MailLook MailChange = iota
-	// MailSilence silences the recipient, MailResume takes that back.
-	MailSilence
-	MailResume
+	// MailPreview changes nothing.
+	MailPreview MailAction = iota
+	// MailUnsubscribe silences the recipient, MailResubscribe takes that back.
+	MailUnsubscribe
+	MailResubscribe
 )
 
 const (
@@ -64,22 +64,22 @@ type pageView struct {
 	Apps                []partner.ClientID
 }
 
-// mailPages are what links in mails lead to. A GET shows a form and changes nothing, since mail
+// mailRoutes are what links in mails lead to. A GET shows a form and changes nothing, since mail
 // programs and filters open links by themselves; the one-click POST of RFC 8058 works without the
 // form.
-func (a *API) mailPages() []route {
+func (a *API) mailRoutes() []route {
 	return []route{
-		{"showUnsubscribe", "GET", "/mail/unsubscribe/{token}", 0, noBody, []int{200}, a.mailPage(a.unsubscribe)},
-		{"unsubscribe", "POST", "/mail/unsubscribe/{token}", 0, noBody, []int{200}, a.mailPage(a.unsubscribe)},
-		{"showConfirm", "GET", "/mail/confirm/{token}", 0, noBody, []int{200}, a.mailPage(a.confirm)},
-		{"confirm", "POST", "/mail/confirm/{token}", 0, noBody, []int{200}, a.mailPage(a.confirm)},
-		{"showNeverAsk", "GET", "/mail/never-ask/{token}", 0, noBody, []int{200}, a.mailPage(a.neverAsk)},
-		{"neverAsk", "POST", "/mail/never-ask/{token}", 0, noBody, []int{200}, a.mailPage(a.neverAsk)},
+		{"showUnsubscribe", "GET", "/mail/unsubscribe/{token}", 0, noBody, []int{200}, a.newMailPageHandler(a.unsubscribeRecipient)},
+		{"unsubscribe", "POST", "/mail/unsubscribe/{token}", 0, noBody, []int{200}, a.newMailPageHandler(a.unsubscribeRecipient)},
+		{"showConfirm", "GET", "/mail/confirm/{token}", 0, noBody, []int{200}, a.newMailPageHandler(a.confirmRecipient)},
+		{"confirm", "POST", "/mail/confirm/{token}", 0, noBody, []int{200}, a.newMailPageHandler(a.confirmRecipient)},
+		{"showNeverAsk", "GET", "/mail/never-ask/{token}", 0, noBody, []int{200}, a.newMailPageHandler(a.blockConfirmations)},
+		{"neverAsk", "POST", "/mail/never-ask/{token}", 0, noBody, []int{200}, a.newMailPageHandler(a.blockConfirmations)},
 	}
 }
 
-// mailPage serves a page for people, and says in words what went wrong.
-func (a *API) mailPage(page func(r *http.Request, undo bool) (pageView, error)) handler {
+// newMailPageHandler serves a page for people, and says in words what went wrong.
+func (a *API) newMailPageHandler(page func(r *http.Request, undo bool) (pageView, error)) handler {
 	return func(c *call) error {
 		ctx, cancel := context.WithTimeout(c.ctx(), pageWithin)
 		defer cancel()
@@ -137,28 +137,28 @@ func readForm(r *http.Request) (undo bool, err error) {
 	return r.Method == http.MethodPost && r.PostForm.Get("undo") == "1", nil
 }
 
-// mailChange is what a visit to a page with a button asks for.
-func mailChange(r *http.Request, undo bool) MailChange {
+// readMailAction is what a visit to a page with a button asks for.
+func readMailAction(r *http.Request, undo bool) MailAction {
 	switch {
 	case undo:
-		return MailResume
+		return MailResubscribe
 	case r.Method == http.MethodPost:
-		return MailSilence
+		return MailUnsubscribe
 	default:
-		return MailLook
+		return MailPreview
 	}
 }
 
-func (a *API) unsubscribe(r *http.Request, undo bool) (pageView, error) {
-	change := mailChange(r, undo)
-	apps, err := a.MailDesk.Unsubscribe(r.Context(), r.PathValue("token"), change)
+func (a *API) unsubscribeRecipient(r *http.Request, undo bool) (pageView, error) {
+	change := readMailAction(r, undo)
+	apps, err := a.MailSubscriptions.Unsubscribe(r.Context(), r.PathValue("token"), change)
 	if err != nil {
 		return pageView{}, err
 	}
 	switch change {
-	case MailResume:
+	case MailResubscribe:
 		return pageView{Title: "You get the mail again", Text: "Error mail about these apps is sent to you again.", Apps: apps}, nil
-	case MailSilence:
+	case MailUnsubscribe:
 		return pageView{
 			Title: "You are unsubscribed", Text: "No more error mail about these apps is sent to your address. Others still get theirs.", Apps: apps,
 			Button: "Undo", Undo: true,
@@ -168,9 +168,9 @@ func (a *API) unsubscribe(r *http.Request, undo bool) (pageView, error) {
 	}
 }
 
-func (a *API) confirm(r *http.Request, _ bool) (pageView, error) {
+func (a *API) confirmRecipient(r *http.Request, _ bool) (pageView, error) {
 	commit := r.Method == http.MethodPost
-	app, err := a.MailDesk.Confirm(r.Context(), r.PathValue("token"), commit)
+	app, err := a.MailSubscriptions.Confirm(r.Context(), r.PathValue("token"), commit)
 	if err != nil {
 		return pageView{}, err
 	}
@@ -180,15 +180,15 @@ func (a *API) confirm(r *http.Request, _ bool) (pageView, error) {
 	return pageView{Title: "Do you want this app's error mail?", Text: "You would get a mail when an endpoint of this app fails, and one when it is well again.", Apps: []partner.ClientID{app}, Button: "Yes, confirm my address"}, nil
 }
 
-func (a *API) neverAsk(r *http.Request, undo bool) (pageView, error) {
-	change := mailChange(r, undo)
-	if err := a.MailDesk.NeverAsk(r.Context(), r.PathValue("token"), change); err != nil {
+func (a *API) blockConfirmations(r *http.Request, undo bool) (pageView, error) {
+	change := readMailAction(r, undo)
+	if err := a.MailSubscriptions.NeverAsk(r.Context(), r.PathValue("token"), change); err != nil {
 		return pageView{}, err
 	}
 	switch change {
-	case MailResume:
+	case MailResubscribe:
 		return pageView{Title: "You can be asked again", Text: "Whoever sets your address for an app's error mail has you asked whether you want it."}, nil
-	case MailSilence:
+	case MailUnsubscribe:
 		return pageView{
 			Title: "You are not asked again", Text: "Nobody can have you asked again whether you want an app's error mail. Mail that you confirmed still comes.",
 			Button: "Undo", Undo: true,

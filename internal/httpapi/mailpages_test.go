@@ -28,7 +28,7 @@ func (d *desk) down() error {
 	return d.world.down
 }
 
-func (d *desk) Unsubscribe(_ context.Context, token string, change httpapi.MailChange) ([]partner.ClientID, error) {
+func (d *desk) Unsubscribe(_ context.Context, token string, change httpapi.MailAction) ([]partner.ClientID, error) {
 	switch token {
 	case "bad":
 		return nil, httpapi.ErrBadMailLink
@@ -42,7 +42,7 @@ func (d *desk) Unsubscribe(_ context.Context, token string, change httpapi.MailC
 	return []partner.ClientID{"app1"}, nil
 }
 
-func (d *desk) NeverAsk(_ context.Context, token string, change httpapi.MailChange) error {
+func (d *desk) NeverAsk(_ context.Context, token string, change httpapi.MailAction) error {
 	if token == "bad" {
 		return httpapi.ErrBadMailLink
 	}
@@ -70,8 +70,8 @@ func (d *desk) Confirm(_ context.Context, token string, commit bool) (partner.Cl
 func TestMailPages(t *testing.T) {
 	t.Parallel()
 	d := &desk{}
-	h := newHarness(t, func(deps *httpapi.Deps) { deps.MailDesk = d })
-	pages := h.api.Public()
+	h := newHarness(t, func(deps *httpapi.Deps) { deps.MailSubscriptions = d })
+	pages := h.api.PublicHandler()
 	visit := func(method, path, form string) *httptest.ResponseRecorder {
 		r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(form))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")

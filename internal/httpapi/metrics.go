@@ -51,7 +51,7 @@ func newMetrics(reg prometheus.Registerer, routes []route) *metrics {
 	}
 	for _, r := range routes {
 		m.duration.WithLabelValues(r.pattern, r.method)
-		for _, code := range append(watched(r), r.success...) {
+		for _, code := range append(alertedCodes(r), r.success...) {
 			m.requests.WithLabelValues(r.pattern, r.method, strconv.Itoa(code))
 		}
 	}
@@ -68,8 +68,8 @@ func newMetrics(reg prometheus.Registerer, routes []route) *metrics {
 	return m
 }
 
-// watched are the codes that alerts look for: an increase from nothing to one is seen only when the nothing was.
-func watched(r route) []int {
+// alertedCodes are the codes that alerts look for: an increase from nothing to one is seen only when the nothing was.
+func alertedCodes(r route) []int {
 	codes := []int{http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable}
 	if r.pattern == "/v1/state-changes" {
 		codes = append(codes, http.StatusUnauthorized, http.StatusForbidden)
@@ -77,29 +77,29 @@ func watched(r route) []int {
 	return codes
 }
 
-func (m *metrics) observe(route, method string, code int, took time.Duration) {
+func (m *metrics) observeRequest(route, method string, code int, took time.Duration) {
 	m.requests.WithLabelValues(route, method, strconv.Itoa(code)).Inc()
 	m.duration.WithLabelValues(route, method).Observe(took.Seconds())
 }
 
-// series are one route's, looked up once.
-type series struct {
+// routeSeries are one route's, looked up once.
+type routeSeries struct {
 	duration prometheus.Observer
 	// byCode holds those of its successes; others are seldom.
 	byCode   map[int]prometheus.Counter
 	requests *prometheus.CounterVec
 }
 
-func (m *metrics) of(r route) series {
+func (m *metrics) seriesFor(r route) routeSeries {
 	own := prometheus.Labels{"route": r.pattern, "method": r.method}
-	s := series{duration: m.duration.With(own), byCode: map[int]prometheus.Counter{}, requests: m.requests.MustCurryWith(own)}
+	s := routeSeries{duration: m.duration.With(own), byCode: map[int]prometheus.Counter{}, requests: m.requests.MustCurryWith(own)}
 	for _, code := range r.success {
 		s.byCode[code] = s.requests.WithLabelValues(strconv.Itoa(code))
 	}
 	return s
 }
 
-func (s series) observe(code int, took time.Duration) {
+func (s routeSeries) observeRequest(code int, took time.Duration) {
 	c, ok := s.byCode[code]
 	if !ok {
 		c = s.requests.WithLabelValues(strconv.Itoa(code))
@@ -120,8 +120,8 @@ func methodLabel(method string) string {
 // noRole is the role label of who shows no good token.
 const noRole = "none"
 
-// refused counts an answer that names a budget.
-func (m *metrics) refused(p *Problem, role RoleKind) {
+// countRefusal counts an answer that names a budget.
+func (m *metrics) countRefusal(p *Problem, role RoleKind) {
 	if p.Budget == "" {
 		return
 	}

@@ -16,9 +16,9 @@ import (
 
 // Limits of NDJSON bodies.
 const (
-	maxLine    = 64 << 10
-	maxLines   = 64 << 20 // bytes of all lines
-	batchLines = 500
+	maxLine        = 64 << 10
+	maxLines       = 64 << 20 // bytes of all lines
+	maxLinesAtOnce = 500
 	// recheckEvery is how often the token of a body that keeps coming is looked up again.
 	recheckEvery = 500 * time.Millisecond
 )
@@ -42,20 +42,20 @@ type lineAnswer struct {
 	Errors   []FieldError `json:"errors,omitempty"`
 }
 
-func (l line) refuse(p *Problem) {
+func (l line) setProblem(p *Problem) {
 	*l.answer = lineAnswer{Line: l.number, Status: p.Status, Detail: p.Detail, Errors: p.Errors}
 }
 
-// batchFunc handles lines in their order and fills in their answers. An error means that the
+// lineHandler handles lines in their order and fills in their answers. An error means that the
 // store failed: what it left unanswered counts as not done, and nothing after it is tried.
-type batchFunc func(ctx context.Context, lines []line) error
+type lineHandler func(ctx context.Context, lines []line) error
 
-// stream reads NDJSON and answers line by line, in order.
-type stream struct {
-	c     *call
-	api   *API
-	lines *lineReader
-	batch batchFunc
+// lineStream reads NDJSON and answers line by line, in order.
+type lineStream struct {
+	c           *call
+	api         *API
+	lines       *lineReader
+	handleLines lineHandler
 	// err is the failure after which lines are no longer tried.
 	err error
 	// done is true when the body has no more lines, cut when it could not be read to its end.
@@ -66,41 +66,41 @@ type stream struct {
 	began bool
 }
 
-// stream answers a body of lines; refused hears how many of them nobody can accept.
-func (a *API) stream(c *call, refused func(n int), batch batchFunc) error {
+// streamLines answers a body of lines; refused hears how many of them nobody can accept.
+func (a *API) streamLines(c *call, refused func(n int), batch lineHandler) error {
 	if c.r.ContentLength > maxLines {
-		return tooLarge(budgetBody, "At most "+strconv.Itoa(maxLines)+" bytes of lines are accepted: send them in parts.")
+		return tooLargeProblem(budgetBody, "At most "+strconv.Itoa(maxLines)+" bytes of lines are accepted: send them in parts.")
 	}
 	control := http.NewResponseController(c.w)
 	if err := ignoreUnsupported(control.EnableFullDuplex()); err != nil {
 		return err
 	}
-	byProgress(c.r)
-	s := &stream{c: c, api: a, lines: newLineReader(http.MaxBytesReader(c.w, c.r.Body, maxLines)), batch: batch, checked: a.Now()}
+	limitBodyIdleTime(c.r)
+	s := &lineStream{c: c, api: a, lines: newLineReader(http.MaxBytesReader(c.w, c.r.Body, maxLines)), handleLines: batch, checked: a.Now()}
 	for !s.done {
-		answers := s.next()
-		if s.err != nil && !s.began && !anyDone(answers) {
+		answers := s.handleNextLines()
+		if s.err != nil && !s.began && !anyLineDone(answers) {
 			return s.err // nothing was done at all: one problem says it better
 		}
-		refused(unacceptable(answers))
-		if err := s.write(control, answers); err != nil {
+		refused(countInvalidLines(answers))
+		if err := s.writeAnswers(control, answers); err != nil {
 			return err
 		}
 	}
 	if !s.began {
-		return malformed("The body holds no line.")
+		return malformedProblem("The body holds no line.")
 	}
 	if s.err != nil {
 		a.Log.LogAttrs(c.ctx(), slog.LevelError, "a body of lines was not done to its end", slog.String("request_id", c.id), slog.Any("err", s.err))
 	}
 	if s.cut {
-		return s.hangUp(control)
+		return s.closeConnection(control)
 	}
 	return nil
 }
 
-// unacceptable counts the lines that broke a rule, whatever the store says.
-func unacceptable(answers []*lineAnswer) (n int) {
+// countInvalidLines counts the lines that broke a rule, whatever the store says.
+func countInvalidLines(answers []*lineAnswer) (n int) {
 	for _, a := range answers {
 		switch a.Status {
 		case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
@@ -110,7 +110,7 @@ func unacceptable(answers []*lineAnswer) (n int) {
 	return n
 }
 
-func anyDone(answers []*lineAnswer) bool {
+func anyLineDone(answers []*lineAnswer) bool {
 	for _, a := range answers {
 		if a.Status < http.StatusBadRequest {
 			return true
@@ -119,11 +119,11 @@ func anyDone(answers []*lineAnswer) bool {
 	return len(answers) == 0
 }
 
-// next reads the lines that are at hand, at most batchLines, and handles them.
-func (s *stream) next() []*lineAnswer {
+// handleNextLines reads the lines that are at hand, at most maxLinesAtOnce, and handles them.
+func (s *lineStream) handleNextLines() []*lineAnswer {
 	var answers []*lineAnswer
 	var good []line
-	for len(answers) < batchLines {
+	for len(answers) < maxLinesAtOnce {
 		number, text, err := s.lines.next()
 		if errors.Is(err, io.EOF) {
 			s.done = true
@@ -133,48 +133,48 @@ func (s *stream) next() []*lineAnswer {
 		answers = append(answers, answer)
 		l := line{number: number, answer: answer}
 		if err == nil {
-			l.doc, err = s.c.parse(text)
+			l.doc, err = s.c.parseJSONInTurn(text)
 		}
 		if err == nil {
 			good = append(good, l)
 		} else {
-			s.bad(l, err)
+			s.answerBadLine(l, err)
 		}
-		if s.done || !s.lines.ready() {
+		if s.done || !s.lines.hasLine() {
 			break
 		}
 	}
 	after := s.err != nil
 	if s.err == nil && len(good) > 0 {
-		s.err = s.recheck()
+		s.err = s.recheckCaller()
 	}
 	if s.err == nil && len(good) > 0 {
-		s.err = s.batch(s.c.ctx(), good)
+		s.err = s.handleLines(s.c.ctx(), good)
 	}
 	if s.err != nil {
-		s.giveUp(good, after)
+		s.answerUndone(good, after)
 	}
 	return answers
 }
 
-// recheck is the error of a token that ended while its caller goes on sending.
-func (s *stream) recheck() error {
+// recheckCaller is the error of a token that ended while its caller goes on sending.
+func (s *lineStream) recheckCaller() error {
 	now := s.api.Now()
 	if now.Sub(s.checked) < recheckEvery {
 		return nil
 	}
 	s.checked = now
-	return s.api.auth.still(s.c.ctx(), s.c.token, now)
+	return s.api.auth.recheckToken(s.c.ctx(), s.c.token, now)
 }
 
-// bad answers a line that is not JSON, or the end of a body that cannot be read further.
-func (s *stream) bad(l line, err error) {
+// answerBadLine answers a line that is not JSON, or the end of a body that cannot be read further.
+func (s *lineStream) answerBadLine(l line, err error) {
 	var p *Problem
 	if !errors.As(err, &p) {
-		p, _ = problemOf(err, s.api.StoreFault)
+		p, _ = problemFromError(err, s.api.StoreFault)
 	}
-	l.refuse(p)
-	if _, cut := errors.AsType[*cutError](err); cut {
+	l.setProblem(p)
+	if _, cut := errors.AsType[*truncatedBodyError](err); cut {
 		s.done, s.cut = true, true
 		return
 	}
@@ -183,9 +183,9 @@ func (s *stream) bad(l line, err error) {
 	}
 }
 
-// giveUp answers what a failure left undone: in the batch that failed, or after it.
-func (s *stream) giveUp(lines []line, after bool) {
-	p, _ := problemOf(s.err, s.api.StoreFault)
+// answerUndone answers what a failure left undone: in the batch that failed, or after it.
+func (s *lineStream) answerUndone(lines []line, after bool) {
+	p, _ := problemFromError(s.err, s.api.StoreFault)
 	if after && p.Status == http.StatusInternalServerError { // which is not these lines' own
 		p.Status = http.StatusServiceUnavailable
 	}
@@ -198,12 +198,12 @@ func (s *stream) giveUp(lines []line, after bool) {
 	}
 	for _, l := range lines {
 		if l.answer.Status == 0 {
-			l.refuse(&Problem{Status: p.Status, Detail: detail})
+			l.setProblem(&Problem{Status: p.Status, Detail: detail})
 		}
 	}
 }
 
-func (s *stream) write(control *http.ResponseController, answers []*lineAnswer) error {
+func (s *lineStream) writeAnswers(control *http.ResponseController, answers []*lineAnswer) error {
 	if len(answers) == 0 {
 		return nil
 	}
@@ -211,7 +211,7 @@ func (s *stream) write(control *http.ResponseController, answers []*lineAnswer) 
 		return err
 	}
 	if !s.began {
-		s.c.lines()
+		s.c.setNDJSONHeaders()
 		if s.cut {
 			s.c.w.Header().Set("Connection", "close")
 		}
@@ -234,9 +234,9 @@ func (s *stream) write(control *http.ResponseController, answers []*lineAnswer) 
 	return nil
 }
 
-// hangUp ends a connection whose body broke off: net/http would wait two minutes more for what is left of
+// closeConnection ends a connection whose body broke off: net/http would wait two minutes more for what is left of
 // the body.
-func (s *stream) hangUp(control *http.ResponseController) error {
+func (s *lineStream) closeConnection(control *http.ResponseController) error {
 	conn, _, err := control.Hijack()
 	if errors.Is(err, http.ErrNotSupported) {
 		return nil
@@ -250,13 +250,13 @@ func (s *stream) hangUp(control *http.ResponseController) error {
 	return nil
 }
 
-// cutError is the end of a body that cannot be read to its end.
-type cutError struct{ problem *Problem }
+// truncatedBodyError is the end of a body that cannot be read to its end.
+type truncatedBodyError struct{ problem *Problem }
 
-func (e *cutError) Error() string { return e.problem.Error() }
+func (e *truncatedBodyError) Error() string { return e.problem.Error() }
 
 // Unwrap returns the problem.
-func (e *cutError) Unwrap() error { return e.problem }
+func (e *truncatedBodyError) Unwrap() error { return e.problem }
 
 // lineReader splits a body into lines, counting as editors do and skipping blank ones.
 type lineReader struct {
@@ -266,14 +266,14 @@ type lineReader struct {
 
 func newLineReader(r io.Reader) *lineReader { return &lineReader{buf: bufio.NewReaderSize(r, maxLine)} }
 
-// ready reports whether a whole line can be had without waiting.
-func (l *lineReader) ready() bool {
+// hasLine reports whether a whole line can be had without waiting.
+func (l *lineReader) hasLine() bool {
 	b, _ := l.buf.Peek(l.buf.Buffered())
 	return bytes.IndexByte(b, '\n') >= 0
 }
 
 // next returns the next line that is not blank, valid until the call after it. The error is
-// io.EOF at the end, *cutError when the body broke off (nothing follows), else the line's alone.
+// io.EOF at the end, *truncatedBodyError when the body broke off (nothing follows), else the line's alone.
 func (l *lineReader) next() (int, []byte, error) {
 	for {
 		text, err := l.buf.ReadSlice('\n')
@@ -282,12 +282,12 @@ func (l *lineReader) next() (int, []byte, error) {
 		}
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull):
-			return l.number, nil, l.skip()
+			return l.number, nil, l.skipRest()
 		case err != nil && !errors.Is(err, io.EOF):
 			if len(text) == 0 {
 				l.number++
 			}
-			return l.number, nil, cutOff(err)
+			return l.number, nil, newTruncatedBodyError(err)
 		}
 		if len(bytes.TrimSpace(text)) > 0 {
 			return l.number, text, nil
@@ -298,31 +298,31 @@ func (l *lineReader) next() (int, []byte, error) {
 	}
 }
 
-// skip leaves the rest of a line that is too long.
-func (l *lineReader) skip() error {
+// skipRest leaves the rest of a line that is too long.
+func (l *lineReader) skipRest() error {
 	for {
 		_, err := l.buf.ReadSlice('\n')
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull):
 		case err == nil, errors.Is(err, io.EOF):
-			p := tooLarge(budgetBody, "A line may have at most "+strconv.Itoa(maxLine)+" bytes.")
+			p := tooLargeProblem(budgetBody, "A line may have at most "+strconv.Itoa(maxLine)+" bytes.")
 			p.Title = "The line is too long"
 			return p
 		default:
-			return cutOff(err)
+			return newTruncatedBodyError(err)
 		}
 	}
 }
 
-// cutOff says in a line's answer why the body ends there.
-func cutOff(err error) error {
+// newTruncatedBodyError says in a line's answer why the body ends there.
+func newTruncatedBodyError(err error) error {
 	var size *http.MaxBytesError
 	switch {
 	case errors.As(err, &size):
-		return &cutError{tooLarge(budgetBody, "The body is longer than "+strconv.FormatInt(size.Limit, 10)+" bytes: this line and all after it were not read.")}
+		return &truncatedBodyError{tooLargeProblem(budgetBody, "The body is longer than "+strconv.FormatInt(size.Limit, 10)+" bytes: this line and all after it were not read.")}
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return &cutError{newProblem(http.StatusRequestTimeout, "too-slow", "The body came too slowly", "The rest of the body did not come in time: this line and all after it were not read.")}
+		return &truncatedBodyError{newProblem(http.StatusRequestTimeout, "too-slow", "The body came too slowly", "The rest of the body did not come in time: this line and all after it were not read.")}
 	default:
-		return &cutError{malformed("The body broke off within or before this line.")}
+		return &truncatedBodyError{malformedProblem("The body broke off within or before this line.")}
 	}
 }

@@ -29,25 +29,25 @@ type OpsOptions struct {
 // readyWithin bounds the checks of /readyz.
 const readyWithin = 3 * time.Second
 
-// Ops serves the operators' endpoints, without authentication: they belong on a private listener.
-func (a *API) Ops(o OpsOptions) http.Handler {
+// OpsHandler serves the operators' endpoints, without authentication: they belong on a private listener.
+func (a *API) OpsHandler(o OpsOptions) http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, f http.HandlerFunc) {
 		mux.HandleFunc("GET "+pattern, f)
-		mux.Handle(pattern, a.reject(func() *Problem {
+		mux.Handle(pattern, a.newProblemHandler(func() *Problem {
 			p := newProblem(http.StatusMethodNotAllowed, "method-not-allowed", "The method is not allowed here", "Use GET.")
 			p.allow = "GET, HEAD"
 			return p
 		}))
 	}
 	handle("/healthz", func(w http.ResponseWriter, _ *http.Request) {
-		send(w, http.StatusOK, typeJSON, []byte(`{"status":"ok"}`+"\n"))
+		sendBody(w, http.StatusOK, typeJSON, []byte(`{"status":"ok"}`+"\n"))
 	})
 	if o.Metrics != nil {
 		handle("/metrics", o.Metrics.ServeHTTP)
 	}
 	if o.Readiness != nil {
-		handle("/readyz", ready(o.Readiness))
+		handle("/readyz", newReadinessHandler(o.Readiness))
 	}
 	if o.Pprof {
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
@@ -56,7 +56,7 @@ func (a *API) Ops(o OpsOptions) http.Handler {
 		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
-	mux.Handle("/", a.reject(func() *Problem { return notFound("resource") }))
+	mux.Handle("/", a.newProblemHandler(func() *Problem { return notFoundProblem("resource") }))
 	return mux
 }
 
@@ -67,7 +67,7 @@ type checkAnswer struct {
 	Warning string `json:"warning,omitempty"`
 }
 
-func ready(checks func(context.Context) []Check) http.HandlerFunc {
+func newReadinessHandler(checks func(context.Context) []Check) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), readyWithin)
 		defer cancel()
@@ -86,10 +86,10 @@ func ready(checks func(context.Context) []Check) http.HandlerFunc {
 		if !answer.Ready {
 			status = http.StatusServiceUnavailable
 		}
-		body, err := encode(answer)
+		body, err := encodeJSON(answer)
 		if err != nil { // strings and booleans always encode
 			status, body = http.StatusInternalServerError, nil
 		}
-		send(w, status, typeJSON, body)
+		sendBody(w, status, typeJSON, body)
 	}
 }

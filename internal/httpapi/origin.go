@@ -16,9 +16,9 @@ const (
 	corsAnswerHeaders  = "ETag, Idempotent-Replayed, Location, Retry-After, X-Request-Id"
 )
 
-// cors lets scripts of the given origins call the API, and nobody without an origin in the list.
+// allowOrigins lets scripts of the given origins call the API, and nobody without an origin in the list.
 // Credentials that a browser adds by itself are never allowed: a script must send its token.
-func (a *API) cors(methods map[string]bool, next http.Handler) http.Handler {
+func (a *API) allowOrigins(methods map[string]bool, next http.Handler) http.Handler {
 	if len(a.Origins) == 0 {
 		return next
 	}
@@ -48,13 +48,13 @@ func (a *API) cors(methods map[string]bool, next http.Handler) http.Handler {
 	})
 }
 
-// proxied puts the caller's address where the connection's was, if the connection comes from a
+// withForwardedAddr puts the caller's address where the connection's was, if the connection comes from a
 // proxy that is trusted to say it.
-func (a *API) proxied(r *http.Request) *http.Request {
+func (a *API) withForwardedAddr(r *http.Request) *http.Request {
 	if len(a.TrustedProxies) == 0 {
 		return r
 	}
-	from := forwardedFor(r.RemoteAddr, r.Header.Values("X-Forwarded-For"), a.TrustedProxies)
+	from := resolveCallerAddr(r.RemoteAddr, r.Header.Values("X-Forwarded-For"), a.TrustedProxies)
 	if from == r.RemoteAddr {
 		return r
 	}
@@ -66,32 +66,32 @@ func (a *API) proxied(r *http.Request) *http.Request {
 // maxHops bounds how many proxies are looked through.
 const maxHops = 16
 
-// forwardedFor finds the address from which the first proxy that is not ours, or the caller, came:
+// resolveCallerAddr finds the address from which the first proxy that is not ours, or the caller, came:
 // each trusted proxy is believed about its own peer, from the nearest on, and what stands before
 // the first stranger may be anybody's invention. Where a trusted proxy says nothing readable, it
 // is the caller itself.
-func forwardedFor(remoteAddr string, headers []string, trusted []netip.Prefix) string {
+func resolveCallerAddr(remoteAddr string, headers []string, trusted []netip.Prefix) string {
 	ap, err := netip.ParseAddrPort(remoteAddr)
-	if err != nil || !inAny(trusted, ap.Addr()) {
+	if err != nil || !containsAddr(trusted, ap.Addr()) {
 		return remoteAddr
 	}
 	hops := strings.Split(strings.Join(headers, ","), ",")
 	from := remoteAddr
 	for i := len(hops) - 1; i >= 0 && len(hops)-i <= maxHops; i-- {
-		addr, ok := hopAddr(strings.TrimSpace(hops[i]))
+		addr, ok := parseHopAddr(strings.TrimSpace(hops[i]))
 		if !ok {
 			return from
 		}
 		from = netip.AddrPortFrom(addr, 0).String()
-		if !inAny(trusted, addr) {
+		if !containsAddr(trusted, addr) {
 			return from
 		}
 	}
 	return from
 }
 
-// hopAddr reads an address, perhaps with a port.
-func hopAddr(s string) (netip.Addr, bool) {
+// parseHopAddr reads an address, perhaps with a port.
+func parseHopAddr(s string) (netip.Addr, bool) {
 	if ap, err := netip.ParseAddrPort(s); err == nil {
 		return ap.Addr().Unmap().WithZone(""), true
 	}
@@ -99,7 +99,7 @@ func hopAddr(s string) (netip.Addr, bool) {
 	return addr.Unmap().WithZone(""), err == nil
 }
 
-func inAny(list []netip.Prefix, addr netip.Addr) bool {
+func containsAddr(list []netip.Prefix, addr netip.Addr) bool {
 	addr = addr.Unmap().WithZone("")
 	return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(addr) })
 }

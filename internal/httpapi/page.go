@@ -17,24 +17,24 @@ const (
 	maxCursor    = 512
 )
 
-// page is what a request asked of a list.
-type page struct {
+// pageRequest is what a request asked of a list.
+type pageRequest struct {
 	// of names the list with its filters, so that a cursor of one is no good for another.
 	of      string
-	cursors Cursors
+	cursors CursorSigner
 	after   string
 	limit   int
 }
 
-// Cursors signs cursors, so that a list gets back only what it gave. What a cursor says may be
+// CursorSigner signs cursors, so that a list gets back only what it gave. What a cursor says may be
 // read by everybody.
-type Cursors interface {
+type CursorSigner interface {
 	Sign(purpose string, message []byte) string
 	Verify(purpose, text string) (message []byte, err error)
 }
 
-// ownCursors signs with a key that nobody else has.
-func ownCursors(random io.Reader) Cursors {
+// newCursorSigner signs with a key that nobody else has.
+func newCursorSigner(random io.Reader) CursorSigner {
 	text, err := secret.GenerateKey(random)
 	if err != nil {
 		panic("httpapi: " + err.Error())
@@ -51,17 +51,17 @@ type pageAnswer[T any] struct {
 	NextCursor string `json:"next_cursor,omitempty"`
 }
 
-// page reads ?limit= and ?cursor= and refuses parameters that are neither those nor in extra.
-func (c *call) page(of string, extra ...string) (page, error) {
+// readPage reads ?limit= and ?cursor= and refuses parameters that are neither those nor in extra.
+func (c *call) readPage(of string, extra ...string) (pageRequest, error) {
 	if err := c.allowParameters(append(extra, "cursor", "limit")...); err != nil {
-		return page{}, err
+		return pageRequest{}, err
 	}
 	query := c.r.URL.Query()
-	p := page{of: listOf(of, query), limit: defaultLimit, cursors: c.cursors}
+	p := pageRequest{of: cursorPurpose(of, query), limit: defaultLimit, cursors: c.cursors}
 	if s := query.Get("limit"); query.Has("limit") {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 1 || n > maxLimit {
-			return p, invalid(FieldError{Pointer: "/limit", Detail: fmt.Sprintf("must be a whole number from 1 to %d", maxLimit)})
+			return p, invalidProblem(FieldError{Pointer: "/limit", Detail: fmt.Sprintf("must be a whole number from 1 to %d", maxLimit)})
 		}
 		p.limit = n
 	}
@@ -70,11 +70,11 @@ func (c *call) page(of string, extra ...string) (page, error) {
 		return p, nil
 	}
 	if len(s) > maxCursor {
-		return p, badCursor()
+		return p, badCursorProblem()
 	}
 	after, err := c.cursors.Verify(p.of, s)
 	if err != nil {
-		return p, badCursor()
+		return p, badCursorProblem()
 	}
 	p.after = string(after)
 	return p, nil
@@ -86,16 +86,16 @@ func (c *call) allowParameters(known ...string) error {
 	for name, values := range c.r.URL.Query() {
 		switch {
 		case !slices.Contains(known, name):
-			f.add(member("", name), "is not a known parameter")
+			f.add(memberPointer("", name), "is not a known parameter")
 		case len(values) > 1:
-			f.add(member("", name), "stands twice")
+			f.add(memberPointer("", name), "stands twice")
 		}
 	}
 	return f.err()
 }
 
-// listOf names a list with the filters that it is asked with.
-func listOf(of string, query url.Values) string {
+// cursorPurpose names a list with the filters that it is asked with.
+func cursorPurpose(of string, query url.Values) string {
 	filters := url.Values{}
 	for name, values := range query {
 		if name != "limit" && name != "cursor" {
@@ -105,8 +105,8 @@ func listOf(of string, query url.Values) string {
 	return "cursor/" + of + "?" + filters.Encode()
 }
 
-// badCursor refuses a cursor that was forged, or that another list or other filters gave.
-func badCursor() *Problem {
+// badCursorProblem refuses a cursor that was forged, or that another list or other filters gave.
+func badCursorProblem() *Problem {
 	p := newProblem(http.StatusBadRequest, "cursor", "The cursor cannot be used",
 		"This list, asked with these filters, did not give it: start again without a cursor.")
 	p.Errors = []FieldError{{Pointer: "/cursor", Detail: "is not a cursor that this list gave"}}
@@ -115,17 +115,17 @@ func badCursor() *Problem {
 
 // answerList answers with a page under the ETag of its content; next is the position behind it, empty on
 // the last page.
-func answerList[T any](c *call, p page, items []T, next string) error {
-	body, err := encode(answerPage(p, items, next))
+func answerList[T any](c *call, p pageRequest, items []T, next string) error {
+	body, err := encodeJSON(newPageAnswer(p, items, next))
 	if err != nil {
 		return err
 	}
-	return c.cacheable(body)
+	return c.writeCacheable(body)
 }
 
-// answerPage is a page of a list.
-func answerPage[T any](p page, items []T, next string) pageAnswer[T] {
-	answer := pageAnswer[T]{Items: list(items)}
+// newPageAnswer is a page of a list.
+func newPageAnswer[T any](p pageRequest, items []T, next string) pageAnswer[T] {
+	answer := pageAnswer[T]{Items: emptyIfNil(items)}
 	if next != "" {
 		answer.NextCursor = p.cursors.Sign(p.of, []byte(next))
 	}

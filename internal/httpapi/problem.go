@@ -53,65 +53,65 @@ func newProblem(status int, slug, title, detail string) *Problem {
 	return &Problem{Type: problemType + slug, Title: title, Status: status, Detail: detail}
 }
 
-func malformed(detail string) *Problem {
+func malformedProblem(detail string) *Problem {
 	return newProblem(http.StatusBadRequest, "malformed", "The body cannot be read", detail)
 }
 
-func invalid(errs ...FieldError) *Problem {
+func invalidProblem(errs ...FieldError) *Problem {
 	p := newProblem(http.StatusUnprocessableEntity, "invalid", "The request breaks a rule", "The members named in errors must be put right.")
 	p.Errors = errs
 	return p
 }
 
-func forbidden(detail string, errs ...FieldError) *Problem {
+func forbiddenProblem(detail string, errs ...FieldError) *Problem {
 	p := newProblem(http.StatusForbidden, "forbidden", "The token's role does not allow this", detail)
 	p.Errors = errs
 	return p
 }
 
-func notFound(what string) *Problem {
+func notFoundProblem(what string) *Problem {
 	return newProblem(http.StatusNotFound, "not-found", "Not found", "There is no such "+what+".")
 }
 
-func preconditionFailed() *Problem {
+func preconditionFailedProblem() *Problem {
 	return newProblem(http.StatusPreconditionFailed, "stale", "It was changed in the meantime",
 		"The ETag in the request's precondition is not the current one: read it again, decide again, send again.")
 }
 
-// nothingToCompare refuses a precondition where nothing has an ETag: ignoring it would write what
+// noETagProblem refuses a precondition where nothing has an ETag: ignoring it would write what
 // the caller wanted written on a condition alone.
-func nothingToCompare() *Problem {
-	p := preconditionFailed()
+func noETagProblem() *Problem {
+	p := preconditionFailedProblem()
 	p.Title, p.Detail = "There is no ETag to compare with", "This operation has none: send the request without If-Match and If-None-Match."
 	return p
 }
 
-// overtaken refuses what others kept undoing while it was under way.
-func overtaken() *Problem {
+// overtakenProblem refuses what others kept undoing while it was under way.
+func overtakenProblem() *Problem {
 	p := newProblem(http.StatusConflict, "overtaken", "Others keep changing the same approvals",
 		"Approvals of this app were taken back again and again meanwhile: nothing is certain to be written. Repeat the request after the time in Retry-After.")
 	p.retryAfter = retryStore
 	return p
 }
 
-func keyReused() *Problem {
+func keyReusedProblem() *Problem {
 	return newProblem(http.StatusConflict, "idempotency-key-reused", "The idempotency key was used before",
 		"This Idempotency-Key came with another body within the last day: use a new key for a new request.")
 }
 
-func tooLarge(budget, detail string) *Problem {
+func tooLargeProblem(budget, detail string) *Problem {
 	p := newProblem(http.StatusRequestEntityTooLarge, "too-large", "The body is too large", detail)
 	p.closing, p.Budget = true, budget
 	return p
 }
 
-func tooSlow() *Problem {
+func tooSlowProblem() *Problem {
 	p := newProblem(http.StatusRequestTimeout, "too-slow", "The body came too slowly", "Send the whole body at once.")
 	p.closing = true
 	return p
 }
 
-func tooMany(budget, detail string, after time.Duration) *Problem {
+func tooManyRequestsProblem(budget, detail string, after time.Duration) *Problem {
 	p := newProblem(http.StatusTooManyRequests, "too-many-requests", "Too many requests", detail)
 	p.retryAfter, p.Budget = max(after, time.Second), budget
 	return p
@@ -120,15 +120,15 @@ func tooMany(budget, detail string, after time.Duration) *Problem {
 // retryStore is how long a caller should wait when the store does not answer.
 const retryStore = 2 * time.Second
 
-func unavailable() *Problem {
+func unavailableProblem() *Problem {
 	p := newProblem(http.StatusServiceUnavailable, "unavailable", "The service cannot reach its store",
 		"Nothing is known to be written. Repeat the request after the time in Retry-After, a state change with its Idempotency-Key.")
 	p.retryAfter = retryStore
 	return p
 }
 
-// storeFull refuses a partner's write, so that the platform's changes have what is left.
-func storeFull(percent int) *Problem {
+// storeFullProblem refuses a partner's write, so that the platform's changes have what is left.
+func storeFullProblem(percent int) *Problem {
 	p := newProblem(http.StatusServiceUnavailable, "store-nearly-full", "The service's store is nearly full", fmt.Sprintf(
 		"%d %% of its memory is used. What is left is for the platform's changes: partners' writes are taken again when less than %d %% is used. Nothing was written; the service's operators know.",
 		percent, PartnersStopAt))
@@ -149,7 +149,7 @@ type fewReplicas interface {
 	Replicas() (confirmed, asked int)
 }
 
-func notReplicated(e fewReplicas) *Problem {
+func notReplicatedProblem(e fewReplicas) *Problem {
 	confirmed, asked := e.Replicas()
 	p := newProblem(http.StatusServiceUnavailable, "not-replicated", "Too few replicas have it", fmt.Sprintf(
 		"%d of the %d replicas asked for confirmed it in time, so a failover may lose what is written. "+
@@ -158,14 +158,14 @@ func notReplicated(e fewReplicas) *Problem {
 	return p
 }
 
-func internalError() *Problem {
+func internalErrorProblem() *Problem {
 	return newProblem(http.StatusInternalServerError, "internal", "The service failed",
 		"The fault is the service's. Its operators find the cause in the log by the request_id.")
 }
 
-// problemOf is the one place where errors become problems. fault names why the store did not answer; nil
+// problemFromError is the one place where errors become problems. fault names why the store did not answer; nil
 // where it was not asked. The second result says that the cause belongs in the log.
-func problemOf(err error, fault func(error) string) (p *Problem, unexpected bool) {
+func problemFromError(err error, fault func(error) string) (p *Problem, unexpected bool) {
 	var own *Problem
 	var fields partner.ValidationError
 	var size *http.MaxBytesError
@@ -175,44 +175,44 @@ func problemOf(err error, fault func(error) string) (p *Problem, unexpected bool
 		c := *own
 		return &c, false
 	case errors.As(err, &fields):
-		return invalid(fields...), false
+		return invalidProblem(fields...), false
 	case errors.As(err, &size):
-		return tooLarge(budgetBody, "At most "+strconv.FormatInt(size.Limit, 10)+" bytes are accepted."), false
+		return tooLargeProblem(budgetBody, "At most "+strconv.FormatInt(size.Limit, 10)+" bytes are accepted."), false
 	case errors.Is(err, mailbox.ErrGone):
-		return notFound("app"), false
+		return notFoundProblem("app"), false
 	case errors.Is(err, registry.ErrNotFound):
-		return notFound("thing"), false
+		return notFoundProblem("thing"), false
 	case errors.Is(err, registry.ErrConflict):
-		return preconditionFailed(), false
+		return preconditionFailedProblem(), false
 	case errors.Is(err, registry.ErrKeyReused):
-		return keyReused(), false
+		return keyReusedProblem(), false
 	case errors.Is(err, registry.ErrOutOfOrder):
-		return outOfOrder(), false
+		return outOfOrderProblem(), false
 	case errors.Is(err, registry.ErrUndecided):
-		return behindUndecided(), false
+		return undecidedChangeProblem(), false
 	case errors.Is(err, mailbox.ErrDismissed):
-		return overtaken(), false
+		return overtakenProblem(), false
 	case errors.As(err, &few):
-		return notReplicated(few), true
+		return notReplicatedProblem(few), true
 	case errors.Is(err, storewatch.ErrChanged):
-		return storeChanged(), false
+		return storeChangedProblem(), false
 	case fault != nil && fault(err) != "":
-		return unavailable(), true
+		return unavailableProblem(), true
 	default:
-		return internalError(), true
+		return internalErrorProblem(), true
 	}
 }
 
-// readError is the problem of a body that could not be read to its end.
-func readError(err error) error {
+// translateReadError is the problem of a body that could not be read to its end.
+func translateReadError(err error) error {
 	var size *http.MaxBytesError
 	switch {
 	case errors.As(err, &size):
 		return err
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return tooSlow()
+		return tooSlowProblem()
 	default:
-		p := malformed("The body broke off before its end.")
+		p := malformedProblem("The body broke off before its end.")
 		p.closing = true
 		return p
 	}
@@ -235,14 +235,14 @@ func (p *Problem) write(w http.ResponseWriter) {
 	if p.closing {
 		h.Set("Connection", "close")
 	}
-	body, err := encode(p)
+	body, err := encodeJSON(p)
 	if err != nil { // strings and integers always encode
 		body = []byte("{}\n")
 	}
-	send(w, p.Status, "application/problem+json", body)
+	sendBody(w, p.Status, "application/problem+json", body)
 }
 
-func send(w http.ResponseWriter, status int, contentType string, body []byte) {
+func sendBody(w http.ResponseWriter, status int, contentType string, body []byte) {
 	h := w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
@@ -254,7 +254,7 @@ func send(w http.ResponseWriter, status int, contentType string, body []byte) {
 	_, _ = w.Write(body) // a caller that went away is nobody's error
 }
 
-func encode(v any) ([]byte, error) {
+func encodeJSON(v any) ([]byte, error) {
 	var b strings.Builder
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)

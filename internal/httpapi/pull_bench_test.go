@@ -37,7 +37,7 @@ func BenchmarkPull(b *testing.B) {
 	h := httpapi.New(httpapi.Deps{
 		Statuses: running{}, ValidFor: time.Hour, Registerer: prometheus.NewRegistry(),
 		Log: slog.New(slog.DiscardHandler), // as with log.level info: nothing is written of a pull
-	}).Public()
+	}).PublicHandler()
 	known := httptest.NewRecorder()
 	h.ServeHTTP(known, httptest.NewRequest(http.MethodGet, "/api/state/Cust12345", nil))
 	for name, tag := range map[string]string{"200": "", "304": known.Header().Get("ETag")} {

@@ -72,7 +72,7 @@ func TestPullStorm(t *testing.T) {
 		h.want(t, 202, request{method: "POST", path: "/v1/state-changes", role: "platform", body: changeLine(1)})
 		h.want(t, 200, request{method: "GET", path: "/login/.well-known/jwks"})
 		ops := httptest.NewRecorder()
-		h.api.Ops(httpapi.OpsOptions{Readiness: func(context.Context) []httpapi.Check { return nil }}).ServeHTTP(ops, httptest.NewRequest(http.MethodGet, "/healthz", nil))
+		h.api.OpsHandler(httpapi.OpsOptions{Readiness: func(context.Context) []httpapi.Check { return nil }}).ServeHTTP(ops, httptest.NewRequest(http.MethodGet, "/healthz", nil))
 		if took := time.Since(start); ops.Code != 200 || took != 0 {
 			t.Errorf("/healthz = %d; all together took %v", ops.Code, took)
 		}

@@ -80,15 +80,15 @@ func (r Role) String() string {
 	return r.Kind.String()
 }
 
-// roles is a set of RoleKind. Admin needs no mention: it may call every operation.
-type roles uint8
+// roleSet is a set of RoleKind. Admin needs no mention: it may call every operation.
+type roleSet uint8
 
-func allow(kinds ...RoleKind) roles {
-	set := roles(Admin)
+func allowRoles(kinds ...RoleKind) roleSet {
+	set := roleSet(Admin)
 	for _, k := range kinds {
-		set |= roles(k)
+		set |= roleSet(k)
 	}
 	return set
 }
 
-func (s roles) has(k RoleKind) bool { return s&roles(k) != 0 }
+func (s roleSet) has(k RoleKind) bool { return s&roleSet(k) != 0 }

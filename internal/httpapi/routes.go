@@ -11,20 +11,20 @@ type route struct {
 	method    string
 	pattern   string
 	// may is who may call it; empty for everybody, without a token.
-	may     roles
+	may     roleSet
 	body    bodyKind
 	success []int
 	handle  handler
 }
 
-func (r route) public() bool { return r.may == 0 }
+func (r route) isPublic() bool { return r.may == 0 }
 
-// own reports whether a partner may call it for its own app only.
-func (r route) own() bool { return strings.Contains(r.pattern, "{client_id}") }
+// isPerApp reports whether a partner may call it for its own app only.
+func (r route) isPerApp() bool { return strings.Contains(r.pattern, "{client_id}") }
 
-// settings reports whether it is among the writes that a partner's budget of settings is for. Tests of an
+// writesSettings reports whether it is among the writes that a partner's budget of settings is for. Tests of an
 // endpoint and resyncs have budgets of their own.
-func (r route) settings() bool {
+func (r route) writesSettings() bool {
 	return r.method != http.MethodGet && r.operation != "testEndpoint" && r.operation != "resync"
 }
 
@@ -51,61 +51,61 @@ func (a *API) Operations() []Operation {
 	return out
 }
 
-func (a *API) table() []route {
+func (a *API) allRoutes() []route {
 	var all []route
 	add := func(present bool, rs ...route) {
 		if present {
 			all = append(all, rs...)
 		}
 	}
-	add(a.Apps != nil, a.appReads()...)
-	add(a.Apps != nil && a.AppWriter != nil, a.appWrites()...)
-	add(a.Tester != nil, route{"testEndpoint", "POST", "/v1/apps/{client_id}/endpoints/{endpoint}/test", allow(Partner, Operator), optionalJSON, []int{200}, a.testEndpoint})
+	add(a.Apps != nil, a.appReadRoutes()...)
+	add(a.Apps != nil && a.AppWriter != nil, a.appWriteRoutes()...)
+	add(a.Tester != nil, route{"testEndpoint", "POST", "/v1/apps/{client_id}/endpoints/{endpoint}/test", allowRoles(Partner, Operator), optionalJSON, []int{200}, a.testEndpoint})
 	add(
 		a.ApprovalList != nil,
-		route{"listApprovals", "GET", "/v1/apps/{client_id}/approvals", allow(Platform, Operator), noBody, []int{200, 304}, a.listApprovals},
-		route{"getApproval", "GET", "/v1/apps/{client_id}/approvals/{tenant}", allow(Platform, Operator), noBody, []int{200, 304}, a.getApproval},
+		route{"listApprovals", "GET", "/v1/apps/{client_id}/approvals", allowRoles(Platform, Operator), noBody, []int{200, 304}, a.listApprovals},
+		route{"getApproval", "GET", "/v1/apps/{client_id}/approvals/{tenant}", allowRoles(Platform, Operator), noBody, []int{200, 304}, a.getApproval},
 	)
 	add(
 		a.Approvals != nil && a.ApprovalList != nil,
-		route{"putApprovals", "PUT", "/v1/apps/{client_id}/approvals", allow(Platform, Operator), linesBody, []int{200}, a.putApprovals},
-		route{"putApproval", "PUT", "/v1/apps/{client_id}/approvals/{tenant}", allow(Platform, Operator), noBody, []int{204}, a.putApproval},
-		route{"deleteApproval", "DELETE", "/v1/apps/{client_id}/approvals/{tenant}", allow(Platform, Operator), noBody, []int{204}, a.deleteApproval},
+		route{"putApprovals", "PUT", "/v1/apps/{client_id}/approvals", allowRoles(Platform, Operator), linesBody, []int{200}, a.putApprovals},
+		route{"putApproval", "PUT", "/v1/apps/{client_id}/approvals/{tenant}", allowRoles(Platform, Operator), noBody, []int{204}, a.putApproval},
+		route{"deleteApproval", "DELETE", "/v1/apps/{client_id}/approvals/{tenant}", allowRoles(Platform, Operator), noBody, []int{204}, a.deleteApproval},
 	)
-	add(a.Resyncer != nil, route{"resync", "POST", "/v1/apps/{client_id}/resync", allow(Partner, Operator), optionalJSON, []int{202}, a.resync})
+	add(a.Resyncer != nil, route{"resync", "POST", "/v1/apps/{client_id}/resync", allowRoles(Partner, Operator), optionalJSON, []int{202}, a.resyncApp})
 	add(a.Jobs != nil, a.jobRoutes()...)
-	add(a.Mailboxes != nil, route{"getMailbox", "GET", "/v1/apps/{client_id}/mailbox", allow(Partner, Operator), noBody, []int{200}, a.getMailbox})
-	add(a.Deliveries != nil, route{"listDeliveries", "GET", "/v1/apps/{client_id}/deliveries", allow(Partner, Operator), noBody, []int{200}, a.listDeliveries})
-	add(a.Explainer != nil, route{"why", "GET", "/v1/apps/{client_id}/tenants/{tenant}/why", allow(Partner, Operator), noBody, []int{200}, a.why})
+	add(a.Mailboxes != nil, route{"getMailbox", "GET", "/v1/apps/{client_id}/mailbox", allowRoles(Partner, Operator), noBody, []int{200}, a.getMailbox})
+	add(a.Deliveries != nil, route{"listDeliveries", "GET", "/v1/apps/{client_id}/deliveries", allowRoles(Partner, Operator), noBody, []int{200}, a.listDeliveries})
+	add(a.Explainer != nil, route{"why", "GET", "/v1/apps/{client_id}/tenants/{tenant}/why", allowRoles(Partner, Operator), noBody, []int{200}, a.getExplanation})
 	add(
 		a.Tenants != nil,
-		route{"getTenant", "GET", "/v1/tenants/{tenant}", allow(Platform, Operator), noBody, []int{200}, a.getTenant},
-		route{"putTenantStatus", "PUT", "/v1/tenants/{tenant}/status", allow(Platform, Operator), jsonBody, []int{200}, a.putTenantStatus},
+		route{"getTenant", "GET", "/v1/tenants/{tenant}", allowRoles(Platform, Operator), noBody, []int{200}, a.getTenant},
+		route{"putTenantStatus", "PUT", "/v1/tenants/{tenant}/status", allowRoles(Platform, Operator), jsonBody, []int{200}, a.putTenantStatus},
 	)
 	add(
 		a.Changes != nil && a.Keys != nil,
-		route{"postStateChanges", "POST", "/v1/state-changes", allow(Platform, Operator), jsonOrLines, []int{200, 202}, a.postStateChanges},
-		route{"getStateChange", "GET", "/v1/state-changes/{id}", allow(Platform, Operator), noBody, []int{200}, a.getStateChange},
+		route{"postStateChanges", "POST", "/v1/state-changes", allowRoles(Platform, Operator), jsonOrLines, []int{200, 202}, a.postStateChanges},
+		route{"getStateChange", "GET", "/v1/state-changes/{id}", allowRoles(Platform, Operator), noBody, []int{200}, a.getStateChange},
 	)
 	add(
 		a.Incidents != nil,
-		route{"listIncidents", "GET", "/v1/incidents", allow(Partner, Operator), noBody, []int{200, 304}, a.listIncidents},
-		route{"closeIncident", "POST", "/v1/incidents/{id}/close", allow(Operator), optionalJSON, []int{200}, a.closeIncident},
+		route{"listIncidents", "GET", "/v1/incidents", allowRoles(Partner, Operator), noBody, []int{200, 304}, a.listIncidents},
+		route{"closeIncident", "POST", "/v1/incidents/{id}/close", allowRoles(Operator), optionalJSON, []int{200}, a.closeIncident},
 	)
 	add(a.TokenKeeper != nil, a.tokenRoutes()...)
-	add(a.Resealer != nil, route{"reencryptSecrets", "POST", "/v1/secrets/reencrypt", allow(), optionalJSON, []int{200}, a.reencrypt})
-	add(a.Store != nil, route{acceptStoreOperation, "POST", "/v1/store/accept", allow(), optionalJSON, []int{200}, a.acceptStore})
+	add(a.Resealer != nil, route{"reencryptSecrets", "POST", "/v1/secrets/reencrypt", allowRoles(), optionalJSON, []int{200}, a.reencryptSecrets})
+	add(a.Store != nil, route{acceptStoreOperation, "POST", "/v1/store/accept", allowRoles(), optionalJSON, []int{200}, a.acceptStore})
 	add(
 		a.Audit != nil,
-		route{"listAudit", "GET", "/v1/audit", allow(Partner, Operator), noBody, []int{200}, a.listAudit},
-		route{"exportAudit", "GET", "/v1/audit/export", allow(Partner, Operator), noBodyLong, []int{200}, a.exportAudit},
+		route{"listAudit", "GET", "/v1/audit", allowRoles(Partner, Operator), noBody, []int{200}, a.listAudit},
+		route{"exportAudit", "GET", "/v1/audit/export", allowRoles(Partner, Operator), noBodyLong, []int{200}, a.exportAudit},
 	)
-	add(a.ErrorReports != nil, route{"postErrorReports", "POST", "/v1/apps/{client_id}/endpoints/{endpoint}/error-reports", allow(Platform, Operator), jsonOrLines, []int{200, 202}, a.postErrorReports})
-	add(a.ConfigFeed != nil, route{"getConfig", "GET", "/v1/config", allow(Platform, Operator), noBodyLong, []int{200, 304}, a.getConfig})
+	add(a.ErrorReports != nil, route{"postErrorReports", "POST", "/v1/apps/{client_id}/endpoints/{endpoint}/error-reports", allowRoles(Platform, Operator), jsonOrLines, []int{200, 202}, a.postErrorReports})
+	add(a.ConfigFeed != nil, route{"getConfig", "GET", "/v1/config", allowRoles(Platform, Operator), noBodyLong, []int{200, 304}, a.getConfig})
 	add(a.Statuses != nil, route{"getState", "GET", "/api/state/{tenant}", 0, noBodyLong, []int{200, 304}, a.getState})
-	add(a.Discovery != nil, route{"getDiscovery", "GET", "/login/.well-known/openid-configuration", 0, noBody, []int{200, 304}, a.wellKnown(a.Discovery)})
-	add(a.JWKS != nil, route{"getJWKS", "GET", "/login/.well-known/jwks", 0, noBody, []int{200, 304}, a.wellKnown(a.JWKS)})
-	add(a.MailDesk != nil, a.mailPages()...)
+	add(a.Discovery != nil, route{"getDiscovery", "GET", "/login/.well-known/openid-configuration", 0, noBody, []int{200, 304}, a.newKeyDocumentHandler(a.Discovery)})
+	add(a.JWKS != nil, route{"getJWKS", "GET", "/login/.well-known/jwks", 0, noBody, []int{200, 304}, a.newKeyDocumentHandler(a.JWKS)})
+	add(a.MailSubscriptions != nil, a.mailRoutes()...)
 	all = append(all, a.contractRoutes()...)
 	for i := range all {
 		if all[i].method == http.MethodGet && all[i].body != noBody && all[i].body != noBodyLong {
@@ -115,8 +115,8 @@ func (a *API) table() []route {
 	return all
 }
 
-func (a *API) appReads() []route {
-	read := allow(Platform, Partner, Operator)
+func (a *API) appReadRoutes() []route {
+	read := allowRoles(Platform, Partner, Operator)
 	return []route{
 		{"listApps", "GET", "/v1/apps", read, noBody, []int{200, 304}, a.listApps},
 		{"getApp", "GET", "/v1/apps/{client_id}", read, noBody, []int{200, 304}, a.getApp},
@@ -124,16 +124,16 @@ func (a *API) appReads() []route {
 	}
 }
 
-func (a *API) appWrites() []route {
-	write := allow(Partner, Operator)
+func (a *API) appWriteRoutes() []route {
+	write := allowRoles(Partner, Operator)
 	return []route{
 		{"putApp", "PUT", "/v1/apps/{client_id}", write, jsonBody, []int{200, 201}, a.putApp},
 		{"patchApp", "PATCH", "/v1/apps/{client_id}", write, patchBody, []int{200}, a.patchApp},
-		{"deleteApp", "DELETE", "/v1/apps/{client_id}", allow(Operator), noBody, []int{204}, a.deleteApp},
+		{"deleteApp", "DELETE", "/v1/apps/{client_id}", allowRoles(Operator), noBody, []int{204}, a.deleteApp},
 		{"putEndpoint", "PUT", "/v1/apps/{client_id}/endpoints/{endpoint}", write, jsonBody, []int{200}, a.putEndpoint},
 		{"patchEndpoint", "PATCH", "/v1/apps/{client_id}/endpoints/{endpoint}", write, patchBody, []int{200}, a.patchEndpoint},
-		{"pause", "POST", "/v1/apps/{client_id}/pause", write, optionalJSON, []int{200}, a.pause(true)},
-		{"resume", "POST", "/v1/apps/{client_id}/resume", write, optionalJSON, []int{200}, a.pause(false)},
+		{"pause", "POST", "/v1/apps/{client_id}/pause", write, optionalJSON, []int{200}, a.newPauseHandler(true)},
+		{"resume", "POST", "/v1/apps/{client_id}/resume", write, optionalJSON, []int{200}, a.newPauseHandler(false)},
 		{"rotateSecret", "POST", "/v1/apps/{client_id}/secrets", write, optionalJSON, []int{200}, a.rotateSecret},
 	}
 }

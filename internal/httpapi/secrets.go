@@ -28,8 +28,8 @@ type Resealer interface {
 	Reencrypt(ctx context.Context, actor registry.Actor) (examined, resealed int, err error)
 }
 
-// newSecret makes a Standard Webhooks secret.
-func (a *API) newSecret() (string, error) {
+// newWebhookSecret makes a Standard Webhooks secret.
+func (a *API) newWebhookSecret() (string, error) {
 	b := make([]byte, webhookBytes)
 	if _, err := io.ReadFull(a.Random, b); err != nil {
 		return "", fmt.Errorf("make a webhook secret: %w", err)
@@ -47,46 +47,46 @@ type rotation struct {
 // rotateSecret replaces the webhook secret; the old one signs along for grace_seconds, which the
 // body may give, and those replaced before until the end they were promised.
 func (a *API) rotateSecret(c *call) error {
-	doc, err := c.optionalDocument()
+	doc, err := c.readOptionalDocument()
 	if err != nil {
 		return err
 	}
 	f := &faults{}
-	o := root(doc, f, false)
+	o := newObjectReader(doc, f, false)
 	r := rotation{grace: a.SecretGrace}
-	if n, ok := o.number("grace_seconds", 0, int64(maxGrace/time.Second)); ok {
+	if n, ok := o.readInt("grace_seconds", 0, int64(maxGrace/time.Second)); ok {
 		r.grace = time.Duration(n) * time.Second
 	}
-	r.endReplaced, _ = o.flag("end_replaced")
-	o.done()
+	r.endReplaced, _ = o.readBool("end_replaced")
+	o.reportUnknownMembers()
 	if err := f.err(); err != nil {
 		return err
 	}
-	id, err := c.clientID()
+	id, err := c.pathClientID()
 	if err != nil {
 		return err
 	}
-	return again(c, func() error { return a.rotateOnce(c, id, r) })
+	return retryOnConflict(c, func() error { return a.tryRotateSecret(c, id, r) })
 }
 
-func (a *API) rotateOnce(c *call, id partner.ClientID, r rotation) error {
-	old, err := a.current(c, id)
+func (a *API) tryRotateSecret(c *call, id partner.ClientID, r rotation) error {
+	old, err := a.readForUpdate(c, id)
 	if err != nil {
 		return err
 	}
 	if old == nil {
-		return notFound("app")
+		return notFoundProblem("app")
 	}
 	now := a.Now().UTC()
 	secrets, err := a.AppWriter.Secrets(c.ctx(), id)
 	if err != nil && !errors.Is(err, registry.ErrNotFound) {
 		return err
 	}
-	fresh, err := a.newSecret()
+	fresh, err := a.newWebhookSecret()
 	if err != nil {
 		return err
 	}
-	next, err := r.apply(secrets, fresh, now)
+	next, err := r.nextSecrets(secrets, fresh, now)
 	if err != nil {
 		return err
 	}
@@ -96,21 +96,21 @@ func (a *API) rotateOnce(c *call, id partner.ClientID, r rotation) error {
 	if err != nil {
 		return err
 	}
-	a.wrote(c, old, rec)
-	c.w.Header().Set("ETag", etag(rec.Revision))
+	a.reportAppWritten(c, old, rec)
+	c.w.Header().Set("ETag", revisionETag(rec.Revision))
 	var until time.Time
 	if len(next.Replaced) > 0 {
 		until = next.Replaced[0].Until
 	}
-	return c.json(http.StatusOK, struct {
+	return c.writeJSON(http.StatusOK, struct {
 		WebhookSecret string    `json:"webhook_secret"`
 		PreviousUntil time.Time `json:"previous_valid_until,omitzero"`
 		Valid         int       `json:"valid_secrets"`
 	}{fresh, until, 1 + len(next.Replaced)})
 }
 
-// apply makes the secrets that follow.
-func (r rotation) apply(old registry.WebhookSecrets, fresh string, now time.Time) (registry.WebhookSecrets, error) {
+// nextSecrets makes the secrets that follow.
+func (r rotation) nextSecrets(old registry.WebhookSecrets, fresh string, now time.Time) (registry.WebhookSecrets, error) {
 	next := registry.WebhookSecrets{Current: secret.New(fresh)}
 	if r.grace > 0 && !old.Current.IsZero() {
 		next.Replaced = append(next.Replaced, registry.ReplacedSecret{Secret: old.Current, Until: now.Add(r.grace)})
@@ -121,13 +121,13 @@ func (r rotation) apply(old registry.WebhookSecrets, fresh string, now time.Time
 		}
 	}
 	if len(next.Replaced) > maxReplaced {
-		return next, invalid(FieldError{Pointer: "/end_replaced", Detail: fmt.Sprintf(
-			"must be true, or wait: %d replaced secrets still sign along, the first of them until %s", maxReplaced, soonest(next.Replaced).UTC().Format(time.RFC3339))})
+		return next, invalidProblem(FieldError{Pointer: "/end_replaced", Detail: fmt.Sprintf(
+			"must be true, or wait: %d replaced secrets still sign along, the first of them until %s", maxReplaced, earliestEnd(next.Replaced).UTC().Format(time.RFC3339))})
 	}
 	return next, nil
 }
 
-func soonest(replaced []registry.ReplacedSecret) time.Time {
+func earliestEnd(replaced []registry.ReplacedSecret) time.Time {
 	at := replaced[0].Until
 	for _, r := range replaced[1:] {
 		if r.Until.Before(at) {
@@ -137,16 +137,16 @@ func soonest(replaced []registry.ReplacedSecret) time.Time {
 	return at
 }
 
-// reencrypt seals everything anew that an older encryption key sealed, so that the key can go.
-func (a *API) reencrypt(c *call) error {
-	if err := c.emptyDocument(); err != nil {
+// reencryptSecrets seals everything anew that an older encryption key sealed, so that the key can go.
+func (a *API) reencryptSecrets(c *call) error {
+	if err := c.requireEmptyDocument(); err != nil {
 		return err
 	}
 	examined, resealed, err := a.Resealer.Reencrypt(c.ctx(), c.actor)
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, struct {
+	return c.writeJSON(http.StatusOK, struct {
 		Examined int `json:"examined"`
 		Resealed int `json:"resealed"`
 	}{examined, resealed})

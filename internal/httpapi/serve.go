@@ -19,13 +19,13 @@ import (
 	"github.com/lamplighter/lamplighter/internal/storewatch"
 )
 
-// handler routes requests over the given operations. A wrong method is 405 with Allow, all else
+// newRouteHandler routes requests over the given operations. A wrong method is 405 with Allow, all else
 // 404, each as a problem.
-func (a *API) handler(routes []route) http.Handler {
+func (a *API) newRouteHandler(routes []route) http.Handler {
 	mux := http.NewServeMux()
 	methods := map[string][]string{}
 	for _, r := range routes {
-		mux.Handle(r.method+" "+r.pattern, a.serve(r))
+		mux.Handle(r.method+" "+r.pattern, a.newOperationHandler(r))
 		methods[r.pattern] = append(methods[r.pattern], r.method)
 		if r.method == http.MethodGet {
 			methods[r.pattern] = append(methods[r.pattern], http.MethodHead)
@@ -33,19 +33,19 @@ func (a *API) handler(routes []route) http.Handler {
 	}
 	for pattern, allowed := range methods {
 		slices.Sort(allowed)
-		mux.Handle(pattern, a.reject(func() *Problem {
+		mux.Handle(pattern, a.newProblemHandler(func() *Problem {
 			p := newProblem(http.StatusMethodNotAllowed, "method-not-allowed", "The method is not allowed here", "The header Allow lists those that are.")
 			p.allow = strings.Join(allowed, ", ")
 			return p
 		}))
 	}
-	nowhere := a.reject(func() *Problem { return notFound("resource") })
+	nowhere := a.newProblemHandler(func() *Problem { return notFoundProblem("resource") })
 	mux.Handle("/", nowhere)
 	used := map[string]bool{}
 	for _, r := range routes {
 		used[r.method] = true
 	}
-	return closeAfterDoubt(a.cors(used, a.behindProxy(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return closeAmbiguousConnections(a.allowOrigins(used, a.limitProxiedCallers(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// The mux would redirect such paths; no client of an API means them.
 		if p := r.URL.Path; p == "" || p[0] != '/' || path.Clean(p) != p {
 			nowhere.ServeHTTP(w, r)
@@ -55,25 +55,25 @@ func (a *API) handler(routes []route) http.Handler {
 	}))))
 }
 
-// reject answers what no operation takes.
-func (a *API) reject(p func() *Problem) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.turnAway(w, r, p()) })
+// newProblemHandler answers what no operation takes.
+func (a *API) newProblemHandler(p func() *Problem) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.rejectRequest(w, r, p()) })
 }
 
-func (a *API) turnAway(w http.ResponseWriter, r *http.Request, answer *Problem) {
+func (a *API) rejectRequest(w http.ResponseWriter, r *http.Request, answer *Problem) {
 	start := time.Now()
 	answer.RequestID = a.requestID(r)
 	w.Header().Set("X-Request-Id", answer.RequestID)
 	answer.write(w)
-	a.metrics.observe(unmatched, otherMethod, answer.Status, time.Since(start))
-	a.metrics.refused(answer, 0)
+	a.metrics.observeRequest(unmatched, otherMethod, answer.Status, time.Since(start))
+	a.metrics.countRefusal(answer, 0)
 }
 
-// closeAfterDoubt ends the connection of a request whose framing another parser may have read otherwise:
+// closeAmbiguousConnections ends the connection of a request whose framing another parser may have read otherwise:
 // what follows it is nobody's request (RFC 9112 section 6.1). Such is one that came in chunks, which may
 // have had a length, too, that net/http drops unseen; it costs those who send lines a new connection for
 // each body. So is every one of HTTP/1.0, of which net/http drops a Transfer-Encoding unseen.
-func closeAfterDoubt(next http.Handler) http.Handler {
+func closeAmbiguousConnections(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
 			w.Header().Set("Connection", "close")
@@ -82,13 +82,13 @@ func closeAfterDoubt(next http.Handler) http.Handler {
 	})
 }
 
-// serve answers one operation's requests: identity, permission, body type, handler, problem, log
+// newOperationHandler answers one operation's requests: identity, permission, body type, handler, problem, log
 // and metrics, whatever happens in between.
-func (a *API) serve(rt route) http.Handler {
-	counts := a.metrics.of(rt)
+func (a *API) newOperationHandler(rt route) http.Handler {
+	counts := a.metrics.seriesFor(rt)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		rec := &recorder{ResponseWriter: w}
+		rec := &statusRecorder{ResponseWriter: w}
 		c := &call{w: rec, r: r, id: a.requestID(r), cursors: a.Cursors, parsing: a.parsing}
 		rec.Header().Set("X-Request-Id", c.id)
 		var err error
@@ -98,86 +98,86 @@ func (a *API) serve(rt route) http.Handler {
 			if v != nil && !aborted {
 				a.metrics.panics.Inc()
 				err = &panicError{value: v}
-				a.fail(c, rec, err)
+				a.answerError(c, rec, err)
 			}
 			took := time.Since(start)
-			counts.observe(rec.code(), took)
-			a.done(r.Context(), c, rec, rt, err, took)
+			counts.observeRequest(rec.statusCode(), took)
+			a.logRequest(r.Context(), c, rec, rt, err, took)
 			if aborted || rec.broken && (v != nil || errors.Is(err, errCutShort)) {
 				panic(http.ErrAbortHandler)
 			}
 		}()
-		if err = a.handle(c, rt); err != nil {
-			a.fail(c, rec, err)
+		if err = a.checkAndRun(c, rt); err != nil {
+			a.answerError(c, rec, err)
 		}
 	})
 }
 
-func (a *API) handle(c *call, rt route) error {
+func (a *API) checkAndRun(c *call, rt route) error {
 	if rt.body != linesBody && rt.body != jsonOrLines && rt.body != noBodyLong {
 		ctx, cancel := context.WithTimeout(c.r.Context(), requestWithin)
 		defer cancel()
 		c.r = c.r.WithContext(ctx)
 	}
-	if err := a.mayUseStore(c, rt); err != nil {
+	if err := a.checkStoreUsable(c, rt); err != nil {
 		return err
 	}
 	if _, err := url.ParseQuery(c.r.URL.RawQuery); err != nil {
-		return invalid(FieldError{Detail: "the query cannot be read: separate parameters by &, and write other characters as %XX"})
+		return invalidProblem(FieldError{Detail: "the query cannot be read: separate parameters by &, and write other characters as %XX"})
 	}
-	if rt.public() && c.r.ContentLength != 0 {
-		connOf(c.ctx()).markSlow() // whatever token it shows, nobody looks at it
+	if rt.isPublic() && c.r.ContentLength != 0 {
+		connFromContext(c.ctx()).markSlow() // whatever token it shows, nobody looks at it
 	}
-	if !rt.public() {
-		leave, err := a.letIn(c, rt)
+	if !rt.isPublic() {
+		leave, err := a.admitCaller(c, rt)
 		if err != nil {
 			return err
 		}
 		defer leave()
-		if err := a.partnerMayWrite(c, rt); err != nil {
+		if err := a.checkPartnerWrite(c, rt); err != nil {
 			return err
 		}
 	}
-	if rt.method != http.MethodGet && !rt.conditional() && (len(c.r.Header.Values("If-Match")) > 0 || len(c.r.Header.Values("If-None-Match")) > 0) {
-		return nothingToCompare()
+	if rt.method != http.MethodGet && !rt.isConditional() && (len(c.r.Header.Values("If-Match")) > 0 || len(c.r.Header.Values("If-None-Match")) > 0) {
+		return noETagProblem()
 	}
-	if err := checkType(c.r, rt.body); err != nil {
+	if err := checkMediaType(c.r, rt.body); err != nil {
 		return err
 	}
-	if rt.once() {
-		return a.once(c, rt)
+	if rt.runsOncePerKey() {
+		return a.runIdempotent(c, rt)
 	}
 	return rt.handle(c)
 }
 
-// letIn finds out who calls, and takes the places that the request needs until leave is called.
-func (a *API) letIn(c *call, rt route) (leave func(), err error) {
-	who, err := a.auth.authenticate(c.r, a.Now())
+// admitCaller finds out who calls, and takes the places that the request needs until leave is called.
+func (a *API) admitCaller(c *call, rt route) (leave func(), err error) {
+	who, err := a.auth.identifyCaller(c.r, a.Now())
 	if errors.Is(err, storewatch.ErrChanged) && rt.operation == acceptStoreOperation {
-		return nil, unauthorized(realm+`, error="invalid_token"`, "The changed store does not know the token. It knows its own, and the bootstrap token.")
+		return nil, unauthorizedProblem(realm+`, error="invalid_token"`, "The changed store does not know the token. It knows its own, and the bootstrap token.")
 	}
 	if err != nil {
 		return nil, err
 	}
 	c.role = who.role
-	c.factor = a.factors.of(c.ctx(), who.role, a.Now())
-	if wait, ok := a.limitOf(who.role).takeMany(who.hash, 1, c.factor, a.Now()); !ok {
-		return nil, tooMany(budgetRequests, "This token asks too often.", wait)
+	c.factor = a.factors.roleFactor(c.ctx(), who.role, a.Now())
+	if wait, ok := a.requestLimiter(who.role).takeMany(who.hash, 1, c.factor, a.Now()); !ok {
+		return nil, tooManyRequestsProblem(budgetRequests, "This token asks too often.", wait)
 	}
-	if err := c.as(who, rt); err != nil {
+	if err := c.authorizeCaller(who, rt); err != nil {
 		return nil, err
 	}
-	connOf(c.ctx()).markTrusted()
+	connFromContext(c.ctx()).markTrusted()
 	switch {
-	case rt.long(c.r):
-		if !a.long.take(who.hash) {
-			return nil, tooMany(budgetLong, "This token has too many bodies of lines or long waits open, or all tokens together have.", retryWait)
+	case rt.isLong(c.r):
+		if !a.long.tryAcquire(who.hash) {
+			return nil, tooManyRequestsProblem(budgetLong, "This token has too many bodies of lines or long waits open, or all tokens together have.", retryWait)
 		}
-		return func() { a.long.give(who.hash) }, nil
+		return func() { a.long.release(who.hash) }, nil
 	case who.role.Kind == Partner:
-		leave, err := a.atOnce.enter(c.ctx(), who.hash, c.factor)
-		if errors.Is(err, errCrowd) || errors.Is(err, errLate) {
-			return nil, tooMany(budgetAtOnce, fmt.Sprintf("This token has %d requests under way.", partnerAtOnce*c.factor), time.Second)
+		leave, err := a.atOnce.acquire(c.ctx(), who.hash, c.factor)
+		if errors.Is(err, errTooManyWaiting) || errors.Is(err, errWaitTooLong) {
+			return nil, tooManyRequestsProblem(budgetAtOnce, fmt.Sprintf("This token has %d requests under way.", partnerAtOnce*c.factor), time.Second)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("wait for the token's other requests: %w", err)
@@ -188,8 +188,8 @@ func (a *API) letIn(c *call, rt route) (leave func(), err error) {
 	}
 }
 
-// long reports whether a request may take as long as it likes.
-func (r route) long(req *http.Request) bool {
+// isLong reports whether a request may take as long as it likes.
+func (r route) isLong(req *http.Request) bool {
 	switch r.body {
 	case linesBody:
 		return true
@@ -202,64 +202,64 @@ func (r route) long(req *http.Request) bool {
 	}
 }
 
-// behindProxy says where a request comes from, and bounds what one address does at once where many share
+// limitProxiedCallers says where a request comes from, and bounds what one address does at once where many share
 // connections of a proxy's.
-func (a *API) behindProxy(next http.Handler) http.Handler {
+func (a *API) limitProxiedCallers(next http.Handler) http.Handler {
 	if len(a.TrustedProxies) == 0 {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		forwarded := a.proxied(r)
+		forwarded := a.withForwardedAddr(r)
 		if forwarded == r {
 			next.ServeHTTP(w, r)
 			return
 		}
-		caller := remote(forwarded)
-		if !a.callers.take(caller) {
-			a.turnAway(w, forwarded, tooMany(budgetCaller, "Too many requests of this address are under way.", time.Second))
+		caller := callerNetwork(forwarded)
+		if !a.callers.tryAcquire(caller) {
+			a.rejectRequest(w, forwarded, tooManyRequestsProblem(budgetCaller, "Too many requests of this address are under way.", time.Second))
 			return
 		}
-		defer a.callers.give(caller)
+		defer a.callers.release(caller)
 		next.ServeHTTP(w, forwarded)
 	})
 }
 
-// limitOf is what bounds the requests of a token of the role.
-func (a *API) limitOf(role Role) *limiter {
+// requestLimiter is what bounds the requests of a token of the role.
+func (a *API) requestLimiter(role Role) *rateLimiter {
 	if role.Kind == Partner {
 		return a.partners
 	}
 	return a.others
 }
 
-// partnerMayWrite bounds what partners make the store keep: how often, and how much of it in all.
-func (a *API) partnerMayWrite(c *call, rt route) error {
+// checkPartnerWrite bounds what partners make the store keep: how often, and how much of it in all.
+func (a *API) checkPartnerWrite(c *call, rt route) error {
 	if c.role.Kind != Partner || rt.method == http.MethodGet {
 		return nil
 	}
 	if a.StoreFull != nil {
 		if percent, full := a.StoreFull(); full {
-			return storeFull(percent)
+			return storeFullProblem(percent)
 		}
 	}
-	if !rt.settings() {
+	if !rt.writesSettings() {
 		return nil
 	}
 	if wait, ok := a.settings.takeMany(string(c.role.App), 1, c.factor, a.Now()); !ok {
-		return tooMany(budgetSettings, "An app's partner may write its settings "+rateWords(settingBurst, settingInterval, c.factor)+". The next write is taken after the time in Retry-After.", wait)
+		return tooManyRequestsProblem(budgetSettings, "An app's partner may write its settings "+describeRate(settingBurst, settingInterval, c.factor)+". The next write is taken after the time in Retry-After.", wait)
 	}
 	return nil
 }
 
-// as lets the caller's role decide.
-func (c *call) as(who identity, rt route) error {
+// authorizeCaller lets the caller's role decide.
+func (c *call) authorizeCaller(who identity, rt route) error {
 	c.token = who.hash
 	c.actor = registry.Actor{Name: who.token.Name, Role: who.token.Role, RequestID: c.id}
 	if !rt.may.has(c.role.Kind) {
-		return forbidden("Its role is " + c.role.Kind.String() + ".")
+		return forbiddenProblem("Its role is " + c.role.Kind.String() + ".")
 	}
-	if c.role.Kind == Partner && rt.own() && c.r.PathValue("client_id") != string(c.role.App) {
-		return forbidden("It is a partner's token for another app.")
+	if c.role.Kind == Partner && rt.isPerApp() && c.r.PathValue("client_id") != string(c.role.App) {
+		return forbiddenProblem("It is a partner's token for another app.")
 	}
 	return nil
 }
@@ -267,32 +267,32 @@ func (c *call) as(who identity, rt route) error {
 // errCutShort is the error of an answer that began and is not complete: its connection ends, so that it does not look so.
 var errCutShort = errors.New("the answer broke off")
 
-// fail sends the error's problem, unless the answer has begun.
-func (a *API) fail(c *call, rec *recorder, err error) {
+// answerError sends the error's problem, unless the answer has begun.
+func (a *API) answerError(c *call, rec *statusRecorder, err error) {
 	if rec.status != 0 {
 		rec.broken = true
 		return
 	}
-	p, _ := problemOf(err, a.StoreFault)
+	p, _ := problemFromError(err, a.StoreFault)
 	p.RequestID = c.id
 	p.write(rec)
-	a.metrics.refused(p, c.role.Kind)
+	a.metrics.countRefusal(p, c.role.Kind)
 }
 
-// done writes the request's one log line. The pull is too hot for a line each. ctx is the
+// logRequest writes the request's one log line. The pull is too hot for a line each. ctx is the
 // connection's: when it ended, the caller left and the error is nobody's.
-func (a *API) done(ctx context.Context, c *call, rec *recorder, rt route, err error, took time.Duration) {
+func (a *API) logRequest(ctx context.Context, c *call, rec *statusRecorder, rt route, err error, took time.Duration) {
 	level := slog.LevelInfo
-	if rt.public() {
+	if rt.isPublic() {
 		level = slog.LevelDebug
 	}
 	if err != nil && ctx.Err() == nil {
-		if _, unexpected := problemOf(err, a.StoreFault); unexpected {
+		if _, unexpected := problemFromError(err, a.StoreFault); unexpected {
 			level = slog.LevelError
 		}
 	}
 	if a.Log.Enabled(ctx, level) {
-		facts := c.facts(rec, rt, err, took)
+		facts := c.logAttrs(rec, rt, err, took)
 		if err != nil && level == slog.LevelError && a.StoreFault != nil && a.StoreFault(err) != "" {
 			facts = append(facts, slog.String("store", a.StoreFault(err)))
 		}
@@ -300,11 +300,11 @@ func (a *API) done(ctx context.Context, c *call, rec *recorder, rt route, err er
 	}
 }
 
-// facts are what the log says of a request.
-func (c *call) facts(rec *recorder, rt route, err error, took time.Duration) []slog.Attr {
+// logAttrs are what the log says of a request.
+func (c *call) logAttrs(rec *statusRecorder, rt route, err error, took time.Duration) []slog.Attr {
 	attrs := []slog.Attr{
 		slog.String("request_id", c.id), slog.String("operation", rt.operation), slog.String("method", methodLabel(c.r.Method)),
-		slog.String("route", rt.pattern), slog.Int("status", rec.code()), slog.Int64("duration_ms", took.Milliseconds()),
+		slog.String("route", rt.pattern), slog.Int("status", rec.statusCode()), slog.Int64("duration_ms", took.Milliseconds()),
 		slog.String("remote", c.r.RemoteAddr),
 	}
 	for _, f := range []struct{ key, value string }{
@@ -344,8 +344,8 @@ func (e *panicError) Unwrap() error {
 	return err
 }
 
-// recorder remembers the status of an answer.
-type recorder struct {
+// statusRecorder remembers the status of an answer.
+type statusRecorder struct {
 	http.ResponseWriter
 	status int
 	// broken is true when an error came after the answer had begun.
@@ -353,7 +353,7 @@ type recorder struct {
 }
 
 // WriteHeader remembers the first status.
-func (w *recorder) WriteHeader(status int) {
+func (w *statusRecorder) WriteHeader(status int) {
 	if w.status == 0 {
 		w.status = status
 	}
@@ -361,7 +361,7 @@ func (w *recorder) WriteHeader(status int) {
 }
 
 // Write is 200 when no status was written.
-func (w *recorder) Write(b []byte) (int, error) {
+func (w *statusRecorder) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
@@ -369,9 +369,9 @@ func (w *recorder) Write(b []byte) (int, error) {
 }
 
 // Unwrap lets http.ResponseController reach the connection.
-func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *statusRecorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-func (w *recorder) code() int {
+func (w *statusRecorder) statusCode() int {
 	if w.status == 0 {
 		return http.StatusOK
 	}
@@ -385,7 +385,7 @@ const (
 
 // requestID takes the caller's X-Request-Id when it is harmless, else makes one.
 func (a *API) requestID(r *http.Request) string {
-	if given := r.Header.Get("X-Request-Id"); given != "" && len(given) <= maxRequestID && !strings.ContainsFunc(given, strange) {
+	if given := r.Header.Get("X-Request-Id"); given != "" && len(given) <= maxRequestID && !strings.ContainsFunc(given, isUnsafeRune) {
 		return given
 	}
 	id, err := a.randomHex(requestIDBytes)
@@ -395,7 +395,7 @@ func (a *API) requestID(r *http.Request) string {
 	return id
 }
 
-func strange(c rune) bool {
+func isUnsafeRune(c rune) bool {
 	return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("._-", c)
 }
 

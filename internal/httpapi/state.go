@@ -38,9 +38,9 @@ func validUntil(now time.Time, d time.Duration) time.Time {
 // stateBytes is about as long as an answer gets.
 const stateBytes = 384
 
-// pullAnswer is the pull's answer, always these six members, named as on the platform's wire. It is
+// encodePullAnswer is the pull's answer, always these six members, named as on the platform's wire. It is
 // written by hand, because nothing is asked for so often.
-func pullAnswer(st tenant.Status, now time.Time, validFor time.Duration) []byte {
+func encodePullAnswer(st tenant.Status, now time.Time, validFor time.Duration) []byte {
 	b := make([]byte, 0, stateBytes)
 	b = plainjson.AppendString(append(b, `{"ContextIdentifier":`...), string(st.Tenant))
 	b = appendAddress(append(b, `,"Endpoint":`...), st, "")
@@ -64,36 +64,36 @@ func (a *API) getState(c *call) error {
 	now := a.Now()
 	id, err := tenant.ParseID(c.r.PathValue("tenant"))
 	if err != nil { // no such tenant can exist; what was asked for is not repeated
-		return a.unknownState(c, "", now)
+		return a.answerUnknownTenant(c, "", now)
 	}
 	c.tenant = id
-	st, err := a.status(c.ctx(), id)
+	st, err := a.readStatus(c.ctx(), id)
 	if errors.Is(err, registry.ErrNotFound) {
-		return a.unknownState(c, id, now)
+		return a.answerUnknownTenant(c, id, now)
 	}
 	if err != nil {
 		return err
 	}
 	st.Tenant = id
-	return c.cacheable(pullAnswer(st, now, a.ValidFor))
+	return c.writeCacheable(encodePullAnswer(st, now, a.ValidFor))
 }
 
-// status reads a tenant's status when it is its turn. The answer is written after that, so who takes
+// readStatus reads a tenant's status when it is its turn. The answer is written after that, so who takes
 // it slowly holds nobody up.
-func (a *API) status(ctx context.Context, id tenant.ID) (tenant.Status, error) {
-	switch err := a.pulls.enter(ctx); {
-	case errors.Is(err, errCrowd), errors.Is(err, errLate):
+func (a *API) readStatus(ctx context.Context, id tenant.ID) (tenant.Status, error) {
+	switch err := a.pulls.acquire(ctx); {
+	case errors.Is(err, errTooManyWaiting), errors.Is(err, errWaitTooLong):
 		a.metrics.shed.Inc()
-		return tenant.Status{}, a.overloaded()
+		return tenant.Status{}, a.overloadedProblem()
 	case err != nil:
 		return tenant.Status{}, fmt.Errorf("wait to read the status: %w", err)
 	}
-	defer a.pulls.leave()
+	defer a.pulls.release()
 	return a.Statuses.Status(ctx, id)
 }
 
-// overloaded tells a pull to come again at a time that is not the others'.
-func (a *API) overloaded() *Problem {
+// overloadedProblem tells a pull to come again at a time that is not the others'.
+func (a *API) overloadedProblem() *Problem {
 	p := newProblem(http.StatusServiceUnavailable, "overloaded", "Too many ask at once",
 		"Go on with the last answer that you got about this tenant, and ask again after the time in Retry-After.")
 	p.retryAfter = time.Second
@@ -104,53 +104,53 @@ func (a *API) overloaded() *Problem {
 	return p
 }
 
-// unknownState answers about a tenant nobody reported. Each address gets only so many of these;
+// answerUnknownTenant answers about a tenant nobody reported. Each address gets only so many of these;
 // answers about known tenants are never refused, because callers may share an address.
-func (a *API) unknownState(c *call, id tenant.ID, now time.Time) error {
-	if wait, ok := a.unknown.take(remote(c.r), now); !ok {
-		return tooMany(budgetUnknownTenants, "Too many requests about unknown tenants came from this address.", wait)
+func (a *API) answerUnknownTenant(c *call, id tenant.ID, now time.Time) error {
+	if wait, ok := a.unknown.take(callerNetwork(c.r), now); !ok {
+		return tooManyRequestsProblem(budgetUnknownTenants, "Too many requests about unknown tenants came from this address.", wait)
 	}
 	if id != "" {
-		if err := confirm(c.ctx(), a.Store); err != nil {
+		if err := confirmAbsence(c.ctx(), a.Store); err != nil {
 			return err
 		}
 	}
-	send(c.w, http.StatusNotFound, typeJSON, pullAnswer(tenant.Status{Tenant: id}, now, a.ValidFor))
+	sendBody(c.w, http.StatusNotFound, typeJSON, encodePullAnswer(tenant.Status{Tenant: id}, now, a.ValidFor))
 	return nil
 }
 
 // revalidated is for answers that their caller alone may keep, and must ask about each time.
 const revalidated = "private, no-cache"
 
-// cacheable answers with a JSON body under its own ETag, or 304 when the caller has it.
-func (c *call) cacheable(body []byte) error { return c.cacheableAs(typeJSON, body) }
+// writeCacheable answers with a JSON body under its own ETag, or 304 when the caller has it.
+func (c *call) writeCacheable(body []byte) error { return c.writeCacheableAs(typeJSON, body) }
 
-func (c *call) cacheableAs(contentType string, body []byte) error {
-	tag := contentTag(body)
+func (c *call) writeCacheableAs(contentType string, body []byte) error {
+	tag := contentETag(body)
 	h := c.w.Header()
 	h.Set("ETag", tag)
 	if h.Get("Cache-Control") == "" {
 		h.Set("Cache-Control", revalidated)
 	}
-	if matches(c.r.Header.Values("If-None-Match"), tag, weak) {
+	if matchesETag(c.r.Header.Values("If-None-Match"), tag, weak) {
 		c.w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	send(c.w, http.StatusOK, contentType, body)
+	sendBody(c.w, http.StatusOK, contentType, body)
 	return nil
 }
 
-// contentTag is the strong ETag of a text.
-func contentTag(text []byte) string {
+// contentETag is the strong ETag of a text.
+func contentETag(text []byte) string {
 	sum := sha256.Sum256(text)
 	return `"` + hex.EncodeToString(sum[:12]) + `"`
 }
 
-// wellKnown serves a document by which receivers find the signing keys. It may be cached for
+// newKeyDocumentHandler serves a document by which receivers find the signing keys. It may be cached for
 // less long than a new key is published before it signs.
-func (a *API) wellKnown(document func() []byte) handler {
+func (a *API) newKeyDocumentHandler(document func() []byte) handler {
 	return func(c *call) error {
 		c.w.Header().Set("Cache-Control", "public, max-age=300")
-		return c.cacheable(document())
+		return c.writeCacheable(document())
 	}
 }

@@ -79,7 +79,7 @@ func TestPublicServesNoAdminRoute(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	h.statuses["Cust1"] = tenant.Status{State: tenant.Running}
-	h.handler = h.api.Public()
+	h.handler = h.api.PublicHandler()
 	for path, want := range map[string]int{
 		"/api/state/Cust1": 200, "/login/.well-known/openid-configuration": 200, "/login/.well-known/jwks": 200, "/v1/apps": 404, "/metrics": 404,
 	} {

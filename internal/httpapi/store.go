@@ -30,15 +30,15 @@ const acceptStoreOperation = "acceptStore"
 // retryChanged is how long a caller should wait while somebody restores or accepts the store.
 const retryChanged = 10 * time.Second
 
-func storeChanged() *Problem {
+func storeChangedProblem() *Problem {
 	p := newProblem(http.StatusServiceUnavailable, "store-changed", "The service's store changed under it",
 		"Nothing was written. It is not used until its operators restore or accept it: repeat the request after the time in Retry-After, a state change with its Idempotency-Key.")
 	p.retryAfter = retryChanged
 	return p
 }
 
-// storeless reports whether an operation does without the store.
-func (r route) storeless() bool {
+// worksWithoutStore reports whether an operation does without the store.
+func (r route) worksWithoutStore() bool {
 	switch r.operation {
 	case "getDiscovery", "getJWKS", "getOpenAPI", "getDocs":
 		return true
@@ -47,24 +47,24 @@ func (r route) storeless() bool {
 	}
 }
 
-// mayUseStore refuses what would use a store that changed.
-func (a *API) mayUseStore(c *call, rt route) error {
+// checkStoreUsable refuses what would use a store that changed.
+func (a *API) checkStoreUsable(c *call, rt route) error {
 	switch {
-	case a.Store == nil || rt.storeless():
+	case a.Store == nil || rt.worksWithoutStore():
 		return nil
 	case rt.operation == acceptStoreOperation:
 		c.r = c.r.WithContext(a.Store.Past(c.ctx()))
 		return nil
 	case a.Store.Changed() != "":
-		return storeChanged()
+		return storeChangedProblem()
 	default:
 		return nil
 	}
 }
 
-// confirm decides that what was not found is not there: a nil error. It may be missing because the store
+// confirmAbsence decides that what was not found is not there: a nil error. It may be missing because the store
 // lost it.
-func confirm(ctx context.Context, w StoreWatch) error {
+func confirmAbsence(ctx context.Context, w StoreWatch) error {
 	if w == nil {
 		return nil
 	}
@@ -73,7 +73,7 @@ func confirm(ctx context.Context, w StoreWatch) error {
 
 // acceptStore takes the store as it is.
 func (a *API) acceptStore(c *call) error {
-	if err := c.emptyDocument(); err != nil {
+	if err := c.requireEmptyDocument(); err != nil {
 		return err
 	}
 	accepted, err := a.Store.Accept(c.ctx(), c.actor)
@@ -84,7 +84,7 @@ func (a *API) acceptStore(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, struct {
+	return c.writeJSON(http.StatusOK, struct {
 		Identity string `json:"identity"`
 		Found    string `json:"found"`
 	}{accepted.Identity, accepted.Found})

@@ -154,7 +154,7 @@ func TestErrorsOfTheGate(t *testing.T) {
 func TestReadyWithWarning(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	ops := h.api.Ops(httpapi.OpsOptions{Readiness: func(context.Context) []httpapi.Check {
+	ops := h.api.OpsHandler(httpapi.OpsOptions{Readiness: func(context.Context) []httpapi.Check {
 		return []httpapi.Check{{Name: "store", Warning: "it went back"}}
 	}})
 	rec := httptest.NewRecorder()

@@ -20,9 +20,9 @@ import (
 // storeChanges is the intake without its fan-out.
 type storeChanges struct{ *registry.Store }
 
-func (s storeChanges) Knowledge(ctx context.Context, id string) (httpapi.ChangeKnowledge, error) {
+func (s storeChanges) Knowledge(ctx context.Context, id string) (httpapi.DeliveryStatus, error) {
 	c, err := s.Change(ctx, id)
-	return httpapi.ChangeKnowledge{Change: c}, err
+	return httpapi.DeliveryStatus{Change: c}, err
 }
 
 // newStoreHarness is an API whose apps, tenants, changes and audit are the real registry's.
@@ -40,7 +40,7 @@ func newStoreHarness(t *testing.T, change ...func(*httpapi.Deps)) (*harness, *re
 	store := registry.New(redistest.Mini(t), registry.Options{Keys: keys.New(""), Keyring: ring})
 	return newHarness(t, slices.Insert(change, 0, func(d *httpapi.Deps) {
 		d.Apps, d.AppWriter, d.Tenants, d.Statuses, d.Keys, d.Changes, d.Audit, d.Deliveries = store, store, store, store, store, storeChanges{store}, store, store
-		d.Outcomes, d.Auditor = store, store
+		d.IdempotencyStore, d.Auditor = store, store
 	})...), store
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/told"
 )
 
-// switching checks what a write switches on, once, however often the write starts over because
+// switchChecker checks what a write switches on, once, however often the write starts over because
 // others wrote.
 //
 // An integration endpoint that goes on needs a URL, an address that may be called, its licence and
@@ -20,70 +20,70 @@ import (
 // made for reasons of ours, or because no tenant approves the app yet, holds up nobody; force=true makes
 // do without the answer, and the audit keeps what the probe found. A state-change endpoint needs the address alone: what is told to it waits until it
 // answers, so it may be switched on before its receiver runs. Switching off is never held up.
-type switching struct {
+type switchChecker struct {
 	api   *API
 	call  *call
 	force bool
 	// probed holds what was found, by endpoint and URL, looked what is known of hosts, by host and port.
-	probed map[string]TestResult
-	looked map[string]resolved
+	probed        map[string]TestResult
+	resolvedHosts map[string]resolvedHost
 }
 
-// switching reads the request's wish to force.
-func (a *API) switching(c *call) (*switching, error) {
-	s := &switching{api: a, call: c, probed: map[string]TestResult{}, looked: map[string]resolved{}}
+// newSwitchChecker reads the request's wish to force.
+func (a *API) newSwitchChecker(c *call) (*switchChecker, error) {
+	s := &switchChecker{api: a, call: c, probed: map[string]TestResult{}, resolvedHosts: map[string]resolvedHost{}}
 	switch values := c.r.URL.Query()["force"]; {
 	case len(values) == 0:
 	case len(values) == 1 && (values[0] == "true" || values[0] == "false"):
 		s.force = values[0] == "true"
 	default:
-		return nil, invalid(FieldError{Pointer: "/force", Detail: "must be true or false"})
+		return nil, invalidProblem(FieldError{Pointer: "/force", Detail: "must be true or false"})
 	}
 	return s, nil
 }
 
-// goesOn reports whether a write switches an endpoint on.
-func goesOn(old *registry.AppRecord, app *partner.App, k partner.EndpointKind) bool {
+// switchesOn reports whether a write switches an endpoint on.
+func switchesOn(old *registry.AppRecord, app *partner.App, k partner.EndpointKind) bool {
 	return app.Endpoints[k].Enabled && (old == nil || !old.App.Endpoints[k].Enabled)
 }
 
-// moves reports whether a write has engines call an endpoint where they did not before.
-func (s *switching) moves(old *registry.AppRecord, app *partner.App, k partner.EndpointKind) bool {
+// needsProbe reports whether a write has engines call an endpoint where they did not before.
+func (s *switchChecker) needsProbe(old *registry.AppRecord, app *partner.App, k partner.EndpointKind) bool {
 	to := app.Endpoints[k].EffectiveURL(s.api.Environment)
 	if to == "" || !app.Endpoints[k].Enabled || s.api.Licences.Missing(app, k) != "" {
 		return false
 	}
-	return goesOn(old, app, k) || old.App.Endpoints[k].EffectiveURL(s.api.Environment) != to
+	return switchesOn(old, app, k) || old.App.Endpoints[k].EffectiveURL(s.api.Environment) != to
 }
 
-func enabledAt(k partner.EndpointKind) string { return "/endpoints/" + k.String() + "/enabled" }
+func enabledPointer(k partner.EndpointKind) string { return "/endpoints/" + k.String() + "/enabled" }
 
-// check refuses what may not be switched on, without asking the endpoints.
-func (s *switching) check(old *registry.AppRecord, app *partner.App) error {
+// checkSwitches refuses what may not be switched on, without asking the endpoints.
+func (s *switchChecker) checkSwitches(old *registry.AppRecord, app *partner.App) error {
 	var faults, missing []FieldError
 	for _, k := range partner.IntegrationKinds() {
-		if !goesOn(old, app, k) {
+		if !switchesOn(old, app, k) {
 			continue
 		}
 		if !app.Endpoints[k].HasURL() {
-			faults = append(faults, FieldError{Pointer: enabledAt(k), Detail: "cannot be true without a URL"})
+			faults = append(faults, FieldError{Pointer: enabledPointer(k), Detail: "cannot be true without a URL"})
 		}
 		if need := s.api.Licences.Missing(app, k); need != "" {
-			missing = append(missing, FieldError{Pointer: enabledAt(k), Detail: "needs the licence " + string(need) + ", which the app was not granted"})
+			missing = append(missing, FieldError{Pointer: enabledPointer(k), Detail: "needs the licence " + string(need) + ", which the app was not granted"})
 		}
 	}
 	switch {
 	case len(faults) > 0:
-		return invalid(faults...)
+		return invalidProblem(faults...)
 	case len(missing) > 0:
-		return licenceMissing(missing)
+		return licenceMissingProblem(missing)
 	}
 	return nil
 }
 
-// probe asks the integration endpoints that go on or move, all at once. One without a URL in this
+// probeEndpoints asks the integration endpoints that go on or move, all at once. One without a URL in this
 // environment has nothing to ask: it is on for others, until it gets one here.
-func (s *switching) probe(ctx context.Context, old *registry.AppRecord, app *partner.App) error {
+func (s *switchChecker) probeEndpoints(ctx context.Context, old *registry.AppRecord, app *partner.App) error {
 	if s.api.Tester == nil {
 		return nil
 	}
@@ -92,15 +92,15 @@ func (s *switching) probe(ctx context.Context, old *registry.AppRecord, app *par
 	var errs [partner.EndpointKinds]error
 	var asked [partner.EndpointKinds]bool
 	for _, k := range partner.IntegrationKinds() {
-		if !s.moves(old, app, k) {
+		if !s.needsProbe(old, app, k) {
 			continue
 		}
 		asked[k] = true
-		if found, ok := s.probed[s.key(app, k)]; ok {
+		if found, ok := s.probed[s.probeKey(app, k)]; ok {
 			results[k] = found
 			continue
 		}
-		work.Go(func() { results[k], errs[k] = s.try(ctx, app, k) })
+		work.Go(func() { results[k], errs[k] = s.probeEndpoint(ctx, app, k) })
 	}
 	work.Wait()
 	var failed []FieldError
@@ -111,32 +111,32 @@ func (s *switching) probe(ctx context.Context, old *registry.AppRecord, app *par
 		if !asked[k] {
 			continue
 		}
-		s.probed[s.key(app, k)] = results[k]
-		if results[k].Outcome == Failing {
-			failed = append(failed, FieldError{Pointer: s.blamed(old, app, k), Detail: s.found(k, results[k])})
+		s.probed[s.probeKey(app, k)] = results[k]
+		if results[k].State == Failing {
+			failed = append(failed, FieldError{Pointer: s.memberAtFault(old, app, k), Detail: s.describeFinding(k, results[k])})
 		}
 	}
 	if len(failed) > 0 && !s.force {
-		return probeFailed(failed)
+		return probeFailedProblem(failed)
 	}
 	return nil
 }
 
-// found says what a probe found, to the caller.
-func (s *switching) found(k partner.EndpointKind, r TestResult) string {
-	said := s.call.say(r.Cause, k)
-	if more := s.call.inner(r.Detail, ""); more != nil && more.Detail != "" {
+// describeFinding says what a probe found, to the caller.
+func (s *switchChecker) describeFinding(k partner.EndpointKind, r TestResult) string {
+	said := s.call.explainCause(r.Cause, k)
+	if more := s.call.detailForOperators(r.Detail, ""); more != nil && more.Detail != "" {
 		return more.Detail
 	}
 	return strings.TrimSpace(said.Words.String() + ". " + said.Advice.String())
 }
 
-// blamed is the member of the request that a failed probe is about.
-func (s *switching) blamed(old *registry.AppRecord, app *partner.App, k partner.EndpointKind) string {
+// memberAtFault is the member of the request that a failed probe is about.
+func (s *switchChecker) memberAtFault(old *registry.AppRecord, app *partner.App, k partner.EndpointKind) string {
 	at := "/endpoints/" + k.String()
 	switch {
-	case goesOn(old, app, k):
-		return enabledAt(k)
+	case switchesOn(old, app, k):
+		return enabledPointer(k)
 	case app.Endpoints[k].URLs[s.api.Environment] != "":
 		return at + "/urls/" + string(s.api.Environment)
 	default:
@@ -144,18 +144,18 @@ func (s *switching) blamed(old *registry.AppRecord, app *partner.App, k partner.
 	}
 }
 
-func (s *switching) key(app *partner.App, k partner.EndpointKind) string {
+func (s *switchChecker) probeKey(app *partner.App, k partner.EndpointKind) string {
 	return k.String() + " " + app.Endpoints[k].EffectiveURL(s.api.Environment)
 }
 
-// try asks one endpoint. It counts as a test, so that switching to and fro is no way around their
+// probeEndpoint asks one endpoint. It counts as a test, so that switching to and fro is no way around their
 // limit.
-func (s *switching) try(ctx context.Context, app *partner.App, k partner.EndpointKind) (TestResult, error) {
+func (s *switchChecker) probeEndpoint(ctx context.Context, app *partner.App, k partner.EndpointKind) (TestResult, error) {
 	if wait, ok := s.api.tests.takeMany(string(app.ClientID)+"/"+k.String(), 1, app.Factor(), s.api.Now()); !ok {
 		if !s.force {
-			return TestResult{}, tooMany(budgetTests, "This endpoint was tried several times just now.", wait)
+			return TestResult{}, tooManyRequestsProblem(budgetTests, "This endpoint was tried several times just now.", wait)
 		}
-		return TestResult{Outcome: Unchecked, Cause: told.Named("not_tried")}, nil
+		return TestResult{State: Unchecked, Cause: told.Named("not_tried")}, nil
 	}
 	return s.api.Tester.Try(ctx, *app, k)
 }
@@ -180,7 +180,7 @@ func (n switchNote) encode() string {
 
 // probeNote is what a probe found. Operators and admins read it whole.
 type probeNote struct {
-	Outcome    HealthState `json:"outcome"`
+	State      HealthState `json:"outcome"`
 	Reason     string      `json:"reason"`
 	Status     int         `json:"status,omitempty"`
 	Detail     string      `json:"detail,omitempty"`
@@ -197,10 +197,10 @@ const (
 
 // SwitchNotes are what the audit says about the switches that a write moved.
 func SwitchNotes(old, app *partner.App) []registry.AuditNote {
-	return switchNotes(old, app, func(partner.EndpointKind) (*probeNote, bool) { return nil, false })
+	return buildSwitchNotes(old, app, func(partner.EndpointKind) (*probeNote, bool) { return nil, false })
 }
 
-func switchNotes(old, app *partner.App, probed func(partner.EndpointKind) (note *probeNote, forced bool)) []registry.AuditNote {
+func buildSwitchNotes(old, app *partner.App, probed func(partner.EndpointKind) (note *probeNote, forced bool)) []registry.AuditNote {
 	var notes []registry.AuditNote
 	for _, k := range partner.AllEndpointKinds() {
 		var was partner.Endpoint
@@ -230,40 +230,40 @@ func switchNotes(old, app *partner.App, probed func(partner.EndpointKind) (note 
 	return notes
 }
 
-// notes are what the audit says about the switches that the write moves.
-func (s *switching) notes(old *registry.AppRecord, app *partner.App) []registry.AuditNote {
+// auditNotes are what the audit says about the switches that the write moves.
+func (s *switchChecker) auditNotes(old *registry.AppRecord, app *partner.App) []registry.AuditNote {
 	var before *partner.App
 	if old != nil {
 		before = &old.App
 	}
-	return switchNotes(before, app, func(k partner.EndpointKind) (*probeNote, bool) {
-		found, ok := s.probed[s.key(app, k)]
+	return buildSwitchNotes(before, app, func(k partner.EndpointKind) (*probeNote, bool) {
+		found, ok := s.probed[s.probeKey(app, k)]
 		if !ok || k == partner.StateChange {
 			return nil, false
 		}
 		return &probeNote{
-			Outcome: found.Outcome, Reason: found.Cause.String(), Status: found.Status, Detail: found.Detail,
+			State: found.State, Reason: found.Cause.String(), Status: found.Status, Detail: found.Detail,
 			DurationMS: found.Duration.Milliseconds(),
-		}, s.force && found.Outcome != Healthy
+		}, s.force && found.State != Healthy
 	})
 }
 
-func licenceMissing(errs []FieldError) *Problem {
+func licenceMissingProblem(errs []FieldError) *Problem {
 	p := newProblem(http.StatusConflict, "licence-missing", "A licence is missing",
 		"An admin must grant the licences named in errors first; nothing was changed.")
 	p.Errors = errs
 	return p
 }
 
-func probeFailed(errs []FieldError) *Problem {
+func probeFailedProblem(errs []FieldError) *Problem {
 	p := newProblem(http.StatusConflict, "probe-failed", "The endpoint did not pass its probe",
 		"Put right what errors says, or write it all the same with ?force=true; nothing was changed.")
 	p.Errors = errs
 	return p
 }
 
-// offBy tells people's switch-offs from the service's.
-func offBy(e partner.Endpoint) string {
+// switchedOffBy tells people's switch-offs from the service's.
+func switchedOffBy(e partner.Endpoint) string {
 	switch {
 	case e.Enabled:
 		return ""

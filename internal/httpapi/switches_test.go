@@ -18,7 +18,7 @@ import (
 
 func withLicences(d *httpapi.Deps) {
 	d.Licences = partner.DefaultRequirements()
-	d.Health.(*world).licences = d.Licences
+	d.HealthReader.(*world).licences = d.Licences
 }
 
 const mirroring = "/v1/apps/app1/endpoints/mirroring"

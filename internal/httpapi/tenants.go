@@ -35,7 +35,7 @@ type tenantAnswer struct {
 	SourceSequence int64 `json:"source_sequence,omitempty"`
 }
 
-func statusAnswer(id tenant.ID, st tenant.Status) tenantAnswer {
+func newTenantAnswer(id tenant.ID, st tenant.Status) tenantAnswer {
 	return tenantAnswer{
 		Tenant: id, State: st.State, IsRunning: st.State.IsRunning(), PublicEndpoint: st.PublicEndpoint,
 		VersionName: st.VersionName, FileVersion: st.FileVersion, UpdatedAt: st.UpdatedAt.UTC(),
@@ -43,37 +43,37 @@ func statusAnswer(id tenant.ID, st tenant.Status) tenantAnswer {
 }
 
 func (a *API) getTenant(c *call) error {
-	id, err := c.tenantID()
+	id, err := c.pathTenantID()
 	if err != nil {
 		return err
 	}
 	view, err := a.Tenants.Tenant(c.ctx(), id)
 	if errors.Is(err, registry.ErrNotFound) || err == nil && !view.Known {
-		return notFound("tenant")
+		return notFoundProblem("tenant")
 	}
 	if err != nil {
 		return err
 	}
-	c.w.Header().Set("ETag", tenantTag(view))
-	answer := statusAnswer(id, view.Status)
+	c.w.Header().Set("ETag", tenantETag(view))
+	answer := newTenantAnswer(id, view.Status)
 	answer.Sequence, answer.FanOutOwed = &view.Record.Top, &view.FanoutOwed
 	answer.SourceSequence = view.SourceSequence
-	return c.json(http.StatusOK, answer)
+	return c.writeJSON(http.StatusOK, answer)
 }
 
 func (a *API) putTenantStatus(c *call) error {
-	id, err := c.tenantID()
+	id, err := c.pathTenantID()
 	if err != nil {
 		return err
 	}
-	doc, err := c.document()
+	doc, err := c.readDocument()
 	if err != nil {
 		return err
 	}
 	f := &faults{}
-	o := root(doc, f, false)
+	o := newObjectReader(doc, f, false)
 	req := registry.StatusRequest{Tenant: id}
-	if word, ok := o.required("state"); ok {
+	if word, ok := o.readRequiredString("state"); ok {
 		st, err := tenant.ParseState(word)
 		switch {
 		case err != nil:
@@ -85,24 +85,24 @@ func (a *API) putTenantStatus(c *call) error {
 	}
 	req.PublicEndpoint = readHost(o)
 	req.VersionName, req.FileVersion = readVersion(o, "version_name"), readVersion(o, "file_version")
-	o.ignore("tenant", "is_running", "updated_at", "sequence", "fan_out_owed", "source_sequence")
-	o.done()
+	o.ignoreMembers("tenant", "is_running", "updated_at", "sequence", "fan_out_owed", "source_sequence")
+	o.reportUnknownMembers()
 	if err := f.err(); err != nil {
 		return err
 	}
-	if req.Expect, err = a.expectedTenant(c, id); err != nil {
+	if req.Expect, err = a.checkTenantPreconditions(c, id); err != nil {
 		return err
 	}
 	view, err := a.Tenants.PutStatus(c.ctx(), req, c.actor)
 	if err != nil {
 		return err
 	}
-	c.w.Header().Set("ETag", tenantTag(view))
-	return c.json(http.StatusOK, statusAnswer(id, view.Status))
+	c.w.Header().Set("ETag", tenantETag(view))
+	return c.writeJSON(http.StatusOK, newTenantAnswer(id, view.Status))
 }
 
-// expectedTenant holds the request's preconditions against the tenant; nil when it has none.
-func (a *API) expectedTenant(c *call, id tenant.ID) (*registry.TenantView, error) {
+// checkTenantPreconditions holds the request's preconditions against the tenant; nil when it has none.
+func (a *API) checkTenantPreconditions(c *call, id tenant.ID) (*registry.TenantView, error) {
 	match, none := c.r.Header.Values("If-Match"), c.r.Header.Values("If-None-Match")
 	if len(match) == 0 && len(none) == 0 {
 		return nil, nil //nolint:nilnil // nothing is expected
@@ -113,19 +113,19 @@ func (a *API) expectedTenant(c *call, id tenant.ID) (*registry.TenantView, error
 	}
 	tag := ""
 	if view.Known {
-		tag = tenantTag(view)
+		tag = tenantETag(view)
 	}
-	if len(match) > 0 && !matches(match, tag, strong) || len(none) > 0 && matches(none, tag, weak) {
-		return nil, preconditionFailed()
+	if len(match) > 0 && !matchesETag(match, tag, strong) || len(none) > 0 && matchesETag(none, tag, weak) {
+		return nil, preconditionFailedProblem()
 	}
 	return &view, nil
 }
 
-// tenantTag is the ETag of a tenant: of its status and its newest sequence, and not of the fan-out,
+// tenantETag is the ETag of a tenant: of its status and its newest sequence, and not of the fan-out,
 // which ends by itself.
-func tenantTag(v registry.TenantView) string {
+func tenantETag(v registry.TenantView) string {
 	st := v.Status
-	return contentTag([]byte(fmt.Sprintf("%q", []string{
+	return contentETag([]byte(fmt.Sprintf("%q", []string{
 		st.State.String(), st.PublicEndpoint, st.VersionName, st.FileVersion, strconv.FormatInt(st.UpdatedAt.UnixMilli(), 10), strconv.FormatInt(v.Record.Top, 10),
 	})))
 }

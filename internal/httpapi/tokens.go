@@ -62,7 +62,7 @@ type tokenAnswer struct {
 	RevokedAt  time.Time `json:"revoked_at,omitzero"`
 }
 
-func answerToken(t registry.Token, now time.Time) tokenAnswer {
+func newTokenAnswer(t registry.Token, now time.Time) tokenAnswer {
 	state := tokenValid
 	switch {
 	case !t.RevokedAt.IsZero():
@@ -78,16 +78,16 @@ func answerToken(t registry.Token, now time.Time) tokenAnswer {
 
 func (a *API) tokenRoutes() []route {
 	return []route{
-		{"listTokens", "GET", "/v1/tokens", allow(), noBody, []int{200, 304}, a.listTokens},
-		{"createToken", "POST", "/v1/tokens", allow(), jsonBody, []int{201}, a.createToken},
-		{"getToken", "GET", "/v1/tokens/{id}", allow(), noBody, []int{200}, a.getToken},
-		{"revokeToken", "DELETE", "/v1/tokens/{id}", allow(), noBody, []int{204}, a.revokeToken},
+		{"listTokens", "GET", "/v1/tokens", allowRoles(), noBody, []int{200, 304}, a.listTokens},
+		{"createToken", "POST", "/v1/tokens", allowRoles(), jsonBody, []int{201}, a.createToken},
+		{"getToken", "GET", "/v1/tokens/{id}", allowRoles(), noBody, []int{200}, a.getToken},
+		{"revokeToken", "DELETE", "/v1/tokens/{id}", allowRoles(), noBody, []int{204}, a.revokeToken},
 	}
 }
 
 // createToken makes a token and shows it this once.
 func (a *API) createToken(c *call) error {
-	doc, err := c.document()
+	doc, err := c.readDocument()
 	if err != nil {
 		return err
 	}
@@ -107,23 +107,23 @@ func (a *API) createToken(c *call) error {
 	t.ID, t.Prefix = "tok_"+id, secret[:shownOfToken]
 	_, err = a.TokenKeeper.CreateToken(c.ctx(), t, HashToken(secret), false, c.actor)
 	if errors.Is(err, registry.ErrTooMany) {
-		return invalid(FieldError{Pointer: "", Detail: "there are too many tokens: revoke some; those that ended are forgotten after 90 days"})
+		return invalidProblem(FieldError{Pointer: "", Detail: "there are too many tokens: revoke some; those that ended are forgotten after 90 days"})
 	}
 	if err != nil {
 		return err
 	}
-	answer := answerToken(t, now)
+	answer := newTokenAnswer(t, now)
 	answer.Secret = secret
 	c.w.Header().Set("Location", "/v1/tokens/"+t.ID)
-	return c.json(http.StatusCreated, answer)
+	return c.writeJSON(http.StatusCreated, answer)
 }
 
 // readToken reads what a token's maker says of it.
 func readToken(doc any, now time.Time) (registry.Token, error) {
 	f := &faults{}
-	o := root(doc, f, false)
+	o := newObjectReader(doc, f, false)
 	t := registry.Token{CreatedAt: now, ExpiresAt: now.Add(defaultTokenLife)}
-	if name, ok := o.required("name"); ok {
+	if name, ok := o.readRequiredString("name"); ok {
 		switch {
 		case utf8.RuneCountInString(name) > maxTokenName:
 			o.add("/name", fmt.Sprintf("must be at most %d characters", maxTokenName))
@@ -132,25 +132,25 @@ func readToken(doc any, now time.Time) (registry.Token, error) {
 		}
 		t.Name = name
 	}
-	if word, ok := o.required("role"); ok {
+	if word, ok := o.readRequiredString("role"); ok {
 		role, err := ParseRole(word)
 		if err != nil {
 			o.add("/role", err.Error())
 		}
 		t.Role = role.String()
 	}
-	if s, ok := o.text("expires_at"); ok {
+	if s, ok := o.readString("expires_at"); ok {
 		t.ExpiresAt = readTime(o, "expires_at", s)
 		if !t.ExpiresAt.IsZero() && (!t.ExpiresAt.After(now) || t.ExpiresAt.After(now.Add(maxTokenLife))) {
 			o.add("/expires_at", "must be in the future, at most two years away")
 		}
 	}
-	o.done()
+	o.reportUnknownMembers()
 	return t, f.err()
 }
 
 func (a *API) listTokens(c *call) error {
-	p, err := c.page("tokens", "role", "state")
+	p, err := c.readPage("tokens", "role", "state")
 	if err != nil {
 		return err
 	}
@@ -163,9 +163,9 @@ func (a *API) listTokens(c *call) error {
 	if state != "" && !slices.Contains([]string{tokenValid, tokenExpired, tokenRevoked}, state) {
 		f.add("/state", "must be valid, expired or revoked")
 	}
-	after, ok := tokenPlace(p.after)
+	after, ok := parseTokenPosition(p.after)
 	if !ok {
-		return badCursor()
+		return badCursorProblem()
 	}
 	if err := f.err(); err != nil {
 		return err
@@ -176,14 +176,14 @@ func (a *API) listTokens(c *call) error {
 	}
 	items, next := []tokenAnswer{}, ""
 	for _, t := range all {
-		answer := answerToken(t, a.Now())
-		place := tokenAt{t.CreatedAt.UnixMilli(), t.ID}
+		answer := newTokenAnswer(t, a.Now())
+		place := tokenPosition{t.CreatedAt.UnixMilli(), t.ID}
 		if place.compare(after) <= 0 || role != "" && role != t.Role || state != "" && state != answer.State {
 			continue
 		}
 		if len(items) == p.limit {
 			last := items[len(items)-1]
-			next = tokenAt{last.CreatedAt.UnixMilli(), last.ID}.String()
+			next = tokenPosition{last.CreatedAt.UnixMilli(), last.ID}.String()
 			break
 		}
 		items = append(items, answer)
@@ -191,63 +191,63 @@ func (a *API) listTokens(c *call) error {
 	return answerList(c, p, items, next)
 }
 
-// tokenAt is a token's place in the list, which holds when others come and go.
-type tokenAt struct {
+// tokenPosition is a token's place in the list, which holds when others come and go.
+type tokenPosition struct {
 	created int64
 	id      string
 }
 
-// String is the place as tokenPlace reads it.
-func (t tokenAt) String() string { return strconv.FormatInt(t.created, 10) + " " + t.id }
+// String is the place as parseTokenPosition reads it.
+func (t tokenPosition) String() string { return strconv.FormatInt(t.created, 10) + " " + t.id }
 
-func (t tokenAt) compare(other tokenAt) int {
+func (t tokenPosition) compare(other tokenPosition) int {
 	return cmp.Or(cmp.Compare(t.created, other.created), cmp.Compare(t.id, other.id))
 }
 
-// tokenPlace reads a place; "" is that before all.
-func tokenPlace(s string) (tokenAt, bool) {
+// parseTokenPosition reads a place; "" is that before all.
+func parseTokenPosition(s string) (tokenPosition, bool) {
 	if s == "" {
-		return tokenAt{}, true
+		return tokenPosition{}, true
 	}
 	ms, id, _ := strings.Cut(s, " ")
 	n, err := strconv.ParseInt(ms, 10, 64)
-	return tokenAt{n, id}, err == nil && tokenID(id)
+	return tokenPosition{n, id}, err == nil && isTokenID(id)
 }
 
-func tokenID(id string) bool {
-	return id != "" && len(id) <= maxTokenID && !strings.ContainsFunc(id, strange)
+func isTokenID(id string) bool {
+	return id != "" && len(id) <= maxTokenID && !strings.ContainsFunc(id, isUnsafeRune)
 }
 
-// pathToken reads the token that the path names.
-func (a *API) pathToken(c *call) (registry.Token, error) {
+// readPathToken reads the token that the path names.
+func (a *API) readPathToken(c *call) (registry.Token, error) {
 	id := c.r.PathValue("id")
-	if !tokenID(id) {
-		return registry.Token{}, notFound("token")
+	if !isTokenID(id) {
+		return registry.Token{}, notFoundProblem("token")
 	}
 	t, err := a.TokenKeeper.Token(c.ctx(), id)
 	if errors.Is(err, registry.ErrNotFound) {
-		return t, notFound("token")
+		return t, notFoundProblem("token")
 	}
 	return t, err
 }
 
 func (a *API) getToken(c *call) error {
-	t, err := a.pathToken(c)
+	t, err := a.readPathToken(c)
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, answerToken(t, a.Now()))
+	return c.writeJSON(http.StatusOK, newTokenAnswer(t, a.Now()))
 }
 
 // revokeToken ends a token, its caller's own too: another process learns of it with its next
 // request.
 func (a *API) revokeToken(c *call) error {
-	t, err := a.pathToken(c)
+	t, err := a.readPathToken(c)
 	if err != nil {
 		return err
 	}
 	if err := a.TokenKeeper.RevokeToken(c.ctx(), t.ID, c.actor); err != nil {
 		return err
 	}
-	return c.noContent()
+	return c.writeNoContent()
 }

@@ -13,28 +13,28 @@ import (
 	"github.com/lamplighter/lamplighter/internal/told"
 )
 
-// Explainer says why a tenant's change has not arrived at an app.
-type Explainer interface {
+// StatusExplainer says why a tenant's change has not arrived at an app.
+type StatusExplainer interface {
 	// Why returns registry.ErrNotFound when there is no such app.
 	Why(ctx context.Context, app partner.ClientID, t tenant.ID) (intake.Why, error)
 }
 
-// whyAnswer is an explanation: words for people, the rest for programs.
-type whyAnswer struct {
-	ClientID      partner.ClientID `json:"client_id"`
-	Tenant        tenant.ID        `json:"tenant"`
-	Words         string           `json:"words"`
-	Cause         intake.Cause     `json:"cause"`
-	InStep        bool             `json:"in_step"`
-	Approved      bool             `json:"approved"`
-	State         tenant.State     `json:"state"`
-	Newest        *changeAnswer    `json:"newest_change,omitempty"`
-	FanOutOwed    bool             `json:"fan_out_owed"`
-	Waiting       []waitingAnswer  `json:"waiting"`
-	InFlight      bool             `json:"in_flight"`
-	NextAttemptAt time.Time        `json:"next_attempt_at,omitzero"`
-	Endpoint      whyEndpoint      `json:"endpoint"`
-	Deliveries    []deliveryAnswer `json:"deliveries"`
+// explanationAnswer is an explanation: words for people, the rest for programs.
+type explanationAnswer struct {
+	ClientID      partner.ClientID  `json:"client_id"`
+	Tenant        tenant.ID         `json:"tenant"`
+	Text          string            `json:"words"`
+	Cause         intake.Cause      `json:"cause"`
+	InStep        bool              `json:"in_step"`
+	Approved      bool              `json:"approved"`
+	State         tenant.State      `json:"state"`
+	Newest        *changeAnswer     `json:"newest_change,omitempty"`
+	FanOutOwed    bool              `json:"fan_out_owed"`
+	Waiting       []waitingAnswer   `json:"waiting"`
+	InFlight      bool              `json:"in_flight"`
+	NextAttemptAt time.Time         `json:"next_attempt_at,omitzero"`
+	Endpoint      explainedEndpoint `json:"endpoint"`
+	Deliveries    []deliveryAnswer  `json:"deliveries"`
 }
 
 type changeAnswer struct {
@@ -56,7 +56,7 @@ type waitingAnswer struct {
 	Again  bool      `json:"told_again"`
 }
 
-type whyEndpoint struct {
+type explainedEndpoint struct {
 	Enabled    bool              `json:"enabled"`
 	HasURL     bool              `json:"has_url"`
 	OffReason  partner.OffReason `json:"off_reason,omitempty"`
@@ -69,44 +69,44 @@ type whyEndpoint struct {
 	Health     *healthAnswer     `json:"health"`
 }
 
-func (a *API) why(c *call) error {
-	t, err := c.tenantID()
+func (a *API) getExplanation(c *call) error {
+	t, err := c.pathTenantID()
 	if err != nil {
 		return err
 	}
-	rec, err := a.app(c)
+	rec, err := a.readPathApp(c)
 	if err != nil {
 		return err
 	}
 	w, err := a.Explainer.Why(c.ctx(), rec.App.ClientID, t)
 	if errors.Is(err, registry.ErrNotFound) {
-		return notFound("app")
+		return notFoundProblem("app")
 	}
 	if err != nil {
 		return err
 	}
 	if c.role.Kind == Partner && !w.Approved { // what happens to others' tenants is not for it to read
 		if wait, ok := a.strangers.takeMany(c.token, 1, c.factor, a.Now()); !ok {
-			return tooMany(budgetStrangers, "This token asked about many tenants that did not approve the app.", wait)
+			return tooManyRequestsProblem(budgetStrangers, "This token asked about many tenants that did not approve the app.", wait)
 		}
 		w.Newest = nil
 	}
-	answer := c.explanation(w)
-	if answer.Endpoint.Health, err = a.health(c, &rec.App, partner.StateChange); err != nil {
+	answer := c.newExplanationAnswer(w)
+	if answer.Endpoint.Health, err = a.readEndpointHealth(c, &rec.App, partner.StateChange); err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, answer)
+	return c.writeJSON(http.StatusOK, answer)
 }
 
-func (c *call) explanation(w intake.Why) whyAnswer {
-	answer := whyAnswer{
-		ClientID: w.ClientID, Tenant: w.Tenant, Words: w.Words(c.audience()), Cause: w.Cause, InStep: w.Cause == intake.InStep, Approved: w.Approved,
+func (c *call) newExplanationAnswer(w intake.Why) explanationAnswer {
+	answer := explanationAnswer{
+		ClientID: w.ClientID, Tenant: w.Tenant, Text: w.Words(c.readerAudience()), Cause: w.Cause, InStep: w.Cause == intake.InStep, Approved: w.Approved,
 		State: w.Status.State, FanOutOwed: w.FanOutOwed, Waiting: []waitingAnswer{}, InFlight: w.InFlight, NextAttemptAt: w.NextAttemptAt.UTC(),
-		Endpoint: whyEndpoint{
+		Endpoint: explainedEndpoint{
 			Enabled: w.Endpoint.Enabled, HasURL: w.HasURL, OffReason: w.Endpoint.OffReason, SwitchedAt: w.Endpoint.SwitchedAt, Paused: w.Paused,
 			Breaker: w.Breaker, RetryAt: w.GateUntil.UTC(), Openings: w.Openings, Waiting: w.Ahead,
 		},
-		Deliveries: c.deliveries(w.Attempts),
+		Deliveries: c.newDeliveryAnswers(w.Attempts),
 	}
 	if n := w.Newest; n != nil {
 		answer.Newest = &changeAnswer{n.ID, n.Type, n.Sequence, n.AcceptedAt.UTC()}
@@ -117,7 +117,7 @@ func (c *call) explanation(w intake.Why) whyAnswer {
 			LastAt: e.LastAttempt.UTC(), Again: e.Again,
 		}
 		if e.Attempts > 0 {
-			one.Said = c.say(e.Reason.Cause(), partner.StateChange)
+			one.Said = c.explainCause(e.Reason.Cause(), partner.StateChange)
 		}
 		answer.Waiting = append(answer.Waiting, one)
 	}

@@ -36,15 +36,15 @@ type changes struct {
 }
 
 // Knowledge implements httpapi.Changes.
-func (c *changes) Knowledge(ctx context.Context, id string) (httpapi.ChangeKnowledge, error) {
+func (c *changes) Knowledge(ctx context.Context, id string) (httpapi.DeliveryStatus, error) {
 	k, err := c.answers.Knowledge(ctx, id)
 	if err != nil {
-		return httpapi.ChangeKnowledge{}, err
+		return httpapi.DeliveryStatus{}, err
 	}
-	out := httpapi.ChangeKnowledge{Change: k.Change, InStep: k.InStep, Apps: make([]httpapi.AppOutcome, len(k.Apps))}
+	out := httpapi.DeliveryStatus{Change: k.Change, InStep: k.InStep, Apps: make([]httpapi.AppDelivery, len(k.Apps))}
 	for i, a := range k.Apps {
-		out.Apps[i] = httpapi.AppOutcome{
-			ClientID: a.ClientID, Outcome: string(a.Outcome), ReplacedBy: a.ReplacedBy, Attempts: a.Attempts, Reason: a.Reason, NextAttemptAt: a.NextAttemptAt,
+		out.Apps[i] = httpapi.AppDelivery{
+			ClientID: a.ClientID, State: string(a.Outcome), ReplacedBy: a.ReplacedBy, Attempts: a.Attempts, Reason: a.Reason, NextAttemptAt: a.NextAttemptAt,
 		}
 	}
 	return out, nil

@@ -78,7 +78,7 @@ func (t *teller) ResyncAll(ctx context.Context, rec registry.AppRecord, actor re
 	if wait > 0 { // whoever asks again so soon is told of what runs
 		j, running, err := t.jobs.Running(ctx, lifeOf(rec), mailbox.JobResync)
 		if err == nil && !running {
-			err = &httpapi.TooSoonError{Wait: wait}
+			err = &httpapi.ResyncTooSoonError{Wait: wait}
 		}
 		if err != nil {
 			return "", 0, err

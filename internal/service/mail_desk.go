@@ -26,41 +26,41 @@ type mailDesk struct {
 	log   *slog.Logger
 }
 
-// Unsubscribe implements httpapi.MailDesk.
-func (d *mailDesk) Unsubscribe(ctx context.Context, token string, change httpapi.MailChange) ([]partner.ClientID, error) {
+// Unsubscribe implements httpapi.MailSubscriptions.
+func (d *mailDesk) Unsubscribe(ctx context.Context, token string, change httpapi.MailAction) ([]partner.ClientID, error) {
 	r, err := d.links.ReadUnsubscribe(token)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", httpapi.ErrBadMailLink, err)
 	}
-	if change == httpapi.MailLook {
+	if change == httpapi.MailPreview {
 		return r.Apps, nil
 	}
 	for _, app := range r.Apps {
-		if err := d.subs.Suppress(ctx, registry.Subscription{App: app, Recipient: r.Key}, change == httpapi.MailSilence); err != nil {
+		if err := d.subs.Suppress(ctx, registry.Subscription{App: app, Recipient: r.Key}, change == httpapi.MailUnsubscribe); err != nil {
 			return nil, err
 		}
-		d.log.InfoContext(ctx, "mail subscription changed", "app", string(app), "recipient", r.Key, "silent", change == httpapi.MailSilence)
+		d.log.InfoContext(ctx, "mail subscription changed", "app", string(app), "recipient", r.Key, "silent", change == httpapi.MailUnsubscribe)
 	}
 	return r.Apps, nil
 }
 
-// NeverAsk implements httpapi.MailDesk.
-func (d *mailDesk) NeverAsk(ctx context.Context, token string, change httpapi.MailChange) error {
+// NeverAsk implements httpapi.MailSubscriptions.
+func (d *mailDesk) NeverAsk(ctx context.Context, token string, change httpapi.MailAction) error {
 	tray, err := d.links.ReadNeverAsk(token)
 	if err != nil {
 		return fmt.Errorf("%w: %w", httpapi.ErrBadMailLink, err)
 	}
-	if change == httpapi.MailLook {
+	if change == httpapi.MailPreview {
 		return nil
 	}
-	if err := d.trays.RefuseQuestions(ctx, tray, change == httpapi.MailSilence); err != nil {
+	if err := d.trays.RefuseQuestions(ctx, tray, change == httpapi.MailUnsubscribe); err != nil {
 		return err
 	}
-	d.log.InfoContext(ctx, "questions by mail changed", "recipient", tray, "silent", change == httpapi.MailSilence)
+	d.log.InfoContext(ctx, "questions by mail changed", "recipient", tray, "silent", change == httpapi.MailUnsubscribe)
 	return nil
 }
 
-// Confirm implements httpapi.MailDesk. A link confirms the address that it was sent to, as long as that is what is
+// Confirm implements httpapi.MailSubscriptions. A link confirms the address that it was sent to, as long as that is what is
 // still asked. What was confirmed already stays so.
 func (d *mailDesk) Confirm(ctx context.Context, token string, commit bool) (partner.ClientID, error) {
 	r, err := d.links.ReadConfirm(token, time.Now())

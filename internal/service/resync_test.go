@@ -36,7 +36,7 @@ func TestOf200ResyncsOneRuns(t *testing.T) {
 			job, _, err := tell.ResyncAll(t.Context(), rec, registry.Actor{Name: "evil", Role: "partner:app1"})
 			mu.Lock()
 			defer mu.Unlock()
-			if _, soon := errors.AsType[*httpapi.TooSoonError](err); soon { // before the first of them had made the job
+			if _, soon := errors.AsType[*httpapi.ResyncTooSoonError](err); soon { // before the first of them had made the job
 				job, err = "too soon", nil
 			}
 			if err != nil {

@@ -341,11 +341,11 @@ func (s *Service) listen(ctx context.Context) error {
 			return fmt.Errorf("listen for %s: %w", name, err)
 		}
 		server := httpapi.NewServer(h, s.log)
-		s.listeners = append(s.listeners, listener{name, limiter.Listener(name, l, server, limits), server})
+		s.listeners = append(s.listeners, listener{name, limiter.LimitListener(name, l, server, limits), server})
 		return nil
 	}
 	api := s.parts.api
-	ops := api.Ops(httpapi.OpsOptions{
+	ops := api.OpsHandler(httpapi.OpsOptions{
 		Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Readiness: s.ready, Pprof: s.cfg.OpsPprof,
 	})
 	if err := add("ops", s.cfg.OpsListen, httpapi.ConnLimits{Total: opsConnections, PerAddress: opsConnections}, ops); err != nil {
@@ -354,10 +354,10 @@ func (s *Service) listen(ctx context.Context) error {
 	if !s.has(RoleAPI) {
 		return nil
 	}
-	if err := add("api", s.cfg.Listen, s.connLimits(), api.Admin()); err != nil {
+	if err := add("api", s.cfg.Listen, s.connLimits(), api.AdminHandler()); err != nil {
 		return err
 	}
-	return add("public", s.cfg.PublicListen, s.connLimits(), api.Public())
+	return add("public", s.cfg.PublicListen, s.connLimits(), api.PublicHandler())
 }
 
 // connLimits is what each listener of the API has.

@@ -76,7 +76,7 @@ func (t *tester) Test(ctx context.Context, app partner.ClientID, kind partner.En
 }
 
 func nothingToTell() httpapi.TestResult {
-	return httpapi.TestResult{Outcome: httpapi.Unchecked, Cause: told.Named("nothing_to_tell")}
+	return httpapi.TestResult{State: httpapi.Unchecked, Cause: told.Named("nothing_to_tell")}
 }
 
 // Try implements httpapi.Tester.
@@ -98,16 +98,16 @@ func (t *tester) weakKey(ctx context.Context, app *partner.App, kind partner.End
 	if err = t.guard.CheckKey(ctx, u, nil); err == nil {
 		return httpapi.TestResult{}, false
 	}
-	return httpapi.TestResult{Outcome: httpapi.Failing, Cause: found.TLSWeakKey.Cause(), Detail: err.Error(), Duration: time.Since(began)}, true
+	return httpapi.TestResult{State: httpapi.Failing, Cause: found.TLSWeakKey.Cause(), Detail: err.Error(), Duration: time.Since(began)}, true
 }
 
 func fromFinding(f found.Finding) httpapi.TestResult {
-	r := httpapi.TestResult{Outcome: httpapi.Failing, Cause: f.Reason.Cause(), Status: f.Status, Detail: f.Detail, Duration: f.Duration}
+	r := httpapi.TestResult{State: httpapi.Failing, Cause: f.Reason.Cause(), Status: f.Status, Detail: f.Detail, Duration: f.Duration}
 	switch f.Reason {
 	case found.Healthy:
-		r.Outcome, r.Cause = httpapi.Healthy, delivery.ReasonNone.Cause()
+		r.State, r.Cause = httpapi.Healthy, delivery.ReasonNone.Cause()
 	case found.NoTenant, found.OwnFault, found.Unreadable: // they say nothing about the endpoint
-		r.Outcome = httpapi.Unchecked
+		r.State = httpapi.Unchecked
 	}
 	return r
 }
@@ -184,7 +184,7 @@ func (t *tester) throughMailbox(ctx context.Context, rec registry.AppRecord, id 
 		case <-tick.C:
 		case <-wait.Done():
 			return httpapi.TestResult{
-				Outcome: httpapi.Unchecked, Cause: delivery.ReasonOwnFault.Cause(),
+				State: httpapi.Unchecked, Cause: delivery.ReasonOwnFault.Cause(),
 				Detail: "The notification was not sent in time. Is a worker running? The test says nothing about the endpoint.",
 			}, nil
 		}
@@ -194,11 +194,11 @@ func (t *tester) throughMailbox(ctx context.Context, rec registry.AppRecord, id 
 func fromAttempt(a delivery.Attempt) httpapi.TestResult {
 	reason, _ := delivery.ParseReason(a.Reason)
 	r := httpapi.TestResult{
-		Outcome: httpapi.Failing, Cause: told.Named(a.Reason), Status: a.Status, Duration: time.Duration(a.DurationMS) * time.Millisecond,
+		State: httpapi.Failing, Cause: told.Named(a.Reason), Status: a.Status, Duration: time.Duration(a.DurationMS) * time.Millisecond,
 		Detail: words(reason, a.Status, a.Detail, a.Tenant),
 	}
 	if a.Outcome == delivery.Delivered.String() {
-		r.Outcome = httpapi.Healthy
+		r.State = httpapi.Healthy
 	}
 	return r
 }

@@ -343,7 +343,7 @@ func TestFaultTwins(t *testing.T) {
 		"ApproveFirst": {
 			before: func(w *twins) { w.reported("k1", tenant.Suspend); w.settle() },
 			act: func(w *twins) error {
-				err := w.approvals.ApproveFirst(w.Context(), twinApp, twinTenant, registry.Actor{Name: "test"})
+				err := w.approvals.ApproveNew(w.Context(), twinApp, twinTenant, registry.Actor{Name: "test"})
 				if errors.Is(err, registry.ErrConflict) {
 					return nil // the caller's own approval, whose answer was lost
 				}

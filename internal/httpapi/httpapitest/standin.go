@@ -31,12 +31,12 @@ func Whole(ctx context.Context) (*Contract, error) {
 		Tokens: struct{ httpapi.Tokens }{}, TokenKeeper: struct{ httpapi.TokenKeeper }{}, Apps: struct{ reader }{}, AppWriter: struct{ httpapi.AppWriter }{},
 		Tester: struct{ httpapi.Tester }{}, Approvals: struct{ httpapi.Approvals }{}, ApprovalList: struct{ httpapi.ApprovalLister }{},
 		Resyncer: struct{ httpapi.Resyncer }{}, Jobs: struct{ work }{}, Mailboxes: struct{ httpapi.MailboxViewer }{}, Deliveries: struct{ httpapi.Deliveries }{},
-		Explainer: struct{ httpapi.Explainer }{}, Tenants: struct{ httpapi.Tenants }{}, Statuses: struct{ httpapi.Statuses }{},
+		Explainer: struct{ httpapi.StatusExplainer }{}, Tenants: struct{ httpapi.Tenants }{}, Statuses: struct{ httpapi.Statuses }{},
 		Changes: struct{ httpapi.Changes }{}, Keys: struct{ httpapi.KeyBinder }{}, Incidents: struct{ lister }{}, Audit: struct{ httpapi.Audit }{},
-		Resealer: struct{ httpapi.Resealer }{}, ErrorReports: struct{ httpapi.ErrorReports }{}, ConfigFeed: struct{ httpapi.ConfigFeed }{}, MailDesk: struct{ httpapi.MailDesk }{}, Store: struct{ httpapi.StoreWatch }{},
+		Resealer: struct{ httpapi.Resealer }{}, ErrorReports: struct{ httpapi.ErrorReports }{}, ConfigFeed: struct{ httpapi.ConfigFeed }{}, MailSubscriptions: struct{ httpapi.MailSubscriptions }{}, Store: struct{ httpapi.StoreWatch }{},
 		Discovery: func() []byte { return nil }, JWKS: func() []byte { return nil },
 	})
-	if left, err := api.Unserved(); err != nil || len(left) > 0 {
+	if left, err := api.ListUnserved(); err != nil || len(left) > 0 {
 		return nil, fmt.Errorf("described, and not served: %v %w", left, err)
 	}
 	return Load(ctx, api.OpenAPI())

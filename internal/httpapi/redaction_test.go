@@ -23,14 +23,14 @@ import (
 // innerText stands for all that strangers may not read; it is in every text that a failure leaves.
 const innerText = "INNER dial tcp 10.1.2.3:443 db7.internal.corp"
 
-// inner is a world in which everything failed for a reason, and left a text.
-type inner struct {
+// operatorDetail is a world in which everything failed for a reason, and left a text.
+type operatorDetail struct {
 	*world
 
 	reason string
 }
 
-func (w inner) attempt() delivery.Attempt {
+func (w operatorDetail) attempt() delivery.Attempt {
 	outcome := delivery.Retryable
 	if w.reason == "blocked_address" {
 		outcome = delivery.Blocked
@@ -41,11 +41,11 @@ func (w inner) attempt() delivery.Attempt {
 	}
 }
 
-func (w inner) Attempts(context.Context, partner.ClientID, registry.AttemptQuery) (attempts []delivery.Attempt, next string, err error) {
+func (w operatorDetail) Attempts(context.Context, partner.ClientID, registry.AttemptQuery) (attempts []delivery.Attempt, next string, err error) {
 	return []delivery.Attempt{w.attempt()}, "", nil
 }
 
-func (w inner) Why(_ context.Context, app partner.ClientID, t tenant.ID) (intake.Why, error) {
+func (w operatorDetail) Why(_ context.Context, app partner.ClientID, t tenant.ID) (intake.Why, error) {
 	reason, _ := delivery.ParseReason(w.reason)
 	return intake.Why{
 		ClientID: app, Tenant: t, Cause: intake.GateClosed, Known: true, Approved: true, Attempts: []delivery.Attempt{w.attempt()}, Breaker: "open", Now: start,
@@ -53,31 +53,31 @@ func (w inner) Why(_ context.Context, app partner.ClientID, t tenant.ID) (intake
 	}, nil
 }
 
-func (w inner) Health(_ context.Context, app *partner.App, k partner.EndpointKind) (health.Assessment, error) {
+func (w operatorDetail) Health(_ context.Context, app *partner.App, k partner.EndpointKind) (health.Assessment, error) {
 	return health.Assess(health.Subject{
 		Kind: k, Endpoint: app.Endpoints[k], Environment: partner.Online, FailingSince: start, FailingCause: told.Named(w.reason), FailingDetail: innerText,
 	}), nil
 }
 
-func (w inner) result() httpapi.TestResult {
-	return httpapi.TestResult{Outcome: httpapi.Failing, Cause: told.Named(w.reason), Detail: innerText, Duration: time.Millisecond}
+func (w operatorDetail) result() httpapi.TestResult {
+	return httpapi.TestResult{State: httpapi.Failing, Cause: told.Named(w.reason), Detail: innerText, Duration: time.Millisecond}
 }
 
-func (w inner) Test(context.Context, partner.ClientID, partner.EndpointKind) (httpapi.TestResult, error) {
+func (w operatorDetail) Test(context.Context, partner.ClientID, partner.EndpointKind) (httpapi.TestResult, error) {
 	return w.result(), nil
 }
 
-func (w inner) Try(context.Context, partner.App, partner.EndpointKind) (httpapi.TestResult, error) {
+func (w operatorDetail) Try(context.Context, partner.App, partner.EndpointKind) (httpapi.TestResult, error) {
 	return w.result(), nil
 }
 
-func (w inner) Incidents(context.Context, httpapi.IncidentQuery) ([]httpapi.Incident, string, error) {
+func (w operatorDetail) Incidents(context.Context, httpapi.IncidentQuery) ([]httpapi.Incident, string, error) {
 	return []httpapi.Incident{{
 		ID: "inc_app1_smi2xk0", ClientID: "app1", State: "open", Cause: told.Named(w.reason), Detail: innerText, OpenedAt: start,
 	}}, "", nil
 }
 
-func (w inner) AuditEntries(context.Context, registry.AuditQuery) ([]registry.AuditEntry, string, error) {
+func (w operatorDetail) AuditEntries(context.Context, registry.AuditQuery) ([]registry.AuditEntry, string, error) {
 	note := fmt.Sprintf(`{"endpoint":"erp_sync","enabled":true,"forced":true,"probe":{"outcome":"failing","reason":%q,"detail":%q,"duration_ms":1}}`, w.reason, innerText)
 	return []registry.AuditEntry{{
 		ID: "1-0", At: start, Actor: "a", Role: "operator", Action: httpapi.ActionSwitchedOn, Subject: "app1", Before: `{"endpoint":"erp_sync","enabled":false}`, After: note,
@@ -90,8 +90,8 @@ func failingWith(t *testing.T, reason string) *harness {
 	t.Helper()
 	return newHarness(t, func(d *httpapi.Deps) {
 		w, _ := d.Apps.(*world)
-		i := inner{w, reason}
-		d.Deliveries, d.Explainer, d.Health, d.Tester, d.Incidents, d.Audit = i, i, i, i, i, i
+		i := operatorDetail{w, reason}
+		d.Deliveries, d.Explainer, d.HealthReader, d.Tester, d.Incidents, d.Audit = i, i, i, i, i, i
 	})
 }
 

@@ -12,31 +12,31 @@ import (
 	"github.com/lamplighter/lamplighter/internal/told"
 )
 
-// inner is what operators and admins alone may read: the text of an error, which names addresses and what stands in certificates,
+// operatorDetail is what operators and admins alone may read: the text of an error, which names addresses and what stands in certificates,
 // and what an unknown server answered. Only call.inner makes one.
-type inner struct {
+type operatorDetail struct {
 	Detail  string `json:"detail,omitempty"`
 	Excerpt string `json:"excerpt,omitempty"`
 }
 
-// inner shows texts to operators and admins, nil to all others.
-func (c *call) inner(detail, excerpt string) *inner {
+// detailForOperators shows texts to operators and admins, nil to all others.
+func (c *call) detailForOperators(detail, excerpt string) *operatorDetail {
 	if c.role.Kind != Operator && c.role.Kind != Admin {
 		return nil
 	}
-	return &inner{detail, excerpt}
+	return &operatorDetail{detail, excerpt}
 }
 
-// say tells why. For a partner a name that does not exist and one that leads inside are the same.
-func (c *call) say(cause told.Cause, k partner.EndpointKind) told.Said {
+// explainCause tells why. For a partner a name that does not exist and one that leads inside are the same.
+func (c *call) explainCause(cause told.Cause, k partner.EndpointKind) told.Said {
 	if c.role.Kind == Partner {
 		return cause.Told().Say(k)
 	}
 	return cause.Say(k)
 }
 
-// audience is who reads an explanation.
-func (c *call) audience() intake.Audience { return intake.Audience(c.role.Kind == Partner) }
+// readerAudience is who reads an explanation.
+func (c *call) readerAudience() intake.Audience { return intake.Audience(c.role.Kind == Partner) }
 
 // deliveryAnswer is an attempt as the caller may see it.
 type deliveryAnswer struct {
@@ -49,37 +49,37 @@ type deliveryAnswer struct {
 	Sequence   int64            `json:"sequence"`
 	Number     int              `json:"attempt"`
 	Superseded int64            `json:"superseded,omitempty"`
-	Outcome    string           `json:"outcome"`
+	Result     string           `json:"outcome"`
 	told.Said
 	Status     int   `json:"status,omitempty"`
 	DurationMS int64 `json:"duration_ms"`
-	*inner
+	*operatorDetail
 	NextAttemptAt time.Time `json:"next_attempt_at,omitzero"`
 }
 
-func (c *call) deliveries(attempts []delivery.Attempt) []deliveryAnswer {
+func (c *call) newDeliveryAnswers(attempts []delivery.Attempt) []deliveryAnswer {
 	out := make([]deliveryAnswer, len(attempts))
 	for i, a := range attempts {
 		out[i] = deliveryAnswer{
 			At: a.At, ClientID: a.ClientID, Tenant: a.Tenant, ChangeID: a.ChangeID, WebhookID: a.WebhookID, ChangeType: a.ChangeType,
-			Sequence: a.Sequence, Number: a.Number, Superseded: a.Superseded, Outcome: c.outcome(a.Outcome),
-			Said: c.say(told.Named(a.Reason), partner.StateChange), Status: a.Status, DurationMS: a.DurationMS,
-			inner: c.inner(a.Detail, a.Excerpt), NextAttemptAt: a.NextAttemptAt,
+			Sequence: a.Sequence, Number: a.Number, Superseded: a.Superseded, Result: c.visibleResult(a.Outcome),
+			Said: c.explainCause(told.Named(a.Reason), partner.StateChange), Status: a.Status, DurationMS: a.DurationMS,
+			operatorDetail: c.detailForOperators(a.Detail, a.Excerpt), NextAttemptAt: a.NextAttemptAt,
 		}
 	}
 	return out
 }
 
-// outcome is that of an attempt. That the guard refused an address would tell a partner that the name exists.
-func (c *call) outcome(o string) string {
+// visibleResult is that of an attempt. That the guard refused an address would tell a partner that the name exists.
+func (c *call) visibleResult(o string) string {
 	if c.role.Kind == Partner && o == delivery.Blocked.String() {
 		return delivery.Retryable.String()
 	}
 	return o
 }
 
-// entry is one of the audit as the caller may see it: a partner reads no text that a probe left.
-func (c *call) entry(e registry.AuditEntry) auditAnswer {
+// maskedAuditAnswer is one of the audit as the caller may see it: a partner reads no text that a probe left.
+func (c *call) maskedAuditAnswer(e registry.AuditEntry) auditAnswer {
 	if c.role.Kind == Partner && (e.Action == ActionSwitchedOn || e.Action == ActionMoved) {
 		var n switchNote
 		if err := json.Unmarshal([]byte(e.After), &n); err != nil {
@@ -89,5 +89,5 @@ func (c *call) entry(e registry.AuditEntry) auditAnswer {
 			e.After = n.encode()
 		}
 	}
-	return answerEntry(e)
+	return newAuditAnswer(e)
 }

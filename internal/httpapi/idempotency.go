@@ -15,8 +15,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// Outcomes keeps what a POST was answered under its Idempotency-Key.
-type Outcomes interface {
+// IdempotencyStore keeps what a POST was answered under its Idempotency-Key.
+type IdempotencyStore interface {
 	// BeginOnce claims a key, or says what came of an earlier run. Errors: registry.ErrKeyReused,
 	// registry.ErrUnreadable.
 	BeginOnce(ctx context.Context, o registry.Once) (registry.Begun, error)
@@ -33,12 +33,12 @@ const (
 	replayedHeader = "Idempotent-Replayed"
 )
 
-// once reports whether the operation is carried out once per Idempotency-Key as a whole. Bodies of
+// runsOncePerKey reports whether the operation is carried out once per Idempotency-Key as a whole. Bodies of
 // lines have an outcome for each line, in the registry's own scripts.
-func (r route) once() bool { return r.idempotent() && r.body != jsonOrLines }
+func (r route) runsOncePerKey() bool { return r.isIdempotent() && r.body != jsonOrLines }
 
-// outcome is a kept answer. One without a body is read again for a repeat.
-type outcome struct {
+// storedAnswer is a kept answer. One without a body is read again for a repeat.
+type storedAnswer struct {
 	V      int               `json:"v"`
 	Status int               `json:"status"`
 	Header map[string]string `json:"header"`
@@ -46,64 +46,64 @@ type outcome struct {
 }
 
 const (
-	// outcomeWhole is the format of an outcome with its body, outcomeAgain of one whose answer is read again.
-	outcomeWhole, outcomeAgain = 1, 2
+	// formatWhole is the format of an outcome with its body, formatReread of one whose answer is read again.
+	formatWhole, formatReread = 1, 2
 	// keptBody bounds the body of an outcome: in JSON and sealed it takes less than registry.OnceBytes.
 	keptBody = 2000
 	// keptByPartner is how many keys the tokens of one app's partner have, all together.
 	keptByPartner = 100
 )
 
-// once carries a request out under its Idempotency-Key: the first success is kept and told to
+// runIdempotent carries a request out under its Idempotency-Key: the first success is kept and told to
 // every repeat. What can be read again is not kept: a repeat is told how it stands now. A failure is not
 // kept either, as nothing is known to be done: a repeat runs again. So does one after a crash between the
 // write and its outcome, once the dead run's claim has ended.
-func (a *API) once(c *call, rt route) error {
-	key, err := idempotencyKey(c.r.Header, "")
+func (a *API) runIdempotent(c *call, rt route) error {
+	key, err := readIdempotencyKey(c.r.Header, "")
 	if err != nil {
 		return err
 	}
-	if key == "" || a.Outcomes == nil {
+	if key == "" || a.IdempotencyStore == nil {
 		return rt.handle(c)
 	}
-	o, err := a.onceOf(c)
+	o, err := a.newIdempotencyRecord(c)
 	if err != nil {
 		return err
 	}
 	o.Key, o.Within = key, onceWithin
-	if o.Digest, err = c.digest(); err != nil {
+	if o.Digest, err = c.digestRequest(); err != nil {
 		return err
 	}
-	begun, err := a.Outcomes.BeginOnce(c.ctx(), o)
+	begun, err := a.IdempotencyStore.BeginOnce(c.ctx(), o)
 	switch {
 	case errors.Is(err, registry.ErrUnreadable):
-		return outcomeLost()
+		return answerLostProblem()
 	case err != nil:
-		a.forget(c, o, begun.Run)
+		a.releaseIdempotencyKey(c, o, begun.Run)
 		return err
 	}
 	switch begun.State {
 	case registry.OnceDone:
-		return a.replay(c, rt, begun.Outcome)
+		return a.replayAnswer(c, rt, begun.Outcome)
 	case registry.OnceBusy:
-		return stillRunning(begun.Wait)
+		return stillRunningProblem(begun.Wait)
 	case registry.OnceFull:
-		return tooMany(budgetKeys, fmt.Sprintf("The caller has %d idempotency keys within their time: send the request without one, or later.", most(o)), begun.Wait)
+		return tooManyRequestsProblem(budgetKeys, fmt.Sprintf("The caller has %d idempotency keys within their time: send the request without one, or later.", maxIdempotencyKeys(o)), begun.Wait)
 	default:
-		return a.run(c, rt, o, begun.Run)
+		return a.runAndStoreAnswer(c, rt, o, begun.Run)
 	}
 }
 
-func most(o registry.Once) int {
+func maxIdempotencyKeys(o registry.Once) int {
 	if o.Most > 0 {
 		return o.Most
 	}
 	return registry.OnceMax
 }
 
-// onceOf is whose key it is and who pays for it. The life of the app is part of both: whoever has the
+// newIdempotencyRecord is whose key it is and who pays for it. The life of the app is part of both: whoever has the
 // app's id later gets no answer that was given to an owner before.
-func (a *API) onceOf(c *call) (registry.Once, error) {
+func (a *API) newIdempotencyRecord(c *call) (registry.Once, error) {
 	o := registry.Once{Caller: callerScope(c)}
 	app := partner.ClientID(c.r.PathValue("client_id"))
 	if c.role.Kind == Partner {
@@ -113,7 +113,7 @@ func (a *API) onceOf(c *call) (registry.Once, error) {
 	if app != "" && a.Apps != nil {
 		id, err := partner.ParseClientID(string(app))
 		if err != nil {
-			return o, invalid(FieldError{Pointer: "/client_id", Detail: err.Error()})
+			return o, invalidProblem(FieldError{Pointer: "/client_id", Detail: err.Error()})
 		}
 		switch rec, err := a.Apps.App(c.ctx(), id); {
 		case err == nil:
@@ -133,26 +133,26 @@ func (a *API) onceOf(c *call) (registry.Once, error) {
 	return o, nil
 }
 
-// forget takes back the claim of a run that does not begin, which may have been written although its
+// releaseIdempotencyKey takes back the claim of a run that does not begin, which may have been written although its
 // answer was lost or too few replicas had it: else repeats would be told for a while that it runs.
-func (a *API) forget(c *call, o registry.Once, run string) {
+func (a *API) releaseIdempotencyKey(c *call, o registry.Once, run string) {
 	if run == "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx()), settleWithin)
 	defer cancel()
-	_, _ = a.Outcomes.SettleOnce(ctx, o, run, nil) // the claim ends by itself, too
+	_, _ = a.IdempotencyStore.SettleOnce(ctx, o, run, nil) // the claim ends by itself, too
 }
 
-// run carries the request out and keeps its success.
-func (a *API) run(c *call, rt route, o registry.Once, run string) error {
-	kept := &keeper{ResponseWriter: c.w}
+// runAndStoreAnswer carries the request out and keeps its success.
+func (a *API) runAndStoreAnswer(c *call, rt route, o registry.Once, run string) error {
+	kept := &responseRecorder{ResponseWriter: c.w}
 	c.w = kept
 	var result []byte
 	defer func() { // a panic forgets the key, too
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx()), settleWithin)
 		defer cancel()
-		settled, err := a.Outcomes.SettleOnce(ctx, o, run, result)
+		settled, err := a.IdempotencyStore.SettleOnce(ctx, o, run, result)
 		if err != nil || !settled {
 			a.Log.LogAttrs(ctx, slog.LevelWarn, "the answer under an idempotency key was not kept: a repeat runs again",
 				slog.String("request_id", c.id), slog.String("operation", rt.operation), slog.Any("err", err))
@@ -160,23 +160,23 @@ func (a *API) run(c *call, rt route, o registry.Once, run string) error {
 	}()
 	err := rt.handle(c)
 	if err == nil && kept.status >= 200 && kept.status < 300 {
-		result, err = kept.outcome(a.readAgain(rt) != nil)
+		result, err = kept.encodeAnswer(a.rereadHandler(rt) != nil)
 	}
 	return err
 }
 
-// replay answers as the first time, or with what stands there now.
-func (a *API) replay(c *call, rt route, kept []byte) error {
-	var o outcome
-	if err := json.Unmarshal(kept, &o); err != nil || o.V != outcomeWhole && o.V != outcomeAgain {
+// replayAnswer answers as the first time, or with what stands there now.
+func (a *API) replayAnswer(c *call, rt route, kept []byte) error {
+	var o storedAnswer
+	if err := json.Unmarshal(kept, &o); err != nil || o.V != formatWhole && o.V != formatReread {
 		return fmt.Errorf("an outcome of format %d: %w", o.V, registry.ErrUnreadable)
 	}
 	h := c.w.Header()
-	again := a.readAgain(rt)
+	again := a.rereadHandler(rt)
 	switch {
-	case o.V == outcomeWhole:
+	case o.V == formatWhole:
 	case again == nil:
-		return outcomeLong()
+		return answerTooLongProblem()
 	default:
 		h.Set(replayedHeader, "true")
 		return again(c)
@@ -185,52 +185,52 @@ func (a *API) replay(c *call, rt route, kept []byte) error {
 		h.Set(name, value)
 	}
 	h.Set(replayedHeader, "true")
-	send(c.w, o.Status, o.Header["Content-Type"], o.Body)
+	sendBody(c.w, o.Status, o.Header["Content-Type"], o.Body)
 	return nil
 }
 
-// readAgain is how an operation's answer is read again, nil where it has to be kept.
-func (a *API) readAgain(rt route) handler {
+// rereadHandler is how an operation's answer is read again, nil where it has to be kept.
+func (a *API) rereadHandler(rt route) handler {
 	if rt.operation != "pause" && rt.operation != "resume" {
 		return nil
 	}
 	return func(c *call) error {
-		rec, err := a.app(c)
+		rec, err := a.readPathApp(c)
 		if err != nil {
 			return err
 		}
-		return a.answerApp(c, written{rec: rec})
+		return a.answerApp(c, writeResult{rec: rec})
 	}
 }
 
-// digest stands for the request: its operation, its query and its body, however that is spelt.
-func (c *call) digest() (string, error) {
-	body, err := c.read()
+// digestRequest stands for the request: its operation, its query and its body, however that is spelt.
+func (c *call) digestRequest() (string, error) {
+	body, err := c.readBody()
 	if err != nil {
 		return "", err
 	}
 	var doc any
 	if len(bytes.TrimSpace(body)) > 0 {
-		if doc, err = c.document(); err != nil {
+		if doc, err = c.readDocument(); err != nil {
 			return "", err
 		}
 	}
-	return digest([]any{c.r.Method, c.r.URL.Path, c.r.URL.Query().Encode(), doc}), nil
+	return digestJSON([]any{c.r.Method, c.r.URL.Path, c.r.URL.Query().Encode(), doc}), nil
 }
 
 // callerScope is whose idempotency keys a caller's are. It outlives a token, so that a repeat after
 // a change of tokens is still one.
 func callerScope(c *call) string { return c.actor.Role + "\n" + c.actor.Name }
 
-// keeper remembers an answer that it passes on.
-type keeper struct {
+// responseRecorder remembers an answer that it passes on.
+type responseRecorder struct {
 	http.ResponseWriter
 	status int
 	body   bytes.Buffer
 }
 
 // WriteHeader remembers the status.
-func (k *keeper) WriteHeader(status int) {
+func (k *responseRecorder) WriteHeader(status int) {
 	if k.status == 0 {
 		k.status = status
 	}
@@ -238,19 +238,19 @@ func (k *keeper) WriteHeader(status int) {
 }
 
 // Write remembers as much of the body as may be kept, and a byte more.
-func (k *keeper) Write(b []byte) (int, error) {
+func (k *responseRecorder) Write(b []byte) (int, error) {
 	k.body.Write(b[:min(len(b), keptBody+1-k.body.Len())])
 	return k.ResponseWriter.Write(b)
 }
 
 // Unwrap lets http.ResponseController reach the connection.
-func (k *keeper) Unwrap() http.ResponseWriter { return k.ResponseWriter }
+func (k *responseRecorder) Unwrap() http.ResponseWriter { return k.ResponseWriter }
 
-func (k *keeper) outcome(readAgain bool) ([]byte, error) {
+func (k *responseRecorder) encodeAnswer(readAgain bool) ([]byte, error) {
 	if readAgain || k.body.Len() > keptBody {
-		return json.Marshal(outcome{V: outcomeAgain, Status: k.status})
+		return json.Marshal(storedAnswer{V: formatReread, Status: k.status})
 	}
-	o := outcome{V: outcomeWhole, Status: k.status, Header: map[string]string{}, Body: k.body.Bytes()}
+	o := storedAnswer{V: formatWhole, Status: k.status, Header: map[string]string{}, Body: k.body.Bytes()}
 	for _, name := range []string{"Content-Type", "ETag", "Location"} {
 		if v := k.Header().Get(name); v != "" {
 			o.Header[name] = v
@@ -259,7 +259,7 @@ func (k *keeper) outcome(readAgain bool) ([]byte, error) {
 	return json.Marshal(o)
 }
 
-func stillRunning(wait time.Duration) *Problem {
+func stillRunningProblem(wait time.Duration) *Problem {
 	p := newProblem(http.StatusConflict, "idempotency-key-busy", "The same request is under way",
 		"A request with this Idempotency-Key is being carried out: repeat it after the time in Retry-After to learn what came of it.")
 	p.retryAfter = min(max(wait, time.Second), retryBusy)
@@ -269,14 +269,14 @@ func stillRunning(wait time.Duration) *Problem {
 // retryBusy is how long a repeat should wait at most: a run mostly ends long before its claim.
 const retryBusy = 2 * time.Second
 
-func outcomeLong() *Problem {
-	p := keyReused()
+func answerTooLongProblem() *Problem {
+	p := keyReusedProblem()
 	p.Title, p.Detail = "The request was carried out", "Its answer was too long to be kept: look what it did, and use a new key for a new request."
 	return p
 }
 
-func outcomeLost() *Problem {
-	p := keyReused()
+func answerLostProblem() *Problem {
+	p := keyReusedProblem()
 	p.Detail = "The request was carried out, but its answer was sealed with an encryption key that is gone: look what it did, and use a new key."
 	return p
 }

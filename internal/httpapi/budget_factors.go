@@ -14,13 +14,13 @@ const (
 	factorFor = 10 * time.Second
 )
 
-// factors remembers by which factors operators raised the budgets of apps, so that the requests of a
+// budgetFactors remembers by which factors operators raised the budgets of apps, so that the requests of a
 // partner's token read their app only now and then.
-type factors struct {
+type budgetFactors struct {
 	apps Apps
 
 	mu    sync.Mutex
-	known generations[knownFactor]
+	known boundedMap[knownFactor]
 }
 
 type knownFactor struct {
@@ -28,17 +28,17 @@ type knownFactor struct {
 	until  time.Time
 }
 
-func newFactors(apps Apps) *factors {
-	return &factors{apps: apps, known: generations[knownFactor]{size: factorsKept}}
+func newBudgetFactors(apps Apps) *budgetFactors {
+	return &budgetFactors{apps: apps, known: boundedMap[knownFactor]{size: factorsKept}}
 }
 
-// of is the factor of a role's app, and 1 for a role without one. While one request reads the app, others go by
+// roleFactor is the factor of a role's app, and 1 for a role without one. While one request reads the app, others go by
 // what was known of it, as they do where it cannot be read.
-func (f *factors) of(ctx context.Context, role Role, now time.Time) int {
+func (f *budgetFactors) roleFactor(ctx context.Context, role Role, now time.Time) int {
 	if role.Kind != Partner {
 		return 1
 	}
-	known, fresh := f.claim(role.App, now)
+	known, fresh := f.cachedFactor(role.App, now)
 	if fresh {
 		return known
 	}
@@ -52,8 +52,8 @@ func (f *factors) of(ctx context.Context, role Role, now time.Time) int {
 	return rec.App.Factor()
 }
 
-// claim is what is known of an app. Where that is not fresh, the caller is the one to read it.
-func (f *factors) claim(app partner.ClientID, now time.Time) (factor int, fresh bool) {
+// cachedFactor is what is known of an app. Where that is not fresh, the caller is the one to read it.
+func (f *budgetFactors) cachedFactor(app partner.ClientID, now time.Time) (factor int, fresh bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	known, _ := f.known.get(string(app))
