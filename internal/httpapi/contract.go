@@ -20,11 +20,11 @@ const (
 // described, which a test decides.
 func (a *API) buildContract() contract {
 	ops := a.contractOperations()
-	described, err := openapi.Build(a.versionOrDefault(), ops)
+	described, err := openapi.BuildDocument(a.versionOrDefault(), ops)
 	if err != nil {
 		panic("httpapi: " + err.Error())
 	}
-	page, err := openapi.Page(described)
+	page, err := openapi.RenderPage(described)
 	if err != nil {
 		panic("httpapi: " + err.Error())
 	}
@@ -56,7 +56,7 @@ func (a *API) contractOperations() []openapi.Operation {
 }
 
 // ListUnserved lists operations that the document's sources describe and this API does not serve.
-func (a *API) ListUnserved() ([]string, error) { return openapi.Leftover(a.contractOperations()) }
+func (a *API) ListUnserved() ([]string, error) { return openapi.ListUnserved(a.contractOperations()) }
 
 // OpenAPI is the document that the API serves.
 func (a *API) OpenAPI() []byte { return a.contract().document }

@@ -67,8 +67,8 @@ type problem struct {
 	Only []string `json:"-" yaml:"only"`
 }
 
-// files is all that the YAML files say.
-type files struct {
+// sourceFiles is all that the YAML files say.
+type sourceFiles struct {
 	operations map[string]operation
 	schemas    obj
 	parameters map[string]obj
@@ -81,9 +81,9 @@ const (
 	typeJSON    = "application/json"
 )
 
-// Build makes the document of the operations that an API serves.
-func Build(version string, ops []Operation) ([]byte, error) {
-	f, err := read()
+// BuildDocument makes the document of the operations that an API serves.
+func BuildDocument(version string, ops []Operation) ([]byte, error) {
+	f, err := readSources()
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func Build(version string, ops []Operation) ([]byte, error) {
 			errs = append(errs, fmt.Errorf("operation %s is not described", op.ID))
 			continue
 		}
-		made, err := f.operation(op, said)
+		made, err := f.buildOperation(op, said)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("operation %s: %w", op.ID, err))
 		}
@@ -127,9 +127,9 @@ func Build(version string, ops []Operation) ([]byte, error) {
 	})
 }
 
-// Leftover lists the operations that the files describe and the API does not serve.
-func Leftover(ops []Operation) ([]string, error) {
-	f, err := read()
+// ListUnserved lists the operations that the files describe and the API does not serve.
+func ListUnserved(ops []Operation) ([]string, error) {
+	f, err := readSources()
 	if err != nil {
 		return nil, err
 	}
@@ -139,8 +139,8 @@ func Leftover(ops []Operation) ([]string, error) {
 	return slices.Sorted(maps.Keys(f.operations)), nil
 }
 
-func read() (*files, error) {
-	f := &files{operations: map[string]operation{}, schemas: obj{}, parameters: map[string]obj{}, problems: map[string][]problem{}}
+func readSources() (*sourceFiles, error) {
+	f := &sourceFiles{operations: map[string]operation{}, schemas: obj{}, parameters: map[string]obj{}, problems: map[string][]problem{}}
 	names, err := sources.ReadDir(".")
 	if err != nil {
 		return nil, fmt.Errorf("openapi: %w", err)
@@ -168,8 +168,8 @@ func read() (*files, error) {
 	return f, nil
 }
 
-// operation joins what the table and the files say of one operation.
-func (f *files) operation(op Operation, said operation) (obj, error) {
+// buildOperation joins what the table and the files say of one operation.
+func (f *sourceFiles) buildOperation(op Operation, said operation) (obj, error) {
 	if said.Tag == "" || said.Summary == "" {
 		return nil, errors.New("it has no tag or no summary")
 	}
@@ -181,7 +181,7 @@ func (f *files) operation(op Operation, said operation) (obj, error) {
 		made["security"] = []obj{{"token": []string{}}}
 		made["x-roles"] = op.Roles
 	}
-	parameters, err := f.params(op, said)
+	parameters, err := f.buildParameters(op, said)
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +189,7 @@ func (f *files) operation(op Operation, said operation) (obj, error) {
 		made["parameters"] = parameters
 	}
 	if len(op.Bodies) > 0 {
-		body, err := f.body(op, said)
+		body, err := f.buildRequestBody(op, said)
 		if err != nil {
 			return nil, err
 		}
@@ -197,11 +197,11 @@ func (f *files) operation(op Operation, said operation) (obj, error) {
 	} else if said.Request != nil || said.Lines != nil {
 		return nil, errors.New("it takes no body, and one is described")
 	}
-	made["responses"], err = f.responses(op, said)
+	made["responses"], err = f.buildResponses(op, said)
 	return made, err
 }
 
-func (f *files) params(op Operation, said operation) ([]obj, error) {
+func (f *sourceFiles) buildParameters(op Operation, said operation) ([]obj, error) {
 	var out []obj
 	add := func(name, in string) error {
 		p, ok := f.parameters[op.ID+"."+name]
@@ -219,7 +219,7 @@ func (f *files) params(op Operation, said operation) ([]obj, error) {
 		out = append(out, p)
 		return nil
 	}
-	for _, name := range pathNames(op.Pattern) {
+	for _, name := range pathParameters(op.Pattern) {
 		if err := add(name, "path"); err != nil {
 			return nil, err
 		}
@@ -245,8 +245,8 @@ func (f *files) params(op Operation, said operation) ([]obj, error) {
 	return out, nil
 }
 
-// pathNames lists the names in a pattern's braces.
-func pathNames(pattern string) (names []string) {
+// pathParameters lists the names in a pattern's braces.
+func pathParameters(pattern string) (names []string) {
 	for segment := range strings.SplitSeq(pattern, "/") {
 		if strings.HasPrefix(segment, "{") {
 			names = append(names, strings.Trim(segment, "{}."))
@@ -255,7 +255,7 @@ func pathNames(pattern string) (names []string) {
 	return names
 }
 
-func (f *files) body(op Operation, said operation) (obj, error) {
+func (f *sourceFiles) buildRequestBody(op Operation, said operation) (obj, error) {
 	media := obj{}
 	for _, t := range op.Bodies {
 		c := said.Request
@@ -266,14 +266,14 @@ func (f *files) body(op Operation, said operation) (obj, error) {
 			return nil, fmt.Errorf("its body as %s is not described, or has no example", t)
 		}
 		if t == typeLines {
-			text, err := f.lines(c.Schema, c.Example)
+			text, err := f.describeLines(c.Schema, c.Example)
 			if err != nil {
 				return nil, err
 			}
 			media[t] = text
 			continue
 		}
-		ref, err := f.ref(c.Schema)
+		ref, err := f.schemaRef(c.Schema)
 		if err != nil {
 			return nil, err
 		}
@@ -282,25 +282,25 @@ func (f *files) body(op Operation, said operation) (obj, error) {
 	return obj{"required": !op.BodyOptional, "content": media}, nil
 }
 
-// lines describes NDJSON: a text, with the schema of each of its lines.
-func (f *files) lines(schema string, example any) (obj, error) {
-	ref, err := f.ref(schema)
+// describeLines describes NDJSON: a text, with the schema of each of its lines.
+func (f *sourceFiles) describeLines(schema string, example any) (obj, error) {
+	ref, err := f.schemaRef(schema)
 	return obj{"schema": obj{"type": "string", "description": "One JSON object a line.", "x-line-schema": ref}, "example": example}, err
 }
 
-func (f *files) ref(schema string) (obj, error) {
+func (f *sourceFiles) schemaRef(schema string) (obj, error) {
 	if _, ok := f.schemas[schema]; !ok {
 		return nil, fmt.Errorf("there is no schema %q", schema)
 	}
 	return obj{"$ref": "#/components/schemas/" + schema}, nil
 }
 
-func (f *files) responses(op Operation, said operation) (obj, error) {
+func (f *sourceFiles) buildResponses(op Operation, said operation) (obj, error) {
 	out := obj{}
 	for _, status := range op.Success {
 		code := strconv.Itoa(status)
 		if status == http.StatusNotModified {
-			out[code] = obj{"description": "The caller has it: its If-None-Match holds the current ETag.", "headers": headers("ETag")}
+			out[code] = obj{"description": "The caller has it: its If-None-Match holds the current ETag.", "headers": headerRefs("ETag")}
 			continue
 		}
 		if _, ok := said.Responses[code]; !ok {
@@ -312,16 +312,16 @@ func (f *files) responses(op Operation, said operation) (obj, error) {
 		if err != nil || status < http.StatusBadRequest && !slices.Contains(op.Success, status) {
 			return nil, fmt.Errorf("its answer %s is described and never given", code)
 		}
-		made, err := f.answer(status, a)
+		made, err := f.buildAnswer(status, a)
 		if err != nil {
 			return nil, err
 		}
 		if op.Idempotent && status < http.StatusBadRequest {
-			maps.Copy(made["headers"].(obj), headers("Idempotent-Replayed"))
+			maps.Copy(made["headers"].(obj), headerRefs("Idempotent-Replayed"))
 		}
 		if status >= http.StatusBadRequest { // what a problem can say as well, such as of a path that nothing serves
 			if content, ok := made["content"].(obj); ok {
-				content[typeProblem] = problemContent(status, of(f.problems[code], op.ID))
+				content[typeProblem] = problemContent(status, problemsForOperation(f.problems[code], op.ID))
 			}
 		}
 		out[code] = made
@@ -329,7 +329,7 @@ func (f *files) responses(op Operation, said operation) (obj, error) {
 	if slices.Contains(said.Query, "cursor") {
 		said.Problems = append(said.Problems, "400")
 	}
-	for _, code := range append(problemsOf(op), said.Problems...) {
+	for _, code := range append(problemStatuses(op), said.Problems...) {
 		if _, ok := f.problems[code]; !ok {
 			return nil, fmt.Errorf("there is no problem of status %s", code)
 		}
@@ -337,15 +337,15 @@ func (f *files) responses(op Operation, said operation) (obj, error) {
 			continue
 		}
 		out[code] = obj{"$ref": "#/components/responses/Problem" + code}
-		if own := of(f.problems[code], op.ID); len(own) > len(of(f.problems[code], "")) {
+		if own := problemsForOperation(f.problems[code], op.ID); len(own) > len(problemsForOperation(f.problems[code], "")) {
 			out[code] = problemAnswer(code, own)
 		}
 	}
 	return out, nil
 }
 
-func (f *files) answer(status int, a answer) (obj, error) {
-	made := obj{"description": a.Description, "headers": headers("ETag")}
+func (f *sourceFiles) buildAnswer(status int, a answer) (obj, error) {
+	made := obj{"description": a.Description, "headers": headerRefs("ETag")}
 	if status == http.StatusNoContent {
 		return made, nil
 	}
@@ -356,13 +356,13 @@ func (f *files) answer(status int, a answer) (obj, error) {
 	case a.HTML:
 		made["content"] = obj{"text/html": obj{"schema": obj{"type": "string"}, "example": a.Example}}
 	case a.Lines != "":
-		text, err := f.lines(a.Lines, a.Example)
+		text, err := f.describeLines(a.Lines, a.Example)
 		if err != nil {
 			return nil, err
 		}
 		made["content"] = obj{typeLines: text}
 	default:
-		ref, err := f.ref(a.Schema)
+		ref, err := f.schemaRef(a.Schema)
 		if err != nil {
 			return nil, err
 		}
@@ -371,8 +371,8 @@ func (f *files) answer(status int, a answer) (obj, error) {
 	return made, nil
 }
 
-// problemsOf lists the statuses of the problems that follow from the table.
-func problemsOf(op Operation) []string {
+// problemStatuses lists the statuses of the problems that follow from the table.
+func problemStatuses(op Operation) []string {
 	out := []string{"429", "500", "503"}
 	if len(op.Roles) > 0 {
 		out = append(out, "401", "403", "422")
@@ -392,16 +392,16 @@ func problemsOf(op Operation) []string {
 	return out
 }
 
-func (f *files) sharedProblems() obj {
+func (f *sourceFiles) sharedProblems() obj {
 	out := obj{}
 	for code, list := range f.problems {
-		out["Problem"+code] = problemAnswer(code, of(list, ""))
+		out["Problem"+code] = problemAnswer(code, problemsForOperation(list, ""))
 	}
 	return out
 }
 
-// of are the problems that an operation may answer with; those that all may when it is empty.
-func of(list []problem, op string) []problem {
+// problemsForOperation are the problems that an operation may answer with; those that all may when it is empty.
+func problemsForOperation(list []problem, op string) []problem {
 	return slices.DeleteFunc(slices.Clone(list), func(p problem) bool { return len(p.Only) > 0 && !slices.Contains(p.Only, op) })
 }
 
@@ -417,7 +417,7 @@ func problemAnswer(code string, list []problem) obj {
 		names = append(names, "Allow")
 	}
 	return obj{
-		"description": http.StatusText(status), "headers": headers(names...),
+		"description": http.StatusText(status), "headers": headerRefs(names...),
 		"content": obj{typeProblem: problemContent(status, list)},
 	}
 }
@@ -437,7 +437,7 @@ func problemContent(status int, list []problem) obj {
 	return obj{"schema": obj{"$ref": "#/components/schemas/Problem"}, "examples": examples}
 }
 
-func headers(names ...string) obj {
+func headerRefs(names ...string) obj {
 	out := obj{}
 	for _, n := range append(names, "X-Request-Id") {
 		out[n] = obj{"$ref": "#/components/headers/" + n}

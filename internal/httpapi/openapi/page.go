@@ -13,19 +13,19 @@ import (
 //go:embed page.html
 var pageText string
 
-// Page makes a page for people out of a document that Build made. It is whole: it needs no
+// RenderPage makes a page for people out of a document that Build made. It is whole: it needs no
 // script, style or font from anywhere.
-func Page(document []byte) ([]byte, error) {
+func RenderPage(document []byte) ([]byte, error) {
 	var doc pageDocument
 	if err := json.Unmarshal(document, &doc); err != nil {
 		return nil, fmt.Errorf("openapi: read the document: %w", err)
 	}
-	t, err := template.New("page").Funcs(template.FuncMap{"pretty": pretty, "short": short, "join": strings.Join}).Parse(pageText)
+	t, err := template.New("page").Funcs(template.FuncMap{"pretty": formatJSON, "short": refName, "join": strings.Join}).Parse(pageText)
 	if err != nil {
 		return nil, fmt.Errorf("openapi: the page's template: %w", err)
 	}
 	var b bytes.Buffer
-	if err := t.Execute(&b, doc.view()); err != nil {
+	if err := t.Execute(&b, doc.buildView()); err != nil {
 		return nil, fmt.Errorf("openapi: write the page: %w", err)
 	}
 	return b.Bytes(), nil
@@ -85,7 +85,7 @@ type pageView struct {
 	Problems                map[string]pageResponse
 }
 
-func (d *pageDocument) view() pageView {
+func (d *pageDocument) buildView() pageView {
 	v := pageView{Title: d.Info.Title, Version: d.Info.Version, Summary: d.Info.Summary, Schemas: d.Components.Schemas, Problems: d.Components.Responses}
 	for _, tag := range d.Tags {
 		t := pageTag{Name: tag.Name}
@@ -105,8 +105,8 @@ func (d *pageDocument) view() pageView {
 	return v
 }
 
-// pretty writes JSON for reading; a text, such as NDJSON, as it is.
-func pretty(raw json.RawMessage) string {
+// formatJSON writes JSON for reading; a text, such as NDJSON, as it is.
+func formatJSON(raw json.RawMessage) string {
 	var text string
 	if json.Unmarshal(raw, &text) == nil {
 		return text
@@ -118,5 +118,5 @@ func pretty(raw json.RawMessage) string {
 	return b.String()
 }
 
-// short is the name that a reference ends with.
-func short(ref string) string { return ref[strings.LastIndexByte(ref, '/')+1:] }
+// refName is the name that a reference ends with.
+func refName(ref string) string { return ref[strings.LastIndexByte(ref, '/')+1:] }
