@@ -36,12 +36,12 @@ func (t *Tracker) Ask(ctx context.Context, app *partner.App) error {
 	if len(addresses) == 0 {
 		return nil
 	}
-	letters := make([]incident.Letter, len(addresses))
+	letters := make([]incident.RecipientMail, len(addresses))
 	for i, to := range addresses {
 		m, _ := app.MarkOf(to)
-		letters[i] = incident.Letter{
+		letters[i] = incident.RecipientMail{
 			To: to, ClientID: app.ClientID, AppName: app.Name, Environment: t.opts.Environment, TimeZone: app.TechnicalContact.TimeZone,
-			Mail: incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewQuestionID(app.ClientID, m.Since), N: 1, At: m.Since, Since: m.Since},
+			Mail: incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewConfirmationID(app.ClientID, m.Since), N: 1, At: m.Since, Since: m.Since},
 		}
 	}
 	_, err := t.opts.Store.Transition(ctx, app.ClientID, partner.StateChange, func(s incident.State) registry.IncidentStep {

@@ -45,9 +45,9 @@ type pendingTransition struct {
 func (t *Tracker) newMachine(app *partner.App, k partner.EndpointKind) incident.Machine {
 	return incident.Machine{
 		Settings: t.opts.Settings, ClientID: app.ClientID, Endpoint: k,
-		Switch: incident.SwitchOf(app.Endpoint(k), t.opts.Environment),
-		Held:   app.Paused && k == partner.StateChange,
-		Common: t.opts.CommonCause(),
+		Switch:      incident.ReadSwitch(app.Endpoint(k), t.opts.Environment),
+		Paused:      app.Paused && k == partner.StateChange,
+		CommonCause: t.opts.CommonCause(),
 	}
 }
 
@@ -112,13 +112,13 @@ func (t *Tracker) relevantEvents(app *partner.App, k partner.EndpointKind, event
 			out = append(out, e)
 		}
 	}
-	return append(out, incident.Uncalled{})
+	return append(out, incident.EndpointUnused{})
 }
 
 // decideTransition is pure: it folds the events into one step.
 func (t *Tracker) decideTransition(app *partner.App, k partner.EndpointKind, s incident.State, events []incident.Event, now time.Time, a *audience) pendingTransition {
 	m := t.newMachine(app, k)
-	m.Backlog, m.GateUntil = a.backlog, a.nextTry
+	m.Backlog, m.NextTryAt = a.backlog, a.nextTry
 	var v pendingTransition
 	for _, e := range t.relevantEvents(app, k, events) {
 		d := m.Next(s, e, now)
@@ -142,18 +142,18 @@ func (t *Tracker) addRecipientMails(
 	n := mailPlan{mail: mail, skipped: slices.Clone(a.skipped)}
 	for _, to := range a.to {
 		key := incident.RecipientKey(to)
-		told, wasTold := before.ToldOf(&mail, key)
+		told, wasTold := before.MailedBefore(&mail, key)
 		if (mail.Kind == incident.KindRecovered || mail.Kind == incident.KindClosed) && !wasTold {
 			n.skipped = append(n.skipped, skippedRecipient{key, SuppressedNotMailed})
 			continue
 		}
 		n.recipients++
-		v.step.Letters = append(v.step.Letters, incident.Letter{
+		v.step.Letters = append(v.step.Letters, incident.RecipientMail{
 			To: to, ClientID: app.ClientID, AppName: app.Name, Environment: t.opts.Environment,
 			URL:      secret.RedactURL(app.Endpoint(k).EffectiveURL(t.opts.Environment)),
 			TimeZone: app.TechnicalContact.TimeZone, First: told.First, After: told.Last, Mail: mail,
 		})
-		after.Tell(&mail, key, told)
+		after.RecordMailed(&mail, key, told)
 	}
 	v.plans = append(v.plans, n)
 }

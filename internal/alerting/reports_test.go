@@ -111,7 +111,7 @@ func TestWhoseSuccessCounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.tick(time.Second)
-	if got := phase(); got != incident.Well {
+	if got := phase(); got != incident.Healthy {
 		t.Errorf("after a reported success: %s", got)
 	}
 }
@@ -160,7 +160,7 @@ func TestOneReportAndALostLicence(t *testing.T) {
 		t.Error("reports are remembered of an endpoint without a licence")
 	}
 	ended, err := w.store.History(t.Context(), id, 10)
-	if err != nil || len(ended) != 1 || ended[0].Ending != incident.EndUncalled {
+	if err != nil || len(ended) != 1 || ended[0].Ending != incident.EndUnused {
 		t.Errorf("ended %+v, %v", ended, err)
 	}
 }

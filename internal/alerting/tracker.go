@@ -73,7 +73,7 @@ type Options struct {
 	// Licences may be nil: then no endpoint needs one.
 	Licences Licences
 	// CommonCause tells the newest common cause of failures on the connection; nil for none ever.
-	CommonCause func() incident.Common
+	CommonCause func() incident.CommonCause
 	// Environment is the one that this deployment serves.
 	Environment partner.Environment
 	Settings    incident.Settings
@@ -105,7 +105,7 @@ func New(opts Options) *Tracker {
 		opts.Now = time.Now
 	}
 	if opts.CommonCause == nil {
-		opts.CommonCause = func() incident.Common { return incident.Common{} }
+		opts.CommonCause = func() incident.CommonCause { return incident.CommonCause{} }
 	}
 	return &Tracker{opts: opts}
 }
@@ -211,7 +211,7 @@ func (t *Tracker) unreportedEvents(ctx context.Context, app partner.ClientID, s 
 		}
 	}
 	if len(settled) > 0 {
-		events = append(events, incident.Withdrawn{Tenants: settled})
+		events = append(events, incident.DeliveriesWithdrawn{Tenants: settled})
 	}
 	return events, nil
 }

@@ -130,13 +130,13 @@ func stripPort(host string) string {
 }
 
 // CommonCause is the newest common cause as the last turn found it, by this machine's clock. While that is not known, there may be one.
-func (w *Watch) CommonCause() incident.Common {
+func (w *Watch) CommonCause() incident.CommonCause {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if age := w.opts.Now().Sub(w.turned); !w.episode.IsOngoing() && (!w.heard || age > staleAfter) && age < giveUpAfter {
-		return incident.Common{Since: w.turned}
+		return incident.CommonCause{Since: w.turned}
 	}
-	c := incident.Common{Since: w.episode.Since, Until: w.episode.Until}
+	c := incident.CommonCause{Since: w.episode.Since, Until: w.episode.Until}
 	for _, at := range []*time.Time{&c.Since, &c.Until} {
 		if !at.IsZero() {
 			*at = at.Add(-w.ahead)

@@ -119,7 +119,7 @@ func (w *world) want(what string, lasts bool, ago time.Duration) {
 	w.Helper()
 	for i, p := range w.watches {
 		c := p.CommonCause()
-		if c.Lasts() != lasts {
+		if c.IsOngoing() != lasts {
 			w.Errorf("%s, process %d: %+v", what, i, c)
 			continue
 		}
@@ -215,7 +215,7 @@ func TestStoreFaults(t *testing.T) {
 // Who has not heard of the others, or not for a while, blames nobody, but not for ever.
 func TestUnknown(t *testing.T) {
 	each(t, 1, func(w *world) {
-		holds := func() bool { return w.watches[0].CommonCause().Holds(time.Now().Add(w.moved)) }
+		holds := func() bool { return w.watches[0].CommonCause().DelaysMails(time.Now().Add(w.moved)) }
 		var got []bool
 		note := func() { got = append(got, holds()) }
 		note()

@@ -6,17 +6,19 @@ import (
 	"time"
 )
 
-// warnAhead lists how long before a certificate's end people are warned.
-func warnAhead() []time.Duration { return []time.Duration{21 * 24 * time.Hour, 7 * 24 * time.Hour} }
+// warningLeadTimes lists how long before a certificate's end people are warned.
+func warningLeadTimes() []time.Duration {
+	return []time.Duration{21 * 24 * time.Hour, 7 * 24 * time.Hour}
+}
 
 // shortLived is the share of its life after which a certificate that is renewed by machines is
 // late: no warning comes earlier, or a certificate of a week would be warned of at every renewal.
 const shortLived = 3
 
-// stage counts the warnings that are due at a time.
-func (c Certificate) stage(now time.Time) int {
+// warningStage counts the warnings that are due at a time.
+func (c Certificate) warningStage(now time.Time) int {
 	left, n := c.NotAfter.Sub(now), 0
-	for _, ahead := range warnAhead() {
+	for _, ahead := range warningLeadTimes() {
 		if c.NotBefore.Before(c.NotAfter) && !c.NotBefore.IsZero() {
 			ahead = min(ahead, c.NotAfter.Sub(c.NotBefore)/shortLived)
 		}
@@ -27,16 +29,16 @@ func (c Certificate) stage(now time.Time) int {
 	return n
 }
 
-// certificate owes a warning when one is due that was not given yet. One that has ended needs
+// warnOfCertificate owes a warning when one is due that was not given yet. One that has ended needs
 // none: it fails.
-func (t *step) certificate(c Certificate) {
+func (t *step) warnOfCertificate(c Certificate) {
 	s := &t.s
 	c.NotAfter = c.NotAfter.UTC().Truncate(time.Millisecond)
-	stage := c.stage(t.now)
-	if t.Held || stage == 0 || !c.NotAfter.After(t.now) {
+	stage := c.warningStage(t.now)
+	if t.Paused || stage == 0 || !c.NotAfter.After(t.now) {
 		return
 	}
-	i := slices.IndexFunc(s.Warned, func(w Warned) bool { return w.NotAfter.Equal(c.NotAfter) })
+	i := slices.IndexFunc(s.Warned, func(w WarnedCertificate) bool { return w.NotAfter.Equal(c.NotAfter) })
 	switch {
 	case i >= 0 && s.Warned[i].Stage >= stage:
 		return
@@ -45,7 +47,7 @@ func (t *step) certificate(c Certificate) {
 	case len(s.Warned) >= maxWarned:
 		return
 	default:
-		s.Warned = append(s.Warned, Warned{NotAfter: c.NotAfter, Stage: stage})
+		s.Warned = append(s.Warned, WarnedCertificate{NotAfter: c.NotAfter, Stage: stage})
 	}
 	t.mails = append(t.mails, Mail{
 		Kind: KindCertificate, Incident: NewWarningID(t.ClientID, t.Endpoint, c.NotAfter), Endpoint: t.Endpoint, N: stage,
@@ -53,18 +55,18 @@ func (t *step) certificate(c Certificate) {
 	})
 }
 
-// forgetCertificates drops those that have ended.
-func (t *step) forgetCertificates() {
-	t.s.Warned = slices.DeleteFunc(t.s.Warned, func(w Warned) bool { return !w.NotAfter.After(t.now) })
+// forgetEndedCertificates drops those that have ended.
+func (t *step) forgetEndedCertificates() {
+	t.s.Warned = slices.DeleteFunc(t.s.Warned, func(w WarnedCertificate) bool { return !w.NotAfter.After(t.now) })
 	if len(t.s.Warned) == 0 {
 		t.s.Warned = nil
 	}
 }
 
-func cloneWarned(ws []Warned) []Warned {
+func cloneWarned(ws []WarnedCertificate) []WarnedCertificate {
 	out := slices.Clone(ws)
 	for i := range out {
-		out[i].Told = maps.Clone(out[i].Told)
+		out[i].Mailed = maps.Clone(out[i].Mailed)
 	}
 	return out
 }

@@ -20,10 +20,10 @@ func minutes(from, until int, events map[int]incident.Event) []string {
 	var s incident.State
 	for i := range 50 {
 		now := start.Add(time.Duration(i) * time.Minute)
-		if m.Common = (incident.Common{}); from >= 0 && i >= from {
-			m.Common.Since = start.Add(time.Duration(from) * time.Minute)
+		if m.CommonCause = (incident.CommonCause{}); from >= 0 && i >= from {
+			m.CommonCause.Since = start.Add(time.Duration(from) * time.Minute)
 			if i >= until {
-				m.Common.Until = start.Add(time.Duration(until) * time.Minute)
+				m.CommonCause.Until = start.Add(time.Duration(until) * time.Minute)
 			}
 		}
 		list := []incident.Event{tick}
@@ -98,11 +98,11 @@ func TestCommonCauseHoldsReminders(t *testing.T) {
 	d := m.Next(incident.State{}, refused, start)
 	d = m.Next(d.State, refused, start.Add(5*time.Minute))
 	day := start.Add(24*time.Hour + 5*time.Minute)
-	m.Common = incident.Common{Since: day.Add(-time.Minute)}
+	m.CommonCause = incident.CommonCause{Since: day.Add(-time.Minute)}
 	if d = m.Next(d.State, refused, day); len(d.Mails) > 0 {
 		t.Errorf("while it lasts: %v", d.Mails)
 	}
-	m.Common.Until = day.Add(time.Minute)
+	m.CommonCause.Until = day.Add(time.Minute)
 	if d = m.Next(d.State, refused, day.Add(time.Minute)); len(d.Mails) != 1 || d.Mails[0].Kind != incident.KindReminder {
 		t.Errorf("after it: %v", d.Mails)
 	}
@@ -110,16 +110,16 @@ func TestCommonCauseHoldsReminders(t *testing.T) {
 
 func TestCommonExcuses(t *testing.T) {
 	t.Parallel()
-	ended := incident.Common{Since: start, Until: start.Add(time.Hour)}
+	ended := incident.CommonCause{Since: start, Until: start.Add(time.Hour)}
 	for name, tc := range map[string]struct {
-		common incident.Common
+		common incident.CommonCause
 		after  time.Duration
 		want   bool
 	}{
-		"None": {incident.Common{}, 0, false}, "Lasts": {incident.Common{Since: start}, 0, true}, "LastsForDays": {incident.Common{Since: start}, 100 * time.Hour, true},
+		"None": {incident.CommonCause{}, 0, false}, "Lasts": {incident.CommonCause{Since: start}, 0, true}, "LastsForDays": {incident.CommonCause{Since: start}, 100 * time.Hour, true},
 		"JustEnded": {ended, time.Hour, true}, "EndedAWhileAgo": {ended, time.Hour + 5*time.Minute, false},
 	} {
-		if got := tc.common.Excuses(start.Add(tc.after), 5*time.Minute); got != tc.want {
+		if got := tc.common.PreventsSwitchOff(start.Add(tc.after), 5*time.Minute); got != tc.want {
 			t.Errorf("%s: excused %v", name, got)
 		}
 	}
@@ -136,10 +136,10 @@ func TestCommonCauseBlamesNobody(t *testing.T) {
 			now = now.Add(time.Duration(rapid.IntRange(1, 120_000).Draw(t, "ms")) * time.Millisecond)
 			switch rapid.IntRange(0, 9).Draw(t, "common") {
 			case 0:
-				m.Common = incident.Common{Since: now}
+				m.CommonCause = incident.CommonCause{Since: now}
 			case 1:
-				if m.Common.Lasts() {
-					m.Common.Until = now
+				if m.CommonCause.IsOngoing() {
+					m.CommonCause.Until = now
 				}
 			}
 			d := m.Next(s, anyEvent(t, now), now)
@@ -152,8 +152,8 @@ func TestCommonCauseBlamesNobody(t *testing.T) {
 				default:
 					continue
 				}
-				c := m.Common
-				if c.Holds(now) {
+				c := m.CommonCause
+				if c.DelaysMails(now) {
 					t.Fatalf("%s for %v at %v, within %+v", mail.Kind, mail.Failure.Reason, now, c)
 				}
 				spell := c.Until.Sub(c.Since)
@@ -161,7 +161,7 @@ func TestCommonCauseBlamesNobody(t *testing.T) {
 					mail.Kind == incident.KindOpened && !late && !immediate(mail) {
 					t.Fatalf("opened at %v after %+v", now, c)
 				}
-				if c.Lasts() == mail.CommonSince.IsZero() {
+				if c.IsOngoing() == mail.CommonSince.IsZero() {
 					t.Fatalf("the mail says %v of %+v", mail.CommonSince, c)
 				}
 			}

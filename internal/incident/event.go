@@ -12,7 +12,7 @@ import (
 
 // Event is what somebody observed about an endpoint: Failure, Rejection, Success, Withdrawn,
 // Uncalled, Certificate, Switched, Closed or Tick.
-type Event interface{ event() }
+type Event interface{ isEvent() }
 
 // Source is who observed a failure. All sources of one endpoint share one incident.
 type Source string
@@ -29,8 +29,8 @@ const (
 	SourceReport Source = "report"
 )
 
-// Sources lists the closed set.
-func Sources() []Source { return []Source{SourcePush, SourceProbe, SourceReport} }
+// AllSources lists the closed set.
+func AllSources() []Source { return []Source{SourcePush, SourceProbe, SourceReport} }
 
 // Failure is a failed attempt that counts against the endpoint. Excerpt and Detail must be
 // redacted already; operators and admins alone are shown them.
@@ -81,13 +81,13 @@ type Success struct {
 	Source Source
 }
 
-// Withdrawn says that nothing waits for these tenants any more, such as after an approval was
+// DeliveriesWithdrawn says that nothing waits for these tenants any more, such as after an approval was
 // taken back.
-type Withdrawn struct{ Tenants []tenant.ID }
+type DeliveriesWithdrawn struct{ Tenants []tenant.ID }
 
-// Uncalled says that nobody calls the endpoint although it is on: its licence is gone, or, for
+// EndpointUnused says that nobody calls the endpoint although it is on: its licence is gone, or, for
 // mirroring, no tenant approves the app any more. It ends what is open without a mail, since nothing will heal or fail.
-type Uncalled struct{}
+type EndpointUnused struct{}
 
 // Certificate is the TLS certificate that a probe saw at the endpoint. Two mails warn of its end,
 // 21 and 7 days ahead, or later for one that lives shorter than that suggests; they belong to no
@@ -103,15 +103,15 @@ type Closed struct{ By string }
 // Tick is the time passing. Without ticks nothing opens, reminds or recovers in the quiet.
 type Tick struct{}
 
-func (Failure) event()     {}
-func (Rejection) event()   {}
-func (Success) event()     {}
-func (Withdrawn) event()   {}
-func (Uncalled) event()    {}
-func (Certificate) event() {}
-func (Switched) event()    {}
-func (Closed) event()      {}
-func (Tick) event()        {}
+func (Failure) isEvent()             {}
+func (Rejection) isEvent()           {}
+func (Success) isEvent()             {}
+func (DeliveriesWithdrawn) isEvent() {}
+func (EndpointUnused) isEvent()      {}
+func (Certificate) isEvent()         {}
+func (Switched) isEvent()            {}
+func (Closed) isEvent()              {}
+func (Tick) isEvent()                {}
 
 // Switch is how an endpoint's toggle stands, and since when. Of two, the one with the later At
 // holds, so a reader with an old view does no harm.
@@ -123,8 +123,8 @@ type Switch struct {
 	At time.Time
 }
 
-// SwitchOf reads an endpoint's toggle. An endpoint without a URL counts as switched off by people.
-func SwitchOf(e partner.Endpoint, env partner.Environment) Switch {
+// ReadSwitch reads an endpoint's toggle. An endpoint without a URL counts as switched off by people.
+func ReadSwitch(e partner.Endpoint, env partner.Environment) Switch {
 	sw := Switch{On: e.On(env), At: e.SwitchedAt}
 	if !e.Enabled {
 		sw.Reason = e.OffReason
@@ -132,10 +132,10 @@ func SwitchOf(e partner.Endpoint, env partner.Environment) Switch {
 	return sw
 }
 
-// FromResult reads a push's result; ok is false when it says nothing about the endpoint (the
+// EventFromResult reads a push's result; ok is false when it says nothing about the endpoint (the
 // service's own fault). A 410 becomes a plain Failure: whoever switches the endpoint off says so
 // with Switched, and that step owes the mail.
-func FromResult(r delivery.Result, t tenant.ID) (e Event, ok bool) {
+func EventFromResult(r delivery.Result, t tenant.ID) (e Event, ok bool) {
 	switch {
 	case r.Outcome == delivery.Delivered:
 		return Success{Tenant: t}, true

@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	idPrefix       = "inc_"
-	warningPrefix  = "crt_"
-	questionPrefix = "cnf_"
+	idPrefix           = "inc_"
+	warningPrefix      = "crt_"
+	confirmationPrefix = "cnf_"
 )
 
 // endpointLetters stand for the endpoints in an incident's id, in the order of their kinds.
@@ -24,21 +24,21 @@ var ErrInvalidID = errors.New("invalid incident id")
 // NewID is the id of the incident of an endpoint that opened at a time, which it resolves to the
 // millisecond. It names its app and endpoint, so it needs no index to be found again.
 func NewID(app partner.ClientID, k partner.EndpointKind, opened time.Time) string {
-	return idPrefix + nameOf(app, k, opened)
+	return idPrefix + formatID(app, k, opened)
 }
 
 // NewWarningID names the warnings that an endpoint's certificate ends. The same certificate has
 // the same id, so a warning that is decided twice is the same mail.
 func NewWarningID(app partner.ClientID, k partner.EndpointKind, ends time.Time) string {
-	return warningPrefix + nameOf(app, k, ends)
+	return warningPrefix + formatID(app, k, ends)
 }
 
-// NewQuestionID names the question whether a recipient wants an app's mail, asked at a time.
-func NewQuestionID(app partner.ClientID, asked time.Time) string {
-	return questionPrefix + nameOf(app, partner.StateChange, asked)
+// NewConfirmationID names the question whether a recipient wants an app's mail, asked at a time.
+func NewConfirmationID(app partner.ClientID, asked time.Time) string {
+	return confirmationPrefix + formatID(app, partner.StateChange, asked)
 }
 
-func nameOf(app partner.ClientID, k partner.EndpointKind, at time.Time) string {
+func formatID(app partner.ClientID, k partner.EndpointKind, at time.Time) string {
 	return string(app) + "_" + endpointLetters[k:k+1] + strconv.FormatInt(at.UnixMilli(), 36)
 }
 
@@ -65,20 +65,22 @@ func ParseID(s string) (partner.ClientID, partner.EndpointKind, time.Time, error
 // RecipientKey stands for a mail address in ids. Case makes no difference.
 func RecipientKey(address string) string { return partner.HashAddress(address) }
 
-// askPrefix tells the trays of questions from recipients' own.
-const askPrefix = "ask-"
+// confirmationQueuePrefix tells the trays of questions from recipients' own.
+const confirmationQueuePrefix = "ask-"
 
-// QuestionTray names the tray in which questions to an address wait, whatever its spelling. It is another one than the
+// ConfirmationQueue names the tray in which questions to an address wait, whatever its spelling. It is another one than the
 // recipient's own, so that no question can take a place, a turn or a day's mail from news.
-func QuestionTray(address string) string { return askPrefix + partner.QuestionKey(address) }
+func ConfirmationQueue(address string) string {
+	return confirmationQueuePrefix + partner.QuestionKey(address)
+}
 
-// IsQuestionTray reports whether a tray is one for questions.
-func IsQuestionTray(name string) bool { return strings.HasPrefix(name, askPrefix) }
+// IsConfirmationQueue reports whether a tray is one for questions.
+func IsConfirmationQueue(name string) bool { return strings.HasPrefix(name, confirmationQueuePrefix) }
 
-// TrayOf names the tray that a letter belongs to.
-func TrayOf(l *Letter) string {
+// MailQueueOf names the tray that a letter belongs to.
+func MailQueueOf(l *RecipientMail) string {
 	if l.Mail.Kind == KindConfirm {
-		return QuestionTray(l.To)
+		return ConfirmationQueue(l.To)
 	}
 	return RecipientKey(l.To)
 }

@@ -18,15 +18,15 @@ type Machine struct {
 	Endpoint partner.EndpointKind
 	// Switch is the endpoint's toggle as the caller knows it; an old view does no harm.
 	Switch Switch
-	// Held is set while people hold deliveries back: nothing opens or reminds meanwhile.
-	Held bool
+	// Paused is set while people hold deliveries back: nothing opens or reminds meanwhile.
+	Paused bool
 	// Backlog is what waits for the app, zero when nobody looked.
 	Backlog Backlog
-	// GateUntil is when the endpoint is tried next: when its gate opens, or when it is probed. It is
+	// NextTryAt is when the endpoint is tried next: when its gate opens, or when it is probed. It is
 	// zero when nobody looked, and when notifications are tried now or nothing probes it.
-	GateUntil time.Time
-	// Common is the newest common cause: while it holds nothing opens or reminds because of the connection.
-	Common Common
+	NextTryAt time.Time
+	// CommonCause is the newest common cause: while it holds nothing opens or reminds because of the connection.
+	CommonCause CommonCause
 }
 
 // Decision is what a step comes to.
@@ -35,7 +35,7 @@ type Decision struct {
 	// Mails holds at most one.
 	Mails []Mail
 	// Ended is set when the step ended an incident.
-	Ended *Ended
+	Ended *EndedIncident
 }
 
 // step is a decision in the making.
@@ -44,7 +44,7 @@ type step struct {
 	now   time.Time
 	s     State
 	mails []Mail
-	ended *Ended
+	ended *EndedIncident
 	// immediate is set by an event that opens without waiting.
 	immediate bool
 }
@@ -54,28 +54,28 @@ func (m Machine) Next(s State, e Event, now time.Time) Decision {
 	st := &step{Machine: m, now: now.UTC().Truncate(time.Millisecond), s: s}
 	st.s.Format = stateFormat
 	st.s.Rejected = maps.Clone(s.Rejected)
-	st.s.Told = maps.Clone(s.Told)
+	st.s.Mailed = maps.Clone(s.Mailed)
 	st.s.Affected = slices.Clone(s.Affected)
 	st.s.Warned = cloneWarned(s.Warned)
 	if sw, ok := e.(Switched); ok {
-		st.reconcile(sw.Switch)
+		st.applySwitch(sw.Switch)
 	}
 	if f, ok := e.(Failure); ok && s.OffSince.IsZero() && !m.Switch.On && m.Switch.Reason != "" {
-		st.failure(f) // the answer for which the service has just switched it off
+		st.recordFailure(f) // the answer for which the service has just switched it off
 	}
-	st.reconcile(m.Switch)
-	st.apply(e)
-	st.settle()
+	st.applySwitch(m.Switch)
+	st.applyEvent(e)
+	st.updateRecovery()
 	if _, warning := e.(Certificate); !warning { // one mail a step: the next tick evaluates
-		st.evaluate()
+		st.takeDueTransition()
 	}
-	st.forget()
-	st.forgetCertificates()
+	st.forgetExpired()
+	st.forgetEndedCertificates()
 	return Decision{State: st.s, Mails: st.mails, Ended: st.ended}
 }
 
-// reconcile brings the toggle into account, unless a later one already is.
-func (t *step) reconcile(sw Switch) {
+// applySwitch brings the toggle into account, unless a later one already is.
+func (t *step) applySwitch(sw Switch) {
 	s := &t.s
 	if !sw.At.After(s.SwitchAt) && (sw.On || !s.SwitchAt.IsZero()) {
 		return
@@ -83,14 +83,14 @@ func (t *step) reconcile(sw Switch) {
 	switch {
 	case !sw.On && sw.Reason == "":
 		// People did it: they need no mail, and nothing is owed to a switched-off endpoint.
-		t.rest(EndSwitchedOff, sw.At)
+		t.endAndResetState(EndSwitchedOff, sw.At)
 	case !sw.On:
-		t.switchOff(sw)
+		t.recordSwitchOff(sw)
 	case !s.OffSince.IsZero():
 		s.OffSince, s.SwitchAt = time.Time{}, sw.At
 		s.Muted = false
-		seen := s.seen()
-		s.well()
+		seen := s.isSeenFailing()
+		s.clearFailure()
 		if s.ID != "" {
 			s.FailingSince = t.now // people begin anew; only a success says that it is well
 			if seen {
@@ -100,18 +100,18 @@ func (t *step) reconcile(sw Switch) {
 	}
 }
 
-// rest ends what is open of an endpoint that nobody calls any more, and forgets the trouble.
-func (t *step) rest(how Ending, switchAt time.Time) {
+// endAndResetState ends what is open of an endpoint that nobody calls any more, and forgets the trouble.
+func (t *step) endAndResetState(how Ending, switchAt time.Time) {
 	s := &t.s
 	if s.ID != "" {
-		t.end(how, "")
+		t.endIncident(how, "")
 	}
 	if !isZero(s) {
 		*s = State{Format: stateFormat, Previous: s.Previous, SwitchAt: switchAt, Warned: s.Warned}
 	}
 }
 
-func (t *step) switchOff(sw Switch) {
+func (t *step) recordSwitchOff(sw Switch) {
 	s := &t.s
 	s.OffSince, s.SwitchAt = t.now, sw.At
 	if s.SwitchAt.IsZero() {
@@ -123,13 +123,13 @@ func (t *step) switchOff(sw Switch) {
 		s.FailingSince = t.now
 	}
 	if s.ID == "" {
-		t.begin(t.since())
+		t.openIncident(t.unhealthySince())
 	}
-	t.mail(KindSwitchedOff).OffReason = sw.Reason
+	t.addMail(KindSwitchedOff).OffReason = sw.Reason
 }
 
-// apply writes down what was observed.
-func (t *step) apply(e Event) {
+// applyEvent writes down what was observed.
+func (t *step) applyEvent(e Event) {
 	s := &t.s
 	_, closing := e.(Closed)
 	off := !s.OffSince.IsZero() || !t.Switch.On && t.Switch.Reason == "" && !t.Switch.At.Before(s.SwitchAt)
@@ -138,28 +138,28 @@ func (t *step) apply(e Event) {
 	}
 	switch e := e.(type) {
 	case Failure:
-		t.failure(e)
+		t.recordFailure(e)
 	case Rejection:
-		t.rejection(e)
+		t.recordRejection(e)
 	case Success:
-		if e.Source == SourceReport || !t.held() {
-			s.well()
+		if e.Source == SourceReport || !t.reportedRecently() {
+			s.clearFailure()
 		}
 		s.SeenSince, s.SeenAt = time.Time{}, time.Time{}
 		delete(s.Rejected, e.Tenant)
-	case Withdrawn:
+	case DeliveriesWithdrawn:
 		for _, id := range e.Tenants {
 			delete(s.Rejected, id)
 		}
 	case Certificate:
-		t.certificate(e)
+		t.warnOfCertificate(e)
 	case Closed:
-		t.close(e)
-	case Uncalled:
-		t.rest(EndUncalled, s.SwitchAt)
+		t.closeByHand(e)
+	case EndpointUnused:
+		t.endAndResetState(EndUnused, s.SwitchAt)
 	case Tick:
 		if s.Last != nil && s.Last.Source == SourceReport && t.now.Sub(s.ReportedAt) >= reportQuiet {
-			s.well()
+			s.clearFailure()
 		}
 		for id, r := range s.Rejected {
 			if s.FailingSince.IsZero() && t.now.Sub(r.At) > rejectionStale {
@@ -169,23 +169,23 @@ func (t *step) apply(e Event) {
 	}
 }
 
-// close ends the incident on a person's word; who that was, the history and the audit log say, not
+// closeByHand ends the incident on a person's word; who that was, the history and the audit log say, not
 // the mail: it is the name of a token, and nothing to the app's contacts. Whoever was told that it
 // opened is told of this too, unless this very step already tells them more. What the service has
 // switched off stays so.
-func (t *step) close(c Closed) {
+func (t *step) closeByHand(c Closed) {
 	if t.s.ID == "" {
 		return
 	}
 	if len(t.mails) == 0 {
-		if m := t.mail(KindClosed); !t.s.OffSince.IsZero() {
+		if m := t.addMail(KindClosed); !t.s.OffSince.IsZero() {
 			m.OffReason = cmp.Or(t.Switch.Reason, partner.OffFailing) // an old view of the app does not know why
 		}
 	}
-	t.end(EndClosed, c.By)
+	t.endIncident(EndClosed, c.By)
 }
 
-func (t *step) failure(f Failure) {
+func (t *step) recordFailure(f Failure) {
 	s := &t.s
 	if f.Reason == delivery.ReasonOwnFault || f.Reason == delivery.ReasonNone {
 		return
@@ -195,7 +195,7 @@ func (t *step) failure(f Failure) {
 	if fresh {
 		s.FailingSince, s.Failures = t.now, 0
 	}
-	if !fresh && s.seen() && s.SeenSince.IsZero() { // written by an older version
+	if !fresh && s.isSeenFailing() && s.SeenSince.IsZero() { // written by an older version
 		s.SeenSince, s.SeenAt = s.SeenFailing()
 	}
 	if f.Source != SourceReport && s.SeenSince.IsZero() {
@@ -207,7 +207,7 @@ func (t *step) failure(f Failure) {
 	}
 	f.Count = max(f.Count, 1)
 	if f.Source == SourceReport {
-		t.reported(f)
+		t.recordReport(f)
 	} else {
 		s.SeenAt = t.now
 	}
@@ -216,8 +216,8 @@ func (t *step) failure(f Failure) {
 	s.Last = &f
 }
 
-// reported counts what engines report.
-func (t *step) reported(f Failure) {
+// recordReport counts what engines report.
+func (t *step) recordReport(f Failure) {
 	s := &t.s
 	s.ReportedAt = t.now
 	s.Reported += f.Count
@@ -234,20 +234,20 @@ func (t *step) reported(f Failure) {
 	}
 }
 
-// held reports whether engines complained so recently that another's success proves nothing.
-func (t *step) held() bool {
+// reportedRecently reports whether engines complained so recently that another's success proves nothing.
+func (t *step) reportedRecently() bool {
 	return !t.s.ReportedAt.IsZero() && t.now.Sub(t.s.ReportedAt) < reportHold
 }
 
-func (t *step) rejection(r Rejection) {
+func (t *step) recordRejection(r Rejection) {
 	s := &t.s
-	s.well()
+	s.clearFailure()
 	old, known := s.Rejected[r.Tenant]
 	if known && t.now.Sub(old.At) < noteEvery || !known && len(s.Rejected) >= maxRejected {
 		return
 	}
 	if s.Rejected == nil {
-		s.Rejected = make(map[tenant.ID]Refused)
+		s.Rejected = make(map[tenant.ID]RefusedNotification)
 	}
 	if !known {
 		old.Since = t.now
@@ -259,13 +259,13 @@ func (t *step) rejection(r Rejection) {
 	}
 }
 
-// settle keeps the marks of recovery in step with what was observed.
-func (t *step) settle() {
+// updateRecovery keeps the marks of recovery in step with what was observed.
+func (t *step) updateRecovery() {
 	s := &t.s
 	if s.ID != "" {
 		s.Peak = s.Peak.max(t.Backlog)
 	}
-	switch good := s.good(); {
+	switch good := s.isHealthy(); {
 	case s.ID == "" && good:
 		s.Muted = s.Muted && !s.OffSince.IsZero()
 		s.Last, s.LastRejection, s.Failures = nil, nil, 0
@@ -282,56 +282,58 @@ func (t *step) settle() {
 	}
 }
 
-// evaluate takes the transition that is due, if any.
-func (t *step) evaluate() {
+// takeDueTransition takes the transition that is due, if any.
+func (t *step) takeDueTransition() {
 	s := &t.s
 	switch {
 	case t.ended != nil:
 	case s.ID == "":
-		if since := t.since(); !s.Muted && s.OffSince.IsZero() && !t.Held && t.openDue(since) {
-			t.begin(since)
-			t.mail(KindOpened)
+		if since := t.unhealthySince(); !s.Muted && s.OffSince.IsZero() && !t.Paused && t.isOpeningDue(since) {
+			t.openIncident(since)
+			t.addMail(KindOpened)
 		}
 	case !s.RecoveringSince.IsZero():
 		if t.now.Sub(s.RecoveringSince) >= t.Settings.RecoverAfter {
-			m := t.mail(KindRecovered)
+			m := t.addMail(KindRecovered)
 			m.EndedAt, m.Backlog = s.RecoveringSince, s.Peak
-			t.end(EndRecovered, "")
+			t.endIncident(EndRecovered, "")
 		}
-	case t.abandoned():
-		t.end(EndAbandoned, "")
-	case s.OffSince.IsZero() && !t.Held && len(t.mails) == 0 && !t.excused():
-		t.remind()
+	case t.isAbandoned():
+		t.endIncident(EndAbandoned, "")
+	case s.OffSince.IsZero() && !t.Paused && len(t.mails) == 0 && !t.excusedByCommonCause():
+		t.addDueReminder()
 	}
 }
 
-// excused reports whether what is wrong is put down to a common cause for now.
-func (t *step) excused() bool { return t.unreached() && t.Common.Holds(t.now) }
-
-// unreached reports whether a common cause may be behind it. A URL that the settings forbid, which is told at once, fails for itself.
-func (t *step) unreached() bool {
-	return t.s.unreached() && (!t.immediate || t.s.Last.Reason != delivery.ReasonBlockedAddress)
+// excusedByCommonCause reports whether what is wrong is put down to a common cause for now.
+func (t *step) excusedByCommonCause() bool {
+	return t.mayBeCommonCause() && t.CommonCause.DelaysMails(t.now)
 }
 
-func (t *step) openDue(since time.Time) bool {
-	if t.excused() {
+// mayBeCommonCause reports whether a common cause may be behind it. A URL that the settings forbid, which is told at once, fails for itself.
+func (t *step) mayBeCommonCause() bool {
+	return t.s.failsToConnect() && (!t.immediate || t.s.Last.Reason != delivery.ReasonBlockedAddress)
+}
+
+func (t *step) isOpeningDue(since time.Time) bool {
+	if t.excusedByCommonCause() {
 		return false
 	}
-	if t.unreached() {
-		since = t.Common.from(since)
+	if t.mayBeCommonCause() {
+		since = t.CommonCause.failureCountsFrom(since)
 	}
-	return !since.IsZero() && (t.immediate || t.now.Sub(since) >= t.Settings.OpenAfter && !t.isolated())
+	return !since.IsZero() && (t.immediate || t.now.Sub(since) >= t.Settings.OpenAfter && !t.hasOnlyFewReports())
 }
 
-// isolated reports whether all that is wrong is a call or two of which engines reported: nobody else
+// hasOnlyFewReports reports whether all that is wrong is a call or two of which engines reported: nobody else
 // saw the endpoint fail, and the reports did not go on.
-func (t *step) isolated() bool {
+func (t *step) hasOnlyFewReports() bool {
 	s := &t.s
-	return len(s.Rejected) == 0 && !s.seen() && s.Reported < reportBurst && s.ReportedAt.Sub(s.FailingSince) < reportLasting
+	return len(s.Rejected) == 0 && !s.isSeenFailing() && s.Reported < reportBurst && s.ReportedAt.Sub(s.FailingSince) < reportLasting
 }
 
-// since is when what is not well now began, zero when all is well.
-func (t *step) since() time.Time {
+// unhealthySince is when what is not well now began, zero when all is well.
+func (t *step) unhealthySince() time.Time {
 	at := t.s.FailingSince
 	for _, r := range t.s.Rejected {
 		if at.IsZero() || r.Since.Before(at) {
@@ -341,12 +343,12 @@ func (t *step) since() time.Time {
 	return at
 }
 
-// abandoned reports whether nothing was heard of the endpoint for very long.
-func (t *step) abandoned() bool {
-	return t.Settings.AbandonAfter > 0 && t.now.Sub(t.lastNews()) > t.Settings.AbandonAfter
+// isAbandoned reports whether nothing was heard of the endpoint for very long.
+func (t *step) isAbandoned() bool {
+	return t.Settings.AbandonAfter > 0 && t.now.Sub(t.lastObservedAt()) > t.Settings.AbandonAfter
 }
 
-func (t *step) lastNews() time.Time {
+func (t *step) lastObservedAt() time.Time {
 	s := &t.s
 	at := s.OpenedAt
 	for _, o := range []time.Time{s.OffSince, s.SwitchAt} {
@@ -362,7 +364,7 @@ func (t *step) lastNews() time.Time {
 	return at
 }
 
-func (t *step) remind() {
+func (t *step) addDueReminder() {
 	due := 0
 	for _, after := range t.Settings.RemindAfter {
 		if t.now.Sub(t.s.OpenedAt) >= after {
@@ -371,13 +373,13 @@ func (t *step) remind() {
 	}
 	if due > t.s.Reminders { // one mail, however many were missed
 		t.s.Reminders = due
-		t.mail(KindReminder)
+		t.addMail(KindReminder)
 	}
 }
 
-// begin opens an incident without saying so yet. Its id is made of the moment it opens, later than
+// openIncident opens an incident without saying so yet. Its id is made of the moment it opens, later than
 // the previous one's even if the clock stands still or went back.
-func (t *step) begin(since time.Time) {
+func (t *step) openIncident(since time.Time) {
 	s := &t.s
 	at := t.now
 	reopened := 0
@@ -393,11 +395,11 @@ func (t *step) begin(since time.Time) {
 	s.Since, s.OpenedAt = since, t.now
 	s.RecoveringSince = time.Time{}
 	s.N, s.Reminders, s.Flaps, s.Reopened = 0, 0, 0, reopened
-	s.Peak, s.Told = t.Backlog, nil
+	s.Peak, s.Mailed = t.Backlog, nil
 }
 
-// mail adds the mail of a new transition.
-func (t *step) mail(k Kind) *Mail {
+// addMail adds the mail of a new transition.
+func (t *step) addMail(k Kind) *Mail {
 	s := &t.s
 	s.N++
 	m := Mail{
@@ -405,11 +407,11 @@ func (t *step) mail(k Kind) *Mail {
 		Flaps: s.Flaps, Reopened: s.Reopened,
 		Reported: s.Reported, Affected: slices.Sorted(slices.Values(s.Affected)), AffectedMore: s.AffectedMore, AffectedCount: s.AffectedCount,
 	}
-	if f := s.cause(); f != nil {
-		m.Failure = f.known()
+	if f := s.failureToShow(); f != nil {
+		m.Failure = f.publicFailure()
 	}
-	if t.Common.Lasts() && t.unreached() {
-		m.CommonSince = t.Common.Since.UTC().Truncate(time.Millisecond)
+	if t.CommonCause.IsOngoing() && t.mayBeCommonCause() {
+		m.CommonSince = t.CommonCause.Since.UTC().Truncate(time.Millisecond)
 	}
 	if s.FailingSince.IsZero() {
 		m.Tenants = slices.Sorted(maps.Keys(s.Rejected))
@@ -420,26 +422,26 @@ func (t *step) mail(k Kind) *Mail {
 	if s.OffSince.IsZero() {
 		since, _ := s.SeenFailing()
 		m.SwitchOffAt = t.Settings.SwitchOffAt(since, t.Switch.At)
-		if m.Failure != nil && (t.Endpoint != partner.StateChange && !t.GateUntil.IsZero() || t.GateUntil.Sub(t.now) > longPause) {
-			m.NextTry = t.GateUntil.UTC().Truncate(time.Millisecond)
+		if m.Failure != nil && (t.Endpoint != partner.StateChange && !t.NextTryAt.IsZero() || t.NextTryAt.Sub(t.now) > longPause) {
+			m.NextTry = t.NextTryAt.UTC().Truncate(time.Millisecond)
 		}
 	}
 	t.mails = append(t.mails, m)
 	return &t.mails[len(t.mails)-1]
 }
 
-// end closes the incident and keeps what must outlive it.
-func (t *step) end(how Ending, by string) {
+// endIncident closes the incident and keeps what must outlive it.
+func (t *step) endIncident(how Ending, by string) {
 	s := &t.s
-	t.ended = &Ended{
+	t.ended = &EndedIncident{
 		Format: stateFormat, ID: s.ID, ClientID: t.ClientID, Endpoint: t.Endpoint, Since: s.Since, OpenedAt: s.OpenedAt,
-		EndedAt: t.now, Ending: how, By: by, Failure: s.cause(), Flaps: s.Flaps, Reopened: s.Reopened, Peak: s.Peak,
+		EndedAt: t.now, Ending: how, By: by, Failure: s.failureToShow(), Flaps: s.Flaps, Reopened: s.Reopened, Peak: s.Peak,
 		Transitions: s.N,
 	}
 	next := State{Format: stateFormat, SwitchAt: s.SwitchAt, OffSince: s.OffSince, Warned: s.Warned}
-	next.Previous = &Previous{ID: s.ID, EndedAt: t.now, Reopened: s.Reopened}
+	next.Previous = &PreviousIncident{ID: s.ID, EndedAt: t.now, Reopened: s.Reopened}
 	if how == EndClosed || how == EndAbandoned {
-		next.Muted = !s.good() || !s.OffSince.IsZero()
+		next.Muted = !s.isHealthy() || !s.OffSince.IsZero()
 		next.FailingSince, next.Last, next.Failures = s.FailingSince, s.Last, s.Failures
 		next.SeenSince, next.SeenAt = s.SeenSince, s.SeenAt
 		next.Rejected, next.LastRejection = s.Rejected, s.LastRejection
@@ -449,8 +451,8 @@ func (t *step) end(how Ending, by string) {
 	*s = next
 }
 
-// forget drops what was kept for a while only.
-func (t *step) forget() {
+// forgetExpired drops what was kept for a while only.
+func (t *step) forgetExpired() {
 	s := &t.s
 	if s.Previous != nil && t.now.Sub(s.Previous.EndedAt) > t.Settings.ReopenWithin {
 		s.Previous = nil
@@ -461,7 +463,7 @@ func (t *step) forget() {
 	if t.now.Sub(s.SwitchAt) > t.Settings.ReopenWithin {
 		s.SwitchAt = time.Time{}
 	}
-	if s.Muted && s.Last != nil && t.abandoned() {
+	if s.Muted && s.Last != nil && t.isAbandoned() {
 		*s = State{Format: stateFormat, Warned: s.Warned}
 	}
 }

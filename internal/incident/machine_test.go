@@ -83,7 +83,7 @@ func TestMachine(t *testing.T) {
 		want   []string
 		phase  incident.Phase
 	}{
-		{"a success of a healthy endpoint is nothing", []at{{0, ok}, {h, tick}}, nil, incident.Well},
+		{"a success of a healthy endpoint is nothing", []at{{0, ok}, {h, tick}}, nil, incident.Healthy},
 		{"a failure alone is nothing", []at{{0, refused}}, nil, incident.Failing},
 		{"one millisecond early", []at{{0, refused}, {5*m - ms, tick}}, nil, incident.Failing},
 		{"at the boundary", []at{{0, refused}, {5 * m, tick}}, []string{"5m0s opened 1"}, incident.Open},
@@ -94,25 +94,25 @@ func TestMachine(t *testing.T) {
 		{"at once amid other failures", []at{{0, refused}, {m, blocked}}, []string{"1m0s opened 1"}, incident.Open},
 		{"429 is never at once", []at{{0, limited}, {5*m - ms, limited}}, nil, incident.Failing},
 		{"429 alone opens in the end", []at{{0, limited}, {5 * m, limited}}, []string{"5m0s opened 1"}, incident.Open},
-		{"own faults are nobody's", []at{{0, ownFault}, {h, tick}}, nil, incident.Well},
-		{"own faults do not prolong", []at{{0, refused}, {m, ok}, {2 * m, ownFault}, {9 * m, tick}}, nil, incident.Well},
+		{"own faults are nobody's", []at{{0, ownFault}, {h, tick}}, nil, incident.Healthy},
+		{"own faults do not prolong", []at{{0, refused}, {m, ok}, {2 * m, ownFault}, {9 * m, tick}}, nil, incident.Healthy},
 		{
 			"recovered at the boundary",
 			[]at{{0, blocked}, {m, ok}, {2*m - ms, tick}, {2 * m, tick}, {3 * m, tick}},
 			[]string{"0s opened 1", "2m0s recovered 2", "2m0s ended recovered"},
-			incident.Well,
+			incident.Healthy,
 		},
 		{
 			"recovered by a success",
 			[]at{{0, blocked}, {m, ok}, {2 * m, ok}},
 			[]string{"0s opened 1", "2m0s recovered 2", "2m0s ended recovered"},
-			incident.Well,
+			incident.Healthy,
 		},
 		{
 			"flapping is one incident",
 			[]at{{0, blocked}, {m, ok}, {2*m - ms, refused}, {3 * m, ok}, {4*m - ms, tick}, {4 * m, tick}},
 			[]string{"0s opened 1", "4m0s recovered 2", "4m0s ended recovered"},
-			incident.Well,
+			incident.Healthy,
 		},
 		{"a failure at the boundary comes first", []at{{0, blocked}, {m, ok}, {2 * m, refused}}, []string{"0s opened 1"}, incident.Open},
 		{
@@ -145,7 +145,7 @@ func TestMachine(t *testing.T) {
 			"switched on again and well",
 			[]at{{0, switched(0, false, partner.OffGone)}, {h, ok}, {2 * h, switched(2*h, true, "")}, {2*h + m, tick}, {3 * h, ok}, {3*h + m, tick}},
 			[]string{"0s switched_off 1", "3h1m0s recovered 2", "3h1m0s ended recovered"},
-			incident.Well,
+			incident.Healthy,
 		},
 		{
 			"switched on again and off again",
@@ -163,9 +163,9 @@ func TestMachine(t *testing.T) {
 			"people switch off",
 			[]at{{0, blocked}, {m, switched(m, false, "")}, {h, tick}},
 			[]string{"0s opened 1", "1m0s ended switched_off"},
-			incident.Well,
+			incident.Healthy,
 		},
-		{"people switch a failing one off", []at{{0, refused}, {m, switched(m, false, "")}, {h, tick}}, nil, incident.Well},
+		{"people switch a failing one off", []at{{0, refused}, {m, switched(m, false, "")}, {h, tick}}, nil, incident.Healthy},
 		{
 			"closed stays silent until it was well",
 			[]at{{0, blocked}, {m, closed}, {2 * m, blocked}, {h, refused}, {30 * h, tick}},
@@ -184,7 +184,7 @@ func TestMachine(t *testing.T) {
 			[]string{"0s opened 1", "1m0.001s closed 2", "1m0.001s ended closed", "3m0s opened 1"},
 			incident.Open,
 		},
-		{"closing nothing", []at{{0, closed}}, nil, incident.Well},
+		{"closing nothing", []at{{0, closed}}, nil, incident.Healthy},
 		{
 			"closed while switched off stays quiet",
 			[]at{{0, switched(0, false, partner.OffGone)}, {m, closed}, {h, switched(0, false, partner.OffGone)}, {1000 * h, tick}},
@@ -195,7 +195,7 @@ func TestMachine(t *testing.T) {
 			"abandoned",
 			[]at{{0, blocked}, {720 * h, tick}, {720*h + ms, tick}, {721 * h, tick}},
 			[]string{"0s opened 1", "720h0m0s reminder 2", "720h0m0.001s ended abandoned"},
-			incident.Well,
+			incident.Healthy,
 		},
 	}
 	for _, tt := range tests {
@@ -231,7 +231,7 @@ func TestRejectedNotifications(t *testing.T) {
 		},
 		{
 			"over when withdrawn",
-			[]at{{0, rejects("T1")}, {5 * m, tick}, {6 * m, incident.Withdrawn{Tenants: []tenant.ID{"T1", "T9"}}}, {7 * m, tick}},
+			[]at{{0, rejects("T1")}, {5 * m, tick}, {6 * m, incident.DeliveriesWithdrawn{Tenants: []tenant.ID{"T1", "T9"}}}, {7 * m, tick}},
 			[]string{"5m0s opened 1", "7m0s recovered 2", "7m0s ended recovered"},
 		},
 		{
@@ -264,22 +264,22 @@ func TestNextTry(t *testing.T) {
 	t.Parallel()
 	for wait, told := range map[time.Duration]bool{0: false, 2 * time.Minute: false, 2*time.Minute + time.Millisecond: true, time.Hour: true} {
 		m := machine()
-		m.GateUntil = start.Add(wait)
+		m.NextTryAt = start.Add(wait)
 		d := m.Next(incident.State{}, blocked, start)
-		if got := d.Mails[0].NextTry; got.IsZero() == told || told && !got.Equal(m.GateUntil) {
+		if got := d.Mails[0].NextTry; got.IsZero() == told || told && !got.Equal(m.NextTryAt) {
 			t.Errorf("a gate that opens in %v is told as %v", wait, got)
 		}
 	}
 	m := machine()
 	m.Endpoint = partner.Mirroring
 	for _, next := range []time.Time{{}, start, start.Add(time.Minute), start.Add(time.Hour)} {
-		m.GateUntil = next
+		m.NextTryAt = next
 		if got := m.Next(incident.State{}, blocked, start).Mails[0].NextTry; !got.Equal(next) {
 			t.Errorf("a probe at %v is told as %v", next, got)
 		}
 	}
 	m = machine()
-	m.GateUntil = start.Add(time.Hour)
+	m.NextTryAt = start.Add(time.Hour)
 	if got := m.Next(incident.State{}, switched(0, false, partner.OffGone), start).Mails; len(got) != 1 || !got[0].NextTry.IsZero() {
 		t.Errorf("an endpoint that is off is tried again: %+v", got)
 	}
@@ -309,7 +309,7 @@ func TestMailNamesTheTenants(t *testing.T) {
 	want := incident.Mail{
 		Kind: incident.KindOpened, Incident: incident.NewID("app1", partner.StateChange, start.Add(5*time.Minute)), N: 1,
 		At: start.Add(5 * time.Minute), Since: start, Tenants: []tenant.ID{"T1", "T2"},
-		Failure: &incident.Known{Reason: delivery.ReasonClientError, Status: 422, At: start},
+		Failure: &incident.PublicFailure{Reason: delivery.ReasonClientError, Status: 422, At: start},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("mail (-want +got):\n%s", diff)
@@ -381,7 +381,7 @@ func TestIncidentsWithinOneMillisecondHaveIDsOfTheirOwn(t *testing.T) {
 func TestHeldDeliveriesOpenNothing(t *testing.T) {
 	t.Parallel()
 	m := machine()
-	m.Held = true
+	m.Paused = true
 	s, log, _ := play(t, m, []at{{0, refused}, {time.Hour, tick}, {time.Hour, blocked}})
 	if len(log) != 0 {
 		t.Fatalf("mails while held: %v", log)

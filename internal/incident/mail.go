@@ -28,8 +28,8 @@ const (
 	KindConfirm Kind = "confirm"
 )
 
-// Kinds lists the closed set.
-func Kinds() []Kind {
+// AllKinds lists the closed set.
+func AllKinds() []Kind {
 	return []Kind{KindOpened, KindReminder, KindSwitchedOff, KindRecovered, KindClosed, KindCertificate, KindConfirm}
 }
 
@@ -37,7 +37,7 @@ func Kinds() []Kind {
 type Mail struct {
 	Kind Kind `json:"kind"`
 	// Incident is the incident's id; for KindCertificate and KindConfirm see NewWarningID and
-	// NewQuestionID.
+	// NewConfirmationID.
 	Incident string               `json:"incident"`
 	Endpoint partner.EndpointKind `json:"endpoint"`
 	// N is the transition's number, unique in the incident.
@@ -49,7 +49,7 @@ type Mail struct {
 	// EndedAt is when it became well, for KindRecovered.
 	EndedAt time.Time `json:"ended_at,omitzero"`
 	// Failure is the newest failure, nil when none was observed.
-	Failure *Known `json:"failure,omitempty"`
+	Failure *PublicFailure `json:"failure,omitempty"`
 	// Tenants are those whose notification is refused, while the endpoint as a whole answers.
 	Tenants []tenant.ID `json:"tenants,omitempty"`
 	// Backlog is what waits now; for KindRecovered the most that waited.
@@ -77,9 +77,9 @@ type Mail struct {
 	CertificateEnds time.Time `json:"certificate_ends,omitzero"`
 }
 
-// Known is what a mail may say of a failure: nothing in it is an error's text or was said by the endpoint. Letters of older versions
+// PublicFailure is what a mail may say of a failure: nothing in it is an error's text or was said by the endpoint. Letters of older versions
 // hold such texts; they are not read.
-type Known struct {
+type PublicFailure struct {
 	Reason delivery.Reason
 	// Status is the HTTP status, 0 when there was no answer.
 	Status int
@@ -88,34 +88,34 @@ type Known struct {
 	Source         Source
 }
 
-// known leaves out what strangers may not read.
-func (f *Failure) known() *Known {
-	return &Known{Reason: f.Reason, Status: f.Status, At: f.At, OccurredAt: f.OccurredAt, Source: f.Source}
+// publicFailure leaves out what strangers may not read.
+func (f *Failure) publicFailure() *PublicFailure {
+	return &PublicFailure{Reason: f.Reason, Status: f.Status, At: f.At, OccurredAt: f.OccurredAt, Source: f.Source}
 }
 
 // IsRefusal reports whether an endpoint that works refused a notification, so that it climbs the retry schedule; else it failed.
-func (k *Known) IsRefusal() bool { return isRefusal(k.Status) }
+func (k *PublicFailure) IsRefusal() bool { return isRefusal(k.Status) }
 
 // MarshalJSON names the reason.
-func (k Known) MarshalJSON() ([]byte, error) {
+func (k PublicFailure) MarshalJSON() ([]byte, error) {
 	return json.Marshal(Failure{Reason: k.Reason, Status: k.Status, At: k.At, OccurredAt: k.OccurredAt, Source: k.Source})
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote, and the failures of older letters.
-func (k *Known) UnmarshalJSON(b []byte) error {
+func (k *PublicFailure) UnmarshalJSON(b []byte) error {
 	var f Failure
 	if err := f.UnmarshalJSON(b); err != nil {
 		return err
 	}
-	*k = *f.known()
+	*k = *f.publicFailure()
 	return nil
 }
 
-// letterFormat is the version of the stored letter.
-const letterFormat = 1
+// mailFormat is the version of the stored letter.
+const mailFormat = 1
 
-// Letter is a Mail to one recipient, with all that composing it needs: it is what the outbox keeps.
-type Letter struct {
+// RecipientMail is a Mail to one recipient, with all that composing it needs: it is what the outbox keeps.
+type RecipientMail struct {
 	Format      int                 `json:"v"`
 	To          string              `json:"to"`
 	ClientID    partner.ClientID    `json:"client_id"`
@@ -133,10 +133,10 @@ type Letter struct {
 }
 
 // ID names the letter in the outbox.
-func (l *Letter) ID() string { return MailID(l.Mail.Incident, l.Mail.N, RecipientKey(l.To)) }
+func (l *RecipientMail) ID() string { return MailID(l.Mail.Incident, l.Mail.N, RecipientKey(l.To)) }
 
 // AfterID names the letter that must leave the outbox before this one is sent, empty for none.
-func (l *Letter) AfterID() string {
+func (l *RecipientMail) AfterID() string {
 	if l.After == 0 {
 		return ""
 	}
@@ -144,9 +144,9 @@ func (l *Letter) AfterID() string {
 }
 
 // Encode writes the letter as it is stored.
-func (l *Letter) Encode() string {
+func (l *RecipientMail) Encode() string {
 	c := *l
-	c.Format = letterFormat
+	c.Format = mailFormat
 	b, err := json.Marshal(&c)
 	if err != nil { // a struct of strings, numbers and times before the year 10000 always marshals
 		panic("incident: marshal letter: " + err.Error())
@@ -154,14 +154,14 @@ func (l *Letter) Encode() string {
 	return string(b)
 }
 
-// DecodeLetter reads what Encode wrote.
-func DecodeLetter(text string) (Letter, error) {
-	var l Letter
+// DecodeRecipientMail reads what Encode wrote.
+func DecodeRecipientMail(text string) (RecipientMail, error) {
+	var l RecipientMail
 	if err := json.Unmarshal([]byte(text), &l); err != nil {
-		return Letter{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
+		return RecipientMail{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
-	if l.Format != letterFormat {
-		return Letter{}, fmt.Errorf("%w: format %d, this version reads %d", ErrUnreadable, l.Format, letterFormat)
+	if l.Format != mailFormat {
+		return RecipientMail{}, fmt.Errorf("%w: format %d, this version reads %d", ErrUnreadable, l.Format, mailFormat)
 	}
 	return l, nil
 }
@@ -175,11 +175,11 @@ const (
 	EndClosed      Ending = "closed"
 	EndSwitchedOff Ending = "switched_off"
 	EndAbandoned   Ending = "abandoned"
-	EndUncalled    Ending = "uncalled"
+	EndUnused      Ending = "uncalled"
 )
 
-// Ended is an incident that is over, as the history keeps it.
-type Ended struct {
+// EndedIncident is an incident that is over, as the history keeps it.
+type EndedIncident struct {
 	Format   int                  `json:"v"`
 	ID       string               `json:"id"`
 	ClientID partner.ClientID     `json:"client_id"`

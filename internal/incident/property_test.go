@@ -19,20 +19,20 @@ func anyEvent(t *rapid.T, now time.Time) incident.Event {
 	case 0, 1:
 		r := rapid.SampledFrom(delivery.AllReasons()).Draw(t, "reason")
 		return incident.Failure{
-			Reason: r, Immediate: rapid.Bool().Draw(t, "immediate"), Source: rapid.SampledFrom(incident.Sources()).Draw(t, "source"),
+			Reason: r, Immediate: rapid.Bool().Draw(t, "immediate"), Source: rapid.SampledFrom(incident.AllSources()).Draw(t, "source"),
 			Count: rapid.Int64Range(0, 3).Draw(t, "count"), Tenants: []tenant.ID{id},
 		}
 	case 10:
 		ends := start.Add(time.Duration(rapid.IntRange(1, 3).Draw(t, "days")) * 10 * 24 * time.Hour)
 		return incident.Certificate{NotBefore: ends.Add(-90 * 24 * time.Hour), NotAfter: ends}
 	case 11:
-		return incident.Uncalled{}
+		return incident.EndpointUnused{}
 	case 2:
 		return incident.Rejection{Tenant: id, Status: 422}
 	case 3, 4:
 		return incident.Success{Tenant: id}
 	case 5:
-		return incident.Withdrawn{Tenants: []tenant.ID{id}}
+		return incident.DeliveriesWithdrawn{Tenants: []tenant.ID{id}}
 	case 6:
 		why := rapid.SampledFrom([]partner.OffReason{"", partner.OffGone, partner.OffFailing}).Draw(t, "why")
 		on := rapid.Bool().Draw(t, "on")
@@ -118,11 +118,11 @@ func TestProperties(t *testing.T) {
 			if sw, isSwitch := e.(incident.Switched); isSwitch && sw.Switch.At.After(m.Switch.At) {
 				m.Switch = sw.Switch
 			}
-			m.Held = rapid.IntRange(0, 9).Draw(t, "held") == 0
+			m.Paused = rapid.IntRange(0, 9).Draw(t, "held") == 0
 			d := m.Next(s, e, now)
 			h.note(t, d)
 			// What is stored is all that counts.
-			back, err := incident.Decode(d.State.Encode())
+			back, err := incident.DecodeState(d.State.Encode())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -144,7 +144,7 @@ func TestProperties(t *testing.T) {
 			advance(incident.Success{Tenant: id})
 		}
 		now = now.Add(time.Minute)
-		m.Held = false
+		m.Paused = false
 		advance(incident.Tick{})
 		if s.IsOpen() {
 			t.Fatalf("still open: %s", s.Encode())

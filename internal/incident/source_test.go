@@ -50,7 +50,7 @@ func TestSources(t *testing.T) {
 			"a success counts once engines are silent",
 			[]at{{0, reports(10)}, {5 * m, tick}, {5*m - ms, healthy}, {5 * m, healthy}, {6 * m, tick}},
 			[]string{"5m0s opened 1", "6m0s recovered 2", "6m0s ended recovered"},
-			incident.Well,
+			incident.Healthy,
 		},
 		{
 			"a success one millisecond early does not",
@@ -62,7 +62,7 @@ func TestSources(t *testing.T) {
 			"no report for an hour is well",
 			[]at{{0, reports(10)}, {5 * m, tick}, {h - ms, tick}, {h, tick}, {h + m, tick}},
 			[]string{"5m0s opened 1", "1h1m0s recovered 2", "1h1m0s ended recovered"},
-			incident.Well,
+			incident.Healthy,
 		},
 		{
 			"a probe that fails keeps it open",
@@ -74,13 +74,13 @@ func TestSources(t *testing.T) {
 			"one report between healthy probes tells nobody",
 			[]at{{0, healthy}, {m, reports(1)}, {5 * m, healthy}, {6 * m, tick}, {9 * m, tick}, {10 * m, healthy}, {11 * m, tick}},
 			nil,
-			incident.Well,
+			incident.Healthy,
 		},
 		{
 			"nor does one that nobody else could confirm",
 			[]at{{0, reports(8)}, {m - ms, reports(1)}, {30 * m, tick}, {h + m, tick}},
 			nil,
-			incident.Well,
+			incident.Healthy,
 		},
 		{"reports that go on do", []at{{0, reports(1)}, {m, reports(1)}, {5 * m, tick}}, []string{"5m0s opened 1"}, incident.Open},
 		{"ten at once do", []at{{0, reports(10)}, {5 * m, tick}}, []string{"5m0s opened 1"}, incident.Open},
@@ -93,9 +93,9 @@ func TestSources(t *testing.T) {
 		},
 		{
 			"nobody calls it any more",
-			[]at{{0, wrongKey}, {m, incident.Uncalled{}}, {24 * h, tick}, {25 * h, incident.Uncalled{}}},
+			[]at{{0, wrongKey}, {m, incident.EndpointUnused{}}, {24 * h, tick}, {25 * h, incident.EndpointUnused{}}},
 			[]string{"0s opened 1", "1m0s ended uncalled"},
-			incident.Well,
+			incident.Healthy,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -166,7 +166,7 @@ func TestReportsAreCounted(t *testing.T) {
 	if len(s.Affected) != 50 || !s.AffectedMore || s.Reported != 122 || s.Failures != 122 {
 		t.Errorf("remembers %d tenants, more %v, %d calls, %d failures", len(s.Affected), s.AffectedMore, s.Reported, s.Failures)
 	}
-	if back, err := incident.Decode(s.Encode()); err != nil || !cmp.Equal(back, s) {
+	if back, err := incident.DecodeState(s.Encode()); err != nil || !cmp.Equal(back, s) {
 		t.Errorf("read back: %v\n%s", err, cmp.Diff(s, back))
 	}
 	s = machine().Next(s, healthy, start.Add(12*time.Minute)).State
@@ -233,13 +233,13 @@ func TestWarningsAreAThread(t *testing.T) {
 	if m.Incident != incident.NewWarningID("app1", partner.StateChange, ends) {
 		t.Errorf("id %s", m.Incident)
 	}
-	told, was := d.State.ToldOf(&m, "k")
+	told, was := d.State.MailedBefore(&m, "k")
 	if was {
 		t.Error("told before")
 	}
-	d.State.Tell(&m, "k", told)
+	d.State.RecordMailed(&m, "k", told)
 	d = machine().Next(d.State, c, ends.Add(-24*time.Hour))
-	if told, was = d.State.ToldOf(&d.Mails[0], "k"); !was || told != (incident.Told{First: 1, Last: 1}) {
+	if told, was = d.State.MailedBefore(&d.Mails[0], "k"); !was || told != (incident.MailedTransitions{First: 1, Last: 1}) {
 		t.Errorf("told %+v, %v", told, was)
 	}
 	for range 9 { // other certificates find no place for ever

@@ -38,7 +38,7 @@ type State struct {
 	AffectedMore  bool        `json:"affected_more,omitempty"`
 	AffectedCount int64       `json:"affected_count,omitempty"`
 	// Rejected are the tenants whose notification it refuses.
-	Rejected map[tenant.ID]Refused `json:"rejected,omitempty"`
+	Rejected map[tenant.ID]RefusedNotification `json:"rejected,omitempty"`
 	// LastRejection is the newest of those refusals, told as a failure.
 	LastRejection *Failure `json:"last_rejection,omitempty"`
 
@@ -58,8 +58,8 @@ type State struct {
 	Reopened int `json:"reopened,omitempty"`
 	// Peak is the largest backlog seen during the incident.
 	Peak Backlog `json:"peak,omitzero"`
-	// Told says, for each recipient's key, which transitions that recipient was told of.
-	Told map[string]Told `json:"told,omitempty"`
+	// Mailed says, for each recipient's key, which transitions that recipient was told of.
+	Mailed map[string]MailedTransitions `json:"told,omitempty"`
 
 	// OffSince is when the service switched the endpoint off, zero while it is on.
 	OffSince time.Time `json:"off_since,omitzero"`
@@ -69,33 +69,33 @@ type State struct {
 	// until it was.
 	Muted bool `json:"muted,omitempty"`
 	// Previous is the incident that ended last, for a while.
-	Previous *Previous `json:"previous,omitempty"`
+	Previous *PreviousIncident `json:"previous,omitempty"`
 	// Warned are the certificates of whose end people were told, until they have ended.
-	Warned []Warned `json:"warned,omitempty"`
+	Warned []WarnedCertificate `json:"warned,omitempty"`
 }
 
-// Refused is what is known of a tenant's refused notification.
-type Refused struct {
+// RefusedNotification is what is known of a tenant's refused notification.
+type RefusedNotification struct {
 	Since time.Time `json:"since"`
 	At    time.Time `json:"at"`
 }
 
-// Told is the first and the newest transition that a recipient was told of.
-type Told struct {
+// MailedTransitions is the first and the newest transition that a recipient was told of.
+type MailedTransitions struct {
 	First int `json:"first"`
 	Last  int `json:"last"`
 }
 
-// Warned is a certificate of whose end people were told.
-type Warned struct {
+// WarnedCertificate is a certificate of whose end people were told.
+type WarnedCertificate struct {
 	NotAfter time.Time `json:"not_after"`
 	// Stage counts the warnings that are due by now, told or overtaken.
-	Stage int             `json:"stage"`
-	Told  map[string]Told `json:"told,omitempty"`
+	Stage  int                          `json:"stage"`
+	Mailed map[string]MailedTransitions `json:"told,omitempty"`
 }
 
-// Previous is an incident that ended a short while ago.
-type Previous struct {
+// PreviousIncident is an incident that ended a short while ago.
+type PreviousIncident struct {
 	ID       string    `json:"id"`
 	EndedAt  time.Time `json:"ended_at"`
 	Reopened int       `json:"reopened,omitempty"`
@@ -121,7 +121,7 @@ type Phase string
 
 // The closed set of phases.
 const (
-	Well       Phase = "well"
+	Healthy    Phase = "well"
 	Failing    Phase = "failing"
 	Open       Phase = "open"
 	Recovering Phase = "recovering"
@@ -140,41 +140,41 @@ func (s *State) Phase() Phase {
 		return Recovering
 	case s.ID != "":
 		return Open
-	case !s.good():
+	case !s.isHealthy():
 		return Failing
 	default:
-		return Well
+		return Healthy
 	}
 }
 
-// ToldOf says which transitions of a mail's thread a recipient was told of before it.
-func (s *State) ToldOf(m *Mail, recipientKey string) (Told, bool) {
+// MailedBefore says which transitions of a mail's thread a recipient was told of before it.
+func (s *State) MailedBefore(m *Mail, recipientKey string) (MailedTransitions, bool) {
 	if m.Kind == KindCertificate {
 		for i := range s.Warned {
 			if s.Warned[i].NotAfter.Equal(m.CertificateEnds) {
-				t, ok := s.Warned[i].Told[recipientKey]
+				t, ok := s.Warned[i].Mailed[recipientKey]
 				return t, ok
 			}
 		}
-		return Told{}, false
+		return MailedTransitions{}, false
 	}
 	if m.N == 1 {
-		return Told{}, false
+		return MailedTransitions{}, false
 	}
-	t, ok := s.Told[recipientKey]
+	t, ok := s.Mailed[recipientKey]
 	return t, ok
 }
 
-// Tell notes that a recipient is told of a mail, unless its thread is over.
-func (s *State) Tell(m *Mail, recipientKey string, before Told) {
-	told := &s.Told
+// RecordMailed notes that a recipient is told of a mail, unless its thread is over.
+func (s *State) RecordMailed(m *Mail, recipientKey string, before MailedTransitions) {
+	told := &s.Mailed
 	switch {
 	case m.Kind == KindCertificate:
-		i := slices.IndexFunc(s.Warned, func(w Warned) bool { return w.NotAfter.Equal(m.CertificateEnds) })
+		i := slices.IndexFunc(s.Warned, func(w WarnedCertificate) bool { return w.NotAfter.Equal(m.CertificateEnds) })
 		if i < 0 {
 			return
 		}
-		told = &s.Warned[i].Told
+		told = &s.Warned[i].Mailed
 	case s.ID != m.Incident:
 		return
 	}
@@ -183,7 +183,7 @@ func (s *State) Tell(m *Mail, recipientKey string, before Told) {
 	}
 	before.Last = m.N
 	if *told == nil {
-		*told = make(map[string]Told)
+		*told = make(map[string]MailedTransitions)
 	}
 	(*told)[recipientKey] = before
 }
@@ -194,7 +194,7 @@ func (s *State) IsOpen() bool { return s.ID != "" }
 // SeenFailing is since when pushes or probes see the endpoint fail without a break, and when they did
 // last; zero while nobody but engines complains. A state of an older version tells no sources apart.
 func (s *State) SeenFailing() (since, last time.Time) {
-	if !s.seen() {
+	if !s.isSeenFailing() {
 		return time.Time{}, time.Time{}
 	}
 	since, last = s.SeenSince, s.SeenAt
@@ -207,19 +207,21 @@ func (s *State) SeenFailing() (since, last time.Time) {
 	return since, last
 }
 
-// seen reports whether anybody but engines sees the endpoint fail.
-func (s *State) seen() bool {
+// isSeenFailing reports whether anybody but engines sees the endpoint fail.
+func (s *State) isSeenFailing() bool {
 	return !s.SeenSince.IsZero() || !s.FailingSince.IsZero() && s.ReportedAt.IsZero()
 }
 
-// well forgets that the endpoint as a whole fails.
-func (s *State) well() { s.FailingSince, s.SeenSince, s.SeenAt = time.Time{}, time.Time{}, time.Time{} }
+// clearFailure forgets that the endpoint as a whole fails.
+func (s *State) clearFailure() {
+	s.FailingSince, s.SeenSince, s.SeenAt = time.Time{}, time.Time{}, time.Time{}
+}
 
-func (s *State) good() bool { return s.FailingSince.IsZero() && len(s.Rejected) == 0 }
+func (s *State) isHealthy() bool { return s.FailingSince.IsZero() && len(s.Rejected) == 0 }
 
-// cause is the failure to show: what holds now, the endpoint's own before a tenant's, else the
+// failureToShow is the failure to show: what holds now, the endpoint's own before a tenant's, else the
 // newest.
-func (s *State) cause() *Failure {
+func (s *State) failureToShow() *Failure {
 	switch {
 	case s.LastRejection == nil, !s.FailingSince.IsZero() && s.Last != nil:
 		return s.Last
@@ -250,8 +252,8 @@ func isZero(s *State) bool {
 		s.OffSince.IsZero() && s.SwitchAt.IsZero() && !s.Muted && s.Previous == nil && len(s.Warned) == 0 && s.ReportedAt.IsZero()
 }
 
-// Decode reads what Encode wrote.
-func Decode(text string) (State, error) {
+// DecodeState reads what Encode wrote.
+func DecodeState(text string) (State, error) {
 	if text == "" {
 		return State{}, nil
 	}

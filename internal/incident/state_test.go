@@ -19,8 +19,8 @@ func TestStateRoundTrip(t *testing.T) {
 	s, _, _ := play(t, machine(), []at{
 		{0, blocked}, {time.Minute, ok}, {2 * time.Minute, tick}, {3 * time.Minute, blocked}, {4 * time.Minute, rejects("T1")},
 	})
-	s.Told = map[string]incident.Told{"k": {First: 1, Last: 2}}
-	got, err := incident.Decode(s.Encode())
+	s.Mailed = map[string]incident.MailedTransitions{"k": {First: 1, Last: 2}}
+	got, err := incident.DecodeState(s.Encode())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestHealthyStateIsNothing(t *testing.T) {
 	if got := s.Encode(); got != "" {
 		t.Errorf("hours later still stored: %s", got)
 	}
-	if got, err := incident.Decode(""); err != nil || got.Phase() != incident.Well {
+	if got, err := incident.DecodeState(""); err != nil || got.Phase() != incident.Healthy {
 		t.Errorf("nothing stored reads as %+v, %v", got, err)
 	}
 }
@@ -52,11 +52,11 @@ func TestHealthyStateIsNothing(t *testing.T) {
 func TestUnreadableStateIsAnError(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"x", `{"v":2}`, `{"v":0}`, `{"v":1,"last":{"reason":"tea_spilled"}}`} {
-		if _, err := incident.Decode(text); !errors.Is(err, incident.ErrUnreadable) {
+		if _, err := incident.DecodeState(text); !errors.Is(err, incident.ErrUnreadable) {
 			t.Errorf("Decode(%s) = %v, want ErrUnreadable", text, err)
 		}
 	}
-	if _, err := incident.DecodeLetter(`{"v":9}`); !errors.Is(err, incident.ErrUnreadable) {
+	if _, err := incident.DecodeRecipientMail(`{"v":9}`); !errors.Is(err, incident.ErrUnreadable) {
 		t.Errorf("letter of another format: %v, want ErrUnreadable", err)
 	}
 }
@@ -72,11 +72,11 @@ func TestReasonsAreStoredByName(t *testing.T) {
 func TestLetterRoundTrip(t *testing.T) {
 	t.Parallel()
 	_, _, all := play(t, machine(), []at{{0, blocked}})
-	l := incident.Letter{
+	l := incident.RecipientMail{
 		Format: 1, To: "kim@example.com", ClientID: "app1", AppName: "Awesome \u202eApp", Environment: partner.Online,
 		URL: "https://p.example/", TimeZone: "Europe/Oslo", First: 1, After: 2, Mail: all[0].Mails[0],
 	}
-	got, err := incident.DecodeLetter(l.Encode())
+	got, err := incident.DecodeRecipientMail(l.Encode())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestFromResult(t *testing.T) {
 		},
 		{delivery.Result{Outcome: delivery.Aborted, Reason: delivery.ReasonOwnFault, Fault: delivery.FaultOwn}, nil},
 	} {
-		got, ok := incident.FromResult(tt.r, "T1")
+		got, ok := incident.EventFromResult(tt.r, "T1")
 		if ok != (tt.want != nil) {
 			t.Errorf("%+v: says something %v, want %v", tt.r, ok, tt.want != nil)
 		}
@@ -143,14 +143,14 @@ func TestFromResult(t *testing.T) {
 func TestSwitchOf(t *testing.T) {
 	t.Parallel()
 	e := partner.Endpoint{URL: "https://p.example/", Enabled: false, OffReason: partner.OffGone, SwitchedAt: start}
-	if got, want := incident.SwitchOf(e, partner.Online), (incident.Switch{Reason: partner.OffGone, At: start}); got != want {
+	if got, want := incident.ReadSwitch(e, partner.Online), (incident.Switch{Reason: partner.OffGone, At: start}); got != want {
 		t.Errorf("switched off by the service reads as %+v, want %+v", got, want)
 	}
 	e = partner.Endpoint{Enabled: true, URLs: map[partner.Environment]string{partner.Stage: "https://p.example/"}}
-	if got := incident.SwitchOf(e, partner.Online); got.On || got.Reason != "" {
+	if got := incident.ReadSwitch(e, partner.Online); got.On || got.Reason != "" {
 		t.Errorf("an endpoint without a URL reads as %+v", got)
 	}
-	if got := incident.SwitchOf(e, partner.Stage); !got.On {
+	if got := incident.ReadSwitch(e, partner.Stage); !got.On {
 		t.Errorf("an endpoint with an override reads as %+v", got)
 	}
 }

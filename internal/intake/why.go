@@ -131,11 +131,11 @@ type Explainer struct {
 	boxes   WhyMailboxes
 	apps    WhyApps
 	env     partner.Environment
-	common  func() incident.Common
+	common  func() incident.CommonCause
 }
 
 // NewExplainer returns an Explainer. common tells the newest common cause of failures on the connection.
-func NewExplainer(t WhyTenants, b WhyMailboxes, a WhyApps, env partner.Environment, common func() incident.Common) *Explainer {
+func NewExplainer(t WhyTenants, b WhyMailboxes, a WhyApps, env partner.Environment, common func() incident.CommonCause) *Explainer {
 	return &Explainer{tenants: t, boxes: b, apps: a, env: env, common: common}
 }
 
@@ -173,7 +173,7 @@ func (x *Explainer) Why(ctx context.Context, app partner.ClientID, id tenant.ID)
 	w.FanOutOwed = w.Approved && standings[0].Lacks(view.Record.Top)
 	w.inStep = inStep(standings[0], 0, &view.Record)
 	w.Cause = w.cause()
-	if c := x.common(); c.Lasts() {
+	if c := x.common(); c.IsOngoing() {
 		w.CommonSince = c.Since
 	}
 	return w, nil

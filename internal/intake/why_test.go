@@ -15,7 +15,7 @@ import (
 )
 
 // never is a service in which there is no common cause.
-func never() incident.Common { return incident.Common{} }
+func never() incident.CommonCause { return incident.CommonCause{} }
 
 // because fails the test unless the cause is the wanted one and the words hold the pieces.
 func (l *ledger) because(id tenant.ID, want intake.Cause, pieces ...string) intake.Why {

@@ -48,7 +48,7 @@ type LinkMaker struct {
 	// Unsubscribe silences a recipient for the apps; "" when they do not fit in one link.
 	Unsubscribe func(to string, apps []partner.ClientID) string
 	// Confirm says that a recipient wants an app's mail.
-	Confirm func(l *incident.Letter) string
+	Confirm func(l *incident.RecipientMail) string
 	// NeverAsk ends all questions to a recipient.
 	NeverAsk func(to string) string
 }
@@ -105,11 +105,13 @@ func asciiAddress(address string) (string, error) {
 }
 
 // Compose writes the mail. An error means that this letter can never be sent.
-func (c *Composer) Compose(l *incident.Letter) (*Message, error) { return c.ComposeReply(l, nil) }
+func (c *Composer) Compose(l *incident.RecipientMail) (*Message, error) {
+	return c.ComposeReply(l, nil)
+}
 
 // ComposeReply writes the mail. digests are the Message-IDs of the digests that told the recipient of
 // incidents first, which this mail answers then instead of one that was never sent.
-func (c *Composer) ComposeReply(l *incident.Letter, digests map[string]string) (*Message, error) {
+func (c *Composer) ComposeReply(l *incident.RecipientMail, digests map[string]string) (*Message, error) {
 	to, err := asciiAddress(l.To)
 	if err != nil {
 		return nil, fmt.Errorf("compose mail %s: recipient: %w", l.ID(), err)
@@ -184,7 +186,7 @@ func (*Composer) render(m *Message, plain *texttemplate.Template, rich *htmltemp
 // messageID follows from the transition and the recipient alone, so a mail that is sent twice can
 // be told by it. It is a hash, because client ids are long: a Message-ID that does not fit into one
 // line of the header is folded, which not every mail program reads.
-func (c *Composer) messageID(l *incident.Letter, id string, n int) string {
+func (c *Composer) messageID(l *incident.RecipientMail, id string, n int) string {
 	sum := sha256.Sum256([]byte(id + "|" + incident.RecipientKey(l.To)))
 	return strings.ToLower(base32.HexEncoding.EncodeToString(sum[:messageIDBytes])) + "." + strconv.Itoa(n) + "@" + c.domain
 }

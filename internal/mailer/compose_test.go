@@ -38,7 +38,7 @@ func composer(t testing.TB, links mailer.LinkMaker) *mailer.Composer {
 	return c
 }
 
-func compose(t testing.TB, l incident.Letter) *mailer.Message {
+func compose(t testing.TB, l incident.RecipientMail) *mailer.Message {
 	t.Helper()
 	m, err := composer(t, mailer.LinkMaker{}).Compose(&l)
 	if err != nil {
@@ -48,22 +48,22 @@ func compose(t testing.TB, l incident.Letter) *mailer.Message {
 }
 
 // letter is an opened mail of a state-change endpoint.
-func letter() incident.Letter {
-	return incident.Letter{
+func letter() incident.RecipientMail {
+	return incident.RecipientMail{
 		To: "kim@example.com", ClientID: "app1", AppName: "Awesome App", Environment: partner.Online,
 		URL: "https://partner.example/hook", TimeZone: "Europe/Oslo",
 		Mail: incident.Mail{
 			Kind: incident.KindOpened, Incident: incident.NewID("app1", partner.StateChange, since), N: 1,
 			At: since.Add(5 * time.Minute), Since: since,
-			Failure:     &incident.Known{Reason: delivery.ReasonServerError, Status: 503, At: since.Add(4 * time.Minute)},
+			Failure:     &incident.PublicFailure{Reason: delivery.ReasonServerError, Status: 503, At: since.Add(4 * time.Minute)},
 			Backlog:     incident.Backlog{Notifications: 212, Tenants: 200, Superseded: 1},
 			SwitchOffAt: since.Add(120 * time.Hour),
 		},
 	}
 }
 
-func letters() map[string]incident.Letter {
-	all := map[string]incident.Letter{"opened": letter()}
+func letters() map[string]incident.RecipientMail {
+	all := map[string]incident.RecipientMail{"opened": letter()}
 
 	l := letter()
 	l.Mail.Reopened, l.Mail.Previous = 1, incident.NewID("app1", partner.StateChange, since.Add(-time.Hour))
@@ -72,7 +72,7 @@ func letters() map[string]incident.Letter {
 	l = letter()
 	l.TimeZone = ""
 	l.Mail.Tenants = []tenant.ID{"Cust1", "Cust2"}
-	l.Mail.Failure = &incident.Known{Reason: delivery.ReasonClientError, Status: 422, At: since}
+	l.Mail.Failure = &incident.PublicFailure{Reason: delivery.ReasonClientError, Status: 422, At: since}
 	l.Mail.SwitchOffAt = time.Time{}
 	all["opened_rejected"] = l
 
@@ -82,7 +82,7 @@ func letters() map[string]incident.Letter {
 
 	l = letter()
 	l.Mail.Endpoint, l.Mail.SwitchOffAt, l.Mail.NextTry = partner.Mirroring, time.Time{}, since.Add(9*time.Hour)
-	l.Mail.Failure = &incident.Known{Reason: delivery.ReasonTLS, At: since}
+	l.Mail.Failure = &incident.PublicFailure{Reason: delivery.ReasonTLS, At: since}
 	all["opened_mirroring"] = l
 
 	l = letter()
@@ -97,7 +97,7 @@ func letters() map[string]incident.Letter {
 
 	l = letter()
 	l.Mail.Kind, l.Mail.OffReason, l.Mail.SwitchOffAt = incident.KindSwitchedOff, partner.OffGone, time.Time{}
-	l.Mail.Failure = &incident.Known{Reason: delivery.ReasonGone, Status: 410, At: since}
+	l.Mail.Failure = &incident.PublicFailure{Reason: delivery.ReasonGone, Status: 410, At: since}
 	all["switched_off_gone"] = l
 
 	l = letter()
@@ -123,7 +123,7 @@ func letters() map[string]incident.Letter {
 	all["certificate"] = l
 
 	l = letter()
-	l.Mail = incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewQuestionID("app1", since), N: 1, At: since, Since: since}
+	l.Mail = incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewConfirmationID("app1", since), N: 1, At: since, Since: since}
 	all["confirm"] = l
 
 	l = letter()
@@ -133,7 +133,7 @@ func letters() map[string]incident.Letter {
 	all["opened_reported"] = l
 
 	l = letter()
-	l.Mail.Failure = &incident.Known{Reason: delivery.ReasonTimeout, At: since.Add(29 * time.Minute)}
+	l.Mail.Failure = &incident.PublicFailure{Reason: delivery.ReasonTimeout, At: since.Add(29 * time.Minute)}
 	l.Mail.CommonSince, l.Mail.At = since, since.Add(30*time.Minute)
 	all["opened_together"] = l
 	return all
@@ -169,7 +169,7 @@ func TestGoldenMails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m, err := composer(t, mailer.LinkMaker{
-				Confirm:  func(*incident.Letter) string { return "https://platform.example/mail/confirm/abc" },
+				Confirm:  func(*incident.RecipientMail) string { return "https://platform.example/mail/confirm/abc" },
 				NeverAsk: func(string) string { return "https://platform.example/mail/never-ask/abc" },
 			}).Compose(&l)
 			if err != nil {
@@ -179,7 +179,7 @@ func TestGoldenMails(t *testing.T) {
 			golden(t, name+".html", m.HTML)
 		})
 	}
-	for _, k := range incident.Kinds() {
+	for _, k := range incident.AllKinds() {
 		if !covered[k] {
 			t.Errorf("no golden mail of kind %s", k)
 		}
@@ -362,7 +362,7 @@ func TestNothingOfTheFailureIsInAMail(t *testing.T) {
 	if !strings.Contains(old, "INNER-EXCERPT") {
 		t.Fatalf("the letter has another form: %s", old)
 	}
-	read, err := incident.DecodeLetter(old)
+	read, err := incident.DecodeRecipientMail(old)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,7 +370,7 @@ func TestNothingOfTheFailureIsInAMail(t *testing.T) {
 		t.Errorf("the letter keeps what it should not: %s", again)
 	}
 	m := compose(t, read)
-	digest, err := composer(t, mailer.LinkMaker{}).ComposeDigest([]*incident.Letter{&read}, since)
+	digest, err := composer(t, mailer.LinkMaker{}).ComposeDigest([]*incident.RecipientMail{&read}, since)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -457,7 +457,7 @@ func TestSamplesAreEveryMail(t *testing.T) {
 			t.Errorf("%s speaks of notifications:\n%s", s.Name, m.Text)
 		}
 	}
-	for _, k := range append(incident.Kinds(), mailer.KindDigest) {
+	for _, k := range append(incident.AllKinds(), mailer.KindDigest) {
 		if !kinds[k] {
 			t.Errorf("no sample of kind %s", k)
 		}

@@ -41,7 +41,7 @@ type digestLine struct{ App, Text, Incident string }
 // ComposeDigest writes one mail out of several letters to one recipient, which are in the order of
 // their decision. at is when they were put together; the same letters and time become the same
 // message. An error means that these letters can never be sent.
-func (c *Composer) ComposeDigest(ls []*incident.Letter, at time.Time) (*Message, error) {
+func (c *Composer) ComposeDigest(ls []*incident.RecipientMail, at time.Time) (*Message, error) {
 	if len(ls) == 0 {
 		return nil, errors.New("compose digest: no letters")
 	}
@@ -64,9 +64,9 @@ func (c *Composer) ComposeDigest(ls []*incident.Letter, at time.Time) (*Message,
 }
 
 // newestOf keeps the newest letter of each incident: what was true before it is no news.
-func newestOf(ls []*incident.Letter) []*incident.Letter {
+func newestOf(ls []*incident.RecipientMail) []*incident.RecipientMail {
 	at := map[string]int{}
-	var out []*incident.Letter
+	var out []*incident.RecipientMail
 	for _, l := range ls {
 		i, known := at[l.Mail.Incident]
 		switch {
@@ -80,7 +80,7 @@ func newestOf(ls []*incident.Letter) []*incident.Letter {
 	return out
 }
 
-func appsOf(ls []*incident.Letter) []partner.ClientID {
+func appsOf(ls []*incident.RecipientMail) []partner.ClientID {
 	var out []partner.ClientID
 	for _, l := range ls {
 		if !slices.Contains(out, l.ClientID) {
@@ -90,7 +90,7 @@ func appsOf(ls []*incident.Letter) []partner.ClientID {
 	return out
 }
 
-func newDigestView(ls []*incident.Letter, at time.Time, unsubscribe string) digestView {
+func newDigestView(ls []*incident.RecipientMail, at time.Time, unsubscribe string) digestView {
 	loc := location(ls[0].TimeZone)
 	apps, failing, well := len(appsOf(ls)), 0, 0
 	groups := map[string]*group{}

@@ -63,14 +63,14 @@ func (k *Links) Unsubscribe(to string, apps []partner.ClientID) string {
 }
 
 // Confirm makes the link by which a recipient says that an app's mail is wanted.
-func (k *Links) Confirm(l *incident.Letter) string {
+func (k *Links) Confirm(l *incident.RecipientMail) string {
 	parts := []string{"1", incident.RecipientKey(l.To), string(l.ClientID), strconv.FormatInt(l.Mail.At.UnixMilli(), 36)}
 	return k.base + "/mail/confirm/" + k.sign.Sign(purposeConfirm, []byte(strings.Join(parts, "|")))
 }
 
 // NeverAsk makes the link that ends all questions to a recipient. It never ends, as that of Unsubscribe.
 func (k *Links) NeverAsk(to string) string {
-	return k.base + "/mail/never-ask/" + k.sign.Sign(purposeNeverAsk, []byte("1|"+incident.QuestionTray(to)))
+	return k.base + "/mail/never-ask/" + k.sign.Sign(purposeNeverAsk, []byte("1|"+incident.ConfirmationQueue(to)))
 }
 
 // Recipient is whom a link is about.
@@ -101,7 +101,7 @@ func (k *Links) ReadUnsubscribe(token string) (Recipient, error) {
 // ReadNeverAsk reads the token of a link that ends questions: the tray that they come from. Errors: ErrBadLink.
 func (k *Links) ReadNeverAsk(token string) (tray string, err error) {
 	r, rest, err := k.read(purposeNeverAsk, token)
-	if err != nil || len(rest) != 0 || !incident.IsQuestionTray(r.Key) {
+	if err != nil || len(rest) != 0 || !incident.IsConfirmationQueue(r.Key) {
 		return "", ErrBadLink
 	}
 	return r.Key, nil

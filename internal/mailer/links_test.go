@@ -48,7 +48,7 @@ func TestLinks(t *testing.T) {
 	}
 	never := k.NeverAsk("Kim+x@Example.com")
 	ask, ok := strings.CutPrefix(never, "https://platform.example/mail/never-ask/")
-	if tray, err := k.ReadNeverAsk(ask); !ok || err != nil || tray != incident.QuestionTray(l.To) {
+	if tray, err := k.ReadNeverAsk(ask); !ok || err != nil || tray != incident.ConfirmationQueue(l.To) {
 		t.Errorf("%s ends the questions of %s, %v", never, tray, err)
 	}
 	for _, bad := range []string{"", "x", ask[1:], token, confirm} {

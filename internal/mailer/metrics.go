@@ -63,7 +63,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	for _, r := range []string{"ok", "error"} {
 		m.connections.WithLabelValues(r)
 	}
-	for _, k := range append(incident.Kinds(), KindDigest, kindUnknown) {
+	for _, k := range append(incident.AllKinds(), KindDigest, kindUnknown) {
 		for _, r := range Results() {
 			m.mails.WithLabelValues(string(k), string(r))
 		}

@@ -83,7 +83,7 @@ func TestOneIncidentIsToldInItsOrder(t *testing.T) {
 	w := newWorld(t)
 	down := &mailer.SendError{Server: true, Err: errors.New("down")}
 	w.post.errs = []error{down}
-	var ls []incident.Letter
+	var ls []incident.RecipientMail
 	for i, k := range []incident.Kind{incident.KindOpened, incident.KindReminder, incident.KindReminder, incident.KindSwitchedOff, incident.KindRecovered} {
 		l := letter()
 		l.Mail.Kind, l.Mail.N, l.Mail.At = k, i+1, since.Add(time.Duration(i+1)*time.Minute)
@@ -111,7 +111,7 @@ func TestMailsAnswerTheDigestThatCameFirst(t *testing.T) {
 	ls := outage(5)
 	w.send(ls[:1]...) // told by itself
 	w.send(ls[1:]...) // told by a digest
-	later := func(l incident.Letter, k incident.Kind, n int) incident.Letter {
+	later := func(l incident.RecipientMail, k incident.Kind, n int) incident.RecipientMail {
 		l.Mail.Kind, l.Mail.N, l.First, l.After = k, n, 1, n-1
 		l.Mail.EndedAt = since.Add(time.Hour)
 		return l
@@ -119,7 +119,7 @@ func TestMailsAnswerTheDigestThatCameFirst(t *testing.T) {
 	reopened := ls[2]
 	reopened.Mail.Previous, reopened.Mail.Reopened = ls[2].Mail.Incident, 1
 	reopened.Mail.Incident = incident.NewID(ls[2].ClientID, partner.StateChange, since.Add(2*time.Hour))
-	for _, l := range []incident.Letter{
+	for _, l := range []incident.RecipientMail{
 		later(ls[0], incident.KindRecovered, 2), later(ls[1], incident.KindReminder, 2), later(ls[1], incident.KindRecovered, 3), later(ls[2], incident.KindRecovered, 2), reopened,
 	} {
 		w.expire()
@@ -139,15 +139,15 @@ func TestMailsAnswerTheDigestThatCameFirst(t *testing.T) {
 	}
 }
 
-func digestLetters() []*incident.Letter {
+func digestLetters() []*incident.RecipientMail {
 	ls := outage(7)
 	ls[6].Mail.Kind, ls[6].Mail.N = incident.KindClosed, 2
-	ls[1].Mail.Failure = &incident.Known{Reason: delivery.ReasonDNS}
+	ls[1].Mail.Failure = &incident.PublicFailure{Reason: delivery.ReasonDNS}
 	ls[2].Mail.Kind, ls[2].Mail.N, ls[2].Mail.EndedAt = incident.KindRecovered, 2, since.Add(time.Hour)
 	ls[3].Mail.Kind, ls[3].Mail.OffReason = incident.KindSwitchedOff, partner.OffFailing
 	older := ls[2]
 	older.Mail.Kind, older.Mail.N = incident.KindOpened, 1
-	out := []*incident.Letter{&older}
+	out := []*incident.RecipientMail{&older}
 	for i := range ls {
 		out = append(out, &ls[i])
 	}
@@ -181,12 +181,12 @@ func TestDigestAdvisesEachByItself(t *testing.T) {
 	t.Parallel()
 	ls := outage(4)
 	for i := range ls {
-		ls[i].Mail.Failure = &incident.Known{Reason: delivery.ReasonTimeout}
+		ls[i].Mail.Failure = &incident.PublicFailure{Reason: delivery.ReasonTimeout}
 	}
 	ls[1].Mail.Endpoint, ls[3].Mail.Endpoint = partner.ERPSync, partner.ERPSync
 	var first string
 	for range 20 { // a map has no order
-		m, err := composer(t, mailer.LinkMaker{}).ComposeDigest([]*incident.Letter{&ls[0], &ls[1], &ls[2], &ls[3]}, since)
+		m, err := composer(t, mailer.LinkMaker{}).ComposeDigest([]*incident.RecipientMail{&ls[0], &ls[1], &ls[2], &ls[3]}, since)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,7 @@ import (
 
 // Trays keep each recipient's letters; *registry.TrayStore is one.
 type Trays interface {
-	PutLetter(ctx context.Context, recipient, mailID string, l *incident.Letter, hold time.Duration) (registry.PutOutcome, time.Time, error)
+	PutLetter(ctx context.Context, recipient, mailID string, l *incident.RecipientMail, hold time.Duration) (registry.PutOutcome, time.Time, error)
 	ClaimTray(ctx context.Context, recipient string, lease time.Duration) (registry.TrayClaim, error)
 	SettleTray(ctx context.Context, recipient, token string, t registry.TraySettlement) (registry.SettleOutcome, int, error)
 	// QuestionsRefused reports whether the recipient of a tray of questions wants no more of them.
@@ -59,7 +59,7 @@ func (s *Sender) Post(ctx context.Context, recipient string) error {
 		return nil
 	}
 	r := &round{
-		Sender: s, recipient: recipient, questions: incident.IsQuestionTray(recipient), token: claim.Token, tray: claim.Tray, began: s.opts.Now(),
+		Sender: s, recipient: recipient, questions: incident.IsConfirmationQueue(recipient), token: claim.Token, tray: claim.Tray, began: s.opts.Now(),
 	}
 	if err := r.moveQuestions(ctx); err != nil {
 		return fmt.Errorf("move the questions to %s: %w", recipient, err)
@@ -93,7 +93,7 @@ func (r *round) moveQuestions(ctx context.Context) error {
 		if l.Unreadable != nil || l.Letter.Mail.Kind != incident.KindConfirm {
 			continue
 		}
-		tray = incident.TrayOf(&l.Letter)
+		tray = incident.MailQueueOf(&l.Letter)
 		out, _, err := r.opts.Trays.PutLetter(ctx, tray, l.ID, &l.Letter, 0)
 		if err != nil {
 			return err
@@ -300,7 +300,7 @@ func (r *round) bounced(ctx context.Context, ls []registry.TrayLetter, code int)
 
 func (r *round) compose(p *parcel) (*Message, error) {
 	if p.digest {
-		ls := make([]*incident.Letter, len(p.letters))
+		ls := make([]*incident.RecipientMail, len(p.letters))
 		for i := range p.letters {
 			ls[i] = &p.letters[i].Letter
 		}

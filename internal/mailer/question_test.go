@@ -233,7 +233,7 @@ func TestNobodyIsAskedWhoSaidNever(t *testing.T) {
 		s.after(time.Minute)
 	}
 	set("evil", "kim@example.com")
-	tray := incident.QuestionTray("kim@example.com")
+	tray := incident.ConfirmationQueue("kim@example.com")
 	if err := s.trays.RefuseQuestions(t.Context(), tray, true); err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +265,7 @@ func TestQuestionsOfAVersionBeforeMakeRoom(t *testing.T) {
 	for i := range many {
 		l := letter()
 		l.ClientID = partner.ClientID(fmt.Sprintf("evil%d", i))
-		l.Mail = incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewQuestionID(l.ClientID, s.now), N: 1, At: s.now, Since: s.now}
+		l.Mail = incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewConfirmationID(l.ClientID, s.now), N: 1, At: s.now, Since: s.now}
 		fields = append(fields, "letter:"+l.ID(), "1;"+l.Encode())
 	}
 	s.rdb.HSet(t.Context(), keys.New("").Recipient(own, keys.RecipientTray), fields...)
@@ -300,7 +300,7 @@ func TestABouncedQuestionSaysNothingOfOtherSpellings(t *testing.T) {
 func TestAQuestionCanBeStopped(t *testing.T) {
 	t.Parallel()
 	l := letter()
-	l.Mail = incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewQuestionID(l.ClientID, since), N: 1, At: since, Since: since}
+	l.Mail = incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewConfirmationID(l.ClientID, since), N: 1, At: since, Since: since}
 	m, err := composer(t, links(t).Maker()).Compose(&l)
 	if err != nil {
 		t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 type Sample struct {
 	// Name is fit for a file's name.
 	Name    string
-	letters []incident.Letter
+	letters []incident.RecipientMail
 }
 
 // Kind is what the mail says.
@@ -31,7 +31,7 @@ func (s *Sample) Compose(c *Composer) (*Message, error) {
 	if len(s.letters) == 1 {
 		return c.Compose(&s.letters[0])
 	}
-	ls := make([]*incident.Letter, len(s.letters))
+	ls := make([]*incident.RecipientMail, len(s.letters))
 	for i := range ls {
 		ls[i] = &s.letters[i]
 	}
@@ -71,22 +71,22 @@ func (s *sampler) openings() []Sample {
 			case k == partner.StateChange && (r == delivery.ReasonGone || r == delivery.ReasonWrongKey):
 				// The first is switched off at once, the second is what probes alone find.
 			default:
-				out = append(out, Sample{"opened-" + k.String() + "-" + r.String(), []incident.Letter{s.opened(k, r)}})
+				out = append(out, Sample{"opened-" + k.String() + "-" + r.String(), []incident.RecipientMail{s.opened(k, r)}})
 			}
 		}
 	}
-	return append(out, Sample{"opened-mirroring-wrong_key", []incident.Letter{s.opened(partner.Mirroring, delivery.ReasonWrongKey)}},
-		Sample{"opened-quote_connector-bad_answer", []incident.Letter{s.opened(partner.QuoteConnector, delivery.ReasonBadAnswer)}})
+	return append(out, Sample{"opened-mirroring-wrong_key", []incident.RecipientMail{s.opened(partner.Mirroring, delivery.ReasonWrongKey)}},
+		Sample{"opened-quote_connector-bad_answer", []incident.RecipientMail{s.opened(partner.QuoteConnector, delivery.ReasonBadAnswer)}})
 }
 
 // opened is the mail that an endpoint fails for a reason.
-func (s *sampler) opened(k partner.EndpointKind, r delivery.Reason) incident.Letter {
+func (s *sampler) opened(k partner.EndpointKind, r delivery.Reason) incident.RecipientMail {
 	const app partner.ClientID = "3f1d0a77c2b94e0f8a6d5c4b3a291807"
 	url := "https://partner.example/lamplighter"
 	if k != partner.StateChange {
 		url = "https://partner.example/services/" + k.String() + ".svc"
 	}
-	f := &incident.Known{Reason: r, At: s.since.Add(290 * time.Second), Status: sampleStatus(r)}
+	f := &incident.PublicFailure{Reason: r, At: s.since.Add(290 * time.Second), Status: sampleStatus(r)}
 	m := incident.Mail{
 		Kind: incident.KindOpened, Incident: incident.NewID(app, k, s.since), Endpoint: k, N: 1, At: s.since.Add(5 * time.Minute), Since: s.since,
 		Failure: f, SwitchOffAt: s.since.Add(120 * time.Hour),
@@ -96,7 +96,7 @@ func (s *sampler) opened(k partner.EndpointKind, r delivery.Reason) incident.Let
 	} else {
 		m.NextTry = s.since.Add(7 * time.Minute)
 	}
-	return incident.Letter{
+	return incident.RecipientMail{
 		To: s.To, ClientID: app, AppName: "Awesome App", Environment: s.Environment, URL: url, TimeZone: s.TimeZone, Mail: m,
 	}
 }
@@ -125,51 +125,51 @@ func sampleStatus(r delivery.Reason) int {
 // lives are the mails of incidents after their opening, and of openings of another sort.
 func (s *sampler) lives() []Sample {
 	var out []Sample
-	add := func(name string, k partner.EndpointKind, r delivery.Reason, alter func(l *incident.Letter)) {
+	add := func(name string, k partner.EndpointKind, r delivery.Reason, alter func(l *incident.RecipientMail)) {
 		l := s.opened(k, r)
 		alter(&l)
-		out = append(out, Sample{name, []incident.Letter{l}})
+		out = append(out, Sample{name, []incident.RecipientMail{l}})
 	}
 	const push = partner.StateChange
-	add("opened-again", push, delivery.ReasonServerError, func(l *incident.Letter) {
+	add("opened-again", push, delivery.ReasonServerError, func(l *incident.RecipientMail) {
 		l.Mail.Reopened, l.Mail.Previous = 1, incident.NewID(l.ClientID, push, s.since.Add(-time.Hour))
 	})
-	add("opened-tenants_refused", push, delivery.ReasonClientError, func(l *incident.Letter) {
+	add("opened-tenants_refused", push, delivery.ReasonClientError, func(l *incident.RecipientMail) {
 		l.Mail.Tenants, l.Mail.SwitchOffAt = []tenant.ID{"Cust10001", "Cust10002"}, time.Time{}
 		l.Mail.Failure.Status = http.StatusUnprocessableEntity
 		l.Mail.Backlog = incident.Backlog{Notifications: 2, Tenants: 2}
 	})
-	add("opened-tenants_failing", push, delivery.ReasonServerError, func(l *incident.Letter) {
+	add("opened-tenants_failing", push, delivery.ReasonServerError, func(l *incident.RecipientMail) {
 		l.Mail.Tenants, l.Mail.SwitchOffAt, l.Mail.NextTry = []tenant.ID{"Cust10001"}, time.Time{}, time.Time{}
 		l.Mail.Backlog = incident.Backlog{Notifications: 1, Tenants: 1}
 	})
-	add("opened-together", push, delivery.ReasonTimeout, func(l *incident.Letter) {
+	add("opened-together", push, delivery.ReasonTimeout, func(l *incident.RecipientMail) {
 		l.Mail.At, l.Mail.CommonSince = s.since.Add(30*time.Minute), s.since
 	})
-	add("opened-long_pause", push, delivery.ReasonRateLimited, func(l *incident.Letter) { l.Mail.NextTry = s.since.Add(time.Hour) })
-	add("opened-mirroring-evening", partner.Mirroring, delivery.ReasonTimeout, func(l *incident.Letter) { l.Mail.NextTry = s.since.Add(9 * time.Hour) })
-	add("opened-reported", partner.ERPSync, delivery.ReasonServerError, func(l *incident.Letter) {
+	add("opened-long_pause", push, delivery.ReasonRateLimited, func(l *incident.RecipientMail) { l.Mail.NextTry = s.since.Add(time.Hour) })
+	add("opened-mirroring-evening", partner.Mirroring, delivery.ReasonTimeout, func(l *incident.RecipientMail) { l.Mail.NextTry = s.since.Add(9 * time.Hour) })
+	add("opened-reported", partner.ERPSync, delivery.ReasonServerError, func(l *incident.RecipientMail) {
 		l.Mail.Failure.Source = incident.SourceReport
 		l.Mail.Reported, l.Mail.Affected, l.Mail.AffectedMore, l.Mail.AffectedCount = 1200, []tenant.ID{"Cust10001", "Cust10002"}, true, 60
 	})
-	later := func(l *incident.Letter, k incident.Kind, n int, after time.Duration) {
+	later := func(l *incident.RecipientMail, k incident.Kind, n int, after time.Duration) {
 		l.Mail.Kind, l.Mail.N, l.Mail.At, l.First, l.After = k, n, s.since.Add(after), 1, n-1
 	}
-	add("reminder", push, delivery.ReasonServerError, func(l *incident.Letter) { later(l, incident.KindReminder, 2, 24*time.Hour) })
-	add("switched_off-failing", push, delivery.ReasonServerError, func(l *incident.Letter) {
+	add("reminder", push, delivery.ReasonServerError, func(l *incident.RecipientMail) { later(l, incident.KindReminder, 2, 24*time.Hour) })
+	add("switched_off-failing", push, delivery.ReasonServerError, func(l *incident.RecipientMail) {
 		later(l, incident.KindSwitchedOff, 4, 120*time.Hour)
 		l.Mail.OffReason, l.Mail.SwitchOffAt = partner.OffFailing, time.Time{}
 	})
-	add("switched_off-gone", push, delivery.ReasonGone, func(l *incident.Letter) {
+	add("switched_off-gone", push, delivery.ReasonGone, func(l *incident.RecipientMail) {
 		l.Mail.Kind, l.Mail.OffReason, l.Mail.SwitchOffAt = incident.KindSwitchedOff, partner.OffGone, time.Time{}
 	})
-	recovered := func(l *incident.Letter) {
+	recovered := func(l *incident.RecipientMail) {
 		later(l, incident.KindRecovered, 2, 84*time.Minute)
 		l.Mail.EndedAt, l.Mail.Flaps, l.Mail.SwitchOffAt = s.since.Add(83*time.Minute), 1, time.Time{}
 	}
 	add("recovered", push, delivery.ReasonServerError, recovered)
 	add("recovered-mirroring", partner.Mirroring, delivery.ReasonTLS, recovered)
-	add("closed", push, delivery.ReasonServerError, func(l *incident.Letter) {
+	add("closed", push, delivery.ReasonServerError, func(l *incident.RecipientMail) {
 		later(l, incident.KindClosed, 2, 84*time.Minute)
 		l.Mail.SwitchOffAt = time.Time{}
 	})
@@ -186,16 +186,16 @@ func (s *sampler) others() []Sample {
 		At: s.since, Since: s.since, CertificateEnds: ends,
 	}
 	confirm := base
-	confirm.Mail = incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewQuestionID(base.ClientID, s.since), N: 1, At: s.since, Since: s.since}
+	confirm.Mail = incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewConfirmationID(base.ClientID, s.since), N: 1, At: s.since, Since: s.since}
 	confirm.URL = ""
-	return []Sample{{"certificate", []incident.Letter{certificate}}, {"confirm", []incident.Letter{confirm}}, {"digest", s.digest()}}
+	return []Sample{{"certificate", []incident.RecipientMail{certificate}}, {"confirm", []incident.RecipientMail{confirm}}, {"digest", s.digest()}}
 }
 
 // digest is one provider's bad evening.
-func (s *sampler) digest() []incident.Letter {
+func (s *sampler) digest() []incident.RecipientMail {
 	reasons := []delivery.Reason{delivery.ReasonServerError, delivery.ReasonServerError, delivery.ReasonServerError, delivery.ReasonTimeout, delivery.ReasonServerError, delivery.ReasonServerError}
 	names := []string{"Awesome App", "Invoice Bridge", "Order Sync", "Map View", "Quote Builder", "Mail Merge"}
-	ls := make([]incident.Letter, len(names))
+	ls := make([]incident.RecipientMail, len(names))
 	for i, name := range names {
 		l := s.opened(partner.StateChange, reasons[i])
 		l.AppName, l.ClientID = name, partner.ClientID(fmt.Sprintf("app-%d", i+1))

@@ -100,7 +100,7 @@ func (s *Sender) Forward(ctx context.Context, app partner.ClientID, mailID strin
 		_, err := s.opts.Outbox.MailFailed(sctx, app, mailID, claim.Token)
 		return wrapSettle(err, mailID)
 	}
-	recipient := incident.TrayOf(&claim.Letter)
+	recipient := incident.MailQueueOf(&claim.Letter)
 	out, due, err := s.opts.Trays.PutLetter(sctx, recipient, mailID, &claim.Letter, s.opts.Policy.GatherFor)
 	if err != nil {
 		return fmt.Errorf("forward mail %s: %w", mailID, err)

@@ -89,7 +89,7 @@ func (w *world) Bounced(_ context.Context, app partner.ClientID, address string,
 }
 
 // owe puts letters in their apps' outboxes.
-func (w *world) owe(ls ...incident.Letter) {
+func (w *world) owe(ls ...incident.RecipientMail) {
 	w.t.Helper()
 	for i := range ls {
 		_, err := w.store.Transition(w.t.Context(), ls[i].ClientID, ls[i].Mail.Endpoint, func(s incident.State) registry.IncidentStep {
@@ -103,7 +103,7 @@ func (w *world) owe(ls ...incident.Letter) {
 }
 
 // forward brings letters to their trays.
-func (w *world) forward(ls ...incident.Letter) {
+func (w *world) forward(ls ...incident.RecipientMail) {
 	w.t.Helper()
 	s := mailer.NewSender(w.opts)
 	for i := range ls {
@@ -121,7 +121,7 @@ func (w *world) deliver() {
 	}
 }
 
-func (w *world) send(ls ...incident.Letter) {
+func (w *world) send(ls ...incident.RecipientMail) {
 	w.t.Helper()
 	w.owe(ls...)
 	w.forward(ls...)
@@ -275,7 +275,7 @@ func TestUnreadableMailsDoNotStayForEver(t *testing.T) {
 		t.Errorf("waiting %+v, sent %v", w.waiting(), w.post.ids())
 	}
 	w.counted("opened sent 1\nunknown unreadable 2\n")
-	if n, err := testutil.GatherAndCount(w.reg); err != nil || n != (len(incident.Kinds())+2)*len(mailer.Results())+3 {
+	if n, err := testutil.GatherAndCount(w.reg); err != nil || n != (len(incident.AllKinds())+2)*len(mailer.Results())+3 {
 		t.Errorf("%d series, %v: every combination is there from the start", n, err)
 	}
 }

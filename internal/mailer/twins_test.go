@@ -51,7 +51,7 @@ func (w *twin) MailSent(ctx context.Context, a partner.ClientID, id, token strin
 	return fault(w, "forwarded", func() (registry.SettleOutcome, error) { return w.Outbox.MailSent(ctx, a, id, token) })
 }
 
-func (w *twin) PutLetter(ctx context.Context, r, id string, l *incident.Letter, d time.Duration) (registry.PutOutcome, time.Time, error) {
+func (w *twin) PutLetter(ctx context.Context, r, id string, l *incident.RecipientMail, d time.Duration) (registry.PutOutcome, time.Time, error) {
 	var due time.Time
 	out, err := fault(w, "put", func() (out registry.PutOutcome, err error) {
 		out, due, err = w.trays.PutLetter(ctx, r, id, l, d)
@@ -141,8 +141,8 @@ func TestFaultTwins(t *testing.T) {
 }
 
 // outage is an opening of each of n apps, to one recipient.
-func outage(n int) []incident.Letter {
-	ls := make([]incident.Letter, n)
+func outage(n int) []incident.RecipientMail {
+	ls := make([]incident.RecipientMail, n)
 	for i := range ls {
 		ls[i] = letter()
 		ls[i].ClientID = partner.ClientID(fmt.Sprintf("app%d", i))

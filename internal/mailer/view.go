@@ -89,7 +89,7 @@ var endpointWords = map[partner.EndpointKind]string{
 }
 
 // newView says in words what a letter has to tell.
-func newView(l *incident.Letter, unsubscribe string) view {
+func newView(l *incident.RecipientMail, unsubscribe string) view {
 	m := &l.Mail
 	w := newWords(l, location(l.TimeZone))
 	v := view{
@@ -119,13 +119,13 @@ func over(k incident.Kind) bool { return k == incident.KindRecovered || k == inc
 
 // words puts one letter into words.
 type words struct {
-	l                          *incident.Letter
+	l                          *incident.RecipientMail
 	m                          *incident.Mail
 	loc                        *time.Location
 	app, client, env, endpoint string
 }
 
-func newWords(l *incident.Letter, loc *time.Location) words {
+func newWords(l *incident.RecipientMail, loc *time.Location) words {
 	return words{
 		l: l, m: &l.Mail, loc: loc, app: oneLine(l.AppName, nameMax), client: oneLine(string(l.ClientID), nameMax),
 		env: oneLine(string(l.Environment), nameMax), endpoint: endpointWords[l.Mail.Endpoint],
@@ -242,7 +242,7 @@ func (w *words) intro() string {
 func (w *words) failed(r told.Reason) string { return r.Words(w.m.Endpoint).String() }
 
 // reasonOf is what strangers are told of a failure: whoever reads mail is one.
-func reasonOf(f *incident.Known) told.Reason { return f.Reason.Cause().Told() }
+func reasonOf(f *incident.PublicFailure) told.Reason { return f.Reason.Cause().Told() }
 
 func (w *words) facts() []fact {
 	m := w.m

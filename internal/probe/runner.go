@@ -202,7 +202,7 @@ func events(f health.Finding) []incident.Event {
 	case f.Reason == health.Healthy:
 		list = append(list, incident.Success{Source: incident.SourceProbe})
 	case f.Reason == health.NoTenant:
-		list = append(list, incident.Uncalled{})
+		list = append(list, incident.EndpointUnused{})
 	}
 	return list
 }

@@ -48,9 +48,9 @@ func NewIncidentStore(rdb redis.UniversalClient, space keys.Space, keep time.Dur
 type IncidentStep struct {
 	State incident.State
 	// Letters are the mails that the step owes, one per recipient.
-	Letters []incident.Letter
+	Letters []incident.RecipientMail
 	// Ended is set when the step ended an incident.
-	Ended *incident.Ended
+	Ended *incident.EndedIncident
 	// TakesReports is true for a step of TransitionReports that took the reports into account.
 	TakesReports bool
 }
@@ -69,7 +69,7 @@ func (s *IncidentStore) Transition(
 		if err != nil && !absent(err) {
 			return IncidentStep{}, failure(err, "read incident of %s %s", app, k)
 		}
-		state, err := incident.Decode(old)
+		state, err := incident.DecodeState(old)
 		if err != nil {
 			return IncidentStep{}, fmt.Errorf("incident of %s %s: %w: %w", app, k, ErrUnreadable, err)
 		}
@@ -138,7 +138,7 @@ func decodeIncidents(app partner.ClientID, all map[string]string) (map[partner.E
 		if err != nil {
 			return nil, fmt.Errorf("incidents of %s: %w: %w", app, ErrUnreadable, err)
 		}
-		if states[k], err = incident.Decode(text); err != nil {
+		if states[k], err = incident.DecodeState(text); err != nil {
 			return nil, fmt.Errorf("incident of %s %s: %w: %w", app, k, ErrUnreadable, err)
 		}
 	}
@@ -146,7 +146,7 @@ func decodeIncidents(app partner.ClientID, all map[string]string) (map[partner.E
 }
 
 // History lists an app's ended incidents, the last ended first.
-func (s *IncidentStore) History(ctx context.Context, app partner.ClientID, limit int) ([]incident.Ended, error) {
+func (s *IncidentStore) History(ctx context.Context, app partner.ClientID, limit int) ([]incident.EndedIncident, error) {
 	texts, err := s.rdb.ZRevRange(ctx, s.keys.App(app, keys.AppHistory), 0, int64(pageSize(limit))-1).Result()
 	if err != nil {
 		return nil, failure(err, "read ended incidents of %s", app)

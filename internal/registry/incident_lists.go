@@ -53,7 +53,7 @@ func (s *IncidentStore) CountEnded(ctx context.Context, apps []partner.ClientID,
 // EndedOf lists incidents of many apps that ended between two times, both included; a zero time is no
 // bound. The last ended of each app come first, and at most limit of each. One round trip for each
 // thousand apps.
-func (s *IncidentStore) EndedOf(ctx context.Context, apps []partner.ClientID, since, until time.Time, limit int) ([][]incident.Ended, error) {
+func (s *IncidentStore) EndedOf(ctx context.Context, apps []partner.ClientID, since, until time.Time, limit int) ([][]incident.EndedIncident, error) {
 	cmds := make([]*redis.StringSliceCmd, len(apps))
 	chosen := endedBetween(since, until, limit)
 	err := s.pipelined(ctx, apps, keys.AppHistory, func(p redis.Pipeliner, i int, key string) {
@@ -62,7 +62,7 @@ func (s *IncidentStore) EndedOf(ctx context.Context, apps []partner.ClientID, si
 	if err != nil {
 		return nil, err
 	}
-	out := make([][]incident.Ended, len(apps))
+	out := make([][]incident.EndedIncident, len(apps))
 	for i, app := range apps {
 		if out[i], err = decodeEnded(app, cmds[i].Val()); err != nil {
 			return nil, err
@@ -99,8 +99,8 @@ func (s *IncidentStore) pipelined(ctx context.Context, apps []partner.ClientID, 
 	return nil
 }
 
-func decodeEnded(app partner.ClientID, texts []string) ([]incident.Ended, error) {
-	list := make([]incident.Ended, len(texts))
+func decodeEnded(app partner.ClientID, texts []string) ([]incident.EndedIncident, error) {
+	list := make([]incident.EndedIncident, len(texts))
 	for i, text := range texts {
 		if err := decodeJSON(text, &list[i], &list[i].Format); err != nil {
 			return nil, fmt.Errorf("ended incident of %s: %w", app, err)

@@ -19,7 +19,7 @@ func TestEndedIncidentsOfManyApps(t *testing.T) {
 		for n := range 3 {
 			at := now.Add(time.Duration(n-3) * time.Second)
 			must[registry.IncidentStep](t)(s.Transition(ctx, "b", partner.Mirroring, func(old incident.State) registry.IncidentStep {
-				return registry.IncidentStep{State: old, Ended: &incident.Ended{ID: incident.NewID("b", partner.Mirroring, at), ClientID: "b", Endpoint: partner.Mirroring, EndedAt: at}}
+				return registry.IncidentStep{State: old, Ended: &incident.EndedIncident{ID: incident.NewID("b", partner.Mirroring, at), ClientID: "b", Endpoint: partner.Mirroring, EndedAt: at}}
 			}))
 		}
 		apps := []partner.ClientID{"a", "b"}
@@ -42,7 +42,7 @@ func TestEndedIncidentsOfManyApps(t *testing.T) {
 			if test.since.IsZero() {
 				same(t, "last ended", must[[]time.Time](t)(s.LastEnded(ctx, apps, test.until)), []time.Time{{}, newest})
 			}
-			all := must[[][]incident.Ended](t)(s.EndedOf(ctx, apps, test.since, test.until, test.limit))
+			all := must[[][]incident.EndedIncident](t)(s.EndedOf(ctx, apps, test.since, test.until, test.limit))
 			var got []time.Duration
 			for _, e := range all[1] {
 				got = append(got, now.Sub(e.EndedAt))

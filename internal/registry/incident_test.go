@@ -37,7 +37,7 @@ func deciding(e incident.Event, now time.Time, to ...string) func(incident.State
 		step := registry.IncidentStep{State: d.State, Ended: d.Ended}
 		for _, m := range d.Mails {
 			for _, a := range to {
-				l := incident.Letter{To: a, ClientID: incidentApp, AppName: "An app", Mail: m}
+				l := incident.RecipientMail{To: a, ClientID: incidentApp, AppName: "An app", Mail: m}
 				if m.N > 1 {
 					l.First, l.After = 1, m.N-1
 				}
@@ -170,7 +170,7 @@ func TestEndedIncidentsGoToTheHistory(t *testing.T) {
 				must[registry.IncidentStep](t)(s.Transition(ctx, incidentApp, partner.StateChange, deciding(e.e, from.Add(e.d), toKim)))
 			}
 		}
-		list := must[[]incident.Ended](t)(s.History(ctx, incidentApp, 10))
+		list := must[[]incident.EndedIncident](t)(s.History(ctx, incidentApp, 10))
 		if len(list) != 1 || list[0].Ending != incident.EndRecovered || list[0].Transitions != 2 || list[0].Format != 1 {
 			t.Fatalf("history %+v, want the last incident alone", list)
 		}

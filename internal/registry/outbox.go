@@ -52,7 +52,7 @@ type MailClaim struct {
 	// Until is the end of the lease; for ClaimHeld and ClaimEarly when to come again.
 	Until time.Time
 	// Letter is set for ClaimTaken. Unreadable is set instead when this version cannot read it.
-	Letter     incident.Letter
+	Letter     incident.RecipientMail
 	Unreadable error
 }
 
@@ -75,7 +75,7 @@ func (s *IncidentStore) ClaimMail(ctx context.Context, app partner.ClientID, mai
 	}
 	c := MailClaim{Outcome: ClaimOutcome(code), Token: token, Attempts: int(attempts), Until: fromMillis(ms)}
 	if c.Outcome == ClaimTaken {
-		c.Letter, c.Unreadable = incident.DecodeLetter(body)
+		c.Letter, c.Unreadable = incident.DecodeRecipientMail(body)
 	}
 	return c, nil
 }
@@ -229,7 +229,7 @@ type OutboxEntry struct {
 	ClaimedUntil time.Time
 	Attempts     int
 	// Letter is set while it waits.
-	Letter *incident.Letter
+	Letter *incident.RecipientMail
 }
 
 // Outbox lists all that an app's outbox holds, ordered by id. It is for people and checks.
@@ -266,7 +266,7 @@ func parseOutboxEntry(text string) (OutboxEntry, error) {
 	e := OutboxEntry{State: OutboxState(f[1]), At: fromMillis(at), ClaimedUntil: fromMillis(lease), Attempts: attempts}
 	switch e.State {
 	case MailWaiting:
-		l, err := incident.DecodeLetter(f[7])
+		l, err := incident.DecodeRecipientMail(f[7])
 		if err != nil {
 			return OutboxEntry{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
 		}
@@ -278,7 +278,7 @@ func parseOutboxEntry(text string) (OutboxEntry, error) {
 	return e, nil
 }
 
-func encodeEnded(e *incident.Ended) (string, error) {
+func encodeEnded(e *incident.EndedIncident) (string, error) {
 	c := *e
 	c.Format = format
 	b, err := json.Marshal(&c)

@@ -255,7 +255,7 @@ func TestASettledMailIsNotWrittenAgain(t *testing.T) {
 		c := claimMail(t, s, id, time.Minute)
 		must[registry.SettleOutcome](t)(s.MailSent(t.Context(), incidentApp, id, c.Token))
 		must[registry.IncidentStep](t)(s.Transition(t.Context(), incidentApp, partner.StateChange, func(st incident.State) registry.IncidentStep {
-			return registry.IncidentStep{State: st, Letters: []incident.Letter{c.Letter}}
+			return registry.IncidentStep{State: st, Letters: []incident.RecipientMail{c.Letter}}
 		}))
 		if p := outboxPage(t, s, incidentApp); p.Waiting != 0 {
 			t.Errorf("it waits again: %+v", p)

@@ -128,7 +128,7 @@ func (s *IncidentStore) TransitionReports(
 		if err != nil {
 			return IncidentStep{}, err
 		}
-		state, err := incident.Decode(old)
+		state, err := incident.DecodeState(old)
 		if err != nil {
 			return IncidentStep{}, fmt.Errorf("incident of %s %s: %w: %w", app, k, ErrUnreadable, err)
 		}

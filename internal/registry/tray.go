@@ -73,7 +73,7 @@ const (
 // PutLetter lays a letter into a recipient's tray. An empty tray waits hold for more. It returns
 // when the tray is due. The tray is listed before and after, so that a crash loses none. Of questions a tray takes few:
 // whoever lays them in drops what it does not take.
-func (s *TrayStore) PutLetter(ctx context.Context, recipient, mailID string, l *incident.Letter, hold time.Duration) (PutOutcome, time.Time, error) {
+func (s *TrayStore) PutLetter(ctx context.Context, recipient, mailID string, l *incident.RecipientMail, hold time.Duration) (PutOutcome, time.Time, error) {
 	if err := s.list(ctx, recipient); err != nil {
 		return PutFull, time.Time{}, err
 	}
@@ -129,7 +129,7 @@ type Tray struct {
 type TrayLetter struct {
 	ID      string
 	Arrived time.Time
-	Letter  incident.Letter
+	Letter  incident.RecipientMail
 	// Unreadable is set instead of Letter when this version cannot read it.
 	Unreadable error
 }
@@ -195,7 +195,7 @@ func readTray(fields map[string]string) Tray {
 		case isLetter:
 			at, body, _ := strings.Cut(text, ";")
 			l := TrayLetter{ID: id, Arrived: fromMillis(number(at))}
-			l.Letter, l.Unreadable = incident.DecodeLetter(body)
+			l.Letter, l.Unreadable = incident.DecodeRecipientMail(body)
 			t.Letters = append(t.Letters, l)
 		case name == "attempts":
 			t.Attempts = int(number(text))

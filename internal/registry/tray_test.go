@@ -28,9 +28,9 @@ func eachTrays(t *testing.T, f func(t *testing.T, s *registry.TrayStore, rdb red
 	})
 }
 
-func trayLetter(n int) *incident.Letter {
+func trayLetter(n int) *incident.RecipientMail {
 	at := t0.Add(time.Duration(n) * time.Minute)
-	return &incident.Letter{To: "kim@example.com", ClientID: "app1", Mail: incident.Mail{
+	return &incident.RecipientMail{To: "kim@example.com", ClientID: "app1", Mail: incident.Mail{
 		Kind: incident.KindOpened, Incident: incident.NewID("app1", partner.StateChange, at), N: n, At: at,
 	}}
 }
@@ -169,11 +169,11 @@ func TestQuestionsInATrayAreFew(t *testing.T) {
 	eachTrays(t, func(t *testing.T, s *registry.TrayStore, rdb redis.UniversalClient) {
 		question := trayLetter(1)
 		question.Mail.Kind = incident.KindConfirm
-		tray := incident.TrayOf(question)
+		tray := incident.MailQueueOf(question)
 		if tray == trayOwner {
 			t.Fatal("questions wait among the news")
 		}
-		put := func(tray, id string, l *incident.Letter) registry.PutOutcome {
+		put := func(tray, id string, l *incident.RecipientMail) registry.PutOutcome {
 			t.Helper()
 			out, _, err := s.PutLetter(t.Context(), tray, id, l, 0)
 			noErr(t, "put", err)
@@ -196,7 +196,7 @@ func TestQuestionsInATrayAreFew(t *testing.T) {
 
 func TestQuestionsAreRefusedByTheirRecipient(t *testing.T) {
 	eachTrays(t, func(t *testing.T, s *registry.TrayStore, _ redis.UniversalClient) {
-		tray, other := incident.QuestionTray("kim@example.com"), incident.QuestionTray("lee@example.com")
+		tray, other := incident.ConfirmationQueue("kim@example.com"), incident.ConfirmationQueue("lee@example.com")
 		for _, on := range []bool{true, true, false, false} {
 			noErr(t, "refuse", s.RefuseQuestions(t.Context(), tray, on))
 			if a, b := must[bool](t)(s.QuestionsRefused(t.Context(), tray)), must[bool](t)(s.QuestionsRefused(t.Context(), other)); a != on || b {

@@ -65,7 +65,7 @@ func (a *appEvents) AppWritten(ctx context.Context, old *registry.AppRecord, rec
 		if old == nil || was.On(a.env) == is.On(a.env) && was.OffReason == is.OffReason {
 			continue
 		}
-		errs = append(errs, a.people.Observe(ctx, app.ClientID, k, incident.Switched{Switch: incident.SwitchOf(is, a.env)}))
+		errs = append(errs, a.people.Observe(ctx, app.ClientID, k, incident.Switched{Switch: incident.ReadSwitch(is, a.env)}))
 	}
 	for _, k := range partner.IntegrationKinds() {
 		if old != nil && a.probedAnew(&before, app, k) {

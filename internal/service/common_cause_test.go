@@ -51,7 +51,7 @@ type egress struct {
 	holder  *poster
 	// states and letters are what the incidents' store keeps; sick are the apps that answer nothing whatever the egress does.
 	states  map[partner.ClientID]incident.State
-	letters []incident.Letter
+	letters []incident.RecipientMail
 	sick    map[int]bool
 }
 
@@ -180,7 +180,7 @@ func (p *poster) post(n int) {
 	id := partner.ClientID(fmt.Sprintf("h%d", n))
 	m := delivery.Message{ClientID: id, WebhookID: "w", Change: tenant.Change{Tenant: "T1", Type: tenant.Suspend}}
 	r := p.pusher.Post(p.e.Context(), push.Target{ClientID: id, URL: fmt.Sprintf("https://h%d.n%d.example/hook", n, n%50), TokenAlgorithm: partner.RS256}, m)
-	event, ok := incident.FromResult(r, "T1")
+	event, ok := incident.EventFromResult(r, "T1")
 	if s := p.e.states[id]; !ok || r.Outcome == delivery.Delivered && s.FailingSince.IsZero() {
 		return
 	}
@@ -258,7 +258,7 @@ func TestEgressCut(t *testing.T) {
 				if e.now.Sub(began) == 20*time.Minute {
 					e.workers, e.holder = []*poster{e.process("worker3")}, e.process("holder2")
 				}
-				if !e.holder.causes.CommonCause().Lasts() {
+				if !e.holder.causes.CommonCause().IsOngoing() {
 					lasted = e.now.Sub(began)
 				}
 			})

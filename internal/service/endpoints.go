@@ -163,7 +163,7 @@ func (e *endpoints) trySwitchOff(
 		return 0, err
 	}
 	if reason == partner.OffGone { // before the switch-off, whose mail says why
-		if gone, ok := incident.FromResult(answer, ""); ok {
+		if gone, ok := incident.EventFromResult(answer, ""); ok {
 			err = e.events.people.Observe(ctx, app, k, gone)
 		}
 	}

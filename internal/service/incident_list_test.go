@@ -51,7 +51,7 @@ func TestIncidentPagesReadLittle(t *testing.T) {
 		_, err := c.rdb.Pipelined(t.Context(), func(p redis.Pipeliner) error {
 			for a := range apps {
 				at := now.Add(time.Hour - time.Duration(n*apps+a)*time.Millisecond) // after all that the crowd has
-				one := incident.Ended{ID: fmt.Sprintf("inc%02d-%03d", a, n), ClientID: crowdApp(a), Endpoint: partner.StateChange, EndedAt: at, Ending: incident.EndRecovered}
+				one := incident.EndedIncident{ID: fmt.Sprintf("inc%02d-%03d", a, n), ClientID: crowdApp(a), Endpoint: partner.StateChange, EndedAt: at, Ending: incident.EndRecovered}
 				one.Format = 1
 				text, err := json.Marshal(one)
 				if err != nil {

@@ -79,7 +79,7 @@ func (a *approvals) Dismiss(ctx context.Context, app partner.ClientID, ts []tena
 	if err := a.Approvals.Dismiss(ctx, app, ts, actor); err != nil {
 		return err
 	}
-	return a.people.Observe(ctx, app, partner.StateChange, incident.Withdrawn{Tenants: ts})
+	return a.people.Observe(ctx, app, partner.StateChange, incident.DeliveriesWithdrawn{Tenants: ts})
 }
 
 // DismissStanding implements httpapi.Approvals.
@@ -88,7 +88,7 @@ func (a *approvals) DismissStanding(ctx context.Context, app partner.ClientID, t
 	if !took && !errors.Is(err, registry.ErrConflict) { // with which nothing stands either
 		return err
 	}
-	return errors.Join(err, a.people.Observe(ctx, app, partner.StateChange, incident.Withdrawn{Tenants: []tenant.ID{t}}))
+	return errors.Join(err, a.people.Observe(ctx, app, partner.StateChange, incident.DeliveriesWithdrawn{Tenants: []tenant.ID{t}}))
 }
 
 // observer hands what drains see to the recorder and the tracker.
@@ -102,7 +102,7 @@ type observer struct {
 func (o *observer) Observe(ctx context.Context, ob drain.Observation) error {
 	var events []incident.Event
 	for _, r := range ob.Rejected {
-		if e, ok := incident.FromResult(r.Result, r.Message.Change.Tenant); ok {
+		if e, ok := incident.EventFromResult(r.Result, r.Message.Change.Tenant); ok {
 			events = append(events, e)
 		}
 	}
@@ -113,7 +113,7 @@ func (o *observer) Observe(ctx context.Context, ob drain.Observation) error {
 		events = append(events, incident.Success{})
 	}
 	if ob.Failure != nil {
-		if e, ok := incident.FromResult(*ob.Failure, ""); ok {
+		if e, ok := incident.EventFromResult(*ob.Failure, ""); ok {
 			events = append(events, e)
 		}
 	}
@@ -128,7 +128,7 @@ type troubles struct {
 	endpoints *endpoints
 	settings  incident.Settings
 	// common tells the newest common cause of failures.
-	common func() incident.Common
+	common func() incident.CommonCause
 	env    partner.Environment
 	second secondOpinion
 }
@@ -196,7 +196,7 @@ func (t *troubles) switchOff(ctx context.Context, app partner.ClientID, k partne
 
 // failedTooLong reports whether an endpoint is to be switched off.
 func (t *troubles) failedTooLong(k partner.EndpointKind, ep *partner.Endpoint, s *incident.State, now time.Time) bool {
-	if t.common().Excuses(now, t.settings.OpenAfter) {
+	if t.common().PreventsSwitchOff(now, t.settings.OpenAfter) {
 		return false
 	}
 	since, seen := s.SeenFailing()

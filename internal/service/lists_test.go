@@ -144,7 +144,7 @@ func seedIncidents(ctx context.Context, store *registry.IncidentStore, id partne
 		name := incident.NewID(id, k, began)
 		step := registry.IncidentStep{State: incident.State{ID: name, Since: began, OpenedAt: began}}
 		if i > 0 {
-			step = registry.IncidentStep{Ended: &incident.Ended{ID: name, ClientID: id, Endpoint: k, Since: began, OpenedAt: began, EndedAt: began.Add(time.Second), Ending: incident.EndRecovered}}
+			step = registry.IncidentStep{Ended: &incident.EndedIncident{ID: name, ClientID: id, Endpoint: k, Since: began, OpenedAt: began, EndedAt: began.Add(time.Second), Ending: incident.EndRecovered}}
 		}
 		if _, err := store.Transition(ctx, id, k, func(old incident.State) registry.IncidentStep {
 			if i == 1 { // the open one stays

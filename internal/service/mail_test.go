@@ -273,7 +273,7 @@ func TestQuestionsByMail(t *testing.T) {
 		set(lee, "bo@example.com")
 		awaitMail(t, srv, "bo@example.com", 1)
 		redistest.Eventually(t, 30*time.Second, "the question to be dropped", func() bool {
-			n, err := rdb.HGet(t.Context(), "lamplighter:{"+incident.QuestionTray(lee)+"}:tray", "count").Int()
+			n, err := rdb.HGet(t.Context(), "lamplighter:{"+incident.ConfirmationQueue(lee)+"}:tray", "count").Int()
 			return err == nil && n == 0
 		})
 		if n := len(mailsTo(srv, lee)) + len(mailsTo(srv, "lee+1@example.com")); n != 2 {

@@ -78,11 +78,11 @@ func TestAnotherTenantIsAskedOnce(t *testing.T) {
 	t.Parallel()
 	one := func(status int) *incident.State {
 		return &incident.State{
-			ID: "app1.state_change.1", Rejected: map[tenant.ID]incident.Refused{"a": {}}, LastRejection: &incident.Failure{Status: status},
+			ID: "app1.state_change.1", Rejected: map[tenant.ID]incident.RefusedNotification{"a": {}}, LastRejection: &incident.Failure{Status: status},
 		}
 	}
 	two := one(500)
-	two.Rejected["b"] = incident.Refused{}
+	two.Rejected["b"] = incident.RefusedNotification{}
 	failing, closed := one(500), one(500)
 	failing.FailingSince, closed.ID = time.Now(), ""
 	for name, c := range map[string]struct {

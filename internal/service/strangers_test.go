@@ -260,7 +260,7 @@ func TestStrangersReadReasonsAlone(t *testing.T) {
 		}
 	}
 	p.incidentsOf(admin, tokens)
-	p.mails(cfg, func() (out []incident.Letter) {
+	p.mails(cfg, func() (out []incident.RecipientMail) {
 		if out = lettersIn(t, rdb); len(out) < len(all)/2 {
 			return nil
 		}
