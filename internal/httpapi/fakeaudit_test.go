@@ -38,15 +38,15 @@ func (w *world) AuditEntries(_ context.Context, q registry.AuditQuery) ([]regist
 	return []registry.AuditEntry{e}, "5-0", w.down
 }
 
-func (w *world) Why(_ context.Context, app partner.ClientID, t tenant.ID) (intake.Why, error) {
+func (w *world) Explain(_ context.Context, app partner.ClientID, t tenant.ID) (intake.Explanation, error) {
 	defer w.lock()()
 	if w.down != nil {
-		return intake.Why{}, w.down
+		return intake.Explanation{}, w.down
 	}
-	return intake.Why{
-		ClientID: app, Tenant: t, Cause: intake.GateClosed, Known: true, Status: tenant.Status{State: tenant.Suspended},
+	return intake.Explanation{
+		ClientID: app, Tenant: t, Cause: intake.CircuitOpen, Known: true, Status: tenant.Status{State: tenant.Suspended},
 		Newest:   &tenant.Change{ID: "chg_Cust1_5", Type: tenant.Suspend, Sequence: 5, AcceptedAt: start},
-		Approved: t != "Stranger", Breaker: "open", GateUntil: start.Add(time.Minute), NextAttemptAt: start.Add(time.Minute), HasURL: true,
+		Approved: t != "Stranger", Breaker: "open", CooldownUntil: start.Add(time.Minute), NextAttemptAt: start.Add(time.Minute), HasURL: true,
 		Waiting: []intake.WaitingChange{{
 			ChangeID: "chg_Cust1_5", Type: tenant.Suspend, Sequence: 5, Since: start, Attempts: 2, Reason: delivery.ReasonServerError, LastAttempt: start,
 		}},

@@ -45,10 +45,10 @@ func (w operatorDetail) Attempts(context.Context, partner.ClientID, registry.Att
 	return []delivery.Attempt{w.attempt()}, "", nil
 }
 
-func (w operatorDetail) Why(_ context.Context, app partner.ClientID, t tenant.ID) (intake.Why, error) {
+func (w operatorDetail) Explain(_ context.Context, app partner.ClientID, t tenant.ID) (intake.Explanation, error) {
 	reason, _ := delivery.ParseReason(w.reason)
-	return intake.Why{
-		ClientID: app, Tenant: t, Cause: intake.GateClosed, Known: true, Approved: true, Attempts: []delivery.Attempt{w.attempt()}, Breaker: "open", Now: start,
+	return intake.Explanation{
+		ClientID: app, Tenant: t, Cause: intake.CircuitOpen, Known: true, Approved: true, Attempts: []delivery.Attempt{w.attempt()}, Breaker: "open", Now: start,
 		Waiting: []intake.WaitingChange{{ChangeID: "chg_Cust1_1", Type: tenant.Suspend, Since: start, Attempts: 1, Reason: reason, LastAttempt: start}},
 	}, nil
 }

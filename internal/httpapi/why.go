@@ -15,8 +15,8 @@ import (
 
 // StatusExplainer says why a tenant's change has not arrived at an app.
 type StatusExplainer interface {
-	// Why returns registry.ErrNotFound when there is no such app.
-	Why(ctx context.Context, app partner.ClientID, t tenant.ID) (intake.Why, error)
+	// Explain returns registry.ErrNotFound when there is no such app.
+	Explain(ctx context.Context, app partner.ClientID, t tenant.ID) (intake.Explanation, error)
 }
 
 // explanationAnswer is an explanation: words for people, the rest for programs.
@@ -78,7 +78,7 @@ func (a *API) getExplanation(c *call) error {
 	if err != nil {
 		return err
 	}
-	w, err := a.Explainer.Why(c.ctx(), rec.App.ClientID, t)
+	w, err := a.Explainer.Explain(c.ctx(), rec.App.ClientID, t)
 	if errors.Is(err, registry.ErrNotFound) {
 		return notFoundProblem("app")
 	}
@@ -98,13 +98,13 @@ func (a *API) getExplanation(c *call) error {
 	return c.writeJSON(http.StatusOK, answer)
 }
 
-func (c *call) newExplanationAnswer(w intake.Why) explanationAnswer {
+func (c *call) newExplanationAnswer(w intake.Explanation) explanationAnswer {
 	answer := explanationAnswer{
-		ClientID: w.ClientID, Tenant: w.Tenant, Text: w.Words(c.readerAudience()), Cause: w.Cause, InStep: w.Cause == intake.InStep, Approved: w.Approved,
-		State: w.Status.State, FanOutOwed: w.FanOutOwed, Waiting: []waitingAnswer{}, InFlight: w.InFlight, NextAttemptAt: w.NextAttemptAt.UTC(),
+		ClientID: w.ClientID, Tenant: w.Tenant, Text: w.Description(c.readerAudience()), Cause: w.Cause, InStep: w.Cause == intake.InStep, Approved: w.Approved,
+		State: w.Status.State, FanOutOwed: w.FanOutPending, Waiting: []waitingAnswer{}, InFlight: w.InFlight, NextAttemptAt: w.NextAttemptAt.UTC(),
 		Endpoint: explainedEndpoint{
 			Enabled: w.Endpoint.Enabled, HasURL: w.HasURL, OffReason: w.Endpoint.OffReason, SwitchedAt: w.Endpoint.SwitchedAt, Paused: w.Paused,
-			Breaker: w.Breaker, RetryAt: w.GateUntil.UTC(), Openings: w.Openings, Waiting: w.Ahead,
+			Breaker: w.Breaker, RetryAt: w.CooldownUntil.UTC(), Openings: w.Openings, Waiting: w.Ahead,
 		},
 		Deliveries: c.newDeliveryAnswers(w.Attempts),
 	}

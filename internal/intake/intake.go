@@ -44,7 +44,7 @@ func (in *Intake) Accept(ctx context.Context, reqs []registry.ChangeRequest) ([]
 	results, err := in.registry.Accept(ctx, reqs)
 	if err != nil {
 		for _, r := range reqs {
-			in.metrics.count(r.Type, resultError)
+			in.metrics.countChange(r.Type, resultError)
 		}
 		return nil, fmt.Errorf("accept %d changes: %w", len(reqs), err)
 	}
@@ -53,15 +53,15 @@ func (in *Intake) Accept(ctx context.Context, reqs []registry.ChangeRequest) ([]
 	for i, r := range results {
 		switch {
 		case errors.Is(r.Err, registry.ErrOutOfOrder):
-			in.metrics.count(reqs[i].Type, resultOutOfOrder)
+			in.metrics.countChange(reqs[i].Type, resultOutOfOrder)
 			continue
 		case r.Err != nil:
-			in.metrics.count(reqs[i].Type, resultError)
+			in.metrics.countChange(reqs[i].Type, resultError)
 			continue
 		case r.Accepted.Replayed:
-			in.metrics.count(reqs[i].Type, resultReplayed)
+			in.metrics.countChange(reqs[i].Type, resultReplayed)
 		default:
-			in.metrics.count(reqs[i].Type, resultAccepted)
+			in.metrics.countChange(reqs[i].Type, resultAccepted)
 		}
 		if _, dup := seen[r.Accepted.Tenant]; !dup {
 			seen[r.Accepted.Tenant] = struct{}{}
@@ -69,7 +69,7 @@ func (in *Intake) Accept(ctx context.Context, reqs []registry.ChangeRequest) ([]
 		}
 	}
 	if len(ts) > 0 {
-		in.notify(ctx, ts)
+		in.startFanout(ctx, ts)
 	}
 	return results, nil
 }
@@ -77,8 +77,8 @@ func (in *Intake) Accept(ctx context.Context, reqs []registry.ChangeRequest) ([]
 // notifyWithin bounds starting a fan-out.
 const notifyWithin = 2 * time.Second
 
-// notify starts the fan-out of what was accepted, although the caller may have gone meanwhile.
-func (in *Intake) notify(ctx context.Context, ts []tenant.ID) {
+// startFanout starts the fan-out of what was accepted, although the caller may have gone meanwhile.
+func (in *Intake) startFanout(ctx context.Context, ts []tenant.ID) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), notifyWithin)
 	defer cancel()
 	if err := in.notifier.Notify(ctx, uuid.NewString(), ts); err != nil {

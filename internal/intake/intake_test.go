@@ -147,10 +147,10 @@ func TestMetricsSeries(t *testing.T) {
 	if n := testutil.CollectAndCount(reg, changesTotal); n != want {
 		t.Errorf("%d series, want %d", n, want)
 	}
-	m.Refused(3)
+	m.CountRefused(3)
 	counts(t, reg, map[string]float64{"unknown invalid": 3})
 	if n := testutil.CollectAndCount(reg, changesTotal); n != want {
 		t.Errorf("%d series afterwards", n)
 	}
-	(*intake.Metrics)(nil).Refused(1) // counts nothing and does not panic
+	(*intake.Metrics)(nil).CountRefused(1) // counts nothing and does not panic
 }

@@ -38,14 +38,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 // unknownType labels changes that were refused before their type was known.
 const unknownType = "unknown"
 
-func (m *Metrics) count(c tenant.ChangeType, r result) {
+func (m *Metrics) countChange(c tenant.ChangeType, r result) {
 	if m != nil {
 		m.changes.WithLabelValues(c.String(), string(r)).Inc()
 	}
 }
 
-// Refused counts changes that were refused as malformed.
-func (m *Metrics) Refused(n int) {
+// CountRefused counts changes that were refused as malformed.
+func (m *Metrics) CountRefused(n int) {
 	if m != nil {
 		m.changes.WithLabelValues(unknownType, string(resultInvalid)).Add(float64(n))
 	}

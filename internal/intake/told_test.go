@@ -58,12 +58,12 @@ func (w *told) verify() {
 			continue
 		}
 		if !k.InStep {
-			if o := k.Apps[0]; o.Outcome == intake.Settled || o.ReplacedBy == c.ID {
+			if o := k.Apps[0]; o.State == intake.Settled || o.ReplacedBy == c.ID {
 				w.Fatalf("%s is not in step, yet %+v", c.ID, o)
 			}
 			continue
 		}
-		if len(k.Apps) != 1 || k.Apps[0].Outcome != intake.Settled || k.Apps[0].ReplacedBy != "" {
+		if len(k.Apps) != 1 || k.Apps[0].State != intake.Settled || k.Apps[0].ReplacedBy != "" {
 			w.Fatalf("in step, yet %+v", k.Apps)
 		}
 		for _, other := range w.accepted {
@@ -75,7 +75,7 @@ func (w *told) verify() {
 			w.Fatalf("%s is said to be in step, yet the status that was asked for was not told", c.ID)
 		}
 	}
-	why, err := intake.NewExplainer(w.reg, w.box, w.reg, partner.Online, never).Why(w.Context(), app, "a")
+	why, err := intake.NewStatusExplainer(w.reg, w.box, w.reg, partner.Online, never).Explain(w.Context(), app, "a")
 	w.check(err)
 	if len(w.accepted) > 0 && w.approved {
 		last := w.accepted[len(w.accepted)-1]

@@ -32,19 +32,19 @@ func (a addresses) CheckHost(ctx context.Context, u *url.URL) ([]netip.Addr, err
 type changes struct {
 	*intake.Intake
 
-	answers *intake.Answers
+	answers *intake.StatusReader
 }
 
 // Knowledge implements httpapi.Changes.
 func (c *changes) Knowledge(ctx context.Context, id string) (httpapi.DeliveryStatus, error) {
-	k, err := c.answers.Knowledge(ctx, id)
+	k, err := c.answers.DeliveryStatus(ctx, id)
 	if err != nil {
 		return httpapi.DeliveryStatus{}, err
 	}
 	out := httpapi.DeliveryStatus{Change: k.Change, InStep: k.InStep, Apps: make([]httpapi.AppDelivery, len(k.Apps))}
 	for i, a := range k.Apps {
 		out.Apps[i] = httpapi.AppDelivery{
-			ClientID: a.ClientID, State: string(a.Outcome), ReplacedBy: a.ReplacedBy, Attempts: a.Attempts, Reason: a.Reason, NextAttemptAt: a.NextAttemptAt,
+			ClientID: a.ClientID, State: string(a.State), ReplacedBy: a.ReplacedBy, Attempts: a.Attempts, Reason: a.Reason, NextAttemptAt: a.NextAttemptAt,
 		}
 	}
 	return out, nil

@@ -277,7 +277,7 @@ func (s *Service) buildAPI() error {
 	metrics := intake.NewMetrics(s.metrics)
 	changes := &changes{
 		Intake:  intake.New(s.store, p.notifier, metrics, s.log),
-		answers: intake.NewAnswers(s.store, s.boxes, s.dir, s.env),
+		answers: intake.NewStatusReader(s.store, s.boxes, s.dir, s.env),
 	}
 	limits := s.connLimits()
 	p.api = httpapi.New(httpapi.Deps{
@@ -290,12 +290,12 @@ func (s *Service) buildAPI() error {
 			probes: p.probes, guard: s.guard, env: s.env, timeout: s.cfg.Delivery.Timeout,
 		},
 		Approvals: &approvals{p.approvals, p.tracker}, ApprovalList: s.boxes, Resyncer: p.teller, Jobs: p.jobs, Mailboxes: s.boxes, Deliveries: s.store,
-		Explainer: intake.NewExplainer(s.store, s.boxes, s.store, s.env, s.causes.CommonCause), Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store, IdempotencyStore: s.store,
+		Explainer: intake.NewStatusExplainer(s.store, s.boxes, s.store, s.env, s.causes.CommonCause), Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store, IdempotencyStore: s.store,
 		MailSubscriptions: p.desk, NewAddresses: s.cfg.Mail.NewAddresses, Incidents: &incidents{store: s.incidents, tracker: p.tracker, dir: s.dir, audit: s.store}, Audit: s.store,
 		ErrorReports: &errorReports{registry.NewIncidentStore(s.durable, keys.New(s.cfg.Redis.Prefix), s.cfg.Retention.Incidents), s.cfg.Retention.Idempotency}, ConfigFeed: p.feed,
 		Discovery: func() []byte { return *p.discovery.Load() }, JWKS: s.keySet.JWKS,
 		Cursors: s.ring, Origins: s.cfg.HTTP.CORS, TrustedProxies: s.cfg.HTTP.TrustedProxies,
-		StoreFault: storeFault, Refused: metrics.Refused, Log: s.log, Registerer: s.metrics,
+		StoreFault: storeFault, Refused: metrics.CountRefused, Log: s.log, Registerer: s.metrics,
 		Store: s.watch, StoreFull: s.storeFull,
 	})
 	return nil

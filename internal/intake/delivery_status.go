@@ -12,8 +12,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Changes is the registry's side of the question who knows.
-type Changes interface {
+// StatusSource is the registry's side of the question who knows.
+type StatusSource interface {
 	Change(ctx context.Context, id string) (tenant.Change, error)
 	Tenant(ctx context.Context, id tenant.ID) (registry.TenantView, error)
 	Approvers(ctx context.Context, id tenant.ID) ([]partner.ClientID, error)
@@ -31,23 +31,23 @@ type Apps interface {
 	Lookup(id partner.ClientID) (e *registry.Entry, ok bool, unreadable error)
 }
 
-// Outcome is how one app stands to a change.
-type Outcome string
+// DeliveryState is how one app stands to a change.
+type DeliveryState string
 
 // The closed set of outcomes.
 const (
 	// Waiting: the app must still be told this change, or something newer of the tenant.
-	Waiting Outcome = "waiting"
+	Waiting DeliveryState = "waiting"
 	// Settled: the app was told this change, or newer truth that replaced it, and nothing waits.
-	Settled Outcome = "settled"
+	Settled DeliveryState = "settled"
 	// Off: the app is off or paused and will be told when it is switched on.
-	Off Outcome = "off"
+	Off DeliveryState = "off"
 )
 
-// AppOutcome is one app's standing to a change.
-type AppOutcome struct {
+// AppDelivery is one app's standing to a change.
+type AppDelivery struct {
 	ClientID partner.ClientID
-	Outcome  Outcome
+	State    DeliveryState
 	// ReplacedBy is the id of the newer change, or status set since, that will be told in the place of this
 	// one, empty for none.
 	ReplacedBy string
@@ -58,33 +58,33 @@ type AppOutcome struct {
 	NextAttemptAt time.Time
 }
 
-// Knowledge answers whether everyone knows of a change.
-type Knowledge struct {
+// DeliveryStatus answers whether everyone knows of a change.
+type DeliveryStatus struct {
 	Change tenant.Change
 	// InStep: each app that approved the tenant was told this change, or newer truth that replaced it,
 	// and nothing newer waits either. It speaks of now, and may go back; apps that never had a URL to be
 	// told at do not count.
 	InStep bool
-	Apps   []AppOutcome
+	Apps   []AppDelivery
 }
 
-// Answers tells who knows of a change, from the mailboxes as they stand.
-type Answers struct {
-	changes Changes
+// StatusReader tells who knows of a change, from the mailboxes as they stand.
+type StatusReader struct {
+	changes StatusSource
 	boxes   Mailboxes
 	apps    Apps
 	env     partner.Environment
 }
 
-// NewAnswers returns an Answers.
-func NewAnswers(c Changes, b Mailboxes, a Apps, env partner.Environment) *Answers {
-	return &Answers{changes: c, boxes: b, apps: a, env: env}
+// NewStatusReader returns an Answers.
+func NewStatusReader(c StatusSource, b Mailboxes, a Apps, env partner.Environment) *StatusReader {
+	return &StatusReader{changes: c, boxes: b, apps: a, env: env}
 }
 
-// Knowledge tells how every app that approved the change's tenant stands to it.
-func (a *Answers) Knowledge(ctx context.Context, changeID string) (Knowledge, error) {
-	fail := func(err error) (Knowledge, error) {
-		return Knowledge{}, fmt.Errorf("look up change %s: %w", changeID, err)
+// DeliveryStatus tells how every app that approved the change's tenant stands to it.
+func (a *StatusReader) DeliveryStatus(ctx context.Context, changeID string) (DeliveryStatus, error) {
+	fail := func(err error) (DeliveryStatus, error) {
+		return DeliveryStatus{}, fmt.Errorf("look up change %s: %w", changeID, err)
 	}
 	c, err := a.changes.Change(ctx, changeID)
 	if err != nil {
@@ -107,7 +107,7 @@ func (a *Answers) Knowledge(ctx context.Context, changeID string) (Knowledge, er
 		return fail(err)
 	}
 	views, errs := a.boxes.Views(ctx, ids)
-	k := Knowledge{Change: c, InStep: true}
+	k := DeliveryStatus{Change: c, InStep: true}
 	for i, s := range standings {
 		if errs[i] != nil {
 			return fail(errs[i])
@@ -119,34 +119,34 @@ func (a *Answers) Knowledge(ctx context.Context, changeID string) (Knowledge, er
 		if !ok || !s.Approved && !view.FanoutOwed {
 			continue // an index entry without an approval, left by a crash: it is nobody's
 		}
-		o := outcome(c, &view.Record, s, views[i])
-		if o.Outcome != Settled && (!e.Rec.App.Delivering(a.env) || views[i].Off) {
-			o.Outcome, o.NextAttemptAt = Off, time.Time{}
+		o := readAppDelivery(c, &view.Record, s, views[i])
+		if o.State != Settled && (!e.Rec.App.Delivering(a.env) || views[i].Off) {
+			o.State, o.NextAttemptAt = Off, time.Time{}
 		}
 		o.ClientID = ids[i]
 		// for an app that never had a URL nothing waits, now or ever, until it has one
 		mute := !e.Rec.App.EverHadURL && !view.FanoutOwed
-		k.InStep = k.InStep && (o.Outcome == Settled || mute)
+		k.InStep = k.InStep && (o.State == Settled || mute)
 		k.Apps = append(k.Apps, o)
 	}
 	return k, nil
 }
 
-// inStep is the one answer to whether an app knows a tenant's truth: the change that is asked for, and
+// isInStep is the one answer to whether an app knows a tenant's truth: the change that is asked for, and
 // all that was accepted when the record was read, before the standing.
-func inStep(s mailbox.Standing, sequence int64, r *tenant.Record) bool {
+func isInStep(s mailbox.Standing, sequence int64, r *tenant.Record) bool {
 	return s.InStepWith(max(sequence, r.Top))
 }
 
-// outcome reads one app's standing to a change.
-func outcome(c tenant.Change, r *tenant.Record, s mailbox.Standing, v mailbox.View) AppOutcome {
-	if inStep(s, c.Sequence, r) {
-		return AppOutcome{Outcome: Settled}
+// readAppDelivery reads one app's standing to a change.
+func readAppDelivery(c tenant.Change, r *tenant.Record, s mailbox.Standing, v mailbox.View) AppDelivery {
+	if isInStep(s, c.Sequence, r) {
+		return AppDelivery{State: Settled}
 	}
-	o := AppOutcome{Outcome: Waiting}
+	o := AppDelivery{State: Waiting}
 	e := s.Entries[c.Type.Slot()]
-	if e == nil || !tells(e, c) {
-		e, o.ReplacedBy = replacement(c, r, s)
+	if e == nil || !matchesChange(e, c) {
+		e, o.ReplacedBy = findReplacement(c, r, s)
 	}
 	if e != nil && e.Attempts > 0 {
 		o.Attempts, o.Reason = e.Attempts, e.LastReason.String()
@@ -160,18 +160,18 @@ func outcome(c tenant.Change, r *tenant.Record, s mailbox.Standing, v mailbox.Vi
 	return o
 }
 
-// replacement is what will be told in the place of a change that does not wait itself: a newer change of
+// findReplacement is what will be told in the place of a change that does not wait itself: a newer change of
 // its slot; or, where a Delete emptied that, the newest status, which may have replaced the Delete. It
 // waits in the mailbox, or the record has it and the fan-out is owed; empty where nothing replaced the
 // change, or where what did was told.
-func replacement(c tenant.Change, r *tenant.Record, s mailbox.Standing) (*delivery.Entry, string) {
+func findReplacement(c tenant.Change, r *tenant.Record, s mailbox.Standing) (*delivery.Entry, string) {
 	own := c.Type.Slot()
 	emptied := r.Heads[own].Sequence < c.Sequence
 	for _, slot := range []tenant.Slot{own, tenant.SlotStatus} {
 		if e := s.Entries[slot]; e != nil {
 			told, err := delivery.DecodeChange(e.Change, c.Tenant, e.Sequence)
 			replaces := slot == own || emptied || told.Type == tenant.Delete
-			if err == nil && replaces && newer(e, told, c) {
+			if err == nil && replaces && isNewerEntry(e, told, c) {
 				return e, told.ID
 			}
 		}
@@ -182,8 +182,8 @@ func replacement(c tenant.Change, r *tenant.Record, s mailbox.Standing) (*delive
 	return nil, ""
 }
 
-// newer reports whether what an entry tells came after a change.
-func newer(e *delivery.Entry, told, c tenant.Change) bool {
+// isNewerEntry reports whether what an entry tells came after a change.
+func isNewerEntry(e *delivery.Entry, told, c tenant.Change) bool {
 	if e.Retold == "" {
 		return e.Sequence > c.Sequence
 	}
@@ -194,8 +194,8 @@ func newer(e *delivery.Entry, told, c tenant.Change) bool {
 	return e.Sequence >= c.Sequence // a status that was set since its newest change
 }
 
-// tells reports whether an entry tells of a change, in its turn or again.
-func tells(e *delivery.Entry, c tenant.Change) bool {
+// matchesChange reports whether an entry tells of a change, in its turn or again.
+func matchesChange(e *delivery.Entry, c tenant.Change) bool {
 	if e.Retold == "" {
 		return e.Sequence == c.Sequence
 	}

@@ -25,8 +25,8 @@ const (
 	UnknownTenant Cause = "unknown_tenant"
 	// NotApproved: the tenant did not approve the app.
 	NotApproved Cause = "not_approved"
-	// FanOutOwed: the change is accepted and on its way into the mailbox.
-	FanOutOwed Cause = "fan_out_owed"
+	// FanOutPending: the change is accepted and on its way into the mailbox.
+	FanOutPending Cause = "fan_out_owed"
 	// SwitchedOff: the endpoint is off.
 	SwitchedOff Cause = "switched_off"
 	// NoURL: the endpoint has no URL in this environment.
@@ -35,8 +35,8 @@ const (
 	Paused Cause = "paused"
 	// Sending: a post is out at this moment.
 	Sending Cause = "sending"
-	// GateClosed: the endpoint failed, and is left alone for a while.
-	GateClosed Cause = "gate_closed"
+	// CircuitOpen: the endpoint failed, and is left alone for a while.
+	CircuitOpen Cause = "gate_closed"
 	// Retry: the notification failed and waits for its next try.
 	Retry Cause = "retry"
 	// Due: it may be sent, and waits for its turn.
@@ -45,7 +45,7 @@ const (
 
 // AllCauses lists the closed set.
 func AllCauses() []Cause {
-	return []Cause{InStep, UnknownTenant, NotApproved, FanOutOwed, SwitchedOff, NoURL, Paused, Sending, GateClosed, Retry, Due}
+	return []Cause{InStep, UnknownTenant, NotApproved, FanOutPending, SwitchedOff, NoURL, Paused, Sending, CircuitOpen, Retry, Due}
 }
 
 // WaitingChange is a notification that an app must still be told.
@@ -66,8 +66,8 @@ type WaitingChange struct {
 	Again bool
 }
 
-// Why says how an app stands to a tenant's truth, and why it does not know it yet.
-type Why struct {
+// Explanation says how an app stands to a tenant's truth, and why it does not know it yet.
+type Explanation struct {
 	ClientID partner.ClientID
 	Tenant   tenant.ID
 	Cause    Cause
@@ -77,19 +77,19 @@ type Why struct {
 	// Newest is the newest change that there is to tell, nil for none.
 	Newest   *tenant.Change
 	Approved bool
-	// FanOutOwed is true until the mailbox holds the tenant's newest truth.
-	FanOutOwed bool
-	Waiting    []WaitingChange
-	InFlight   bool
+	// FanOutPending is true until the mailbox holds the tenant's newest truth.
+	FanOutPending bool
+	Waiting       []WaitingChange
+	InFlight      bool
 	// NextAttemptAt is zero when nothing is planned.
 	NextAttemptAt time.Time
 	// Endpoint is the app's state-change endpoint, HasURL whether it has a URL here.
 	Endpoint       partner.Endpoint
 	HasURL, Paused bool
 	Breaker        string
-	// GateUntil is when the endpoint is tried again, Openings how often in a row it was put off.
-	GateUntil time.Time
-	Openings  int
+	// CooldownUntil is when the endpoint is tried again, Openings how often in a row it was put off.
+	CooldownUntil time.Time
+	Openings      int
 	// Ahead is what waits for the app in all.
 	Ahead int64
 	// Attempts are the pair's last ones, newest first.
@@ -101,49 +101,49 @@ type Why struct {
 
 	// top is the sequence of the newest change that there is to tell, 0 for none.
 	top int64
-	// inStep: the app was told all there is, and nothing waits.
+	// isInStep: the app was told all there is, and nothing waits.
 	inStep bool
 }
 
-// WhyTenants is the registry's side of the question why.
-type WhyTenants interface {
+// TenantSource is the registry's side of the question why.
+type TenantSource interface {
 	Tenant(ctx context.Context, id tenant.ID) (registry.TenantView, error)
 	Attempts(ctx context.Context, app partner.ClientID, q registry.AttemptQuery) (attempts []delivery.Attempt, next string, err error)
 }
 
-// WhyMailboxes is the mailboxes' side.
-type WhyMailboxes interface {
+// MailboxSource is the mailboxes' side.
+type MailboxSource interface {
 	Inspect(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]mailbox.Standing, error)
 	View(ctx context.Context, app partner.ClientID) (mailbox.View, error)
 }
 
-// WhyApps reads apps as they are stored.
-type WhyApps interface {
+// AppSource reads apps as they are stored.
+type AppSource interface {
 	App(ctx context.Context, id partner.ClientID) (registry.AppRecord, error)
 }
 
-// whyAttempts is how many attempts an explanation lists.
-const whyAttempts = 10
+// listedAttempts is how many attempts an explanation lists.
+const listedAttempts = 10
 
-// Explainer answers why a tenant's change has not arrived, from what is stored.
-type Explainer struct {
-	tenants WhyTenants
-	boxes   WhyMailboxes
-	apps    WhyApps
+// StatusExplainer answers why a tenant's change has not arrived, from what is stored.
+type StatusExplainer struct {
+	tenants TenantSource
+	boxes   MailboxSource
+	apps    AppSource
 	env     partner.Environment
 	common  func() incident.CommonCause
 }
 
-// NewExplainer returns an Explainer. common tells the newest common cause of failures on the connection.
-func NewExplainer(t WhyTenants, b WhyMailboxes, a WhyApps, env partner.Environment, common func() incident.CommonCause) *Explainer {
-	return &Explainer{tenants: t, boxes: b, apps: a, env: env, common: common}
+// NewStatusExplainer returns an Explainer. common tells the newest common cause of failures on the connection.
+func NewStatusExplainer(t TenantSource, b MailboxSource, a AppSource, env partner.Environment, common func() incident.CommonCause) *StatusExplainer {
+	return &StatusExplainer{tenants: t, boxes: b, apps: a, env: env, common: common}
 }
 
-// Why explains how an app stands to a tenant. Errors: registry.ErrNotFound when there is no such
+// Explain explains how an app stands to a tenant. Errors: registry.ErrNotFound when there is no such
 // app.
-func (x *Explainer) Why(ctx context.Context, app partner.ClientID, id tenant.ID) (Why, error) {
-	fail := func(err error) (Why, error) {
-		return Why{}, fmt.Errorf("explain tenant %s of app %s: %w", id, app, err)
+func (x *StatusExplainer) Explain(ctx context.Context, app partner.ClientID, id tenant.ID) (Explanation, error) {
+	fail := func(err error) (Explanation, error) {
+		return Explanation{}, fmt.Errorf("explain tenant %s of app %s: %w", id, app, err)
 	}
 	rec, err := x.apps.App(ctx, app)
 	if err != nil {
@@ -162,24 +162,24 @@ func (x *Explainer) Why(ctx context.Context, app partner.ClientID, id tenant.ID)
 	if err != nil {
 		return fail(err)
 	}
-	attempts, _, err := x.tenants.Attempts(ctx, app, registry.AttemptQuery{Tenant: id, Limit: whyAttempts})
+	attempts, _, err := x.tenants.Attempts(ctx, app, registry.AttemptQuery{Tenant: id, Limit: listedAttempts})
 	if err != nil {
 		return fail(err)
 	}
-	w := Why{ClientID: app, Tenant: id, Attempts: attempts}
-	w.tenant(view)
-	w.app(&rec.App, x.env)
-	w.mailbox(standings[0], box)
-	w.FanOutOwed = w.Approved && standings[0].Lacks(view.Record.Top)
-	w.inStep = inStep(standings[0], 0, &view.Record)
-	w.Cause = w.cause()
+	w := Explanation{ClientID: app, Tenant: id, Attempts: attempts}
+	w.setTenant(view)
+	w.setApp(&rec.App, x.env)
+	w.setMailbox(standings[0], box)
+	w.FanOutPending = w.Approved && standings[0].Lacks(view.Record.Top)
+	w.inStep = isInStep(standings[0], 0, &view.Record)
+	w.Cause = w.findCause()
 	if c := x.common(); c.IsOngoing() {
 		w.CommonSince = c.Since
 	}
 	return w, nil
 }
 
-func (w *Why) tenant(v registry.TenantView) {
+func (w *Explanation) setTenant(v registry.TenantView) {
 	w.Known, w.Status = v.Known, v.Status
 	for _, h := range v.Record.Heads {
 		if h.Sequence <= w.top {
@@ -195,14 +195,14 @@ func (w *Why) tenant(v registry.TenantView) {
 	}
 }
 
-func (w *Why) app(a *partner.App, env partner.Environment) {
+func (w *Explanation) setApp(a *partner.App, env partner.Environment) {
 	w.Endpoint = a.Endpoints[partner.StateChange]
 	w.HasURL, w.Paused = w.Endpoint.EffectiveURL(env) != "", a.Paused
 }
 
-func (w *Why) mailbox(s mailbox.Standing, v mailbox.View) {
+func (w *Explanation) setMailbox(s mailbox.Standing, v mailbox.View) {
 	w.Approved, w.InFlight, w.Breaker = s.Approved, s.InFlight, v.Breaker()
-	w.GateUntil, w.Openings, w.Ahead, w.Now = v.GateUntil, v.Openings, v.Waiting, v.Now
+	w.CooldownUntil, w.Openings, w.Ahead, w.Now = v.GateUntil, v.Openings, v.Waiting, v.Now
 	for slot, e := range s.Entries {
 		if e == nil {
 			continue
@@ -222,7 +222,7 @@ func (w *Why) mailbox(s mailbox.Standing, v mailbox.View) {
 		}
 		w.Waiting = append(w.Waiting, wait)
 	}
-	if len(w.Waiting) > 0 && !w.InFlight && w.delivering() {
+	if len(w.Waiting) > 0 && !w.InFlight && w.isDelivering() {
 		w.NextAttemptAt = s.DueAt
 		if v.GateUntil.After(w.NextAttemptAt) {
 			w.NextAttemptAt = v.GateUntil
@@ -230,9 +230,9 @@ func (w *Why) mailbox(s mailbox.Standing, v mailbox.View) {
 	}
 }
 
-func (w *Why) delivering() bool { return w.Endpoint.Enabled && w.HasURL && !w.Paused }
+func (w *Explanation) isDelivering() bool { return w.Endpoint.Enabled && w.HasURL && !w.Paused }
 
-func (w *Why) cause() Cause {
+func (w *Explanation) findCause() Cause {
 	switch waits := len(w.Waiting) > 0; {
 	case !w.Approved:
 		return NotApproved
@@ -241,7 +241,7 @@ func (w *Why) cause() Cause {
 	case w.inStep:
 		return InStep
 	case !waits:
-		return FanOutOwed
+		return FanOutPending
 	case !w.HasURL:
 		return NoURL
 	case !w.Endpoint.Enabled:
@@ -250,8 +250,8 @@ func (w *Why) cause() Cause {
 		return Paused
 	case w.InFlight:
 		return Sending
-	case w.GateUntil.After(w.Now):
-		return GateClosed
+	case w.CooldownUntil.After(w.Now):
+		return CircuitOpen
 	case w.NextAttemptAt.After(w.Now):
 		return Retry
 	default:

@@ -18,16 +18,16 @@ import (
 func never() incident.CommonCause { return incident.CommonCause{} }
 
 // because fails the test unless the cause is the wanted one and the words hold the pieces.
-func (l *ledger) because(id tenant.ID, want intake.Cause, pieces ...string) intake.Why {
+func (l *ledger) because(id tenant.ID, want intake.Cause, pieces ...string) intake.Explanation {
 	l.Helper()
-	w, err := intake.NewExplainer(l.reg, l.box, l.reg, partner.Online, never).Why(l.Context(), app, id)
+	w, err := intake.NewStatusExplainer(l.reg, l.box, l.reg, partner.Online, never).Explain(l.Context(), app, id)
 	l.check(err)
 	if w.Cause != want {
-		l.Errorf("cause %s, want %s: %s", w.Cause, want, w.Words(intake.Staff))
+		l.Errorf("cause %s, want %s: %s", w.Cause, want, w.Description(intake.Staff))
 	}
 	for _, p := range pieces {
-		if !strings.Contains(w.Words(intake.Staff), p) {
-			l.Errorf("%s: %q is not in %q", want, p, w.Words(intake.Staff))
+		if !strings.Contains(w.Description(intake.Staff), p) {
+			l.Errorf("%s: %q is not in %q", want, p, w.Description(intake.Staff))
 		}
 	}
 	return w
@@ -48,7 +48,7 @@ func TestWhyAChangeHasNotArrived(t *testing.T) {
 		l.because("b", intake.NotApproved, "Nobody has reported anything of b yet.", "has not approved it")
 		l.because("a", intake.UnknownTenant, "Nobody has reported")
 		l.accept(tenant.Suspend, false)
-		l.because("a", intake.FanOutOwed, `a is Suspended; its newest change is "suspend", accepted `, "not in the mailbox of app1 yet")
+		l.because("a", intake.FanOutPending, `a is Suspended; its newest change is "suspend", accepted `, "not in the mailbox of app1 yet")
 		l.deposit(app)
 		l.check(l.reg.ClearOwed(l.Context(), []registry.Cleared{{Tenant: "a", Top: l.record().Top}}))
 		w := l.because("a", intake.Due, `"suspend" waits for app1 since `, "goes out in its turn; 1 notification waiting in all")
@@ -60,7 +60,7 @@ func TestWhyAChangeHasNotArrived(t *testing.T) {
 		l.toggle(true, func(*partner.App) {})
 		l.accept(tenant.Resume, true)
 		l.drain(mailbox.Failed, mailbox.Closing{Gate: time.Minute, Probes: 1})
-		w = l.because("a", intake.GateClosed, `"resume" waits`, "1 older change replaced", "left alone until")
+		w = l.because("a", intake.CircuitOpen, `"resume" waits`, "1 older change replaced", "left alone until")
 		if !w.NextAttemptAt.After(w.Now) || w.Breaker != "open" {
 			l.Errorf("next attempt %v, breaker %s", w.NextAttemptAt, w.Breaker)
 		}
@@ -102,27 +102,27 @@ func TestWhyWordsOfWhatIsRare(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name string
-		why  intake.Why
+		why  intake.Explanation
 		want string
 	}{
-		{"Sending", intake.Why{Cause: intake.Sending}, "It is being sent at this moment."},
-		{"Late", intake.Why{Cause: intake.Due, NextAttemptAt: now.Add(-5 * time.Minute)}, "It has been due for 5m0s, and nobody sends it: see that a worker runs"},
-		{"Several", intake.Why{Cause: intake.Due}, `"suspend" (told again), "move" wait for app1 since 2026-11-24 08:15:30 UTC, 3 older changes replaced.`},
-		{"Together", intake.Why{Cause: intake.GateClosed, NextAttemptAt: now.Add(time.Minute), CommonSince: now.Add(-time.Minute)}, "when what waits is tried again. So do many others since 2026-11-24 10:14:30 UTC, and none answers: the cause may be here."},
-		{"Gate", intake.Why{Cause: intake.GateClosed, Openings: 4, NextAttemptAt: now.Add(time.Minute)}, "The endpoint failed (it refused this notification; 2 attempts failed), so it is left alone until 2026-11-24 10:16:30 UTC, when what waits is tried again (put off 4 times in a row)."},
-		{"FailedForDays", intake.Why{Cause: intake.SwitchedOff, Endpoint: partner.Endpoint{OffReason: partner.OffFailing, SwitchedAt: now}}, "The service switched the endpoint off on 2026-11-24 10:15:30 UTC, because it had failed for days"},
-		{"ByPeople", intake.Why{Cause: intake.SwitchedOff}, "The endpoint is switched off: what waits"},
-		{"Delivered", intake.Why{Cause: intake.InStep, Attempts: []delivery.Attempt{{At: now, ChangeType: "resume", Outcome: "delivered", Status: 204, DurationMS: 12}}}, `The last one delivered was "resume", 2026-11-24 10:15:30 UTC, HTTP status 204 after 12 ms.`},
-		{"Failed", intake.Why{Cause: intake.Due, Attempts: []delivery.Attempt{{At: now, ChangeType: "resume", Outcome: "retryable", Reason: "timeout", DurationMS: 10000}}}, `The last attempt, of "resume" at 2026-11-24 10:15:30 UTC, failed: it did not answer in time, after 10000 ms.`},
+		{"Sending", intake.Explanation{Cause: intake.Sending}, "It is being sent at this moment."},
+		{"Late", intake.Explanation{Cause: intake.Due, NextAttemptAt: now.Add(-5 * time.Minute)}, "It has been due for 5m0s, and nobody sends it: see that a worker runs"},
+		{"Several", intake.Explanation{Cause: intake.Due}, `"suspend" (told again), "move" wait for app1 since 2026-11-24 08:15:30 UTC, 3 older changes replaced.`},
+		{"Together", intake.Explanation{Cause: intake.CircuitOpen, NextAttemptAt: now.Add(time.Minute), CommonSince: now.Add(-time.Minute)}, "when what waits is tried again. So do many others since 2026-11-24 10:14:30 UTC, and none answers: the cause may be here."},
+		{"Gate", intake.Explanation{Cause: intake.CircuitOpen, Openings: 4, NextAttemptAt: now.Add(time.Minute)}, "The endpoint failed (it refused this notification; 2 attempts failed), so it is left alone until 2026-11-24 10:16:30 UTC, when what waits is tried again (put off 4 times in a row)."},
+		{"FailedForDays", intake.Explanation{Cause: intake.SwitchedOff, Endpoint: partner.Endpoint{OffReason: partner.OffFailing, SwitchedAt: now}}, "The service switched the endpoint off on 2026-11-24 10:15:30 UTC, because it had failed for days"},
+		{"ByPeople", intake.Explanation{Cause: intake.SwitchedOff}, "The endpoint is switched off: what waits"},
+		{"Delivered", intake.Explanation{Cause: intake.InStep, Attempts: []delivery.Attempt{{At: now, ChangeType: "resume", Outcome: "delivered", Status: 204, DurationMS: 12}}}, `The last one delivered was "resume", 2026-11-24 10:15:30 UTC, HTTP status 204 after 12 ms.`},
+		{"Failed", intake.Explanation{Cause: intake.Due, Attempts: []delivery.Attempt{{At: now, ChangeType: "resume", Outcome: "retryable", Reason: "timeout", DurationMS: 10000}}}, `The last attempt, of "resume" at 2026-11-24 10:15:30 UTC, failed: it did not answer in time, after 10000 ms.`},
 	} {
 		test.why.ClientID, test.why.Tenant, test.why.Waiting, test.why.Now = "app1", "Cust1", entry, now
-		if got := test.why.Words(intake.Staff); !strings.Contains(got, test.want) {
+		if got := test.why.Description(intake.Staff); !strings.Contains(got, test.want) {
 			t.Errorf("%s: %q does not hold %q", test.name, got, test.want)
 		}
 	}
 	for _, c := range intake.AllCauses() {
-		w := intake.Why{ClientID: "app1", Tenant: "Cust1", Waiting: entry, Now: now, Cause: c}
-		if got := w.Words(intake.Staff); len(got) < 15 || strings.Contains(got, "%!") || strings.Contains(got, "0001") && c != intake.GateClosed && c != intake.Retry {
+		w := intake.Explanation{ClientID: "app1", Tenant: "Cust1", Waiting: entry, Now: now, Cause: c}
+		if got := w.Description(intake.Staff); len(got) < 15 || strings.Contains(got, "%!") || strings.Contains(got, "0001") && c != intake.CircuitOpen && c != intake.Retry {
 			t.Errorf("%s: %q", c, got)
 		}
 	}

@@ -22,37 +22,37 @@ const (
 	Partner Audience = true
 )
 
-// words say a reason to the audience.
-func (a Audience) words(c told.Cause) string {
+// describeCause say a reason to the audience.
+func (a Audience) describeCause(c told.Cause) string {
 	if a == Partner {
 		return c.Told().Words(partner.StateChange).String()
 	}
 	return c.Words(partner.StateChange)
 }
 
-// Words says in one paragraph why the tenant's truth has not arrived, or that it has. Nothing in it is an error's text or was said
+// Description says in one paragraph why the tenant's truth has not arrived, or that it has. Nothing in it is an error's text or was said
 // by the endpoint.
-func (w *Why) Words(to Audience) string {
-	sentences := []string{w.truth()}
+func (w *Explanation) Description(to Audience) string {
+	sentences := []string{w.describeStatus()}
 	switch w.Cause {
 	case NotApproved:
 		sentences = append(sentences, fmt.Sprintf("%s is not told, because the tenant has not approved it.", w.ClientID))
 	case UnknownTenant:
 	case InStep:
-		sentences = append(sentences, w.knows())
-	case FanOutOwed:
+		sentences = append(sentences, w.describeInStep())
+	case FanOutPending:
 		sentences = append(sentences, fmt.Sprintf("It is not in the mailbox of %s yet: the fan-out is under way, and where a process died in it another one finishes it within seconds.", w.ClientID))
 	default:
-		sentences = append(sentences, w.waits(), w.obstacle(to))
+		sentences = append(sentences, w.describePending(), w.describeObstacle(to))
 	}
-	if last := w.lastAttempt(to); last != "" {
+	if last := w.describeLastAttempt(to); last != "" {
 		sentences = append(sentences, last)
 	}
 	return strings.Join(sentences, " ")
 }
 
-// truth says what there is to know.
-func (w *Why) truth() string {
+// describeStatus says what there is to know.
+func (w *Explanation) describeStatus() string {
 	switch {
 	case !w.Known && len(w.Waiting) == 0:
 		return fmt.Sprintf("Nobody has reported anything of %s yet.", w.Tenant)
@@ -61,18 +61,18 @@ func (w *Why) truth() string {
 	case w.Newest.AcceptedAt.IsZero():
 		return fmt.Sprintf("%s is %s; its newest change is %q.", w.Tenant, w.Status.State, w.Newest.Type)
 	default:
-		return fmt.Sprintf("%s is %s; its newest change is %q, accepted %s.", w.Tenant, w.Status.State, w.Newest.Type, at(w.Newest.AcceptedAt))
+		return fmt.Sprintf("%s is %s; its newest change is %q, accepted %s.", w.Tenant, w.Status.State, w.Newest.Type, formatTime(w.Newest.AcceptedAt))
 	}
 }
 
-func (w *Why) knows() string {
+func (w *Explanation) describeInStep() string {
 	if w.top == 0 {
 		return fmt.Sprintf("There is nothing of it to tell: nothing waits for %s.", w.ClientID)
 	}
 	return fmt.Sprintf("%s knows: nothing waits for it.", w.ClientID)
 }
 
-func (w *Why) waits() string {
+func (w *Explanation) describePending() string {
 	oldest, replaced := w.Waiting[0].Since, int64(0)
 	types := make([]string, len(w.Waiting))
 	for i, c := range w.Waiting {
@@ -89,62 +89,62 @@ func (w *Why) waits() string {
 	if len(types) > 1 {
 		verb = "wait"
 	}
-	s := fmt.Sprintf("%s %s for %s since %s", strings.Join(types, ", "), verb, w.ClientID, at(oldest))
+	s := fmt.Sprintf("%s %s for %s since %s", strings.Join(types, ", "), verb, w.ClientID, formatTime(oldest))
 	if replaced > 0 {
-		s += fmt.Sprintf(", %s", count(replaced, "older change", "replaced"))
+		s += fmt.Sprintf(", %s", formatCount(replaced, "older change", "replaced"))
 	}
 	return s + "."
 }
 
-// count says how many there are of something that was done.
-func count(n int64, what, done string) string {
+// formatCount says how many there are of something that was done.
+func formatCount(n int64, what, done string) string {
 	if n == 1 {
 		return "1 " + what + " " + done
 	}
 	return fmt.Sprintf("%d %ss %s", n, what, done)
 }
 
-// obstacle says what holds back what waits, and what ends it.
-func (w *Why) obstacle(to Audience) string {
+// describeObstacle says what holds back what waits, and what ends it.
+func (w *Explanation) describeObstacle(to Audience) string {
 	switch w.Cause {
 	case NoURL:
 		return "The state change endpoint has no URL in this environment: what waits is delivered once it has one."
 	case SwitchedOff:
-		return w.off()
+		return w.describeSwitchedOff()
 	case Paused:
 		return "The app is paused: what waits is delivered when it is resumed."
 	case Sending:
 		return "It is being sent at this moment."
-	case GateClosed:
-		if w.newest().Reason == delivery.ReasonRateLimited {
-			return fmt.Sprintf("The endpoint asked for a pause%s: what waits goes out from %s on.", w.because(to), at(w.NextAttemptAt))
+	case CircuitOpen:
+		if w.newestFailure().Reason == delivery.ReasonRateLimited {
+			return fmt.Sprintf("The endpoint asked for a pause%s: what waits goes out from %s on.", w.describeFailure(to), formatTime(w.NextAttemptAt))
 		}
-		return fmt.Sprintf("The endpoint failed%s, so it is left alone until %s, when what waits is tried again%s.%s", w.because(to), at(w.NextAttemptAt), w.inARow(), w.together())
+		return fmt.Sprintf("The endpoint failed%s, so it is left alone until %s, when what waits is tried again%s.%s", w.describeFailure(to), formatTime(w.NextAttemptAt), w.describeOpenings(), w.describeCommonCause())
 	case Retry:
-		if w.newest().Refused {
-			return fmt.Sprintf("The endpoint works but did not take this notification%s: the next try is at %s, on the retry schedule.", w.because(to), at(w.NextAttemptAt))
+		if w.newestFailure().Refused {
+			return fmt.Sprintf("The endpoint works but did not take this notification%s: the next try is at %s, on the retry schedule.", w.describeFailure(to), formatTime(w.NextAttemptAt))
 		}
-		return fmt.Sprintf("The endpoint failed for this tenant%s, which says nothing of others: the next try is at %s.", w.because(to), at(w.NextAttemptAt))
+		return fmt.Sprintf("The endpoint failed for this tenant%s, which says nothing of others: the next try is at %s.", w.describeFailure(to), formatTime(w.NextAttemptAt))
 	default:
 		if late := w.Now.Sub(w.NextAttemptAt); late > overdue {
 			return fmt.Sprintf("It has been due for %s, and nobody sends it: see that a worker runs and reaches Redis.", late.Round(time.Second))
 		}
-		return fmt.Sprintf("It is due and goes out in its turn; %s in all for this app.", count(w.Ahead, "notification", "waiting"))
+		return fmt.Sprintf("It is due and goes out in its turn; %s in all for this app.", formatCount(w.Ahead, "notification", "waiting"))
 	}
 }
 
-// together says that others fail alike.
-func (w *Why) together() string {
+// describeCommonCause says that others fail alike.
+func (w *Explanation) describeCommonCause() string {
 	if w.CommonSince.IsZero() {
 		return ""
 	}
-	return fmt.Sprintf(" So do many others since %s, and none answers: the cause may be here.", at(w.CommonSince))
+	return fmt.Sprintf(" So do many others since %s, and none answers: the cause may be here.", formatTime(w.CommonSince))
 }
 
-func (w *Why) off() string {
+func (w *Explanation) describeSwitchedOff() string {
 	since := ""
 	if !w.Endpoint.SwitchedAt.IsZero() {
-		since = " on " + at(w.Endpoint.SwitchedAt)
+		since = " on " + formatTime(w.Endpoint.SwitchedAt)
 	}
 	const then = "what waits is delivered when it is switched on."
 	switch w.Endpoint.OffReason {
@@ -157,17 +157,17 @@ func (w *Why) off() string {
 	}
 }
 
-// because names the newest failure of what waits.
-func (w *Why) because(to Audience) string {
-	n := w.newest()
+// describeFailure names the newest failure of what waits.
+func (w *Explanation) describeFailure(to Audience) string {
+	n := w.newestFailure()
 	if n.Attempts == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" (%s; %s)", to.words(n.Reason.Cause()), count(int64(n.Attempts), "attempt", "failed"))
+	return fmt.Sprintf(" (%s; %s)", to.describeCause(n.Reason.Cause()), formatCount(int64(n.Attempts), "attempt", "failed"))
 }
 
-// newest is what failed last.
-func (w *Why) newest() (newest WaitingChange) {
+// newestFailure is what failed last.
+func (w *Explanation) newestFailure() (newest WaitingChange) {
 	for _, c := range w.Waiting {
 		if c.Attempts > 0 && !c.LastAttempt.Before(newest.LastAttempt) {
 			newest = c
@@ -176,15 +176,15 @@ func (w *Why) newest() (newest WaitingChange) {
 	return newest
 }
 
-func (w *Why) inARow() string {
+func (w *Explanation) describeOpenings() string {
 	if w.Openings < 2 {
 		return ""
 	}
 	return fmt.Sprintf(" (put off %d times in a row)", w.Openings)
 }
 
-// lastAttempt says how the newest attempt of the pair went.
-func (w *Why) lastAttempt(to Audience) string {
+// describeLastAttempt says how the newest attempt of the pair went.
+func (w *Explanation) describeLastAttempt(to Audience) string {
 	if len(w.Attempts) == 0 {
 		return ""
 	}
@@ -194,10 +194,10 @@ func (w *Why) lastAttempt(to Audience) string {
 		status = fmt.Sprintf(", HTTP status %d", a.Status)
 	}
 	if a.Outcome == delivery.Delivered.String() {
-		return fmt.Sprintf("The last one delivered was %q, %s%s after %d ms.", a.ChangeType, at(a.At), status, a.DurationMS)
+		return fmt.Sprintf("The last one delivered was %q, %s%s after %d ms.", a.ChangeType, formatTime(a.At), status, a.DurationMS)
 	}
-	return fmt.Sprintf("The last attempt, of %q at %s, failed: %s%s, after %d ms.", a.ChangeType, at(a.At), to.words(told.Named(a.Reason)), status, a.DurationMS)
+	return fmt.Sprintf("The last attempt, of %q at %s, failed: %s%s, after %d ms.", a.ChangeType, formatTime(a.At), to.describeCause(told.Named(a.Reason)), status, a.DurationMS)
 }
 
-// at is a time as people read it in a sentence.
-func at(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+// formatTime is a time as people read it in a sentence.
+func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }

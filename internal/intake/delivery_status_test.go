@@ -132,9 +132,9 @@ func (l *ledger) drain(v mailbox.Verdict, c mailbox.Closing) {
 	l.check(err)
 }
 
-func (l *ledger) knowledge(id string) intake.Knowledge {
+func (l *ledger) knowledge(id string) intake.DeliveryStatus {
 	l.Helper()
-	k, err := intake.NewAnswers(l.reg, l.box, l.dir, partner.Online).Knowledge(l.Context(), id)
+	k, err := intake.NewStatusReader(l.reg, l.box, l.dir, partner.Online).DeliveryStatus(l.Context(), id)
 	l.check(err)
 	if k.Change.ID != id {
 		l.Errorf("answered about %s", k.Change.ID)
@@ -143,12 +143,12 @@ func (l *ledger) knowledge(id string) intake.Knowledge {
 }
 
 // stands fails the test unless app1 stands so to a change.
-func (l *ledger) stands(id string, want intake.Outcome) intake.AppOutcome {
+func (l *ledger) stands(id string, want intake.DeliveryState) intake.AppDelivery {
 	l.Helper()
 	k := l.knowledge(id)
-	if len(k.Apps) != 1 || k.Apps[0].ClientID != app || k.Apps[0].Outcome != want || k.InStep != (want == intake.Settled) {
+	if len(k.Apps) != 1 || k.Apps[0].ClientID != app || k.Apps[0].State != want || k.InStep != (want == intake.Settled) {
 		l.Errorf("%+v, want %s", k, want)
-		return intake.AppOutcome{}
+		return intake.AppDelivery{}
 	}
 	return k.Apps[0]
 }
@@ -330,7 +330,7 @@ func TestNeverHadURL(t *testing.T) {
 		id := l.accept(tenant.Suspend, false)
 		l.check(l.reg.ClearOwed(l.Context(), []registry.Cleared{{Tenant: "a", Top: l.record().Top}}))
 		// nothing can wait for it, so that everyone who can know does
-		if k := l.knowledge(id); !k.InStep || len(k.Apps) != 1 || k.Apps[0].Outcome != intake.Off {
+		if k := l.knowledge(id); !k.InStep || len(k.Apps) != 1 || k.Apps[0].State != intake.Off {
 			l.Errorf("%+v", k)
 		}
 		// the first URL came, the telling that follows it has not
@@ -372,7 +372,7 @@ func TestApprovedLater(t *testing.T) {
 		l.put("app2", func(*partner.App) {})
 		l.approve("app2")
 		k := l.knowledge(id)
-		want := []intake.AppOutcome{{ClientID: app, Outcome: intake.Settled}, {ClientID: "app2", Outcome: intake.Waiting}}
+		want := []intake.AppDelivery{{ClientID: app, State: intake.Settled}, {ClientID: "app2", State: intake.Waiting}}
 		k.Apps[1].NextAttemptAt = time.Time{}
 		if d := cmp.Diff(want, k.Apps); d != "" || k.InStep {
 			l.Error(k.InStep, d)
@@ -402,7 +402,7 @@ func TestNobodyApproved(t *testing.T) {
 
 func TestUnknownChange(t *testing.T) {
 	ledgers(t, func(l *ledger) {
-		_, err := intake.NewAnswers(l.reg, l.box, l.dir, partner.Online).Knowledge(l.Context(), "chg_a_1")
+		_, err := intake.NewStatusReader(l.reg, l.box, l.dir, partner.Online).DeliveryStatus(l.Context(), "chg_a_1")
 		if !errors.Is(err, registry.ErrNotFound) {
 			l.Errorf("error %v", err)
 		}
@@ -461,7 +461,7 @@ func TestKnowledgeFails(t *testing.T) {
 		id := l.accept(tenant.Suspend, true)
 		for _, at := range []string{"change", "tenant", "approvers", "inspect", "views", "refresh"} {
 			b := broken{l, at}
-			if k, err := intake.NewAnswers(b, b, b, partner.Online).Knowledge(l.Context(), id); !errors.Is(err, errFake) || k.InStep {
+			if k, err := intake.NewStatusReader(b, b, b, partner.Online).DeliveryStatus(l.Context(), id); !errors.Is(err, errFake) || k.InStep {
 				l.Errorf("%s: %+v, %v", at, k, err)
 			}
 		}
