@@ -70,13 +70,13 @@ func (f *Finder) Run(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	defer func() {
-		err := within(context.WithoutCancel(ctx), settleWithin, func(ctx context.Context) error { return f.opts.Leases.Release(ctx, leaseName, f.holder) })
+		err := runWithTimeout(context.WithoutCancel(ctx), settleWithin, func(ctx context.Context) error { return f.opts.Leases.Release(ctx, leaseName, f.holder) })
 		if err != nil {
 			f.opts.Log.WarnContext(ctx, "lease of the finder of jobs not given back; it will run out", "err", err)
 		}
 	}()
 	for {
-		if err := within(ctx, lookWithin, f.lookWithLease); err != nil && ctx.Err() == nil {
+		if err := runWithTimeout(ctx, lookWithin, f.findWithLease); err != nil && ctx.Err() == nil {
 			f.opts.Log.WarnContext(ctx, "jobs that are listed nowhere not looked for; the next look is soon", "err", err)
 		}
 		select {
@@ -87,7 +87,7 @@ func (f *Finder) Run(ctx context.Context) {
 	}
 }
 
-func (f *Finder) lookWithLease(ctx context.Context) error {
+func (f *Finder) findWithLease(ctx context.Context) error {
 	held, err := f.opts.Leases.Lease(ctx, leaseName, f.holder, lookLease)
 	if err != nil || !held {
 		return err
@@ -95,16 +95,16 @@ func (f *Finder) lookWithLease(ctx context.Context) error {
 	if err := f.opts.Apps.Refresh(ctx); err != nil && !errors.Is(err, registry.ErrUnreadable) {
 		return fmt.Errorf("refresh apps: %w", err)
 	}
-	return f.Look(ctx)
+	return f.FindOnce(ctx)
 }
 
-// Look looks at some apps, in turns.
-func (f *Finder) Look(ctx context.Context) error {
-	return errors.Join(f.lookAtDeleted(ctx), f.lookAtLiving(ctx))
+// FindOnce looks at some apps, in turns.
+func (f *Finder) FindOnce(ctx context.Context) error {
+	return errors.Join(f.findDeleted(ctx), f.findLiving(ctx))
 }
 
-// lookAtDeleted looks at some deleted apps. One whose life cannot be ended is tried again when all behind it were.
-func (f *Finder) lookAtDeleted(ctx context.Context) error {
+// findDeleted looks at some deleted apps. One whose life cannot be ended is tried again when all behind it were.
+func (f *Finder) findDeleted(ctx context.Context) error {
 	gone, err := f.opts.Removed.RemovedApps(ctx, f.removed, lookAt)
 	if err != nil {
 		return err
@@ -119,7 +119,7 @@ func (f *Finder) lookAtDeleted(ctx context.Context) error {
 		if v := views[i]; errs[i] == nil && (v.Approvals+v.Waiting > 0 || v.Birth > 0 && v.Birth < g.Revision) {
 			errs[i] = f.opts.Deleted(ctx, g.App, g.Revision)
 		} else if errs[i] == nil {
-			former = append(former, clearings(g.App, v)...)
+			former = append(former, listClearJobIDs(g.App, v)...)
 		}
 		if errs[i] != nil && f.failed == 0 {
 			f.failed = g.Revision
@@ -133,15 +133,15 @@ func (f *Finder) lookAtDeleted(ctx context.Context) error {
 	default: // and from the start again: an older process may have broken off meanwhile, or a list been lost
 		f.removed = 0
 	}
-	errs = append(errs, f.list(ctx, former))
+	errs = append(errs, f.registerJobs(ctx, former))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("look after deleted apps: %w", err)
 	}
 	return nil
 }
 
-// lookAtLiving looks at some apps that exist: what is left of a life before theirs, and which jobs run for them.
-func (f *Finder) lookAtLiving(ctx context.Context) error {
+// findLiving looks at some apps that exist: what is left of a life before theirs, and which jobs run for them.
+func (f *Finder) findLiving(ctx context.Context) error {
 	var ids []partner.ClientID
 	for _, e := range f.opts.Apps.All() { // in the order of their ids
 		if id := e.Rec.App.ClientID; id > f.living && len(ids) < lookAt {
@@ -159,7 +159,7 @@ func (f *Finder) lookAtLiving(ctx context.Context) error {
 	var found []string
 	for i, id := range ids {
 		if errs[i] == nil {
-			found = append(found, clearings(id, views[i])...)
+			found = append(found, listClearJobIDs(id, views[i])...)
 		}
 	}
 	open, err := f.opts.Boxes.OpenJobs(ctx, ids)
@@ -168,15 +168,15 @@ func (f *Finder) lookAtLiving(ctx context.Context) error {
 			found = append(found, id.String())
 		}
 	}
-	errs = append(errs, err, f.list(ctx, found))
+	errs = append(errs, err, f.registerJobs(ctx, found))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("look for jobs of apps: %w", err)
 	}
 	return nil
 }
 
-// clearings names the jobs that clear away after an app's former lives.
-func clearings(app partner.ClientID, v mailbox.View) []string {
+// listClearJobIDs names the jobs that clear away after an app's former lives.
+func listClearJobIDs(app partner.ClientID, v mailbox.View) []string {
 	ids := make([]string, len(v.Former))
 	for i, birth := range v.Former {
 		ids[i] = mailbox.Clearing(mailbox.Life{App: app, Birth: birth}).String()
@@ -184,7 +184,7 @@ func clearings(app partner.ClientID, v mailbox.View) []string {
 	return ids
 }
 
-func (f *Finder) list(ctx context.Context, ids []string) error {
+func (f *Finder) registerJobs(ctx context.Context, ids []string) error {
 	if len(ids) == 0 {
 		return nil
 	}

@@ -29,7 +29,7 @@ func TestResync(t *testing.T) {
 		w.approve("app1", w.reported(450)...)
 		w.told(life)
 		w.worker(nil, nil)
-		id, n, err := w.desk.Tell(w.Context(), life, mailbox.JobResync, actor())
+		id, n, err := w.desk.StartDepositJob(w.Context(), life, mailbox.JobResync, actor())
 		if n != 450 || err != nil {
 			w.Fatal(n, err)
 		}
@@ -56,11 +56,11 @@ func TestDeletionOfABigApp(t *testing.T) {
 	w.approve("big", ids...)
 	w.approve("big", ids[0])
 	w.worker(nil, nil)
-	id, _, err := w.desk.Tell(t.Context(), life, mailbox.JobResync, actor()) // it runs while the app is deleted
+	id, _, err := w.desk.StartDepositJob(t.Context(), life, mailbox.JobResync, actor()) // it runs while the app is deleted
 	w.must(err)
 	gone := w.delete("big")
 	start := time.Now()
-	job, err := w.desk.Clear(t.Context(), gone, actor())
+	job, err := w.desk.ClearApp(t.Context(), gone, actor())
 	w.must(err)
 	took := time.Since(start)
 	w.await(job, fmt.Sprintf("done %d/%d", crowd, crowd))
@@ -103,7 +103,7 @@ func TestWorkersThatDie(t *testing.T) {
 	for range 2 {
 		w.worker(dying, nil)
 	}
-	id, _, err := w.desk.Tell(t.Context(), life, mailbox.JobResync, actor())
+	id, _, err := w.desk.StartDepositJob(t.Context(), life, mailbox.JobResync, actor())
 	w.must(err)
 	for killed := int64(1); killed <= kills; killed++ { // who was killed does not say when the job is due again: it is after the lease
 		redistest.Eventually(t, time.Minute, "a kill", func() bool { return made.Load() >= killed*20 })
@@ -157,7 +157,7 @@ func TestJobsShareAWorker(t *testing.T) {
 	made := map[partner.ClientID]mailbox.JobID{}
 	for i := range apps { // those first that are in the way
 		app := partner.ClientID(fmt.Sprintf("app%d", i))
-		id, _, err := w.desk.Tell(t.Context(), lives[app], mailbox.JobResync, actor())
+		id, _, err := w.desk.StartDepositJob(t.Context(), lives[app], mailbox.JobResync, actor())
 		w.must(err)
 		made[app] = id
 	}
@@ -187,7 +187,7 @@ func TestAFailingPageIsShown(t *testing.T) {
 			return w.approvals.AdvanceJob(ctx, c)
 		}
 		stop := w.worker(page, nil)
-		id, _, err := w.desk.Tell(w.Context(), life, mailbox.JobResync, actor())
+		id, _, err := w.desk.StartDepositJob(w.Context(), life, mailbox.JobResync, actor())
 		w.must(err)
 		w.await(id, "running 0/3 unreadable")
 		stop()
@@ -212,11 +212,11 @@ func TestTwoResyncsOfOneApp(t *testing.T) {
 			once()
 			return w.approvals.AdvanceJob(ctx, c)
 		}, nil)
-		first, _, err := w.desk.Tell(w.Context(), life, mailbox.JobResync, actor())
+		first, _, err := w.desk.StartDepositJob(w.Context(), life, mailbox.JobResync, actor())
 		w.must(err)
 		<-hold
 		for range 3 {
-			second, n, err := w.desk.Tell(w.Context(), life, mailbox.JobResync, actor())
+			second, n, err := w.desk.StartDepositJob(w.Context(), life, mailbox.JobResync, actor())
 			if second != first || n != 5 || err != nil {
 				w.Errorf("the second is %s of %d, %v", second, n, err)
 			}
@@ -246,7 +246,7 @@ func TestFinder(t *testing.T) {
 		life := w.app("app3", hook)
 		w.approve("app3", ids[1])
 		four := mailbox.Life{App: "app4", Birth: w.app("app4", hook).Birth}
-		resync, _, err := w.desk.Tell(w.Context(), four, mailbox.JobResync, actor())
+		resync, _, err := w.desk.StartDepositJob(w.Context(), four, mailbox.JobResync, actor())
 		w.must(err)
 		w.must(w.rdb.Del(w.Context(), keys.New("").Config(keys.ConfigJobs), keys.New("").Config(keys.ConfigJobsDue)).Err()) // a failover lost the list
 		w.must(w.reg.ListJobs(w.Context(), "job_app5_clear_zz", "job_app5_resync_zz", "of a newer version"))                // listed, and never made
@@ -299,7 +299,7 @@ func TestOneBrokenMailboxStopsNoOther(t *testing.T) {
 	w.must(w.rdb.HSet(t.Context(), broken, "format", "9").Err())
 	w.worker(nil, nil)
 	f := w.finder()
-	if err := f.Look(t.Context()); !errors.Is(err, mailbox.ErrFormat) {
+	if err := f.FindOnce(t.Context()); !errors.Is(err, mailbox.ErrFormat) {
 		t.Errorf("error %v", err)
 	}
 	w.look(f)
@@ -326,7 +326,7 @@ func TestList(t *testing.T) {
 			if i >= 4 {
 				kind = mailbox.JobCatchUp
 			}
-			id, _, err := w.desk.Tell(w.Context(), lives[app], kind, actor())
+			id, _, err := w.desk.StartDepositJob(w.Context(), lives[app], kind, actor())
 			w.must(err)
 			made = append(made, strings.TrimPrefix(id.String(), "job_"))
 		}
@@ -379,9 +379,9 @@ func TestCancel(t *testing.T) {
 	each(t, func(w *world) {
 		life := w.app("app1", hook)
 		w.approve("app1", w.reported(2)...)
-		catchUp, _, err := w.desk.Tell(w.Context(), life, mailbox.JobCatchUp, actor())
+		catchUp, _, err := w.desk.StartDepositJob(w.Context(), life, mailbox.JobCatchUp, actor())
 		w.must(err)
-		resync, _, err := w.desk.Tell(w.Context(), life, mailbox.JobResync, actor())
+		resync, _, err := w.desk.StartDepositJob(w.Context(), life, mailbox.JobResync, actor())
 		w.must(err)
 		for id, want := range map[mailbox.JobID]error{
 			catchUp: jobs.ErrKept, {App: "app1", Kind: mailbox.JobClear, Number: 1}: registry.ErrNotFound, {App: "app1", Kind: mailbox.JobResync, Number: 1}: registry.ErrNotFound,
@@ -397,7 +397,7 @@ func TestCancel(t *testing.T) {
 		if got := w.job(resync); got != "cancelled 0/2 by_people" {
 			w.Error(got)
 		}
-		again, _, err := w.desk.Tell(w.Context(), life, mailbox.JobResync, actor())
+		again, _, err := w.desk.StartDepositJob(w.Context(), life, mailbox.JobResync, actor())
 		w.must(err)
 		w.await(again, "done 2/2")
 		if err := w.desk.Cancel(w.Context(), again); !errors.Is(err, jobs.ErrOver) {

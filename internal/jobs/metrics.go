@@ -65,7 +65,7 @@ func (m *Metrics) countEnded(k mailbox.JobKind, s mailbox.JobState) {
 	}
 }
 
-func (m *Metrics) show(n Counts) {
+func (m *Metrics) setCounts(n Counts) {
 	if m == nil {
 		return
 	}

@@ -28,16 +28,16 @@ func TestReasons(t *testing.T) {
 		mailbox.Unreadable:  registry.ErrUnreadable,
 		mailbox.Internal:    errors.New("no luck"),
 	} {
-		if got := r.reasonOf(fmt.Errorf("page of job: %w", err)); got != want {
+		if got := r.failureReason(fmt.Errorf("page of job: %w", err)); got != want {
 			t.Errorf("%v is %q, want %q", err, got, want)
 		}
 	}
 	for _, err := range []error{context.DeadlineExceeded, fmt.Errorf("read: %w", context.DeadlineExceeded)} {
-		if got := r.reasonOf(err); got != mailbox.StoreAway {
+		if got := r.failureReason(err); got != mailbox.StoreAway {
 			t.Errorf("%v is %q", err, got)
 		}
 	}
-	if got := r.reasonOf(mailbox.ErrFormat); got != mailbox.Unreadable {
+	if got := r.failureReason(mailbox.ErrFormat); got != mailbox.Unreadable {
 		t.Errorf("a newer format is %q", got)
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// Due is the list of jobs that run.
-type Due interface {
+// DueList is the list of jobs that run.
+type DueList interface {
 	DueJobs(ctx context.Context, limit int, next time.Duration) ([]string, error)
 	LookAgain(ctx context.Context, id string, in time.Duration) error
 	JobAbsent(ctx context.Context, id string, in time.Duration) error
@@ -34,7 +34,7 @@ type Claims interface {
 
 // Options of a Runner.
 type Options struct {
-	Due    Due
+	Due    DueList
 	Claims Claims
 	// Page makes the next page of a claimed job, and reports whether the job has ended with it.
 	Page func(ctx context.Context, c *mailbox.JobClaim) (ended bool, err error)
@@ -108,12 +108,12 @@ func (r *Runner) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err := r.takeDue(ctx, &work); err != nil && ctx.Err() == nil {
+		if err := r.startDueJobs(ctx, &work); err != nil && ctx.Err() == nil {
 			r.opts.Log.WarnContext(ctx, "jobs not looked for; the next look is soon", "err", err)
 		}
 		if now := time.Now(); now.Sub(counted) >= countEvery {
 			counted = now
-			if err := r.count(ctx, now); err != nil && ctx.Err() == nil {
+			if err := r.countJobs(ctx, now); err != nil && ctx.Err() == nil {
 				r.opts.Log.WarnContext(ctx, "jobs not counted; the next count is soon", "err", err)
 			}
 		}
@@ -121,8 +121,8 @@ func (r *Runner) Run(ctx context.Context) {
 	}
 }
 
-// takeDue takes as many jobs as there is room for.
-func (r *Runner) takeDue(ctx context.Context, work *sync.WaitGroup) error {
+// startDueJobs takes as many jobs as there is room for.
+func (r *Runner) startDueJobs(ctx context.Context, work *sync.WaitGroup) error {
 	r.mu.Lock()
 	room := r.opts.AtOnce - r.busy
 	r.mu.Unlock()
@@ -137,7 +137,7 @@ func (r *Runner) takeDue(ctx context.Context, work *sync.WaitGroup) error {
 		r.busy++
 		r.mu.Unlock()
 		work.Go(func() {
-			r.serve(ctx, id)
+			r.serveJob(ctx, id)
 			r.mu.Lock()
 			r.busy--
 			r.mu.Unlock()
@@ -147,15 +147,15 @@ func (r *Runner) takeDue(ctx context.Context, work *sync.WaitGroup) error {
 	return err
 }
 
-// serve looks after one job: it claims it, and makes pages for a slice of time.
-func (r *Runner) serve(ctx context.Context, name string) {
+// serveJob looks after one job: it claims it, and makes pages for a slice of time.
+func (r *Runner) serveJob(ctx context.Context, name string) {
 	id, err := mailbox.ParseJobID(name)
 	if err != nil { // a newer version's, whose workers look after it
 		return
 	}
 	var c mailbox.JobClaim
 	is := mailbox.JobBusy
-	err = within(ctx, settleWithin, func(ctx context.Context) error {
+	err = runWithTimeout(ctx, settleWithin, func(ctx context.Context) error {
 		var wait time.Duration
 		c, is, wait, err = r.opts.Claims.ClaimJob(ctx, id, uuid.NewString())
 		switch {
@@ -166,7 +166,7 @@ func (r *Runner) serve(ctx context.Context, name string) {
 		case is == mailbox.JobEnded:
 			return r.opts.Due.JobEnded(ctx, name)
 		case is == mailbox.JobAbsent:
-			return r.takeAbsent(ctx, id)
+			return r.resolveAbsentJob(ctx, id)
 		}
 		return nil
 	})
@@ -174,12 +174,12 @@ func (r *Runner) serve(ctx context.Context, name string) {
 	case err != nil && ctx.Err() == nil:
 		r.opts.Log.WarnContext(ctx, "job not looked after; the next look is soon", "job", name, "err", err)
 	case err == nil && is == mailbox.JobTaken:
-		r.work(ctx, &c)
+		r.makePages(ctx, &c)
 	}
 }
 
-// takeAbsent looks after a job that is listed and not there. That of a clearing is made where there is something to be cleared away.
-func (r *Runner) takeAbsent(ctx context.Context, id mailbox.JobID) error {
+// resolveAbsentJob looks after a job that is listed and not there. That of a clearing is made where there is something to be cleared away.
+func (r *Runner) resolveAbsentJob(ctx context.Context, id mailbox.JobID) error {
 	if id.Kind == mailbox.JobClear {
 		made, err := r.opts.Claims.MakeClearing(ctx, mailbox.Life{App: id.App, Birth: id.Number}, "", "", false)
 		if err != nil {
@@ -192,12 +192,12 @@ func (r *Runner) takeAbsent(ctx context.Context, id mailbox.JobID) error {
 	return r.opts.Due.JobAbsent(ctx, id.String(), r.opts.Poll)
 }
 
-// work makes pages of a claimed job until its slice is over, or ctx.
-func (r *Runner) work(ctx context.Context, c *mailbox.JobClaim) {
+// makePages makes pages of a claimed job until its slice is over, or ctx.
+func (r *Runner) makePages(ctx context.Context, c *mailbox.JobClaim) {
 	for until := time.Now().Add(r.opts.Slice); ; {
 		ended := false
 		// A page that has begun is finished although ctx ends: what it arms must be enqueued.
-		err := within(context.WithoutCancel(ctx), pageWithin, func(ctx context.Context) (err error) {
+		err := runWithTimeout(context.WithoutCancel(ctx), pageWithin, func(ctx context.Context) (err error) {
 			ended, err = r.opts.Page(ctx, c)
 			return err
 		})
@@ -208,15 +208,15 @@ func (r *Runner) work(ctx context.Context, c *mailbox.JobClaim) {
 		if err == nil && !ended && ctx.Err() == nil && time.Now().Before(until) {
 			continue
 		}
-		if err := within(context.WithoutCancel(ctx), settleWithin, func(ctx context.Context) error { return r.settle(ctx, *c, ended, err) }); err != nil {
+		if err := runWithTimeout(context.WithoutCancel(ctx), settleWithin, func(ctx context.Context) error { return r.settleJob(ctx, *c, ended, err) }); err != nil {
 			r.opts.Log.WarnContext(ctx, "job not given back; its claim runs out", "job", c.ID.String(), "err", err)
 		}
 		return
 	}
 }
 
-// settle writes what became of a job whose slice is over.
-func (r *Runner) settle(ctx context.Context, c mailbox.JobClaim, ended bool, failed error) error {
+// settleJob writes what became of a job whose slice is over.
+func (r *Runner) settleJob(ctx context.Context, c mailbox.JobClaim, ended bool, failed error) error {
 	name := c.ID.String()
 	switch {
 	case failed == nil && ended:
@@ -231,7 +231,7 @@ func (r *Runner) settle(ctx context.Context, c mailbox.JobClaim, ended bool, fai
 		r.opts.Metrics.countEnded(c.ID.Kind, mailbox.JobCancelled)
 		return r.opts.Due.JobEnded(ctx, name)
 	}
-	why := r.reasonOf(failed)
+	why := r.failureReason(failed)
 	state, pause, err := r.opts.Claims.FailJob(ctx, c, why)
 	r.opts.Log.WarnContext(ctx, "page of a job failed", "job", name, "reason", string(why), "retry_in_ms", pause.Milliseconds(), "err", failed)
 	if err != nil {
@@ -250,8 +250,8 @@ const (
 	faultReplicas = "replicas"
 )
 
-// reasonOf is the word for why a page failed.
-func (r *Runner) reasonOf(err error) mailbox.JobReason {
+// failureReason is the word for why a page failed.
+func (r *Runner) failureReason(err error) mailbox.JobReason {
 	switch fault := r.opts.StoreFault(err); {
 	case fault == faultMemory:
 		return mailbox.StoreFull
@@ -273,8 +273,8 @@ const (
 	countRead = 200
 )
 
-// count shows the jobs that run, those that fail, and for how long the oldest one has run.
-func (r *Runner) count(ctx context.Context, now time.Time) error {
+// countJobs shows the jobs that run, those that fail, and for how long the oldest one has run.
+func (r *Runner) countJobs(ctx context.Context, now time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, pageWithin)
 	defer cancel()
 	n := Counts{Open: map[mailbox.JobKind]int{}, Failing: map[mailbox.JobKind]int{}}
@@ -307,13 +307,13 @@ func (r *Runner) count(ctx context.Context, now time.Time) error {
 			}
 		}
 		if len(page) < countPage {
-			r.opts.Metrics.show(n)
+			r.opts.Metrics.setCounts(n)
 			return nil
 		}
 	}
 }
 
-func within(ctx context.Context, d time.Duration, f func(context.Context) error) error {
+func runWithTimeout(ctx context.Context, d time.Duration, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	return f(ctx)

@@ -41,7 +41,7 @@ type world struct {
 	box       *mailbox.Store
 	dir       *registry.Directory
 	approvals *fanout.Approvals
-	desk      *jobs.Desk
+	desk      *jobs.Manager
 	metrics   *prometheus.Registry
 	log       *slog.Logger
 }
@@ -64,7 +64,7 @@ func newWorld(t testing.TB, rdb redis.UniversalClient) *world {
 	}
 	w.dir = registry.NewDirectory(w.reg)
 	w.approvals = fanout.NewApprovals(fanout.ApprovalsOptions{Index: w.reg, Admissions: w.box, Apps: w.dir, Waker: nobody{}, Log: w.log})
-	w.desk = jobs.NewDesk(w.reg, w.box, w.box, nil, time.Now)
+	w.desk = jobs.NewManager(w.reg, w.box, w.box, nil, time.Now)
 	return w
 }
 
@@ -206,7 +206,7 @@ func (w *world) finder() *jobs.Finder {
 	return jobs.NewFinder(jobs.FinderOptions{
 		Leases: w.reg, Removed: w.reg, Lists: w.reg, Apps: w.dir, Boxes: w.box, Log: w.log,
 		Deleted: func(ctx context.Context, id partner.ClientID, revision int64) error {
-			_, err := w.desk.Clear(ctx, mailbox.Life{App: id, Birth: revision}, registry.Actor{})
+			_, err := w.desk.ClearApp(ctx, mailbox.Life{App: id, Birth: revision}, registry.Actor{})
 			return err
 		},
 	})
@@ -215,7 +215,7 @@ func (w *world) finder() *jobs.Finder {
 func (w *world) look(f *jobs.Finder) {
 	w.Helper()
 	w.must(w.dir.Refresh(w.Context()))
-	w.must(f.Look(w.Context()))
+	w.must(f.FindOnce(w.Context()))
 }
 
 // census lists the keys of an app, and the index entries that name it.

@@ -23,7 +23,7 @@ type appEvents struct {
 	boxes     *mailbox.Store
 	store     *registry.Store
 	waker     *waker
-	jobs      *jobs.Desk
+	jobs      *jobs.Manager
 	incidents *registry.IncidentStore
 	probes    *registry.ProbeStore
 	people    people
@@ -57,7 +57,7 @@ func (a *appEvents) AppWritten(ctx context.Context, old *registry.AppRecord, rec
 		before = old.App
 	}
 	if app.EverHadURL && !before.EverHadURL && old != nil {
-		_, _, err := a.jobs.Tell(ctx, lifeOf(rec), mailbox.JobCatchUp, registry.Actor{})
+		_, _, err := a.jobs.StartDepositJob(ctx, lifeOf(rec), mailbox.JobCatchUp, registry.Actor{})
 		errs = append(errs, err)
 	}
 	for _, k := range partner.AllEndpointKinds() {
@@ -74,7 +74,7 @@ func (a *appEvents) AppWritten(ctx context.Context, old *registry.AppRecord, rec
 	}
 	errs = append(errs, a.asker.Ask(ctx, app))
 	if old == nil {
-		errs = append(errs, a.jobs.ClearFormer(ctx, app.ClientID))
+		errs = append(errs, a.jobs.ClearFormerLives(ctx, app.ClientID))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("spread the new settings of app %s: %w", app.ClientID, err)
@@ -108,7 +108,7 @@ func (a *appEvents) AppResumed(ctx context.Context, rec registry.AppRecord) erro
 // AppDeleted implements httpapi.AppEvents, and the repair of a deletion cut short.
 func (a *appEvents) AppDeleted(ctx context.Context, id partner.ClientID, revision int64, actor registry.Actor) (string, error) {
 	a.nudge()
-	job, err := a.jobs.Clear(ctx, mailbox.Life{App: id, Birth: revision}, actor)
+	job, err := a.jobs.ClearApp(ctx, mailbox.Life{App: id, Birth: revision}, actor)
 	if err != nil {
 		return "", fmt.Errorf("clear away after app %s: %w", id, err)
 	}

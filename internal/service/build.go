@@ -42,7 +42,7 @@ type parts struct {
 	api       *httpapi.API
 	fanout    *fanout.Fanout
 	approvals *fanout.Approvals
-	jobs      *jobs.Desk
+	jobs      *jobs.Manager
 	teller    *teller
 	tracker   *alerting.Tracker
 	// drainTracker is the tracker of what drains see, by their connections.
@@ -165,7 +165,7 @@ func (s *Service) buildFanout() {
 	p.approvals = fanout.NewApprovals(fanout.ApprovalsOptions{
 		Index: s.store, Admissions: s.deposits, Apps: s.dir, Waker: p.waker, Metrics: metrics, Log: s.log,
 	})
-	p.jobs = jobs.NewDesk(s.store, s.deposits, s.boxes, s.wakeJobs, time.Now)
+	p.jobs = jobs.NewManager(s.store, s.deposits, s.boxes, s.wakeJobs, time.Now)
 	p.teller = &teller{dir: s.dir, approvals: p.approvals, jobs: p.jobs, pauses: s.store}
 	if s.has(RoleWorker) {
 		s.runner = fanout.NewRunner(p.fanout.Run, func(ctx context.Context, ts []tenant.ID) error {

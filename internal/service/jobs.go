@@ -47,7 +47,7 @@ func (s *Service) wakeJobs() {
 type teller struct {
 	dir       *registry.Directory
 	approvals *fanout.Approvals
-	jobs      *jobs.Desk
+	jobs      *jobs.Manager
 	pauses    pauses
 }
 
@@ -76,7 +76,7 @@ func (t *teller) ResyncAll(ctx context.Context, rec registry.AppRecord, actor re
 		return "", 0, err
 	}
 	if wait > 0 { // whoever asks again so soon is told of what runs
-		j, running, err := t.jobs.Running(ctx, lifeOf(rec), mailbox.JobResync)
+		j, running, err := t.jobs.RunningJob(ctx, lifeOf(rec), mailbox.JobResync)
 		if err == nil && !running {
 			err = &httpapi.ResyncTooSoonError{Wait: wait}
 		}
@@ -85,7 +85,7 @@ func (t *teller) ResyncAll(ctx context.Context, rec registry.AppRecord, actor re
 		}
 		return j.ID.String(), j.Of, nil
 	}
-	id, n, err := t.jobs.Tell(ctx, lifeOf(rec), mailbox.JobResync, actor)
+	id, n, err := t.jobs.StartDepositJob(ctx, lifeOf(rec), mailbox.JobResync, actor)
 	if err != nil { // a repeat may try at once
 		_ = t.pauses.Release(context.WithoutCancel(ctx), name, holder) // it ends by itself, too
 	}
@@ -101,7 +101,7 @@ func (t *teller) CatchUp(ctx context.Context, app partner.ClientID) error {
 	if !ok {
 		return nil
 	}
-	_, _, err := t.jobs.Tell(ctx, lifeOf(e.Rec), mailbox.JobCatchUp, registry.Actor{})
+	_, _, err := t.jobs.StartDepositJob(ctx, lifeOf(e.Rec), mailbox.JobCatchUp, registry.Actor{})
 	if errors.Is(err, mailbox.ErrGone) {
 		return nil
 	}

@@ -27,7 +27,7 @@ func TestOf200ResyncsOneRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	made := &counted{Store: boxes}
-	tell := &teller{jobs: jobs.NewDesk(store, made, boxes, nil, time.Now), pauses: store}
+	tell := &teller{jobs: jobs.NewManager(store, made, boxes, nil, time.Now), pauses: store}
 	var mu sync.Mutex
 	answers := map[string]int{}
 	var all sync.WaitGroup

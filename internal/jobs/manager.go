@@ -21,13 +21,13 @@ type Lists interface {
 	ListedJobs(ctx context.Context, before int64, limit int) ([]registry.ListedJob, error)
 }
 
-// Tellings make the jobs whose making is answered for: they outlive a failover.
-type Tellings interface {
+// DepositJobs make the jobs whose making is answered for: they outlive a failover.
+type DepositJobs interface {
 	MakeTelling(ctx context.Context, life mailbox.Life, id mailbox.JobID, by, role string) (made mailbox.JobID, approvals int64, err error)
 }
 
-// Boxes make other jobs, and show and end all.
-type Boxes interface {
+// Mailboxes make other jobs, and show and end all.
+type Mailboxes interface {
 	Died(ctx context.Context, life mailbox.Life) error
 	View(ctx context.Context, app partner.ClientID) (mailbox.View, error)
 	MakeClearing(ctx context.Context, life mailbox.Life, by, role string, always bool) (bool, error)
@@ -36,31 +36,31 @@ type Boxes interface {
 	CancelJob(ctx context.Context, id mailbox.JobID) (mailbox.JobState, error)
 }
 
-// Desk makes, shows and cancels jobs. It is safe for concurrent use.
-type Desk struct {
+// Manager makes, shows and cancels jobs. It is safe for concurrent use.
+type Manager struct {
 	lists    Lists
-	tellings Tellings
-	boxes    Boxes
+	tellings DepositJobs
+	boxes    Mailboxes
 	now      func() time.Time
 	// made hears of each job that waits for somebody; it does not block.
 	made func()
 }
 
-// NewDesk returns a Desk. made hears, in the process that makes a job, that there is one to be done; nil for nobody.
-func NewDesk(lists Lists, tellings Tellings, boxes Boxes, made func(), now func() time.Time) *Desk {
+// NewManager returns a Desk. made hears, in the process that makes a job, that there is one to be done; nil for nobody.
+func NewManager(lists Lists, tellings DepositJobs, boxes Mailboxes, made func(), now func() time.Time) *Manager {
 	if made == nil {
 		made = func() {}
 	}
-	return &Desk{lists: lists, tellings: tellings, boxes: boxes, made: made, now: now}
+	return &Manager{lists: lists, tellings: tellings, boxes: boxes, made: made, now: now}
 }
 
 // slowMaking is how long listing and making may take together before the job is listed once more: it may have been struck
 // off in between as one that nobody made.
 const slowMaking = time.Minute
 
-// Tell has an app told of its tenants by a job, or joins the one that runs: it then goes round once more. It returns the job and how many
+// StartDepositJob has an app told of its tenants by a job, or joins the one that runs: it then goes round once more. It returns the job and how many
 // approvals there are.
-func (d *Desk) Tell(ctx context.Context, life mailbox.Life, kind mailbox.JobKind, by registry.Actor) (mailbox.JobID, int64, error) {
+func (d *Manager) StartDepositJob(ctx context.Context, life mailbox.Life, kind mailbox.JobKind, by registry.Actor) (mailbox.JobID, int64, error) {
 	start := d.now()
 	id := mailbox.JobID{App: life.App, Kind: kind, Number: start.UnixMicro()}
 	if err := d.lists.ListJobs(ctx, id.String()); err != nil {
@@ -81,8 +81,8 @@ func (d *Desk) Tell(ctx context.Context, life mailbox.Life, kind mailbox.JobKind
 	return made, approvals, unlisted
 }
 
-// Running is the telling job of a kind that runs for an app, if one does.
-func (d *Desk) Running(ctx context.Context, life mailbox.Life, kind mailbox.JobKind) (mailbox.Job, bool, error) {
+// RunningJob is the telling job of a kind that runs for an app, if one does.
+func (d *Manager) RunningJob(ctx context.Context, life mailbox.Life, kind mailbox.JobKind) (mailbox.Job, bool, error) {
 	open, err := d.boxes.OpenJobs(ctx, []partner.ClientID{life.App})
 	if err != nil {
 		return mailbox.Job{}, false, err
@@ -103,8 +103,8 @@ func (d *Desk) Running(ctx context.Context, life mailbox.Life, kind mailbox.JobK
 	return mailbox.Job{}, false, nil
 }
 
-// Clear ends the life of a deleted app, and has a job clear away after it. birth of the life is the deletion's revision.
-func (d *Desk) Clear(ctx context.Context, life mailbox.Life, by registry.Actor) (mailbox.JobID, error) {
+// ClearApp ends the life of a deleted app, and has a job clear away after it. birth of the life is the deletion's revision.
+func (d *Manager) ClearApp(ctx context.Context, life mailbox.Life, by registry.Actor) (mailbox.JobID, error) {
 	id := mailbox.Clearing(life)
 	// The life ends whether its job can be listed or not: what is left then is found.
 	listed := d.lists.ListJobs(ctx, id.String())
@@ -117,8 +117,8 @@ func (d *Desk) Clear(ctx context.Context, life mailbox.Life, by registry.Actor) 
 	return id, errors.Join(listed, err)
 }
 
-// ClearFormer has jobs clear away after the former lives of an app.
-func (d *Desk) ClearFormer(ctx context.Context, app partner.ClientID) error {
+// ClearFormerLives has jobs clear away after the former lives of an app.
+func (d *Manager) ClearFormerLives(ctx context.Context, app partner.ClientID) error {
 	v, err := d.boxes.View(ctx, app)
 	if err != nil || len(v.Former) == 0 {
 		return err
@@ -133,7 +133,7 @@ func (d *Desk) ClearFormer(ctx context.Context, app partner.ClientID) error {
 }
 
 // Job reads a job. Errors: registry.ErrNotFound.
-func (d *Desk) Job(ctx context.Context, id mailbox.JobID) (mailbox.Job, error) {
+func (d *Manager) Job(ctx context.Context, id mailbox.JobID) (mailbox.Job, error) {
 	js, err := d.boxes.Jobs(ctx, []mailbox.JobID{id})
 	if err != nil {
 		return mailbox.Job{}, err
@@ -152,7 +152,7 @@ var (
 
 // Cancel ends a job between two pages. What it wrote stays written. Errors: registry.ErrNotFound, ErrKept, ErrOver. It may be
 // repeated.
-func (d *Desk) Cancel(ctx context.Context, id mailbox.JobID) error {
+func (d *Manager) Cancel(ctx context.Context, id mailbox.JobID) error {
 	if !id.Kind.Cancellable() {
 		if _, err := d.Job(ctx, id); err != nil {
 			return err
@@ -182,7 +182,7 @@ type Query struct {
 	Limit int
 }
 
-func (q *Query) wants(id mailbox.JobID) bool {
+func (q *Query) matchesID(id mailbox.JobID) bool {
 	if q.App != "" && id.App != q.App {
 		return false
 	}
@@ -198,7 +198,7 @@ const (
 )
 
 // List lists jobs that run or ended lately, newest first. A page may be short, or empty, although there is a next one.
-func (d *Desk) List(ctx context.Context, q Query) (out []mailbox.Job, next string, err error) {
+func (d *Manager) List(ctx context.Context, q Query) (out []mailbox.Job, next string, err error) {
 	after := int64(0)
 	if q.After != "" {
 		if after, err = strconv.ParseInt(q.After, 10, 64); err != nil {
@@ -214,7 +214,7 @@ func (d *Desk) List(ctx context.Context, q Query) (out []mailbox.Job, next strin
 		var at []int64
 		for _, l := range page {
 			id, err := mailbox.ParseJobID(l.ID)
-			if err == nil && q.wants(id) { // else it is a newer version's
+			if err == nil && q.matchesID(id) { // else it is a newer version's
 				ids, at = append(ids, id), append(at, l.Listed)
 			}
 		}
