@@ -75,7 +75,7 @@ func TestEachKindOfGapIsClosedAndCounted(t *testing.T) {
 		}, map[string]int{"retell": 3}, nil},
 		"LostListing": {func(w *world) {
 			w.accept("b", tenant.Suspend)
-			w.must(w.rdb.ZRem(w.Context(), w.keys.Owed(keys.OwedTenants), "b").Err())
+			w.must(w.rdb.ZRem(w.Context(), w.keys.Pending(keys.PendingTenants), "b").Err())
 		}, map[string]int{"listing": 1}, []string{"b suspend"}},
 	} {
 		t.Run(name, func(t *testing.T) {

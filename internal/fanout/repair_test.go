@@ -136,7 +136,7 @@ func TestUnreadableNoteFailsTheRepair(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Mini(t)
 	s := newShim(t, rdb)
-	rdb.ZAdd(t.Context(), keys.New("").Owed(keys.OwedApprovals), redis.Z{Member: "nobody", Score: 1})
+	rdb.ZAdd(t.Context(), keys.New("").Pending(keys.PendingApprovals), redis.Z{Member: "nobody", Score: 1})
 	if err := s.repairer().Repair(t.Context()); !errors.Is(err, registry.ErrUnreadable) {
 		t.Errorf("error %v", err)
 	}
@@ -158,7 +158,7 @@ func TestOneBrokenMailboxStopsNoOther(t *testing.T) {
 		if err := s.reg.RemoveApprover(t.Context(), []tenant.ID{"a"}, "app2"); err != nil {
 			t.Fatal(err)
 		}
-		rdb.ZAdd(t.Context(), keys.New("").Owed(keys.OwedApprovals), redis.Z{Member: "nobody", Score: 1})
+		rdb.ZAdd(t.Context(), keys.New("").Pending(keys.PendingApprovals), redis.Z{Member: "nobody", Score: 1})
 		ok[[]registry.Unsettled](t)(s.reg.NoteApprovals(t.Context(), "app1", ids))
 		ok[[]registry.Unsettled](t)(s.reg.NoteApprovals(t.Context(), "app2", []tenant.ID{"a"}))
 		rdb.HSet(t.Context(), keys.New("").App("app1", keys.AppMailbox), "format", "9")
@@ -173,7 +173,7 @@ func TestOneBrokenMailboxStopsNoOther(t *testing.T) {
 		for range 2 {
 			_ = r.Repair(t.Context())
 		}
-		left := ok[int64](t)(rdb.ZCard(t.Context(), keys.New("").Owed(keys.OwedApprovals)).Result())
+		left := ok[int64](t)(rdb.ZCard(t.Context(), keys.New("").Pending(keys.PendingApprovals)).Result())
 		if left != 1 {
 			t.Errorf("%d notes left, want the unreadable one", left)
 		}

@@ -25,27 +25,27 @@ func New(prefix string) Space {
 // Prefix returns the prefix.
 func (s Space) Prefix() string { return s.prefix }
 
-func (s Space) key(tag, suffix string) string { return s.prefix + ":{" + tag + "}:" + suffix }
+func (s Space) buildKey(tag, suffix string) string { return s.prefix + ":{" + tag + "}:" + suffix }
 
 // App is a key in an app's slot.
 func (s Space) App(id partner.ClientID, suffix AppKey) string {
-	return s.key(string(id), string(suffix))
+	return s.buildKey(string(id), string(suffix))
 }
 
 // Tenant is a key in a tenant's slot.
 func (s Space) Tenant(id tenant.ID, suffix TenantKey) string {
-	return s.key(string(id), string(suffix))
+	return s.buildKey(string(id), string(suffix))
 }
 
 // Config is a key in the slot of the service's own settings.
-func (s Space) Config(suffix ConfigKey) string { return s.key("config", string(suffix)) }
+func (s Space) Config(suffix ConfigKey) string { return s.buildKey("config", string(suffix)) }
 
-// Owed is a key in the slot of the fan-outs that are owed.
-func (s Space) Owed(suffix OwedKey) string { return s.key("owed", string(suffix)) }
+// Pending is a key in the slot of the fan-outs that are owed.
+func (s Space) Pending(suffix PendingKey) string { return s.buildKey("owed", string(suffix)) }
 
 // Recipient is a key in the slot of a recipient of mail, who is named by a hash of the address.
 func (s Space) Recipient(recipient string, suffix RecipientKey) string {
-	return s.key(recipient, string(suffix))
+	return s.buildKey(recipient, string(suffix))
 }
 
 // IndexPattern is what the key of a tenant's TenantApprovals begins and ends with, around the tenant.
@@ -213,8 +213,8 @@ const (
 	ConfigSuppressed ConfigKey = "suppressed"
 	// ConfigUnasked SET of the trays of questions whose recipients want no more of them.
 	ConfigUnasked ConfigKey = "unasked"
-	// ConfigTrays ZSET recipient, or tray of questions -> when its tray was last listed, ms.
-	ConfigTrays ConfigKey = "trays"
+	// ConfigMailQueues ZSET recipient, or tray of questions -> when its tray was last listed, ms.
+	ConfigMailQueues ConfigKey = "trays"
 )
 
 // RecipientKey is the suffix of a key in a recipient's slot.
@@ -222,20 +222,20 @@ type RecipientKey string
 
 // Keys in a recipient's slot.
 const (
-	// RecipientTray HASH of the letters, or of the questions, that wait for one recipient, see tray_put.lua.
-	RecipientTray RecipientKey = "tray"
+	// RecipientMailQueue HASH of the letters, or of the questions, that wait for one recipient, see tray_put.lua.
+	RecipientMailQueue RecipientKey = "tray"
 )
 
-// OwedKey is the suffix of a key in the slot of owed fan-outs.
-type OwedKey string
+// PendingKey is the suffix of a key in the slot of owed fan-outs.
+type PendingKey string
 
 // Keys in the slot of owed fan-outs.
 const (
-	// OwedTenants ZSET tenant -> ticket of the latest accept.
-	OwedTenants OwedKey = "tenants_owed"
-	// OwedApprovals ZSET "client id|tenant|call" -> ticket of the call that set out to change the approval.
-	OwedApprovals OwedKey = "approvals_owed"
-	// OwedTicket STRING: the last ticket given out, in microseconds of Redis's clock or one more
+	// PendingTenants ZSET tenant -> ticket of the latest accept.
+	PendingTenants PendingKey = "tenants_owed"
+	// PendingApprovals ZSET "client id|tenant|call" -> ticket of the call that set out to change the approval.
+	PendingApprovals PendingKey = "approvals_owed"
+	// PendingTicket STRING: the last ticket given out, in microseconds of Redis's clock or one more
 	// than the ticket before.
-	OwedTicket OwedKey = "ticket"
+	PendingTicket PendingKey = "ticket"
 )

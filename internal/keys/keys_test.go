@@ -67,7 +67,7 @@ func TestKeys(t *testing.T) {
 		s.App("app.1", keys.AppDue):               "lamplighter:{app.1}:due",
 		s.Tenant("Cust-1", keys.TenantRecord):     "lamplighter:{Cust-1}:record",
 		s.Config(keys.ConfigApps):                 "lamplighter:{config}:apps",
-		s.Owed(keys.OwedTicket):                   "lamplighter:{owed}:ticket",
+		s.Pending(keys.PendingTicket):             "lamplighter:{owed}:ticket",
 		keys.New("x-sod").Config(keys.ConfigApps): "x-sod:{config}:apps",
 	} {
 		if got != want {

@@ -268,8 +268,8 @@ func TestQuestionsOfAVersionBeforeMakeRoom(t *testing.T) {
 		l.Mail = incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewConfirmationID(l.ClientID, s.now), N: 1, At: s.now, Since: s.now}
 		fields = append(fields, "letter:"+l.ID(), "1;"+l.Encode())
 	}
-	s.rdb.HSet(t.Context(), keys.New("").Recipient(own, keys.RecipientTray), fields...)
-	s.rdb.ZAdd(t.Context(), keys.New("").Config(keys.ConfigTrays), redis.Z{Score: 1, Member: own})
+	s.rdb.HSet(t.Context(), keys.New("").Recipient(own, keys.RecipientMailQueue), fields...)
+	s.rdb.ZAdd(t.Context(), keys.New("").Config(keys.ConfigMailQueues), redis.Z{Score: 1, Member: own})
 	if took := s.newsTakes(); took > 2*time.Minute {
 		t.Errorf("the news took %v", took)
 	}

@@ -203,7 +203,7 @@ func TestSenderWritesDownWhatCame(t *testing.T) {
 			w.post.errs = []error{tt.err}
 			w.owe(l)
 			w.forward(l)
-			tray := keys.New("").Recipient(incident.RecipientKey(l.To), keys.RecipientTray)
+			tray := keys.New("").Recipient(incident.RecipientKey(l.To), keys.RecipientMailQueue)
 			w.rdb.HSet(t.Context(), tray, "attempts", tt.before)
 			w.deliver()
 			list := w.waiting()
@@ -264,7 +264,7 @@ func TestUnreadableMailsDoNotStayForEver(t *testing.T) {
 	w, l := newWorld(t), letter()
 	w.owe(l)
 	w.forward(l)
-	tray := keys.New("").Recipient(incident.RecipientKey(l.To), keys.RecipientTray)
+	tray := keys.New("").Recipient(incident.RecipientKey(l.To), keys.RecipientMailQueue)
 	w.rdb.HSet(t.Context(), tray, "letter:future", `1;{"v":99}`, "count", 2)
 	w.rdb.HSet(t.Context(), keys.New("").App(app, keys.AppOutbox), "future", `1;w;0;0;;0;;{"v":99}`)
 	if err := mailer.NewSender(w.opts).Forward(t.Context(), app, "future"); err != nil {
@@ -283,7 +283,7 @@ func TestUnreadableMailsDoNotStayForEver(t *testing.T) {
 func TestFullTrayLeavesTheMailInTheOutbox(t *testing.T) {
 	t.Parallel()
 	w, l := newWorld(t), letter()
-	w.rdb.HSet(t.Context(), keys.New("").Recipient(incident.RecipientKey(l.To), keys.RecipientTray), "v", "1", "count", 2000, "due", 1)
+	w.rdb.HSet(t.Context(), keys.New("").Recipient(incident.RecipientKey(l.To), keys.RecipientMailQueue), "v", "1", "count", 2000, "due", 1)
 	w.owe(l)
 	w.forward(l)
 	all, err := w.store.Outbox(t.Context(), app)

@@ -23,7 +23,7 @@ func mailWork(c *census) []redistest.Work {
 	incidents := registry.NewIncidentStore(c.rdb, c.keys, time.Hour)
 	trays := registry.NewTrayStore(c.rdb, c.keys)
 	probes := registry.NewProbeStore(c.rdb, c.keys)
-	tray := c.keys.Recipient(trayOwner, keys.RecipientTray)
+	tray := c.keys.Recipient(trayOwner, keys.RecipientMailQueue)
 	var claimed registry.TrayClaim
 	var mail string
 	var probed registry.ProbeClaim
@@ -97,7 +97,7 @@ func mailWork(c *census) []redistest.Work {
 		}),
 		work("tray_strike", nil, "one", func() {
 			c.check(c.rdb.Del(ctx, tray).Err())
-			c.check(c.rdb.ZAdd(ctx, c.config(keys.ConfigTrays), redis.Z{Score: 1, Member: trayOwner}).Err())
+			c.check(c.rdb.ZAdd(ctx, c.config(keys.ConfigMailQueues), redis.Z{Score: 1, Member: trayOwner}).Err())
 		}, func() {
 			_, _, _, err := trays.Trays(ctx, registry.TrayPlace{})
 			c.check(err)

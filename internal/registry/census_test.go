@@ -95,7 +95,7 @@ func (c *census) tickets() []any {
 	for i, id := range c.ids {
 		args, zs[i] = append(args, string(id), i+1), redis.Z{Score: float64(i + 1), Member: string(id)}
 	}
-	c.check(c.rdb.ZAdd(c.Context(), c.keys.Owed(keys.OwedTenants), zs...).Err())
+	c.check(c.rdb.ZAdd(c.Context(), c.keys.Pending(keys.PendingTenants), zs...).Err())
 	return args
 }
 
@@ -192,7 +192,7 @@ func tenantWork(c *census) []redistest.Work {
 		work("jobs_list", nil, "one beside 10,000", once(jobs), func() { c.check(c.ListJobs(ctx, "job"+c.next())) }),
 		work("jobs_due", nil, "100 of 10,000", once(jobs), func() { _, err := c.DueJobs(ctx, 100, time.Millisecond); c.check(err) }),
 		work("jobs_look", nil, "one of 10,000", once(jobs), func() { c.check(c.JobAbsent(ctx, "gone00007", time.Minute)) }),
-		work("owed", nil, "500 of 100,000", once(func() { c.zset(c.keys.Owed(keys.OwedTenants), 100_000, 1) }), func() {
+		work("owed", nil, "500 of 100,000", once(func() { c.zset(c.keys.Pending(keys.PendingTenants), 100_000, 1) }), func() {
 			_, err := c.OwedTenants(ctx, 0, registry.Owed{}, 500)
 			c.check(err)
 		}),

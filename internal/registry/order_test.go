@@ -410,7 +410,7 @@ func TestWhatMightBeWrittenIsListedAgain(t *testing.T) {
 					if ticket == 0 {
 						t.Error("the accept did not list first")
 					}
-					noErr(t, "strike off", s.otherClient(t).ZRem(t.Context(), s.keys.Owed(keys.OwedTenants), "Cust1").Err())
+					noErr(t, "strike off", s.otherClient(t).ZRem(t.Context(), s.keys.Pending(keys.PendingTenants), "Cust1").Err())
 					if gone {
 						leave()
 					}

@@ -33,7 +33,7 @@ type Cleared struct {
 
 // owe lists tenants as owed a fan-out, under a new ticket.
 func (s *Store) owe(ctx context.Context, rdb redis.UniversalClient, ids []tenant.ID) error {
-	ks := []string{s.keys.Owed(keys.OwedTenants), s.keys.Owed(keys.OwedTicket)}
+	ks := []string{s.keys.Pending(keys.PendingTenants), s.keys.Pending(keys.PendingTicket)}
 	for chunk := range slices.Chunk(ids, maxPage) {
 		args := make([]any, len(chunk))
 		for i, id := range chunk {
@@ -54,7 +54,7 @@ func (s *Store) OwedTenants(ctx context.Context, waited time.Duration, after Owe
 	if after != (Owed{}) {
 		args = append(args, after.Ticket, string(after.Tenant))
 	}
-	flat, err := owedTenants.run(ctx, s.rdb, []string{s.keys.Owed(keys.OwedTenants)}, args...).StringSlice()
+	flat, err := owedTenants.run(ctx, s.rdb, []string{s.keys.Pending(keys.PendingTenants)}, args...).StringSlice()
 	if err != nil {
 		return nil, failure(err, "read the fan-outs that are owed")
 	}
@@ -79,7 +79,7 @@ func (s *Store) OwedCount(ctx context.Context, waited time.Duration) (int64, err
 		}
 		before = strconv.FormatInt(now.Add(-waited).UnixMicro(), 10)
 	}
-	n, err := s.rdb.ZCount(ctx, s.keys.Owed(keys.OwedTenants), "-inf", before).Result()
+	n, err := s.rdb.ZCount(ctx, s.keys.Pending(keys.PendingTenants), "-inf", before).Result()
 	return n, failure(err, "count the fan-outs that are owed")
 }
 
@@ -91,7 +91,7 @@ func (s *Store) Tickets(ctx context.Context, ids []tenant.ID) ([]int64, error) {
 		for i, id := range chunk {
 			members[i] = string(id)
 		}
-		scores, err := s.rdb.ZMScore(ctx, s.keys.Owed(keys.OwedTenants), members...).Result()
+		scores, err := s.rdb.ZMScore(ctx, s.keys.Pending(keys.PendingTenants), members...).Result()
 		if err != nil {
 			return nil, failure(err, "read tickets")
 		}
@@ -124,7 +124,7 @@ func (s *Store) ClearOwed(ctx context.Context, done []Cleared) error {
 		}
 	}
 	for chunk := range slices.Chunk(paid, 2*maxPage) {
-		if err := paidTenants.run(ctx, s.rdb, []string{s.keys.Owed(keys.OwedTenants)}, chunk...).Err(); err != nil {
+		if err := paidTenants.run(ctx, s.rdb, []string{s.keys.Pending(keys.PendingTenants)}, chunk...).Err(); err != nil {
 			return failure(err, "strike off the fan-outs that are done")
 		}
 	}

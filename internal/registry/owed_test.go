@@ -128,7 +128,7 @@ func TestOwedListsTheLongestWaitingFirst(t *testing.T) {
 		same(t, "limited", len(must[[]registry.Owed](t)(s.OwedTenants(ctx, 0, registry.Owed{}, 3))), 3)
 		same(t, "waited an hour", len(must[[]registry.Owed](t)(s.OwedTenants(ctx, time.Hour, registry.Owed{}, 100))), 0)
 		old := time.Now().Add(-2 * time.Hour).UnixMicro()
-		s.rdb.ZAdd(ctx, s.keys.Owed(keys.OwedTenants), redis.Z{Score: float64(old), Member: "Cust5"})
+		s.rdb.ZAdd(ctx, s.keys.Pending(keys.PendingTenants), redis.Z{Score: float64(old), Member: "Cust5"})
 		same(t, "waited an hour", must[[]registry.Owed](t)(s.OwedTenants(ctx, time.Hour, registry.Owed{}, 100)), []registry.Owed{{Tenant: "Cust5", Ticket: old}})
 		same(t, "one has waited an hour", must[int64](t)(s.OwedCount(ctx, time.Hour)), int64(1))
 	})
@@ -139,7 +139,7 @@ func TestOwedListsTheLongestWaitingFirst(t *testing.T) {
 func TestOwedPages(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s fixture) {
-		key := s.keys.Owed(keys.OwedTenants)
+		key := s.keys.Pending(keys.PendingTenants)
 		var all []redis.Z
 		for i := range 700 {
 			all = append(all, redis.Z{Score: float64(1_795_000_000_000_000 + i/300), Member: fmt.Sprintf("Cust%03d", i)})
@@ -176,7 +176,7 @@ func TestTicketsGrow(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s fixture) {
 		ahead := time.Now().Add(time.Hour).UnixMicro()
-		s.rdb.Set(t.Context(), s.keys.Owed(keys.OwedTicket), ahead, 0)
+		s.rdb.Set(t.Context(), s.keys.Pending(keys.PendingTicket), ahead, 0)
 		last := ahead
 		for range 5 {
 			accept(t, s, change("Cust1", tenant.Suspend))

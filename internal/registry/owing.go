@@ -80,7 +80,7 @@ func (s *Store) owingAtOnce(ctx context.Context, rdb *redis.Client, ids []tenant
 	records, approvals := make([]*redis.MapStringStringCmd, len(ids)), make([]*redis.ScanCmd, len(ids))
 	// Each command holds its own error.
 	_, _ = rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		scores = p.ZMScore(ctx, s.keys.Owed(keys.OwedTenants), members...)
+		scores = p.ZMScore(ctx, s.keys.Pending(keys.PendingTenants), members...)
 		for i, id := range ids {
 			records[i] = p.HGetAll(ctx, s.keys.Tenant(id, keys.TenantRecord))
 		}

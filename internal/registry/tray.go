@@ -93,7 +93,7 @@ func (s *TrayStore) PutLetter(ctx context.Context, recipient, mailID string, l *
 
 func (s *TrayStore) list(ctx context.Context, recipient string) error {
 	z := redis.Z{Score: float64(time.Now().UnixMicro()) / 1000, Member: recipient}
-	return failure(s.rdb.ZAdd(ctx, s.keys.Config(keys.ConfigTrays), z).Err(), "list a tray")
+	return failure(s.rdb.ZAdd(ctx, s.keys.Config(keys.ConfigMailQueues), z).Err(), "list a tray")
 }
 
 // RefuseQuestions records whether the recipient of a tray of questions wants no more of them, of any app.
@@ -288,7 +288,7 @@ func (s *TrayStore) settleSome(ctx context.Context, recipient, token string, t T
 }
 
 func (s *TrayStore) tray(recipient string) []string {
-	return []string{s.keys.Recipient(recipient, keys.RecipientTray)}
+	return []string{s.keys.Recipient(recipient, keys.RecipientMailQueue)}
 }
 
 // TrayInfo is how a tray stands.
@@ -319,7 +319,7 @@ type TrayPlace struct {
 // strikes off empty ones. It looks at traysPerLook from a place on; more is false where those were the last. It MUST be
 // called now and then for all of them.
 func (s *TrayStore) Trays(ctx context.Context, after TrayPlace) (list []TrayInfo, next TrayPlace, more bool, err error) {
-	index := s.keys.Config(keys.ConfigTrays)
+	index := s.keys.Config(keys.ConfigMailQueues)
 	listed, err := s.rdb.ZRangeByScoreWithScores(ctx, index, &redis.ZRangeBy{Min: score(after.Score), Max: "+inf", Count: traysPerLook}).Result()
 	if err != nil {
 		return nil, TrayPlace{}, false, failure(err, "list trays")
@@ -335,7 +335,7 @@ func (s *TrayStore) Trays(ctx context.Context, after TrayPlace) (list []TrayInfo
 	// Each command holds its own error.
 	_, _ = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, z := range listed {
-			cmds[i] = p.HMGet(ctx, s.keys.Recipient(fmt.Sprint(z.Member), keys.RecipientTray), "count", "due", "oldest", "attempts")
+			cmds[i] = p.HMGet(ctx, s.keys.Recipient(fmt.Sprint(z.Member), keys.RecipientMailQueue), "count", "due", "oldest", "attempts")
 		}
 		return nil
 	})

@@ -137,7 +137,7 @@ func TestTraySettlements(t *testing.T) {
 
 func TestTraysAreListedUntilEmpty(t *testing.T) {
 	eachTrays(t, func(t *testing.T, s *registry.TrayStore, rdb redis.UniversalClient) {
-		index := keys.New("test").Config(keys.ConfigTrays)
+		index := keys.New("test").Config(keys.ConfigMailQueues)
 		putLetter(t, s, 1, 0)
 		rdb.ZAdd(t.Context(), index, redis.Z{Score: 1.5, Member: "gone"})
 		if list := trays(t, s); len(list) != 1 {
@@ -157,7 +157,7 @@ func TestTraysAreListedUntilEmpty(t *testing.T) {
 
 func TestTrayIsBounded(t *testing.T) {
 	eachTrays(t, func(t *testing.T, s *registry.TrayStore, rdb redis.UniversalClient) {
-		rdb.HSet(t.Context(), keys.New("test").Recipient(trayOwner, keys.RecipientTray), "v", "1", "count", "2000", "due", "1")
+		rdb.HSet(t.Context(), keys.New("test").Recipient(trayOwner, keys.RecipientMailQueue), "v", "1", "count", "2000", "due", "1")
 		if got := putLetter(t, s, 1, 0); got != registry.PutFull {
 			t.Errorf("a full tray took one: %v", got)
 		}
@@ -208,7 +208,7 @@ func TestQuestionsAreRefusedByTheirRecipient(t *testing.T) {
 
 func TestUnreadableTray(t *testing.T) {
 	eachTrays(t, func(t *testing.T, s *registry.TrayStore, rdb redis.UniversalClient) {
-		ctx, key := t.Context(), keys.New("test").Recipient(trayOwner, keys.RecipientTray)
+		ctx, key := t.Context(), keys.New("test").Recipient(trayOwner, keys.RecipientMailQueue)
 		rdb.HSet(ctx, key, "v", "2", "count", "1")
 		_, _, putErr := s.PutLetter(ctx, trayOwner, "m", trayLetter(1), 0)
 		_, claimErr := s.ClaimTray(ctx, trayOwner, time.Minute)
@@ -227,7 +227,7 @@ func TestUnreadableTray(t *testing.T) {
 
 func TestTrayForgetsWhatLeftLongAgo(t *testing.T) {
 	eachTrays(t, func(t *testing.T, s *registry.TrayStore, rdb redis.UniversalClient) {
-		key := keys.New("test").Recipient(trayOwner, keys.RecipientTray)
+		key := keys.New("test").Recipient(trayOwner, keys.RecipientMailQueue)
 		putLetter(t, s, 1, 0)
 		rdb.HSet(t.Context(), key, "done:old", "1", "thread:old", "1;x@example.com")
 		c := claimTray(t, s)
@@ -255,7 +255,7 @@ func TestTrayRemembersThreads(t *testing.T) {
 		settleTray(t, s, c.Token, registry.TraySettlement{Leave: []string{c.Tray.Letters[0].ID}, Threads: []registry.TrayThread{
 			{Incident: "inc_a", MessageID: "one;@example.com", Keep: 35 * 24 * time.Hour}, {Incident: "inc_b", MessageID: "two@example.com", Keep: time.Hour},
 		}}, registry.SettleDone, 0)
-		if ttl := rdb.PTTL(t.Context(), keys.New("test").Recipient(trayOwner, keys.RecipientTray)).Val(); ttl < 34*24*time.Hour {
+		if ttl := rdb.PTTL(t.Context(), keys.New("test").Recipient(trayOwner, keys.RecipientMailQueue)).Val(); ttl < 34*24*time.Hour {
 			t.Errorf("an empty tray forgets its threads in %v", ttl)
 		}
 		putLetter(t, s, 2, 0)
@@ -325,7 +325,7 @@ func TestAFullTrayThatRemembersMuch(t *testing.T) {
 	})
 }
 
-func trayKey() string { return keys.New("test").Recipient(trayOwner, keys.RecipientTray) }
+func trayKey() string { return keys.New("test").Recipient(trayOwner, keys.RecipientMailQueue) }
 
 // fillTray writes a tray with letters, of which the last came last, and with ids whose time is over.
 func fillTray(t testing.TB, rdb redis.UniversalClient, letters, remembered int) {
@@ -339,7 +339,7 @@ func fillTray(t testing.TB, rdb redis.UniversalClient, letters, remembered int) 
 		fields = append(fields, fmt.Sprintf("done:old%d", i), "1")
 	}
 	noErr(t, "fill a tray", rdb.HSet(t.Context(), trayKey(), fields...).Err())
-	noErr(t, "list it", rdb.ZAdd(t.Context(), keys.New("test").Config(keys.ConfigTrays), redis.Z{Score: 1, Member: trayOwner}).Err())
+	noErr(t, "list it", rdb.ZAdd(t.Context(), keys.New("test").Config(keys.ConfigMailQueues), redis.Z{Score: 1, Member: trayOwner}).Err())
 }
 
 // An older version wrote threads without saying for how long: an empty tray remembers them for as long as any may matter.
@@ -363,9 +363,9 @@ func TestTraysArePaged(t *testing.T) {
 		_, err := rdb.Pipelined(t.Context(), func(p redis.Pipeliner) error {
 			for i := range n {
 				who := fmt.Sprintf("recipient%d", i)
-				p.ZAdd(t.Context(), space.Config(keys.ConfigTrays), redis.Z{Score: float64(1 + i/3), Member: who})
+				p.ZAdd(t.Context(), space.Config(keys.ConfigMailQueues), redis.Z{Score: float64(1 + i/3), Member: who})
 				if i%10 > 0 {
-					p.HSet(t.Context(), space.Recipient(who, keys.RecipientTray), "v", "1", "count", "1", "due", "1")
+					p.HSet(t.Context(), space.Recipient(who, keys.RecipientMailQueue), "v", "1", "count", "1", "due", "1")
 				}
 			}
 			return nil
@@ -384,7 +384,7 @@ func TestTraysArePaged(t *testing.T) {
 		if len(seen) != n*9/10 || pages != 3 {
 			t.Errorf("%d trays on %d pages", len(seen), pages)
 		}
-		if left := rdb.ZCard(t.Context(), space.Config(keys.ConfigTrays)).Val(); left != n*9/10 {
+		if left := rdb.ZCard(t.Context(), space.Config(keys.ConfigMailQueues)).Val(); left != n*9/10 {
 			t.Errorf("%d are listed, empty ones too", left)
 		}
 	})

@@ -28,7 +28,7 @@ type Unsettled struct {
 // NoteApprovals notes that a call sets out to change tenants' approvals of an app, which lie in
 // several slots. The call settles what it gets when it is done.
 func (s *Store) NoteApprovals(ctx context.Context, app partner.ClientID, ids []tenant.ID) ([]Unsettled, error) {
-	ks := []string{s.keys.Owed(keys.OwedApprovals), s.keys.Owed(keys.OwedTicket)}
+	ks := []string{s.keys.Pending(keys.PendingApprovals), s.keys.Pending(keys.PendingTicket)}
 	noted, call := make([]Unsettled, 0, len(ids)), s.nonce()
 	for chunk := range slices.Chunk(ids, maxPage) {
 		args := make([]any, len(chunk))
@@ -53,7 +53,7 @@ func (s *Store) SettleApprovals(ctx context.Context, done []Unsettled) error {
 		for _, u := range chunk {
 			args = append(args, u.member(), u.ticket)
 		}
-		if err := paidTenants.run(ctx, s.rdb, []string{s.keys.Owed(keys.OwedApprovals)}, args...).Err(); err != nil {
+		if err := paidTenants.run(ctx, s.rdb, []string{s.keys.Pending(keys.PendingApprovals)}, args...).Err(); err != nil {
 			return failure(err, "strike off the approvals that are settled")
 		}
 	}
@@ -64,7 +64,7 @@ func (s *Store) SettleApprovals(ctx context.Context, done []Unsettled) error {
 // least waited, longest first, those behind the first skip ones. Notes that cannot be read are left
 // out, and are the error.
 func (s *Store) UnsettledApprovals(ctx context.Context, waited time.Duration, skip, limit int) ([]Unsettled, error) {
-	flat, err := owedTenants.run(ctx, s.rdb, []string{s.keys.Owed(keys.OwedApprovals)}, waited.Microseconds(), pageSize(limit), skip).StringSlice()
+	flat, err := owedTenants.run(ctx, s.rdb, []string{s.keys.Pending(keys.PendingApprovals)}, waited.Microseconds(), pageSize(limit), skip).StringSlice()
 	if err != nil {
 		return nil, failure(err, "read the approvals that are not settled")
 	}

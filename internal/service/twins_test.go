@@ -416,7 +416,7 @@ func TestFaultTwins(t *testing.T) {
 				w.must("note", err)
 				_, err = w.boxes.Approve(w.Context(), w.life, 0, []mailbox.Admission{{Tenant: twinTenant}})
 				w.must("approve", err)
-				noted := keys.New("").Owed(keys.OwedApprovals)
+				noted := keys.New("").Pending(keys.PendingApprovals)
 				for _, member := range w.rdb.ZRange(w.Context(), noted, 0, -1).Val() {
 					w.must("make it old", w.rdb.ZAdd(w.Context(), noted, redis.Z{Score: 1, Member: member}).Err())
 				}
