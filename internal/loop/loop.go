@@ -74,13 +74,13 @@ func New(o Options) *Loop {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	o.Metrics.declare(o.Name)
+	o.Metrics.declareSeries(o.Name)
 	return &Loop{opts: o}
 }
 
 // Run takes its turns until ctx ends, and then gives the lease back, so that another process goes on at its next turn.
 func (l *Loop) Run(ctx context.Context) {
-	defer l.release(ctx)
+	defer l.releaseLease(ctx)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -92,22 +92,22 @@ func (l *Loop) Run(ctx context.Context) {
 		if ctx.Err() != nil { // both were ready
 			return
 		}
-		wait, err := l.Turn(ctx)
+		wait, err := l.TakeTurn(ctx)
 		if err != nil && ctx.Err() == nil {
-			l.log(ctx, err)
+			l.logFailure(ctx, err)
 		}
 		timer.Reset(wait)
 	}
 }
 
-func (l *Loop) log(ctx context.Context, err error) {
+func (l *Loop) logFailure(ctx context.Context, err error) {
 	if now := l.opts.Now(); now.Sub(l.logged) >= logEvery {
 		l.logged = now
 		l.opts.Log.WarnContext(ctx, "not all of a loop's work was done; it goes on", "loop", l.opts.Name, "err", err)
 	}
 }
 
-func (l *Loop) release(ctx context.Context) {
+func (l *Loop) releaseLease(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
 	defer cancel()
 	l.kept.Held = false
@@ -116,11 +116,11 @@ func (l *Loop) release(ctx context.Context) {
 	}
 }
 
-// Turn does one step, if this process holds the lease and one is due, and says when the next turn is.
-func (l *Loop) Turn(ctx context.Context) (time.Duration, error) {
+// TakeTurn does one step, if this process holds the lease and one is due, and says when the next turn is.
+func (l *Loop) TakeTurn(ctx context.Context) (time.Duration, error) {
 	if !l.kept.Held || !l.kept.Open || l.opts.Now().Sub(l.at) > l.opts.Lease/2 { // it slept, or a round may begin
-		if err := l.keep(ctx, nil); err != nil {
-			return l.retry(), err
+		if err := l.takeLease(ctx, nil); err != nil {
+			return l.retryDelay(), err
 		}
 	}
 	if !l.kept.Held {
@@ -135,12 +135,12 @@ func (l *Loop) Turn(ctx context.Context) (time.Duration, error) {
 		state.Open, state.Faults, state.Began = true, 0, l.kept.Now
 		l.began = l.opts.Now()
 	}
-	return l.step(ctx, state)
+	return l.runStep(ctx, state)
 }
 
-func (l *Loop) retry() time.Duration { return min(l.opts.Every, retryAfter) }
+func (l *Loop) retryDelay() time.Duration { return min(l.opts.Every, retryAfter) }
 
-func (l *Loop) step(ctx context.Context, state registry.LoopState) (time.Duration, error) {
+func (l *Loop) runStep(ctx context.Context, state registry.LoopState) (time.Duration, error) {
 	sctx, cancel := context.WithTimeout(ctx, l.opts.Within)
 	r, err := l.opts.Step(sctx, state.Cursor)
 	cancel()
@@ -152,16 +152,16 @@ func (l *Loop) step(ctx context.Context, state registry.LoopState) (time.Duratio
 		state.Faults++
 	}
 	state.Cursor, state.Note, state.Open = r.Next, r.Note, !r.End
-	l.opts.Metrics.failed(l.opts.Name, len(r.Passed), err != nil)
-	kerr := l.keep(ctx, &state)
+	l.opts.Metrics.countFailures(l.opts.Name, len(r.Passed), err != nil)
+	kerr := l.takeLease(ctx, &state)
 	if r.End && kerr == nil && l.kept.Held && !l.kept.Anew {
-		l.opts.Metrics.ended(l.opts.Name, l.opts.Now().Sub(l.began), !l.began.IsZero(), state.Faults == 0)
+		l.opts.Metrics.countRound(l.opts.Name, l.opts.Now().Sub(l.began), !l.began.IsZero(), state.Faults == 0)
 		l.began = time.Time{}
 	}
-	err = l.described(r.Passed, err, kerr)
+	err = l.joinErrors(r.Passed, err, kerr)
 	switch {
 	case stuck || kerr != nil:
-		return l.retry(), err
+		return l.retryDelay(), err
 	case !r.End:
 		return 0, err
 	default:
@@ -169,30 +169,30 @@ func (l *Loop) step(ctx context.Context, state registry.LoopState) (time.Duratio
 	}
 }
 
-// described joins the errors of a step, some of those that are many.
-func (l *Loop) described(passed []error, errs ...error) error {
+// joinErrors joins the errors of a step, some of those that are many.
+func (l *Loop) joinErrors(passed []error, errs ...error) error {
 	if n := len(passed); n > shownErrors {
 		passed = append(append([]error(nil), passed[:shownErrors]...), fmt.Errorf("and %d more", n-shownErrors))
 	}
 	return errors.Join(append(errs, passed...)...)
 }
 
-// keep takes or renews the lease, having written how far the loop came.
-func (l *Loop) keep(ctx context.Context, write *registry.LoopState) error {
+// takeLease takes or renews the lease, having written how far the loop came.
+func (l *Loop) takeLease(ctx context.Context, write *registry.LoopState) error {
 	ctx, cancel := context.WithTimeout(ctx, l.opts.Within)
 	defer cancel()
 	at := l.opts.Now()
 	kept, err := l.opts.Store.KeepLoop(ctx, l.opts.Name, l.opts.Holder, l.opts.Lease, write)
 	if err != nil {
 		l.kept.Held = false // whoever cannot renew it has no lease
-		l.opts.Metrics.failed(l.opts.Name, 0, true)
+		l.opts.Metrics.countFailures(l.opts.Name, 0, true)
 		return fmt.Errorf("loop %s: %w", l.opts.Name, err)
 	}
 	if !kept.Held || kept.Anew {
 		l.began = time.Time{}
 	}
 	l.kept, l.at = kept, at
-	l.opts.Metrics.completed(l.opts.Name, kept.Completed)
+	l.opts.Metrics.setCompleted(l.opts.Name, kept.Completed)
 	if l.opts.Seen != nil {
 		l.opts.Seen(kept.LoopState)
 	}

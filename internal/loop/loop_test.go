@@ -138,7 +138,7 @@ func values(t testing.TB, reg *prometheus.Registry) map[string]float64 {
 
 func turn(t testing.TB, l *loop.Loop) time.Duration {
 	t.Helper()
-	wait, err := l.Turn(t.Context())
+	wait, err := l.TakeTurn(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func TestFailures(t *testing.T) {
 			return loop.Report{Passed: []error{fmt.Errorf("app %d cannot be read", n), errFake}}, nil
 		}
 		for range 3 {
-			if _, err := a.Turn(t.Context()); !errors.Is(err, errFake) {
+			if _, err := a.TakeTurn(t.Context()); !errors.Is(err, errFake) {
 				t.Errorf("error %v", err)
 			}
 		}
@@ -237,7 +237,7 @@ func TestFailures(t *testing.T) {
 			return loop.Report{}, nil
 		}
 		for range 3 {
-			_, _ = a.Turn(t.Context())
+			_, _ = a.TakeTurn(t.Context())
 		}
 		same(t, "done", []string{"a0", "a1", "a2"}, c.took())
 		same(t, "last complete", done, s.state.Completed)
@@ -259,7 +259,7 @@ func TestStoreAway(t *testing.T) {
 			return loop.Report{}, nil
 		}
 		for range 3 {
-			if wait, err := a.Turn(t.Context()); wait != time.Second || !errors.Is(err, errFake) {
+			if wait, err := a.TakeTurn(t.Context()); wait != time.Second || !errors.Is(err, errFake) {
 				t.Errorf("wait %v, error %v", wait, err)
 			}
 		}
@@ -282,7 +282,7 @@ func TestNoProgress(t *testing.T) {
 				return loop.Report{Next: cursor}, ctx.Err()
 			},
 		})
-		if wait, err := l.Turn(t.Context()); wait != time.Second || !errors.Is(err, context.DeadlineExceeded) {
+		if wait, err := l.TakeTurn(t.Context()); wait != time.Second || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("wait %v, error %v", wait, err)
 		}
 	})

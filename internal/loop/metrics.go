@@ -42,7 +42,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 }
 
-func (m *Metrics) declare(loop string) {
+func (m *Metrics) declareSeries(loop string) {
 	if m == nil {
 		return
 	}
@@ -56,7 +56,7 @@ func (m *Metrics) declare(loop string) {
 	}
 }
 
-func (m *Metrics) failed(loop string, things int, step bool) {
+func (m *Metrics) countFailures(loop string, things int, step bool) {
 	if m == nil {
 		return
 	}
@@ -66,7 +66,7 @@ func (m *Metrics) failed(loop string, things int, step bool) {
 	}
 }
 
-func (m *Metrics) ended(loop string, took time.Duration, whole, complete bool) {
+func (m *Metrics) countRound(loop string, took time.Duration, whole, complete bool) {
 	if m == nil {
 		return
 	}
@@ -80,7 +80,7 @@ func (m *Metrics) ended(loop string, took time.Duration, whole, complete bool) {
 	}
 }
 
-func (m *Metrics) completed(loop string, at time.Time) {
+func (m *Metrics) setCompleted(loop string, at time.Time) {
 	if m != nil && !at.IsZero() {
 		m.last.WithLabelValues(loop).Set(float64(at.UnixMilli()) / float64(time.Second/time.Millisecond))
 	}

@@ -549,7 +549,7 @@ func TestOneAppThatCannotBeRead(t *testing.T) {
 		p := c.process()
 		for name, l := range p.Loops() {
 			for wait := time.Duration(0); wait == 0; {
-				wait, _ = l.Turn(t.Context())
+				wait, _ = l.TakeTurn(t.Context())
 			}
 			if c.states[name].Completed.IsZero() {
 				t.Errorf("%s is not complete", name)
@@ -645,7 +645,7 @@ func TestMails(t *testing.T) {
 	same(t, fmt.Sprintf(`{"n":13,"o":%d}`, old.UnixMilli()), note)
 	c.states["mails"] = registry.LoopState{Note: note, Began: time.Now()}
 	p = c.process()
-	if _, err := p.Loops()["mails"].Turn(t.Context()); err != nil {
+	if _, err := p.Loops()["mails"].TakeTurn(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	p.mustRound(t, "gauges")
