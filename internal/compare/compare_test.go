@@ -146,7 +146,7 @@ func TestWhatIsUnderWayIsNoGap(t *testing.T) {
 		},
 		"FormerLifeIsClearedAway": func(w *world) {
 			revision := ok[int64](w)(w.reg.DeleteApp(w.Context(), "app1", registry.AnyRevision, registry.Actor{Name: "test"}))
-			w.must(w.box.Died(w.Context(), mailbox.Life{App: "app1", Birth: revision}))
+			w.must(w.box.EndLife(w.Context(), mailbox.Life{App: "app1", Birth: revision}))
 		},
 		"FirstURL": func(w *world) {
 			w.ahead = 0

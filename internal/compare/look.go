@@ -74,11 +74,11 @@ func (c *Comparer) findLastingGaps(ctx context.Context, batch []suspect) (found 
 	if !ok {
 		e = &registry.Entry{Rec: registry.AppRecord{App: partner.App{ClientID: app}}}
 	}
-	asked := []mailbox.Asked{{App: app, Tenants: make([]tenant.ID, len(batch))}}
+	asked := []mailbox.MarkQuery{{App: app, Tenants: make([]tenant.ID, len(batch))}}
 	for i, s := range batch {
 		asked[0].Tenants[i] = s.tenant
 	}
-	before, err := c.opts.Mailboxes.MarksOf(ctx, asked)
+	before, err := c.opts.Mailboxes.ReadMarksOf(ctx, asked)
 	if err != nil {
 		return nil, false, err
 	}
@@ -89,7 +89,7 @@ func (c *Comparer) findLastingGaps(ctx context.Context, batch []suspect) (found 
 	if complete, err := c.addUnfinishedApprovals(ctx, app, noted); err != nil || !complete {
 		return nil, false, err
 	}
-	after, err := c.opts.Mailboxes.MarksOf(ctx, asked)
+	after, err := c.opts.Mailboxes.ReadMarksOf(ctx, asked)
 	if err != nil {
 		return nil, false, err
 	}

@@ -37,8 +37,8 @@ type Registry interface {
 
 // Mailboxes is the mailboxes' side.
 type Mailboxes interface {
-	Marks(ctx context.Context, app partner.ClientID, cursor string, limit int) (page []mailbox.Mark, next string, err error)
-	MarksOf(ctx context.Context, batches []mailbox.Asked) ([][]mailbox.Mark, error)
+	ReadMarks(ctx context.Context, app partner.ClientID, cursor string, limit int) (page []mailbox.Mark, next string, err error)
+	ReadMarksOf(ctx context.Context, batches []mailbox.MarkQuery) ([][]mailbox.Mark, error)
 	// OpenJobs names the jobs that tell apps of their tenants.
 	OpenJobs(ctx context.Context, apps []partner.ClientID) ([][]mailbox.JobID, error)
 	View(ctx context.Context, app partner.ClientID) (mailbox.View, error)

@@ -13,7 +13,7 @@ import (
 func (w *world) switched(app partner.ClientID) {
 	w.Helper()
 	rec := ok[registry.AppRecord](w)(w.reg.App(w.Context(), app))
-	ok[mailbox.Wake](w)(w.box.Switch(w.Context(), "n", mailbox.Switch{
+	ok[mailbox.Wake](w)(w.box.ApplySwitch(w.Context(), "n", mailbox.Switch{
 		Life: mailbox.Life{App: app, Birth: rec.Birth}, Revision: rec.Revision, EndpointRevision: rec.EndpointRevision, On: rec.App.Delivering(partner.Online),
 	}))
 }
@@ -34,11 +34,11 @@ func TestSettingsThatLostTheirLastWrites(t *testing.T) {
 		}, true},
 		"Deleted": {func(w *world) {
 			revision := ok[int64](w)(w.reg.DeleteApp(w.Context(), "app1", registry.AnyRevision, registry.Actor{Name: "test"}))
-			w.must(w.box.Died(w.Context(), mailbox.Life{App: "app1", Birth: revision}))
+			w.must(w.box.EndLife(w.Context(), mailbox.Life{App: "app1", Birth: revision}))
 		}, false},
 		"DeletedAndMadeAgain": {func(w *world) {
 			revision := ok[int64](w)(w.reg.DeleteApp(w.Context(), "app1", registry.AnyRevision, registry.Actor{Name: "test"}))
-			w.must(w.box.Died(w.Context(), mailbox.Life{App: "app1", Birth: revision}))
+			w.must(w.box.EndLife(w.Context(), mailbox.Life{App: "app1", Birth: revision}))
 			w.app("app1", hook)
 			w.switched("app1")
 			w.approve("app1", "a")
@@ -65,7 +65,7 @@ func TestSettingsThatLostTheirLastWrites(t *testing.T) {
 				if row.keep {
 					w.accept("a", tenant.Suspend)
 					w.must(w.fan.Run(t.Context(), []tenant.ID{"a"}))
-					if st := ok[[]mailbox.Standing](w)(w.box.Inspect(t.Context(), "app1", []tenant.ID{"a"})); !st[0].Waits() {
+					if st := ok[[]mailbox.PairState](w)(w.box.ReadPairs(t.Context(), "app1", []tenant.ID{"a"})); !st[0].HasPending() {
 						t.Error("the next change does not wait")
 					}
 				}

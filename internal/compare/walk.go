@@ -113,7 +113,7 @@ func (c *Comparer) compareAppPage(ctx context.Context, now time.Time, e *registr
 			return "", costPage, fmt.Errorf("compare app %s: %w", id, err)
 		}
 	}
-	page, next, err := c.opts.Mailboxes.Marks(ctx, id, at, pairsPage)
+	page, next, err := c.opts.Mailboxes.ReadMarks(ctx, id, at, pairsPage)
 	if err != nil {
 		return "", 0, fmt.Errorf("compare app %s: %w", id, err)
 	}
@@ -251,7 +251,7 @@ func (c *Comparer) compareTenants(ctx context.Context, now time.Time, ids []tena
 		return 0, err
 	}
 	byApp := map[partner.ClientID]int{}
-	var asked []mailbox.Asked
+	var asked []mailbox.MarkQuery
 	for i, id := range ids {
 		apps := approvers[i]
 		entries += len(apps)
@@ -260,12 +260,12 @@ func (c *Comparer) compareTenants(ctx context.Context, now time.Time, ids []tena
 			if !ok {
 				at = len(asked)
 				byApp[app] = at
-				asked = append(asked, mailbox.Asked{App: app})
+				asked = append(asked, mailbox.MarkQuery{App: app})
 			}
 			asked[at].Tenants = append(asked[at].Tenants, id)
 		}
 	}
-	marks, err := c.opts.Mailboxes.MarksOf(ctx, asked)
+	marks, err := c.opts.Mailboxes.ReadMarksOf(ctx, asked)
 	if err != nil {
 		return entries, err
 	}

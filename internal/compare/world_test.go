@@ -111,7 +111,7 @@ type worker struct{ w *world }
 
 // CatchUp implements compare.Jobs.
 func (r worker) CatchUp(ctx context.Context, app partner.ClientID) error {
-	id, _, err := r.w.box.MakeTelling(ctx, r.w.life(app), mailbox.JobID{App: app, Kind: mailbox.JobCatchUp, Number: r.w.now.UnixMicro()}, "", "")
+	id, _, err := r.w.box.MakeDepositJob(ctx, r.w.life(app), mailbox.JobID{App: app, Kind: mailbox.JobCatchUp, Number: r.w.now.UnixMicro()}, "", "")
 	if err != nil {
 		return err
 	}
@@ -215,9 +215,9 @@ func (w *world) approve(app partner.ClientID, ids ...tenant.ID) {
 	w.must(w.approvals.Approve(w.Context(), app, ids, registry.Actor{Name: "test"}))
 }
 
-func (w *world) standing(app partner.ClientID, id tenant.ID) mailbox.Standing {
+func (w *world) standing(app partner.ClientID, id tenant.ID) mailbox.PairState {
 	w.Helper()
-	return ok[[]mailbox.Standing](w)(w.box.Inspect(w.Context(), app, []tenant.ID{id}))[0]
+	return ok[[]mailbox.PairState](w)(w.box.ReadPairs(w.Context(), app, []tenant.ID{id}))[0]
 }
 
 func (w *world) view(id tenant.ID) registry.TenantView {
@@ -309,13 +309,13 @@ func (w *world) whole(apps []partner.ClientID, ids ...tenant.ID) {
 func (w *world) tell(app partner.ClientID) (told []string) {
 	w.Helper()
 	token := fmt.Sprint(w.now.UnixNano(), app)
-	begun := ok[mailbox.Begun](w)(w.box.Begin(w.Context(), w.life(app), token, 0))
+	begun := ok[mailbox.BeginResult](w)(w.box.Begin(w.Context(), w.life(app), token, 0))
 	if begun.State != mailbox.Owned {
 		w.Fatalf("begin: %+v", begun)
 	}
 	var results []mailbox.Settlement
 	for {
-		x := ok[mailbox.Exchanged](w)(w.box.Exchange(w.Context(), w.life(app), token, 100, results))
+		x := ok[mailbox.ExchangeResult](w)(w.box.Exchange(w.Context(), w.life(app), token, 100, results))
 		if results = nil; len(x.Claims) == 0 {
 			break
 		}
@@ -323,10 +323,10 @@ func (w *world) tell(app partner.ClientID) (told []string) {
 			m, err := c.Entry.Message(app, c.Tenant)
 			w.must(err)
 			told = append(told, fmt.Sprintf("%s %v", c.Tenant, m.Change.Type))
-			results = append(results, mailbox.Settlement{Claim: c, Verdict: mailbox.OK})
+			results = append(results, mailbox.Settlement{Claim: c, Result: mailbox.OK})
 		}
 	}
-	ok[mailbox.Finished](w)(w.box.Finish(w.Context(), w.life(app), token, mailbox.Closing{Force: true}))
+	ok[mailbox.FinishResult](w)(w.box.Finish(w.Context(), w.life(app), token, mailbox.Closing{Force: true}))
 	return told
 }
 

@@ -196,7 +196,7 @@ func (b *box) sweep() (w mailbox.Wake) {
 	return w
 }
 
-func (b *box) Begin(_ context.Context, life mailbox.Life, token string, generation int64) (x mailbox.Begun, err error) {
+func (b *box) Begin(_ context.Context, life mailbox.Life, token string, generation int64) (x mailbox.BeginResult, err error) {
 	gone := false
 	err = b.do("begin", func() {
 		now := b.now()
@@ -212,7 +212,7 @@ func (b *box) Begin(_ context.Context, life mailbox.Life, token string, generati
 		case b.oexp.After(now) && b.owner != token:
 			x.State = mailbox.Busy
 		case b.gate.After(now):
-			x.State, x.Wake = mailbox.Gated, b.wake()
+			x.State, x.Wake = mailbox.CircuitOpen, b.wake()
 		default:
 			b.owner, b.oexp = token, now.Add(ownerLease)
 			x.Openings, x.Refusing, x.Recall = b.gopen, !b.refusing.IsZero(), !b.recall.IsZero()
@@ -250,7 +250,7 @@ func (b *box) open() {
 	})
 }
 
-func (b *box) Exchange(_ context.Context, life mailbox.Life, token string, want int, results []mailbox.Settlement) (x mailbox.Exchanged, err error) {
+func (b *box) Exchange(_ context.Context, life mailbox.Life, token string, want int, results []mailbox.Settlement) (x mailbox.ExchangeResult, err error) {
 	gone := false
 	err = b.do("exchange", func() {
 		if gone = life.Birth < b.birth; gone {
@@ -276,7 +276,7 @@ func (b *box) Exchange(_ context.Context, life mailbox.Life, token string, want 
 		}
 	})
 	if err := goneOr(gone, err); err != nil {
-		return mailbox.Exchanged{}, err
+		return mailbox.ExchangeResult{}, err
 	}
 	return x, nil
 }
@@ -286,13 +286,13 @@ func (b *box) settle(r mailbox.Settlement, mine bool) {
 	e := b.entries[k]
 	same := e != nil && e.Version == r.Claim.Entry.Version
 	outdated := b.epoch != b.oepoch
-	if mine && !outdated && (r.Verdict == mailbox.OK || r.Well) {
+	if mine && !outdated && (r.Result == mailbox.OK || r.Well) {
 		b.gate, b.gopen, b.probes = time.Time{}, 0, 0
 		if !b.refusing.IsZero() {
 			b.recall, b.refusing = b.refusing, time.Time{}
 		}
 	}
-	if r.Verdict == mailbox.OK {
+	if r.Result == mailbox.OK {
 		if same {
 			delete(b.entries, k)
 		}
@@ -312,13 +312,13 @@ func (b *box) settle(r mailbox.Settlement, mine bool) {
 	}
 	delete(b.flight, t)
 	at := b.now()
-	if r.Verdict == mailbox.Release {
+	if r.Result == mailbox.Release {
 		b.released++
 		if same && e.Attempts == 0 { // it goes back to where it stood
 			at = time.UnixMilli(e.FirstDepositedMS)
 		}
 	}
-	if r.Verdict == mailbox.Failed && same {
+	if r.Result == mailbox.Failed && same {
 		e.Attempts++
 		if r.Step && !outdated {
 			e.Steps++
@@ -331,7 +331,7 @@ func (b *box) settle(r mailbox.Settlement, mine bool) {
 	b.due[t] = at
 }
 
-func (b *box) claim(want int, x *mailbox.Exchanged) {
+func (b *box) claim(want int, x *mailbox.ExchangeResult) {
 	now := b.now()
 	for t, s := range b.flight {
 		if s <= now.UnixMilli() {
@@ -374,7 +374,7 @@ func (b *box) claim(want int, x *mailbox.Exchanged) {
 	}
 }
 
-func (b *box) Finish(_ context.Context, life mailbox.Life, token string, c mailbox.Closing) (f mailbox.Finished, err error) {
+func (b *box) Finish(_ context.Context, life mailbox.Life, token string, c mailbox.Closing) (f mailbox.FinishResult, err error) {
 	gone := false
 	err = b.do("finish", func() {
 		if gone = life.Birth < b.birth; gone {
@@ -386,9 +386,9 @@ func (b *box) Finish(_ context.Context, life mailbox.Life, token string, c mailb
 			return
 		}
 		if f.Outdated = b.epoch != b.oepoch; f.Outdated {
-			c.Gate, c.OffRevision = 0, 0
+			c.Cooldown, c.OffRevision = 0, 0
 		}
-		if !c.Force && c.Gate == 0 && c.OffRevision == 0 && b.off == 0 {
+		if !c.Force && c.Cooldown == 0 && c.OffRevision == 0 && b.off == 0 {
 			for _, at := range b.due {
 				if !at.After(now) {
 					f.State = mailbox.More
@@ -397,8 +397,8 @@ func (b *box) Finish(_ context.Context, life mailbox.Life, token string, c mailb
 			}
 		}
 		b.owner, b.oexp = "", time.Time{}
-		if c.Gate > 0 {
-			b.gate, b.probes, b.refusing = now.Add(c.Gate.Truncate(time.Millisecond)), c.Probes, c.Refusing
+		if c.Cooldown > 0 {
+			b.gate, b.probes, b.refusing = now.Add(c.Cooldown.Truncate(time.Millisecond)), c.Probes, c.Refusing
 			b.gopen += min(c.Probes, 1)
 		}
 		b.off = max(b.off, c.OffRevision)
@@ -417,8 +417,8 @@ func (b *box) tried(t tenant.ID) bool {
 	return false
 }
 
-// Recall implements drain.Mailbox.
-func (b *box) Recall(_ context.Context, _ mailbox.Life, token string) (more bool, err error) {
+// RecallFailed implements drain.Mailbox.
+func (b *box) RecallFailed(_ context.Context, _ mailbox.Life, token string) (more bool, err error) {
 	err = b.do("recall", func() {
 		if b.owner != token {
 			return
@@ -433,25 +433,25 @@ func (b *box) Recall(_ context.Context, _ mailbox.Life, token string) (more bool
 	return false, err
 }
 
-// Take implements drain.Mailbox.
-func (b *box) Take(ctx context.Context, a mailbox.Life, token string, generation int64, want int) (mailbox.Begun, mailbox.Exchanged, error) {
+// BeginAndClaim implements drain.Mailbox.
+func (b *box) BeginAndClaim(ctx context.Context, a mailbox.Life, token string, generation int64, want int) (mailbox.BeginResult, mailbox.ExchangeResult, error) {
 	return take(ctx, b, a, token, generation, want)
 }
 
-// Leave implements drain.Mailbox.
-func (b *box) Leave(ctx context.Context, a mailbox.Life, token string, results []mailbox.Settlement) (mailbox.Finished, error) {
+// SettleAndFinish implements drain.Mailbox.
+func (b *box) SettleAndFinish(ctx context.Context, a mailbox.Life, token string, results []mailbox.Settlement) (mailbox.FinishResult, error) {
 	return leave(ctx, b, a, token, results)
 }
 
 // singles are a mailbox's single calls.
 type singles interface {
-	Begin(ctx context.Context, a mailbox.Life, token string, generation int64) (mailbox.Begun, error)
-	Exchange(ctx context.Context, a mailbox.Life, token string, want int, results []mailbox.Settlement) (mailbox.Exchanged, error)
-	Finish(ctx context.Context, a mailbox.Life, token string, c mailbox.Closing) (mailbox.Finished, error)
+	Begin(ctx context.Context, a mailbox.Life, token string, generation int64) (mailbox.BeginResult, error)
+	Exchange(ctx context.Context, a mailbox.Life, token string, want int, results []mailbox.Settlement) (mailbox.ExchangeResult, error)
+	Finish(ctx context.Context, a mailbox.Life, token string, c mailbox.Closing) (mailbox.FinishResult, error)
 }
 
 // take and leave make pairs of single calls, as the store does.
-func take(ctx context.Context, s singles, a mailbox.Life, token string, generation int64, want int) (b mailbox.Begun, x mailbox.Exchanged, err error) {
+func take(ctx context.Context, s singles, a mailbox.Life, token string, generation int64, want int) (b mailbox.BeginResult, x mailbox.ExchangeResult, err error) {
 	b, err = s.Begin(ctx, a, token, generation)
 	if err == nil && b.State == mailbox.Owned {
 		x, err = s.Exchange(ctx, a, token, want, nil)
@@ -459,9 +459,9 @@ func take(ctx context.Context, s singles, a mailbox.Life, token string, generati
 	return b, x, err
 }
 
-func leave(ctx context.Context, s singles, a mailbox.Life, token string, results []mailbox.Settlement) (mailbox.Finished, error) {
+func leave(ctx context.Context, s singles, a mailbox.Life, token string, results []mailbox.Settlement) (mailbox.FinishResult, error) {
 	if _, err := s.Exchange(ctx, a, token, 0, results); err != nil {
-		return mailbox.Finished{}, err
+		return mailbox.FinishResult{}, err
 	}
 	return s.Finish(ctx, a, token, mailbox.Closing{})
 }
@@ -473,7 +473,7 @@ type lateBox struct {
 	n  int
 }
 
-func (l *lateBox) Finish(ctx context.Context, a mailbox.Life, token string, c mailbox.Closing) (mailbox.Finished, error) {
+func (l *lateBox) Finish(ctx context.Context, a mailbox.Life, token string, c mailbox.Closing) (mailbox.FinishResult, error) {
 	l.n++
 	if t, ok := l.at[l.n]; ok {
 		l.deposit(t, tenant.Suspend)
@@ -481,32 +481,32 @@ func (l *lateBox) Finish(ctx context.Context, a mailbox.Life, token string, c ma
 	return l.box.Finish(ctx, a, token, c)
 }
 
-// Leave implements drain.Mailbox.
-func (l *lateBox) Leave(ctx context.Context, a mailbox.Life, token string, results []mailbox.Settlement) (mailbox.Finished, error) {
+// SettleAndFinish implements drain.Mailbox.
+func (l *lateBox) SettleAndFinish(ctx context.Context, a mailbox.Life, token string, results []mailbox.Settlement) (mailbox.FinishResult, error) {
 	return leave(ctx, l, a, token, results)
 }
 
 // boxes are several apps' mailboxes.
 type boxes map[partner.ClientID]*box
 
-// Take implements drain.Mailbox.
-func (m boxes) Take(ctx context.Context, a mailbox.Life, token string, generation int64, want int) (mailbox.Begun, mailbox.Exchanged, error) {
-	return m[a.App].Take(ctx, a, token, generation, want)
+// BeginAndClaim implements drain.Mailbox.
+func (m boxes) BeginAndClaim(ctx context.Context, a mailbox.Life, token string, generation int64, want int) (mailbox.BeginResult, mailbox.ExchangeResult, error) {
+	return m[a.App].BeginAndClaim(ctx, a, token, generation, want)
 }
 
-// Leave implements drain.Mailbox.
-func (m boxes) Leave(ctx context.Context, a mailbox.Life, token string, results []mailbox.Settlement) (mailbox.Finished, error) {
-	return m[a.App].Leave(ctx, a, token, results)
+// SettleAndFinish implements drain.Mailbox.
+func (m boxes) SettleAndFinish(ctx context.Context, a mailbox.Life, token string, results []mailbox.Settlement) (mailbox.FinishResult, error) {
+	return m[a.App].SettleAndFinish(ctx, a, token, results)
 }
 
-func (m boxes) Recall(ctx context.Context, a mailbox.Life, token string) (bool, error) {
-	return m[a.App].Recall(ctx, a, token)
+func (m boxes) RecallFailed(ctx context.Context, a mailbox.Life, token string) (bool, error) {
+	return m[a.App].RecallFailed(ctx, a, token)
 }
 
-func (m boxes) Exchange(ctx context.Context, a mailbox.Life, token string, want int, results []mailbox.Settlement) (mailbox.Exchanged, error) {
+func (m boxes) Exchange(ctx context.Context, a mailbox.Life, token string, want int, results []mailbox.Settlement) (mailbox.ExchangeResult, error) {
 	return m[a.App].Exchange(ctx, a, token, want, results)
 }
 
-func (m boxes) Finish(ctx context.Context, a mailbox.Life, token string, c mailbox.Closing) (mailbox.Finished, error) {
+func (m boxes) Finish(ctx context.Context, a mailbox.Life, token string, c mailbox.Closing) (mailbox.FinishResult, error) {
 	return m[a.App].Finish(ctx, a, token, c)
 }

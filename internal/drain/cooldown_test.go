@@ -237,7 +237,7 @@ func TestProbeFailureClosesTheGateForLonger(t *testing.T) {
 		for i, want := range []time.Duration{5, 10, 20, 40, 60, 60} {
 			posts := len(r.posts)
 			w := r.wake()
-			if w.None() { // beyond the horizon in the real mailbox; here always armed
+			if w.IsNone() { // beyond the horizon in the real mailbox; here always armed
 				r.Fatal("no wake-up")
 			}
 			want *= time.Second

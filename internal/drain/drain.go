@@ -19,14 +19,14 @@ import (
 
 // Mailbox is the record of work.
 type Mailbox interface {
-	// Take begins and claims, Leave hands in results and gives back what nothing is due in: most runs
+	// BeginAndClaim begins and claims, Leave hands in results and gives back what nothing is due in: most runs
 	// need no other call.
-	Take(ctx context.Context, life mailbox.Life, token string, generation int64, want int) (mailbox.Begun, mailbox.Exchanged, error)
-	Leave(ctx context.Context, life mailbox.Life, token string, results []mailbox.Settlement) (mailbox.Finished, error)
-	Exchange(ctx context.Context, life mailbox.Life, token string, want int, results []mailbox.Settlement) (mailbox.Exchanged, error)
-	Finish(ctx context.Context, life mailbox.Life, token string, c mailbox.Closing) (mailbox.Finished, error)
-	// Recall makes a page due of what failed while the endpoint was not well.
-	Recall(ctx context.Context, life mailbox.Life, token string) (more bool, err error)
+	BeginAndClaim(ctx context.Context, life mailbox.Life, token string, generation int64, want int) (mailbox.BeginResult, mailbox.ExchangeResult, error)
+	SettleAndFinish(ctx context.Context, life mailbox.Life, token string, results []mailbox.Settlement) (mailbox.FinishResult, error)
+	Exchange(ctx context.Context, life mailbox.Life, token string, want int, results []mailbox.Settlement) (mailbox.ExchangeResult, error)
+	Finish(ctx context.Context, life mailbox.Life, token string, c mailbox.Closing) (mailbox.FinishResult, error)
+	// RecallFailed makes a page due of what failed while the endpoint was not well.
+	RecallFailed(ctx context.Context, life mailbox.Life, token string) (more bool, err error)
 }
 
 // AttemptFunc makes one attempt; it must return within the request timeout.
@@ -265,7 +265,7 @@ func drainError(app partner.ClientID, err error) error {
 func (d *Drainer) beginAndClaim(ctx context.Context, life mailbox.Life, token string, generation int64) (t acquisition, err error) {
 	err = d.retryCall(ctx, func(call context.Context) (err error) {
 		t.sent, t.want = time.Now(), d.initialClaims(ctx, life.App)
-		t.begun, t.exchanged, err = d.opts.Mailbox.Take(call, life, token, generation, t.want)
+		t.begun, t.exchanged, err = d.opts.Mailbox.BeginAndClaim(call, life, token, generation, t.want)
 		t.got = time.Now()
 		return err
 	})
@@ -276,8 +276,8 @@ func (d *Drainer) beginAndClaim(ctx context.Context, life mailbox.Life, token st
 type acquisition struct {
 	sent, got time.Time
 	want      int
-	begun     mailbox.Begun
-	exchanged mailbox.Exchanged
+	begun     mailbox.BeginResult
+	exchanged mailbox.ExchangeResult
 }
 
 // initialClaims is how many claims a run has room for before it knows the endpoint's gate.
@@ -300,7 +300,7 @@ func (d *Drainer) releaseAndReturn(ctx context.Context, life mailbox.Life, token
 	if len(claims) > 0 {
 		back := make([]mailbox.Settlement, len(claims))
 		for i, c := range claims {
-			back[i] = mailbox.Settlement{Claim: c, Verdict: mailbox.Release}
+			back[i] = mailbox.Settlement{Claim: c, Result: mailbox.Release}
 		}
 		err := d.retryCall(ctx, func(call context.Context) error {
 			_, err := d.opts.Mailbox.Exchange(call, life, token, 0, back)
@@ -341,7 +341,7 @@ func (d *Drainer) retryCall(ctx context.Context, f func(context.Context) error) 
 	return err
 }
 
-func (d *Drainer) returnMailbox(ctx context.Context, life mailbox.Life, token string, c mailbox.Closing) (f mailbox.Finished, err error) {
+func (d *Drainer) returnMailbox(ctx context.Context, life mailbox.Life, token string, c mailbox.Closing) (f mailbox.FinishResult, err error) {
 	err = d.retryCall(ctx, func(call context.Context) (err error) {
 		f, err = d.opts.Mailbox.Finish(call, life, token, c)
 		return err
@@ -361,7 +361,7 @@ func delayWake(w mailbox.Wake) mailbox.Wake {
 
 // forwardWake hands a wake-up on; one that is lost is armed again by the sweep.
 func (d *Drainer) forwardWake(ctx context.Context, app partner.ClientID, w mailbox.Wake) {
-	if !w.None() {
+	if !w.IsNone() {
 		d.forwardWakeBy(ctx, app, w, d.opts.Waker.Wake)
 	}
 }
@@ -378,7 +378,7 @@ func (d *Drainer) forwardWakeBy(ctx context.Context, app partner.ClientID, w mai
 // never blocks. It reports whether it started one, or will soon, or pass the wake-up on: else,
 // also when a drain here will follow later, the wake-up needs a task in the queue.
 func (d *Drainer) DispatchWake(ctx context.Context, app partner.ClientID, w mailbox.Wake) bool {
-	if w.None() {
+	if w.IsNone() {
 		return false
 	}
 	ctx = context.WithoutCancel(ctx)

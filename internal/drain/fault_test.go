@@ -152,7 +152,7 @@ func TestNoEndpoint(t *testing.T) {
 				if w := r.wake(); w.Delay != circuit.OwnFaultDelay {
 					r.Errorf("looks again in %v", w.Delay)
 				}
-				if !r.box.sweep().None() {
+				if !r.box.sweep().IsNone() {
 					r.Error("the sweep may wake a drainer meanwhile")
 				}
 			})

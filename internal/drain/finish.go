@@ -20,9 +20,9 @@ func (r *run) isWorkDone() bool {
 // settleAndFinish hands in the last results and gives the mailbox back; more means that work is due and the run
 // goes on.
 func (r *run) settleAndFinish(ctx context.Context) (more bool, err error) {
-	var f mailbox.Finished
+	var f mailbox.FinishResult
 	err = r.d.retryCall(ctx, func(call context.Context) (err error) {
-		f, err = r.d.opts.Mailbox.Leave(call, r.endpoint.Life, r.token, r.settlements)
+		f, err = r.d.opts.Mailbox.SettleAndFinish(call, r.endpoint.Life, r.token, r.settlements)
 		return err
 	})
 	if err != nil {
@@ -43,7 +43,7 @@ func (r *run) settleAndFinish(ctx context.Context) (more bool, err error) {
 func (r *run) finishRun(ctx context.Context) (more bool, err error) {
 	r.memory.withEndpoint(func(*circuit.Endpoint) { r.closing = r.decide.Close(time.Now()) })
 	c := &r.closing
-	closing := mailbox.Closing{Force: c.Force, Gate: c.Cooldown, Probes: c.Probes}
+	closing := mailbox.Closing{Force: c.Force, Cooldown: c.Cooldown, Probes: c.Probes}
 	if !c.Refusing.IsZero() {
 		closing.Refusing = c.Refusing.Add(r.skew)
 	}
@@ -76,7 +76,7 @@ func (r *run) recallFailed(ctx context.Context) error {
 	}
 	more := false
 	err := r.d.retryCall(ctx, func(call context.Context) (err error) {
-		more, err = r.d.opts.Mailbox.Recall(call, r.endpoint.Life, r.token)
+		more, err = r.d.opts.Mailbox.RecallFailed(call, r.endpoint.Life, r.token)
 		return err
 	})
 	if err != nil {
@@ -88,7 +88,7 @@ func (r *run) recallFailed(ctx context.Context) error {
 }
 
 // forwardFinalWake hands on the wake-up of a mailbox that was given back.
-func (r *run) forwardFinalWake(ctx context.Context, f mailbox.Finished) {
+func (r *run) forwardFinalWake(ctx context.Context, f mailbox.FinishResult) {
 	if r.decide.HasOwnFault() {
 		f.Wake = delayWake(f.Wake)
 	}

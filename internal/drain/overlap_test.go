@@ -22,7 +22,7 @@ type farBox struct {
 	overlap      bool
 }
 
-func (f *farBox) Exchange(ctx context.Context, a mailbox.Life, token string, want int, rs []mailbox.Settlement) (mailbox.Exchanged, error) {
+func (f *farBox) Exchange(ctx context.Context, a mailbox.Life, token string, want int, rs []mailbox.Settlement) (mailbox.ExchangeResult, error) {
 	f.during++
 	f.overlap = f.overlap || f.during > 1
 	f.most = max(f.most, len(rs))
@@ -31,13 +31,13 @@ func (f *farBox) Exchange(ctx context.Context, a mailbox.Life, token string, wan
 	return f.box.Exchange(ctx, a, token, want, rs)
 }
 
-// Take implements drain.Mailbox.
-func (f *farBox) Take(ctx context.Context, a mailbox.Life, token string, generation int64, want int) (mailbox.Begun, mailbox.Exchanged, error) {
+// BeginAndClaim implements drain.Mailbox.
+func (f *farBox) BeginAndClaim(ctx context.Context, a mailbox.Life, token string, generation int64, want int) (mailbox.BeginResult, mailbox.ExchangeResult, error) {
 	return take(ctx, f, a, token, generation, want)
 }
 
-// Leave implements drain.Mailbox.
-func (f *farBox) Leave(ctx context.Context, a mailbox.Life, token string, results []mailbox.Settlement) (mailbox.Finished, error) {
+// SettleAndFinish implements drain.Mailbox.
+func (f *farBox) SettleAndFinish(ctx context.Context, a mailbox.Life, token string, results []mailbox.Settlement) (mailbox.FinishResult, error) {
 	return leave(ctx, f, a, token, results)
 }
 

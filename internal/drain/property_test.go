@@ -122,22 +122,22 @@ func (w *world) change(ctx context.Context, t tenant.ID, c tenant.ChangeType) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	if !d.Wake.None() {
+	if !d.Wake.IsNone() {
 		w.wake = d.Wake
 	}
 }
 
 // round follows a wake-up or, where none is armed, sweeps.
 func (w *world) round(ctx context.Context, d *drain.Drainer) {
-	if w.wake.None() {
+	if w.wake.IsNone() {
 		w.pass(5 * time.Second)
 		w.rev++
-		wakes, errs := w.store.Sweep(ctx, fmt.Sprintf("s%d", w.rev), []mailbox.Switch{{Life: mailbox.Life{App: app}, Revision: w.rev, On: true}})
+		wakes, errs := w.store.RepairWakeUps(ctx, fmt.Sprintf("s%d", w.rev), []mailbox.Switch{{Life: mailbox.Life{App: app}, Revision: w.rev, On: true}})
 		if errs[0] != nil {
 			w.Fatal(errs[0])
 		}
 		w.off = false
-		if w.wake = wakes[0]; w.wake.None() {
+		if w.wake = wakes[0]; w.wake.IsNone() {
 			return
 		}
 	}
@@ -213,7 +213,7 @@ func (w *world) settle(ctx context.Context, d *drain.Drainer) {
 		if v.Waiting == 0 {
 			return
 		}
-		if w.wake.None() {
+		if w.wake.IsNone() {
 			w.pass(time.Minute)
 		}
 		w.round(ctx, d)

@@ -235,7 +235,7 @@ func (r *rig) follow() {
 			return
 		}
 		pass(5 * time.Second)
-		if w := r.box.sweep(); !w.None() {
+		if w := r.box.sweep(); !w.IsNone() {
 			r.wakes = append(r.wakes, w)
 		}
 	}

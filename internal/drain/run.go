@@ -71,7 +71,7 @@ type (
 		results []mailbox.Settlement
 	}
 	exchangeResult struct {
-		exchanged mailbox.Exchanged
+		exchanged mailbox.ExchangeResult
 		sent, got time.Time
 		err       error
 	}
@@ -128,7 +128,7 @@ type run struct {
 	openedCircuit bool
 }
 
-func newRun(d *Drainer, e Endpoint, token string, b mailbox.Begun, p *place) *run {
+func newRun(d *Drainer, e Endpoint, token string, b mailbox.BeginResult, p *place) *run {
 	now, app := time.Now(), e.Life.App
 	r := &run{
 		d: d, app: app, token: token, endpoint: e, born: now, until: now.Add(d.opts.Budget), held: b.HeldUntil,
@@ -266,7 +266,7 @@ func (r *run) serveExchanges(ctx context.Context, life mailbox.Life) {
 	}
 }
 
-func (r *run) applyExchange(ctx context.Context, x mailbox.Exchanged, want int, sent, got time.Time) {
+func (r *run) applyExchange(ctx context.Context, x mailbox.ExchangeResult, want int, sent, got time.Time) {
 	if !x.Owner {
 		r.decide.MarkMailboxLost()
 		r.queue = nil
@@ -323,7 +323,7 @@ func (r *run) launchAttempts(ctx context.Context) {
 		}
 		r.queue = r.queue[1:]
 		if late || !starts {
-			r.settlements = append(r.settlements, mailbox.Settlement{Claim: c.claim, Verdict: mailbox.Release})
+			r.settlements = append(r.settlements, mailbox.Settlement{Claim: c.claim, Result: mailbox.Release})
 			continue
 		}
 		m, err := c.claim.Entry.Message(r.app, c.claim.Tenant)

@@ -173,7 +173,7 @@ func TestBudget(t *testing.T) {
 			r.Errorf("%d claims were kept", len(r.box.flight))
 		}
 		r.wakes = append(r.wakes, r.box.sweep()) // armed, hence none
-		if !r.wakes[0].None() {
+		if !r.wakes[0].IsNone() {
 			r.Error("the wake-up was not armed")
 		}
 	}, func(o *drain.Options) { o.Budget = 2 * time.Second })

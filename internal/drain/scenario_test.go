@@ -25,7 +25,7 @@ func (r *rig) live(most time.Duration, done func() bool) {
 	r.Helper()
 	for end := time.Now().Add(most); !done() && time.Now().Before(end); {
 		if len(r.wakes) == 0 {
-			if w := r.box.sweep(); w.None() {
+			if w := r.box.sweep(); w.IsNone() {
 				pass(5 * time.Second)
 				continue
 			} else {

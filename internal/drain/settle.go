@@ -15,7 +15,7 @@ func (r *run) settleAttempt(ctx context.Context, f finishedAttempt) {
 	r.running--
 	r.noteProgress(time.Now())
 	if f.late {
-		r.settlements = append(r.settlements, mailbox.Settlement{Claim: f.claim, Verdict: mailbox.Release})
+		r.settlements = append(r.settlements, mailbox.Settlement{Claim: f.claim, Result: mailbox.Release})
 		return
 	}
 	m, lastAttempt := f.message, f.message.LastAttempt
@@ -37,12 +37,12 @@ func (r *run) settleAttempt(ctx context.Context, f finishedAttempt) {
 }
 
 func makeSettlement(f finishedAttempt, d circuit.Decision) mailbox.Settlement {
-	s := mailbox.Settlement{Claim: f.claim, Verdict: mailbox.Failed, Delay: d.Delay, Step: d.Step, Reason: f.result.Reason}
+	s := mailbox.Settlement{Claim: f.claim, Result: mailbox.Failed, Delay: d.Delay, Step: d.Step, Reason: f.result.Reason}
 	switch {
 	case d.Delivered:
-		s.Verdict = mailbox.OK
+		s.Result = mailbox.OK
 	case d.Released:
-		s.Verdict = mailbox.Release
+		s.Result = mailbox.Release
 	default:
 		s.Well = d.Well
 	}

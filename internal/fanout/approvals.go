@@ -32,10 +32,10 @@ type Admissions interface {
 	Dismissals(ctx context.Context, app partner.ClientID) (int64, error)
 	Approve(ctx context.Context, life mailbox.Life, since int64, ts []mailbox.Admission) (int, error)
 	ApproveNew(ctx context.Context, life mailbox.Life, since int64, ts []mailbox.Admission) (int, error)
-	Again(ctx context.Context, life mailbox.Life, ts []mailbox.Admission) (int, error)
+	RequestResync(ctx context.Context, life mailbox.Life, ts []mailbox.Admission) (int, error)
 	Dismiss(ctx context.Context, life mailbox.Life, ts []tenant.ID) (int, error)
-	Deposit(ctx context.Context, life mailbox.Life, nonce string, recs []tenant.Record) (mailbox.Deposited, error)
-	Inspect(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]mailbox.Standing, error)
+	Deposit(ctx context.Context, life mailbox.Life, nonce string, recs []tenant.Record) (mailbox.DepositResult, error)
+	ReadPairs(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]mailbox.PairState, error)
 	JobPages
 }
 
@@ -228,7 +228,7 @@ func (a *Approvals) admitTenants(ctx context.Context, life mailbox.Life, ts []te
 
 // listApproved lists those of the tenants that the mailbox holds an approval of.
 func (a *Approvals) listApproved(ctx context.Context, app partner.ClientID, ts []tenant.ID) (is []tenant.ID, err error) {
-	standings, err := a.boxes.Inspect(ctx, app, ts)
+	standings, err := a.boxes.ReadPairs(ctx, app, ts)
 	for i, st := range standings {
 		if st.Approved {
 			is = append(is, ts[i])
@@ -329,7 +329,7 @@ func (a *Approvals) requestResync(ctx context.Context, to depositTarget, ts []te
 	if err != nil {
 		return 0, err
 	}
-	asked, err := a.boxes.Again(ctx, to.life, admissions)
+	asked, err := a.boxes.RequestResync(ctx, to.life, admissions)
 	if err != nil || asked == 0 || !to.getsDeposits {
 		return 0, err
 	}
@@ -390,7 +390,7 @@ func (a *Approvals) depositRecords(ctx context.Context, life mailbox.Life, ts []
 		records[i].Tenant = ts[i]
 	}
 	d, err := a.boxes.Deposit(ctx, life, uuid.NewString(), records)
-	if err == nil || d != (mailbox.Deposited{}) { // an error may say that it is written, but not yet safe
+	if err == nil || d != (mailbox.DepositResult{}) { // an error may say that it is written, but not yet safe
 		a.metrics.countSuperseded(d)
 		forwardWake(ctx, a.waker, a.log, life.App, d.Wake)
 	}

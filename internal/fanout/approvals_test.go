@@ -65,7 +65,7 @@ func TestApproveOrder(t *testing.T) {
 		}
 		// again: nothing is told twice
 		s.tell("app1")
-		if err := s.approvals().Approve(t.Context(), "app1", []tenant.ID{"a"}, admin()); err != nil || s.standing("app1", "a").Waits() {
+		if err := s.approvals().Approve(t.Context(), "app1", []tenant.ID{"a"}, admin()); err != nil || s.standing("app1", "a").HasPending() {
 			t.Errorf("told twice: %q, %v", s.waits("app1", "a", 0), err)
 		}
 	})
@@ -133,7 +133,7 @@ func TestApprovalsOnACondition(t *testing.T) {
 				t.Errorf("round %d: %d of %d approved first: %+v, index %v", round, first, callers, st, approvers(t, s, "a"))
 			}
 			back := race(func(a *fanout.Approvals) error { return dismissStanding(t, a, "a") })
-			if st := s.standing("app1", "a"); back != 1 || st.Approved || st.Waits() || len(approvers(t, s, "a")) != 0 {
+			if st := s.standing("app1", "a"); back != 1 || st.Approved || st.HasPending() || len(approvers(t, s, "a")) != 0 {
 				t.Errorf("round %d: %d of %d took it back: %+v, index %v", round, back, callers, st, approvers(t, s, "a"))
 			}
 		}
@@ -217,7 +217,7 @@ func TestApproveBeforeTheURL(t *testing.T) {
 			t.Fatal(err)
 		}
 		st := s.standing("app1", "a")
-		if !st.Approved || st.Waits() || slices.Contains(s.calls, "deposit") {
+		if !st.Approved || st.HasPending() || slices.Contains(s.calls, "deposit") {
 			t.Errorf("%+v", st)
 		}
 		s.app("app1", hook)
@@ -245,7 +245,7 @@ func TestDismiss(t *testing.T) {
 		if d := cmp.Diff([]string{"refresh", "note", "dismiss", "unindex", "inspect", "settle", "audit"}, s.calls); d != "" {
 			t.Error(d)
 		}
-		if st := s.standing("app1", "a"); st.Approved || st.Waits() || len(approvers(t, s, "a")) != 0 || !s.standing("app1", "b").Approved {
+		if st := s.standing("app1", "a"); st.Approved || st.HasPending() || len(approvers(t, s, "a")) != 0 || !s.standing("app1", "b").Approved {
 			t.Errorf("%+v, approvers %v", st, approvers(t, s, "a"))
 		}
 	})
@@ -330,7 +330,7 @@ func TestApprovalThatADeletionOvertook(t *testing.T) {
 						s.remove("app1")
 						if anew {
 							s.app("app1", hook)
-							ok[mailbox.Wake](t)(s.box.Switch(t.Context(), "n", mailbox.Switch{Life: s.life("app1"), Revision: s.life("app1").Birth, On: true}))
+							ok[mailbox.Wake](t)(s.box.ApplySwitch(t.Context(), "n", mailbox.Switch{Life: s.life("app1"), Revision: s.life("app1").Birth, On: true}))
 						}
 					}
 					if err := s.approvals().Approve(t.Context(), "app1", []tenant.ID{"a"}, admin()); err != nil && !errors.Is(err, fanout.ErrUnknownApp) && !errors.Is(err, mailbox.ErrGone) {
@@ -338,7 +338,7 @@ func TestApprovalThatADeletionOvertook(t *testing.T) {
 					}
 					s.hook = nil
 					s.repair()
-					if st := s.standing("app1", "a"); st.Approved || st.Waits() || len(approvers(t, s, "a")) != 0 {
+					if st := s.standing("app1", "a"); st.Approved || st.HasPending() || len(approvers(t, s, "a")) != 0 {
 						t.Errorf("the approval outlived its app: %+v, index %v", st, approvers(t, s, "a"))
 					}
 				})
@@ -370,7 +370,7 @@ func TestLateCleaningAfterADeletion(t *testing.T) {
 				if err := s.fanout().Run(t.Context(), []tenant.ID{"a"}); err != nil {
 					t.Fatal(err)
 				}
-				if !s.standing("app1", "a").Waits() || len(approvers(t, s, "b")) != 0 {
+				if !s.standing("app1", "a").HasPending() || len(approvers(t, s, "b")) != 0 {
 					t.Errorf("a stands %+v, b's index %v", s.standing("app1", "a"), approvers(t, s, "b"))
 				}
 			})
@@ -435,7 +435,7 @@ func TestResyncOfSome(t *testing.T) {
 		s.accept("b", tenant.Suspend)
 		s.approve("app1", "a", "b")
 		n, err := s.approvals().Resync(t.Context(), "app1", []tenant.ID{"a", "stranger"})
-		if n != 1 || err != nil || !s.standing("app1", "a").Waits() || s.standing("app1", "b").Waits() || s.standing("app1", "stranger").Waits() {
+		if n != 1 || err != nil || !s.standing("app1", "a").HasPending() || s.standing("app1", "b").HasPending() || s.standing("app1", "stranger").HasPending() {
 			t.Errorf("%d told, %v", n, err)
 		}
 		if n, err := s.approvals().Resync(t.Context(), "app1", []tenant.ID{}); n != 0 || err != nil {

@@ -27,7 +27,7 @@ type Tenants interface {
 
 // Mailboxes takes the snapshots.
 type Mailboxes interface {
-	DepositMany(ctx context.Context, nonce string, batches []mailbox.Batch) ([]mailbox.Deposited, []error)
+	DepositMany(ctx context.Context, nonce string, batches []mailbox.Batch) ([]mailbox.DepositResult, []error)
 }
 
 // Apps knows which apps there are, as of its last refresh.
@@ -275,7 +275,7 @@ func (f *Fanout) depositMany(ctx context.Context, batches []mailbox.Batch, faile
 		}
 		if errs[i] != nil {
 			markFailed(failed, b.Records)
-			if results[i] == (mailbox.Deposited{}) {
+			if results[i] == (mailbox.DepositResult{}) {
 				continue
 			} // else it is written, and what it armed must not wait for the grace to pass
 		}

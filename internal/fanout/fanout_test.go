@@ -49,21 +49,21 @@ func (s *shim) approve(app partner.ClientID, ids ...tenant.ID) {
 func (s *shim) tell(app partner.ClientID) {
 	s.Helper()
 	const token = "drainer"
-	if b := ok[mailbox.Begun](s)(s.box.Begin(s.Context(), s.life(app), token, 0)); b.State != mailbox.Owned {
+	if b := ok[mailbox.BeginResult](s)(s.box.Begin(s.Context(), s.life(app), token, 0)); b.State != mailbox.Owned {
 		s.Fatalf("mailbox of %s: %+v", app, b)
 	}
 	var settled []mailbox.Settlement
 	for {
-		x := ok[mailbox.Exchanged](s)(s.box.Exchange(s.Context(), s.life(app), token, 100, settled))
+		x := ok[mailbox.ExchangeResult](s)(s.box.Exchange(s.Context(), s.life(app), token, 100, settled))
 		if len(x.Claims) == 0 {
 			break
 		}
 		settled = nil
 		for _, c := range x.Claims {
-			settled = append(settled, mailbox.Settlement{Claim: c, Verdict: mailbox.OK})
+			settled = append(settled, mailbox.Settlement{Claim: c, Result: mailbox.OK})
 		}
 	}
-	ok[mailbox.Finished](s)(s.box.Finish(s.Context(), s.life(app), token, mailbox.Closing{Force: true}))
+	ok[mailbox.FinishResult](s)(s.box.Finish(s.Context(), s.life(app), token, mailbox.Closing{Force: true}))
 }
 
 func (s *shim) owed(id tenant.ID) (mark, listed bool) {
@@ -315,7 +315,7 @@ func TestRunPassesOver(t *testing.T) {
 		if err := s.fanout().Run(t.Context(), []tenant.ID{"a"}); err != nil {
 			t.Fatal(err)
 		}
-		if slices.Contains(s.calls, "deposit") || s.standing("mute", "a").Waits() {
+		if slices.Contains(s.calls, "deposit") || s.standing("mute", "a").HasPending() {
 			t.Errorf("deposited: %v", s.calls)
 		}
 		if mark, _ := s.owed("a"); mark {

@@ -35,7 +35,7 @@ func (m *Metrics) observeFanout(d time.Duration) {
 	}
 }
 
-func (m *Metrics) countSuperseded(d mailbox.Deposited) {
+func (m *Metrics) countSuperseded(d mailbox.DepositResult) {
 	if m != nil {
 		m.superseded.Add(float64(d.Replaced))
 	}

@@ -14,11 +14,11 @@ import (
 
 // JobPages is the mailbox's side of jobs.
 type JobPages interface {
-	NextPage(ctx context.Context, c mailbox.JobClaim) (mailbox.JobPage, error)
-	Tell(ctx context.Context, c *mailbox.JobClaim, nonce string, recs []tenant.Record, t mailbox.Telling) (mailbox.Told, error)
+	ReadJobPage(ctx context.Context, c mailbox.JobClaim) (mailbox.JobPage, error)
+	DepositJobPage(ctx context.Context, c *mailbox.JobClaim, nonce string, recs []tenant.Record, t mailbox.PageDeposit) (mailbox.PageResult, error)
 	EndJob(ctx context.Context, c mailbox.JobClaim, as mailbox.JobState, why mailbox.JobReason) error
-	Former(ctx context.Context, life mailbox.Life) ([]tenant.ID, error)
-	Cleared(ctx context.Context, c mailbox.JobClaim, ts []tenant.ID) (left int, err error)
+	ReadFormerApprovals(ctx context.Context, life mailbox.Life) ([]tenant.ID, error)
+	RemoveFormerApprovals(ctx context.Context, c mailbox.JobClaim, ts []tenant.ID) (left int, err error)
 }
 
 // AdvanceJob makes the next page of a claimed job, and reports whether the job has ended with it. What it wrote before it broke off is
@@ -37,14 +37,14 @@ func (a *Approvals) AdvanceJob(ctx context.Context, c *mailbox.JobClaim) (ended 
 
 // clearJobPage takes a page of a former life off the index of tenants, and then off the list of what is left.
 func (a *Approvals) clearJobPage(ctx context.Context, c mailbox.JobClaim) (ended bool, err error) {
-	page, err := a.boxes.Former(ctx, c.Life())
+	page, err := a.boxes.ReadFormerApprovals(ctx, c.Life())
 	if err != nil {
 		return false, err
 	}
 	if err := a.Reconcile(ctx, c.ID.App, page); err != nil {
 		return false, err
 	}
-	left, err := a.boxes.Cleared(ctx, c, page)
+	left, err := a.boxes.RemoveFormerApprovals(ctx, c, page)
 	return left == 0, err
 }
 
@@ -58,11 +58,11 @@ func (a *Approvals) depositJobPage(ctx context.Context, c *mailbox.JobClaim) (en
 	if !hears { // it is told of all when it gets a URL
 		return true, a.boxes.EndJob(ctx, *c, mailbox.JobDone, mailbox.NoURL)
 	}
-	page, err := a.boxes.NextPage(ctx, *c)
+	page, err := a.boxes.ReadJobPage(ctx, *c)
 	if err != nil {
 		return false, err
 	}
-	t := mailbox.Telling{Page: page, Counted: len(page.Tenants) + page.Skipped, Skipped: page.Skipped}
+	t := mailbox.PageDeposit{Page: page, Counted: len(page.Tenants) + page.Skipped, Skipped: page.Skipped}
 	for rest := page.Tenants; ; {
 		n := min(len(rest), mailbox.MaxBatch)
 		t.All, t.Last = c.ID.Kind == mailbox.JobResync, n == len(rest)
@@ -92,16 +92,16 @@ func (a *Approvals) stillGetsDeposits(ctx context.Context, life mailbox.Life) (b
 const depositTries = 20
 
 // depositTenants deposits tenants of a page. Those of which a newer record was deposited since theirs was read, it reads anew.
-func (a *Approvals) depositTenants(ctx context.Context, c *mailbox.JobClaim, ts []tenant.ID, t *mailbox.Telling) (ended bool, err error) {
+func (a *Approvals) depositTenants(ctx context.Context, c *mailbox.JobClaim, ts []tenant.ID, t *mailbox.PageDeposit) (ended bool, err error) {
 	for range depositTries {
 		records, skipped, err := a.readRecords(ctx, ts)
 		if err != nil {
 			return false, err
 		}
 		t.Skipped += skipped
-		told, err := a.boxes.Tell(ctx, c, uuid.NewString(), records, *t)
-		if err == nil || told.Deposited != (mailbox.Deposited{}) { // an error may say that it is written, but not yet safe
-			a.metrics.countSuperseded(told.Deposited)
+		told, err := a.boxes.DepositJobPage(ctx, c, uuid.NewString(), records, *t)
+		if err == nil || told.DepositResult != (mailbox.DepositResult{}) { // an error may say that it is written, but not yet safe
+			a.metrics.countSuperseded(told.DepositResult)
 			forwardWake(ctx, a.waker, a.log, c.ID.App, told.Wake)
 		}
 		if errors.Is(err, mailbox.ErrJobLost) && !t.All && c.ID.Kind == mailbox.JobResync { // they bear the mark already

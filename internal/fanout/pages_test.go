@@ -19,12 +19,12 @@ import (
 
 // The jobs' side of the shim.
 
-func (s *shim) NextPage(ctx context.Context, c mailbox.JobClaim) (mailbox.JobPage, error) {
-	return call(s, "list", func() (mailbox.JobPage, error) { return s.box.NextPage(ctx, c) })
+func (s *shim) ReadJobPage(ctx context.Context, c mailbox.JobClaim) (mailbox.JobPage, error) {
+	return call(s, "list", func() (mailbox.JobPage, error) { return s.box.ReadJobPage(ctx, c) })
 }
 
-func (s *shim) Tell(ctx context.Context, c *mailbox.JobClaim, nonce string, recs []tenant.Record, t mailbox.Telling) (mailbox.Told, error) {
-	told, err := call(s, "tell", func() (mailbox.Told, error) { return s.box.Tell(ctx, c, nonce, recs, t) })
+func (s *shim) DepositJobPage(ctx context.Context, c *mailbox.JobClaim, nonce string, recs []tenant.Record, t mailbox.PageDeposit) (mailbox.PageResult, error) {
+	told, err := call(s, "tell", func() (mailbox.PageResult, error) { return s.box.DepositJobPage(ctx, c, nonce, recs, t) })
 	return told, s.short(c.ID.App, err)
 }
 
@@ -56,7 +56,7 @@ func (s *shim) runJob(ctx context.Context, id mailbox.JobID) error {
 // tellAll makes a telling job and runs it.
 func (s *shim) tellAll(ctx context.Context, app partner.ClientID, kind mailbox.JobKind) error {
 	s.Helper()
-	id, _, err := s.box.MakeTelling(ctx, s.life(app), mailbox.JobID{App: app, Kind: kind, Number: calls.Add(1)}, "", "")
+	id, _, err := s.box.MakeDepositJob(ctx, s.life(app), mailbox.JobID{App: app, Kind: kind, Number: calls.Add(1)}, "", "")
 	if err != nil {
 		return err
 	}
@@ -82,10 +82,10 @@ func (s *shim) clearFormer(ctx context.Context, app partner.ClientID) error {
 	v, err := s.box.View(ctx, app)
 	for _, birth := range v.Former {
 		life := mailbox.Life{App: app, Birth: birth}
-		if _, merr := s.box.MakeClearing(ctx, life, "", "", true); merr != nil {
+		if _, merr := s.box.MakeClearJob(ctx, life, "", "", true); merr != nil {
 			return merr
 		}
-		err = errors.Join(err, s.runJob(ctx, mailbox.Clearing(life)))
+		err = errors.Join(err, s.runJob(ctx, mailbox.ClearJobID(life)))
 	}
 	return err
 }
@@ -168,7 +168,7 @@ func TestUnreadableRecordInAPage(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, id := range ids {
-			if waits := s.standing("app1", id).Waits(); waits == (id == "c") {
+			if waits := s.standing("app1", id).HasPending(); waits == (id == "c") {
 				t.Errorf("%s waits %v", id, waits)
 			}
 		}
@@ -193,7 +193,7 @@ func TestJobsOfAppsThatHearNothing(t *testing.T) {
 				}
 				s.app("app1", url)
 				s.approve("app1", "a")
-				id, _, err := s.box.MakeTelling(t.Context(), s.life("app1"), mailbox.JobID{App: "app1", Kind: mailbox.JobResync, Number: 5}, "", "")
+				id, _, err := s.box.MakeDepositJob(t.Context(), s.life("app1"), mailbox.JobID{App: "app1", Kind: mailbox.JobResync, Number: 5}, "", "")
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -43,7 +43,7 @@ func TestOnlyWhatReplicasHoldIsDeposited(t *testing.T) {
 		if err := f(); !errors.As(err, &few) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if got := s.standing("app1", "Cust1"); got.Waits() || got.Known != 0 {
+		if got := s.standing("app1", "Cust1"); got.HasPending() || got.Known != 0 {
 			t.Errorf("%s brought what no replica has into the mailbox: %+v", name, got)
 		}
 	}

@@ -110,9 +110,9 @@ func (s *shim) approvals() *fanout.Approvals {
 }
 
 // standing tells how a tenant stands with an app.
-func (s *shim) standing(app partner.ClientID, id tenant.ID) mailbox.Standing {
+func (s *shim) standing(app partner.ClientID, id tenant.ID) mailbox.PairState {
 	s.Helper()
-	return ok[[]mailbox.Standing](s)(s.box.Inspect(s.Context(), app, []tenant.ID{id}))[0]
+	return ok[[]mailbox.PairState](s)(s.box.ReadPairs(s.Context(), app, []tenant.ID{id}))[0]
 }
 
 // waits is the waiting entries of a tenant in short: "status 17 x0, move 18 x1".
@@ -235,8 +235,8 @@ func (s *shim) Dismissals(ctx context.Context, app partner.ClientID) (int64, err
 	return call(s, "dismissals", func() (int64, error) { return s.box.Dismissals(ctx, app) })
 }
 
-func (s *shim) Inspect(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]mailbox.Standing, error) {
-	return call(s, "inspect", func() ([]mailbox.Standing, error) { return s.box.Inspect(ctx, app, ts) })
+func (s *shim) ReadPairs(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]mailbox.PairState, error) {
+	return call(s, "inspect", func() ([]mailbox.PairState, error) { return s.box.ReadPairs(ctx, app, ts) })
 }
 
 func (s *shim) Approve(ctx context.Context, life mailbox.Life, since int64, ts []mailbox.Admission) (int, error) {
@@ -248,8 +248,8 @@ func (s *shim) ApproveNew(ctx context.Context, life mailbox.Life, since int64, t
 	return n, s.short(life.App, err)
 }
 
-func (s *shim) Again(ctx context.Context, life mailbox.Life, ts []mailbox.Admission) (int, error) {
-	return call(s, "again", func() (int, error) { return s.box.Again(ctx, life, ts) })
+func (s *shim) RequestResync(ctx context.Context, life mailbox.Life, ts []mailbox.Admission) (int, error) {
+	return call(s, "again", func() (int, error) { return s.box.RequestResync(ctx, life, ts) })
 }
 
 func (s *shim) Dismiss(ctx context.Context, life mailbox.Life, ts []tenant.ID) (int, error) {
@@ -265,24 +265,24 @@ func (s *shim) short(app partner.ClientID, err error) error {
 	return err
 }
 
-func (s *shim) Deposit(ctx context.Context, life mailbox.Life, nonce string, recs []tenant.Record) (mailbox.Deposited, error) {
-	d, err := call(s, "deposit", func() (mailbox.Deposited, error) { return s.box.Deposit(ctx, life, nonce, recs) })
+func (s *shim) Deposit(ctx context.Context, life mailbox.Life, nonce string, recs []tenant.Record) (mailbox.DepositResult, error) {
+	d, err := call(s, "deposit", func() (mailbox.DepositResult, error) { return s.box.Deposit(ctx, life, nonce, recs) })
 	return d, s.short(life.App, err)
 }
 
-func (s *shim) Former(ctx context.Context, life mailbox.Life) ([]tenant.ID, error) {
-	return call(s, "former", func() ([]tenant.ID, error) { return s.box.Former(ctx, life) })
+func (s *shim) ReadFormerApprovals(ctx context.Context, life mailbox.Life) ([]tenant.ID, error) {
+	return call(s, "former", func() ([]tenant.ID, error) { return s.box.ReadFormerApprovals(ctx, life) })
 }
 
-func (s *shim) Cleared(ctx context.Context, c mailbox.JobClaim, ts []tenant.ID) (int, error) {
-	return call(s, "cleared", func() (int, error) { return s.box.Cleared(ctx, c, ts) })
+func (s *shim) RemoveFormerApprovals(ctx context.Context, c mailbox.JobClaim, ts []tenant.ID) (int, error) {
+	return call(s, "cleared", func() (int, error) { return s.box.RemoveFormerApprovals(ctx, c, ts) })
 }
 
 // remove deletes an app and ends its life, as the service does.
 func (s *shim) remove(app partner.ClientID) {
 	s.Helper()
 	revision := ok[int64](s)(s.reg.DeleteApp(s.Context(), app, registry.AnyRevision, registry.Actor{Name: "test"}))
-	if err := s.box.Died(s.Context(), mailbox.Life{App: app, Birth: revision}); err != nil {
+	if err := s.box.EndLife(s.Context(), mailbox.Life{App: app, Birth: revision}); err != nil {
 		s.Fatal(err)
 	}
 }
@@ -293,19 +293,19 @@ func (s *shim) life(app partner.ClientID) mailbox.Life {
 	return mailbox.Life{App: app, Birth: ok[registry.AppRecord](s)(s.reg.App(s.Context(), app)).Birth}
 }
 
-func (s *shim) DepositMany(ctx context.Context, nonce string, batches []mailbox.Batch) ([]mailbox.Deposited, []error) {
-	var out []mailbox.Deposited
+func (s *shim) DepositMany(ctx context.Context, nonce string, batches []mailbox.Batch) ([]mailbox.DepositResult, []error) {
+	var out []mailbox.DepositResult
 	var errs []error
 	err := s.do("deposit", func() error {
 		out, errs = s.box.DepositMany(ctx, nonce, batches)
 		return nil
 	})
 	if out == nil {
-		out, errs = make([]mailbox.Deposited, len(batches)), make([]error, len(batches))
+		out, errs = make([]mailbox.DepositResult, len(batches)), make([]error, len(batches))
 	}
 	for i, b := range batches {
 		if err != nil || s.refuses[b.Life.App] {
-			out[i], errs[i] = mailbox.Deposited{}, errFake
+			out[i], errs[i] = mailbox.DepositResult{}, errFake
 		}
 		if s.few[b.Life.App] {
 			errs[i] = errFake

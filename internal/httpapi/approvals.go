@@ -23,7 +23,7 @@ type Approvals interface {
 
 // ApprovalLister finds the tenants that approved an app.
 type ApprovalLister interface {
-	Approved(ctx context.Context, app partner.ClientID, t tenant.ID) (bool, error)
+	HasApproved(ctx context.Context, app partner.ClientID, t tenant.ID) (bool, error)
 	// Approvals pages through them; next is empty on the last page. A cursor made by somebody else
 	// MUST be mailbox.ErrCursor or harmless.
 	Approvals(ctx context.Context, app partner.ClientID, cursor string, limit int) (ts []tenant.ID, next string, err error)
@@ -68,7 +68,7 @@ func (a *API) getApproval(c *call) error {
 	if err != nil {
 		return err
 	}
-	stands, err := a.ApprovalList.Approved(c.ctx(), at.app, at.tenant)
+	stands, err := a.ApprovalList.HasApproved(c.ctx(), at.app, at.tenant)
 	if err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func (a *API) checkApprovalPreconditions(c *call, at approvalPath) (approvalPrec
 	if len(match) == 0 && len(none) == 0 {
 		return always, nil
 	}
-	stands, err := a.ApprovalList.Approved(c.ctx(), at.app, at.tenant)
+	stands, err := a.ApprovalList.HasApproved(c.ctx(), at.app, at.tenant)
 	if err != nil {
 		return always, err
 	}

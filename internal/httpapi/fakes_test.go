@@ -204,7 +204,7 @@ func (w *world) AppWritten(_ context.Context, old *registry.AppRecord, rec regis
 func (w *world) AppDeleted(_ context.Context, id partner.ClientID, revision int64, _ registry.Actor) (string, error) {
 	defer w.lock()()
 	w.events = append(w.events, "deleted "+string(id))
-	return mailbox.Clearing(mailbox.Life{App: id, Birth: revision}).String(), w.eventErr
+	return mailbox.ClearJobID(mailbox.Life{App: id, Birth: revision}).String(), w.eventErr
 }
 
 func (*world) CheckURL(raw string) (*url.URL, error) {
@@ -274,7 +274,7 @@ func (w *world) Dismiss(_ context.Context, app partner.ClientID, ts []tenant.ID,
 	return w.down
 }
 
-func (w *world) Approved(_ context.Context, app partner.ClientID, t tenant.ID) (bool, error) {
+func (w *world) HasApproved(_ context.Context, app partner.ClientID, t tenant.ID) (bool, error) {
 	defer w.lock()()
 	return slices.Contains(w.approvals[app], t), w.down
 }
@@ -322,7 +322,7 @@ func (w *world) ResyncAll(_ context.Context, rec registry.AppRecord, _ registry.
 
 func (*world) View(context.Context, partner.ClientID) (mailbox.View, error) {
 	return mailbox.View{
-		Waiting: 200, Diverged: 150, Oldest: 61234 * time.Millisecond, GateUntil: start.Add(time.Minute), Now: start,
+		Waiting: 200, Diverged: 150, Oldest: 61234 * time.Millisecond, CooldownUntil: start.Add(time.Minute), Now: start,
 	}, nil
 }
 

@@ -45,7 +45,7 @@ type jobAnswer struct {
 func newJobAnswer(j mailbox.Job) jobAnswer {
 	return jobAnswer{
 		ID: j.ID.String(), Kind: j.ID.Kind, ClientID: j.ID.App, State: j.State, Done: j.Done, Of: j.Of, Skipped: j.Skipped, By: j.By,
-		CreatedAt: j.Created, UpdatedAt: j.Updated, EndedAt: j.Ended, Reason: j.Reason, Detail: j.Reason.Words(), Tries: j.Tries, RetryAt: j.RetryAt,
+		CreatedAt: j.Created, UpdatedAt: j.Updated, EndedAt: j.Ended, Reason: j.Reason, Detail: j.Reason.Describe(), Tries: j.Tries, RetryAt: j.RetryAt,
 	}
 }
 

@@ -60,7 +60,7 @@ func (f fakeJobs) Cancel(ctx context.Context, id mailbox.JobID) error {
 	switch {
 	case err != nil:
 		return err
-	case !id.Kind.Cancellable():
+	case !id.Kind.IsCancellable():
 		return jobs.ErrKept
 	case j.State == mailbox.JobDone:
 		return jobs.ErrOver

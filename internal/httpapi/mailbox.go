@@ -87,7 +87,7 @@ func (a *API) getMailbox(c *call) error {
 	if err != nil {
 		return err
 	}
-	retryAt := v.GateUntil.UTC()
+	retryAt := v.CooldownUntil.UTC()
 	if v.Off {
 		retryAt = time.Time{}
 	}
@@ -99,7 +99,7 @@ func (a *API) getMailbox(c *call) error {
 		RetryAt  time.Time `json:"retry_at,omitzero"`
 		Paused   bool      `json:"paused"`
 		Diverged int64     `json:"diverged_tenants"`
-	}{v.Waiting, float64(v.Oldest.Milliseconds()) / 1000, v.InFlight, v.Breaker(), retryAt, rec.App.Paused, v.Diverged})
+	}{v.Waiting, float64(v.Oldest.Milliseconds()) / 1000, v.InFlight, v.CircuitState(), retryAt, rec.App.Paused, v.Diverged})
 }
 
 func (a *API) listDeliveries(c *call) error {

@@ -21,7 +21,7 @@ type StatusSource interface {
 
 // Mailboxes is the mailboxes' side.
 type Mailboxes interface {
-	InspectMany(ctx context.Context, t tenant.ID, apps []partner.ClientID) ([]mailbox.Standing, error)
+	ReadPairsOfTenant(ctx context.Context, t tenant.ID, apps []partner.ClientID) ([]mailbox.PairState, error)
 	Views(ctx context.Context, apps []partner.ClientID) ([]mailbox.View, []error)
 }
 
@@ -102,7 +102,7 @@ func (a *StatusReader) DeliveryStatus(ctx context.Context, changeID string) (Del
 	if err := a.apps.Refresh(ctx); err != nil {
 		return fail(err)
 	}
-	standings, err := a.boxes.InspectMany(ctx, c.Tenant, ids)
+	standings, err := a.boxes.ReadPairsOfTenant(ctx, c.Tenant, ids)
 	if err != nil {
 		return fail(err)
 	}
@@ -134,12 +134,12 @@ func (a *StatusReader) DeliveryStatus(ctx context.Context, changeID string) (Del
 
 // isInStep is the one answer to whether an app knows a tenant's truth: the change that is asked for, and
 // all that was accepted when the record was read, before the standing.
-func isInStep(s mailbox.Standing, sequence int64, r *tenant.Record) bool {
-	return s.InStepWith(max(sequence, r.Top))
+func isInStep(s mailbox.PairState, sequence int64, r *tenant.Record) bool {
+	return s.IsInStepWith(max(sequence, r.Top))
 }
 
 // readAppDelivery reads one app's standing to a change.
-func readAppDelivery(c tenant.Change, r *tenant.Record, s mailbox.Standing, v mailbox.View) AppDelivery {
+func readAppDelivery(c tenant.Change, r *tenant.Record, s mailbox.PairState, v mailbox.View) AppDelivery {
 	if isInStep(s, c.Sequence, r) {
 		return AppDelivery{State: Settled}
 	}
@@ -151,10 +151,10 @@ func readAppDelivery(c tenant.Change, r *tenant.Record, s mailbox.Standing, v ma
 	if e != nil && e.Attempts > 0 {
 		o.Attempts, o.Reason = e.Attempts, e.LastReason.String()
 	}
-	if s.Waits() && !s.InFlight {
+	if s.HasPending() && !s.InFlight {
 		o.NextAttemptAt = s.DueAt
-		if v.GateUntil.After(o.NextAttemptAt) {
-			o.NextAttemptAt = v.GateUntil
+		if v.CooldownUntil.After(o.NextAttemptAt) {
+			o.NextAttemptAt = v.CooldownUntil
 		}
 	}
 	return o
@@ -164,7 +164,7 @@ func readAppDelivery(c tenant.Change, r *tenant.Record, s mailbox.Standing, v ma
 // its slot; or, where a Delete emptied that, the newest status, which may have replaced the Delete. It
 // waits in the mailbox, or the record has it and the fan-out is owed; empty where nothing replaced the
 // change, or where what did was told.
-func findReplacement(c tenant.Change, r *tenant.Record, s mailbox.Standing) (*delivery.Entry, string) {
+func findReplacement(c tenant.Change, r *tenant.Record, s mailbox.PairState) (*delivery.Entry, string) {
 	own := c.Type.Slot()
 	emptied := r.Heads[own].Sequence < c.Sequence
 	for _, slot := range []tenant.Slot{own, tenant.SlotStatus} {

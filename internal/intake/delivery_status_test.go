@@ -114,7 +114,7 @@ func (l *ledger) accept(c tenant.ChangeType, fanned bool) string {
 }
 
 // drain makes one attempt each at what waits and settles it with a verdict.
-func (l *ledger) drain(v mailbox.Verdict, c mailbox.Closing) {
+func (l *ledger) drain(v mailbox.SettleResult, c mailbox.Closing) {
 	l.Helper()
 	const token = "drainer"
 	_, err := l.box.Begin(l.Context(), l.life(app), token, 0)
@@ -123,7 +123,7 @@ func (l *ledger) drain(v mailbox.Verdict, c mailbox.Closing) {
 	l.check(err)
 	var settled []mailbox.Settlement
 	for _, cl := range x.Claims {
-		settled = append(settled, mailbox.Settlement{Claim: cl, Verdict: v, Delay: time.Minute, Step: true, Reason: delivery.ReasonRefused})
+		settled = append(settled, mailbox.Settlement{Claim: cl, Result: v, Delay: time.Minute, Step: true, Reason: delivery.ReasonRefused})
 	}
 	_, err = l.box.Exchange(l.Context(), l.life(app), token, 0, settled)
 	l.check(err)
@@ -250,7 +250,7 @@ func TestRetoldAsItWasSetSince(t *testing.T) {
 		_, err := l.reg.PutStatus(l.Context(), registry.StatusRequest{Tenant: "a", State: tenant.Running}, registry.Actor{})
 		l.check(err)
 		l.stands(id, intake.Settled) // nobody is told of it
-		_, err = l.box.Again(l.Context(), l.life(app), []mailbox.Admission{{Tenant: "a"}})
+		_, err = l.box.RequestResync(l.Context(), l.life(app), []mailbox.Admission{{Tenant: "a"}})
 		l.check(err)
 		l.deposit(app)
 		l.replaced(id, tenant.StatusID("a", l.record().Top))
@@ -266,7 +266,7 @@ func TestRetoldAsItWasSetSince(t *testing.T) {
 func TestGatedWaitsForTheGate(t *testing.T) {
 	ledgers(t, func(l *ledger) {
 		id := l.accept(tenant.Suspend, true)
-		l.drain(mailbox.Failed, mailbox.Closing{Gate: time.Hour})
+		l.drain(mailbox.Failed, mailbox.Closing{Cooldown: time.Hour})
 		if d := time.Until(l.stands(id, intake.Waiting).NextAttemptAt); d < 59*time.Minute {
 			l.Errorf("tried again in %v", d)
 		}
@@ -316,7 +316,7 @@ func TestOff(t *testing.T) {
 func TestOffInTheMailbox(t *testing.T) {
 	ledgers(t, func(l *ledger) {
 		id := l.accept(tenant.Suspend, true)
-		_, err := l.box.Switch(l.Context(), "n", mailbox.Switch{Life: l.life(app), Revision: 99})
+		_, err := l.box.ApplySwitch(l.Context(), "n", mailbox.Switch{Life: l.life(app), Revision: 99})
 		l.check(err)
 		l.stands(id, intake.Off)
 	})
@@ -348,7 +348,7 @@ func TestRetold(t *testing.T) {
 		l.drain(mailbox.OK, mailbox.Closing{})
 		l.drain(mailbox.OK, mailbox.Closing{})
 		l.stands(id, intake.Settled)
-		_, err := l.box.Again(l.Context(), l.life(app), []mailbox.Admission{{Tenant: "a"}})
+		_, err := l.box.RequestResync(l.Context(), l.life(app), []mailbox.Admission{{Tenant: "a"}})
 		l.check(err)
 		for _, id := range []string{id, move, old} {
 			l.replaced(id, "") // half done
@@ -438,8 +438,8 @@ func (b broken) Approvers(ctx context.Context, id tenant.ID) ([]partner.ClientID
 	return l, errors.Join(err, b.fail("approvers"))
 }
 
-func (b broken) InspectMany(ctx context.Context, t tenant.ID, apps []partner.ClientID) ([]mailbox.Standing, error) {
-	s, err := b.box.InspectMany(ctx, t, apps)
+func (b broken) ReadPairsOfTenant(ctx context.Context, t tenant.ID, apps []partner.ClientID) ([]mailbox.PairState, error) {
+	s, err := b.box.ReadPairsOfTenant(ctx, t, apps)
 	return s, errors.Join(err, b.fail("inspect"))
 }
 

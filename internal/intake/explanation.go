@@ -113,7 +113,7 @@ type TenantSource interface {
 
 // MailboxSource is the mailboxes' side.
 type MailboxSource interface {
-	Inspect(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]mailbox.Standing, error)
+	ReadPairs(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]mailbox.PairState, error)
 	View(ctx context.Context, app partner.ClientID) (mailbox.View, error)
 }
 
@@ -154,7 +154,7 @@ func (x *StatusExplainer) Explain(ctx context.Context, app partner.ClientID, id 
 	if err != nil {
 		return fail(err)
 	}
-	standings, err := x.boxes.Inspect(ctx, app, []tenant.ID{id})
+	standings, err := x.boxes.ReadPairs(ctx, app, []tenant.ID{id})
 	if err != nil {
 		return fail(err)
 	}
@@ -170,7 +170,7 @@ func (x *StatusExplainer) Explain(ctx context.Context, app partner.ClientID, id 
 	w.setTenant(view)
 	w.setApp(&rec.App, x.env)
 	w.setMailbox(standings[0], box)
-	w.FanOutPending = w.Approved && standings[0].Lacks(view.Record.Top)
+	w.FanOutPending = w.Approved && standings[0].IsBehind(view.Record.Top)
 	w.inStep = isInStep(standings[0], 0, &view.Record)
 	w.Cause = w.findCause()
 	if c := x.common(); c.IsOngoing() {
@@ -200,9 +200,9 @@ func (w *Explanation) setApp(a *partner.App, env partner.Environment) {
 	w.HasURL, w.Paused = w.Endpoint.EffectiveURL(env) != "", a.Paused
 }
 
-func (w *Explanation) setMailbox(s mailbox.Standing, v mailbox.View) {
-	w.Approved, w.InFlight, w.Breaker = s.Approved, s.InFlight, v.Breaker()
-	w.CooldownUntil, w.Openings, w.Ahead, w.Now = v.GateUntil, v.Openings, v.Waiting, v.Now
+func (w *Explanation) setMailbox(s mailbox.PairState, v mailbox.View) {
+	w.Approved, w.InFlight, w.Breaker = s.Approved, s.InFlight, v.CircuitState()
+	w.CooldownUntil, w.Openings, w.Ahead, w.Now = v.CooldownUntil, v.Openings, v.Waiting, v.Now
 	for slot, e := range s.Entries {
 		if e == nil {
 			continue
@@ -224,8 +224,8 @@ func (w *Explanation) setMailbox(s mailbox.Standing, v mailbox.View) {
 	}
 	if len(w.Waiting) > 0 && !w.InFlight && w.isDelivering() {
 		w.NextAttemptAt = s.DueAt
-		if v.GateUntil.After(w.NextAttemptAt) {
-			w.NextAttemptAt = v.GateUntil
+		if v.CooldownUntil.After(w.NextAttemptAt) {
+			w.NextAttemptAt = v.CooldownUntil
 		}
 	}
 }

@@ -39,7 +39,7 @@ func (l *ledger) toggle(on bool, change func(a *partner.App)) {
 	l.put(app, change)
 	rec, err := l.reg.App(l.Context(), app)
 	l.check(err)
-	_, err = l.box.Switch(l.Context(), "n"+time.Now().String(), mailbox.Switch{Life: l.life(app), Revision: rec.Revision, On: on})
+	_, err = l.box.ApplySwitch(l.Context(), "n"+time.Now().String(), mailbox.Switch{Life: l.life(app), Revision: rec.Revision, On: on})
 	l.check(err)
 }
 
@@ -59,7 +59,7 @@ func TestWhyAChangeHasNotArrived(t *testing.T) {
 		l.because("a", intake.Retry, "failed for this tenant (it refused the connection; 1 attempt failed)", "says nothing of others")
 		l.toggle(true, func(*partner.App) {})
 		l.accept(tenant.Resume, true)
-		l.drain(mailbox.Failed, mailbox.Closing{Gate: time.Minute, Probes: 1})
+		l.drain(mailbox.Failed, mailbox.Closing{Cooldown: time.Minute, Probes: 1})
 		w = l.because("a", intake.CircuitOpen, `"resume" waits`, "1 older change replaced", "left alone until")
 		if !w.NextAttemptAt.After(w.Now) || w.Breaker != "open" {
 			l.Errorf("next attempt %v, breaker %s", w.NextAttemptAt, w.Breaker)

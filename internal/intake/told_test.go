@@ -107,7 +107,7 @@ func (w *told) report() {
 }
 
 func (w *told) put(r tenant.Record) {
-	if st, err := w.box.Inspect(w.Context(), app, []tenant.ID{"a"}); err == nil && r.Top >= st[0].Known {
+	if st, err := w.box.ReadPairs(w.Context(), app, []tenant.ID{"a"}); err == nil && r.Top >= st[0].Known {
 		_, tellable := r.OnRequest()
 		w.asked = w.asked && tellable // else it was asked for in vain
 	}
@@ -131,7 +131,7 @@ func (w *told) exchange(want int, results ...mailbox.Settlement) {
 }
 
 // post ends a claim's post: it reached the app and was taken, or it failed, or it was never made.
-func (w *told) post(verdict mailbox.Verdict) {
+func (w *told) post(verdict mailbox.SettleResult) {
 	if len(w.claims) == 0 {
 		return
 	}
@@ -145,7 +145,7 @@ func (w *told) post(verdict mailbox.Verdict) {
 			w.asked = false
 		}
 	}
-	w.exchange(0, mailbox.Settlement{Claim: c, Verdict: verdict, Well: true})
+	w.exchange(0, mailbox.Settlement{Claim: c, Result: verdict, Well: true})
 }
 
 // drain tells all that there is.
@@ -159,7 +159,7 @@ func (w *told) drain() {
 
 func (w *told) again() {
 	w.post(mailbox.Release) // a post that began before the asking does not answer it
-	n, err := w.box.Again(w.Context(), w.life(app), []mailbox.Admission{{Tenant: "a", Top: w.record().Top}})
+	n, err := w.box.RequestResync(w.Context(), w.life(app), []mailbox.Admission{{Tenant: "a", Top: w.record().Top}})
 	w.check(err)
 	w.asked = w.asked || n > 0
 }
@@ -198,7 +198,7 @@ func (w *told) step() {
 	case n < 12:
 		w.exchange(1)
 	case n < 15:
-		w.post(mailbox.Verdict(w.rng.IntN(3)))
+		w.post(mailbox.SettleResult(w.rng.IntN(3)))
 	case n < 18:
 		w.drain()
 	case n < 19:

@@ -179,7 +179,7 @@ func (f *Finder) findLiving(ctx context.Context) error {
 func listClearJobIDs(app partner.ClientID, v mailbox.View) []string {
 	ids := make([]string, len(v.Former))
 	for i, birth := range v.Former {
-		ids[i] = mailbox.Clearing(mailbox.Life{App: app, Birth: birth}).String()
+		ids[i] = mailbox.ClearJobID(mailbox.Life{App: app, Birth: birth}).String()
 	}
 	return ids
 }

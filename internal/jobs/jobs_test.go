@@ -240,9 +240,9 @@ func TestFinder(t *testing.T) {
 		}
 		w.delete("app1") // and a crash before its life ended
 		two := w.delete("app2")
-		w.must(w.box.Died(w.Context(), two)) // as an older version ends it, which makes no job
+		w.must(w.box.EndLife(w.Context(), two)) // as an older version ends it, which makes no job
 		three := w.delete("app3")
-		w.must(w.box.Died(w.Context(), three))
+		w.must(w.box.EndLife(w.Context(), three))
 		life := w.app("app3", hook)
 		w.approve("app3", ids[1])
 		four := mailbox.Life{App: "app4", Birth: w.app("app4", hook).Birth}
@@ -254,8 +254,8 @@ func TestFinder(t *testing.T) {
 		f := w.finder()
 		w.look(f)
 		w.worker(nil, nil)
-		w.await(mailbox.Clearing(two), "done 2/2")
-		w.await(mailbox.Clearing(three), "done 2/2")
+		w.await(mailbox.ClearJobID(two), "done 2/2")
+		w.await(mailbox.ClearJobID(three), "done 2/2")
 		w.await(resync, "done 2/2")
 		w.look(f)
 		redistest.Eventually(w, 10*time.Second, "what is left of app1 to be cleared away", func() bool { return len(w.census("app1", ids)) == 2 })

@@ -23,14 +23,14 @@ type Lists interface {
 
 // DepositJobs make the jobs whose making is answered for: they outlive a failover.
 type DepositJobs interface {
-	MakeTelling(ctx context.Context, life mailbox.Life, id mailbox.JobID, by, role string) (made mailbox.JobID, approvals int64, err error)
+	MakeDepositJob(ctx context.Context, life mailbox.Life, id mailbox.JobID, by, role string) (made mailbox.JobID, approvals int64, err error)
 }
 
 // Mailboxes make other jobs, and show and end all.
 type Mailboxes interface {
-	Died(ctx context.Context, life mailbox.Life) error
+	EndLife(ctx context.Context, life mailbox.Life) error
 	View(ctx context.Context, app partner.ClientID) (mailbox.View, error)
-	MakeClearing(ctx context.Context, life mailbox.Life, by, role string, always bool) (bool, error)
+	MakeClearJob(ctx context.Context, life mailbox.Life, by, role string, always bool) (bool, error)
 	Jobs(ctx context.Context, ids []mailbox.JobID) ([]mailbox.Job, error)
 	OpenJobs(ctx context.Context, apps []partner.ClientID) ([][]mailbox.JobID, error)
 	CancelJob(ctx context.Context, id mailbox.JobID) (mailbox.JobState, error)
@@ -66,7 +66,7 @@ func (d *Manager) StartDepositJob(ctx context.Context, life mailbox.Life, kind m
 	if err := d.lists.ListJobs(ctx, id.String()); err != nil {
 		return id, 0, err
 	}
-	made, approvals, err := d.tellings.MakeTelling(ctx, life, id, by.Name, by.Role)
+	made, approvals, err := d.tellings.MakeDepositJob(ctx, life, id, by.Name, by.Role)
 	if err != nil {
 		return made, 0, err
 	}
@@ -105,14 +105,14 @@ func (d *Manager) RunningJob(ctx context.Context, life mailbox.Life, kind mailbo
 
 // ClearApp ends the life of a deleted app, and has a job clear away after it. birth of the life is the deletion's revision.
 func (d *Manager) ClearApp(ctx context.Context, life mailbox.Life, by registry.Actor) (mailbox.JobID, error) {
-	id := mailbox.Clearing(life)
+	id := mailbox.ClearJobID(life)
 	// The life ends whether its job can be listed or not: what is left then is found.
 	listed := d.lists.ListJobs(ctx, id.String())
 	// Where the app was made again since, its new life put the former one aside, under its own birth.
-	if err := d.boxes.Died(ctx, life); err != nil && !errors.Is(err, mailbox.ErrGone) {
+	if err := d.boxes.EndLife(ctx, life); err != nil && !errors.Is(err, mailbox.ErrGone) {
 		return id, errors.Join(listed, err)
 	}
-	_, err := d.boxes.MakeClearing(ctx, life, by.Name, by.Role, true)
+	_, err := d.boxes.MakeClearJob(ctx, life, by.Name, by.Role, true)
 	d.made()
 	return id, errors.Join(listed, err)
 }
@@ -125,7 +125,7 @@ func (d *Manager) ClearFormerLives(ctx context.Context, app partner.ClientID) er
 	}
 	ids := make([]string, len(v.Former))
 	for i, birth := range v.Former {
-		ids[i] = mailbox.Clearing(mailbox.Life{App: app, Birth: birth}).String()
+		ids[i] = mailbox.ClearJobID(mailbox.Life{App: app, Birth: birth}).String()
 	}
 	err = d.lists.ListJobs(ctx, ids...)
 	d.made()
@@ -153,7 +153,7 @@ var (
 // Cancel ends a job between two pages. What it wrote stays written. Errors: registry.ErrNotFound, ErrKept, ErrOver. It may be
 // repeated.
 func (d *Manager) Cancel(ctx context.Context, id mailbox.JobID) error {
-	if !id.Kind.Cancellable() {
+	if !id.Kind.IsCancellable() {
 		if _, err := d.Job(ctx, id); err != nil {
 			return err
 		}

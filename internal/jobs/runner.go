@@ -24,11 +24,11 @@ type DueList interface {
 
 // Claims are the mailboxes' side of who works on a job.
 type Claims interface {
-	ClaimJob(ctx context.Context, id mailbox.JobID, token string) (c mailbox.JobClaim, is mailbox.JobClaimed, wait time.Duration, err error)
+	ClaimJob(ctx context.Context, id mailbox.JobID, token string) (c mailbox.JobClaim, is mailbox.JobClaimState, wait time.Duration, err error)
 	ReleaseJob(ctx context.Context, c mailbox.JobClaim) error
 	FailJob(ctx context.Context, c mailbox.JobClaim, why mailbox.JobReason) (mailbox.JobState, time.Duration, error)
 	EndJob(ctx context.Context, c mailbox.JobClaim, as mailbox.JobState, why mailbox.JobReason) error
-	MakeClearing(ctx context.Context, life mailbox.Life, by, role string, always bool) (bool, error)
+	MakeClearJob(ctx context.Context, life mailbox.Life, by, role string, always bool) (bool, error)
 	Jobs(ctx context.Context, ids []mailbox.JobID) ([]mailbox.Job, error)
 }
 
@@ -181,7 +181,7 @@ func (r *Runner) serveJob(ctx context.Context, name string) {
 // resolveAbsentJob looks after a job that is listed and not there. That of a clearing is made where there is something to be cleared away.
 func (r *Runner) resolveAbsentJob(ctx context.Context, id mailbox.JobID) error {
 	if id.Kind == mailbox.JobClear {
-		made, err := r.opts.Claims.MakeClearing(ctx, mailbox.Life{App: id.App, Birth: id.Number}, "", "", false)
+		made, err := r.opts.Claims.MakeClearJob(ctx, mailbox.Life{App: id.App, Birth: id.Number}, "", "", false)
 		if err != nil {
 			return err
 		}

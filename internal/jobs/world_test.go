@@ -125,20 +125,20 @@ func (w *world) approve(app partner.ClientID, ids ...tenant.ID) {
 // told has everything that waits for an app delivered, and says how much that was.
 func (w *world) told(life mailbox.Life) (n int) {
 	w.Helper()
-	ok[mailbox.Begun](w)(w.box.Begin(w.Context(), life, "d", 0))
+	ok[mailbox.BeginResult](w)(w.box.Begin(w.Context(), life, "d", 0))
 	var settled []mailbox.Settlement
 	for {
-		x := ok[mailbox.Exchanged](w)(w.box.Exchange(w.Context(), life, "d", mailbox.MaxBatch, settled))
+		x := ok[mailbox.ExchangeResult](w)(w.box.Exchange(w.Context(), life, "d", mailbox.MaxBatch, settled))
 		if len(x.Claims) == 0 {
 			break
 		}
 		settled = nil
 		for _, c := range x.Claims {
-			settled = append(settled, mailbox.Settlement{Claim: c, Verdict: mailbox.OK})
+			settled = append(settled, mailbox.Settlement{Claim: c, Result: mailbox.OK})
 		}
 		n += len(x.Claims)
 	}
-	ok[mailbox.Finished](w)(w.box.Finish(w.Context(), life, "d", mailbox.Closing{Force: true}))
+	ok[mailbox.FinishResult](w)(w.box.Finish(w.Context(), life, "d", mailbox.Closing{Force: true}))
 	return n
 }
 

@@ -112,7 +112,7 @@ func BenchmarkSweepOf200Apps(b *testing.B) {
 		sws[i].Life = testLife
 	}
 	for b.Loop() {
-		if _, errs := x.s.Sweep(b.Context(), "n", sws); errs[0] != nil {
+		if _, errs := x.s.RepairWakeUps(b.Context(), "n", sws); errs[0] != nil {
 			b.Fatal(errs[0])
 		}
 	}

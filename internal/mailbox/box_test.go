@@ -143,8 +143,8 @@ func record(t tenant.ID, changes ...tenant.Change) tenant.Record {
 	return r
 }
 
-// pointers is records as DepositMany takes them.
-func pointers(recs ...tenant.Record) []*tenant.Record {
+// toPointers is records as DepositMany takes them.
+func toPointers(recs ...tenant.Record) []*tenant.Record {
 	out := make([]*tenant.Record, len(recs))
 	for i := range recs {
 		out[i] = &recs[i]
@@ -212,7 +212,7 @@ func (b *box) dismissals() int64 {
 
 func (b *box) again(t tenant.ID) int {
 	b.Helper()
-	n, err := b.s.Again(b.Context(), b.life(), []mailbox.Admission{{Tenant: t}})
+	n, err := b.s.RequestResync(b.Context(), b.life(), []mailbox.Admission{{Tenant: t}})
 	b.check(err)
 	return n
 }
@@ -225,19 +225,19 @@ func (b *box) dismiss(ts ...tenant.ID) int {
 }
 
 // tell deposits a snapshot under a fresh nonce.
-func (b *box) tell(t tenant.ID, words string) mailbox.Deposited {
+func (b *box) tell(t tenant.ID, words string) mailbox.DepositResult {
 	b.Helper()
 	return b.deposit(b.nonce(), story(t, words))
 }
 
-func (b *box) deposit(nonce string, recs ...tenant.Record) mailbox.Deposited {
+func (b *box) deposit(nonce string, recs ...tenant.Record) mailbox.DepositResult {
 	b.Helper()
 	d, err := b.s.Deposit(b.Context(), b.life(), nonce, recs)
 	b.check(err)
 	return d
 }
 
-func (b *box) begin(token string, gen int64) mailbox.Begun {
+func (b *box) begin(token string, gen int64) mailbox.BeginResult {
 	b.Helper()
 	x, err := b.s.Begin(b.Context(), b.life(), token, gen)
 	b.check(err)
@@ -245,7 +245,7 @@ func (b *box) begin(token string, gen int64) mailbox.Begun {
 }
 
 // own begins and fails unless the mailbox was taken.
-func (b *box) own(token string) mailbox.Begun {
+func (b *box) own(token string) mailbox.BeginResult {
 	b.Helper()
 	x := b.begin(token, 0)
 	if x.State != mailbox.Owned {
@@ -254,7 +254,7 @@ func (b *box) own(token string) mailbox.Begun {
 	return x
 }
 
-func (b *box) exchange(token string, want int, rs ...mailbox.Settlement) mailbox.Exchanged {
+func (b *box) exchange(token string, want int, rs ...mailbox.Settlement) mailbox.ExchangeResult {
 	b.Helper()
 	x, err := b.s.Exchange(b.Context(), b.life(), token, want, rs)
 	b.check(err)
@@ -271,7 +271,7 @@ func (b *box) claim(token string) mailbox.Claim {
 	return x.Claims[0]
 }
 
-func (b *box) finish(token string, c mailbox.Closing) mailbox.Finished {
+func (b *box) finish(token string, c mailbox.Closing) mailbox.FinishResult {
 	b.Helper()
 	f, err := b.s.Finish(b.Context(), b.life(), token, c)
 	b.check(err)
@@ -280,31 +280,31 @@ func (b *box) finish(token string, c mailbox.Closing) mailbox.Finished {
 
 func (b *box) sweep(rev int64, on bool) mailbox.Wake {
 	b.Helper()
-	ws, errs := b.s.Sweep(b.Context(), b.nonce(), []mailbox.Switch{{Life: b.life(), Revision: rev, On: on}})
+	ws, errs := b.s.RepairWakeUps(b.Context(), b.nonce(), []mailbox.Switch{{Life: b.life(), Revision: rev, On: on}})
 	b.check(errs[0])
 	return ws[0]
 }
 
 func (b *box) turn(rev int64, on bool) mailbox.Wake {
 	b.Helper()
-	w, err := b.s.Switch(b.Context(), b.nonce(), mailbox.Switch{Life: b.life(), Revision: rev, On: on})
+	w, err := b.s.ApplySwitch(b.Context(), b.nonce(), mailbox.Switch{Life: b.life(), Revision: rev, On: on})
 	b.check(err)
 	return w
 }
 
-func ok(c mailbox.Claim) mailbox.Settlement { return mailbox.Settlement{Claim: c, Verdict: mailbox.OK} }
+func ok(c mailbox.Claim) mailbox.Settlement { return mailbox.Settlement{Claim: c, Result: mailbox.OK} }
 
 func release(c mailbox.Claim) mailbox.Settlement {
-	return mailbox.Settlement{Claim: c, Verdict: mailbox.Release}
+	return mailbox.Settlement{Claim: c, Result: mailbox.Release}
 }
 
 func failed(c mailbox.Claim, d time.Duration) mailbox.Settlement {
-	return mailbox.Settlement{Claim: c, Verdict: mailbox.Failed, Delay: d, Step: true, Reason: delivery.ReasonRefused}
+	return mailbox.Settlement{Claim: c, Result: mailbox.Failed, Delay: d, Step: true, Reason: delivery.ReasonRefused}
 }
 
-func (b *box) inspect(t tenant.ID) mailbox.Standing {
+func (b *box) inspect(t tenant.ID) mailbox.PairState {
 	b.Helper()
-	st, err := b.s.Inspect(b.Context(), testApp, []tenant.ID{t})
+	st, err := b.s.ReadPairs(b.Context(), testApp, []tenant.ID{t})
 	b.check(err)
 	return st[0]
 }

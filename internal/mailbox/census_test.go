@@ -81,7 +81,7 @@ func works(b *censusBox) []redistest.Work {
 		b.alone()
 		b.claims(func(c mailbox.Claim) mailbox.Settlement { return failed(c, time.Hour) })
 		b.exchange("d1", 0, b.held...)
-		b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Hour})
+		b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: time.Hour})
 	}
 	life := int64(1)
 	work := redistest.NewWork
@@ -105,7 +105,7 @@ func works(b *censusBox) []redistest.Work {
 			b.check(err)
 		}),
 		work("admit", []string{"prelude"}, "resync of 200", func() { b.approved(1, b.ids...) }, do(func() error {
-			_, err := b.s.Again(ctx, b.life(), b.admissions(0))
+			_, err := b.s.RequestResync(ctx, b.life(), b.admissions(0))
 			return err
 		})),
 		work("dismiss", []string{"prelude"}, "200 with three slots", func() {
@@ -128,30 +128,30 @@ func works(b *censusBox) []redistest.Work {
 		work("finish", wakes, "with a gate", func() {
 			b.check(b.rdb.HDel(ctx, b.key(keys.AppMailbox), "gate", "gopen").Err())
 			b.own("d1")
-		}, func() { b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Minute}) }),
+		}, func() { b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: time.Minute}) }),
 		work("exchange", entries, "64 probes among 200 that were tried", func() {
 			b.alone()
 			b.claims(func(c mailbox.Claim) mailbox.Settlement { return failed(c, 0) })
 			b.exchange("d1", 0, b.held...)
-			b.finish("d1", mailbox.Closing{Probes: 64, Gate: time.Millisecond})
+			b.finish("d1", mailbox.Closing{Probes: 64, Cooldown: time.Millisecond})
 			b.pass(time.Millisecond)
 			b.own("d1")
 		}, func() { b.exchange("d1", 1) }),
 		work("switch", opens, "on and changed, 200 recalled", waits, func() {
 			b.calls++
-			_, err := b.s.Switch(ctx, "n", mailbox.Switch{Life: b.life(), Revision: int64(b.calls), EndpointRevision: int64(b.calls), On: true})
+			_, err := b.s.ApplySwitch(ctx, "n", mailbox.Switch{Life: b.life(), Revision: int64(b.calls), EndpointRevision: int64(b.calls), On: true})
 			b.check(err)
 		}),
-		work("open", opens, "a closed gate, 200 recalled", waits, do(func() error { _, err := b.s.Open(ctx, b.life(), "n"); return err })),
+		work("open", opens, "a closed gate, 200 recalled", waits, do(func() error { _, err := b.s.EndCooldown(ctx, b.life(), "n"); return err })),
 		work("recall", []string{"prelude", "entries", "recalls"}, "200 tenants", func() {
 			waits()
 			b.own("d1")
 			b.check(b.rdb.HSet(ctx, b.key(keys.AppMailbox), "recall", "0:9000000000000:0").Err())
-		}, do(func() error { _, err := b.s.Recall(ctx, b.life(), "d1"); return err })),
+		}, do(func() error { _, err := b.s.RecallFailed(ctx, b.life(), "d1"); return err })),
 		work("beat", []string{"prelude"}, "the owner", func() { b.own("d1") }, func() { b.beats("d1") }),
 		work("view", entries, "of many waiting", b.crowd, func() { b.view() }),
 		work("inspect", entries, "200 with three slots", func() { b.alone(); b.deposit("n", b.fresh()...) }, do(func() error {
-			_, err := b.s.Inspect(ctx, testApp, b.ids)
+			_, err := b.s.ReadPairs(ctx, testApp, b.ids)
 			return err
 		})),
 		work("life", []string{"prelude"}, "200 with three slots", func() {
@@ -159,7 +159,7 @@ func works(b *censusBox) []redistest.Work {
 			life++
 			b.approved(1, b.ids...)
 			b.deposit("n", b.fresh()...)
-		}, do(func() error { return b.s.Born(ctx, at(life)) })),
+		}, do(func() error { return b.s.BeginLife(ctx, at(life)) })),
 	}
 }
 
@@ -175,7 +175,7 @@ func jobWorks(b *censusBox) []redistest.Work {
 		b.approved(1, b.ids...)
 		number++
 		var err error
-		id, _, err = b.s.MakeTelling(ctx, b.life(), b.jobID(mailbox.JobResync, number), "Kim", "operator")
+		id, _, err = b.s.MakeDepositJob(ctx, b.life(), b.jobID(mailbox.JobResync, number), "Kim", "operator")
 		b.check(err)
 	}
 	made := func() { make(); claim = b.claimJob(id, "w") }
@@ -184,22 +184,22 @@ func jobWorks(b *censusBox) []redistest.Work {
 		b.birth = 0
 		b.approved(1, b.ids...)
 		life++
-		b.check(b.s.Born(ctx, at(life)))
+		b.check(b.s.BeginLife(ctx, at(life)))
 		b.birth = life
 	}
 	clearing := func() {
-		_, err := b.s.MakeClearing(ctx, at(life), "Kim", "admin", false)
+		_, err := b.s.MakeClearJob(ctx, at(life), "Kim", "admin", false)
 		b.check(err)
 	}
 	work := redistest.NewWork
 	retell := work("retell", append(job, "entries", "wake", "deposit"), "200 tenants, each status again", func() {
 		made()
 		var err error
-		page, err = b.s.NextPage(ctx, claim)
+		page, err = b.s.ReadJobPage(ctx, claim)
 		b.check(err)
 		b.alone()
 	}, func() {
-		_, err := b.s.Tell(ctx, &claim, b.nonce(), b.recs, mailbox.Telling{All: true, Last: true, Page: page, Counted: len(b.ids)})
+		_, err := b.s.DepositJobPage(ctx, &claim, b.nonce(), b.recs, mailbox.PageDeposit{All: true, Last: true, Page: page, Counted: len(b.ids)})
 		b.check(err)
 	})
 	retell.Text = mailbox.RetellSource()
@@ -209,9 +209,9 @@ func jobWorks(b *censusBox) []redistest.Work {
 		work("job_settle", job, "a page that failed", made, func() { _, _, err := b.s.FailJob(ctx, claim, mailbox.JobReasons()[0]); b.check(err) }),
 		work("job_cancel", job, "one", made, func() { _, err := b.s.CancelJob(ctx, id); b.check(err) }),
 		work("job_clear", job, "one", former, clearing),
-		work("clear", job, "200 of a former life", func() { former(); clearing(); claim = b.claimJob(mailbox.Clearing(at(life)), "w") },
-			func() { _, err := b.s.Cleared(ctx, claim, b.ids); b.check(err) }),
-		work("walk", []string{"prelude"}, "200", made, func() { _, err := b.s.NextPage(ctx, claim); b.check(err) }),
+		work("clear", job, "200 of a former life", func() { former(); clearing(); claim = b.claimJob(mailbox.ClearJobID(at(life)), "w") },
+			func() { _, err := b.s.RemoveFormerApprovals(ctx, claim, b.ids); b.check(err) }),
+		work("walk", []string{"prelude"}, "200", made, func() { _, err := b.s.ReadJobPage(ctx, claim); b.check(err) }),
 		retell,
 	}
 }
@@ -285,7 +285,7 @@ func BenchmarkPingWhileAMillionTenantsAreDropped(b *testing.B) {
 		idle, _ := redistest.Ping(b, rdb, within) // what the machine makes of it
 		x.check(rdb.Do(b.Context(), "slowlog", "reset").Err())
 		took, _ := redistest.Ping(b, rdb, func() {
-			x.check(x.s.Died(b.Context(), at(int64(i)+1)))
+			x.check(x.s.EndLife(b.Context(), at(int64(i)+1)))
 			within() // what was unlinked is freed meanwhile
 		})
 		log, err := rdb.SlowLogGet(b.Context(), -1).Result()

@@ -36,7 +36,7 @@ func TestDepositFolds(t *testing.T) {
 			t.Parallel()
 			each(t, mailbox.Settings{}, func(b *box) {
 				b.approved(1, "t1")
-				var d mailbox.Deposited
+				var d mailbox.DepositResult
 				for tell := range strings.SplitSeq(row.tells, "|") {
 					d = b.tell("t1", tell)
 				}
@@ -80,7 +80,7 @@ func TestDepositLeavesOutWhoIsNotApproved(t *testing.T) {
 		d := b.deposit("n", story("t2", "suspend5"), story("t1", "suspend5"))
 		b.expect("t1", "5 suspend5 due")
 		b.expect("t2", "none")
-		if d.Written != 1 || d.Wake.None() {
+		if d.Written != 1 || d.Wake.IsNone() {
 			b.Errorf("deposit = %+v", d)
 		}
 	})
@@ -93,10 +93,10 @@ func TestDepositIsIdempotent(t *testing.T) {
 		recs := []tenant.Record{story("t1", "suspend5"), story("t2", "resume6 move7")}
 		first := b.deposit("n", recs...)
 		second := b.deposit("n", recs...)
-		if first.Wake.None() || second.Wake.Generation != first.Wake.Generation {
+		if first.Wake.IsNone() || second.Wake.Generation != first.Wake.Generation {
 			b.Errorf("a repeat answers %+v after %+v, want the same generation", second, first)
 		}
-		if other := b.deposit("other", recs...); !other.Wake.None() {
+		if other := b.deposit("other", recs...); !other.Wake.IsNone() {
 			b.Errorf("another's deposit answers %+v, want nothing to enqueue", other)
 		}
 		b.expect("t1", "5 suspend5 due")
@@ -111,7 +111,7 @@ func TestDepositRefusesTooMany(t *testing.T) {
 	if _, err := b.s.Deposit(t.Context(), testLife, "n", recs); err == nil {
 		t.Error("a deposit above MaxBatch was taken")
 	}
-	_, errs := b.s.DepositMany(t.Context(), "n", []mailbox.Batch{{Life: mailbox.Life{App: "app2"}, Records: pointers(recs...)}, {Life: testLife, Records: pointers(recs...)[:1]}})
+	_, errs := b.s.DepositMany(t.Context(), "n", []mailbox.Batch{{Life: mailbox.Life{App: "app2"}, Records: toPointers(recs...)}, {Life: testLife, Records: toPointers(recs...)[:1]}})
 	if errs[0] == nil || errs[1] != nil {
 		t.Errorf("DepositMany errors = %v, want the first alone", errs)
 	}
@@ -125,10 +125,10 @@ func TestDepositManyKeepsAppsApart(t *testing.T) {
 		b.check(err)
 		rec := []tenant.Record{story("t1", "suspend5")}
 		ds, errs := b.s.DepositMany(b.Context(), "n", []mailbox.Batch{
-			{Life: testLife, Records: pointers(rec...)}, {Life: mailbox.Life{App: "app2"}, Records: pointers(rec...)}, {Life: mailbox.Life{App: "app3"}, Records: pointers(rec...)},
+			{Life: testLife, Records: toPointers(rec...)}, {Life: mailbox.Life{App: "app2"}, Records: toPointers(rec...)}, {Life: mailbox.Life{App: "app3"}, Records: toPointers(rec...)},
 		})
 		for i, want := range []int{1, 1, 0} {
-			if errs[i] != nil || ds[i].Written != want || ds[i].Wake.None() != (want == 0) {
+			if errs[i] != nil || ds[i].Written != want || ds[i].Wake.IsNone() != (want == 0) {
 				b.Errorf("deposit %d = %+v, %v, want %d written", i, ds[i], errs[i], want)
 			}
 		}

@@ -68,7 +68,7 @@
 // step. Where a tenant's record is older than what was deposited meanwhile, Tell marks the tenant and stays; the caller reads those
 // records anew. Cleared is a page of a former life.
 //
-// MakeTelling joins the job of its kind that runs: once that has begun, it goes round once more, so that every tenant is told after
+// MakeDepositJob joins the job of its kind that runs: once that has begun, it goes round once more, so that every tenant is told after
 // whoever asked last. The walk over the approvals is HSCAN's: its cursor is good for one run of Redis, and begins anew in another.
 //
 // # Openings

@@ -15,13 +15,13 @@ func TestBegin(t *testing.T) {
 	each(t, quick(), func(b *box) {
 		b.approved(1, "t1")
 		b.tell("t1", "suspend5")
-		if x := b.begin("d1", 0); x.State != mailbox.Owned || x.Probes > 0 || x.Openings != 0 || !x.HeldUntil.IsZero() || !x.Wake.None() {
+		if x := b.begin("d1", 0); x.State != mailbox.Owned || x.Probes > 0 || x.Openings != 0 || !x.HeldUntil.IsZero() || !x.Wake.IsNone() {
 			b.Errorf("begin = %+v", x)
 		}
 		if x := b.begin("d1", 0); x.State != mailbox.Owned {
 			b.Errorf("repeated begin = %+v, want to own it still", x)
 		}
-		if x := b.begin("d2", 0); x != (mailbox.Begun{State: mailbox.Busy}) {
+		if x := b.begin("d2", 0); x != (mailbox.BeginResult{State: mailbox.Busy}) {
 			b.Errorf("another's begin = %+v, want busy", x)
 		}
 		b.pass(quick().OwnerLease)
@@ -41,7 +41,7 @@ func TestBegin(t *testing.T) {
 
 func (b *box) beats(token string) bool {
 	b.Helper()
-	is, err := b.s.Beat(b.Context(), b.life(), token)
+	is, err := b.s.RenewLease(b.Context(), b.life(), token)
 	b.check(err)
 	return is
 }
@@ -148,7 +148,7 @@ func TestFailedClimbsAndRemembersWhy(t *testing.T) {
 		b.tell("t1", "suspend5")
 		b.own("d1")
 		from := b.now()
-		b.exchange("d1", 0, mailbox.Settlement{Claim: b.claim("d1"), Verdict: mailbox.Failed, Reason: delivery.ReasonTimeout})
+		b.exchange("d1", 0, mailbox.Settlement{Claim: b.claim("d1"), Result: mailbox.Failed, Reason: delivery.ReasonTimeout})
 		e := b.inspect("t1").Entries[tenant.SlotStatus]
 		if e.Attempts != 1 || e.Steps != 0 || e.LastReason != delivery.ReasonTimeout {
 			b.Errorf("after the endpoint's fault: %+v", e)
@@ -186,7 +186,7 @@ func TestReleaseCountsNoAttempt(t *testing.T) {
 func TestResultsOfAReplacedEntry(t *testing.T) {
 	t.Parallel()
 	for name, verdict := range map[string]mailbox.Settlement{
-		"OK": {Verdict: mailbox.OK}, "Failed": {Verdict: mailbox.Failed, Delay: time.Hour, Step: true}, "Release": {Verdict: mailbox.Release},
+		"OK": {Result: mailbox.OK}, "Failed": {Result: mailbox.Failed, Delay: time.Hour, Step: true}, "Release": {Result: mailbox.Release},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -265,7 +265,7 @@ func TestResultsOfANonOwner(t *testing.T) {
 func TestWhatClearsTheGate(t *testing.T) {
 	t.Parallel()
 	refused := func(c mailbox.Claim) mailbox.Settlement {
-		return mailbox.Settlement{Claim: c, Verdict: mailbox.Failed, Delay: time.Hour, Step: true, Reason: delivery.ReasonClientError, Well: true}
+		return mailbox.Settlement{Claim: c, Result: mailbox.Failed, Delay: time.Hour, Step: true, Reason: delivery.ReasonClientError, Well: true}
 	}
 	for name, row := range map[string]struct {
 		result func(mailbox.Claim) mailbox.Settlement
@@ -287,7 +287,7 @@ func TestWhatClearsTheGate(t *testing.T) {
 				b.approved(1, "t1")
 				b.tell("t1", "suspend5")
 				b.own("d1")
-				b.finish("d1", mailbox.Closing{Probes: 1, Gate: 20 * time.Millisecond})
+				b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: 20 * time.Millisecond})
 				b.pass(20 * time.Millisecond)
 				b.own("d2")
 				c := b.claim("d2")
@@ -298,8 +298,8 @@ func TestWhatClearsTheGate(t *testing.T) {
 					b.exchange(row.token, 0, row.result(c))
 				}
 				b.expect("t1", row.want)
-				if v := b.view(); v.GateUntil.IsZero() != row.clears || (v.Openings == 0) != row.clears {
-					b.Errorf("gate %v, openings %d, want cleared %v", v.GateUntil, v.Openings, row.clears)
+				if v := b.view(); v.CooldownUntil.IsZero() != row.clears || (v.Openings == 0) != row.clears {
+					b.Errorf("gate %v, openings %d, want cleared %v", v.CooldownUntil, v.Openings, row.clears)
 				}
 			})
 		})
@@ -344,7 +344,7 @@ func TestLateAckOfATenantThatIsDueAgain(t *testing.T) {
 		b.expect("t1", "5 suspend5 due")
 		b.exchange("d1", 0, ok(c))
 		b.expect("t1", "5")
-		if f := b.finish("d2", mailbox.Closing{}); f.State != mailbox.Done || !f.Wake.None() {
+		if f := b.finish("d2", mailbox.Closing{}); f.State != mailbox.Done || !f.Wake.IsNone() {
 			b.Errorf("finish = %+v, want nothing left", f)
 		}
 		if v := b.view(); v.Diverged != 0 {
@@ -371,9 +371,9 @@ func TestFinish(t *testing.T) {
 		"NothingLeft":       {mailbox.Closing{}, false, mailbox.Done, false},
 		"WorkLeft":          {mailbox.Closing{}, true, mailbox.More, false},
 		"WorkLeftButForced": {mailbox.Closing{Force: true}, true, mailbox.Done, true},
-		"EndpointFailed":    {mailbox.Closing{Probes: 1, Gate: 2 * time.Second}, true, mailbox.Done, true},
+		"EndpointFailed":    {mailbox.Closing{Probes: 1, Cooldown: 2 * time.Second}, true, mailbox.Done, true},
 		"EndpointIsGone":    {mailbox.Closing{OffRevision: 7}, true, mailbox.Done, false},
-		"GateBeyondHorizon": {mailbox.Closing{Probes: 1, Gate: time.Hour}, true, mailbox.Done, false},
+		"GateBeyondHorizon": {mailbox.Closing{Probes: 1, Cooldown: time.Hour}, true, mailbox.Done, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -388,7 +388,7 @@ func TestFinish(t *testing.T) {
 				}
 				b.clearAlarms()
 				f := b.finish("d1", row.closing)
-				if f.State != row.want || f.Wake.None() == row.wakes {
+				if f.State != row.want || f.Wake.IsNone() == row.wakes {
 					b.Errorf("finish = %+v, want %v, wake %v", f, row.want, row.wakes)
 				}
 				if owned := b.view().Owned; owned != (row.want == mailbox.More) {
@@ -411,9 +411,9 @@ func TestFinishMayBeRepeated(t *testing.T) {
 		b.approved(1, "t1")
 		b.own("d1")
 		b.tell("t1", "suspend5")
-		c := mailbox.Closing{Probes: 1, Gate: 5 * time.Second}
+		c := mailbox.Closing{Probes: 1, Cooldown: 5 * time.Second}
 		first, second := b.finish("d1", c), b.finish("d1", c)
-		if first.Wake.None() || second.State != mailbox.Done || second.Wake.Generation != first.Wake.Generation {
+		if first.Wake.IsNone() || second.State != mailbox.Done || second.Wake.Generation != first.Wake.Generation {
 			b.Errorf("finish = %+v, then %+v, want the same wake-up", first, second)
 		}
 		if v := b.view(); v.Openings != 1 {
@@ -426,7 +426,7 @@ func TestFinishThatArmedNothingIsLostWhenRepeated(t *testing.T) {
 	t.Parallel()
 	each(t, mailbox.Settings{}, func(b *box) {
 		b.own("d1")
-		if f := b.finish("d1", mailbox.Closing{}); f.State != mailbox.Done || !f.Wake.None() {
+		if f := b.finish("d1", mailbox.Closing{}); f.State != mailbox.Done || !f.Wake.IsNone() {
 			b.Errorf("finish = %+v", f)
 		}
 		if f := b.finish("d1", mailbox.Closing{}); f.State != mailbox.Lost {

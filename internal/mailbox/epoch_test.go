@@ -13,14 +13,14 @@ import (
 // set tells the mailbox of settings, with the revision at which the endpoint last changed.
 func (b *box) set(revision, changed int64, on bool) mailbox.Wake {
 	b.Helper()
-	w, err := b.s.Switch(b.Context(), b.nonce(), mailbox.Switch{Life: b.life(), Revision: revision, On: on, EndpointRevision: changed})
+	w, err := b.s.ApplySwitch(b.Context(), b.nonce(), mailbox.Switch{Life: b.life(), Revision: revision, On: on, EndpointRevision: changed})
 	b.check(err)
 	return w
 }
 
 func (b *box) open() mailbox.Wake {
 	b.Helper()
-	w, err := b.s.Open(b.Context(), b.life(), b.nonce())
+	w, err := b.s.EndCooldown(b.Context(), b.life(), b.nonce())
 	b.check(err)
 	return w
 }
@@ -40,7 +40,7 @@ func openings() map[string]func(b *box) {
 
 func (b *box) sweepSet(revision, changed int64, on bool) mailbox.Wake {
 	b.Helper()
-	ws, errs := b.s.Sweep(b.Context(), b.nonce(), []mailbox.Switch{{Life: b.life(), Revision: revision, On: on, EndpointRevision: changed}})
+	ws, errs := b.s.RepairWakeUps(b.Context(), b.nonce(), []mailbox.Switch{{Life: b.life(), Revision: revision, On: on, EndpointRevision: changed}})
 	b.check(errs[0])
 	return ws[0]
 }
@@ -77,14 +77,14 @@ func TestOutdatedRun(t *testing.T) {
 				if e := b.inspect("t2").Entries[tenant.SlotStatus]; e.Steps != 0 || e.LastReason != delivery.ReasonRefused {
 					b.Errorf("entry = %+v, want no step and the reason", e)
 				}
-				first := b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Hour, OffRevision: 99})
-				if first.State != mailbox.Done || !first.Outdated || first.Wake.None() || first.Wake.Delay != 0 {
+				first := b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: time.Hour, OffRevision: 99})
+				if first.State != mailbox.Done || !first.Outdated || first.Wake.IsNone() || first.Wake.Delay != 0 {
 					b.Errorf("finish = %+v, want outdated and a wake-up now", first)
 				}
-				if again := b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Hour, OffRevision: 99}); again != first {
+				if again := b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: time.Hour, OffRevision: 99}); again != first {
 					b.Errorf("repeated finish = %+v, want %+v", again, first)
 				}
-				if v := b.view(); v.Off || v.Openings != 0 || !v.GateUntil.IsZero() || v.Owned {
+				if v := b.view(); v.Off || v.Openings != 0 || !v.CooldownUntil.IsZero() || v.Owned {
 					b.Errorf("view = %+v, want on and no gate", v)
 				}
 				x := b.begin("d2", first.Wake.Generation)
@@ -94,7 +94,7 @@ func TestOutdatedRun(t *testing.T) {
 				if x := b.exchange("d2", 9); len(x.Claims) != 4 || x.Outdated {
 					b.Errorf("exchange = %+v, want all that is left", x)
 				}
-				if f := b.finish("d2", mailbox.Closing{Probes: 1, Gate: time.Hour}); f.Outdated {
+				if f := b.finish("d2", mailbox.Closing{Probes: 1, Cooldown: time.Hour}); f.Outdated {
 					b.Errorf("finish = %+v", f)
 				}
 				if v := b.view(); v.Openings != 1 {
@@ -114,7 +114,7 @@ func TestWhatOutdatesNoRun(t *testing.T) {
 		"OldSettings":    func(b *box) { b.set(4, 4, true) },
 		"SweptTheSame":   func(b *box) { b.sweepSet(5, 3, true) },
 		"ToldTheSame":    func(b *box) { b.set(5, 3, true) },
-		"AnotherFailed":  func(b *box) { b.finish("d9", mailbox.Closing{Probes: 1, Gate: time.Hour}) },
+		"AnotherFailed":  func(b *box) { b.finish("d9", mailbox.Closing{Probes: 1, Cooldown: time.Hour}) },
 		"BegunAgain":     func(b *box) { b.own("d1") },
 		"LowerEndpoint":  func(b *box) { b.set(6, 2, true) },
 		"ApprovedAnd":    func(b *box) { b.approve("t9", 5); b.dismiss("t9") },
@@ -133,10 +133,10 @@ func TestWhatOutdatesNoRun(t *testing.T) {
 				if x := b.exchange("d1", 0, failed(c, time.Hour)); !x.Owner || x.Outdated {
 					b.Errorf("exchange = %+v", x)
 				}
-				if f := b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Hour}); f.State != mailbox.Done || f.Outdated {
+				if f := b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: time.Hour}); f.State != mailbox.Done || f.Outdated {
 					b.Errorf("finish = %+v", f)
 				}
-				if v := b.view(); v.Openings != 1 || v.Breaker() != "open" {
+				if v := b.view(); v.Openings != 1 || v.CircuitState() != "open" {
 					b.Errorf("view = %+v, want a closed gate", v)
 				}
 			})
@@ -156,7 +156,7 @@ func TestOutdatedOwnerNeverStays(t *testing.T) {
 		b.clearAlarms()
 		b.open()
 		first := b.leave("d1", failed(c, time.Hour))
-		if first.State != mailbox.Done || !first.Outdated || first.Wake.None() {
+		if first.State != mailbox.Done || !first.Outdated || first.Wake.IsNone() {
 			b.Errorf("leave = %+v, want done, outdated and a wake-up", first)
 		}
 		if again := b.leave("d1", failed(c, time.Hour)); again != first {
@@ -181,7 +181,7 @@ func TestRepeatedBeginKeepsItsEpoch(t *testing.T) {
 		if x := b.exchange("d1", 0, failed(c, time.Hour)); !x.Outdated {
 			b.Errorf("exchange = %+v, want outdated", x)
 		}
-		if f := b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Hour}); !f.Outdated {
+		if f := b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: time.Hour}); !f.Outdated {
 			b.Errorf("finish = %+v, want outdated", f)
 		}
 		b.own("d1") // another run's, were the token not unique
@@ -199,14 +199,14 @@ func TestOutdatedRunForgetsNoGate(t *testing.T) {
 		b.approved(1, "t1")
 		b.tell("t1", "suspend5")
 		b.own("d1")
-		b.finish("d1", mailbox.Closing{Probes: 1, Gate: 20 * time.Millisecond})
+		b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: 20 * time.Millisecond})
 		b.pass(20 * time.Millisecond)
 		b.own("d2")
 		c := b.claim("d2")
 		b.open()
 		b.exchange("d2", 0, ok(c))
 		b.expect("t1", "5")
-		if v := b.view(); v.GateUntil.IsZero() {
+		if v := b.view(); v.CooldownUntil.IsZero() {
 			b.Errorf("view = %+v, want the gate", v)
 		}
 		b.finish("d2", mailbox.Closing{})
@@ -239,11 +239,11 @@ func TestWhatSettingsOpenTheGate(t *testing.T) {
 				b.approved(1, "t1")
 				b.tell("t1", "suspend5")
 				b.own("d1")
-				b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Hour})
+				b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: time.Hour})
 				b.clearAlarms()
 				row.tell(b)
 				v := b.view()
-				if open := v.Breaker() == "half_open"; open != row.opens || (v.Openings == 0) != row.opens {
+				if open := v.CircuitState() == "half_open"; open != row.opens || (v.Openings == 0) != row.opens {
 					b.Errorf("view = %+v, opened want %v", v, row.opens)
 				}
 				x := b.begin("d2", 0)
@@ -261,7 +261,7 @@ func TestNewEndpointCountsItsOpeningsAnew(t *testing.T) {
 	each(t, mailbox.Settings{}, func(b *box) {
 		b.set(5, 3, true)
 		b.own("d1")
-		b.finish("d1", mailbox.Closing{Probes: 1, Gate: 20 * time.Millisecond})
+		b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: 20 * time.Millisecond})
 		b.pass(20 * time.Millisecond)
 		b.set(6, 6, true)
 		if x := b.own("d2"); x.Probes == 0 || x.Openings != 0 {

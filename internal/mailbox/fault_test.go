@@ -26,12 +26,12 @@ func TestUnknownScriptsAreLoaded(t *testing.T) {
 	two := []partner.ClientID{testApp, "app2"}
 	b.approved(1, "t1")
 	forget(b)
-	ds, errs := b.s.DepositMany(t.Context(), "n", []mailbox.Batch{{Life: mailbox.Life{App: "app2"}}, {Life: testLife, Records: pointers(story("t1", "suspend5"))}})
+	ds, errs := b.s.DepositMany(t.Context(), "n", []mailbox.Batch{{Life: mailbox.Life{App: "app2"}}, {Life: testLife, Records: toPointers(story("t1", "suspend5"))}})
 	if err := errors.Join(errs...); err != nil || ds[1].Written != 1 {
 		t.Errorf("DepositMany = %+v, %v", ds, err)
 	}
 	forget(b)
-	if _, errs := b.s.Sweep(t.Context(), "n", []mailbox.Switch{{Life: testLife, On: true}, {Life: mailbox.Life{App: "app2"}}}); errors.Join(errs...) != nil {
+	if _, errs := b.s.RepairWakeUps(t.Context(), "n", []mailbox.Switch{{Life: testLife, On: true}, {Life: mailbox.Life{App: "app2"}}}); errors.Join(errs...) != nil {
 		t.Errorf("Sweep errors = %v", errs)
 	}
 	forget(b)
@@ -39,7 +39,7 @@ func TestUnknownScriptsAreLoaded(t *testing.T) {
 		t.Errorf("Views = %+v, %v", vs, errs)
 	}
 	forget(b)
-	if sts, err := b.s.InspectMany(t.Context(), "t1", two); err != nil || !sts[0].Waits() || sts[1].Approved {
+	if sts, err := b.s.ReadPairsOfTenant(t.Context(), "t1", two); err != nil || !sts[0].HasPending() || sts[1].Approved {
 		t.Errorf("InspectMany = %+v, %v", sts, err)
 	}
 	forget(b)
@@ -56,7 +56,7 @@ func TestNewerFormatIsRefused(t *testing.T) {
 			return err
 		},
 		"DepositMany": func(ctx context.Context, s *mailbox.Store) error {
-			_, errs := s.DepositMany(ctx, "n", []mailbox.Batch{{Life: testLife, Records: pointers(story("t1", "resume9"))}})
+			_, errs := s.DepositMany(ctx, "n", []mailbox.Batch{{Life: testLife, Records: toPointers(story("t1", "resume9"))}})
 			return errs[0]
 		},
 		"Approve": func(ctx context.Context, s *mailbox.Store) error {
@@ -64,7 +64,7 @@ func TestNewerFormatIsRefused(t *testing.T) {
 			return err
 		},
 		"Again": func(ctx context.Context, s *mailbox.Store) error {
-			_, err := s.Again(ctx, testLife, []mailbox.Admission{{Tenant: "t1"}})
+			_, err := s.RequestResync(ctx, testLife, []mailbox.Admission{{Tenant: "t1"}})
 			return err
 		},
 		"Dismiss": func(ctx context.Context, s *mailbox.Store) error {
@@ -84,31 +84,31 @@ func TestNewerFormatIsRefused(t *testing.T) {
 			return err
 		},
 		"Beat": func(ctx context.Context, s *mailbox.Store) error {
-			_, err := s.Beat(ctx, testLife, "d1")
+			_, err := s.RenewLease(ctx, testLife, "d1")
 			return err
 		},
 		"Switch": func(ctx context.Context, s *mailbox.Store) error {
-			_, err := s.Switch(ctx, "n", mailbox.Switch{Life: testLife, Revision: 9})
+			_, err := s.ApplySwitch(ctx, "n", mailbox.Switch{Life: testLife, Revision: 9})
 			return err
 		},
 		"Sweep": func(ctx context.Context, s *mailbox.Store) error {
-			_, errs := s.Sweep(ctx, "n", []mailbox.Switch{{Life: testLife, Revision: 9}})
+			_, errs := s.RepairWakeUps(ctx, "n", []mailbox.Switch{{Life: testLife, Revision: 9}})
 			return errs[0]
 		},
 		"Open": func(ctx context.Context, s *mailbox.Store) error {
-			_, err := s.Open(ctx, testLife, "n")
+			_, err := s.EndCooldown(ctx, testLife, "n")
 			return err
 		},
 		"Take": func(ctx context.Context, s *mailbox.Store) error {
-			_, _, err := s.Take(ctx, testLife, "d2", 0, 5)
+			_, _, err := s.BeginAndClaim(ctx, testLife, "d2", 0, 5)
 			return err
 		},
 		"Leave": func(ctx context.Context, s *mailbox.Store) error {
-			_, err := s.Leave(ctx, testLife, "d1", nil)
+			_, err := s.SettleAndFinish(ctx, testLife, "d1", nil)
 			return err
 		},
-		"Born": func(ctx context.Context, s *mailbox.Store) error { return s.Born(ctx, at(7)) },
-		"Died": func(ctx context.Context, s *mailbox.Store) error { return s.Died(ctx, at(7)) },
+		"Born": func(ctx context.Context, s *mailbox.Store) error { return s.BeginLife(ctx, at(7)) },
+		"Died": func(ctx context.Context, s *mailbox.Store) error { return s.EndLife(ctx, at(7)) },
 		"Cleared": func(ctx context.Context, s *mailbox.Store) error {
 			_, err := cleared(ctx, s, 7, []tenant.ID{"t1"})
 			return err
@@ -122,11 +122,11 @@ func TestNewerFormatIsRefused(t *testing.T) {
 			return errs[0]
 		},
 		"Inspect": func(ctx context.Context, s *mailbox.Store) error {
-			_, err := s.Inspect(ctx, testApp, []tenant.ID{"t1"})
+			_, err := s.ReadPairs(ctx, testApp, []tenant.ID{"t1"})
 			return err
 		},
 		"InspectMany": func(ctx context.Context, s *mailbox.Store) error {
-			_, err := s.InspectMany(ctx, "t1", apps)
+			_, err := s.ReadPairsOfTenant(ctx, "t1", apps)
 			return err
 		},
 	} {
@@ -174,7 +174,7 @@ func TestUnreadableEntries(t *testing.T) {
 				if got := b.rdb.HGet(b.Context(), b.key(keys.AppWaiting), "t1|status").Val(); got != value {
 					b.Errorf("the entry became %q", got)
 				}
-				if _, err := b.s.Inspect(b.Context(), testApp, []tenant.ID{"t1"}); value != "" && err == nil {
+				if _, err := b.s.ReadPairs(b.Context(), testApp, []tenant.ID{"t1"}); value != "" && err == nil {
 					b.Error("inspect read the unreadable")
 				}
 				// A newer change replaces it, whatever it was.
@@ -247,7 +247,7 @@ func TestMaxMemory(t *testing.T) {
 	}
 	b.pass(quick().OwnerLease) // the drainer is gone: the sweep must find another
 	w := b.sweep(1, true)
-	if w.None() {
+	if w.IsNone() {
 		t.Fatal("sweep armed nothing")
 	}
 	if x := b.begin("d2", w.Generation); x.State != mailbox.Owned {
@@ -262,10 +262,10 @@ func TestMaxMemory(t *testing.T) {
 			b.exchange("d2", 0, ok(c))
 		}
 	}
-	if f := b.finish("d2", mailbox.Closing{Probes: 1, Gate: time.Second}); f.State != mailbox.Done {
+	if f := b.finish("d2", mailbox.Closing{Probes: 1, Cooldown: time.Second}); f.State != mailbox.Done {
 		t.Errorf("finish = %+v", f)
 	}
-	if _, err := b.s.Open(t.Context(), testLife, "o"); err != nil {
+	if _, err := b.s.EndCooldown(t.Context(), testLife, "o"); err != nil {
 		t.Errorf("open: %v", err)
 	}
 	b.expect("t1", "5")
@@ -286,21 +286,21 @@ func TestCluster(t *testing.T) {
 		_, err := b.s.Approve(t.Context(), mailbox.Life{App: app}, 0, []mailbox.Admission{{Tenant: "t1", Top: 5}})
 		b.check(err)
 		apps = append(apps, app)
-		batches = append(batches, mailbox.Batch{Life: mailbox.Life{App: app}, Records: pointers(story("t1", "suspend5"))})
+		batches = append(batches, mailbox.Batch{Life: mailbox.Life{App: app}, Records: toPointers(story("t1", "suspend5"))})
 		switches = append(switches, mailbox.Switch{Life: mailbox.Life{App: app}, On: true})
 	}
 	b.deposit("warm") // one node knows the script, others may not
 	ds, errs := b.s.DepositMany(t.Context(), "n", batches)
 	b.check(errors.Join(errs...))
 	for i, d := range ds {
-		if d.Written != 1 || d.Wake.None() {
+		if d.Written != 1 || d.Wake.IsNone() {
 			t.Errorf("deposit %d = %+v", i, d)
 		}
 	}
-	ws, errs := b.s.Sweep(t.Context(), "s", switches)
+	ws, errs := b.s.RepairWakeUps(t.Context(), "s", switches)
 	b.check(errors.Join(errs...))
 	for i, w := range ws {
-		if !w.None() {
+		if !w.IsNone() {
 			t.Errorf("sweep %d = %+v, want nothing: a wake-up is armed", i, w)
 		}
 	}
@@ -314,9 +314,9 @@ func TestCluster(t *testing.T) {
 			t.Errorf("view of %s = %+v, want %d waiting", apps[i], v, want)
 		}
 	}
-	sts, err := b.s.InspectMany(t.Context(), "t1", apps)
+	sts, err := b.s.ReadPairsOfTenant(t.Context(), "t1", apps)
 	b.check(err)
-	if len(sts) != len(apps) || sts[1].Waits() || !sts[2].Waits() {
+	if len(sts) != len(apps) || sts[1].HasPending() || !sts[2].HasPending() {
 		t.Errorf("standings = %+v", sts)
 	}
 }

@@ -147,7 +147,7 @@ func TestBackOffHidesNoNewerTruth(t *testing.T) {
 		b.exchange("d1", 0, failed(b.claim("d1"), 24*time.Hour))
 		b.finish("d1", mailbox.Closing{})
 		b.expect("t1", "5 suspend5!1 later")
-		if w := b.tell("t1", "resume6").Wake; w.None() || w.Delay != 0 {
+		if w := b.tell("t1", "resume6").Wake; w.IsNone() || w.Delay != 0 {
 			b.Errorf("deposit = %+v, want a wake-up now", w)
 		}
 		b.expect("t1", "6 resume6+1 due")
@@ -164,21 +164,21 @@ func TestLongBackOffLeavesNoTasksBehind(t *testing.T) {
 	b.clearAlarms()
 	b.exchange("d1", 0, failed(b.claim("d1"), time.Hour))
 	for range 20 {
-		if f := b.finish("d1", mailbox.Closing{}); !f.Wake.None() {
+		if f := b.finish("d1", mailbox.Closing{}); !f.Wake.IsNone() {
 			t.Fatalf("finish = %+v, want nothing armed an hour ahead", f)
 		}
 		b.pass(time.Second)
-		if w := b.sweep(0, true); !w.None() {
+		if w := b.sweep(0, true); !w.IsNone() {
 			t.Fatalf("sweep = %+v, want nothing armed an hour ahead", w)
 		}
 		b.own("d1")
 	}
 	b.finish("d1", mailbox.Closing{})
 	b.pass(time.Hour - 20*time.Second - mailbox.DefaultHorizon)
-	if w := b.sweep(0, true); w.None() || w.Delay != mailbox.DefaultHorizon {
+	if w := b.sweep(0, true); w.IsNone() || w.Delay != mailbox.DefaultHorizon {
 		t.Errorf("sweep = %+v, want a wake-up at the horizon", w)
 	}
-	if w := b.sweep(0, true); !w.None() {
+	if w := b.sweep(0, true); !w.IsNone() {
 		t.Errorf("second sweep = %+v, want one wake-up only", w)
 	}
 }
@@ -191,7 +191,7 @@ func TestRepeatsBringTheLostWakeUp(t *testing.T) {
 		b.tell("t1", "suspend5")
 		b.own("d1")
 		b.clearAlarms()
-		b.finish("d1", mailbox.Closing{Probes: 1, Gate: 5 * time.Second})
+		b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: 5 * time.Second})
 		b.clearAlarms()
 	}
 	for name, row := range map[string]struct {
@@ -200,7 +200,7 @@ func TestRepeatsBringTheLostWakeUp(t *testing.T) {
 	}{
 		"Begin": {gated, func(b *box) mailbox.Wake { return b.begin("d2", 0).Wake }},
 		"Sweep": {gated, func(b *box) mailbox.Wake {
-			ws, errs := b.s.Sweep(b.Context(), "nonce", []mailbox.Switch{{Life: testLife, On: true}})
+			ws, errs := b.s.RepairWakeUps(b.Context(), "nonce", []mailbox.Switch{{Life: testLife, On: true}})
 			b.check(errs[0])
 			return ws[0]
 		}},
@@ -217,7 +217,7 @@ func TestRepeatsBringTheLostWakeUp(t *testing.T) {
 			each(t, mailbox.Settings{}, func(b *box) {
 				row.before(b)
 				first, second := row.call(b), row.call(b)
-				if first.None() || second.Generation != first.Generation {
+				if first.IsNone() || second.Generation != first.Generation {
 					b.Errorf("wake-ups %+v, then %+v, want the same", first, second)
 				}
 			})
@@ -253,7 +253,7 @@ func TestCrashedProbeForgetsNoGate(t *testing.T) {
 		b.approved(1, "t1")
 		b.tell("t1", "suspend5")
 		b.own("d1")
-		b.finish("d1", mailbox.Closing{Probes: 1, Gate: 100 * time.Millisecond})
+		b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: 100 * time.Millisecond})
 		b.pass(100 * time.Millisecond)
 		for _, token := range []string{"d2", "d3"} {
 			if x := b.own(token); x.Probes == 0 || x.Openings != 1 {
@@ -272,13 +272,13 @@ func TestAppThatIsOffDoesNotLoop(t *testing.T) {
 		b.approved(1, "t1")
 		b.tell("t1", "suspend5")
 		b.own("d1")
-		if f := b.finish("d1", mailbox.Closing{OffRevision: 3}); f.State != mailbox.Done || !f.Wake.None() {
+		if f := b.finish("d1", mailbox.Closing{OffRevision: 3}); f.State != mailbox.Done || !f.Wake.IsNone() {
 			b.Errorf("finish = %+v, want no wake-up", f)
 		}
-		if x := b.begin("d2", 0); x.State != mailbox.Off || !x.Wake.None() {
+		if x := b.begin("d2", 0); x.State != mailbox.Off || !x.Wake.IsNone() {
 			b.Errorf("begin = %+v, want off and no wake-up", x)
 		}
-		if w := b.sweep(3, false); !w.None() {
+		if w := b.sweep(3, false); !w.IsNone() {
 			b.Errorf("sweep = %+v, want no wake-up", w)
 		}
 		b.expect("t1", "5 suspend5 due") // and the truth is kept

@@ -27,9 +27,9 @@ const (
 // JobKinds lists the closed set.
 func JobKinds() []JobKind { return []JobKind{JobClear, JobResync, JobCatchUp} }
 
-// Cancellable reports whether people may end it: then nothing is left behind. What a clearing or a catching up left out
+// IsCancellable reports whether people may end it: then nothing is left behind. What a clearing or a catching up left out
 // would be an error, which the service repairs by another job.
-func (k JobKind) Cancellable() bool { return k == JobResync }
+func (k JobKind) IsCancellable() bool { return k == JobResync }
 
 // JobState is where a job stands.
 type JobState string
@@ -64,17 +64,17 @@ const (
 	AppGone JobReason = "app_gone"
 	// NoURL: the app never had a URL to be told at.
 	NoURL JobReason = "no_url"
-	// ByPeople: somebody cancelled it.
-	ByPeople JobReason = "by_people"
+	// ByCaller: somebody cancelled it.
+	ByCaller JobReason = "by_people"
 )
 
 // JobReasons lists the closed set, without NoReason.
 func JobReasons() []JobReason {
-	return []JobReason{StoreAway, StoreFull, FewReplicas, Unreadable, Internal, AppGone, NoURL, ByPeople}
+	return []JobReason{StoreAway, StoreFull, FewReplicas, Unreadable, Internal, AppGone, NoURL, ByCaller}
 }
 
-// Words says it to people.
-func (r JobReason) Words() string {
+// Describe says it to people.
+func (r JobReason) Describe() string {
 	switch r {
 	case NoReason:
 		return ""
@@ -90,7 +90,7 @@ func (r JobReason) Words() string {
 		return "The app was deleted, or deleted and made again, since the job was made."
 	case NoURL:
 		return "The app has no URL yet: it is told of all its tenants when it gets one."
-	case ByPeople:
+	case ByCaller:
 		return "Somebody cancelled it: what was asked for before stays asked for."
 	case Internal:
 	}
@@ -144,8 +144,8 @@ func ParseJobID(s string) (JobID, error) {
 	return JobID{}, ErrJobID
 }
 
-// Clearing names the job that clears away after the life that ended with the given birth.
-func Clearing(life Life) JobID { return JobID{App: life.App, Kind: JobClear, Number: life.Birth} }
+// ClearJobID names the job that clears away after the life that ended with the given birth.
+func ClearJobID(life Life) JobID { return JobID{App: life.App, Kind: JobClear, Number: life.Birth} }
 
 // Job is work for a whole app that is done page by page.
 type Job struct {
@@ -180,13 +180,13 @@ type JobClaim struct {
 	Token string
 }
 
-// JobClaimed is the answer to ClaimJob.
-type JobClaimed uint8
+// JobClaimState is the answer to ClaimJob.
+type JobClaimState uint8
 
 // The closed set of answers.
 const (
 	// JobTaken: the caller makes its pages now.
-	JobTaken JobClaimed = iota
+	JobTaken JobClaimState = iota
 	// JobBusy: another does, or a page failed and waits.
 	JobBusy
 	// JobEnded: there is nothing to do any more.
@@ -207,8 +207,8 @@ type JobPage struct {
 	run, next string
 }
 
-// Telling is one call of a page.
-type Telling struct {
+// PageDeposit is one call of a page.
+type PageDeposit struct {
 	// All tells each status again; else what was not told yet.
 	All bool
 	// Last: the page is told with this call. Counted are all of its tenants then.
@@ -217,9 +217,9 @@ type Telling struct {
 	Counted, Skipped int
 }
 
-// Told is the answer to Tell.
-type Told struct {
-	Deposited
+// PageResult is the answer to Tell.
+type PageResult struct {
+	DepositResult
 
 	// Stale are tenants whose record was older than what the mailbox knows: the job stays at the page. They bear the mark
 	// that asks for their telling: read them anew, and tell them without All.
@@ -228,8 +228,8 @@ type Told struct {
 	Done bool
 }
 
-// jobOf reads a job's HASH; a value that nobody writes is ErrFormat.
-func jobOf(id JobID, f map[string]string) (Job, error) {
+// decodeJob reads a job's HASH; a value that nobody writes is ErrFormat.
+func decodeJob(id JobID, f map[string]string) (Job, error) {
 	num := func(name string) int64 {
 		n, _ := strconv.ParseInt(f[name], 10, 64)
 		return n

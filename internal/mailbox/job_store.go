@@ -26,78 +26,78 @@ func (s *Store) jobKey(id JobID) string {
 }
 
 func (s *Store) jobKeys(id JobID, more ...string) []string {
-	return append(append(keysOf(s.keys, id.App), s.jobKey(id), s.keys.App(id.App, keys.AppOpenJobs)), more...)
+	return append(append(mailboxKeys(s.keys, id.App), s.jobKey(id), s.keys.App(id.App, keys.AppOpenJobs)), more...)
 }
 
-func (s *Store) jobRun(ctx context.Context, sc *redis.Script, what string, id JobID, args ...any) ([]any, error) {
+func (s *Store) runJobScript(ctx context.Context, sc *redis.Script, what string, id JobID, args ...any) ([]any, error) {
 	v, err := sc.Run(ctx, s.rdb, s.jobKeys(id), append([]any{""}, args...)...).Slice()
 	if err != nil {
-		return nil, failure(what+" job "+id.String()+" in", id.App, err)
+		return nil, wrapError(what+" job "+id.String()+" in", id.App, err)
 	}
 	if len(v) == 0 {
-		return nil, failure(what+" job "+id.String()+" in", id.App, ErrFormat)
+		return nil, wrapError(what+" job "+id.String()+" in", id.App, ErrFormat)
 	}
 	return v, nil
 }
 
-// jobMoves is how often MakeTelling looks again because other jobs came and went.
+// jobMoves is how often MakeDepositJob looks again because other jobs came and went.
 const jobMoves = 10
 
-// MakeTelling makes the job that tells an app of its tenants, or joins the one of its kind that runs: then every tenant
+// MakeDepositJob makes the job that tells an app of its tenants, or joins the one of its kind that runs: then every tenant
 // is told once more from now on. It returns the job, and how many approvals there are. The job SHOULD be listed
 // before under the given id; a repeat with the same id makes no other.
-func (s *Store) MakeTelling(ctx context.Context, life Life, id JobID, by, role string) (made JobID, approvals int64, err error) {
+func (s *Store) MakeDepositJob(ctx context.Context, life Life, id JobID, by, role string) (made JobID, approvals int64, err error) {
 	what := "make a job in"
 	for range jobMoves {
 		open, err := s.rdb.HGet(ctx, s.keys.App(id.App, keys.AppOpenJobs), string(id.Kind)).Result()
 		if err != nil && err != redis.Nil { //nolint:errorlint // nothing runs
-			return JobID{}, 0, failure(what, id.App, err)
+			return JobID{}, 0, wrapError(what, id.App, err)
 		}
 		seen, number := id, strconv.FormatInt(id.Number, 10)
 		if open != "" {
 			if seen.Number, err = strconv.ParseInt(open, 10, 64); err != nil {
-				return JobID{}, 0, failure(what, id.App, ErrFormat)
+				return JobID{}, 0, wrapError(what, id.App, ErrFormat)
 			}
 		}
-		v, err := s.writeJob(ctx, s.scripts.jobMake, life, s.jobKeys(id, s.jobKey(seen)), string(id.Kind), number, open, by, role)
+		v, err := s.runJobInLife(ctx, s.scripts.jobMake, life, s.jobKeys(id, s.jobKey(seen)), string(id.Kind), number, open, by, role)
 		switch {
 		case err != nil && len(v) != 3:
-			return JobID{}, 0, failure(what, id.App, err)
+			return JobID{}, 0, wrapError(what, id.App, err)
 		case len(v) == 3: // with an error, it is made, but too few replicas have it
 			made := id
-			made.Number = integer(v[1])
-			return made, integer(v[2]), failure(what, id.App, err)
+			made.Number = asInteger(v[1])
+			return made, asInteger(v[2]), wrapError(what, id.App, err)
 		}
 	}
-	return JobID{}, 0, failure(what, id.App, fmt.Errorf("jobs came and went %d times", jobMoves))
+	return JobID{}, 0, wrapError(what, id.App, fmt.Errorf("jobs came and went %d times", jobMoves))
 }
 
-// writeJob is write of a script with keys of its own.
-func (s *Store) writeJob(ctx context.Context, sc *redis.Script, life Life, ks []string, args ...any) ([]any, error) {
+// runJobInLife is write of a script with keys of its own.
+func (s *Store) runJobInLife(ctx context.Context, sc *redis.Script, life Life, ks []string, args ...any) ([]any, error) {
 	args = append([]any{life.Birth}, args...)
 	cmd := sc.Run(ctx, s.rdb, ks, args...)
 	if isUnborn(cmd.Err()) {
-		if err := s.Born(ctx, life); err != nil {
+		if err := s.BeginLife(ctx, life); err != nil {
 			return nil, err
 		}
 		cmd = sc.Run(ctx, s.rdb, ks, args...)
 	}
-	return answered(cmd)
+	return readSliceAnswer(cmd)
 }
 
-// MakeClearing makes the job that clears away after the life that ended with the given birth, unless it is there.
+// MakeClearJob makes the job that clears away after the life that ended with the given birth, unless it is there.
 // Where nothing is to be cleared away it makes none, or with always one that is done.
-func (s *Store) MakeClearing(ctx context.Context, life Life, by, role string, always bool) (bool, error) {
-	id := Clearing(life)
-	ks := s.jobKeys(id, s.former(life))
-	n, err := s.scripts.jobClear.Run(ctx, s.rdb, ks, "", life.Birth, id.Number, by, role, flag(always)).Int()
-	return n == 1, failure("make job "+id.String()+" in", id.App, err)
+func (s *Store) MakeClearJob(ctx context.Context, life Life, by, role string, always bool) (bool, error) {
+	id := ClearJobID(life)
+	ks := s.jobKeys(id, s.formerKey(life))
+	n, err := s.scripts.jobClear.Run(ctx, s.rdb, ks, "", life.Birth, id.Number, by, role, formatFlag(always)).Int()
+	return n == 1, wrapError("make job "+id.String()+" in", id.App, err)
 }
 
 // ClaimJob claims a job under a token, which MUST be unique to this claim. Of a job that is JobBusy, wait is when
 // to ask again.
-func (s *Store) ClaimJob(ctx context.Context, id JobID, token string) (c JobClaim, is JobClaimed, wait time.Duration, err error) {
-	v, err := s.jobRun(ctx, s.scripts.jobClaim, "claim", id, token, ms(JobLease))
+func (s *Store) ClaimJob(ctx context.Context, id JobID, token string) (c JobClaim, is JobClaimState, wait time.Duration, err error) {
+	v, err := s.runJobScript(ctx, s.scripts.jobClaim, "claim", id, token, durationMillis(JobLease))
 	if err != nil {
 		return JobClaim{}, JobBusy, 0, err
 	}
@@ -107,17 +107,17 @@ func (s *Store) ClaimJob(ctx context.Context, id JobID, token string) (c JobClai
 	case v[0] == "ended":
 		return JobClaim{}, JobEnded, 0, nil
 	case v[0] == "busy" && len(v) == 2:
-		return JobClaim{}, JobBusy, time.Duration(integer(v[1])) * time.Millisecond, nil
+		return JobClaim{}, JobBusy, time.Duration(asInteger(v[1])) * time.Millisecond, nil
 	case v[0] == "claimed" && len(v) == 2:
 		flat, _ := v[1].([]any)
 		fields := map[string]string{}
 		for i := 0; i+1 < len(flat); i += 2 {
-			fields[str(flat[i])] = str(flat[i+1])
+			fields[asString(flat[i])] = asString(flat[i+1])
 		}
-		j, err := jobOf(id, fields)
-		return JobClaim{Job: j, Token: token}, JobTaken, 0, failure("claim job "+id.String()+" in", id.App, err)
+		j, err := decodeJob(id, fields)
+		return JobClaim{Job: j, Token: token}, JobTaken, 0, wrapError("claim job "+id.String()+" in", id.App, err)
 	default:
-		return JobClaim{}, JobBusy, 0, failure("claim job "+id.String()+" in", id.App, ErrFormat)
+		return JobClaim{}, JobBusy, 0, wrapError("claim job "+id.String()+" in", id.App, ErrFormat)
 	}
 }
 
@@ -140,26 +140,26 @@ func (s *Store) EndJob(ctx context.Context, c JobClaim, as JobState, why JobReas
 
 func (s *Store) settleJob(ctx context.Context, c JobClaim, what string, why JobReason) (JobState, time.Duration, error) {
 	most := int64(0)
-	if c.ID.Kind.Cancellable() {
-		most = ms(jobGivesUp)
+	if c.ID.Kind.IsCancellable() {
+		most = durationMillis(jobGivesUp)
 	}
-	v, err := s.jobRun(ctx, s.scripts.jobSettle, "settle", c.ID, c.Token, what, string(why), ms(jobPause), ms(jobPauseMost), most)
+	v, err := s.runJobScript(ctx, s.scripts.jobSettle, "settle", c.ID, c.Token, what, string(why), durationMillis(jobPause), durationMillis(jobPauseMost), most)
 	switch {
 	case err != nil:
 		return "", 0, err
 	case v[0] == "lost":
 		return "", 0, fmt.Errorf("job %s: %w", c.ID, ErrJobLost)
 	case len(v) != 2:
-		return "", 0, failure("settle job "+c.ID.String()+" in", c.ID.App, ErrFormat)
+		return "", 0, wrapError("settle job "+c.ID.String()+" in", c.ID.App, ErrFormat)
 	}
-	return JobState(str(v[0])), time.Duration(integer(v[1])) * time.Millisecond, nil
+	return JobState(asString(v[0])), time.Duration(asInteger(v[1])) * time.Millisecond, nil
 }
 
 // CancelJob ends a job that runs, whoever makes its pages, and returns its state now; that of one that has ended
 // stays. It is empty where there is no such job.
 func (s *Store) CancelJob(ctx context.Context, id JobID) (JobState, error) {
-	v, err := s.scripts.jobCancel.Run(ctx, s.rdb, s.jobKeys(id), "", string(ByPeople)).Text()
-	return JobState(v), failure("cancel job "+id.String()+" in", id.App, err)
+	v, err := s.scripts.jobCancel.Run(ctx, s.rdb, s.jobKeys(id), "", string(ByCaller)).Text()
+	return JobState(v), wrapError("cancel job "+id.String()+" in", id.App, err)
 }
 
 // Jobs reads jobs, in one round trip; one that is not there has no state.
@@ -176,13 +176,13 @@ func (s *Store) Jobs(ctx context.Context, ids []JobID) ([]Job, error) {
 	for i, id := range ids {
 		f, err := cmds[i].Result()
 		if err != nil {
-			return nil, failure("read job "+id.String()+" in", id.App, err)
+			return nil, wrapError("read job "+id.String()+" in", id.App, err)
 		}
 		if out[i] = (Job{ID: id}); len(f) == 0 {
 			continue
 		}
-		if out[i], err = jobOf(id, f); err != nil {
-			return nil, failure("read job "+id.String()+" in", id.App, err)
+		if out[i], err = decodeJob(id, f); err != nil {
+			return nil, wrapError("read job "+id.String()+" in", id.App, err)
 		}
 	}
 	return out, nil
@@ -198,7 +198,7 @@ func (s *Store) OpenJobs(ctx context.Context, apps []partner.ClientID) ([][]JobI
 		return nil
 	})
 	if err != nil {
-		return nil, failure("find the jobs of", "", err)
+		return nil, wrapError("find the jobs of", "", err)
 	}
 	out := make([][]JobID, len(apps))
 	for i, app := range apps {
@@ -213,25 +213,25 @@ func (s *Store) OpenJobs(ctx context.Context, apps []partner.ClientID) ([][]JobI
 	return out, nil
 }
 
-// NextPage reads the page that a telling job is at.
-func (s *Store) NextPage(ctx context.Context, c JobClaim) (JobPage, error) {
+// ReadJobPage reads the page that a telling job is at.
+func (s *Store) ReadJobPage(ctx context.Context, c JobClaim) (JobPage, error) {
 	cursor := c.cursor
 	if cursor == "" {
 		cursor = "0"
 	}
-	v, err := s.run(ctx, s.scripts.walk, "read a page of", c.Life(), cursor, MaxBatch, c.walk)
+	v, err := s.runScript(ctx, s.scripts.walk, "read a page of", c.Life(), cursor, MaxBatch, c.walk)
 	if err != nil {
 		return JobPage{}, err
 	}
 	if len(v) < 2 || len(v)%2 != 0 {
-		return JobPage{}, failure("read a page of", c.ID.App, ErrFormat)
+		return JobPage{}, wrapError("read a page of", c.ID.App, ErrFormat)
 	}
-	p := JobPage{run: str(v[0]), next: str(v[1])}
+	p := JobPage{run: asString(v[0]), next: asString(v[1])}
 	if p.next == "0" {
 		p.next = ""
 	}
 	for i := 2; i < len(v); i += 2 {
-		m := markOf(tenant.ID(str(v[i])), str(v[i+1]))
+		m := decodeMark(tenant.ID(asString(v[i])), asString(v[i+1]))
 		if m.Unreadable {
 			p.Skipped++
 			continue
@@ -241,13 +241,13 @@ func (s *Store) NextPage(ctx context.Context, c JobClaim) (JobPage, error) {
 	return p, nil
 }
 
-// Tell deposits a page of a telling job, or MaxBatch of its tenants, and moves the job behind it, in one step. A job whose claim is over is
+// DepositJobPage deposits a page of a telling job, or MaxBatch of its tenants, and moves the job behind it, in one step. A job whose claim is over is
 // ErrJobLost, and nothing was written. Where too few replicas confirmed it, what was written is returned along with the error.
 // The claim knows where the job is then.
-func (s *Store) Tell(ctx context.Context, c *JobClaim, nonce string, recs []tenant.Record, t Telling) (told Told, err error) {
+func (s *Store) DepositJobPage(ctx context.Context, c *JobClaim, nonce string, recs []tenant.Record, t PageDeposit) (told PageResult, err error) {
 	what := "tell a page in"
-	if err := fits(what, c.ID.App, len(recs)); err != nil {
-		return Told{}, err
+	if err := checkBatchSize(what, c.ID.App, len(recs)); err != nil {
+		return PageResult{}, err
 	}
 	mode, move := "owed", "stay"
 	if t.All {
@@ -256,43 +256,43 @@ func (s *Store) Tell(ctx context.Context, c *JobClaim, nonce string, recs []tena
 	if t.Last {
 		move = "move"
 	}
-	args := append(s.depositArgs(nil, nonce, pointers(recs), encodings{}), c.Token, ms(JobLease), mode, move, t.Page.run, t.Page.next, t.Counted, t.Skipped)
-	v, err := s.writeJob(ctx, s.scripts.retell, c.Life(), s.jobKeys(c.ID), args...)
+	args := append(s.depositArgs(nil, nonce, toPointers(recs), encodings{}), c.Token, durationMillis(JobLease), mode, move, t.Page.run, t.Page.next, t.Counted, t.Skipped)
+	v, err := s.runJobInLife(ctx, s.scripts.retell, c.Life(), s.jobKeys(c.ID), args...)
 	switch {
 	case len(v) == 1 && v[0] == "lost":
-		return Told{}, fmt.Errorf("job %s: %w", c.ID, ErrJobLost)
+		return PageResult{}, fmt.Errorf("job %s: %w", c.ID, ErrJobLost)
 	case len(v) < 5 && err == nil:
-		return Told{}, failure(what, c.ID.App, ErrFormat)
+		return PageResult{}, wrapError(what, c.ID.App, ErrFormat)
 	case len(v) < 5:
-		return Told{}, failure(what, c.ID.App, err)
+		return PageResult{}, wrapError(what, c.ID.App, err)
 	}
-	told.Deposited = Deposited{Wake: s.wake(v[1], v[2]), Written: int(integer(v[3])), Replaced: int(integer(v[4]))}
+	told.DepositResult = DepositResult{Wake: s.newWake(v[1], v[2]), Written: int(asInteger(v[3])), Replaced: int(asInteger(v[4]))}
 	for _, id := range v[5:] {
-		told.Stale = append(told.Stale, tenant.ID(str(id)))
+		told.Stale = append(told.Stale, tenant.ID(asString(id)))
 	}
 	if v[0] != "stay" {
 		c.cursor, c.walk = t.Page.next, t.Page.run
 	}
 	told.Done = v[0] == "done"
-	return told, failure(what, c.ID.App, err)
+	return told, wrapError(what, c.ID.App, err)
 }
 
-// Cleared takes a page of Former away, at most MaxBatch, whose tenants' index matches the mailbox now. It returns how many
+// RemoveFormerApprovals takes a page of Former away, at most MaxBatch, whose tenants' index matches the mailbox now. It returns how many
 // approvals of that life are left; with the last one the birth leaves View.Former, and the job is done.
-func (s *Store) Cleared(ctx context.Context, c JobClaim, ts []tenant.ID) (left int, err error) {
+func (s *Store) RemoveFormerApprovals(ctx context.Context, c JobClaim, ts []tenant.ID) (left int, err error) {
 	what := "clear former approvals in"
-	if err := fits(what, c.ID.App, len(ts)); err != nil {
+	if err := checkBatchSize(what, c.ID.App, len(ts)); err != nil {
 		return 0, err
 	}
-	args := append([]any{"", c.Birth, c.Token, ms(JobLease)}, texts(ts)...)
-	v, err := answered(s.scripts.clear.Run(ctx, s.rdb, s.jobKeys(c.ID, s.former(c.Life())), args...))
+	args := append([]any{"", c.Birth, c.Token, durationMillis(JobLease)}, toScriptArgs(ts)...)
+	v, err := readSliceAnswer(s.scripts.clear.Run(ctx, s.rdb, s.jobKeys(c.ID, s.formerKey(c.Life())), args...))
 	switch {
 	case len(v) == 1 && v[0] == "lost":
 		return 0, fmt.Errorf("job %s: %w", c.ID, ErrJobLost)
 	case len(v) == 2:
-		return int(integer(v[1])), failure(what, c.ID.App, err)
+		return int(asInteger(v[1])), wrapError(what, c.ID.App, err)
 	case err == nil:
 		err = ErrFormat
 	}
-	return 0, failure(what, c.ID.App, err)
+	return 0, wrapError(what, c.ID.App, err)
 }

@@ -40,7 +40,7 @@ func TestJobIDs(t *testing.T) {
 		}
 	}
 	for _, r := range mailbox.JobReasons() {
-		if r.Words() == "" {
+		if r.Describe() == "" {
 			t.Errorf("no words for %s", r)
 		}
 	}
@@ -53,7 +53,7 @@ func (b *box) jobID(kind mailbox.JobKind, n int64) mailbox.JobID {
 // resync makes a resync's job, and fails unless it is the wanted one.
 func (b *box) resync(number, want, approvals int64) mailbox.JobID {
 	b.Helper()
-	made, n, err := b.s.MakeTelling(b.Context(), b.life(), b.jobID(mailbox.JobResync, number), "Kim", "operator")
+	made, n, err := b.s.MakeDepositJob(b.Context(), b.life(), b.jobID(mailbox.JobResync, number), "Kim", "operator")
 	b.check(err)
 	if made.Number != want || n != approvals {
 		b.Fatalf("made %s for %d approvals, want number %d and %d", made, n, want, approvals)
@@ -90,12 +90,12 @@ func (b *box) is(id mailbox.JobID, want string) {
 // page makes the next page of a job, with records of one story each; it returns how many tenants it had.
 func (b *box) page(c *mailbox.JobClaim, words string) (n int, done bool) {
 	b.Helper()
-	p, err := b.s.NextPage(b.Context(), *c)
+	p, err := b.s.ReadJobPage(b.Context(), *c)
 	b.check(err)
 	rest := p.Tenants
 	for {
 		k := min(len(rest), mailbox.MaxBatch)
-		told, err := b.s.Tell(b.Context(), c, b.nonce(), stories(rest[:k], words), mailbox.Telling{All: c.ID.Kind == mailbox.JobResync, Last: k == len(rest), Page: p, Counted: len(p.Tenants)})
+		told, err := b.s.DepositJobPage(b.Context(), c, b.nonce(), stories(rest[:k], words), mailbox.PageDeposit{All: c.ID.Kind == mailbox.JobResync, Last: k == len(rest), Page: p, Counted: len(p.Tenants)})
 		b.check(err)
 		if rest = rest[k:]; len(rest) == 0 {
 			return len(p.Tenants), told.Done
@@ -167,7 +167,7 @@ func TestCatchUpJob(t *testing.T) {
 	each(t, mailbox.Settings{}, func(b *box) {
 		b.approved(5, "told")
 		b.approve("owed", 5)
-		made, _, err := b.s.MakeTelling(b.Context(), b.life(), b.jobID(mailbox.JobCatchUp, 3), "", "")
+		made, _, err := b.s.MakeDepositJob(b.Context(), b.life(), b.jobID(mailbox.JobCatchUp, 3), "", "")
 		b.check(err)
 		c := b.claimJob(made, "w")
 		if _, done := b.page(&c, "suspend5"); !done {
@@ -188,9 +188,9 @@ func TestPageWithStaleRecords(t *testing.T) {
 		b.tell("t3", "suspend5 move6")
 		id := b.resync(7, 7, 3)
 		c := b.claimJob(id, "w")
-		p, err := b.s.NextPage(b.Context(), c)
+		p, err := b.s.ReadJobPage(b.Context(), c)
 		b.check(err)
-		told, err := b.s.Tell(b.Context(), &c, b.nonce(), stories([]tenant.ID{"t1", "t2", "t3"}, "suspend5"), mailbox.Telling{All: true, Last: true, Page: p, Counted: 3})
+		told, err := b.s.DepositJobPage(b.Context(), &c, b.nonce(), stories([]tenant.ID{"t1", "t2", "t3"}, "suspend5"), mailbox.PageDeposit{All: true, Last: true, Page: p, Counted: 3})
 		b.check(err)
 		if slices.Sort(told.Stale); !slices.Equal(told.Stale, []tenant.ID{"t1", "t3"}) || told.Done || told.Written != 1 {
 			b.Fatalf("told %+v", told)
@@ -199,7 +199,7 @@ func TestPageWithStaleRecords(t *testing.T) {
 		b.expect("t1", "6* move6 due")
 		b.expect("t2", "5 suspend5~ due")
 		b.tell("t3", "suspend5 move6 resume7") // a fan-out comes first
-		told, err = b.s.Tell(b.Context(), &c, b.nonce(), stories([]tenant.ID{"t1", "t3"}, "suspend5 move6"), mailbox.Telling{Last: true, Page: p, Counted: 3})
+		told, err = b.s.DepositJobPage(b.Context(), &c, b.nonce(), stories([]tenant.ID{"t1", "t3"}, "suspend5 move6"), mailbox.PageDeposit{Last: true, Page: p, Counted: 3})
 		b.check(err)
 		if len(told.Stale) != 0 || !told.Done || told.Written != 1 {
 			b.Fatalf("told %+v", told)
@@ -220,18 +220,18 @@ func TestFrozenHolderOfAJob(t *testing.T) {
 			b.approved(5, "t1")
 			b.resync(7, 7, 1)
 			b.died(9)
-			b.check(b.s.Born(t.Context(), at(10)))
+			b.check(b.s.BeginLife(t.Context(), at(10)))
 			b.birth = 10
 			if _, err := b.s.Approve(t.Context(), at(10), b.dismissals(), []mailbox.Admission{{Tenant: "t2", Top: 5}}); err != nil {
 				t.Fatal(err)
 			}
 			resync := b.resync(11, 11, 1)
-			if _, err := b.s.MakeClearing(t.Context(), at(9), "", "", true); err != nil {
+			if _, err := b.s.MakeClearJob(t.Context(), at(9), "", "", true); err != nil {
 				t.Fatal(err)
 			}
-			clear := mailbox.Clearing(at(9))
+			clear := mailbox.ClearJobID(at(9))
 			old, oldClear := b.claimJob(resync, "frozen"), b.claimJob(clear, "frozen")
-			p, err := b.s.NextPage(t.Context(), old)
+			p, err := b.s.ReadJobPage(t.Context(), old)
 			b.check(err)
 			b.pass(time.Minute)
 			if other {
@@ -239,10 +239,10 @@ func TestFrozenHolderOfAJob(t *testing.T) {
 				b.claimJob(clear, "other")
 			}
 			before := fmt.Sprint(b.dump())
-			if _, err := b.s.Tell(t.Context(), &old, b.nonce(), stories(p.Tenants, "suspend5"), mailbox.Telling{All: true, Last: true, Page: p, Counted: 1}); !errors.Is(err, mailbox.ErrJobLost) {
+			if _, err := b.s.DepositJobPage(t.Context(), &old, b.nonce(), stories(p.Tenants, "suspend5"), mailbox.PageDeposit{All: true, Last: true, Page: p, Counted: 1}); !errors.Is(err, mailbox.ErrJobLost) {
 				t.Errorf("tell: %v", err)
 			}
-			if _, err := b.s.Cleared(t.Context(), oldClear, []tenant.ID{"t1"}); !errors.Is(err, mailbox.ErrJobLost) {
+			if _, err := b.s.RemoveFormerApprovals(t.Context(), oldClear, []tenant.ID{"t1"}); !errors.Is(err, mailbox.ErrJobLost) {
 				t.Errorf("clear: %v", err)
 			}
 			if _, _, err := b.s.FailJob(t.Context(), old, mailbox.StoreAway); !errors.Is(err, mailbox.ErrJobLost) {
@@ -301,14 +301,14 @@ func TestJobOfAFormerLife(t *testing.T) {
 		c := b.claimJob(id, "w")
 		b.died(8)
 		for range 2 {
-			if _, err := b.s.NextPage(b.Context(), c); !errors.Is(err, mailbox.ErrGone) {
+			if _, err := b.s.ReadJobPage(b.Context(), c); !errors.Is(err, mailbox.ErrGone) {
 				b.Errorf("page: %v", err)
 			}
-			if _, err := b.s.Tell(b.Context(), &c, b.nonce(), nil, mailbox.Telling{Last: true}); !errors.Is(err, mailbox.ErrGone) {
+			if _, err := b.s.DepositJobPage(b.Context(), &c, b.nonce(), nil, mailbox.PageDeposit{Last: true}); !errors.Is(err, mailbox.ErrGone) {
 				b.Errorf("tell: %v", err)
 			}
 			b.birth = 9
-			b.check(b.s.Born(b.Context(), at(9)))
+			b.check(b.s.BeginLife(b.Context(), at(9)))
 		}
 		b.approve("t1", 5)
 		b.resync(20, 20, 1)
@@ -328,7 +328,7 @@ func TestPagesThatFail(t *testing.T) {
 	for kind, ends := range map[mailbox.JobKind]bool{mailbox.JobResync: true, mailbox.JobCatchUp: false} {
 		b := miniBox(t, mailbox.Settings{})
 		b.approved(5, "t1")
-		id, _, err := b.s.MakeTelling(t.Context(), b.life(), b.jobID(kind, 7), "", "")
+		id, _, err := b.s.MakeDepositJob(t.Context(), b.life(), b.jobID(kind, 7), "", "")
 		b.check(err)
 		fail := func(want string, pause time.Duration) {
 			t.Helper()
@@ -371,17 +371,17 @@ func TestCancelInTheMiddle(t *testing.T) {
 		b.approved(5, names(700)...)
 		id := b.resync(7, 7, 700)
 		c := b.claimJob(id, "w")
-		p, err := b.s.NextPage(b.Context(), c)
+		p, err := b.s.ReadJobPage(b.Context(), c)
 		b.check(err)
 		const n = 150
-		_, err = b.s.Tell(b.Context(), &c, b.nonce(), stories(p.Tenants[:n], "suspend5"), mailbox.Telling{All: true, Page: p})
+		_, err = b.s.DepositJobPage(b.Context(), &c, b.nonce(), stories(p.Tenants[:n], "suspend5"), mailbox.PageDeposit{All: true, Page: p})
 		b.check(err)
 		for range 2 {
 			if state, err := b.s.CancelJob(b.Context(), id); state != mailbox.JobCancelled || err != nil {
 				b.Errorf("cancel: %s, %v", state, err)
 			}
 		}
-		if _, err := b.s.Tell(b.Context(), &c, b.nonce(), stories(p.Tenants[n:n+1], "suspend5"), mailbox.Telling{All: true, Last: true, Page: p, Counted: 1}); !errors.Is(err, mailbox.ErrJobLost) {
+		if _, err := b.s.DepositJobPage(b.Context(), &c, b.nonce(), stories(p.Tenants[n:n+1], "suspend5"), mailbox.PageDeposit{All: true, Last: true, Page: p, Counted: 1}); !errors.Is(err, mailbox.ErrJobLost) {
 			b.Errorf("tell: %v", err)
 		}
 		b.is(id, "cancelled 0/700 by_people")
@@ -408,7 +408,7 @@ func TestJobOfAnotherFormat(t *testing.T) {
 			"Cancel": func() error { _, err := b.s.CancelJob(b.Context(), id); return err },
 			"Jobs":   func() error { _, err := b.s.Jobs(b.Context(), []mailbox.JobID{id}); return err },
 			"Make": func() error {
-				_, _, err := b.s.MakeTelling(b.Context(), b.life(), b.jobID(mailbox.JobResync, 8), "", "")
+				_, _, err := b.s.MakeDepositJob(b.Context(), b.life(), b.jobID(mailbox.JobResync, 8), "", "")
 				return err
 			},
 		} {
@@ -430,12 +430,12 @@ func TestUnreadableMarkIsSkipped(t *testing.T) {
 		b.check(b.rdb.HSet(b.Context(), b.key(keys.AppTenants), "t2", "v2;5").Err())
 		id := b.resync(7, 7, 2)
 		c := b.claimJob(id, "w")
-		p, err := b.s.NextPage(b.Context(), c)
+		p, err := b.s.ReadJobPage(b.Context(), c)
 		b.check(err)
 		if !slices.Equal(p.Tenants, []tenant.ID{"t1"}) || p.Skipped != 1 {
 			b.Fatalf("page %+v", p)
 		}
-		_, err = b.s.Tell(b.Context(), &c, b.nonce(), stories(p.Tenants, "suspend5"), mailbox.Telling{All: true, Last: true, Page: p, Counted: 2, Skipped: 1})
+		_, err = b.s.DepositJobPage(b.Context(), &c, b.nonce(), stories(p.Tenants, "suspend5"), mailbox.PageDeposit{All: true, Last: true, Page: p, Counted: 2, Skipped: 1})
 		b.check(err)
 		if j := b.job(id); j.State != mailbox.JobDone || j.Skipped != 1 || j.Done != 2 {
 			b.Errorf("job %+v", j)
@@ -485,7 +485,7 @@ func TestJobsWithoutMemory(t *testing.T) {
 	b.approved(5, names(400)...)
 	b.died(8)
 	b.birth = 9
-	b.check(b.s.Born(t.Context(), at(9)))
+	b.check(b.s.BeginLife(t.Context(), at(9)))
 	b.approved(5, names(900)...)
 	id := b.resync(10, 10, 900)
 	c := b.claimJob(id, "w")
@@ -494,10 +494,10 @@ func TestJobsWithoutMemory(t *testing.T) {
 	b.check(b.rdb.ConfigSet(t.Context(), "maxmemory", "1mb").Err())
 
 	c = b.claimJob(id, "w")
-	p, err := b.s.NextPage(t.Context(), c)
+	p, err := b.s.ReadJobPage(t.Context(), c)
 	b.check(err)
 	waiting, marks := b.view().Waiting, fmt.Sprint(b.rdb.HGetAll(t.Context(), b.key(keys.AppTenants)).Val())
-	_, err = b.s.Tell(t.Context(), &c, b.nonce(), stories(p.Tenants[:1], "suspend5"), mailbox.Telling{All: true, Last: true, Page: p, Counted: 1})
+	_, err = b.s.DepositJobPage(t.Context(), &c, b.nonce(), stories(p.Tenants[:1], "suspend5"), mailbox.PageDeposit{All: true, Last: true, Page: p, Counted: 1})
 	if err == nil || !strings.Contains(err.Error(), "OOM") {
 		t.Errorf("tell: %v", err)
 	}
@@ -517,7 +517,7 @@ func TestJobsWithoutMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b.is(mailbox.Clearing(at(8)), "done 400/400")
+	b.is(mailbox.ClearJobID(at(8)), "done 400/400")
 
 	b.check(b.rdb.ConfigSet(t.Context(), "maxmemory", "0").Err())
 	redistest.Eventually(t, 10*time.Second, "the pause to end", func() bool {
@@ -540,7 +540,7 @@ func TestClearingJobs(t *testing.T) {
 	each(t, mailbox.Settings{}, func(b *box) {
 		make := func(birth int64, always, want bool) {
 			b.Helper()
-			got, err := b.s.MakeClearing(b.Context(), at(birth), "Kim", "admin", always)
+			got, err := b.s.MakeClearJob(b.Context(), at(birth), "Kim", "admin", always)
 			b.check(err)
 			if got != want {
 				b.Errorf("made for %d: %v", birth, got)
@@ -549,23 +549,23 @@ func TestClearingJobs(t *testing.T) {
 		b.died(5) // of an app without approvals
 		make(5, false, false)
 		make(5, true, true)
-		b.is(mailbox.Clearing(at(5)), "done 0/0")
+		b.is(mailbox.ClearJobID(at(5)), "done 0/0")
 		b.birth = 6
-		b.check(b.s.Born(b.Context(), at(6)))
+		b.check(b.s.BeginLife(b.Context(), at(6)))
 		b.approve("t1", 5)
 		b.approve("t2", 5)
 		b.died(7)
 		make(7, false, true)
 		make(7, true, true)
-		id := mailbox.Clearing(at(7))
+		id := mailbox.ClearJobID(at(7))
 		b.is(id, "running 0/2")
 		c := b.claimJob(id, "w")
-		if left, err := b.s.Cleared(b.Context(), c, []tenant.ID{"t1"}); left != 1 || err != nil {
+		if left, err := b.s.RemoveFormerApprovals(b.Context(), c, []tenant.ID{"t1"}); left != 1 || err != nil {
 			b.Errorf("left %d, %v", left, err)
 		}
 		b.is(id, "running 1/2")
 		b.check(b.rdb.HDel(b.Context(), b.former(7), "t2").Err()) // an older process, which knows no jobs
-		if left, err := b.s.Cleared(b.Context(), c, nil); left != 0 || err != nil {
+		if left, err := b.s.RemoveFormerApprovals(b.Context(), c, nil); left != 0 || err != nil {
 			b.Errorf("left %d, %v", left, err)
 		}
 		b.is(id, "done 2/2")
@@ -578,10 +578,10 @@ func TestJobsRefuseTooMany(t *testing.T) {
 	t.Parallel()
 	b := miniBox(t, mailbox.Settings{})
 	c := mailbox.JobClaim{Job: mailbox.Job{ID: b.jobID(mailbox.JobResync, 1)}}
-	if _, err := b.s.Tell(context.Background(), &c, "n", make([]tenant.Record, mailbox.MaxBatch+1), mailbox.Telling{}); err == nil {
+	if _, err := b.s.DepositJobPage(context.Background(), &c, "n", make([]tenant.Record, mailbox.MaxBatch+1), mailbox.PageDeposit{}); err == nil {
 		t.Error("more than a batch was told")
 	}
-	if _, err := b.s.Cleared(context.Background(), c, make([]tenant.ID, mailbox.MaxBatch+1)); err == nil {
+	if _, err := b.s.RemoveFormerApprovals(context.Background(), c, make([]tenant.ID, mailbox.MaxBatch+1)); err == nil {
 		t.Error("more than a page was taken")
 	}
 }

@@ -81,7 +81,7 @@ func TestBirthBeyondExactNumbers(t *testing.T) {
 			b.Errorf("the mailbox was rewritten:\n%s\n%s", before, after)
 		}
 		b.birth = 999_999_999_999_999
-		b.check(b.s.Born(b.Context(), b.life()))
+		b.check(b.s.BeginLife(b.Context(), b.life()))
 		b.own("d1")
 	})
 }
@@ -110,7 +110,7 @@ func TestUnreadableCounters(t *testing.T) {
 					b.Errorf("exchange = %+v", x)
 				}
 				spoil("epoch")
-				_, err := b.s.Open(b.Context(), b.life(), "n")
+				_, err := b.s.EndCooldown(b.Context(), b.life(), "n")
 				b.check(err)
 				if got := b.field("epoch"); got != "1" {
 					b.Errorf("epoch %q, want 1", got)
@@ -141,7 +141,7 @@ func TestKeysOfAnotherType(t *testing.T) {
 				b.approved(1, "t1")
 				b.check(b.rdb.Del(b.Context(), b.key(k)).Err())
 				b.check(b.rdb.LPush(b.Context(), b.key(k), "x").Err())
-				err := b.s.Born(b.Context(), at(7))
+				err := b.s.BeginLife(b.Context(), at(7))
 				if (err != nil) != (k == keys.AppMailbox) {
 					b.Errorf("born: %v", err)
 				}
@@ -155,7 +155,7 @@ func TestKeysOfAnotherType(t *testing.T) {
 		t.Parallel()
 		each(t, mailbox.Settings{}, func(b *box) {
 			b.check(b.rdb.LPush(b.Context(), b.former(7), "x").Err())
-			if _, err := b.s.Former(b.Context(), at(7)); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") || !strings.Contains(err.Error(), string(testApp)) {
+			if _, err := b.s.ReadFormerApprovals(b.Context(), at(7)); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") || !strings.Contains(err.Error(), string(testApp)) {
 				b.Errorf("former: %v", err)
 			}
 			if _, err := cleared(b.Context(), b.s, 7, []tenant.ID{"t1"}); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
@@ -179,7 +179,7 @@ func TestMailboxOfAnOlderVersion(t *testing.T) {
 			b.Errorf("exchange = %+v", x)
 		}
 		b.sweep(41, true)
-		if v := b.view(); v.Openings != 3 || v.GateUntil.IsZero() || b.field("epoch") != "" {
+		if v := b.view(); v.Openings != 3 || v.CooldownUntil.IsZero() || b.field("epoch") != "" {
 			b.Errorf("the first switch opened the endpoint: %+v", v)
 		}
 		if f := b.finish("old", mailbox.Closing{Force: true}); f.State != mailbox.Done || f.Outdated {

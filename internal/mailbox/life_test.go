@@ -21,7 +21,7 @@ func at(birth int64) mailbox.Life { return mailbox.Life{App: testApp, Birth: bir
 // died ends the app's life by a deletion of a revision.
 func (b *box) died(revision int64) {
 	b.Helper()
-	b.check(b.s.Died(b.Context(), at(revision)))
+	b.check(b.s.EndLife(b.Context(), at(revision)))
 }
 
 // lives fails unless claims and mailbox were set to expire, or not, as told.
@@ -41,14 +41,14 @@ func (b *box) lives(flight, box bool) {
 
 // cleared takes a page of a former life away, as one page of a job of its own slice.
 func cleared(ctx context.Context, s *mailbox.Store, birth int64, ts []tenant.ID) (left int, err error) {
-	if _, err := s.MakeClearing(ctx, at(birth), "", "", true); err != nil {
+	if _, err := s.MakeClearJob(ctx, at(birth), "", "", true); err != nil {
 		return 0, err
 	}
-	c, is, _, err := s.ClaimJob(ctx, mailbox.Clearing(at(birth)), "w1")
+	c, is, _, err := s.ClaimJob(ctx, mailbox.ClearJobID(at(birth)), "w1")
 	if err != nil || is == mailbox.JobEnded {
 		return 0, err
 	}
-	if left, err = s.Cleared(ctx, c, ts); left == 0 || err != nil {
+	if left, err = s.RemoveFormerApprovals(ctx, c, ts); left == 0 || err != nil {
 		return left, err
 	}
 	return left, s.ReleaseJob(ctx, c)
@@ -57,7 +57,7 @@ func cleared(ctx context.Context, s *mailbox.Store, birth int64, ts []tenant.ID)
 // formerly lists who was approved in the life before a birth.
 func (b *box) formerly(birth int64) []tenant.ID {
 	b.Helper()
-	ts, err := b.s.Former(b.Context(), at(birth))
+	ts, err := b.s.ReadFormerApprovals(b.Context(), at(birth))
 	b.check(err)
 	slices.Sort(ts)
 	return ts
@@ -119,7 +119,7 @@ func TestLifeBeginsAnew(t *testing.T) {
 	t.Parallel()
 	for name, before := range map[string]func(b *box){
 		"Owned":     func(b *box) { b.own("d1") },
-		"Gated":     func(b *box) { b.own("d1"); b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Hour}) },
+		"Gated":     func(b *box) { b.own("d1"); b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: time.Hour}) },
 		"Off":       func(b *box) { b.turn(3, false) },
 		"OffAndOn":  func(b *box) { b.turn(3, false); b.turn(4, true) },
 		"Replacing": func(b *box) { b.approved(1, "t1"); b.tell("t1", "suspend5"); b.tell("t1", "resume6") },
@@ -134,13 +134,13 @@ func TestLifeBeginsAnew(t *testing.T) {
 					beside = append(beside, k)
 				}
 				b.birth = 9
-				b.check(b.s.Born(b.Context(), b.life()))
+				b.check(b.s.BeginLife(b.Context(), b.life()))
 				for _, k := range beside {
 					if b.rdb.Exists(b.Context(), k).Val() != 0 {
 						b.Errorf("%s outlives the life", k)
 					}
 				}
-				if v := b.view(); v.Owned || v.Off || v.Openings != 0 || !v.GateUntil.IsZero() || v.Superseded != 0 || v.EndpointRevision != 0 || v.Birth != 9 {
+				if v := b.view(); v.Owned || v.Off || v.Openings != 0 || !v.CooldownUntil.IsZero() || v.Superseded != 0 || v.EndpointRevision != 0 || v.Birth != 9 {
 					b.Errorf("view = %+v", v)
 				}
 				if x := b.own("d2"); x.Probes > 0 || x.Openings != 0 || !x.HeldUntil.IsZero() {
@@ -160,7 +160,7 @@ func writes() map[string]func(ctx context.Context, s *mailbox.Store, l mailbox.L
 			return s.Deposit(ctx, l, "n", recs)
 		},
 		"DepositMany": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
-			ds, errs := s.DepositMany(ctx, "n", []mailbox.Batch{{Life: mailbox.Life{App: "app2"}}, {Life: l, Records: pointers(recs...)}})
+			ds, errs := s.DepositMany(ctx, "n", []mailbox.Batch{{Life: mailbox.Life{App: "app2"}}, {Life: l, Records: toPointers(recs...)}})
 			return ds[1], errors.Join(errs[0], errs[1])
 		},
 		"Approve": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
@@ -170,7 +170,7 @@ func writes() map[string]func(ctx context.Context, s *mailbox.Store, l mailbox.L
 			return s.ApproveNew(ctx, l, 1, []mailbox.Admission{{Tenant: "t1"}})
 		},
 		"Again": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
-			return s.Again(ctx, l, []mailbox.Admission{{Tenant: "t1"}})
+			return s.RequestResync(ctx, l, []mailbox.Admission{{Tenant: "t1"}})
 		},
 		"Dismiss": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
 			return s.Dismiss(ctx, l, []tenant.ID{"t1"})
@@ -179,33 +179,37 @@ func writes() map[string]func(ctx context.Context, s *mailbox.Store, l mailbox.L
 			return s.Begin(ctx, l, "d2", 0)
 		},
 		"Take": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
-			b, x, err := s.Take(ctx, l, "d2", 0, 5)
+			b, x, err := s.BeginAndClaim(ctx, l, "d2", 0, 5)
 			return fmt.Sprint(b, x), err
 		},
 		"Exchange": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
 			return s.Exchange(ctx, l, "d1", 5, nil)
 		},
 		"Leave": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
-			return s.Leave(ctx, l, "d1", nil)
+			return s.SettleAndFinish(ctx, l, "d1", nil)
 		},
 		"Finish": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
 			return s.Finish(ctx, l, "d1", mailbox.Closing{Force: true})
 		},
 		"Beat": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
-			return s.Beat(ctx, l, "d1")
+			return s.RenewLease(ctx, l, "d1")
 		},
 		"Switch": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
-			return s.Switch(ctx, "n", mailbox.Switch{Life: l, Revision: 99, EndpointRevision: 99})
+			return s.ApplySwitch(ctx, "n", mailbox.Switch{Life: l, Revision: 99, EndpointRevision: 99})
 		},
 		"Sweep": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
-			ws, errs := s.Sweep(ctx, "n", []mailbox.Switch{{Life: mailbox.Life{App: "app2"}}, {Life: l, Revision: 99, EndpointRevision: 99}})
+			ws, errs := s.RepairWakeUps(ctx, "n", []mailbox.Switch{{Life: mailbox.Life{App: "app2"}}, {Life: l, Revision: 99, EndpointRevision: 99}})
 			return ws[1], errors.Join(errs[0], errs[1])
 		},
 		"Open": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
-			return s.Open(ctx, l, "n")
+			return s.EndCooldown(ctx, l, "n")
 		},
-		"Born": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) { return nil, s.Born(ctx, l) },
-		"Died": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) { return nil, s.Died(ctx, l) },
+		"Born": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
+			return nil, s.BeginLife(ctx, l)
+		},
+		"Died": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
+			return nil, s.EndLife(ctx, l)
+		},
 	}
 }
 
@@ -242,9 +246,9 @@ func TestCallsOfAFormerLife(t *testing.T) {
 func TestCallsOfALifeThatTheMailboxDoesNotKnow(t *testing.T) {
 	t.Parallel()
 	want := map[string]any{
-		"Deposit": mailbox.Deposited{}, "DepositMany": mailbox.Deposited{}, "Approve": 1, "ApproveFirst": 1, "Again": 0, "Dismiss": 0,
-		"Begin": mailbox.Begun{}, "Take": fmt.Sprint(mailbox.Begun{}, mailbox.Exchanged{Owner: true}), "Beat": false,
-		"Leave": mailbox.Finished{State: mailbox.Lost}, "Finish": mailbox.Finished{State: mailbox.Lost},
+		"Deposit": mailbox.DepositResult{}, "DepositMany": mailbox.DepositResult{}, "Approve": 1, "ApproveFirst": 1, "Again": 0, "Dismiss": 0,
+		"Begin": mailbox.BeginResult{}, "Take": fmt.Sprint(mailbox.BeginResult{}, mailbox.ExchangeResult{Owner: true}), "Beat": false,
+		"Leave": mailbox.FinishResult{State: mailbox.Lost}, "Finish": mailbox.FinishResult{State: mailbox.Lost},
 		"Switch": mailbox.Wake{}, "Sweep": mailbox.Wake{}, "Open": mailbox.Wake{}, "Born": nil, "Died": nil,
 	}
 	for name, call := range writes() {
@@ -260,7 +264,7 @@ func TestCallsOfALifeThatTheMailboxDoesNotKnow(t *testing.T) {
 				got, err := call(b.Context(), b.s, at(7))
 				b.check(err)
 				if name == "Exchange" {
-					if x := got.(mailbox.Exchanged); x.Owner {
+					if x := got.(mailbox.ExchangeResult); x.Owner {
 						b.Errorf("exchange = %+v", x)
 					}
 				} else if got != want[name] {
@@ -299,14 +303,14 @@ func TestManyCallsOfManyLives(t *testing.T) {
 		lives[0].Birth, lives[2].Birth = 4, 6
 		batches, sws := []mailbox.Batch{}, []mailbox.Switch{}
 		for _, l := range lives {
-			batches = append(batches, mailbox.Batch{Life: l, Records: pointers(story("t1", "suspend5"))})
+			batches = append(batches, mailbox.Batch{Life: l, Records: toPointers(story("t1", "suspend5"))})
 			sws = append(sws, mailbox.Switch{Life: l, Revision: 9, On: true})
 		}
 		ds, errs := b.s.DepositMany(b.Context(), "n", batches)
 		if !errors.Is(errs[0], mailbox.ErrGone) || errs[1] != nil || ds[1].Written != 1 || errs[2] != nil || ds[2].Written != 0 {
 			b.Errorf("deposits = %+v, %v", ds, errs)
 		}
-		if _, errs := b.s.Sweep(b.Context(), "n", sws); !errors.Is(errs[0], mailbox.ErrGone) || errs[1] != nil || errs[2] != nil {
+		if _, errs := b.s.RepairWakeUps(b.Context(), "n", sws); !errors.Is(errs[0], mailbox.ErrGone) || errs[1] != nil || errs[2] != nil {
 			b.Errorf("sweep: %v", errs)
 		}
 		vs, errs := b.s.Views(b.Context(), []partner.ClientID{"app2", "app3", "app4"})
@@ -350,11 +354,11 @@ func TestBeginningsAndEnds(t *testing.T) {
 					b.check(err)
 					switch turn[0] {
 					case 'b':
-						err = b.s.Born(b.Context(), at(birth))
+						err = b.s.BeginLife(b.Context(), at(birth))
 					case 'd':
-						err = b.s.Died(b.Context(), at(birth))
+						err = b.s.EndLife(b.Context(), at(birth))
 					default:
-						_, err = b.s.Beat(b.Context(), at(birth), "d1")
+						_, err = b.s.RenewLease(b.Context(), at(birth), "d1")
 					}
 					if errors.Is(err, mailbox.ErrGone) != strings.HasSuffix(turn, "!") {
 						b.Errorf("%s: %v", turn, err)
@@ -396,7 +400,7 @@ func TestWhatKeepsAMailboxThatWasSetToExpire(t *testing.T) {
 				b.birth = row.birth
 				row.call(b)
 				b.lives(true, true)
-				if err := b.s.Died(b.Context(), at(6)); (err != nil) != (row.birth > 6) {
+				if err := b.s.EndLife(b.Context(), at(6)); (err != nil) != (row.birth > 6) {
 					b.Errorf("the end again: %v", err)
 				}
 				b.lives(true, true)
@@ -431,7 +435,7 @@ func TestFormerLivesAreClearedPageByPage(t *testing.T) {
 		}
 		var seen []tenant.ID
 		for left := crowd; left > 0; {
-			page, err := b.s.Former(b.Context(), at(5))
+			page, err := b.s.ReadFormerApprovals(b.Context(), at(5))
 			b.check(err)
 			if len(page) == 0 || len(page) > mailbox.MaxBatch {
 				b.Fatalf("a page of %d of %d", len(page), left)
@@ -479,7 +483,7 @@ func TestMailboxOfADeletedAppExpires(t *testing.T) {
 	}{
 		"Deleted":    {func(*box) {}, false},
 		"MadeAgain":  {func(b *box) { b.birth = 9; b.turn(9, true) }, true},
-		"Born":       {func(b *box) { b.check(b.s.Born(b.Context(), at(6))) }, true}, // by an older version
+		"Born":       {func(b *box) { b.check(b.s.BeginLife(b.Context(), at(6))) }, true}, // by an older version
 		"Switched":   {func(b *box) { b.birth = 6; b.turn(7, true) }, true},
 		"Approved":   {func(b *box) { b.birth = 6; b.approve("t1", 5) }, true},
 		"ToldBefore": {func(b *box) { b.died(6) }, false},

@@ -23,15 +23,15 @@ type Mark struct {
 	Unreadable bool
 }
 
-func markOf(t tenant.ID, text string) Mark {
+func decodeMark(t tenant.ID, text string) Mark {
 	n, again := strings.CutSuffix(text, "*")
 	known, err := strconv.ParseInt(n, 10, 64)
 	return Mark{Tenant: t, Approved: true, Known: known, Again: again, Unreadable: err != nil || known < 0}
 }
 
-// Marks pages through an app's marks, in no order, each at least once while its tenant stays approved. A
+// ReadMarks pages through an app's marks, in no order, each at least once while its tenant stays approved. A
 // page holds about limit, and some more where Redis packs a small mailbox. An empty cursor starts; an empty next one ends.
-func (s *Store) Marks(ctx context.Context, app partner.ClientID, cursor string, limit int) (page []Mark, next string, err error) {
+func (s *Store) ReadMarks(ctx context.Context, app partner.ClientID, cursor string, limit int) (page []Mark, next string, err error) {
 	var at uint64
 	if cursor != "" {
 		if at, err = strconv.ParseUint(cursor, 10, 64); err != nil {
@@ -40,11 +40,11 @@ func (s *Store) Marks(ctx context.Context, app partner.ClientID, cursor string, 
 	}
 	pairs, at, err := s.rdb.HScan(ctx, s.keys.App(app, keys.AppTenants), at, "", int64(limit)).Result()
 	if err != nil {
-		return nil, "", failure("compare", app, err)
+		return nil, "", wrapError("compare", app, err)
 	}
 	page = make([]Mark, 0, len(pairs)/2)
 	for i := 0; i+1 < len(pairs); i += 2 {
-		page = append(page, markOf(tenant.ID(pairs[i]), pairs[i+1]))
+		page = append(page, decodeMark(tenant.ID(pairs[i]), pairs[i+1]))
 	}
 	if at != 0 {
 		next = strconv.FormatUint(at, 10)
@@ -52,13 +52,13 @@ func (s *Store) Marks(ctx context.Context, app partner.ClientID, cursor string, 
 	return page, next, nil
 }
 
-// MarksOf reads the marks of tenants in the mailboxes of apps, pipelined: out[i] are those of batches[i].
-func (s *Store) MarksOf(ctx context.Context, batches []Asked) ([][]Mark, error) {
+// ReadMarksOf reads the marks of tenants in the mailboxes of apps, pipelined: out[i] are those of batches[i].
+func (s *Store) ReadMarksOf(ctx context.Context, batches []MarkQuery) ([][]Mark, error) {
 	out, cmds := make([][]Mark, len(batches)), make([]*redis.SliceCmd, len(batches))
 	// Each command holds its own error.
 	_, _ = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, b := range batches {
-			cmds[i] = p.HMGet(ctx, s.keys.App(b.App, keys.AppTenants), fields(b.Tenants)...)
+			cmds[i] = p.HMGet(ctx, s.keys.App(b.App, keys.AppTenants), toFieldNames(b.Tenants)...)
 		}
 		return nil
 	})
@@ -71,12 +71,12 @@ func (s *Store) MarksOf(ctx context.Context, batches []Asked) ([][]Mark, error) 
 			continue
 		}
 		if err != nil {
-			return nil, failure("read marks of", b.App, err)
+			return nil, wrapError("read marks of", b.App, err)
 		}
 		out[i] = make([]Mark, len(values))
 		for j, v := range values {
 			if text, ok := v.(string); ok {
-				out[i][j] = markOf(b.Tenants[j], text)
+				out[i][j] = decodeMark(b.Tenants[j], text)
 			} else {
 				out[i][j] = Mark{Tenant: b.Tenants[j]}
 			}
@@ -85,13 +85,13 @@ func (s *Store) MarksOf(ctx context.Context, batches []Asked) ([][]Mark, error) 
 	return out, nil
 }
 
-// Asked is of which tenants of an app MarksOf reads.
-type Asked struct {
+// MarkQuery is of which tenants of an app ReadMarksOf reads.
+type MarkQuery struct {
 	App     partner.ClientID
 	Tenants []tenant.ID
 }
 
-func fields(ts []tenant.ID) []string {
+func toFieldNames(ts []tenant.ID) []string {
 	out := make([]string, len(ts))
 	for i, t := range ts {
 		out[i] = string(t)

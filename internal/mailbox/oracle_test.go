@@ -148,8 +148,8 @@ func (o *oracle) wakeHolds() bool {
 		o.w.covers(o.now, at) || o.f.covers(o.now, at)
 }
 
-func (o *oracle) deposit(nonce string, recs []tenant.Record) mailbox.Deposited {
-	var d mailbox.Deposited
+func (o *oracle) deposit(nonce string, recs []tenant.Record) mailbox.DepositResult {
+	var d mailbox.DepositResult
 	for _, r := range recs {
 		m, approved := o.tenants[r.Tenant]
 		if !approved || r.Top < m.known || r.Top == m.known && !m.again {
@@ -168,7 +168,7 @@ func (o *oracle) deposit(nonce string, recs []tenant.Record) mailbox.Deposited {
 	return d
 }
 
-func (o *oracle) fold(nonce string, r tenant.Record, m mark, d *mailbox.Deposited) (wrote bool) {
+func (o *oracle) fold(nonce string, r tenant.Record, m mark, d *mailbox.DepositResult) (wrote bool) {
 	have := o.entries(r.Tenant)
 	for s, h := range r.Heads {
 		if h.Sequence == 0 {
@@ -234,7 +234,7 @@ func (o *oracle) dismiss(t tenant.ID) int {
 	return btoi(is)
 }
 
-func (o *oracle) begin(token string, gen int64) mailbox.Begun {
+func (o *oracle) begin(token string, gen int64) mailbox.BeginResult {
 	if gen != 0 && o.w.gen == gen {
 		o.w = alarm{}
 	}
@@ -243,11 +243,11 @@ func (o *oracle) begin(token string, gen int64) mailbox.Begun {
 	}
 	switch {
 	case o.off != 0:
-		return mailbox.Begun{State: mailbox.Off}
+		return mailbox.BeginResult{State: mailbox.Off}
 	case o.ownedUntil > o.now && o.owner != token:
-		return mailbox.Begun{State: mailbox.Busy}
+		return mailbox.BeginResult{State: mailbox.Busy}
 	case o.gate > o.now:
-		return mailbox.Begun{State: mailbox.Gated, Wake: o.wake(token)}
+		return mailbox.BeginResult{State: mailbox.CircuitOpen, Wake: o.wake(token)}
 	}
 	if o.gated {
 		o.held = o.now
@@ -256,7 +256,7 @@ func (o *oracle) begin(token string, gen int64) mailbox.Begun {
 		o.oepoch = o.epoch
 	}
 	o.owner, o.ownedUntil = token, o.now+o.set.OwnerLease.Milliseconds()
-	b := mailbox.Begun{
+	b := mailbox.BeginResult{
 		State: mailbox.Owned, Openings: o.openings, Sole: len(o.tenants) == 1, Refusing: o.refusing != 0, Recall: o.recalls != nil,
 	}
 	if o.gated {
@@ -273,15 +273,15 @@ func (o *oracle) begin(token string, gen int64) mailbox.Begun {
 // mayProve is how many tenants may prove the endpoint.
 func (o *oracle) mayProve() int { return int(max(o.probes, 1) * int64(btoi(o.gated))) }
 
-func (o *oracle) exchange(token string, want int, rs []mailbox.Settlement) mailbox.Exchanged {
+func (o *oracle) exchange(token string, want int, rs []mailbox.Settlement) mailbox.ExchangeResult {
 	mine, well := o.owner == token, false
 	outdated := mine && o.isOutdated()
 	for _, r := range rs {
-		well = well || !outdated && (r.Verdict == mailbox.OK || r.Well)
+		well = well || !outdated && (r.Result == mailbox.OK || r.Well)
 		o.settle(r, mine, outdated)
 	}
 	if !mine {
-		return mailbox.Exchanged{}
+		return mailbox.ExchangeResult{}
 	}
 	o.ownedUntil = o.now + o.set.OwnerLease.Milliseconds()
 	if well {
@@ -296,10 +296,10 @@ func (o *oracle) exchange(token string, want int, rs []mailbox.Settlement) mailb
 		}
 	}
 	if outdated {
-		return mailbox.Exchanged{Owner: true, Outdated: true, Claims: []mailbox.Claim{}}
+		return mailbox.ExchangeResult{Owner: true, Outdated: true, Claims: []mailbox.Claim{}}
 	}
 	if o.off != 0 {
-		return mailbox.Exchanged{Owner: true, Off: true, Claims: []mailbox.Claim{}}
+		return mailbox.ExchangeResult{Owner: true, Off: true, Claims: []mailbox.Claim{}}
 	}
 	for t, s := range o.flight {
 		if s <= o.now {
@@ -309,7 +309,7 @@ func (o *oracle) exchange(token string, want int, rs []mailbox.Settlement) mailb
 			}
 		}
 	}
-	x := mailbox.Exchanged{Owner: true, Claims: []mailbox.Claim{}}
+	x := mailbox.ExchangeResult{Owner: true, Claims: []mailbox.Claim{}}
 	stamp := max(o.now+o.set.EntryLease.Milliseconds(), o.stamp+1)
 	for _, t := range o.claimed(want) {
 		o.stamp = stamp
@@ -387,7 +387,7 @@ func (o *oracle) settle(r mailbox.Settlement, mine, outdated bool) {
 	t, have := r.Claim.Tenant, o.entries(r.Claim.Tenant)
 	n := have[r.Claim.Slot]
 	same := n != nil && n.version == r.Claim.Entry.Version
-	if r.Verdict == mailbox.OK && same {
+	if r.Result == mailbox.OK && same {
 		have[r.Claim.Slot] = nil
 		if o.vacant(t) {
 			delete(o.due, t)
@@ -400,10 +400,10 @@ func (o *oracle) settle(r mailbox.Settlement, mine, outdated bool) {
 	case mine:
 		delete(o.flight, t)
 		o.due[t] = o.now
-		if r.Verdict == mailbox.Release && same && n.attempts == 0 {
+		if r.Result == mailbox.Release && same && n.attempts == 0 {
 			o.due[t] = n.since
 		}
-		if r.Verdict == mailbox.Failed && same {
+		if r.Result == mailbox.Failed && same {
 			n.attempts++
 			n.reason, n.failedAt = r.Reason, o.now
 			if !outdated {
@@ -431,26 +431,26 @@ func (o *oracle) ready() []tenant.ID {
 	return ts
 }
 
-func (o *oracle) finish(token string, c mailbox.Closing) mailbox.Finished {
+func (o *oracle) finish(token string, c mailbox.Closing) mailbox.FinishResult {
 	if o.owner != token {
 		if o.lastBy == token {
-			return mailbox.Finished{State: mailbox.Done, Wake: o.wake(token), Outdated: o.outdated == token}
+			return mailbox.FinishResult{State: mailbox.Done, Wake: o.wake(token), Outdated: o.outdated == token}
 		}
-		return mailbox.Finished{State: mailbox.Lost}
+		return mailbox.FinishResult{State: mailbox.Lost}
 	}
 	outdated := o.isOutdated()
 	if outdated {
 		o.outdated, c = token, mailbox.Closing{Force: true}
 	}
-	if !c.Force && c.Gate == 0 && c.OffRevision == 0 && o.off == 0 {
+	if !c.Force && c.Cooldown == 0 && c.OffRevision == 0 && o.off == 0 {
 		expired := slices.ContainsFunc(slices.Collect(maps.Values(o.flight)), func(s int64) bool { return s <= o.now })
 		if expired || len(o.ready()) > 0 {
-			return mailbox.Finished{State: mailbox.More}
+			return mailbox.FinishResult{State: mailbox.More}
 		}
 	}
 	o.owner, o.ownedUntil = "", 0
-	if c.Gate > 0 {
-		o.gated, o.gate, o.probes = true, o.now+c.Gate.Milliseconds(), int64(c.Probes)
+	if c.Cooldown > 0 {
+		o.gated, o.gate, o.probes = true, o.now+c.Cooldown.Milliseconds(), int64(c.Probes)
 		if c.Probes > 0 {
 			o.openings++
 			o.counted = true
@@ -462,7 +462,7 @@ func (o *oracle) finish(token string, c mailbox.Closing) mailbox.Finished {
 	if c.OffRevision > 0 && c.OffRevision >= o.revision {
 		o.off, o.revision, o.erev = c.OffRevision, c.OffRevision, c.OffRevision
 	}
-	return mailbox.Finished{State: mailbox.Done, Wake: o.wake(token), Outdated: outdated}
+	return mailbox.FinishResult{State: mailbox.Done, Wake: o.wake(token), Outdated: outdated}
 }
 
 func (o *oracle) beat(token string) bool {

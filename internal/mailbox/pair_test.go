@@ -15,16 +15,16 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-func (b *box) take(token string, want int) (mailbox.Begun, mailbox.Exchanged) {
+func (b *box) take(token string, want int) (mailbox.BeginResult, mailbox.ExchangeResult) {
 	b.Helper()
-	begun, x, err := b.s.Take(b.Context(), b.life(), token, 0, want)
+	begun, x, err := b.s.BeginAndClaim(b.Context(), b.life(), token, 0, want)
 	b.check(err)
 	return begun, x
 }
 
-func (b *box) leave(token string, rs ...mailbox.Settlement) mailbox.Finished {
+func (b *box) leave(token string, rs ...mailbox.Settlement) mailbox.FinishResult {
 	b.Helper()
-	f, err := b.s.Leave(b.Context(), b.life(), token, rs)
+	f, err := b.s.SettleAndFinish(b.Context(), b.life(), token, rs)
 	b.check(err)
 	return f
 }
@@ -47,8 +47,8 @@ func TestTake(t *testing.T) {
 		if begun, x := b.take("d1", 2); begun.State != mailbox.Owned || len(x.Claims) != 1 {
 			b.Errorf("repeated take = %+v %+v, want what the first left", begun, x)
 		}
-		b.finish("d1", mailbox.Closing{Probes: 1, Gate: 2 * time.Second})
-		if begun, x := b.take("d1", 2); begun.State != mailbox.Gated || x.Owner {
+		b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: 2 * time.Second})
+		if begun, x := b.take("d1", 2); begun.State != mailbox.CircuitOpen || x.Owner {
 			b.Errorf("take at a closed gate = %+v %+v", begun, x)
 		}
 		b.turn(4, false)
@@ -67,7 +67,7 @@ func TestTakeProbes(t *testing.T) {
 			b.tell(tn, "suspend5")
 		}
 		b.own("d1")
-		b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Second})
+		b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: time.Second})
 		b.pass(time.Second)
 		begun, x := b.take("d2", 10)
 		if begun.State != mailbox.Owned || begun.Probes == 0 || len(x.Claims) != 1 {
@@ -93,7 +93,7 @@ func TestLeave(t *testing.T) {
 		b.expect("t1", "5")
 		c = b.claim("d1")
 		b.clearAlarms()
-		if f := b.leave("d1", failed(c, time.Second)); f.State != mailbox.Done || f.Wake.None() || f.Wake.Delay > time.Second {
+		if f := b.leave("d1", failed(c, time.Second)); f.State != mailbox.Done || f.Wake.IsNone() || f.Wake.Delay > time.Second {
 			b.Errorf("leave = %+v, want done and a wake-up for what failed", f)
 		}
 		if f := b.leave("d1", ok(c)); f.State != mailbox.Done {
@@ -120,7 +120,7 @@ func TestLeaveAfterAnothersFinish(t *testing.T) {
 		if f := b.leave("d1", failed(x.Claims[0], time.Second)); f.State != mailbox.Done {
 			b.Errorf("leave = %+v", f)
 		}
-		sts, err := b.s.Inspect(b.Context(), testApp, []tenant.ID{"t1"})
+		sts, err := b.s.ReadPairs(b.Context(), testApp, []tenant.ID{"t1"})
 		b.check(err)
 		if sts[0].InFlight || sts[0].Entries[tenant.SlotStatus].Attempts != 1 {
 			b.Errorf("the result is not in the mailbox: %+v", sts[0])
@@ -191,7 +191,7 @@ func TestTakeReadsTheRevisionBehindTheClaims(t *testing.T) {
 		b.approved(1, "t1")
 		b.tell("t1", "suspend5")
 		b.revised(b.key(keys.AppFlight)) // there is none before the first claim
-		_, _, err := b.s.Take(b.Context(), b.life(), "d1", 0, 1)
+		_, _, err := b.s.BeginAndClaim(b.Context(), b.life(), "d1", 0, 1)
 		if err == nil || !strings.Contains(err.Error(), "WRONGTYPE") || !strings.Contains(err.Error(), string(testApp)) {
 			b.Errorf("take = %v, want the type of what was claimed", err)
 		}
@@ -209,8 +209,8 @@ func TestTakeWithoutAReadableRevision(t *testing.T) {
 				key := b.keys.Config(keys.ConfigRevision)
 				b.check(b.rdb.Set(b.Context(), key, text, 0).Err())
 				b.revised(key)
-				begun, x, err := b.s.Take(b.Context(), b.life(), "d1", 0, 1)
-				if err == nil || !strings.Contains(err.Error(), key) || begun != (mailbox.Begun{}) || x.Owner {
+				begun, x, err := b.s.BeginAndClaim(b.Context(), b.life(), "d1", 0, 1)
+				if err == nil || !strings.Contains(err.Error(), key) || begun != (mailbox.BeginResult{}) || x.Owner {
 					b.Errorf("take = %+v, %+v, %v", begun, x, err)
 				}
 			})

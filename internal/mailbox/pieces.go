@@ -13,8 +13,8 @@ const entriesMost = 300
 // exchangeMost is how many results and claims together one run of the exchange script takes.
 const exchangeMost = MaxBatch
 
-// pieces cuts records where a run would have more than entriesMost entries to write.
-func pieces(recs []*tenant.Record) [][]*tenant.Record {
+// splitRecords cuts records where a run would have more than entriesMost entries to write.
+func splitRecords(recs []*tenant.Record) [][]*tenant.Record {
 	var out [][]*tenant.Record
 	from, n := 0, 0
 	for i, r := range recs {
@@ -33,8 +33,8 @@ func pieces(recs []*tenant.Record) [][]*tenant.Record {
 }
 
 // add joins what the pieces of one deposit did. They have one nonce, so that they name one wake-up, if any.
-func (d *Deposited) add(o Deposited) {
-	if d.Wake.None() {
+func (d *DepositResult) add(o DepositResult) {
+	if d.Wake.IsNone() {
 		d.Wake = o.Wake
 	}
 	d.Written += o.Written
@@ -44,14 +44,14 @@ func (d *Deposited) add(o Deposited) {
 // DepositMany makes deposits for several apps, in one round trip where they are not too many. Results and errors stand at
 // their batch's index; one failing, or holding more than MaxBatch tenants, does not stop the others. What a batch with
 // an error wrote before stands beside it.
-func (s *Store) DepositMany(ctx context.Context, nonce string, batches []Batch) ([]Deposited, []error) {
+func (s *Store) DepositMany(ctx context.Context, nonce string, batches []Batch) ([]DepositResult, []error) {
 	cut, at := make([]Batch, 0, len(batches)), make([]int, 0, len(batches))
 	for i, b := range batches {
 		if len(b.Records) > MaxBatch {
 			cut, at = append(cut, b), append(at, i)
 			continue
 		}
-		for _, recs := range pieces(b.Records) {
+		for _, recs := range splitRecords(b.Records) {
 			cut, at = append(cut, Batch{b.Life, recs}), append(at, i)
 		}
 	}
@@ -59,7 +59,7 @@ func (s *Store) DepositMany(ctx context.Context, nonce string, batches []Batch) 
 	if len(cut) == len(batches) {
 		return ds, es
 	}
-	out, errs := make([]Deposited, len(batches)), make([]error, len(batches))
+	out, errs := make([]DepositResult, len(batches)), make([]error, len(batches))
 	for j, i := range at {
 		out[i].add(ds[j])
 		if errs[i] == nil {

@@ -20,7 +20,7 @@ func TestDepositInPieces(t *testing.T) {
 		}
 		b.approved(1, ids...)
 		d := b.deposit("n", recs...)
-		if d.Wake.None() || d.Written != 600 || d.Replaced != 0 {
+		if d.Wake.IsNone() || d.Written != 600 || d.Replaced != 0 {
 			b.Errorf("deposit = %+v", d)
 		}
 		if again := b.deposit("n", recs...); again.Wake.Generation != d.Wake.Generation || again.Written != 0 {
@@ -82,7 +82,7 @@ func TestExchangeInPiecesThatProves(t *testing.T) {
 		for i, c := range claims {
 			results[i] = ok(c)
 		}
-		b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Millisecond, Force: true})
+		b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: time.Millisecond, Force: true})
 		b.pass(10 * time.Millisecond)
 		if x := b.own("d2"); x.Probes == 0 {
 			b.Errorf("begin = %+v", x)

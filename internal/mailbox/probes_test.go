@@ -28,7 +28,7 @@ func (b *box) crowdOf(n int) (ids []tenant.ID) {
 	return ids
 }
 
-func claimedIDs(x mailbox.Exchanged) (ids []tenant.ID) {
+func claimedIDs(x mailbox.ExchangeResult) (ids []tenant.ID) {
 	for _, c := range x.Claims {
 		ids = append(ids, c.Tenant)
 	}
@@ -49,11 +49,11 @@ func TestProbesComeFromBothEnds(t *testing.T) {
 			if i < 100 {
 				back = append(back, failed(c, 0)) // tried, and at the end now
 			} else {
-				back = append(back, mailbox.Settlement{Claim: c, Verdict: mailbox.Release})
+				back = append(back, mailbox.Settlement{Claim: c, Result: mailbox.Release})
 			}
 		}
 		b.exchange("d1", 0, back...)
-		b.finish("d1", mailbox.Closing{Probes: 5, Gate: time.Millisecond})
+		b.finish("d1", mailbox.Closing{Probes: 5, Cooldown: time.Millisecond})
 		b.pass(2 * time.Millisecond)
 		if x := b.own("d2"); x.Probes != 5 || x.Openings != 1 {
 			b.Fatalf("begin = %+v", x)
@@ -64,7 +64,7 @@ func TestProbesComeFromBothEnds(t *testing.T) {
 			b.Fatalf("probes %v, want %v", got, want)
 		}
 		// one that is refused for its own sake proves the endpoint
-		b.exchange("d2", 0, mailbox.Settlement{Claim: x.Claims[3], Verdict: mailbox.Failed, Well: true, Step: true, Delay: time.Hour})
+		b.exchange("d2", 0, mailbox.Settlement{Claim: x.Claims[3], Result: mailbox.Failed, Well: true, Step: true, Delay: time.Hour})
 		if got := claimedIDs(b.exchange("d2", 3)); !slices.Equal(got, ids[103:106]) {
 			b.Errorf("claimed %v once it was proved", got)
 		}
@@ -82,7 +82,7 @@ func TestProbesOfWhatWasAllTried(t *testing.T) {
 			back = append(back, failed(c, time.Duration(i)*time.Millisecond))
 		}
 		b.exchange("d1", 0, back...)
-		b.finish("d1", mailbox.Closing{Probes: 5, Gate: 10 * time.Millisecond})
+		b.finish("d1", mailbox.Closing{Probes: 5, Cooldown: 10 * time.Millisecond})
 		b.pass(10 * time.Millisecond)
 		b.own("d2")
 		if got := claimedIDs(b.exchange("d2", 1)); !slices.Equal(got, ids[:5]) {
@@ -97,8 +97,8 @@ func TestAPauseProvesNothing(t *testing.T) {
 	each(t, mailbox.Settings{}, func(b *box) {
 		ids := b.crowdOf(4)
 		b.own("d1")
-		b.finish("d1", mailbox.Closing{Gate: 20 * time.Millisecond})
-		if x := b.begin("d2", 0); x.State != mailbox.Gated {
+		b.finish("d1", mailbox.Closing{Cooldown: 20 * time.Millisecond})
+		if x := b.begin("d2", 0); x.State != mailbox.CircuitOpen {
 			b.Fatalf("begin = %+v within the pause", x)
 		}
 		b.pass(20 * time.Millisecond)
@@ -108,7 +108,7 @@ func TestAPauseProvesNothing(t *testing.T) {
 		if got := claimedIDs(b.exchange("d2", 4)); !slices.Equal(got, ids) {
 			b.Errorf("claimed %v", got)
 		}
-		if v := b.view(); !v.GateUntil.IsZero() {
+		if v := b.view(); !v.CooldownUntil.IsZero() {
 			b.Errorf("view = %+v", v)
 		}
 	})
@@ -124,7 +124,7 @@ func TestRecall(t *testing.T) {
 		fail := func(want int) {
 			var back []mailbox.Settlement
 			for _, c := range b.exchange("d1", want).Claims {
-				back = append(back, mailbox.Settlement{Claim: c, Verdict: mailbox.Failed, Delay: time.Hour, Step: true})
+				back = append(back, mailbox.Settlement{Claim: c, Result: mailbox.Failed, Delay: time.Hour, Step: true})
 			}
 			b.exchange("d1", 0, back...)
 		}
@@ -134,7 +134,7 @@ func TestRecall(t *testing.T) {
 		for range 3 {
 			fail(mailbox.MaxBatch)
 		}
-		b.finish("d1", mailbox.Closing{Probes: 5, Gate: time.Millisecond, Refusing: since})
+		b.finish("d1", mailbox.Closing{Probes: 5, Cooldown: time.Millisecond, Refusing: since})
 		b.tell(ids[0], "suspend5 resume7")
 		b.pass(2 * time.Millisecond)
 		if x := b.own("d2"); !x.Refusing || x.Recall {
@@ -144,11 +144,11 @@ func TestRecall(t *testing.T) {
 		if c.Tenant != ids[0] {
 			b.Fatalf("claimed %s", c.Tenant)
 		}
-		if more, err := b.s.Recall(b.Context(), testLife, "d2"); more || err != nil {
+		if more, err := b.s.RecallFailed(b.Context(), testLife, "d2"); more || err != nil {
 			b.Errorf("recalled before anything was taken: %v, %v", more, err)
 		}
 		b.exchange("d2", 0, ok(c))
-		if more, err := b.s.Recall(b.Context(), testLife, "d3"); more || err != nil {
+		if more, err := b.s.RecallFailed(b.Context(), testLife, "d3"); more || err != nil {
 			b.Errorf("recalled by a stranger: %v, %v", more, err)
 		}
 		b.finish("d2", mailbox.Closing{Force: true}) // and whoever comes next goes on
@@ -158,14 +158,14 @@ func TestRecall(t *testing.T) {
 		pages := 0
 		for more := true; more; pages++ {
 			var err error
-			if more, err = b.s.Recall(b.Context(), testLife, "d3"); err != nil {
+			if more, err = b.s.RecallFailed(b.Context(), testLife, "d3"); err != nil {
 				b.Fatal(err)
 			}
 		}
 		if pages != 3 {
 			b.Errorf("%d pages of 449 tenants", pages)
 		}
-		standings, err := b.s.Inspect(b.Context(), testApp, ids[:200])
+		standings, err := b.s.ReadPairs(b.Context(), testApp, ids[:200])
 		b.check(err)
 		now := b.view().Now
 		for i, st := range standings[1:] {
@@ -197,10 +197,10 @@ func TestAnOpeningRecalls(t *testing.T) {
 				b.own("d1")
 				var back []mailbox.Settlement
 				for _, c := range b.exchange("d1", 3).Claims {
-					back = append(back, mailbox.Settlement{Claim: c, Verdict: mailbox.Failed, Delay: time.Hour, Step: true})
+					back = append(back, mailbox.Settlement{Claim: c, Result: mailbox.Failed, Delay: time.Hour, Step: true})
 				}
 				b.exchange("d1", 0, back...)
-				b.finish("d1", mailbox.Closing{Probes: 40, Gate: time.Hour, Refusing: b.view().Now})
+				b.finish("d1", mailbox.Closing{Probes: 40, Cooldown: time.Hour, Refusing: b.view().Now})
 				open(b)
 				if x := b.own("d2"); x.Refusing || x.Recall || x.Probes != 1 || x.Openings != 0 {
 					b.Errorf("begin = %+v", x)
@@ -223,7 +223,7 @@ func TestAnUnreadableRecallIsForgotten(t *testing.T) {
 			if err := b.rdb.HSet(b.Context(), b.key(keys.AppMailbox), "recall", text).Err(); err != nil {
 				b.Fatal(err)
 			}
-			if more, err := b.s.Recall(b.Context(), testLife, "d1"); more || err != nil {
+			if more, err := b.s.RecallFailed(b.Context(), testLife, "d1"); more || err != nil {
 				b.Errorf("%q: %v, %v", text, more, err)
 			}
 			if b.rdb.HExists(b.Context(), b.key(keys.AppMailbox), "recall").Val() {

@@ -2,9 +2,9 @@ package mailbox
 
 import "context"
 
-// Recall makes a page due of what failed while the endpoint was not well, and keeps its step; more says that there are others. The
+// RecallFailed makes a page due of what failed while the endpoint was not well, and keeps its step; more says that there are others. The
 // caller MUST be the owner.
-func (s *Store) Recall(ctx context.Context, life Life, token string) (more bool, err error) {
-	v, err := s.write(ctx, s.scripts.recall, life, token).Text()
-	return v == "1", failure("recall what failed from", life.App, err)
+func (s *Store) RecallFailed(ctx context.Context, life Life, token string) (more bool, err error) {
+	v, err := s.runInLife(ctx, s.scripts.recall, life, token).Text()
+	return v == "1", wrapError("recall what failed from", life.App, err)
 }

@@ -36,11 +36,11 @@ func TestDepositThatLacksReplicasStillWakes(t *testing.T) {
 	defer replica.Thaw()
 	rec := []tenant.Record{story("t1", "suspend5")}
 	var few *redisconn.ReplicasError
-	if d, err := s.Deposit(t.Context(), mailbox.Life{App: "app1"}, "n", rec); !errors.As(err, &few) || d.Written != 1 || d.Wake.None() {
+	if d, err := s.Deposit(t.Context(), mailbox.Life{App: "app1"}, "n", rec); !errors.As(err, &few) || d.Written != 1 || d.Wake.IsNone() {
 		t.Errorf("one: %+v, %v", d, err)
 	}
-	ds, errs := s.DepositMany(t.Context(), "m", []mailbox.Batch{{Life: mailbox.Life{App: "app2"}, Records: pointers(rec...)}})
-	if !errors.As(errs[0], &few) || ds[0].Written != 1 || ds[0].Wake.None() {
+	ds, errs := s.DepositMany(t.Context(), "m", []mailbox.Batch{{Life: mailbox.Life{App: "app2"}, Records: toPointers(rec...)}})
+	if !errors.As(errs[0], &few) || ds[0].Written != 1 || ds[0].Wake.IsNone() {
 		t.Errorf("many: %+v, %v", ds, errs)
 	}
 }
@@ -90,9 +90,9 @@ func TestCallsAreBounded(t *testing.T) {
 				_, err := b.s.ApproveNew(ctx, mailbox.Life{App: "app3"}, 0, admissions[:n])
 				return err
 			},
-			"Again":   func(n int) error { _, err := b.s.Again(ctx, testLife, admissions[:n]); return err },
+			"Again":   func(n int) error { _, err := b.s.RequestResync(ctx, testLife, admissions[:n]); return err },
 			"Deposit": func(n int) error { _, err := b.s.Deposit(ctx, testLife, "n", recs[:n]); return err },
-			"Inspect": func(n int) error { _, err := b.s.Inspect(ctx, testApp, ids[:n]); return err },
+			"Inspect": func(n int) error { _, err := b.s.ReadPairs(ctx, testApp, ids[:n]); return err },
 			"Exchange": func(n int) error {
 				_, err := b.s.Exchange(ctx, testLife, "d1", mailbox.MaxBatch, results[:n])
 				return err
@@ -132,19 +132,19 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 	sw := mailbox.Switch{Life: life, Revision: 3, On: true}
 	job := mailbox.JobID{App: app, Kind: mailbox.JobResync, Number: 7}
 	claim := mailbox.JobClaim{Job: mailbox.Job{ID: job, Birth: 3, State: mailbox.JobRunning}, Token: "w"}
-	clearing := mailbox.JobClaim{Job: mailbox.Job{ID: mailbox.Clearing(life), Birth: 3, State: mailbox.JobRunning}, Token: "w"}
+	clearing := mailbox.JobClaim{Job: mailbox.Job{ID: mailbox.ClearJobID(life), Birth: 3, State: mailbox.JobRunning}, Token: "w"}
 	args := map[string][]any{
 		"Approve": {life, int64(0), admissions}, "ApproveFirst": {other, int64(0), admissions}, "Again": {life, admissions},
 		"Approved": {app, tenant.ID("t1")}, "Approvals": {app, "", 10}, "Deposit": {life, "n", recs},
-		"DepositMany": {"m", []mailbox.Batch{{Life: life, Records: pointers(recs...)}}}, "Dismissals": {app}, "Dismiss": {life, ids},
+		"DepositMany": {"m", []mailbox.Batch{{Life: life, Records: toPointers(recs...)}}}, "Dismissals": {app}, "Dismiss": {life, ids},
 		"Inspect": {app, ids}, "InspectMany": {tenant.ID("t1"), []partner.ClientID{app}}, "View": {app}, "Views": {[]partner.ClientID{app}},
 		"Begin": {life, "d", int64(0)}, "Exchange": {life, "d", 1, []mailbox.Settlement(nil)}, "Finish": {life, "d", mailbox.Closing{}},
 		"Take": {life, "e", int64(0), 1}, "Leave": {life, "e", []mailbox.Settlement(nil)}, "Recall": {life, "e"}, "Beat": {life, "d"},
 		"Switch": {"n", sw}, "Sweep": {"n", []mailbox.Switch{sw}},
 		"Open": {life, "n"}, "Born": {life}, "Died": {mailbox.Life{App: "app3", Birth: 4}}, "Former": {life},
-		"Marks": {app, "", 10}, "MarksOf": {[]mailbox.Asked{{App: app, Tenants: ids}}},
+		"Marks": {app, "", 10}, "MarksOf": {[]mailbox.MarkQuery{{App: app, Tenants: ids}}},
 		"MakeTelling": {life, job, "Kim", "admin"}, "MakeClearing": {life, "Kim", "admin", true}, "ClaimJob": {job, "w"}, "NextPage": {claim},
-		"Tell": {&claim, "n", recs, mailbox.Telling{All: true}}, "Cleared": {clearing, ids}, "FailJob": {claim, mailbox.StoreAway},
+		"Tell": {&claim, "n", recs, mailbox.PageDeposit{All: true}}, "Cleared": {clearing, ids}, "FailJob": {claim, mailbox.StoreAway},
 		"ReleaseJob": {claim}, "EndJob": {claim, mailbox.JobDone, mailbox.NoURL}, "CancelJob": {job}, "Jobs": {[]mailbox.JobID{job}},
 		"OpenJobs": {[]partner.ClientID{app}},
 	}

@@ -23,11 +23,11 @@ type scripts struct {
 	jobMake, jobClear, jobClaim, jobSettle, jobCancel, walk, retell *redis.Script
 }
 
-func load() scripts {
+func loadScripts() scripts {
 	script := func(names ...string) *redis.Script {
-		text := []string{source("prelude")}
+		text := []string{readScriptSource("prelude")}
 		for _, n := range names {
-			text = append(text, source(n))
+			text = append(text, readScriptSource(n))
 		}
 		return redis.NewScript(strings.Join(text, ""))
 	}
@@ -38,16 +38,16 @@ func load() scripts {
 		beat: script("beat"), life: script("life"), clear: script("job", "clear"), view: script("entries", "view"), inspect: script("entries", "inspect"),
 		jobMake: script("job", "job_make"), jobClear: script("job", "job_clear"), jobClaim: script("job", "job_claim"),
 		jobSettle: script("job", "job_settle"), jobCancel: script("job", "job_cancel"), walk: script("walk"),
-		retell: redis.NewScript(retellSource()),
+		retell: redis.NewScript(buildRetellSource()),
 	}
 }
 
-// retellSource has the script deposit as a function of its own, so that a page is told and counted in one step.
-func retellSource() string {
-	return source("prelude") + source("entries") + source("wake") + source("job") + "local function deposit()\n" + source("deposit") + "\nend\n" + source("retell")
+// buildRetellSource has the script deposit as a function of its own, so that a page is told and counted in one step.
+func buildRetellSource() string {
+	return readScriptSource("prelude") + readScriptSource("entries") + readScriptSource("wake") + readScriptSource("job") + "local function deposit()\n" + readScriptSource("deposit") + "\nend\n" + readScriptSource("retell")
 }
 
-func source(name string) string {
+func readScriptSource(name string) string {
 	b, err := sources.ReadFile("lua/" + name + ".lua")
 	if err != nil { // embedded at build time
 		panic("mailbox: " + err.Error())
@@ -55,19 +55,19 @@ func source(name string) string {
 	return string(b)
 }
 
-// keysPerMailbox is how many keysOf lists.
+// keysPerMailbox is how many mailboxKeys lists.
 const keysPerMailbox = 5
 
-// keysOf lists an app's keys in the order of the prelude.
-func keysOf(k keys.Space, app partner.ClientID) []string {
+// mailboxKeys lists an app's keys in the order of the prelude.
+func mailboxKeys(k keys.Space, app partner.ClientID) []string {
 	return []string{
 		k.App(app, keys.AppTenants), k.App(app, keys.AppWaiting), k.App(app, keys.AppDue),
 		k.App(app, keys.AppFlight), k.App(app, keys.AppMailbox),
 	}
 }
 
-// failure names what failed on which mailbox; a script's own refusal, and a key of another type, becomes ErrFormat.
-func failure(what string, app partner.ClientID, err error) error {
+// wrapError names what failed on which mailbox; a script's own refusal, and a key of another type, becomes ErrFormat.
+func wrapError(what string, app partner.ClientID, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -83,23 +83,23 @@ func failure(what string, app partner.ClientID, err error) error {
 // isUnborn recognises the scripts' answer that the mailbox belongs to an earlier life of the app.
 func isUnborn(err error) bool { return redis.HasErrorPrefix(err, "UNBORN") }
 
-// fits bounds what one call to Redis holds: what a script unpacks must fit Lua's stack.
-func fits(what string, app partner.ClientID, n int) error {
+// checkBatchSize bounds what one call to Redis holds: what a script unpacks must fit Lua's stack.
+func checkBatchSize(what string, app partner.ClientID, n int) error {
 	if n > MaxBatch {
 		return fmt.Errorf("%s mailbox of app %s: %d at once, at most %d", what, app, n, MaxBatch)
 	}
 	return nil
 }
 
-// answered is a script's answer, with its error. A call that Redis took but that too few replicas
+// readSliceAnswer is a script's answer, with its error. A call that Redis took but that too few replicas
 // confirmed has both.
-func answered(cmd *redis.Cmd) ([]any, error) {
+func readSliceAnswer(cmd *redis.Cmd) ([]any, error) {
 	v, _ := cmd.Val().([]any)
 	return v, cmd.Err()
 }
 
-// counted is answered of a script whose answer is a number; 0 where there is none.
-func counted(cmd *redis.Cmd) (int, error) {
+// readCountAnswer is answered of a script whose answer is a number; 0 where there is none.
+func readCountAnswer(cmd *redis.Cmd) (int, error) {
 	n, _ := cmd.Val().(int64)
 	return int(n), cmd.Err()
 }
@@ -113,8 +113,8 @@ type call struct {
 	args func() []any
 }
 
-// callOf is a call whose arguments are few, and at hand.
-func callOf(life Life, args ...any) call {
+// newCall is a call whose arguments are few, and at hand.
+func newCall(life Life, args ...any) call {
 	return call{life: life, size: len(args), args: func() []any { return args }}
 }
 
@@ -131,7 +131,7 @@ func (s *Store) runMany(ctx context.Context, sc *redis.Script, calls []call, ans
 			args += keysPerMailbox + calls[at+n].size
 			n++
 		}
-		cmds, err := s.pipeline(ctx, sc, calls[at:at+n])
+		cmds, err := s.runPipeline(ctx, sc, calls[at:at+n])
 		if err != nil {
 			failed := redis.NewCmd(ctx)
 			failed.SetErr(err)
@@ -147,24 +147,24 @@ func (s *Store) runMany(ctx context.Context, sc *redis.Script, calls []call, ans
 	}
 }
 
-// writeMany is write of one script on many mailboxes, as runMany runs them. The arguments begin with the birth.
-func (s *Store) writeMany(ctx context.Context, sc *redis.Script, calls []call, answer func(i int, cmd *redis.Cmd)) {
+// runManyInLife is write of one script on many mailboxes, as runMany runs them. The arguments begin with the birth.
+func (s *Store) runManyInLife(ctx context.Context, sc *redis.Script, calls []call, answer func(i int, cmd *redis.Cmd)) {
 	s.runMany(ctx, sc, calls, func(i int, cmd *redis.Cmd) {
 		if isUnborn(cmd.Err()) { // seldom: once in each life
 			cmd = redis.NewCmd(ctx)
-			if err := s.Born(ctx, calls[i].life); err != nil {
+			if err := s.BeginLife(ctx, calls[i].life); err != nil {
 				cmd.SetErr(err)
 			} else {
-				cmd = sc.Run(ctx, s.rdb, keysOf(s.keys, calls[i].life.App), calls[i].args()...)
+				cmd = sc.Run(ctx, s.rdb, mailboxKeys(s.keys, calls[i].life.App), calls[i].args()...)
 			}
 		}
 		answer(i, cmd)
 	})
 }
 
-// pipeline runs one script on mailboxes in one round trip. A pipelined EVALSHA has no fallback of
+// runPipeline runs one script on mailboxes in one round trip. A pipelined EVALSHA has no fallback of
 // its own: the calls to servers that do not know the script are repeated once after loading it.
-func (s *Store) pipeline(ctx context.Context, sc *redis.Script, calls []call) ([]*redis.Cmd, error) {
+func (s *Store) runPipeline(ctx context.Context, sc *redis.Script, calls []call) ([]*redis.Cmd, error) {
 	cmds := make([]*redis.Cmd, len(calls))
 	at := make([]int, len(calls))
 	for i := range calls {
@@ -173,7 +173,7 @@ func (s *Store) pipeline(ctx context.Context, sc *redis.Script, calls []call) ([
 	for attempt := 0; ; attempt++ {
 		_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, i := range at {
-				cmds[i] = sc.EvalSha(ctx, p, keysOf(s.keys, calls[i].life.App), calls[i].args()...)
+				cmds[i] = sc.EvalSha(ctx, p, mailboxKeys(s.keys, calls[i].life.App), calls[i].args()...)
 			}
 			return nil
 		})

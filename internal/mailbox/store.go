@@ -36,24 +36,24 @@ func New(rdb redis.UniversalClient, k keys.Space, set Settings) *Store {
 	def(&set.EntryLease, DefaultEntryLease)
 	def(&set.Horizon, DefaultHorizon)
 	def(&set.Grace, DefaultGrace)
-	return &Store{rdb: rdb, keys: k, set: set, scripts: load()}
+	return &Store{rdb: rdb, keys: k, set: set, scripts: loadScripts()}
 }
 
 // Settings returns the settings in force.
 func (s *Store) Settings() Settings { return s.set }
 
-// write runs a script that writes in a life of an app. Where the mailbox still belongs to an earlier life,
+// runInLife runs a script that writes in a life of an app. Where the mailbox still belongs to an earlier life,
 // that one is put aside first.
-func (s *Store) write(ctx context.Context, sc *redis.Script, life Life, args ...any) *redis.Cmd {
-	return s.writeTo(ctx, sc, life, keysOf(s.keys, life.App), args...)
+func (s *Store) runInLife(ctx context.Context, sc *redis.Script, life Life, args ...any) *redis.Cmd {
+	return s.runInLifeWithKeys(ctx, sc, life, mailboxKeys(s.keys, life.App), args...)
 }
 
-// writeTo is write of a script that has keys of its own.
-func (s *Store) writeTo(ctx context.Context, sc *redis.Script, life Life, ks []string, args ...any) *redis.Cmd {
+// runInLifeWithKeys is write of a script that has keys of its own.
+func (s *Store) runInLifeWithKeys(ctx context.Context, sc *redis.Script, life Life, ks []string, args ...any) *redis.Cmd {
 	args = append([]any{life.Birth}, args...)
 	cmd := sc.Run(ctx, s.rdb, ks, args...)
 	if isUnborn(cmd.Err()) {
-		if err := s.Born(ctx, life); err != nil {
+		if err := s.BeginLife(ctx, life); err != nil {
 			cmd.SetErr(err)
 			return cmd
 		}
@@ -62,10 +62,10 @@ func (s *Store) writeTo(ctx context.Context, sc *redis.Script, life Life, ks []s
 	return cmd
 }
 
-func (s *Store) run(ctx context.Context, sc *redis.Script, what string, life Life, args ...any) ([]any, error) {
-	v, err := s.write(ctx, sc, life, args...).Slice()
+func (s *Store) runScript(ctx context.Context, sc *redis.Script, what string, life Life, args ...any) ([]any, error) {
+	v, err := s.runInLife(ctx, sc, life, args...).Slice()
 	if err != nil {
-		return nil, failure(what, life.App, err)
+		return nil, wrapError(what, life.App, err)
 	}
 	return v, nil
 }
@@ -73,13 +73,13 @@ func (s *Store) run(ctx context.Context, sc *redis.Script, what string, life Lif
 // Deposit puts snapshots of at most MaxBatch tenants into an app's mailbox. Tenants that are not
 // approved, and snapshots no newer than what was deposited, are left out. Where too few replicas
 // confirmed it, what was written is returned along with the error: it wakes nobody else.
-func (s *Store) Deposit(ctx context.Context, life Life, nonce string, recs []tenant.Record) (Deposited, error) {
-	if err := fits("deposit in", life.App, len(recs)); err != nil {
-		return Deposited{}, err
+func (s *Store) Deposit(ctx context.Context, life Life, nonce string, recs []tenant.Record) (DepositResult, error) {
+	if err := checkBatchSize("deposit in", life.App, len(recs)); err != nil {
+		return DepositResult{}, err
 	}
-	var all Deposited
-	for _, piece := range pieces(pointers(recs)) {
-		d, err := s.deposited(life.App, s.write(ctx, s.scripts.deposit, life, s.depositArgs(nil, nonce, piece, encodings{})...))
+	var all DepositResult
+	for _, piece := range splitRecords(toPointers(recs)) {
+		d, err := s.decodeDeposit(life.App, s.runInLife(ctx, s.scripts.deposit, life, s.depositArgs(nil, nonce, piece, encodings{})...))
 		if all.add(d); err != nil {
 			return all, err
 		}
@@ -87,7 +87,7 @@ func (s *Store) Deposit(ctx context.Context, life Life, nonce string, recs []ten
 	return all, nil
 }
 
-func pointers(recs []tenant.Record) []*tenant.Record {
+func toPointers(recs []tenant.Record) []*tenant.Record {
 	out := make([]*tenant.Record, len(recs))
 	for i := range recs {
 		out[i] = &recs[i]
@@ -101,7 +101,7 @@ const recordArgs = 2 + 2*tenant.Slots
 // encodings keeps what records are deposited as while they are deposited for one app after another.
 type encodings map[*tenant.Record]*[recordArgs]any
 
-func (e encodings) of(r *tenant.Record) *[recordArgs]any {
+func (e encodings) encodeRecord(r *tenant.Record) *[recordArgs]any {
 	if args, ok := e[r]; ok {
 		return args
 	}
@@ -109,7 +109,7 @@ func (e encodings) of(r *tenant.Record) *[recordArgs]any {
 	for slot, h := range r.Heads {
 		seq, change := h.Sequence, ""
 		if seq != 0 {
-			change = encode(r, slot)
+			change = encodeSlot(r, slot)
 		}
 		args[2+2*slot], args[3+2*slot] = seq, change
 	}
@@ -117,7 +117,7 @@ func (e encodings) of(r *tenant.Record) *[recordArgs]any {
 	return args
 }
 
-func encode(r *tenant.Record, slot int) string {
+func encodeSlot(r *tenant.Record, slot int) string {
 	text := delivery.EncodeChange(r.Heads[slot].Change)
 	if slot == int(tenant.SlotStatus) && r.Silent != nil {
 		text += "\n"
@@ -131,21 +131,21 @@ func encode(r *tenant.Record, slot int) string {
 // depositArgs appends the arguments of a deposit to first.
 func (s *Store) depositArgs(first []any, nonce string, recs []*tenant.Record, encoded encodings) []any {
 	args := slices.Grow(first, 3+recordArgs*len(recs))
-	args = append(args, nonce, ms(s.set.Horizon), ms(s.set.Grace))
+	args = append(args, nonce, durationMillis(s.set.Horizon), durationMillis(s.set.Grace))
 	for _, r := range recs {
-		args = append(args, encoded.of(r)[:]...)
+		args = append(args, encoded.encodeRecord(r)[:]...)
 	}
 	return args
 }
 
-func (s *Store) deposited(app partner.ClientID, cmd *redis.Cmd) (d Deposited, err error) {
-	v, err := answered(cmd)
+func (s *Store) decodeDeposit(app partner.ClientID, cmd *redis.Cmd) (d DepositResult, err error) {
+	v, err := readSliceAnswer(cmd)
 	if len(v) == 4 {
-		d = Deposited{Wake: s.wake(v[0], v[1]), Written: int(integer(v[2])), Replaced: int(integer(v[3]))}
+		d = DepositResult{Wake: s.newWake(v[0], v[1]), Written: int(asInteger(v[2])), Replaced: int(asInteger(v[3]))}
 	} else if err == nil {
 		err = ErrFormat
 	}
-	return d, failure("deposit in", app, err)
+	return d, wrapError("deposit in", app, err)
 }
 
 // Batch is a deposit for one app among several, which may share records.
@@ -156,21 +156,21 @@ type Batch struct {
 
 // depositMany is DepositMany of batches that are one run of the script each: what is sent is made for each round trip, so
 // that the memory it takes does not grow with them.
-func (s *Store) depositMany(ctx context.Context, nonce string, batches []Batch) ([]Deposited, []error) {
-	out, errs := make([]Deposited, len(batches)), make([]error, len(batches))
+func (s *Store) depositMany(ctx context.Context, nonce string, batches []Batch) ([]DepositResult, []error) {
+	out, errs := make([]DepositResult, len(batches)), make([]error, len(batches))
 	calls, at := make([]call, 0, len(batches)), make([]int, 0, len(batches))
 	encoded := encodings{}
 	for i, b := range batches {
-		if errs[i] = fits("deposit in", b.Life.App, len(b.Records)); errs[i] == nil {
+		if errs[i] = checkBatchSize("deposit in", b.Life.App, len(b.Records)); errs[i] == nil {
 			calls, at = append(calls, call{
 				life: b.Life, size: 4 + recordArgs*len(b.Records),
 				args: func() []any { return s.depositArgs([]any{b.Life.Birth}, nonce, b.Records, encoded) },
 			}), append(at, i)
 		}
 	}
-	s.writeMany(ctx, s.scripts.deposit, calls, func(j int, cmd *redis.Cmd) {
+	s.runManyInLife(ctx, s.scripts.deposit, calls, func(j int, cmd *redis.Cmd) {
 		i := at[j]
-		out[i], errs[i] = s.deposited(batches[i].Life.App, cmd)
+		out[i], errs[i] = s.decodeDeposit(batches[i].Life.App, cmd)
 	})
 	return out, errs
 }
@@ -179,9 +179,9 @@ func (s *Store) depositMany(ctx context.Context, nonce string, batches []Batch) 
 func (s *Store) Dismissals(ctx context.Context, app partner.ClientID) (int64, error) {
 	v, err := s.rdb.HMGet(ctx, s.keys.App(app, keys.AppMailbox), "dismissals").Result()
 	if err != nil {
-		return 0, failure("count dismissals of", app, err)
+		return 0, wrapError("count dismissals of", app, err)
 	}
-	return integer(v[0]), nil
+	return asInteger(v[0]), nil
 }
 
 // Approve admits at most MaxBatch tenants: each absent one is approved and its status will be told
@@ -193,26 +193,26 @@ func (s *Store) Dismissals(ctx context.Context, app partner.ClientID) (int64, er
 // then reads both anew. The mailbox knows whose approvals the last dismissals took back; where it does not
 // reach back to since, any dismissal counts.
 func (s *Store) Approve(ctx context.Context, life Life, since int64, ts []Admission) (int, error) {
-	return s.admit(ctx, life, "approve", strconv.FormatInt(since, 10), ts)
+	return s.admitTenants(ctx, life, "approve", strconv.FormatInt(since, 10), ts)
 }
 
 // ApproveNew is Approve of tenants of which none has approved the app: where one has, it admits
 // nobody and returns ErrApproved.
 func (s *Store) ApproveNew(ctx context.Context, life Life, since int64, ts []Admission) (int, error) {
-	return s.admit(ctx, life, "first", strconv.FormatInt(since, 10), ts)
+	return s.admitTenants(ctx, life, "first", strconv.FormatInt(since, 10), ts)
 }
 
-// Again asks for the status of approved tenants to be told again by the next deposit. It returns
+// RequestResync asks for the status of approved tenants to be told again by the next deposit. It returns
 // how many are approved.
-func (s *Store) Again(ctx context.Context, life Life, ts []Admission) (int, error) {
-	return s.admit(ctx, life, "resync", "", ts)
+func (s *Store) RequestResync(ctx context.Context, life Life, ts []Admission) (int, error) {
+	return s.admitTenants(ctx, life, "resync", "", ts)
 }
 
 // foundApproval is admit's answer to ApproveFirst where a tenant has approved the app.
 const foundApproval = -2
 
-func (s *Store) admit(ctx context.Context, life Life, mode, since string, ts []Admission) (int, error) {
-	if err := fits("admit tenants to", life.App, len(ts)); err != nil {
+func (s *Store) admitTenants(ctx context.Context, life Life, mode, since string, ts []Admission) (int, error) {
+	if err := checkBatchSize("admit tenants to", life.App, len(ts)); err != nil {
 		return 0, err
 	}
 	args := make([]any, 0, 2+2*len(ts))
@@ -220,25 +220,25 @@ func (s *Store) admit(ctx context.Context, life Life, mode, since string, ts []A
 	for _, a := range ts {
 		args = append(args, string(a.Tenant), a.Top)
 	}
-	n, err := counted(s.writeTo(ctx, s.scripts.admit, life, s.dismissedKeys(life.App), args...))
+	n, err := readCountAnswer(s.runInLifeWithKeys(ctx, s.scripts.admit, life, s.dismissedKeys(life.App), args...))
 	switch {
 	case err != nil || n >= 0:
-		return max(n, 0), failure("admit tenants to", life.App, err)
+		return max(n, 0), wrapError("admit tenants to", life.App, err)
 	case n == foundApproval:
-		return 0, failure("admit tenants to", life.App, ErrApproved)
+		return 0, wrapError("admit tenants to", life.App, ErrApproved)
 	default:
-		return 0, failure("admit tenants to", life.App, ErrDismissed)
+		return 0, wrapError("admit tenants to", life.App, ErrDismissed)
 	}
 }
 
 // Dismiss takes approvals of at most MaxBatch tenants back and removes what waits for them. What is in flight ends by itself.
 func (s *Store) Dismiss(ctx context.Context, life Life, ts []tenant.ID) (int, error) {
-	if err := fits("dismiss tenants from", life.App, len(ts)); err != nil {
+	if err := checkBatchSize("dismiss tenants from", life.App, len(ts)); err != nil {
 		return 0, err
 	}
-	args := append([]any{dismissedMost, int(dismissedFor.Seconds())}, texts(ts)...)
-	n, err := counted(s.writeTo(ctx, s.scripts.dismiss, life, s.dismissedKeys(life.App), args...))
-	return n, failure("dismiss tenants from", life.App, err)
+	args := append([]any{dismissedMost, int(dismissedFor.Seconds())}, toScriptArgs(ts)...)
+	n, err := readCountAnswer(s.runInLifeWithKeys(ctx, s.scripts.dismiss, life, s.dismissedKeys(life.App), args...))
+	return n, wrapError("dismiss tenants from", life.App, err)
 }
 
 // How many tenants whose approvals were taken back last are known, and for how long: an approval reads tops for
@@ -250,41 +250,41 @@ const (
 
 // dismissedKeys are the keys of the scripts that look at who was dismissed.
 func (s *Store) dismissedKeys(app partner.ClientID) []string {
-	return append(keysOf(s.keys, app), s.keys.App(app, keys.AppDismissed))
+	return append(mailboxKeys(s.keys, app), s.keys.App(app, keys.AppDismissed))
 }
 
 // Begin takes the mailbox for a drainer. The token MUST be unique to this run; gen is the
 // generation that woke it, 0 for none.
-func (s *Store) Begin(ctx context.Context, life Life, token string, gen int64) (Begun, error) {
-	v, err := s.run(ctx, s.scripts.begin, "begin", life, s.beginArgs(token, gen)...)
+func (s *Store) Begin(ctx context.Context, life Life, token string, gen int64) (BeginResult, error) {
+	v, err := s.runScript(ctx, s.scripts.begin, "begin", life, s.beginArgs(token, gen)...)
 	if err != nil {
-		return Begun{}, err
+		return BeginResult{}, err
 	}
-	return s.begun(life.App, v)
+	return s.decodeBegin(life.App, v)
 }
 
 func (s *Store) beginArgs(token string, gen int64) []any {
-	return []any{token, strconv.FormatInt(gen, 10), ms(s.set.OwnerLease), ms(s.set.Horizon), ms(s.set.Grace)}
+	return []any{token, strconv.FormatInt(gen, 10), durationMillis(s.set.OwnerLease), durationMillis(s.set.Horizon), durationMillis(s.set.Grace)}
 }
 
-func (s *Store) begun(app partner.ClientID, v []any) (Begun, error) {
+func (s *Store) decodeBegin(app partner.ClientID, v []any) (BeginResult, error) {
 	switch {
 	case len(v) == 7 && v[0] == "owner":
-		b := Begun{
-			State: Owned, Probes: int(min(max(integer(v[1]), 0), MaxBatch)), Openings: int(integer(v[2])), Sole: v[4] == "1", Refusing: v[5] == "1", Recall: v[6] == "1",
+		b := BeginResult{
+			State: Owned, Probes: int(min(max(asInteger(v[1]), 0), MaxBatch)), Openings: int(asInteger(v[2])), Sole: v[4] == "1", Refusing: v[5] == "1", Recall: v[6] == "1",
 		}
-		if held := integer(v[3]); held > 0 {
+		if held := asInteger(v[3]); held > 0 {
 			b.HeldUntil = time.UnixMilli(held).UTC()
 		}
 		return b, nil
 	case len(v) == 1 && v[0] == "busy":
-		return Begun{State: Busy}, nil
+		return BeginResult{State: Busy}, nil
 	case len(v) == 1 && v[0] == "off":
-		return Begun{State: Off}, nil
+		return BeginResult{State: Off}, nil
 	case len(v) == 3 && v[0] == "gated":
-		return Begun{State: Gated, Wake: s.wake(v[1], v[2])}, nil
+		return BeginResult{State: CircuitOpen, Wake: s.newWake(v[1], v[2])}, nil
 	default:
-		return Begun{}, failure("begin", app, ErrFormat)
+		return BeginResult{}, wrapError("begin", app, ErrFormat)
 	}
 }
 
@@ -292,45 +292,45 @@ func (s *Store) begun(app partner.ClientID, v []any) (Begun, error) {
 //
 // On an error nothing is known of it: the caller repeats it with the same results, or lets the
 // claims' leases run out.
-func (s *Store) Exchange(ctx context.Context, life Life, token string, want int, results []Settlement) (Exchanged, error) {
-	if err := fits("exchange with", life.App, len(results)); err != nil {
-		return Exchanged{}, err
+func (s *Store) Exchange(ctx context.Context, life Life, token string, want int, results []Settlement) (ExchangeResult, error) {
+	if err := checkBatchSize("exchange with", life.App, len(results)); err != nil {
+		return ExchangeResult{}, err
 	}
 	if len(results) > 0 && len(results)+want > exchangeMost { // results, then claims, in one round trip
-		_, second, err := s.pair(ctx, life, "exchange",
-			step{s.scripts.exchange, s.exchangeArgs(token, 0, results)}, step{s.scripts.exchange, s.exchangeArgs(token, want, nil)}, nil)
+		_, second, err := s.runPair(ctx, life, "exchange",
+			scriptRun{s.scripts.exchange, s.exchangeArgs(token, 0, results)}, scriptRun{s.scripts.exchange, s.exchangeArgs(token, want, nil)}, nil)
 		if err != nil {
-			return Exchanged{}, err
+			return ExchangeResult{}, err
 		}
-		return exchanged(life.App, second)
+		return decodeExchange(life.App, second)
 	}
-	v, err := s.run(ctx, s.scripts.exchange, "exchange with", life, s.exchangeArgs(token, want, results)...)
+	v, err := s.runScript(ctx, s.scripts.exchange, "exchange with", life, s.exchangeArgs(token, want, results)...)
 	if err != nil {
-		return Exchanged{}, err
+		return ExchangeResult{}, err
 	}
-	return exchanged(life.App, v)
+	return decodeExchange(life.App, v)
 }
 
 func (s *Store) exchangeArgs(token string, want int, results []Settlement) []any {
 	args := make([]any, 0, 4+8*len(results))
-	args = append(args, token, min(want, MaxBatch), ms(s.set.OwnerLease), ms(s.set.EntryLease))
+	args = append(args, token, min(want, MaxBatch), durationMillis(s.set.OwnerLease), durationMillis(s.set.EntryLease))
 	for _, r := range results {
 		step := 0
 		if r.Step {
 			step = 1
 		}
 		args = append(args, string(r.Claim.Tenant), r.Claim.Slot.String(), strconv.FormatInt(r.Claim.Entry.Version, 10), r.Claim.Stamp,
-			kindOf(r), ms(r.Delay), step, int(r.Reason))
+			settlementCode(r), durationMillis(r.Delay), step, int(r.Reason))
 	}
 	return args
 }
 
-// kindOf is a settlement's letter in the script.
-func kindOf(r Settlement) string {
+// settlementCode is a settlement's letter in the script.
+func settlementCode(r Settlement) string {
 	switch {
-	case r.Verdict == OK:
+	case r.Result == OK:
 		return "o"
-	case r.Verdict == Release:
+	case r.Result == Release:
 		return "r"
 	case r.Well:
 		return "w"
@@ -339,18 +339,18 @@ func kindOf(r Settlement) string {
 	}
 }
 
-func exchanged(app partner.ClientID, v []any) (Exchanged, error) {
+func decodeExchange(app partner.ClientID, v []any) (ExchangeResult, error) {
 	if len(v) == 1 && v[0] == "lost" {
-		return Exchanged{}, nil
+		return ExchangeResult{}, nil
 	}
 	if len(v) < 2 || (len(v)-2)%3 != 0 {
-		return Exchanged{}, failure("exchange with", app, ErrFormat)
+		return ExchangeResult{}, wrapError("exchange with", app, ErrFormat)
 	}
-	x := Exchanged{Owner: true, Off: v[0] == "off", Outdated: v[0] == "outdated"}
-	stamp := integer(v[1])
+	x := ExchangeResult{Owner: true, Off: v[0] == "off", Outdated: v[0] == "outdated"}
+	stamp := asInteger(v[1])
 	x.Claims = make([]Claim, 0, (len(v)-2)/3)
 	for i := 2; i < len(v); i += 3 {
-		t, slotName, text := tenant.ID(str(v[i])), str(v[i+1]), str(v[i+2])
+		t, slotName, text := tenant.ID(asString(v[i])), asString(v[i+1]), asString(v[i+2])
 		slot, ok := tenant.ParseSlot(slotName)
 		e, err := delivery.ParseEntry(text)
 		if !ok || err != nil {
@@ -363,22 +363,22 @@ func exchanged(app partner.ClientID, v []any) (Exchanged, error) {
 }
 
 // Finish gives the mailbox back.
-func (s *Store) Finish(ctx context.Context, life Life, token string, c Closing) (Finished, error) {
+func (s *Store) Finish(ctx context.Context, life Life, token string, c Closing) (FinishResult, error) {
 	args := append([]any{life.Birth}, s.finishArgs(token, c)...)
-	v, err := s.scripts.finish.EvalSha(ctx, s.rdb, keysOf(s.keys, life.App), args...).Slice()
+	v, err := s.scripts.finish.EvalSha(ctx, s.rdb, mailboxKeys(s.keys, life.App), args...).Slice()
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		if err := s.loadPair(ctx); err != nil {
-			return Finished{}, failure("finish", life.App, err)
+		if err := s.loadFinishScripts(ctx); err != nil {
+			return FinishResult{}, wrapError("finish", life.App, err)
 		}
-		v, err = s.scripts.finish.EvalSha(ctx, s.rdb, keysOf(s.keys, life.App), args...).Slice()
+		v, err = s.scripts.finish.EvalSha(ctx, s.rdb, mailboxKeys(s.keys, life.App), args...).Slice()
 	}
 	if isUnborn(err) { // it lost what Begin wrote
-		return Finished{State: Lost}, nil
+		return FinishResult{State: Lost}, nil
 	}
 	if err != nil {
-		return Finished{}, failure("finish", life.App, err)
+		return FinishResult{}, wrapError("finish", life.App, err)
 	}
-	return s.finished(life.App, v)
+	return s.decodeFinish(life.App, v)
 }
 
 func (s *Store) finishArgs(token string, c Closing) []any {
@@ -390,90 +390,90 @@ func (s *Store) finishArgs(token string, c Closing) []any {
 	if !c.Refusing.IsZero() {
 		refusing = strconv.FormatInt(c.Refusing.UnixMilli(), 10)
 	}
-	return []any{token, flag(c.Force), ms(c.Gate), off, ms(s.set.Horizon), ms(s.set.Grace), c.Probes, refusing}
+	return []any{token, formatFlag(c.Force), durationMillis(c.Cooldown), off, durationMillis(s.set.Horizon), durationMillis(s.set.Grace), c.Probes, refusing}
 }
 
-func (s *Store) finished(app partner.ClientID, v []any) (Finished, error) {
+func (s *Store) decodeFinish(app partner.ClientID, v []any) (FinishResult, error) {
 	switch {
 	case len(v) == 1 && v[0] == "lost":
-		return Finished{State: Lost}, nil
+		return FinishResult{State: Lost}, nil
 	case len(v) == 1 && v[0] == "more":
-		return Finished{State: More}, nil
+		return FinishResult{State: More}, nil
 	case len(v) == 4 && v[0] == "done":
-		return Finished{State: Done, Wake: s.wake(v[1], v[2]), Outdated: v[3] == "1"}, nil
+		return FinishResult{State: Done, Wake: s.newWake(v[1], v[2]), Outdated: v[3] == "1"}, nil
 	default:
-		return Finished{}, failure("finish", app, ErrFormat)
+		return FinishResult{}, wrapError("finish", app, ErrFormat)
 	}
 }
 
-// Beat renews the owner's lease; false means that the mailbox belongs to another.
-func (s *Store) Beat(ctx context.Context, life Life, token string) (bool, error) {
-	n, err := s.write(ctx, s.scripts.beat, life, token, ms(s.set.OwnerLease)).Int()
-	return n == 1, failure("beat", life.App, err)
+// RenewLease renews the owner's lease; false means that the mailbox belongs to another.
+func (s *Store) RenewLease(ctx context.Context, life Life, token string) (bool, error) {
+	n, err := s.runInLife(ctx, s.scripts.beat, life, token, durationMillis(s.set.OwnerLease)).Int()
+	return n == 1, wrapError("beat", life.App, err)
 }
 
-// Switch tells a mailbox whether its endpoint is on. Revisions older than the last are ignored.
-func (s *Store) Switch(ctx context.Context, nonce string, sw Switch) (Wake, error) {
-	v, err := s.run(ctx, s.scripts.change, "switch", sw.Life, s.switchArgs(nonce, sw, false)...)
-	return s.wakeOf(v, err)
+// ApplySwitch tells a mailbox whether its endpoint is on. Revisions older than the last are ignored.
+func (s *Store) ApplySwitch(ctx context.Context, nonce string, sw Switch) (Wake, error) {
+	v, err := s.runScript(ctx, s.scripts.change, "switch", sw.Life, s.switchArgs(nonce, sw, false)...)
+	return s.decodeWake(v, err)
 }
 
 func (s *Store) switchArgs(nonce string, sw Switch, sweep bool) []any {
-	return []any{nonce, sw.Revision, flag(sw.On), sw.EndpointRevision, ms(s.set.Horizon), ms(s.set.Grace), flag(sweep)}
+	return []any{nonce, sw.Revision, formatFlag(sw.On), sw.EndpointRevision, durationMillis(s.set.Horizon), durationMillis(s.set.Grace), formatFlag(sweep)}
 }
 
-// Sweep repairs what time alone breaks: it arms the wake-ups of mailboxes whose owner, wake-up or
+// RepairWakeUps repairs what time alone breaks: it arms the wake-ups of mailboxes whose owner, wake-up or
 // horizon ran out, and switches those that missed a switch. One round trip for all apps given;
 // wake-ups and errors stand at their app's index.
-func (s *Store) Sweep(ctx context.Context, nonce string, apps []Switch) ([]Wake, []error) {
+func (s *Store) RepairWakeUps(ctx context.Context, nonce string, apps []Switch) ([]Wake, []error) {
 	out, errs := make([]Wake, len(apps)), make([]error, len(apps))
 	calls := make([]call, len(apps))
 	for i, a := range apps {
-		calls[i] = callOf(a.Life, append([]any{a.Life.Birth}, s.switchArgs(nonce, a, true)...)...)
+		calls[i] = newCall(a.Life, append([]any{a.Life.Birth}, s.switchArgs(nonce, a, true)...)...)
 	}
-	s.writeMany(ctx, s.scripts.change, calls, func(i int, cmd *redis.Cmd) {
+	s.runManyInLife(ctx, s.scripts.change, calls, func(i int, cmd *redis.Cmd) {
 		v, err := cmd.Slice()
-		out[i], errs[i] = s.wakeOf(v, failure("sweep", apps[i].Life.App, err))
+		out[i], errs[i] = s.decodeWake(v, wrapError("sweep", apps[i].Life.App, err))
 	})
 	return out, errs
 }
 
-// Open lets a closed gate run out at once.
-func (s *Store) Open(ctx context.Context, life Life, nonce string) (Wake, error) {
-	v, err := s.run(ctx, s.scripts.open, "open gate of", life, nonce, ms(s.set.Horizon), ms(s.set.Grace))
-	return s.wakeOf(v, err)
+// EndCooldown lets a closed gate run out at once.
+func (s *Store) EndCooldown(ctx context.Context, life Life, nonce string) (Wake, error) {
+	v, err := s.runScript(ctx, s.scripts.open, "open gate of", life, nonce, durationMillis(s.set.Horizon), durationMillis(s.set.Grace))
+	return s.decodeWake(v, err)
 }
 
-func (s *Store) wakeOf(v []any, err error) (Wake, error) {
+func (s *Store) decodeWake(v []any, err error) (Wake, error) {
 	if err != nil {
 		return Wake{}, err
 	}
 	if len(v) != 2 {
 		return Wake{}, ErrFormat
 	}
-	return s.wake(v[0], v[1]), nil
+	return s.newWake(v[0], v[1]), nil
 }
 
-func (s *Store) wake(gen, in any) Wake {
-	return Wake{Generation: integer(gen), Delay: time.Duration(integer(in)) * time.Millisecond}
+func (s *Store) newWake(gen, in any) Wake {
+	return Wake{Generation: asInteger(gen), Delay: time.Duration(asInteger(in)) * time.Millisecond}
 }
 
-func ms(d time.Duration) int64 { return d.Milliseconds() }
+func durationMillis(d time.Duration) int64 { return d.Milliseconds() }
 
-func flag(b bool) string {
+func formatFlag(b bool) string {
 	if b {
 		return "1"
 	}
 	return "0"
 }
 
-func str(v any) string {
+func asString(v any) string {
 	s, _ := v.(string)
 	return s
 }
 
-// integer reads a script's number, which comes as an integer or as text.
-func integer(v any) int64 {
+// asInteger reads a script's number, which comes as an integer or as text.
+func asInteger(v any) int64 {
 	switch n := v.(type) {
 	case int64:
 		return n
@@ -488,7 +488,7 @@ func integer(v any) int64 {
 	}
 }
 
-func texts(ts []tenant.ID) []any {
+func toScriptArgs(ts []tenant.ID) []any {
 	out := make([]any, len(ts))
 	for i, t := range ts {
 		out[i] = string(t)

@@ -47,7 +47,7 @@ func TestSupersededIsCountedUntilTheMailboxIsEmpty(t *testing.T) {
 		if err != nil || len(x.Claims) != 1 {
 			t.Fatalf("claims %v, %v", x.Claims, err)
 		}
-		if _, err := s.Exchange(ctx, mailbox.Life{App: "app1"}, "token", 0, []mailbox.Settlement{{Claim: x.Claims[0], Verdict: mailbox.OK}}); err != nil {
+		if _, err := s.Exchange(ctx, mailbox.Life{App: "app1"}, "token", 0, []mailbox.Settlement{{Claim: x.Claims[0], Result: mailbox.OK}}); err != nil {
 			t.Fatal(err)
 		}
 		if n := superseded(); n != 0 {
@@ -68,7 +68,7 @@ func TestFlappingTenantsAreToldOnce(t *testing.T) {
 		}
 		b.approved(1, ids...)
 		b.own("d1")
-		b.finish("d1", mailbox.Closing{Probes: 1, Gate: 100 * time.Millisecond})
+		b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: 100 * time.Millisecond})
 		for flap := range flaps {
 			recs := make([]tenant.Record, tenants)
 			for i, id := range ids {

@@ -94,7 +94,7 @@ func twins() map[string]twin {
 		owns(b)
 		held = b.exchange("d1", 2).Claims
 		b.clearAlarms()
-		b.check(func() error { _, err := b.s.Open(b.Context(), testLife, "o"); return err }())
+		b.check(func() error { _, err := b.s.EndCooldown(b.Context(), testLife, "o"); return err }())
 	}
 	ended := func(b *box) {
 		owns(b)
@@ -106,14 +106,14 @@ func twins() map[string]twin {
 			return d.Wake, err
 		}, nil, 0},
 		"DepositMany": {func(b *box) { b.approved(1, "t1", "t2") }, func(b *box) (any, error) {
-			ds, errs := b.s.DepositMany(b.Context(), "n", []mailbox.Batch{{Life: testLife, Records: pointers(rec()...)}})
+			ds, errs := b.s.DepositMany(b.Context(), "n", []mailbox.Batch{{Life: testLife, Records: toPointers(rec()...)}})
 			return ds[0].Wake, errs[0]
 		}, nil, 0},
 		"Approve": {func(*box) {}, func(b *box) (any, error) {
 			return b.s.Approve(b.Context(), testLife, 0, []mailbox.Admission{{Tenant: "t1", Top: 5}, {Tenant: "t2", Top: 6}})
 		}, func(b *box) { b.deposit("n", rec()...) }, 0},
 		"Again": {waits, func(b *box) (any, error) {
-			return b.s.Again(b.Context(), testLife, []mailbox.Admission{{Tenant: "t1", Top: 5}})
+			return b.s.RequestResync(b.Context(), testLife, []mailbox.Admission{{Tenant: "t1", Top: 5}})
 		}, func(b *box) { b.deposit("n", story("t1", "suspend5 move6")) }, 0},
 		"Dismiss": {waits, func(b *box) (any, error) {
 			_, err := b.s.Dismiss(b.Context(), testLife, []tenant.ID{"t1"})
@@ -122,19 +122,19 @@ func twins() map[string]twin {
 		"BeginOwned": {waits, func(b *box) (any, error) { return b.s.Begin(b.Context(), testLife, "d1", start.UnixMilli()) }, nil, 0},
 		"BeginGated": {func(b *box) {
 			owns(b)
-			b.finish("d1", mailbox.Closing{Probes: 1, Gate: 5 * time.Second})
+			b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: 5 * time.Second})
 			b.clearAlarms()
 		}, func(b *box) (any, error) { return b.s.Begin(b.Context(), testLife, "d2", 0) }, nil, 0},
 		// As of ExchangeOfClaims: the claims of the first try belong to nobody until their lease ends.
 		"Take": {waits, func(b *box) (any, error) {
-			begun, _, err := b.s.Take(b.Context(), testLife, "d1", start.UnixMilli(), 1)
+			begun, _, err := b.s.BeginAndClaim(b.Context(), testLife, "d1", start.UnixMilli(), 1)
 			return begun, err
 		}, tellAll, 0},
 		"Leave": {func(b *box) {
 			owns(b)
 			held = b.exchange("d1", 2).Claims
 		}, func(b *box) (any, error) {
-			return b.s.Leave(b.Context(), testLife, "d1", []mailbox.Settlement{ok(held[0]), failed(held[1], time.Minute)})
+			return b.s.SettleAndFinish(b.Context(), testLife, "d1", []mailbox.Settlement{ok(held[0]), failed(held[1], time.Minute)})
 		}, nil, 0},
 		"ExchangeOfResults": {func(b *box) {
 			owns(b)
@@ -148,7 +148,7 @@ func twins() map[string]twin {
 			return nil, err
 		}, tellAll, 0},
 		"FinishWithGate": {owns, func(b *box) (any, error) {
-			return b.s.Finish(b.Context(), testLife, "d1", mailbox.Closing{Probes: 1, Gate: 5 * time.Second})
+			return b.s.Finish(b.Context(), testLife, "d1", mailbox.Closing{Probes: 1, Cooldown: 5 * time.Second})
 		}, nil, 0},
 		"Finish": {owns, func(b *box) (any, error) {
 			return b.s.Finish(b.Context(), testLife, "d1", mailbox.Closing{Force: true})
@@ -158,42 +158,42 @@ func twins() map[string]twin {
 			_, err := b.s.Finish(b.Context(), testLife, "d1", mailbox.Closing{OffRevision: 9})
 			return nil, err
 		}, nil, 0},
-		"Beat": {owns, func(b *box) (any, error) { return b.s.Beat(b.Context(), testLife, "d1") }, nil, 0},
+		"Beat": {owns, func(b *box) (any, error) { return b.s.RenewLease(b.Context(), testLife, "d1") }, nil, 0},
 		"SwitchOff": {waits, func(b *box) (any, error) {
-			return b.s.Switch(b.Context(), "n", mailbox.Switch{Life: testLife, Revision: 4})
+			return b.s.ApplySwitch(b.Context(), "n", mailbox.Switch{Life: testLife, Revision: 4})
 		}, nil, 0},
 		"SwitchOn": {func(b *box) {
 			waits(b)
 			b.turn(3, false)
 			b.clearAlarms()
 		}, func(b *box) (any, error) {
-			return b.s.Switch(b.Context(), "n", mailbox.Switch{Life: testLife, Revision: 4, On: true})
+			return b.s.ApplySwitch(b.Context(), "n", mailbox.Switch{Life: testLife, Revision: 4, On: true})
 		}, nil, 0},
 		"Sweep": {func(b *box) {
 			waits(b)
 			b.pass(mailbox.DefaultGrace)
 		}, func(b *box) (any, error) {
-			ws, errs := b.s.Sweep(b.Context(), "n", []mailbox.Switch{{Life: testLife, On: true}})
+			ws, errs := b.s.RepairWakeUps(b.Context(), "n", []mailbox.Switch{{Life: testLife, On: true}})
 			return ws[0], errs[0]
 		}, nil, 0},
 		"Open": {func(b *box) {
 			owns(b)
-			b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Minute})
-		}, func(b *box) (any, error) { return b.s.Open(b.Context(), testLife, "n") }, nil, 0},
-		"Born":    {owns, func(b *box) (any, error) { return nil, b.s.Born(b.Context(), at(7)) }, nil, 0},
-		"Died":    {owns, func(b *box) (any, error) { return nil, b.s.Died(b.Context(), at(7)) }, nil, 0},
+			b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: time.Minute})
+		}, func(b *box) (any, error) { return b.s.EndCooldown(b.Context(), testLife, "n") }, nil, 0},
+		"Born":    {owns, func(b *box) (any, error) { return nil, b.s.BeginLife(b.Context(), at(7)) }, nil, 0},
+		"Died":    {owns, func(b *box) (any, error) { return nil, b.s.EndLife(b.Context(), at(7)) }, nil, 0},
 		"Cleared": {ended, func(b *box) (any, error) { return cleared(b.Context(), b.s, 7, []tenant.ID{"t1"}) }, nil, 0},
 		"ClearedToTheLast": {ended, func(b *box) (any, error) {
 			return cleared(b.Context(), b.s, 7, []tenant.ID{"t1", "t2"})
 		}, nil, 0},
 		// A call that finds the former life runs, puts that aside, and runs again.
-		"BeatOfANewLife": {owns, func(b *box) (any, error) { return b.s.Beat(b.Context(), at(7), "d1") }, nil, 3},
+		"BeatOfANewLife": {owns, func(b *box) (any, error) { return b.s.RenewLease(b.Context(), at(7), "d1") }, nil, 3},
 		"TakeOfANewLife": {owns, func(b *box) (any, error) {
-			begun, x, err := b.s.Take(b.Context(), at(7), "d2", 0, 5)
+			begun, x, err := b.s.BeginAndClaim(b.Context(), at(7), "d2", 0, 5)
 			return fmt.Sprint(begun, len(x.Claims)), err
 		}, nil, 3},
 		"SweepOfANewLife": {owns, func(b *box) (any, error) {
-			ws, errs := b.s.Sweep(b.Context(), "n", []mailbox.Switch{{Life: at(7), Revision: 7, EndpointRevision: 7}})
+			ws, errs := b.s.RepairWakeUps(b.Context(), "n", []mailbox.Switch{{Life: at(7), Revision: 7, EndpointRevision: 7}})
 			return ws[0], errs[0]
 		}, nil, 3},
 		// What an outdated run brings says nothing of the endpoint as it is now, however often it comes.
@@ -201,10 +201,10 @@ func twins() map[string]twin {
 			return b.s.Exchange(b.Context(), testLife, "d1", 5, []mailbox.Settlement{ok(held[0]), failed(held[1], time.Minute)})
 		}, nil, 0},
 		"OutdatedLeave": {outdated, func(b *box) (any, error) {
-			return b.s.Leave(b.Context(), testLife, "d1", []mailbox.Settlement{ok(held[0]), failed(held[1], time.Minute)})
+			return b.s.SettleAndFinish(b.Context(), testLife, "d1", []mailbox.Settlement{ok(held[0]), failed(held[1], time.Minute)})
 		}, nil, 0},
 		"OutdatedFinish": {outdated, func(b *box) (any, error) {
-			return b.s.Finish(b.Context(), testLife, "d1", mailbox.Closing{Probes: 1, Gate: time.Minute, OffRevision: 99})
+			return b.s.Finish(b.Context(), testLife, "d1", mailbox.Closing{Probes: 1, Cooldown: time.Minute, OffRevision: 99})
 		}, nil, 0},
 		"OutdatedBegin": {outdated, func(b *box) (any, error) { return b.s.Begin(b.Context(), testLife, "d1", 0) }, nil, 0},
 	}

@@ -69,11 +69,11 @@ type Wake struct {
 	Delay time.Duration
 }
 
-// None reports that there is nothing to enqueue.
-func (w Wake) None() bool { return w.Generation == 0 }
+// IsNone reports that there is nothing to enqueue.
+func (w Wake) IsNone() bool { return w.Generation == 0 }
 
-// Deposited is what a deposit did.
-type Deposited struct {
+// DepositResult is what a deposit did.
+type DepositResult struct {
 	Wake Wake
 	// Written counts new entries, Replaced those among them that replaced a waiting one.
 	Written, Replaced int
@@ -96,12 +96,12 @@ const (
 	Busy
 	// Off: the endpoint is off.
 	Off
-	// Gated: the gate is closed; Begun.Wake comes when it opens.
-	Gated
+	// CircuitOpen: the gate is closed; Begun.Wake comes when it opens.
+	CircuitOpen
 )
 
-// Begun is the answer to Begin.
-type Begun struct {
+// BeginResult is the answer to Begin.
+type BeginResult struct {
 	State BeginState
 	// Probes is how many tenants may be tried to prove the endpoint, since the gate was closed and has run out; 0 where
 	// nothing is to be proved.
@@ -121,13 +121,13 @@ type Begun struct {
 	SettingsRevision int64
 }
 
-// Verdict is what became of a claim.
-type Verdict uint8
+// SettleResult is what became of a claim.
+type SettleResult uint8
 
 // The closed set of verdicts.
 const (
 	// OK: the app answered 2xx.
-	OK Verdict = iota
+	OK SettleResult = iota
 	// Failed: it did not; the entry is due again after a delay.
 	Failed
 	// Release: not tried; the entry is due again at once and counts no attempt.
@@ -136,8 +136,8 @@ const (
 
 // Settlement is the result of one claim.
 type Settlement struct {
-	Claim   Claim
-	Verdict Verdict
+	Claim  Claim
+	Result SettleResult
 	// Delay, Step and Reason belong to Failed: when it is due again, whether it climbs the retry
 	// schedule, and why it failed.
 	Delay  time.Duration
@@ -156,8 +156,8 @@ type Claim struct {
 	Entry  delivery.Entry
 }
 
-// Exchanged is the answer to Exchange.
-type Exchanged struct {
+// ExchangeResult is the answer to Exchange.
+type ExchangeResult struct {
 	// Owner is false when the mailbox belongs to another: stop.
 	Owner bool
 	// Off: the endpoint was switched off: stop claiming.
@@ -175,8 +175,8 @@ type Exchanged struct {
 type Closing struct {
 	// Force leaves although work is due.
 	Force bool
-	// Gate closes the endpoint's gate for so long; 0 leaves it as it is.
-	Gate time.Duration
+	// Cooldown closes the endpoint's gate for so long; 0 leaves it as it is.
+	Cooldown time.Duration
 	// Probes is how many tenants may prove the endpoint once the gate has run out; 0 where it only asked for a pause, and
 	// nothing is to be proved.
 	Probes int
@@ -200,8 +200,8 @@ const (
 	Lost
 )
 
-// Finished is the answer to Finish.
-type Finished struct {
+// FinishResult is the answer to Finish.
+type FinishResult struct {
 	State FinishState
 	Wake  Wake
 	// Outdated, of Done: as in Exchanged; the gate was not closed.
@@ -227,12 +227,12 @@ type View struct {
 	// Oldest is how long the oldest entry's slot has waited, 0 when nothing waits. Beyond
 	// viewSample entries it is a close estimate from below.
 	Oldest time.Duration
-	// GateUntil is zero when no gate is set; in the past, the next post proves the endpoint.
-	GateUntil time.Time
-	Openings  int
-	Off       bool
-	Owned     bool
-	Approvals int64
+	// CooldownUntil is zero when no gate is set; in the past, the next post proves the endpoint.
+	CooldownUntil time.Time
+	Openings      int
+	Off           bool
+	Owned         bool
+	Approvals     int64
 	// Birth is that of the life which the mailbox belongs to, Revision and EndpointRevision those of the
 	// newest settings that it was told.
 	Birth, Revision, EndpointRevision int64
@@ -242,21 +242,21 @@ type View struct {
 	Now time.Time
 }
 
-// Breaker names the state of the shared breaker: "closed", "open" or "half_open". Nobody asks an
+// CircuitState names the state of the shared breaker: "closed", "open" or "half_open". Nobody asks an
 // endpoint that is off: it has no open breaker, whatever its gate was.
-func (v View) Breaker() string {
+func (v View) CircuitState() string {
 	switch {
-	case v.GateUntil.IsZero() || v.Off:
+	case v.CooldownUntil.IsZero() || v.Off:
 		return "closed"
-	case v.GateUntil.After(v.Now):
+	case v.CooldownUntil.After(v.Now):
 		return "open"
 	default:
 		return "half_open"
 	}
 }
 
-// Standing is how one tenant stands in a mailbox.
-type Standing struct {
+// PairState is how one tenant stands in a mailbox.
+type PairState struct {
 	Tenant   tenant.ID
 	Approved bool
 	// Known is the highest tenant sequence deposited, Again that its status will be told again.
@@ -269,18 +269,18 @@ type Standing struct {
 	InFlight bool
 }
 
-// Waits reports whether anything waits for the tenant.
-func (s Standing) Waits() bool { return s.Entries != [tenant.Slots]*delivery.Entry{} }
+// HasPending reports whether anything waits for the tenant.
+func (s PairState) HasPending() bool { return s.Entries != [tenant.Slots]*delivery.Entry{} }
 
-// Lacks reports whether the mailbox must still be given something of a record whose highest sequence is top.
-func (s Standing) Lacks(top int64) bool { return s.Known < top || s.Again }
+// IsBehind reports whether the mailbox must still be given something of a record whose highest sequence is top.
+func (s PairState) IsBehind(top int64) bool { return s.Known < top || s.Again }
 
-// InStepWith reports whether the app was told the tenant's truth up to a sequence: this change, or newer
+// IsInStepWith reports whether the app was told the tenant's truth up to a sequence: this change, or newer
 // ones that replaced it. It speaks of now, and is false again once something newer waits. A post in flight
 // waits until it is acknowledged.
 //
 // That nothing at all waits is asked for, not only nothing of this sequence or a newer one: the lowest is
 // told first, so that what waits below it would only be there after a loss.
-func (s Standing) InStepWith(sequence int64) bool {
-	return s.Approved && !s.Lacks(sequence) && !s.Waits()
+func (s PairState) IsInStepWith(sequence int64) bool {
+	return s.Approved && !s.IsBehind(sequence) && !s.HasPending()
 }

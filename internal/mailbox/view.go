@@ -29,64 +29,64 @@ func (s *Store) Views(ctx context.Context, apps []partner.ClientID) ([]View, []e
 	out, errs := make([]View, len(apps)), make([]error, len(apps))
 	calls := make([]call, len(apps))
 	for i, a := range apps {
-		calls[i] = callOf(Life{App: a}, "", viewSample)
+		calls[i] = newCall(Life{App: a}, "", viewSample)
 	}
 	s.runMany(ctx, s.scripts.view, calls, func(i int, cmd *redis.Cmd) {
 		v, err := cmd.Slice()
 		switch {
 		case err != nil:
-			errs[i] = failure("view", apps[i], err)
+			errs[i] = wrapError("view", apps[i], err)
 		case len(v) != 15:
-			errs[i] = failure("view", apps[i], ErrFormat)
+			errs[i] = wrapError("view", apps[i], ErrFormat)
 		default:
-			out[i] = viewOf(v)
+			out[i] = decodeView(v)
 		}
 	})
 	return out, errs
 }
 
-func viewOf(v []any) View {
-	now := time.UnixMilli(integer(v[4])).UTC()
+func decodeView(v []any) View {
+	now := time.UnixMilli(asInteger(v[4])).UTC()
 	view := View{
-		Waiting: integer(v[0]), Diverged: integer(v[1]), InFlight: integer(v[2]), Now: now,
-		Openings: int(integer(v[6])), Off: str(v[7]) != "", Owned: integer(v[8]) > now.UnixMilli(), Approvals: integer(v[9]), Superseded: integer(v[10]),
-		Birth: integer(v[11]), Revision: integer(v[12]), EndpointRevision: integer(v[13]), Former: births(str(v[14])),
+		Waiting: asInteger(v[0]), Diverged: asInteger(v[1]), InFlight: asInteger(v[2]), Now: now,
+		Openings: int(asInteger(v[6])), Off: asString(v[7]) != "", Owned: asInteger(v[8]) > now.UnixMilli(), Approvals: asInteger(v[9]), Superseded: asInteger(v[10]),
+		Birth: asInteger(v[11]), Revision: asInteger(v[12]), EndpointRevision: asInteger(v[13]), Former: parseBirths(asString(v[14])),
 	}
-	if oldest := integer(v[3]); oldest > 0 {
+	if oldest := asInteger(v[3]); oldest > 0 {
 		view.Oldest = max(now.Sub(time.UnixMilli(oldest)), 0)
 	}
-	if gate := integer(v[5]); gate > 0 {
-		view.GateUntil = time.UnixMilli(gate).UTC()
+	if gate := asInteger(v[5]); gate > 0 {
+		view.CooldownUntil = time.UnixMilli(gate).UTC()
 	}
 	return view
 }
 
-// Inspect tells how at most MaxBatch tenants stand in an app's mailbox.
-func (s *Store) Inspect(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]Standing, error) {
-	if err := fits("inspect", app, len(ts)); err != nil {
+// ReadPairs tells how at most MaxBatch tenants stand in an app's mailbox.
+func (s *Store) ReadPairs(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]PairState, error) {
+	if err := checkBatchSize("inspect", app, len(ts)); err != nil {
 		return nil, err
 	}
-	v, err := s.scripts.inspect.Run(ctx, s.rdb, keysOf(s.keys, app), append([]any{""}, texts(ts)...)...).Slice()
+	v, err := s.scripts.inspect.Run(ctx, s.rdb, mailboxKeys(s.keys, app), append([]any{""}, toScriptArgs(ts)...)...).Slice()
 	if err != nil {
-		return nil, failure("inspect", app, err)
+		return nil, wrapError("inspect", app, err)
 	}
-	return standings(app, ts, v)
+	return decodePairStates(app, ts, v)
 }
 
-// InspectMany tells how one tenant stands in several mailboxes, in one round trip.
-func (s *Store) InspectMany(ctx context.Context, t tenant.ID, apps []partner.ClientID) ([]Standing, error) {
+// ReadPairsOfTenant tells how one tenant stands in several mailboxes, in one round trip.
+func (s *Store) ReadPairsOfTenant(ctx context.Context, t tenant.ID, apps []partner.ClientID) ([]PairState, error) {
 	calls := make([]call, len(apps))
 	for i, a := range apps {
-		calls[i] = callOf(Life{App: a}, "", string(t))
+		calls[i] = newCall(Life{App: a}, "", string(t))
 	}
-	out := make([]Standing, len(apps))
+	out := make([]PairState, len(apps))
 	var first error
 	s.runMany(ctx, s.scripts.inspect, calls, func(i int, cmd *redis.Cmd) {
 		v, err := cmd.Slice()
-		err = failure("inspect", apps[i], err)
-		var one []Standing
+		err = wrapError("inspect", apps[i], err)
+		var one []PairState
 		if err == nil {
-			one, err = standings(apps[i], []tenant.ID{t}, v)
+			one, err = decodePairStates(apps[i], []tenant.ID{t}, v)
 		}
 		if err == nil {
 			out[i] = one[0]
@@ -100,34 +100,34 @@ func (s *Store) InspectMany(ctx context.Context, t tenant.ID, apps []partner.Cli
 	return out, nil
 }
 
-func standings(app partner.ClientID, ts []tenant.ID, v []any) ([]Standing, error) {
+func decodePairStates(app partner.ClientID, ts []tenant.ID, v []any) ([]PairState, error) {
 	const fields = 6
 	if len(v) != fields*len(ts) {
-		return nil, failure("inspect", app, ErrFormat)
+		return nil, wrapError("inspect", app, ErrFormat)
 	}
-	out := make([]Standing, len(ts))
+	out := make([]PairState, len(ts))
 	for i, t := range ts {
 		row := v[i*fields : (i+1)*fields]
-		st := Standing{Tenant: t}
-		if mark := str(row[0]); mark != "" {
+		st := PairState{Tenant: t}
+		if mark := asString(row[0]); mark != "" {
 			st.Approved = true
 			st.Known, st.Again = parseMark(mark)
 		}
 		for s := range tenant.Slots {
-			text := str(row[1+s])
+			text := asString(row[1+s])
 			if text == "" {
 				continue
 			}
 			e, err := delivery.ParseEntry(text)
 			if err != nil {
-				return nil, failure("inspect", app, err)
+				return nil, wrapError("inspect", app, err)
 			}
 			st.Entries[s] = &e
 		}
-		if due := score(row[4]); due > 0 {
+		if due := parseScore(row[4]); due > 0 {
 			st.DueAt = time.UnixMilli(due).UTC()
 		}
-		st.InFlight = score(row[5]) > 0
+		st.InFlight = parseScore(row[5]) > 0
 		out[i] = st
 	}
 	return out, nil
@@ -139,9 +139,9 @@ func parseMark(s string) (known int64, again bool) {
 	return known, again
 }
 
-// score reads a sorted set's score, which Redis writes as a floating-point number.
-func score(v any) int64 {
-	f, err := strconv.ParseFloat(str(v), 64)
+// parseScore reads a sorted set's score, which Redis writes as a floating-point number.
+func parseScore(v any) int64 {
+	f, err := strconv.ParseFloat(asString(v), 64)
 	if err != nil {
 		return 0
 	}
@@ -163,14 +163,14 @@ func (s *Store) Approvals(ctx context.Context, app partner.ClientID, cursor stri
 	if cursor == "" {
 		n, err := s.rdb.HLen(ctx, key).Result()
 		if err != nil {
-			return nil, "", failure("count approvals in", app, err)
+			return nil, "", wrapError("count approvals in", app, err)
 		}
 		named = n <= fewApprovals
 	}
 	if named { // those that were few when the list began are hardly many by its end
 		names, err := s.rdb.HKeys(ctx, key).Result()
-		page, next = pageOf(names, after, limit)
-		return page, next, failure("list approvals in", app, err)
+		page, next = pageAfter(names, after, limit)
+		return page, next, wrapError("list approvals in", app, err)
 	}
 	var at uint64
 	if cursor != "" {
@@ -180,7 +180,7 @@ func (s *Store) Approvals(ctx context.Context, app partner.ClientID, cursor stri
 	}
 	pairs, at, err := s.rdb.HScan(ctx, key, at, "", int64(limit)).Result()
 	if err != nil {
-		return nil, "", failure("list approvals in", app, err)
+		return nil, "", wrapError("list approvals in", app, err)
 	}
 	page = make([]tenant.ID, 0, len(pairs)/2)
 	for i := 0; i+1 < len(pairs); i += 2 {
@@ -192,8 +192,8 @@ func (s *Store) Approvals(ctx context.Context, app partner.ClientID, cursor stri
 	return page, next, nil
 }
 
-// pageOf is the page behind a name.
-func pageOf(names []string, after string, limit int) (page []tenant.ID, next string) {
+// pageAfter is the page behind a name.
+func pageAfter(names []string, after string, limit int) (page []tenant.ID, next string) {
 	slices.Sort(names)
 	i, found := slices.BinarySearch(names, after)
 	if found {
@@ -211,8 +211,8 @@ func pageOf(names []string, after string, limit int) (page []tenant.ID, next str
 	return page, next
 }
 
-// Approved reports whether an app has approved a tenant.
-func (s *Store) Approved(ctx context.Context, app partner.ClientID, t tenant.ID) (bool, error) {
+// HasApproved reports whether an app has approved a tenant.
+func (s *Store) HasApproved(ctx context.Context, app partner.ClientID, t tenant.ID) (bool, error) {
 	ok, err := s.rdb.HExists(ctx, s.keys.App(app, keys.AppTenants), string(t)).Result()
-	return ok, failure("look up an approval in", app, err)
+	return ok, wrapError("look up an approval in", app, err)
 }

@@ -16,7 +16,7 @@ import (
 func TestView(t *testing.T) {
 	t.Parallel()
 	each(t, mailbox.Settings{}, func(b *box) {
-		if v := b.view(); v.Waiting != 0 || v.Oldest != 0 || v.Owned || v.Breaker() != "closed" || v.Now.IsZero() {
+		if v := b.view(); v.Waiting != 0 || v.Oldest != 0 || v.Owned || v.CircuitState() != "closed" || v.Now.IsZero() {
 			b.Errorf("view of nothing = %+v", v)
 		}
 		b.approved(1, "t1", "t2", "t3", "t4")
@@ -32,9 +32,9 @@ func TestView(t *testing.T) {
 		if v.Oldest < 30*time.Millisecond || v.Oldest > time.Minute {
 			b.Errorf("the oldest waits %v, want what passed since t1's deposit", v.Oldest)
 		}
-		b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Minute, OffRevision: 2})
-		if v = b.view(); !v.Off || v.Owned || !v.GateUntil.After(v.Now) || v.Breaker() != "closed" {
-			b.Errorf("view = %+v, breaker %s, want off and gated, and no open breaker", v, v.Breaker())
+		b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: time.Minute, OffRevision: 2})
+		if v = b.view(); !v.Off || v.Owned || !v.CooldownUntil.After(v.Now) || v.CircuitState() != "closed" {
+			b.Errorf("view = %+v, breaker %s, want off and gated, and no open breaker", v, v.CircuitState())
 		}
 	})
 }
@@ -106,9 +106,9 @@ func TestInspectMany(t *testing.T) {
 	each(t, mailbox.Settings{}, func(b *box) {
 		b.approved(1, "t1")
 		b.tell("t1", "suspend5")
-		sts, err := b.s.InspectMany(b.Context(), "t1", []partner.ClientID{"app0", testApp})
+		sts, err := b.s.ReadPairsOfTenant(b.Context(), "t1", []partner.ClientID{"app0", testApp})
 		b.check(err)
-		if len(sts) != 2 || sts[0].Approved || !sts[1].Approved || sts[1].Known != 5 || !sts[1].Waits() || sts[0].Waits() {
+		if len(sts) != 2 || sts[0].Approved || !sts[1].Approved || sts[1].Known != 5 || !sts[1].HasPending() || sts[0].HasPending() {
 			b.Errorf("standings = %+v", sts)
 		}
 	})
@@ -138,7 +138,7 @@ func TestApprovals(t *testing.T) {
 			b.Errorf("%d approvals listed, want %d", len(got), len(want))
 		}
 		for tn, want := range map[tenant.ID]bool{"t0001": true, "nobody": false} {
-			if is, err := b.s.Approved(b.Context(), testApp, tn); err != nil || is != want {
+			if is, err := b.s.HasApproved(b.Context(), testApp, tn); err != nil || is != want {
 				b.Errorf("Approved(%s) = %v, %v", tn, is, err)
 			}
 		}
@@ -199,20 +199,20 @@ func TestInStepWith(t *testing.T) {
 		return e
 	}
 	for name, row := range map[string]struct {
-		st   mailbox.Standing
+		st   mailbox.PairState
 		want bool
 	}{
-		"Told":         {mailbox.Standing{Approved: true, Known: 7}, true},
-		"ToldMore":     {mailbox.Standing{Approved: true, Known: 8}, true},
-		"NotApproved":  {mailbox.Standing{Known: 7}, false},
-		"NotDeposited": {mailbox.Standing{Approved: true, Known: 6}, false},
-		"AskedAgain":   {mailbox.Standing{Approved: true, Known: 7, Again: true}, false},
-		"Waits":        {mailbox.Standing{Approved: true, Known: 7, Entries: entry(7)}, false},
-		"NewerWaits":   {mailbox.Standing{Approved: true, Known: 8, Entries: entry(8)}, false},
-		"InFlight":     {mailbox.Standing{Approved: true, Known: 7, Entries: entry(7), InFlight: true}, false},
-		"OldPostOut":   {mailbox.Standing{Approved: true, Known: 7, InFlight: true}, true}, // acknowledged, or of a former approval
+		"Told":         {mailbox.PairState{Approved: true, Known: 7}, true},
+		"ToldMore":     {mailbox.PairState{Approved: true, Known: 8}, true},
+		"NotApproved":  {mailbox.PairState{Known: 7}, false},
+		"NotDeposited": {mailbox.PairState{Approved: true, Known: 6}, false},
+		"AskedAgain":   {mailbox.PairState{Approved: true, Known: 7, Again: true}, false},
+		"Waits":        {mailbox.PairState{Approved: true, Known: 7, Entries: entry(7)}, false},
+		"NewerWaits":   {mailbox.PairState{Approved: true, Known: 8, Entries: entry(8)}, false},
+		"InFlight":     {mailbox.PairState{Approved: true, Known: 7, Entries: entry(7), InFlight: true}, false},
+		"OldPostOut":   {mailbox.PairState{Approved: true, Known: 7, InFlight: true}, true}, // acknowledged, or of a former approval
 	} {
-		if got := row.st.InStepWith(7); got != row.want {
+		if got := row.st.IsInStepWith(7); got != row.want {
 			t.Errorf("%s: in step %v", name, got)
 		}
 	}

@@ -17,10 +17,10 @@ func TestWakeUpNow(t *testing.T) {
 		if first.Delay != 0 || first.Generation < from.UnixMilli() || first.Generation > b.now().UnixMilli() {
 			b.Errorf("wake = %+v, want a generation that starts at the clock, now", first)
 		}
-		if w := b.tell("t2", "suspend5").Wake; !w.None() {
+		if w := b.tell("t2", "suspend5").Wake; !w.IsNone() {
 			b.Errorf("a second deposit armed %+v beside one that is armed", w)
 		}
-		if w := b.sweep(0, true); !w.None() {
+		if w := b.sweep(0, true); !w.IsNone() {
 			b.Errorf("sweep armed %+v beside one that is armed", w)
 		}
 		b.pass(quick().Grace)
@@ -62,10 +62,10 @@ func TestWakeUpNowBesideOneForLater(t *testing.T) {
 		if later := b.finish("d1", mailbox.Closing{}).Wake; later.Delay < time.Second {
 			b.Fatalf("finish armed %+v, want one for the back-off's end", later)
 		}
-		if now := b.tell("t2", "suspend5").Wake; now.None() || now.Delay > 0 {
+		if now := b.tell("t2", "suspend5").Wake; now.IsNone() || now.Delay > 0 {
 			b.Errorf("what is due now armed %+v", now)
 		}
-		if again := b.tell("t3", "suspend5").Wake; !again.None() {
+		if again := b.tell("t3", "suspend5").Wake; !again.IsNone() {
 			b.Errorf("what is due now too armed %+v, want none", again)
 		}
 	})
@@ -80,7 +80,7 @@ func TestWakeUpSoon(t *testing.T) {
 		b.exchange("d1", 0, failed(b.claim("d1"), 10*time.Second))
 		b.clearAlarms()
 		f := b.finish("d1", mailbox.Closing{})
-		if f.Wake.None() || f.Wake.Delay > 10*time.Second || f.Wake.Delay < 5*time.Second {
+		if f.Wake.IsNone() || f.Wake.Delay > 10*time.Second || f.Wake.Delay < 5*time.Second {
 			b.Fatalf("finish = %+v, want a wake-up when the entry is due", f)
 		}
 		if b.field("fgen") != strconv.FormatInt(f.Wake.Generation, 10) || b.field("wgen") != "" {
@@ -88,7 +88,7 @@ func TestWakeUpSoon(t *testing.T) {
 		}
 		// Something due now needs an earlier one; the later stays armed.
 		w := b.tell("t2", "suspend5").Wake
-		if w.None() || w.Delay != 0 {
+		if w.IsNone() || w.Delay != 0 {
 			b.Errorf("deposit = %+v, want a wake-up now", w)
 		}
 		if b.field("fgen") != strconv.FormatInt(f.Wake.Generation, 10) {
@@ -102,19 +102,19 @@ func TestGateDelaysTheWakeUp(t *testing.T) {
 	each(t, mailbox.Settings{}, func(b *box) {
 		b.approved(1, "t1")
 		b.own("d1")
-		b.finish("d1", mailbox.Closing{Probes: 1, Gate: 8 * time.Second})
+		b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: 8 * time.Second})
 		w := b.tell("t1", "suspend5").Wake
-		if w.None() || w.Delay > 8*time.Second || w.Delay < 4*time.Second {
+		if w.IsNone() || w.Delay > 8*time.Second || w.Delay < 4*time.Second {
 			b.Errorf("deposit behind a gate = %+v, want a wake-up when it opens", w)
 		}
 		x := b.begin("d2", w.Generation) // it came too early
-		if x.State != mailbox.Gated || x.Wake.Generation != w.Generation+1 {
+		if x.State != mailbox.CircuitOpen || x.Wake.Generation != w.Generation+1 {
 			b.Errorf("begin = %+v, want gated and the next wake-up", x)
 		}
 		if again := b.begin("d2", w.Generation); again.Wake.Generation != x.Wake.Generation {
 			b.Errorf("repeated begin = %+v, want the same wake-up as %+v", again, x)
 		}
-		if other := b.begin("d3", 0); other.State != mailbox.Gated || !other.Wake.None() {
+		if other := b.begin("d3", 0); other.State != mailbox.CircuitOpen || !other.Wake.IsNone() {
 			b.Errorf("another's begin = %+v, want gated and nothing to enqueue", other)
 		}
 	})
@@ -129,13 +129,13 @@ func TestGateAndProbe(t *testing.T) {
 		c := b.claim("d1")
 		b.exchange("d1", 0, failed(c, 0))
 		gate := 200 * time.Millisecond
-		b.finish("d1", mailbox.Closing{Probes: 1, Gate: gate})
-		if v := b.view(); v.Breaker() != "open" || v.Openings != 1 {
+		b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: gate})
+		if v := b.view(); v.CircuitState() != "open" || v.Openings != 1 {
 			b.Errorf("view = %+v, want open", v)
 		}
 		b.pass(gate)
-		if v := b.view(); v.Breaker() != "half_open" {
-			b.Errorf("breaker %s, want half_open", v.Breaker())
+		if v := b.view(); v.CircuitState() != "half_open" {
+			b.Errorf("breaker %s, want half_open", v.CircuitState())
 		}
 		from := b.now()
 		x := b.own("d2")
@@ -144,18 +144,18 @@ func TestGateAndProbe(t *testing.T) {
 		}
 		b.within("held", x.HeldUntil, from, b.now(), 0)
 		b.exchange("d2", 0, failed(b.claim("d2"), 0))
-		b.finish("d2", mailbox.Closing{Probes: 1, Gate: gate})
+		b.finish("d2", mailbox.Closing{Probes: 1, Cooldown: gate})
 		b.pass(gate)
 		if x := b.own("d3"); x.Probes == 0 || x.Openings != 2 {
 			b.Errorf("begin = %+v, want a probe after two openings", x)
 		}
 		c = b.claim("d3")
 		b.exchange("d3", 0, release(c))
-		if v := b.view(); v.Breaker() != "half_open" {
-			b.Errorf("breaker %s after a release, want half_open", v.Breaker())
+		if v := b.view(); v.CircuitState() != "half_open" {
+			b.Errorf("breaker %s after a release, want half_open", v.CircuitState())
 		}
 		b.exchange("d3", 0, ok(b.claim("d3")))
-		if v := b.view(); v.Breaker() != "closed" || v.Openings != 0 {
+		if v := b.view(); v.CircuitState() != "closed" || v.Openings != 0 {
 			b.Errorf("view = %+v after a success, want closed", v)
 		}
 		b.finish("d3", mailbox.Closing{})
@@ -172,11 +172,11 @@ func TestSuccessOfANonOwnerOpensNothing(t *testing.T) {
 		b.tell("t1", "suspend5")
 		b.own("d1")
 		c := b.claim("d1")
-		b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Minute})
+		b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: time.Minute})
 		b.exchange("d1", 0, ok(c))
 		b.expect("t1", "5")
-		if v := b.view(); v.Breaker() != "open" {
-			b.Errorf("breaker %s, want open", v.Breaker())
+		if v := b.view(); v.CircuitState() != "open" {
+			b.Errorf("breaker %s, want open", v.CircuitState())
 		}
 	})
 }
@@ -188,20 +188,20 @@ func TestOpenByPeople(t *testing.T) {
 		b.tell("t1", "suspend5")
 		b.own("d1")
 		b.clearAlarms()
-		b.finish("d1", mailbox.Closing{Force: true, Probes: 1, Gate: time.Minute})
+		b.finish("d1", mailbox.Closing{Force: true, Probes: 1, Cooldown: time.Minute})
 		open := func(nonce string) mailbox.Wake {
-			w, err := b.s.Open(b.Context(), testLife, nonce)
+			w, err := b.s.EndCooldown(b.Context(), testLife, nonce)
 			b.check(err)
 			return w
 		}
 		w := open("n1")
-		if w.None() || w.Delay != 0 {
+		if w.IsNone() || w.Delay != 0 {
 			b.Errorf("open = %+v, want a wake-up now", w)
 		}
 		if again := open("n1"); again != w {
 			b.Errorf("repeated open = %+v, want %+v", again, w)
 		}
-		if other := open("n2"); !other.None() {
+		if other := open("n2"); !other.IsNone() {
 			b.Errorf("another's open = %+v, want nothing to enqueue", other)
 		}
 		if x := b.begin("d2", w.Generation); x.State != mailbox.Owned || x.Probes == 0 || x.Openings != 0 {
@@ -213,8 +213,8 @@ func TestOpenByPeople(t *testing.T) {
 func TestOpenWithoutAGateSetsNone(t *testing.T) {
 	t.Parallel()
 	each(t, mailbox.Settings{}, func(b *box) {
-		w, err := b.s.Open(b.Context(), testLife, "n")
-		if err != nil || !w.None() {
+		w, err := b.s.EndCooldown(b.Context(), testLife, "n")
+		if err != nil || !w.IsNone() {
 			b.Errorf("open = %+v, %v", w, err)
 		}
 		if x := b.own("d1"); x.Probes > 0 {
@@ -232,7 +232,7 @@ func TestSwitch(t *testing.T) {
 		if x := b.begin("d1", 0); x.State != mailbox.Off {
 			b.Errorf("begin = %+v, want off", x)
 		}
-		if w := b.tell("t1", "resume6").Wake; !w.None() {
+		if w := b.tell("t1", "resume6").Wake; !w.IsNone() {
 			b.Errorf("deposit while off = %+v, want no wake-up", w)
 		}
 		b.turn(4, true)
@@ -240,7 +240,7 @@ func TestSwitch(t *testing.T) {
 			b.Error("an older revision switched it on")
 		}
 		b.clearAlarms()
-		if w := b.turn(6, true); w.None() || b.view().Off {
+		if w := b.turn(6, true); w.IsNone() || b.view().Off {
 			b.Errorf("switch on = %+v, want a wake-up", w)
 		}
 		if x := b.own("d1"); x.HeldUntil.IsZero() || x.Probes > 0 {
@@ -267,10 +267,10 @@ func TestSwitchingOnOpensTheGate(t *testing.T) {
 		b.approved(1, "t1")
 		b.own("d1")
 		b.tell("t1", "suspend5")
-		if f := b.finish("d1", mailbox.Closing{Probes: 1, Gate: time.Minute, OffRevision: 3}); f.State != mailbox.Done || !f.Wake.None() {
+		if f := b.finish("d1", mailbox.Closing{Probes: 1, Cooldown: time.Minute, OffRevision: 3}); f.State != mailbox.Done || !f.Wake.IsNone() {
 			b.Errorf("finish = %+v", f)
 		}
-		if w := b.turn(4, true); w.None() || w.Delay != 0 {
+		if w := b.turn(4, true); w.IsNone() || w.Delay != 0 {
 			b.Errorf("switch on = %+v, want a wake-up now", w)
 		}
 		if x := b.own("d2"); x.Probes == 0 || x.Openings != 0 {
@@ -304,7 +304,7 @@ func TestExchangeWhileOffSettlesAndClaimsNothing(t *testing.T) {
 			b.Errorf("exchange = %+v, want off and no claims", x)
 		}
 		b.expect("t1", "5")
-		if f := b.finish("d1", mailbox.Closing{}); f.State != mailbox.Done || !f.Wake.None() {
+		if f := b.finish("d1", mailbox.Closing{}); f.State != mailbox.Done || !f.Wake.IsNone() {
 			b.Errorf("finish = %+v, want done although work is due", f)
 		}
 	})
@@ -316,9 +316,9 @@ func TestSweepOfManyApps(t *testing.T) {
 		b.approved(1, "t1")
 		b.tell("t1", "suspend5")
 		b.pass(quick().Grace)
-		ws, errs := b.s.Sweep(b.Context(), "n", []mailbox.Switch{{Life: mailbox.Life{App: "app0"}, On: true}, {Life: testLife, On: true}, {Life: mailbox.Life{App: "app2"}, Revision: 4}})
+		ws, errs := b.s.RepairWakeUps(b.Context(), "n", []mailbox.Switch{{Life: mailbox.Life{App: "app0"}, On: true}, {Life: testLife, On: true}, {Life: mailbox.Life{App: "app2"}, Revision: 4}})
 		for i, wakes := range []bool{false, true, false} {
-			if errs[i] != nil || ws[i].None() == wakes {
+			if errs[i] != nil || ws[i].IsNone() == wakes {
 				b.Errorf("app %d: %+v, %v", i, ws[i], errs[i])
 			}
 		}

@@ -44,7 +44,7 @@ func (w *world) runTask() {
 
 // takes begins and claims in one call.
 func (w *world) takes(d *drainer, gen int64, want int, lost bool) {
-	got, x, err := w.s.Take(w.ctx, d.life.is(), d.token, gen, want)
+	got, x, err := w.s.BeginAndClaim(w.ctx, d.life.is(), d.token, gen, want)
 	w.log("%s takes for %d: %d, %d of %d, answer lost %v", d.token, gen, got.State, len(x.Claims), want, lost)
 	if !w.goesOn("take", d, err) {
 		return
@@ -78,7 +78,7 @@ func (w *world) leaves(d *drainer, lost bool) {
 	for i, j := range d.jobs {
 		rs[i] = j.result
 	}
-	got, err := w.s.Leave(w.ctx, d.life.is(), d.token, rs)
+	got, err := w.s.SettleAndFinish(w.ctx, d.life.is(), d.token, rs)
 	w.log("%s leaves with %s: %d, answer lost %v", d.token, words(rs), got.State, lost)
 	if !w.goesOn("leave", d, err) {
 		return
@@ -151,13 +151,13 @@ func (w *world) drain() {
 	case n < 8:
 		w.exchange(d, w.pick(4, "want"), d.jobs, w.lost())
 	case n == 8 && w.chance(2, "recalls"):
-		got, err := w.s.Recall(w.ctx, d.life.is(), d.token)
+		got, err := w.s.RecallFailed(w.ctx, d.life.is(), d.token)
 		w.log("%s recalls: %v", d.token, got)
 		if w.goesOn("recall", d, err) {
 			w.same("recall", err, got, w.o.owner == d.token && w.o.recall())
 		}
 	case n == 8:
-		got, err := w.s.Beat(w.ctx, d.life.is(), d.token)
+		got, err := w.s.RenewLease(w.ctx, d.life.is(), d.token)
 		w.log("%s beats: %v", d.token, got)
 		if w.goesOn("beat", d, err) {
 			w.same("beat", err, got, w.o.beat(d.token))
@@ -212,7 +212,7 @@ func (w *world) exchange(d *drainer, want int, jobs []*job, lost bool) {
 			rs, done = append(rs, j.result), append(done, j)
 		}
 	}
-	call := func() (mailbox.Exchanged, bool) {
+	call := func() (mailbox.ExchangeResult, bool) {
 		got, err := w.s.Exchange(w.ctx, d.life.is(), d.token, want, rs)
 		if !w.enter("exchange", d.life, err) {
 			return got, false
@@ -247,7 +247,7 @@ func (w *world) exchange(d *drainer, want int, jobs []*job, lost bool) {
 func words(rs []mailbox.Settlement) string {
 	out := make([]string, len(rs))
 	for i, r := range rs {
-		out[i] = fmt.Sprintf("%s/%s v%d %c", r.Claim.Tenant, r.Claim.Slot, r.Claim.Entry.Version, "ofr"[r.Verdict])
+		out[i] = fmt.Sprintf("%s/%s v%d %c", r.Claim.Tenant, r.Claim.Slot, r.Claim.Entry.Version, "ofr"[r.Result])
 	}
 	return "[" + strings.Join(out, ", ") + "]"
 }
@@ -256,7 +256,7 @@ func (w *world) closing(d *drainer) mailbox.Closing {
 	c := mailbox.Closing{Force: w.chance(4, "force")}
 	switch w.pick(8, "closing") {
 	case 4, 5, 6:
-		c.Gate = []time.Duration{5 * time.Second, 12 * time.Second, time.Minute}[w.pick(3, "gate")]
+		c.Cooldown = []time.Duration{5 * time.Second, 12 * time.Second, time.Minute}[w.pick(3, "gate")]
 		c.Probes = w.pick(4, "probes")
 		if c.Probes > 0 && w.chance(3, "refusing") {
 			c.Refusing = moment(w.now - int64(w.pick(20_000, "since")))
@@ -278,7 +278,7 @@ func (w *world) finish(d *drainer, c mailbox.Closing, lost bool) {
 		return
 	}
 	w.same("finish", err, got, w.o.finish(d.token, c))
-	if got.State == mailbox.Done && d.opened != w.opened && c.Gate > 0 && !got.Outdated {
+	if got.State == mailbox.Done && d.opened != w.opened && c.Cooldown > 0 && !got.Outdated {
 		w.fail("%s closed the gate of an endpoint that was opened after it began", d.token)
 	}
 	if lost {

@@ -113,7 +113,7 @@ func (w *world) turn() {
 	}
 	nonce, lost := w.name("w"), w.lost()
 	w.log("switch to %+v, answer lost %v", sw, lost)
-	got, err := w.s.Switch(w.ctx, nonce, sw)
+	got, err := w.s.ApplySwitch(w.ctx, nonce, sw)
 	if !w.enter("switch", l, err) {
 		return
 	}
@@ -130,7 +130,7 @@ func (w *world) open() {
 	}
 	nonce := w.name("o")
 	w.log("people open the gate of life %d", l.birth)
-	got, err := w.s.Open(w.ctx, l.is(), nonce)
+	got, err := w.s.EndCooldown(w.ctx, l.is(), nonce)
 	if !w.enter("open", l, err) {
 		return
 	}
@@ -174,12 +174,12 @@ func (w *world) make(older bool) {
 
 func (w *world) born(l *appLife) {
 	w.log("life %d begins", l.birth)
-	w.enter("born", l, w.s.Born(w.ctx, l.is()))
+	w.enter("born", l, w.s.BeginLife(w.ctx, l.is()))
 }
 
 func (w *world) end(revision int64) {
 	w.log("the deletion at %d is told", revision)
-	w.enter("died", &appLife{birth: revision}, w.s.Died(w.ctx, at(revision)))
+	w.enter("died", &appLife{birth: revision}, w.s.EndLife(w.ctx, at(revision)))
 }
 
 // clear takes some approvals of a former life away.
@@ -196,7 +196,7 @@ func (w *world) clear() {
 }
 
 func (w *world) former(birth int64) []tenant.ID {
-	page, err := w.s.Former(w.ctx, at(birth))
+	page, err := w.s.ReadFormerApprovals(w.ctx, at(birth))
 	slices.Sort(page)
 	want := []tenant.ID{}
 	for t := range w.o.former[birth] {

@@ -174,7 +174,7 @@ func (w *world) same(what string, err error, got, want any) {
 func (w *world) chance(n int, what string) bool { return w.pick(n, what) == n-1 }
 
 func (w *world) enqueue(k mailbox.Wake) {
-	if !k.None() {
+	if !k.IsNone() {
 		w.tasks = append(w.tasks, wakeTask{k.Generation, w.now + k.Delay.Milliseconds()})
 	}
 }
@@ -347,7 +347,7 @@ func (w *world) sweep() {
 
 func (w *world) sweepAs(l *appLife, nonce string, lost bool) {
 	sw := l.set()
-	got, errs := w.s.Sweep(w.ctx, nonce, []mailbox.Switch{sw})
+	got, errs := w.s.RepairWakeUps(w.ctx, nonce, []mailbox.Switch{sw})
 	if !w.enter("sweep", l, errs[0]) {
 		return
 	}
@@ -420,7 +420,7 @@ func (w *world) again() {
 	}
 	t := w.tenant()
 	w.log("tell %s again in life %d", t, l.birth)
-	got, err := w.s.Again(w.ctx, l.is(), []mailbox.Admission{{Tenant: t, Top: w.registry[t].top}})
+	got, err := w.s.RequestResync(w.ctx, l.is(), []mailbox.Admission{{Tenant: t, Top: w.registry[t].top}})
 	if !w.enter("again", l, err) {
 		return
 	}

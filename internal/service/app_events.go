@@ -47,7 +47,7 @@ type people interface {
 func (a *appEvents) AppWritten(ctx context.Context, old *registry.AppRecord, rec registry.AppRecord, _ registry.Actor) error {
 	app := &rec.App
 	a.nudge()
-	wake, err := a.boxes.Switch(ctx, uuid.NewString(), switchOf(rec, a.env))
+	wake, err := a.boxes.ApplySwitch(ctx, uuid.NewString(), switchOf(rec, a.env))
 	if errors.Is(err, mailbox.ErrGone) { // it was deleted, or made anew, since
 		return nil
 	}
@@ -98,7 +98,7 @@ func switchOf(rec registry.AppRecord, env partner.Environment) mailbox.Switch {
 // AppResumed implements httpapi.AppEvents: the gate of an app that was not paused opens too.
 func (a *appEvents) AppResumed(ctx context.Context, rec registry.AppRecord) error {
 	id := rec.App.ClientID
-	wake, err := a.boxes.Open(ctx, lifeOf(rec), uuid.NewString())
+	wake, err := a.boxes.EndCooldown(ctx, lifeOf(rec), uuid.NewString())
 	if err = errors.Join(err, a.waker.Wake(ctx, id, wake)); err != nil {
 		return fmt.Errorf("open the gate of app %s: %w", id, err)
 	}

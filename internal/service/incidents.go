@@ -47,7 +47,7 @@ func (s standing) Standing(ctx context.Context, app partner.ClientID) (alerting.
 		return alerting.MailboxStatus{}, err
 	}
 	return alerting.MailboxStatus{
-		Backlog: incident.Backlog{Notifications: v.Waiting, Tenants: v.Diverged, Superseded: v.Superseded}, CircuitOpen: !v.GateUntil.IsZero(), CooldownUntil: v.GateUntil,
+		Backlog: incident.Backlog{Notifications: v.Waiting, Tenants: v.Diverged, Superseded: v.Superseded}, CircuitOpen: !v.CooldownUntil.IsZero(), CooldownUntil: v.CooldownUntil,
 	}, nil
 }
 
@@ -55,7 +55,7 @@ func (s standing) Standing(ctx context.Context, app partner.ClientID) (alerting.
 func (s standing) Waits(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]bool, error) {
 	out := make([]bool, 0, len(ts))
 	for chunk := range slices.Chunk(ts, mailbox.MaxBatch) {
-		list, err := s.boxes.Inspect(ctx, app, chunk)
+		list, err := s.boxes.ReadPairs(ctx, app, chunk)
 		if err != nil {
 			return nil, err
 		}

@@ -120,7 +120,7 @@ func (o *outage) seed(cfg config.Config) {
 				app.Endpoints[partner.StateChange].URL, app.Endpoints[partner.StateChange].Enabled = o.urlOf(n)+"/"+string(id), true
 				rec, _, err := store.PutApp(ctx, app, registry.NoRevision, nil, registry.Actor{Name: "seed"}, "app.put")
 				if err == nil {
-					err = boxes.Born(ctx, mailbox.Life{App: id, Birth: rec.Birth})
+					err = boxes.BeginLife(ctx, mailbox.Life{App: id, Birth: rec.Birth})
 				}
 				if err != nil {
 					o.Error(err)

@@ -93,7 +93,7 @@ type probeTenants struct{ boxes *mailbox.Store }
 // Redis lists first, which is the same one as long as the approvals stay as they are.
 func (p probeTenants) ProbeTenant(ctx context.Context, app *partner.App) (tenant.ID, bool, error) {
 	if id := tenant.ID(app.ProbeTenant); id != "" {
-		ok, err := p.boxes.Approved(ctx, app.ClientID, id)
+		ok, err := p.boxes.HasApproved(ctx, app.ClientID, id)
 		if err != nil || ok {
 			return id, ok, err
 		}

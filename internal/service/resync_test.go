@@ -23,7 +23,7 @@ func TestOf200ResyncsOneRuns(t *testing.T) {
 	boxes := mailbox.New(rdb, space, mailbox.Settings{})
 	store := registry.New(rdb, registry.Options{Keys: space, Keyring: noKeys{}})
 	rec := registry.AppRecord{App: partner.New("app1"), Revision: 5, Birth: 5}
-	if _, err := boxes.Switch(t.Context(), "n", switchOf(rec, partner.Online)); err != nil {
+	if _, err := boxes.ApplySwitch(t.Context(), "n", switchOf(rec, partner.Online)); err != nil {
 		t.Fatal(err)
 	}
 	made := &counted{Store: boxes}
@@ -58,9 +58,9 @@ type counted struct {
 	n  int
 }
 
-func (c *counted) MakeTelling(ctx context.Context, life mailbox.Life, id mailbox.JobID, by, role string) (mailbox.JobID, int64, error) {
+func (c *counted) MakeDepositJob(ctx context.Context, life mailbox.Life, id mailbox.JobID, by, role string) (mailbox.JobID, int64, error) {
 	c.mu.Lock()
 	c.n++
 	c.mu.Unlock()
-	return c.Store.MakeTelling(ctx, life, id, by, role)
+	return c.Store.MakeDepositJob(ctx, life, id, by, role)
 }

@@ -17,7 +17,7 @@ type secondOpinion struct {
 	boxes interface {
 		View(ctx context.Context, app partner.ClientID) (mailbox.View, error)
 		Approvals(ctx context.Context, app partner.ClientID, cursor string, limit int) ([]tenant.ID, string, error)
-		Inspect(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]mailbox.Standing, error)
+		ReadPairs(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]mailbox.PairState, error)
 	}
 	approvals interface {
 		Resync(ctx context.Context, app partner.ClientID, ts []tenant.ID) (int, error)
@@ -78,12 +78,12 @@ func (o *secondOpinion) tellAnother(ctx context.Context, app partner.ClientID) (
 	if err != nil {
 		return false, fmt.Errorf("find another tenant of app %s: %w", app, err)
 	}
-	standings, err := o.boxes.Inspect(ctx, app, ids)
+	standings, err := o.boxes.ReadPairs(ctx, app, ids)
 	if err != nil {
 		return false, fmt.Errorf("find another tenant of app %s: %w", app, err)
 	}
 	for _, st := range standings {
-		if st.Approved && !st.Waits() && st.Known > 0 {
+		if st.Approved && !st.HasPending() && st.Known > 0 {
 			n, err := o.approvals.Resync(ctx, app, []tenant.ID{st.Tenant})
 			return n > 0, err
 		}

@@ -30,10 +30,10 @@ func (o *others) Approvals(context.Context, partner.ClientID, string, int) ([]te
 	return []tenant.ID{"a", "b", "c"}[:min(o.approvals, 3)], "", o.err
 }
 
-func (o *others) Inspect(_ context.Context, _ partner.ClientID, ts []tenant.ID) ([]mailbox.Standing, error) {
-	var out []mailbox.Standing
+func (o *others) ReadPairs(_ context.Context, _ partner.ClientID, ts []tenant.ID) ([]mailbox.PairState, error) {
+	var out []mailbox.PairState
 	for _, t := range ts {
-		st := mailbox.Standing{Tenant: t, Approved: true, Known: 7}
+		st := mailbox.PairState{Tenant: t, Approved: true, Known: 7}
 		if slices.Contains(o.waits, t) {
 			st.Entries[tenant.SlotStatus] = &delivery.Entry{}
 		}

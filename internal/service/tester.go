@@ -133,7 +133,7 @@ func (t *tester) subject(ctx context.Context, app *partner.App) (tenant.ID, erro
 			continue
 		}
 		if i == 0 && app.ProbeTenant != "" {
-			if ok, err := t.boxes.Approved(ctx, app.ClientID, page[0]); err != nil || !ok {
+			if ok, err := t.boxes.HasApproved(ctx, app.ClientID, page[0]); err != nil || !ok {
 				continue
 			}
 		}
@@ -161,7 +161,7 @@ func (t *tester) throughMailbox(ctx context.Context, rec registry.AppRecord, id 
 	if _, err := t.approvals.Resync(ctx, app, []tenant.ID{id}); err != nil {
 		return httpapi.TestResult{}, err
 	}
-	wake, err := t.boxes.Open(ctx, lifeOf(rec), uuid.NewString())
+	wake, err := t.boxes.EndCooldown(ctx, lifeOf(rec), uuid.NewString())
 	if err = errors.Join(err, t.waker.Wake(ctx, app, wake)); err != nil {
 		return httpapi.TestResult{}, err
 	}

@@ -127,7 +127,7 @@ var resyncJob = mailbox.JobID{App: twinApp, Kind: mailbox.JobResync, Number: 7} 
 
 // resyncAll has a job tell the app of all its tenants again.
 func (w *twins) resyncAll() error {
-	if _, _, err := w.boxes.MakeTelling(w.Context(), w.life, resyncJob, "", ""); err != nil {
+	if _, _, err := w.boxes.MakeDepositJob(w.Context(), w.life, resyncJob, "", ""); err != nil {
 		return err
 	}
 	return w.run(resyncJob)
@@ -191,7 +191,7 @@ func (w *twins) settle() {
 		for _, o := range owed {
 			w.must("fan out", w.fanout.Run(ctx, []tenant.ID{o.Tenant}))
 		}
-		_, errs := w.boxes.Sweep(ctx, uuid.NewString(), []mailbox.Switch{{Life: w.life, Revision: 1, On: true}})
+		_, errs := w.boxes.RepairWakeUps(ctx, uuid.NewString(), []mailbox.Switch{{Life: w.life, Revision: 1, On: true}})
 		w.must("sweep", errs[0])
 		w.must("drain", w.drainer.Drain(ctx, twinApp, 0))
 		v, err := w.boxes.View(ctx, twinApp)
@@ -429,11 +429,11 @@ func TestFaultTwins(t *testing.T) {
 			before: func(w *twins) {
 				stage(w)
 				w.life.Birth++
-				w.must("put the former life aside", w.boxes.Born(w.Context(), w.life))
+				w.must("put the former life aside", w.boxes.BeginLife(w.Context(), w.life))
 			},
 			act: func(w *twins) error {
-				_, err := w.boxes.MakeClearing(w.Context(), w.life, "", "", true)
-				return errors.Join(err, w.run(mailbox.Clearing(w.life)))
+				_, err := w.boxes.MakeClearJob(w.Context(), w.life, "", "", true)
+				return errors.Join(err, w.run(mailbox.ClearJobID(w.life)))
 			},
 			check: func(w *twins) {
 				if left, err := w.reg.Approvers(w.Context(), twinTenant); err != nil || len(left) != 0 {

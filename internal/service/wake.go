@@ -23,7 +23,7 @@ type waker struct {
 // Wake implements the waker of fan-outs, drains and sweeps. A fan-out also tells of deposits that
 // need no wake-up: then a drain that goes on here looks at once.
 func (w *waker) Wake(ctx context.Context, app partner.ClientID, wk mailbox.Wake) error {
-	if wk.None() {
+	if wk.IsNone() {
 		if w.local != nil {
 			w.local.SignalDeposit(app)
 		}

@@ -39,10 +39,10 @@ func (s *Sweeper) armBatch(ctx context.Context, entries []*registry.Entry, f *fa
 			EndpointRevision: e.Rec.EndpointRevision,
 		}
 	}
-	wakes, errs := s.opts.Mailboxes.Sweep(ctx, uuid.NewString(), switches)
+	wakes, errs := s.opts.Mailboxes.RepairWakeUps(ctx, uuid.NewString(), switches)
 	var armed []int
 	for i, err := range errs {
-		if f.note(err); err == nil && !wakes[i].None() {
+		if f.note(err); err == nil && !wakes[i].IsNone() {
 			armed = append(armed, i)
 		}
 	}

@@ -33,8 +33,8 @@ type far struct {
 	queue *queue.Client
 }
 
-func (r *far) Sweep(ctx context.Context, nonce string, apps []mailbox.Switch) ([]mailbox.Wake, []error) {
-	return r.Store.Sweep(ctx, nonce, apps)
+func (r *far) RepairWakeUps(ctx context.Context, nonce string, apps []mailbox.Switch) ([]mailbox.Wake, []error) {
+	return r.Store.RepairWakeUps(ctx, nonce, apps)
 }
 
 func (r *far) Views(ctx context.Context, apps []partner.ClientID) ([]mailbox.View, []error) {

@@ -23,7 +23,7 @@ func conditions() []condition {
 
 func conditionOf(v mailbox.View, t Troubles, on bool) condition {
 	// a gate that ran out while nothing waits says nothing of today, and nothing is there to prove it
-	gated := v.GateUntil.After(v.Now) || !v.GateUntil.IsZero() && v.Waiting > 0
+	gated := v.CooldownUntil.After(v.Now) || !v.CooldownUntil.IsZero() && v.Waiting > 0
 	switch {
 	case !on || v.Off:
 		return conditionOff
@@ -87,7 +87,7 @@ func (s *summary) add(id partner.ClientID, v mailbox.View, t Troubles, on bool) 
 	s.Diverged[c] += v.Diverged
 	s.Oldest[c] = max(s.Oldest[c], v.Oldest.Seconds())
 	if c != conditionOff { // nobody asks an endpoint that is off
-		s.Breakers[v.Breaker()]++
+		s.Breakers[v.CircuitState()]++
 	}
 	for _, k := range partner.AllEndpointKinds() {
 		if t.Open[k] {

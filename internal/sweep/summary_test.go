@@ -16,7 +16,7 @@ func TestConditionOf(t *testing.T) {
 	now := time.Now()
 	waiting := mailbox.View{Waiting: 1, Now: now}
 	gated, probing := waiting, waiting
-	gated.GateUntil, probing.GateUntil = now.Add(time.Minute), now.Add(-time.Minute)
+	gated.CooldownUntil, probing.CooldownUntil = now.Add(time.Minute), now.Add(-time.Minute)
 	off := gated
 	off.Off = true
 	open := sweep.Troubles{}
@@ -50,10 +50,10 @@ func TestExceptions(t *testing.T) {
 	t.Parallel()
 	c := newCluster(5)
 	now := time.Now()
-	c.views["app00000"] = mailbox.View{Waiting: 3, Diverged: 2, GateUntil: now.Add(time.Hour), Now: now} // failing
-	c.views["app00001"] = mailbox.View{Waiting: 2, Diverged: 1, Now: now}                                // behind
-	c.views["app00002"] = mailbox.View{Waiting: 9, Off: true, Now: now}                                  // off: somebody decided so
-	c.views["app00003"] = mailbox.View{GateUntil: now.Add(-time.Second), Now: now}                       // nothing waits, nothing to prove it with
+	c.views["app00000"] = mailbox.View{Waiting: 3, Diverged: 2, CooldownUntil: now.Add(time.Hour), Now: now} // failing
+	c.views["app00001"] = mailbox.View{Waiting: 2, Diverged: 1, Now: now}                                    // behind
+	c.views["app00002"] = mailbox.View{Waiting: 9, Off: true, Now: now}                                      // off: somebody decided so
+	c.views["app00003"] = mailbox.View{CooldownUntil: now.Add(-time.Second), Now: now}                       // nothing waits, nothing to prove it with
 	c.troubles["app00004"] = &registry.Trouble{Incidents: map[partner.EndpointKind]incident.State{
 		partner.Mirroring: {ID: "inc_x", OpenedAt: now}, partner.ERPSync: {FailingSince: now},
 	}}

@@ -39,7 +39,7 @@ type Apps interface {
 
 // Mailboxes is the mailboxes' side of the loops.
 type Mailboxes interface {
-	Sweep(ctx context.Context, nonce string, apps []mailbox.Switch) ([]mailbox.Wake, []error)
+	RepairWakeUps(ctx context.Context, nonce string, apps []mailbox.Switch) ([]mailbox.Wake, []error)
 	Views(ctx context.Context, apps []partner.ClientID) ([]mailbox.View, []error)
 }
 

@@ -190,7 +190,7 @@ func (c *cluster) Gauges(ctx context.Context) ([]byte, error) {
 func (c *cluster) Refresh(ctx context.Context) error { return c.note(ctx, "refresh", nil) }
 func (c *cluster) All() []*registry.Entry            { return c.apps }
 
-func (c *cluster) Sweep(_ context.Context, nonce string, apps []mailbox.Switch) ([]mailbox.Wake, []error) {
+func (c *cluster) RepairWakeUps(_ context.Context, nonce string, apps []mailbox.Switch) ([]mailbox.Wake, []error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.nonces, c.switches, c.sizes = append(c.nonces, nonce), append(c.switches, apps...), append(c.sizes, len(apps))

@@ -8,7 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Take is Begin and, in the same round trip, an Exchange that claims up to want tenants; where the
+// BeginAndClaim is Begin and, in the same round trip, an Exchange that claims up to want tenants; where the
 // endpoint's gate was closed, one. The claims count where the mailbox is owned: without them in
 // Exchanged.Owner, which another process's call in between can bring about, the caller asks again.
 //
@@ -17,7 +17,7 @@ import (
 //
 // Each of the two is atomic by itself, and nothing is known of either on an error: the caller repeats
 // the call, and what the first claimed comes back when its lease runs out.
-func (s *Store) Take(ctx context.Context, life Life, token string, gen int64, want int) (Begun, Exchanged, error) {
+func (s *Store) BeginAndClaim(ctx context.Context, life Life, token string, gen int64, want int) (BeginResult, ExchangeResult, error) {
 	var rev *redis.StringCmd
 	read := func(c redis.Cmdable) { rev = c.Get(ctx, s.set.RevisionKey) }
 	asked := s.set.RevisionKey != ""
@@ -26,16 +26,16 @@ func (s *Store) Take(ctx context.Context, life Life, token string, gen int64, wa
 	if asked && !apart {
 		last = read
 	}
-	first, second, err := s.pair(ctx, life, "take",
-		step{s.scripts.begin, s.beginArgs(token, gen)}, step{s.scripts.exchange, s.exchangeArgs(token, want, nil)}, last)
+	first, second, err := s.runPair(ctx, life, "take",
+		scriptRun{s.scripts.begin, s.beginArgs(token, gen)}, scriptRun{s.scripts.exchange, s.exchangeArgs(token, want, nil)}, last)
 	if err != nil {
-		return Begun{}, Exchanged{}, err
+		return BeginResult{}, ExchangeResult{}, err
 	}
-	b, err := s.begun(life.App, first)
+	b, err := s.decodeBegin(life.App, first)
 	if err != nil || b.State != Owned {
-		return b, Exchanged{}, err
+		return b, ExchangeResult{}, err
 	}
-	x, err := exchanged(life.App, second)
+	x, err := decodeExchange(life.App, second)
 	if err != nil || !asked {
 		return b, x, err
 	}
@@ -43,33 +43,33 @@ func (s *Store) Take(ctx context.Context, life Life, token string, gen int64, wa
 		read(s.rdb)
 	}
 	if b.SettingsRevision, err = rev.Int64(); err != nil && !errors.Is(err, redis.Nil) {
-		return Begun{}, Exchanged{}, failure("take", life.App, fmt.Errorf("read the settings' revision in %s: %w", s.set.RevisionKey, err))
+		return BeginResult{}, ExchangeResult{}, wrapError("take", life.App, fmt.Errorf("read the settings' revision in %s: %w", s.set.RevisionKey, err))
 	}
 	return b, x, nil
 }
 
-// Leave is an Exchange that hands in at most MaxBatch results and claims nothing and, in the same round
+// SettleAndFinish is an Exchange that hands in at most MaxBatch results and claims nothing and, in the same round
 // trip, a Finish that stays where work is due. It may be repeated as they may. A Cluster that moves the
 // slot right then may run the Finish alone: the repeat then hands in the results as a stranger's, and of
 // those that are no deliveries the claims come back when their lease runs out.
-func (s *Store) Leave(ctx context.Context, life Life, token string, results []Settlement) (Finished, error) {
-	if err := fits("leave", life.App, len(results)); err != nil {
-		return Finished{}, err
+func (s *Store) SettleAndFinish(ctx context.Context, life Life, token string, results []Settlement) (FinishResult, error) {
+	if err := checkBatchSize("leave", life.App, len(results)); err != nil {
+		return FinishResult{}, err
 	}
-	first, second, err := s.pair(ctx, life, "leave",
-		step{s.scripts.exchange, s.exchangeArgs(token, 0, results)}, step{s.scripts.finish, s.finishArgs(token, Closing{})}, nil)
+	first, second, err := s.runPair(ctx, life, "leave",
+		scriptRun{s.scripts.exchange, s.exchangeArgs(token, 0, results)}, scriptRun{s.scripts.finish, s.finishArgs(token, Closing{})}, nil)
 	if err != nil {
-		return Finished{}, err
+		return FinishResult{}, err
 	}
-	if _, err := exchanged(life.App, first); err != nil {
-		return Finished{}, err
+	if _, err := decodeExchange(life.App, first); err != nil {
+		return FinishResult{}, err
 	}
-	return s.finished(life.App, second)
+	return s.decodeFinish(life.App, second)
 }
 
-// loadPair makes Redis know the scripts of Leave. A Redis that knows finish knows exchange: else Leave
+// loadFinishScripts makes Redis know the scripts of Leave. A Redis that knows finish knows exchange: else Leave
 // could give the mailbox up without its results.
-func (s *Store) loadPair(ctx context.Context) error {
+func (s *Store) loadFinishScripts(ctx context.Context) error {
 	if err := s.scripts.exchange.Load(ctx, s.rdb).Err(); err != nil {
 		return err
 	}
@@ -80,17 +80,17 @@ func (s *Store) loadPair(ctx context.Context) error {
 // mailbox belonged to an earlier life.
 const pairTries = 3
 
-// step is a script to run and what it is given.
-type step struct {
+// scriptRun is a script to run and what it is given.
+type scriptRun struct {
 	script *redis.Script
 	args   []any
 }
 
-// pair runs a, then b, on a mailbox in one round trip, with what last adds to it, if anything. b runs
+// runPair runs a, then b, on a mailbox in one round trip, with what last adds to it, if anything. b runs
 // although a failed: it finds the mailbox as that left it. Where Redis does not know one of them, all is run
 // again after it was told.
-func (s *Store) pair(ctx context.Context, life Life, what string, a, b step, last func(redis.Cmdable)) (first, second []any, err error) {
-	app, box := life.App, keysOf(s.keys, life.App)
+func (s *Store) runPair(ctx context.Context, life Life, what string, a, b scriptRun, last func(redis.Cmdable)) (first, second []any, err error) {
+	app, box := life.App, mailboxKeys(s.keys, life.App)
 	a.args, b.args = append([]any{life.Birth}, a.args...), append([]any{life.Birth}, b.args...)
 	begun := false
 	for attempt := 0; ; attempt++ {
@@ -103,28 +103,28 @@ func (s *Store) pair(ctx context.Context, life Life, what string, a, b step, las
 			return nil
 		})
 		if attempt < pairTries-1 && (redis.HasErrorPrefix(cmds[0].Err(), "NOSCRIPT") || redis.HasErrorPrefix(cmds[1].Err(), "NOSCRIPT")) {
-			for _, script := range []*redis.Script{a.script, b.script} { // in this order: see loadPair
+			for _, script := range []*redis.Script{a.script, b.script} { // in this order: see loadFinishScripts
 				if err := script.Load(ctx, s.rdb).Err(); err != nil {
-					return nil, nil, failure(what, app, err)
+					return nil, nil, wrapError(what, app, err)
 				}
 			}
 			continue
 		}
 		if !begun && isUnborn(cmds[0].Err()) {
-			if err := s.Born(ctx, life); err != nil {
+			if err := s.BeginLife(ctx, life); err != nil {
 				return nil, nil, err
 			}
 			begun, attempt = true, -1
 			continue
 		}
 		if err != nil && (last == nil || cmds[0].Err() != nil || cmds[1].Err() != nil) { // last tells its own
-			return nil, nil, failure(what, app, err)
+			return nil, nil, wrapError(what, app, err)
 		}
 		if first, err = cmds[0].Slice(); err != nil {
-			return nil, nil, failure(what, app, err)
+			return nil, nil, wrapError(what, app, err)
 		}
 		if second, err = cmds[1].Slice(); err != nil {
-			return nil, nil, failure(what, app, err)
+			return nil, nil, wrapError(what, app, err)
 		}
 		return first, second, nil
 	}
