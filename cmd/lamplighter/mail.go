@@ -47,9 +47,9 @@ func (c *mailPreviewCmd) Run(a *commandEnv) error {
 	}
 	base := cmp.Or(l.Config.PublicURL, sampleURL)
 	composer, err := mailer.NewComposer(cmp.Or(l.Config.SMTP.From, "Lamplighter <lamplighter@lamplighter.example>"), mailer.LinkMaker{
-		Unsubscribe: func(string, []partner.ClientID) string { return base + "/mail/unsubscribe/preview" },
-		Confirm:     func(*incident.RecipientMail) string { return base + "/mail/confirm/preview" },
-		NeverAsk:    func(string) string { return base + "/mail/never-ask/preview" },
+		Unsubscribe:        func(string, []partner.ClientID) string { return base + "/mail/unsubscribe/preview" },
+		Confirm:            func(*incident.RecipientMail) string { return base + "/mail/confirm/preview" },
+		BlockConfirmations: func(string) string { return base + "/mail/never-ask/preview" },
 	})
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func (c *mailPreviewCmd) Run(a *commandEnv) error {
 	if err := os.MkdirAll(c.Out, 0o750); err != nil {
 		return fmt.Errorf("write mails: %w", err)
 	}
-	samples := mailer.Samples(mailer.SampleOptions{To: c.To, Environment: partner.Environment(l.Config.Environment), TimeZone: c.TimeZone})
+	samples := mailer.MakeSamples(mailer.SampleOptions{To: c.To, Environment: partner.Environment(l.Config.Environment), TimeZone: c.TimeZone})
 	for i := range samples {
 		m, err := samples[i].Compose(composer)
 		if err != nil {
@@ -127,7 +127,7 @@ func (c *mailTestCmd) Run(ctx context.Context, a *commandEnv) error {
 		}
 	}
 	tell(true, "settings", describeSMTP(&s), "")
-	if err := transport.Explain(ctx, m, func(st mailer.Step) { tell(st.OK, string(st.Stage), st.Detail, st.Advice) }); err != nil {
+	if err := transport.SendWithSteps(ctx, m, func(st mailer.StageResult) { tell(st.OK, string(st.Stage), st.Detail, st.Advice) }); err != nil {
 		return errors.New("the mail was not sent")
 	}
 	fmt.Fprintf(a.stdout, "The mail %s is on its way to %s.\n", m.ID, m.To)

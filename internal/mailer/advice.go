@@ -14,21 +14,21 @@ const adviceTogether = "The endpoints of many apps began to fail at the same mom
 // adviceSome comes before what else there is to say, where only some tenants' notifications fail.
 const adviceSome = "Nothing is known to fail for other tenants, so look first at what belongs to these tenants: their data, or the server that they are on. "
 
-// advice says what to do about a failure, one paragraph per reason.
-func advice(m *incident.Mail) string {
+// adviceForMail says what to do about a failure, one paragraph per reason.
+func adviceForMail(m *incident.Mail) string {
 	switch {
 	case m.Kind == incident.KindCertificate:
 		return "Renew the certificate and install it, with its intermediate certificates, on every machine that serves the endpoint. If that is done by a program, look why it has not run."
 	case m.OffReason == partner.OffGone:
 		return "A 410 answer asks us to stop for good, so we did. If that was not meant, have the endpoint answer 2xx again and switch it on: what waited is delivered then."
-	case failsForSome(m):
-		return adviceSome + adviceOn(m)
+	case failsForSomeTenants(m):
+		return adviceSome + adviceForFailure(m)
 	case len(m.Tenants) > 0:
 		return "The endpoint takes other notifications but refuses these. Look in its log for what it dislikes about them, and answer 2xx even to a tenant that you do not know: a notification that is not for you is best accepted and ignored."
 	case m.Failure == nil:
 		return adviceUnknown
 	}
-	s := adviceOn(m)
+	s := adviceForFailure(m)
 	if m.Kind == incident.KindSwitchedOff {
 		s += " Then switch the endpoint on again."
 	}
@@ -38,13 +38,13 @@ func advice(m *incident.Mail) string {
 	return s
 }
 
-// failsForSome reports whether a mail is about tenants whose notifications fail otherwise than by being refused.
-func failsForSome(m *incident.Mail) bool {
+// failsForSomeTenants reports whether a mail is about tenants whose notifications fail otherwise than by being refused.
+func failsForSomeTenants(m *incident.Mail) bool {
 	return len(m.Tenants) > 0 && m.Failure != nil && !m.Failure.IsRefusal()
 }
 
-// adviceOn is what to do about a mail's failure.
-func adviceOn(m *incident.Mail) string {
+// adviceForFailure is what to do about a mail's failure.
+func adviceForFailure(m *incident.Mail) string {
 	if s := m.Failure.Reason.Cause().Told().Advice(m.Endpoint); !s.IsZero() {
 		return s.String()
 	}

@@ -49,8 +49,8 @@ type LinkMaker struct {
 	Unsubscribe func(to string, apps []partner.ClientID) string
 	// Confirm says that a recipient wants an app's mail.
 	Confirm func(l *incident.RecipientMail) string
-	// NeverAsk ends all questions to a recipient.
-	NeverAsk func(to string) string
+	// BlockConfirmations ends all questions to a recipient.
+	BlockConfirmations func(to string) string
 }
 
 // Composer turns letters into messages. The same letter always becomes the same message.
@@ -133,15 +133,15 @@ func (c *Composer) ComposeReply(l *incident.RecipientMail, digests map[string]st
 		action = c.links.Confirm(l)
 	}
 	switch {
-	case question && c.links.NeverAsk != nil:
-		m.Unsubscribe = c.links.NeverAsk(l.To)
+	case question && c.links.BlockConfirmations != nil:
+		m.Unsubscribe = c.links.BlockConfirmations(l.To)
 	case !question && c.links.Unsubscribe != nil:
 		m.Unsubscribe = c.links.Unsubscribe(l.To, []partner.ClientID{l.ClientID})
 	}
 	v := newView(l, m.Unsubscribe)
 	v.Action = action
 	m.Subject = v.Subject
-	if err := c.render(m, c.text, c.html, &v); err != nil {
+	if err := c.renderParts(m, c.text, c.html, &v); err != nil {
 		return nil, err
 	}
 	return m, nil
@@ -155,23 +155,23 @@ func (c *Composer) ComposeTest(to string, env partner.Environment, at time.Time)
 	}
 	at = at.UTC().Truncate(time.Second)
 	m := &Message{From: c.from, To: address, Date: at, ID: "test." + strconv.FormatInt(at.UnixMilli(), 36) + "." + incident.RecipientKey(to) + "@" + c.domain}
-	v := view{
-		Tone:     tone(""),
+	v := mailView{
+		Tone:     toneColor(""),
 		Subject:  "[Lamplighter] Test mail (" + string(env) + ")",
 		Headline: "This is a test mail",
 		Intro:    "If you read this, Lamplighter's mail reaches you. When an app's endpoint fails, its technical contact gets a mail that looks like this one.",
-		Facts:    []fact{{"Environment", string(env)}, {"Sent by", c.from.Address}, {"Sent to", oneLine(to, nameMax)}, {"Sent on", at.Format(timeForm)}},
+		Facts:    []detailRow{{"Environment", string(env)}, {"Sent by", c.from.Address}, {"Sent to", oneLine(to, nameMax)}, {"Sent on", at.Format(timeForm)}},
 		Footer:   "Somebody called lamplighter mail test. Nothing needs to be done.",
 	}
 	m.Subject = v.Subject
-	if err := c.render(m, c.text, c.html, &v); err != nil {
+	if err := c.renderParts(m, c.text, c.html, &v); err != nil {
 		return nil, err
 	}
 	return m, nil
 }
 
-// render fills a message's two parts.
-func (*Composer) render(m *Message, plain *texttemplate.Template, rich *htmltemplate.Template, v any) error {
+// renderParts fills a message's two parts.
+func (*Composer) renderParts(m *Message, plain *texttemplate.Template, rich *htmltemplate.Template, v any) error {
 	var text, html bytes.Buffer
 	if err := plain.Execute(&text, v); err != nil {
 		return fmt.Errorf("compose text of mail %s: %w", m.ID, err)

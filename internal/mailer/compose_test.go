@@ -169,8 +169,8 @@ func TestGoldenMails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m, err := composer(t, mailer.LinkMaker{
-				Confirm:  func(*incident.RecipientMail) string { return "https://platform.example/mail/confirm/abc" },
-				NeverAsk: func(string) string { return "https://platform.example/mail/never-ask/abc" },
+				Confirm:            func(*incident.RecipientMail) string { return "https://platform.example/mail/confirm/abc" },
+				BlockConfirmations: func(string) string { return "https://platform.example/mail/never-ask/abc" },
 			}).Compose(&l)
 			if err != nil {
 				t.Fatal(err)

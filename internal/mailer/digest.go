@@ -21,14 +21,14 @@ type digestView struct {
 	Subject  string
 	Headline string
 	Intro    string
-	Groups   []group
+	Groups   []digestGroup
 	Stop     string
 	StopURL  string
 	Footer   string
 }
 
-// group is what one cause, or one kind of news, has in common.
-type group struct {
+// digestGroup is what one cause, or one kind of news, has in common.
+type digestGroup struct {
 	Title  string
 	Advice string
 	Lines  []digestLine
@@ -51,20 +51,20 @@ func (c *Composer) ComposeDigest(ls []*incident.RecipientMail, at time.Time) (*M
 	}
 	key := incident.RecipientKey(ls[0].To)
 	m := &Message{From: c.from, To: to, Date: at, ID: "digest." + key + "." + strconv.FormatInt(at.UnixMilli(), 36) + "@" + c.domain}
-	newest := newestOf(ls)
+	newest := newestPerIncident(ls)
 	if c.links.Unsubscribe != nil {
-		m.Unsubscribe = c.links.Unsubscribe(ls[0].To, appsOf(newest))
+		m.Unsubscribe = c.links.Unsubscribe(ls[0].To, distinctApps(newest))
 	}
 	v := newDigestView(newest, at, m.Unsubscribe)
 	m.Subject = v.Subject
-	if err := c.render(m, c.digestText, c.digestHTML, &v); err != nil {
+	if err := c.renderParts(m, c.digestText, c.digestHTML, &v); err != nil {
 		return nil, err
 	}
 	return m, nil
 }
 
-// newestOf keeps the newest letter of each incident: what was true before it is no news.
-func newestOf(ls []*incident.RecipientMail) []*incident.RecipientMail {
+// newestPerIncident keeps the newest letter of each incident: what was true before it is no news.
+func newestPerIncident(ls []*incident.RecipientMail) []*incident.RecipientMail {
 	at := map[string]int{}
 	var out []*incident.RecipientMail
 	for _, l := range ls {
@@ -80,7 +80,7 @@ func newestOf(ls []*incident.RecipientMail) []*incident.RecipientMail {
 	return out
 }
 
-func appsOf(ls []*incident.RecipientMail) []partner.ClientID {
+func distinctApps(ls []*incident.RecipientMail) []partner.ClientID {
 	var out []partner.ClientID
 	for _, l := range ls {
 		if !slices.Contains(out, l.ClientID) {
@@ -91,11 +91,11 @@ func appsOf(ls []*incident.RecipientMail) []partner.ClientID {
 }
 
 func newDigestView(ls []*incident.RecipientMail, at time.Time, unsubscribe string) digestView {
-	loc := location(ls[0].TimeZone)
-	apps, failing, well := len(appsOf(ls)), 0, 0
-	groups := map[string]*group{}
+	loc := loadLocation(ls[0].TimeZone)
+	apps, failing, well := len(distinctApps(ls)), 0, 0
+	groups := map[string]*digestGroup{}
 	for _, l := range ls {
-		w := newWords(l, loc)
+		w := newTextRenderer(l, loc)
 		switch l.Mail.Kind {
 		case incident.KindRecovered:
 			well++
@@ -103,34 +103,34 @@ func newDigestView(ls []*incident.RecipientMail, at time.Time, unsubscribe strin
 		default:
 			failing++
 		}
-		order, title := w.groupOf()
+		order, title := w.digestHeading()
 		what := ""
-		if !over(l.Mail.Kind) {
-			what = advice(&l.Mail)
+		if !endsIncident(l.Mail.Kind) {
+			what = adviceForMail(&l.Mail)
 		}
 		key := title + "\x00" + what // of one cause, what helps a receiver of notifications does not help a service
 		g := groups[key]
 		if g == nil {
-			g = &group{Title: title, Advice: what, order: order}
+			g = &digestGroup{Title: title, Advice: what, order: order}
 			groups[key] = g
 		}
-		g.Lines = append(g.Lines, w.line())
+		g.Lines = append(g.Lines, w.summaryLine())
 	}
 	v := digestView{
-		Tone:     tone(KindDigest),
-		Headline: fmt.Sprintf("News of %s of %s", count(int64(len(ls)), "endpoint"), count(int64(apps), "app")),
+		Tone:     toneColor(KindDigest),
+		Headline: fmt.Sprintf("News of %s of %s", formatCount(int64(len(ls)), "endpoint"), formatCount(int64(apps), "app")),
 		Intro:    "So much happened at once that it comes in one mail instead of many. Where several things happened to an endpoint, the newest is told.",
 		Stop: "To stop mails about an endpoint, turn off its setting \"send error emails\" in the settings of its app. " +
 			"To have them sent to somebody else, set the app's error emails.",
 		StopURL: unsubscribe,
 		Footer: fmt.Sprintf("Put together on %s out of %s. This mail was written by a machine; nobody reads answers to it.",
-			at.In(loc).Format(timeForm), count(int64(len(ls)), "message")),
+			at.In(loc).Format(timeForm), formatCount(int64(len(ls)), "message")),
 	}
 	if well > 0 && failing == 0 {
-		v.Tone = tone(incident.KindRecovered)
+		v.Tone = toneColor(incident.KindRecovered)
 	}
-	v.Subject = fmt.Sprintf("[Lamplighter] %s of %s (%s): %s", count(int64(len(ls)), "endpoint"), count(int64(apps), "app"),
-		oneLine(string(ls[0].Environment), nameMax), tally(failing, well, len(ls)-failing-well))
+	v.Subject = fmt.Sprintf("[Lamplighter] %s of %s (%s): %s", formatCount(int64(len(ls)), "endpoint"), formatCount(int64(apps), "app"),
+		oneLine(string(ls[0].Environment), nameMax), formatTally(failing, well, len(ls)-failing-well))
 	for _, g := range groups {
 		slices.SortFunc(g.Lines, func(a, b digestLine) int {
 			return cmp.Or(strings.Compare(a.App, b.App), strings.Compare(a.Text, b.Text), strings.Compare(a.Incident, b.Incident))
@@ -138,14 +138,14 @@ func newDigestView(ls []*incident.RecipientMail, at time.Time, unsubscribe strin
 		g.Title = fmt.Sprintf("%s (%d)", g.Title, len(g.Lines))
 		v.Groups = append(v.Groups, *g)
 	}
-	slices.SortFunc(v.Groups, func(a, b group) int {
+	slices.SortFunc(v.Groups, func(a, b digestGroup) int {
 		return cmp.Or(cmp.Compare(a.order, b.order), cmp.Compare(len(b.Lines), len(a.Lines)), strings.Compare(a.Title, b.Title), strings.Compare(a.Advice, b.Advice))
 	})
 	return v
 }
 
-// tally says how many are how.
-func tally(failing, well, other int) string {
+// formatTally says how many are how.
+func formatTally(failing, well, other int) string {
 	var parts []string
 	for _, p := range []struct {
 		n    int
@@ -158,8 +158,8 @@ func tally(failing, well, other int) string {
 	return strings.Join(parts, ", ")
 }
 
-// groupOf says what a letter has in common with others, and where that stands in the mail.
-func (w *words) groupOf() (order int, title string) {
+// digestHeading says what a letter has in common with others, and where that stands in the mail.
+func (w *textRenderer) digestHeading() (order int, title string) {
 	m := w.m
 	switch {
 	case m.Kind == incident.KindRecovered:
@@ -170,35 +170,35 @@ func (w *words) groupOf() (order int, title string) {
 		return 3, "Certificate ends soon"
 	case m.Kind == incident.KindSwitchedOff:
 		return 0, "Switched off"
-	case failsForSome(m):
-		return 2, "Failing for some tenants: " + w.failed(reasonOf(m.Failure))
+	case failsForSomeTenants(m):
+		return 2, "Failing for some tenants: " + w.failureText(publicReason(m.Failure))
 	case len(m.Tenants) > 0:
 		return 2, "Failing: notifications of some tenants are refused"
 	case m.Failure != nil:
-		return 1, "Failing: " + w.failed(reasonOf(m.Failure))
+		return 1, "Failing: " + w.failureText(publicReason(m.Failure))
 	default:
 		return 1, "Failing"
 	}
 }
 
-// line tells a letter in one line.
-func (w *words) line() digestLine {
+// summaryLine tells a letter in one line.
+func (w *textRenderer) summaryLine() digestLine {
 	m := w.m
 	parts := []string{w.endpoint}
 	switch m.Kind {
 	case incident.KindRecovered:
-		parts = append(parts, "failed for "+spell(m.EndedAt.Sub(m.Since))+", well since "+w.at(m.EndedAt))
+		parts = append(parts, "failed for "+formatDuration(m.EndedAt.Sub(m.Since))+", well since "+w.formatTime(m.EndedAt))
 	case incident.KindClosed:
-		parts = append(parts, "closed on "+w.at(m.At)+" by the platform's staff")
+		parts = append(parts, "closed on "+w.formatTime(m.At)+" by the platform's staff")
 	case incident.KindCertificate:
-		parts = append(parts, "certificate ends on "+w.at(m.CertificateEnds))
+		parts = append(parts, "certificate ends on "+w.formatTime(m.CertificateEnds))
 	default:
-		parts = append(parts, "since "+w.at(m.Since))
+		parts = append(parts, "since "+w.formatTime(m.Since))
 		if m.Failure != nil && m.Failure.Status != 0 {
 			parts = append(parts, "last status "+strconv.Itoa(m.Failure.Status))
 		}
 		if m.Backlog.Notifications > 0 {
-			parts = append(parts, count(m.Backlog.Notifications, "notification")+" for "+count(m.Backlog.Tenants, "tenant")+" waiting")
+			parts = append(parts, formatCount(m.Backlog.Notifications, "notification")+" for "+formatCount(m.Backlog.Tenants, "tenant")+" waiting")
 		}
 	}
 	return digestLine{App: w.app + " (" + w.client + ")", Text: strings.Join(parts, "; "), Incident: m.Incident}

@@ -73,9 +73,9 @@ func NewSigner(keyPEM []byte, selector, domain string) (*Signer, error) {
 	return &Signer{new: func() *gomail.DKIMSigner { return gomail.NewDKIMSigner(ascii, selector, key) }}, nil
 }
 
-// sign has a message signed when it is written. The signature's time is the message's, so that the
+// signMessage has a message signed when it is written. The signature's time is the message's, so that the
 // same mail stays the same. A nil Signer signs nothing.
-func (s *Signer) sign(msg *gomail.Msg, at time.Time) {
+func (s *Signer) signMessage(msg *gomail.Msg, at time.Time) {
 	if s == nil {
 		return
 	}

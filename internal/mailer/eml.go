@@ -7,7 +7,7 @@ import (
 
 // WriteEML writes the mail as a server would receive it, signed unless signer is nil.
 func (m *Message) WriteEML(w io.Writer, signer *Signer) error {
-	msg, err := m.build(signer)
+	msg, err := m.buildMsg(signer)
 	if err != nil {
 		return err
 	}

@@ -56,8 +56,8 @@ func TestExplain(t *testing.T) {
 			if tt.change != nil {
 				change = tt.change(srv)
 			}
-			var steps []mailer.Step
-			err := transport(t, srv.Host, srv.Port, change).Explain(t.Context(), compose(t, letter()), func(s mailer.Step) { steps = append(steps, s) })
+			var steps []mailer.StageResult
+			err := transport(t, srv.Host, srv.Port, change).SendWithSteps(t.Context(), compose(t, letter()), func(s mailer.StageResult) { steps = append(steps, s) })
 			said := fmt.Sprintf("%+v", steps)
 			if !strings.Contains(said, tt.says) || strings.Contains(said, password) || strings.ContainsAny(said, "\x1b\u202E") {
 				t.Errorf("said %s, want %q", said, tt.says)
@@ -74,7 +74,7 @@ func TestExplain(t *testing.T) {
 				stages = append(stages, s.Stage)
 			}
 			slices.Sort(stages)
-			want := mailer.Stages()
+			want := mailer.AllStages()
 			slices.Sort(want)
 			if err != nil || !slices.Equal(stages, want) || len(srv.Mails()) != 1 {
 				t.Errorf("%v; stages %v, %d mails", err, stages, len(srv.Mails()))
@@ -102,10 +102,10 @@ func nameless(o *mailer.SMTPOptions) {
 func TestExplainTellsWhatIsNoMail(t *testing.T) {
 	t.Parallel()
 	srv := smtptest.Start(t, smtptest.Options{})
-	var steps []mailer.Step
+	var steps []mailer.StageResult
 	m := compose(t, letter())
 	m.To = "nobody"
-	err := transport(t, srv.Host, srv.Port, nil).Explain(t.Context(), m, func(s mailer.Step) { steps = append(steps, s) })
+	err := transport(t, srv.Host, srv.Port, nil).SendWithSteps(t.Context(), m, func(s mailer.StageResult) { steps = append(steps, s) })
 	if err == nil || len(steps) != 1 || steps[0].OK || steps[0].Stage != mailer.StageContent || steps[0].Advice == "" || !strings.HasPrefix(steps[0].Detail, "compose: ") {
 		t.Errorf("%v, told %+v", err, steps)
 	}

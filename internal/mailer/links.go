@@ -13,9 +13,9 @@ import (
 
 // Purposes of signed links; each is a key of its own.
 const (
-	purposeUnsubscribe = "mail unsubscribe"
-	purposeConfirm     = "mail confirm"
-	purposeNeverAsk    = "mail never ask"
+	purposeUnsubscribe        = "mail unsubscribe"
+	purposeConfirm            = "mail confirm"
+	purposeBlockConfirmations = "mail never ask"
 	// linkAppsMax bounds the client ids in one link, in characters: a header line has at most 998.
 	linkAppsMax = 560
 )
@@ -42,14 +42,14 @@ type Links struct {
 // NewLinks makes links below the public URL, which has no slash at its end.
 func NewLinks(publicURL string, s SignatureMaker) *Links { return &Links{base: publicURL, sign: s} }
 
-// Maker returns what a Composer needs.
-func (k *Links) Maker() LinkMaker {
-	return LinkMaker{Unsubscribe: k.Unsubscribe, Confirm: k.Confirm, NeverAsk: k.NeverAsk}
+// LinkMaker returns what a Composer needs.
+func (k *Links) LinkMaker() LinkMaker {
+	return LinkMaker{Unsubscribe: k.UnsubscribeLink, Confirm: k.ConfirmLink, BlockConfirmations: k.BlockConfirmationsLink}
 }
 
-// Unsubscribe makes the link that silences a recipient for apps, "" when they do not fit in one.
+// UnsubscribeLink makes the link that silences a recipient for apps, "" when they do not fit in one.
 // It never ends: a mail may be read years later.
-func (k *Links) Unsubscribe(to string, apps []partner.ClientID) string {
+func (k *Links) UnsubscribeLink(to string, apps []partner.ClientID) string {
 	parts := []string{"1", incident.RecipientKey(to)}
 	size := 0
 	for _, a := range apps {
@@ -62,15 +62,15 @@ func (k *Links) Unsubscribe(to string, apps []partner.ClientID) string {
 	return k.base + "/mail/unsubscribe/" + k.sign.Sign(purposeUnsubscribe, []byte(strings.Join(parts, "|")))
 }
 
-// Confirm makes the link by which a recipient says that an app's mail is wanted.
-func (k *Links) Confirm(l *incident.RecipientMail) string {
+// ConfirmLink makes the link by which a recipient says that an app's mail is wanted.
+func (k *Links) ConfirmLink(l *incident.RecipientMail) string {
 	parts := []string{"1", incident.RecipientKey(l.To), string(l.ClientID), strconv.FormatInt(l.Mail.At.UnixMilli(), 36)}
 	return k.base + "/mail/confirm/" + k.sign.Sign(purposeConfirm, []byte(strings.Join(parts, "|")))
 }
 
-// NeverAsk makes the link that ends all questions to a recipient. It never ends, as that of Unsubscribe.
-func (k *Links) NeverAsk(to string) string {
-	return k.base + "/mail/never-ask/" + k.sign.Sign(purposeNeverAsk, []byte("1|"+incident.ConfirmationQueue(to)))
+// BlockConfirmationsLink makes the link that ends all questions to a recipient. It never ends, as that of Unsubscribe.
+func (k *Links) BlockConfirmationsLink(to string) string {
+	return k.base + "/mail/never-ask/" + k.sign.Sign(purposeBlockConfirmations, []byte("1|"+incident.ConfirmationQueue(to)))
 }
 
 // Recipient is whom a link is about.
@@ -84,7 +84,7 @@ type Recipient struct {
 
 // ReadUnsubscribe reads the token of an unsubscribe link. Errors: ErrBadLink.
 func (k *Links) ReadUnsubscribe(token string) (Recipient, error) {
-	r, rest, err := k.read(purposeUnsubscribe, token)
+	r, rest, err := k.readToken(purposeUnsubscribe, token)
 	if err != nil || len(rest) == 0 {
 		return Recipient{}, ErrBadLink
 	}
@@ -98,9 +98,9 @@ func (k *Links) ReadUnsubscribe(token string) (Recipient, error) {
 	return r, nil
 }
 
-// ReadNeverAsk reads the token of a link that ends questions: the tray that they come from. Errors: ErrBadLink.
-func (k *Links) ReadNeverAsk(token string) (tray string, err error) {
-	r, rest, err := k.read(purposeNeverAsk, token)
+// ReadBlockConfirmations reads the token of a link that ends questions: the tray that they come from. Errors: ErrBadLink.
+func (k *Links) ReadBlockConfirmations(token string) (tray string, err error) {
+	r, rest, err := k.readToken(purposeBlockConfirmations, token)
 	if err != nil || len(rest) != 0 || !incident.IsConfirmationQueue(r.Key) {
 		return "", ErrBadLink
 	}
@@ -109,7 +109,7 @@ func (k *Links) ReadNeverAsk(token string) (tray string, err error) {
 
 // ReadConfirm reads the token of a confirmation link at a time. Errors: ErrBadLink, ErrOldLink.
 func (k *Links) ReadConfirm(token string, now time.Time) (Recipient, error) {
-	r, rest, err := k.read(purposeConfirm, token)
+	r, rest, err := k.readToken(purposeConfirm, token)
 	if err != nil || len(rest) != 2 {
 		return Recipient{}, ErrBadLink
 	}
@@ -125,7 +125,7 @@ func (k *Links) ReadConfirm(token string, now time.Time) (Recipient, error) {
 	return r, nil
 }
 
-func (k *Links) read(purpose, token string) (Recipient, []string, error) {
+func (k *Links) readToken(purpose, token string) (Recipient, []string, error) {
 	b, err := k.sign.Verify(purpose, token)
 	if err != nil {
 		return Recipient{}, nil, ErrBadLink

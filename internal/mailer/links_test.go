@@ -29,13 +29,13 @@ func TestLinks(t *testing.T) {
 	t.Parallel()
 	k, l := links(t), letter()
 	key := incident.RecipientKey(l.To)
-	off := k.Unsubscribe("Kim@Example.com", []partner.ClientID{"app1", "app.2"})
+	off := k.UnsubscribeLink("Kim@Example.com", []partner.ClientID{"app1", "app.2"})
 	token, ok := strings.CutPrefix(off, "https://platform.example/mail/unsubscribe/")
 	got, err := k.ReadUnsubscribe(token)
 	if diff := cmp.Diff(mailer.Recipient{Key: key, Apps: []partner.ClientID{"app1", "app.2"}}, got); !ok || err != nil || diff != "" {
 		t.Errorf("%s: %v\n%s", off, err, diff)
 	}
-	yes := k.Confirm(&l)
+	yes := k.ConfirmLink(&l)
 	confirm, ok := strings.CutPrefix(yes, "https://platform.example/mail/confirm/")
 	for after, good := range map[time.Duration]bool{0: true, mailer.ConfirmWithin: true, mailer.ConfirmWithin + time.Millisecond: false} {
 		got, err := k.ReadConfirm(confirm, l.Mail.At.Add(after))
@@ -46,13 +46,13 @@ func TestLinks(t *testing.T) {
 			t.Errorf("after %v: %v, want ErrOldLink", after, err)
 		}
 	}
-	never := k.NeverAsk("Kim+x@Example.com")
+	never := k.BlockConfirmationsLink("Kim+x@Example.com")
 	ask, ok := strings.CutPrefix(never, "https://platform.example/mail/never-ask/")
-	if tray, err := k.ReadNeverAsk(ask); !ok || err != nil || tray != incident.ConfirmationQueue(l.To) {
+	if tray, err := k.ReadBlockConfirmations(ask); !ok || err != nil || tray != incident.ConfirmationQueue(l.To) {
 		t.Errorf("%s ends the questions of %s, %v", never, tray, err)
 	}
 	for _, bad := range []string{"", "x", ask[1:], token, confirm} {
-		if _, err := k.ReadNeverAsk(bad); !errors.Is(err, mailer.ErrBadLink) {
+		if _, err := k.ReadBlockConfirmations(bad); !errors.Is(err, mailer.ErrBadLink) {
 			t.Errorf("%q: %v, want ErrBadLink", bad, err)
 		}
 	}
@@ -77,10 +77,10 @@ func TestLinks(t *testing.T) {
 	for i := range 100 {
 		many = append(many, partner.ClientID(fmt.Sprintf("%032d", i)))
 	}
-	if got := k.Unsubscribe(l.To, many); got != "" {
+	if got := k.UnsubscribeLink(l.To, many); got != "" {
 		t.Errorf("a link of %d characters", len(got))
 	}
-	if got := k.Unsubscribe(l.To, many[:16]); len(got) == 0 || len(got) > 900 {
+	if got := k.UnsubscribeLink(l.To, many[:16]); len(got) == 0 || len(got) > 900 {
 		t.Errorf("a link of %d characters", len(got))
 	}
 }

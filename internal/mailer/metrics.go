@@ -28,8 +28,8 @@ const (
 	ResultUnreadable Result = "unreadable"
 )
 
-// Results lists the closed set.
-func Results() []Result {
+// AllResults lists the closed set.
+func AllResults() []Result {
 	return []Result{ResultSent, ResultDeferred, ResultRefused, ResultExpired, ResultUnwanted, ResultDropped, ResultUnreadable}
 }
 
@@ -64,14 +64,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		m.connections.WithLabelValues(r)
 	}
 	for _, k := range append(incident.AllKinds(), KindDigest, kindUnknown) {
-		for _, r := range Results() {
+		for _, r := range AllResults() {
 			m.mails.WithLabelValues(string(k), string(r))
 		}
 	}
 	return m
 }
 
-func (m *Metrics) count(k incident.Kind, r Result) {
+func (m *Metrics) countMail(k incident.Kind, r Result) {
 	if m == nil {
 		return
 	}
@@ -81,7 +81,7 @@ func (m *Metrics) count(k incident.Kind, r Result) {
 	m.mails.WithLabelValues(string(k), string(r)).Inc()
 }
 
-func (m *Metrics) dialled(ok bool) {
+func (m *Metrics) countConnection(ok bool) {
 	switch {
 	case m == nil:
 	case ok:
@@ -91,7 +91,7 @@ func (m *Metrics) dialled(ok bool) {
 	}
 }
 
-func (m *Metrics) breaker(open bool) {
+func (m *Metrics) setBreakerOpen(open bool) {
 	switch {
 	case m == nil:
 	case open:

@@ -24,7 +24,7 @@ func TestFiveHundredAppsFailAtOnce(t *testing.T) {
 	srv := smtptest.Start(t, smtptest.Options{})
 	tr := transport(t, srv.Host, srv.Port, nil)
 	t.Cleanup(tr.Close)
-	w.opts.Outbox, w.opts.Trays, w.opts.Silence, w.opts.Transport = w.store, w.trays, w.store, tr
+	w.opts.Outbox, w.opts.MailQueues, w.opts.Suppressions, w.opts.Transport = w.store, w.trays, w.store, tr
 	ls := outage(500)
 	for i := 300; i < len(ls); i++ {
 		ls[i].To = fmt.Sprintf("contact%d@example.com", i)

@@ -16,8 +16,8 @@ const (
 	digestMax = 500
 	// day is what the daily cap counts by: it begins with the first mail.
 	day = 24 * time.Hour
-	// questionsADay is how many questions one recipient gets in any 24 h, of all apps.
-	questionsADay = 3
+	// confirmationsPerDay is how many questions one recipient gets in any 24 h, of all apps.
+	confirmationsPerDay = 3
 )
 
 // Policy bounds what one recipient gets.
@@ -29,29 +29,29 @@ type Policy struct {
 	DailyCap int
 }
 
-// parcel is what is sent next out of a tray.
-type parcel struct {
+// batch is what is sent next out of a tray.
+type batch struct {
 	// expired are letters that were tried for too long.
 	expired []registry.TrayLetter
-	// letters go now: one by itself, or several as a digest.
-	letters []registry.TrayLetter
-	digest  bool
+	// mails go now: one by itself, or several as a digest.
+	mails  []registry.TrayLetter
+	digest bool
 	// at is when a digest was put together, a part of its Message-ID.
 	at time.Time
 	// wait is set when nothing goes yet.
 	wait time.Duration
 }
 
-// frozen is a digest that is being sent: a process that takes over sends the same again.
-type frozen struct {
+// pinnedDigest is a digest that is being sent: a process that takes over sends the same again.
+type pinnedDigest struct {
 	IDs []string  `json:"ids"`
 	At  time.Time `json:"at"`
 }
 
-func (p *parcel) freeze() string {
-	f := frozen{At: p.at}
-	for i := range p.letters {
-		f.IDs = append(f.IDs, p.letters[i].ID)
+func (p *batch) encodePin() string {
+	f := pinnedDigest{At: p.at}
+	for i := range p.mails {
+		f.IDs = append(f.IDs, p.mails[i].ID)
 	}
 	b, err := json.Marshal(f)
 	if err != nil { // strings and a time always marshal
@@ -60,30 +60,30 @@ func (p *parcel) freeze() string {
 	return string(b)
 }
 
-// nextQuestion decides what is sent out of a tray of questions. It is pure. The tray's window begins with the last
-// question, so that no 24 h ever have more than questionsADay.
-func nextQuestion(t *registry.Tray, now time.Time) parcel {
-	var out parcel
+// nextConfirmation decides what is sent out of a tray of questions. It is pure. The tray's window begins with the last
+// question, so that no 24 h ever have more than confirmationsPerDay.
+func nextConfirmation(t *registry.Tray, now time.Time) batch {
+	var out batch
 	for _, l := range t.Letters {
 		if l.Unreadable == nil && now.Sub(l.Letter.Mail.At) >= giveUpAfter {
 			out.expired = append(out.expired, l)
 		}
 	}
-	if over := t.WindowAt.Add(day); len(out.expired) == 0 && t.Sent >= questionsADay && now.Before(over) {
+	if over := t.WindowAt.Add(day); len(out.expired) == 0 && t.Sent >= confirmationsPerDay && now.Before(over) {
 		out.wait = over.Sub(now)
 	}
 	if len(out.expired) == 0 && out.wait == 0 {
-		out.letters = t.Letters[:min(len(t.Letters), 1)]
+		out.mails = t.Letters[:min(len(t.Letters), 1)]
 	}
 	return out
 }
 
-// next decides what is sent out of a recipient's own tray. It is pure. t.Letters are in the order of their decision.
-func (p Policy) next(t *registry.Tray, now time.Time) parcel {
-	if out, ok := thaw(t); ok {
+// nextBatch decides what is sent out of a recipient's own tray. It is pure. t.Letters are in the order of their decision.
+func (p Policy) nextBatch(t *registry.Tray, now time.Time) batch {
+	if out, ok := unpinDigest(t); ok {
 		return out
 	}
-	var out parcel
+	var out batch
 	letters := t.Letters
 	if t.Attempts > 0 {
 		for _, l := range letters {
@@ -101,7 +101,7 @@ func (p Policy) next(t *registry.Tray, now time.Time) parcel {
 		return out
 	}
 	if i := slices.IndexFunc(letters, func(l registry.TrayLetter) bool { return l.Unreadable != nil }); i >= 0 {
-		out.letters = letters[i : i+1]
+		out.mails = letters[i : i+1]
 		return out
 	}
 	incidents := map[string]bool{}
@@ -110,24 +110,24 @@ func (p Policy) next(t *registry.Tray, now time.Time) parcel {
 	}
 	if len(incidents) > singlesMax || capped && len(letters) > 1 {
 		out.digest, out.at = true, now.UTC().Truncate(time.Millisecond)
-		out.letters = letters[:min(len(letters), digestMax)]
+		out.mails = letters[:min(len(letters), digestMax)]
 		return out
 	}
-	out.letters = letters[:min(len(letters), 1)]
+	out.mails = letters[:min(len(letters), 1)]
 	return out
 }
 
-// thaw finds the digest that somebody began to send, as far as its letters are still there.
-func thaw(t *registry.Tray) (parcel, bool) {
-	var f frozen
+// unpinDigest finds the digest that somebody began to send, as far as its letters are still there.
+func unpinDigest(t *registry.Tray) (batch, bool) {
+	var f pinnedDigest
 	if t.Parcel == "" || json.Unmarshal([]byte(t.Parcel), &f) != nil {
-		return parcel{}, false
+		return batch{}, false
 	}
-	out := parcel{digest: true, at: f.At}
+	out := batch{digest: true, at: f.At}
 	for _, l := range t.Letters {
 		if slices.Contains(f.IDs, l.ID) {
-			out.letters = append(out.letters, l)
+			out.mails = append(out.mails, l)
 		}
 	}
-	return out, len(out.letters) > 0
+	return out, len(out.mails) > 0
 }

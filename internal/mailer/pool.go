@@ -15,15 +15,15 @@ const (
 	idleMax = 4
 	// idleFor is how long one is kept: long enough for a burst, shorter than any server's patience.
 	idleFor = 5 * time.Second
-	// mailsPerLink is where servers begin to find a connection conspicuous.
-	mailsPerLink = 50
+	// mailsPerConn is where servers begin to find a connection conspicuous.
+	mailsPerConn = 50
 	// breakerFailures in a row open the breaker for breakerOpenFor; one mail tries then.
 	breakerFailures = 5
 	breakerOpenFor  = 30 * time.Second
 )
 
-// link is a connection to the mail server, greeted and logged in.
-type link struct {
+// smtpConn is a connection to the mail server, greeted and logged in.
+type smtpConn struct {
 	client *gomail.Client
 	conn   *gosmtp.Client
 	raw    net.Conn
@@ -31,21 +31,21 @@ type link struct {
 	timer  *time.Timer
 }
 
-// end says good-bye, if the server still listens.
-func (l *link) end() {
+// quitAndClose says good-bye, if the server still listens.
+func (l *smtpConn) quitAndClose() {
 	_ = l.raw.SetDeadline(time.Now().Add(time.Second))
 	_ = l.client.CloseWithSMTPClient(l.conn)
 	_ = l.raw.Close()
 }
 
-// pool keeps connections between mails that follow closely on each other.
-type pool struct {
+// connPool keeps connections between mails that follow closely on each other.
+type connPool struct {
 	mu   sync.Mutex
-	idle []*link // guarded by mu, the newest last
+	idle []*smtpConn // guarded by mu, the newest last
 }
 
 // take returns a connection that nobody uses, nil when there is none.
-func (p *pool) take() *link {
+func (p *connPool) take() *smtpConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := len(p.idle)
@@ -59,15 +59,15 @@ func (p *pool) take() *link {
 }
 
 // put keeps a connection for a moment; false when the caller must end it.
-func (p *pool) put(l *link) bool {
+func (p *connPool) put(l *smtpConn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.idle) >= idleMax || l.used >= mailsPerLink {
+	if len(p.idle) >= idleMax || l.used >= mailsPerConn {
 		return false
 	}
 	l.timer = time.AfterFunc(idleFor, func() {
 		if p.remove(l) {
-			l.end()
+			l.quitAndClose()
 		}
 	})
 	p.idle = append(p.idle, l)
@@ -75,7 +75,7 @@ func (p *pool) put(l *link) bool {
 }
 
 // remove reports whether the connection was still idle.
-func (p *pool) remove(l *link) bool {
+func (p *connPool) remove(l *smtpConn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, other := range p.idle {
@@ -87,9 +87,9 @@ func (p *pool) remove(l *link) bool {
 	return false
 }
 
-func (p *pool) drain() {
+func (p *connPool) closeAll() {
 	for l := p.take(); l != nil; l = p.take() {
-		l.end()
+		l.quitAndClose()
 	}
 }
 
@@ -97,6 +97,6 @@ func newBreaker(m *Metrics) *gobreaker.TwoStepCircuitBreaker[struct{}] {
 	return gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		Name: "smtp", MaxRequests: 1, Timeout: breakerOpenFor,
 		ReadyToTrip:   func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
-		OnStateChange: func(_ string, _, to gobreaker.State) { m.breaker(to != gobreaker.StateClosed) },
+		OnStateChange: func(_ string, _, to gobreaker.State) { m.setBreakerOpen(to != gobreaker.StateClosed) },
 	})
 }

@@ -301,7 +301,7 @@ func TestAQuestionCanBeStopped(t *testing.T) {
 	t.Parallel()
 	l := letter()
 	l.Mail = incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewConfirmationID(l.ClientID, since), N: 1, At: since, Since: since}
-	m, err := composer(t, links(t).Maker()).Compose(&l)
+	m, err := composer(t, links(t).LinkMaker()).Compose(&l)
 	if err != nil {
 		t.Fatal(err)
 	}

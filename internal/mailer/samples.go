@@ -14,28 +14,28 @@ import (
 // Sample is a mail about an app that does not exist, to be looked at.
 type Sample struct {
 	// Name is fit for a file's name.
-	Name    string
-	letters []incident.RecipientMail
+	Name  string
+	mails []incident.RecipientMail
 }
 
 // Kind is what the mail says.
 func (s *Sample) Kind() incident.Kind {
-	if len(s.letters) > 1 {
+	if len(s.mails) > 1 {
 		return KindDigest
 	}
-	return s.letters[0].Mail.Kind
+	return s.mails[0].Mail.Kind
 }
 
 // Compose writes the mail.
 func (s *Sample) Compose(c *Composer) (*Message, error) {
-	if len(s.letters) == 1 {
-		return c.Compose(&s.letters[0])
+	if len(s.mails) == 1 {
+		return c.Compose(&s.mails[0])
 	}
-	ls := make([]*incident.RecipientMail, len(s.letters))
+	ls := make([]*incident.RecipientMail, len(s.mails))
 	for i := range ls {
-		ls[i] = &s.letters[i]
+		ls[i] = &s.mails[i]
 	}
-	return c.ComposeDigest(ls, s.letters[0].Mail.At)
+	return c.ComposeDigest(ls, s.mails[0].Mail.At)
 }
 
 // SampleOptions say whom samples are written to.
@@ -52,17 +52,17 @@ type sampler struct {
 	since time.Time
 }
 
-// Samples are one mail of every kind, for every reason and the other things that change what a mail
+// MakeSamples are one mail of every kind, for every reason and the other things that change what a mail
 // says. The same options give the same samples.
-func Samples(o SampleOptions) []Sample {
+func MakeSamples(o SampleOptions) []Sample {
 	s := &sampler{SampleOptions: o, since: time.Date(2026, time.November, 20, 20, 3, 0, 0, time.UTC)}
-	out := s.openings()
-	out = append(out, s.lives()...)
-	return append(out, s.others()...)
+	out := s.openingSamples()
+	out = append(out, s.laterSamples()...)
+	return append(out, s.otherSamples()...)
 }
 
-// openings are what a mail says about each reason for which an endpoint can fail.
-func (s *sampler) openings() []Sample {
+// openingSamples are what a mail says about each reason for which an endpoint can fail.
+func (s *sampler) openingSamples() []Sample {
 	var out []Sample
 	for _, k := range []partner.EndpointKind{partner.StateChange, partner.ERPSync} {
 		for _, r := range delivery.AllReasons() {
@@ -71,16 +71,16 @@ func (s *sampler) openings() []Sample {
 			case k == partner.StateChange && (r == delivery.ReasonGone || r == delivery.ReasonWrongKey):
 				// The first is switched off at once, the second is what probes alone find.
 			default:
-				out = append(out, Sample{"opened-" + k.String() + "-" + r.String(), []incident.RecipientMail{s.opened(k, r)}})
+				out = append(out, Sample{"opened-" + k.String() + "-" + r.String(), []incident.RecipientMail{s.openedMail(k, r)}})
 			}
 		}
 	}
-	return append(out, Sample{"opened-mirroring-wrong_key", []incident.RecipientMail{s.opened(partner.Mirroring, delivery.ReasonWrongKey)}},
-		Sample{"opened-quote_connector-bad_answer", []incident.RecipientMail{s.opened(partner.QuoteConnector, delivery.ReasonBadAnswer)}})
+	return append(out, Sample{"opened-mirroring-wrong_key", []incident.RecipientMail{s.openedMail(partner.Mirroring, delivery.ReasonWrongKey)}},
+		Sample{"opened-quote_connector-bad_answer", []incident.RecipientMail{s.openedMail(partner.QuoteConnector, delivery.ReasonBadAnswer)}})
 }
 
-// opened is the mail that an endpoint fails for a reason.
-func (s *sampler) opened(k partner.EndpointKind, r delivery.Reason) incident.RecipientMail {
+// openedMail is the mail that an endpoint fails for a reason.
+func (s *sampler) openedMail(k partner.EndpointKind, r delivery.Reason) incident.RecipientMail {
 	const app partner.ClientID = "3f1d0a77c2b94e0f8a6d5c4b3a291807"
 	url := "https://partner.example/lamplighter"
 	if k != partner.StateChange {
@@ -122,11 +122,11 @@ func sampleStatus(r delivery.Reason) int {
 	}
 }
 
-// lives are the mails of incidents after their opening, and of openings of another sort.
-func (s *sampler) lives() []Sample {
+// laterSamples are the mails of incidents after their opening, and of openings of another sort.
+func (s *sampler) laterSamples() []Sample {
 	var out []Sample
 	add := func(name string, k partner.EndpointKind, r delivery.Reason, alter func(l *incident.RecipientMail)) {
-		l := s.opened(k, r)
+		l := s.openedMail(k, r)
 		alter(&l)
 		out = append(out, Sample{name, []incident.RecipientMail{l}})
 	}
@@ -176,9 +176,9 @@ func (s *sampler) lives() []Sample {
 	return out
 }
 
-// others are the mails that belong to no incident, and the digest.
-func (s *sampler) others() []Sample {
-	base := s.opened(partner.Mirroring, delivery.ReasonTLS)
+// otherSamples are the mails that belong to no incident, and the digest.
+func (s *sampler) otherSamples() []Sample {
+	base := s.openedMail(partner.Mirroring, delivery.ReasonTLS)
 	ends := s.since.Add(21 * 24 * time.Hour)
 	certificate := base
 	certificate.Mail = incident.Mail{
@@ -188,16 +188,16 @@ func (s *sampler) others() []Sample {
 	confirm := base
 	confirm.Mail = incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewConfirmationID(base.ClientID, s.since), N: 1, At: s.since, Since: s.since}
 	confirm.URL = ""
-	return []Sample{{"certificate", []incident.RecipientMail{certificate}}, {"confirm", []incident.RecipientMail{confirm}}, {"digest", s.digest()}}
+	return []Sample{{"certificate", []incident.RecipientMail{certificate}}, {"confirm", []incident.RecipientMail{confirm}}, {"digest", s.digestMails()}}
 }
 
-// digest is one provider's bad evening.
-func (s *sampler) digest() []incident.RecipientMail {
+// digestMails is one provider's bad evening.
+func (s *sampler) digestMails() []incident.RecipientMail {
 	reasons := []delivery.Reason{delivery.ReasonServerError, delivery.ReasonServerError, delivery.ReasonServerError, delivery.ReasonTimeout, delivery.ReasonServerError, delivery.ReasonServerError}
 	names := []string{"Awesome App", "Invoice Bridge", "Order Sync", "Map View", "Quote Builder", "Mail Merge"}
 	ls := make([]incident.RecipientMail, len(names))
 	for i, name := range names {
-		l := s.opened(partner.StateChange, reasons[i])
+		l := s.openedMail(partner.StateChange, reasons[i])
 		l.AppName, l.ClientID = name, partner.ClientID(fmt.Sprintf("app-%d", i+1))
 		l.Mail.Incident = incident.NewID(l.ClientID, partner.StateChange, s.since)
 		l.Mail.Backlog = incident.Backlog{Notifications: int64(40 + 7*i), Tenants: int64(40 + 6*i)}

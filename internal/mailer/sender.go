@@ -47,16 +47,16 @@ const (
 // backoff is the wait after the first failed tries; its last step repeats.
 var backoff = [...]time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 4 * time.Hour}
 
-// Backoff is how long a recipient's mail waits after the nth failed try in a row (1 or more).
-func Backoff(n int) time.Duration { return backoff[min(max(n, 1), len(backoff))-1] }
+// RetryDelay is how long a recipient's mail waits after the nth failed try in a row (1 or more).
+func RetryDelay(n int) time.Duration { return backoff[min(max(n, 1), len(backoff))-1] }
 
 // Options of a Sender.
 type Options struct {
-	Outbox Outbox
-	Trays  Trays
-	// Silence and Bouncer may be nil: then nobody is silent, and bounces are only logged.
-	Silence Silence
-	Bouncer Bouncer
+	Outbox     Outbox
+	MailQueues MailQueues
+	// Suppressions and Bouncer may be nil: then nobody is silent, and bounces are only logged.
+	Suppressions SuppressionChecker
+	Bounces      BounceMarker
 	// Waker may be nil: then FindDue's caller must call Post, and never Wake.
 	Waker     Waker
 	Transport Transport
@@ -93,30 +93,30 @@ func (s *Sender) Forward(ctx context.Context, app partner.ClientID, mailID strin
 		s.opts.Log.DebugContext(ctx, "mail left alone", "app", string(app), "mail", mailID, "outcome", int(claim.Outcome))
 		return nil
 	}
-	sctx, cancel := settling(ctx)
+	sctx, cancel := settleContext(ctx)
 	defer cancel()
 	if claim.Unreadable != nil {
-		s.report(ctx, []registry.TrayLetter{{ID: mailID, Unreadable: claim.Unreadable}}, false, ResultUnreadable, &SendError{Err: claim.Unreadable}, 0, s.opts.Now())
+		s.recordResult(ctx, []registry.TrayLetter{{ID: mailID, Unreadable: claim.Unreadable}}, false, ResultUnreadable, &SendError{Err: claim.Unreadable}, 0, s.opts.Now())
 		_, err := s.opts.Outbox.MailFailed(sctx, app, mailID, claim.Token)
-		return wrapSettle(err, mailID)
+		return wrapSettleError(err, mailID)
 	}
 	recipient := incident.MailQueueOf(&claim.Letter)
-	out, due, err := s.opts.Trays.PutLetter(sctx, recipient, mailID, &claim.Letter, s.opts.Policy.GatherFor)
+	out, due, err := s.opts.MailQueues.PutLetter(sctx, recipient, mailID, &claim.Letter, s.opts.Policy.GatherFor)
 	if err != nil {
 		return fmt.Errorf("forward mail %s: %w", mailID, err)
 	}
 	if out == registry.PutFull && claim.Letter.Mail.Kind == incident.KindConfirm {
-		s.report(ctx, []registry.TrayLetter{{ID: mailID, Letter: claim.Letter}}, false, ResultDropped, nil, 0, s.opts.Now())
+		s.recordResult(ctx, []registry.TrayLetter{{ID: mailID, Letter: claim.Letter}}, false, ResultDropped, nil, 0, s.opts.Now())
 		_, err := s.opts.Outbox.MailFailed(sctx, app, mailID, claim.Token)
-		return wrapSettle(err, mailID)
+		return wrapSettleError(err, mailID)
 	}
 	if out == registry.PutFull {
 		s.opts.Log.WarnContext(ctx, "recipient's tray is full, the mail waits in the outbox", "app", string(app), "mail", mailID)
 		_, err := s.opts.Outbox.MailDeferred(sctx, app, mailID, claim.Token, fullWait)
-		return wrapSettle(err, mailID)
+		return wrapSettleError(err, mailID)
 	}
 	if _, err := s.opts.Outbox.MailSent(sctx, app, mailID, claim.Token); err != nil {
-		return wrapSettle(err, mailID)
+		return wrapSettleError(err, mailID)
 	}
 	return s.wakeAt(sctx, recipient, due)
 }
@@ -140,20 +140,20 @@ func asSendError(err error) *SendError {
 	return &SendError{Err: err}
 }
 
-// settling outlives the end of ctx: what came of a try must be written down also while stopping.
-func settling(ctx context.Context) (context.Context, context.CancelFunc) {
+// settleContext outlives the end of ctx: what came of a try must be written down also while stopping.
+func settleContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 }
 
-func wrapSettle(err error, mailID string) error {
+func wrapSettleError(err error, mailID string) error {
 	if err == nil {
 		return nil
 	}
 	return fmt.Errorf("write down what came of mail %s: %w", mailID, err)
 }
 
-// report counts a try and writes its canonical log line, without the recipient's address.
-func (s *Sender) report(ctx context.Context, ls []registry.TrayLetter, digest bool, r Result, cause *SendError, delay time.Duration, began time.Time) {
+// recordResult counts a try and writes its canonical log line, without the recipient's address.
+func (s *Sender) recordResult(ctx context.Context, ls []registry.TrayLetter, digest bool, r Result, cause *SendError, delay time.Duration, began time.Time) {
 	m := &ls[0].Letter.Mail
 	kind := m.Kind
 	attrs := []slog.Attr{slog.String("outcome", string(r)), slog.Int64("duration_ms", s.opts.Now().Sub(began).Milliseconds())}
@@ -161,16 +161,16 @@ func (s *Sender) report(ctx context.Context, ls []registry.TrayLetter, digest bo
 		if digest {
 			kind = KindDigest
 		}
-		attrs = append(attrs, slog.Int("letters", len(ls)), slog.Any("mails", ids(ls[:min(len(ls), listedMax)])))
+		attrs = append(attrs, slog.Int("letters", len(ls)), slog.Any("mails", mailIDs(ls[:min(len(ls), listedMax)])))
 	} else {
 		attrs = append(attrs, slog.String("app", string(ls[0].Letter.ClientID)), slog.String("endpoint", m.Endpoint.String()), slog.String("mail", ls[0].ID))
 	}
 	attrs = append(attrs, slog.String("kind", string(kind)))
-	s.opts.Metrics.count(kind, r)
+	s.opts.Metrics.countMail(kind, r)
 	level := slog.LevelInfo
 	if cause != nil {
 		level = slog.LevelWarn
-		attrs = append(attrs, slog.Int("status", cause.Code), slog.String("err", withoutAddress(cause, ls[0].Letter.To)))
+		attrs = append(attrs, slog.Int("status", cause.Code), slog.String("err", redactAddress(cause, ls[0].Letter.To)))
 	}
 	if delay > 0 {
 		attrs = append(attrs, slog.Time("next_attempt_at", s.opts.Now().Add(delay).UTC()))
@@ -178,8 +178,8 @@ func (s *Sender) report(ctx context.Context, ls []registry.TrayLetter, digest bo
 	s.opts.Log.LogAttrs(ctx, level, "mail tried", attrs...)
 }
 
-// withoutAddress keeps the recipient out of the log; the mail's id names them there.
-func withoutAddress(cause *SendError, to string) string {
+// redactAddress keeps the recipient out of the log; the mail's id names them there.
+func redactAddress(cause *SendError, to string) string {
 	text := secret.Excerpt([]byte(cause.Error()), errorMax)
 	return replaceFold(text, to, incident.RecipientKey(to))
 }

@@ -76,7 +76,7 @@ func newWorld(t *testing.T) *world {
 	w.store = registry.NewIncidentStore(w.rdb, keys.New(""), 0)
 	w.trays = registry.NewTrayStore(w.rdb, keys.New(""))
 	w.opts = mailer.Options{
-		Outbox: w.store, Trays: w.trays, Silence: w.store, Bouncer: w, Transport: w.post, Composer: composer(t, mailer.LinkMaker{}),
+		Outbox: w.store, MailQueues: w.trays, Suppressions: w.store, Bounces: w, Transport: w.post, Composer: composer(t, mailer.LinkMaker{}),
 		Policy: mailer.Policy{DailyCap: 20}, Metrics: mailer.NewMetrics(w.reg), Log: slog.New(slog.NewTextHandler(w.log, nil)),
 		Now: func() time.Time { return w.now },
 	}
@@ -253,7 +253,7 @@ func TestBackoff(t *testing.T) {
 	for n, want := range map[int]time.Duration{
 		0: time.Minute, 1: time.Minute, 2: 5 * time.Minute, 3: 15 * time.Minute, 4: time.Hour, 5: 4 * time.Hour, 500: 4 * time.Hour,
 	} {
-		if got := mailer.Backoff(n); got != want {
+		if got := mailer.RetryDelay(n); got != want {
 			t.Errorf("after %d tries %v, want %v", n, got, want)
 		}
 	}
@@ -275,7 +275,7 @@ func TestUnreadableMailsDoNotStayForEver(t *testing.T) {
 		t.Errorf("waiting %+v, sent %v", w.waiting(), w.post.ids())
 	}
 	w.counted("opened sent 1\nunknown unreadable 2\n")
-	if n, err := testutil.GatherAndCount(w.reg); err != nil || n != (len(incident.AllKinds())+2)*len(mailer.Results())+3 {
+	if n, err := testutil.GatherAndCount(w.reg); err != nil || n != (len(incident.AllKinds())+2)*len(mailer.AllResults())+3 {
 		t.Errorf("%d series, %v: every combination is there from the start", n, err)
 	}
 }

@@ -85,7 +85,7 @@ type SMTP struct {
 	opts    SMTPOptions
 	base    []gomail.Option
 	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
-	pool    pool
+	pool    connPool
 }
 
 // NewSMTP checks the options; it dials nothing.
@@ -104,7 +104,7 @@ func NewSMTP(o SMTPOptions) (*SMTP, error) {
 	s := &SMTP{opts: o, breaker: newBreaker(o.Metrics)}
 	s.base = []gomail.Option{gomail.WithPort(o.Port), gomail.WithTimeout(o.Timeout), gomail.WithTLSConfig(tlsConfig)}
 	switch {
-	case o.implicit():
+	case o.usesImplicitTLS():
 		s.base = append(s.base, gomail.WithSSL())
 	case o.TLS == TLSMandatory:
 		s.base = append(s.base, gomail.WithTLSPolicy(gomail.TLSMandatory))
@@ -134,7 +134,7 @@ func NewSMTP(o SMTPOptions) (*SMTP, error) {
 // Send hands over one mail. nil means that the server accepted it; otherwise the error is a
 // *SendError. It ends with ctx.
 func (s *SMTP) Send(ctx context.Context, m *Message) error {
-	msg, err := m.build(s.opts.Signer)
+	msg, err := m.buildMsg(s.opts.Signer)
 	if err != nil {
 		return &SendError{Permanent: true, Err: err}
 	}
@@ -142,11 +142,11 @@ func (s *SMTP) Send(ctx context.Context, m *Message) error {
 	if err != nil {
 		return &SendError{Server: true, Err: fmt.Errorf("mail server %s did not answer and is left alone for a while: %w", s.opts.Host, err)}
 	}
-	failure, answered := s.send(ctx, msg)
+	failure, answered := s.sendMessage(ctx, msg)
 	if ctx.Err() != nil && !answered {
 		done(nil) // our own end says nothing about the server
 	} else {
-		done(unless(answered))
+		done(errorUnlessAnswered(answered))
 	}
 	if failure != nil {
 		return failure
@@ -154,26 +154,26 @@ func (s *SMTP) Send(ctx context.Context, m *Message) error {
 	return nil
 }
 
-var errSilent = errors.New("the mail server does not answer")
+var errNoAnswer = errors.New("the mail server does not answer")
 
-func unless(answered bool) error {
+func errorUnlessAnswered(answered bool) error {
 	if answered {
 		return nil
 	}
-	return errSilent
+	return errNoAnswer
 }
 
-// send hands over one mail on a connection that is open or a new one. answered says that the server
+// sendMessage hands over one mail on a connection that is open or a new one. answered says that the server
 // talked to us about mail, whatever it said.
-func (s *SMTP) send(ctx context.Context, msg *gomail.Msg) (failure *SendError, answered bool) {
+func (s *SMTP) sendMessage(ctx context.Context, msg *gomail.Msg) (failure *SendError, answered bool) {
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
 	l := s.pool.take()
 	for {
 		if l == nil {
 			var err error
-			if l, err = s.dial(ctx, nil); err != nil {
-				out := s.failed(fmt.Errorf("connect to mail server %s: %w", s.opts.Host, err))
+			if l, err = s.dialServer(ctx, nil); err != nil {
+				out := s.classifyError(fmt.Errorf("connect to mail server %s: %w", s.opts.Host, err))
 				out.Server = true
 				return out, false
 			}
@@ -183,41 +183,41 @@ func (s *SMTP) send(ctx context.Context, msg *gomail.Msg) (failure *SendError, a
 		usable := stop()
 		if err == nil || msg.IsDelivered() {
 			// What comes after the acceptance changes nothing: the mail is the server's now.
-			s.keep(l, err == nil && usable)
+			s.keepOrClose(l, err == nil && usable)
 			return nil, true
 		}
-		failure = s.failed(err)
+		failure = s.classifyError(err)
 		if se := (*gomail.SendError)(nil); errors.As(err, &se) && se.Reason == gomail.ErrConnCheck && l.used > 0 {
 			_ = l.raw.Close() // the server had enough of it: nothing was sent
 			l = nil
 			continue
 		}
-		talks := failure.Code != 0 && failure.Code != closing
-		s.keep(l, talks && usable)
+		talks := failure.Code != 0 && failure.Code != codeClosing
+		s.keepOrClose(l, talks && usable)
 		return failure, talks
 	}
 }
 
-// keep keeps a connection that can take another mail, and ends the others.
-func (s *SMTP) keep(l *link, usable bool) {
+// keepOrClose keeps a connection that can take another mail, and ends the others.
+func (s *SMTP) keepOrClose(l *smtpConn, usable bool) {
 	if l.used++; usable && s.pool.put(l) {
 		return
 	}
-	l.end()
+	l.quitAndClose()
 }
 
 // Close ends the connections that are kept. Mails that are being sent are not disturbed.
-func (s *SMTP) Close() { s.pool.drain() }
+func (s *SMTP) Close() { s.pool.closeAll() }
 
-// dial connects, greets and logs in. The end of ctx ends all of it: go-mail heeds it in the dial
+// dialServer connects, greets and logs in. The end of ctx ends all of it: go-mail heeds it in the dial
 // alone. watch may be nil.
-func (s *SMTP) dial(ctx context.Context, watch *dialogue) (*link, error) {
-	l := &link{}
+func (s *SMTP) dialServer(ctx context.Context, watch *smtpTranscript) (*smtpConn, error) {
+	l := &smtpConn{}
 	stop := func() bool { return true }
 	tlsConfig := s.opts.TLSConfig
 	options := slices.Clip(s.base)
 	if watch != nil {
-		tlsConfig = watch.secured(tlsConfig)
+		tlsConfig = watch.watchTLS(tlsConfig)
 		options = append(options, gomail.WithTLSConfig(tlsConfig), gomail.WithLogger(watch), gomail.WithDebugLog())
 	}
 	dial := func(dialCtx context.Context, network, address string) (net.Conn, error) {
@@ -226,9 +226,9 @@ func (s *SMTP) dial(ctx context.Context, watch *dialogue) (*link, error) {
 			return nil, err
 		}
 		l.raw = conn
-		watch.connected(conn)
+		watch.reportConnected(conn)
 		stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
-		if !s.opts.implicit() {
+		if !s.opts.usesImplicitTLS() {
 			return conn, nil
 		}
 		secure := tls.Client(conn, tlsConfig)
@@ -244,7 +244,7 @@ func (s *SMTP) dial(ctx context.Context, watch *dialogue) (*link, error) {
 	l.client = client
 	l.conn, err = client.DialToSMTPClientWithContext(ctx)
 	stop()
-	s.opts.Metrics.dialled(err == nil)
+	s.opts.Metrics.countConnection(err == nil)
 	if err != nil {
 		if l.raw != nil {
 			_ = l.raw.Close()
@@ -254,14 +254,16 @@ func (s *SMTP) dial(ctx context.Context, watch *dialogue) (*link, error) {
 	return l, nil
 }
 
-func (o *SMTPOptions) implicit() bool { return o.TLS == TLSImplicit || o.Port == implicitTLSPort }
+func (o *SMTPOptions) usesImplicitTLS() bool {
+	return o.TLS == TLSImplicit || o.Port == implicitTLSPort
+}
 
-// closing is what a server answers that is about to end the connection.
-const closing = 421
+// codeClosing is what a server answers that is about to end the connection.
+const codeClosing = 421
 
-// failed judges an error. Only what a server said about this sender's mail or recipient, in a
+// classifyError judges an error. Only what a server said about this sender's mail or recipient, in a
 // final way, is permanent.
-func (s *SMTP) failed(err error) *SendError {
+func (s *SMTP) classifyError(err error) *SendError {
 	out := &SendError{Err: err}
 	if told, ok := errors.AsType[*textproto.Error](err); ok {
 		out.Code = told.Code
@@ -275,8 +277,8 @@ func (s *SMTP) failed(err error) *SendError {
 	}
 	switch se.Reason {
 	case gomail.ErrSMTPRcptTo, gomail.ErrSMTPData, gomail.ErrSMTPDataClose:
-		out.Permanent = out.Code >= 500 && !aboutSender(out.Code)
-		out.BadAddress = out.Permanent && se.Reason == gomail.ErrSMTPRcptTo && noMailbox(out.Code, se.EnhancedStatusCode())
+		out.Permanent = out.Code >= 500 && !blamesSender(out.Code)
+		out.BadAddress = out.Permanent && se.Reason == gomail.ErrSMTPRcptTo && isUnknownMailbox(out.Code, se.EnhancedStatusCode())
 	default:
 		// MAIL FROM and what comes before it judge the sender's settings, which people correct.
 		out.Server = true
@@ -284,9 +286,9 @@ func (s *SMTP) failed(err error) *SendError {
 	return out
 }
 
-// aboutSender lists final answers that ask for a login or another order of commands (RFC 4954,
+// blamesSender lists final answers that ask for a login or another order of commands (RFC 4954,
 // RFC 5321), and so blame the settings rather than the mail.
-func aboutSender(code int) bool {
+func blamesSender(code int) bool {
 	switch code {
 	case 500, 501, 502, 503, 504, 530, 534, 535, 538:
 		return true
@@ -295,9 +297,9 @@ func aboutSender(code int) bool {
 	}
 }
 
-// noMailbox reports whether an answer to RCPT TO says that the address takes no mail (RFC 3463, with
+// isUnknownMailbox reports whether an answer to RCPT TO says that the address takes no mail (RFC 3463, with
 // RFC 7505 and 7504). A refusal by policy (5.7) says more about us than about the address.
-func noMailbox(code int, enhanced string) bool {
+func isUnknownMailbox(code int, enhanced string) bool {
 	switch enhanced {
 	case "5.1.0", "5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1":
 		return true
@@ -308,8 +310,8 @@ func noMailbox(code int, enhanced string) bool {
 	}
 }
 
-// build makes go-mail's form of the message, signed if there is a signer.
-func (m *Message) build(signer *Signer) (*gomail.Msg, error) {
+// buildMsg makes go-mail's form of the message, signed if there is a signer.
+func (m *Message) buildMsg(signer *Signer) (*gomail.Msg, error) {
 	msg := gomail.NewMsg(gomail.WithNoDefaultUserAgent())
 	msg.FromMailAddress(&m.From)
 	if err := msg.To(m.To); err != nil {
@@ -334,7 +336,7 @@ func (m *Message) build(signer *Signer) (*gomail.Msg, error) {
 	}
 	msg.SetBodyString(gomail.TypeTextPlain, m.Text)
 	msg.AddAlternativeString(gomail.TypeTextHTML, m.HTML)
-	signer.sign(msg, m.Date)
+	signer.signMessage(msg, m.Date)
 	// The same mail has the same boundary, so that a repeat is the same to the octet.
 	msg.SetBoundary("lamplighter-" + strconv.FormatInt(m.Date.UnixMilli(), 36))
 	return msg, nil

@@ -17,8 +17,8 @@ import (
 type twin struct {
 	mailer.Outbox
 
-	trays   mailer.Trays
-	silence mailer.Silence
+	trays   mailer.MailQueues
+	silence mailer.SuppressionChecker
 	n       int
 	after   bool
 	calls   int
@@ -117,7 +117,7 @@ func TestFaultTwins(t *testing.T) {
 					w.post.errs = append([]error(nil), tt.answers...)
 					w.owe(outage(tt.apps)...)
 					tw := &twin{Outbox: w.store, trays: w.trays, silence: w.store, n: n, after: after}
-					w.opts.Outbox, w.opts.Trays, w.opts.Silence = tw, tw, tw
+					w.opts.Outbox, w.opts.MailQueues, w.opts.Suppressions = tw, tw, tw
 					w.rounds(t, tt.apps)
 					want := tt.mails
 					if tw.failed == "leave" && !after && want > 0 { // what was refused is refused again

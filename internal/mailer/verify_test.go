@@ -23,9 +23,9 @@ import (
 func everyMail(t testing.TB) map[string]*mailer.Message {
 	t.Helper()
 	c := composer(t, mailer.LinkMaker{
-		Unsubscribe: func(string, []partner.ClientID) string { return "https://platform.example/mail/unsubscribe/abc" },
-		Confirm:     func(*incident.RecipientMail) string { return "https://platform.example/mail/confirm/abc" },
-		NeverAsk:    func(string) string { return "https://platform.example/mail/never-ask/abc" },
+		Unsubscribe:        func(string, []partner.ClientID) string { return "https://platform.example/mail/unsubscribe/abc" },
+		Confirm:            func(*incident.RecipientMail) string { return "https://platform.example/mail/confirm/abc" },
+		BlockConfirmations: func(string) string { return "https://platform.example/mail/never-ask/abc" },
 	})
 	all := map[string]*mailer.Message{}
 	for _, s := range samples() {
@@ -44,7 +44,7 @@ func everyMail(t testing.TB) map[string]*mailer.Message {
 }
 
 func samples() []mailer.Sample {
-	return mailer.Samples(mailer.SampleOptions{To: "kim@example.com", Environment: partner.Online, TimeZone: "Europe/Oslo"})
+	return mailer.MakeSamples(mailer.SampleOptions{To: "kim@example.com", Environment: partner.Online, TimeZone: "Europe/Oslo"})
 }
 
 func pkcs8(t testing.TB, key any) []byte {

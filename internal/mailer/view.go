@@ -26,13 +26,13 @@ const (
 	soon = 2 * time.Minute
 )
 
-// view is what the templates show. Every string in it is one line without control characters.
-type view struct {
+// mailView is what the templates show. Every string in it is one line without control characters.
+type mailView struct {
 	Tone     htmltemplate.CSS
 	Subject  string
 	Headline string
 	Intro    string
-	Facts    []fact
+	Facts    []detailRow
 	Next     []string
 	Advice   string
 	// Action is the link that a mail asks to follow, for KindConfirm.
@@ -44,8 +44,8 @@ type view struct {
 	Footer             string
 }
 
-// tone is a mail's colour: it says how bad the news is.
-func tone(k incident.Kind) htmltemplate.CSS {
+// toneColor is a mail's colour: it says how bad the news is.
+func toneColor(k incident.Kind) htmltemplate.CSS {
 	switch k {
 	case incident.KindRecovered:
 		return "#1f883d"
@@ -61,7 +61,7 @@ func tone(k incident.Kind) htmltemplate.CSS {
 // ConfirmWithin is how long the link of a confirmation mail is good.
 const ConfirmWithin = partner.QuestionFor
 
-type fact struct{ Name, Value string }
+type detailRow struct{ Name, Value string }
 
 // oneLine makes text of others fit for a header or a line of a mail: control characters, line
 // breaks and text direction overrides are dropped.
@@ -83,17 +83,17 @@ func oneLine(s string, limit int) string {
 	return s
 }
 
-var endpointWords = map[partner.EndpointKind]string{
+var endpointNames = map[partner.EndpointKind]string{
 	partner.StateChange: "state change", partner.ERPSync: "ERP sync",
 	partner.QuoteConnector: "quote connector", partner.Mirroring: "mirroring",
 }
 
 // newView says in words what a letter has to tell.
-func newView(l *incident.RecipientMail, unsubscribe string) view {
+func newView(l *incident.RecipientMail, unsubscribe string) mailView {
 	m := &l.Mail
-	w := newWords(l, location(l.TimeZone))
-	v := view{
-		Tone: tone(m.Kind), Subject: w.subject(), Headline: w.headline(), Intro: w.intro(), Facts: w.facts(), Next: w.next(),
+	w := newTextRenderer(l, loadLocation(l.TimeZone))
+	v := mailView{
+		Tone: toneColor(m.Kind), Subject: w.subjectLine(), Headline: w.headlineText(), Intro: w.introText(), Facts: w.detailRows(), Next: w.nextSteps(),
 		Stop: fmt.Sprintf("To stop mails about this endpoint, turn off its setting \"send error emails\" in the settings of app %s. "+
 			"To have them sent to somebody else, set the app's error emails.", w.client),
 		StopURL: unsubscribe, StopWord: "Unsubscribe", StopLink: "Unsubscribe from mails about this app",
@@ -108,32 +108,34 @@ func newView(l *incident.RecipientMail, unsubscribe string) view {
 		v.Footer = "This mail was written by a machine; nobody reads answers to it."
 		return v
 	}
-	if !over(m.Kind) {
-		v.Advice = advice(m)
+	if !endsIncident(m.Kind) {
+		v.Advice = adviceForMail(m)
 	}
 	return v
 }
 
-// over reports whether a mail says that an incident has ended: then nothing is to be done.
-func over(k incident.Kind) bool { return k == incident.KindRecovered || k == incident.KindClosed }
+// endsIncident reports whether a mail says that an incident has ended: then nothing is to be done.
+func endsIncident(k incident.Kind) bool {
+	return k == incident.KindRecovered || k == incident.KindClosed
+}
 
-// words puts one letter into words.
-type words struct {
+// textRenderer puts one letter into words.
+type textRenderer struct {
 	l                          *incident.RecipientMail
 	m                          *incident.Mail
 	loc                        *time.Location
 	app, client, env, endpoint string
 }
 
-func newWords(l *incident.RecipientMail, loc *time.Location) words {
-	return words{
+func newTextRenderer(l *incident.RecipientMail, loc *time.Location) textRenderer {
+	return textRenderer{
 		l: l, m: &l.Mail, loc: loc, app: oneLine(l.AppName, nameMax), client: oneLine(string(l.ClientID), nameMax),
-		env: oneLine(string(l.Environment), nameMax), endpoint: endpointWords[l.Mail.Endpoint],
+		env: oneLine(string(l.Environment), nameMax), endpoint: endpointNames[l.Mail.Endpoint],
 	}
 }
 
-// location is a contact's time zone, UTC unless it is one that is known everywhere.
-func location(name string) *time.Location {
+// loadLocation is a contact's time zone, UTC unless it is one that is known everywhere.
+func loadLocation(name string) *time.Location {
 	if zone, err := time.LoadLocation(name); err == nil && name != "" && name != "Local" {
 		return zone
 	}
@@ -142,20 +144,22 @@ func location(name string) *time.Location {
 
 const timeForm = "Mon 2 Jan 2006 15:04 MST"
 
-func (w *words) at(t time.Time) string { return t.In(w.loc).Format(timeForm) }
+func (w *textRenderer) formatTime(t time.Time) string { return t.In(w.loc).Format(timeForm) }
 
-// short is for subjects: it is the same in every mail of an incident but the recovery.
-func (w *words) short(t time.Time) string { return t.In(w.loc).Format("2 Jan 15:04 MST") }
+// formatShortTime is for subjects: it is the same in every mail of an incident but the recovery.
+func (w *textRenderer) formatShortTime(t time.Time) string {
+	return t.In(w.loc).Format("2 Jan 15:04 MST")
+}
 
-func (w *words) subject() string {
+func (w *textRenderer) subjectLine() string {
 	start := fmt.Sprintf("[Lamplighter] %s (%s): %s endpoint ", w.app, w.env, w.endpoint)
 	switch w.m.Kind {
 	case incident.KindReminder:
-		return start + "still failing since " + w.short(w.m.Since)
+		return start + "still failing since " + w.formatShortTime(w.m.Since)
 	case incident.KindSwitchedOff:
 		return start + "switched off"
 	case incident.KindRecovered:
-		return start + "recovered after " + spell(w.m.EndedAt.Sub(w.m.Since))
+		return start + "recovered after " + formatDuration(w.m.EndedAt.Sub(w.m.Since))
 	case incident.KindClosed:
 		return start + "incident closed by hand"
 	case incident.KindConfirm:
@@ -163,17 +167,17 @@ func (w *words) subject() string {
 	case incident.KindCertificate:
 		return start + "certificate ends on " + w.m.CertificateEnds.In(w.loc).Format("2 Jan")
 	default:
-		if failsForSome(w.m) {
-			return start + "failing for " + count(int64(len(w.m.Tenants)), "tenant") + " since " + w.short(w.m.Since)
+		if failsForSomeTenants(w.m) {
+			return start + "failing for " + formatCount(int64(len(w.m.Tenants)), "tenant") + " since " + w.formatShortTime(w.m.Since)
 		}
 		if len(w.m.Tenants) > 0 {
-			return start + "refuses notifications since " + w.short(w.m.Since)
+			return start + "refuses notifications since " + w.formatShortTime(w.m.Since)
 		}
-		return start + "failing since " + w.short(w.m.Since)
+		return start + "failing since " + w.formatShortTime(w.m.Since)
 	}
 }
 
-func (w *words) headline() string {
+func (w *textRenderer) headlineText() string {
 	switch w.m.Kind {
 	case incident.KindReminder:
 		return fmt.Sprintf("%s: the %s endpoint is still failing", w.app, w.endpoint)
@@ -188,8 +192,8 @@ func (w *words) headline() string {
 	case incident.KindCertificate:
 		return fmt.Sprintf("%s: the certificate of the %s endpoint ends soon", w.app, w.endpoint)
 	default:
-		if failsForSome(w.m) {
-			return fmt.Sprintf("%s: the %s endpoint is failing for %s", w.app, w.endpoint, count(int64(len(w.m.Tenants)), "tenant"))
+		if failsForSomeTenants(w.m) {
+			return fmt.Sprintf("%s: the %s endpoint is failing for %s", w.app, w.endpoint, formatCount(int64(len(w.m.Tenants)), "tenant"))
 		}
 		if len(w.m.Tenants) > 0 {
 			return fmt.Sprintf("%s: the %s endpoint refuses notifications", w.app, w.endpoint)
@@ -198,7 +202,7 @@ func (w *words) headline() string {
 	}
 }
 
-func (w *words) intro() string {
+func (w *textRenderer) introText() string {
 	m := w.m
 	var s string
 	switch {
@@ -206,52 +210,52 @@ func (w *words) intro() string {
 		return fmt.Sprintf("The owner of app %s wants you to get its error mail: one mail when an endpoint of the app fails, and one when it is well again. "+
 			"Nothing else is sent to you unless you confirm within %d days.", w.app, int(ConfirmWithin/day))
 	case m.Kind == incident.KindCertificate:
-		return fmt.Sprintf("Its certificate ends on %s, in %s. Nothing fails yet; from then on every call will.", w.at(m.CertificateEnds), spell(m.CertificateEnds.Sub(m.At)))
+		return fmt.Sprintf("Its certificate ends on %s, in %s. Nothing fails yet; from then on every call will.", w.formatTime(m.CertificateEnds), formatDuration(m.CertificateEnds.Sub(m.At)))
 	case m.Kind == incident.KindRecovered:
-		s = fmt.Sprintf("It failed for %s and has been well since %s.", spell(m.EndedAt.Sub(m.Since)), w.at(m.EndedAt))
+		s = fmt.Sprintf("It failed for %s and has been well since %s.", formatDuration(m.EndedAt.Sub(m.Since)), w.formatTime(m.EndedAt))
 		if m.Flaps > 0 {
-			s += fmt.Sprintf(" In between it came back and failed again %s.", times(m.Flaps))
+			s += fmt.Sprintf(" In between it came back and failed again %s.", formatTimes(m.Flaps))
 		}
 		return s + " Nothing needs to be done."
 	case m.Kind == incident.KindClosed:
-		s = "The platform's staff closed it on " + w.at(m.At)
+		s = "The platform's staff closed it on " + w.formatTime(m.At)
 		if m.Failure != nil {
-			s += ". When it was last seen failing, " + w.failed(reasonOf(m.Failure))
+			s += ". When it was last seen failing, " + w.failureText(publicReason(m.Failure))
 		}
 		return s + "."
 	case m.Kind == incident.KindSwitchedOff && m.OffReason == partner.OffFailing:
-		s = fmt.Sprintf("It failed for %s without a break, so we have stopped calling it.", spell(m.At.Sub(m.Since)))
+		s = fmt.Sprintf("It failed for %s without a break, so we have stopped calling it.", formatDuration(m.At.Sub(m.Since)))
 	case m.Kind == incident.KindSwitchedOff:
 		s = "It answered that it is gone for good (410), so we have stopped calling it."
-	case failsForSome(m):
-		s = fmt.Sprintf("The notifications of %s fail since %s: %s.", count(int64(len(m.Tenants)), "tenant"), w.at(m.Since), w.failed(reasonOf(m.Failure)))
+	case failsForSomeTenants(m):
+		s = fmt.Sprintf("The notifications of %s fail since %s: %s.", formatCount(int64(len(m.Tenants)), "tenant"), w.formatTime(m.Since), w.failureText(publicReason(m.Failure)))
 	case len(m.Tenants) > 0:
-		s = fmt.Sprintf("It refuses the notifications of %s since %s, while it takes others.", count(int64(len(m.Tenants)), "tenant"), w.at(m.Since))
+		s = fmt.Sprintf("It refuses the notifications of %s since %s, while it takes others.", formatCount(int64(len(m.Tenants)), "tenant"), w.formatTime(m.Since))
 	case m.Failure != nil:
-		s = fmt.Sprintf("Calling it fails since %s: %s.", w.at(m.Since), w.failed(reasonOf(m.Failure)))
+		s = fmt.Sprintf("Calling it fails since %s: %s.", w.formatTime(m.Since), w.failureText(publicReason(m.Failure)))
 	default:
-		s = fmt.Sprintf("Calling it fails since %s.", w.at(m.Since))
+		s = fmt.Sprintf("Calling it fails since %s.", w.formatTime(m.Since))
 	}
 	if m.Reopened > 0 && m.Kind == incident.KindOpened {
-		s += fmt.Sprintf(" It had recovered shortly before; this is the %s time in a row.", ordinal(m.Reopened+1))
+		s += fmt.Sprintf(" It had recovered shortly before; this is the %s time in a row.", formatOrdinal(m.Reopened+1))
 	}
 	return s
 }
 
-// failed says what a call came to.
-func (w *words) failed(r told.Reason) string { return r.Words(w.m.Endpoint).String() }
+// failureText says what a call came to.
+func (w *textRenderer) failureText(r told.Reason) string { return r.Words(w.m.Endpoint).String() }
 
-// reasonOf is what strangers are told of a failure: whoever reads mail is one.
-func reasonOf(f *incident.PublicFailure) told.Reason { return f.Reason.Cause().Told() }
+// publicReason is what strangers are told of a failure: whoever reads mail is one.
+func publicReason(f *incident.PublicFailure) told.Reason { return f.Reason.Cause().Told() }
 
-func (w *words) facts() []fact {
+func (w *textRenderer) detailRows() []detailRow {
 	m := w.m
-	fs := []fact{
+	fs := []detailRow{
 		{"App", w.app}, {"Client ID", w.client}, {"Environment", w.env}, {"Endpoint", w.endpoint},
 	}
 	add := func(name, value string) {
 		if value != "" {
-			fs = append(fs, fact{name, value})
+			fs = append(fs, detailRow{name, value})
 		}
 	}
 	if m.Kind == incident.KindConfirm {
@@ -260,52 +264,52 @@ func (w *words) facts() []fact {
 	add("URL", oneLine(w.l.URL, detailMax))
 	switch m.Kind {
 	case incident.KindCertificate:
-		add("Certificate ends", w.at(m.CertificateEnds))
+		add("Certificate ends", w.formatTime(m.CertificateEnds))
 		return fs
 	case incident.KindRecovered:
-		add("Failed since", w.at(m.Since))
-		add("Well since", w.at(m.EndedAt))
-		add("Failed for", spell(m.EndedAt.Sub(m.Since)))
+		add("Failed since", w.formatTime(m.Since))
+		add("Well since", w.formatTime(m.EndedAt))
+		add("Failed for", formatDuration(m.EndedAt.Sub(m.Since)))
 	default:
-		add("Failing since", w.at(m.Since))
+		add("Failing since", w.formatTime(m.Since))
 	}
 	if f := m.Failure; f != nil {
-		add("Last failure", w.failed(reasonOf(f))+" ("+reasonOf(f).String()+")")
+		add("Last failure", w.failureText(publicReason(f))+" ("+publicReason(f).String()+")")
 		if f.Status != 0 {
 			add("Last status", strings.TrimSpace(strconv.Itoa(f.Status)+" "+http.StatusText(f.Status)))
 		}
 		if !f.At.IsZero() {
-			add("Last tried", w.at(f.At))
+			add("Last tried", w.formatTime(f.At))
 		}
 	}
 	if m.Reported > 0 {
-		add("Failed calls", count(m.Reported, "call")+" of the platform's engines")
+		add("Failed calls", formatCount(m.Reported, "call")+" of the platform's engines")
 	}
 	label := "Tenants refused"
-	if failsForSome(m) {
+	if failsForSomeTenants(m) {
 		label = "Failing tenants"
 	}
-	add(label, w.tenants(m.Tenants, false))
-	affected := w.tenants(m.Affected, m.AffectedMore)
+	add(label, w.tenantList(m.Tenants, false))
+	affected := w.tenantList(m.Affected, m.AffectedMore)
 	if m.AffectedCount > int64(len(m.Affected)) {
-		affected = fmt.Sprintf("%s: %s", count(m.AffectedCount, "tenant"), affected)
+		affected = fmt.Sprintf("%s: %s", formatCount(m.AffectedCount, "tenant"), affected)
 	}
 	add("Tenants affected", affected)
 	if m.Endpoint == partner.StateChange {
-		add(waitLabel(m.Kind), w.backlog())
+		add(backlogLabel(m.Kind), w.backlogText())
 	}
 	return fs
 }
 
-func waitLabel(k incident.Kind) string {
+func backlogLabel(k incident.Kind) string {
 	if k == incident.KindRecovered {
 		return "Waited meanwhile"
 	}
 	return "Waiting"
 }
 
-// tenants names some; unnamed says that there are more than these.
-func (w *words) tenants(ts []tenant.ID, unnamed bool) string {
+// tenantList names some; unnamed says that there are more than these.
+func (w *textRenderer) tenantList(ts []tenant.ID, unnamed bool) string {
 	ids := make([]string, 0, tenantsMax)
 	for _, t := range ts[:min(len(ts), tenantsMax)] {
 		ids = append(ids, oneLine(string(t), nameMax))
@@ -320,20 +324,20 @@ func (w *words) tenants(ts []tenant.ID, unnamed bool) string {
 	return s
 }
 
-func (w *words) backlog() string {
+func (w *textRenderer) backlogText() string {
 	b := w.m.Backlog
 	if b.Notifications == 0 {
 		return "nothing"
 	}
-	s := count(b.Notifications, "notification") + " for " + count(b.Tenants, "tenant")
+	s := formatCount(b.Notifications, "notification") + " for " + formatCount(b.Tenants, "tenant")
 	if b.Superseded > 0 {
-		s += fmt.Sprintf("; %s superseded by newer ones", count(b.Superseded, "older change"))
+		s += fmt.Sprintf("; %s superseded by newer ones", formatCount(b.Superseded, "older change"))
 	}
 	return s
 }
 
-// next says what happens now without anybody's doing.
-func (w *words) next() []string {
+// nextSteps says what happens now without anybody's doing.
+func (w *textRenderer) nextSteps() []string {
 	m := w.m
 	push := m.Endpoint == partner.StateChange
 	switch {
@@ -345,9 +349,9 @@ func (w *words) next() []string {
 		return []string{"What waited is delivered: each tenant's latest state, older changes left out."}
 	case m.Kind == incident.KindRecovered:
 		return nil
-	case w.off() && push:
+	case w.isSwitchedOff() && push:
 		return []string{"What waits is kept, for each tenant the latest state. Once you switch the endpoint on again, it is delivered."}
-	case w.off():
+	case w.isSwitchedOff():
 		return []string{"It is not called any more until you switch it on again."}
 	case m.Kind == incident.KindClosed && push:
 		return []string{
@@ -357,8 +361,8 @@ func (w *words) next() []string {
 	case m.Kind == incident.KindClosed:
 		return []string{"It is called as before. You hear of it again when it was well for once and fails anew, or when it is switched off."}
 	case !push:
-		return append([]string{w.checked(), "You get one mail when it is well."}, w.switchOff()...)
-	case failsForSome(m):
+		return append([]string{w.nextProbeText(), "You get one mail when it is well."}, w.switchOffText()...)
+	case failsForSomeTenants(m):
 		return []string{
 			"These notifications are tried again, at first after seconds, then about every minute, and at once when a newer change of the tenant comes. What waits is kept.",
 			"You get one mail when all of them are delivered. The endpoint is not switched off for it.",
@@ -370,18 +374,18 @@ func (w *words) next() []string {
 		}
 	}
 	return append([]string{
-		w.tried() + " What waits is kept, for each tenant the latest state, and is delivered when it answers.",
+		w.nextTryText() + " What waits is kept, for each tenant the latest state, and is delivered when it answers.",
 		"You get one mail when it is well.",
-	}, w.switchOff()...)
+	}, w.switchOffText()...)
 }
 
-// off reports whether the endpoint is switched off, which the closing of its incident does not change.
-func (w *words) off() bool {
+// isSwitchedOff reports whether the endpoint is switched off, which the closing of its incident does not change.
+func (w *textRenderer) isSwitchedOff() bool {
 	return w.m.Kind == incident.KindSwitchedOff || w.m.Kind == incident.KindClosed && w.m.OffReason != ""
 }
 
-// checked says when an integration endpoint is probed next.
-func (w *words) checked() string {
+// nextProbeText says when an integration endpoint is probed next.
+func (w *textRenderer) nextProbeText() string {
 	const test = "a test that you ask for checks it at once."
 	switch m := w.m; {
 	case m.NextTry.IsZero():
@@ -389,37 +393,37 @@ func (w *words) checked() string {
 	case m.NextTry.Sub(m.At) <= soon:
 		return "It is checked again within two minutes; " + test
 	default:
-		return "It is checked again on " + w.at(m.NextTry) + "; " + test
+		return "It is checked again on " + w.formatTime(m.NextTry) + "; " + test
 	}
 }
 
-// tried says when notifications are tried next.
-func (w *words) tried() string {
+// nextTryText says when notifications are tried next.
+func (w *textRenderer) nextTryText() string {
 	switch m := w.m; {
 	case !m.NextTry.IsZero():
-		return "It is tried again on " + w.at(m.NextTry) + ", then at least every minute, unless it asks for a longer pause."
+		return "It is tried again on " + w.formatTime(m.NextTry) + ", then at least every minute, unless it asks for a longer pause."
 	default:
 		return "It is tried again at least every minute, unless it asks for a longer pause."
 	}
 }
 
-func (w *words) switchOff() []string {
+func (w *textRenderer) switchOffText() []string {
 	if w.m.SwitchOffAt.IsZero() {
 		return nil
 	}
-	return []string{"If it goes on failing, it is switched off on " + w.at(w.m.SwitchOffAt) + "."}
+	return []string{"If it goes on failing, it is switched off on " + w.formatTime(w.m.SwitchOffAt) + "."}
 }
 
-// spell says a duration in the two largest units that matter.
-func spell(d time.Duration) string {
+// formatDuration says a duration in the two largest units that matter.
+func formatDuration(d time.Duration) string {
 	d = max(d, 0)
 	days, hours := int64(d/(24*time.Hour)), int64(d%(24*time.Hour)/time.Hour)
 	minutes, seconds := int64(d%time.Hour/time.Minute), int64(d%time.Minute/time.Second)
 	two := func(a int64, an string, b int64, bn string) string {
 		if b == 0 {
-			return count(a, an)
+			return formatCount(a, an)
 		}
-		return count(a, an) + " " + count(b, bn)
+		return formatCount(a, an) + " " + formatCount(b, bn)
 	}
 	switch {
 	case days > 0:
@@ -429,25 +433,25 @@ func spell(d time.Duration) string {
 	case minutes > 0:
 		return two(minutes, "minute", seconds, "second")
 	default:
-		return count(seconds, "second")
+		return formatCount(seconds, "second")
 	}
 }
 
-func count(n int64, noun string) string {
+func formatCount(n int64, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
 	return strconv.FormatInt(n, 10) + " " + noun + "s"
 }
 
-func times(n int) string {
+func formatTimes(n int) string {
 	if n == 1 {
 		return "once"
 	}
 	return strconv.Itoa(n) + " times"
 }
 
-func ordinal(n int) string {
+func formatOrdinal(n int) string {
 	suffix := "th"
 	if n%100 < 11 || n%100 > 13 {
 		switch n % 10 {

@@ -230,7 +230,7 @@ func examineMail(ctx context.Context, c config.SMTP) Examined {
 	transport, err := NewSMTP(c, nil)
 	if err == nil {
 		defer transport.Close()
-		err = transport.Check(ctx)
+		err = transport.CheckLogin(ctx)
 	}
 	if err != nil {
 		e.Result, e.Detail, e.Advice = Failed, err.Error(), "lamplighter mail test goes through it stage by stage. See smtp.host, smtp.port, smtp.tls, smtp.username and smtp.password."

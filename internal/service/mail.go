@@ -57,7 +57,7 @@ type waitingMails struct {
 // Trays implements sweep.Mails.
 func (w *waitingMails) Trays(ctx context.Context, after registry.TrayPlace) (sweep.TrayPage, error) {
 	b, next, more, err := w.post.FindDue(ctx, after)
-	return sweep.TrayPage{Letters: b.Letters, Late: b.Oldest, Due: b.Due, Next: next, More: more}, err
+	return sweep.TrayPage{Letters: b.Mails, Late: b.Oldest, Due: b.Due, Next: next, More: more}, err
 }
 
 // WakeTray implements sweep.Mails.
@@ -109,12 +109,12 @@ func (s *Service) sender() (post, error) {
 		return nil, err
 	}
 	s.transport = transport
-	composer, err := mailer.NewComposer(c.From, s.parts.desk.links.Maker())
+	composer, err := mailer.NewComposer(c.From, s.parts.desk.links.LinkMaker())
 	if err != nil {
 		return nil, fmt.Errorf("mail: %w", err)
 	}
 	return mailer.NewSender(mailer.Options{
-		Outbox: s.incidents, Trays: s.trays, Silence: s.incidents, Bouncer: s.parts.desk, Waker: s.queue,
+		Outbox: s.incidents, MailQueues: s.trays, Suppressions: s.incidents, Bounces: s.parts.desk, Waker: s.queue,
 		Transport: transport, Composer: composer, Policy: mailer.Policy{GatherFor: s.cfg.Mail.GatherFor, DailyCap: s.cfg.Mail.DailyCap},
 		Metrics: metrics, Log: s.log,
 	}), nil

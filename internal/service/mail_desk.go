@@ -46,7 +46,7 @@ func (d *mailDesk) Unsubscribe(ctx context.Context, token string, change httpapi
 
 // NeverAsk implements httpapi.MailSubscriptions.
 func (d *mailDesk) NeverAsk(ctx context.Context, token string, change httpapi.MailAction) error {
-	tray, err := d.links.ReadNeverAsk(token)
+	tray, err := d.links.ReadBlockConfirmations(token)
 	if err != nil {
 		return fmt.Errorf("%w: %w", httpapi.ErrBadMailLink, err)
 	}
@@ -93,7 +93,7 @@ func (d *mailDesk) Confirm(ctx context.Context, token string, commit bool) (part
 	return id, err
 }
 
-// Bounced implements mailer.Bouncer.
+// Bounced implements mailer.BounceMarker.
 func (d *mailDesk) Bounced(ctx context.Context, id partner.ClientID, address string, code int) error {
 	err := d.change(ctx, id, registry.Actor{Name: "lamplighter", Role: "service"}, "app.bounce_address", func(app partner.App) (partner.App, bool) {
 		for _, e := range app.Addresses() {

@@ -330,7 +330,7 @@ func (p *prober) mails(cfg config.Config, letters func() []incident.RecipientMai
 		p.Fatal(err)
 	}
 	links := mailer.NewLinks(p.base, secret.NewKeyring(key))
-	composer, err := mailer.NewComposer("lamplighter@example.com", links.Maker())
+	composer, err := mailer.NewComposer("lamplighter@example.com", links.LinkMaker())
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -343,7 +343,7 @@ func (p *prober) mails(cfg config.Config, letters func() []incident.RecipientMai
 		}
 		p.seen[fmt.Sprint("mail ", i)] = m.Subject + "\n" + m.Text + "\n" + m.HTML + "\n" + m.ID
 	}
-	unsubscribe, confirm := links.Unsubscribe("kim@example.com", []partner.ClientID{"app1"}), links.Confirm(&found[0])
+	unsubscribe, confirm := links.UnsubscribeLink("kim@example.com", []partner.ClientID{"app1"}), links.ConfirmLink(&found[0])
 	for name, link := range map[string]string{"unsubscribe link": unsubscribe, "confirm link": confirm} {
 		token := link[strings.LastIndexByte(link, '/')+1:]
 		p.get(link, "")

@@ -1,0 +1,442 @@
+package mailer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/registry"
+)
+
+// MailQueues keep each recipient's letters; *registry.TrayStore is one.
+type MailQueues interface {
+	PutLetter(ctx context.Context, recipient, mailID string, l *incident.RecipientMail, hold time.Duration) (registry.PutOutcome, time.Time, error)
+	ClaimTray(ctx context.Context, recipient string, lease time.Duration) (registry.TrayClaim, error)
+	SettleTray(ctx context.Context, recipient, token string, t registry.TraySettlement) (registry.SettleOutcome, int, error)
+	// QuestionsRefused reports whether the recipient of a tray of questions wants no more of them.
+	QuestionsRefused(ctx context.Context, tray string) (bool, error)
+	Trays(ctx context.Context, after registry.TrayPlace) (list []registry.TrayInfo, next registry.TrayPlace, more bool, err error)
+}
+
+// SuppressionChecker tells who wants no mail about an app; *registry.IncidentStore is one.
+type SuppressionChecker interface {
+	Suppressed(ctx context.Context, subs []registry.Subscription) ([]bool, error)
+}
+
+// BounceMarker is told of an address that does not take mail.
+type BounceMarker interface {
+	Bounced(ctx context.Context, app partner.ClientID, address string, code int) error
+}
+
+// Waker wakes the mailer for a recipient's tray.
+type Waker interface {
+	EnqueuePost(ctx context.Context, recipient string, generation int64, delay time.Duration) error
+}
+
+const (
+	// claimRunFor is how long one round goes on sending out of a tray. With sendWithin it ends before
+	// the claim's lease.
+	claimRunFor = claimLease - sendWithin - 2*settleWithin
+	// fullWait is how long a letter stays in its outbox when its recipient's tray is full.
+	fullWait = time.Hour
+	// serverWait is the longest wait after a fault of the mail server itself, which says nothing
+	// about the recipient: once it is back, nobody shall wait long.
+	serverWait = time.Minute
+)
+
+// Post sends what waits in a recipient's tray as far as it gets. An error means that the tray could
+// not be read or written: the task may be run again, and the tray is listed as due after its lease.
+func (s *Sender) Post(ctx context.Context, recipient string) error {
+	claim, err := s.opts.MailQueues.ClaimTray(ctx, recipient, claimLease)
+	if err != nil {
+		return fmt.Errorf("send mail: %w", err)
+	}
+	if claim.Outcome != registry.ClaimTaken {
+		s.opts.Log.DebugContext(ctx, "tray left alone", "recipient", recipient, "outcome", int(claim.Outcome))
+		return nil
+	}
+	r := &claimRun{
+		Sender: s, recipient: recipient, confirmations: incident.IsConfirmationQueue(recipient), token: claim.Token, queue: claim.Tray, began: s.opts.Now(),
+	}
+	if err := r.moveConfirmations(ctx); err != nil {
+		return fmt.Errorf("move the questions to %s: %w", recipient, err)
+	}
+	for more := true; more; {
+		if more, err = r.sendNextBatch(ctx); err != nil {
+			return fmt.Errorf("write down what came of mail to %s: %w", recipient, err)
+		}
+	}
+	return nil
+}
+
+// claimRun is one claim of a tray.
+type claimRun struct {
+	*Sender
+	recipient, token string
+	// confirmations: the tray holds questions alone, which have budgets of their own.
+	confirmations bool
+	queue         registry.Tray
+	began         time.Time
+}
+
+// moveConfirmations brings the questions that a version before laid into a recipient's own tray to where they delay no news.
+func (r *claimRun) moveConfirmations(ctx context.Context) error {
+	if r.confirmations {
+		return nil
+	}
+	var moved []registry.TrayLetter
+	var tray string
+	for _, l := range r.queue.Letters {
+		if l.Unreadable != nil || l.Letter.Mail.Kind != incident.KindConfirm {
+			continue
+		}
+		tray = incident.MailQueueOf(&l.Letter)
+		out, _, err := r.opts.MailQueues.PutLetter(ctx, tray, l.ID, &l.Letter, 0)
+		if err != nil {
+			return err
+		}
+		if out == registry.PutFull {
+			r.recordResult(ctx, []registry.TrayLetter{l}, false, ResultDropped, nil, 0, r.opts.Now())
+		}
+		moved = append(moved, l)
+	}
+	if len(moved) == 0 {
+		return nil
+	}
+	if err := r.writeSettlement(ctx, registry.TraySettlement{Keep: true, Leave: mailIDs(moved), Attempts: r.queue.Attempts, Parcel: r.queue.Parcel}); err != nil {
+		return err
+	}
+	return r.wakeAfter(ctx, tray, 0)
+}
+
+// nextBatch decides what is sent.
+func (r *claimRun) nextBatch(now time.Time) batch {
+	if r.confirmations {
+		return nextConfirmation(&r.queue, now)
+	}
+	return r.opts.Policy.nextBatch(&r.queue, now)
+}
+
+// sendNextBatch sends one parcel and settles it. It reports whether the round goes on.
+func (r *claimRun) sendNextBatch(ctx context.Context) (bool, error) {
+	if err := r.dropUnwanted(ctx); err != nil {
+		return false, err
+	}
+	now := r.opts.Now()
+	p := r.nextBatch(now)
+	switch {
+	case len(p.expired) > 0:
+		for i := range p.expired {
+			result := ResultExpired
+			if r.confirmations && r.queue.Attempts == 0 {
+				result = ResultDropped // no server failed: its turn never came
+			}
+			r.recordResult(ctx, p.expired[i:i+1], false, result, nil, 0, now)
+		}
+		return true, r.writeSettlement(ctx, registry.TraySettlement{Keep: true, Leave: mailIDs(p.expired), Attempts: r.queue.Attempts})
+	case p.wait > 0:
+		return false, r.releaseQueue(ctx, p.wait, r.queue.Attempts)
+	case len(p.mails) == 0 || now.Sub(r.began) >= claimRunFor || ctx.Err() != nil:
+		return false, r.releaseQueue(ctx, 0, r.queue.Attempts)
+	}
+	return r.sendBatch(ctx, &p)
+}
+
+// dropUnwanted takes out the letters about apps of which the recipient wants to hear no more, and questions where no more
+// are wanted.
+func (r *claimRun) dropUnwanted(ctx context.Context) error {
+	if len(r.queue.Letters) == 0 {
+		return nil
+	}
+	unwanted, err := r.unwantedMails(ctx)
+	if err != nil {
+		return err
+	}
+	if len(unwanted) == 0 {
+		return nil
+	}
+	for i := range unwanted {
+		r.recordResult(ctx, unwanted[i:i+1], false, ResultUnwanted, nil, 0, r.opts.Now())
+	}
+	return r.writeSettlement(ctx, registry.TraySettlement{Keep: true, Leave: mailIDs(unwanted), Attempts: r.queue.Attempts, Parcel: r.queue.Parcel})
+}
+
+func (r *claimRun) unwantedMails(ctx context.Context) ([]registry.TrayLetter, error) {
+	refused := false
+	var err error
+	if r.confirmations {
+		if refused, err = r.opts.MailQueues.QuestionsRefused(ctx, r.recipient); err != nil {
+			return nil, err
+		}
+	}
+	off := make([]bool, len(r.queue.Letters))
+	if r.opts.Suppressions != nil && !refused {
+		subs := make([]registry.Subscription, len(r.queue.Letters))
+		for i := range subs {
+			l := &r.queue.Letters[i].Letter
+			subs[i] = registry.Subscription{App: l.ClientID, Recipient: incident.RecipientKey(l.To)}
+		}
+		if off, err = r.opts.Suppressions.Suppressed(ctx, subs); err != nil {
+			return nil, err
+		}
+	}
+	var out []registry.TrayLetter
+	for i, l := range r.queue.Letters {
+		if (off[i] || refused) && l.Unreadable == nil {
+			out = append(out, l)
+		}
+	}
+	return out, nil
+}
+
+func (r *claimRun) sendBatch(ctx context.Context, p *batch) (bool, error) {
+	began := r.opts.Now()
+	msg, err := r.composeBatch(p)
+	if err != nil {
+		r.recordResult(ctx, p.mails, p.digest, ResultUnreadable, &SendError{Err: err}, 0, began)
+		return true, r.writeSettlement(ctx, registry.TraySettlement{Keep: true, Leave: mailIDs(p.mails), Attempts: r.queue.Attempts})
+	}
+	if fz := p.encodePin(); p.digest && fz != r.queue.Parcel {
+		if err := r.writeSettlement(ctx, registry.TraySettlement{Keep: true, Parcel: fz, Attempts: r.queue.Attempts}); err != nil {
+			return false, err
+		}
+	}
+	sendCtx, cancel := context.WithTimeout(ctx, sendWithin)
+	defer cancel()
+	cause := r.opts.Transport.Send(sendCtx, msg)
+	if cause == nil {
+		window := r.currentWindow(began)
+		err := r.writeSettlement(ctx, registry.TraySettlement{
+			Keep: true, Leave: mailIDs(p.mails), WindowAt: window.at, Sent: window.sent + 1, Threads: r.digestThreads(p, msg),
+		})
+		r.recordResult(ctx, p.mails, p.digest, ResultSent, nil, 0, began)
+		return err == nil, err
+	}
+	return r.settleFailure(ctx, p, asSendError(cause), began)
+}
+
+const (
+	// threadKeep is how long it matters which digest told of an incident: longer than one stays open
+	// without news.
+	threadKeep = 35 * day
+	// endedKeep is how long it matters after the incident's end, for one that opens anew.
+	endedKeep = day
+)
+
+// digestThreads are the digests that later mails will answer, after a parcel was sent.
+func (r *claimRun) digestThreads(p *batch, sent *Message) []registry.TrayThread {
+	var out []registry.TrayThread
+	for i := range p.mails {
+		l := &p.mails[i].Letter
+		id, known := r.queue.Threads[l.Mail.Incident]
+		if p.digest && !known && (l.First == 0 || l.First == l.Mail.N) {
+			id, known = sent.ID, true
+		}
+		if !known {
+			continue
+		}
+		keep := threadKeep
+		if endsIncident(l.Mail.Kind) {
+			keep = endedKeep
+		}
+		out = append(out, registry.TrayThread{Incident: l.Mail.Incident, MessageID: id, Keep: keep})
+	}
+	return out
+}
+
+func (r *claimRun) settleFailure(ctx context.Context, p *batch, cause *SendError, began time.Time) (bool, error) {
+	if cause.Permanent {
+		leave := p.mails
+		if cause.BadAddress { // all that waits for this address would be refused like this
+			leave = mailsToSameAddress(r.queue.Letters, &p.mails[0])
+			r.markBounced(ctx, leave, cause.Code)
+		}
+		r.recordResult(ctx, leave, p.digest, ResultRefused, cause, 0, began)
+		err := r.writeSettlement(ctx, registry.TraySettlement{Keep: true, Leave: mailIDs(leave), Attempts: r.queue.Attempts})
+		return err == nil, err
+	}
+	delay := RetryDelay(r.queue.Attempts + 1)
+	if cause.Server {
+		delay = min(delay, serverWait)
+	}
+	r.recordResult(ctx, p.mails, p.digest, ResultDeferred, cause, delay, began)
+	return false, r.releaseQueue(ctx, delay, r.queue.Attempts+1)
+}
+
+// mailsToSameAddress lists the letters to the address of one; unreadable ones are taken for such.
+func mailsToSameAddress(ls []registry.TrayLetter, one *registry.TrayLetter) []registry.TrayLetter {
+	var out []registry.TrayLetter
+	for _, l := range ls {
+		if l.Unreadable != nil || incident.RecipientKey(l.Letter.To) == incident.RecipientKey(one.Letter.To) {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// markBounced marks the address at each of the apps that wrote to it. A mark that fails is made by the
+// next mail that bounces.
+func (r *claimRun) markBounced(ctx context.Context, ls []registry.TrayLetter, code int) {
+	if r.opts.Bounces == nil {
+		return
+	}
+	bctx, cancel := settleContext(ctx)
+	defer cancel()
+	done := map[partner.ClientID]bool{}
+	for i := range ls {
+		l := &ls[i].Letter
+		if ls[i].Unreadable != nil || done[l.ClientID] {
+			continue
+		}
+		done[l.ClientID] = true
+		if err := r.opts.Bounces.Bounced(bctx, l.ClientID, l.To, code); err != nil {
+			r.opts.Log.WarnContext(ctx, "bounced address not marked, the next mail marks it", "app", string(l.ClientID), "recipient", r.recipient, "err", err)
+		}
+	}
+}
+
+func (r *claimRun) composeBatch(p *batch) (*Message, error) {
+	if p.digest {
+		ls := make([]*incident.RecipientMail, len(p.mails))
+		for i := range p.mails {
+			ls[i] = &p.mails[i].Letter
+		}
+		return r.opts.Composer.ComposeDigest(ls, p.at)
+	}
+	if err := p.mails[0].Unreadable; err != nil {
+		return nil, err
+	}
+	return r.opts.Composer.ComposeReply(&p.mails[0].Letter, r.queue.Threads)
+}
+
+type dailyWindow struct {
+	at   time.Time
+	sent int
+}
+
+// currentWindow is the running day that a mail sent now counts to. That of questions begins with the last one.
+func (r *claimRun) currentWindow(now time.Time) dailyWindow {
+	if r.queue.WindowAt.IsZero() || !now.Before(r.queue.WindowAt.Add(day)) {
+		return dailyWindow{at: now}
+	}
+	if r.confirmations {
+		return dailyWindow{now, r.queue.Sent}
+	}
+	return dailyWindow{r.queue.WindowAt, r.queue.Sent}
+}
+
+// writeSettlement writes down, also while the process stops, and keeps the round's view in step.
+func (r *claimRun) writeSettlement(ctx context.Context, t registry.TraySettlement) error {
+	if t.WindowAt.IsZero() {
+		t.WindowAt, t.Sent = r.queue.WindowAt, r.queue.Sent
+	}
+	t.Oldest = r.oldestRemaining(t.Leave)
+	sctx, cancel := settleContext(ctx)
+	defer cancel()
+	out, _, err := r.opts.MailQueues.SettleTray(sctx, r.recipient, r.token, t)
+	if err != nil {
+		return err
+	}
+	if out != registry.SettleDone {
+		return errClaimLost
+	}
+	r.queue.Attempts, r.queue.WindowAt, r.queue.Sent, r.queue.Parcel = t.Attempts, t.WindowAt, t.Sent, t.Parcel
+	r.queue.Letters = mailsWithout(r.queue.Letters, t.Leave)
+	for _, th := range t.Threads {
+		r.queue.Threads[th.Incident] = th.MessageID
+	}
+	return nil
+}
+
+// oldestRemaining is when the oldest of the letters arrived that stay, zero when none does.
+func (r *claimRun) oldestRemaining(leave []string) time.Time {
+	var oldest time.Time
+	for _, l := range mailsWithout(r.queue.Letters, leave) {
+		if oldest.IsZero() || l.Arrived.Before(oldest) {
+			oldest = l.Arrived
+		}
+	}
+	return oldest
+}
+
+// errClaimLost ends a round whose claim went to another: it took longer than its lease.
+var errClaimLost = errors.New("the claim of the tray was lost")
+
+// releaseQueue gives the tray back and has somebody look again when something waits.
+func (r *claimRun) releaseQueue(ctx context.Context, delay time.Duration, attempts int) error {
+	sctx, cancel := settleContext(ctx)
+	defer cancel()
+	_, left, err := r.opts.MailQueues.SettleTray(sctx, r.recipient, r.token, registry.TraySettlement{
+		Delay: delay, Attempts: attempts, WindowAt: r.queue.WindowAt, Sent: r.queue.Sent, Parcel: r.queue.Parcel, Oldest: r.oldestRemaining(nil),
+	})
+	if err != nil || left == 0 {
+		return err
+	}
+	return r.wakeAfter(sctx, r.recipient, delay)
+}
+
+// wakeAfter has the mailer come after a delay. A wake-up that fails is made good by FindDue's caller.
+func (s *Sender) wakeAfter(ctx context.Context, recipient string, delay time.Duration) error {
+	if s.opts.Waker == nil {
+		return nil
+	}
+	if err := s.opts.Waker.EnqueuePost(ctx, recipient, s.opts.Now().Add(delay).UnixMilli(), delay); err != nil {
+		s.opts.Log.WarnContext(ctx, "mailer not woken, the loop of mails will do it", "recipient", recipient, "err", err)
+	}
+	return nil
+}
+
+// Backlog is what waits in some trays.
+type Backlog struct {
+	// Mails counts all, Oldest is how long the one that is late for longest is.
+	Mails  int
+	Oldest time.Duration
+	// Due are the recipients whose tray is due.
+	Due []string
+}
+
+// FindDue looks at some trays, from a place on, and says where to go on; more is false behind the last of them.
+// It MUST be called every few seconds for all of them, by one process at a time for economy, and Wake for those that are due.
+func (s *Sender) FindDue(ctx context.Context, after registry.TrayPlace) (b Backlog, next registry.TrayPlace, more bool, err error) {
+	trays, next, more, err := s.opts.MailQueues.Trays(ctx, after)
+	now := s.opts.Now()
+	for _, t := range trays {
+		b.Mails += t.Letters
+		b.Oldest = max(b.Oldest, t.Overdue(now))
+		if !t.Due.After(now) {
+			b.Due = append(b.Due, t.Recipient)
+		}
+	}
+	return b, next, more, err
+}
+
+// Wake wakes the mailer for a tray that is due. The same one is woken once a minute: the task before may have been lost, or wait
+// still.
+func (s *Sender) Wake(ctx context.Context, recipient string) error {
+	return s.opts.Waker.EnqueuePost(ctx, recipient, s.opts.Now().UnixMilli()/time.Minute.Milliseconds(), 0)
+}
+
+func mailIDs(ls []registry.TrayLetter) []string {
+	out := make([]string, len(ls))
+	for i := range ls {
+		out[i] = ls[i].ID
+	}
+	return out
+}
+
+func mailsWithout(ls []registry.TrayLetter, leave []string) []registry.TrayLetter {
+	gone := make(map[string]bool, len(leave))
+	for _, id := range leave {
+		gone[id] = true
+	}
+	out := make([]registry.TrayLetter, 0, len(ls))
+	for _, l := range ls {
+		if !gone[l.ID] {
+			out = append(out, l)
+		}
+	}
+	return out
+}
