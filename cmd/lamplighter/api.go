@@ -78,7 +78,7 @@ func (f *apiFlags) sendAndPrint(ctx context.Context, a *commandEnv, r client.Req
 	if !json.Valid(answer.Body) {
 		return client.ErrUnexpectedAnswer
 	}
-	return f.newPrinter(a).One(answer.Body)
+	return f.newPrinter(a).PrintDocument(answer.Body)
 }
 
 // printResource prints one resource.
@@ -121,7 +121,7 @@ func (f *listFlags) printList(ctx context.Context, a *commandEnv, path string, q
 	if err != nil {
 		return err
 	}
-	return f.newPrinter(a).List(items, columns, empty)
+	return f.newPrinter(a).PrintList(items, columns, empty)
 }
 
 // buildQuery drops the parameters that are empty.

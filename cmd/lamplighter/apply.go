@@ -166,7 +166,7 @@ func (c *applyCmd) printDocument(a *commandEnv, v any) error {
 	if err != nil {
 		return err
 	}
-	return c.newPrinter(a).One(text)
+	return c.newPrinter(a).PrintDocument(text)
 }
 
 func colourDiffLine(sign byte, line string) string {

@@ -196,7 +196,7 @@ func (f *secretFlags) requestSecret(ctx context.Context, a *commandEnv, api *api
 		fmt.Fprintln(a.stderr, done)
 		return nil
 	case api.Output != output.Table && f.ShowSecret:
-		return api.newPrinter(a).One(answer.Body)
+		return api.newPrinter(a).PrintDocument(answer.Body)
 	}
 	return api.printSuccess(a, done)
 }

@@ -76,7 +76,7 @@ func (c *changesGetCmd) Run(ctx context.Context, a *commandEnv) error {
 	if err := json.Unmarshal(answer.Body, &doc); err != nil || doc.InStep == nil {
 		return client.ErrUnexpectedAnswer
 	}
-	if err := c.newPrinter(a).One(answer.Body); err != nil {
+	if err := c.newPrinter(a).PrintDocument(answer.Body); err != nil {
 		return err
 	}
 	if !*doc.InStep {

@@ -54,7 +54,7 @@ func (c *doctorCmd) Run(ctx context.Context, a *commandEnv) error {
 		}
 	}
 	p := output.Printer{Out: a.stdout, Format: c.Output, Colour: wantsColour(a.stdout, a.environ)}
-	err = p.List(items, []output.Column{
+	err = p.PrintList(items, []output.Column{
 		{Title: "CHECK", Path: "check"}, {Title: "RESULT", Path: "result"}, {Title: "DETAIL", Path: "detail"}, {Title: "WHAT TO DO", Path: "advice"},
 	}, "")
 	if err == nil && failed > 0 {

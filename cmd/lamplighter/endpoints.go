@@ -60,7 +60,7 @@ func (c *endpointsListCmd) Run(ctx context.Context, a *commandEnv) error {
 		}
 		items = append(items, item)
 	}
-	return c.newPrinter(a).List(items, []output.Column{
+	return c.newPrinter(a).PrintList(items, []output.Column{
 		{Title: "ENDPOINT", Path: "endpoint"},
 		{Title: "ON", Path: "enabled"},
 		{Title: "OFF BY", Path: "off_by"},
@@ -161,7 +161,7 @@ func (c *endpointsTestCmd) Run(ctx context.Context, a *commandEnv) error {
 	if err := json.Unmarshal(answer.Body, &result); err != nil || result.Outcome == "" {
 		return client.ErrUnexpectedAnswer
 	}
-	if err := c.newPrinter(a).One(answer.Body); err != nil {
+	if err := c.newPrinter(a).PrintDocument(answer.Body); err != nil {
 		return err
 	}
 	if result.Outcome == "unchecked" {

@@ -87,7 +87,7 @@ func (c *jobsWaitCmd) Run(ctx context.Context, a *commandEnv) error {
 		return err
 	}
 	if c.Output != output.Table {
-		err = c.newPrinter(a).One(body)
+		err = c.newPrinter(a).PrintDocument(body)
 	} else {
 		_, err = fmt.Fprintln(a.stdout, job.describeJob(c.ID))
 	}

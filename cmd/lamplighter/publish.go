@@ -66,9 +66,9 @@ func (c *publishCmd) Run(ctx context.Context, a *commandEnv) error {
 		fmt.Fprintf(a.stderr, "The service had accepted it under the key %s already, by an earlier try: nothing was published twice.\n", c.IdempotencyKey)
 	}
 	if c.Output != output.Table {
-		return c.newPrinter(a).One(answer.Body)
+		return c.newPrinter(a).PrintDocument(answer.Body)
 	}
-	return c.newPrinter(a).List([]json.RawMessage{answer.Body}, []output.Column{
+	return c.newPrinter(a).PrintList([]json.RawMessage{answer.Body}, []output.Column{
 		{Title: "ID", Path: "id"}, {Title: "TENANT", Path: "tenant"}, {Title: "SEQUENCE", Path: "sequence"}, {Title: "APPS", Path: "apps"},
 	}, "")
 }

@@ -47,7 +47,7 @@ func (c *tokenCreateCmd) Run(ctx context.Context, a *commandEnv) error {
 		return client.ErrUnexpectedAnswer
 	}
 	if c.Output != output.Table {
-		return c.newPrinter(a).One(answer.Body)
+		return c.newPrinter(a).PrintDocument(answer.Body)
 	}
 	fmt.Fprintln(a.stdout, client.DropUnprintable(made.Token))
 	fmt.Fprintf(a.stderr, "It is shown this once. End it with: lamplighter token revoke %s\n", client.DropUnprintable(made.ID))

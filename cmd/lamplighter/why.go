@@ -33,12 +33,12 @@ func (c *whyCmd) Run(ctx context.Context, a *commandEnv) error {
 		return client.ErrUnexpectedAnswer
 	}
 	if c.Output != output.Table {
-		err = c.newPrinter(a).One(answer.Body)
+		err = c.newPrinter(a).PrintDocument(answer.Body)
 	} else {
 		fmt.Fprintln(a.stdout, client.DropUnprintable(doc.Words))
 		if len(doc.Deliveries) > 0 {
 			fmt.Fprintln(a.stdout)
-			err = c.newPrinter(a).List(doc.Deliveries, []output.Column{
+			err = c.newPrinter(a).PrintList(doc.Deliveries, []output.Column{
 				{Title: "AT", Path: "at"},
 				{Title: "CHANGE", Path: "change_type"},
 				{Title: "ATTEMPT", Path: "attempt"},
@@ -95,7 +95,7 @@ func (c *resyncCmd) Run(ctx context.Context, a *commandEnv) error {
 		return c.followJob(ctx, a, cl, *started.Tenants, started.Job)
 	}
 	if c.Output != output.Table {
-		return c.newPrinter(a).One(answer.Body)
+		return c.newPrinter(a).PrintDocument(answer.Body)
 	}
 	fmt.Fprintf(a.stdout, "%s is told of %s again.\n", c.App, apply.FormatCount(*started.Tenants, "tenant"))
 	if started.Job != "" {

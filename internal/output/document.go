@@ -22,11 +22,11 @@ type object []field
 // maxDepth is above the nesting of any answer.
 const maxDepth = 64
 
-// parse reads one JSON text and keeps the order of members.
-func parse(text []byte) (any, error) {
+// parseDocument reads one JSON text and keeps the order of members.
+func parseDocument(text []byte) (any, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
-	v, err := value(d, 0)
+	v, err := readValue(d, 0)
 	if err != nil {
 		return nil, fmt.Errorf("read the answer: %w", err)
 	}
@@ -35,7 +35,7 @@ func parse(text []byte) (any, error) {
 
 var errDeep = errors.New("it is nested too deeply")
 
-func value(d *json.Decoder, depth int) (any, error) {
+func readValue(d *json.Decoder, depth int) (any, error) {
 	t, err := d.Token()
 	if err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func value(d *json.Decoder, depth int) (any, error) {
 	if open == '[' {
 		list := []any{}
 		for d.More() {
-			v, err := value(d, depth+1)
+			v, err := readValue(d, depth+1)
 			if err != nil {
 				return nil, err
 			}
@@ -65,7 +65,7 @@ func value(d *json.Decoder, depth int) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		v, err := value(d, depth+1)
+		v, err := readValue(d, depth+1)
 		if err != nil {
 			return nil, err
 		}
@@ -85,8 +85,8 @@ func (o object) get(name string) (any, bool) {
 	return nil, false
 }
 
-// at follows a dotted path of members; absent members are nil.
-func at(v any, path string) any {
+// lookupPath follows a dotted path of members; absent members are nil.
+func lookupPath(v any, path string) any {
 	for name := range strings.SplitSeq(path, ".") {
 		o, ok := v.(object)
 		if !ok {
@@ -97,13 +97,13 @@ func at(v any, path string) any {
 	return v
 }
 
-// text is a value in one cell: lists are joined, objects stay JSON.
-func text(v any) string {
+// formatValue is a value in one cell: lists are joined, objects stay JSON.
+func formatValue(v any) string {
 	switch v := v.(type) {
 	case nil:
 		return ""
 	case string:
-		return coarse(v)
+		return truncateTime(v)
 	case json.Number:
 		return v.String()
 	case bool:
@@ -111,13 +111,13 @@ func text(v any) string {
 	case []any:
 		parts := make([]string, len(v))
 		for i, item := range v {
-			parts[i] = text(item)
+			parts[i] = formatValue(item)
 		}
 		return strings.Join(parts, ", ")
 	case object:
 		parts := make([]string, 0, len(v))
 		for _, f := range v {
-			if s := text(f.value); s != "" {
+			if s := formatValue(f.value); s != "" {
 				parts = append(parts, f.name+"="+s)
 			}
 		}
@@ -126,11 +126,11 @@ func text(v any) string {
 	return fmt.Sprint(v)
 }
 
-// readable is a time as tables show it, whose rows are read by people: to the millisecond.
-const readable = "2006-01-02T15:04:05.000Z07:00"
+// tableTimeLayout is a time as tables show it, whose rows are read by people: to the millisecond.
+const tableTimeLayout = "2006-01-02T15:04:05.000Z07:00"
 
-// coarse cuts what a time says beyond milliseconds.
-func coarse(s string) string {
+// truncateTime cuts what a time says beyond milliseconds.
+func truncateTime(s string) string {
 	if len(s) <= len("2006-01-02T15:04:05.000Z") || s[10] != 'T' {
 		return s
 	}
@@ -138,5 +138,5 @@ func coarse(s string) string {
 	if err != nil {
 		return s
 	}
-	return t.Truncate(time.Millisecond).Format(readable)
+	return t.Truncate(time.Millisecond).Format(tableTimeLayout)
 }

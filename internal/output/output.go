@@ -31,20 +31,20 @@ type Printer struct {
 	Colour bool
 }
 
-// List prints items, each one JSON text: a table with the columns, an array, or a YAML sequence.
+// PrintList prints items, each one JSON text: a table with the columns, an array, or a YAML sequence.
 // Empty says in a table that there is nothing.
-func (p Printer) List(items []json.RawMessage, columns []Column, empty string) error {
+func (p Printer) PrintList(items []json.RawMessage, columns []Column, empty string) error {
 	switch p.Format {
 	case JSON:
 		if items == nil {
 			items = []json.RawMessage{}
 		}
-		return p.json(items)
+		return p.printJSON(items)
 	case YAML:
 		docs := make([]any, len(items))
 		for i, item := range items {
 			var err error
-			if docs[i], err = parse(item); err != nil {
+			if docs[i], err = parseDocument(item); err != nil {
 				return err
 			}
 		}
@@ -59,45 +59,45 @@ func (p Printer) List(items []json.RawMessage, columns []Column, empty string) e
 		rows[0] = append(rows[0], c.Title)
 	}
 	for _, item := range items {
-		doc, err := parse(item)
+		doc, err := parseDocument(item)
 		if err != nil {
 			return err
 		}
 		row := make([]string, len(columns))
 		for i, c := range columns {
-			row[i] = cell(text(at(doc, c.Path)))
+			row[i] = sanitizeCell(formatValue(lookupPath(doc, c.Path)))
 		}
 		rows = append(rows, row)
 	}
-	return p.table(rows, true)
+	return p.printTable(rows, true)
 }
 
-// One prints a document: its members line by line, JSON or YAML.
-func (p Printer) One(item []byte) error {
+// PrintDocument prints a document: its members line by line, JSON or YAML.
+func (p Printer) PrintDocument(item []byte) error {
 	switch p.Format {
 	case JSON:
-		return p.json(json.RawMessage(item))
+		return p.printJSON(json.RawMessage(item))
 	case YAML:
-		doc, err := parse(item)
+		doc, err := parseDocument(item)
 		if err != nil {
 			return err
 		}
 		return writeYAML(p.Out, doc)
 	}
-	doc, err := parse(item)
+	doc, err := parseDocument(item)
 	if err != nil {
 		return err
 	}
 	var rows [][]string
-	flatten(&rows, "", doc)
-	return p.table(rows, false)
+	flattenDocument(&rows, "", doc)
+	return p.printTable(rows, false)
 }
 
-// flatten lists the members of a document that say something, nested ones by their path.
-func flatten(rows *[][]string, prefix string, v any) {
+// flattenDocument lists the members of a document that say something, nested ones by their path.
+func flattenDocument(rows *[][]string, prefix string, v any) {
 	add := func(name string, v any) {
-		if s := cell(text(v)); s != "" {
-			*rows = append(*rows, []string{cell(name), s})
+		if s := sanitizeCell(formatValue(v)); s != "" {
+			*rows = append(*rows, []string{sanitizeCell(name), s})
 		}
 	}
 	o, ok := v.(object)
@@ -112,11 +112,11 @@ func flatten(rows *[][]string, prefix string, v any) {
 		}
 		switch value := f.value.(type) {
 		case object:
-			flatten(rows, name, value)
+			flattenDocument(rows, name, value)
 		case []any:
-			if list, nested := objects(value); nested {
+			if list, nested := asObjectList(value); nested {
 				for i, item := range list {
-					flatten(rows, fmt.Sprintf("%s[%d]", name, i), item)
+					flattenDocument(rows, fmt.Sprintf("%s[%d]", name, i), item)
 				}
 				continue
 			}
@@ -127,8 +127,8 @@ func flatten(rows *[][]string, prefix string, v any) {
 	}
 }
 
-// objects reports whether a list holds objects.
-func objects(list []any) ([]any, bool) {
+// asObjectList reports whether a list holds objects.
+func asObjectList(list []any) ([]any, bool) {
 	if len(list) == 0 {
 		return nil, false
 	}
@@ -136,7 +136,7 @@ func objects(list []any) ([]any, bool) {
 	return list, ok
 }
 
-func (p Printer) json(v any) error {
+func (p Printer) printJSON(v any) error {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetIndent("", "  ")
@@ -148,8 +148,8 @@ func (p Printer) json(v any) error {
 	return err
 }
 
-// table aligns rows; the first is a heading.
-func (p Printer) table(rows [][]string, heading bool) error {
+// printTable aligns rows; the first is a heading.
+func (p Printer) printTable(rows [][]string, heading bool) error {
 	var widths []int
 	for _, row := range rows {
 		for i, s := range row {
@@ -165,7 +165,7 @@ func (p Printer) table(rows [][]string, heading bool) error {
 		for i, s := range row {
 			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(s)+2)
 			if n > 0 || !heading {
-				s = p.paint(s)
+				s = p.colourCell(s)
 			}
 			line.WriteString(s + pad)
 		}
@@ -175,8 +175,8 @@ func (p Printer) table(rows [][]string, heading bool) error {
 	return err
 }
 
-// paint colours the words that say good or bad.
-func (p Printer) paint(s string) string {
+// colourCell colours the words that say good or bad.
+func (p Printer) colourCell(s string) string {
 	if !p.Colour {
 		return s
 	}
@@ -202,8 +202,8 @@ const (
 // maxCell keeps one long value from breaking a table.
 const maxCell = 120
 
-// cell makes a value fit for one line of a terminal.
-func cell(s string) string {
+// sanitizeCell makes a value fit for one line of a terminal.
+func sanitizeCell(s string) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n' || r == '\t':

@@ -16,7 +16,7 @@ const answer = `{"z":"last first","n":12,"f":1.5,"on":true,"none":null,"list":["
 func one(t *testing.T, format output.Format, doc string) string {
 	t.Helper()
 	var b strings.Builder
-	if err := (output.Printer{Out: &b, Format: format}).One([]byte(doc)); err != nil {
+	if err := (output.Printer{Out: &b, Format: format}).PrintDocument([]byte(doc)); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
@@ -79,7 +79,7 @@ func FuzzYAMLSaysWhatJSONSays(f *testing.F) {
 			return
 		}
 		var b strings.Builder
-		if err := (output.Printer{Out: &b, Format: output.YAML}).One([]byte(doc)); err != nil {
+		if err := (output.Printer{Out: &b, Format: output.YAML}).PrintDocument([]byte(doc)); err != nil {
 			return
 		}
 		var got any
@@ -117,7 +117,7 @@ func TestListInEachFormat(t *testing.T) {
 		output.JSON:  "[\n  {\n    \"id\": \"a\",\n    \"o\": {\n      \"state\": \"open\"\n    }\n  },\n  {\n    \"id\": \"longer\\u001b[2J\"\n  }\n]\n",
 	} {
 		var b strings.Builder
-		if err := (output.Printer{Out: &b, Format: format}).List(items, columns, "none"); err != nil {
+		if err := (output.Printer{Out: &b, Format: format}).PrintList(items, columns, "none"); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(want, b.String()); diff != "" {
@@ -126,7 +126,7 @@ func TestListInEachFormat(t *testing.T) {
 	}
 	for format, want := range map[output.Format]string{output.Table: "There is none.\n", output.JSON: "[]\n", output.YAML: "[]\n"} {
 		var b strings.Builder
-		if err := (output.Printer{Out: &b, Format: format}).List(nil, columns, "There is none."); err != nil || b.String() != want {
+		if err := (output.Printer{Out: &b, Format: format}).PrintList(nil, columns, "There is none."); err != nil || b.String() != want {
 			t.Errorf("%s: %q, %v", format, b.String(), err)
 		}
 	}
@@ -158,7 +158,7 @@ func TestColoursWhereAsked(t *testing.T) {
 	items := []json.RawMessage{json.RawMessage(`{"s":"failing"}`), json.RawMessage(`{"s":"healthy"}`), json.RawMessage(`{"s":"other"}`)}
 	var b strings.Builder
 	p := output.Printer{Out: &b, Format: output.Table, Colour: true}
-	if err := p.List(items, []output.Column{{Title: "S", Path: "s"}}, ""); err != nil {
+	if err := p.PrintList(items, []output.Column{{Title: "S", Path: "s"}}, ""); err != nil {
 		t.Fatal(err)
 	}
 	if want := "S\n\x1b[31mfailing\x1b[0m\n\x1b[32mhealthy\x1b[0m\nother\n"; b.String() != want {
@@ -178,7 +178,7 @@ func TestOneRefusesWhatIsNoAnswer(t *testing.T) {
 	t.Parallel()
 	for _, doc := range []string{"", "{", `{"a":}`, strings.Repeat("[", 100) + strings.Repeat("]", 100)} {
 		for _, format := range []output.Format{output.Table, output.YAML} {
-			if err := (output.Printer{Out: &strings.Builder{}, Format: format}).One([]byte(doc)); err == nil {
+			if err := (output.Printer{Out: &strings.Builder{}, Format: format}).PrintDocument([]byte(doc)); err == nil {
 				t.Errorf("%s accepts %q", format, doc)
 			}
 		}

@@ -15,20 +15,20 @@ import (
 func writeYAML(w io.Writer, v any) error {
 	e := yaml.NewEncoder(w)
 	e.SetIndent(2)
-	if err := e.Encode(node(v)); err != nil {
+	if err := e.Encode(buildYAMLNode(v)); err != nil {
 		return fmt.Errorf("print YAML: %w", err)
 	}
 	return e.Close()
 }
 
-func node(v any) *yaml.Node {
+func buildYAMLNode(v any) *yaml.Node {
 	scalar := func(tag, value string) *yaml.Node {
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: value}
 	}
 	switch v := v.(type) {
 	case string:
 		n := scalar("!!str", v)
-		if oldBool(v) {
+		if isYAML11Bool(v) {
 			n.Style = yaml.DoubleQuotedStyle
 		}
 		return n
@@ -45,7 +45,7 @@ func node(v any) *yaml.Node {
 			n.Style = yaml.FlowStyle
 		}
 		for _, item := range v {
-			n.Content = append(n.Content, node(item))
+			n.Content = append(n.Content, buildYAMLNode(item))
 		}
 		return n
 	case object:
@@ -54,14 +54,14 @@ func node(v any) *yaml.Node {
 			n.Style = yaml.FlowStyle
 		}
 		for _, f := range v {
-			n.Content = append(n.Content, node(f.name), node(f.value))
+			n.Content = append(n.Content, buildYAMLNode(f.name), buildYAMLNode(f.value))
 		}
 		return n
 	}
 	return scalar("!!null", "null")
 }
 
-// oldBool reports whether readers of YAML 1.1 take the plain word for true or false.
-func oldBool(s string) bool {
+// isYAML11Bool reports whether readers of YAML 1.1 take the plain word for true or false.
+func isYAML11Bool(s string) bool {
 	return slices.Contains([]string{"y", "n", "yes", "no", "on", "off"}, strings.ToLower(s))
 }
