@@ -22,7 +22,7 @@ func (t *Tracker) NeedsConfirmations(app *partner.App) bool {
 func (t *Tracker) addressesToConfirm(app *partner.App) []string {
 	var out []string
 	for _, e := range app.Addresses() {
-		if m, ok := app.MarkOf(e); ok && m.State == partner.Unconfirmed && t.opts.Now().Sub(m.Since) < requestWithin && app.Asks(e) {
+		if m, ok := app.MarkOf(e); ok && m.State == partner.Unconfirmed && t.opts.Now().Sub(m.Since) < requestWithin && app.IsConfirmationTarget(e) {
 			out = append(out, e)
 		}
 	}

@@ -167,7 +167,7 @@ func (t *Tracker) findAudience(ctx context.Context, app *partner.App, k partner.
 	if err := t.loadBacklog(ctx, app, k, &a); err != nil {
 		return a, err
 	}
-	all, marked := app.Reachable()
+	all, marked := app.ReachableRecipients()
 	switch {
 	case !app.Endpoint(k).SendErrorEmails:
 		for _, to := range all {

@@ -14,7 +14,7 @@ func (w *world) switched(app partner.ClientID) {
 	w.Helper()
 	rec := ok[registry.AppRecord](w)(w.reg.App(w.Context(), app))
 	ok[mailbox.Wake](w)(w.box.ApplySwitch(w.Context(), "n", mailbox.Switch{
-		Life: mailbox.Life{App: app, Birth: rec.Birth}, Revision: rec.Revision, EndpointRevision: rec.EndpointRevision, On: rec.App.Delivering(partner.Online),
+		Life: mailbox.Life{App: app, Birth: rec.Birth}, Revision: rec.Revision, EndpointRevision: rec.EndpointRevision, On: rec.App.IsDelivering(partner.Online),
 	}))
 }
 

@@ -55,7 +55,7 @@ func encodeDocument(d document) ([]byte, error) {
 func (f *Feed) viewAllApps() []app {
 	apps := []app{}
 	for _, e := range f.opts.Apps.All() {
-		if e.Rec.App.Integrated() {
+		if e.Rec.App.HasIntegration() {
 			apps = append(apps, f.viewApp(&e.Rec.App))
 		}
 	}
@@ -67,7 +67,7 @@ func (f *Feed) viewChangedApps(changed, removed []partner.ClientID) (apps []app,
 	apps, gone = []app{}, []partner.ClientID{}
 	for _, list := range [][]partner.ClientID{changed, removed} {
 		for _, id := range list {
-			if e, ok := f.opts.Apps.App(id); ok && e.Rec.App.Integrated() {
+			if e, ok := f.opts.Apps.App(id); ok && e.Rec.App.HasIntegration() {
 				apps = append(apps, f.viewApp(&e.Rec.App))
 			} else {
 				gone = append(gone, id)

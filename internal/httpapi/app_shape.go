@@ -98,7 +98,7 @@ func (a *API) newAppAnswer(rec registry.AppRecord) appAnswer {
 		ErrorEmails: emptyIfNil(app.ErrorEmails), AddressProblems: listAddressProblems(&app), RequiredLicenses: emptyIfNil(app.RequiredLicenses), GrantedLicenses: emptyIfNil(app.GrantedLicenses),
 		MissingLicenses: app.MissingLicenses(),
 		PublicKeys:      emptyIfNil(app.PublicKeys), PublicKeyInfo: partner.DescribeKeys(app.PublicKeys), TokenAlgorithm: app.TokenAlgorithm, ProbeTenant: app.ProbeTenant,
-		BudgetFactor: app.Factor(),
+		BudgetFactor: app.EffectiveBudgetFactor(),
 		Endpoints: endpointsAnswer{
 			StateChange: a.newEndpointAnswer(&app, partner.StateChange), ERPSync: a.newEndpointAnswer(&app, partner.ERPSync),
 			QuoteConnector: a.newEndpointAnswer(&app, partner.QuoteConnector), Mirroring: a.newEndpointAnswer(&app, partner.Mirroring),
@@ -121,7 +121,7 @@ func (a *API) newEndpointAnswer(app *partner.App, k partner.EndpointKind) endpoi
 	if a.Licences.Usable(app, k, a.Environment) {
 		answer.Traffic = "on"
 	}
-	if e.On(a.Environment) {
+	if e.IsOn(a.Environment) {
 		answer.MissingLicense = a.Licences.Missing(app, k)
 	}
 	return answer
@@ -136,7 +136,7 @@ func emptyIfNil[T any](s []T) []T {
 }
 
 // readApp builds the app that a document describes on an app that holds what the document does
-// not say. Faults of type and name are collected; values are judged by partner.Validate.
+// not say. Faults of type and name are collected; values are judged by partner.ValidateApp.
 func readApp(o *objectReader, app partner.App) partner.App {
 	if id, ok := o.readString("client_id"); ok && id != string(app.ClientID) {
 		o.add(o.pointerTo("client_id"), "must be the client id of the path, or absent")
@@ -175,7 +175,7 @@ func readApp(o *objectReader, app partner.App) partner.App {
 }
 
 func readLicenses(o *objectReader, name string) ([]partner.License, bool) {
-	words, ok := o.readStrings(name, len(partner.Licenses()))
+	words, ok := o.readStrings(name, len(partner.AllLicenses()))
 	out := make([]partner.License, len(words))
 	for i, w := range words {
 		out[i] = partner.License(w)
@@ -187,7 +187,7 @@ func readEndpoint(o *objectReader) partner.Endpoint {
 	e := partner.Endpoint{SendErrorEmails: true}
 	e.URL, _ = o.readString("url")
 	urls := o.readObject("urls")
-	for _, env := range partner.Environments() {
+	for _, env := range partner.AllEnvironments() {
 		if u, ok := urls.readString(string(env)); ok && u != "" {
 			if e.URLs == nil {
 				e.URLs = map[partner.Environment]string{}
@@ -219,7 +219,7 @@ func appDocument(app partner.App) map[string]any {
 		"error_emails": toAnySlice(app.ErrorEmails), "required_licenses": toAnySlice(app.RequiredLicenses),
 		"granted_licenses": toAnySlice(app.GrantedLicenses), "public_keys": toAnySlice(app.PublicKeys),
 		"token_algorithm": string(app.TokenAlgorithm), "probe_tenant": app.ProbeTenant, "endpoints": endpoints,
-		"budget_factor": json.Number(strconv.Itoa(app.Factor())),
+		"budget_factor": json.Number(strconv.Itoa(app.EffectiveBudgetFactor())),
 	}
 }
 

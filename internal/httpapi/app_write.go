@@ -90,7 +90,7 @@ func (a *API) tryUpdateApp(c *call, id partner.ClientID, action string, change a
 	for i := range app.Endpoints {
 		app.Endpoints[i].SwitchedBy = c.actor.Name
 	}
-	app = partner.Normalize(app, before, a.Now().UTC())
+	app = partner.NormalizeApp(app, before, a.Now().UTC())
 	if c.role.Kind == Partner {
 		if app, w.warnings, err = a.requestConfirmations(app, before, w.warnings); err != nil {
 			return writeResult{}, err
@@ -107,7 +107,7 @@ func (a *API) tryUpdateApp(c *call, id partner.ClientID, action string, change a
 // requestConfirmations has the addresses asked that a partner's write brings, within the app's budget.
 func (a *API) requestConfirmations(app partner.App, before *partner.App, warnings []FieldError) (partner.App, []FieldError, error) {
 	now := a.Now().UTC()
-	app, unasked, err := partner.AskNew(app, before, now, a.NewAddresses*app.Factor())
+	app, unasked, err := partner.MarkNewUnconfirmed(app, before, now, a.NewAddresses*app.EffectiveBudgetFactor())
 	if beyond, ok := errors.AsType[*partner.NewAddressesError](err); ok {
 		wait := 24 * time.Hour
 		if !beyond.Until.IsZero() {
@@ -123,7 +123,7 @@ func (a *API) checkWrite(c *call, old *registry.AppRecord, app partner.App, sw *
 	if err := checkPermittedChanges(c.role, old, app); err != nil {
 		return nil, err
 	}
-	if err := partner.Validate(&app); err != nil {
+	if err := partner.ValidateApp(&app); err != nil {
 		return nil, err
 	}
 	var before *partner.App
@@ -206,7 +206,7 @@ func checkPermittedChanges(role Role, old *registry.AppRecord, app partner.App) 
 		check(sameSet(before.RequiredLicenses, app.RequiredLicenses), "/required_licenses", who)
 		check(before.TokenAlgorithm == app.TokenAlgorithm, "/token_algorithm", who)
 		check(before.ProbeTenant == app.ProbeTenant, "/probe_tenant", who)
-		check(before.Factor() == app.Factor(), "/budget_factor", who)
+		check(before.EffectiveBudgetFactor() == app.EffectiveBudgetFactor(), "/budget_factor", who)
 	}
 	if len(faults) > 0 {
 		return forbiddenProblem("The members named in errors may not be changed.", faults...)
@@ -230,7 +230,7 @@ func changedEndpointURLs(k partner.EndpointKind, e, before partner.Endpoint) []u
 	if e.URL != "" && e.URL != before.URL {
 		out = append(out, urlMember{pointer + "/url", e.URL})
 	}
-	for _, env := range partner.Environments() {
+	for _, env := range partner.AllEnvironments() {
 		if u := e.URLs[env]; u != "" && u != before.URLs[env] {
 			out = append(out, urlMember{pointer + "/urls/" + string(env), u})
 		}

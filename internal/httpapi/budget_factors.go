@@ -48,8 +48,8 @@ func (f *budgetFactors) roleFactor(ctx context.Context, role Role, now time.Time
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.known.put(string(role.App), knownFactor{rec.App.Factor(), now.Add(factorFor)})
-	return rec.App.Factor()
+	f.known.put(string(role.App), knownFactor{rec.App.EffectiveBudgetFactor(), now.Add(factorFor)})
+	return rec.App.EffectiveBudgetFactor()
 }
 
 // cachedFactor is what is known of an app. Where that is not fresh, the caller is the one to read it.

@@ -183,7 +183,7 @@ func (a *API) resyncAll(c *call, rec registry.AppRecord) (job string, tenants in
 
 // resyncTenants tells the tenants that are named: one call of an app at a time, and so many tenants a minute.
 func (a *API) resyncTenants(c *call, rec *registry.AppRecord, ts []tenant.ID) (int, error) {
-	app, factor := rec.App.ClientID, rec.App.Factor()
+	app, factor := rec.App.ClientID, rec.App.EffectiveBudgetFactor()
 	if !a.resyncing.tryAdd(app) {
 		return 0, tooManyRequestsProblem(budgetResyncs, "A resync of this app is under way: one at a time is taken. Try again after the time in Retry-After.", 0)
 	}

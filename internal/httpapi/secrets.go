@@ -90,7 +90,7 @@ func (a *API) tryRotateSecret(c *call, id partner.ClientID, r rotation) error {
 	if err != nil {
 		return err
 	}
-	app := partner.Normalize(old.App, &old.App, now)
+	app := partner.NormalizeApp(old.App, &old.App, now)
 	app.UpdatedAt = now // the secret changed, though nothing else did
 	rec, _, err := a.AppWriter.PutApp(c.ctx(), app, old.Revision, &next, c.actor, "app.rotate_secret")
 	if err != nil {

@@ -151,7 +151,7 @@ func (s *switchChecker) probeKey(app *partner.App, k partner.EndpointKind) strin
 // probeEndpoint asks one endpoint. It counts as a test, so that switching to and fro is no way around their
 // limit.
 func (s *switchChecker) probeEndpoint(ctx context.Context, app *partner.App, k partner.EndpointKind) (TestResult, error) {
-	if wait, ok := s.api.tests.takeMany(string(app.ClientID)+"/"+k.String(), 1, app.Factor(), s.api.Now()); !ok {
+	if wait, ok := s.api.tests.takeMany(string(app.ClientID)+"/"+k.String(), 1, app.EffectiveBudgetFactor(), s.api.Now()); !ok {
 		if !s.force {
 			return TestResult{}, tooManyRequestsProblem(budgetTests, "This endpoint was tried several times just now.", wait)
 		}

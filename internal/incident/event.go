@@ -125,7 +125,7 @@ type Switch struct {
 
 // ReadSwitch reads an endpoint's toggle. An endpoint without a URL counts as switched off by people.
 func ReadSwitch(e partner.Endpoint, env partner.Environment) Switch {
-	sw := Switch{On: e.On(env), At: e.SwitchedAt}
+	sw := Switch{On: e.IsOn(env), At: e.SwitchedAt}
 	if !e.Enabled {
 		sw.Reason = e.OffReason
 	}

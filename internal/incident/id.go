@@ -71,7 +71,7 @@ const confirmationQueuePrefix = "ask-"
 // ConfirmationQueue names the tray in which questions to an address wait, whatever its spelling. It is another one than the
 // recipient's own, so that no question can take a place, a turn or a day's mail from news.
 func ConfirmationQueue(address string) string {
-	return confirmationQueuePrefix + partner.QuestionKey(address)
+	return confirmationQueuePrefix + partner.ConfirmationKey(address)
 }
 
 // IsConfirmationQueue reports whether a tray is one for questions.

@@ -120,7 +120,7 @@ func (a *StatusReader) DeliveryStatus(ctx context.Context, changeID string) (Del
 			continue // an index entry without an approval, left by a crash: it is nobody's
 		}
 		o := readAppDelivery(c, &view.Record, s, views[i])
-		if o.State != Settled && (!e.Rec.App.Delivering(a.env) || views[i].Off) {
+		if o.State != Settled && (!e.Rec.App.IsDelivering(a.env) || views[i].Off) {
 			o.State, o.NextAttemptAt = Off, time.Time{}
 		}
 		o.ClientID = ids[i]

@@ -45,7 +45,7 @@ func (s *siege) set(id partner.ClientID, addresses ...string) ([]partner.FieldEr
 	}
 	next := old
 	next.ErrorEmails = addresses
-	next, warnings, err := partner.AskNew(partner.Normalize(next, &old, s.now), &old, s.now, partner.NewAddressesADay)
+	next, warnings, err := partner.MarkNewUnconfirmed(partner.NormalizeApp(next, &old, s.now), &old, s.now, partner.NewAddressesADay)
 	if err != nil {
 		return nil, err
 	}

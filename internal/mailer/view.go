@@ -59,7 +59,7 @@ func toneColor(k incident.Kind) htmltemplate.CSS {
 }
 
 // ConfirmWithin is how long the link of a confirmation mail is good.
-const ConfirmWithin = partner.QuestionFor
+const ConfirmWithin = partner.ConfirmationPeriod
 
 type detailRow struct{ Name, Value string }
 

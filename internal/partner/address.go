@@ -60,15 +60,15 @@ func (a App) WithMark(address string, m *AddressMark) App {
 	return a
 }
 
-// Unreachable is a recipient that gets no error mail, and why.
-type Unreachable struct {
+// UnreachableRecipient is a recipient that gets no error mail, and why.
+type UnreachableRecipient struct {
 	Address string
 	State   AddressState
 }
 
-// Reachable are the recipients that can get error mail, and those who cannot. Where no error email
+// ReachableRecipients are the recipients that can get error mail, and those who cannot. Where no error email
 // can be reached, the technical contact is, so that somebody hears.
-func (a *App) Reachable() (to []string, skipped []Unreachable) {
+func (a *App) ReachableRecipients() (to []string, skipped []UnreachableRecipient) {
 	all := a.ErrorRecipients()
 	if len(a.ErrorEmails) > 0 && a.TechnicalContact.Email != "" && !slices.ContainsFunc(all, func(e string) bool { _, marked := a.MarkOf(e); return !marked }) {
 		all = append(slices.Clone(all), a.TechnicalContact.Email)
@@ -81,7 +81,7 @@ func (a *App) Reachable() (to []string, skipped []Unreachable) {
 			seen[k] = true
 		}
 		if m, marked := a.MarkOf(e); marked {
-			skipped = append(skipped, Unreachable{e, m.State})
+			skipped = append(skipped, UnreachableRecipient{e, m.State})
 			continue
 		}
 		to = append(to, e)

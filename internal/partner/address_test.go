@@ -11,21 +11,21 @@ import (
 
 func TestAddressesThatAPartnerSetsAreAsked(t *testing.T) {
 	t.Parallel()
-	staff := partner.Normalize(partner.App{ClientID: "app1", TechnicalContact: partner.Contact{Email: "Kim@example.com"}}, nil, before)
+	staff := partner.NormalizeApp(partner.App{ClientID: "app1", TechnicalContact: partner.Contact{Email: "Kim@example.com"}}, nil, before)
 	next := staff
 	next.ErrorEmails = []string{"kim@example.com", "lee@example.com"}
-	next = askNew(t, partner.Normalize(next, &staff, now), &staff, now)
+	next = askNew(t, partner.NormalizeApp(next, &staff, now), &staff, now)
 	if _, marked := next.MarkOf("kim@example.com"); marked {
 		t.Error("an address that stood there is asked again")
 	}
 	if m, _ := next.MarkOf("LEE@example.com"); m.State != partner.Unconfirmed || !m.Since.Equal(now) {
 		t.Errorf("a new one is marked %+v", m)
 	}
-	to, skipped := next.Reachable()
-	if diff := cmp.Diff([]string{"kim@example.com"}, to); diff != "" || len(skipped) != 1 || skipped[0] != (partner.Unreachable{Address: "lee@example.com", State: partner.Unconfirmed}) {
+	to, skipped := next.ReachableRecipients()
+	if diff := cmp.Diff([]string{"kim@example.com"}, to); diff != "" || len(skipped) != 1 || skipped[0] != (partner.UnreachableRecipient{Address: "lee@example.com", State: partner.Unconfirmed}) {
 		t.Errorf("reachable %v, skipped %v", to, skipped)
 	}
-	again := partner.Normalize(next, &next, now.Add(time.Hour))
+	again := partner.NormalizeApp(next, &next, now.Add(time.Hour))
 	if diff := cmp.Diff(next.AddressMarks, again.AddressMarks); diff != "" {
 		t.Errorf("another write changes the marks:\n%s", diff)
 	}
@@ -34,11 +34,11 @@ func TestAddressesThatAPartnerSetsAreAsked(t *testing.T) {
 	}
 	without := next
 	without.ErrorEmails = nil
-	without = partner.Normalize(without, &next, now)
+	without = partner.NormalizeApp(without, &next, now)
 	if len(without.AddressMarks) != 0 {
 		t.Errorf("remembered %v of an address that is gone", without.AddressMarks)
 	}
-	if back := partner.Normalize(next, &without, now); len(back.AddressMarks) != 0 {
+	if back := partner.NormalizeApp(next, &without, now); len(back.AddressMarks) != 0 {
 		t.Error("staff set it anew, and it is asked")
 	}
 	if fresh := askNew(t, next, nil, now); len(fresh.AddressMarks) != 2 {
@@ -62,12 +62,12 @@ func TestReachable(t *testing.T) {
 		for _, e := range tt.bad {
 			a = a.WithMark(e, &bounced)
 		}
-		to, skipped := a.Reachable()
+		to, skipped := a.ReachableRecipients()
 		if diff := cmp.Diff(tt.want, to); diff != "" || len(skipped) != len(tt.bad) {
 			t.Errorf("%s: %v skipped (-want +got):\n%s", name, skipped, diff)
 		}
 	}
-	if to, skipped := (&partner.App{}).Reachable(); len(to)+len(skipped) != 0 {
+	if to, skipped := (&partner.App{}).ReachableRecipients(); len(to)+len(skipped) != 0 {
 		t.Errorf("nobody: %v %v", to, skipped)
 	}
 }

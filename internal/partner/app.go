@@ -15,8 +15,8 @@ const (
 	ES256 TokenAlgorithm = "ES256"
 )
 
-// TokenAlgorithms lists the closed set.
-func TokenAlgorithms() []TokenAlgorithm { return []TokenAlgorithm{RS256, ES256} }
+// AllTokenAlgorithms lists the closed set.
+func AllTokenAlgorithms() []TokenAlgorithm { return []TokenAlgorithm{RS256, ES256} }
 
 // License is a platform licence an app may need or hold.
 type License string
@@ -29,8 +29,8 @@ const (
 	ExpanderServices  License = "expander_services"
 )
 
-// Licenses lists the closed set.
-func Licenses() []License {
+// AllLicenses lists the closed set.
+func AllLicenses() []License {
 	return []License{CustomApps, IntegrationServer, DatabaseMirroring, ExpanderServices}
 }
 
@@ -61,8 +61,8 @@ type App struct {
 	Paused bool `json:"paused,omitempty"`
 	// AddressMarks say which addresses get no mail, by the address in lower case.
 	AddressMarks map[string]AddressMark `json:"address_marks,omitempty"`
-	// Questions are those that a partner's writes made, by QuestionKey, for a while after their address is taken out too.
-	Questions map[string]Question `json:"questions,omitempty"`
+	// Confirmations are those that a partner's writes made, by ConfirmationKey, for a while after their address is taken out too.
+	Confirmations map[string]Confirmation `json:"questions,omitempty"`
 	// EverHadURL is true once the app had a state-change URL: before, nothing is deposited for it.
 	EverHadURL bool      `json:"ever_had_url,omitempty"`
 	CreatedAt  time.Time `json:"created_at,omitzero"`
@@ -75,12 +75,12 @@ func (a *App) Endpoint(k EndpointKind) Endpoint { return a.Endpoints[k] }
 // MaxBudgetFactor bounds App.BudgetFactor.
 const MaxBudgetFactor = 100
 
-// Factor multiplies the app's budgets: 1, unless an operator raised them.
-func (a *App) Factor() int { return max(a.BudgetFactor, 1) }
+// EffectiveBudgetFactor multiplies the app's budgets: 1, unless an operator raised them.
+func (a *App) EffectiveBudgetFactor() int { return max(a.BudgetFactor, 1) }
 
-// Integrated reports whether there is anything about the app that engines should know: an
+// HasIntegration reports whether there is anything about the app that engines should know: an
 // integration endpoint with a URL in any environment, or one that is on.
-func (a *App) Integrated() bool {
+func (a *App) HasIntegration() bool {
 	for _, k := range IntegrationKinds() {
 		if a.Endpoints[k].Enabled || a.Endpoints[k].HasURL() {
 			return true
@@ -89,9 +89,9 @@ func (a *App) Integrated() bool {
 	return false
 }
 
-// Delivering reports whether state changes flow to the app in an environment.
-func (a *App) Delivering(env Environment) bool {
-	return !a.Paused && a.Endpoints[StateChange].On(env)
+// IsDelivering reports whether state changes flow to the app in an environment.
+func (a *App) IsDelivering(env Environment) bool {
+	return !a.Paused && a.Endpoints[StateChange].IsOn(env)
 }
 
 // ErrorRecipients are the addresses that get the app's error mail: the list if any, else the
@@ -115,11 +115,11 @@ func New(id ClientID) App {
 	return a
 }
 
-// Normalize derives what the service keeps about an app from what a writer set: the moment a
+// NormalizeApp derives what the service keeps about an app from what a writer set: the moment a
 // switch moved, the reason of a switch-off that people took back, and whether a state-change URL
 // was ever there. SwitchedBy is taken from the writer where a switch moves, and kept where none
 // does. old is nil for a new app.
-func Normalize(app App, old *App, now time.Time) App {
+func NormalizeApp(app App, old *App, now time.Time) App {
 	app.UpdatedAt = now
 	app.CreatedAt = now
 	if old != nil {
@@ -127,9 +127,9 @@ func Normalize(app App, old *App, now time.Time) App {
 		app.EverHadURL = app.EverHadURL || old.EverHadURL
 	}
 	app = keepMarks(app, old)
-	app.Questions = nil
+	app.Confirmations = nil
 	if old != nil {
-		app.Questions = old.Questions
+		app.Confirmations = old.Confirmations
 	}
 	for i := range app.Endpoints {
 		e := &app.Endpoints[i]
@@ -151,15 +151,15 @@ func Normalize(app App, old *App, now time.Time) App {
 	}
 	e := app.Endpoints[StateChange]
 	app.EverHadURL = app.EverHadURL || e.HasURL()
-	if old != nil && sameButTime(app, *old) {
+	if old != nil && isSameExceptTime(app, *old) {
 		app.UpdatedAt = old.UpdatedAt
 	}
 	return app
 }
 
-// sameButTime reports whether two apps are stored alike, whenever they were written: an empty list is
+// isSameExceptTime reports whether two apps are stored alike, whenever they were written: an empty list is
 // none there.
-func sameButTime(a, b App) bool {
+func isSameExceptTime(a, b App) bool {
 	b.UpdatedAt = a.UpdatedAt
 	x, errX := json.Marshal(a)
 	y, errY := json.Marshal(b)

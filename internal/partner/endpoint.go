@@ -26,12 +26,12 @@ const (
 // ErrUnknownEnvironment reports an environment outside the closed set.
 var ErrUnknownEnvironment = errors.New("unknown environment: must be one of sod, stage, online")
 
-// Environments lists the closed set.
-func Environments() []Environment { return []Environment{Development, Stage, Online} }
+// AllEnvironments lists the closed set.
+func AllEnvironments() []Environment { return []Environment{Development, Stage, Online} }
 
 // ParseEnvironment reads an environment's name.
 func ParseEnvironment(s string) (Environment, error) {
-	for _, e := range Environments() {
+	for _, e := range AllEnvironments() {
 		if string(e) == s {
 			return e, nil
 		}
@@ -157,17 +157,17 @@ func (e Endpoint) HasURL() bool {
 	return e.URL != ""
 }
 
-// Digest names the URLs that environments use and whether the endpoint is on and not paused: two settings that
+// SettingsDigest names the URLs that environments use and whether the endpoint is on and not paused: two settings that
 // have the same digest are the same to those who post to it.
-func (e Endpoint) Digest(paused bool) string {
+func (e Endpoint) SettingsDigest(paused bool) string {
 	h := sha256.New()
 	on := e.Enabled && !paused
 	_, _ = fmt.Fprint(h, on)
-	for _, env := range Environments() {
+	for _, env := range AllEnvironments() {
 		_, _ = fmt.Fprintf(h, ";%q", e.EffectiveURL(env))
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// On reports whether traffic flows in an environment: switched on and having a URL.
-func (e Endpoint) On(env Environment) bool { return e.Enabled && e.EffectiveURL(env) != "" }
+// IsOn reports whether traffic flows in an environment: switched on and having a URL.
+func (e Endpoint) IsOn(env Environment) bool { return e.Enabled && e.EffectiveURL(env) != "" }

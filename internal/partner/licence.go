@@ -31,8 +31,8 @@ func ParseRequirements(items []string) (Requirements, error) {
 			return nil, err
 		case k == StateChange:
 			return nil, fmt.Errorf("%s cannot need a licence: only erp_sync, quote_connector and mirroring can", k)
-		case !slices.Contains(Licenses(), License(licence)):
-			return nil, fmt.Errorf("%q is no licence: must be one of %v", licence, Licenses())
+		case !slices.Contains(AllLicenses(), License(licence)):
+			return nil, fmt.Errorf("%q is no licence: must be one of %v", licence, AllLicenses())
 		case r[k] != "":
 			return nil, fmt.Errorf("%s is listed twice", k)
 		}
@@ -61,7 +61,7 @@ func (r Requirements) Missing(app *App, k EndpointKind) License {
 // Usable reports whether the platform may call an endpoint in an environment: it is on, has a URL
 // there, and the app holds the licence that it needs.
 func (r Requirements) Usable(app *App, k EndpointKind, env Environment) bool {
-	return app.Endpoints[k].On(env) && r.Missing(app, k) == ""
+	return app.Endpoints[k].IsOn(env) && r.Missing(app, k) == ""
 }
 
 // MissingLicenses are those the app requires and was not granted, in the order required.

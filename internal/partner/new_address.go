@@ -22,8 +22,8 @@ func privateDomains() []string {
 // The error is a ValidationError. Validate comes before.
 func CheckNewAddresses(app, old *App, confusing func(name string) bool) error {
 	c := &checker{}
-	for _, a := range newAddresses(app, old) {
-		c.newAddress(a.pointer, a.address, confusing)
+	for _, a := range findNewAddresses(app, old) {
+		c.checkNewAddress(a.pointer, a.address, confusing)
 	}
 	if len(c.errs) == 0 {
 		return nil
@@ -31,18 +31,18 @@ func CheckNewAddresses(app, old *App, confusing func(name string) bool) error {
 	return c.errs
 }
 
-func (c *checker) newAddress(pointer, address string, confusing func(string) bool) {
+func (c *checker) checkNewAddress(pointer, address string, confusing func(string) bool) {
 	i := strings.LastIndexByte(address, '@')
 	local, domain := address[:max(i, 0)], strings.ToLower(address[i+1:])
 	spoken := domain
-	if !ascii(domain) || strings.Contains(domain, "xn--") {
+	if !isASCII(domain) || strings.Contains(domain, "xn--") {
 		name, err := idna.Lookup.ToASCII(domain)
 		if err == nil {
 			domain = name
 			spoken, err = idna.Punycode.ToUnicode(name)
 		}
 		if err != nil {
-			c.fail(pointer, "must have a valid internationalised domain name after the @")
+			c.addError(pointer, "must have a valid internationalised domain name after the @")
 			return
 		}
 	}
@@ -50,26 +50,26 @@ func (c *checker) newAddress(pointer, address string, confusing func(string) boo
 	top := labels[len(labels)-1]
 	switch {
 	case len(labels) < 2 || slices.Contains(privateDomains(), top):
-		c.fail(pointer, "must have a domain name of the public DNS after the @, such as example.com: not localhost, a single word, or a name of a private network")
+		c.addError(pointer, "must have a domain name of the public DNS after the @, such as example.com: not localhost, a single word, or a name of a private network")
 	case strings.Trim(top, "0123456789") == "":
-		c.fail(pointer, "must have a domain name after the @, not an IP address")
-	case !plainLocal(local):
-		c.fail(pointer, "must have before the @ words of letters and digits, joined by . _ - + = or ': other characters mean something to mail servers or shells")
-	case norm.NFKC.String(local) != norm.NFC.String(local) || confusing(strings.Join(strings.FieldsFunc(local, joins), ".")+"."+spoken):
-		c.fail(pointer, "mixes scripts, or looks like an address in other letters: people could take it for somebody else's")
+		c.addError(pointer, "must have a domain name after the @, not an IP address")
+	case !isPlainLocalPart(local):
+		c.addError(pointer, "must have before the @ words of letters and digits, joined by . _ - + = or ': other characters mean something to mail servers or shells")
+	case norm.NFKC.String(local) != norm.NFC.String(local) || confusing(strings.Join(strings.FieldsFunc(local, isJoiner), ".")+"."+spoken):
+		c.addError(pointer, "mixes scripts, or looks like an address in other letters: people could take it for somebody else's")
 	}
 }
 
-// plainLocal reports whether a local part is words of letters and digits, joined by what people join them by. What else
+// isPlainLocalPart reports whether a local part is words of letters and digits, joined by what people join them by. What else
 // RFC 5322 allows means something to a mail server (a route with ! or %, a pipe, a file, an option) or to a shell.
-func plainLocal(s string) bool {
+func isPlainLocalPart(s string) bool {
 	rs := []rune(s)
 	for i, r := range rs {
 		inside := i > 0 && i < len(rs)-1
 		switch {
 		case unicode.In(r, unicode.L, unicode.Nd), r == '_', i > 0 && unicode.Is(unicode.M, r):
 		case r == '\'' && inside && unicode.IsLetter(rs[i-1]) && unicode.IsLetter(rs[i+1]):
-		case r != '\'' && joins(r) && i > 0:
+		case r != '\'' && isJoiner(r) && i > 0:
 		default:
 			return false
 		}
@@ -77,7 +77,7 @@ func plainLocal(s string) bool {
 	return len(rs) > 0
 }
 
-// joins reports whether a character stands between two words of a local part.
-func joins(r rune) bool { return strings.ContainsRune(".-+='", r) }
+// isJoiner reports whether a character stands between two words of a local part.
+func isJoiner(r rune) bool { return strings.ContainsRune(".-+='", r) }
 
-func ascii(s string) bool { return !strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 }) }
+func isASCII(s string) bool { return !strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 }) }

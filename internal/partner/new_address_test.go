@@ -30,7 +30,7 @@ func TestNewAddresses(t *testing.T) {
 			app := valid()
 			app.ErrorEmails, app.TechnicalContact.Email = nil, ""
 			put(app)
-			if err := partner.Validate(app); err != nil && ok {
+			if err := partner.ValidateApp(app); err != nil && ok {
 				t.Errorf("%q as %s is no address: %v", address, name, err)
 			} else if err != nil {
 				continue // refused before it comes here

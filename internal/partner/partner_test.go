@@ -92,10 +92,10 @@ func TestEndpointKinds(t *testing.T) {
 func TestEnvironments(t *testing.T) {
 	t.Parallel()
 	hosts := map[partner.Environment]string{"sod": "sod", "stage": "qaonline", "online": "online"}
-	if got := len(partner.Environments()); got != len(hosts) {
+	if got := len(partner.AllEnvironments()); got != len(hosts) {
 		t.Errorf("%d environments", got)
 	}
-	for _, e := range partner.Environments() {
+	for _, e := range partner.AllEnvironments() {
 		if back, err := partner.ParseEnvironment(string(e)); err != nil || back != e {
 			t.Errorf("ParseEnvironment(%q) = %q, %v", e, back, err)
 		}
@@ -129,7 +129,7 @@ func TestEffectiveURL(t *testing.T) {
 				if got := tc.e.EffectiveURL(env); got != want {
 					t.Errorf("%s: URL in %s = %q, want %q", name, env, got, want)
 				}
-				if got := tc.e.On(env); got != (enabled && want != "") {
+				if got := tc.e.IsOn(env); got != (enabled && want != "") {
 					t.Errorf("%s: on in %s = %v with enabled %v", name, env, got, enabled)
 				}
 			}
@@ -141,18 +141,18 @@ func TestDelivering(t *testing.T) {
 	t.Parallel()
 	app := partner.New("app1")
 	app.Endpoints[partner.Mirroring] = partner.Endpoint{URL: "https://a.example/", Enabled: true}
-	if app.Delivering(partner.Online) {
+	if app.IsDelivering(partner.Online) {
 		t.Error("an app without a state-change URL is delivered to")
 	}
 	app.Endpoints[partner.StateChange] = partner.Endpoint{URL: "https://a.example/", Enabled: true}
-	if !app.Delivering(partner.Online) {
+	if !app.IsDelivering(partner.Online) {
 		t.Error("an app that is on is not delivered to")
 	}
 	if got := app.Endpoint(partner.StateChange); got.URL != "https://a.example/" {
 		t.Errorf("Endpoint = %+v", got)
 	}
 	app.Paused = true
-	if app.Delivering(partner.Online) {
+	if app.IsDelivering(partner.Online) {
 		t.Error("a paused app is delivered to")
 	}
 }
@@ -224,7 +224,7 @@ func TestNormalizeSwitches(t *testing.T) {
 		}
 		app := partner.New("app1")
 		app.Endpoints[partner.ERPSync] = tc.set
-		got := partner.Normalize(app, old, now).Endpoints[partner.ERPSync]
+		got := partner.NormalizeApp(app, old, now).Endpoints[partner.ERPSync]
 		if d := cmp.Diff(tc.want, got); d != "" {
 			t.Errorf("%s (-want +got):\n%s", name, d)
 		}
@@ -233,52 +233,52 @@ func TestNormalizeSwitches(t *testing.T) {
 
 func TestNormalizeTimesAndURL(t *testing.T) {
 	t.Parallel()
-	app := partner.Normalize(partner.New("app1"), nil, before)
+	app := partner.NormalizeApp(partner.New("app1"), nil, before)
 	if !app.CreatedAt.Equal(before) || !app.UpdatedAt.Equal(before) || app.EverHadURL {
 		t.Errorf("a new app: %+v", app)
 	}
 	withURL := app
 	withURL.CreatedAt = now // a writer has no say in it
 	withURL.Endpoints[partner.StateChange].URL = "https://a.example/"
-	app = partner.Normalize(withURL, &app, now)
+	app = partner.NormalizeApp(withURL, &app, now)
 	if !app.CreatedAt.Equal(before) || !app.UpdatedAt.Equal(now) || !app.EverHadURL {
 		t.Errorf("with a URL: %+v", app)
 	}
 	without := partner.New("app1")
-	if got := partner.Normalize(without, &app, now); !got.EverHadURL {
+	if got := partner.NormalizeApp(without, &app, now); !got.EverHadURL {
 		t.Error("an app that lost its URL is taken for one that never had any")
 	}
 	override := partner.New("app2")
 	override.Endpoints[partner.StateChange].URLs = map[partner.Environment]string{partner.Stage: ""}
-	if got := partner.Normalize(override, nil, now); got.EverHadURL {
+	if got := partner.NormalizeApp(override, nil, now); got.EverHadURL {
 		t.Error("an empty override counts as a URL")
 	}
 	override.Endpoints[partner.StateChange].URLs = map[partner.Environment]string{partner.Stage: "https://a.example/"}
-	if got := partner.Normalize(override, nil, now); !got.EverHadURL {
+	if got := partner.NormalizeApp(override, nil, now); !got.EverHadURL {
 		t.Error("an override does not count as a URL")
 	}
 	other := partner.New("app3")
 	other.Endpoints[partner.Mirroring].URL = "https://a.example/"
-	if got := partner.Normalize(other, nil, now); got.EverHadURL {
+	if got := partner.NormalizeApp(other, nil, now); got.EverHadURL {
 		t.Error("another endpoint's URL counts as a state-change URL")
 	}
 }
 
 func TestNormalizeLeavesItsArgumentsAlone(t *testing.T) {
 	t.Parallel()
-	old := partner.Normalize(partner.New("app1"), nil, before)
+	old := partner.NormalizeApp(partner.New("app1"), nil, before)
 	was := old
 	set := partner.New("app1")
 	set.Endpoints[partner.StateChange].Enabled = true
 	given := set
-	got := partner.Normalize(set, &old, now)
+	got := partner.NormalizeApp(set, &old, now)
 	if d := cmp.Diff(was, old); d != "" {
 		t.Errorf("old changed:\n%s", d)
 	}
 	if d := cmp.Diff(given, set); d != "" {
 		t.Errorf("app changed:\n%s", d)
 	}
-	if d := cmp.Diff(got, partner.Normalize(got, &got, now)); d != "" {
+	if d := cmp.Diff(got, partner.NormalizeApp(got, &got, now)); d != "" {
 		t.Errorf("normalizing again changes (-first +second):\n%s", d)
 	}
 }
@@ -291,8 +291,8 @@ func TestAppJSONRoundTrip(t *testing.T) {
 		URL: "https://a.example/?a=1&b=2", URLs: map[partner.Environment]string{partner.Stage: "https://b.example/"},
 		Enabled: true, OffReason: partner.OffGone, SwitchedAt: now,
 	}
-	app.GrantedLicenses = partner.Licenses()
-	app = partner.Normalize(app, nil, now)
+	app.GrantedLicenses = partner.AllLicenses()
+	app = partner.NormalizeApp(app, nil, now)
 	b, err := json.Marshal(app)
 	if err != nil {
 		t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 
 func askNew(t *testing.T, app partner.App, old *partner.App, at time.Time) partner.App {
 	t.Helper()
-	app, _, err := partner.AskNew(app, old, at, partner.NewAddressesADay)
+	app, _, err := partner.MarkNewUnconfirmed(app, old, at, partner.NewAddressesADay)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +24,7 @@ func askNew(t *testing.T, app partner.App, old *partner.App, at time.Time) partn
 func set(old partner.App, at time.Time, addresses ...string) (partner.App, []partner.FieldError, error) {
 	next := old
 	next.ErrorEmails = addresses
-	return partner.AskNew(partner.Normalize(next, &old, at), &old, at, partner.NewAddressesADay)
+	return partner.MarkNewUnconfirmed(partner.NormalizeApp(next, &old, at), &old, at, partner.NewAddressesADay)
 }
 
 func TestQuestionKey(t *testing.T) {
@@ -36,17 +36,17 @@ func TestQuestionKey(t *testing.T) {
 		{"+kim@example.com", "+KIM@example.com"},
 	} {
 		for _, a := range same {
-			if partner.QuestionKey(a) != partner.QuestionKey(same[0]) {
+			if partner.ConfirmationKey(a) != partner.ConfirmationKey(same[0]) {
 				t.Errorf("%q is another than %q", a, same[0])
 			}
 		}
 	}
 	seen := map[string]string{}
 	for _, a := range []string{"kim@example.com", "kim@example.org", "lee@example.com", "k.im@example.com", "+kim@example.com", "+lee@example.com", "kim@bücher.example", "kim@example.com@x"} {
-		if other := seen[partner.QuestionKey(a)]; other != "" {
+		if other := seen[partner.ConfirmationKey(a)]; other != "" {
 			t.Errorf("%q is the same as %q", a, other)
 		}
-		seen[partner.QuestionKey(a)] = a
+		seen[partner.ConfirmationKey(a)] = a
 	}
 }
 
@@ -57,7 +57,7 @@ func TestAnAddressIsAskedOnce(t *testing.T) {
 	if err != nil || len(warnings) != 0 {
 		t.Fatalf("%v, %v", warnings, err)
 	}
-	for _, later := range []time.Duration{time.Second, 6 * 24 * time.Hour, partner.QuestionFor - time.Millisecond} {
+	for _, later := range []time.Duration{time.Second, 6 * 24 * time.Hour, partner.ConfirmationPeriod - time.Millisecond} {
 		at := now.Add(later)
 		without, _, err := set(app, at)
 		if err != nil || len(without.AddressMarks) != 0 {
@@ -68,7 +68,7 @@ func TestAnAddressIsAskedOnce(t *testing.T) {
 			if m, _ := again.MarkOf(e); err != nil || m.State != partner.Unconfirmed || !m.Since.Equal(now) {
 				t.Errorf("%s after %v: mark %+v, %v", e, later, m, err)
 			}
-			if asks := again.Asks(e); asks != !strings.Contains(e, "+") {
+			if asks := again.IsConfirmationTarget(e); asks != !strings.Contains(e, "+") {
 				t.Errorf("%s after %v: asks %v", e, later, asks)
 			}
 			if len(warnings) != 1 || warnings[0].Pointer != "/error_emails/0" || !strings.Contains(warnings[0].Detail, "was asked on") || strings.Contains(warnings[0].Detail, "@") {
@@ -76,17 +76,17 @@ func TestAnAddressIsAskedOnce(t *testing.T) {
 			}
 		}
 	}
-	at := now.Add(partner.QuestionFor)
+	at := now.Add(partner.ConfirmationPeriod)
 	without, _, _ := set(app, at)
 	again, warnings, err := set(without, at, "kim+1@example.com")
-	if m, _ := again.MarkOf("kim+1@example.com"); err != nil || len(warnings) != 0 || !m.Since.Equal(at) || !again.Asks("kim+1@example.com") || len(again.Questions) != 1 {
-		t.Errorf("after its time: %+v, %v, %v, %v", m, again.Questions, warnings, err)
+	if m, _ := again.MarkOf("kim+1@example.com"); err != nil || len(warnings) != 0 || !m.Since.Equal(at) || !again.IsConfirmationTarget("kim+1@example.com") || len(again.Confirmations) != 1 {
+		t.Errorf("after its time: %+v, %v, %v, %v", m, again.Confirmations, warnings, err)
 	}
 	if text, err := json.Marshal(without); err != nil || strings.Contains(string(text), "kim") {
 		t.Errorf("the app remembers the address itself: %s, %v", text, err)
 	}
 	legacy := partner.New("app1").WithMark("kim@example.com", &partner.AddressMark{State: partner.Unconfirmed, Since: now})
-	if !legacy.Asks("kim@example.com") {
+	if !legacy.IsConfirmationTarget("kim@example.com") {
 		t.Error("a question of a version before is not asked")
 	}
 }
@@ -130,11 +130,11 @@ func TestNewAddressesHaveABudget(t *testing.T) {
 	for i := range 10 {
 		eleven.ErrorEmails = append(eleven.ErrorEmails, fmt.Sprintf("a%d@example.com", i))
 	}
-	_, _, err = partner.AskNew(eleven, nil, now, partner.NewAddressesADay)
+	_, _, err = partner.MarkNewUnconfirmed(eleven, nil, now, partner.NewAddressesADay)
 	if beyond, ok := errors.AsType[*partner.NewAddressesError](err); !ok || !beyond.Until.IsZero() || beyond.New != 11 || !strings.Contains(err.Error(), "fewer at once") {
 		t.Errorf("eleven at once: %v", err)
 	}
-	if _, _, err = partner.AskNew(eleven, nil, now, 11); err != nil {
+	if _, _, err = partner.MarkNewUnconfirmed(eleven, nil, now, 11); err != nil {
 		t.Errorf("with an operator's leave: %v", err)
 	}
 }

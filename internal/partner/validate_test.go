@@ -17,7 +17,7 @@ import (
 // pointers lists the fields that break a rule.
 func pointers(t *testing.T, a *partner.App) []string {
 	t.Helper()
-	err := partner.Validate(a)
+	err := partner.ValidateApp(a)
 	if err == nil {
 		return nil
 	}
@@ -54,7 +54,7 @@ func TestValidate(t *testing.T) {
 			a.Name = long
 			a.TechnicalContact = partner.Contact{Name: "Kim Ø", Email: "kim@example.com", TimeZone: "Europe/Oslo"}
 			a.ErrorEmails = []string{"a@example.com", "b.c+d@sub.example.com", "dev@localhost"}
-			a.RequiredLicenses, a.GrantedLicenses = partner.Licenses(), partner.Licenses()
+			a.RequiredLicenses, a.GrantedLicenses = partner.AllLicenses(), partner.AllLicenses()
 			a.TokenAlgorithm = partner.ES256
 			a.ProbeTenant = "Cust12345"
 		}, nil},
@@ -116,9 +116,9 @@ func TestValidateIsDeterministic(t *testing.T) {
 	t.Parallel()
 	a := valid()
 	a.Endpoints[partner.StateChange].URLs = map[partner.Environment]string{"sod": "x", "stage": "x", "online": "x", "a": "", "b": ""}
-	want := partner.Validate(a).Error()
+	want := partner.ValidateApp(a).Error()
 	for range 50 {
-		if got := partner.Validate(a).Error(); got != want {
+		if got := partner.ValidateApp(a).Error(); got != want {
 			t.Fatalf("two answers to one app:\n%s\n%s", want, got)
 		}
 	}
@@ -185,7 +185,7 @@ func FuzzValidate(f *testing.F) {
 		a.TechnicalContact = partner.Contact{Name: name, Email: email, TimeZone: zone}
 		a.ErrorEmails = []string{email}
 		a.Endpoints[partner.ERPSync] = partner.Endpoint{URL: rawURL, URLs: map[partner.Environment]string{partner.Stage: rawURL}}
-		err := partner.Validate(&a)
+		err := partner.ValidateApp(&a)
 		if err != nil {
 			for _, in := range []string{name, email, rawURL} {
 				if len(in) > 40 && strings.Contains(err.Error(), in) {

@@ -117,7 +117,7 @@ func (r *Runner) Stop(ctx context.Context) error { return r.tasks.stop(ctx) }
 
 // wanted reports whether an endpoint is to be probed at all.
 func wanted(app *partner.App, k partner.EndpointKind, env partner.Environment, l Licences) bool {
-	return k != partner.StateChange && app.Endpoints[k].On(env) && l.Missing(app, k) == ""
+	return k != partner.StateChange && app.Endpoints[k].IsOn(env) && l.Missing(app, k) == ""
 }
 
 // Test probes an endpoint because people ask, whether it is on, due, resting or not. What it finds

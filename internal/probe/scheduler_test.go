@@ -192,7 +192,7 @@ func simulate(t testing.TB, apps int, answer func(spot) (health.Reason, time.Dur
 	}
 	for i := range apps {
 		app := partner.New(partner.ClientID(appID(i)))
-		app.GrantedLicenses = partner.Licenses()
+		app.GrantedLicenses = partner.AllLicenses()
 		for _, k := range []partner.EndpointKind{partner.ERPSync, partner.QuoteConnector, partner.Mirroring} {
 			app.Endpoints[k] = partner.Endpoint{URL: "https://partner.example/" + k.String(), Enabled: true}
 		}

@@ -81,7 +81,7 @@ func (s *Store) Apps(ctx context.Context, after partner.ClientID, limit int) (re
 	return recs, "", nil
 }
 
-// PutApp writes an app as it is given (partner.Validate and partner.Normalize come before), if
+// PutApp writes an app as it is given (partner.ValidateApp and partner.NormalizeApp come before), if
 // its revision is the expected one: AnyRevision, NoRevision for a new app, or the number read.
 // secrets replace the webhook secrets; nil keeps them. action names the write in the audit, such
 // as "app.put", which keeps what differs; notes are audited beside it. It is durable and audited on
@@ -178,7 +178,7 @@ func (s *Store) putApp(ctx context.Context, w appWrite) (rec AppRecord, created 
 	before, after := appDifference(w.old.doc, w.doc)
 	args := []any{
 		string(id), expect, w.doc, w.sealed, s.opts.AuditKeep, w.actor.Name, w.actor.Role, w.actor.RequestID, w.action, w.part, feedRemovalsKeep,
-		w.app.Endpoints[partner.StateChange].Digest(w.app.Paused), before, after,
+		w.app.Endpoints[partner.StateChange].SettingsDigest(w.app.Paused), before, after,
 	}
 	for _, n := range w.notes {
 		args = append(args, n.Action, auditDocument(n.Before), auditDocument(n.After))

@@ -60,7 +60,7 @@ func decodeLife(life string, rec AppRecord) (birth, endpoint int64) {
 	digest, at, _ := strings.Cut(rest, ";")
 	birth, _ = strconv.ParseInt(born, 10, 64)
 	endpoint, err := strconv.ParseInt(at, 10, 64)
-	if err != nil || digest != rec.App.Endpoints[partner.StateChange].Digest(rec.App.Paused) {
+	if err != nil || digest != rec.App.Endpoints[partner.StateChange].SettingsDigest(rec.App.Paused) {
 		endpoint = rec.Revision
 	}
 	return max(birth, 0), endpoint

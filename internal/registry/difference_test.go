@@ -22,7 +22,7 @@ func big(id string) partner.App {
 	for _, k := range partner.AllEndpointKinds() {
 		app.Endpoints[k].URL = "https://partner.example/" + strings.Repeat("<", partner.MaxURLLength/2)
 		app.Endpoints[k].URLs = map[partner.Environment]string{}
-		for _, env := range partner.Environments() {
+		for _, env := range partner.AllEnvironments() {
 			app.Endpoints[k].URLs[env] = "https://partner.example/" + k.String() + "?sig=" + strings.Repeat("&", partner.MaxURLLength/2)
 		}
 	}

@@ -83,7 +83,7 @@ func (s *Store) FeedSince(ctx context.Context, after int64) (FeedDelta, error) {
 // feedPart stands for what engines can see of an app in any environment and under any rules about
 // licences: two apps with the same part look the same to them. Empty when there is nothing to see.
 func feedPart(app partner.App) (string, error) {
-	if !app.Integrated() {
+	if !app.HasIntegration() {
 		return "", nil
 	}
 	type endpoint struct {

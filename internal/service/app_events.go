@@ -62,7 +62,7 @@ func (a *appEvents) AppWritten(ctx context.Context, old *registry.AppRecord, rec
 	}
 	for _, k := range partner.AllEndpointKinds() {
 		was, is := before.Endpoints[k], app.Endpoints[k]
-		if old == nil || was.On(a.env) == is.On(a.env) && was.OffReason == is.OffReason {
+		if old == nil || was.IsOn(a.env) == is.IsOn(a.env) && was.OffReason == is.OffReason {
 			continue
 		}
 		errs = append(errs, a.people.Observe(ctx, app.ClientID, k, incident.Switched{Switch: incident.ReadSwitch(is, a.env)}))
@@ -86,13 +86,13 @@ func (a *appEvents) AppWritten(ctx context.Context, old *registry.AppRecord, rec
 // may be right now: then nobody should wait for the next probe until the one after a failure is due.
 func (a *appEvents) probedAnew(before, app *partner.App, k partner.EndpointKind) bool {
 	was, is := before.Endpoints[k], app.Endpoints[k]
-	return was.EffectiveURL(a.env) != is.EffectiveURL(a.env) || !was.On(a.env) && is.On(a.env) ||
+	return was.EffectiveURL(a.env) != is.EffectiveURL(a.env) || !was.IsOn(a.env) && is.IsOn(a.env) ||
 		k == partner.Mirroring && !slices.Equal(before.PublicKeys, app.PublicKeys)
 }
 
 // switchOf is what a mailbox is told of an app's settings.
 func switchOf(rec registry.AppRecord, env partner.Environment) mailbox.Switch {
-	return mailbox.Switch{Life: lifeOf(rec), Revision: rec.Revision, On: rec.App.Delivering(env), EndpointRevision: rec.EndpointRevision}
+	return mailbox.Switch{Life: lifeOf(rec), Revision: rec.Revision, On: rec.App.IsDelivering(env), EndpointRevision: rec.EndpointRevision}
 }
 
 // AppResumed implements httpapi.AppEvents: the gate of an app that was not paused opens too.

@@ -157,7 +157,7 @@ func (e *endpoints) trySwitchOff(
 	actor := registry.Actor{Name: "lamplighter", Role: "service"}
 	next := rec.App
 	next.Endpoints[k].Enabled, next.Endpoints[k].OffReason, next.Endpoints[k].SwitchedBy = false, reason, actor.Name
-	next = partner.Normalize(next, &rec.App, time.Now().UTC())
+	next = partner.NormalizeApp(next, &rec.App, time.Now().UTC())
 	written, _, err := e.store.PutApp(ctx, next, rec.Revision, nil, actor, "endpoint.switch_off", httpapi.SwitchNotes(&rec.App, &next)...)
 	if err != nil {
 		return 0, err

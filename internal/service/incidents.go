@@ -169,7 +169,7 @@ func (t *troubles) switchOff(ctx context.Context, app partner.ClientID, k partne
 		return nil
 	}
 	ep, now := e.Rec.App.Endpoints[k], time.Now()
-	if !ep.On(t.env) || !t.failedTooLong(k, &ep, &s, now) {
+	if !ep.IsOn(t.env) || !t.failedTooLong(k, &ep, &s, now) {
 		return nil
 	}
 	states, err := t.store.Incidents(ctx, app) // s was read for many apps at once: it may have answered since
@@ -186,7 +186,7 @@ func (t *troubles) switchOff(ctx context.Context, app partner.ClientID, k partne
 	}
 	unchanged := func(rec registry.AppRecord) bool {
 		now := rec.App.Endpoints[k]
-		return lifeOf(rec) == lifeOf(e.Rec) && now.Digest(false) == ep.Digest(false) && now.SwitchedAt.Equal(ep.SwitchedAt)
+		return lifeOf(rec) == lifeOf(e.Rec) && now.SettingsDigest(false) == ep.SettingsDigest(false) && now.SwitchedAt.Equal(ep.SwitchedAt)
 	}
 	if _, err := t.endpoints.switchOff(ctx, app, k, unchanged, partner.OffFailing, delivery.Result{}); err != nil {
 		return fmt.Errorf("it fails for too long: %w", err)

@@ -69,7 +69,7 @@ func (t *tester) Test(ctx context.Context, app partner.ClientID, kind partner.En
 	if id == "" {
 		return nothingToTell(), nil
 	}
-	if e.Rec.App.Delivering(t.env) {
+	if e.Rec.App.IsDelivering(t.env) {
 		return t.throughMailbox(ctx, e.Rec, id)
 	}
 	return t.directly(ctx, e, id)

@@ -35,7 +35,7 @@ func (s *Sweeper) armBatch(ctx context.Context, entries []*registry.Entry, f *fa
 	switches := make([]mailbox.Switch, len(entries))
 	for i, e := range entries {
 		switches[i] = mailbox.Switch{
-			Life: mailbox.Life{App: e.Rec.App.ClientID, Birth: e.Rec.Birth}, Revision: e.Rec.Revision, On: e.Rec.App.Delivering(s.opts.Environment),
+			Life: mailbox.Life{App: e.Rec.App.ClientID, Birth: e.Rec.Birth}, Revision: e.Rec.Revision, On: e.Rec.App.IsDelivering(s.opts.Environment),
 			EndpointRevision: e.Rec.EndpointRevision,
 		}
 	}

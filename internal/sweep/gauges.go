@@ -39,7 +39,7 @@ func (s *Sweeper) countAll(ctx context.Context, cursor string) (loop.Report, err
 			f.note(err)
 			continue
 		}
-		c.sum.add(ids[i], views[i], troublesOf(found[i]), e.Rec.App.Delivering(s.opts.Environment))
+		c.sum.add(ids[i], views[i], troublesOf(found[i]), e.Rec.App.IsDelivering(s.opts.Environment))
 	}
 	c.at = next
 	if last && f.err() == nil {

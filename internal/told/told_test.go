@@ -48,7 +48,7 @@ func TestTheTableIsWhole(t *testing.T) {
 			t.Errorf("the reason %s of probes has no row of its own, or no advice", r)
 		}
 	}
-	for _, l := range partner.Licenses() {
+	for _, l := range partner.AllLicenses() {
 		if told.Named(string(l)).String() != string(l) {
 			t.Errorf("the licence %s has no row", l)
 		}

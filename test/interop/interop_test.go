@@ -20,8 +20,8 @@ func TestNPMLibraries(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, newKeyring(t))
 	r := start(t, []string{tool(t, "node"), npmReceiver(t)}, "DISCOVERY_URL="+p.discoveryURL())
-	t.Run("Refuse", func(t *testing.T) { checkRefusals(t, p, r, partner.TokenAlgorithms()) })
-	for i, alg := range partner.TokenAlgorithms() {
+	t.Run("Refuse", func(t *testing.T) { checkRefusals(t, p, r, partner.AllTokenAlgorithms()) })
+	for i, alg := range partner.AllTokenAlgorithms() {
 		for _, ct := range tenant.AllChangeTypes() {
 			t.Run("Verify/"+string(alg)+"/"+ct.String(), func(t *testing.T) {
 				m := change(ct, firstSequence+int64(10*i)+int64(ct))
@@ -80,7 +80,7 @@ func wantDelivered(t *testing.T, got delivery.Result) {
 func TestAlgorithmsAgree(t *testing.T) {
 	t.Parallel()
 	want := []partner.TokenAlgorithm{signing.RS256, signing.ES256}
-	if diff := cmp.Diff(want, partner.TokenAlgorithms()); diff != "" {
+	if diff := cmp.Diff(want, partner.AllTokenAlgorithms()); diff != "" {
 		t.Errorf("token algorithms (-signing +partner):\n%s", diff)
 	}
 }

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// QuestionFor is how long the link is good in the mail that asks an address, and how long it is not asked again about
+	// ConfirmationPeriod is how long the link is good in the mail that asks an address, and how long it is not asked again about
 	// the same app.
-	QuestionFor = 7 * 24 * time.Hour
+	ConfirmationPeriod = 7 * 24 * time.Hour
 	// NewAddressesADay is how many addresses a partner may set for an app in newAddressesIn that were not there, unless a
 	// setting says otherwise.
 	NewAddressesADay = 10
@@ -24,8 +24,8 @@ const (
 	addressHash = 16
 )
 
-// Question is that an address was asked whether it wants an app's error mail.
-type Question struct {
+// Confirmation is that an address was asked whether it wants an app's error mail.
+type Confirmation struct {
 	At time.Time `json:"at"`
 	// To is the HashAddress of the spelling that was asked.
 	To string `json:"to"`
@@ -37,10 +37,10 @@ func HashAddress(address string) string {
 	return hex.EncodeToString(sum[:])[:addressHash]
 }
 
-// QuestionKey stands for all spellings of an address that lead to one mailbox as a rule: whatever its case, the form of
+// ConfirmationKey stands for all spellings of an address that lead to one mailbox as a rule: whatever its case, the form of
 // its domain (letters or ASCII) and what follows a + in its local part. Questions and their budgets count by it. Nothing
 // else may: some servers give a +tag to somebody else.
-func QuestionKey(address string) string {
+func ConfirmationKey(address string) string {
 	i := strings.LastIndexByte(address, '@')
 	local, domain := address[:max(i, 0)], strings.ToLower(norm.NFKC.String(address[i+1:]))
 	if tag := strings.IndexByte(local, '+'); tag > 0 {
@@ -71,20 +71,20 @@ func (e *NewAddressesError) Error() string {
 	return text + ". Addresses that an operator sets do not count."
 }
 
-// AskNew marks the addresses that a write by a partner brought as unconfirmed: nobody shall get mail because a stranger
+// MarkNewUnconfirmed marks the addresses that a write by a partner brought as unconfirmed: nobody shall get mail because a stranger
 // typed their address. old is nil for a new app. Each address is asked once while the link of its question is good,
 // however often and in whatever spelling it is set: the warnings say which are not asked. limit is how many may be asked
 // in a day; beyond it the error is a *NewAddressesError.
-func AskNew(app App, old *App, now time.Time, limit int) (App, []FieldError, error) {
+func MarkNewUnconfirmed(app App, old *App, now time.Time, limit int) (App, []FieldError, error) {
 	now = now.Truncate(time.Millisecond)
-	added := newAddresses(&app, old)
+	added := findNewAddresses(&app, old)
 	if len(added) == 0 {
 		return app, nil, nil
 	}
-	asked := map[string]Question{}
+	asked := map[string]Confirmation{}
 	var lately []time.Time
-	for k, q := range app.Questions {
-		if now.Sub(q.At) < QuestionFor {
+	for k, q := range app.Confirmations {
+		if now.Sub(q.At) < ConfirmationPeriod {
 			asked[k] = q
 		}
 		if now.Sub(q.At) < newAddressesIn {
@@ -94,24 +94,24 @@ func AskNew(app App, old *App, now time.Time, limit int) (App, []FieldError, err
 	var warnings []FieldError
 	fresh := 0
 	for _, a := range added {
-		k := QuestionKey(a.address)
+		k := ConfirmationKey(a.address)
 		q, known := asked[k]
 		if known {
-			warnings = append(warnings, FieldError{Pointer: a.pointer, Detail: q.notAgain(a.address)})
+			warnings = append(warnings, FieldError{Pointer: a.pointer, Detail: q.explainAlreadyAsked(a.address)})
 		} else {
-			q = Question{At: now, To: HashAddress(a.address)}
+			q = Confirmation{At: now, To: HashAddress(a.address)}
 			asked[k], fresh = q, fresh+1
 		}
 		app = app.WithMark(a.address, &AddressMark{State: Unconfirmed, Since: q.At})
 	}
 	if over := len(lately) + fresh - limit; fresh > 0 && over > 0 {
-		return App{}, nil, beyondLimit(lately, fresh, limit)
+		return App{}, nil, limitExceededError(lately, fresh, limit)
 	}
-	app.Questions = asked
+	app.Confirmations = asked
 	return app, warnings, nil
 }
 
-func beyondLimit(lately []time.Time, fresh, limit int) *NewAddressesError {
+func limitExceededError(lately []time.Time, fresh, limit int) *NewAddressesError {
 	e := &NewAddressesError{Limit: limit, Set: len(lately), New: fresh}
 	if fresh <= limit {
 		slices.SortFunc(lately, time.Time.Compare)
@@ -120,27 +120,27 @@ func beyondLimit(lately []time.Time, fresh, limit int) *NewAddressesError {
 	return e
 }
 
-func (q Question) notAgain(address string) string {
+func (q Confirmation) explainAlreadyAsked(address string) string {
 	const day = "2006-01-02 15:04 MST"
-	asked, until := q.At.UTC().Format(day), q.At.Add(QuestionFor).UTC().Format(day)
+	asked, until := q.At.UTC().Format(day), q.At.Add(ConfirmationPeriod).UTC().Format(day)
 	if q.To != HashAddress(address) {
 		return "was asked on " + asked + " in another spelling, and is not asked before " + until + ": set it anew after that, or have an operator set it"
 	}
 	return "was asked on " + asked + ", and is not asked again: the link in that mail is good until " + until
 }
 
-// Asks reports whether an address that is marked as unconfirmed is the spelling that its question goes to.
-func (a *App) Asks(address string) bool {
+// IsConfirmationTarget reports whether an address that is marked as unconfirmed is the spelling that its question goes to.
+func (a *App) IsConfirmationTarget(address string) bool {
 	// A version before questions were kept asked each spelling.
-	q, known := a.Questions[QuestionKey(address)]
+	q, known := a.Confirmations[ConfirmationKey(address)]
 	return !known || q.To == HashAddress(address)
 }
 
 // addressAt is an address and where it stands in the app.
 type addressAt struct{ pointer, address string }
 
-// newAddresses are the addresses of an app, each once, that the one before had not.
-func newAddresses(app, old *App) []addressAt {
+// findNewAddresses are the addresses of an app, each once, that the one before had not.
+func findNewAddresses(app, old *App) []addressAt {
 	seen := map[string]bool{"": true}
 	if old != nil {
 		for _, e := range old.Addresses() {
