@@ -10,7 +10,7 @@ import (
 // AppendString appends s as a JSON string, without the escapes that only HTML needs. Invalid UTF-8
 // becomes U+FFFD.
 func AppendString(b []byte, s string) []byte {
-	if !plain(s) {
+	if !isPlain(s) {
 		return appendEscaped(b, s)
 	}
 	b = append(b, '"')
@@ -18,8 +18,8 @@ func AppendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// plain reports whether s stands for itself between quotes.
-func plain(s string) bool {
+// isPlain reports whether s stands for itself between quotes.
+func isPlain(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
 			return false
