@@ -89,12 +89,12 @@ func (w *Watch) WrapDial(next func(ctx context.Context, network, address string)
 
 func (w *Watch) noteConnAddress(host string, at net.Addr) {
 	if tcp, ok := at.(*net.TCPAddr); ok {
-		w.Dialled(host, tcp.AddrPort().Addr())
+		w.NoteAddress(host, tcp.AddrPort().Addr())
 	}
 }
 
-// Dialled notes at which address a host is, which may be named with its port.
-func (w *Watch) Dialled(host string, at netip.Addr) {
+// NoteAddress notes at which address a host is, which may be named with its port.
+func (w *Watch) NoteAddress(host string, at netip.Addr) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.record.NoteAddress(stripPort(host), at)

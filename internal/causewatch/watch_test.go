@@ -107,7 +107,7 @@ func (w *world) pass(spell time.Duration, hosts int, by ...int) {
 		for n := range hosts {
 			p := w.watches[by[n%len(by)]]
 			host := fmt.Sprintf("h%d.example:8443", n)
-			p.Dialled(host, netip.AddrFrom4([4]byte{203, byte(n % 4), 1, byte(n)}))
+			p.NoteAddress(host, netip.AddrFrom4([4]byte{203, byte(n % 4), 1, byte(n)}))
 			p.Failed(host)
 		}
 		w.turns()

@@ -21,8 +21,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/soap"
 )
 
-// watch notes how far a request got: what an error means depends on it, and errors do not say.
-type watch struct {
+// requestTrace notes how far a request got: what an error means depends on it, and errors do not say.
+type requestTrace struct {
 	mu sync.Mutex
 	// resolving is true while the host name is looked up.
 	resolving bool
@@ -37,24 +37,24 @@ type watch struct {
 	leaf      *x509.Certificate
 }
 
-func (w *watch) note(f func()) {
+func (w *requestTrace) withLock(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f()
 }
 
-func (w *watch) trace() *httptrace.ClientTrace {
+func (w *requestTrace) clientTrace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
-		DNSStart: func(httptrace.DNSStartInfo) { w.note(func() { w.resolving = true }) },
-		DNSDone:  func(httptrace.DNSDoneInfo) { w.note(func() { w.resolving = false }) },
+		DNSStart: func(httptrace.DNSStartInfo) { w.withLock(func() { w.resolving = true }) },
+		DNSDone:  func(httptrace.DNSDoneInfo) { w.withLock(func() { w.resolving = false }) },
 		ConnectStart: func(_, address string) {
 			if to, err := netip.ParseAddrPort(address); err == nil {
-				w.note(func() { w.dialled = to.Addr() })
+				w.withLock(func() { w.dialled = to.Addr() })
 			}
 		},
-		ConnectDone: func(_, _ string, err error) { w.note(func() { w.connected = w.connected || err == nil }) },
+		ConnectDone: func(_, _ string, err error) { w.withLock(func() { w.connected = w.connected || err == nil }) },
 		TLSHandshakeDone: func(s tls.ConnectionState, err error) {
-			w.note(func() {
+			w.withLock(func() {
 				w.handshake, w.secured = err, err == nil
 				if len(s.PeerCertificates) > 0 {
 					w.leaf = s.PeerCertificates[0]
@@ -64,20 +64,20 @@ func (w *watch) trace() *httptrace.ClientTrace {
 				}
 			})
 		},
-		WroteRequest:         func(i httptrace.WroteRequestInfo) { w.note(func() { w.sent = i.Err == nil }) },
-		GotFirstResponseByte: func() { w.note(func() { w.answering = true }) },
+		WroteRequest:         func(i httptrace.WroteRequestInfo) { w.withLock(func() { w.sent = i.Err == nil }) },
+		GotFirstResponseByte: func() { w.withLock(func() { w.answering = true }) },
 	}
 }
 
-// address is the one that was tried last, zero where none was.
-func (w *watch) address() netip.Addr {
+// lastAddress is the one that was tried last, zero where none was.
+func (w *requestTrace) lastAddress() netip.Addr {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.dialled
 }
 
-// certificate is the validity of the certificate that was seen, zero when none was.
-func (w *watch) certificate() (from, ends time.Time) {
+// certificateValidity is the validity of the certificate that was seen, zero when none was.
+func (w *requestTrace) certificateValidity() (from, ends time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.leaf == nil {
@@ -86,10 +86,10 @@ func (w *watch) certificate() (from, ends time.Time) {
 	return w.leaf.NotBefore, w.leaf.NotAfter
 }
 
-// classify reads the error of a request that got no answer. late: the probe's own time was over;
+// classifyError reads the error of a request that got no answer. late: the probe's own time was over;
 // canceled: its caller gave up. What the service's own machine lacks is its own fault, and so is a
 // resolver that does not answer; a name that does not exist is the endpoint's.
-func classify(err error, w *watch, late, canceled bool) (r health.Reason, note string) {
+func classifyError(err error, w *requestTrace, late, canceled bool) (r health.Reason, note string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if blocked, ok := errors.AsType[*guard.BlockedError](err); ok {
@@ -99,7 +99,7 @@ func classify(err error, w *watch, late, canceled bool) (r health.Reason, note s
 		return health.OwnFault, "the resolver did not say in time where it is"
 	}
 	if late {
-		return w.slow()
+		return w.timeoutReason()
 	}
 	if canceled {
 		return health.OwnFault, "the service is shutting down"
@@ -116,9 +116,9 @@ func classify(err error, w *watch, late, canceled bool) (r health.Reason, note s
 	case isErrno(err, syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.EHOSTDOWN):
 		return health.Refused, ""
 	case errors.Is(err, os.ErrDeadlineExceeded), isErrno(err, syscall.ETIMEDOUT), ok && timeout.Timeout():
-		return w.slow()
+		return w.timeoutReason()
 	}
-	if r, note := w.insecure(err); r != "" {
+	if r, note := w.tlsReason(err); r != "" {
 		return r, note
 	}
 	switch {
@@ -131,8 +131,8 @@ func classify(err error, w *watch, late, canceled bool) (r health.Reason, note s
 	}
 }
 
-// slow names the step at which the time was over; w.mu is held.
-func (w *watch) slow() (health.Reason, string) {
+// timeoutReason names the step at which the time was over; w.mu is held.
+func (w *requestTrace) timeoutReason() (health.Reason, string) {
 	switch {
 	case w.answering:
 		return health.Trickling, ""
@@ -147,8 +147,8 @@ func (w *watch) slow() (health.Reason, string) {
 	}
 }
 
-// insecure reads what went wrong with TLS, "" when something else did; w.mu is held.
-func (w *watch) insecure(err error) (health.Reason, string) {
+// tlsReason reads what went wrong with TLS, "" when something else did; w.mu is held.
+func (w *requestTrace) tlsReason(err error) (health.Reason, string) {
 	if w.handshake != nil {
 		err = w.handshake
 	}
@@ -192,8 +192,8 @@ func wantsCertificate(alert error) bool {
 	return strings.Contains(alert.Error(), "certificate required")
 }
 
-// blame is what an own fault is called once it counts against the endpoint.
-func (w *watch) blame(err error) health.Reason {
+// reasonForEndpoint is what an own fault is called once it counts against the endpoint.
+func (w *requestTrace) reasonForEndpoint(err error) health.Reason {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if _, ok := errors.AsType[*net.DNSError](err); ok || w.resolving {
@@ -223,12 +223,12 @@ type answer struct {
 	late bool
 }
 
-// classify reads an answer as any SOAP 1.1 service may give it; Healthy when it is one. What is
+// classifyAnswer reads an answer as any SOAP 1.1 service may give it; Healthy when it is one. What is
 // SOAP counts whatever its status, and what is not is told by its status first.
-func (a *answer) classify() (m soap.Answer, r health.Reason) {
+func (a *answer) classifyAnswer() (m soap.Answer, r health.Reason) {
 	switch {
 	case a.err != nil:
-		r = a.broken()
+		r = a.incompleteReason()
 	case a.compressed:
 		r = health.Unreadable
 	default:
@@ -236,7 +236,7 @@ func (a *answer) classify() (m soap.Answer, r health.Reason) {
 		if m, err = soap.Read(a.contentType, a.body); err == nil {
 			return m, health.Healthy
 		}
-		r = unread(err)
+		r = unreadableReason(err)
 	}
 	if r == health.UnsafeXML || r == health.SOAP12 { // whoever sends that is told so
 		return m, r
@@ -244,7 +244,7 @@ func (a *answer) classify() (m soap.Answer, r health.Reason) {
 	if r == health.Unreadable && a.status == http.StatusInternalServerError && a.isXML() { // it may be a Fault
 		return m, r
 	}
-	if byStatus := ofStatus(a.status); byStatus != "" {
+	if byStatus := statusReason(a.status); byStatus != "" {
 		return m, byStatus
 	}
 	return m, r
@@ -257,7 +257,7 @@ func (a *answer) isXML() bool {
 	return strings.HasSuffix(kind, "/xml") || strings.HasSuffix(kind, "+xml") || kind == "multipart/related"
 }
 
-func unread(err error) health.Reason {
+func unreadableReason(err error) health.Reason {
 	switch {
 	case errors.Is(err, soap.ErrTooLarge):
 		return health.TooLarge
@@ -274,8 +274,8 @@ func unread(err error) health.Reason {
 	}
 }
 
-// broken says why an answer is not whole.
-func (a *answer) broken() health.Reason {
+// incompleteReason says why an answer is not whole.
+func (a *answer) incompleteReason() health.Reason {
 	switch {
 	case a.late:
 		return health.Trickling
@@ -290,8 +290,8 @@ func (a *answer) broken() health.Reason {
 	}
 }
 
-// ofStatus is what a status alone means when no SOAP came with it; "" for 2xx, which says nothing.
-func ofStatus(status int) health.Reason {
+// statusReason is what a status alone means when no SOAP came with it; "" for 2xx, which says nothing.
+func statusReason(status int) health.Reason {
 	switch {
 	case status >= 200 && status < 300:
 		return ""
@@ -316,6 +316,6 @@ func ofStatus(status int) health.Reason {
 	}
 }
 
-func minutes(d time.Duration) string {
+func formatMinutes(d time.Duration) string {
 	return strconv.FormatInt(int64(d.Round(time.Minute)/time.Minute), 10) + " min"
 }

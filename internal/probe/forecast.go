@@ -28,14 +28,14 @@ type Forecast struct {
 
 // NextProbe is when an endpoint is probed next, not before now; zero when it is not probed.
 func (f *Forecast) NextProbe(ctx context.Context, app *partner.App, k partner.EndpointKind, now time.Time) (time.Time, error) {
-	if f.Idle || !wanted(app, k, f.Environment, f.Licences) {
+	if f.Idle || !isProbeWanted(app, k, f.Environment, f.Licences) {
 		return time.Time{}, nil
 	}
 	states, err := f.States.Probes(ctx, []partner.ClientID{app.ClientID})
 	if err != nil && !errors.Is(err, registry.ErrUnreadable) { // what is unreadable is probed as if it never was
 		return time.Time{}, err
 	}
-	at := due(f.Schedule, f.Environment, app, k, states[0][k], now)
+	at := nextProbeTime(f.Schedule, f.Environment, app, k, states[0][k], now)
 	if at.Before(now) {
 		at = now
 	}
@@ -45,8 +45,8 @@ func (f *Forecast) NextProbe(ctx context.Context, app *partner.App, k partner.En
 	return at, nil
 }
 
-// due is when an endpoint is to be probed next.
-func due(
+// nextProbeTime is when an endpoint is to be probed next.
+func nextProbeTime(
 	plan health.Schedule, env partner.Environment, app *partner.App, k partner.EndpointKind, state health.State, now time.Time,
 ) time.Time {
 	switch {

@@ -18,7 +18,7 @@ type Metrics struct {
 	duration *prometheus.HistogramVec
 	delay    *prometheus.HistogramVec
 	hanging  prometheus.Gauge
-	cluster  *cluster
+	cluster  *clusterCollector
 }
 
 // NewMetrics registers the metrics, every series at once.
@@ -37,9 +37,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		hanging: f.NewGauge(prometheus.GaugeOpts{
 			Name: "lamplighter_probes_hanging", Help: "Probes of this process that have waited for an answer for more than 200 ms and keep no other waiting.",
 		}),
-		cluster: newCluster(),
+		cluster: newClusterCollector(),
 	}
-	for _, k := range probed() {
+	for _, k := range listProbedKinds() {
 		for _, r := range health.AllReasons() {
 			m.probes.WithLabelValues(k.String(), string(r))
 		}
@@ -50,7 +50,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-func (m *Metrics) probed(k partner.EndpointKind, f health.Finding) {
+func (m *Metrics) countProbe(k partner.EndpointKind, f health.Finding) {
 	if m == nil {
 		return
 	}
@@ -60,20 +60,20 @@ func (m *Metrics) probed(k partner.EndpointKind, f health.Finding) {
 	}
 }
 
-// began notes how late a probe is; one of an endpoint that was never probed is not.
-func (m *Metrics) began(k partner.EndpointKind, due, now time.Time) {
+// observeDelay notes how late a probe is; one of an endpoint that was never probed is not.
+func (m *Metrics) observeDelay(k partner.EndpointKind, due, now time.Time) {
 	if m != nil && !due.IsZero() {
 		m.delay.WithLabelValues(k.String()).Observe(max(now.Sub(due), 0).Seconds())
 	}
 }
 
-func (m *Metrics) hang(n int) {
+func (m *Metrics) setHanging(n int) {
 	if m != nil {
 		m.hanging.Set(float64(n))
 	}
 }
 
-func (m *Metrics) export(doc []byte) {
+func (m *Metrics) setSummary(doc []byte) {
 	if m != nil {
 		m.cluster.current.Store(decodeSummary(doc))
 	}
@@ -94,15 +94,15 @@ type summary struct {
 	Health map[string]map[health.Status]int `json:"health"`
 	// Off counts those that are off by who switched them off.
 	Off    map[string]map[health.SwitchedOffBy]int `json:"off,omitempty"`
-	Ending []ending                                `json:"ending,omitempty"`
+	Ending []endingCertificate                     `json:"ending,omitempty"`
 	// Overflow counts certificates beyond maxEnding.
 	Overflow int `json:"overflow,omitempty"`
 	// partial: something could not be read.
 	partial bool
 }
 
-// ending is a certificate that ends soon.
-type ending struct {
+// endingCertificate is a certificate that ends soon.
+type endingCertificate struct {
 	App      partner.ClientID `json:"app"`
 	Endpoint string           `json:"endpoint"`
 	Ends     int64            `json:"ends"`
@@ -110,7 +110,7 @@ type ending struct {
 
 func newSummary() *summary {
 	s := &summary{Format: summaryFormat, Health: map[string]map[health.Status]int{}, Off: map[string]map[health.SwitchedOffBy]int{}}
-	for _, k := range probed() {
+	for _, k := range listProbedKinds() {
 		s.Off[k.String()] = map[health.SwitchedOffBy]int{}
 		s.Health[k.String()] = map[health.Status]int{}
 	}
@@ -129,7 +129,7 @@ func (s *summary) add(app partner.ClientID, k partner.EndpointKind, a health.Ass
 		s.Overflow++
 		return
 	}
-	s.Ending = append(s.Ending, ending{App: app, Endpoint: k.String(), Ends: a.CertificateEnds.Unix()})
+	s.Ending = append(s.Ending, endingCertificate{App: app, Endpoint: k.String(), Ends: a.CertificateEnds.Unix()})
 }
 
 func (s *summary) encode() []byte {
@@ -149,16 +149,16 @@ func decodeSummary(b []byte) *summary {
 	return s
 }
 
-// cluster exports the summary of the last look, by whichever process.
-type cluster struct {
-	current                       atomic.Pointer[summary]
-	health, off, ending, overflow *prometheus.Desc
+// clusterCollector exports the summary of the last look, by whichever process.
+type clusterCollector struct {
+	current                         atomic.Pointer[summary]
+	statuses, off, ending, overflow *prometheus.Desc
 }
 
-func newCluster() *cluster {
+func newClusterCollector() *clusterCollector {
 	const clusterWide = " Cluster-wide, the same on every worker: aggregate with max."
-	c := &cluster{
-		health: prometheus.NewDesc("lamplighter_integration_endpoints",
+	c := &clusterCollector{
+		statuses: prometheus.NewDesc("lamplighter_integration_endpoints",
 			"Integration endpoints of all apps by how they are."+clusterWide, []string{"endpoint", "health"}, nil),
 		off: prometheus.NewDesc("lamplighter_integration_endpoints_off",
 			"Integration endpoints that were switched off, by whom."+clusterWide, []string{"endpoint", "by"}, nil),
@@ -172,22 +172,22 @@ func newCluster() *cluster {
 }
 
 // Describe implements prometheus.Collector.
-func (c *cluster) Describe(ch chan<- *prometheus.Desc) {
-	ch <- c.health
+func (c *clusterCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.statuses
 	ch <- c.off
 	ch <- c.ending
 	ch <- c.overflow
 }
 
 // Collect implements prometheus.Collector.
-func (c *cluster) Collect(ch chan<- prometheus.Metric) {
+func (c *clusterCollector) Collect(ch chan<- prometheus.Metric) {
 	s := c.current.Load()
-	for _, k := range probed() {
+	for _, k := range listProbedKinds() {
 		for _, w := range health.AllStatuses() {
-			ch <- prometheus.MustNewConstMetric(c.health, prometheus.GaugeValue, float64(s.Health[k.String()][w]), k.String(), string(w))
+			ch <- prometheus.MustNewConstMetric(c.statuses, prometheus.GaugeValue, float64(s.Health[k.String()][w]), k.String(), string(w))
 		}
 	}
-	for _, k := range probed() {
+	for _, k := range listProbedKinds() {
 		for _, by := range health.AllSwitchedOffBy() {
 			ch <- prometheus.MustNewConstMetric(c.off, prometheus.GaugeValue, float64(s.Off[k.String()][by]), k.String(), string(by))
 		}

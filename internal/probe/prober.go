@@ -37,25 +37,25 @@ type Tokens interface {
 	Nonced(clientID, tenant, alg string, now time.Time) (token, nonce string, err error)
 }
 
-// Reach is told which hosts gave an HTTP answer, of which none came, and at which address they are; a host is named with its port where
+// ReachRecorder is told which hosts gave an HTTP answer, of which none came, and at which address they are; a host is named with its port where
 // its URL does.
-type Reach interface {
-	Dialled(host string, at netip.Addr)
+type ReachRecorder interface {
+	NoteAddress(host string, at netip.Addr)
 	Answered(host string)
 	Failed(host string)
 }
 
-// nobody is told nothing.
-type nobody struct{}
+// discardReach is told nothing.
+type discardReach struct{}
 
-// Dialled does nothing.
-func (nobody) Dialled(string, netip.Addr) {}
+// NoteAddress does nothing.
+func (discardReach) NoteAddress(string, netip.Addr) {}
 
 // Answered does nothing.
-func (nobody) Answered(string) {}
+func (discardReach) Answered(string) {}
 
 // Failed does nothing.
-func (nobody) Failed(string) {}
+func (discardReach) Failed(string) {}
 
 // ProberOptions configure a Prober.
 type ProberOptions struct {
@@ -70,7 +70,7 @@ type ProberOptions struct {
 	// Version is named in the User-Agent.
 	Version string
 	// Reach may be nil.
-	Reach Reach
+	Reach ReachRecorder
 }
 
 // Prober probes endpoints. It is safe for concurrent use.
@@ -84,7 +84,7 @@ type Prober struct {
 // NewProber returns a Prober.
 func NewProber(opts ProberOptions) *Prober {
 	if opts.Reach == nil {
-		opts.Reach = nobody{}
+		opts.Reach = discardReach{}
 	}
 	return &Prober{opts: opts, userAgent: "Lamplighter/" + opts.Version}
 }
@@ -107,47 +107,47 @@ const (
 // ends it as an own fault.
 func (p *Prober) Probe(ctx context.Context, t Target) health.Finding {
 	start := time.Now()
-	f := p.probe(ctx, &t, start)
+	f := p.probeEndpoint(ctx, &t, start)
 	f.Duration = time.Since(start)
 	return f
 }
 
-func (p *Prober) probe(ctx context.Context, t *Target, now time.Time) health.Finding {
+func (p *Prober) probeEndpoint(ctx context.Context, t *Target, now time.Time) health.Finding {
 	if t.Kind == partner.Mirroring && t.Tenant == "" {
-		return finding(t, health.NoTenant, 0, "")
+		return newFinding(t, health.NoTenant, 0, "")
 	}
-	call, nonce, err := p.request(t, now)
+	call, nonce, err := p.chooseRequest(t, now)
 	if err != nil {
-		return finding(t, health.OwnFault, 0, "no token could be made")
+		return newFinding(t, health.OwnFault, 0, "no token could be made")
 	}
 	caller := ctx
 	ctx, cancel := context.WithTimeoutCause(ctx, p.opts.Timeout, errTimeout)
 	defer cancel()
-	w := &watch{}
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, w.trace()), http.MethodPost, t.URL, bytes.NewReader(call.Body))
+	w := &requestTrace{}
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, w.clientTrace()), http.MethodPost, t.URL, bytes.NewReader(call.Body))
 	if err != nil {
-		return finding(t, health.OwnFault, 0, "the request could not be built")
+		return newFinding(t, health.OwnFault, 0, "the request could not be built")
 	}
 	req.Header.Set("Content-Type", soap.ContentType)
 	req.Header.Set("User-Agent", p.userAgent)
 	req.Header["SOAPAction"] = []string{call.Action} // as servers that compare case-sensitively know it
 	req.Close = true                                 // the next probe comes minutes later
 	resp, err := p.opts.Client.Do(req)
-	if at := w.address(); at.IsValid() {
-		p.opts.Reach.Dialled(req.URL.Host, at)
+	if at := w.lastAddress(); at.IsValid() {
+		p.opts.Reach.NoteAddress(req.URL.Host, at)
 	}
 	if err != nil {
 		late := errors.Is(context.Cause(ctx), errTimeout)
-		r, note := classify(err, w, late, caller.Err() != nil)
+		r, note := classifyError(err, w, late, caller.Err() != nil)
 		if r != health.BlockedAddress && (late || caller.Err() == nil) {
 			p.opts.Reach.Failed(req.URL.Host)
 		}
 		if r != health.OwnFault && r != health.BlockedAddress {
 			p.answered.Store(now.UnixMilli())
 		}
-		f := finding(t, r, 0, note)
-		f.CertificateFrom, f.CertificateEnds = w.certificate()
-		f.Blame = w.blame(err)
+		f := newFinding(t, r, 0, note)
+		f.CertificateFrom, f.CertificateEnds = w.certificateValidity()
+		f.Blame = w.reasonForEndpoint(err)
 		return f
 	}
 	defer func() { _ = resp.Body.Close() }()
@@ -158,16 +158,16 @@ func (p *Prober) probe(ctx context.Context, t *Target, now time.Time) health.Fin
 		a.body, a.err = io.ReadAll(io.LimitReader(resp.Body, soap.MaxAnswer+1))
 	}
 	if a.err != nil && caller.Err() != nil && !errors.Is(context.Cause(ctx), errTimeout) {
-		return finding(t, health.OwnFault, 0, "the service is shutting down")
+		return newFinding(t, health.OwnFault, 0, "the service is shutting down")
 	}
 	a.late = errors.Is(context.Cause(ctx), errTimeout)
-	f := p.judge(t, &a, nonce)
-	f.CertificateFrom, f.CertificateEnds = w.certificate()
+	f := p.judgeAnswer(t, &a, nonce)
+	f.CertificateFrom, f.CertificateEnds = w.certificateValidity()
 	return f
 }
 
-// request chooses the call for an endpoint.
-func (p *Prober) request(t *Target, now time.Time) (call soap.Request, nonce string, err error) {
+// chooseRequest chooses the call for an endpoint.
+func (p *Prober) chooseRequest(t *Target, now time.Time) (call soap.Request, nonce string, err error) {
 	switch t.Kind {
 	case partner.Mirroring:
 		token, nonce, err := p.opts.Tokens.Nonced(string(t.ClientID), string(t.Tenant), string(t.TokenAlgorithm), now)
@@ -182,24 +182,24 @@ func (p *Prober) request(t *Target, now time.Time) (call soap.Request, nonce str
 	}
 }
 
-// judge reads an answer. The minute in it is compared with the time now, when it is complete.
-func (p *Prober) judge(t *Target, a *answer, nonce string) health.Finding {
-	message, r := a.classify()
+// judgeAnswer reads an answer. The minute in it is compared with the time now, when it is complete.
+func (p *Prober) judgeAnswer(t *Target, a *answer, nonce string) health.Finding {
+	message, r := a.classifyAnswer()
 	note := ""
 	if r == health.Healthy && t.Kind == partner.Mirroring {
-		r, note = trust(&message, a.status, nonce, time.Now(), p.opts.Tolerance, t.Keys)
+		r, note = checkTrust(&message, a.status, nonce, time.Now(), p.opts.Tolerance, t.Keys)
 	} else if r == health.Healthy && message.Fault != nil {
 		note = "with a Fault, which is a sign of life"
 	}
-	f := finding(t, r, a.status, note)
+	f := newFinding(t, r, a.status, note)
 	if r.IsFailing() {
-		f.Excerpt = excerpt(&message, a)
+		f.Excerpt = makeExcerpt(&message, a)
 	}
 	return f
 }
 
-// excerpt is a redacted piece of the answer: what the service says of it, else its beginning where that can be read.
-func excerpt(m *soap.Answer, a *answer) string {
+// makeExcerpt is a redacted piece of the answer: what the service says of it, else its beginning where that can be read.
+func makeExcerpt(m *soap.Answer, a *answer) string {
 	switch {
 	case m.Fault != nil:
 		return secret.Excerpt([]byte(m.Fault.Code+": "+m.Fault.Text), maxExcerpt)

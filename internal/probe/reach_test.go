@@ -25,9 +25,9 @@ type reach struct {
 	told []string
 }
 
-func (r *reach) Dialled(_ string, at netip.Addr) { r.note("dialled " + at.String()) }
-func (r *reach) Answered(string)                 { r.note("answered") }
-func (r *reach) Failed(string)                   { r.note("failed") }
+func (r *reach) NoteAddress(_ string, at netip.Addr) { r.note("dialled " + at.String()) }
+func (r *reach) Answered(string)                     { r.note("answered") }
+func (r *reach) Failed(string)                       { r.note("failed") }
 
 func (r *reach) note(text string) {
 	r.mu.Lock()

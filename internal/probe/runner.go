@@ -33,13 +33,13 @@ type Tenants interface {
 	ProbeTenant(ctx context.Context, app *partner.App) (id tenant.ID, ok bool, err error)
 }
 
-// People learns what is observed of endpoints.
-type People interface {
+// IncidentObserver learns what is observed of endpoints.
+type IncidentObserver interface {
 	Observe(ctx context.Context, app partner.ClientID, k partner.EndpointKind, events ...incident.Event) error
 }
 
-// Asker makes one probe; *Prober is one.
-type Asker interface {
+// EndpointProber makes one probe; *Prober is one.
+type EndpointProber interface {
 	Probe(ctx context.Context, t Target) health.Finding
 	AnsweredSince(at time.Time) bool
 }
@@ -51,13 +51,13 @@ type Licences interface {
 
 // RunnerOptions configure a Runner.
 type RunnerOptions struct {
-	Apps     Apps
-	Store    Store
-	Tenants  Tenants
-	People   People
-	Prober   Asker
-	Licences Licences
-	Schedule health.Schedule
+	Apps      Apps
+	Store     Store
+	Tenants   Tenants
+	Incidents IncidentObserver
+	Prober    EndpointProber
+	Licences  Licences
+	Schedule  health.Schedule
 	// Timeout is the Prober's; a claim outlasts it.
 	Timeout time.Duration
 	// Hanging is how many probes that take long may leave their workers to others.
@@ -88,24 +88,24 @@ func NewRunner(opts RunnerOptions) *Runner {
 	return &Runner{opts: opts, tasks: tasks{most: opts.Hanging, metrics: opts.Metrics}}
 }
 
-// Run probes an endpoint if that is due: it is on, licensed, not resting, and claimed by nobody. Where the
+// ProbeIfDue probes an endpoint if that is due: it is on, licensed, not resting, and claimed by nobody. Where the
 // endpoint takes long to answer, Run returns nil and the probe goes on without its caller.
 // An error is the service's own and worth another try.
-func (r *Runner) Run(ctx context.Context, id partner.ClientID, k partner.EndpointKind) error {
+func (r *Runner) ProbeIfDue(ctx context.Context, id partner.ClientID, k partner.EndpointKind) error {
 	app, ok, err := r.opts.Apps.App(ctx, id)
 	if err != nil {
 		return fmt.Errorf("probe %s %s: %w", id, k, err)
 	}
-	if !ok || !wanted(&app, k, r.opts.Environment, r.opts.Licences) || r.opts.Schedule.IsQuiet(k, time.Now()) {
+	if !ok || !isProbeWanted(&app, k, r.opts.Environment, r.opts.Licences) || r.opts.Schedule.IsQuiet(k, time.Now()) {
 		return nil
 	}
-	t, claim, ok, err := r.claim(ctx, &app, k, false)
+	t, claim, ok, err := r.claimProbe(ctx, &app, k, false)
 	if err != nil || !ok {
 		return err
 	}
-	r.opts.Metrics.began(k, claim.State.Due, time.Now())
-	return r.tasks.do(ctx, func(ctx context.Context) error {
-		_, err := r.probe(ctx, &t, claim)
+	r.opts.Metrics.observeDelay(k, claim.State.Due, time.Now())
+	return r.tasks.runOrDetach(ctx, func(ctx context.Context) error {
+		_, err := r.probeClaimed(ctx, &t, claim)
 		return err
 	}, func(err error) {
 		r.opts.Log.WarnContext(ctx, "what a probe found was not kept; the endpoint is due again", "app", string(id), "endpoint", k.String(), "err", err)
@@ -115,14 +115,14 @@ func (r *Runner) Run(ctx context.Context, id partner.ClientID, k partner.Endpoin
 // Stop waits for the probes that go on without their callers. It returns when all have ended or ctx has.
 func (r *Runner) Stop(ctx context.Context) error { return r.tasks.stop(ctx) }
 
-// wanted reports whether an endpoint is to be probed at all.
-func wanted(app *partner.App, k partner.EndpointKind, env partner.Environment, l Licences) bool {
+// isProbeWanted reports whether an endpoint is to be probed at all.
+func isProbeWanted(app *partner.App, k partner.EndpointKind, env partner.Environment, l Licences) bool {
 	return k != partner.StateChange && app.Endpoints[k].IsOn(env) && l.Missing(app, k) == ""
 }
 
-// Test probes an endpoint because people ask, whether it is on, due, resting or not. What it finds
+// TestEndpoint probes an endpoint because people ask, whether it is on, due, resting or not. What it finds
 // counts as a probe's finding does.
-func (r *Runner) Test(ctx context.Context, id partner.ClientID, k partner.EndpointKind) (health.Finding, error) {
+func (r *Runner) TestEndpoint(ctx context.Context, id partner.ClientID, k partner.EndpointKind) (health.Finding, error) {
 	app, ok, err := r.opts.Apps.App(ctx, id)
 	if err != nil {
 		return health.Finding{}, fmt.Errorf("test %s %s: %w", id, k, err)
@@ -130,50 +130,50 @@ func (r *Runner) Test(ctx context.Context, id partner.ClientID, k partner.Endpoi
 	if !ok {
 		return health.Finding{}, fmt.Errorf("test %s %s: %w", id, k, ErrNoApp)
 	}
-	t, claim, ok, err := r.claim(ctx, &app, k, true)
+	t, claim, ok, err := r.claimProbe(ctx, &app, k, true)
 	if err != nil || !ok {
 		return health.Finding{}, err
 	}
-	return r.probe(ctx, &t, claim)
+	return r.probeClaimed(ctx, &t, claim)
 }
 
-// Try probes an endpoint as an app's settings would have it, which need not be written yet. Nothing
+// TestSettings probes an endpoint as an app's settings would have it, which need not be written yet. Nothing
 // is kept of what it finds but a count.
-func (r *Runner) Try(ctx context.Context, app *partner.App, k partner.EndpointKind) (health.Finding, error) {
-	t, err := r.target(ctx, app, k)
+func (r *Runner) TestSettings(ctx context.Context, app *partner.App, k partner.EndpointKind) (health.Finding, error) {
+	t, err := r.readTarget(ctx, app, k)
 	if err != nil {
 		return health.Finding{}, err
 	}
 	f := r.opts.Prober.Probe(ctx, t)
-	r.opts.Metrics.probed(k, f)
+	r.opts.Metrics.countProbe(k, f)
 	return f, nil
 }
 
-// claim prepares a probe and takes it for this process; ok is false where it is not due, or another's.
-func (r *Runner) claim(ctx context.Context, app *partner.App, k partner.EndpointKind, force bool) (t Target, claim registry.ProbeClaim, ok bool, err error) {
-	if t, err = r.target(ctx, app, k); err != nil {
+// claimProbe prepares a probe and takes it for this process; ok is false where it is not due, or another's.
+func (r *Runner) claimProbe(ctx context.Context, app *partner.App, k partner.EndpointKind, force bool) (t Target, claim registry.ProbeClaim, ok bool, err error) {
+	if t, err = r.readTarget(ctx, app, k); err != nil {
 		return t, claim, false, err
 	}
 	claim, ok, err = r.opts.Store.Claim(ctx, app.ClientID, k, r.opts.Timeout+claimSlack, force)
 	return t, claim, ok, err
 }
 
-func (r *Runner) probe(ctx context.Context, t *Target, claim registry.ProbeClaim) (health.Finding, error) {
+func (r *Runner) probeClaimed(ctx context.Context, t *Target, claim registry.ProbeClaim) (health.Finding, error) {
 	began := time.Now()
 	f := r.opts.Prober.Probe(ctx, *t)
 	if f.Reason == health.OwnFault && ctx.Err() != nil {
 		return f, nil // the claim ends by itself, and the endpoint is due again
 	}
 	if f.Reason == health.OwnFault && claim.State.CountsOwnFault(began, r.opts.Prober.AnsweredSince(claim.State.OwnSince)) {
-		f = blamed(t, f)
+		f = persistentFaultFinding(t, f)
 	}
-	r.opts.Metrics.probed(t.Kind, f)
-	return f, r.keep(ctx, t.ClientID, t, claim, f)
+	r.opts.Metrics.countProbe(t.Kind, f)
+	return f, r.settleFinding(ctx, t.ClientID, t, claim, f)
 }
 
-// keep writes what was found, then tells people. What is lost between the two is found again by the
+// settleFinding writes what was found, then tells people. What is lost between the two is found again by the
 // next probe, which comes soon after a failure.
-func (r *Runner) keep(ctx context.Context, app partner.ClientID, t *Target, claim registry.ProbeClaim, f health.Finding) error {
+func (r *Runner) settleFinding(ctx context.Context, app partner.ClientID, t *Target, claim registry.ProbeClaim, f health.Finding) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()
 	now := time.Now()
@@ -183,12 +183,12 @@ func (r *Runner) keep(ctx context.Context, app partner.ClientID, t *Target, clai
 	if err != nil || !held {
 		return err
 	}
-	r.log(ctx, app, t.Kind, claim.State.Reason, f)
-	return r.opts.People.Observe(ctx, app, t.Kind, events(f)...)
+	r.logFinding(ctx, app, t.Kind, claim.State.Reason, f)
+	return r.opts.Incidents.Observe(ctx, app, t.Kind, incidentEvents(f)...)
 }
 
-// events are what a finding means to the incidents.
-func events(f health.Finding) []incident.Event {
+// incidentEvents are what a finding means to the incidents.
+func incidentEvents(f health.Finding) []incident.Event {
 	var list []incident.Event
 	if !f.CertificateEnds.IsZero() {
 		list = append(list, incident.Certificate{NotBefore: f.CertificateFrom, NotAfter: f.CertificateEnds})
@@ -207,8 +207,8 @@ func events(f health.Finding) []incident.Event {
 	return list
 }
 
-// log is one line per probe; what is as it was before is said to those alone who listen closely.
-func (r *Runner) log(ctx context.Context, app partner.ClientID, k partner.EndpointKind, before health.Reason, f health.Finding) {
+// logFinding is one line per probe; what is as it was before is said to those alone who listen closely.
+func (r *Runner) logFinding(ctx context.Context, app partner.ClientID, k partner.EndpointKind, before health.Reason, f health.Finding) {
 	level := slog.LevelInfo
 	if f.Reason == before || f.Reason == health.Healthy && before == "" {
 		level = slog.LevelDebug
@@ -217,9 +217,9 @@ func (r *Runner) log(ctx context.Context, app partner.ClientID, k partner.Endpoi
 		slog.String("reason", string(f.Reason)), slog.Int("status", f.Status), slog.Int64("duration_ms", f.Duration.Milliseconds()))
 }
 
-// target collects what a probe of an endpoint needs. Keys that cannot be read were refused when
+// readTarget collects what a probe of an endpoint needs. Keys that cannot be read were refused when
 // they were set; one that can no longer be is left out.
-func (r *Runner) target(ctx context.Context, app *partner.App, k partner.EndpointKind) (Target, error) {
+func (r *Runner) readTarget(ctx context.Context, app *partner.App, k partner.EndpointKind) (Target, error) {
 	t := Target{ClientID: app.ClientID, Kind: k, URL: app.Endpoints[k].EffectiveURL(r.opts.Environment), TokenAlgorithm: app.TokenAlgorithm}
 	if k != partner.Mirroring {
 		return t, nil

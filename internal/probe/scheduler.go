@@ -27,8 +27,8 @@ type Directory interface {
 	All() []*registry.Entry
 }
 
-// Knowledge is what is known of endpoints; *registry.ProbeStore is one.
-type Knowledge interface {
+// ResultStore is what is known of endpoints; *registry.ProbeStore is one.
+type ResultStore interface {
 	Probes(ctx context.Context, apps []partner.ClientID) ([]registry.ProbeStates, error)
 	SaveSummary(ctx context.Context, doc []byte, ttl time.Duration) error
 	Summary(ctx context.Context) ([]byte, error)
@@ -48,7 +48,7 @@ type Queue interface {
 type SchedulerOptions struct {
 	Leases      Leases
 	Apps        Directory
-	Knowledge   Knowledge
+	Results     ResultStore
 	Incidents   Incidents
 	Queue       Queue
 	Licences    Licences
@@ -78,8 +78,8 @@ const (
 	freshWithin = time.Minute
 )
 
-// place names one endpoint.
-type place struct {
+// endpointKey names one endpoint.
+type endpointKey struct {
 	app  partner.ClientID
 	kind partner.EndpointKind
 }
@@ -90,13 +90,13 @@ type Scheduler struct {
 	every  time.Duration
 	holder string
 	// enqueued is the due time for which each endpoint's last task was enqueued; Once owns it.
-	enqueued map[place]time.Time
+	enqueued map[endpointKey]time.Time
 }
 
 // NewScheduler returns a Scheduler.
 func NewScheduler(opts SchedulerOptions) *Scheduler {
 	return &Scheduler{
-		opts: opts, every: min(everyMost, max(opts.Schedule.Interval/4, time.Second)), holder: uuid.NewString(), enqueued: map[place]time.Time{},
+		opts: opts, every: min(everyMost, max(opts.Schedule.Interval/4, time.Second)), holder: uuid.NewString(), enqueued: map[endpointKey]time.Time{},
 	}
 }
 
@@ -104,9 +104,9 @@ func NewScheduler(opts SchedulerOptions) *Scheduler {
 func (s *Scheduler) Run(ctx context.Context) {
 	tick := time.NewTicker(s.every)
 	defer tick.Stop()
-	defer s.release(ctx)
+	defer s.releaseLease(ctx)
 	for {
-		if err := s.Once(ctx); err != nil && ctx.Err() == nil {
+		if err := s.ScheduleDue(ctx); err != nil && ctx.Err() == nil {
 			s.opts.Log.WarnContext(ctx, "some probes were not scheduled; the next look does it", "err", err)
 		}
 		select {
@@ -117,7 +117,7 @@ func (s *Scheduler) Run(ctx context.Context) {
 	}
 }
 
-func (s *Scheduler) release(ctx context.Context) {
+func (s *Scheduler) releaseLease(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()
 	if err := s.opts.Leases.Release(ctx, leaseName, s.holder); err != nil {
@@ -125,8 +125,8 @@ func (s *Scheduler) release(ctx context.Context) {
 	}
 }
 
-// Once enqueues what comes due if this process holds the lease, and exports what its holder counted.
-func (s *Scheduler) Once(ctx context.Context) error {
+// ScheduleDue enqueues what comes due if this process holds the lease, and exports what its holder counted.
+func (s *Scheduler) ScheduleDue(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.every*leaseLooks)
 	defer cancel()
 	held, err := s.opts.Leases.Lease(ctx, leaseName, s.holder, s.every*leaseLooks)
@@ -135,47 +135,47 @@ func (s *Scheduler) Once(ctx context.Context) error {
 	}
 	var errs []error
 	if held {
-		errs = append(errs, s.look(ctx))
+		errs = append(errs, s.scheduleAll(ctx))
 	} else {
 		clear(s.enqueued)
 	}
-	doc, err := s.opts.Knowledge.Summary(ctx)
+	doc, err := s.opts.Results.Summary(ctx)
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
-	s.opts.Metrics.export(doc)
+	s.opts.Metrics.setSummary(doc)
 	return errors.Join(errs...)
 }
 
-func (s *Scheduler) look(ctx context.Context) error {
+func (s *Scheduler) scheduleAll(ctx context.Context) error {
 	var errs []error
 	if err := s.opts.Apps.Refresh(ctx); err != nil {
 		// one app of another version must not keep the others from being probed
 		errs = append(errs, fmt.Errorf("refresh apps: %w", err))
 	}
-	sum, known := newSummary(), make(map[place]time.Time, len(s.enqueued))
+	sum, known := newSummary(), make(map[endpointKey]time.Time, len(s.enqueued))
 	apps := s.opts.Apps.All()
 	for len(apps) > 0 {
 		n := min(len(apps), batch)
-		errs = append(errs, s.apps(ctx, apps[:n], sum, known))
+		errs = append(errs, s.scheduleApps(ctx, apps[:n], sum, known))
 		apps = apps[n:]
 	}
 	s.enqueued = known
 	if !sum.partial {
-		if err := s.opts.Knowledge.SaveSummary(ctx, sum.encode(), s.every*staleLooks); err != nil {
+		if err := s.opts.Results.SaveSummary(ctx, sum.encode(), s.every*staleLooks); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// apps looks at some apps. known gathers what is enqueued.
-func (s *Scheduler) apps(ctx context.Context, entries []*registry.Entry, sum *summary, known map[place]time.Time) error {
+// scheduleApps looks at some apps. known gathers what is enqueued.
+func (s *Scheduler) scheduleApps(ctx context.Context, entries []*registry.Entry, sum *summary, known map[endpointKey]time.Time) error {
 	ids := make([]partner.ClientID, len(entries))
 	for i, e := range entries {
 		ids[i] = e.Rec.App.ClientID
 	}
-	probes, err := s.opts.Knowledge.Probes(ctx, ids)
+	probes, err := s.opts.Results.Probes(ctx, ids)
 	errs := []error{err}
 	if probes == nil {
 		sum.partial = true
@@ -190,27 +190,27 @@ func (s *Scheduler) apps(ctx context.Context, entries []*registry.Entry, sum *su
 	now := time.Now()
 	for i, e := range entries {
 		app := &e.Rec.App
-		for _, k := range probed() {
+		for _, k := range listProbedKinds() {
 			state := probes[i][k]
 			trouble := incidents[i][k]
 			sum.add(app.ClientID, k, health.Assess(health.Subject{
 				Kind: k, Endpoint: app.Endpoints[k], Environment: s.opts.Environment, Missing: s.opts.Licences.Missing(app, k),
 				FailingSince: trouble.FailingSince, Probe: state, Probing: !s.opts.Idle,
 			}), now)
-			if !s.opts.Idle && wanted(app, k, s.opts.Environment, s.opts.Licences) {
-				errs = append(errs, s.enqueue(ctx, app, k, state, now, known))
+			if !s.opts.Idle && isProbeWanted(app, k, s.opts.Environment, s.opts.Licences) {
+				errs = append(errs, s.enqueueProbe(ctx, app, k, state, now, known))
 			}
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// enqueue enqueues a probe that comes due within the next looks, once.
-func (s *Scheduler) enqueue(
-	ctx context.Context, app *partner.App, k partner.EndpointKind, state health.State, now time.Time, known map[place]time.Time,
+// enqueueProbe enqueues a probe that comes due within the next looks, once.
+func (s *Scheduler) enqueueProbe(
+	ctx context.Context, app *partner.App, k partner.EndpointKind, state health.State, now time.Time, known map[endpointKey]time.Time,
 ) error {
-	at := place{app.ClientID, k}
-	next := due(s.opts.Schedule, s.opts.Environment, app, k, state, now)
+	at := endpointKey{app.ClientID, k}
+	next := nextProbeTime(s.opts.Schedule, s.opts.Environment, app, k, state, now)
 	if last, ok := s.enqueued[at]; ok {
 		known[at] = last
 	}
@@ -224,8 +224,8 @@ func (s *Scheduler) enqueue(
 	return nil
 }
 
-// probed lists the endpoints that are probed; what a state-change endpoint is worth, each
+// listProbedKinds lists the endpoints that are probed; what a state-change endpoint is worth, each
 // notification shows.
-func probed() []partner.EndpointKind {
+func listProbedKinds() []partner.EndpointKind {
 	return []partner.EndpointKind{partner.ERPSync, partner.QuoteConnector, partner.Mirroring}
 }

@@ -110,7 +110,7 @@ func (s *simulation) EnqueueProbe(ctx context.Context, app partner.ClientID, k p
 		s.due[spot{app, k}] = due
 		s.busiest = max(s.busiest, len(s.slots))
 		s.mu.Unlock()
-		if err := s.runner.Run(context.WithoutCancel(ctx), app, k); err != nil {
+		if err := s.runner.ProbeIfDue(context.WithoutCancel(ctx), app, k); err != nil {
 			s.t.Error(err)
 		}
 	})
@@ -202,11 +202,11 @@ func simulate(t testing.TB, apps int, answer func(spot) (health.Reason, time.Dur
 	reg := prometheus.NewRegistry()
 	metrics, log := probe.NewMetrics(reg), slog.New(slog.DiscardHandler)
 	s.runner = probe.NewRunner(probe.RunnerOptions{
-		Apps: s, Store: s, Tenants: s, People: s, Prober: s, Licences: partner.DefaultRequirements(), Schedule: plan,
+		Apps: s, Store: s, Tenants: s, Incidents: s, Prober: s, Licences: partner.DefaultRequirements(), Schedule: plan,
 		Timeout: 10 * time.Second, Hanging: probe.HangingPerPlace * inFlight, Environment: partner.Online, Metrics: metrics, Log: log,
 	})
 	return s, probe.NewScheduler(probe.SchedulerOptions{
-		Leases: s, Apps: s, Knowledge: s, Incidents: s, Queue: s, Licences: partner.DefaultRequirements(), Schedule: plan,
+		Leases: s, Apps: s, Results: s, Incidents: s, Queue: s, Licences: partner.DefaultRequirements(), Schedule: plan,
 		Environment: partner.Online, Metrics: metrics, Log: log,
 	}), reg
 }
@@ -321,10 +321,10 @@ func TestOnlyWhatIsWanted(t *testing.T) {
 		if d := cmp.Diff(want, got, cmp.AllowUnexported(spot{})); d != "" {
 			t.Errorf("probed (-want +got):\n%s", d)
 		}
-		if _, err := s.runner.Test(t.Context(), "app0000", partner.Mirroring); err != nil || len(s.began[spot{"app0000", partner.Mirroring}]) != 1 {
+		if _, err := s.runner.TestEndpoint(t.Context(), "app0000", partner.Mirroring); err != nil || len(s.began[spot{"app0000", partner.Mirroring}]) != 1 {
 			t.Errorf("people could not test a mirror at night: %v", err)
 		}
-		if _, err := s.runner.Test(t.Context(), "nobody", partner.Mirroring); err == nil {
+		if _, err := s.runner.TestEndpoint(t.Context(), "nobody", partner.Mirroring); err == nil {
 			t.Error("an unknown app was tested")
 		}
 	})
@@ -350,7 +350,7 @@ func TestFindingsGoWhereTheyBelong(t *testing.T) {
 			{health.OwnFault, 4, time.Minute},
 		} {
 			found = step.reason
-			if f, err := s.runner.Test(t.Context(), at.app, at.kind); err != nil || f.Reason != step.reason {
+			if f, err := s.runner.TestEndpoint(t.Context(), at.app, at.kind); err != nil || f.Reason != step.reason {
 				t.Fatalf("%+v, %v", f, err)
 			}
 			if n := s.observed[at]; n != step.observed {
@@ -362,7 +362,7 @@ func TestFindingsGoWhereTheyBelong(t *testing.T) {
 		}
 		// an own fault that lasts, while others are reached, is the endpoint's
 		<-time.After(6 * time.Minute)
-		if f, err := s.runner.Test(t.Context(), at.app, at.kind); err != nil || f.Reason == health.OwnFault {
+		if f, err := s.runner.TestEndpoint(t.Context(), at.app, at.kind); err != nil || f.Reason == health.OwnFault {
 			t.Errorf("after six minutes: %+v, %v", f, err)
 		}
 		if n := testutil.CollectAndCount(reg, "lamplighter_probes_total"); n != 3*len(health.AllReasons()) {

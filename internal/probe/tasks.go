@@ -30,10 +30,10 @@ type tasks struct {
 	running sync.WaitGroup
 }
 
-// do runs f and returns its error, or nil as soon as f takes longer than waitsAfter and goes on without its
+// runOrDetach runs f and returns its error, or nil as soon as f takes longer than waitsAfter and goes on without its
 // caller; failed is told the error then. While there is a caller, the end of ctx ends f.
-func (t *tasks) do(ctx context.Context, f func(context.Context) error, failed func(error)) error {
-	if !t.enter() {
+func (t *tasks) runOrDetach(ctx context.Context, f func(context.Context) error, failed func(error)) error {
+	if !t.addTask() {
 		return errStopped
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -44,9 +44,9 @@ func (t *tasks) do(ctx context.Context, f func(context.Context) error, failed fu
 		defer t.running.Done()
 		defer cancel()
 		err := f(run)
-		t.locked(func() {
+		t.withLock(func() {
 			if over = true; left {
-				t.hang(-1)
+				t.addHanging(-1)
 			}
 		})
 		if left && err != nil {
@@ -62,10 +62,10 @@ func (t *tasks) do(ctx context.Context, f func(context.Context) error, failed fu
 	case <-patience.C:
 	}
 	stays := false
-	t.locked(func() {
+	t.withLock(func() {
 		if stays = over || t.hanging >= t.most; !stays {
 			left = true
-			t.hang(1)
+			t.addHanging(1)
 		}
 	})
 	if stays {
@@ -75,14 +75,14 @@ func (t *tasks) do(ctx context.Context, f func(context.Context) error, failed fu
 	return nil
 }
 
-// hang counts a probe that began or ended to hang; t.mu is held.
-func (t *tasks) hang(n int) {
+// addHanging counts a probe that began or ended to hang; t.mu is held.
+func (t *tasks) addHanging(n int) {
 	t.hanging += n
-	t.metrics.hang(t.hanging)
+	t.metrics.setHanging(t.hanging)
 }
 
-func (t *tasks) enter() (ok bool) {
-	t.locked(func() {
+func (t *tasks) addTask() (ok bool) {
+	t.withLock(func() {
 		if ok = !t.stopped; ok {
 			t.running.Add(1)
 		}
@@ -90,7 +90,7 @@ func (t *tasks) enter() (ok bool) {
 	return ok
 }
 
-func (t *tasks) locked(f func()) {
+func (t *tasks) withLock(f func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f()
@@ -98,7 +98,7 @@ func (t *tasks) locked(f func()) {
 
 // stop lets nothing more begin and waits for what runs.
 func (t *tasks) stop(ctx context.Context) error {
-	t.locked(func() { t.stopped = true })
+	t.withLock(func() { t.stopped = true })
 	done := make(chan struct{})
 	go func() {
 		t.running.Wait()

@@ -90,7 +90,7 @@ func TestTheEndOfATaskEndsItsProbe(t *testing.T) {
 				s, _, _ := simulate(t, 1, func(spot) (health.Reason, time.Duration) { return health.Healthy, time.Second })
 				ctx, cancel := context.WithCancel(t.Context())
 				time.AfterFunc(c.after, cancel)
-				if err := s.runner.Run(ctx, "app0000", partner.ERPSync); err != nil {
+				if err := s.runner.ProbeIfDue(ctx, "app0000", partner.ERPSync); err != nil {
 					t.Error(err)
 				}
 				<-time.After(2 * time.Second)
@@ -111,7 +111,7 @@ func TestStopOfProbes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, _, _ := simulate(t, 2, func(spot) (health.Reason, time.Duration) { return health.Timeout, 10 * time.Second })
-		if err := s.runner.Run(t.Context(), "app0000", partner.ERPSync); err != nil {
+		if err := s.runner.ProbeIfDue(t.Context(), "app0000", partner.ERPSync); err != nil {
 			t.Error(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -119,7 +119,7 @@ func TestStopOfProbes(t *testing.T) {
 		if err := s.runner.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v", err)
 		}
-		if err := s.runner.Run(t.Context(), "app0001", partner.ERPSync); err == nil {
+		if err := s.runner.ProbeIfDue(t.Context(), "app0001", partner.ERPSync); err == nil {
 			t.Error("a probe began after the stop")
 		}
 		if err := s.runner.Stop(t.Context()); err != nil || s.observed[spot{"app0000", partner.ERPSync}] != 1 {

@@ -18,9 +18,9 @@ import (
 // minuteLayout is the UTC minute in a signed answer, yyyyMMddHHmm to partners.
 const minuteLayout = "200601021504"
 
-// trust reads an answer to Authenticate: does the service trust the platform, and does it prove
+// checkTrust reads an answer to Authenticate: does the service trust the platform, and does it prove
 // that it holds the app's key? Any of the keys will do, so that keys can overlap.
-func trust(m *soap.Answer, status int, nonce string, now time.Time, tolerance time.Duration, keys []*rsa.PublicKey) (r health.Reason, note string) {
+func checkTrust(m *soap.Answer, status int, nonce string, now time.Time, tolerance time.Duration, keys []*rsa.PublicKey) (r health.Reason, note string) {
 	switch {
 	case m.Fault != nil && status == http.StatusOK:
 		return health.Fault, "with status 200, although SOAP 1.1 asks for 500"
@@ -40,12 +40,12 @@ func trust(m *soap.Answer, status int, nonce string, now time.Time, tolerance ti
 	if token == "" {
 		return health.NoToken, ""
 	}
-	return proof(token, nonce, now, tolerance, keys)
+	return verifyToken(token, nonce, now, tolerance, keys)
 }
 
-// proof checks NONCE.yyyyMMddHHmm.BASE64, the signature being RSA PKCS#1 v1.5 with SHA-256 over
+// verifyToken checks NONCE.yyyyMMddHHmm.BASE64, the signature being RSA PKCS#1 v1.5 with SHA-256 over
 // what stands before it.
-func proof(token, nonce string, now time.Time, tolerance time.Duration, keys []*rsa.PublicKey) (health.Reason, string) {
+func verifyToken(token, nonce string, now time.Time, tolerance time.Duration, keys []*rsa.PublicKey) (health.Reason, string) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 || parts[0] == "" {
 		return health.BadToken, ""
@@ -64,9 +64,9 @@ func proof(token, nonce string, now time.Time, tolerance time.Duration, keys []*
 	// the token keeps whole minutes, so it is behind by up to one
 	switch late, early := now.Sub(minute.Add(time.Minute)), minute.Sub(now); {
 	case late > tolerance:
-		return health.StaleMinute, "it is behind by " + minutes(late)
+		return health.StaleMinute, "it is behind by " + formatMinutes(late)
 	case early > tolerance:
-		return health.StaleMinute, "it is ahead by " + minutes(early)
+		return health.StaleMinute, "it is ahead by " + formatMinutes(early)
 	}
 	if len(keys) == 0 {
 		return health.NoPublicKey, ""

@@ -114,7 +114,7 @@ func (p *poster) RoundTrip(r *http.Request) (*http.Response, error) {
 	var n int
 	_, _ = fmt.Sscanf(r.URL.Host, "h%d.", &n)
 	if _, unknown := errors.AsType[*net.DNSError](p.e.cut); !unknown {
-		p.causes.Dialled(r.URL.Host, netip.AddrFrom4([4]byte{81, byte(n % 200), byte(n >> 8), byte(n)}))
+		p.causes.NoteAddress(r.URL.Host, netip.AddrFrom4([4]byte{81, byte(n % 200), byte(n >> 8), byte(n)}))
 	}
 	switch {
 	case p.e.cut != nil:

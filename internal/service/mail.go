@@ -90,7 +90,7 @@ func (s *Service) buildMail() error {
 		Mail:   sender.Forward,
 		Post:   sender.Post,
 		Resync: p.teller.CatchUp,
-		Probe:  p.probes.Run,
+		Probe:  p.probes.ProbeIfDue,
 	}, queue.ServerOptions{
 		Namespace: s.queues(), Poll: queuePoll, ShutdownTimeout: s.cfg.ShutdownTimeout, Drainers: s.cfg.Delivery.Drainers,
 		Probers: s.cfg.Probe.InFlight, Log: s.log,

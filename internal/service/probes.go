@@ -38,12 +38,12 @@ func (s *Service) buildProbes() error {
 	})
 	p := &s.parts
 	p.probes = probe.NewRunner(probe.RunnerOptions{
-		Apps: freshApps{s.dir}, Store: s.probes, Tenants: probeTenants{s.boxes}, People: p.tracker, Prober: prober, Licences: s.licences,
+		Apps: freshApps{s.dir}, Store: s.probes, Tenants: probeTenants{s.boxes}, Incidents: p.tracker, Prober: prober, Licences: s.licences,
 		Schedule: plan, Timeout: s.cfg.Delivery.Timeout, Hanging: probe.HangingPerPlace * c.InFlight, Environment: s.env, Metrics: metrics, Log: s.log,
 	})
 	if s.has(RoleWorker) {
 		s.scheduler = probe.NewScheduler(probe.SchedulerOptions{
-			Leases: s.store, Apps: s.dir, Knowledge: s.probes, Incidents: s.incidents, Queue: s.queue, Licences: s.licences, Schedule: plan,
+			Leases: s.store, Apps: s.dir, Results: s.probes, Incidents: s.incidents, Queue: s.queue, Licences: s.licences, Schedule: plan,
 			Environment: s.env, Idle: c.Interval == 0, Metrics: metrics, Log: s.log,
 		})
 	}

@@ -59,7 +59,7 @@ func (t *tester) Test(ctx context.Context, app partner.ClientID, kind partner.En
 		return short, nil
 	}
 	if kind != partner.StateChange {
-		f, err := t.probes.Test(ctx, app, kind)
+		f, err := t.probes.TestEndpoint(ctx, app, kind)
 		return fromFinding(f), err
 	}
 	id, err := t.subject(ctx, &e.Rec.App)
@@ -84,7 +84,7 @@ func (t *tester) Try(ctx context.Context, app partner.App, kind partner.Endpoint
 	if short, weak := t.weakKey(ctx, &app, kind); weak {
 		return short, nil
 	}
-	f, err := t.probes.Try(ctx, &app, kind)
+	f, err := t.probes.TestSettings(ctx, &app, kind)
 	return fromFinding(f), err
 }
 
