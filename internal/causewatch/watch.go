@@ -100,15 +100,15 @@ func (w *Watch) NoteAddress(host string, at netip.Addr) {
 	w.record.NoteAddress(stripPort(host), at)
 }
 
-// Answered notes that a host gave an HTTP answer, whatever it was.
-func (w *Watch) Answered(host string) {
+// NoteAnswer notes that a host gave an HTTP answer, whatever it was.
+func (w *Watch) NoteAnswer(host string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.record.NoteAnswer(stripPort(host), w.storeTime())
 }
 
-// Failed notes that none of a host came.
-func (w *Watch) Failed(host string) {
+// NoteFailure notes that none of a host came.
+func (w *Watch) NoteFailure(host string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.record.NoteFailure(stripPort(host), w.storeTime())

@@ -108,7 +108,7 @@ func (w *world) pass(spell time.Duration, hosts int, by ...int) {
 			p := w.watches[by[n%len(by)]]
 			host := fmt.Sprintf("h%d.example:8443", n)
 			p.NoteAddress(host, netip.AddrFrom4([4]byte{203, byte(n % 4), 1, byte(n)}))
-			p.Failed(host)
+			p.NoteFailure(host)
 		}
 		w.turns()
 	}
@@ -152,7 +152,7 @@ func (w *world) metric(process int, name string) float64 {
 func TestProcessesTogether(t *testing.T) {
 	each(t, 3, func(w *world) {
 		w.turns()
-		w.watches[0].Answered("h0.example")
+		w.watches[0].NoteAnswer("h0.example")
 		w.turns()
 		w.pass(20*time.Second, 6, 0, 1)
 		w.want("too short", false, 0)
@@ -163,7 +163,7 @@ func TestProcessesTogether(t *testing.T) {
 				w.Errorf("metrics of process %d: since %v, %v hosts", i, since, hosts)
 			}
 		}
-		w.watches[1].Answered("elsewhere.example")
+		w.watches[1].NoteAnswer("elsewhere.example")
 		w.turns()
 		w.turns()
 		w.want("one answer", false, 0)
@@ -256,7 +256,7 @@ func TestDial(t *testing.T) {
 			for i := range 5 { // of one zone, but of five networks
 				host := fmt.Sprintf("h%d.one.example", i)
 				_, _ = dial(w.Context(), "tcp", host+":443")
-				p.Failed(host)
+				p.NoteFailure(host)
 			}
 			w.turns()
 		}

@@ -41,8 +41,8 @@ type Tokens interface {
 // its URL does.
 type ReachRecorder interface {
 	NoteAddress(host string, at netip.Addr)
-	Answered(host string)
-	Failed(host string)
+	NoteAnswer(host string)
+	NoteFailure(host string)
 }
 
 // discardReach is told nothing.
@@ -51,11 +51,11 @@ type discardReach struct{}
 // NoteAddress does nothing.
 func (discardReach) NoteAddress(string, netip.Addr) {}
 
-// Answered does nothing.
-func (discardReach) Answered(string) {}
+// NoteAnswer does nothing.
+func (discardReach) NoteAnswer(string) {}
 
-// Failed does nothing.
-func (discardReach) Failed(string) {}
+// NoteFailure does nothing.
+func (discardReach) NoteFailure(string) {}
 
 // ProberOptions configure a Prober.
 type ProberOptions struct {
@@ -140,7 +140,7 @@ func (p *Prober) probeEndpoint(ctx context.Context, t *Target, now time.Time) he
 		late := errors.Is(context.Cause(ctx), errTimeout)
 		r, note := classifyError(err, w, late, caller.Err() != nil)
 		if r != health.BlockedAddress && (late || caller.Err() == nil) {
-			p.opts.Reach.Failed(req.URL.Host)
+			p.opts.Reach.NoteFailure(req.URL.Host)
 		}
 		if r != health.OwnFault && r != health.BlockedAddress {
 			p.answered.Store(now.UnixMilli())
@@ -152,7 +152,7 @@ func (p *Prober) probeEndpoint(ctx context.Context, t *Target, now time.Time) he
 	}
 	defer func() { _ = resp.Body.Close() }()
 	p.answered.Store(now.UnixMilli())
-	p.opts.Reach.Answered(req.URL.Host)
+	p.opts.Reach.NoteAnswer(req.URL.Host)
 	a := answer{status: resp.StatusCode, contentType: resp.Header.Get("Content-Type"), compressed: resp.Header.Get("Content-Encoding") != ""}
 	if a.status != http.StatusSwitchingProtocols { // its body is the bare connection, which no context ends
 		a.body, a.err = io.ReadAll(io.LimitReader(resp.Body, soap.MaxAnswer+1))

@@ -26,8 +26,8 @@ type reach struct {
 }
 
 func (r *reach) NoteAddress(_ string, at netip.Addr) { r.note("dialled " + at.String()) }
-func (r *reach) Answered(string)                     { r.note("answered") }
-func (r *reach) Failed(string)                       { r.note("failed") }
+func (r *reach) NoteAnswer(string)                   { r.note("answered") }
+func (r *reach) NoteFailure(string)                  { r.note("failed") }
 
 func (r *reach) note(text string) {
 	r.mu.Lock()

@@ -14,13 +14,13 @@ import (
 	"github.com/lamplighter/lamplighter/internal/wire"
 )
 
-func endpoint(r delivery.Reason) delivery.Result {
+func newEndpointFault(r delivery.Reason) delivery.Result {
 	return delivery.Result{Outcome: delivery.Retryable, Reason: r, Fault: delivery.FaultEndpoint}
 }
 
-// classify reads the error of a request that got no answer. What the service's own machine lacks
+// classifyError reads the error of a request that got no answer. What the service's own machine lacks
 // (sockets, a route, a resolver) is its own fault; all else is the endpoint's.
-func classify(err error) delivery.Result {
+func classifyError(err error) delivery.Result {
 	var blocked *guard.BlockedError
 	var dns *net.DNSError
 	var timeout net.Error
@@ -30,33 +30,33 @@ func classify(err error) delivery.Result {
 	case errors.As(err, &blocked):
 		// All that follows is as for a name that does not exist: when it is tried again, and when people are told, would tell a
 		// partner which of both it is.
-		return endpoint(delivery.ReasonBlockedAddress)
+		return newEndpointFault(delivery.ReasonBlockedAddress)
 	case errors.As(err, &dns):
 		if dns.IsNotFound {
-			return endpoint(delivery.ReasonDNS)
+			return newEndpointFault(delivery.ReasonDNS)
 		}
-		return own("")
+		return newServiceFault("")
 	case isErrno(err, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ENETUNREACH, syscall.EADDRNOTAVAIL, syscall.ENETDOWN):
-		return own("")
+		return newServiceFault("")
 	case isErrno(err, syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.EHOSTDOWN):
-		return endpoint(delivery.ReasonRefused)
+		return newEndpointFault(delivery.ReasonRefused)
 	case isTLS(err):
-		return endpoint(delivery.ReasonTLS)
+		return newEndpointFault(delivery.ReasonTLS)
 	case errors.Is(err, os.ErrDeadlineExceeded), isErrno(err, syscall.ETIMEDOUT), errors.As(err, &timeout) && timeout.Timeout():
-		return endpoint(delivery.ReasonTimeout)
+		return newEndpointFault(delivery.ReasonTimeout)
 	case errors.Is(err, wire.ErrNotHTTP):
-		return endpoint(delivery.ReasonBadAnswer)
+		return newEndpointFault(delivery.ReasonBadAnswer)
 	default: // reset, or closed early
-		return endpoint(delivery.ReasonReset)
+		return newEndpointFault(delivery.ReasonReset)
 	}
 }
 
-// Classify reads the error of a request that got no answer, as Post does.
-func (p *Pusher) Classify(err error) delivery.Result { return classify(err) }
+// ClassifyError reads the error of a request that got no answer, as Post does.
+func (p *Pusher) ClassifyError(err error) delivery.Result { return classifyError(err) }
 
-// ownReason is what an own fault is called once it counts against the host: the name could not be
+// reasonForHost is what an own fault is called once it counts against the host: the name could not be
 // resolved, or no connection came about.
-func ownReason(err error) delivery.Reason {
+func reasonForHost(err error) delivery.Reason {
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
 		return delivery.ReasonDNS
 	}

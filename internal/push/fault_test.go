@@ -238,7 +238,7 @@ func TestClassify(t *testing.T) {
 			} else {
 				endpoints(t, r, c.reason)
 			}
-			if got := p.Classify(&url.Error{Op: "Post", URL: "https://x.example/" + query, Err: wrapped}); got.Reason != c.reason {
+			if got := p.ClassifyError(&url.Error{Op: "Post", URL: "https://x.example/" + query, Err: wrapped}); got.Reason != c.reason {
 				t.Errorf("Classify: %v", got.Reason)
 			}
 		})

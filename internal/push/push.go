@@ -40,20 +40,20 @@ type Wire interface {
 	Do(ctx context.Context, r *wire.Request, read func(*http.Response)) error
 }
 
-// Reach is told which hosts gave an HTTP answer, and of which none came; a host is named with its port where its URL does.
-type Reach interface {
-	Answered(host string)
-	Failed(host string)
+// ReachRecorder is told which hosts gave an HTTP answer, and of which none came; a host is named with its port where its URL does.
+type ReachRecorder interface {
+	NoteAnswer(host string)
+	NoteFailure(host string)
 }
 
-// nobody is told nothing.
-type nobody struct{}
+// discardReach is told nothing.
+type discardReach struct{}
 
-// Answered does nothing.
-func (nobody) Answered(string) {}
+// NoteAnswer does nothing.
+func (discardReach) NoteAnswer(string) {}
 
-// Failed does nothing.
-func (nobody) Failed(string) {}
+// NoteFailure does nothing.
+func (discardReach) NoteFailure(string) {}
 
 // Options of a Pusher.
 type Options struct {
@@ -68,7 +68,7 @@ type Options struct {
 	// Version is named in the User-Agent.
 	Version string
 	// Reach may be nil.
-	Reach Reach
+	Reach ReachRecorder
 }
 
 // Limits on what is read of an answer for people; the rest is the wire's business.
@@ -87,24 +87,24 @@ type Pusher struct {
 
 	mu           sync.RWMutex
 	destinations map[string]*wire.Destination
-	scratch      sync.Pool
+	buffers      sync.Pool
 }
 
 // maxDestinations bounds the prepared URLs; beyond it they are prepared anew.
 const maxDestinations = 20_000
 
-// scratch is what an attempt is written into.
-type scratch struct{ header, body []byte }
+// requestBuffer is what an attempt is written into.
+type requestBuffer struct{ header, body []byte }
 
 // New returns a Pusher.
 func New(opts Options) *Pusher {
 	if opts.Reach == nil {
-		opts.Reach = nobody{}
+		opts.Reach = discardReach{}
 	}
 	return &Pusher{
 		opts: opts, fixed: "Content-Type: application/json; charset=utf-8\r\nUser-Agent: Lamplighter/" + opts.Version + "\r\n",
 		faults: newOwnFaults(), destinations: map[string]*wire.Destination{},
-		scratch: sync.Pool{New: func() any { return &scratch{} }},
+		buffers: sync.Pool{New: func() any { return &requestBuffer{} }},
 	}
 }
 
@@ -113,9 +113,9 @@ var (
 	errShutdown = errors.New("shutting down")
 )
 
-// destination prepares an endpoint's URL once. The error is a *guard.BlockedError or says that the
+// prepareDestination prepares an endpoint's URL once. The error is a *guard.BlockedError or says that the
 // URL is none.
-func (p *Pusher) destination(rawURL string) (*wire.Destination, error) {
+func (p *Pusher) prepareDestination(rawURL string) (*wire.Destination, error) {
 	p.mu.RLock()
 	d := p.destinations[rawURL]
 	p.mu.RUnlock()
@@ -142,25 +142,25 @@ func (p *Pusher) destination(rawURL string) (*wire.Destination, error) {
 // aborts it, which counts against nobody.
 func (p *Pusher) Post(ctx context.Context, t Target, m delivery.Message) delivery.Result {
 	start := time.Now()
-	r := p.attempt(ctx, t, m, start)
+	r := p.postNotification(ctx, t, m, start)
 	r.Duration = time.Since(start)
 	return r
 }
 
-func (p *Pusher) attempt(ctx context.Context, t Target, m delivery.Message, now time.Time) delivery.Result {
-	to, err := p.destination(t.URL)
+func (p *Pusher) postNotification(ctx context.Context, t Target, m delivery.Message, now time.Time) delivery.Result {
+	to, err := p.prepareDestination(t.URL)
 	if err != nil {
 		if _, blocked := errors.AsType[*guard.BlockedError](err); blocked {
-			return p.failed(ctx, t.URL, "", err, now, now)
+			return p.classifyFailure(ctx, t.URL, "", err, now, now)
 		}
-		return own("prepare the request: " + secret.RedactError(err, t.URL).Error())
+		return newServiceFault("prepare the request: " + secret.RedactError(err, t.URL).Error())
 	}
 	token, err := p.opts.Tokens.For(string(t.ClientID), string(m.Change.Tenant), string(t.TokenAlgorithm), now)
 	if err != nil {
-		return own("make the Token: " + err.Error())
+		return newServiceFault("make the Token: " + err.Error())
 	}
-	buf := p.scratch.Get().(*scratch)
-	defer p.scratch.Put(buf)
+	buf := p.buffers.Get().(*requestBuffer)
+	defer p.buffers.Put(buf)
 	buf.body = appendBody(buf.body[:0], m, token)
 	buf.header = p.appendHeader(buf.header[:0], t, m, buf.body, now)
 	deadline := now.Add(p.opts.Timeout)
@@ -168,16 +168,16 @@ func (p *Pusher) attempt(ctx context.Context, t Target, m delivery.Message, now 
 	err = p.opts.Wire.Do(ctx, &wire.Request{To: to, Header: buf.header, Body: buf.body, Deadline: deadline}, func(resp *http.Response) {
 		r = delivery.ClassifyStatus(resp.StatusCode)
 		if r.Outcome != delivery.Delivered {
-			r.RetryAfter = retryAfter(r, resp.Header, now)
+			r.RetryAfter = readRetryAfter(r, resp.Header, now)
 			r.Detail = "HTTP status " + strconv.Itoa(resp.StatusCode)
-			r.Excerpt = excerpt(resp.Body)
+			r.Excerpt = readExcerpt(resp.Body)
 		}
 	})
 	if err != nil {
-		return p.failed(ctx, t.URL, to.Host(), err, now, deadline)
+		return p.classifyFailure(ctx, t.URL, to.Host(), err, now, deadline)
 	}
-	p.faults.answered(to.Host(), now)
-	p.opts.Reach.Answered(to.Host())
+	p.faults.noteAnswer(to.Host(), now)
+	p.opts.Reach.NoteAnswer(to.Host())
 	return r
 }
 
@@ -194,30 +194,30 @@ func (p *Pusher) appendHeader(h []byte, t Target, m delivery.Message, payload []
 	return append(h, "\r\n"...)
 }
 
-func retryAfter(r delivery.Result, h http.Header, now time.Time) time.Duration {
+func readRetryAfter(r delivery.Result, h http.Header, now time.Time) time.Duration {
 	if !r.Wait {
 		return 0
 	}
 	return delivery.ParseRetryAfter(h.Get("Retry-After"), now)
 }
 
-// excerpt is a piece of a refusal's body for people.
-func excerpt(body io.Reader) string {
+// readExcerpt is a piece of a refusal's body for people.
+func readExcerpt(body io.Reader) string {
 	head, _ := io.ReadAll(io.LimitReader(body, maxExcerptRead))
 	return secret.Excerpt(head, maxExcerpt)
 }
 
-func own(detail string) delivery.Result {
+func newServiceFault(detail string) delivery.Result {
 	return delivery.Result{Outcome: delivery.Aborted, Reason: delivery.ReasonOwnFault, Fault: delivery.FaultOwn, Detail: detail}
 }
 
-// failed reads the error of an attempt that had until deadline, and that caller's end aborts.
-func (p *Pusher) failed(caller context.Context, rawURL, host string, err error, now, deadline time.Time) delivery.Result {
+// classifyFailure reads the error of an attempt that had until deadline, and that caller's end aborts.
+func (p *Pusher) classifyFailure(caller context.Context, rawURL, host string, err error, now, deadline time.Time) delivery.Result {
 	timedOut := deadline.After(now) && !time.Now().Before(deadline)
 	if !timedOut && caller.Err() != nil {
-		return own(errShutdown.Error())
+		return newServiceFault(errShutdown.Error())
 	}
-	r := classify(err)
+	r := classifyError(err)
 	// what an endpoint answers instead of HTTP is quoted in the error, up to a whole header's size
 	r.Detail = secret.Excerpt([]byte(secret.RedactError(err, rawURL).Error()), maxDetail)
 	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.Server != "" {
@@ -226,16 +226,16 @@ func (p *Pusher) failed(caller context.Context, rawURL, host string, err error, 
 	}
 	// a resolver that took all the time is the service's own
 	if dns, ok := errors.AsType[*net.DNSError](err); timedOut && (!ok || dns.IsNotFound) {
-		r = endpoint(delivery.ReasonTimeout)
+		r = newEndpointFault(delivery.ReasonTimeout)
 		r.Detail = errTimeout.Error()
 	}
 	if r.Reason != delivery.ReasonBlockedAddress {
-		p.opts.Reach.Failed(host)
+		p.opts.Reach.NoteFailure(host)
 	}
 	if r.Fault != delivery.FaultOwn {
-		p.faults.reached(host)
-	} else if p.faults.blame(host, now) {
-		r.Outcome, r.Reason, r.Fault = delivery.Retryable, ownReason(err), delivery.FaultEndpoint
+		p.faults.noteReached(host)
+	} else if p.faults.recordFault(host, now) {
+		r.Outcome, r.Reason, r.Fault = delivery.Retryable, reasonForHost(err), delivery.FaultEndpoint
 	}
 	return r
 }

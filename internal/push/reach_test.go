@@ -27,8 +27,8 @@ type reach struct {
 	told []string
 }
 
-func (r *reach) Answered(host string) { r.note("answered " + host) }
-func (r *reach) Failed(host string)   { r.note("failed " + host) }
+func (r *reach) NoteAnswer(host string)  { r.note("answered " + host) }
+func (r *reach) NoteFailure(host string) { r.note("failed " + host) }
 
 func (r *reach) note(text string) {
 	r.mu.Lock()
