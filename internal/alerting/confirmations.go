@@ -52,7 +52,7 @@ func (t *Tracker) Ask(ctx context.Context, app *partner.App) error {
 	}
 	var errs []error
 	for i := range letters {
-		errs = append(errs, t.opts.Queue.EnqueueMail(ctx, app.ClientID, letters[i].ID(), 0))
+		errs = append(errs, t.opts.Queue.EnqueueForwardMail(ctx, app.ClientID, letters[i].ID(), 0))
 	}
 	return wrapError(errors.Join(errs...), "wake the mailer for", app.ClientID)
 }

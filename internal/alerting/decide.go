@@ -244,7 +244,7 @@ func (t *Tracker) announceMails(ctx context.Context, app *partner.App, k partner
 	}
 	for i := range v.step.Letters {
 		l := &v.step.Letters[i]
-		if err := t.opts.Queue.EnqueueMail(ctx, app.ClientID, l.ID(), t.wakeGeneration()); err != nil {
+		if err := t.opts.Queue.EnqueueForwardMail(ctx, app.ClientID, l.ID(), t.wakeGeneration()); err != nil {
 			t.opts.Log.WarnContext(ctx, "mailer not woken, the next tick does it", "app", string(app.ClientID), "endpoint", k.String(), "err", err)
 		}
 	}

@@ -33,7 +33,7 @@ type Store interface {
 
 // Queue wakes the mailer for one mail. A wake-up with the same generation may be dropped.
 type Queue interface {
-	EnqueueMail(ctx context.Context, app partner.ClientID, mailID string, generation int64) error
+	EnqueueForwardMail(ctx context.Context, app partner.ClientID, mailID string, generation int64) error
 }
 
 // Mailbox says how an app's notifications stand.
@@ -231,7 +231,7 @@ func (t *Tracker) isStaleFailure(s *incident.State) bool {
 // WakeMail wakes the mailer for a mail that waits in an app's outbox, at most once in wakeEvery. Whoever finds one that is due
 // MUST call it, every few seconds.
 func (t *Tracker) WakeMail(ctx context.Context, id partner.ClientID, mailID string) error {
-	return wrapError(t.opts.Queue.EnqueueMail(ctx, id, mailID, t.wakeGeneration()), "wake the mailer for", id)
+	return wrapError(t.opts.Queue.EnqueueForwardMail(ctx, id, mailID, t.wakeGeneration()), "wake the mailer for", id)
 }
 
 func (t *Tracker) wakeGeneration() int64 { return t.opts.Now().UnixMilli() / wakeEvery.Milliseconds() }

@@ -79,7 +79,7 @@ func (w *world) App(context.Context, partner.ClientID) (partner.App, bool, error
 	return w.app, !w.unknown, nil
 }
 
-func (w *world) EnqueueMail(_ context.Context, _ partner.ClientID, mailID string, generation int64) error {
+func (w *world) EnqueueForwardMail(_ context.Context, _ partner.ClientID, mailID string, generation int64) error {
 	if w.wakeErr != nil {
 		return w.wakeErr
 	}

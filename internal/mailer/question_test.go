@@ -114,7 +114,7 @@ func (s *siege) newsTakes() time.Duration {
 
 type silent struct{}
 
-func (silent) EnqueueMail(context.Context, partner.ClientID, string, int64) error { return nil }
+func (silent) EnqueueForwardMail(context.Context, partner.ClientID, string, int64) error { return nil }
 
 const asks = "Do you want the error mail"
 

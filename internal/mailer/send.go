@@ -33,7 +33,7 @@ type BounceMarker interface {
 
 // Waker wakes the mailer for a recipient's tray.
 type Waker interface {
-	EnqueuePost(ctx context.Context, recipient string, generation int64, delay time.Duration) error
+	EnqueueSendMail(ctx context.Context, recipient string, generation int64, delay time.Duration) error
 }
 
 const (
@@ -383,7 +383,7 @@ func (s *Sender) wakeAfter(ctx context.Context, recipient string, delay time.Dur
 	if s.opts.Waker == nil {
 		return nil
 	}
-	if err := s.opts.Waker.EnqueuePost(ctx, recipient, s.opts.Now().Add(delay).UnixMilli(), delay); err != nil {
+	if err := s.opts.Waker.EnqueueSendMail(ctx, recipient, s.opts.Now().Add(delay).UnixMilli(), delay); err != nil {
 		s.opts.Log.WarnContext(ctx, "mailer not woken, the loop of mails will do it", "recipient", recipient, "err", err)
 	}
 	return nil
@@ -416,7 +416,7 @@ func (s *Sender) FindDue(ctx context.Context, after registry.TrayPlace) (b Backl
 // Wake wakes the mailer for a tray that is due. The same one is woken once a minute: the task before may have been lost, or wait
 // still.
 func (s *Sender) Wake(ctx context.Context, recipient string) error {
-	return s.opts.Waker.EnqueuePost(ctx, recipient, s.opts.Now().UnixMilli()/time.Minute.Milliseconds(), 0)
+	return s.opts.Waker.EnqueueSendMail(ctx, recipient, s.opts.Now().UnixMilli()/time.Minute.Milliseconds(), 0)
 }
 
 func mailIDs(ls []registry.TrayLetter) []string {

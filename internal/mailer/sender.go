@@ -127,7 +127,7 @@ func (s *Sender) wakeAt(ctx context.Context, recipient string, due time.Time) er
 		return nil
 	}
 	delay := max(time.Until(due), 0)
-	if err := s.opts.Waker.EnqueuePost(ctx, recipient, due.UnixMilli(), delay); err != nil {
+	if err := s.opts.Waker.EnqueueSendMail(ctx, recipient, due.UnixMilli(), delay); err != nil {
 		return fmt.Errorf("wake the mailer: %w", err)
 	}
 	return nil

@@ -36,41 +36,41 @@ func NewClient(rdb redis.UniversalClient, namespace string) *Client {
 
 // EnqueueFanout wakes a fan-out for tenants; id makes a repeated call the same task.
 func (c *Client) EnqueueFanout(ctx context.Context, id string, ts []tenant.ID) error {
-	return c.enqueue(ctx, Fanout, id, fanoutPayload{Tenants: ts}, 0)
+	return c.enqueueTask(ctx, Fanout, id, fanoutPayload{Tenants: ts}, 0)
 }
 
 // EnqueueDrain wakes a drainer for an app's mailbox after a delay. A generation already enqueued
 // counts as success.
 func (c *Client) EnqueueDrain(ctx context.Context, app partner.ClientID, generation int64, delay time.Duration) error {
 	id := string(app) + ":" + strconv.FormatInt(generation, 10)
-	return c.enqueue(ctx, Drain, id, drainPayload{App: app, Generation: generation}, delay)
+	return c.enqueueTask(ctx, Drain, id, drainPayload{App: app, Generation: generation}, delay)
 }
 
-// EnqueuePost wakes the mailer for a recipient's tray after a delay. A wake-up with the same
+// EnqueueSendMail wakes the mailer for a recipient's tray after a delay. A wake-up with the same
 // generation counts as success.
-func (c *Client) EnqueuePost(ctx context.Context, recipient string, generation int64, delay time.Duration) error {
-	return c.enqueue(ctx, Post, recipient+":"+strconv.FormatInt(generation, 10), postPayload{Recipient: recipient}, delay)
+func (c *Client) EnqueueSendMail(ctx context.Context, recipient string, generation int64, delay time.Duration) error {
+	return c.enqueueTask(ctx, SendMail, recipient+":"+strconv.FormatInt(generation, 10), sendMailPayload{Recipient: recipient}, delay)
 }
 
-// EnqueueMail wakes the mailer for one mail of an app's outbox; attempt tells its tries apart.
-func (c *Client) EnqueueMail(ctx context.Context, app partner.ClientID, mail string, attempt int64) error {
+// EnqueueForwardMail wakes the mailer for one mail of an app's outbox; attempt tells its tries apart.
+func (c *Client) EnqueueForwardMail(ctx context.Context, app partner.ClientID, mail string, attempt int64) error {
 	id := string(app) + ":" + mail + ":" + strconv.FormatInt(attempt, 10)
-	return c.enqueue(ctx, Mail, id, mailPayload{App: app, Mail: mail}, 0)
+	return c.enqueueTask(ctx, ForwardMail, id, forwardMailPayload{App: app, Mail: mail}, 0)
 }
 
 // EnqueueProbe wakes a probe of an integration endpoint when it is due. One that is enqueued for the
 // same time already counts as success.
 func (c *Client) EnqueueProbe(ctx context.Context, app partner.ClientID, k partner.EndpointKind, due time.Time) error {
 	id := string(app) + ":" + k.String() + ":" + strconv.FormatInt(due.UnixMilli(), 10)
-	return c.enqueue(ctx, Probe, id, probePayload{App: app, Endpoint: k}, time.Until(due))
+	return c.enqueueTask(ctx, Probe, id, probePayload{App: app, Endpoint: k}, time.Until(due))
 }
 
-func (c *Client) enqueue(ctx context.Context, k Kind, id string, p payload, delay time.Duration) error {
+func (c *Client) enqueueTask(ctx context.Context, k Kind, id string, p payload, delay time.Duration) error {
 	b, err := json.Marshal(p)
 	if err != nil {
 		return fmt.Errorf("encode %s task: %w", k, err)
 	}
-	opts := []asynq.Option{asynq.Queue(Name(c.namespace, k)), asynq.TaskID(id), asynq.MaxRetry(maxRetry), asynq.Timeout(taskTimeout)}
+	opts := []asynq.Option{asynq.Queue(AsynqName(c.namespace, k)), asynq.TaskID(id), asynq.MaxRetry(maxRetry), asynq.Timeout(taskTimeout)}
 	if delay > 0 {
 		// asynq keeps whole seconds and rounds down; a wake-up before its time finds nothing to do
 		opts = append(opts, asynq.ProcessAt(time.Now().Add(delay+time.Second-1).Truncate(time.Second)))

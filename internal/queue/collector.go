@@ -30,11 +30,11 @@ type Collector struct {
 	known map[Kind]*asynq.QueueInfo
 	read  time.Time
 	// reading is under way, nil for none: one at a time, which the client's own deadlines end.
-	reading *reading
+	reading *queueReading
 }
 
-// reading is one look at all queues.
-type reading struct {
+// queueReading is one look at all queues.
+type queueReading struct {
 	done chan struct{}
 	// ok is set before done is closed.
 	ok bool
@@ -65,7 +65,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	up, at := 0.0, 0.0
-	if c.refresh() {
+	if c.refreshLengths() {
 		up = 1
 	}
 	c.mu.Lock()
@@ -85,14 +85,14 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.at, at)
 }
 
-// refresh reads the queues, or waits for who does, for collectWithin at most. It reports whether they were read.
-func (c *Collector) refresh() bool {
+// refreshLengths reads the queues, or waits for who does, for collectWithin at most. It reports whether they were read.
+func (c *Collector) refreshLengths() bool {
 	c.mu.Lock()
 	r := c.reading
 	if r == nil {
-		r = &reading{done: make(chan struct{})}
+		r = &queueReading{done: make(chan struct{})}
 		c.reading = r
-		go c.look(r)
+		go c.readQueues(r)
 	}
 	c.mu.Unlock()
 	t := time.NewTimer(collectWithin)
@@ -105,9 +105,9 @@ func (c *Collector) refresh() bool {
 	}
 }
 
-// look reads all queues.
-func (c *Collector) look(r *reading) {
-	found, err := c.lengths()
+// readQueues reads all queues.
+func (c *Collector) readQueues(r *queueReading) {
+	found, err := c.fetchQueueInfos()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err == nil {
@@ -117,17 +117,17 @@ func (c *Collector) look(r *reading) {
 	close(r.done)
 }
 
-// lengths asks for each queue; one that had no task yet is not known to asynq, and empty.
-func (c *Collector) lengths() (map[Kind]*asynq.QueueInfo, error) {
+// fetchQueueInfos asks for each queue; one that had no task yet is not known to asynq, and empty.
+func (c *Collector) fetchQueueInfos() (map[Kind]*asynq.QueueInfo, error) {
 	names, err := c.inspector.Queues()
 	if err != nil {
 		return nil, err
 	}
 	found := map[Kind]*asynq.QueueInfo{}
 	var errs []error
-	for _, k := range []Kind{Fanout, Drain, Mail, Probe} {
+	for _, k := range []Kind{Fanout, Drain, ForwardMail, Probe} {
 		found[k] = &asynq.QueueInfo{}
-		if name := Name(c.namespace, k); slices.Contains(names, name) {
+		if name := AsynqName(c.namespace, k); slices.Contains(names, name) {
 			info, err := c.inspector.GetQueueInfo(name)
 			if err != nil {
 				errs = append(errs, err)

@@ -77,9 +77,9 @@ func (h *heard) handlers() queue.Handlers {
 		Drain: func(_ context.Context, app partner.ClientID, generation int64) error {
 			return h.add("drain", app, generation)
 		},
-		Mail:   func(_ context.Context, app partner.ClientID, mail string) error { return h.add("mail", app, mail) },
-		Post:   func(_ context.Context, recipient string) error { return h.add("post", recipient) },
-		Resync: func(_ context.Context, app partner.ClientID) error { return h.add("resync", app) },
+		ForwardMail: func(_ context.Context, app partner.ClientID, mail string) error { return h.add("mail", app, mail) },
+		SendMail:    func(_ context.Context, recipient string) error { return h.add("post", recipient) },
+		Resync:      func(_ context.Context, app partner.ClientID) error { return h.add("resync", app) },
 		Probe: func(_ context.Context, app partner.ClientID, k partner.EndpointKind) error {
 			return h.add("probe", app, k)
 		},
@@ -104,10 +104,10 @@ func info(t testing.TB, rdb redis.UniversalClient, k queue.Kind) *asynq.QueueInf
 	inspector := asynq.NewInspectorFromRedisClient(rdb)
 	known, err := inspector.Queues()
 	check(t, err)
-	if !slices.Contains(known, queue.Name(env, k)) {
+	if !slices.Contains(known, queue.AsynqName(env, k)) {
 		return &asynq.QueueInfo{}
 	}
-	i, err := inspector.GetQueueInfo(queue.Name(env, k))
+	i, err := inspector.GetQueueInfo(queue.AsynqName(env, k))
 	check(t, err)
 	return i
 }
@@ -115,12 +115,12 @@ func info(t testing.TB, rdb redis.UniversalClient, k queue.Kind) *asynq.QueueInf
 func TestNames(t *testing.T) {
 	t.Parallel()
 	got := map[queue.Kind]string{}
-	for _, k := range queue.Kinds() {
-		got[k] = queue.Name(queue.Namespace("lamplighter", "online"), k)
+	for _, k := range queue.AllKinds() {
+		got[k] = queue.AsynqName(queue.FormatNamespace("lamplighter", "online"), k)
 	}
 	want := map[queue.Kind]string{
-		queue.Fanout: "lamplighter-online-fanout", queue.Drain: "lamplighter-online-drain", queue.Mail: "lamplighter-online-mail",
-		queue.Resync: "lamplighter-online-fanout", queue.Post: "lamplighter-online-mail", queue.Probe: "lamplighter-online-probe",
+		queue.Fanout: "lamplighter-online-fanout", queue.Drain: "lamplighter-online-drain", queue.ForwardMail: "lamplighter-online-mail",
+		queue.Resync: "lamplighter-online-fanout", queue.SendMail: "lamplighter-online-mail", queue.Probe: "lamplighter-online-probe",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -131,7 +131,7 @@ func TestNames(t *testing.T) {
 func enqueueResync(t *testing.T, rdb redis.UniversalClient, app partner.ClientID) {
 	t.Helper()
 	_, err := asynq.NewClientFromRedisClient(rdb).EnqueueContext(t.Context(), asynq.NewTask(string(queue.Resync), []byte(`{"app":"`+string(app)+`"}`)),
-		asynq.Queue(queue.Name(env, queue.Resync)), asynq.TaskID(string(app)+":1795991731240"), asynq.MaxRetry(5), asynq.Timeout(2*time.Minute))
+		asynq.Queue(queue.AsynqName(env, queue.Resync)), asynq.TaskID(string(app)+":1795991731240"), asynq.MaxRetry(5), asynq.Timeout(2*time.Minute))
 	check(t, err)
 }
 
@@ -143,8 +143,8 @@ func TestRoundTrips(t *testing.T) {
 		check(t, other.EnqueueDrain(ctx, "stranger", 1, 0))
 		check(t, c.EnqueueFanout(ctx, "id1", []tenant.ID{"Cust1", "Cust_2-x"}))
 		check(t, c.EnqueueDrain(ctx, "app.1", 1795449600000, 0))
-		check(t, c.EnqueueMail(ctx, "app.1", "inc_1:opened", 3))
-		check(t, c.EnqueuePost(ctx, "0123abcd", 9, 0))
+		check(t, c.EnqueueForwardMail(ctx, "app.1", "inc_1:opened", 3))
+		check(t, c.EnqueueSendMail(ctx, "0123abcd", 9, 0))
 		enqueueResync(t, rdb, "app.1")
 		check(t, c.EnqueueProbe(ctx, "app.1", partner.Mirroring, time.Now().Add(-time.Second)))
 		h := &heard{}
@@ -153,7 +153,7 @@ func TestRoundTrips(t *testing.T) {
 			return h.has(`["fanout",["Cust1","Cust_2-x"]]`, `["drain","app.1",1795449600000]`, `["mail","app.1","inc_1:opened"]`, `["post","0123abcd"]`, `["resync","app.1"]`, `["probe","app.1","mirroring"]`)
 		})
 		redistest.Eventually(t, 10*time.Second, "the tasks are gone", func() bool {
-			return info(t, rdb, queue.Fanout).Size+info(t, rdb, queue.Drain).Size+info(t, rdb, queue.Mail).Size == 0
+			return info(t, rdb, queue.Fanout).Size+info(t, rdb, queue.Drain).Size+info(t, rdb, queue.ForwardMail).Size == 0
 		})
 		if h.has("stranger") {
 			t.Error("a task of another environment was taken")
@@ -175,8 +175,8 @@ func TestRepeats(t *testing.T) {
 			check(t, c.EnqueueDrain(ctx, "app2", 7, 0))
 			check(t, c.EnqueueFanout(ctx, "x", []tenant.ID{"a"}))
 			check(t, c.EnqueueFanout(ctx, "y", []tenant.ID{"a"}))
-			check(t, c.EnqueueMail(ctx, "app1", "m", 1))
-			check(t, c.EnqueueMail(ctx, "app1", "m", 2))
+			check(t, c.EnqueueForwardMail(ctx, "app1", "m", 1))
+			check(t, c.EnqueueForwardMail(ctx, "app1", "m", 2))
 			check(t, c.EnqueueProbe(ctx, "app1", partner.ERPSync, later))
 			check(t, c.EnqueueProbe(ctx, "app1", partner.Mirroring, later))
 			check(t, c.EnqueueProbe(ctx, "app1", partner.Mirroring, later.Add(time.Minute)))
@@ -184,7 +184,7 @@ func TestRepeats(t *testing.T) {
 		if p := info(t, rdb, queue.Probe); p.Scheduled != 3 {
 			t.Errorf("%d probes", p.Scheduled)
 		}
-		d, f, m := info(t, rdb, queue.Drain), info(t, rdb, queue.Fanout), info(t, rdb, queue.Mail)
+		d, f, m := info(t, rdb, queue.Drain), info(t, rdb, queue.Fanout), info(t, rdb, queue.ForwardMail)
 		if d.Pending != 2 || d.Scheduled != 1 || f.Pending != 2 || m.Pending != 2 {
 			t.Errorf("drains %d and %d, fan-outs %d, mails %d", d.Pending, d.Scheduled, f.Pending, m.Pending)
 		}
@@ -199,7 +199,7 @@ func TestDelaysAreRoundedUp(t *testing.T) {
 			before := time.Now()
 			check(t, c.EnqueueDrain(t.Context(), "app1", int64(i+1), delay))
 			after := time.Now()
-			got, err := asynq.NewInspectorFromRedisClient(rdb).GetTaskInfo(queue.Name(env, queue.Drain), "app1:"+string(rune('1'+i)))
+			got, err := asynq.NewInspectorFromRedisClient(rdb).GetTaskInfo(queue.AsynqName(env, queue.Drain), "app1:"+string(rune('1'+i)))
 			check(t, err)
 			at := got.NextProcessAt
 			if got.State != asynq.TaskStateScheduled || at.Before(before.Add(delay)) || !at.Before(after.Add(delay+time.Second)) || at.Nanosecond() != 0 {
@@ -224,17 +224,17 @@ func TestBadPayloads(t *testing.T) {
 		serve(t, rdb, h.handlers(), slog.New(slog.NewTextHandler(&log, nil)))
 		raw := asynq.NewClientFromRedisClient(rdb)
 		n := 0
-		for _, k := range queue.Kinds() {
+		for _, k := range queue.AllKinds() {
 			for _, p := range []string{"", "no json", "{}", "null", `{"app":7}`, `{"app":"","tenants":[],"mail":""}`} {
 				n++
-				if _, err := raw.EnqueueContext(t.Context(), asynq.NewTask(string(k), []byte(p)), asynq.Queue(queue.Name(env, k)), asynq.MaxRetry(5)); err != nil {
+				if _, err := raw.EnqueueContext(t.Context(), asynq.NewTask(string(k), []byte(p)), asynq.Queue(queue.AsynqName(env, k)), asynq.MaxRetry(5)); err != nil {
 					t.Fatal(err)
 				}
 			}
 		}
 		redistest.Eventually(t, 20*time.Second, "all were dropped", func() bool {
 			a := 0
-			for _, k := range []queue.Kind{queue.Fanout, queue.Drain, queue.Mail, queue.Probe} {
+			for _, k := range []queue.Kind{queue.Fanout, queue.Drain, queue.ForwardMail, queue.Probe} {
 				i := info(t, rdb, k)
 				a += i.Archived - i.Retry
 			}
@@ -387,7 +387,7 @@ func TestCollector(t *testing.T) {
 		c := queue.NewClient(rdb, env)
 		check(t, c.EnqueueDrain(t.Context(), "app1", 1, 0))
 		check(t, c.EnqueueDrain(t.Context(), "app1", 2, time.Minute))
-		check(t, c.EnqueueMail(t.Context(), "app1", "m", 1))
+		check(t, c.EnqueueForwardMail(t.Context(), "app1", "m", 1))
 		tasks("drain pending, drain scheduled, mail pending")
 		if err := testutil.GatherAndCompare(reg, strings.NewReader(collectorHelp+"lamplighter_queue_collector_up 1\n"), "lamplighter_queue_collector_up"); err != nil {
 			t.Error(err)

@@ -16,12 +16,12 @@ import (
 
 // Handlers do the work that tasks wake.
 type Handlers struct {
-	Fanout func(ctx context.Context, ts []tenant.ID) error
-	Drain  func(ctx context.Context, app partner.ClientID, generation int64) error
-	Mail   func(ctx context.Context, app partner.ClientID, mail string) error
-	Post   func(ctx context.Context, recipient string) error
-	Resync func(ctx context.Context, app partner.ClientID) error
-	Probe  func(ctx context.Context, app partner.ClientID, k partner.EndpointKind) error
+	Fanout      func(ctx context.Context, ts []tenant.ID) error
+	Drain       func(ctx context.Context, app partner.ClientID, generation int64) error
+	ForwardMail func(ctx context.Context, app partner.ClientID, mail string) error
+	SendMail    func(ctx context.Context, recipient string) error
+	Resync      func(ctx context.Context, app partner.ClientID) error
+	Probe       func(ctx context.Context, app partner.ClientID, k partner.EndpointKind) error
 }
 
 // ServerOptions set how tasks are taken.
@@ -56,12 +56,12 @@ type Server struct {
 // NewServer returns a Server on a shared Redis client, which it does not close.
 func NewServer(rdb redis.UniversalClient, h Handlers, opts ServerOptions) *Server {
 	s := &Server{mux: asynq.NewServeMux()}
-	handle(s.mux, Fanout, opts.Log, func(ctx context.Context, p fanoutPayload) error { return h.Fanout(ctx, p.Tenants) })
-	handle(s.mux, Drain, opts.Log, func(ctx context.Context, p drainPayload) error { return h.Drain(ctx, p.App, p.Generation) })
-	handle(s.mux, Mail, opts.Log, func(ctx context.Context, p mailPayload) error { return h.Mail(ctx, p.App, p.Mail) })
-	handle(s.mux, Post, opts.Log, func(ctx context.Context, p postPayload) error { return h.Post(ctx, p.Recipient) })
-	handle(s.mux, Resync, opts.Log, func(ctx context.Context, p resyncPayload) error { return h.Resync(ctx, p.App) })
-	handle(s.mux, Probe, opts.Log, func(ctx context.Context, p probePayload) error { return h.Probe(ctx, p.App, p.Endpoint) })
+	registerHandler(s.mux, Fanout, opts.Log, func(ctx context.Context, p fanoutPayload) error { return h.Fanout(ctx, p.Tenants) })
+	registerHandler(s.mux, Drain, opts.Log, func(ctx context.Context, p drainPayload) error { return h.Drain(ctx, p.App, p.Generation) })
+	registerHandler(s.mux, ForwardMail, opts.Log, func(ctx context.Context, p forwardMailPayload) error { return h.ForwardMail(ctx, p.App, p.Mail) })
+	registerHandler(s.mux, SendMail, opts.Log, func(ctx context.Context, p sendMailPayload) error { return h.SendMail(ctx, p.Recipient) })
+	registerHandler(s.mux, Resync, opts.Log, func(ctx context.Context, p resyncPayload) error { return h.Resync(ctx, p.App) })
+	registerHandler(s.mux, Probe, opts.Log, func(ctx context.Context, p probePayload) error { return h.Probe(ctx, p.App, p.Endpoint) })
 	for _, q := range []struct {
 		kind    Kind
 		workers int
@@ -69,12 +69,12 @@ func NewServer(rdb redis.UniversalClient, h Handlers, opts ServerOptions) *Serve
 	}{
 		{Drain, opts.Drainers, opts.Poll},
 		{Fanout, fanoutWorkers, opts.Poll},
-		{Mail, mailWorkers, max(opts.Poll, time.Second)},
+		{ForwardMail, mailWorkers, max(opts.Poll, time.Second)},
 		{Probe, max(opts.Probers, 1), max(opts.Poll, time.Second)},
 	} {
 		s.servers = append(s.servers, asynq.NewServerFromRedisClient(rdb, asynq.Config{
 			Concurrency:              q.workers,
-			Queues:                   map[string]int{Name(opts.Namespace, q.kind): 1},
+			Queues:                   map[string]int{AsynqName(opts.Namespace, q.kind): 1},
 			TaskCheckInterval:        q.poll,
 			DelayedTaskCheckInterval: time.Second,
 			ShutdownTimeout:          opts.ShutdownTimeout,
@@ -120,9 +120,9 @@ func (s *Server) Shutdown() {
 	}
 }
 
-func handle[T payload](mux *asynq.ServeMux, k Kind, log *slog.Logger, f func(context.Context, T) error) {
+func registerHandler[T payload](mux *asynq.ServeMux, k Kind, log *slog.Logger, f func(context.Context, T) error) {
 	mux.HandleFunc(string(k), func(ctx context.Context, task *asynq.Task) error {
-		p, err := decode[T](task.Payload())
+		p, err := decodePayload[T](task.Payload())
 		if err != nil {
 			log.WarnContext(ctx, "queue task dropped", "queue", string(k), "err", err)
 			return fmt.Errorf("%w: %w", err, asynq.SkipRetry)
@@ -143,20 +143,20 @@ type logAdapter struct{ log *slog.Logger }
 const queueMessage = "queue library reported"
 
 // Debug implements asynq.Logger, as do the others.
-func (l logAdapter) Debug(args ...any) { l.say(l.log.Debug, args) }
+func (l logAdapter) Debug(args ...any) { l.logArgs(l.log.Debug, args) }
 
 // Info implements asynq.Logger.
-func (l logAdapter) Info(args ...any) { l.say(l.log.Info, args) }
+func (l logAdapter) Info(args ...any) { l.logArgs(l.log.Info, args) }
 
 // Warn implements asynq.Logger.
-func (l logAdapter) Warn(args ...any) { l.say(l.log.Warn, args) }
+func (l logAdapter) Warn(args ...any) { l.logArgs(l.log.Warn, args) }
 
 // Error implements asynq.Logger.
-func (l logAdapter) Error(args ...any) { l.say(l.log.Error, args) }
+func (l logAdapter) Error(args ...any) { l.logArgs(l.log.Error, args) }
 
 // Fatal implements asynq.Logger; what asynq calls fatal ends its server, not this process.
-func (l logAdapter) Fatal(args ...any) { l.say(l.log.Error, args) }
+func (l logAdapter) Fatal(args ...any) { l.logArgs(l.log.Error, args) }
 
-func (l logAdapter) say(log func(string, ...any), args []any) {
+func (l logAdapter) logArgs(log func(string, ...any), args []any) {
 	log(queueMessage, "err", fmt.Sprint(args...))
 }

@@ -18,30 +18,30 @@ const (
 	Fanout Kind = "fanout"
 	// Drain empties an app's mailbox.
 	Drain Kind = "drain"
-	// Mail brings one mail of an app's outbox to its recipient's tray.
-	Mail Kind = "mail"
-	// Post sends what waits in one recipient's tray.
-	Post Kind = "post"
+	// ForwardMail brings one mail of an app's outbox to its recipient's tray.
+	ForwardMail Kind = "mail"
+	// SendMail sends what waits in one recipient's tray.
+	SendMail Kind = "post"
 	// Resync has an app told of all its tenants. Older versions alone enqueue it, when an app gets its first URL.
 	Resync Kind = "resync"
 	// Probe looks at one integration endpoint.
 	Probe Kind = "probe"
 )
 
-// Kinds lists the closed set.
-func Kinds() []Kind { return []Kind{Fanout, Drain, Mail, Post, Resync, Probe} }
+// AllKinds lists the closed set.
+func AllKinds() []Kind { return []Kind{Fanout, Drain, ForwardMail, SendMail, Resync, Probe} }
 
-// Namespace is what the names of one deployment's queues begin with. Deployments that share a Redis
+// FormatNamespace is what the names of one deployment's queues begin with. Deployments that share a Redis
 // differ in redis.prefix or environment, and so do their queues.
-func Namespace(prefix, environment string) string { return prefix + "-" + environment }
+func FormatNamespace(prefix, environment string) string { return prefix + "-" + environment }
 
-// Name is the queue's name in asynq.
-func Name(namespace string, k Kind) string {
+// AsynqName is the queue's name in asynq.
+func AsynqName(namespace string, k Kind) string {
 	switch k {
 	case Resync: // resyncs are fan-outs by another cause and share their workers
 		k = Fanout
-	case Post:
-		k = Mail
+	case SendMail:
+		k = ForwardMail
 	default:
 	}
 	return namespace + "-" + string(k)
@@ -52,8 +52,8 @@ var errPayload = errors.New("unreadable task payload")
 
 // payload is what a task carries.
 type payload interface {
-	// complete reports that nothing needed is missing: JSON of another shape decodes to nothing.
-	complete() bool
+	// isComplete reports that nothing needed is missing: JSON of another shape decodes to nothing.
+	isComplete() bool
 }
 
 type fanoutPayload struct {
@@ -65,12 +65,12 @@ type drainPayload struct {
 	Generation int64            `json:"gen"`
 }
 
-type mailPayload struct {
+type forwardMailPayload struct {
 	App  partner.ClientID `json:"app"`
 	Mail string           `json:"mail"`
 }
 
-type postPayload struct {
+type sendMailPayload struct {
 	// Recipient is a hash of the address: tasks hold no addresses.
 	Recipient string `json:"recipient"`
 }
@@ -84,19 +84,19 @@ type probePayload struct {
 	Endpoint partner.EndpointKind `json:"endpoint"`
 }
 
-func (p fanoutPayload) complete() bool { return len(p.Tenants) > 0 }
-func (p drainPayload) complete() bool  { return p.App != "" }
-func (p mailPayload) complete() bool   { return p.App != "" && p.Mail != "" }
-func (p postPayload) complete() bool   { return p.Recipient != "" }
-func (p resyncPayload) complete() bool { return p.App != "" }
-func (p probePayload) complete() bool  { return p.App != "" && p.Endpoint != partner.StateChange }
+func (p fanoutPayload) isComplete() bool      { return len(p.Tenants) > 0 }
+func (p drainPayload) isComplete() bool       { return p.App != "" }
+func (p forwardMailPayload) isComplete() bool { return p.App != "" && p.Mail != "" }
+func (p sendMailPayload) isComplete() bool    { return p.Recipient != "" }
+func (p resyncPayload) isComplete() bool      { return p.App != "" }
+func (p probePayload) isComplete() bool       { return p.App != "" && p.Endpoint != partner.StateChange }
 
-func decode[T payload](b []byte) (T, error) {
+func decodePayload[T payload](b []byte) (T, error) {
 	var v T
 	if err := json.Unmarshal(b, &v); err != nil {
 		return v, fmt.Errorf("%w: %w", errPayload, err)
 	}
-	if !v.complete() {
+	if !v.isComplete() {
 		return v, fmt.Errorf("%w: something is missing", errPayload)
 	}
 	return v, nil

@@ -164,7 +164,9 @@ func (e *egress) Suppressed(_ context.Context, subs []registry.Subscription) ([]
 	return make([]bool, len(subs)), nil
 }
 
-func (e *egress) EnqueueMail(context.Context, partner.ClientID, string, int64) error { return nil }
+func (e *egress) EnqueueForwardMail(context.Context, partner.ClientID, string, int64) error {
+	return nil
+}
 
 func (e *egress) Standing(context.Context, partner.ClientID) (alerting.MailboxStatus, error) {
 	return alerting.MailboxStatus{CircuitOpen: true}, nil

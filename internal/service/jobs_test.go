@@ -45,7 +45,7 @@ func TestAFirstURLIsToldByAJob(t *testing.T) {
 	redistest.Eventually(t, 10*time.Second, "the tenant is told", func() bool { return delivered() == 1 })
 
 	cfg := settings(t)
-	name := queue.Name(queue.Namespace(cfg.Redis.Prefix, cfg.Environment), queue.Resync)
+	name := queue.AsynqName(queue.FormatNamespace(cfg.Redis.Prefix, cfg.Environment), queue.Resync)
 	for _, task := range []string{`{"app":"app1"}`, `{"app":"nobody"}`} {
 		if _, err := asynq.NewClientFromRedisClient(r.rdb).EnqueueContext(t.Context(), asynq.NewTask(string(queue.Resync), []byte(task)), asynq.Queue(name)); err != nil {
 			t.Fatal(err)

@@ -85,12 +85,12 @@ func (s *Service) buildMail() error {
 	p := &s.parts
 	p.post = sender
 	s.server = queue.NewServer(s.rdb, queue.Handlers{
-		Fanout: func(ctx context.Context, ts []tenant.ID) error { return p.fanout.Run(ctx, ts) },
-		Drain:  s.drainer.Drain,
-		Mail:   sender.Forward,
-		Post:   sender.Post,
-		Resync: p.teller.CatchUp,
-		Probe:  p.probes.ProbeIfDue,
+		Fanout:      func(ctx context.Context, ts []tenant.ID) error { return p.fanout.Run(ctx, ts) },
+		Drain:       s.drainer.Drain,
+		ForwardMail: sender.Forward,
+		SendMail:    sender.Post,
+		Resync:      p.teller.CatchUp,
+		Probe:       p.probes.ProbeIfDue,
 	}, queue.ServerOptions{
 		Namespace: s.queues(), Poll: queuePoll, ShutdownTimeout: s.cfg.ShutdownTimeout, Drainers: s.cfg.Delivery.Drainers,
 		Probers: s.cfg.Probe.InFlight, Log: s.log,

@@ -75,7 +75,7 @@ func CheckRedis(c *config.Config) error {
 }
 
 // queues is what the names of this deployment's queues begin with.
-func (s *Service) queues() string { return queue.Namespace(s.cfg.Redis.Prefix, string(s.env)) }
+func (s *Service) queues() string { return queue.FormatNamespace(s.cfg.Redis.Prefix, string(s.env)) }
 
 // connectWithin is how long a start waits for Redis: longer than a failover, shorter than patience.
 const connectWithin = 30 * time.Second
