@@ -75,7 +75,7 @@ func newHarness(t *testing.T, change ...func(*httpapi.Deps)) *harness {
 		ApprovalList: w, Resyncer: w, Jobs: fakeJobs{w}, Mailboxes: w, Deliveries: w, Explainer: w, Tenants: w, Statuses: w, Changes: w, Keys: w, IdempotencyStore: &fakeOutcomes{kept: map[string]*keptOutcome{}}, Incidents: w, Audit: w, ConfigFeed: &fakeFeed{world: w}, ErrorReports: w, Auditor: w, Resealer: w, MailSubscriptions: &desk{world: w}, Store: fakeWatch{w},
 		Discovery:  func() []byte { return []byte(`{"issuer":"https://online.superoffice.com"}`) },
 		JWKS:       func() []byte { return []byte(`{"keys":[]}`) },
-		StoreFault: func(err error) string { return string(redisconn.FaultOf(err)) },
+		StoreFault: func(err error) string { return string(redisconn.ClassifyFault(err)) },
 		Now:        func() time.Time { return *h.now.Load() }, Random: &counting{}, Registerer: h.reg,
 		Log: slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}

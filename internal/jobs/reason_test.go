@@ -20,7 +20,7 @@ func (refused) RedisError()     {}
 // Why a page failed is said by a word of a closed set.
 func TestReasons(t *testing.T) {
 	t.Parallel()
-	r := NewRunner(Options{StoreFault: func(err error) string { return string(redisconn.FaultOf(err)) }})
+	r := NewRunner(Options{StoreFault: func(err error) string { return string(redisconn.ClassifyFault(err)) }})
 	for want, err := range map[mailbox.JobReason]error{
 		mailbox.StoreFull:   refused("OOM command not allowed when used memory > 'maxmemory'. script: 1f, on @user_script:9."),
 		mailbox.FewReplicas: &redisconn.ReplicasError{},

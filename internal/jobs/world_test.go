@@ -181,7 +181,7 @@ func (w *world) worker(page pages, change func(*jobs.Options)) (stop func()) {
 	}
 	w.metrics = prometheus.NewRegistry()
 	o := jobs.Options{
-		Due: w.reg, Claims: w.box, Page: page, StoreFault: func(err error) string { return string(redisconn.FaultOf(err)) },
+		Due: w.reg, Claims: w.box, Page: page, StoreFault: func(err error) string { return string(redisconn.ClassifyFault(err)) },
 		Metrics: jobs.NewMetrics(w.metrics), Log: w.log, Poll: 20 * time.Millisecond,
 	}
 	if change != nil {

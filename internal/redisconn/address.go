@@ -121,7 +121,7 @@ func (a *Address) readHosts(list string) error {
 		port = defaultSentinelPort
 	}
 	for item := range strings.SplitSeq(list, ",") {
-		host, err := hostPort(item, port)
+		host, err := parseHostPort(item, port)
 		if err != nil {
 			return err
 		}
@@ -133,7 +133,7 @@ func (a *Address) readHosts(list string) error {
 	return nil
 }
 
-func hostPort(item, port string) (string, error) {
+func parseHostPort(item, port string) (string, error) {
 	host, given, err := net.SplitHostPort(item)
 	if err != nil {
 		// Without a port; brackets around an IPv6 address stay off.

@@ -36,7 +36,7 @@ func loadClientCertificate(cert, key string) (*clientCertificate, error) {
 }
 
 func (c *clientCertificate) read() error {
-	stamps := c.changed()
+	stamps := c.modTimes()
 	pair, err := tls.LoadX509KeyPair(c.cert, c.key)
 	if err != nil {
 		return err
@@ -50,8 +50,8 @@ func (c *clientCertificate) read() error {
 	return nil
 }
 
-// changed are the files' times; a file that is gone has none.
-func (c *clientCertificate) changed() (stamps [2]time.Time) {
+// modTimes are the files' times; a file that is gone has none.
+func (c *clientCertificate) modTimes() (stamps [2]time.Time) {
 	for i, name := range []string{c.cert, c.key} {
 		if info, err := os.Stat(name); err == nil {
 			stamps[i] = info.ModTime()
@@ -60,11 +60,11 @@ func (c *clientCertificate) changed() (stamps [2]time.Time) {
 	return stamps
 }
 
-// get returns the pair as it is on disk now.
-func (c *clientCertificate) get() *tls.Certificate {
+// latestPair returns the pair as it is on disk now.
+func (c *clientCertificate) latestPair() *tls.Certificate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.changed() != c.stamps {
+	if c.modTimes() != c.stamps {
 		// Half a renewal fails to read; the next handshake tries again.
 		_ = c.read()
 	}
@@ -73,7 +73,7 @@ func (c *clientCertificate) get() *tls.Certificate {
 
 // ForHandshake implements tls.Config.GetClientCertificate.
 func (c *clientCertificate) ForHandshake(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-	return c.get(), nil
+	return c.latestPair(), nil
 }
 
 // certificateCollector tells when the client certificate ends.
@@ -95,8 +95,8 @@ func NewCertificateCollector(o Options) (prometheus.Collector, error) {
 	return c, nil
 }
 
-// ClientCertificateEnds is when the client certificate of o ends; zero without one.
-func ClientCertificateEnds(o Options) (time.Time, error) {
+// ClientCertificateExpiry is when the client certificate of o ends; zero without one.
+func ClientCertificateExpiry(o Options) (time.Time, error) {
 	if o.CertFile == "" {
 		return time.Time{}, nil
 	}
@@ -114,7 +114,7 @@ func (c *certificateCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.de
 func (c *certificateCollector) Collect(ch chan<- prometheus.Metric) {
 	end := math.Inf(1)
 	if c.cert != nil {
-		end = float64(c.cert.get().Leaf.NotAfter.Unix())
+		end = float64(c.cert.latestPair().Leaf.NotAfter.Unix())
 	}
 	ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, end)
 }

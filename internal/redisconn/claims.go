@@ -15,22 +15,22 @@ const (
 	claimAnyway = time.Second
 )
 
-// awaitClaims makes the answers of a client that claims work wait until n replicas have what was written before: what is told to
+// addClaimHook makes the answers of a client that claims work wait until n replicas have what was written before: what is told to
 // a partner is then not older, after a failover, than what was told before it. Where replicas are missing the work goes on without
 // them: nothing that was accepted is lost by that, and a partner that hears nothing is worse off than one that hears something twice.
 //
 // A call writes, so Redis' WAIT knows what for.
-func awaitClaims(rdb redis.UniversalClient, n int) {
+func addClaimHook(rdb redis.UniversalClient, n int) {
 	switch c := rdb.(type) {
 	case *redis.ClusterClient:
-		c.OnNewNode(func(node *redis.Client) { node.AddHook(&claims{node: node, n: n}) })
+		c.OnNewNode(func(node *redis.Client) { node.AddHook(&claimHook{node: node, n: n}) })
 	case *redis.Client:
-		c.AddHook(&claims{node: c, n: n})
+		c.AddHook(&claimHook{node: c, n: n})
 	}
 }
 
-// claims is the hook of one server's client.
-type claims struct {
+// claimHook is the hook of one server's client.
+type claimHook struct {
 	node *redis.Client
 	n    int
 	// anyway is until when nobody waits, in ns.
@@ -38,15 +38,15 @@ type claims struct {
 }
 
 // DialHook changes nothing.
-func (*claims) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (*claimHook) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 // ProcessHook sends a command as a pipeline, which ProcessPipelineHook completes.
-func (c *claims) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return pipelined(c.node, next)
+func (c *claimHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return sendAsPipeline(c.node, next)
 }
 
 // ProcessPipelineHook puts WAIT behind a pipeline.
-func (c *claims) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (c *claimHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		now := time.Now()
 		if now.UnixNano() < c.anyway.Load() {

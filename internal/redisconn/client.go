@@ -100,10 +100,10 @@ func New(o Options) (redis.UniversalClient, error) {
 		rdb.AddHook(o.Faults)
 	}
 	if o.WaitReplicas > 0 {
-		awaitReplicas(rdb, o.WaitReplicas)
+		addReplicaHook(rdb, o.WaitReplicas)
 	}
 	if o.ClaimReplicas > 0 {
-		awaitClaims(rdb, o.ClaimReplicas)
+		addClaimHook(rdb, o.ClaimReplicas)
 	}
 	rdb.AddHook(newPacer())
 	return rdb, nil

@@ -138,7 +138,7 @@ func TestSentinel(t *testing.T) {
 	redistest.Eventually(t, 15*time.Second, "the sentinel names the primary", func() bool { return rdb.Ping(t.Context()).Err() == nil })
 	roundTrip(t, rdb)
 	if left := inspect(t, rdb).Problems(); len(left) != 0 {
-		t.Errorf("problems:\n%s", words(left))
+		t.Errorf("problems:\n%s", splitCommand(left))
 	}
 }
 
@@ -176,7 +176,7 @@ func TestCluster(t *testing.T) {
 	rdb := client(t, redisconn.Options{URL: address("redis+cluster://" + strings.Join(hosts[:2], ","))})
 	roundTrip(t, rdb)
 	if left := inspect(t, rdb).Problems(); len(left) != 0 {
-		t.Errorf("problems:\n%s", words(left))
+		t.Errorf("problems:\n%s", splitCommand(left))
 	}
 	if err := nodes[2].ConfigSet(ctx, "maxmemory-policy", "allkeys-lru").Err(); err != nil {
 		t.Fatal(err)
@@ -185,7 +185,7 @@ func TestCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := inspect(t, rdb).Problems(); len(got) != 2 {
-		t.Errorf("one node evicts, another forgets; problems:\n%s", words(got))
+		t.Errorf("one node evicts, another forgets; problems:\n%s", splitCommand(got))
 	}
 }
 

@@ -6,4 +6,4 @@ import (
 )
 
 // Patience is how long replicas are waited for.
-func Patience(ctx context.Context) time.Duration { return patience(ctx) }
+func Patience(ctx context.Context) time.Duration { return replicaTimeout(ctx) }

@@ -56,8 +56,8 @@ func Faults() []Fault {
 	}
 }
 
-// answers are how a server says it, by how its error begins behind "ERR".
-func answers() []struct {
+// listFaultPrefixes are how a server says it, by how its error begins behind "ERR".
+func listFaultPrefixes() []struct {
 	begins string
 	fault  Fault
 } {
@@ -89,12 +89,12 @@ func answers() []struct {
 	}
 }
 
-// FaultOf tells an error that a store's caller got. It is the one place that does.
-func FaultOf(err error) Fault {
+// ClassifyFault tells an error that a store's caller got. It is the one place that does.
+func ClassifyFault(err error) Fault {
 	if err == nil {
 		return NoFault
 	}
-	for _, a := range answers() {
+	for _, a := range listFaultPrefixes() {
 		if redis.HasErrorPrefix(err, a.begins) {
 			return a.fault
 		}
@@ -142,9 +142,9 @@ func NewFaultCounter(reg prometheus.Registerer) *FaultCounter {
 	return h
 }
 
-// count takes no notice of a caller that left, and of a script that is loaded when Redis does not know it.
-func (h *FaultCounter) count(err error) error {
-	if c, ok := h.counts[FaultOf(err)]; ok && !errors.Is(err, context.Canceled) && !redis.HasErrorPrefix(err, "NOSCRIPT") {
+// countFault takes no notice of a caller that left, and of a script that is loaded when Redis does not know it.
+func (h *FaultCounter) countFault(err error) error {
+	if c, ok := h.counts[ClassifyFault(err)]; ok && !errors.Is(err, context.Canceled) && !redis.HasErrorPrefix(err, "NOSCRIPT") {
 		c.Inc()
 	}
 	return err
@@ -155,10 +155,10 @@ func (*FaultCounter) DialHook(next redis.DialHook) redis.DialHook { return next 
 
 // ProcessHook counts a command.
 func (h *FaultCounter) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error { return h.count(next(ctx, cmd)) }
+	return func(ctx context.Context, cmd redis.Cmder) error { return h.countFault(next(ctx, cmd)) }
 }
 
 // ProcessPipelineHook counts a pipeline.
 func (h *FaultCounter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error { return h.count(next(ctx, cmds)) }
+	return func(ctx context.Context, cmds []redis.Cmder) error { return h.countFault(next(ctx, cmds)) }
 }

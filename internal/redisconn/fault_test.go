@@ -81,13 +81,13 @@ func TestFaultOfEachAnswer(t *testing.T) {
 		{tls.AlertError(42), redisconn.FaultTLS},
 	} {
 		seen[c.want] = true
-		if got := redisconn.FaultOf(c.err); got != c.want {
+		if got := redisconn.ClassifyFault(c.err); got != c.want {
 			t.Errorf("%v is %q, want %q", c.err, got, c.want)
 		}
 		if c.err == nil {
 			continue
 		}
-		if got := redisconn.FaultOf(fmt.Errorf("read: %w", c.err)); got != c.want {
+		if got := redisconn.ClassifyFault(fmt.Errorf("read: %w", c.err)); got != c.want {
 			t.Errorf("%v within another is %q, want %q", c.err, got, c.want)
 		}
 	}
@@ -151,7 +151,7 @@ func TestFaultsOfServers(t *testing.T) {
 			ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 			defer cancel()
 			err := rdb.Set(ctx, "k", "v", 0).Err()
-			if got := redisconn.FaultOf(err); got != c.want {
+			if got := redisconn.ClassifyFault(err); got != c.want {
 				t.Errorf("%v is %q, want %q", err, got, c.want)
 			}
 			families, err := reg.Gather()

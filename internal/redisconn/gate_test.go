@@ -18,7 +18,7 @@ func TestGate(t *testing.T) {
 	p := redistest.Start(t)
 	rdb := redis.NewClient(&redis.Options{Addr: p.Addr, MaxRetries: -1, ClientName: "gated"})
 	t.Cleanup(func() { _ = rdb.Close() })
-	var gate redisconn.Gate
+	var gate redisconn.Blocker
 	rdb.AddHook(&gate)
 	ctx := t.Context()
 	reason := errors.New("other data")

@@ -83,8 +83,8 @@ type Report struct {
 // Problem is a failed check.
 type Problem struct {
 	Check Check
-	// Words say what is wrong and what to do.
-	Words string
+	// Explanation say what is wrong and what to do.
+	Explanation string
 }
 
 // Inspect asks every primary. What the access rules hide stays unknown; an error means that a
@@ -93,7 +93,7 @@ func Inspect(ctx context.Context, rdb redis.UniversalClient) (Report, error) {
 	cluster, ok := rdb.(*redis.ClusterClient)
 	if !ok {
 		r, err := inspectNode(ctx, rdb)
-		return r.place(), explained(err)
+		return r.noteMisplacement(), explainError(err)
 	}
 	var mu sync.Mutex
 	var reports []Report
@@ -105,14 +105,14 @@ func Inspect(ctx context.Context, rdb redis.UniversalClient) (Report, error) {
 		return err
 	})
 	if err != nil {
-		return Report{}, explained(fmt.Errorf("inspect redis cluster: %w", err))
+		return Report{}, explainError(fmt.Errorf("inspect redis cluster: %w", err))
 	}
 	if len(reports) == 0 {
 		return Report{}, errors.New("inspect redis cluster: no primary found")
 	}
 	worst := reports[0]
 	for _, r := range reports[1:] {
-		worst = worst.merge(r)
+		worst = worst.mergeWorse(r)
 	}
 	return worst, nil
 }
@@ -126,7 +126,7 @@ func inspectNode(ctx context.Context, rdb redis.Cmdable) (Report, error) {
 	info := map[string]string{}
 	for _, section := range []string{"server", "memory", "persistence", "replication"} {
 		text, err := rdb.Info(ctx, section).Result()
-		if refused(err) {
+		if isRefusal(err) {
 			continue
 		}
 		if err != nil {
@@ -135,11 +135,11 @@ func inspectNode(ctx context.Context, rdb redis.Cmdable) (Report, error) {
 		readInfo(info, text)
 	}
 	r := Report{
-		Version: info["redis_version"], MaxmemoryPolicy: info["maxmemory_policy"], AOF: flag(info["aof_enabled"]),
+		Version: info["redis_version"], MaxmemoryPolicy: info["maxmemory_policy"], AOF: parseFlag(info["aof_enabled"]),
 		Loading: info["loading"] == "1",
 		WriteFailing: info["aof_last_write_status"] == "err" || info["aof_last_bgrewrite_status"] == "err" ||
 			info["rdb_last_bgsave_status"] == "err",
-		ReadOnly: info["role"] == "slave", MemoryUsed: number(info["used_memory"]), MemoryLimit: number(info["maxmemory"]),
+		ReadOnly: info["role"] == "slave", MemoryUsed: parseNumber(info["used_memory"]), MemoryLimit: parseNumber(info["maxmemory"]),
 	}
 	r.mode = info["redis_mode"]
 	before := time.Now()
@@ -153,7 +153,7 @@ func inspectNode(ctx context.Context, rdb redis.Cmdable) (Report, error) {
 func (r *Report) readConfig(ctx context.Context, rdb redis.Cmdable) error {
 	for _, name := range []string{"save", "appendonly", "appendfsync", "maxmemory-policy"} {
 		answer, err := rdb.ConfigGet(ctx, name).Result()
-		if refused(err) {
+		if isRefusal(err) {
 			return nil
 		}
 		if err != nil {
@@ -165,9 +165,9 @@ func (r *Report) readConfig(ctx context.Context, rdb redis.Cmdable) error {
 		}
 		switch name {
 		case "save":
-			r.Snapshots = yesIf(strings.TrimSpace(value) != "")
+			r.Snapshots = knownFrom(strings.TrimSpace(value) != "")
 		case "appendonly":
-			r.AOF = yesIf(value == "yes")
+			r.AOF = knownFrom(value == "yes")
 		case "appendfsync":
 			r.AOFFsync = value
 		default:
@@ -177,9 +177,9 @@ func (r *Report) readConfig(ctx context.Context, rdb redis.Cmdable) error {
 	return nil
 }
 
-// refused reports that the server answered, but would not say: access rules, or a stand-in that
+// isRefusal reports that the server answered, but would not say: access rules, or a stand-in that
 // lacks the command.
-func refused(err error) bool {
+func isRefusal(err error) bool {
 	var answered redis.Error
 	return errors.As(err, &answered) && !redis.IsLoadingError(err) && !redis.IsAuthError(err)
 }
@@ -192,7 +192,7 @@ func readInfo(into map[string]string, text string) {
 	}
 }
 
-func number(s string) int64 {
+func parseNumber(s string) int64 {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
 		return 0 // not told
@@ -200,7 +200,7 @@ func number(s string) int64 {
 	return n
 }
 
-func flag(s string) Known {
+func parseFlag(s string) Known {
 	switch s {
 	case "1":
 		return Yes
@@ -211,16 +211,16 @@ func flag(s string) Known {
 	}
 }
 
-func yesIf(b bool) Known {
+func knownFrom(b bool) Known {
 	if b {
 		return Yes
 	}
 	return No
 }
 
-// merge keeps the worse of two nodes' facts.
-func (r Report) merge(o Report) Report {
-	if newer(r.Version, o.Version) {
+// mergeWorse keeps the worse of two nodes' facts.
+func (r Report) mergeWorse(o Report) Report {
+	if isNewerVersion(r.Version, o.Version) {
 		r.Version = o.Version
 	}
 	if r.MaxmemoryPolicy == noEviction || r.MaxmemoryPolicy == "" && o.MaxmemoryPolicy != noEviction {
@@ -234,7 +234,7 @@ func (r Report) merge(o Report) Report {
 		r.Skew = o.Skew
 	}
 	r.Misplaced = cmp.Or(r.Misplaced, o.Misplaced)
-	if r.persistent() == Yes && o.persistent() != Yes || r.persistent() == Unknown && o.persistent() == No {
+	if r.keepsData() == Yes && o.keepsData() != Yes || r.keepsData() == Unknown && o.keepsData() == No {
 		r.AOF, r.AOFFsync, r.Snapshots = o.AOF, o.AOFFsync, o.Snapshots
 	}
 	r.Loading = r.Loading || o.Loading
@@ -242,7 +242,7 @@ func (r Report) merge(o Report) Report {
 	return r
 }
 
-func (r Report) persistent() Known {
+func (r Report) keepsData() Known {
 	switch {
 	case r.AOF == Yes || r.Snapshots == Yes:
 		return Yes
@@ -259,36 +259,36 @@ func (r Report) Problems(waived ...Check) []Problem {
 	var out []Problem
 	add := func(c Check, wrong bool, words string) {
 		if wrong && !slices.Contains(waived, c) {
-			out = append(out, Problem{Check: c, Words: words})
+			out = append(out, Problem{Check: c, Explanation: words})
 		}
 	}
 	if r.Loading {
-		return []Problem{{Words: "Redis is still loading its data: wait"}}
+		return []Problem{{Explanation: "Redis is still loading its data: wait"}}
 	}
 	if r.Misplaced != "" {
-		return []Problem{{Check: CheckMode, Words: r.Misplaced}}
+		return []Problem{{Check: CheckMode, Explanation: r.Misplaced}}
 	}
 	if r.ReadOnly {
-		out = append(out, Problem{Check: CheckRole, Words: readOnlyWords})
+		out = append(out, Problem{Check: CheckRole, Explanation: readOnlyText})
 	}
 	const hidden = " (its access rules hide it: allow INFO and CONFIG|GET, or look yourself and add the check to redis.waive_checks)"
 	add(CheckVersion, r.Version == "", "the version of Redis is unknown"+hidden)
-	add(CheckVersion, r.Version != "" && newer("6.2", r.Version), "Redis "+r.Version+" is too old: use 6.2 or newer")
+	add(CheckVersion, r.Version != "" && isNewerVersion("6.2", r.Version), "Redis "+r.Version+" is too old: use 6.2 or newer")
 	add(CheckEviction, r.MaxmemoryPolicy == "", "maxmemory-policy is unknown"+hidden)
 	add(CheckEviction, r.MaxmemoryPolicy != "" && r.MaxmemoryPolicy != noEviction,
 		"maxmemory-policy is "+r.MaxmemoryPolicy+": Redis would drop undelivered changes when full; set it to noeviction")
-	add(CheckPersistence, r.persistent() == Unknown, "whether Redis keeps its data over a restart is unknown"+hidden)
-	add(CheckPersistence, r.persistent() == No, "Redis keeps nothing over a restart: switch on appendonly (best with appendfsync always), or at least snapshots")
+	add(CheckPersistence, r.keepsData() == Unknown, "whether Redis keeps its data over a restart is unknown"+hidden)
+	add(CheckPersistence, r.keepsData() == No, "Redis keeps nothing over a restart: switch on appendonly (best with appendfsync always), or at least snapshots")
 	add(CheckPersistence, r.WriteFailing, "Redis' last write to disk failed: look at its disk and log")
 	return out
 }
 
-// newer reports whether version a is newer than b, comparing numbers between dots. An empty
+// isNewerVersion reports whether version a is newer than b, comparing numbers between dots. An empty
 // version is older than any.
-func newer(a, b string) bool {
+func isNewerVersion(a, b string) bool {
 	as, bs := strings.Split(a, "."), strings.Split(b, ".")
 	for i := range max(len(as), len(bs)) {
-		x, y := part(as, i), part(bs, i)
+		x, y := parseVersionPart(as, i), parseVersionPart(bs, i)
 		if x != y {
 			return x > y
 		}
@@ -296,7 +296,7 @@ func newer(a, b string) bool {
 	return false
 }
 
-func part(parts []string, i int) int {
+func parseVersionPart(parts []string, i int) int {
 	if i >= len(parts) {
 		return 0
 	}

@@ -19,10 +19,10 @@ func inspect(t *testing.T, rdb redis.UniversalClient) redisconn.Report {
 	return r
 }
 
-func words(problems []redisconn.Problem) string {
+func splitCommand(problems []redisconn.Problem) string {
 	var all []string
 	for _, p := range problems {
-		all = append(all, string(p.Check)+": "+p.Words)
+		all = append(all, string(p.Check)+": "+p.Explanation)
 	}
 	return strings.Join(all, "\n")
 }
@@ -34,13 +34,13 @@ func TestInspectAnUnsafeServer(t *testing.T) {
 	r := inspect(t, rdb)
 	got := r.Problems()
 	if len(got) != 2 || got[0].Check != redisconn.CheckEviction || got[1].Check != redisconn.CheckPersistence {
-		t.Fatalf("problems:\n%s", words(got))
+		t.Fatalf("problems:\n%s", splitCommand(got))
 	}
-	if !strings.Contains(got[0].Words, "allkeys-lru") || !strings.Contains(got[1].Words, "appendonly") {
-		t.Errorf("words:\n%s", words(got))
+	if !strings.Contains(got[0].Explanation, "allkeys-lru") || !strings.Contains(got[1].Explanation, "appendonly") {
+		t.Errorf("words:\n%s", splitCommand(got))
 	}
 	if left := r.Problems(redisconn.CheckEviction, redisconn.CheckPersistence); len(left) != 0 {
-		t.Errorf("waived, and still:\n%s", words(left))
+		t.Errorf("waived, and still:\n%s", splitCommand(left))
 	}
 	ctx := t.Context()
 	if err := rdb.ConfigSet(ctx, "maxmemory-policy", "noeviction").Err(); err != nil {
@@ -50,7 +50,7 @@ func TestInspectAnUnsafeServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	if left := inspect(t, rdb).Problems(); len(left) != 0 {
-		t.Errorf("with snapshots and noeviction:\n%s", words(left))
+		t.Errorf("with snapshots and noeviction:\n%s", splitCommand(left))
 	}
 }
 
@@ -59,7 +59,7 @@ func TestInspectASafeServer(t *testing.T) {
 	p := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	r := inspect(t, client(t, redisconn.Options{URL: address("redis://" + p.Addr)}))
 	if left := r.Problems(); len(left) != 0 {
-		t.Errorf("problems:\n%s", words(left))
+		t.Errorf("problems:\n%s", splitCommand(left))
 	}
 	if r.AOF != redisconn.Yes || r.AOFFsync != "always" || r.Snapshots != redisconn.No || r.MaxmemoryPolicy != "noeviction" || r.Version == "" {
 		t.Errorf("report = %+v", r)
@@ -79,12 +79,12 @@ func TestInspectBehindAccessRules(t *testing.T) {
 	acl("+@all", "-config")
 	app := client(t, redisconn.Options{URL: address("redis://app:pw@" + p.Addr)})
 	if left := inspect(t, app).Problems(); len(left) != 0 {
-		t.Errorf("INFO alone should do:\n%s", words(left))
+		t.Errorf("INFO alone should do:\n%s", splitCommand(left))
 	}
 	acl("-info")
 	got := inspect(t, app).Problems()
-	if len(got) != 3 || strings.Count(words(got), "redis.waive_checks") != 3 {
-		t.Errorf("problems when everything is hidden:\n%s", words(got))
+	if len(got) != 3 || strings.Count(splitCommand(got), "redis.waive_checks") != 3 {
+		t.Errorf("problems when everything is hidden:\n%s", splitCommand(got))
 	}
 }
 
@@ -92,7 +92,7 @@ func TestInspectMiniredis(t *testing.T) {
 	t.Parallel()
 	r := inspect(t, redistest.Mini(t))
 	if left := r.Problems(redisconn.CheckEviction, redisconn.CheckPersistence, redisconn.CheckVersion); len(left) != 0 {
-		t.Errorf("problems:\n%s", words(left))
+		t.Errorf("problems:\n%s", splitCommand(left))
 	}
 }
 
@@ -127,7 +127,7 @@ func TestProblemsInWords(t *testing.T) {
 	} {
 		r := safe
 		tc.change(&r)
-		got := words(r.Problems())
+		got := splitCommand(r.Problems())
 		if (tc.want == "") != (got == "") || !strings.Contains(got, tc.want) {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)
 		}

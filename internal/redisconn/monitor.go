@@ -63,7 +63,7 @@ func (m *Monitor) Run(ctx context.Context) {
 	tick := time.NewTicker(monitorEvery)
 	defer tick.Stop()
 	for {
-		m.look(ctx)
+		m.exportReport(ctx)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -72,11 +72,11 @@ func (m *Monitor) Run(ctx context.Context) {
 	}
 }
 
-// Percent is how much of its maxmemory Redis used at the last look; 0 before the first, and where there is no limit.
-func (m *Monitor) Percent() int { return int(m.percent.Load()) }
+// MemoryPercent is how much of its maxmemory Redis used at the last look; 0 before the first, and where there is no limit.
+func (m *Monitor) MemoryPercent() int { return int(m.percent.Load()) }
 
-// look exports one report. A server that does not answer leaves everything as it was, and inspected old.
-func (m *Monitor) look(ctx context.Context) {
+// exportReport exports one report. A server that does not answer leaves everything as it was, and inspected old.
+func (m *Monitor) exportReport(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, monitorWithin)
 	defer cancel()
 	r, err := Inspect(ctx, m.rdb)
@@ -93,7 +93,7 @@ func (m *Monitor) look(ctx context.Context) {
 	for _, p := range append(r.Problems(m.waived...), r.Warnings()...) {
 		now[p.Check] = true
 		if !m.told[p.Check] {
-			m.log.WarnContext(ctx, "redis is not as it should be", "check", string(p.Check), "detail", p.Words)
+			m.log.WarnContext(ctx, "redis is not as it should be", "check", string(p.Check), "detail", p.Explanation)
 		}
 	}
 	for _, c := range Checks() {

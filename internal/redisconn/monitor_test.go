@@ -133,7 +133,7 @@ func TestWrongServersAreNamed(t *testing.T) {
 			t.Parallel()
 			report, err := redisconn.Inspect(t.Context(), client(t, tc.o))
 			if err == nil {
-				err = report.Require()
+				err = report.CheckUsable()
 			}
 			var known *redisconn.ConnectError
 			if !errors.As(err, &known) || !strings.Contains(err.Error(), tc.want) || known.Permanent != tc.permanent {
@@ -149,10 +149,10 @@ func TestWrongServersAreNamed(t *testing.T) {
 func TestSentinelIsNoServer(t *testing.T) {
 	t.Parallel()
 	r := redisconn.Report{Misplaced: "the server is a sentinel"}
-	if err := r.Require(); err == nil || !strings.Contains(err.Error(), "sentinel") {
+	if err := r.CheckUsable(); err == nil || !strings.Contains(err.Error(), "sentinel") {
 		t.Errorf("error %v", err)
 	}
-	if got := words(r.Problems(redisconn.CheckMode)); !strings.HasPrefix(got, "mode: the server is a sentinel") {
+	if got := splitCommand(r.Problems(redisconn.CheckMode)); !strings.HasPrefix(got, "mode: the server is a sentinel") {
 		t.Errorf("a misplaced server cannot be waived: %q", got)
 	}
 }

@@ -28,7 +28,7 @@ type pacer struct {
 	wait     func(ctx context.Context, d time.Duration)
 }
 
-func newPacer() *pacer { return &pacer{wait: wait} }
+func newPacer() *pacer { return &pacer{wait: sleepContext} }
 
 // DialHook changes nothing.
 func (*pacer) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -38,7 +38,7 @@ func (p *pacer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
 		if ctx.Done() == nil {
-			p.settle(ctx, name(cmd), err)
+			p.delayFailure(ctx, commandName(cmd), err)
 		}
 		return err
 	}
@@ -49,15 +49,15 @@ func (p *pacer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		err := next(ctx, cmds)
 		if ctx.Done() == nil {
-			p.settle(ctx, "pipeline", err)
+			p.delayFailure(ctx, "pipeline", err)
 		}
 		return err
 	}
 }
 
-func (p *pacer) settle(ctx context.Context, command string, err error) {
+func (p *pacer) delayFailure(ctx context.Context, command string, err error) {
 	v, ok := p.failures.Load(command)
-	if !failed(err) {
+	if !isFault(err) {
 		if ok {
 			v.(*atomic.Int64).Store(0)
 		}
@@ -66,28 +66,28 @@ func (p *pacer) settle(ctx context.Context, command string, err error) {
 	if !ok {
 		v, _ = p.failures.LoadOrStore(command, new(atomic.Int64))
 	}
-	if d := pace(v.(*atomic.Int64).Add(1)); d > 0 {
+	if d := computeDelay(v.(*atomic.Int64).Add(1)); d > 0 {
 		p.wait(ctx, d)
 	}
 }
 
-// pace is the delay after the nth failure in a row: none at first, then doubling up to paceMax.
-func pace(n int64) time.Duration {
+// computeDelay is the delay after the nth failure in a row: none at first, then doubling up to paceMax.
+func computeDelay(n int64) time.Duration {
 	if n <= freeFailures {
 		return 0
 	}
 	return min(paceMin<<min(n-freeFailures-1, 10), paceMax)
 }
 
-// failed tells a fault of Redis or the network from an ordinary answer: nothing there, a
+// isFault tells a fault of Redis or the network from an ordinary answer: nothing there, a
 // transaction to repeat, a script to load.
-func failed(err error) bool {
+func isFault(err error) bool {
 	//nolint:errorlint // a sentinel that knows no primary says the same within another error
 	return err != nil && err != redis.Nil && !errors.Is(err, redis.TxFailedErr) && !redis.HasErrorPrefix(err, "NOSCRIPT")
 }
 
-// name tells scripts apart by their hash; the text of an EVAL would be a long key.
-func name(cmd redis.Cmder) string {
+// commandName tells scripts apart by their hash; the text of an EVAL would be a long key.
+func commandName(cmd redis.Cmder) string {
 	args := cmd.Args()
 	if cmd.Name() == "evalsha" && len(args) > 1 {
 		if sha, ok := args[1].(string); ok {
@@ -97,7 +97,7 @@ func name(cmd redis.Cmder) string {
 	return cmd.Name()
 }
 
-func wait(ctx context.Context, d time.Duration) {
+func sleepContext(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

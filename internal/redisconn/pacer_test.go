@@ -70,12 +70,12 @@ func TestPacerSlowsPipelines(t *testing.T) {
 func TestOrdinaryAnswersAreNoFailures(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{nil, redis.Nil, redis.TxFailedErr, answer("NOSCRIPT No matching script")} {
-		if failed(err) {
+		if isFault(err) {
 			t.Errorf("%v counts as a failure", err)
 		}
 	}
 	for _, err := range []error{answer("READONLY"), answer("ERR"), errors.New("dial"), redis.ErrClosed} {
-		if !failed(err) {
+		if !isFault(err) {
 			t.Errorf("%v does not count as a failure", err)
 		}
 	}
@@ -84,7 +84,7 @@ func TestOrdinaryAnswersAreNoFailures(t *testing.T) {
 func TestPaceNeverOverflows(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int64{10, 100, 1 << 40} {
-		if got := pace(n); got != paceMax {
+		if got := computeDelay(n); got != paceMax {
 			t.Errorf("pace(%d) = %v", n, got)
 		}
 	}

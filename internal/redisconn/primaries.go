@@ -10,13 +10,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Primaries names the primaries as they run now: a restart, a failover or another server makes another name. Empty where
+// IdentifyPrimaries names the primaries as they run now: a restart, a failover or another server makes another name. Empty where
 // the access rules hide it. In a Cluster it is the names of all primaries.
-func Primaries(ctx context.Context, rdb redis.UniversalClient) (string, error) {
+func IdentifyPrimaries(ctx context.Context, rdb redis.UniversalClient) (string, error) {
 	cluster, ok := rdb.(*redis.ClusterClient)
 	if !ok {
 		name, err := runningServer(ctx, rdb)
-		return name, explained(err)
+		return name, explainError(err)
 	}
 	var mu sync.Mutex
 	var names []string
@@ -28,7 +28,7 @@ func Primaries(ctx context.Context, rdb redis.UniversalClient) (string, error) {
 		return err
 	})
 	if err != nil {
-		return "", explained(err)
+		return "", explainError(err)
 	}
 	slices.Sort(names)
 	return strings.Trim(strings.Join(names, ","), ","), nil
@@ -39,7 +39,7 @@ func runningServer(ctx context.Context, rdb redis.Cmdable) (string, error) {
 	info := map[string]string{}
 	for _, section := range []string{"server", "replication"} {
 		text, err := rdb.Info(ctx, section).Result()
-		if refused(err) {
+		if isRefusal(err) {
 			continue
 		}
 		if err != nil {

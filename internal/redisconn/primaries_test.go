@@ -15,7 +15,7 @@ func TestPrimaries(t *testing.T) {
 	p := redistest.Start(t)
 	name := func() string {
 		rdb := p.Client(t)
-		got, err := redisconn.Primaries(t.Context(), rdb)
+		got, err := redisconn.IdentifyPrimaries(t.Context(), rdb)
 		if err != nil || got == "" {
 			t.Fatalf("primaries %q, %v", got, err)
 		}
@@ -33,12 +33,12 @@ func TestPrimaries(t *testing.T) {
 		t.Errorf("still %q after a restart", after)
 	}
 	for what, rdb := range map[string]redis.UniversalClient{"miniredis": redistest.Mini(t)} {
-		if _, err := redisconn.Primaries(t.Context(), rdb); err != nil {
+		if _, err := redisconn.IdentifyPrimaries(t.Context(), rdb); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
 	cluster, _ := redistest.Clustered(t)
-	if got, err := redisconn.Primaries(t.Context(), cluster); err != nil || got == "" {
+	if got, err := redisconn.IdentifyPrimaries(t.Context(), cluster); err != nil || got == "" {
 		t.Errorf("of a Cluster: %q, %v", got, err)
 	}
 }

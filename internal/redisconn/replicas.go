@@ -36,7 +36,7 @@ func (e *ReplicasError) Error() string {
 // Replicas are how many replicas confirmed it, and how many were asked for.
 func (e *ReplicasError) Replicas() (confirmed, asked int) { return e.confirmed, e.asked }
 
-// awaitReplicas makes every answer of a client wait until n replicas have what it rests on: what the
+// addReplicaHook makes every answer of a client wait until n replicas have what it rests on: what the
 // command wrote, and what it found, which another client may have written a moment before. So a call
 // that finds its work done waits as the call that did it.
 //
@@ -44,12 +44,12 @@ func (e *ReplicasError) Replicas() (confirmed, asked int) { return e.confirmed, 
 // after a failover they fail together, and are repeated together. In a Cluster the hook sits in the
 // client of each node, below redirections, for the same reason. Since Redis 7.2 WAIT looks at the
 // last write of its connection alone, of which there may be none: touch goes before it.
-func awaitReplicas(rdb redis.UniversalClient, n int) {
+func addReplicaHook(rdb redis.UniversalClient, n int) {
 	switch c := rdb.(type) {
 	case *redis.ClusterClient:
-		c.OnNewNode(func(node *redis.Client) { node.AddHook(&replicas{node: node, n: n}) })
+		c.OnNewNode(func(node *redis.Client) { node.AddHook(&replicaHook{node: node, n: n}) })
 	case *redis.Client:
-		c.AddHook(&replicas{node: c, n: n})
+		c.AddHook(&replicaHook{node: c, n: n})
 	}
 }
 
@@ -71,22 +71,22 @@ return 1`
 // errTransaction refuses MULTI, behind which no WAIT can be put in one pipeline.
 var errTransaction = errors.New("a client that waits for replicas takes no transactions: use a script")
 
-// replicas is the hook of one server's client.
-type replicas struct {
+// replicaHook is the hook of one server's client.
+type replicaHook struct {
 	node *redis.Client
 	n    int
 }
 
 // DialHook changes nothing.
-func (*replicas) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (*replicaHook) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 // ProcessHook sends a command as a pipeline, which ProcessPipelineHook completes.
-func (r *replicas) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return pipelined(r.node, next)
+func (r *replicaHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return sendAsPipeline(r.node, next)
 }
 
-// pipelined sends a command that names a key as a pipeline of one server.
-func pipelined(node *redis.Client, next redis.ProcessHook) redis.ProcessHook {
+// sendAsPipeline sends a command that names a key as a pipeline of one server.
+func sendAsPipeline(node *redis.Client, next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if firstKey(cmd) == "" {
 			return next(ctx, cmd)
@@ -104,7 +104,7 @@ func pipelined(node *redis.Client, next redis.ProcessHook) redis.ProcessHook {
 
 // ProcessPipelineHook puts touch and WAIT behind a pipeline. Where too few replicas confirm, each
 // command that succeeded gets a ReplicasError beside its answer.
-func (r *replicas) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (r *replicaHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		key, asking := "", false
 		for _, cmd := range cmds {
@@ -126,7 +126,7 @@ func (r *replicas) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 			sent = append(sent, redis.NewStatusCmd(ctx, "asking"))
 		}
 		touched := redis.NewCmd(ctx, "eval", touch, 1, key)
-		wait := redis.NewIntCmd(ctx, "wait", r.n, patience(ctx).Milliseconds())
+		wait := redis.NewIntCmd(ctx, "wait", r.n, replicaTimeout(ctx).Milliseconds())
 		err := next(ctx, append(sent, touched, wait))
 		var short error
 		switch {
@@ -151,8 +151,8 @@ func (r *replicas) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	}
 }
 
-// patience is how long to wait for replicas: at least a millisecond, because 0 would be for ever.
-func patience(ctx context.Context) time.Duration {
+// replicaTimeout is how long to wait for replicas: at least a millisecond, because 0 would be for ever.
+func replicaTimeout(ctx context.Context) time.Duration {
 	d := replicasWithin
 	if end, ok := ctx.Deadline(); ok {
 		d = min(d, time.Until(end)-replicasSlack)

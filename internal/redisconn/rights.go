@@ -13,9 +13,9 @@ import (
 // abort is no command: it makes Redis give a transaction up.
 const abort = "lamplighter-gives-up"
 
-// needed are the commands that the service runs, each with arguments that Redis takes for well-formed. %
+// listNeededCommands are the commands that the service runs, each with arguments that Redis takes for well-formed. %
 // stands for a key of the service, # for one of the queues. docs/security.md has the same list as one ACL command.
-func needed() []string {
+func listNeededCommands() []string {
 	return []string{
 		"select 0", "client setname lamplighter", "client id", "info server", "time", "config get save", "memory usage %", "wait 0 1",
 		"eval return(1) 1 %", "evalsha 0 1 #", "script load return(1)", "publish asynq:cancel -",
@@ -34,45 +34,45 @@ func needed() []string {
 // optional may be missing: INFO alone answers the checks then.
 const optional = "config get"
 
-// neededByCluster are the commands besides, at each node of a Cluster.
-func neededByCluster() []string {
+// listClusterCommands are the commands besides, at each node of a Cluster.
+func listClusterCommands() []string {
 	return []string{
 		"cluster slots", "cluster shards", "cluster nodes", "cluster info", "cluster keyslot k", "cluster myid", "command", "asking", "readonly",
 	}
 }
 
-// Missing lists the rights that the service needs and its user lacks at any primary, as ACL rules give them,
+// MissingRights lists the rights that the service needs and its user lacks at any primary, as ACL rules give them,
 // sorted. Nothing is carried out: Redis looks at the rights for a command as it is queued in a transaction, and
 // this one is given up. Connecting takes +hello, +auth and +ping, and is proof of them.
-func Missing(ctx context.Context, rdb redis.UniversalClient, prefix string) ([]string, error) {
+func MissingRights(ctx context.Context, rdb redis.UniversalClient, prefix string) ([]string, error) {
 	cluster, ok := rdb.(*redis.ClusterClient)
 	if !ok {
-		missing, err := missingAt(ctx, rdb, prefix, needed())
-		return missing, explained(err)
+		missing, err := missingRightsAt(ctx, rdb, prefix, listNeededCommands())
+		return missing, explainError(err)
 	}
 	var mu sync.Mutex
 	var all []string
 	err := cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-		missing, err := missingAt(ctx, node, prefix, append(needed(), neededByCluster()...))
+		missing, err := missingRightsAt(ctx, node, prefix, append(listNeededCommands(), listClusterCommands()...))
 		mu.Lock()
 		defer mu.Unlock()
 		all = append(all, missing...)
 		return err
 	})
 	slices.Sort(all)
-	return slices.Compact(all), explained(err)
+	return slices.Compact(all), explainError(err)
 }
 
-func missingAt(ctx context.Context, rdb redis.Cmdable, prefix string, commands []string) ([]string, error) {
+func missingRightsAt(ctx context.Context, rdb redis.Cmdable, prefix string, commands []string) ([]string, error) {
 	keys := strings.NewReplacer("%", prefix+":{doctor}:rights", "#", "asynq:{doctor}:rights")
-	start, _, _ := giveUp(ctx, rdb, nil)
+	start, _, _ := tryInTransaction(ctx, rdb, nil)
 	if redis.IsPermissionError(start.Err()) {
 		return []string{"+multi"}, nil // without a transaction the rest would be carried out
 	}
 	for i, c := range commands {
 		commands[i] = keys.Replace(c)
 	}
-	_, asked, end := giveUp(ctx, rdb, commands)
+	_, asked, end := tryInTransaction(ctx, rdb, commands)
 	err := end.Err()
 	if !redis.HasErrorPrefix(err, "EXECABORT") {
 		return nil, fmt.Errorf("ask for the rights of the user: %w", err)
@@ -83,19 +83,19 @@ func missingAt(ctx context.Context, rdb redis.Cmdable, prefix string, commands [
 	}
 	for i, c := range commands {
 		if err := asked[i].Err(); redis.IsPermissionError(err) && c != optional+" save" {
-			missing = append(missing, right(c, prefix, err))
+			missing = append(missing, ruleForRefusal(c, prefix, err))
 		}
 	}
 	slices.Sort(missing)
 	return slices.Compact(missing), nil
 }
 
-// giveUp queues commands in a transaction and gives it up. Its answers hold their errors.
-func giveUp(ctx context.Context, rdb redis.Cmdable, commands []string) (start *redis.Cmd, asked []*redis.Cmd, end *redis.Cmd) {
+// tryInTransaction queues commands in a transaction and gives it up. Its answers hold their errors.
+func tryInTransaction(ctx context.Context, rdb redis.Cmdable, commands []string) (start *redis.Cmd, asked []*redis.Cmd, end *redis.Cmd) {
 	_, _ = rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		start = p.Do(ctx, "multi")
 		for _, c := range commands {
-			asked = append(asked, p.Do(ctx, words(c)...))
+			asked = append(asked, p.Do(ctx, splitCommand(c)...))
 		}
 		p.Do(ctx, abort)
 		end = p.Do(ctx, "exec")
@@ -104,8 +104,8 @@ func giveUp(ctx context.Context, rdb redis.Cmdable, commands []string) (start *r
 	return start, asked, end
 }
 
-// right is what an ACL rule would have to give for a command that was refused: keys, a channel, or the command.
-func right(command, prefix string, err error) string {
+// ruleForRefusal is what an ACL rule would have to give for a command that was refused: keys, a channel, or the command.
+func ruleForRefusal(command, prefix string, err error) string {
 	switch text := err.Error(); {
 	case strings.Contains(text, "channel"):
 		return "&asynq:*"
@@ -114,11 +114,11 @@ func right(command, prefix string, err error) string {
 	case strings.Contains(text, " key"):
 		return "~" + prefix + ":*"
 	default:
-		return "+" + ruleOf(command)
+		return "+" + commandRule(command)
 	}
 }
 
-func words(command string) []any {
+func splitCommand(command string) []any {
 	fields := strings.Fields(command)
 	out := make([]any, len(fields))
 	for i, f := range fields {
@@ -127,8 +127,8 @@ func words(command string) []any {
 	return out
 }
 
-// ruleOf is a command as ACL rules call it, with its subcommand where the rules tell those apart.
-func ruleOf(command string) string {
+// commandRule is a command as ACL rules call it, with its subcommand where the rules tell those apart.
+func commandRule(command string) string {
 	fields := strings.Fields(command)
 	switch fields[0] {
 	case "client", "config", "memory", "script", "cluster":
@@ -138,9 +138,9 @@ func ruleOf(command string) string {
 	}
 }
 
-// Slots is how many hash slots of a Cluster are served, as the primary that knows of the fewest sees it, of how
+// CountServedSlots is how many hash slots of a Cluster are served, as the primary that knows of the fewest sees it, of how
 // many; 0 of 0 without a Cluster.
-func Slots(ctx context.Context, rdb redis.UniversalClient) (served, all int, err error) {
+func CountServedSlots(ctx context.Context, rdb redis.UniversalClient) (served, all int, err error) {
 	cluster, ok := rdb.(*redis.ClusterClient)
 	if !ok {
 		return 0, 0, nil
@@ -156,10 +156,10 @@ func Slots(ctx context.Context, rdb redis.UniversalClient) (served, all int, err
 		readInfo(info, text)
 		mu.Lock()
 		defer mu.Unlock()
-		served = min(served, int(number(info["cluster_slots_ok"])))
+		served = min(served, int(parseNumber(info["cluster_slots_ok"])))
 		return nil
 	})
-	return served, slotCount, explained(err)
+	return served, slotCount, explainError(err)
 }
 
 // slotCount is how many hash slots every Cluster has.

@@ -53,7 +53,7 @@ func TestMissingRights(t *testing.T) {
 	rules, _ := documented(t)
 	rdb := client(t, redisconn.Options{URL: address("redis://lamplighter:pw@" + p.Addr)})
 	everything := client(t, redisconn.Options{URL: address("redis://" + p.Addr)})
-	if missing, err := redisconn.Missing(t.Context(), everything, "lamplighter"); err != nil || len(missing) > 0 {
+	if missing, err := redisconn.MissingRights(t.Context(), everything, "lamplighter"); err != nil || len(missing) > 0 {
 		t.Errorf("a user that may do everything lacks %v, %v", missing, err)
 	}
 	// Whatever is taken away of the documented rights is missed, but for what connecting takes and what only a subscriber does.
@@ -67,7 +67,7 @@ func TestMissingRights(t *testing.T) {
 		if r != "" {
 			want = []string{r}
 		}
-		missing, err := redisconn.Missing(t.Context(), rdb, "lamplighter")
+		missing, err := redisconn.MissingRights(t.Context(), rdb, "lamplighter")
 		if err != nil {
 			t.Fatalf("without %s: %v", r, err)
 		}
@@ -91,21 +91,21 @@ func TestRightsAndSlotsOfACluster(t *testing.T) {
 		grant(t, p.Client(t), append(data, besides...))
 	}
 	rdb := client(t, redisconn.Options{URL: address(strings.Replace(c.URL(), "://", "://lamplighter:pw@", 1))})
-	missing, err := redisconn.Missing(t.Context(), rdb, "lamplighter")
+	missing, err := redisconn.MissingRights(t.Context(), rdb, "lamplighter")
 	if err != nil || len(missing) > 0 {
 		t.Errorf("the documented user lacks %v, %v", missing, err)
 	}
 	grant(t, c.Primaries[1].Client(t), append(data, besides...), "+asking", "+hset")
-	if missing, err = redisconn.Missing(t.Context(), rdb, "lamplighter"); err != nil || !slices.Equal(missing, []string{"+asking", "+hset"}) {
+	if missing, err = redisconn.MissingRights(t.Context(), rdb, "lamplighter"); err != nil || !slices.Equal(missing, []string{"+asking", "+hset"}) {
 		t.Errorf("one node lacks %v, %v", missing, err)
 	}
-	if served, all, err := redisconn.Slots(t.Context(), rdb); err != nil || served != 16384 || all != 16384 {
+	if served, all, err := redisconn.CountServedSlots(t.Context(), rdb); err != nil || served != 16384 || all != 16384 {
 		t.Errorf("%d of %d slots, %v", served, all, err)
 	}
 	if err := c.Primaries[2].Client(t).Do(t.Context(), "CLUSTER", "DELSLOTSRANGE", 16000, 16383).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if served, _, err := redisconn.Slots(t.Context(), rdb); err != nil || served != 16000 {
+	if served, _, err := redisconn.CountServedSlots(t.Context(), rdb); err != nil || served != 16000 {
 		t.Errorf("%d slots served after some were taken away, %v", served, err)
 	}
 	key := ""

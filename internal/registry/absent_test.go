@@ -32,8 +32,8 @@ func TestNoPrimaryIsNotAbsence(t *testing.T) {
 		"Summary":     func() error { _, err := registry.NewProbeStore(rdb, keys.New("test")).Summary(ctx); return err },
 		"Lease":       func() error { _, err := s.Lease(ctx, "l", "h", time.Second); return err },
 	} {
-		if err := f(); err == nil || errors.Is(err, registry.ErrNotFound) || redisconn.FaultOf(err) != redisconn.FaultPrimary {
-			t.Errorf("%s: %v is a fault of %q", what, err, redisconn.FaultOf(err))
+		if err := f(); err == nil || errors.Is(err, registry.ErrNotFound) || redisconn.ClassifyFault(err) != redisconn.FaultPrimary {
+			t.Errorf("%s: %v is a fault of %q", what, err, redisconn.ClassifyFault(err))
 		}
 	}
 }

@@ -44,7 +44,7 @@ type Comparison struct {
 	Gaps      int64
 	// Indexed is when the whole index was last compared.
 	Indexed time.Time
-	// Primaries names the servers as they were last seen; see redisconn.Primaries.
+	// Primaries names the servers as they were last seen; see redisconn.IdentifyPrimaries.
 	Primaries string
 }
 

@@ -246,7 +246,7 @@ func (s *Service) buildSweep() error {
 	})
 	s.comparer = compare.New(compare.Options{
 		Registry: s.store, Mailboxes: s.boxes, Approvals: p.approvals, Jobs: p.teller, Apps: s.dir,
-		Primaries: func(ctx context.Context) (string, error) { return redisconn.Primaries(ctx, s.rdb) },
+		Primaries: func(ctx context.Context) (string, error) { return redisconn.IdentifyPrimaries(ctx, s.rdb) },
 		Metrics:   compare.NewMetrics(s.metrics), Log: s.log,
 	})
 	written := auditlog.NewMetrics(s.metrics)
@@ -306,4 +306,4 @@ func statesInFlight(c config.Config) int { return min(c.State.InFlight, c.Redis.
 
 // storeFault names why the store did not answer, for the log, and is empty for an error that is not the
 // store's.
-func storeFault(err error) string { return string(redisconn.FaultOf(err)) }
+func storeFault(err error) string { return string(redisconn.ClassifyFault(err)) }

@@ -109,7 +109,7 @@ func judgeRedis(r redisconn.Report, waived []redisconn.Check) []Examined {
 	wrong := map[redisconn.Check]string{}
 	for _, p := range append(r.Problems(), r.Warnings()...) {
 		if wrong[p.Check] == "" {
-			wrong[p.Check] = p.Words
+			wrong[p.Check] = p.Explanation
 		}
 	}
 	var out []Examined

@@ -32,7 +32,7 @@ func (e *ends) saw(c *x509.Certificate) {
 
 func examineCertificates(o redisconn.Options, servers *ends, now time.Time) Examined {
 	e := Examined{Check: "redis_certificates", Result: Passed}
-	own, err := redisconn.ClientCertificateEnds(o)
+	own, err := redisconn.ClientCertificateExpiry(o)
 	if err != nil {
 		e.Result, e.Detail, e.Advice = Failed, err.Error(), "Renew the client certificate: a running process reads it again by itself."
 		return e
@@ -55,7 +55,7 @@ func examineCertificates(o redisconn.Options, servers *ends, now time.Time) Exam
 
 func examineRights(ctx context.Context, rdb redis.UniversalClient, prefix string) Examined {
 	e := Examined{Check: "redis_rights", Result: Passed, Detail: "the user has every right that is needed"}
-	missing, err := redisconn.Missing(ctx, rdb, prefix)
+	missing, err := redisconn.MissingRights(ctx, rdb, prefix)
 	switch {
 	case err != nil:
 		e.Result, e.Detail = Failed, err.Error()
@@ -68,7 +68,7 @@ func examineRights(ctx context.Context, rdb redis.UniversalClient, prefix string
 
 func examineSlots(ctx context.Context, rdb redis.UniversalClient) Examined {
 	e := Examined{Check: "redis_slots", Result: Passed}
-	served, all, err := redisconn.Slots(ctx, rdb)
+	served, all, err := redisconn.CountServedSlots(ctx, rdb)
 	if err != nil {
 		e.Result, e.Detail = Failed, err.Error()
 		return e

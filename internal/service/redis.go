@@ -109,7 +109,7 @@ func (s *Service) usable(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return report.Require()
+	return report.CheckUsable()
 }
 
 // waived are the safety checks that the settings waive.
@@ -134,7 +134,7 @@ func (s *Service) sameStore() httpapi.Check {
 
 // storeFull says how full Redis is, and whether partners' writes stop so that the platform's changes have the rest.
 func (s *Service) storeFull() (percent int, full bool) {
-	percent = s.monitor.Percent()
+	percent = s.monitor.MemoryPercent()
 	return percent, percent >= httpapi.PartnersStopAt
 }
 
@@ -159,7 +159,7 @@ func (s *Service) ready(ctx context.Context) []httpapi.Check {
 	}
 	problems := map[redisconn.Check]error{}
 	for _, p := range report.Problems(s.waived()...) {
-		problems[p.Check] = errors.Join(problems[p.Check], errors.New(p.Words))
+		problems[p.Check] = errors.Join(problems[p.Check], errors.New(p.Explanation))
 	}
 	for _, c := range redisconn.Checks() {
 		if c == redisconn.CheckMemory {

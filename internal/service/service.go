@@ -80,7 +80,7 @@ type Service struct {
 	// caller of the API waiting.
 	drains redis.UniversalClient
 	// gate stands before both, watch shuts it.
-	gate  redisconn.Gate
+	gate  redisconn.Blocker
 	watch *storewatch.Watch
 	// licences are what endpoints need before they are called.
 	licences partner.Requirements

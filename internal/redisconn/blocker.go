@@ -8,29 +8,29 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Gate is a go-redis hook that refuses every command which names a key while it is shut: nothing is read
+// Blocker is a go-redis hook that refuses every command which names a key while it is shut: nothing is read
 // from, and nothing written to, a server whose data must not be used. Whatever loop a command comes from, it
 // gets the reason at once. The zero value is open. It is safe for concurrent use.
-type Gate struct{ reason atomic.Pointer[error] }
+type Blocker struct{ reason atomic.Pointer[error] }
 
 // Shut refuses commands from now on, with an error. Those under way are not called back.
-func (g *Gate) Shut(reason error) { g.reason.Store(&reason) }
+func (g *Blocker) Shut(reason error) { g.reason.Store(&reason) }
 
 // Open lets commands through again.
-func (g *Gate) Open() { g.reason.Store(nil) }
+func (g *Blocker) Open() { g.reason.Store(nil) }
 
-type pastGate struct{}
+type bypassKey struct{}
 
 // Past returns a context whose commands a shut gate lets through: for what finds out about the data, and
 // for what makes them usable again.
-func (*Gate) Past(ctx context.Context) context.Context {
-	return context.WithValue(ctx, pastGate{}, true)
+func (*Blocker) Past(ctx context.Context) context.Context {
+	return context.WithValue(ctx, bypassKey{}, true)
 }
 
-// refusal is why a command may not pass, nil when it may.
-func (g *Gate) refusal(ctx context.Context, cmds ...redis.Cmder) error {
+// blockedError is why a command may not pass, nil when it may.
+func (g *Blocker) blockedError(ctx context.Context, cmds ...redis.Cmder) error {
 	reason := g.reason.Load()
-	if reason == nil || ctx.Value(pastGate{}) != nil || !slices.ContainsFunc(cmds, namesKeys) {
+	if reason == nil || ctx.Value(bypassKey{}) != nil || !slices.ContainsFunc(cmds, namesKeys) {
 		return nil
 	}
 	return *reason
@@ -47,12 +47,12 @@ func namesKeys(cmd redis.Cmder) bool {
 }
 
 // DialHook changes nothing.
-func (*Gate) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (*Blocker) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 // ProcessHook refuses one command.
-func (g *Gate) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (g *Blocker) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if err := g.refusal(ctx, cmd); err != nil {
+		if err := g.blockedError(ctx, cmd); err != nil {
 			cmd.SetErr(err)
 			return err
 		}
@@ -61,9 +61,9 @@ func (g *Gate) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 }
 
 // ProcessPipelineHook refuses all commands of a pipeline of which one may not pass.
-func (g *Gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (g *Blocker) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if err := g.refusal(ctx, cmds...); err != nil {
+		if err := g.blockedError(ctx, cmds...); err != nil {
 			for _, c := range cmds {
 				c.SetErr(err)
 			}
