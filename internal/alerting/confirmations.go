@@ -45,7 +45,7 @@ func (t *Tracker) Ask(ctx context.Context, app *partner.App) error {
 		}
 	}
 	_, err := t.opts.Store.Transition(ctx, app.ClientID, partner.StateChange, func(s incident.State) registry.IncidentStep {
-		return registry.IncidentStep{State: s, Letters: letters}
+		return registry.IncidentStep{State: s, Mails: letters}
 	})
 	if err != nil {
 		return wrapError(err, "ask new addresses of", app.ClientID)

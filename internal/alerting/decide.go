@@ -148,7 +148,7 @@ func (t *Tracker) addRecipientMails(
 			continue
 		}
 		n.recipients++
-		v.step.Letters = append(v.step.Letters, incident.RecipientMail{
+		v.step.Mails = append(v.step.Mails, incident.RecipientMail{
 			To: to, ClientID: app.ClientID, AppName: app.Name, Environment: t.opts.Environment,
 			URL:      secret.RedactURL(app.Endpoint(k).EffectiveURL(t.opts.Environment)),
 			TimeZone: app.TechnicalContact.TimeZone, First: told.First, After: told.Last, Mail: mail,
@@ -191,7 +191,7 @@ func (t *Tracker) findAudience(ctx context.Context, app *partner.App, k partner.
 	for i, to := range all {
 		subs[i] = registry.Subscription{App: app.ClientID, Recipient: incident.RecipientKey(to)}
 	}
-	off, err := t.opts.Store.Suppressed(ctx, subs)
+	off, err := t.opts.Store.MailsSuppressed(ctx, subs)
 	if err != nil {
 		return a, wrapError(err, "find who gets mail about", app.ClientID)
 	}
@@ -242,8 +242,8 @@ func (t *Tracker) announceMails(ctx context.Context, app *partner.App, k partner
 		}
 		t.opts.Log.LogAttrs(ctx, slog.LevelInfo, "mail decided", attrs...)
 	}
-	for i := range v.step.Letters {
-		l := &v.step.Letters[i]
+	for i := range v.step.Mails {
+		l := &v.step.Mails[i]
 		if err := t.opts.Queue.EnqueueForwardMail(ctx, app.ClientID, l.ID(), t.wakeGeneration()); err != nil {
 			t.opts.Log.WarnContext(ctx, "mailer not woken, the next tick does it", "app", string(app.ClientID), "endpoint", k.String(), "err", err)
 		}

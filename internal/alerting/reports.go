@@ -12,7 +12,7 @@ import (
 // applyReports takes into account what engines reported about an app's endpoints since the last time.
 // Thousands of reports are one step of the incident.
 func (t *Tracker) applyReports(ctx context.Context, app *partner.App) error {
-	kinds, err := t.opts.Store.Reported(ctx, app.ClientID)
+	kinds, err := t.opts.Store.ReportedEndpoints(ctx, app.ClientID)
 	if err != nil {
 		return wrapError(err, "find reports about", app.ClientID)
 	}
@@ -20,7 +20,7 @@ func (t *Tracker) applyReports(ctx context.Context, app *partner.App) error {
 	for _, k := range kinds {
 		_, err := t.decideAndCommit(ctx, app, k, func(decide decideFunc, leave skipFunc) (registry.IncidentStep, error) {
 			return t.opts.Store.TransitionReports(ctx, app.ClientID, k, func(s incident.State, r registry.Reports) registry.IncidentStep {
-				if !r.Pending() { // what is well forgets what was reported
+				if !r.HasNewReports() { // what is well forgets what was reported
 					return leave(registry.IncidentStep{State: s, TakesReports: s.ReportedAt.IsZero()})
 				}
 				return decide(s, eventsFromReports(&r))

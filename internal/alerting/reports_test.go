@@ -38,7 +38,7 @@ func (w *world) report(from, n, tenants int) {
 			Failure: &incident.Failure{Reason: delivery.ReasonServerError, Status: 503, Excerpt: "no"},
 		}
 	}
-	if _, err := w.store.Report(w.t.Context(), id, erp, "key", time.Hour, reports); err != nil {
+	if _, err := w.store.RecordReports(w.t.Context(), id, erp, "key", time.Hour, reports); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -65,16 +65,16 @@ func TestTenThousandReportsAreOneIncident(t *testing.T) {
 	w.tick(5 * time.Minute)
 	w.tick(time.Minute)
 	w.want("ten thousand reports", "opened 1 to "+kim)
-	all, err := w.store.Outbox(t.Context(), id)
+	all, err := w.store.ListOutbox(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := all[0].Letter.Mail
+	m := all[0].Mail.Mail
 	t.Logf("10,000 reports, each sent twice, and 20 steps took %v: %d calls, %d tenants, %d of them named", took, m.Reported, m.AffectedCount, len(m.Affected))
 	if m.Reported != 10_000 || m.AffectedCount != 300 || len(m.Affected) != 50 || !m.AffectedMore || m.Failure.Source != incident.SourceReport {
 		t.Errorf("the mail says %d calls, %d tenants, names %d", m.Reported, m.AffectedCount, len(m.Affected))
 	}
-	if _, err := w.store.Report(t.Context(), id, erp, "", time.Hour, []registry.Report{{Tenant: "Cust1"}}); err != nil {
+	if _, err := w.store.RecordReports(t.Context(), id, erp, "", time.Hour, []registry.Report{{Tenant: "Cust1"}}); err != nil {
 		t.Fatal(err)
 	}
 	w.tick(time.Second)
@@ -107,7 +107,7 @@ func TestWhoseSuccessCounts(t *testing.T) {
 	if got := phase(); got != incident.Failing {
 		t.Errorf("after a healthy probe: %s", got)
 	}
-	if _, err := w.store.Report(t.Context(), id, erp, "", time.Hour, []registry.Report{{Tenant: "Cust1"}}); err != nil {
+	if _, err := w.store.RecordReports(t.Context(), id, erp, "", time.Hour, []registry.Report{{Tenant: "Cust1"}}); err != nil {
 		t.Fatal(err)
 	}
 	w.tick(time.Second)
@@ -128,7 +128,7 @@ func TestALostRaceForReportsTellsNothing(t *testing.T) {
 	w.log.Reset()
 	w.woken, w.opts.Store = nil, &racing{w.store, func() {
 		w.now = w.now.Add(time.Second)
-		if _, err := other.TickApp(t.Context(), id, registry.Trouble{Reports: true}); err != nil {
+		if _, err := other.TickApp(t.Context(), id, registry.OpenIncidents{Reports: true}); err != nil {
 			t.Error(err)
 		}
 	}}

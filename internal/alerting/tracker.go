@@ -24,11 +24,11 @@ type Apps interface {
 type Store interface {
 	Transition(ctx context.Context, app partner.ClientID, k partner.EndpointKind, decide func(incident.State) registry.IncidentStep) (registry.IncidentStep, error)
 	Incidents(ctx context.Context, app partner.ClientID) (map[partner.EndpointKind]incident.State, error)
-	// Reported lists endpoints about which engines reported something that TransitionReports takes
+	// ReportedEndpoints lists endpoints about which engines reported something that TransitionReports takes
 	// or forgets.
-	Reported(ctx context.Context, app partner.ClientID) ([]partner.EndpointKind, error)
+	ReportedEndpoints(ctx context.Context, app partner.ClientID) ([]partner.EndpointKind, error)
 	TransitionReports(ctx context.Context, app partner.ClientID, k partner.EndpointKind, decide func(incident.State, registry.Reports) registry.IncidentStep) (registry.IncidentStep, error)
-	Suppressed(ctx context.Context, subs []registry.Subscription) ([]bool, error)
+	MailsSuppressed(ctx context.Context, subs []registry.Subscription) ([]bool, error)
 }
 
 // Queue wakes the mailer for one mail. A wake-up with the same generation may be dropped.
@@ -129,7 +129,7 @@ func (t *Tracker) Observe(ctx context.Context, id partner.ClientID, k partner.En
 // and recover. It MUST be called every few seconds for every app, by one process at a time
 // for economy, by several without harm. seen is what was read of the app a moment ago: where it says
 // that nothing is there, nothing is read. It returns what is remembered of the app's endpoints.
-func (t *Tracker) TickApp(ctx context.Context, id partner.ClientID, seen registry.Trouble) (map[partner.EndpointKind]incident.State, error) {
+func (t *Tracker) TickApp(ctx context.Context, id partner.ClientID, seen registry.OpenIncidents) (map[partner.EndpointKind]incident.State, error) {
 	app, ok, err := t.opts.Apps.App(ctx, id)
 	if err != nil || !ok {
 		return nil, wrapError(err, "tick", id)

@@ -117,14 +117,14 @@ func (w *world) after(d time.Duration, events ...incident.Event) {
 
 // Tick ticks with what is found a moment before, and wakes the mailer, as the loops do.
 func (w *world) Tick(ctx context.Context, app partner.ClientID) (map[partner.EndpointKind]incident.State, error) {
-	found, errs := w.store.Troubled(ctx, []partner.ClientID{app})
+	found, errs := w.store.ReadOpenIncidents(ctx, []partner.ClientID{app})
 	if errs[0] != nil {
 		return nil, errs[0]
 	}
 	if found[0] == nil {
-		found[0] = &registry.Trouble{}
+		found[0] = &registry.OpenIncidents{}
 	}
-	pages, errs := w.store.LookIntoOutboxes(ctx, []registry.OutboxPlace{{App: app}})
+	pages, errs := w.store.ReadOutboxPages(ctx, []registry.OutboxPlace{{App: app}})
 	for _, mail := range pages[0].Due {
 		errs = append(errs, w.WakeMail(ctx, app, mail))
 	}
@@ -137,13 +137,13 @@ func (w *world) Tick(ctx context.Context, app partner.ClientID) (map[partner.End
 // mails lists the outbox as "<kind> <n> to <recipient>".
 func (w *world) mails() []string {
 	w.t.Helper()
-	all, err := w.store.Outbox(w.t.Context(), id)
+	all, err := w.store.ListOutbox(w.t.Context(), id)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	list := []string{}
 	for _, e := range all {
-		list = append(list, fmt.Sprintf("%s %d to %s", e.Letter.Mail.Kind, e.Letter.Mail.N, e.Letter.To))
+		list = append(list, fmt.Sprintf("%s %d to %s", e.Mail.Mail.Kind, e.Mail.Mail.N, e.Mail.To))
 	}
 	slices.Sort(list)
 	return list
@@ -187,11 +187,11 @@ func TestOpenedThenRecovered(t *testing.T) {
 	w.after(time.Minute, ok)
 	w.after(time.Minute)
 	w.want("well for a minute", "opened 1 to "+kim, "recovered 2 to "+kim)
-	all, err := w.store.Outbox(t.Context(), id)
+	all, err := w.store.ListOutbox(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, second := all[0].Letter, all[1].Letter
+	first, second := all[0].Mail, all[1].Mail
 	if second.First != 1 || second.After != 1 || second.AfterID() != first.ID() || second.Mail.Backlog.Notifications != 3 {
 		t.Errorf("recovery %+v", second)
 	}
@@ -235,7 +235,7 @@ func TestRecipients(t *testing.T) {
 		"Unsubscribed": {
 			func(w *world) {
 				w.app.ErrorEmails = []string{kim, lee}
-				if err := w.store.Suppress(w.t.Context(), registry.Subscription{App: id, Recipient: incident.RecipientKey(strings.ToUpper(kim))}, true); err != nil {
+				if err := w.store.SetMailSuppressed(w.t.Context(), registry.Subscription{App: id, Recipient: incident.RecipientKey(strings.ToUpper(kim))}, true); err != nil {
 					w.t.Fatal(err)
 				}
 			},
@@ -362,11 +362,11 @@ func TestSeveralEventsAreOneStep(t *testing.T) {
 	w.after(0, ok, incident.Rejection{Tenant: "T1", Status: 422}, incident.Rejection{Tenant: "T2", Status: 422})
 	w.after(time.Minute, incident.Success{Tenant: "T2"})
 	w.after(4 * time.Minute)
-	all, err := w.store.Outbox(t.Context(), id)
+	all, err := w.store.ListOutbox(t.Context(), id)
 	if err != nil || len(all) != 1 {
 		t.Fatalf("outbox %+v, %v", all, err)
 	}
-	if got := all[0].Letter.Mail.Tenants; len(got) != 1 || got[0] != "T1" {
+	if got := all[0].Mail.Mail.Tenants; len(got) != 1 || got[0] != "T1" {
 		t.Errorf("names %v", got)
 	}
 }
@@ -393,8 +393,8 @@ func TestClose(t *testing.T) {
 	}
 	w.after(time.Hour, blocked)
 	w.want("closed", "closed 2 to "+kim, "opened 1 to "+kim)
-	all, err := w.store.Outbox(t.Context(), id)
-	if err != nil || len(all) != 2 || all[1].Letter.First != 1 || strings.Contains(all[1].Letter.Encode(), "ada") {
+	all, err := w.store.ListOutbox(t.Context(), id)
+	if err != nil || len(all) != 2 || all[1].Mail.First != 1 || strings.Contains(all[1].Mail.Encode(), "ada") {
 		t.Errorf("outbox %+v, %v", all, err)
 	}
 	list, err := w.store.History(t.Context(), id, 10)
@@ -428,7 +428,7 @@ func (r *racing) TransitionReports(
 ) (registry.IncidentStep, error) {
 	return r.IncidentStore.TransitionReports(ctx, app, k, func(s incident.State, reports registry.Reports) registry.IncidentStep {
 		step := decide(s, reports)
-		if meanwhile := r.meanwhile; len(step.Letters) > 0 && meanwhile != nil {
+		if meanwhile := r.meanwhile; len(step.Mails) > 0 && meanwhile != nil {
 			r.meanwhile = nil
 			meanwhile()
 		}
@@ -546,8 +546,8 @@ func (w *twin) Incidents(ctx context.Context, a partner.ClientID) (map[partner.E
 	return fault(w, func() (map[partner.EndpointKind]incident.State, error) { return w.Store.Incidents(ctx, a) })
 }
 
-func (w *twin) Suppressed(ctx context.Context, l []registry.Subscription) ([]bool, error) {
-	return fault(w, func() ([]bool, error) { return w.Store.Suppressed(ctx, l) })
+func (w *twin) MailsSuppressed(ctx context.Context, l []registry.Subscription) ([]bool, error) {
+	return fault(w, func() ([]bool, error) { return w.Store.MailsSuppressed(ctx, l) })
 }
 
 // TestFaultTwins has every store call of an incident's life fail, before it applies and after.
@@ -582,7 +582,7 @@ func TestFaultTwins(t *testing.T) {
 				if faults != 1 {
 					t.Errorf("%d calls failed, want 1", faults)
 				}
-				all, err := w.store.Outbox(t.Context(), id)
+				all, err := w.store.ListOutbox(t.Context(), id)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -622,11 +622,11 @@ func TestMailsSayTheNextProbe(t *testing.T) {
 	if err := w.Observe(t.Context(), id, erp, blocked); err != nil {
 		t.Fatal(err)
 	}
-	all, err := w.store.Outbox(t.Context(), id)
+	all, err := w.store.ListOutbox(t.Context(), id)
 	if err != nil || len(all) != 1 {
 		t.Fatalf("%d letters, %v", len(all), err)
 	}
-	if got := all[0].Letter.Mail.NextTry; !got.Equal(p.next) || p.kind != erp || w.looked != 0 {
+	if got := all[0].Mail.Mail.NextTry; !got.Equal(p.next) || p.kind != erp || w.looked != 0 {
 		t.Errorf("next try %v of %s, want %v; the mailbox was looked at %d times", got, p.kind, p.next, w.looked)
 	}
 }

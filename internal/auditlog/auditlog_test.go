@@ -62,7 +62,7 @@ func (b *bench) add(n int) {
 		if i%2 == 1 {
 			e = registry.AuditEntry{Actor: "evil", Role: "partner:evil", RequestID: "r", Action: "app.resync", Subject: "evil", Before: "no JSON"}
 		}
-		b.ok(b.store.Audit(b.Context(), e))
+		b.ok(b.store.AppendAudit(b.Context(), e))
 	}
 }
 
@@ -80,7 +80,7 @@ func (b *bench) write(w *auditlog.Writer, dies bool) {
 		return
 	}
 	for range 2 { // who takes the lease writes nothing yet
-		_, err = b.store.KeepLoop(b.Context(), auditlog.LoopName, "a", 1<<40, &registry.LoopState{Cursor: report.Next})
+		_, err = b.store.TakeLoopLease(b.Context(), auditlog.LoopName, "a", 1<<40, &registry.LoopState{Cursor: report.Next})
 		b.ok(err)
 	}
 }
@@ -214,7 +214,7 @@ func TestLostEntriesAreCounted(t *testing.T) {
 		b.add(4)
 		b.write(w, false)
 		for range 600 {
-			b.ok(b.store.Audit(b.Context(), registry.AuditEntry{Actor: "evil", Role: "partner:evil", Action: "app.resync", Subject: "evil"}))
+			b.ok(b.store.AppendAudit(b.Context(), registry.AuditEntry{Actor: "evil", Role: "partner:evil", Action: "app.resync", Subject: "evil"}))
 		}
 		b.add(2)
 		b.ok(b.rdb.XTrimMaxLen(b.Context(), keys.New("test").Config(keys.ConfigAudit), 1).Err())

@@ -51,7 +51,7 @@ func encodeLine(n int64, previous string, e registry.AuditEntry, number int64) (
 	enc.SetEscapeHTML(false)
 	err := enc.Encode(Line{
 		N: n, Previous: previous, ID: e.ID, Number: number, At: e.At.UTC(), Actor: e.Actor, Role: e.Role, RequestID: e.RequestID,
-		Action: e.Action, Subject: e.Subject, Before: registry.AuditJSON(e.Before), After: registry.AuditJSON(e.After),
+		Action: e.Action, Subject: e.Subject, Before: registry.EncodeAuditValue(e.Before), After: registry.EncodeAuditValue(e.After),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("write audit entry %s as a line: %w", e.ID, err)

@@ -41,7 +41,7 @@ func (f *Findings) addFault(format string, args ...any) {
 // AuditReader reads what the lines have to agree with; *registry.Store is one.
 type AuditReader interface {
 	LoopCursor(ctx context.Context, name string) (string, error)
-	AuditNext(ctx context.Context, p registry.AuditPlace) (registry.AuditNext, error)
+	ReadNextAudit(ctx context.Context, p registry.AuditPlace) (registry.NextAuditEntries, error)
 }
 
 // VerifyLines checks that each line follows the one before, over all sources, whose order does not matter; and, where
@@ -90,7 +90,7 @@ func (v *verifier) readExpected(ctx context.Context, with AuditReader) error {
 	}
 	v.noted, v.agrees, v.entries = ParsePlace(cursor), true, map[string]string{}
 	// No entry of staff comes after this place, so the first one is the oldest of partners.
-	first, err := with.AuditNext(ctx, registry.AuditPlace{Staff: noEntryAfter})
+	first, err := with.ReadNextAudit(ctx, registry.AuditPlace{Staff: noEntryAfter})
 	if err != nil {
 		return err
 	}
@@ -202,10 +202,10 @@ func (v *verifier) rememberEntry(where string, l Line) {
 		v.addFault("%s: line %d is not the one that Redis knows", where, l.N)
 	}
 	oldest := v.oldestStaff
-	if registry.AuditOfPartner(l.ID) {
+	if registry.IsPartnerAuditID(l.ID) {
 		oldest = v.oldestPartners
 	}
-	if oldest != "" && !registry.AuditBefore(l.ID, oldest) {
+	if oldest != "" && !registry.IsAuditIDBefore(l.ID, oldest) {
 		v.entries[l.ID] = hashContent(l)
 	}
 }
@@ -233,7 +233,7 @@ func (v *verifier) compareEntries(ctx context.Context, with AuditReader) error {
 	}
 	seen := map[string]bool{}
 	for p := (registry.AuditPlace{}); ; {
-		next, err := with.AuditNext(ctx, p)
+		next, err := with.ReadNextAudit(ctx, p)
 		if err != nil {
 			return err
 		}
@@ -246,7 +246,7 @@ func (v *verifier) compareEntries(ctx context.Context, with AuditReader) error {
 		}
 	}
 	for id := range v.entries {
-		if !seen[id] && !registry.AuditOfPartner(id) {
+		if !seen[id] && !registry.IsPartnerAuditID(id) {
 			v.addFault("entry %s was written out, and is gone from Redis, which has older ones", id)
 		}
 	}
@@ -255,11 +255,11 @@ func (v *verifier) compareEntries(ctx context.Context, with AuditReader) error {
 
 func (v *verifier) compareEntry(e registry.AuditEntry, seen map[string]bool) {
 	end := v.noted.Staff
-	if registry.AuditOfPartner(e.ID) {
+	if registry.IsPartnerAuditID(e.ID) {
 		end = v.noted.Partners
 	}
 	text, err := encodeLine(1, noLine, e, 0)
-	if err != nil || end == "" || registry.AuditBefore(end, e.ID) {
+	if err != nil || end == "" || registry.IsAuditIDBefore(end, e.ID) {
 		return // it is newer than what was written out
 	}
 	seen[e.ID] = true

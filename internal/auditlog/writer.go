@@ -24,7 +24,7 @@ const (
 // Store is where the audit is; *registry.Store is one.
 type Store interface {
 	loop.Store
-	AuditNext(ctx context.Context, p registry.AuditPlace) (registry.AuditNext, error)
+	ReadNextAudit(ctx context.Context, p registry.AuditPlace) (registry.NextAuditEntries, error)
 }
 
 // Sink takes lines.
@@ -96,7 +96,7 @@ func (w *Writer) Step(ctx context.Context, cursor string) (loop.Report, error) {
 	if err != nil {
 		return failed(fmt.Errorf("look for the last line of the audit: %w", err))
 	}
-	next, err := w.opts.Store.AuditNext(ctx, p.AuditPlace)
+	next, err := w.opts.Store.ReadNextAudit(ctx, p.AuditPlace)
 	if err != nil {
 		return failed(err)
 	}
@@ -120,9 +120,9 @@ func (w *Writer) Step(ctx context.Context, cursor string) (loop.Report, error) {
 }
 
 // reportMissing tells of entries that were gone before they were read.
-func (w *Writer) reportMissing(ctx context.Context, p Place, next registry.AuditNext) {
+func (w *Writer) reportMissing(ctx context.Context, p Place, next registry.NextAuditEntries) {
 	for _, e := range next.Entries {
-		if registry.AuditOfPartner(e.ID) {
+		if registry.IsPartnerAuditID(e.ID) {
 			continue
 		}
 		if p.Staff != "" && e.ID == next.OldestStaff { // what was read last is gone, and so may be what came after it

@@ -51,7 +51,7 @@ func (w *world) paced(fast bool) float64 {
 	w.slow = 0
 	w.restart()
 	if w.now = w.now.Add(time.Hour); fast { // and the pause between rounds is over
-		ok[int64](w)(w.reg.AskComparison(w.Context()))
+		ok[int64](w)(w.reg.RequestFastRound(w.Context()))
 	} else {
 		c := ok[registry.Comparison](w)(w.reg.Comparison(w.Context()))
 		c.Indexed = w.now

@@ -88,7 +88,7 @@ func TestEachKindOfGapIsClosedAndCounted(t *testing.T) {
 					t.Errorf("told %q, want %q", got, row.told)
 				}
 				w.want(map[string]int{})
-				if c := ok[registry.Comparison](t)(w.reg.Comparison(t.Context())); c.Hurry() {
+				if c := ok[registry.Comparison](t)(w.reg.Comparison(t.Context())); c.WantsFastRound() {
 					t.Error("another fast round is owed although the last one found nothing")
 				}
 			})
@@ -137,11 +137,11 @@ func TestWhatIsUnderWayIsNoGap(t *testing.T) {
 	for name, begin := range map[string]func(w *world){
 		"FanOut": func(w *world) { w.accept("a", tenant.Suspend) },
 		"Approval": func(w *world) {
-			ok[[]registry.Unsettled](w)(w.reg.NoteApprovals(w.Context(), "app1", []tenant.ID{"x"}))
+			ok[[]registry.UnfinishedApproval](w)(w.reg.RecordUnfinishedApprovals(w.Context(), "app1", []tenant.ID{"x"}))
 			w.must(w.reg.AddApprover(w.Context(), []tenant.ID{"x"}, "app1"))
 		},
 		"Dismissal": func(w *world) {
-			ok[[]registry.Unsettled](w)(w.reg.NoteApprovals(w.Context(), "app1", []tenant.ID{"a"}))
+			ok[[]registry.UnfinishedApproval](w)(w.reg.RecordUnfinishedApprovals(w.Context(), "app1", []tenant.ID{"a"}))
 			ok[int](w)(w.box.Dismiss(w.Context(), w.life("app1"), []tenant.ID{"a"}))
 		},
 		"FormerLifeIsClearedAway": func(w *world) {
@@ -170,12 +170,12 @@ func TestWhatIsUnderWayIsNoGap(t *testing.T) {
 // Nor is what a call is about that begins while a suspect is looked at again: here an approval, that was seen in its midst once before
 // and dismissed meanwhile, is given anew, and dismissed before it is looked at last.
 func TestACallThatBeginsMeanwhileIsNoGap(t *testing.T) {
-	for name, end := range map[string]func(w *world, calls []registry.Unsettled){
-		"GoesOn": func(*world, []registry.Unsettled) {},
-		"EndsAndIsDismissed": func(w *world, calls []registry.Unsettled) {
+	for name, end := range map[string]func(w *world, calls []registry.UnfinishedApproval){
+		"GoesOn": func(*world, []registry.UnfinishedApproval) {},
+		"EndsAndIsDismissed": func(w *world, calls []registry.UnfinishedApproval) {
 			ok[int](w)(w.box.Approve(w.Context(), w.life("app1"), 0, []mailbox.Admission{{Tenant: "x"}}))
 			ok[int](w)(w.box.Dismiss(w.Context(), w.life("app1"), []tenant.ID{"x"}))
-			w.must(w.reg.SettleApprovals(w.Context(), calls))
+			w.must(w.reg.FinishApprovals(w.Context(), calls))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -186,7 +186,7 @@ func TestACallThatBeginsMeanwhileIsNoGap(t *testing.T) {
 				w.around = [2]func(){
 					func() { w.must(w.reg.RemoveApprover(w.Context(), x, "app1")) },
 					func() {
-						calls := ok[[]registry.Unsettled](w)(w.reg.NoteApprovals(w.Context(), "app1", x))
+						calls := ok[[]registry.UnfinishedApproval](w)(w.reg.RecordUnfinishedApprovals(w.Context(), "app1", x))
 						w.must(w.reg.AddApprover(w.Context(), x, "app1"))
 						w.around = [2]func(){func() { end(w, calls) }, func() {
 							w.around = [2]func(){func() { w.must(w.reg.RemoveApprover(w.Context(), x, "app1")) }, func() {}}
@@ -292,10 +292,10 @@ func TestAFailoverHealsItself(t *testing.T) {
 func TestFastRounds(t *testing.T) {
 	for name, reason := range map[string]func(w *world){
 		"OtherPrimary": func(w *world) { w.primaries = "two" },
-		"Asked":        func(w *world) { ok[int64](w)(w.reg.AskComparison(w.Context())) },
+		"Asked":        func(w *world) { ok[int64](w)(w.reg.RequestFastRound(w.Context())) },
 		"AskedWithAnotherType": func(w *world) {
 			w.must(w.rdb.LPush(w.Context(), w.keys.Config(keys.ConfigFastRound), "odd").Err())
-			ok[int64](w)(w.reg.AskComparison(w.Context()))
+			ok[int64](w)(w.reg.RequestFastRound(w.Context()))
 		},
 		"SettingsWentBack": func(w *world) {
 			was := w.snapshot("config")

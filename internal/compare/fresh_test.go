@@ -48,4 +48,4 @@ func TestFresh(t *testing.T) {
 
 type noApps struct{ Apps }
 
-func (noApps) Resets() int64 { return 0 }
+func (noApps) CountResets() int64 { return 0 }

@@ -119,7 +119,7 @@ func (c *Comparer) findLastingGaps(ctx context.Context, batch []suspect) (found 
 
 // addUnfinishedApprovals adds the app's tenants whose approvals calls are changing. complete is false where there are too many calls to know.
 func (c *Comparer) addUnfinishedApprovals(ctx context.Context, app partner.ClientID, noted map[tenant.ID]bool) (complete bool, err error) {
-	calls, complete, err := c.opts.Registry.UnderWay(ctx, underWayMax)
+	calls, complete, err := c.opts.Registry.CollectUnfinishedApprovals(ctx, underWayMax)
 	if err != nil && !errors.Is(err, registry.ErrUnreadable) || !complete {
 		return false, err
 	}
@@ -164,7 +164,7 @@ func (c *Comparer) closeGaps(ctx context.Context, app partner.ClientID, found []
 		closed(Ahead, n, err)
 	}
 	if ts := by[Listing]; len(ts) > 0 {
-		closed(Listing, len(ts), c.opts.Registry.List(ctx, ts))
+		closed(Listing, len(ts), c.opts.Registry.AddPendingFanouts(ctx, ts))
 	}
 	if ts := by[Index]; len(ts) > 0 {
 		closed(Index, len(ts), c.opts.Approvals.Reconcile(ctx, app, ts))
@@ -187,5 +187,5 @@ func (c *Comparer) raiseSequence(ctx context.Context, g gap) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return c.opts.Registry.Raise(ctx, views[0], g.known)
+	return c.opts.Registry.RaiseSequence(ctx, views[0], g.known)
 }

@@ -17,21 +17,21 @@ import (
 
 // Registry is the registry's side of the comparison.
 type Registry interface {
-	Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
-	Release(ctx context.Context, name, holder string) error
+	TakeLease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
+	ReleaseLease(ctx context.Context, name, holder string) error
 	Comparison(ctx context.Context) (registry.Comparison, error)
 	SaveComparison(ctx context.Context, c registry.Comparison) error
-	AskComparison(ctx context.Context) (int64, error)
+	RequestFastRound(ctx context.Context) (int64, error)
 
-	Peek(ctx context.Context, app partner.ClientID, ids []tenant.ID) ([]registry.Peek, time.Time, error)
-	Tickets(ctx context.Context, ids []tenant.ID) ([]int64, error)
-	IndexPage(ctx context.Context, cursor string, count int64) (ids []tenant.ID, next string, err error)
+	ReadTenantSides(ctx context.Context, app partner.ClientID, ids []tenant.ID) ([]registry.TenantSide, time.Time, error)
+	ReadTickets(ctx context.Context, ids []tenant.ID) ([]int64, error)
+	ReadIndexPage(ctx context.Context, cursor string, count int64) (ids []tenant.ID, next string, err error)
 	ApproversOf(ctx context.Context, ids []tenant.ID) ([][]partner.ClientID, error)
-	UnderWay(ctx context.Context, limit int) (list []registry.Unsettled, complete bool, err error)
+	CollectUnfinishedApprovals(ctx context.Context, limit int) (list []registry.UnfinishedApproval, complete bool, err error)
 
 	Tenants(ctx context.Context, ids []tenant.ID) ([]registry.TenantView, error)
-	Raise(ctx context.Context, v registry.TenantView, known int64) (bool, error)
-	List(ctx context.Context, ids []tenant.ID) error
+	RaiseSequence(ctx context.Context, v registry.TenantView, known int64) (bool, error)
+	AddPendingFanouts(ctx context.Context, ids []tenant.ID) error
 	HealApp(ctx context.Context, id partner.ClientID, birth, revision, endpoint int64) (bool, error)
 }
 
@@ -64,8 +64,8 @@ type Apps interface {
 	Refresh(ctx context.Context) error
 	App(id partner.ClientID) (*registry.Entry, bool)
 	All() []*registry.Entry
-	// Resets counts how often the settings turned out to have lost writes.
-	Resets() int64
+	// CountResets counts how often the settings turned out to have lost writes.
+	CountResets() int64
 }
 
 // Options of a Comparer.
@@ -156,7 +156,7 @@ func New(o Options) *Comparer {
 	if o.Pace.Rest <= 0 {
 		o.Pace.Rest = rest
 	}
-	return &Comparer{opts: o, holder: uuid.NewString(), resets: o.Apps.Resets(), keysPerPage: indexPage}
+	return &Comparer{opts: o, holder: uuid.NewString(), resets: o.Apps.CountResets(), keysPerPage: indexPage}
 }
 
 // Run compares until ctx ends, and then gives the lease back, so that another process goes on at once.
@@ -181,7 +181,7 @@ func (c *Comparer) Run(ctx context.Context) {
 func (c *Comparer) releaseLease(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
 	defer cancel()
-	if err := c.opts.Registry.Release(ctx, leaseName, c.holder); err != nil {
+	if err := c.opts.Registry.ReleaseLease(ctx, leaseName, c.holder); err != nil {
 		c.opts.Log.WarnContext(ctx, "comparison's lease not given back; it will run out", "err", err)
 	}
 }
@@ -226,7 +226,7 @@ func (c *Comparer) Step(ctx context.Context) (time.Duration, error) {
 }
 
 // isFast: the round was asked for, or another one is.
-func (c *Comparer) isFast() bool { return c.state.Fast || c.state.Hurry() }
+func (c *Comparer) isFast() bool { return c.state.Fast || c.state.WantsFastRound() }
 
 // noteFailure counts a failure. A place that fails again and again is passed over, so that one broken mailbox keeps no other
 // from being compared.
@@ -244,7 +244,7 @@ func (c *Comparer) keepLease(ctx context.Context, now time.Time) error {
 	if c.held && now.Sub(c.renewed) < renewEvery {
 		return nil
 	}
-	held, err := c.opts.Registry.Lease(ctx, leaseName, c.holder, leaseFor)
+	held, err := c.opts.Registry.TakeLease(ctx, leaseName, c.holder, leaseFor)
 	if err != nil {
 		return fmt.Errorf("take the comparison's lease: %w", err)
 	}
@@ -281,7 +281,7 @@ func (c *Comparer) keepLease(ctx context.Context, now time.Time) error {
 
 // requestRoundAfterLoss asks for a fast round where Redis may have lost writes: what was asked for is forgotten, another server answers, or the settings went back.
 func (c *Comparer) requestRoundAfterLoss(ctx context.Context, ask bool) error {
-	if n := c.opts.Apps.Resets(); n != c.resets {
+	if n := c.opts.Apps.CountResets(); n != c.resets {
 		c.resets, ask = n, true
 	}
 	names, err := c.opts.Primaries(ctx)
@@ -299,7 +299,7 @@ func (c *Comparer) requestRoundAfterLoss(ctx context.Context, ask bool) error {
 }
 
 func (c *Comparer) requestFastRound(ctx context.Context) error {
-	n, err := c.opts.Registry.AskComparison(ctx)
+	n, err := c.opts.Registry.RequestFastRound(ctx)
 	if err != nil {
 		return err
 	}
@@ -321,7 +321,7 @@ func (c *Comparer) doNextPiece(ctx context.Context, now time.Time) (cost float64
 		c.completeRound(now)
 		return 1, 0, nil
 	case c.state.Cursor == "":
-		if wait := c.resting.Sub(now); wait > 0 && !c.state.Hurry() {
+		if wait := c.resting.Sub(now); wait > 0 && !c.state.WantsFastRound() {
 			return 0, wait, nil
 		}
 		c.beginRound(now)
@@ -332,7 +332,7 @@ func (c *Comparer) doNextPiece(ctx context.Context, now time.Time) (cost float64
 
 func (c *Comparer) beginRound(now time.Time) {
 	s := &c.state
-	s.Fast, s.Serving = s.Hurry(), s.Asked
+	s.Fast, s.Serving = s.WantsFastRound(), s.Asked
 	s.Started, s.Compared, s.Closed = now, 0, 0
 	s.Cursor = atStart
 }

@@ -102,7 +102,7 @@ func (m *Metrics) setProgress(c registry.Comparison) {
 	m.took.Set(c.Took.Seconds())
 	m.progress.Set(min(float64(c.Compared)/float64(max(c.Pairs, 1)), 1))
 	m.hurry.Set(0)
-	if c.Fast || c.Hurry() {
+	if c.Fast || c.WantsFastRound() {
 		m.hurry.Set(1)
 	}
 }

@@ -158,7 +158,7 @@ func (c *Comparer) compareSettings(ctx context.Context, e *registry.Entry) error
 func (c *Comparer) readSnapshots(ctx context.Context, e *registry.Entry, marks []mailbox.Mark) ([]PairSnapshot, error) {
 	id := e.Rec.App.ClientID
 	ids := listTenants(marks)
-	peeks, now, err := c.opts.Registry.Peek(ctx, id, ids)
+	peeks, now, err := c.opts.Registry.ReadTenantSides(ctx, id, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +180,7 @@ func (c *Comparer) readSnapshots(ctx context.Context, e *registry.Entry, marks [
 	if len(owed) == 0 {
 		return out, nil
 	}
-	tickets, err := c.opts.Registry.Tickets(ctx, owed)
+	tickets, err := c.opts.Registry.ReadTickets(ctx, owed)
 	if err != nil {
 		return nil, err
 	}
@@ -192,10 +192,10 @@ func (c *Comparer) readSnapshots(ctx context.Context, e *registry.Entry, marks [
 	return out, nil
 }
 
-func newSnapshot(m mailbox.Mark, p registry.Peek) PairSnapshot {
+func newSnapshot(m mailbox.Mark, p registry.TenantSide) PairSnapshot {
 	return PairSnapshot{
 		Approved: m.Approved, Known: m.Known, Again: m.Again,
-		Indexed: p.Indexed, Reported: p.Known, Top: p.Top, FanoutPending: p.Owed, Unreadable: m.Unreadable || p.Unreadable,
+		Indexed: p.Indexed, Reported: p.Known, Top: p.Top, FanoutPending: p.FanoutPending, Unreadable: m.Unreadable || p.Unreadable,
 	}
 }
 
@@ -215,7 +215,7 @@ func (c *Comparer) isFresh(ctx context.Context, e *registry.Entry, now time.Time
 // compareIndexPage looks for index entries without an approval, which no mailbox leads to. They are told nothing, and so
 // slow rounds look for them now and then only.
 func (c *Comparer) compareIndexPage(ctx context.Context, now time.Time, at string) (float64, error) {
-	ids, next, err := c.opts.Registry.IndexPage(ctx, at, scanned)
+	ids, next, err := c.opts.Registry.ReadIndexPage(ctx, at, scanned)
 	if err != nil {
 		return 0, err
 	}

@@ -132,19 +132,19 @@ type later struct {
 	w *world
 }
 
-func (l later) Peek(ctx context.Context, app partner.ClientID, ids []tenant.ID) ([]registry.Peek, time.Time, error) {
-	peeks, now, err := l.Store.Peek(ctx, app, ids)
+func (l later) ReadTenantSides(ctx context.Context, app partner.ClientID, ids []tenant.ID) ([]registry.TenantSide, time.Time, error) {
+	peeks, now, err := l.Store.ReadTenantSides(ctx, app, ids)
 	return peeks, now.Add(l.w.ahead), err
 }
 
-func (l later) UnderWay(ctx context.Context, limit int) ([]registry.Unsettled, bool, error) {
+func (l later) CollectUnfinishedApprovals(ctx context.Context, limit int) ([]registry.UnfinishedApproval, bool, error) {
 	around := l.w.around
 	if l.w.around = [2]func(){}; around[0] == nil {
-		return l.Store.UnderWay(ctx, limit)
+		return l.Store.CollectUnfinishedApprovals(ctx, limit)
 	}
 	around[0]()
 	defer around[1]()
-	return l.Store.UnderWay(ctx, limit)
+	return l.Store.CollectUnfinishedApprovals(ctx, limit)
 }
 
 func (l later) SaveComparison(ctx context.Context, c registry.Comparison) error {
@@ -233,7 +233,7 @@ func (w *world) index(id tenant.ID) []partner.ClientID {
 // sweep starts the fan-outs that are owed, as the sweep does.
 func (w *world) sweep() {
 	w.Helper()
-	for _, o := range ok[[]registry.Owed](w)(w.reg.OwedTenants(w.Context(), 0, registry.Owed{}, 500)) {
+	for _, o := range ok[[]registry.PendingFanout](w)(w.reg.ListPendingFanouts(w.Context(), 0, registry.PendingFanout{}, 500)) {
 		w.fanout(o.Tenant)
 	}
 }
@@ -298,8 +298,8 @@ func (w *world) whole(apps []partner.ClientID, ids ...tenant.ID) {
 			if st.Approved != slices.Contains(index, app) {
 				w.Errorf("%s of %s: approved %v, index %v", id, app, st.Approved, index)
 			}
-			if st.Approved && (st.Known != v.Record.Top || st.Again || v.FanoutOwed) {
-				w.Errorf("%s of %s: knows %d (again %v), the record %d (owed %v)", id, app, st.Known, st.Again, v.Record.Top, v.FanoutOwed)
+			if st.Approved && (st.Known != v.Record.Top || st.Again || v.FanoutPending) {
+				w.Errorf("%s of %s: knows %d (again %v), the record %d (owed %v)", id, app, st.Known, st.Again, v.Record.Top, v.FanoutPending)
 			}
 		}
 	}

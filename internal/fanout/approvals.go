@@ -19,12 +19,12 @@ import (
 type Index interface {
 	AddApprover(ctx context.Context, ids []tenant.ID, app partner.ClientID) error
 	RemoveApprover(ctx context.Context, ids []tenant.ID, app partner.ClientID) error
-	// HeldTenants reads what replicas hold: neither a top nor a status that a failover takes back may
+	// ReplicatedTenants reads what replicas hold: neither a top nor a status that a failover takes back may
 	// get into a mailbox.
-	HeldTenants(ctx context.Context, ids []tenant.ID) ([]registry.TenantView, error)
-	Audit(ctx context.Context, entries ...registry.AuditEntry) error
-	NoteApprovals(ctx context.Context, app partner.ClientID, ids []tenant.ID) ([]registry.Unsettled, error)
-	SettleApprovals(ctx context.Context, done []registry.Unsettled) error
+	ReplicatedTenants(ctx context.Context, ids []tenant.ID) ([]registry.TenantView, error)
+	AppendAudit(ctx context.Context, entries ...registry.AuditEntry) error
+	RecordUnfinishedApprovals(ctx context.Context, app partner.ClientID, ids []tenant.ID) ([]registry.UnfinishedApproval, error)
+	FinishApprovals(ctx context.Context, done []registry.UnfinishedApproval) error
 }
 
 // Admissions is the mailbox's side of approvals.
@@ -195,14 +195,14 @@ func (a *Approvals) dismissTenants(ctx context.Context, app partner.ClientID, ts
 
 // withApprovalNote runs what changes approvals in several slots. Where it breaks off, the repair finishes it.
 func (a *Approvals) withApprovalNote(ctx context.Context, app partner.ClientID, ts []tenant.ID, change func() error) error {
-	noted, err := a.index.NoteApprovals(ctx, app, ts)
+	noted, err := a.index.RecordUnfinishedApprovals(ctx, app, ts)
 	if err != nil {
 		return err
 	}
 	if err := change(); err != nil {
 		return err
 	}
-	return a.index.SettleApprovals(ctx, noted)
+	return a.index.FinishApprovals(ctx, noted)
 }
 
 // admitTries bounds how often an approval that dismissals keep overtaking reads the tops anew.
@@ -366,7 +366,7 @@ func lifeOf(e *registry.Entry) mailbox.Life {
 
 // readTops reads the highest sequence of each tenant.
 func (a *Approvals) readTops(ctx context.Context, ts []tenant.ID) ([]mailbox.Admission, error) {
-	views, err := a.index.HeldTenants(ctx, ts)
+	views, err := a.index.ReplicatedTenants(ctx, ts)
 	if err != nil {
 		return nil, err
 	}
@@ -380,7 +380,7 @@ func (a *Approvals) readTops(ctx context.Context, ts []tenant.ID) ([]mailbox.Adm
 // depositRecords reads the tenants' records and puts them into the app's mailbox. It counts the entries
 // that were written.
 func (a *Approvals) depositRecords(ctx context.Context, life mailbox.Life, ts []tenant.ID) (written int, err error) {
-	views, err := a.index.HeldTenants(ctx, ts)
+	views, err := a.index.ReplicatedTenants(ctx, ts)
 	if err != nil {
 		return 0, err
 	}
@@ -404,7 +404,7 @@ func (a *Approvals) writeAudit(ctx context.Context, action string, app partner.C
 			Actor: actor.Name, Role: actor.Role, RequestID: actor.RequestID, Action: action, Subject: string(app), After: `{"tenant":"` + string(t) + `"}`,
 		}
 	}
-	if err := a.index.Audit(ctx, entries...); err != nil {
+	if err := a.index.AppendAudit(ctx, entries...); err != nil {
 		return fmt.Errorf("record in the audit: %w", err)
 	}
 	return nil

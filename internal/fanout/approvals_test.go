@@ -20,18 +20,18 @@ import (
 // listed is a tenant that owes nothing, on the list of those that may.
 type listed struct {
 	ticket  int64
-	cleared []registry.Cleared
+	cleared []registry.CompletedFanout
 }
 
-func (*listed) NextApprovers(context.Context, []*registry.Owing, int) []error {
+func (*listed) NextApprovers(context.Context, []*registry.FanoutInput, int) []error {
 	panic("there are no more")
 }
 
-func (l *listed) Owing(context.Context, []tenant.ID, int) ([]registry.Owing, error) {
-	return []registry.Owing{{Ticket: l.ticket, View: registry.TenantView{Known: true, Record: tenant.Record{Tenant: "a", Top: 5}}}}, nil
+func (l *listed) ReadFanoutInputs(context.Context, []tenant.ID, int) ([]registry.FanoutInput, error) {
+	return []registry.FanoutInput{{Ticket: l.ticket, View: registry.TenantView{Known: true, Record: tenant.Record{Tenant: "a", Top: 5}}}}, nil
 }
 
-func (l *listed) ClearOwed(_ context.Context, done []registry.Cleared) error {
+func (l *listed) CompleteFanouts(_ context.Context, done []registry.CompletedFanout) error {
 	l.cleared = done
 	return nil
 }

@@ -18,11 +18,11 @@ import (
 
 // Tenants is the registry's side of a fan-out.
 type Tenants interface {
-	// Owing reads tickets, records and about page approvers of each; it MUST read them in this order, and
+	// ReadFanoutInputs reads tickets, records and about page approvers of each; it MUST read them in this order, and
 	// records that no failover takes back. NextApprovers reads on.
-	Owing(ctx context.Context, ids []tenant.ID, page int) ([]registry.Owing, error)
-	NextApprovers(ctx context.Context, of []*registry.Owing, page int) []error
-	ClearOwed(ctx context.Context, done []registry.Cleared) error
+	ReadFanoutInputs(ctx context.Context, ids []tenant.ID, page int) ([]registry.FanoutInput, error)
+	NextApprovers(ctx context.Context, of []*registry.FanoutInput, page int) []error
+	CompleteFanouts(ctx context.Context, done []registry.CompletedFanout) error
 }
 
 // Mailboxes takes the snapshots.
@@ -113,18 +113,18 @@ func (f *Fanout) fanOutWithRoom(ctx context.Context, ids []tenant.ID) error {
 		return fmt.Errorf("fan out: wait for the fan-outs before: %w", err)
 	}
 	defer f.room.Release(room)
-	read, err := f.opts.Tenants.Owing(ctx, ids, approversPage(len(ids)))
+	read, err := f.opts.Tenants.ReadFanoutInputs(ctx, ids, approversPage(len(ids)))
 	if err != nil {
 		return fmt.Errorf("fan out: %w", err)
 	}
-	owed := make([]*registry.Owing, 0, len(ids))
-	var done []registry.Cleared
+	owed := make([]*registry.FanoutInput, 0, len(ids))
+	var done []registry.CompletedFanout
 	for i := range read {
 		switch o := &read[i]; {
-		case o.View.FanoutOwed:
+		case o.View.FanoutPending:
 			owed = append(owed, o)
 		case isStaleTicket(o.Ticket, start):
-			done = append(done, registry.Cleared{Tenant: ids[i], Top: o.View.Record.Top, Ticket: o.Ticket})
+			done = append(done, registry.CompletedFanout{Tenant: ids[i], Top: o.View.Record.Top, Ticket: o.Ticket})
 		}
 	}
 	var failed map[tenant.ID]bool
@@ -135,13 +135,13 @@ func (f *Fanout) fanOutWithRoom(ctx context.Context, ids []tenant.ID) error {
 		}
 		for _, o := range owed {
 			if r := &o.View.Record; !failed[r.Tenant] {
-				done = append(done, registry.Cleared{Tenant: r.Tenant, Top: r.Top, Ticket: o.Ticket})
+				done = append(done, registry.CompletedFanout{Tenant: r.Tenant, Top: r.Top, Ticket: o.Ticket})
 			}
 		}
 		f.opts.Metrics.observeFanout(time.Since(start))
 	}
 	if len(done) > 0 {
-		if err := f.opts.Tenants.ClearOwed(ctx, done); err != nil {
+		if err := f.opts.Tenants.CompleteFanouts(ctx, done); err != nil {
 			return fmt.Errorf("fan out: %w", err)
 		}
 	}
@@ -153,13 +153,13 @@ func (f *Fanout) fanOutWithRoom(ctx context.Context, ids []tenant.ID) error {
 
 // depositAllPages puts the records of tenants into the mailboxes of all who approved them, a page of approvers after the
 // other. It returns the tenants whose record did not reach every mailbox.
-func (f *Fanout) depositAllPages(ctx context.Context, owed []*registry.Owing) (failed map[tenant.ID]bool, err error) {
+func (f *Fanout) depositAllPages(ctx context.Context, owed []*registry.FanoutInput) (failed map[tenant.ID]bool, err error) {
 	failed = map[tenant.ID]bool{}
 	err = f.depositForApprovers(ctx, owed, failed)
 	for {
-		var more []*registry.Owing
+		var more []*registry.FanoutInput
 		for _, o := range owed {
-			if o.More() {
+			if o.HasMoreApprovers() {
 				more = append(more, o)
 			}
 		}
@@ -192,7 +192,7 @@ func isStaleTicket(ticket int64, now time.Time) bool {
 //
 // Whoever is known to get deposits may get this one, even if it was deleted meanwhile: its mailbox then refuses.
 // To leave one out, the apps must be read anew, after the approvers: it may have been created since.
-func (f *Fanout) depositForApprovers(ctx context.Context, owed []*registry.Owing, failed map[tenant.ID]bool) error {
+func (f *Fanout) depositForApprovers(ctx context.Context, owed []*registry.FanoutInput, failed map[tenant.ID]bool) error {
 	apps := groupByApp(owed)
 	batches, silent := f.planDeposits(apps)
 	var stale error
@@ -227,7 +227,7 @@ type appRecords struct {
 	unreadable bool
 }
 
-func groupByApp(owed []*registry.Owing) []appRecords {
+func groupByApp(owed []*registry.FanoutInput) []appRecords {
 	var apps []appRecords
 	where := map[partner.ClientID]int{}
 	for _, o := range owed {

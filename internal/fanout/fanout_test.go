@@ -69,7 +69,7 @@ func (s *shim) tell(app partner.ClientID) {
 func (s *shim) owed(id tenant.ID) (mark, listed bool) {
 	s.Helper()
 	v := ok[registry.TenantView](s)(s.reg.Tenant(s.Context(), id))
-	return v.FanoutOwed, ok[[]int64](s)(s.reg.Tickets(s.Context(), []tenant.ID{id}))[0] != 0
+	return v.FanoutPending, ok[[]int64](s)(s.reg.ReadTickets(s.Context(), []tenant.ID{id}))[0] != 0
 }
 
 func TestRunOrder(t *testing.T) {
@@ -407,7 +407,7 @@ func TestRunMany(t *testing.T) {
 			t.Fatal(err)
 		}
 		v1, v2 := ok[mailbox.View](t)(s.box.View(t.Context(), "app1")), ok[mailbox.View](t)(s.box.View(t.Context(), "app2"))
-		if v1.Waiting != int64(len(ids)) || v2.Waiting != 3 || ok[int64](t)(s.reg.OwedCount(t.Context(), 0)) != 0 {
+		if v1.Waiting != int64(len(ids)) || v2.Waiting != 3 || ok[int64](t)(s.reg.CountPendingFanouts(t.Context(), 0)) != 0 {
 			t.Errorf("waiting: %d and %d", v1.Waiting, v2.Waiting)
 		}
 		ok[[]registry.AcceptResult](t)(s.reg.Accept(t.Context(), reqs))
@@ -447,8 +447,8 @@ func TestUnconfirmedDepositsWake(t *testing.T) {
 		if err := s.fanout().Run(t.Context(), []tenant.ID{"a"}); err == nil {
 			t.Error("the fan-out says that it is done")
 		}
-		if v := ok[registry.TenantView](t)(s.reg.Tenant(t.Context(), "a")); !v.FanoutOwed || len(s.wakes) != 1 {
-			t.Errorf("owed %v, woken %v", v.FanoutOwed, s.wakes)
+		if v := ok[registry.TenantView](t)(s.reg.Tenant(t.Context(), "a")); !v.FanoutPending || len(s.wakes) != 1 {
+			t.Errorf("owed %v, woken %v", v.FanoutPending, s.wakes)
 		}
 		s.wakes = nil
 		if _, err := s.approvals().Resync(t.Context(), "app1", []tenant.ID{"a"}); !errors.Is(err, errFake) || len(s.wakes) != 1 {

@@ -120,7 +120,7 @@ func (a *Approvals) readRecords(ctx context.Context, ts []tenant.ID) (records []
 	if len(ts) == 0 {
 		return nil, 0, nil
 	}
-	views, err := a.index.HeldTenants(ctx, ts)
+	views, err := a.index.ReplicatedTenants(ctx, ts)
 	if errors.Is(err, registry.ErrUnreadable) {
 		if len(ts) == 1 {
 			a.log.WarnContext(ctx, "a tenant's record cannot be read; the job leaves it out", "tenant", ts[0], "err", err)

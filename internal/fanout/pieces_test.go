@@ -25,8 +25,8 @@ import (
 // paged reads approvers as the registry does.
 type paged struct{ *shim }
 
-func (p paged) Owing(ctx context.Context, ids []tenant.ID, page int) ([]registry.Owing, error) {
-	return call(p.shim, "owing", func() ([]registry.Owing, error) { return p.reg.Owing(ctx, ids, page) })
+func (p paged) ReadFanoutInputs(ctx context.Context, ids []tenant.ID, page int) ([]registry.FanoutInput, error) {
+	return call(p.shim, "owing", func() ([]registry.FanoutInput, error) { return p.reg.ReadFanoutInputs(ctx, ids, page) })
 }
 
 // A tenant with more approvers than are held at once is fanned out in pieces, and owed until the last one.
@@ -86,7 +86,7 @@ type hoarder struct {
 	hold       chan struct{}
 }
 
-func (h *hoarder) Owing(_ context.Context, ids []tenant.ID, page int) ([]registry.Owing, error) {
+func (h *hoarder) ReadFanoutInputs(_ context.Context, ids []tenant.ID, page int) ([]registry.FanoutInput, error) {
 	n := int64(len(ids) * page)
 	now := h.held.Add(n)
 	for most := h.most.Load(); now > most && !h.most.CompareAndSwap(most, now); most = h.most.Load() {
@@ -96,8 +96,8 @@ func (h *hoarder) Owing(_ context.Context, ids []tenant.ID, page int) ([]registr
 	return nil, errFake
 }
 
-func (*hoarder) NextApprovers(context.Context, []*registry.Owing, int) []error { return nil }
-func (*hoarder) ClearOwed(context.Context, []registry.Cleared) error           { return nil }
+func (*hoarder) NextApprovers(context.Context, []*registry.FanoutInput, int) []error { return nil }
+func (*hoarder) CompleteFanouts(context.Context, []registry.CompletedFanout) error   { return nil }
 
 // However many fan-outs run at once, what they hold is bounded together; and whoever waits hears when its time is over.
 func TestFanoutsShareRoom(t *testing.T) {

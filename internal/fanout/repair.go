@@ -13,7 +13,7 @@ import (
 
 // RepairIndex is the registry's side of a repair.
 type RepairIndex interface {
-	UnsettledApprovals(ctx context.Context, waited time.Duration, skip, limit int) ([]registry.Unsettled, error)
+	ReadUnfinishedApprovals(ctx context.Context, waited time.Duration, skip, limit int) ([]registry.UnfinishedApproval, error)
 }
 
 // RepairOptions are what a Repairer needs.
@@ -49,7 +49,7 @@ func (r *Repairer) Repair(ctx context.Context) error {
 
 // finishApprovals finishes what calls broke off. What cannot be settled does not keep the rest from it.
 func (r *Repairer) finishApprovals(ctx context.Context) error {
-	list, err := r.opts.Index.UnsettledApprovals(ctx, settleAfter, r.stuck, unsettledLimit)
+	list, err := r.opts.Index.ReadUnfinishedApprovals(ctx, settleAfter, r.stuck, unsettledLimit)
 	if err != nil {
 		err = fmt.Errorf("repair approvals: %w", err)
 	}
@@ -58,7 +58,7 @@ func (r *Repairer) finishApprovals(ctx context.Context) error {
 	}
 	errs := []error{err}
 	more, failed := len(list) == unsettledLimit || err != nil, unsettledLimit-len(list)
-	byApp := map[partner.ClientID][]registry.Unsettled{}
+	byApp := map[partner.ClientID][]registry.UnfinishedApproval{}
 	for _, u := range list {
 		byApp[u.App] = append(byApp[u.App], u)
 	}
@@ -69,7 +69,7 @@ func (r *Repairer) finishApprovals(ctx context.Context) error {
 		}
 		err := forEachChunk(ts, func(ts []tenant.ID) error { return r.opts.Approvals.Reconcile(ctx, app, ts) })
 		if err == nil {
-			err = r.opts.Approvals.index.SettleApprovals(ctx, us)
+			err = r.opts.Approvals.index.FinishApprovals(ctx, us)
 		}
 		if err != nil {
 			failed += len(us)

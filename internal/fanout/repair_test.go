@@ -23,13 +23,13 @@ import (
 
 // The repair's side of the shim. For it, a minute has always passed.
 
-func (s *shim) UnsettledApprovals(ctx context.Context, waited time.Duration, skip, limit int) ([]registry.Unsettled, error) {
+func (s *shim) ReadUnfinishedApprovals(ctx context.Context, waited time.Duration, skip, limit int) ([]registry.UnfinishedApproval, error) {
 	if waited != time.Minute {
 		return nil, fmt.Errorf("asked for those of %v", waited)
 	}
-	var list []registry.Unsettled
+	var list []registry.UnfinishedApproval
 	err := s.do("unsettled", func() (err error) {
-		list, err = s.reg.UnsettledApprovals(ctx, 0, skip, limit)
+		list, err = s.reg.ReadUnfinishedApprovals(ctx, 0, skip, limit)
 		return err
 	})
 	return list, err
@@ -122,7 +122,7 @@ func TestRepairFinishesWhatBrokeOff(t *testing.T) {
 						}
 						s.repair()
 						s.inStep([]partner.ClientID{"app1"}, "a")
-						if left := ok[[]registry.Unsettled](t)(s.reg.UnsettledApprovals(t.Context(), 0, 0, 10)); len(left) != 0 {
+						if left := ok[[]registry.UnfinishedApproval](t)(s.reg.ReadUnfinishedApprovals(t.Context(), 0, 0, 10)); len(left) != 0 {
 							t.Errorf("still unsettled: %v", left)
 						}
 					})
@@ -159,8 +159,8 @@ func TestOneBrokenMailboxStopsNoOther(t *testing.T) {
 			t.Fatal(err)
 		}
 		rdb.ZAdd(t.Context(), keys.New("").Pending(keys.PendingApprovals), redis.Z{Member: "nobody", Score: 1})
-		ok[[]registry.Unsettled](t)(s.reg.NoteApprovals(t.Context(), "app1", ids))
-		ok[[]registry.Unsettled](t)(s.reg.NoteApprovals(t.Context(), "app2", []tenant.ID{"a"}))
+		ok[[]registry.UnfinishedApproval](t)(s.reg.RecordUnfinishedApprovals(t.Context(), "app1", ids))
+		ok[[]registry.UnfinishedApproval](t)(s.reg.RecordUnfinishedApprovals(t.Context(), "app2", []tenant.ID{"a"}))
 		rdb.HSet(t.Context(), keys.New("").App("app1", keys.AppMailbox), "format", "9")
 		r := s.repairer()
 		for range 2 {

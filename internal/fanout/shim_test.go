@@ -158,20 +158,20 @@ func call[T any](s *shim, name string, f func() (T, error)) (v T, err error) {
 	return v, nil
 }
 
-// Owing implements fanout.Tenants, with something in between its three steps.
-func (s *shim) Owing(ctx context.Context, ids []tenant.ID, _ int) ([]registry.Owing, error) {
+// ReadFanoutInputs implements fanout.Tenants, with something in between its three steps.
+func (s *shim) ReadFanoutInputs(ctx context.Context, ids []tenant.ID, _ int) ([]registry.FanoutInput, error) {
 	tickets, err := s.Tickets(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	views, err := s.HeldTenants(ctx, ids)
+	views, err := s.ReplicatedTenants(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]registry.Owing, len(ids))
+	out := make([]registry.FanoutInput, len(ids))
 	var owed []tenant.ID
 	for i, v := range views {
-		if out[i] = (registry.Owing{Ticket: tickets[i], View: v}); v.FanoutOwed {
+		if out[i] = (registry.FanoutInput{Ticket: tickets[i], View: v}); v.FanoutPending {
 			owed = append(owed, ids[i])
 		}
 	}
@@ -180,14 +180,14 @@ func (s *shim) Owing(ctx context.Context, ids []tenant.ID, _ int) ([]registry.Ow
 	}
 	approvers, err := s.ApproversOf(ctx, owed)
 	for i := range out {
-		if out[i].View.FanoutOwed && err == nil {
+		if out[i].View.FanoutPending && err == nil {
 			out[i].Approvers, approvers = approvers[0], approvers[1:]
 		}
 	}
 	return out, err
 }
 
-func (s *shim) NextApprovers(ctx context.Context, of []*registry.Owing, page int) []error {
+func (s *shim) NextApprovers(ctx context.Context, of []*registry.FanoutInput, page int) []error {
 	errs, err := call(s, "next", func() ([]error, error) { return s.reg.NextApprovers(ctx, of, page), nil })
 	if err != nil {
 		return slices.Repeat([]error{err}, len(of))
@@ -196,19 +196,19 @@ func (s *shim) NextApprovers(ctx context.Context, of []*registry.Owing, page int
 }
 
 func (s *shim) Tickets(ctx context.Context, ids []tenant.ID) ([]int64, error) {
-	return call(s, "tickets", func() ([]int64, error) { return s.reg.Tickets(ctx, ids) })
+	return call(s, "tickets", func() ([]int64, error) { return s.reg.ReadTickets(ctx, ids) })
 }
 
-func (s *shim) HeldTenants(ctx context.Context, ids []tenant.ID) ([]registry.TenantView, error) {
-	return call(s, "records", func() ([]registry.TenantView, error) { return s.reg.HeldTenants(ctx, ids) })
+func (s *shim) ReplicatedTenants(ctx context.Context, ids []tenant.ID) ([]registry.TenantView, error) {
+	return call(s, "records", func() ([]registry.TenantView, error) { return s.reg.ReplicatedTenants(ctx, ids) })
 }
 
 func (s *shim) ApproversOf(ctx context.Context, ids []tenant.ID) ([][]partner.ClientID, error) {
 	return call(s, "approvers", func() ([][]partner.ClientID, error) { return s.reg.ApproversOf(ctx, ids) })
 }
 
-func (s *shim) ClearOwed(ctx context.Context, done []registry.Cleared) error {
-	return s.do("clear", func() error { return s.reg.ClearOwed(ctx, done) })
+func (s *shim) CompleteFanouts(ctx context.Context, done []registry.CompletedFanout) error {
+	return s.do("clear", func() error { return s.reg.CompleteFanouts(ctx, done) })
 }
 
 func (s *shim) AddApprover(ctx context.Context, ids []tenant.ID, app partner.ClientID) error {
@@ -219,16 +219,16 @@ func (s *shim) RemoveApprover(ctx context.Context, ids []tenant.ID, app partner.
 	return s.do("unindex", func() error { return s.reg.RemoveApprover(ctx, ids, app) })
 }
 
-func (s *shim) Audit(ctx context.Context, entries ...registry.AuditEntry) error {
-	return s.do("audit", func() error { return s.reg.Audit(ctx, entries...) })
+func (s *shim) AppendAudit(ctx context.Context, entries ...registry.AuditEntry) error {
+	return s.do("audit", func() error { return s.reg.AppendAudit(ctx, entries...) })
 }
 
-func (s *shim) NoteApprovals(ctx context.Context, app partner.ClientID, ids []tenant.ID) ([]registry.Unsettled, error) {
-	return call(s, "note", func() ([]registry.Unsettled, error) { return s.reg.NoteApprovals(ctx, app, ids) })
+func (s *shim) RecordUnfinishedApprovals(ctx context.Context, app partner.ClientID, ids []tenant.ID) ([]registry.UnfinishedApproval, error) {
+	return call(s, "note", func() ([]registry.UnfinishedApproval, error) { return s.reg.RecordUnfinishedApprovals(ctx, app, ids) })
 }
 
-func (s *shim) SettleApprovals(ctx context.Context, done []registry.Unsettled) error {
-	return s.do("settle", func() error { return s.reg.SettleApprovals(ctx, done) })
+func (s *shim) FinishApprovals(ctx context.Context, done []registry.UnfinishedApproval) error {
+	return s.do("settle", func() error { return s.reg.FinishApprovals(ctx, done) })
 }
 
 func (s *shim) Dismissals(ctx context.Context, app partner.ClientID) (int64, error) {

@@ -20,7 +20,7 @@ type Audit interface {
 
 // Auditor notes writes that no store audits by itself.
 type Auditor interface {
-	Audit(ctx context.Context, entries ...registry.AuditEntry) error
+	AppendAudit(ctx context.Context, entries ...registry.AuditEntry) error
 }
 
 // auditAction notes a write that is done. When that fails the caller is told, and may repeat it.
@@ -28,7 +28,7 @@ func (a *API) auditAction(c *call, action, subject, after string) error {
 	if a.Auditor == nil {
 		return nil
 	}
-	return a.Auditor.Audit(c.ctx(), registry.AuditEntry{
+	return a.Auditor.AppendAudit(c.ctx(), registry.AuditEntry{
 		Actor: c.actor.Name, Role: c.actor.Role, RequestID: c.id, Action: action, Subject: subject, After: after,
 	})
 }
@@ -63,7 +63,7 @@ func (a *API) auditChanges(c *call, accepted []acceptedChange) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx()), changesAuditWithin)
 	defer cancel()
-	if err := a.Auditor.Audit(ctx, entries...); err != nil {
+	if err := a.Auditor.AppendAudit(ctx, entries...); err != nil {
 		a.Log.LogAttrs(ctx, slog.LevelError, "accepted changes are not in the audit", slog.String("request_id", c.id),
 			slog.String("actor", c.actor.Name), slog.Int("changes", len(entries)), slog.String("first", entries[0].After), slog.Any("err", err))
 	}
@@ -133,7 +133,7 @@ func (a *API) readAuditQuery(c *call, p pageRequest) (registry.AuditQuery, error
 }
 
 func newAuditAnswer(e registry.AuditEntry) auditAnswer {
-	return auditAnswer{e.ID, e.At.UTC(), e.Actor, e.Role, e.RequestID, e.Action, e.Subject, registry.AuditJSON(e.Before), registry.AuditJSON(e.After)}
+	return auditAnswer{e.ID, e.At.UTC(), e.Actor, e.Role, e.RequestID, e.Action, e.Subject, registry.EncodeAuditValue(e.Before), registry.EncodeAuditValue(e.After)}
 }
 
 func (a *API) listAudit(c *call) error {

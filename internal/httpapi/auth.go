@@ -49,7 +49,7 @@ type Tokens interface {
 
 // TokenUses notes when tokens are used.
 type TokenUses interface {
-	TokenUsed(ctx context.Context, id string, at time.Time) error
+	RecordTokenUse(ctx context.Context, id string, at time.Time) error
 }
 
 // usesEvery is how coarse the time of a token's last use is: each process notes it so often, so
@@ -152,7 +152,7 @@ func (a *authenticator) recordTokenUse(ctx context.Context, id string, now time.
 		return
 	}
 	a.noted.add(id, now)
-	if err := a.uses.TokenUsed(ctx, id, now); err != nil {
+	if err := a.uses.RecordTokenUse(ctx, id, now); err != nil {
 		a.log.LogAttrs(ctx, slog.LevelDebug, "a token's use was not noted", slog.String("token", id), slog.Any("err", err))
 	}
 }

@@ -89,7 +89,7 @@ func (a *API) Budgets() []Budget {
 		{budgetUnknownTenants, "an address", "pulls about unknown tenants: " + describeRate(unknownBurst, unknownInterval, 1), false},
 		{budgetStrangers, "a partner's token", "questions why it was not told, about tenants that did not approve it: " + describeRate(unknownBurst, unknownInterval, 1), true},
 		{budgetTests, "an endpoint of an app", describeRate(testBurst, testInterval, 1), true},
-		{budgetKeys, "a token's name", fmt.Sprintf("%d idempotency keys within their time", registry.OnceMax), false},
+		{budgetKeys, "a token's name", fmt.Sprintf("%d idempotency keys within their time", registry.IdempotencyKeysMax), false},
 		{budgetAddresses, "an app", fmt.Sprintf("%d mail addresses a day that were not there (`mail.new_addresses`), of what partners' tokens set; all processes together", a.NewAddresses), true},
 		{budgetNames, "an app", "host names that are looked up because partners' tokens set or switch on URLs: " + describeRate(namesBurst, namesInterval, 1) + "; a write that needs more than there are is not done", true},
 		{budgetSettings, "an app", "writes of its settings by partners' tokens: " + describeRate(settingBurst, settingInterval, 1), true},

@@ -32,9 +32,9 @@ type Changes interface {
 
 // KeyBinder binds idempotency keys to what they came with.
 type KeyBinder interface {
-	// BindKey remembers each line's hash under the key and returns the lines that came with
+	// BindIdempotencyKey remembers each line's hash under the key and returns the lines that came with
 	// another one before.
-	BindKey(ctx context.Context, key string, lines map[int]string) (conflicts []int, err error)
+	BindIdempotencyKey(ctx context.Context, key string, lines map[int]string) (conflicts []int, err error)
 }
 
 // DeliveryStatus says who knows of a change.
@@ -89,7 +89,7 @@ func (a *API) postStateChanges(c *call) error {
 	c.tenant = req.Tenant
 	if key != "" {
 		req.IdempotencyKey, req.Line = key, onlyLine
-		conflicts, err := a.Keys.BindKey(c.ctx(), key, map[int]string{onlyLine: digestJSON(doc)})
+		conflicts, err := a.Keys.BindIdempotencyKey(c.ctx(), key, map[int]string{onlyLine: digestJSON(doc)})
 		if err != nil {
 			return err
 		}
@@ -143,7 +143,7 @@ func (a *API) acceptLines(ctx context.Context, c *call, key string, lines []line
 		good, reqs = append(good, l), append(reqs, req)
 	}
 	if key != "" && len(good) > 0 {
-		conflicts, err := a.Keys.BindKey(ctx, key, hashes)
+		conflicts, err := a.Keys.BindIdempotencyKey(ctx, key, hashes)
 		if err != nil {
 			return err
 		}

@@ -95,7 +95,7 @@ func (a *API) takeReports(ctx context.Context, app partner.ClientID, kind partne
 		good, reports = append(good, l), append(reports, r)
 	}
 	if key != "" && len(good) > 0 {
-		conflicts, err := a.Keys.BindKey(ctx, key, hashes)
+		conflicts, err := a.Keys.BindIdempotencyKey(ctx, key, hashes)
 		if err != nil {
 			return err
 		}

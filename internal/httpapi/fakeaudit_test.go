@@ -13,7 +13,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-func (w *world) Audit(_ context.Context, entries ...registry.AuditEntry) error {
+func (w *world) AppendAudit(_ context.Context, entries ...registry.AuditEntry) error {
 	defer w.lock()()
 	w.audited = append(w.audited, entries...)
 	return errors.Join(w.down, w.auditErr)

@@ -24,29 +24,29 @@ type keptOutcome struct {
 	outcome []byte
 }
 
-func (f *fakeOutcomes) BeginOnce(_ context.Context, o registry.Once) (registry.Begun, error) {
+func (f *fakeOutcomes) ClaimIdempotencyKey(_ context.Context, o registry.IdempotencyRecord) (registry.IdempotencyClaim, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	name := o.Caller + "\n" + o.Key
 	k := f.kept[name]
 	switch {
 	case f.err != nil:
-		return registry.Begun{}, f.err
+		return registry.IdempotencyClaim{}, f.err
 	case f.full:
-		return registry.Begun{State: registry.OnceFull, Wait: time.Hour}, nil
+		return registry.IdempotencyClaim{State: registry.IdempotencyFull, Wait: time.Hour}, nil
 	case k == nil:
 		f.kept[name] = &keptOutcome{digest: o.Digest}
-		return registry.Begun{State: registry.OnceRun, Run: "run"}, nil
+		return registry.IdempotencyClaim{State: registry.IdempotencyRun, Run: "run"}, nil
 	case k.digest != o.Digest:
-		return registry.Begun{}, registry.ErrKeyReused
+		return registry.IdempotencyClaim{}, registry.ErrKeyReused
 	case k.outcome == nil:
-		return registry.Begun{State: registry.OnceBusy, Wait: 30 * time.Second}, nil
+		return registry.IdempotencyClaim{State: registry.IdempotencyBusy, Wait: 30 * time.Second}, nil
 	default:
-		return registry.Begun{State: registry.OnceDone, Outcome: k.outcome}, nil
+		return registry.IdempotencyClaim{State: registry.IdempotencyDone, Answer: k.outcome}, nil
 	}
 }
 
-func (f *fakeOutcomes) SettleOnce(ctx context.Context, o registry.Once, _ string, outcome []byte) (bool, error) {
+func (f *fakeOutcomes) SettleIdempotencyKey(ctx context.Context, o registry.IdempotencyRecord, _ string, outcome []byte) (bool, error) {
 	if f.beforeSettle != nil {
 		f.beforeSettle()
 	}

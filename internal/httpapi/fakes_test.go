@@ -376,7 +376,7 @@ func (w *world) Status(_ context.Context, id tenant.ID) (tenant.Status, error) {
 	return st, w.down
 }
 
-func (w *world) BindKey(_ context.Context, key string, lines map[int]string) ([]int, error) {
+func (w *world) BindIdempotencyKey(_ context.Context, key string, lines map[int]string) ([]int, error) {
 	defer w.lock()()
 	if w.down != nil {
 		return nil, w.down

@@ -52,7 +52,7 @@ func (w *world) RevokeToken(_ context.Context, id string, _ registry.Actor) erro
 	return registry.ErrNotFound
 }
 
-func (w *world) TokenUsed(_ context.Context, id string, at time.Time) error {
+func (w *world) RecordTokenUse(_ context.Context, id string, at time.Time) error {
 	defer w.lock()()
 	w.uses = append(w.uses, id+" "+at.Format(time.TimeOnly))
 	return w.down

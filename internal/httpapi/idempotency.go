@@ -17,11 +17,11 @@ import (
 
 // IdempotencyStore keeps what a POST was answered under its Idempotency-Key.
 type IdempotencyStore interface {
-	// BeginOnce claims a key, or says what came of an earlier run. Errors: registry.ErrKeyReused,
+	// ClaimIdempotencyKey claims a key, or says what came of an earlier run. Errors: registry.ErrKeyReused,
 	// registry.ErrUnreadable.
-	BeginOnce(ctx context.Context, o registry.Once) (registry.Begun, error)
-	// SettleOnce ends a run with its outcome; an empty one forgets the key.
-	SettleOnce(ctx context.Context, o registry.Once, run string, outcome []byte) (settled bool, err error)
+	ClaimIdempotencyKey(ctx context.Context, o registry.IdempotencyRecord) (registry.IdempotencyClaim, error)
+	// SettleIdempotencyKey ends a run with its outcome; an empty one forgets the key.
+	SettleIdempotencyKey(ctx context.Context, o registry.IdempotencyRecord, run string, outcome []byte) (settled bool, err error)
 }
 
 const (
@@ -48,7 +48,7 @@ type storedAnswer struct {
 const (
 	// formatWhole is the format of an outcome with its body, formatReread of one whose answer is read again.
 	formatWhole, formatReread = 1, 2
-	// keptBody bounds the body of an outcome: in JSON and sealed it takes less than registry.OnceBytes.
+	// keptBody bounds the body of an outcome: in JSON and sealed it takes less than registry.IdempotencyAnswerMax.
 	keptBody = 2000
 	// keptByPartner is how many keys the tokens of one app's partner have, all together.
 	keptByPartner = 100
@@ -74,7 +74,7 @@ func (a *API) runIdempotent(c *call, rt route) error {
 	if o.Digest, err = c.digestRequest(); err != nil {
 		return err
 	}
-	begun, err := a.IdempotencyStore.BeginOnce(c.ctx(), o)
+	begun, err := a.IdempotencyStore.ClaimIdempotencyKey(c.ctx(), o)
 	switch {
 	case errors.Is(err, registry.ErrUnreadable):
 		return answerLostProblem()
@@ -83,28 +83,28 @@ func (a *API) runIdempotent(c *call, rt route) error {
 		return err
 	}
 	switch begun.State {
-	case registry.OnceDone:
-		return a.replayAnswer(c, rt, begun.Outcome)
-	case registry.OnceBusy:
+	case registry.IdempotencyDone:
+		return a.replayAnswer(c, rt, begun.Answer)
+	case registry.IdempotencyBusy:
 		return stillRunningProblem(begun.Wait)
-	case registry.OnceFull:
+	case registry.IdempotencyFull:
 		return tooManyRequestsProblem(budgetKeys, fmt.Sprintf("The caller has %d idempotency keys within their time: send the request without one, or later.", maxIdempotencyKeys(o)), begun.Wait)
 	default:
 		return a.runAndStoreAnswer(c, rt, o, begun.Run)
 	}
 }
 
-func maxIdempotencyKeys(o registry.Once) int {
+func maxIdempotencyKeys(o registry.IdempotencyRecord) int {
 	if o.Most > 0 {
 		return o.Most
 	}
-	return registry.OnceMax
+	return registry.IdempotencyKeysMax
 }
 
 // newIdempotencyRecord is whose key it is and who pays for it. The life of the app is part of both: whoever has the
 // app's id later gets no answer that was given to an owner before.
-func (a *API) newIdempotencyRecord(c *call) (registry.Once, error) {
-	o := registry.Once{Caller: callerScope(c)}
+func (a *API) newIdempotencyRecord(c *call) (registry.IdempotencyRecord, error) {
+	o := registry.IdempotencyRecord{Caller: callerScope(c)}
 	app := partner.ClientID(c.r.PathValue("client_id"))
 	if c.role.Kind == Partner {
 		app = c.role.App
@@ -135,24 +135,24 @@ func (a *API) newIdempotencyRecord(c *call) (registry.Once, error) {
 
 // releaseIdempotencyKey takes back the claim of a run that does not begin, which may have been written although its
 // answer was lost or too few replicas had it: else repeats would be told for a while that it runs.
-func (a *API) releaseIdempotencyKey(c *call, o registry.Once, run string) {
+func (a *API) releaseIdempotencyKey(c *call, o registry.IdempotencyRecord, run string) {
 	if run == "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx()), settleWithin)
 	defer cancel()
-	_, _ = a.IdempotencyStore.SettleOnce(ctx, o, run, nil) // the claim ends by itself, too
+	_, _ = a.IdempotencyStore.SettleIdempotencyKey(ctx, o, run, nil) // the claim ends by itself, too
 }
 
 // runAndStoreAnswer carries the request out and keeps its success.
-func (a *API) runAndStoreAnswer(c *call, rt route, o registry.Once, run string) error {
+func (a *API) runAndStoreAnswer(c *call, rt route, o registry.IdempotencyRecord, run string) error {
 	kept := &responseRecorder{ResponseWriter: c.w}
 	c.w = kept
 	var result []byte
 	defer func() { // a panic forgets the key, too
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx()), settleWithin)
 		defer cancel()
-		settled, err := a.IdempotencyStore.SettleOnce(ctx, o, run, result)
+		settled, err := a.IdempotencyStore.SettleIdempotencyKey(ctx, o, run, result)
 		if err != nil || !settled {
 			a.Log.LogAttrs(ctx, slog.LevelWarn, "the answer under an idempotency key was not kept: a repeat runs again",
 				slog.String("request_id", c.id), slog.String("operation", rt.operation), slog.Any("err", err))

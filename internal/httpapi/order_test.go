@@ -190,11 +190,11 @@ type failingBinder struct {
 	at, n int
 }
 
-func (b *failingBinder) BindKey(ctx context.Context, key string, lines map[int]string) ([]int, error) {
+func (b *failingBinder) BindIdempotencyKey(ctx context.Context, key string, lines map[int]string) ([]int, error) {
 	if b.n++; b.n >= b.at {
 		return nil, b.err
 	}
-	return b.world.BindKey(ctx, key, lines)
+	return b.world.BindIdempotencyKey(ctx, key, lines)
 }
 
 // TestOneChangeOfATenantAtATime is the rule of docs/api.md: who repeats a change under its key until it is

@@ -56,7 +56,7 @@ func (a *API) getTenant(c *call) error {
 	}
 	c.w.Header().Set("ETag", tenantETag(view))
 	answer := newTenantAnswer(id, view.Status)
-	answer.Sequence, answer.FanOutOwed = &view.Record.Top, &view.FanoutOwed
+	answer.Sequence, answer.FanOutOwed = &view.Record.Top, &view.FanoutPending
 	answer.SourceSequence = view.SourceSequence
 	return c.writeJSON(http.StatusOK, answer)
 }

@@ -116,7 +116,7 @@ func (a *StatusReader) DeliveryStatus(ctx context.Context, changeID string) (Del
 		if unreadable != nil && (!ok || !e.Rec.App.EverHadURL) { // it may be there, and hear, since its last write
 			return fail(unreadable)
 		}
-		if !ok || !s.Approved && !view.FanoutOwed {
+		if !ok || !s.Approved && !view.FanoutPending {
 			continue // an index entry without an approval, left by a crash: it is nobody's
 		}
 		o := readAppDelivery(c, &view.Record, s, views[i])
@@ -125,7 +125,7 @@ func (a *StatusReader) DeliveryStatus(ctx context.Context, changeID string) (Del
 		}
 		o.ClientID = ids[i]
 		// for an app that never had a URL nothing waits, now or ever, until it has one
-		mute := !e.Rec.App.EverHadURL && !view.FanoutOwed
+		mute := !e.Rec.App.EverHadURL && !view.FanoutPending
 		k.InStep = k.InStep && (o.State == Settled || mute)
 		k.Apps = append(k.Apps, o)
 	}

@@ -108,7 +108,7 @@ func (l *ledger) accept(c tenant.ChangeType, fanned bool) string {
 	l.check(res[0].Err)
 	if fanned {
 		l.deposit(app)
-		l.check(l.reg.ClearOwed(l.Context(), []registry.Cleared{{Tenant: "a", Top: res[0].Accepted.Sequence}}))
+		l.check(l.reg.CompleteFanouts(l.Context(), []registry.CompletedFanout{{Tenant: "a", Top: res[0].Accepted.Sequence}}))
 	}
 	return res[0].Accepted.ID
 }
@@ -328,7 +328,7 @@ func TestNeverHadURL(t *testing.T) {
 			a.Endpoints[partner.StateChange].URL, a.EverHadURL = "", false
 		})
 		id := l.accept(tenant.Suspend, false)
-		l.check(l.reg.ClearOwed(l.Context(), []registry.Cleared{{Tenant: "a", Top: l.record().Top}}))
+		l.check(l.reg.CompleteFanouts(l.Context(), []registry.CompletedFanout{{Tenant: "a", Top: l.record().Top}}))
 		// nothing can wait for it, so that everyone who can know does
 		if k := l.knowledge(id); !k.InStep || len(k.Apps) != 1 || k.Apps[0].State != intake.Off {
 			l.Errorf("%+v", k)

@@ -50,7 +50,7 @@ func TestWhyAChangeHasNotArrived(t *testing.T) {
 		l.accept(tenant.Suspend, false)
 		l.because("a", intake.FanOutPending, `a is Suspended; its newest change is "suspend", accepted `, "not in the mailbox of app1 yet")
 		l.deposit(app)
-		l.check(l.reg.ClearOwed(l.Context(), []registry.Cleared{{Tenant: "a", Top: l.record().Top}}))
+		l.check(l.reg.CompleteFanouts(l.Context(), []registry.CompletedFanout{{Tenant: "a", Top: l.record().Top}}))
 		w := l.because("a", intake.Due, `"suspend" waits for app1 since `, "goes out in its turn; 1 notification waiting in all")
 		if len(w.Waiting) != 1 || w.Waiting[0].Type != tenant.Suspend || w.Waiting[0].ChangeID != w.Newest.ID || w.Waiting[0].Sequence != w.Newest.Sequence {
 			l.Errorf("waiting %+v, newest %+v", w.Waiting, w.Newest)

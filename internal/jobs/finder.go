@@ -17,14 +17,14 @@ import (
 // FinderOptions are what a Finder needs.
 type FinderOptions struct {
 	Leases interface {
-		Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
-		Release(ctx context.Context, name, holder string) error
+		TakeLease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
+		ReleaseLease(ctx context.Context, name, holder string) error
 	}
 	Removed interface {
-		RemovedApps(ctx context.Context, since int64, limit int) ([]registry.Removed, error)
+		RemovedApps(ctx context.Context, since int64, limit int) ([]registry.RemovedApp, error)
 	}
 	Lists interface {
-		ListJobs(ctx context.Context, ids ...string) error
+		RegisterJobs(ctx context.Context, ids ...string) error
 	}
 	Apps interface {
 		Refresh(ctx context.Context) error
@@ -70,7 +70,7 @@ func (f *Finder) Run(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	defer func() {
-		err := runWithTimeout(context.WithoutCancel(ctx), settleWithin, func(ctx context.Context) error { return f.opts.Leases.Release(ctx, leaseName, f.holder) })
+		err := runWithTimeout(context.WithoutCancel(ctx), settleWithin, func(ctx context.Context) error { return f.opts.Leases.ReleaseLease(ctx, leaseName, f.holder) })
 		if err != nil {
 			f.opts.Log.WarnContext(ctx, "lease of the finder of jobs not given back; it will run out", "err", err)
 		}
@@ -88,7 +88,7 @@ func (f *Finder) Run(ctx context.Context) {
 }
 
 func (f *Finder) findWithLease(ctx context.Context) error {
-	held, err := f.opts.Leases.Lease(ctx, leaseName, f.holder, lookLease)
+	held, err := f.opts.Leases.TakeLease(ctx, leaseName, f.holder, lookLease)
 	if err != nil || !held {
 		return err
 	}
@@ -188,5 +188,5 @@ func (f *Finder) registerJobs(ctx context.Context, ids []string) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	return f.opts.Lists.ListJobs(ctx, ids...)
+	return f.opts.Lists.RegisterJobs(ctx, ids...)
 }

@@ -249,7 +249,7 @@ func TestFinder(t *testing.T) {
 		resync, _, err := w.desk.StartDepositJob(w.Context(), four, mailbox.JobResync, actor())
 		w.must(err)
 		w.must(w.rdb.Del(w.Context(), keys.New("").Config(keys.ConfigJobs), keys.New("").Config(keys.ConfigJobsDue)).Err()) // a failover lost the list
-		w.must(w.reg.ListJobs(w.Context(), "job_app5_clear_zz", "job_app5_resync_zz", "of a newer version"))                // listed, and never made
+		w.must(w.reg.RegisterJobs(w.Context(), "job_app5_clear_zz", "job_app5_resync_zz", "of a newer version"))            // listed, and never made
 
 		f := w.finder()
 		w.look(f)
@@ -333,7 +333,7 @@ func TestList(t *testing.T) {
 		slices.Reverse(made) // newest first
 		cancelled := ok[mailbox.JobID](w)(mailbox.ParseJobID("job_" + made[5]))
 		w.must(w.desk.Cancel(w.Context(), cancelled))
-		w.must(w.reg.ListJobs(w.Context(), "job_app0_resync_zz", "of a newer version"))
+		w.must(w.reg.RegisterJobs(w.Context(), "job_app0_resync_zz", "of a newer version"))
 		for _, limit := range []int{1, 2, 3, 7, 100} {
 			for name, row := range map[string]struct {
 				q    jobs.Query

@@ -15,9 +15,9 @@ import (
 
 // Lists are the registry's lists of jobs.
 type Lists interface {
-	ListJobs(ctx context.Context, ids ...string) error
+	RegisterJobs(ctx context.Context, ids ...string) error
 	ForgetJob(ctx context.Context, id string) error
-	JobEnded(ctx context.Context, id string) error
+	RemoveEndedJob(ctx context.Context, id string) error
 	ListedJobs(ctx context.Context, before int64, limit int) ([]registry.ListedJob, error)
 }
 
@@ -63,7 +63,7 @@ const slowMaking = time.Minute
 func (d *Manager) StartDepositJob(ctx context.Context, life mailbox.Life, kind mailbox.JobKind, by registry.Actor) (mailbox.JobID, int64, error) {
 	start := d.now()
 	id := mailbox.JobID{App: life.App, Kind: kind, Number: start.UnixMicro()}
-	if err := d.lists.ListJobs(ctx, id.String()); err != nil {
+	if err := d.lists.RegisterJobs(ctx, id.String()); err != nil {
 		return id, 0, err
 	}
 	made, approvals, err := d.tellings.MakeDepositJob(ctx, life, id, by.Name, by.Role)
@@ -75,7 +75,7 @@ func (d *Manager) StartDepositJob(ctx context.Context, life mailbox.Life, kind m
 		unlisted = d.lists.ForgetJob(ctx, id.String())
 	}
 	if made != id || d.now().Sub(start) > slowMaking {
-		unlisted = errors.Join(unlisted, d.lists.ListJobs(ctx, made.String()))
+		unlisted = errors.Join(unlisted, d.lists.RegisterJobs(ctx, made.String()))
 	}
 	d.made()
 	return made, approvals, unlisted
@@ -107,7 +107,7 @@ func (d *Manager) RunningJob(ctx context.Context, life mailbox.Life, kind mailbo
 func (d *Manager) ClearApp(ctx context.Context, life mailbox.Life, by registry.Actor) (mailbox.JobID, error) {
 	id := mailbox.ClearJobID(life)
 	// The life ends whether its job can be listed or not: what is left then is found.
-	listed := d.lists.ListJobs(ctx, id.String())
+	listed := d.lists.RegisterJobs(ctx, id.String())
 	// Where the app was made again since, its new life put the former one aside, under its own birth.
 	if err := d.boxes.EndLife(ctx, life); err != nil && !errors.Is(err, mailbox.ErrGone) {
 		return id, errors.Join(listed, err)
@@ -127,7 +127,7 @@ func (d *Manager) ClearFormerLives(ctx context.Context, app partner.ClientID) er
 	for i, birth := range v.Former {
 		ids[i] = mailbox.ClearJobID(mailbox.Life{App: app, Birth: birth}).String()
 	}
-	err = d.lists.ListJobs(ctx, ids...)
+	err = d.lists.RegisterJobs(ctx, ids...)
 	d.made()
 	return err
 }
@@ -168,7 +168,7 @@ func (d *Manager) Cancel(ctx context.Context, id mailbox.JobID) error {
 	case state != mailbox.JobCancelled:
 		return fmt.Errorf("job %s is %s: %w", id, state, ErrOver)
 	}
-	return d.lists.JobEnded(ctx, id.String())
+	return d.lists.RemoveEndedJob(ctx, id.String())
 }
 
 // Query chooses jobs; its zero value is the first page of all.

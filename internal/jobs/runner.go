@@ -15,10 +15,10 @@ import (
 
 // DueList is the list of jobs that run.
 type DueList interface {
-	DueJobs(ctx context.Context, limit int, next time.Duration) ([]string, error)
-	LookAgain(ctx context.Context, id string, in time.Duration) error
-	JobAbsent(ctx context.Context, id string, in time.Duration) error
-	JobEnded(ctx context.Context, id string) error
+	TakeDueJobs(ctx context.Context, limit int, next time.Duration) ([]string, error)
+	RescheduleJob(ctx context.Context, id string, in time.Duration) error
+	DropAbsentJob(ctx context.Context, id string, in time.Duration) error
+	RemoveEndedJob(ctx context.Context, id string) error
 	RunningJobs(ctx context.Context, skip, limit int) ([]registry.ListedJob, error)
 }
 
@@ -131,7 +131,7 @@ func (r *Runner) startDueJobs(ctx context.Context, work *sync.WaitGroup) error {
 	}
 	bounded, cancel := context.WithTimeout(ctx, settleWithin)
 	defer cancel()
-	ids, err := r.opts.Due.DueJobs(bounded, room, mailbox.JobLease)
+	ids, err := r.opts.Due.TakeDueJobs(bounded, room, mailbox.JobLease)
 	for _, id := range ids {
 		r.mu.Lock()
 		r.busy++
@@ -162,9 +162,9 @@ func (r *Runner) serveJob(ctx context.Context, name string) {
 		case err != nil:
 			return err
 		case is == mailbox.JobBusy:
-			return r.opts.Due.LookAgain(ctx, name, wait)
+			return r.opts.Due.RescheduleJob(ctx, name, wait)
 		case is == mailbox.JobEnded:
-			return r.opts.Due.JobEnded(ctx, name)
+			return r.opts.Due.RemoveEndedJob(ctx, name)
 		case is == mailbox.JobAbsent:
 			return r.resolveAbsentJob(ctx, id)
 		}
@@ -186,10 +186,10 @@ func (r *Runner) resolveAbsentJob(ctx context.Context, id mailbox.JobID) error {
 			return err
 		}
 		if made {
-			return r.opts.Due.LookAgain(ctx, id.String(), 0)
+			return r.opts.Due.RescheduleJob(ctx, id.String(), 0)
 		}
 	}
-	return r.opts.Due.JobAbsent(ctx, id.String(), r.opts.Poll)
+	return r.opts.Due.DropAbsentJob(ctx, id.String(), r.opts.Poll)
 }
 
 // makePages makes pages of a claimed job until its slice is over, or ctx.
@@ -221,15 +221,15 @@ func (r *Runner) settleJob(ctx context.Context, c mailbox.JobClaim, ended bool, 
 	switch {
 	case failed == nil && ended:
 		r.opts.Metrics.countEnded(c.ID.Kind, mailbox.JobDone)
-		return r.opts.Due.JobEnded(ctx, name)
+		return r.opts.Due.RemoveEndedJob(ctx, name)
 	case failed == nil:
-		return errors.Join(r.opts.Claims.ReleaseJob(ctx, c), r.opts.Due.LookAgain(ctx, name, 0))
+		return errors.Join(r.opts.Claims.ReleaseJob(ctx, c), r.opts.Due.RescheduleJob(ctx, name, 0))
 	case errors.Is(failed, mailbox.ErrGone):
 		if err := r.opts.Claims.EndJob(ctx, c, mailbox.JobCancelled, mailbox.AppGone); err != nil {
 			return err
 		}
 		r.opts.Metrics.countEnded(c.ID.Kind, mailbox.JobCancelled)
-		return r.opts.Due.JobEnded(ctx, name)
+		return r.opts.Due.RemoveEndedJob(ctx, name)
 	}
 	why := r.failureReason(failed)
 	state, pause, err := r.opts.Claims.FailJob(ctx, c, why)
@@ -239,9 +239,9 @@ func (r *Runner) settleJob(ctx context.Context, c mailbox.JobClaim, ended bool, 
 	}
 	if state == mailbox.JobFailed {
 		r.opts.Metrics.countEnded(c.ID.Kind, mailbox.JobFailed)
-		return r.opts.Due.JobEnded(ctx, name)
+		return r.opts.Due.RemoveEndedJob(ctx, name)
 	}
-	return r.opts.Due.LookAgain(ctx, name, pause)
+	return r.opts.Due.RescheduleJob(ctx, name, pause)
 }
 
 // The faults of the store that have a word of their own, as Options.StoreFault names them.

@@ -12,8 +12,8 @@ import (
 
 // Store keeps leases and places; *registry.Store is one.
 type Store interface {
-	KeepLoop(ctx context.Context, name, holder string, ttl time.Duration, write *registry.LoopState) (registry.LoopKept, error)
-	Release(ctx context.Context, name, holder string) error
+	TakeLoopLease(ctx context.Context, name, holder string, ttl time.Duration, write *registry.LoopState) (registry.LoopLease, error)
+	ReleaseLease(ctx context.Context, name, holder string) error
 }
 
 // Report is what a step did.
@@ -62,7 +62,7 @@ const (
 type Loop struct {
 	opts Options
 	// kept is what was last known, since when at.
-	kept registry.LoopKept
+	kept registry.LoopLease
 	at   time.Time
 	// began is when this process began the round that is open, zero where another did.
 	began  time.Time
@@ -111,7 +111,7 @@ func (l *Loop) releaseLease(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
 	defer cancel()
 	l.kept.Held = false
-	if err := l.opts.Store.Release(ctx, l.opts.Name, l.opts.Holder); err != nil {
+	if err := l.opts.Store.ReleaseLease(ctx, l.opts.Name, l.opts.Holder); err != nil {
 		l.opts.Log.WarnContext(ctx, "a loop's lease was not given back; it will run out", "loop", l.opts.Name, "err", err)
 	}
 }
@@ -182,7 +182,7 @@ func (l *Loop) takeLease(ctx context.Context, write *registry.LoopState) error {
 	ctx, cancel := context.WithTimeout(ctx, l.opts.Within)
 	defer cancel()
 	at := l.opts.Now()
-	kept, err := l.opts.Store.KeepLoop(ctx, l.opts.Name, l.opts.Holder, l.opts.Lease, write)
+	kept, err := l.opts.Store.TakeLoopLease(ctx, l.opts.Name, l.opts.Holder, l.opts.Lease, write)
 	if err != nil {
 		l.kept.Held = false // whoever cannot renew it has no lease
 		l.opts.Metrics.countFailures(l.opts.Name, 0, true)

@@ -31,17 +31,17 @@ type store struct {
 	writes int
 }
 
-func (s *store) KeepLoop(_ context.Context, name, holder string, ttl time.Duration, write *registry.LoopState) (registry.LoopKept, error) {
+func (s *store) TakeLoopLease(_ context.Context, name, holder string, ttl time.Duration, write *registry.LoopState) (registry.LoopLease, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.away || name != "count" {
-		return registry.LoopKept{}, errFake
+		return registry.LoopLease{}, errFake
 	}
 	now := time.Now()
 	if !now.Before(s.until) {
 		s.holder = ""
 	}
-	k := registry.LoopKept{Now: now, Held: s.holder == "" || s.holder == holder, Anew: s.holder == ""}
+	k := registry.LoopLease{Now: now, Held: s.holder == "" || s.holder == holder, Anew: s.holder == ""}
 	if k.Held {
 		s.holder, s.until = holder, now.Add(ttl)
 	}
@@ -60,7 +60,7 @@ func (s *store) KeepLoop(_ context.Context, name, holder string, ttl time.Durati
 	return k, nil
 }
 
-func (s *store) Release(ctx context.Context, _, holder string) error {
+func (s *store) ReleaseLease(ctx context.Context, _, holder string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ctx.Err() != nil {

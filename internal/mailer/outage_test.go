@@ -20,7 +20,7 @@ func TestFiveHundredAppsFailAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.rdb = redistest.Real(t)
-	w.store, w.trays = registry.NewIncidentStore(w.rdb, keys.New(""), 0), registry.NewTrayStore(w.rdb, keys.New(""))
+	w.store, w.trays = registry.NewIncidentStore(w.rdb, keys.New(""), 0), registry.NewMailQueueStore(w.rdb, keys.New(""))
 	srv := smtptest.Start(t, smtptest.Options{})
 	tr := transport(t, srv.Host, srv.Port, nil)
 	t.Cleanup(tr.Close)

@@ -32,9 +32,9 @@ type Policy struct {
 // batch is what is sent next out of a tray.
 type batch struct {
 	// expired are letters that were tried for too long.
-	expired []registry.TrayLetter
+	expired []registry.QueuedMail
 	// mails go now: one by itself, or several as a digest.
-	mails  []registry.TrayLetter
+	mails  []registry.QueuedMail
 	digest bool
 	// at is when a digest was put together, a part of its Message-ID.
 	at time.Time
@@ -62,10 +62,10 @@ func (p *batch) encodePin() string {
 
 // nextConfirmation decides what is sent out of a tray of questions. It is pure. The tray's window begins with the last
 // question, so that no 24 h ever have more than confirmationsPerDay.
-func nextConfirmation(t *registry.Tray, now time.Time) batch {
+func nextConfirmation(t *registry.MailQueue, now time.Time) batch {
 	var out batch
-	for _, l := range t.Letters {
-		if l.Unreadable == nil && now.Sub(l.Letter.Mail.At) >= giveUpAfter {
+	for _, l := range t.Mails {
+		if l.Unreadable == nil && now.Sub(l.Mail.Mail.At) >= giveUpAfter {
 			out.expired = append(out.expired, l)
 		}
 	}
@@ -73,21 +73,21 @@ func nextConfirmation(t *registry.Tray, now time.Time) batch {
 		out.wait = over.Sub(now)
 	}
 	if len(out.expired) == 0 && out.wait == 0 {
-		out.mails = t.Letters[:min(len(t.Letters), 1)]
+		out.mails = t.Mails[:min(len(t.Mails), 1)]
 	}
 	return out
 }
 
 // nextBatch decides what is sent out of a recipient's own tray. It is pure. t.Letters are in the order of their decision.
-func (p Policy) nextBatch(t *registry.Tray, now time.Time) batch {
+func (p Policy) nextBatch(t *registry.MailQueue, now time.Time) batch {
 	if out, ok := unpinDigest(t); ok {
 		return out
 	}
 	var out batch
-	letters := t.Letters
+	letters := t.Mails
 	if t.Attempts > 0 {
 		for _, l := range letters {
-			if l.Unreadable == nil && now.Sub(l.Letter.Mail.At) >= giveUpAfter {
+			if l.Unreadable == nil && now.Sub(l.Mail.Mail.At) >= giveUpAfter {
 				out.expired = append(out.expired, l)
 			}
 		}
@@ -100,13 +100,13 @@ func (p Policy) nextBatch(t *registry.Tray, now time.Time) batch {
 		out.wait = over.Sub(now)
 		return out
 	}
-	if i := slices.IndexFunc(letters, func(l registry.TrayLetter) bool { return l.Unreadable != nil }); i >= 0 {
+	if i := slices.IndexFunc(letters, func(l registry.QueuedMail) bool { return l.Unreadable != nil }); i >= 0 {
 		out.mails = letters[i : i+1]
 		return out
 	}
 	incidents := map[string]bool{}
 	for i := range letters {
-		incidents[letters[i].Letter.Mail.Incident] = true
+		incidents[letters[i].Mail.Mail.Incident] = true
 	}
 	if len(incidents) > singlesMax || capped && len(letters) > 1 {
 		out.digest, out.at = true, now.UTC().Truncate(time.Millisecond)
@@ -118,13 +118,13 @@ func (p Policy) nextBatch(t *registry.Tray, now time.Time) batch {
 }
 
 // unpinDigest finds the digest that somebody began to send, as far as its letters are still there.
-func unpinDigest(t *registry.Tray) (batch, bool) {
+func unpinDigest(t *registry.MailQueue) (batch, bool) {
 	var f pinnedDigest
-	if t.Parcel == "" || json.Unmarshal([]byte(t.Parcel), &f) != nil {
+	if t.Batch == "" || json.Unmarshal([]byte(t.Batch), &f) != nil {
 		return batch{}, false
 	}
 	out := batch{digest: true, at: f.At}
-	for _, l := range t.Letters {
+	for _, l := range t.Mails {
 		if slices.Contains(f.IDs, l.ID) {
 			out.mails = append(out.mails, l)
 		}

@@ -46,7 +46,7 @@ func TestDailyCap(t *testing.T) {
 	if len(w.post.got) != 3 {
 		t.Fatalf("%d mails, the cap is 3", len(w.post.got))
 	}
-	if list := w.waiting(); len(list) != 1 || list[0].Letters != 2 || time.Until(list[0].Due) < 23*time.Hour {
+	if list := w.waiting(); len(list) != 1 || list[0].Mails != 2 || time.Until(list[0].Due) < 23*time.Hour {
 		t.Fatalf("waiting %+v", list)
 	}
 	w.now = w.now.Add(24*time.Hour - time.Millisecond)

@@ -61,7 +61,7 @@ func (s *siege) set(id partner.ClientID, addresses ...string) ([]partner.FieldEr
 func (s *siege) after(d time.Duration) {
 	s.t.Helper()
 	for id := range s.apps {
-		pages, errs := s.store.LookIntoOutboxes(s.t.Context(), []registry.OutboxPlace{{App: id}})
+		pages, errs := s.store.ReadOutboxPages(s.t.Context(), []registry.OutboxPlace{{App: id}})
 		if errs[0] != nil {
 			s.t.Fatal(errs[0])
 		}
@@ -234,7 +234,7 @@ func TestNobodyIsAskedWhoSaidNever(t *testing.T) {
 	}
 	set("evil", "kim@example.com")
 	tray := incident.ConfirmationQueue("kim@example.com")
-	if err := s.trays.RefuseQuestions(t.Context(), tray, true); err != nil {
+	if err := s.trays.SetConfirmationsRefused(t.Context(), tray, true); err != nil {
 		t.Fatal(err)
 	}
 	set("worse", "kim+1@example.com")
@@ -245,7 +245,7 @@ func TestNobodyIsAskedWhoSaidNever(t *testing.T) {
 	if took := s.newsTakes(); took > 2*time.Minute {
 		t.Errorf("the news took %v", took)
 	}
-	if err := s.trays.RefuseQuestions(t.Context(), tray, false); err != nil {
+	if err := s.trays.SetConfirmationsRefused(t.Context(), tray, false); err != nil {
 		t.Fatal(err)
 	}
 	set("good", "kim@example.com")

@@ -11,19 +11,19 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// MailQueues keep each recipient's letters; *registry.TrayStore is one.
+// MailQueues keep each recipient's letters; *registry.MailQueueStore is one.
 type MailQueues interface {
-	PutLetter(ctx context.Context, recipient, mailID string, l *incident.RecipientMail, hold time.Duration) (registry.PutOutcome, time.Time, error)
-	ClaimTray(ctx context.Context, recipient string, lease time.Duration) (registry.TrayClaim, error)
-	SettleTray(ctx context.Context, recipient, token string, t registry.TraySettlement) (registry.SettleOutcome, int, error)
-	// QuestionsRefused reports whether the recipient of a tray of questions wants no more of them.
-	QuestionsRefused(ctx context.Context, tray string) (bool, error)
-	Trays(ctx context.Context, after registry.TrayPlace) (list []registry.TrayInfo, next registry.TrayPlace, more bool, err error)
+	EnqueueMail(ctx context.Context, recipient, mailID string, l *incident.RecipientMail, hold time.Duration) (registry.PutResult, time.Time, error)
+	ClaimMailQueue(ctx context.Context, recipient string, lease time.Duration) (registry.MailQueueClaim, error)
+	SettleMailQueue(ctx context.Context, recipient, token string, t registry.MailQueueSettlement) (registry.SettlementResult, int, error)
+	// ConfirmationsRefused reports whether the recipient of a tray of questions wants no more of them.
+	ConfirmationsRefused(ctx context.Context, tray string) (bool, error)
+	ListMailQueues(ctx context.Context, after registry.MailQueuePlace) (list []registry.MailQueueInfo, next registry.MailQueuePlace, more bool, err error)
 }
 
 // SuppressionChecker tells who wants no mail about an app; *registry.IncidentStore is one.
 type SuppressionChecker interface {
-	Suppressed(ctx context.Context, subs []registry.Subscription) ([]bool, error)
+	MailsSuppressed(ctx context.Context, subs []registry.Subscription) ([]bool, error)
 }
 
 // BounceMarker is told of an address that does not take mail.
@@ -50,16 +50,16 @@ const (
 // Post sends what waits in a recipient's tray as far as it gets. An error means that the tray could
 // not be read or written: the task may be run again, and the tray is listed as due after its lease.
 func (s *Sender) Post(ctx context.Context, recipient string) error {
-	claim, err := s.opts.MailQueues.ClaimTray(ctx, recipient, claimLease)
+	claim, err := s.opts.MailQueues.ClaimMailQueue(ctx, recipient, claimLease)
 	if err != nil {
 		return fmt.Errorf("send mail: %w", err)
 	}
-	if claim.Outcome != registry.ClaimTaken {
-		s.opts.Log.DebugContext(ctx, "tray left alone", "recipient", recipient, "outcome", int(claim.Outcome))
+	if claim.Result != registry.ClaimTaken {
+		s.opts.Log.DebugContext(ctx, "tray left alone", "recipient", recipient, "outcome", int(claim.Result))
 		return nil
 	}
 	r := &claimRun{
-		Sender: s, recipient: recipient, confirmations: incident.IsConfirmationQueue(recipient), token: claim.Token, queue: claim.Tray, began: s.opts.Now(),
+		Sender: s, recipient: recipient, confirmations: incident.IsConfirmationQueue(recipient), token: claim.Token, queue: claim.Queue, began: s.opts.Now(),
 	}
 	if err := r.moveConfirmations(ctx); err != nil {
 		return fmt.Errorf("move the questions to %s: %w", recipient, err)
@@ -78,7 +78,7 @@ type claimRun struct {
 	recipient, token string
 	// confirmations: the tray holds questions alone, which have budgets of their own.
 	confirmations bool
-	queue         registry.Tray
+	queue         registry.MailQueue
 	began         time.Time
 }
 
@@ -87,26 +87,26 @@ func (r *claimRun) moveConfirmations(ctx context.Context) error {
 	if r.confirmations {
 		return nil
 	}
-	var moved []registry.TrayLetter
+	var moved []registry.QueuedMail
 	var tray string
-	for _, l := range r.queue.Letters {
-		if l.Unreadable != nil || l.Letter.Mail.Kind != incident.KindConfirm {
+	for _, l := range r.queue.Mails {
+		if l.Unreadable != nil || l.Mail.Mail.Kind != incident.KindConfirm {
 			continue
 		}
-		tray = incident.MailQueueOf(&l.Letter)
-		out, _, err := r.opts.MailQueues.PutLetter(ctx, tray, l.ID, &l.Letter, 0)
+		tray = incident.MailQueueOf(&l.Mail)
+		out, _, err := r.opts.MailQueues.EnqueueMail(ctx, tray, l.ID, &l.Mail, 0)
 		if err != nil {
 			return err
 		}
 		if out == registry.PutFull {
-			r.recordResult(ctx, []registry.TrayLetter{l}, false, ResultDropped, nil, 0, r.opts.Now())
+			r.recordResult(ctx, []registry.QueuedMail{l}, false, ResultDropped, nil, 0, r.opts.Now())
 		}
 		moved = append(moved, l)
 	}
 	if len(moved) == 0 {
 		return nil
 	}
-	if err := r.writeSettlement(ctx, registry.TraySettlement{Keep: true, Leave: mailIDs(moved), Attempts: r.queue.Attempts, Parcel: r.queue.Parcel}); err != nil {
+	if err := r.writeSettlement(ctx, registry.MailQueueSettlement{Keep: true, Leave: mailIDs(moved), Attempts: r.queue.Attempts, Batch: r.queue.Batch}); err != nil {
 		return err
 	}
 	return r.wakeAfter(ctx, tray, 0)
@@ -136,7 +136,7 @@ func (r *claimRun) sendNextBatch(ctx context.Context) (bool, error) {
 			}
 			r.recordResult(ctx, p.expired[i:i+1], false, result, nil, 0, now)
 		}
-		return true, r.writeSettlement(ctx, registry.TraySettlement{Keep: true, Leave: mailIDs(p.expired), Attempts: r.queue.Attempts})
+		return true, r.writeSettlement(ctx, registry.MailQueueSettlement{Keep: true, Leave: mailIDs(p.expired), Attempts: r.queue.Attempts})
 	case p.wait > 0:
 		return false, r.releaseQueue(ctx, p.wait, r.queue.Attempts)
 	case len(p.mails) == 0 || now.Sub(r.began) >= claimRunFor || ctx.Err() != nil:
@@ -148,7 +148,7 @@ func (r *claimRun) sendNextBatch(ctx context.Context) (bool, error) {
 // dropUnwanted takes out the letters about apps of which the recipient wants to hear no more, and questions where no more
 // are wanted.
 func (r *claimRun) dropUnwanted(ctx context.Context) error {
-	if len(r.queue.Letters) == 0 {
+	if len(r.queue.Mails) == 0 {
 		return nil
 	}
 	unwanted, err := r.unwantedMails(ctx)
@@ -161,30 +161,30 @@ func (r *claimRun) dropUnwanted(ctx context.Context) error {
 	for i := range unwanted {
 		r.recordResult(ctx, unwanted[i:i+1], false, ResultUnwanted, nil, 0, r.opts.Now())
 	}
-	return r.writeSettlement(ctx, registry.TraySettlement{Keep: true, Leave: mailIDs(unwanted), Attempts: r.queue.Attempts, Parcel: r.queue.Parcel})
+	return r.writeSettlement(ctx, registry.MailQueueSettlement{Keep: true, Leave: mailIDs(unwanted), Attempts: r.queue.Attempts, Batch: r.queue.Batch})
 }
 
-func (r *claimRun) unwantedMails(ctx context.Context) ([]registry.TrayLetter, error) {
+func (r *claimRun) unwantedMails(ctx context.Context) ([]registry.QueuedMail, error) {
 	refused := false
 	var err error
 	if r.confirmations {
-		if refused, err = r.opts.MailQueues.QuestionsRefused(ctx, r.recipient); err != nil {
+		if refused, err = r.opts.MailQueues.ConfirmationsRefused(ctx, r.recipient); err != nil {
 			return nil, err
 		}
 	}
-	off := make([]bool, len(r.queue.Letters))
+	off := make([]bool, len(r.queue.Mails))
 	if r.opts.Suppressions != nil && !refused {
-		subs := make([]registry.Subscription, len(r.queue.Letters))
+		subs := make([]registry.Subscription, len(r.queue.Mails))
 		for i := range subs {
-			l := &r.queue.Letters[i].Letter
+			l := &r.queue.Mails[i].Mail
 			subs[i] = registry.Subscription{App: l.ClientID, Recipient: incident.RecipientKey(l.To)}
 		}
-		if off, err = r.opts.Suppressions.Suppressed(ctx, subs); err != nil {
+		if off, err = r.opts.Suppressions.MailsSuppressed(ctx, subs); err != nil {
 			return nil, err
 		}
 	}
-	var out []registry.TrayLetter
-	for i, l := range r.queue.Letters {
+	var out []registry.QueuedMail
+	for i, l := range r.queue.Mails {
 		if (off[i] || refused) && l.Unreadable == nil {
 			out = append(out, l)
 		}
@@ -197,10 +197,10 @@ func (r *claimRun) sendBatch(ctx context.Context, p *batch) (bool, error) {
 	msg, err := r.composeBatch(p)
 	if err != nil {
 		r.recordResult(ctx, p.mails, p.digest, ResultUnreadable, &SendError{Err: err}, 0, began)
-		return true, r.writeSettlement(ctx, registry.TraySettlement{Keep: true, Leave: mailIDs(p.mails), Attempts: r.queue.Attempts})
+		return true, r.writeSettlement(ctx, registry.MailQueueSettlement{Keep: true, Leave: mailIDs(p.mails), Attempts: r.queue.Attempts})
 	}
-	if fz := p.encodePin(); p.digest && fz != r.queue.Parcel {
-		if err := r.writeSettlement(ctx, registry.TraySettlement{Keep: true, Parcel: fz, Attempts: r.queue.Attempts}); err != nil {
+	if fz := p.encodePin(); p.digest && fz != r.queue.Batch {
+		if err := r.writeSettlement(ctx, registry.MailQueueSettlement{Keep: true, Batch: fz, Attempts: r.queue.Attempts}); err != nil {
 			return false, err
 		}
 	}
@@ -209,7 +209,7 @@ func (r *claimRun) sendBatch(ctx context.Context, p *batch) (bool, error) {
 	cause := r.opts.Transport.Send(sendCtx, msg)
 	if cause == nil {
 		window := r.currentWindow(began)
-		err := r.writeSettlement(ctx, registry.TraySettlement{
+		err := r.writeSettlement(ctx, registry.MailQueueSettlement{
 			Keep: true, Leave: mailIDs(p.mails), WindowAt: window.at, Sent: window.sent + 1, Threads: r.digestThreads(p, msg),
 		})
 		r.recordResult(ctx, p.mails, p.digest, ResultSent, nil, 0, began)
@@ -227,10 +227,10 @@ const (
 )
 
 // digestThreads are the digests that later mails will answer, after a parcel was sent.
-func (r *claimRun) digestThreads(p *batch, sent *Message) []registry.TrayThread {
-	var out []registry.TrayThread
+func (r *claimRun) digestThreads(p *batch, sent *Message) []registry.DigestThread {
+	var out []registry.DigestThread
 	for i := range p.mails {
-		l := &p.mails[i].Letter
+		l := &p.mails[i].Mail
 		id, known := r.queue.Threads[l.Mail.Incident]
 		if p.digest && !known && (l.First == 0 || l.First == l.Mail.N) {
 			id, known = sent.ID, true
@@ -242,7 +242,7 @@ func (r *claimRun) digestThreads(p *batch, sent *Message) []registry.TrayThread 
 		if endsIncident(l.Mail.Kind) {
 			keep = endedKeep
 		}
-		out = append(out, registry.TrayThread{Incident: l.Mail.Incident, MessageID: id, Keep: keep})
+		out = append(out, registry.DigestThread{Incident: l.Mail.Incident, MessageID: id, Keep: keep})
 	}
 	return out
 }
@@ -251,11 +251,11 @@ func (r *claimRun) settleFailure(ctx context.Context, p *batch, cause *SendError
 	if cause.Permanent {
 		leave := p.mails
 		if cause.BadAddress { // all that waits for this address would be refused like this
-			leave = mailsToSameAddress(r.queue.Letters, &p.mails[0])
+			leave = mailsToSameAddress(r.queue.Mails, &p.mails[0])
 			r.markBounced(ctx, leave, cause.Code)
 		}
 		r.recordResult(ctx, leave, p.digest, ResultRefused, cause, 0, began)
-		err := r.writeSettlement(ctx, registry.TraySettlement{Keep: true, Leave: mailIDs(leave), Attempts: r.queue.Attempts})
+		err := r.writeSettlement(ctx, registry.MailQueueSettlement{Keep: true, Leave: mailIDs(leave), Attempts: r.queue.Attempts})
 		return err == nil, err
 	}
 	delay := RetryDelay(r.queue.Attempts + 1)
@@ -267,10 +267,10 @@ func (r *claimRun) settleFailure(ctx context.Context, p *batch, cause *SendError
 }
 
 // mailsToSameAddress lists the letters to the address of one; unreadable ones are taken for such.
-func mailsToSameAddress(ls []registry.TrayLetter, one *registry.TrayLetter) []registry.TrayLetter {
-	var out []registry.TrayLetter
+func mailsToSameAddress(ls []registry.QueuedMail, one *registry.QueuedMail) []registry.QueuedMail {
+	var out []registry.QueuedMail
 	for _, l := range ls {
-		if l.Unreadable != nil || incident.RecipientKey(l.Letter.To) == incident.RecipientKey(one.Letter.To) {
+		if l.Unreadable != nil || incident.RecipientKey(l.Mail.To) == incident.RecipientKey(one.Mail.To) {
 			out = append(out, l)
 		}
 	}
@@ -279,7 +279,7 @@ func mailsToSameAddress(ls []registry.TrayLetter, one *registry.TrayLetter) []re
 
 // markBounced marks the address at each of the apps that wrote to it. A mark that fails is made by the
 // next mail that bounces.
-func (r *claimRun) markBounced(ctx context.Context, ls []registry.TrayLetter, code int) {
+func (r *claimRun) markBounced(ctx context.Context, ls []registry.QueuedMail, code int) {
 	if r.opts.Bounces == nil {
 		return
 	}
@@ -287,7 +287,7 @@ func (r *claimRun) markBounced(ctx context.Context, ls []registry.TrayLetter, co
 	defer cancel()
 	done := map[partner.ClientID]bool{}
 	for i := range ls {
-		l := &ls[i].Letter
+		l := &ls[i].Mail
 		if ls[i].Unreadable != nil || done[l.ClientID] {
 			continue
 		}
@@ -302,14 +302,14 @@ func (r *claimRun) composeBatch(p *batch) (*Message, error) {
 	if p.digest {
 		ls := make([]*incident.RecipientMail, len(p.mails))
 		for i := range p.mails {
-			ls[i] = &p.mails[i].Letter
+			ls[i] = &p.mails[i].Mail
 		}
 		return r.opts.Composer.ComposeDigest(ls, p.at)
 	}
 	if err := p.mails[0].Unreadable; err != nil {
 		return nil, err
 	}
-	return r.opts.Composer.ComposeReply(&p.mails[0].Letter, r.queue.Threads)
+	return r.opts.Composer.ComposeReply(&p.mails[0].Mail, r.queue.Threads)
 }
 
 type dailyWindow struct {
@@ -329,22 +329,22 @@ func (r *claimRun) currentWindow(now time.Time) dailyWindow {
 }
 
 // writeSettlement writes down, also while the process stops, and keeps the round's view in step.
-func (r *claimRun) writeSettlement(ctx context.Context, t registry.TraySettlement) error {
+func (r *claimRun) writeSettlement(ctx context.Context, t registry.MailQueueSettlement) error {
 	if t.WindowAt.IsZero() {
 		t.WindowAt, t.Sent = r.queue.WindowAt, r.queue.Sent
 	}
 	t.Oldest = r.oldestRemaining(t.Leave)
 	sctx, cancel := settleContext(ctx)
 	defer cancel()
-	out, _, err := r.opts.MailQueues.SettleTray(sctx, r.recipient, r.token, t)
+	out, _, err := r.opts.MailQueues.SettleMailQueue(sctx, r.recipient, r.token, t)
 	if err != nil {
 		return err
 	}
 	if out != registry.SettleDone {
 		return errClaimLost
 	}
-	r.queue.Attempts, r.queue.WindowAt, r.queue.Sent, r.queue.Parcel = t.Attempts, t.WindowAt, t.Sent, t.Parcel
-	r.queue.Letters = mailsWithout(r.queue.Letters, t.Leave)
+	r.queue.Attempts, r.queue.WindowAt, r.queue.Sent, r.queue.Batch = t.Attempts, t.WindowAt, t.Sent, t.Batch
+	r.queue.Mails = mailsWithout(r.queue.Mails, t.Leave)
 	for _, th := range t.Threads {
 		r.queue.Threads[th.Incident] = th.MessageID
 	}
@@ -354,7 +354,7 @@ func (r *claimRun) writeSettlement(ctx context.Context, t registry.TraySettlemen
 // oldestRemaining is when the oldest of the letters arrived that stay, zero when none does.
 func (r *claimRun) oldestRemaining(leave []string) time.Time {
 	var oldest time.Time
-	for _, l := range mailsWithout(r.queue.Letters, leave) {
+	for _, l := range mailsWithout(r.queue.Mails, leave) {
 		if oldest.IsZero() || l.Arrived.Before(oldest) {
 			oldest = l.Arrived
 		}
@@ -369,8 +369,8 @@ var errClaimLost = errors.New("the claim of the tray was lost")
 func (r *claimRun) releaseQueue(ctx context.Context, delay time.Duration, attempts int) error {
 	sctx, cancel := settleContext(ctx)
 	defer cancel()
-	_, left, err := r.opts.MailQueues.SettleTray(sctx, r.recipient, r.token, registry.TraySettlement{
-		Delay: delay, Attempts: attempts, WindowAt: r.queue.WindowAt, Sent: r.queue.Sent, Parcel: r.queue.Parcel, Oldest: r.oldestRemaining(nil),
+	_, left, err := r.opts.MailQueues.SettleMailQueue(sctx, r.recipient, r.token, registry.MailQueueSettlement{
+		Delay: delay, Attempts: attempts, WindowAt: r.queue.WindowAt, Sent: r.queue.Sent, Batch: r.queue.Batch, Oldest: r.oldestRemaining(nil),
 	})
 	if err != nil || left == 0 {
 		return err
@@ -400,11 +400,11 @@ type Backlog struct {
 
 // FindDue looks at some trays, from a place on, and says where to go on; more is false behind the last of them.
 // It MUST be called every few seconds for all of them, by one process at a time for economy, and Wake for those that are due.
-func (s *Sender) FindDue(ctx context.Context, after registry.TrayPlace) (b Backlog, next registry.TrayPlace, more bool, err error) {
-	trays, next, more, err := s.opts.MailQueues.Trays(ctx, after)
+func (s *Sender) FindDue(ctx context.Context, after registry.MailQueuePlace) (b Backlog, next registry.MailQueuePlace, more bool, err error) {
+	trays, next, more, err := s.opts.MailQueues.ListMailQueues(ctx, after)
 	now := s.opts.Now()
 	for _, t := range trays {
-		b.Mails += t.Letters
+		b.Mails += t.Mails
 		b.Oldest = max(b.Oldest, t.Overdue(now))
 		if !t.Due.After(now) {
 			b.Due = append(b.Due, t.Recipient)
@@ -419,7 +419,7 @@ func (s *Sender) Wake(ctx context.Context, recipient string) error {
 	return s.opts.Waker.EnqueueSendMail(ctx, recipient, s.opts.Now().UnixMilli()/time.Minute.Milliseconds(), 0)
 }
 
-func mailIDs(ls []registry.TrayLetter) []string {
+func mailIDs(ls []registry.QueuedMail) []string {
 	out := make([]string, len(ls))
 	for i := range ls {
 		out[i] = ls[i].ID
@@ -427,12 +427,12 @@ func mailIDs(ls []registry.TrayLetter) []string {
 	return out
 }
 
-func mailsWithout(ls []registry.TrayLetter, leave []string) []registry.TrayLetter {
+func mailsWithout(ls []registry.QueuedMail, leave []string) []registry.QueuedMail {
 	gone := make(map[string]bool, len(leave))
 	for _, id := range leave {
 		gone[id] = true
 	}
-	out := make([]registry.TrayLetter, 0, len(ls))
+	out := make([]registry.QueuedMail, 0, len(ls))
 	for _, l := range ls {
 		if !gone[l.ID] {
 			out = append(out, l)

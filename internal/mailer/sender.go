@@ -17,9 +17,9 @@ import (
 // Outbox keeps the mails that must be sent; *registry.IncidentStore is one.
 type Outbox interface {
 	ClaimMail(ctx context.Context, app partner.ClientID, mailID string, lease time.Duration) (registry.MailClaim, error)
-	MailSent(ctx context.Context, app partner.ClientID, mailID, token string) (registry.SettleOutcome, error)
-	MailDeferred(ctx context.Context, app partner.ClientID, mailID, token string, delay time.Duration) (registry.SettleOutcome, error)
-	MailFailed(ctx context.Context, app partner.ClientID, mailID, token string) (registry.SettleOutcome, error)
+	MarkMailSent(ctx context.Context, app partner.ClientID, mailID, token string) (registry.SettlementResult, error)
+	DeferMail(ctx context.Context, app partner.ClientID, mailID, token string, delay time.Duration) (registry.SettlementResult, error)
+	MarkMailFailed(ctx context.Context, app partner.ClientID, mailID, token string) (registry.SettlementResult, error)
 }
 
 // Transport hands a mail to a server; *SMTP is one. An error that is no *SendError, or one that is
@@ -89,33 +89,33 @@ func (s *Sender) Forward(ctx context.Context, app partner.ClientID, mailID strin
 	if err != nil {
 		return fmt.Errorf("forward mail: %w", err)
 	}
-	if claim.Outcome != registry.ClaimTaken {
-		s.opts.Log.DebugContext(ctx, "mail left alone", "app", string(app), "mail", mailID, "outcome", int(claim.Outcome))
+	if claim.Result != registry.ClaimTaken {
+		s.opts.Log.DebugContext(ctx, "mail left alone", "app", string(app), "mail", mailID, "outcome", int(claim.Result))
 		return nil
 	}
 	sctx, cancel := settleContext(ctx)
 	defer cancel()
 	if claim.Unreadable != nil {
-		s.recordResult(ctx, []registry.TrayLetter{{ID: mailID, Unreadable: claim.Unreadable}}, false, ResultUnreadable, &SendError{Err: claim.Unreadable}, 0, s.opts.Now())
-		_, err := s.opts.Outbox.MailFailed(sctx, app, mailID, claim.Token)
+		s.recordResult(ctx, []registry.QueuedMail{{ID: mailID, Unreadable: claim.Unreadable}}, false, ResultUnreadable, &SendError{Err: claim.Unreadable}, 0, s.opts.Now())
+		_, err := s.opts.Outbox.MarkMailFailed(sctx, app, mailID, claim.Token)
 		return wrapSettleError(err, mailID)
 	}
-	recipient := incident.MailQueueOf(&claim.Letter)
-	out, due, err := s.opts.MailQueues.PutLetter(sctx, recipient, mailID, &claim.Letter, s.opts.Policy.GatherFor)
+	recipient := incident.MailQueueOf(&claim.Mail)
+	out, due, err := s.opts.MailQueues.EnqueueMail(sctx, recipient, mailID, &claim.Mail, s.opts.Policy.GatherFor)
 	if err != nil {
 		return fmt.Errorf("forward mail %s: %w", mailID, err)
 	}
-	if out == registry.PutFull && claim.Letter.Mail.Kind == incident.KindConfirm {
-		s.recordResult(ctx, []registry.TrayLetter{{ID: mailID, Letter: claim.Letter}}, false, ResultDropped, nil, 0, s.opts.Now())
-		_, err := s.opts.Outbox.MailFailed(sctx, app, mailID, claim.Token)
+	if out == registry.PutFull && claim.Mail.Mail.Kind == incident.KindConfirm {
+		s.recordResult(ctx, []registry.QueuedMail{{ID: mailID, Mail: claim.Mail}}, false, ResultDropped, nil, 0, s.opts.Now())
+		_, err := s.opts.Outbox.MarkMailFailed(sctx, app, mailID, claim.Token)
 		return wrapSettleError(err, mailID)
 	}
 	if out == registry.PutFull {
 		s.opts.Log.WarnContext(ctx, "recipient's tray is full, the mail waits in the outbox", "app", string(app), "mail", mailID)
-		_, err := s.opts.Outbox.MailDeferred(sctx, app, mailID, claim.Token, fullWait)
+		_, err := s.opts.Outbox.DeferMail(sctx, app, mailID, claim.Token, fullWait)
 		return wrapSettleError(err, mailID)
 	}
-	if _, err := s.opts.Outbox.MailSent(sctx, app, mailID, claim.Token); err != nil {
+	if _, err := s.opts.Outbox.MarkMailSent(sctx, app, mailID, claim.Token); err != nil {
 		return wrapSettleError(err, mailID)
 	}
 	return s.wakeAt(sctx, recipient, due)
@@ -153,8 +153,8 @@ func wrapSettleError(err error, mailID string) error {
 }
 
 // recordResult counts a try and writes its canonical log line, without the recipient's address.
-func (s *Sender) recordResult(ctx context.Context, ls []registry.TrayLetter, digest bool, r Result, cause *SendError, delay time.Duration, began time.Time) {
-	m := &ls[0].Letter.Mail
+func (s *Sender) recordResult(ctx context.Context, ls []registry.QueuedMail, digest bool, r Result, cause *SendError, delay time.Duration, began time.Time) {
+	m := &ls[0].Mail.Mail
 	kind := m.Kind
 	attrs := []slog.Attr{slog.String("outcome", string(r)), slog.Int64("duration_ms", s.opts.Now().Sub(began).Milliseconds())}
 	if digest || len(ls) > 1 {
@@ -163,14 +163,14 @@ func (s *Sender) recordResult(ctx context.Context, ls []registry.TrayLetter, dig
 		}
 		attrs = append(attrs, slog.Int("letters", len(ls)), slog.Any("mails", mailIDs(ls[:min(len(ls), listedMax)])))
 	} else {
-		attrs = append(attrs, slog.String("app", string(ls[0].Letter.ClientID)), slog.String("endpoint", m.Endpoint.String()), slog.String("mail", ls[0].ID))
+		attrs = append(attrs, slog.String("app", string(ls[0].Mail.ClientID)), slog.String("endpoint", m.Endpoint.String()), slog.String("mail", ls[0].ID))
 	}
 	attrs = append(attrs, slog.String("kind", string(kind)))
 	s.opts.Metrics.countMail(kind, r)
 	level := slog.LevelInfo
 	if cause != nil {
 		level = slog.LevelWarn
-		attrs = append(attrs, slog.Int("status", cause.Code), slog.String("err", redactAddress(cause, ls[0].Letter.To)))
+		attrs = append(attrs, slog.Int("status", cause.Code), slog.String("err", redactAddress(cause, ls[0].Mail.To)))
 	}
 	if delay > 0 {
 		attrs = append(attrs, slog.Time("next_attempt_at", s.opts.Now().Add(delay).UTC()))

@@ -61,7 +61,7 @@ type world struct {
 	t       *testing.T
 	rdb     redis.UniversalClient
 	store   *registry.IncidentStore
-	trays   *registry.TrayStore
+	trays   *registry.MailQueueStore
 	post    *post
 	reg     *prometheus.Registry
 	log     *bytes.Buffer
@@ -74,7 +74,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, rdb: redistest.Mini(t), post: &post{}, reg: prometheus.NewRegistry(), log: &bytes.Buffer{}, now: since.Add(time.Hour)}
 	w.store = registry.NewIncidentStore(w.rdb, keys.New(""), 0)
-	w.trays = registry.NewTrayStore(w.rdb, keys.New(""))
+	w.trays = registry.NewMailQueueStore(w.rdb, keys.New(""))
 	w.opts = mailer.Options{
 		Outbox: w.store, MailQueues: w.trays, Suppressions: w.store, Bounces: w, Transport: w.post, Composer: composer(t, mailer.LinkMaker{}),
 		Policy: mailer.Policy{DailyCap: 20}, Metrics: mailer.NewMetrics(w.reg), Log: slog.New(slog.NewTextHandler(w.log, nil)),
@@ -94,7 +94,7 @@ func (w *world) owe(ls ...incident.RecipientMail) {
 	for i := range ls {
 		_, err := w.store.Transition(w.t.Context(), ls[i].ClientID, ls[i].Mail.Endpoint, func(s incident.State) registry.IncidentStep {
 			s.ID, s.N = ls[i].Mail.Incident, s.N+1
-			return registry.IncidentStep{State: s, Letters: ls[i : i+1]}
+			return registry.IncidentStep{State: s, Mails: ls[i : i+1]}
 		})
 		if err != nil {
 			w.t.Fatal(err)
@@ -129,9 +129,9 @@ func (w *world) send(ls ...incident.RecipientMail) {
 }
 
 // waiting lists what lies in trays.
-func (w *world) waiting() []registry.TrayInfo {
+func (w *world) waiting() []registry.MailQueueInfo {
 	w.t.Helper()
-	list, _, _, err := w.trays.Trays(w.t.Context(), registry.TrayPlace{})
+	list, _, _, err := w.trays.ListMailQueues(w.t.Context(), registry.MailQueuePlace{})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -286,7 +286,7 @@ func TestFullTrayLeavesTheMailInTheOutbox(t *testing.T) {
 	w.rdb.HSet(t.Context(), keys.New("").Recipient(incident.RecipientKey(l.To), keys.RecipientMailQueue), "v", "1", "count", 2000, "due", 1)
 	w.owe(l)
 	w.forward(l)
-	all, err := w.store.Outbox(t.Context(), app)
+	all, err := w.store.ListOutbox(t.Context(), app)
 	if err != nil || len(all) != 1 || all[0].State != registry.MailWaiting || time.Until(all[0].At) < 50*time.Minute {
 		t.Errorf("outbox %+v, %v", all, err)
 	}
@@ -298,7 +298,7 @@ func TestUnsubscribedWhileItWaited(t *testing.T) {
 	b.ClientID, b.Mail.Incident = "app2", incident.NewID("app2", partner.StateChange, since)
 	w.owe(a, b)
 	w.forward(a, b)
-	if err := w.store.Suppress(t.Context(), registry.Subscription{App: app, Recipient: incident.RecipientKey(a.To)}, true); err != nil {
+	if err := w.store.SetMailSuppressed(t.Context(), registry.Subscription{App: app, Recipient: incident.RecipientKey(a.To)}, true); err != nil {
 		t.Fatal(err)
 	}
 	w.deliver()

@@ -47,46 +47,46 @@ func (w *twin) ClaimMail(ctx context.Context, a partner.ClientID, id string, d t
 	return fault(w, "claim", func() (registry.MailClaim, error) { return w.Outbox.ClaimMail(ctx, a, id, d) })
 }
 
-func (w *twin) MailSent(ctx context.Context, a partner.ClientID, id, token string) (registry.SettleOutcome, error) {
-	return fault(w, "forwarded", func() (registry.SettleOutcome, error) { return w.Outbox.MailSent(ctx, a, id, token) })
+func (w *twin) MarkMailSent(ctx context.Context, a partner.ClientID, id, token string) (registry.SettlementResult, error) {
+	return fault(w, "forwarded", func() (registry.SettlementResult, error) { return w.Outbox.MarkMailSent(ctx, a, id, token) })
 }
 
-func (w *twin) PutLetter(ctx context.Context, r, id string, l *incident.RecipientMail, d time.Duration) (registry.PutOutcome, time.Time, error) {
+func (w *twin) EnqueueMail(ctx context.Context, r, id string, l *incident.RecipientMail, d time.Duration) (registry.PutResult, time.Time, error) {
 	var due time.Time
-	out, err := fault(w, "put", func() (out registry.PutOutcome, err error) {
-		out, due, err = w.trays.PutLetter(ctx, r, id, l, d)
+	out, err := fault(w, "put", func() (out registry.PutResult, err error) {
+		out, due, err = w.trays.EnqueueMail(ctx, r, id, l, d)
 		return out, err
 	})
 	return out, due, err
 }
 
-func (w *twin) ClaimTray(ctx context.Context, r string, d time.Duration) (registry.TrayClaim, error) {
-	return fault(w, "claim tray", func() (registry.TrayClaim, error) { return w.trays.ClaimTray(ctx, r, d) })
+func (w *twin) ClaimMailQueue(ctx context.Context, r string, d time.Duration) (registry.MailQueueClaim, error) {
+	return fault(w, "claim tray", func() (registry.MailQueueClaim, error) { return w.trays.ClaimMailQueue(ctx, r, d) })
 }
 
-func (w *twin) SettleTray(ctx context.Context, r, token string, s registry.TraySettlement) (registry.SettleOutcome, int, error) {
+func (w *twin) SettleMailQueue(ctx context.Context, r, token string, s registry.MailQueueSettlement) (registry.SettlementResult, int, error) {
 	left := 0
 	name := "settle"
 	if len(s.Leave) > 0 {
 		name = "leave"
 	}
-	out, err := fault(w, name, func() (out registry.SettleOutcome, err error) {
-		out, left, err = w.trays.SettleTray(ctx, r, token, s)
+	out, err := fault(w, name, func() (out registry.SettlementResult, err error) {
+		out, left, err = w.trays.SettleMailQueue(ctx, r, token, s)
 		return out, err
 	})
 	return out, left, err
 }
 
-func (w *twin) Suppressed(ctx context.Context, subs []registry.Subscription) ([]bool, error) {
-	return fault(w, "suppressed", func() ([]bool, error) { return w.silence.Suppressed(ctx, subs) })
+func (w *twin) MailsSuppressed(ctx context.Context, subs []registry.Subscription) ([]bool, error) {
+	return fault(w, "suppressed", func() ([]bool, error) { return w.silence.MailsSuppressed(ctx, subs) })
 }
 
-func (w *twin) QuestionsRefused(ctx context.Context, tray string) (bool, error) {
-	return w.trays.QuestionsRefused(ctx, tray)
+func (w *twin) ConfirmationsRefused(ctx context.Context, tray string) (bool, error) {
+	return w.trays.ConfirmationsRefused(ctx, tray)
 }
 
-func (w *twin) Trays(ctx context.Context, after registry.TrayPlace) ([]registry.TrayInfo, registry.TrayPlace, bool, error) {
-	return w.trays.Trays(ctx, after)
+func (w *twin) ListMailQueues(ctx context.Context, after registry.MailQueuePlace) ([]registry.MailQueueInfo, registry.MailQueuePlace, bool, error) {
+	return w.trays.ListMailQueues(ctx, after)
 }
 
 // TestFaultTwins has every store call of mails' lives fail, before it applies and after: no mail is
@@ -165,7 +165,7 @@ func (w *world) rounds(t *testing.T, apps int) {
 	for range 3 {
 		for i := range apps {
 			id := partner.ClientID(fmt.Sprintf("app%d", i))
-			pages, errs := w.store.LookIntoOutboxes(t.Context(), []registry.OutboxPlace{{App: id}})
+			pages, errs := w.store.ReadOutboxPages(t.Context(), []registry.OutboxPlace{{App: id}})
 			check(errs[0])
 			for _, m := range pages[0].Due {
 				check(s.Forward(t.Context(), id, m))

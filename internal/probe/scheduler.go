@@ -17,8 +17,8 @@ import (
 
 // Leases gives work to one process at a time.
 type Leases interface {
-	Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
-	Release(ctx context.Context, name, holder string) error
+	TakeLease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
+	ReleaseLease(ctx context.Context, name, holder string) error
 }
 
 // Directory lists the apps as of the last refresh.
@@ -120,7 +120,7 @@ func (s *Scheduler) Run(ctx context.Context) {
 func (s *Scheduler) releaseLease(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()
-	if err := s.opts.Leases.Release(ctx, leaseName, s.holder); err != nil {
+	if err := s.opts.Leases.ReleaseLease(ctx, leaseName, s.holder); err != nil {
 		s.opts.Log.WarnContext(ctx, "the lease of the probes was not given back; it ends by itself", "err", err)
 	}
 }
@@ -129,7 +129,7 @@ func (s *Scheduler) releaseLease(ctx context.Context) {
 func (s *Scheduler) ScheduleDue(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.every*leaseLooks)
 	defer cancel()
-	held, err := s.opts.Leases.Lease(ctx, leaseName, s.holder, s.every*leaseLooks)
+	held, err := s.opts.Leases.TakeLease(ctx, leaseName, s.holder, s.every*leaseLooks)
 	if err != nil {
 		return fmt.Errorf("take the lease of the probes: %w", err)
 	}

@@ -56,11 +56,11 @@ type simulation struct {
 // inFlight is the default of probe.in_flight.
 const inFlight = 128
 
-func (s *simulation) Lease(context.Context, string, string, time.Duration) (bool, error) {
+func (s *simulation) TakeLease(context.Context, string, string, time.Duration) (bool, error) {
 	return true, s.trip()
 }
 
-func (s *simulation) Release(context.Context, string, string) error { return s.trip() }
+func (s *simulation) ReleaseLease(context.Context, string, string) error { return s.trip() }
 
 func (s *simulation) Refresh(context.Context) error { return s.trip() }
 

@@ -30,7 +30,7 @@ func TestNoPrimaryIsNotAbsence(t *testing.T) {
 		"App":         func() error { _, err := s.App(ctx, "app1"); return err },
 		"Gauges":      func() error { _, err := s.Gauges(ctx); return err },
 		"Summary":     func() error { _, err := registry.NewProbeStore(rdb, keys.New("test")).Summary(ctx); return err },
-		"Lease":       func() error { _, err := s.Lease(ctx, "l", "h", time.Second); return err },
+		"Lease":       func() error { _, err := s.TakeLease(ctx, "l", "h", time.Second); return err },
 	} {
 		if err := f(); err == nil || errors.Is(err, registry.ErrNotFound) || redisconn.ClassifyFault(err) != redisconn.FaultPrimary {
 			t.Errorf("%s: %v is a fault of %q", what, err, redisconn.ClassifyFault(err))

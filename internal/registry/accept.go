@@ -62,8 +62,8 @@ func (s *Store) Accept(ctx context.Context, reqs []ChangeRequest) ([]AcceptResul
 	if len(reqs) == 0 {
 		return nil, nil
 	}
-	rounds, tenants := roundsOf(reqs)
-	if err := s.owe(ctx, s.rdb, tenants); err != nil {
+	rounds, tenants := splitIntoRounds(reqs)
+	if err := s.addPendingFanouts(ctx, s.rdb, tenants); err != nil {
 		return nil, err
 	}
 	results := make([]AcceptResult, len(reqs))
@@ -74,7 +74,7 @@ func (s *Store) Accept(ctx context.Context, reqs []ChangeRequest) ([]AcceptResul
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listWithin)
 	defer cancel()
-	if err := s.owe(ctx, s.durable, writtenTenants(tenants, reqs, results)); err != nil {
+	if err := s.addPendingFanouts(ctx, s.durable, listWrittenTenants(tenants, reqs, results)); err != nil {
 		for i := range results {
 			if results[i].Err == nil {
 				results[i] = AcceptResult{Err: err}
@@ -94,20 +94,20 @@ func (s *Store) acceptRound(ctx context.Context, reqs []ChangeRequest, round []i
 			continue
 		}
 		tried = append(tried, at)
-		calls = append(calls, s.acceptCall(&reqs[at], nonce+"."+strconv.Itoa(at)))
+		calls = append(calls, s.newAcceptCall(&reqs[at], nonce+"."+strconv.Itoa(at)))
 	}
 	for i, cmd := range acceptChange.runMany(ctx, s.durable, calls) {
 		at := tried[i]
-		results[at] = readAnswer(&reqs[at], cmd)
+		results[at] = decodeAcceptAnswer(&reqs[at], cmd)
 		if err := results[at].Err; err != nil && !errors.Is(err, ErrOutOfOrder) {
 			undecided[reqs[at].Tenant] = true
 		}
 	}
 }
 
-// roundsOf splits requests into rounds of distinct tenants, because calls of one pipeline may be
+// splitIntoRounds splits requests into rounds of distinct tenants, because calls of one pipeline may be
 // repeated out of order, and lists the tenants.
-func roundsOf(reqs []ChangeRequest) (rounds [][]int, tenants []tenant.ID) {
+func splitIntoRounds(reqs []ChangeRequest) (rounds [][]int, tenants []tenant.ID) {
 	seen := make(map[tenant.ID]int, len(reqs))
 	for i := range reqs {
 		id := reqs[i].Tenant
@@ -124,9 +124,9 @@ func roundsOf(reqs []ChangeRequest) (rounds [][]int, tenants []tenant.ID) {
 	return rounds, tenants
 }
 
-// writtenTenants lists the tenants of which something may have been written: of all whose every change
+// listWrittenTenants lists the tenants of which something may have been written: of all whose every change
 // was refused for good nothing was.
-func writtenTenants(tenants []tenant.ID, reqs []ChangeRequest, results []AcceptResult) []tenant.ID {
+func listWrittenTenants(tenants []tenant.ID, reqs []ChangeRequest, results []AcceptResult) []tenant.ID {
 	may := make(map[tenant.ID]bool, len(tenants))
 	for i := range results {
 		if !errors.Is(results[i].Err, ErrOutOfOrder) {
@@ -136,11 +136,11 @@ func writtenTenants(tenants []tenant.ID, reqs []ChangeRequest, results []AcceptR
 	return slices.DeleteFunc(tenants, func(id tenant.ID) bool { return !may[id] })
 }
 
-// acceptCall is the script's run for one request; own is the server's key for one without.
-func (s *Store) acceptCall(r *ChangeRequest, own string) call {
+// newAcceptCall is the script's run for one request; own is the server's key for one without.
+func (s *Store) newAcceptCall(r *ChangeRequest, own string) call {
 	name, keep := own, ownKeyKeep
 	if r.IdempotencyKey != "" {
-		name, keep = hashed(r.IdempotencyKey, r.Line), s.opts.IdempotencyKeep
+		name, keep = hashIdempotencyKey(r.IdempotencyKey, r.Line), s.opts.IdempotencyKeep
 	}
 	ks := []string{
 		s.keys.Tenant(r.Tenant, keys.TenantRecord), s.keys.Tenant(r.Tenant, keys.TenantApprovals),
@@ -155,22 +155,22 @@ func (s *Store) acceptCall(r *ChangeRequest, own string) call {
 		empties = "1"
 	}
 	return call{keys: ks, args: []any{
-		string(r.Tenant), int(r.Type), r.Type.Slot().String(), state, optional(r.VersionName), optional(r.FileVersion),
-		r.PublicEndpoint, millis(r.OccurredAt), r.SourceSequence, keep.Milliseconds(),
+		string(r.Tenant), int(r.Type), r.Type.Slot().String(), state, encodeOptional(r.VersionName), encodeOptional(r.FileVersion),
+		r.PublicEndpoint, toMillis(r.OccurredAt), r.SourceSequence, keep.Milliseconds(),
 		s.opts.ChangesKeep.Milliseconds(), changesMax, empties,
 	}}
 }
 
-// optional writes a value that may be missing: "" when it is, else the value behind "=".
-func optional(v *string) string {
+// encodeOptional writes a value that may be missing: "" when it is, else the value behind "=".
+func encodeOptional(v *string) string {
 	if v == nil {
 		return ""
 	}
 	return "=" + *v
 }
 
-// hashed names an idempotency key and its line without their characters, which are the caller's.
-func hashed(key string, line int) string {
+// hashIdempotencyKey names an idempotency key and its line without their characters, which are the caller's.
+func hashIdempotencyKey(key string, line int) string {
 	sum := sha256.Sum256([]byte(strconv.Itoa(line) + ";" + key))
 	return hex.EncodeToString(sum[:16])
 }
@@ -182,31 +182,31 @@ const (
 	answeredOutOfOrder
 )
 
-// readAnswer reads the script's answer to a request.
-func readAnswer(r *ChangeRequest, cmd *redis.Cmd) AcceptResult {
+// decodeAcceptAnswer reads the script's answer to a request.
+func decodeAcceptAnswer(r *ChangeRequest, cmd *redis.Cmd) AcceptResult {
 	v, err := cmd.Slice()
 	if err != nil {
-		return AcceptResult{Err: failure(err, "accept change of tenant %s", r.Tenant)}
+		return AcceptResult{Err: wrapError(err, "accept change of tenant %s", r.Tenant)}
 	}
 	if len(v) != 2 {
-		return AcceptResult{Err: badAnswer(acceptChange, v)}
+		return AcceptResult{Err: newAnswerError(acceptChange, v)}
 	}
 	how, ok1 := v[0].(int64)
 	text, ok2 := v[1].(string)
 	switch {
 	case !ok1 || !ok2 || how < answeredNew || how > answeredOutOfOrder:
-		return AcceptResult{Err: badAnswer(acceptChange, v)}
+		return AcceptResult{Err: newAnswerError(acceptChange, v)}
 	case how == answeredOutOfOrder:
 		return AcceptResult{Err: fmt.Errorf("accept change of tenant %s: %w", r.Tenant, ErrOutOfOrder)}
 	}
-	a, err := decodeAnswer(r.Tenant, text)
+	a, err := decodeAccepted(r.Tenant, text)
 	// without a key of the caller's a repeat is the client library's own, of this very call
 	a.Replayed = err == nil && how == answeredBefore && r.IdempotencyKey != ""
 	return AcceptResult{Accepted: a, Err: err}
 }
 
-// decodeAnswer reads "<sequence>;<apps>".
-func decodeAnswer(id tenant.ID, text string) (Accepted, error) {
+// decodeAccepted reads "<sequence>;<apps>".
+func decodeAccepted(id tenant.ID, text string) (Accepted, error) {
 	first, second, _ := strings.Cut(text, ";")
 	sequence, err1 := strconv.ParseInt(first, 10, 64)
 	apps, err2 := strconv.Atoi(second)
@@ -223,20 +223,20 @@ const bindMargin = 60 * 60 * 1000
 // boundLines is how many lines of a call lie in one HASH: small ones expire one after another.
 const boundLines = 500
 
-// boundKeys are the keys of a piece of a call's lines. The first one is where an older version binds all.
-func (s *Store) boundKeys(key string, piece int) []string {
-	whole := s.keys.Config(keys.ConfigIdempotency) + ":" + hashed(key, 0)
+// bindingKeys are the keys of a piece of a call's lines. The first one is where an older version binds all.
+func (s *Store) bindingKeys(key string, piece int) []string {
+	whole := s.keys.Config(keys.ConfigIdempotency) + ":" + hashIdempotencyKey(key, 0)
 	if piece == 0 {
 		return []string{whole}
 	}
 	return []string{whole + ":" + strconv.Itoa(piece), whole}
 }
 
-// BindKey binds the lines of an idempotent call to the hashes of their bodies for
+// BindIdempotencyKey binds the lines of an idempotent call to the hashes of their bodies for
 // Options.IdempotencyKeep. It returns, in ascending order, the lines that an earlier call bound to
 // another body: those MUST be refused with ErrKeyReused; all others are bound. It comes before
 // Accept; a crash in between loses nothing, as the repeat binds the same and is then accepted.
-func (s *Store) BindKey(ctx context.Context, key string, lines map[int]string) (conflicts []int, err error) {
+func (s *Store) BindIdempotencyKey(ctx context.Context, key string, lines map[int]string) (conflicts []int, err error) {
 	ordered := make([]int, 0, len(lines))
 	for line := range lines {
 		ordered = append(ordered, line)
@@ -254,9 +254,9 @@ func (s *Store) BindKey(ctx context.Context, key string, lines map[int]string) (
 			args = append(args, line, lines[line])
 		}
 		ordered = ordered[n:]
-		bound, err := bindKey.run(ctx, s.rdb, s.boundKeys(key, piece), args...).StringSlice()
+		bound, err := bindKey.run(ctx, s.rdb, s.bindingKeys(key, piece), args...).StringSlice()
 		if err != nil {
-			return nil, failure(err, "bind the idempotency key")
+			return nil, wrapError(err, "bind the idempotency key")
 		}
 		for _, b := range bound {
 			line, err := strconv.Atoi(b)

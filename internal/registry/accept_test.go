@@ -79,9 +79,9 @@ func TestAcceptEffects(t *testing.T) {
 				last = accept(t, s, change(id, c))[0]
 			}
 			v := must[registry.TenantView](t)(s.Tenant(t.Context(), id))
-			if v.Status.State != tc.state || heads(v) != tc.heads || v.Record.Top != last.Sequence || !v.FanoutOwed || !v.Known {
+			if v.Status.State != tc.state || heads(v) != tc.heads || v.Record.Top != last.Sequence || !v.FanoutPending || !v.Known {
 				t.Errorf("%v: state %v, heads %q, top %d, owed %v; want %v, %q, %d, true",
-					tc.changes, v.Status.State, heads(v), v.Record.Top, v.FanoutOwed, tc.state, tc.heads, last.Sequence)
+					tc.changes, v.Status.State, heads(v), v.Record.Top, v.FanoutPending, tc.state, tc.heads, last.Sequence)
 			}
 		}
 	})
@@ -259,7 +259,7 @@ func TestAcceptIsIdempotent(t *testing.T) {
 		}
 		bind := func(key string, lines map[int]string, want ...int) {
 			t.Helper()
-			conflicts, err := s.BindKey(ctx, key, lines)
+			conflicts, err := s.BindIdempotencyKey(ctx, key, lines)
 			noErr(t, "bind", err)
 			same(t, "conflicts of "+key, conflicts, want)
 		}
@@ -298,7 +298,7 @@ func TestIdempotencyExpires(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s fixture) {
 		ctx := t.Context()
-		if _, err := s.BindKey(ctx, "key with spaces {and braces}", map[int]string{1: "h"}); err != nil {
+		if _, err := s.BindIdempotencyKey(ctx, "key with spaces {and braces}", map[int]string{1: "h"}); err != nil {
 			t.Fatal(err)
 		}
 		r := change("Cust1", tenant.Suspend)
@@ -336,14 +336,14 @@ func TestBindKeyOfManyLines(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
-				if conflicts, err := s.BindKey(t.Context(), "k", lines); err != nil || len(conflicts) != 0 {
+				if conflicts, err := s.BindIdempotencyKey(t.Context(), "k", lines); err != nil || len(conflicts) != 0 {
 					t.Errorf("the same lines: %v, %v", conflicts, err)
 				}
 			})
 		}
 		wg.Wait()
 		lines[0], lines[1299] = "x", "x"
-		conflicts, err := s.BindKey(t.Context(), "k", lines)
+		conflicts, err := s.BindIdempotencyKey(t.Context(), "k", lines)
 		noErr(t, "bind", err)
 		same(t, "conflicts", conflicts, []int{0, 1299})
 	})
@@ -357,7 +357,7 @@ func TestLinesBoundByAnotherVersion(t *testing.T) {
 		ctx := t.Context()
 		bind := func(lines map[int]string, want ...int) {
 			t.Helper()
-			conflicts, err := s.BindKey(ctx, "k", lines)
+			conflicts, err := s.BindIdempotencyKey(ctx, "k", lines)
 			noErr(t, "bind", err)
 			same(t, "conflicts", conflicts, want)
 		}
@@ -467,7 +467,7 @@ func TestAcceptWithoutRedis(t *testing.T) {
 	if err == nil || results != nil {
 		t.Errorf("accepted without Redis: %v, %v", results, err)
 	}
-	if _, err := s.BindKey(t.Context(), "k", map[int]string{1: "h"}); err == nil {
+	if _, err := s.BindIdempotencyKey(t.Context(), "k", map[int]string{1: "h"}); err == nil {
 		t.Error("bound without Redis")
 	}
 }
@@ -513,6 +513,6 @@ func TestNamesDoNotCollide(t *testing.T) {
 			same(t, "approvers "+n, must[[]partner.ClientID](t)(s.Approvers(ctx, tenant.ID(n))), []partner.ClientID{partner.ClientID(n)})
 			same(t, "attempts "+n, len(attemptsOf(t, s, partner.ClientID(n), 0, "")), 1)
 		}
-		same(t, "owed", must[int64](t)(s.OwedCount(ctx, 0)), int64(len(names)))
+		same(t, "owed", must[int64](t)(s.CountPendingFanouts(ctx, 0)), int64(len(names)))
 	})
 }

@@ -39,11 +39,11 @@ func (s *Store) ApproversOf(ctx context.Context, ids []tenant.ID) ([][]partner.C
 		for j, i := range at {
 			some[j] = ids[i]
 		}
-		err := s.approvals(ctx, s.rdb, some, func(p redis.Pipeliner, j int, key string) {
+		err := s.pipelineApprovals(ctx, s.rdb, some, func(p redis.Pipeliner, j int, key string) {
 			cmds[j] = p.SScan(ctx, key, cursors[at[j]], "", approversPage)
 		})
 		if err != nil {
-			return nil, failure(err, "read approvals")
+			return nil, wrapError(err, "read approvals")
 		}
 		var more []int
 		for j, i := range at {
@@ -59,7 +59,7 @@ func (s *Store) ApproversOf(ctx context.Context, ids []tenant.ID) ([][]partner.C
 	var err error
 	for i, id := range ids {
 		slices.Sort(members[i])
-		if out[i], err = readApprovers(id, slices.Compact(members[i])); err != nil { // a scan may show one twice
+		if out[i], err = parseSortedApprovers(id, slices.Compact(members[i])); err != nil { // a scan may show one twice
 			return nil, err
 		}
 	}
@@ -69,9 +69,9 @@ func (s *Store) ApproversOf(ctx context.Context, ids []tenant.ID) ([][]partner.C
 // ApproverCounts is how many apps each tenant approved, in the order of ids, pipelined.
 func (s *Store) ApproverCounts(ctx context.Context, ids []tenant.ID) ([]int64, error) {
 	cmds := make([]*redis.IntCmd, len(ids))
-	err := s.approvals(ctx, s.rdb, ids, func(p redis.Pipeliner, i int, key string) { cmds[i] = p.SCard(ctx, key) })
+	err := s.pipelineApprovals(ctx, s.rdb, ids, func(p redis.Pipeliner, i int, key string) { cmds[i] = p.SCard(ctx, key) })
 	if err != nil {
-		return nil, failure(err, "count approvals")
+		return nil, wrapError(err, "count approvals")
 	}
 	out := make([]int64, len(ids))
 	for i, c := range cmds {
@@ -80,7 +80,7 @@ func (s *Store) ApproverCounts(ctx context.Context, ids []tenant.ID) ([]int64, e
 	return out, nil
 }
 
-func readApprovers(id tenant.ID, members []string) ([]partner.ClientID, error) {
+func parseSortedApprovers(id tenant.ID, members []string) ([]partner.ClientID, error) {
 	slices.Sort(members)
 	return parseApprovers(id, members)
 }
@@ -101,18 +101,18 @@ func parseApprovers(id tenant.ID, members []string) (apps []partner.ClientID, er
 
 // AddApprover notes in the tenants' indexes that they approved an app. It may be repeated.
 func (s *Store) AddApprover(ctx context.Context, ids []tenant.ID, app partner.ClientID) error {
-	err := s.approvals(ctx, s.durable, ids, func(p redis.Pipeliner, _ int, key string) { p.SAdd(ctx, key, string(app)) })
-	return failure(err, "add app %s to the approvals", app)
+	err := s.pipelineApprovals(ctx, s.durable, ids, func(p redis.Pipeliner, _ int, key string) { p.SAdd(ctx, key, string(app)) })
+	return wrapError(err, "add app %s to the approvals", app)
 }
 
 // RemoveApprover takes an app out of the tenants' indexes. It may be repeated.
 func (s *Store) RemoveApprover(ctx context.Context, ids []tenant.ID, app partner.ClientID) error {
-	err := s.approvals(ctx, s.durable, ids, func(p redis.Pipeliner, _ int, key string) { p.SRem(ctx, key, string(app)) })
-	return failure(err, "remove app %s from the approvals", app)
+	err := s.pipelineApprovals(ctx, s.durable, ids, func(p redis.Pipeliner, _ int, key string) { p.SRem(ctx, key, string(app)) })
+	return wrapError(err, "remove app %s from the approvals", app)
 }
 
-// approvals pipelines one command per tenant's index.
-func (s *Store) approvals(ctx context.Context, rdb redis.UniversalClient, ids []tenant.ID, do func(p redis.Pipeliner, i int, key string)) error {
+// pipelineApprovals pipelines one command per tenant's index.
+func (s *Store) pipelineApprovals(ctx context.Context, rdb redis.UniversalClient, ids []tenant.ID, do func(p redis.Pipeliner, i int, key string)) error {
 	for start := 0; start < len(ids); start += pipelineMax {
 		end := min(start+pipelineMax, len(ids))
 		_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {

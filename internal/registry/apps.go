@@ -38,11 +38,11 @@ func (s *Store) App(ctx context.Context, id partner.ClientID) (AppRecord, error)
 	v, err := getApp.run(ctx, s.rdb, s.configKeys(keys.ConfigApps, keys.ConfigLives), string(id)).StringSlice()
 	switch {
 	case err != nil:
-		return AppRecord{}, failure(err, "read app %s", id)
+		return AppRecord{}, wrapError(err, "read app %s", id)
 	case len(v) == 0:
 		return AppRecord{}, fmt.Errorf("read app %s: %w", id, ErrNotFound)
 	case len(v) != 2:
-		return AppRecord{}, fmt.Errorf("read app %s: %w", id, badAnswer(getApp, v))
+		return AppRecord{}, fmt.Errorf("read app %s: %w", id, newAnswerError(getApp, v))
 	}
 	return decodeApp(id, v[0], v[1])
 }
@@ -50,7 +50,7 @@ func (s *Store) App(ctx context.Context, id partner.ClientID) (AppRecord, error)
 // Apps reads a page of apps ordered by client id, starting behind after; next is empty on the last page.
 // Apps written or removed between two pages move no other app. limit is 100 when 0, 500 at most.
 func (s *Store) Apps(ctx context.Context, after partner.ClientID, limit int) (recs []AppRecord, next partner.ClientID, err error) {
-	limit = pageSize(limit)
+	limit = clampPageSize(limit)
 	start := "-"
 	if after != "" {
 		start = "(" + string(after)
@@ -60,7 +60,7 @@ func (s *Store) Apps(ctx context.Context, after partner.ClientID, limit int) (re
 		n := min(limit+1-len(flat)/3, appsPage)
 		page, err := listApps.run(ctx, s.rdb, s.configKeys(keys.ConfigApps, keys.ConfigIndex, keys.ConfigLives), start, n).StringSlice()
 		if err != nil {
-			return nil, "", failure(err, "list apps")
+			return nil, "", wrapError(err, "list apps")
 		}
 		if flat = append(flat, page...); len(page) < 3*n {
 			break
@@ -103,17 +103,17 @@ func (s *Store) PutApp(
 			return AppRecord{}, false, err
 		}
 	}
-	part, err := feedPart(app)
+	part, err := encodeFeedPart(app)
 	if err != nil {
 		return AppRecord{}, false, err
 	}
 	for range tokenTries {
-		old, err := s.storedApp(ctx, id)
+		old, err := s.readStoredApp(ctx, id)
 		if err != nil {
 			return AppRecord{}, false, err
 		}
 		if old.readable && actor.Role != serviceRole && len(doc) > partner.MaxStored && len(doc) >= len(old.doc) {
-			return AppRecord{}, false, tooLargeApp(len(doc))
+			return AppRecord{}, false, newTooLargeError(len(doc))
 		}
 		w := appWrite{app: app, old: old, expect: expect, doc: doc, sealed: sealed, part: part, action: action, actor: actor, notes: notes}
 		rec, created, err = s.putApp(ctx, w)
@@ -122,13 +122,13 @@ func (s *Store) PutApp(
 			return rec, created, err
 		}
 	}
-	return AppRecord{}, false, conflict(id, expect, 0)
+	return AppRecord{}, false, newConflictError(id, expect, 0)
 }
 
 // serviceRole is the role of the service itself, whose writes are few and small, and are not to be held up.
 const serviceRole = "service"
 
-func tooLargeApp(n int) error {
+func newTooLargeError(n int) error {
 	return partner.ValidationError{{Detail: fmt.Sprintf(
 		"the app takes %d bytes as it is stored, and may take %d: its URLs, public keys, addresses and names together; a larger one that stands there may be written when it gets smaller",
 		n, partner.MaxStored)}}
@@ -142,14 +142,14 @@ type storedDoc struct {
 	readable bool
 }
 
-// storedApp reads what stands there without taking it apart.
-func (s *Store) storedApp(ctx context.Context, id partner.ClientID) (storedDoc, error) {
+// readStoredApp reads what stands there without taking it apart.
+func (s *Store) readStoredApp(ctx context.Context, id partner.ClientID) (storedDoc, error) {
 	stored, err := s.rdb.HGet(ctx, s.keys.Config(keys.ConfigApps), string(id)).Result()
-	if absent(err) {
+	if isRedisNil(err) {
 		return storedDoc{readable: true}, nil
 	}
 	if err != nil {
-		return storedDoc{}, failure(err, "read app %s", id)
+		return storedDoc{}, wrapError(err, "read app %s", id)
 	}
 	rev, doc, _ := strings.Cut(stored, ";")
 	n, err := strconv.ParseInt(rev, 10, 64)
@@ -175,40 +175,40 @@ func (s *Store) putApp(ctx context.Context, w appWrite) (rec AppRecord, created 
 	if w.old.readable && expect == AnyRevision {
 		expect = w.old.revision
 	}
-	before, after := appDifference(w.old.doc, w.doc)
+	before, after := diffAppDocuments(w.old.doc, w.doc)
 	args := []any{
 		string(id), expect, w.doc, w.sealed, s.opts.AuditKeep, w.actor.Name, w.actor.Role, w.actor.RequestID, w.action, w.part, feedRemovalsKeep,
 		w.app.Endpoints[partner.StateChange].SettingsDigest(w.app.Paused), before, after,
 	}
 	for _, n := range w.notes {
-		args = append(args, n.Action, auditDocument(n.Before), auditDocument(n.After))
+		args = append(args, n.Action, shortenAuditDocument(n.Before), shortenAuditDocument(n.After))
 	}
 	ks := s.appKeys()
-	if partners := s.partnersAudit(w.actor.Role); partners != nil {
+	if partners := s.partnerAuditKeys(w.actor.Role); partners != nil {
 		ks[slices.Index(ks, s.keys.Config(keys.ConfigAudit))] = partners[0]
 		ks = append(ks, partners[1:]...)
 	}
 	v, err := putApp.run(ctx, s.durable, ks, args...).Slice()
 	switch {
 	case err != nil:
-		return AppRecord{}, false, failure(err, "write app %s", id)
+		return AppRecord{}, false, wrapError(err, "write app %s", id)
 	case len(v) == 4 && v[0] == int64(1):
-		return writtenApp(w.app, v)
+		return decodeWrittenApp(w.app, v)
 	case len(v) == 2:
 		current, _ := v[1].(int64)
-		return AppRecord{}, false, conflict(id, expect, current)
+		return AppRecord{}, false, newConflictError(id, expect, current)
 	default:
-		return AppRecord{}, false, fmt.Errorf("write app %s: %w", id, badAnswer(putApp, v))
+		return AppRecord{}, false, fmt.Errorf("write app %s: %w", id, newAnswerError(putApp, v))
 	}
 }
 
-// writtenApp reads {1, revision, existed, life}.
-func writtenApp(app partner.App, v []any) (rec AppRecord, created bool, err error) {
+// decodeWrittenApp reads {1, revision, existed, life}.
+func decodeWrittenApp(app partner.App, v []any) (rec AppRecord, created bool, err error) {
 	revision, ok1 := v[1].(int64)
 	existed, ok2 := v[2].(int64)
 	life, ok3 := v[3].(string)
 	if !ok1 || !ok2 || !ok3 {
-		return AppRecord{}, false, fmt.Errorf("write app %s: %w", app.ClientID, badAnswer(putApp, v))
+		return AppRecord{}, false, fmt.Errorf("write app %s: %w", app.ClientID, newAnswerError(putApp, v))
 	}
 	rec = AppRecord{App: app, Revision: revision}
 	rec.Birth, rec.EndpointRevision = decodeLife(life, rec)
@@ -220,26 +220,26 @@ func writtenApp(app partner.App, v []any) (rec AppRecord, created bool, err erro
 // Errors: ErrNotFound, ErrConflict.
 func (s *Store) DeleteApp(ctx context.Context, id partner.ClientID, expect int64, actor Actor) (int64, error) {
 	ks := append(s.appKeys(), s.configKeys(keys.ConfigTokens, keys.ConfigTokenLast)...)
-	ks = append(ks, s.auditOf(id))
+	ks = append(ks, s.partnerAuditListKey(id))
 	for range tokenTries {
-		look, err := s.lookAtTokens(ctx, partnerRole(id))
+		look, err := s.scanTokens(ctx, partnerRole(id))
 		if err != nil {
 			return 0, fmt.Errorf("delete app %s: %w", id, err)
 		}
-		tokens := look.live()
+		tokens := look.unrevokedIDs()
 		if len(tokens) > revokeMax {
-			if err := s.expectApp(ctx, id, expect); err != nil {
+			if err := s.checkRevision(ctx, id, expect); err != nil {
 				return 0, fmt.Errorf("delete: %w", err)
 			}
-			if tokens, err = s.revokeBeyond(ctx, tokens, actor); err != nil {
+			if tokens, err = s.revokeExcessTokens(ctx, tokens, actor); err != nil {
 				return 0, fmt.Errorf("delete app %s: %w", id, err)
 			}
 		}
-		old, err := s.storedApp(ctx, id)
+		old, err := s.readStoredApp(ctx, id)
 		if err != nil {
 			return 0, fmt.Errorf("delete app %s: %w", id, err)
 		}
-		before, _ := appDifference(old.doc, "")
+		before, _ := diffAppDocuments(old.doc, "")
 		args := []any{
 			string(id), expect, removalsKeep, s.opts.AuditKeep, actor.Name, actor.Role, actor.RequestID, feedRemovalsKeep, look.last,
 			old.revision, before,
@@ -250,33 +250,33 @@ func (s *Store) DeleteApp(ctx context.Context, id partner.ClientID, expect int64
 		n, err := deleteApp.run(ctx, s.durable, ks, args...).Int64Slice()
 		switch {
 		case err != nil:
-			return 0, failure(err, "delete app %s", id)
+			return 0, wrapError(err, "delete app %s", id)
 		case len(n) == 2 && n[0] == 0:
-			return 0, conflict(id, expect, n[1])
+			return 0, newConflictError(id, expect, n[1])
 		case len(n) == 2:
 			return n[1], nil
 		case len(n) == 1 && n[0] == 2:
 			return 0, fmt.Errorf("delete app %s: %w", id, ErrNotFound)
 		case len(n) != 1:
-			return 0, fmt.Errorf("delete app %s: %w", id, badAnswer(deleteApp, n))
+			return 0, fmt.Errorf("delete app %s: %w", id, newAnswerError(deleteApp, n))
 		}
 	}
 	return 0, fmt.Errorf("delete app %s: others write it, or add tokens of its partner: %w", id, ErrConflict)
 }
 
-// expectApp is an error unless an app's revision is the expected one, for what a deletion does before it.
-func (s *Store) expectApp(ctx context.Context, id partner.ClientID, expect int64) error {
+// checkRevision is an error unless an app's revision is the expected one, for what a deletion does before it.
+func (s *Store) checkRevision(ctx context.Context, id partner.ClientID, expect int64) error {
 	rec, err := s.App(ctx, id)
 	if expect == AnyRevision && errors.Is(err, ErrUnreadable) {
 		return nil
 	}
 	if err == nil && expect != AnyRevision && rec.Revision != expect {
-		err = conflict(id, expect, rec.Revision)
+		err = newConflictError(id, expect, rec.Revision)
 	}
 	return err
 }
 
-func conflict(id partner.ClientID, expected, current int64) error {
+func newConflictError(id partner.ClientID, expected, current int64) error {
 	return fmt.Errorf("app %s is at revision %d, not %d: %w: read it again", id, current, expected, ErrConflict)
 }
 
@@ -284,7 +284,7 @@ func conflict(id partner.ClientID, expected, current int64) error {
 func (s *Store) Secrets(ctx context.Context, id partner.ClientID) (WebhookSecrets, error) {
 	sealed, err := s.rdb.HGet(ctx, s.keys.Config(keys.ConfigSecrets), string(id)).Result()
 	if err != nil {
-		return WebhookSecrets{}, failure(err, "read secrets of app %s", id)
+		return WebhookSecrets{}, wrapError(err, "read secrets of app %s", id)
 	}
 	return s.openSecrets(id, sealed)
 }
@@ -292,7 +292,7 @@ func (s *Store) Secrets(ctx context.Context, id partner.ClientID) (WebhookSecret
 // Revision is that of the newest write to any app, 0 before the first.
 func (s *Store) Revision(ctx context.Context) (int64, error) {
 	n, err := s.rdb.Get(ctx, s.keys.Config(keys.ConfigRevision)).Int64()
-	err = failure(err, "read the settings' revision")
+	err = wrapError(err, "read the settings' revision")
 	if errors.Is(err, ErrNotFound) {
 		return 0, nil
 	}
@@ -303,7 +303,7 @@ func (s *Store) Revision(ctx context.Context) (int64, error) {
 // revisions, and the revision that the answer stands for. From 0 it reads all apps. Errors:
 // ErrTooOld, ErrUnreadable.
 func (s *Store) ChangedSince(ctx context.Context, rev int64) (changed []AppRecord, removed []partner.ClientID, newest int64, err error) {
-	d, err := s.delta(ctx, rev, rev)
+	d, err := s.readDelta(ctx, rev, rev)
 	if err != nil {
 		return nil, nil, 0, err
 	}

@@ -24,22 +24,22 @@ type appSet struct {
 	sorted []*Entry
 }
 
-func shardOf(id partner.ClientID) int {
+func shardIndex(id partner.ClientID) int {
 	return int(maphash.String(appSeed, string(id)) % appShards)
 }
 
-func (s *appSet) find(id partner.ClientID) (*Entry, bool) {
-	e, ok := s.shards[shardOf(id)][id]
+func (s *appSet) findEntry(id partner.ClientID) (*Entry, bool) {
+	e, ok := s.shards[shardIndex(id)][id]
 	return e, ok
 }
 
-// with returns the set without the removed apps, and with entries in the place of what it has of their apps.
+// withChanges returns the set without the removed apps, and with entries in the place of what it has of their apps.
 // No app may be in both, or in entries twice.
-func (s *appSet) with(entries []*Entry, removed []partner.ClientID) *appSet {
+func (s *appSet) withChanges(entries []*Entry, removed []partner.ClientID) *appSet {
 	next := &appSet{shards: s.shards}
 	copied := [appShards]bool{}
 	own := func(id partner.ClientID) map[partner.ClientID]*Entry {
-		n := shardOf(id)
+		n := shardIndex(id)
 		if !copied[n] {
 			copied[n] = true
 			m := make(map[partner.ClientID]*Entry, len(s.shards[n])+1)
@@ -48,34 +48,34 @@ func (s *appSet) with(entries []*Entry, removed []partner.ClientID) *appSet {
 		}
 		return next.shards[n]
 	}
-	edits := make([]edit, 0, len(entries)+len(removed))
+	edits := make([]listEdit, 0, len(entries)+len(removed))
 	for _, id := range removed {
-		if _, ok := s.find(id); ok {
+		if _, ok := s.findEntry(id); ok {
 			delete(own(id), id)
-			edits = append(edits, edit{id: id})
+			edits = append(edits, listEdit{id: id})
 		}
 	}
 	for _, e := range entries {
 		id := e.Rec.App.ClientID
 		own(id)[id] = e
-		edits = append(edits, edit{id: id, entry: e})
+		edits = append(edits, listEdit{id: id, entry: e})
 	}
-	next.sorted = merged(s.sorted, edits)
+	next.sorted = mergeEdits(s.sorted, edits)
 	return next
 }
 
-// edit puts an entry into a sorted list, or takes an app out of it where entry is nil.
-type edit struct {
+// listEdit puts an entry into a sorted list, or takes an app out of it where entry is nil.
+type listEdit struct {
 	id    partner.ClientID
 	entry *Entry
 }
 
-// merged applies edits of distinct apps to a sorted list, which it leaves as it is.
-func merged(sorted []*Entry, edits []edit) []*Entry {
+// mergeEdits applies edits of distinct apps to a sorted list, which it leaves as it is.
+func mergeEdits(sorted []*Entry, edits []listEdit) []*Entry {
 	if len(edits) == 0 {
 		return sorted
 	}
-	slices.SortFunc(edits, func(a, b edit) int { return compareIDs(a.id, b.id) })
+	slices.SortFunc(edits, func(a, b listEdit) int { return compareIDs(a.id, b.id) })
 	out := make([]*Entry, 0, len(sorted)+len(edits))
 	for _, d := range edits {
 		n, found := slices.BinarySearchFunc(sorted, d.id, func(e *Entry, id partner.ClientID) int {

@@ -32,7 +32,7 @@ func TestAppSet(t *testing.T) {
 			e := entryOf(id, int64(round))
 			entries, model[id] = append(entries, e), e
 		}
-		next := set.with(entries, removed)
+		next := set.withChanges(entries, removed)
 		if !slices.Equal(set.sorted, before) {
 			t.Fatal("the older set was changed")
 		}
@@ -44,7 +44,7 @@ func TestAppSet(t *testing.T) {
 		}
 		for n := range 60 {
 			id := partner.ClientID(fmt.Sprintf("app%d", n))
-			if e, ok := set.find(id); ok != (model[id] != nil) || e != model[id] {
+			if e, ok := set.findEntry(id); ok != (model[id] != nil) || e != model[id] {
 				t.Fatalf("round %d: %s is %v, %v", round, id, e, ok)
 			}
 		}
@@ -61,20 +61,20 @@ func BenchmarkAppSet(b *testing.B) {
 	for i := range all {
 		all[i] = entryOf(partner.ClientID(fmt.Sprintf("0123456789abcdef0123456789%06d", i)), 1)
 	}
-	set := (&appSet{}).with(all, nil)
+	set := (&appSet{}).withChanges(all, nil)
 	b.Run("OneOf10000", func(b *testing.B) {
 		b.ReportAllocs()
 		n := 0
 		for b.Loop() {
 			n++
-			set = set.with([]*Entry{entryOf(all[n%len(all)].Rec.App.ClientID, int64(n))}, nil)
+			set = set.withChanges([]*Entry{entryOf(all[n%len(all)].Rec.App.ClientID, int64(n))}, nil)
 		}
 	})
 	b.Run("Find", func(b *testing.B) {
 		n := 0
 		for b.Loop() {
 			n++
-			if _, ok := set.find(all[n%len(all)].Rec.App.ClientID); !ok {
+			if _, ok := set.findEntry(all[n%len(all)].Rec.App.ClientID); !ok {
 				b.Fatal("missing")
 			}
 		}

@@ -39,28 +39,28 @@ var (
 	auditNext    = newScript("audit_next")
 )
 
-func (s *Store) auditKey(changes bool) string {
+func (s *Store) auditStreamKey(changes bool) string {
 	if changes {
 		return s.keys.Config(keys.ConfigAuditChanges)
 	}
 	return s.keys.Config(keys.ConfigAudit)
 }
 
-// partnersAudit names the stream of a partner's writes, the list of its entries there and the count of all
+// partnerAuditKeys names the stream of a partner's writes, the list of its entries there and the count of all
 // of them; nil for any other role.
-func (s *Store) partnersAudit(role string) []string {
+func (s *Store) partnerAuditKeys(role string) []string {
 	app, ok := strings.CutPrefix(role, partnerRole(""))
 	if !ok {
 		return nil
 	}
-	return []string{s.keys.Config(keys.ConfigAuditPartners), s.auditOf(partner.ClientID(app)), s.keys.Config(keys.ConfigAuditCount)}
+	return []string{s.keys.Config(keys.ConfigAuditPartners), s.partnerAuditListKey(partner.ClientID(app)), s.keys.Config(keys.ConfigAuditCount)}
 }
 
-func (s *Store) auditOf(app partner.ClientID) string {
+func (s *Store) partnerAuditListKey(app partner.ClientID) string {
 	return s.keys.Config(keys.ConfigAuditOf) + ":" + string(app)
 }
 
-func (q AuditQuery) matches(e AuditEntry) bool {
+func (q AuditQuery) matchesEntry(e AuditEntry) bool {
 	if q.Subject != "" && e.Subject != q.Subject {
 		return false
 	}
@@ -81,24 +81,24 @@ const (
 	auditPageBytes = 256 << 10
 )
 
-// Audit appends entries in their order. Their ID and time are given by Redis, which keeps about
+// AppendAudit appends entries in their order. Their ID and time are given by Redis, which keeps about
 // Options.AuditKeep of them, as many of state changes, and as many of partners, of one of them 500. Before and After MUST hold no secret; they are
 // shortened to what an entry may take, and the queries of URLs hidden.
-func (s *Store) Audit(ctx context.Context, entries ...AuditEntry) error {
+func (s *Store) AppendAudit(ctx context.Context, entries ...AuditEntry) error {
 	if len(entries) == 0 {
 		return nil
 	}
 	var others []AuditEntry
 	for _, e := range entries {
-		e = e.bounded()
-		partners := s.partnersAudit(e.Role)
+		e = e.redactedCopy()
+		partners := s.partnerAuditKeys(e.Role)
 		if partners == nil {
 			others = append(others, e)
 			continue
 		}
 		err := auditPartner.run(ctx, s.rdb, partners, s.opts.AuditKeep, e.Actor, e.Role, e.RequestID, e.Action, e.Subject, e.Before, e.After).Err()
 		if err != nil {
-			return failure(err, "append to the audit")
+			return wrapError(err, "append to the audit")
 		}
 	}
 	if len(others) == 0 {
@@ -107,7 +107,7 @@ func (s *Store) Audit(ctx context.Context, entries ...AuditEntry) error {
 	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, e := range others {
 			p.XAdd(ctx, &redis.XAddArgs{
-				Stream: s.auditKey(e.Action == ActionChange), MaxLen: int64(s.opts.AuditKeep), Approx: true,
+				Stream: s.auditStreamKey(e.Action == ActionChange), MaxLen: int64(s.opts.AuditKeep), Approx: true,
 				Values: []string{
 					"v", strconv.Itoa(format), "actor", e.Actor, "role", e.Role, "request", e.RequestID,
 					"action", e.Action, "subject", e.Subject, "before", e.Before, "after", e.After,
@@ -116,22 +116,22 @@ func (s *Store) Audit(ctx context.Context, entries ...AuditEntry) error {
 		}
 		return nil
 	})
-	return failure(err, "append to the audit")
+	return wrapError(err, "append to the audit")
 }
 
 // AuditEntries lists entries, newest first, those of partners among the others. next is the cursor of
 // the next page, empty when there is none; a page may hold fewer entries than asked for, even none, and
 // still have a next one: it ends by bytes, too. Errors: ErrUnreadable.
 func (s *Store) AuditEntries(ctx context.Context, q AuditQuery) (entries []AuditEntry, next string, err error) {
-	limit, bytes := pageSize(q.Limit), 0
+	limit, bytes := clampPageSize(q.Limit), 0
 	next = q.After
-	for scan := (auditLook{}); scan.looked < auditScan && scan.bytes < auditScanBytes; {
-		page, err := s.auditLook(ctx, q, next, limit-len(entries))
+	for scan := (auditChunk{}); scan.looked < auditScan && scan.bytes < auditScanBytes; {
+		page, err := s.readAuditChunk(ctx, q, next, limit-len(entries))
 		if err != nil {
 			return nil, "", err
 		}
 		for _, e := range page.entries {
-			if q.matches(e) {
+			if q.matchesEntry(e) {
 				entries = append(entries, e)
 				bytes += len(e.Before) + len(e.After)
 			}
@@ -147,18 +147,18 @@ func (s *Store) AuditEntries(ctx context.Context, q AuditQuery) (entries []Audit
 	return entries, next, nil
 }
 
-// auditLook is what one script saw.
-type auditLook struct {
+// auditChunk is what one script saw.
+type auditChunk struct {
 	entries       []AuditEntry
 	at            string
 	looked, bytes int
 	more          bool
 }
 
-// auditLook looks at entries behind a cursor. The cursor of an entry of partners ends in p, as its ID does: it comes
+// readAuditChunk looks at entries behind a cursor. The cursor of an entry of partners ends in p, as its ID does: it comes
 // behind one of the others with the same stamp.
-func (s *Store) auditLook(ctx context.Context, q AuditQuery, after string, want int) (auditLook, error) {
-	ks, from := []string{s.auditKey(q.Changes)}, []any{"+", "+"}
+func (s *Store) readAuditChunk(ctx context.Context, q AuditQuery, after string, want int) (auditChunk, error) {
+	ks, from := []string{s.auditStreamKey(q.Changes)}, []any{"+", "+"}
 	if !q.Changes {
 		ks = append(ks, s.keys.Config(keys.ConfigAuditPartners))
 	}
@@ -170,41 +170,41 @@ func (s *Store) auditLook(ctx context.Context, q AuditQuery, after string, want 
 	}
 	v, err := auditPage.run(ctx, s.rdb, ks, append(from, q.Subject, want, maxPage, auditPageBytes)...).Slice()
 	if err != nil {
-		return auditLook{}, failure(err, "read the audit")
+		return auditChunk{}, wrapError(err, "read the audit")
 	}
-	bad := fmt.Errorf("read the audit: %w", badAnswer(auditPage, v))
+	bad := fmt.Errorf("read the audit: %w", newAnswerError(auditPage, v))
 	if len(v) < 5 {
-		return auditLook{}, bad
+		return auditChunk{}, bad
 	}
 	number := func(i int) int {
 		n, _ := v[i].(int64)
 		return int(n)
 	}
-	look := auditLook{more: number(0) == 1, looked: number(3), bytes: number(4)}
+	look := auditChunk{more: number(0) == 1, looked: number(3), bytes: number(4)}
 	at, _ := v[2].(string)
-	look.at = auditID(number(1), at)
+	look.at = formatAuditID(number(1), at)
 	for _, one := range v[5:] {
 		e, ok := one.([]any)
 		if !ok || len(e) != 3 {
-			return auditLook{}, bad
+			return auditChunk{}, bad
 		}
 		stream, ok1 := e[0].(int64)
-		m, ok2 := messageOf(e[1:])
+		m, ok2 := decodeStreamMessage(e[1:])
 		if !ok1 || !ok2 {
-			return auditLook{}, bad
+			return auditChunk{}, bad
 		}
-		entry, err := decodeAudit(m)
+		entry, err := decodeAuditEntry(m)
 		if err != nil {
-			return auditLook{}, err
+			return auditChunk{}, err
 		}
-		entry.ID = auditID(int(stream), m.ID)
+		entry.ID = formatAuditID(int(stream), m.ID)
 		look.entries = append(look.entries, entry)
 	}
 	return look, nil
 }
 
-// messageOf reads an entry of a stream as a script returns it: {id, {field, value...}}.
-func messageOf(v any) (m redis.XMessage, ok bool) {
+// decodeStreamMessage reads an entry of a stream as a script returns it: {id, {field, value...}}.
+func decodeStreamMessage(v any) (m redis.XMessage, ok bool) {
 	pair, _ := v.([]any)
 	if len(pair) != 2 {
 		return m, false
@@ -223,14 +223,14 @@ func messageOf(v any) (m redis.XMessage, ok bool) {
 // partnersMark ends the ID of an entry of the partners' stream: entries of two streams may have one stamp.
 const partnersMark = "p"
 
-func auditID(stream int, id string) string {
+func formatAuditID(stream int, id string) string {
 	if stream == 2 {
 		return id + partnersMark
 	}
 	return id
 }
 
-func decodeAudit(m redis.XMessage) (AuditEntry, error) {
+func decodeAuditEntry(m redis.XMessage) (AuditEntry, error) {
 	text := func(field string) string {
 		v, _ := m.Values[field].(string)
 		return v
@@ -244,5 +244,5 @@ func decodeAudit(m redis.XMessage) (AuditEntry, error) {
 		ID: m.ID, At: time.UnixMilli(ms).UTC(), Actor: text("actor"), Role: text("role"), RequestID: text("request"),
 		Action: text("action"), Subject: text("subject"), Before: text("before"), After: text("after"),
 	}
-	return e.bounded(), nil // what older versions stored is as long and as open as it was written
+	return e.redactedCopy(), nil // what older versions stored is as long and as open as it was written
 }

@@ -20,8 +20,8 @@ type AuditPlace struct {
 	Count int64
 }
 
-// AuditNext is what comes after a place.
-type AuditNext struct {
+// NextAuditEntries is what comes after a place.
+type NextAuditEntries struct {
 	// Entries are in the order of their time.
 	Entries []AuditEntry
 	// Numbers are those of partners' entries, by their place in Entries; 0 for others.
@@ -35,35 +35,35 @@ type AuditNext struct {
 // auditNextMost is how many entries of each stream one read takes: those of older versions may be long.
 const auditNextMost = 16
 
-// AuditNext reads the entries that come after a place. Errors: ErrUnreadable.
-func (s *Store) AuditNext(ctx context.Context, p AuditPlace) (AuditNext, error) {
+// ReadNextAudit reads the entries that come after a place. Errors: ErrUnreadable.
+func (s *Store) ReadNextAudit(ctx context.Context, p AuditPlace) (NextAuditEntries, error) {
 	ks := s.configKeys(keys.ConfigAudit, keys.ConfigAuditPartners)
-	v, err := auditNext.run(ctx, s.rdb, ks, orStart(p.Staff), orStart(p.Partners), auditNextMost).Slice()
+	v, err := auditNext.run(ctx, s.rdb, ks, startIfEmpty(p.Staff), startIfEmpty(p.Partners), auditNextMost).Slice()
 	if err != nil {
-		return AuditNext{}, failure(err, "read the audit's next entries")
+		return NextAuditEntries{}, wrapError(err, "read the audit's next entries")
 	}
 	if len(v) != 3 {
-		return AuditNext{}, fmt.Errorf("read the audit's next entries: %w", badAnswer(auditNext, v))
+		return NextAuditEntries{}, fmt.Errorf("read the audit's next entries: %w", newAnswerError(auditNext, v))
 	}
-	var out AuditNext
+	var out NextAuditEntries
 	out.OldestStaff, _ = v[0].(string)
-	staff, err1 := messagesOf(v[1])
-	partners, err2 := messagesOf(v[2])
+	staff, err1 := decodeStreamMessages(v[1])
+	partners, err2 := decodeStreamMessages(v[2])
 	if err := errors.Join(err1, err2); err != nil {
-		return AuditNext{}, err
+		return NextAuditEntries{}, err
 	}
 	// Where one stream was read in part, what the other has beyond waits: entries are written out by their time.
 	for len(staff)+len(partners) > 0 {
-		ofPartner := len(staff) == 0 || len(partners) > 0 && AuditBefore(partners[0].ID, staff[0].ID)
+		ofPartner := len(staff) == 0 || len(partners) > 0 && IsAuditIDBefore(partners[0].ID, staff[0].ID)
 		from, full := &staff, len(staff) == 1
 		if ofPartner {
 			from, full = &partners, len(partners) == 1
 		}
 		m := (*from)[0]
 		*from = (*from)[1:]
-		e, err := decodeAudit(m)
+		e, err := decodeAuditEntry(m)
 		if err != nil {
-			return AuditNext{}, err
+			return NextAuditEntries{}, err
 		}
 		number := int64(0)
 		if ofPartner {
@@ -84,20 +84,20 @@ func (s *Store) AuditNext(ctx context.Context, p AuditPlace) (AuditNext, error) 
 	return out, nil
 }
 
-func orStart(id string) string {
+func startIfEmpty(id string) string {
 	if id == "" {
 		return "0-0"
 	}
 	return id
 }
 
-func messagesOf(v any) ([]redis.XMessage, error) {
+func decodeStreamMessages(v any) ([]redis.XMessage, error) {
 	list, _ := v.([]any)
 	out := make([]redis.XMessage, 0, len(list))
 	for _, one := range list {
-		m, ok := messageOf(one)
+		m, ok := decodeStreamMessage(one)
 		if !ok {
-			return nil, fmt.Errorf("read the audit's next entries: %w", badAnswer(auditNext, v))
+			return nil, fmt.Errorf("read the audit's next entries: %w", newAnswerError(auditNext, v))
 		}
 		out = append(out, m)
 	}
@@ -114,17 +114,17 @@ func (p AuditPlace) After(id string, number int64) AuditPlace {
 	return p
 }
 
-// AuditOfPartner reports whether an entry's ID is one of the partners' stream.
-func AuditOfPartner(id string) bool { return strings.HasSuffix(id, partnersMark) }
+// IsPartnerAuditID reports whether an entry's ID is one of the partners' stream.
+func IsPartnerAuditID(id string) bool { return strings.HasSuffix(id, partnersMark) }
 
-// AuditBefore reports whether an entry is older than another, by their IDs.
-func AuditBefore(a, b string) bool {
-	ms, seq := auditStamp(a)
-	otherMS, otherSeq := auditStamp(b)
+// IsAuditIDBefore reports whether an entry is older than another, by their IDs.
+func IsAuditIDBefore(a, b string) bool {
+	ms, seq := parseAuditStamp(a)
+	otherMS, otherSeq := parseAuditStamp(b)
 	return ms < otherMS || ms == otherMS && seq < otherSeq
 }
 
-func auditStamp(id string) (ms, seq int64) {
+func parseAuditStamp(id string) (ms, seq int64) {
 	first, second, _ := strings.Cut(strings.TrimSuffix(id, partnersMark), "-")
 	ms, _ = strconv.ParseInt(first, 10, 64)
 	seq, _ = strconv.ParseInt(second, 10, 64)
@@ -134,8 +134,8 @@ func auditStamp(id string) (ms, seq int64) {
 // LoopCursor is where a loop goes on, without taking its lease; empty where it never ran.
 func (s *Store) LoopCursor(ctx context.Context, name string) (string, error) {
 	cursor, err := s.rdb.HGet(ctx, s.keys.Config(keys.ConfigLoops)+":"+name, "cursor").Result()
-	if absent(err) {
+	if isRedisNil(err) {
 		return "", nil
 	}
-	return cursor, failure(err, "read the place of the loop %s", name)
+	return cursor, wrapError(err, "read the place of the loop %s", name)
 }

@@ -70,7 +70,7 @@ func TestAuditPagesAndFilters(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s fixture) {
 		ctx := t.Context()
-		noErr(t, "append nothing", s.Audit(ctx))
+		noErr(t, "append nothing", s.AppendAudit(ctx))
 		var entries []registry.AuditEntry
 		for i := range 1203 {
 			e := registry.AuditEntry{Actor: "kim", Role: "admin", Action: "tenant.put_status", Subject: fmt.Sprint("Cust", i), After: "{}"}
@@ -82,7 +82,7 @@ func TestAuditPagesAndFilters(t *testing.T) {
 			}
 			entries = append(entries, e)
 		}
-		noErr(t, "append", s.Audit(ctx, entries...))
+		noErr(t, "append", s.AppendAudit(ctx, entries...))
 
 		read := func(q registry.AuditQuery) (subjects []string) {
 			t.Helper()
@@ -120,7 +120,7 @@ func TestAuditScanIsBounded(t *testing.T) {
 		entries[i] = registry.AuditEntry{Subject: "other"}
 	}
 	entries[0].Subject = "app1"
-	noErr(t, "append", s.Audit(t.Context(), entries...))
+	noErr(t, "append", s.AppendAudit(t.Context(), entries...))
 	got, next, err := s.AuditEntries(t.Context(), registry.AuditQuery{Subject: "app1"})
 	if err != nil || len(got) != 0 || next == "" {
 		t.Fatalf("first scan: %v, %q, %v, want nothing and a cursor", got, next, err)
@@ -136,7 +136,7 @@ func TestAuditIsCapped(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {
 		s := newFixture(t, rdb, registry.Options{AuditKeep: 100})
 		for range 10 {
-			noErr(t, "append", s.Audit(t.Context(), make([]registry.AuditEntry, 50)...))
+			noErr(t, "append", s.AppendAudit(t.Context(), make([]registry.AuditEntry, 50)...))
 		}
 		for range 100 {
 			put(t, s, testApp("app1"))
@@ -159,7 +159,7 @@ func TestUnreadableAudit(t *testing.T) {
 		s.rdb.Set(t.Context(), stream, "x", 0)
 		_, _, err = s.AuditEntries(t.Context(), registry.AuditQuery{})
 		wantErr(t, "a key of another type", err, registry.ErrUnreadable)
-		wantErr(t, "append to a key of another type", s.Audit(t.Context(), registry.AuditEntry{}), registry.ErrUnreadable)
+		wantErr(t, "append to a key of another type", s.AppendAudit(t.Context(), registry.AuditEntry{}), registry.ErrUnreadable)
 	})
 }
 
@@ -168,7 +168,7 @@ func TestAuditOfChanges(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s fixture) {
 		ctx := t.Context()
-		noErr(t, "audit", s.Audit(ctx,
+		noErr(t, "audit", s.AppendAudit(ctx,
 			registry.AuditEntry{Actor: "kim", Action: "app.put", Subject: "Cust1"},
 			registry.AuditEntry{Actor: "platform", Action: registry.ActionChange, Subject: "Cust1", After: `{"id":"chg_Cust1_5"}`},
 			registry.AuditEntry{Actor: "platform", Action: registry.ActionChange, Subject: "Cust2"},

@@ -93,7 +93,7 @@ func BenchmarkMailScripts(b *testing.B) {
 		}
 		rdb.ZAdd(b.Context(), incidentKeys.App("app1", keys.AppSettled), settled...)
 		for place := (registry.OutboxPlace{App: "app1"}); b.Loop(); {
-			pages, errs := s.LookIntoOutboxes(b.Context(), []registry.OutboxPlace{place})
+			pages, errs := s.ReadOutboxPages(b.Context(), []registry.OutboxPlace{place})
 			if errs[0] != nil {
 				b.Fatal(errs[0])
 			}
@@ -101,14 +101,14 @@ func BenchmarkMailScripts(b *testing.B) {
 		}
 	})
 	b.Run("tray_settle", func(b *testing.B) {
-		s := registry.NewTrayStore(rdb, keys.New("test"))
+		s := registry.NewMailQueueStore(rdb, keys.New("test"))
 		fillTray(b, rdb, 1000, remembered)
 		leave := make([]string, 200)
 		for i := range leave {
 			leave[i] = trayLetter(i).ID()
 		}
 		for b.Loop() {
-			if _, _, err := s.SettleTray(b.Context(), trayOwner, "x", registry.TraySettlement{Leave: leave}); err != nil {
+			if _, _, err := s.SettleMailQueue(b.Context(), trayOwner, "x", registry.MailQueueSettlement{Leave: leave}); err != nil {
 				b.Fatal(err)
 			}
 		}

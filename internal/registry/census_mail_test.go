@@ -21,10 +21,10 @@ func mailWork(c *census) []redistest.Work {
 	ctx, work := c.Context(), redistest.NewWork
 	ignore := func(_ any, err error) { c.check(err) }
 	incidents := registry.NewIncidentStore(c.rdb, c.keys, time.Hour)
-	trays := registry.NewTrayStore(c.rdb, c.keys)
+	trays := registry.NewMailQueueStore(c.rdb, c.keys)
 	probes := registry.NewProbeStore(c.rdb, c.keys)
 	tray := c.keys.Recipient(trayOwner, keys.RecipientMailQueue)
-	var claimed registry.TrayClaim
+	var claimed registry.MailQueueClaim
 	var mail string
 	var probed registry.ProbeClaim
 	people := make([]string, 20)
@@ -35,7 +35,7 @@ func mailWork(c *census) []redistest.Work {
 		c.check(c.rdb.Del(ctx, c.keys.App(incidentApp, keys.AppIncidents), c.keys.App(incidentApp, keys.AppOutbox)).Err())
 		step, err := incidents.Transition(ctx, incidentApp, partner.StateChange, deciding(blocked, began, people...))
 		c.check(err)
-		return step.Letters[0].ID()
+		return step.Mails[0].ID()
 	}
 	fill := func(n int) {
 		if c.rdb.HGet(ctx, tray, "count").Val() == strconv.Itoa(n) {
@@ -54,7 +54,7 @@ func mailWork(c *census) []redistest.Work {
 			fill(n)
 			c.check(c.rdb.HSet(ctx, tray, "due", "1", "lease", "0").Err())
 			var err error
-			claimed, err = trays.ClaimTray(ctx, trayOwner, time.Minute)
+			claimed, err = trays.ClaimMailQueue(ctx, trayOwner, time.Minute)
 			c.check(err)
 		}
 	}
@@ -67,43 +67,43 @@ func mailWork(c *census) []redistest.Work {
 		work("incident_commit", nil, "opens, 20 letters, 1,000 ended", func() {
 			c.zset(c.keys.App(incidentApp, keys.AppHistory), 1000, float64(time.Now().UnixMilli()))
 		}, func() { open() }),
-		work("trouble", nil, "ten incidents", once(func() { open() }), func() { _, errs := incidents.Troubled(ctx, []partner.ClientID{incidentApp}); c.check(errs[0]) }),
+		work("trouble", nil, "ten incidents", once(func() { open() }), func() { _, errs := incidents.ReadOpenIncidents(ctx, []partner.ClientID{incidentApp}); c.check(errs[0]) }),
 		work("outbox_due", nil, "20 letters", once(func() { open() }), func() {
-			_, errs := incidents.LookIntoOutboxes(ctx, []registry.OutboxPlace{{App: incidentApp}})
+			_, errs := incidents.ReadOutboxPages(ctx, []registry.OutboxPlace{{App: incidentApp}})
 			c.check(errs[0])
 		}),
 		work("outbox_claim", nil, "one", func() { mail = open() }, func() { ignore(incidents.ClaimMail(ctx, incidentApp, mail, time.Minute)) }),
-		work("outbox_settle", nil, "one", func() { mail = open() }, func() { ignore(incidents.MailSent(ctx, incidentApp, mail, "token")) }),
+		work("outbox_settle", nil, "one", func() { mail = open() }, func() { ignore(incidents.MarkMailSent(ctx, incidentApp, mail, "token")) }),
 		work("tray_put", nil, "beside 1,999 letters", func() {
 			fill(1999)
 			c.check(c.rdb.HSet(ctx, tray, "count", 1999).Err())
 		}, func() {
 			l := trayLetter(3000)
-			_, _, err := trays.PutLetter(ctx, trayOwner, l.ID(), l, time.Minute)
+			_, _, err := trays.EnqueueMail(ctx, trayOwner, l.ID(), l, time.Minute)
 			c.check(err)
 			c.check(c.rdb.HDel(ctx, tray, "letter:"+l.ID()).Err())
 		}),
 		work("tray_claim", nil, "of 2,000 letters", func() {
 			fill(2000)
 			c.check(c.rdb.HSet(ctx, tray, "due", "1", "lease", "0").Err())
-		}, func() { ignore(trays.ClaimTray(ctx, trayOwner, time.Minute)) }),
+		}, func() { ignore(trays.ClaimMailQueue(ctx, trayOwner, time.Minute)) }),
 		work("tray_settle", nil, "100 of 2,000 letters leave", claim(2000), func() {
-			t := registry.TraySettlement{Delay: time.Minute}
-			for _, l := range claimed.Tray.Letters[:100] {
+			t := registry.MailQueueSettlement{Delay: time.Minute}
+			for _, l := range claimed.Queue.Mails[:100] {
 				t.Leave = append(t.Leave, l.ID)
 			}
-			_, _, err := trays.SettleTray(ctx, trayOwner, claimed.Token, t)
+			_, _, err := trays.SettleMailQueue(ctx, trayOwner, claimed.Token, t)
 			c.check(err)
 		}),
 		work("tray_strike", nil, "one", func() {
 			c.check(c.rdb.Del(ctx, tray).Err())
 			c.check(c.rdb.ZAdd(ctx, c.config(keys.ConfigMailQueues), redis.Z{Score: 1, Member: trayOwner}).Err())
 		}, func() {
-			_, _, _, err := trays.Trays(ctx, registry.TrayPlace{})
+			_, _, _, err := trays.ListMailQueues(ctx, registry.MailQueuePlace{})
 			c.check(err)
 		}),
 		work("report", nil, "500 lines under a key", nil, func() {
-			ignore(incidents.Report(ctx, incidentApp, partner.ERPSync, c.next(), time.Hour, reports))
+			ignore(incidents.RecordReports(ctx, incidentApp, partner.ERPSync, c.next(), time.Hour, reports))
 		}),
 		work("probe_claim", nil, "one", nil, func() {
 			var err error

@@ -103,7 +103,7 @@ func (c *census) tickets() []any {
 func (c *census) partnersEntries() {
 	list := c.config(keys.ConfigAuditOf) + ":evil"
 	for c.rdb.LLen(c.Context(), list).Val() < 500 {
-		c.check(c.Audit(c.Context(), registry.AuditEntry{Actor: evil.Name, Role: evil.Role, Action: "app.resync", Subject: "evil", After: strings.Repeat("a", 1000)}))
+		c.check(c.AppendAudit(c.Context(), registry.AuditEntry{Actor: evil.Name, Role: evil.Role, Action: "app.resync", Subject: "evil", After: strings.Repeat("a", 1000)}))
 	}
 }
 
@@ -114,7 +114,7 @@ func (c *census) entries() {
 	for i := range many {
 		many[i] = registry.AuditEntry{Actor: "kim", Role: "admin", Action: "app.patch", Subject: "app1", Before: `{"name":"A"}`, After: `{"name":"B"}`}
 	}
-	c.check(c.Audit(c.Context(), many...))
+	c.check(c.AppendAudit(c.Context(), many...))
 }
 
 // tenantWork are the scripts of tenants and of the lists of what is owed.
@@ -136,7 +136,7 @@ func tenantWork(c *census) []redistest.Work {
 			}())
 		}
 	}
-	var cleared []registry.Cleared
+	var cleared []registry.CompletedFanout
 	attempts := make([]delivery.Attempt, 500)
 	for i := range attempts {
 		attempts[i] = delivery.Attempt{Tenant: c.ids[i], WebhookID: "status_" + string(c.ids[i]) + "_1700000000000", At: t0}
@@ -160,25 +160,25 @@ func tenantWork(c *census) []redistest.Work {
 			}
 		}, accept("k")),
 		work("accept", nil, "that forgets 1,000 changes", func() { c.zset(c.keys.Tenant("Cust1", keys.TenantChanges), 1000, 1) }, accept("k")),
-		work("bind", nil, "500 lines", nil, func() { _, err := c.BindKey(ctx, c.next(), lines); c.check(err) }),
+		work("bind", nil, "500 lines", nil, func() { _, err := c.BindIdempotencyKey(ctx, c.next(), lines); c.check(err) }),
 		work("bind", nil, "500 lines of the second piece, in conflict", once(func() {
 			other := map[int]string{}
 			for i := range 500 {
 				other[500+i] = "other"
 			}
-			_, err := c.BindKey(ctx, "k", other)
+			_, err := c.BindIdempotencyKey(ctx, "k", other)
 			c.check(err)
 		}), func() {
 			second := map[int]string{}
 			for i := range 500 {
 				second[500+i] = strings.Repeat("h", 64)
 			}
-			_, err := c.BindKey(ctx, "k", second)
+			_, err := c.BindIdempotencyKey(ctx, "k", second)
 			c.check(err)
 		}),
-		work("owe", nil, "500 tenants", nil, func() { c.check(c.List(ctx, c.ids)) }),
+		work("owe", nil, "500 tenants", nil, func() { c.check(c.AddPendingFanouts(ctx, c.ids)) }),
 		work("loop", nil, "the end of a round", nil, func() {
-			_, err := c.KeepLoop(ctx, "arm", "census", time.Minute, &registry.LoopState{Began: time.UnixMilli(1), Note: strings.Repeat("n", 2000)})
+			_, err := c.TakeLoopLease(ctx, "arm", "census", time.Minute, &registry.LoopState{Began: time.UnixMilli(1), Note: strings.Repeat("n", 2000)})
 			c.check(err)
 		}),
 		work("reach", nil, "48 reports of 5 KiB, forgets one", func() {
@@ -189,21 +189,21 @@ func tenantWork(c *census) []redistest.Work {
 			c.check(c.rdb.HSet(ctx, c.config(keys.ConfigReach), many).Err())
 		}, func() { _, err := c.ShareReach(ctx, "process", strings.Repeat("r", 5<<10)); c.check(err) }),
 		work("common_cause", nil, "one", nil, func() { _, err := c.PutCommonCause(ctx, "", `{"v":1}`); c.check(err) }),
-		work("jobs_list", nil, "one beside 10,000", once(jobs), func() { c.check(c.ListJobs(ctx, "job"+c.next())) }),
-		work("jobs_due", nil, "100 of 10,000", once(jobs), func() { _, err := c.DueJobs(ctx, 100, time.Millisecond); c.check(err) }),
-		work("jobs_look", nil, "one of 10,000", once(jobs), func() { c.check(c.JobAbsent(ctx, "gone00007", time.Minute)) }),
+		work("jobs_list", nil, "one beside 10,000", once(jobs), func() { c.check(c.RegisterJobs(ctx, "job"+c.next())) }),
+		work("jobs_due", nil, "100 of 10,000", once(jobs), func() { _, err := c.TakeDueJobs(ctx, 100, time.Millisecond); c.check(err) }),
+		work("jobs_look", nil, "one of 10,000", once(jobs), func() { c.check(c.DropAbsentJob(ctx, "gone00007", time.Minute)) }),
 		work("owed", nil, "500 of 100,000", once(func() { c.zset(c.keys.Pending(keys.PendingTenants), 100_000, 1) }), func() {
-			_, err := c.OwedTenants(ctx, 0, registry.Owed{}, 500)
+			_, err := c.ListPendingFanouts(ctx, 0, registry.PendingFanout{}, 500)
 			c.check(err)
 		}),
-		work("clear", nil, "one tenant", nil, func() { c.check(c.ClearOwed(ctx, []registry.Cleared{{Tenant: "Cust1"}})) }),
+		work("clear", nil, "one tenant", nil, func() { c.check(c.CompleteFanouts(ctx, []registry.CompletedFanout{{Tenant: "Cust1"}})) }),
 		work("paid", nil, "500 tenants", func() {
 			c.tickets()
 			cleared = cleared[:0]
 			for i, id := range c.ids {
-				cleared = append(cleared, registry.Cleared{Tenant: id, Ticket: int64(i + 1)})
+				cleared = append(cleared, registry.CompletedFanout{Tenant: id, Ticket: int64(i + 1)})
 			}
-		}, func() { c.check(c.ClearOwed(ctx, cleared)) }),
+		}, func() { c.check(c.CompleteFanouts(ctx, cleared)) }),
 		work("put_status", nil, "all of it", nil, func() {
 			v := strings.Repeat("v", 200)
 			_, err := c.PutStatus(ctx, registry.StatusRequest{Tenant: "Cust1", State: tenant.Running, PublicEndpoint: &v, VersionName: &v, FileVersion: &v}, kim)
@@ -214,14 +214,14 @@ func tenantWork(c *census) []redistest.Work {
 		}, func() {
 			v, err := c.Tenant(ctx, "Cust1")
 			c.check(err)
-			_, err = c.Raise(ctx, v, v.Record.Top+1)
+			_, err = c.RaiseSequence(ctx, v, v.Record.Top+1)
 			c.check(err)
 		}),
 		work("record_attempts", nil, "500 attempts", nil, func() { c.check(c.RecordAttempts(ctx, "app1", attempts)) }),
 		work("once_begin", nil, "beside 10,000 keys, all lapsed", func() {
-			o := registry.Once{Caller: "kim", Key: "k" + c.next(), Digest: "d", Within: time.Minute}
+			o := registry.IdempotencyRecord{Caller: "kim", Key: "k" + c.next(), Digest: "d", Within: time.Minute}
 			if c.n == 1 {
-				_, err := c.BeginOnce(ctx, o)
+				_, err := c.ClaimIdempotencyKey(ctx, o)
 				c.check(err)
 			}
 			list := c.rdb.Keys(ctx, c.config(keys.ConfigOnceOf)+":*").Val()[0]
@@ -229,14 +229,14 @@ func tenantWork(c *census) []redistest.Work {
 				c.zset(list, 10_000, 1)
 			}
 		}, func() {
-			_, err := c.BeginOnce(ctx, registry.Once{Caller: "kim", Key: "k" + c.next(), Digest: "d", Within: time.Minute})
+			_, err := c.ClaimIdempotencyKey(ctx, registry.IdempotencyRecord{Caller: "kim", Key: "k" + c.next(), Digest: "d", Within: time.Minute})
 			c.check(err)
 		}),
 		work("once_settle", nil, "an outcome of 4 KiB", nil, func() {
-			o := registry.Once{Caller: "kim", Key: "k" + c.next(), Digest: "d", Within: time.Minute}
-			b, err := c.BeginOnce(ctx, o)
+			o := registry.IdempotencyRecord{Caller: "kim", Key: "k" + c.next(), Digest: "d", Within: time.Minute}
+			b, err := c.ClaimIdempotencyKey(ctx, o)
 			c.check(err)
-			_, err = c.SettleOnce(ctx, o, b.Run, []byte(strings.Repeat("o", 3000)))
+			_, err = c.SettleIdempotencyKey(ctx, o, b.Run, []byte(strings.Repeat("o", 3000)))
 			c.check(err)
 		}),
 	}
@@ -270,13 +270,13 @@ func settingsWork(c *census) []redistest.Work {
 			c.check(err)
 		}),
 		work("audit", []string{"note"}, "beside 500 entries before", c.partnersEntries, func() {
-			c.check(c.Audit(ctx, registry.AuditEntry{Actor: evil.Name, Role: evil.Role, Action: "app.resync", Subject: "app1", After: strings.Repeat("a", 1000)}))
+			c.check(c.AppendAudit(ctx, registry.AuditEntry{Actor: evil.Name, Role: evil.Role, Action: "app.resync", Subject: "app1", After: strings.Repeat("a", 1000)}))
 		}),
 		work("audit_page", nil, "one in 500 of two streams", once(c.entries), func() {
 			_, _, err := c.AuditEntries(ctx, registry.AuditQuery{Subject: "somebody"})
 			c.check(err)
 		}),
-		work("audit_next", nil, "16 entries of each stream", once(c.entries), func() { ignore(c.AuditNext(ctx, registry.AuditPlace{})) }),
+		work("audit_next", nil, "16 entries of each stream", once(c.entries), func() { ignore(c.ReadNextAudit(ctx, registry.AuditPlace{})) }),
 		work("put_app", []string{"revision", "note"}, "new, with five notes", nil, func() {
 			note := registry.AuditNote{Action: "endpoint.on", Before: "{}", After: "{}"}
 			_, _, err := c.PutApp(ctx, integrated("app"+c.next(), true), registry.AnyRevision, nil, kim, "app.put", note, note, note, note, note)
@@ -337,12 +337,12 @@ func settingsWork(c *census) []redistest.Work {
 			_, _, err := both.Reencrypt(ctx, kim)
 			c.check(err)
 		}),
-		work("lease", nil, "one", nil, func() { ignore(c.Lease(ctx, "l", "me", time.Minute)) }),
-		work("release", nil, "one", func() { ignore(c.Lease(ctx, "l", "me", time.Minute)) }, func() { c.check(c.Release(ctx, "l", "me")) }),
+		work("lease", nil, "one", nil, func() { ignore(c.TakeLease(ctx, "l", "me", time.Minute)) }),
+		work("release", nil, "one", func() { ignore(c.TakeLease(ctx, "l", "me", time.Minute)) }, func() { c.check(c.ReleaseLease(ctx, "l", "me")) }),
 		work("format", nil, "one", nil, func() { c.check(c.ClaimFormat(ctx)) }),
-		work("ask_round", nil, "one", nil, func() { ignore(c.AskComparison(ctx)) }),
+		work("ask_round", nil, "one", nil, func() { ignore(c.RequestFastRound(ctx)) }),
 		work("watch_store", nil, "one", nil, func() {
-			look, err := c.WatchStore(ctx, registry.StoreMemory{Process: "p", Identity: memory.Identity, Count: memory.Count, Revision: memory.Revision})
+			look, err := c.CheckStore(ctx, registry.StoreMemory{Process: "p", Identity: memory.Identity, Count: memory.Count, Revision: memory.Revision})
 			c.check(err)
 			memory = look.Now
 		}),

@@ -23,10 +23,10 @@ func (s *Store) Change(ctx context.Context, changeID string) (tenant.Change, err
 	score := strconv.FormatInt(seq, 10)
 	found, err := s.rdb.ZRangeByScore(ctx, s.keys.Tenant(id, keys.TenantChanges), &redis.ZRangeBy{Min: score, Max: score}).Result()
 	if err != nil {
-		return tenant.Change{}, failure(err, "read change %s", changeID)
+		return tenant.Change{}, wrapError(err, "read change %s", changeID)
 	}
 	if len(found) > 0 {
-		return readChange(found[0], id, seq)
+		return decodeChange(found[0], id, seq)
 	}
 	v, err := s.Tenant(ctx, id)
 	if err != nil {
@@ -43,14 +43,14 @@ func (s *Store) Change(ctx context.Context, changeID string) (tenant.Change, err
 // Changes lists a tenant's accepted changes of Options.ChangesKeep, newest first; 100 when limit
 // is 0, 500 at most. Errors: ErrUnreadable.
 func (s *Store) Changes(ctx context.Context, id tenant.ID, limit int) ([]tenant.Change, error) {
-	found, err := s.rdb.ZRevRangeWithScores(ctx, s.keys.Tenant(id, keys.TenantChanges), 0, int64(pageSize(limit))-1).Result()
+	found, err := s.rdb.ZRevRangeWithScores(ctx, s.keys.Tenant(id, keys.TenantChanges), 0, int64(clampPageSize(limit))-1).Result()
 	if err != nil {
-		return nil, failure(err, "list changes of tenant %s", id)
+		return nil, wrapError(err, "list changes of tenant %s", id)
 	}
 	out := make([]tenant.Change, 0, len(found))
 	for _, z := range found {
 		member, _ := z.Member.(string) // what cannot be read is refused below
-		c, err := readChange(member, id, int64(z.Score))
+		c, err := decodeChange(member, id, int64(z.Score))
 		if err != nil {
 			return nil, err
 		}
@@ -59,8 +59,8 @@ func (s *Store) Changes(ctx context.Context, id tenant.ID, limit int) ([]tenant.
 	return out, nil
 }
 
-// readChange reads a listed change, whose own id must say what the list says.
-func readChange(stored string, id tenant.ID, seq int64) (tenant.Change, error) {
+// decodeChange reads a listed change, whose own id must say what the list says.
+func decodeChange(stored string, id tenant.ID, seq int64) (tenant.Change, error) {
 	c, err := delivery.DecodeChange(stored, id, seq)
 	if err != nil {
 		return tenant.Change{}, fmt.Errorf("%w: change %s: %w", ErrUnreadable, tenant.ChangeID(id, seq), err)

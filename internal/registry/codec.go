@@ -114,22 +114,22 @@ type sealedOlder struct {
 	UntilMS int64  `json:"u"`
 }
 
-func secretPlace(id partner.ClientID) string { return "app/" + string(id) + "/webhook_secret" }
+func secretAAD(id partner.ClientID) string { return "app/" + string(id) + "/webhook_secret" }
 
 func (s *Store) sealSecrets(id partner.ClientID, w WebhookSecrets) (string, error) {
 	p := sealedSecrets{Format: format, Current: w.Current.Reveal()}
 	for i, r := range w.Replaced {
 		if i == 0 {
-			p.Previous, p.UntilMS = r.Secret.Reveal(), millis(r.Until)
+			p.Previous, p.UntilMS = r.Secret.Reveal(), toMillis(r.Until)
 			continue
 		}
-		p.Older = append(p.Older, sealedOlder{r.Secret.Reveal(), millis(r.Until)})
+		p.Older = append(p.Older, sealedOlder{r.Secret.Reveal(), toMillis(r.Until)})
 	}
 	b, err := json.Marshal(p)
 	if err != nil {
 		return "", fmt.Errorf("encode secrets of app %s: %w", id, err)
 	}
-	sealed, err := s.opts.Keyring.Seal(b, secretPlace(id))
+	sealed, err := s.opts.Keyring.Seal(b, secretAAD(id))
 	if err != nil {
 		return "", fmt.Errorf("seal secrets of app %s: %w", id, err)
 	}
@@ -138,7 +138,7 @@ func (s *Store) sealSecrets(id partner.ClientID, w WebhookSecrets) (string, erro
 
 // openSecrets never wraps what the JSON decoder says, which may quote the plaintext.
 func (s *Store) openSecrets(id partner.ClientID, sealed string) (WebhookSecrets, error) {
-	b, err := s.opts.Keyring.Open(sealed, secretPlace(id))
+	b, err := s.opts.Keyring.Open(sealed, secretAAD(id))
 	if err != nil {
 		return WebhookSecrets{}, fmt.Errorf("%w: secrets of app %s: %w", ErrUnreadable, id, err)
 	}

@@ -48,20 +48,20 @@ type Comparison struct {
 	Primaries string
 }
 
-// Hurry reports that a fast round was asked for which no complete round has answered.
-func (c Comparison) Hurry() bool { return c.Asked > c.Served }
+// WantsFastRound reports that a fast round was asked for which no complete round has answered.
+func (c Comparison) WantsFastRound() bool { return c.Asked > c.Served }
 
 // Comparison reads how far the comparison came. What cannot be read counts as not there: the round then
 // begins again.
 func (s *Store) Comparison(ctx context.Context) (Comparison, error) {
 	m, err := s.rdb.HGetAll(ctx, s.keys.Config(keys.ConfigComparison)).Result()
 	if err != nil {
-		return Comparison{}, failure(err, "read how far the comparison came")
+		return Comparison{}, wrapError(err, "read how far the comparison came")
 	}
 	asked, err := s.rdb.Get(ctx, s.keys.Config(keys.ConfigFastRound)).Int64()
 	var odd *strconv.NumError
 	if err != nil && !errors.Is(err, redis.Nil) && !errors.As(err, &odd) && !redis.HasErrorPrefix(err, "WRONGTYPE") {
-		return Comparison{}, failure(err, "read when a fast round was asked for")
+		return Comparison{}, wrapError(err, "read when a fast round was asked for")
 	}
 	number := func(name string) int64 {
 		n, err := strconv.ParseInt(m[name], 10, 64)
@@ -78,43 +78,43 @@ func (s *Store) Comparison(ctx context.Context) (Comparison, error) {
 	}, nil
 }
 
-// SaveComparison writes how far the comparison came, all but Asked, which is AskComparison's.
+// SaveComparison writes how far the comparison came, all but Asked, which is RequestFastRound's.
 func (s *Store) SaveComparison(ctx context.Context, c Comparison) error {
 	fast := "0"
 	if c.Fast {
 		fast = "1"
 	}
 	err := s.rdb.HSet(ctx, s.keys.Config(keys.ConfigComparison),
-		"cursor", c.Cursor, "started", millis(c.Started), "compared", c.Compared, "closed", c.Closed, "pairs", c.Pairs, "fast", fast,
+		"cursor", c.Cursor, "started", toMillis(c.Started), "compared", c.Compared, "closed", c.Closed, "pairs", c.Pairs, "fast", fast,
 		"serving", c.Serving, "served", c.Served,
-		"completed", millis(c.Completed), "took", c.Took.Milliseconds(), "gaps", c.Gaps, "indexed", millis(c.Indexed), "primaries", c.Primaries).Err()
-	return failure(err, "write how far the comparison came")
+		"completed", toMillis(c.Completed), "took", c.Took.Milliseconds(), "gaps", c.Gaps, "indexed", toMillis(c.Indexed), "primaries", c.Primaries).Err()
+	return wrapError(err, "write how far the comparison came")
 }
 
-// AskComparison asks for one fast round of the comparison, from its start, and returns when it did. Any
+// RequestFastRound asks for one fast round of the comparison, from its start, and returns when it did. Any
 // process may, at any time; what is asked for before a round begins is answered by it.
-func (s *Store) AskComparison(ctx context.Context) (int64, error) {
+func (s *Store) RequestFastRound(ctx context.Context) (int64, error) {
 	n, err := askRound.run(ctx, s.rdb, []string{s.keys.Config(keys.ConfigFastRound)}).Int64()
-	return n, failure(err, "ask for a fast round of the comparison")
+	return n, wrapError(err, "ask for a fast round of the comparison")
 }
 
-// Peek is what the comparison reads of a tenant's side of a pair.
-type Peek struct {
+// TenantSide is what the comparison reads of a tenant's side of a pair.
+type TenantSide struct {
 	// Known is false for a tenant nobody ever reported.
 	Known bool
 	// Top is the highest sequence given out, Owed that the record bears the mark of a fan-out.
-	Top  int64
-	Owed bool
+	Top           int64
+	FanoutPending bool
 	// Indexed: the tenant's index holds the app.
 	Indexed bool
 	// Unreadable: the record is of another version; the pair cannot be compared.
 	Unreadable bool
 }
 
-// Peek reads the tenants' sides of pairs of an app, in the order of ids, and Redis' clock, in one round trip for each
+// ReadTenantSides reads the tenants' sides of pairs of an app, in the order of ids, and Redis' clock, in one round trip for each
 // pipelineMax commands.
-func (s *Store) Peek(ctx context.Context, app partner.ClientID, ids []tenant.ID) ([]Peek, time.Time, error) {
-	out := make([]Peek, len(ids))
+func (s *Store) ReadTenantSides(ctx context.Context, app partner.ClientID, ids []tenant.ID) ([]TenantSide, time.Time, error) {
+	out := make([]TenantSide, len(ids))
 	var now time.Time
 	for start := 0; start < len(ids); start += pipelineMax / 2 {
 		chunk := ids[start:min(start+pipelineMax/2, len(ids))]
@@ -131,36 +131,36 @@ func (s *Store) Peek(ctx context.Context, app partner.ClientID, ids []tenant.ID)
 		})
 		at, err := clock.Result()
 		if err != nil {
-			return nil, time.Time{}, failure(err, "read Redis' clock")
+			return nil, time.Time{}, wrapError(err, "read Redis' clock")
 		}
 		if now.IsZero() {
 			now = at
 		}
 		for i, id := range chunk {
-			if out[start+i], err = peeked(records[i], listed[i]); err != nil {
-				return nil, time.Time{}, failure(err, "peek at tenant %s", id)
+			if out[start+i], err = decodeTenantSide(records[i], listed[i]); err != nil {
+				return nil, time.Time{}, wrapError(err, "peek at tenant %s", id)
 			}
 		}
 	}
 	return out, now, nil
 }
 
-func peeked(record *redis.SliceCmd, listed *redis.BoolCmd) (Peek, error) {
+func decodeTenantSide(record *redis.SliceCmd, listed *redis.BoolCmd) (TenantSide, error) {
 	v, err := record.Result()
 	is, listedErr := listed.Result()
 	for _, e := range []error{err, listedErr} {
 		if redis.HasErrorPrefix(e, "WRONGTYPE") {
-			return Peek{Unreadable: true}, nil
+			return TenantSide{Unreadable: true}, nil
 		}
 		if e != nil {
-			return Peek{}, e
+			return TenantSide{}, e
 		}
 	}
-	k := Peek{Indexed: is}
+	k := TenantSide{Indexed: is}
 	version, known := v[0].(string)
 	top, changed := v[1].(string)
-	_, k.Owed = v[2].(string)
-	if !known && !changed && !k.Owed {
+	_, k.FanoutPending = v[2].(string)
+	if !known && !changed && !k.FanoutPending {
 		return k, nil
 	}
 	k.Known = true
@@ -171,19 +171,19 @@ func peeked(record *redis.SliceCmd, listed *redis.BoolCmd) (Peek, error) {
 	return k, nil
 }
 
-// IndexPage lists tenants that have an index of approvals, in no order, each at least once in a walk
+// ReadIndexPage lists tenants that have an index of approvals, in no order, each at least once in a walk
 // while it has one, from about count keys of Redis. An empty cursor starts; an empty next one ends. It
 // looks at every key of the database, whatever it is for. In a Cluster the primaries are walked one after the other.
-func (s *Store) IndexPage(ctx context.Context, cursor string, count int64) (ids []tenant.ID, next string, err error) {
+func (s *Store) ReadIndexPage(ctx context.Context, cursor string, count int64) (ids []tenant.ID, next string, err error) {
 	before, after := s.keys.IndexPattern()
 	scan := func(rdb redis.Cmdable, at string) (string, error) {
 		from, err := strconv.ParseUint(at, 10, 64)
 		if at != "" && err != nil {
 			from = 0 // no cursor of ours: from the start
 		}
-		found, to, err := rdb.Scan(ctx, from, globbed(before)+"*"+globbed(after), count).Result()
+		found, to, err := rdb.Scan(ctx, from, escapeGlob(before)+"*"+escapeGlob(after), count).Result()
 		if err != nil {
-			return "", failure(err, "walk the index of approvals")
+			return "", wrapError(err, "walk the index of approvals")
 		}
 		for _, key := range found {
 			name := strings.TrimSuffix(strings.TrimPrefix(key, before), after)
@@ -201,9 +201,9 @@ func (s *Store) IndexPage(ctx context.Context, cursor string, count int64) (ids 
 		next, err = scan(s.rdb, cursor)
 		return ids, next, err
 	}
-	nodes, err := primaries(ctx, cluster)
+	nodes, err := listPrimaries(ctx, cluster)
 	if err != nil {
-		return nil, "", failure(err, "walk the index of approvals")
+		return nil, "", wrapError(err, "walk the index of approvals")
 	}
 	addr, at, _ := strings.Cut(cursor, "|")
 	names := slices.Sorted(maps.Keys(nodes))
@@ -226,7 +226,7 @@ func (s *Store) IndexPage(ctx context.Context, cursor string, count int64) (ids 
 	}
 }
 
-func primaries(ctx context.Context, cluster *redis.ClusterClient) (map[string]*redis.Client, error) {
+func listPrimaries(ctx context.Context, cluster *redis.ClusterClient) (map[string]*redis.Client, error) {
 	var mu sync.Mutex
 	nodes := map[string]*redis.Client{}
 	err := cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
@@ -238,47 +238,49 @@ func primaries(ctx context.Context, cluster *redis.ClusterClient) (map[string]*r
 	return nodes, err
 }
 
-// globbed escapes what a pattern of Redis gives a meaning.
-func globbed(s string) string {
+// escapeGlob escapes what a pattern of Redis gives a meaning.
+func escapeGlob(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s)
 }
 
-// List puts tenants on the list of owed fan-outs.
-func (s *Store) List(ctx context.Context, ids []tenant.ID) error { return s.owe(ctx, s.durable, ids) }
+// AddPendingFanouts puts tenants on the list of owed fan-outs.
+func (s *Store) AddPendingFanouts(ctx context.Context, ids []tenant.ID) error {
+	return s.addPendingFanouts(ctx, s.durable, ids)
+}
 
-// Raise gives a tenant whose record was read as v, and of which an app knows a higher sequence, a new
+// RaiseSequence gives a tenant whose record was read as v, and of which an app knows a higher sequence, a new
 // one above both, under which its state is told to every app that approved it. It reports whether it did: not where
 // somebody wrote the tenant since, or nobody ever reported it. The tenant is listed before and after, as an accepted change is.
-func (s *Store) Raise(ctx context.Context, v TenantView, known int64) (bool, error) {
+func (s *Store) RaiseSequence(ctx context.Context, v TenantView, known int64) (bool, error) {
 	id := v.Record.Tenant
 	if !v.Known || v.Record.Top >= known {
 		return false, nil
 	}
-	args := append([]any{string(id), strconv.FormatInt(known, 10), s.opts.ChangesKeep.Milliseconds(), changesMax}, expected(v)...)
-	for _, slot := range told(v.Record) {
-		args = append(args, slot.String(), nameless(v.Record.Heads[slot].Change))
+	args := append([]any{string(id), strconv.FormatInt(known, 10), s.opts.ChangesKeep.Milliseconds(), changesMax}, encodeExpectedView(v)...)
+	for _, slot := range listChangedSlots(v.Record) {
+		args = append(args, slot.String(), encodeWithoutID(v.Record.Heads[slot].Change))
 	}
-	if err := s.owe(ctx, s.rdb, []tenant.ID{id}); err != nil {
+	if err := s.addPendingFanouts(ctx, s.rdb, []tenant.ID{id}); err != nil {
 		return false, err
 	}
 	top, err := raiseTop.run(ctx, s.durable, []string{s.keys.Tenant(id, keys.TenantRecord), s.keys.Tenant(id, keys.TenantChanges)}, args...).Int64()
 	if err != nil {
-		return false, failure(err, "raise the sequence of tenant %s", id)
+		return false, wrapError(err, "raise the sequence of tenant %s", id)
 	}
 	if top == 0 {
 		return false, nil
 	}
-	if err := s.owe(ctx, s.durable, []tenant.ID{id}); err != nil {
+	if err := s.addPendingFanouts(ctx, s.durable, []tenant.ID{id}); err != nil {
 		return true, err
 	}
-	return true, s.Audit(ctx, AuditEntry{
+	return true, s.AppendAudit(ctx, AuditEntry{
 		Actor: "comparison", Role: "service", Action: "tenant.heal", Subject: string(id),
 		Before: fmt.Sprintf(`{"sequence":%d,"known":%d}`, v.Record.Top, known), After: fmt.Sprintf(`{"sequence":%d}`, top),
 	})
 }
 
-// told lists the slots that a record tells, in the order in which they are told.
-func told(r tenant.Record) []tenant.Slot {
+// listChangedSlots lists the slots that a record tells, in the order in which they are told.
+func listChangedSlots(r tenant.Record) []tenant.Slot {
 	var slots []tenant.Slot
 	for slot := range tenant.Slot(tenant.Slots) {
 		if r.Heads[slot].Sequence != 0 {
@@ -291,17 +293,17 @@ func told(r tenant.Record) []tenant.Slot {
 	return slots
 }
 
-// nameless is a change as it is stored, behind its id.
-func nameless(c tenant.Change) string {
+// encodeWithoutID is a change as it is stored, behind its id.
+func encodeWithoutID(c tenant.Change) string {
 	c.ID = ""
 	return strings.TrimPrefix(delivery.EncodeChange(c), `{"v":1,"i":""`)
 }
 
-// UnderWay lists the approvals that calls are changing, of the limit oldest calls; complete is false where
+// CollectUnfinishedApprovals lists the approvals that calls are changing, of the limit oldest calls; complete is false where
 // there are more. Errors: ErrUnreadable, with those that could be read.
-func (s *Store) UnderWay(ctx context.Context, limit int) (list []Unsettled, complete bool, err error) {
+func (s *Store) CollectUnfinishedApprovals(ctx context.Context, limit int) (list []UnfinishedApproval, complete bool, err error) {
 	for skip := 0; skip < limit; skip += maxPage {
-		page, err := s.UnsettledApprovals(ctx, 0, skip, maxPage)
+		page, err := s.ReadUnfinishedApprovals(ctx, 0, skip, maxPage)
 		list = append(list, page...)
 		if err != nil && !errors.Is(err, ErrUnreadable) {
 			return nil, false, err

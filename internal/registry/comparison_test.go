@@ -24,17 +24,17 @@ func TestComparisonIsKept(t *testing.T) {
 		if err := s.SaveComparison(t.Context(), want); err != nil {
 			t.Fatal(err)
 		}
-		asked, err := s.AskComparison(t.Context())
+		asked, err := s.RequestFastRound(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		want.Asked = asked
 		got, err := s.Comparison(t.Context())
-		if err != nil || !got.Hurry() {
+		if err != nil || !got.WantsFastRound() {
 			t.Fatalf("%+v, %v", got, err)
 		}
 		same(t, "comparison", got, want)
-		again, err := s.AskComparison(t.Context())
+		again, err := s.RequestFastRound(t.Context())
 		if err != nil || again <= asked {
 			t.Errorf("asked at %d after %d, %v", again, asked, err)
 		}
@@ -58,12 +58,12 @@ func TestRaise(t *testing.T) {
 			return v
 		}
 		before := view()
-		if err := s.ClearOwed(t.Context(), []registry.Cleared{{Tenant: "a", Top: before.Record.Top}}); err != nil {
+		if err := s.CompleteFanouts(t.Context(), []registry.CompletedFanout{{Tenant: "a", Top: before.Record.Top}}); err != nil {
 			t.Fatal(err)
 		}
 		raise := func(v registry.TenantView, known int64, want bool) {
 			t.Helper()
-			if did, err := s.Raise(t.Context(), v, known); err != nil || did != want {
+			if did, err := s.RaiseSequence(t.Context(), v, known); err != nil || did != want {
 				t.Errorf("raised %v, %v, want %v", did, err, want)
 			}
 		}
@@ -73,13 +73,13 @@ func TestRaise(t *testing.T) {
 		other := before
 		other.Status.State = tenant.Running
 		raise(other, known, false) // written since
-		if got := view(); got.Record.Top != before.Record.Top || got.FanoutOwed {
+		if got := view(); got.Record.Top != before.Record.Top || got.FanoutPending {
 			t.Fatalf("written: %+v", got)
 		}
 		raise(before, known, true)
 		after := view()
-		if after.Record.Top != known+2 || !after.FanoutOwed {
-			t.Errorf("top %d, owed %v, want %d", after.Record.Top, after.FanoutOwed, known+2)
+		if after.Record.Top != known+2 || !after.FanoutPending {
+			t.Errorf("top %d, owed %v, want %d", after.Record.Top, after.FanoutPending, known+2)
 		}
 		same(t, "status", after.Status, before.Status)
 		for slot, want := range map[tenant.Slot]int64{tenant.SlotStatus: known + 1, tenant.SlotMove: known + 2} {
@@ -94,13 +94,13 @@ func TestRaise(t *testing.T) {
 				t.Errorf("change %s: %+v, %v", h.Change.ID, c, err)
 			}
 		}
-		if owed, err := s.OwedTenants(t.Context(), 0, registry.Owed{}, 10); err != nil || !slices.ContainsFunc(owed, func(o registry.Owed) bool { return o.Tenant == "a" }) {
+		if owed, err := s.ListPendingFanouts(t.Context(), 0, registry.PendingFanout{}, 10); err != nil || !slices.ContainsFunc(owed, func(o registry.PendingFanout) bool { return o.Tenant == "a" }) {
 			t.Errorf("listed: %v, %v", owed, err)
 		}
 		raise(before, known, false) // a repeat
 		s.rdb.Del(t.Context(), s.keys.Tenant("a", keys.TenantRecord))
 		s.rdb.Set(t.Context(), s.keys.Tenant("a", keys.TenantRecord), "foreign", 0)
-		if _, err := s.Raise(t.Context(), before, known); !errors.Is(err, registry.ErrUnreadable) {
+		if _, err := s.RaiseSequence(t.Context(), before, known); !errors.Is(err, registry.ErrUnreadable) {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -116,12 +116,12 @@ func TestPeek(t *testing.T) {
 		s.rdb.HSet(t.Context(), s.keys.Tenant("newer", keys.TenantRecord), "v", "2", "top", "7")
 		s.rdb.HSet(t.Context(), s.keys.Tenant("odd", keys.TenantRecord), "v", "1", "top", "many")
 		s.rdb.Set(t.Context(), s.keys.Tenant("foreign", keys.TenantRecord), "x", 0)
-		got, now, err := s.Peek(t.Context(), "app1", []tenant.ID{"a", "b", "c", "newer", "odd", "foreign"})
+		got, now, err := s.ReadTenantSides(t.Context(), "app1", []tenant.ID{"a", "b", "c", "newer", "odd", "foreign"})
 		if err != nil || now.IsZero() {
 			t.Fatal(now, err)
 		}
-		same(t, "peeks", got, []registry.Peek{
-			{Known: true, Top: seq, Owed: true, Indexed: true},
+		same(t, "peeks", got, []registry.TenantSide{
+			{Known: true, Top: seq, FanoutPending: true, Indexed: true},
 			{Indexed: true},
 			{},
 			{Known: true, Top: 7, Unreadable: true},
@@ -148,7 +148,7 @@ func TestIndexPage(t *testing.T) {
 		seen := map[string]bool{}
 		cursor := ""
 		for {
-			ids, next, err := s.IndexPage(t.Context(), cursor, 20)
+			ids, next, err := s.ReadIndexPage(t.Context(), cursor, 20)
 			if err != nil {
 				t.Fatal(err)
 			}

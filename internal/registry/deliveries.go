@@ -39,7 +39,7 @@ func (s *Store) RecordAttempts(ctx context.Context, app partner.ClientID, attemp
 			args = append(args, b)
 		}
 		if err := recordAttempts.run(ctx, s.rdb, key, args...).Err(); err != nil {
-			return failure(err, "record attempts of app %s", app)
+			return wrapError(err, "record attempts of app %s", app)
 		}
 	}
 	return nil
@@ -68,17 +68,17 @@ func (s *Store) Attempts(ctx context.Context, app partner.ClientID, q AttemptQue
 	if !ok {
 		return nil, "", nil
 	}
-	limit := pageSize(q.Limit)
+	limit := clampPageSize(q.Limit)
 	for range attemptReads {
 		stored, err := s.rdb.LRange(ctx, s.keys.App(app, keys.AppDeliveries), at.index, at.index+attemptsAtOnce-1).Result()
 		if err != nil {
-			return nil, "", failure(err, "read attempts of app %s", app)
+			return nil, "", wrapError(err, "read attempts of app %s", app)
 		}
-		for _, text := range at.follow(stored) {
+		for _, text := range at.attemptsBehind(stored) {
 			if len(attempts) == limit {
 				return attempts, at.String(), nil
 			}
-			at = at.behind(text)
+			at = at.moveBehind(text)
 			a, err := decodeAttempt(text)
 			if err != nil {
 				return nil, "", fmt.Errorf("read attempts of app %s: %w", app, err)
@@ -112,10 +112,10 @@ func digestAttempt(stored string) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// follow returns what stands behind the position in a read that began at its index. Where the position's attempt is
+// attemptsBehind returns what stands behind the position in a read that began at its index. Where the position's attempt is
 // not among it, that is nothing, and the position moves on: it has either moved further back or is gone, and all that
 // was older with it.
-func (p *attemptPosition) follow(stored []string) []string {
+func (p *attemptPosition) attemptsBehind(stored []string) []string {
 	if p.digest == "" {
 		return stored
 	}
@@ -129,8 +129,8 @@ func (p *attemptPosition) follow(stored []string) []string {
 	return nil
 }
 
-// behind is the position behind the attempt that follows it.
-func (p attemptPosition) behind(stored string) attemptPosition {
+// moveBehind is the position behind the attempt that follows it.
+func (p attemptPosition) moveBehind(stored string) attemptPosition {
 	if p.digest != "" {
 		p.index++
 	}

@@ -11,14 +11,14 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// storedApp is an app as it lies in Redis.
+// readStoredApp is an app as it lies in Redis.
 type storedApp struct {
 	id                partner.ClientID
 	doc, sealed, life string
 }
 
-// revision is that of the app's last write, 0 where it cannot be read.
-func (a storedApp) revision() int64 {
+// lastRevision is that of the app's last write, 0 where it cannot be read.
+func (a storedApp) lastRevision() int64 {
 	text, _, _ := strings.Cut(a.doc, ";")
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 0 {
@@ -36,17 +36,17 @@ type delta struct {
 	cursor int64
 }
 
-// delta reads the apps written after one revision, from, and those removed after another, since, which is what
+// readDelta reads the apps written after one revision, from, and those removed after another, since, which is what
 // the reader has and not before from. It reads pages until one is not full. Apps written while it reads come again with a later
 // page, apps removed meanwhile are told by the last one: its revision then holds for all. To a reader that
 // begins with nothing only removals after its first page matter. Each page
 // says which history it goes on from, so that pages from before and after a loss are not mixed.
-func (s *Store) delta(ctx context.Context, from, since int64) (delta, error) {
+func (s *Store) readDelta(ctx context.Context, from, since int64) (delta, error) {
 	ks := s.configKeys(keys.ConfigApps, keys.ConfigRevision, keys.ConfigChanged, keys.ConfigRemoved, keys.ConfigSecrets, keys.ConfigHistory, keys.ConfigLives)
 	apps := map[partner.ClientID]storedApp{}
 	var order []partner.ClientID
 	for cursor, gone, known := from, since, since; ; {
-		page, err := s.deltaPage(ctx, ks, cursor, gone, known)
+		page, err := s.readDeltaPage(ctx, ks, cursor, gone, known)
 		if err != nil {
 			return delta{}, err
 		}
@@ -77,21 +77,21 @@ func (s *Store) delta(ctx context.Context, from, since int64) (delta, error) {
 	}
 }
 
-func (s *Store) deltaPage(ctx context.Context, ks []string, cursor, gone, known int64) (delta, error) {
+func (s *Store) readDeltaPage(ctx context.Context, ks []string, cursor, gone, known int64) (delta, error) {
 	parts, err := changedApps.run(ctx, s.rdb, ks, cursor, gone, appsPage, removalsMax, known).Slice()
 	if err != nil {
-		return delta{}, failure(err, "read the apps changed since revision %d", cursor)
+		return delta{}, wrapError(err, "read the apps changed since revision %d", cursor)
 	}
 	if len(parts) != 5 {
-		return delta{}, badAnswer(changedApps, parts)
+		return delta{}, newAnswerError(changedApps, parts)
 	}
 	revision, ok1 := parts[0].(int64)
-	flat, ok2 := texts(parts[1])
-	went, ok3 := texts(parts[2])
+	flat, ok2 := decodeStrings(parts[1])
+	went, ok3 := decodeStrings(parts[2])
 	forgotten, ok4 := parts[3].(int64)
 	last, ok5 := parts[4].(int64)
 	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || len(flat)%4 != 0 {
-		return delta{}, badAnswer(changedApps, parts)
+		return delta{}, newAnswerError(changedApps, parts)
 	}
 	if forgotten != 0 {
 		return delta{}, fmt.Errorf("read the apps changed since revision %d: %w", cursor, ErrTooOld)
@@ -106,8 +106,8 @@ func (s *Store) deltaPage(ctx context.Context, ks []string, cursor, gone, known 
 	return d, nil
 }
 
-// texts reads a script's list of strings.
-func texts(v any) ([]string, bool) {
+// decodeStrings reads a script's list of strings.
+func decodeStrings(v any) ([]string, bool) {
 	list, ok := v.([]any)
 	if !ok {
 		return nil, false

@@ -30,42 +30,42 @@ type auditDigest struct {
 	Bytes  int    `json:"bytes"`
 }
 
-func digestOf(text string) auditDigest {
+func newAuditDigest(text string) auditDigest {
 	sum := sha256.Sum256([]byte(text))
 	return auditDigest{SHA256: hex.EncodeToString(sum[:]), Bytes: len(text)}
 }
 
-// bounded is an entry as it is stored and shown: what callers chose is short, and no URL shows its query.
-func (e AuditEntry) bounded() AuditEntry {
-	e.Actor, e.RequestID, e.Subject = auditWord(e.Actor), auditWord(e.RequestID), auditWord(e.Subject)
+// redactedCopy is an entry as it is stored and shown: what callers chose is short, and no URL shows its query.
+func (e AuditEntry) redactedCopy() AuditEntry {
+	e.Actor, e.RequestID, e.Subject = truncateName(e.Actor), truncateName(e.RequestID), truncateName(e.Subject)
 	if isAppDocument(e.Before) && isAppDocument(e.After) { // an entry of a version that stored both as a whole
-		e.Before, e.After = appDifference(e.Before, e.After)
+		e.Before, e.After = diffAppDocuments(e.Before, e.After)
 		return e
 	}
-	e.Before, e.After = auditDocument(e.Before), auditDocument(e.After)
+	e.Before, e.After = shortenAuditDocument(e.Before), shortenAuditDocument(e.After)
 	return e
 }
 
-func auditWord(s string) string {
+func truncateName(s string) string {
 	if len(s) <= auditWordMax {
 		return s
 	}
 	return strings.ToValidUTF8(s[:auditWordMax], "")
 }
 
-// auditDocument makes a document short enough for the audit. A text that is no JSON is a word of the service's own.
-func auditDocument(text string) string {
+// shortenAuditDocument makes a document short enough for the audit. A text that is no JSON is a word of the service's own.
+func shortenAuditDocument(text string) string {
 	if text == "" {
 		return ""
 	}
 	v, ok := decodeDocument(text)
 	if !ok {
 		if text = secret.RedactText(text); len(text) > auditSideMax {
-			return encodeDocument(digestOf(text))
+			return encodeDocument(newAuditDigest(text))
 		}
 		return text
 	}
-	if len(text) <= auditSideMax && reflect.DeepEqual(shorten(v), v) {
+	if len(text) <= auditSideMax && reflect.DeepEqual(redactDocument(v), v) {
 		return text
 	}
 	return fitDocument(v)
@@ -73,12 +73,12 @@ func auditDocument(text string) string {
 
 func isAppDocument(text string) bool { return strings.HasPrefix(text, `{"v":1,"client_id":`) }
 
-// appDifference is what differs between two documents of an app, as the audit shows it. Either may be
+// diffAppDocuments is what differs between two documents of an app, as the audit shows it. Either may be
 // empty. A member that one of them lacks is left out there. The time of a write is the entry's own.
-func appDifference(before, after string) (b, a string) {
-	was, is := appMembers(before), appMembers(after)
+func diffAppDocuments(before, after string) (b, a string) {
+	was, is := parseAppMembers(before), parseAppMembers(after)
 	if before != "" && after != "" {
-		was, is = difference(was, is)
+		was, is = diffMembers(was, is)
 	}
 	if before != "" {
 		b = fitDocument(was)
@@ -89,8 +89,8 @@ func appDifference(before, after string) (b, a string) {
 	return b, a
 }
 
-// appMembers are the members of a stored app that people set, its endpoints by their names.
-func appMembers(text string) map[string]any {
+// parseAppMembers are the members of a stored app that people set, its endpoints by their names.
+func parseAppMembers(text string) map[string]any {
 	v, _ := decodeDocument(text)
 	m, _ := v.(map[string]any)
 	if m == nil {
@@ -110,8 +110,8 @@ func appMembers(text string) map[string]any {
 	return m
 }
 
-// difference keeps the members that differ.
-func difference(was, is map[string]any) (b, a map[string]any) {
+// diffMembers keeps the members that differ.
+func diffMembers(was, is map[string]any) (b, a map[string]any) {
 	b, a = map[string]any{}, map[string]any{}
 	for _, k := range slices.Sorted(maps.Keys(was)) {
 		x, y := was[k], is[k]
@@ -121,7 +121,7 @@ func difference(was, is map[string]any) (b, a map[string]any) {
 		inner, ok1 := x.(map[string]any)
 		other, ok2 := y.(map[string]any)
 		if ok1 && ok2 {
-			b[k], a[k] = difference(inner, other)
+			b[k], a[k] = diffMembers(inner, other)
 			continue
 		}
 		b[k] = x
@@ -140,7 +140,7 @@ func difference(was, is map[string]any) (b, a map[string]any) {
 // fitDocument writes a document in auditSideMax bytes: texts that are too long become digests, then the longest
 // members, then all of it.
 func fitDocument(v any) string {
-	v = shorten(v)
+	v = redactDocument(v)
 	text := encodeDocument(v)
 	m, ok := v.(map[string]any)
 	for ok && len(text) > auditSideMax {
@@ -156,34 +156,34 @@ func fitDocument(v any) string {
 		if size == 0 {
 			break
 		}
-		m[longest] = digestOf(encodeDocument(m[longest]))
+		m[longest] = newAuditDigest(encodeDocument(m[longest]))
 		text = encodeDocument(m)
 	}
 	if len(text) > auditSideMax {
-		text = encodeDocument(digestOf(text))
+		text = encodeDocument(newAuditDigest(text))
 	}
 	return text
 }
 
-// shorten hides the queries of URLs, and puts digests in the place of long texts.
-func shorten(v any) any {
+// redactDocument hides the queries of URLs, and puts digests in the place of long texts.
+func redactDocument(v any) any {
 	switch v := v.(type) {
 	case string:
 		text := secret.RedactText(v)
 		if len(text) > auditTextMax {
-			return digestOf(text)
+			return newAuditDigest(text)
 		}
 		return text
 	case []any:
 		out := make([]any, len(v))
 		for i := range v {
-			out[i] = shorten(v[i])
+			out[i] = redactDocument(v[i])
 		}
 		return out
 	case map[string]any:
 		out := make(map[string]any, len(v))
 		for k := range v {
-			out[auditKey(k)] = shorten(v[k])
+			out[boundMemberName(k)] = redactDocument(v[k])
 		}
 		return out
 	default:
@@ -191,10 +191,10 @@ func shorten(v any) any {
 	}
 }
 
-// auditKey is the name of a member, which may be an address: it is bounded as the texts are.
-func auditKey(k string) string {
+// boundMemberName is the name of a member, which may be an address: it is bounded as the texts are.
+func boundMemberName(k string) string {
 	if len(k) > auditTextMax {
-		return digestOf(k).SHA256
+		return newAuditDigest(k).SHA256
 	}
 	return k
 }
@@ -219,8 +219,8 @@ func encodeDocument(v any) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// AuditJSON is what an entry stores of before and after, as a JSON value: a text that is not JSON is a string.
-func AuditJSON(text string) json.RawMessage {
+// EncodeAuditValue is what an entry stores of before and after, as a JSON value: a text that is not JSON is a string.
+func EncodeAuditValue(text string) json.RawMessage {
 	if text == "" {
 		return nil
 	}

@@ -27,7 +27,7 @@ type Entry struct {
 // Reading it costs no I/O. It is safe for concurrent use.
 type Directory struct {
 	store *Store
-	view  atomic.Pointer[view]
+	view  atomic.Pointer[directoryView]
 	// report hears of the apps that cannot be read, nil: nobody does.
 	report func(ctx context.Context, unreadable error)
 	now    func() time.Time
@@ -36,13 +36,13 @@ type Directory struct {
 	// reading: a goroutine reads, and goes on as long as somebody waits.
 	reading bool
 	// next is the read that has not begun, nil while nobody waits for one.
-	next *reading
+	next *sharedRead
 	// resets counts how often the settings turned out to have lost writes.
 	resets atomic.Int64
 }
 
-// reading is one read of the settings, which all share who came before it began.
-type reading struct {
+// sharedRead is one read of the settings, which all share who came before it began.
+type sharedRead struct {
 	waiting int
 	done    chan struct{}
 	err     error // once done is closed
@@ -54,8 +54,8 @@ const readWithin = 10 * time.Second
 // retryUnread is how often an app that cannot be read is read again although nobody wrote it.
 const retryUnread = time.Minute
 
-// view is an immutable state of the directory.
-type view struct {
+// directoryView is an immutable state of the directory.
+type directoryView struct {
 	revision int64
 	apps     *appSet
 	// unread are the apps whose last write cannot be read; until retry they are not looked at again, unless
@@ -74,37 +74,37 @@ type unreadApp struct {
 // NewDirectory returns an empty view of the store's apps; Refresh fills it.
 func NewDirectory(store *Store) *Directory {
 	d := &Directory{store: store, now: time.Now}
-	d.view.Store(&view{apps: &appSet{}})
+	d.view.Store(&directoryView{apps: &appSet{}})
 	return d
 }
 
-// Report has each read that meets apps that cannot be read hand an error that names them to f. It is called
+// OnUnreadable has each read that meets apps that cannot be read hand an error that names them to f. It is called
 // before the first Refresh.
-func (d *Directory) Report(f func(ctx context.Context, unreadable error)) { d.report = f }
+func (d *Directory) OnUnreadable(f func(ctx context.Context, unreadable error)) { d.report = f }
 
 // App returns one app.
-func (d *Directory) App(id partner.ClientID) (*Entry, bool) { return d.view.Load().apps.find(id) }
+func (d *Directory) App(id partner.ClientID) (*Entry, bool) { return d.view.Load().apps.findEntry(id) }
 
 // Lookup returns one app, and why its last write cannot be read: nil where it can. An app that cannot be
 // read is known as it was before, or not at all.
 func (d *Directory) Lookup(id partner.ClientID) (e *Entry, ok bool, unreadable error) {
 	v := d.view.Load()
-	e, ok = v.apps.find(id)
+	e, ok = v.apps.findEntry(id)
 	return e, ok, v.unread[id].err
 }
 
 // All lists every app by client id. Callers MUST NOT alter the slice.
 func (d *Directory) All() []*Entry { return d.view.Load().apps.sorted }
 
-// Unreadable counts the apps whose last write cannot be read.
-func (d *Directory) Unreadable() int { return len(d.view.Load().unread) }
+// CountUnreadable counts the apps whose last write cannot be read.
+func (d *Directory) CountUnreadable() int { return len(d.view.Load().unread) }
 
 // Revision is that of the settings which the view shows.
 func (d *Directory) Revision() int64 { return d.view.Load().revision }
 
-// Resets counts how often a revision went back, or was none that the settings gave out: Redis lost writes, or this
+// CountResets counts how often a revision went back, or was none that the settings gave out: Redis lost writes, or this
 // process slept for very long.
-func (d *Directory) Resets() int64 { return d.resets.Load() }
+func (d *Directory) CountResets() int64 { return d.resets.Load() }
 
 // Refresh brings the view up to date: one read of the revision when nothing changed, else what
 // changed since. When it fails the old view stays. It returns when a read has ended that began after it was
@@ -117,7 +117,7 @@ func (d *Directory) Refresh(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("refresh the directory of apps: %w", context.Cause(ctx))
 	}
-	r := d.await(ctx)
+	r := d.joinNextRead(ctx)
 	select {
 	case <-r.done:
 		if r.err != nil {
@@ -129,30 +129,30 @@ func (d *Directory) Refresh(ctx context.Context) error {
 	}
 }
 
-// await returns the next read, and sees to it that it is made.
-func (d *Directory) await(ctx context.Context) *reading {
+// joinNextRead returns the next read, and sees to it that it is made.
+func (d *Directory) joinNextRead(ctx context.Context) *sharedRead {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.next == nil {
-		d.next = &reading{done: make(chan struct{})}
+		d.next = &sharedRead{done: make(chan struct{})}
 	}
 	d.next.waiting++
 	if !d.reading {
 		d.reading = true
-		go d.readOn(shared{context.WithoutCancel(ctx)})
+		go d.serveReads(detachedContext{context.WithoutCancel(ctx)})
 	}
 	return d.next
 }
 
-// shared is the context of a read that is for others too: it ends with none of them, and carries nothing of the
+// detachedContext is the context of a read that is for others too: it ends with none of them, and carries nothing of the
 // one it was begun for.
-type shared struct{ context.Context }
+type detachedContext struct{ context.Context }
 
 // Value implements context.Context.
-func (shared) Value(any) any { return nil }
+func (detachedContext) Value(any) any { return nil }
 
-// readOn makes one read after the other as long as somebody waits.
-func (d *Directory) readOn(ctx context.Context) {
+// serveReads makes one read after the other as long as somebody waits.
+func (d *Directory) serveReads(ctx context.Context) {
 	for {
 		d.mu.Lock()
 		r := d.next
@@ -162,13 +162,13 @@ func (d *Directory) readOn(ctx context.Context) {
 			return
 		}
 		call, cancel := context.WithTimeout(ctx, readWithin)
-		r.err = d.read(call, d.now())
+		r.err = d.updateView(call, d.now())
 		cancel()
 		close(r.done)
 	}
 }
 
-func (d *Directory) read(ctx context.Context, now time.Time) error {
+func (d *Directory) updateView(ctx context.Context, now time.Time) error {
 	old := d.view.Load()
 	revision, err := d.store.Revision(ctx)
 	if err != nil {
@@ -178,7 +178,7 @@ func (d *Directory) read(ctx context.Context, now time.Time) error {
 	if revision == old.revision && !again {
 		return nil
 	}
-	next, found, err := d.build(ctx, old, revision, again)
+	next, found, err := d.buildView(ctx, old, revision, again)
 	if err != nil {
 		return err
 	}
@@ -192,11 +192,11 @@ func (d *Directory) read(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// build makes the view after old, with what it met that cannot be read; again says that this is to be read
+// buildView makes the view after old, with what it met that cannot be read; again says that this is to be read
 // although nobody wrote it. A revision that went back, or that is not one that was given out, means that
 // Redis lost writes; removals too old to be known mean that this process slept. All of them read everything
 // anew.
-func (d *Directory) build(ctx context.Context, old *view, revision int64, again bool) (next *view, found error, err error) {
+func (d *Directory) buildView(ctx context.Context, old *directoryView, revision int64, again bool) (next *directoryView, found error, err error) {
 	anew := revision < old.revision
 	var delta delta
 	if !anew {
@@ -206,11 +206,11 @@ func (d *Directory) build(ctx context.Context, old *view, revision int64, again 
 				from = min(from, u.after)
 			}
 		}
-		delta, err = d.store.delta(ctx, from, old.revision)
+		delta, err = d.store.readDelta(ctx, from, old.revision)
 		anew = errors.Is(err, ErrTooOld)
 	}
 	if anew {
-		delta, err = d.store.delta(ctx, 0, 0)
+		delta, err = d.store.readDelta(ctx, 0, 0)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -218,21 +218,21 @@ func (d *Directory) build(ctx context.Context, old *view, revision int64, again 
 	base := old
 	if anew {
 		d.resets.Add(1)
-		base = &view{apps: &appSet{}}
+		base = &directoryView{apps: &appSet{}}
 	}
-	next = &view{revision: delta.revision, unread: maps.Clone(base.unread)}
+	next = &directoryView{revision: delta.revision, unread: maps.Clone(base.unread)}
 	for _, id := range delta.removed {
 		delete(next.unread, id)
 	}
 	entries := make([]*Entry, 0, len(delta.changed))
 	var errs []error
 	for _, a := range delta.changed {
-		was, known := old.apps.find(a.id)
+		was, known := old.apps.findEntry(a.id)
 		_, unread := next.unread[a.id]
-		if known && !unread && !anew && a.revision() == was.Rec.Revision {
+		if known && !unread && !anew && a.lastRevision() == was.Rec.Revision {
 			continue // read on the way to one that is to be read again
 		}
-		e, err := d.entry(a)
+		e, err := d.decodeEntry(a)
 		if err == nil {
 			entries = append(entries, e)
 			delete(next.unread, a.id)
@@ -242,16 +242,16 @@ func (d *Directory) build(ctx context.Context, old *view, revision int64, again 
 		if next.unread == nil {
 			next.unread = map[partner.ClientID]unreadApp{}
 		}
-		next.unread[a.id] = unreadApp{err: err, after: max(a.revision()-1, 0)}
+		next.unread[a.id] = unreadApp{err: err, after: max(a.lastRevision()-1, 0)}
 		if known && anew {
 			entries = append(entries, was)
 		}
 	}
-	next.apps = base.apps.with(entries, delta.removed)
+	next.apps = base.apps.withChanges(entries, delta.removed)
 	return next, errors.Join(errs...), nil
 }
 
-func (d *Directory) entry(a storedApp) (*Entry, error) {
+func (d *Directory) decodeEntry(a storedApp) (*Entry, error) {
 	rec, err := decodeApp(a.id, a.doc, a.life)
 	if err != nil {
 		return nil, err

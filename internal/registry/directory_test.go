@@ -132,7 +132,7 @@ func TestDirectoryKeepsWhatItCannotRead(t *testing.T) {
 		var reports []string
 		d := registry.NewDirectory(s.Store)
 		d.SetClock(func() time.Time { return now })
-		d.Report(func(_ context.Context, unreadable error) { reports = append(reports, unreadable.Error()) })
+		d.OnUnreadable(func(_ context.Context, unreadable error) { reports = append(reports, unreadable.Error()) })
 		refresh := func(trips int, want ...string) {
 			t.Helper()
 			if n := s.cmds.during(func() { noErr(t, "refresh", d.Refresh(ctx)) }); n != trips {
@@ -185,8 +185,8 @@ func TestDirectoryKeepsWhatItCannotRead(t *testing.T) {
 		unreadable("app1", nil)
 		again2, _ := d.App("app2")
 		again3, _ := d.App("app3")
-		if again2 != kept2 || again3 != kept3 || d.Unreadable() != 0 {
-			t.Errorf("others were replaced, or %d cannot be read", d.Unreadable())
+		if again2 != kept2 || again3 != kept3 || d.CountUnreadable() != 0 {
+			t.Errorf("others were replaced, or %d cannot be read", d.CountUnreadable())
 		}
 		now = now.Add(time.Minute)
 		refresh(1, at(unread), at(two), at(other))
@@ -204,14 +204,14 @@ func TestDirectoryKeepsWhatItCannotRead(t *testing.T) {
 		put(t, s, testApp("app2"))
 		first := registry.NewDirectory(s.Store) // one that never knew it
 		noErr(t, "first refresh", first.Refresh(ctx))
-		if _, ok, err := first.Lookup("app1"); ok || !errors.Is(err, registry.ErrUnreadable) || len(first.All()) != 2 || first.Unreadable() != 1 {
+		if _, ok, err := first.Lookup("app1"); ok || !errors.Is(err, registry.ErrUnreadable) || len(first.All()) != 2 || first.CountUnreadable() != 1 {
 			t.Errorf("known %v, error %v, %d apps", ok, err, len(first.All()))
 		}
 		s.rdb.HSet(ctx, apps, "app1", good)
 		_, err := s.DeleteApp(ctx, "app1", registry.AnyRevision, kim)
 		noErr(t, "delete", err)
 		noErr(t, "refresh", first.Refresh(ctx))
-		if _, ok, err := first.Lookup("app1"); ok || err != nil || first.Unreadable() != 0 {
+		if _, ok, err := first.Lookup("app1"); ok || err != nil || first.CountUnreadable() != 0 {
 			t.Errorf("deleted: known %v, error %v", ok, err)
 		}
 	})

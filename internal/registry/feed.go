@@ -35,7 +35,7 @@ const (
 // before are too old.
 func (s *Store) FeedRevision(ctx context.Context, seen int64) (int64, error) {
 	n, err := feedPoll.run(ctx, s.rdb, s.configKeys(keys.ConfigFeed, keys.ConfigFeedHistory), seen).Int64()
-	return n, failure(err, "read the revision of the feed")
+	return n, wrapError(err, "read the revision of the feed")
 }
 
 // FeedDelta is what changed for engines since a revision.
@@ -53,23 +53,23 @@ func (s *Store) FeedSince(ctx context.Context, after int64) (FeedDelta, error) {
 	ks := s.configKeys(keys.ConfigFeed, keys.ConfigFeedChanged, keys.ConfigFeedRemoved, keys.ConfigFeedHistory)
 	parts, err := feedSince.run(ctx, s.rdb, ks, after, feedDeltaMax).Slice()
 	if err != nil {
-		return FeedDelta{}, failure(err, "read the feed since revision %d", after)
+		return FeedDelta{}, wrapError(err, "read the feed since revision %d", after)
 	}
 	if len(parts) != 1 && len(parts) != 3 {
-		return FeedDelta{}, badAnswer(feedSince, parts)
+		return FeedDelta{}, newAnswerError(feedSince, parts)
 	}
 	revision, ok := parts[0].(int64)
 	if !ok {
-		return FeedDelta{}, badAnswer(feedSince, parts)
+		return FeedDelta{}, newAnswerError(feedSince, parts)
 	}
 	d := FeedDelta{Revision: revision}
 	if len(parts) == 1 {
 		return d, fmt.Errorf("read the feed since revision %d: %w", after, ErrTooOld)
 	}
-	changed, ok1 := texts(parts[1])
-	removed, ok2 := texts(parts[2])
+	changed, ok1 := decodeStrings(parts[1])
+	removed, ok2 := decodeStrings(parts[2])
 	if !ok1 || !ok2 {
-		return FeedDelta{}, badAnswer(feedSince, parts)
+		return FeedDelta{}, newAnswerError(feedSince, parts)
 	}
 	for _, id := range changed {
 		d.Changed = append(d.Changed, partner.ClientID(id))
@@ -80,9 +80,9 @@ func (s *Store) FeedSince(ctx context.Context, after int64) (FeedDelta, error) {
 	return d, nil
 }
 
-// feedPart stands for what engines can see of an app in any environment and under any rules about
+// encodeFeedPart stands for what engines can see of an app in any environment and under any rules about
 // licences: two apps with the same part look the same to them. Empty when there is nothing to see.
-func feedPart(app partner.App) (string, error) {
+func encodeFeedPart(app partner.App) (string, error) {
 	if !app.HasIntegration() {
 		return "", nil
 	}

@@ -28,7 +28,7 @@ var claimFormat = newScript("format")
 func (s *Store) ClaimFormat(ctx context.Context) error {
 	text, err := claimFormat.run(ctx, s.rdb, []string{s.keys.Config(keys.ConfigFormat)}, DataFormat).Text()
 	if err != nil {
-		return failure(err, "read the format of the data")
+		return wrapError(err, "read the format of the data")
 	}
 	format, err := strconv.Atoi(text)
 	if err != nil {

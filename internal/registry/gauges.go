@@ -10,14 +10,14 @@ import (
 // SaveGauges hands the cluster's gauges to the other processes; they vanish after ttl when nobody
 // saves newer ones.
 func (s *Store) SaveGauges(ctx context.Context, doc []byte, ttl time.Duration) error {
-	return failure(s.rdb.Set(ctx, s.keys.Config(keys.ConfigGauges), doc, ttl).Err(), "save the cluster's gauges")
+	return wrapError(s.rdb.Set(ctx, s.keys.Config(keys.ConfigGauges), doc, ttl).Err(), "save the cluster's gauges")
 }
 
 // Gauges reads what SaveGauges left, nil when there is nothing.
 func (s *Store) Gauges(ctx context.Context) ([]byte, error) {
 	doc, err := s.rdb.Get(ctx, s.keys.Config(keys.ConfigGauges)).Bytes()
-	if absent(err) {
+	if isRedisNil(err) {
 		return nil, nil
 	}
-	return doc, failure(err, "read the cluster's gauges")
+	return doc, wrapError(err, "read the cluster's gauges")
 }

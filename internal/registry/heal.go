@@ -16,5 +16,5 @@ var healApp = newScript("heal_app", "revision")
 func (s *Store) HealApp(ctx context.Context, id partner.ClientID, birth, revision, endpoint int64) (bool, error) {
 	ks := s.configKeys(keys.ConfigApps, keys.ConfigRevision, keys.ConfigChanged, keys.ConfigHistory, keys.ConfigLives, keys.ConfigAudit)
 	n, err := healApp.run(ctx, s.durable, ks, string(id), birth, revision, endpoint, s.opts.AuditKeep, feedRemovalsKeep).Int64()
-	return n > 0, failure(err, "heal app %s", id)
+	return n > 0, wrapError(err, "heal app %s", id)
 }

@@ -50,8 +50,8 @@ const (
 	StoreOther
 )
 
-// StoreLook is what a look at the store found.
-type StoreLook struct {
+// StoreCheck is what a look at the store found.
+type StoreCheck struct {
 	Match StoreMatch
 	// Lower says that count or revision went back: the store lost writes that it had acknowledged.
 	Lower bool
@@ -59,10 +59,10 @@ type StoreLook struct {
 	Now StoreMemory
 }
 
-// WatchStore compares the store with what a process remembers, and counts the look. To a process that
+// CheckStore compares the store with what a process remembers, and counts the look. To a process that
 // remembers nothing it gives the store's identity, and makes one where there is none. A store that went
 // back owes a fast round of the comparison from then on. A replica never answers.
-func (s *Store) WatchStore(ctx context.Context, m StoreMemory) (StoreLook, error) {
+func (s *Store) CheckStore(ctx context.Context, m StoreMemory) (StoreCheck, error) {
 	ks := s.configKeys(keys.ConfigIdentity, keys.ConfigCounts, keys.ConfigRevision, keys.ConfigRefused, keys.ConfigFastRound)
 	ks[1] += ":" + m.Process
 	args := []any{
@@ -81,10 +81,10 @@ func (s *Store) WatchStore(ctx context.Context, m StoreMemory) (StoreLook, error
 		parts, err = watchStore.run(ctx, s.rdb, ks, args...).Slice() // a process must start while replicas are away
 	}
 	if err != nil {
-		return StoreLook{}, failure(err, "look whether the store is the same")
+		return StoreCheck{}, wrapError(err, "look whether the store is the same")
 	}
 	if len(parts) != 5 {
-		return StoreLook{}, badAnswer(watchStore, parts)
+		return StoreCheck{}, newAnswerError(watchStore, parts)
 	}
 	match, ok1 := parts[0].(int64)
 	identity, ok2 := parts[1].(string)
@@ -92,9 +92,9 @@ func (s *Store) WatchStore(ctx context.Context, m StoreMemory) (StoreLook, error
 	revision, ok4 := parts[3].(int64)
 	lower, ok5 := parts[4].(int64)
 	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || match < int64(StoreSame) || match > int64(StoreOther) {
-		return StoreLook{}, badAnswer(watchStore, parts)
+		return StoreCheck{}, newAnswerError(watchStore, parts)
 	}
-	return StoreLook{
+	return StoreCheck{
 		Match: StoreMatch(match), Lower: lower == 1,
 		Now: StoreMemory{Process: m.Process, Identity: identity, Count: count, Revision: revision},
 	}, nil
@@ -108,7 +108,7 @@ func (s *Store) AcceptStore(ctx context.Context, identity string, m StoreMemory,
 	was, err = acceptStore.run(ctx, s.durable,
 		s.configKeys(keys.ConfigIdentity, keys.ConfigRefused, keys.ConfigFastRound, keys.ConfigAudit),
 		identity, m.Identity, refusalsMax, s.opts.AuditKeep, actor.Name, actor.Role, actor.RequestID).Text()
-	return was, failure(err, "accept the store")
+	return was, wrapError(err, "accept the store")
 }
 
 // NewStoreIdentity makes an identity that no other store has.

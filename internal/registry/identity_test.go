@@ -29,9 +29,9 @@ func begin(t *testing.T, s fixture, name string) *onlooker {
 }
 
 // look looks once, and remembers what it should.
-func (o *onlooker) look() registry.StoreLook {
+func (o *onlooker) look() registry.StoreCheck {
 	o.t.Helper()
-	l, err := o.WatchStore(o.t.Context(), o.memory)
+	l, err := o.CheckStore(o.t.Context(), o.memory)
 	noErr(o.t, "look", err)
 	if l.Match == registry.StoreSame || l.Match == registry.StoreTaken {
 		o.memory = l.Now
@@ -276,7 +276,7 @@ func TestReplicaNeverAnswers(t *testing.T) {
 		return asked.rdb.Exists(t.Context(), s.keys.Config(keys.ConfigIdentity)).Val() == 1
 	})
 	for range 2 {
-		if l, err := asked.WatchStore(t.Context(), a.memory); err == nil || !strings.Contains(err.Error(), "READONLY") {
+		if l, err := asked.CheckStore(t.Context(), a.memory); err == nil || !strings.Contains(err.Error(), "READONLY") {
 			t.Errorf("a replica answered %+v, %v", l, err)
 		}
 		// an empty one, as while it waits for its first copy
@@ -310,7 +310,7 @@ func TestStoresFoundedAtOnce(t *testing.T) {
 		found := make(chan string, 20)
 		for i := range cap(found) {
 			go func() {
-				l, err := s.WatchStore(t.Context(), registry.StoreMemory{Process: strconv.Itoa(i)})
+				l, err := s.CheckStore(t.Context(), registry.StoreMemory{Process: strconv.Itoa(i)})
 				if err != nil {
 					t.Error(err)
 				}
@@ -338,7 +338,7 @@ func TestWatchWhileSlotsMove(t *testing.T) {
 	t.Cleanup(func() { _ = rdb.Close() })
 	s := registry.New(rdb, registry.Options{Keys: keys.New("test"), Keyring: testKeyring(t)})
 	ctx := t.Context()
-	first, err := s.WatchStore(ctx, registry.StoreMemory{Process: "p"})
+	first, err := s.CheckStore(ctx, registry.StoreMemory{Process: "p"})
 	noErr(t, "begin", err)
 	stop, ended := make(chan struct{}), make(chan struct{})
 	looks, failed := 0, 0
@@ -350,7 +350,7 @@ func TestWatchWhileSlotsMove(t *testing.T) {
 				return
 			default:
 			}
-			l, err := s.WatchStore(ctx, memory)
+			l, err := s.CheckStore(ctx, memory)
 			switch {
 			case err != nil:
 				failed++

@@ -36,7 +36,7 @@ type IncidentStore struct {
 // NewIncidentStore returns the store on rdb, which the caller closes. keep is how long ended
 // incidents are listed; 0 is DefaultIncidentsKeep.
 func NewIncidentStore(rdb redis.UniversalClient, space keys.Space, keep time.Duration) *IncidentStore {
-	orDefault(&keep, DefaultIncidentsKeep)
+	setDefault(&keep, DefaultIncidentsKeep)
 	return &IncidentStore{
 		rdb: rdb, keys: space, keep: keep, nonce: rand.Text,
 		commit: newScript("incident_commit"), claim: newScript("outbox_claim"),
@@ -47,8 +47,8 @@ func NewIncidentStore(rdb redis.UniversalClient, space keys.Space, keep time.Dur
 // IncidentStep is what a decision wants written.
 type IncidentStep struct {
 	State incident.State
-	// Letters are the mails that the step owes, one per recipient.
-	Letters []incident.RecipientMail
+	// Mails are the mails that the step owes, one per recipient.
+	Mails []incident.RecipientMail
 	// Ended is set when the step ended an incident.
 	Ended *incident.EndedIncident
 	// TakesReports is true for a step of TransitionReports that took the reports into account.
@@ -66,8 +66,8 @@ func (s *IncidentStore) Transition(
 ) (IncidentStep, error) {
 	for range stepTries {
 		old, err := s.rdb.HGet(ctx, s.keys.App(app, keys.AppIncidents), k.String()).Result()
-		if err != nil && !absent(err) {
-			return IncidentStep{}, failure(err, "read incident of %s %s", app, k)
+		if err != nil && !isRedisNil(err) {
+			return IncidentStep{}, wrapError(err, "read incident of %s %s", app, k)
 		}
 		state, err := incident.DecodeState(old)
 		if err != nil {
@@ -75,10 +75,10 @@ func (s *IncidentStore) Transition(
 		}
 		step := decide(state)
 		next := step.State.Encode()
-		if next == old && len(step.Letters) == 0 && step.Ended == nil {
+		if next == old && len(step.Mails) == 0 && step.Ended == nil {
 			return step, nil
 		}
-		taken, err := s.write(ctx, app, k, old, next, step, nil)
+		taken, err := s.commitStep(ctx, app, k, old, next, step, nil)
 		if err != nil {
 			return IncidentStep{}, err
 		}
@@ -89,7 +89,7 @@ func (s *IncidentStore) Transition(
 	return IncidentStep{}, fmt.Errorf("write incident of %s %s: %w, %d times in a row", app, k, ErrConflict, stepTries)
 }
 
-func (s *IncidentStore) write(
+func (s *IncidentStore) commitStep(
 	ctx context.Context, app partner.ClientID, k partner.EndpointKind, old, next string, step IncidentStep, reports *Reports,
 ) (bool, error) {
 	ended, endedAt := "", int64(0)
@@ -108,12 +108,12 @@ func (s *IncidentStore) write(
 		ks = append(ks, s.reportKeys(app, k)...)
 		args = append(args, reports.total, reports.taken, reports.ok, step.State.ReportedAt.IsZero())
 	}
-	for i := range step.Letters {
-		l := &step.Letters[i]
+	for i := range step.Mails {
+		l := &step.Mails[i]
 		args = append(args, l.ID(), l.AfterID(), l.Encode())
 	}
 	n, err := s.commit.run(ctx, s.rdb, ks, args...).Int()
-	return n == 1, failure(err, "write incident of %s %s", app, k)
+	return n == 1, wrapError(err, "write incident of %s %s", app, k)
 }
 
 func (s *IncidentStore) appKeys(app partner.ClientID) []string {
@@ -126,7 +126,7 @@ func (s *IncidentStore) appKeys(app partner.ClientID) []string {
 func (s *IncidentStore) Incidents(ctx context.Context, app partner.ClientID) (map[partner.EndpointKind]incident.State, error) {
 	all, err := s.rdb.HGetAll(ctx, s.keys.App(app, keys.AppIncidents)).Result()
 	if err != nil {
-		return nil, failure(err, "read incidents of %s", app)
+		return nil, wrapError(err, "read incidents of %s", app)
 	}
 	return decodeIncidents(app, all)
 }
@@ -147,9 +147,9 @@ func decodeIncidents(app partner.ClientID, all map[string]string) (map[partner.E
 
 // History lists an app's ended incidents, the last ended first.
 func (s *IncidentStore) History(ctx context.Context, app partner.ClientID, limit int) ([]incident.EndedIncident, error) {
-	texts, err := s.rdb.ZRevRange(ctx, s.keys.App(app, keys.AppHistory), 0, int64(pageSize(limit))-1).Result()
+	texts, err := s.rdb.ZRevRange(ctx, s.keys.App(app, keys.AppHistory), 0, int64(clampPageSize(limit))-1).Result()
 	if err != nil {
-		return nil, failure(err, "read ended incidents of %s", app)
+		return nil, wrapError(err, "read ended incidents of %s", app)
 	}
 	return decodeEnded(app, texts)
 }
@@ -161,26 +161,26 @@ type Subscription struct {
 	Recipient string
 }
 
-func (s Subscription) member() string { return string(s.App) + "|" + s.Recipient }
+func (s Subscription) memberName() string { return string(s.App) + "|" + s.Recipient }
 
-// Suppress records whether a recipient wants no mail about an app.
-func (s *IncidentStore) Suppress(ctx context.Context, sub Subscription, on bool) error {
+// SetMailSuppressed records whether a recipient wants no mail about an app.
+func (s *IncidentStore) SetMailSuppressed(ctx context.Context, sub Subscription, on bool) error {
 	set := s.keys.Config(keys.ConfigSuppressed)
 	if on {
-		return failure(s.rdb.SAdd(ctx, set, sub.member()).Err(), "suppress mail about %s", sub.App)
+		return wrapError(s.rdb.SAdd(ctx, set, sub.memberName()).Err(), "suppress mail about %s", sub.App)
 	}
-	return failure(s.rdb.SRem(ctx, set, sub.member()).Err(), "allow mail about %s", sub.App)
+	return wrapError(s.rdb.SRem(ctx, set, sub.memberName()).Err(), "allow mail about %s", sub.App)
 }
 
-// Suppressed reports, for each subscription, whether its mail is not wanted.
-func (s *IncidentStore) Suppressed(ctx context.Context, subs []Subscription) ([]bool, error) {
+// MailsSuppressed reports, for each subscription, whether its mail is not wanted.
+func (s *IncidentStore) MailsSuppressed(ctx context.Context, subs []Subscription) ([]bool, error) {
 	if len(subs) == 0 {
 		return nil, nil
 	}
 	members := make([]any, len(subs))
 	for i, sub := range subs {
-		members[i] = sub.member()
+		members[i] = sub.memberName()
 	}
 	found, err := s.rdb.SMIsMember(ctx, s.keys.Config(keys.ConfigSuppressed), members...).Result()
-	return found, failure(err, "read who wants no mail")
+	return found, wrapError(err, "read who wants no mail")
 }

@@ -13,12 +13,12 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// LastEnded reads when the newest incident of each app ended that did so until a time, whatever time
+// ReadLastEndedTimes reads when the newest incident of each app ended that did so until a time, whatever time
 // when that is zero. It is zero where there is none. One round trip for each thousand apps.
-func (s *IncidentStore) LastEnded(ctx context.Context, apps []partner.ClientID, until time.Time) ([]time.Time, error) {
+func (s *IncidentStore) ReadLastEndedTimes(ctx context.Context, apps []partner.ClientID, until time.Time) ([]time.Time, error) {
 	cmds := make([]*redis.ZSliceCmd, len(apps))
-	newest := endedBetween(time.Time{}, until, 1)
-	err := s.pipelined(ctx, apps, keys.AppHistory, func(p redis.Pipeliner, i int, key string) {
+	newest := newEndedRange(time.Time{}, until, 1)
+	err := s.pipelineApps(ctx, apps, keys.AppHistory, func(p redis.Pipeliner, i int, key string) {
 		cmds[i] = p.ZRevRangeByScoreWithScores(ctx, key, newest)
 	})
 	if err != nil {
@@ -33,11 +33,11 @@ func (s *IncidentStore) LastEnded(ctx context.Context, apps []partner.ClientID, 
 	return out, nil
 }
 
-// CountEnded counts what EndedOf would list without a limit. One round trip for each thousand apps.
+// CountEnded counts what ListEnded would list without a limit. One round trip for each thousand apps.
 func (s *IncidentStore) CountEnded(ctx context.Context, apps []partner.ClientID, since, until time.Time) ([]int, error) {
 	cmds := make([]*redis.IntCmd, len(apps))
-	chosen := endedBetween(since, until, 0)
-	err := s.pipelined(ctx, apps, keys.AppHistory, func(p redis.Pipeliner, i int, key string) {
+	chosen := newEndedRange(since, until, 0)
+	err := s.pipelineApps(ctx, apps, keys.AppHistory, func(p redis.Pipeliner, i int, key string) {
 		cmds[i] = p.ZCount(ctx, key, chosen.Min, chosen.Max)
 	})
 	if err != nil {
@@ -50,13 +50,13 @@ func (s *IncidentStore) CountEnded(ctx context.Context, apps []partner.ClientID,
 	return out, nil
 }
 
-// EndedOf lists incidents of many apps that ended between two times, both included; a zero time is no
+// ListEnded lists incidents of many apps that ended between two times, both included; a zero time is no
 // bound. The last ended of each app come first, and at most limit of each. One round trip for each
 // thousand apps.
-func (s *IncidentStore) EndedOf(ctx context.Context, apps []partner.ClientID, since, until time.Time, limit int) ([][]incident.EndedIncident, error) {
+func (s *IncidentStore) ListEnded(ctx context.Context, apps []partner.ClientID, since, until time.Time, limit int) ([][]incident.EndedIncident, error) {
 	cmds := make([]*redis.StringSliceCmd, len(apps))
-	chosen := endedBetween(since, until, limit)
-	err := s.pipelined(ctx, apps, keys.AppHistory, func(p redis.Pipeliner, i int, key string) {
+	chosen := newEndedRange(since, until, limit)
+	err := s.pipelineApps(ctx, apps, keys.AppHistory, func(p redis.Pipeliner, i int, key string) {
 		cmds[i] = p.ZRevRangeByScore(ctx, key, chosen)
 	})
 	if err != nil {
@@ -71,7 +71,7 @@ func (s *IncidentStore) EndedOf(ctx context.Context, apps []partner.ClientID, si
 	return out, nil
 }
 
-func endedBetween(since, until time.Time, limit int) *redis.ZRangeBy {
+func newEndedRange(since, until time.Time, limit int) *redis.ZRangeBy {
 	by := &redis.ZRangeBy{Min: "-inf", Max: "+inf", Count: int64(limit)}
 	if !since.IsZero() {
 		by.Min = strconv.FormatInt(since.UnixMilli(), 10)
@@ -82,8 +82,8 @@ func endedBetween(since, until time.Time, limit int) *redis.ZRangeBy {
 	return by
 }
 
-// pipelined sends one command about each app.
-func (s *IncidentStore) pipelined(ctx context.Context, apps []partner.ClientID, of keys.AppKey, do func(p redis.Pipeliner, i int, key string)) error {
+// pipelineApps sends one command about each app.
+func (s *IncidentStore) pipelineApps(ctx context.Context, apps []partner.ClientID, of keys.AppKey, do func(p redis.Pipeliner, i int, key string)) error {
 	for start := 0; start < len(apps); start += pipelineMax {
 		end := min(start+pipelineMax, len(apps))
 		_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -93,7 +93,7 @@ func (s *IncidentStore) pipelined(ctx context.Context, apps []partner.ClientID, 
 			return nil
 		})
 		if err != nil {
-			return failure(err, "read incidents of many apps")
+			return wrapError(err, "read incidents of many apps")
 		}
 	}
 	return nil

@@ -40,9 +40,9 @@ func TestEndedIncidentsOfManyApps(t *testing.T) {
 				newest = now.Add(-test.want[0])
 			}
 			if test.since.IsZero() {
-				same(t, "last ended", must[[]time.Time](t)(s.LastEnded(ctx, apps, test.until)), []time.Time{{}, newest})
+				same(t, "last ended", must[[]time.Time](t)(s.ReadLastEndedTimes(ctx, apps, test.until)), []time.Time{{}, newest})
 			}
-			all := must[[][]incident.EndedIncident](t)(s.EndedOf(ctx, apps, test.since, test.until, test.limit))
+			all := must[[][]incident.EndedIncident](t)(s.ListEnded(ctx, apps, test.since, test.until, test.limit))
 			var got []time.Duration
 			for _, e := range all[1] {
 				got = append(got, now.Sub(e.EndedAt))
@@ -54,7 +54,7 @@ func TestEndedIncidentsOfManyApps(t *testing.T) {
 			}
 		}
 		rdb.ZAdd(ctx, incidentKeys.App("b", keys.AppHistory), redis.Z{Score: float64(now.UnixMilli()), Member: `{"v":7}`})
-		_, err := s.EndedOf(ctx, apps, time.Time{}, time.Time{}, 1)
+		_, err := s.ListEnded(ctx, apps, time.Time{}, time.Time{}, 1)
 		wantErr(t, "of another format", err, registry.ErrUnreadable)
 	})
 }

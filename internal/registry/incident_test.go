@@ -41,7 +41,7 @@ func deciding(e incident.Event, now time.Time, to ...string) func(incident.State
 				if m.N > 1 {
 					l.First, l.After = 1, m.N-1
 				}
-				step.Letters = append(step.Letters, l)
+				step.Mails = append(step.Mails, l)
 			}
 		}
 		return step
@@ -67,26 +67,26 @@ func TestTransitionWritesStateAndLettersAtOnce(t *testing.T) {
 	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, _ redis.UniversalClient) {
 		ctx := t.Context()
 		step := must[registry.IncidentStep](t)(s.Transition(ctx, incidentApp, partner.StateChange, deciding(blocked, began, toKim, toLee)))
-		if len(step.Letters) != 2 {
-			t.Fatalf("%d letters, want 2", len(step.Letters))
+		if len(step.Mails) != 2 {
+			t.Fatalf("%d letters, want 2", len(step.Mails))
 		}
 		states := must[map[partner.EndpointKind]incident.State](t)(s.Incidents(ctx, incidentApp))
 		if diff := cmp.Diff(map[partner.EndpointKind]incident.State{partner.StateChange: step.State}, states); diff != "" {
 			t.Errorf("stored state (-want +got):\n%s", diff)
 		}
-		entries := must[[]registry.OutboxEntry](t)(s.Outbox(ctx, incidentApp))
+		entries := must[[]registry.OutboxEntry](t)(s.ListOutbox(ctx, incidentApp))
 		if len(entries) != 2 {
 			t.Fatalf("%d entries, want 2", len(entries))
 		}
 		for _, e := range entries {
-			if e.State != registry.MailWaiting || e.Attempts != 0 || e.Letter == nil || e.ID != e.Letter.ID() {
+			if e.State != registry.MailWaiting || e.Attempts != 0 || e.Mail == nil || e.ID != e.Mail.ID() {
 				t.Errorf("entry %+v", e)
 			}
 		}
 		// The same event again owes nothing.
 		again := must[registry.IncidentStep](t)(s.Transition(ctx, incidentApp, partner.StateChange, deciding(blocked, began, toKim)))
-		if len(again.Letters) != 0 {
-			t.Errorf("told again: %v", again.Letters)
+		if len(again.Mails) != 0 {
+			t.Errorf("told again: %v", again.Mails)
 		}
 	})
 }
@@ -111,10 +111,10 @@ func TestTransitionDecidesAnewAfterAConflict(t *testing.T) {
 			}
 			return deciding(blocked, began.Add(time.Minute), toLee)(st)
 		})
-		if err != nil || calls != 2 || len(step.Letters) != 0 {
-			t.Errorf("decided %d times, letters %v, %v; want twice and none", calls, step.Letters, err)
+		if err != nil || calls != 2 || len(step.Mails) != 0 {
+			t.Errorf("decided %d times, letters %v, %v; want twice and none", calls, step.Mails, err)
 		}
-		if n := len(must[[]registry.OutboxEntry](t)(s.Outbox(ctx, incidentApp))); n != 1 {
+		if n := len(must[[]registry.OutboxEntry](t)(s.ListOutbox(ctx, incidentApp))); n != 1 {
 			t.Errorf("%d mails for one transition", n)
 		}
 	})
@@ -151,7 +151,7 @@ func TestConcurrentObserversOweOneMail(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if n := len(must[[]registry.OutboxEntry](t)(s.Outbox(ctx, incidentApp))); n != 1 {
+		if n := len(must[[]registry.OutboxEntry](t)(s.ListOutbox(ctx, incidentApp))); n != 1 {
 			t.Errorf("%d mails for one transition", n)
 		}
 	})
@@ -205,23 +205,23 @@ func subscription(app partner.ClientID, address string) registry.Subscription {
 func TestSuppressed(t *testing.T) {
 	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, _ redis.UniversalClient) {
 		ctx := t.Context()
-		if err := s.Suppress(ctx, subscription(incidentApp, "Kim@Example.com"), true); err != nil {
+		if err := s.SetMailSuppressed(ctx, subscription(incidentApp, "Kim@Example.com"), true); err != nil {
 			t.Fatal(err)
 		}
-		got := must[[]bool](t)(s.Suppressed(ctx, []registry.Subscription{subscription(incidentApp, toKim), subscription(incidentApp, toLee)}))
+		got := must[[]bool](t)(s.MailsSuppressed(ctx, []registry.Subscription{subscription(incidentApp, toKim), subscription(incidentApp, toLee)}))
 		if diff := cmp.Diff([]bool{true, false}, got); diff != "" {
 			t.Errorf("suppressed (-want +got):\n%s", diff)
 		}
-		if got := must[[]bool](t)(s.Suppressed(ctx, []registry.Subscription{subscription("app2", toKim)})); got[0] {
+		if got := must[[]bool](t)(s.MailsSuppressed(ctx, []registry.Subscription{subscription("app2", toKim)})); got[0] {
 			t.Error("suppressed for another app")
 		}
-		if err := s.Suppress(ctx, subscription(incidentApp, toKim), false); err != nil {
+		if err := s.SetMailSuppressed(ctx, subscription(incidentApp, toKim), false); err != nil {
 			t.Fatal(err)
 		}
-		if got := must[[]bool](t)(s.Suppressed(ctx, []registry.Subscription{subscription(incidentApp, toKim)})); got[0] {
+		if got := must[[]bool](t)(s.MailsSuppressed(ctx, []registry.Subscription{subscription(incidentApp, toKim)})); got[0] {
 			t.Error("still suppressed")
 		}
-		if got := must[[]bool](t)(s.Suppressed(ctx, nil)); len(got) != 0 {
+		if got := must[[]bool](t)(s.MailsSuppressed(ctx, nil)); len(got) != 0 {
 			t.Errorf("nobody asked for, %v answered", got)
 		}
 	})
@@ -247,9 +247,9 @@ func TestTroubledTellsAllThatMustBeLookedAfter(t *testing.T) {
 		apps := []partner.ClientID{"well", incidentApp, "foreign"}
 		step := must[registry.IncidentStep](t)(s.Transition(ctx, incidentApp, partner.StateChange, deciding(blocked, began, toKim)))
 		rdb.HSet(ctx, incidentKeys.App("foreign", keys.AppIncidents), partner.StateChange.String(), "{not json")
-		found, errs := s.Troubled(ctx, apps)
+		found, errs := s.ReadOpenIncidents(ctx, apps)
 		noErr(t, "read troubles", errors.Join(errs...))
-		want := &registry.Trouble{Mails: true, Incidents: map[partner.EndpointKind]incident.State{partner.StateChange: step.State}}
+		want := &registry.OpenIncidents{Mails: true, Incidents: map[partner.EndpointKind]incident.State{partner.StateChange: step.State}}
 		if diff := cmp.Diff(want, found[1]); diff != "" || found[0] != nil {
 			t.Errorf("%v of an app that is well; of the other (-want +got):\n%s", found[0], diff)
 		}
@@ -258,7 +258,7 @@ func TestTroubledTellsAllThatMustBeLookedAfter(t *testing.T) {
 		}
 		rdb.Del(ctx, incidentKeys.App("foreign", keys.AppIncidents))
 		rdb.Set(ctx, incidentKeys.App("foreign", keys.AppIncidents), "no hash", 0)
-		found, errs = s.Troubled(ctx, apps)
+		found, errs = s.ReadOpenIncidents(ctx, apps)
 		if found[1] == nil || errs[1] != nil {
 			t.Errorf("the app before one that cannot be read: %+v, %v", found[1], errs[1])
 		}

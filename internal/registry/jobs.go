@@ -27,37 +27,37 @@ const (
 	madeWithin = 10 * time.Minute
 )
 
-func (s *Store) jobLists() []string { return s.configKeys(keys.ConfigJobs, keys.ConfigJobsDue) }
+func (s *Store) jobListKeys() []string { return s.configKeys(keys.ConfigJobs, keys.ConfigJobsDue) }
 
-// ListJobs lists jobs as running, before they are made: whoever looks after the list finds them. It may be repeated.
-func (s *Store) ListJobs(ctx context.Context, ids ...string) error {
+// RegisterJobs lists jobs as running, before they are made: whoever looks after the list finds them. It may be repeated.
+func (s *Store) RegisterJobs(ctx context.Context, ids ...string) error {
 	args := []any{jobsKeep.Microseconds(), jobsMost, jobsTrim}
 	for _, id := range ids {
 		args = append(args, id)
 	}
-	return failure(listJobs.run(ctx, s.durable, s.jobLists(), args...).Err(), "list jobs")
+	return wrapError(listJobs.run(ctx, s.durable, s.jobListKeys(), args...).Err(), "list jobs")
 }
 
-// DueJobs takes at most limit jobs that somebody should look after now; the next one does after the given time,
-// unless LookAgain says otherwise.
-func (s *Store) DueJobs(ctx context.Context, limit int, next time.Duration) ([]string, error) {
+// TakeDueJobs takes at most limit jobs that somebody should look after now; the next one does after the given time,
+// unless RescheduleJob says otherwise.
+func (s *Store) TakeDueJobs(ctx context.Context, limit int, next time.Duration) ([]string, error) {
 	ids, err := dueJobs.run(ctx, s.rdb, s.configKeys(keys.ConfigJobsDue), limit, next.Milliseconds()).StringSlice()
-	return ids, failure(err, "find jobs to look after")
+	return ids, wrapError(err, "find jobs to look after")
 }
 
-// LookAgain says when somebody should look after a job next.
-func (s *Store) LookAgain(ctx context.Context, id string, in time.Duration) error {
-	return failure(lookJobs.run(ctx, s.rdb, s.jobLists(), id, in.Milliseconds(), "").Err(), "put job %s off", id)
+// RescheduleJob says when somebody should look after a job next.
+func (s *Store) RescheduleJob(ctx context.Context, id string, in time.Duration) error {
+	return wrapError(lookJobs.run(ctx, s.rdb, s.jobListKeys(), id, in.Milliseconds(), "").Err(), "put job %s off", id)
 }
 
-// JobAbsent strikes a job off that was listed and never made, or puts it off while it may still be made.
-func (s *Store) JobAbsent(ctx context.Context, id string, in time.Duration) error {
-	return failure(lookJobs.run(ctx, s.rdb, s.jobLists(), id, in.Milliseconds(), madeWithin.Microseconds()).Err(), "strike job %s off", id)
+// DropAbsentJob strikes a job off that was listed and never made, or puts it off while it may still be made.
+func (s *Store) DropAbsentJob(ctx context.Context, id string, in time.Duration) error {
+	return wrapError(lookJobs.run(ctx, s.rdb, s.jobListKeys(), id, in.Milliseconds(), madeWithin.Microseconds()).Err(), "strike job %s off", id)
 }
 
-// JobEnded strikes a job off the list of those that run. It stays among those that are shown.
-func (s *Store) JobEnded(ctx context.Context, id string) error {
-	return failure(s.rdb.ZRem(ctx, s.keys.Config(keys.ConfigJobsDue), id).Err(), "strike job %s off", id)
+// RemoveEndedJob strikes a job off the list of those that run. It stays among those that are shown.
+func (s *Store) RemoveEndedJob(ctx context.Context, id string) error {
+	return wrapError(s.rdb.ZRem(ctx, s.keys.Config(keys.ConfigJobsDue), id).Err(), "strike job %s off", id)
 }
 
 // ForgetJob takes a job off all lists: it was not made, since another one runs.
@@ -67,7 +67,7 @@ func (s *Store) ForgetJob(ctx context.Context, id string) error {
 		p.ZRem(ctx, s.keys.Config(keys.ConfigJobs), id)
 		return nil
 	})
-	return failure(err, "forget job %s", id)
+	return wrapError(err, "forget job %s", id)
 }
 
 // ListedJob is a job of the list, and when it was listed, in µs.
@@ -89,18 +89,18 @@ func (s *Store) ListedJobs(ctx context.Context, before int64, limit int) ([]List
 		out[i].ID, _ = z.Member.(string)
 		out[i].Listed = int64(z.Score)
 	}
-	return out, failure(err, "list jobs")
+	return out, wrapError(err, "list jobs")
 }
 
 // RunningJobs lists the jobs that run, limit at most behind the first skip ones, and when each was listed.
 func (s *Store) RunningJobs(ctx context.Context, skip, limit int) ([]ListedJob, error) {
 	ids, err := s.rdb.ZRange(ctx, s.keys.Config(keys.ConfigJobsDue), int64(skip), int64(skip+limit-1)).Result()
 	if err != nil || len(ids) == 0 {
-		return nil, failure(err, "list running jobs")
+		return nil, wrapError(err, "list running jobs")
 	}
 	scores, err := s.rdb.ZMScore(ctx, s.keys.Config(keys.ConfigJobs), ids...).Result()
 	if err != nil {
-		return nil, failure(err, "list running jobs")
+		return nil, wrapError(err, "list running jobs")
 	}
 	out := make([]ListedJob, len(ids))
 	for i, id := range ids {

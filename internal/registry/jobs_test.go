@@ -14,7 +14,7 @@ import (
 // due takes all jobs that are due, in their order.
 func due(t *testing.T, s fixture, limit int) string {
 	t.Helper()
-	ids, err := s.DueJobs(t.Context(), limit, time.Minute)
+	ids, err := s.TakeDueJobs(t.Context(), limit, time.Minute)
 	noErr(t, "due jobs", err)
 	return strings.Join(ids, " ")
 }
@@ -24,19 +24,19 @@ func TestDueJobs(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s fixture) {
 		ctx := t.Context()
-		noErr(t, "list", s.ListJobs(ctx, "a", "b"))
-		noErr(t, "list", s.ListJobs(ctx, "c"))
+		noErr(t, "list", s.RegisterJobs(ctx, "a", "b"))
+		noErr(t, "list", s.RegisterJobs(ctx, "c"))
 		if got := due(t, s, 2) + "|" + due(t, s, 9) + "|" + due(t, s, 9); got != "a b|c|" && got != "a c|b|" { // within one ms
 			t.Errorf("due %q", got)
 		}
-		noErr(t, "look again", s.LookAgain(ctx, "b", 0))
-		noErr(t, "look later", s.LookAgain(ctx, "a", time.Hour))
-		noErr(t, "look after nothing", s.LookAgain(ctx, "x", 0))
-		noErr(t, "list anew", s.ListJobs(ctx, "c"))
+		noErr(t, "look again", s.RescheduleJob(ctx, "b", 0))
+		noErr(t, "look later", s.RescheduleJob(ctx, "a", time.Hour))
+		noErr(t, "look after nothing", s.RescheduleJob(ctx, "x", 0))
+		noErr(t, "list anew", s.RegisterJobs(ctx, "c"))
 		if got := due(t, s, 9); got != "b c" && got != "c b" {
 			t.Errorf("due %q", got)
 		}
-		noErr(t, "end", s.JobEnded(ctx, "a"))
+		noErr(t, "end", s.RemoveEndedJob(ctx, "a"))
 		noErr(t, "forget", s.ForgetJob(ctx, "b"))
 		running, err := s.RunningJobs(ctx, 0, 9)
 		noErr(t, "running", err)
@@ -65,18 +65,18 @@ func TestOldJobs(t *testing.T) {
 		age := func(id string, d time.Duration) {
 			noErr(t, "age", s.rdb.ZAdd(ctx, list, redis.Z{Score: float64(time.Now().Add(-d).UnixMicro()), Member: id}).Err())
 		}
-		noErr(t, "list", s.ListJobs(ctx, "young", "old", "runs", "ended"))
+		noErr(t, "list", s.RegisterJobs(ctx, "young", "old", "runs", "ended"))
 		age("old", 11*time.Minute)
 		for _, id := range []string{"young", "old", "unlisted"} {
-			noErr(t, "absent", s.JobAbsent(ctx, id, time.Hour))
+			noErr(t, "absent", s.DropAbsentJob(ctx, id, time.Hour))
 		}
 		if got := fmt.Sprint(s.rdb.ZRange(ctx, running, 0, -1).Val()); strings.Contains(got, "old") || !strings.Contains(got, "young") {
 			t.Errorf("running %s", got)
 		}
 		age("runs", 9*24*time.Hour)
 		age("ended", 9*24*time.Hour)
-		noErr(t, "end", s.JobEnded(ctx, "ended"))
-		noErr(t, "list", s.ListJobs(ctx, "new"))
+		noErr(t, "end", s.RemoveEndedJob(ctx, "ended"))
+		noErr(t, "list", s.RegisterJobs(ctx, "new"))
 		if got := fmt.Sprint(s.rdb.ZRange(ctx, list, 0, -1).Val()); got != "[runs young new]" {
 			t.Errorf("listed %s", got)
 		}

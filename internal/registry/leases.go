@@ -19,28 +19,28 @@ var (
 	releaseLease = newScript("release")
 )
 
-// Lease takes or renews the lease called name for holder, and reports whether holder has it. It
+// TakeLease takes or renews the lease called name for holder, and reports whether holder has it. It
 // ends by itself after ttl, by Redis's clock: renew it well before, and count it as lost when a
 // renewal fails. Nothing that must never run twice may rest on it.
-func (s *Store) Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error) {
+func (s *Store) TakeLease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error) {
 	n, err := takeLease.run(ctx, s.rdb, s.leaseKey(name), holder, max(ttl.Milliseconds(), 1)).Int()
-	return n == 1, failure(err, "take lease %s", name)
+	return n == 1, wrapError(err, "take lease %s", name)
 }
 
-// Pause takes the lease called name for holder, so that nobody else has it for d, and says how long the one goes on that
+// LeaseOrWait takes the lease called name for holder, so that nobody else has it for d, and says how long the one goes on that
 // another has: 0 when holder has it now.
-func (s *Store) Pause(ctx context.Context, name, holder string, d time.Duration) (wait time.Duration, err error) {
-	held, err := s.Lease(ctx, name, holder, d)
+func (s *Store) LeaseOrWait(ctx context.Context, name, holder string, d time.Duration) (wait time.Duration, err error) {
+	held, err := s.TakeLease(ctx, name, holder, d)
 	if err != nil || held {
 		return 0, err
 	}
 	left, err := s.rdb.PTTL(ctx, s.leaseKey(name)[0]).Result()
-	return max(left, time.Millisecond), failure(err, "read lease %s", name)
+	return max(left, time.Millisecond), wrapError(err, "read lease %s", name)
 }
 
-// Release gives a lease back early. One that holder does not have stays as it is.
-func (s *Store) Release(ctx context.Context, name, holder string) error {
-	return failure(releaseLease.run(ctx, s.rdb, s.leaseKey(name), holder).Err(), "release lease %s", name)
+// ReleaseLease gives a lease back early. One that holder does not have stays as it is.
+func (s *Store) ReleaseLease(ctx context.Context, name, holder string) error {
+	return wrapError(releaseLease.run(ctx, s.rdb, s.leaseKey(name), holder).Err(), "release lease %s", name)
 }
 
 func (s *Store) leaseKey(name string) []string {
@@ -52,16 +52,16 @@ func (s *Store) leaseKey(name string) []string {
 func (s *Store) ClaimEnvironment(ctx context.Context, env partner.Environment) error {
 	key := s.keys.Config(keys.ConfigEnvironment)
 	owner, err := s.rdb.Get(ctx, key).Result()
-	if absent(err) {
+	if isRedisNil(err) {
 		// One command decides; who comes second reads what will never change again. A restart on a full
 		// Redis does not get here, and so needs no memory.
 		if err := s.rdb.SetNX(ctx, key, string(env), 0).Err(); err != nil {
-			return failure(err, "claim the keys for environment %s", env)
+			return wrapError(err, "claim the keys for environment %s", env)
 		}
 		owner, err = s.rdb.Get(ctx, key).Result()
 	}
 	if err != nil {
-		return failure(err, "claim the keys for environment %s", env)
+		return wrapError(err, "claim the keys for environment %s", env)
 	}
 	if owner != string(env) {
 		return fmt.Errorf("keys with prefix %q are in use by environment %q, this one is %q: %w: set another redis.prefix or another Redis database",

@@ -22,7 +22,7 @@ func TestLease(t *testing.T) {
 		ctx := t.Context()
 		take := func(holder string, ttl time.Duration, want bool) {
 			t.Helper()
-			got, err := s.Lease(ctx, "sweep", holder, ttl)
+			got, err := s.TakeLease(ctx, "sweep", holder, ttl)
 			noErr(t, "lease", err)
 			if got != want {
 				t.Errorf("%s has the lease: %v, want %v", holder, got, want)
@@ -35,13 +35,13 @@ func TestLease(t *testing.T) {
 		if ttl := s.rdb.PTTL(ctx, key).Val(); ttl <= time.Minute || ttl > time.Hour {
 			t.Errorf("a renewed lease ends in %v", ttl)
 		}
-		noErr(t, "release by another", s.Release(ctx, "sweep", "b"))
+		noErr(t, "release by another", s.ReleaseLease(ctx, "sweep", "b"))
 		take("b", time.Minute, false)
-		if other, err := s.Lease(ctx, "gauges", "b", time.Minute); err != nil || !other {
+		if other, err := s.TakeLease(ctx, "gauges", "b", time.Minute); err != nil || !other {
 			t.Errorf("another lease: %v, %v", other, err)
 		}
-		noErr(t, "release", s.Release(ctx, "sweep", "a"))
-		noErr(t, "release again", s.Release(ctx, "sweep", "a"))
+		noErr(t, "release", s.ReleaseLease(ctx, "sweep", "a"))
+		noErr(t, "release again", s.ReleaseLease(ctx, "sweep", "a"))
 		take("b", 0, true)
 		redistest.Eventually(t, 5*time.Second, "a lease of no time ends", func() bool {
 			if mini := s.rdb.Exists(ctx, key).Val() == 0; mini {
@@ -65,11 +65,11 @@ func TestLeaseOfAFullRedis(t *testing.T) {
 		t.Fatalf("a write to a full Redis: %v", err)
 	}
 	for _, what := range []string{"taken", "renewed"} {
-		if held, err := s.Lease(t.Context(), "sweep", "a", time.Minute); err != nil || !held {
+		if held, err := s.TakeLease(t.Context(), "sweep", "a", time.Minute); err != nil || !held {
 			t.Errorf("lease not %s: %v, %v", what, held, err)
 		}
 	}
-	if held, err := s.Lease(t.Context(), "sweep", "b", time.Minute); err != nil || held {
+	if held, err := s.TakeLease(t.Context(), "sweep", "b", time.Minute); err != nil || held {
 		t.Errorf("another has the lease: %v, %v", held, err)
 	}
 }
@@ -81,7 +81,7 @@ func TestLeaseHasOneHolder(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 50 {
 			wg.Go(func() {
-				ok, err := s.Lease(t.Context(), "sweep", strconv.Itoa(i), time.Minute)
+				ok, err := s.TakeLease(t.Context(), "sweep", strconv.Itoa(i), time.Minute)
 				if err != nil {
 					t.Error(err)
 				}
@@ -121,10 +121,10 @@ func TestLeasesWithoutRedis(t *testing.T) {
 	rdb := redistest.Mini(t)
 	s := newFixture(t, rdb, registry.Options{})
 	_ = rdb.Close()
-	if held, err := s.Lease(t.Context(), "sweep", "a", time.Minute); held || err == nil {
+	if held, err := s.TakeLease(t.Context(), "sweep", "a", time.Minute); held || err == nil {
 		t.Errorf("lease without Redis: %v, %v", held, err)
 	}
-	if err := s.Release(t.Context(), "sweep", "a"); err == nil {
+	if err := s.ReleaseLease(t.Context(), "sweep", "a"); err == nil {
 		t.Error("released without Redis")
 	}
 	if err := s.ClaimEnvironment(t.Context(), partner.Online); err == nil {

@@ -25,8 +25,8 @@ type LoopState struct {
 	Note string
 }
 
-// LoopKept is what KeepLoop found.
-type LoopKept struct {
+// LoopLease is what TakeLoopLease found.
+type LoopLease struct {
 	// Held is true where the caller holds the loop's lease now, Anew where it did not a moment before: then nothing was written.
 	Held, Anew bool
 	// Now is Redis' time.
@@ -34,29 +34,29 @@ type LoopKept struct {
 	LoopState
 }
 
-// KeepLoop takes or renews the lease of a loop for holder, and reads how far the loop came. With a state it first writes
+// TakeLoopLease takes or renews the lease of a loop for holder, and reads how far the loop came. With a state it first writes
 // that, unless the lease was lost since, even if it is had anew: an open one as a step, another as the end of a round. What cannot be read counts as not there.
-func (s *Store) KeepLoop(ctx context.Context, name, holder string, ttl time.Duration, write *LoopState) (LoopKept, error) {
+func (s *Store) TakeLoopLease(ctx context.Context, name, holder string, ttl time.Duration, write *LoopState) (LoopLease, error) {
 	args := []any{holder, max(ttl.Milliseconds(), 1), ""}
 	if write != nil {
 		what := "end"
 		if write.Open {
 			what = "step"
 		}
-		args = append(args[:2], what, write.Cursor, millis(write.Began), write.Faults, write.Note)
+		args = append(args[:2], what, write.Cursor, toMillis(write.Began), write.Faults, write.Note)
 	}
 	ks := append(s.leaseKey(name), s.keys.Config(keys.ConfigLoops)+":"+name)
 	v, err := keepLoop.run(ctx, s.rdb, ks, args...).Slice()
 	if err != nil {
-		return LoopKept{}, failure(err, "take the lease of the loop %s", name)
+		return LoopLease{}, wrapError(err, "take the lease of the loop %s", name)
 	}
 	if len(v) != 7 {
-		return LoopKept{}, fmt.Errorf("take the lease of the loop %s: %w", name, badAnswer(keepLoop, v))
+		return LoopLease{}, fmt.Errorf("take the lease of the loop %s: %w", name, newAnswerError(keepLoop, v))
 	}
 	held, ok1 := v[0].(int64)
 	now, ok2 := v[1].(int64)
 	if !ok1 || !ok2 {
-		return LoopKept{}, fmt.Errorf("take the lease of the loop %s: %w", name, badAnswer(keepLoop, v))
+		return LoopLease{}, fmt.Errorf("take the lease of the loop %s: %w", name, newAnswerError(keepLoop, v))
 	}
 	text := func(i int) string {
 		s, _ := v[i].(string)
@@ -69,7 +69,7 @@ func (s *Store) KeepLoop(ctx context.Context, name, holder string, ttl time.Dura
 		}
 		return max(n, 0)
 	}
-	return LoopKept{Held: held > 0, Anew: held == 2, Now: fromMillis(now), LoopState: LoopState{
+	return LoopLease{Held: held > 0, Anew: held == 2, Now: fromMillis(now), LoopState: LoopState{
 		Cursor: text(2), Began: fromMillis(number(3)), Open: text(4) != "", Faults: int(number(4)), Completed: fromMillis(number(5)), Note: text(6),
 	}}, nil
 }

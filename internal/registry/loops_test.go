@@ -8,9 +8,9 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-func keepLoop(t *testing.T, s *registry.Store, holder string, write *registry.LoopState) registry.LoopKept {
+func keepLoop(t *testing.T, s *registry.Store, holder string, write *registry.LoopState) registry.LoopLease {
 	t.Helper()
-	return must[registry.LoopKept](t)(s.KeepLoop(t.Context(), "arm", holder, time.Minute, write))
+	return must[registry.LoopLease](t)(s.TakeLoopLease(t.Context(), "arm", holder, time.Minute, write))
 }
 
 // Only the holder of the lease writes how far a loop came, and whoever asks reads it.
@@ -46,7 +46,7 @@ func TestKeepLoop(t *testing.T) {
 		late := registry.LoopState{Cursor: "app1", Began: began, Open: true}
 		kept = keepLoop(t, s.Store, "a", &late)
 		same(t, "late", []any{kept.Held, kept.LoopState}, []any{false, other.LoopState})
-		noErr(t, "release", s.Release(t.Context(), "arm", "b"))
+		noErr(t, "release", s.ReleaseLease(t.Context(), "arm", "b"))
 		kept = keepLoop(t, s.Store, "a", &late)
 		same(t, "later", []any{kept.Held, kept.Anew, kept.LoopState}, []any{true, true, other.LoopState})
 

@@ -406,7 +406,7 @@ func TestWhatMightBeWrittenIsListedAgain(t *testing.T) {
 				fanout := registry.New(s.otherClient(t), registry.Options{Keys: s.keys, Keyring: testKeyring(t)})
 				rdb.AddHook(&cutter{err: lost, ran: true, cut: func(int, int) bool { return true }, lost: func() {
 					// strikes off what it read before the accept wrote: the ticket of the first listing
-					ticket := must[[]int64](t)(fanout.Tickets(t.Context(), []tenant.ID{"Cust1"}))[0]
+					ticket := must[[]int64](t)(fanout.ReadTickets(t.Context(), []tenant.ID{"Cust1"}))[0]
 					if ticket == 0 {
 						t.Error("the accept did not list first")
 					}
@@ -419,10 +419,10 @@ func TestWhatMightBeWrittenIsListedAgain(t *testing.T) {
 				noErr(t, "accept", err)
 				wantErr(t, "the change whose answer is lost", results[0].Err, lost)
 				view := must[registry.TenantView](t)(s.Tenant(t.Context(), "Cust1"))
-				if view.Record.Top == first.Sequence || !view.FanoutOwed {
+				if view.Record.Top == first.Sequence || !view.FanoutPending {
 					t.Fatal("nothing was written, so that nothing is shown")
 				}
-				if ticket := must[[]int64](t)(s.Tickets(t.Context(), []tenant.ID{"Cust1"}))[0]; ticket == 0 {
+				if ticket := must[[]int64](t)(s.ReadTickets(t.Context(), []tenant.ID{"Cust1"}))[0]; ticket == 0 {
 					t.Error("the record owes a fan-out, and the tenant is listed nowhere")
 				}
 			})

@@ -25,13 +25,13 @@ const (
 	outboxLook = 100
 )
 
-// ClaimOutcome is what came of claiming a mail.
-type ClaimOutcome int
+// ClaimResult is what came of claiming a mail.
+type ClaimResult int
 
 // The closed set of outcomes, as outbox_claim.lua numbers them.
 const (
 	// ClaimMissing: there is no such mail; it was sent long ago, or its app is gone.
-	ClaimMissing ClaimOutcome = iota
+	ClaimMissing ClaimResult = iota
 	// ClaimTaken: the caller may send it until the lease ends.
 	ClaimTaken
 	// ClaimSettled: it was sent or has failed for good.
@@ -44,88 +44,88 @@ const (
 
 // MailClaim is the right to send one mail for a while.
 type MailClaim struct {
-	Outcome ClaimOutcome
+	Result ClaimResult
 	// Token names the claim when it is settled.
 	Token string
 	// Attempts counts this one and those before.
 	Attempts int
 	// Until is the end of the lease; for ClaimHeld and ClaimEarly when to come again.
 	Until time.Time
-	// Letter is set for ClaimTaken. Unreadable is set instead when this version cannot read it.
-	Letter     incident.RecipientMail
+	// Mail is set for ClaimTaken. Unreadable is set instead when this version cannot read it.
+	Mail       incident.RecipientMail
 	Unreadable error
 }
 
 // ClaimMail claims a mail for as long as lease. After an error it may be claimed; the lease frees it.
 func (s *IncidentStore) ClaimMail(ctx context.Context, app partner.ClientID, mailID string, lease time.Duration) (MailClaim, error) {
 	token := s.nonce()
-	v, err := s.claim.run(ctx, s.rdb, s.outbox(app), mailID, token, lease.Milliseconds()).Slice()
+	v, err := s.claim.run(ctx, s.rdb, s.outboxKeys(app), mailID, token, lease.Milliseconds()).Slice()
 	if err != nil {
-		return MailClaim{}, failure(err, "claim mail %s", mailID)
+		return MailClaim{}, wrapError(err, "claim mail %s", mailID)
 	}
 	if len(v) != 4 {
-		return MailClaim{}, fmt.Errorf("claim mail %s: %w", mailID, badAnswer(s.claim, v))
+		return MailClaim{}, fmt.Errorf("claim mail %s: %w", mailID, newAnswerError(s.claim, v))
 	}
 	code, ok1 := v[0].(int64)
 	attempts, ok2 := v[1].(int64)
 	ms, ok3 := v[2].(int64)
 	body, ok4 := v[3].(string)
 	if !ok1 || !ok2 || !ok3 || !ok4 {
-		return MailClaim{}, fmt.Errorf("claim mail %s: %w", mailID, badAnswer(s.claim, v))
+		return MailClaim{}, fmt.Errorf("claim mail %s: %w", mailID, newAnswerError(s.claim, v))
 	}
-	c := MailClaim{Outcome: ClaimOutcome(code), Token: token, Attempts: int(attempts), Until: fromMillis(ms)}
-	if c.Outcome == ClaimTaken {
-		c.Letter, c.Unreadable = incident.DecodeRecipientMail(body)
+	c := MailClaim{Result: ClaimResult(code), Token: token, Attempts: int(attempts), Until: fromMillis(ms)}
+	if c.Result == ClaimTaken {
+		c.Mail, c.Unreadable = incident.DecodeRecipientMail(body)
 	}
 	return c, nil
 }
 
-// SettleOutcome is what came of settling a claim.
-type SettleOutcome int
+// SettlementResult is what came of settling a claim.
+type SettlementResult int
 
 // The closed set of outcomes, as outbox_settle.lua numbers them.
 const (
 	// SettleMissing: there is no such mail any more.
-	SettleMissing SettleOutcome = iota
+	SettleMissing SettlementResult = iota
 	// SettleDone: written down.
 	SettleDone
 	// SettleLost: the claim had gone to another; nothing was written.
 	SettleLost
 )
 
-// MailSent records that a mail server accepted the mail. It may be said late or twice.
-func (s *IncidentStore) MailSent(ctx context.Context, app partner.ClientID, mailID, token string) (SettleOutcome, error) {
+// MarkMailSent records that a mail server accepted the mail. It may be said late or twice.
+func (s *IncidentStore) MarkMailSent(ctx context.Context, app partner.ClientID, mailID, token string) (SettlementResult, error) {
 	return s.settleMail(ctx, app, mailID, token, "s", sentKeep)
 }
 
-// MailDeferred has the mail tried again after a delay.
-func (s *IncidentStore) MailDeferred(
+// DeferMail has the mail tried again after a delay.
+func (s *IncidentStore) DeferMail(
 	ctx context.Context, app partner.ClientID, mailID, token string, delay time.Duration,
-) (SettleOutcome, error) {
+) (SettlementResult, error) {
 	return s.settleMail(ctx, app, mailID, token, "w", delay)
 }
 
-// MailFailed records that the mail will not be tried again. Why is the caller's to log.
-func (s *IncidentStore) MailFailed(ctx context.Context, app partner.ClientID, mailID, token string) (SettleOutcome, error) {
+// MarkMailFailed records that the mail will not be tried again. Why is the caller's to log.
+func (s *IncidentStore) MarkMailFailed(ctx context.Context, app partner.ClientID, mailID, token string) (SettlementResult, error) {
 	return s.settleMail(ctx, app, mailID, token, "f", sentKeep)
 }
 
 func (s *IncidentStore) settleMail(
 	ctx context.Context, app partner.ClientID, mailID, token, verdict string, d time.Duration,
-) (SettleOutcome, error) {
-	n, err := s.settle.run(ctx, s.rdb, s.outbox(app), mailID, token, verdict, d.Milliseconds(), forgetAtOnce).Int()
+) (SettlementResult, error) {
+	n, err := s.settle.run(ctx, s.rdb, s.outboxKeys(app), mailID, token, verdict, d.Milliseconds(), forgetAtOnce).Int()
 	if err != nil {
-		return SettleMissing, failure(err, "settle mail %s", mailID)
+		return SettleMissing, wrapError(err, "settle mail %s", mailID)
 	}
-	return SettleOutcome(n), nil
+	return SettlementResult(n), nil
 }
 
-func (s *IncidentStore) outbox(app partner.ClientID) []string {
+func (s *IncidentStore) outboxKeys(app partner.ClientID) []string {
 	return []string{s.keys.App(app, keys.AppOutbox), s.keys.App(app, keys.AppSettled)}
 }
 
-// Outboxes reports, for each app, whether its outbox holds anything; errors stand at their app's index.
-func (s *IncidentStore) Outboxes(ctx context.Context, apps []partner.ClientID) ([]bool, []error) {
+// HasOutboxMails reports, for each app, whether its outbox holds anything; errors stand at their app's index.
+func (s *IncidentStore) HasOutboxMails(ctx context.Context, apps []partner.ClientID) ([]bool, []error) {
 	out, errs := make([]bool, len(apps)), make([]error, len(apps))
 	for start := 0; start < len(apps); start += pipelineMax {
 		chunk := apps[start:min(start+pipelineMax, len(apps))]
@@ -139,7 +139,7 @@ func (s *IncidentStore) Outboxes(ctx context.Context, apps []partner.ClientID) (
 		})
 		for i, id := range chunk {
 			n, err := cmds[i].Result()
-			out[start+i], errs[start+i] = n > 0, failure(err, "look for an outbox of %s", id)
+			out[start+i], errs[start+i] = n > 0, wrapError(err, "look for an outbox of %s", id)
 		}
 	}
 	return out, errs
@@ -162,9 +162,9 @@ type OutboxPage struct {
 	Next string
 }
 
-// LookIntoOutboxes looks at about outboxLook mails at each place, pipelined. It also moves away what versions
+// ReadOutboxPages looks at about outboxLook mails at each place, pipelined. It also moves away what versions
 // before left in the outbox, so it MUST be called now and then for every app that has one. Pages and errors stand at their place's index.
-func (s *IncidentStore) LookIntoOutboxes(ctx context.Context, places []OutboxPlace) ([]OutboxPage, []error) {
+func (s *IncidentStore) ReadOutboxPages(ctx context.Context, places []OutboxPlace) ([]OutboxPage, []error) {
 	out, errs := make([]OutboxPage, len(places)), make([]error, len(places))
 	calls := make([]call, len(places))
 	for i, p := range places {
@@ -172,23 +172,23 @@ func (s *IncidentStore) LookIntoOutboxes(ctx context.Context, places []OutboxPla
 		if _, err := strconv.ParseUint(cursor, 10, 64); err != nil {
 			cursor = "0" // no cursor of ours: from the start
 		}
-		calls[i] = call{keys: s.outbox(p.App), args: []any{cursor, outboxLook}}
+		calls[i] = call{keys: s.outboxKeys(p.App), args: []any{cursor, outboxLook}}
 	}
 	for i, cmd := range s.due.runMany(ctx, s.rdb, calls) {
 		v, err := cmd.Slice()
 		if err != nil {
-			errs[i] = failure(err, "look into the outbox of %s", places[i].App)
+			errs[i] = wrapError(err, "look into the outbox of %s", places[i].App)
 			continue
 		}
 		var ok bool
-		if out[i], ok = outboxPage(v); !ok {
-			errs[i] = fmt.Errorf("look into the outbox of %s: %w", places[i].App, badAnswer(s.due, v))
+		if out[i], ok = decodeOutboxPage(v); !ok {
+			errs[i] = fmt.Errorf("look into the outbox of %s: %w", places[i].App, newAnswerError(s.due, v))
 		}
 	}
 	return out, errs
 }
 
-func outboxPage(v []any) (p OutboxPage, ok bool) {
+func decodeOutboxPage(v []any) (p OutboxPage, ok bool) {
 	if len(v) < 3 {
 		return OutboxPage{}, false
 	}
@@ -228,15 +228,15 @@ type OutboxEntry struct {
 	// ClaimedUntil is the end of the last claim's lease, zero for none.
 	ClaimedUntil time.Time
 	Attempts     int
-	// Letter is set while it waits.
-	Letter *incident.RecipientMail
+	// Mail is set while it waits.
+	Mail *incident.RecipientMail
 }
 
-// Outbox lists all that an app's outbox holds, ordered by id. It is for people and checks.
-func (s *IncidentStore) Outbox(ctx context.Context, app partner.ClientID) ([]OutboxEntry, error) {
+// ListOutbox lists all that an app's outbox holds, ordered by id. It is for people and checks.
+func (s *IncidentStore) ListOutbox(ctx context.Context, app partner.ClientID) ([]OutboxEntry, error) {
 	all, err := s.rdb.HGetAll(ctx, s.keys.App(app, keys.AppOutbox)).Result()
 	if err != nil {
-		return nil, failure(err, "read outbox of %s", app)
+		return nil, wrapError(err, "read outbox of %s", app)
 	}
 	list := make([]OutboxEntry, 0, len(all))
 	for id, text := range all {
@@ -270,7 +270,7 @@ func parseOutboxEntry(text string) (OutboxEntry, error) {
 		if err != nil {
 			return OutboxEntry{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
 		}
-		e.Letter = &l
+		e.Mail = &l
 	case MailSentState, MailFailedState:
 	default:
 		return OutboxEntry{}, fmt.Errorf("%w: outbox entry's state", ErrUnreadable)

@@ -23,7 +23,7 @@ import (
 func oneMail(t *testing.T, s *registry.IncidentStore) string {
 	t.Helper()
 	step := must[registry.IncidentStep](t)(s.Transition(t.Context(), incidentApp, partner.StateChange, deciding(blocked, began, toKim)))
-	return step.Letters[0].ID()
+	return step.Mails[0].ID()
 }
 
 func claimMail(t *testing.T, s *registry.IncidentStore, id string, lease time.Duration) registry.MailClaim {
@@ -33,13 +33,13 @@ func claimMail(t *testing.T, s *registry.IncidentStore, id string, lease time.Du
 
 func dueMails(t *testing.T, s *registry.IncidentStore) []string {
 	t.Helper()
-	return outboxPage(t, s, incidentApp).Due
+	return decodeOutboxPage(t, s, incidentApp).Due
 }
 
-// outboxPage looks into a small outbox.
-func outboxPage(t *testing.T, s *registry.IncidentStore, app partner.ClientID) registry.OutboxPage {
+// decodeOutboxPage looks into a small outbox.
+func decodeOutboxPage(t *testing.T, s *registry.IncidentStore, app partner.ClientID) registry.OutboxPage {
 	t.Helper()
-	pages, errs := s.LookIntoOutboxes(t.Context(), []registry.OutboxPlace{{App: app}})
+	pages, errs := s.ReadOutboxPages(t.Context(), []registry.OutboxPlace{{App: app}})
 	noErr(t, "look into the outbox", errs[0])
 	if pages[0].Next != "" {
 		t.Errorf("a small outbox is looked at in one go, not to %s", pages[0].Next)
@@ -55,25 +55,25 @@ func TestClaimedMailIsSentOnce(t *testing.T) {
 			t.Fatalf("due (-want +got):\n%s", diff)
 		}
 		c := claimMail(t, s, id, time.Minute)
-		if c.Outcome != registry.ClaimTaken || c.Attempts != 1 || c.Letter.To != toKim || c.Unreadable != nil {
+		if c.Result != registry.ClaimTaken || c.Attempts != 1 || c.Mail.To != toKim || c.Unreadable != nil {
 			t.Fatalf("claim %+v", c)
 		}
 		if got := dueMails(t, s); len(got) != 0 {
 			t.Errorf("due while claimed: %v", got)
 		}
 		other := claimMail(t, s, id, time.Minute)
-		if other.Outcome != registry.ClaimHeld || !other.Until.Equal(c.Until) || other.Letter.To != "" {
+		if other.Result != registry.ClaimHeld || !other.Until.Equal(c.Until) || other.Mail.To != "" {
 			t.Errorf("a second claim is %+v", other)
 		}
 		for range 2 { // the repeat is as good
-			if got := must[registry.SettleOutcome](t)(s.MailSent(ctx, incidentApp, id, c.Token)); got != registry.SettleDone {
+			if got := must[registry.SettlementResult](t)(s.MarkMailSent(ctx, incidentApp, id, c.Token)); got != registry.SettleDone {
 				t.Errorf("settled: %v", got)
 			}
 		}
-		if got := claimMail(t, s, id, time.Minute); got.Outcome != registry.ClaimSettled {
+		if got := claimMail(t, s, id, time.Minute); got.Result != registry.ClaimSettled {
 			t.Errorf("a late task finds %+v", got)
 		}
-		if left := must[[]registry.OutboxEntry](t)(s.Outbox(ctx, incidentApp)); len(left) != 0 {
+		if left := must[[]registry.OutboxEntry](t)(s.ListOutbox(ctx, incidentApp)); len(left) != 0 {
 			t.Errorf("the outbox still holds %+v", left)
 		}
 		if got := dueMails(t, s); len(got) != 0 {
@@ -93,7 +93,7 @@ func TestClaimIsExclusive(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-				if c.Outcome == registry.ClaimTaken {
+				if c.Result == registry.ClaimTaken {
 					taken.Add(1)
 				}
 			})
@@ -113,23 +113,23 @@ func TestExpiredClaimPassesOn(t *testing.T) {
 		var second registry.MailClaim
 		redistest.Eventually(t, 5*time.Second, "the lease ends", func() bool {
 			second = claimMail(t, s, id, time.Minute)
-			return second.Outcome == registry.ClaimTaken
+			return second.Result == registry.ClaimTaken
 		})
 		if second.Attempts != 2 || second.Token == first.Token {
 			t.Errorf("second claim %+v after %+v", second, first)
 		}
 		// What the first says later about trying again is no longer its business.
-		if got := must[registry.SettleOutcome](t)(s.MailDeferred(ctx, incidentApp, id, first.Token, time.Hour)); got != registry.SettleLost {
+		if got := must[registry.SettlementResult](t)(s.DeferMail(ctx, incidentApp, id, first.Token, time.Hour)); got != registry.SettleLost {
 			t.Errorf("the first deferred it: %v", got)
 		}
-		if got := must[registry.SettleOutcome](t)(s.MailFailed(ctx, incidentApp, id, first.Token)); got != registry.SettleLost {
+		if got := must[registry.SettlementResult](t)(s.MarkMailFailed(ctx, incidentApp, id, first.Token)); got != registry.SettleLost {
 			t.Errorf("the first failed it: %v", got)
 		}
 		// But that it was sent is a fact.
-		if got := must[registry.SettleOutcome](t)(s.MailSent(ctx, incidentApp, id, first.Token)); got != registry.SettleDone {
+		if got := must[registry.SettlementResult](t)(s.MarkMailSent(ctx, incidentApp, id, first.Token)); got != registry.SettleDone {
 			t.Errorf("the first sent it: %v", got)
 		}
-		if got := must[registry.SettleOutcome](t)(s.MailDeferred(ctx, incidentApp, id, second.Token, 0)); got != registry.SettleLost {
+		if got := must[registry.SettlementResult](t)(s.DeferMail(ctx, incidentApp, id, second.Token, 0)); got != registry.SettleLost {
 			t.Errorf("the second revived a sent mail: %v", got)
 		}
 		if got := dueMails(t, s); len(got) != 0 {
@@ -143,21 +143,21 @@ func TestDeferredMailWaits(t *testing.T) {
 		ctx := t.Context()
 		id := oneMail(t, s)
 		c := claimMail(t, s, id, time.Minute)
-		if got := must[registry.SettleOutcome](t)(s.MailDeferred(ctx, incidentApp, id, c.Token, time.Hour)); got != registry.SettleDone {
+		if got := must[registry.SettlementResult](t)(s.DeferMail(ctx, incidentApp, id, c.Token, time.Hour)); got != registry.SettleDone {
 			t.Fatalf("deferred: %v", got)
 		}
 		early := claimMail(t, s, id, time.Minute)
-		if early.Outcome != registry.ClaimEarly || time.Until(early.Until) < 50*time.Minute {
+		if early.Result != registry.ClaimEarly || time.Until(early.Until) < 50*time.Minute {
 			t.Errorf("claimed early: %+v", early)
 		}
 		if got := dueMails(t, s); len(got) != 0 {
 			t.Errorf("due before its time: %v", got)
 		}
 		// The repeat of the call moves it a little, here back to now.
-		if got := must[registry.SettleOutcome](t)(s.MailDeferred(ctx, incidentApp, id, c.Token, 0)); got != registry.SettleDone {
+		if got := must[registry.SettlementResult](t)(s.DeferMail(ctx, incidentApp, id, c.Token, 0)); got != registry.SettleDone {
 			t.Fatalf("deferred again: %v", got)
 		}
-		if got := claimMail(t, s, id, time.Minute); got.Outcome != registry.ClaimTaken || got.Attempts != 2 || got.Letter.To != toKim {
+		if got := claimMail(t, s, id, time.Minute); got.Result != registry.ClaimTaken || got.Attempts != 2 || got.Mail.To != toKim {
 			t.Errorf("claimed after the wait: %+v", got)
 		}
 	})
@@ -169,14 +169,14 @@ func TestFailedMailIsSettled(t *testing.T) {
 		id := oneMail(t, s)
 		c := claimMail(t, s, id, time.Minute)
 		for range 2 {
-			if got := must[registry.SettleOutcome](t)(s.MailFailed(ctx, incidentApp, id, c.Token)); got != registry.SettleDone {
+			if got := must[registry.SettlementResult](t)(s.MarkMailFailed(ctx, incidentApp, id, c.Token)); got != registry.SettleDone {
 				t.Fatalf("failed: %v", got)
 			}
 		}
-		if got := claimMail(t, s, id, time.Minute); got.Outcome != registry.ClaimSettled {
+		if got := claimMail(t, s, id, time.Minute); got.Result != registry.ClaimSettled {
 			t.Errorf("claimed after it failed: %+v", got)
 		}
-		if left := must[[]registry.OutboxEntry](t)(s.Outbox(ctx, incidentApp)); len(left) != 0 {
+		if left := must[[]registry.OutboxEntry](t)(s.ListOutbox(ctx, incidentApp)); len(left) != 0 {
 			t.Errorf("the outbox still holds %+v", left)
 		}
 	})
@@ -191,7 +191,7 @@ func TestSettledMailsAreForgotten(t *testing.T) {
 		}
 		id := oneMail(t, s)
 		c := claimMail(t, s, id, time.Minute)
-		must[registry.SettleOutcome](t)(s.MailSent(ctx, incidentApp, id, c.Token))
+		must[registry.SettlementResult](t)(s.MarkMailSent(ctx, incidentApp, id, c.Token))
 		if n := rdb.ZCard(ctx, key).Val(); n != 31 {
 			t.Errorf("%d are remembered, want the new one and 30 of 50 old ones", n)
 		}
@@ -199,10 +199,10 @@ func TestSettledMailsAreForgotten(t *testing.T) {
 			t.Errorf("all is forgotten in %v", ttl)
 		}
 		rdb.Del(ctx, key)
-		if got := claimMail(t, s, id, time.Minute); got.Outcome != registry.ClaimMissing {
+		if got := claimMail(t, s, id, time.Minute); got.Result != registry.ClaimMissing {
 			t.Errorf("claimed a forgotten mail: %+v", got)
 		}
-		if got := must[registry.SettleOutcome](t)(s.MailSent(ctx, incidentApp, id, c.Token)); got != registry.SettleMissing {
+		if got := must[registry.SettlementResult](t)(s.MarkMailSent(ctx, incidentApp, id, c.Token)); got != registry.SettleMissing {
 			t.Errorf("settled a forgotten mail: %v", got)
 		}
 	})
@@ -216,11 +216,11 @@ func TestSettledMailsOfOlderVersionsAreMoved(t *testing.T) {
 		later := strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)
 		rdb.HSet(ctx, key, "sent", "1;s;"+later+";0;token;1;;", "failed", "1;f;"+later+`;0;token;1;;{"v":1}`, "old", "1;s;1;0;token;1;;")
 		for _, settled := range []string{"sent", "failed"} {
-			if got := claimMail(t, s, settled, time.Minute); got.Outcome != registry.ClaimSettled {
+			if got := claimMail(t, s, settled, time.Minute); got.Result != registry.ClaimSettled {
 				t.Errorf("before it was moved %s is %+v", settled, got)
 			}
 		}
-		p := outboxPage(t, s, incidentApp)
+		p := decodeOutboxPage(t, s, incidentApp)
 		if diff := cmp.Diff([]string{id}, p.Due); diff != "" || p.Waiting != 1 || time.Since(p.Oldest) > time.Minute {
 			t.Errorf("page %+v (-want +got):\n%s", p, diff)
 		}
@@ -228,7 +228,7 @@ func TestSettledMailsOfOlderVersionsAreMoved(t *testing.T) {
 			t.Errorf("the outbox holds %v", left)
 		}
 		for _, settled := range []string{"sent", "failed"} {
-			if got := claimMail(t, s, settled, time.Minute); got.Outcome != registry.ClaimSettled {
+			if got := claimMail(t, s, settled, time.Minute); got.Result != registry.ClaimSettled {
 				t.Errorf("after it was moved %s is %+v", settled, got)
 			}
 		}
@@ -236,10 +236,10 @@ func TestSettledMailsOfOlderVersionsAreMoved(t *testing.T) {
 			t.Errorf("they are forgotten in %v", ttl)
 		}
 		rdb.HSet(ctx, key, "late", "1;s;"+later+";0;token;1;;")
-		if got := must[registry.SettleOutcome](t)(s.MailDeferred(ctx, incidentApp, "late", "token", 0)); got != registry.SettleLost {
+		if got := must[registry.SettlementResult](t)(s.DeferMail(ctx, incidentApp, "late", "token", 0)); got != registry.SettleLost {
 			t.Errorf("deferred although sent: %v", got)
 		}
-		if got := must[registry.SettleOutcome](t)(s.MailSent(ctx, incidentApp, "late", "other")); got != registry.SettleDone {
+		if got := must[registry.SettlementResult](t)(s.MarkMailSent(ctx, incidentApp, "late", "other")); got != registry.SettleDone {
 			t.Errorf("that it was sent is a fact: %v", got)
 		}
 		if rdb.HExists(ctx, key, "late").Val() {
@@ -253,11 +253,11 @@ func TestASettledMailIsNotWrittenAgain(t *testing.T) {
 	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, _ redis.UniversalClient) {
 		id := oneMail(t, s)
 		c := claimMail(t, s, id, time.Minute)
-		must[registry.SettleOutcome](t)(s.MailSent(t.Context(), incidentApp, id, c.Token))
+		must[registry.SettlementResult](t)(s.MarkMailSent(t.Context(), incidentApp, id, c.Token))
 		must[registry.IncidentStep](t)(s.Transition(t.Context(), incidentApp, partner.StateChange, func(st incident.State) registry.IncidentStep {
-			return registry.IncidentStep{State: st, Letters: []incident.RecipientMail{c.Letter}}
+			return registry.IncidentStep{State: st, Mails: []incident.RecipientMail{c.Mail}}
 		}))
-		if p := outboxPage(t, s, incidentApp); p.Waiting != 0 {
+		if p := decodeOutboxPage(t, s, incidentApp); p.Waiting != 0 {
 			t.Errorf("it waits again: %+v", p)
 		}
 	})
@@ -268,21 +268,21 @@ func TestLaterMailLetsTheEarlierLeaveFirst(t *testing.T) {
 		ctx := t.Context()
 		first := oneMail(t, s)
 		c := claimMail(t, s, first, time.Minute)
-		must[registry.SettleOutcome](t)(s.MailDeferred(ctx, incidentApp, first, c.Token, time.Hour))
+		must[registry.SettlementResult](t)(s.DeferMail(ctx, incidentApp, first, c.Token, time.Hour))
 		must[registry.IncidentStep](t)(s.Transition(ctx, incidentApp, partner.StateChange, deciding(incident.Success{}, began, toKim)))
 		step := must[registry.IncidentStep](t)(s.Transition(ctx, incidentApp, partner.StateChange, deciding(incident.Tick{}, began.Add(time.Hour), toKim)))
-		second := step.Letters[0].ID()
+		second := step.Mails[0].ID()
 		if got := dueMails(t, s); len(got) != 0 {
 			t.Errorf("due: %v, but the opening has not left", got)
 		}
-		if got := claimMail(t, s, second, time.Minute); got.Outcome != registry.ClaimEarly || time.Until(got.Until) < 50*time.Minute {
+		if got := claimMail(t, s, second, time.Minute); got.Result != registry.ClaimEarly || time.Until(got.Until) < 50*time.Minute {
 			t.Errorf("the recovery was claimed before the opening left: %+v", got)
 		}
-		must[registry.SettleOutcome](t)(s.MailSent(ctx, incidentApp, first, c.Token))
+		must[registry.SettlementResult](t)(s.MarkMailSent(ctx, incidentApp, first, c.Token))
 		if diff := cmp.Diff([]string{second}, dueMails(t, s)); diff != "" {
 			t.Errorf("due (-want +got):\n%s", diff)
 		}
-		if got := claimMail(t, s, second, time.Minute); got.Outcome != registry.ClaimTaken {
+		if got := claimMail(t, s, second, time.Minute); got.Result != registry.ClaimTaken {
 			t.Errorf("the recovery cannot be claimed: %+v", got)
 		}
 	})
@@ -299,7 +299,7 @@ func TestLooksIntoAnOutboxAreBounded(t *testing.T) {
 		seen, looks := map[string]bool{}, 0
 		place, waiting := registry.OutboxPlace{App: incidentApp}, 0
 		for {
-			pages, errs := s.LookIntoOutboxes(t.Context(), []registry.OutboxPlace{place, {App: "app2"}})
+			pages, errs := s.ReadOutboxPages(t.Context(), []registry.OutboxPlace{place, {App: "app2"}})
 			noErr(t, "look", errors.Join(errs...))
 			if other := pages[1]; other.Waiting != 0 || other.Next != "" || !other.Oldest.IsZero() {
 				t.Errorf("another app's: %+v", other)
@@ -319,7 +319,7 @@ func TestLooksIntoAnOutboxAreBounded(t *testing.T) {
 		if _, mini := rdb.Info(t.Context(), "server").Result(); mini == nil && looks < 5 {
 			t.Errorf("only %d looks", looks)
 		}
-		all, errs := s.Outboxes(t.Context(), []partner.ClientID{"app2", incidentApp})
+		all, errs := s.HasOutboxMails(t.Context(), []partner.ClientID{"app2", incidentApp})
 		if noErr(t, "outboxes", errors.Join(errs...)); all[0] || !all[1] {
 			t.Errorf("outboxes %v", all)
 		}
@@ -329,7 +329,7 @@ func TestLooksIntoAnOutboxAreBounded(t *testing.T) {
 func TestDueMailsOldestFirst(t *testing.T) {
 	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, rdb redis.UniversalClient) {
 		rdb.HSet(t.Context(), incidentKeys.App(incidentApp, keys.AppOutbox), "b", "1;w;2;0;;0;;x", "c", "1;w;1;0;;0;;x", "a", "1;w;2;0;;0;;x")
-		p := outboxPage(t, s, incidentApp)
+		p := decodeOutboxPage(t, s, incidentApp)
 		if diff := cmp.Diff([]string{"c", "a", "b"}, p.Due); diff != "" || p.Oldest.UnixMilli() != 1 {
 			t.Errorf("oldest %v; due (-want +got):\n%s", p.Oldest, diff)
 		}
@@ -344,7 +344,7 @@ func TestUnreadableMail(t *testing.T) {
 		if _, err := s.ClaimMail(ctx, incidentApp, "other", time.Minute); !errors.Is(err, registry.ErrUnreadable) {
 			t.Errorf("claim: %v, want ErrUnreadable", err)
 		}
-		if _, err := s.MailSent(ctx, incidentApp, "other", "x"); !errors.Is(err, registry.ErrUnreadable) {
+		if _, err := s.MarkMailSent(ctx, incidentApp, "other", "x"); !errors.Is(err, registry.ErrUnreadable) {
 			t.Errorf("settle: %v, want ErrUnreadable", err)
 		}
 		if got := rdb.HGet(ctx, key, "other").Val(); got != "2;w;0;0;;0;;{}" {
@@ -354,10 +354,10 @@ func TestUnreadableMail(t *testing.T) {
 			t.Errorf("due (-want +got):\n%s", diff)
 		}
 		c := claimMail(t, s, "letter", time.Minute)
-		if c.Outcome != registry.ClaimTaken || !errors.Is(c.Unreadable, incident.ErrUnreadable) {
+		if c.Result != registry.ClaimTaken || !errors.Is(c.Unreadable, incident.ErrUnreadable) {
 			t.Errorf("claim of an unreadable letter: %+v", c)
 		}
-		if _, err := s.Outbox(ctx, incidentApp); !errors.Is(err, registry.ErrUnreadable) {
+		if _, err := s.ListOutbox(ctx, incidentApp); !errors.Is(err, registry.ErrUnreadable) {
 			t.Errorf("outbox: %v, want ErrUnreadable", err)
 		}
 	})

@@ -15,17 +15,17 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-func owed(t *testing.T, s fixture) []registry.Owed {
+func owed(t *testing.T, s fixture) []registry.PendingFanout {
 	t.Helper()
-	return must[[]registry.Owed](t)(s.OwedTenants(t.Context(), 0, registry.Owed{}, 0))
+	return must[[]registry.PendingFanout](t)(s.ListPendingFanouts(t.Context(), 0, registry.PendingFanout{}, 0))
 }
 
 // readForFanout reads what a fan-out reads, in its order: the ticket, then the record.
-func readForFanout(t *testing.T, s fixture, id tenant.ID) (registry.Cleared, registry.TenantView) {
+func readForFanout(t *testing.T, s fixture, id tenant.ID) (registry.CompletedFanout, registry.TenantView) {
 	t.Helper()
-	tickets := must[[]int64](t)(s.Tickets(t.Context(), []tenant.ID{id}))
+	tickets := must[[]int64](t)(s.ReadTickets(t.Context(), []tenant.ID{id}))
 	v := must[registry.TenantView](t)(s.Tenant(t.Context(), id))
-	return registry.Cleared{Tenant: id, Top: v.Record.Top, Ticket: tickets[0]}, v
+	return registry.CompletedFanout{Tenant: id, Top: v.Record.Top, Ticket: tickets[0]}, v
 }
 
 func TestOwedIsClearedByAFanout(t *testing.T) {
@@ -35,25 +35,25 @@ func TestOwedIsClearedByAFanout(t *testing.T) {
 		same(t, "owed at first", len(owed(t, s)), 0)
 		accept(t, s, change("Cust1", tenant.Suspend), change("Cust2", tenant.Suspend))
 		same(t, "owed", len(owed(t, s)), 2)
-		same(t, "count", must[int64](t)(s.OwedCount(ctx, 0)), int64(2))
+		same(t, "count", must[int64](t)(s.CountPendingFanouts(ctx, 0)), int64(2))
 		done, v := readForFanout(t, s, "Cust1")
-		if !v.FanoutOwed || done.Ticket == 0 {
-			t.Errorf("owed %v, ticket %d", v.FanoutOwed, done.Ticket)
+		if !v.FanoutPending || done.Ticket == 0 {
+			t.Errorf("owed %v, ticket %d", v.FanoutPending, done.Ticket)
 		}
-		noErr(t, "clear", s.ClearOwed(ctx, []registry.Cleared{done}))
-		noErr(t, "clear again", s.ClearOwed(ctx, []registry.Cleared{done}))
+		noErr(t, "clear", s.CompleteFanouts(ctx, []registry.CompletedFanout{done}))
+		noErr(t, "clear again", s.CompleteFanouts(ctx, []registry.CompletedFanout{done}))
 		_, v = readForFanout(t, s, "Cust1")
-		if v.FanoutOwed {
+		if v.FanoutPending {
 			t.Error("the mark stayed")
 		}
 		left := owed(t, s)
 		if len(left) != 1 || left[0].Tenant != "Cust2" {
 			t.Errorf("owed: %v, want Cust2", left)
 		}
-		tickets := must[[]int64](t)(s.Tickets(ctx, []tenant.ID{"Cust1", "Cust2", "Nobody"}))
+		tickets := must[[]int64](t)(s.ReadTickets(ctx, []tenant.ID{"Cust1", "Cust2", "Nobody"}))
 		same(t, "tickets", tickets, []int64{0, left[0].Ticket, 0})
-		noErr(t, "clear nothing", s.ClearOwed(ctx, nil))
-		if none := must[[]int64](t)(s.Tickets(ctx, nil)); len(none) != 0 {
+		noErr(t, "clear nothing", s.CompleteFanouts(ctx, nil))
+		if none := must[[]int64](t)(s.ReadTickets(ctx, nil)); len(none) != 0 {
 			t.Errorf("tickets of nobody: %v", none)
 		}
 	})
@@ -67,16 +67,16 @@ func TestOwedSurvivesANewerChange(t *testing.T) {
 		accept(t, s, change("Cust1", tenant.Suspend))
 		done, _ := readForFanout(t, s, "Cust1")
 		accept(t, s, change("Cust1", tenant.Resume))
-		noErr(t, "clear", s.ClearOwed(ctx, []registry.Cleared{done}))
+		noErr(t, "clear", s.CompleteFanouts(ctx, []registry.CompletedFanout{done}))
 		next, v := readForFanout(t, s, "Cust1")
-		if !v.FanoutOwed || next.Ticket <= done.Ticket {
-			t.Errorf("owed %v, ticket %d after %d", v.FanoutOwed, next.Ticket, done.Ticket)
+		if !v.FanoutPending || next.Ticket <= done.Ticket {
+			t.Errorf("owed %v, ticket %d after %d", v.FanoutPending, next.Ticket, done.Ticket)
 		}
 		// The record was read after the newer change, the ticket before: the entry stays.
-		stale := registry.Cleared{Tenant: "Cust1", Top: next.Top, Ticket: done.Ticket}
-		noErr(t, "clear", s.ClearOwed(ctx, []registry.Cleared{stale}))
+		stale := registry.CompletedFanout{Tenant: "Cust1", Top: next.Top, Ticket: done.Ticket}
+		noErr(t, "clear", s.CompleteFanouts(ctx, []registry.CompletedFanout{stale}))
 		same(t, "still listed", len(owed(t, s)), 1)
-		noErr(t, "clear", s.ClearOwed(ctx, []registry.Cleared{next}))
+		noErr(t, "clear", s.CompleteFanouts(ctx, []registry.CompletedFanout{next}))
 		same(t, "listed", len(owed(t, s)), 0)
 	})
 }
@@ -95,7 +95,7 @@ func TestOwedSurvivesAFanoutWithinAccept(t *testing.T) {
 			}
 			armed = false
 			done, _ := readForFanout(t, s, "Cust1")
-			noErr(t, "clear", s.ClearOwed(t.Context(), []registry.Cleared{done}))
+			noErr(t, "clear", s.CompleteFanouts(t.Context(), []registry.CompletedFanout{done}))
 			same(t, "listed during accept", len(owed(t, s)), 0)
 		}})
 		accept(t, s, change("Cust1", tenant.Resume))
@@ -103,8 +103,8 @@ func TestOwedSurvivesAFanoutWithinAccept(t *testing.T) {
 			t.Fatal("no fan-out ran within accept")
 		}
 		_, v := readForFanout(t, s, "Cust1")
-		if !v.FanoutOwed || len(owed(t, s)) != 1 {
-			t.Errorf("mark %v, listed %v: the newer change would be told to nobody", v.FanoutOwed, owed(t, s))
+		if !v.FanoutPending || len(owed(t, s)) != 1 {
+			t.Errorf("mark %v, listed %v: the newer change would be told to nobody", v.FanoutPending, owed(t, s))
 		}
 	})
 }
@@ -124,13 +124,13 @@ func TestOwedListsTheLongestWaitingFirst(t *testing.T) {
 			got = append(got, o.Tenant)
 		}
 		same(t, "order", got, want)
-		same(t, "counted", []int64{must[int64](t)(s.OwedCount(ctx, 0)), must[int64](t)(s.OwedCount(ctx, time.Hour))}, []int64{20, 0})
-		same(t, "limited", len(must[[]registry.Owed](t)(s.OwedTenants(ctx, 0, registry.Owed{}, 3))), 3)
-		same(t, "waited an hour", len(must[[]registry.Owed](t)(s.OwedTenants(ctx, time.Hour, registry.Owed{}, 100))), 0)
+		same(t, "counted", []int64{must[int64](t)(s.CountPendingFanouts(ctx, 0)), must[int64](t)(s.CountPendingFanouts(ctx, time.Hour))}, []int64{20, 0})
+		same(t, "limited", len(must[[]registry.PendingFanout](t)(s.ListPendingFanouts(ctx, 0, registry.PendingFanout{}, 3))), 3)
+		same(t, "waited an hour", len(must[[]registry.PendingFanout](t)(s.ListPendingFanouts(ctx, time.Hour, registry.PendingFanout{}, 100))), 0)
 		old := time.Now().Add(-2 * time.Hour).UnixMicro()
 		s.rdb.ZAdd(ctx, s.keys.Pending(keys.PendingTenants), redis.Z{Score: float64(old), Member: "Cust5"})
-		same(t, "waited an hour", must[[]registry.Owed](t)(s.OwedTenants(ctx, time.Hour, registry.Owed{}, 100)), []registry.Owed{{Tenant: "Cust5", Ticket: old}})
-		same(t, "one has waited an hour", must[int64](t)(s.OwedCount(ctx, time.Hour)), int64(1))
+		same(t, "waited an hour", must[[]registry.PendingFanout](t)(s.ListPendingFanouts(ctx, time.Hour, registry.PendingFanout{}, 100)), []registry.PendingFanout{{Tenant: "Cust5", Ticket: old}})
+		same(t, "one has waited an hour", must[int64](t)(s.CountPendingFanouts(ctx, time.Hour)), int64(1))
 	})
 }
 
@@ -146,10 +146,10 @@ func TestOwedPages(t *testing.T) {
 		}
 		s.rdb.ZAdd(t.Context(), key, all...)
 		var got []string
-		var after registry.Owed
+		var after registry.PendingFanout
 		pages := 0
 		for {
-			page := must[[]registry.Owed](t)(s.OwedTenants(t.Context(), time.Second, after, 100))
+			page := must[[]registry.PendingFanout](t)(s.ListPendingFanouts(t.Context(), time.Second, after, 100))
 			if len(page) == 0 {
 				break
 			}
@@ -166,7 +166,7 @@ func TestOwedPages(t *testing.T) {
 		same(t, "listed", got, want)
 		same(t, "pages", pages, 7)
 		s.rdb.ZRem(t.Context(), key, "Cust349")
-		page := must[[]registry.Owed](t)(s.OwedTenants(t.Context(), time.Second, registry.Owed{Tenant: "Cust349", Ticket: 1_795_000_000_000_001}, 100))
+		page := must[[]registry.PendingFanout](t)(s.ListPendingFanouts(t.Context(), time.Second, registry.PendingFanout{Tenant: "Cust349", Ticket: 1_795_000_000_000_001}, 100))
 		same(t, "behind one that is done", string(page[0].Tenant), "Cust300")
 	})
 }
@@ -180,7 +180,7 @@ func TestTicketsGrow(t *testing.T) {
 		last := ahead
 		for range 5 {
 			accept(t, s, change("Cust1", tenant.Suspend))
-			ticket := must[[]int64](t)(s.Tickets(t.Context(), []tenant.ID{"Cust1"}))[0]
+			ticket := must[[]int64](t)(s.ReadTickets(t.Context(), []tenant.ID{"Cust1"}))[0]
 			if ticket <= last {
 				t.Errorf("ticket %d after %d", ticket, last)
 			}
@@ -200,21 +200,21 @@ func TestClearOwedOfMany(t *testing.T) {
 			reqs = append(reqs, change(ids[i], tenant.Suspend))
 		}
 		accept(t, s, reqs...)
-		tickets := must[[]int64](t)(s.Tickets(ctx, ids))
+		tickets := must[[]int64](t)(s.ReadTickets(ctx, ids))
 		views := must[[]registry.TenantView](t)(s.Tenants(ctx, ids))
-		var done []registry.Cleared
+		var done []registry.CompletedFanout
 		for i, v := range views {
-			if v.Status.Tenant != ids[i] || !v.FanoutOwed || tickets[i] == 0 {
+			if v.Status.Tenant != ids[i] || !v.FanoutPending || tickets[i] == 0 {
 				t.Fatalf("tenant %d: %+v, ticket %d", i, v, tickets[i])
 			}
-			done = append(done, registry.Cleared{Tenant: ids[i], Top: v.Record.Top, Ticket: tickets[i]})
+			done = append(done, registry.CompletedFanout{Tenant: ids[i], Top: v.Record.Top, Ticket: tickets[i]})
 		}
 		s.rdb.Set(ctx, s.keys.Tenant("Bad", keys.TenantRecord), "x", 0)
-		err := s.ClearOwed(ctx, append(slices.Clone(done), registry.Cleared{Tenant: "Bad", Top: 1, Ticket: 1}))
+		err := s.CompleteFanouts(ctx, append(slices.Clone(done), registry.CompletedFanout{Tenant: "Bad", Top: 1, Ticket: 1}))
 		if err == nil {
 			t.Error("a tenant that could not be cleared is no error")
 		}
-		same(t, "owed", must[int64](t)(s.OwedCount(ctx, 0)), int64(0))
+		same(t, "owed", must[int64](t)(s.CountPendingFanouts(ctx, 0)), int64(0))
 	})
 }
 

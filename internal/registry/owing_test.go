@@ -54,7 +54,7 @@ func TestOwing(t *testing.T) {
 		ctx := t.Context()
 		accept(t, s, change("Cust1", tenant.Suspend), change("Cust2", tenant.Resume))
 		done, _ := readForFanout(t, s, "Cust2")
-		noErr(t, "clear", s.ClearOwed(ctx, []registry.Cleared{done}))
+		noErr(t, "clear", s.CompleteFanouts(ctx, []registry.CompletedFanout{done}))
 		noErr(t, "approve", s.AddApprover(ctx, []tenant.ID{"Cust1", "Cust2"}, "b"))
 		noErr(t, "approve", s.AddApprover(ctx, []tenant.ID{"Cust1"}, "a.1"))
 		// read by nobody, since nothing is owed
@@ -63,27 +63,27 @@ func TestOwing(t *testing.T) {
 		ids := []tenant.ID{"Cust1", "Nobody", "Cust2"}
 		o := &order{}
 		s.rdb.AddHook(o)
-		var got []registry.Owing
-		if n := s.cmds.during(func() { got = must[[]registry.Owing](t)(s.Owing(ctx, ids, 100)) }); n != 1 {
+		var got []registry.FanoutInput
+		if n := s.cmds.during(func() { got = must[[]registry.FanoutInput](t)(s.ReadFanoutInputs(ctx, ids, 100)) }); n != 1 {
 			t.Errorf("took %d round trips", n)
 		}
 		same(t, "order", o.sent, []string{"zmscore", "hgetall", "hgetall", "hgetall", "sscan", "sscan", "sscan"})
 		far := registry.New(manyNodes{s.rdb}, registry.Options{Keys: s.keys, Keyring: testKeyring(t)})
 		o.sent = nil
-		same(t, "from many nodes", must[[]registry.Owing](t)(far.Owing(ctx, ids, 100)), got, ownFields)
+		same(t, "from many nodes", must[[]registry.FanoutInput](t)(far.ReadFanoutInputs(ctx, ids, 100)), got, ownFields)
 		same(t, "order", slices.Compact(o.sent), []string{"zmscore", "hgetall", "sscan"})
 
 		same(t, "how many", len(got), 3)
 		for i, id := range ids {
 			same(t, "view of "+string(id), got[i].View, must[registry.TenantView](t)(s.Tenant(ctx, id)))
-			same(t, "ticket of "+string(id), got[i].Ticket, must[[]int64](t)(s.Tickets(ctx, ids))[i])
+			same(t, "ticket of "+string(id), got[i].Ticket, must[[]int64](t)(s.ReadTickets(ctx, ids))[i])
 		}
 		slices.Sort(got[0].Approvers)
 		same(t, "approvers", got[0].Approvers, []partner.ClientID{"a.1", "b"})
 		if got[0].Ticket == 0 || got[1].View.Known || got[1].Approvers != nil || got[2].Approvers != nil {
 			t.Errorf("owing: %+v", got)
 		}
-		same(t, "of nobody", len(must[[]registry.Owing](t)(s.Owing(ctx, nil, 100))), 0)
+		same(t, "of nobody", len(must[[]registry.FanoutInput](t)(s.ReadFanoutInputs(ctx, nil, 100))), 0)
 	})
 }
 
@@ -96,19 +96,19 @@ func TestOwingUnreadable(t *testing.T) {
 		for _, store := range []*registry.Store{s.Store, registry.New(manyNodes{s.rdb}, registry.Options{Keys: s.keys, Keyring: testKeyring(t)})} {
 			key := s.keys.Tenant("Cust1", keys.TenantApprovals)
 			noErr(t, "spoil", s.rdb.SAdd(ctx, key, "no client id").Err())
-			_, err := store.Owing(ctx, []tenant.ID{"Cust1"}, 100)
+			_, err := store.ReadFanoutInputs(ctx, []tenant.ID{"Cust1"}, 100)
 			wantErr(t, "approvers", err, registry.ErrUnreadable)
 			noErr(t, "mend", s.rdb.Del(ctx, key).Err())
 			key = s.keys.Tenant("Cust2", keys.TenantRecord)
 			top := must[string](t)(s.rdb.HGet(ctx, key, "top").Result())
 			noErr(t, "spoil", s.rdb.HSet(ctx, key, "top", "x").Err())
-			_, err = store.Owing(ctx, []tenant.ID{"Cust1", "Cust2"}, 100)
+			_, err = store.ReadFanoutInputs(ctx, []tenant.ID{"Cust1", "Cust2"}, 100)
 			wantErr(t, "record", err, registry.ErrUnreadable)
 			noErr(t, "mend", s.rdb.HSet(ctx, key, "top", top).Err())
 		}
 		canceled, cancel := context.WithCancel(ctx)
 		cancel()
-		if _, err := s.Owing(canceled, []tenant.ID{"Cust1"}, 100); err == nil {
+		if _, err := s.ReadFanoutInputs(canceled, []tenant.ID{"Cust1"}, 100); err == nil {
 			t.Error("no error from a Redis that does not answer")
 		}
 	})
@@ -133,9 +133,9 @@ func crowd(t *testing.T, s fixture, id tenant.ID, n int) []partner.ClientID {
 // readAll reads all pages of approvers, and returns the most that a page held.
 func readAll(t *testing.T, s *registry.Store, ids []tenant.ID, page int) (all [][]partner.ClientID, most int) {
 	t.Helper()
-	read := must[[]registry.Owing](t)(s.Owing(t.Context(), ids, page))
+	read := must[[]registry.FanoutInput](t)(s.ReadFanoutInputs(t.Context(), ids, page))
 	all = make([][]partner.ClientID, len(ids))
-	left := make([]*registry.Owing, len(ids))
+	left := make([]*registry.FanoutInput, len(ids))
 	for i := range read {
 		left[i] = &read[i]
 	}
@@ -149,7 +149,7 @@ func readAll(t *testing.T, s *registry.Store, ids []tenant.ID, page int) (all []
 			all[i] = append(all[i], o.Approvers...)
 			most = max(most, len(o.Approvers))
 		}
-		left = slices.DeleteFunc(left, func(o *registry.Owing) bool { return !o.More() })
+		left = slices.DeleteFunc(left, func(o *registry.FanoutInput) bool { return !o.HasMoreApprovers() })
 		if len(left) == 0 {
 			break
 		}
@@ -193,8 +193,8 @@ func TestOwingNoticesAnotherServer(t *testing.T) {
 	ctx := t.Context()
 	crowd(t, s, "Big", 3000)
 	crowd(t, s, "Other", 300)
-	read := must[[]registry.Owing](t)(s.Owing(ctx, []tenant.ID{"Big", "Other"}, 100))
-	both := []*registry.Owing{&read[0], &read[1]}
+	read := must[[]registry.FanoutInput](t)(s.ReadFanoutInputs(ctx, []tenant.ID{"Big", "Other"}, 100))
+	both := []*registry.FanoutInput{&read[0], &read[1]}
 	noErr(t, "read on", errors.Join(s.NextApprovers(ctx, both, 100)...))
 	// the other one has the same members in another order, as a set that grew differently has
 	key := s.keys.Tenant("Big", keys.TenantApprovals)
@@ -205,10 +205,10 @@ func TestOwingNoticesAnotherServer(t *testing.T) {
 	there := newFixture(t, other, registry.Options{})
 	crowd(t, there, "Big", 3000)
 	errs := there.NextApprovers(ctx, both[:1], 100)
-	if errs[0] == nil || !strings.Contains(errs[0].Error(), "another server answered") || both[0].More() || both[0].Approvers != nil {
-		t.Errorf("error %v, more %v", errs[0], both[0].More())
+	if errs[0] == nil || !strings.Contains(errs[0].Error(), "another server answered") || both[0].HasMoreApprovers() || both[0].Approvers != nil {
+		t.Errorf("error %v, more %v", errs[0], both[0].HasMoreApprovers())
 	}
-	for both[1].More() {
+	for both[1].HasMoreApprovers() {
 		noErr(t, "the other tenant", errors.Join(s.NextApprovers(ctx, both[1:], 100)...))
 	}
 }
@@ -220,14 +220,14 @@ func TestOwingWhileApprovalsChange(t *testing.T) {
 	ctx := t.Context()
 	want := crowd(t, s, "Big", 3000)
 	key := s.keys.Tenant("Big", keys.TenantApprovals)
-	read := must[[]registry.Owing](t)(s.Owing(ctx, []tenant.ID{"Big"}, 100))
-	one := []*registry.Owing{&read[0]}
+	read := must[[]registry.FanoutInput](t)(s.ReadFanoutInputs(ctx, []tenant.ID{"Big"}, 100))
+	one := []*registry.FanoutInput{&read[0]}
 	seen := map[partner.ClientID]bool{}
 	for n := 0; ; n++ {
 		for _, app := range one[0].Approvers {
 			seen[app] = true
 		}
-		if !one[0].More() {
+		if !one[0].HasMoreApprovers() {
 			break
 		}
 		for i := range 30 {

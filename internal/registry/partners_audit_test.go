@@ -32,7 +32,7 @@ func TestPartnersPushOutTheirOwnAuditAlone(t *testing.T) {
 		noErr(t, "token", err)
 		app := put(t, s, testApp("evil")).App
 		for i := range 3 {
-			noErr(t, "resync of another partner", s.Audit(ctx, registry.AuditEntry{Actor: victim.Name, Role: victim.Role, Action: "app.resync", Subject: fmt.Sprint("victim", i)}))
+			noErr(t, "resync of another partner", s.AppendAudit(ctx, registry.AuditEntry{Actor: victim.Name, Role: victim.Role, Action: "app.resync", Subject: fmt.Sprint("victim", i)}))
 		}
 		for i := range 700 {
 			app.TechnicalContact.Name = "E" + strconv.Itoa(i)
@@ -112,7 +112,7 @@ func TestAuditMergesByTime(t *testing.T) {
 		noErr(t, "audit", err)
 		same(t, "changes", len(page), 0)
 
-		next, err := s.AuditNext(ctx, registry.AuditPlace{})
+		next, err := s.ReadNextAudit(ctx, registry.AuditPlace{})
 		noErr(t, "next", err)
 		var got []string
 		for _, e := range next.Entries {
@@ -134,7 +134,7 @@ func TestAuditPagesEndByBytes(t *testing.T) {
 	for i := range entries {
 		entries[i] = registry.AuditEntry{Subject: "app1", Before: `{"a":"` + strings.Repeat("b", 200) + `"}`, After: strings.Repeat(`"c"`, 400)}
 	}
-	noErr(t, "append", s.Audit(t.Context(), entries...))
+	noErr(t, "append", s.AppendAudit(t.Context(), entries...))
 	page, next, err := s.AuditEntries(t.Context(), registry.AuditQuery{Limit: 500})
 	noErr(t, "audit", err)
 	if len(page) == 0 || len(page) > 500 || next == "" {
@@ -196,27 +196,27 @@ func TestOnceBudget(t *testing.T) {
 	each(t, func(t *testing.T, s fixture) {
 		ctx := t.Context()
 		for i := range 100 {
-			o := registry.Once{Caller: "partner:evil\ntoken" + strconv.Itoa(i), Owner: "partner:evil", Most: 100, Key: "k", Digest: "d", Within: 1 << 40}
-			b, err := s.BeginOnce(ctx, o)
+			o := registry.IdempotencyRecord{Caller: "partner:evil\ntoken" + strconv.Itoa(i), Owner: "partner:evil", Most: 100, Key: "k", Digest: "d", Within: 1 << 40}
+			b, err := s.ClaimIdempotencyKey(ctx, o)
 			noErr(t, "begin", err)
-			if _, err = s.SettleOnce(ctx, o, b.Run, []byte(strings.Repeat("o", 3000))); err != nil {
+			if _, err = s.SettleIdempotencyKey(ctx, o, b.Run, []byte(strings.Repeat("o", 3000))); err != nil {
 				t.Fatal(err)
 			}
 		}
-		o := registry.Once{Caller: "partner:evil\nanother", Owner: "partner:evil", Most: 100, Key: "k", Digest: "d", Within: 1 << 40}
-		b, err := s.BeginOnce(ctx, o)
-		if err != nil || b.State != registry.OnceFull {
+		o := registry.IdempotencyRecord{Caller: "partner:evil\nanother", Owner: "partner:evil", Most: 100, Key: "k", Digest: "d", Within: 1 << 40}
+		b, err := s.ClaimIdempotencyKey(ctx, o)
+		if err != nil || b.State != registry.IdempotencyFull {
 			t.Errorf("the 101st: %v %v", b.State, err)
 		}
 		o.Owner = "partner:other"
-		b, err = s.BeginOnce(ctx, o)
-		if err != nil || b.State != registry.OnceRun {
+		b, err = s.ClaimIdempotencyKey(ctx, o)
+		if err != nil || b.State != registry.IdempotencyRun {
 			t.Errorf("another owner's: %v %v", b.State, err)
 		}
-		_, err = s.SettleOnce(ctx, o, b.Run, []byte(strings.Repeat("o", 4000)))
+		_, err = s.SettleIdempotencyKey(ctx, o, b.Run, []byte(strings.Repeat("o", 4000)))
 		wantErr(t, "an outcome that is too long", err, registry.ErrTooMany)
 		for _, k := range s.rdb.Keys(ctx, s.keys.Config(keys.ConfigOnce)+":*").Val() {
-			if n := len(s.rdb.HGet(ctx, k, "o").Val()); n > registry.OnceBytes {
+			if n := len(s.rdb.HGet(ctx, k, "o").Val()); n > registry.IdempotencyAnswerMax {
 				t.Errorf("an outcome of %d bytes", n)
 			}
 		}
@@ -227,16 +227,16 @@ func TestOnceBudget(t *testing.T) {
 func TestPauses(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, s fixture) {
-		wait, err := s.Pause(t.Context(), "resync:app1", "a", 1<<36)
+		wait, err := s.LeaseOrWait(t.Context(), "resync:app1", "a", 1<<36)
 		if err != nil || wait != 0 {
 			t.Fatalf("the first waits %v, %v", wait, err)
 		}
-		wait, err = s.Pause(t.Context(), "resync:app1", "b", 1<<36)
+		wait, err = s.LeaseOrWait(t.Context(), "resync:app1", "b", 1<<36)
 		if err != nil || wait <= 0 || wait > 1<<36 {
 			t.Errorf("the second waits %v, %v", wait, err)
 		}
-		noErr(t, "release", s.Release(t.Context(), "resync:app1", "a"))
-		if wait, err = s.Pause(t.Context(), "resync:app1", "b", 1<<36); err != nil || wait != 0 {
+		noErr(t, "release", s.ReleaseLease(t.Context(), "resync:app1", "a"))
+		if wait, err = s.LeaseOrWait(t.Context(), "resync:app1", "b", 1<<36); err != nil || wait != 0 {
 			t.Errorf("after it was given back: %v, %v", wait, err)
 		}
 	})
@@ -274,7 +274,7 @@ func TestAWeekOfAPartnersWrites(t *testing.T) {
 			before[i].Actor, before[i].Role = victim.Name, victim.Role
 		}
 	}
-	noErr(t, "others' entries", s.Audit(ctx, before...))
+	noErr(t, "others' entries", s.AppendAudit(ctx, before...))
 	app := put(t, s, big("evil")).App
 	used := func() int64 { return memoryUsed(t, rdb) }
 	write := func(from, to int) {

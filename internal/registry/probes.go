@@ -56,18 +56,18 @@ func (s *ProbeStore) Claim(ctx context.Context, app partner.ClientID, k partner.
 	if force {
 		forced = "1"
 	}
-	parts, err := claimProbe.run(ctx, s.rdb, s.key(app), k.String(), c.stamp, lease.Milliseconds(), forced, probeSkew.Milliseconds()).Slice()
+	parts, err := claimProbe.run(ctx, s.rdb, s.probeKeys(app), k.String(), c.stamp, lease.Milliseconds(), forced, probeSkew.Milliseconds()).Slice()
 	if err != nil {
-		return ProbeClaim{}, false, failure(err, "claim %s %s for a probe", app, k)
+		return ProbeClaim{}, false, wrapError(err, "claim %s %s for a probe", app, k)
 	}
 	if len(parts) != 3 {
-		return ProbeClaim{}, false, badAnswer(claimProbe, parts)
+		return ProbeClaim{}, false, newAnswerError(claimProbe, parts)
 	}
 	taken, ok1 := parts[0].(int64)
 	due, ok2 := parts[1].(int64)
 	text, ok3 := parts[2].(string)
 	if !ok1 || !ok2 || !ok3 {
-		return ProbeClaim{}, false, badAnswer(claimProbe, parts)
+		return ProbeClaim{}, false, newAnswerError(claimProbe, parts)
 	}
 	if c.State, err = decodeProbe(text, due); err != nil {
 		return ProbeClaim{}, false, fmt.Errorf("probe of %s %s: %w", app, k, err)
@@ -78,8 +78,8 @@ func (s *ProbeStore) Claim(ctx context.Context, app partner.ClientID, k partner.
 // Settle writes the state after a probe, with the time at which the endpoint is due again. It
 // reports whether the claim still held.
 func (s *ProbeStore) Settle(ctx context.Context, c ProbeClaim, next health.State) (bool, error) {
-	n, err := settleProbe.run(ctx, s.rdb, s.key(c.App), c.Endpoint.String(), c.stamp, millis(next.Due), next.Encode()).Int()
-	return n == 1, failure(err, "write the probe of %s %s", c.App, c.Endpoint)
+	n, err := settleProbe.run(ctx, s.rdb, s.probeKeys(c.App), c.Endpoint.String(), c.stamp, toMillis(next.Due), next.Encode()).Int()
+	return n == 1, wrapError(err, "write the probe of %s %s", c.App, c.Endpoint)
 }
 
 // ProbeStates is what probes know of one app's endpoints; one that is absent was never probed.
@@ -88,9 +88,9 @@ type ProbeStates map[partner.EndpointKind]health.State
 // Probes reads what is known of several apps, in one round trip, each at its app's index. What
 // cannot be read (ErrUnreadable) is left out and told by the error.
 func (s *ProbeStore) Probes(ctx context.Context, apps []partner.ClientID) ([]ProbeStates, error) {
-	texts, err := hashes(ctx, s.rdb, apps, func(id partner.ClientID) string { return s.keys.App(id, keys.AppProbes) })
+	texts, err := readHashes(ctx, s.rdb, apps, func(id partner.ClientID) string { return s.keys.App(id, keys.AppProbes) })
 	if err != nil {
-		return nil, failure(err, "read probes")
+		return nil, wrapError(err, "read probes")
 	}
 	out := make([]ProbeStates, len(apps))
 	var errs []error
@@ -113,24 +113,24 @@ func (s *ProbeStore) Probes(ctx context.Context, apps []partner.ClientID) ([]Pro
 // Forget forgets what is known of one endpoint, so that it is due at once: its URL, its switch or the
 // keys that it answers with are other ones now.
 func (s *ProbeStore) Forget(ctx context.Context, app partner.ClientID, k partner.EndpointKind) error {
-	return failure(s.rdb.HDel(ctx, s.key(app)[0], k.String()).Err(), "forget the probe of %s %s", app, k)
+	return wrapError(s.rdb.HDel(ctx, s.probeKeys(app)[0], k.String()).Err(), "forget the probe of %s %s", app, k)
 }
 
 // SaveSummary hands what one process counted to the others; it vanishes after ttl.
 func (s *ProbeStore) SaveSummary(ctx context.Context, doc []byte, ttl time.Duration) error {
-	return failure(s.rdb.Set(ctx, s.keys.Config(keys.ConfigProbes), doc, ttl).Err(), "save the summary of probes")
+	return wrapError(s.rdb.Set(ctx, s.keys.Config(keys.ConfigProbes), doc, ttl).Err(), "save the summary of probes")
 }
 
 // Summary reads what SaveSummary left, nil when there is nothing.
 func (s *ProbeStore) Summary(ctx context.Context) ([]byte, error) {
 	doc, err := s.rdb.Get(ctx, s.keys.Config(keys.ConfigProbes)).Bytes()
-	if absent(err) {
+	if isRedisNil(err) {
 		return nil, nil
 	}
-	return doc, failure(err, "read the summary of probes")
+	return doc, wrapError(err, "read the summary of probes")
 }
 
-func (s *ProbeStore) key(app partner.ClientID) []string {
+func (s *ProbeStore) probeKeys(app partner.ClientID) []string {
 	return []string{s.keys.App(app, keys.AppProbes)}
 }
 
@@ -159,8 +159,8 @@ func decodeProbe(text string, due int64) (health.State, error) {
 	return st, nil
 }
 
-// hashes reads one hash per app, in one round trip.
-func hashes(
+// readHashes reads one hash per app, in one round trip.
+func readHashes(
 	ctx context.Context, rdb redis.UniversalClient, apps []partner.ClientID, key func(partner.ClientID) string,
 ) ([]map[string]string, error) {
 	if len(apps) == 0 {
@@ -186,9 +186,9 @@ func hashes(
 // IncidentsOf reads what is remembered of several apps' endpoints, in one round trip, each at its
 // app's index.
 func (s *IncidentStore) IncidentsOf(ctx context.Context, apps []partner.ClientID) ([]map[partner.EndpointKind]incident.State, error) {
-	texts, err := hashes(ctx, s.rdb, apps, func(id partner.ClientID) string { return s.keys.App(id, keys.AppIncidents) })
+	texts, err := readHashes(ctx, s.rdb, apps, func(id partner.ClientID) string { return s.keys.App(id, keys.AppIncidents) })
 	if err != nil {
-		return nil, failure(err, "read incidents")
+		return nil, wrapError(err, "read incidents")
 	}
 	out := make([]map[partner.EndpointKind]incident.State, len(apps))
 	for i, all := range texts {

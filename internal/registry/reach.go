@@ -37,10 +37,10 @@ func (s *Store) ShareReach(ctx context.Context, process, report string) (Reach, 
 	ks := s.configKeys(keys.ConfigReach, keys.ConfigCommonCause)
 	v, err := shareReach.run(ctx, s.rdb, ks, process, report, reachKeep.Milliseconds(), reachMost).Slice()
 	if err != nil {
-		return Reach{}, failure(err, what)
+		return Reach{}, wrapError(err, what)
 	}
 	if len(v) < 2 {
-		return Reach{}, fmt.Errorf("%s: %w", what, badAnswer(shareReach, v))
+		return Reach{}, fmt.Errorf("%s: %w", what, newAnswerError(shareReach, v))
 	}
 	now, ok := v[0].(int64)
 	texts := make([]string, len(v)-1)
@@ -49,7 +49,7 @@ func (s *Store) ShareReach(ctx context.Context, process, report string) (Reach, 
 		texts[i], ok = text, ok && is
 	}
 	if !ok {
-		return Reach{}, fmt.Errorf("%s: %w", what, badAnswer(shareReach, v))
+		return Reach{}, fmt.Errorf("%s: %w", what, newAnswerError(shareReach, v))
 	}
 	return Reach{Now: fromMillis(now), Cause: texts[0], Reports: texts[1:]}, nil
 }
@@ -57,5 +57,5 @@ func (s *Store) ShareReach(ctx context.Context, process, report string) (Reach, 
 // PutCommonCause writes a common cause, and reports whether it still was the one that this was decided from.
 func (s *Store) PutCommonCause(ctx context.Context, was, next string) (bool, error) {
 	n, err := putCommonCause.run(ctx, s.rdb, []string{s.keys.Config(keys.ConfigCommonCause)}, was, next, causeKeep.Milliseconds()).Int()
-	return n == 1, failure(err, "write the common cause")
+	return n == 1, wrapError(err, "write the common cause")
 }

@@ -22,11 +22,11 @@ func (s *Store) Reencrypt(ctx context.Context, actor Actor) (examined, resealed 
 	for cursor := uint64(0); ; {
 		pairs, next, err := s.rdb.HScan(ctx, key, cursor, "", maxPage).Result()
 		if err != nil {
-			return examined, resealed, failure(err, "list secrets")
+			return examined, resealed, wrapError(err, "list secrets")
 		}
 		for i := 0; i+1 < len(pairs); i += 2 {
 			examined++
-			done, err := s.resealOne(ctx, key, partner.ClientID(pairs[i]), pairs[i+1])
+			done, err := s.resealSecret(ctx, key, partner.ClientID(pairs[i]), pairs[i+1])
 			if done {
 				resealed++
 			}
@@ -39,7 +39,7 @@ func (s *Store) Reencrypt(ctx context.Context, actor Actor) (examined, resealed 
 		}
 	}
 	if resealed > 0 {
-		err = s.Audit(ctx, AuditEntry{
+		err = s.AppendAudit(ctx, AuditEntry{
 			Actor: actor.Name, Role: actor.Role, RequestID: actor.RequestID, Action: "secrets.reencrypt", Subject: "webhook_secrets",
 			After: `{"resealed":` + strconv.Itoa(resealed) + `}`,
 		})
@@ -50,7 +50,7 @@ func (s *Store) Reencrypt(ctx context.Context, actor Actor) (examined, resealed 
 	return examined, resealed, err
 }
 
-func (s *Store) resealOne(ctx context.Context, key string, id partner.ClientID, sealed string) (bool, error) {
+func (s *Store) resealSecret(ctx context.Context, key string, id partner.ClientID, sealed string) (bool, error) {
 	if !s.opts.Keyring.Stale(sealed) {
 		return false, nil
 	}
@@ -63,5 +63,5 @@ func (s *Store) resealOne(ctx context.Context, key string, id partner.ClientID, 
 		return false, err
 	}
 	n, err := reseal.run(ctx, s.durable, []string{key}, string(id), sealed, fresh).Int()
-	return n == 1, failure(err, "seal the secrets of app %s anew", id)
+	return n == 1, wrapError(err, "seal the secrets of app %s anew", id)
 }

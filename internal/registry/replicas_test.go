@@ -122,7 +122,7 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 	ctx := t.Context()
 	change := change("Cust1", tenant.Suspend)
 	change.IdempotencyKey = "k"
-	once := registry.Once{Caller: "kim", Key: "k", Digest: "d", Within: time.Minute}
+	once := registry.IdempotencyRecord{Caller: "kim", Key: "k", Digest: "d", Within: time.Minute}
 	var run string
 	ids := []tenant.ID{"Cust1"}
 	older := registry.New(rdb, options)
@@ -144,20 +144,20 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 			r, err := s.Accept(ctx, []registry.ChangeRequest{{Tenant: "Cust2", Type: tenant.Suspend, SourceSequence: 5}})
 			return errors.Join(err, r[0].Err)
 		}},
-		{"WatchStore", false, func() error { _, err := s.WatchStore(ctx, registry.StoreMemory{Process: "p"}); return err }},
+		{"WatchStore", false, func() error { _, err := s.CheckStore(ctx, registry.StoreMemory{Process: "p"}); return err }},
 		{"AcceptStore", false, func() error {
 			_, err := s.AcceptStore(ctx, "identity", registry.StoreMemory{Process: "p"}, kim)
 			return err
 		}},
-		{"Owing", false, func() error { _, err := s.Owing(ctx, ids, 100); return err }},
-		{"HeldTenants", false, func() error { _, err := s.HeldTenants(ctx, ids); return err }},
+		{"Owing", false, func() error { _, err := s.ReadFanoutInputs(ctx, ids, 100); return err }},
+		{"HeldTenants", false, func() error { _, err := s.ReplicatedTenants(ctx, ids); return err }},
 		{"HealApp", false, func() error { _, err := s.HealApp(ctx, "sealed", 1, 1<<50, 1); return err }},
-		{"List", false, func() error { return s.List(ctx, ids) }},
-		{"ListJobs", false, func() error { return s.ListJobs(ctx, "job_app1_clear_1") }},
+		{"List", false, func() error { return s.AddPendingFanouts(ctx, ids) }},
+		{"ListJobs", false, func() error { return s.RegisterJobs(ctx, "job_app1_clear_1") }},
 		{"Raise", false, func() error {
 			v, err := s.Tenant(ctx, "Cust1")
 			if err == nil {
-				_, err = s.Raise(ctx, v, v.Record.Top+1)
+				_, err = s.RaiseSequence(ctx, v, v.Record.Top+1)
 			}
 			return err
 		}},
@@ -178,14 +178,14 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 		}},
 		{"RevokeToken", false, func() error { return s.RevokeToken(ctx, "t1", kim) }},
 		{"BeginOnce", false, func() error {
-			b, err := s.BeginOnce(ctx, once)
+			b, err := s.ClaimIdempotencyKey(ctx, once)
 			run = cmp.Or(run, b.Run)
 			return err
 		}},
-		{"SettleOnce", false, func() error { _, err := s.SettleOnce(ctx, once, run, []byte("done")); return err }},
+		{"SettleOnce", false, func() error { _, err := s.SettleIdempotencyKey(ctx, once, run, []byte("done")); return err }},
 		{"resealOne", false, func() error { _, _, err := turned.Reencrypt(ctx, kim); return err }},
 		{"Report", false, func() error {
-			_, err := engines.Report(ctx, "app2", partner.Mirroring, "k", time.Hour, []registry.Report{{Line: 1, Tenant: "Cust1"}})
+			_, err := engines.RecordReports(ctx, "app2", partner.Mirroring, "k", time.Hour, []registry.Report{{Line: 1, Tenant: "Cust1"}})
 			return err
 		}},
 	}

@@ -54,18 +54,18 @@ type Reports struct {
 	ok           string
 }
 
-// Pending reports whether there is anything to take into account.
-func (r *Reports) Pending() bool { return r.Before+r.After > 0 || r.Succeeded }
+// HasNewReports reports whether there is anything to take into account.
+func (r *Reports) HasNewReports() bool { return r.Before+r.After > 0 || r.Succeeded }
 
-// Report writes down what engines report, each line of an idempotency key once. It says which lines
+// RecordReports writes down what engines report, each line of an idempotency key once. It says which lines
 // were written down before. On return without an error all are durable, however the process ends;
 // Transition's caller learns of them by TransitionReports.
-func (s *IncidentStore) Report(
+func (s *IncidentStore) RecordReports(
 	ctx context.Context, app partner.ClientID, k partner.EndpointKind, key string, keep time.Duration, reports []Report,
 ) (replayed []bool, err error) {
 	ks := append(s.reportKeys(app, k), s.keys.App(app, keys.AppIncidents))
 	if key != "" {
-		ks = append(ks, s.keys.App(app, keys.AppReportKeys)+":"+hashed(k.String()+" "+key, 0))
+		ks = append(ks, s.keys.App(app, keys.AppReportKeys)+":"+hashIdempotencyKey(k.String()+" "+key, 0))
 	}
 	args := []any{k.String(), reportedTenantsMax, keep.Milliseconds()}
 	for _, r := range reports {
@@ -81,10 +81,10 @@ func (s *IncidentStore) Report(
 	}
 	fresh, err := reportScript.run(ctx, s.rdb, ks, args...).Int64Slice()
 	if err != nil {
-		return nil, failure(err, "write down reports about %s %s", app, k)
+		return nil, wrapError(err, "write down reports about %s %s", app, k)
 	}
 	if len(fresh) != len(reports) {
-		return nil, badAnswer(reportScript, fresh)
+		return nil, newAnswerError(reportScript, fresh)
 	}
 	replayed = make([]bool, len(fresh))
 	for i, n := range fresh {
@@ -98,12 +98,12 @@ func (s *IncidentStore) reportKeys(app partner.ClientID, k partner.EndpointKind)
 	return []string{s.keys.App(app, keys.AppReports), s.keys.App(app, keys.AppReported) + ":" + k.String()}
 }
 
-// Reported lists the endpoints of an app about which something is written down: reports to take
+// ReportedEndpoints lists the endpoints of an app about which something is written down: reports to take
 // into account, or the tenants of a trouble that may be over.
-func (s *IncidentStore) Reported(ctx context.Context, app partner.ClientID) ([]partner.EndpointKind, error) {
+func (s *IncidentStore) ReportedEndpoints(ctx context.Context, app partner.ClientID) ([]partner.EndpointKind, error) {
 	all, err := s.rdb.HGetAll(ctx, s.keys.App(app, keys.AppReports)).Result()
 	if err != nil {
-		return nil, failure(err, "read reports about %s", app)
+		return nil, wrapError(err, "read reports about %s", app)
 	}
 	var out []partner.EndpointKind
 	for _, k := range partner.AllEndpointKinds() {
@@ -136,7 +136,7 @@ func (s *IncidentStore) TransitionReports(
 		if !step.TakesReports {
 			return step, nil
 		}
-		taken, err := s.write(ctx, app, k, old, step.State.Encode(), step, &r)
+		taken, err := s.commitStep(ctx, app, k, old, step.State.Encode(), step, &r)
 		if err != nil {
 			return IncidentStep{}, err
 		}
@@ -160,8 +160,8 @@ func (s *IncidentStore) readReports(ctx context.Context, app partner.ClientID, k
 		count = p.SCard(ctx, ks[1])
 		return nil
 	})
-	if err != nil && !absent(err) {
-		return "", Reports{}, failure(err, "read reports about %s %s", app, k)
+	if err != nil && !isRedisNil(err) {
+		return "", Reports{}, wrapError(err, "read reports about %s %s", app, k)
 	}
 	r, err := decodeReports(record.Val())
 	if err != nil {

@@ -50,7 +50,7 @@ func (s *reporting) report(key string, reports ...registry.Report) []bool {
 		s.line++
 		reports[i].Line = s.line
 	}
-	return must[[]bool](s.t)(s.Report(s.t.Context(), "app1", erp, key, time.Hour, reports))
+	return must[[]bool](s.t)(s.RecordReports(s.t.Context(), "app1", erp, key, time.Hour, reports))
 }
 
 // take takes what is pending with a state of the incident after it.
@@ -59,7 +59,7 @@ func (s *reporting) take(state incident.State) registry.Reports {
 	var got registry.Reports
 	_, err := s.TransitionReports(s.t.Context(), "app1", erp, func(_ incident.State, r registry.Reports) registry.IncidentStep {
 		got = r
-		return registry.IncidentStep{State: state, TakesReports: r.Pending()}
+		return registry.IncidentStep{State: state, TakesReports: r.HasNewReports()}
 	})
 	noErr(s.t, "take", err)
 	return got
@@ -82,8 +82,8 @@ func TestReportsCountOnce(t *testing.T) {
 		same(t, "another key", s.report("k2", failed("Cust1")), []bool{false})
 		s.line = 0
 		same(t, "no key", s.report("", failed("Cust1"), failed("Cust1")), []bool{false, false})
-		same(t, "pending", must[[]partner.EndpointKind](t)(s.Reported(t.Context(), "app1")), []partner.EndpointKind{erp})
-		found, errs := s.Troubled(t.Context(), []partner.ClientID{"app1", "app2"})
+		same(t, "pending", must[[]partner.EndpointKind](t)(s.ReportedEndpoints(t.Context(), "app1")), []partner.EndpointKind{erp})
+		found, errs := s.ReadOpenIncidents(t.Context(), []partner.ClientID{"app1", "app2"})
 		noErr(t, "read troubles", errors.Join(errs...))
 		same(t, "troubled", []bool{found[0].Reports, found[0].Mails, found[1] == nil}, []bool{true, false, true})
 		r := s.take(troubled)
@@ -92,7 +92,7 @@ func TestReportsCountOnce(t *testing.T) {
 		same(t, "tenants", r.Tenants, []tenant.ID{"Cust1", "Cust2", "Cust3"})
 		same(t, "newest", *r.Newest, *failed("Cust1").Failure)
 		same(t, "taken once", s.counts(s.take(troubled)), "0 before, false, 0 after, 3 tenants")
-		same(t, "still in trouble", must[[]partner.EndpointKind](t)(s.Reported(t.Context(), "app1")), []partner.EndpointKind{erp})
+		same(t, "still in trouble", must[[]partner.EndpointKind](t)(s.ReportedEndpoints(t.Context(), "app1")), []partner.EndpointKind{erp})
 		s.report("", failed("Cust9"))
 		same(t, "later ones", s.counts(s.take(troubled)), "0 before, false, 1 after, 4 tenants")
 	})
@@ -138,7 +138,7 @@ func TestReportsDuringAStep(t *testing.T) {
 				s.take(other)
 			}
 			state.Reported++
-			return registry.IncidentStep{State: state, TakesReports: r.Pending()}
+			return registry.IncidentStep{State: state, TakesReports: r.HasNewReports()}
 		})
 		noErr(t, "take", err)
 		same(t, "seen", seen, []int64{1, 0})
@@ -174,10 +174,10 @@ func TestUnreadableReports(t *testing.T) {
 	eachReporting(t, func(t *testing.T, s *reporting) {
 		for _, text := range []string{"2;1;0;-;", "x", "1;1;0;x;{}", `1;1;0;-;{"reason":"unheard_of"}`} {
 			noErr(t, "spoil", s.rdb.HSet(t.Context(), "test:{app1}:reports", "erp_sync", text).Err())
-			_, err := s.Reported(t.Context(), "app1")
+			_, err := s.ReportedEndpoints(t.Context(), "app1")
 			wantErr(t, text, err, registry.ErrUnreadable)
 			if !strings.Contains(text, "reason") {
-				_, err = s.Report(t.Context(), "app1", erp, "", time.Hour, []registry.Report{failed("a")})
+				_, err = s.RecordReports(t.Context(), "app1", erp, "", time.Hour, []registry.Report{failed("a")})
 				wantErr(t, text, err, registry.ErrUnreadable)
 			}
 		}

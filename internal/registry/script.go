@@ -62,8 +62,8 @@ func (s *script) runMany(ctx context.Context, rdb redis.UniversalClient, calls [
 			todo = append(todo, i)
 		}
 		for attempt := 0; len(todo) > 0; attempt++ {
-			s.pipeline(ctx, rdb, calls, cmds, todo)
-			if todo = s.unknown(cmds, todo); len(todo) == 0 || attempt == repairs {
+			s.sendPipeline(ctx, rdb, calls, cmds, todo)
+			if todo = s.listUnloaded(cmds, todo); len(todo) == 0 || attempt == repairs {
 				break
 			}
 			if err := s.lua.Load(ctx, rdb).Err(); err != nil {
@@ -77,7 +77,7 @@ func (s *script) runMany(ctx context.Context, rdb redis.UniversalClient, calls [
 	return cmds
 }
 
-func (s *script) pipeline(ctx context.Context, rdb redis.UniversalClient, calls []call, cmds []*redis.Cmd, todo []int) {
+func (s *script) sendPipeline(ctx context.Context, rdb redis.UniversalClient, calls []call, cmds []*redis.Cmd, todo []int) {
 	// The pipeline's error is that of its first failed command, which the commands hold as well.
 	_, _ = rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, i := range todo {
@@ -87,8 +87,8 @@ func (s *script) pipeline(ctx context.Context, rdb redis.UniversalClient, calls 
 	})
 }
 
-// unknown lists those of todo that Redis could not run because it does not know the script.
-func (*script) unknown(cmds []*redis.Cmd, todo []int) []int {
+// listUnloaded lists those of todo that Redis could not run because it does not know the script.
+func (*script) listUnloaded(cmds []*redis.Cmd, todo []int) []int {
 	var again []int
 	for _, i := range todo {
 		if redis.HasErrorPrefix(cmds[i].Err(), "NOSCRIPT") {
@@ -98,15 +98,15 @@ func (*script) unknown(cmds []*redis.Cmd, todo []int) []int {
 	return again
 }
 
-// failure names the operation that failed. Scripts refuse a stored value that they cannot read
+// wrapError names the operation that failed. Scripts refuse a stored value that they cannot read
 // with the error code FORMAT; that, and a key of another type, is ErrUnreadable.
-func failure(err error, format string, args ...any) error {
+func wrapError(err error, format string, args ...any) error {
 	if err == nil {
 		return nil
 	}
 	what := fmt.Sprintf(format, args...)
 	switch {
-	case absent(err):
+	case isRedisNil(err):
 		return fmt.Errorf("%s: %w", what, ErrNotFound)
 	case redis.HasErrorPrefix(err, "FORMAT"), redis.HasErrorPrefix(err, "WRONGTYPE"):
 		return fmt.Errorf("%s: %w: %w", what, ErrUnreadable, err)
@@ -115,14 +115,14 @@ func failure(err error, format string, args ...any) error {
 	}
 }
 
-// absent reports Redis' answer that nothing is there. It compares, since an error may hold the same
+// isRedisNil reports Redis' answer that nothing is there. It compares, since an error may hold the same
 // answer of a sentinel, which knows no primary: then nothing is known of what was asked for.
-func absent(err error) bool {
+func isRedisNil(err error) bool {
 	return err == redis.Nil //nolint:errorlint // see above
 }
 
-// badAnswer is the error of a script whose answer has not the shape its header says.
-func badAnswer(s *script, v any) error {
+// newAnswerError is the error of a script whose answer has not the shape its header says.
+func newAnswerError(s *script, v any) error {
 	return fmt.Errorf("%w: script %s answered %T", errAnswer, s.name, v)
 }
 

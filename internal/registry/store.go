@@ -52,15 +52,15 @@ func (o Options) withDefaults() Options {
 	if o.Keys == (keys.Space{}) {
 		o.Keys = keys.New("")
 	}
-	orDefault(&o.ChangesKeep, DefaultChangesKeep)
-	orDefault(&o.IdempotencyKeep, DefaultIdempotencyKeep)
-	orDefault(&o.DeliveriesKeep, DefaultDeliveriesKeep)
-	orDefault(&o.IncidentsKeep, DefaultIncidentsKeep)
-	orDefault(&o.AuditKeep, DefaultAuditKeep)
+	setDefault(&o.ChangesKeep, DefaultChangesKeep)
+	setDefault(&o.IdempotencyKeep, DefaultIdempotencyKeep)
+	setDefault(&o.DeliveriesKeep, DefaultDeliveriesKeep)
+	setDefault(&o.IncidentsKeep, DefaultIncidentsKeep)
+	setDefault(&o.AuditKeep, DefaultAuditKeep)
 	return o
 }
 
-func orDefault[T ~int | ~int64](v *T, def T) {
+func setDefault[T ~int | ~int64](v *T, def T) {
 	if *v <= 0 {
 		*v = def
 	}
@@ -95,16 +95,16 @@ const (
 	maxPage     = 500
 )
 
-// pageSize bounds how many items one answer lists.
-func pageSize(limit int) int {
+// clampPageSize bounds how many items one answer lists.
+func clampPageSize(limit int) int {
 	if limit <= 0 {
 		return defaultPage
 	}
 	return min(limit, maxPage)
 }
 
-// millis is how times are stored: milliseconds since 1970, 0 for the zero time.
-func millis(t time.Time) int64 {
+// toMillis is how times are stored: milliseconds since 1970, 0 for the zero time.
+func toMillis(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}

@@ -17,13 +17,13 @@ import (
 
 var putStatus = newScript("put_status")
 
-// statusFields are those of a record that make a status, in the order of readStatus.
+// statusFields are those of a record that make a status, in the order of decodeStatus.
 func statusFields() []string {
 	return []string{"v", "state", "endpoint", "version", "file", "updated"}
 }
 
-// readStatus reads the values of statusFields; an absent one is "".
-func readStatus(id tenant.ID, v []string) (tenant.Status, error) {
+// decodeStatus reads the values of statusFields; an absent one is "".
+func decodeStatus(id tenant.ID, v []string) (tenant.Status, error) {
 	if len(v) != len(statusFields()) || v[0] != strconv.Itoa(format) {
 		return tenant.Status{}, fmt.Errorf("%w: record of tenant %s is not of format %d", ErrUnreadable, id, format)
 	}
@@ -44,7 +44,7 @@ func readStatus(id tenant.ID, v []string) (tenant.Status, error) {
 func (s *Store) Status(ctx context.Context, id tenant.ID) (tenant.Status, error) {
 	values, err := s.rdb.HMGet(ctx, s.keys.Tenant(id, keys.TenantRecord), statusFields()...).Result()
 	if err != nil {
-		return tenant.Status{}, failure(err, "read status of tenant %s", id)
+		return tenant.Status{}, wrapError(err, "read status of tenant %s", id)
 	}
 	fields := make([]string, len(values))
 	known := false
@@ -56,7 +56,7 @@ func (s *Store) Status(ctx context.Context, id tenant.ID) (tenant.Status, error)
 	if !known {
 		return tenant.Status{}, fmt.Errorf("read status of tenant %s: %w", id, ErrNotFound)
 	}
-	return readStatus(id, fields)
+	return decodeStatus(id, fields)
 }
 
 // StatusRequest is a status to set without telling anybody. A nil field keeps what is there.
@@ -72,39 +72,39 @@ type StatusRequest struct {
 // known from then on. It is audited after the write: when that fails, so does the call, and a
 // repeat is harmless. Errors: ErrConflict where the tenant is not as expected, ErrUnreadable.
 func (s *Store) PutStatus(ctx context.Context, r StatusRequest, actor Actor) (TenantView, error) {
-	args := []any{r.State.String(), optional(r.PublicEndpoint), optional(r.VersionName), optional(r.FileVersion)}
+	args := []any{r.State.String(), encodeOptional(r.PublicEndpoint), encodeOptional(r.VersionName), encodeOptional(r.FileVersion)}
 	if r.Expect != nil {
-		args = append(args, expected(*r.Expect)...)
+		args = append(args, encodeExpectedView(*r.Expect)...)
 	}
 	answer, err := putStatus.run(ctx, s.durable, []string{s.keys.Tenant(r.Tenant, keys.TenantRecord)}, args...).Slice()
 	switch {
 	case err != nil:
-		return TenantView{}, failure(err, "write status of tenant %s", r.Tenant)
+		return TenantView{}, wrapError(err, "write status of tenant %s", r.Tenant)
 	case len(answer) == 0:
 		return TenantView{}, fmt.Errorf("write status of tenant %s: %w", r.Tenant, ErrConflict)
 	case len(answer) != 2:
-		return TenantView{}, badAnswer(putStatus, answer)
+		return TenantView{}, newAnswerError(putStatus, answer)
 	}
-	before, err := readRecord(r.Tenant, pairs(answer[0]))
+	before, err := decodeRecord(r.Tenant, pairsToMap(answer[0]))
 	if err != nil {
 		return TenantView{}, err
 	}
-	after, err := readRecord(r.Tenant, pairs(answer[1]))
+	after, err := decodeRecord(r.Tenant, pairsToMap(answer[1]))
 	if err != nil {
 		return TenantView{}, err
 	}
 	entry := AuditEntry{
 		Actor: actor.Name, Role: actor.Role, RequestID: actor.RequestID,
-		Action: "tenant.put_status", Subject: string(r.Tenant), After: statusDocument(after.Status),
+		Action: "tenant.put_status", Subject: string(r.Tenant), After: encodeAuditedStatus(after.Status),
 	}
 	if before.Known {
-		entry.Before = statusDocument(before.Status)
+		entry.Before = encodeAuditedStatus(before.Status)
 	}
-	return after, s.Audit(ctx, entry)
+	return after, s.AppendAudit(ctx, entry)
 }
 
-// expected are the values that make a view, as put_status.lua compares them.
-func expected(v TenantView) []any {
+// encodeExpectedView are the values that make a view, as put_status.lua compares them.
+func encodeExpectedView(v TenantView) []any {
 	if !v.Known {
 		return []any{"", "", "", "", "", "", ""}
 	}
@@ -115,12 +115,12 @@ func expected(v TenantView) []any {
 	st := v.Status
 	return []any{
 		strconv.Itoa(format), st.State.String(), st.PublicEndpoint, st.VersionName, st.FileVersion,
-		strconv.FormatInt(millis(st.UpdatedAt), 10), top,
+		strconv.FormatInt(toMillis(st.UpdatedAt), 10), top,
 	}
 }
 
-// pairs reads names and values by turns.
-func pairs(v any) map[string]string {
+// pairsToMap reads names and values by turns.
+func pairsToMap(v any) map[string]string {
 	list, _ := v.([]any)
 	out := make(map[string]string, len(list)/2)
 	for i := 0; i+1 < len(list); i += 2 {
@@ -135,24 +135,24 @@ func pairs(v any) map[string]string {
 func (s *Store) Tenant(ctx context.Context, id tenant.ID) (TenantView, error) {
 	fields, err := s.rdb.HGetAll(ctx, s.keys.Tenant(id, keys.TenantRecord)).Result()
 	if err != nil {
-		return TenantView{}, failure(err, "read tenant %s", id)
+		return TenantView{}, wrapError(err, "read tenant %s", id)
 	}
-	return readRecord(id, fields)
+	return decodeRecord(id, fields)
 }
 
 // Tenants reads many tenants in the order of ids, pipelined. One that cannot be read fails the
 // whole call, with an error that names each of them; all others can then be read one by one.
 func (s *Store) Tenants(ctx context.Context, ids []tenant.ID) ([]TenantView, error) {
-	return s.tenants(ctx, s.rdb, ids)
+	return s.readTenants(ctx, s.rdb, ids)
 }
 
-// HeldTenants is Tenants of what replicas hold, where Options.Durable waits for them: what was read
+// ReplicatedTenants is Tenants of what replicas hold, where Options.Durable waits for them: what was read
 // may be told to partners, as no failover takes it back. Where too few replicas hold it, it fails.
-func (s *Store) HeldTenants(ctx context.Context, ids []tenant.ID) ([]TenantView, error) {
-	return s.tenants(ctx, s.durable, ids)
+func (s *Store) ReplicatedTenants(ctx context.Context, ids []tenant.ID) ([]TenantView, error) {
+	return s.readTenants(ctx, s.durable, ids)
 }
 
-func (s *Store) tenants(ctx context.Context, rdb redis.UniversalClient, ids []tenant.ID) ([]TenantView, error) {
+func (s *Store) readTenants(ctx context.Context, rdb redis.UniversalClient, ids []tenant.ID) ([]TenantView, error) {
 	cmds := make([]*redis.MapStringStringCmd, len(ids))
 	for start := 0; start < len(ids); start += pipelineMax {
 		end := min(start+pipelineMax, len(ids))
@@ -164,18 +164,18 @@ func (s *Store) tenants(ctx context.Context, rdb redis.UniversalClient, ids []te
 			return nil
 		})
 	}
-	return readRecords(ids, cmds)
+	return decodeRecords(ids, cmds)
 }
 
-func readRecords(ids []tenant.ID, cmds []*redis.MapStringStringCmd) ([]TenantView, error) {
+func decodeRecords(ids []tenant.ID, cmds []*redis.MapStringStringCmd) ([]TenantView, error) {
 	views := make([]TenantView, len(ids))
 	var errs []error
 	for i, cmd := range cmds {
 		fields, err := cmd.Result()
 		if err == nil {
-			views[i], err = readRecord(ids[i], fields)
+			views[i], err = decodeRecord(ids[i], fields)
 		} else {
-			err = failure(err, "read tenant %s", ids[i])
+			err = wrapError(err, "read tenant %s", ids[i])
 			if !errors.Is(err, ErrUnreadable) {
 				return nil, err // Redis is away: the others failed likewise
 			}
@@ -190,7 +190,7 @@ func readRecords(ids []tenant.ID, cmds []*redis.MapStringStringCmd) ([]TenantVie
 	return views, nil
 }
 
-func readRecord(id tenant.ID, fields map[string]string) (TenantView, error) {
+func decodeRecord(id tenant.ID, fields map[string]string) (TenantView, error) {
 	if len(fields) == 0 {
 		return TenantView{Status: tenant.Status{Tenant: id}, Record: tenant.Record{Tenant: id}}, nil
 	}
@@ -199,27 +199,27 @@ func readRecord(id tenant.ID, fields map[string]string) (TenantView, error) {
 	for i, n := range names {
 		values[i] = fields[n]
 	}
-	st, err := readStatus(id, values)
+	st, err := decodeStatus(id, values)
 	if err != nil {
 		return TenantView{}, err
 	}
-	top, err := readTop(id, fields["top"])
+	top, err := parseTopSequence(id, fields["top"])
 	if err != nil {
 		return TenantView{}, err
 	}
-	heads, err := readHeads(id, fields)
+	heads, err := decodeHeads(id, fields)
 	if err != nil {
 		return TenantView{}, err
 	}
 	return TenantView{
-		Status: st, Known: true, Record: tenant.Snapshot(st, top, heads), FanoutOwed: fields["owed"] != "",
-		SourceSequence: readSource(fields["source"]),
+		Status: st, Known: true, Record: tenant.Snapshot(st, top, heads), FanoutPending: fields["owed"] != "",
+		SourceSequence: parseSourceSequence(fields["source"]),
 	}, nil
 }
 
-// readSource reads what the source counted last. It is shown to people alone, so what cannot be read
+// parseSourceSequence reads what the source counted last. It is shown to people alone, so what cannot be read
 // counts as none; accept.lua, which compares it, refuses it.
-func readSource(text string) int64 {
+func parseSourceSequence(text string) int64 {
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 1 || n > MaxSourceSequence {
 		return 0
@@ -227,8 +227,8 @@ func readSource(text string) int64 {
 	return n
 }
 
-// readTop reads the highest sequence given out; a tenant that never changed has none.
-func readTop(id tenant.ID, text string) (int64, error) {
+// parseTopSequence reads the highest sequence given out; a tenant that never changed has none.
+func parseTopSequence(id tenant.ID, text string) (int64, error) {
 	if text == "" {
 		return 0, nil
 	}
@@ -239,8 +239,8 @@ func readTop(id tenant.ID, text string) (int64, error) {
 	return top, nil
 }
 
-// readHeads reads the newest change of each slot, "<sequence>;<change>".
-func readHeads(id tenant.ID, fields map[string]string) ([tenant.Slots]tenant.Head, error) {
+// decodeHeads reads the newest change of each slot, "<sequence>;<change>".
+func decodeHeads(id tenant.ID, fields map[string]string) ([tenant.Slots]tenant.Head, error) {
 	var heads [tenant.Slots]tenant.Head
 	for slot := range tenant.Slot(tenant.Slots) {
 		text, ok := fields[slot.String()]
@@ -269,7 +269,7 @@ type auditedStatus struct {
 	FileVersion    string       `json:"file_version"`
 }
 
-func statusDocument(st tenant.Status) string {
+func encodeAuditedStatus(st tenant.Status) string {
 	b, err := json.Marshal(auditedStatus{st.State, st.PublicEndpoint, st.VersionName, st.FileVersion})
 	if err != nil { // strings always marshal
 		panic("registry: marshal status: " + err.Error())

@@ -112,7 +112,7 @@ func TestPutStatusIsSilent(t *testing.T) {
 		_, err := s.PutStatus(ctx, registry.StatusRequest{Tenant: "Cust1", State: tenant.OfflineMaintenance}, kim)
 		noErr(t, "put status", err)
 		v := must[registry.TenantView](t)(s.Tenant(ctx, "Cust1"))
-		if v.FanoutOwed || v.Record.Top != 0 || v.Record.Heads[tenant.SlotStatus].Sequence != tenant.NeverChanged || heads(v) != "upgrade - -" {
+		if v.FanoutPending || v.Record.Top != 0 || v.Record.Heads[tenant.SlotStatus].Sequence != tenant.NeverChanged || heads(v) != "upgrade - -" {
 			t.Errorf("a silent status gives the record %+v", v)
 		}
 		same(t, "owed", len(owed(t, s)), 0)
@@ -163,7 +163,7 @@ func TestReadsTakeOneRoundTrip(t *testing.T) {
 			"Tenants":     func() error { _, err := s.Tenants(ctx, ids); return err },
 			"Approvers":   func() error { _, err := s.Approvers(ctx, "Cust1"); return err },
 			"ApproversOf": func() error { _, err := s.ApproversOf(ctx, ids); return err },
-			"Tickets":     func() error { _, err := s.Tickets(ctx, ids); return err },
+			"Tickets":     func() error { _, err := s.ReadTickets(ctx, ids); return err },
 		} {
 			if n := s.cmds.during(func() { noErr(t, name, read()) }); n != 1 {
 				t.Errorf("%s took %d round trips", name, n)

@@ -69,19 +69,19 @@ func (t Token) Valid(now time.Time) bool {
 // Errors: ErrConflict when id or hash belongs to another token; ErrTooMany; ErrUnreadable.
 func (s *Store) CreateToken(ctx context.Context, t Token, hash string, onlyIfNone bool, actor Actor) (created bool, err error) {
 	doc, err := json.Marshal(storedToken{
-		Format: format, ID: t.ID, Name: t.Name, Role: t.Role, Prefix: t.Prefix, Created: millis(t.CreatedAt),
-		Expires: millis(t.ExpiresAt), Revoked: millis(t.RevokedAt),
+		Format: format, ID: t.ID, Name: t.Name, Role: t.Role, Prefix: t.Prefix, Created: toMillis(t.CreatedAt),
+		Expires: toMillis(t.ExpiresAt), Revoked: toMillis(t.RevokedAt),
 	})
 	if err != nil {
 		return false, fmt.Errorf("encode token %s: %w", t.ID, err)
 	}
-	words, err := tokenWords(t)
+	words, err := encodeAuditedToken(t)
 	if err != nil {
 		return false, err
 	}
 	ks := s.configKeys(keys.ConfigTokens, keys.ConfigTokenHashes, keys.ConfigTokenUses, keys.ConfigAudit, keys.ConfigTokenLast)
 	for range tokenTries {
-		look, err := s.lookAtTokens(ctx, t.Role)
+		look, err := s.scanTokens(ctx, t.Role)
 		if err != nil {
 			return false, fmt.Errorf("create token %s: %w", t.ID, err)
 		}
@@ -98,14 +98,14 @@ func (s *Store) CreateToken(ctx context.Context, t Token, hash string, onlyIfNon
 		args := []any{
 			t.ID, hash, doc, t.Role, last, tokensMax, s.opts.AuditKeep, actor.Name, actor.Role, actor.RequestID, words,
 		}
-		forget, err := s.withHashes(ctx, look.forgettable())
+		forget, err := s.buildForgetArgs(ctx, look.forgettableTokens())
 		if err != nil {
 			return false, fmt.Errorf("create token %s: %w", t.ID, err)
 		}
 		n, err := createToken.run(ctx, s.durable, ks, append(args, forget...)...).Int()
 		switch {
 		case err != nil:
-			return false, failure(err, "create token %s", t.ID)
+			return false, wrapError(err, "create token %s", t.ID)
 		case n == 2:
 			return false, fmt.Errorf("create token %s: its id or its secret is in use: %w", t.ID, ErrConflict)
 		case n == 3:
@@ -117,14 +117,14 @@ func (s *Store) CreateToken(ctx context.Context, t Token, hash string, onlyIfNon
 	return false, fmt.Errorf("create token %s: others add tokens of role %s: %w", t.ID, t.Role, ErrConflict)
 }
 
-// HasGoodToken reports whether a role has a token that is good.
-func (s *Store) HasGoodToken(ctx context.Context, role string) (bool, error) {
-	look, err := s.lookAtTokens(ctx, role)
+// HasValidToken reports whether a role has a token that is good.
+func (s *Store) HasValidToken(ctx context.Context, role string) (bool, error) {
+	look, err := s.scanTokens(ctx, role)
 	return look.good, err
 }
 
-// tokenWords is a token as the audit shows it.
-func tokenWords(t Token) (string, error) {
+// encodeAuditedToken is a token as the audit shows it.
+func encodeAuditedToken(t Token) (string, error) {
 	b, err := json.Marshal(struct {
 		Name      string    `json:"name"`
 		Role      string    `json:"role"`
@@ -142,7 +142,7 @@ func tokenWords(t Token) (string, error) {
 func (s *Store) TokenByHash(ctx context.Context, hash string) (Token, error) {
 	doc, err := readToken.run(ctx, s.rdb, s.configKeys(keys.ConfigTokens, keys.ConfigTokenHashes), hash).Text()
 	if err != nil {
-		return Token{}, failure(err, "read token")
+		return Token{}, wrapError(err, "read token")
 	}
 	return decodeToken(doc)
 }
@@ -150,13 +150,13 @@ func (s *Store) TokenByHash(ctx context.Context, hash string) (Token, error) {
 // Tokens lists all tokens, oldest first, revoked and expired ones of the last 90 days included,
 // with the time each was last used. Errors: ErrUnreadable.
 func (s *Store) Tokens(ctx context.Context) ([]Token, error) {
-	docs, err := s.hash(ctx, keys.ConfigTokens)
+	docs, err := s.readConfigHash(ctx, keys.ConfigTokens)
 	if err != nil {
-		return nil, failure(err, "list tokens")
+		return nil, wrapError(err, "list tokens")
 	}
-	uses, err := s.hash(ctx, keys.ConfigTokenUses)
+	uses, err := s.readConfigHash(ctx, keys.ConfigTokenUses)
 	if err != nil {
-		return nil, failure(err, "list the uses of tokens")
+		return nil, wrapError(err, "list the uses of tokens")
 	}
 	out := make([]Token, 0, len(docs))
 	for _, doc := range docs {
@@ -164,7 +164,7 @@ func (s *Store) Tokens(ctx context.Context) ([]Token, error) {
 		if err != nil {
 			return nil, fmt.Errorf("list tokens: %w", err)
 		}
-		t.LastUsedAt = lastUse(uses[t.ID])
+		t.LastUsedAt = parseLastUse(uses[t.ID])
 		out = append(out, t)
 	}
 	slices.SortFunc(out, func(a, b Token) int {
@@ -178,22 +178,22 @@ func (s *Store) Tokens(ctx context.Context) ([]Token, error) {
 func (s *Store) Token(ctx context.Context, id string) (Token, error) {
 	doc, err := s.rdb.HGet(ctx, s.keys.Config(keys.ConfigTokens), id).Result()
 	if err != nil {
-		return Token{}, failure(err, "read token %s", id)
+		return Token{}, wrapError(err, "read token %s", id)
 	}
 	t, err := decodeToken(doc)
 	if err != nil {
 		return Token{}, err
 	}
 	used, err := s.rdb.HGet(ctx, s.keys.Config(keys.ConfigTokenUses), id).Result()
-	if err != nil && !absent(err) {
-		return Token{}, failure(err, "read the last use of token %s", id)
+	if err != nil && !isRedisNil(err) {
+		return Token{}, wrapError(err, "read the last use of token %s", id)
 	}
-	t.LastUsedAt = lastUse(used)
+	t.LastUsedAt = parseLastUse(used)
 	return t, nil
 }
 
-// lastUse reads a stored use; one that cannot be read is as good as none.
-func lastUse(ms string) time.Time {
+// parseLastUse reads a stored use; one that cannot be read is as good as none.
+func parseLastUse(ms string) time.Time {
 	n, err := strconv.ParseInt(ms, 10, 64)
 	if err != nil {
 		return time.Time{}
@@ -201,11 +201,11 @@ func lastUse(ms string) time.Time {
 	return fromMillis(n)
 }
 
-// TokenUsed notes when a token was last used. Who calls it seldom, such as once a minute, has
+// RecordTokenUse notes when a token was last used. Who calls it seldom, such as once a minute, has
 // times as coarse as that; of several processes the last to write stands.
-func (s *Store) TokenUsed(ctx context.Context, id string, at time.Time) error {
-	err := s.rdb.HSet(ctx, s.keys.Config(keys.ConfigTokenUses), id, millis(at)).Err()
-	return failure(err, "note a use of token %s", id)
+func (s *Store) RecordTokenUse(ctx context.Context, id string, at time.Time) error {
+	err := s.rdb.HSet(ctx, s.keys.Config(keys.ConfigTokenUses), id, toMillis(at)).Err()
+	return wrapError(err, "note a use of token %s", id)
 }
 
 // RevokeToken ends a token; a repeat changes nothing and is not audited again. Errors:
@@ -215,14 +215,14 @@ func (s *Store) RevokeToken(ctx context.Context, id string, actor Actor) error {
 	if err != nil {
 		return fmt.Errorf("revoke: %w", err)
 	}
-	words, err := tokenWords(t)
+	words, err := encodeAuditedToken(t)
 	if err != nil {
 		return err
 	}
 	n, err := revokeToken.run(ctx, s.durable, s.configKeys(keys.ConfigTokens, keys.ConfigAudit), id,
 		s.opts.AuditKeep, actor.Name, actor.Role, actor.RequestID, words).Int()
 	if err != nil {
-		return failure(err, "revoke token %s", id)
+		return wrapError(err, "revoke token %s", id)
 	}
 	if n == 2 {
 		return fmt.Errorf("revoke token %s: %w", id, ErrNotFound)

@@ -185,8 +185,8 @@ func TestTokenUses(t *testing.T) {
 		tok.Prefix = "lmp_abcdef"
 		create(t, s, tok, "h1", false, true)
 		same(t, "unused", must[registry.Token](t)(s.Token(ctx, "t1")), tok)
-		noErr(t, "use", s.TokenUsed(ctx, "t1", t0))
-		noErr(t, "use", s.TokenUsed(ctx, "t1", t0.Add(time.Minute)))
+		noErr(t, "use", s.RecordTokenUse(ctx, "t1", t0))
+		noErr(t, "use", s.RecordTokenUse(ctx, "t1", t0.Add(time.Minute)))
 		tok.LastUsedAt = t0.Add(time.Minute)
 		same(t, "used", must[registry.Token](t)(s.Token(ctx, "t1")), tok)
 		same(t, "listed", must[[]registry.Token](t)(s.Tokens(ctx)), []registry.Token{tok})

@@ -174,5 +174,5 @@ func TestOrderWhileClocksJump(t *testing.T) {
 			t.Errorf("%v: %v at %d, counted %d; want Running at %d, %d", by, v.Status.State, v.Record.Top, v.SourceSequence, last, i+1)
 		}
 	}
-	same(t, "listed", must[int64](t)(s.OwedCount(t.Context(), 0)), int64(1))
+	same(t, "listed", must[int64](t)(s.CountPendingFanouts(t.Context(), 0)), int64(1))
 }

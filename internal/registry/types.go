@@ -95,12 +95,12 @@ type TenantView struct {
 	Record tenant.Record
 	// SourceSequence is the highest that came with an accepted change; 0 when none did.
 	SourceSequence int64
-	// FanoutOwed is true until every approved app's mailbox holds the newest record.
-	FanoutOwed bool
+	// FanoutPending is true until every approved app's mailbox holds the newest record.
+	FanoutPending bool
 }
 
-// Owed is a tenant whose fan-out may be owed.
-type Owed struct {
+// PendingFanout is a tenant whose fan-out may be owed.
+type PendingFanout struct {
 	Tenant tenant.ID
 	// Ticket identifies the accept that put it there; clearing compares it.
 	Ticket int64

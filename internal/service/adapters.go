@@ -60,7 +60,7 @@ type errorReports struct {
 func (e *errorReports) Report(
 	ctx context.Context, app partner.ClientID, kind partner.EndpointKind, key string, reports []registry.Report,
 ) ([]bool, error) {
-	return e.store.Report(ctx, app, kind, key, e.keep, reports)
+	return e.store.RecordReports(ctx, app, kind, key, e.keep, reports)
 }
 
 // keyCollector tells when signing keys end.

@@ -142,7 +142,7 @@ func (e *egress) Transition(
 	}
 	step := decide(e.states[app])
 	e.states[app] = step.State
-	e.letters = append(e.letters, step.Letters...)
+	e.letters = append(e.letters, step.Mails...)
 	return step, nil
 }
 
@@ -152,7 +152,7 @@ func (e *egress) TransitionReports(
 	return registry.IncidentStep{}, nil
 }
 
-func (e *egress) Reported(context.Context, partner.ClientID) ([]partner.EndpointKind, error) {
+func (e *egress) ReportedEndpoints(context.Context, partner.ClientID) ([]partner.EndpointKind, error) {
 	return nil, nil
 }
 
@@ -160,7 +160,7 @@ func (e *egress) Incidents(_ context.Context, app partner.ClientID) (map[partner
 	return map[partner.EndpointKind]incident.State{partner.StateChange: e.states[app]}, nil
 }
 
-func (e *egress) Suppressed(_ context.Context, subs []registry.Subscription) ([]bool, error) {
+func (e *egress) MailsSuppressed(_ context.Context, subs []registry.Subscription) ([]bool, error) {
 	return make([]bool, len(subs)), nil
 }
 
@@ -210,7 +210,7 @@ func (e *egress) pass(spell time.Duration, each func()) {
 			if !ok {
 				continue
 			}
-			if _, err := e.holder.tracker.TickApp(e.Context(), id, registry.Trouble{Incidents: map[partner.EndpointKind]incident.State{partner.StateChange: s}}); err != nil {
+			if _, err := e.holder.tracker.TickApp(e.Context(), id, registry.OpenIncidents{Incidents: map[partner.EndpointKind]incident.State{partner.StateChange: s}}); err != nil {
 				e.Fatal(err)
 			}
 		}

@@ -192,10 +192,10 @@ func examineScripts(ctx context.Context, rdb redis.UniversalClient, prefix strin
 	store, err := leaseStore(rdb, prefix)
 	holder, held := uuid.NewString(), false
 	if err == nil {
-		held, err = store.Lease(ctx, "doctor", holder, scriptWithin)
+		held, err = store.TakeLease(ctx, "doctor", holder, scriptWithin)
 	}
 	if err == nil && held {
-		err = store.Release(ctx, "doctor", holder)
+		err = store.ReleaseLease(ctx, "doctor", holder)
 	}
 	if err != nil {
 		return Examined{

@@ -190,7 +190,7 @@ type head struct {
 
 // heads lists the apps that have ended incidents, the last ended first.
 func (in *incidents) heads(ctx context.Context, apps []partner.ClientID, until time.Time) ([]head, error) {
-	ended, err := in.store.LastEnded(ctx, apps, until)
+	ended, err := in.store.ReadLastEndedTimes(ctx, apps, until)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +207,7 @@ func (in *incidents) heads(ctx context.Context, apps []partner.ClientID, until t
 // ended reads ended incidents of some apps.
 func (in *incidents) ended(ctx context.Context, of []head, s span, each int) ([]httpapi.Incident, error) {
 	apps := appsOf(of)
-	all, err := in.store.EndedOf(ctx, apps, s.since, s.until, each)
+	all, err := in.store.ListEnded(ctx, apps, s.since, s.until, each)
 	if err != nil {
 		return nil, err
 	}

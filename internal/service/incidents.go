@@ -134,18 +134,18 @@ type troubles struct {
 }
 
 // Troubled implements sweep.Incidents.
-func (t *troubles) Troubled(ctx context.Context, apps []partner.ClientID) ([]*registry.Trouble, []error) {
-	out, errs := t.store.Troubled(ctx, apps)
+func (t *troubles) Troubled(ctx context.Context, apps []partner.ClientID) ([]*registry.OpenIncidents, []error) {
+	out, errs := t.store.ReadOpenIncidents(ctx, apps)
 	for i := range out {
 		if e, ok := t.dir.App(apps[i]); ok && out[i] == nil && errs[i] == nil && t.tracker.NeedsConfirmations(&e.Rec.App) {
-			out[i] = &registry.Trouble{}
+			out[i] = &registry.OpenIncidents{}
 		}
 	}
 	return out, errs
 }
 
 // Tick implements sweep.Incidents.
-func (t *troubles) Tick(ctx context.Context, app partner.ClientID, found registry.Trouble) error {
+func (t *troubles) Tick(ctx context.Context, app partner.ClientID, found registry.OpenIncidents) error {
 	states, err := t.tracker.TickApp(ctx, app, found)
 	errs := []error{err}
 	for k, s := range states {
@@ -258,7 +258,7 @@ func (in *incidents) CloseIncident(ctx context.Context, id string, actor registr
 	}
 	i := openIncident(app, k, s)
 	i.State, i.ClosedAt = "closed", time.Now().UTC()
-	return i, in.audit.Audit(ctx, registry.AuditEntry{
+	return i, in.audit.AppendAudit(ctx, registry.AuditEntry{
 		Actor: actor.Name, Role: actor.Role, RequestID: actor.RequestID, Action: "incident.close", Subject: string(app), After: `{"incident":"` + id + `"}`,
 	})
 }

@@ -53,10 +53,10 @@ type teller struct {
 
 // pauses keep work from being begun again too soon.
 type pauses interface {
-	// Pause begins a pause called name for holder, or says how long the one that another began goes on.
-	Pause(ctx context.Context, name, holder string, d time.Duration) (wait time.Duration, err error)
-	// Release ends it early.
-	Release(ctx context.Context, name, holder string) error
+	// LeaseOrWait begins a pause called name for holder, or says how long the one that another began goes on.
+	LeaseOrWait(ctx context.Context, name, holder string, d time.Duration) (wait time.Duration, err error)
+	// ReleaseLease ends it early.
+	ReleaseLease(ctx context.Context, name, holder string) error
 }
 
 // Resync implements httpapi.Resyncer.
@@ -71,7 +71,7 @@ const resyncPause = time.Minute
 // ResyncAll implements httpapi.Resyncer.
 func (t *teller) ResyncAll(ctx context.Context, rec registry.AppRecord, actor registry.Actor) (job string, tenants int64, err error) {
 	name, holder := "resync:"+string(rec.App.ClientID), uuid.NewString()
-	wait, err := t.pauses.Pause(ctx, name, holder, resyncPause)
+	wait, err := t.pauses.LeaseOrWait(ctx, name, holder, resyncPause)
 	if err != nil {
 		return "", 0, err
 	}
@@ -87,7 +87,7 @@ func (t *teller) ResyncAll(ctx context.Context, rec registry.AppRecord, actor re
 	}
 	id, n, err := t.jobs.StartDepositJob(ctx, lifeOf(rec), mailbox.JobResync, actor)
 	if err != nil { // a repeat may try at once
-		_ = t.pauses.Release(context.WithoutCancel(ctx), name, holder) // it ends by itself, too
+		_ = t.pauses.ReleaseLease(context.WithoutCancel(ctx), name, holder) // it ends by itself, too
 	}
 	return id.String(), n, err
 }

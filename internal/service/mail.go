@@ -23,7 +23,7 @@ import (
 type post interface {
 	Forward(ctx context.Context, app partner.ClientID, mailID string) error
 	Post(ctx context.Context, recipient string) error
-	FindDue(ctx context.Context, after registry.TrayPlace) (b mailer.Backlog, next registry.TrayPlace, more bool, err error)
+	FindDue(ctx context.Context, after registry.MailQueuePlace) (b mailer.Backlog, next registry.MailQueuePlace, more bool, err error)
 	Wake(ctx context.Context, recipient string) error
 }
 
@@ -37,8 +37,8 @@ func (noPost) Forward(context.Context, partner.ClientID, string) error { return 
 func (noPost) Post(context.Context, string) error { return nil }
 
 // FindDue finds nothing.
-func (noPost) FindDue(context.Context, registry.TrayPlace) (mailer.Backlog, registry.TrayPlace, bool, error) {
-	return mailer.Backlog{}, registry.TrayPlace{}, false, nil
+func (noPost) FindDue(context.Context, registry.MailQueuePlace) (mailer.Backlog, registry.MailQueuePlace, bool, error) {
+	return mailer.Backlog{}, registry.MailQueuePlace{}, false, nil
 }
 
 // Wake wakes nobody.
@@ -55,7 +55,7 @@ type waitingMails struct {
 }
 
 // Trays implements sweep.Mails.
-func (w *waitingMails) Trays(ctx context.Context, after registry.TrayPlace) (sweep.TrayPage, error) {
+func (w *waitingMails) Trays(ctx context.Context, after registry.MailQueuePlace) (sweep.TrayPage, error) {
 	b, next, more, err := w.post.FindDue(ctx, after)
 	return sweep.TrayPage{Letters: b.Mails, Late: b.Oldest, Due: b.Due, Next: next, More: more}, err
 }

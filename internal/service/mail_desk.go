@@ -21,7 +21,7 @@ const markTries = 10
 type mailDesk struct {
 	links *mailer.Links
 	subs  *registry.IncidentStore
-	trays *registry.TrayStore
+	trays *registry.MailQueueStore
 	store *registry.Store
 	log   *slog.Logger
 }
@@ -36,7 +36,7 @@ func (d *mailDesk) Unsubscribe(ctx context.Context, token string, change httpapi
 		return r.Apps, nil
 	}
 	for _, app := range r.Apps {
-		if err := d.subs.Suppress(ctx, registry.Subscription{App: app, Recipient: r.Key}, change == httpapi.MailUnsubscribe); err != nil {
+		if err := d.subs.SetMailSuppressed(ctx, registry.Subscription{App: app, Recipient: r.Key}, change == httpapi.MailUnsubscribe); err != nil {
 			return nil, err
 		}
 		d.log.InfoContext(ctx, "mail subscription changed", "app", string(app), "recipient", r.Key, "silent", change == httpapi.MailUnsubscribe)
@@ -53,7 +53,7 @@ func (d *mailDesk) NeverAsk(ctx context.Context, token string, change httpapi.Ma
 	if change == httpapi.MailPreview {
 		return nil
 	}
-	if err := d.trays.RefuseQuestions(ctx, tray, change == httpapi.MailUnsubscribe); err != nil {
+	if err := d.trays.SetConfirmationsRefused(ctx, tray, change == httpapi.MailUnsubscribe); err != nil {
 		return err
 	}
 	d.log.InfoContext(ctx, "questions by mail changed", "recipient", tray, "silent", change == httpapi.MailUnsubscribe)

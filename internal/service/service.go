@@ -88,7 +88,7 @@ type Service struct {
 	store     *registry.Store
 	ring      *secret.Keyring
 	incidents *registry.IncidentStore
-	trays     *registry.TrayStore
+	trays     *registry.MailQueueStore
 	probes    *registry.ProbeStore
 	transport *mailer.SMTP // nil without mail
 	wire      *wire.Client
@@ -171,11 +171,11 @@ func (s *Service) stores(ctx context.Context) error {
 		IncidentsKeep: r.Incidents, AuditKeep: r.Audit,
 	})
 	s.incidents = registry.NewIncidentStore(s.rdb, space, r.Incidents)
-	s.trays = registry.NewTrayStore(s.rdb, space)
+	s.trays = registry.NewMailQueueStore(s.rdb, space)
 	s.probes = registry.NewProbeStore(s.rdb, space)
 	s.parts.desk = &mailDesk{links: mailer.NewLinks(s.cfg.PublicURL, ring), subs: s.incidents, trays: s.trays, store: s.store, log: s.log}
 	s.dir = registry.NewDirectory(s.store)
-	s.dir.Report(func(ctx context.Context, unreadable error) {
+	s.dir.OnUnreadable(func(ctx context.Context, unreadable error) {
 		s.log.ErrorContext(ctx, "apps cannot be read: they are served as they were before, or not at all", "err", unreadable)
 	})
 	d := s.cfg.Delivery
@@ -281,7 +281,7 @@ func (s *Service) bootstrapped(ctx context.Context, token, hash string) (bool, e
 	case len(token) >= bootstrapMin:
 		return false, nil
 	}
-	good, err := s.store.HasGoodToken(ctx, httpapi.Admin.String())
+	good, err := s.store.HasValidToken(ctx, httpapi.Admin.String())
 	if err != nil {
 		return false, fmt.Errorf("look for an admin token: %w", err)
 	}
@@ -311,7 +311,7 @@ func (s *Service) registerCollectors() {
 	}
 	unreadable := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "lamplighter_unreadable_apps", Help: "Apps whose last write this process cannot read.",
-	}, func() float64 { return float64(s.dir.Unreadable()) })
+	}, func() float64 { return float64(s.dir.CountUnreadable()) })
 	s.monitor = redisconn.NewMonitor(s.rdb, s.metrics, s.log, s.waived()...)
 	s.metrics.MustRegister(
 		info, roles, unreadable, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

@@ -186,7 +186,7 @@ func (w *twins) settle() {
 	w.Helper()
 	ctx := w.Context()
 	redistest.Eventually(w.T, 20*time.Second, "everything settles", func() bool {
-		owed, err := w.reg.OwedTenants(ctx, 0, registry.Owed{}, 100)
+		owed, err := w.reg.ListPendingFanouts(ctx, 0, registry.PendingFanout{}, 100)
 		w.must("list owed fan-outs", err)
 		for _, o := range owed {
 			w.must("fan out", w.fanout.Run(ctx, []tenant.ID{o.Tenant}))
@@ -198,7 +198,7 @@ func (w *twins) settle() {
 		w.must("view", err)
 		rec, err := w.reg.Tenants(ctx, []tenant.ID{twinTenant})
 		w.must("read the tenant", err)
-		return v.Waiting == 0 && v.InFlight == 0 && !rec[0].FanoutOwed
+		return v.Waiting == 0 && v.InFlight == 0 && !rec[0].FanoutPending
 	})
 }
 
@@ -412,7 +412,7 @@ func TestFaultTwins(t *testing.T) {
 			before: func(w *twins) {
 				w.reported("k1", tenant.Suspend)
 				w.settle()
-				_, err := w.reg.NoteApprovals(w.Context(), twinApp, []tenant.ID{twinTenant})
+				_, err := w.reg.RecordUnfinishedApprovals(w.Context(), twinApp, []tenant.ID{twinTenant})
 				w.must("note", err)
 				_, err = w.boxes.Approve(w.Context(), w.life, 0, []mailbox.Admission{{Tenant: twinTenant}})
 				w.must("approve", err)

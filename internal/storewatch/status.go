@@ -58,7 +58,7 @@ func (s status) found() string {
 }
 
 // after is what a look makes of a status, and of what the process remembers.
-func (s status) after(l registry.StoreLook, m registry.StoreMemory) (status, registry.StoreMemory) {
+func (s status) after(l registry.StoreCheck, m registry.StoreMemory) (status, registry.StoreMemory) {
 	switch l.Match {
 	case registry.StoreGone:
 		return status{changed: gone, wentBack: s.wentBack}, m

@@ -29,7 +29,7 @@ var (
 
 // Store is looked at and accepted; *registry.Store is one.
 type Store interface {
-	WatchStore(ctx context.Context, m registry.StoreMemory) (registry.StoreLook, error)
+	CheckStore(ctx context.Context, m registry.StoreMemory) (registry.StoreCheck, error)
 	AcceptStore(ctx context.Context, identity string, m registry.StoreMemory, actor registry.Actor) (was string, err error)
 }
 
@@ -182,7 +182,7 @@ func (w *Watch) look(ctx context.Context) error {
 	n := w.looks.Add(1)
 	past, cancel := context.WithTimeoutCause(w.Past(ctx), lookWithin, errSlow)
 	defer cancel()
-	found, err := w.opts.Store.WatchStore(past, w.memory)
+	found, err := w.opts.Store.CheckStore(past, w.memory)
 	if err != nil {
 		return err // nothing is decided
 	}
@@ -203,7 +203,7 @@ func (w *Watch) look(ctx context.Context) error {
 }
 
 // tell logs what is new.
-func (w *Watch) tell(ctx context.Context, was, now status, found registry.StoreLook) {
+func (w *Watch) tell(ctx context.Context, was, now status, found registry.StoreCheck) {
 	switch {
 	case now.changed != was.changed && now.changed != inOrder:
 		w.opts.Log.ErrorContext(ctx, "the store changed and is not used until it is accepted or restored", "detail", now.changed.words())

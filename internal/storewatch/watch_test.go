@@ -20,7 +20,7 @@ import (
 // fake is a store and the gate before it.
 type fake struct {
 	mu       sync.Mutex
-	look     registry.StoreLook
+	look     registry.StoreCheck
 	err      error
 	looks    int
 	asked    []registry.StoreMemory
@@ -44,7 +44,7 @@ func (f *fake) Open() { f.Shut(nil) }
 
 func (*fake) Past(ctx context.Context) context.Context { return context.WithValue(ctx, past{}, true) }
 
-func (f *fake) WatchStore(ctx context.Context, m registry.StoreMemory) (registry.StoreLook, error) {
+func (f *fake) CheckStore(ctx context.Context, m registry.StoreMemory) (registry.StoreCheck, error) {
 	f.mu.Lock()
 	f.looks++
 	f.asked = append(f.asked, m)
@@ -54,7 +54,7 @@ func (f *fake) WatchStore(ctx context.Context, m registry.StoreMemory) (registry
 		select {
 		case <-slow:
 		case <-ctx.Done():
-			return registry.StoreLook{}, context.Cause(ctx)
+			return registry.StoreCheck{}, context.Cause(ctx)
 		}
 	}
 	if ctx.Value(past{}) == nil {
@@ -70,7 +70,7 @@ func (f *fake) AcceptStore(ctx context.Context, identity string, _ registry.Stor
 		return "", errors.New("accepting cannot pass the gate")
 	}
 	f.accepted = append(f.accepted, identity)
-	f.look = registry.StoreLook{Match: registry.StoreTaken, Now: registry.StoreMemory{Process: "p", Identity: identity, Count: 1}}
+	f.look = registry.StoreCheck{Match: registry.StoreTaken, Now: registry.StoreMemory{Process: "p", Identity: identity, Count: 1}}
 	return "", f.err
 }
 
@@ -88,7 +88,7 @@ func (f *fake) claim(ctx context.Context) error {
 func (f *fake) finds(m registry.StoreMatch, lower bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.look = registry.StoreLook{Match: m, Lower: lower, Now: registry.StoreMemory{Process: "p", Identity: "A", Count: int64(f.looks)}}
+	f.look = registry.StoreCheck{Match: m, Lower: lower, Now: registry.StoreMemory{Process: "p", Identity: "A", Count: int64(f.looks)}}
 	f.err = err
 }
 

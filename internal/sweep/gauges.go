@@ -68,14 +68,14 @@ func (s *Sweeper) save(ctx context.Context, sum *summary) error {
 // countOwed counts the owed fan-outs, and their pairs of app and tenant, which wait in no mailbox yet. Where many are owed the
 // pairs are reckoned from the oldest ones.
 func (s *Sweeper) countOwed(ctx context.Context, sum *summary) error {
-	oldest, err := s.opts.Registry.OwedTenants(ctx, s.opts.Every, registry.Owed{}, owedSample)
+	oldest, err := s.opts.Registry.ListPendingFanouts(ctx, s.opts.Every, registry.PendingFanout{}, owedSample)
 	if err != nil || len(oldest) == 0 {
 		return err
 	}
-	if sum.Owed, err = s.opts.Registry.OwedCount(ctx, s.opts.Every); err != nil {
+	if sum.Owed, err = s.opts.Registry.CountPendingFanouts(ctx, s.opts.Every); err != nil {
 		return err
 	}
-	if sum.Stuck, err = s.opts.Registry.OwedCount(ctx, stuckAfter); err != nil {
+	if sum.Stuck, err = s.opts.Registry.CountPendingFanouts(ctx, stuckAfter); err != nil {
 		return err
 	}
 	ids := make([]tenant.ID, len(oldest))
@@ -102,7 +102,7 @@ type Troubles struct {
 	Failing, Open [partner.EndpointKinds]bool
 }
 
-func troublesOf(found *registry.Trouble) (t Troubles) {
+func troublesOf(found *registry.OpenIncidents) (t Troubles) {
 	if found == nil {
 		return t
 	}

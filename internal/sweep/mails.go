@@ -52,7 +52,7 @@ func readMailCount(note string) *mailCount {
 type mailPlace struct {
 	mailCount
 
-	Tray registry.TrayPlace `json:"tray"`
+	Tray registry.MailQueuePlace `json:"tray"`
 	// Apps: the trays are done.
 	Apps bool   `json:"apps,omitempty"`
 	App  string `json:"app,omitempty"`
@@ -116,7 +116,7 @@ func (*Sweeper) passed(f *faults, n int, what string) {
 
 // wakeOutboxes looks into the outboxes of apps that hold anything, to their ends.
 func (s *Sweeper) wakeOutboxes(ctx context.Context, ids []partner.ClientID, c *mailCount, until time.Time, f *faults) {
-	has, errs := s.opts.Mails.Outboxes(ctx, ids)
+	has, errs := s.opts.Mails.HasOutboxMails(ctx, ids)
 	var places []registry.OutboxPlace
 	for i, id := range ids {
 		if f.note(errs[i]); has[i] {
@@ -140,7 +140,7 @@ func (s *Sweeper) wakeBatch(ctx context.Context, places []registry.OutboxPlace, 
 		id  string
 	}
 	var due []mail
-	pages, errs := s.opts.Mails.LookIntoOutboxes(ctx, places)
+	pages, errs := s.opts.Mails.ReadOutboxPages(ctx, places)
 	for i, p := range pages {
 		app := places[i].App
 		if errs[i] != nil {

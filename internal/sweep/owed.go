@@ -29,7 +29,7 @@ const (
 // owing is how many owed fan-outs the next round starts at most, and the last ones that the round before started.
 type owing struct {
 	most int
-	last []registry.Owed
+	last []registry.PendingFanout
 	// full: the round before started as many as it might.
 	full bool
 }
@@ -46,20 +46,20 @@ func (s *Sweeper) startOwed(ctx context.Context, cursor string) (loop.Report, er
 	}
 	s.owing.last, s.owing.full = nil, false
 	for started := 0; started < s.owing.most; {
-		list, err := s.opts.Registry.OwedTenants(ctx, s.opts.Every, after, owedLimit)
+		list, err := s.opts.Registry.ListPendingFanouts(ctx, s.opts.Every, after, owedLimit)
 		if err != nil {
 			return report(fmt.Errorf("find owed fan-outs: %w", err))
 		}
 		if err := s.start(ctx, list); err != nil {
 			return report(fmt.Errorf("start owed fan-outs: %w", err))
 		}
-		fromStart := after == registry.Owed{}
+		fromStart := after == registry.PendingFanout{}
 		if len(list) > 0 {
 			s.owing.last, after = list, list[len(list)-1]
 		}
 		started += len(list)
 		if len(list) < owedLimit {
-			if after = (registry.Owed{}); started > 0 || fromStart {
+			if after = (registry.PendingFanout{}); started > 0 || fromStart {
 				return report(nil)
 			} // those behind the cursor are done: from the start
 		}
@@ -83,7 +83,7 @@ func (s *Sweeper) adapt(ctx context.Context) error {
 			ids, tickets = append(ids, t.Tenant), append(tickets, t.Ticket)
 		}
 	}
-	now, err := s.opts.Registry.Tickets(ctx, ids)
+	now, err := s.opts.Registry.ReadTickets(ctx, ids)
 	if err != nil {
 		return fmt.Errorf("look for the fan-outs that were started: %w", err)
 	}
@@ -101,7 +101,7 @@ func (s *Sweeper) adapt(ctx context.Context) error {
 	return nil
 }
 
-func (s *Sweeper) start(ctx context.Context, list []registry.Owed) error {
+func (s *Sweeper) start(ctx context.Context, list []registry.PendingFanout) error {
 	for len(list) > 0 {
 		n := min(len(list), mailbox.MaxBatch)
 		ts := make([]tenant.ID, n)
@@ -117,18 +117,18 @@ func (s *Sweeper) start(ctx context.Context, list []registry.Owed) error {
 }
 
 // The loop's place is "<ticket>|<tenant>" of the last one that was started.
-func writeOwed(o registry.Owed) string {
-	if o == (registry.Owed{}) {
+func writeOwed(o registry.PendingFanout) string {
+	if o == (registry.PendingFanout{}) {
 		return ""
 	}
 	return strconv.FormatInt(o.Ticket, 10) + "|" + string(o.Tenant)
 }
 
-func readOwed(cursor string) registry.Owed {
+func readOwed(cursor string) registry.PendingFanout {
 	ticket, id, ok := strings.Cut(cursor, "|")
 	n, err := strconv.ParseInt(ticket, 10, 64)
 	if !ok || err != nil {
-		return registry.Owed{}
+		return registry.PendingFanout{}
 	}
-	return registry.Owed{Ticket: n, Tenant: tenant.ID(id)}
+	return registry.PendingFanout{Ticket: n, Tenant: tenant.ID(id)}
 }

@@ -17,7 +17,7 @@ func TestPairsOfOwedFanOuts(t *testing.T) {
 	t.Parallel()
 	c := newCluster(0)
 	for i := range 450 {
-		c.owed = append(c.owed, registry.Owed{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: int64(i + 1)})
+		c.owed = append(c.owed, registry.PendingFanout{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: int64(i + 1)})
 	}
 	p := c.process()
 	for _, want := range []map[string]float64{{"owed_pairs": 897}, {}} { // 399 of the oldest 200
@@ -25,7 +25,7 @@ func TestPairsOfOwedFanOuts(t *testing.T) {
 		same(t, want, p.series(t, "owed_pairs"))
 		c.owed = nil
 	}
-	c.owed = []registry.Owed{{Tenant: "a", Ticket: 1}}
+	c.owed = []registry.PendingFanout{{Tenant: "a", Ticket: 1}}
 	c.fails["approvers"] = true
 	if err := p.round(t.Context(), "gauges"); !errors.Is(err, errFake) {
 		t.Errorf("error = %v, want that of the approvals", err)
@@ -58,7 +58,7 @@ func (c *cluster) strike(ts []tenant.ID) {
 	for _, id := range ts {
 		gone[id] = true
 	}
-	c.owed = slices.DeleteFunc(c.owed, func(o registry.Owed) bool { return gone[o.Tenant] })
+	c.owed = slices.DeleteFunc(c.owed, func(o registry.PendingFanout) bool { return gone[o.Tenant] })
 }
 
 // Many owed fan-outs are worked off faster and faster while the workers keep up, and slower when
@@ -67,7 +67,7 @@ func TestOwedAdapts(t *testing.T) {
 	t.Parallel()
 	c := newCluster(1)
 	for i := range 100_000 {
-		c.owed = append(c.owed, registry.Owed{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: ticket(i)})
+		c.owed = append(c.owed, registry.PendingFanout{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: ticket(i)})
 	}
 	started := c.rounds(t, c.process(), 9, func(round int, ts []tenant.ID) {
 		if round != 3 { // in the fourth the workers are slow
@@ -90,10 +90,10 @@ func TestStuckFanOutsArePassedOver(t *testing.T) {
 			t.Parallel()
 			c := newCluster(1)
 			for i := range 500 {
-				c.owed = append(c.owed, registry.Owed{Tenant: tenant.ID(fmt.Sprintf("stuck%d", i)), Ticket: at(i)})
+				c.owed = append(c.owed, registry.PendingFanout{Tenant: tenant.ID(fmt.Sprintf("stuck%d", i)), Ticket: at(i)})
 			}
 			for i := range 1500 {
-				c.owed = append(c.owed, registry.Owed{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: ticket(500 + i)})
+				c.owed = append(c.owed, registry.PendingFanout{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: ticket(500 + i)})
 			}
 			tries := 0
 			started := c.rounds(t, c.process(), 2, func(_ int, ts []tenant.ID) {
@@ -114,7 +114,7 @@ func TestOwedGoesOn(t *testing.T) {
 	t.Parallel()
 	c := newCluster(1)
 	for i := range 1200 {
-		c.owed = append(c.owed, registry.Owed{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: int64(i + 1)})
+		c.owed = append(c.owed, registry.PendingFanout{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: int64(i + 1)})
 	}
 	cursor, first := "", []tenant.ID{}
 	for range 3 {

@@ -45,16 +45,16 @@ func (r *far) Wake(ctx context.Context, app partner.ClientID, w mailbox.Wake) er
 	return r.queue.EnqueueDrain(ctx, app, w.Generation, w.Delay)
 }
 
-func (r *far) Troubled(ctx context.Context, apps []partner.ClientID) ([]*registry.Trouble, []error) {
-	return r.IncidentStore.Troubled(ctx, apps)
+func (r *far) Troubled(ctx context.Context, apps []partner.ClientID) ([]*registry.OpenIncidents, []error) {
+	return r.IncidentStore.ReadOpenIncidents(ctx, apps)
 }
 
-func (r *far) Outboxes(ctx context.Context, apps []partner.ClientID) ([]bool, []error) {
-	return r.IncidentStore.Outboxes(ctx, apps)
+func (r *far) HasOutboxMails(ctx context.Context, apps []partner.ClientID) ([]bool, []error) {
+	return r.IncidentStore.HasOutboxMails(ctx, apps)
 }
 
-func (r *far) LookIntoOutboxes(ctx context.Context, places []registry.OutboxPlace) ([]registry.OutboxPage, []error) {
-	return r.IncidentStore.LookIntoOutboxes(ctx, places)
+func (r *far) ReadOutboxPages(ctx context.Context, places []registry.OutboxPlace) ([]registry.OutboxPage, []error) {
+	return r.IncidentStore.ReadOutboxPages(ctx, places)
 }
 
 func newFar(t *testing.T) (*far, redis.UniversalClient) {

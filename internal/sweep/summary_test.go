@@ -54,7 +54,7 @@ func TestExceptions(t *testing.T) {
 	c.views["app00001"] = mailbox.View{Waiting: 2, Diverged: 1, Now: now}                                    // behind
 	c.views["app00002"] = mailbox.View{Waiting: 9, Off: true, Now: now}                                      // off: somebody decided so
 	c.views["app00003"] = mailbox.View{CooldownUntil: now.Add(-time.Second), Now: now}                       // nothing waits, nothing to prove it with
-	c.troubles["app00004"] = &registry.Trouble{Incidents: map[partner.EndpointKind]incident.State{
+	c.troubles["app00004"] = &registry.OpenIncidents{Incidents: map[partner.EndpointKind]incident.State{
 		partner.Mirroring: {ID: "inc_x", OpenedAt: now}, partner.ERPSync: {FailingSince: now},
 	}}
 	p := c.process()

@@ -23,9 +23,9 @@ import (
 // Registry is the registry's side of the loops.
 type Registry interface {
 	loop.Store
-	OwedTenants(ctx context.Context, waited time.Duration, after registry.Owed, limit int) ([]registry.Owed, error)
-	OwedCount(ctx context.Context, waited time.Duration) (int64, error)
-	Tickets(ctx context.Context, ids []tenant.ID) ([]int64, error)
+	ListPendingFanouts(ctx context.Context, waited time.Duration, after registry.PendingFanout, limit int) ([]registry.PendingFanout, error)
+	CountPendingFanouts(ctx context.Context, waited time.Duration) (int64, error)
+	ReadTickets(ctx context.Context, ids []tenant.ID) ([]int64, error)
 	ApproverCounts(ctx context.Context, ids []tenant.ID) ([]int64, error)
 	SaveGauges(ctx context.Context, doc []byte, ttl time.Duration) error
 	Gauges(ctx context.Context) ([]byte, error)
@@ -61,19 +61,19 @@ type Repairer interface {
 // Incidents moves incidents whose time has come.
 type Incidents interface {
 	// Troubled reads of each app what Tick must look after, nil for nothing.
-	Troubled(ctx context.Context, apps []partner.ClientID) ([]*registry.Trouble, []error)
+	Troubled(ctx context.Context, apps []partner.ClientID) ([]*registry.OpenIncidents, []error)
 	// Tick looks after what Troubled found of an app.
-	Tick(ctx context.Context, app partner.ClientID, found registry.Trouble) error
+	Tick(ctx context.Context, app partner.ClientID, found registry.OpenIncidents) error
 }
 
 // Mails finds mails that wait, and wakes the mailer for them.
 type Mails interface {
 	// Trays looks at some recipients' trays, from a place on.
-	Trays(ctx context.Context, after registry.TrayPlace) (TrayPage, error)
+	Trays(ctx context.Context, after registry.MailQueuePlace) (TrayPage, error)
 	WakeTray(ctx context.Context, recipient string) error
-	// Outboxes tells which apps' outboxes hold anything.
-	Outboxes(ctx context.Context, apps []partner.ClientID) ([]bool, []error)
-	LookIntoOutboxes(ctx context.Context, places []registry.OutboxPlace) ([]registry.OutboxPage, []error)
+	// HasOutboxMails tells which apps' outboxes hold anything.
+	HasOutboxMails(ctx context.Context, apps []partner.ClientID) ([]bool, []error)
+	ReadOutboxPages(ctx context.Context, places []registry.OutboxPlace) ([]registry.OutboxPage, []error)
 	WakeMail(ctx context.Context, app partner.ClientID, mailID string) error
 }
 
@@ -85,7 +85,7 @@ type TrayPage struct {
 	// Due are the recipients whose tray is due.
 	Due []string
 	// Next is where to go on; More is false behind the last tray.
-	Next registry.TrayPlace
+	Next registry.MailQueuePlace
 	More bool
 }
 

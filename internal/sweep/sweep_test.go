@@ -34,11 +34,11 @@ type cluster struct {
 	doc     []byte
 	docEnd  time.Time
 
-	owed     []registry.Owed
+	owed     []registry.PendingFanout
 	apps     []*registry.Entry
 	views    map[partner.ClientID]mailbox.View
 	wakes    map[partner.ClientID]mailbox.Wake
-	troubles map[partner.ClientID]*registry.Trouble
+	troubles map[partner.ClientID]*registry.OpenIncidents
 	trays    [][]string
 	outboxes map[partner.ClientID][]registry.OutboxPage
 
@@ -60,7 +60,7 @@ type cluster struct {
 func newCluster(n int) *cluster {
 	c := &cluster{
 		leases: map[string]string{}, until: map[string]time.Time{}, states: map[string]registry.LoopState{},
-		views: map[partner.ClientID]mailbox.View{}, wakes: map[partner.ClientID]mailbox.Wake{}, troubles: map[partner.ClientID]*registry.Trouble{},
+		views: map[partner.ClientID]mailbox.View{}, wakes: map[partner.ClientID]mailbox.Wake{}, troubles: map[partner.ClientID]*registry.OpenIncidents{},
 		outboxes: map[partner.ClientID][]registry.OutboxPage{}, fails: map[string]bool{}, bad: map[partner.ClientID]error{}, slow: map[string]bool{},
 	}
 	for i := range n {
@@ -89,14 +89,14 @@ func (c *cluster) note(ctx context.Context, name string, record func()) error {
 	return nil
 }
 
-func (c *cluster) KeepLoop(_ context.Context, name, holder string, ttl time.Duration, write *registry.LoopState) (registry.LoopKept, error) {
+func (c *cluster) TakeLoopLease(_ context.Context, name, holder string, ttl time.Duration, write *registry.LoopState) (registry.LoopLease, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
 	if !now.Before(c.until[name]) {
 		c.leases[name] = ""
 	}
-	k := registry.LoopKept{Now: now, Anew: c.leases[name] == "", Held: c.leases[name] == "" || c.leases[name] == holder}
+	k := registry.LoopLease{Now: now, Anew: c.leases[name] == "", Held: c.leases[name] == "" || c.leases[name] == holder}
 	if k.Held {
 		c.leases[name], c.until[name] = holder, now.Add(ttl)
 	}
@@ -113,7 +113,7 @@ func (c *cluster) KeepLoop(_ context.Context, name, holder string, ttl time.Dura
 	return k, nil
 }
 
-func (c *cluster) Release(ctx context.Context, name, holder string) error {
+func (c *cluster) ReleaseLease(ctx context.Context, name, holder string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if ctx.Err() != nil {
@@ -129,15 +129,15 @@ func (c *cluster) Repair(ctx context.Context) error {
 	return c.note(ctx, "repair", func() { c.repairs++ })
 }
 
-func (c *cluster) OwedTenants(ctx context.Context, waited time.Duration, after registry.Owed, limit int) ([]registry.Owed, error) {
+func (c *cluster) ListPendingFanouts(ctx context.Context, waited time.Duration, after registry.PendingFanout, limit int) ([]registry.PendingFanout, error) {
 	if waited != every {
 		return nil, fmt.Errorf("asked for those that waited %v", waited)
 	}
-	i, _ := slices.BinarySearchFunc(c.owed, after.Ticket+1, func(o registry.Owed, ticket int64) int { return int(o.Ticket - ticket) })
+	i, _ := slices.BinarySearchFunc(c.owed, after.Ticket+1, func(o registry.PendingFanout, ticket int64) int { return int(o.Ticket - ticket) })
 	return slices.Clone(c.owed[i:min(i+limit, len(c.owed))]), c.note(ctx, "owed", nil)
 }
 
-func (c *cluster) OwedCount(ctx context.Context, waited time.Duration) (int64, error) {
+func (c *cluster) CountPendingFanouts(ctx context.Context, waited time.Duration) (int64, error) {
 	n := 0
 	for _, o := range c.owed {
 		if time.Since(time.UnixMicro(o.Ticket)) >= waited {
@@ -147,7 +147,7 @@ func (c *cluster) OwedCount(ctx context.Context, waited time.Duration) (int64, e
 	return int64(n), c.note(ctx, "owed", nil)
 }
 
-func (c *cluster) Tickets(ctx context.Context, ids []tenant.ID) ([]int64, error) {
+func (c *cluster) ReadTickets(ctx context.Context, ids []tenant.ID) ([]int64, error) {
 	listed := make(map[tenant.ID]int64, len(c.owed))
 	for _, o := range c.owed {
 		listed[o.Tenant] = o.Ticket
@@ -219,8 +219,8 @@ func (c *cluster) Notify(ctx context.Context, _ string, ts []tenant.ID) error {
 	return c.note(ctx, "notify", func() { c.notified = append(c.notified, ts) })
 }
 
-func (c *cluster) Troubled(ctx context.Context, apps []partner.ClientID) ([]*registry.Trouble, []error) {
-	out, errs := make([]*registry.Trouble, len(apps)), make([]error, len(apps))
+func (c *cluster) Troubled(ctx context.Context, apps []partner.ClientID) ([]*registry.OpenIncidents, []error) {
+	out, errs := make([]*registry.OpenIncidents, len(apps)), make([]error, len(apps))
 	err := c.note(ctx, "troubled", nil)
 	for i, a := range apps {
 		out[i] = c.troubles[a]
@@ -231,16 +231,16 @@ func (c *cluster) Troubled(ctx context.Context, apps []partner.ClientID) ([]*reg
 	return out, errs
 }
 
-func (c *cluster) Tick(ctx context.Context, app partner.ClientID, found registry.Trouble) error {
+func (c *cluster) Tick(ctx context.Context, app partner.ClientID, found registry.OpenIncidents) error {
 	if !cmp.Equal(&found, c.troubles[app]) {
 		return fmt.Errorf("ticks %s with %+v", app, found)
 	}
 	return c.note(ctx, "tick", func() { c.ticked = append(c.ticked, app) })
 }
 
-func (c *cluster) Trays(ctx context.Context, after registry.TrayPlace) (sweep.TrayPage, error) {
+func (c *cluster) Trays(ctx context.Context, after registry.MailQueuePlace) (sweep.TrayPage, error) {
 	i := int(after.Score)
-	p := sweep.TrayPage{Next: registry.TrayPlace{Score: float64(i + 1)}, More: i+1 < len(c.trays)}
+	p := sweep.TrayPage{Next: registry.MailQueuePlace{Score: float64(i + 1)}, More: i+1 < len(c.trays)}
 	if i < len(c.trays) {
 		p.Due, p.Letters, p.Late = c.trays[i], 2*len(c.trays[i]), time.Duration(i+1)*time.Minute
 	}
@@ -251,7 +251,7 @@ func (c *cluster) WakeTray(ctx context.Context, recipient string) error {
 	return c.note(ctx, "mail", func() { c.mailed = append(c.mailed, recipient) })
 }
 
-func (c *cluster) Outboxes(ctx context.Context, apps []partner.ClientID) ([]bool, []error) {
+func (c *cluster) HasOutboxMails(ctx context.Context, apps []partner.ClientID) ([]bool, []error) {
 	out, errs := make([]bool, len(apps)), make([]error, len(apps))
 	err := c.note(ctx, "outboxes", nil)
 	for i, a := range apps {
@@ -260,7 +260,7 @@ func (c *cluster) Outboxes(ctx context.Context, apps []partner.ClientID) ([]bool
 	return out, errs
 }
 
-func (c *cluster) LookIntoOutboxes(_ context.Context, places []registry.OutboxPlace) ([]registry.OutboxPage, []error) {
+func (c *cluster) ReadOutboxPages(_ context.Context, places []registry.OutboxPlace) ([]registry.OutboxPage, []error) {
 	out, errs := make([]registry.OutboxPage, len(places)), make([]error, len(places))
 	for i, p := range places {
 		if errs[i] = c.bad[p.App]; errs[i] != nil {
@@ -358,8 +358,8 @@ func TestRepairs(t *testing.T) {
 	c.apps[1].Rec.App.Paused = true
 	c.apps[2].Rec.App.Endpoints[partner.StateChange].Enabled = false
 	c.wakes["app00000"] = mailbox.Wake{Generation: 7}
-	c.owed = []registry.Owed{{Tenant: "a", Ticket: 1}, {Tenant: "b", Ticket: 2}}
-	c.troubles["app00001"] = &registry.Trouble{Reports: true}
+	c.owed = []registry.PendingFanout{{Tenant: "a", Ticket: 1}, {Tenant: "b", Ticket: 2}}
+	c.troubles["app00001"] = &registry.OpenIncidents{Reports: true}
 	p := c.process()
 	for _, name := range []string{"arm", "owed", "incidents", "gauges", "index"} {
 		p.mustRound(t, name)
@@ -379,7 +379,7 @@ func TestBatches(t *testing.T) {
 	t.Parallel()
 	c := newCluster(sweep.ArmPage + sweep.Batch + 1)
 	for i := range 2 * mailbox.MaxBatch {
-		c.owed = append(c.owed, registry.Owed{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: int64(i + 1)})
+		c.owed = append(c.owed, registry.PendingFanout{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: int64(i + 1)})
 	}
 	p := c.process()
 	p.mustRound(t, "arm")
@@ -454,10 +454,10 @@ func TestNothingDelaysArming(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				c := newCluster(2 * sweep.Batch)
-				c.owed = []registry.Owed{{Tenant: "a", Ticket: 1}}
+				c.owed = []registry.PendingFanout{{Tenant: "a", Ticket: 1}}
 				c.wakes["app00399"] = mailbox.Wake{Generation: 1}
 				for _, a := range c.apps {
-					c.troubles[a.Rec.App.ClientID] = &registry.Trouble{Mails: true}
+					c.troubles[a.Rec.App.ClientID] = &registry.OpenIncidents{Mails: true}
 				}
 				c.trays, c.outboxes["app00001"] = [][]string{{"kim"}}, []registry.OutboxPage{{Due: []string{"m"}, Waiting: 1}}
 				c.slow[name] = true
@@ -490,10 +490,10 @@ func TestFailuresStayAlone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(2)
-			c.owed = []registry.Owed{{Tenant: "a", Ticket: 1}}
+			c.owed = []registry.PendingFanout{{Tenant: "a", Ticket: 1}}
 			for i, a := range c.apps {
 				id := a.Rec.App.ClientID
-				c.wakes[id], c.troubles[id] = mailbox.Wake{Generation: int64(i + 1)}, &registry.Trouble{Mails: true}
+				c.wakes[id], c.troubles[id] = mailbox.Wake{Generation: int64(i + 1)}, &registry.OpenIncidents{Mails: true}
 				c.outboxes[id] = []registry.OutboxPage{{Due: []string{"m"}, Waiting: 1}}
 			}
 			c.trays = [][]string{{"kim"}}
@@ -543,7 +543,7 @@ func TestOneAppThatCannotBeRead(t *testing.T) {
 		c.bad["app00001"] = fmt.Errorf("app00001: %w", mailbox.ErrFormat)
 		for _, a := range c.apps {
 			id := a.Rec.App.ClientID
-			c.wakes[id], c.troubles[id] = mailbox.Wake{Generation: 1}, &registry.Trouble{Mails: true}
+			c.wakes[id], c.troubles[id] = mailbox.Wake{Generation: 1}, &registry.OpenIncidents{Mails: true}
 			c.outboxes[id] = []registry.OutboxPage{{Due: []string{"m"}, Waiting: 1}}
 		}
 		p := c.process()
@@ -604,7 +604,7 @@ func TestTicksAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(100)
 		for _, a := range c.apps {
-			c.troubles[a.Rec.App.ClientID] = &registry.Trouble{Reports: true}
+			c.troubles[a.Rec.App.ClientID] = &registry.OpenIncidents{Reports: true}
 		}
 		c.slow["tick"] = true
 		p, cursor, steps := c.process(), "", 0

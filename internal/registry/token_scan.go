@@ -12,8 +12,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// tokenLook is what a call found when it looked at all tokens, page by page.
-type tokenLook struct {
+// tokenScan is what a call found when it looked at all tokens, page by page.
+type tokenScan struct {
 	role string
 	// last is the token of the role that was added last, read before all else: one that is added while the
 	// pages are read, and may be missing in them, makes it another.
@@ -27,18 +27,18 @@ type tokenLook struct {
 	now  time.Time
 }
 
-// lookAtTokens reads all tokens for a call about one role.
-func (s *Store) lookAtTokens(ctx context.Context, role string) (*tokenLook, error) {
-	l := &tokenLook{role: role}
+// scanTokens reads all tokens for a call about one role.
+func (s *Store) scanTokens(ctx context.Context, role string) (*tokenScan, error) {
+	l := &tokenScan{role: role}
 	var err error
-	if l.last, err = s.rdb.HGet(ctx, s.keys.Config(keys.ConfigTokenLast), role).Result(); err != nil && !absent(err) {
-		return nil, failure(err, "read the last token of role %s", role)
+	if l.last, err = s.rdb.HGet(ctx, s.keys.Config(keys.ConfigTokenLast), role).Result(); err != nil && !isRedisNil(err) {
+		return nil, wrapError(err, "read the last token of role %s", role)
 	}
 	if l.now, err = s.rdb.Time(ctx).Result(); err != nil {
-		return nil, failure(err, "read the time")
+		return nil, wrapError(err, "read the time")
 	}
-	if l.docs, err = s.hash(ctx, keys.ConfigTokens); err != nil {
-		return nil, failure(err, "read all tokens")
+	if l.docs, err = s.readConfigHash(ctx, keys.ConfigTokens); err != nil {
+		return nil, wrapError(err, "read all tokens")
 	}
 	for _, doc := range l.docs {
 		t, err := decodeToken(doc)
@@ -52,8 +52,8 @@ func (s *Store) lookAtTokens(ctx context.Context, role string) (*tokenLook, erro
 	return l, nil
 }
 
-// live lists the tokens of the role that are not revoked.
-func (l *tokenLook) live() []string {
+// unrevokedIDs lists the tokens of the role that are not revoked.
+func (l *tokenScan) unrevokedIDs() []string {
 	var ids []string
 	for _, t := range l.all {
 		if t.Role == l.role && t.RevokedAt.IsZero() {
@@ -64,10 +64,10 @@ func (l *tokenLook) live() []string {
 	return ids
 }
 
-// forgettable maps tokens that ended long ago to their documents, except the one of a role that ended last, so that a role
+// forgettableTokens maps tokens that ended long ago to their documents, except the one of a role that ended last, so that a role
 // once set up stays so. Whoever looks at the same tokens keeps the same one.
-func (l *tokenLook) forgettable() map[string]string {
-	end := func(t Token) int64 { return cmp.Or(millis(t.RevokedAt), millis(t.ExpiresAt), math.MaxInt64) }
+func (l *tokenScan) forgettableTokens() map[string]string {
+	end := func(t Token) int64 { return cmp.Or(toMillis(t.RevokedAt), toMillis(t.ExpiresAt), math.MaxInt64) }
 	last := map[string]Token{}
 	for _, t := range l.all {
 		if n, ok := last[t.Role]; !ok || cmp.Or(cmp.Compare(end(t), end(n)), strings.Compare(t.ID, n.ID)) > 0 {
@@ -84,14 +84,14 @@ func (l *tokenLook) forgettable() map[string]string {
 	return out
 }
 
-// withHashes lists tokens to forget with their documents and the hashes of their secret parts.
-func (s *Store) withHashes(ctx context.Context, forget map[string]string) ([]any, error) {
+// buildForgetArgs lists tokens to forget with their documents and the hashes of their secret parts.
+func (s *Store) buildForgetArgs(ctx context.Context, forget map[string]string) ([]any, error) {
 	if len(forget) == 0 {
 		return nil, nil
 	}
-	hashes, err := s.hash(ctx, keys.ConfigTokenHashes)
+	hashes, err := s.readConfigHash(ctx, keys.ConfigTokenHashes)
 	if err != nil {
-		return nil, failure(err, "read the hashes of all tokens")
+		return nil, wrapError(err, "read the hashes of all tokens")
 	}
 	of := make(map[string]string, len(forget))
 	for hash, id := range hashes {
@@ -106,9 +106,9 @@ func (s *Store) withHashes(ctx context.Context, forget map[string]string) ([]any
 	return args, nil
 }
 
-// revokeBeyond ends tokens of a partner whose app is about to be deleted, except for as many as the deletion itself ends.
+// revokeExcessTokens ends tokens of a partner whose app is about to be deleted, except for as many as the deletion itself ends.
 // The deletion's answer tells of them too, and what replicas hold of it they hold of what came before.
-func (s *Store) revokeBeyond(ctx context.Context, ids []string, actor Actor) ([]string, error) {
+func (s *Store) revokeExcessTokens(ctx context.Context, ids []string, actor Actor) ([]string, error) {
 	for len(ids) > revokeMax {
 		n := min(len(ids)-revokeMax, pipelineMax)
 		calls := make([]call, n)
@@ -120,7 +120,7 @@ func (s *Store) revokeBeyond(ctx context.Context, ids []string, actor Actor) ([]
 		}
 		for i, cmd := range revokeToken.runMany(ctx, s.rdb, calls) {
 			if err := cmd.Err(); err != nil {
-				return nil, failure(err, "revoke token %s", ids[i])
+				return nil, wrapError(err, "revoke token %s", ids[i])
 			}
 		}
 		ids = ids[n:]
@@ -131,8 +131,8 @@ func (s *Store) revokeBeyond(ctx context.Context, ids []string, actor Actor) ([]
 // partnerRole is the role of a partner's tokens.
 func partnerRole(id partner.ClientID) string { return "partner:" + string(id) }
 
-// hash reads a HASH of the settings page by page: what is there all the while is in it.
-func (s *Store) hash(ctx context.Context, key keys.ConfigKey) (map[string]string, error) {
+// readConfigHash reads a HASH of the settings page by page: what is there all the while is in it.
+func (s *Store) readConfigHash(ctx context.Context, key keys.ConfigKey) (map[string]string, error) {
 	out := map[string]string{}
 	for cursor := uint64(0); ; {
 		pairs, next, err := s.rdb.HScan(ctx, s.keys.Config(key), cursor, "", maxPage).Result()

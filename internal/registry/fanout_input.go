@@ -12,8 +12,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Owing is what a fan-out of one tenant needs.
-type Owing struct {
+// FanoutInput is what a fan-out of one tenant needs.
+type FanoutInput struct {
 	// Ticket is that of the tenant's place in the list, 0 when it is not listed.
 	Ticket int64
 	View   TenantView
@@ -22,8 +22,8 @@ type Owing struct {
 	rest      approversLeft
 }
 
-// More reports that approvers are left, which NextApprovers reads.
-func (o *Owing) More() bool { return o.rest.cursor != 0 }
+// HasMoreApprovers reports that approvers are left, which NextApprovers reads.
+func (o *FanoutInput) HasMoreApprovers() bool { return o.rest.cursor != 0 }
 
 // approversLeft is how far the approvers of a tenant were read.
 type approversLeft struct {
@@ -38,32 +38,32 @@ type approversLeft struct {
 // set that has a second page is much larger.
 const placemarks = 10
 
-// Owing reads what the fan-outs of tenants need, in the order of ids: first all tickets, then all
+// ReadFanoutInputs reads what the fan-outs of tenants need, in the order of ids: first all tickets, then all
 // records, then about page approvers of each, so that neither a change nor an approval made in between is
 // lost. Where one connection leads to all of Redis that takes one round trip for each pipelineMax tenants; in a
 // Cluster, whose nodes answer at different times, one after the other. The records are what replicas hold:
-// a fan-out may read a change whose accept still waits for them. Errors: as of HeldTenants.
-func (s *Store) Owing(ctx context.Context, ids []tenant.ID, page int) ([]Owing, error) {
+// a fan-out may read a change whose accept still waits for them. Errors: as of ReplicatedTenants.
+func (s *Store) ReadFanoutInputs(ctx context.Context, ids []tenant.ID, page int) ([]FanoutInput, error) {
 	if one, ok := s.durable.(*redis.Client); ok && len(ids) > 0 && len(ids) <= pipelineMax {
-		return s.owingAtOnce(ctx, one, ids, page)
+		return s.readFanoutInputsAtOnce(ctx, one, ids, page)
 	}
-	tickets, err := s.Tickets(ctx, ids)
+	tickets, err := s.ReadTickets(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	views, err := s.HeldTenants(ctx, ids)
+	views, err := s.ReplicatedTenants(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]Owing, len(ids))
-	var owed []*Owing
+	out := make([]FanoutInput, len(ids))
+	var owed []*FanoutInput
 	for i := range ids {
-		out[i] = Owing{Ticket: tickets[i], View: views[i]}
-		if views[i].FanoutOwed {
+		out[i] = FanoutInput{Ticket: tickets[i], View: views[i]}
+		if views[i].FanoutPending {
 			owed = append(owed, &out[i])
 		}
 	}
-	for _, err := range s.approversOf(ctx, owed, page) {
+	for _, err := range s.readApproverPages(ctx, owed, page) {
 		if err != nil {
 			return nil, err
 		}
@@ -71,7 +71,7 @@ func (s *Store) Owing(ctx context.Context, ids []tenant.ID, page int) ([]Owing, 
 	return out, nil
 }
 
-func (s *Store) owingAtOnce(ctx context.Context, rdb *redis.Client, ids []tenant.ID, page int) ([]Owing, error) {
+func (s *Store) readFanoutInputsAtOnce(ctx context.Context, rdb *redis.Client, ids []tenant.ID, page int) ([]FanoutInput, error) {
 	members := make([]string, len(ids))
 	for i, id := range ids {
 		members[i] = string(id)
@@ -91,19 +91,19 @@ func (s *Store) owingAtOnce(ctx context.Context, rdb *redis.Client, ids []tenant
 	})
 	tickets, err := scores.Result()
 	if err != nil {
-		return nil, failure(err, "read tickets")
+		return nil, wrapError(err, "read tickets")
 	}
-	views, err := readRecords(ids, records)
+	views, err := decodeRecords(ids, records)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]Owing, len(ids))
+	out := make([]FanoutInput, len(ids))
 	for i := range ids {
-		out[i] = Owing{Ticket: int64(tickets[i]), View: views[i]}
-		if !views[i].FanoutOwed {
+		out[i] = FanoutInput{Ticket: int64(tickets[i]), View: views[i]}
+		if !views[i].FanoutPending {
 			continue
 		}
-		if err := out[i].take(approvals[i], nil); err != nil {
+		if err := out[i].readApproverPage(approvals[i], nil); err != nil {
 			return nil, err
 		}
 	}
@@ -115,11 +115,11 @@ func (s *Store) owingAtOnce(ctx context.Context, rdb *redis.Client, ids []tenant
 //
 // Redis' cursor is good at the server that gave it out alone: at another one, as after a failover, it leads past
 // approvers that were never read. That is an error.
-func (s *Store) NextApprovers(ctx context.Context, of []*Owing, page int) []error {
-	return s.approversOf(ctx, of, page)
+func (s *Store) NextApprovers(ctx context.Context, of []*FanoutInput, page int) []error {
+	return s.readApproverPages(ctx, of, page)
 }
 
-func (s *Store) approversOf(ctx context.Context, of []*Owing, page int) []error {
+func (s *Store) readApproverPages(ctx context.Context, of []*FanoutInput, page int) []error {
 	pages, starts := make([]*redis.ScanCmd, len(of)), make([]*redis.ScanCmd, len(of))
 	for start := 0; start < len(of); start += pipelineMax {
 		// Each command holds its own error.
@@ -127,7 +127,7 @@ func (s *Store) approversOf(ctx context.Context, of []*Owing, page int) []error 
 			for i, o := range of[start:min(start+pipelineMax, len(of))] {
 				key := s.keys.Tenant(o.View.Record.Tenant, keys.TenantApprovals)
 				pages[start+i] = p.SScan(ctx, key, o.rest.cursor, "", int64(page))
-				if o.More() { // behind the page, so that it is not answered before another server takes over
+				if o.HasMoreApprovers() { // behind the page, so that it is not answered before another server takes over
 					starts[start+i] = p.SScan(ctx, key, 0, "", 2*placemarks)
 				}
 			}
@@ -136,26 +136,26 @@ func (s *Store) approversOf(ctx context.Context, of []*Owing, page int) []error 
 	}
 	errs := make([]error, len(of))
 	for i, o := range of {
-		if errs[i] = o.take(pages[i], starts[i]); errs[i] != nil {
+		if errs[i] = o.readApproverPage(pages[i], starts[i]); errs[i] != nil {
 			o.Approvers, o.rest = nil, approversLeft{}
 		}
 	}
 	return errs
 }
 
-// take reads a page of approvers. start, nil for the first one, is how the server that answered begins.
-func (o *Owing) take(page, start *redis.ScanCmd) error {
+// readApproverPage reads a page of approvers. start, nil for the first one, is how the server that answered begins.
+func (o *FanoutInput) readApproverPage(page, start *redis.ScanCmd) error {
 	id := o.View.Record.Tenant
 	members, cursor, err := page.Result()
 	if err != nil {
-		return failure(err, "read approvals of tenant %s", id)
+		return wrapError(err, "read approvals of tenant %s", id)
 	}
 	if start != nil {
 		begins, _, err := start.Result()
 		if err != nil {
-			return failure(err, "read approvals of tenant %s", id)
+			return wrapError(err, "read approvals of tenant %s", id)
 		}
-		if !o.rest.sameOrder(begins) {
+		if !o.rest.hasSameOrder(begins) {
 			return fmt.Errorf("read approvals of tenant %s: another server answered meanwhile, or most of them changed", id)
 		}
 	} else if cursor != 0 {
@@ -166,7 +166,7 @@ func (o *Owing) take(page, start *redis.ScanCmd) error {
 	return err
 }
 
-func (l approversLeft) sameOrder(begins []string) bool {
+func (l approversLeft) hasSameOrder(begins []string) bool {
 	n := 0
 	for _, m := range l.first {
 		if slices.Contains(begins, m) {

@@ -12,8 +12,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// Trouble is what is known of an app's endpoints and owed to its people.
-type Trouble struct {
+// OpenIncidents is what is known of an app's endpoints and owed to its people.
+type OpenIncidents struct {
 	// Incidents is what is remembered of the app's endpoints; one that is absent is well.
 	// Unreadable is set instead when this version cannot read it.
 	Incidents  map[partner.EndpointKind]incident.State
@@ -22,10 +22,10 @@ type Trouble struct {
 	Mails, Reports bool
 }
 
-// Troubled reads, for each app, its trouble; nil where there is none. Errors stand at their app's index. One
+// ReadOpenIncidents reads, for each app, its trouble; nil where there is none. Errors stand at their app's index. One
 // round trip for each pipelineMax apps where none has any, else two.
-func (s *IncidentStore) Troubled(ctx context.Context, apps []partner.ClientID) ([]*Trouble, []error) {
-	out, errs := make([]*Trouble, len(apps)), make([]error, len(apps))
+func (s *IncidentStore) ReadOpenIncidents(ctx context.Context, apps []partner.ClientID) ([]*OpenIncidents, []error) {
+	out, errs := make([]*OpenIncidents, len(apps)), make([]error, len(apps))
 	ks := make([][]string, len(apps))
 	for i, id := range apps {
 		ks[i] = []string{s.keys.App(id, keys.AppIncidents), s.keys.App(id, keys.AppOutbox), s.keys.App(id, keys.AppReports)}
@@ -43,7 +43,7 @@ func (s *IncidentStore) Troubled(ctx context.Context, apps []partner.ClientID) (
 		})
 		for i := start; i < end; i++ {
 			n, err := cmds[i-start].Result()
-			if errs[i] = failure(err, "find apps with incidents: app %s", apps[i]); n > 0 {
+			if errs[i] = wrapError(err, "find apps with incidents: app %s", apps[i]); n > 0 {
 				found = append(found, i)
 			}
 		}
@@ -55,23 +55,23 @@ func (s *IncidentStore) Troubled(ctx context.Context, apps []partner.ClientID) (
 	for at, cmd := range s.trouble.runMany(ctx, s.rdb, calls) {
 		i := found[at]
 		flat, err := cmd.StringSlice()
-		err = failure(err, "find apps with incidents: app %s", apps[i])
+		err = wrapError(err, "find apps with incidents: app %s", apps[i])
 		switch {
 		case errors.Is(err, ErrUnreadable):
-			out[i] = &Trouble{Unreadable: err}
+			out[i] = &OpenIncidents{Unreadable: err}
 		case err != nil:
 			errs[i] = err
 		case len(flat) < 2 || len(flat)%2 != 0:
-			errs[i] = fmt.Errorf("find apps with incidents: app %s: %w", apps[i], badAnswer(s.trouble, flat))
+			errs[i] = fmt.Errorf("find apps with incidents: app %s: %w", apps[i], newAnswerError(s.trouble, flat))
 		default:
-			out[i] = troubleOf(apps[i], flat)
+			out[i] = decodeOpenIncidents(apps[i], flat)
 		}
 	}
 	return out, errs
 }
 
-func troubleOf(app partner.ClientID, flat []string) *Trouble {
-	t := &Trouble{Mails: flat[0] == "1", Reports: flat[1] == "1"}
+func decodeOpenIncidents(app partner.ClientID, flat []string) *OpenIncidents {
+	t := &OpenIncidents{Mails: flat[0] == "1", Reports: flat[1] == "1"}
 	all := make(map[string]string, len(flat)/2-1)
 	for i := 2; i < len(flat); i += 2 {
 		all[flat[i]] = flat[i+1]

@@ -15,14 +15,14 @@ import (
 
 // The scripts of owed fan-outs.
 var (
-	oweTenants  = newScript("owe")
-	owedTenants = newScript("owed")
-	clearMark   = newScript("clear")
-	paidTenants = newScript("paid")
+	addPending    = newScript("owe")
+	listPending   = newScript("owed")
+	clearMark     = newScript("clear")
+	removePending = newScript("paid")
 )
 
-// Cleared is a fan-out that reached every app: what was read before it began.
-type Cleared struct {
+// CompletedFanout is a fan-out that reached every app: what was read before it began.
+type CompletedFanout struct {
 	Tenant tenant.ID
 	// Top is the record's highest sequence.
 	Top int64
@@ -31,60 +31,60 @@ type Cleared struct {
 	Ticket int64
 }
 
-// owe lists tenants as owed a fan-out, under a new ticket.
-func (s *Store) owe(ctx context.Context, rdb redis.UniversalClient, ids []tenant.ID) error {
+// addPendingFanouts lists tenants as owed a fan-out, under a new ticket.
+func (s *Store) addPendingFanouts(ctx context.Context, rdb redis.UniversalClient, ids []tenant.ID) error {
 	ks := []string{s.keys.Pending(keys.PendingTenants), s.keys.Pending(keys.PendingTicket)}
 	for chunk := range slices.Chunk(ids, maxPage) {
 		args := make([]any, len(chunk))
 		for i, id := range chunk {
 			args[i] = string(id)
 		}
-		if err := oweTenants.run(ctx, rdb, ks, args...).Err(); err != nil {
-			return failure(err, "list the fan-outs that are owed")
+		if err := addPending.run(ctx, rdb, ks, args...).Err(); err != nil {
+			return wrapError(err, "list the fan-outs that are owed")
 		}
 	}
 	return nil
 }
 
-// OwedTenants lists at most limit tenants (500 at most) that have been on the list of owed
+// ListPendingFanouts lists at most limit tenants (500 at most) that have been on the list of owed
 // fan-outs for at least waited, longest first, behind the one given; the zero value is the start. Some may be listed although everything is told:
 // a fan-out of theirs changes nothing and strikes them off.
-func (s *Store) OwedTenants(ctx context.Context, waited time.Duration, after Owed, limit int) ([]Owed, error) {
-	args := []any{waited.Microseconds(), pageSize(limit), 0}
-	if after != (Owed{}) {
+func (s *Store) ListPendingFanouts(ctx context.Context, waited time.Duration, after PendingFanout, limit int) ([]PendingFanout, error) {
+	args := []any{waited.Microseconds(), clampPageSize(limit), 0}
+	if after != (PendingFanout{}) {
 		args = append(args, after.Ticket, string(after.Tenant))
 	}
-	flat, err := owedTenants.run(ctx, s.rdb, []string{s.keys.Pending(keys.PendingTenants)}, args...).StringSlice()
+	flat, err := listPending.run(ctx, s.rdb, []string{s.keys.Pending(keys.PendingTenants)}, args...).StringSlice()
 	if err != nil {
-		return nil, failure(err, "read the fan-outs that are owed")
+		return nil, wrapError(err, "read the fan-outs that are owed")
 	}
-	out := make([]Owed, 0, len(flat)/2)
+	out := make([]PendingFanout, 0, len(flat)/2)
 	for i := 0; i+1 < len(flat); i += 2 {
 		ticket, err := strconv.ParseFloat(flat[i+1], 64)
 		if err != nil {
 			return nil, fmt.Errorf("read the fan-outs that are owed: %w: ticket of tenant %s", ErrUnreadable, flat[i])
 		}
-		out = append(out, Owed{Tenant: tenant.ID(flat[i]), Ticket: int64(ticket)})
+		out = append(out, PendingFanout{Tenant: tenant.ID(flat[i]), Ticket: int64(ticket)})
 	}
 	return out, nil
 }
 
-// OwedCount is how many tenants have been on the list of owed fan-outs for at least waited, by Redis' clock; all for 0.
-func (s *Store) OwedCount(ctx context.Context, waited time.Duration) (int64, error) {
+// CountPendingFanouts is how many tenants have been on the list of owed fan-outs for at least waited, by Redis' clock; all for 0.
+func (s *Store) CountPendingFanouts(ctx context.Context, waited time.Duration) (int64, error) {
 	before := "+inf"
 	if waited > 0 {
 		now, err := s.rdb.Time(ctx).Result()
 		if err != nil {
-			return 0, failure(err, "read Redis' clock")
+			return 0, wrapError(err, "read Redis' clock")
 		}
 		before = strconv.FormatInt(now.Add(-waited).UnixMicro(), 10)
 	}
 	n, err := s.rdb.ZCount(ctx, s.keys.Pending(keys.PendingTenants), "-inf", before).Result()
-	return n, failure(err, "count the fan-outs that are owed")
+	return n, wrapError(err, "count the fan-outs that are owed")
 }
 
-// Tickets reads the tickets of tenants in their order, 0 for one that is not listed.
-func (s *Store) Tickets(ctx context.Context, ids []tenant.ID) ([]int64, error) {
+// ReadTickets reads the tickets of tenants in their order, 0 for one that is not listed.
+func (s *Store) ReadTickets(ctx context.Context, ids []tenant.ID) ([]int64, error) {
 	out := make([]int64, 0, len(ids))
 	for chunk := range slices.Chunk(ids, pipelineMax) {
 		members := make([]string, len(chunk))
@@ -93,7 +93,7 @@ func (s *Store) Tickets(ctx context.Context, ids []tenant.ID) ([]int64, error) {
 		}
 		scores, err := s.rdb.ZMScore(ctx, s.keys.Pending(keys.PendingTenants), members...).Result()
 		if err != nil {
-			return nil, failure(err, "read tickets")
+			return nil, wrapError(err, "read tickets")
 		}
 		for _, f := range scores {
 			out = append(out, int64(f))
@@ -102,10 +102,10 @@ func (s *Store) Tickets(ctx context.Context, ids []tenant.ID) ([]int64, error) {
 	return out, nil
 }
 
-// ClearOwed notes that fan-outs reached every app. Where a newer change was accepted meanwhile,
+// CompleteFanouts notes that fan-outs reached every app. Where a newer change was accepted meanwhile,
 // mark and list stay. A crash between the two leaves a listed tenant that owes nothing, which the
 // next fan-out strikes off.
-func (s *Store) ClearOwed(ctx context.Context, done []Cleared) error {
+func (s *Store) CompleteFanouts(ctx context.Context, done []CompletedFanout) error {
 	calls := make([]call, len(done))
 	for i, c := range done {
 		calls[i] = call{
@@ -118,14 +118,14 @@ func (s *Store) ClearOwed(ctx context.Context, done []Cleared) error {
 		n, err := cmd.Int()
 		switch {
 		case err != nil:
-			failed = failure(err, "clear the mark of tenant %s", done[i].Tenant)
+			failed = wrapError(err, "clear the mark of tenant %s", done[i].Tenant)
 		case n == 1 && done[i].Ticket != 0:
 			paid = append(paid, string(done[i].Tenant), done[i].Ticket)
 		}
 	}
 	for chunk := range slices.Chunk(paid, 2*maxPage) {
-		if err := paidTenants.run(ctx, s.rdb, []string{s.keys.Pending(keys.PendingTenants)}, chunk...).Err(); err != nil {
-			return failure(err, "strike off the fan-outs that are done")
+		if err := removePending.run(ctx, s.rdb, []string{s.keys.Pending(keys.PendingTenants)}, chunk...).Err(); err != nil {
+			return wrapError(err, "strike off the fan-outs that are done")
 		}
 	}
 	return failed
