@@ -110,7 +110,7 @@ func (a *adminClient) putDocument(ctx context.Context, path string, document, in
 		return fmt.Errorf("PUT %s: %w", path, err)
 	}
 	if resp.StatusCode > 299 {
-		return fmt.Errorf("PUT %s: %s: %s", path, resp.Status, secret.Excerpt(answer, 500))
+		return fmt.Errorf("PUT %s: %s: %s", path, resp.Status, secret.MakeExcerpt(answer, 500))
 	}
 	if into == nil {
 		return nil

@@ -146,7 +146,7 @@ func readReport(doc any) (registry.Report, error) {
 		if utf8.RuneCountInString(s) > maxExcerpt {
 			o.add(o.pointerTo("excerpt"), fmt.Sprintf("must be at most %d characters", maxExcerpt))
 		}
-		r.Failure.Excerpt = secret.Excerpt([]byte(s), keptExcerpt)
+		r.Failure.Excerpt = secret.MakeExcerpt([]byte(s), keptExcerpt)
 	}
 	o.reportUnknownMembers()
 	return r, f.err()

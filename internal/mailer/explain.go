@@ -102,7 +102,7 @@ func (d *smtpTranscript) reportFailure(err error) error {
 		if slices.Contains(d.reported, s) || s == StageLogin && d.opts.Username == "" {
 			continue
 		}
-		d.emit(StageResult{Stage: s, Detail: secret.Excerpt([]byte(err.Error()), detailMax), Advice: d.stageAdvice(s, err)})
+		d.emit(StageResult{Stage: s, Detail: secret.MakeExcerpt([]byte(err.Error()), detailMax), Advice: d.stageAdvice(s, err)})
 		break
 	}
 	return err

@@ -180,7 +180,7 @@ func (s *Sender) recordResult(ctx context.Context, ls []registry.QueuedMail, dig
 
 // redactAddress keeps the recipient out of the log; the mail's id names them there.
 func redactAddress(cause *SendError, to string) string {
-	text := secret.Excerpt([]byte(cause.Error()), errorMax)
+	text := secret.MakeExcerpt([]byte(cause.Error()), errorMax)
 	return replaceFold(text, to, incident.RecipientKey(to))
 }
 

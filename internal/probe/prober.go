@@ -202,13 +202,13 @@ func (p *Prober) judgeAnswer(t *Target, a *answer, nonce string) health.Finding 
 func makeExcerpt(m *soap.Answer, a *answer) string {
 	switch {
 	case m.Fault != nil:
-		return secret.Excerpt([]byte(m.Fault.Code+": "+m.Fault.Text), maxExcerpt)
+		return secret.MakeExcerpt([]byte(m.Fault.Code+": "+m.Fault.Text), maxExcerpt)
 	case m.Members["ErrorMessage"] != "":
-		return secret.Excerpt([]byte(m.Members["ErrorMessage"]), maxExcerpt)
+		return secret.MakeExcerpt([]byte(m.Members["ErrorMessage"]), maxExcerpt)
 	}
 	text, err := soap.Text(a.contentType, a.body)
 	if a.compressed || err != nil {
 		return ""
 	}
-	return secret.Excerpt(text[:min(len(text), excerptRead)], maxExcerpt)
+	return secret.MakeExcerpt(text[:min(len(text), excerptRead)], maxExcerpt)
 }

@@ -204,7 +204,7 @@ func readRetryAfter(r delivery.Result, h http.Header, now time.Time) time.Durati
 // readExcerpt is a piece of a refusal's body for people.
 func readExcerpt(body io.Reader) string {
 	head, _ := io.ReadAll(io.LimitReader(body, maxExcerptRead))
-	return secret.Excerpt(head, maxExcerpt)
+	return secret.MakeExcerpt(head, maxExcerpt)
 }
 
 func newServiceFault(detail string) delivery.Result {
@@ -219,7 +219,7 @@ func (p *Pusher) classifyFailure(caller context.Context, rawURL, host string, er
 	}
 	r := classifyError(err)
 	// what an endpoint answers instead of HTTP is quoted in the error, up to a whole header's size
-	r.Detail = secret.Excerpt([]byte(secret.RedactError(err, rawURL).Error()), maxDetail)
+	r.Detail = secret.MakeExcerpt([]byte(secret.RedactError(err, rawURL).Error()), maxDetail)
 	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.Server != "" {
 		// whom the service asks is none of a partner's business
 		r.Detail = strings.ReplaceAll(r.Detail, " on "+dns.Server, "")

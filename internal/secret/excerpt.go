@@ -24,7 +24,7 @@ const longRunLength = 32
 // ellipsis marks an excerpt that was cut.
 const ellipsis = "…"
 
-// Excerpt makes a piece of an untrusted answer fit to be shown in a log line, a
+// MakeExcerpt makes a piece of an untrusted answer fit to be shown in a log line, a
 // mail or a table: at most max bytes of valid UTF-8 on one line, without
 // control characters, terminal sequences or text direction overrides, white
 // space collapsed, and with Mask in the place of what looks like a credential
@@ -32,7 +32,7 @@ const ellipsis = "…"
 // whsec_ and lmp_ tokens, runs of 32 or more base64 or hex characters, queries
 // of URLs). It prefers to hide too much. It does not escape HTML: that is the
 // template's duty.
-func Excerpt(body []byte, max int) string {
+func MakeExcerpt(body []byte, max int) string {
 	window := excerptHead + excerptFactor*max
 	if max <= 0 || window <= 0 {
 		return ""
@@ -42,10 +42,10 @@ func Excerpt(body []byte, max int) string {
 		body = dropPartialToken(body[:window])
 	}
 	text := terminalSequence.ReplaceAllString(string(bytes.ToValidUTF8(body, []byte("\uFFFD"))), "")
-	text = strings.Map(visible, text)
+	text = strings.Map(normalizeRune, text)
 	text = maskCredentials(text)
 	text = strings.Join(strings.Fields(text), " ")
-	return shorten(text, max, cut)
+	return truncateText(text, max, cut)
 }
 
 // dropPartialToken removes the token characters at the end, since a piece of a
@@ -54,19 +54,19 @@ func dropPartialToken(body []byte) []byte {
 	return bytes.TrimRight(body, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_=%-.~")
 }
 
-// visible keeps line breaks, for the patterns that end with a line, turns other
+// normalizeRune keeps line breaks, for the patterns that end with a line, turns other
 // white space to spaces and drops what cannot be seen.
-func visible(r rune) rune {
+func normalizeRune(r rune) rune {
 	switch {
 	case r == '\n' || r == '\r' || r == '\u2028' || r == '\u2029':
 		return '\n'
 	case unicode.IsSpace(r):
 		return ' '
 	}
-	return printableOnly(r)
+	return dropUnprintableRune(r)
 }
 
-func shorten(text string, max int, cut bool) string {
+func truncateText(text string, max int, cut bool) string {
 	if len(text) <= max && !cut {
 		return text
 	}
@@ -108,16 +108,16 @@ var (
 		`(["']?\s*[:=]\s*)("(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?|[^\s&,;<>"']+)`)
 )
 
-// rule is one pattern and the words, in lower case, without one of which it
+// maskRule is one pattern and the words, in lower case, without one of which it
 // cannot match. Looking for words is a hundred times cheaper than matching, and
 // most answers hold none.
-type rule struct {
-	words []string
-	apply func(string) string
+type maskRule struct {
+	keywords []string
+	apply    func(string) string
 }
 
-func (r rule) run(s, lower string) string {
-	for _, w := range r.words {
+func (r maskRule) maskMatches(s, lower string) string {
+	for _, w := range r.keywords {
 		if strings.Contains(lower, w) {
 			return r.apply(s)
 		}
@@ -125,11 +125,11 @@ func (r rule) run(s, lower string) string {
 	return s
 }
 
-// rules lists the patterns in the order in which they must run.
-func rules() []rule {
-	return []rule{
+// listMaskRules lists the patterns in the order in which they must run.
+func listMaskRules() []maskRule {
+	return []maskRule{
 		{[]string{"-----begin"}, func(s string) string { return pemBlock.ReplaceAllString(s, Mask) }},
-		{[]string{"://"}, redactURLsIn},
+		{[]string{"://"}, redactURLs},
 		{[]string{"cookie", "authorization", "x-", "webhook-signature"}, func(s string) string { return header.ReplaceAllString(s, "${1}${2}"+Mask) }},
 		{
 			[]string{"pass", "pwd", "secret", "credential", "key", "session", "sessid"},
@@ -137,7 +137,7 @@ func rules() []rule {
 		},
 		{
 			[]string{"token", "ticket", "nonce", "sig", "sid", "otp", "auth"},
-			func(s string) string { return maybeNamed.ReplaceAllStringFunc(s, maskMaybeNamed) },
+			func(s string) string { return maybeNamed.ReplaceAllStringFunc(s, maskLikelySecret) },
 		},
 		{[]string{"eyj"}, func(s string) string { return jwt.ReplaceAllString(s, Mask) }},
 		{[]string{"bearer"}, func(s string) string { return bearer.ReplaceAllString(s, "${1} "+Mask) }},
@@ -148,8 +148,8 @@ func rules() []rule {
 
 func maskCredentials(s string) string {
 	lower := strings.ToLower(s)
-	for _, r := range rules() {
-		s = r.run(s, lower)
+	for _, r := range listMaskRules() {
+		s = r.maskMatches(s, lower)
 	}
 	return maskLongRuns(s)
 }
@@ -183,7 +183,7 @@ func maskLongRuns(s string) string {
 	return b.String() + s[copied:]
 }
 
-func maskMaybeNamed(match string) string {
+func maskLikelySecret(match string) string {
 	m := maybeNamed.FindStringSubmatch(match)
 	if m == nil || !strings.ContainsAny(m[3], "0123456789") {
 		return match

@@ -22,7 +22,7 @@ func TestExcerptKeepsWhatHelps(t *testing.T) {
 		"Ikke tilgjengelig før kl. 09:00 – prøv igjen 日本語",
 		"https://partner.example/hook/customers answered 404",
 	} {
-		if got := secret.Excerpt([]byte(text), 200); got != text {
+		if got := secret.MakeExcerpt([]byte(text), 200); got != text {
 			t.Errorf("Excerpt(%q) = %q", text, got)
 		}
 	}
@@ -45,7 +45,7 @@ func TestExcerptCleans(t *testing.T) {
 		"Empty":        {"", ""},
 		"OnlyControls": {"\x00\x01 \x1b[0m", ""},
 	} {
-		if got := secret.Excerpt([]byte(tc.in), 100); got != tc.want {
+		if got := secret.MakeExcerpt([]byte(tc.in), 100); got != tc.want {
 			t.Errorf("%s: Excerpt(%q) = %q, want %q", name, tc.in, got, tc.want)
 		}
 	}
@@ -79,7 +79,7 @@ func TestExcerptMasks(t *testing.T) {
 		"OpenPEM":       {"key -----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc", "key [redacted]"},
 		"AWS":           {"AKIAIOSFODNN7EXAMPLE denied", "[redacted] denied"},
 	} {
-		if got := secret.Excerpt([]byte(tc.in), 300); got != tc.want {
+		if got := secret.MakeExcerpt([]byte(tc.in), 300); got != tc.want {
 			t.Errorf("%s: Excerpt = %q, want %q", name, got, tc.want)
 		}
 	}
@@ -101,7 +101,7 @@ func TestExcerptIsShort(t *testing.T) {
 		"Negative":   {"abcdef", -1, ""},
 		"MaskedOnce": {"lmp_" + strings.Repeat("a", 500) + " b", 20, "[redacted] b"},
 	} {
-		if got := secret.Excerpt([]byte(tc.in), tc.max); got != tc.want {
+		if got := secret.MakeExcerpt([]byte(tc.in), tc.max); got != tc.want {
 			t.Errorf("%s: Excerpt = %q, want %q", name, got, tc.want)
 		}
 	}
@@ -113,11 +113,11 @@ func TestExcerptOfAHugeBody(t *testing.T) {
 	// recognised as one.
 	head := strings.Repeat("\n", 4<<10+4*100-20) + "ok: "
 	body := head + strings.Repeat("S3", 4000)
-	if got := secret.Excerpt([]byte(body), 100); got != "ok:…" {
+	if got := secret.MakeExcerpt([]byte(body), 100); got != "ok:…" {
 		t.Errorf("Excerpt = %q", got)
 	}
 	minified := `{"a":[` + strings.Repeat(`"b",`, 64<<10) + `]}`
-	if got := secret.Excerpt([]byte(minified), 12); got != `{"a":["b"…` {
+	if got := secret.MakeExcerpt([]byte(minified), 12); got != `{"a":["b"…` {
 		t.Errorf("Excerpt = %q", got)
 	}
 }
@@ -136,7 +136,7 @@ func FuzzExcerpt(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte, limit int) {
 		limit %= 4096
-		got := secret.Excerpt(body, limit)
+		got := secret.MakeExcerpt(body, limit)
 		if len(got) > max(limit, 0) {
 			t.Errorf("%d bytes, limit %d", len(got), limit)
 		}
@@ -161,6 +161,6 @@ func BenchmarkExcerpt(b *testing.B) {
 	body := []byte(strings.Repeat("<p>The service is unavailable. Request 4711, token abc.</p>\n", 70))
 	b.SetBytes(int64(len(body)))
 	for b.Loop() {
-		secret.Excerpt(body, 300)
+		secret.MakeExcerpt(body, 300)
 	}
 }

@@ -41,7 +41,7 @@ func RedactURL(raw string) string {
 	}
 	// A host may hold any percent-encoded character, line breaks and text
 	// direction overrides among them.
-	b.WriteString(strings.Map(printableOnly, strings.ToValidUTF8(u.Host, "")))
+	b.WriteString(strings.Map(dropUnprintableRune, strings.ToValidUTF8(u.Host, "")))
 	b.WriteString(u.EscapedPath())
 	if u.RawQuery != "" {
 		b.WriteString("?" + Mask)
@@ -62,7 +62,7 @@ func RedactText(text string) string {
 	if at[0] == 0 && !strings.ContainsFunc(text, unicode.IsSpace) {
 		return RedactURL(text)
 	}
-	return redactURLsIn(text)
+	return redactURLs(text)
 }
 
 // RedactError returns an error whose text shows no more of any URL than
@@ -76,21 +76,21 @@ func RedactError(err error, rawURL string) error {
 	}
 	r := &redactedError{cause: err, text: err.Error()}
 	if rawURL != "" {
-		r.hide(rawURL)
+		r.hideURL(rawURL)
 	}
 	if ue, ok := errors.AsType[*url.Error](err); ok {
 		inner := redactCause(ue, rawURL)
 		r.text = strings.ReplaceAll(r.text, ue.Err.Error(), inner.Error())
-		r.hide(ue.URL)
+		r.hideURL(ue.URL)
 		r.next = &url.Error{Op: ue.Op, URL: RedactURL(ue.URL), Err: inner}
 	}
-	r.text = redactURLsIn(r.text)
+	r.text = redactURLs(r.text)
 	return r
 }
 
-// redactURLsIn redacts every web URL within a text. Punctuation after a URL
+// redactURLs redacts every web URL within a text. Punctuation after a URL
 // belongs to the text.
-func redactURLsIn(text string) string {
+func redactURLs(text string) string {
 	return webURL.ReplaceAllStringFunc(text, func(match string) string {
 		raw := strings.TrimRight(match, ".,:;!?)")
 		return RedactURL(raw) + match[len(raw):]
@@ -121,7 +121,7 @@ type redactedError struct {
 	cause error
 }
 
-func (e *redactedError) hide(raw string) {
+func (e *redactedError) hideURL(raw string) {
 	redacted := RedactURL(raw)
 	for _, form := range []string{raw, strings.Trim(strconv.Quote(raw), `"`)} {
 		if form != "" {
@@ -161,10 +161,10 @@ func (e *redactedError) Timeout() bool {
 	return ok && t.Timeout()
 }
 
-// printableOnly is a strings.Map function that drops what cannot be seen:
+// dropUnprintableRune is a strings.Map function that drops what cannot be seen:
 // control characters, text direction overrides, zero-width and private
 // characters, variation selectors.
-func printableOnly(r rune) rune {
+func dropUnprintableRune(r rune) rune {
 	if !unicode.IsPrint(r) || unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point) {
 		return -1
 	}
