@@ -40,8 +40,8 @@ func (c *doctorCmd) Run(ctx context.Context, a *commandEnv) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Within, errors.New("doctor took too long"))
 	defer cancel()
-	found := []service.Examined{examineSettings(l), examineKeys(&l.Config, time.Now()), examineFiles(l.SecretFiles())}
-	found = append(found, service.Examine(ctx, &l.Config)...)
+	found := []service.CheckResult{examineSettings(l), examineKeys(&l.Config, time.Now()), examineFiles(l.SecretFiles())}
+	found = append(found, service.ExamineDependencies(ctx, &l.Config)...)
 	found = append(found, c.examineAPI(ctx, a))
 	items := make([]json.RawMessage, len(found))
 	failed := 0
@@ -63,18 +63,18 @@ func (c *doctorCmd) Run(ctx context.Context, a *commandEnv) error {
 	return err
 }
 
-func examineSettings(l *config.Loaded) service.Examined {
+func examineSettings(l *config.Loaded) service.CheckResult {
 	if err := checkServeSettings(l, time.Now()); err != nil {
-		return service.Examined{
+		return service.CheckResult{
 			Check: "settings", Result: service.Failed, Detail: err.Error(), Advice: "lamplighter config check lists them; docs/configuration.md has all settings.",
 		}
 	}
-	return service.Examined{Check: "settings", Result: service.Passed, Detail: "good for serve"}
+	return service.CheckResult{Check: "settings", Result: service.Passed, Detail: "good for serve"}
 }
 
 // examineKeys looks at when the keys that sign stop.
-func examineKeys(c *config.Config, now time.Time) service.Examined {
-	e := service.Examined{Check: "signing_keys", Result: service.Passed}
+func examineKeys(c *config.Config, now time.Time) service.CheckResult {
+	e := service.CheckResult{Check: "signing_keys", Result: service.Passed}
 	if len(c.Signing.Keys) == 0 {
 		e.Result, e.Detail = service.Skipped, "signing.keys is not set"
 		return e
@@ -101,8 +101,8 @@ const otherUsersPerm = 0o007
 
 // examineFiles looks at who may read or write the files that hold secrets. That they can be read is for whoever reads
 // them to check.
-func examineFiles(names []string) service.Examined {
-	e := service.Examined{Check: "secret_files", Result: service.Skipped, Detail: "no setting names a file with a secret"}
+func examineFiles(names []string) service.CheckResult {
+	e := service.CheckResult{Check: "secret_files", Result: service.Skipped, Detail: "no setting names a file with a secret"}
 	if len(names) == 0 {
 		return e
 	}
@@ -131,8 +131,8 @@ func examineFiles(names []string) service.Examined {
 }
 
 // examineAPI asks the public part, which needs no token.
-func (c *doctorCmd) examineAPI(ctx context.Context, a *commandEnv) service.Examined {
-	e := service.Examined{Check: "api", Result: service.Passed}
+func (c *doctorCmd) examineAPI(ctx context.Context, a *commandEnv) service.CheckResult {
+	e := service.CheckResult{Check: "api", Result: service.Passed}
 	at := cmp.Or(c.Server, defaultServer)
 	cl, err := client.New(client.Options{URL: at, UserAgent: "lamplighter-cli/" + a.build.Version, Timeout: 5 * time.Second})
 	if err == nil {

@@ -29,9 +29,9 @@ func (t *Tracker) addressesToConfirm(app *partner.App) []string {
 	return out
 }
 
-// Ask writes the confirmation mails to addresses that a partner set. The same question is one mail
+// RequestConfirmations writes the confirmation mails to addresses that a partner set. The same question is one mail
 // however often it is asked.
-func (t *Tracker) Ask(ctx context.Context, app *partner.App) error {
+func (t *Tracker) RequestConfirmations(ctx context.Context, app *partner.App) error {
 	addresses := t.addressesToConfirm(app)
 	if len(addresses) == 0 {
 		return nil

@@ -209,7 +209,7 @@ func (t *Tracker) findAudience(ctx context.Context, app *partner.App, k partner.
 func (t *Tracker) loadBacklog(ctx context.Context, app *partner.App, k partner.EndpointKind, a *audience) (err error) {
 	switch {
 	case k == partner.StateChange:
-		standing, err := t.opts.Mailbox.Standing(ctx, app.ClientID)
+		standing, err := t.opts.Mailbox.AppStatus(ctx, app.ClientID)
 		if err != nil {
 			return wrapError(err, "look into the mailbox of", app.ClientID)
 		}

@@ -38,9 +38,9 @@ type Queue interface {
 
 // Mailbox says how an app's notifications stand.
 type Mailbox interface {
-	Standing(ctx context.Context, app partner.ClientID) (MailboxStatus, error)
-	// Waits reports, at each tenant's index, whether a notification about it waits for the app.
-	Waits(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]bool, error)
+	AppStatus(ctx context.Context, app partner.ClientID) (MailboxStatus, error)
+	// HasPending reports, at each tenant's index, whether a notification about it waits for the app.
+	HasPending(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]bool, error)
 }
 
 // Licences says which licence an endpoint waits for, empty for none.
@@ -134,7 +134,7 @@ func (t *Tracker) TickApp(ctx context.Context, id partner.ClientID, seen registr
 	if err != nil || !ok {
 		return nil, wrapError(err, "tick", id)
 	}
-	errs := []error{t.Ask(ctx, &app)}
+	errs := []error{t.RequestConfirmations(ctx, &app)}
 	states, err := seen.Incidents, seen.Unreadable
 	if seen.Reports {
 		errs = append(errs, t.applyReports(ctx, &app))
@@ -188,7 +188,7 @@ func (t *Tracker) tickEndpoint(ctx context.Context, app *partner.App, k partner.
 func (t *Tracker) unreportedEvents(ctx context.Context, app partner.ClientID, s *incident.State) ([]incident.Event, error) {
 	var events []incident.Event
 	if t.isStaleFailure(s) {
-		standing, err := t.opts.Mailbox.Standing(ctx, app)
+		standing, err := t.opts.Mailbox.AppStatus(ctx, app)
 		if err != nil {
 			return nil, err
 		}
@@ -200,7 +200,7 @@ func (t *Tracker) unreportedEvents(ctx context.Context, app partner.ClientID, s 
 		return events, nil
 	}
 	refused := slices.Sorted(maps.Keys(s.Rejected))
-	waits, err := t.opts.Mailbox.Waits(ctx, app, refused)
+	waits, err := t.opts.Mailbox.HasPending(ctx, app, refused)
 	if err != nil {
 		return nil, err
 	}

@@ -87,12 +87,12 @@ func (w *world) EnqueueForwardMail(_ context.Context, _ partner.ClientID, mailID
 	return nil
 }
 
-func (w *world) Standing(context.Context, partner.ClientID) (alerting.MailboxStatus, error) {
+func (w *world) AppStatus(context.Context, partner.ClientID) (alerting.MailboxStatus, error) {
 	w.looked++
 	return w.standing, nil
 }
 
-func (w *world) Waits(_ context.Context, _ partner.ClientID, ts []tenant.ID) ([]bool, error) {
+func (w *world) HasPending(_ context.Context, _ partner.ClientID, ts []tenant.ID) ([]bool, error) {
 	out := make([]bool, len(ts))
 	for i, id := range ts {
 		out[i] = slices.Contains(w.waiting, id)

@@ -18,7 +18,7 @@ type Approvals interface {
 	// ApproveNew returns registry.ErrConflict where the tenant has approved the app,
 	// DismissStanding where it has not. Of those who call one at once, one succeeds.
 	ApproveNew(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error
-	DismissStanding(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error
+	DismissExisting(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error
 }
 
 // ApprovalLister finds the tenants that approved an app.
@@ -116,7 +116,7 @@ func (a *API) deleteApproval(c *call) error {
 	}
 	switch cond {
 	case ifPresent:
-		err = a.Approvals.DismissStanding(c.ctx(), at.app, at.tenant, c.actor)
+		err = a.Approvals.DismissExisting(c.ctx(), at.app, at.tenant, c.actor)
 	case ifAbsent: // it is, and taking nothing back does nothing
 	default:
 		err = a.Approvals.Dismiss(c.ctx(), at.app, []tenant.ID{at.tenant}, c.actor)

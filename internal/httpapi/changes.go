@@ -26,8 +26,8 @@ type Changes interface {
 	// behind an earlier one of the same tenant that it could not decide: that gets
 	// registry.ErrUndecided.
 	Accept(ctx context.Context, reqs []registry.ChangeRequest) ([]registry.AcceptResult, error)
-	// Knowledge returns registry.ErrNotFound for a change that is not known or no longer kept.
-	Knowledge(ctx context.Context, changeID string) (DeliveryStatus, error)
+	// DeliveryStatus returns registry.ErrNotFound for a change that is not known or no longer kept.
+	DeliveryStatus(ctx context.Context, changeID string) (DeliveryStatus, error)
 }
 
 // KeyBinder binds idempotency keys to what they came with.
@@ -366,7 +366,7 @@ func (a *API) getStateChange(c *call) error {
 		return notFoundProblem("state change")
 	}
 	c.tenant, c.change = t, id
-	k, err := a.Changes.Knowledge(c.ctx(), id)
+	k, err := a.Changes.DeliveryStatus(c.ctx(), id)
 	if errors.Is(err, registry.ErrNotFound) {
 		return notFoundProblem("state change, or it is no longer kept")
 	}

@@ -33,7 +33,7 @@ const (
 
 // HealthReader tells how endpoints are.
 type HealthReader interface {
-	Health(ctx context.Context, app *partner.App, kind partner.EndpointKind) (health.Assessment, error)
+	EndpointHealth(ctx context.Context, app *partner.App, kind partner.EndpointKind) (health.Assessment, error)
 }
 
 type healthAnswer struct {
@@ -49,7 +49,7 @@ type healthAnswer struct {
 }
 
 func (a *API) readEndpointHealth(c *call, app *partner.App, kind partner.EndpointKind) (*healthAnswer, error) {
-	h, err := a.HealthReader.Health(c.ctx(), app, kind)
+	h, err := a.HealthReader.EndpointHealth(c.ctx(), app, kind)
 	if err != nil {
 		return nil, err
 	}
@@ -154,9 +154,9 @@ type TestResult struct {
 type Tester interface {
 	// Test tries an endpoint of a stored app, whether it is on or off. A success opens its gate.
 	Test(ctx context.Context, app partner.ClientID, kind partner.EndpointKind) (TestResult, error)
-	// Try tries an integration endpoint as these settings have it, which may not be stored yet: it
+	// TestSettings tries an integration endpoint as these settings have it, which may not be stored yet: it
 	// tells nobody what it found.
-	Try(ctx context.Context, app partner.App, kind partner.EndpointKind) (TestResult, error)
+	TestSettings(ctx context.Context, app partner.App, kind partner.EndpointKind) (TestResult, error)
 }
 
 func (a *API) testEndpoint(c *call) error {

@@ -233,7 +233,7 @@ func (*world) CheckKey(_ context.Context, u *url.URL, _ []netip.Addr) error {
 	return nil
 }
 
-func (w *world) Health(_ context.Context, app *partner.App, k partner.EndpointKind) (health.Assessment, error) {
+func (w *world) EndpointHealth(_ context.Context, app *partner.App, k partner.EndpointKind) (health.Assessment, error) {
 	return health.Assess(health.Subject{
 		Kind: k, Endpoint: app.Endpoints[k], Environment: partner.Online, Paused: app.Paused, Missing: w.licences.Missing(app, k),
 		FailingSince: start, FailingCause: told.Named("refused"), FailingDetail: "nothing listens there",
@@ -244,8 +244,8 @@ func (*world) Test(context.Context, partner.ClientID, partner.EndpointKind) (htt
 	return httpapi.TestResult{State: httpapi.Failing, Cause: told.Named("wrong_key"), Status: 200, Detail: "it signed with another key", Duration: 12 * time.Millisecond}, nil
 }
 
-// Try finds fault with endpoints whose host says so.
-func (w *world) Try(_ context.Context, app partner.App, kind partner.EndpointKind) (httpapi.TestResult, error) {
+// TestSettings finds fault with endpoints whose host says so.
+func (w *world) TestSettings(_ context.Context, app partner.App, kind partner.EndpointKind) (httpapi.TestResult, error) {
 	defer w.lock()()
 	w.tried++
 	if strings.Contains(app.Endpoints[kind].EffectiveURL(partner.Online), "failing") {
@@ -286,7 +286,7 @@ func (w *world) ApproveNew(ctx context.Context, app partner.ClientID, t tenant.I
 	return w.Approve(ctx, app, []tenant.ID{t}, actor)
 }
 
-func (w *world) DismissStanding(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error {
+func (w *world) DismissExisting(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error {
 	if w.dismissedMeanwhile {
 		return fmt.Errorf("dismiss: %w", registry.ErrConflict)
 	}
@@ -418,7 +418,7 @@ func (w *world) Accept(_ context.Context, reqs []registry.ChangeRequest) ([]regi
 	return out, nil
 }
 
-func (w *world) Knowledge(_ context.Context, id string) (httpapi.DeliveryStatus, error) {
+func (w *world) DeliveryStatus(_ context.Context, id string) (httpapi.DeliveryStatus, error) {
 	if w.down != nil {
 		return httpapi.DeliveryStatus{}, w.down
 	}

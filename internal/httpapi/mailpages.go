@@ -25,8 +25,8 @@ type MailSubscriptions interface {
 	Unsubscribe(ctx context.Context, token string, change MailAction) ([]partner.ClientID, error)
 	// Confirm says that a recipient wants an app's mail; without commit it only reads the link.
 	Confirm(ctx context.Context, token string, commit bool) (partner.ClientID, error)
-	// NeverAsk ends all questions to the recipient of a link, or takes that back.
-	NeverAsk(ctx context.Context, token string, change MailAction) error
+	// BlockConfirmations ends all questions to the recipient of a link, or takes that back.
+	BlockConfirmations(ctx context.Context, token string, change MailAction) error
 }
 
 // MailAction is what a visit to an unsubscribe link does.
@@ -182,7 +182,7 @@ func (a *API) confirmRecipient(r *http.Request, _ bool) (pageView, error) {
 
 func (a *API) blockConfirmations(r *http.Request, undo bool) (pageView, error) {
 	change := readMailAction(r, undo)
-	if err := a.MailSubscriptions.NeverAsk(r.Context(), r.PathValue("token"), change); err != nil {
+	if err := a.MailSubscriptions.BlockConfirmations(r.Context(), r.PathValue("token"), change); err != nil {
 		return pageView{}, err
 	}
 	switch change {

@@ -42,7 +42,7 @@ func (d *desk) Unsubscribe(_ context.Context, token string, change httpapi.MailA
 	return []partner.ClientID{"app1"}, nil
 }
 
-func (d *desk) NeverAsk(_ context.Context, token string, change httpapi.MailAction) error {
+func (d *desk) BlockConfirmations(_ context.Context, token string, change httpapi.MailAction) error {
 	if token == "bad" {
 		return httpapi.ErrBadMailLink
 	}

@@ -53,7 +53,7 @@ func (w operatorDetail) Explain(_ context.Context, app partner.ClientID, t tenan
 	}, nil
 }
 
-func (w operatorDetail) Health(_ context.Context, app *partner.App, k partner.EndpointKind) (health.Assessment, error) {
+func (w operatorDetail) EndpointHealth(_ context.Context, app *partner.App, k partner.EndpointKind) (health.Assessment, error) {
 	return health.Assess(health.Subject{
 		Kind: k, Endpoint: app.Endpoints[k], Environment: partner.Online, FailingSince: start, FailingCause: told.Named(w.reason), FailingDetail: innerText,
 	}), nil
@@ -67,7 +67,7 @@ func (w operatorDetail) Test(context.Context, partner.ClientID, partner.Endpoint
 	return w.result(), nil
 }
 
-func (w operatorDetail) Try(context.Context, partner.App, partner.EndpointKind) (httpapi.TestResult, error) {
+func (w operatorDetail) TestSettings(context.Context, partner.App, partner.EndpointKind) (httpapi.TestResult, error) {
 	return w.result(), nil
 }
 

@@ -20,7 +20,7 @@ import (
 // storeChanges is the intake without its fan-out.
 type storeChanges struct{ *registry.Store }
 
-func (s storeChanges) Knowledge(ctx context.Context, id string) (httpapi.DeliveryStatus, error) {
+func (s storeChanges) DeliveryStatus(ctx context.Context, id string) (httpapi.DeliveryStatus, error) {
 	c, err := s.Change(ctx, id)
 	return httpapi.DeliveryStatus{Change: c}, err
 }

@@ -157,7 +157,7 @@ func (s *switchChecker) probeEndpoint(ctx context.Context, app *partner.App, k p
 		}
 		return TestResult{State: Unchecked, Cause: told.Named("not_tried")}, nil
 	}
-	return s.api.Tester.Try(ctx, *app, k)
+	return s.api.Tester.TestSettings(ctx, *app, k)
 }
 
 // switchNote is how the audit shows a switch.

@@ -278,7 +278,7 @@ func TestProbeThatCannotBeMadeWritesNothing(t *testing.T) {
 
 type brokenTester struct{ httpapi.Tester }
 
-func (brokenTester) Try(_ context.Context, _ partner.App, _ partner.EndpointKind) (httpapi.TestResult, error) {
+func (brokenTester) TestSettings(_ context.Context, _ partner.App, _ partner.EndpointKind) (httpapi.TestResult, error) {
 	return httpapi.TestResult{}, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("refused")}
 }
 

@@ -38,7 +38,7 @@ func TestFiveHundredAppsFailAtOnce(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for r := range recipients {
-				if err := s.Post(t.Context(), r); err != nil {
+				if err := s.SendQueued(t.Context(), r); err != nil {
 					t.Error(err)
 				}
 			}

@@ -51,7 +51,7 @@ func (s *siege) set(id partner.ClientID, addresses ...string) ([]partner.FieldEr
 	}
 	s.apps[id] = next
 	tracker := alerting.New(alerting.Options{Store: s.store, Queue: silent{}, Environment: partner.Online, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return s.now }})
-	if err := tracker.Ask(s.t.Context(), &next); err != nil {
+	if err := tracker.RequestConfirmations(s.t.Context(), &next); err != nil {
 		s.t.Fatal(err)
 	}
 	return warnings, nil
@@ -66,7 +66,7 @@ func (s *siege) after(d time.Duration) {
 			s.t.Fatal(errs[0])
 		}
 		for _, m := range pages[0].Due {
-			if err := mailer.NewSender(s.opts).Forward(s.t.Context(), id, m); err != nil {
+			if err := mailer.NewSender(s.opts).ForwardMail(s.t.Context(), id, m); err != nil {
 				s.t.Fatal(err)
 			}
 		}
@@ -74,7 +74,7 @@ func (s *siege) after(d time.Duration) {
 	s.now = s.now.Add(d)
 	s.expire()
 	for _, tray := range s.waiting() {
-		if err := mailer.NewSender(s.opts).Post(s.t.Context(), tray.Recipient); err != nil {
+		if err := mailer.NewSender(s.opts).SendQueued(s.t.Context(), tray.Recipient); err != nil {
 			s.t.Fatal(err)
 		}
 	}

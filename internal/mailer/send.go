@@ -28,7 +28,7 @@ type SuppressionChecker interface {
 
 // BounceMarker is told of an address that does not take mail.
 type BounceMarker interface {
-	Bounced(ctx context.Context, app partner.ClientID, address string, code int) error
+	MarkBounced(ctx context.Context, app partner.ClientID, address string, code int) error
 }
 
 // Waker wakes the mailer for a recipient's tray.
@@ -47,9 +47,9 @@ const (
 	serverWait = time.Minute
 )
 
-// Post sends what waits in a recipient's tray as far as it gets. An error means that the tray could
+// SendQueued sends what waits in a recipient's tray as far as it gets. An error means that the tray could
 // not be read or written: the task may be run again, and the tray is listed as due after its lease.
-func (s *Sender) Post(ctx context.Context, recipient string) error {
+func (s *Sender) SendQueued(ctx context.Context, recipient string) error {
 	claim, err := s.opts.MailQueues.ClaimMailQueue(ctx, recipient, claimLease)
 	if err != nil {
 		return fmt.Errorf("send mail: %w", err)
@@ -292,7 +292,7 @@ func (r *claimRun) markBounced(ctx context.Context, ls []registry.QueuedMail, co
 			continue
 		}
 		done[l.ClientID] = true
-		if err := r.opts.Bounces.Bounced(bctx, l.ClientID, l.To, code); err != nil {
+		if err := r.opts.Bounces.MarkBounced(bctx, l.ClientID, l.To, code); err != nil {
 			r.opts.Log.WarnContext(ctx, "bounced address not marked, the next mail marks it", "app", string(l.ClientID), "recipient", r.recipient, "err", err)
 		}
 	}
@@ -398,9 +398,9 @@ type Backlog struct {
 	Due []string
 }
 
-// FindDue looks at some trays, from a place on, and says where to go on; more is false behind the last of them.
+// FindDueQueues looks at some trays, from a place on, and says where to go on; more is false behind the last of them.
 // It MUST be called every few seconds for all of them, by one process at a time for economy, and Wake for those that are due.
-func (s *Sender) FindDue(ctx context.Context, after registry.MailQueuePlace) (b Backlog, next registry.MailQueuePlace, more bool, err error) {
+func (s *Sender) FindDueQueues(ctx context.Context, after registry.MailQueuePlace) (b Backlog, next registry.MailQueuePlace, more bool, err error) {
 	trays, next, more, err := s.opts.MailQueues.ListMailQueues(ctx, after)
 	now := s.opts.Now()
 	for _, t := range trays {
@@ -413,9 +413,9 @@ func (s *Sender) FindDue(ctx context.Context, after registry.MailQueuePlace) (b 
 	return b, next, more, err
 }
 
-// Wake wakes the mailer for a tray that is due. The same one is woken once a minute: the task before may have been lost, or wait
+// WakeRecipient wakes the mailer for a tray that is due. The same one is woken once a minute: the task before may have been lost, or wait
 // still.
-func (s *Sender) Wake(ctx context.Context, recipient string) error {
+func (s *Sender) WakeRecipient(ctx context.Context, recipient string) error {
 	return s.opts.Waker.EnqueueSendMail(ctx, recipient, s.opts.Now().UnixMilli()/time.Minute.Milliseconds(), 0)
 }
 

@@ -80,11 +80,11 @@ func NewSender(o Options) *Sender {
 	return &Sender{opts: o}
 }
 
-// Forward brings one mail of an app's outbox to its recipient's tray, where Post sends it. A mail
+// ForwardMail brings one mail of an app's outbox to its recipient's tray, where Post sends it. A mail
 // that somebody else forwards, that is settled or not due is left alone. An error means that the
 // outbox or the tray could not be read or written: the task may be run again, and the outbox lists
 // the mail as due once its lease has ended.
-func (s *Sender) Forward(ctx context.Context, app partner.ClientID, mailID string) error {
+func (s *Sender) ForwardMail(ctx context.Context, app partner.ClientID, mailID string) error {
 	claim, err := s.opts.Outbox.ClaimMail(ctx, app, mailID, claimLease)
 	if err != nil {
 		return fmt.Errorf("forward mail: %w", err)

@@ -83,7 +83,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func (w *world) Bounced(_ context.Context, app partner.ClientID, address string, code int) error {
+func (w *world) MarkBounced(_ context.Context, app partner.ClientID, address string, code int) error {
 	w.bounces = append(w.bounces, fmt.Sprintf("%s %s %d", app, address, code))
 	return nil
 }
@@ -107,7 +107,7 @@ func (w *world) forward(ls ...incident.RecipientMail) {
 	w.t.Helper()
 	s := mailer.NewSender(w.opts)
 	for i := range ls {
-		if err := s.Forward(w.t.Context(), ls[i].ClientID, ls[i].ID()); err != nil {
+		if err := s.ForwardMail(w.t.Context(), ls[i].ClientID, ls[i].ID()); err != nil {
 			w.t.Fatal(err)
 		}
 	}
@@ -116,7 +116,7 @@ func (w *world) forward(ls ...incident.RecipientMail) {
 // deliver sends what lies in kim's tray.
 func (w *world) deliver() {
 	w.t.Helper()
-	if err := mailer.NewSender(w.opts).Post(w.t.Context(), incident.RecipientKey("kim@example.com")); err != nil {
+	if err := mailer.NewSender(w.opts).SendQueued(w.t.Context(), incident.RecipientKey("kim@example.com")); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -267,7 +267,7 @@ func TestUnreadableMailsDoNotStayForEver(t *testing.T) {
 	tray := keys.New("").Recipient(incident.RecipientKey(l.To), keys.RecipientMailQueue)
 	w.rdb.HSet(t.Context(), tray, "letter:future", `1;{"v":99}`, "count", 2)
 	w.rdb.HSet(t.Context(), keys.New("").App(app, keys.AppOutbox), "future", `1;w;0;0;;0;;{"v":99}`)
-	if err := mailer.NewSender(w.opts).Forward(t.Context(), app, "future"); err != nil {
+	if err := mailer.NewSender(w.opts).ForwardMail(t.Context(), app, "future"); err != nil {
 		t.Fatal(err)
 	}
 	w.deliver()
@@ -331,7 +331,7 @@ func TestWhatCameIsWrittenAlsoWhileStopping(t *testing.T) {
 	w.forward(l)
 	ctx, cancel := context.WithCancel(t.Context())
 	w.opts.Transport = stopping{w.post, cancel}
-	if err := mailer.NewSender(w.opts).Post(ctx, incident.RecipientKey(l.To)); err != nil {
+	if err := mailer.NewSender(w.opts).SendQueued(ctx, incident.RecipientKey(l.To)); err != nil {
 		t.Fatal(err)
 	}
 	if len(w.waiting()) != 0 {

@@ -168,13 +168,13 @@ func (w *world) rounds(t *testing.T, apps int) {
 			pages, errs := w.store.ReadOutboxPages(t.Context(), []registry.OutboxPlace{{App: id}})
 			check(errs[0])
 			for _, m := range pages[0].Due {
-				check(s.Forward(t.Context(), id, m))
+				check(s.ForwardMail(t.Context(), id, m))
 			}
 		}
 		w.expire()
 	}
 	for range 6 {
-		check(s.Post(t.Context(), incident.RecipientKey("kim@example.com")))
+		check(s.SendQueued(t.Context(), incident.RecipientKey("kim@example.com")))
 		w.expire()
 	}
 }

@@ -16,27 +16,27 @@ import (
 	"github.com/lamplighter/lamplighter/internal/signing"
 )
 
-// addresses checks endpoint URLs with the resolver that deliveries use.
-type addresses struct {
+// hostChecker checks endpoint URLs with the resolver that deliveries use.
+type hostChecker struct {
 	*guard.Guard
 
 	resolver guard.Resolver
 }
 
 // CheckHost implements httpapi.AddressChecker.
-func (a addresses) CheckHost(ctx context.Context, u *url.URL) ([]netip.Addr, error) {
+func (a hostChecker) CheckHost(ctx context.Context, u *url.URL) ([]netip.Addr, error) {
 	return a.Guard.CheckHost(ctx, a.resolver, u)
 }
 
-// changes joins the two sides of a change: accepting it, and telling who knows.
-type changes struct {
+// changeService joins the two sides of a change: accepting it, and telling who knows.
+type changeService struct {
 	*intake.Intake
 
 	answers *intake.StatusReader
 }
 
-// Knowledge implements httpapi.Changes.
-func (c *changes) Knowledge(ctx context.Context, id string) (httpapi.DeliveryStatus, error) {
+// DeliveryStatus implements httpapi.Changes.
+func (c *changeService) DeliveryStatus(ctx context.Context, id string) (httpapi.DeliveryStatus, error) {
 	k, err := c.answers.DeliveryStatus(ctx, id)
 	if err != nil {
 		return httpapi.DeliveryStatus{}, err

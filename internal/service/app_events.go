@@ -20,34 +20,34 @@ import (
 // lost: the sweep repairs the switch, which opens the gate of a changed endpoint, and the incident; the
 // comparison finds what an app with a first URL was not told, and the finder of jobs what was not cleared away.
 type appEvents struct {
-	boxes     *mailbox.Store
-	store     *registry.Store
-	waker     *waker
-	jobs      *jobs.Manager
-	incidents *registry.IncidentStore
-	probes    *registry.ProbeStore
-	people    people
-	asker     asker
-	env       partner.Environment
+	boxes         *mailbox.Store
+	store         *registry.Store
+	waker         *waker
+	jobs          *jobs.Manager
+	incidents     *registry.IncidentStore
+	probes        *registry.ProbeStore
+	tracker       incidentObserver
+	confirmations confirmationRequester
+	env           partner.Environment
 	// feed hears of writes before it would find them; nil where no engine is answered.
 	feed *feed.Feed
 }
 
-// asker asks addresses that a partner set whether mail is wanted there.
-type asker interface {
-	Ask(ctx context.Context, app *partner.App) error
+// confirmationRequester asks addresses that a partner set whether mail is wanted there.
+type confirmationRequester interface {
+	RequestConfirmations(ctx context.Context, app *partner.App) error
 }
 
-// people learns what happens to endpoints.
-type people interface {
+// incidentObserver learns what happens to endpoints.
+type incidentObserver interface {
 	Observe(ctx context.Context, app partner.ClientID, k partner.EndpointKind, events ...incident.Event) error
 }
 
 // AppWritten implements httpapi.AppEvents.
 func (a *appEvents) AppWritten(ctx context.Context, old *registry.AppRecord, rec registry.AppRecord, _ registry.Actor) error {
 	app := &rec.App
-	a.nudge()
-	wake, err := a.boxes.ApplySwitch(ctx, uuid.NewString(), switchOf(rec, a.env))
+	a.pollFeed()
+	wake, err := a.boxes.ApplySwitch(ctx, uuid.NewString(), mailboxSwitch(rec, a.env))
 	if errors.Is(err, mailbox.ErrGone) { // it was deleted, or made anew, since
 		return nil
 	}
@@ -65,14 +65,14 @@ func (a *appEvents) AppWritten(ctx context.Context, old *registry.AppRecord, rec
 		if old == nil || was.IsOn(a.env) == is.IsOn(a.env) && was.OffReason == is.OffReason {
 			continue
 		}
-		errs = append(errs, a.people.Observe(ctx, app.ClientID, k, incident.Switched{Switch: incident.ReadSwitch(is, a.env)}))
+		errs = append(errs, a.tracker.Observe(ctx, app.ClientID, k, incident.Switched{Switch: incident.ReadSwitch(is, a.env)}))
 	}
 	for _, k := range partner.IntegrationKinds() {
-		if old != nil && a.probedAnew(&before, app, k) {
+		if old != nil && a.needsFreshProbe(&before, app, k) {
 			errs = append(errs, a.probes.Forget(ctx, app.ClientID, k))
 		}
 	}
-	errs = append(errs, a.asker.Ask(ctx, app))
+	errs = append(errs, a.confirmations.RequestConfirmations(ctx, app))
 	if old == nil {
 		errs = append(errs, a.jobs.ClearFormerLives(ctx, app.ClientID))
 	}
@@ -82,16 +82,16 @@ func (a *appEvents) AppWritten(ctx context.Context, old *registry.AppRecord, rec
 	return nil
 }
 
-// probedAnew reports that what was found about an endpoint is about another one, or that what was wrong
+// needsFreshProbe reports that what was found about an endpoint is about another one, or that what was wrong
 // may be right now: then nobody should wait for the next probe until the one after a failure is due.
-func (a *appEvents) probedAnew(before, app *partner.App, k partner.EndpointKind) bool {
+func (a *appEvents) needsFreshProbe(before, app *partner.App, k partner.EndpointKind) bool {
 	was, is := before.Endpoints[k], app.Endpoints[k]
 	return was.EffectiveURL(a.env) != is.EffectiveURL(a.env) || !was.IsOn(a.env) && is.IsOn(a.env) ||
 		k == partner.Mirroring && !slices.Equal(before.PublicKeys, app.PublicKeys)
 }
 
-// switchOf is what a mailbox is told of an app's settings.
-func switchOf(rec registry.AppRecord, env partner.Environment) mailbox.Switch {
+// mailboxSwitch is what a mailbox is told of an app's settings.
+func mailboxSwitch(rec registry.AppRecord, env partner.Environment) mailbox.Switch {
 	return mailbox.Switch{Life: lifeOf(rec), Revision: rec.Revision, On: rec.App.IsDelivering(env), EndpointRevision: rec.EndpointRevision}
 }
 
@@ -107,7 +107,7 @@ func (a *appEvents) AppResumed(ctx context.Context, rec registry.AppRecord) erro
 
 // AppDeleted implements httpapi.AppEvents, and the repair of a deletion cut short.
 func (a *appEvents) AppDeleted(ctx context.Context, id partner.ClientID, revision int64, actor registry.Actor) (string, error) {
-	a.nudge()
+	a.pollFeed()
 	job, err := a.jobs.ClearApp(ctx, mailbox.Life{App: id, Birth: revision}, actor)
 	if err != nil {
 		return "", fmt.Errorf("clear away after app %s: %w", id, err)
@@ -115,7 +115,7 @@ func (a *appEvents) AppDeleted(ctx context.Context, id partner.ClientID, revisio
 	return job.String(), nil
 }
 
-func (a *appEvents) nudge() {
+func (a *appEvents) pollFeed() {
 	if a.feed != nil {
 		a.feed.PollNow()
 	}

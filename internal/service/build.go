@@ -43,19 +43,19 @@ type parts struct {
 	fanout    *fanout.Fanout
 	approvals *fanout.Approvals
 	jobs      *jobs.Manager
-	teller    *teller
+	resyncer  *resyncer
 	tracker   *alerting.Tracker
 	// drainTracker is the tracker of what drains see, by their connections.
-	drainTracker *alerting.Tracker
-	endpoints    *endpoints
-	events       *appEvents
-	feed         *feed.Feed
-	pusher       *push.Pusher
-	waker        *waker
-	notifier     *notifier
-	post         post
-	probes       *probe.Runner
-	desk         *mailDesk
+	drainTracker  *alerting.Tracker
+	endpoints     *endpointDirectory
+	events        *appEvents
+	feed          *feed.Feed
+	pusher        *push.Pusher
+	waker         *waker
+	notifier      *notifier
+	sender        mailSender
+	probes        *probe.Runner
+	subscriptions *mailSubscriptions
 	// discovery is the document that leads to the keys.
 	discovery atomic.Pointer[[]byte]
 }
@@ -63,19 +63,19 @@ type parts struct {
 // polls of the queues: often where another process's wake-ups must be heard.
 const queuePoll = 20 * time.Millisecond
 
-// build makes every part and connects them; each step needs those above it alone.
-func (s *Service) build() error {
+// buildParts makes every part and connects them; each step needs those above it alone.
+func (s *Service) buildParts() error {
 	if err := s.buildKeys(); err != nil {
 		return err
 	}
 	s.registerCollectors()
-	s.queue = queue.NewClient(s.rdb, s.queues())
+	s.queue = queue.NewClient(s.rdb, s.queueNamespace())
 	s.buildGuard()
 	if err := s.buildPush(); err != nil {
 		return err
 	}
 	s.buildFanout()
-	if err := s.buildPeople(); err != nil {
+	if err := s.buildTrackers(); err != nil {
 		return err
 	}
 	if err := s.buildProbes(); err != nil {
@@ -109,11 +109,11 @@ func (s *Service) buildKeys() (err error) {
 			return fmt.Errorf("signing.keys: %w", err)
 		}
 	}
-	return signs(s.keySet)
+	return checkSigningKeys(s.keySet)
 }
 
-// signs checks that a set can sign what apps get unless they say otherwise.
-func signs(set *signing.KeySet) error {
+// checkSigningKeys checks that a set can sign what apps get unless they say otherwise.
+func checkSigningKeys(set *signing.KeySet) error {
 	if _, err := set.Signer(signing.RS256, time.Now()); err != nil {
 		return fmt.Errorf("signing.keys: an RSA key is needed, since apps get RS256 tokens by default: %w", err)
 	}
@@ -166,10 +166,10 @@ func (s *Service) buildFanout() {
 		Index: s.store, Admissions: s.deposits, Apps: s.dir, Waker: p.waker, Metrics: metrics, Log: s.log,
 	})
 	p.jobs = jobs.NewManager(s.store, s.deposits, s.boxes, s.wakeJobs, time.Now)
-	p.teller = &teller{dir: s.dir, approvals: p.approvals, jobs: p.jobs, pauses: s.store}
-	if s.has(RoleWorker) {
+	p.resyncer = &resyncer{dir: s.dir, approvals: p.approvals, jobs: p.jobs, pauses: s.store}
+	if s.hasRole(RoleWorker) {
 		s.runner = fanout.NewRunner(p.fanout.Run, func(ctx context.Context, ts []tenant.ID) error {
-			return p.notifier.enqueue(ctx, uuid.NewString(), ts)
+			return p.notifier.enqueueFanout(ctx, uuid.NewString(), ts)
 		}, s.log)
 		p.notifier.local = s.runner
 	}
@@ -183,8 +183,8 @@ func (s *Service) incidentSettings() incident.Settings {
 	return set
 }
 
-func (s *Service) buildPeople() error {
-	plan, err := probePlan(s.cfg.Probe)
+func (s *Service) buildTrackers() error {
+	plan, err := newProbeSchedule(s.cfg.Probe)
 	if err != nil {
 		return err
 	}
@@ -192,34 +192,34 @@ func (s *Service) buildPeople() error {
 	o := alerting.Options{
 		Licences: s.licences,
 		Probes:   &probe.Forecast{States: s.probes, Licences: s.licences, Schedule: plan, Environment: s.env, Idle: s.cfg.Probe.Interval == 0},
-		Apps:     appSettings{s.dir}, Store: s.incidents, Queue: s.queue, Mailbox: standing{s.boxes}, Environment: s.env,
+		Apps:     appSettings{s.dir}, Store: s.incidents, Queue: s.queue, Mailbox: mailboxReader{s.boxes}, Environment: s.env,
 		Settings: s.incidentSettings(), CommonCause: s.causes.CommonCause, Metrics: alerting.NewMetrics(s.metrics), Log: s.log,
 	}
 	p.tracker, p.drainTracker = alerting.New(o), nil
 	if s.drains != nil {
 		space := keys.New(s.cfg.Redis.Prefix)
-		o.Store, o.Queue = registry.NewIncidentStore(s.drains, space, s.cfg.Retention.Incidents), queue.NewClient(s.drains, s.queues())
-		o.Mailbox = standing{mailbox.New(s.drains, space, s.boxes.Settings())}
+		o.Store, o.Queue = registry.NewIncidentStore(s.drains, space, s.cfg.Retention.Incidents), queue.NewClient(s.drains, s.queueNamespace())
+		o.Mailbox = mailboxReader{mailbox.New(s.drains, space, s.boxes.Settings())}
 		p.drainTracker = alerting.New(o)
 	}
 	p.events = &appEvents{
 		boxes: s.boxes, store: s.store, waker: p.waker, jobs: p.jobs, incidents: s.incidents, probes: s.probes,
-		people: p.tracker, asker: p.tracker, env: s.env,
+		tracker: p.tracker, confirmations: p.tracker, env: s.env,
 	}
-	p.endpoints = &endpoints{dir: s.dir, store: s.store, pusher: p.pusher, env: s.env, events: p.events}
+	p.endpoints = &endpointDirectory{dir: s.dir, store: s.store, pusher: p.pusher, env: s.env, events: p.events}
 	return nil
 }
 
 func (s *Service) buildDrain() {
-	if !s.has(RoleWorker) {
+	if !s.hasRole(RoleWorker) {
 		return
 	}
 	d, p := s.cfg.Delivery, &s.parts
 	s.recorder = drain.NewRecorder(s.store, s.cfg.Retention.Deliveries, s.log)
-	mine := &waker{queue: queue.NewClient(s.drains, s.queues())}
+	mine := &waker{queue: queue.NewClient(s.drains, s.queueNamespace())}
 	s.drainer = drain.New(drain.Options{
 		Mailbox: mailbox.New(s.drains, keys.New(s.cfg.Redis.Prefix), s.boxes.Settings()), Endpoints: p.endpoints, Waker: mine,
-		Observer: &observer{Recorder: s.recorder, people: p.drainTracker},
+		Observer: &drainObserver{Recorder: s.recorder, tracker: p.drainTracker},
 		Metrics:  drain.NewMetrics(s.metrics), Log: s.log,
 		Schedule: delivery.Schedule(d.RetrySchedule), Cooldown: delivery.Cooldown{Base: s.cfg.Breaker.OpenFor, Max: s.cfg.Breaker.OpenForMax},
 		BreakerFailures: s.cfg.Breaker.Failures, InFlightPerApp: d.InFlightPerApp, InFlight: d.InFlight, Waiting: d.DrainersWaiting, Budget: d.DrainBudget,
@@ -230,22 +230,22 @@ func (s *Service) buildDrain() {
 
 func (s *Service) buildSweep() error {
 	p := &s.parts
-	if !s.has(RoleWorker) {
+	if !s.hasRole(RoleWorker) {
 		return nil
 	}
 	sweeps := sweep.NewMetrics(s.metrics)
 	s.sweeper = sweep.New(sweep.Options{
 		Registry: s.store, Apps: s.dir, Mailboxes: s.boxes, Waker: p.waker, Notifier: &notifier{queue: s.queue}, // repairs are for all replicas
 		Repairer: fanout.NewRepairer(fanout.RepairOptions{Approvals: p.approvals, Index: s.store}),
-		Incidents: &troubles{
-			tracker: p.tracker, store: s.incidents, dir: s.dir, endpoints: p.endpoints, settings: s.incidentSettings(), common: s.causes.CommonCause, env: s.env,
+		Incidents: &incidentBacklog{
+			tracker: p.tracker, store: s.incidents, dir: s.dir, endpoints: p.endpoints, settings: s.incidentSettings(), commonCause: s.causes.CommonCause, env: s.env,
 			second: secondOpinion{boxes: s.boxes, approvals: p.approvals, asked: map[string]bool{}},
 		},
-		Mails:   &waitingMails{IncidentStore: s.incidents, post: p.post, tracker: p.tracker, disabled: s.cfg.SMTP.Disabled},
+		Mails:   &pendingMails{IncidentStore: s.incidents, sender: p.sender, tracker: p.tracker, disabled: s.cfg.SMTP.Disabled},
 		Metrics: sweeps, Environment: s.env, Every: s.cfg.Delivery.Sweep, Log: s.log,
 	})
 	s.comparer = compare.New(compare.Options{
-		Registry: s.store, Mailboxes: s.boxes, Approvals: p.approvals, Jobs: p.teller, Apps: s.dir,
+		Registry: s.store, Mailboxes: s.boxes, Approvals: p.approvals, Jobs: p.resyncer, Apps: s.dir,
 		Primaries: func(ctx context.Context) (string, error) { return redisconn.IdentifyPrimaries(ctx, s.rdb) },
 		Metrics:   compare.NewMetrics(s.metrics), Log: s.log,
 	})
@@ -271,11 +271,11 @@ func (s *Service) buildAPI() error {
 	p.feed = feed.New(feed.Options{
 		Store: s.store, Apps: s.dir, Environment: s.env, Licences: s.licences, Metrics: feed.NewMetrics(s.metrics), Log: s.log,
 	})
-	if s.has(RoleAPI) {
+	if s.hasRole(RoleAPI) {
 		p.events.feed = p.feed
 	}
 	metrics := intake.NewMetrics(s.metrics)
-	changes := &changes{
+	changes := &changeService{
 		Intake:  intake.New(s.store, p.notifier, metrics, s.log),
 		answers: intake.NewStatusReader(s.store, s.boxes, s.dir, s.env),
 	}
@@ -283,27 +283,27 @@ func (s *Service) buildAPI() error {
 	p.api = httpapi.New(httpapi.Deps{
 		Connections: limits.Total, CallerRequests: limits.PerAddress,
 		Version: s.opts.Version, Environment: s.env, Licences: s.licences, ValidFor: s.cfg.State.ValidFor,
-		StatesInFlight: statesInFlight(s.cfg), Tokens: s.store, TokenKeeper: s.store, TokenUses: s.store, Resealer: s.store, Auditor: s.store, Apps: s.store, AppWriter: s.store, AppEvents: p.events,
-		Addresses: addresses{s.guard, cmp.Or(s.opts.Resolver, net.DefaultResolver)}, HealthReader: health{incidents: s.incidents, probes: s.probes, attempts: s.store, licences: s.licences, probing: s.cfg.Probe.Interval > 0, env: s.env, log: s.log},
-		Tester: &tester{
-			endpoints: p.endpoints, boxes: s.boxes, store: s.store, approvals: p.approvals, waker: p.waker, people: p.tracker,
+		StatesInFlight: maxStatesInFlight(s.cfg), Tokens: s.store, TokenKeeper: s.store, TokenUses: s.store, Resealer: s.store, Auditor: s.store, Apps: s.store, AppWriter: s.store, AppEvents: p.events,
+		Addresses: hostChecker{s.guard, cmp.Or(s.opts.Resolver, net.DefaultResolver)}, HealthReader: healthReader{incidents: s.incidents, probes: s.probes, attempts: s.store, licences: s.licences, probing: s.cfg.Probe.Interval > 0, env: s.env, log: s.log},
+		Tester: &endpointTester{
+			endpoints: p.endpoints, boxes: s.boxes, store: s.store, approvals: p.approvals, waker: p.waker, tracker: p.tracker,
 			probes: p.probes, guard: s.guard, env: s.env, timeout: s.cfg.Delivery.Timeout,
 		},
-		Approvals: &approvals{p.approvals, p.tracker}, ApprovalList: s.boxes, Resyncer: p.teller, Jobs: p.jobs, Mailboxes: s.boxes, Deliveries: s.store,
+		Approvals: &approvals{p.approvals, p.tracker}, ApprovalList: s.boxes, Resyncer: p.resyncer, Jobs: p.jobs, Mailboxes: s.boxes, Deliveries: s.store,
 		Explainer: intake.NewStatusExplainer(s.store, s.boxes, s.store, s.env, s.causes.CommonCause), Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store, IdempotencyStore: s.store,
-		MailSubscriptions: p.desk, NewAddresses: s.cfg.Mail.NewAddresses, Incidents: &incidents{store: s.incidents, tracker: p.tracker, dir: s.dir, audit: s.store}, Audit: s.store,
+		MailSubscriptions: p.subscriptions, NewAddresses: s.cfg.Mail.NewAddresses, Incidents: &incidentService{store: s.incidents, tracker: p.tracker, dir: s.dir, audit: s.store}, Audit: s.store,
 		ErrorReports: &errorReports{registry.NewIncidentStore(s.durable, keys.New(s.cfg.Redis.Prefix), s.cfg.Retention.Incidents), s.cfg.Retention.Idempotency}, ConfigFeed: p.feed,
 		Discovery: func() []byte { return *p.discovery.Load() }, JWKS: s.keySet.JWKS,
 		Cursors: s.ring, Origins: s.cfg.HTTP.CORS, TrustedProxies: s.cfg.HTTP.TrustedProxies,
-		StoreFault: storeFault, Refused: metrics.CountRefused, Log: s.log, Registerer: s.metrics,
+		StoreFault: storeFaultName, Refused: metrics.CountRefused, Log: s.log, Registerer: s.metrics,
 		Store: s.watch, StoreFull: s.storeFull,
 	})
 	return nil
 }
 
-// statesInFlight leaves half of the connections to Redis to pushes and the admin API.
-func statesInFlight(c config.Config) int { return min(c.State.InFlight, c.Redis.PoolSize/2) }
+// maxStatesInFlight leaves half of the connections to Redis to pushes and the admin API.
+func maxStatesInFlight(c config.Config) int { return min(c.State.InFlight, c.Redis.PoolSize/2) }
 
-// storeFault names why the store did not answer, for the log, and is empty for an error that is not the
+// storeFaultName names why the store did not answer, for the log, and is empty for an error that is not the
 // store's.
-func storeFault(err error) string { return string(redisconn.ClassifyFault(err)) }
+func storeFaultName(err error) string { return string(redisconn.ClassifyFault(err)) }

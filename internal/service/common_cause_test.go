@@ -168,11 +168,11 @@ func (e *egress) EnqueueForwardMail(context.Context, partner.ClientID, string, i
 	return nil
 }
 
-func (e *egress) Standing(context.Context, partner.ClientID) (alerting.MailboxStatus, error) {
+func (e *egress) AppStatus(context.Context, partner.ClientID) (alerting.MailboxStatus, error) {
 	return alerting.MailboxStatus{CircuitOpen: true}, nil
 }
 
-func (e *egress) Waits(_ context.Context, _ partner.ClientID, ts []tenant.ID) ([]bool, error) {
+func (e *egress) HasPending(_ context.Context, _ partner.ClientID, ts []tenant.ID) ([]bool, error) {
 	return make([]bool, len(ts)), nil
 }
 

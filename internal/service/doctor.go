@@ -19,25 +19,25 @@ import (
 	"github.com/lamplighter/lamplighter/internal/secret"
 )
 
-// Verdict is what one check came to.
-type Verdict string
+// CheckStatus is what one check came to.
+type CheckStatus string
 
 // The closed set of verdicts.
 const (
 	// Passed needs nothing.
-	Passed Verdict = "ok"
+	Passed CheckStatus = "ok"
 	// Doubtful works, but somebody should look at it.
-	Doubtful Verdict = "warning"
+	Doubtful CheckStatus = "warning"
 	// Failed keeps serve from working, or from being safe.
-	Failed Verdict = "failed"
+	Failed CheckStatus = "failed"
 	// Skipped could not be looked at, because something before it failed or the settings say so.
-	Skipped Verdict = "skipped"
+	Skipped CheckStatus = "skipped"
 )
 
-// Examined is one check of an examination.
-type Examined struct {
-	Check  string  `json:"check"`
-	Result Verdict `json:"result"`
+// CheckResult is one check of an examination.
+type CheckResult struct {
+	Check  string      `json:"check"`
+	Result CheckStatus `json:"result"`
 	// Detail says what was seen, Advice what to change, empty when nothing has to be.
 	Detail string `json:"detail"`
 	Advice string `json:"advice,omitempty"`
@@ -56,17 +56,17 @@ const (
 	scriptWithin = 10 * time.Second
 )
 
-// Examine looks at what serve needs with these settings: Redis, the mail server and the guard. It
+// ExamineDependencies looks at what serve needs with these settings: Redis, the mail server and the guard. It
 // ends with ctx, and writes nothing but a lease that it gives back.
-func Examine(ctx context.Context, c *config.Config) []Examined {
+func ExamineDependencies(ctx context.Context, c *config.Config) []CheckResult {
 	out := examineRedis(ctx, c)
 	return append(out, examineMail(ctx, c.SMTP), examineGuard(c.Guard))
 }
 
-func examineRedis(ctx context.Context, c *config.Config) []Examined {
-	failed := func(err error) []Examined {
+func examineRedis(ctx context.Context, c *config.Config) []CheckResult {
+	failed := func(err error) []CheckResult {
 		err = redisconn.Explain(err)
-		return []Examined{{
+		return []CheckResult{{
 			Check: "redis", Result: Failed, Detail: err.Error(),
 			Advice: "Start Redis, or correct redis.url, redis.username, redis.password and redis.tls.*; nothing else of Redis could be looked at.",
 		}}
@@ -77,8 +77,8 @@ func examineRedis(ctx context.Context, c *config.Config) []Examined {
 	if err != nil {
 		return failed(err)
 	}
-	var ends ends
-	o.Seen = ends.saw
+	var ends earliestExpiry
+	o.Seen = ends.addCertificate
 	rdb, err := redisconn.New(o)
 	if err != nil {
 		return failed(err)
@@ -92,8 +92,8 @@ func examineRedis(ctx context.Context, c *config.Config) []Examined {
 	if address.TLS {
 		how += ", with TLS"
 	}
-	out := []Examined{{Check: "redis", Result: Passed, Detail: how}}
-	out = append(out, judgeRedis(report, s.waived())...)
+	out := []CheckResult{{Check: "redis", Result: Passed, Detail: how}}
+	out = append(out, judgeRedis(report, s.waivedChecks())...)
 	out = append(out, examineLatency(ctx, rdb), examineScripts(ctx, rdb, c.Redis.Prefix), examineRights(ctx, rdb, c.Redis.Prefix))
 	if address.Mode == redisconn.Cluster {
 		out = append(out, examineSlots(ctx, rdb))
@@ -105,19 +105,19 @@ func examineRedis(ctx context.Context, c *config.Config) []Examined {
 }
 
 // judgeRedis turns a report into one finding for each check.
-func judgeRedis(r redisconn.Report, waived []redisconn.Check) []Examined {
+func judgeRedis(r redisconn.Report, waived []redisconn.Check) []CheckResult {
 	wrong := map[redisconn.Check]string{}
 	for _, p := range append(r.Problems(), r.Warnings()...) {
 		if wrong[p.Check] == "" {
 			wrong[p.Check] = p.Explanation
 		}
 	}
-	var out []Examined
+	var out []CheckResult
 	if words := wrong[""]; words != "" { // it is loading: nothing else can be said
-		return []Examined{{Check: "redis_ready", Result: Failed, Detail: words}}
+		return []CheckResult{{Check: "redis_ready", Result: Failed, Detail: words}}
 	}
 	for _, c := range redisconn.Checks() {
-		e := Examined{Check: "redis_" + string(c), Result: Passed, Detail: seen(r, c)}
+		e := CheckResult{Check: "redis_" + string(c), Result: Passed, Detail: describePassed(r, c)}
 		if words := wrong[c]; words != "" {
 			e.Result = Failed
 			e.Detail, e.Advice, _ = strings.Cut(words, ": ")
@@ -133,15 +133,15 @@ func judgeRedis(r redisconn.Report, waived []redisconn.Check) []Examined {
 		}
 		out = append(out, e)
 	}
-	clock := Examined{Check: "redis_clock", Result: Passed, Detail: fmt.Sprintf("this machine's clock is %v ahead of that of Redis", r.Skew.Round(time.Millisecond))}
+	clock := CheckResult{Check: "redis_clock", Result: Passed, Detail: fmt.Sprintf("this machine's clock is %v ahead of that of Redis", r.Skew.Round(time.Millisecond))}
 	if r.Skew.Abs() > skewDoubtful {
 		clock.Result, clock.Advice = Doubtful, "Set both clocks by NTP: tokens, signatures and retries go by them."
 	}
 	return append(out, clock)
 }
 
-// seen says what a report holds about a check that passed.
-func seen(r redisconn.Report, c redisconn.Check) string {
+// describePassed says what a report holds about a check that passed.
+func describePassed(r redisconn.Report, c redisconn.Check) string {
 	switch c {
 	case redisconn.CheckVersion:
 		return "Redis " + r.Version
@@ -164,8 +164,8 @@ func seen(r redisconn.Report, c redisconn.Check) string {
 	}
 }
 
-func examineLatency(ctx context.Context, rdb redis.UniversalClient) Examined {
-	e := Examined{Check: "redis_latency", Result: Passed}
+func examineLatency(ctx context.Context, rdb redis.UniversalClient) CheckResult {
+	e := CheckResult{Check: "redis_latency", Result: Passed}
 	var took []time.Duration
 	for range latencyTries {
 		start := time.Now()
@@ -188,8 +188,8 @@ func examineLatency(ctx context.Context, rdb redis.UniversalClient) Examined {
 }
 
 // examineScripts runs two of the service's own scripts, on a key of its own.
-func examineScripts(ctx context.Context, rdb redis.UniversalClient, prefix string) Examined {
-	store, err := leaseStore(rdb, prefix)
+func examineScripts(ctx context.Context, rdb redis.UniversalClient, prefix string) CheckResult {
+	store, err := newLeaseStore(rdb, prefix)
 	holder, held := uuid.NewString(), false
 	if err == nil {
 		held, err = store.TakeLease(ctx, "doctor", holder, scriptWithin)
@@ -198,16 +198,16 @@ func examineScripts(ctx context.Context, rdb redis.UniversalClient, prefix strin
 		err = store.ReleaseLease(ctx, "doctor", holder)
 	}
 	if err != nil {
-		return Examined{
+		return CheckResult{
 			Check: "redis_scripts", Result: Failed, Detail: redisconn.Explain(err).Error(),
 			Advice: "The service works by Lua scripts: allow EVAL and EVALSHA, and the rights that docs/security.md lists.",
 		}
 	}
-	return Examined{Check: "redis_scripts", Result: Passed, Detail: "a script read and wrote"}
+	return CheckResult{Check: "redis_scripts", Result: Passed, Detail: "a script read and wrote"}
 }
 
-// leaseStore is a store for leases alone: its key seals nothing.
-func leaseStore(rdb redis.UniversalClient, prefix string) (*registry.Store, error) {
+// newLeaseStore is a store for leases alone: its key seals nothing.
+func newLeaseStore(rdb redis.UniversalClient, prefix string) (*registry.Store, error) {
 	text, err := secret.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, err
@@ -219,13 +219,13 @@ func leaseStore(rdb redis.UniversalClient, prefix string) (*registry.Store, erro
 	return registry.New(rdb, registry.Options{Keys: keys.New(prefix), Keyring: secret.NewKeyring(key)}), nil
 }
 
-func examineMail(ctx context.Context, c config.SMTP) Examined {
-	e := Examined{Check: "smtp", Result: Passed, Detail: fmt.Sprintf("%s answers on port %d and takes the login", c.Host, c.Port)}
+func examineMail(ctx context.Context, c config.SMTP) CheckResult {
+	e := CheckResult{Check: "smtp", Result: Passed, Detail: fmt.Sprintf("%s answers on port %d and takes the login", c.Host, c.Port)}
 	switch {
 	case c.Disabled:
-		return Examined{Check: "smtp", Result: Skipped, Detail: "smtp.disabled is set: nobody is told when endpoints fail"}
+		return CheckResult{Check: "smtp", Result: Skipped, Detail: "smtp.disabled is set: nobody is told when endpoints fail"}
 	case c.Host == "":
-		return Examined{Check: "smtp", Result: Skipped, Detail: "smtp.host is not set"}
+		return CheckResult{Check: "smtp", Result: Skipped, Detail: "smtp.host is not set"}
 	}
 	transport, err := NewSMTP(c, nil)
 	if err == nil {
@@ -238,8 +238,8 @@ func examineMail(ctx context.Context, c config.SMTP) Examined {
 	return e
 }
 
-func examineGuard(c config.Guard) Examined {
-	e := Examined{Check: "guard", Result: Passed, Detail: "only public addresses are called, by https"}
+func examineGuard(c config.Guard) CheckResult {
+	e := CheckResult{Check: "guard", Result: Passed, Detail: "only public addresses are called, by https"}
 	var open []string
 	if c.AllowHTTP {
 		open = append(open, "http is allowed")

@@ -16,13 +16,13 @@ import (
 // certificateSoon is how long before its end a certificate is mentioned, as by the alert.
 const certificateSoon = 14 * 24 * time.Hour
 
-// ends remembers when the first of the servers' certificates ends.
-type ends struct {
+// earliestExpiry remembers when the first of the servers' certificates ends.
+type earliestExpiry struct {
 	mu    sync.Mutex
 	first time.Time
 }
 
-func (e *ends) saw(c *x509.Certificate) {
+func (e *earliestExpiry) addCertificate(c *x509.Certificate) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.first.IsZero() || c.NotAfter.Before(e.first) {
@@ -30,8 +30,8 @@ func (e *ends) saw(c *x509.Certificate) {
 	}
 }
 
-func examineCertificates(o redisconn.Options, servers *ends, now time.Time) Examined {
-	e := Examined{Check: "redis_certificates", Result: Passed}
+func examineCertificates(o redisconn.Options, servers *earliestExpiry, now time.Time) CheckResult {
+	e := CheckResult{Check: "redis_certificates", Result: Passed}
 	own, err := redisconn.ClientCertificateExpiry(o)
 	if err != nil {
 		e.Result, e.Detail, e.Advice = Failed, err.Error(), "Renew the client certificate: a running process reads it again by itself."
@@ -53,8 +53,8 @@ func examineCertificates(o redisconn.Options, servers *ends, now time.Time) Exam
 	return e
 }
 
-func examineRights(ctx context.Context, rdb redis.UniversalClient, prefix string) Examined {
-	e := Examined{Check: "redis_rights", Result: Passed, Detail: "the user has every right that is needed"}
+func examineRights(ctx context.Context, rdb redis.UniversalClient, prefix string) CheckResult {
+	e := CheckResult{Check: "redis_rights", Result: Passed, Detail: "the user has every right that is needed"}
 	missing, err := redisconn.MissingRights(ctx, rdb, prefix)
 	switch {
 	case err != nil:
@@ -66,8 +66,8 @@ func examineRights(ctx context.Context, rdb redis.UniversalClient, prefix string
 	return e
 }
 
-func examineSlots(ctx context.Context, rdb redis.UniversalClient) Examined {
-	e := Examined{Check: "redis_slots", Result: Passed}
+func examineSlots(ctx context.Context, rdb redis.UniversalClient) CheckResult {
+	e := CheckResult{Check: "redis_slots", Result: Passed}
 	served, all, err := redisconn.CountServedSlots(ctx, rdb)
 	if err != nil {
 		e.Result, e.Detail = Failed, err.Error()

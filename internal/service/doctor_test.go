@@ -15,9 +15,9 @@ import (
 )
 
 // examine maps each check to what it came to.
-func examine(ctx context.Context, c *config.Config) map[string]service.Examined {
-	out := map[string]service.Examined{}
-	for _, e := range service.Examine(ctx, c) {
+func examine(ctx context.Context, c *config.Config) map[string]service.CheckResult {
+	out := map[string]service.CheckResult{}
+	for _, e := range service.ExamineDependencies(ctx, c) {
 		out[e.Check] = e
 	}
 	return out
@@ -108,7 +108,7 @@ func TestExamineRedis(t *testing.T) {
 		url    string
 		tls    config.RedisTLS
 		check  string
-		result service.Verdict
+		result service.CheckStatus
 		says   []string
 	}{
 		"Replica":    {"redis://" + replica.Addr, config.RedisTLS{}, "redis_role", service.Failed, []string{"read-only replica", "redis.url must lead to the primary"}},

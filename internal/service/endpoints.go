@@ -17,8 +17,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/signing"
 )
 
-// endpoints finds how apps are reached.
-type endpoints struct {
+// endpointDirectory finds how apps are reached.
+type endpointDirectory struct {
 	dir    *registry.Directory
 	store  *registry.Store
 	pusher *push.Pusher
@@ -34,10 +34,10 @@ type preparedTarget struct {
 }
 
 // Life implements drain.Endpoints.
-func (e *endpoints) Life(ctx context.Context, app partner.ClientID, anew bool) (mailbox.Life, bool, error) {
+func (e *endpointDirectory) Life(ctx context.Context, app partner.ClientID, anew bool) (mailbox.Life, bool, error) {
 	entry, ok := e.dir.App(app)
 	if !ok || anew {
-		if err := e.refresh(ctx); err != nil {
+		if err := e.refreshApps(ctx); err != nil {
 			return mailbox.Life{}, false, err
 		}
 		entry, ok = e.dir.App(app)
@@ -53,8 +53,8 @@ func lifeOf(rec registry.AppRecord) mailbox.Life {
 	return mailbox.Life{App: rec.App.ClientID, Birth: rec.Birth}
 }
 
-// refresh reads the settings anew.
-func (e *endpoints) refresh(ctx context.Context) error {
+// refreshApps reads the settings anew.
+func (e *endpointDirectory) refreshApps(ctx context.Context) error {
 	if err := e.dir.Refresh(ctx); err != nil {
 		return fmt.Errorf("refresh apps: %w", err)
 	}
@@ -62,9 +62,9 @@ func (e *endpoints) refresh(ctx context.Context) error {
 }
 
 // Endpoint implements drain.Endpoints.
-func (e *endpoints) Endpoint(ctx context.Context, app partner.ClientID, revision int64) (drain.Endpoint, bool, error) {
+func (e *endpointDirectory) Endpoint(ctx context.Context, app partner.ClientID, revision int64) (drain.Endpoint, bool, error) {
 	if revision == 0 || e.dir.Revision() != revision {
-		if err := e.refresh(ctx); err != nil {
+		if err := e.refreshApps(ctx); err != nil {
 			return drain.Endpoint{}, false, err
 		}
 	}
@@ -72,7 +72,7 @@ func (e *endpoints) Endpoint(ctx context.Context, app partner.ClientID, revision
 	if !ok || entry.Rec.App.Endpoints[partner.StateChange].EffectiveURL(e.env) == "" {
 		return drain.Endpoint{}, false, nil
 	}
-	t, err := e.target(entry, time.Now())
+	t, err := e.prepareTarget(entry, time.Now())
 	if err != nil {
 		return drain.Endpoint{}, false, err
 	}
@@ -82,7 +82,7 @@ func (e *endpoints) Endpoint(ctx context.Context, app partner.ClientID, revision
 	}, true, nil
 }
 
-func (e *endpoints) target(entry *registry.Entry, now time.Time) (push.Target, error) {
+func (e *endpointDirectory) prepareTarget(entry *registry.Entry, now time.Time) (push.Target, error) {
 	app := &entry.Rec.App
 	if p, ok := entry.Derived.Load().(*preparedTarget); ok && (p.until.IsZero() || now.Before(p.until)) {
 		return p.target, nil
@@ -115,19 +115,19 @@ func (e *endpoints) target(entry *registry.Entry, now time.Time) (push.Target, e
 }
 
 // SwitchOff implements drain.Endpoints.
-func (e *endpoints) SwitchOff(ctx context.Context, seen drain.Endpoint, answer delivery.Result) (int64, error) {
+func (e *endpointDirectory) SwitchOff(ctx context.Context, seen drain.Endpoint, answer delivery.Result) (int64, error) {
 	unchanged := func(rec registry.AppRecord) bool {
 		return lifeOf(rec) == seen.Life && rec.EndpointRevision == seen.Revision
 	}
-	return e.switchOff(ctx, seen.Life.App, partner.StateChange, unchanged, partner.OffGone, answer)
+	return e.switchOffUnlessChanged(ctx, seen.Life.App, partner.StateChange, unchanged, partner.OffGone, answer)
 }
 
 // switchOffTries bounds how often a switch-off starts over because others wrote the app.
 const switchOffTries = 20
 
-// switchOff switches an endpoint off on the service's own behalf, unless it was changed since it was judged;
+// switchOffUnlessChanged switches an endpoint off on the service's own behalf, unless it was changed since it was judged;
 // other settings may have been. An answer that asked for it is told in the mail.
-func (e *endpoints) switchOff(
+func (e *endpointDirectory) switchOffUnlessChanged(
 	ctx context.Context, app partner.ClientID, k partner.EndpointKind, unchanged func(registry.AppRecord) bool, reason partner.OffReason, answer delivery.Result,
 ) (revision int64, err error) {
 	for range switchOffTries {
@@ -144,7 +144,7 @@ func (e *endpoints) switchOff(
 // errChanged reports a switch-off that came too late.
 var errChanged = errors.New("it was changed, switched or deleted meanwhile")
 
-func (e *endpoints) trySwitchOff(
+func (e *endpointDirectory) trySwitchOff(
 	ctx context.Context, app partner.ClientID, k partner.EndpointKind, unchanged func(registry.AppRecord) bool, reason partner.OffReason, answer delivery.Result,
 ) (int64, error) {
 	rec, err := e.store.App(ctx, app)
@@ -164,7 +164,7 @@ func (e *endpoints) trySwitchOff(
 	}
 	if reason == partner.OffGone { // before the switch-off, whose mail says why
 		if gone, ok := incident.EventFromResult(answer, ""); ok {
-			err = e.events.people.Observe(ctx, app, k, gone)
+			err = e.events.tracker.Observe(ctx, app, k, gone)
 		}
 	}
 	return written.Revision, errors.Join(err, e.events.AppWritten(ctx, &rec, written, actor))

@@ -4,9 +4,9 @@ package service
 
 import "syscall"
 
-// connections bounds the connections of each of some listeners, so that half of the files that this
+// limitConnections bounds the connections of each of some listeners, so that half of the files that this
 // process may open are left to Redis, partners and the mail server.
-func connections(wanted, listeners int) int {
+func limitConnections(wanted, listeners int) int {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		return wanted

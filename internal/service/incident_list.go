@@ -30,24 +30,24 @@ const (
 // apps, however far behind it lies. A cursor names a position and not an incident, so it stays good when
 // incidents open and close: what was not shown yet is shown, and one that closes meanwhile may be shown
 // as both.
-func (in *incidents) Incidents(ctx context.Context, q httpapi.IncidentQuery) ([]httpapi.Incident, string, error) {
-	after, err := readPosition(q.After)
+func (in *incidentService) Incidents(ctx context.Context, q httpapi.IncidentQuery) ([]httpapi.Incident, string, error) {
+	after, err := parsePosition(q.After)
 	if err != nil {
 		return nil, "", err
 	}
 	if err := in.dir.Refresh(ctx); err != nil {
 		return nil, "", fmt.Errorf("refresh apps: %w", err)
 	}
-	apps := in.apps(q.App)
+	apps := in.requestedApps(q.App)
 	limit := cmp.Or(max(q.Limit, 0), incidentPage)
 	var list []httpapi.Incident
 	if q.State != stateClosed && after.state != stateClosed {
-		if list, err = in.open(ctx, apps, q.Endpoint, after); err != nil {
+		if list, err = in.openIncidents(ctx, apps, q.Endpoint, after); err != nil {
 			return nil, "", err
 		}
 	}
 	if q.State != stateOpen && len(list) <= limit {
-		closed, err := in.closed(ctx, apps, q.Endpoint, after, limit+1-len(list))
+		closed, err := in.closedIncidents(ctx, apps, q.Endpoint, after, limit+1-len(list))
 		if err != nil {
 			return nil, "", err
 		}
@@ -59,8 +59,8 @@ func (in *incidents) Incidents(ctx context.Context, q httpapi.IncidentQuery) ([]
 	return list[:limit], positionOf(&list[limit-1]).String(), nil
 }
 
-// apps lists those whose incidents are asked for.
-func (in *incidents) apps(only partner.ClientID) []partner.ClientID {
+// requestedApps lists those whose incidents are asked for.
+func (in *incidentService) requestedApps(only partner.ClientID) []partner.ClientID {
 	if only != "" {
 		if _, ok := in.dir.App(only); !ok {
 			return nil
@@ -75,8 +75,8 @@ func (in *incidents) apps(only partner.ClientID) []partner.ClientID {
 	return ids
 }
 
-// open lists the open incidents behind a position.
-func (in *incidents) open(ctx context.Context, apps []partner.ClientID, endpoint string, after position) ([]httpapi.Incident, error) {
+// openIncidents lists the open incidents behind a position.
+func (in *incidentService) openIncidents(ctx context.Context, apps []partner.ClientID, endpoint string, after position) ([]httpapi.Incident, error) {
 	var list []httpapi.Incident
 	for some := range slices.Chunk(apps, appsAtOnce) {
 		states, err := in.store.IncidentsOf(ctx, some)
@@ -86,24 +86,24 @@ func (in *incidents) open(ctx context.Context, apps []partner.ClientID, endpoint
 		for i, app := range some {
 			for k, s := range states[i] {
 				if s.IsOpen() && (endpoint == "" || endpoint == k.String()) {
-					list = append(list, openIncident(app, k, s))
+					list = append(list, newOpenIncident(app, k, s))
 				}
 			}
 		}
 	}
-	return behind(list, after), nil
+	return sortAfterPosition(list, after), nil
 }
 
-// closed lists the first closed incidents behind a position. It knows of each app when the newest of
+// closedIncidents lists the first closed incidents behind a position. It knows of each app when the newest of
 // them ended, and reads the apps in that order, twice as many each time, until those that it has not
 // read can have nothing that belongs before the last that it found. It reads nothing that ended before
 // what is sure to be on the page, and little enough at once.
-func (in *incidents) closed(ctx context.Context, apps []partner.ClientID, endpoint string, after position, need int) ([]httpapi.Incident, error) {
+func (in *incidentService) closedIncidents(ctx context.Context, apps []partner.ClientID, endpoint string, after position, need int) ([]httpapi.Incident, error) {
 	var until time.Time
 	if after.state == stateClosed {
 		until = time.UnixMilli(after.at)
 	}
-	heads, err := in.heads(ctx, apps, until)
+	heads, err := in.newestEndedByApp(ctx, apps, until)
 	if err != nil {
 		return nil, err
 	}
@@ -111,26 +111,26 @@ func (in *incidents) closed(ctx context.Context, apps []partner.ClientID, endpoi
 	if endpoint != "" { // those of other endpoints lie between
 		each = historyMost
 	}
-	within := span{until: until}
+	within := timeRange{until: until}
 	if endpoint == "" {
-		within.since = sureSince(heads, until, need)
+		within.since = earliestNeeded(heads, until, need)
 	}
 	var list []httpapi.Incident
 	for size := need; len(heads) > 0; size *= 2 {
 		if len(list) == need && heads[0].ended.UnixMilli() < list[need-1].ClosedAt.UnixMilli() {
 			break
 		}
-		some, err := in.fitting(ctx, heads[:min(size, len(heads))], within, each)
+		some, err := in.appsFittingPage(ctx, heads[:min(size, len(heads))], within, each)
 		if err != nil {
 			return nil, err
 		}
 		heads = heads[len(some):]
-		more, err := in.ended(ctx, some, within, each)
+		more, err := in.readEnded(ctx, some, within, each)
 		if err != nil {
 			return nil, err
 		}
 		list = append(list, slices.DeleteFunc(more, func(i httpapi.Incident) bool { return endpoint != "" && endpoint != i.Endpoint.String() })...)
-		list = behind(list, after)
+		list = sortAfterPosition(list, after)
 		if len(list) >= need {
 			list = list[:need]
 			within.since = list[need-1].ClosedAt
@@ -139,12 +139,12 @@ func (in *incidents) closed(ctx context.Context, apps []partner.ClientID, endpoi
 	return list, nil
 }
 
-// span is when the incidents ended that are read, both ends included; a zero time is no bound.
-type span struct{ since, until time.Time }
+// timeRange is when the incidents ended that are read, both ends included; a zero time is no bound.
+type timeRange struct{ since, until time.Time }
 
-// sureSince is a time since when at least need incidents ended that lie behind a page that ends at until;
+// earliestNeeded is a time since when at least need incidents ended that lie behind a page that ends at until;
 // zero where that is not sure. Each app's newest is one, unless it ended in the page's last moment.
-func sureSince(heads []head, until time.Time, need int) time.Time {
+func earliestNeeded(heads []newestEnded, until time.Time, need int) time.Time {
 	for _, h := range heads {
 		if !until.IsZero() && !h.ended.Before(until) {
 			continue
@@ -156,12 +156,12 @@ func sureSince(heads []head, until time.Time, need int) time.Time {
 	return time.Time{}
 }
 
-// fitting is as many of the first apps as together have few enough incidents to be read at once.
-func (in *incidents) fitting(ctx context.Context, of []head, s span, each int) ([]head, error) {
+// appsFittingPage is as many of the first apps as together have few enough incidents to be read at once.
+func (in *incidentService) appsFittingPage(ctx context.Context, of []newestEnded, s timeRange, each int) ([]newestEnded, error) {
 	if len(of)*each <= entriesAtOnce {
 		return of, nil
 	}
-	counts, err := in.store.CountEnded(ctx, appsOf(of), s.since, s.until)
+	counts, err := in.store.CountEnded(ctx, appIDs(of), s.since, s.until)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ func (in *incidents) fitting(ctx context.Context, of []head, s span, each int) (
 	return of, nil
 }
 
-func appsOf(heads []head) []partner.ClientID {
+func appIDs(heads []newestEnded) []partner.ClientID {
 	apps := make([]partner.ClientID, len(heads))
 	for i, h := range heads {
 		apps[i] = h.app
@@ -182,31 +182,31 @@ func appsOf(heads []head) []partner.ClientID {
 	return apps
 }
 
-// head is when the newest ended incident of an app ended.
-type head struct {
+// newestEnded is when the newest ended incident of an app ended.
+type newestEnded struct {
 	app   partner.ClientID
 	ended time.Time
 }
 
-// heads lists the apps that have ended incidents, the last ended first.
-func (in *incidents) heads(ctx context.Context, apps []partner.ClientID, until time.Time) ([]head, error) {
+// newestEndedByApp lists the apps that have ended incidents, the last ended first.
+func (in *incidentService) newestEndedByApp(ctx context.Context, apps []partner.ClientID, until time.Time) ([]newestEnded, error) {
 	ended, err := in.store.ReadLastEndedTimes(ctx, apps, until)
 	if err != nil {
 		return nil, err
 	}
-	var heads []head
+	var heads []newestEnded
 	for i, app := range apps {
 		if !ended[i].IsZero() {
-			heads = append(heads, head{app, ended[i]})
+			heads = append(heads, newestEnded{app, ended[i]})
 		}
 	}
-	slices.SortFunc(heads, func(a, b head) int { return b.ended.Compare(a.ended) })
+	slices.SortFunc(heads, func(a, b newestEnded) int { return b.ended.Compare(a.ended) })
 	return heads, nil
 }
 
-// ended reads ended incidents of some apps.
-func (in *incidents) ended(ctx context.Context, of []head, s span, each int) ([]httpapi.Incident, error) {
-	apps := appsOf(of)
+// readEnded reads ended incidents of some apps.
+func (in *incidentService) readEnded(ctx context.Context, of []newestEnded, s timeRange, each int) ([]httpapi.Incident, error) {
+	apps := appIDs(of)
 	all, err := in.store.ListEnded(ctx, apps, s.since, s.until, each)
 	if err != nil {
 		return nil, err
@@ -217,7 +217,7 @@ func (in *incidents) ended(ctx context.Context, of []head, s span, each int) ([]
 			one := httpapi.Incident{
 				ID: e.ID, ClientID: app, Endpoint: e.Endpoint, State: stateClosed, Since: e.Since, OpenedAt: e.OpenedAt, ClosedAt: e.EndedAt,
 			}
-			describe(&one, e.Failure)
+			addFailure(&one, e.Failure)
 			list = append(list, one)
 		}
 	}
@@ -252,8 +252,8 @@ func (p position) compare(q position) int {
 // String is the position as a cursor has it.
 func (p position) String() string { return p.state + " " + strconv.FormatInt(p.at, 10) + " " + p.id }
 
-// readPosition reads a cursor; an empty one is the zero position, which is no incident's.
-func readPosition(cursor string) (position, error) {
+// parsePosition reads a cursor; an empty one is the zero position, which is no incident's.
+func parsePosition(cursor string) (position, error) {
 	if cursor == "" {
 		return position{}, nil
 	}
@@ -268,8 +268,8 @@ func readPosition(cursor string) (position, error) {
 	return position{parts[0], at, parts[2]}, nil
 }
 
-// behind sorts incidents and leaves out those that do not lie behind a position.
-func behind(list []httpapi.Incident, after position) []httpapi.Incident {
+// sortAfterPosition sorts incidents and leaves out those that do not lie behind a position.
+func sortAfterPosition(list []httpapi.Incident, after position) []httpapi.Incident {
 	if after.state != "" {
 		list = slices.DeleteFunc(list, func(i httpapi.Incident) bool { return positionOf(&i).compare(after) <= 0 })
 	}

@@ -37,11 +37,11 @@ func (a appSettings) App(ctx context.Context, id partner.ClientID) (partner.App,
 	return e.Rec.App, true, nil
 }
 
-// standing serves the tracker from the mailboxes.
-type standing struct{ boxes *mailbox.Store }
+// mailboxReader serves the tracker from the mailboxes.
+type mailboxReader struct{ boxes *mailbox.Store }
 
-// Standing implements alerting.Mailbox.
-func (s standing) Standing(ctx context.Context, app partner.ClientID) (alerting.MailboxStatus, error) {
+// AppStatus implements alerting.Mailbox.
+func (s mailboxReader) AppStatus(ctx context.Context, app partner.ClientID) (alerting.MailboxStatus, error) {
 	v, err := s.boxes.View(ctx, app)
 	if err != nil {
 		return alerting.MailboxStatus{}, err
@@ -51,8 +51,8 @@ func (s standing) Standing(ctx context.Context, app partner.ClientID) (alerting.
 	}, nil
 }
 
-// Waits implements alerting.Mailbox.
-func (s standing) Waits(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]bool, error) {
+// HasPending implements alerting.Mailbox.
+func (s mailboxReader) HasPending(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]bool, error) {
 	out := make([]bool, 0, len(ts))
 	for chunk := range slices.Chunk(ts, mailbox.MaxBatch) {
 		list, err := s.boxes.ReadPairs(ctx, app, chunk)
@@ -71,7 +71,7 @@ func (s standing) Waits(ctx context.Context, app partner.ClientID, ts []tenant.I
 type approvals struct {
 	*fanout.Approvals
 
-	people people
+	tracker incidentObserver
 }
 
 // Dismiss implements httpapi.Approvals.
@@ -79,27 +79,27 @@ func (a *approvals) Dismiss(ctx context.Context, app partner.ClientID, ts []tena
 	if err := a.Approvals.Dismiss(ctx, app, ts, actor); err != nil {
 		return err
 	}
-	return a.people.Observe(ctx, app, partner.StateChange, incident.DeliveriesWithdrawn{Tenants: ts})
+	return a.tracker.Observe(ctx, app, partner.StateChange, incident.DeliveriesWithdrawn{Tenants: ts})
 }
 
-// DismissStanding implements httpapi.Approvals.
-func (a *approvals) DismissStanding(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error {
+// DismissExisting implements httpapi.Approvals.
+func (a *approvals) DismissExisting(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error {
 	took, err := a.Approvals.DismissExisting(ctx, app, t, actor)
 	if !took && !errors.Is(err, registry.ErrConflict) { // with which nothing stands either
 		return err
 	}
-	return errors.Join(err, a.people.Observe(ctx, app, partner.StateChange, incident.DeliveriesWithdrawn{Tenants: []tenant.ID{t}}))
+	return errors.Join(err, a.tracker.Observe(ctx, app, partner.StateChange, incident.DeliveriesWithdrawn{Tenants: []tenant.ID{t}}))
 }
 
-// observer hands what drains see to the recorder and the tracker.
-type observer struct {
+// drainObserver hands what drains see to the recorder and the tracker.
+type drainObserver struct {
 	*drain.Recorder
 
-	people people
+	tracker incidentObserver
 }
 
 // Observe implements drain.Observer.
-func (o *observer) Observe(ctx context.Context, ob drain.Observation) error {
+func (o *drainObserver) Observe(ctx context.Context, ob drain.Observation) error {
 	var events []incident.Event
 	for _, r := range ob.Rejected {
 		if e, ok := incident.EventFromResult(r.Result, r.Message.Change.Tenant); ok {
@@ -117,24 +117,24 @@ func (o *observer) Observe(ctx context.Context, ob drain.Observation) error {
 			events = append(events, e)
 		}
 	}
-	return o.people.Observe(ctx, ob.App, partner.StateChange, events...)
+	return o.tracker.Observe(ctx, ob.App, partner.StateChange, events...)
 }
 
-// troubles is the loops' view of incidents; it also switches off what has failed for too long.
-type troubles struct {
+// incidentBacklog is the loops' view of incidents; it also switches off what has failed for too long.
+type incidentBacklog struct {
 	tracker   *alerting.Tracker
 	store     *registry.IncidentStore
 	dir       *registry.Directory
-	endpoints *endpoints
+	endpoints *endpointDirectory
 	settings  incident.Settings
-	// common tells the newest common cause of failures.
-	common func() incident.CommonCause
-	env    partner.Environment
-	second secondOpinion
+	// commonCause tells the newest common cause of failures.
+	commonCause func() incident.CommonCause
+	env         partner.Environment
+	second      secondOpinion
 }
 
-// Troubled implements sweep.Incidents.
-func (t *troubles) Troubled(ctx context.Context, apps []partner.ClientID) ([]*registry.OpenIncidents, []error) {
+// ReadOpenIncidents implements sweep.Incidents.
+func (t *incidentBacklog) ReadOpenIncidents(ctx context.Context, apps []partner.ClientID) ([]*registry.OpenIncidents, []error) {
 	out, errs := t.store.ReadOpenIncidents(ctx, apps)
 	for i := range out {
 		if e, ok := t.dir.App(apps[i]); ok && out[i] == nil && errs[i] == nil && t.tracker.NeedsConfirmations(&e.Rec.App) {
@@ -145,14 +145,14 @@ func (t *troubles) Troubled(ctx context.Context, apps []partner.ClientID) ([]*re
 }
 
 // Tick implements sweep.Incidents.
-func (t *troubles) Tick(ctx context.Context, app partner.ClientID, found registry.OpenIncidents) error {
+func (t *incidentBacklog) Tick(ctx context.Context, app partner.ClientID, found registry.OpenIncidents) error {
 	states, err := t.tracker.TickApp(ctx, app, found)
 	errs := []error{err}
 	for k, s := range states {
-		errs = append(errs, t.switchOff(ctx, app, k, s))
+		errs = append(errs, t.switchOffFailing(ctx, app, k, s))
 	}
 	if s := states[partner.StateChange]; failsForOne(&s) {
-		errs = append(errs, t.second.ask(ctx, app, &s))
+		errs = append(errs, t.second.resyncAnotherOnce(ctx, app, &s))
 	}
 	return errors.Join(errs...)
 }
@@ -161,9 +161,9 @@ func (t *troubles) Tick(ctx context.Context, app partner.ClientID, found registr
 // nothing waits for it that would show by itself that it still fails.
 const seenFailing = 24 * time.Hour
 
-// switchOff switches off what pushes or probes see fail for too long. Engines' reports alone never
+// switchOffFailing switches off what pushes or probes see fail for too long. Engines' reports alone never
 // do: what one tenant's calls meet is no reason to cut off all others.
-func (t *troubles) switchOff(ctx context.Context, app partner.ClientID, k partner.EndpointKind, s incident.State) error {
+func (t *incidentBacklog) switchOffFailing(ctx context.Context, app partner.ClientID, k partner.EndpointKind, s incident.State) error {
 	e, ok := t.dir.App(app)
 	if !ok {
 		return nil
@@ -180,7 +180,7 @@ func (t *troubles) switchOff(ctx context.Context, app partner.ClientID, k partne
 		return nil
 	}
 	if k == partner.StateChange {
-		if more, err := t.second.evidence(ctx, app); err != nil || !more {
+		if more, err := t.second.severalTenantsPending(ctx, app); err != nil || !more {
 			return err
 		}
 	}
@@ -188,15 +188,15 @@ func (t *troubles) switchOff(ctx context.Context, app partner.ClientID, k partne
 		now := rec.App.Endpoints[k]
 		return lifeOf(rec) == lifeOf(e.Rec) && now.SettingsDigest(false) == ep.SettingsDigest(false) && now.SwitchedAt.Equal(ep.SwitchedAt)
 	}
-	if _, err := t.endpoints.switchOff(ctx, app, k, unchanged, partner.OffFailing, delivery.Result{}); err != nil {
+	if _, err := t.endpoints.switchOffUnlessChanged(ctx, app, k, unchanged, partner.OffFailing, delivery.Result{}); err != nil {
 		return fmt.Errorf("it fails for too long: %w", err)
 	}
 	return nil
 }
 
 // failedTooLong reports whether an endpoint is to be switched off.
-func (t *troubles) failedTooLong(k partner.EndpointKind, ep *partner.Endpoint, s *incident.State, now time.Time) bool {
-	if t.common().PreventsSwitchOff(now, t.settings.OpenAfter) {
+func (t *incidentBacklog) failedTooLong(k partner.EndpointKind, ep *partner.Endpoint, s *incident.State, now time.Time) bool {
+	if t.commonCause().PreventsSwitchOff(now, t.settings.OpenAfter) {
 		return false
 	}
 	since, seen := s.SeenFailing()
@@ -204,19 +204,19 @@ func (t *troubles) failedTooLong(k partner.EndpointKind, ep *partner.Endpoint, s
 	return !at.IsZero() && !now.Before(at) && (k == partner.StateChange || now.Sub(seen) <= seenFailing)
 }
 
-// incidents lists and closes incidents for the API.
-type incidents struct {
+// incidentService lists and closes incidents for the API.
+type incidentService struct {
 	store   *registry.IncidentStore
 	tracker *alerting.Tracker
 	dir     *registry.Directory
 	audit   *registry.Store
 }
 
-func openIncident(app partner.ClientID, k partner.EndpointKind, s incident.State) httpapi.Incident {
+func newOpenIncident(app partner.ClientID, k partner.EndpointKind, s incident.State) httpapi.Incident {
 	i := httpapi.Incident{ID: s.ID, ClientID: app, Endpoint: k, State: "open", Since: s.Since, OpenedAt: s.OpenedAt}
-	describe(&i, s.Last)
+	addFailure(&i, s.Last)
 	if s.Last == nil {
-		describe(&i, s.LastRejection)
+		addFailure(&i, s.LastRejection)
 	}
 	for t := range s.Rejected {
 		i.Tenants = append(i.Tenants, string(t))
@@ -230,14 +230,14 @@ func openIncident(app partner.ClientID, k partner.EndpointKind, s incident.State
 	return i
 }
 
-func describe(i *httpapi.Incident, f *incident.Failure) {
+func addFailure(i *httpapi.Incident, f *incident.Failure) {
 	if f != nil {
 		i.Cause, i.Status, i.Detail, i.OccurredAt = f.Reason.Cause(), f.Status, f.Detail, f.OccurredAt
 	}
 }
 
 // CloseIncident implements httpapi.Incidents.
-func (in *incidents) CloseIncident(ctx context.Context, id string, actor registry.Actor) (httpapi.Incident, error) {
+func (in *incidentService) CloseIncident(ctx context.Context, id string, actor registry.Actor) (httpapi.Incident, error) {
 	app, k, _, err := incident.ParseID(id)
 	if err != nil {
 		return httpapi.Incident{}, fmt.Errorf("incident: %w", registry.ErrNotFound)
@@ -256,7 +256,7 @@ func (in *incidents) CloseIncident(ctx context.Context, id string, actor registr
 		}
 		return httpapi.Incident{}, err
 	}
-	i := openIncident(app, k, s)
+	i := newOpenIncident(app, k, s)
 	i.State, i.ClosedAt = "closed", time.Now().UTC()
 	return i, in.audit.AppendAudit(ctx, registry.AuditEntry{
 		Actor: actor.Name, Role: actor.Role, RequestID: actor.RequestID, Action: "incident.close", Subject: string(app), After: `{"incident":"` + id + `"}`,

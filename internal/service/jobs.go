@@ -19,12 +19,12 @@ import (
 
 // buildJobs makes what works on jobs, and what finds those that are listed nowhere.
 func (s *Service) buildJobs() {
-	if !s.has(RoleWorker) {
+	if !s.hasRole(RoleWorker) {
 		return
 	}
 	p := &s.parts
 	s.jobs = jobs.NewRunner(jobs.Options{
-		Due: s.store, Claims: s.boxes, Page: p.approvals.AdvanceJob, StoreFault: storeFault, Metrics: jobs.NewMetrics(s.metrics), Log: s.log,
+		Due: s.store, Claims: s.boxes, Page: p.approvals.AdvanceJob, StoreFault: storeFaultName, Metrics: jobs.NewMetrics(s.metrics), Log: s.log,
 	})
 	s.finder = jobs.NewFinder(jobs.FinderOptions{
 		Leases: s.store, Removed: s.store, Lists: s.store, Apps: s.dir, Boxes: s.boxes,
@@ -43,16 +43,16 @@ func (s *Service) wakeJobs() {
 	}
 }
 
-// teller has apps told of their tenants: of all by a job, of some at once.
-type teller struct {
+// resyncer has apps told of their tenants: of all by a job, of some at once.
+type resyncer struct {
 	dir       *registry.Directory
 	approvals *fanout.Approvals
 	jobs      *jobs.Manager
-	pauses    pauses
+	pauses    pauseStore
 }
 
-// pauses keep work from being begun again too soon.
-type pauses interface {
+// pauseStore keep work from being begun again too soon.
+type pauseStore interface {
 	// LeaseOrWait begins a pause called name for holder, or says how long the one that another began goes on.
 	LeaseOrWait(ctx context.Context, name, holder string, d time.Duration) (wait time.Duration, err error)
 	// ReleaseLease ends it early.
@@ -60,7 +60,7 @@ type pauses interface {
 }
 
 // Resync implements httpapi.Resyncer.
-func (t *teller) Resync(ctx context.Context, app partner.ClientID, ts []tenant.ID) (int, error) {
+func (t *resyncer) Resync(ctx context.Context, app partner.ClientID, ts []tenant.ID) (int, error) {
 	return t.approvals.Resync(ctx, app, ts)
 }
 
@@ -69,7 +69,7 @@ func (t *teller) Resync(ctx context.Context, app partner.ClientID, ts []tenant.I
 const resyncPause = time.Minute
 
 // ResyncAll implements httpapi.Resyncer.
-func (t *teller) ResyncAll(ctx context.Context, rec registry.AppRecord, actor registry.Actor) (job string, tenants int64, err error) {
+func (t *resyncer) ResyncAll(ctx context.Context, rec registry.AppRecord, actor registry.Actor) (job string, tenants int64, err error) {
 	name, holder := "resync:"+string(rec.App.ClientID), uuid.NewString()
 	wait, err := t.pauses.LeaseOrWait(ctx, name, holder, resyncPause)
 	if err != nil {
@@ -93,7 +93,7 @@ func (t *teller) ResyncAll(ctx context.Context, rec registry.AppRecord, actor re
 }
 
 // CatchUp implements compare.Jobs, and takes tasks of the queue that an older version left. An app that is gone hears nothing.
-func (t *teller) CatchUp(ctx context.Context, app partner.ClientID) error {
+func (t *resyncer) CatchUp(ctx context.Context, app partner.ClientID) error {
 	if err := t.dir.Refresh(ctx); err != nil && !errors.Is(err, registry.ErrUnreadable) {
 		return fmt.Errorf("refresh apps: %w", err)
 	}

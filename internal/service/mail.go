@@ -19,54 +19,54 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// post is the mailer's side that the queue and the loops need.
-type post interface {
-	Forward(ctx context.Context, app partner.ClientID, mailID string) error
-	Post(ctx context.Context, recipient string) error
-	FindDue(ctx context.Context, after registry.MailQueuePlace) (b mailer.Backlog, next registry.MailQueuePlace, more bool, err error)
-	Wake(ctx context.Context, recipient string) error
+// mailSender is the mailer's side that the queue and the loops need.
+type mailSender interface {
+	ForwardMail(ctx context.Context, app partner.ClientID, mailID string) error
+	SendQueued(ctx context.Context, recipient string) error
+	FindDueQueues(ctx context.Context, after registry.MailQueuePlace) (b mailer.Backlog, next registry.MailQueuePlace, more bool, err error)
+	WakeRecipient(ctx context.Context, recipient string) error
 }
 
-// noPost stands for the mailer where smtp.disabled is set: letters wait in the outboxes, since nobody decided to drop them.
-type noPost struct{}
+// disabledSender stands for the mailer where smtp.disabled is set: letters wait in the outboxes, since nobody decided to drop them.
+type disabledSender struct{}
 
-// Forward implements post, as do the others.
-func (noPost) Forward(context.Context, partner.ClientID, string) error { return nil }
+// ForwardMail implements post, as do the others.
+func (disabledSender) ForwardMail(context.Context, partner.ClientID, string) error { return nil }
 
-// Post sends nothing.
-func (noPost) Post(context.Context, string) error { return nil }
+// SendQueued sends nothing.
+func (disabledSender) SendQueued(context.Context, string) error { return nil }
 
-// FindDue finds nothing.
-func (noPost) FindDue(context.Context, registry.MailQueuePlace) (mailer.Backlog, registry.MailQueuePlace, bool, error) {
+// FindDueQueues finds nothing.
+func (disabledSender) FindDueQueues(context.Context, registry.MailQueuePlace) (mailer.Backlog, registry.MailQueuePlace, bool, error) {
 	return mailer.Backlog{}, registry.MailQueuePlace{}, false, nil
 }
 
-// Wake wakes nobody.
-func (noPost) Wake(context.Context, string) error { return nil }
+// WakeRecipient wakes nobody.
+func (disabledSender) WakeRecipient(context.Context, string) error { return nil }
 
-// waitingMails is the loops' view of mails.
-type waitingMails struct {
+// pendingMails is the loops' view of mails.
+type pendingMails struct {
 	*registry.IncidentStore
 
-	post    post
+	sender  mailSender
 	tracker *alerting.Tracker
 	// disabled: nobody sends, so nobody is woken.
 	disabled bool
 }
 
 // Trays implements sweep.Mails.
-func (w *waitingMails) Trays(ctx context.Context, after registry.MailQueuePlace) (sweep.TrayPage, error) {
-	b, next, more, err := w.post.FindDue(ctx, after)
+func (w *pendingMails) Trays(ctx context.Context, after registry.MailQueuePlace) (sweep.TrayPage, error) {
+	b, next, more, err := w.sender.FindDueQueues(ctx, after)
 	return sweep.TrayPage{Letters: b.Mails, Late: b.Oldest, Due: b.Due, Next: next, More: more}, err
 }
 
 // WakeTray implements sweep.Mails.
-func (w *waitingMails) WakeTray(ctx context.Context, recipient string) error {
-	return w.post.Wake(ctx, recipient)
+func (w *pendingMails) WakeTray(ctx context.Context, recipient string) error {
+	return w.sender.WakeRecipient(ctx, recipient)
 }
 
 // WakeMail implements sweep.Mails.
-func (w *waitingMails) WakeMail(ctx context.Context, app partner.ClientID, mailID string) error {
+func (w *pendingMails) WakeMail(ctx context.Context, app partner.ClientID, mailID string) error {
 	if w.disabled {
 		return nil
 	}
@@ -75,46 +75,46 @@ func (w *waitingMails) WakeMail(ctx context.Context, app partner.ClientID, mailI
 
 // buildMail makes the sender of mails, and the queue's server, which is the last to need anything.
 func (s *Service) buildMail() error {
-	if !s.has(RoleWorker) {
+	if !s.hasRole(RoleWorker) {
 		return nil
 	}
-	sender, err := s.sender()
+	sender, err := s.newMailSender()
 	if err != nil {
 		return err
 	}
 	p := &s.parts
-	p.post = sender
+	p.sender = sender
 	s.server = queue.NewServer(s.rdb, queue.Handlers{
 		Fanout:      func(ctx context.Context, ts []tenant.ID) error { return p.fanout.Run(ctx, ts) },
 		Drain:       s.drainer.Drain,
-		ForwardMail: sender.Forward,
-		SendMail:    sender.Post,
-		Resync:      p.teller.CatchUp,
+		ForwardMail: sender.ForwardMail,
+		SendMail:    sender.SendQueued,
+		Resync:      p.resyncer.CatchUp,
 		Probe:       p.probes.ProbeIfDue,
 	}, queue.ServerOptions{
-		Namespace: s.queues(), Poll: queuePoll, ShutdownTimeout: s.cfg.ShutdownTimeout, Drainers: s.cfg.Delivery.Drainers,
+		Namespace: s.queueNamespace(), Poll: queuePoll, ShutdownTimeout: s.cfg.ShutdownTimeout, Drainers: s.cfg.Delivery.Drainers,
 		Probers: s.cfg.Probe.InFlight, Log: s.log,
 	})
 	return nil
 }
 
-func (s *Service) sender() (post, error) {
+func (s *Service) newMailSender() (mailSender, error) {
 	metrics := mailer.NewMetrics(s.metrics)
 	c := s.cfg.SMTP
 	if c.Disabled {
-		return noPost{}, nil
+		return disabledSender{}, nil
 	}
 	transport, err := NewSMTP(c, metrics)
 	if err != nil {
 		return nil, err
 	}
 	s.transport = transport
-	composer, err := mailer.NewComposer(c.From, s.parts.desk.links.LinkMaker())
+	composer, err := mailer.NewComposer(c.From, s.parts.subscriptions.links.LinkMaker())
 	if err != nil {
 		return nil, fmt.Errorf("mail: %w", err)
 	}
 	return mailer.NewSender(mailer.Options{
-		Outbox: s.incidents, MailQueues: s.trays, Suppressions: s.incidents, Bounces: s.parts.desk, Waker: s.queue,
+		Outbox: s.incidents, MailQueues: s.mailQueues, Suppressions: s.incidents, Bounces: s.parts.subscriptions, Waker: s.queue,
 		Transport: transport, Composer: composer, Policy: mailer.Policy{GatherFor: s.cfg.Mail.GatherFor, DailyCap: s.cfg.Mail.DailyCap},
 		Metrics: metrics, Log: s.log,
 	}), nil

@@ -27,7 +27,7 @@ func (s *Service) buildProbes() error {
 	if err != nil {
 		return fmt.Errorf("tokens for mirroring: %w", err)
 	}
-	plan, err := probePlan(c)
+	plan, err := newProbeSchedule(c)
 	if err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func (s *Service) buildProbes() error {
 		Apps: freshApps{s.dir}, Store: s.probes, Tenants: probeTenants{s.boxes}, Incidents: p.tracker, Prober: prober, Licences: s.licences,
 		Schedule: plan, Timeout: s.cfg.Delivery.Timeout, Hanging: probe.HangingPerPlace * c.InFlight, Environment: s.env, Metrics: metrics, Log: s.log,
 	})
-	if s.has(RoleWorker) {
+	if s.hasRole(RoleWorker) {
 		s.scheduler = probe.NewScheduler(probe.SchedulerOptions{
 			Leases: s.store, Apps: s.dir, Results: s.probes, Incidents: s.incidents, Queue: s.queue, Licences: s.licences, Schedule: plan,
 			Environment: s.env, Idle: c.Interval == 0, Metrics: metrics, Log: s.log,
@@ -53,7 +53,7 @@ func (s *Service) buildProbes() error {
 // testedAgain is when an endpoint is due after a test, in a deployment that probes nothing.
 const testedAgain = 24 * time.Hour
 
-func probePlan(c config.Probe) (found.Schedule, error) {
+func newProbeSchedule(c config.Probe) (found.Schedule, error) {
 	plan := found.Schedule{Interval: c.Interval, BackoffMax: c.BackoffMax}
 	if plan.Interval == 0 {
 		plan.Interval = testedAgain
@@ -113,8 +113,8 @@ func (p probeTenants) ProbeTenant(ctx context.Context, app *partner.App) (tenant
 	}
 }
 
-// health tells how endpoints are: from their incidents, from probes, and from attempts.
-type health struct {
+// healthReader tells how endpoints are: from their incidents, from probes, and from attempts.
+type healthReader struct {
 	incidents *registry.IncidentStore
 	probes    *registry.ProbeStore
 	attempts  *registry.Store
@@ -124,8 +124,8 @@ type health struct {
 	log       *slog.Logger
 }
 
-// Health implements httpapi.HealthReader.
-func (h health) Health(ctx context.Context, app *partner.App, kind partner.EndpointKind) (found.Assessment, error) {
+// EndpointHealth implements httpapi.HealthReader.
+func (h healthReader) EndpointHealth(ctx context.Context, app *partner.App, kind partner.EndpointKind) (found.Assessment, error) {
 	states, err := h.incidents.Incidents(ctx, app.ClientID)
 	if err != nil {
 		return found.Assessment{}, err

@@ -14,7 +14,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/redisconn"
 )
 
-func (s *Service) connect(ctx context.Context) (err error) {
+func (s *Service) connectRedis(ctx context.Context) (err error) {
 	o := redisconn.Options{}
 	if s.opts.Redis == nil {
 		o = s.redisOptions()
@@ -26,7 +26,7 @@ func (s *Service) connect(ctx context.Context) (err error) {
 	if s.rdb = s.opts.Redis; s.rdb != nil {
 		s.durable, s.drains = s.rdb, s.rdb
 		s.rdb.AddHook(faults)
-		s.rdb.AddHook(&s.gate)
+		s.rdb.AddHook(&s.redisBlocker)
 		return nil
 	}
 	redisconn.LogTo(s.log)
@@ -36,21 +36,21 @@ func (s *Service) connect(ctx context.Context) (err error) {
 		return fmt.Errorf("redis: %w", err)
 	}
 	s.rdb, s.durable, s.owned = rdb, rdb, true
-	s.rdb.AddHook(&s.gate)
+	s.rdb.AddHook(&s.redisBlocker)
 	// Whoever may wait long or come in thousands has connections of its own, so that others find one.
 	n := s.cfg.Redis.WaitReplicas
 	drains := o
-	if drains.ClaimReplicas = n; s.has(RoleWorker) {
+	if drains.ClaimReplicas = n; s.hasRole(RoleWorker) {
 		if s.drains, err = redisconn.New(drains); err != nil {
 			return fmt.Errorf("redis: %w", err)
 		}
-		s.drains.AddHook(&s.gate)
+		s.drains.AddHook(&s.redisBlocker)
 	}
 	if o.WaitReplicas = n; n > 0 {
 		if s.durable, err = redisconn.New(o); err != nil {
 			return fmt.Errorf("redis: %w", err)
 		}
-		s.durable.AddHook(&s.gate)
+		s.durable.AddHook(&s.redisBlocker)
 	}
 	return s.awaitRedis(ctx)
 }
@@ -74,8 +74,10 @@ func CheckRedis(c *config.Config) error {
 	return rdb.Close()
 }
 
-// queues is what the names of this deployment's queues begin with.
-func (s *Service) queues() string { return queue.FormatNamespace(s.cfg.Redis.Prefix, string(s.env)) }
+// queueNamespace is what the names of this deployment's queues begin with.
+func (s *Service) queueNamespace() string {
+	return queue.FormatNamespace(s.cfg.Redis.Prefix, string(s.env))
+}
 
 // connectWithin is how long a start waits for Redis: longer than a failover, shorter than patience.
 const connectWithin = 30 * time.Second
@@ -86,7 +88,7 @@ func (s *Service) awaitRedis(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		err := s.usable(ctx)
+		err := s.verifyRedis(ctx)
 		var known *redisconn.ConnectError
 		if err == nil || errors.As(err, &known) && known.Permanent {
 			return err
@@ -100,8 +102,8 @@ func (s *Service) awaitRedis(ctx context.Context) error {
 	}
 }
 
-// usable asks whether Redis answers, takes writes and is what redis.url says.
-func (s *Service) usable(ctx context.Context) error {
+// verifyRedis asks whether Redis answers, takes writes and is what redis.url says.
+func (s *Service) verifyRedis(ctx context.Context) error {
 	if err := s.rdb.Ping(ctx).Err(); err != nil && !redis.IsPermissionError(err) {
 		return redisconn.Explain(err)
 	}
@@ -112,8 +114,8 @@ func (s *Service) usable(ctx context.Context) error {
 	return report.CheckUsable()
 }
 
-// waived are the safety checks that the settings waive.
-func (s *Service) waived() []redisconn.Check {
+// waivedChecks are the safety checks that the settings waive.
+func (s *Service) waivedChecks() []redisconn.Check {
 	out := make([]redisconn.Check, len(s.cfg.Redis.WaiveChecks))
 	for i, w := range s.cfg.Redis.WaiveChecks {
 		out[i] = redisconn.Check(w)
@@ -121,8 +123,8 @@ func (s *Service) waived() []redisconn.Check {
 	return out
 }
 
-// sameStore tells what the watch knows of the store. It asks nothing.
-func (s *Service) sameStore() httpapi.Check {
+// storeCheck tells what the watch knows of the store. It asks nothing.
+func (s *Service) storeCheck() httpapi.Check {
 	c := httpapi.Check{Name: "store"}
 	if words := s.watch.Changed(); words != "" {
 		c.Err = errors.New(words)
@@ -138,8 +140,8 @@ func (s *Service) storeFull() (percent int, full bool) {
 	return percent, percent >= httpapi.PartnersStopAt
 }
 
-// fullness is what /readyz says of the memory: what is nearly full still works.
-func fullness(r redisconn.Report) httpapi.Check {
+// memoryCheck is what /readyz says of the memory: what is nearly full still works.
+func memoryCheck(r redisconn.Report) httpapi.Check {
 	c := httpapi.Check{Name: "redis_" + string(redisconn.CheckMemory)}
 	if percent := int(100 * r.Fullness()); percent >= httpapi.PartnersStopAt {
 		c.Warning = fmt.Sprintf("%d %% of maxmemory is used: partners' writes are refused from %d %% on, all writes at 100 %%; give Redis memory", percent, httpapi.PartnersStopAt)
@@ -147,9 +149,9 @@ func fullness(r redisconn.Report) httpapi.Check {
 	return c
 }
 
-// ready runs the checks of /readyz.
-func (s *Service) ready(ctx context.Context) []httpapi.Check {
-	checks := []httpapi.Check{{Name: "redis", Err: redisconn.Explain(s.rdb.Ping(ctx).Err())}, s.sameStore()}
+// readinessChecks runs the checks of /readyz.
+func (s *Service) readinessChecks(ctx context.Context) []httpapi.Check {
+	checks := []httpapi.Check{{Name: "redis", Err: redisconn.Explain(s.rdb.Ping(ctx).Err())}, s.storeCheck()}
 	if s.opts.Unsafe || checks[0].Err != nil {
 		return checks
 	}
@@ -158,12 +160,12 @@ func (s *Service) ready(ctx context.Context) []httpapi.Check {
 		return append(checks, httpapi.Check{Name: "redis_safety", Err: err})
 	}
 	problems := map[redisconn.Check]error{}
-	for _, p := range report.Problems(s.waived()...) {
+	for _, p := range report.Problems(s.waivedChecks()...) {
 		problems[p.Check] = errors.Join(problems[p.Check], errors.New(p.Explanation))
 	}
 	for _, c := range redisconn.Checks() {
 		if c == redisconn.CheckMemory {
-			checks = append(checks, fullness(report))
+			checks = append(checks, memoryCheck(report))
 			continue
 		}
 		checks = append(checks, httpapi.Check{Name: "redis_" + string(c), Err: problems[c]})
@@ -171,8 +173,8 @@ func (s *Service) ready(ctx context.Context) []httpapi.Check {
 	return checks
 }
 
-// pools are the connections to Redis.
-func (s *Service) pools() []redisconn.PoolStatser {
+// redisPools are the connections to Redis.
+func (s *Service) redisPools() []redisconn.PoolStatser {
 	pools := []redisconn.PoolStatser{s.rdb}
 	for _, other := range []redis.UniversalClient{s.durable, s.drains} {
 		if other != nil && other != s.rdb {

@@ -20,7 +20,7 @@ func (s *Service) Reload(ctx context.Context, c config.Config) error {
 	if err != nil {
 		return fmt.Errorf("signing.keys: %w", err)
 	}
-	if err := signs(next); err != nil {
+	if err := checkSigningKeys(next); err != nil {
 		return err
 	}
 	s.keySet.Replace(next)

@@ -23,11 +23,11 @@ func TestOf200ResyncsOneRuns(t *testing.T) {
 	boxes := mailbox.New(rdb, space, mailbox.Settings{})
 	store := registry.New(rdb, registry.Options{Keys: space, Keyring: noKeys{}})
 	rec := registry.AppRecord{App: partner.New("app1"), Revision: 5, Birth: 5}
-	if _, err := boxes.ApplySwitch(t.Context(), "n", switchOf(rec, partner.Online)); err != nil {
+	if _, err := boxes.ApplySwitch(t.Context(), "n", mailboxSwitch(rec, partner.Online)); err != nil {
 		t.Fatal(err)
 	}
 	made := &counted{Store: boxes}
-	tell := &teller{jobs: jobs.NewManager(store, made, boxes, nil, time.Now), pauses: store}
+	tell := &resyncer{jobs: jobs.NewManager(store, made, boxes, nil, time.Now), pauses: store}
 	var mu sync.Mutex
 	answers := map[string]int{}
 	var all sync.WaitGroup

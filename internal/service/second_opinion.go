@@ -40,8 +40,8 @@ func failsForOne(s *incident.State) bool {
 	return s.ID != "" && s.FailingSince.IsZero() && len(s.Rejected) == 1 && s.LastRejection != nil && !s.LastRejection.IsRefusal()
 }
 
-// ask tells an app of another tenant, once in an incident.
-func (o *secondOpinion) ask(ctx context.Context, app partner.ClientID, s *incident.State) error {
+// resyncAnotherOnce tells an app of another tenant, once in an incident.
+func (o *secondOpinion) resyncAnotherOnce(ctx context.Context, app partner.ClientID, s *incident.State) error {
 	o.mu.Lock()
 	known := o.asked[s.ID]
 	if len(o.asked) >= mostAsked {
@@ -52,7 +52,7 @@ func (o *secondOpinion) ask(ctx context.Context, app partner.ClientID, s *incide
 	if known {
 		return nil
 	}
-	if _, err := o.tellAnother(ctx, app); err != nil {
+	if _, err := o.resyncAnother(ctx, app); err != nil {
 		o.mu.Lock()
 		delete(o.asked, s.ID)
 		o.mu.Unlock()
@@ -61,19 +61,19 @@ func (o *secondOpinion) ask(ctx context.Context, app partner.ClientID, s *incide
 	return nil
 }
 
-// evidence reports whether more than one tenant's notifications wait, or more could not. Else another one is told, and the next look
+// severalTenantsPending reports whether more than one tenant's notifications wait, or more could not. Else another one is told, and the next look
 // knows more.
-func (o *secondOpinion) evidence(ctx context.Context, app partner.ClientID) (bool, error) {
+func (o *secondOpinion) severalTenantsPending(ctx context.Context, app partner.ClientID) (bool, error) {
 	v, err := o.boxes.View(ctx, app)
 	if err != nil || v.Diverged > 1 || v.Approvals < 2 {
 		return err == nil, err
 	}
-	told, err := o.tellAnother(ctx, app)
+	told, err := o.resyncAnother(ctx, app)
 	return !told, err
 }
 
-// tellAnother has the state of a tenant told again for which nothing waits. It reports whether there was one.
-func (o *secondOpinion) tellAnother(ctx context.Context, app partner.ClientID) (bool, error) {
+// resyncAnother has the state of a tenant told again for which nothing waits. It reports whether there was one.
+func (o *secondOpinion) resyncAnother(ctx context.Context, app partner.ClientID) (bool, error) {
 	ids, _, err := o.boxes.Approvals(ctx, app, "", othersPage)
 	if err != nil {
 		return false, fmt.Errorf("find another tenant of app %s: %w", app, err)

@@ -65,7 +65,7 @@ func TestEvidenceOfAnotherTenant(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := secondOpinion{boxes: &c.o, approvals: &c.o, asked: map[string]bool{}}
-			is, err := s.evidence(t.Context(), "app1")
+			is, err := s.severalTenantsPending(t.Context(), "app1")
 			if is != c.is || !slices.Equal(c.o.told, c.told) || (err != nil) != (c.o.err != nil) {
 				t.Errorf("evidence %v, %v, told %v", is, err, c.o.told)
 			}
@@ -98,12 +98,12 @@ func TestAnotherTenantIsAskedOnce(t *testing.T) {
 	}
 	o := &others{approvals: 3, waits: []tenant.ID{"a"}, err: errors.New("away")}
 	s := secondOpinion{boxes: o, approvals: o, asked: map[string]bool{}}
-	if err := s.ask(t.Context(), "app1", one(500)); err == nil {
+	if err := s.resyncAnotherOnce(t.Context(), "app1", one(500)); err == nil {
 		t.Error("no error of a store that is away")
 	}
 	o.err = nil
 	for range 3 {
-		if err := s.ask(t.Context(), "app1", one(500)); err != nil {
+		if err := s.resyncAnotherOnce(t.Context(), "app1", one(500)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -79,22 +79,22 @@ type Service struct {
 	// drains are the drains' own connections, nil in a process without: a thousand of them that wait must not keep a loop or a
 	// caller of the API waiting.
 	drains redis.UniversalClient
-	// gate stands before both, watch shuts it.
-	gate  redisconn.Blocker
-	watch *storewatch.Watch
+	// redisBlocker stands before both, watch shuts it.
+	redisBlocker redisconn.Blocker
+	watch        *storewatch.Watch
 	// licences are what endpoints need before they are called.
 	licences partner.Requirements
 
-	store     *registry.Store
-	ring      *secret.Keyring
-	incidents *registry.IncidentStore
-	trays     *registry.MailQueueStore
-	probes    *registry.ProbeStore
-	transport *mailer.SMTP // nil without mail
-	wire      *wire.Client
-	causes    *causewatch.Watch
-	dir       *registry.Directory
-	boxes     *mailbox.Store
+	store      *registry.Store
+	ring       *secret.Keyring
+	incidents  *registry.IncidentStore
+	mailQueues *registry.MailQueueStore
+	probes     *registry.ProbeStore
+	transport  *mailer.SMTP // nil without mail
+	wire       *wire.Client
+	causes     *causewatch.Watch
+	dir        *registry.Directory
+	boxes      *mailbox.Store
 	// deposits are the same mailboxes, written through durable.
 	deposits *mailbox.Store
 	metrics  *prometheus.Registry
@@ -128,7 +128,7 @@ type listener struct {
 	server *http.Server
 }
 
-func (s *Service) has(role string) bool {
+func (s *Service) hasRole(role string) bool {
 	return len(s.cfg.Roles) == 0 || slices.Contains(s.cfg.Roles, role)
 }
 
@@ -143,23 +143,23 @@ func New(ctx context.Context, opts Options) (_ *Service, err error) {
 	}
 	defer func() {
 		if err != nil {
-			s.close()
+			s.closeConnections()
 		}
 	}()
-	if err := s.connect(ctx); err != nil {
+	if err := s.connectRedis(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.stores(ctx); err != nil {
+	if err := s.openStores(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.build(); err != nil {
+	if err := s.buildParts(); err != nil {
 		return nil, err
 	}
-	return s, s.listen(ctx)
+	return s, s.openListeners(ctx)
 }
 
-func (s *Service) stores(ctx context.Context) error {
-	ring, err := s.keyring()
+func (s *Service) openStores(ctx context.Context) error {
+	ring, err := s.newKeyring()
 	if err != nil {
 		return err
 	}
@@ -171,9 +171,9 @@ func (s *Service) stores(ctx context.Context) error {
 		IncidentsKeep: r.Incidents, AuditKeep: r.Audit,
 	})
 	s.incidents = registry.NewIncidentStore(s.rdb, space, r.Incidents)
-	s.trays = registry.NewMailQueueStore(s.rdb, space)
+	s.mailQueues = registry.NewMailQueueStore(s.rdb, space)
 	s.probes = registry.NewProbeStore(s.rdb, space)
-	s.parts.desk = &mailDesk{links: mailer.NewLinks(s.cfg.PublicURL, ring), subs: s.incidents, trays: s.trays, store: s.store, log: s.log}
+	s.parts.subscriptions = &mailSubscriptions{links: mailer.NewLinks(s.cfg.PublicURL, ring), subs: s.incidents, queues: s.mailQueues, store: s.store, log: s.log}
 	s.dir = registry.NewDirectory(s.store)
 	s.dir.OnUnreadable(func(ctx context.Context, unreadable error) {
 		s.log.ErrorContext(ctx, "apps cannot be read: they are served as they were before, or not at all", "err", unreadable)
@@ -183,11 +183,11 @@ func (s *Service) stores(ctx context.Context) error {
 		OwnerLease: d.OwnerLease, EntryLease: d.EntryLease, Grace: d.Grace, Horizon: 3 * d.Sweep, RevisionKey: space.Config(keys.ConfigRevision),
 	}
 	s.boxes, s.deposits = mailbox.New(s.rdb, space, times), mailbox.New(s.durable, space, times)
-	if err := s.claim(ctx); err != nil {
+	if err := s.claimStore(ctx); err != nil {
 		return err
 	}
 	s.watch = storewatch.New(storewatch.Options{
-		Store: s.store, Gate: &s.gate, Claim: s.claim, Process: uuid.NewString(), Metrics: storewatch.NewMetrics(s.metrics), Log: s.log,
+		Store: s.store, Gate: &s.redisBlocker, Claim: s.claimStore, Process: uuid.NewString(), Metrics: storewatch.NewMetrics(s.metrics), Log: s.log,
 	})
 	if err := s.watch.Begin(ctx); err != nil {
 		return err
@@ -198,19 +198,19 @@ func (s *Service) stores(ctx context.Context) error {
 	return nil
 }
 
-// claim does what must be done before the store is used, at a start and before a store that changed is
+// claimStore does what must be done before the store is used, at a start and before a store that changed is
 // accepted. It may be repeated.
-func (s *Service) claim(ctx context.Context) error {
+func (s *Service) claimStore(ctx context.Context) error {
 	if err := s.store.ClaimEnvironment(ctx, s.env); err != nil {
 		return fmt.Errorf("claim environment: %w", err)
 	}
 	if err := s.store.ClaimFormat(ctx); err != nil {
 		return fmt.Errorf("claim data: %w", err)
 	}
-	return s.bootstrap(ctx)
+	return s.createBootstrapToken(ctx)
 }
 
-func (s *Service) keyring() (*secret.Keyring, error) {
+func (s *Service) newKeyring() (*secret.Keyring, error) {
 	current, err := secret.ParseKey(s.cfg.Encryption.Key.Reveal())
 	if err != nil {
 		return nil, fmt.Errorf("encryption.key: %w", err)
@@ -227,13 +227,13 @@ func (s *Service) keyring() (*secret.Keyring, error) {
 // bootstrapLife is how long the first admin token lives: long enough to make others.
 const bootstrapLife = 365 * 24 * time.Hour
 
-func (s *Service) bootstrap(ctx context.Context) error {
+func (s *Service) createBootstrapToken(ctx context.Context) error {
 	if s.cfg.BootstrapToken.IsZero() {
 		return nil
 	}
 	token := s.cfg.BootstrapToken.Reveal()
 	hash := httpapi.HashToken(token)
-	if known, err := s.bootstrapped(ctx, token, hash); known || err != nil {
+	if known, err := s.isBootstrapped(ctx, token, hash); known || err != nil {
 		return err
 	}
 	now := time.Now().UTC()
@@ -242,7 +242,7 @@ func (s *Service) bootstrap(ctx context.Context) error {
 		ID: "bootstrap-" + strings.ToLower(rand.Text()[:12]), Name: "bootstrap", Role: "admin", CreatedAt: now, ExpiresAt: now.Add(bootstrapLife),
 	}, hash, true, registry.Actor{Name: "bootstrap", Role: "service"})
 	if errors.Is(err, registry.ErrConflict) { // another process added it meanwhile
-		if known, again := s.bootstrapped(ctx, token, hash); known || again != nil {
+		if known, again := s.isBootstrapped(ctx, token, hash); known || again != nil {
 			return again
 		}
 	}
@@ -263,9 +263,9 @@ func (s *Service) bootstrap(ctx context.Context) error {
 // bootstrapMin is how many characters a new bootstrap token has at least.
 const bootstrapMin = 32
 
-// bootstrapped reports whether the store needs no token of this process's: it knows this one, ended or not, or has another good
+// isBootstrapped reports whether the store needs no token of this process's: it knows this one, ended or not, or has another good
 // one while this one is too short to become good.
-func (s *Service) bootstrapped(ctx context.Context, token, hash string) (bool, error) {
+func (s *Service) isBootstrapped(ctx context.Context, token, hash string) (bool, error) {
 	short := fmt.Sprintf("bootstrap_token has %d characters, fewer than %d: make a better one with openssl rand -hex 24", len(token), bootstrapMin)
 	known, err := s.store.TokenByHash(ctx, hash)
 	switch {
@@ -304,7 +304,7 @@ func (s *Service) registerCollectors() {
 	}, []string{"role"})
 	for _, role := range []string{RoleAPI, RoleWorker} {
 		value := 0.0
-		if s.has(role) {
+		if s.hasRole(role) {
 			value = 1
 		}
 		roles.WithLabelValues(role).Set(value)
@@ -312,10 +312,10 @@ func (s *Service) registerCollectors() {
 	unreadable := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "lamplighter_unreadable_apps", Help: "Apps whose last write this process cannot read.",
 	}, func() float64 { return float64(s.dir.CountUnreadable()) })
-	s.monitor = redisconn.NewMonitor(s.rdb, s.metrics, s.log, s.waived()...)
+	s.monitor = redisconn.NewMonitor(s.rdb, s.metrics, s.log, s.waivedChecks()...)
 	s.metrics.MustRegister(
 		info, roles, unreadable, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		redisconn.NewPoolCollector(s.pools()...), s.redisCert, queue.NewCollector(s.rdb, s.queues()), newKeyCollector(s.keySet),
+		redisconn.NewPoolCollector(s.redisPools()...), s.redisCert, queue.NewCollector(s.rdb, s.queueNamespace()), newKeyCollector(s.keySet),
 	)
 }
 
@@ -329,7 +329,7 @@ func (s *Service) Addr(name string) string {
 	return ""
 }
 
-func (s *Service) listen(ctx context.Context) error {
+func (s *Service) openListeners(ctx context.Context) error {
 	limiter := httpapi.NewConnLimiter(s.metrics)
 	add := func(name, addr string, limits httpapi.ConnLimits, h http.Handler) error {
 		if addr == "" {
@@ -346,12 +346,12 @@ func (s *Service) listen(ctx context.Context) error {
 	}
 	api := s.parts.api
 	ops := api.OpsHandler(httpapi.OpsOptions{
-		Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Readiness: s.ready, Pprof: s.cfg.OpsPprof,
+		Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}), Readiness: s.readinessChecks, Pprof: s.cfg.OpsPprof,
 	})
 	if err := add("ops", s.cfg.OpsListen, httpapi.ConnLimits{Total: opsConnections, PerAddress: opsConnections}, ops); err != nil {
 		return err
 	}
-	if !s.has(RoleAPI) {
+	if !s.hasRole(RoleAPI) {
 		return nil
 	}
 	if err := add("api", s.cfg.Listen, s.connLimits(), api.AdminHandler()); err != nil {
@@ -366,7 +366,7 @@ func (s *Service) connLimits() httpapi.ConnLimits {
 	if s.cfg.PublicListen != "" {
 		facing = 2
 	}
-	most := connections(s.cfg.HTTP.MaxConnections, facing)
+	most := limitConnections(s.cfg.HTTP.MaxConnections, facing)
 	each := s.cfg.HTTP.ConnectionsPerAddress
 	if each == 0 {
 		each = max(most/2, 1)
@@ -380,7 +380,7 @@ const opsConnections = 256
 // Run serves until ctx ends, then stops in order: requests first, then drains, then the rest. It
 // returns when everything has stopped or the shutdown timeout is over.
 func (s *Service) Run(ctx context.Context) error {
-	defer s.close()
+	defer s.closeConnections()
 	// what records facts must outlive what makes them
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
@@ -395,13 +395,13 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	work.Go(func() { s.watch.Run(background) })
 	work.Go(func() { s.causes.Run(background) })
-	if s.has(RoleAPI) {
+	if s.hasRole(RoleAPI) {
 		work.Go(func() { s.parts.feed.Run(background) })
 	}
 	if !s.opts.Unsafe {
 		work.Go(func() { s.monitor.Run(background) })
 	}
-	if s.has(RoleWorker) {
+	if s.hasRole(RoleWorker) {
 		if err := s.server.Start(); err != nil {
 			return err
 		}
@@ -426,13 +426,13 @@ func (s *Service) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
-	return errors.Join(err, s.shutdown(context.WithoutCancel(ctx), stopBackground, &work))
+	return errors.Join(err, s.shutDownGracefully(context.WithoutCancel(ctx), stopBackground, &work))
 }
 
 // fanoutRunners is how many fan-outs run at once besides the queue's.
 const fanoutRunners = 2
 
-func (s *Service) shutdown(ctx context.Context, stopBackground context.CancelFunc, work *sync.WaitGroup) error {
+func (s *Service) shutDownGracefully(ctx context.Context, stopBackground context.CancelFunc, work *sync.WaitGroup) error {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ShutdownTimeout)
 	defer cancel()
@@ -446,7 +446,7 @@ func (s *Service) shutdown(ctx context.Context, stopBackground context.CancelFun
 			errs = append(errs, fmt.Errorf("stop %s: %w", l.name, err))
 		}
 	}
-	if s.has(RoleWorker) {
+	if s.hasRole(RoleWorker) {
 		s.server.Stop()
 		if err := s.drainer.Stop(ctx); err != nil {
 			errs = append(errs, err)
@@ -474,7 +474,7 @@ func (s *Service) shutdown(ctx context.Context, stopBackground context.CancelFun
 	return errors.Join(errs...)
 }
 
-func (s *Service) close() {
+func (s *Service) closeConnections() {
 	for _, l := range s.listeners {
 		_ = l.socket.Close()
 	}

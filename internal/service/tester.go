@@ -24,19 +24,19 @@ import (
 	"github.com/lamplighter/lamplighter/internal/told"
 )
 
-// tester tries endpoints for people.
+// endpointTester tries endpoints for people.
 //
 // A state-change endpoint is tried with the truth, because receivers know nothing else: the status
 // of one tenant is told again. While the endpoint is on that goes through the mailbox, which keeps
 // order; while it is off nothing else is told, so it is posted directly. The other endpoints get
 // the same probe that they get regularly.
-type tester struct {
-	endpoints *endpoints
+type endpointTester struct {
+	endpoints *endpointDirectory
 	boxes     *mailbox.Store
 	store     *registry.Store
 	approvals *fanout.Approvals
 	waker     *waker
-	people    people
+	tracker   incidentObserver
 	probes    *probe.Runner
 	guard     *guard.Guard
 	env       partner.Environment
@@ -44,7 +44,7 @@ type tester struct {
 }
 
 // Test implements httpapi.Tester.
-func (t *tester) Test(ctx context.Context, app partner.ClientID, kind partner.EndpointKind) (httpapi.TestResult, error) {
+func (t *endpointTester) Test(ctx context.Context, app partner.ClientID, kind partner.EndpointKind) (httpapi.TestResult, error) {
 	if err := t.endpoints.dir.Refresh(ctx); err != nil {
 		return httpapi.TestResult{}, fmt.Errorf("refresh apps: %w", err)
 	}
@@ -55,41 +55,41 @@ func (t *tester) Test(ctx context.Context, app partner.ClientID, kind partner.En
 	if !ok {
 		return httpapi.TestResult{}, fmt.Errorf("app %s: %w", app, registry.ErrNotFound)
 	}
-	if short, weak := t.weakKey(ctx, &e.Rec.App, kind); weak {
+	if short, weak := t.refuseWeakKey(ctx, &e.Rec.App, kind); weak {
 		return short, nil
 	}
 	if kind != partner.StateChange {
 		f, err := t.probes.TestEndpoint(ctx, app, kind)
-		return fromFinding(f), err
+		return resultFromFinding(f), err
 	}
-	id, err := t.subject(ctx, &e.Rec.App)
+	id, err := t.chooseTenant(ctx, &e.Rec.App)
 	if err != nil {
 		return httpapi.TestResult{}, err
 	}
 	if id == "" {
-		return nothingToTell(), nil
+		return noTenantResult(), nil
 	}
 	if e.Rec.App.IsDelivering(t.env) {
-		return t.throughMailbox(ctx, e.Rec, id)
+		return t.testThroughMailbox(ctx, e.Rec, id)
 	}
-	return t.directly(ctx, e, id)
+	return t.testDirectly(ctx, e, id)
 }
 
-func nothingToTell() httpapi.TestResult {
+func noTenantResult() httpapi.TestResult {
 	return httpapi.TestResult{State: httpapi.Unchecked, Cause: told.Named("nothing_to_tell")}
 }
 
-// Try implements httpapi.Tester.
-func (t *tester) Try(ctx context.Context, app partner.App, kind partner.EndpointKind) (httpapi.TestResult, error) {
-	if short, weak := t.weakKey(ctx, &app, kind); weak {
+// TestSettings implements httpapi.Tester.
+func (t *endpointTester) TestSettings(ctx context.Context, app partner.App, kind partner.EndpointKind) (httpapi.TestResult, error) {
+	if short, weak := t.refuseWeakKey(ctx, &app, kind); weak {
 		return short, nil
 	}
 	f, err := t.probes.TestSettings(ctx, &app, kind)
-	return fromFinding(f), err
+	return resultFromFinding(f), err
 }
 
-// weakKey refuses an endpoint whose certificate has a short RSA key. Calls may go on with it, which is for those that have one already.
-func (t *tester) weakKey(ctx context.Context, app *partner.App, kind partner.EndpointKind) (httpapi.TestResult, bool) {
+// refuseWeakKey refuses an endpoint whose certificate has a short RSA key. Calls may go on with it, which is for those that have one already.
+func (t *endpointTester) refuseWeakKey(ctx context.Context, app *partner.App, kind partner.EndpointKind) (httpapi.TestResult, bool) {
 	began := time.Now()
 	u, err := t.guard.CheckURL(app.Endpoints[kind].EffectiveURL(t.env))
 	if err != nil {
@@ -101,7 +101,7 @@ func (t *tester) weakKey(ctx context.Context, app *partner.App, kind partner.End
 	return httpapi.TestResult{State: httpapi.Failing, Cause: found.TLSWeakKey.Cause(), Detail: err.Error(), Duration: time.Since(began)}, true
 }
 
-func fromFinding(f found.Finding) httpapi.TestResult {
+func resultFromFinding(f found.Finding) httpapi.TestResult {
 	r := httpapi.TestResult{State: httpapi.Failing, Cause: f.Reason.Cause(), Status: f.Status, Detail: f.Detail, Duration: f.Duration}
 	switch f.Reason {
 	case found.Healthy:
@@ -112,8 +112,8 @@ func fromFinding(f found.Finding) httpapi.TestResult {
 	return r
 }
 
-// subject chooses the tenant to tell of: the probe tenant if it is one that can be told.
-func (t *tester) subject(ctx context.Context, app *partner.App) (tenant.ID, error) {
+// chooseTenant chooses the tenant to tell of: the probe tenant if it is one that can be told.
+func (t *endpointTester) chooseTenant(ctx context.Context, app *partner.App) (tenant.ID, error) {
 	page, _, err := t.boxes.Approvals(ctx, app.ClientID, "", mailbox.MaxBatch)
 	if err != nil {
 		return "", err
@@ -151,7 +151,7 @@ const (
 	testSkew = time.Second
 )
 
-func (t *tester) throughMailbox(ctx context.Context, rec registry.AppRecord, id tenant.ID) (httpapi.TestResult, error) {
+func (t *endpointTester) testThroughMailbox(ctx context.Context, rec registry.AppRecord, id tenant.ID) (httpapi.TestResult, error) {
 	app := rec.App.ClientID
 	before, _, err := t.store.Attempts(ctx, app, registry.AttemptQuery{Limit: testLook})
 	if err != nil {
@@ -177,7 +177,7 @@ func (t *tester) throughMailbox(ctx context.Context, rec registry.AppRecord, id 
 		for _, a := range list {
 			// any attempt that began after the test says how the endpoint is; none that was listed before it
 			if a.At.After(start.Add(-testSkew)) && a.Outcome != delivery.Aborted.String() && !slices.Contains(before, a) {
-				return fromAttempt(a), nil
+				return resultFromAttempt(a), nil
 			}
 		}
 		select {
@@ -191,11 +191,11 @@ func (t *tester) throughMailbox(ctx context.Context, rec registry.AppRecord, id 
 	}
 }
 
-func fromAttempt(a delivery.Attempt) httpapi.TestResult {
+func resultFromAttempt(a delivery.Attempt) httpapi.TestResult {
 	reason, _ := delivery.ParseReason(a.Reason)
 	r := httpapi.TestResult{
 		State: httpapi.Failing, Cause: told.Named(a.Reason), Status: a.Status, Duration: time.Duration(a.DurationMS) * time.Millisecond,
-		Detail: words(reason, a.Status, a.Detail, a.Tenant),
+		Detail: describeAttempt(reason, a.Status, a.Detail, a.Tenant),
 	}
 	if a.Outcome == delivery.Delivered.String() {
 		r.State = httpapi.Healthy
@@ -203,7 +203,7 @@ func fromAttempt(a delivery.Attempt) httpapi.TestResult {
 	return r
 }
 
-func words(reason delivery.Reason, status int, detail string, id tenant.ID) string {
+func describeAttempt(reason delivery.Reason, status int, detail string, id tenant.ID) string {
 	if reason == delivery.ReasonNone {
 		return "The endpoint took a notification about tenant " + string(id) + " and answered " + strconv.Itoa(status) + "."
 	}
@@ -216,31 +216,31 @@ func words(reason delivery.Reason, status int, detail string, id tenant.ID) stri
 	return text
 }
 
-// directly posts to an endpoint that is off, where nothing else is in flight.
-func (t *tester) directly(ctx context.Context, e *registry.Entry, id tenant.ID) (httpapi.TestResult, error) {
+// testDirectly posts to an endpoint that is off, where nothing else is in flight.
+func (t *endpointTester) testDirectly(ctx context.Context, e *registry.Entry, id tenant.ID) (httpapi.TestResult, error) {
 	app := e.Rec.App.ClientID
 	view, err := t.store.Tenant(ctx, id)
 	if err != nil {
 		return httpapi.TestResult{}, err
 	}
-	target, err := t.endpoints.target(e, time.Now())
+	target, err := t.endpoints.prepareTarget(e, time.Now())
 	if err != nil {
 		return httpapi.TestResult{}, err
 	}
 	change, ok := view.Record.OnRequest()
 	if !ok { // its status was set meanwhile
-		return nothingToTell(), nil
+		return noTenantResult(), nil
 	}
 	m := delivery.Message{
 		ClientID: app, Change: change, WebhookID: change.ID + "_" + uuid.NewString(), Sequence: view.Record.Top, FirstDeposited: time.Now(),
 	}
 	res := t.endpoints.pusher.Post(ctx, target, m)
 	if res.Outcome == delivery.Delivered {
-		if err := t.people.Observe(ctx, app, partner.StateChange, incident.Success{}); err != nil {
+		if err := t.tracker.Observe(ctx, app, partner.StateChange, incident.Success{}); err != nil {
 			return httpapi.TestResult{}, err
 		}
 	}
-	r := fromAttempt(delivery.Attempt{
+	r := resultFromAttempt(delivery.Attempt{
 		Outcome: res.Outcome.String(), Reason: res.Reason.String(), Status: res.Status, DurationMS: res.Duration.Milliseconds(),
 		Detail: res.Detail, Tenant: id,
 	})

@@ -52,11 +52,11 @@ func (n *notifier) Notify(ctx context.Context, id string, ts []tenant.ID) error 
 	if n.local != nil && n.local.Submit(ts) {
 		return nil
 	}
-	return n.enqueue(ctx, id, ts)
+	return n.enqueueFanout(ctx, id, ts)
 }
 
-// enqueue asks the queue for a fan-out; id makes a repeated call the same tasks.
-func (n *notifier) enqueue(ctx context.Context, id string, ts []tenant.ID) error {
+// enqueueFanout asks the queue for a fan-out; id makes a repeated call the same tasks.
+func (n *notifier) enqueueFanout(ctx context.Context, id string, ts []tenant.ID) error {
 	for first := true; len(ts) > 0; first = false {
 		k := min(len(ts), mailbox.MaxBatch)
 		task := id

@@ -33,7 +33,7 @@ func (s *Sweeper) countAll(ctx context.Context, cursor string) (loop.Report, err
 	entries, next, last := s.some(cursor, page)
 	ids := idsOf(entries)
 	views, verrs := s.opts.Mailboxes.Views(ctx, ids)
-	found, terrs := s.opts.Incidents.Troubled(ctx, ids)
+	found, terrs := s.opts.Incidents.ReadOpenIncidents(ctx, ids)
 	for i, e := range entries {
 		if err := errors.Join(verrs[i], terrs[i]); err != nil {
 			f.note(err)

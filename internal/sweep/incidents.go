@@ -17,7 +17,7 @@ func (s *Sweeper) tickIncidents(ctx context.Context, cursor string) (loop.Report
 	s.refresh(ctx, &f)
 	entries, next, last := s.some(cursor, page)
 	ids := idsOf(entries)
-	found, errs := s.opts.Incidents.Troubled(ctx, ids)
+	found, errs := s.opts.Incidents.ReadOpenIncidents(ctx, ids)
 	var troubled []int
 	for i, err := range errs {
 		if f.note(err); err == nil && found[i] != nil {

@@ -45,7 +45,7 @@ func (r *far) Wake(ctx context.Context, app partner.ClientID, w mailbox.Wake) er
 	return r.queue.EnqueueDrain(ctx, app, w.Generation, w.Delay)
 }
 
-func (r *far) Troubled(ctx context.Context, apps []partner.ClientID) ([]*registry.OpenIncidents, []error) {
+func (r *far) ReadOpenIncidents(ctx context.Context, apps []partner.ClientID) ([]*registry.OpenIncidents, []error) {
 	return r.IncidentStore.ReadOpenIncidents(ctx, apps)
 }
 

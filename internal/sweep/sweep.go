@@ -60,8 +60,8 @@ type Repairer interface {
 
 // Incidents moves incidents whose time has come.
 type Incidents interface {
-	// Troubled reads of each app what Tick must look after, nil for nothing.
-	Troubled(ctx context.Context, apps []partner.ClientID) ([]*registry.OpenIncidents, []error)
+	// ReadOpenIncidents reads of each app what Tick must look after, nil for nothing.
+	ReadOpenIncidents(ctx context.Context, apps []partner.ClientID) ([]*registry.OpenIncidents, []error)
 	// Tick looks after what Troubled found of an app.
 	Tick(ctx context.Context, app partner.ClientID, found registry.OpenIncidents) error
 }

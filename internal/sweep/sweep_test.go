@@ -219,7 +219,7 @@ func (c *cluster) Notify(ctx context.Context, _ string, ts []tenant.ID) error {
 	return c.note(ctx, "notify", func() { c.notified = append(c.notified, ts) })
 }
 
-func (c *cluster) Troubled(ctx context.Context, apps []partner.ClientID) ([]*registry.OpenIncidents, []error) {
+func (c *cluster) ReadOpenIncidents(ctx context.Context, apps []partner.ClientID) ([]*registry.OpenIncidents, []error) {
 	out, errs := make([]*registry.OpenIncidents, len(apps)), make([]error, len(apps))
 	err := c.note(ctx, "troubled", nil)
 	for i, a := range apps {

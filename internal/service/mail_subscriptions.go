@@ -17,17 +17,17 @@ import (
 // markTries bounds how often an address is marked anew because others wrote the app.
 const markTries = 10
 
-// mailDesk does what the links in mails ask for, and marks addresses that bounce.
-type mailDesk struct {
-	links *mailer.Links
-	subs  *registry.IncidentStore
-	trays *registry.MailQueueStore
-	store *registry.Store
-	log   *slog.Logger
+// mailSubscriptions does what the links in mails ask for, and marks addresses that bounce.
+type mailSubscriptions struct {
+	links  *mailer.Links
+	subs   *registry.IncidentStore
+	queues *registry.MailQueueStore
+	store  *registry.Store
+	log    *slog.Logger
 }
 
 // Unsubscribe implements httpapi.MailSubscriptions.
-func (d *mailDesk) Unsubscribe(ctx context.Context, token string, change httpapi.MailAction) ([]partner.ClientID, error) {
+func (d *mailSubscriptions) Unsubscribe(ctx context.Context, token string, change httpapi.MailAction) ([]partner.ClientID, error) {
 	r, err := d.links.ReadUnsubscribe(token)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", httpapi.ErrBadMailLink, err)
@@ -44,8 +44,8 @@ func (d *mailDesk) Unsubscribe(ctx context.Context, token string, change httpapi
 	return r.Apps, nil
 }
 
-// NeverAsk implements httpapi.MailSubscriptions.
-func (d *mailDesk) NeverAsk(ctx context.Context, token string, change httpapi.MailAction) error {
+// BlockConfirmations implements httpapi.MailSubscriptions.
+func (d *mailSubscriptions) BlockConfirmations(ctx context.Context, token string, change httpapi.MailAction) error {
 	tray, err := d.links.ReadBlockConfirmations(token)
 	if err != nil {
 		return fmt.Errorf("%w: %w", httpapi.ErrBadMailLink, err)
@@ -53,7 +53,7 @@ func (d *mailDesk) NeverAsk(ctx context.Context, token string, change httpapi.Ma
 	if change == httpapi.MailPreview {
 		return nil
 	}
-	if err := d.trays.SetConfirmationsRefused(ctx, tray, change == httpapi.MailUnsubscribe); err != nil {
+	if err := d.queues.SetConfirmationsRefused(ctx, tray, change == httpapi.MailUnsubscribe); err != nil {
 		return err
 	}
 	d.log.InfoContext(ctx, "questions by mail changed", "recipient", tray, "silent", change == httpapi.MailUnsubscribe)
@@ -62,7 +62,7 @@ func (d *mailDesk) NeverAsk(ctx context.Context, token string, change httpapi.Ma
 
 // Confirm implements httpapi.MailSubscriptions. A link confirms the address that it was sent to, as long as that is what is
 // still asked. What was confirmed already stays so.
-func (d *mailDesk) Confirm(ctx context.Context, token string, commit bool) (partner.ClientID, error) {
+func (d *mailSubscriptions) Confirm(ctx context.Context, token string, commit bool) (partner.ClientID, error) {
 	r, err := d.links.ReadConfirm(token, time.Now())
 	if errors.Is(err, mailer.ErrOldLink) {
 		return "", fmt.Errorf("%w: %w", httpapi.ErrOldMailLink, err)
@@ -73,7 +73,7 @@ func (d *mailDesk) Confirm(ctx context.Context, token string, commit bool) (part
 	id := r.Apps[0]
 	actor := registry.Actor{Name: "recipient " + r.Key, Role: "recipient"}
 	good := false
-	err = d.change(ctx, id, actor, "app.confirm_address", func(app partner.App) (partner.App, bool) {
+	err = d.changeApp(ctx, id, actor, "app.confirm_address", func(app partner.App) (partner.App, bool) {
 		good = false
 		for _, e := range app.Addresses() {
 			if incident.RecipientKey(e) != r.Key {
@@ -93,9 +93,9 @@ func (d *mailDesk) Confirm(ctx context.Context, token string, commit bool) (part
 	return id, err
 }
 
-// Bounced implements mailer.BounceMarker.
-func (d *mailDesk) Bounced(ctx context.Context, id partner.ClientID, address string, code int) error {
-	err := d.change(ctx, id, registry.Actor{Name: "lamplighter", Role: "service"}, "app.bounce_address", func(app partner.App) (partner.App, bool) {
+// MarkBounced implements mailer.BounceMarker.
+func (d *mailSubscriptions) MarkBounced(ctx context.Context, id partner.ClientID, address string, code int) error {
+	err := d.changeApp(ctx, id, registry.Actor{Name: "lamplighter", Role: "service"}, "app.bounce_address", func(app partner.App) (partner.App, bool) {
 		for _, e := range app.Addresses() {
 			if incident.RecipientKey(e) != incident.RecipientKey(address) {
 				continue
@@ -113,8 +113,8 @@ func (d *mailDesk) Bounced(ctx context.Context, id partner.ClientID, address str
 	return err
 }
 
-// change writes an app where it is still the one that was read.
-func (d *mailDesk) change(ctx context.Context, id partner.ClientID, actor registry.Actor, action string, alter func(partner.App) (partner.App, bool)) error {
+// changeApp writes an app where it is still the one that was read.
+func (d *mailSubscriptions) changeApp(ctx context.Context, id partner.ClientID, actor registry.Actor, action string, alter func(partner.App) (partner.App, bool)) error {
 	for range markTries {
 		rec, err := d.store.App(ctx, id)
 		if err != nil {
