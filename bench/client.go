@@ -124,7 +124,7 @@ func (c *plainClient) app(ctx context.Context, app int) {
 
 func (c *plainClient) post(ctx context.Context, url, app string, sample int) error {
 	now := time.Now()
-	token, err := signing.Token(c.key, signing.Claims{Tenant: tenantName(sample), ClientID: app, Issuer: issuer}, now)
+	token, err := signing.SignToken(c.key, signing.Claims{Tenant: tenantName(sample), ClientID: app, Issuer: issuer}, now)
 	if err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ func signingRate(ctx context.Context, keyFile, alg string, d time.Duration) (flo
 	for range runtime.GOMAXPROCS(0) {
 		work.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
-				if _, err := signing.Token(key, signing.Claims{Tenant: tenantName(n), ClientID: appName(0), Issuer: issuer}, time.Now()); err == nil {
+				if _, err := signing.SignToken(key, signing.Claims{Tenant: tenantName(n), ClientID: appName(0), Issuer: issuer}, time.Now()); err == nil {
 					signed.Add(1)
 				}
 			}

@@ -54,7 +54,7 @@ func newPlatform(t *testing.T) *platform {
 	mux := http.NewServeMux()
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
-	doc, err := signing.Discovery(issuer, server.URL, set.Algorithms())
+	doc, err := signing.BuildDiscovery(issuer, server.URL, set.Algorithms())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func (p *platform) push(t *testing.T, change func(*push)) (http.Header, []byte) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := signing.Token(key, signing.Claims{Tenant: s.tokenTenant, ClientID: s.audience, Issuer: s.issuer}, s.at)
+	token, err := signing.SignToken(key, signing.Claims{Tenant: s.tokenTenant, ClientID: s.audience, Issuer: s.issuer}, s.at)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ type Target struct {
 
 // Tokens makes a new token that carries a nonce.
 type Tokens interface {
-	Nonced(clientID, tenant, alg string, now time.Time) (token, nonce string, err error)
+	MakeNoncedToken(clientID, tenant, alg string, now time.Time) (token, nonce string, err error)
 }
 
 // ReachRecorder is told which hosts gave an HTTP answer, of which none came, and at which address they are; a host is named with its port where
@@ -170,7 +170,7 @@ func (p *Prober) probeEndpoint(ctx context.Context, t *Target, now time.Time) he
 func (p *Prober) chooseRequest(t *Target, now time.Time) (call soap.Request, nonce string, err error) {
 	switch t.Kind {
 	case partner.Mirroring:
-		token, nonce, err := p.opts.Tokens.Nonced(string(t.ClientID), string(t.Tenant), string(t.TokenAlgorithm), now)
+		token, nonce, err := p.opts.Tokens.MakeNoncedToken(string(t.ClientID), string(t.Tenant), string(t.TokenAlgorithm), now)
 		if err != nil {
 			return soap.Request{}, "", err
 		}

@@ -30,7 +30,7 @@ const (
 // tokens hands out one token with one nonce.
 type tokens struct{ err error }
 
-func (k tokens) Nonced(string, string, string, time.Time) (token, nonce string, err error) {
+func (k tokens) MakeNoncedToken(string, string, string, time.Time) (token, nonce string, err error) {
 	return tokenText, nonceText, k.err
 }
 

@@ -32,7 +32,7 @@ type Target struct {
 
 // Tokens makes the Token of an attempt.
 type Tokens interface {
-	For(clientID, tenant, alg string, now time.Time) (string, error)
+	MakeToken(clientID, tenant, alg string, now time.Time) (string, error)
 }
 
 // Wire carries one request and hands over its answer; *wire.Client is one.
@@ -155,7 +155,7 @@ func (p *Pusher) postNotification(ctx context.Context, t Target, m delivery.Mess
 		}
 		return newServiceFault("prepare the request: " + secret.RedactError(err, t.URL).Error())
 	}
-	token, err := p.opts.Tokens.For(string(t.ClientID), string(m.Change.Tenant), string(t.TokenAlgorithm), now)
+	token, err := p.opts.Tokens.MakeToken(string(t.ClientID), string(m.Change.Tenant), string(t.TokenAlgorithm), now)
 	if err != nil {
 		return newServiceFault("make the Token: " + err.Error())
 	}

@@ -153,7 +153,7 @@ func TestToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := signing.NewTokens(set, "https://sod.superoffice.com")
+	made, err := signing.NewTokenIssuer(set, "https://sod.superoffice.com")
 	if err != nil {
 		t.Fatal(err)
 	}

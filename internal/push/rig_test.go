@@ -45,7 +45,7 @@ type tokens struct {
 	asked []string
 }
 
-func (k *tokens) For(clientID, tenantID, alg string, _ time.Time) (string, error) {
+func (k *tokens) MakeToken(clientID, tenantID, alg string, _ time.Time) (string, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.asked = []string{clientID, tenantID, alg}

@@ -122,7 +122,7 @@ func checkSigningKeys(set *signing.KeySet) error {
 
 // describeKeys makes the discovery document.
 func (s *Service) describeKeys() error {
-	discovery, err := signing.Discovery(s.cfg.Token.Issuer.StateChange, s.cfg.PublicURL, s.keySet.Algorithms())
+	discovery, err := signing.BuildDiscovery(s.cfg.Token.Issuer.StateChange, s.cfg.PublicURL, s.keySet.Algorithms())
 	if err != nil {
 		return fmt.Errorf("discovery document: %w", err)
 	}
@@ -131,7 +131,7 @@ func (s *Service) describeKeys() error {
 }
 
 func (s *Service) buildPush() error {
-	tokens, err := signing.NewTokens(s.keySet, s.cfg.Token.Issuer.StateChange)
+	tokens, err := signing.NewTokenIssuer(s.keySet, s.cfg.Token.Issuer.StateChange)
 	if err != nil {
 		return fmt.Errorf("tokens: %w", err)
 	}

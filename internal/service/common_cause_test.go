@@ -125,7 +125,7 @@ func (p *poster) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusNoContent, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("")), Request: r}, nil
 }
 
-func (e *egress) For(string, string, string, time.Time) (string, error) { return "token", nil }
+func (e *egress) MakeToken(string, string, string, time.Time) (string, error) { return "token", nil }
 
 func (e *egress) App(_ context.Context, id partner.ClientID) (partner.App, bool, error) {
 	app := partner.New(id)

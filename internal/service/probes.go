@@ -23,7 +23,7 @@ import (
 // endpoints through the API; the scheduler in workers.
 func (s *Service) buildProbes() error {
 	c := s.cfg.Probe
-	tokens, err := signing.NewTokens(s.keySet, s.cfg.Token.Issuer.Mirroring)
+	tokens, err := signing.NewTokenIssuer(s.keySet, s.cfg.Token.Issuer.Mirroring)
 	if err != nil {
 		return fmt.Errorf("tokens for mirroring: %w", err)
 	}

@@ -1,4 +1,4 @@
 package signing
 
 // Thumbprints gives tests the relation between kid and x5t.
-var Thumbprints = thumbprints
+var Thumbprints = formatThumbprints

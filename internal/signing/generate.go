@@ -25,7 +25,7 @@ func GenerateKey(alg, subject string, notBefore, notAfter time.Time) ([]byte, er
 		return nil, fmt.Errorf("generate signing key: the certificate would end (%s) before it begins (%s)",
 			notAfter.Format(time.RFC3339), notBefore.Format(time.RFC3339))
 	}
-	private, err := generatePrivate(alg)
+	private, err := generatePrivateKey(alg)
 	if err != nil {
 		return nil, fmt.Errorf("generate signing key: %w", err)
 	}
@@ -48,7 +48,7 @@ func GenerateKey(alg, subject string, notBefore, notAfter time.Time) ([]byte, er
 	return append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})...), nil
 }
 
-func generatePrivate(alg string) (crypto.Signer, error) {
+func generatePrivateKey(alg string) (crypto.Signer, error) {
 	switch alg {
 	case RS256:
 		key, err := rsa.GenerateKey(rand.Reader, minRSABits)

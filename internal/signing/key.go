@@ -100,12 +100,12 @@ func ParseKey(source string, text []byte) (*Key, error) {
 }
 
 func parseKey(text []byte) (*Key, error) {
-	private, certificates, err := readBlocks(text)
+	private, certificates, err := readPEMBlocks(text)
 	if err != nil {
 		return nil, err
 	}
 	key := &Key{}
-	public, err := key.setPrivate(private)
+	public, err := key.setPrivateKey(private)
 	if err != nil {
 		return nil, err
 	}
@@ -115,8 +115,8 @@ func parseKey(text []byte) (*Key, error) {
 	return key, key.prepareHeader()
 }
 
-// readBlocks finds the one private key and the certificates of a PEM text.
-func readBlocks(text []byte) (private any, certificates []*x509.Certificate, err error) {
+// readPEMBlocks finds the one private key and the certificates of a PEM text.
+func readPEMBlocks(text []byte) (private any, certificates []*x509.Certificate, err error) {
 	for {
 		var block *pem.Block
 		if block, text = pem.Decode(text); block == nil {
@@ -136,7 +136,7 @@ func readBlocks(text []byte) (private any, certificates []*x509.Certificate, err
 		if private != nil {
 			return nil, nil, errors.New("it holds more than one private key: use one file for each")
 		}
-		if private, err = parsePrivate(block); err != nil {
+		if private, err = parsePrivateKey(block); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -149,7 +149,7 @@ func readBlocks(text []byte) (private any, certificates []*x509.Certificate, err
 	return private, certificates, nil
 }
 
-func parsePrivate(block *pem.Block) (key any, err error) {
+func parsePrivateKey(block *pem.Block) (key any, err error) {
 	switch {
 	case block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED"):
 		return nil, errors.New("its private key is protected by a passphrase: decrypt it, for example with openssl pkey")
@@ -168,7 +168,7 @@ func parsePrivate(block *pem.Block) (key any, err error) {
 	return key, nil
 }
 
-func (k *Key) setPrivate(private any) (crypto.PublicKey, error) {
+func (k *Key) setPrivateKey(private any) (crypto.PublicKey, error) {
 	switch p := private.(type) {
 	case *rsa.PrivateKey:
 		if bits := p.N.BitLen(); bits < minRSABits {
@@ -208,7 +208,7 @@ func (k *Key) setCertificate(public crypto.PublicKey, certificates []*x509.Certi
 func (k *Key) prepareHeader() error {
 	k.sum = sha1.Sum(k.certificate.Raw) //nolint:gosec // see the import
 	var x5t string
-	k.kid, x5t = thumbprints(k.sum)
+	k.kid, x5t = formatThumbprints(k.sum)
 	header, err := json.Marshal(struct {
 		Type       string `json:"typ"`
 		Algorithm  string `json:"alg"`
@@ -222,15 +222,15 @@ func (k *Key) prepareHeader() error {
 	return nil
 }
 
-// thumbprints spells one SHA-1 as receivers expect it in kid and in x5t.
-func thumbprints(sum [sha1.Size]byte) (kid, x5t string) {
+// formatThumbprints spells one SHA-1 as receivers expect it in kid and in x5t.
+func formatThumbprints(sum [sha1.Size]byte) (kid, x5t string) {
 	return strings.ToUpper(hex.EncodeToString(sum[:])), base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// sign returns the JWS signature over input. An ECDSA nonce that is predictable or used twice gives the
+// signInput returns the JWS signature over input. An ECDSA nonce that is predictable or used twice gives the
 // key away: it is derived from key and digest (RFC 6979), which needs no random source to be good and,
 // is a fifth faster (BenchmarkToken).
-func (k *Key) sign(input []byte) ([]byte, error) {
+func (k *Key) signInput(input []byte) ([]byte, error) {
 	digest := sha256.Sum256(input)
 	if k.rsa != nil {
 		signature, err := rsa.SignPKCS1v15(nil, k.rsa, crypto.SHA256, digest[:])

@@ -38,7 +38,7 @@ func NewKeySet(list ...*Key) (*KeySet, error) {
 			return nil, fmt.Errorf("signing.keys: %s and %s hold the same certificate: remove one of them", other, k.source)
 		}
 		sources[k.kid] = k.source
-		set.Keys = append(set.Keys, k.jwk())
+		set.Keys = append(set.Keys, k.publicJWK())
 	}
 	document, err := json.Marshal(set)
 	if err != nil {
@@ -52,8 +52,8 @@ func NewKeySet(list ...*Key) (*KeySet, error) {
 // Replace takes over the keys of another set: from now on they sign and are published, and no other.
 func (s *KeySet) Replace(by *KeySet) { s.current.Store(by.current.Load()) }
 
-// jwk is the public part of the key as receivers load it.
-func (k *Key) jwk() jose.JSONWebKey {
+// publicJWK is the public part of the key as receivers load it.
+func (k *Key) publicJWK() jose.JSONWebKey {
 	return jose.JSONWebKey{
 		Key:                       k.certificate.PublicKey,
 		KeyID:                     k.kid,
@@ -122,9 +122,9 @@ func (s *KeySet) Expiry() []KeyExpiry {
 // future ones too. The result is the caller's.
 func (s *KeySet) JWKS() []byte { return bytes.Clone(s.current.Load().jwks) }
 
-// Discovery returns the document that leads receivers from the issuer to the
+// BuildDiscovery returns the document that leads receivers from the issuer to the
 // JWKS. publicURL is the base under which the public listener is reached.
-func Discovery(issuer, publicURL string, algs []string) ([]byte, error) {
+func BuildDiscovery(issuer, publicURL string, algs []string) ([]byte, error) {
 	document, err := json.Marshal(struct {
 		Issuer        string   `json:"issuer"`
 		JWKSURI       string   `json:"jwks_uri"`

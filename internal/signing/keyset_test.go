@@ -147,7 +147,7 @@ func TestDiscovery(t *testing.T) {
 	t.Parallel()
 	for _, base := range []string{"https://lamp.example", "https://lamp.example/"} {
 		var got map[string]any
-		if err := json.Unmarshal(must(signing.Discovery("https://online.superoffice.com", base, []string{"RS256"}))(t), &got); err != nil {
+		if err := json.Unmarshal(must(signing.BuildDiscovery("https://online.superoffice.com", base, []string{"RS256"}))(t), &got); err != nil {
 			t.Fatal(err)
 		}
 		want := map[string]any{
@@ -167,13 +167,13 @@ func TestReplace(t *testing.T) {
 	t.Parallel()
 	before, after := keyFor(t, signing.ES256), keyFor(t, signing.ES256)
 	set := must(signing.NewKeySet(before))(t)
-	tokens := must(signing.NewTokens(set, "https://issuer.example"))(t)
+	tokens := must(signing.NewTokenIssuer(set, "https://issuer.example"))(t)
 	set.Replace(must(signing.NewKeySet(after))(t))
 	signer := must(set.Signer(signing.ES256, start))(t)
 	if signer.ID() != after.ID() || strings.Contains(string(set.JWKS()), before.ID()) {
 		t.Errorf("after Replace %s signs, want %s; JWKS %s", signer.ID(), after.ID(), set.JWKS())
 	}
-	token := must(tokens.For("app1", "Cust1", signing.ES256, start))(t)
+	token := must(tokens.MakeToken("app1", "Cust1", signing.ES256, start))(t)
 	head, _, _ := strings.Cut(token, ".")
 	if text := must(base64.RawURLEncoding.DecodeString(head))(t); !strings.Contains(string(text), after.ID()) {
 		t.Errorf("header of a token after Replace: %s", text)

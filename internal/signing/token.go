@@ -50,9 +50,9 @@ func (c *Claims) appendTo(b []byte, now time.Time) []byte {
 	return append(b, '}')
 }
 
-// Token makes a signed JWT that is valid from a minute before now until five
+// SignToken makes a signed JWT that is valid from a minute before now until five
 // minutes after it. The token is a credential of a sort: it must not be logged.
-func Token(key *Key, c Claims, now time.Time) (string, error) {
+func SignToken(key *Key, c Claims, now time.Time) (string, error) {
 	if c.Tenant == "" || c.ClientID == "" || c.Issuer == "" {
 		return "", errors.New("make token: tenant, client id and issuer are all needed")
 	}
@@ -63,7 +63,7 @@ func Token(key *Key, c Claims, now time.Time) (string, error) {
 	token := make([]byte, 0, len(key.header)+encoding.EncodedLen(len(body))+signatureRoom)
 	token = append(token, key.header...)
 	token = encoding.AppendEncode(token, body)
-	signature, err := key.sign(token)
+	signature, err := key.signInput(token)
 	if err != nil {
 		return "", fmt.Errorf("make token: %w", err)
 	}

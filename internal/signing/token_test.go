@@ -45,7 +45,7 @@ func TestToken(t *testing.T) {
 	for _, alg := range []string{signing.RS256, signing.ES256} {
 		k := keyFor(t, alg)
 		set := must(signing.NewKeySet(k, key(t, ecPEM(t, start, end))))(t)
-		header, body := verify(t, set, must(signing.Token(k, claims, now))(t))
+		header, body := verify(t, set, must(signing.SignToken(k, claims, now))(t))
 		sum := must(hex.DecodeString(k.ID()))(t)
 		wantHeader := map[string]any{"typ": "JWT", "alg": alg, "kid": k.ID(), "x5t": base64.RawURLEncoding.EncodeToString(sum)}
 		if diff := cmp.Diff(wantHeader, header); diff != "" {
@@ -68,7 +68,7 @@ func TestTokenOfES256IsAlwaysWellFormed(t *testing.T) {
 	k := keyFor(t, signing.ES256)
 	set := must(signing.NewKeySet(k))(t)
 	for range 400 {
-		verify(t, set, must(signing.Token(k, claims, start))(t))
+		verify(t, set, must(signing.SignToken(k, claims, start))(t))
 	}
 }
 
@@ -81,7 +81,7 @@ func TestTokenNonce(t *testing.T) {
 	k := keyFor(t, signing.ES256)
 	c := claims
 	c.Nonce = nonce
-	if _, body := verify(t, must(signing.NewKeySet(k))(t), must(signing.Token(k, c, start))(t)); body["nonce"] != nonce {
+	if _, body := verify(t, must(signing.NewKeySet(k))(t), must(signing.SignToken(k, c, start))(t)); body["nonce"] != nonce {
 		t.Errorf("claims = %v", body)
 	}
 	broken := errors.New("no entropy")
@@ -96,15 +96,15 @@ func TestTokenRefusesMissingClaims(t *testing.T) {
 	for name, c := range map[string]signing.Claims{
 		"Tenant": {ClientID: "a", Issuer: "i"}, "ClientID": {Tenant: "t", Issuer: "i"}, "Issuer": {Tenant: "t", ClientID: "a"},
 	} {
-		if token, err := signing.Token(k, c, start); err == nil {
+		if token, err := signing.SignToken(k, c, start); err == nil {
 			t.Errorf("without %s: %s", name, token)
 		}
 	}
 }
 
-func tokens(t testing.TB, keys ...*signing.Key) *signing.Tokens {
+func tokens(t testing.TB, keys ...*signing.Key) *signing.TokenIssuer {
 	t.Helper()
-	return must(signing.NewTokens(must(signing.NewKeySet(keys...))(t), "issuer"))(t)
+	return must(signing.NewTokenIssuer(must(signing.NewKeySet(keys...))(t), "issuer"))(t)
 }
 
 func TestTokensDifferByWhatTheySay(t *testing.T) {
@@ -113,11 +113,11 @@ func TestTokensDifferByWhatTheySay(t *testing.T) {
 	keys := must(signing.NewKeySet(keyFor(t, signing.RS256), keyFor(t, signing.ES256)))(t)
 	seen := make(map[string]string)
 	for _, issuer := range []string{"a", "b"} {
-		src := must(signing.NewTokens(keys, issuer))(t)
+		src := must(signing.NewTokenIssuer(keys, issuer))(t)
 		for _, clientID := range []string{"app1", "app2"} {
 			for _, tenant := range []string{"Cust1", "Cust2"} {
 				for _, alg := range []string{signing.RS256, signing.ES256} {
-					token := must(src.For(clientID, tenant, alg, now))(t)
+					token := must(src.MakeToken(clientID, tenant, alg, now))(t)
 					what := strings.Join([]string{issuer, clientID, tenant, alg}, " ")
 					if other, ok := seen[token]; ok {
 						t.Errorf("%s got the token of %s", what, other)
@@ -139,8 +139,8 @@ func TestTokensFollowTheRotation(t *testing.T) {
 	older, newer := key(t, ecPEM(t, start, end)), key(t, ecPEM(t, next, end))
 	src := tokens(t, older, newer)
 	keys := must(signing.NewKeySet(older, newer))(t)
-	before := must(src.For("app1", "Cust1", signing.ES256, next.Add(-time.Second)))(t)
-	after := must(src.For("app1", "Cust1", signing.ES256, next))(t)
+	before := must(src.MakeToken("app1", "Cust1", signing.ES256, next.Add(-time.Second)))(t)
+	after := must(src.MakeToken("app1", "Cust1", signing.ES256, next))(t)
 	if h, _ := verify(t, keys, before); h["kid"] != older.ID() {
 		t.Errorf("before the rotation: %v", h)
 	}
@@ -152,13 +152,13 @@ func TestTokensFollowTheRotation(t *testing.T) {
 func TestTokensWithoutASigner(t *testing.T) {
 	t.Parallel()
 	src := tokens(t, keyFor(t, signing.ES256))
-	if _, err := src.For("app1", "Cust1", signing.RS256, start); !errors.Is(err, signing.ErrNoSigner) {
+	if _, err := src.MakeToken("app1", "Cust1", signing.RS256, start); !errors.Is(err, signing.ErrNoSigner) {
 		t.Errorf("err = %v", err)
 	}
-	if _, err := src.For("", "Cust1", signing.ES256, start); err == nil {
+	if _, err := src.MakeToken("", "Cust1", signing.ES256, start); err == nil {
 		t.Error("no client id: accepted")
 	}
-	if _, err := signing.NewTokens(nil, "issuer"); err == nil {
+	if _, err := signing.NewTokenIssuer(nil, "issuer"); err == nil {
 		t.Error("no keys: accepted")
 	}
 }
@@ -169,7 +169,7 @@ func BenchmarkToken(b *testing.B) {
 			k := keyFor(b, alg)
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := signing.Token(k, claims, start); err != nil {
+				if _, err := signing.SignToken(k, claims, start); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -181,10 +181,10 @@ func TestNoncedTokens(t *testing.T) {
 	t.Parallel()
 	k := keyFor(t, signing.ES256)
 	set := must(signing.NewKeySet(k))(t)
-	tokens := must(signing.NewTokens(set, "SuperOffice AS"))(t)
+	tokens := must(signing.NewTokenIssuer(set, "SuperOffice AS"))(t)
 	seen := map[string]bool{}
 	for range 20 {
-		token, nonce, err := tokens.Nonced("app1", "Cust12345", signing.ES256, start)
+		token, nonce, err := tokens.MakeNoncedToken("app1", "Cust12345", signing.ES256, start)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -194,7 +194,7 @@ func TestNoncedTokens(t *testing.T) {
 		}
 		seen[nonce] = true
 	}
-	if _, _, err := tokens.Nonced("app1", "Cust12345", signing.RS256, start); !errors.Is(err, signing.ErrNoSigner) {
+	if _, _, err := tokens.MakeNoncedToken("app1", "Cust12345", signing.RS256, start); !errors.Is(err, signing.ErrNoSigner) {
 		t.Errorf("without a key: %v", err)
 	}
 }

@@ -59,9 +59,9 @@ func newKey(t *testing.T, alg string, notBefore time.Time) *signing.Key {
 	return key
 }
 
-func newTokens(t *testing.T, iss string, keys ...*signing.Key) *signing.Tokens {
+func newTokens(t *testing.T, iss string, keys ...*signing.Key) *signing.TokenIssuer {
 	t.Helper()
-	tokens, err := signing.NewTokens(newKeySet(t, keys...), iss)
+	tokens, err := signing.NewTokenIssuer(newKeySet(t, keys...), iss)
 	if err != nil {
 		t.Fatalf("prepare tokens: %v", err)
 	}
@@ -82,7 +82,7 @@ type platform struct {
 	keys   keyring
 	server *httptest.Server
 	jwks   atomic.Pointer[[]byte]
-	tokens *signing.Tokens
+	tokens *signing.TokenIssuer
 }
 
 func newPlatform(t *testing.T, keys keyring) *platform {
@@ -93,7 +93,7 @@ func newPlatform(t *testing.T, keys keyring) *platform {
 	mux := http.NewServeMux()
 	p.server = httptest.NewServer(mux)
 	t.Cleanup(p.server.Close)
-	document, err := signing.Discovery(issuer, p.server.URL, set.Algorithms())
+	document, err := signing.BuildDiscovery(issuer, p.server.URL, set.Algorithms())
 	if err != nil {
 		t.Fatalf("make discovery document: %v", err)
 	}
@@ -209,7 +209,7 @@ func header(req *http.Request, name string) string {
 // tokensFunc makes the Token in a way of its own.
 type tokensFunc func(clientID, tenant, alg string, now time.Time) (string, error)
 
-func (f tokensFunc) For(clientID, tenant, alg string, now time.Time) (string, error) {
+func (f tokensFunc) MakeToken(clientID, tenant, alg string, now time.Time) (string, error) {
 	return f(clientID, tenant, alg, now)
 }
 

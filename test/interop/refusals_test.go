@@ -49,17 +49,17 @@ func refusals(t *testing.T, p *platform) map[string]refusal {
 			return body
 		}}},
 		"WrongAudience": {http.StatusUnauthorized, "token", attempt{tokens: tokensFunc(func(_, tenantID, alg string, now time.Time) (string, error) {
-			return p.tokens.For("another-app", tenantID, alg, now)
+			return p.tokens.MakeToken("another-app", tenantID, alg, now)
 		})}},
 		"OtherTenant": {http.StatusUnauthorized, "token", attempt{tokens: tokensFunc(func(app, _, alg string, now time.Time) (string, error) {
-			return p.tokens.For(app, "Cust54321", alg, now)
+			return p.tokens.MakeToken(app, "Cust54321", alg, now)
 		})}},
 		"ExpiredToken":     {http.StatusUnauthorized, "token", attempt{tokens: madeAt(t, p, -10*time.Minute)}},
 		"TokenOfTheFuture": {http.StatusUnauthorized, "token", attempt{tokens: madeAt(t, p, 10*time.Minute)}},
 		"UnknownKid":       {http.StatusUnauthorized, "token", attempt{tokens: newTokens(t, issuer, p.keys.foreign...)}},
 		"OtherIssuer":      {http.StatusUnauthorized, "token", attempt{tokens: newTokens(t, "https://online.superoffice.com", p.keys.current...)}},
 		"TokenSignedByOthers": {http.StatusUnauthorized, "token", attempt{tokens: tokensFunc(func(app, tenantID, alg string, now time.Time) (string, error) {
-			good, err := p.tokens.For(app, tenantID, alg, now)
+			good, err := p.tokens.MakeToken(app, tenantID, alg, now)
 			if err != nil {
 				return "", err
 			}
@@ -102,7 +102,7 @@ func madeAt(t *testing.T, p *platform, off time.Duration) tokensFunc {
 	t.Helper()
 	tokens := newTokens(t, issuer, p.keys.current...)
 	return func(app, tenantID, alg string, now time.Time) (string, error) {
-		return tokens.For(app, tenantID, alg, now.Add(off))
+		return tokens.MakeToken(app, tenantID, alg, now.Add(off))
 	}
 }
 
