@@ -91,7 +91,7 @@ func (f *appFlags) buildAppDocument() (map[string]any, error) {
 			if name == "" {
 				continue
 			}
-			b, err := smallfile.Read(name)
+			b, err := smallfile.ReadFile(name)
 			if err != nil {
 				return nil, usageError{fmt.Errorf("read a public key: %w", err)}
 			}

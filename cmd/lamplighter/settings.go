@@ -92,9 +92,9 @@ func (f *settingFlags) flagValues() map[string]string {
 
 // loadSettings reads the settings from all their sources; defaults replace those of the table.
 func (f *settingFlags) loadSettings(a *commandEnv, defaults map[string]string) (*config.Loaded, error) {
-	src := config.Sources{Environ: a.environ, Flags: f.flagValues(), Defaults: defaults, ReadFile: smallfile.Read}
+	src := config.Sources{Environ: a.environ, Flags: f.flagValues(), Defaults: defaults, ReadFile: smallfile.ReadFile}
 	if f.ConfigFile != "" {
-		content, err := smallfile.Read(f.ConfigFile)
+		content, err := smallfile.ReadFile(f.ConfigFile)
 		if err != nil {
 			return nil, usageError{fmt.Errorf("read settings: %w", err)}
 		}

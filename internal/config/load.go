@@ -27,7 +27,7 @@ type Sources struct {
 	Flags map[string]string
 	// Defaults replace the table's, by key: see DevDefaults.
 	Defaults map[string]string
-	// ReadFile reads the files that secrets stand in; smallfile.Read outside tests.
+	// ReadFile reads the files that secrets stand in; smallfile.ReadFile outside tests.
 	ReadFile func(name string) ([]byte, error)
 }
 

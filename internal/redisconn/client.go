@@ -126,7 +126,7 @@ func tlsConfig(a Address, o Options) (*tls.Config, error) {
 		}
 	}
 	if o.CAFile != "" {
-		pem, err := smallfile.Read(o.CAFile)
+		pem, err := smallfile.ReadFile(o.CAFile)
 		if err != nil {
 			return nil, fmt.Errorf("read redis.tls.ca: %w", err)
 		}

@@ -126,7 +126,7 @@ func NewSMTP(c config.SMTP, metrics *mailer.Metrics) (*mailer.SMTP, error) {
 		Host: c.Host, Port: c.Port, Username: c.Username, Password: c.Password, TLS: mailer.TLSMode(c.TLS), Timeout: c.Timeout, Metrics: metrics,
 	}
 	if c.CA != "" {
-		text, err := smallfile.Read(c.CA)
+		text, err := smallfile.ReadFile(c.CA)
 		if err != nil {
 			return nil, fmt.Errorf("smtp.ca: %w", err)
 		}
@@ -164,7 +164,7 @@ func NewSigner(c config.SMTP) (*mailer.Signer, error) {
 	if c.DKIM.Key == "" {
 		return nil, nil //nolint:nilnil // no signer signs nothing
 	}
-	text, err := smallfile.Read(c.DKIM.Key)
+	text, err := smallfile.ReadFile(c.DKIM.Key)
 	if err != nil {
 		return nil, fmt.Errorf("smtp.dkim.key: %w", err)
 	}

@@ -74,7 +74,7 @@ func (k *Key) Format(f fmt.State, _ rune) {
 func LoadKeys(paths ...string) (*KeySet, error) {
 	keys := make([]*Key, 0, len(paths))
 	for _, path := range paths {
-		text, err := smallfile.Read(path)
+		text, err := smallfile.ReadFile(path)
 		if err != nil {
 			return nil, fmt.Errorf("signing.keys: read key: %w", err)
 		}

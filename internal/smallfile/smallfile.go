@@ -11,8 +11,8 @@ import (
 // Most is how many bytes such a file has at most.
 const Most = 1 << 20
 
-// Read returns the whole content of a file. It fails where the file has more than Most bytes.
-func Read(name string) ([]byte, error) {
+// ReadFile returns the whole content of a file. It fails where the file has more than Most bytes.
+func ReadFile(name string) ([]byte, error) {
 	f, err := os.Open(name) //nolint:gosec // the caller's own setting or argument names the file
 	if err != nil {
 		return nil, err

@@ -22,16 +22,16 @@ func TestRead(t *testing.T) {
 		if err := os.WriteFile(name, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		got, err := smallfile.Read(name)
+		got, err := smallfile.ReadFile(name)
 		if (err == nil) != test.good || test.good && !bytes.Equal(got, content) {
 			t.Errorf("%d bytes: %d read, %v", test.size, len(got), err)
 		}
 	}
-	if _, err := smallfile.Read(name + "x"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := smallfile.ReadFile(name + "x"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a file that is not there: %v", err)
 	}
 	if _, err := os.Stat("/dev/zero"); err == nil {
-		if _, err := smallfile.Read("/dev/zero"); err == nil {
+		if _, err := smallfile.ReadFile("/dev/zero"); err == nil {
 			t.Error("a file without an end was read")
 		}
 	}
