@@ -233,7 +233,7 @@ func (a *answer) classifyAnswer() (m soap.Answer, r health.Reason) {
 		r = health.Unreadable
 	default:
 		var err error
-		if m, err = soap.Read(a.contentType, a.body); err == nil {
+		if m, err = soap.ReadAnswer(a.contentType, a.body); err == nil {
 			return m, health.Healthy
 		}
 		r = unreadableReason(err)

@@ -174,11 +174,11 @@ func (p *Prober) chooseRequest(t *Target, now time.Time) (call soap.Request, non
 		if err != nil {
 			return soap.Request{}, "", err
 		}
-		return soap.Authenticate(token), nonce, nil
+		return soap.NewAuthenticate(token), nonce, nil
 	case partner.QuoteConnector:
-		return soap.TestConnection(), "", nil
+		return soap.NewTestConnection(), "", nil
 	default:
-		return soap.Empty(), "", nil
+		return soap.NewEmptyRequest(), "", nil
 	}
 }
 
@@ -206,7 +206,7 @@ func makeExcerpt(m *soap.Answer, a *answer) string {
 	case m.Members["ErrorMessage"] != "":
 		return secret.MakeExcerpt([]byte(m.Members["ErrorMessage"]), maxExcerpt)
 	}
-	text, err := soap.Text(a.contentType, a.body)
+	text, err := soap.ToUTF8(a.contentType, a.body)
 	if a.compressed || err != nil {
 		return ""
 	}

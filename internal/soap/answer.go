@@ -49,42 +49,42 @@ type Answer struct {
 // Fault is what a service says went wrong. Both texts are the service's own.
 type Fault struct{ Code, Text string }
 
-// Read reads an answer, which its header declares to be of a content type. Its errors are those above and ErrUnreadable,
+// ReadAnswer reads an answer, which its header declares to be of a content type. Its errors are those above and ErrUnreadable,
 // and hold nothing of the answer.
-func Read(contentType string, b []byte) (Answer, error) {
+func ReadAnswer(contentType string, b []byte) (Answer, error) {
 	if len(b) > MaxAnswer {
 		return Answer{}, ErrTooLarge
 	}
-	if isPage(b) { // in ASCII whatever its encoding
+	if isHTMLPage(b) { // in ASCII whatever its encoding
 		return Answer{}, ErrHTML
 	}
-	b, err := Text(contentType, b)
+	b, err := ToUTF8(contentType, b)
 	if err != nil {
 		return Answer{}, err
 	}
-	if b = bytes.TrimSpace(b); isPage(b) {
+	if b = bytes.TrimSpace(b); isHTMLPage(b) {
 		return Answer{}, ErrHTML
 	}
-	if declares(b) {
+	if hasDeclaration(b) {
 		return Answer{}, fmt.Errorf("%w: it declares a document type or entities", ErrUnsafe)
 	}
 	r := &reader{d: xml.NewDecoder(bytes.NewReader(b))}
 	r.d.CharsetReader = func(_ string, in io.Reader) (io.Reader, error) { return in, nil } // it is UTF-8 by now
-	if err := r.envelope(); err != nil {
+	if err := r.readEnvelope(); err != nil {
 		return Answer{}, err
 	}
 	return r.answer, nil
 }
 
-// isPage reports whether a text begins as a web page does.
-func isPage(b []byte) bool {
+// isHTMLPage reports whether a text begins as a web page does.
+func isHTMLPage(b []byte) bool {
 	head := strings.ToLower(string(bytes.TrimSpace(b[:min(len(b), htmlWithin)])))
 	return strings.HasPrefix(head, "<html") || strings.Contains(head, "<!doctype html")
 }
 
-// declares reports whether b has a markup declaration: all that begins with "<!" and is neither a
+// hasDeclaration reports whether b has a markup declaration: all that begins with "<!" and is neither a
 // comment nor a CDATA section. One inside of those counts too, because nobody needs it there.
-func declares(b []byte) bool {
+func hasDeclaration(b []byte) bool {
 	for {
 		_, after, found := bytes.Cut(b, []byte("<!"))
 		if !found {
@@ -135,13 +135,13 @@ func (r *reader) next() (xml.Token, error) {
 	}
 }
 
-// child returns the next element within the current one, nil at its end. Text between elements is
+// nextChild returns the next element within the current one, nil at its end. Text between elements is
 // passed over.
-func (r *reader) child() (*xml.StartElement, error) {
+func (r *reader) nextChild() (*xml.StartElement, error) {
 	for {
 		t, err := r.next()
 		if err != nil {
-			return nil, notEOF(err)
+			return nil, rejectEOF(err)
 		}
 		switch t := t.(type) {
 		case xml.StartElement:
@@ -152,21 +152,21 @@ func (r *reader) child() (*xml.StartElement, error) {
 	}
 }
 
-func notEOF(err error) error {
+func rejectEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("%w: it ends too early", ErrNotSOAP)
 	}
 	return err
 }
 
-// text reads to the end of the current element and returns its own text, without that of others
+// readText reads to the end of the current element and returns its own text, without that of others
 // within it.
-func (r *reader) text() (string, error) {
+func (r *reader) readText() (string, error) {
 	var b strings.Builder
 	for level := 1; level > 0; {
 		t, err := r.next()
 		if err != nil {
-			return "", notEOF(err)
+			return "", rejectEOF(err)
 		}
 		switch t := t.(type) {
 		case xml.StartElement:
@@ -182,9 +182,9 @@ func (r *reader) text() (string, error) {
 	return strings.TrimSpace(b.String()), nil
 }
 
-// envelope reads the whole answer.
-func (r *reader) envelope() error {
-	root, err := r.child()
+// readEnvelope reads the whole answer.
+func (r *reader) readEnvelope() error {
+	root, err := r.nextChild()
 	if err != nil {
 		return err
 	}
@@ -200,7 +200,7 @@ func (r *reader) envelope() error {
 	}
 	bodies := 0
 	for {
-		e, err := r.child()
+		e, err := r.nextChild()
 		if err != nil {
 			return err
 		}
@@ -208,7 +208,7 @@ func (r *reader) envelope() error {
 			break
 		}
 		if e.Name != (xml.Name{Space: Namespace, Local: "Body"}) {
-			if _, err := r.text(); err != nil { // a Header
+			if _, err := r.readText(); err != nil { // a Header
 				return err
 			}
 			continue
@@ -216,18 +216,18 @@ func (r *reader) envelope() error {
 		if bodies++; bodies > 1 {
 			return fmt.Errorf("%w: it has two Bodies", ErrNotSOAP)
 		}
-		if err := r.body(); err != nil {
+		if err := r.readBody(); err != nil {
 			return err
 		}
 	}
 	if bodies == 0 {
 		return fmt.Errorf("%w: it has no Body", ErrNotSOAP)
 	}
-	return r.end()
+	return r.expectEnd()
 }
 
-// end makes sure that nothing follows the envelope.
-func (r *reader) end() error {
+// expectEnd makes sure that nothing follows the envelope.
+func (r *reader) expectEnd() error {
 	for {
 		t, err := r.next()
 		if errors.Is(err, io.EOF) {
@@ -242,20 +242,20 @@ func (r *reader) end() error {
 	}
 }
 
-// body reads the first element of the Body; what else is there is passed over.
-func (r *reader) body() error {
+// readBody reads the first element of the Body; what else is there is passed over.
+func (r *reader) readBody() error {
 	for first := true; ; first = false {
-		e, err := r.child()
+		e, err := r.nextChild()
 		if err != nil || e == nil {
 			return err
 		}
 		if !first {
-			if _, err := r.text(); err != nil {
+			if _, err := r.readText(); err != nil {
 				return err
 			}
 			continue
 		}
-		members, err := r.members(e.Name.Space)
+		members, err := r.readMembers(e.Name.Space)
 		if err != nil {
 			return err
 		}
@@ -266,14 +266,14 @@ func (r *reader) body() error {
 	}
 }
 
-func (r *reader) members(space string) (map[string]string, error) {
+func (r *reader) readMembers(space string) (map[string]string, error) {
 	members := map[string]string{}
 	for {
-		e, err := r.child()
+		e, err := r.nextChild()
 		if err != nil || e == nil {
 			return members, err
 		}
-		text, err := r.text()
+		text, err := r.readText()
 		if err != nil {
 			return nil, err
 		}

@@ -31,20 +31,20 @@ const (
 	empty = `<s:Body/>`
 )
 
-// Empty is a message without a call. It names no operation, so it changes nothing; a SOAP 1.1
+// NewEmptyRequest is a message without a call. It names no operation, so it changes nothing; a SOAP 1.1
 // service has to answer it all the same, usually with a Fault.
-func Empty() Request { return Request{Action: `""`, Body: []byte(open + empty + shut)} }
+func NewEmptyRequest() Request { return Request{Action: `""`, Body: []byte(open + empty + shut)} }
 
-// TestConnection is the quote connector's call of that name, without connection data.
-func TestConnection() Request {
+// NewTestConnection is the quote connector's call of that name, without connection data.
+func NewTestConnection() Request {
 	return Request{
 		Action: `"` + QuoteNamespace + `/IOnlineQuoteConnector/TestConnection"`,
 		Body:   []byte(open + `<s:Body><TestConnection xmlns="` + QuoteNamespace + `"/></s:Body>` + shut),
 	}
 }
 
-// Authenticate is the call with which each mirroring cycle begins.
-func Authenticate(signedToken string) Request {
+// NewAuthenticate is the call with which each mirroring cycle begins.
+func NewAuthenticate(signedToken string) Request {
 	var token strings.Builder
 	// A strings.Builder takes every write.
 	_ = xml.EscapeText(&token, []byte(signedToken))

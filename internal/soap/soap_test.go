@@ -40,13 +40,13 @@ func TestRequests(t *testing.T) {
 		action, token string
 		call          xml.Name
 	}{
-		"Empty": {soap.Empty(), `""`, "", xml.Name{}},
+		"Empty": {soap.NewEmptyRequest(), `""`, "", xml.Name{}},
 		"TestConnection": {
-			soap.TestConnection(), `"http://www.superoffice.net/EIS/Quote/1.0/IOnlineQuoteConnector/TestConnection"`, "",
+			soap.NewTestConnection(), `"http://www.superoffice.net/EIS/Quote/1.0/IOnlineQuoteConnector/TestConnection"`, "",
 			xml.Name{Space: "http://www.superoffice.net/EIS/Quote/1.0", Local: "TestConnection"},
 		},
 		"Authenticate": {
-			soap.Authenticate(`a.b_c-d</SignedToken>&"`), `"http://www.superoffice.com/online/mirroring/0.1/IMirroringClientService/Authenticate"`,
+			soap.NewAuthenticate(`a.b_c-d</SignedToken>&"`), `"http://www.superoffice.com/online/mirroring/0.1/IMirroringClientService/Authenticate"`,
 			`a.b_c-d</SignedToken>&"`,
 			xml.Name{Space: "http://www.superoffice.com/online/mirroring/0.1", Local: "AuthenticateRequest"},
 		},
@@ -102,7 +102,7 @@ func TestReadUnderstands(t *testing.T) {
 			soap.Answer{Name: authenticated, Members: map[string]string{}},
 		},
 	} {
-		got, err := soap.Read("", []byte(tc.text))
+		got, err := soap.ReadAnswer("", []byte(tc.text))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -162,7 +162,7 @@ func TestReadRefuses(t *testing.T) {
 		"QuadraticAttempt":  {envelope("<a " + strings.Repeat(`x="1" `, 10000) + "/>"), nil},
 		"LargeButPermitted": {envelope("<a>" + strings.Repeat("x", soap.MaxAnswer-200) + "</a>"), nil},
 	} {
-		_, err := soap.Read("", []byte(tc.text))
+		_, err := soap.ReadAnswer("", []byte(tc.text))
 		if !errors.Is(err, tc.want) {
 			t.Errorf("%s: %v, want %v", name, err, tc.want)
 		}
@@ -175,7 +175,7 @@ func FuzzRead(f *testing.F) {
 	f.Add(`<!DOCTYPE html>`)
 	f.Add(`<?xml version="1.0"?><!DOCTYPE x [<!ENTITY e "x">]><x>&e;</x>`)
 	f.Fuzz(func(t *testing.T, text string) {
-		a, err := soap.Read("", []byte(text))
+		a, err := soap.ReadAnswer("", []byte(text))
 		if err != nil {
 			for _, known := range []error{soap.ErrTooLarge, soap.ErrHTML, soap.ErrSOAP12, soap.ErrUnsafe, soap.ErrNotSOAP, soap.ErrUnreadable} {
 				if errors.Is(err, known) {
@@ -184,7 +184,7 @@ func FuzzRead(f *testing.F) {
 			}
 			t.Fatalf("an error of no kind: %v", err)
 		}
-		if plain, err := soap.Text("", []byte(text)); err != nil || !bytes.Contains(plain, []byte(soap.Namespace)) {
+		if plain, err := soap.ToUTF8("", []byte(text)); err != nil || !bytes.Contains(plain, []byte(soap.Namespace)) {
 			t.Errorf("took %q for SOAP", text)
 		}
 		for _, m := range a.Members {

@@ -29,10 +29,10 @@ const (
 	swapUTF16 = "\xff\xfe"
 )
 
-// Text is an answer in UTF-8, out of its first part where it has several (MTOM). Which encoding it is in is told by a
+// ToUTF8 is an answer in UTF-8, out of its first part where it has several (MTOM). Which encoding it is in is told by a
 // byte order mark, then by the header's charset, then by the XML declaration (RFC 7303, section 3); where none of them
 // says so, it is UTF-8. The error is ErrUnreadable.
-func Text(contentType string, b []byte) ([]byte, error) {
+func ToUTF8(contentType string, b []byte) ([]byte, error) {
 	kind, params, err := mime.ParseMediaType(contentType)
 	if err != nil {
 		kind, params = "", nil // many a header is not well-formed, and the text may tell by itself
@@ -81,15 +81,15 @@ func decodeText(charset string, b []byte) ([]byte, error) {
 	if rest, ok := bytes.CutPrefix(b, []byte(markUTF8)); ok {
 		return validText(rest)
 	}
-	if e := utf16Of(b); e != nil {
-		return transcode(e, b)
+	if e := detectUTF16(b); e != nil {
+		return transcodeText(e, b)
 	}
 	declared := ""
 	if m := declaration.FindSubmatch(b); m != nil {
 		declared = string(m[1])
 	}
 	for _, name := range []string{charset, declared} {
-		e, utf, known := encodingOf(name)
+		e, utf, known := findEncoding(name)
 		switch {
 		case name == "":
 		case utf && utf8.Valid(b):
@@ -98,7 +98,7 @@ func decodeText(charset string, b []byte) ([]byte, error) {
 		case utf:
 			return validText(b)
 		case known:
-			return transcode(e, b)
+			return transcodeText(e, b)
 		case name == declared || declared == "":
 			return nil, fmt.Errorf("%w: its encoding is not known here", ErrUnreadable)
 		}
@@ -113,8 +113,8 @@ func validText(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// utf16Of knows UTF-16 by its mark, or by how a markup in it begins (XML 1.0, appendix F.1); nil for another encoding.
-func utf16Of(b []byte) encoding.Encoding {
+// detectUTF16 knows UTF-16 by its mark, or by how a markup in it begins (XML 1.0, appendix F.1); nil for another encoding.
+func detectUTF16(b []byte) encoding.Encoding {
 	switch {
 	case bytes.HasPrefix(b, []byte(markUTF16)), bytes.HasPrefix(b, []byte(swapUTF16)):
 		return unicode.UTF16(unicode.BigEndian, unicode.UseBOM)
@@ -127,9 +127,9 @@ func utf16Of(b []byte) encoding.Encoding {
 	}
 }
 
-// encodingOf knows the encodings of one byte a letter that services use; utf is true for UTF-8, and for ASCII within it.
+// findEncoding knows the encodings of one byte a letter that services use; utf is true for UTF-8, and for ASCII within it.
 // UTF-16 is known by its bytes.
-func encodingOf(name string) (e encoding.Encoding, utf, known bool) {
+func findEncoding(name string) (e encoding.Encoding, utf, known bool) {
 	switch strings.ToLower(name) {
 	case "utf-8", "utf8", "us-ascii", "ascii", "utf-16", "utf-16le", "utf-16be":
 		return nil, true, true // that it is no UTF-16 was seen before: writers of strings declare it by habit
@@ -150,8 +150,8 @@ func encodingOf(name string) (e encoding.Encoding, utf, known bool) {
 	}
 }
 
-// transcode reads a text whose bytes must all have a meaning.
-func transcode(e encoding.Encoding, b []byte) ([]byte, error) {
+// transcodeText reads a text whose bytes must all have a meaning.
+func transcodeText(e encoding.Encoding, b []byte) ([]byte, error) {
 	out, err := e.NewDecoder().Bytes(b)
 	if err != nil || bytes.ContainsRune(out, utf8.RuneError) {
 		return nil, fmt.Errorf("%w: its bytes do not fit the encoding that it declares", ErrUnreadable)

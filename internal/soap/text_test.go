@@ -77,7 +77,7 @@ func TestEncodings(t *testing.T) {
 		"HeaderNotWellFormed":    {"text/xml; charset", "", declaring("iso-8859-1"), charmap.ISO8859_1, latin},
 	}
 	for name, a := range right {
-		got, err := soap.Read(a.header, []byte(a.mark+encoded(t, a.in, a.declaration+faultSaying(a.text))))
+		got, err := soap.ReadAnswer(a.header, []byte(a.mark+encoded(t, a.in, a.declaration+faultSaying(a.text))))
 		if err != nil || got.Fault == nil || got.Fault.Text != a.text {
 			t.Errorf("%s: %+v, %v", name, got.Fault, err)
 		}
@@ -99,7 +99,7 @@ func TestEncodings(t *testing.T) {
 		"MultipartUnknownLetter": {`multipart/related; boundary="b"`, "--b\r\nContent-Type: text/xml; charset=x\r\n\r\n" + faultSaying("plain") + "\r\n--b--\r\n"},
 	}
 	for name, a := range broken {
-		if got, err := soap.Read(a.header, []byte(a.text)); !errors.Is(err, soap.ErrUnreadable) {
+		if got, err := soap.ReadAnswer(a.header, []byte(a.text)); !errors.Is(err, soap.ErrUnreadable) {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
@@ -123,7 +123,7 @@ func TestMultipart(t *testing.T) {
 		"Base64":     part(fmt.Sprintf(root, "utf-8", "base64"), base64.StdEncoding.EncodeToString([]byte(faultSaying("Blåbær")))),
 		"Quoted":     part(fmt.Sprintf(root, "utf-8", "quoted-printable"), strings.ReplaceAll(strings.ReplaceAll(faultSaying("Bl=C3=A5b=C3=A6r"), `="`, `=3D"`), "\n", "")),
 	} {
-		got, err := soap.Read(header, []byte(body+"--uuid:1--\r\n"))
+		got, err := soap.ReadAnswer(header, []byte(body+"--uuid:1--\r\n"))
 		if err != nil || got.Fault == nil || got.Fault.Text != "Blåbær" {
 			t.Errorf("%s: %+v, %v", name, got.Fault, err)
 		}
