@@ -12,13 +12,13 @@ import (
 
 // StoreWatch knows whether the store is the one that the process began with.
 type StoreWatch interface {
-	// Changed says why the store may not be used, empty while it may. It costs nothing.
-	Changed() string
+	// ChangedMessage says why the store may not be used, empty while it may. It costs nothing.
+	ChangedMessage() string
 	// Confirm returns nil when a look that began after the call found the store in order. Errors:
 	// storewatch.ErrChanged; any other decides nothing.
 	Confirm(ctx context.Context) error
-	// Past returns a context for calls that may use a store that changed.
-	Past(ctx context.Context) context.Context
+	// AllowChangedStore returns a context for calls that may use a store that changed.
+	AllowChangedStore(ctx context.Context) context.Context
 	// Accept takes the store as it is, for all processes. Errors: registry.ErrOtherEnvironment,
 	// registry.ErrNewerFormat.
 	Accept(ctx context.Context, actor registry.Actor) (storewatch.Accepted, error)
@@ -53,9 +53,9 @@ func (a *API) checkStoreUsable(c *call, rt route) error {
 	case a.Store == nil || rt.worksWithoutStore():
 		return nil
 	case rt.operation == acceptStoreOperation:
-		c.r = c.r.WithContext(a.Store.Past(c.ctx()))
+		c.r = c.r.WithContext(a.Store.AllowChangedStore(c.ctx()))
 		return nil
-	case a.Store.Changed() != "":
+	case a.Store.ChangedMessage() != "":
 		return storeChangedProblem()
 	default:
 		return nil

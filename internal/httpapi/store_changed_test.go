@@ -21,7 +21,7 @@ type pastKey struct{}
 // fakeWatch watches the world's store.
 type fakeWatch struct{ *world }
 
-func (w fakeWatch) Changed() string {
+func (w fakeWatch) ChangedMessage() string {
 	defer w.lock()()
 	return w.changed
 }
@@ -31,7 +31,7 @@ func (w fakeWatch) Confirm(context.Context) error {
 	return w.confirmed
 }
 
-func (fakeWatch) Past(ctx context.Context) context.Context {
+func (fakeWatch) AllowChangedStore(ctx context.Context) context.Context {
 	return context.WithValue(ctx, pastKey{}, true)
 }
 

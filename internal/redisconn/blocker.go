@@ -13,17 +13,17 @@ import (
 // gets the reason at once. The zero value is open. It is safe for concurrent use.
 type Blocker struct{ reason atomic.Pointer[error] }
 
-// Shut refuses commands from now on, with an error. Those under way are not called back.
-func (g *Blocker) Shut(reason error) { g.reason.Store(&reason) }
+// Block refuses commands from now on, with an error. Those under way are not called back.
+func (g *Blocker) Block(reason error) { g.reason.Store(&reason) }
 
-// Open lets commands through again.
-func (g *Blocker) Open() { g.reason.Store(nil) }
+// Unblock lets commands through again.
+func (g *Blocker) Unblock() { g.reason.Store(nil) }
 
 type bypassKey struct{}
 
-// Past returns a context whose commands a shut gate lets through: for what finds out about the data, and
+// Bypass returns a context whose commands a shut gate lets through: for what finds out about the data, and
 // for what makes them usable again.
-func (*Blocker) Past(ctx context.Context) context.Context {
+func (*Blocker) Bypass(ctx context.Context) context.Context {
 	return context.WithValue(ctx, bypassKey{}, true)
 }
 

@@ -46,7 +46,7 @@ func TestGate(t *testing.T) {
 			return err
 		},
 	}
-	gate.Shut(reason) // before the first connection
+	gate.Block(reason) // before the first connection
 	for name, way := range ways {
 		if err := way(); !errors.Is(err, reason) {
 			t.Errorf("%s = %v, want the reason", name, err)
@@ -58,13 +58,13 @@ func TestGate(t *testing.T) {
 	if _, err := redisconn.Inspect(ctx, rdb); err != nil {
 		t.Errorf("inspect: %v", err)
 	}
-	if err := rdb.Set(gate.Past(ctx), "there", 1, 0).Err(); err != nil {
+	if err := rdb.Set(gate.Bypass(ctx), "there", 1, 0).Err(); err != nil {
 		t.Errorf("past the gate: %v", err)
 	}
-	if n := rdb.DBSize(gate.Past(ctx)).Val(); n != 1 {
+	if n := rdb.DBSize(gate.Bypass(ctx)).Val(); n != 1 {
 		t.Errorf("%d keys, want the one that was set past the gate", n)
 	}
-	gate.Open()
+	gate.Unblock()
 	for name, way := range ways {
 		if err := way(); err != nil && !errors.Is(err, redis.Nil) {
 			t.Errorf("open: %s = %v", name, err)

@@ -126,7 +126,7 @@ func (s *Service) waivedChecks() []redisconn.Check {
 // storeCheck tells what the watch knows of the store. It asks nothing.
 func (s *Service) storeCheck() httpapi.Check {
 	c := httpapi.Check{Name: "store"}
-	if words := s.watch.Changed(); words != "" {
+	if words := s.watch.ChangedMessage(); words != "" {
 		c.Err = errors.New(words)
 	} else if s.watch.WentBack() {
 		c.Warning = "the store went back: Redis lost writes that it had acknowledged; a fast comparison was asked for, and lamplighter store accept ends this warning"

@@ -187,7 +187,7 @@ func (s *Service) openStores(ctx context.Context) error {
 		return err
 	}
 	s.watch = storewatch.New(storewatch.Options{
-		Store: s.store, Gate: &s.redisBlocker, Claim: s.claimStore, Process: uuid.NewString(), Metrics: storewatch.NewMetrics(s.metrics), Log: s.log,
+		Store: s.store, Blocker: &s.redisBlocker, Claim: s.claimStore, Process: uuid.NewString(), Metrics: storewatch.NewMetrics(s.metrics), Log: s.log,
 	})
 	if err := s.watch.Begin(ctx); err != nil {
 		return err

@@ -18,16 +18,16 @@ const (
 	other
 )
 
-// changes lists those that keep the store from being used.
-func changes() []change { return []change{gone, other} }
+// listBlockingChanges lists those that keep the store from being used.
+func listBlockingChanges() []change { return []change{gone, other} }
 
 // String is the change in answers and metrics.
 func (c change) String() string {
 	return [...]string{"in_order", "gone", "other"}[c]
 }
 
-// words say what is wrong, and what to do.
-func (c change) words() string {
+// operatorMessage say what is wrong, and what to do.
+func (c change) operatorMessage() string {
 	const next = "; nothing is accepted or delivered: restore the right data, or accept it as it is with lamplighter store accept"
 	switch c {
 	case gone:
@@ -39,8 +39,8 @@ func (c change) words() string {
 	}
 }
 
-// err is the change as an error of whatever would use the store.
-func (c change) err() error { return fmt.Errorf("%w: %s", ErrChanged, c) }
+// asError is the change as an error of whatever would use the store.
+func (c change) asError() error { return fmt.Errorf("%w: %s", ErrChanged, c) }
 
 // status is what a process knows of the store.
 type status struct {
@@ -49,16 +49,16 @@ type status struct {
 	wentBack bool
 }
 
-// found is the status in one word.
-func (s status) found() string {
+// stateName is the status in one word.
+func (s status) stateName() string {
 	if s.changed == inOrder && s.wentBack {
 		return "went_back"
 	}
 	return s.changed.String()
 }
 
-// after is what a look makes of a status, and of what the process remembers.
-func (s status) after(l registry.StoreCheck, m registry.StoreMemory) (status, registry.StoreMemory) {
+// applyCheck is what a look makes of a status, and of what the process remembers.
+func (s status) applyCheck(l registry.StoreCheck, m registry.StoreMemory) (status, registry.StoreMemory) {
 	switch l.Match {
 	case registry.StoreGone:
 		return status{changed: gone, wentBack: s.wentBack}, m
@@ -88,21 +88,21 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "lamplighter_store_went_back", Help: "1 from when this process saw the store lose acknowledged writes until the store is accepted.",
 		}),
 	}
-	m.show(status{})
+	m.setStatus(status{})
 	return m
 }
 
-func (m *Metrics) show(s status) {
+func (m *Metrics) setStatus(s status) {
 	if m == nil {
 		return
 	}
-	for _, c := range changes() {
-		m.changed.WithLabelValues(c.String()).Set(oneIf(s.changed == c))
+	for _, c := range listBlockingChanges() {
+		m.changed.WithLabelValues(c.String()).Set(boolToFloat(s.changed == c))
 	}
-	m.wentBack.Set(oneIf(s.wentBack))
+	m.wentBack.Set(boolToFloat(s.wentBack))
 }
 
-func oneIf(b bool) float64 {
+func boolToFloat(b bool) float64 {
 	if b {
 		return 1
 	}

@@ -33,19 +33,19 @@ type Store interface {
 	AcceptStore(ctx context.Context, identity string, m registry.StoreMemory, actor registry.Actor) (was string, err error)
 }
 
-// Gate stands before all other use of the store.
-type Gate interface {
-	// Shut refuses all use with a reason, Open ends that.
-	Shut(reason error)
-	Open()
-	// Past returns a context that a shut gate lets through.
-	Past(ctx context.Context) context.Context
+// Blocker stands before all other use of the store.
+type Blocker interface {
+	// Block refuses all use with a reason, Open ends that.
+	Block(reason error)
+	Unblock()
+	// Bypass returns a context that a shut gate lets through.
+	Bypass(ctx context.Context) context.Context
 }
 
 // Options of a Watch.
 type Options struct {
-	Store Store
-	Gate  Gate
+	Store   Store
+	Blocker Blocker
 	// Claim does what a start does before it uses the store: it checks that it is for this service, and
 	// puts the first admin token in. It may be repeated.
 	Claim func(ctx context.Context) error
@@ -94,16 +94,16 @@ func (w *Watch) Run(ctx context.Context) {
 		case !errors.Is(err, ErrChanged): // readiness and the metrics of Redis tell of it
 			w.opts.Log.DebugContext(ctx, "the store could not be looked at", "err", err)
 		default:
-			if changed++; changed == claimAfter && !w.claim(ctx) {
+			if changed++; changed == claimAfter && !w.claimStore(ctx) {
 				changed--
 			}
 		}
 	}
 }
 
-// claim puts the first admin token into a changed store, so that somebody may accept it.
-func (w *Watch) claim(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeoutCause(w.Past(ctx), lookWithin, errSlow)
+// claimStore puts the first admin token into a changed store, so that somebody may accept it.
+func (w *Watch) claimStore(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeoutCause(w.AllowChangedStore(ctx), lookWithin, errSlow)
 	defer cancel()
 	if err := w.opts.Claim(ctx); err != nil {
 		w.opts.Log.WarnContext(ctx, "the first admin token could not be put into the changed store", "err", err)
@@ -112,52 +112,54 @@ func (w *Watch) claim(ctx context.Context) bool {
 	return true
 }
 
-// Changed says why the store may not be used, in words for operators; empty while it may.
-func (w *Watch) Changed() string { return w.status.Load().changed.words() }
+// ChangedMessage says why the store may not be used, in words for operators; empty while it may.
+func (w *Watch) ChangedMessage() string { return w.status.Load().changed.operatorMessage() }
 
 // WentBack reports that the store lost writes it had acknowledged, and was not accepted since.
 func (w *Watch) WentBack() bool { return w.status.Load().wentBack }
 
-// Past returns a context for calls that may use a store that changed.
-func (w *Watch) Past(ctx context.Context) context.Context { return w.opts.Gate.Past(ctx) }
+// AllowChangedStore returns a context for calls that may use a store that changed.
+func (w *Watch) AllowChangedStore(ctx context.Context) context.Context {
+	return w.opts.Blocker.Bypass(ctx)
+}
 
 // Confirm returns nil when the store is the one the process began with, by a look that began after the
 // call: callers that come at once share one. Errors: ErrChanged; any other decides nothing.
 func (w *Watch) Confirm(ctx context.Context) error {
 	asked := w.looks.Load()
-	release, err := w.enter(ctx)
+	release, err := w.acquireTurn(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
 	if w.seen <= asked {
-		if err := w.look(ctx); err != nil {
+		if err := w.checkStore(ctx); err != nil {
 			return err
 		}
 	}
 	if w.status.Load().changed != inOrder {
-		return w.status.Load().changed.err()
+		return w.status.Load().changed.asError()
 	}
 	return nil
 }
 
 // Accept makes this and all other processes take the store as it is. Errors: those of Options.Claim.
 func (w *Watch) Accept(ctx context.Context, actor registry.Actor) (Accepted, error) {
-	release, err := w.enter(ctx)
+	release, err := w.acquireTurn(ctx)
 	if err != nil {
 		return Accepted{}, err
 	}
 	defer release()
-	if err := w.opts.Claim(w.Past(ctx)); err != nil {
+	if err := w.opts.Claim(w.AllowChangedStore(ctx)); err != nil {
 		return Accepted{}, fmt.Errorf("accept the store: %w", err)
 	}
-	found := w.status.Load().found()
+	found := w.status.Load().stateName()
 	identity := registry.NewStoreIdentity()
-	if _, err := w.opts.Store.AcceptStore(w.Past(ctx), identity, w.memory, actor); err != nil {
+	if _, err := w.opts.Store.AcceptStore(w.AllowChangedStore(ctx), identity, w.memory, actor); err != nil {
 		return Accepted{}, err
 	}
 	// a failure here hides nothing: the next look takes the store
-	return Accepted{Identity: identity, Found: found}, w.look(ctx)
+	return Accepted{Identity: identity, Found: found}, w.checkStore(ctx)
 }
 
 // Accepted is a store that was accepted.
@@ -168,7 +170,7 @@ type Accepted struct {
 	Found string
 }
 
-func (w *Watch) enter(ctx context.Context) (release func(), err error) {
+func (w *Watch) acquireTurn(ctx context.Context) (release func(), err error) {
 	select {
 	case w.turn <- struct{}{}:
 		return func() { <-w.turn }, nil
@@ -177,10 +179,10 @@ func (w *Watch) enter(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// look compares once. The caller has the turn.
-func (w *Watch) look(ctx context.Context) error {
+// checkStore compares once. The caller has the turn.
+func (w *Watch) checkStore(ctx context.Context) error {
 	n := w.looks.Add(1)
-	past, cancel := context.WithTimeoutCause(w.Past(ctx), lookWithin, errSlow)
+	past, cancel := context.WithTimeoutCause(w.AllowChangedStore(ctx), lookWithin, errSlow)
 	defer cancel()
 	found, err := w.opts.Store.CheckStore(past, w.memory)
 	if err != nil {
@@ -188,25 +190,25 @@ func (w *Watch) look(ctx context.Context) error {
 	}
 	w.seen = n
 	was := w.status.Load()
-	now, memory := was.after(found, w.memory)
+	now, memory := was.applyCheck(found, w.memory)
 	w.memory = memory
 	if now.changed != inOrder {
-		w.opts.Gate.Shut(now.changed.err())
+		w.opts.Blocker.Block(now.changed.asError())
 	}
 	w.status.Store(&now)
 	if now.changed == inOrder {
-		w.opts.Gate.Open()
+		w.opts.Blocker.Unblock()
 	}
-	w.opts.Metrics.show(now)
-	w.tell(ctx, *was, now, found)
+	w.opts.Metrics.setStatus(now)
+	w.logTransition(ctx, *was, now, found)
 	return nil
 }
 
-// tell logs what is new.
-func (w *Watch) tell(ctx context.Context, was, now status, found registry.StoreCheck) {
+// logTransition logs what is new.
+func (w *Watch) logTransition(ctx context.Context, was, now status, found registry.StoreCheck) {
 	switch {
 	case now.changed != was.changed && now.changed != inOrder:
-		w.opts.Log.ErrorContext(ctx, "the store changed and is not used until it is accepted or restored", "detail", now.changed.words())
+		w.opts.Log.ErrorContext(ctx, "the store changed and is not used until it is accepted or restored", "detail", now.changed.operatorMessage())
 	case was.changed != inOrder && now.changed == inOrder:
 		w.opts.Log.WarnContext(ctx, "the store is used again", "accepted", found.Match == registry.StoreTaken)
 	}

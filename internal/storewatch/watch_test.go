@@ -34,15 +34,15 @@ type fake struct {
 
 type past struct{}
 
-func (f *fake) Shut(err error) {
+func (f *fake) Block(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.shut = err
 }
 
-func (f *fake) Open() { f.Shut(nil) }
+func (f *fake) Unblock() { f.Block(nil) }
 
-func (*fake) Past(ctx context.Context) context.Context { return context.WithValue(ctx, past{}, true) }
+func (*fake) Bypass(ctx context.Context) context.Context { return context.WithValue(ctx, past{}, true) }
 
 func (f *fake) CheckStore(ctx context.Context, m registry.StoreMemory) (registry.StoreCheck, error) {
 	f.mu.Lock()
@@ -103,7 +103,7 @@ func newWatch(t *testing.T) (*storewatch.Watch, *fake, *prometheus.Registry) {
 	t.Helper()
 	f, reg := &fake{}, prometheus.NewRegistry()
 	w := storewatch.New(storewatch.Options{
-		Store: f, Gate: f, Claim: f.claim, Process: "p", Metrics: storewatch.NewMetrics(reg), Log: slog.New(slog.DiscardHandler),
+		Store: f, Blocker: f, Claim: f.claim, Process: "p", Metrics: storewatch.NewMetrics(reg), Log: slog.New(slog.DiscardHandler),
 	})
 	f.finds(registry.StoreTaken, false, nil)
 	if err := w.Begin(t.Context()); err != nil {
@@ -137,8 +137,8 @@ func TestStates(t *testing.T) {
 		if (err != nil) != step.fail || errors.Is(err, storewatch.ErrChanged) != (step.fail && step.err == nil) {
 			t.Errorf("step %d: %v", i, err)
 		}
-		if (w.Changed() != "") != step.changed || w.WentBack() != step.wentBack || (f.shut != nil) != step.changed {
-			t.Errorf("step %d: changed %q, went back %v, gate %v", i, w.Changed(), w.WentBack(), f.shut)
+		if (w.ChangedMessage() != "") != step.changed || w.WentBack() != step.wentBack || (f.shut != nil) != step.changed {
+			t.Errorf("step %d: changed %q, went back %v, gate %v", i, w.ChangedMessage(), w.WentBack(), f.shut)
 		}
 		if step.changed && !errors.Is(f.shut, storewatch.ErrChanged) {
 			t.Errorf("step %d: the gate says %v", i, f.shut)
@@ -189,13 +189,13 @@ func TestAcceptTakesTheStore(t *testing.T) {
 	f.finds(registry.StoreGone, false, nil)
 	_ = w.Confirm(t.Context())
 	f.claimErr = registry.ErrOtherEnvironment
-	if _, err := w.Accept(t.Context(), registry.Actor{}); !errors.Is(err, registry.ErrOtherEnvironment) || len(f.accepted) != 0 || w.Changed() == "" {
+	if _, err := w.Accept(t.Context(), registry.Actor{}); !errors.Is(err, registry.ErrOtherEnvironment) || len(f.accepted) != 0 || w.ChangedMessage() == "" {
 		t.Errorf("another environment's store: %v, accepted %v", err, f.accepted)
 	}
 	f.claimErr = nil
 	got, err := w.Accept(t.Context(), registry.Actor{})
-	if err != nil || got.Found != "gone" || got.Identity != f.accepted[0] || w.Changed() != "" || f.shut != nil {
-		t.Errorf("= %+v, %v; changed %q", got, err, w.Changed())
+	if err != nil || got.Found != "gone" || got.Identity != f.accepted[0] || w.ChangedMessage() != "" || f.shut != nil {
+		t.Errorf("= %+v, %v; changed %q", got, err, w.ChangedMessage())
 	}
 }
 
@@ -273,8 +273,8 @@ func TestRunClaimsLate(t *testing.T) {
 		time.Sleep(time.Minute)
 		cancel()
 		<-ended
-		if w.Changed() == "" || f.looks < 10 {
-			t.Errorf("after a minute of hanging: %d looks, changed %q", f.looks, w.Changed())
+		if w.ChangedMessage() == "" || f.looks < 10 {
+			t.Errorf("after a minute of hanging: %d looks, changed %q", f.looks, w.ChangedMessage())
 		}
 	})
 }
