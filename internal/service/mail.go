@@ -54,14 +54,14 @@ type pendingMails struct {
 	disabled bool
 }
 
-// Trays implements sweep.Mails.
-func (w *pendingMails) Trays(ctx context.Context, after registry.MailQueuePlace) (sweep.TrayPage, error) {
+// ReadMailQueues implements sweep.Mails.
+func (w *pendingMails) ReadMailQueues(ctx context.Context, after registry.MailQueuePlace) (sweep.MailQueuePage, error) {
 	b, next, more, err := w.sender.FindDueQueues(ctx, after)
-	return sweep.TrayPage{Letters: b.Mails, Late: b.Oldest, Due: b.Due, Next: next, More: more}, err
+	return sweep.MailQueuePage{Mails: b.Mails, Late: b.Oldest, Due: b.Due, Next: next, More: more}, err
 }
 
-// WakeTray implements sweep.Mails.
-func (w *pendingMails) WakeTray(ctx context.Context, recipient string) error {
+// WakeMailQueue implements sweep.Mails.
+func (w *pendingMails) WakeMailQueue(ctx context.Context, recipient string) error {
 	return w.sender.WakeRecipient(ctx, recipient)
 }
 

@@ -20,15 +20,15 @@ const (
 	wakesAtOnce = 8
 )
 
-// arm is the step of the loop that arms wake-ups: those whose task or owner was lost, and those beyond the horizon. Nothing comes
+// armWakeUps is the step of the loop that arms wake-ups: those whose task or owner was lost, and those beyond the horizon. Nothing comes
 // before it, and an app that fails costs the others nothing.
-func (s *Sweeper) arm(ctx context.Context, cursor string) (loop.Report, error) {
+func (s *Sweeper) armWakeUps(ctx context.Context, cursor string) (loop.Report, error) {
 	var f faults
-	s.refresh(ctx, &f)
-	entries, next, last := s.some(cursor, armPage)
+	s.refreshApps(ctx, &f)
+	entries, next, last := s.appsAfter(cursor, armPage)
 	batches := slices.Collect(slices.Chunk(entries, batch))
-	each(len(batches), armAtOnce, time.Time{}, func(i int) { s.armBatch(ctx, batches[i], &f) })
-	return loop.Report{Next: next, End: last, Passed: f.own}, f.err()
+	forEachUntil(len(batches), armAtOnce, time.Time{}, func(i int) { s.armBatch(ctx, batches[i], &f) })
+	return loop.Report{Next: next, End: last, Passed: f.own}, f.storeError()
 }
 
 func (s *Sweeper) armBatch(ctx context.Context, entries []*registry.Entry, f *faults) {
@@ -42,12 +42,12 @@ func (s *Sweeper) armBatch(ctx context.Context, entries []*registry.Entry, f *fa
 	wakes, errs := s.opts.Mailboxes.RepairWakeUps(ctx, uuid.NewString(), switches)
 	var armed []int
 	for i, err := range errs {
-		if f.note(err); err == nil && !wakes[i].IsNone() {
+		if f.addError(err); err == nil && !wakes[i].IsNone() {
 			armed = append(armed, i)
 		}
 	}
-	each(len(armed), wakesAtOnce, time.Time{}, func(at int) {
+	forEachUntil(len(armed), wakesAtOnce, time.Time{}, func(at int) {
 		i := armed[at]
-		f.note(s.opts.Waker.Wake(ctx, switches[i].Life.App, wakes[i]))
+		f.addError(s.opts.Waker.Wake(ctx, switches[i].Life.App, wakes[i]))
 	})
 }

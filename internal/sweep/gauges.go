@@ -12,11 +12,11 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// owedSample is of how many of the oldest owed fan-outs the pairs are counted.
-const owedSample = 200
+// pendingSample is of how many of the oldest owed fan-outs the pairs are counted.
+const pendingSample = 200
 
-// count is a round of counting. It is this process' own: a number that two processes counted half of each is none.
-type count struct {
+// countRound is a round of counting. It is this process' own: a number that two processes counted half of each is none.
+type countRound struct {
 	sum *summary
 	// at is the place that the round reached.
 	at string
@@ -29,34 +29,34 @@ func (s *Sweeper) countAll(ctx context.Context, cursor string) (loop.Report, err
 	if c.sum == nil || cursor == "" || cursor != c.at {
 		c.sum, cursor = newSummary(), ""
 	}
-	s.refresh(ctx, &f)
-	entries, next, last := s.some(cursor, page)
-	ids := idsOf(entries)
+	s.refreshApps(ctx, &f)
+	entries, next, last := s.appsAfter(cursor, page)
+	ids := listClientIDs(entries)
 	views, verrs := s.opts.Mailboxes.Views(ctx, ids)
 	found, terrs := s.opts.Incidents.ReadOpenIncidents(ctx, ids)
 	for i, e := range entries {
 		if err := errors.Join(verrs[i], terrs[i]); err != nil {
-			f.note(err)
+			f.addError(err)
 			continue
 		}
-		c.sum.add(ids[i], views[i], troublesOf(found[i]), e.Rec.App.IsDelivering(s.opts.Environment))
+		c.sum.addApp(ids[i], views[i], summarizeIncidents(found[i]), e.Rec.App.IsDelivering(s.opts.Environment))
 	}
 	c.at = next
-	if last && f.err() == nil {
-		f.note(s.save(ctx, c.sum))
+	if last && f.storeError() == nil {
+		f.addError(s.saveSummary(ctx, c.sum))
 	}
-	if err := f.err(); err != nil { // the numbers of the round before are closer to the truth than a part
+	if err := f.storeError(); err != nil { // the numbers of the round before are closer to the truth than a part
 		c.sum = nil
 		return loop.Report{End: true, Passed: f.own}, err
 	}
 	return loop.Report{Next: next, End: last, Passed: f.own}, nil
 }
 
-// save adds what is no app's, and hands the sum to all processes.
-func (s *Sweeper) save(ctx context.Context, sum *summary) error {
+// saveSummary adds what is no app's, and hands the sum to all processes.
+func (s *Sweeper) saveSummary(ctx context.Context, sum *summary) error {
 	m := s.mails.Load()
-	sum.Outbox, sum.OldestMail = m.Mails, m.late(time.Now()).Seconds()
-	if err := s.countOwed(ctx, sum); err != nil {
+	sum.Outbox, sum.OldestMail = m.Mails, m.oldestDelay(time.Now()).Seconds()
+	if err := s.countPendingFanouts(ctx, sum); err != nil {
 		return fmt.Errorf("count the owed fan-outs: %w", err)
 	}
 	if err := s.opts.Registry.SaveGauges(ctx, sum.encode(), s.opts.Every*staleRounds); err != nil {
@@ -65,14 +65,14 @@ func (s *Sweeper) save(ctx context.Context, sum *summary) error {
 	return nil
 }
 
-// countOwed counts the owed fan-outs, and their pairs of app and tenant, which wait in no mailbox yet. Where many are owed the
+// countPendingFanouts counts the owed fan-outs, and their pairs of app and tenant, which wait in no mailbox yet. Where many are owed the
 // pairs are reckoned from the oldest ones.
-func (s *Sweeper) countOwed(ctx context.Context, sum *summary) error {
-	oldest, err := s.opts.Registry.ListPendingFanouts(ctx, s.opts.Every, registry.PendingFanout{}, owedSample)
+func (s *Sweeper) countPendingFanouts(ctx context.Context, sum *summary) error {
+	oldest, err := s.opts.Registry.ListPendingFanouts(ctx, s.opts.Every, registry.PendingFanout{}, pendingSample)
 	if err != nil || len(oldest) == 0 {
 		return err
 	}
-	if sum.Owed, err = s.opts.Registry.CountPendingFanouts(ctx, s.opts.Every); err != nil {
+	if sum.PendingFanouts, err = s.opts.Registry.CountPendingFanouts(ctx, s.opts.Every); err != nil {
 		return err
 	}
 	if sum.Stuck, err = s.opts.Registry.CountPendingFanouts(ctx, stuckAfter); err != nil {
@@ -91,18 +91,18 @@ func (s *Sweeper) countOwed(ctx context.Context, sum *summary) error {
 		pairs += n
 	}
 	n := int64(len(ids))
-	sum.OwedPairs = pairs * max(sum.Owed, n) / n
-	sum.OldestOwed = max(time.Since(time.UnixMicro(oldest[0].Ticket)).Seconds(), 0)
+	sum.FanoutPairs = pairs * max(sum.PendingFanouts, n) / n
+	sum.OldestFanout = max(time.Since(time.UnixMicro(oldest[0].Ticket)).Seconds(), 0)
 	return nil
 }
 
-// Troubles are what is wrong with an app's endpoints.
-type Troubles struct {
+// EndpointIncidents are what is wrong with an app's endpoints.
+type EndpointIncidents struct {
 	// Failing is true for each endpoint that is failing, Open for each with an open incident.
 	Failing, Open [partner.EndpointKinds]bool
 }
 
-func troublesOf(found *registry.OpenIncidents) (t Troubles) {
+func summarizeIncidents(found *registry.OpenIncidents) (t EndpointIncidents) {
 	if found == nil {
 		return t
 	}

@@ -10,28 +10,28 @@ import (
 // ticksAtOnce is how many apps' incidents are looked after at once.
 const ticksAtOnce = 64
 
-// tickIncidents is the step of the loop that looks after incidents, of those apps that have any.
-func (s *Sweeper) tickIncidents(ctx context.Context, cursor string) (loop.Report, error) {
+// advanceIncidents is the step of the loop that looks after incidents, of those apps that have any.
+func (s *Sweeper) advanceIncidents(ctx context.Context, cursor string) (loop.Report, error) {
 	var f faults
 	until := s.startUntil()
-	s.refresh(ctx, &f)
-	entries, next, last := s.some(cursor, page)
-	ids := idsOf(entries)
+	s.refreshApps(ctx, &f)
+	entries, next, last := s.appsAfter(cursor, page)
+	ids := listClientIDs(entries)
 	found, errs := s.opts.Incidents.ReadOpenIncidents(ctx, ids)
 	var troubled []int
 	for i, err := range errs {
-		if f.note(err); err == nil && found[i] != nil {
+		if f.addError(err); err == nil && found[i] != nil {
 			troubled = append(troubled, i)
 		}
 	}
-	ticked := each(len(troubled), ticksAtOnce, until, func(at int) {
+	ticked := forEachUntil(len(troubled), ticksAtOnce, until, func(at int) {
 		i := troubled[at]
 		if err := s.opts.Incidents.Tick(ctx, ids[i], *found[i]); err != nil {
-			f.note(fmt.Errorf("look after the incidents of app %s: %w", ids[i], err))
+			f.addError(fmt.Errorf("look after the incidents of app %s: %w", ids[i], err))
 		}
 	})
 	if ticked < len(troubled) { // the time is up: the next step goes on with this one
 		next, last = string(ids[troubled[ticked-1]]), false
 	}
-	return loop.Report{Next: next, End: last, Passed: f.own}, f.err()
+	return loop.Report{Next: next, End: last, Passed: f.own}, f.storeError()
 }

@@ -32,15 +32,15 @@ func (c *mailCount) add(mails int, since time.Time) {
 	}
 }
 
-// late is for how long the oldest waits.
-func (c *mailCount) late(now time.Time) time.Duration {
+// oldestDelay is for how long the oldest waits.
+func (c *mailCount) oldestDelay(now time.Time) time.Duration {
 	if c.Oldest == 0 {
 		return 0
 	}
 	return max(now.Sub(time.UnixMilli(c.Oldest)), 0)
 }
 
-func readMailCount(note string) *mailCount {
+func decodeMailCount(note string) *mailCount {
 	var c mailCount
 	if json.Unmarshal([]byte(note), &c) != nil {
 		return &mailCount{}
@@ -52,13 +52,13 @@ func readMailCount(note string) *mailCount {
 type mailPlace struct {
 	mailCount
 
-	Tray registry.MailQueuePlace `json:"tray"`
+	Queue registry.MailQueuePlace `json:"tray"`
 	// Apps: the trays are done.
 	Apps bool   `json:"apps,omitempty"`
 	App  string `json:"app,omitempty"`
 }
 
-func readMailPlace(cursor string) mailPlace {
+func decodeMailPlace(cursor string) mailPlace {
 	var p mailPlace
 	if json.Unmarshal([]byte(cursor), &p) != nil {
 		return mailPlace{}
@@ -66,7 +66,7 @@ func readMailPlace(cursor string) mailPlace {
 	return p
 }
 
-func encode(v any) string {
+func encodeJSON(v any) string {
 	b, err := json.Marshal(v)
 	if err != nil { // texts and numbers always marshal
 		panic("sweep: marshal: " + err.Error())
@@ -77,40 +77,40 @@ func encode(v any) string {
 // wakeMails is the step of the loop that wakes the mailer for what waits: recipients' trays first, then apps' outboxes.
 func (s *Sweeper) wakeMails(ctx context.Context, cursor string) (loop.Report, error) {
 	var f faults
-	p, until := readMailPlace(cursor), s.startUntil()
+	p, until := decodeMailPlace(cursor), s.startUntil()
 	if !p.Apps {
-		s.wakeTrays(ctx, &p, until, &f)
-		return loop.Report{Next: encode(p), Passed: f.own}, f.err()
+		s.wakeMailQueues(ctx, &p, until, &f)
+		return loop.Report{Next: encodeJSON(p), Passed: f.own}, f.storeError()
 	}
-	s.refresh(ctx, &f)
-	entries, next, last := s.some(p.App, page)
-	s.wakeOutboxes(ctx, idsOf(entries), &p.mailCount, until, &f)
+	s.refreshApps(ctx, &f)
+	entries, next, last := s.appsAfter(p.App, page)
+	s.wakeOutboxes(ctx, listClientIDs(entries), &p.mailCount, until, &f)
 	if last {
-		return loop.Report{End: true, Passed: f.own, Note: encode(p.mailCount)}, f.err()
+		return loop.Report{End: true, Passed: f.own, Note: encodeJSON(p.mailCount)}, f.storeError()
 	}
 	p.App = next
-	return loop.Report{Next: encode(p), Passed: f.own}, f.err()
+	return loop.Report{Next: encodeJSON(p), Passed: f.own}, f.storeError()
 }
 
-func (s *Sweeper) wakeTrays(ctx context.Context, p *mailPlace, until time.Time, f *faults) {
-	trays, err := s.opts.Mails.Trays(ctx, p.Tray)
+func (s *Sweeper) wakeMailQueues(ctx context.Context, p *mailPlace, until time.Time, f *faults) {
+	trays, err := s.opts.Mails.ReadMailQueues(ctx, p.Queue)
 	if err != nil {
-		f.note(fmt.Errorf("look after the recipients' mails: %w", err))
+		f.addError(fmt.Errorf("look after the recipients' mails: %w", err))
 	}
 	since := time.Time{}
 	if trays.Late > 0 {
 		since = time.Now().Add(-trays.Late)
 	}
-	p.add(trays.Letters, since)
-	n := each(len(trays.Due), mailsAtOnce, until, func(i int) { f.note(s.opts.Mails.WakeTray(ctx, trays.Due[i])) })
-	s.passed(f, len(trays.Due)-n, "trays")
-	p.Tray, p.Apps = trays.Next, !trays.More
+	p.add(trays.Mails, since)
+	n := forEachUntil(len(trays.Due), mailsAtOnce, until, func(i int) { f.addError(s.opts.Mails.WakeMailQueue(ctx, trays.Due[i])) })
+	s.noteSkipped(f, len(trays.Due)-n, "trays")
+	p.Queue, p.Apps = trays.Next, !trays.More
 }
 
-// passed notes things for which there was no time.
-func (*Sweeper) passed(f *faults, n int, what string) {
+// noteSkipped notes things for which there was no time.
+func (*Sweeper) noteSkipped(f *faults, n int, what string) {
 	if n > 0 {
-		f.note(fmt.Errorf("no time for %d %s: %w", n, what, context.DeadlineExceeded))
+		f.addError(fmt.Errorf("no time for %d %s: %w", n, what, context.DeadlineExceeded))
 	}
 }
 
@@ -119,22 +119,22 @@ func (s *Sweeper) wakeOutboxes(ctx context.Context, ids []partner.ClientID, c *m
 	has, errs := s.opts.Mails.HasOutboxMails(ctx, ids)
 	var places []registry.OutboxPlace
 	for i, id := range ids {
-		if f.note(errs[i]); has[i] {
+		if f.addError(errs[i]); has[i] {
 			places = append(places, registry.OutboxPlace{App: id})
 		}
 	}
 	for len(places) > 0 && time.Now().Before(until) {
 		var again []registry.OutboxPlace
 		for chunk := range slices.Chunk(places, batch) {
-			again = append(again, s.wakeBatch(ctx, chunk, c, until, f)...)
+			again = append(again, s.wakeOutboxPages(ctx, chunk, c, until, f)...)
 		}
 		places = again
 	}
-	s.passed(f, len(places), "outboxes")
+	s.noteSkipped(f, len(places), "outboxes")
 }
 
-// wakeBatch looks at one page of each outbox, and returns where there is more.
-func (s *Sweeper) wakeBatch(ctx context.Context, places []registry.OutboxPlace, c *mailCount, until time.Time, f *faults) (again []registry.OutboxPlace) {
+// wakeOutboxPages looks at one page of each outbox, and returns where there is more.
+func (s *Sweeper) wakeOutboxPages(ctx context.Context, places []registry.OutboxPlace, c *mailCount, until time.Time, f *faults) (again []registry.OutboxPlace) {
 	type mail struct {
 		app partner.ClientID
 		id  string
@@ -144,7 +144,7 @@ func (s *Sweeper) wakeBatch(ctx context.Context, places []registry.OutboxPlace, 
 	for i, p := range pages {
 		app := places[i].App
 		if errs[i] != nil {
-			f.note(errs[i])
+			f.addError(errs[i])
 			continue
 		}
 		c.add(p.Waiting, p.Oldest)
@@ -155,7 +155,7 @@ func (s *Sweeper) wakeBatch(ctx context.Context, places []registry.OutboxPlace, 
 			again = append(again, registry.OutboxPlace{App: app, Cursor: p.Next})
 		}
 	}
-	n := each(len(due), mailsAtOnce, until, func(i int) { f.note(s.opts.Mails.WakeMail(ctx, due[i].app, due[i].id)) })
-	s.passed(f, len(due)-n, "mails")
+	n := forEachUntil(len(due), mailsAtOnce, until, func(i int) { f.addError(s.opts.Mails.WakeMail(ctx, due[i].app, due[i].id)) })
+	s.noteSkipped(f, len(due)-n, "mails")
 	return again
 }

@@ -13,47 +13,47 @@ import (
 // nothing.
 type Metrics struct {
 	byLoop  *loop.Metrics
-	cluster *cluster
+	cluster *clusterCollector
 }
 
 // NewMetrics registers the metrics, every series at once.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
-	m := &Metrics{byLoop: loop.NewMetrics(reg), cluster: newCluster()}
+	m := &Metrics{byLoop: loop.NewMetrics(reg), cluster: newClusterCollector()}
 	reg.MustRegister(m.cluster)
 	return m
 }
 
 // Loops are the metrics of loops, for those of other packages.
-func (m *Metrics) Loops() *loop.Metrics { return m.loops() }
+func (m *Metrics) Loops() *loop.Metrics { return m.loopMetrics() }
 
-func (m *Metrics) loops() *loop.Metrics {
+func (m *Metrics) loopMetrics() *loop.Metrics {
 	if m == nil {
 		return nil
 	}
 	return m.byLoop
 }
 
-func (m *Metrics) export(doc []byte) {
+func (m *Metrics) setSummary(doc []byte) {
 	if m != nil {
 		m.cluster.current.Store(decodeSummary(doc))
 	}
 }
 
-// cluster exports the summary that was counted last, by whichever process.
-type cluster struct {
-	current                                                    atomic.Pointer[summary]
-	apps, waiting, oldest, diverged, breakers, incidents       *prometheus.Desc
-	failing, endpointWaiting, overflow, outbox, oldestMailDesc *prometheus.Desc
-	owed, stuck, oldestOwed, owedPairs, endpointTenants        *prometheus.Desc
+// clusterCollector exports the summary that was counted last, by whichever process.
+type clusterCollector struct {
+	current                                                           atomic.Pointer[summary]
+	apps, waiting, oldest, diverged, breakers, incidents              *prometheus.Desc
+	failing, endpointWaiting, overflow, outbox, oldestMailDesc        *prometheus.Desc
+	pendingFanouts, stuck, oldestFanout, fanoutPairs, endpointTenants *prometheus.Desc
 }
 
 const clusterWide = " Cluster-wide, the same on every worker: aggregate with max."
 
-func newCluster() *cluster {
+func newClusterCollector() *clusterCollector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help+clusterWide, labels, nil)
 	}
-	c := &cluster{
+	c := &clusterCollector{
 		apps:            desc("lamplighter_apps", "Apps by condition.", "condition"),
 		waiting:         desc("lamplighter_waiting_notifications", "Waiting notifications, by the condition of their app.", "condition"),
 		oldest:          desc("lamplighter_oldest_waiting_seconds", "Age of the oldest waiting notification, by the condition of its app.", "condition"),
@@ -65,10 +65,10 @@ func newCluster() *cluster {
 		endpointTenants: desc("lamplighter_endpoint_diverged_tenants", "Tenants whose truth each app that is failing or behind does not know; absent otherwise.", "client_id"),
 		overflow:        desc("lamplighter_endpoint_exceptions_dropped", "Failing or waiting endpoints beyond the series that name them."),
 		outbox:          desc("lamplighter_outbox_mails", "Mails that wait to be sent."),
-		owed:            desc("lamplighter_fanouts_owed", "Tenants whose fan-out is owed, some of them although it was made."),
+		pendingFanouts:  desc("lamplighter_fanouts_owed", "Tenants whose fan-out is owed, some of them although it was made."),
 		stuck:           desc("lamplighter_fanouts_stuck", "Tenants whose fan-out has been owed for more than 15 minutes: something makes it fail."),
-		oldestOwed:      desc("lamplighter_oldest_owed_fanout_seconds", "How long the fan-out has been owed that has waited longest; its pairs wait in no mailbox yet."),
-		owedPairs:       desc("lamplighter_owed_pairs", "Pairs of app and tenant whose fan-out is owed; they wait in no mailbox yet."),
+		oldestFanout:    desc("lamplighter_oldest_owed_fanout_seconds", "How long the fan-out has been owed that has waited longest; its pairs wait in no mailbox yet."),
+		fanoutPairs:     desc("lamplighter_owed_pairs", "Pairs of app and tenant whose fan-out is owed; they wait in no mailbox yet."),
 		oldestMailDesc:  desc("lamplighter_outbox_oldest_seconds", "How long the oldest mail that should have been sent is waiting; 0 when all of them may wait."),
 	}
 	c.current.Store(newSummary())
@@ -76,22 +76,22 @@ func newCluster() *cluster {
 }
 
 // Describe implements prometheus.Collector.
-func (c *cluster) Describe(ch chan<- *prometheus.Desc) {
+func (c *clusterCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.apps, c.waiting, c.oldest, c.diverged, c.breakers, c.incidents, c.failing, c.endpointWaiting, c.overflow, c.outbox, c.oldestMailDesc, c.oldestOwed,
-		c.owedPairs, c.endpointTenants, c.owed, c.stuck,
+		c.apps, c.waiting, c.oldest, c.diverged, c.breakers, c.incidents, c.failing, c.endpointWaiting, c.overflow, c.outbox, c.oldestMailDesc, c.oldestFanout,
+		c.fanoutPairs, c.endpointTenants, c.pendingFanouts, c.stuck,
 	} {
 		ch <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (c *cluster) Collect(ch chan<- prometheus.Metric) {
+func (c *clusterCollector) Collect(ch chan<- prometheus.Metric) {
 	s := c.current.Load()
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	for _, cond := range conditions() {
+	for _, cond := range listConditions() {
 		gauge(c.apps, float64(s.Apps[cond]), string(cond))
 		gauge(c.waiting, float64(s.Waiting[cond]), string(cond))
 		gauge(c.oldest, s.Oldest[cond], string(cond))
@@ -115,8 +115,8 @@ func (c *cluster) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.overflow, float64(s.Overflow))
 	gauge(c.outbox, float64(s.Outbox))
 	gauge(c.oldestMailDesc, s.OldestMail)
-	gauge(c.oldestOwed, s.OldestOwed)
-	gauge(c.owedPairs, float64(s.OwedPairs))
-	gauge(c.owed, float64(s.Owed))
+	gauge(c.oldestFanout, s.OldestFanout)
+	gauge(c.fanoutPairs, float64(s.FanoutPairs))
+	gauge(c.pendingFanouts, float64(s.PendingFanouts))
 	gauge(c.stuck, float64(s.Stuck))
 }

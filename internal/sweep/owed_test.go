@@ -15,17 +15,17 @@ import (
 // Of many owed fan-outs the pairs are reckoned from the oldest, and none are told once none is owed.
 func TestPairsOfOwedFanOuts(t *testing.T) {
 	t.Parallel()
-	c := newCluster(0)
+	c := newClusterCollector(0)
 	for i := range 450 {
-		c.owed = append(c.owed, registry.PendingFanout{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: int64(i + 1)})
+		c.pendingFanouts = append(c.pendingFanouts, registry.PendingFanout{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: int64(i + 1)})
 	}
 	p := c.process()
 	for _, want := range []map[string]float64{{"owed_pairs": 897}, {}} { // 399 of the oldest 200
 		p.mustRound(t, "gauges")
 		same(t, want, p.series(t, "owed_pairs"))
-		c.owed = nil
+		c.pendingFanouts = nil
 	}
-	c.owed = []registry.PendingFanout{{Tenant: "a", Ticket: 1}}
+	c.pendingFanouts = []registry.PendingFanout{{Tenant: "a", Ticket: 1}}
 	c.fails["approvers"] = true
 	if err := p.round(t.Context(), "gauges"); !errors.Is(err, errFake) {
 		t.Errorf("error = %v, want that of the approvals", err)
@@ -36,7 +36,7 @@ func TestPairsOfOwedFanOuts(t *testing.T) {
 func ticket(n int) int64 { return time.Now().Add(-time.Minute).UnixMicro() + int64(n) }
 
 // rounds starts owed fan-outs round by round and returns how many each started; done says which are made by then.
-func (c *cluster) rounds(t testing.TB, p process, n int, done func(round int, started []tenant.ID)) (started []int) {
+func (c *clusterCollector) rounds(t testing.TB, p process, n int, done func(round int, started []tenant.ID)) (started []int) {
 	t.Helper()
 	cursor := ""
 	for i := range n {
@@ -53,21 +53,21 @@ func (c *cluster) rounds(t testing.TB, p process, n int, done func(round int, st
 	return started
 }
 
-func (c *cluster) strike(ts []tenant.ID) {
+func (c *clusterCollector) strike(ts []tenant.ID) {
 	gone := map[tenant.ID]bool{}
 	for _, id := range ts {
 		gone[id] = true
 	}
-	c.owed = slices.DeleteFunc(c.owed, func(o registry.PendingFanout) bool { return gone[o.Tenant] })
+	c.pendingFanouts = slices.DeleteFunc(c.pendingFanouts, func(o registry.PendingFanout) bool { return gone[o.Tenant] })
 }
 
 // Many owed fan-outs are worked off faster and faster while the workers keep up, and slower when
 // they do not: 100,000 are started within eight rounds of 5 s.
 func TestOwedAdapts(t *testing.T) {
 	t.Parallel()
-	c := newCluster(1)
+	c := newClusterCollector(1)
 	for i := range 100_000 {
-		c.owed = append(c.owed, registry.PendingFanout{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: ticket(i)})
+		c.pendingFanouts = append(c.pendingFanouts, registry.PendingFanout{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: ticket(i)})
 	}
 	started := c.rounds(t, c.process(), 9, func(round int, ts []tenant.ID) {
 		if round != 3 { // in the fourth the workers are slow
@@ -75,8 +75,8 @@ func TestOwedAdapts(t *testing.T) {
 		}
 	})
 	same(t, []int{1000, 2000, 4000, 8000, 4000, 8000, 16000, 32000, 25000}, started)
-	if len(c.owed) != 8000 {
-		t.Errorf("%d are left, want those that were started and not made", len(c.owed))
+	if len(c.pendingFanouts) != 8000 {
+		t.Errorf("%d are left, want those that were started and not made", len(c.pendingFanouts))
 	}
 }
 
@@ -88,20 +88,20 @@ func TestStuckFanOutsArePassedOver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newCluster(1)
+			c := newClusterCollector(1)
 			for i := range 500 {
-				c.owed = append(c.owed, registry.PendingFanout{Tenant: tenant.ID(fmt.Sprintf("stuck%d", i)), Ticket: at(i)})
+				c.pendingFanouts = append(c.pendingFanouts, registry.PendingFanout{Tenant: tenant.ID(fmt.Sprintf("stuck%d", i)), Ticket: at(i)})
 			}
 			for i := range 1500 {
-				c.owed = append(c.owed, registry.PendingFanout{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: ticket(500 + i)})
+				c.pendingFanouts = append(c.pendingFanouts, registry.PendingFanout{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: ticket(500 + i)})
 			}
 			tries := 0
 			started := c.rounds(t, c.process(), 2, func(_ int, ts []tenant.ID) {
 				tries += len(slices.DeleteFunc(slices.Clone(ts), func(id tenant.ID) bool { return !strings.HasPrefix(string(id), "stuck") }))
 				c.strike(slices.DeleteFunc(slices.Clone(ts), func(id tenant.ID) bool { return strings.HasPrefix(string(id), "stuck") }))
 			})
-			if len(c.owed) != 500 || tries != 500 {
-				t.Errorf("after two rounds, which started %v, %d are owed; the 500 that cannot be made were tried %d times", started, len(c.owed), tries)
+			if len(c.pendingFanouts) != 500 || tries != 500 {
+				t.Errorf("after two rounds, which started %v, %d are owed; the 500 that cannot be made were tried %d times", started, len(c.pendingFanouts), tries)
 			}
 			started = c.rounds(t, c.process(), 1, func(int, []tenant.ID) {})
 			same(t, []int{500}, started)
@@ -112,9 +112,9 @@ func TestStuckFanOutsArePassedOver(t *testing.T) {
 // A new holder goes on behind what the last one started, and from the start behind the last.
 func TestOwedGoesOn(t *testing.T) {
 	t.Parallel()
-	c := newCluster(1)
+	c := newClusterCollector(1)
 	for i := range 1200 {
-		c.owed = append(c.owed, registry.PendingFanout{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: int64(i + 1)})
+		c.pendingFanouts = append(c.pendingFanouts, registry.PendingFanout{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: int64(i + 1)})
 	}
 	cursor, first := "", []tenant.ID{}
 	for range 3 {

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) { redistest.Main(m) }
 
 // far has everything on a Redis that is a millisecond away, but the apps, which cost nothing to make.
 type far struct {
-	*cluster
+	*clusterCollector
 	*registry.IncidentStore
 	*mailbox.Store
 
@@ -64,16 +64,16 @@ func newFar(t *testing.T) (*far, redis.UniversalClient) {
 	t.Cleanup(func() { _ = remote.Close() })
 	space := keys.New("")
 	r := &far{
-		cluster: newCluster(*realApps), IncidentStore: registry.NewIncidentStore(remote, space, 0), queue: queue.NewClient(remote, "test"),
+		clusterCollector: newClusterCollector(*realApps), IncidentStore: registry.NewIncidentStore(remote, space, 0), queue: queue.NewClient(remote, "test"),
 		Store: mailbox.New(remote, space, mailbox.Settings{OwnerLease: time.Minute, EntryLease: time.Minute, Grace: 10 * time.Second, Horizon: 15 * time.Second}),
 	}
 	return r, p.Client(t)
 }
 
 func (r *far) process() process {
-	p := r.cluster.process()
+	p := r.clusterCollector.process()
 	p.Sweeper = sweep.New(sweep.Options{
-		Registry: r.cluster, Apps: r.cluster, Mailboxes: r, Waker: r, Notifier: r.cluster, Repairer: r.cluster, Incidents: r, Mails: r,
+		Registry: r.clusterCollector, Apps: r.clusterCollector, Mailboxes: r, Waker: r, Notifier: r.clusterCollector, Repairer: r.clusterCollector, Incidents: r, Mails: r,
 		Metrics: nil, Environment: partner.Online, Every: every, Log: slog.New(slog.DiscardHandler),
 	})
 	return p

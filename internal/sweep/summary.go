@@ -17,11 +17,11 @@ const (
 	conditionInStep  condition = "in_step"
 )
 
-func conditions() []condition {
+func listConditions() []condition {
 	return []condition{conditionOff, conditionFailing, conditionBehind, conditionInStep}
 }
 
-func conditionOf(v mailbox.View, t Troubles, on bool) condition {
+func appCondition(v mailbox.View, t EndpointIncidents, on bool) condition {
 	// a gate that ran out while nothing waits says nothing of today, and nothing is there to prove it
 	gated := v.CooldownUntil.After(v.Now) || !v.CooldownUntil.IsZero() && v.Waiting > 0
 	switch {
@@ -57,12 +57,12 @@ type summary struct {
 	Overflow   int     `json:"overflow,omitempty"`
 	Outbox     int     `json:"outbox"`
 	OldestMail float64 `json:"oldest_mail"`
-	// OldestOwed is how long the oldest fan-out has been owed: its pairs wait in no mailbox yet.
-	OldestOwed float64 `json:"oldest_owed,omitempty"`
-	// OwedPairs counts these, Owed the tenants that owe them, and Stuck those that have for very long.
-	OwedPairs int64 `json:"owed_pairs,omitempty"`
-	Owed      int64 `json:"owed,omitempty"`
-	Stuck     int64 `json:"stuck,omitempty"`
+	// OldestFanout is how long the oldest fan-out has been owed: its pairs wait in no mailbox yet.
+	OldestFanout float64 `json:"oldest_owed,omitempty"`
+	// FanoutPairs counts these, Owed the tenants that owe them, and Stuck those that have for very long.
+	FanoutPairs    int64 `json:"owed_pairs,omitempty"`
+	PendingFanouts int64 `json:"owed,omitempty"`
+	Stuck          int64 `json:"stuck,omitempty"`
 }
 
 type exception struct {
@@ -80,8 +80,8 @@ func newSummary() *summary {
 	}
 }
 
-func (s *summary) add(id partner.ClientID, v mailbox.View, t Troubles, on bool) {
-	c := conditionOf(v, t, on)
+func (s *summary) addApp(id partner.ClientID, v mailbox.View, t EndpointIncidents, on bool) {
+	c := appCondition(v, t, on)
 	s.Apps[c]++
 	s.Waiting[c] += v.Waiting
 	s.Diverged[c] += v.Diverged
@@ -94,18 +94,18 @@ func (s *summary) add(id partner.ClientID, v mailbox.View, t Troubles, on bool) 
 			s.Open[k.String()]++
 		}
 		if t.Failing[k] || t.Open[k] || k == partner.StateChange && c == conditionFailing {
-			s.except(&s.Failing, exception{App: id, Endpoint: k.String(), Value: 1})
+			s.addException(&s.Failing, exception{App: id, Endpoint: k.String(), Value: 1})
 		}
 	}
 	if v.Waiting > 0 && (c == conditionFailing || c == conditionBehind) {
-		if s.except(&s.Behind, exception{App: id, Value: float64(v.Waiting)}) {
+		if s.addException(&s.Behind, exception{App: id, Value: float64(v.Waiting)}) {
 			s.Tenants = append(s.Tenants, exception{App: id, Value: float64(v.Diverged)})
 		}
 	}
 }
 
-// except adds to a list of those that are named, and reports whether there was room.
-func (s *summary) except(list *[]exception, e exception) bool {
+// addException adds to a list of those that are named, and reports whether there was room.
+func (s *summary) addException(list *[]exception, e exception) bool {
 	if len(*list) >= maxExceptions {
 		s.Overflow++
 		return false

@@ -19,9 +19,9 @@ func TestConditionOf(t *testing.T) {
 	gated.CooldownUntil, probing.CooldownUntil = now.Add(time.Minute), now.Add(-time.Minute)
 	off := gated
 	off.Off = true
-	open := sweep.Troubles{}
+	open := sweep.EndpointIncidents{}
 	open.Open[partner.StateChange] = true
-	other := sweep.Troubles{}
+	other := sweep.EndpointIncidents{}
 	other.Open[partner.ERPSync], other.Failing[partner.StateChange] = true, true
 	idle := func(v mailbox.View) mailbox.View {
 		v.Waiting = 0
@@ -29,15 +29,15 @@ func TestConditionOf(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		view mailbox.View
-		t    sweep.Troubles
+		t    sweep.EndpointIncidents
 		on   bool
 		want string
 	}{
 		"OffBySettings": {gated, open, false, "off"}, "OffInTheMailbox": {off, open, true, "off"},
-		"GateClosed": {gated, sweep.Troubles{}, true, "failing"}, "GateRunOut": {probing, sweep.Troubles{}, true, "failing"},
-		"GateClosedAndNothingWaits": {idle(gated), sweep.Troubles{}, true, "failing"}, "GateRunOutAndNothingWaits": {idle(probing), sweep.Troubles{}, true, "in_step"},
+		"GateClosed": {gated, sweep.EndpointIncidents{}, true, "failing"}, "GateRunOut": {probing, sweep.EndpointIncidents{}, true, "failing"},
+		"GateClosedAndNothingWaits": {idle(gated), sweep.EndpointIncidents{}, true, "failing"}, "GateRunOutAndNothingWaits": {idle(probing), sweep.EndpointIncidents{}, true, "in_step"},
 		"IncidentOpen": {waiting, open, true, "failing"}, "IncidentOfAnotherEndpoint": {waiting, other, true, "behind"},
-		"Behind": {waiting, sweep.Troubles{}, true, "behind"}, "InStep": {mailbox.View{}, sweep.Troubles{}, true, "in_step"},
+		"Behind": {waiting, sweep.EndpointIncidents{}, true, "behind"}, "InStep": {mailbox.View{}, sweep.EndpointIncidents{}, true, "in_step"},
 	} {
 		if got := sweep.ConditionOf(c.view, c.t, c.on); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
@@ -48,7 +48,7 @@ func TestConditionOf(t *testing.T) {
 // Series name apps only while something is wrong with them.
 func TestExceptions(t *testing.T) {
 	t.Parallel()
-	c := newCluster(5)
+	c := newClusterCollector(5)
 	now := time.Now()
 	c.views["app00000"] = mailbox.View{Waiting: 3, Diverged: 2, CooldownUntil: now.Add(time.Hour), Now: now} // failing
 	c.views["app00001"] = mailbox.View{Waiting: 2, Diverged: 1, Now: now}                                    // behind
@@ -71,7 +71,7 @@ func TestExceptions(t *testing.T) {
 func TestExceptionsAreCapped(t *testing.T) {
 	t.Parallel()
 	const more = 7
-	c := newCluster(sweep.MaxExceptions + more)
+	c := newClusterCollector(sweep.MaxExceptions + more)
 	for _, a := range c.apps {
 		c.views[a.Rec.App.ClientID] = mailbox.View{Waiting: 1, Diverged: 1}
 	}

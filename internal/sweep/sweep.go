@@ -68,20 +68,20 @@ type Incidents interface {
 
 // Mails finds mails that wait, and wakes the mailer for them.
 type Mails interface {
-	// Trays looks at some recipients' trays, from a place on.
-	Trays(ctx context.Context, after registry.MailQueuePlace) (TrayPage, error)
-	WakeTray(ctx context.Context, recipient string) error
+	// ReadMailQueues looks at some recipients' trays, from a place on.
+	ReadMailQueues(ctx context.Context, after registry.MailQueuePlace) (MailQueuePage, error)
+	WakeMailQueue(ctx context.Context, recipient string) error
 	// HasOutboxMails tells which apps' outboxes hold anything.
 	HasOutboxMails(ctx context.Context, apps []partner.ClientID) ([]bool, []error)
 	ReadOutboxPages(ctx context.Context, places []registry.OutboxPlace) ([]registry.OutboxPage, []error)
 	WakeMail(ctx context.Context, app partner.ClientID, mailID string) error
 }
 
-// TrayPage is what some trays hold.
-type TrayPage struct {
-	// Letters counts what waits, Late is for how long the longest of it is overdue.
-	Letters int
-	Late    time.Duration
+// MailQueuePage is what some trays hold.
+type MailQueuePage struct {
+	// Mails counts what waits, Late is for how long the longest of it is overdue.
+	Mails int
+	Late  time.Duration
 	// Due are the recipients whose tray is due.
 	Due []string
 	// Next is where to go on; More is false behind the last tray.
@@ -120,42 +120,42 @@ const (
 
 // Sweeper runs the loops. New, then Run once.
 type Sweeper struct {
-	opts   Options
-	holder string
-	owing  owing
-	count  count
+	opts    Options
+	holder  string
+	fanouts fanoutBudget
+	count   countRound
 	// mails is what the last round of the mails found, whoever did it.
 	mails atomic.Pointer[mailCount]
 }
 
 // New returns a Sweeper.
 func New(opts Options) *Sweeper {
-	s := &Sweeper{opts: opts, holder: uuid.NewString(), owing: owing{most: owedFirst}}
+	s := &Sweeper{opts: opts, holder: uuid.NewString(), fanouts: fanoutBudget{most: pendingFirst}}
 	s.mails.Store(&mailCount{})
 	return s
 }
 
-// work is one loop.
-type work struct {
+// loopStep is one loop.
+type loopStep struct {
 	name string
 	step func(ctx context.Context, cursor string) (loop.Report, error)
 }
 
-// works are the loops. Versions before have one, with the lease "sweep", which does all of it; both side by side do it twice.
-func (s *Sweeper) works() []work {
-	return []work{
-		{"arm", s.arm}, {"owed", s.startOwed}, {"incidents", s.tickIncidents}, {mailsLoop, s.wakeMails}, {"gauges", s.countAll}, {"index", s.repairIndex},
+// listLoopSteps are the loops. Versions before have one, with the lease "sweep", which does all of it; both side by side do it twice.
+func (s *Sweeper) listLoopSteps() []loopStep {
+	return []loopStep{
+		{"arm", s.armWakeUps}, {"owed", s.startPendingFanouts}, {"incidents", s.advanceIncidents}, {mailsLoop, s.wakeMails}, {"gauges", s.countAll}, {"index", s.repairIndex},
 	}
 }
 
-func (s *Sweeper) loop(w work) *loop.Loop {
+func (s *Sweeper) newLoop(w loopStep) *loop.Loop {
 	within := max(s.opts.Every*leaseRounds, time.Second)
 	o := loop.Options{
 		Name: w.name, Step: w.step, Every: s.opts.Every, Within: within, Lease: within,
-		Store: s.opts.Registry, Holder: s.holder, Metrics: s.opts.Metrics.loops(), Log: s.opts.Log,
+		Store: s.opts.Registry, Holder: s.holder, Metrics: s.opts.Metrics.loopMetrics(), Log: s.opts.Log,
 	}
 	if w.name == mailsLoop {
-		o.Seen = func(st registry.LoopState) { s.mails.Store(readMailCount(st.Note)) }
+		o.Seen = func(st registry.LoopState) { s.mails.Store(decodeMailCount(st.Note)) }
 	}
 	return loop.New(o)
 }
@@ -163,19 +163,19 @@ func (s *Sweeper) loop(w work) *loop.Loop {
 // Run runs the loops, and exports what they count, until ctx ends; then it gives their leases back.
 func (s *Sweeper) Run(ctx context.Context) {
 	var all sync.WaitGroup
-	for _, w := range s.works() {
-		l := s.loop(w)
+	for _, w := range s.listLoopSteps() {
+		l := s.newLoop(w)
 		all.Go(func() { l.Run(ctx) })
 	}
-	all.Go(func() { s.exportAlways(ctx) })
+	all.Go(func() { s.exportUntilDone(ctx) })
 	all.Wait()
 }
 
-func (s *Sweeper) exportAlways(ctx context.Context) {
+func (s *Sweeper) exportUntilDone(ctx context.Context) {
 	tick := time.NewTicker(s.opts.Every)
 	defer tick.Stop()
 	for {
-		if err := s.export(ctx); err != nil && ctx.Err() == nil {
+		if err := s.exportSummary(ctx); err != nil && ctx.Err() == nil {
 			s.opts.Log.DebugContext(ctx, "the cluster's gauges stay as they are", "err", err)
 		}
 		select {
@@ -186,28 +186,28 @@ func (s *Sweeper) exportAlways(ctx context.Context) {
 	}
 }
 
-// export shows what the cluster's state is, whoever counted it.
-func (s *Sweeper) export(ctx context.Context) error {
+// exportSummary shows what the cluster's state is, whoever counted it.
+func (s *Sweeper) exportSummary(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, max(s.opts.Every, time.Second))
 	defer cancel()
 	doc, err := s.opts.Registry.Gauges(ctx)
 	if err != nil {
 		return fmt.Errorf("read the cluster's gauges: %w", err)
 	}
-	s.opts.Metrics.export(doc)
+	s.opts.Metrics.setSummary(doc)
 	return nil
 }
 
 // repairIndex is the step of the loop index.
 func (s *Sweeper) repairIndex(ctx context.Context, _ string) (loop.Report, error) {
 	var f faults
-	f.note(s.opts.Repairer.Repair(ctx))
-	return loop.Report{End: true, Passed: f.own}, f.err()
+	f.addError(s.opts.Repairer.Repair(ctx))
+	return loop.Report{End: true, Passed: f.own}, f.storeError()
 }
 
-// some are the apps behind the one that the cursor names, n at most, where the next ones begin, and whether
+// appsAfter are the apps behind the one that the cursor names, n at most, where the next ones begin, and whether
 // those were the last.
-func (s *Sweeper) some(cursor string, n int) (entries []*registry.Entry, next string, last bool) {
+func (s *Sweeper) appsAfter(cursor string, n int) (entries []*registry.Entry, next string, last bool) {
 	all := s.opts.Apps.All()
 	i, found := slices.BinarySearchFunc(all, cursor, func(e *registry.Entry, id string) int {
 		return strings.Compare(string(e.Rec.App.ClientID), id)
@@ -222,7 +222,7 @@ func (s *Sweeper) some(cursor string, n int) (entries []*registry.Entry, next st
 	return entries, string(entries[n-1].Rec.App.ClientID), false
 }
 
-func idsOf(entries []*registry.Entry) []partner.ClientID {
+func listClientIDs(entries []*registry.Entry) []partner.ClientID {
 	ids := make([]partner.ClientID, len(entries))
 	for i, e := range entries {
 		ids[i] = e.Rec.App.ClientID
@@ -230,12 +230,12 @@ func idsOf(entries []*registry.Entry) []partner.ClientID {
 	return ids
 }
 
-// refresh has the apps read anew. Where that fails those that are known are looked after.
-func (s *Sweeper) refresh(ctx context.Context, f *faults) {
+// refreshApps has the apps read anew. Where that fails those that are known are looked after.
+func (s *Sweeper) refreshApps(ctx context.Context, f *faults) {
 	ctx, cancel := context.WithTimeout(ctx, max(s.opts.Every, time.Second))
 	defer cancel()
 	if err := s.opts.Apps.Refresh(ctx); err != nil {
-		f.note(fmt.Errorf("refresh apps: %w", err))
+		f.addError(fmt.Errorf("refresh apps: %w", err))
 	}
 }
 
@@ -245,7 +245,7 @@ type faults struct {
 	own, store []error
 }
 
-func (f *faults) note(err error) {
+func (f *faults) addError(err error) {
 	if err == nil {
 		return
 	}
@@ -261,16 +261,16 @@ func (f *faults) note(err error) {
 // shownFaults is how many of the store's faults one error names.
 const shownFaults = 5
 
-func (f *faults) err() error {
+func (f *faults) storeError() error {
 	if n := len(f.store); n > shownFaults {
 		return errors.Join(append(f.store[:shownFaults:shownFaults], fmt.Errorf("and %d more", n-shownFaults))...)
 	}
 	return errors.Join(f.store...)
 }
 
-// each does n things in their order, a few at once, and begins none after until, but the first ones always. It returns how many
+// forEachUntil does n things in their order, a few at once, and begins none after until, but the first ones always. It returns how many
 // it did.
-func each(n, atOnce int, until time.Time, do func(i int)) int {
+func forEachUntil(n, atOnce int, until time.Time, do func(i int)) int {
 	var next atomic.Int64
 	var all sync.WaitGroup
 	for range min(atOnce, n) {

@@ -24,8 +24,8 @@ import (
 
 var errFake = errors.New("connection lost")
 
-// cluster is what the loops look after, shared by all processes under test. Calls fail by name.
-type cluster struct {
+// clusterCollector is what the loops look after, shared by all processes under test. Calls fail by name.
+type clusterCollector struct {
 	mu      sync.Mutex
 	leases  map[string]string
 	until   map[string]time.Time
@@ -34,13 +34,13 @@ type cluster struct {
 	doc     []byte
 	docEnd  time.Time
 
-	owed     []registry.PendingFanout
-	apps     []*registry.Entry
-	views    map[partner.ClientID]mailbox.View
-	wakes    map[partner.ClientID]mailbox.Wake
-	troubles map[partner.ClientID]*registry.OpenIncidents
-	trays    [][]string
-	outboxes map[partner.ClientID][]registry.OutboxPage
+	pendingFanouts []registry.PendingFanout
+	apps           []*registry.Entry
+	views          map[partner.ClientID]mailbox.View
+	wakes          map[partner.ClientID]mailbox.Wake
+	troubles       map[partner.ClientID]*registry.OpenIncidents
+	trays          [][]string
+	outboxes       map[partner.ClientID][]registry.OutboxPage
 
 	// fails are calls that fail, bad are apps of which nothing can be read, slow are calls that never end.
 	fails map[string]bool
@@ -57,8 +57,8 @@ type cluster struct {
 	repairs  int
 }
 
-func newCluster(n int) *cluster {
-	c := &cluster{
+func newClusterCollector(n int) *clusterCollector {
+	c := &clusterCollector{
 		leases: map[string]string{}, until: map[string]time.Time{}, states: map[string]registry.LoopState{},
 		views: map[partner.ClientID]mailbox.View{}, wakes: map[partner.ClientID]mailbox.Wake{}, troubles: map[partner.ClientID]*registry.OpenIncidents{},
 		outboxes: map[partner.ClientID][]registry.OutboxPage{}, fails: map[string]bool{}, bad: map[partner.ClientID]error{}, slow: map[string]bool{},
@@ -72,7 +72,7 @@ func newCluster(n int) *cluster {
 }
 
 // note records a call, which may fail or never end.
-func (c *cluster) note(ctx context.Context, name string, record func()) error {
+func (c *clusterCollector) note(ctx context.Context, name string, record func()) error {
 	c.mu.Lock()
 	slow, fails := c.slow[name], c.fails[name]
 	if record != nil {
@@ -89,7 +89,7 @@ func (c *cluster) note(ctx context.Context, name string, record func()) error {
 	return nil
 }
 
-func (c *cluster) TakeLoopLease(_ context.Context, name, holder string, ttl time.Duration, write *registry.LoopState) (registry.LoopLease, error) {
+func (c *clusterCollector) TakeLoopLease(_ context.Context, name, holder string, ttl time.Duration, write *registry.LoopState) (registry.LoopLease, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
@@ -113,7 +113,7 @@ func (c *cluster) TakeLoopLease(_ context.Context, name, holder string, ttl time
 	return k, nil
 }
 
-func (c *cluster) ReleaseLease(ctx context.Context, name, holder string) error {
+func (c *clusterCollector) ReleaseLease(ctx context.Context, name, holder string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if ctx.Err() != nil {
@@ -125,21 +125,21 @@ func (c *cluster) ReleaseLease(ctx context.Context, name, holder string) error {
 	return nil
 }
 
-func (c *cluster) Repair(ctx context.Context) error {
+func (c *clusterCollector) Repair(ctx context.Context) error {
 	return c.note(ctx, "repair", func() { c.repairs++ })
 }
 
-func (c *cluster) ListPendingFanouts(ctx context.Context, waited time.Duration, after registry.PendingFanout, limit int) ([]registry.PendingFanout, error) {
+func (c *clusterCollector) ListPendingFanouts(ctx context.Context, waited time.Duration, after registry.PendingFanout, limit int) ([]registry.PendingFanout, error) {
 	if waited != every {
 		return nil, fmt.Errorf("asked for those that waited %v", waited)
 	}
-	i, _ := slices.BinarySearchFunc(c.owed, after.Ticket+1, func(o registry.PendingFanout, ticket int64) int { return int(o.Ticket - ticket) })
-	return slices.Clone(c.owed[i:min(i+limit, len(c.owed))]), c.note(ctx, "owed", nil)
+	i, _ := slices.BinarySearchFunc(c.pendingFanouts, after.Ticket+1, func(o registry.PendingFanout, ticket int64) int { return int(o.Ticket - ticket) })
+	return slices.Clone(c.pendingFanouts[i:min(i+limit, len(c.pendingFanouts))]), c.note(ctx, "owed", nil)
 }
 
-func (c *cluster) CountPendingFanouts(ctx context.Context, waited time.Duration) (int64, error) {
+func (c *clusterCollector) CountPendingFanouts(ctx context.Context, waited time.Duration) (int64, error) {
 	n := 0
-	for _, o := range c.owed {
+	for _, o := range c.pendingFanouts {
 		if time.Since(time.UnixMicro(o.Ticket)) >= waited {
 			n++
 		}
@@ -147,9 +147,9 @@ func (c *cluster) CountPendingFanouts(ctx context.Context, waited time.Duration)
 	return int64(n), c.note(ctx, "owed", nil)
 }
 
-func (c *cluster) ReadTickets(ctx context.Context, ids []tenant.ID) ([]int64, error) {
-	listed := make(map[tenant.ID]int64, len(c.owed))
-	for _, o := range c.owed {
+func (c *clusterCollector) ReadTickets(ctx context.Context, ids []tenant.ID) ([]int64, error) {
+	listed := make(map[tenant.ID]int64, len(c.pendingFanouts))
+	for _, o := range c.pendingFanouts {
 		listed[o.Tenant] = o.Ticket
 	}
 	out := make([]int64, len(ids))
@@ -159,7 +159,7 @@ func (c *cluster) ReadTickets(ctx context.Context, ids []tenant.ID) ([]int64, er
 	return out, c.note(ctx, "tickets", nil)
 }
 
-func (c *cluster) ApproverCounts(ctx context.Context, ids []tenant.ID) ([]int64, error) {
+func (c *clusterCollector) ApproverCounts(ctx context.Context, ids []tenant.ID) ([]int64, error) {
 	out := make([]int64, len(ids))
 	for i := range ids {
 		out[i] = int64(1 + i%3)
@@ -167,7 +167,7 @@ func (c *cluster) ApproverCounts(ctx context.Context, ids []tenant.ID) ([]int64,
 	return out, c.note(ctx, "approvers", nil)
 }
 
-func (c *cluster) SaveGauges(ctx context.Context, doc []byte, ttl time.Duration) error {
+func (c *clusterCollector) SaveGauges(ctx context.Context, doc []byte, ttl time.Duration) error {
 	if err := c.note(ctx, "save", nil); err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func (c *cluster) SaveGauges(ctx context.Context, doc []byte, ttl time.Duration)
 	return nil
 }
 
-func (c *cluster) Gauges(ctx context.Context) ([]byte, error) {
+func (c *clusterCollector) Gauges(ctx context.Context) ([]byte, error) {
 	c.docLock.Lock()
 	doc := c.doc
 	if time.Now().After(c.docEnd) {
@@ -187,10 +187,10 @@ func (c *cluster) Gauges(ctx context.Context) ([]byte, error) {
 	return doc, c.note(ctx, "gauges", nil)
 }
 
-func (c *cluster) Refresh(ctx context.Context) error { return c.note(ctx, "refresh", nil) }
-func (c *cluster) All() []*registry.Entry            { return c.apps }
+func (c *clusterCollector) Refresh(ctx context.Context) error { return c.note(ctx, "refresh", nil) }
+func (c *clusterCollector) All() []*registry.Entry            { return c.apps }
 
-func (c *cluster) RepairWakeUps(_ context.Context, nonce string, apps []mailbox.Switch) ([]mailbox.Wake, []error) {
+func (c *clusterCollector) RepairWakeUps(_ context.Context, nonce string, apps []mailbox.Switch) ([]mailbox.Wake, []error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.nonces, c.switches, c.sizes = append(c.nonces, nonce), append(c.switches, apps...), append(c.sizes, len(apps))
@@ -203,7 +203,7 @@ func (c *cluster) RepairWakeUps(_ context.Context, nonce string, apps []mailbox.
 	return wakes, errs
 }
 
-func (c *cluster) Views(_ context.Context, apps []partner.ClientID) ([]mailbox.View, []error) {
+func (c *clusterCollector) Views(_ context.Context, apps []partner.ClientID) ([]mailbox.View, []error) {
 	views, errs := make([]mailbox.View, len(apps)), make([]error, len(apps))
 	for i, a := range apps {
 		views[i], errs[i] = c.views[a], c.bad[a]
@@ -211,15 +211,15 @@ func (c *cluster) Views(_ context.Context, apps []partner.ClientID) ([]mailbox.V
 	return views, errs
 }
 
-func (c *cluster) Wake(ctx context.Context, app partner.ClientID, w mailbox.Wake) error {
+func (c *clusterCollector) Wake(ctx context.Context, app partner.ClientID, w mailbox.Wake) error {
 	return c.note(ctx, "wake", func() { c.woken = append(c.woken, fmt.Sprintf("%s:%d", app, w.Generation)) })
 }
 
-func (c *cluster) Notify(ctx context.Context, _ string, ts []tenant.ID) error {
+func (c *clusterCollector) Notify(ctx context.Context, _ string, ts []tenant.ID) error {
 	return c.note(ctx, "notify", func() { c.notified = append(c.notified, ts) })
 }
 
-func (c *cluster) ReadOpenIncidents(ctx context.Context, apps []partner.ClientID) ([]*registry.OpenIncidents, []error) {
+func (c *clusterCollector) ReadOpenIncidents(ctx context.Context, apps []partner.ClientID) ([]*registry.OpenIncidents, []error) {
 	out, errs := make([]*registry.OpenIncidents, len(apps)), make([]error, len(apps))
 	err := c.note(ctx, "troubled", nil)
 	for i, a := range apps {
@@ -231,27 +231,27 @@ func (c *cluster) ReadOpenIncidents(ctx context.Context, apps []partner.ClientID
 	return out, errs
 }
 
-func (c *cluster) Tick(ctx context.Context, app partner.ClientID, found registry.OpenIncidents) error {
+func (c *clusterCollector) Tick(ctx context.Context, app partner.ClientID, found registry.OpenIncidents) error {
 	if !cmp.Equal(&found, c.troubles[app]) {
 		return fmt.Errorf("ticks %s with %+v", app, found)
 	}
 	return c.note(ctx, "tick", func() { c.ticked = append(c.ticked, app) })
 }
 
-func (c *cluster) Trays(ctx context.Context, after registry.MailQueuePlace) (sweep.TrayPage, error) {
+func (c *clusterCollector) ReadMailQueues(ctx context.Context, after registry.MailQueuePlace) (sweep.MailQueuePage, error) {
 	i := int(after.Score)
-	p := sweep.TrayPage{Next: registry.MailQueuePlace{Score: float64(i + 1)}, More: i+1 < len(c.trays)}
+	p := sweep.MailQueuePage{Next: registry.MailQueuePlace{Score: float64(i + 1)}, More: i+1 < len(c.trays)}
 	if i < len(c.trays) {
-		p.Due, p.Letters, p.Late = c.trays[i], 2*len(c.trays[i]), time.Duration(i+1)*time.Minute
+		p.Due, p.Mails, p.Late = c.trays[i], 2*len(c.trays[i]), time.Duration(i+1)*time.Minute
 	}
 	return p, c.note(ctx, "trays", nil)
 }
 
-func (c *cluster) WakeTray(ctx context.Context, recipient string) error {
+func (c *clusterCollector) WakeMailQueue(ctx context.Context, recipient string) error {
 	return c.note(ctx, "mail", func() { c.mailed = append(c.mailed, recipient) })
 }
 
-func (c *cluster) HasOutboxMails(ctx context.Context, apps []partner.ClientID) ([]bool, []error) {
+func (c *clusterCollector) HasOutboxMails(ctx context.Context, apps []partner.ClientID) ([]bool, []error) {
 	out, errs := make([]bool, len(apps)), make([]error, len(apps))
 	err := c.note(ctx, "outboxes", nil)
 	for i, a := range apps {
@@ -260,7 +260,7 @@ func (c *cluster) HasOutboxMails(ctx context.Context, apps []partner.ClientID) (
 	return out, errs
 }
 
-func (c *cluster) ReadOutboxPages(_ context.Context, places []registry.OutboxPlace) ([]registry.OutboxPage, []error) {
+func (c *clusterCollector) ReadOutboxPages(_ context.Context, places []registry.OutboxPlace) ([]registry.OutboxPage, []error) {
 	out, errs := make([]registry.OutboxPage, len(places)), make([]error, len(places))
 	for i, p := range places {
 		if errs[i] = c.bad[p.App]; errs[i] != nil {
@@ -274,7 +274,7 @@ func (c *cluster) ReadOutboxPages(_ context.Context, places []registry.OutboxPla
 	return out, errs
 }
 
-func (c *cluster) WakeMail(ctx context.Context, app partner.ClientID, mailID string) error {
+func (c *clusterCollector) WakeMail(ctx context.Context, app partner.ClientID, mailID string) error {
 	return c.note(ctx, "mail", func() { c.mailed = append(c.mailed, string(app)+":"+mailID) })
 }
 
@@ -287,7 +287,7 @@ type process struct {
 	reg *prometheus.Registry
 }
 
-func (c *cluster) process() process {
+func (c *clusterCollector) process() process {
 	reg := prometheus.NewPedanticRegistry()
 	return process{sweep.New(sweep.Options{
 		Registry: c, Apps: c, Mailboxes: c, Waker: c, Notifier: c, Repairer: c, Incidents: c, Mails: c, Metrics: sweep.NewMetrics(reg),
@@ -354,11 +354,11 @@ func same(t testing.TB, want, got any) {
 // Each thing that only time can break is repaired.
 func TestRepairs(t *testing.T) {
 	t.Parallel()
-	c := newCluster(3)
+	c := newClusterCollector(3)
 	c.apps[1].Rec.App.Paused = true
 	c.apps[2].Rec.App.Endpoints[partner.StateChange].Enabled = false
 	c.wakes["app00000"] = mailbox.Wake{Generation: 7}
-	c.owed = []registry.PendingFanout{{Tenant: "a", Ticket: 1}, {Tenant: "b", Ticket: 2}}
+	c.pendingFanouts = []registry.PendingFanout{{Tenant: "a", Ticket: 1}, {Tenant: "b", Ticket: 2}}
 	c.troubles["app00001"] = &registry.OpenIncidents{Reports: true}
 	p := c.process()
 	for _, name := range []string{"arm", "owed", "incidents", "gauges", "index"} {
@@ -377,9 +377,9 @@ func TestRepairs(t *testing.T) {
 
 func TestBatches(t *testing.T) {
 	t.Parallel()
-	c := newCluster(sweep.ArmPage + sweep.Batch + 1)
+	c := newClusterCollector(sweep.ArmPage + sweep.Batch + 1)
 	for i := range 2 * mailbox.MaxBatch {
-		c.owed = append(c.owed, registry.PendingFanout{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: int64(i + 1)})
+		c.pendingFanouts = append(c.pendingFanouts, registry.PendingFanout{Tenant: tenant.ID(fmt.Sprintf("t%d", i)), Ticket: int64(i + 1)})
 	}
 	p := c.process()
 	p.mustRound(t, "arm")
@@ -403,7 +403,7 @@ func TestBatches(t *testing.T) {
 func TestLeases(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(1)
+		c := newClusterCollector(1)
 		c.views["app00000"] = mailbox.View{Waiting: 4, Diverged: 3, Oldest: 90 * time.Second}
 		one, two := c.process(), c.process()
 		ctx, stop := context.WithCancel(t.Context())
@@ -453,8 +453,8 @@ func TestNothingDelaysArming(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				c := newCluster(2 * sweep.Batch)
-				c.owed = []registry.PendingFanout{{Tenant: "a", Ticket: 1}}
+				c := newClusterCollector(2 * sweep.Batch)
+				c.pendingFanouts = []registry.PendingFanout{{Tenant: "a", Ticket: 1}}
 				c.wakes["app00399"] = mailbox.Wake{Generation: 1}
 				for _, a := range c.apps {
 					c.troubles[a.Rec.App.ClientID] = &registry.OpenIncidents{Mails: true}
@@ -489,8 +489,8 @@ func TestFailuresStayAlone(t *testing.T) {
 	for _, name := range []string{"owed", "notify", "refresh", "wake", "tick", "save", "troubled", "mail", "trays", "outboxes", "repair"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newCluster(2)
-			c.owed = []registry.PendingFanout{{Tenant: "a", Ticket: 1}}
+			c := newClusterCollector(2)
+			c.pendingFanouts = []registry.PendingFanout{{Tenant: "a", Ticket: 1}}
 			for i, a := range c.apps {
 				id := a.Rec.App.ClientID
 				c.wakes[id], c.troubles[id] = mailbox.Wake{Generation: int64(i + 1)}, &registry.OpenIncidents{Mails: true}
@@ -539,7 +539,7 @@ func TestFailuresStayAlone(t *testing.T) {
 func TestOneAppThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(3)
+		c := newClusterCollector(3)
 		c.bad["app00001"] = fmt.Errorf("app00001: %w", mailbox.ErrFormat)
 		for _, a := range c.apps {
 			id := a.Rec.App.ClientID
@@ -572,7 +572,7 @@ func TestOneAppThatCannotBeRead(t *testing.T) {
 // A round that could not see all apps leaves the numbers of the one before, and so does one that another process began.
 func TestPartialCountsSaveNothing(t *testing.T) {
 	t.Parallel()
-	c := newCluster(1500)
+	c := newClusterCollector(1500)
 	p := c.process()
 	p.mustRound(t, "gauges")
 	c.fails["troubled"] = true
@@ -602,7 +602,7 @@ func TestPartialCountsSaveNothing(t *testing.T) {
 func TestTicksAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(100)
+		c := newClusterCollector(100)
 		for _, a := range c.apps {
 			c.troubles[a.Rec.App.ClientID] = &registry.OpenIncidents{Reports: true}
 		}
@@ -626,7 +626,7 @@ func TestTicksAreBounded(t *testing.T) {
 // Trays and outboxes are looked at page by page, and what waits in all of them is counted, whoever did which part.
 func TestMails(t *testing.T) {
 	t.Parallel()
-	c := newCluster(2500)
+	c := newClusterCollector(2500)
 	old := time.Now().Add(-time.Hour)
 	c.trays = [][]string{{"kim", "lee"}, {"ada"}}
 	c.outboxes["app00000"] = []registry.OutboxPage{{Due: []string{"a"}, Waiting: 3, Oldest: old.Add(time.Minute)}, {Due: []string{"b"}, Waiting: 2}, {Waiting: 1, Oldest: old}}
@@ -663,7 +663,7 @@ func TestForeignGauges(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newCluster(1)
+			c := newClusterCollector(1)
 			c.doc, c.docEnd = []byte(doc), time.Now().Add(time.Hour)
 			p := c.process()
 			if err := p.Export(t.Context()); err != nil {
@@ -675,7 +675,7 @@ func TestForeignGauges(t *testing.T) {
 	t.Run("Stale", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			c := newCluster(1)
+			c := newClusterCollector(1)
 			one, two := c.process(), c.process()
 			one.mustRound(t, "gauges")
 			<-time.After(time.Minute - time.Second)

@@ -16,64 +16,64 @@ import (
 )
 
 const (
-	// owedLimit is what the registry lists at most, owedFirst how many owed fan-outs a round starts at first, and owedMax how many
+	// pendingLimit is what the registry lists at most, pendingFirst how many owed fan-outs a round starts at first, and pendingMax how many
 	// at most.
-	owedLimit = 500
-	owedFirst = 2 * owedLimit
-	owedMax   = 64 * owedLimit
+	pendingLimit = 500
+	pendingFirst = 2 * pendingLimit
+	pendingMax   = 64 * pendingLimit
 	// stuckAfter is after how long a fan-out that is still owed counts as one that cannot be made: a tenant that owes nothing may be listed for ten
 	// minutes.
 	stuckAfter = 15 * time.Minute
 )
 
-// owing is how many owed fan-outs the next round starts at most, and the last ones that the round before started.
-type owing struct {
+// fanoutBudget is how many owed fan-outs the next round starts at most, and the last ones that the round before started.
+type fanoutBudget struct {
 	most int
 	last []registry.PendingFanout
 	// full: the round before started as many as it might.
 	full bool
 }
 
-// startOwed is the step of the loop that starts fan-outs again which a crash left behind, those that have waited longest
+// startPendingFanouts is the step of the loop that starts fan-outs again which a crash left behind, those that have waited longest
 // first. Each round goes on behind those that the one before started: what cannot be fanned out is passed over until all others were tried.
-func (s *Sweeper) startOwed(ctx context.Context, cursor string) (loop.Report, error) {
-	after := readOwed(cursor)
+func (s *Sweeper) startPendingFanouts(ctx context.Context, cursor string) (loop.Report, error) {
+	after := decodeFanoutCursor(cursor)
 	report := func(err error) (loop.Report, error) {
-		return loop.Report{Next: writeOwed(after), End: true}, err
+		return loop.Report{Next: encodeFanoutCursor(after), End: true}, err
 	}
-	if err := s.adapt(ctx); err != nil {
+	if err := s.adaptFanoutLimit(ctx); err != nil {
 		return report(err)
 	}
-	s.owing.last, s.owing.full = nil, false
-	for started := 0; started < s.owing.most; {
-		list, err := s.opts.Registry.ListPendingFanouts(ctx, s.opts.Every, after, owedLimit)
+	s.fanouts.last, s.fanouts.full = nil, false
+	for started := 0; started < s.fanouts.most; {
+		list, err := s.opts.Registry.ListPendingFanouts(ctx, s.opts.Every, after, pendingLimit)
 		if err != nil {
 			return report(fmt.Errorf("find owed fan-outs: %w", err))
 		}
-		if err := s.start(ctx, list); err != nil {
+		if err := s.startFanouts(ctx, list); err != nil {
 			return report(fmt.Errorf("start owed fan-outs: %w", err))
 		}
 		fromStart := after == registry.PendingFanout{}
 		if len(list) > 0 {
-			s.owing.last, after = list, list[len(list)-1]
+			s.fanouts.last, after = list, list[len(list)-1]
 		}
 		started += len(list)
-		if len(list) < owedLimit {
+		if len(list) < pendingLimit {
 			if after = (registry.PendingFanout{}); started > 0 || fromStart {
 				return report(nil)
 			} // those behind the cursor are done: from the start
 		}
 	}
-	s.owing.full = true
+	s.fanouts.full = true
 	return report(nil)
 }
 
-// adapt sets how many fan-outs a round starts: twice as many as before while what the last one started is done by now, else
+// adaptFanoutLimit sets how many fan-outs a round starts: twice as many as before while what the last one started is done by now, else
 // half as many, and as at first once the end of the list was reached. What counts as stuck says nothing of how fast the workers are.
-func (s *Sweeper) adapt(ctx context.Context) error {
-	o := &s.owing
+func (s *Sweeper) adaptFanoutLimit(ctx context.Context) error {
+	o := &s.fanouts
 	if !o.full {
-		o.most = owedFirst
+		o.most = pendingFirst
 		return nil
 	}
 	var ids []tenant.ID
@@ -94,14 +94,14 @@ func (s *Sweeper) adapt(ctx context.Context) error {
 		}
 	}
 	if 2*left <= len(ids) {
-		o.most = min(2*o.most, owedMax)
+		o.most = min(2*o.most, pendingMax)
 	} else {
-		o.most = max(o.most/2, owedFirst)
+		o.most = max(o.most/2, pendingFirst)
 	}
 	return nil
 }
 
-func (s *Sweeper) start(ctx context.Context, list []registry.PendingFanout) error {
+func (s *Sweeper) startFanouts(ctx context.Context, list []registry.PendingFanout) error {
 	for len(list) > 0 {
 		n := min(len(list), mailbox.MaxBatch)
 		ts := make([]tenant.ID, n)
@@ -117,14 +117,14 @@ func (s *Sweeper) start(ctx context.Context, list []registry.PendingFanout) erro
 }
 
 // The loop's place is "<ticket>|<tenant>" of the last one that was started.
-func writeOwed(o registry.PendingFanout) string {
+func encodeFanoutCursor(o registry.PendingFanout) string {
 	if o == (registry.PendingFanout{}) {
 		return ""
 	}
 	return strconv.FormatInt(o.Ticket, 10) + "|" + string(o.Tenant)
 }
 
-func readOwed(cursor string) registry.PendingFanout {
+func decodeFanoutCursor(cursor string) registry.PendingFanout {
 	ticket, id, ok := strings.Cut(cursor, "|")
 	n, err := strconv.ParseInt(ticket, 10, 64)
 	if !ok || err != nil {
