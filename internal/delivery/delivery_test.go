@@ -162,7 +162,7 @@ func TestDecodesFormat1(t *testing.T) {
 func TestStoredChangeIsShort(t *testing.T) {
 	t.Parallel()
 	const n = 1764155580123
-	c := tenant.Change{ID: tenant.ChangeID("Cust12345", n), Tenant: "Cust12345", Type: tenant.Suspend, AcceptedAt: time.UnixMilli(n).UTC()}
+	c := tenant.Change{ID: tenant.FormatChangeID("Cust12345", n), Tenant: "Cust12345", Type: tenant.Suspend, AcceptedAt: time.UnixMilli(n).UTC()}
 	if got, want := delivery.EncodeChange(c), `{"v":2,"q":1764155580123,"t":2}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}

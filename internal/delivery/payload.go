@@ -37,7 +37,7 @@ const (
 func EncodeChange(c tenant.Change) string {
 	b := make([]byte, 0, 96+len(c.ID)+len(c.VersionName)+len(c.FileVersion)+len(c.PublicEndpoint))
 	number := int64(0)
-	if _, n, err := tenant.ParseChangeID(c.ID); err == nil && n > 0 && tenant.ChangeID(c.Tenant, n) == c.ID {
+	if _, n, err := tenant.ParseChangeID(c.ID); err == nil && n > 0 && tenant.FormatChangeID(c.Tenant, n) == c.ID {
 		number = n
 		b = strconv.AppendInt(append(b, `{"v":2,"q":`...), n, 10)
 	} else {
@@ -80,13 +80,13 @@ func DecodeChange(s string, t tenant.ID, sequence int64) (tenant.Change, error) 
 	case payloadWithID:
 	case payloadWithNumber:
 		if id = ""; p.Number > 0 {
-			id, accepted = tenant.ChangeID(t, p.Number), p.Number
+			id, accepted = tenant.FormatChangeID(t, p.Number), p.Number
 		}
 	default:
 		return tenant.Change{}, fmt.Errorf("%w: format %d, this version reads %d", ErrBadPayload, p.Format, payloadWithNumber)
 	}
 	ct := tenant.ChangeType(p.Type)
-	if !ct.Valid() || id == "" {
+	if !ct.IsValid() || id == "" {
 		return tenant.Change{}, fmt.Errorf("%w: no such change type or no id", ErrBadPayload)
 	}
 	c := tenant.Change{

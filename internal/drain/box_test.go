@@ -89,7 +89,7 @@ func (b *box) deposit(t tenant.ID, c tenant.ChangeType) int64 {
 	k := slotted{t, c.Slot()}
 	e := &delivery.Entry{
 		Sequence: b.seq, Version: b.version, FirstDepositedMS: b.now().UnixMilli(),
-		Change: delivery.EncodeChange(tenant.Change{ID: tenant.ChangeID(t, b.seq), Type: c, AcceptedAt: b.now()}),
+		Change: delivery.EncodeChange(tenant.Change{ID: tenant.FormatChangeID(t, b.seq), Type: c, AcceptedAt: b.now()}),
 	}
 	if old := b.entries[k]; old != nil {
 		e.Superseded, e.FirstDepositedMS = old.Superseded+1, old.FirstDepositedMS

@@ -115,7 +115,7 @@ func (w *world) change(ctx context.Context, t tenant.ID, c tenant.ChangeType) {
 		rec.Heads = [tenant.Slots]tenant.Head{}
 	}
 	rec.Heads[c.Slot()] = tenant.Head{Sequence: rec.Top, Change: tenant.Change{
-		ID: tenant.ChangeID(t, rec.Top), Tenant: t, Type: c, Sequence: rec.Top, AcceptedAt: w.now,
+		ID: tenant.FormatChangeID(t, rec.Top), Tenant: t, Type: c, Sequence: rec.Top, AcceptedAt: w.now,
 	}}
 	w.nonce++
 	d, err := w.store.Deposit(ctx, mailbox.Life{App: app}, fmt.Sprintf("n%d", w.nonce), []tenant.Record{*rec})

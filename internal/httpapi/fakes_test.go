@@ -412,7 +412,7 @@ func (w *world) Accept(_ context.Context, reqs []registry.ChangeRequest) ([]regi
 		}
 		w.sequence++
 		w.accepted = append(w.accepted, r)
-		out[i].Accepted = registry.Accepted{ID: tenant.ChangeID(r.Tenant, w.sequence), Tenant: r.Tenant, Sequence: w.sequence, Apps: 1}
+		out[i].Accepted = registry.Accepted{ID: tenant.FormatChangeID(r.Tenant, w.sequence), Tenant: r.Tenant, Sequence: w.sequence, Apps: 1}
 		w.answers[at] = out[i].Accepted
 	}
 	return out, nil

@@ -253,9 +253,9 @@ func TestRetoldAsItWasSetSince(t *testing.T) {
 		_, err = l.box.RequestResync(l.Context(), l.life(app), []mailbox.Admission{{Tenant: "a"}})
 		l.check(err)
 		l.deposit(app)
-		l.replaced(id, tenant.StatusID("a", l.record().Top))
+		l.replaced(id, tenant.FormatStatusID("a", l.record().Top))
 		w := l.because("a", intake.Due, `a is Running; its newest change is "suspend"`, `"resume" (told again) waits`)
-		if len(w.Waiting) != 1 || w.Waiting[0].ChangeID != tenant.StatusID("a", l.record().Top) || w.Newest.ID != id {
+		if len(w.Waiting) != 1 || w.Waiting[0].ChangeID != tenant.FormatStatusID("a", l.record().Top) || w.Newest.ID != id {
 			l.Errorf("%+v", w)
 		}
 		l.drain(mailbox.OK, mailbox.Closing{})

@@ -91,7 +91,7 @@ func (w *told) verify() {
 }
 
 func (w *told) tellable() bool {
-	_, ok := w.record().OnRequest()
+	_, ok := w.record().ResyncChange()
 	return ok
 }
 
@@ -108,7 +108,7 @@ func (w *told) report() {
 
 func (w *told) put(r tenant.Record) {
 	if st, err := w.box.ReadPairs(w.Context(), app, []tenant.ID{"a"}); err == nil && r.Top >= st[0].Known {
-		_, tellable := r.OnRequest()
+		_, tellable := r.ResyncChange()
 		w.asked = w.asked && tellable // else it was asked for in vain
 	}
 	w.runs++

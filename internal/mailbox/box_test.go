@@ -128,7 +128,7 @@ func (b *box) field(name string) string {
 
 // change is a change whose id tells its tenant and sequence.
 func change(t tenant.ID, seq int64, ct tenant.ChangeType) tenant.Change {
-	return tenant.Change{ID: tenant.ChangeID(t, max(seq, 1)), Tenant: t, Sequence: seq, Type: ct, VersionName: "10.3"}
+	return tenant.Change{ID: tenant.FormatChangeID(t, max(seq, 1)), Tenant: t, Sequence: seq, Type: ct, VersionName: "10.3"}
 }
 
 // record is a snapshot made out of changes in their order: a Delete clears the other slots.

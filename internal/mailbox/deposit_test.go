@@ -247,18 +247,18 @@ func TestStatusThatNoChangeBroughtIsToldOnRequestOnly(t *testing.T) {
 		st := tenant.Status{Tenant: "t1", State: tenant.Suspended}
 		heads := story("t1", "move7").Heads
 		b.approved(1, "t1")
-		b.deposit("n1", tenant.Snapshot(st, 7, heads))
+		b.deposit("n1", tenant.NewRecord(st, 7, heads))
 		b.expect("t1", "7 move7 due")
 		b.again("t1")
-		b.deposit("n2", tenant.Snapshot(st, 7, heads))
+		b.deposit("n2", tenant.NewRecord(st, 7, heads))
 		b.expect("t1", "7 suspend7~ move7 due")
-		b.deposit("n3", tenant.Snapshot(st, 8, story("t1", "move8").Heads))
+		b.deposit("n3", tenant.NewRecord(st, 8, story("t1", "move8").Heads))
 		b.expect("t1", "8 suspend7~ move8+1 due")
 		b.approve("t2", 0)
-		b.deposit("n4", tenant.Snapshot(tenant.Status{Tenant: "t2", State: tenant.Running}, 0, [tenant.Slots]tenant.Head{}))
+		b.deposit("n4", tenant.NewRecord(tenant.Status{Tenant: "t2", State: tenant.Running}, 0, [tenant.Slots]tenant.Head{}))
 		b.expect("t2", "0 resume0~ due")
 		b.approve("t3", 0)
-		b.deposit("n5", tenant.Snapshot(tenant.Status{Tenant: "t3", State: tenant.Provisioning}, 0, [tenant.Slots]tenant.Head{}))
+		b.deposit("n5", tenant.NewRecord(tenant.Status{Tenant: "t3", State: tenant.Provisioning}, 0, [tenant.Slots]tenant.Head{}))
 		b.expect("t3", "0") // no change type says it
 	})
 }
@@ -270,7 +270,7 @@ func TestStatusSetSinceItsChange(t *testing.T) {
 	each(t, mailbox.Settings{}, func(b *box) {
 		record := func(t tenant.ID, state tenant.State, words string) tenant.Record {
 			r := story(t, words)
-			return tenant.Snapshot(tenant.Status{Tenant: t, State: state, VersionName: "10.3"}, r.Top, r.Heads)
+			return tenant.NewRecord(tenant.Status{Tenant: t, State: state, VersionName: "10.3"}, r.Top, r.Heads)
 		}
 		b.approved(1, "told", "owed", "asked", "mute")
 		b.tell("told", "suspend5")

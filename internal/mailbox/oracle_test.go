@@ -177,8 +177,8 @@ func (o *oracle) fold(nonce string, r tenant.Record, m mark, d *mailbox.DepositR
 		}
 		told, asked := h.Sequence <= m.known, m.again && tenant.Slot(s) == tenant.SlotStatus
 		if asked {
-			c, says := r.OnRequest()
-			if says && r.Silent != nil {
+			c, says := r.ResyncChange()
+			if says && r.Unreported != nil {
 				told, h.Change = true, c
 			}
 			asked = says

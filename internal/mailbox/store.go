@@ -119,9 +119,9 @@ func (e encodings) encodeRecord(r *tenant.Record) *[recordArgs]any {
 
 func encodeSlot(r *tenant.Record, slot int) string {
 	text := delivery.EncodeChange(r.Heads[slot].Change)
-	if slot == int(tenant.SlotStatus) && r.Silent != nil {
+	if slot == int(tenant.SlotStatus) && r.Unreported != nil {
 		text += "\n"
-		if c := r.Silent.Change; c != nil {
+		if c := r.Unreported.Change; c != nil {
 			text += delivery.EncodeChange(*c)
 		}
 	}

@@ -31,7 +31,7 @@ func TestSupersededIsCountedUntilTheMailboxIsEmpty(t *testing.T) {
 			t.Fatal(err)
 		}
 		for seq := int64(1); seq <= 4; seq++ {
-			c := tenant.Change{ID: tenant.ChangeID("c1", seq), Tenant: "c1", Type: tenant.Suspend}
+			c := tenant.Change{ID: tenant.FormatChangeID("c1", seq), Tenant: "c1", Type: tenant.Suspend}
 			rec := tenant.Record{Tenant: "c1", Top: seq, Heads: [tenant.Slots]tenant.Head{{Sequence: seq, Change: c}}}
 			if _, err := s.Deposit(ctx, mailbox.Life{App: "app1"}, c.ID, []tenant.Record{rec}); err != nil {
 				t.Fatal(err)

@@ -429,7 +429,7 @@ func (w *world) checkTold(t tenant.ID) {
 			w.fail("tenant %s: %s %d was never told, the last was %d", t, tenant.Slot(s), must, a.slots[s])
 		}
 	}
-	if _, tellable := w.snapshot(t).OnRequest(); tellable && a.again != 0 {
+	if _, tellable := w.snapshot(t).ResyncChange(); tellable && a.again != 0 {
 		w.fail("tenant %s: the status asked for in step %d was never told", t, a.again)
 	}
 	if d := cmp.Diff(w.registry[t].top, w.o.tenants[t].known); d != "" {

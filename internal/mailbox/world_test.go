@@ -240,7 +240,7 @@ func (w *world) accept() {
 		r.heads, *rec = [tenant.Slots]tenant.Head{}, [tenant.Slots]int64{}
 	}
 	r.heads[ct.Slot()] = tenant.Head{Sequence: c.Sequence, Change: c}
-	if st, changes := ct.Effect(); changes {
+	if st, changes := ct.ResultingState(); changes {
 		r.state = st
 	}
 	if approved {
@@ -253,7 +253,7 @@ func (w *world) accept() {
 // answer a telling asked for later with what they read.
 func (w *world) setSilently() {
 	t := w.tenant()
-	if _, told := w.snapshot(t).OnRequest(); !told {
+	if _, told := w.snapshot(t).ResyncChange(); !told {
 		w.hears(t).again = 0 // it was asked for in vain
 	}
 	w.fanouts = nil
@@ -263,7 +263,7 @@ func (w *world) setSilently() {
 
 func (w *world) snapshot(t tenant.ID) tenant.Record {
 	r := w.registry[t]
-	return tenant.Snapshot(tenant.Status{Tenant: t, State: r.state, VersionName: "10.3"}, r.top, r.heads)
+	return tenant.NewRecord(tenant.Status{Tenant: t, State: r.state, VersionName: "10.3"}, r.top, r.heads)
 }
 
 func (w *world) readSnapshot() {

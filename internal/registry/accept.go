@@ -147,7 +147,7 @@ func (s *Store) newAcceptCall(r *ChangeRequest, own string) call {
 		s.keys.Tenant(r.Tenant, keys.TenantChanges), s.keys.Tenant(r.Tenant, keys.TenantAnswers) + ":" + name,
 	}
 	state := ""
-	if st, alters := r.Type.Effect(); alters {
+	if st, alters := r.Type.ResultingState(); alters {
 		state = st.String()
 	}
 	empties := "0"
@@ -213,7 +213,7 @@ func decodeAccepted(id tenant.ID, text string) (Accepted, error) {
 	if err1 != nil || err2 != nil || sequence <= 0 || apps < 0 {
 		return Accepted{}, fmt.Errorf("answer to a change of tenant %s: %w: %w", id, ErrUnreadable, errSequence)
 	}
-	return Accepted{ID: tenant.ChangeID(id, sequence), Tenant: id, Sequence: sequence, Apps: apps}, nil
+	return Accepted{ID: tenant.FormatChangeID(id, sequence), Tenant: id, Sequence: sequence, Apps: apps}, nil
 }
 
 // bindMargin is how much longer a binding is kept than an answer: a change may be accepted some

@@ -106,7 +106,7 @@ func TestAcceptStoresTheChange(t *testing.T) {
 			a := accept(t, s, req)[0]
 			v := must[registry.TenantView](t)(s.Tenant(ctx, id))
 			want := tenant.Change{
-				ID: tenant.ChangeID(id, a.Sequence), Tenant: id, Type: tenant.Move, Sequence: a.Sequence, VersionName: text,
+				ID: tenant.FormatChangeID(id, a.Sequence), Tenant: id, Type: tenant.Move, Sequence: a.Sequence, VersionName: text,
 				FileVersion: *req.FileVersion, PublicEndpoint: req.PublicEndpoint, OccurredAt: req.OccurredAt,
 			}
 			got := v.Record.Heads[tenant.SlotMove]
@@ -172,7 +172,7 @@ func TestAcceptAnswers(t *testing.T) {
 		var who []string
 		for _, a := range got {
 			who = append(who, fmt.Sprint(a.Tenant, " ", a.Apps, " ", a.Replayed))
-			if a.ID != tenant.ChangeID(a.Tenant, a.Sequence) {
+			if a.ID != tenant.FormatChangeID(a.Tenant, a.Sequence) {
 				t.Errorf("id %q of %q at %d", a.ID, a.Tenant, a.Sequence)
 			}
 			if d := time.Since(time.UnixMilli(a.Sequence)); d > time.Minute || d < -time.Minute {

@@ -63,9 +63,9 @@ func (s *Store) Changes(ctx context.Context, id tenant.ID, limit int) ([]tenant.
 func decodeChange(stored string, id tenant.ID, seq int64) (tenant.Change, error) {
 	c, err := delivery.DecodeChange(stored, id, seq)
 	if err != nil {
-		return tenant.Change{}, fmt.Errorf("%w: change %s: %w", ErrUnreadable, tenant.ChangeID(id, seq), err)
+		return tenant.Change{}, fmt.Errorf("%w: change %s: %w", ErrUnreadable, tenant.FormatChangeID(id, seq), err)
 	}
-	if want := tenant.ChangeID(id, seq); c.ID != want {
+	if want := tenant.FormatChangeID(id, seq); c.ID != want {
 		return tenant.Change{}, fmt.Errorf("%w: change %s bears another id", ErrUnreadable, want)
 	}
 	return c, nil

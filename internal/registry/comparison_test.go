@@ -84,7 +84,7 @@ func TestRaise(t *testing.T) {
 		same(t, "status", after.Status, before.Status)
 		for slot, want := range map[tenant.Slot]int64{tenant.SlotStatus: known + 1, tenant.SlotMove: known + 2} {
 			h := after.Record.Heads[slot]
-			if h.Sequence != want || h.Change.ID != tenant.ChangeID("a", want) {
+			if h.Sequence != want || h.Change.ID != tenant.FormatChangeID("a", want) {
 				t.Errorf("%v: %+v, want sequence %d", slot, h, want)
 			}
 			was := before.Record.Heads[slot].Change

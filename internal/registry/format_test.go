@@ -82,7 +82,7 @@ func TestDataFormatCoversWhatIsWritten(t *testing.T) {
 	t.Parallel()
 	const sequence = 1795449600000
 	text := delivery.EncodeChange(tenant.Change{
-		ID: tenant.ChangeID("Cust1", sequence), Tenant: "Cust1", Type: tenant.Suspend, Sequence: sequence, AcceptedAt: time.UnixMilli(sequence),
+		ID: tenant.FormatChangeID("Cust1", sequence), Tenant: "Cust1", Type: tenant.Suspend, Sequence: sequence, AcceptedAt: time.UnixMilli(sequence),
 	})
 	var value struct {
 		Format int `json:"v"`

@@ -212,7 +212,7 @@ func decodeRecord(id tenant.ID, fields map[string]string) (TenantView, error) {
 		return TenantView{}, err
 	}
 	return TenantView{
-		Status: st, Known: true, Record: tenant.Snapshot(st, top, heads), FanoutPending: fields["owed"] != "",
+		Status: st, Known: true, Record: tenant.NewRecord(st, top, heads), FanoutPending: fields["owed"] != "",
 		SourceSequence: parseSourceSequence(fields["source"]),
 	}, nil
 }

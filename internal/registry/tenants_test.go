@@ -125,7 +125,7 @@ func TestPutStatusIsSilent(t *testing.T) {
 		noErr(t, "put status", err)
 		after := must[registry.TenantView](t)(s.Tenant(ctx, "Cust1"))
 		same(t, "top and newest changes", [2]any{after.Record.Top, after.Record.Heads}, [2]any{before.Record.Top, before.Record.Heads})
-		told, _ := after.Record.OnRequest()
+		told, _ := after.Record.ResyncChange()
 		same(t, "told on request", told.Type, tenant.Resume)
 		same(t, "state", after.Status.State, tenant.Running)
 		same(t, "changes", len(must[[]tenant.Change](t)(s.Changes(ctx, "Cust1", 0))), 2)

@@ -129,7 +129,7 @@ func (t *endpointTester) chooseTenant(ctx context.Context, app *partner.App) (te
 		return "", err
 	}
 	for i, v := range views {
-		if _, ok := v.Record.OnRequest(); !ok {
+		if _, ok := v.Record.ResyncChange(); !ok {
 			continue
 		}
 		if i == 0 && app.ProbeTenant != "" {
@@ -227,7 +227,7 @@ func (t *endpointTester) testDirectly(ctx context.Context, e *registry.Entry, id
 	if err != nil {
 		return httpapi.TestResult{}, err
 	}
-	change, ok := view.Record.OnRequest()
+	change, ok := view.Record.ResyncChange()
 	if !ok { // its status was set meanwhile
 		return noTenantResult(), nil
 	}

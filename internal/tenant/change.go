@@ -57,12 +57,12 @@ func (c ChangeType) String() string {
 	return "change_type(" + strconv.Itoa(int(c)) + ")"
 }
 
-// Valid reports whether c is in the closed set.
-func (c ChangeType) Valid() bool { return int(c) < len(changeTypeNames) }
+// IsValid reports whether c is in the closed set.
+func (c ChangeType) IsValid() bool { return int(c) < len(changeTypeNames) }
 
 // MarshalText writes the admin API's word.
 func (c ChangeType) MarshalText() ([]byte, error) {
-	if !c.Valid() {
+	if !c.IsValid() {
 		return nil, ErrUnknownChangeType
 	}
 	return []byte(c.String()), nil
@@ -127,8 +127,8 @@ func (c ChangeType) Slot() Slot {
 	}
 }
 
-// Effect is the state that a change puts its tenant in, and whether it alters the state at all.
-func (c ChangeType) Effect() (State, bool) {
+// ResultingState is the state that a change puts its tenant in, and whether it alters the state at all.
+func (c ChangeType) ResultingState() (State, bool) {
 	switch c {
 	case Upgrade:
 		return OfflineMaintenance, true
@@ -145,7 +145,7 @@ func (c ChangeType) Effect() (State, bool) {
 
 // Change is one accepted transition of a tenant.
 type Change struct {
-	// ID names the change to people and, as webhook-id, to receivers: see ChangeID.
+	// ID names the change to people and, as webhook-id, to receivers: see FormatChangeID.
 	ID     string
 	Tenant ID
 	Type   ChangeType
@@ -162,17 +162,17 @@ type Change struct {
 
 const changeIDPrefix = "chg_"
 
-// ChangeID is the id of a tenant's change: the pair (tenant, sequence) is unique, so the id
+// FormatChangeID is the id of a tenant's change: the pair (tenant, sequence) is unique, so the id
 // needs no index to be found again.
-func ChangeID(t ID, sequence int64) string {
+func FormatChangeID(t ID, sequence int64) string {
 	return changeIDPrefix + string(t) + "_" + strconv.FormatInt(sequence, 10)
 }
 
 const statusIDPrefix = "status_"
 
-// StatusID names the status that a tenant had when top was its highest sequence. It is told under
+// FormatStatusID names the status that a tenant had when top was its highest sequence. It is told under
 // this id where no change brought it; no change bears it.
-func StatusID(t ID, top int64) string {
+func FormatStatusID(t ID, top int64) string {
 	return statusIDPrefix + string(t) + "_" + strconv.FormatInt(top, 10)
 }
 

@@ -95,10 +95,10 @@ func (s *State) UnmarshalText(b []byte) error {
 // IsRunning reports whether apps may call the tenant.
 func (s State) IsRunning() bool { return s == Running || s == OnlineMaintenance }
 
-// Telling is the change type that tells an app of a state on request, by an approval or a resync;
+// ResyncChangeType is the change type that tells an app of a state on request, by an approval or a resync;
 // false where no change type says it. It says as much as an app acts on: OnlineMaintenance is told as
 // Resume, since apps may call, and Deleting as Delete.
-func (s State) Telling() (ChangeType, bool) {
+func (s State) ResyncChangeType() (ChangeType, bool) {
 	switch s {
 	case Running, OnlineMaintenance:
 		return Resume, true
@@ -141,58 +141,58 @@ type Record struct {
 	Tenant ID
 	Top    int64
 	Heads  [Slots]Head
-	// Silent is nil while the newest change of the status slot says what the status is.
-	Silent *Silent
+	// Unreported is nil while the newest change of the status slot says what the status is.
+	Unreported *UnreportedStatus
 }
 
-// Silent is a status that was set after its newest change, without telling anybody. An approval or a
+// UnreportedStatus is a status that was set after its newest change, without telling anybody. An approval or a
 // resync tells it in the place of that change, so that it says what the pull shows.
-type Silent struct {
+type UnreportedStatus struct {
 	// Change is nil where no change type says the state: nothing is told then.
 	Change *Change
 }
 
-// OnRequest is what an approval or a resync tells, false for nothing.
-func (r Record) OnRequest() (Change, bool) {
+// ResyncChange is what an approval or a resync tells, false for nothing.
+func (r Record) ResyncChange() (Change, bool) {
 	head := r.Heads[SlotStatus]
 	switch {
-	case r.Silent == nil:
+	case r.Unreported == nil:
 		return head.Change, head.Sequence != 0
-	case r.Silent.Change == nil:
+	case r.Unreported.Change == nil:
 		return Change{}, false
 	default:
-		return *r.Silent.Change, true
+		return *r.Unreported.Change, true
 	}
 }
 
-// Snapshot completes heads as they are stored into what apps must be told: a status that no change
+// NewRecord completes heads as they are stored into what apps must be told: a status that no change
 // brought, or that was set since the change that did, is told on request by the change type that its
 // state maps to.
-func Snapshot(st Status, top int64, heads [Slots]Head) Record {
+func NewRecord(st Status, top int64, heads [Slots]Head) Record {
 	r := Record{Tenant: st.Tenant, Top: top, Heads: heads}
-	t, says := st.State.Telling()
+	t, says := st.State.ResyncChangeType()
 	head := heads[SlotStatus]
 	switch {
 	case head.Sequence == 0 && says:
-		r.Heads[SlotStatus] = Head{Sequence: NeverChanged, Change: telling(st, top, t)}
+		r.Heads[SlotStatus] = Head{Sequence: NeverChanged, Change: makeStatusChange(st, top, t)}
 	case head.Sequence == 0:
 	case !says:
-		r.Silent = &Silent{}
+		r.Unreported = &UnreportedStatus{}
 	case t != head.Change.Type:
-		c := telling(st, top, t)
-		r.Silent = &Silent{Change: &c}
+		c := makeStatusChange(st, top, t)
+		r.Unreported = &UnreportedStatus{Change: &c}
 	case st.VersionName != head.Change.VersionName || st.FileVersion != head.Change.FileVersion:
 		c := head.Change
 		c.VersionName, c.FileVersion = st.VersionName, st.FileVersion
-		r.Silent = &Silent{Change: &c}
+		r.Unreported = &UnreportedStatus{Change: &c}
 	}
 	return r
 }
 
-// telling is the change, made up, by which an app is told of a status that no change brought.
-func telling(st Status, top int64, t ChangeType) Change {
+// makeStatusChange is the change, made up, by which an app is told of a status that no change brought.
+func makeStatusChange(st Status, top int64, t ChangeType) Change {
 	return Change{
-		ID: StatusID(st.Tenant, top), Tenant: st.Tenant, Type: t,
+		ID: FormatStatusID(st.Tenant, top), Tenant: st.Tenant, Type: t,
 		VersionName: st.VersionName, FileVersion: st.FileVersion, AcceptedAt: st.UpdatedAt,
 	}
 }

@@ -42,7 +42,7 @@ func TestChangeTypes(t *testing.T) {
 	var got []row
 	for _, c := range tenant.AllChangeTypes() {
 		r := row{Number: int(c), Word: c.String(), Slot: c.Slot().String()}
-		if s, ok := c.Effect(); ok {
+		if s, ok := c.ResultingState(); ok {
 			r.State = s.String()
 		}
 		got = append(got, r)
@@ -67,7 +67,7 @@ func TestChangeTypes(t *testing.T) {
 			t.Errorf("ParseChangeType(%q) error = %v", bad, err)
 		}
 	}
-	if tenant.ChangeType(6).Valid() {
+	if tenant.ChangeType(6).IsValid() {
 		t.Error("6 is no change type")
 	}
 }
@@ -95,14 +95,14 @@ func TestStates(t *testing.T) {
 			continue
 		}
 		telling := ""
-		if c, ok := s.Telling(); ok {
+		if c, ok := s.ResyncChangeType(); ok {
 			telling = c.String()
 		}
 		if int(s) != w.Number || s.IsRunning() != w.Running || telling != w.Telling {
 			t.Errorf("%v = %d running %v telling %q, want %+v", s, int(s), s.IsRunning(), telling, w)
 		}
-		if c, ok := s.Telling(); ok { // what is told says what the pull shows, as far as a change type can
-			effect, _ := c.Effect()
+		if c, ok := s.ResyncChangeType(); ok { // what is told says what the pull shows, as far as a change type can
+			effect, _ := c.ResultingState()
 			near := s == tenant.OnlineMaintenance || s == tenant.Deleting
 			if (effect == s) == near || effect.IsRunning() != s.IsRunning() {
 				t.Errorf("%v is told as %v, which means %v", s, c, effect)
@@ -119,7 +119,7 @@ func TestStates(t *testing.T) {
 
 func TestChangeID(t *testing.T) {
 	t.Parallel()
-	id := tenant.ChangeID("Cust_1-2", 1795449600000)
+	id := tenant.FormatChangeID("Cust_1-2", 1795449600000)
 	if id != "chg_Cust_1-2_1795449600000" {
 		t.Fatal(id)
 	}
@@ -139,7 +139,7 @@ func TestSnapshot(t *testing.T) {
 	st := tenant.Status{Tenant: "c1", State: tenant.Suspended, VersionName: "v", FileVersion: "1.2"}
 	t.Run("NeverChangedStatusIsToldOnRequestOnly", func(t *testing.T) {
 		t.Parallel()
-		r := tenant.Snapshot(st, 0, [tenant.Slots]tenant.Head{})
+		r := tenant.NewRecord(st, 0, [tenant.Slots]tenant.Head{})
 		h := r.Heads[tenant.SlotStatus]
 		if h.Sequence != tenant.NeverChanged || h.Change.Type != tenant.Suspend || h.Change.VersionName != "v" || h.Change.ID != "status_c1_0" {
 			t.Errorf("head = %+v", h)
@@ -151,15 +151,15 @@ func TestSnapshot(t *testing.T) {
 	t.Run("TheChangeThatBroughtIt", func(t *testing.T) {
 		t.Parallel()
 		heads := head(tenant.Suspend, "v")
-		if d := cmp.Diff(tenant.Record{Tenant: "c1", Top: 7, Heads: heads}, tenant.Snapshot(st, 7, heads)); d != "" {
+		if d := cmp.Diff(tenant.Record{Tenant: "c1", Top: 7, Heads: heads}, tenant.NewRecord(st, 7, heads)); d != "" {
 			t.Error(d)
 		}
 	})
 	t.Run("AVersionSetSince", func(t *testing.T) {
 		t.Parallel()
-		r := tenant.Snapshot(st, 8, head(tenant.Suspend, "old"))
+		r := tenant.NewRecord(st, 8, head(tenant.Suspend, "old"))
 		want := head(tenant.Suspend, "v")[tenant.SlotStatus].Change
-		if got, ok := r.OnRequest(); !ok || !cmp.Equal(got, want) || r.Heads != head(tenant.Suspend, "old") {
+		if got, ok := r.ResyncChange(); !ok || !cmp.Equal(got, want) || r.Heads != head(tenant.Suspend, "old") {
 			t.Errorf("%+v, want %+v", r, want)
 		}
 	})
@@ -169,13 +169,13 @@ func TestSnapshot(t *testing.T) {
 			for _, state := range tenant.AllStates() {
 				st := st
 				st.State = state
-				r := tenant.Snapshot(st, 9, head(ct, "v"))
-				got, told := r.OnRequest()
-				want, can := state.Telling()
+				r := tenant.NewRecord(st, 9, head(ct, "v"))
+				got, told := r.ResyncChange()
+				want, can := state.ResyncChangeType()
 				if told != can || told && (got.Type != want || got.VersionName != "v" || got.FileVersion != "1.2") {
 					t.Errorf("%s set after %s is told by %+v, %v", state, ct, got, told)
 				}
-				if effect, _ := ct.Effect(); effect == state && (r.Silent != nil || got.ID != "chg_c1_7") {
+				if effect, _ := ct.ResultingState(); effect == state && (r.Unreported != nil || got.ID != "chg_c1_7") {
 					t.Errorf("%s brought %s: %+v", ct, state, r)
 				}
 				if told && got.Type != ct && got.ID != "status_c1_9" {
@@ -189,8 +189,8 @@ func TestSnapshot(t *testing.T) {
 	})
 	t.Run("AStateWithoutWordsIsNotTold", func(t *testing.T) {
 		t.Parallel()
-		r := tenant.Snapshot(tenant.Status{Tenant: "c1", State: tenant.Provisioning}, 0, [tenant.Slots]tenant.Head{})
-		if _, told := r.OnRequest(); told || r.Heads != ([tenant.Slots]tenant.Head{}) {
+		r := tenant.NewRecord(tenant.Status{Tenant: "c1", State: tenant.Provisioning}, 0, [tenant.Slots]tenant.Head{})
+		if _, told := r.ResyncChange(); told || r.Heads != ([tenant.Slots]tenant.Head{}) {
 			t.Errorf("heads = %+v", r.Heads)
 		}
 	})

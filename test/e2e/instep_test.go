@@ -102,7 +102,7 @@ func TestOnRequestWhatThePullShows(t *testing.T) {
 		s.sameStatus("Cust1", first)
 	}
 	for _, st := range tenant.AllStates() {
-		if _, says := st.Telling(); !says && st != tenant.Unknown {
+		if _, says := st.ResyncChangeType(); !says && st != tenant.Unknown {
 			set(st)
 			resync(first, 0)
 		}

@@ -186,7 +186,7 @@ func (s *stack) sameStatus(name string, rs ...*receiver) (endpoint string) {
 		if k == nil || k.sequences[0] == 0 {
 			continue
 		}
-		if want, _ := tenant.ChangeType(k.status).Effect(); st.State != want.String() {
+		if want, _ := tenant.ChangeType(k.status).ResultingState(); st.State != want.String() {
 			s.t.Errorf("%s: pull says %s, %s was last told %s", name, st.State, r.id, tenant.ChangeType(k.status))
 		}
 	}

@@ -117,7 +117,7 @@ func (s *truthSoak) wantedStatus(h *history, p approval, resynced time.Time) (ki
 			if !p.asked.After(f.answered) && !resynced.After(f.answered) {
 				return 0, false
 			}
-			k, ok := f.state.Telling()
+			k, ok := f.state.ResyncChangeType()
 			return int(k), ok
 		}
 		if slotOf(f.kind) == 0 {

@@ -106,7 +106,7 @@ func (s *truthSoak) add(h *history, f fact) {
 		f.state = h.facts[n-1].state
 	}
 	if f.kind != silent {
-		if state, alters := tenant.ChangeType(f.kind).Effect(); alters { //nolint:gosec // of the words
+		if state, alters := tenant.ChangeType(f.kind).ResultingState(); alters { //nolint:gosec // of the words
 			f.state = state
 		}
 	}

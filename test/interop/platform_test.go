@@ -216,7 +216,7 @@ func (f tokensFunc) MakeToken(clientID, tenant, alg string, now time.Time) (stri
 // change makes a notification as a drain would claim it.
 func change(ct tenant.ChangeType, sequence int64) delivery.Message {
 	c := tenant.Change{
-		ID: tenant.ChangeID(customer, sequence), Tenant: customer, Type: ct, Sequence: sequence,
+		ID: tenant.FormatChangeID(customer, sequence), Tenant: customer, Type: ct, Sequence: sequence,
 		VersionName: "Release_10.3.8_2024.08.30-01", FileVersion: "10.3.8.2024",
 	}
 	if ct == tenant.Move {

@@ -148,7 +148,7 @@ func keepsOrder(t *testing.T, p *platform, command []string) {
 		}
 	}
 	send(tenant.Suspend, 10, "accepted", "new")
-	r.await(t, "handled", tenant.ChangeID(customer, 10))
+	r.await(t, "handled", tenant.FormatChangeID(customer, 10))
 	send(tenant.Suspend, 10, "ignored", "duplicate")
 	wantDelivered(t, p.post(t, r.url, attempt{message: retold}))
 	r.await(t, "handled", retold.WebhookID)
@@ -162,7 +162,7 @@ func keepsOrder(t *testing.T, p *platform, command []string) {
 	wantDelivered(t, p.post(t, r.url, attempt{message: retold}))
 	r.await(t, "ignored", retold.WebhookID)
 	send(tenant.Resume, 11, "accepted", "new")
-	r.await(t, "handled", tenant.ChangeID(customer, 11))
+	r.await(t, "handled", tenant.FormatChangeID(customer, 11))
 	send(tenant.Suspend, 10, "ignored", "older")
 }
 
@@ -170,7 +170,7 @@ func keepsOrder(t *testing.T, p *platform, command []string) {
 func doesTheUndone(t *testing.T, p *platform, command []string) {
 	t.Helper()
 	inbox := newInbox(t)
-	id := tenant.ChangeID(customer, 7)
+	id := tenant.FormatChangeID(customer, 7)
 	text := fmt.Sprintf(`{"tenants":{%q:{"sequence":7,"ids":[%q]}},"work":[{"webhook_id":%q,"tenant":%q,"change_type":3,"sequence":7}]}`,
 		customer, id, id, customer)
 	if err := os.WriteFile(inbox, []byte(text), 0o600); err != nil {
