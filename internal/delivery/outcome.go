@@ -101,10 +101,10 @@ func (r Reason) String() string {
 }
 
 // Cause is the reason in the table of words.
-func (r Reason) Cause() told.Cause { return told.Named(r.String()) }
+func (r Reason) Cause() told.Cause { return told.FindCause(r.String()) }
 
 // Description says the reason of a push's failure to operators; the endpoint is "it". Strangers are told Cause().Told().
-func (r Reason) Description() string { return r.Cause().Words(partner.StateChange) }
+func (r Reason) Description() string { return r.Cause().Description(partner.StateChange) }
 
 // Fault says against whom an attempt counts.
 type Fault uint8

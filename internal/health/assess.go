@@ -94,7 +94,7 @@ func Assess(s Subject) Assessment {
 		a.CheckedAt, a.NextCheckAt, a.CertificateEnds = s.Probe.CheckedAt, s.Probe.Due, s.Probe.CertificateEnds
 	}
 	if s.Missing != "" {
-		a.Status, a.Cause, a.NextCheckAt = StatusUnlicensed, told.Named(string(s.Missing)), time.Time{}
+		a.Status, a.Cause, a.NextCheckAt = StatusUnlicensed, told.FindCause(string(s.Missing)), time.Time{}
 		return a
 	}
 	if !s.Probing {
@@ -120,9 +120,9 @@ func Assess(s Subject) Assessment {
 
 func uncheckedCause(s *Subject) told.Cause {
 	if s.Kind != partner.StateChange && !s.Probing {
-		return told.Named("unprobed")
+		return told.FindCause("unprobed")
 	}
-	return told.Named("untried")
+	return told.FindCause("untried")
 }
 
 func assessOff(s *Subject) (Assessment, bool) {
@@ -133,16 +133,16 @@ func assessOff(s *Subject) (Assessment, bool) {
 		a.Since = e.SwitchedAt
 		switch {
 		case e.OffReason != "":
-			a.By, a.Cause = SwitchedOffByService, told.Named(string(e.OffReason))
+			a.By, a.Cause = SwitchedOffByService, told.FindCause(string(e.OffReason))
 		case !e.SwitchedAt.IsZero():
-			a.By, a.Cause = SwitchedOffByCaller, told.Named("switched_off")
+			a.By, a.Cause = SwitchedOffByCaller, told.FindCause("switched_off")
 		default:
-			a.Cause = told.Named("never_on")
+			a.Cause = told.FindCause("never_on")
 		}
 	case e.EffectiveURL(s.Environment) == "":
-		a.Cause = told.Named("no_url")
+		a.Cause = told.FindCause("no_url")
 	case s.Kind == partner.StateChange && s.Paused:
-		a.Cause, a.By = told.Named("paused"), SwitchedOffByCaller
+		a.Cause, a.By = told.FindCause("paused"), SwitchedOffByCaller
 	default:
 		return Assessment{}, false
 	}

@@ -140,26 +140,26 @@ func TestAssess(t *testing.T) {
 		s    health.Subject
 		want health.Assessment
 	}{
-		"NeverSwitched": {health.Subject{Kind: partner.ERPSync}, health.Assessment{Status: health.StatusOff, Cause: told.Named("never_on")}},
+		"NeverSwitched": {health.Subject{Kind: partner.ERPSync}, health.Assessment{Status: health.StatusOff, Cause: told.FindCause("never_on")}},
 		"OffByPeople": {
 			health.Subject{Endpoint: partner.Endpoint{URL: url, SwitchedAt: t0}, FailingSince: t0},
-			health.Assessment{Status: health.StatusOff, Since: t0, By: health.SwitchedOffByCaller, Cause: told.Named("switched_off")},
+			health.Assessment{Status: health.StatusOff, Since: t0, By: health.SwitchedOffByCaller, Cause: told.FindCause("switched_off")},
 		},
 		"OffByService": {
 			health.Subject{Endpoint: partner.Endpoint{URL: url, SwitchedAt: t0, OffReason: partner.OffFailing}},
-			health.Assessment{Status: health.StatusOff, Since: t0, Cause: told.Named("failing"), By: health.SwitchedOffByService},
+			health.Assessment{Status: health.StatusOff, Since: t0, Cause: told.FindCause("failing"), By: health.SwitchedOffByService},
 		},
 		"OffGone": {
 			health.Subject{Endpoint: partner.Endpoint{URL: url, SwitchedAt: t0, OffReason: partner.OffGone}},
-			health.Assessment{Status: health.StatusOff, Since: t0, Cause: told.Named("gone"), By: health.SwitchedOffByService},
+			health.Assessment{Status: health.StatusOff, Since: t0, Cause: told.FindCause("gone"), By: health.SwitchedOffByService},
 		},
 		"NoURL": {
 			on(partner.ERPSync, func(s *health.Subject) { s.Endpoint.URL = "" }),
-			health.Assessment{Status: health.StatusOff, Cause: told.Named("no_url")},
+			health.Assessment{Status: health.StatusOff, Cause: told.FindCause("no_url")},
 		},
 		"Paused": {
 			on(partner.StateChange, func(s *health.Subject) { s.Paused = true }),
-			health.Assessment{Status: health.StatusOff, Cause: told.Named("paused"), By: health.SwitchedOffByCaller},
+			health.Assessment{Status: health.StatusOff, Cause: told.FindCause("paused"), By: health.SwitchedOffByCaller},
 		},
 		"PausedHoldsNoProbes": {
 			on(partner.ERPSync, func(s *health.Subject) { s.Paused, s.Probe = true, probed(health.Healthy) }),
@@ -168,53 +168,53 @@ func TestAssess(t *testing.T) {
 		"Unlicensed": {
 			on(partner.Mirroring, func(s *health.Subject) { s.Missing, s.Probe = partner.DatabaseMirroring, probed(health.WrongKey) }),
 			health.Assessment{
-				Status: health.StatusUnlicensed, Cause: told.Named("database_mirroring"), CheckedAt: t0, CertificateEnds: ends,
+				Status: health.StatusUnlicensed, Cause: told.FindCause("database_mirroring"), CheckedAt: t0, CertificateEnds: ends,
 			},
 		},
-		"NeverNotified": {on(partner.StateChange, nil), health.Assessment{Status: health.StatusUnchecked, Cause: told.Named("untried")}},
+		"NeverNotified": {on(partner.StateChange, nil), health.Assessment{Status: health.StatusUnchecked, Cause: told.FindCause("untried")}},
 		"Notified": {
 			on(partner.StateChange, func(s *health.Subject) { s.TriedAt = t0 }),
 			health.Assessment{Status: health.StatusHealthy, CheckedAt: t0},
 		},
 		"NotificationsFail": {
 			on(partner.StateChange, func(s *health.Subject) {
-				s.TriedAt, s.FailingSince, s.FailingCause, s.FailingDetail = t0, t0.Add(-time.Minute), told.Named("refused"), "d"
+				s.TriedAt, s.FailingSince, s.FailingCause, s.FailingDetail = t0, t0.Add(-time.Minute), told.FindCause("refused"), "d"
 			}),
-			health.Assessment{Status: health.StatusFailing, Since: t0.Add(-time.Minute), Cause: told.Named("refused"), Detail: "d", CheckedAt: t0},
+			health.Assessment{Status: health.StatusFailing, Since: t0.Add(-time.Minute), Cause: told.FindCause("refused"), Detail: "d", CheckedAt: t0},
 		},
-		"NeverProbed": {on(partner.ERPSync, nil), health.Assessment{Status: health.StatusUnchecked, Cause: told.Named("untried")}},
+		"NeverProbed": {on(partner.ERPSync, nil), health.Assessment{Status: health.StatusUnchecked, Cause: told.FindCause("untried")}},
 		"ProbedElsewhere": {
 			on(partner.ERPSync, func(s *health.Subject) { s.Probe = probed(health.Refused); s.Probe.Target = "x" }),
-			health.Assessment{Status: health.StatusUnchecked, Cause: told.Named("untried")},
+			health.Assessment{Status: health.StatusUnchecked, Cause: told.FindCause("untried")},
 		},
 		"ProbesAreOff": {
 			on(partner.ERPSync, func(s *health.Subject) { s.Probing = false }),
-			health.Assessment{Status: health.StatusUnchecked, Cause: told.Named("unprobed")},
+			health.Assessment{Status: health.StatusUnchecked, Cause: told.FindCause("unprobed")},
 		},
 		"NobodyApproved": {
 			on(partner.Mirroring, func(s *health.Subject) { s.Probe = probed(health.NoTenant) }),
-			health.Assessment{Status: health.StatusUnchecked, Cause: told.Named("no_tenant"), Detail: "as probed", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends},
+			health.Assessment{Status: health.StatusUnchecked, Cause: told.FindCause("no_tenant"), Detail: "as probed", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends},
 		},
 		"ProbeFails": {
 			on(partner.Mirroring, func(s *health.Subject) { s.Probe = probed(health.WrongKey) }),
 			health.Assessment{
-				Status: health.StatusFailing, Since: t0.Add(-time.Minute), Cause: told.Named("wrong_key"), Detail: "as probed", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends,
+				Status: health.StatusFailing, Since: t0.Add(-time.Minute), Cause: told.FindCause("wrong_key"), Detail: "as probed", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends,
 			},
 		},
 		"ProbeKnowsMore": {
 			on(partner.Mirroring, func(s *health.Subject) {
-				s.Probe, s.FailingSince, s.FailingCause = probed(health.StaleMinute), t0.Add(-time.Hour), told.Named("client_error")
+				s.Probe, s.FailingSince, s.FailingCause = probed(health.StaleMinute), t0.Add(-time.Hour), told.FindCause("client_error")
 			}),
 			health.Assessment{
-				Status: health.StatusFailing, Since: t0.Add(-time.Hour), Cause: told.Named("stale_minute"), Detail: "as probed", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends,
+				Status: health.StatusFailing, Since: t0.Add(-time.Hour), Cause: told.FindCause("stale_minute"), Detail: "as probed", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends,
 			},
 		},
 		"EnginesReport": {
 			on(partner.ERPSync, func(s *health.Subject) {
-				s.Probe, s.FailingSince, s.FailingCause, s.FailingDetail = probed(health.Healthy), t0, told.Named("server_error"), "reported"
+				s.Probe, s.FailingSince, s.FailingCause, s.FailingDetail = probed(health.Healthy), t0, told.FindCause("server_error"), "reported"
 			}),
 			health.Assessment{
-				Status: health.StatusFailing, Since: t0, Cause: told.Named("server_error"), Detail: "reported", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends,
+				Status: health.StatusFailing, Since: t0, Cause: told.FindCause("server_error"), Detail: "reported", CheckedAt: t0, NextCheckAt: due, CertificateEnds: ends,
 			},
 		},
 	} {

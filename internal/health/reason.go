@@ -159,11 +159,11 @@ func (r Reason) Cause() told.Cause {
 	if r == "" {
 		return told.Cause{}
 	}
-	return told.Named(string(r))
+	return told.FindCause(string(r))
 }
 
 // Description says the reason to operators; the endpoint is "it". Strangers are told Cause().Told().
-func (r Reason) Description() string { return r.Cause().Words(partner.ERPSync) }
+func (r Reason) Description() string { return r.Cause().Description(partner.ERPSync) }
 
 // DeliveryReason is the nearest reason of an attempt, by which incidents and mails go.
 func (r Reason) DeliveryReason() delivery.Reason {

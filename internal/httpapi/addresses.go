@@ -67,7 +67,7 @@ func (a *API) checkAddresses(c *call, old *registry.AppRecord, app partner.App, 
 			faults = append(faults, c.describeRefusedURL(u.pointer, host.err))
 		case u.called:
 			if err := a.Addresses.CheckKey(c.ctx(), u.URL, host.addrs); err != nil {
-				faults = append(faults, FieldError{Pointer: u.pointer, Detail: told.Named("tls_weak_key").Words(partner.StateChange)})
+				faults = append(faults, FieldError{Pointer: u.pointer, Detail: told.FindCause("tls_weak_key").Description(partner.StateChange)})
 			}
 		}
 	}
@@ -105,7 +105,7 @@ func (c *call) describeRefusedURL(pointer string, err error) FieldError {
 	if blocked, ok := errors.AsType[*guard.BlockedError](err); c.role.Kind != Partner || ok && blocked.Reason.IsAboutText() {
 		return FieldError{Pointer: pointer, Detail: err.Error()}
 	}
-	return FieldError{Pointer: pointer, Detail: told.Unreachable().Words(partner.StateChange).String()}
+	return FieldError{Pointer: pointer, Detail: told.UnreachableReason().Description(partner.StateChange).String()}
 }
 
 // resolveHosts resolves the hosts that were not before, each once for a request however often its write starts over. Those of

@@ -39,7 +39,7 @@ type HealthReader interface {
 type healthAnswer struct {
 	State HealthState `json:"state"`
 	Since time.Time   `json:"since,omitzero"`
-	told.Said
+	told.FailureInfo
 	*operatorDetail
 	CheckedAt time.Time `json:"checked_at,omitzero"`
 	// NextCheckAt is when a probe comes next.
@@ -54,7 +54,7 @@ func (a *API) readEndpointHealth(c *call, app *partner.App, kind partner.Endpoin
 		return nil, err
 	}
 	return &healthAnswer{
-		State: HealthState(h.Status), Since: h.Since.UTC(), Said: c.explainCause(h.Cause, kind), operatorDetail: c.detailForOperators(h.Detail, ""),
+		State: HealthState(h.Status), Since: h.Since.UTC(), FailureInfo: c.explainCause(h.Cause, kind), operatorDetail: c.detailForOperators(h.Detail, ""),
 		CheckedAt: h.CheckedAt.UTC(), NextCheckAt: h.NextCheckAt.UTC(), CertificateEndsAt: h.CertificateEnds.UTC(),
 	}, nil
 }
@@ -183,7 +183,7 @@ func (a *API) testEndpoint(c *call) error {
 	}
 	return c.writeJSON(http.StatusOK, struct {
 		Outcome HealthState `json:"outcome"`
-		told.Said
+		told.FailureInfo
 		Status int `json:"status"`
 		*operatorDetail
 		DurationMS int64 `json:"duration_ms"`

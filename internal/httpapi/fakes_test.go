@@ -236,12 +236,12 @@ func (*world) CheckKey(_ context.Context, u *url.URL, _ []netip.Addr) error {
 func (w *world) EndpointHealth(_ context.Context, app *partner.App, k partner.EndpointKind) (health.Assessment, error) {
 	return health.Assess(health.Subject{
 		Kind: k, Endpoint: app.Endpoints[k], Environment: partner.Online, Paused: app.Paused, Missing: w.licences.Missing(app, k),
-		FailingSince: start, FailingCause: told.Named("refused"), FailingDetail: "nothing listens there",
+		FailingSince: start, FailingCause: told.FindCause("refused"), FailingDetail: "nothing listens there",
 	}), nil
 }
 
 func (*world) Test(context.Context, partner.ClientID, partner.EndpointKind) (httpapi.TestResult, error) {
-	return httpapi.TestResult{State: httpapi.Failing, Cause: told.Named("wrong_key"), Status: 200, Detail: "it signed with another key", Duration: 12 * time.Millisecond}, nil
+	return httpapi.TestResult{State: httpapi.Failing, Cause: told.FindCause("wrong_key"), Status: 200, Detail: "it signed with another key", Duration: 12 * time.Millisecond}, nil
 }
 
 // TestSettings finds fault with endpoints whose host says so.
@@ -249,12 +249,12 @@ func (w *world) TestSettings(_ context.Context, app partner.App, kind partner.En
 	defer w.lock()()
 	w.tried++
 	if strings.Contains(app.Endpoints[kind].EffectiveURL(partner.Online), "failing") {
-		return httpapi.TestResult{State: httpapi.Failing, Cause: told.Named("refused"), Detail: "it refused the connection"}, w.down
+		return httpapi.TestResult{State: httpapi.Failing, Cause: told.FindCause("refused"), Detail: "it refused the connection"}, w.down
 	}
 	if strings.Contains(app.Endpoints[kind].EffectiveURL(partner.Online), "unheard") {
-		return httpapi.TestResult{State: httpapi.Unchecked, Cause: told.Named("no_tenant"), Detail: "nobody to call for"}, w.down
+		return httpapi.TestResult{State: httpapi.Unchecked, Cause: told.FindCause("no_tenant"), Detail: "nobody to call for"}, w.down
 	}
-	return httpapi.TestResult{State: httpapi.Healthy, Cause: told.Named("none"), Status: 500, Detail: "a SOAP service answered"}, w.down
+	return httpapi.TestResult{State: httpapi.Healthy, Cause: told.FindCause("none"), Status: 500, Detail: "a SOAP service answered"}, w.down
 }
 
 func (w *world) Approve(_ context.Context, app partner.ClientID, ts []tenant.ID, _ registry.Actor) error {
@@ -441,7 +441,7 @@ func (w *world) Incidents(_ context.Context, q httpapi.IncidentQuery) ([]httpapi
 	if w.down != nil {
 		return nil, "", w.down
 	}
-	i := httpapi.Incident{ID: "inc_app1_smi2xk0", ClientID: "app1", Endpoint: partner.StateChange, State: "open", Cause: told.Named("refused"), OpenedAt: start}
+	i := httpapi.Incident{ID: "inc_app1_smi2xk0", ClientID: "app1", Endpoint: partner.StateChange, State: "open", Cause: told.FindCause("refused"), OpenedAt: start}
 	if q.App != "" && q.App != i.ClientID || q.Endpoint != "" && q.Endpoint != i.Endpoint.String() || q.State != "" && q.State != i.State {
 		return nil, "", nil
 	}

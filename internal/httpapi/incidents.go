@@ -42,7 +42,7 @@ type incidentAnswer struct {
 	ClientID partner.ClientID `json:"client_id"`
 	Endpoint string           `json:"endpoint"`
 	State    string           `json:"state"`
-	told.Said
+	told.FailureInfo
 	Status int `json:"status,omitempty"`
 	*operatorDetail
 	OccurredAt      time.Time `json:"occurred_at,omitzero"`
@@ -57,7 +57,7 @@ type incidentAnswer struct {
 
 func (c *call) newIncidentAnswer(i *Incident) incidentAnswer {
 	return incidentAnswer{
-		ID: i.ID, ClientID: i.ClientID, Endpoint: i.Endpoint.String(), State: i.State, Said: c.explainCause(i.Cause, i.Endpoint), Status: i.Status,
+		ID: i.ID, ClientID: i.ClientID, Endpoint: i.Endpoint.String(), State: i.State, FailureInfo: c.explainCause(i.Cause, i.Endpoint), Status: i.Status,
 		operatorDetail: c.detailForOperators(i.Detail, ""), OccurredAt: i.OccurredAt, Since: i.Since, OpenedAt: i.OpenedAt, ClosedAt: i.ClosedAt,
 		Tenants: i.Tenants, Reported: i.Reported, AffectedTenants: i.AffectedTenants, Affected: i.Affected,
 	}

@@ -28,11 +28,11 @@ func (c *call) detailForOperators(detail, excerpt string) *operatorDetail {
 }
 
 // explainCause tells why. For a partner a name that does not exist and one that leads inside are the same.
-func (c *call) explainCause(cause told.Cause, k partner.EndpointKind) told.Said {
+func (c *call) explainCause(cause told.Cause, k partner.EndpointKind) told.FailureInfo {
 	if c.role.Kind == Partner {
-		return cause.Told().Say(k)
+		return cause.PublicReason().InfoFor(k)
 	}
-	return cause.Say(k)
+	return cause.InfoFor(k)
 }
 
 // readerAudience is who reads an explanation.
@@ -50,7 +50,7 @@ type deliveryAnswer struct {
 	Number     int              `json:"attempt"`
 	Superseded int64            `json:"superseded,omitempty"`
 	Result     string           `json:"outcome"`
-	told.Said
+	told.FailureInfo
 	Status     int   `json:"status,omitempty"`
 	DurationMS int64 `json:"duration_ms"`
 	*operatorDetail
@@ -63,7 +63,7 @@ func (c *call) newDeliveryAnswers(attempts []delivery.Attempt) []deliveryAnswer 
 		out[i] = deliveryAnswer{
 			At: a.At, ClientID: a.ClientID, Tenant: a.Tenant, ChangeID: a.ChangeID, WebhookID: a.WebhookID, ChangeType: a.ChangeType,
 			Sequence: a.Sequence, Number: a.Number, Superseded: a.Superseded, Result: c.visibleResult(a.Outcome),
-			Said: c.explainCause(told.Named(a.Reason), partner.StateChange), Status: a.Status, DurationMS: a.DurationMS,
+			FailureInfo: c.explainCause(told.FindCause(a.Reason), partner.StateChange), Status: a.Status, DurationMS: a.DurationMS,
 			operatorDetail: c.detailForOperators(a.Detail, a.Excerpt), NextAttemptAt: a.NextAttemptAt,
 		}
 	}
@@ -85,7 +85,7 @@ func (c *call) maskedAuditAnswer(e registry.AuditEntry) auditAnswer {
 		if err := json.Unmarshal([]byte(e.After), &n); err != nil {
 			e.After = ""
 		} else if n.Probe != nil {
-			n.Probe.Reason, n.Probe.Detail = told.Named(n.Probe.Reason).Told().String(), ""
+			n.Probe.Reason, n.Probe.Detail = told.FindCause(n.Probe.Reason).PublicReason().String(), ""
 			e.After = n.encode()
 		}
 	}

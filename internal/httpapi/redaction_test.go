@@ -55,12 +55,12 @@ func (w operatorDetail) Explain(_ context.Context, app partner.ClientID, t tenan
 
 func (w operatorDetail) EndpointHealth(_ context.Context, app *partner.App, k partner.EndpointKind) (health.Assessment, error) {
 	return health.Assess(health.Subject{
-		Kind: k, Endpoint: app.Endpoints[k], Environment: partner.Online, FailingSince: start, FailingCause: told.Named(w.reason), FailingDetail: innerText,
+		Kind: k, Endpoint: app.Endpoints[k], Environment: partner.Online, FailingSince: start, FailingCause: told.FindCause(w.reason), FailingDetail: innerText,
 	}), nil
 }
 
 func (w operatorDetail) result() httpapi.TestResult {
-	return httpapi.TestResult{State: httpapi.Failing, Cause: told.Named(w.reason), Detail: innerText, Duration: time.Millisecond}
+	return httpapi.TestResult{State: httpapi.Failing, Cause: told.FindCause(w.reason), Detail: innerText, Duration: time.Millisecond}
 }
 
 func (w operatorDetail) Test(context.Context, partner.ClientID, partner.EndpointKind) (httpapi.TestResult, error) {
@@ -73,7 +73,7 @@ func (w operatorDetail) TestSettings(context.Context, partner.App, partner.Endpo
 
 func (w operatorDetail) Incidents(context.Context, httpapi.IncidentQuery) ([]httpapi.Incident, string, error) {
 	return []httpapi.Incident{{
-		ID: "inc_app1_smi2xk0", ClientID: "app1", State: "open", Cause: told.Named(w.reason), Detail: innerText, OpenedAt: start,
+		ID: "inc_app1_smi2xk0", ClientID: "app1", State: "open", Cause: told.FindCause(w.reason), Detail: innerText, OpenedAt: start,
 	}}, "", nil
 }
 
@@ -132,7 +132,7 @@ func TestPartnersReadReasonsAlone(t *testing.T) {
 		}
 	}
 	reasons := []string{"a word of another version: " + innerText}
-	for _, c := range told.Causes() {
+	for _, c := range told.AllCauses() {
 		reasons = append(reasons, c.String())
 	}
 	for _, reason := range reasons {

@@ -128,7 +128,7 @@ func (s *switchChecker) describeFinding(k partner.EndpointKind, r TestResult) st
 	if more := s.call.detailForOperators(r.Detail, ""); more != nil && more.Detail != "" {
 		return more.Detail
 	}
-	return strings.TrimSpace(said.Words.String() + ". " + said.Advice.String())
+	return strings.TrimSpace(said.Description.String() + ". " + said.Advice.String())
 }
 
 // memberAtFault is the member of the request that a failed probe is about.
@@ -155,7 +155,7 @@ func (s *switchChecker) probeEndpoint(ctx context.Context, app *partner.App, k p
 		if !s.force {
 			return TestResult{}, tooManyRequestsProblem(budgetTests, "This endpoint was tried several times just now.", wait)
 		}
-		return TestResult{State: Unchecked, Cause: told.Named("not_tried")}, nil
+		return TestResult{State: Unchecked, Cause: told.FindCause("not_tried")}, nil
 	}
 	return s.api.Tester.TestSettings(ctx, *app, k)
 }

@@ -51,7 +51,7 @@ type waitingAnswer struct {
 	Since      time.Time         `json:"waiting_since"`
 	Superseded int64             `json:"superseded"`
 	Attempts   int               `json:"attempts"`
-	told.Said
+	told.FailureInfo
 	LastAt time.Time `json:"last_attempt_at,omitzero"`
 	Again  bool      `json:"told_again"`
 }
@@ -117,7 +117,7 @@ func (c *call) newExplanationAnswer(w intake.Explanation) explanationAnswer {
 			LastAt: e.LastAttempt.UTC(), Again: e.Again,
 		}
 		if e.Attempts > 0 {
-			one.Said = c.explainCause(e.Reason.Cause(), partner.StateChange)
+			one.FailureInfo = c.explainCause(e.Reason.Cause(), partner.StateChange)
 		}
 		answer.Waiting = append(answer.Waiting, one)
 	}

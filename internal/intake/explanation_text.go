@@ -25,9 +25,9 @@ const (
 // describeCause say a reason to the audience.
 func (a Audience) describeCause(c told.Cause) string {
 	if a == Partner {
-		return c.Told().Words(partner.StateChange).String()
+		return c.PublicReason().Description(partner.StateChange).String()
 	}
-	return c.Words(partner.StateChange)
+	return c.Description(partner.StateChange)
 }
 
 // Description says in one paragraph why the tenant's truth has not arrived, or that it has. Nothing in it is an error's text or was said
@@ -196,7 +196,7 @@ func (w *Explanation) describeLastAttempt(to Audience) string {
 	if a.Outcome == delivery.Delivered.String() {
 		return fmt.Sprintf("The last one delivered was %q, %s%s after %d ms.", a.ChangeType, formatTime(a.At), status, a.DurationMS)
 	}
-	return fmt.Sprintf("The last attempt, of %q at %s, failed: %s%s, after %d ms.", a.ChangeType, formatTime(a.At), to.describeCause(told.Named(a.Reason)), status, a.DurationMS)
+	return fmt.Sprintf("The last attempt, of %q at %s, failed: %s%s, after %d ms.", a.ChangeType, formatTime(a.At), to.describeCause(told.FindCause(a.Reason)), status, a.DurationMS)
 }
 
 // formatTime is a time as people read it in a sentence.

@@ -45,7 +45,7 @@ func failsForSomeTenants(m *incident.Mail) bool {
 
 // adviceForFailure is what to do about a mail's failure.
 func adviceForFailure(m *incident.Mail) string {
-	if s := m.Failure.Reason.Cause().Told().Advice(m.Endpoint); !s.IsZero() {
+	if s := m.Failure.Reason.Cause().PublicReason().Advice(m.Endpoint); !s.IsZero() {
 		return s.String()
 	}
 	return adviceUnknown

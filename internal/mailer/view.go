@@ -243,10 +243,10 @@ func (w *textRenderer) introText() string {
 }
 
 // failureText says what a call came to.
-func (w *textRenderer) failureText(r told.Reason) string { return r.Words(w.m.Endpoint).String() }
+func (w *textRenderer) failureText(r told.Reason) string { return r.Description(w.m.Endpoint).String() }
 
 // publicReason is what strangers are told of a failure: whoever reads mail is one.
-func publicReason(f *incident.PublicFailure) told.Reason { return f.Reason.Cause().Told() }
+func publicReason(f *incident.PublicFailure) told.Reason { return f.Reason.Cause().PublicReason() }
 
 func (w *textRenderer) detailRows() []detailRow {
 	m := w.m

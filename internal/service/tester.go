@@ -76,7 +76,7 @@ func (t *endpointTester) Test(ctx context.Context, app partner.ClientID, kind pa
 }
 
 func noTenantResult() httpapi.TestResult {
-	return httpapi.TestResult{State: httpapi.Unchecked, Cause: told.Named("nothing_to_tell")}
+	return httpapi.TestResult{State: httpapi.Unchecked, Cause: told.FindCause("nothing_to_tell")}
 }
 
 // TestSettings implements httpapi.Tester.
@@ -194,7 +194,7 @@ func (t *endpointTester) testThroughMailbox(ctx context.Context, rec registry.Ap
 func resultFromAttempt(a delivery.Attempt) httpapi.TestResult {
 	reason, _ := delivery.ParseReason(a.Reason)
 	r := httpapi.TestResult{
-		State: httpapi.Failing, Cause: told.Named(a.Reason), Status: a.Status, Duration: time.Duration(a.DurationMS) * time.Millisecond,
+		State: httpapi.Failing, Cause: told.FindCause(a.Reason), Status: a.Status, Duration: time.Duration(a.DurationMS) * time.Millisecond,
 		Detail: describeAttempt(reason, a.Status, a.Detail, a.Tenant),
 	}
 	if a.Outcome == delivery.Delivered.String() {

@@ -9,19 +9,19 @@ import (
 // Cause is a row of the table, as operators see it. The zero Cause says nothing.
 type Cause struct{ row uint8 }
 
-// Named finds a cause by its name, which may come from anywhere: what is not in the table is the cause "unknown", and
+// FindCause finds a cause by its name, which may come from anywhere: what is not in the table is the cause "unknown", and
 // nothing the zero Cause.
-func Named(name string) Cause {
+func FindCause(name string) Cause {
 	for i := range table {
 		if table[i].name == name {
 			return Cause{uint8(i)}
 		}
 	}
-	return Named(unknown)
+	return FindCause(unknown)
 }
 
-// Causes lists the closed set, without the zero Cause.
-func Causes() []Cause {
+// AllCauses lists the closed set, without the zero Cause.
+func AllCauses() []Cause {
 	out := make([]Cause, 0, len(table)-1)
 	for i := 1; i < len(table); i++ {
 		out = append(out, Cause{uint8(i)})
@@ -32,12 +32,12 @@ func Causes() []Cause {
 // String is the cause's name, empty for the zero Cause.
 func (c Cause) String() string { return table[c.row].name }
 
-// Words say it of an endpoint, which is "it", without a final stop.
-func (c Cause) Words(k partner.EndpointKind) string {
-	if r := &table[c.row]; k != partner.StateChange && r.callWords != "" {
-		return r.callWords
+// Description say it of an endpoint, which is "it", without a final stop.
+func (c Cause) Description(k partner.EndpointKind) string {
+	if r := &table[c.row]; k != partner.StateChange && r.callDescription != "" {
+		return r.callDescription
 	}
-	return table[c.row].words
+	return table[c.row].description
 }
 
 // Advice says what to do, in sentences; it is empty where nothing is to be done.
@@ -54,32 +54,32 @@ func (c Cause) Equal(other Cause) bool { return c == other }
 // IsZero reports whether there is nothing to say.
 func (c Cause) IsZero() bool { return c.row == 0 }
 
-// Told is what strangers are told of the cause.
-func (c Cause) Told() Reason {
+// PublicReason is what strangers are told of the cause.
+func (c Cause) PublicReason() Reason {
 	switch c.String() {
 	case doesNotExist, isInside:
-		return Reason{Named(unreachable)}
+		return Reason{FindCause(unreachable)}
 	default:
 		return Reason{c}
 	}
 }
 
-// Say is the cause for operators and admins.
-func (c Cause) Say(k partner.EndpointKind) Said {
-	return Said{Text{c.String()}, Text{c.Words(k)}, Text{c.Advice(k)}}
+// InfoFor is the cause for operators and admins.
+func (c Cause) InfoFor(k partner.EndpointKind) FailureInfo {
+	return FailureInfo{Text{c.String()}, Text{c.Description(k)}, Text{c.Advice(k)}}
 }
 
 // Reason is what strangers are told. The zero Reason says nothing.
 type Reason struct{ cause Cause }
 
-// Unreachable is the reason of a name that does not exist or leads to no address that may be called.
-func Unreachable() Reason { return Reason{Named(unreachable)} }
+// UnreachableReason is the reason of a name that does not exist or leads to no address that may be called.
+func UnreachableReason() Reason { return Reason{FindCause(unreachable)} }
 
 // String is the reason's name, a word of the API.
 func (r Reason) String() string { return r.cause.String() }
 
-// Words say it of an endpoint, which is "it", without a final stop.
-func (r Reason) Words(k partner.EndpointKind) Text { return Text{r.cause.Words(k)} }
+// Description say it of an endpoint, which is "it", without a final stop.
+func (r Reason) Description(k partner.EndpointKind) Text { return Text{r.cause.Description(k)} }
 
 // Advice says what to do, in sentences; it is empty where nothing is to be done.
 func (r Reason) Advice(k partner.EndpointKind) Text { return Text{r.cause.Advice(k)} }
@@ -87,15 +87,15 @@ func (r Reason) Advice(k partner.EndpointKind) Text { return Text{r.cause.Advice
 // IsZero reports whether there is nothing to say.
 func (r Reason) IsZero() bool { return r.cause.IsZero() }
 
-// Say is the reason for everybody.
-func (r Reason) Say(k partner.EndpointKind) Said { return r.cause.Say(k) }
+// InfoFor is the reason for everybody.
+func (r Reason) InfoFor(k partner.EndpointKind) FailureInfo { return r.cause.InfoFor(k) }
 
-// Said is what an answer holds of a failure.
-type Said struct {
+// FailureInfo is what an answer holds of a failure.
+type FailureInfo struct {
 	// Reason is the name, for programs.
-	Reason Text `json:"reason,omitzero"`
-	Words  Text `json:"words,omitzero"`
-	Advice Text `json:"advice,omitzero"`
+	Reason      Text `json:"reason,omitzero"`
+	Description Text `json:"words,omitzero"`
+	Advice      Text `json:"advice,omitzero"`
 }
 
 // Text is out of the table.

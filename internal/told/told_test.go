@@ -19,17 +19,17 @@ var update = flag.Bool("update", false, "write docs/reasons.md anew")
 
 func TestTheTableIsWhole(t *testing.T) {
 	t.Parallel()
-	if n := len(told.Causes()); n > 250 {
+	if n := len(told.AllCauses()); n > 250 {
 		t.Fatalf("%d causes: a Cause has one byte", n)
 	}
 	names := map[string]bool{}
-	for _, c := range told.Causes() {
-		if names[c.String()] || c.String() == "" || c.IsZero() || told.Named(c.String()) != c {
+	for _, c := range told.AllCauses() {
+		if names[c.String()] || c.String() == "" || c.IsZero() || told.FindCause(c.String()) != c {
 			t.Errorf("cause %q is there twice, or not found by its name", c)
 		}
 		names[c.String()] = true
 		for _, k := range partner.AllEndpointKinds() {
-			words, advice := c.Words(k), c.Advice(k)
+			words, advice := c.Description(k), c.Advice(k)
 			if words == "" || strings.HasSuffix(words, ".") || words == c.String() {
 				t.Errorf("%s: words %q", c, words)
 			}
@@ -49,12 +49,12 @@ func TestTheTableIsWhole(t *testing.T) {
 		}
 	}
 	for _, l := range partner.AllLicenses() {
-		if told.Named(string(l)).String() != string(l) {
+		if told.FindCause(string(l)).String() != string(l) {
 			t.Errorf("the licence %s has no row", l)
 		}
 	}
 	for _, r := range []partner.OffReason{partner.OffGone, partner.OffFailing} {
-		if told.Named(string(r)).String() != string(r) {
+		if told.FindCause(string(r)).String() != string(r) {
 			t.Errorf("the reason %s for switching off has no row", r)
 		}
 	}
@@ -63,18 +63,18 @@ func TestTheTableIsWhole(t *testing.T) {
 // TestStrangersAreToldTheSame: a name that does not exist and one that leads inside are one reason, and every other cause is its own.
 func TestStrangersAreToldTheSame(t *testing.T) {
 	t.Parallel()
-	for _, c := range told.Causes() {
+	for _, c := range told.AllCauses() {
 		want := c.String()
 		if want == "dns" || want == "blocked_address" {
 			want = "unreachable_name"
 		}
 		for _, k := range partner.AllEndpointKinds() {
-			if got := c.Told().Say(k); got != told.Named(want).Say(k) || got.Reason.String() != want {
+			if got := c.PublicReason().InfoFor(k); got != told.FindCause(want).InfoFor(k) || got.Reason.String() != want {
 				t.Errorf("of %s strangers are told %v", c, got)
 			}
 		}
 	}
-	if told.Unreachable() != told.Named("dns").Told() {
+	if told.UnreachableReason() != told.FindCause("dns").PublicReason() {
 		t.Error("Unreachable is something else")
 	}
 }
@@ -83,15 +83,15 @@ func TestStrangersAreToldTheSame(t *testing.T) {
 func TestOnlyTheTableSpeaks(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"", "dial tcp 10.1.2.3:443", "DNS", "dns ", "reason(99)"} {
-		c := told.Named(text)
+		c := told.FindCause(text)
 		if text == "" {
-			if !c.IsZero() || !c.Told().IsZero() || c.String() != "" {
+			if !c.IsZero() || !c.PublicReason().IsZero() || c.String() != "" {
 				t.Errorf("of nothing, %q is told", c)
 			}
 			continue
 		}
-		if c.String() != "unknown" || strings.Contains(fmt.Sprint(c.Say(partner.ERPSync)), text) {
-			t.Errorf("%q is told as %v", text, c.Say(partner.ERPSync))
+		if c.String() != "unknown" || strings.Contains(fmt.Sprint(c.InfoFor(partner.ERPSync)), text) {
+			t.Errorf("%q is told as %v", text, c.InfoFor(partner.ERPSync))
 		}
 	}
 	for _, of := range []any{told.Text{}, told.Reason{}, told.Cause{}} {
@@ -101,11 +101,11 @@ func TestOnlyTheTableSpeaks(t *testing.T) {
 			}
 		}
 	}
-	b, err := json.Marshal(told.Named("timeout").Told().Say(partner.StateChange))
+	b, err := json.Marshal(told.FindCause("timeout").PublicReason().InfoFor(partner.StateChange))
 	if err != nil || !strings.HasPrefix(string(b), `{"reason":"timeout","words":"it did not answer in time","advice":"Check`) {
 		t.Errorf("as JSON: %s, %v", b, err)
 	}
-	if b, err = json.Marshal(told.Said{}); err != nil || string(b) != "{}" {
+	if b, err = json.Marshal(told.FailureInfo{}); err != nil || string(b) != "{}" {
 		t.Errorf("nothing as JSON: %s, %v", b, err)
 	}
 }
@@ -145,8 +145,8 @@ the second of calls of the platform's engines and of probes.
 | reason | the endpoint: "it …" | what to do |
 |---|---|---|
 `)
-	for _, c := range told.Causes() {
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", c, cell(c.Words), cell(c.Advice))
+	for _, c := range told.AllCauses() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", c, cell(c.Description), cell(c.Advice))
 	}
 	return b.String()
 }
