@@ -119,22 +119,22 @@ func (r *Request) AppendTo(b []byte) []byte {
 // first, the error is whatever that broke; the caller looks at ctx.
 func (c *Client) Do(ctx context.Context, r *Request, read func(*http.Response)) error {
 	if cn := c.pool.take(r.To.key); cn != nil {
-		err := cn.exchange(ctx, r, read, c.pool)
-		if err == nil || !cn.unheard(err) || ctx.Err() != nil || !time.Now().Before(r.Deadline) {
+		err := cn.roundTrip(ctx, r, read, c.pool)
+		if err == nil || !cn.isUnanswered(err) || ctx.Err() != nil || !time.Now().Before(r.Deadline) {
 			return err
 		}
 	}
-	cn, err := c.connect(ctx, r)
+	cn, err := c.openConn(ctx, r)
 	if err != nil {
 		return err
 	}
-	return cn.exchange(ctx, r, read, c.pool)
+	return cn.roundTrip(ctx, r, read, c.pool)
 }
 
 // Close closes the connections that are kept. Requests under way go on.
 func (c *Client) Close() { c.pool.close() }
 
-func (c *Client) connect(ctx context.Context, r *Request) (*conn, error) {
+func (c *Client) openConn(ctx context.Context, r *Request) (*conn, error) {
 	ctx, cancel := context.WithDeadline(ctx, r.Deadline)
 	defer cancel()
 	plain, err := c.dial(ctx, "tcp", r.To.address)
@@ -142,7 +142,7 @@ func (c *Client) connect(ctx context.Context, r *Request) (*conn, error) {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
 	if !r.To.tls {
-		return newConn(plain, plain, r.To.key, c.expiry(time.Now())), nil
+		return newConn(plain, plain, r.To.key, c.connExpiry(time.Now())), nil
 	}
 	cfg := c.tls.Clone()
 	cfg.ServerName = r.To.serverName
@@ -153,11 +153,11 @@ func (c *Client) connect(ctx context.Context, r *Request) (*conn, error) {
 		_ = plain.Close()
 		return nil, fmt.Errorf("TLS handshake: %w", err)
 	}
-	return newConn(secure, plain, r.To.key, c.expiry(time.Now())), nil
+	return newConn(secure, plain, r.To.key, c.connExpiry(time.Now())), nil
 }
 
-// expiry is until when a connection serves that is made now. Those that were made together do not end together.
-func (c *Client) expiry(now time.Time) time.Time {
+// connExpiry is until when a connection serves that is made now. Those that were made together do not end together.
+func (c *Client) connExpiry(now time.Time) time.Time {
 	return now.Add(c.maxAge - time.Duration(c.random()*float64(c.maxAge)/4))
 }
 
@@ -167,13 +167,13 @@ var ErrNotHTTP = errors.New("the answer is not HTTP")
 // errTooLarge ends the reading of an answer.
 var errTooLarge = errors.New("answer's header is too large")
 
-// closedBefore reports whether an error is what a connection gives that the other side had closed.
-func closedBefore(err error) bool {
+// isClosedByPeer reports whether an error is what a connection gives that the other side had closed.
+func isClosedByPeer(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || isReset(err)
 }
 
-// past makes pending reads and writes fail at once.
-func past() time.Time { return time.Unix(1, 0) }
+// longPast makes pending reads and writes fail at once.
+func longPast() time.Time { return time.Unix(1, 0) }
 
-// timedOut reports an error of a deadline.
-func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+// isTimeout reports an error of a deadline.
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

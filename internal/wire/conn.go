@@ -17,7 +17,7 @@ type conn struct {
 
 	plain     net.Conn
 	host      string
-	in        allowance
+	in        limitedReader
 	answers   *bufio.Reader
 	out       []byte
 	idleSince time.Time
@@ -27,8 +27,8 @@ type conn struct {
 	place    *list.Element // among the idle ones
 }
 
-// allowance reads at most so much; it also tells whether anything came.
-type allowance struct {
+// limitedReader reads at most so much; it also tells whether anything came.
+type limitedReader struct {
 	from io.Reader
 	left int
 	came bool
@@ -37,7 +37,7 @@ type allowance struct {
 }
 
 // Read implements io.Reader.
-func (a *allowance) Read(p []byte) (int, error) {
+func (a *limitedReader) Read(p []byte) (int, error) {
 	if a.left <= 0 {
 		return 0, errTooLarge
 	}
@@ -57,12 +57,12 @@ func newConn(c, plain net.Conn, host string, expires time.Time) *conn {
 	return cn
 }
 
-// exchange sends a request and reads its answer; then it gives the connection to keep, or closes it.
-func (cn *conn) exchange(ctx context.Context, r *Request, read func(*http.Response), keep *pool) (err error) {
+// roundTrip sends a request and reads its answer; then it gives the connection to keep, or closes it.
+func (cn *conn) roundTrip(ctx context.Context, r *Request, read func(*http.Response), keep *pool) (err error) {
 	cn.in.left, cn.in.came = maxHeader, false
 	stop := func() bool { return true }
 	if ctx.Done() != nil {
-		stop = context.AfterFunc(ctx, func() { _ = cn.SetDeadline(past()) })
+		stop = context.AfterFunc(ctx, func() { _ = cn.SetDeadline(longPast()) })
 	}
 	again := false
 	defer func() {
@@ -79,27 +79,27 @@ func (cn *conn) exchange(ctx context.Context, r *Request, read func(*http.Respon
 	if ctx.Err() != nil { // it may have set its own deadline just before
 		return fmt.Errorf("send: %w", context.Cause(ctx))
 	}
-	if err := cn.send(r); err != nil {
+	if err := cn.sendRequest(r); err != nil {
 		return err
 	}
-	resp, err := cn.answer() //nolint:bodyclose // closing would read to the body's end; the connection is kept or closed instead
+	resp, err := cn.readAnswer() //nolint:bodyclose // closing would read to the body's end; the connection is kept or closed instead
 	if err != nil {
 		return err
 	}
-	again = cn.body(resp, r.Deadline, read) && cn.serves(resp.StatusCode, time.Now())
+	again = cn.readBody(resp, r.Deadline, read) && cn.isReusable(resp.StatusCode, time.Now())
 	return nil
 }
 
-func (cn *conn) send(r *Request) error {
+func (cn *conn) sendRequest(r *Request) error {
 	cn.out = r.AppendTo(cn.out[:0])
-	if _, err := cn.Write(cn.out); err != nil && !closedBefore(err) {
+	if _, err := cn.Write(cn.out); err != nil && !isClosedByPeer(err) {
 		return fmt.Errorf("send: %w", err)
 	}
 	return nil // whoever closes before it has read all may have answered all the same
 }
 
-// answer reads the header of the final answer.
-func (cn *conn) answer() (*http.Response, error) {
+// readAnswer reads the header of the final answer.
+func (cn *conn) readAnswer() (*http.Response, error) {
 	for {
 		resp, err := http.ReadResponse(cn.answers, nil)
 		if err != nil && cn.in.left <= 0 {
@@ -120,9 +120,9 @@ func (cn *conn) answer() (*http.Response, error) {
 // maxFailures is how many errors of a server in a row a connection outlives.
 const maxFailures = 1
 
-// serves reports whether the connection is worth another request after an answer. One that is too old, or leads to
+// isReusable reports whether the connection is worth another request after an answer. One that is too old, or leads to
 // a gateway or backend that does not work, is left: the next one may lead elsewhere.
-func (cn *conn) serves(status int, now time.Time) bool {
+func (cn *conn) isReusable(status int, now time.Time) bool {
 	if status < http.StatusInternalServerError {
 		cn.failures = 0
 		return status != http.StatusMisdirectedRequest && now.Before(cn.expires)
@@ -136,9 +136,9 @@ func (cn *conn) serves(status int, now time.Time) bool {
 	}
 }
 
-// body lets read have the body and drains the rest. It reports whether the connection can serve
+// readBody lets read have the body and drains the rest. It reports whether the connection can serve
 // again. The body is never closed: that would read on to its end.
-func (cn *conn) body(resp *http.Response, deadline time.Time, read func(*http.Response)) bool {
+func (cn *conn) readBody(resp *http.Response, deadline time.Time, read func(*http.Response)) bool {
 	if resp.StatusCode == http.StatusSwitchingProtocols { // the rest is no body
 		resp.Body = http.NoBody
 		read(resp)
@@ -156,18 +156,20 @@ func (cn *conn) body(resp *http.Response, deadline time.Time, read func(*http.Re
 	return err == nil && n < maxBody && !resp.Close && cn.answers.Buffered() == 0
 }
 
-// unheard reports that a request failed because the other side had closed the connection before:
+// isUnanswered reports that a request failed because the other side had closed the connection before:
 // no byte of an answer came.
-func (cn *conn) unheard(err error) bool { return !cn.in.came && !timedOut(err) && closedBefore(err) }
+func (cn *conn) isUnanswered(err error) bool {
+	return !cn.in.came && !isTimeout(err) && isClosedByPeer(err)
+}
 
 // checkAfter is how long a connection may lie idle before it is looked at: in a burst the look
 // would cost more than the rare connection that was closed.
 const checkAfter = 20 * time.Millisecond
 
-// open reports whether the other side seems to keep the connection open. Something to read on an idle
+// looksOpen reports whether the other side seems to keep the connection open. Something to read on an idle
 // connection is a farewell, such as a 408 or a TLS alert, or an answer that nobody asked for, and must
 // not be taken for the next one. A session ticket that comes late costs a handshake.
-func (cn *conn) open() bool {
-	waits, ended := peek(cn.plain)
+func (cn *conn) looksOpen() bool {
+	waits, ended := peekConn(cn.plain)
 	return !ended && !waits
 }

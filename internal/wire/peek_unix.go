@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// peek looks at a connection without waiting and without taking anything from it: whether
+// peekConn looks at a connection without waiting and without taking anything from it: whether
 // something waits to be read, and whether the other side has ended it.
-func peek(c net.Conn) (waits, ended bool) {
+func peekConn(c net.Conn) (waits, ended bool) {
 	sc, ok := c.(syscall.Conn)
 	if !ok {
 		return false, false

@@ -33,7 +33,7 @@ func (p *pool) take(host string) *conn {
 		}
 		now := time.Now()
 		idle := now.Sub(cn.idleSince)
-		if idle < p.timeout && now.Before(cn.expires) && (idle < checkAfter || cn.open()) {
+		if idle < p.timeout && now.Before(cn.expires) && (idle < checkAfter || cn.looksOpen()) {
 			return cn
 		}
 		_ = cn.Close()
@@ -48,12 +48,12 @@ func (p *pool) pop(host string) *conn {
 		return nil
 	}
 	cn := kept[len(kept)-1]
-	p.forget(cn, len(kept)-1)
+	p.removeAt(cn, len(kept)-1)
 	return cn
 }
 
-// forget takes a connection out of the books, the nth of its host; p.mu is held.
-func (p *pool) forget(cn *conn, n int) {
+// removeAt takes a connection out of the books, the nth of its host; p.mu is held.
+func (p *pool) removeAt(cn *conn, n int) {
 	kept := p.hosts[cn.host]
 	copy(kept[n:], kept[n+1:])
 	kept[len(kept)-1] = nil
@@ -62,27 +62,27 @@ func (p *pool) forget(cn *conn, n int) {
 	cn.place = nil
 }
 
-// oldest takes out the connection that was idle longest, nil when there is none; p.mu is held. It is
+// popOldest takes out the connection that was idle longest, nil when there is none; p.mu is held. It is
 // the first of its host, since each host's are in the order of their use.
-func (p *pool) oldest() *conn {
+func (p *pool) popOldest() *conn {
 	e := p.idle.Back()
 	if e == nil {
 		return nil
 	}
 	cn := e.Value.(*conn) //nolint:forcetypeassert // the list holds nothing else
-	p.forget(cn, 0)
+	p.removeAt(cn, 0)
 	return cn
 }
 
 // put keeps a connection, or closes it where its host has enough.
 func (p *pool) put(cn *conn) {
-	if extra := p.keep(cn); extra != nil {
+	if extra := p.insertIdle(cn); extra != nil {
 		_ = extra.Close()
 	}
 }
 
-// keep returns the connection that has to go for it, maybe itself.
-func (p *pool) keep(cn *conn) (extra *conn) {
+// insertIdle returns the connection that has to go for it, maybe itself.
+func (p *pool) insertIdle(cn *conn) (extra *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	cn.idleSince = time.Now()
@@ -90,33 +90,33 @@ func (p *pool) keep(cn *conn) (extra *conn) {
 		return cn
 	}
 	if p.idle.Len() >= p.most {
-		extra = p.oldest()
+		extra = p.popOldest()
 	}
 	p.hosts[cn.host] = append(p.hosts[cn.host], cn)
 	cn.place = p.idle.PushFront(cn)
 	if p.reaper == nil {
-		p.reaper = time.AfterFunc(p.timeout, p.reap)
+		p.reaper = time.AfterFunc(p.timeout, p.closeStale)
 	}
 	return extra
 }
 
-// reap closes what was idle too long, and comes again while anything is kept.
-func (p *pool) reap() {
-	for _, cn := range p.stale() {
+// closeStale closes what was idle too long, and comes again while anything is kept.
+func (p *pool) closeStale() {
+	for _, cn := range p.popStale() {
 		_ = cn.Close()
 	}
 }
 
-// stale takes out what was idle too long, and sets the reaper for the rest.
-func (p *pool) stale() (old []*conn) {
+// popStale takes out what was idle too long, and sets the reaper for the rest.
+func (p *pool) popStale() (old []*conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for e := p.idle.Back(); e != nil && time.Since(e.Value.(*conn).idleSince) >= p.timeout; e = p.idle.Back() { //nolint:forcetypeassert // the list holds nothing else
-		old = append(old, p.oldest())
+		old = append(old, p.popOldest())
 	}
 	maps.DeleteFunc(p.hosts, func(_ string, kept []*conn) bool { return len(kept) == 0 })
 	if p.reaper = nil; p.idle.Len() > 0 && !p.closed {
-		p.reaper = time.AfterFunc(p.timeout/2, p.reap)
+		p.reaper = time.AfterFunc(p.timeout/2, p.closeStale)
 	}
 	return old
 }
@@ -128,7 +128,7 @@ func (p *pool) close() {
 	if p.reaper != nil {
 		p.reaper.Stop()
 	}
-	for cn := p.oldest(); cn != nil; cn = p.oldest() {
+	for cn := p.popOldest(); cn != nil; cn = p.popOldest() {
 		_ = cn.Close()
 	}
 }
