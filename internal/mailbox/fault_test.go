@@ -121,11 +121,11 @@ func TestNewerFormatIsRefused(t *testing.T) {
 			_, errs := s.Views(ctx, apps)
 			return errs[0]
 		},
-		"Inspect": func(ctx context.Context, s *mailbox.Store) error {
+		"ReadPairs": func(ctx context.Context, s *mailbox.Store) error {
 			_, err := s.ReadPairs(ctx, testApp, []tenant.ID{"t1"})
 			return err
 		},
-		"InspectMany": func(ctx context.Context, s *mailbox.Store) error {
+		"ReadPairsOfTenant": func(ctx context.Context, s *mailbox.Store) error {
 			_, err := s.ReadPairsOfTenant(ctx, "t1", apps)
 			return err
 		},

@@ -90,16 +90,16 @@ func TestCallsAreBounded(t *testing.T) {
 				_, err := b.s.ApproveNew(ctx, mailbox.Life{App: "app3"}, 0, admissions[:n])
 				return err
 			},
-			"Again":   func(n int) error { _, err := b.s.RequestResync(ctx, testLife, admissions[:n]); return err },
+			"RequestResync":   func(n int) error { _, err := b.s.RequestResync(ctx, testLife, admissions[:n]); return err },
 			"Deposit": func(n int) error { _, err := b.s.Deposit(ctx, testLife, "n", recs[:n]); return err },
-			"Inspect": func(n int) error { _, err := b.s.ReadPairs(ctx, testApp, ids[:n]); return err },
+			"ReadPairs": func(n int) error { _, err := b.s.ReadPairs(ctx, testApp, ids[:n]); return err },
 			"Exchange": func(n int) error {
 				_, err := b.s.Exchange(ctx, testLife, "d1", mailbox.MaxBatch, results[:n])
 				return err
 			},
 			"Dismiss": func(n int) error { _, err := b.s.Dismiss(ctx, testLife, ids[:n]); return err },
 		}
-		for _, name := range []string{"Approve", "ApproveFirst", "Again", "Deposit", "Inspect", "Exchange", "Dismiss"} {
+		for _, name := range []string{"Approve", "ApproveFirst", "RequestResync", "Deposit", "ReadPairs", "Exchange", "Dismiss"} {
 			if err := calls[name](mailbox.MaxBatch); err != nil {
 				b.Errorf("%s of as many as may be: %v", name, err)
 			}
@@ -134,17 +134,17 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 	claim := mailbox.JobClaim{Job: mailbox.Job{ID: job, Birth: 3, State: mailbox.JobRunning}, Token: "w"}
 	clearing := mailbox.JobClaim{Job: mailbox.Job{ID: mailbox.ClearJobID(life), Birth: 3, State: mailbox.JobRunning}, Token: "w"}
 	args := map[string][]any{
-		"Approve": {life, int64(0), admissions}, "ApproveFirst": {other, int64(0), admissions}, "Again": {life, admissions},
-		"Approved": {app, tenant.ID("t1")}, "Approvals": {app, "", 10}, "Deposit": {life, "n", recs},
+		"Approve": {life, int64(0), admissions}, "ApproveFirst": {other, int64(0), admissions}, "RequestResync": {life, admissions},
+		"HasApproved": {app, tenant.ID("t1")}, "Approvals": {app, "", 10}, "Deposit": {life, "n", recs},
 		"DepositMany": {"m", []mailbox.Batch{{Life: life, Records: toPointers(recs...)}}}, "Dismissals": {app}, "Dismiss": {life, ids},
-		"Inspect": {app, ids}, "InspectMany": {tenant.ID("t1"), []partner.ClientID{app}}, "View": {app}, "Views": {[]partner.ClientID{app}},
+		"ReadPairs": {app, ids}, "ReadPairsOfTenant": {tenant.ID("t1"), []partner.ClientID{app}}, "View": {app}, "Views": {[]partner.ClientID{app}},
 		"Begin": {life, "d", int64(0)}, "Exchange": {life, "d", 1, []mailbox.Settlement(nil)}, "Finish": {life, "d", mailbox.Closing{}},
-		"Take": {life, "e", int64(0), 1}, "Leave": {life, "e", []mailbox.Settlement(nil)}, "Recall": {life, "e"}, "Beat": {life, "d"},
-		"Switch": {"n", sw}, "Sweep": {"n", []mailbox.Switch{sw}},
-		"Open": {life, "n"}, "Born": {life}, "Died": {mailbox.Life{App: "app3", Birth: 4}}, "Former": {life},
-		"Marks": {app, "", 10}, "MarksOf": {[]mailbox.MarkQuery{{App: app, Tenants: ids}}},
-		"MakeTelling": {life, job, "Kim", "admin"}, "MakeClearing": {life, "Kim", "admin", true}, "ClaimJob": {job, "w"}, "NextPage": {claim},
-		"Tell": {&claim, "n", recs, mailbox.PageDeposit{All: true}}, "Cleared": {clearing, ids}, "FailJob": {claim, mailbox.StoreAway},
+		"BeginAndClaim": {life, "e", int64(0), 1}, "SettleAndFinish": {life, "e", []mailbox.Settlement(nil)}, "RecallFailed": {life, "e"}, "RenewLease": {life, "d"},
+		"ApplySwitch": {"n", sw}, "RepairWakeUps": {"n", []mailbox.Switch{sw}},
+		"EndCooldown": {life, "n"}, "BeginLife": {life}, "EndLife": {mailbox.Life{App: "app3", Birth: 4}}, "ReadFormerApprovals": {life},
+		"ReadMarks": {app, "", 10}, "ReadMarksOf": {[]mailbox.MarkQuery{{App: app, Tenants: ids}}},
+		"MakeDepositJob": {life, job, "Kim", "admin"}, "MakeClearJob": {life, "Kim", "admin", true}, "ClaimJob": {job, "w"}, "ReadJobPage": {claim},
+		"DepositJobPage": {&claim, "n", recs, mailbox.PageDeposit{All: true}}, "RemoveFormerApprovals": {clearing, ids}, "FailJob": {claim, mailbox.StoreAway},
 		"ReleaseJob": {claim}, "EndJob": {claim, mailbox.JobDone, mailbox.NoURL}, "CancelJob": {job}, "Jobs": {[]mailbox.JobID{job}},
 		"OpenJobs": {[]partner.ClientID{app}},
 	}

@@ -144,17 +144,17 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 			r, err := s.Accept(ctx, []registry.ChangeRequest{{Tenant: "Cust2", Type: tenant.Suspend, SourceSequence: 5}})
 			return errors.Join(err, r[0].Err)
 		}},
-		{"WatchStore", false, func() error { _, err := s.CheckStore(ctx, registry.StoreMemory{Process: "p"}); return err }},
+		{"CheckStore", false, func() error { _, err := s.CheckStore(ctx, registry.StoreMemory{Process: "p"}); return err }},
 		{"AcceptStore", false, func() error {
 			_, err := s.AcceptStore(ctx, "identity", registry.StoreMemory{Process: "p"}, kim)
 			return err
 		}},
-		{"Owing", false, func() error { _, err := s.ReadFanoutInputs(ctx, ids, 100); return err }},
-		{"HeldTenants", false, func() error { _, err := s.ReplicatedTenants(ctx, ids); return err }},
+		{"ReadFanoutInputs", false, func() error { _, err := s.ReadFanoutInputs(ctx, ids, 100); return err }},
+		{"ReplicatedTenants", false, func() error { _, err := s.ReplicatedTenants(ctx, ids); return err }},
 		{"HealApp", false, func() error { _, err := s.HealApp(ctx, "sealed", 1, 1<<50, 1); return err }},
-		{"List", false, func() error { return s.AddPendingFanouts(ctx, ids) }},
-		{"ListJobs", false, func() error { return s.RegisterJobs(ctx, "job_app1_clear_1") }},
-		{"Raise", false, func() error {
+		{"AddPendingFanouts", false, func() error { return s.AddPendingFanouts(ctx, ids) }},
+		{"RegisterJobs", false, func() error { return s.RegisterJobs(ctx, "job_app1_clear_1") }},
+		{"RaiseSequence", false, func() error {
 			v, err := s.Tenant(ctx, "Cust1")
 			if err == nil {
 				_, err = s.RaiseSequence(ctx, v, v.Record.Top+1)
@@ -177,14 +177,14 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 			return err
 		}},
 		{"RevokeToken", false, func() error { return s.RevokeToken(ctx, "t1", kim) }},
-		{"BeginOnce", false, func() error {
+		{"ClaimIdempotencyKey", false, func() error {
 			b, err := s.ClaimIdempotencyKey(ctx, once)
 			run = cmp.Or(run, b.Run)
 			return err
 		}},
-		{"SettleOnce", false, func() error { _, err := s.SettleIdempotencyKey(ctx, once, run, []byte("done")); return err }},
-		{"resealOne", false, func() error { _, _, err := turned.Reencrypt(ctx, kim); return err }},
-		{"Report", false, func() error {
+		{"SettleIdempotencyKey", false, func() error { _, err := s.SettleIdempotencyKey(ctx, once, run, []byte("done")); return err }},
+		{"resealSecret", false, func() error { _, _, err := turned.Reencrypt(ctx, kim); return err }},
+		{"RecordReports", false, func() error {
 			_, err := engines.RecordReports(ctx, "app2", partner.Mirroring, "k", time.Hour, []registry.Report{{Line: 1, Tenant: "Cust1"}})
 			return err
 		}},
@@ -203,7 +203,7 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 		}
 	}
 	slices.Sort(names)
-	want := append(durableCalls(t), "Report") // its store is another type, wired with the durable client as a whole
+	want := append(durableCalls(t), "RecordReports") // its store is another type, wired with the durable client as a whole
 	slices.Sort(want)
 	same(t, "calls", names, slices.Compact(want))
 }

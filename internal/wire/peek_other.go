@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// peek cannot look here: a connection that was closed shows when it is used.
-func peek(net.Conn) (waits, ended bool) { return false, false }
+// peekConn cannot look here: a connection that was closed shows when it is used.
+func peekConn(net.Conn) (waits, ended bool) { return false, false }
 
 func isReset(err error) bool { return errors.Is(err, syscall.ECONNRESET) }

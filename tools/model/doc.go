@@ -86,7 +86,7 @@
 //	compare.Comparer               compare, gap                   one look; a round begins when there is a gap, and now and then
 //	raise.lua                      compare: "raises the record"   all slots are one; a change between look and script is newer
 //	heal_app.lua                   sweep: "heals the birth"
-//	intake.Answers, Standing       asks                           record, index, mailbox, in this order; no sequence comes twice, so none is above the record's
+//	intake.StatusReader, PairState asks                           record, index, mailbox, in this order; no sequence comes twice, so none is above the record's
 //
 // # Runs against the settings
 //

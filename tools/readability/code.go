@@ -33,6 +33,11 @@ var oneLowerWord = regexp.MustCompile(`^[a-z]+$`)
 // oneWord reports whether one lower-case word is all that the name says.
 func (f function) oneWord() bool { return oneLowerWord.MatchString(f.name) }
 
+// conventional reports whether Go itself, or every program, names a function so.
+func (f function) conventional() bool {
+	return f.name == "init" || strings.HasPrefix(f.pkg, "cmd/") && (f.name == "main" || f.name == "run")
+}
+
 func parseCode(root string) (*code, error) {
 	c := &code{names: map[string]map[string]string{}}
 	for _, dir := range []string{"cmd", "internal"} {
