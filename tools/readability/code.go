@@ -17,8 +17,8 @@ type code struct {
 	functions []function
 	// names are, by package, what it declares at its top: types, functions, methods, by lower-case name.
 	names map[string]map[string]string
-	// comments are one text a line, with their place.
-	comments []line
+	// texts are comments, a text a line, and the strings that hold a space, with their place.
+	texts []line
 }
 
 type function struct {
@@ -88,10 +88,16 @@ func (c *code) addFile(root, path string) error {
 	for _, group := range file.Comments {
 		for _, comment := range group.List {
 			for i, text := range strings.Split(comment.Text, "\n") {
-				c.comments = append(c.comments, line{fmt.Sprintf("%s:%d", name, set.Position(comment.Pos()).Line+i), text})
+				c.texts = append(c.texts, line{fmt.Sprintf("%s:%d", name, set.Position(comment.Pos()).Line+i), text})
 			}
 		}
 	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if s, ok := n.(*ast.BasicLit); ok && s.Kind == token.STRING && strings.Contains(s.Value, " ") {
+			c.texts = append(c.texts, line{at(s.Pos()), strings.Trim(s.Value, "`\"")})
+		}
+		return true
+	})
 	return nil
 }
 

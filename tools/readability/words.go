@@ -18,7 +18,7 @@ func unwanted() []string {
 // quoted marks where a word is the name of something: a Redis key, a metric, a setting or a member.
 var quoted = regexp.MustCompile("`[^`]*`|\"[^\"]*\"|[A-Za-z0-9_.{}:/-]*[_:{][A-Za-z0-9_.{}:/-]*")
 
-// findWords lists where comments, documents, mails and help use a word that is not to be used.
+// findWords lists where comments, strings, documents, mails and help use a word that is not to be used.
 func findWords(c *code, docs []doc) []string {
 	bad := regexp.MustCompile(`(?i)\b(` + strings.Join(unwanted(), "|") + `)\b`)
 	var out []string
@@ -27,7 +27,7 @@ func findWords(c *code, docs []doc) []string {
 			out = append(out, fmt.Sprintf("%s: %s: %.120s", at, strings.ToLower(m), strings.TrimSpace(text)))
 		}
 	}
-	for _, l := range c.comments {
+	for _, l := range c.texts {
 		look(l.at, l.text)
 	}
 	for _, d := range docs {
