@@ -30,8 +30,8 @@ func appSchema() map[string]member {
 		"url":     {kind: text},
 		"urls":    {kind: nested, atomic: true, members: map[string]member{"sod": {}, "stage": {}, "online": {}}},
 		"enabled": {kind: boolean}, "send_error_emails": {kind: boolean},
-		"effective_url": {kind: ignored}, "off_reason": {kind: ignored}, "switched_at": {kind: ignored},
-		"switched_by": {kind: ignored}, "traffic": {kind: ignored},
+		"effective_url": {kind: ignored}, "off_by": {kind: ignored}, "off_reason": {kind: ignored}, "switched_at": {kind: ignored},
+		"switched_by": {kind: ignored}, "traffic": {kind: ignored}, "missing_license": {kind: ignored},
 		"health": {kind: ignored}, "warnings": {kind: ignored},
 	}}
 	return map[string]member{
@@ -51,6 +51,7 @@ func appSchema() map[string]member {
 		"approvals": {kind: texts},
 		"paused":    {kind: ignored}, "revision": {kind: ignored}, "created_at": {kind: ignored}, "updated_at": {kind: ignored},
 		"webhook_secret": {kind: ignored}, "warnings": {kind: ignored},
+		"address_problems": {kind: ignored}, "missing_licenses": {kind: ignored}, "public_key_info": {kind: ignored},
 	}
 }
 
@@ -59,6 +60,7 @@ func tenantSchema() map[string]member {
 		"tenant": {kind: text}, "state": {kind: text}, "public_endpoint": {kind: text},
 		"version_name": {kind: text}, "file_version": {kind: text},
 		"is_running": {kind: ignored}, "updated_at": {kind: ignored}, "sequence": {kind: ignored}, "fan_out_owed": {kind: ignored},
+		"source_sequence": {kind: ignored},
 	}
 }
 
