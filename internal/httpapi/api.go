@@ -106,6 +106,8 @@ type API struct {
 	// unknown bounds the pull's answers about unknown tenants per address, tests the endpoint
 	// tests per app and endpoint.
 	unknown, tests *rateLimiter
+	// proven are endpoints that answered a probe lately, by app, kind and URL.
+	proven *expiringSet
 	// strangers bounds a partner's answers about tenants that did not approve its app, per token.
 	strangers *rateLimiter
 	// names bounds the names that are looked up for an app's partner.
@@ -179,7 +181,7 @@ func New(d Deps) *API {
 	}
 	a := &API{
 		Deps: d, auth: newAuthenticator(d.Tokens, d.TokenUses, d.Store, d.Log),
-		unknown: newRateLimiter(unknownInterval, unknownBurst), tests: newRateLimiter(testInterval, testBurst),
+		unknown: newRateLimiter(unknownInterval, unknownBurst), tests: newRateLimiter(testInterval, testBurst), proven: newExpiringSet(provenFor),
 		strangers: newRateLimiter(unknownInterval, unknownBurst), names: newRateLimiter(namesInterval, namesBurst),
 		pulls:    newBoundedSemaphore(d.StatesInFlight, d.StatesInFlight*pullsWaiting, pullsWithin),
 		partners: newRateLimiter(partnerInterval, partnerBurst), others: newRateLimiter(otherInterval, otherBurst),

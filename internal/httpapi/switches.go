@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -148,16 +149,29 @@ func (s *switchChecker) probeKey(app *partner.App, k partner.EndpointKind) strin
 	return k.String() + " " + app.Endpoints[k].EffectiveURL(s.api.Environment)
 }
 
+// provenFor is how long an endpoint that answered a probe is taken as healthy where another probe would be one too many.
+const provenFor = time.Minute
+
 // probeEndpoint asks one endpoint. It counts as a test, so that switching to and fro is no way around their
-// limit.
+// limit. Beyond the limit an endpoint that was healthy a moment ago, at the same URL, is taken as healthy.
 func (s *switchChecker) probeEndpoint(ctx context.Context, app *partner.App, k partner.EndpointKind) (TestResult, error) {
+	proven := string(app.ClientID) + " " + s.probeKey(app, k)
 	if wait, ok := s.api.tests.takeMany(string(app.ClientID)+"/"+k.String(), 1, app.EffectiveBudgetFactor(), s.api.Now()); !ok {
+		if s.api.proven.has(proven, s.api.Now()) {
+			return TestResult{State: Healthy, Cause: told.FindCause("none")}, nil
+		}
 		if !s.force {
 			return TestResult{}, tooManyRequestsProblem(budgetTests, "This endpoint was tried several times just now.", wait)
 		}
 		return TestResult{State: Unchecked, Cause: told.FindCause("not_tried")}, nil
 	}
-	return s.api.Tester.TestSettings(ctx, *app, k)
+	result, err := s.api.Tester.TestSettings(ctx, *app, k)
+	if err == nil && result.State == Healthy {
+		s.api.proven.add(proven, s.api.Now())
+	} else {
+		s.api.proven.remove(proven)
+	}
+	return result, err
 }
 
 // switchNote is how the audit shows a switch.

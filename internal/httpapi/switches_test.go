@@ -238,10 +238,23 @@ func TestSwitchingToAndFroIsLimited(t *testing.T) {
 			t.Fatalf("switched on %d, off %d", a, b)
 		}
 	}
-	if got := toggle("true", ""); got != http.StatusTooManyRequests {
-		t.Errorf("a fourth time at once = %d", got)
+	if a, b := toggle("true", ""), toggle("false", ""); a != 200 || b != 200 || h.tried != 3 {
+		t.Errorf("a fourth time at once, of an endpoint that was healthy a moment ago: on %d, off %d, tried %d times", a, b, h.tried)
 	}
-	if got := toggle("true", "?force=true"); got != 200 || h.tried != 3 {
+	other := strings.NewReplacer("mirror.", "mirror2.")
+	if got := h.do(request{method: "PATCH", path: mirroring, role: "partner:app1", body: other.Replace(on("https://mirror.example/"))}).Code; got != http.StatusTooManyRequests {
+		t.Errorf("at another URL = %d", got)
+	}
+	h.advance(time.Minute)
+	for range 3 { // the budget of tests goes to another URL
+		toggle("false", "")
+		h.do(request{method: "PATCH", path: mirroring, role: "partner:app1", body: other.Replace(on("https://mirror.example/"))})
+	}
+	toggle("false", "")
+	if got := toggle("true", ""); got != http.StatusTooManyRequests {
+		t.Errorf("of an endpoint that was healthy a minute ago = %d", got)
+	}
+	if got := toggle("true", "?force=true"); got != 200 || h.tried != 6 {
 		t.Errorf("forced = %d, tried %d times", got, h.tried)
 	}
 	if note := h.lastNote(t, httpapi.ActionSwitchedOn); !strings.Contains(note.After, `"reason":"not_tried"`) {

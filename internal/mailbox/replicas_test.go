@@ -90,9 +90,9 @@ func TestCallsAreBounded(t *testing.T) {
 				_, err := b.s.ApproveNew(ctx, mailbox.Life{App: "app3"}, 0, admissions[:n])
 				return err
 			},
-			"RequestResync":   func(n int) error { _, err := b.s.RequestResync(ctx, testLife, admissions[:n]); return err },
-			"Deposit": func(n int) error { _, err := b.s.Deposit(ctx, testLife, "n", recs[:n]); return err },
-			"ReadPairs": func(n int) error { _, err := b.s.ReadPairs(ctx, testApp, ids[:n]); return err },
+			"RequestResync": func(n int) error { _, err := b.s.RequestResync(ctx, testLife, admissions[:n]); return err },
+			"Deposit":       func(n int) error { _, err := b.s.Deposit(ctx, testLife, "n", recs[:n]); return err },
+			"ReadPairs":     func(n int) error { _, err := b.s.ReadPairs(ctx, testApp, ids[:n]); return err },
 			"Exchange": func(n int) error {
 				_, err := b.s.Exchange(ctx, testLife, "d1", mailbox.MaxBatch, results[:n])
 				return err
