@@ -7,6 +7,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 from=${1:-}
 shift || true
+differ=()
 if [ -z "$from" ]; then
   from=$(git describe --tags --abbrev=0 2>/dev/null || true)
 fi
@@ -17,6 +18,7 @@ if [ -z "$from" ]; then
     exit 1
   }
   from=$raised~1
+  differ=(-upgrade.differ)
 fi
 
 work=$(mktemp -d)
@@ -24,4 +26,4 @@ trap 'git worktree remove --force "$work/old" 2>/dev/null || true; rm -rf "$work
 git worktree add --quiet --detach "$work/old" "$from"
 printf 'upgrade: from %s\n' "$(git -C "$work/old" log -1 --format='%h %s')"
 (cd "$work/old" && CGO_ENABLED=0 go build -o "$work/lamplighter" ./cmd/lamplighter)
-go test ./test/e2e -run '^(TestRollingUpgrade|TestDataOfAnOlderFormat)$' -count=1 -v -args -upgrade.from="$work/lamplighter" "$@"
+go test ./test/e2e -run '^(TestRollingUpgrade|TestDataOfAnOlderFormat)$' -count=1 -v -args -upgrade.from="$work/lamplighter" "${differ[@]}" "$@"
