@@ -44,13 +44,19 @@ func TestStoreAway(t *testing.T) {
 		}
 		return resp, string(b)
 	}
+	limit := time.Second
 	scrape := func(what string) {
 		t.Helper()
 		began := time.Now()
 		resp, page := get("ops", "/metrics", "")
-		if took := time.Since(began); took > time.Second || resp.StatusCode != http.StatusOK || !strings.Contains(page, "\nlamplighter_queue_tasks{") {
+		if took := time.Since(began); took > limit || resp.StatusCode != http.StatusOK || !strings.Contains(page, "\nlamplighter_queue_tasks{") {
 			t.Errorf("%s: the metrics came after %v with %d", what, took, resp.StatusCode)
 		}
+	}
+	for range 5 { // a second is for a machine that has time; on a busy one nothing is faster than with a Redis that works
+		began := time.Now()
+		get("ops", "/metrics", "")
+		limit = max(limit, 5*time.Since(began))
 	}
 	scrape("all well")
 	do := func(args ...any) {
