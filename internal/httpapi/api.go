@@ -120,8 +120,11 @@ type API struct {
 	// long bounds the requests of a token that may take as long as they like, callers those of an address
 	// behind a trusted proxy.
 	long, callers *concurrencyLimiter
-	// parsing bounds the bytes of the bodies that are parsed at once.
-	parsing *semaphore.Weighted
+	// parsing bounds the bodies that are parsed at once, auditReads the pages of the audit that are read at once.
+	parsing    *parseLimits
+	auditReads *semaphore.Weighted
+	// exports bounds the pages of exports to one at a time.
+	exports *semaphore.Weighted
 	factors *budgetFactors
 	// settings bounds the writes of an app's partner, resyncs the tenants that an app's resyncs name.
 	settings, resyncs *rateLimiter
@@ -190,7 +193,7 @@ func New(d Deps) *API {
 		}),
 		long: newConcurrencyLimiter(max(d.Connections/4, 1), max(d.Connections/2, 1)), callers: newConcurrencyLimiter(d.CallerRequests, d.Connections),
 		settings: newRateLimiter(settingInterval, settingBurst), resyncs: newRateLimiter(resyncInterval, resyncBurst),
-		factors: newBudgetFactors(d.Apps), parsing: semaphore.NewWeighted(parsedAtOnce),
+		factors: newBudgetFactors(d.Apps), parsing: newParseLimits(), auditReads: newHeavyLimit(), exports: semaphore.NewWeighted(1),
 	}
 	a.routes = a.allRoutes()
 	a.contract = sync.OnceValue(a.buildContract)

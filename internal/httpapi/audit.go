@@ -136,6 +136,22 @@ func newAuditAnswer(e registry.AuditEntry) auditAnswer {
 	return auditAnswer{e.ID, e.At.UTC(), e.Actor, e.Role, e.RequestID, e.Action, e.Subject, registry.EncodeAuditValue(e.Before), registry.EncodeAuditValue(e.After)}
 }
 
+// readAudit reads a page in its turn: a page takes a core for milliseconds, and exports read one after another.
+func (a *API) readAudit(ctx context.Context, q registry.AuditQuery) (entries []registry.AuditEntry, next string, err error) {
+	if err := a.auditReads.Acquire(ctx, 1); err != nil {
+		return nil, "", fmt.Errorf("wait to read the audit: %w", err)
+	}
+	defer a.auditReads.Release(1)
+	return a.Audit.AuditEntries(ctx, q)
+}
+
+const (
+	// exportedAtOnce is how many entries an export reads at once.
+	exportedAtOnce = 100
+	// longestRest bounds the time between two pages of exports.
+	longestRest = 50 * time.Millisecond
+)
+
 func (a *API) listAudit(c *call) error {
 	p, err := c.readPage("audit", auditFilters()...)
 	if err != nil {
@@ -145,7 +161,7 @@ func (a *API) listAudit(c *call) error {
 	if err != nil {
 		return err
 	}
-	entries, next, err := a.Audit.AuditEntries(c.ctx(), q)
+	entries, next, err := a.readAudit(c.ctx(), q)
 	if err != nil {
 		return err
 	}
@@ -167,7 +183,7 @@ func (a *API) exportAudit(c *call) error {
 	if err != nil {
 		return err
 	}
-	q.Limit = maxLimit
+	q.Limit = exportedAtOnce
 	page, next, err := a.encodeAuditPage(c, q)
 	if err != nil {
 		return err
@@ -190,11 +206,23 @@ func (a *API) exportAudit(c *call) error {
 	}
 }
 
-// encodeAuditPage reads one page as lines, and lets the caller have some time to take them.
+// encodeAuditPage reads one page as lines, and lets the caller have some time to take them. Pages of exports come one
+// after another, and after each is a rest as long as it took: all exports together take half of a core.
 func (a *API) encodeAuditPage(c *call, q registry.AuditQuery) (lines []byte, next string, err error) {
 	ctx, cancel := context.WithTimeout(c.ctx(), requestWithin)
 	defer cancel()
-	entries, next, err := a.Audit.AuditEntries(ctx, q)
+	if err := a.exports.Acquire(ctx, 1); err != nil {
+		return nil, "", fmt.Errorf("wait to export the audit: %w", err)
+	}
+	defer a.exports.Release(1)
+	began := time.Now()
+	defer func() {
+		select {
+		case <-ctx.Done():
+		case <-time.After(min(time.Since(began), longestRest)):
+		}
+	}()
+	entries, next, err := a.readAudit(ctx, q)
 	if err != nil {
 		return nil, "", err
 	}

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/tenant"
@@ -36,8 +34,8 @@ type call struct {
 	change   string
 	// cursors signs what lists give to find their next page.
 	cursors CursorSigner
-	// parsing bounds the bytes of bodies that are parsed at once.
-	parsing *semaphore.Weighted
+	// parsing bounds the bodies that are parsed at once.
+	parsing *parseLimits
 	// body is what was read of the request, nil before; doc what was parsed of it.
 	body []byte
 	doc  any
@@ -112,16 +110,13 @@ func (c *call) readDocument() (any, error) {
 	return c.doc, err
 }
 
-// parsedAtOnce bounds the bytes of the bodies that a process parses at once: memory grows with them.
-const parsedAtOnce = 2 << 20
-
 // parseJSONInTurn parses when it is its turn.
 func (c *call) parseJSONInTurn(body []byte) (any, error) {
-	n := int64(len(body))
-	if err := c.parsing.Acquire(c.ctx(), n); err != nil {
+	release, err := c.parsing.acquire(c.ctx(), int64(len(body)))
+	if err != nil {
 		return nil, fmt.Errorf("wait to parse the body: %w", err)
 	}
-	defer c.parsing.Release(n)
+	defer release()
 	return parseJSON(body)
 }
 

@@ -58,7 +58,7 @@ func TestWorstCallsAtOnce(t *testing.T) {
 	} {
 		var codes sync.Map
 		waits, closed := s.answeredWhile(caller, "", func() {
-			s.keepsCalling(c.atOnce, func(n int) {
+			s.callsInBursts(c.atOnce, func(n int) {
 				status, _, err := s.try(t.Context(), c.method, c.path, "application/json", c.body, "Authorization", "Bearer "+c.tokens[n%len(c.tokens)])
 				if err != nil {
 					status = 0
@@ -90,19 +90,23 @@ func worstBody(size int, begin, item, end string, n int) []byte {
 	return append(b, bytes.Repeat([]byte(" "), max(size-len(b), 0))...)
 }
 
-// keepsCalling has as many callers repeat f for a while.
-func (s *stack) keepsCalling(callers int, f func(n int)) {
+// callsInBursts has as many callers call f at once, and again a second later, for a while.
+func (s *stack) callsInBursts(callers int, f func(n int)) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), *worstFor)
 	defer cancel()
-	var wg sync.WaitGroup
-	for n := range callers {
-		wg.Go(func() {
-			for ctx.Err() == nil {
-				f(n)
-			}
-		})
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		var wg sync.WaitGroup
+		for n := range callers {
+			wg.Go(func() { f(n) })
+		}
+		wg.Wait()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
 	}
-	wg.Wait()
 }
 
 func countsOf(codes *sync.Map) string {
