@@ -1,6 +1,6 @@
-// Package keys names every Redis key of the service. All keys of one script share a hash tag,
-// so that each script runs on one Cluster slot: the app's, the tenant's, or one of two global
-// ones. Suffixes are unique over all kinds, because a tenant may be called as an app is.
+// Package keys names every Redis key of the service. All keys of one script share a hash tag, so that each script runs on one
+// Cluster slot: the app's, the tenant's, or one of two global ones. Suffixes are unique over all kinds, because a tenant and an
+// app may have the same id.
 package keys
 
 import (
@@ -8,7 +8,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// DefaultPrefix starts every key unless redis.prefix says otherwise.
+// DefaultPrefix starts every key unless redis.prefix sets another.
 const DefaultPrefix = "lamplighter"
 
 // Space makes keys under one prefix. Two environments on one Redis need two prefixes.
@@ -40,15 +40,15 @@ func (s Space) Tenant(id tenant.ID, suffix TenantKey) string {
 // Config is a key in the slot of the service's own settings.
 func (s Space) Config(suffix ConfigKey) string { return s.buildKey("config", string(suffix)) }
 
-// Pending is a key in the slot of the fan-outs that are owed.
+// Pending is a key in the slot of pending fan-outs.
 func (s Space) Pending(suffix PendingKey) string { return s.buildKey("owed", string(suffix)) }
 
-// Recipient is a key in the slot of a recipient of mail, who is named by a hash of the address.
+// Recipient is a key in the slot of a mail recipient, which is named by a hash of the address.
 func (s Space) Recipient(recipient string, suffix RecipientKey) string {
 	return s.buildKey(recipient, string(suffix))
 }
 
-// IndexPattern is what the key of a tenant's TenantApprovals begins and ends with, around the tenant.
+// IndexPattern returns what stands before and after the tenant id in the key of a tenant's TenantApprovals.
 func (s Space) IndexPattern() (before, after string) {
 	return s.prefix + ":{", "}:" + string(TenantApprovals)
 }
@@ -74,7 +74,7 @@ const (
 	AppIncidents AppKey = "incidents"
 	// AppHistory ZSET of closed incidents by closing time, ms.
 	AppHistory AppKey = "incident_history"
-	// AppReports HASH endpoint -> what engines reported and the incident has not.
+	// AppReports HASH endpoint -> what engines reported and the incident does not include yet.
 	AppReports AppKey = "reports"
 	// AppReported starts the keys of the tenants whose calls failed, a SET per endpoint.
 	AppReported AppKey = "reported"
@@ -82,11 +82,11 @@ const (
 	AppReportKeys AppKey = "report_lines"
 	// AppOutbox HASH mail id -> mail that must be sent.
 	AppOutbox AppKey = "outbox"
-	// AppSettled ZSET id of a mail that was sent or failed -> when that is forgotten, ms.
+	// AppSettled ZSET id of a mail that was sent or failed -> when the entry is removed, ms.
 	AppSettled AppKey = "outbox_settled"
 	// AppProbes HASH endpoint -> "1;<due ms>;<end of the claim, ms>;<stamp>;<state of its probes>".
 	AppProbes AppKey = "probes"
-	// AppDismissed ZSET tenant -> count of dismissals that took its approval back, of the last ones; expires.
+	// AppDismissed ZSET tenant -> number of the dismissal that withdrew its approval, of the most recent ones; expires.
 	AppDismissed AppKey = "dismissed"
 	// AppFormer starts the HASHes of approvals of former lives, each named by the birth that followed.
 	AppFormer AppKey = "former"
@@ -96,7 +96,7 @@ const (
 	AppOpenJobs AppKey = "open_jobs"
 )
 
-// AppLife lists the keys of what is kept of an app beside its mailbox, and goes with its life.
+// AppLife lists the keys beside the mailbox that are deleted when the app's life ends.
 func (s Space) AppLife(id partner.ClientID) []string {
 	out := []string{
 		s.App(id, AppIncidents), s.App(id, AppHistory), s.App(id, AppReports), s.App(id, AppOutbox), s.App(id, AppSettled), s.App(id, AppProbes), s.App(id, AppDeliveries),
@@ -142,13 +142,13 @@ const (
 	ConfigHistory ConfigKey = "history"
 	// ConfigChanged ZSET client id -> revision of its last change, of apps that exist.
 	ConfigChanged ConfigKey = "changed"
-	// ConfigRemoved ZSET client id -> revision of its removal, of the last removed apps.
+	// ConfigRemoved ZSET client id -> revision of its removal, of the most recently removed apps.
 	ConfigRemoved ConfigKey = "removed"
-	// ConfigFeed HASH: revision of what engines see, and the floor below which none is good.
+	// ConfigFeed HASH: revision of what engines see, and the oldest revision that a poll may still name.
 	ConfigFeed ConfigKey = "feed"
 	// ConfigFeedParts HASH client id -> digest of what engines see of the app.
 	ConfigFeedParts ConfigKey = "feed_parts"
-	// ConfigFeedChanged ZSET client id -> revision of the feed at which what they see changed.
+	// ConfigFeedChanged ZSET client id -> revision of the feed at which what engines see of it changed.
 	ConfigFeedChanged ConfigKey = "feed_changed"
 	// ConfigFeedRemoved ZSET client id -> revision of the feed at which nothing was left to see.
 	ConfigFeedRemoved ConfigKey = "feed_removed"
@@ -160,7 +160,7 @@ const (
 	ConfigTokenHashes ConfigKey = "token_hashes"
 	// ConfigTokenUses HASH token id -> when it was last used, ms.
 	ConfigTokenUses ConfigKey = "token_uses"
-	// ConfigTokenLast HASH role -> id of the token of that role that was added last.
+	// ConfigTokenLast HASH role -> id of the token of that role that was added most recently.
 	ConfigTokenLast ConfigKey = "token_last"
 	// ConfigAudit STREAM of writes by staff and the service, and of all that is done to tokens.
 	ConfigAudit ConfigKey = "audit"
@@ -176,20 +176,20 @@ const (
 	ConfigIdempotency ConfigKey = "idempotency"
 	// ConfigOnce starts the HASHes of requests that are carried out once.
 	ConfigOnce ConfigKey = "once"
-	// ConfigOnceOf starts the ZSETs of one caller's keys by when they lapse, ms.
+	// ConfigOnceOf starts the ZSETs of one caller's keys by expiry, ms.
 	ConfigOnceOf ConfigKey = "once_of"
 	// ConfigEnvironment STRING: the environment that owns this prefix.
 	ConfigEnvironment ConfigKey = "environment"
-	// ConfigFormat STRING: the highest format that any version which ran here writes.
+	// ConfigFormat STRING: the highest format that any version writes that has run here.
 	ConfigFormat ConfigKey = "format"
 	// ConfigIdentity STRING "<identity> <identity that it took over from>…": which store this is.
 	ConfigIdentity ConfigKey = "identity"
-	// ConfigRefused SET of the identities whose processes refuse the store as it is, expires.
+	// ConfigRefused SET of the identities whose processes refuse the store in its present state; expires.
 	ConfigRefused ConfigKey = "identity_refused"
-	// ConfigCounts starts the keys of how often each process looked at the store, STRINGs that expire.
+	// ConfigCounts starts the keys that count how often each process checked the store, STRINGs that expire.
 	ConfigCounts ConfigKey = "count"
-	// ConfigFastRound STRING: when a fast round of the comparison was asked for last, in microseconds of
-	// Redis's clock; absent when none is owed.
+	// ConfigFastRound STRING: when a fast round of the comparison was last requested, in microseconds of Redis's clock; absent
+	// when no fast round is pending.
 	ConfigFastRound ConfigKey = "fast_round"
 	// ConfigLeases starts the keys of work that one process does for all.
 	ConfigLeases ConfigKey = "lease"
@@ -199,21 +199,21 @@ const (
 	ConfigGauges ConfigKey = "gauges"
 	// ConfigComparison HASH: how far the comparison of all pairs came.
 	ConfigComparison ConfigKey = "comparison"
-	// ConfigJobs ZSET job -> when it was listed, in microseconds of Redis's clock or one more than the one before.
+	// ConfigJobs ZSET job -> when it was listed, in microseconds of Redis's clock, or one more than the previous one.
 	ConfigJobs ConfigKey = "jobs"
-	// ConfigJobsDue ZSET of the jobs that run -> when somebody should look after it next, ms.
+	// ConfigJobsDue ZSET of the jobs that run -> when a runner should next check it, ms.
 	ConfigJobsDue ConfigKey = "jobs_due"
 	// ConfigProbes STRING: the integration endpoints' health as one process last counted it.
 	ConfigProbes ConfigKey = "probe_summary"
-	// ConfigReach HASH process -> "<when, ms>;<what it saw of hosts lately>", see reach.lua; expires.
+	// ConfigReach HASH process -> "<when, ms>;<what it saw of hosts recently>", see reach.lua; expires.
 	ConfigReach ConfigKey = "reach"
 	// ConfigCommonCause STRING: the newest common cause, see package commoncause; expires.
 	ConfigCommonCause ConfigKey = "common_cause"
 	// ConfigSuppressed SET of "client id|recipient" that want no mail.
 	ConfigSuppressed ConfigKey = "suppressed"
-	// ConfigUnasked SET of the trays of questions whose recipients want no more of them.
+	// ConfigUnasked SET of the queues of confirmations whose recipients refuse further confirmations.
 	ConfigUnasked ConfigKey = "unasked"
-	// ConfigMailQueues ZSET recipient, or tray of questions -> when its tray was last listed, ms.
+	// ConfigMailQueues ZSET recipient, or queue of confirmations -> when its mail queue was last listed, ms.
 	ConfigMailQueues ConfigKey = "trays"
 )
 
@@ -222,20 +222,19 @@ type RecipientKey string
 
 // Keys in a recipient's slot.
 const (
-	// RecipientMailQueue HASH of the letters, or of the questions, that wait for one recipient, see tray_put.lua.
+	// RecipientMailQueue HASH of the mails, or of the confirmations, that are to be sent to one recipient, see tray_put.lua.
 	RecipientMailQueue RecipientKey = "tray"
 )
 
-// PendingKey is the suffix of a key in the slot of owed fan-outs.
+// PendingKey is the suffix of a key in the slot of pending fan-outs.
 type PendingKey string
 
-// Keys in the slot of owed fan-outs.
+// Keys in the slot of pending fan-outs.
 const (
 	// PendingTenants ZSET tenant -> ticket of the latest accept.
 	PendingTenants PendingKey = "tenants_owed"
-	// PendingApprovals ZSET "client id|tenant|call" -> ticket of the call that set out to change the approval.
+	// PendingApprovals ZSET "client id|tenant|call" -> ticket of the call that began to change the approval.
 	PendingApprovals PendingKey = "approvals_owed"
-	// PendingTicket STRING: the last ticket given out, in microseconds of Redis's clock or one more
-	// than the ticket before.
+	// PendingTicket STRING: the last ticket, in microseconds of Redis's clock, or one more than the previous ticket.
 	PendingTicket PendingKey = "ticket"
 )
