@@ -13,10 +13,10 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// underWayMax is of how many approvals that calls are changing the comparison knows; beyond, it waits.
+// underWayMax is how many unfinished approvals are read at most. With more of them the second check waits.
 const underWayMax = 5000
 
-// recheckSuspects looks at suspects of one app again, and repairs what is still wrong.
+// recheckSuspects checks suspects of one app a second time, and repairs what is still wrong.
 func (c *Comparer) recheckSuspects(ctx context.Context, now time.Time) (cost float64, idle time.Duration, err error) {
 	batch := c.suspects.takeRipe(now.Add(-c.opts.Pace.Again), mailbox.MaxBatch)
 	cost = costPage + costLook*float64(len(batch))
@@ -33,7 +33,7 @@ func (c *Comparer) recheckSuspects(ctx context.Context, now time.Time) (cost flo
 		err = c.closeGaps(ctx, app, found)
 	}
 	if err != nil {
-		if c.failures+1 < passOver { // else the next round sees to it
+		if c.failures+1 < passOver { // else the next round finds them again
 			c.suspects.putBack(batch)
 		}
 		return cost, 0, fmt.Errorf("repair app %s: %w", app, err)
@@ -41,18 +41,20 @@ func (c *Comparer) recheckSuspects(ctx context.Context, now time.Time) (cost flo
 	return cost, 0, nil
 }
 
-// gap is what is wrong with a pair.
+// gap lists what is wrong with a pair.
 type gap struct {
 	tenant tenant.ID
 	kinds  []Kind
 	known  int64
 }
 
-// findLastingGaps looks at suspects of one app again and returns what is wrong with them for good. The order of reads matters:
-// dismissals, calls and clearings under way, marks, records, lists, calls, marks, dismissals. What a call notes before it writes is no
-// gap until the note is gone. A call that began after the first notes were read, and ended before the second, approved: the last marks
-// show it, unless a dismissal came between, which the count of them shows. A record that is read behind a mark knows what the mark knows,
-// and a mark that is read behind a record without a fan-out owed knows what the record knows. complete is false where that cannot be told.
+// findLastingGaps checks suspects of one app again and returns the gaps that persist. The order of reads matters: dismissals,
+// calls and clear jobs in progress, marks, records, lists, calls, marks, dismissals.
+//
+// A call notes what it is about to write: until the note is gone, its tenant has no gap. A call that began after the first read
+// of the notes and ended before the second has approved: the last marks show that. A dismissal in between would hide it, which
+// the count of dismissals shows. A record that is read after a mark knows at least what the mark knows. A mark that is read after
+// a record without a pending fan-out knows at least what the record knows. complete is false where this cannot be decided.
 func (c *Comparer) findLastingGaps(ctx context.Context, batch []suspect) (found []gap, complete bool, err error) {
 	app := batch[0].app
 	if err := c.opts.Apps.Refresh(ctx); err != nil {
@@ -101,10 +103,10 @@ func (c *Comparer) findLastingGaps(ctx context.Context, batch []suspect) (found 
 		last, m := sights[i], after[0][i]
 		last.Approved, last.Known, last.Again = m.Approved, m.Known, m.Again
 		kinds := FindPersisting(s.first, sights[i], last)
-		if noted[s.tenant] { // the call's own, or what settles it when it broke off
+		if noted[s.tenant] { // the call itself writes it, or the repair of calls that broke off does
 			kinds = slices.DeleteFunc(kinds, func(k Kind) bool { return k == Index || k == Behind || k == Retell })
 		}
-		if len(view.Former) > 0 && !m.Approved { // what a former life left in the index is being cleared away
+		if len(view.Former) > 0 && !m.Approved { // a job is removing what a former life left in the index
 			kinds = slices.DeleteFunc(kinds, func(k Kind) bool { return k == Index })
 		}
 		if now != dismissals && slices.Contains(kinds, Index) {
@@ -117,7 +119,8 @@ func (c *Comparer) findLastingGaps(ctx context.Context, batch []suspect) (found 
 	return found, true, nil
 }
 
-// addUnfinishedApprovals adds the app's tenants whose approvals calls are changing. complete is false where there are too many calls to know.
+// addUnfinishedApprovals adds the app's tenants whose approvals calls are changing. complete is false if there are more than
+// underWayMax such calls.
 func (c *Comparer) addUnfinishedApprovals(ctx context.Context, app partner.ClientID, noted map[tenant.ID]bool) (complete bool, err error) {
 	calls, complete, err := c.opts.Registry.CollectUnfinishedApprovals(ctx, underWayMax)
 	if err != nil && !errors.Is(err, registry.ErrUnreadable) || !complete {
@@ -131,7 +134,7 @@ func (c *Comparer) addUnfinishedApprovals(ctx context.Context, app partner.Clien
 	return true, nil
 }
 
-// closeGaps closes gaps of one app, by operations that are right whatever happened since they were seen.
+// closeGaps closes gaps of one app, by operations that are correct whatever happened since the gaps were seen.
 func (c *Comparer) closeGaps(ctx context.Context, app partner.ClientID, found []gap) error {
 	by := map[Kind][]tenant.ID{}
 	var ahead []gap
@@ -172,16 +175,16 @@ func (c *Comparer) closeGaps(ctx context.Context, app partner.ClientID, found []
 	if ts := by[Behind]; len(ts) > 0 {
 		closed(Behind, len(ts), c.opts.Approvals.CatchUp(ctx, app, ts))
 	}
-	if ts := by[Retell]; len(ts) > 0 { // they are hardly the only ones
+	if ts := by[Retell]; len(ts) > 0 { // others are likely to be missing, too
 		closed(Retell, len(ts), c.opts.Jobs.CatchUp(ctx, app))
 	}
-	if len(found) > 0 && c.state.Asked <= c.state.Serving { // a gap seldom comes alone
+	if len(found) > 0 && c.state.Asked <= c.state.Serving { // a gap is seldom the only one
 		errs = append(errs, c.requestFastRound(ctx))
 	}
 	return errors.Join(errs...)
 }
 
-// raiseSequence gives a tenant a sequence above what a mailbox knows, and has its state told.
+// raiseSequence raises a tenant's sequence above what a mailbox knows, and has its state deposited.
 func (c *Comparer) raiseSequence(ctx context.Context, g gap) (bool, error) {
 	views, err := c.opts.Registry.Tenants(ctx, []tenant.ID{g.tenant})
 	if err != nil {

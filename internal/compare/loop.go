@@ -39,22 +39,22 @@ type Registry interface {
 type Mailboxes interface {
 	ReadMarks(ctx context.Context, app partner.ClientID, cursor string, limit int) (page []mailbox.Mark, next string, err error)
 	ReadMarksOf(ctx context.Context, batches []mailbox.MarkQuery) ([][]mailbox.Mark, error)
-	// OpenJobs names the jobs that tell apps of their tenants.
+	// OpenJobs names the jobs that deposit the status of an app's tenants.
 	OpenJobs(ctx context.Context, apps []partner.ClientID) ([][]mailbox.JobID, error)
 	View(ctx context.Context, app partner.ClientID) (mailbox.View, error)
-	// Dismissals counts how often approvals of an app were taken back.
+	// Dismissals counts how often approvals of an app were withdrawn by dismissal.
 	Dismissals(ctx context.Context, app partner.ClientID) (int64, error)
 }
 
-// Approvals repairs pairs by what approvals and resyncs do.
+// Approvals repairs pairs by the operations of approvals and resyncs.
 type Approvals interface {
-	// Reconcile makes the index of tenants match the app's mailbox, and tells what fan-outs left out.
+	// Reconcile makes the index of tenants match the app's mailbox, and deposits what fan-outs left out.
 	Reconcile(ctx context.Context, app partner.ClientID, ts []tenant.ID) error
-	// CatchUp deposits the tenants' records anew.
+	// CatchUp deposits the tenants' records again.
 	CatchUp(ctx context.Context, app partner.ClientID, ts []tenant.ID) error
 }
 
-// Jobs has an app told by a job what it was never told.
+// Jobs starts a job that deposits what the app missed.
 type Jobs interface {
 	CatchUp(ctx context.Context, app partner.ClientID) error
 }
@@ -64,7 +64,7 @@ type Apps interface {
 	Refresh(ctx context.Context) error
 	App(id partner.ClientID) (*registry.Entry, bool)
 	All() []*registry.Entry
-	// CountResets counts how often the settings turned out to have lost writes.
+	// CountResets counts how often the settings were found to have lost writes.
 	CountResets() int64
 }
 
@@ -75,20 +75,20 @@ type Options struct {
 	Approvals Approvals
 	Jobs      Jobs
 	Apps      Apps
-	// Primaries names the primaries of Redis as they run now; a failover or a restart changes it. Empty: nobody says.
+	// Primaries names the primaries of Redis as they run now; a failover or a restart changes it. Empty: unknown.
 	Primaries func(ctx context.Context) (string, error)
 	Metrics   *Metrics
 	Log       *slog.Logger
 	// Now is the clock; nil for the machine's.
 	Now func() time.Time
-	// Pace is how much is compared; the zero value is the default.
+	// Pace is how much is compared per second; the zero value is the default.
 	Pace Pace
 }
 
-// Pace is how many units of work a second are done, of which a pair is one: see the costs in walk.go.
+// Pace is how many units of work are done per second; one pair is one unit, see the costs in walk.go.
 type Pace struct {
 	Slow, Fast float64
-	// Again is how long a pair that looks wrong waits for its second look, Rest the pause between rounds.
+	// Again is how long a suspect waits for its second check, Rest the pause between rounds.
 	Again, Rest time.Duration
 }
 
@@ -101,18 +101,18 @@ const (
 	rest     = 30 * time.Second
 )
 
-// The times of the loop.
+// Times of the loop.
 const (
 	leaseName = "comparison"
-	// leaseFor is how long a silent holder keeps the lease, renewEvery how often one renews it.
+	// leaseFor is how long a process keeps the lease without renewing it, renewEvery how often it renews it.
 	leaseFor   = 30 * time.Second
 	renewEvery = 5 * time.Second
 	// stepWithin bounds one step.
 	stepWithin = 10 * time.Second
-	// failedPause is the pause after a step that failed, passOver how often the same place fails before the walk goes on behind it.
+	// failedPause is the pause after a failed step, passOver how often the same place fails before the walk skips it.
 	failedPause = 5 * time.Second
 	passOver    = 3
-	// releaseWithin bounds giving the lease back; unreleased it runs out by itself.
+	// releaseWithin bounds the release of the lease; a lease that is not released expires.
 	releaseWithin = 2 * time.Second
 )
 
@@ -121,20 +121,20 @@ type Comparer struct {
 	opts   Options
 	holder string
 
-	// held: this process has the lease. renewed is when it last took or renewed it, and looked at what a round
-	// rests on.
+	// held: this process has the lease. renewed is when it last took or renewed the lease and checked whether a fast round is
+	// needed.
 	held    bool
 	renewed time.Time
 	state   registry.Comparison
-	// resets and primaries are what was seen last, by this process.
+	// resets and primaries are the values that this process saw last.
 	resets    int64
 	primaries string
 	suspects  suspects
 	// failures counts failed steps in a row.
 	failures int
-	// resting is until when no round begins.
+	// resting is the time before which no round begins.
 	resting time.Time
-	// keysPerPage is how many tenants' index entries one look reads.
+	// keysPerPage is how many tenants' index entries are read at once.
 	keysPerPage int
 }
 
@@ -159,7 +159,7 @@ func New(o Options) *Comparer {
 	return &Comparer{opts: o, holder: uuid.NewString(), resets: o.Apps.CountResets(), keysPerPage: indexPage}
 }
 
-// Run compares until ctx ends, and then gives the lease back, so that another process goes on at once.
+// Run compares until ctx ends, and then releases the lease, so that another process continues at once.
 func (c *Comparer) Run(ctx context.Context) {
 	defer c.releaseLease(ctx)
 	timer := time.NewTimer(0)
@@ -172,7 +172,7 @@ func (c *Comparer) Run(ctx context.Context) {
 		}
 		wait, err := c.Step(ctx)
 		if err != nil && ctx.Err() == nil {
-			c.opts.Log.WarnContext(ctx, "comparison interrupted; it goes on", "err", err)
+			c.opts.Log.WarnContext(ctx, "comparison interrupted; it continues", "err", err)
 		}
 		timer.Reset(wait)
 	}
@@ -182,17 +182,17 @@ func (c *Comparer) releaseLease(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
 	defer cancel()
 	if err := c.opts.Registry.ReleaseLease(ctx, leaseName, c.holder); err != nil {
-		c.opts.Log.WarnContext(ctx, "comparison's lease not given back; it will run out", "err", err)
+		c.opts.Log.WarnContext(ctx, "comparison's lease not released; it will expire", "err", err)
 	}
 }
 
-// Step does one bounded piece of the work, if this process holds the lease, and says when the next one is due.
+// Step does one bounded piece of the work if this process holds the lease. It returns the time until the next one is due.
 func (c *Comparer) Step(ctx context.Context) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepWithin)
 	defer cancel()
 	start := c.opts.Now()
 	if err := c.keepLease(ctx, start); err != nil {
-		c.held = false // whoever cannot renew it has no lease
+		c.held = false // a lease that cannot be renewed counts as lost
 		c.opts.Metrics.countStep(false)
 		return failedPause, err
 	}
@@ -225,11 +225,11 @@ func (c *Comparer) Step(ctx context.Context) (time.Duration, error) {
 	return max(time.Duration(cost/pace*float64(time.Second))-c.opts.Now().Sub(start), 0), nil
 }
 
-// isFast: the round was asked for, or another one is.
+// isFast: this round is fast, or a fast one is requested.
 func (c *Comparer) isFast() bool { return c.state.Fast || c.state.WantsFastRound() }
 
-// noteFailure counts a failure. A place that fails again and again is passed over, so that one broken mailbox keeps no other
-// from being compared.
+// noteFailure counts a failure. A place that fails passOver times in a row is skipped, so that one broken mailbox does not stop
+// the comparison of the others.
 func (c *Comparer) noteFailure(err error) error {
 	if c.failures++; c.failures%passOver != 0 {
 		return err
@@ -239,7 +239,7 @@ func (c *Comparer) noteFailure(err error) error {
 	return fmt.Errorf("passed over %q: %w", at, err)
 }
 
-// keepLease takes or renews the lease, and looks, every few seconds, whether a fast round is asked for or should be.
+// keepLease takes or renews the lease. Every few seconds it also checks whether a fast round is requested or should be.
 func (c *Comparer) keepLease(ctx context.Context, now time.Time) error {
 	if c.held && now.Sub(c.renewed) < renewEvery {
 		return nil
@@ -253,7 +253,7 @@ func (c *Comparer) keepLease(ctx context.Context, now time.Time) error {
 		return err
 	}
 	before, lost := c.state, false
-	if held && c.held { // nobody else writes it, but for what is asked
+	if held && c.held { // other processes write nothing but requests
 		lost = stored.Asked < before.Asked
 		c.state.Asked = stored.Asked
 		c.state.Serving, c.state.Served = min(before.Serving, stored.Asked), min(before.Served, stored.Asked)
@@ -271,22 +271,23 @@ func (c *Comparer) keepLease(ctx context.Context, now time.Time) error {
 	if err := c.requestRoundAfterLoss(ctx, lost); err != nil {
 		return err
 	}
-	// What was compared before may be wrong by now. A fast round goes on to its end nevertheless: reasons that
-	// follow each other must not keep it from one.
+	// What was compared so far may be wrong by now. A fast round continues to its end nevertheless, otherwise a series of
+	// requests would prevent any round from completing.
 	if c.state.Asked > max(before.Asked, c.state.Serving) && !c.state.Fast {
 		c.state.Cursor = ""
 	}
 	return nil
 }
 
-// requestRoundAfterLoss asks for a fast round where Redis may have lost writes: what was asked for is forgotten, another server answers, or the settings went back.
+// requestRoundAfterLoss requests a fast round where Redis may have lost writes: a request is missing, another server answers, or
+// the settings went back.
 func (c *Comparer) requestRoundAfterLoss(ctx context.Context, ask bool) error {
 	if n := c.opts.Apps.CountResets(); n != c.resets {
 		c.resets, ask = n, true
 	}
 	names, err := c.opts.Primaries(ctx)
 	if err != nil {
-		return fmt.Errorf("ask Redis who it is: %w", err)
+		return fmt.Errorf("identify the primaries of Redis: %w", err)
 	}
 	if names != "" {
 		ask = ask || c.primaries != "" && c.primaries != names || c.state.Primaries != "" && c.state.Primaries != names
@@ -307,7 +308,8 @@ func (c *Comparer) requestFastRound(ctx context.Context) error {
 	return nil
 }
 
-// doNextPiece does what is due: a second look, the end or the start of a round, or the next page. It returns what it cost, or for how long nothing is due.
+// doNextPiece does what is due: a second check, the end or the start of a round, or the next page. It returns the cost, or how
+// long nothing is due.
 func (c *Comparer) doNextPiece(ctx context.Context, now time.Time) (cost float64, idle time.Duration, err error) {
 	if c.suspects.len() > 0 && !c.suspects.oldestSeenAt().After(now.Add(-c.opts.Pace.Again)) {
 		return c.recheckSuspects(ctx, now)

@@ -42,8 +42,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"pace"}),
 		last:     gauge("lamplighter_comparison_completed_timestamp_seconds", "When the last round over all pairs was complete; 0 if never."),
 		took:     gauge("lamplighter_comparison_round_seconds", "How long the last complete round took."),
-		progress: gauge("lamplighter_comparison_progress_ratio", "How much of the pairs of the last complete round this round has compared, at most 1."),
-		hurry:    gauge("lamplighter_comparison_fast", "1 while a fast round is owed or under way, else 0."),
+		progress: gauge("lamplighter_comparison_progress_ratio", "Share of the pairs of the last complete round that this round has compared, at most 1."),
+		hurry:    gauge("lamplighter_comparison_fast", "1 while a fast round is requested or in progress, else 0."),
 	}
 	for _, k := range Kinds() {
 		m.gaps.WithLabelValues(string(k))
@@ -91,7 +91,7 @@ func (m *Metrics) noteCompleted(fast bool) {
 	m.rounds.WithLabelValues(pace).Inc()
 }
 
-// setProgress shows how far the comparison came, whoever does it.
+// setProgress exports the progress of the comparison, whichever process does it.
 func (m *Metrics) setProgress(c registry.Comparison) {
 	if m == nil {
 		return

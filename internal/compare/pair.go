@@ -9,15 +9,15 @@ type Kind string
 const (
 	// Index: an approval without an entry in the tenant's index, or an entry without an approval.
 	Index Kind = "index"
-	// Behind: the mailbox knows less than the record, and no fan-out is owed.
+	// Behind: the mailbox knows less than the record, and no fan-out is pending.
 	Behind Kind = "behind"
-	// Ahead: the mailbox knows a sequence that the record does not.
+	// Ahead: the mailbox knows a sequence above the record's.
 	Ahead Kind = "ahead"
-	// Retell: the status is to be told again, and nobody does.
+	// Retell: the status is to be deposited again, and no job does so.
 	Retell Kind = "retell"
-	// Listing: the record bears the mark of a fan-out, and the list of owed fan-outs lacks the tenant.
+	// Listing: the record bears the mark of a fan-out, and the list of pending fan-outs lacks the tenant.
 	Listing Kind = "listing"
-	// Settings: the mailbox was told settings, or a life, of the app that the settings do not know.
+	// Settings: the mailbox knows a revision, or a life, of the app that is newer than the settings.
 	Settings Kind = "settings"
 )
 
@@ -26,27 +26,27 @@ func Kinds() []Kind { return []Kind{Index, Behind, Ahead, Retell, Listing, Setti
 
 // PairSnapshot is what was read of a pair.
 type PairSnapshot struct {
-	// Approved: the mailbox holds the approval, which decides. Indexed: the tenant's index holds the app.
+	// Approved: the mailbox holds the approval; the mailbox is authoritative. Indexed: the tenant's index holds the app.
 	Approved, Indexed bool
-	// Known is the highest sequence deposited, Again that the status is to be told again.
+	// Known is the highest sequence deposited, Again that the status is to be deposited again.
 	Known int64
 	Again bool
-	// Reported: the tenant has a record. Top is its highest sequence, Owed its mark of a fan-out, Listed that the list
-	// of owed fan-outs holds the tenant.
+	// Reported: the tenant has a record. Top is its highest sequence, FanoutPending its mark of a fan-out. Listed: the list of
+	// pending fan-outs holds the tenant.
 	Reported              bool
 	Top                   int64
 	FanoutPending, Listed bool
-	// HasURL: the app ever had a URL, so that deposits are made. Fresh: a job tells it of all its tenants, or is about to.
+	// HasURL: the app has had a URL, so deposits are made. Fresh: a job deposits the status of all its tenants, or is about to.
 	HasURL, Fresh bool
 	// Unreadable: mark or record is of another version.
 	Unreadable bool
 }
 
-// Gaps lists what is wrong with a pair as it was seen.
+// Gaps lists what is wrong with a pair in this snapshot.
 //
-// The index must match the approval. A mark must be listed, else no sweep finds it. Of an approval: what the record
-// does not know it lost, whatever is owed. What the mailbox does not know a fan-out brings while one is owed; else
-// it is lost.
+// The index must match the approval. A mark must be listed, otherwise no sweep finds it. The other gaps need an approval. If the
+// mailbox knows more than the record, the record has lost writes, even while a fan-out is pending. If the mailbox knows less, a
+// pending fan-out brings it; without one it is lost.
 func (s PairSnapshot) Gaps() []Kind {
 	var gaps []Kind
 	if s.Unreadable {
@@ -71,8 +71,8 @@ func (s PairSnapshot) Gaps() []Kind {
 	return gaps
 }
 
-// FindPersisting lists the gaps of a pair that stood still over all sights of it, in the order in which they were
-// seen: a gap that moved on meanwhile is somebody's work under way.
+// FindPersisting lists the gaps of a pair that are the same in all its snapshots, which are given in the order in which they were
+// taken. A gap that changed in between is work in progress.
 func FindPersisting(first PairSnapshot, later ...PairSnapshot) []Kind {
 	gaps := first.Gaps()
 	for _, s := range later {
@@ -87,7 +87,7 @@ func FindPersisting(first PairSnapshot, later ...PairSnapshot) []Kind {
 	return gaps
 }
 
-// isSameGap reports whether a gap seen twice is one and the same: nothing that would close it has moved.
+// isSameGap reports whether the gap in two snapshots is the same: nothing that would close it has changed.
 func isSameGap(k Kind, a, b PairSnapshot) bool {
 	switch k {
 	case Index:

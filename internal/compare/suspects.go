@@ -16,15 +16,15 @@ type suspect struct {
 	at     time.Time
 }
 
-// suspects wait for their second look, the oldest first. Its zero value is ready for use.
+// suspects wait for their second check, the oldest first. The zero value is ready for use.
 type suspects struct{ waiting []suspect }
 
 func (s *suspects) add(v suspect) { s.waiting = append(s.waiting, v) }
 
 func (s *suspects) len() int { return len(s.waiting) }
 
-// takeRipe takes the suspects of one app, most at most, that were seen until a time: of the app of the oldest one, as far as
-// they follow each other.
+// takeRipe removes and returns suspects that were seen no later than until, at most `most`. They all belong to the app of the
+// oldest one, and follow each other in the list.
 func (s *suspects) takeRipe(until time.Time, most int) []suspect {
 	n := 0
 	for n < len(s.waiting) && n < most && !s.waiting[n].at.After(until) && s.waiting[n].app == s.waiting[0].app {
@@ -32,13 +32,13 @@ func (s *suspects) takeRipe(until time.Time, most int) []suspect {
 	}
 	out := s.waiting[:n:n]
 	if s.waiting = s.waiting[n:]; len(s.waiting) == 0 {
-		s.waiting = nil // and so what held them
+		s.waiting = nil // releases the array
 	}
 	return out
 }
 
-// putBack puts back what ripe took.
+// putBack puts suspects back that takeRipe took.
 func (s *suspects) putBack(taken []suspect) { s.waiting = append(slices.Clone(taken), s.waiting...) }
 
-// oldestSeenAt is when the oldest one was seen.
+// oldestSeenAt returns when the oldest suspect was seen.
 func (s *suspects) oldestSeenAt() time.Time { return s.waiting[0].at }

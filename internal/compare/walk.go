@@ -14,19 +14,19 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Bounds of one page, and what it costs, in units of one pair of a mailbox's page.
+// Bounds of one page, and its cost, in units of one pair of a mailbox's page.
 const (
 	// pairsPage is how many pairs of a mailbox are read at once.
 	pairsPage = mailbox.MaxBatch
-	// scanned is how many keys of Redis one step through the index looks at, indexPage of how many tenants it then reads
-	// the entries at once, and indexPairs about how many entries that may be.
+	// scanned is how many keys of Redis one step through the index scans. indexPage is of how many tenants it then reads the
+	// entries at once, and indexPairs is about how many entries that may be.
 	scanned    = 1000
 	indexPage  = 200
 	indexPairs = 2000
-	// suspectsMax is how many pairs may wait for their second look; the walk waits beyond.
+	// suspectsMax is how many pairs may wait for their second check; with more the walk waits.
 	suspectsMax = 50_000
 
-	// indexEvery is how long a slow round leaves the walk through the index to an earlier one.
+	// indexEvery is how old the last walk through the index may be before a slow round walks through it again.
 	indexEvery = 2 * time.Hour
 
 	costPage   = 25.0
@@ -36,8 +36,8 @@ const (
 	costLook   = 4.0
 )
 
-// The places of a walk: "apps|<client id>|<cursor>", the first page of an app at or behind the client id where the cursor
-// is empty, then "index|<cursor>".
+// The places of a walk: "apps|<client id>|<cursor>", then "index|<cursor>". With an empty cursor the first is the first page of
+// the app with the client id, or of the next app.
 const (
 	inApps  = "apps"
 	inIndex = "index"
@@ -45,7 +45,7 @@ const (
 	atEnd   = "end"
 )
 
-// parseCursor reads a cursor; one that this version cannot read is the start.
+// parseCursor parses a place; one that this version cannot read is the start.
 func parseCursor(cursor string) (part string, app partner.ClientID, at string) {
 	part, rest, _ := strings.Cut(cursor, "|")
 	switch part {
@@ -63,10 +63,10 @@ func formatAppCursor(app partner.ClientID, at string) string {
 	return inApps + "|" + string(app) + "|" + at
 }
 
-// nextClientID is a client id that follows app, and that no other precedes.
+// nextClientID returns the smallest string above app, so that no client id lies between.
 func nextClientID(app partner.ClientID) partner.ClientID { return app + "\x00" }
 
-// skipPlace is the cursor behind a place that cannot be compared.
+// skipPlace returns the place behind one that cannot be compared.
 func skipPlace(cursor string) string {
 	if part, app, _ := parseCursor(cursor); part == inApps {
 		return formatAppCursor(nextClientID(app), "")
@@ -74,7 +74,7 @@ func skipPlace(cursor string) string {
 	return atEnd
 }
 
-// compareNextPage compares the next page, and returns what it cost.
+// compareNextPage compares the next page, and returns its cost.
 func (c *Comparer) compareNextPage(ctx context.Context, now time.Time) (float64, error) {
 	part, app, at := parseCursor(c.state.Cursor)
 	if part == inIndex {
@@ -94,7 +94,7 @@ func (c *Comparer) compareNextPage(ctx context.Context, now time.Time) (float64,
 		at = ""
 	}
 	id := apps[i].Rec.App.ClientID
-	c.state.Cursor = formatAppCursor(id, at) // what fails is this one
+	c.state.Cursor = formatAppCursor(id, at) // the place that noteFailure skips
 	next, cost, err := c.compareAppPage(ctx, now, apps[i], at)
 	if err != nil {
 		return cost, err
@@ -135,9 +135,8 @@ func (c *Comparer) compareAppPage(ctx context.Context, now time.Time, e *registr
 	return next, cost, nil
 }
 
-// compareSettings finds what a mailbox was told and the settings do not know: they lost their last writes. The
-// mailbox is read first, so that what it was told meanwhile is no gap: the app's settings are looked at again by
-// the script that heals.
+// compareSettings finds a mailbox that knows newer settings than are stored: the settings lost their last writes. The mailbox is
+// read first, so that a write in between is no gap. The script that heals compares with the app's stored settings again.
 func (c *Comparer) compareSettings(ctx context.Context, e *registry.Entry) error {
 	id := e.Rec.App.ClientID
 	v, err := c.opts.Mailboxes.View(ctx, id)
@@ -149,7 +148,7 @@ func (c *Comparer) compareSettings(ctx context.Context, e *registry.Entry) error
 		return err
 	}
 	c.opts.Metrics.countClosed(Settings, 1)
-	c.opts.Log.WarnContext(ctx, "the settings lost what a mailbox was told; the app was given a new revision", "app", id)
+	c.opts.Log.WarnContext(ctx, "the settings lost writes that a mailbox knows; the app got a new revision", "app", id)
 	c.state.Closed++
 	return c.requestFastRound(ctx)
 }
@@ -199,11 +198,11 @@ func newSnapshot(m mailbox.Mark, p registry.TenantSide) PairSnapshot {
 	}
 }
 
-// freshFor is how long the job that follows a first URL may take to be made.
+// freshFor bounds how long it may take until the job is made that follows a first URL.
 const freshFor = time.Minute
 
-// isFresh reports whether a job tells the app of its tenants, or may be about to, since the app got its first URL just now.
-// Its endpoint's revision is Redis' clock, and no other write of the app raises it.
+// isFresh reports whether a job deposits the status of the app's tenants, or may be about to because the app just got its first
+// URL. The revision of its endpoint is a time of Redis's clock, and no other write of the app raises it.
 func (c *Comparer) isFresh(ctx context.Context, e *registry.Entry, now time.Time) (bool, error) {
 	if now.Sub(time.UnixMilli(e.Rec.EndpointRevision)) < freshFor {
 		return true, nil
@@ -212,8 +211,8 @@ func (c *Comparer) isFresh(ctx context.Context, e *registry.Entry, now time.Time
 	return err == nil && len(open[0]) > 0, err
 }
 
-// compareIndexPage looks for index entries without an approval, which no mailbox leads to. They are told nothing, and so
-// slow rounds look for them now and then only.
+// compareIndexPage finds index entries without an approval, to which no mailbox leads. No notification is lost by them, so a slow
+// round walks through the index only every indexEvery.
 func (c *Comparer) compareIndexPage(ctx context.Context, now time.Time, at string) (float64, error) {
 	ids, next, err := c.opts.Registry.ReadIndexPage(ctx, at, scanned)
 	if err != nil {
@@ -238,7 +237,7 @@ func (c *Comparer) compareIndexPage(ctx context.Context, now time.Time, at strin
 
 func (c *Comparer) compareTenants(ctx context.Context, now time.Time, ids []tenant.ID) (entries int, err error) {
 	approvers, err := c.opts.Registry.ApproversOf(ctx, ids)
-	if errors.Is(err, registry.ErrUnreadable) && len(ids) > 1 { // it must not keep the others
+	if errors.Is(err, registry.ErrUnreadable) && len(ids) > 1 { // one unreadable tenant must not keep the others from being compared
 		for _, id := range ids {
 			n, err := c.compareTenants(ctx, now, []tenant.ID{id})
 			if entries += n; err != nil && !errors.Is(err, registry.ErrUnreadable) {
