@@ -1,13 +1,16 @@
-// Package jobs carries out work for whole apps, page by page: clearing away after a deletion, telling an app of all its tenants again.
+// Package jobs does work for whole apps, page by page: it clears away what a deleted app left, and deposits the status of all of
+// an app's tenants again.
 //
-// A job is state in Redis beside its app (mailbox.Job): where it is, how far, whose claim. It survives any deadline, restart and
-// release, since a page and the job's new place are one step, and a worker that dies loses its claim after mailbox.JobLease.
+// A job is state in Redis beside its app (mailbox.Job): its place, its progress and its claim. It survives deadlines, restarts
+// and releases, since a page and the job's new place are written in one step. A worker that dies loses its claim after
+// mailbox.JobLease.
 //
-// Which jobs run is listed apart (registry.ListJobs): first listed, then made, so that a crash between the two leaves a name in the
-// list that is struck off in time, and no job that nobody looks after. Each Runner takes from the list what is due and claims it; no
-// task of a queue is needed. A Runner makes pages of few jobs at once, each for a slice of time, and then goes on with the one that
-// waits longest: so a large job or a failing one keeps no other waiting for longer than a slice.
+// The names of running jobs are kept in a separate list (registry.Store.RegisterJobs). A job is listed before it is made. A crash
+// between the two leaves a name without a job, which is removed from the list later, and never a job that no runner finds. Each
+// Runner takes the jobs that are due from the list and claims them; it needs no queue task. A Runner makes pages of few jobs at
+// once, each for a slice of time, and then continues with the job that has waited longest. So a large or failing job delays the
+// others by a slice at most.
 //
-// A Finder looks at all apps in turns for what was never listed: deletions that were cut short, what an older version left, and lists
-// that Redis lost.
+// A Finder checks all apps in turns for jobs that were never listed: deletions that were interrupted, what an older version left,
+// and lists that Redis lost.
 package jobs

@@ -14,7 +14,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// FinderOptions are what a Finder needs.
+// FinderOptions configure a Finder.
 type FinderOptions struct {
 	Leases interface {
 		TakeLease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
@@ -34,50 +34,51 @@ type FinderOptions struct {
 		Views(ctx context.Context, apps []partner.ClientID) ([]mailbox.View, []error)
 		OpenJobs(ctx context.Context, apps []partner.ClientID) ([][]mailbox.JobID, error)
 	}
-	// Deleted ends the life of an app that was deleted, and has its job made.
+	// Deleted ends the life of an app that was deleted, and makes its clear job.
 	Deleted func(ctx context.Context, id partner.ClientID, revision int64) error
 	Log     *slog.Logger
 }
 
-// Limits of one look, whose cost is the same however many apps there are.
+// Limits of one search; its cost does not depend on the number of apps.
 const (
-	// lookAt is at how many apps one look looks, of those that were deleted and of those that exist.
+	// lookAt is how many deleted apps, and how many existing ones, one search checks.
 	lookAt = 200
-	// lookEvery is the pause between two looks, lookWithin bounds one, lookLease is how long a silent holder keeps the lease.
+	// lookEvery is the pause between two searches, lookWithin bounds one. lookLease is how long a process keeps the lease without
+	// renewing it.
 	lookEvery  = 5 * time.Second
 	lookWithin = 5 * time.Second
 	lookLease  = 15 * time.Second
 	leaseName  = "jobs"
 )
 
-// Finder finds what must be done and is listed nowhere: deletions that were cut short, what former lives left, jobs that the list lost.
+// Finder finds work that no list names: deletions that were interrupted, what former lives left, and jobs that the list lost.
 // New, then Run once.
 type Finder struct {
 	opts   FinderOptions
 	holder string
-	// removed is the revision up to which deleted apps were looked at, failed that of the first one on the way whose life could
+	// removed is the revision up to which deleted apps were checked. failed is the revision of the first of them whose life could
 	// not be ended, 0 for none.
 	removed, failed int64
-	// living is behind which app the next look begins.
+	// living is the app behind which the next search begins.
 	living partner.ClientID
 }
 
 // NewFinder returns a Finder.
 func NewFinder(o FinderOptions) *Finder { return &Finder{opts: o, holder: uuid.NewString()} }
 
-// Run looks until ctx ends, while this process holds the lease, and then gives it back.
+// Run searches until ctx ends, while this process holds the lease, and then releases it.
 func (f *Finder) Run(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	defer func() {
 		err := runWithTimeout(context.WithoutCancel(ctx), settleWithin, func(ctx context.Context) error { return f.opts.Leases.ReleaseLease(ctx, leaseName, f.holder) })
 		if err != nil {
-			f.opts.Log.WarnContext(ctx, "lease of the finder of jobs not given back; it will run out", "err", err)
+			f.opts.Log.WarnContext(ctx, "lease of the finder of jobs not released; it will expire", "err", err)
 		}
 	}()
 	for {
 		if err := runWithTimeout(ctx, lookWithin, f.findWithLease); err != nil && ctx.Err() == nil {
-			f.opts.Log.WarnContext(ctx, "jobs that are listed nowhere not looked for; the next look is soon", "err", err)
+			f.opts.Log.WarnContext(ctx, "search for unlisted jobs failed; it is repeated soon", "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -98,12 +99,12 @@ func (f *Finder) findWithLease(ctx context.Context) error {
 	return f.FindOnce(ctx)
 }
 
-// FindOnce looks at some apps, in turns.
+// FindOnce checks some apps; successive calls go through all of them.
 func (f *Finder) FindOnce(ctx context.Context) error {
 	return errors.Join(f.findDeleted(ctx), f.findLiving(ctx))
 }
 
-// findDeleted looks at some deleted apps. One whose life cannot be ended is tried again when all behind it were.
+// findDeleted checks some deleted apps. An app whose life cannot be ended is tried again after all behind it were checked.
 func (f *Finder) findDeleted(ctx context.Context) error {
 	gone, err := f.opts.Removed.RemovedApps(ctx, f.removed, lookAt)
 	if err != nil {
@@ -130,17 +131,17 @@ func (f *Finder) findDeleted(ctx context.Context) error {
 	case len(gone) == lookAt:
 	case f.failed > 0:
 		f.removed, f.failed = f.failed-1, 0
-	default: // and from the start again: an older process may have broken off meanwhile, or a list been lost
+	default: // from the start again: an older process may have been interrupted meanwhile, or a list been lost
 		f.removed = 0
 	}
 	errs = append(errs, f.registerJobs(ctx, former))
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("look after deleted apps: %w", err)
+		return fmt.Errorf("check deleted apps: %w", err)
 	}
 	return nil
 }
 
-// findLiving looks at some apps that exist: what is left of a life before theirs, and which jobs run for them.
+// findLiving checks some existing apps: what a former life left, and which jobs run for them.
 func (f *Finder) findLiving(ctx context.Context) error {
 	var ids []partner.ClientID
 	for _, e := range f.opts.Apps.All() { // in the order of their ids
@@ -170,7 +171,7 @@ func (f *Finder) findLiving(ctx context.Context) error {
 	}
 	errs = append(errs, err, f.registerJobs(ctx, found))
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("look for jobs of apps: %w", err)
+		return fmt.Errorf("find jobs of apps: %w", err)
 	}
 	return nil
 }

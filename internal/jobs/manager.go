@@ -21,12 +21,12 @@ type Lists interface {
 	ListedJobs(ctx context.Context, before int64, limit int) ([]registry.ListedJob, error)
 }
 
-// DepositJobs make the jobs whose making is answered for: they outlive a failover.
+// DepositJobs make deposit jobs. The caller is answered once such a job is made, so the write must survive a failover.
 type DepositJobs interface {
 	MakeDepositJob(ctx context.Context, life mailbox.Life, id mailbox.JobID, by, role string) (made mailbox.JobID, approvals int64, err error)
 }
 
-// Mailboxes make other jobs, and show and end all.
+// Mailboxes make the other jobs, and show and end all jobs.
 type Mailboxes interface {
 	EndLife(ctx context.Context, life mailbox.Life) error
 	View(ctx context.Context, app partner.ClientID) (mailbox.View, error)
@@ -42,11 +42,11 @@ type Manager struct {
 	tellings DepositJobs
 	boxes    Mailboxes
 	now      func() time.Time
-	// made hears of each job that waits for somebody; it does not block.
+	// made is called when a job is waiting for a runner; it must not block.
 	made func()
 }
 
-// NewManager returns a Desk. made hears, in the process that makes a job, that there is one to be done; nil for nobody.
+// NewManager returns a Manager. made is called in the process that makes a job; nil for no call.
 func NewManager(lists Lists, tellings DepositJobs, boxes Mailboxes, made func(), now func() time.Time) *Manager {
 	if made == nil {
 		made = func() {}
@@ -54,12 +54,12 @@ func NewManager(lists Lists, tellings DepositJobs, boxes Mailboxes, made func(),
 	return &Manager{lists: lists, tellings: tellings, boxes: boxes, made: made, now: now}
 }
 
-// slowMaking is how long listing and making may take together before the job is listed once more: it may have been struck
-// off in between as one that nobody made.
+// slowMaking is how long listing and making may take together. After a longer time the job is listed once more: its name may have
+// been removed in between because no job had that name yet.
 const slowMaking = time.Minute
 
-// StartDepositJob has an app told of its tenants by a job, or joins the one that runs: it then goes round once more. It returns the job and how many
-// approvals there are.
+// StartDepositJob starts a job that deposits the status of an app's tenants, or joins the running one, which then goes round once
+// more. It returns the job and the number of approvals.
 func (d *Manager) StartDepositJob(ctx context.Context, life mailbox.Life, kind mailbox.JobKind, by registry.Actor) (mailbox.JobID, int64, error) {
 	start := d.now()
 	id := mailbox.JobID{App: life.App, Kind: kind, Number: start.UnixMicro()}
@@ -81,7 +81,7 @@ func (d *Manager) StartDepositJob(ctx context.Context, life mailbox.Life, kind m
 	return made, approvals, unlisted
 }
 
-// RunningJob is the telling job of a kind that runs for an app, if one does.
+// RunningJob returns the deposit job of a kind that runs for an app, if there is one.
 func (d *Manager) RunningJob(ctx context.Context, life mailbox.Life, kind mailbox.JobKind) (mailbox.Job, bool, error) {
 	open, err := d.boxes.OpenJobs(ctx, []partner.ClientID{life.App})
 	if err != nil {
@@ -96,19 +96,20 @@ func (d *Manager) RunningJob(ctx context.Context, life mailbox.Life, kind mailbo
 		case errors.Is(err, registry.ErrNotFound):
 		case err != nil:
 			return mailbox.Job{}, false, err
-		case j.State == mailbox.JobRunning && j.Created.UnixMilli() >= life.Birth: // else of a former life
+		case j.State == mailbox.JobRunning && j.Created.UnixMilli() >= life.Birth: // else it is of a former life
 			return j, true, nil
 		}
 	}
 	return mailbox.Job{}, false, nil
 }
 
-// ClearApp ends the life of a deleted app, and has a job clear away after it. birth of the life is the deletion's revision.
+// ClearApp ends the life of a deleted app, and makes a job that clears away after it. The birth of the life is the deletion's
+// revision.
 func (d *Manager) ClearApp(ctx context.Context, life mailbox.Life, by registry.Actor) (mailbox.JobID, error) {
 	id := mailbox.ClearJobID(life)
-	// The life ends whether its job can be listed or not: what is left then is found.
+	// The life ends even if its job cannot be listed; the Finder finds what is left then.
 	listed := d.lists.RegisterJobs(ctx, id.String())
-	// Where the app was made again since, its new life put the former one aside, under its own birth.
+	// If the app was made again since, its new life has put the former one aside, under the new birth.
 	if err := d.boxes.EndLife(ctx, life); err != nil && !errors.Is(err, mailbox.ErrGone) {
 		return id, errors.Join(listed, err)
 	}
@@ -117,7 +118,7 @@ func (d *Manager) ClearApp(ctx context.Context, life mailbox.Life, by registry.A
 	return id, errors.Join(listed, err)
 }
 
-// ClearFormerLives has jobs clear away after the former lives of an app.
+// ClearFormerLives lists jobs that clear away after the former lives of an app.
 func (d *Manager) ClearFormerLives(ctx context.Context, app partner.ClientID) error {
 	v, err := d.boxes.View(ctx, app)
 	if err != nil || len(v.Former) == 0 {
@@ -144,14 +145,14 @@ func (d *Manager) Job(ctx context.Context, id mailbox.JobID) (mailbox.Job, error
 	return js[0], nil
 }
 
-// ErrKept reports a job that must come to its end, ErrOver one that has.
+// ErrKept reports a job that cannot be cancelled, ErrOver a job that has ended.
 var (
 	ErrKept = errors.New("the job cannot be cancelled")
 	ErrOver = errors.New("the job has ended")
 )
 
-// Cancel ends a job between two pages. What it wrote stays written. Errors: registry.ErrNotFound, ErrKept, ErrOver. It may be
-// repeated.
+// Cancel ends a job between two pages. What it wrote stays written. Cancel may be repeated. Errors: registry.ErrNotFound,
+// ErrKept, ErrOver.
 func (d *Manager) Cancel(ctx context.Context, id mailbox.JobID) error {
 	if !id.Kind.IsCancellable() {
 		if _, err := d.Job(ctx, id); err != nil {
@@ -171,13 +172,13 @@ func (d *Manager) Cancel(ctx context.Context, id mailbox.JobID) error {
 	return d.lists.RemoveEndedJob(ctx, id.String())
 }
 
-// Query chooses jobs; its zero value is the first page of all.
+// Query selects jobs; its zero value is the first page of all.
 type Query struct {
-	// App keeps those of one app, Kinds those of some kinds, State those in one state.
+	// App selects jobs of one app, Kinds those of some kinds, State those in one state.
 	App   partner.ClientID
 	Kinds []mailbox.JobKind
 	State mailbox.JobState
-	// After is the next of the page before.
+	// After is the `next` of the previous page.
 	After string
 	Limit int
 }
@@ -192,12 +193,13 @@ func (q *Query) matchesID(id mailbox.JobID) bool {
 // Bounds of one page of a list.
 const (
 	listPage = 500
-	// readsMost is how many jobs are read for a page at most, seenMost how many names are looked at: a page may hold fewer than it could.
+	// readsMost is how many jobs are read for a page at most, seenMost how many names are examined: a page may hold fewer jobs
+	// than Limit.
 	readsMost = 2000
 	seenMost  = 20 * listPage
 )
 
-// List lists jobs that run or ended lately, newest first. A page may be short, or empty, although there is a next one.
+// List lists jobs that run or ended recently, newest first. A page may be short, or empty, although there is a next one.
 func (d *Manager) List(ctx context.Context, q Query) (out []mailbox.Job, next string, err error) {
 	after := int64(0)
 	if q.After != "" {
@@ -214,7 +216,7 @@ func (d *Manager) List(ctx context.Context, q Query) (out []mailbox.Job, next st
 		var at []int64
 		for _, l := range page {
 			id, err := mailbox.ParseJobID(l.ID)
-			if err == nil && q.matchesID(id) { // else it is a newer version's
+			if err == nil && q.matchesID(id) { // else a newer version made it
 				ids, at = append(ids, id), append(at, l.Listed)
 			}
 		}

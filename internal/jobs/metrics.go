@@ -9,7 +9,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 )
 
-// Counts are the jobs that run, as one look found them.
+// Counts are the jobs that run, as one count found them.
 type Counts struct {
 	Open, Failing map[mailbox.JobKind]int
 	Oldest        time.Duration
@@ -28,7 +28,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	const same = " The same on every worker: aggregate with max."
 	m := &Metrics{
 		open:    f.NewGaugeVec(prometheus.GaugeOpts{Name: "lamplighter_jobs_open", Help: "Jobs that run, by kind." + same}, []string{"kind"}),
-		failing: f.NewGaugeVec(prometheus.GaugeOpts{Name: "lamplighter_jobs_failing", Help: "Jobs whose page at hand failed, by kind; of the 200 that are due soonest." + same}, []string{"kind"}),
+		failing: f.NewGaugeVec(prometheus.GaugeOpts{Name: "lamplighter_jobs_failing", Help: "Jobs whose current page failed, by kind; of the 200 that are due soonest." + same}, []string{"kind"}),
 		oldest:  f.NewGauge(prometheus.GaugeOpts{Name: "lamplighter_jobs_oldest_seconds", Help: "For how long the oldest job has run." + same}),
 		pages:   f.NewCounterVec(prometheus.CounterOpts{Name: "lamplighter_job_pages_total", Help: "Pages of jobs by this process, by kind and result."}, []string{"kind", "result"}),
 		ended:   f.NewCounterVec(prometheus.CounterOpts{Name: "lamplighter_jobs_ended_total", Help: "Jobs that ended in this process, by kind and state."}, []string{"kind", "state"}),

@@ -22,7 +22,7 @@ type DueList interface {
 	RunningJobs(ctx context.Context, skip, limit int) ([]registry.ListedJob, error)
 }
 
-// Claims are the mailboxes' side of who works on a job.
+// Claims are the mailboxes' side of claiming and ending jobs.
 type Claims interface {
 	ClaimJob(ctx context.Context, id mailbox.JobID, token string) (c mailbox.JobClaim, is mailbox.JobClaimState, wait time.Duration, err error)
 	ReleaseJob(ctx context.Context, c mailbox.JobClaim) error
@@ -38,12 +38,12 @@ type Options struct {
 	Claims Claims
 	// Page makes the next page of a claimed job, and reports whether the job has ended with it.
 	Page func(ctx context.Context, c *mailbox.JobClaim) (ended bool, err error)
-	// StoreFault names why the store did not answer, empty for other errors.
+	// StoreFault names the store's fault in an error, empty for other errors.
 	StoreFault func(error) string
 	Metrics    *Metrics
 	Log        *slog.Logger
-	// AtOnce is how many jobs this process works on at once, Slice for how long on one before the next has its turn, Poll how
-	// often it looks for jobs; the zero values are the defaults.
+	// AtOnce is how many jobs this process works on at once. Slice is how long it works on one before the next has its turn. Poll
+	// is how often it looks for jobs. The zero values are the defaults.
 	AtOnce      int
 	Slice, Poll time.Duration
 }
@@ -53,9 +53,9 @@ const (
 	atOnce = 4
 	slice  = 2 * time.Second
 	poll   = time.Second
-	// pageWithin bounds a page; it is well below mailbox.JobLease, so that what became of it can still be written.
+	// pageWithin bounds a page; it is far below mailbox.JobLease, so that the result can still be written.
 	pageWithin = 10 * time.Second
-	// settleWithin bounds what is written besides.
+	// settleWithin bounds every other write.
 	settleWithin = 3 * time.Second
 	// countEvery is how often the jobs that run are counted.
 	countEvery = 15 * time.Second
@@ -83,7 +83,7 @@ func NewRunner(o Options) *Runner {
 	return &Runner{opts: o, woken: make(chan struct{}, 1)}
 }
 
-// Wake says that there may be a job to be done; it does not block.
+// Wake reports that there may be a job to do; it does not block.
 func (r *Runner) Wake() {
 	select {
 	case r.woken <- struct{}{}:
@@ -91,7 +91,7 @@ func (r *Runner) Wake() {
 	}
 }
 
-// Run works until ctx ends; the pages at hand are finished then, and the jobs given back.
+// Run works until ctx ends; the current pages are then finished, and their jobs released.
 func (r *Runner) Run(ctx context.Context) {
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -109,19 +109,19 @@ func (r *Runner) Run(ctx context.Context) {
 			return
 		}
 		if err := r.startDueJobs(ctx, &work); err != nil && ctx.Err() == nil {
-			r.opts.Log.WarnContext(ctx, "jobs not looked for; the next look is soon", "err", err)
+			r.opts.Log.WarnContext(ctx, "search for due jobs failed; it is repeated soon", "err", err)
 		}
 		if now := time.Now(); now.Sub(counted) >= countEvery {
 			counted = now
 			if err := r.countJobs(ctx, now); err != nil && ctx.Err() == nil {
-				r.opts.Log.WarnContext(ctx, "jobs not counted; the next count is soon", "err", err)
+				r.opts.Log.WarnContext(ctx, "jobs not counted; the count is repeated soon", "err", err)
 			}
 		}
 		timer.Reset(r.opts.Poll)
 	}
 }
 
-// startDueJobs takes as many jobs as there is room for.
+// startDueJobs takes as many due jobs as this process has room for.
 func (r *Runner) startDueJobs(ctx context.Context, work *sync.WaitGroup) error {
 	r.mu.Lock()
 	room := r.opts.AtOnce - r.busy
@@ -147,10 +147,10 @@ func (r *Runner) startDueJobs(ctx context.Context, work *sync.WaitGroup) error {
 	return err
 }
 
-// serveJob looks after one job: it claims it, and makes pages for a slice of time.
+// serveJob handles one job: it claims it, and makes pages for a slice of time.
 func (r *Runner) serveJob(ctx context.Context, name string) {
 	id, err := mailbox.ParseJobID(name)
-	if err != nil { // a newer version's, whose workers look after it
+	if err != nil { // a newer version's job, which the workers of that version handle
 		return
 	}
 	var c mailbox.JobClaim
@@ -172,13 +172,14 @@ func (r *Runner) serveJob(ctx context.Context, name string) {
 	})
 	switch {
 	case err != nil && ctx.Err() == nil:
-		r.opts.Log.WarnContext(ctx, "job not looked after; the next look is soon", "job", name, "err", err)
+		r.opts.Log.WarnContext(ctx, "job not handled; it is tried again soon", "job", name, "err", err)
 	case err == nil && is == mailbox.JobTaken:
 		r.makePages(ctx, &c)
 	}
 }
 
-// resolveAbsentJob looks after a job that is listed and not there. That of a clearing is made where there is something to be cleared away.
+// resolveAbsentJob handles a listed job that does not exist. A clear job is made if there is something to clear away; any other
+// is removed from the list in time.
 func (r *Runner) resolveAbsentJob(ctx context.Context, id mailbox.JobID) error {
 	if id.Kind == mailbox.JobClear {
 		made, err := r.opts.Claims.MakeClearJob(ctx, mailbox.Life{App: id.App, Birth: id.Number}, "", "", false)
@@ -192,30 +193,30 @@ func (r *Runner) resolveAbsentJob(ctx context.Context, id mailbox.JobID) error {
 	return r.opts.Due.DropAbsentJob(ctx, id.String(), r.opts.Poll)
 }
 
-// makePages makes pages of a claimed job until its slice is over, or ctx.
+// makePages makes pages of a claimed job until its slice or ctx ends.
 func (r *Runner) makePages(ctx context.Context, c *mailbox.JobClaim) {
 	for until := time.Now().Add(r.opts.Slice); ; {
 		ended := false
-		// A page that has begun is finished although ctx ends: what it arms must be enqueued.
+		// A page that has begun is finished although ctx ends: the wake-ups that it arms must be enqueued.
 		err := runWithTimeout(context.WithoutCancel(ctx), pageWithin, func(ctx context.Context) (err error) {
 			ended, err = r.opts.Page(ctx, c)
 			return err
 		})
 		if errors.Is(err, mailbox.ErrJobLost) {
-			return // another goes on, or it was cancelled
+			return // another runner has the claim, or the job was cancelled
 		}
 		r.opts.Metrics.countPage(c.ID.Kind, err == nil)
 		if err == nil && !ended && ctx.Err() == nil && time.Now().Before(until) {
 			continue
 		}
 		if err := runWithTimeout(context.WithoutCancel(ctx), settleWithin, func(ctx context.Context) error { return r.settleJob(ctx, *c, ended, err) }); err != nil {
-			r.opts.Log.WarnContext(ctx, "job not given back; its claim runs out", "job", c.ID.String(), "err", err)
+			r.opts.Log.WarnContext(ctx, "job not released; its claim expires", "job", c.ID.String(), "err", err)
 		}
 		return
 	}
 }
 
-// settleJob writes what became of a job whose slice is over.
+// settleJob writes the state of a job whose slice is over.
 func (r *Runner) settleJob(ctx context.Context, c mailbox.JobClaim, ended bool, failed error) error {
 	name := c.ID.String()
 	switch {
@@ -244,13 +245,13 @@ func (r *Runner) settleJob(ctx context.Context, c mailbox.JobClaim, ended bool, 
 	return r.opts.Due.RescheduleJob(ctx, name, pause)
 }
 
-// The faults of the store that have a word of their own, as Options.StoreFault names them.
+// The store faults that have a reason of their own, as Options.StoreFault names them.
 const (
 	faultMemory   = "memory"
 	faultReplicas = "replicas"
 )
 
-// failureReason is the word for why a page failed.
+// failureReason returns the reason why a page failed.
 func (r *Runner) failureReason(err error) mailbox.JobReason {
 	switch fault := r.opts.StoreFault(err); {
 	case fault == faultMemory:
@@ -269,11 +270,11 @@ func (r *Runner) failureReason(err error) mailbox.JobReason {
 // Bounds of one count.
 const (
 	countPage = 500
-	// countRead is of how many of the jobs that are due soonest it is read whether they fail.
+	// countRead is how many of the jobs that are due soonest are read to find out whether they fail.
 	countRead = 200
 )
 
-// countJobs shows the jobs that run, those that fail, and for how long the oldest one has run.
+// countJobs exports how many jobs run, how many fail, and for how long the oldest one has run.
 func (r *Runner) countJobs(ctx context.Context, now time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, pageWithin)
 	defer cancel()
