@@ -10,7 +10,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// Store keeps leases and places; *registry.Store is one.
+// Store keeps leases and places; *registry.Store implements it.
 type Store interface {
 	TakeLoopLease(ctx context.Context, name, holder string, ttl time.Duration, write *registry.LoopState) (registry.LoopLease, error)
 	ReleaseLease(ctx context.Context, name, holder string) error
@@ -18,28 +18,28 @@ type Store interface {
 
 // Report is what a step did.
 type Report struct {
-	// Next is where the next step goes on, End that it begins another round. A step that fails goes on behind what it tried.
+	// Next is where the next step continues. End is true if the round has ended. A failed step continues behind what it tried.
 	Next string
 	End  bool
-	// Passed are faults of single things, which were passed over until the next round.
+	// Passed are the errors of single items, which were skipped until the next round.
 	Passed []error
-	// Note is kept with the end of a round.
+	// Note is stored with the end of a round.
 	Note string
 }
 
 // Options of a Loop.
 type Options struct {
-	// Name is the loop's, its lease's and that of its series.
+	// Name is the name of the loop, of its lease and of its series.
 	Name string
-	// Step does one piece of a round, from a place that an earlier one returned, perhaps in another process or version; what
-	// it cannot read MUST count as the start, which is empty. It has Within to do so. An error says that the store failed, and
-	// that the round is not complete.
+	// Step does one piece of a round, from a place that an earlier step returned, perhaps in another process or version. A place
+	// that it cannot read MUST count as the start, which is empty. It is cancelled after Within. An error means that the store
+	// failed, and that the round is not complete.
 	Step func(ctx context.Context, cursor string) (Report, error)
-	// Every is how often a round begins, Within bounds a step. A silent holder keeps the lease for Lease.
+	// Every is how often a round begins, Within bounds a step. A process keeps the lease for Lease without renewing it.
 	Every, Within, Lease time.Duration
 	Store                Store
 	Holder               string
-	// Seen, if any, is told how far the loop came, by whichever process, each time this one asks.
+	// Seen, if set, is called with the loop's progress, whichever process made it, each time this process takes its lease.
 	Seen    func(registry.LoopState)
 	Metrics *Metrics
 	Log     *slog.Logger
@@ -48,23 +48,23 @@ type Options struct {
 }
 
 const (
-	// releaseWithin bounds giving the lease back; unreleased it runs out by itself.
+	// releaseWithin bounds the release of the lease; a lease that is not released expires.
 	releaseWithin = 2 * time.Second
-	// retryAfter is the longest wait after a step that failed and came no further.
+	// retryAfter is the longest wait after a step that failed and made no progress.
 	retryAfter = time.Second
-	// logEvery is how often one loop's failures are logged.
+	// logEvery is the shortest time between two log lines about one loop's failures.
 	logEvery = time.Minute
 	// shownErrors is how many of a step's errors a log line shows.
 	shownErrors = 5
 )
 
-// Loop is one process' part in a loop. New, then Run once.
+// Loop is one process's part in a loop. New, then Run once.
 type Loop struct {
 	opts Options
-	// kept is what was last known, since when at.
+	// kept is the last known lease and state, at the time when they were read.
 	kept registry.LoopLease
 	at   time.Time
-	// began is when this process began the round that is open, zero where another did.
+	// began is when this process began the open round, zero if another process did.
 	began  time.Time
 	logged time.Time
 }
@@ -78,7 +78,7 @@ func New(o Options) *Loop {
 	return &Loop{opts: o}
 }
 
-// Run takes its turns until ctx ends, and then gives the lease back, so that another process goes on at its next turn.
+// Run takes turns until ctx ends, and then releases the lease, so that another process continues at its next turn.
 func (l *Loop) Run(ctx context.Context) {
 	defer l.releaseLease(ctx)
 	timer := time.NewTimer(0)
@@ -89,7 +89,7 @@ func (l *Loop) Run(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		if ctx.Err() != nil { // both were ready
+		if ctx.Err() != nil { // both channels were ready
 			return
 		}
 		wait, err := l.TakeTurn(ctx)
@@ -103,7 +103,7 @@ func (l *Loop) Run(ctx context.Context) {
 func (l *Loop) logFailure(ctx context.Context, err error) {
 	if now := l.opts.Now(); now.Sub(l.logged) >= logEvery {
 		l.logged = now
-		l.opts.Log.WarnContext(ctx, "not all of a loop's work was done; it goes on", "loop", l.opts.Name, "err", err)
+		l.opts.Log.WarnContext(ctx, "a loop could not do all of its work; it continues", "loop", l.opts.Name, "err", err)
 	}
 }
 
@@ -112,13 +112,13 @@ func (l *Loop) releaseLease(ctx context.Context) {
 	defer cancel()
 	l.kept.Held = false
 	if err := l.opts.Store.ReleaseLease(ctx, l.opts.Name, l.opts.Holder); err != nil {
-		l.opts.Log.WarnContext(ctx, "a loop's lease was not given back; it will run out", "loop", l.opts.Name, "err", err)
+		l.opts.Log.WarnContext(ctx, "a loop's lease was not released; it will expire", "loop", l.opts.Name, "err", err)
 	}
 }
 
-// TakeTurn does one step, if this process holds the lease and one is due, and says when the next turn is.
+// TakeTurn does one step if this process holds the lease and a step is due, and returns the time until the next turn.
 func (l *Loop) TakeTurn(ctx context.Context) (time.Duration, error) {
-	if !l.kept.Held || !l.kept.Open || l.opts.Now().Sub(l.at) > l.opts.Lease/2 { // it slept, or a round may begin
+	if !l.kept.Held || !l.kept.Open || l.opts.Now().Sub(l.at) > l.opts.Lease/2 { // it was suspended, or a round may begin
 		if err := l.takeLease(ctx, nil); err != nil {
 			return l.retryDelay(), err
 		}
@@ -128,7 +128,7 @@ func (l *Loop) TakeTurn(ctx context.Context) (time.Duration, error) {
 	}
 	state := l.kept.LoopState
 	if !state.Open {
-		// A clock that went back by a failover must not stop the loop.
+		// A clock that goes back after a failover must not stop the loop.
 		if wait := state.Began.Add(l.opts.Every).Sub(l.kept.Now); wait > 0 && wait <= l.opts.Every {
 			return wait, nil
 		}
@@ -145,7 +145,7 @@ func (l *Loop) runStep(ctx context.Context, state registry.LoopState) (time.Dura
 	r, err := l.opts.Step(sctx, state.Cursor)
 	cancel()
 	if ctx.Err() != nil {
-		return 0, context.Cause(ctx) // it stops: whoever goes on does so from the step's start
+		return 0, context.Cause(ctx) // the next holder continues from the start of this step
 	}
 	stuck := err != nil && !r.End && r.Next == state.Cursor
 	if err != nil {
@@ -169,7 +169,7 @@ func (l *Loop) runStep(ctx context.Context, state registry.LoopState) (time.Dura
 	}
 }
 
-// joinErrors joins the errors of a step, some of those that are many.
+// joinErrors joins the errors of a step, and names at most shownErrors items.
 func (l *Loop) joinErrors(passed []error, errs ...error) error {
 	if n := len(passed); n > shownErrors {
 		passed = append(append([]error(nil), passed[:shownErrors]...), fmt.Errorf("and %d more", n-shownErrors))
@@ -177,14 +177,14 @@ func (l *Loop) joinErrors(passed []error, errs ...error) error {
 	return errors.Join(append(errs, passed...)...)
 }
 
-// takeLease takes or renews the lease, having written how far the loop came.
+// takeLease takes or renews the lease, and first writes the loop's progress if write is set.
 func (l *Loop) takeLease(ctx context.Context, write *registry.LoopState) error {
 	ctx, cancel := context.WithTimeout(ctx, l.opts.Within)
 	defer cancel()
 	at := l.opts.Now()
 	kept, err := l.opts.Store.TakeLoopLease(ctx, l.opts.Name, l.opts.Holder, l.opts.Lease, write)
 	if err != nil {
-		l.kept.Held = false // whoever cannot renew it has no lease
+		l.kept.Held = false // a lease that cannot be renewed counts as lost
 		l.opts.Metrics.countFailures(l.opts.Name, 0, true)
 		return fmt.Errorf("loop %s: %w", l.opts.Name, err)
 	}

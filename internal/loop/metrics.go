@@ -21,23 +21,23 @@ const (
 	resultIncomplete = "incomplete"
 )
 
-// NewMetrics registers the metrics; each loop declares its series.
+// NewMetrics registers the metrics; declareSeries adds the series of a loop.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	f := promauto.With(reg)
 	return &Metrics{
 		last: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "lamplighter_loop_last_complete_timestamp_seconds",
-			Help: "When a loop last came round to the end of its work, whichever process did it; 0 if never. The same on every worker: aggregate with max.",
+			Help: "When a loop last completed a round without a store error, in any process; 0 if never. The same on every worker: aggregate with max.",
 		}, []string{"loop"}),
 		rounds: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "lamplighter_loop_rounds_total", Help: "Rounds of a loop that this process ended, by result.",
 		}, []string{"loop", "result"}),
 		duration: f.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "lamplighter_loop_round_seconds", Help: "Duration of the rounds of a loop that this process did from start to end.",
+			Name: "lamplighter_loop_round_seconds", Help: "Duration of the rounds of a loop that this process ran from start to end.",
 			Buckets: []float64{.001, .005, .01, .05, .1, .5, 1, 2.5, 5, 15, 60},
 		}, []string{"loop"}),
 		failures: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "lamplighter_loop_failures_total", Help: "What this process could not do in a loop and passed over until the next round: single things, and steps as a whole.",
+			Name: "lamplighter_loop_failures_total", Help: "What this process could not do in a loop and skipped until the next round, by what failed: single items, or whole steps.",
 		}, []string{"loop", "what"}),
 	}
 }
