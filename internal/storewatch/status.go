@@ -9,7 +9,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// change is how the store differs from the one that a process began with.
+// change is how the store differs from the one with which the process began.
 type change int
 
 const (
@@ -18,15 +18,15 @@ const (
 	other
 )
 
-// listBlockingChanges lists those that keep the store from being used.
+// listBlockingChanges lists the changes after which the store must not be used.
 func listBlockingChanges() []change { return []change{gone, other} }
 
-// String is the change in answers and metrics.
+// String returns the change as answers and metrics spell it.
 func (c change) String() string {
 	return [...]string{"in_order", "gone", "other"}[c]
 }
 
-// operatorMessage say what is wrong, and what to do.
+// operatorMessage says what is wrong, and what to do.
 func (c change) operatorMessage() string {
 	const next = "; nothing is accepted or delivered: restore the right data, or accept it as it is with lamplighter store accept"
 	switch c {
@@ -39,17 +39,17 @@ func (c change) operatorMessage() string {
 	}
 }
 
-// asError is the change as an error of whatever would use the store.
+// asError returns the change as the error of a refused use of the store.
 func (c change) asError() error { return fmt.Errorf("%w: %s", ErrChanged, c) }
 
 // status is what a process knows of the store.
 type status struct {
 	changed change
-	// wentBack: the store lost writes, and was not accepted since.
+	// wentBack: the store lost writes, and has not been accepted since.
 	wentBack bool
 }
 
-// stateName is the status in one word.
+// stateName returns the status as one word.
 func (s status) stateName() string {
 	if s.changed == inOrder && s.wentBack {
 		return "went_back"
@@ -57,7 +57,7 @@ func (s status) stateName() string {
 	return s.changed.String()
 }
 
-// applyCheck is what a look makes of a status, and of what the process remembers.
+// applyCheck returns the status, and what the process remembers, after a check.
 func (s status) applyCheck(l registry.StoreCheck, m registry.StoreMemory) (status, registry.StoreMemory) {
 	switch l.Match {
 	case registry.StoreGone:
@@ -71,7 +71,7 @@ func (s status) applyCheck(l registry.StoreCheck, m registry.StoreMemory) (statu
 	}
 }
 
-// Metrics of a Watch. A nil *Metrics shows nothing.
+// Metrics of a Watch. A nil *Metrics exports nothing.
 type Metrics struct {
 	changed  *prometheus.GaugeVec
 	wentBack prometheus.Gauge
@@ -85,7 +85,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "lamplighter_store_changed", Help: "1 while this process refuses the store because it lost its identity (gone) or has another (other).",
 		}, []string{"reason"}),
 		wentBack: f.NewGauge(prometheus.GaugeOpts{
-			Name: "lamplighter_store_went_back", Help: "1 from when this process saw the store lose acknowledged writes until the store is accepted.",
+			Name: "lamplighter_store_went_back", Help: "1 after this process saw that the store lost acknowledged writes, until the store is accepted.",
 		}),
 	}
 	m.setStatus(status{})

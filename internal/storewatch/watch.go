@@ -12,33 +12,33 @@ import (
 )
 
 const (
-	// Every is the pause between two looks.
+	// Every is the pause between two checks.
 	Every = time.Second
-	// lookWithin bounds one look.
+	// lookWithin bounds one check.
 	lookWithin = 2 * time.Second
-	// claimAfter is after how many looks of Run that find a changed store the first admin token is put in:
-	// by then the other processes have looked, too, and none takes the token for a sign that all is well.
+	// claimAfter is how many checks of Run in a row must find a changed store before the first admin token is added to it. By
+	// then the other processes have checked, too, so none takes the token as a sign of a healthy store.
 	claimAfter = 3
 )
 
 var (
-	// ErrChanged reports a store that is not the one the process began with.
+	// ErrChanged reports that the store is not the one with which the process began.
 	ErrChanged = errors.New("the store changed and is not used")
-	errSlow    = errors.New("the look at the store took too long")
+	errSlow    = errors.New("the check of the store took too long")
 )
 
-// Store is looked at and accepted; *registry.Store is one.
+// Store is checked and accepted; *registry.Store implements it.
 type Store interface {
 	CheckStore(ctx context.Context, m registry.StoreMemory) (registry.StoreCheck, error)
 	AcceptStore(ctx context.Context, identity string, m registry.StoreMemory, actor registry.Actor) (was string, err error)
 }
 
-// Blocker stands before all other use of the store.
+// Blocker controls all other use of the store.
 type Blocker interface {
-	// Block refuses all use with a reason, Open ends that.
+	// Block refuses all use with a reason, Unblock ends that.
 	Block(reason error)
 	Unblock()
-	// Bypass returns a context that a shut gate lets through.
+	// Bypass returns a context whose calls are allowed while use is blocked.
 	Bypass(ctx context.Context) context.Context
 }
 
@@ -46,39 +46,39 @@ type Blocker interface {
 type Options struct {
 	Store   Store
 	Blocker Blocker
-	// Claim does what a start does before it uses the store: it checks that it is for this service, and
-	// puts the first admin token in. It may be repeated.
+	// Claim does what a start does before it uses the store: it checks that the store belongs to this service, and adds the first
+	// admin token. It may be repeated.
 	Claim func(ctx context.Context) error
-	// Process names this process, as no other.
+	// Process is the unique name of this process.
 	Process string
 	Metrics *Metrics
 	Log     *slog.Logger
 }
 
-// Watch looks at the store. New, Begin, then Run once; all other methods are safe for concurrent use.
+// Watch checks the store. New, Begin, then Run once; all other methods are safe for concurrent use.
 type Watch struct {
 	opts Options
-	// status is what the last look found; looks counts the looks that began.
+	// status is the result of the last check; looks counts the checks that began.
 	status atomic.Pointer[status]
 	looks  atomic.Uint64
-	// turn is held by whoever looks, and guards memory and seen.
+	// turn is held during a check, and guards memory and seen.
 	turn   chan struct{}
 	memory registry.StoreMemory
-	// seen is the last look that succeeded.
+	// seen is the number of the last check that succeeded.
 	seen uint64
 }
 
-// New returns a Watch that has not looked yet.
+// New returns a Watch that has not checked yet.
 func New(opts Options) *Watch {
 	w := &Watch{opts: opts, turn: make(chan struct{}, 1), memory: registry.StoreMemory{Process: opts.Process}}
 	w.status.Store(&status{})
 	return w
 }
 
-// Begin takes the store as it is.
+// Begin accepts the store that it finds.
 func (w *Watch) Begin(ctx context.Context) error { return w.Confirm(ctx) }
 
-// Run looks every second until ctx ends.
+// Run checks the store every second until ctx ends.
 func (w *Watch) Run(ctx context.Context) {
 	tick := time.NewTicker(Every)
 	defer tick.Stop()
@@ -91,8 +91,8 @@ func (w *Watch) Run(ctx context.Context) {
 		switch err := w.Confirm(ctx); {
 		case err == nil:
 			changed = 0
-		case !errors.Is(err, ErrChanged): // readiness and the metrics of Redis tell of it
-			w.opts.Log.DebugContext(ctx, "the store could not be looked at", "err", err)
+		case !errors.Is(err, ErrChanged): // readiness and the metrics of Redis report it
+			w.opts.Log.DebugContext(ctx, "the store could not be checked", "err", err)
 		default:
 			if changed++; changed == claimAfter && !w.claimStore(ctx) {
 				changed--
@@ -101,30 +101,30 @@ func (w *Watch) Run(ctx context.Context) {
 	}
 }
 
-// claimStore puts the first admin token into a changed store, so that somebody may accept it.
+// claimStore adds the first admin token to a changed store, so that an operator can accept the store.
 func (w *Watch) claimStore(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeoutCause(w.AllowChangedStore(ctx), lookWithin, errSlow)
 	defer cancel()
 	if err := w.opts.Claim(ctx); err != nil {
-		w.opts.Log.WarnContext(ctx, "the first admin token could not be put into the changed store", "err", err)
+		w.opts.Log.WarnContext(ctx, "the first admin token could not be added to the changed store", "err", err)
 		return false
 	}
 	return true
 }
 
-// ChangedMessage says why the store may not be used, in words for operators; empty while it may.
+// ChangedMessage returns why the store may not be used, for operators; it is empty while the store may be used.
 func (w *Watch) ChangedMessage() string { return w.status.Load().changed.operatorMessage() }
 
-// WentBack reports that the store lost writes it had acknowledged, and was not accepted since.
+// WentBack reports that the store lost acknowledged writes, and has not been accepted since.
 func (w *Watch) WentBack() bool { return w.status.Load().wentBack }
 
-// AllowChangedStore returns a context for calls that may use a store that changed.
+// AllowChangedStore returns a context for calls that may use a changed store.
 func (w *Watch) AllowChangedStore(ctx context.Context) context.Context {
 	return w.opts.Blocker.Bypass(ctx)
 }
 
-// Confirm returns nil when the store is the one the process began with, by a look that began after the
-// call: callers that come at once share one. Errors: ErrChanged; any other decides nothing.
+// Confirm returns nil if the store is the one with which the process began. It uses a check that began after the call; concurrent
+// callers share one. Errors: ErrChanged; any other error decides nothing.
 func (w *Watch) Confirm(ctx context.Context) error {
 	asked := w.looks.Load()
 	release, err := w.acquireTurn(ctx)
@@ -143,7 +143,7 @@ func (w *Watch) Confirm(ctx context.Context) error {
 	return nil
 }
 
-// Accept makes this and all other processes take the store as it is. Errors: those of Options.Claim.
+// Accept makes this and all other processes accept the present store. Errors: those of Options.Claim.
 func (w *Watch) Accept(ctx context.Context, actor registry.Actor) (Accepted, error) {
 	release, err := w.acquireTurn(ctx)
 	if err != nil {
@@ -158,13 +158,13 @@ func (w *Watch) Accept(ctx context.Context, actor registry.Actor) (Accepted, err
 	if _, err := w.opts.Store.AcceptStore(w.AllowChangedStore(ctx), identity, w.memory, actor); err != nil {
 		return Accepted{}, err
 	}
-	// a failure here hides nothing: the next look takes the store
+	// an error of this check loses nothing: the next check accepts the store
 	return Accepted{Identity: identity, Found: found}, w.checkStore(ctx)
 }
 
 // Accepted is a store that was accepted.
 type Accepted struct {
-	// Identity is its new one.
+	// Identity is the store's new identity.
 	Identity string
 	// Found is how this process found the store: in_order, went_back, gone or other.
 	Found string
@@ -175,18 +175,18 @@ func (w *Watch) acquireTurn(ctx context.Context) (release func(), err error) {
 	case w.turn <- struct{}{}:
 		return func() { <-w.turn }, nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("wait to look at the store: %w", context.Cause(ctx))
+		return nil, fmt.Errorf("wait to check the store: %w", context.Cause(ctx))
 	}
 }
 
-// checkStore compares once. The caller has the turn.
+// checkStore checks the store once. The caller holds the turn.
 func (w *Watch) checkStore(ctx context.Context) error {
 	n := w.looks.Add(1)
 	past, cancel := context.WithTimeoutCause(w.AllowChangedStore(ctx), lookWithin, errSlow)
 	defer cancel()
 	found, err := w.opts.Store.CheckStore(past, w.memory)
 	if err != nil {
-		return err // nothing is decided
+		return err // this decides nothing
 	}
 	w.seen = n
 	was := w.status.Load()
@@ -204,7 +204,7 @@ func (w *Watch) checkStore(ctx context.Context) error {
 	return nil
 }
 
-// logTransition logs what is new.
+// logTransition logs a status that differs from the last one.
 func (w *Watch) logTransition(ctx context.Context, was, now status, found registry.StoreCheck) {
 	switch {
 	case now.changed != was.changed && now.changed != inOrder:
@@ -213,6 +213,6 @@ func (w *Watch) logTransition(ctx context.Context, was, now status, found regist
 		w.opts.Log.WarnContext(ctx, "the store is used again", "accepted", found.Match == registry.StoreTaken)
 	}
 	if found.Lower {
-		w.opts.Log.WarnContext(ctx, "the store went back: it lost writes that it had acknowledged; a fast comparison was asked for")
+		w.opts.Log.WarnContext(ctx, "the store went back: it lost writes that it had acknowledged; a fast comparison was requested")
 	}
 }
