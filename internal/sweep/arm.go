@@ -13,15 +13,15 @@ import (
 )
 
 const (
-	// armPage is how many apps one step arms, armAtOnce how many batches of them at once.
+	// armPage is how many apps one step arms, armAtOnce how many batches of them are in progress at once.
 	armPage   = 10 * batch
 	armAtOnce = 5
-	// wakesAtOnce is how many of a batch's wake-ups are handed on at once.
+	// wakesAtOnce is how many of a batch's wake-ups are enqueued at once.
 	wakesAtOnce = 8
 )
 
-// armWakeUps is the step of the loop that arms wake-ups: those whose task or owner was lost, and those beyond the horizon. Nothing comes
-// before it, and an app that fails costs the others nothing.
+// armWakeUps is the step of the loop that arms wake-ups: those whose task or owner was lost, and those beyond the horizon. It
+// runs independently of the other loops, and an app that fails does not delay the others.
 func (s *Sweeper) armWakeUps(ctx context.Context, cursor string) (loop.Report, error) {
 	var f faults
 	s.refreshApps(ctx, &f)

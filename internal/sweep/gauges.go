@@ -12,17 +12,17 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// pendingSample is of how many of the oldest owed fan-outs the pairs are counted.
+// pendingSample is how many of the oldest pending fan-outs are used to count pairs.
 const pendingSample = 200
 
-// countRound is a round of counting. It is this process' own: a number that two processes counted half of each is none.
+// countRound is one round of counting in this process. A sum to which two processes contribute is not a count.
 type countRound struct {
 	sum *summary
 	// at is the place that the round reached.
 	at string
 }
 
-// countAll is the step of the loop that counts. A round that another process began, or that cannot be counted to its end, begins anew.
+// countAll is the step of the loop that counts. A round that another process began, or that cannot be completed, starts again.
 func (s *Sweeper) countAll(ctx context.Context, cursor string) (loop.Report, error) {
 	var f faults
 	c := &s.count
@@ -45,19 +45,19 @@ func (s *Sweeper) countAll(ctx context.Context, cursor string) (loop.Report, err
 	if last && f.storeError() == nil {
 		f.addError(s.saveSummary(ctx, c.sum))
 	}
-	if err := f.storeError(); err != nil { // the numbers of the round before are closer to the truth than a part
+	if err := f.storeError(); err != nil { // the numbers of the last round are more accurate than a part
 		c.sum = nil
 		return loop.Report{End: true, Passed: f.own}, err
 	}
 	return loop.Report{Next: next, End: last, Passed: f.own}, nil
 }
 
-// saveSummary adds what is no app's, and hands the sum to all processes.
+// saveSummary adds the counts that belong to no app, and stores the sum for all processes.
 func (s *Sweeper) saveSummary(ctx context.Context, sum *summary) error {
 	m := s.mails.Load()
 	sum.Outbox, sum.OldestMail = m.Mails, m.oldestDelay(time.Now()).Seconds()
 	if err := s.countPendingFanouts(ctx, sum); err != nil {
-		return fmt.Errorf("count the owed fan-outs: %w", err)
+		return fmt.Errorf("count the pending fan-outs: %w", err)
 	}
 	if err := s.opts.Registry.SaveGauges(ctx, sum.encode(), s.opts.Every*staleRounds); err != nil {
 		return fmt.Errorf("save the cluster's gauges: %w", err)
@@ -65,8 +65,8 @@ func (s *Sweeper) saveSummary(ctx context.Context, sum *summary) error {
 	return nil
 }
 
-// countPendingFanouts counts the owed fan-outs, and their pairs of app and tenant, which wait in no mailbox yet. Where many are owed the
-// pairs are reckoned from the oldest ones.
+// countPendingFanouts counts the pending fan-outs, and their pairs of app and tenant, which wait in no mailbox yet. With more
+// than pendingSample of them the number of pairs is extrapolated from the oldest ones.
 func (s *Sweeper) countPendingFanouts(ctx context.Context, sum *summary) error {
 	oldest, err := s.opts.Registry.ListPendingFanouts(ctx, s.opts.Every, registry.PendingFanout{}, pendingSample)
 	if err != nil || len(oldest) == 0 {
@@ -96,7 +96,7 @@ func (s *Sweeper) countPendingFanouts(ctx context.Context, sum *summary) error {
 	return nil
 }
 
-// EndpointIncidents are what is wrong with an app's endpoints.
+// EndpointIncidents says which of an app's endpoints have an incident.
 type EndpointIncidents struct {
 	// Failing is true for each endpoint that is failing, Open for each with an open incident.
 	Failing, Open [partner.EndpointKinds]bool

@@ -18,10 +18,10 @@ const (
 	mailsAtOnce = 64
 )
 
-// mailCount is what waits to be sent. Its JSON is the note of the loop's last round, and part of its place.
+// mailCount counts mails that wait. Its JSON is the note of the loop's last round, and part of its place.
 type mailCount struct {
 	Mails int `json:"n,omitempty"`
-	// Oldest is since when, in ms, the one has waited that should have been sent longest ago, 0 for none.
+	// Oldest is since when, in ms, the most overdue mail has been waiting, 0 for none.
 	Oldest int64 `json:"o,omitempty"`
 }
 
@@ -32,7 +32,7 @@ func (c *mailCount) add(mails int, since time.Time) {
 	}
 }
 
-// oldestDelay is for how long the oldest waits.
+// oldestDelay returns for how long the oldest mail has been waiting.
 func (c *mailCount) oldestDelay(now time.Time) time.Duration {
 	if c.Oldest == 0 {
 		return 0
@@ -48,12 +48,12 @@ func decodeMailCount(note string) *mailCount {
 	return &c
 }
 
-// mailPlace is a place of the loop: first in the list of trays, then behind an app.
+// mailPlace is a place of the loop: first in the list of mail queues, then behind an app.
 type mailPlace struct {
 	mailCount
 
 	Queue registry.MailQueuePlace `json:"tray"`
-	// Apps: the trays are done.
+	// Apps: the mail queues are done.
 	Apps bool   `json:"apps,omitempty"`
 	App  string `json:"app,omitempty"`
 }
@@ -68,13 +68,13 @@ func decodeMailPlace(cursor string) mailPlace {
 
 func encodeJSON(v any) string {
 	b, err := json.Marshal(v)
-	if err != nil { // texts and numbers always marshal
+	if err != nil { // strings and numbers always marshal
 		panic("sweep: marshal: " + err.Error())
 	}
 	return string(b)
 }
 
-// wakeMails is the step of the loop that wakes the mailer for what waits: recipients' trays first, then apps' outboxes.
+// wakeMails is the step of the loop that wakes the mailer for what waits: mail queues of recipients first, then outboxes of apps.
 func (s *Sweeper) wakeMails(ctx context.Context, cursor string) (loop.Report, error) {
 	var f faults
 	p, until := decodeMailPlace(cursor), s.startUntil()
@@ -95,7 +95,7 @@ func (s *Sweeper) wakeMails(ctx context.Context, cursor string) (loop.Report, er
 func (s *Sweeper) wakeMailQueues(ctx context.Context, p *mailPlace, until time.Time, f *faults) {
 	trays, err := s.opts.Mails.ReadMailQueues(ctx, p.Queue)
 	if err != nil {
-		f.addError(fmt.Errorf("look after the recipients' mails: %w", err))
+		f.addError(fmt.Errorf("read the mail queues: %w", err))
 	}
 	since := time.Time{}
 	if trays.Late > 0 {
@@ -103,18 +103,18 @@ func (s *Sweeper) wakeMailQueues(ctx context.Context, p *mailPlace, until time.T
 	}
 	p.add(trays.Mails, since)
 	n := forEachUntil(len(trays.Due), mailsAtOnce, until, func(i int) { f.addError(s.opts.Mails.WakeMailQueue(ctx, trays.Due[i])) })
-	s.noteSkipped(f, len(trays.Due)-n, "trays")
+	s.noteSkipped(f, len(trays.Due)-n, "mail queues")
 	p.Queue, p.Apps = trays.Next, !trays.More
 }
 
-// noteSkipped notes things for which there was no time.
+// noteSkipped records items for which no time was left.
 func (*Sweeper) noteSkipped(f *faults, n int, what string) {
 	if n > 0 {
 		f.addError(fmt.Errorf("no time for %d %s: %w", n, what, context.DeadlineExceeded))
 	}
 }
 
-// wakeOutboxes looks into the outboxes of apps that hold anything, to their ends.
+// wakeOutboxes reads the outboxes of those apps that have mails, each to its end.
 func (s *Sweeper) wakeOutboxes(ctx context.Context, ids []partner.ClientID, c *mailCount, until time.Time, f *faults) {
 	has, errs := s.opts.Mails.HasOutboxMails(ctx, ids)
 	var places []registry.OutboxPlace
@@ -133,7 +133,7 @@ func (s *Sweeper) wakeOutboxes(ctx context.Context, ids []partner.ClientID, c *m
 	s.noteSkipped(f, len(places), "outboxes")
 }
 
-// wakeOutboxPages looks at one page of each outbox, and returns where there is more.
+// wakeOutboxPages reads one page of each outbox, and returns the places of those that have more.
 func (s *Sweeper) wakeOutboxPages(ctx context.Context, places []registry.OutboxPlace, c *mailCount, until time.Time, f *faults) (again []registry.OutboxPlace) {
 	type mail struct {
 		app partner.ClientID

@@ -9,8 +9,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// Metrics of the loops, and the cluster-wide gauges that one of them counts. A nil *Metrics counts
-// nothing.
+// Metrics of the loops, and the cluster-wide gauges that one of them counts. A nil *Metrics counts nothing.
 type Metrics struct {
 	byLoop  *loop.Metrics
 	cluster *clusterCollector
@@ -23,7 +22,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// Loops are the metrics of loops, for those of other packages.
+// Loops returns the metrics of loops, for loops of other packages.
 func (m *Metrics) Loops() *loop.Metrics { return m.loopMetrics() }
 
 func (m *Metrics) loopMetrics() *loop.Metrics {
@@ -39,7 +38,7 @@ func (m *Metrics) setSummary(doc []byte) {
 	}
 }
 
-// clusterCollector exports the summary that was counted last, by whichever process.
+// clusterCollector exports the summary that was counted last, in any process.
 type clusterCollector struct {
 	current                                                           atomic.Pointer[summary]
 	apps, waiting, oldest, diverged, breakers, incidents              *prometheus.Desc
@@ -57,19 +56,19 @@ func newClusterCollector() *clusterCollector {
 		apps:            desc("lamplighter_apps", "Apps by condition.", "condition"),
 		waiting:         desc("lamplighter_waiting_notifications", "Waiting notifications, by the condition of their app.", "condition"),
 		oldest:          desc("lamplighter_oldest_waiting_seconds", "Age of the oldest waiting notification, by the condition of its app.", "condition"),
-		diverged:        desc("lamplighter_diverged_tenants", "Pairs of app and tenant with something waiting in the app's mailbox, by the condition of the app; those of lamplighter_owed_pairs come on top.", "condition"),
+		diverged:        desc("lamplighter_diverged_tenants", "Pairs of app and tenant with something waiting in the app's mailbox, by the condition of the app; those of lamplighter_owed_pairs are not included.", "condition"),
 		breakers:        desc("lamplighter_breakers", "Breakers by state, of the endpoints that are on.", "state"),
 		incidents:       desc("lamplighter_incidents_open", "Open incidents by endpoint.", "endpoint"),
-		failing:         desc("lamplighter_endpoint_failing", "1 for each failing endpoint; absent when well.", "client_id", "endpoint"),
+		failing:         desc("lamplighter_endpoint_failing", "1 for each failing endpoint; absent when healthy.", "client_id", "endpoint"),
 		endpointWaiting: desc("lamplighter_endpoint_waiting", "Waiting notifications of each app that is failing or behind; absent otherwise.", "client_id"),
-		endpointTenants: desc("lamplighter_endpoint_diverged_tenants", "Tenants whose truth each app that is failing or behind does not know; absent otherwise.", "client_id"),
-		overflow:        desc("lamplighter_endpoint_exceptions_dropped", "Failing or waiting endpoints beyond the series that name them."),
-		outbox:          desc("lamplighter_outbox_mails", "Mails that wait to be sent."),
-		pendingFanouts:  desc("lamplighter_fanouts_owed", "Tenants whose fan-out is owed, some of them although it was made."),
-		stuck:           desc("lamplighter_fanouts_stuck", "Tenants whose fan-out has been owed for more than 15 minutes: something makes it fail."),
-		oldestFanout:    desc("lamplighter_oldest_owed_fanout_seconds", "How long the fan-out has been owed that has waited longest; its pairs wait in no mailbox yet."),
-		fanoutPairs:     desc("lamplighter_owed_pairs", "Pairs of app and tenant whose fan-out is owed; they wait in no mailbox yet."),
-		oldestMailDesc:  desc("lamplighter_outbox_oldest_seconds", "How long the oldest mail that should have been sent is waiting; 0 when all of them may wait."),
+		endpointTenants: desc("lamplighter_endpoint_diverged_tenants", "Tenants whose present state each app that is failing or behind has not received; absent otherwise.", "client_id"),
+		overflow:        desc("lamplighter_endpoint_exceptions_dropped", "Failing or waiting endpoints that have no series of their own because there are too many."),
+		outbox:          desc("lamplighter_outbox_mails", "Mails that are to be sent."),
+		pendingFanouts:  desc("lamplighter_fanouts_owed", "Tenants with a pending fan-out; some may be complete already."),
+		stuck:           desc("lamplighter_fanouts_stuck", "Tenants whose fan-out has been pending for more than 15 minutes: something makes it fail."),
+		oldestFanout:    desc("lamplighter_oldest_owed_fanout_seconds", "How long the oldest pending fan-out has been pending; its pairs wait in no mailbox yet."),
+		fanoutPairs:     desc("lamplighter_owed_pairs", "Pairs of app and tenant whose fan-out is pending; they wait in no mailbox yet."),
+		oldestMailDesc:  desc("lamplighter_outbox_oldest_seconds", "How long the most overdue mail has been waiting; 0 when no mail is overdue."),
 	}
 	c.current.Store(newSummary())
 	return c

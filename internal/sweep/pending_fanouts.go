@@ -16,26 +16,27 @@ import (
 )
 
 const (
-	// pendingLimit is what the registry lists at most, pendingFirst how many owed fan-outs a round starts at first, and pendingMax how many
-	// at most.
+	// pendingLimit is how many the registry lists at once. pendingFirst is how many pending fan-outs a round starts at first,
+	// pendingMax how many at most.
 	pendingLimit = 500
 	pendingFirst = 2 * pendingLimit
 	pendingMax   = 64 * pendingLimit
-	// stuckAfter is after how long a fan-out that is still owed counts as one that cannot be made: a tenant that owes nothing may be listed for ten
-	// minutes.
+	// stuckAfter is how long a fan-out is pending before it counts as stuck. A tenant without a pending fan-out may stay listed
+	// for ten minutes, so it must be longer.
 	stuckAfter = 15 * time.Minute
 )
 
-// fanoutBudget is how many owed fan-outs the next round starts at most, and the last ones that the round before started.
+// fanoutBudget limits how many pending fan-outs the next round starts, and keeps the last ones that the previous round started.
 type fanoutBudget struct {
 	most int
 	last []registry.PendingFanout
-	// full: the round before started as many as it might.
+	// full: the previous round started as many as it was allowed to.
 	full bool
 }
 
-// startPendingFanouts is the step of the loop that starts fan-outs again which a crash left behind, those that have waited longest
-// first. Each round goes on behind those that the one before started: what cannot be fanned out is passed over until all others were tried.
+// startPendingFanouts is the step of the loop that starts fan-outs again that a crash left behind, those that have waited longest
+// first. Each round continues behind those that the previous one started: a fan-out that fails is skipped until all others were
+// tried.
 func (s *Sweeper) startPendingFanouts(ctx context.Context, cursor string) (loop.Report, error) {
 	after := decodeFanoutCursor(cursor)
 	report := func(err error) (loop.Report, error) {
@@ -48,10 +49,10 @@ func (s *Sweeper) startPendingFanouts(ctx context.Context, cursor string) (loop.
 	for started := 0; started < s.fanouts.most; {
 		list, err := s.opts.Registry.ListPendingFanouts(ctx, s.opts.Every, after, pendingLimit)
 		if err != nil {
-			return report(fmt.Errorf("find owed fan-outs: %w", err))
+			return report(fmt.Errorf("list pending fan-outs: %w", err))
 		}
 		if err := s.startFanouts(ctx, list); err != nil {
-			return report(fmt.Errorf("start owed fan-outs: %w", err))
+			return report(fmt.Errorf("start pending fan-outs: %w", err))
 		}
 		fromStart := after == registry.PendingFanout{}
 		if len(list) > 0 {
@@ -61,15 +62,16 @@ func (s *Sweeper) startPendingFanouts(ctx context.Context, cursor string) (loop.
 		if len(list) < pendingLimit {
 			if after = (registry.PendingFanout{}); started > 0 || fromStart {
 				return report(nil)
-			} // those behind the cursor are done: from the start
+			} // those behind the cursor are done: go on from the start
 		}
 	}
 	s.fanouts.full = true
 	return report(nil)
 }
 
-// adaptFanoutLimit sets how many fan-outs a round starts: twice as many as before while what the last one started is done by now, else
-// half as many, and as at first once the end of the list was reached. What counts as stuck says nothing of how fast the workers are.
+// adaptFanoutLimit sets how many fan-outs a round starts. It doubles the limit if at least half of what the previous round
+// started last is done by now, and halves it otherwise. Once the end of the list was reached, the limit is back at its first
+// value. Stuck fan-outs do not count, because they say nothing about the speed of the workers.
 func (s *Sweeper) adaptFanoutLimit(ctx context.Context) error {
 	o := &s.fanouts
 	if !o.full {
@@ -85,7 +87,7 @@ func (s *Sweeper) adaptFanoutLimit(ctx context.Context) error {
 	}
 	now, err := s.opts.Registry.ReadTickets(ctx, ids)
 	if err != nil {
-		return fmt.Errorf("look for the fan-outs that were started: %w", err)
+		return fmt.Errorf("read the fan-outs that were started: %w", err)
 	}
 	left := 0
 	for i, ticket := range now {
@@ -116,7 +118,7 @@ func (s *Sweeper) startFanouts(ctx context.Context, list []registry.PendingFanou
 	return nil
 }
 
-// The loop's place is "<ticket>|<tenant>" of the last one that was started.
+// encodeFanoutCursor returns the loop's place: "<ticket>|<tenant>" of the last fan-out that was started.
 func encodeFanoutCursor(o registry.PendingFanout) string {
 	if o == (registry.PendingFanout{}) {
 		return ""

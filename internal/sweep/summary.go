@@ -22,7 +22,7 @@ func listConditions() []condition {
 }
 
 func appCondition(v mailbox.View, t EndpointIncidents, on bool) condition {
-	// a gate that ran out while nothing waits says nothing of today, and nothing is there to prove it
+	// an open circuit whose cool-down is over proves nothing while nothing waits
 	gated := v.CooldownUntil.After(v.Now) || !v.CooldownUntil.IsZero() && v.Waiting > 0
 	switch {
 	case !on || v.Off:
@@ -36,11 +36,11 @@ func appCondition(v mailbox.View, t EndpointIncidents, on bool) condition {
 	}
 }
 
-// maxExceptions caps the series that name an app.
+// maxExceptions limits the series that name an app.
 const maxExceptions = 500
 
-// summary is the cluster's state as one process counted it. Its JSON, format 1, is what the holder of
-// the lease hands to the other processes.
+// summary is the cluster's state as one process counted it. The holder of the lease stores its JSON, format 1, for the other
+// processes.
 type summary struct {
 	Format   int                   `json:"v"`
 	Apps     map[condition]int     `json:"apps"`
@@ -51,15 +51,16 @@ type summary struct {
 	Open     map[string]int        `json:"open"`
 	Failing  []exception           `json:"failing,omitempty"`
 	Behind   []exception           `json:"behind,omitempty"`
-	// Tenants is how many tenants something waits for, of the apps in Behind.
+	// Tenants is the number of tenants with pending changes, for each app in Behind.
 	Tenants []exception `json:"tenants,omitempty"`
 	// Overflow counts exceptions beyond maxExceptions.
 	Overflow   int     `json:"overflow,omitempty"`
 	Outbox     int     `json:"outbox"`
 	OldestMail float64 `json:"oldest_mail"`
-	// OldestFanout is how long the oldest fan-out has been owed: its pairs wait in no mailbox yet.
+	// OldestFanout is how long the oldest fan-out has been pending, in seconds; its pairs wait in no mailbox yet.
 	OldestFanout float64 `json:"oldest_owed,omitempty"`
-	// FanoutPairs counts these, Owed the tenants that owe them, and Stuck those that have for very long.
+	// FanoutPairs counts those pairs, PendingFanouts their tenants, and Stuck the tenants whose fan-out has been pending for
+	// longer than stuckAfter.
 	FanoutPairs    int64 `json:"owed_pairs,omitempty"`
 	PendingFanouts int64 `json:"owed,omitempty"`
 	Stuck          int64 `json:"stuck,omitempty"`
@@ -86,7 +87,7 @@ func (s *summary) addApp(id partner.ClientID, v mailbox.View, t EndpointIncident
 	s.Waiting[c] += v.Waiting
 	s.Diverged[c] += v.Diverged
 	s.Oldest[c] = max(s.Oldest[c], v.Oldest.Seconds())
-	if c != conditionOff { // nobody asks an endpoint that is off
+	if c != conditionOff { // an endpoint that is off is not called
 		s.Breakers[v.CircuitState()]++
 	}
 	for _, k := range partner.AllEndpointKinds() {
@@ -104,7 +105,7 @@ func (s *summary) addApp(id partner.ClientID, v mailbox.View, t EndpointIncident
 	}
 }
 
-// addException adds to a list of those that are named, and reports whether there was room.
+// addException adds e to a list, unless the list is full, and reports whether it did.
 func (s *summary) addException(list *[]exception, e exception) bool {
 	if len(*list) >= maxExceptions {
 		s.Overflow++
@@ -122,7 +123,7 @@ func (s *summary) encode() []byte {
 	return b
 }
 
-// decodeSummary reads what encode wrote; nil, or another format, is an empty summary.
+// decodeSummary parses what encode wrote; nil, or another format, gives an empty summary.
 func decodeSummary(b []byte) *summary {
 	s := newSummary()
 	if json.Unmarshal(b, s) != nil || s.Format != summaryFormat {

@@ -58,33 +58,33 @@ type Repairer interface {
 	Repair(ctx context.Context) error
 }
 
-// Incidents moves incidents whose time has come.
+// Incidents advances incidents whose next step is due.
 type Incidents interface {
-	// ReadOpenIncidents reads of each app what Tick must look after, nil for nothing.
+	// ReadOpenIncidents reads what Tick must handle of each app, nil for nothing.
 	ReadOpenIncidents(ctx context.Context, apps []partner.ClientID) ([]*registry.OpenIncidents, []error)
-	// Tick looks after what Troubled found of an app.
+	// Tick handles what ReadOpenIncidents found of an app.
 	Tick(ctx context.Context, app partner.ClientID, found registry.OpenIncidents) error
 }
 
 // Mails finds mails that wait, and wakes the mailer for them.
 type Mails interface {
-	// ReadMailQueues looks at some recipients' trays, from a place on.
+	// ReadMailQueues reads the mail queues of some recipients, from a place on.
 	ReadMailQueues(ctx context.Context, after registry.MailQueuePlace) (MailQueuePage, error)
 	WakeMailQueue(ctx context.Context, recipient string) error
-	// HasOutboxMails tells which apps' outboxes hold anything.
+	// HasOutboxMails reports which apps' outboxes hold mails.
 	HasOutboxMails(ctx context.Context, apps []partner.ClientID) ([]bool, []error)
 	ReadOutboxPages(ctx context.Context, places []registry.OutboxPlace) ([]registry.OutboxPage, []error)
 	WakeMail(ctx context.Context, app partner.ClientID, mailID string) error
 }
 
-// MailQueuePage is what some trays hold.
+// MailQueuePage is a summary of some mail queues.
 type MailQueuePage struct {
-	// Mails counts what waits, Late is for how long the longest of it is overdue.
+	// Mails counts what waits, Late is for how long the most overdue mail has been overdue.
 	Mails int
 	Late  time.Duration
-	// Due are the recipients whose tray is due.
+	// Due are the recipients whose mail queue is due.
 	Due []string
-	// Next is where to go on; More is false behind the last tray.
+	// Next is where to continue; More is false behind the last mail queue.
 	Next registry.MailQueuePlace
 	More bool
 }
@@ -107,14 +107,14 @@ type Options struct {
 }
 
 const (
-	// leaseRounds is how many rounds a silent holder keeps the lease, and how long a step may take.
+	// leaseRounds is for how many rounds a process keeps the lease without renewing it, and how long a step may take.
 	leaseRounds = 3
-	// startFor is for which part of that a step begins something, so that it ends what it began.
+	// startFor is the fraction of that time in which a step begins work, so that it can end what it began: one third.
 	startFor = 3
-	// batch is how many apps one round trip is about, page how many one step looks at.
+	// batch is how many apps one round trip reads, page how many apps one step handles.
 	batch = 200
 	page  = 1000
-	// staleRounds is how many rounds the gauges outlive the last one that wrote them.
+	// staleRounds is for how many rounds the gauges are kept after the last one that wrote them.
 	staleRounds = 12
 )
 
@@ -124,7 +124,7 @@ type Sweeper struct {
 	holder  string
 	fanouts fanoutBudget
 	count   countRound
-	// mails is what the last round of the mails found, whoever did it.
+	// mails is what the last round of the loop mails found, in any process.
 	mails atomic.Pointer[mailCount]
 }
 
@@ -135,13 +135,14 @@ func New(opts Options) *Sweeper {
 	return s
 }
 
-// loopStep is one loop.
+// loopStep is one loop's name and step.
 type loopStep struct {
 	name string
 	step func(ctx context.Context, cursor string) (loop.Report, error)
 }
 
-// listLoopSteps are the loops. Versions before have one, with the lease "sweep", which does all of it; both side by side do it twice.
+// listLoopSteps lists the loops. Earlier versions have one loop with the lease "sweep" that does all of it; beside this version
+// the work is done twice.
 func (s *Sweeper) listLoopSteps() []loopStep {
 	return []loopStep{
 		{"arm", s.armWakeUps}, {"owed", s.startPendingFanouts}, {"incidents", s.advanceIncidents}, {mailsLoop, s.wakeMails}, {"gauges", s.countAll}, {"index", s.repairIndex},
@@ -186,7 +187,7 @@ func (s *Sweeper) exportUntilDone(ctx context.Context) {
 	}
 }
 
-// exportSummary shows what the cluster's state is, whoever counted it.
+// exportSummary exports the cluster's state, whichever process counted it.
 func (s *Sweeper) exportSummary(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, max(s.opts.Every, time.Second))
 	defer cancel()
@@ -205,8 +206,8 @@ func (s *Sweeper) repairIndex(ctx context.Context, _ string) (loop.Report, error
 	return loop.Report{End: true, Passed: f.own}, f.storeError()
 }
 
-// appsAfter are the apps behind the one that the cursor names, n at most, where the next ones begin, and whether
-// those were the last.
+// appsAfter returns at most n apps behind the one that the cursor names, the cursor of the next ones, and whether these were the
+// last.
 func (s *Sweeper) appsAfter(cursor string, n int) (entries []*registry.Entry, next string, last bool) {
 	all := s.opts.Apps.All()
 	i, found := slices.BinarySearchFunc(all, cursor, func(e *registry.Entry, id string) int {
@@ -230,7 +231,7 @@ func listClientIDs(entries []*registry.Entry) []partner.ClientID {
 	return ids
 }
 
-// refreshApps has the apps read anew. Where that fails those that are known are looked after.
+// refreshApps reads the apps again. If that fails, the known ones are used.
 func (s *Sweeper) refreshApps(ctx context.Context, f *faults) {
 	ctx, cancel := context.WithTimeout(ctx, max(s.opts.Every, time.Second))
 	defer cancel()
@@ -239,7 +240,7 @@ func (s *Sweeper) refreshApps(ctx context.Context, f *faults) {
 	}
 }
 
-// faults tells those of single things from those of the store. It is safe for concurrent use.
+// faults collects errors, and separates those of single items from those of the store. It is safe for concurrent use.
 type faults struct {
 	mu         sync.Mutex
 	own, store []error
@@ -268,8 +269,8 @@ func (f *faults) storeError() error {
 	return errors.Join(f.store...)
 }
 
-// forEachUntil does n things in their order, a few at once, and begins none after until, but the first ones always. It returns how many
-// it did.
+// forEachUntil calls do for n items in their order, atOnce of them concurrently. It begins none after until, except one per
+// goroutine. It returns how many it did.
 func forEachUntil(n, atOnce int, until time.Time, do func(i int)) int {
 	var next atomic.Int64
 	var all sync.WaitGroup
@@ -288,7 +289,7 @@ func forEachUntil(n, atOnce int, until time.Time, do func(i int)) int {
 	return min(int(next.Load()), n)
 }
 
-// startUntil is up to when a step begins something.
+// startUntil is the time after which a step begins nothing more.
 func (s *Sweeper) startUntil() time.Time {
 	return time.Now().Add(max(s.opts.Every*leaseRounds, time.Second) / startFor)
 }

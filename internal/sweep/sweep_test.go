@@ -623,7 +623,7 @@ func TestTicksAreBounded(t *testing.T) {
 	})
 }
 
-// Trays and outboxes are looked at page by page, and what waits in all of them is counted, whoever did which part.
+// Mail queues and outboxes are read page by page, and what waits in all of them is counted, whichever process read which part.
 func TestMails(t *testing.T) {
 	t.Parallel()
 	c := newClusterCollector(2500)
