@@ -36,7 +36,7 @@ func (m Mode) String() string {
 	}
 }
 
-// ErrURL reports a Redis URL that cannot be read. Its text never repeats the URL.
+// ErrURL reports a Redis URL that cannot be parsed. Its text never repeats the URL.
 var ErrURL = errors.New("redis.url cannot be read")
 
 const (
@@ -47,19 +47,19 @@ const (
 // Address is a parsed Redis URL.
 type Address struct {
 	Mode Mode
-	// TLS is set by the schemes with an extra s.
+	// TLS is set by the schemes that start with rediss.
 	TLS bool
 	// Hosts are host:port: the server, the sentinels, or some nodes of the cluster.
 	Hosts []string
-	// Master is the name the sentinels know the primary by.
+	// Master is the primary's name in the sentinels' configuration.
 	Master string
-	// DB is the database number; a Cluster has 0 alone.
+	// DB is the database number; a Cluster has only database 0.
 	DB int
 
 	username, password string
 }
 
-// ParseAddress reads a Redis URL:
+// ParseAddress parses a Redis URL:
 //
 //	redis://[user:password@]host[:port][/db]
 //	redis+sentinel://[user:password@]host[:port],host[:port]…/master[/db]
@@ -97,7 +97,7 @@ func ParseAddress(raw string) (Address, error) {
 	return a, a.readPath(path)
 }
 
-// readUser takes user and password off the front of rest.
+// readUser removes user and password from the front of rest.
 func (a *Address) readUser(rest *string) error {
 	i := strings.LastIndexByte(*rest, '@')
 	if i < 0 {
@@ -174,7 +174,7 @@ func (a *Address) readPath(path string) error {
 	return nil
 }
 
-// String shows the address without user and password.
+// String returns the address without user and password.
 func (a Address) String() string {
 	scheme := "redis"
 	if a.TLS {

@@ -8,26 +8,26 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Blocker is a go-redis hook that refuses every command which names a key while it is shut: nothing is read
-// from, and nothing written to, a server whose data must not be used. Whatever loop a command comes from, it
-// gets the reason at once. The zero value is open. It is safe for concurrent use.
+// Blocker is a go-redis hook that refuses every command that names a key while it is blocked. Nothing is then read from, or
+// written to, a server whose data must not be used. Every command gets the reason at once, whichever loop it comes from. The zero
+// value does not block. It is safe for concurrent use.
 type Blocker struct{ reason atomic.Pointer[error] }
 
-// Block refuses commands from now on, with an error. Those under way are not called back.
+// Block refuses commands from now on, with an error. Commands in progress are not cancelled.
 func (g *Blocker) Block(reason error) { g.reason.Store(&reason) }
 
-// Unblock lets commands through again.
+// Unblock allows commands again.
 func (g *Blocker) Unblock() { g.reason.Store(nil) }
 
 type bypassKey struct{}
 
-// Bypass returns a context whose commands a shut gate lets through: for what finds out about the data, and
-// for what makes them usable again.
+// Bypass returns a context whose commands are allowed while the Blocker blocks: for checks of the data, and for calls that make
+// the data usable again.
 func (*Blocker) Bypass(ctx context.Context) context.Context {
 	return context.WithValue(ctx, bypassKey{}, true)
 }
 
-// blockedError is why a command may not pass, nil when it may.
+// blockedError returns the reason why a command is refused, nil if it is allowed.
 func (g *Blocker) blockedError(ctx context.Context, cmds ...redis.Cmder) error {
 	reason := g.reason.Load()
 	if reason == nil || ctx.Value(bypassKey{}) != nil || !slices.ContainsFunc(cmds, namesKeys) {
@@ -36,7 +36,7 @@ func (g *Blocker) blockedError(ctx context.Context, cmds ...redis.Cmder) error {
 	return *reason
 }
 
-// namesKeys reports whether a command is about data. The others connect, and ask about the server.
+// namesKeys reports whether a command is about data. The others connect, or ask about the server.
 func namesKeys(cmd redis.Cmder) bool {
 	switch cmd.Name() {
 	case "hello", "auth", "select", "client", "readonly", "ping", "info", "config", "time", "cluster", "command", "wait":
@@ -60,7 +60,7 @@ func (g *Blocker) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// ProcessPipelineHook refuses all commands of a pipeline of which one may not pass.
+// ProcessPipelineHook refuses all commands of a pipeline if one of them is refused.
 func (g *Blocker) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		if err := g.blockedError(ctx, cmds...); err != nil {

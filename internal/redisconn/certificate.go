@@ -12,18 +12,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// clientCertificate is the pair of files by which Redis knows us. It is read again when a file
-// changes, so that a renewed certificate needs no restart; one that cannot be read leaves the old.
+// clientCertificate is the pair of files by which Redis authenticates this process. It is read again when a file changes, so that
+// a renewed certificate needs no restart. If the new files cannot be read, the old pair stays in use.
 type clientCertificate struct {
 	cert, key string
 
 	mu      sync.Mutex
 	current *tls.Certificate
-	// stamps are the files' times when current was read.
+	// stamps are the files' modification times when current was read.
 	stamps [2]time.Time
 }
 
-// loadClientCertificate refuses a pair that cannot be used now.
+// loadClientCertificate returns an error for a pair that cannot be used now.
 func loadClientCertificate(cert, key string) (*clientCertificate, error) {
 	c := &clientCertificate{cert: cert, key: key}
 	if err := c.read(); err != nil {
@@ -50,7 +50,7 @@ func (c *clientCertificate) read() error {
 	return nil
 }
 
-// modTimes are the files' times; a file that is gone has none.
+// modTimes returns the files' modification times; a missing file has none.
 func (c *clientCertificate) modTimes() (stamps [2]time.Time) {
 	for i, name := range []string{c.cert, c.key} {
 		if info, err := os.Stat(name); err == nil {
@@ -60,7 +60,7 @@ func (c *clientCertificate) modTimes() (stamps [2]time.Time) {
 	return stamps
 }
 
-// latestPair returns the pair as it is on disk now.
+// latestPair returns the pair that is on disk now.
 func (c *clientCertificate) latestPair() *tls.Certificate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -76,16 +76,16 @@ func (c *clientCertificate) ForHandshake(*tls.CertificateRequestInfo) (*tls.Cert
 	return c.latestPair(), nil
 }
 
-// certificateCollector tells when the client certificate ends.
+// certificateCollector exports when the client certificate expires.
 type certificateCollector struct {
 	cert *clientCertificate
 	desc *prometheus.Desc
 }
 
-// NewCertificateCollector exports when the client certificate of o ends: never, without one.
+// NewCertificateCollector exports when the client certificate of o expires: never, without one.
 func NewCertificateCollector(o Options) (prometheus.Collector, error) {
 	c := &certificateCollector{desc: prometheus.NewDesc(
-		"lamplighter_redis_certificate_expiry_timestamp_seconds", "When the client certificate for Redis ends; infinite without one.", nil, nil)}
+		"lamplighter_redis_certificate_expiry_timestamp_seconds", "When the client certificate for Redis expires; infinite without one.", nil, nil)}
 	if o.CertFile != "" {
 		var err error
 		if c.cert, err = loadClientCertificate(o.CertFile, o.KeyFile); err != nil {
@@ -95,7 +95,7 @@ func NewCertificateCollector(o Options) (prometheus.Collector, error) {
 	return c, nil
 }
 
-// ClientCertificateExpiry is when the client certificate of o ends; zero without one.
+// ClientCertificateExpiry returns when the client certificate of o expires; zero without one.
 func ClientCertificateExpiry(o Options) (time.Time, error) {
 	if o.CertFile == "" {
 		return time.Time{}, nil

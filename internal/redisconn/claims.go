@@ -10,16 +10,17 @@ import (
 )
 
 const (
-	// claimWithin is how long a claim waits for its replicas, and claimAnyway for how long none does after one that waited in vain.
+	// claimWithin is how long a claim waits for its replicas. claimAnyway is how long no claim waits after one that waited in
+	// vain.
 	claimWithin = 100 * time.Millisecond
 	claimAnyway = time.Second
 )
 
-// addClaimHook makes the answers of a client that claims work wait until n replicas have what was written before: what is told to
-// a partner is then not older, after a failover, than what was told before it. Where replicas are missing the work goes on without
-// them: nothing that was accepted is lost by that, and a partner that hears nothing is worse off than one that hears something twice.
+// addClaimHook makes the answers of a client that claims work wait until n replicas have what was written before. So what a
+// partner gets after a failover is not older than what it got before. If replicas are missing, the work goes on without them:
+// nothing that was accepted is lost by that, and a notification that comes twice does less harm than one that does not come.
 //
-// A call writes, so Redis' WAIT knows what for.
+// A claim writes, so Redis's WAIT has a write to wait for.
 func addClaimHook(rdb redis.UniversalClient, n int) {
 	switch c := rdb.(type) {
 	case *redis.ClusterClient:
@@ -33,7 +34,7 @@ func addClaimHook(rdb redis.UniversalClient, n int) {
 type claimHook struct {
 	node *redis.Client
 	n    int
-	// anyway is until when nobody waits, in ns.
+	// anyway is the time until which no claim waits, in ns.
 	anyway atomic.Int64
 }
 
@@ -57,8 +58,8 @@ func (c *claimHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 		if wait.Err() == nil && wait.Val() >= int64(c.n) {
 			return err
 		}
-		// Also where it is answered by what is a replica by now, which the commands are told by MOVED: whoever redirects them must
-		// hear of that alone.
+		// This includes the case that a server answers that is a replica by now: the commands then have the error MOVED, and the
+		// code that redirects them must get only that error.
 		c.anyway.Store(time.Now().Add(claimAnyway).UnixNano())
 		for _, cmd := range cmds {
 			if cmd.Err() != nil {

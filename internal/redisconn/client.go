@@ -17,53 +17,50 @@ import (
 const (
 	// dialTimeout bounds TCP and TLS handshakes.
 	dialTimeout = 5 * time.Second
-	// ioTimeout bounds the writing of a command, and the reading of its answer: far more than any
-	// script takes, and less than the leases that a stuck connection would let run out.
+	// ioTimeout bounds writing a command, and reading its answer. It is far more than any script takes, and less than the leases
+	// that would expire on a stuck connection.
 	ioTimeout = 3 * time.Second
-	// maxRetries repeats a command after a broken connection. Each script of the service may run
-	// twice, so that this is safe.
+	// maxRetries is how often a command is repeated after a broken connection. Each script of the service may run twice, so that
+	// is safe.
 	maxRetries = 2
-	// defaultPoolSize is enough for the drains of a busy worker, whose commands take well below a
-	// millisecond each.
+	// defaultPoolSize is enough for the drains of a busy worker, whose commands take far less than a millisecond each.
 	defaultPoolSize = 64
-	// maxIdle closes what a burst opened.
+	// maxIdle is after how long an idle connection is closed, such as after a burst.
 	maxIdle = 5 * time.Minute
 )
 
-// Options say how to reach Redis.
+// Options configure the connection to Redis.
 type Options struct {
 	// URL is in one of the forms of ParseAddress.
 	URL secret.Text
 	// Username and Password replace those of URL when not empty.
 	Username string
 	Password secret.Text
-	// SentinelUsername and SentinelPassword log in to the sentinels.
+	// SentinelUsername and SentinelPassword authenticate at the sentinels.
 	SentinelUsername string
 	SentinelPassword secret.Text
-	// CAFile replaces the system's roots; CertFile and KeyFile are a client certificate. All are
-	// PEM, and matter for TLS alone.
+	// CAFile replaces the system's roots; CertFile and KeyFile are a client certificate. All are PEM files, and are only used
+	// with TLS.
 	CAFile, CertFile, KeyFile string
 	// PoolSize is the most connections per node; 0: 64.
 	PoolSize int
-	// WaitReplicas is how many replicas must confirm each write, or it fails with a ReplicasError;
-	// 0: none.
+	// WaitReplicas is how many replicas must confirm each write; otherwise it fails with a ReplicasError. 0: none.
 	WaitReplicas int
-	// ClaimReplicas is how many replicas should have what the work rests on that is claimed; where they are missing it goes on
-	// after a moment. 0: none.
+	// ClaimReplicas is how many replicas should have the data on which claimed work depends. If they are missing, the work
+	// continues after a moment. 0: none.
 	ClaimReplicas int
-	// Faults counts what fails; nil: nobody does.
+	// Faults counts failed commands; nil: they are not counted.
 	Faults *FaultCounter
-	// Seen is told of each certificate by which a server, or a sentinel, proved itself; nil: nobody is.
+	// Seen is called with each certificate of a server or sentinel; nil: no call.
 	Seen func(*x509.Certificate)
-	// ClientName shows in CLIENT LIST, such as "lamplighter".
+	// ClientName is the name in CLIENT LIST, such as "lamplighter".
 	ClientName string
 }
 
-// New makes a client. It does not connect: the first command does, and each later one does
-// again after a loss. The caller closes it.
+// New returns a client. It does not connect: the first command does, and after a lost connection the next command connects again.
+// The caller closes the client.
 //
-// A command ends when its context does. Commands that never end by their context are paced
-// while they fail: see pacer.
+// A command ends when its context does. Commands whose context never ends are slowed down while they fail: see pacer.
 func New(o Options) (redis.UniversalClient, error) {
 	a, err := ParseAddress(o.URL.Reveal())
 	if err != nil {
@@ -74,13 +71,13 @@ func New(o Options) (redis.UniversalClient, error) {
 		Username: a.username, Password: a.password,
 		SentinelUsername: o.SentinelUsername, SentinelPassword: o.SentinelPassword.Reveal(),
 		ClientName: o.ClientName,
-		// CLIENT SETINFO would be one more right that an ACL user needs, and is new in Redis 7.2.
+		// CLIENT SETINFO would require one more right of an ACL user, and is new in Redis 7.2.
 		DisableIdentity: true,
 		DialTimeout:     dialTimeout, ReadTimeout: ioTimeout, WriteTimeout: ioTimeout, ContextTimeoutEnabled: true,
-		// One dial per try of a command: go-redis would otherwise dial five times for each.
+		// One dial per attempt of a command: by default go-redis dials five times for each.
 		DialerRetries: 1, MaxRetries: maxRetries,
 		PoolSize: o.PoolSize, ConnMaxIdleTime: maxIdle,
-		// Asks for notices of one hosted product's maintenance, which other servers refuse.
+		// This requests maintenance notices of one hosted product, which other servers refuse.
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 	if u.PoolSize == 0 {
@@ -96,7 +93,7 @@ func New(o Options) (redis.UniversalClient, error) {
 		return nil, err
 	}
 	rdb := redis.NewUniversalClient(u)
-	if o.Faults != nil { // before all others, so that it sees what callers do
+	if o.Faults != nil { // before all others, so that it counts what callers get
 		rdb.AddHook(o.Faults)
 	}
 	if o.WaitReplicas > 0 {
@@ -109,8 +106,7 @@ func New(o Options) (redis.UniversalClient, error) {
 	return rdb, nil
 }
 
-// tlsConfig is nil without TLS. The name that certificates are checked against is each host's
-// own: go-redis fills it in for every connection.
+// tlsConfig returns nil without TLS. go-redis sets the host name for the verification of certificates for every connection.
 func tlsConfig(a Address, o Options) (*tls.Config, error) {
 	if !a.TLS {
 		if o.CAFile != "" || o.CertFile != "" || o.KeyFile != "" {

@@ -1,7 +1,6 @@
-// Package redisconn makes the one Redis client that the whole process shares, and looks at
-// whether the server behind it is fit to keep the only copy of the service's state.
+// Package redisconn makes the one Redis client that the whole process shares, and checks whether the server is fit to keep the
+// only copy of the service's state.
 //
-// New reads the five forms of redis.url (one server, Sentinel, Cluster, each with TLS).
-// Inspect and Report.Problems are the safety checks; PoolCollector exports the connection pool.
-// No error of this package holds a password.
+// New accepts the forms of redis.url (one server, Sentinel, Cluster, each with or without TLS). Inspect and Report.Problems are
+// the safety checks; NewPoolCollector exports the connection pool. No error of this package holds a password.
 package redisconn

@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Words for what a server answers when redis.url leads to the wrong one.
+// Explanations of a server's answers if redis.url leads to the wrong server.
 const (
 	readOnlyText = "the server is a read-only replica: redis.url must lead to the primary; use redis+sentinel:// to follow it through failovers"
 	diskText     = "Redis cannot write to its disk and takes no changes until it can: make room there, and look at its log"
@@ -23,27 +23,26 @@ const (
 	slotsDown    = "the Cluster does not serve all of its hash slots: look at CLUSTER INFO and CLUSTER NODES, and bring back the primary that failed or give its slots to another"
 )
 
-// diskFailing begins what Redis answers to writes, and to PING, while its disk takes nothing. INFO goes on.
+// diskFailing is the beginning of Redis's answer to writes, and to PING, while it cannot write to its disk. INFO still works.
 const diskFailing = "MISCONF"
 
-// ConnectError is a failure to use Redis, with what it means and what to do.
+// ConnectError is an error of using Redis, with its meaning and what to do.
 type ConnectError struct {
-	// Explanation explain the error; they hold no secret.
+	// Explanation explains the error; it holds no secret.
 	Explanation string
-	// Permanent says that waiting does not help: settings or the server must change.
+	// Permanent means that waiting does not help: settings or the server must change.
 	Permanent bool
 
 	err error
 }
 
-// Error joins the words with the cause.
+// Error joins the explanation with the cause.
 func (e *ConnectError) Error() string { return e.Explanation + ": " + e.err.Error() }
 
 // Unwrap returns the cause.
 func (e *ConnectError) Unwrap() error { return e.err }
 
-// Explain says what an error of a command means, where it is one that settings cause. Other errors
-// come back as they are.
+// Explain adds what an error of a command means, if settings cause it. Other errors are returned unchanged.
 func Explain(err error) error { return explainError(err) }
 
 func explainError(err error) error {
@@ -57,7 +56,7 @@ func explainError(err error) error {
 	return err
 }
 
-// diagnoseError is empty for an error that explains itself.
+// diagnoseError returns "" for an error that needs no explanation.
 func diagnoseError(err error, now time.Time) (words string, permanent bool) {
 	var certificate *tls.CertificateVerificationError
 	var header tls.RecordHeaderError
@@ -66,7 +65,7 @@ func diagnoseError(err error, now time.Time) (words string, permanent bool) {
 	text := err.Error()
 	switch {
 	case redis.IsReadOnlyError(err):
-		return readOnlyText, false // a failover may be under way
+		return readOnlyText, false // a failover may be in progress
 	case redis.HasErrorPrefix(err, diskFailing):
 		return diskText, false
 	case redis.IsPermissionError(err):
@@ -87,7 +86,7 @@ func diagnoseError(err error, now time.Time) (words string, permanent bool) {
 	case errors.As(err, &certificate):
 		return "the certificate of redis is not trusted: see redis.tls.ca, and the host in redis.url", true
 	case errors.As(err, &alert), strings.Contains(text, "remote error: tls"):
-		return "redis refuses our TLS connection: see redis.tls.cert and redis.tls.key, and whether the certificate has ended", true
+		return "redis refuses our TLS connection: see redis.tls.cert and redis.tls.key, and whether the certificate has expired", true
 	case strings.Contains(text, "all sentinels specified in configuration are unreachable"):
 		return diagnoseSentinels(err)
 	default:
@@ -95,13 +94,13 @@ func diagnoseError(err error, now time.Time) (words string, permanent bool) {
 	}
 }
 
-// diagnoseSentinels tells of sentinels that answered, but not with a primary. That none answered explains itself.
-// It is permanent where all that answered say the same: another one may yet find its primary.
+// diagnoseSentinels explains answers of sentinels that name no primary. If none answered, the error needs no explanation. It is
+// permanent if all that answered say the same; otherwise another sentinel may still find its primary.
 func diagnoseSentinels(err error) (words string, permanent bool) {
 	permanent = true
 	for _, one := range unwrapJoined(err) {
 		var said redis.Error
-		if !errors.As(one, &said) { // it did not answer
+		if !errors.As(one, &said) { // this sentinel did not answer
 			continue
 		}
 		next := ""
@@ -119,7 +118,7 @@ func diagnoseSentinels(err error) (words string, permanent bool) {
 	return words, permanent && words != ""
 }
 
-// unwrapJoined are the errors that one joins, or it alone.
+// unwrapJoined returns the errors that one joins, or the error alone.
 func unwrapJoined(err error) []error {
 	for at := err; at != nil; at = errors.Unwrap(at) {
 		if joined, ok := at.(interface{ Unwrap() []error }); ok {
@@ -129,11 +128,11 @@ func unwrapJoined(err error) []error {
 	return []error{err}
 }
 
-// nameMax bounds what is repeated of a certificate's name.
+// nameMax bounds how much of a certificate's name is repeated.
 const nameMax = 100
 
-// describeInvalidCertificate says whose certificate is not valid now, and since or until when. The server's own comes first of
-// those that it sent.
+// describeInvalidCertificate says which certificate is not valid now, and since or until when. The server's own certificate is
+// the first of those that it sent.
 func describeInvalidCertificate(c *x509.Certificate, sent *tls.CertificateVerificationError, now time.Time) string {
 	whose := "the certificate of redis"
 	if sent != nil && len(sent.UnverifiedCertificates) > 0 && !sent.UnverifiedCertificates[0].Equal(c) {
@@ -147,7 +146,7 @@ func describeInvalidCertificate(c *x509.Certificate, sent *tls.CertificateVerifi
 	return whose + ", " + name + ", ended on " + c.NotAfter.UTC().Format(time.RFC3339) + ": renew it on the server"
 }
 
-// noteMisplacement notes a server that is arranged otherwise than a client for a single server expects.
+// noteMisplacement records that a server is not the single server that the client expects.
 func (r Report) noteMisplacement() Report {
 	switch r.mode {
 	case "sentinel":
@@ -158,8 +157,8 @@ func (r Report) noteMisplacement() Report {
 	return r
 }
 
-// CheckUsable turns what makes a server useless into an error: it is no primary, or not arranged as
-// redis.url says. Safety, which can be waived, is not asked for.
+// CheckUsable returns an error if the server cannot be used: it is no primary, or not arranged as redis.url says. It does not
+// check safety, which can be waived.
 func (r Report) CheckUsable() error {
 	switch {
 	case r.Misplaced != "":
@@ -173,10 +172,10 @@ func (r Report) CheckUsable() error {
 
 var errUseless = errors.New("redis cannot be used")
 
-// FullAt is the share of its limit from which Redis' memory counts as nearly full.
+// FullAt is the share of its limit from which Redis's memory counts as nearly full.
 const FullAt = 0.8
 
-// Fullness is the share of the limit that is used; 0 without a limit.
+// Fullness returns the used share of the limit; 0 without a limit.
 func (r Report) Fullness() float64 {
 	if r.MemoryLimit <= 0 {
 		return 0
@@ -184,7 +183,7 @@ func (r Report) Fullness() float64 {
 	return float64(r.MemoryUsed) / float64(r.MemoryLimit)
 }
 
-// Warnings are what needs attention without making Redis unfit.
+// Warnings returns problems that do not make Redis unfit.
 func (r Report) Warnings() []Problem {
 	if r.Fullness() < FullAt {
 		return nil

@@ -13,38 +13,38 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Fault is why Redis did not do what it was asked for, through no fault of who asked: repeated later, the
-// call may succeed. A metric's label and the log say it.
+// Fault is the reason why Redis did not do what was requested, where the request is not at fault: a later repeat may succeed. It
+// is a label of a metric, and logged.
 type Fault string
 
 // The closed set.
 const (
-	// NoFault: an answer, or an error that a repeat does not cure.
+	// NoFault: an answer, or an error that a repeat does not resolve.
 	NoFault Fault = ""
 	// FaultUnreachable: no connection, or it broke; FaultTimeout: no answer in time.
 	FaultUnreachable Fault = "unreachable"
 	FaultTimeout     Fault = "timeout"
-	// FaultPool: no connection of the pool was free in time, or the server takes no more.
+	// FaultPool: no connection of the pool was free in time, or the server accepts no more.
 	FaultPool Fault = "pool"
 	// FaultTLS: the two sides do not trust each other, or one speaks no TLS.
 	FaultTLS Fault = "tls"
 	// FaultLogin: the user or the password is refused; FaultRights: the user lacks a right.
 	FaultLogin  Fault = "login"
 	FaultRights Fault = "rights"
-	// FaultLoading: it still reads its data; FaultBusy: a script or a save holds it up.
+	// FaultLoading: the server is still reading its data; FaultBusy: a script or a save blocks it.
 	FaultLoading Fault = "loading"
 	FaultBusy    Fault = "busy"
 	// FaultReadOnly: a replica answered; FaultPrimary: no primary is known or reached.
 	FaultReadOnly Fault = "read_only"
 	FaultPrimary  Fault = "primary"
-	// FaultSlots: the slot moves, moved, or is served by nobody.
+	// FaultSlots: the slot is moving, has moved, or no server serves it.
 	FaultSlots Fault = "slots"
-	// FaultMemory: it is full; FaultDisk: it cannot write to its disk.
+	// FaultMemory: Redis is full; FaultDisk: it cannot write to its disk.
 	FaultMemory Fault = "memory"
 	FaultDisk   Fault = "disk"
-	// FaultReplicas: too few replicas.
+	// FaultReplicas: too few replicas confirmed.
 	FaultReplicas Fault = "replicas"
-	// FaultScripts: it forgets scripts faster than they are loaded.
+	// FaultScripts: Redis does not know a script although it was just loaded.
 	FaultScripts Fault = "scripts"
 )
 
@@ -56,7 +56,7 @@ func Faults() []Fault {
 	}
 }
 
-// listFaultPrefixes are how a server says it, by how its error begins behind "ERR".
+// listFaultPrefixes lists the beginnings of a server's errors, behind "ERR".
 func listFaultPrefixes() []struct {
 	begins string
 	fault  Fault
@@ -76,7 +76,7 @@ func listFaultPrefixes() []struct {
 		{"READONLY", FaultReadOnly},
 		{"MASTERDOWN", FaultPrimary},
 		{"NOMASTERLINK", FaultPrimary},
-		{"UNBLOCKED", FaultPrimary}, // it became a replica meanwhile
+		{"UNBLOCKED", FaultPrimary}, // the server became a replica meanwhile
 		{"MOVED ", FaultSlots},
 		{"ASK ", FaultSlots},
 		{"CLUSTERDOWN", FaultSlots},
@@ -89,7 +89,7 @@ func listFaultPrefixes() []struct {
 	}
 }
 
-// ClassifyFault tells an error that a store's caller got. It is the one place that does.
+// ClassifyFault returns the fault in an error that a caller of a store got. No other code classifies errors.
 func ClassifyFault(err error) Fault {
 	if err == nil {
 		return NoFault
@@ -126,13 +126,13 @@ func ClassifyFault(err error) Fault {
 	}
 }
 
-// FaultCounter counts the commands and pipelines that a fault kept from their answer.
+// FaultCounter counts the commands and pipelines that failed because of a fault.
 type FaultCounter struct{ counts map[Fault]prometheus.Counter }
 
 // NewFaultCounter registers lamplighter_redis_faults_total.
 func NewFaultCounter(reg prometheus.Registerer) *FaultCounter {
 	vec := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "lamplighter_redis_faults_total", Help: "Commands and pipelines that Redis did not answer as asked, by why.",
+		Name: "lamplighter_redis_faults_total", Help: "Commands and pipelines that failed because of Redis, by reason.",
 	}, []string{"fault"})
 	reg.MustRegister(vec)
 	h := &FaultCounter{counts: map[Fault]prometheus.Counter{}}
@@ -142,7 +142,7 @@ func NewFaultCounter(reg prometheus.Registerer) *FaultCounter {
 	return h
 }
 
-// countFault takes no notice of a caller that left, and of a script that is loaded when Redis does not know it.
+// countFault does not count a caller that left, or a script that is loaded because Redis does not know it.
 func (h *FaultCounter) countFault(err error) error {
 	if c, ok := h.counts[ClassifyFault(err)]; ok && !errors.Is(err, context.Canceled) && !redis.HasErrorPrefix(err, "NOSCRIPT") {
 		c.Inc()

@@ -14,7 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Check names a safety check, as redis.waive_checks lists them.
+// Check is the name of a safety check, as in redis.waive_checks.
 type Check string
 
 // The closed set of checks.
@@ -23,13 +23,13 @@ const (
 	CheckVersion Check = "version"
 	// CheckEviction: Redis refuses writes when full instead of dropping keys.
 	CheckEviction Check = "eviction"
-	// CheckPersistence: a restart of Redis does not lose everything.
+	// CheckPersistence: a restart of Redis does not lose all data.
 	CheckPersistence Check = "persistence"
-	// CheckRole: the server takes writes. It cannot be waived.
+	// CheckRole: the server accepts writes. It cannot be waived.
 	CheckRole Check = "role"
 	// CheckMode: the server is arranged as redis.url says. It cannot be waived.
 	CheckMode Check = "mode"
-	// CheckMemory: Redis is not about to be full. It never holds back readiness.
+	// CheckMemory: Redis is nearly full. It never affects readiness.
 	CheckMemory Check = "memory"
 )
 
@@ -40,55 +40,55 @@ func Checks() []Check {
 
 const noEviction = "noeviction"
 
-// Known says whether a fact could be found out.
+// Known says whether a fact could be determined.
 type Known uint8
 
 // The closed set.
 const (
-	// Unknown: Redis, or its access rules, would not say.
+	// Unknown: Redis, or its access rules, do not show it.
 	Unknown Known = iota
 	No
 	Yes
 )
 
-// Report is what a server says of itself. Of a Cluster it is the worst over the primaries: the
-// oldest version, the first policy that is not noeviction, persistence only if all have it.
+// Report is what a server says about itself. For a Cluster it is the worst of all primaries: the oldest version, the first policy
+// that is not noeviction, and persistence only if all have it.
 type Report struct {
-	// Version is such as "7.0.15", empty when unknown.
+	// Version is the version, such as "7.0.15", empty when unknown.
 	Version string
 	// MaxmemoryPolicy is empty when unknown.
 	MaxmemoryPolicy string
 	// AOF says whether the append-only file is on; AOFFsync is always, everysec, no, or empty.
 	AOF      Known
 	AOFFsync string
-	// Snapshots says whether points for RDB snapshots are set.
+	// Snapshots says whether save points for RDB snapshots are set.
 	Snapshots Known
-	// Loading is true while a server still reads its data and answers nothing else.
+	// Loading is true while a server is still reading its data and answers nothing else.
 	Loading bool
 	// WriteFailing is true when the last append or rewrite did not reach the disk.
 	WriteFailing bool
-	// ReadOnly is true of a replica.
+	// ReadOnly is true for a replica.
 	ReadOnly bool
-	// Misplaced says in words how the server is arranged otherwise than redis.url says, or is empty.
+	// Misplaced describes how the server's arrangement differs from redis.url; empty if it does not.
 	Misplaced string
-	// MemoryUsed and MemoryLimit are bytes; a limit of 0 is none. Of a Cluster it is the fullest node.
+	// MemoryUsed and MemoryLimit are bytes; a limit of 0 means none. For a Cluster they are those of the fullest node.
 	MemoryUsed, MemoryLimit int64
 	// Skew is how far this machine's clock is ahead of the server's.
 	Skew time.Duration
 
-	// mode is redis_mode of INFO.
+	// mode is the field redis_mode of INFO.
 	mode string
 }
 
 // Problem is a failed check.
 type Problem struct {
 	Check Check
-	// Explanation say what is wrong and what to do.
+	// Explanation says what is wrong and what to do.
 	Explanation string
 }
 
-// Inspect asks every primary. What the access rules hide stays unknown; an error means that a
-// server did not answer at all.
+// Inspect reads the reports of all primaries. What the access rules hide stays unknown; an error means that a server did not
+// answer at all.
 func Inspect(ctx context.Context, rdb redis.UniversalClient) (Report, error) {
 	cluster, ok := rdb.(*redis.ClusterClient)
 	if !ok {
@@ -149,7 +149,7 @@ func inspectNode(ctx context.Context, rdb redis.Cmdable) (Report, error) {
 	return r, r.readConfig(ctx, rdb)
 }
 
-// readConfig adds what INFO does not say. Hosted Redis often refuses CONFIG.
+// readConfig adds the facts that INFO does not have. Hosted Redis often refuses CONFIG.
 func (r *Report) readConfig(ctx context.Context, rdb redis.Cmdable) error {
 	for _, name := range []string{"save", "appendonly", "appendfsync", "maxmemory-policy"} {
 		answer, err := rdb.ConfigGet(ctx, name).Result()
@@ -177,8 +177,8 @@ func (r *Report) readConfig(ctx context.Context, rdb redis.Cmdable) error {
 	return nil
 }
 
-// isRefusal reports that the server answered, but would not say: access rules, or a stand-in that
-// lacks the command.
+// isRefusal reports that the server answered, but refused: because of access rules, or because a substitute of Redis lacks the
+// command.
 func isRefusal(err error) bool {
 	var answered redis.Error
 	return errors.As(err, &answered) && !redis.IsLoadingError(err) && !redis.IsAuthError(err)
@@ -195,7 +195,7 @@ func readInfo(into map[string]string, text string) {
 func parseNumber(s string) int64 {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
-		return 0 // not told
+		return 0 // absent
 	}
 	return n
 }
@@ -218,7 +218,7 @@ func knownFrom(b bool) Known {
 	return No
 }
 
-// mergeWorse keeps the worse of two nodes' facts.
+// mergeWorse returns the worse facts of two nodes.
 func (r Report) mergeWorse(o Report) Report {
 	if isNewerVersion(r.Version, o.Version) {
 		r.Version = o.Version
@@ -253,8 +253,8 @@ func (r Report) keepsData() Known {
 	}
 }
 
-// Problems lists the checks that fail, except those waived. A fact that Redis would not tell is
-// a problem too: waive the check after looking yourself.
+// Problems lists the checks that fail, except those waived. An unknown fact is a problem too: the operator verifies it and waives
+// the check.
 func (r Report) Problems(waived ...Check) []Problem {
 	var out []Problem
 	add := func(c Check, wrong bool, words string) {
@@ -263,7 +263,7 @@ func (r Report) Problems(waived ...Check) []Problem {
 		}
 	}
 	if r.Loading {
-		return []Problem{{Explanation: "Redis is still loading its data: wait"}}
+		return []Problem{{Explanation: "Redis is still loading its data: wait until it has finished"}}
 	}
 	if r.Misplaced != "" {
 		return []Problem{{Check: CheckMode, Explanation: r.Misplaced}}
@@ -283,8 +283,7 @@ func (r Report) Problems(waived ...Check) []Problem {
 	return out
 }
 
-// isNewerVersion reports whether version a is newer than b, comparing numbers between dots. An empty
-// version is older than any.
+// isNewerVersion reports whether version a is newer than b, by the numbers between dots. An empty version is older than any.
 func isNewerVersion(a, b string) bool {
 	as, bs := strings.Split(a, "."), strings.Split(b, ".")
 	for i := range max(len(as), len(bs)) {

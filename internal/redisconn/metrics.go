@@ -5,12 +5,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// PoolStatser is what a client tells of its connections; every go-redis client is one.
+// PoolStatser returns statistics of a client's connections; every go-redis client implements it.
 type PoolStatser interface {
 	PoolStats() *redis.PoolStats
 }
 
-// poolCollector reads the pool's own counters when scraped.
+// poolCollector reads the pool's own counters at each scrape.
 type poolCollector struct {
 	pools                       []PoolStatser
 	connections, idle           *prometheus.Desc
@@ -18,7 +18,7 @@ type poolCollector struct {
 	waits, waitSeconds          *prometheus.Desc
 }
 
-// NewPoolCollector exports connection pools as lamplighter_redis_pool_…, summed, for a Cluster over its nodes as well.
+// NewPoolCollector exports connection pools as lamplighter_redis_pool_…, summed over pools and, for a Cluster, over its nodes.
 func NewPoolCollector(pools ...PoolStatser) prometheus.Collector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, labels, nil)

@@ -11,25 +11,25 @@ import (
 )
 
 const (
-	// monitorEvery is often enough for an alert, and costs Redis a handful of commands.
+	// monitorEvery is short enough for an alert, and costs Redis a few commands.
 	monitorEvery = 15 * time.Second
-	// monitorWithin bounds one look.
+	// monitorWithin bounds one inspection.
 	monitorWithin = 5 * time.Second
 )
 
-// Monitor looks at Redis again and again, and exports what it found: a server that was fit at the
-// start may be switched over, reconfigured or full an hour later.
+// Monitor inspects Redis regularly, and exports the result: a server that was fit at the start may be failed over, reconfigured
+// or full an hour later.
 type Monitor struct {
 	rdb    redis.UniversalClient
 	waived []Check
 	log    *slog.Logger
-	// told are the problems that were logged last, so that each is logged once.
+	// told are the problems that were logged last, so that each is logged only once.
 	told map[Check]bool
 
 	failing                  *prometheus.GaugeVec
 	used, limit, ratio, skew prometheus.Gauge
 	inspected                prometheus.Gauge
-	// percent is how full Redis was at the last look.
+	// percent is how full Redis was at the last inspection.
 	percent atomic.Int64
 }
 
@@ -49,7 +49,7 @@ func NewMonitor(rdb redis.UniversalClient, reg prometheus.Registerer, log *slog.
 		limit:     gauge("lamplighter_redis_memory_limit_bytes", "maxmemory of that server; 0 for none."),
 		ratio:     gauge("lamplighter_redis_memory_used_ratio", "Memory that Redis uses as a share of its maxmemory; 0 where there is none."),
 		skew:      gauge("lamplighter_redis_clock_skew_seconds", "How far the clock of this process is ahead of that of Redis."),
-		inspected: gauge("lamplighter_redis_inspected_timestamp_seconds", "When this process last could look at Redis; 0 if never."),
+		inspected: gauge("lamplighter_redis_inspected_timestamp_seconds", "When this process last inspected Redis; 0 if never."),
 	}
 	reg.MustRegister(m.failing)
 	for _, c := range Checks() {
@@ -58,7 +58,7 @@ func NewMonitor(rdb redis.UniversalClient, reg prometheus.Registerer, log *slog.
 	return m
 }
 
-// Run looks at once and then every 15 s, until ctx ends.
+// Run inspects at once and then every 15 s, until ctx ends.
 func (m *Monitor) Run(ctx context.Context) {
 	tick := time.NewTicker(monitorEvery)
 	defer tick.Stop()
@@ -72,16 +72,16 @@ func (m *Monitor) Run(ctx context.Context) {
 	}
 }
 
-// MemoryPercent is how much of its maxmemory Redis used at the last look; 0 before the first, and where there is no limit.
+// MemoryPercent returns how much of its maxmemory Redis used at the last inspection; 0 before the first, and without a limit.
 func (m *Monitor) MemoryPercent() int { return int(m.percent.Load()) }
 
-// exportReport exports one report. A server that does not answer leaves everything as it was, and inspected old.
+// exportReport exports one report. If the server does not answer, all metrics stay as they are, and inspected becomes old.
 func (m *Monitor) exportReport(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, monitorWithin)
 	defer cancel()
 	r, err := Inspect(ctx, m.rdb)
 	if err != nil || r.Loading {
-		return // readiness and the queue collector tell of it
+		return // readiness and the queue collector report it
 	}
 	m.inspected.SetToCurrentTime()
 	m.used.Set(float64(r.MemoryUsed))

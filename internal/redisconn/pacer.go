@@ -11,18 +11,18 @@ import (
 )
 
 const (
-	// freeFailures are not slowed down: a single hiccup costs nothing.
+	// freeFailures is how many failures in a row are not slowed down, so that a single one costs nothing.
 	freeFailures = 3
 	paceMin      = 50 * time.Millisecond
 	paceMax      = 500 * time.Millisecond
 )
 
-// pacer is a go-redis hook that slows down loops which repeat a failing command at once, as the
-// task queue's dequeue does while Redis answers errors (loading, out of memory, read-only).
+// pacer is a go-redis hook that slows down loops that repeat a failing command at once. The task queue's dequeue does so while
+// Redis answers errors (loading, out of memory, read-only).
 //
-// It delays those commands alone whose context can never end: the queue's loops. Whoever brings
-// a context with an end decides about repeats and gets each error at once. Failures are counted
-// per command and script, because reads may well succeed while every write is refused.
+// It delays only commands whose context never ends: those of the queue's loops. A caller whose context ends decides about repeats
+// itself and gets each error at once. Failures are counted per command and script, because reads may succeed while every write is
+// refused.
 type pacer struct {
 	failures sync.Map // of string to *atomic.Int64; as many as there are commands and scripts
 	wait     func(ctx context.Context, d time.Duration)
@@ -71,7 +71,7 @@ func (p *pacer) delayFailure(ctx context.Context, command string, err error) {
 	}
 }
 
-// computeDelay is the delay after the nth failure in a row: none at first, then doubling up to paceMax.
+// computeDelay returns the delay after the nth failure in a row: none at first, then doubling up to paceMax.
 func computeDelay(n int64) time.Duration {
 	if n <= freeFailures {
 		return 0
@@ -79,14 +79,14 @@ func computeDelay(n int64) time.Duration {
 	return min(paceMin<<min(n-freeFailures-1, 10), paceMax)
 }
 
-// isFault tells a fault of Redis or the network from an ordinary answer: nothing there, a
-// transaction to repeat, a script to load.
+// isFault reports whether an error is a fault of Redis or the network, and not an ordinary answer: an absent value, a transaction
+// to repeat, a script to load.
 func isFault(err error) bool {
 	//nolint:errorlint // a sentinel that knows no primary says the same within another error
 	return err != nil && err != redis.Nil && !errors.Is(err, redis.TxFailedErr) && !redis.HasErrorPrefix(err, "NOSCRIPT")
 }
 
-// commandName tells scripts apart by their hash; the text of an EVAL would be a long key.
+// commandName names scripts by their hash; the text of an EVAL would be a long key.
 func commandName(cmd redis.Cmder) string {
 	args := cmd.Args()
 	if cmd.Name() == "evalsha" && len(args) > 1 {

@@ -10,8 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// IdentifyPrimaries names the primaries as they run now: a restart, a failover or another server makes another name. Empty where
-// the access rules hide it. In a Cluster it is the names of all primaries.
+// IdentifyPrimaries returns a name for the running primaries: a restart, a failover or another server changes it. It is empty if
+// the access rules hide it. For a Cluster it consists of the names of all primaries.
 func IdentifyPrimaries(ctx context.Context, rdb redis.UniversalClient) (string, error) {
 	cluster, ok := rdb.(*redis.ClusterClient)
 	if !ok {
@@ -34,7 +34,7 @@ func IdentifyPrimaries(ctx context.Context, rdb redis.UniversalClient) (string, 
 	return strings.Trim(strings.Join(names, ","), ","), nil
 }
 
-// runningServer is a server's run id and the id of its data's history.
+// runningServer returns a server's run id and the id of its replication history.
 func runningServer(ctx context.Context, rdb redis.Cmdable) (string, error) {
 	info := map[string]string{}
 	for _, section := range []string{"server", "replication"} {

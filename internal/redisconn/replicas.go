@@ -12,17 +12,16 @@ import (
 )
 
 const (
-	// replicasWithin is how long an answer waits for its replicas: many round trips to one that is
-	// well, and less than ioTimeout, by which the connection would be given up.
+	// replicasWithin is how long an answer waits for its replicas: many round trips to a working one, and less than ioTimeout,
+	// after which the connection would be closed.
 	replicasWithin = time.Second
-	// replicasSlack is left of the caller's own deadline, so that the answer still arrives: Redis looks
-	// for waits that are over ten times a second.
+	// replicasSlack is subtracted from the caller's own deadline, so that the answer still arrives: Redis checks ten times a
+	// second for waits that have ended.
 	replicasSlack = 150 * time.Millisecond
 )
 
-// ReplicasError reports an answer of Redis that too few replicas confirmed in time: what it wrote, or
-// what it read, may be lost if the primary fails now. Repeating the call is safe, as any call of the
-// service is.
+// ReplicasError reports an answer of Redis that too few replicas confirmed in time: what it wrote, or what it read, may be lost
+// if the primary fails now. Repeating the call is safe, as for every call of the service.
 type ReplicasError struct {
 	// confirmed and asked count replicas.
 	confirmed, asked int
@@ -33,17 +32,17 @@ func (e *ReplicasError) Error() string {
 	return fmt.Sprintf("%d of %d replicas of redis confirmed it within %v (redis.wait_replicas)", e.confirmed, e.asked, replicasWithin)
 }
 
-// Replicas are how many replicas confirmed it, and how many were asked for.
+// Replicas returns how many replicas confirmed, and how many were requested.
 func (e *ReplicasError) Replicas() (confirmed, asked int) { return e.confirmed, e.asked }
 
-// addReplicaHook makes every answer of a client wait until n replicas have what it rests on: what the
-// command wrote, and what it found, which another client may have written a moment before. So a call
-// that finds its work done waits as the call that did it.
+// addReplicaHook makes every answer of a client wait until n replicas have the data on which it depends: what the command wrote,
+// and what it read, which another client may have written a moment before. So a call that finds its work done waits like the call
+// that did it.
 //
-// WAIT counts for the connection it is sent on, so it travels behind the commands in one pipeline:
-// after a failover they fail together, and are repeated together. In a Cluster the hook sits in the
-// client of each node, below redirections, for the same reason. Since Redis 7.2 WAIT looks at the
-// last write of its connection alone, of which there may be none: touch goes before it.
+// WAIT counts for the connection on which it is sent, so it follows the commands in the same pipeline: after a failover they fail
+// together, and are repeated together. In a Cluster the hook is in the client of each node, below redirections, for the same
+// reason. Since Redis 7.2 WAIT only considers the last write of its connection, and there may be none: so touch is sent before
+// it.
 func addReplicaHook(rdb redis.UniversalClient, n int) {
 	switch c := rdb.(type) {
 	case *redis.ClusterClient:
@@ -53,9 +52,9 @@ func addReplicaHook(rdb redis.UniversalClient, n int) {
 	}
 }
 
-// touch moves the replication offset, whatever there is, and leaves everything as it was. It works on
-// a key of the command that it follows, so in a Cluster it runs where that command ran, also while the
-// slot moves. It is sent as text, as it costs less than a second round trip where it is not known.
+// touch increases the replication offset, whatever is stored, and changes nothing. It uses a key of the command before it. So in
+// a Cluster it runs where that command ran, also while the slot is moving. It is sent as text, which costs less than a second
+// round trip if Redis does not know it.
 const touch = `local left = redis.call('PTTL', KEYS[1])
 if left == -2 then
   redis.call('SET', KEYS[1], '')
@@ -68,7 +67,7 @@ else
 end
 return 1`
 
-// errTransaction refuses MULTI, behind which no WAIT can be put in one pipeline.
+// errTransaction refuses MULTI, because no WAIT can follow it in one pipeline.
 var errTransaction = errors.New("a client that waits for replicas takes no transactions: use a script")
 
 // replicaHook is the hook of one server's client.
@@ -85,7 +84,7 @@ func (r *replicaHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return sendAsPipeline(r.node, next)
 }
 
-// sendAsPipeline sends a command that names a key as a pipeline of one server.
+// sendAsPipeline sends a command that names a key as a pipeline to one server.
 func sendAsPipeline(node *redis.Client, next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if firstKey(cmd) == "" {
@@ -102,8 +101,8 @@ func sendAsPipeline(node *redis.Client, next redis.ProcessHook) redis.ProcessHoo
 	}
 }
 
-// ProcessPipelineHook puts touch and WAIT behind a pipeline. Where too few replicas confirm, each
-// command that succeeded gets a ReplicasError beside its answer.
+// ProcessPipelineHook adds touch and WAIT to a pipeline. If too few replicas confirm, each command that succeeded gets a
+// ReplicasError beside its answer.
 func (r *replicaHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		key, asking := "", false
@@ -122,7 +121,7 @@ func (r *replicaHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 			return next(ctx, cmds)
 		}
 		sent := slices.Clip(cmds)
-		if asking { // the slot is on its way here
+		if asking { // the slot is moving to this node
 			sent = append(sent, redis.NewStatusCmd(ctx, "asking"))
 		}
 		touched := redis.NewCmd(ctx, "eval", touch, 1, key)
@@ -151,7 +150,7 @@ func (r *replicaHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 	}
 }
 
-// replicaTimeout is how long to wait for replicas: at least a millisecond, because 0 would be for ever.
+// replicaTimeout returns how long to wait for replicas: at least a millisecond, because 0 means for ever.
 func replicaTimeout(ctx context.Context) time.Duration {
 	d := replicasWithin
 	if end, ok := ctx.Deadline(); ok {
@@ -160,8 +159,8 @@ func replicaTimeout(ctx context.Context) time.Duration {
 	return max(d, time.Millisecond)
 }
 
-// firstKey is the first key of a command, "" for one that has none and so waits for no replica. A
-// command that is not listed here has its key first, as nearly all have.
+// firstKey returns the first key of a command, "" for a command without keys, which waits for no replica. A command that is not
+// listed here has its key first, as nearly all have.
 func firstKey(cmd redis.Cmder) string {
 	args, at := cmd.Args(), 1
 	switch cmd.Name() {

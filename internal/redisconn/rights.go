@@ -10,11 +10,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// abort is no command: it makes Redis give a transaction up.
+// abort is not a command: it makes Redis discard a transaction.
 const abort = "lamplighter-gives-up"
 
-// listNeededCommands are the commands that the service runs, each with arguments that Redis takes for well-formed. %
-// stands for a key of the service, # for one of the queues. docs/security.md has the same list as one ACL command.
+// listNeededCommands lists the commands that the service uses, each with arguments that Redis accepts as well-formed. % stands
+// for a key of the service, # for a key of the queues. docs/security.md has the same list as one ACL command.
 func listNeededCommands() []string {
 	return []string{
 		"select 0", "client setname lamplighter", "client id", "info server", "time", "config get save", "memory usage %", "wait 0 1",
@@ -31,19 +31,19 @@ func listNeededCommands() []string {
 	}
 }
 
-// optional may be missing: INFO alone answers the checks then.
+// optional may be missing: INFO alone is then enough for the checks.
 const optional = "config get"
 
-// listClusterCommands are the commands besides, at each node of a Cluster.
+// listClusterCommands lists the further commands at each node of a Cluster.
 func listClusterCommands() []string {
 	return []string{
 		"cluster slots", "cluster shards", "cluster nodes", "cluster info", "cluster keyslot k", "cluster myid", "command", "asking", "readonly",
 	}
 }
 
-// MissingRights lists the rights that the service needs and its user lacks at any primary, as ACL rules give them,
-// sorted. Nothing is carried out: Redis looks at the rights for a command as it is queued in a transaction, and
-// this one is given up. Connecting takes +hello, +auth and +ping, and is proof of them.
+// MissingRights lists the rights that the service needs and its user lacks at any primary, as ACL rules, sorted. No command is
+// executed: Redis checks the rights of a command when it is queued in a transaction, and this transaction is discarded.
+// Connecting requires +hello, +auth and +ping, and so proves them.
 func MissingRights(ctx context.Context, rdb redis.UniversalClient, prefix string) ([]string, error) {
 	cluster, ok := rdb.(*redis.ClusterClient)
 	if !ok {
@@ -67,7 +67,7 @@ func missingRightsAt(ctx context.Context, rdb redis.Cmdable, prefix string, comm
 	keys := strings.NewReplacer("%", prefix+":{doctor}:rights", "#", "asynq:{doctor}:rights")
 	start, _, _ := tryInTransaction(ctx, rdb, nil)
 	if redis.IsPermissionError(start.Err()) {
-		return []string{"+multi"}, nil // without a transaction the rest would be carried out
+		return []string{"+multi"}, nil // without a transaction the other commands would be executed
 	}
 	for i, c := range commands {
 		commands[i] = keys.Replace(c)
@@ -75,7 +75,7 @@ func missingRightsAt(ctx context.Context, rdb redis.Cmdable, prefix string, comm
 	_, asked, end := tryInTransaction(ctx, rdb, commands)
 	err := end.Err()
 	if !redis.HasErrorPrefix(err, "EXECABORT") {
-		return nil, fmt.Errorf("ask for the rights of the user: %w", err)
+		return nil, fmt.Errorf("check the rights of the user: %w", err)
 	}
 	var missing []string
 	if strings.Contains(err.Error(), "NOPERM") {
@@ -90,7 +90,7 @@ func missingRightsAt(ctx context.Context, rdb redis.Cmdable, prefix string, comm
 	return slices.Compact(missing), nil
 }
 
-// tryInTransaction queues commands in a transaction and gives it up. Its answers hold their errors.
+// tryInTransaction queues commands in a transaction and discards it. Its answers hold their errors.
 func tryInTransaction(ctx context.Context, rdb redis.Cmdable, commands []string) (start *redis.Cmd, asked []*redis.Cmd, end *redis.Cmd) {
 	_, _ = rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		start = p.Do(ctx, "multi")
@@ -104,7 +104,7 @@ func tryInTransaction(ctx context.Context, rdb redis.Cmdable, commands []string)
 	return start, asked, end
 }
 
-// ruleForRefusal is what an ACL rule would have to give for a command that was refused: keys, a channel, or the command.
+// ruleForRefusal returns the ACL rule that would allow a refused command: for keys, a channel, or the command.
 func ruleForRefusal(command, prefix string, err error) string {
 	switch text := err.Error(); {
 	case strings.Contains(text, "channel"):
@@ -127,7 +127,7 @@ func splitCommand(command string) []any {
 	return out
 }
 
-// commandRule is a command as ACL rules call it, with its subcommand where the rules tell those apart.
+// commandRule returns a command's name in ACL rules, with its subcommand if the rules distinguish these.
 func commandRule(command string) string {
 	fields := strings.Fields(command)
 	switch fields[0] {
@@ -138,8 +138,8 @@ func commandRule(command string) string {
 	}
 }
 
-// CountServedSlots is how many hash slots of a Cluster are served, as the primary that knows of the fewest sees it, of how
-// many; 0 of 0 without a Cluster.
+// CountServedSlots returns how many hash slots of a Cluster are served, as seen by the primary that knows of the fewest, and how
+// many there are; 0 and 0 without a Cluster.
 func CountServedSlots(ctx context.Context, rdb redis.UniversalClient) (served, all int, err error) {
 	cluster, ok := rdb.(*redis.ClusterClient)
 	if !ok {
@@ -150,7 +150,7 @@ func CountServedSlots(ctx context.Context, rdb redis.UniversalClient) (served, a
 	err = cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
 		text, err := node.ClusterInfo(ctx).Result()
 		if err != nil {
-			return fmt.Errorf("ask for the slots of the Cluster: %w", err)
+			return fmt.Errorf("read the slots of the Cluster: %w", err)
 		}
 		info := map[string]string{}
 		readInfo(info, text)
