@@ -8,14 +8,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// BeginAndClaim is Begin and, in the same round trip, an Exchange that claims up to want tenants; where the
-// endpoint's gate was closed, one. The claims count where the mailbox is owned: without them in
-// Exchanged.Owner, which another process's call in between can bring about, the caller asks again.
+// BeginAndClaim is Begin and, in the same round trip, an Exchange that claims up to want tenants, or the probes if the circuit
+// was open. Another process's call may come between the two. If the state is Owned and ExchangeResult.Owner is false, the claims
+// are missing, and the caller must call Exchange.
 //
-// The revision of the settings is read last, in the same round trip where that is in order: not from a
-// Cluster, whose nodes each go their own way. There it costs an owner another round trip.
+// The revision of the settings is read last, in the same round trip if the commands of a round trip run in order. On a Cluster
+// each node runs on its own; there an owner needs another round trip.
 //
-// Each of the two is atomic by itself, and nothing is known of either on an error: the caller repeats
+// Each of the two is atomic by itself. After an error the result of both is unknown: the caller repeats the call, and what the
+// first call claimed is due again when its lease expires.
 // the call, and what the first claimed comes back when its lease runs out.
 func (s *Store) BeginAndClaim(ctx context.Context, life Life, token string, gen int64, want int) (BeginResult, ExchangeResult, error) {
 	var rev *redis.StringCmd
@@ -48,10 +49,10 @@ func (s *Store) BeginAndClaim(ctx context.Context, life Life, token string, gen 
 	return b, x, nil
 }
 
-// SettleAndFinish is an Exchange that hands in at most MaxBatch results and claims nothing and, in the same round
-// trip, a Finish that stays where work is due. It may be repeated as they may. A Cluster that moves the
-// slot right then may run the Finish alone: the repeat then hands in the results as a stranger's, and of
-// those that are no deliveries the claims come back when their lease runs out.
+// SettleAndFinish is an Exchange that settles at most MaxBatch results and claims nothing and, in the same round trip, a Finish
+// that keeps the mailbox while work is due. It may be repeated as they may. A Cluster that moves the slot at that moment may run
+// the Finish alone. The repeat then settles the results without being the owner: deliveries count, and the other claims are due
+// again when their lease expires.
 func (s *Store) SettleAndFinish(ctx context.Context, life Life, token string, results []Settlement) (FinishResult, error) {
 	if err := checkBatchSize("leave", life.App, len(results)); err != nil {
 		return FinishResult{}, err
@@ -67,8 +68,8 @@ func (s *Store) SettleAndFinish(ctx context.Context, life Life, token string, re
 	return s.decodeFinish(life.App, second)
 }
 
-// loadFinishScripts makes Redis know the scripts of Leave. A Redis that knows finish knows exchange: else Leave
-// could give the mailbox up without its results.
+// loadFinishScripts loads the scripts of SettleAndFinish. Redis must never know finish without exchange: SettleAndFinish could
+// then give the mailbox back without settling its results.
 func (s *Store) loadFinishScripts(ctx context.Context) error {
 	if err := s.scripts.exchange.Load(ctx, s.rdb).Err(); err != nil {
 		return err
@@ -76,19 +77,18 @@ func (s *Store) loadFinishScripts(ctx context.Context) error {
 	return s.scripts.finish.Load(ctx, s.rdb).Err()
 }
 
-// pairTries is how often a pair is sent, where Redis does not know a script; once more as often where the
-// mailbox belonged to an earlier life.
+// pairTries is how often a pair is sent if Redis does not know a script. After BeginLife, when the mailbox belonged to an earlier
+// life, it counts from 0 again.
 const pairTries = 3
 
-// scriptRun is a script to run and what it is given.
+// scriptRun is a script and its arguments.
 type scriptRun struct {
 	script *redis.Script
 	args   []any
 }
 
-// runPair runs a, then b, on a mailbox in one round trip, with what last adds to it, if anything. b runs
-// although a failed: it finds the mailbox as that left it. Where Redis does not know one of them, all is run
-// again after it was told.
+// runPair runs a, then b, on a mailbox in one round trip, and with them the commands that last adds, if any. b runs although a
+// failed. If Redis does not know one of the scripts, runPair loads them and runs all again.
 func (s *Store) runPair(ctx context.Context, life Life, what string, a, b scriptRun, last func(redis.Cmdable)) (first, second []any, err error) {
 	app, box := life.App, mailboxKeys(s.keys, life.App)
 	a.args, b.args = append([]any{life.Birth}, a.args...), append([]any{life.Birth}, b.args...)
@@ -117,7 +117,7 @@ func (s *Store) runPair(ctx context.Context, life Life, what string, a, b script
 			begun, attempt = true, -1
 			continue
 		}
-		if err != nil && (last == nil || cmds[0].Err() != nil || cmds[1].Err() != nil) { // last tells its own
+		if err != nil && (last == nil || cmds[0].Err() != nil || cmds[1].Err() != nil) { // errors of last's own commands are in their results
 			return nil, nil, wrapError(what, app, err)
 		}
 		if first, err = cmds[0].Slice(); err != nil {

@@ -361,8 +361,8 @@ func TestStaleApprovalAdmitsNobody(t *testing.T) {
 	})
 }
 
-// The first approval of a tenant is told apart from a repeat, whatever its top and its count say.
-func TestApproveFirst(t *testing.T) {
+// The first approval of a tenant is distinguished from a repeat, whatever its top and its count say.
+func TestApproveNew(t *testing.T) {
 	t.Parallel()
 	each(t, mailbox.Settings{}, func(b *box) {
 		first := func(since int64, ts ...mailbox.Admission) (int, error) {

@@ -14,24 +14,24 @@ import (
 // JobKind is what a job does.
 type JobKind string
 
-// The closed set of kinds. Adding one means: its pages, JobKind.Cancellable, and the API document.
+// The closed set of kinds. A new kind needs its pages, JobKind.IsCancellable, and the API document.
 const (
-	// JobClear takes a former life's approvals off the tenants' index.
+	// JobClear removes a former life's approvals from the tenants' index.
 	JobClear JobKind = "clear"
-	// JobResync tells an app the status of all its tenants again.
+	// JobResync deposits the status of all of an app's tenants again.
 	JobResync JobKind = "resync"
-	// JobCatchUp tells an app what it was never told: of the tenants that approved it before it had a URL.
+	// JobCatchUp deposits what an app never got: of the tenants that approved it before it had a URL.
 	JobCatchUp JobKind = "catch_up"
 )
 
 // JobKinds lists the closed set.
 func JobKinds() []JobKind { return []JobKind{JobClear, JobResync, JobCatchUp} }
 
-// IsCancellable reports whether people may end it: then nothing is left behind. What a clearing or a catching up left out
-// would be an error, which the service repairs by another job.
+// IsCancellable reports whether a caller may cancel the job without leaving an error behind. What an unfinished clear or catch-up
+// job left out would be an error, which the service would repair by another job.
 func (k JobKind) IsCancellable() bool { return k == JobResync }
 
-// JobState is where a job stands.
+// JobState is the state of a job.
 type JobState string
 
 // The closed set of states.
@@ -45,10 +45,10 @@ const (
 // JobStates lists the closed set.
 func JobStates() []JobState { return []JobState{JobRunning, JobDone, JobFailed, JobCancelled} }
 
-// JobReason is why a job's last page failed, or why it ended as it did.
+// JobReason is why a job's last page failed, or why the job ended in its state.
 type JobReason string
 
-// The closed set of reasons. Adding one means: JobReason.Words and the API document.
+// The closed set of reasons. A new reason needs JobReason.Describe and the API document.
 const (
 	NoReason JobReason = ""
 	// StoreAway: Redis did not answer, or refused; StoreFull: it has no memory to spare; FewReplicas: too few
@@ -58,13 +58,13 @@ const (
 	FewReplicas JobReason = "few_replicas"
 	// Unreadable: a newer version wrote what the page needs.
 	Unreadable JobReason = "unreadable"
-	// Internal: the service's own fault; the log has it.
+	// Internal: a fault of the service; the log has the details.
 	Internal JobReason = "internal"
 	// AppGone: the app was deleted, or deleted and made again, since the job was made.
 	AppGone JobReason = "app_gone"
-	// NoURL: the app never had a URL to be told at.
+	// NoURL: the app never had a URL.
 	NoURL JobReason = "no_url"
-	// ByCaller: somebody cancelled it.
+	// ByCaller: a caller cancelled it.
 	ByCaller JobReason = "by_people"
 )
 
@@ -73,7 +73,7 @@ func JobReasons() []JobReason {
 	return []JobReason{StoreAway, StoreFull, FewReplicas, Unreadable, Internal, AppGone, NoURL, ByCaller}
 }
 
-// Describe says it to people.
+// Describe explains the reason to the readers of a job.
 func (r JobReason) Describe() string {
 	switch r {
 	case NoReason:
@@ -81,27 +81,27 @@ func (r JobReason) Describe() string {
 	case StoreAway:
 		return "Redis did not answer, or refused: the page is tried again."
 	case StoreFull:
-		return "Redis has no memory to spare: the page is tried again, and goes on when there is some."
+		return "Redis has no memory to spare: the page is tried again, and succeeds once there is some."
 	case FewReplicas:
-		return "Too few replicas of Redis confirmed a page in time: the job goes on when they do."
+		return "Too few replicas of Redis confirmed a page in time: the job continues when they do."
 	case Unreadable:
-		return "A newer version wrote what the page needs: a worker of that version goes on."
+		return "A newer version wrote what the page needs: a worker of that version continues."
 	case AppGone:
 		return "The app was deleted, or deleted and made again, since the job was made."
 	case NoURL:
-		return "The app has no URL yet: it is told of all its tenants when it gets one."
+		return "The app has no URL yet: the status of all its tenants is deposited when it gets one."
 	case ByCaller:
-		return "Somebody cancelled it: what was asked for before stays asked for."
+		return "A caller cancelled it: what was requested before is still deposited."
 	case Internal:
 	}
 	return "The service failed at the page, which is tried again: the log of the workers has the cause."
 }
 
-// JobID names a job, and where it lies.
+// JobID names a job and its key.
 type JobID struct {
 	App  partner.ClientID
 	Kind JobKind
-	// Number tells an app's jobs of one kind apart. That of a clearing is the birth that ended the former life.
+	// Number distinguishes an app's jobs of one kind. The number of a clear job is the birth that ended the former life.
 	Number int64
 }
 
@@ -118,7 +118,7 @@ func (id JobID) String() string {
 	return jobPrefix + string(id.App) + "_" + string(id.Kind) + "_" + strconv.FormatInt(id.Number, jobBase)
 }
 
-// ParseJobID reads what String made.
+// ParseJobID parses the result of String.
 func ParseJobID(s string) (JobID, error) {
 	rest, ok := strings.CutPrefix(s, jobPrefix)
 	at := strings.LastIndexByte(rest, '_')
@@ -150,27 +150,27 @@ func ClearJobID(life Life) JobID { return JobID{App: life.App, Kind: JobClear, N
 // Job is work for a whole app that is done page by page.
 type Job struct {
 	ID JobID
-	// Birth is that of the life it is for; of a clearing, that which ended the life.
+	// Birth is that of the life that the job belongs to; for a clear job, the birth that ended the life.
 	Birth  int64
 	State  JobState
 	Reason JobReason
-	// Done counts tenants, Of how many there are: at most so many are done, and as many as are left when it ends were
-	// withdrawn. Skipped are those of them that this version cannot read.
+	// Done counts tenants, Of is their total. Done is at most Of; the approvals of tenants that are missing at the end were
+	// withdrawn. Skipped counts those of them that this version cannot read.
 	Done, Of, Skipped int64
-	// By asked for it, empty for the service itself.
+	// By is who requested the job, empty for the service itself.
 	By, Role                string
 	Created, Updated, Ended time.Time
-	// Tries is how often the page at hand failed, RetryAt when it is tried again.
+	// Tries is how often the current page failed, RetryAt when it is tried again.
 	Tries   int
 	RetryAt time.Time
-	// cursor and walk are where it is.
+	// cursor and walk are the job's place.
 	cursor, walk string
 }
 
-// Life is the life that a telling job is for.
+// Life returns the life that a deposit job belongs to.
 func (j *Job) Life() Life { return Life{App: j.ID.App, Birth: j.Birth} }
 
-// JobLease is how long a claim of a job lasts that makes no page.
+// JobLease is how long a claim of a job lasts unless a page renews it.
 const JobLease = 15 * time.Second
 
 // JobClaim is the right to make a job's pages.
@@ -185,50 +185,50 @@ type JobClaimState uint8
 
 // The closed set of answers.
 const (
-	// JobTaken: the caller makes its pages now.
+	// JobTaken: the caller makes the job's pages now.
 	JobTaken JobClaimState = iota
-	// JobBusy: another does, or a page failed and waits.
+	// JobBusy: another worker does, or a page failed and waits.
 	JobBusy
-	// JobEnded: there is nothing to do any more.
+	// JobEnded: nothing is left to do.
 	JobEnded
 	// JobAbsent: there is no such job.
 	JobAbsent
 )
 
-// ErrJobLost reports a page of a job whose claim is over, or that has ended meanwhile: nothing was written.
+// ErrJobLost reports a page of a job whose claim is over, or that has ended meanwhile. Nothing was written.
 var ErrJobLost = errors.New("the claim of the job is over, or the job has ended")
 
-// JobPage is what a telling job has at hand.
+// JobPage is the page at which a deposit job is.
 type JobPage struct {
 	Tenants []tenant.ID
 	// Skipped counts the approvals that this version cannot read.
 	Skipped int
-	// run and next are where the walk is behind this page.
+	// run and next are the place of the walk behind this page.
 	run, next string
 }
 
-// PageDeposit is one call of a page.
+// PageDeposit describes one call of a page.
 type PageDeposit struct {
-	// All tells each status again; else what was not told yet.
+	// All deposits each status again; else only what was not deposited yet.
 	All bool
-	// Last: the page is told with this call. Counted are all of its tenants then.
+	// Last: this is the last call for the page. Counted is then the number of all its tenants.
 	Last             bool
 	Page             JobPage
 	Counted, Skipped int
 }
 
-// PageResult is the answer to Tell.
+// PageResult is the answer to DepositJobPage.
 type PageResult struct {
 	DepositResult
 
-	// Stale are tenants whose record was older than what the mailbox knows: the job stays at the page. They bear the mark
-	// that asks for their telling: read them anew, and tell them without All.
+	// Stale are tenants whose record was older than what the mailbox knows: the job stays at the page. They are marked so that
+	// their status is deposited again. The caller reads them again, and deposits them without All.
 	Stale []tenant.ID
 	// Done: the job has ended.
 	Done bool
 }
 
-// decodeJob reads a job's HASH; a value that nobody writes is ErrFormat.
+// decodeJob parses a job's HASH; a value that no version writes is ErrFormat.
 func decodeJob(id JobID, f map[string]string) (Job, error) {
 	num := func(name string) int64 {
 		n, _ := strconv.ParseInt(f[name], 10, 64)

@@ -13,8 +13,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// The pauses after pages that fail, and for how long a resync's page may fail before the job ends. A clearing, and the
-// catching up of an app that was told nothing yet, never give up.
+// The pauses after pages that fail, and for how long a resync's page may fail before the job ends. A clear job and a catch-up job
+// never give up.
 const (
 	jobPause     = time.Second
 	jobPauseMost = time.Minute
@@ -40,12 +40,12 @@ func (s *Store) runJobScript(ctx context.Context, sc *redis.Script, what string,
 	return v, nil
 }
 
-// jobMoves is how often MakeDepositJob looks again because other jobs came and went.
+// jobMoves is how often MakeDepositJob tries again because the running job changed in between.
 const jobMoves = 10
 
-// MakeDepositJob makes the job that tells an app of its tenants, or joins the one of its kind that runs: then every tenant
-// is told once more from now on. It returns the job, and how many approvals there are. The job SHOULD be listed
-// before under the given id; a repeat with the same id makes no other.
+// MakeDepositJob makes the job that deposits the status of an app's tenants, or joins the running one of its kind. Every tenant
+// is then deposited once more from now on. It returns the job and the number of approvals. The job SHOULD be listed before, under
+// the given id. A repeat with the same id makes no other job.
 func (s *Store) MakeDepositJob(ctx context.Context, life Life, id JobID, by, role string) (made JobID, approvals int64, err error) {
 	what := "make a job in"
 	for range jobMoves {
@@ -63,16 +63,16 @@ func (s *Store) MakeDepositJob(ctx context.Context, life Life, id JobID, by, rol
 		switch {
 		case err != nil && len(v) != 3:
 			return JobID{}, 0, wrapError(what, id.App, err)
-		case len(v) == 3: // with an error, it is made, but too few replicas have it
+		case len(v) == 3: // with an error the job is made, but too few replicas confirmed it
 			made := id
 			made.Number = asInteger(v[1])
 			return made, asInteger(v[2]), wrapError(what, id.App, err)
 		}
 	}
-	return JobID{}, 0, wrapError(what, id.App, fmt.Errorf("jobs came and went %d times", jobMoves))
+	return JobID{}, 0, wrapError(what, id.App, fmt.Errorf("the running job changed %d times", jobMoves))
 }
 
-// runJobInLife is write of a script with keys of its own.
+// runJobInLife is runInLife for a script with a job's keys.
 func (s *Store) runJobInLife(ctx context.Context, sc *redis.Script, life Life, ks []string, args ...any) ([]any, error) {
 	args = append([]any{life.Birth}, args...)
 	cmd := sc.Run(ctx, s.rdb, ks, args...)
@@ -85,8 +85,8 @@ func (s *Store) runJobInLife(ctx context.Context, sc *redis.Script, life Life, k
 	return readSliceAnswer(cmd)
 }
 
-// MakeClearJob makes the job that clears away after the life that ended with the given birth, unless it is there.
-// Where nothing is to be cleared away it makes none, or with always one that is done.
+// MakeClearJob makes the job that clears away after the life that ended with the given birth, unless it exists. If there is
+// nothing to clear away it makes none, or, with always, a job that is done.
 func (s *Store) MakeClearJob(ctx context.Context, life Life, by, role string, always bool) (bool, error) {
 	id := ClearJobID(life)
 	ks := s.jobKeys(id, s.formerKey(life))
@@ -94,8 +94,7 @@ func (s *Store) MakeClearJob(ctx context.Context, life Life, by, role string, al
 	return n == 1, wrapError("make job "+id.String()+" in", id.App, err)
 }
 
-// ClaimJob claims a job under a token, which MUST be unique to this claim. Of a job that is JobBusy, wait is when
-// to ask again.
+// ClaimJob claims a job under a token, which MUST be unique to this claim. For JobBusy, wait is when to try again.
 func (s *Store) ClaimJob(ctx context.Context, id JobID, token string) (c JobClaim, is JobClaimState, wait time.Duration, err error) {
 	v, err := s.runJobScript(ctx, s.scripts.jobClaim, "claim", id, token, durationMillis(JobLease))
 	if err != nil {
@@ -121,13 +120,13 @@ func (s *Store) ClaimJob(ctx context.Context, id JobID, token string) (c JobClai
 	}
 }
 
-// ReleaseJob gives a job back, so that another goes on at once.
+// ReleaseJob releases the claim of a job, so that another worker continues at once.
 func (s *Store) ReleaseJob(ctx context.Context, c JobClaim) error {
 	_, _, err := s.settleJob(ctx, c, "release", NoReason)
 	return err
 }
 
-// FailJob gives a job back whose page failed, and returns how it stands now and when the page is tried again.
+// FailJob releases a job whose page failed. It returns the job's state and when the page is tried again.
 func (s *Store) FailJob(ctx context.Context, c JobClaim, why JobReason) (JobState, time.Duration, error) {
 	return s.settleJob(ctx, c, "fail", why)
 }
@@ -155,14 +154,14 @@ func (s *Store) settleJob(ctx context.Context, c JobClaim, what string, why JobR
 	return JobState(asString(v[0])), time.Duration(asInteger(v[1])) * time.Millisecond, nil
 }
 
-// CancelJob ends a job that runs, whoever makes its pages, and returns its state now; that of one that has ended
-// stays. It is empty where there is no such job.
+// CancelJob ends a running job, whichever worker has its claim, and returns its state. A job that has ended keeps its state. The
+// state is empty if there is no such job.
 func (s *Store) CancelJob(ctx context.Context, id JobID) (JobState, error) {
 	v, err := s.scripts.jobCancel.Run(ctx, s.rdb, s.jobKeys(id), "", string(ByCaller)).Text()
 	return JobState(v), wrapError("cancel job "+id.String()+" in", id.App, err)
 }
 
-// Jobs reads jobs, in one round trip; one that is not there has no state.
+// Jobs reads jobs, in one round trip; one that does not exist has no state.
 func (s *Store) Jobs(ctx context.Context, ids []JobID) ([]Job, error) {
 	cmds := make([]*redis.MapStringStringCmd, len(ids))
 	// Each command holds its own error.
@@ -188,7 +187,7 @@ func (s *Store) Jobs(ctx context.Context, ids []JobID) ([]Job, error) {
 	return out, nil
 }
 
-// OpenJobs names the telling jobs that run for apps, in one round trip; out[i] are those of apps[i].
+// OpenJobs names the deposit jobs that run for apps, in one round trip; out[i] are those of apps[i].
 func (s *Store) OpenJobs(ctx context.Context, apps []partner.ClientID) ([][]JobID, error) {
 	cmds := make([]*redis.MapStringStringCmd, len(apps))
 	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -213,7 +212,7 @@ func (s *Store) OpenJobs(ctx context.Context, apps []partner.ClientID) ([][]JobI
 	return out, nil
 }
 
-// ReadJobPage reads the page that a telling job is at.
+// ReadJobPage reads the page at which a deposit job is.
 func (s *Store) ReadJobPage(ctx context.Context, c JobClaim) (JobPage, error) {
 	cursor := c.cursor
 	if cursor == "" {
@@ -241,11 +240,11 @@ func (s *Store) ReadJobPage(ctx context.Context, c JobClaim) (JobPage, error) {
 	return p, nil
 }
 
-// DepositJobPage deposits a page of a telling job, or MaxBatch of its tenants, and moves the job behind it, in one step. A job whose claim is over is
-// ErrJobLost, and nothing was written. Where too few replicas confirmed it, what was written is returned along with the error.
-// The claim knows where the job is then.
+// DepositJobPage deposits a page of a deposit job, or MaxBatch of its tenants, and moves the job behind it, in one step. It
+// returns ErrJobLost if the claim is over; nothing was written then. If too few replicas confirmed the write, the result is
+// returned along with the error. The claim's place is updated.
 func (s *Store) DepositJobPage(ctx context.Context, c *JobClaim, nonce string, recs []tenant.Record, t PageDeposit) (told PageResult, err error) {
-	what := "tell a page in"
+	what := "deposit a page in"
 	if err := checkBatchSize(what, c.ID.App, len(recs)); err != nil {
 		return PageResult{}, err
 	}
@@ -277,8 +276,9 @@ func (s *Store) DepositJobPage(ctx context.Context, c *JobClaim, nonce string, r
 	return told, wrapError(what, c.ID.App, err)
 }
 
-// RemoveFormerApprovals takes a page of Former away, at most MaxBatch, whose tenants' index matches the mailbox now. It returns how many
-// approvals of that life are left; with the last one the birth leaves View.Former, and the job is done.
+// RemoveFormerApprovals removes a page of former approvals, at most MaxBatch, after the tenants' index was made to match the
+// mailbox. It returns how many approvals of that life are left. With the last one the birth is removed from View.Former, and the
+// job is done.
 func (s *Store) RemoveFormerApprovals(ctx context.Context, c JobClaim, ts []tenant.ID) (left int, err error) {
 	what := "clear former approvals in"
 	if err := checkBatchSize(what, c.ID.App, len(ts)); err != nil {

@@ -10,22 +10,21 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// How long a deleted app's claims and counters outlive it.
+// How long a deleted app's claims and counters are kept.
 const (
 	flightLife  = 24 * time.Hour
 	mailboxLife = 91 * 24 * time.Hour
 )
 
-// BeginLife begins an app's life, if the mailbox does not have it or a later one: approvals of the former one
-// are put aside (see Former), what waited and was kept of it is removed. Every call that writes does so by
-// itself where it must. Errors: ErrGone.
+// BeginLife begins an app's life, unless the mailbox has it or a later one already. The approvals of the former life are put
+// aside (see ReadFormerApprovals); what was pending and kept for it is removed. Every call that writes does so itself if needed.
+// Errors: ErrGone.
 func (s *Store) BeginLife(ctx context.Context, life Life) error {
 	return s.changeLife(ctx, life, "begin")
 }
 
-// EndLife ends an app's life: its approvals are put aside, what waits is removed. birth is the revision of the
-// deletion, so that every call of a life before is ErrGone. Errors: ErrGone where the app was made
-// again since.
+// EndLife ends an app's life: its approvals are put aside, what is pending is removed. The birth of life is the revision of the
+// deletion, so that every call of an earlier life returns ErrGone. Errors: ErrGone if the app was made again since.
 func (s *Store) EndLife(ctx context.Context, life Life) error { return s.changeLife(ctx, life, "end") }
 
 func (s *Store) changeLife(ctx context.Context, life Life, to string) error {
@@ -40,8 +39,8 @@ func (s *Store) formerKey(life Life) string {
 	return s.keys.App(life.App, keys.AppFormer) + ":" + strconv.FormatInt(life.Birth, 10)
 }
 
-// ReadFormerApprovals reads at most MaxBatch approvals, whichever, of the life that ended with the given birth; none when
-// all are cleared away.
+// ReadFormerApprovals reads at most MaxBatch approvals, in no order, of the life that ended with the given birth. It returns none
+// when all are removed.
 func (s *Store) ReadFormerApprovals(ctx context.Context, life Life) ([]tenant.ID, error) {
 	names, err := s.rdb.HRandField(ctx, s.formerKey(life), MaxBatch).Result()
 	if err != nil {
@@ -54,7 +53,7 @@ func (s *Store) ReadFormerApprovals(ctx context.Context, life Life) ([]tenant.ID
 	return page, nil
 }
 
-// parseBirths reads View's list of births; what is none is left out.
+// parseBirths parses the list of births in a view; values that are no birth are left out.
 func parseBirths(list string) []int64 {
 	var out []int64
 	for text := range strings.SplitSeq(list, ",") {

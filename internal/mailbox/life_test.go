@@ -166,7 +166,7 @@ func writes() map[string]func(ctx context.Context, s *mailbox.Store, l mailbox.L
 		"Approve": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
 			return s.Approve(ctx, l, 1, []mailbox.Admission{{Tenant: "t9"}})
 		},
-		"ApproveFirst": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
+		"ApproveNew": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
 			return s.ApproveNew(ctx, l, 1, []mailbox.Admission{{Tenant: "t1"}})
 		},
 		"Again": func(ctx context.Context, s *mailbox.Store, l mailbox.Life) (any, error) {
@@ -246,7 +246,7 @@ func TestCallsOfAFormerLife(t *testing.T) {
 func TestCallsOfALifeThatTheMailboxDoesNotKnow(t *testing.T) {
 	t.Parallel()
 	want := map[string]any{
-		"Deposit": mailbox.DepositResult{}, "DepositMany": mailbox.DepositResult{}, "Approve": 1, "ApproveFirst": 1, "Again": 0, "Dismiss": 0,
+		"Deposit": mailbox.DepositResult{}, "DepositMany": mailbox.DepositResult{}, "Approve": 1, "ApproveNew": 1, "Again": 0, "Dismiss": 0,
 		"Begin": mailbox.BeginResult{}, "Take": fmt.Sprint(mailbox.BeginResult{}, mailbox.ExchangeResult{Owner: true}), "Beat": false,
 		"Leave": mailbox.FinishResult{State: mailbox.Lost}, "Finish": mailbox.FinishResult{State: mailbox.Lost},
 		"Switch": mailbox.Wake{}, "Sweep": mailbox.Wake{}, "Open": mailbox.Wake{}, "Born": nil, "Died": nil,
@@ -327,7 +327,7 @@ func TestManyCallsOfManyLives(t *testing.T) {
 func TestBeginningsAndEnds(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
-		turns string // b: Born, d: Died, w: a write; each with its birth, and ! where it is refused
+		turns string // b: BeginLife, d: EndLife, w: a write; each with its birth, and ! where it is refused
 		birth int64
 		stays bool
 	}{

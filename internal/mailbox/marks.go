@@ -12,11 +12,11 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Mark is what a mailbox knows of one tenant.
+// Mark is what a mailbox stores about one tenant.
 type Mark struct {
 	Tenant   tenant.ID
 	Approved bool
-	// Known is the highest tenant sequence deposited, Again that its status will be told again.
+	// Known is the highest tenant sequence deposited, Again that its status will be deposited again.
 	Known int64
 	Again bool
 	// Unreadable: the mark is of another version.
@@ -29,8 +29,8 @@ func decodeMark(t tenant.ID, text string) Mark {
 	return Mark{Tenant: t, Approved: true, Known: known, Again: again, Unreadable: err != nil || known < 0}
 }
 
-// ReadMarks pages through an app's marks, in no order, each at least once while its tenant stays approved. A
-// page holds about limit, and some more where Redis packs a small mailbox. An empty cursor starts; an empty next one ends.
+// ReadMarks pages through an app's marks, in no order, each at least once while its tenant stays approved. A page holds about
+// limit marks, and more if Redis stores a small mailbox compactly. An empty cursor starts; an empty next one ends.
 func (s *Store) ReadMarks(ctx context.Context, app partner.ClientID, cursor string, limit int) (page []Mark, next string, err error) {
 	var at uint64
 	if cursor != "" {
@@ -64,7 +64,7 @@ func (s *Store) ReadMarksOf(ctx context.Context, batches []MarkQuery) ([][]Mark,
 	})
 	for i, b := range batches {
 		values, err := cmds[i].Result()
-		if redis.HasErrorPrefix(err, "WRONGTYPE") { // one broken mailbox keeps no other from being read
+		if redis.HasErrorPrefix(err, "WRONGTYPE") { // one broken mailbox must not keep the others from being read
 			for _, t := range b.Tenants {
 				out[i] = append(out[i], Mark{Tenant: t, Unreadable: true})
 			}
@@ -85,7 +85,7 @@ func (s *Store) ReadMarksOf(ctx context.Context, batches []MarkQuery) ([][]Mark,
 	return out, nil
 }
 
-// MarkQuery is of which tenants of an app ReadMarksOf reads.
+// MarkQuery names tenants of an app whose marks ReadMarksOf reads.
 type MarkQuery struct {
 	App     partner.ClientID
 	Tenants []tenant.ID

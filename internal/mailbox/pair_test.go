@@ -105,8 +105,8 @@ func TestLeave(t *testing.T) {
 	})
 }
 
-// A Redis that restarted meets a stranger's Finish first: Leave must still hand its results in before
-// it gives the mailbox up.
+// A Redis that restarted sees the Finish of another drainer first: SettleAndFinish must still settle its results before
+// it gives the mailbox back.
 func TestLeaveAfterAnothersFinish(t *testing.T) {
 	t.Parallel()
 	each(t, mailbox.Settings{}, func(b *box) {

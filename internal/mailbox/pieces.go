@@ -6,14 +6,14 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// entriesMost bounds what one run of the deposit script may have to write: that, more than the number of tenants, is
-// what it costs.
+// entriesMost limits how many entries one run of the deposit script may write. The cost of a run depends on entries more than on
+// tenants.
 const entriesMost = 300
 
 // exchangeMost is how many results and claims together one run of the exchange script takes.
 const exchangeMost = MaxBatch
 
-// splitRecords cuts records where a run would have more than entriesMost entries to write.
+// splitRecords splits records so that no run writes more than entriesMost entries.
 func splitRecords(recs []*tenant.Record) [][]*tenant.Record {
 	var out [][]*tenant.Record
 	from, n := 0, 0
@@ -32,7 +32,7 @@ func splitRecords(recs []*tenant.Record) [][]*tenant.Record {
 	return append(out, recs[from:])
 }
 
-// add joins what the pieces of one deposit did. They have one nonce, so that they name one wake-up, if any.
+// add adds the result of one piece of a deposit. All pieces have the same nonce, so they name the same wake-up, if any.
 func (d *DepositResult) add(o DepositResult) {
 	if d.Wake.IsNone() {
 		d.Wake = o.Wake
@@ -41,9 +41,9 @@ func (d *DepositResult) add(o DepositResult) {
 	d.Replaced += o.Replaced
 }
 
-// DepositMany makes deposits for several apps, in one round trip where they are not too many. Results and errors stand at
-// their batch's index; one failing, or holding more than MaxBatch tenants, does not stop the others. What a batch with
-// an error wrote before stands beside it.
+// DepositMany makes deposits for several apps, in one round trip if they are not too many. Results and errors are at their
+// batch's index. A batch that fails, or that holds more than MaxBatch tenants, does not stop the others. A batch with an error
+// also has the result of what it wrote before.
 func (s *Store) DepositMany(ctx context.Context, nonce string, batches []Batch) ([]DepositResult, []error) {
 	cut, at := make([]Batch, 0, len(batches)), make([]int, 0, len(batches))
 	for i, b := range batches {

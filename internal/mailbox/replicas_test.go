@@ -86,7 +86,7 @@ func TestCallsAreBounded(t *testing.T) {
 		ctx := b.Context()
 		calls := map[string]func(n int) error{
 			"Approve": func(n int) error { _, err := b.s.Approve(ctx, testLife, 0, admissions[:n]); return err },
-			"ApproveFirst": func(n int) error {
+			"ApproveNew": func(n int) error {
 				_, err := b.s.ApproveNew(ctx, mailbox.Life{App: "app3"}, 0, admissions[:n])
 				return err
 			},
@@ -99,7 +99,7 @@ func TestCallsAreBounded(t *testing.T) {
 			},
 			"Dismiss": func(n int) error { _, err := b.s.Dismiss(ctx, testLife, ids[:n]); return err },
 		}
-		for _, name := range []string{"Approve", "ApproveFirst", "RequestResync", "Deposit", "ReadPairs", "Exchange", "Dismiss"} {
+		for _, name := range []string{"Approve", "ApproveNew", "RequestResync", "Deposit", "ReadPairs", "Exchange", "Dismiss"} {
 			if err := calls[name](mailbox.MaxBatch); err != nil {
 				b.Errorf("%s of as many as may be: %v", name, err)
 			}
@@ -134,7 +134,7 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 	claim := mailbox.JobClaim{Job: mailbox.Job{ID: job, Birth: 3, State: mailbox.JobRunning}, Token: "w"}
 	clearing := mailbox.JobClaim{Job: mailbox.Job{ID: mailbox.ClearJobID(life), Birth: 3, State: mailbox.JobRunning}, Token: "w"}
 	args := map[string][]any{
-		"Approve": {life, int64(0), admissions}, "ApproveFirst": {other, int64(0), admissions}, "RequestResync": {life, admissions},
+		"Approve": {life, int64(0), admissions}, "ApproveNew": {other, int64(0), admissions}, "RequestResync": {life, admissions},
 		"HasApproved": {app, tenant.ID("t1")}, "Approvals": {app, "", 10}, "Deposit": {life, "n", recs},
 		"DepositMany": {"m", []mailbox.Batch{{Life: life, Records: toPointers(recs...)}}}, "Dismissals": {app}, "Dismiss": {life, ids},
 		"ReadPairs": {app, ids}, "ReadPairsOfTenant": {tenant.ID("t1"), []partner.ClientID{app}}, "View": {app}, "Views": {[]partner.ClientID{app}},
@@ -150,7 +150,7 @@ func TestDurableAnswersMoveTheOffset(t *testing.T) {
 	}
 	for i := range store.NumMethod() {
 		name := store.Type().Method(i).Name
-		if name == "Settings" { // asks nobody
+		if name == "Settings" { // sends no command
 			continue
 		}
 		in := []reflect.Value{reflect.ValueOf(ctx)}

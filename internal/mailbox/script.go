@@ -16,7 +16,7 @@ import (
 //go:embed lua/*.lua
 var sources embed.FS
 
-// scripts are the mailbox's state changes; each runs with the prelude before it, and with what else it builds on.
+// scripts are the mailbox's Lua scripts; each begins with the prelude and the other files that it uses.
 type scripts struct {
 	deposit, admit, dismiss, begin, exchange, finish, change, open, recall, beat, life, clear, view, inspect *redis.Script
 
@@ -42,7 +42,7 @@ func loadScripts() scripts {
 	}
 }
 
-// buildRetellSource has the script deposit as a function of its own, so that a page is told and counted in one step.
+// buildRetellSource makes the script deposit a function of retell, so that a page is deposited and counted in one step.
 func buildRetellSource() string {
 	return readScriptSource("prelude") + readScriptSource("entries") + readScriptSource("wake") + readScriptSource("job") + "local function deposit()\n" + readScriptSource("deposit") + "\nend\n" + readScriptSource("retell")
 }
@@ -55,7 +55,7 @@ func readScriptSource(name string) string {
 	return string(b)
 }
 
-// keysPerMailbox is how many mailboxKeys lists.
+// keysPerMailbox is the number of keys that mailboxKeys returns.
 const keysPerMailbox = 5
 
 // mailboxKeys lists an app's keys in the order of the prelude.
@@ -66,7 +66,8 @@ func mailboxKeys(k keys.Space, app partner.ClientID) []string {
 	}
 }
 
-// wrapError names what failed on which mailbox; a script's own refusal, and a key of another type, becomes ErrFormat.
+// wrapError adds the operation and the app to an error. A script's refusal of a format, and a key of another type, become
+// ErrFormat.
 func wrapError(what string, app partner.ClientID, err error) error {
 	if err == nil {
 		return nil
@@ -80,10 +81,10 @@ func wrapError(what string, app partner.ClientID, err error) error {
 	return fmt.Errorf("%s mailbox of app %s: %w", what, app, err)
 }
 
-// isUnborn recognises the scripts' answer that the mailbox belongs to an earlier life of the app.
+// isUnborn reports the scripts' error that the mailbox belongs to an earlier life of the app.
 func isUnborn(err error) bool { return redis.HasErrorPrefix(err, "UNBORN") }
 
-// checkBatchSize bounds what one call to Redis holds: what a script unpacks must fit Lua's stack.
+// checkBatchSize limits one call to Redis: the values that a script unpacks must fit Lua's stack.
 func checkBatchSize(what string, app partner.ClientID, n int) error {
 	if n > MaxBatch {
 		return fmt.Errorf("%s mailbox of app %s: %d at once, at most %d", what, app, n, MaxBatch)
@@ -91,14 +92,14 @@ func checkBatchSize(what string, app partner.ClientID, n int) error {
 	return nil
 }
 
-// readSliceAnswer is a script's answer, with its error. A call that Redis took but that too few replicas
-// confirmed has both.
+// readSliceAnswer returns a script's answer and its error. A call that Redis applied but that too few replicas confirmed has
+// both.
 func readSliceAnswer(cmd *redis.Cmd) ([]any, error) {
 	v, _ := cmd.Val().([]any)
 	return v, cmd.Err()
 }
 
-// readCountAnswer is answered of a script whose answer is a number; 0 where there is none.
+// readCountAnswer is readSliceAnswer for a script that answers a number; 0 if there is none.
 func readCountAnswer(cmd *redis.Cmd) (int, error) {
 	n, _ := cmd.Val().(int64)
 	return int(n), cmd.Err()
@@ -107,23 +108,23 @@ func readCountAnswer(cmd *redis.Cmd) (int, error) {
 // call is one run of a script on one mailbox.
 type call struct {
 	life Life
-	// args makes the arguments, size values. It is called for each round trip that carries them, so that those of many
-	// calls are not held at once.
+	// args makes the arguments, of which there are size. It is called for each round trip that carries them, so that the
+	// arguments of many calls are not in memory at once.
 	size int
 	args func() []any
 }
 
-// newCall is a call whose arguments are few, and at hand.
+// newCall returns a call with few arguments, which are ready.
 func newCall(life Life, args ...any) call {
 	return call{life: life, size: len(args), args: func() []any { return args }}
 }
 
-// pipelineArgs bounds about how many values one round trip carries.
+// pipelineArgs limits how many values one round trip carries, approximately.
 const pipelineArgs = 40 * MaxBatch
 
-// runMany runs one script on many mailboxes, in one round trip where they are not too many. answer gets each
-// call's, in their order, and must not keep it. Where a round trip fails, the calls from it on do; the
-// earlier ones were applied.
+// runMany runs one script on many mailboxes, in one round trip if they are not too many. answer gets the result of each call, in
+// their order, and must not keep it. If a round trip fails, its calls and all later ones get the error; earlier ones were
+// applied.
 func (s *Store) runMany(ctx context.Context, sc *redis.Script, calls []call, answer func(i int, cmd *redis.Cmd)) {
 	for at := 0; at < len(calls); {
 		n, args := 0, 0
@@ -147,10 +148,10 @@ func (s *Store) runMany(ctx context.Context, sc *redis.Script, calls []call, ans
 	}
 }
 
-// runManyInLife is write of one script on many mailboxes, as runMany runs them. The arguments begin with the birth.
+// runManyInLife is runInLife for one script on many mailboxes, as runMany runs them. The arguments begin with the birth.
 func (s *Store) runManyInLife(ctx context.Context, sc *redis.Script, calls []call, answer func(i int, cmd *redis.Cmd)) {
 	s.runMany(ctx, sc, calls, func(i int, cmd *redis.Cmd) {
-		if isUnborn(cmd.Err()) { // seldom: once in each life
+		if isUnborn(cmd.Err()) { // rare: once in each life
 			cmd = redis.NewCmd(ctx)
 			if err := s.BeginLife(ctx, calls[i].life); err != nil {
 				cmd.SetErr(err)
@@ -162,8 +163,8 @@ func (s *Store) runManyInLife(ctx context.Context, sc *redis.Script, calls []cal
 	})
 }
 
-// runPipeline runs one script on mailboxes in one round trip. A pipelined EVALSHA has no fallback of
-// its own: the calls to servers that do not know the script are repeated once after loading it.
+// runPipeline runs one script on mailboxes in one round trip. A pipelined EVALSHA has no fallback of its own, so the calls to
+// servers that do not know the script are repeated once after loading it.
 func (s *Store) runPipeline(ctx context.Context, sc *redis.Script, calls []call) ([]*redis.Cmd, error) {
 	cmds := make([]*redis.Cmd, len(calls))
 	at := make([]int, len(calls))

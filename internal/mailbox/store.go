@@ -15,9 +15,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Store keeps every app's mailbox in Redis. It is safe for concurrent use, holds no state of its
-// own, and never retries by itself: every call may be repeated by the caller with the same
-// nonce, token and results, whether or not the first was applied.
+// Store keeps every app's mailbox in Redis. It is safe for concurrent use, has no state of its own, and does not retry. The
+// caller may repeat every call with the same nonce, token and results, whether or not the first one was applied.
 type Store struct {
 	rdb     redis.UniversalClient
 	keys    keys.Space
@@ -42,13 +41,13 @@ func New(rdb redis.UniversalClient, k keys.Space, set Settings) *Store {
 // Settings returns the settings in force.
 func (s *Store) Settings() Settings { return s.set }
 
-// runInLife runs a script that writes in a life of an app. Where the mailbox still belongs to an earlier life,
-// that one is put aside first.
+// runInLife runs a script that writes in a life of an app. If the mailbox still belongs to an earlier life, BeginLife puts that
+// one aside first.
 func (s *Store) runInLife(ctx context.Context, sc *redis.Script, life Life, args ...any) *redis.Cmd {
 	return s.runInLifeWithKeys(ctx, sc, life, mailboxKeys(s.keys, life.App), args...)
 }
 
-// runInLifeWithKeys is write of a script that has keys of its own.
+// runInLifeWithKeys is runInLife for a script that has keys of its own.
 func (s *Store) runInLifeWithKeys(ctx context.Context, sc *redis.Script, life Life, ks []string, args ...any) *redis.Cmd {
 	args = append([]any{life.Birth}, args...)
 	cmd := sc.Run(ctx, s.rdb, ks, args...)
@@ -70,9 +69,9 @@ func (s *Store) runScript(ctx context.Context, sc *redis.Script, what string, li
 	return v, nil
 }
 
-// Deposit puts snapshots of at most MaxBatch tenants into an app's mailbox. Tenants that are not
-// approved, and snapshots no newer than what was deposited, are left out. Where too few replicas
-// confirmed it, what was written is returned along with the error: it wakes nobody else.
+// Deposit puts snapshots of at most MaxBatch tenants into an app's mailbox. Tenants that are not approved, and snapshots no newer
+// than what was deposited, are left out. If too few replicas confirmed the write, the result is returned along with the error. Its
+// wake-up must still be enqueued: no other caller gets it.
 func (s *Store) Deposit(ctx context.Context, life Life, nonce string, recs []tenant.Record) (DepositResult, error) {
 	if err := checkBatchSize("deposit in", life.App, len(recs)); err != nil {
 		return DepositResult{}, err
@@ -95,10 +94,10 @@ func toPointers(recs []tenant.Record) []*tenant.Record {
 	return out
 }
 
-// recordArgs is how many values the deposit of one record takes.
+// recordArgs is how many arguments the deposit of one record takes.
 const recordArgs = 2 + 2*tenant.Slots
 
-// encodings keeps what records are deposited as while they are deposited for one app after another.
+// encodings caches encoded records while they are deposited for one app after another.
 type encodings map[*tenant.Record]*[recordArgs]any
 
 func (e encodings) encodeRecord(r *tenant.Record) *[recordArgs]any {
@@ -154,8 +153,8 @@ type Batch struct {
 	Records []*tenant.Record
 }
 
-// depositMany is DepositMany of batches that are one run of the script each: what is sent is made for each round trip, so
-// that the memory it takes does not grow with them.
+// depositMany is DepositMany for batches that are one run of the script each. The arguments are made for each round trip, so that
+// the memory they take does not grow with the number of batches.
 func (s *Store) depositMany(ctx context.Context, nonce string, batches []Batch) ([]DepositResult, []error) {
 	out, errs := make([]DepositResult, len(batches)), make([]error, len(batches))
 	calls, at := make([]call, 0, len(batches)), make([]int, 0, len(batches))
@@ -175,7 +174,7 @@ func (s *Store) depositMany(ctx context.Context, nonce string, batches []Batch) 
 	return out, errs
 }
 
-// Dismissals counts how often approvals of an app were taken back; see Approve.
+// Dismissals counts how often approvals of an app were withdrawn; see Approve.
 func (s *Store) Dismissals(ctx context.Context, app partner.ClientID) (int64, error) {
 	v, err := s.rdb.HMGet(ctx, s.keys.App(app, keys.AppMailbox), "dismissals").Result()
 	if err != nil {
@@ -184,31 +183,29 @@ func (s *Store) Dismissals(ctx context.Context, app partner.ClientID) (int64, er
 	return asInteger(v[0]), nil
 }
 
-// Approve admits at most MaxBatch tenants: each absent one is approved and its status will be told
-// by the next deposit. It returns how many await that telling.
+// Approve admits at most MaxBatch tenants: each absent one is approved, and its status is deposited by the next deposit. It
+// returns how many wait for that deposit.
 //
-// Dismissals MUST be read before the tops, and is given as since. Where the approval of one of these tenants
-// was taken back in between, Approve admits nobody and returns ErrDismissed: with a top from before, a late
-// fan-out could tell a status older than one that a post of the former approval brings. The caller
-// then reads both anew. The mailbox knows whose approvals the last dismissals took back; where it does not
-// reach back to since, any dismissal counts.
+// The caller MUST read Dismissals before the tops, and pass the count as since. If the approval of one of these tenants was
+// withdrawn in between, Approve admits no tenant and returns ErrDismissed. With a top from before, a late fan-out could deposit a
+// status older than one that an attempt of the former approval delivers. The caller then reads both again. The mailbox knows the
+// tenants of the last dismissals; if these do not reach back to since, any dismissal counts.
 func (s *Store) Approve(ctx context.Context, life Life, since int64, ts []Admission) (int, error) {
 	return s.admitTenants(ctx, life, "approve", strconv.FormatInt(since, 10), ts)
 }
 
-// ApproveNew is Approve of tenants of which none has approved the app: where one has, it admits
-// nobody and returns ErrApproved.
+// ApproveNew is Approve for tenants of which none has approved the app. If one has, it admits none and returns ErrApproved.
 func (s *Store) ApproveNew(ctx context.Context, life Life, since int64, ts []Admission) (int, error) {
 	return s.admitTenants(ctx, life, "first", strconv.FormatInt(since, 10), ts)
 }
 
-// RequestResync asks for the status of approved tenants to be told again by the next deposit. It returns
-// how many are approved.
+// RequestResync requests that the next deposit deposits the status of approved tenants again. It returns how many of them are
+// approved.
 func (s *Store) RequestResync(ctx context.Context, life Life, ts []Admission) (int, error) {
 	return s.admitTenants(ctx, life, "resync", "", ts)
 }
 
-// foundApproval is admit's answer to ApproveFirst where a tenant has approved the app.
+// foundApproval is the answer of admit to ApproveNew if a tenant has approved the app.
 const foundApproval = -2
 
 func (s *Store) admitTenants(ctx context.Context, life Life, mode, since string, ts []Admission) (int, error) {
@@ -231,7 +228,8 @@ func (s *Store) admitTenants(ctx context.Context, life Life, mode, since string,
 	}
 }
 
-// Dismiss takes approvals of at most MaxBatch tenants back and removes what waits for them. What is in flight ends by itself.
+// Dismiss withdraws approvals of at most MaxBatch tenants and removes what is pending for them. It returns how many approvals
+// there were. An attempt in flight ends by itself.
 func (s *Store) Dismiss(ctx context.Context, life Life, ts []tenant.ID) (int, error) {
 	if err := checkBatchSize("dismiss tenants from", life.App, len(ts)); err != nil {
 		return 0, err
@@ -241,20 +239,20 @@ func (s *Store) Dismiss(ctx context.Context, life Life, ts []tenant.ID) (int, er
 	return n, wrapError("dismiss tenants from", life.App, err)
 }
 
-// How many tenants whose approvals were taken back last are known, and for how long: an approval reads tops for
-// some milliseconds. The key expires in one go, so it must stay small.
+// How many tenants of the last dismissals are kept, and for how long: an approval reads tops within some milliseconds. The whole
+// key is deleted at once when it expires, so it must stay small.
 const (
 	dismissedMost = 2000
 	dismissedFor  = time.Minute
 )
 
-// dismissedKeys are the keys of the scripts that look at who was dismissed.
+// dismissedKeys are the keys of the scripts that read or write dismissals.
 func (s *Store) dismissedKeys(app partner.ClientID) []string {
 	return append(mailboxKeys(s.keys, app), s.keys.App(app, keys.AppDismissed))
 }
 
-// Begin takes the mailbox for a drainer. The token MUST be unique to this run; gen is the
-// generation that woke it, 0 for none.
+// Begin takes the mailbox for a drainer. The token MUST be unique to this run; gen is the generation of the wake-up that started
+// it, 0 for none.
 func (s *Store) Begin(ctx context.Context, life Life, token string, gen int64) (BeginResult, error) {
 	v, err := s.runScript(ctx, s.scripts.begin, "begin", life, s.beginArgs(token, gen)...)
 	if err != nil {
@@ -288,10 +286,10 @@ func (s *Store) decodeBegin(app partner.ClientID, v []any) (BeginResult, error) 
 	}
 }
 
-// Exchange hands in at most MaxBatch results and claims up to want (at most MaxBatch) tenants.
+// Exchange settles at most MaxBatch results and claims up to want (at most MaxBatch) tenants.
 //
-// On an error nothing is known of it: the caller repeats it with the same results, or lets the
-// claims' leases run out.
+// After an error it is unknown whether the call was applied. The caller repeats it with the same results, or lets the claims'
+// leases expire.
 func (s *Store) Exchange(ctx context.Context, life Life, token string, want int, results []Settlement) (ExchangeResult, error) {
 	if err := checkBatchSize("exchange with", life.App, len(results)); err != nil {
 		return ExchangeResult{}, err
@@ -325,7 +323,7 @@ func (s *Store) exchangeArgs(token string, want int, results []Settlement) []any
 	return args
 }
 
-// settlementCode is a settlement's letter in the script.
+// settlementCode is a settlement's letter in the script exchange.
 func settlementCode(r Settlement) string {
 	switch {
 	case r.Result == OK:
@@ -372,7 +370,7 @@ func (s *Store) Finish(ctx context.Context, life Life, token string, c Closing) 
 		}
 		v, err = s.scripts.finish.EvalSha(ctx, s.rdb, mailboxKeys(s.keys, life.App), args...).Slice()
 	}
-	if isUnborn(err) { // it lost what Begin wrote
+	if isUnborn(err) { // Redis lost what Begin wrote
 		return FinishResult{State: Lost}, nil
 	}
 	if err != nil {
@@ -406,13 +404,13 @@ func (s *Store) decodeFinish(app partner.ClientID, v []any) (FinishResult, error
 	}
 }
 
-// RenewLease renews the owner's lease; false means that the mailbox belongs to another.
+// RenewLease renews the owner's lease; false means that another process owns the mailbox.
 func (s *Store) RenewLease(ctx context.Context, life Life, token string) (bool, error) {
 	n, err := s.runInLife(ctx, s.scripts.beat, life, token, durationMillis(s.set.OwnerLease)).Int()
 	return n == 1, wrapError("beat", life.App, err)
 }
 
-// ApplySwitch tells a mailbox whether its endpoint is on. Revisions older than the last are ignored.
+// ApplySwitch sets whether the mailbox's endpoint is on. A revision older than the last one is ignored.
 func (s *Store) ApplySwitch(ctx context.Context, nonce string, sw Switch) (Wake, error) {
 	v, err := s.runScript(ctx, s.scripts.change, "switch", sw.Life, s.switchArgs(nonce, sw, false)...)
 	return s.decodeWake(v, err)
@@ -422,9 +420,9 @@ func (s *Store) switchArgs(nonce string, sw Switch, sweep bool) []any {
 	return []any{nonce, sw.Revision, formatFlag(sw.On), sw.EndpointRevision, durationMillis(s.set.Horizon), durationMillis(s.set.Grace), formatFlag(sweep)}
 }
 
-// RepairWakeUps repairs what time alone breaks: it arms the wake-ups of mailboxes whose owner, wake-up or
-// horizon ran out, and switches those that missed a switch. One round trip for all apps given;
-// wake-ups and errors stand at their app's index.
+// RepairWakeUps arms the wake-ups of mailboxes whose owner or wake-up was lost or that came within the horizon, and applies the
+// switch to those that missed one. It uses one round trip for all given apps if they are not too many. Wake-ups and errors are at
+// their app's index.
 func (s *Store) RepairWakeUps(ctx context.Context, nonce string, apps []Switch) ([]Wake, []error) {
 	out, errs := make([]Wake, len(apps)), make([]error, len(apps))
 	calls := make([]call, len(apps))
@@ -438,9 +436,9 @@ func (s *Store) RepairWakeUps(ctx context.Context, nonce string, apps []Switch) 
 	return out, errs
 }
 
-// EndCooldown lets a closed gate run out at once.
+// EndCooldown ends the cool-down of an open circuit, and is an opening.
 func (s *Store) EndCooldown(ctx context.Context, life Life, nonce string) (Wake, error) {
-	v, err := s.runScript(ctx, s.scripts.open, "open gate of", life, nonce, durationMillis(s.set.Horizon), durationMillis(s.set.Grace))
+	v, err := s.runScript(ctx, s.scripts.open, "end the cool-down of", life, nonce, durationMillis(s.set.Horizon), durationMillis(s.set.Grace))
 	return s.decodeWake(v, err)
 }
 
@@ -472,7 +470,7 @@ func asString(v any) string {
 	return s
 }
 
-// asInteger reads a script's number, which comes as an integer or as text.
+// asInteger converts a script's number, which is an integer or a string.
 func asInteger(v any) int64 {
 	switch n := v.(type) {
 	case int64:

@@ -12,43 +12,43 @@ import (
 // ErrFormat reports a mailbox, or a value in it, that this version cannot read.
 var ErrFormat = errors.New("mailbox has an unknown format")
 
-// ErrCursor reports a cursor that no listing gave out.
-var ErrCursor = errors.New("cursor is not one that a listing gave out")
+// ErrCursor reports a cursor that no listing returned.
+var ErrCursor = errors.New("cursor was not returned by a listing")
 
-// ErrDismissed reports that an approval was taken back while another was under way.
-var ErrDismissed = errors.New("an approval was taken back meanwhile")
+// ErrDismissed reports that an approval was withdrawn while a new one was in progress.
+var ErrDismissed = errors.New("an approval was withdrawn meanwhile")
 
-// ErrApproved reports an approval where there should have been none yet.
+// ErrApproved reports an approval that exists already.
 var ErrApproved = errors.New("the tenant approved the app before")
 
-// ErrGone reports a call for a life of an app that is over: the app was deleted, or deleted and made again.
-// Nothing was written.
+// ErrGone reports a call for a life of an app that has ended: the app was deleted, or deleted and made again. Nothing was
+// written.
 var ErrGone = errors.New("the app was deleted or made anew meanwhile")
 
-// Life names one life of an app. A client id that is deleted and made again names another app, and nothing
-// that was meant for the former one may reach it.
+// Life names one life of an app. A client id that is deleted and made again names another app, and nothing that was meant for the
+// former one may reach it.
 type Life struct {
 	App partner.ClientID
 	// Birth is the revision of the write that made the app; registry.AppRecord has it.
 	Birth int64
 }
 
-// MaxBatch is the most tenants, claims or results one call takes. Lua could take more, but a script
-// stops all of Redis while it runs: 200 tenants take some milliseconds.
+// MaxBatch is the most tenants, claims or results that one call takes. Lua could take more, but Redis does nothing else while a
+// script runs: 200 tenants take some milliseconds.
 const MaxBatch = 200
 
-// Settings are the times of the protocol, and what Take reads besides. The zero value of each time means its
+// Settings are the times of the protocol, and the key that BeginAndClaim also reads. The zero value of each time means its
 // default.
 type Settings struct {
-	// OwnerLease is how long a drainer that says nothing keeps the mailbox. Default 15 s.
+	// OwnerLease is how long a drainer keeps the mailbox without renewing its lease. Default 15 s.
 	OwnerLease time.Duration
-	// EntryLease is how long a claim stands; a post must end before. Default 25 s.
+	// EntryLease is how long a claim lasts; an attempt must end before. Default 25 s.
 	EntryLease time.Duration
-	// Horizon is how far ahead a wake-up is armed; three sweeps. Default 15 s.
+	// Horizon is how far ahead a wake-up is armed: three rounds of the sweep. Default 15 s.
 	Horizon time.Duration
 	// Grace is how late an armed wake-up may come before another is armed. Default 10 s.
 	Grace time.Duration
-	// RevisionKey names the revision of the settings, which Take reads after it has claimed; "" for none.
+	// RevisionKey is the key of the revision of the settings, which BeginAndClaim reads after it has claimed; "" for none.
 	RevisionKey string
 }
 
@@ -62,24 +62,24 @@ const (
 
 // Wake is a wake-up that the caller must turn into a run or a queue task; its zero value is none.
 type Wake struct {
-	// Generation names it: a task of the same app and generation is the same wake-up.
+	// Generation identifies the wake-up: a task of the same app and generation is the same wake-up.
 	Generation int64
-	// Delay is how long the drainer has to wait, 0 for now; by Redis's clock, so that skewed
-	// clocks of workers do not matter.
+	// Delay is how long the drainer has to wait, 0 for now. It is measured by Redis's clock, so that the workers' clocks do not
+	// matter.
 	Delay time.Duration
 }
 
 // IsNone reports that there is nothing to enqueue.
 func (w Wake) IsNone() bool { return w.Generation == 0 }
 
-// DepositResult is what a deposit did.
+// DepositResult says what a deposit wrote.
 type DepositResult struct {
 	Wake Wake
-	// Written counts new entries, Replaced those among them that replaced a waiting one.
+	// Written counts new entries, Replaced those among them that replaced a pending one.
 	Written, Replaced int
 }
 
-// Admission is a tenant and the highest sequence given out for it when it was read.
+// Admission is a tenant and the highest sequence that was assigned to it when it was read.
 type Admission struct {
 	Tenant tenant.ID
 	Top    int64
@@ -88,7 +88,7 @@ type Admission struct {
 // BeginState says how Begin ended.
 type BeginState uint8
 
-// The closed set of ends of Begin.
+// The closed set of results of Begin.
 const (
 	// Owned: the caller is the drainer now.
 	Owned BeginState = iota
@@ -96,41 +96,41 @@ const (
 	Busy
 	// Off: the endpoint is off.
 	Off
-	// CircuitOpen: the gate is closed; Begun.Wake comes when it opens.
+	// CircuitOpen: the circuit is open; BeginResult.Wake comes when the cool-down is over.
 	CircuitOpen
 )
 
 // BeginResult is the answer to Begin.
 type BeginResult struct {
 	State BeginState
-	// Probes is how many tenants may be tried to prove the endpoint, since the gate was closed and has run out; 0 where
-	// nothing is to be proved.
+	// Probes is how many tenants may be tried as probes, after the circuit was opened and the cool-down is over; 0 if no probe is
+	// needed.
 	Probes int
-	// Openings is how often in a row the gate closed.
+	// Openings is how often in a row the circuit opened.
 	Openings int
-	// HeldUntil is when the mailbox last came out of a closed gate or an off switch: what was
-	// deposited before was held back for the endpoint's sake. Zero when it never was.
+	// HeldUntil is when the mailbox last left an open circuit or an off switch: what was deposited before that was held back
+	// because of the endpoint. Zero when it never was.
 	HeldUntil time.Time
-	// Sole: one tenant is all that approved.
+	// Sole: only one tenant has approved the app.
 	Sole bool
-	// Refusing: the gate closed on an endpoint that refused nearly all. Recall: entries wait to be recalled.
+	// Refusing: the circuit opened on an endpoint that refused nearly all. Recall: entries wait to be recalled.
 	Refusing, Recall bool
 	Wake             Wake
-	// SettingsRevision, of an owner that Take made, is what Settings.RevisionKey held after the claims: who
-	// posts them MUST know the settings of that revision or a newer one. 0 where there is none.
+	// SettingsRevision is what Settings.RevisionKey held after the claims, for an owner that BeginAndClaim made. The attempts for
+	// these claims MUST use the settings of that revision or a newer one. 0 where there is none.
 	SettingsRevision int64
 }
 
-// SettleResult is what became of a claim.
+// SettleResult is the result of a claim.
 type SettleResult uint8
 
-// The closed set of verdicts.
+// The closed set of results.
 const (
 	// OK: the app answered 2xx.
 	OK SettleResult = iota
-	// Failed: it did not; the entry is due again after a delay.
+	// Failed: no 2xx; the entry is due again after a delay.
 	Failed
-	// Release: not tried; the entry is due again at once and counts no attempt.
+	// Release: not tried; the entry is due again at once, and no attempt is counted.
 	Release
 )
 
@@ -138,17 +138,16 @@ const (
 type Settlement struct {
 	Claim  Claim
 	Result SettleResult
-	// Delay, Step and Reason belong to Failed: when it is due again, whether it climbs the retry
-	// schedule, and why it failed.
+	// Delay, Step and Reason are used with Failed: when the entry is due again, whether it climbs the retry schedule, and why the
+	// attempt failed.
 	Delay  time.Duration
 	Step   bool
 	Reason delivery.Reason
-	// Well, of Failed: the endpoint answered and works, so that its gate is forgotten; the fault is
-	// the notification's own.
+	// Well is used with Failed: the endpoint works, so that its circuit closes; the fault is the notification's own.
 	Well bool
 }
 
-// Claim is one entry that the drainer may post until its stamp.
+// Claim is one entry for which the drainer may make an attempt until the stamp's time.
 type Claim struct {
 	Tenant tenant.ID
 	Slot   tenant.Slot
@@ -158,30 +157,30 @@ type Claim struct {
 
 // ExchangeResult is the answer to Exchange.
 type ExchangeResult struct {
-	// Owner is false when the mailbox belongs to another: stop.
+	// Owner is false when another process owns the mailbox: the caller must stop.
 	Owner bool
-	// Off: the endpoint was switched off: stop claiming.
+	// Off: the endpoint was switched off: the caller must stop claiming.
 	Off bool
-	// Outdated: the endpoint was changed, switched on, resumed or tested since the run began: stop, what
-	// the run saw is not of the endpoint as it is now.
+	// Outdated: the endpoint was changed, switched on, resumed or tested since the run began. The caller must stop: what it found
+	// out describes the former endpoint.
 	Outdated bool
 	Claims   []Claim
-	// Unreadable lists claimed tenants whose entry this version cannot read; their claims run
-	// out by themselves and another version may take them.
+	// Unreadable lists claimed tenants whose entry this version cannot read. Their claims expire, and another version may take
+	// them.
 	Unreadable []tenant.ID
 }
 
-// Closing says how a drainer wants to leave.
+// Closing says how a drainer gives the mailbox back.
 type Closing struct {
-	// Force leaves although work is due.
+	// Force gives it back although work is due.
 	Force bool
-	// Cooldown closes the endpoint's gate for so long; 0 leaves it as it is.
+	// Cooldown opens the endpoint's circuit for this long; 0 leaves it as it is.
 	Cooldown time.Duration
-	// Probes is how many tenants may prove the endpoint once the gate has run out; 0 where it only asked for a pause, and
-	// nothing is to be proved.
+	// Probes is how many tenants may be tried as probes once the cool-down is over; 0 if the endpoint only asked for a pause, so
+	// that no probe is needed.
 	Probes int
-	// Refusing is since when, by Redis's clock, the endpoint has refused nearly all, zero where it has not: what failed
-	// since then is recalled once it takes something.
+	// Refusing is since when, by Redis's clock, the endpoint has refused nearly all, zero where it has not. What failed since
+	// then is recalled once the endpoint accepts something.
 	Refusing time.Time
 	// OffRevision is the registry revision that switched the endpoint off, 0 for none.
 	OffRevision int64
@@ -190,13 +189,13 @@ type Closing struct {
 // FinishState says how Finish ended.
 type FinishState uint8
 
-// The closed set of ends of Finish.
+// The closed set of results of Finish.
 const (
 	// Done: the mailbox is free.
 	Done FinishState = iota
 	// More: work is due and the caller is still the owner.
 	More
-	// Lost: the mailbox belongs to another.
+	// Lost: another process owns the mailbox.
 	Lost
 )
 
@@ -204,46 +203,46 @@ const (
 type FinishResult struct {
 	State FinishState
 	Wake  Wake
-	// Outdated, of Done: as in Exchanged; the gate was not closed.
+	// Outdated, of Done: as in ExchangeResult; the circuit was not opened.
 	Outdated bool
 }
 
-// Switch is what the registry says of an app's state-change endpoint.
+// Switch is the registry's setting of an app's state-change endpoint.
 type Switch struct {
 	Life     Life
 	Revision int64
 	On       bool
-	// EndpointRevision is that at which the endpoint's URL or switch last changed.
+	// EndpointRevision is the revision at which the endpoint's URL or switch last changed.
 	EndpointRevision int64
 }
 
-// View is how a mailbox stands.
+// View is a summary of a mailbox.
 type View struct {
-	// Waiting counts entries, Diverged the tenants they belong to.
+	// Waiting counts pending entries, Diverged the tenants they belong to.
 	Waiting, Diverged int64
 	InFlight          int64
-	// Superseded counts the waiting entries that newer ones replaced since the mailbox was last empty.
+	// Superseded counts the pending entries that newer ones replaced since the mailbox was last empty.
 	Superseded int64
-	// Oldest is how long the oldest entry's slot has waited, 0 when nothing waits. Beyond
-	// viewSample entries it is a close estimate from below.
+	// Oldest is how long the oldest entry's slot has been pending, 0 when nothing is. Beyond viewSample entries it is an estimate
+	// that may be too low.
 	Oldest time.Duration
-	// CooldownUntil is zero when no gate is set; in the past, the next post proves the endpoint.
+	// CooldownUntil is zero when the circuit is closed. If it is in the past, the next attempt is a probe.
 	CooldownUntil time.Time
 	Openings      int
 	Off           bool
 	Owned         bool
 	Approvals     int64
-	// Birth is that of the life which the mailbox belongs to, Revision and EndpointRevision those of the
-	// newest settings that it was told.
+	// Birth is that of the life to which the mailbox belongs. Revision and EndpointRevision are those of the newest settings that
+	// the mailbox knows.
 	Birth, Revision, EndpointRevision int64
-	// Former are the births that followed a life whose approvals are still to be cleared away.
+	// Former are the births that followed a life whose approvals are still to be removed.
 	Former []int64
 	// Now is Redis's clock when the view was taken.
 	Now time.Time
 }
 
-// CircuitState names the state of the shared breaker: "closed", "open" or "half_open". Nobody asks an
-// endpoint that is off: it has no open breaker, whatever its gate was.
+// CircuitState names the state of the circuit: "closed", "open" or "half_open". An endpoint that is off is not called: its
+// circuit counts as closed, whatever CooldownUntil is.
 func (v View) CircuitState() string {
 	switch {
 	case v.CooldownUntil.IsZero() || v.Off:
@@ -255,32 +254,32 @@ func (v View) CircuitState() string {
 	}
 }
 
-// PairState is how one tenant stands in a mailbox.
+// PairState is the state of one tenant in a mailbox.
 type PairState struct {
 	Tenant   tenant.ID
 	Approved bool
-	// Known is the highest tenant sequence deposited, Again that its status will be told again.
+	// Known is the highest tenant sequence deposited, Again that its status will be deposited again.
 	Known int64
 	Again bool
-	// Entries holds the waiting entry of each slot, nil for none.
+	// Entries holds the pending entry of each slot, nil for none.
 	Entries [tenant.Slots]*delivery.Entry
-	// DueAt is zero when nothing waits or the tenant is in flight.
+	// DueAt is zero when nothing is pending or the tenant is in flight.
 	DueAt    time.Time
 	InFlight bool
 }
 
-// HasPending reports whether anything waits for the tenant.
+// HasPending reports whether anything is pending for the tenant.
 func (s PairState) HasPending() bool { return s.Entries != [tenant.Slots]*delivery.Entry{} }
 
-// IsBehind reports whether the mailbox must still be given something of a record whose highest sequence is top.
+// IsBehind reports whether a record whose highest sequence is top must still be deposited.
 func (s PairState) IsBehind(top int64) bool { return s.Known < top || s.Again }
 
-// IsInStepWith reports whether the app was told the tenant's truth up to a sequence: this change, or newer
-// ones that replaced it. It speaks of now, and is false again once something newer waits. A post in flight
-// waits until it is acknowledged.
+// IsInStepWith reports whether the app has received the tenant's state up to a sequence: this change, or newer ones that replaced
+// it. The result is about the present, and is false again once something newer is pending. An attempt in progress counts as
+// pending until it is acknowledged.
 //
-// That nothing at all waits is asked for, not only nothing of this sequence or a newer one: the lowest is
-// told first, so that what waits below it would only be there after a loss.
+// Nothing at all may be pending, not only nothing of this sequence or a newer one. The lowest sequence is delivered first, so a
+// lower one is pending only after a loss.
 func (s PairState) IsInStepWith(sequence int64) bool {
 	return s.Approved && !s.IsBehind(sequence) && !s.HasPending()
 }

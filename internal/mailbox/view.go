@@ -15,16 +15,16 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// viewSample is how many entries View looks at for the oldest one.
+// viewSample is how many entries View examines for the oldest one.
 const viewSample = 64
 
-// View tells how an app's mailbox stands.
+// View returns a summary of an app's mailbox.
 func (s *Store) View(ctx context.Context, app partner.ClientID) (View, error) {
 	views, errs := s.Views(ctx, []partner.ClientID{app})
 	return views[0], errs[0]
 }
 
-// Views tells how several mailboxes stand, in one round trip; errors stand at their app's index.
+// Views returns summaries of several mailboxes, in one round trip; errors are at their app's index.
 func (s *Store) Views(ctx context.Context, apps []partner.ClientID) ([]View, []error) {
 	out, errs := make([]View, len(apps)), make([]error, len(apps))
 	calls := make([]call, len(apps))
@@ -61,7 +61,7 @@ func decodeView(v []any) View {
 	return view
 }
 
-// ReadPairs tells how at most MaxBatch tenants stand in an app's mailbox.
+// ReadPairs returns the states of at most MaxBatch tenants in an app's mailbox.
 func (s *Store) ReadPairs(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]PairState, error) {
 	if err := checkBatchSize("inspect", app, len(ts)); err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func (s *Store) ReadPairs(ctx context.Context, app partner.ClientID, ts []tenant
 	return decodePairStates(app, ts, v)
 }
 
-// ReadPairsOfTenant tells how one tenant stands in several mailboxes, in one round trip.
+// ReadPairsOfTenant returns the states of one tenant in several mailboxes, in one round trip.
 func (s *Store) ReadPairsOfTenant(ctx context.Context, t tenant.ID, apps []partner.ClientID) ([]PairState, error) {
 	calls := make([]call, len(apps))
 	for i, a := range apps {
@@ -139,7 +139,7 @@ func parseMark(s string) (known int64, again bool) {
 	return known, again
 }
 
-// parseScore reads a sorted set's score, which Redis writes as a floating-point number.
+// parseScore parses a sorted set's score, which Redis writes as a floating-point number.
 func parseScore(v any) int64 {
 	f, err := strconv.ParseFloat(asString(v), 64)
 	if err != nil {
@@ -148,15 +148,15 @@ func parseScore(v any) int64 {
 	return int64(f)
 }
 
-// fewApprovals is up to how many approvals are listed by name.
+// fewApprovals is the largest number of approvals that is listed by name.
 const fewApprovals = 1000
 
-// byName starts the cursor of a list by name; no scan's cursor begins so.
+// byName starts the cursor of a list by name; no cursor of a scan begins with it.
 const byName = ">"
 
-// Approvals lists an app's approved tenants page by page. Few are listed by name, at most limit a
-// page and each once. Many come in no particular order, each at least once while it stays
-// approved, and a page may hold some more than limit. An empty cursor starts; an empty next one ends.
+// Approvals lists an app's approved tenants page by page. Few of them (fewApprovals) are listed by name, at most limit a page and
+// each once. Many come in no order, each at least once while it stays approved, and a page may hold more than limit. An empty
+// cursor starts; an empty next one ends.
 func (s *Store) Approvals(ctx context.Context, app partner.ClientID, cursor string, limit int) (page []tenant.ID, next string, err error) {
 	key := s.keys.App(app, keys.AppTenants)
 	after, named := strings.CutPrefix(cursor, byName)
@@ -167,7 +167,7 @@ func (s *Store) Approvals(ctx context.Context, app partner.ClientID, cursor stri
 		}
 		named = n <= fewApprovals
 	}
-	if named { // those that were few when the list began are hardly many by its end
+	if named { // a list that was short when it began is hardly long at its end
 		names, err := s.rdb.HKeys(ctx, key).Result()
 		page, next = pageAfter(names, after, limit)
 		return page, next, wrapError("list approvals in", app, err)
@@ -192,7 +192,7 @@ func (s *Store) Approvals(ctx context.Context, app partner.ClientID, cursor stri
 	return page, next, nil
 }
 
-// pageAfter is the page behind a name.
+// pageAfter returns the page behind a name.
 func pageAfter(names []string, after string, limit int) (page []tenant.ID, next string) {
 	slices.Sort(names)
 	i, found := slices.BinarySearch(names, after)

@@ -1,17 +1,18 @@
--- admit: approves tenants, or asks for their status to be told again.
+-- admit: approves tenants, or requests that their status is deposited again.
 --
--- KEYS  6 dismissed ZSET  tenant -> the count of dismissals that took its approval back last, '' -> the count behind
---       which it holds them all; see dismiss.lua
--- ARGV  1 birth, 2 'approve', 'first' (approve where nobody did yet) or 'resync', 3 dismissals counted before
---       the tops were read ('' for resync), then per tenant two values: tenant, top
--- Returns the number of tenants whose status will be told by the next deposit; -1 when the approval of one of them
---       was, or may have been, taken back since the count, so that a top may be older than what the former
---       approval told: nothing was admitted, read the tops again; -2 when 'first' finds an approval: nothing was
---       admitted.
+-- KEYS  6 dismissed ZSET  tenant -> the number of the dismissal that last withdrew its approval; '' -> the
+--       number above which the set holds all dismissals; see dismiss.lua
+-- ARGV  1 birth, 2 'approve', 'first' (approve only if none approved before) or 'resync', 3 number of dismissals
+--       read before the tops ('' for resync), then per tenant two values: tenant, top
+-- Returns the number of tenants whose status the next deposit will deposit. -1 when the approval of one of them
+--       was, or may have been, withdrawn since that number, so that a top may be older than what the former
+--       approval delivered: nothing was admitted, the caller reads the tops again. -2 when 'first' finds an
+--       approval: nothing was admitted.
 --
--- Approving marks an absent tenant "<top>*" and leaves a present one as it is, so that a repeat
--- tells nothing twice; resync adds the '*' to a present one and leaves an absent one out.
--- A mailbox that was set to expire (its app was deleted and is back) stays once it has an approval.
+-- Approving marks an absent tenant "<top>*" and leaves a present one unchanged, so that a repeat deposits nothing
+-- twice. resync adds the '*' to a present tenant and leaves out an absent one. A mailbox that was set to expire
+-- (its app was deleted and made again) is kept once it has an approval.
+-- Atomic: all tenants of the call.
 -- Atomic: all tenants of the call.
 local b = redis.call('HMGET', BOX, 'dismissals', 'format', 'birth')
 local refused = guard(b[2], b[3])

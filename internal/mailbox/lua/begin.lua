@@ -1,14 +1,14 @@
 -- begin: a drainer takes the mailbox.
 --
 -- ARGV  1 birth, 2 token, 3 generation that woke it, 4 owner lease ms, 5 horizon ms, 6 grace ms
--- Returns {'owner', probes, openings, held ms, sole, refusing, recall}: probes is how many tenants may be tried to
---         prove the endpoint, since a gate was closed and has run out, '0' where nothing is to be proved; openings counts
---         how often in a row the gate closed; what was deposited up to held met a closed gate or an endpoint that
---         was off; sole is '1' where one tenant is all that approved; refusing is '1' where the gate closed on an endpoint that
---         refused nearly all; recall is '1' where entries wait to be recalled
---       | {'off'} | {'busy'} | {'gated', generation, in ms}: leave, and enqueue that wake-up unless '0'
--- A gate that closed because the endpoint asked for a pause proves nothing and is forgotten when it has run out.
--- Atomic: consuming the generation, the ownership or the next wake-up, and the epoch that the owner begins in: a
+-- Returns {'owner', probes, openings, held ms, sole, refusing, recall}: probes is how many tenants may be tried as
+--         probes, since the circuit was opened and the cool-down is over, '0' if no probe is needed; openings is
+--         how often in a row the circuit opened; what was deposited up to held met an open circuit or an endpoint
+--         that was off; sole is '1' if only one tenant has approved; refusing is '1' if the circuit opened on an
+--         endpoint that refused nearly all; recall is '1' if entries wait to be recalled
+--       | {'off'} | {'busy'} | {'gated', generation, in ms}: stop, and enqueue that wake-up unless it is '0'
+-- A circuit that opened because the endpoint asked for a pause needs no probe, and closes when the cool-down is over.
+-- Atomic: consuming the generation, the ownership or the next wake-up, and the epoch in which the owner begins: a
 -- repeat, or a late copy, keeps the first one's.
 local token, gen, lease = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local b = redis.call('HMGET', BOX, 'wgen', 'fgen', 'off', 'owner', 'oexp', 'gate', 'gopen', 'held', 'epoch', 'oepoch', 'format', 'birth', 'probes',

@@ -1,11 +1,12 @@
--- clear: a page of the job that takes a former life's approvals away, after the tenants' index was made to match the living one.
+-- clear: one page of the job that removes a former life's approvals, after the tenants' index was made to match
+-- the present mailbox.
 --
 -- KEYS 8 former HASH, named by the birth that followed the former life
 -- ARGV 1 '', 2 that birth, 3 token, 4 lease ms, then tenants
--- Returns {'moved' or 'done', the number of approvals of that former life that are left}; {'lost'} where the claim is not the
---      caller's: nothing was written.
--- Atomic: the page, the job's counts and its claim; with the last page striking off the birth, the job's end, and letting a
--- deleted app's mailbox expire. A repeat finds nothing to do.
+-- Returns {'moved' or 'done', the number of approvals of that former life that are left}; {'lost'} if the caller
+--      does not hold the claim: nothing was written.
+-- Atomic: the page, the job's counts and its claim. With the last page also the removal of the birth, the job's end,
+-- and the expiry of a deleted app's mailbox. A repeat finds nothing to do.
 settle()
 if not holds(ARGV[3]) then return {'lost'} end
 if #ARGV > 4 then redis.call('HDEL', KEYS[8], unpack(ARGV, 5)) end

@@ -1,27 +1,27 @@
 -- deposit: puts snapshots of tenants' records into an app's mailbox.
 --
--- ARGV  1 birth, 2 nonce (names this call; a repeat is answered alike), 3 horizon ms, 4 grace ms, then per tenant eight values:
---       tenant, top, and for status, move, restore: sequence (0 none, -1 told only on request) and change.
---       A status that was set since its change is a second line behind it, which is told on request in the
---       place of the change; empty, it cannot be told, and then only a change that is new is
+-- ARGV  1 birth, 2 nonce (names this call; a repeat gets the same answer), 3 horizon ms, 4 grace ms, then per tenant
+--       eight values: tenant, top, and for status, move, restore: sequence (0 none, -1 deposited only on request)
+--       and change. A status that was set without a change is a second line of the first change; on request it is
+--       deposited instead of the change. An empty second line cannot be deposited: then only a new change is
 -- Returns {generation, in ms}: the wake-up to enqueue, '0','0' for none; then the number of entries
---       written and the number of waiting entries they replaced.
+--       written and the number of pending entries they replaced.
 -- Atomic: all tenants of the call and the wake-up. What many tenants need is read, and written, by one
--- call; nothing is written where one of them is refused.
+-- call; nothing is written if one of them is refused.
 local b = redis.call('HMGET', BOX, 'version', 'format', 'birth')
 local refused = guard(b[2], b[3])
 if refused then return refused end
 local nonce, horizon, grace = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local written, replaced, instant = 0, 0, int(now)
--- not below the clock: a version that Redis lost with its last writes may still come back with a result
+-- not below the clock: an attempt with a version that Redis lost with its last writes may still bring a result
 local version = math.max(num(b[1]), now * 1000)
 
 local all = {}
 for i = 5, #ARGV, 8 do all[#all + 1] = ARGV[i] end
 local marks = #all > 0 and redis.call('HMGET', TENANTS, unpack(all)) or {}
 
--- news are the tenants whose record is newer than what was deposited; of a tenant that is named more
--- than once the newest record counts, which holds all that the others hold
+-- news are the tenants whose record is newer than what was deposited. If a tenant is named more than once, its
+-- newest record is used, which includes the others
 local news, args, known, again, at = {}, {}, {}, {}, {}
 for n, t in ipairs(all) do
   if marks[n] then

@@ -1,11 +1,11 @@
--- dismiss: takes approvals back and removes what waits for them.
+-- dismiss: withdraws approvals and removes what is pending for them.
 --
--- KEYS  6 dismissed ZSET  tenant -> the count of dismissals that took its approval back last; '' -> the count behind
---       which it holds them all, up to its highest, so that admit need not refuse those whom none of them meant
--- ARGV  1 birth, 2 about how many tenants it holds, 3 for how many seconds after the last dismissal, then tenants
--- Returns the number of approvals removed. What is in flight stays so until its result or its lease's end.
--- Atomic: all tenants of the call, and counting that approvals were taken back: see admit. Where a count was raised
--- without being noted (by a version that only counts, or by the end of a life), the noting begins anew.
+-- KEYS  6 dismissed ZSET  tenant -> the number of the dismissal that last withdrew its approval; '' -> the number
+--       above which the set holds all dismissals, so that admit need not refuse tenants that were not dismissed
+-- ARGV  1 birth, 2 about how many tenants the set holds, 3 for how many seconds after the last dismissal, then tenants
+-- Returns the number of approvals removed. A tenant in flight stays so until its result or its lease's end.
+-- Atomic: all tenants of the call, and the count of dismissals: see admit. If the count was raised without an entry
+-- in the set (by a version that only counts, or by the end of a life), the set begins anew.
 local b = redis.call('HMGET', BOX, 'dismissals', 'format', 'birth')
 local refused = guard(b[2], b[3])
 if refused then return refused end

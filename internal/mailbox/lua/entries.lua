@@ -1,8 +1,8 @@
--- entries: prepended, behind the prelude, to the scripts that look at waiting entries. KEYS and ARGV are theirs, and
--- so it is atomic with them; it returns nothing by itself.
+-- entries: added behind the prelude to the scripts that read pending entries. It uses their KEYS and ARGV, is
+-- atomic with them, and returns nothing itself.
 local SLOTS = {'status', 'move', 'restore'}
 
--- entriesOf reads the waiting entries of tenants: at each one's index one value or false per slot.
+-- entriesOf reads the pending entries of tenants: at each tenant's index one value or false per slot.
 local function entriesOf(ts)
   local fields, out = {}, {}
   for i, t in ipairs(ts) do

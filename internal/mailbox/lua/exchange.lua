@@ -1,21 +1,22 @@
--- exchange: settles finished posts, then claims more.
+-- exchange: settles results, then claims more.
 --
 -- ARGV  1 birth, 2 token, 3 want, 4 owner lease ms, 5 entry lease ms, then per result eight values:
 --       tenant, slot, version, stamp it was claimed with, kind ('o' ok, 'f' failed, 'w' failed although the
---       endpoint is well, 'r' release), delay ms, step (1 climbs the retry schedule), reason number
--- Returns {'lost'}: not the owner; the results were applied as far as anyone may
+--       endpoint works, 'r' release), delay ms, step (1 climbs the retry schedule), reason number
+-- Returns {'lost'}: not the owner; the results were applied as far as a caller without ownership may
 --       | {'mine', stamp, tenant, slot, entry, tenant, slot, entry ...}
 --       | {'off', '0'}: the endpoint is off
 --       | {'outdated', '0'}: the endpoint was changed, switched on, resumed or tested since the owner began
 -- Atomic: all results and all claims. What many results need is read, and written, by one call: the
 -- number of calls does not grow with the batch.
 --
--- Results come first: they free memory, and must work when Redis has none left. A delivery is a
--- fact whoever reports it; all else needs the claim's own stamp, and ownership to make anything due.
--- An owner's 'o' or 'w' proves the endpoint: its gate is forgotten, whatever becomes of the entry. While it is
--- not, one exchange claims as many tenants as may prove it, whatever is wanted, half of them of what was not tried at the end of
--- what is due: what is sick often stands together. What an outdated owner brings says nothing of the endpoint as it is now: the gate stays, and what
--- failed is due at once and climbs no step.
+-- Results come first: they free memory, and must work when Redis has none left. A delivery counts
+-- whichever caller reports it. Everything else needs the claim's own stamp, and ownership to make anything due.
+-- An owner's 'o' or 'w' proves that the endpoint works: the circuit closes, whatever becomes of the entry. Until
+-- then one exchange claims as many tenants as there are probes, whatever is wanted. Half of them come from the end
+-- of what is due and were not tried before, because failing entries often stand together. A result of an outdated
+-- owner says nothing about the present endpoint: the circuit stays as it is, and failures are due at once and climb
+-- no step.
 local instant = int(now)
 local token, want = ARGV[2], tonumber(ARGV[3])
 local b = redis.call('HMGET', BOX, 'owner', 'off', 'stamp', 'gate', 'gopen', 'superseded', 'epoch', 'oepoch', 'format', 'birth', 'probes', 'refusing')
@@ -25,7 +26,7 @@ settle()
 local mine, well = b[1] == token, false
 local outdated = mine and (b[7] or '0') ~= (b[8] or '0')
 
--- oldest returns the slot of a tenant's lowest sequence, or nil. Nearly always one slot alone is filled.
+-- oldest returns the slot of a tenant's lowest sequence, or nil. Nearly always only one slot is filled.
 local function oldest(e)
   if not e[2] and not e[3] then return e[1] and 1 end
   local best, lowest = nil, nil
@@ -38,8 +39,8 @@ local function oldest(e)
   return best
 end
 
--- untriedAtTheEnd returns up to n of those that are due last, of which nothing was tried. What failed as a probe is due behind
--- what was not tried: it stands among them. It looks at 200.
+-- untriedAtTheEnd returns up to n of the tenants that are due last and were not tried before. A failed probe is
+-- due behind entries that were not tried, so it stands among them. It examines 200 tenants.
 local function untriedAtTheEnd(n)
   local last, out = redis.call('ZREVRANGEBYSCORE', DUE, instant, '-inf', 'LIMIT', 0, 200), {}
   for i, e in ipairs(entriesOf(last)) do
@@ -82,7 +83,7 @@ for i = 6, #ARGV, 8 do
     stamps[n] = false
     if not vacant(have[n]) then
       local when = instant
-      if kind == 'r' and same then -- untried it goes back to where it stood
+      if kind == 'r' and same then -- not tried: due again at its former time
         when = string.match(e, '^[^;]*;%d+;0;%d+;(%d+);') or instant
       end
       if (kind == 'f' or kind == 'w') and same then
@@ -101,7 +102,7 @@ for i = 6, #ARGV, 8 do
     end
   end
 end
--- in this order, so that of two results for one tenant the acknowledgement prevails
+-- in this order, so that of two results for one tenant the acknowledgement wins
 if #failed > 0 then redis.call('HSET', WAITING, unpack(failed)) end
 if #told > 0 then redis.call('HDEL', WAITING, unpack(told)) end
 if #landed > 0 then redis.call('ZREM', FLIGHT, unpack(landed)) end
@@ -131,7 +132,7 @@ if #expired > 0 then
 end
 
 local stamp = math.max(now + tonumber(ARGV[5]), num(b[3]) + 1)
-local till = int(stamp) -- once: writing a number costs more than all else here
+local till = int(stamp) -- once: formatting a number costs more than anything else here
 local out, claimed = {'mine', till}, {}
 local proving = b[4] and not well
 if proving and want > 0 then want = math.max(1, num(b[11])) end

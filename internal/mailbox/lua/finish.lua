@@ -1,13 +1,15 @@
 -- finish: a drainer gives the mailbox back.
 --
--- ARGV  1 birth, 2 token, 3 force ('1': even with work left), 4 gate ms (how long the gate closes, 0 leaves
---       it), 5 revision that switched the endpoint off ('' for none), 6 horizon ms, 7 grace ms, 8 how many tenants may
---       prove the endpoint once the gate has run out, 0 where nothing is to be proved since it only asked for a pause, 9 since
---       when it has refused nearly all ('' where it has not): what failed since then is recalled once it takes something
--- Returns {'lost'} | {'more'}: work is due, still the owner, which an outdated one never stays | {'done', generation, in ms, outdated}: outdated
---       is '1' where the endpoint was changed, switched on, resumed or tested since the owner began, so that
---       neither gate nor switch followed
--- Atomic: giving up, the gate, the switch and the next wake-up.
+-- ARGV  1 birth, 2 token, 3 force ('1': even with work left), 4 gate ms (how long the circuit opens, 0 leaves
+--       it), 5 revision that switched the endpoint off ('' for none), 6 horizon ms, 7 grace ms, 8 how many tenants
+--       may be tried as probes once the cool-down is over, 0 if the endpoint only asked for a pause, 9 since
+--       when it has refused nearly all ('' if it has not): what failed since then is recalled once it accepts
+--       something
+-- Returns {'lost'}
+--       | {'more'}: work is due and the caller is still the owner; an outdated owner never gets this
+--       | {'done', generation, in ms, outdated}: outdated is '1' if the endpoint was changed, switched on, resumed
+--       or tested since the owner began, so that neither circuit nor switch was changed
+-- Atomic: giving up ownership, the circuit, the switch and the next wake-up.
 local token, horizon, grace = ARGV[2], tonumber(ARGV[6]), tonumber(ARGV[7])
 local b = redis.call('HMGET', BOX, 'owner', 'lby', 'off', 'gopen', 'srev', 'epoch', 'oepoch', 'lout', 'format', 'birth')
 local refused = guard(b[9], b[10])

@@ -1,4 +1,4 @@
--- inspect: how tenants stand in the mailbox. Reads only; atomic, so that its numbers fit together.
+-- inspect: the states of tenants in the mailbox. Reads only; atomic, so that its values are consistent.
 --
 -- ARGV  1 '', then tenants
 -- Returns per tenant six values: mark ('' when not approved), the entries of status, move and restore

@@ -2,19 +2,19 @@
 --
 -- KEYS 6 job  HASH  a job that is done for an app, page by page:
 --        v        1, the format
---        kind, number, birth   which job, and the life it is for (of a clearing: the birth that ended that life)
+--        kind, number, birth   its name, and the life it belongs to (for a clear job: the birth that ended that life)
 --        state    running, done, failed or cancelled
---        reason   a word: why the last page failed, or why it ended so
+--        reason   a word: why the last page failed, or why it ended in this state
 --        done, of, skipped     tenants
---        cursor, walk          where the walk is, and the run of the Redis process for which that is good
+--        cursor, walk          the place of the walk, and the run of the Redis process in which the cursor is valid
 --        again    '1': from the start once more when the end is reached
---        by, role, created, updated, ended    who asked for it, and when, ms
---        tries, failing, retry how often the page at hand failed, since when, and when it is tried next, ms
---        claim, until          token of who works on it, and the end of that claim, ms
+--        by, role, created, updated, ended    who requested it, and when, ms
+--        tries, failing, retry how often the current page failed, since when, and when it is tried next, ms
+--        claim, until          token of the worker that has the claim, and the end of that claim, ms
 --      7 open_jobs HASH  kind -> number of the job of that kind that runs
 -- Returns nothing by itself. Atomic: as the script that it is part of.
 local JOB, OPEN = KEYS[6], KEYS[7]
-local KEEP = 604800 -- s for which an ended job is shown
+local KEEP = 604800 -- s for which an ended job is kept
 
 local own = redis.call('HMGET', BOX, 'format', 'birth')
 local other = guard(own[1], own[2])
@@ -25,7 +25,8 @@ if version and version ~= '1' then
   return redis.error_reply('FORMAT job has format ' .. version .. ', this version knows 1')
 end
 
--- holds: the job runs and its claim is the caller's and not over. What a caller who was away for longer brings is not taken.
+-- holds: the job runs, and the caller has its claim, which is not over. A caller whose claim is over is
+-- refused.
 local function holds(token)
   local j = redis.call('HMGET', JOB, 'state', 'claim', 'until')
   return j[1] == 'running' and j[2] == token and num(j[3]) > now

@@ -1,8 +1,8 @@
--- job_cancel: ends a job that runs because somebody asked for it.
+-- job_cancel: ends a running job because a caller cancelled it.
 --
 -- ARGV 1 '', 2 reason
--- Returns the state in which it is now, '' where there is no such job. One that has ended stays as it is.
--- Atomic: the page at hand was written, or is refused.
+-- Returns the state of the job, '' if there is no such job. A job that has ended keeps its state.
+-- Atomic: the current page was written before, or is refused.
 settle()
 local state = redis.call('HGET', JOB, 'state')
 if state ~= 'running' then return state or '' end

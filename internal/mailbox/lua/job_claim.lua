@@ -1,9 +1,9 @@
--- job_claim: claims a job for the making of pages.
+-- job_claim: claims a job, to make its pages.
 --
 -- ARGV 1 '', 2 token, 3 lease ms
--- Returns {'claimed', the job's fields and values}, also by an earlier call with the token; {'busy', in ms} where it is claimed, or a page
---      failed and waits: when to ask again; {'ended'}; {'none'} where there is no such job.
--- Atomic: looking and claiming. Each page renews the claim.
+-- Returns {'claimed', the job's fields and values}, also after an earlier call with the token; {'busy', in ms} if it
+--      is claimed, or a page failed and waits: when to try again; {'ended'}; {'none'} if there is no such job.
+-- Atomic: reading and claiming. Each page renews the claim.
 settle()
 local j = redis.call('HMGET', JOB, 'state', 'claim', 'until', 'retry')
 if not j[1] then return {'none'} end

@@ -2,8 +2,8 @@
 --
 -- KEYS 8 former HASH, named by the birth that followed the former life
 -- ARGV 1 '', 2 that birth, 3 number, 4 by, 5 role, 6 '1': made although nothing is to be cleared away, and done at once
--- Returns 1 where the job is there now, also by an earlier call; 0 where there is nothing to do.
--- Atomic: looking and making. It needs no memory to spare: clearing away frees some.
+-- Returns 1 if the job exists now, also after an earlier call; 0 if there is nothing to do.
+-- Atomic: reading and making. It needs no spare memory: clearing away frees some.
 settle()
 if version then return 1 end
 local of = redis.call('HLEN', KEYS[8])

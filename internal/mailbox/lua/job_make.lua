@@ -1,10 +1,10 @@
--- job_make: makes a job that tells an app of its tenants, or joins the one of that kind that runs.
+-- job_make: makes a job that deposits the status of an app's tenants, or joins the one of that kind that runs.
 --
--- KEYS 6 the job to make, 8 the job that the caller saw running, the same as 6 where it saw none
+-- KEYS 6 the job to make, 8 the job that the caller saw running, the same as 6 if it saw none
 -- ARGV 1 birth, 2 kind, 3 number, 4 number of the job that the caller saw running, '' for none, 5 by, 6 role
--- Returns {'made' or 'joined', number, approvals}, or {'moved'} where another job runs than the caller saw.
--- Atomic: looking and making. Who asks wants all tenants told from now on: a job that has begun goes round once
--- more when it reaches its end, however many asked meanwhile. One of a former life is ended.
+-- Returns {'made' or 'joined', number, approvals}, or {'moved'} if another job runs than the caller saw.
+-- Atomic: reading and making. The caller wants all tenants deposited from now on: a job that has begun goes round
+-- once more when it reaches its end, however many callers joined it. A job of a former life is ended.
 local open = redis.call('HGET', OPEN, ARGV[2]) or ''
 if open ~= ARGV[4] and open ~= ARGV[3] then return {'moved'} end
 local of = redis.call('HLEN', TENANTS)

@@ -1,9 +1,11 @@
--- job_settle: gives a claimed job back, after a page that failed or before its end, or ends it.
+-- job_settle: releases a claimed job, after a page that failed or before its end, or ends it.
 --
--- ARGV 1 '', 2 token, 3 'release', 'fail', or the state in which it ends, 4 reason ('' for release), 5 pause ms after the first failure,
---      6 longest pause ms, 7 ms for which a page may fail before the job does, '0' for ever
--- Returns {state, in ms: when the page is tried again}; {'lost'} where the claim is not the caller's: nothing was written.
--- Atomic: the claim, and what becomes of the job. It needs no memory to spare, so that a full Redis is told of.
+-- ARGV 1 '', 2 token, 3 'release', 'fail', or the state in which it ends, 4 reason ('' for release),
+--      5 pause ms after the first failure, 6 longest pause ms, 7 ms for which a page may fail before the job does,
+--      '0' for ever
+-- Returns {state, in ms: when the page is tried again}; {'lost', '0'} if the caller does not hold the claim: nothing
+--      was written.
+-- Atomic: the claim, and the state of the job. It needs no spare memory, so that the failure of a full Redis is stored.
 settle()
 if not holds(ARGV[2]) then return {'lost', '0'} end
 if ARGV[3] == 'release' then

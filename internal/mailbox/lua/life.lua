@@ -1,18 +1,18 @@
--- life: another life of the app begins, or ends: it was made, or deleted.
+-- life: begins or ends a life of the app: the app was made, or deleted.
 --
 -- KEYS  6 former HASH, named by the birth: the approvals of the life before
---       7.. what else belongs to a life and is removed with it
+--       7.. other keys that belong to a life and are removed with it
 -- ARGV  1 '', 2 birth: the revision of the write that made the app, or that deleted it, 3 'begin' or 'end',
---       4 flight's life s, 5 mailbox's life s, both for 'end'
+--       4 how long flight is kept, s, 5 how long the mailbox is kept, s, both for 'end'
 -- Returns 1 when the former life was put aside, 0 when the mailbox had that birth already. Error GONE: it has
 --       a later one.
--- Atomic, in constant time: UNLINK frees memory elsewhere, and the approvals are only renamed; clear.lua takes
--- them away page by page. Births only grow, so that no former key is taken twice, unless Redis lost the mailbox's
--- last writes: RENAME over a key would delete that one here. What is in flight, and the
--- counters, outlive the life: a late result must find its stamp, and no generation or version comes twice.
--- Approvals that begin from a top read before are refused as after a dismissal. A mailbox whose app was deleted
--- expires, once what its former lives left is cleared away. A repeated end does nothing: a version before births
--- may have made the app again since, under that same birth.
+-- Atomic, in constant time: UNLINK frees memory in the background, and the approvals are only renamed; clear.lua
+-- removes them page by page. Births only grow, so that no former key is used twice, unless Redis lost the mailbox's
+-- last writes: RENAME would then delete the former key here. What is in flight, and the counters, outlive the life:
+-- a late result must find its stamp, and no generation or version is used twice. Approvals that begin from a top
+-- read before are refused as after a dismissal. A mailbox whose app was deleted expires once what its former lives
+-- left is cleared away. A repeated end does nothing: a version that knows no births may have made the app again
+-- since, under that same birth.
 local b = redis.call('HMGET', BOX, 'dismissals', 'former', 'format', 'birth')
 local birth = b[4]
 local refused = guard(b[3], birth)

@@ -1,10 +1,10 @@
--- open: lets a closed gate run out at once, because somebody saw the endpoint answer.
+-- open: ends the cool-down of an open circuit at once, because a test saw the endpoint answer.
 --
 -- ARGV  1 birth, 2 nonce, 3 horizon ms, 4 grace ms
 -- Returns {generation, in ms}
--- Atomic: the gate, the epoch, the first page of what is recalled, and the wake-up. The next drainer still proves the
--- endpoint first; a run that goes on since before may not close the gate any more. What failed until now is due at once. A
--- repeat opens again, which harms nobody.
+-- Atomic: the circuit, the epoch, the first page of what is recalled, and the wake-up. The next drainer still
+-- has to probe the endpoint; a run that began before may no longer open the circuit. What failed until now is
+-- due at once. A repeat does the same again, which does no harm.
 local b = redis.call('HMGET', BOX, 'epoch', 'gate', 'format', 'birth')
 local refused = guard(b[3], b[4])
 if refused then return refused end

@@ -1,4 +1,5 @@
--- prelude: prepended to every script of the mailbox, and entries.lua and wake.lua to those that need them.
+-- prelude: the beginning of every script of the mailbox; entries.lua and wake.lua follow in those that need
+-- them.
 --
 -- KEYS of every script, all in one app's hash slot:
 --   1 tenants  HASH  tenant -> "<known>" or "<known>*"; the field's presence is the approval
@@ -6,22 +7,22 @@
 --   3 due      ZSET  tenant -> earliest claim time, ms; has entries, not in flight
 --   4 flight   ZSET  tenant -> end of its claim's lease, ms
 --   5 mailbox  HASH  the mailbox's own state, format 1
--- ARGV[1] of every script: the birth of the app that the caller means, '' where it only reads. Where the
+-- ARGV[1] of every script: the birth of the life that the caller means, '' where it only reads. If the
 -- mailbox belongs to another life, nothing is written: error GONE when it is a later one, UNBORN when it
--- is an earlier one, which life.lua ends. Each script asks guard before anything else.
+-- is an earlier one, which life.lua ends. Each script calls guard before anything else.
 -- Time is Redis's own, in milliseconds.
 local TENANTS, WAITING, DUE, FLIGHT, BOX = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 
--- int writes a number as Redis and Go read it: Lua's own tostring loses digits above 1e14.
+-- int formats a number as Redis and Go read it: Lua's own tostring loses digits above 1e14.
 local function int(n) return string.format('%.0f', n) end
 
 local function num(v) return tonumber(v or '') or 0 end
 
--- guard returns the error of a mailbox that a newer version wrote, or with a birth that nobody wrote, and of one
--- of another life. A script reads format and birth together with the fields that it needs itself.
+-- guard returns the error of a mailbox that a newer version wrote, that has an unreadable birth, or that
+-- belongs to another life. A script reads format and birth together with the fields that it needs itself.
 local function guard(format, birth)
   if (not format or format == '1') and (birth or '0') == ARGV[1] and birth ~= '' and #ARGV[1] < 16 then return end -- nearly always
   if format and format ~= '1' then
@@ -39,11 +40,11 @@ local function guard(format, birth)
   end
 end
 
--- settle lets the rest of the script write although Redis is at maxmemory: after a first write that
--- needs no memory, a script runs to its end. What empties a mailbox must not wait for memory.
+-- settle lets the rest of the script write although Redis is at maxmemory: after a first write that needs no
+-- memory, a script runs to its end. What empties a mailbox must not wait for memory.
 local function settle() redis.call('HDEL', BOX, '') end
 
--- more is one more than a count that was read; what is no number counts as none.
+-- more returns a count plus one; a value that is no number counts as 0.
 local function more(n)
   n = tonumber(n or '')
   return int(n and n >= 0 and n < 1e15 and n % 1 == 0 and n + 1 or 1)

@@ -1,8 +1,8 @@
--- recall: the owner makes a page due of what failed while the endpoint was not well.
+-- recall: the owner makes a page of entries due that failed while the endpoint did not work.
 --
 -- ARGV  1 birth, 2 token
--- Returns '1' where there is more, '0' where there is none, or the caller is not the owner.
--- Atomic: the page and how far it came. A repeat makes another page.
+-- Returns '1' if there is more, '0' if there is none, or the caller is not the owner.
+-- Atomic: the page and its place. A repeat makes another page.
 local b = redis.call('HMGET', BOX, 'owner', 'format', 'birth')
 local refused = guard(b[2], b[3])
 if refused then return refused end

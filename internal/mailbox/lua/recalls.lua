@@ -1,13 +1,14 @@
--- recalls: prepended, behind entries, to the scripts that make due what failed while the endpoint was not well. KEYS and
--- ARGV are theirs, and so it is atomic with them; what recall returns stands with it.
+-- recalls: added behind entries to the scripts that make entries due which failed while the endpoint did not
+-- work. It uses their KEYS and ARGV, and is atomic with them; what recall returns is described there.
 --
--- The mailbox's field recall is "<from>:<until>:<score>": what failed last from <from> until <until> is due at once, and keeps
--- its step; behind <score> nothing was looked at yet. What fails again meanwhile failed after <until>, and is left alone.
+-- The mailbox's field recall is "<from>:<until>:<score>": entries that failed last between <from> and <until>
+-- are due at once, and keep their step of the retry schedule. Entries from <score> on were not examined yet.
+-- What fails again meanwhile failed after <until>, and is not recalled.
 
--- begin_recall notes that what failed from then on, until now, is to be recalled.
+-- begin_recall stores that what failed since from, until now, is to be recalled.
 local function begin_recall(from) redis.call('HSET', BOX, 'recall', from .. ':' .. int(now) .. ':0') end
 
--- recall makes a page of it due: at most 200 tenants are looked at. Returns '1' where there is more.
+-- recall makes a page of it due: at most 200 tenants are examined. Returns '1' if there is more.
 local function recall()
   local from, till, score = string.match(redis.call('HGET', BOX, 'recall') or '', '^(%d+):(%d+):(%d+)$')
   if not from then
@@ -34,7 +35,7 @@ local function recall()
     return '0'
   end
   local last = tonumber(page[#page])
-  if last <= tonumber(score) then last = last + 1 end -- all of a page are due in one millisecond
+  if last <= tonumber(score) then last = last + 1 end -- all of the page have the same due time
   redis.call('HSET', BOX, 'recall', int(from) .. ':' .. int(till) .. ':' .. int(last))
   return '1'
 end

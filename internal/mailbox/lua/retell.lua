@@ -1,13 +1,13 @@
--- retell: one page of a job that tells an app of its tenants; deposit.lua is its function deposit.
+-- retell: one page of a job that deposits the status of an app's tenants; deposit.lua is its function deposit.
 --
--- ARGV those of deposit.lua, then eight more: token, lease ms, 'all' to tell each status again or 'owed' to tell what was not told yet,
---      'move' where this is the last of the page, else 'stay', run and cursor of the next page, the cursor '' at the end, tenants of the page,
---      tenants that were skipped
--- Returns {'lost'} where the claim is not the caller's: nothing was written. Else {'stay', 'moved' or 'done', then what deposit.lua
---      returns, then tenants of which the caller's record was too old}: those bear the mark that their status is to be told again, and the
---      cursor stays; the caller reads them anew and comes again with 'owed'.
--- Atomic: marks, deposit, the job's cursor and counts, and its claim for another lease. So a page is told once, whoever dies.
--- At its end the job begins again where somebody asked meanwhile, else it is done.
+-- ARGV those of deposit.lua, then eight more: token, lease ms, 'all' to deposit each status again or "owed" to
+--      deposit what was not deposited yet, 'move' if this is the last call of the page, else 'stay', run and cursor
+--      of the next page, the cursor '' at the end, tenants of the page, tenants that were skipped
+-- Returns {'lost'} if the caller does not hold the claim: nothing was written. Else {'stay', 'moved' or 'done', then
+--      what deposit.lua returns, then tenants whose record in this call was too old}: those are marked so that their
+--      status is deposited again, and the cursor stays; the caller reads them again and calls with "owed".
+-- Atomic: marks, deposit, the job's cursor and counts, and its claim for another lease. So a page is deposited once,
+-- whichever process dies. At its end the job begins again if it was requested meanwhile, else it is done.
 local a = {}
 for i = 8, 1, -1 do a[i] = table.remove(ARGV) end
 if not holds(a[1]) then return {'lost'} end

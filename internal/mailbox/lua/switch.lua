@@ -1,14 +1,15 @@
--- switch: tells the mailbox how its endpoint is set; the sweep calls it for every app.
+-- switch: sets whether the mailbox's endpoint is on; the sweep calls it for every app.
 --
 -- ARGV  1 birth, 2 nonce, 3 registry revision, 4 on ('1'/'0'), 5 revision at which the endpoint's URL or
---       switch last changed, 6 horizon ms, 7 grace ms, 8 newer ('1': only when the registry revision is
---       newer than the last one told, as the sweep asks)
+--       switch last changed, 6 horizon ms, 7 grace ms, 8 newer ('1': only if the registry revision is
+--       newer than the last one applied, as the sweep does)
 -- Returns {generation, in ms}
--- Atomic: the switch, the gate, the epoch, the first page of what is recalled, and the wake-up.
+-- Atomic: the switch, the circuit, the epoch, the first page of what is recalled, and the wake-up.
 --
--- An older revision than the last is ignored. An endpoint that is switched on, or is on and was changed, is
--- opened: its gate runs out at once, it is proved anew, and a run that goes on since before may not close
--- the gate any more. What failed until then is due at once. A mailbox that an older version wrote knows no revision of its endpoint and takes it over.
+-- A revision older than the last one is ignored. If an endpoint is switched on, or is on and was changed, that is an
+-- opening: its cool-down ends at once, it is probed again, and a run that began before may no longer open the
+-- circuit. What failed until then is due at once. A mailbox that an older version wrote knows no revision of its
+-- endpoint and accepts the given one.
 local nonce, rev, on, changed = ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[5])
 local b = redis.call('HMGET', BOX, 'srev', 'off', 'gate', 'erev', 'epoch', 'format', 'birth')
 local refused = guard(b[6], b[7])

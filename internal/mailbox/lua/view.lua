@@ -1,14 +1,14 @@
--- view: how the mailbox stands. Reads only; atomic, so that its numbers fit together.
+-- view: a summary of the mailbox. Reads only; atomic, so that its numbers are consistent.
 --
 -- ARGV  1 '', 2 sample size
--- Returns {entries, tenants that something waits for, tenants in flight, oldest first-deposited ms ('0' none), now ms,
+-- Returns {entries, tenants with pending entries, tenants in flight, oldest first-deposited ms ('0' none), now ms,
 --         gate ms, openings, off revision, owner lease end ms, approvals, replaced since the mailbox was
---         last empty, birth, revision last told, revision of the endpoint last told, births whose former
---         approvals are still to be cleared away, with commas between them}
+--         last empty, birth, newest known revision, newest known revision of the endpoint, births whose former
+--         approvals are still to be removed, with commas between them}
 --
--- The oldest is exact while the entries fit the sample; beyond, it is the oldest of the tenants that
--- are due first, of those in flight and of a random sample. A tenant in flight that nothing waits for
--- (dismissed meanwhile, or its post was acknowledged by another) is in step; those are left out of
+-- The oldest is exact while the entries fit the sample. Beyond, it is the oldest of the tenants that
+-- are due first, of those in flight and of a random sample. A tenant in flight without pending entries
+-- (dismissed meanwhile, or delivered by another attempt) is in step. Such tenants are left out of
 -- the second number, exactly while no more than the sample are in flight.
 local b = redis.call('HMGET', BOX, 'gate', 'gopen', 'off', 'oexp', 'superseded', 'srev', 'erev', 'former', 'format', 'birth')
 local refused = guard(b[9], b[10])

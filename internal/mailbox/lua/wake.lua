@@ -1,5 +1,5 @@
--- wake: prepended, behind the prelude, to the scripts that end by arming a wake-up. KEYS and ARGV are theirs, and so
--- it is atomic with them; what wake returns stands with it.
+-- wake: added behind the prelude to the scripts that end by arming a wake-up. It uses their KEYS and ARGV, and
+-- is atomic with them; what wake returns is described there.
 
 -- first returns the lowest score of a sorted set, or nil.
 local function first(key)
@@ -7,8 +7,8 @@ local function first(key)
   return r[2] and tonumber(r[2])
 end
 
--- wake arms the next wake-up where one is needed and none is armed early enough.
---   by       who asks: a repeat by the same gets the same answer while that wake-up is armed
+-- wake arms the next wake-up if one is needed and none is armed early enough.
+--   by       the caller: a repeat by the same one gets the same answer while that wake-up is armed
 --   horizon  ms: nothing is armed further ahead; the sweep arms it when it comes near
 --   grace    ms: how long an armed wake-up may be late before it counts as lost
 -- Returns the generation and in how many ms it is due, as strings; '0', '0' when there is nothing to enqueue.

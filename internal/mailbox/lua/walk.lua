@@ -1,9 +1,9 @@
 -- walk: reads the next page of an app's approvals. Reads only.
 --
--- ARGV 1 birth, 2 cursor, 3 about how many, 4 the run for which the cursor is good
+-- ARGV 1 birth, 2 cursor, 3 about how many, 4 the run of Redis in which the cursor is valid
 -- Returns {run, next cursor ('0' at the end), tenant and mark of each approval}.
--- Atomic. Each approval that stays comes at least once until the end, as long as one process of Redis serves: another one
--- has another order, by which the cursor would leave some out. So the walk begins anew where the run is another.
+-- Atomic. Each approval that stays is returned at least once until the end, while one process of Redis serves. Another
+-- process has another order, in which the cursor would leave some out, so the walk begins again if the run differs.
 local own = redis.call('HMGET', BOX, 'format', 'birth')
 local other = guard(own[1], own[2])
 if other then return other end
