@@ -26,38 +26,37 @@ var (
 	bindKey      = newScript("bind")
 )
 
-// errSequence reports an answer that no accept gave.
+// errSequence reports a stored answer that accept.lua did not write.
 var errSequence = errors.New("no sequence and number of apps")
 
-// ownKeyKeep is how long the answer to a change without an idempotency key is kept: longer than the
-// client library goes on sending a call whose answer it did not get.
+// ownKeyKeep is how long the answer to a change without an idempotency key is kept. It is longer than the client library repeats
+// a call whose answer it did not get.
 const ownKeyKeep = time.Minute
 
-// listWithin bounds the second listing, which is tried although the caller may have gone.
+// listWithin bounds the second listing, which is done even if the caller has disconnected.
 const listWithin = 5 * time.Second
 
 // AcceptResult is the answer to one ChangeRequest.
 type AcceptResult struct {
 	Accepted Accepted
-	// Err says why the change is not accepted: ErrOutOfOrder for good; ErrUndecided because an earlier
-	// change of the tenant in the same call is not decided; anything else leaves open whether it was
-	// written. A repeat with the same idempotency key is safe.
+	// Err says why the change is not accepted. ErrOutOfOrder: it never will be. ErrUndecided: an earlier change of the tenant in
+	// the same call is not decided. After any other error it is unknown whether the change was written. A repeat with the same
+	// idempotency key is safe.
 	Err error
 }
 
-// Accept takes changes in, those of one tenant in the order given, and answers each in its place.
-// A result without error is durable: the tenant's status, the newest change of its slot and the
-// mark that a fan-out is owed were written in one step, and the list of owed fan-outs holds the
-// tenant. The error is that nothing was accepted; then no result is returned.
+// Accept stores changes, those of one tenant in the given order, and returns the result of each at its index. A result without
+// error is durable: the tenant's status, the newest change of its slot and the mark of a pending fan-out were written in one
+// step, and the list of pending fan-outs holds the tenant. If Accept returns an error, nothing was accepted, and there are no
+// results.
 //
-// Behind a change that is not decided no later one of its tenant is tried: its repeat must not stand
-// behind it.
+// After a change that is not decided, no later change of its tenant is tried: a repeat of the first would otherwise come after
+// the later one.
 //
-// The list lies in another slot than the record, so it is written twice: before, because a crash
-// after accepting must not hide the tenant from the sweep, and after, because a fan-out of an
-// older change may just then strike the tenant off. So every tenant is listed again of which
-// something may have been written, whatever was answered. A change whose second entry fails is not
-// answered as accepted.
+// The list and the record are in different slots, so the list is written twice. The first time is before the record, because a
+// crash after accepting must not hide the tenant from the sweep. The second time is after it, because a fan-out of an older
+// change may remove the tenant from the list in between. So every tenant of which something may have been written is listed
+// again, whatever the result. A change whose second listing fails is not returned as accepted.
 func (s *Store) Accept(ctx context.Context, reqs []ChangeRequest) ([]AcceptResult, error) {
 	if len(reqs) == 0 {
 		return nil, nil
@@ -84,7 +83,7 @@ func (s *Store) Accept(ctx context.Context, reqs []ChangeRequest) ([]AcceptResul
 	return results, nil
 }
 
-// acceptRound tries the requests of one round, except those of undecided tenants, and adds to these.
+// acceptRound tries the requests of one round, except those of undecided tenants. It adds the tenants that are undecided now.
 func (s *Store) acceptRound(ctx context.Context, reqs []ChangeRequest, round []int, nonce string, undecided map[tenant.ID]bool, results []AcceptResult) {
 	tried := make([]int, 0, len(round))
 	calls := make([]call, 0, len(round))
@@ -105,8 +104,8 @@ func (s *Store) acceptRound(ctx context.Context, reqs []ChangeRequest, round []i
 	}
 }
 
-// splitIntoRounds splits requests into rounds of distinct tenants, because calls of one pipeline may be
-// repeated out of order, and lists the tenants.
+// splitIntoRounds splits requests into rounds of distinct tenants, because calls of one pipeline may be repeated in another
+// order. It also lists the tenants.
 func splitIntoRounds(reqs []ChangeRequest) (rounds [][]int, tenants []tenant.ID) {
 	seen := make(map[tenant.ID]int, len(reqs))
 	for i := range reqs {
@@ -124,8 +123,8 @@ func splitIntoRounds(reqs []ChangeRequest) (rounds [][]int, tenants []tenant.ID)
 	return rounds, tenants
 }
 
-// listWrittenTenants lists the tenants of which something may have been written: of all whose every change
-// was refused for good nothing was.
+// listWrittenTenants lists the tenants of which something may have been written. If every change of a tenant was refused with
+// ErrOutOfOrder, nothing was.
 func listWrittenTenants(tenants []tenant.ID, reqs []ChangeRequest, results []AcceptResult) []tenant.ID {
 	may := make(map[tenant.ID]bool, len(tenants))
 	for i := range results {
@@ -136,7 +135,7 @@ func listWrittenTenants(tenants []tenant.ID, reqs []ChangeRequest, results []Acc
 	return slices.DeleteFunc(tenants, func(id tenant.ID) bool { return !may[id] })
 }
 
-// newAcceptCall is the script's run for one request; own is the server's key for one without.
+// newAcceptCall makes the script's call for one request; own is the server's key for a request without a key.
 func (s *Store) newAcceptCall(r *ChangeRequest, own string) call {
 	name, keep := own, ownKeyKeep
 	if r.IdempotencyKey != "" {
@@ -161,7 +160,7 @@ func (s *Store) newAcceptCall(r *ChangeRequest, own string) call {
 	}}
 }
 
-// encodeOptional writes a value that may be missing: "" when it is, else the value behind "=".
+// encodeOptional encodes an optional value: "" for nil, otherwise "=" and the value.
 func encodeOptional(v *string) string {
 	if v == nil {
 		return ""
@@ -169,20 +168,21 @@ func encodeOptional(v *string) string {
 	return "=" + *v
 }
 
-// hashIdempotencyKey names an idempotency key and its line without their characters, which are the caller's.
+// hashIdempotencyKey replaces an idempotency key and its line by a digest, so that no characters of the caller appear in a key of
+// Redis.
 func hashIdempotencyKey(key string, line int) string {
 	sum := sha256.Sum256([]byte(strconv.Itoa(line) + ";" + key))
 	return hex.EncodeToString(sum[:16])
 }
 
-// The first item of accept.lua's answer.
+// The first item of the answer of accept.lua.
 const (
 	answeredNew = iota
 	answeredBefore
 	answeredOutOfOrder
 )
 
-// decodeAcceptAnswer reads the script's answer to a request.
+// decodeAcceptAnswer decodes the script's answer to a request.
 func decodeAcceptAnswer(r *ChangeRequest, cmd *redis.Cmd) AcceptResult {
 	v, err := cmd.Slice()
 	if err != nil {
@@ -200,12 +200,12 @@ func decodeAcceptAnswer(r *ChangeRequest, cmd *redis.Cmd) AcceptResult {
 		return AcceptResult{Err: fmt.Errorf("accept change of tenant %s: %w", r.Tenant, ErrOutOfOrder)}
 	}
 	a, err := decodeAccepted(r.Tenant, text)
-	// without a key of the caller's a repeat is the client library's own, of this very call
+	// without a key of the caller, the repeat is the client library's, within this call
 	a.Replayed = err == nil && how == answeredBefore && r.IdempotencyKey != ""
 	return AcceptResult{Accepted: a, Err: err}
 }
 
-// decodeAccepted reads "<sequence>;<apps>".
+// decodeAccepted parses "<sequence>;<apps>".
 func decodeAccepted(id tenant.ID, text string) (Accepted, error) {
 	first, second, _ := strings.Cut(text, ";")
 	sequence, err1 := strconv.ParseInt(first, 10, 64)
@@ -216,14 +216,15 @@ func decodeAccepted(id tenant.ID, text string) (Accepted, error) {
 	return Accepted{ID: tenant.FormatChangeID(id, sequence), Tenant: id, Sequence: sequence, Apps: apps}, nil
 }
 
-// bindMargin is how much longer a binding is kept than an answer: a change may be accepted some
-// time after its line was bound, and its answer must not outlive the binding.
+// bindMargin is how much longer, in ms, a binding is kept than an answer. A change may be accepted some time after its line was
+// bound, and its answer must not outlive the binding.
 const bindMargin = 60 * 60 * 1000
 
-// boundLines is how many lines of a call lie in one HASH: small ones expire one after another.
+// boundLines is how many lines of a call are in one HASH: several small ones expire one after another.
 const boundLines = 500
 
-// bindingKeys are the keys of a piece of a call's lines. The first one is where an older version binds all.
+// bindingKeys returns the keys for one piece of a call's lines. The HASH without a number is the one in which an older version
+// binds all lines.
 func (s *Store) bindingKeys(key string, piece int) []string {
 	whole := s.keys.Config(keys.ConfigIdempotency) + ":" + hashIdempotencyKey(key, 0)
 	if piece == 0 {
@@ -232,10 +233,9 @@ func (s *Store) bindingKeys(key string, piece int) []string {
 	return []string{whole + ":" + strconv.Itoa(piece), whole}
 }
 
-// BindIdempotencyKey binds the lines of an idempotent call to the hashes of their bodies for
-// Options.IdempotencyKeep. It returns, in ascending order, the lines that an earlier call bound to
-// another body: those MUST be refused with ErrKeyReused; all others are bound. It comes before
-// Accept; a crash in between loses nothing, as the repeat binds the same and is then accepted.
+// BindIdempotencyKey binds the lines of an idempotent call to the hashes of their bodies, for Options.IdempotencyKeep. It
+// returns, in ascending order, the lines that an earlier call bound to another body: those MUST be refused with ErrKeyReused. All
+// others are bound. It is called before Accept. A crash in between loses nothing: the repeat binds the same and is then accepted.
 func (s *Store) BindIdempotencyKey(ctx context.Context, key string, lines map[int]string) (conflicts []int, err error) {
 	ordered := make([]int, 0, len(lines))
 	for line := range lines {

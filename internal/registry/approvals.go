@@ -12,8 +12,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Approvers lists, in order, the apps that a tenant approved. It is the index of the approvals;
-// the apps' mailboxes decide. Errors: ErrUnreadable.
+// Approvers lists, in order, the apps that a tenant approved, as the tenant's index has them. The apps' mailboxes are
+// authoritative. Errors: ErrUnreadable.
 func (s *Store) Approvers(ctx context.Context, id tenant.ID) ([]partner.ClientID, error) {
 	all, err := s.ApproversOf(ctx, []tenant.ID{id})
 	if err != nil {
@@ -22,12 +22,12 @@ func (s *Store) Approvers(ctx context.Context, id tenant.ID) ([]partner.ClientID
 	return all[0], nil
 }
 
-// approversPage is about how many approvers one command reads: all of a tenant that thousands of apps serve would keep
-// Redis from others for milliseconds.
+// approversPage is about how many approvals one command reads. Reading all approvals of a tenant with thousands of apps would
+// block Redis for milliseconds.
 const approversPage = 1000
 
-// ApproversOf lists the approvers of many tenants, in the order of ids, pipelined and page by page. Whoever is an
-// approver all the while is listed.
+// ApproversOf lists the approvers of many tenants, in the order of ids, pipelined and page by page. An app that is an approver
+// during the whole call is listed.
 func (s *Store) ApproversOf(ctx context.Context, ids []tenant.ID) ([][]partner.ClientID, error) {
 	members, cursors := make([][]string, len(ids)), make([]uint64, len(ids))
 	at := make([]int, len(ids))
@@ -59,14 +59,14 @@ func (s *Store) ApproversOf(ctx context.Context, ids []tenant.ID) ([][]partner.C
 	var err error
 	for i, id := range ids {
 		slices.Sort(members[i])
-		if out[i], err = parseSortedApprovers(id, slices.Compact(members[i])); err != nil { // a scan may show one twice
+		if out[i], err = parseSortedApprovers(id, slices.Compact(members[i])); err != nil { // a scan may return a member twice
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
-// ApproverCounts is how many apps each tenant approved, in the order of ids, pipelined.
+// ApproverCounts returns how many apps each tenant approved, in the order of ids, pipelined.
 func (s *Store) ApproverCounts(ctx context.Context, ids []tenant.ID) ([]int64, error) {
 	cmds := make([]*redis.IntCmd, len(ids))
 	err := s.pipelineApprovals(ctx, s.rdb, ids, func(p redis.Pipeliner, i int, key string) { cmds[i] = p.SCard(ctx, key) })
@@ -99,13 +99,13 @@ func parseApprovers(id tenant.ID, members []string) (apps []partner.ClientID, er
 	return apps, nil
 }
 
-// AddApprover notes in the tenants' indexes that they approved an app. It may be repeated.
+// AddApprover adds an app to the tenants' indexes. It may be repeated.
 func (s *Store) AddApprover(ctx context.Context, ids []tenant.ID, app partner.ClientID) error {
 	err := s.pipelineApprovals(ctx, s.durable, ids, func(p redis.Pipeliner, _ int, key string) { p.SAdd(ctx, key, string(app)) })
 	return wrapError(err, "add app %s to the approvals", app)
 }
 
-// RemoveApprover takes an app out of the tenants' indexes. It may be repeated.
+// RemoveApprover removes an app from the tenants' indexes. It may be repeated.
 func (s *Store) RemoveApprover(ctx context.Context, ids []tenant.ID, app partner.ClientID) error {
 	err := s.pipelineApprovals(ctx, s.durable, ids, func(p redis.Pipeliner, _ int, key string) { p.SRem(ctx, key, string(app)) })
 	return wrapError(err, "remove app %s from the approvals", app)

@@ -13,11 +13,12 @@ import (
 )
 
 const (
-	// removalsKeep is how many removed apps a reader of changes can learn about.
+	// removalsKeep is how many removed apps are remembered for readers of changes.
 	removalsKeep = 10000
 	// appsPage is how many apps with their documents one script reads.
 	appsPage = 200
-	// removalsMax is how many of them it learns at once; beyond it reads everything anew. It MUST be less.
+	// removalsMax is how many removals one read returns; with more of them it returns ErrTooOld. It MUST be less than
+	// removalsKeep.
 	removalsMax = 1000
 )
 
@@ -30,8 +31,8 @@ var (
 	changedApps = newScript("changed_apps")
 )
 
-// ErrTooOld says that what was removed since a revision is no longer known: read everything anew.
-var ErrTooOld = errors.New("revision is too old to know all that was removed since")
+// ErrTooOld reports that the removals since a revision are no longer known: the caller must read everything again.
+var ErrTooOld = errors.New("revision is too old: not all removals since are known")
 
 // App reads one app. Errors: ErrNotFound, ErrUnreadable.
 func (s *Store) App(ctx context.Context, id partner.ClientID) (AppRecord, error) {
@@ -81,13 +82,14 @@ func (s *Store) Apps(ctx context.Context, after partner.ClientID, limit int) (re
 	return recs, "", nil
 }
 
-// PutApp writes an app as it is given (partner.ValidateApp and partner.NormalizeApp come before), if
-// its revision is the expected one: AnyRevision, NoRevision for a new app, or the number read.
-// secrets replace the webhook secrets; nil keeps them. action names the write in the audit, such
-// as "app.put", which keeps what differs; notes are audited beside it. It is durable and audited on
-// return; created is false when the app existed. What changes nothing is no write: the revision stays,
-// and the audit has nothing of it. Errors: ErrConflict; partner.ValidationError when people's write
-// makes the app larger than partner.MaxStored; ErrUnreadable when the stored app is of another version,
+// PutApp stores an app as given (the caller runs partner.ValidateApp and partner.NormalizeApp first), if its revision is the
+// expected one: AnyRevision, NoRevision for a new app, or the number that was read. secrets replace the webhook secrets; nil
+// keeps them. action names the write in the audit, such as "app.put"; the audit entry holds what differs. notes are audited
+// beside it.
+//
+// When PutApp returns, the write is durable and audited; created is false if the app existed. If nothing changes, nothing is
+// written: the revision stays, and there is no audit entry. Errors: ErrConflict; partner.ValidationError if a write by a caller
+// other than the service makes the app larger than partner.MaxStored; ErrUnreadable if the stored app is of another version,
 // which is never overwritten.
 func (s *Store) PutApp(
 	ctx context.Context, app partner.App, expect int64, secrets *WebhookSecrets, actor Actor, action string, notes ...AuditNote,
@@ -117,7 +119,7 @@ func (s *Store) PutApp(
 		}
 		w := appWrite{app: app, old: old, expect: expect, doc: doc, sealed: sealed, part: part, action: action, actor: actor, notes: notes}
 		rec, created, err = s.putApp(ctx, w)
-		// The audit says what differs from the app that stands there: where others wrote since, it is compared anew.
+		// The audit entry says what differs from the stored app: if it was written meanwhile, it is compared again.
 		if expect != AnyRevision || !errors.Is(err, ErrConflict) {
 			return rec, created, err
 		}
@@ -125,16 +127,16 @@ func (s *Store) PutApp(
 	return AppRecord{}, false, newConflictError(id, expect, 0)
 }
 
-// serviceRole is the role of the service itself, whose writes are few and small, and are not to be held up.
+// serviceRole is the role of the service itself. Its writes are few and small, and are not refused because of the size.
 const serviceRole = "service"
 
 func newTooLargeError(n int) error {
 	return partner.ValidationError{{Detail: fmt.Sprintf(
-		"the app takes %d bytes as it is stored, and may take %d: its URLs, public keys, addresses and names together; a larger one that stands there may be written when it gets smaller",
+		"the app takes %d bytes as it is stored, and may take %d: its URLs, public keys, addresses and names together; a larger one that is stored already may be written if it gets smaller",
 		n, partner.MaxStored)}}
 }
 
-// storedDoc is an app's document as it stands in the store; revision 0 where there is none.
+// storedDoc is an app's stored document; revision is 0 if there is none.
 type storedDoc struct {
 	revision int64
 	doc      string
@@ -142,7 +144,7 @@ type storedDoc struct {
 	readable bool
 }
 
-// readStoredApp reads what stands there without taking it apart.
+// readStoredApp reads an app's document without decoding it.
 func (s *Store) readStoredApp(ctx context.Context, id partner.ClientID) (storedDoc, error) {
 	stored, err := s.rdb.HGet(ctx, s.keys.Config(keys.ConfigApps), string(id)).Result()
 	if isRedisNil(err) {
@@ -154,12 +156,12 @@ func (s *Store) readStoredApp(ctx context.Context, id partner.ClientID) (storedD
 	rev, doc, _ := strings.Cut(stored, ";")
 	n, err := strconv.ParseInt(rev, 10, 64)
 	if err != nil || !strings.HasPrefix(doc, `{"v":1,`) && !strings.HasPrefix(doc, `{"v":1}`) {
-		return storedDoc{}, nil //nolint:nilerr // the script judges it
+		return storedDoc{}, nil //nolint:nilerr // the script refuses it
 	}
 	return storedDoc{revision: n, doc: doc, readable: true}, nil
 }
 
-// appWrite is one try to write an app.
+// appWrite is one attempt to write an app.
 type appWrite struct {
 	app               partner.App
 	old               storedDoc
@@ -202,7 +204,7 @@ func (s *Store) putApp(ctx context.Context, w appWrite) (rec AppRecord, created 
 	}
 }
 
-// decodeWrittenApp reads {1, revision, existed, life}.
+// decodeWrittenApp decodes {1, revision, existed, life}.
 func decodeWrittenApp(app partner.App, v []any) (rec AppRecord, created bool, err error) {
 	revision, ok1 := v[1].(int64)
 	existed, ok2 := v[2].(int64)
@@ -215,9 +217,9 @@ func decodeWrittenApp(app partner.App, v []any) (rec AppRecord, created bool, er
 	return rec, existed == 0, nil
 }
 
-// DeleteApp removes an app and its secrets, revokes its partner's tokens, and returns the revision that did it. What lies
-// outside the settings (mailbox, approvals' index, deliveries) is the caller's to purge.
-// Errors: ErrNotFound, ErrConflict.
+// DeleteApp removes an app and its secrets, revokes its partner's tokens, and returns the revision of the deletion. The caller
+// must clear away what is stored outside the settings (mailbox, index of approvals, deliveries). Errors: ErrNotFound,
+// ErrConflict.
 func (s *Store) DeleteApp(ctx context.Context, id partner.ClientID, expect int64, actor Actor) (int64, error) {
 	ks := append(s.appKeys(), s.configKeys(keys.ConfigTokens, keys.ConfigTokenLast)...)
 	ks = append(ks, s.partnerAuditListKey(id))
@@ -261,10 +263,11 @@ func (s *Store) DeleteApp(ctx context.Context, id partner.ClientID, expect int64
 			return 0, fmt.Errorf("delete app %s: %w", id, newAnswerError(deleteApp, n))
 		}
 	}
-	return 0, fmt.Errorf("delete app %s: others write it, or add tokens of its partner: %w", id, ErrConflict)
+	return 0, fmt.Errorf("delete app %s: the app is being written, or tokens of its partner are being added: %w", id, ErrConflict)
 }
 
-// checkRevision is an error unless an app's revision is the expected one, for what a deletion does before it.
+// checkRevision returns an error unless an app's revision is the expected one. A deletion calls it before it revokes tokens in
+// separate steps.
 func (s *Store) checkRevision(ctx context.Context, id partner.ClientID, expect int64) error {
 	rec, err := s.App(ctx, id)
 	if expect == AnyRevision && errors.Is(err, ErrUnreadable) {
@@ -289,7 +292,7 @@ func (s *Store) Secrets(ctx context.Context, id partner.ClientID) (WebhookSecret
 	return s.openSecrets(id, sealed)
 }
 
-// Revision is that of the newest write to any app, 0 before the first.
+// Revision returns the revision of the newest write to any app, 0 before the first.
 func (s *Store) Revision(ctx context.Context) (int64, error) {
 	n, err := s.rdb.Get(ctx, s.keys.Config(keys.ConfigRevision)).Int64()
 	err = wrapError(err, "read the settings' revision")
@@ -299,9 +302,8 @@ func (s *Store) Revision(ctx context.Context) (int64, error) {
 	return n, err
 }
 
-// ChangedSince reads the apps written and removed after a revision, in the order of their
-// revisions, and the revision that the answer stands for. From 0 it reads all apps. Errors:
-// ErrTooOld, ErrUnreadable.
+// ChangedSince reads the apps that were written and removed after a revision, in the order of their revisions, and the revision
+// to which the answer belongs. From 0 it reads all apps. Errors: ErrTooOld, ErrUnreadable.
 func (s *Store) ChangedSince(ctx context.Context, rev int64) (changed []AppRecord, removed []partner.ClientID, newest int64, err error) {
 	d, err := s.readDelta(ctx, rev, rev)
 	if err != nil {

@@ -9,15 +9,15 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// appShards is into how many maps a set of apps is split: a set made of another one copies the maps of
-// what differs alone.
+// appShards is the number of maps into which a set of apps is split. A set that is made from another one copies only the maps
+// that differ.
 const appShards = 256
 
-// appSeed spreads apps over the maps; it lasts as long as the process.
+// appSeed distributes apps over the maps; it stays the same while the process runs.
 var appSeed = maphash.MakeSeed() //nolint:gochecknoglobals // never changed
 
-// appSet is an immutable set of apps. One with other entries is made from it at the cost of what
-// differs, and of copying one list of pointers.
+// appSet is an immutable set of apps. Making a changed set costs as much as the difference, plus the copy of one list of
+// pointers.
 type appSet struct {
 	shards [appShards]map[partner.ClientID]*Entry
 	// sorted lists apps by client id.
@@ -33,8 +33,8 @@ func (s *appSet) findEntry(id partner.ClientID) (*Entry, bool) {
 	return e, ok
 }
 
-// withChanges returns the set without the removed apps, and with entries in the place of what it has of their apps.
-// No app may be in both, or in entries twice.
+// withChanges returns the set without the removed apps, and with entries added or replaced. No app may be both in entries and in
+// removed, or twice in entries.
 func (s *appSet) withChanges(entries []*Entry, removed []partner.ClientID) *appSet {
 	next := &appSet{shards: s.shards}
 	copied := [appShards]bool{}
@@ -64,13 +64,13 @@ func (s *appSet) withChanges(entries []*Entry, removed []partner.ClientID) *appS
 	return next
 }
 
-// listEdit puts an entry into a sorted list, or takes an app out of it where entry is nil.
+// listEdit puts an entry into a sorted list, or removes its app if entry is nil.
 type listEdit struct {
 	id    partner.ClientID
 	entry *Entry
 }
 
-// mergeEdits applies edits of distinct apps to a sorted list, which it leaves as it is.
+// mergeEdits returns a sorted list with edits of distinct apps applied; it does not alter the given list.
 func mergeEdits(sorted []*Entry, edits []listEdit) []*Entry {
 	if len(edits) == 0 {
 		return sorted

@@ -13,23 +13,23 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// AuditQuery chooses audit entries. Its zero value is the newest page of all.
+// AuditQuery selects audit entries. Its zero value is the newest page of all.
 type AuditQuery struct {
-	// After is the cursor of the page before, empty for the first.
+	// After is the cursor from the previous page, empty for the first.
 	After string
 	// Limit is how many entries at most: 100 when 0, 500 at most.
 	Limit int
-	// Changes lists accepted state changes instead of all other writes: they come by the thousand,
-	// and would push the others out.
+	// Changes selects accepted state changes instead of all other writes. State changes are too many to be listed together with
+	// these.
 	Changes bool
-	// Subject keeps the entries of one subject.
+	// Subject selects the entries of one subject.
 	Subject string
-	// Actions keeps the entries whose action starts with one of these, such as "app." and
-	// "endpoint.": a tenant may bear an app's name, so a subject alone does not tell them apart.
+	// Actions selects the entries whose action starts with one of these, such as "app." and "endpoint.". A tenant may have the
+	// same name as an app, so a subject alone does not distinguish them.
 	Actions []string
 }
 
-// ActionChange is the action of an accepted state change, whose entries have a stream of their own.
+// ActionChange is the action of an accepted state change; these entries have a stream of their own.
 const ActionChange = "change.accept"
 
 // The scripts of the audit.
@@ -46,8 +46,8 @@ func (s *Store) auditStreamKey(changes bool) string {
 	return s.keys.Config(keys.ConfigAudit)
 }
 
-// partnerAuditKeys names the stream of a partner's writes, the list of its entries there and the count of all
-// of them; nil for any other role.
+// partnerAuditKeys returns the stream of partners' writes, the list of this partner's entries there and the count of all of them;
+// nil for any other role.
 func (s *Store) partnerAuditKeys(role string) []string {
 	app, ok := strings.CutPrefix(role, partnerRole(""))
 	if !ok {
@@ -73,17 +73,17 @@ func (q AuditQuery) matchesEntry(e AuditEntry) bool {
 }
 
 const (
-	// auditScan is how many entries one query looks at, at most, and auditScanBytes how many bytes of them: they
-	// bound the time that a filter which matches little can take.
+	// auditScan is how many entries one query examines at most, and auditScanBytes how many bytes of them. They bound the time of
+	// a query whose filter matches few entries.
 	auditScan      = 10_000
 	auditScanBytes = 16 << 20
-	// auditPageBytes ends a page early: what a reader holds is bounded, whatever the entries hold.
+	// auditPageBytes ends a page early, so that the memory of a reader is bounded whatever the entries hold.
 	auditPageBytes = 256 << 10
 )
 
-// AppendAudit appends entries in their order. Their ID and time are given by Redis, which keeps about
-// Options.AuditKeep of them, as many of state changes, and as many of partners, of one of them 500. Before and After MUST hold no secret; they are
-// shortened to what an entry may take, and the queries of URLs hidden.
+// AppendAudit appends entries in their order. Redis assigns their ID and time. It keeps about Options.AuditKeep entries of writes
+// by staff and the service, as many of state changes, and as many of partners, 500 of each partner. Before and After MUST hold no
+// secret; they are shortened to the limits of an entry, and the queries of URLs are hidden.
 func (s *Store) AppendAudit(ctx context.Context, entries ...AuditEntry) error {
 	if len(entries) == 0 {
 		return nil
@@ -119,9 +119,9 @@ func (s *Store) AppendAudit(ctx context.Context, entries ...AuditEntry) error {
 	return wrapError(err, "append to the audit")
 }
 
-// AuditEntries lists entries, newest first, those of partners among the others. next is the cursor of
-// the next page, empty when there is none; a page may hold fewer entries than asked for, even none, and
-// still have a next one: it ends by bytes, too. Errors: ErrUnreadable.
+// AuditEntries lists entries, newest first, including those of partners. next is the cursor of the next page, empty if there is
+// none. A page may hold fewer entries than requested, even none, and still have a next one, because it also ends by bytes.
+// Errors: ErrUnreadable.
 func (s *Store) AuditEntries(ctx context.Context, q AuditQuery) (entries []AuditEntry, next string, err error) {
 	limit, bytes := clampPageSize(q.Limit), 0
 	next = q.After
@@ -147,7 +147,7 @@ func (s *Store) AuditEntries(ctx context.Context, q AuditQuery) (entries []Audit
 	return entries, next, nil
 }
 
-// auditChunk is what one script saw.
+// auditChunk is the result of one run of the script.
 type auditChunk struct {
 	entries       []AuditEntry
 	at            string
@@ -155,8 +155,8 @@ type auditChunk struct {
 	more          bool
 }
 
-// readAuditChunk looks at entries behind a cursor. The cursor of an entry of partners ends in p, as its ID does: it comes
-// behind one of the others with the same stamp.
+// readAuditChunk reads entries behind a cursor. The cursor of a partner's entry ends in "p", as its ID does: it comes after an
+// entry of the other stream with the same stamp.
 func (s *Store) readAuditChunk(ctx context.Context, q AuditQuery, after string, want int) (auditChunk, error) {
 	ks, from := []string{s.auditStreamKey(q.Changes)}, []any{"+", "+"}
 	if !q.Changes {
@@ -203,7 +203,7 @@ func (s *Store) readAuditChunk(ctx context.Context, q AuditQuery, after string, 
 	return look, nil
 }
 
-// decodeStreamMessage reads an entry of a stream as a script returns it: {id, {field, value...}}.
+// decodeStreamMessage decodes an entry of a stream as a script returns it: {id, {field, value...}}.
 func decodeStreamMessage(v any) (m redis.XMessage, ok bool) {
 	pair, _ := v.([]any)
 	if len(pair) != 2 {
@@ -220,7 +220,7 @@ func decodeStreamMessage(v any) (m redis.XMessage, ok bool) {
 	return m, ok1 && ok2
 }
 
-// partnersMark ends the ID of an entry of the partners' stream: entries of two streams may have one stamp.
+// partnersMark ends the ID of an entry of the partners' stream: entries of the two streams may have the same stamp.
 const partnersMark = "p"
 
 func formatAuditID(stream int, id string) string {
@@ -244,5 +244,5 @@ func decodeAuditEntry(m redis.XMessage) (AuditEntry, error) {
 		ID: m.ID, At: time.UnixMilli(ms).UTC(), Actor: text("actor"), Role: text("role"), RequestID: text("request"),
 		Action: text("action"), Subject: text("subject"), Before: text("before"), After: text("after"),
 	}
-	return e.redactedCopy(), nil // what older versions stored is as long and as open as it was written
+	return e.redactedCopy(), nil // entries of older versions may be long and unredacted
 }

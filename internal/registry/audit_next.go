@@ -12,7 +12,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/keys"
 )
 
-// AuditPlace is how far somebody read the audit, both streams of writes. Its zero value is the start.
+// AuditPlace is a place in the audit, in both streams of writes. Its zero value is the start.
 type AuditPlace struct {
 	// Staff and Partners are the last entries that were read, without the mark of their stream.
 	Staff, Partners string
@@ -20,19 +20,19 @@ type AuditPlace struct {
 	Count int64
 }
 
-// NextAuditEntries is what comes after a place.
+// NextAuditEntries is the result of ReadNextAudit.
 type NextAuditEntries struct {
-	// Entries are in the order of their time.
+	// Entries are ordered by their time.
 	Entries []AuditEntry
-	// Numbers are those of partners' entries, by their place in Entries; 0 for others.
+	// Numbers are the numbers of partners' entries, at the same index as in Entries; 0 for others.
 	Numbers []int64
-	// OldestStaff is the oldest entry there is of staff, tokens and the service, empty for none.
+	// OldestStaff is the oldest stored entry of staff, tokens and the service, empty for none.
 	OldestStaff string
-	// More is true when there are more already.
+	// More is true if there are more entries already.
 	More bool
 }
 
-// auditNextMost is how many entries of each stream one read takes: those of older versions may be long.
+// auditNextMost is how many entries of each stream one read returns; entries of older versions may be long.
 const auditNextMost = 16
 
 // ReadNextAudit reads the entries that come after a place. Errors: ErrUnreadable.
@@ -52,7 +52,7 @@ func (s *Store) ReadNextAudit(ctx context.Context, p AuditPlace) (NextAuditEntri
 	if err := errors.Join(err1, err2); err != nil {
 		return NextAuditEntries{}, err
 	}
-	// Where one stream was read in part, what the other has beyond waits: entries are written out by their time.
+	// If one stream was read in part, later entries of the other stream wait, because entries are written out by their time.
 	for len(staff)+len(partners) > 0 {
 		ofPartner := len(staff) == 0 || len(partners) > 0 && IsAuditIDBefore(partners[0].ID, staff[0].ID)
 		from, full := &staff, len(staff) == 1
@@ -104,7 +104,7 @@ func decodeStreamMessages(v any) ([]redis.XMessage, error) {
 	return out, nil
 }
 
-// After is the place behind an entry, whose number is that of a partner's, else 0.
+// After returns the place behind an entry. number is the number of a partner's entry, otherwise 0.
 func (p AuditPlace) After(id string, number int64) AuditPlace {
 	if ours, ok := strings.CutSuffix(id, partnersMark); ok {
 		p.Partners, p.Count = ours, number
@@ -131,7 +131,7 @@ func parseAuditStamp(id string) (ms, seq int64) {
 	return ms, seq
 }
 
-// LoopCursor is where a loop goes on, without taking its lease; empty where it never ran.
+// LoopCursor returns where a loop continues, without taking its lease; empty if it never ran.
 func (s *Store) LoopCursor(ctx context.Context, name string) (string, error) {
 	cursor, err := s.rdb.HGet(ctx, s.keys.Config(keys.ConfigLoops)+":"+name, "cursor").Result()
 	if isRedisNil(err) {

@@ -12,9 +12,9 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Change reads an accepted change by its id: one of the listed changes, or the newest of its slot
-// however old it is, because an app that was away that long may still wait for it. Errors:
-// ErrNotFound, also for a string that no change can have as its id; ErrUnreadable.
+// Change reads an accepted change by its id: one of the listed changes, or the newest of its slot however old it is, because it
+// may still be pending for an app that was unreachable for that long. Errors: ErrNotFound, also for a string that is no change's
+// id; ErrUnreadable.
 func (s *Store) Change(ctx context.Context, changeID string) (tenant.Change, error) {
 	id, seq, err := tenant.ParseChangeID(changeID)
 	if err != nil {
@@ -49,7 +49,7 @@ func (s *Store) Changes(ctx context.Context, id tenant.ID, limit int) ([]tenant.
 	}
 	out := make([]tenant.Change, 0, len(found))
 	for _, z := range found {
-		member, _ := z.Member.(string) // what cannot be read is refused below
+		member, _ := z.Member.(string) // a value that is no string is refused below
 		c, err := decodeChange(member, id, int64(z.Score))
 		if err != nil {
 			return nil, err
@@ -59,7 +59,7 @@ func (s *Store) Changes(ctx context.Context, id tenant.ID, limit int) ([]tenant.
 	return out, nil
 }
 
-// decodeChange reads a listed change, whose own id must say what the list says.
+// decodeChange decodes a listed change; its own id must match the list.
 func decodeChange(stored string, id tenant.ID, seq int64) (tenant.Change, error) {
 	c, err := delivery.DecodeChange(stored, id, seq)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/secret"
 )
 
-// format is the version of the documents this package stores. Scripts look for it at the start
-// of a document, so it is the first member of each.
+// format is the version of the documents that this package stores. Scripts check it at the start of a document, so it is the
+// first member of each.
 const format = 1
 
 // document is an app as stored, behind "<revision>;".
@@ -22,7 +22,7 @@ type document struct {
 	partner.App
 }
 
-// encodeApp writes the document. The characters of HTML are not escaped: that would take six bytes for each.
+// encodeApp encodes an app's document. HTML characters are not escaped: that would take six bytes for each.
 func encodeApp(app partner.App) (string, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -33,7 +33,7 @@ func encodeApp(app partner.App) (string, error) {
 	return strings.TrimSuffix(b.String(), "\n"), nil
 }
 
-// decodeApp reads "<revision>;<document>" and the app's life.
+// decodeApp parses "<revision>;<document>" and the app's life.
 func decodeApp(id partner.ClientID, stored, life string) (AppRecord, error) {
 	rev, doc, ok := strings.Cut(stored, ";")
 	n, err := strconv.ParseInt(rev, 10, 64)
@@ -52,9 +52,9 @@ func decodeApp(id partner.ClientID, stored, life string) (AppRecord, error) {
 	return rec, nil
 }
 
-// decodeLife reads "<birth>;<digest>;<revision of the endpoint>". A version before births leaves out what it
-// writes: an app that it made has no birth, and one whose endpoint it wrote another digest than the life
-// says; then the endpoint may have changed with the app's last write.
+// decodeLife parses "<birth>;<digest>;<revision of the endpoint>". A version that knows no births does not write it. An app that
+// such a version made has no birth. If such a version wrote the endpoint, the digest differs; then the endpoint may have changed
+// with the app's last write.
 func decodeLife(life string, rec AppRecord) (birth, endpoint int64) {
 	born, rest, _ := strings.Cut(life, ";")
 	digest, at, _ := strings.Cut(rest, ";")
@@ -66,8 +66,8 @@ func decodeLife(life string, rec AppRecord) (birth, endpoint int64) {
 	return max(birth, 0), endpoint
 }
 
-// decodeJSON reads a stored document into v, whose format lands in got. The format is judged
-// first: a document of another one need not fit v at all.
+// decodeJSON decodes a stored document into v and its format into got. The format is checked first: a document of another format
+// may not fit v at all.
 func decodeJSON(doc string, v any, got *int) error {
 	var head struct {
 		Format int `json:"v"`
@@ -89,18 +89,18 @@ func decodeJSON(doc string, v any, got *int) error {
 type WebhookSecrets struct {
 	// Current is the "whsec_" secret in force.
 	Current secret.Text
-	// Replaced sign along until their time, the newest first.
+	// Replaced also sign until their time, the newest first.
 	Replaced []ReplacedSecret
 }
 
-// ReplacedSecret is a webhook secret that was replaced and signs along for a while.
+// ReplacedSecret is a webhook secret that was replaced and still signs for a while.
 type ReplacedSecret struct {
 	Secret secret.Text
 	Until  time.Time
 }
 
-// sealedSecrets is the plaintext within a sealed value. Previous is the newest of those replaced,
-// which is all that versions before Older knew.
+// sealedSecrets is the plaintext within a sealed value. Previous is the newest of the replaced ones. Versions that do not know
+// Older have only that.
 type sealedSecrets struct {
 	Format   int           `json:"v"`
 	Current  string        `json:"c"`
@@ -136,7 +136,7 @@ func (s *Store) sealSecrets(id partner.ClientID, w WebhookSecrets) (string, erro
 	return sealed, nil
 }
 
-// openSecrets never wraps what the JSON decoder says, which may quote the plaintext.
+// openSecrets never wraps the JSON decoder's error, which may quote the plaintext.
 func (s *Store) openSecrets(id partner.ClientID, sealed string) (WebhookSecrets, error) {
 	b, err := s.opts.Keyring.Open(sealed, secretAAD(id))
 	if err != nil {

@@ -25,43 +25,42 @@ var (
 	askRound = newScript("ask_round")
 )
 
-// Comparison is how far the comparison of approvals, mailboxes, index and records came. It lies beside
-// the lease of who compares, so that another process goes on where it stopped.
+// Comparison is the progress of the comparison of approvals, mailboxes, index and records. It is stored beside the comparison's
+// lease, so that another process continues from it.
 type Comparison struct {
-	// Cursor is where the round goes on, empty at its start; Started is when the round began.
+	// Cursor is where the round continues, empty at its start; Started is when the round began.
 	Cursor  string
 	Started time.Time
 	// Compared counts the round's pairs so far, Closed the gaps that it closed, and Pairs those of the last complete round.
 	Compared, Closed, Pairs int64
-	// Fast: the round began as one that was asked for.
+	// Fast: the round began as a requested fast round.
 	Fast bool
-	// Asked is when a fast round was asked for last, in microseconds of Redis' clock; Serving is what it was when the
-	// round began, and Served what it was when the last complete round began.
+	// Asked is when a fast round was last requested, in microseconds of Redis's clock. Serving is its value when the round began,
+	// Served its value when the last complete round began.
 	Asked, Serving, Served int64
-	// Completed is when the last complete round ended, Took how long it took, and Gaps what it closed.
+	// Completed is when the last complete round ended, Took how long it took, and Gaps how many gaps it closed.
 	Completed time.Time
 	Took      time.Duration
 	Gaps      int64
 	// Indexed is when the whole index was last compared.
 	Indexed time.Time
-	// Primaries names the servers as they were last seen; see redisconn.IdentifyPrimaries.
+	// Primaries names the primaries that were seen last; see redisconn.IdentifyPrimaries.
 	Primaries string
 }
 
-// WantsFastRound reports that a fast round was asked for which no complete round has answered.
+// WantsFastRound reports whether a fast round was requested and no complete round has begun since.
 func (c Comparison) WantsFastRound() bool { return c.Asked > c.Served }
 
-// Comparison reads how far the comparison came. What cannot be read counts as not there: the round then
-// begins again.
+// Comparison reads the progress of the comparison. Values that cannot be read count as absent: the round then begins again.
 func (s *Store) Comparison(ctx context.Context) (Comparison, error) {
 	m, err := s.rdb.HGetAll(ctx, s.keys.Config(keys.ConfigComparison)).Result()
 	if err != nil {
-		return Comparison{}, wrapError(err, "read how far the comparison came")
+		return Comparison{}, wrapError(err, "read the progress of the comparison")
 	}
 	asked, err := s.rdb.Get(ctx, s.keys.Config(keys.ConfigFastRound)).Int64()
 	var odd *strconv.NumError
 	if err != nil && !errors.Is(err, redis.Nil) && !errors.As(err, &odd) && !redis.HasErrorPrefix(err, "WRONGTYPE") {
-		return Comparison{}, wrapError(err, "read when a fast round was asked for")
+		return Comparison{}, wrapError(err, "read when a fast round was requested")
 	}
 	number := func(name string) int64 {
 		n, err := strconv.ParseInt(m[name], 10, 64)
@@ -78,7 +77,7 @@ func (s *Store) Comparison(ctx context.Context) (Comparison, error) {
 	}, nil
 }
 
-// SaveComparison writes how far the comparison came, all but Asked, which is RequestFastRound's.
+// SaveComparison writes the progress of the comparison, except Asked, which RequestFastRound writes.
 func (s *Store) SaveComparison(ctx context.Context, c Comparison) error {
 	fast := "0"
 	if c.Fast {
@@ -88,21 +87,21 @@ func (s *Store) SaveComparison(ctx context.Context, c Comparison) error {
 		"cursor", c.Cursor, "started", toMillis(c.Started), "compared", c.Compared, "closed", c.Closed, "pairs", c.Pairs, "fast", fast,
 		"serving", c.Serving, "served", c.Served,
 		"completed", toMillis(c.Completed), "took", c.Took.Milliseconds(), "gaps", c.Gaps, "indexed", toMillis(c.Indexed), "primaries", c.Primaries).Err()
-	return wrapError(err, "write how far the comparison came")
+	return wrapError(err, "write the progress of the comparison")
 }
 
-// RequestFastRound asks for one fast round of the comparison, from its start, and returns when it did. Any
-// process may, at any time; what is asked for before a round begins is answered by it.
+// RequestFastRound requests one fast round of the comparison, from its start, and returns the time of the request. Any process
+// may call it at any time; one round serves all requests that were made before it began.
 func (s *Store) RequestFastRound(ctx context.Context) (int64, error) {
 	n, err := askRound.run(ctx, s.rdb, []string{s.keys.Config(keys.ConfigFastRound)}).Int64()
-	return n, wrapError(err, "ask for a fast round of the comparison")
+	return n, wrapError(err, "request a fast round of the comparison")
 }
 
-// TenantSide is what the comparison reads of a tenant's side of a pair.
+// TenantSide is the tenant's side of a pair, as the comparison reads it.
 type TenantSide struct {
-	// Known is false for a tenant nobody ever reported.
+	// Known is false for a tenant that was never reported.
 	Known bool
-	// Top is the highest sequence given out, Owed that the record bears the mark of a fan-out.
+	// Top is the highest sequence assigned, FanoutPending that the record has the mark of a fan-out.
 	Top           int64
 	FanoutPending bool
 	// Indexed: the tenant's index holds the app.
@@ -111,8 +110,8 @@ type TenantSide struct {
 	Unreadable bool
 }
 
-// ReadTenantSides reads the tenants' sides of pairs of an app, in the order of ids, and Redis' clock, in one round trip for each
-// pipelineMax commands.
+// ReadTenantSides reads the tenants' sides of pairs of an app, in the order of ids, and Redis's clock. It takes one round trip
+// for each pipelineMax commands.
 func (s *Store) ReadTenantSides(ctx context.Context, app partner.ClientID, ids []tenant.ID) ([]TenantSide, time.Time, error) {
 	out := make([]TenantSide, len(ids))
 	var now time.Time
@@ -131,14 +130,14 @@ func (s *Store) ReadTenantSides(ctx context.Context, app partner.ClientID, ids [
 		})
 		at, err := clock.Result()
 		if err != nil {
-			return nil, time.Time{}, wrapError(err, "read Redis' clock")
+			return nil, time.Time{}, wrapError(err, "read Redis's clock")
 		}
 		if now.IsZero() {
 			now = at
 		}
 		for i, id := range chunk {
 			if out[start+i], err = decodeTenantSide(records[i], listed[i]); err != nil {
-				return nil, time.Time{}, wrapError(err, "peek at tenant %s", id)
+				return nil, time.Time{}, wrapError(err, "read the side of tenant %s", id)
 			}
 		}
 	}
@@ -171,15 +170,15 @@ func decodeTenantSide(record *redis.SliceCmd, listed *redis.BoolCmd) (TenantSide
 	return k, nil
 }
 
-// ReadIndexPage lists tenants that have an index of approvals, in no order, each at least once in a walk
-// while it has one, from about count keys of Redis. An empty cursor starts; an empty next one ends. It
-// looks at every key of the database, whatever it is for. In a Cluster the primaries are walked one after the other.
+// ReadIndexPage lists tenants that have an index of approvals, in no order, from about count keys of Redis. Each tenant is listed
+// at least once in a walk while it has an index. An empty cursor starts; an empty next one ends. The walk scans every key of the
+// database, also those of other services. In a Cluster the primaries are walked one after the other.
 func (s *Store) ReadIndexPage(ctx context.Context, cursor string, count int64) (ids []tenant.ID, next string, err error) {
 	before, after := s.keys.IndexPattern()
 	scan := func(rdb redis.Cmdable, at string) (string, error) {
 		from, err := strconv.ParseUint(at, 10, 64)
 		if at != "" && err != nil {
-			from = 0 // no cursor of ours: from the start
+			from = 0 // not one of our cursors: from the start
 		}
 		found, to, err := rdb.Scan(ctx, from, escapeGlob(before)+"*"+escapeGlob(after), count).Result()
 		if err != nil {
@@ -209,7 +208,7 @@ func (s *Store) ReadIndexPage(ctx context.Context, cursor string, count int64) (
 	names := slices.Sorted(maps.Keys(nodes))
 	i, found := slices.BinarySearch(names, addr)
 	if i == len(names) {
-		return nil, "", nil // the last one left the Cluster
+		return nil, "", nil // the node left the Cluster
 	}
 	if !found {
 		at = ""
@@ -238,19 +237,20 @@ func listPrimaries(ctx context.Context, cluster *redis.ClusterClient) (map[strin
 	return nodes, err
 }
 
-// escapeGlob escapes what a pattern of Redis gives a meaning.
+// escapeGlob escapes the special characters of a Redis pattern.
 func escapeGlob(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s)
 }
 
-// AddPendingFanouts puts tenants on the list of owed fan-outs.
+// AddPendingFanouts adds tenants to the list of pending fan-outs.
 func (s *Store) AddPendingFanouts(ctx context.Context, ids []tenant.ID) error {
 	return s.addPendingFanouts(ctx, s.durable, ids)
 }
 
-// RaiseSequence gives a tenant whose record was read as v, and of which an app knows a higher sequence, a new
-// one above both, under which its state is told to every app that approved it. It reports whether it did: not where
-// somebody wrote the tenant since, or nobody ever reported it. The tenant is listed before and after, as an accepted change is.
+// RaiseSequence assigns a new sequence to a tenant whose record was read as v, if an app knows a higher sequence than the record.
+// The new sequence is above both, and the tenant's state is deposited again for every app that approved it. It reports whether it
+// wrote: it does not if the tenant was written since, or was never reported. The tenant is listed before and after, as for an
+// accepted change.
 func (s *Store) RaiseSequence(ctx context.Context, v TenantView, known int64) (bool, error) {
 	id := v.Record.Tenant
 	if !v.Known || v.Record.Top >= known {
@@ -279,7 +279,7 @@ func (s *Store) RaiseSequence(ctx context.Context, v TenantView, known int64) (b
 	})
 }
 
-// listChangedSlots lists the slots that a record tells, in the order in which they are told.
+// listChangedSlots lists the slots of a record that have a change, in the order of their sequences.
 func listChangedSlots(r tenant.Record) []tenant.Slot {
 	var slots []tenant.Slot
 	for slot := range tenant.Slot(tenant.Slots) {
@@ -293,14 +293,14 @@ func listChangedSlots(r tenant.Record) []tenant.Slot {
 	return slots
 }
 
-// encodeWithoutID is a change as it is stored, behind its id.
+// encodeWithoutID encodes a change as it is stored, without its id.
 func encodeWithoutID(c tenant.Change) string {
 	c.ID = ""
 	return strings.TrimPrefix(delivery.EncodeChange(c), `{"v":1,"i":""`)
 }
 
-// CollectUnfinishedApprovals lists the approvals that calls are changing, of the limit oldest calls; complete is false where
-// there are more. Errors: ErrUnreadable, with those that could be read.
+// CollectUnfinishedApprovals lists the approvals that calls are changing, of the limit oldest calls; complete is false if there
+// are more. Errors: ErrUnreadable, together with those that could be read.
 func (s *Store) CollectUnfinishedApprovals(ctx context.Context, limit int) (list []UnfinishedApproval, complete bool, err error) {
 	for skip := 0; skip < limit; skip += maxPage {
 		page, err := s.ReadUnfinishedApprovals(ctx, 0, skip, maxPage)

@@ -24,8 +24,8 @@ type storedAttempt struct {
 	delivery.Attempt
 }
 
-// RecordAttempts adds attempts, oldest first, to the app's list of recent ones, of which
-// Options.DeliveriesKeep are kept. The list is for people to look at: nothing depends on it.
+// RecordAttempts adds attempts, oldest first, to the app's list of recent ones, of which Options.DeliveriesKeep are kept. The
+// list is only shown: nothing depends on it.
 func (s *Store) RecordAttempts(ctx context.Context, app partner.ClientID, attempts []delivery.Attempt) error {
 	key := []string{s.keys.App(app, keys.AppDeliveries)}
 	for chunk := range slices.Chunk(attempts, maxPage) {
@@ -49,20 +49,20 @@ func (s *Store) RecordAttempts(ctx context.Context, app partner.ClientID, attemp
 type AttemptQuery struct {
 	// Tenant limits the page to one tenant's attempts, unless it is empty.
 	Tenant tenant.ID
-	// After is the cursor that the page before gave, empty for the first one.
+	// After is the cursor from the previous page, empty for the first.
 	After string
-	// Limit is 100 when it is 0, and 500 at most.
+	// Limit is 100 if it is 0, and 500 at most.
 	Limit int
 }
 
-// attemptsAtOnce is how many attempts one read takes, attemptReads how many reads a page makes at most.
+// attemptsAtOnce is how many attempts one read returns, attemptReads how many reads a page makes at most.
 const (
 	attemptsAtOnce = maxPage
 	attemptReads   = 20
 )
 
-// Attempts lists an app's attempts, newest first. next is the cursor of the next page, empty when there is none; a
-// page may hold fewer attempts than asked for, even none, and still have a next one. Errors: ErrUnreadable.
+// Attempts lists an app's attempts, newest first. next is the cursor of the next page, empty if there is none. A page may hold
+// fewer attempts than requested, even none, and still have a next one. Errors: ErrUnreadable.
 func (s *Store) Attempts(ctx context.Context, app partner.ClientID, q AttemptQuery) (attempts []delivery.Attempt, next string, err error) {
 	at, ok := parseAttemptPosition(q.After)
 	if !ok {
@@ -100,8 +100,8 @@ func decodeAttempt(text string) (delivery.Attempt, error) {
 	return a.Attempt, err
 }
 
-// attemptPosition is a place in an app's list of attempts: behind the attempt with a digest, which stands at an
-// index or behind it, because new attempts come to the front. Its zero value is the front.
+// attemptPosition is a place in an app's list of attempts: behind the attempt with the digest. That attempt is at the index or
+// further back, because new attempts are added at the front. The zero value is the front.
 type attemptPosition struct {
 	index  int64
 	digest string
@@ -112,9 +112,9 @@ func digestAttempt(stored string) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// attemptsBehind returns what stands behind the position in a read that began at its index. Where the position's attempt is
-// not among it, that is nothing, and the position moves on: it has either moved further back or is gone, and all that
-// was older with it.
+// attemptsBehind returns the attempts behind the position, from a read that began at its index. If the position's attempt is not
+// in the read, the result is nothing, and the position moves on: its attempt is further back, or was removed together with all
+// older ones.
 func (p *attemptPosition) attemptsBehind(stored []string) []string {
 	if p.digest == "" {
 		return stored
@@ -129,7 +129,7 @@ func (p *attemptPosition) attemptsBehind(stored []string) []string {
 	return nil
 }
 
-// moveBehind is the position behind the attempt that follows it.
+// moveBehind returns the position behind the next attempt.
 func (p attemptPosition) moveBehind(stored string) attemptPosition {
 	if p.digest != "" {
 		p.index++
@@ -144,7 +144,7 @@ func (p attemptPosition) String() string {
 	return strconv.FormatInt(p.index, 10) + "-" + p.digest
 }
 
-// parseAttemptPosition reads String's form. It is false for what it never gave.
+// parseAttemptPosition parses the form of String; ok is false for any other text.
 func parseAttemptPosition(text string) (attemptPosition, bool) {
 	if text == "" {
 		return attemptPosition{}, true

@@ -11,13 +11,13 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// readStoredApp is an app as it lies in Redis.
+// storedApp is an app as stored in Redis.
 type storedApp struct {
 	id                partner.ClientID
 	doc, sealed, life string
 }
 
-// lastRevision is that of the app's last write, 0 where it cannot be read.
+// lastRevision returns the revision of the app's last write, 0 if it cannot be read.
 func (a storedApp) lastRevision() int64 {
 	text, _, _ := strings.Cut(a.doc, ";")
 	n, err := strconv.ParseInt(text, 10, 64)
@@ -36,11 +36,11 @@ type delta struct {
 	cursor int64
 }
 
-// readDelta reads the apps written after one revision, from, and those removed after another, since, which is what
-// the reader has and not before from. It reads pages until one is not full. Apps written while it reads come again with a later
-// page, apps removed meanwhile are told by the last one: its revision then holds for all. To a reader that
-// begins with nothing only removals after its first page matter. Each page
-// says which history it goes on from, so that pages from before and after a loss are not mixed.
+// readDelta reads the apps that were written after revision from, and those that were removed after revision since. The reader's
+// state is that of since, which is not before from. It reads pages until one is not full. Apps that are written meanwhile come
+// again with a later page. Apps that are removed meanwhile come with the last page, whose revision then holds for the whole
+// result. A reader that begins with nothing only needs the removals after its first page. Each page names the revision from which
+// it continues, so that pages from before and after a loss are not mixed.
 func (s *Store) readDelta(ctx context.Context, from, since int64) (delta, error) {
 	ks := s.configKeys(keys.ConfigApps, keys.ConfigRevision, keys.ConfigChanged, keys.ConfigRemoved, keys.ConfigSecrets, keys.ConfigHistory, keys.ConfigLives)
 	apps := map[partner.ClientID]storedApp{}
@@ -106,7 +106,7 @@ func (s *Store) readDeltaPage(ctx context.Context, ks []string, cursor, gone, kn
 	return d, nil
 }
 
-// decodeStrings reads a script's list of strings.
+// decodeStrings decodes a script's list of strings.
 func decodeStrings(v any) ([]string, bool) {
 	list, ok := v.([]any)
 	if !ok {

@@ -14,17 +14,17 @@ import (
 	"github.com/lamplighter/lamplighter/internal/secret"
 )
 
-// Limits of an audit entry in bytes. With what else it has, an entry takes AuditEntryMax at most.
+// Limits of an audit entry in bytes. With its other fields, an entry takes AuditEntryMax at most.
 const (
 	AuditEntryMax = 4096
-	// auditSideMax bounds what stood there and what stands there now, each; auditTextMax a text within.
+	// auditSideMax bounds Before and After, each; auditTextMax a text within them.
 	auditSideMax = 1400
 	auditTextMax = 256
-	// auditWordMax bounds the names that callers choose: a token's, a request's, a subject.
+	// auditWordMax bounds texts that callers choose: a token's name, a request's id, a subject.
 	auditWordMax = 800
 )
 
-// auditDigest stands in the audit for what is too long for it: whoever has the text can tell that it is the one.
+// auditDigest replaces a text that is too long for the audit: a reader who has the text can verify that it is the same.
 type auditDigest struct {
 	SHA256 string `json:"sha256"`
 	Bytes  int    `json:"bytes"`
@@ -35,10 +35,10 @@ func newAuditDigest(text string) auditDigest {
 	return auditDigest{SHA256: hex.EncodeToString(sum[:]), Bytes: len(text)}
 }
 
-// redactedCopy is an entry as it is stored and shown: what callers chose is short, and no URL shows its query.
+// redactedCopy returns an entry as it is stored and shown: texts of callers are shortened, and the queries of URLs are hidden.
 func (e AuditEntry) redactedCopy() AuditEntry {
 	e.Actor, e.RequestID, e.Subject = truncateName(e.Actor), truncateName(e.RequestID), truncateName(e.Subject)
-	if isAppDocument(e.Before) && isAppDocument(e.After) { // an entry of a version that stored both as a whole
+	if isAppDocument(e.Before) && isAppDocument(e.After) { // of a version that stored both documents completely
 		e.Before, e.After = diffAppDocuments(e.Before, e.After)
 		return e
 	}
@@ -53,7 +53,7 @@ func truncateName(s string) string {
 	return strings.ToValidUTF8(s[:auditWordMax], "")
 }
 
-// shortenAuditDocument makes a document short enough for the audit. A text that is no JSON is a word of the service's own.
+// shortenAuditDocument shortens a document for the audit. A text that is no JSON was written by the service itself.
 func shortenAuditDocument(text string) string {
 	if text == "" {
 		return ""
@@ -73,8 +73,8 @@ func shortenAuditDocument(text string) string {
 
 func isAppDocument(text string) bool { return strings.HasPrefix(text, `{"v":1,"client_id":`) }
 
-// diffAppDocuments is what differs between two documents of an app, as the audit shows it. Either may be
-// empty. A member that one of them lacks is left out there. The time of a write is the entry's own.
+// diffAppDocuments returns what differs between two documents of an app, as the audit shows it. Either may be empty. A member
+// that one of them lacks is left out there. The time of the write is left out, since the entry has it.
 func diffAppDocuments(before, after string) (b, a string) {
 	was, is := parseAppMembers(before), parseAppMembers(after)
 	if before != "" && after != "" {
@@ -89,7 +89,7 @@ func diffAppDocuments(before, after string) (b, a string) {
 	return b, a
 }
 
-// parseAppMembers are the members of a stored app that people set, its endpoints by their names.
+// parseAppMembers returns the settings in a stored app, with the endpoints by their names.
 func parseAppMembers(text string) map[string]any {
 	v, _ := decodeDocument(text)
 	m, _ := v.(map[string]any)
@@ -137,8 +137,8 @@ func diffMembers(was, is map[string]any) (b, a map[string]any) {
 	return b, a
 }
 
-// fitDocument writes a document in auditSideMax bytes: texts that are too long become digests, then the longest
-// members, then all of it.
+// fitDocument encodes a document in at most auditSideMax bytes. Long texts are replaced by digests, then the longest members,
+// then the whole document.
 func fitDocument(v any) string {
 	v = redactDocument(v)
 	text := encodeDocument(v)
@@ -165,7 +165,7 @@ func fitDocument(v any) string {
 	return text
 }
 
-// redactDocument hides the queries of URLs, and puts digests in the place of long texts.
+// redactDocument hides the queries of URLs, and replaces long texts by digests.
 func redactDocument(v any) any {
 	switch v := v.(type) {
 	case string:
@@ -191,7 +191,7 @@ func redactDocument(v any) any {
 	}
 }
 
-// boundMemberName is the name of a member, which may be an address: it is bounded as the texts are.
+// boundMemberName returns the name of a member, which may be an address. A long name is replaced by its digest.
 func boundMemberName(k string) string {
 	if len(k) > auditTextMax {
 		return newAuditDigest(k).SHA256
@@ -208,18 +208,18 @@ func decodeDocument(text string) (v any, ok bool) {
 	return v, true
 }
 
-// encodeDocument writes JSON as short as it can be: the characters of HTML are not escaped.
+// encodeDocument encodes JSON as short as possible: HTML characters are not escaped.
 func encodeDocument(v any) string {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil { // what was decoded can be encoded
+	if err := e.Encode(v); err != nil { // a decoded document can be encoded
 		return ""
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// EncodeAuditValue is what an entry stores of before and after, as a JSON value: a text that is not JSON is a string.
+// EncodeAuditValue converts a stored before or after to a JSON value: a text that is not JSON becomes a string.
 func EncodeAuditValue(text string) json.RawMessage {
 	if text == "" {
 		return nil

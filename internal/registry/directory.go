@@ -12,14 +12,13 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// Entry is one app as a Directory knows it. It is shared: readers MUST NOT alter it. A write to
-// the app makes a new Entry, so the pointer serves as a key for what is derived from it, and Derived as a
-// place for that: it goes when the entry goes.
+// Entry is one app in a Directory. It is shared: readers MUST NOT alter it. A write to the app makes a new Entry. So the pointer
+// can be the key for values that are derived from the entry, and Derived can hold such a value for as long as the entry exists.
 type Entry struct {
 	Rec AppRecord
 	// Secrets is the zero value for an app that has none.
 	Secrets WebhookSecrets
-	// Derived is what a reader made of the rest. Whoever finds it empty, or too old, stores it.
+	// Derived is a value that a reader derived from the rest. A reader that finds it empty, or too old, stores a new one.
 	Derived atomic.Value
 }
 
@@ -28,38 +27,37 @@ type Entry struct {
 type Directory struct {
 	store *Store
 	view  atomic.Pointer[directoryView]
-	// report hears of the apps that cannot be read, nil: nobody does.
+	// report is called with the apps that cannot be read; nil for no call.
 	report func(ctx context.Context, unreadable error)
 	now    func() time.Time
 
 	mu sync.Mutex
-	// reading: a goroutine reads, and goes on as long as somebody waits.
+	// reading: a goroutine is reading, and continues as long as callers wait.
 	reading bool
-	// next is the read that has not begun, nil while nobody waits for one.
+	// next is the read that has not begun, nil if no caller waits for one.
 	next *sharedRead
-	// resets counts how often the settings turned out to have lost writes.
+	// resets counts how often the settings were found to have lost writes.
 	resets atomic.Int64
 }
 
-// sharedRead is one read of the settings, which all share who came before it began.
+// sharedRead is one read of the settings, shared by all callers that came before it began.
 type sharedRead struct {
 	waiting int
 	done    chan struct{}
 	err     error // once done is closed
 }
 
-// readWithin bounds one read of the settings, all pages of a first one included.
+// readWithin bounds one read of the settings, including all pages of the first one.
 const readWithin = 10 * time.Second
 
-// retryUnread is how often an app that cannot be read is read again although nobody wrote it.
+// retryUnread is how often an app that cannot be read is read again although it was not written.
 const retryUnread = time.Minute
 
 // directoryView is an immutable state of the directory.
 type directoryView struct {
 	revision int64
 	apps     *appSet
-	// unread are the apps whose last write cannot be read; until retry they are not looked at again, unless
-	// they are written.
+	// unread are the apps whose last write cannot be read. They are not read again before retry, unless they are written.
 	unread map[partner.ClientID]unreadApp
 	retry  time.Time
 }
@@ -67,7 +65,7 @@ type directoryView struct {
 // unreadApp is an app that cannot be read.
 type unreadApp struct {
 	err error
-	// after is a revision before that of the app.
+	// after is a revision before the app's last write.
 	after int64
 }
 
@@ -78,15 +76,15 @@ func NewDirectory(store *Store) *Directory {
 	return d
 }
 
-// OnUnreadable has each read that meets apps that cannot be read hand an error that names them to f. It is called
-// before the first Refresh.
+// OnUnreadable sets a function that is called after each read that finds unreadable apps, with an error that names them. It must
+// be called before the first Refresh.
 func (d *Directory) OnUnreadable(f func(ctx context.Context, unreadable error)) { d.report = f }
 
 // App returns one app.
 func (d *Directory) App(id partner.ClientID) (*Entry, bool) { return d.view.Load().apps.findEntry(id) }
 
-// Lookup returns one app, and why its last write cannot be read: nil where it can. An app that cannot be
-// read is known as it was before, or not at all.
+// Lookup returns one app, and the error that makes its last write unreadable, nil if there is none. An app that cannot be read is
+// returned as it was before, or not at all.
 func (d *Directory) Lookup(id partner.ClientID) (e *Entry, ok bool, unreadable error) {
 	v := d.view.Load()
 	e, ok = v.apps.findEntry(id)
@@ -99,20 +97,19 @@ func (d *Directory) All() []*Entry { return d.view.Load().apps.sorted }
 // CountUnreadable counts the apps whose last write cannot be read.
 func (d *Directory) CountUnreadable() int { return len(d.view.Load().unread) }
 
-// Revision is that of the settings which the view shows.
+// Revision returns the revision of the settings in the view.
 func (d *Directory) Revision() int64 { return d.view.Load().revision }
 
-// CountResets counts how often a revision went back, or was none that the settings gave out: Redis lost writes, or this
-// process slept for very long.
+// CountResets counts how often a revision went back, or was not one that the settings assigned: Redis lost writes, or this
+// process was suspended for very long.
 func (d *Directory) CountResets() int64 { return d.resets.Load() }
 
-// Refresh brings the view up to date: one read of the revision when nothing changed, else what
-// changed since. When it fails the old view stays. It returns when a read has ended that began after it was
-// called, or when ctx ends. All who wait share that read, so that none costs the others a round trip; it
-// goes on although one of them has gone.
+// Refresh updates the view. It reads only the revision if nothing changed, otherwise the changes. If it fails, the old view
+// stays. It returns when a read has ended that began after the call, or when ctx ends. All waiting callers share that read, so
+// that none delays the others by a round trip. The read continues even if one of the callers has gone.
 //
-// An app that cannot be read is no failure: it stays as it was, Lookup says so, and the others are
-// brought up to date. It is read again when it is written, and once a minute.
+// An app that cannot be read is no failure: it stays as it was, Lookup returns its error, and the others are updated. It is read
+// again when it is written, and once a minute.
 func (d *Directory) Refresh(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("refresh the directory of apps: %w", context.Cause(ctx))
@@ -129,7 +126,7 @@ func (d *Directory) Refresh(ctx context.Context) error {
 	}
 }
 
-// joinNextRead returns the next read, and sees to it that it is made.
+// joinNextRead returns the next read, and starts a goroutine for it if none is reading.
 func (d *Directory) joinNextRead(ctx context.Context) *sharedRead {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -144,14 +141,14 @@ func (d *Directory) joinNextRead(ctx context.Context) *sharedRead {
 	return d.next
 }
 
-// detachedContext is the context of a read that is for others too: it ends with none of them, and carries nothing of the
-// one it was begun for.
+// detachedContext is the context of a shared read: it does not end with any of the callers, and has no values of the one that
+// started it.
 type detachedContext struct{ context.Context }
 
 // Value implements context.Context.
 func (detachedContext) Value(any) any { return nil }
 
-// serveReads makes one read after the other as long as somebody waits.
+// serveReads makes one read after the other as long as callers wait.
 func (d *Directory) serveReads(ctx context.Context) {
 	for {
 		d.mu.Lock()
@@ -192,10 +189,9 @@ func (d *Directory) updateView(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// buildView makes the view after old, with what it met that cannot be read; again says that this is to be read
-// although nobody wrote it. A revision that went back, or that is not one that was given out, means that
-// Redis lost writes; removals too old to be known mean that this process slept. All of them read everything
-// anew.
+// buildView makes the view that follows old, and returns the errors of apps that cannot be read. With again it also reads the
+// unreadable apps of old, although they were not written. A revision that went back, or that was never assigned, means that Redis
+// lost writes. Removals too old to be known mean that this process was suspended. In all these cases everything is read again.
 func (d *Directory) buildView(ctx context.Context, old *directoryView, revision int64, again bool) (next *directoryView, found error, err error) {
 	anew := revision < old.revision
 	var delta delta
@@ -230,7 +226,7 @@ func (d *Directory) buildView(ctx context.Context, old *directoryView, revision 
 		was, known := old.apps.findEntry(a.id)
 		_, unread := next.unread[a.id]
 		if known && !unread && !anew && a.lastRevision() == was.Rec.Revision {
-			continue // read on the way to one that is to be read again
+			continue // unchanged; only read because an unreadable app was
 		}
 		e, err := d.decodeEntry(a)
 		if err == nil {

@@ -14,35 +14,35 @@ import (
 
 // FanoutInput is what a fan-out of one tenant needs.
 type FanoutInput struct {
-	// Ticket is that of the tenant's place in the list, 0 when it is not listed.
+	// Ticket is the tenant's ticket in the list of pending fan-outs, 0 if it is not listed.
 	Ticket int64
 	View   TenantView
-	// Approvers are read of tenants whose fan-out is owed, a page at a time. One may come twice.
+	// Approvers are read for tenants with a pending fan-out, a page at a time. An app may come twice.
 	Approvers []partner.ClientID
 	rest      approversLeft
 }
 
-// HasMoreApprovers reports that approvers are left, which NextApprovers reads.
+// HasMoreApprovers reports whether approvers are left, which NextApprovers reads.
 func (o *FanoutInput) HasMoreApprovers() bool { return o.rest.cursor != 0 }
 
-// approversLeft is how far the approvers of a tenant were read.
+// approversLeft is the place that the read of a tenant's approvers reached.
 type approversLeft struct {
-	// cursor is Redis' own, 0 where nothing is left.
+	// cursor is Redis's cursor, 0 if nothing is left.
 	cursor uint64
-	// first are some of those that were read first.
+	// first are some of the approvers that were read first.
 	first []string
 }
 
-// A server lists the members of a set in an order of its own, so it is known again by those that come first: half of
-// placemarks must still be among twice as many, although some came and went meanwhile. By chance they are not: a
-// set that has a second page is much larger.
+// placemarks is how many of the first members are remembered, to recognise the server. Each server lists the members of a set in
+// its own order. The same server is assumed if half of the remembered members are among the first 2*placemarks, because some may
+// have changed. On another server that is unlikely: a set that has a second page is much larger.
 const placemarks = 10
 
-// ReadFanoutInputs reads what the fan-outs of tenants need, in the order of ids: first all tickets, then all
-// records, then about page approvers of each, so that neither a change nor an approval made in between is
-// lost. Where one connection leads to all of Redis that takes one round trip for each pipelineMax tenants; in a
-// Cluster, whose nodes answer at different times, one after the other. The records are what replicas hold:
-// a fan-out may read a change whose accept still waits for them. Errors: as of ReplicatedTenants.
+// ReadFanoutInputs reads what the fan-outs of tenants need, in the order of ids. It reads first all tickets, then all records,
+// then about page approvers of each, so that no change or approval made in between is lost. With a single client that takes one
+// round trip for each pipelineMax tenants. In a Cluster, whose nodes answer at different times, the reads follow each other. The
+// records are those that replicas have: otherwise a fan-out could read a change whose accept still waits for them. Errors: as of
+// ReplicatedTenants.
 func (s *Store) ReadFanoutInputs(ctx context.Context, ids []tenant.ID, page int) ([]FanoutInput, error) {
 	if one, ok := s.durable.(*redis.Client); ok && len(ids) > 0 && len(ids) <= pipelineMax {
 		return s.readFanoutInputsAtOnce(ctx, one, ids, page)
@@ -110,11 +110,11 @@ func (s *Store) readFanoutInputsAtOnce(ctx context.Context, rdb *redis.Client, i
 	return out, nil
 }
 
-// NextApprovers puts the next page of approvers, about page of each, in the place of the last one. Errors stand
-// at their tenant's index: its approvers are not all read then, and there are no More.
+// NextApprovers replaces the approvers of each input by its next page of about page approvers. Errors are at their tenant's
+// index: not all of its approvers were read then, and HasMoreApprovers is false.
 //
-// Redis' cursor is good at the server that gave it out alone: at another one, as after a failover, it leads past
-// approvers that were never read. That is an error.
+// A cursor of Redis is valid only on the server that returned it. On another one, as after a failover, it would skip approvers
+// that were never read. That is an error.
 func (s *Store) NextApprovers(ctx context.Context, of []*FanoutInput, page int) []error {
 	return s.readApproverPages(ctx, of, page)
 }
@@ -127,7 +127,7 @@ func (s *Store) readApproverPages(ctx context.Context, of []*FanoutInput, page i
 			for i, o := range of[start:min(start+pipelineMax, len(of))] {
 				key := s.keys.Tenant(o.View.Record.Tenant, keys.TenantApprovals)
 				pages[start+i] = p.SScan(ctx, key, o.rest.cursor, "", int64(page))
-				if o.HasMoreApprovers() { // behind the page, so that it is not answered before another server takes over
+				if o.HasMoreApprovers() { // after the page: a new server cannot answer only the page
 					starts[start+i] = p.SScan(ctx, key, 0, "", 2*placemarks)
 				}
 			}
@@ -143,7 +143,7 @@ func (s *Store) readApproverPages(ctx context.Context, of []*FanoutInput, page i
 	return errs
 }
 
-// readApproverPage reads a page of approvers. start, nil for the first one, is how the server that answered begins.
+// readApproverPage decodes a page of approvers. start, nil for the first page, are the first members on the server that answered.
 func (o *FanoutInput) readApproverPage(page, start *redis.ScanCmd) error {
 	id := o.View.Record.Tenant
 	members, cursor, err := page.Result()

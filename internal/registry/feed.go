@@ -11,28 +11,26 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// The scripts of what engines see. The writes are those of apps: put_app and delete_app give out a
-// revision when the part of an app that engines see changed, and only then.
+// The scripts of what engines see. The writes are those of apps: put_app and delete_app assign a revision if the part of an app
+// that engines see changed, and only then.
 //
-// A revision is max(previous + 1, Redis' clock in ms). So one that was told and then lost with
-// Redis' last second is not given out again for something else, unless the clock goes back.
+// A revision is max(previous + 1, Redis's clock in ms). So a revision that was returned and then lost with Redis's last second is
+// not assigned again to something else, unless the clock goes back.
 var (
 	feedPoll  = newScript("feed_poll")
 	feedSince = newScript("feed_since")
 )
 
 const (
-	// feedRemovalsKeep is how many removals a reader can learn about, and how many revisions are known
-	// again when a reader names them.
+	// feedRemovalsKeep is how many removals are remembered for readers, and how many revisions a reader may still name.
 	feedRemovalsKeep = 10000
-	// feedDeltaMax is how many changed, and how many removed, apps a delta holds; beyond it everything is told
-	// anew. It MUST be less than feedRemovalsKeep.
+	// feedDeltaMax is how many changed, and how many removed, apps a delta holds; with more of them the reader must read
+	// everything again. It MUST be less than feedRemovalsKeep.
 	feedDeltaMax = 1000
 )
 
-// FeedRevision reads the revision of what engines see, 0 before the first. seen is the highest that
-// the caller ever read: when Redis lost it, a revision above it is given out and all that were told
-// before are too old.
+// FeedRevision reads the revision of what engines see, 0 before the first. seen is the highest revision that the caller ever
+// read. If Redis has lost it, a revision above it is assigned, and all earlier ones are too old.
 func (s *Store) FeedRevision(ctx context.Context, seen int64) (int64, error) {
 	n, err := feedPoll.run(ctx, s.rdb, s.configKeys(keys.ConfigFeed, keys.ConfigFeedHistory), seen).Int64()
 	return n, wrapError(err, "read the revision of the feed")
@@ -40,15 +38,14 @@ func (s *Store) FeedRevision(ctx context.Context, seen int64) (int64, error) {
 
 // FeedDelta is what changed for engines since a revision.
 type FeedDelta struct {
-	// Revision is the one that the answer stands for.
+	// Revision is the revision to which the answer belongs.
 	Revision int64
-	// Changed were written, Removed are gone or have nothing left for engines to see. An app in
-	// Removed may have come back since.
+	// Changed were written. Removed were deleted or have nothing left for engines to see; an app in Removed may exist again.
 	Changed, Removed []partner.ClientID
 }
 
-// FeedSince reads which apps changed for engines since a revision. Errors: ErrTooOld when that is
-// not known any more, or too much to be told so; Revision is set all the same.
+// FeedSince reads which apps changed for engines since a revision. Errors: ErrTooOld if the revision is no longer known, or if
+// there are too many changes; Revision is set all the same.
 func (s *Store) FeedSince(ctx context.Context, after int64) (FeedDelta, error) {
 	ks := s.configKeys(keys.ConfigFeed, keys.ConfigFeedChanged, keys.ConfigFeedRemoved, keys.ConfigFeedHistory)
 	parts, err := feedSince.run(ctx, s.rdb, ks, after, feedDeltaMax).Slice()
@@ -80,8 +77,8 @@ func (s *Store) FeedSince(ctx context.Context, after int64) (FeedDelta, error) {
 	return d, nil
 }
 
-// encodeFeedPart stands for what engines can see of an app in any environment and under any rules about
-// licences: two apps with the same part look the same to them. Empty when there is nothing to see.
+// encodeFeedPart returns a digest of what engines can see of an app in any environment and under any rules about licences. Two
+// apps with the same digest look the same to engines. It is empty if there is nothing to see.
 func encodeFeedPart(app partner.App) (string, error) {
 	if !app.HasIntegration() {
 		return "", nil

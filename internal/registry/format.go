@@ -9,22 +9,21 @@ import (
 	"github.com/lamplighter/lamplighter/internal/keys"
 )
 
-// DataFormat is the highest format of any value that this version writes. Raise it together with
-// that of the value, and say so in docs/upgrade.md: from its first start on, versions that read
-// less are refused.
+// DataFormat is the highest format of any value that this version writes. Raise it together with that of the value, and describe
+// it in docs/upgrade.md: after its first start, versions that read less are refused.
 //
-// 2: the change in a waiting notification (delivery.EncodeChange).
+// 2: the change in a pending notification (delivery.EncodeChange).
 const DataFormat = 2
 
-// ErrNewerFormat says that a newer version has written the data.
+// ErrNewerFormat reports that a newer version has written the data.
 var ErrNewerFormat = errors.New("the data was written by a newer version")
 
-// claimFormat notes the format of the data.
+// claimFormat stores the format of the data.
 var claimFormat = newScript("format")
 
-// ClaimFormat makes sure that this version reads all that the data may hold, and raises the format
-// to its own. Nothing is rewritten: older values are read as they are, and get the newer form when they
-// are written next. Nothing else under the prefix MUST be written before. Errors: ErrNewerFormat.
+// ClaimFormat checks that this version reads all that the data may hold, and raises the stored format to its own. Nothing is
+// rewritten: older values are read as they are, and get the newer form with their next write. Nothing else under the prefix may
+// be written before. Errors: ErrNewerFormat.
 func (s *Store) ClaimFormat(ctx context.Context) error {
 	text, err := claimFormat.run(ctx, s.rdb, []string{s.keys.Config(keys.ConfigFormat)}, DataFormat).Text()
 	if err != nil {

@@ -7,13 +7,12 @@ import (
 	"github.com/lamplighter/lamplighter/internal/keys"
 )
 
-// SaveGauges hands the cluster's gauges to the other processes; they vanish after ttl when nobody
-// saves newer ones.
+// SaveGauges stores the cluster's gauges for the other processes. They expire after ttl unless newer ones are saved.
 func (s *Store) SaveGauges(ctx context.Context, doc []byte, ttl time.Duration) error {
 	return wrapError(s.rdb.Set(ctx, s.keys.Config(keys.ConfigGauges), doc, ttl).Err(), "save the cluster's gauges")
 }
 
-// Gauges reads what SaveGauges left, nil when there is nothing.
+// Gauges reads what SaveGauges stored, nil if there is nothing.
 func (s *Store) Gauges(ctx context.Context) ([]byte, error) {
 	doc, err := s.rdb.Get(ctx, s.keys.Config(keys.ConfigGauges)).Bytes()
 	if isRedisNil(err) {

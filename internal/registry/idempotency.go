@@ -12,30 +12,30 @@ import (
 
 // IdempotencyRecord is a request that is to be carried out once.
 type IdempotencyRecord struct {
-	// Caller is whose key it is: two callers may use the same one.
+	// Caller is the caller of the request: two callers may use the same key.
 	Caller string
-	// Key is the Idempotency-Key, Digest stands for all else that the request says.
+	// Key is the Idempotency-Key, Digest identifies all else in the request.
 	Key, Digest string
-	// Within is how long a run may take; afterwards another may begin.
+	// Within is how long a run may take; after that another may begin.
 	Within time.Duration
-	// Owner is who pays for the key: it may have Most keys at a time, over all its callers. Empty and 0: the
-	// caller, with IdempotencyKeysMax.
+	// Owner is against whom the key counts: it may have Most keys at a time, over all its callers. Empty and 0: the caller, with
+	// IdempotencyKeysMax.
 	Owner string
 	Most  int
 }
 
-// IdempotencyState is how a key stands, a closed set.
+// IdempotencyState is the state of a key, a closed set.
 type IdempotencyState uint8
 
 // The states of a key.
 const (
-	// IdempotencyRun: the caller runs, and MUST settle with Begun.Run.
+	// IdempotencyRun: the caller runs the request, and MUST settle it with IdempotencyClaim.Run.
 	IdempotencyRun IdempotencyState = iota
-	// IdempotencyDone: it was carried out; Begun.Outcome is what was settled.
+	// IdempotencyDone: the request was carried out; IdempotencyClaim.Answer is what was settled.
 	IdempotencyDone
-	// IdempotencyBusy: another run is under way, for Begun.Wait at most.
+	// IdempotencyBusy: another run is in progress, for IdempotencyClaim.Wait at most.
 	IdempotencyBusy
-	// IdempotencyFull: the caller has too many keys; the first of them lapses after Begun.Wait.
+	// IdempotencyFull: the caller has too many keys; the first of them expires after IdempotencyClaim.Wait.
 	IdempotencyFull
 )
 
@@ -47,11 +47,11 @@ type IdempotencyClaim struct {
 	Wait   time.Duration
 }
 
-// Limits of what a caller can make the store keep.
+// Limits of what callers can store.
 const (
 	// IdempotencyKeysMax is how many keys one caller may have at a time, unless it has an owner who may have fewer.
 	IdempotencyKeysMax = 10_000
-	// IdempotencyAnswerMax is how many bytes an outcome may take as it is stored.
+	// IdempotencyAnswerMax is how many bytes a sealed answer may take.
 	IdempotencyAnswerMax = 4096
 )
 
@@ -61,10 +61,10 @@ var (
 	settleIdempotency = newScript("once_settle")
 )
 
-// ClaimIdempotencyKey claims the key for a run, or says what came of an earlier one. Keys are kept for
-// Options.IdempotencyKeep. Errors: ErrKeyReused when the key came with another digest,
-// ErrUnreadable when the outcome was sealed with a key that is gone. With any other error Begun.Run
-// names a claim that may have been written, to be settled by whoever knows that nothing runs.
+// ClaimIdempotencyKey claims the key for a run, or returns the result of an earlier one. Keys are kept for
+// Options.IdempotencyKeep. Errors: ErrKeyReused if the key was used with another digest; ErrUnreadable if no key of the keyring
+// opens the answer. After any other error the claim that IdempotencyClaim.Run names may have been written: the caller settles it
+// if it knows that nothing runs.
 func (s *Store) ClaimIdempotencyKey(ctx context.Context, o IdempotencyRecord) (IdempotencyClaim, error) {
 	names, member := s.idempotencyKeys(o)
 	run := s.nonce()
@@ -74,7 +74,7 @@ func (s *Store) ClaimIdempotencyKey(ctx context.Context, o IdempotencyRecord) (I
 	}
 	answer, err := claimIdempotency.run(ctx, s.durable, names, o.Digest, run, o.Within.Milliseconds(), s.opts.IdempotencyKeep.Milliseconds(), most, member).Slice()
 	if err != nil {
-		return IdempotencyClaim{Run: run}, wrapError(err, "begin under an idempotency key") // it may be written all the same
+		return IdempotencyClaim{Run: run}, wrapError(err, "begin under an idempotency key") // it may have been written
 	}
 	word, _ := answer[0].(string)
 	wait := func() time.Duration {
@@ -102,8 +102,9 @@ func (s *Store) ClaimIdempotencyKey(ctx context.Context, o IdempotencyRecord) (I
 	}
 }
 
-// SettleIdempotencyKey ends a run: its outcome is sealed, since it may hold a secret, and told to repeats.
-// An empty outcome forgets the key, one that takes more than IdempotencyAnswerMax is an error. A run whose claim ended changes nothing; then settled is false.
+// SettleIdempotencyKey ends a run. Its outcome is sealed, since it may hold a secret, and returned to repeats. An empty outcome
+// removes the key; one that takes more than IdempotencyAnswerMax is an error. If the claim of the run has ended, nothing changes
+// and settled is false.
 func (s *Store) SettleIdempotencyKey(ctx context.Context, o IdempotencyRecord, run string, outcome []byte) (settled bool, err error) {
 	names, member := s.idempotencyKeys(o)
 	sealed := ""
@@ -119,7 +120,7 @@ func (s *Store) SettleIdempotencyKey(ctx context.Context, o IdempotencyRecord, r
 	return n == 1, wrapError(err, "settle under an idempotency key")
 }
 
-// idempotencyKeys names a key and its caller without their characters, which are the caller's.
+// idempotencyKeys replaces a key and its caller by digests, so that no characters of the caller appear in a key of Redis.
 func (s *Store) idempotencyKeys(o IdempotencyRecord) (names []string, member string) {
 	digest := func(text string) string {
 		sum := sha256.Sum256([]byte(text))

@@ -10,12 +10,12 @@ import (
 )
 
 const (
-	// countsKeep is how long the count of a process that does not look is kept: longer than Redis is
-	// away, or its loss is taken for one of Redis'.
+	// countsKeep is how long the count of a process that does not check is kept. It must be longer than Redis is unreachable,
+	// otherwise the missing count looks like a loss of writes.
 	countsKeep = 7 * 24 * time.Hour
-	// refusalsKeep is how long a refusal that is not repeated is kept.
+	// refusalsKeep is how long a refusal is kept unless it is repeated.
 	refusalsKeep = time.Minute
-	// refusalsMax bounds the refusals, and the identities that an accepted store takes over from.
+	// refusalsMax bounds the refusals, and the identities that an accepted store replaces.
 	refusalsMax = 16
 )
 
@@ -25,24 +25,24 @@ var (
 	acceptStore = newScript("accept_store")
 )
 
-// StoreMemory is what a process remembers of the store. Its zero value but for Process remembers nothing.
+// StoreMemory is what a process remembers of the store. A value with only Process remembers nothing.
 type StoreMemory struct {
-	// Process names the process; its count is its own.
+	// Process names the process, which has a count of its own.
 	Process string
-	// Identity is that of the store, Count how often the process looked, Revision that of the settings.
+	// Identity is the store's identity, Count how often the process checked it, Revision the revision of the settings.
 	Identity        string
 	Count, Revision int64
 }
 
-// StoreMatch says how the store stands to what a process remembers.
+// StoreMatch is the result of the comparison of a store with what a process remembers.
 type StoreMatch int
 
 // The closed set, in the numbers of watch_store.lua.
 const (
 	// StoreSame is the store that the process remembers.
 	StoreSame StoreMatch = iota + 1
-	// StoreTaken is one that the process takes as its own: it remembered none, or the one that this was
-	// accepted in place of.
+	// StoreTaken is a store that the process accepts as its own: it remembered none, or the one that this store was accepted in
+	// place of.
 	StoreTaken
 	// StoreGone has no identity.
 	StoreGone
@@ -50,18 +50,18 @@ const (
 	StoreOther
 )
 
-// StoreCheck is what a look at the store found.
+// StoreCheck is the result of CheckStore.
 type StoreCheck struct {
 	Match StoreMatch
-	// Lower says that count or revision went back: the store lost writes that it had acknowledged.
+	// Lower means that count or revision went back: the store lost acknowledged writes.
 	Lower bool
-	// Now is what to remember after StoreSame and StoreTaken.
+	// Now is what the process remembers after StoreSame and StoreTaken.
 	Now StoreMemory
 }
 
-// CheckStore compares the store with what a process remembers, and counts the look. To a process that
-// remembers nothing it gives the store's identity, and makes one where there is none. A store that went
-// back owes a fast round of the comparison from then on. A replica never answers.
+// CheckStore compares the store with what a process remembers, and counts the check. A process that remembers nothing gets the
+// store's identity, which is made if there is none. If the store went back, a fast round of the comparison is requested. A
+// replica never answers.
 func (s *Store) CheckStore(ctx context.Context, m StoreMemory) (StoreCheck, error) {
 	ks := s.configKeys(keys.ConfigIdentity, keys.ConfigCounts, keys.ConfigRevision, keys.ConfigRefused, keys.ConfigFastRound)
 	ks[1] += ":" + m.Process
@@ -78,10 +78,10 @@ func (s *Store) CheckStore(ctx context.Context, m StoreMemory) (StoreCheck, erro
 		Replicas() (confirmed, asked int)
 	}
 	if _, few := errors.AsType[fewReplicas](err); few {
-		parts, err = watchStore.run(ctx, s.rdb, ks, args...).Slice() // a process must start while replicas are away
+		parts, err = watchStore.run(ctx, s.rdb, ks, args...).Slice() // a process must be able to start while replicas are unreachable
 	}
 	if err != nil {
-		return StoreCheck{}, wrapError(err, "look whether the store is the same")
+		return StoreCheck{}, wrapError(err, "check whether the store is the same")
 	}
 	if len(parts) != 5 {
 		return StoreCheck{}, newAnswerError(watchStore, parts)
@@ -100,10 +100,10 @@ func (s *Store) CheckStore(ctx context.Context, m StoreMemory) (StoreCheck, erro
 	}, nil
 }
 
-// AcceptStore makes every process whose store this was not take it as it is, at its next look: those that
-// remember what m does, what the store's identity was, and what lately refused it. It is audited, and owes
-// a fast round of the comparison. identity is a new one from NewStoreIdentity; a repeat with the same one
-// changes nothing. was is the identity before, empty for none.
+// AcceptStore makes every process accept the present store at its next check: those that remember the same identity as m, the
+// store's last identity, or one that recently refused the store. It is audited, and requests a fast round of the comparison.
+// identity is a new one from NewStoreIdentity; a repeat with the same one changes nothing. was is the last identity, empty for
+// none.
 func (s *Store) AcceptStore(ctx context.Context, identity string, m StoreMemory, actor Actor) (was string, err error) {
 	was, err = acceptStore.run(ctx, s.durable,
 		s.configKeys(keys.ConfigIdentity, keys.ConfigRefused, keys.ConfigFastRound, keys.ConfigAudit),
@@ -111,5 +111,5 @@ func (s *Store) AcceptStore(ctx context.Context, identity string, m StoreMemory,
 	return was, wrapError(err, "accept the store")
 }
 
-// NewStoreIdentity makes an identity that no other store has.
+// NewStoreIdentity returns an identity that no other store has.
 func NewStoreIdentity() string { return rand.Text() }

@@ -14,27 +14,27 @@ import (
 )
 
 const (
-	// stepTries bounds how often a step is decided anew because somebody else was faster. Few ever
-	// write one endpoint's incident at a time.
+	// stepTries bounds how often a step is decided again because the incident was written meanwhile. Few processes ever write one
+	// endpoint's incident at the same time.
 	stepTries = 20
 	// historyMax bounds the ended incidents of one app, whatever their age.
 	historyMax = 1000
 )
 
-// IncidentStore keeps each app's incidents, their history and the outbox of their mails. All of
-// an app lies in the app's hash slot. It is safe for concurrent use and holds no state of its own.
+// IncidentStore stores each app's incidents, their history and the outbox of their mails, all in the app's hash slot. It is safe
+// for concurrent use and has no state of its own.
 type IncidentStore struct {
 	rdb  redis.UniversalClient
 	keys keys.Space
 	keep time.Duration
-	// nonce names one claim, so that a repeat by the client library is told from a second claim.
+	// nonce names one claim, so that a repeat by the client library is distinguished from a second claim.
 	nonce func() string
 
 	commit, claim, settle, due, trouble *script
 }
 
-// NewIncidentStore returns the store on rdb, which the caller closes. keep is how long ended
-// incidents are listed; 0 is DefaultIncidentsKeep.
+// NewIncidentStore returns the store on rdb, which the caller closes. keep is how long ended incidents are listed; 0 means
+// DefaultIncidentsKeep.
 func NewIncidentStore(rdb redis.UniversalClient, space keys.Space, keep time.Duration) *IncidentStore {
 	setDefault(&keep, DefaultIncidentsKeep)
 	return &IncidentStore{
@@ -44,10 +44,10 @@ func NewIncidentStore(rdb redis.UniversalClient, space keys.Space, keep time.Dur
 	}
 }
 
-// IncidentStep is what a decision wants written.
+// IncidentStep is what a decision writes.
 type IncidentStep struct {
 	State incident.State
-	// Mails are the mails that the step owes, one per recipient.
+	// Mails are the mails of the step, one per recipient.
 	Mails []incident.RecipientMail
 	// Ended is set when the step ended an incident.
 	Ended *incident.EndedIncident
@@ -55,12 +55,12 @@ type IncidentStep struct {
 	TakesReports bool
 }
 
-// Transition reads the state of an app's endpoint, has it decided, and writes state, letters and
-// history in one step. decide MUST be pure: it is called again when somebody else wrote in
-// between; ErrConflict when that goes on. A decision that changes nothing writes nothing.
+// Transition reads the state of an app's endpoint, calls decide, and writes state, mails and history in one step. decide MUST be
+// pure: it is called again if the state was written in between, and ErrConflict is returned if that happens too often. A decision
+// that changes nothing writes nothing.
 //
-// The step returned is the one that holds. After an error it may have been written or not;
-// whoever decides again then decides on what is true, and its letters are in the outbox.
+// The returned step is the one that was written. After an error it may have been written or not. A later call then decides on the
+// stored state, and the mails are in the outbox if it was written.
 func (s *IncidentStore) Transition(
 	ctx context.Context, app partner.ClientID, k partner.EndpointKind, decide func(incident.State) IncidentStep,
 ) (IncidentStep, error) {
@@ -122,7 +122,7 @@ func (s *IncidentStore) appKeys(app partner.ClientID) []string {
 	}
 }
 
-// Incidents returns what is remembered of an app's endpoints; one that is absent is well.
+// Incidents returns the stored state of an app's endpoints; one that is absent is healthy.
 func (s *IncidentStore) Incidents(ctx context.Context, app partner.ClientID) (map[partner.EndpointKind]incident.State, error) {
 	all, err := s.rdb.HGetAll(ctx, s.keys.App(app, keys.AppIncidents)).Result()
 	if err != nil {
@@ -145,7 +145,7 @@ func decodeIncidents(app partner.ClientID, all map[string]string) (map[partner.E
 	return states, nil
 }
 
-// History lists an app's ended incidents, the last ended first.
+// History lists an app's ended incidents, the most recently ended first.
 func (s *IncidentStore) History(ctx context.Context, app partner.ClientID, limit int) ([]incident.EndedIncident, error) {
 	texts, err := s.rdb.ZRevRange(ctx, s.keys.App(app, keys.AppHistory), 0, int64(clampPageSize(limit))-1).Result()
 	if err != nil {
@@ -157,7 +157,7 @@ func (s *IncidentStore) History(ctx context.Context, app partner.ClientID, limit
 // Subscription is a recipient's interest in the mail about one app.
 type Subscription struct {
 	App partner.ClientID
-	// Recipient is the address's incident.RecipientKey: addresses themselves are not kept here.
+	// Recipient is the address's incident.RecipientKey: addresses themselves are not stored here.
 	Recipient string
 }
 
@@ -182,5 +182,5 @@ func (s *IncidentStore) MailsSuppressed(ctx context.Context, subs []Subscription
 		members[i] = sub.memberName()
 	}
 	found, err := s.rdb.SMIsMember(ctx, s.keys.Config(keys.ConfigSuppressed), members...).Result()
-	return found, wrapError(err, "read who wants no mail")
+	return found, wrapError(err, "read which mails are suppressed")
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// ReadLastEndedTimes reads when the newest incident of each app ended that did so until a time, whatever time
-// when that is zero. It is zero where there is none. One round trip for each thousand apps.
+// ReadLastEndedTimes reads when the last incident of each app ended, not later than until if that is not zero. The result is zero
+// if there is none. One round trip for each thousand apps.
 func (s *IncidentStore) ReadLastEndedTimes(ctx context.Context, apps []partner.ClientID, until time.Time) ([]time.Time, error) {
 	cmds := make([]*redis.ZSliceCmd, len(apps))
 	newest := newEndedRange(time.Time{}, until, 1)
@@ -50,9 +50,8 @@ func (s *IncidentStore) CountEnded(ctx context.Context, apps []partner.ClientID,
 	return out, nil
 }
 
-// ListEnded lists incidents of many apps that ended between two times, both included; a zero time is no
-// bound. The last ended of each app come first, and at most limit of each. One round trip for each
-// thousand apps.
+// ListEnded lists incidents of many apps that ended between two times, both included; a zero time is no bound. The most recently
+// ended come first, at most limit of each app. One round trip for each thousand apps.
 func (s *IncidentStore) ListEnded(ctx context.Context, apps []partner.ClientID, since, until time.Time, limit int) ([][]incident.EndedIncident, error) {
 	cmds := make([]*redis.StringSliceCmd, len(apps))
 	chosen := newEndedRange(since, until, limit)

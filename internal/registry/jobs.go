@@ -18,18 +18,19 @@ var (
 )
 
 const (
-	// jobsKeep is how long a job is listed after it was made, and at least while it runs: a day more than its own
-	// record stays; jobsMost how many are listed, beside those that run; jobsTrim how many old ones one listing looks at.
+	// jobsKeep is how long a job is listed after it was made, and at least while it runs: a day longer than its own record is
+	// kept. jobsMost is how many are listed beside those that run, jobsTrim how many old ones one listing examines.
 	jobsKeep = 8 * 24 * time.Hour
 	jobsMost = 10_000
 	jobsTrim = 100
-	// madeWithin is how long a job may be listed before it is made: between the two lie milliseconds, or a crash.
+	// madeWithin is how long a job may be listed before it is made: normally that takes milliseconds; after a crash it never
+	// happens.
 	madeWithin = 10 * time.Minute
 )
 
 func (s *Store) jobListKeys() []string { return s.configKeys(keys.ConfigJobs, keys.ConfigJobsDue) }
 
-// RegisterJobs lists jobs as running, before they are made: whoever looks after the list finds them. It may be repeated.
+// RegisterJobs lists jobs as running, before they are made, so that runners find them. It may be repeated.
 func (s *Store) RegisterJobs(ctx context.Context, ids ...string) error {
 	args := []any{jobsKeep.Microseconds(), jobsMost, jobsTrim}
 	for _, id := range ids {
@@ -38,29 +39,28 @@ func (s *Store) RegisterJobs(ctx context.Context, ids ...string) error {
 	return wrapError(listJobs.run(ctx, s.durable, s.jobListKeys(), args...).Err(), "list jobs")
 }
 
-// TakeDueJobs takes at most limit jobs that somebody should look after now; the next one does after the given time,
-// unless RescheduleJob says otherwise.
+// TakeDueJobs takes at most limit jobs that are due. Each is due again after next, unless RescheduleJob changes that.
 func (s *Store) TakeDueJobs(ctx context.Context, limit int, next time.Duration) ([]string, error) {
 	ids, err := dueJobs.run(ctx, s.rdb, s.configKeys(keys.ConfigJobsDue), limit, next.Milliseconds()).StringSlice()
-	return ids, wrapError(err, "find jobs to look after")
+	return ids, wrapError(err, "take due jobs")
 }
 
-// RescheduleJob says when somebody should look after a job next.
+// RescheduleJob sets when a job is due next.
 func (s *Store) RescheduleJob(ctx context.Context, id string, in time.Duration) error {
-	return wrapError(lookJobs.run(ctx, s.rdb, s.jobListKeys(), id, in.Milliseconds(), "").Err(), "put job %s off", id)
+	return wrapError(lookJobs.run(ctx, s.rdb, s.jobListKeys(), id, in.Milliseconds(), "").Err(), "reschedule job %s", id)
 }
 
-// DropAbsentJob strikes a job off that was listed and never made, or puts it off while it may still be made.
+// DropAbsentJob removes a job that was listed and never made, or reschedules it while it may still be made.
 func (s *Store) DropAbsentJob(ctx context.Context, id string, in time.Duration) error {
-	return wrapError(lookJobs.run(ctx, s.rdb, s.jobListKeys(), id, in.Milliseconds(), madeWithin.Microseconds()).Err(), "strike job %s off", id)
+	return wrapError(lookJobs.run(ctx, s.rdb, s.jobListKeys(), id, in.Milliseconds(), madeWithin.Microseconds()).Err(), "drop job %s", id)
 }
 
-// RemoveEndedJob strikes a job off the list of those that run. It stays among those that are shown.
+// RemoveEndedJob removes a job from the list of running ones. It stays in the list that is shown.
 func (s *Store) RemoveEndedJob(ctx context.Context, id string) error {
-	return wrapError(s.rdb.ZRem(ctx, s.keys.Config(keys.ConfigJobsDue), id).Err(), "strike job %s off", id)
+	return wrapError(s.rdb.ZRem(ctx, s.keys.Config(keys.ConfigJobsDue), id).Err(), "remove ended job %s", id)
 }
 
-// ForgetJob takes a job off all lists: it was not made, since another one runs.
+// ForgetJob removes a job from all lists: it was not made, because another one runs.
 func (s *Store) ForgetJob(ctx context.Context, id string) error {
 	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		p.ZRem(ctx, s.keys.Config(keys.ConfigJobsDue), id)
@@ -76,8 +76,8 @@ type ListedJob struct {
 	Listed int64
 }
 
-// ListedJobs lists the jobs that run or ended lately, newest first, from behind before on, 0 for all: limit at most.
-// Some of them may not be there.
+// ListedJobs lists the jobs that run or ended recently, newest first, at most limit. before is the time behind which the list
+// begins, 0 for all. Some of the jobs may not exist.
 func (s *Store) ListedJobs(ctx context.Context, before int64, limit int) ([]ListedJob, error) {
 	most := "+inf"
 	if before > 0 {
@@ -92,7 +92,7 @@ func (s *Store) ListedJobs(ctx context.Context, before int64, limit int) ([]List
 	return out, wrapError(err, "list jobs")
 }
 
-// RunningJobs lists the jobs that run, limit at most behind the first skip ones, and when each was listed.
+// RunningJobs lists the jobs that run, at most limit behind the first skip ones, and when each was listed.
 func (s *Store) RunningJobs(ctx context.Context, skip, limit int) ([]ListedJob, error) {
 	ids, err := s.rdb.ZRange(ctx, s.keys.Config(keys.ConfigJobsDue), int64(skip), int64(skip+limit-1)).Result()
 	if err != nil || len(ids) == 0 {

@@ -10,7 +10,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// ErrOtherEnvironment says that the keys under the prefix belong to another environment.
+// ErrOtherEnvironment reports that the keys under the prefix belong to another environment.
 var ErrOtherEnvironment = errors.New("the keys belong to another environment")
 
 // The scripts of leases.
@@ -19,16 +19,16 @@ var (
 	releaseLease = newScript("release")
 )
 
-// TakeLease takes or renews the lease called name for holder, and reports whether holder has it. It
-// ends by itself after ttl, by Redis's clock: renew it well before, and count it as lost when a
-// renewal fails. Nothing that must never run twice may rest on it.
+// TakeLease takes or renews the lease called name for holder, and reports whether holder has it. The lease expires after ttl, by
+// Redis's clock. The holder renews it well before, and must assume that it is lost if a renewal fails. Work that must never run
+// twice must not rely on it.
 func (s *Store) TakeLease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error) {
 	n, err := takeLease.run(ctx, s.rdb, s.leaseKey(name), holder, max(ttl.Milliseconds(), 1)).Int()
 	return n == 1, wrapError(err, "take lease %s", name)
 }
 
-// LeaseOrWait takes the lease called name for holder, so that nobody else has it for d, and says how long the one goes on that
-// another has: 0 when holder has it now.
+// LeaseOrWait takes the lease called name for holder and d. It returns how long another holder's lease still lasts, or 0 if
+// holder has it now.
 func (s *Store) LeaseOrWait(ctx context.Context, name, holder string, d time.Duration) (wait time.Duration, err error) {
 	held, err := s.TakeLease(ctx, name, holder, d)
 	if err != nil || held {
@@ -38,7 +38,7 @@ func (s *Store) LeaseOrWait(ctx context.Context, name, holder string, d time.Dur
 	return max(left, time.Millisecond), wrapError(err, "read lease %s", name)
 }
 
-// ReleaseLease gives a lease back early. One that holder does not have stays as it is.
+// ReleaseLease releases a lease early. A lease of another holder stays as it is.
 func (s *Store) ReleaseLease(ctx context.Context, name, holder string) error {
 	return wrapError(releaseLease.run(ctx, s.rdb, s.leaseKey(name), holder).Err(), "release lease %s", name)
 }
@@ -47,14 +47,14 @@ func (s *Store) leaseKey(name string) []string {
 	return []string{s.keys.Config(keys.ConfigLeases) + ":" + name}
 }
 
-// ClaimEnvironment makes sure that one environment alone uses the keys under the prefix: the
-// first to claim them owns them for good. Errors: ErrOtherEnvironment.
+// ClaimEnvironment makes sure that only one environment uses the keys under the prefix: the first to claim them owns them
+// permanently. Errors: ErrOtherEnvironment.
 func (s *Store) ClaimEnvironment(ctx context.Context, env partner.Environment) error {
 	key := s.keys.Config(keys.ConfigEnvironment)
 	owner, err := s.rdb.Get(ctx, key).Result()
 	if isRedisNil(err) {
-		// One command decides; who comes second reads what will never change again. A restart on a full
-		// Redis does not get here, and so needs no memory.
+		// One command decides; the second caller reads a value that never changes again. A restart does not get here, so it needs
+		// no memory if Redis is full.
 		if err := s.rdb.SetNX(ctx, key, string(env), 0).Err(); err != nil {
 			return wrapError(err, "claim the keys for environment %s", env)
 		}

@@ -11,31 +11,33 @@ import (
 
 var keepLoop = newScript("loop")
 
-// LoopState is how far a loop came. It lies beside the loop's lease, so that another holder goes on there.
+// LoopState is the progress of a loop. It is stored beside the loop's lease, so that another holder continues from it.
 type LoopState struct {
-	// Cursor is where the next step goes on, as the loop itself writes it.
+	// Cursor is where the next step continues, as the loop itself writes it.
 	Cursor string
-	// Began is when the last round began, by Redis' clock; Open that it has not ended. Faults counts those of an open one.
+	// Began is when the last round began, by Redis's clock; Open that it has not ended. Faults counts the faults of an open one.
 	Began  time.Time
 	Open   bool
 	Faults int
-	// Completed is when the last round ended that had no fault.
+	// Completed is when the last round without a fault ended.
 	Completed time.Time
-	// Note is what the last round that ended left.
+	// Note is the note of the last round that ended.
 	Note string
 }
 
-// LoopLease is what TakeLoopLease found.
+// LoopLease is the result of TakeLoopLease.
 type LoopLease struct {
-	// Held is true where the caller holds the loop's lease now, Anew where it did not a moment before: then nothing was written.
+	// Held is true if the caller holds the loop's lease now. Anew is true if it did not hold it before the call: then nothing was
+	// written.
 	Held, Anew bool
-	// Now is Redis' time.
+	// Now is Redis's time.
 	Now time.Time
 	LoopState
 }
 
-// TakeLoopLease takes or renews the lease of a loop for holder, and reads how far the loop came. With a state it first writes
-// that, unless the lease was lost since, even if it is had anew: an open one as a step, another as the end of a round. What cannot be read counts as not there.
+// TakeLoopLease takes or renews the lease of a loop for holder, and reads the loop's progress. If write is set, it first writes
+// that state: an open one as a step, another as the end of a round. It writes nothing if the lease was lost since, even if the
+// holder gets it again. Values that cannot be read count as absent.
 func (s *Store) TakeLoopLease(ctx context.Context, name, holder string, ttl time.Duration, write *LoopState) (LoopLease, error) {
 	args := []any{holder, max(ttl.Milliseconds(), 1), ""}
 	if write != nil {

@@ -17,30 +17,30 @@ import (
 )
 
 const (
-	// queuedMailsMax bounds the letters that wait for one recipient.
+	// queuedMailsMax bounds the mails in one recipient's queue.
 	queuedMailsMax = 2000
-	// confirmationsMax bounds the questions that wait for one: no more can be asked before the oldest are given up.
+	// confirmationsMax bounds the confirmations in one recipient's queue: no more can be added before the oldest are dropped.
 	confirmationsMax = 15
-	// struckAfter is how long an empty tray stays listed: longer than anybody takes between listing
-	// it and laying something in.
+	// struckAfter is how long an empty queue stays listed. It is longer than the time between listing a queue and adding a mail
+	// to it.
 	struckAfter = time.Minute
-	// mailQueuesPerLook bounds the trays that one Trays lists.
+	// mailQueuesPerLook bounds the queues that one ListMailQueues examines.
 	mailQueuesPerLook = 1000
-	// mailQueuePage is about how many fields of a tray are read at once.
+	// mailQueuePage is about how many fields of a queue are read at once.
 	mailQueuePage = 500
-	// leaveAtOnce bounds the letters that one script takes out of a tray, forgetLook at about how many fields it looks
-	// besides for what is forgotten: more than it adds.
+	// leaveAtOnce bounds the mails that one script removes from a queue. forgetLook is about how many further fields it examines
+	// for expired ones: more than it adds.
 	leaveAtOnce = 100
 	forgetLook  = 100
-	// oldThreads is how long threads may matter that a version before wrote.
+	// oldThreads is how long threads are kept that an earlier version wrote.
 	oldThreads = 36 * 24 * time.Hour
 )
 
-// MailQueueStore keeps, for each recipient of mail, the letters of all apps that wait to be sent to
-// them. It is safe for concurrent use and holds no state of its own.
+// MailQueueStore stores, for each recipient, the mails of all apps that are to be sent to them. It is safe for concurrent use and
+// has no state of its own.
 //
-// A letter comes here from an app's outbox: it is laid in first and settled there afterwards, so it
-// is never lost, and laid in once however often that is repeated.
+// A mail comes from an app's outbox: it is added here first and settled there afterwards. So it is never lost, and is added only
+// once however often that is repeated.
 type MailQueueStore struct {
 	rdb   redis.UniversalClient
 	keys  keys.Space
@@ -57,22 +57,22 @@ func NewMailQueueStore(rdb redis.UniversalClient, space keys.Space) *MailQueueSt
 	}
 }
 
-// PutResult is what came of laying a letter into a tray.
+// PutResult is the result of EnqueueMail.
 type PutResult int
 
-// The closed set of outcomes, as tray_put.lua numbers them.
+// The closed set of results, as tray_put.lua numbers them.
 const (
-	// PutFull: the tray takes no more for now.
+	// PutFull: the queue is full for now.
 	PutFull PutResult = iota
-	// PutDone: laid in.
+	// PutDone: the mail was added.
 	PutDone
-	// PutKnown: it is there, or left a short while ago.
+	// PutKnown: the mail is in the queue already, or left it a short while ago.
 	PutKnown
 )
 
-// EnqueueMail lays a letter into a recipient's tray. An empty tray waits hold for more. It returns
-// when the tray is due. The tray is listed before and after, so that a crash loses none. Of questions a tray takes few:
-// whoever lays them in drops what it does not take.
+// EnqueueMail adds a mail to a recipient's queue. An empty queue waits hold for more mails. It returns when the queue is due. The
+// queue is listed before and after, so that a crash loses no mail. A queue of confirmations takes only a few: the caller drops a
+// confirmation that it does not take.
 func (s *MailQueueStore) EnqueueMail(ctx context.Context, recipient, mailID string, l *incident.RecipientMail, hold time.Duration) (PutResult, time.Time, error) {
 	if err := s.addToQueueList(ctx, recipient); err != nil {
 		return PutFull, time.Time{}, err
@@ -83,77 +83,78 @@ func (s *MailQueueStore) EnqueueMail(ctx context.Context, recipient, mailID stri
 	}
 	v, err := s.put.run(ctx, s.rdb, s.queueKeys(recipient), mailID, l.Encode(), hold.Milliseconds(), room).Int64Slice()
 	if err != nil {
-		return PutFull, time.Time{}, wrapError(err, "lay mail %s into a tray", mailID)
+		return PutFull, time.Time{}, wrapError(err, "enqueue mail %s", mailID)
 	}
 	if len(v) != 2 {
-		return PutFull, time.Time{}, fmt.Errorf("lay mail %s into a tray: %w", mailID, newAnswerError(s.put, v))
+		return PutFull, time.Time{}, fmt.Errorf("enqueue mail %s: %w", mailID, newAnswerError(s.put, v))
 	}
 	return PutResult(v[0]), fromMillis(v[1]), s.addToQueueList(ctx, recipient)
 }
 
 func (s *MailQueueStore) addToQueueList(ctx context.Context, recipient string) error {
 	z := redis.Z{Score: float64(time.Now().UnixMicro()) / 1000, Member: recipient}
-	return wrapError(s.rdb.ZAdd(ctx, s.keys.Config(keys.ConfigMailQueues), z).Err(), "list a tray")
+	return wrapError(s.rdb.ZAdd(ctx, s.keys.Config(keys.ConfigMailQueues), z).Err(), "list a mail queue")
 }
 
-// SetConfirmationsRefused records whether the recipient of a tray of questions wants no more of them, of any app.
+// SetConfirmationsRefused records whether the recipient of a queue of confirmations refuses further ones, of any app.
 func (s *MailQueueStore) SetConfirmationsRefused(ctx context.Context, tray string, on bool) error {
 	set := s.keys.Config(keys.ConfigUnasked)
 	if on {
-		return wrapError(s.rdb.SAdd(ctx, set, tray).Err(), "refuse questions to %s", tray)
+		return wrapError(s.rdb.SAdd(ctx, set, tray).Err(), "refuse confirmations to %s", tray)
 	}
-	return wrapError(s.rdb.SRem(ctx, set, tray).Err(), "allow questions to %s", tray)
+	return wrapError(s.rdb.SRem(ctx, set, tray).Err(), "allow confirmations to %s", tray)
 }
 
-// ConfirmationsRefused reports whether the recipient of a tray of questions wants no more of them.
+// ConfirmationsRefused reports whether the recipient of a queue of confirmations refuses further ones.
 func (s *MailQueueStore) ConfirmationsRefused(ctx context.Context, tray string) (bool, error) {
 	refused, err := s.rdb.SIsMember(ctx, s.keys.Config(keys.ConfigUnasked), tray).Result()
-	return refused, wrapError(err, "read whether %s takes questions", tray)
+	return refused, wrapError(err, "read whether %s takes confirmations", tray)
 }
 
-// MailQueue is a recipient's letters and how their sending stands.
+// MailQueue holds a recipient's mails and the state of their sending.
 type MailQueue struct {
 	Mails []QueuedMail
-	// Attempts counts the failed tries since the last that succeeded.
+	// Attempts counts the failed attempts since the last that succeeded.
 	Attempts int
-	// WindowAt is when the first mail of the running day was sent, Sent how many were since.
+	// WindowAt is when the first mail of the current day was sent, Sent how many were sent since.
 	WindowAt time.Time
 	Sent     int
-	// Batch is the digest that is being sent, opaque here; empty for none.
+	// Batch is the digest that is being sent; its content is not interpreted here. Empty for none.
 	Batch string
-	// Threads are the Message-IDs of the digests that told the recipient of incidents first.
+	// Threads are the Message-IDs of the digests that first reported an incident to the recipient, by incident.
 	Threads map[string]string
 }
 
-// QueuedMail is a letter in a tray.
+// QueuedMail is a mail in a queue.
 type QueuedMail struct {
 	ID      string
 	Arrived time.Time
 	Mail    incident.RecipientMail
-	// Unreadable is set instead of Letter when this version cannot read it.
+	// Unreadable is set instead of Mail if this version cannot read it.
 	Unreadable error
 }
 
-// MailQueueClaim is the right to send from a tray for a while.
+// MailQueueClaim is the right to send from a queue for a while.
 type MailQueueClaim struct {
-	// Result is ClaimMissing when nothing waits, ClaimTaken, ClaimHeld or ClaimEarly.
+	// Result is ClaimMissing if the queue is empty, ClaimTaken, ClaimHeld or ClaimEarly.
 	Result ClaimResult
 	Token  string
-	// Until is the end of the lease; for ClaimHeld and ClaimEarly when to come again.
+	// Until is the end of the lease; for ClaimHeld and ClaimEarly, when to try again.
 	Until time.Time
 	// Queue is set for ClaimTaken.
 	Queue MailQueue
 }
 
-// ClaimMailQueue claims a tray for as long as lease. After an error it may be claimed; the lease frees it.
+// ClaimMailQueue claims a queue for the duration of lease. After an error it may be claimed; it is free again when the lease
+// ends.
 func (s *MailQueueStore) ClaimMailQueue(ctx context.Context, recipient string, lease time.Duration) (MailQueueClaim, error) {
 	token := s.nonce()
 	v, err := s.claim.run(ctx, s.rdb, s.queueKeys(recipient), token, lease.Milliseconds()).Int64Slice()
 	if err != nil {
-		return MailQueueClaim{}, wrapError(err, "claim the tray of %s", recipient)
+		return MailQueueClaim{}, wrapError(err, "claim the mail queue of %s", recipient)
 	}
 	if len(v) != 2 {
-		return MailQueueClaim{}, fmt.Errorf("claim the tray of %s: %w", recipient, newAnswerError(s.claim, v))
+		return MailQueueClaim{}, fmt.Errorf("claim the mail queue of %s: %w", recipient, newAnswerError(s.claim, v))
 	}
 	c := MailQueueClaim{Result: ClaimResult(v[0]), Token: token, Until: fromMillis(v[1])}
 	if c.Result == ClaimTaken {
@@ -164,13 +165,13 @@ func (s *MailQueueStore) ClaimMailQueue(ctx context.Context, recipient string, l
 	return c, nil
 }
 
-// readQueue reads a tray in pages. What is laid in meanwhile may be among it or not.
+// readQueue reads a queue in pages. A mail that is added meanwhile may be included or not.
 func (s *MailQueueStore) readQueue(ctx context.Context, recipient string) (MailQueue, error) {
 	fields := map[string]string{}
 	for cursor := uint64(0); ; {
 		page, next, err := s.rdb.HScan(ctx, s.queueKeys(recipient)[0], cursor, "", mailQueuePage).Result()
 		if err != nil {
-			return MailQueue{}, wrapError(err, "read the tray of %s", recipient)
+			return MailQueue{}, wrapError(err, "read the mail queue of %s", recipient)
 		}
 		for i := 0; i+1 < len(page); i += 2 {
 			fields[page[i]] = page[i+1]
@@ -186,7 +187,7 @@ func decodeMailQueue(fields map[string]string) MailQueue {
 	number := func(text string) int64 {
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
-			return 0 // an unset field, or nonsense: either way as if nothing was sent yet
+			return 0 // an unset or invalid field counts as if nothing was sent yet
 		}
 		return n
 	}
@@ -212,7 +213,7 @@ func decodeMailQueue(fields map[string]string) MailQueue {
 			}
 		}
 	}
-	// The order in which the transitions were decided; ids only break ties.
+	// The order in which the transitions were decided; ids only decide between equal times.
 	slices.SortFunc(t.Mails, func(a, b QueuedMail) int {
 		if c := a.Mail.Mail.At.Compare(b.Mail.Mail.At); c != 0 {
 			return c
@@ -222,34 +223,33 @@ func decodeMailQueue(fields map[string]string) MailQueue {
 	return t
 }
 
-// MailQueueSettlement is what came of sending from a tray.
+// MailQueueSettlement is the result of sending from a queue.
 type MailQueueSettlement struct {
-	// Leave are the ids of letters that were sent or dropped.
+	// Leave are the ids of mails that were sent or dropped.
 	Leave []string
-	// Keep holds the claim, for a parcel that is about to be sent. Otherwise the tray may be claimed
-	// again after Delay.
+	// Keep keeps the claim, for a batch that is about to be sent. Otherwise the queue may be claimed again after Delay.
 	Keep  bool
 	Delay time.Duration
-	// Oldest is when the oldest of the letters that stay arrived; zero when none that was read stays.
+	// Oldest is when the oldest of the remaining mails arrived; zero if none of those that were read remains.
 	Oldest time.Time
-	// The others are the tray's new values.
+	// The following are the queue's new values.
 	Attempts int
 	WindowAt time.Time
 	Sent     int
 	Batch    string
-	// Threads are remembered beside those that are known.
+	// Threads are added to those that are known.
 	Threads []DigestThread
 }
 
-// DigestThread is the digest that told a recipient of an incident first, and for how long that matters.
+// DigestThread is the digest that first reported an incident to a recipient, and how long it is kept.
 type DigestThread struct {
 	Incident, MessageID string
 	Keep                time.Duration
 }
 
-// SettleMailQueue writes down what came of sending and returns how many letters wait still. It may be
-// called late or twice: that letters were sent is a fact, all else counts for the claim's holder. Where many leave, they do so
-// in several steps, the claim kept between them.
+// SettleMailQueue stores the result of sending and returns how many mails remain. It may be called late or twice: the removal of
+// sent mails always counts, everything else only for the claim's holder. If many mails leave, they do so in several steps, and
+// the claim is kept between them.
 func (s *MailQueueStore) SettleMailQueue(ctx context.Context, recipient, token string, t MailQueueSettlement) (SettlementResult, int, error) {
 	for len(t.Leave) > leaveAtOnce {
 		some := t
@@ -279,10 +279,10 @@ func (s *MailQueueStore) settlePart(ctx context.Context, recipient, token string
 	}
 	v, err := s.settle.run(ctx, s.rdb, s.queueKeys(recipient), args...).Int64Slice()
 	if err != nil {
-		return SettleMissing, 0, wrapError(err, "settle the tray of %s", recipient)
+		return SettleMissing, 0, wrapError(err, "settle the mail queue of %s", recipient)
 	}
 	if len(v) != 2 {
-		return SettleMissing, 0, fmt.Errorf("settle the tray of %s: %w", recipient, newAnswerError(s.settle, v))
+		return SettleMissing, 0, fmt.Errorf("settle the mail queue of %s: %w", recipient, newAnswerError(s.settle, v))
 	}
 	return SettlementResult(v[0]), int(v[1]), nil
 }
@@ -291,17 +291,17 @@ func (s *MailQueueStore) queueKeys(recipient string) []string {
 	return []string{s.keys.Recipient(recipient, keys.RecipientMailQueue)}
 }
 
-// MailQueueInfo is how a tray stands.
+// MailQueueInfo is a summary of a queue.
 type MailQueueInfo struct {
 	Recipient string
 	Mails     int
-	// Due is when it may be claimed, Oldest when its oldest letter came.
+	// Due is when the queue may be claimed, Oldest when its oldest mail arrived.
 	Due, Oldest time.Time
 	Attempts    int
 }
 
-// Overdue is how long its oldest letter is late: since it came when sending has failed, else since
-// it was due.
+// Overdue returns how long the queue's mails are late: since the oldest arrived if sending has failed, otherwise since the queue
+// was due.
 func (t MailQueueInfo) Overdue(now time.Time) time.Duration {
 	if t.Attempts > 0 {
 		return now.Sub(t.Oldest)
@@ -309,20 +309,19 @@ func (t MailQueueInfo) Overdue(now time.Time) time.Duration {
 	return max(now.Sub(t.Due), 0)
 }
 
-// MailQueuePlace is where to go on in the list of trays: behind the tray of Recipient. The zero value is the start.
+// MailQueuePlace is where to continue in the list of queues: behind the queue of Recipient. The zero value is the start.
 type MailQueuePlace struct {
 	Score     float64
 	Recipient string
 }
 
-// ListMailQueues lists trays in which something waits, those first that were not touched for longest, and
-// strikes off empty ones. It looks at mailQueuesPerLook from a place on; more is false where those were the last. It MUST be
-// called now and then for all of them.
+// ListMailQueues lists queues that are not empty, the longest untouched first, and removes empty ones from the list. It examines
+// mailQueuesPerLook from a place on; more is false if those were the last. It MUST be called regularly for the whole list.
 func (s *MailQueueStore) ListMailQueues(ctx context.Context, after MailQueuePlace) (list []MailQueueInfo, next MailQueuePlace, more bool, err error) {
 	index := s.keys.Config(keys.ConfigMailQueues)
 	listed, err := s.rdb.ZRangeByScoreWithScores(ctx, index, &redis.ZRangeBy{Min: formatScore(after.Score), Max: "+inf", Count: mailQueuesPerLook}).Result()
 	if err != nil {
-		return nil, MailQueuePlace{}, false, wrapError(err, "list trays")
+		return nil, MailQueuePlace{}, false, wrapError(err, "list mail queues")
 	}
 	more = len(listed) == mailQueuesPerLook
 	at := slices.IndexFunc(listed, func(z redis.Z) bool { return z.Score == after.Score && z.Member == after.Recipient })
@@ -346,7 +345,7 @@ func (s *MailQueueStore) ListMailQueues(ctx context.Context, after MailQueuePlac
 		t := MailQueueInfo{Recipient: fmt.Sprint(z.Member)}
 		v, err := cmds[i].Result()
 		if err != nil {
-			errs = append(errs, wrapError(err, "look into the tray of %s", t.Recipient))
+			errs = append(errs, wrapError(err, "read the mail queue of %s", t.Recipient))
 			continue
 		}
 		n := parseNumbers(v)
@@ -359,14 +358,14 @@ func (s *MailQueueStore) ListMailQueues(ctx context.Context, after MailQueuePlac
 		}
 	}
 	for _, cmd := range s.strike.runMany(ctx, s.rdb, empty) {
-		errs = append(errs, wrapError(cmd.Err(), "strike off a tray"))
+		errs = append(errs, wrapError(cmd.Err(), "remove an empty mail queue from the list"))
 	}
 	return list, next, more, errors.Join(errs...)
 }
 
 func formatScore(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
-// parseNumbers reads four numbers, 0 for what is absent.
+// parseNumbers parses four numbers, 0 for an absent one.
 func parseNumbers(v []any) [4]int64 {
 	var out [4]int64
 	for i := range min(len(v), len(out)) {

@@ -12,18 +12,18 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// OpenIncidents is what is known of an app's endpoints and owed to its people.
+// OpenIncidents is the stored state of an app's endpoints, and whether mails or reports wait.
 type OpenIncidents struct {
-	// Incidents is what is remembered of the app's endpoints; one that is absent is well.
-	// Unreadable is set instead when this version cannot read it.
+	// Incidents are the stored states of the app's endpoints; one that is absent is healthy. Unreadable is set instead if this
+	// version cannot read them.
 	Incidents  map[partner.EndpointKind]incident.State
 	Unreadable error
-	// Mails: the outbox holds something. Reports: engines reported something that is not forgotten.
+	// Mails: the outbox is not empty. Reports: reports of engines are stored.
 	Mails, Reports bool
 }
 
-// ReadOpenIncidents reads, for each app, its trouble; nil where there is none. Errors stand at their app's index. One
-// round trip for each pipelineMax apps where none has any, else two.
+// ReadOpenIncidents reads the open incidents of each app, nil if there are none. Errors are at their app's index. It takes one
+// round trip for each pipelineMax apps if none has any, otherwise two.
 func (s *IncidentStore) ReadOpenIncidents(ctx context.Context, apps []partner.ClientID) ([]*OpenIncidents, []error) {
 	out, errs := make([]*OpenIncidents, len(apps)), make([]error, len(apps))
 	ks := make([][]string, len(apps))

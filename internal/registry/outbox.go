@@ -17,46 +17,46 @@ import (
 )
 
 const (
-	// sentKeep is how long a settled mail's id is remembered: longer than any task about it lives.
+	// sentKeep is how long a settled mail's id is kept: longer than any task about it exists.
 	sentKeep = 24 * time.Hour
-	// forgetAtOnce is how many settled mails one call forgets at most, more than it adds.
+	// forgetAtOnce is how many expired ids of settled mails one call removes at most: more than it adds.
 	forgetAtOnce = 20
-	// outboxLook is at about how many mails of an outbox one script looks.
+	// outboxLook is about how many mails of an outbox one script examines.
 	outboxLook = 100
 )
 
-// ClaimResult is what came of claiming a mail.
+// ClaimResult is the result of claiming a mail.
 type ClaimResult int
 
-// The closed set of outcomes, as outbox_claim.lua numbers them.
+// The closed set of results, as outbox_claim.lua numbers them.
 const (
-	// ClaimMissing: there is no such mail; it was sent long ago, or its app is gone.
+	// ClaimMissing: there is no such mail; it was sent long ago, or its app was deleted.
 	ClaimMissing ClaimResult = iota
-	// ClaimTaken: the caller may send it until the lease ends.
+	// ClaimTaken: the caller may send the mail until the lease ends.
 	ClaimTaken
-	// ClaimSettled: it was sent or has failed for good.
+	// ClaimSettled: the mail was sent or has failed permanently.
 	ClaimSettled
-	// ClaimHeld: somebody else is sending it.
+	// ClaimHeld: another process is sending the mail.
 	ClaimHeld
-	// ClaimEarly: it is not due yet, or an earlier mail must leave first.
+	// ClaimEarly: the mail is not due yet, or an earlier mail must leave first.
 	ClaimEarly
 )
 
 // MailClaim is the right to send one mail for a while.
 type MailClaim struct {
 	Result ClaimResult
-	// Token names the claim when it is settled.
+	// Token identifies the claim when it is settled.
 	Token string
-	// Attempts counts this one and those before.
+	// Attempts counts this attempt and those before.
 	Attempts int
-	// Until is the end of the lease; for ClaimHeld and ClaimEarly when to come again.
+	// Until is the end of the lease; for ClaimHeld and ClaimEarly, when to try again.
 	Until time.Time
-	// Mail is set for ClaimTaken. Unreadable is set instead when this version cannot read it.
+	// Mail is set for ClaimTaken. Unreadable is set instead if this version cannot read it.
 	Mail       incident.RecipientMail
 	Unreadable error
 }
 
-// ClaimMail claims a mail for as long as lease. After an error it may be claimed; the lease frees it.
+// ClaimMail claims a mail for the duration of lease. After an error it may be claimed; it is free again when the lease ends.
 func (s *IncidentStore) ClaimMail(ctx context.Context, app partner.ClientID, mailID string, lease time.Duration) (MailClaim, error) {
 	token := s.nonce()
 	v, err := s.claim.run(ctx, s.rdb, s.outboxKeys(app), mailID, token, lease.Milliseconds()).Slice()
@@ -80,32 +80,32 @@ func (s *IncidentStore) ClaimMail(ctx context.Context, app partner.ClientID, mai
 	return c, nil
 }
 
-// SettlementResult is what came of settling a claim.
+// SettlementResult is the result of settling a claim.
 type SettlementResult int
 
-// The closed set of outcomes, as outbox_settle.lua numbers them.
+// The closed set of results, as outbox_settle.lua numbers them.
 const (
 	// SettleMissing: there is no such mail any more.
 	SettleMissing SettlementResult = iota
-	// SettleDone: written down.
+	// SettleDone: the result was stored.
 	SettleDone
-	// SettleLost: the claim had gone to another; nothing was written.
+	// SettleLost: another process has the claim; nothing was written.
 	SettleLost
 )
 
-// MarkMailSent records that a mail server accepted the mail. It may be said late or twice.
+// MarkMailSent records that a mail server accepted the mail. It may be called late or twice.
 func (s *IncidentStore) MarkMailSent(ctx context.Context, app partner.ClientID, mailID, token string) (SettlementResult, error) {
 	return s.settleMail(ctx, app, mailID, token, "s", sentKeep)
 }
 
-// DeferMail has the mail tried again after a delay.
+// DeferMail schedules the mail for another attempt after a delay.
 func (s *IncidentStore) DeferMail(
 	ctx context.Context, app partner.ClientID, mailID, token string, delay time.Duration,
 ) (SettlementResult, error) {
 	return s.settleMail(ctx, app, mailID, token, "w", delay)
 }
 
-// MarkMailFailed records that the mail will not be tried again. Why is the caller's to log.
+// MarkMailFailed records that the mail will not be tried again. The caller logs the reason.
 func (s *IncidentStore) MarkMailFailed(ctx context.Context, app partner.ClientID, mailID, token string) (SettlementResult, error) {
 	return s.settleMail(ctx, app, mailID, token, "f", sentKeep)
 }
@@ -124,7 +124,7 @@ func (s *IncidentStore) outboxKeys(app partner.ClientID) []string {
 	return []string{s.keys.App(app, keys.AppOutbox), s.keys.App(app, keys.AppSettled)}
 }
 
-// HasOutboxMails reports, for each app, whether its outbox holds anything; errors stand at their app's index.
+// HasOutboxMails reports, for each app, whether its outbox holds mails; errors are at their app's index.
 func (s *IncidentStore) HasOutboxMails(ctx context.Context, apps []partner.ClientID) ([]bool, []error) {
 	out, errs := make([]bool, len(apps)), make([]error, len(apps))
 	for start := 0; start < len(apps); start += pipelineMax {
@@ -145,32 +145,32 @@ func (s *IncidentStore) HasOutboxMails(ctx context.Context, apps []partner.Clien
 	return out, errs
 }
 
-// OutboxPlace is where to look into an app's outbox: at its start where Cursor is empty.
+// OutboxPlace is a place in an app's outbox: its start if Cursor is empty.
 type OutboxPlace struct {
 	App    partner.ClientID
 	Cursor string
 }
 
-// OutboxPage is what was found there.
+// OutboxPage is the result of reading an outbox from a place on.
 type OutboxPage struct {
-	// Due are the mails that can be sent now, Waiting counts all that wait, Oldest is since when the longest due
-	// one is, zero for none.
+	// Due are the mails that can be sent now. Waiting counts all that wait. Oldest is since when the most overdue one has been
+	// due, zero for none.
 	Due     []string
 	Waiting int
 	Oldest  time.Time
-	// Next is where to go on, empty when all was looked at.
+	// Next is where to continue, empty at the end.
 	Next string
 }
 
-// ReadOutboxPages looks at about outboxLook mails at each place, pipelined. It also moves away what versions
-// before left in the outbox, so it MUST be called now and then for every app that has one. Pages and errors stand at their place's index.
+// ReadOutboxPages examines about outboxLook mails at each place, pipelined. It also moves settled mails that earlier versions
+// left in the outbox, so it MUST be called regularly for every app that has one. Pages and errors are at their place's index.
 func (s *IncidentStore) ReadOutboxPages(ctx context.Context, places []OutboxPlace) ([]OutboxPage, []error) {
 	out, errs := make([]OutboxPage, len(places)), make([]error, len(places))
 	calls := make([]call, len(places))
 	for i, p := range places {
 		cursor := p.Cursor
 		if _, err := strconv.ParseUint(cursor, 10, 64); err != nil {
-			cursor = "0" // no cursor of ours: from the start
+			cursor = "0" // not one of our cursors: from the start
 		}
 		calls[i] = call{keys: s.outboxKeys(p.App), args: []any{cursor, outboxLook}}
 	}
@@ -209,10 +209,10 @@ func decodeOutboxPage(v []any) (p OutboxPage, ok bool) {
 	return p, ok1 && ok2 && ok3
 }
 
-// OutboxState is where a mail stands.
+// OutboxState is the state of a mail.
 type OutboxState string
 
-// The closed set of states, as stored. Settled mails lie in an outbox only where a version before left them.
+// The closed set of states, as stored. An outbox holds settled mails only if an earlier version left them there.
 const (
 	MailWaiting     OutboxState = "w"
 	MailSentState   OutboxState = "s"
@@ -223,16 +223,16 @@ const (
 type OutboxEntry struct {
 	ID    string
 	State OutboxState
-	// At is when it is tried next, or when a settled one is forgotten.
+	// At is when the mail is tried next, or when a settled one is removed.
 	At time.Time
 	// ClaimedUntil is the end of the last claim's lease, zero for none.
 	ClaimedUntil time.Time
 	Attempts     int
-	// Mail is set while it waits.
+	// Mail is set while the mail waits.
 	Mail *incident.RecipientMail
 }
 
-// ListOutbox lists all that an app's outbox holds, ordered by id. It is for people and checks.
+// ListOutbox lists all mails in an app's outbox, ordered by id. It is for operators and checks.
 func (s *IncidentStore) ListOutbox(ctx context.Context, app partner.ClientID) ([]OutboxEntry, error) {
 	all, err := s.rdb.HGetAll(ctx, s.keys.App(app, keys.AppOutbox)).Result()
 	if err != nil {
@@ -251,7 +251,7 @@ func (s *IncidentStore) ListOutbox(ctx context.Context, app partner.ClientID) ([
 	return list, nil
 }
 
-// parseOutboxEntry reads what the outbox scripts write, see outbox_claim.lua.
+// parseOutboxEntry parses what the outbox scripts write, see outbox_claim.lua.
 func parseOutboxEntry(text string) (OutboxEntry, error) {
 	f := strings.SplitN(text, ";", 8)
 	if len(f) != 8 || f[0] != "1" {

@@ -13,7 +13,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// The scripts of owed fan-outs.
+// The scripts of pending fan-outs.
 var (
 	addPending    = newScript("owe")
 	listPending   = newScript("owed")
@@ -21,17 +21,17 @@ var (
 	removePending = newScript("paid")
 )
 
-// CompletedFanout is a fan-out that reached every app: what was read before it began.
+// CompletedFanout is a fan-out that reached every app, with what was read before it began.
 type CompletedFanout struct {
 	Tenant tenant.ID
 	// Top is the record's highest sequence.
 	Top int64
-	// Ticket is the tenant's in the list of owed fan-outs; it MUST be read before the record.
-	// 0 when the tenant was not listed.
+	// Ticket is the tenant's ticket in the list of pending fan-outs; it MUST be read before the record. 0 if the tenant was not
+	// listed.
 	Ticket int64
 }
 
-// addPendingFanouts lists tenants as owed a fan-out, under a new ticket.
+// addPendingFanouts adds tenants to the list of pending fan-outs, under a new ticket.
 func (s *Store) addPendingFanouts(ctx context.Context, rdb redis.UniversalClient, ids []tenant.ID) error {
 	ks := []string{s.keys.Pending(keys.PendingTenants), s.keys.Pending(keys.PendingTicket)}
 	for chunk := range slices.Chunk(ids, maxPage) {
@@ -40,15 +40,15 @@ func (s *Store) addPendingFanouts(ctx context.Context, rdb redis.UniversalClient
 			args[i] = string(id)
 		}
 		if err := addPending.run(ctx, rdb, ks, args...).Err(); err != nil {
-			return wrapError(err, "list the fan-outs that are owed")
+			return wrapError(err, "add pending fan-outs")
 		}
 	}
 	return nil
 }
 
-// ListPendingFanouts lists at most limit tenants (500 at most) that have been on the list of owed
-// fan-outs for at least waited, longest first, behind the one given; the zero value is the start. Some may be listed although everything is told:
-// a fan-out of theirs changes nothing and strikes them off.
+// ListPendingFanouts lists at most limit tenants (500 at most) that have been in the list of pending fan-outs for at least
+// waited, the longest first, behind after; the zero value is the start. A listed tenant may have no pending fan-out: a fan-out of
+// it changes nothing and removes it from the list.
 func (s *Store) ListPendingFanouts(ctx context.Context, waited time.Duration, after PendingFanout, limit int) ([]PendingFanout, error) {
 	args := []any{waited.Microseconds(), clampPageSize(limit), 0}
 	if after != (PendingFanout{}) {
@@ -56,34 +56,35 @@ func (s *Store) ListPendingFanouts(ctx context.Context, waited time.Duration, af
 	}
 	flat, err := listPending.run(ctx, s.rdb, []string{s.keys.Pending(keys.PendingTenants)}, args...).StringSlice()
 	if err != nil {
-		return nil, wrapError(err, "read the fan-outs that are owed")
+		return nil, wrapError(err, "read the pending fan-outs")
 	}
 	out := make([]PendingFanout, 0, len(flat)/2)
 	for i := 0; i+1 < len(flat); i += 2 {
 		ticket, err := strconv.ParseFloat(flat[i+1], 64)
 		if err != nil {
-			return nil, fmt.Errorf("read the fan-outs that are owed: %w: ticket of tenant %s", ErrUnreadable, flat[i])
+			return nil, fmt.Errorf("read the pending fan-outs: %w: ticket of tenant %s", ErrUnreadable, flat[i])
 		}
 		out = append(out, PendingFanout{Tenant: tenant.ID(flat[i]), Ticket: int64(ticket)})
 	}
 	return out, nil
 }
 
-// CountPendingFanouts is how many tenants have been on the list of owed fan-outs for at least waited, by Redis' clock; all for 0.
+// CountPendingFanouts returns how many tenants have been in the list of pending fan-outs for at least waited, by Redis's clock;
+// all of them if waited is 0.
 func (s *Store) CountPendingFanouts(ctx context.Context, waited time.Duration) (int64, error) {
 	before := "+inf"
 	if waited > 0 {
 		now, err := s.rdb.Time(ctx).Result()
 		if err != nil {
-			return 0, wrapError(err, "read Redis' clock")
+			return 0, wrapError(err, "read Redis's clock")
 		}
 		before = strconv.FormatInt(now.Add(-waited).UnixMicro(), 10)
 	}
 	n, err := s.rdb.ZCount(ctx, s.keys.Pending(keys.PendingTenants), "-inf", before).Result()
-	return n, wrapError(err, "count the fan-outs that are owed")
+	return n, wrapError(err, "count the pending fan-outs")
 }
 
-// ReadTickets reads the tickets of tenants in their order, 0 for one that is not listed.
+// ReadTickets reads the tickets of tenants, in their order, 0 for one that is not listed.
 func (s *Store) ReadTickets(ctx context.Context, ids []tenant.ID) ([]int64, error) {
 	out := make([]int64, 0, len(ids))
 	for chunk := range slices.Chunk(ids, pipelineMax) {
@@ -102,9 +103,8 @@ func (s *Store) ReadTickets(ctx context.Context, ids []tenant.ID) ([]int64, erro
 	return out, nil
 }
 
-// CompleteFanouts notes that fan-outs reached every app. Where a newer change was accepted meanwhile,
-// mark and list stay. A crash between the two leaves a listed tenant that owes nothing, which the
-// next fan-out strikes off.
+// CompleteFanouts records that fan-outs reached every app. If a newer change was accepted meanwhile, mark and list stay. A crash
+// between the two writes leaves a listed tenant without a pending fan-out, which the next fan-out removes from the list.
 func (s *Store) CompleteFanouts(ctx context.Context, done []CompletedFanout) error {
 	calls := make([]call, len(done))
 	for i, c := range done {
@@ -125,7 +125,7 @@ func (s *Store) CompleteFanouts(ctx context.Context, done []CompletedFanout) err
 	}
 	for chunk := range slices.Chunk(paid, 2*maxPage) {
 		if err := removePending.run(ctx, s.rdb, []string{s.keys.Pending(keys.PendingTenants)}, chunk...).Err(); err != nil {
-			return wrapError(err, "strike off the fan-outs that are done")
+			return wrapError(err, "remove completed fan-outs")
 		}
 	}
 	return failed

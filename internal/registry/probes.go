@@ -23,11 +23,11 @@ var (
 	settleProbe = newScript("probe_settle")
 )
 
-// probeSkew is how far the clock that set a due time may be ahead of Redis's.
+// probeSkew is how far the clock of the process that set a due time may be ahead of Redis's.
 const probeSkew = 2 * time.Second
 
-// ProbeStore keeps what probes know of each app's endpoints, in the app's hash slot: one value for
-// each endpoint that was ever probed. It is safe for concurrent use and holds no state of its own.
+// ProbeStore stores what probes found out about each app's endpoints, in the app's hash slot: one value for each endpoint that
+// was ever probed. It is safe for concurrent use and has no state of its own.
 type ProbeStore struct {
 	rdb  redis.UniversalClient
 	keys keys.Space
@@ -38,18 +38,17 @@ func NewProbeStore(rdb redis.UniversalClient, space keys.Space) *ProbeStore {
 	return &ProbeStore{rdb: rdb, keys: space}
 }
 
-// ProbeClaim is the right to write what one probe finds.
+// ProbeClaim is the right to write the result of one probe.
 type ProbeClaim struct {
 	App      partner.ClientID
 	Endpoint partner.EndpointKind
-	// State is what was known when it was claimed.
+	// State is the stored state when it was claimed.
 	State health.State
 	stamp string
 }
 
-// Claim claims an endpoint that is due, for as long as a probe may take. ok is false when it is not
-// due, or claimed by another. With force it is claimed all the same: what the other finds is then
-// not written. Errors: ErrUnreadable.
+// Claim claims an endpoint that is due, for the time that a probe may take. ok is false if it is not due, or claimed by another.
+// With force it is claimed anyway: the result of the other claim is then not written. Errors: ErrUnreadable.
 func (s *ProbeStore) Claim(ctx context.Context, app partner.ClientID, k partner.EndpointKind, lease time.Duration, force bool) (ProbeClaim, bool, error) {
 	c := ProbeClaim{App: app, Endpoint: k, stamp: rand.Text()}
 	forced := "0"
@@ -75,18 +74,18 @@ func (s *ProbeStore) Claim(ctx context.Context, app partner.ClientID, k partner.
 	return c, taken == 1, nil
 }
 
-// Settle writes the state after a probe, with the time at which the endpoint is due again. It
-// reports whether the claim still held.
+// Settle writes the state after a probe, with the time at which the endpoint is due again. It reports whether the claim was still
+// valid.
 func (s *ProbeStore) Settle(ctx context.Context, c ProbeClaim, next health.State) (bool, error) {
 	n, err := settleProbe.run(ctx, s.rdb, s.probeKeys(c.App), c.Endpoint.String(), c.stamp, toMillis(next.Due), next.Encode()).Int()
 	return n == 1, wrapError(err, "write the probe of %s %s", c.App, c.Endpoint)
 }
 
-// ProbeStates is what probes know of one app's endpoints; one that is absent was never probed.
+// ProbeStates are the states of one app's endpoints; one that is absent was never probed.
 type ProbeStates map[partner.EndpointKind]health.State
 
-// Probes reads what is known of several apps, in one round trip, each at its app's index. What
-// cannot be read (ErrUnreadable) is left out and told by the error.
+// Probes reads the states of several apps, in one round trip, each at its app's index. A value that cannot be read is left out,
+// and the error (ErrUnreadable) names it.
 func (s *ProbeStore) Probes(ctx context.Context, apps []partner.ClientID) ([]ProbeStates, error) {
 	texts, err := readHashes(ctx, s.rdb, apps, func(id partner.ClientID) string { return s.keys.App(id, keys.AppProbes) })
 	if err != nil {
@@ -110,18 +109,18 @@ func (s *ProbeStore) Probes(ctx context.Context, apps []partner.ClientID) ([]Pro
 	return out, errors.Join(errs...)
 }
 
-// Forget forgets what is known of one endpoint, so that it is due at once: its URL, its switch or the
-// keys that it answers with are other ones now.
+// Forget removes the state of one endpoint, so that it is due at once: its URL, its switch or the keys that it answers with have
+// changed.
 func (s *ProbeStore) Forget(ctx context.Context, app partner.ClientID, k partner.EndpointKind) error {
 	return wrapError(s.rdb.HDel(ctx, s.probeKeys(app)[0], k.String()).Err(), "forget the probe of %s %s", app, k)
 }
 
-// SaveSummary hands what one process counted to the others; it vanishes after ttl.
+// SaveSummary stores the summary that one process counted for the others; it expires after ttl.
 func (s *ProbeStore) SaveSummary(ctx context.Context, doc []byte, ttl time.Duration) error {
 	return wrapError(s.rdb.Set(ctx, s.keys.Config(keys.ConfigProbes), doc, ttl).Err(), "save the summary of probes")
 }
 
-// Summary reads what SaveSummary left, nil when there is nothing.
+// Summary reads what SaveSummary stored, nil if there is nothing.
 func (s *ProbeStore) Summary(ctx context.Context) ([]byte, error) {
 	doc, err := s.rdb.Get(ctx, s.keys.Config(keys.ConfigProbes)).Bytes()
 	if isRedisNil(err) {
@@ -134,10 +133,10 @@ func (s *ProbeStore) probeKeys(app partner.ClientID) []string {
 	return []string{s.keys.App(app, keys.AppProbes)}
 }
 
-// probeFields are the parts of a stored probe.
+// probeFields is the number of parts of a stored probe.
 const probeFields = 5
 
-// parseProbe reads "1;<due ms>;<end of the claim, ms>;<stamp>;<state>".
+// parseProbe parses "1;<due ms>;<end of the claim, ms>;<stamp>;<state>".
 func parseProbe(text string) (health.State, error) {
 	parts := strings.SplitN(text, ";", probeFields)
 	if len(parts) != probeFields || parts[0] != "1" {
@@ -183,8 +182,7 @@ func readHashes(
 	return out, nil
 }
 
-// IncidentsOf reads what is remembered of several apps' endpoints, in one round trip, each at its
-// app's index.
+// IncidentsOf reads the stored states of several apps' endpoints, in one round trip, each at its app's index.
 func (s *IncidentStore) IncidentsOf(ctx context.Context, apps []partner.ClientID) ([]map[partner.EndpointKind]incident.State, error) {
 	texts, err := readHashes(ctx, s.rdb, apps, func(id partner.ClientID) string { return s.keys.App(id, keys.AppIncidents) })
 	if err != nil {

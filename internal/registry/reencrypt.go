@@ -11,11 +11,10 @@ import (
 
 var reseal = newScript("reseal")
 
-// Reencrypt seals every webhook secret with the current key that an older one sealed. The older
-// can be taken out of the settings once the answers that it sealed under idempotency keys have ended;
-// links in older mails and cursors end with it. It may be repeated and cut short; what it has sealed
-// anew stays so. It is audited when it sealed any. Errors: ErrUnreadable where no key opens a
-// value, after all others were done.
+// Reencrypt seals every webhook secret with the current key that an older key sealed. An older key can be removed from the
+// settings once the answers that it sealed under idempotency keys have expired; links in older mails and cursors become invalid
+// with it. Reencrypt may be repeated and interrupted; secrets that it has sealed stay sealed with the current key. It is audited
+// if it sealed any. Errors: ErrUnreadable if no key opens a value, after all others were done.
 func (s *Store) Reencrypt(ctx context.Context, actor Actor) (examined, resealed int, err error) {
 	key := s.keys.Config(keys.ConfigSecrets)
 	var unreadable error
@@ -56,12 +55,12 @@ func (s *Store) resealSecret(ctx context.Context, key string, id partner.ClientI
 	}
 	w, err := s.openSecrets(id, sealed)
 	if err != nil {
-		return false, fmt.Errorf("seal anew: %w", err)
+		return false, fmt.Errorf("seal again: %w", err)
 	}
 	fresh, err := s.sealSecrets(id, w)
 	if err != nil {
 		return false, err
 	}
 	n, err := reseal.run(ctx, s.durable, []string{key}, string(id), sealed, fresh).Int()
-	return n == 1, wrapError(err, "seal the secrets of app %s anew", id)
+	return n == 1, wrapError(err, "seal the secrets of app %s again", id)
 }

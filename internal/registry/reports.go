@@ -20,32 +20,31 @@ import (
 var reportScript = newScript("report")
 
 const (
-	// reportedTenantsMax is up to where the tenants of one trouble are counted.
+	// reportedTenantsMax is the number up to which the tenants of one incident are counted.
 	reportedTenantsMax = 10000
-	// reportedNames is how many of them the incident gets to name.
+	// reportedNames is how many of their names the incident gets.
 	reportedNames = 50
 )
 
 // Report is what an engine says about one call of an endpoint.
 type Report struct {
-	// Line is the report's place under the idempotency key.
+	// Line is the number of the report under the idempotency key.
 	Line   int
 	Tenant tenant.ID
-	// Failure is what went wrong, nil when the endpoint answers again.
+	// Failure is what went wrong, nil if the endpoint answers again.
 	Failure *incident.Failure
 }
 
-// Reports are what engines reported and the incident has not taken into account.
+// Reports are what engines reported and the incident does not include yet.
 type Reports struct {
-	// Failed counts failed calls: Before the newest success of which the incident does not know,
-	// After it. Without one all are After.
+	// Before counts the failed calls up to the newest success that the incident does not include, After those after it. Without
+	// such a success all are After.
 	Before, After int64
 	// Succeeded is true when there was such a success.
 	Succeeded bool
 	// Newest is the newest failure, nil when none was ever reported.
 	Newest *incident.Failure
-	// Tenants are some of those whose calls failed in this trouble, Affected counts them all, up to
-	// a bound.
+	// Tenants are some of those whose calls failed since the trouble began, Affected counts them all, up to reportedTenantsMax.
 	Tenants  []tenant.ID
 	Affected int64
 
@@ -54,12 +53,11 @@ type Reports struct {
 	ok           string
 }
 
-// HasNewReports reports whether there is anything to take into account.
+// HasNewReports reports whether there are reports that the incident does not include.
 func (r *Reports) HasNewReports() bool { return r.Before+r.After > 0 || r.Succeeded }
 
-// RecordReports writes down what engines report, each line of an idempotency key once. It says which lines
-// were written down before. On return without an error all are durable, however the process ends;
-// Transition's caller learns of them by TransitionReports.
+// RecordReports stores what engines report, each line of an idempotency key once. It returns which lines were stored before. If
+// it returns no error, all reports are durable, even if the process ends. TransitionReports takes them into account.
 func (s *IncidentStore) RecordReports(
 	ctx context.Context, app partner.ClientID, k partner.EndpointKind, key string, keep time.Duration, reports []Report,
 ) (replayed []bool, err error) {
@@ -81,7 +79,7 @@ func (s *IncidentStore) RecordReports(
 	}
 	fresh, err := reportScript.run(ctx, s.rdb, ks, args...).Int64Slice()
 	if err != nil {
-		return nil, wrapError(err, "write down reports about %s %s", app, k)
+		return nil, wrapError(err, "store reports about %s %s", app, k)
 	}
 	if len(fresh) != len(reports) {
 		return nil, newAnswerError(reportScript, fresh)
@@ -93,13 +91,13 @@ func (s *IncidentStore) RecordReports(
 	return replayed, nil
 }
 
-// reportKeys are the hash of reports and the set of tenants of one endpoint.
+// reportKeys returns the hash of reports and the set of tenants of one endpoint.
 func (s *IncidentStore) reportKeys(app partner.ClientID, k partner.EndpointKind) []string {
 	return []string{s.keys.App(app, keys.AppReports), s.keys.App(app, keys.AppReported) + ":" + k.String()}
 }
 
-// ReportedEndpoints lists the endpoints of an app about which something is written down: reports to take
-// into account, or the tenants of a trouble that may be over.
+// ReportedEndpoints lists the endpoints of an app about which something is stored: reports that no incident includes yet, or the
+// tenants of a trouble that may be over.
 func (s *IncidentStore) ReportedEndpoints(ctx context.Context, app partner.ClientID) ([]partner.EndpointKind, error) {
 	all, err := s.rdb.HGetAll(ctx, s.keys.App(app, keys.AppReports)).Result()
 	if err != nil {
@@ -117,9 +115,9 @@ func (s *IncidentStore) ReportedEndpoints(ctx context.Context, app partner.Clien
 	return out, nil
 }
 
-// TransitionReports is Transition of a step that may take reports into account: what a step that
-// says so has taken is marked as taken in the same step, and counts once whatever fails. When the
-// new state remembers no reports, nothing else does.
+// TransitionReports is Transition for a step that may take reports into account. If the step does, its reports are marked as
+// taken in the same write, so that they count once whatever fails. If the new state has no reports, their stored tenants are
+// removed, too.
 func (s *IncidentStore) TransitionReports(
 	ctx context.Context, app partner.ClientID, k partner.EndpointKind, decide func(incident.State, Reports) IncidentStep,
 ) (IncidentStep, error) {
@@ -147,7 +145,7 @@ func (s *IncidentStore) TransitionReports(
 	return IncidentStep{}, fmt.Errorf("write incident of %s %s: %w, %d times in a row", app, k, ErrConflict, stepTries)
 }
 
-// readReports reads a state and what was reported since, of one moment.
+// readReports reads a state and what was reported since, at one moment.
 func (s *IncidentStore) readReports(ctx context.Context, app partner.ClientID, k partner.EndpointKind) (string, Reports, error) {
 	ks := s.reportKeys(app, k)
 	var state, record *redis.StringCmd
@@ -176,7 +174,7 @@ func (s *IncidentStore) readReports(ctx context.Context, app partner.ClientID, k
 
 var reportRecord = regexp.MustCompile(`^1;(\d+);(\d+);(-|\d+);(.*)$`)
 
-// decodeReports reads "1;<total>;<taken>;<ok>;<newest failure>"; "" is nothing.
+// decodeReports parses "1;<total>;<taken>;<ok>;<newest failure>"; "" means no reports.
 func decodeReports(text string) (Reports, error) {
 	if text == "" {
 		return Reports{ok: "-"}, nil

@@ -12,14 +12,13 @@ import (
 //go:embed lua/*.lua
 var sources embed.FS
 
-// script is one embedded state change. All keys of a run MUST be in one hash slot.
+// script is one embedded Lua script. All keys of a run MUST be in one hash slot.
 type script struct {
 	name string
 	lua  *redis.Script
 }
 
-// newScript loads lua/<name>.lua, after the files that it builds on. It panics when there is no such
-// file, which a build decides.
+// newScript loads lua/<name>.lua, after the files that it uses. It panics if there is no such file, which is fixed at build time.
 func newScript(name string, after ...string) *script {
 	var text []byte
 	for _, n := range append(after, name) {
@@ -32,7 +31,7 @@ func newScript(name string, after ...string) *script {
 	return &script{name: name, lua: redis.NewScript(string(text))}
 }
 
-// run executes the script once, sending its text where Redis does not know it.
+// run executes the script once, and sends its text if Redis does not know it.
 func (s *script) run(ctx context.Context, rdb redis.UniversalClient, keys []string, args ...any) *redis.Cmd {
 	return s.lua.Run(ctx, rdb, keys, args...)
 }
@@ -44,16 +43,15 @@ type call struct {
 }
 
 const (
-	// pipelineMax bounds the commands of one round trip, and so the memory held for their answers.
+	// pipelineMax bounds the commands of one round trip, and so the memory for their answers.
 	pipelineMax = 1000
-	// repairs is how often a pipeline loads a script that Redis forgot (restart, failover, flush).
+	// repairs is how often a pipeline loads a script that Redis does not know (after a restart, failover or flush).
 	repairs = 3
 )
 
-// runMany executes the script once per call, pipelined, and returns the answers in the order of
-// calls; each holds its own error. A pipelined EVALSHA has no fallback of its own: where Redis
-// does not know the script, it is loaded and those calls alone are repeated. So calls of one
-// runMany must not depend on each other's order.
+// runMany executes the script once per call, pipelined, and returns the answers in the order of calls; each holds its own error.
+// A pipelined EVALSHA has no fallback of its own: if Redis does not know the script, it is loaded and only those calls are
+// repeated. So calls of one runMany must not depend on each other's order.
 func (s *script) runMany(ctx context.Context, rdb redis.UniversalClient, calls []call) []*redis.Cmd {
 	cmds := make([]*redis.Cmd, len(calls))
 	for start := 0; start < len(calls); start += pipelineMax {
@@ -78,7 +76,7 @@ func (s *script) runMany(ctx context.Context, rdb redis.UniversalClient, calls [
 }
 
 func (s *script) sendPipeline(ctx context.Context, rdb redis.UniversalClient, calls []call, cmds []*redis.Cmd, todo []int) {
-	// The pipeline's error is that of its first failed command, which the commands hold as well.
+	// The pipeline's error is the error of its first failed command, which the commands hold as well.
 	_, _ = rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, i := range todo {
 			cmds[i] = s.lua.EvalSha(ctx, p, calls[i].keys, calls[i].args...)
@@ -98,8 +96,8 @@ func (*script) listUnloaded(cmds []*redis.Cmd, todo []int) []int {
 	return again
 }
 
-// wrapError names the operation that failed. Scripts refuse a stored value that they cannot read
-// with the error code FORMAT; that, and a key of another type, is ErrUnreadable.
+// wrapError adds the operation that failed. Scripts refuse a stored value that they cannot read with the error code FORMAT; that,
+// and a key of another type, become ErrUnreadable.
 func wrapError(err error, format string, args ...any) error {
 	if err == nil {
 		return nil
@@ -115,13 +113,13 @@ func wrapError(err error, format string, args ...any) error {
 	}
 }
 
-// isRedisNil reports Redis' answer that nothing is there. It compares, since an error may hold the same
-// answer of a sentinel, which knows no primary: then nothing is known of what was asked for.
+// isRedisNil reports Redis's answer that a value is absent. It compares directly, because a wrapped error may hold the same
+// answer of a sentinel that knows no primary. In that case nothing is known about the value.
 func isRedisNil(err error) bool {
 	return err == redis.Nil //nolint:errorlint // see above
 }
 
-// newAnswerError is the error of a script whose answer has not the shape its header says.
+// newAnswerError returns the error for an answer that does not have the form in the script's header.
 func newAnswerError(s *script, v any) error {
 	return fmt.Errorf("%w: script %s answered %T", errAnswer, s.name, v)
 }

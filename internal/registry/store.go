@@ -9,23 +9,22 @@ import (
 	"github.com/lamplighter/lamplighter/internal/keys"
 )
 
-// Sealer encrypts what must not lie in Redis in the clear. aad binds a sealed value to its place.
+// Sealer encrypts values that must not be stored in Redis in the clear. aad binds a sealed value to its place.
 type Sealer interface {
 	Seal(plaintext []byte, aad string) (string, error)
 	Open(sealed, aad string) ([]byte, error)
-	// Stale reports whether a sealed value should be sealed anew, with the current key.
+	// Stale reports whether a sealed value should be sealed again with the current key.
 	Stale(sealed string) bool
 }
 
 // Options configure a Store. The zero value of each retention means its default.
 type Options struct {
-	// Keys name the keys; its zero value has the default prefix.
+	// Keys name the keys; the zero value has the default prefix.
 	Keys keys.Space
 	// Keyring seals webhook secrets. Required.
 	Keyring Sealer
-	// Durable is the client of the writes whose success a caller is told of, and of the records that
-	// partners are told; nil: the same as all others. One that waits for replicas makes those answers
-	// outlive a failover.
+	// Durable is the client for writes whose success is returned to a caller, and for reads of the records that are delivered to
+	// partners; nil: the same as all others. With a client that waits for replicas, these survive a failover.
 	Durable redis.UniversalClient
 	// ChangesKeep is how long accepted changes are listed. Default 7 days.
 	ChangesKeep time.Duration
@@ -66,14 +65,14 @@ func setDefault[T ~int | ~int64](v *T, def T) {
 	}
 }
 
-// Store is the registry in Redis. It is safe for concurrent use and holds no state of its own.
+// Store is the registry in Redis. It is safe for concurrent use and has no state of its own.
 type Store struct {
 	rdb redis.UniversalClient
 	// durable is rdb or Options.Durable.
 	durable redis.UniversalClient
 	opts    Options
 	keys    keys.Space
-	// nonce names one call, so that a repeat by the client library is told from a second call.
+	// nonce names one call, so that a repeat by the client library is distinguished from a second call.
 	nonce func() string
 }
 
@@ -95,7 +94,7 @@ const (
 	maxPage     = 500
 )
 
-// clampPageSize bounds how many items one answer lists.
+// clampPageSize returns the number of items of one page: 100 if limit is 0, 500 at most.
 func clampPageSize(limit int) int {
 	if limit <= 0 {
 		return defaultPage
@@ -103,7 +102,7 @@ func clampPageSize(limit int) int {
 	return min(limit, maxPage)
 }
 
-// toMillis is how times are stored: milliseconds since 1970, 0 for the zero time.
+// toMillis converts a time to its stored form: milliseconds since 1970, 0 for the zero time.
 func toMillis(t time.Time) int64 {
 	if t.IsZero() {
 		return 0

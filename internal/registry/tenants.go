@@ -17,12 +17,12 @@ import (
 
 var putStatus = newScript("put_status")
 
-// statusFields are those of a record that make a status, in the order of decodeStatus.
+// statusFields are the fields of a record that make a status, in the order of decodeStatus.
 func statusFields() []string {
 	return []string{"v", "state", "endpoint", "version", "file", "updated"}
 }
 
-// decodeStatus reads the values of statusFields; an absent one is "".
+// decodeStatus decodes the values of statusFields; an absent one is "".
 func decodeStatus(id tenant.ID, v []string) (tenant.Status, error) {
 	if len(v) != len(statusFields()) || v[0] != strconv.Itoa(format) {
 		return tenant.Status{}, fmt.Errorf("%w: record of tenant %s is not of format %d", ErrUnreadable, id, format)
@@ -39,8 +39,7 @@ func decodeStatus(id tenant.ID, v []string) (tenant.Status, error) {
 	return st, nil
 }
 
-// Status reads what the pull answers, in one round trip. Errors: ErrNotFound for a tenant nobody
-// ever reported, ErrUnreadable.
+// Status reads what the pull answers, in one round trip. Errors: ErrNotFound for a tenant that was never reported, ErrUnreadable.
 func (s *Store) Status(ctx context.Context, id tenant.ID) (tenant.Status, error) {
 	values, err := s.rdb.HMGet(ctx, s.keys.Tenant(id, keys.TenantRecord), statusFields()...).Result()
 	if err != nil {
@@ -59,18 +58,18 @@ func (s *Store) Status(ctx context.Context, id tenant.ID) (tenant.Status, error)
 	return decodeStatus(id, fields)
 }
 
-// StatusRequest is a status to set without telling anybody. A nil field keeps what is there.
+// StatusRequest is a status to set without notifying any app. A nil field keeps the stored value.
 type StatusRequest struct {
 	Tenant                                   tenant.ID
 	State                                    tenant.State
 	PublicEndpoint, VersionName, FileVersion *string
-	// Expect is how the writer read the tenant; nil replaces whatever stands there.
+	// Expect is the tenant as the caller read it; nil replaces whatever is stored.
 	Expect *TenantView
 }
 
-// PutStatus sets a tenant's status silently and returns the tenant as it stands then. The tenant is
-// known from then on. It is audited after the write: when that fails, so does the call, and a
-// repeat is harmless. Errors: ErrConflict where the tenant is not as expected, ErrUnreadable.
+// PutStatus sets a tenant's status without notifying any app, and returns the tenant after the write. The tenant is known from
+// then on. The write is audited afterwards: if that fails, the call fails, and a repeat is harmless. Errors: ErrConflict if the
+// tenant is not as expected, ErrUnreadable.
 func (s *Store) PutStatus(ctx context.Context, r StatusRequest, actor Actor) (TenantView, error) {
 	args := []any{r.State.String(), encodeOptional(r.PublicEndpoint), encodeOptional(r.VersionName), encodeOptional(r.FileVersion)}
 	if r.Expect != nil {
@@ -103,7 +102,7 @@ func (s *Store) PutStatus(ctx context.Context, r StatusRequest, actor Actor) (Te
 	return after, s.AppendAudit(ctx, entry)
 }
 
-// encodeExpectedView are the values that make a view, as put_status.lua compares them.
+// encodeExpectedView returns the values of a view that put_status.lua and raise.lua compare.
 func encodeExpectedView(v TenantView) []any {
 	if !v.Known {
 		return []any{"", "", "", "", "", "", ""}
@@ -119,7 +118,7 @@ func encodeExpectedView(v TenantView) []any {
 	}
 }
 
-// pairsToMap reads names and values by turns.
+// pairsToMap converts alternating names and values to a map.
 func pairsToMap(v any) map[string]string {
 	list, _ := v.([]any)
 	out := make(map[string]string, len(list)/2)
@@ -130,8 +129,8 @@ func pairsToMap(v any) map[string]string {
 	return out
 }
 
-// Tenant reads all that is known of a tenant, in one step. A tenant nobody ever reported is no
-// error: its view is not Known. Errors: ErrUnreadable.
+// Tenant reads the whole record of a tenant, in one step. A tenant that was never reported is no error: its view has Known false.
+// Errors: ErrUnreadable.
 func (s *Store) Tenant(ctx context.Context, id tenant.ID) (TenantView, error) {
 	fields, err := s.rdb.HGetAll(ctx, s.keys.Tenant(id, keys.TenantRecord)).Result()
 	if err != nil {
@@ -140,14 +139,14 @@ func (s *Store) Tenant(ctx context.Context, id tenant.ID) (TenantView, error) {
 	return decodeRecord(id, fields)
 }
 
-// Tenants reads many tenants in the order of ids, pipelined. One that cannot be read fails the
-// whole call, with an error that names each of them; all others can then be read one by one.
+// Tenants reads many tenants in the order of ids, pipelined. If some cannot be read, the call fails with an error that names each
+// of them; the others can then be read one by one.
 func (s *Store) Tenants(ctx context.Context, ids []tenant.ID) ([]TenantView, error) {
 	return s.readTenants(ctx, s.rdb, ids)
 }
 
-// ReplicatedTenants is Tenants of what replicas hold, where Options.Durable waits for them: what was read
-// may be told to partners, as no failover takes it back. Where too few replicas hold it, it fails.
+// ReplicatedTenants is Tenants for records that replicas have, if Options.Durable waits for them. Such a record may be delivered to
+// partners, because no failover undoes it. It fails if too few replicas confirm.
 func (s *Store) ReplicatedTenants(ctx context.Context, ids []tenant.ID) ([]TenantView, error) {
 	return s.readTenants(ctx, s.durable, ids)
 }
@@ -177,7 +176,7 @@ func decodeRecords(ids []tenant.ID, cmds []*redis.MapStringStringCmd) ([]TenantV
 		} else {
 			err = wrapError(err, "read tenant %s", ids[i])
 			if !errors.Is(err, ErrUnreadable) {
-				return nil, err // Redis is away: the others failed likewise
+				return nil, err // Redis is unreachable: the others failed likewise
 			}
 		}
 		if err != nil {
@@ -217,8 +216,8 @@ func decodeRecord(id tenant.ID, fields map[string]string) (TenantView, error) {
 	}, nil
 }
 
-// parseSourceSequence reads what the source counted last. It is shown to people alone, so what cannot be read
-// counts as none; accept.lua, which compares it, refuses it.
+// parseSourceSequence parses the last sequence of the source. It is only shown, so a value that cannot be read counts as none;
+// accept.lua, which compares it, refuses it.
 func parseSourceSequence(text string) int64 {
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 1 || n > MaxSourceSequence {
@@ -227,7 +226,7 @@ func parseSourceSequence(text string) int64 {
 	return n
 }
 
-// parseTopSequence reads the highest sequence given out; a tenant that never changed has none.
+// parseTopSequence parses the highest sequence assigned; a tenant that never changed has none.
 func parseTopSequence(id tenant.ID, text string) (int64, error) {
 	if text == "" {
 		return 0, nil
@@ -239,7 +238,7 @@ func parseTopSequence(id tenant.ID, text string) (int64, error) {
 	return top, nil
 }
 
-// decodeHeads reads the newest change of each slot, "<sequence>;<change>".
+// decodeHeads decodes the newest change of each slot, "<sequence>;<change>".
 func decodeHeads(id tenant.ID, fields map[string]string) ([tenant.Slots]tenant.Head, error) {
 	var heads [tenant.Slots]tenant.Head
 	for slot := range tenant.Slot(tenant.Slots) {

@@ -12,17 +12,17 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// tokenScan is what a call found when it looked at all tokens, page by page.
+// tokenScan is the result of reading all tokens, page by page.
 type tokenScan struct {
 	role string
-	// last is the token of the role that was added last, read before all else: one that is added while the
-	// pages are read, and may be missing in them, makes it another.
+	// last is the token of the role that was added last, read before everything else. A token that is added while the pages are
+	// read, and may be missing in them, changes it.
 	last string
 	docs map[string]string
-	// all are those that can be read, unreadable is the first that cannot.
+	// all are the tokens that can be read, unreadable is the error of one that cannot.
 	all        []Token
 	unreadable error
-	// good: a token of the role admits somebody now.
+	// good: a token of the role is valid now.
 	good bool
 	now  time.Time
 }
@@ -64,8 +64,8 @@ func (l *tokenScan) unrevokedIDs() []string {
 	return ids
 }
 
-// forgettableTokens maps tokens that ended long ago to their documents, except the one of a role that ended last, so that a role
-// once set up stays so. Whoever looks at the same tokens keeps the same one.
+// forgettableTokens maps tokens that ended long ago to their documents. It leaves out the token of each role that ended last, so
+// that a role that was once set up stays known. The choice depends only on the tokens, so that all processes keep the same one.
 func (l *tokenScan) forgettableTokens() map[string]string {
 	end := func(t Token) int64 { return cmp.Or(toMillis(t.RevokedAt), toMillis(t.ExpiresAt), math.MaxInt64) }
 	last := map[string]Token{}
@@ -84,7 +84,7 @@ func (l *tokenScan) forgettableTokens() map[string]string {
 	return out
 }
 
-// buildForgetArgs lists tokens to forget with their documents and the hashes of their secret parts.
+// buildForgetArgs lists tokens to remove with their documents and the hashes of their secret parts.
 func (s *Store) buildForgetArgs(ctx context.Context, forget map[string]string) ([]any, error) {
 	if len(forget) == 0 {
 		return nil, nil
@@ -106,8 +106,8 @@ func (s *Store) buildForgetArgs(ctx context.Context, forget map[string]string) (
 	return args, nil
 }
 
-// revokeExcessTokens ends tokens of a partner whose app is about to be deleted, except for as many as the deletion itself ends.
-// The deletion's answer tells of them too, and what replicas hold of it they hold of what came before.
+// revokeExcessTokens revokes tokens of a partner whose app is about to be deleted, except for as many as the deletion itself
+// revokes. These writes do not wait for replicas: the deletion does, and a replica that has it also has what came before.
 func (s *Store) revokeExcessTokens(ctx context.Context, ids []string, actor Actor) ([]string, error) {
 	for len(ids) > revokeMax {
 		n := min(len(ids)-revokeMax, pipelineMax)
@@ -131,7 +131,7 @@ func (s *Store) revokeExcessTokens(ctx context.Context, ids []string, actor Acto
 // partnerRole is the role of a partner's tokens.
 func partnerRole(id partner.ClientID) string { return "partner:" + string(id) }
 
-// readConfigHash reads a HASH of the settings page by page: what is there all the while is in it.
+// readConfigHash reads a HASH of the settings page by page: a field that exists during the whole read is included.
 func (s *Store) readConfigHash(ctx context.Context, key keys.ConfigKey) (map[string]string, error) {
 	out := map[string]string{}
 	for cursor := uint64(0); ; {

@@ -15,11 +15,11 @@ import (
 const (
 	// endedTokensKeep is how long a revoked or expired token is still listed.
 	endedTokensKeep = 90 * 24 * time.Hour
-	// tokensMax bounds how many tokens are kept: adding one and listing them look at all.
+	// tokensMax bounds how many tokens are stored: adding one and listing them read all.
 	tokensMax = 10_000
-	// forgetMax is how many ended tokens one call forgets, revokeMax how many tokens of a partner end in one step.
+	// forgetMax is how many ended tokens one call removes, revokeMax how many tokens of a partner are revoked in one step.
 	forgetMax, revokeMax = 50, 200
-	// tokenTries bounds how often a call looks at all tokens anew because others are added meanwhile.
+	// tokenTries bounds how often a call reads all tokens again because others are added meanwhile.
 	tokenTries = 20
 )
 
@@ -30,7 +30,7 @@ var (
 	revokeToken = newScript("revoke_token")
 )
 
-// storedToken is a token as stored. Revoked is the last member: a script edits it in place.
+// storedToken is a token as stored. Revoked is the last member, because a script edits it in place.
 type storedToken struct {
 	Format  int    `json:"v"`
 	ID      string `json:"id"`
@@ -56,17 +56,15 @@ func decodeToken(doc string) (Token, error) {
 	}, nil
 }
 
-// Valid reports whether the token admits anybody at a time: neither revoked nor expired. A zero
-// ExpiresAt never expires.
+// Valid reports whether the token is accepted at a time: neither revoked nor expired. A zero ExpiresAt never expires.
 func (t Token) Valid(now time.Time) bool {
 	return t.RevokedAt.IsZero() && (t.ExpiresAt.IsZero() || now.Before(t.ExpiresAt))
 }
 
-// CreateToken adds a token under the hash of its secret part; the secret itself never comes
-// here. created is false when this very token exists already, and, with onlyIfNone, when a token
-// of its role is good now: of several processes that bring a first token, one succeeds. A token
-// that was revoked or has expired does not come back, but another may follow it. It is audited.
-// Errors: ErrConflict when id or hash belongs to another token; ErrTooMany; ErrUnreadable.
+// CreateToken adds a token under the hash of its secret part; the secret itself is never passed to this package. created is false
+// if this very token exists already, and, with onlyIfNone, if a token of its role is valid now: of several processes that add a
+// first token, one succeeds. A token that was revoked or has expired is not restored, but another may follow it. The write is
+// audited. Errors: ErrConflict if id or hash belongs to another token; ErrTooMany; ErrUnreadable.
 func (s *Store) CreateToken(ctx context.Context, t Token, hash string, onlyIfNone bool, actor Actor) (created bool, err error) {
 	doc, err := json.Marshal(storedToken{
 		Format: format, ID: t.ID, Name: t.Name, Role: t.Role, Prefix: t.Prefix, Created: toMillis(t.CreatedAt),
@@ -114,16 +112,16 @@ func (s *Store) CreateToken(ctx context.Context, t Token, hash string, onlyIfNon
 			return n == 1, nil
 		}
 	}
-	return false, fmt.Errorf("create token %s: others add tokens of role %s: %w", t.ID, t.Role, ErrConflict)
+	return false, fmt.Errorf("create token %s: other tokens of role %s are being added: %w", t.ID, t.Role, ErrConflict)
 }
 
-// HasValidToken reports whether a role has a token that is good.
+// HasValidToken reports whether a role has a valid token.
 func (s *Store) HasValidToken(ctx context.Context, role string) (bool, error) {
 	look, err := s.scanTokens(ctx, role)
 	return look.good, err
 }
 
-// encodeAuditedToken is a token as the audit shows it.
+// encodeAuditedToken encodes a token as the audit shows it.
 func encodeAuditedToken(t Token) (string, error) {
 	b, err := json.Marshal(struct {
 		Name      string    `json:"name"`
@@ -137,8 +135,8 @@ func encodeAuditedToken(t Token) (string, error) {
 	return string(b), nil
 }
 
-// TokenByHash finds a token by the hash of its secret part, revoked and expired ones included:
-// ask Token.Valid. Errors: ErrNotFound, ErrUnreadable.
+// TokenByHash finds a token by the hash of its secret part, including revoked and expired ones; see Token.Valid. Errors:
+// ErrNotFound, ErrUnreadable.
 func (s *Store) TokenByHash(ctx context.Context, hash string) (Token, error) {
 	doc, err := readToken.run(ctx, s.rdb, s.configKeys(keys.ConfigTokens, keys.ConfigTokenHashes), hash).Text()
 	if err != nil {
@@ -147,8 +145,8 @@ func (s *Store) TokenByHash(ctx context.Context, hash string) (Token, error) {
 	return decodeToken(doc)
 }
 
-// Tokens lists all tokens, oldest first, revoked and expired ones of the last 90 days included,
-// with the time each was last used. Errors: ErrUnreadable.
+// Tokens lists all tokens, oldest first, including revoked and expired ones of the last 90 days, with the time each was last
+// used. Errors: ErrUnreadable.
 func (s *Store) Tokens(ctx context.Context) ([]Token, error) {
 	docs, err := s.readConfigHash(ctx, keys.ConfigTokens)
 	if err != nil {
@@ -192,7 +190,7 @@ func (s *Store) Token(ctx context.Context, id string) (Token, error) {
 	return t, nil
 }
 
-// parseLastUse reads a stored use; one that cannot be read is as good as none.
+// parseLastUse parses a stored use; one that cannot be read counts as none.
 func parseLastUse(ms string) time.Time {
 	n, err := strconv.ParseInt(ms, 10, 64)
 	if err != nil {
@@ -201,11 +199,11 @@ func parseLastUse(ms string) time.Time {
 	return fromMillis(n)
 }
 
-// RecordTokenUse notes when a token was last used. Who calls it seldom, such as once a minute, has
-// times as coarse as that; of several processes the last to write stands.
+// RecordTokenUse stores when a token was last used. A caller that calls it rarely, such as once a minute, gets times of that
+// precision. Of several processes the last write stands.
 func (s *Store) RecordTokenUse(ctx context.Context, id string, at time.Time) error {
 	err := s.rdb.HSet(ctx, s.keys.Config(keys.ConfigTokenUses), id, toMillis(at)).Err()
-	return wrapError(err, "note a use of token %s", id)
+	return wrapError(err, "record a use of token %s", id)
 }
 
 // RevokeToken ends a token; a repeat changes nothing and is not audited again. Errors:

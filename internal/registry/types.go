@@ -8,17 +8,17 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Errors that callers tell apart.
+// Errors that callers distinguish.
 var (
 	// ErrNotFound: no such app, tenant, change, token or incident.
 	ErrNotFound = errors.New("not found")
-	// ErrConflict: the revision the writer expected is not the current one.
-	ErrConflict = errors.New("changed by somebody else in the meantime")
-	// ErrTooMany: there is no room for another token.
+	// ErrConflict: the stored revision is not the one that the writer expected.
+	ErrConflict = errors.New("changed by another write in the meantime")
+	// ErrTooMany: there is no room for another token, or an answer is too large.
 	ErrTooMany = errors.New("there are too many of them")
 	// ErrKeyReused: the idempotency key was used with another body.
 	ErrKeyReused = errors.New("idempotency key was used with another body")
-	// ErrOutOfOrder: the source counts the change no higher than one of the tenant that was accepted.
+	// ErrOutOfOrder: the sequence of the source is not higher than that of an accepted change of the tenant.
 	ErrOutOfOrder = errors.New("the source's newer change of the tenant was accepted before")
 	// ErrUndecided: an earlier change of the tenant in the same call may still be written.
 	ErrUndecided = errors.New("an earlier change of the tenant is not decided")
@@ -26,7 +26,7 @@ var (
 	ErrUnreadable = errors.New("stored value is of an unknown format")
 )
 
-// Actor is who writes, for the audit.
+// Actor is the author of a write, for the audit.
 type Actor struct {
 	// Name is the token's name, or the part of the service that acts.
 	Name string
@@ -41,38 +41,38 @@ type AppRecord struct {
 	App partner.App
 	// Revision grows with every write to any app: it is the app's ETag and orders its switches.
 	Revision int64
-	// Birth is the revision of the write that made the app. A client id that is deleted and made again
-	// has a greater one; 0 where a version before births made it.
+	// Birth is the revision of the write that made the app. A client id that is deleted and made again has a higher one; 0 if a
+	// version that knows no births made it.
 	Birth int64
-	// EndpointRevision is that at which the URLs or the switch of the state-change endpoint, or the
-	// app's pause, last changed.
+	// EndpointRevision is the revision at which the URLs or the switch of the state-change endpoint, or the app's pause, last
+	// changed.
 	EndpointRevision int64
 }
 
-// AnyRevision tells a write to replace whatever stands there.
+// AnyRevision makes a write replace whatever is stored.
 const AnyRevision int64 = -1
 
-// NoRevision tells a write that the app must not exist yet.
+// NoRevision makes a write succeed only if the app does not exist yet.
 const NoRevision int64 = 0
 
-// ChangeRequest is a change that the platform asks to accept.
+// ChangeRequest is a change that the platform reports.
 type ChangeRequest struct {
 	Tenant tenant.ID
 	Type   tenant.ChangeType
-	// VersionName and FileVersion default to the tenant's last known when nil.
+	// VersionName and FileVersion default to the tenant's last known ones if nil.
 	VersionName, FileVersion *string
-	// PublicEndpoint is set for a move alone.
+	// PublicEndpoint is set only for a move.
 	PublicEndpoint string
 	OccurredAt     time.Time
-	// SourceSequence is how the source counts its changes of the tenant, from 1 to MaxSourceSequence; 0
-	// when it does not: then the change is compared with none and leaves what was counted alone.
+	// SourceSequence is the number of the change in the source's count for the tenant, from 1 to MaxSourceSequence. 0 if the
+	// source does not count: then the change is compared with none, and the stored count stays.
 	SourceSequence int64
 	// IdempotencyKey with its line makes a repeat return the first answer; empty for none.
 	IdempotencyKey string
 	Line           int
 }
 
-// MaxSourceSequence is the highest count that Lua and JSON tell from its neighbours.
+// MaxSourceSequence is the highest integer that Lua and JSON represent exactly.
 const MaxSourceSequence = 1<<53 - 1
 
 // Accepted is the answer to an accepted change.
@@ -86,37 +86,37 @@ type Accepted struct {
 	Replayed bool
 }
 
-// TenantView is all that the registry knows of a tenant.
+// TenantView is the record of a tenant.
 type TenantView struct {
 	Status tenant.Status
-	// Known is false for a tenant nobody ever reported.
+	// Known is false for a tenant that was never reported.
 	Known bool
-	// Record is the snapshot a fan-out deposits.
+	// Record is the snapshot that a fan-out deposits.
 	Record tenant.Record
-	// SourceSequence is the highest that came with an accepted change; 0 when none did.
+	// SourceSequence is the highest of all accepted changes; 0 if none had one.
 	SourceSequence int64
-	// FanoutPending is true until every approved app's mailbox holds the newest record.
+	// FanoutPending is true until the mailbox of every app that approved holds the newest record.
 	FanoutPending bool
 }
 
-// PendingFanout is a tenant whose fan-out may be owed.
+// PendingFanout is a tenant whose fan-out may be pending.
 type PendingFanout struct {
 	Tenant tenant.ID
-	// Ticket identifies the accept that put it there; clearing compares it.
+	// Ticket identifies the accept that listed the tenant; clearing compares it.
 	Ticket int64
 }
 
-// Token is an admin API token; its secret part is stored as a hash alone.
+// Token is an admin API token; of its secret part only a hash is stored.
 type Token struct {
 	ID   string
 	Name string
 	Role string
-	// Prefix is how the secret begins, by which people know it again; empty where nobody may.
+	// Prefix is the beginning of the secret, by which an operator recognises it; empty if it must not be shown.
 	Prefix    string
 	CreatedAt time.Time
 	ExpiresAt time.Time
 	RevokedAt time.Time
-	// LastUsedAt is coarse, and only known to those who list tokens.
+	// LastUsedAt is coarse, and only set by Tokens and Token.
 	LastUsedAt time.Time
 }
 
@@ -129,14 +129,14 @@ type AuditEntry struct {
 	RequestID string    `json:"request_id,omitempty"`
 	// Action is what was done, such as "app.put".
 	Action string `json:"action"`
-	// Subject is to what, such as "app1".
+	// Subject is the object of the action, such as "app1".
 	Subject string `json:"subject"`
 	// Before and After are JSON documents without secrets, empty where there is none.
 	Before string `json:"before,omitempty"`
 	After  string `json:"after,omitempty"`
 }
 
-// AuditNote is what a write audits beside itself, such as the switch that it moved.
+// AuditNote is what a write audits in addition, such as the switch that it changed.
 type AuditNote struct {
 	Action string
 	// Before and After are JSON documents without secrets, empty where there is none.

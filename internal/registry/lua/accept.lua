@@ -1,37 +1,37 @@
--- Accepts one change of a tenant: its truth for the pull, the record for the push, and the mark
--- that a fan-out is owed.
+-- Accepts one change of a tenant: its status for the pull, its record for the push, and the mark of a pending
+-- fan-out.
 --
 -- KEYS[1] HASH record of the tenant
 -- KEYS[2] SET  client ids of the apps that approved the tenant
 -- KEYS[3] ZSET accepted changes by sequence
 -- KEYS[4] STR  the answer to this idempotency key and line, or to the key that the server gave a change
---              without one
+-- KEYS[4] STR  the answer to this idempotency key and line, or to the key that the server assigns to a change
 -- ARGV[1] tenant
 -- ARGV[2] change type, as a number
 -- ARGV[3] slot of the change: status, move or restore
--- ARGV[4] state that the change puts the tenant in, empty when it alters none
+-- ARGV[4] state that the change puts the tenant in, empty if it alters none
 -- ARGV[5] version name, preceded by "="; empty for the tenant's last known
 -- ARGV[6] file version, likewise
 -- ARGV[7] public endpoint, empty unless it moves
--- ARGV[8] when it occurred in ms, "0" when nobody said
--- ARGV[9] how the source counts its changes of the tenant, 1 to 2^53-1; "0" when it does not
+-- ARGV[8] when it occurred in ms, "0" if unknown
+-- ARGV[9] the source's sequence of the change for the tenant, 1 to 2^53-1; "0" if the source has none
 -- ARGV[10] ms to keep the answer for a repeat
 -- ARGV[11] ms to keep the change in the list
 -- ARGV[12] how many changes to keep in the list
 -- ARGV[13] "1" when the change empties the other slots (Delete)
 --
--- Returns {0, "<sequence>;<apps>"} when accepted, {1, "<sequence>;<apps>"} when an earlier call
--- with the same key was, {2, "<highest>"} when the source counts it no higher than a change that was
--- accepted. Error FORMAT: what is stored is of another version; nothing is written.
+-- Returns {0, "<sequence>;<apps>"} when accepted, {1, "<sequence>;<apps>"} when an earlier call with the same
+-- key was, {2, "<highest>"} when the source's sequence is not higher than that of an accepted change. Error
+-- FORMAT: a stored value is of another version; nothing is written.
 --
--- Atomic: answer, sequence, status, record, list and mark are one step, so push and pull agree.
--- A repeat and a refusal write what is there already, so that a WAIT behind them covers the write that
--- they answer with, too. The sequence is max(previous + 1, Redis's time in ms): it never goes back.
+-- Atomic: answer, sequence, status, record, list and mark are one step, so push and pull agree. A repeat and a
+-- refusal write the stored values again, so that a WAIT behind them also covers the write on which their answer
+-- depends. The sequence is max(previous + 1, Redis's time in ms): it never goes back.
 --
--- The client library sends a call again whose answer it did not get, and an older change must not be
--- accepted anew behind a newer one. KEYS[4] tells such a copy. Versions that do not know the field
--- "source" tell it by the field "call", which holds a nonce of their last call: it must stay as they
--- left it while one of them runs, and nothing else reads it.
+-- The client library repeats a call whose answer it did not get, and an older change must not be accepted again
+-- behind a newer one. KEYS[4] identifies such a repeat. Versions that do not know the field "source" identify
+-- it by the field "call", which holds a nonce of their last call. That field must stay as they left it while
+-- one of them runs; nothing else reads it.
 local answer = redis.pcall('GET', KEYS[4])
 if type(answer) == 'table' then
   return redis.error_reply('FORMAT the stored answer is of another type')

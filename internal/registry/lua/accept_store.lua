@@ -1,19 +1,19 @@
--- Accepts the store as it is: gives it an identity that takes over from those before.
+-- Accepts the present store: assigns an identity that replaces the former ones.
 --
--- KEYS[1] STR "<identity> <identity that it took over from>…"
--- KEYS[2] SET identities whose processes refuse the store as it is
--- KEYS[3] STR when a fast round of the comparison was asked for last, in microseconds
+-- KEYS[1] STR "<identity> <identity that it replaced>…"
+-- KEYS[2] SET identities whose processes refuse the store in its present state
+-- KEYS[3] STR when a fast round of the comparison was last requested, in microseconds
 -- KEYS[4] STREAM audit
 -- ARGV[1] the new identity
 -- ARGV[2] the identity that the caller remembers
--- ARGV[3] how many identities the store takes over from at most
+-- ARGV[3] how many identities the store replaces at most
 -- ARGV[4] about how many audit entries to keep
 -- ARGV[5..7] actor, role, request id
 --
 -- Returns the identity that the store had, '' for none.
 --
--- Atomic: identity, fast round and audit are one step. A repeat under the same identity changes nothing. Each process
--- that remembers one of the identities before takes the store at its next look.
+-- Atomic: identity, fast round and audit are one step. A repeat under the same identity changes nothing. Each
+-- process that remembers one of the replaced identities accepts the store at its next check.
 local stored = redis.pcall('GET', KEYS[1])
 if type(stored) ~= 'string' then stored = '' end
 local words, seen = {ARGV[1]}, {[ARGV[1]] = true}

@@ -1,10 +1,10 @@
--- Asks for a fast round of the comparison.
+-- Requests a fast round of the comparison.
 --
--- KEYS[1] STR when a fast round was asked for last, in microseconds
+-- KEYS[1] STR when a fast round was last requested, in microseconds
 --
--- Returns the new time: Redis' clock, or one more than the last.
+-- Returns the new time: Redis's clock, or one more than the last.
 --
--- Atomic: each call asks for a round that begins after it. What is stored and no number is written over.
+-- Atomic: each call requests a round that begins after it. A stored value that is no number is overwritten.
 local last = redis.pcall('GET', KEYS[1])
 last = type(last) == 'string' and tonumber(last) or 0
 local time = redis.call('TIME')

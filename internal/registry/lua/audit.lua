@@ -8,6 +8,6 @@
 --
 -- Returns 1.
 --
--- Atomic: the entry and the end of the partner's oldest are one step.
+-- Atomic: adding the entry and removing the partner's oldest one are one step.
 note(KEYS[1], KEYS[2], KEYS[3], unpack(ARGV))
 return 1

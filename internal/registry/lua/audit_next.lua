@@ -1,4 +1,4 @@
--- Reads the audit's next entries, oldest first, for whoever writes them out.
+-- Reads the audit's next entries, oldest first, for the process that writes them out.
 --
 -- KEYS[1] STREAM audit
 -- KEYS[2] STREAM audit_partners
@@ -8,7 +8,7 @@
 -- Returns {id of the oldest entry of KEYS[1] or '', entries of KEYS[1], entries of KEYS[2]}, as XRANGE has them. Error FORMAT: a
 -- stream is of another type.
 --
--- Atomic: an entry that is written later is later than all of these, by Redis' clock.
+-- Atomic: an entry that is written later is later than all of these, by Redis's clock.
 local oldest = redis.pcall('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
 local first = redis.pcall('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[3])
 local second = redis.pcall('XRANGE', KEYS[2], '(' .. ARGV[2], '+', 'COUNT', ARGV[3])

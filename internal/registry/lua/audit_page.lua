@@ -2,16 +2,16 @@
 --
 -- KEYS[1..2] STREAMs; of entries with the same id those of the first come first
 -- ARGV[1..2] where each stream is read from, as XREVRANGE takes it
--- ARGV[3] the subject whose entries are wanted, empty for all
--- ARGV[4] how many entries are wanted
--- ARGV[5] how many entries to look at, and ARGV[6] how many bytes of them, both at most
+-- ARGV[3] the subject whose entries are selected, empty for all
+-- ARGV[4] how many entries are requested
+-- ARGV[5] how many entries to examine, and ARGV[6] how many bytes of them, both at most
 --
--- Returns {more, stream, id, looked, bytes, entry...}: 1 when there are more, the stream (1 or 2) and the id of the last entry that
--- was looked at, how many were and their bytes; each entry is {stream, id, {field, value...}}. Error FORMAT: a stream is of
--- another type.
+-- Returns {more, stream, id, looked, bytes, entry...}: 1 when there are more, the stream (1 or 2) and the id of
+-- the last entry that was examined, how many were examined and their bytes; each entry is {stream, id, {field,
+-- value...}}. Error FORMAT: a stream is of another type.
 --
--- Atomic: what lies between two entries of an answer was looked at. It reads one entry first, and then as many at a time as
--- the room that is left has of such.
+-- Atomic: all entries between two entries of an answer were examined. It reads one entry first, and then as
+-- many at a time as fit into the remaining bytes if they are of that size.
 local sources, left = {}, tonumber(ARGV[6])
 for n = 1, #KEYS do
   sources[n] = {key = KEYS[n], from = ARGV[n], list = {}, at = 1, size = left}

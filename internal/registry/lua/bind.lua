@@ -1,15 +1,15 @@
 -- Binds the lines of an idempotent call to their bodies.
 --
--- KEYS[1] HASH line -> hash of its body, of up to 500 lines of one idempotency key
--- KEYS[2] HASH the same of all lines, where an older version bound them; only where it is another
+-- KEYS[1] HASH line -> hash of its body, for up to 500 lines of one idempotency key
+-- KEYS[2] HASH the same for all lines, where an older version bound them; only if it is another key
 -- ARGV[1] ms to keep the binding
 -- ARGV[2..] line, hash of its body; repeated, 500 lines at most
 --
 -- Returns the lines that are bound to another body, as a list.
 --
--- Atomic: of two callers with different bodies for one line, exactly one binds it. Lines without
--- conflict are bound even when others conflict. Each call keeps the whole binding anew, so that
--- it outlives every answer given under it. A HASH expires in one go, which takes the longer the more it holds.
+-- Atomic: of two callers with different bodies for one line, exactly one binds it. Lines without conflict are
+-- bound even if others conflict. Each call extends the life of the whole binding, so that it outlives every
+-- answer given under it. A HASH expires as a whole, which takes longer the more it holds.
 local lines, fresh, conflicts = {}, {}, {}
 for i = 2, #ARGV, 2 do lines[#lines + 1] = ARGV[i] end
 local bound = redis.call('HMGET', KEYS[1], unpack(lines))

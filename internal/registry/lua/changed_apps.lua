@@ -5,19 +5,19 @@
 -- KEYS[3] ZSET changed: client id -> revision
 -- KEYS[4] ZSET removed: client id -> revision
 -- KEYS[5] HASH secrets: client id -> sealed value
--- KEYS[6] ZSET history: the revisions that were given out
+-- KEYS[6] ZSET history: the revisions that were assigned
 -- KEYS[7] HASH lives: client id -> "<birth>;<digest>;<revision of the endpoint>"
--- ARGV[1] the revision up to which the page's reader knows the apps that exist
--- ARGV[2] the revision up to which it knows the removals, 0 when none concern it
+-- ARGV[1] the revision up to which the reader knows the existing apps
+-- ARGV[2] the revision up to which it knows the removals, 0 if it needs none
 -- ARGV[3] how many apps at most
 -- ARGV[4] how many removals at most, less than are remembered
--- ARGV[5] the revision that what the reader has stands for, 0 for nothing
+-- ARGV[5] the revision of the reader's state, 0 for none
 --
--- Returns {revision, list of (client id, stored app, sealed secrets or '', life or ''), list of removed
--- client ids, 1 when the reader must start over, else 0, revision of the
--- page's last app or ARGV[1]}. The apps come in the order of their revisions. The reader must start
--- over when removals after ARGV[2] are too many, or ARGV[5] is none of the revisions that
--- were given out and are remembered: it was lost with Redis' last writes, and what the reader has with it.
+-- Returns {revision, list of (client id, stored app, sealed secrets or '', life or ''), list of removed client
+-- ids, 1 when the reader must start over, else 0, revision of the page's last app or ARGV[1]}. The apps are in
+-- the order of their revisions. The reader must start over when removals after ARGV[2] are too many, or ARGV[5]
+-- is not one of the remembered revisions: then it was lost with Redis's last writes, and with it the reader's
+-- state.
 --
 -- Atomic: all parts are of one moment. Writes nothing.
 local revision = tonumber(redis.call('GET', KEYS[2]) or '0')

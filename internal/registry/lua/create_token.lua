@@ -9,19 +9,19 @@
 -- ARGV[2] hash of its secret part
 -- ARGV[3] token document
 -- ARGV[4] its role
--- ARGV[5] the token of the role that was added last before the caller looked at all tokens, empty for none, and
---         found that none of the role is good; "*" when it may be added whatever others there are
--- ARGV[6] how many tokens there may be, those that ended included
+-- ARGV[5] the token of the role that was added last before the caller read all tokens, empty for none, if the
+--         caller found that none of the role is valid; "*" when the token may be added whatever others exist
+-- ARGV[6] how many tokens there may be, including those that ended
 -- ARGV[7] about how many audit entries to keep
--- ARGV[8..11] actor, role, request id, the token in words, for the audit
--- ARGV[12..] per token to forget: its id, its document, the hash of its secret part or empty; 50 at most
+-- ARGV[8..11] actor, role, request id, the token as audited, for the audit
+-- ARGV[12..] per token to remove: its id, its document, the hash of its secret part or empty; 50 at most
 --
 -- Returns 1 when added; 0 when this very token exists, ended or not; 2 when the id or the hash belongs to
--- another token; 3 when there are too many; 4 when another of the role was added since the caller looked.
+-- another token; 3 when there are too many; 4 when another of the role was added since the caller read them.
 --
--- Atomic: of several callers that add a first token, one succeeds; token and audit are one step. The caller looks at
--- the tokens page by page, since all of them take too long for a step. A token that it would forget, and that was
--- altered since, stays.
+-- Atomic: of several callers that add a first token, one succeeds; token and audit are one step. The caller
+-- reads the tokens page by page, since reading all of them takes too long for one step. A token that it would
+-- remove, and that was altered since, stays.
 local owner = redis.call('HGET', KEYS[2], ARGV[2])
 if owner then
   return owner == ARGV[1] and 0 or 2

@@ -1,4 +1,5 @@
--- Removes an app and its secrets and revokes its partner's tokens, if nobody else wrote since.
+-- Removes an app and its secrets and revokes its partner's tokens, unless the app was written since it was
+-- read.
 --
 -- KEYS[1] HASH  apps: client id -> "<revision>;<document>"
 -- KEYS[2] ZSET  index of client ids, score 0
@@ -11,8 +12,8 @@
 -- KEYS[9] HASH  feed_parts: client id -> digest of what engines see of the app
 -- KEYS[10] ZSET feed_changed: client id -> revision of the feed
 -- KEYS[11] ZSET feed_removed: client id -> revision of the feed
--- KEYS[12] ZSET feed_history: the revisions of the feed that were given out
--- KEYS[13] ZSET history: the revisions of the settings that were given out
+-- KEYS[12] ZSET feed_history: the revisions of the feed that were assigned
+-- KEYS[13] ZSET history: the revisions of the settings that were assigned
 -- KEYS[14] HASH  lives: client id -> "<birth>;<digest>;<revision of the endpoint>"
 -- KEYS[15] HASH  token id -> token document
 -- KEYS[16] HASH  role -> id of the token of that role that was added last
@@ -23,18 +24,20 @@
 -- ARGV[4] about how many audit entries to keep
 -- ARGV[5..7] actor, role, request id, for the audit
 -- ARGV[8] how many removals the feed remembers, and how many revisions are remembered
--- ARGV[9] the token of the app's partner that was added last before the caller looked at all tokens, empty for none
--- ARGV[10] the revision that the caller read, 0 where it could read none, and ARGV[11] what the audit says of the app
+-- ARGV[9] the token of the app's partner that was added last before the caller read all tokens, empty for none
+-- ARGV[10] the revision that the caller read, 0 if it could read none, and ARGV[11] the app's document for the
+-- audit
 -- ARGV[12..] ids of the partner's tokens that are not revoked; 200 at most
 --
--- Returns {1, revision} when removed, {0, revision} when the expected revision is not the current
--- one, {2} when there is no such app, {3} when a token of the partner was added, or the app written, since the caller looked.
+-- Returns {1, revision} when removed, {0, revision} when the expected revision is not the current one, {2} when
+-- there is no such app, {3} when a token of the partner was added, or the app written, since the caller read
+-- them.
 --
--- Atomic: comparison, removal, revision, feed, revocations and audit are one step, so that no token
--- of a former owner is good for an app that is made anew. A document of another version can
--- be removed when any revision is accepted. The caller looks at the tokens page by page, since all of them take too long
--- for a step. The revision is made as in put_app. What stays of the life is its
--- end: an app that a version before births makes again is born then.
+-- Atomic: comparison, removal, revision, feed, revocations and audit are one step, so that no token of a former
+-- owner is valid for an app that is made again. A document of another version can be removed if any revision is
+-- accepted. The caller reads the tokens page by page, since reading all of them takes too long for one step.
+-- The revision is made as in put_app. Of the life only its end is kept: if a version that knows no births makes
+-- the app again, its birth is that end.
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 if not old then
   return {2}
@@ -88,7 +91,7 @@ end
 redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[4], '*', 'v', '1', 'actor', ARGV[5], 'role', ARGV[6],
   'request', ARGV[7], 'action', 'app.delete', 'subject', ARGV[1], 'before', ARGV[11], 'after', '')
 
--- The partner's entries stay; those of an app that is made anew are counted anew.
+-- The partner's entries stay; those of an app that is made again are counted from 0.
 redis.call('UNLINK', KEYS[17])
 
 local stamp = string.format('%.0f', now)

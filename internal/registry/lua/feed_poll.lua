@@ -1,14 +1,14 @@
--- Reads the revision of what engines see, and notices that Redis lost writes.
+-- Reads the revision of what engines see, and detects that Redis lost writes.
 --
--- KEYS[1] HASH feed: revision, floor
--- KEYS[2] ZSET feed_history: the revisions that were given out
+-- KEYS[1] HASH feed: revision, floor (the oldest revision that a reader may name)
+-- KEYS[2] ZSET feed_history: the revisions that were assigned
 -- ARGV[1] the highest revision that the caller ever read, 0 for none
 --
 -- Returns the revision, 0 before the first.
 --
--- Atomic: when the stored revision is below the one that was read, writes were lost and what was
--- told since is not to be trusted. Revision and floor then rise above all that was told, so that
--- engines with an older revision start over. Else it writes nothing.
+-- Atomic: if the stored revision is below the one that was read, writes were lost, and later answers are not
+-- reliable. Revision and floor then rise above all that was returned before, so that engines with an older
+-- revision start over. Otherwise it writes nothing.
 local revision = tonumber(redis.call('HGET', KEYS[1], 'revision') or '0')
 local seen = tonumber(ARGV[1])
 if not revision then

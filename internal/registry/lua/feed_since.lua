@@ -3,14 +3,14 @@
 -- KEYS[1] HASH feed: revision, floor
 -- KEYS[2] ZSET feed_changed: client id -> revision
 -- KEYS[3] ZSET feed_removed: client id -> revision
--- KEYS[4] ZSET feed_history: the revisions that were given out
+-- KEYS[4] ZSET feed_history: the revisions that were assigned
 -- ARGV[1] the revision that the reader knows
 -- ARGV[2] how many changed apps at most, and how many removed ones
 --
--- Returns {revision, list of changed client ids, list of removed client ids}; {revision} alone when
--- the reader must start over: the revision is below the floor, it is none of those that were given out
--- and are remembered (it was lost with Redis' last writes, and with it what it stood for), or more apps changed, or
--- went, than a delta should hold: far fewer than are remembered.
+-- Returns {revision, list of changed client ids, list of removed client ids}. It returns {revision} alone when
+-- the reader must start over: the revision is below the floor, it is not one of the remembered revisions (it
+-- was lost with Redis's last writes), or more apps changed, or were removed, than a delta should hold: far
+-- fewer than are remembered.
 --
 -- Atomic: all parts are of one moment. Writes nothing.
 local revision = tonumber(redis.call('HGET', KEYS[1], 'revision') or '0')

@@ -4,7 +4,7 @@
 -- KEYS[2] HASH lives: client id -> "<birth>;<digest>;<revision of the endpoint>"
 -- ARGV[1] client id
 --
--- Returns {stored app, life or ''}, nothing when there is no such app. Error FORMAT: the apps are of another
+-- Returns {stored app, life or ''}, nothing when there is no such app. Error FORMAT: the key is of another
 -- type.
 --
 -- Atomic: both are of one moment. Writes nothing.

@@ -1,22 +1,22 @@
--- Gives an app a new revision above all that its mailbox was told, because Redis lost the last writes of the
+-- Gives an app a new revision above all that its mailbox knows, because Redis lost the last writes of the
 -- settings. Its document stays as it is.
 --
 -- KEYS[1] HASH   apps: client id -> "<revision>;<document>"
 -- KEYS[2] STR    revision of the settings
 -- KEYS[3] ZSET   changed: client id -> revision
--- KEYS[4] ZSET   history: the revisions of the settings that were given out
+-- KEYS[4] ZSET   history: the revisions of the settings that were assigned
 -- KEYS[5] HASH   lives: client id -> "<birth>;<digest>;<revision of the endpoint>"
 -- KEYS[6] STREAM audit
 -- ARGV[1] client id
--- ARGV[2] birth, ARGV[3] revision, ARGV[4] revision of the endpoint that the mailbox was told
+-- ARGV[2] birth, ARGV[3] revision, ARGV[4] revision of the endpoint that the mailbox knows
 -- ARGV[5] about how many audit entries to keep
 -- ARGV[6] how many revisions are remembered
 --
--- Returns the new revision; 0 where the settings know all that, or no such app: nothing is written. Error
--- FORMAT: the stored app is of another version.
+-- Returns the new revision; 0 when the settings know all of these, or have no such app: nothing is written.
+-- Error FORMAT: the stored app is of another version.
 --
--- Atomic: comparison, revision, life and audit are one step. Where a later life of the app was lost, the app is
--- born anew with that revision: what was approved in the lost life was consent to another app.
+-- Atomic: comparison, revision, life and audit are one step. If a later life of the app was lost, the new
+-- revision becomes the app's birth: the approvals of the lost life were for another app.
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 if not old then return 0 end
 local revision, document = string.match(old, '^(%d+);({"v":1[,}].*)$')

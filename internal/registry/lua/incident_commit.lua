@@ -1,10 +1,10 @@
--- Takes one step of an endpoint's incident: the new state, the mails it owes and, when the
--- incident ended, its place in the history.
+-- Writes one step of an endpoint's incident: the new state, its mails and, if the incident ended, its entry in
+-- the history.
 --
 -- KEYS[1] HASH  incidents: endpoint -> state
 -- KEYS[2] HASH  outbox: mail id -> entry
 -- KEYS[3] ZSET  history: ended incident, by the time it ended in ms
--- KEYS[4] ZSET  settled: mail id -> when it is forgotten, ms
+-- KEYS[4] ZSET  settled: mail id -> when the entry is removed, ms
 -- KEYS[5] HASH  reports: endpoint -> "1;<total>;<taken>;<ok>;<newest failure>"; only when taken
 -- KEYS[6] SET   tenants whose calls failed; only with KEYS[5]
 -- ARGV[1] endpoint
@@ -14,15 +14,15 @@
 -- ARGV[5] when it ended, ms
 -- ARGV[6] how long the history keeps, ms
 -- ARGV[7] how many the history keeps
--- ARGV[8..11] what was read of the reports: total, taken, ok; 1 when none of it is to be
---           remembered, since nothing is wrong. Empty without KEYS[5]
--- ARGV[12..] per mail: id, id of the mail that must leave first or empty, letter
+-- ARGV[8..11] what was read of the reports: total, taken, ok; 1 when nothing of them is to be kept, since
+--           nothing is wrong. Empty without KEYS[5]
+-- ARGV[12..] per mail: id, id of the mail that must leave first or empty, mail
 --
--- Returns 1 when taken, also by an earlier run of the same step; 0 when the state is another one
--- than was read.
+-- Returns 1 when written, also by an earlier run of the same step; 0 when the state differs from the one that
+-- was read.
 --
--- Atomic: a transition, its mails and the mark of the reports in it are written together or not at all; a mail that is in the
--- outbox, or was sent a short while ago, is not written again.
+-- Atomic: a transition, its mails and the mark of its reports are written together or not at all. A mail that
+-- is in the outbox, or was sent a short while ago, is not written again.
 local current = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 if current ~= ARGV[2] and current ~= ARGV[3] then
   return 0

@@ -1,12 +1,12 @@
--- Takes the jobs that somebody should look after now, those first that wait longest.
+-- Takes the jobs that are due, those first that have waited longest.
 --
--- KEYS[1] ZSET jobs_due: job that runs -> when somebody should look after it, ms
+-- KEYS[1] ZSET jobs_due: job that runs -> when it is due, ms
 -- ARGV[1] how many at most
--- ARGV[2] ms until the next one looks after them, unless the caller says otherwise before
+-- ARGV[2] ms until the jobs are due again, unless the caller changes that before
 --
 -- Returns the jobs.
 --
--- Atomic: of several workers one gets each. It writes although Redis is full.
+-- Atomic: each job goes to one of several workers. It writes although Redis is full.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, ARGV[1])

@@ -1,16 +1,17 @@
--- Lists jobs as running: what is listed is looked after until it ended. Before a job is made it is listed.
+-- Lists jobs as running, before they are made. A listed job is handled until it has ended.
 --
--- KEYS[1] ZSET jobs: job -> when it was listed, in microseconds of Redis's clock or one more than the one before
--- KEYS[2] ZSET jobs_due: job that runs -> when somebody should look after it, ms
--- ARGV[1] µs after which an ended job is forgotten
+-- KEYS[1] ZSET jobs: job -> when it was listed, in microseconds of Redis's clock, or one more than the previous
+-- one
+-- KEYS[2] ZSET jobs_due: job that runs -> when it is due, ms
+-- ARGV[1] µs after which an ended job is removed
 -- ARGV[2] how many are remembered, beside those that run
--- ARGV[3] how many old ones to look at
+-- ARGV[3] how many old ones to examine
 -- ARGV[4..] jobs
 --
 -- Returns the number of those that were not listed before.
 --
--- Atomic: both lists. A job that is listed already is looked after at once; one that waits for it keeps its turn. The first write needs no memory, so that what
--- clears away is listed although Redis is full.
+-- Atomic: both lists. A job that is listed already is due at once, or keeps an earlier due time. The first
+-- write needs no memory, so that jobs that free memory are listed although Redis is full.
 redis.call('ZREM', KEYS[2], '')
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])

@@ -1,14 +1,14 @@
--- Says when somebody should look after a job next, or that there is no such job.
+-- Sets when a job is due next, or removes a job that does not exist.
 --
 -- KEYS[1] ZSET jobs: job -> when it was listed, µs
--- KEYS[2] ZSET jobs_due: job that runs -> when somebody should look after it, ms
+-- KEYS[2] ZSET jobs_due: job that runs -> when it is due, ms
 -- ARGV[1] job
 -- ARGV[2] in how many ms
--- ARGV[3] µs: a job that is not there is struck off when it has been listed for so long; '' for one that is there
+-- ARGV[3] µs: a job that does not exist is removed when it has been listed for that long; '' for one that exists
 --
--- Returns 1 while it is listed as running, 0 when it is not, or not any more.
+-- Returns 1 if it is still listed as running, else 0.
 --
--- Atomic: looking and writing. It writes although Redis is full.
+-- Atomic: reading and writing. It writes although Redis is full.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 redis.call('ZREM', KEYS[2], '')

@@ -1,17 +1,18 @@
--- Takes or renews the lease of a loop, and writes how far it came.
+-- Takes or renews the lease of a loop, and writes its progress.
 --
 -- KEYS[1] STR  lease: the holder
--- KEYS[2] HASH how far the loop came: cursor, began (ms), faults, completed (ms), note
--- ARGV[1] who asks
+-- KEYS[2] HASH progress of the loop: cursor, began (ms), faults, completed (ms), note
+-- ARGV[1] the caller
 -- ARGV[2] ms for which the lease is taken
 -- ARGV[3] what to write: '' nothing, 'step' a step that was done, 'end' the end of a round
 -- ARGV[4..7] cursor, began, faults, note; only with something to write
 --
--- Returns {held, now, cursor, began, faults, completed, note}: 1 when the caller held the lease and does, 2 when it got it now, 0 when
--- another has it; Redis' time, ms; and how far the loop came, as it is written now.
+-- Returns {held, now, cursor, began, faults, completed, note}: 1 when the caller held the lease before and
+-- still does, 2 when it got it now, 0 when another has it; Redis's time, ms; and the stored progress of the
+-- loop.
 --
--- Atomic: only the holder writes. Whose lease had run out, and is taken anew, writes nothing: another may have gone on from
--- where the caller began. A round that ends without a fault is complete.
+-- Atomic: only the holder writes. A caller whose lease had expired and who gets it again writes nothing:
+-- another may have continued from the same place. A round that ends without a fault is complete.
 local holder = redis.call('GET', KEYS[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,9 +1,10 @@
--- note: prepended to the scripts that audit what partners may do; KEYS and ARGV are theirs, and so it is atomic with them.
+-- note: added before the scripts that audit writes of partners. It uses their KEYS and ARGV, and is atomic with
+-- them.
 --
--- note appends an entry to the audit. of is a LIST of the ids of one partner's entries, nil for an entry of staff, tokens
--- or the service: then the stream keeps about keep entries. Of a partner's entries the newest 500 stay: one more takes the
--- oldest of its own out, and nobody else's. The stream as a whole keeps about keep entries too. count is the STR by which
--- partners' entries are numbered, so that a reader can tell that some are gone. It returns nothing.
+-- note appends an entry to the audit. of is a LIST of the ids of one partner's entries, nil for an entry of
+-- staff, tokens or the service. The stream as a whole keeps about keep entries. Of one partner's entries the
+-- newest 500 are kept: one more removes that partner's oldest. count is the STR by which partners' entries are
+-- numbered, so that a reader can detect that some are gone. It returns nothing.
 local function note(stream, of, count, keep, actor, role, request, action, subject, before, after)
   local fields = {'v', '1', 'actor', actor, 'role', role, 'request', request, 'action', action, 'subject', subject,
     'before', before, 'after', after}

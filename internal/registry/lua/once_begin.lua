@@ -1,8 +1,8 @@
--- Begins to carry out a request under an idempotency key, or says what came of it before.
+-- Begins a request under an idempotency key, or returns the result of an earlier one.
 --
--- KEYS[1] HASH the key: v format, f digest of the request, c the run that claims it, u until when
---         that claim holds in ms, o the sealed outcome once there is one
--- KEYS[2] ZSET the caller's keys by when they lapse in ms
+-- KEYS[1] HASH the key: v format, f digest of the request, c the run that has the claim, u until when
+--         that claim lasts in ms, o the sealed outcome once there is one
+-- KEYS[2] ZSET the caller's keys by their expiry in ms
 -- ARGV[1] digest of the request
 -- ARGV[2] nonce of the run
 -- ARGV[3] ms that a run may take
@@ -10,13 +10,13 @@
 -- ARGV[5] how many keys a caller may have
 -- ARGV[6] this key's member in KEYS[2]
 --
--- Returns {"run"} when the run is the caller's, {"done", outcome} when an earlier one ended,
--- {"busy", ms} while another one is under way, at most so long, {"other"} when the key came with
--- another request, {"full", ms} when the caller has too many keys, until the first of them lapses.
+-- Returns {"run"} when the caller is to run the request, {"done", outcome} when an earlier run ended, {"busy",
+-- ms} while another one is in progress, for at most that long, {"other"} when the key was used with another
+-- request, {"full", ms} when the caller has too many keys, until the first of them expires.
 -- Error FORMAT: what is stored is of another version; nothing is written.
 --
--- Atomic: of callers that come together one runs. A run that died gives way when its claim ends. Keys that lapsed
--- do not count, and 200 of them are struck off.
+-- Atomic: of concurrent callers one runs the request. When the claim of a run that died ends, another may
+-- begin. Expired keys do not count, and 200 of them are removed.
 local e = redis.pcall('HMGET', KEYS[1], 'v', 'f', 'c', 'u', 'o')
 if e.err then
   return redis.error_reply('FORMAT the stored key is of another type')

@@ -1,19 +1,19 @@
 -- Claims a mail for sending, so that no two senders send it at once.
 --
 -- KEYS[1] HASH  outbox: mail id -> "1;w;<ms>;<lease ms>;<by>;<attempts>;<after>;<body>", of mails that wait
---               ms: when it may be tried. Versions before settled mails left also keep them here, with the
---               states s sent and f failed and ms when it is forgotten; outbox_due.lua moves them
--- KEYS[2] ZSET  settled: id of a mail that was sent or failed for good -> when it is forgotten, ms
+--               ms: when it may be tried. Earlier versions also keep settled mails here, with the states
+--               s sent and f failed and ms when the entry is removed; outbox_due.lua moves them
+-- KEYS[2] ZSET  settled: id of a mail that was sent or failed permanently -> when the entry is removed, ms
 -- ARGV[1] mail id
 -- ARGV[2] by: names this claim; a repeat of the call with the same name gets the same answer
 -- ARGV[3] lease, ms
 --
--- Returns {code, attempts, ms, body}: 1 claimed (ms: end of the lease), 0 no such mail, 2 settled,
--- 3 claimed by another (ms: end of that lease), 4 not due yet (ms: when), because of its own time
--- or because an earlier mail of the same incident to the same recipient has not left.
+-- Returns {code, attempts, ms, body}: 1 claimed (ms: end of the lease), 0 no such mail, 2 settled, 3 claimed by
+-- another (ms: end of that lease), 4 not due yet (ms: when), because of its own time or because an earlier mail
+-- of the same incident to the same recipient has not left.
 -- Error FORMAT: the entry is of another version and stays untouched.
 --
--- Atomic: looking and claiming are one step.
+-- Atomic: reading and claiming are one step.
 local function read(id)
   local text = redis.call('HGET', KEYS[1], id)
   if not text then

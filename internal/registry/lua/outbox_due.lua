@@ -1,14 +1,14 @@
--- Looks at some mails of an outbox, whose cost does not grow with it, and moves those away that versions
--- before left there when they were settled.
+-- Examines some mails of an outbox, at a cost that does not grow with it, and moves settled mails that earlier
+-- versions left there.
 --
 -- KEYS[1] HASH  outbox: mail id -> entry, see outbox_claim.lua
--- KEYS[2] ZSET  settled: mail id -> when it is forgotten, ms
--- ARGV[1] where to look: 0, or the cursor that the last call returned
--- ARGV[2] at about how many entries to look
+-- KEYS[2] ZSET  settled: mail id -> when the entry is removed, ms
+-- ARGV[1] where to begin: 0, or the cursor that the last call returned
+-- ARGV[2] about how many entries to examine
 --
--- Returns {cursor, waiting, oldest, id...}: where to go on, 0 when all was looked at; how many wait; since
--- when the longest due of them is, ms, 0 for none; and the ids of mails that wait, are due, are claimed by
--- nobody and need not let another leave first, the longest due first. Entries of another version are left out and alone.
+-- Returns {cursor, waiting, oldest, id...}: where to continue, 0 at the end; how many wait; since when the most
+-- overdue of them has been due, ms, 0 for none; and the ids of waiting mails that are due, are not claimed and
+-- need not let another leave first, the most overdue first. Entries of another version are left out and stay.
 --
 -- Atomic: a mail that is settled is in one place at a time.
 local page = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])

@@ -1,11 +1,11 @@
--- Notes that tenants may be owed a fan-out.
+-- Adds tenants to the list of pending fan-outs.
 --
 -- KEYS[1] ZSET tenant -> ticket
 -- KEYS[2] STR  the last ticket
 -- ARGV[1..] tenants, 500 at most
 --
--- Returns the ticket they got. A ticket is Redis's time in microseconds, or one more than the
--- last: it grows, and tells how long a tenant waits.
+-- Returns the ticket they got. A ticket is Redis's time in microseconds, or one more than the last: it grows,
+-- and shows how long a tenant has waited.
 --
 -- Atomic: the ticket is new when the tenants get it.
 local time = redis.call('TIME')

@@ -1,11 +1,12 @@
--- Lists the tenants that have waited longest for a fan-out, or the approvals that have for settling.
+-- Lists the tenants that have waited longest for a fan-out, or the approvals that have been unfinished for
+-- longest.
 --
 -- KEYS[1] ZSET tenant, or approval -> ticket
 -- ARGV[1] how long they must have waited, in microseconds
 -- ARGV[2] how many at most
--- ARGV[3] how many of the oldest to leave out
--- ARGV[4] the ticket, and ARGV[5] the member, behind which to begin; may be absent. Where that member is gone the list begins
---         with what has its ticket, which 500 share at most
+-- ARGV[3] how many of the oldest to skip
+-- ARGV[4] the ticket, and ARGV[5] the member, behind which to begin; may be absent. If that member is gone the list
+--         begins with the members of its ticket, which at most 500 share
 --
 -- Returns a flat list of tenant, ticket; oldest first.
 --

@@ -1,9 +1,9 @@
--- Strikes tenants off the list of those owed a fan-out, unless they got a newer ticket.
+-- Removes tenants from the list of pending fan-outs, unless they got a newer ticket.
 --
 -- KEYS[1] ZSET tenant -> ticket
 -- ARGV[1..] tenant, the ticket read before its record; repeated, 500 at most
 --
--- Returns how many were struck off.
+-- Returns how many were removed.
 --
 -- Atomic: no ticket given meanwhile is lost.
 local listed, done = {}, {}

@@ -7,11 +7,11 @@
 -- ARGV[4] "1" to claim it although it is not due or claimed by another
 -- ARGV[5] ms by which the caller's clock may be ahead
 --
--- Returns {1, due ms, state} when claimed, also by an earlier run with the same stamp; {0, due ms,
--- state} when it is not due or claimed by another. State is empty where nothing is known. Error
--- FORMAT: the stored value is of another version and stays as it is.
+-- Returns {1, due ms, state} when claimed, also by an earlier run with the same stamp; {0, due ms, state} when
+-- it is not due or claimed by another. State is empty when there is none. Error FORMAT: the stored value is of
+-- another version and stays as it is.
 --
--- Atomic: of several tasks for one endpoint one probes it.
+-- Atomic: of several tasks for one endpoint only one probes it.
 local stored = redis.call('HGET', KEYS[1], ARGV[1])
 local due, lease, stamp, state = '0', '0', '', ''
 if stored then

@@ -1,4 +1,4 @@
--- Writes what a probe found and when the endpoint is due again, and gives the claim back.
+-- Writes the result of a probe and when the endpoint is due again, and releases the claim.
 --
 -- KEYS[1] HASH  probes, see probe_claim.lua
 -- ARGV[1] endpoint
@@ -9,7 +9,7 @@
 -- Returns 1 when written, also by an earlier run of the same settlement; 0 when another claimed the
 -- endpoint meanwhile, or the app was removed.
 --
--- Atomic: only the newest claim's finding is kept.
+-- Atomic: only the result of the newest claim is kept.
 local stored = redis.call('HGET', KEYS[1], ARGV[1])
 local stamp = stored and string.match(stored, '^1;%d+;%d+;([^;]*);')
 if stamp ~= ARGV[2] then

@@ -1,4 +1,4 @@
--- Writes an app's settings, and its sealed secrets where given, if nobody else wrote since.
+-- Writes an app's settings, and its sealed secrets if given, unless the app was written since it was read.
 --
 -- KEYS[1] HASH  apps: client id -> "<revision>;<document>"
 -- KEYS[2] ZSET  index of client ids, score 0
@@ -11,8 +11,8 @@
 -- KEYS[9] HASH  feed_parts: client id -> digest of what engines see of the app
 -- KEYS[10] ZSET feed_changed: client id -> revision of the feed
 -- KEYS[11] ZSET feed_removed: client id -> revision of the feed
--- KEYS[12] ZSET feed_history: the revisions of the feed that were given out
--- KEYS[13] ZSET history: the revisions of the settings that were given out
+-- KEYS[12] ZSET feed_history: the revisions of the feed that were assigned
+-- KEYS[13] ZSET history: the revisions of the settings that were assigned
 -- KEYS[14] HASH lives: client id -> "<birth>;<digest>;<revision of the endpoint>"
 -- KEYS[15] LIST ids of the partner's entries in the audit; only where a partner writes
 -- KEYS[16] STR how many entries partners have made; only where a partner writes
@@ -25,17 +25,17 @@
 -- ARGV[10] digest of what engines see, empty for nothing
 -- ARGV[11] how many removals the feed remembers, and how many revisions are remembered
 -- ARGV[12] digest of the state-change endpoint's URLs and switch
--- ARGV[13] what differs in the document that stands there, for the audit, ARGV[14] what differs in the new one
+-- ARGV[13] the differing members of the stored document, for the audit, ARGV[14] those of the new one
 -- ARGV[15..] per note: action, before, after, audited beside the write
 --
--- Returns {1, revision, existed 0|1, life} when written, {0, revision} when the expected revision is
--- not the current one (0: no such app). Where document and notes change nothing, nothing is written, and
--- the revision is the current one. Error FORMAT: the stored app is of another version and stays untouched.
+-- Returns {1, revision, existed 0|1, life} when written, {0, revision} when the expected revision is not the
+-- current one (0: no such app). If document and notes change nothing, nothing is written, and the revision is
+-- the current one. Error FORMAT: the stored app is of another version and stays unchanged.
 --
--- Atomic: comparison, revision, document, secrets, index, feed and audit are one step. A revision is
--- the one before plus 1, or Redis' clock in ms if that is more, so that one which was lost with Redis'
--- last writes is not given out again. The feed's revision grows only when what engines see changed.
--- A new app's birth is the revision that makes it; its endpoint's is the last one that brought another digest.
+-- Atomic: comparison, revision, document, secrets, index, feed and audit are one step. A revision is the
+-- previous one plus 1, or Redis's clock in ms if that is more, so that a revision that was lost with Redis's
+-- last writes is not assigned again. The feed's revision grows only if what engines see changed. A new app's
+-- birth is the revision that makes it. Its endpoint's revision is the last one that brought another digest.
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 local current, before = 0, ''
 if old then

@@ -1,19 +1,18 @@
--- Sets a tenant's status without telling anybody.
+-- Sets a tenant's status without notifying any app.
 --
 -- KEYS[1] HASH record of the tenant
 -- ARGV[1] state
--- ARGV[2] public endpoint, preceded by "="; empty to keep the one that is there
+-- ARGV[2] public endpoint, preceded by "="; empty to keep the stored one
 -- ARGV[3] version name, likewise
 -- ARGV[4] file version, likewise
 -- ARGV[5..11] the values of v, state, endpoint, version, file, updated, top that the writer read,
---         empty where there was none; absent when it replaces whatever stands there
+--         empty if there was none; absent to replace whatever is stored
 --
--- Returns {before, after}: the record's fields and values before and after the write; {} when what
--- the writer read is no longer there. Error FORMAT: the stored record is of another version and
--- stays untouched.
+-- Returns {before, after}: the record's fields and values before and after the write; {} when the record
+-- differs from what the writer read. Error FORMAT: the stored record is of another version and stays unchanged.
 --
--- Atomic: the status changes as a whole. Sequence, newest changes and mark stay as they are. A
--- repeat by the client library finds the status that it writes there already, and is no conflict.
+-- Atomic: the status changes as a whole. Sequence, newest changes and mark stay as they are. A repeat by the
+-- client library finds the status that it writes, and is no conflict.
 local r = redis.pcall('HMGET', KEYS[1], 'v', 'state', 'endpoint', 'version', 'file', 'updated', 'top')
 if r.err then
   return redis.error_reply('FORMAT the stored record is of another type')

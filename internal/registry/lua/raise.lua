@@ -1,5 +1,5 @@
--- Gives a tenant a new, higher sequence under which its state is told again: an app knows a sequence
--- that the record does not, because Redis lost the record's last writes.
+-- Gives a tenant a new, higher sequence under which its state is deposited again: an app knows a sequence above
+-- the record's, because Redis lost the record's last writes.
 --
 -- KEYS[1] HASH record of the tenant
 -- KEYS[2] ZSET accepted changes by sequence
@@ -8,14 +8,14 @@
 -- ARGV[3] ms to keep the change in the list
 -- ARGV[4] how many changes to keep in the list
 -- ARGV[5..11] the values of v, state, endpoint, version, file, updated, top that the caller read, empty
---         where there was none
--- ARGV[12..] per newest change, in the order in which they are told: slot, and the change without its id
+--         if there was none
+-- ARGV[12..] per newest change, in the order of their sequences: slot, and the change without its id
 --
--- Returns the new top; 0 when the record is not as it was read, no longer below what is known, or not
--- there at all: then nothing is written. Error FORMAT: what is stored is of another type.
+-- Returns the new top; 0 when the record differs from what was read, is no longer below what the app knows, or
+-- does not exist: then nothing is written. Error FORMAT: a stored value is of another type.
 --
--- Atomic: sequences, newest changes, list and mark are one step. A sequence never goes back: the first
--- one given out is max(known + 1, top + 1, Redis' time in ms). State and time of the status stay.
+-- Atomic: sequences, newest changes, list and mark are one step. A sequence never goes back: the first new one
+-- is max(known + 1, top + 1, Redis's time in ms). State and time of the status stay.
 local r = redis.pcall('HMGET', KEYS[1], 'v', 'state', 'endpoint', 'version', 'file', 'updated', 'top')
 if r.err then
   return redis.error_reply('FORMAT the stored record is of another type')

@@ -1,4 +1,4 @@
--- Takes what one process saw of hosts lately, and returns what all did.
+-- Stores what one process recently saw of hosts, and returns what all processes saw.
 --
 -- KEYS[1] HASH reach: process -> "<when, ms>;<report>"
 -- KEYS[2] STR  the newest common cause
@@ -7,10 +7,10 @@
 -- ARGV[3] ms for which a report is kept
 -- ARGV[4] how many reports are kept
 --
--- Returns {now, cause, report...}: Redis' time, ms; the common cause as it is written, '' for none; the reports of the
--- processes, also of those that ended lately, in no order.
+-- Returns {now, cause, report...}: Redis's time, ms; the stored common cause, '' for none; the reports of the
+-- processes, also of those that ended recently, in no order.
 --
--- Atomic: of more reports than are kept the oldest go, whoever writes at the same time.
+-- Atomic: with more reports than are kept the oldest are removed, also with concurrent writers.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- After a first write that needs no memory the script runs to its end although Redis is at maxmemory.

@@ -7,7 +7,7 @@
 --
 -- Returns how many the list holds.
 --
--- Atomic: the list is never longer than it may be.
+-- Atomic: the list is never longer than ARGV[1].
 redis.call('LPUSH', KEYS[1], unpack(ARGV, 3))
 redis.call('LTRIM', KEYS[1], 0, tonumber(ARGV[1]) - 1)
 redis.call('PEXPIRE', KEYS[1], ARGV[2])

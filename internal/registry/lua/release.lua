@@ -1,11 +1,11 @@
--- Gives a lease back.
+-- Releases a lease.
 --
 -- KEYS[1] STR the holder
--- ARGV[1] who gives it back
+-- ARGV[1] the caller
 --
 -- Returns 1 when it was the caller's, 0 when it was not.
 --
--- Atomic: the lease of another is never taken away.
+-- Atomic: the lease of another holder is never removed.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end

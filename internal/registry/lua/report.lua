@@ -1,22 +1,21 @@
--- Writes down what engines report about one endpoint of an app: failed calls, and successes after
--- them.
+-- Stores what engines report about one endpoint of an app: failed calls, and successes after them.
 --
 -- KEYS[1] HASH   reports: endpoint -> "1;<total>;<taken>;<ok>;<newest failure>"
--- KEYS[2] SET    tenants whose calls failed in this trouble
+-- KEYS[2] SET    tenants whose calls failed since the trouble began
 -- KEYS[3] HASH   incidents: endpoint -> state
--- KEYS[4] STRING bitmap of the lines of an idempotency key that are written down; only with a key
+-- KEYS[4] STRING bitmap of the lines of an idempotency key that are stored; only with a key
 -- ARGV[1] endpoint
--- ARGV[2] how many tenants are remembered
--- ARGV[3] how long the bitmap keeps, ms
+-- ARGV[2] how many tenants are stored
+-- ARGV[3] how long the bitmap is kept, ms
 -- ARGV[4..] per report: line, tenant, the failure or empty for a success; 500 at most
 --
--- total counts the failures ever reported, taken those of them that the incident has; ok is how
--- many there were at the newest success that the incident has not, "-" for none.
+-- total counts the failures ever reported, taken those of them that the incident includes; ok is how many there
+-- were at the newest success that the incident does not include, "-" for none.
 --
--- Returns a list with 1 per report that was written down now, 0 per one that was before.
+-- Returns a list with 1 per report that was stored now, 0 per one that was stored before.
 --
--- Atomic: a line counts once, and all reports of a call are written down or none. A success that
--- follows no failure changes nothing.
+-- Atomic: a line counts once, and all reports of a call are stored or none. A success that follows no failure
+-- changes nothing.
 local total, taken, ok, doc = 0, 0, '-', ''
 local record = redis.call('HGET', KEYS[1], ARGV[1])
 if record then

@@ -1,11 +1,11 @@
--- Replaces a sealed value by the same secret sealed anew.
+-- Replaces a sealed value by the same secret sealed again.
 --
 -- KEYS[1] HASH client id -> sealed value
 -- ARGV[1] client id
 -- ARGV[2] the sealed value that was read
--- ARGV[3] the one to put in its place
+-- ARGV[3] the value that replaces it
 --
--- Returns 1 when replaced, 0 when another value stands there by now.
+-- Returns 1 when replaced, 0 when the stored value is another one by now.
 --
 -- Atomic: a secret rotated meanwhile is not overwritten.
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then

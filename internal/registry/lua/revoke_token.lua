@@ -4,7 +4,7 @@
 -- KEYS[2] STREAM audit
 -- ARGV[1] token id
 -- ARGV[2] about how many audit entries to keep
--- ARGV[3..6] actor, role, request id, the token in words, for the audit
+-- ARGV[3..6] actor, role, request id, the token as audited, for the audit
 --
 -- Returns 1 when it is revoked now, 0 when it was before, 2 when there is no such token. Error
 -- FORMAT: the token is of another version; it stays as it is.

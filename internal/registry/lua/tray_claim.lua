@@ -1,14 +1,14 @@
--- Claims a recipient's tray, so that no two senders write to one recipient at once.
+-- Claims a recipient's mail queue, so that no two senders send to one recipient at once.
 --
--- KEYS[1] HASH  tray, see tray_put.lua
+-- KEYS[1] HASH  mail queue, see tray_put.lua
 -- ARGV[1] by: names this claim; a repeat of the call with the same name gets the same answer
 -- ARGV[2] lease, ms
 --
--- Returns {code, ms}: 1 claimed (ms: end of the lease), 0 nothing waits, 3 claimed by another (ms: end of that
--- lease), 4 not due yet (ms: when). Who has claimed it reads it in pages.
--- Error FORMAT: the tray is of another version and stays untouched.
+-- Returns {code, ms}: 1 claimed (ms: end of the lease), 0 the queue is empty, 3 claimed by another (ms: end of
+-- that lease), 4 not due yet (ms: when). The holder of the claim reads the queue in pages. Error FORMAT: the
+-- queue is of another version and stays unchanged.
 --
--- Atomic: looking and claiming are one step.
+-- Atomic: reading and claiming are one step.
 local f = redis.call('HMGET', KEYS[1], 'v', 'count', 'due', 'lease', 'by')
 if not f[1] then
   return {0, 0}

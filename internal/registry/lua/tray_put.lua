@@ -1,17 +1,20 @@
--- Lays a letter into its recipient's tray.
+-- Adds a mail to its recipient's mail queue.
 --
--- KEYS[1] HASH  tray: "letter:<mail id>" -> "<arrived ms>;<letter>", "done:<mail id>" -> ms when it is forgotten,
---               "thread:<incident id>" -> "<ms when it is forgotten>;<Message-ID of the digest that told of it>", and v (format, 1), count, oldest, due, lease, by, attempts, window, sent, parcel,
---               till: up to when an empty tray is remembered, ms, which versions before do not know; scan: where tray_settle.lua goes on
+-- KEYS[1] HASH  mail queue: "letter:<mail id>" -> "<arrived ms>;<mail>",
+--               "done:<mail id>" -> ms when the entry is removed,
+--               "thread:<incident id>" -> "<ms when it is removed>;<Message-ID of the digest that reported it first>",
+--               and the fields v (format, 1), count, oldest, due, lease, by, attempts, window, sent, "parcel" (the batch),
+--               till: until when an empty queue is kept, ms, which earlier versions do not know;
+--               scan: where tray_settle.lua continues
 -- ARGV[1] mail id
--- ARGV[2] letter
--- ARGV[3] how long an empty tray waits for more, ms
--- ARGV[4] how many letters a tray holds of those that are like this one
+-- ARGV[2] mail
+-- ARGV[3] how long an empty queue waits for more mails, ms
+-- ARGV[4] how many mails like this one a queue holds
 --
--- Returns {code, due ms}: 1 laid in, 2 it is or was there already, 0 the tray is full.
--- Error FORMAT: the tray is of another version and stays untouched.
+-- Returns {code, due ms}: 1 added, 2 it is or was in the queue already, 0 the queue is full. Error FORMAT: the
+-- queue is of another version and stays unchanged.
 --
--- Atomic: looking and laying in are one step, so a letter that is handed over twice is there once.
+-- Atomic: reading and adding are one step, so a mail that is handed over twice is added once.
 local v = redis.call('HGET', KEYS[1], 'v')
 if v and v ~= '1' then
   return redis.error_reply('FORMAT the tray is not of format 1')

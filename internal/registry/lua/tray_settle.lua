@@ -1,25 +1,24 @@
--- Writes down what came of sending from a claimed tray.
+-- Writes the result of sending from a claimed mail queue.
 --
--- KEYS[1] HASH  tray, see tray_put.lua
+-- KEYS[1] HASH  mail queue, see tray_put.lua
 -- ARGV[1] by: the claim's name
--- ARGV[2] release: 1 gives the tray back, 0 keeps the claim
+-- ARGV[2] release: 1 releases the claim, 0 keeps it
 -- ARGV[3] ms from now until it may be claimed again
--- ARGV[4] how long a letter that left is remembered, ms
--- ARGV[5..8] attempts, window, sent, parcel: the new values
--- ARGV[9] when the oldest letter arrived that stays, ms; 0 when those that wait came since the tray was read
--- ARGV[10] at about how many fields to look for what is forgotten
--- ARGV[11] how long the threads matter of a tray in which a version before wrote them, ms
--- ARGV[12] how many threads follow, each as incident id, Message-ID and how long it is remembered, ms
--- ARGV[..] then the ids of the letters that leave the tray
+-- ARGV[4] how long the id of a mail that left is kept, ms
+-- ARGV[5..8] attempts, window, sent, batch: the new values
+-- ARGV[9] when the oldest remaining mail arrived, ms; 0 when all that wait arrived since the queue was read
+-- ARGV[10] about how many fields to examine for expired ones
+-- ARGV[11] how long threads are kept that an earlier version wrote, ms
+-- ARGV[12] how many threads follow, each as incident id, Message-ID and how long it is kept, ms
+-- ARGV[..] then the ids of the mails that leave the queue
 --
--- Returns {code, left}: 1 written, also by an earlier run of the same call; 2 the claim is another's by
--- now: nothing but the leaving was written, since that a mail was sent is a fact; 0 no such tray.
--- left is how many letters wait still.
--- Error FORMAT: the tray is of another version and stays untouched.
+-- Returns {code, left}: 1 written, also by an earlier run of the same call; 2 another has the claim: only the
+-- leaving was written, since sent mails always count; 0 no such queue. left is how many mails remain. Error
+-- FORMAT: the queue is of another version and stays unchanged.
 --
--- Atomic: comparison and writing are one step. A letter that left leaves its id behind for a while,
--- so that a late repeat of laying it in finds it. Threads are written even if the claim is another's
--- by now: they tell of mails that were sent. What is forgotten goes a piece at each call, from where the last one stopped.
+-- Atomic: comparison and writing are one step. The id of a mail that left is kept for a while, so that a late
+-- repeat of adding it finds it. Threads are written even if another has the claim by now, because they belong
+-- to mails that were sent. Each call removes some expired fields, and the next one continues there.
 local v = redis.call('HMGET', KEYS[1], 'v', 'by', 'count', 'till', 'scan')
 if not v[1] then
   return {0, 0}

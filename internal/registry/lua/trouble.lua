@@ -1,4 +1,4 @@
--- Reads what must be looked after of one app's incidents. It writes nothing.
+-- Reads the incidents of one app, and whether mails or reports wait. It writes nothing.
 --
 -- KEYS[1] HASH  incidents: endpoint -> state
 -- KEYS[2] HASH  outbox: mail id -> entry

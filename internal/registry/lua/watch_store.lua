@@ -1,27 +1,30 @@
--- Looks whether the store is still the one that a process began with, and lets it begin.
+-- Checks whether the store is still the one with which a process began, and assigns an identity to a process
+-- that begins.
 --
--- KEYS[1] STR "<identity> <identity that it took over from>…"
--- KEYS[2] STR how often the caller looked; its own, so that nobody else fills up what a loss left
+-- KEYS[1] STR "<identity> <identity that it replaced>…"
+-- KEYS[2] STR how often the caller checked; each process has its own, so that no other process makes up for a
+-- lost count
 -- KEYS[3] STR revision of the settings
--- KEYS[4] SET identities whose processes refuse the store as it is
--- KEYS[5] STR when a fast round of the comparison was asked for last, in microseconds
+-- KEYS[4] SET identities whose processes refuse the store in its present state
+-- KEYS[5] STR when a fast round of the comparison was last requested, in microseconds
 -- ARGV[1] the identity that the caller remembers; '' when it begins
--- ARGV[2] the identity that a store without one gets when the caller begins
+-- ARGV[2] the identity for a store without one when the caller begins
 -- ARGV[3] the count that it remembers
 -- ARGV[4] the revision that it remembers
 -- ARGV[5] ms for which the count is kept
 -- ARGV[6] ms for which a refusal is kept
 -- ARGV[7] how many refusals are kept
 --
--- Returns {code, identity, count, revision, 1 when count or revision were lower than remembered, else 0}.
--- The code is 1 when the store is the caller's; 2 when it was accepted in place of the one that the caller
--- remembers, or the caller begins; 3 when it has no identity, 4 when it has another: then count and revision
--- are 0, and nothing is written but the refusal. Count and revision are what to remember.
+-- Returns {code, identity, count, revision, 1 when count or revision were lower than remembered, else 0}. The
+-- code is 1 when the store is the caller's. It is 2 when the store was accepted in place of the one that the
+-- caller remembers, or the caller begins. It is 3 when the store has no identity, 4 when it has another: then
+-- count and revision are 0, and only the refusal is written. Count and revision are what the caller remembers
+-- next.
 --
--- Atomic: what is compared and what is counted are of one moment. What is lower is not counted, so that a
--- repeat whose first answer was lost finds the same. The first command changes nothing, needs no memory and is a write: a replica
--- refuses it, so that one that lags or is still empty is never believed, and what follows runs though
--- Redis is at maxmemory.
+-- Atomic: comparison and count are of one moment. A lower count is not incremented, so that a repeat whose
+-- first answer was lost gets the same answer. The first command changes nothing, needs no memory and is a
+-- write. So a replica refuses it, and one that lags or is still empty is never believed; and the rest runs
+-- although Redis is at maxmemory.
 redis.call('PERSIST', KEYS[1])
 
 local function number(key)
