@@ -169,7 +169,7 @@ func (v *drainerSteps) arrives(i int, j job) {
 	t := j.Tenant
 	n.D[v.d].Jobs[i].Phase = jTaken
 	bad := ""
-	if v.Delete == 0 || j.Began == n.Asked[t] { // the app of an earlier life is somebody else
+	if v.Delete == 0 || j.Began == n.Asked[t] { // the app of an earlier life is another app
 		switch {
 		case j.Seq < n.Heard[t][j.Slot]:
 			bad = "order within a slot goes backwards"

@@ -211,9 +211,8 @@ func (m *model) result(s *state, t, slot int, seq, asked, phase uint8, mine, hol
 	}
 }
 
-// exchange settles drainer d's results (only those marked sent when it is a repeat), makes due what
-// leases ran out of, then claims. With lost set the answer never arrives: what it claimed belongs to
-// nobody until its lease ends.
+// exchange settles drainer d's results (only those marked sent when it is a repeat), makes due what leases ran out of, then
+// claims. With lost set the answer never arrives: what it claimed stays claimed until its lease ends.
 func (m *model) exchange(s state, d int, again, claim, lost bool) (after state, mine bool, got int) {
 	me := uint8(d + 1)
 	mine = s.Owner == me
@@ -247,7 +246,7 @@ func (m *model) exchange(s state, d int, again, claim, lost bool) (after state, 
 	return s, true, got
 }
 
-// runOut takes out of flight what its claim's lease ended for, and counts those that nothing waits for.
+// runOut takes out of flight the tenants whose claim's lease ended, and counts those without entries.
 func (m *model) runOut(s *state) (gone int) {
 	for t := range m.tenants {
 		switch {
@@ -300,7 +299,7 @@ func (m *model) room(s *state, d int) int {
 	}
 }
 
-// recall makes due what failed and waits, with or without those whose post is out.
+// recall makes due what failed and is pending, with or without those whose post is in progress.
 func (m *model) recall(s *state) {
 	for t := range m.tenants {
 		if !s.vacant(t) && s.Due[t] > 0 && (s.Flying[t] == 0 || m.lacks(noFlightLeft)) {

@@ -2,9 +2,8 @@ package main
 
 import "fmt"
 
-// A pair is one app and one tenant with all that lies around the app's mailbox: the four slots of
-// Redis, the calls under way, and what the app was told. The mailbox itself is simpler here than in
-// model: one slot, and no owners, gates or wake-ups.
+// A pair is one app and one tenant with all that surrounds the app's mailbox: the four slots of Redis, the calls in progress, and
+// what the app got. The mailbox itself is simpler here than in model: one slot, and no owners, gates or wake-ups.
 
 // settings is the slot {config}: what it holds of the app.
 type settings struct {
@@ -18,14 +17,14 @@ type settings struct {
 // truth is the slot {tenant}.
 type truth struct {
 	Top   uint8 // the highest sequence given out
-	Mark  uint8 // a fan-out is owed
+	Mark  uint8 // a fan-out is pending
 	Index uint8 // the app is in the index of approvals
 }
 
-// list is the slot {owed}.
+// list is the slot {owed}: the pending fan-outs.
 type list struct {
 	Ticket, Last uint8 // the tenant's ticket, 0: not listed; the last one given out
-	Notes        uint8 // bit per call that changes the approval and has not settled it
+	Notes        uint8 // bit per call that changes the approval and has not finished it
 }
 
 // box is the slot {app}.
@@ -36,7 +35,7 @@ type box struct {
 	Consent         uint8 // to whose document the approval was given; the program knows it as the life
 	Wait, WaitVer   uint8 // the entry: its sequence and version
 	Ver, Flight     uint8 // the last version; the tenant is in flight
-	Former          uint8 // bit per birth whose approvals are to be cleared away
+	Former          uint8 // bit per birth whose approvals are still to be removed
 }
 
 // call is a call under way, in one of the processes.
@@ -46,7 +45,7 @@ type call struct {
 	Hears      uint8
 	Top, Known uint8 // of the record, of the mailbox, as read
 	Approved   uint8 // by the mailbox, as last looked
-	Stale      uint8 // approvals were taken back since it counted dismissals
+	Stale      uint8 // approvals were withdrawn since it counted dismissals
 	Asked      uint8 // the mailbox's mark had a '*', as compared
 	Ticket     uint8
 	Note       uint8 // the notes that it settles
@@ -60,8 +59,8 @@ type post struct {
 	Consent      uint8 // to whose document consent was given
 	To           uint8 // whose URL it goes to
 	Holds        uint8 // its claim is the tenant's
-	Before       uint8 // it began before the status was asked for again
-	Old          uint8 // it was out when the mailbox lost its last writes, or claimed from what was left
+	Before       uint8 // it began before the status was requested again
+	Old          uint8 // it was in progress when the mailbox lost its last writes, or claimed from what was left
 }
 
 const (
@@ -85,9 +84,9 @@ type pair struct {
 	// Was is a birth that a process with old settings still knows.
 	Was uint8
 
-	// what the owner of document Owner heard, and what must be told yet
+	// what the owner of document Owner got, and what must still be delivered
 	Owner, Heard, Need uint8
-	// Behind: the mailbox lost its last writes and knows less than was told.
+	// Behind: the mailbox lost its last writes and knows less than was delivered.
 	Behind uint8
 	// Granted is the life to which the customer's consent stands, 0 for none.
 	Granted uint8
@@ -134,7 +133,7 @@ type pairs struct {
 	lose uint8
 	// app, approved: what there is at the start; mute: without a URL.
 	app, approved, mute bool
-	// noCompare: nobody compares.
+	// noCompare: no comparison runs.
 	noCompare bool
 	// atOnce is how many calls may be under way.
 	atOnce int
@@ -253,7 +252,7 @@ func (m *pairs) empty(s *pair) {
 	b.Approved, b.Asked, b.Known, b.Consent, b.Wait, b.WaitVer = 0, 0, 0, 0, 0, 0
 }
 
-// dismissed counts that an approval was taken back.
+// dismissed counts that an approval was withdrawn.
 func dismissed(s *pair) {
 	for i := range s.C {
 		if c := &s.C[i]; c.Kind == cApprove {
@@ -268,7 +267,7 @@ func (m *pairs) admit(s *pair, c *call) {
 	m.ask(s)
 }
 
-// ask: the status must be told by a post that starts from now on.
+// ask: the status must be delivered by a post that starts from now on.
 func (m *pairs) ask(s *pair) {
 	if s.Ten.Top == 0 {
 		return
@@ -299,8 +298,8 @@ func (m *pairs) deposit(s *pair, top uint8) {
 	b.Wait, b.WaitVer = top, b.Ver
 }
 
-// caughtUp ends that what is told may go back: nothing is out of what was before the loss, and the
-// mailbox knows all that was told.
+// caughtUp ends that what the app gets may go back: no post from before the loss is in progress, and the mailbox knows all that
+// was delivered.
 func caughtUp(s *pair) {
 	for i := range s.P {
 		if p := &s.P[i]; p.Old == 1 && p.PC != pTaken {

@@ -60,7 +60,7 @@ type callSteps struct {
 	emit func(stepOf[pair])
 }
 
-// to goes on at a step of the call, after f.
+// to continues at a step of the call, after f.
 func (v *callSteps) to(pc uint8, what string, f func(n *pair, c *call)) {
 	n := *v.s
 	c := &n.C[v.i]
@@ -71,7 +71,7 @@ func (v *callSteps) to(pc uint8, what string, f func(n *pair, c *call)) {
 	v.emit(stepOf[pair]{s: n, label: v.text("%s %s", callNames()[v.c.Kind], what), good: true})
 }
 
-// patient goes on as to does, where a healed birth would spare it: nobody counts on it alone.
+// patient continues as to does, where a healed birth would make the wait unnecessary: no rule may depend on the healing alone.
 func (v *callSteps) patient(pc uint8, what string, f func(n *pair, c *call)) {
 	u := *v
 	u.emit = func(e stepOf[pair]) {
@@ -234,7 +234,7 @@ func (v *callSteps) brings() {
 }
 
 func (v *callSteps) settles() {
-	if v.c.Clears != 0 { // former.lua asks for no life: what it strikes off is named by its birth
+	if v.c.Clears != 0 { // clear.lua checks no life: what it removes is named by its birth
 		v.ends(v.text("strikes off former life %d", v.c.Clears), func(n *pair) {
 			n.Box.Former &^= 1 << v.c.Clears
 		})
@@ -276,7 +276,7 @@ func (m *pairs) begins(s *pair, c call, good bool, emit func(stepOf[pair]), spen
 	emit(stepOf[pair]{s: n, label: m.text(f, a...), good: good})
 }
 
-// starts begins what people ask for.
+// starts begins the calls of callers.
 func (m *pairs) starts(s *pair, emit func(stepOf[pair])) {
 	app := call{Life: s.Cfg.Birth, Doc: s.Cfg.Doc, Hears: s.Cfg.Hears, Note: 1 << s.Spent.Call}
 	noted := func(count func(n *pair)) func(n *pair) {
@@ -313,7 +313,7 @@ func (m *pairs) starts(s *pair, emit func(stepOf[pair])) {
 	m.startsWork(s, emit)
 }
 
-// startsWork begins what the loops do.
+// startsWork begins the calls of the loops.
 func (m *pairs) startsWork(s *pair, emit func(stepOf[pair])) {
 	if s.Owe.Ticket != 0 && !s.runs(cFanout) || s.Spent.Fanout < m.Fanout {
 		count := func(n *pair) {}

@@ -73,7 +73,7 @@ func (v *callSteps) put() {
 	})
 }
 
-// sweep: the arming loop tells each mailbox of its app's life, and the comparison heals lives.
+// sweep: the loop "arm" gives each mailbox its app's life, and the comparison heals lives.
 func (m *pairs) sweep(s *pair, emit func(stepOf[pair])) {
 	n := *s
 	switch c, b := &s.Cfg, &s.Box; {

@@ -5,8 +5,8 @@ func (m pairs) search(broken fault, progress func(states, ahead int)) result {
 	return explore(system[pair](&m), true, progress)
 }
 
-// pairOf is a world of an app that hears and a tenant that approved it, changed by f. Nobody compares:
-// what the comparison would heal is not to happen.
+// pairOf is a world of an app that has a URL and a tenant that approved it, changed by f. No comparison runs: what it would heal
+// must not happen.
 func pairOf(f func(m *pairs)) pairs {
 	m := pairs{app: true, approved: true, noCompare: true, atOnce: nCalls}
 	f(&m)

@@ -127,7 +127,7 @@ func (m *model) dismiss(s *state, t int) {
 	if s.Flying[t] == 0 || m.lacks(noFlightKept) {
 		s.leave(t)
 	}
-	if int(s.AdmitT) == t+1 { // the mailbox knows whom the last dismissals meant; where it does not, it refuses more
+	if int(s.AdmitT) == t+1 { // the mailbox knows the tenants of the last dismissals; without that knowledge it refuses more
 		s.AdmitStale = 1
 	}
 }
@@ -145,7 +145,7 @@ func (m *model) admit(s *state, t int, top uint8) {
 	m.ask(s, t)
 }
 
-// ask: the status must be told by a post that starts from now on.
+// ask: the status must be delivered by a post that starts from now on.
 func (m *model) ask(s *state, t int) {
 	s.Asked[t]++
 	if s.Top[t] == 0 {
@@ -178,7 +178,7 @@ func (m *model) deletes(s *state, out outFunc) {
 	n.Life = uint8(m.entryLease) + 2
 	for t := range m.tenants {
 		m.dismiss(&n, t)
-		n.Heard[t], n.Highest[t] = [nSlots]uint8{}, 0 // whoever comes next is somebody else
+		n.Heard[t], n.Highest[t] = [nSlots]uint8{}, 0 // an app that is made later is another app
 		n.Asked[t]++
 	}
 	out(n, false, "app deleted")
@@ -199,7 +199,7 @@ func (m *model) switches(s *state, out outFunc) {
 	m.wake(n, 0, func(b state, did string) { out(b, true, "switched on%s", did) })
 }
 
-// opens lets a closed gate run out at once: somebody saw the endpoint answer.
+// opens ends the cool-down of a closed gate at once: a test saw the endpoint answer.
 func (m *model) opens(s *state, out outFunc) {
 	if s.Gate == 0 || s.Spent.Open >= m.Open {
 		return

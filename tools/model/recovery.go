@@ -9,9 +9,8 @@ type frame struct {
 	best int16
 }
 
-// recovery follows only what happens when nothing fails, from every state found: time passes when
-// nothing else is left to do. It returns the most ticks until everything is told, or why that never
-// comes, with the way to the state where it does not.
+// recovery follows only what happens when nothing fails, from every state found: time passes when nothing else is left to do. It
+// returns the most ticks until everything is delivered, or why that never happens, with the way to the state where it does not.
 func recovery[S comparable](m system[S], q *store[S]) (ticks int, why string, path []string) {
 	depth := make([]int16, q.n) // 0 unknown, -1 on the stack, else ticks + 1
 	most := int16(0)

@@ -128,7 +128,7 @@ func (m *model) final(s *state) string {
 	return ""
 }
 
-// awake: something waits, so the endpoint is off, somebody owns the mailbox, or a wake-up comes in time.
+// awake: something is pending, so the endpoint is off, a drainer owns the mailbox, or a wake-up comes in time.
 func (m *model) awake(s *state) bool {
 	x := s.first()
 	if x == absent || s.Off == 1 || s.OwnerLeft > 0 {

@@ -14,7 +14,7 @@ type endpointOf struct {
 
 // gates is the slot {app}: the mailbox's switch, gate and owner.
 type gates struct {
-	Srev, Erev    uint8 // the newest revisions that were told
+	Srev, Erev    uint8 // the newest revisions that the mailbox knows
 	Off           uint8
 	Gate          uint8 // the endpoint revision of the run that closed it, 0: open
 	Epoch, Oepoch uint8 // openings; at which the owner began
@@ -26,7 +26,7 @@ type runOf struct {
 	PC     uint8
 	Erev   uint8 // of the endpoint that it posts to
 	Newest uint8 // the endpoint's revision that its claims may not fall behind
-	Opened uint8 // the mailbox was opened, or told of another endpoint, since the run began
+	Opened uint8 // the mailbox was opened, or got another endpoint, since the run began
 	Rev    uint8 // of the app as it read it to switch it off, or of the switch-off
 }
 
@@ -120,7 +120,7 @@ func (m *runs) opened(s *runState) {
 	}
 }
 
-// tells is switch.lua; newer: only what is newer, as the sweep asks.
+// tells is switch.lua; newer: only what is newer, as the sweep does.
 func (m *runs) tells(s *runState, t told, newer bool) {
 	b := &s.Box
 	if t.Rev < b.Srev || newer && t.Rev == b.Srev {
@@ -194,7 +194,7 @@ func (m *runs) next(s *runState, emit func(stepOf[runState])) {
 	}
 }
 
-// writes: people write the app. Each write is told to the mailbox, or that is lost.
+// writes: the app is written. Each write reaches the mailbox, or is lost on the way.
 func (m *runs) writes(s *runState, emit func(stepOf[runState])) {
 	write := func(what string, f func(n *runState)) {
 		n := *s
@@ -307,7 +307,7 @@ func (m *runs) run(s *runState, i int, emit func(stepOf[runState])) {
 	}
 }
 
-// leave gives the mailbox up, to nobody or to an owner that is gone.
+// leave gives the mailbox back: it has no owner, or one that is gone.
 func (s *runState) leave(i int, to uint8) {
 	if s.Box.Owner == uint8(i+1) {
 		s.Box.Owner = to
@@ -393,7 +393,7 @@ func (m *runs) switchesOff(s *runState, i int, step runStep) {
 	}
 }
 
-// quiet: no run is under way and the mailbox was told the newest.
+// quiet: no run is in progress and the mailbox knows the newest settings.
 func (m *runs) quiet(s *runState) bool {
 	return s.R == [2]runOf{} && s.T == [nTold]told{} && s.Box.Srev >= s.Cfg.Rev && s.Box.Owner == 0
 }

@@ -100,14 +100,13 @@ type result struct {
 	// bad are the violations in the order they were found, path the way to the first.
 	bad  []string
 	path []string
-	// ticks is how long everything takes to be told once faults end, -1 when it was not asked.
+	// ticks is how long it takes until everything is delivered once faults end, -1 when it was not measured.
 	ticks int
 	took  time.Duration
 }
 
-// explore visits every state of a system. progress is called now and then with the number of states
-// found and of those that are still to be visited. A search that found a violation ends there. live
-// also checks that everything is told once faults end.
+// explore visits every state of a system. progress is called now and then with the number of states found and of those that are
+// still to be visited. A search that found a violation ends there. live also checks that everything is delivered once faults end.
 func explore[S comparable](m system[S], live bool, progress func(states, ahead int)) result {
 	began := time.Now()
 	q := newStore[S]()

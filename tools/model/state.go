@@ -42,7 +42,7 @@ const (
 // job is a claim that a drainer holds.
 type job struct {
 	Tenant, Slot, Seq, Asked uint8 // Seq and Asked are the entry's version
-	Began                    uint8 // how often the truth had been asked for when the post started
+	Began                    uint8 // how often the state had been requested when the post started
 	Phase, Age, PostAge      uint8
 	Sent                     uint8 // 1: in an exchange whose answer was lost, 2: settled
 }
@@ -69,9 +69,10 @@ type state struct {
 	// the registry
 	Top  [nTenants]uint8
 	Kind [nTenants][nChanges]uint8
-	Fan  [nTenants]uint8 // bit n: the fan-out that change n+1 owes has not deposited yet
+	Fan  [nTenants]uint8 // bit n: the pending fan-out of change n+1 has not deposited yet
 
-	// an approval under way: it read the top and the mailbox's count of dismissals, and will admit unless its tenant was dismissed since
+	// an approval in progress: it read the top and the mailbox's count of dismissals, and will admit unless its tenant was
+	// dismissed since
 	AdmitT, AdmitTop, AdmitStale uint8
 
 	// the mailbox
@@ -92,14 +93,14 @@ type state struct {
 
 	D [nDrainers]drainer
 
-	// a copy of an exchange that is still on its way
+	// a copy of an exchange that is still to arrive
 	LateT, LateSlot, LateSeq, LateAsked, LatePhase, LateBy uint8
 
-	// the app: what it heard last, and what it must hear yet
+	// the app: what it got last, and what it must still get
 	Heard   [nTenants][nSlots]uint8
 	Highest [nTenants]uint8
 	Need    [nTenants]uint8 // a resync or an approval asked for a status post that starts after it
-	Asked   [nTenants]uint8 // how often the truth was asked for again: the version beside the sequence
+	Asked   [nTenants]uint8 // how often the state was requested again: the version beside the sequence
 
 	Stray uint8 // wake-up tasks left behind
 	Spent budgets

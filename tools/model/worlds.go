@@ -13,14 +13,15 @@ type limits struct {
 	entryLease, timeout, ownerLease, grace, backoff, gate int8
 	// horizon: no wake-up is armed further ahead; 0 for any
 	horizon int8
-	// noStray leaves out tasks that come although nobody armed them
+	// noStray leaves out tasks without a wake-up
 	noStray bool
 	// countStray reports wake-up tasks that are left behind
 	countStray bool
-	// probes is how many posts an unproved endpoint gets at once, pause whether its gate may close because it asked for a pause
+	// probes is how many posts an unproved endpoint gets at once, pause whether its gate may close because the endpoint asked for
+	// a pause
 	probes int
 	pause  bool
-	// live also checks that everything is told once faults end
+	// live also checks that everything is delivered once faults end
 	live bool
 }
 

@@ -1,11 +1,10 @@
-// Command mutate changes the Lua scripts of a package, one small fault at a time, and runs the
-// package's tests against each: a fault that no test notices is one that a later change may bring in
-// unnoticed.
+// Command mutate changes the Lua scripts of a package, one small fault at a time, and runs the package's tests against each. A
+// fault that no test notices could be introduced by a later change without notice.
 //
 // Faults are made by rule: a comparison negated or moved by one, an operator or a key swapped, a
 // number one too high, a field of another name, a condition that always or never holds, a line left
-// out. The scripts lie in the test binary as text, so a fault is written over them there, comments
-// making the room: nothing is compiled again and a fault costs a second or two.
+// out. The scripts are in the test binary as text, so a fault is written over them there, in the room
+// that comments leave: nothing is compiled again and a fault costs a second or two.
 //
 // Tests run in stages, the quick ones first, and a fault that one notices goes no further:
 //
