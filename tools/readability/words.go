@@ -16,7 +16,7 @@ func unwanted() []string {
 }
 
 // quoted marks where a word is the name of something: a Redis key, a metric, a setting or a member.
-var quoted = regexp.MustCompile("`[^`]*`|\"[^\"]*\"|[A-Za-z0-9_.{}:/-]*[_:{][A-Za-z0-9_.{}:/-]*")
+var quoted = regexp.MustCompile("`[^`]*`|\"[^\"]*\"|'[a-z]+'|[A-Za-z0-9_.{}:/-]*[_:{][A-Za-z0-9_.{}:/-]*")
 
 // findWords lists where comments, strings, documents, mails and help use a word that is not to be used.
 func findWords(c *code, docs []doc) []string {

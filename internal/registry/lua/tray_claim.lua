@@ -14,7 +14,7 @@ if not f[1] then
   return {0, 0}
 end
 if f[1] ~= '1' then
-  return redis.error_reply('FORMAT the tray is not of format 1')
+  return redis.error_reply('FORMAT the mail queue is not of format 1')
 end
 if tonumber(f[2] or '0') == 0 then
   return {0, 0}

@@ -17,7 +17,7 @@
 -- Atomic: reading and adding are one step, so a mail that is handed over twice is added once.
 local v = redis.call('HGET', KEYS[1], 'v')
 if v and v ~= '1' then
-  return redis.error_reply('FORMAT the tray is not of format 1')
+  return redis.error_reply('FORMAT the mail queue is not of format 1')
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -24,7 +24,7 @@ if not v[1] then
   return {0, 0}
 end
 if v[1] ~= '1' then
-  return redis.error_reply('FORMAT the tray is not of format 1')
+  return redis.error_reply('FORMAT the mail queue is not of format 1')
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
