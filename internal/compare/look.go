@@ -170,7 +170,7 @@ func (c *Comparer) closeGaps(ctx context.Context, app partner.ClientID, found []
 		closed(Listing, len(ts), c.opts.Registry.AddPendingFanouts(ctx, ts))
 	}
 	if ts := by[Index]; len(ts) > 0 {
-		closed(Index, len(ts), c.opts.Approvals.Reconcile(ctx, app, ts))
+		closed(Index, len(ts), c.opts.Approvals.ReconcileIndex(ctx, app, ts))
 	}
 	if ts := by[Behind]; len(ts) > 0 {
 		closed(Behind, len(ts), c.opts.Approvals.CatchUp(ctx, app, ts))

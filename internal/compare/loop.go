@@ -48,8 +48,8 @@ type Mailboxes interface {
 
 // Approvals repairs pairs by the operations of approvals and resyncs.
 type Approvals interface {
-	// Reconcile makes the index of tenants match the app's mailbox, and deposits what fan-outs left out.
-	Reconcile(ctx context.Context, app partner.ClientID, ts []tenant.ID) error
+	// ReconcileIndex makes the index of tenants match the app's mailbox, and deposits what fan-outs left out.
+	ReconcileIndex(ctx context.Context, app partner.ClientID, ts []tenant.ID) error
 	// CatchUp deposits the tenants' records again.
 	CatchUp(ctx context.Context, app partner.ClientID, ts []tenant.ID) error
 }

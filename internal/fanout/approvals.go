@@ -266,9 +266,9 @@ func (a *Approvals) syncIndex(ctx context.Context, app partner.ClientID, ts, app
 	return nil, fmt.Errorf("match the index %d times: %w", admitTries, mailbox.ErrDismissed)
 }
 
-// Reconcile makes the index of at most mailbox.MaxBatch tenants match an app's mailbox, and tells the app what fan-outs
+// ReconcileIndex makes the index of at most mailbox.MaxBatch tenants match an app's mailbox, and tells the app what fan-outs
 // may have left out meanwhile. It may be repeated at any time.
-func (a *Approvals) Reconcile(ctx context.Context, app partner.ClientID, ts []tenant.ID) error {
+func (a *Approvals) ReconcileIndex(ctx context.Context, app partner.ClientID, ts []tenant.ID) error {
 	approved, err := a.listApproved(ctx, app, ts)
 	if err != nil {
 		return err

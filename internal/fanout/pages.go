@@ -41,7 +41,7 @@ func (a *Approvals) clearJobPage(ctx context.Context, c mailbox.JobClaim) (ended
 	if err != nil {
 		return false, err
 	}
-	if err := a.Reconcile(ctx, c.ID.App, page); err != nil {
+	if err := a.ReconcileIndex(ctx, c.ID.App, page); err != nil {
 		return false, err
 	}
 	left, err := a.boxes.RemoveFormerApprovals(ctx, c, page)

@@ -67,7 +67,7 @@ func (r *Repairer) finishApprovals(ctx context.Context) error {
 		for i, u := range us {
 			ts[i] = u.Tenant
 		}
-		err := forEachChunk(ts, func(ts []tenant.ID) error { return r.opts.Approvals.Reconcile(ctx, app, ts) })
+		err := forEachChunk(ts, func(ts []tenant.ID) error { return r.opts.Approvals.ReconcileIndex(ctx, app, ts) })
 		if err == nil {
 			err = r.opts.Approvals.index.FinishApprovals(ctx, us)
 		}

@@ -160,7 +160,7 @@ func (a *authenticator) recordTokenUse(ctx context.Context, id string, now time.
 // blockedFor is how long the address, or its /48, is refused without a look-up.
 func (a *authenticator) blockedFor(r *http.Request, now time.Time) time.Duration {
 	wait := a.failures.peek(callerNetwork(r), now)
-	if s := siteName(r.RemoteAddr); s != "" {
+	if s := ipv6SiteOf(r.RemoteAddr); s != "" {
 		wait = max(wait, a.siteFailures.peek(s, now))
 	}
 	return wait
@@ -170,7 +170,7 @@ func (a *authenticator) blockedFor(r *http.Request, now time.Time) time.Duration
 func (a *authenticator) rejectToken(r *http.Request, hash string, now time.Time, detail string) error {
 	a.good.remove(hash)
 	wait, ok := a.failures.take(callerNetwork(r), now)
-	if s := siteName(r.RemoteAddr); s != "" && ok {
+	if s := ipv6SiteOf(r.RemoteAddr); s != "" && ok {
 		wait, ok = a.siteFailures.take(s, now)
 	}
 	if !ok {

@@ -116,8 +116,8 @@ func callerNetwork(r *http.Request) string { return addressName(r.RemoteAddr) }
 // addressName is an IPv4 address, or an IPv6 /64, which one subscriber has to itself.
 func addressName(addr string) string { return networkOf(addr, 64) }
 
-// siteName is the IPv6 /48 that an address is in, empty for others: a site may have all of it.
-func siteName(addr string) string {
+// ipv6SiteOf is the IPv6 /48 that an address is in, empty for others: a site may have all of it.
+func ipv6SiteOf(addr string) string {
 	if ap, err := netip.ParseAddrPort(addr); err != nil || ap.Addr().Unmap().Is4() {
 		return ""
 	}
