@@ -137,6 +137,7 @@ microbench: $(TOOLS)/benchstat ## Run the Go benchmarks matching BENCH COUNT tim
 model: ## Check the mailbox's rules: each is needed, and all hold in the small worlds named WORLD... (all, minutes)
 	go test -C tools/model ./...
 	go test -C tools/mutate .
+	go test -C tools/readability .
 	go run -C tools/model . -world '$(WORLD)'
 
 .PHONY: readability
