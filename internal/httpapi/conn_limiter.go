@@ -1,7 +1,7 @@
 package httpapi
 
 import (
-	deque "container/list"
+	"container/list"
 	"context"
 	"net"
 	"net/http"
@@ -84,7 +84,7 @@ type trackedConn struct {
 	// kind is which queue it is in, since when; inAll and inAddress are its elements there, nil while it may not be closed.
 	kind             int
 	since            time.Time
-	inAll, inAddress *deque.Element
+	inAll, inAddress *list.Element
 	// trusted is true once a good token came with the request that is being answered. The connection's own goroutine
 	// alone uses it.
 	trusted bool
@@ -98,7 +98,7 @@ type addressConns struct {
 }
 
 // shedQueues hold the connections that may be closed, by kind; in each, the one that is there the longest is closed first.
-type shedQueues [2]*deque.List
+type shedQueues [2]*list.List
 
 // The kinds.
 const (
@@ -110,7 +110,7 @@ const (
 // are on their way, and most answers are taken at once.
 const slowAfter = 100 * time.Millisecond
 
-func newShedQueues() shedQueues { return shedQueues{deque.New(), deque.New()} }
+func newShedQueues() shedQueues { return shedQueues{list.New(), list.New()} }
 
 // nextToClose is the connection to close, nil for none.
 func (q shedQueues) nextToClose(now time.Time) *trackedConn {
@@ -121,7 +121,7 @@ func (q shedQueues) nextToClose(now time.Time) *trackedConn {
 	return idle
 }
 
-func longestQueuedConn(queue *deque.List) *trackedConn {
+func longestQueuedConn(queue *list.List) *trackedConn {
 	e := queue.Front()
 	if e == nil {
 		return nil

@@ -10,7 +10,7 @@ import (
 
 	"github.com/lamplighter/lamplighter/internal/config"
 	"github.com/lamplighter/lamplighter/internal/guard"
-	found "github.com/lamplighter/lamplighter/internal/health"
+	"github.com/lamplighter/lamplighter/internal/health"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/probe"
@@ -53,8 +53,8 @@ func (s *Service) buildProbes() error {
 // testedAgain is when an endpoint is due after a test, in a deployment that probes nothing.
 const testedAgain = 24 * time.Hour
 
-func newProbeSchedule(c config.Probe) (found.Schedule, error) {
-	plan := found.Schedule{Interval: c.Interval, BackoffMax: c.BackoffMax}
+func newProbeSchedule(c config.Probe) (health.Schedule, error) {
+	plan := health.Schedule{Interval: c.Interval, BackoffMax: c.BackoffMax}
 	if plan.Interval == 0 {
 		plan.Interval = testedAgain
 	}
@@ -125,12 +125,12 @@ type healthReader struct {
 }
 
 // EndpointHealth implements httpapi.HealthReader.
-func (h healthReader) EndpointHealth(ctx context.Context, app *partner.App, kind partner.EndpointKind) (found.Assessment, error) {
+func (h healthReader) EndpointHealth(ctx context.Context, app *partner.App, kind partner.EndpointKind) (health.Assessment, error) {
 	states, err := h.incidents.Incidents(ctx, app.ClientID)
 	if err != nil {
-		return found.Assessment{}, err
+		return health.Assessment{}, err
 	}
-	s := found.Subject{
+	s := health.Subject{
 		Kind: kind, Endpoint: app.Endpoints[kind], Environment: h.env, Paused: app.Paused, Missing: h.licences.Missing(app, kind),
 		FailingSince: states[kind].FailingSince, Probing: h.probing,
 	}
@@ -140,7 +140,7 @@ func (h healthReader) EndpointHealth(ctx context.Context, app *partner.App, kind
 	if kind == partner.StateChange {
 		recent, _, err := h.attempts.Attempts(ctx, app.ClientID, registry.AttemptQuery{Limit: 1})
 		if err != nil {
-			return found.Assessment{}, err
+			return health.Assessment{}, err
 		}
 		if len(recent) > 0 {
 			s.TriedAt = recent[0].At
@@ -151,9 +151,9 @@ func (h healthReader) EndpointHealth(ctx context.Context, app *partner.App, kind
 		case errors.Is(err, registry.ErrUnreadable): // as if it was never probed: the settings are not lost with it
 			h.log.WarnContext(ctx, "what probes know of an endpoint cannot be read", "app", string(app.ClientID), "endpoint", kind.String(), "err", err)
 		case err != nil:
-			return found.Assessment{}, err
+			return health.Assessment{}, err
 		}
 		s.Probe = probes[0][kind]
 	}
-	return found.Assess(s), nil
+	return health.Assess(s), nil
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/fanout"
 	"github.com/lamplighter/lamplighter/internal/guard"
-	found "github.com/lamplighter/lamplighter/internal/health"
+	"github.com/lamplighter/lamplighter/internal/health"
 	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
@@ -98,15 +98,15 @@ func (t *endpointTester) refuseWeakKey(ctx context.Context, app *partner.App, ki
 	if err = t.guard.CheckKey(ctx, u, nil); err == nil {
 		return httpapi.TestResult{}, false
 	}
-	return httpapi.TestResult{State: httpapi.Failing, Cause: found.TLSWeakKey.Cause(), Detail: err.Error(), Duration: time.Since(began)}, true
+	return httpapi.TestResult{State: httpapi.Failing, Cause: health.TLSWeakKey.Cause(), Detail: err.Error(), Duration: time.Since(began)}, true
 }
 
-func resultFromFinding(f found.Finding) httpapi.TestResult {
+func resultFromFinding(f health.Finding) httpapi.TestResult {
 	r := httpapi.TestResult{State: httpapi.Failing, Cause: f.Reason.Cause(), Status: f.Status, Detail: f.Detail, Duration: f.Duration}
 	switch f.Reason {
-	case found.Healthy:
+	case health.Healthy:
 		r.State, r.Cause = httpapi.Healthy, delivery.ReasonNone.Cause()
-	case found.NoTenant, found.OwnFault, found.Unreadable: // they say nothing about the endpoint
+	case health.NoTenant, health.OwnFault, health.Unreadable: // they say nothing about the endpoint
 		r.State = httpapi.Unchecked
 	}
 	return r
