@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// warningLeadTimes lists how long before a certificate's end people are warned.
+// warningLeadTimes lists how long before a certificate's end a warning is sent.
 func warningLeadTimes() []time.Duration {
 	return []time.Duration{21 * 24 * time.Hour, 7 * 24 * time.Hour}
 }
 
-// shortLived is the share of its life after which a certificate that is renewed by machines is
-// late: no warning comes earlier, or a certificate of a week would be warned of at every renewal.
+// shortLived divides a certificate's lifetime: no warning is sent before the last third. Otherwise every
+// renewal of a certificate that is valid for a week would cause one.
 const shortLived = 3
 
 // warningStage counts the warnings that are due at a time.
@@ -29,8 +29,8 @@ func (c Certificate) warningStage(now time.Time) int {
 	return n
 }
 
-// warnOfCertificate owes a warning when one is due that was not given yet. One that has ended needs
-// none: it fails.
+// warnOfCertificate adds a warning when one is due that was not sent yet. A certificate that has ended
+// needs none: calls fail.
 func (t *step) warnOfCertificate(c Certificate) {
 	s := &t.s
 	c.NotAfter = c.NotAfter.UTC().Truncate(time.Millisecond)
@@ -55,7 +55,7 @@ func (t *step) warnOfCertificate(c Certificate) {
 	})
 }
 
-// forgetEndedCertificates drops those that have ended.
+// forgetEndedCertificates drops the certificates that have ended.
 func (t *step) forgetEndedCertificates() {
 	t.s.Warned = slices.DeleteFunc(t.s.Warned, func(w WarnedCertificate) bool { return !w.NotAfter.After(t.now) })
 	if len(t.s.Warned) == 0 {

@@ -1,33 +1,37 @@
-// Package incident decides when people must be told that an endpoint fails, and when that it is
-// well again. It is pure: a Machine takes a State, an Event and the time, and returns the next
-// State with the mails that the step owes.
+// Package incident decides which mails are sent about an endpoint: when it fails, and when it has
+// recovered. It is pure: a Machine takes a State, an Event and the time, and returns the next
+// State with the mails that the step decides.
 //
-// One State covers one endpoint of one app, whoever observed it: pushes, probes and error reports.
+// One State covers one endpoint of one app. Pushes, probes and error reports all feed it.
 //
-//	well ──failure──▶ failing ──OpenAfter, or at once──▶ open ──success──▶ recovering ──RecoverAfter──▶ well
-//	                     │                                ▲ │                   │
-//	                     └──success──▶ well               │ └─switched off──▶ off
-//	                                                      └──────failure────────┘
+//	healthy ──failure──▶ failing ──OpenAfter, or at once──▶ open ──success──▶ recovering ──RecoverAfter──▶ healthy
+//	                        │                                ▲ │                   │
+//	                        └──success──▶ healthy            │ └─switched off──▶ off
+//	                                                         └──────failure────────┘
 //
-// Two things make an endpoint bad: it fails as a whole (FailingSince), or it refuses the
-// notifications of single tenants (Rejected), each unresolved until that tenant's notification
-// is delivered. It is well when neither holds.
+// An endpoint is unhealthy for one of two reasons: it fails as a whole (FailingSince), or it refuses
+// the notifications of single tenants (Rejected). A tenant stays in Rejected until its notification
+// is delivered. The endpoint is healthy when neither holds.
 //
-// Failures come from pushes, probes and the reports of the platform's engines, and are one
-// incident. Engines tell of failures alone: while they complain, a success that others see does
-// not end the trouble, and an hour without a complaint does. Reports alone open an incident when they
-// went on for a minute or were ten; they never have the endpoint switched off, since nobody but those
-// engines sees it fail. A certificate that ends soon is no
-// failure and belongs to no incident; it owes a mail 21 and 7 days ahead.
+// Failures from all three sources belong to one incident. Within five minutes of a reported failure, a
+// success that a push or probe sees does not end the failure. A success that an engine reports does, and
+// so does an hour without a report. Reports alone open an incident when they lasted for a minute or were
+// ten. They never have the endpoint switched off, since only the engines see it fail. A certificate that
+// ends soon is no failure and belongs to no incident; mails warn of it 21 and 7 days ahead.
 //
-// While a common cause holds (Machine.Common), failures on the connection are written down, but nothing opens or reminds because
-// of them, for 30 minutes at most; then what opens says so. After its end an endpoint that still fails opens
-// when OpenAfter has passed since that end, not since its first failure: until then it could not show that it is well.
+// While a common cause lasts (Machine.CommonCause), connection failures are recorded, but they open
+// no incident and cause no reminder. This lasts for at most 30 minutes; a mail about an incident that
+// opens after that names the common cause. After a common cause has ended, an endpoint that still
+// fails opens when OpenAfter has passed since that end, not since its first failure: it could not
+// recover before.
 //
-// What holds whatever the order of events: a transition owes at most one mail; its number N is
-// unique in the incident, so that a mail's id follows from (incident, N, recipient); nobody is
-// told of a recovery, or of a close, before an opening; and an incident ends by recovery, by a person, by people
-// switching the endpoint off, when nobody calls it any more, or after AbandonAfter without news.
+// These rules hold for every order of events:
 //
-// The service's own faults never arrive here as failures: they are ignored.
+//   - A transition has at most one mail. Its number N is unique in the incident, so a mail's id
+//     follows from the incident, N and the recipient.
+//   - No recipient gets a mail about a recovery or a close without one about the opening.
+//   - An incident ends by recovery, when a person closes it or switches the endpoint off, when the
+//     endpoint is not called any more, or after AbandonAfter without an event.
+//
+// The service's own faults are no failures of the endpoint: the machine ignores them.
 package incident

@@ -10,30 +10,30 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Event is what somebody observed about an endpoint: Failure, Rejection, Success, Withdrawn,
-// Uncalled, Certificate, Switched, Closed or Tick.
+// Event is an observation about an endpoint: Failure, Rejection, Success, DeliveriesWithdrawn,
+// EndpointUnused, Certificate, Switched, Closed or Tick.
 type Event interface{ isEvent() }
 
-// Source is who observed a failure. All sources of one endpoint share one incident.
+// Source is where a failure was observed. All sources of one endpoint share one incident.
 type Source string
 
 // The closed set of sources.
 const (
 	// SourcePush is an attempt to deliver a notification; the zero value means it too.
 	SourcePush Source = "push"
-	// SourceProbe is a probe, or a test that people asked for.
+	// SourceProbe is a probe, or a test that a caller of the API requested.
 	SourceProbe Source = "probe"
-	// SourceReport is an engine of the platform that called the endpoint itself. A success seen
-	// by others counts only when engines have been silent for reportHold, and reportQuiet without a
-	// report is taken for well.
+	// SourceReport is an engine of the platform that called the endpoint itself. A success that a push
+	// or probe saw ends the failure only after reportHold without a report. The failure also ends after
+	// reportQuiet without a report.
 	SourceReport Source = "report"
 )
 
 // AllSources lists the closed set.
 func AllSources() []Source { return []Source{SourcePush, SourceProbe, SourceReport} }
 
-// Failure is a failed attempt that counts against the endpoint. Excerpt and Detail must be
-// redacted already; operators and admins alone are shown them.
+// Failure is a failed attempt that counts against the endpoint. Excerpt and Detail must already be
+// redacted; only operators and admins may read them.
 type Failure struct {
 	Reason  delivery.Reason
 	Status  int
@@ -41,31 +41,33 @@ type Failure struct {
 	Detail  string
 	// At is set by the machine.
 	At time.Time
-	// OccurredAt is when an engine says that the call was made, zero where nobody said.
+	// OccurredAt is when the call was made, if an engine reported that; else zero.
 	OccurredAt time.Time
-	// Immediate opens the incident at once: nothing will heal it but people (a URL that the settings forbid, a
-	// wrong key). Ignored for rate_limited.
+	// Immediate opens the incident at once: only a change of settings can repair the endpoint (a URL
+	// that the settings forbid, a wrong key). It is ignored for rate_limited.
 	Immediate bool
-	// Source is who saw it; empty is SourcePush.
+	// Source is where it was observed; empty is SourcePush.
 	Source Source
-	// Count is how many failed calls this stands for, 0 for one of which a burst is noted sparsely.
-	// With a count every event is noted, so whoever counts SHOULD gather for some seconds first.
+	// Count is how many failed calls this stands for. With 0 it is one call, and of a burst of equal
+	// ones only one per noteEvery is recorded. With a count every event is recorded, so the caller
+	// SHOULD gather calls for some seconds.
 	Count int64
 	// Tenants are those whose calls failed, if known. The state remembers the first 50.
 	Tenants []tenant.ID
-	// Affected is how many tenants' calls failed since the trouble began, if that is known.
+	// Affected is how many tenants' calls failed since the failure began, if that is known.
 	Affected int64
 }
 
-// IsRefusal reports whether an endpoint that works refused a notification, so that it climbs the retry schedule; else it failed.
+// IsRefusal reports whether a working endpoint refused a notification, which then takes the next step of
+// the retry schedule. Otherwise the endpoint failed.
 func (f *Failure) IsRefusal() bool { return isRefusal(f.Status) }
 
 func isRefusal(status int) bool {
 	return status != 0 && delivery.ClassifyStatus(status).Outcome == delivery.Rejected
 }
 
-// Rejection is one tenant's notification that did not get through while nothing is said against the endpoint: it was refused
-// (ReasonClientError), or failed otherwise.
+// Rejection is one tenant's notification that was not delivered while the endpoint counts as healthy: it
+// was refused (ReasonClientError), or failed otherwise.
 type Rejection struct {
 	Tenant  tenant.ID
 	Reason  delivery.Reason
@@ -77,30 +79,30 @@ type Rejection struct {
 // Success is a delivered notification, or a healthy probe (then without a tenant).
 type Success struct {
 	Tenant tenant.ID
-	// Source is who saw it; only an engine's word ends what engines complained of just before.
+	// Source is where it was observed. Within reportHold of a report, only an engine's success ends the failure.
 	Source Source
 }
 
-// DeliveriesWithdrawn says that nothing waits for these tenants any more, such as after an approval was
-// taken back.
+// DeliveriesWithdrawn says that nothing is pending for these tenants any more, for instance after an
+// approval was withdrawn.
 type DeliveriesWithdrawn struct{ Tenants []tenant.ID }
 
-// EndpointUnused says that nobody calls the endpoint although it is on: its licence is gone, or, for
-// mirroring, no tenant approves the app any more. It ends what is open without a mail, since nothing will heal or fail.
+// EndpointUnused says that the endpoint is not called although it is on: its licence is missing, or, for
+// mirroring, no tenant approves the app any more. It ends the incident without a mail.
 type EndpointUnused struct{}
 
-// Certificate is the TLS certificate that a probe saw at the endpoint. Two mails warn of its end,
-// 21 and 7 days ahead, or later for one that lives shorter than that suggests; they belong to no
-// incident, since nothing fails yet.
+// Certificate is the TLS certificate that a probe saw at the endpoint. Two mails warn of its end, 21 and
+// 7 days ahead, or later for a short-lived certificate. They belong to no incident, since nothing fails
+// yet.
 type Certificate struct{ NotBefore, NotAfter time.Time }
 
 // Switched says that the endpoint was just switched on or off.
 type Switched struct{ Switch Switch }
 
-// Closed says that a person closed the incident. No new one opens until the endpoint was well.
+// Closed says that a person closed the incident. No new one opens until the endpoint was healthy once.
 type Closed struct{ By string }
 
-// Tick is the time passing. Without ticks nothing opens, reminds or recovers in the quiet.
+// Tick lets time pass. Without ticks and other events, no incident opens or recovers, and no reminder is sent.
 type Tick struct{}
 
 func (Failure) isEvent()             {}
@@ -113,17 +115,17 @@ func (Switched) isEvent()            {}
 func (Closed) isEvent()              {}
 func (Tick) isEvent()                {}
 
-// Switch is how an endpoint's toggle stands, and since when. Of two, the one with the later At
-// holds, so a reader with an old view does no harm.
+// Switch is an endpoint's toggle, and when it last changed. The one with the later At wins, so a caller
+// with a stale one does no harm.
 type Switch struct {
 	On bool
 	// Reason is set when the service switched it off.
 	Reason partner.OffReason
-	// At is when it was switched last, zero when it never was.
+	// At is when it last changed, zero when it never did.
 	At time.Time
 }
 
-// ReadSwitch reads an endpoint's toggle. An endpoint without a URL counts as switched off by people.
+// ReadSwitch reads an endpoint's toggle. An endpoint without a URL counts as switched off by a caller.
 func ReadSwitch(e partner.Endpoint, env partner.Environment) Switch {
 	sw := Switch{On: e.IsOn(env), At: e.SwitchedAt}
 	if !e.Enabled {
@@ -132,9 +134,9 @@ func ReadSwitch(e partner.Endpoint, env partner.Environment) Switch {
 	return sw
 }
 
-// EventFromResult reads a push's result; ok is false when it says nothing about the endpoint (the
-// service's own fault). A 410 becomes a plain Failure: whoever switches the endpoint off says so
-// with Switched, and that step owes the mail.
+// EventFromResult turns a push's result into an event; ok is false when it says nothing about the endpoint
+// (the service's own fault). A 410 becomes a plain Failure: the mail belongs to the Switched event of the
+// switch-off.
 func EventFromResult(r delivery.Result, t tenant.ID) (e Event, ok bool) {
 	switch {
 	case r.Outcome == delivery.Delivered:
@@ -151,7 +153,7 @@ func EventFromResult(r delivery.Result, t tenant.ID) (e Event, ok bool) {
 	}
 }
 
-// storedFailure is a Failure as JSON: the reason by name, since its number is no contract.
+// storedFailure is a Failure as JSON. It has the reason's name, since the number may change.
 type storedFailure struct {
 	Reason  string    `json:"reason"`
 	Status  int       `json:"status,omitempty"`

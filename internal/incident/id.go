@@ -21,19 +21,19 @@ const endpointLetters = "seqm"
 // ErrInvalidID reports a string that no incident can have as its id.
 var ErrInvalidID = errors.New("invalid incident id")
 
-// NewID is the id of the incident of an endpoint that opened at a time, which it resolves to the
-// millisecond. It names its app and endpoint, so it needs no index to be found again.
+// NewID is the id of an endpoint's incident that opened at a time, in milliseconds. The id holds app and
+// endpoint, so that no index is needed to find the incident.
 func NewID(app partner.ClientID, k partner.EndpointKind, opened time.Time) string {
 	return idPrefix + formatID(app, k, opened)
 }
 
-// NewWarningID names the warnings that an endpoint's certificate ends. The same certificate has
-// the same id, so a warning that is decided twice is the same mail.
+// NewWarningID names the warnings about a certificate of an endpoint. The same certificate has the same
+// id, so a warning that is decided twice is the same mail.
 func NewWarningID(app partner.ClientID, k partner.EndpointKind, ends time.Time) string {
 	return warningPrefix + formatID(app, k, ends)
 }
 
-// NewConfirmationID names the question whether a recipient wants an app's mail, asked at a time.
+// NewConfirmationID names the confirmation that was decided at a time for an app.
 func NewConfirmationID(app partner.ClientID, asked time.Time) string {
 	return confirmationPrefix + formatID(app, partner.StateChange, asked)
 }
@@ -65,19 +65,20 @@ func ParseID(s string) (partner.ClientID, partner.EndpointKind, time.Time, error
 // RecipientKey stands for a mail address in ids. Case makes no difference.
 func RecipientKey(address string) string { return partner.HashAddress(address) }
 
-// confirmationQueuePrefix tells the trays of questions from recipients' own.
+// confirmationQueuePrefix distinguishes the mail queues of confirmations from recipients' own.
 const confirmationQueuePrefix = "ask-"
 
-// ConfirmationQueue names the tray in which questions to an address wait, whatever its spelling. It is another one than the
-// recipient's own, so that no question can take a place, a turn or a day's mail from news.
+// ConfirmationQueue names the mail queue of confirmations to an address, the same for every spelling of it.
+// It is separate from the recipient's own, so that confirmations use up no space, turn or daily cap of
+// other mails.
 func ConfirmationQueue(address string) string {
 	return confirmationQueuePrefix + partner.ConfirmationKey(address)
 }
 
-// IsConfirmationQueue reports whether a tray is one for questions.
+// IsConfirmationQueue reports whether a mail queue is for confirmations.
 func IsConfirmationQueue(name string) bool { return strings.HasPrefix(name, confirmationQueuePrefix) }
 
-// MailQueueOf names the tray that a letter belongs to.
+// MailQueueOf names the mail queue that a mail belongs to.
 func MailQueueOf(l *RecipientMail) string {
 	if l.Mail.Kind == KindConfirm {
 		return ConfirmationQueue(l.To)
@@ -85,8 +86,8 @@ func MailQueueOf(l *RecipientMail) string {
 	return RecipientKey(l.To)
 }
 
-// MailID names the mail about transition n of an incident to one recipient. It is the same
-// however often the transition is decided.
+// MailID names the mail about transition n of an incident to one recipient. A transition that is decided
+// again has the same id.
 func MailID(incident string, n int, recipientKey string) string {
 	return incident + "." + strconv.Itoa(n) + "." + recipientKey
 }

@@ -16,20 +16,21 @@ type Machine struct {
 	Settings Settings
 	ClientID partner.ClientID
 	Endpoint partner.EndpointKind
-	// Switch is the endpoint's toggle as the caller knows it; an old view does no harm.
+	// Switch is the endpoint's toggle as the caller read it. A stale one does no harm.
 	Switch Switch
-	// Paused is set while people hold deliveries back: nothing opens or reminds meanwhile.
+	// Paused is set while the app is paused: no incident opens, and no reminder is sent.
 	Paused bool
-	// Backlog is what waits for the app, zero when nobody looked.
+	// Backlog is what is pending for the app, zero when it was not read.
 	Backlog Backlog
-	// NextTryAt is when the endpoint is tried next: when its gate opens, or when it is probed. It is
-	// zero when nobody looked, and when notifications are tried now or nothing probes it.
+	// NextTryAt is when the next attempt or probe is made. It is zero when it was not read, when
+	// attempts are made now, and when nothing probes the endpoint.
 	NextTryAt time.Time
-	// CommonCause is the newest common cause: while it holds nothing opens or reminds because of the connection.
+	// CommonCause is the newest common cause. While it lasts, connection failures open no incident
+	// and cause no reminder.
 	CommonCause CommonCause
 }
 
-// Decision is what a step comes to.
+// Decision is the result of a step.
 type Decision struct {
 	State State
 	// Mails holds at most one.
@@ -38,18 +39,18 @@ type Decision struct {
 	Ended *EndedIncident
 }
 
-// step is a decision in the making.
+// step is one call of Next: the state that it changes, and what it decides.
 type step struct {
 	Machine
 	now   time.Time
 	s     State
 	mails []Mail
 	ended *EndedIncident
-	// immediate is set by an event that opens without waiting.
+	// immediate is set by an event that opens an incident without waiting for OpenAfter.
 	immediate bool
 }
 
-// Next takes one step. Times are kept in milliseconds. s is not altered.
+// Next applies one event. It truncates times to milliseconds and does not change s.
 func (m Machine) Next(s State, e Event, now time.Time) Decision {
 	st := &step{Machine: m, now: now.UTC().Truncate(time.Millisecond), s: s}
 	st.s.Format = stateFormat
@@ -61,12 +62,12 @@ func (m Machine) Next(s State, e Event, now time.Time) Decision {
 		st.applySwitch(sw.Switch)
 	}
 	if f, ok := e.(Failure); ok && s.OffSince.IsZero() && !m.Switch.On && m.Switch.Reason != "" {
-		st.recordFailure(f) // the answer for which the service has just switched it off
+		st.recordFailure(f) // the failure for which the service has just switched it off
 	}
 	st.applySwitch(m.Switch)
 	st.applyEvent(e)
 	st.updateRecovery()
-	if _, warning := e.(Certificate); !warning { // one mail a step: the next tick evaluates
+	if _, warning := e.(Certificate); !warning { // at most one mail a step; the next tick takes the transition
 		st.takeDueTransition()
 	}
 	st.forgetExpired()
@@ -74,7 +75,7 @@ func (m Machine) Next(s State, e Event, now time.Time) Decision {
 	return Decision{State: st.s, Mails: st.mails, Ended: st.ended}
 }
 
-// applySwitch brings the toggle into account, unless a later one already is.
+// applySwitch applies the toggle, unless a later one was applied before.
 func (t *step) applySwitch(sw Switch) {
 	s := &t.s
 	if !sw.At.After(s.SwitchAt) && (sw.On || !s.SwitchAt.IsZero()) {
@@ -82,7 +83,7 @@ func (t *step) applySwitch(sw Switch) {
 	}
 	switch {
 	case !sw.On && sw.Reason == "":
-		// People did it: they need no mail, and nothing is owed to a switched-off endpoint.
+		// A caller switched it off, so no mail is needed.
 		t.endAndResetState(EndSwitchedOff, sw.At)
 	case !sw.On:
 		t.recordSwitchOff(sw)
@@ -92,7 +93,7 @@ func (t *step) applySwitch(sw Switch) {
 		seen := s.isSeenFailing()
 		s.clearFailure()
 		if s.ID != "" {
-			s.FailingSince = t.now // people begin anew; only a success says that it is well
+			s.FailingSince = t.now // the failure's time starts anew; only a success ends it
 			if seen {
 				s.SeenSince = t.now
 			}
@@ -100,7 +101,7 @@ func (t *step) applySwitch(sw Switch) {
 	}
 }
 
-// endAndResetState ends what is open of an endpoint that nobody calls any more, and forgets the trouble.
+// endAndResetState ends the open incident of an endpoint that is not called any more, and forgets its failures.
 func (t *step) endAndResetState(how Ending, switchAt time.Time) {
 	s := &t.s
 	if s.ID != "" {
@@ -128,13 +129,13 @@ func (t *step) recordSwitchOff(sw Switch) {
 	t.addMail(KindSwitchedOff).OffReason = sw.Reason
 }
 
-// applyEvent writes down what was observed.
+// applyEvent records an event in the state.
 func (t *step) applyEvent(e Event) {
 	s := &t.s
 	_, closing := e.(Closed)
 	off := !s.OffSince.IsZero() || !t.Switch.On && t.Switch.Reason == "" && !t.Switch.At.Before(s.SwitchAt)
 	if off && !closing {
-		return // late answers to what was sent before
+		return // a late result of an attempt from before the switch-off
 	}
 	switch e := e.(type) {
 	case Failure:
@@ -169,10 +170,10 @@ func (t *step) applyEvent(e Event) {
 	}
 }
 
-// closeByHand ends the incident on a person's word; who that was, the history and the audit log say, not
-// the mail: it is the name of a token, and nothing to the app's contacts. Whoever was told that it
-// opened is told of this too, unless this very step already tells them more. What the service has
-// switched off stays so.
+// closeByHand ends the incident for a person. The history and the audit log name that person. The mail
+// does not, because it is the name of a token, which the app's contacts need not know. Recipients of
+// the opening get a mail, unless this step already has one. An endpoint that the service switched off
+// stays off.
 func (t *step) closeByHand(c Closed) {
 	if t.s.ID == "" {
 		return
@@ -216,7 +217,7 @@ func (t *step) recordFailure(f Failure) {
 	s.Last = &f
 }
 
-// recordReport counts what engines report.
+// recordReport counts the failures that engines report.
 func (t *step) recordReport(f Failure) {
 	s := &t.s
 	s.ReportedAt = t.now
@@ -234,7 +235,8 @@ func (t *step) recordReport(f Failure) {
 	}
 }
 
-// reportedRecently reports whether engines complained so recently that another's success proves nothing.
+// reportedRecently reports whether engines reported a failure within reportHold. Then a success that a
+// push or probe saw does not end the failure.
 func (t *step) reportedRecently() bool {
 	return !t.s.ReportedAt.IsZero() && t.now.Sub(t.s.ReportedAt) < reportHold
 }
@@ -259,7 +261,7 @@ func (t *step) recordRejection(r Rejection) {
 	}
 }
 
-// updateRecovery keeps the marks of recovery in step with what was observed.
+// updateRecovery updates RecoveringSince and Flaps after an event.
 func (t *step) updateRecovery() {
 	s := &t.s
 	if s.ID != "" {
@@ -305,12 +307,13 @@ func (t *step) takeDueTransition() {
 	}
 }
 
-// excusedByCommonCause reports whether what is wrong is put down to a common cause for now.
+// excusedByCommonCause reports whether a common cause currently delays the mails about this failure.
 func (t *step) excusedByCommonCause() bool {
 	return t.mayBeCommonCause() && t.CommonCause.DelaysMails(t.now)
 }
 
-// mayBeCommonCause reports whether a common cause may be behind it. A URL that the settings forbid, which is told at once, fails for itself.
+// mayBeCommonCause reports whether the failure may have a common cause. A URL that the settings forbid
+// cannot: it opens an incident at once.
 func (t *step) mayBeCommonCause() bool {
 	return t.s.failsToConnect() && (!t.immediate || t.s.Last.Reason != delivery.ReasonBlockedAddress)
 }
@@ -325,14 +328,14 @@ func (t *step) isOpeningDue(since time.Time) bool {
 	return !since.IsZero() && (t.immediate || t.now.Sub(since) >= t.Settings.OpenAfter && !t.hasOnlyFewReports())
 }
 
-// hasOnlyFewReports reports whether all that is wrong is a call or two of which engines reported: nobody else
-// saw the endpoint fail, and the reports did not go on.
+// hasOnlyFewReports reports whether only engines saw the endpoint fail, with fewer than reportBurst calls
+// over less than reportLasting.
 func (t *step) hasOnlyFewReports() bool {
 	s := &t.s
 	return len(s.Rejected) == 0 && !s.isSeenFailing() && s.Reported < reportBurst && s.ReportedAt.Sub(s.FailingSince) < reportLasting
 }
 
-// unhealthySince is when what is not well now began, zero when all is well.
+// unhealthySince is when the oldest failure or refusal that still lasts began, zero when the endpoint is healthy.
 func (t *step) unhealthySince() time.Time {
 	at := t.s.FailingSince
 	for _, r := range t.s.Rejected {
@@ -343,7 +346,7 @@ func (t *step) unhealthySince() time.Time {
 	return at
 }
 
-// isAbandoned reports whether nothing was heard of the endpoint for very long.
+// isAbandoned reports whether nothing was observed about the endpoint for more than AbandonAfter.
 func (t *step) isAbandoned() bool {
 	return t.Settings.AbandonAfter > 0 && t.now.Sub(t.lastObservedAt()) > t.Settings.AbandonAfter
 }
@@ -371,14 +374,14 @@ func (t *step) addDueReminder() {
 			due++
 		}
 	}
-	if due > t.s.Reminders { // one mail, however many were missed
+	if due > t.s.Reminders { // one mail, however many reminders were missed
 		t.s.Reminders = due
 		t.addMail(KindReminder)
 	}
 }
 
-// openIncident opens an incident without saying so yet. Its id is made of the moment it opens, later than
-// the previous one's even if the clock stands still or went back.
+// openIncident opens an incident; the caller adds the mail. Its id holds the opening time, which is later
+// than the previous incident's even if the clock stands still or went back.
 func (t *step) openIncident(since time.Time) {
 	s := &t.s
 	at := t.now
@@ -451,7 +454,7 @@ func (t *step) endIncident(how Ending, by string) {
 	*s = next
 }
 
-// forgetExpired drops what was kept for a while only.
+// forgetExpired drops what is kept for a limited time.
 func (t *step) forgetExpired() {
 	s := &t.s
 	if s.Previous != nil && t.now.Sub(s.Previous.EndedAt) > t.Settings.ReopenWithin {

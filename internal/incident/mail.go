@@ -10,8 +10,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Kind is what a mail says, a metric label. Adding one means: the constant, Kinds, the machine,
-// the mails' templates and the dashboards.
+// Kind says what a mail is about. It is a metric label. Adding one means: the constant, AllKinds, the
+// machine, the mails' templates and the dashboards.
 type Kind string
 
 // The closed set of kinds.
@@ -24,7 +24,7 @@ const (
 	KindClosed Kind = "closed"
 	// KindCertificate warns that the endpoint's certificate ends soon. It belongs to no incident.
 	KindCertificate Kind = "certificate"
-	// KindConfirm asks a recipient whom a partner named whether they want the app's mail.
+	// KindConfirm is a confirmation: it asks an address that a partner set whether it wants the app's mail.
 	KindConfirm Kind = "confirm"
 )
 
@@ -33,7 +33,7 @@ func AllKinds() []Kind {
 	return []Kind{KindOpened, KindReminder, KindSwitchedOff, KindRecovered, KindClosed, KindCertificate, KindConfirm}
 }
 
-// Mail is what one transition owes: the facts, as they stood when it was decided.
+// Mail is the mail of one transition: the facts at the time of the decision.
 type Mail struct {
 	Kind Kind `json:"kind"`
 	// Incident is the incident's id; for KindCertificate and KindConfirm see NewWarningID and
@@ -44,15 +44,15 @@ type Mail struct {
 	N int `json:"n"`
 	// At is when the transition was decided.
 	At time.Time `json:"at"`
-	// Since is when it began to fail.
+	// Since is when the failure began.
 	Since time.Time `json:"since"`
-	// EndedAt is when it became well, for KindRecovered.
+	// EndedAt is when the endpoint became healthy, for KindRecovered.
 	EndedAt time.Time `json:"ended_at,omitzero"`
 	// Failure is the newest failure, nil when none was observed.
 	Failure *PublicFailure `json:"failure,omitempty"`
 	// Tenants are those whose notification is refused, while the endpoint as a whole answers.
 	Tenants []tenant.ID `json:"tenants,omitempty"`
-	// Backlog is what waits now; for KindRecovered the most that waited.
+	// Backlog is what is pending now; for KindRecovered it is the largest backlog of the incident.
 	Backlog Backlog `json:"backlog,omitzero"`
 	Flaps   int     `json:"flaps,omitempty"`
 	// Reopened and Previous are set for an incident that follows closely on another.
@@ -60,40 +60,41 @@ type Mail struct {
 	Previous string `json:"previous,omitempty"`
 	// OffReason says why it was switched off, for KindSwitchedOff, and for KindClosed while it is off.
 	OffReason partner.OffReason `json:"off_reason,omitempty"`
-	// NextTry is when it is tried again after the pause that it asked for, zero when it is tried all
-	// the while; of an integration endpoint it is when it is probed next, zero when nothing does.
+	// NextTry is when the next attempt is made after the pause that the endpoint asked for, zero when
+	// there is no such pause. For an integration endpoint it is the next probe, zero for none.
 	NextTry time.Time `json:"next_try,omitzero"`
-	// SwitchOffAt is when it will be switched off if it goes on failing, zero for never.
+	// SwitchOffAt is when the endpoint is switched off if it still fails, zero for never.
 	SwitchOffAt time.Time `json:"switch_off_at,omitzero"`
-	// Reported is how many failed calls engines reported during the trouble, Affected are the
-	// tenants they named, AffectedMore is set when there were more of them, AffectedCount is how many.
+	// Reported is how many failed calls engines reported during the failure. Affected are the tenants
+	// that they named, AffectedMore is set when there were more, AffectedCount is their number.
 	Reported      int64       `json:"reported,omitempty"`
 	Affected      []tenant.ID `json:"affected,omitempty"`
 	AffectedMore  bool        `json:"affected_more,omitempty"`
 	AffectedCount int64       `json:"affected_count,omitempty"`
-	// CommonSince is since when many endpoints fail at once, where the cause may be the service's own; zero where they do not.
+	// CommonSince is when the common cause began, zero when there is none.
 	CommonSince time.Time `json:"common_since,omitzero"`
 	// CertificateEnds is when the certificate ends, for KindCertificate.
 	CertificateEnds time.Time `json:"certificate_ends,omitzero"`
 }
 
-// PublicFailure is what a mail may say of a failure: nothing in it is an error's text or was said by the endpoint. Letters of older versions
-// hold such texts; they are not read.
+// PublicFailure is the part of a failure that a mail may show: no error text, and nothing out of the
+// endpoint's answer. Mails that older versions stored hold such texts, which are not read.
 type PublicFailure struct {
 	Reason delivery.Reason
 	// Status is the HTTP status, 0 when there was no answer.
 	Status int
-	// At is when it was seen, OccurredAt when an engine says that the call was made.
+	// At is when the failure was recorded, OccurredAt when the call was made, if an engine reported that.
 	At, OccurredAt time.Time
 	Source         Source
 }
 
-// publicFailure leaves out what strangers may not read.
+// publicFailure leaves out what recipients of mail may not read.
 func (f *Failure) publicFailure() *PublicFailure {
 	return &PublicFailure{Reason: f.Reason, Status: f.Status, At: f.At, OccurredAt: f.OccurredAt, Source: f.Source}
 }
 
-// IsRefusal reports whether an endpoint that works refused a notification, so that it climbs the retry schedule; else it failed.
+// IsRefusal reports whether a working endpoint refused a notification, which then takes the next step of
+// the retry schedule. Otherwise the endpoint failed.
 func (k *PublicFailure) IsRefusal() bool { return isRefusal(k.Status) }
 
 // MarshalJSON names the reason.
@@ -101,7 +102,7 @@ func (k PublicFailure) MarshalJSON() ([]byte, error) {
 	return json.Marshal(Failure{Reason: k.Reason, Status: k.Status, At: k.At, OccurredAt: k.OccurredAt, Source: k.Source})
 }
 
-// UnmarshalJSON reads what MarshalJSON wrote, and the failures of older letters.
+// UnmarshalJSON reads what MarshalJSON wrote, and the failures in mails of older versions.
 func (k *PublicFailure) UnmarshalJSON(b []byte) error {
 	var f Failure
 	if err := f.UnmarshalJSON(b); err != nil {
@@ -111,10 +112,10 @@ func (k *PublicFailure) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// mailFormat is the version of the stored letter.
+// mailFormat is the version of the stored mail.
 const mailFormat = 1
 
-// RecipientMail is a Mail to one recipient, with all that composing it needs: it is what the outbox keeps.
+// RecipientMail is a Mail to one recipient, with all that composing it needs. The outbox stores it.
 type RecipientMail struct {
 	Format      int                 `json:"v"`
 	To          string              `json:"to"`
@@ -125,17 +126,17 @@ type RecipientMail struct {
 	URL string `json:"url,omitempty"`
 	// TimeZone is the contact's IANA name, empty for UTC.
 	TimeZone string `json:"time_zone,omitempty"`
-	// First and After are the first and the newest earlier transitions of the incident that this
-	// recipient was told of, 0 when this is the first.
+	// First and After are the first and the newest earlier transitions of the incident about which this
+	// recipient got a mail, 0 when this is the first.
 	First int  `json:"first,omitempty"`
 	After int  `json:"after,omitempty"`
 	Mail  Mail `json:"mail"`
 }
 
-// ID names the letter in the outbox.
+// ID names the mail in the outbox.
 func (l *RecipientMail) ID() string { return MailID(l.Mail.Incident, l.Mail.N, RecipientKey(l.To)) }
 
-// AfterID names the letter that must leave the outbox before this one is sent, empty for none.
+// AfterID names the mail that must leave the outbox before this one is forwarded, empty for none.
 func (l *RecipientMail) AfterID() string {
 	if l.After == 0 {
 		return ""
@@ -143,13 +144,13 @@ func (l *RecipientMail) AfterID() string {
 	return MailID(l.Mail.Incident, l.After, RecipientKey(l.To))
 }
 
-// Encode writes the letter as it is stored.
+// Encode writes the mail as it is stored.
 func (l *RecipientMail) Encode() string {
 	c := *l
 	c.Format = mailFormat
 	b, err := json.Marshal(&c)
 	if err != nil { // a struct of strings, numbers and times before the year 10000 always marshals
-		panic("incident: marshal letter: " + err.Error())
+		panic("incident: marshal mail: " + err.Error())
 	}
 	return string(b)
 }
@@ -178,7 +179,7 @@ const (
 	EndUnused      Ending = "uncalled"
 )
 
-// EndedIncident is an incident that is over, as the history keeps it.
+// EndedIncident is an incident that has ended, as the history keeps it.
 type EndedIncident struct {
 	Format   int                  `json:"v"`
 	ID       string               `json:"id"`
@@ -188,7 +189,7 @@ type EndedIncident struct {
 	OpenedAt time.Time            `json:"opened_at"`
 	EndedAt  time.Time            `json:"ended_at"`
 	Ending   Ending               `json:"ending"`
-	// By is who closed it, for EndClosed.
+	// By names the token of the person who closed it, for EndClosed.
 	By          string   `json:"by,omitempty"`
 	Failure     *Failure `json:"failure,omitempty"`
 	Flaps       int      `json:"flaps,omitempty"`

@@ -13,83 +13,83 @@ import (
 // stateFormat is the version of the stored state.
 const stateFormat = 1
 
-// ErrUnreadable reports a stored state or letter of a format this version cannot read.
+// ErrUnreadable reports a stored state or mail in a format that this version cannot read.
 var ErrUnreadable = errors.New("unreadable stored incident")
 
-// State is all that is remembered about one endpoint. The zero State is an endpoint that is well.
+// State is all that is remembered about one endpoint. The zero State is a healthy endpoint.
 type State struct {
 	Format int `json:"v"`
-	// FailingSince is when the unbroken failure began, zero while it answers.
+	// FailingSince is when the unbroken failure began, zero when the endpoint as a whole does not fail.
 	FailingSince time.Time `json:"failing_since,omitzero"`
-	// SeenSince is since when pushes or probes themselves see it fail without a break, SeenAt when
-	// they did last; zero while it fails for engines alone.
+	// SeenSince is since when pushes or probes see it fail without a break, SeenAt is when they last
+	// did; both are zero while only engines see it fail.
 	SeenSince time.Time `json:"seen_since,omitzero"`
 	SeenAt    time.Time `json:"seen_at,omitzero"`
-	// Failures counts the failures noted since then; of a burst of equal ones only some are.
+	// Failures counts the failures recorded since then; of a burst of equal ones only some are recorded.
 	Failures int64 `json:"failures,omitempty"`
 	// Last is the newest failure of the endpoint.
 	Last *Failure `json:"last,omitempty"`
-	// ReportedAt is when engines last reported a failure, Reported how many failed calls they
-	// reported during this trouble, and Affected whose; AffectedMore is set when there were more.
-	// AffectedCount is how many there were, as far as whoever counts them knows.
+	// ReportedAt is when engines last reported a failure, Reported is how many failed calls they
+	// reported during this failure. Affected are the tenants that they named, at most maxAffected;
+	// AffectedMore is set when there were more. AffectedCount is their number, as far as it is known.
 	ReportedAt    time.Time   `json:"reported_at,omitzero"`
 	Reported      int64       `json:"reported,omitempty"`
 	Affected      []tenant.ID `json:"affected,omitempty"`
 	AffectedMore  bool        `json:"affected_more,omitempty"`
 	AffectedCount int64       `json:"affected_count,omitempty"`
-	// Rejected are the tenants whose notification it refuses.
+	// Rejected are the tenants whose notifications the endpoint refuses.
 	Rejected map[tenant.ID]RefusedNotification `json:"rejected,omitempty"`
-	// LastRejection is the newest of those refusals, told as a failure.
+	// LastRejection is the newest of those refusals, as a failure.
 	LastRejection *Failure `json:"last_rejection,omitempty"`
 
 	// ID names the open incident, empty when none is open.
 	ID string `json:"id,omitempty"`
-	// Since is when what the incident is about began, OpenedAt when people were told.
+	// Since is when the incident's failure began, OpenedAt when the incident opened.
 	Since    time.Time `json:"since,omitzero"`
 	OpenedAt time.Time `json:"opened_at,omitzero"`
-	// RecoveringSince is when it became well, zero while it is not.
+	// RecoveringSince is when the endpoint became healthy, zero while it is not.
 	RecoveringSince time.Time `json:"recovering_since,omitzero"`
 	// N is the number of the incident's newest transition.
 	N         int `json:"n,omitempty"`
 	Reminders int `json:"reminders,omitempty"`
-	// Flaps counts how often it failed again before it counted as recovered.
+	// Flaps counts how often the endpoint failed again within RecoverAfter.
 	Flaps int `json:"flaps,omitempty"`
-	// Reopened counts the incidents before this one that had ended shortly before the next began.
+	// Reopened counts the earlier incidents in a row, each of which ended within ReopenWithin of the next.
 	Reopened int `json:"reopened,omitempty"`
 	// Peak is the largest backlog seen during the incident.
 	Peak Backlog `json:"peak,omitzero"`
-	// Mailed says, for each recipient's key, which transitions that recipient was told of.
+	// Mailed holds, for each recipient's key, the transitions about which that recipient got a mail.
 	Mailed map[string]MailedTransitions `json:"told,omitempty"`
 
 	// OffSince is when the service switched the endpoint off, zero while it is on.
 	OffSince time.Time `json:"off_since,omitzero"`
-	// SwitchAt is the newest switching that was taken into account.
+	// SwitchAt is the time of the newest switch that was applied.
 	SwitchAt time.Time `json:"switch_at,omitzero"`
-	// Muted is set when the incident was ended although the endpoint is not well: nothing opens
-	// until it was.
+	// Muted is set when the incident ended although the endpoint is not healthy: no incident opens
+	// until it was healthy once.
 	Muted bool `json:"muted,omitempty"`
-	// Previous is the incident that ended last, for a while.
+	// Previous is the incident that ended last; it is kept for ReopenWithin.
 	Previous *PreviousIncident `json:"previous,omitempty"`
-	// Warned are the certificates of whose end people were told, until they have ended.
+	// Warned are the certificates about which a warning was sent. Each is kept until its end.
 	Warned []WarnedCertificate `json:"warned,omitempty"`
 }
 
-// RefusedNotification is what is known of a tenant's refused notification.
+// RefusedNotification says since when a tenant's notification is refused, and when it last was.
 type RefusedNotification struct {
 	Since time.Time `json:"since"`
 	At    time.Time `json:"at"`
 }
 
-// MailedTransitions is the first and the newest transition that a recipient was told of.
+// MailedTransitions is the first and the newest transition about which a recipient got a mail.
 type MailedTransitions struct {
 	First int `json:"first"`
 	Last  int `json:"last"`
 }
 
-// WarnedCertificate is a certificate of whose end people were told.
+// WarnedCertificate is a certificate about whose end a warning was sent.
 type WarnedCertificate struct {
 	NotAfter time.Time `json:"not_after"`
-	// Stage counts the warnings that are due by now, told or overtaken.
+	// Stage counts the warnings that are due by now, sent or skipped.
 	Stage  int                          `json:"stage"`
 	Mailed map[string]MailedTransitions `json:"told,omitempty"`
 }
@@ -101,11 +101,11 @@ type PreviousIncident struct {
 	Reopened int       `json:"reopened,omitempty"`
 }
 
-// Backlog is what waits for an app.
+// Backlog is what is pending for an app.
 type Backlog struct {
 	Notifications int64 `json:"notifications,omitempty"`
 	Tenants       int64 `json:"tenants,omitempty"`
-	// Superseded counts the older changes that the waiting ones replaced.
+	// Superseded counts the older changes that the pending ones replaced.
 	Superseded int64 `json:"superseded,omitempty"`
 }
 
@@ -116,7 +116,7 @@ func (b Backlog) max(o Backlog) Backlog {
 	}
 }
 
-// Phase is where an endpoint stands, in one word.
+// Phase is an endpoint's state in one word.
 type Phase string
 
 // The closed set of phases.
@@ -129,7 +129,7 @@ const (
 	Muted      Phase = "muted"
 )
 
-// Phase says where the endpoint stands.
+// Phase returns the endpoint's phase.
 func (s *State) Phase() Phase {
 	switch {
 	case s.Muted:
@@ -147,7 +147,7 @@ func (s *State) Phase() Phase {
 	}
 }
 
-// MailedBefore says which transitions of a mail's thread a recipient was told of before it.
+// MailedBefore returns the transitions of a mail's thread about which the recipient got an earlier mail.
 func (s *State) MailedBefore(m *Mail, recipientKey string) (MailedTransitions, bool) {
 	if m.Kind == KindCertificate {
 		for i := range s.Warned {
@@ -165,7 +165,7 @@ func (s *State) MailedBefore(m *Mail, recipientKey string) (MailedTransitions, b
 	return t, ok
 }
 
-// RecordMailed notes that a recipient is told of a mail, unless its thread is over.
+// RecordMailed records that a recipient gets a mail, unless the mail's incident has ended.
 func (s *State) RecordMailed(m *Mail, recipientKey string, before MailedTransitions) {
 	told := &s.Mailed
 	switch {
@@ -188,11 +188,12 @@ func (s *State) RecordMailed(m *Mail, recipientKey string, before MailedTransiti
 	(*told)[recipientKey] = before
 }
 
-// IsOpen reports whether people were told and not yet told that it is over.
+// IsOpen reports whether an incident is open.
 func (s *State) IsOpen() bool { return s.ID != "" }
 
-// SeenFailing is since when pushes or probes see the endpoint fail without a break, and when they did
-// last; zero while nobody but engines complains. A state of an older version tells no sources apart.
+// SeenFailing is since when pushes or probes see the endpoint fail without a break, and when they last
+// did; both are zero while only engines see it fail. A state of an older version has no such times:
+// then it is when the failure began, and when the newest was recorded.
 func (s *State) SeenFailing() (since, last time.Time) {
 	if !s.isSeenFailing() {
 		return time.Time{}, time.Time{}
@@ -207,7 +208,7 @@ func (s *State) SeenFailing() (since, last time.Time) {
 	return since, last
 }
 
-// isSeenFailing reports whether anybody but engines sees the endpoint fail.
+// isSeenFailing reports whether pushes or probes see the endpoint fail.
 func (s *State) isSeenFailing() bool {
 	return !s.SeenSince.IsZero() || !s.FailingSince.IsZero() && s.ReportedAt.IsZero()
 }
@@ -219,8 +220,8 @@ func (s *State) clearFailure() {
 
 func (s *State) isHealthy() bool { return s.FailingSince.IsZero() && len(s.Rejected) == 0 }
 
-// failureToShow is the failure to show: what holds now, the endpoint's own before a tenant's, else the
-// newest.
+// failureToShow is the failure that mails show: one that still lasts, the endpoint's before a tenant's;
+// else the newest.
 func (s *State) failureToShow() *Failure {
 	switch {
 	case s.LastRejection == nil, !s.FailingSince.IsZero() && s.Last != nil:
