@@ -1,7 +1,7 @@
 package told
 
-// causeRow is one cause. What is said of a call that the platform's engines make, or of a probe, is as for a notification unless it
-// has words of its own.
+// causeRow is one cause. description and advice are about a notification; callDescription and callAdvice are about
+// a call of the platform's engines, or a probe, where they differ.
 type causeRow struct {
 	name, description, advice   string
 	callDescription, callAdvice string
@@ -17,21 +17,21 @@ const (
 
 // Advice that several rows share.
 const (
-	askStaff    = "Nothing is for you to do. If it stays so, ask the platform's staff."
+	askStaff    = "There is nothing for you to do. If it stays so, ask the platform's staff."
 	checkHost   = "Check the host name in the endpoint's URL and its DNS records. If the endpoint has moved, set the new URL."
 	checkURL    = "Something answers at the URL, but not the service that is expected there. Check that the URL leads to the service itself, not to a login or help page, and that the service answers as its interface says."
 	checkTLS    = "Check that the certificate has not expired, names this host, comes with its intermediate certificates, and that the server speaks TLS 1.2 or newer."
-	checkBroken = "The connection was accepted and then broken off. A crashing service, a proxy in front of it or a firewall can do that: look in their logs."
+	checkBroken = "The connection was accepted and then closed. A crashing service, a proxy in front of it or a firewall can cause that: look in their logs."
 	checkSlow   = "Check that the service behind the endpoint is running and not overloaded, and that a firewall does not drop the connection. Users of the platform wait for its answer."
 	checkSigner = "The answer must be signed with the private key whose public key is set for the app. Check that the service uses that key, that it signs the nonce of this very call, and that its clock is right; or set the app's public keys anew."
-	switchOn    = "Put right what was wrong, then switch it on again: what waited is delivered then."
+	switchOn    = "Correct the fault, then switch it on again: pending notifications are delivered then."
 	grant       = "Ask the platform's staff to grant the licence."
 )
 
-// table is the closed set. Its first row says nothing. docs/reasons.md is made from it.
+// table is the closed set. Its first row is the zero Cause. docs/reasons.md is made from it.
 var table = [...]causeRow{
 	{},
-	{name: unknown, description: "what went wrong cannot be said here", advice: askStaff},
+	{name: unknown, description: "this version does not know the reason", advice: askStaff},
 
 	{name: "none", description: "it answered"},
 	{name: "healthy", description: "it answered as it should"},
@@ -55,7 +55,7 @@ var table = [...]causeRow{
 		name: "refused", description: "it refused the connection", callDescription: "it refused the connection: nothing listens on that port, or a firewall rejects us",
 		advice: "Nothing accepts connections on that port. Check that the service is running, that it listens on the port in the URL and that a firewall lets it through.",
 	},
-	{name: "reset", description: "it broke the connection off", callDescription: "it broke the connection off before it had answered", advice: checkBroken},
+	{name: "reset", description: "it broke off the connection", callDescription: "it broke off the connection before it had answered", advice: checkBroken},
 	{name: "half_closed", description: "it closed its side of the connection before its answer was complete", advice: checkBroken},
 
 	{name: "tls", description: "no secure connection could be made: its certificate or TLS settings are wrong", advice: checkTLS},
@@ -71,7 +71,7 @@ var table = [...]causeRow{
 	},
 	{
 		name: "tls_client_certificate", description: "it asks for a TLS client certificate, and none is sent: let this address be called without one",
-		advice: "Have the server ask for no client certificate at this address. Where it asks by renegotiating, as IIS does for a part of a site, that part must not ask.",
+		advice: "Have the server ask for no client certificate at this address. IIS, for instance, may ask for one by renegotiating, for a part of a site: that part must not ask.",
 	},
 	{name: "tls_protocol", description: "what answers on that port does not speak TLS as it should", advice: "Check that the port in the URL is that of the HTTPS server, and look in the log of the server or the proxy in front of it."},
 	{
@@ -114,7 +114,7 @@ var table = [...]causeRow{
 	{name: "not_soap", description: "it answered in something that is not SOAP 1.1", advice: checkURL},
 	{name: "soap_1_2", description: "it answered in SOAP 1.2; the platform calls with SOAP 1.1 (basicHttpBinding)", advice: "Offer the service with SOAP 1.1, which WCF calls basicHttpBinding, at this URL."},
 	{name: "unsafe_xml", description: "its answer holds a document type, entities or other XML that SOAP forbids; it was not read", advice: "Have the service answer in plain SOAP 1.1, without a document type, entities or processing instructions."},
-	{name: "fault", description: "it answered Authenticate with a SOAP Fault", advice: "Look in the service's log for what Authenticate failed at."},
+	{name: "fault", description: "it answered Authenticate with a SOAP Fault", advice: "Look in the service's log for why Authenticate failed."},
 	{name: "unexpected_answer", description: "it answered in SOAP, but not with an AuthenticateResponse that says IsSuccessful", advice: checkURL},
 	{
 		name: "unreadable", description: "an answer came, but it cannot be read here: it is compressed, or in an encoding (charset) that is not known or does not fit",
@@ -131,18 +131,18 @@ var table = [...]causeRow{
 	{name: "wrong_key", description: "it did not prove that it holds the app's key", callDescription: "its signature does not fit any public key that is registered for the app", advice: checkSigner},
 	{name: "no_public_key", description: "it answered, but no public key is registered for the app, so its signature cannot be checked", advice: "Set the app's public keys to those that belong to the service's private keys."},
 
-	{name: "no_tenant", description: "no tenant has approved the app, so there is nobody in whose name it could be called", advice: "Have a tenant approve the app, then try again."},
-	{name: "nothing_to_tell", description: "no tenant with a status that can be told has approved the app, so there is nothing true to tell", advice: "Have a tenant approve the app, then try again."},
+	{name: "no_tenant", description: "no tenant has approved the app, and each call is made on behalf of a tenant", advice: "Have a tenant approve the app, then try again."},
+	{name: "nothing_to_tell", description: "no tenant with a known status has approved the app, so there is no status to send", advice: "Have a tenant approve the app, then try again."},
 	{name: "not_tried", description: "it was tried several times just before, and not again", advice: "Wait for a minute, then try again."},
-	{name: "own_fault", description: "the fault is on the sending side", callDescription: "the fault is on the calling side; nothing was learnt about it", advice: askStaff},
+	{name: "own_fault", description: "the fault is on the sending side", callDescription: "the fault is on the calling side, so the call says nothing about it", advice: askStaff},
 
 	{name: "untried", description: "no notification was posted to it yet", callDescription: "it was not tried yet at this URL"},
 	{name: "unprobed", description: "it was not tried yet, and this deployment probes nothing"},
 	{name: "never_on", description: "it was never switched on"},
-	{name: "switched_off", description: "people switched it off"},
+	{name: "switched_off", description: "it was switched off by hand"},
 	{name: "failing", description: "the service switched it off, because it failed for too long without a break", advice: switchOn},
 	{name: "no_url", description: "it is switched on, but has no URL for this environment", advice: "Set a URL."},
-	{name: "paused", description: "people paused the app"},
+	{name: "paused", description: "the app is paused"},
 	{name: "custom_apps", description: "it is switched on, but the app was not granted the licence custom_apps: it is neither called nor probed", advice: grant},
 	{name: "integration_server", description: "it is switched on, but the app was not granted the licence integration_server: it is neither called nor probed", advice: grant},
 	{name: "database_mirroring", description: "it is switched on, but the app was not granted the licence database_mirroring: it is neither called nor probed", advice: grant},

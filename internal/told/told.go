@@ -6,11 +6,11 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// Cause is a row of the table, as operators see it. The zero Cause says nothing.
+// Cause is a row of the table, as operators see it. The zero Cause is none.
 type Cause struct{ row uint8 }
 
-// FindCause finds a cause by its name, which may come from anywhere: what is not in the table is the cause "unknown", and
-// nothing the zero Cause.
+// FindCause finds a cause by its name, which may come from any source. A name that is not in the table gives the
+// cause "unknown", and an empty one the zero Cause.
 func FindCause(name string) Cause {
 	for i := range table {
 		if table[i].name == name {
@@ -32,7 +32,7 @@ func AllCauses() []Cause {
 // String is the cause's name, empty for the zero Cause.
 func (c Cause) String() string { return table[c.row].name }
 
-// Description say it of an endpoint, which is "it", without a final stop.
+// Description says what happened. It calls the endpoint "it" and has no full stop at its end.
 func (c Cause) Description(k partner.EndpointKind) string {
 	if r := &table[c.row]; k != partner.StateChange && r.callDescription != "" {
 		return r.callDescription
@@ -40,7 +40,7 @@ func (c Cause) Description(k partner.EndpointKind) string {
 	return table[c.row].description
 }
 
-// Advice says what to do, in sentences; it is empty where nothing is to be done.
+// Advice says what to do, in sentences; it is empty when nothing needs to be done.
 func (c Cause) Advice(k partner.EndpointKind) string {
 	if r := &table[c.row]; k != partner.StateChange && r.callAdvice != "" {
 		return r.callAdvice
@@ -51,10 +51,10 @@ func (c Cause) Advice(k partner.EndpointKind) string {
 // Equal reports whether both are the same.
 func (c Cause) Equal(other Cause) bool { return c == other }
 
-// IsZero reports whether there is nothing to say.
+// IsZero reports whether there is no cause.
 func (c Cause) IsZero() bool { return c.row == 0 }
 
-// PublicReason is what strangers are told of the cause.
+// PublicReason is the reason that partners and recipients of mail are shown for the cause.
 func (c Cause) PublicReason() Reason {
 	switch c.String() {
 	case doesNotExist, isInside:
@@ -69,7 +69,7 @@ func (c Cause) InfoFor(k partner.EndpointKind) FailureInfo {
 	return FailureInfo{Text{c.String()}, Text{c.Description(k)}, Text{c.Advice(k)}}
 }
 
-// Reason is what strangers are told. The zero Reason says nothing.
+// Reason is what partners and recipients of mail are shown. The zero Reason is none.
 type Reason struct{ cause Cause }
 
 // UnreachableReason is the reason of a name that does not exist or leads to no address that may be called.
@@ -78,19 +78,19 @@ func UnreachableReason() Reason { return Reason{FindCause(unreachable)} }
 // String is the reason's name, a word of the API.
 func (r Reason) String() string { return r.cause.String() }
 
-// Description say it of an endpoint, which is "it", without a final stop.
+// Description says what happened. It calls the endpoint "it" and has no full stop at its end.
 func (r Reason) Description(k partner.EndpointKind) Text { return Text{r.cause.Description(k)} }
 
-// Advice says what to do, in sentences; it is empty where nothing is to be done.
+// Advice says what to do, in sentences; it is empty when nothing needs to be done.
 func (r Reason) Advice(k partner.EndpointKind) Text { return Text{r.cause.Advice(k)} }
 
-// IsZero reports whether there is nothing to say.
+// IsZero reports whether there is no reason.
 func (r Reason) IsZero() bool { return r.cause.IsZero() }
 
-// InfoFor is the reason for everybody.
+// InfoFor is the reason for every caller.
 func (r Reason) InfoFor(k partner.EndpointKind) FailureInfo { return r.cause.InfoFor(k) }
 
-// FailureInfo is what an answer holds of a failure.
+// FailureInfo is what an answer of the API says about a failure.
 type FailureInfo struct {
 	// Reason is the name, for programs.
 	Reason      Text `json:"reason,omitzero"`
@@ -98,13 +98,13 @@ type FailureInfo struct {
 	Advice      Text `json:"advice,omitzero"`
 }
 
-// Text is out of the table.
+// Text is a text out of the table.
 type Text struct{ text string }
 
 // String is the text itself.
 func (t Text) String() string { return t.text }
 
-// IsZero reports whether there is none.
+// IsZero reports whether the text is empty.
 func (t Text) IsZero() bool { return t.text == "" }
 
 // MarshalJSON writes the text.
