@@ -10,19 +10,19 @@ import (
 // MaxRetryAfter caps what an endpoint may ask for in Retry-After.
 const MaxRetryAfter = time.Hour
 
-// Result is one attempt as the drainer learns of it.
+// Result is the result of one attempt.
 type Result struct {
 	Outcome Outcome
 	Reason  Reason
 	Fault   Fault
 	// Status is the HTTP status, 0 when there was no answer.
 	Status int
-	// ParseRetryAfter is what the endpoint asked for, at most MaxRetryAfter; 0 when it asked nothing.
+	// RetryAfter is the pause that the endpoint asked for, at most MaxRetryAfter; 0 when it asked for none.
 	RetryAfter time.Duration
 	// Wait is set for 429 and 503: the endpoint as a whole has to wait.
 	Wait     bool
 	Duration time.Duration
-	// Excerpt is a redacted piece of the answer, for people.
+	// Excerpt is a redacted part of the answer, for operators and admins.
 	Excerpt string
 	// Detail says what went wrong in protocol terms, redacted, empty on success.
 	Detail string

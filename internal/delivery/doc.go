@@ -1,3 +1,4 @@
-// Package delivery says what one push is, what can come of it and when it is tried again. It is
-// pure: the closed sets of outcomes and reasons, how an answer is read, and the retry schedule.
+// Package delivery defines a notification, the results that an attempt can have, and when it is made
+// again. It is pure. It holds the closed sets of outcomes and reasons, the reading of an answer's status,
+// and the retry schedule.
 package delivery

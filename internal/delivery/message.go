@@ -11,23 +11,23 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Message is one notification due to one app: all that a post needs besides the app's settings.
+// Message is one notification to one app: all that an attempt needs besides the app's settings.
 type Message struct {
 	ClientID partner.ClientID
 	Change   tenant.Change
-	// WebhookID is the Standard Webhooks id: the change's id, or a fresh one for a status told
-	// again; the same on every attempt.
+	// WebhookID is the Standard Webhooks id, the same on every attempt: the change's id, or a fresh one
+	// for a status that is deposited again.
 	WebhookID string
-	// Sequence is what the receiver orders by: the change's, or the tenant's top for a status
-	// told again.
+	// Sequence is what the receiver orders by: the change's, or for a status that is deposited again the
+	// tenant's highest.
 	Sequence int64
-	// Superseded counts the older changes that this one replaced while it waited.
+	// Superseded counts the older changes that this one replaced while it was pending.
 	Superseded int64
-	// Attempts counts the failed ones so far, Steps those among them that climbed the retry schedule.
+	// Attempts counts the failed attempts so far, Steps those that took a step of the retry schedule.
 	Attempts, Steps int
 	// LastAttempt is when the last one failed, zero when none did.
 	LastAttempt time.Time
-	// FirstDeposited is when the slot began to wait.
+	// FirstDeposited is since when the slot has had a pending notification.
 	FirstDeposited time.Time
 }
 
@@ -48,24 +48,24 @@ type Attempt struct {
 	DurationMS int64            `json:"duration_ms"`
 	Detail     string           `json:"detail,omitempty"`
 	Excerpt    string           `json:"excerpt,omitempty"`
-	// NextAttemptAt is when the notification is due again, zero when it is settled or waits for
-	// the endpoint's gate.
+	// NextAttemptAt is when the notification is due again, zero when it is settled or waits for the
+	// end of the cool-down.
 	NextAttemptAt time.Time `json:"next_attempt_at,omitzero"`
 }
 
 // ErrBadPayload reports a stored change that this version cannot read.
 var ErrBadPayload = errors.New("unreadable stored change")
 
-// Entry is a waiting notification as the mailbox stores it:
-// "<seq>;<version>;<attempts>;<superseded>;<first deposited ms>;<change>", where a status told
-// again has "r<nonce>;" before its change, and attempts, once one failed, is
+// Entry is a pending notification as the mailbox stores it:
+// "<seq>;<version>;<attempts>;<superseded>;<first deposited ms>;<change>". A status that is deposited
+// again has "r<nonce>;" before its change. Once an attempt failed, attempts is
 // "<attempts>/<steps>/<reason number>/<ms of the last>".
 type Entry struct {
 	Sequence, Version, Superseded, FirstDepositedMS int64
 	Attempts, Steps                                 int
 	LastReason                                      Reason
 	LastAttemptMS                                   int64
-	// Retold is the nonce of the telling, empty for a change told in its turn.
+	// Retold is the nonce of a status that is deposited again, empty for a change in its turn.
 	Retold string
 	Change string
 }

@@ -7,23 +7,23 @@ import (
 	"github.com/lamplighter/lamplighter/internal/told"
 )
 
-// Outcome is what came of an attempt, a metric label. Adding one means: the constants,
-// outcomeNames, Classify, the dashboards and the API document.
+// Outcome is the kind of an attempt's result, a metric label. Adding one means: the constants,
+// outcomeNames, ClassifyStatus, the dashboards and the API document.
 type Outcome uint8
 
 // The closed set of outcomes.
 const (
 	// Delivered: answered 2xx.
 	Delivered Outcome = iota
-	// Retryable: the endpoint's fault, or a wish to wait (429, 503).
+	// Retryable: the endpoint's fault, or it asked for a pause (429, 503).
 	Retryable
-	// Rejected: the endpoint is well and refuses this notification (other 4xx).
+	// Rejected: the endpoint works and refuses this notification (other 4xx).
 	Rejected
 	// Gone: answered 410; the endpoint is switched off.
 	Gone
 	// Blocked: the guard refused the address.
 	Blocked
-	// Aborted: the service's own fault; counts against nobody.
+	// Aborted: the service's own fault; it counts against no endpoint.
 	Aborted
 )
 
@@ -42,7 +42,7 @@ func (o Outcome) String() string {
 	return "outcome(" + strconv.Itoa(int(o)) + ")"
 }
 
-// Reason is why, a metric label. Adding one means: the constants, reasonNames, its row in the table of package told
+// Reason is why an attempt failed, a metric label. Adding one means: the constants, reasonNames, its row in the table of package told
 // and the runbooks.
 type Reason uint8
 
@@ -62,9 +62,9 @@ const (
 	ReasonServerError
 	ReasonGone
 	ReasonOwnFault
-	// ReasonWrongKey is what probes find; no push ends with it.
+	// ReasonWrongKey is found by probes only.
 	ReasonWrongKey
-	// ReasonBadAnswer: what answers is not what a probe asks for, or does not keep to HTTP.
+	// ReasonBadAnswer: the answer is not what a probe expects, or is not valid HTTP.
 	ReasonBadAnswer
 )
 
@@ -100,10 +100,11 @@ func (r Reason) String() string {
 	return "reason(" + strconv.Itoa(int(r)) + ")"
 }
 
-// Cause is the reason in the table of words.
+// Cause is the reason's row in the table of package told.
 func (r Reason) Cause() told.Cause { return told.FindCause(r.String()) }
 
-// Description says the reason of a push's failure to operators; the endpoint is "it". Strangers are told Cause().Told().
+// Description describes the reason of a failed attempt to operators; it calls the endpoint "it". Partners and
+// recipients of mail are shown Cause().PublicReason().
 func (r Reason) Description() string { return r.Cause().Description(partner.StateChange) }
 
 // Fault says against whom an attempt counts.
@@ -111,12 +112,12 @@ type Fault uint8
 
 // The closed set of faults.
 const (
-	// FaultNone: nobody's, the attempt succeeded or merely has to wait.
+	// FaultNone: there is no fault; the attempt succeeded, or only has to wait.
 	FaultNone Fault = iota
-	// FaultEndpoint: the endpoint's; its breaker counts it and the gate closes.
+	// FaultEndpoint: the endpoint's fault; it counts towards opening the circuit.
 	FaultEndpoint
-	// FaultNotification: this notification's alone; it climbs the retry schedule.
+	// FaultNotification: this notification's fault; it takes the next step of the retry schedule.
 	FaultNotification
-	// FaultOwn: the service's; counted against nobody.
+	// FaultOwn: the service's own fault; it counts against no endpoint.
 	FaultOwn
 )

@@ -11,11 +11,11 @@ func DefaultSchedule() []time.Duration {
 	}
 }
 
-// Schedule says how long a notification waits after its own failures.
+// Schedule is how long a notification waits after its own failures.
 type Schedule []time.Duration
 
 // After is the wait after the given number of failed attempts (1 or more). random, in [0, 1),
-// spreads it over 80 to 120 per cent so that notifications that failed together do not return
+// spreads it over 80 to 120 per cent, so that notifications that failed together are not all due
 // together.
 func (s Schedule) After(attempts int, random float64) time.Duration {
 	if len(s) == 0 {
@@ -25,13 +25,13 @@ func (s Schedule) After(attempts int, random float64) time.Duration {
 	return time.Duration(float64(d) * (0.8 + 0.4*random))
 }
 
-// Cooldown is the endpoint's shared cool-down: how long a closed gate stays closed.
+// Cooldown is how long an endpoint's circuit stays open.
 type Cooldown struct {
 	// Base is the first cool-down, Max the longest.
 	Base, Max time.Duration
 }
 
-// After is the cool-down when the gate closes for the nth time in a row (1 or more): Base
+// After is the cool-down when the circuit opens for the nth time in a row (1 or more): Base
 // doubled each time, never above Max, spread over 80 to 100 per cent by random in [0, 1).
 func (g Cooldown) After(n int, random float64) time.Duration {
 	d := g.Base
