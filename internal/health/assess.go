@@ -7,11 +7,11 @@ import (
 	"github.com/lamplighter/lamplighter/internal/told"
 )
 
-// Status is how an endpoint is, in one word: a member of the API and a metric label. Adding one
-// means: the constant, Words, Assess, docs/api.md and the dashboards.
+// Status is an endpoint's health in one word: a member of the API and a metric label. Adding one
+// means: the constant, AllStatuses, Assess, docs/api.md and the dashboards.
 type Status string
 
-// The closed set of words.
+// The closed set of statuses.
 const (
 	// StatusHealthy: it answered as it should when it was last tried.
 	StatusHealthy Status = "healthy"
@@ -33,7 +33,7 @@ func AllStatuses() []Status {
 // SwitchedOffBy says who switched an endpoint off.
 type SwitchedOffBy string
 
-// The closed set of those who switch off; empty for an endpoint that nobody ever switched.
+// The closed set; it is empty for an endpoint that was never switched.
 const (
 	SwitchedOffByCaller  SwitchedOffBy = "people"
 	SwitchedOffByService SwitchedOffBy = "service"
@@ -44,45 +44,45 @@ func AllSwitchedOffBy() []SwitchedOffBy {
 	return []SwitchedOffBy{SwitchedOffByCaller, SwitchedOffByService}
 }
 
-// Subject is all that an assessment looks at.
+// Subject is the input of an assessment.
 type Subject struct {
 	Kind        partner.EndpointKind
 	Endpoint    partner.Endpoint
 	Environment partner.Environment
-	// Paused is set when the app holds its notifications back.
+	// Paused is set when the app is paused.
 	Paused bool
 	// Missing is the licence that the endpoint needs and the app was not granted, empty for none.
 	Missing partner.License
-	// FailingSince is when the trouble began that its incident tells of, zero when there is none.
+	// FailingSince is when the failure of its incident began, zero when there is none.
 	FailingSince time.Time
-	// FailingCause and FailingDetail are that trouble's, as the incident knows them.
+	// FailingCause and FailingDetail are those of that failure.
 	FailingCause  told.Cause
 	FailingDetail string
-	// Probe is what probes know of it.
+	// Probe is the state that probes left.
 	Probe State
-	// TriedAt is when a notification was last posted, for the state-change endpoint.
+	// TriedAt is when the last attempt was made, for the state-change endpoint.
 	TriedAt time.Time
 	// Probing is false when this deployment probes nothing.
 	Probing bool
 }
 
-// Assessment is how an endpoint is.
+// Assessment is an endpoint's health.
 type Assessment struct {
 	Status Status
-	// Since is when that began, zero where it is not known.
+	// Since is when that began, zero when it is not known.
 	Since time.Time
-	// Cause is why, zero where there is nothing to say.
+	// Cause is why, zero when there is no cause.
 	Cause told.Cause
-	// Detail says more where a probe or a post left a text, for operators and admins alone.
+	// Detail is the text that a probe or an attempt left, for operators and admins only.
 	Detail string
 	// By is who switched it off.
 	By SwitchedOffBy
-	// CheckedAt is when it was last tried, NextCheckAt when it will be probed, CertificateEnds
-	// when its TLS certificate ends; zero where unknown.
+	// CheckedAt is the time of the last attempt or probe, NextCheckAt that of the next probe.
+	// CertificateEnds is when the TLS certificate ends. Each is zero when unknown.
 	CheckedAt, NextCheckAt, CertificateEnds time.Time
 }
 
-// Assess says how an endpoint is.
+// Assess returns an endpoint's health.
 func Assess(s Subject) Assessment {
 	if a, off := assessOff(&s); off {
 		return a
@@ -103,7 +103,7 @@ func Assess(s Subject) Assessment {
 	switch probed := s.Kind != partner.StateChange && !a.CheckedAt.IsZero(); {
 	case !s.FailingSince.IsZero():
 		a.Status, a.Since, a.Cause, a.Detail = StatusFailing, s.FailingSince, s.FailingCause, s.FailingDetail
-		if probed && s.Probe.Reason.IsFailing() { // it knows more exactly
+		if probed && s.Probe.Reason.IsFailing() { // the probe's reason is more exact
 			a.Cause, a.Detail = s.Probe.Reason.Cause(), s.Probe.Detail
 		}
 	case probed && s.Probe.Reason.IsFailing():

@@ -6,7 +6,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/told"
 )
 
-// Reason is what a probe found, a metric label and a word of the API. Adding one means: the
+// Reason is what a probe found: a metric label, and a value in the API. Adding one means: the
 // constant, descriptions, its row in the table of package told, the probe that finds it,
 // docs/integration-endpoints.md and the dashboards.
 type Reason string
@@ -32,7 +32,7 @@ const (
 	// TLSClientCertificate: it asks for a certificate, in the handshake or by renegotiating.
 	TLSClientCertificate Reason = "tls_client_certificate"
 	TLSProtocol          Reason = "tls_protocol"
-	// TLSWeakKey: a certificate has an RSA key that is shorter than it may be.
+	// TLSWeakKey: a certificate has an RSA key that is too short.
 	TLSWeakKey Reason = "tls_weak_key"
 
 	BlockedAddress Reason = "blocked_address"
@@ -52,7 +52,7 @@ const (
 	UnsafeXML        Reason = "unsafe_xml"
 	Fault            Reason = "fault"
 	UnexpectedAnswer Reason = "unexpected_answer"
-	// Unreadable: an answer came, and nothing can be said of it.
+	// Unreadable: an answer came that cannot be read.
 	Unreadable Reason = "unreadable"
 
 	NotSuccessful Reason = "not_successful"
@@ -63,13 +63,13 @@ const (
 	WrongKey      Reason = "wrong_key"
 	NoPublicKey   Reason = "no_public_key"
 
-	// NoTenant: nothing was tried, because nobody approved the app.
+	// NoTenant: no probe was made, because no tenant approved the app.
 	NoTenant Reason = "no_tenant"
-	// OwnFault: nothing was learnt about the endpoint.
+	// OwnFault: the fault is the service's own, and says nothing about the endpoint.
 	OwnFault Reason = "own_fault"
 )
 
-// description is what a reason means to the machine that writes to people.
+// description is what a reason means to the incident machine.
 type description struct {
 	reason   Reason
 	delivery delivery.Reason
@@ -154,7 +154,7 @@ func (r Reason) IsKnown() bool {
 	return ok
 }
 
-// Cause is the reason in the table of words, the zero Cause where nothing was found yet.
+// Cause is the reason's row in the table of package told, the zero Cause when nothing was found yet.
 func (r Reason) Cause() told.Cause {
 	if r == "" {
 		return told.Cause{}
@@ -162,10 +162,11 @@ func (r Reason) Cause() told.Cause {
 	return told.FindCause(string(r))
 }
 
-// Description says the reason to operators; the endpoint is "it". Strangers are told Cause().Told().
+// Description describes the reason to operators; it calls the endpoint "it". Partners and recipients of mail are
+// shown Cause().PublicReason().
 func (r Reason) Description() string { return r.Cause().Description(partner.ERPSync) }
 
-// DeliveryReason is the nearest reason of an attempt, by which incidents and mails go.
+// DeliveryReason is the nearest reason of an attempt; incidents and mails use it.
 func (r Reason) DeliveryReason() delivery.Reason {
 	d, _ := r.findDescription()
 	return d.delivery
@@ -176,6 +177,7 @@ func (r Reason) IsFailing() bool {
 	return r != Healthy && r != NoTenant && r != OwnFault && r != Unreadable
 }
 
-// IsImmediate reports whether nothing but people will heal it, so that they are told at once. A blocked address is told when a name
-// is that does not exist: the time would tell which of both it is.
+// IsImmediate reports whether only a change of settings can repair the endpoint, so that the incident opens at
+// once. A blocked address is not immediate: it must open as late as a name that does not exist. Otherwise
+// the time of the mail would show which of the two it is.
 func (r Reason) IsImmediate() bool { return r == WrongKey || r == NoPublicKey }

@@ -7,15 +7,15 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// QuietHours is a time of day in which an endpoint is left alone: from From up to To, by the clock of a
-// place. A window may span midnight; equal ends mean none.
+// QuietHours is a time of day in which an endpoint is not probed: from From up to To, by the clock of
+// Location. It may span midnight; equal ends mean none.
 type QuietHours struct {
 	// From and To are durations since midnight.
 	From, To time.Duration
 	Location *time.Location
 }
 
-// Contains reports whether it is quiet at a time.
+// Contains reports whether a time lies in the quiet hours.
 func (q QuietHours) Contains(at time.Time) bool {
 	if q.From == q.To || q.Location == nil {
 		return false
@@ -27,7 +27,7 @@ func (q QuietHours) Contains(at time.Time) bool {
 	return clock >= q.From || clock < q.To
 }
 
-// EndAfter is when the quiet that holds at a time is over; a time that is not quiet is its own answer.
+// EndAfter is when the quiet hours end that contain a time; it is that time itself when none do.
 func (q QuietHours) EndAfter(at time.Time) time.Time {
 	if !q.Contains(at) {
 		return at
@@ -49,27 +49,28 @@ func sinceMidnight(t time.Time) time.Duration {
 	return time.Duration(h)*time.Hour + time.Duration(m)*time.Minute + time.Duration(s)*time.Second
 }
 
-// Schedule says when endpoints are probed. Every endpoint has a place of its own in the interval,
-// so that all of them together are spread evenly over it and stay so.
+// Schedule says when endpoints are probed. Every endpoint has a fixed place in the interval, so that
+// probes are spread evenly over it.
 type Schedule struct {
-	// Interval is the time between two probes of an endpoint that is well.
+	// Interval is the time between two probes of a healthy endpoint.
 	Interval time.Duration
-	// BackoffMax is the longest time between two probes of one that fails.
+	// BackoffMax is the longest time between two probes of a failing one.
 	BackoffMax time.Duration
-	// Quiet is when mirroring endpoints are left alone.
+	// Quiet is when mirroring endpoints are not probed.
 	Quiet QuietHours
 }
 
 const (
-	// firstRetry is how soon a failure is looked at again: it may have been a hiccup.
+	// firstRetry is the time from a first failed probe to the next: the failure may have been brief.
 	firstRetry = time.Minute
-	// jitterShare is the part of the interval by which a place varies to either side, and
-	// backoffShare that of a wait after a failure: endpoints that failed together part soon.
+	// jitterShare is the part of the interval by which a place varies to either side. backoffShare is
+	// the part of a wait after a failure by which that varies: endpoints that failed together are soon
+	// probed at different times.
 	jitterShare  = 0.05
 	backoffShare = 0.2
 )
 
-// quietHours is when an endpoint of a kind is left alone.
+// quietHours is when an endpoint of a kind is not probed.
 func (s Schedule) quietHours(k partner.EndpointKind) QuietHours {
 	if k == partner.Mirroring {
 		return s.Quiet
@@ -77,13 +78,13 @@ func (s Schedule) quietHours(k partner.EndpointKind) QuietHours {
 	return QuietHours{}
 }
 
-// IsQuiet reports whether an endpoint is left alone at a time.
+// IsQuiet reports whether an endpoint is not probed at a time.
 func (s Schedule) IsQuiet(k partner.EndpointKind, at time.Time) bool {
 	return s.quietHours(k).Contains(at)
 }
 
-// NextRegularTime is the first of the endpoint's own places in the interval that is not before a time and not
-// in its quiet hours.
+// NextRegularTime is the first of the endpoint's places that is not before a time and not in its quiet
+// hours.
 func (s Schedule) NextRegularTime(app partner.ClientID, k partner.EndpointKind, from time.Time) time.Time {
 	at := s.regularTime(app, k, from)
 	if q := s.quietHours(k); q.Contains(at) {
@@ -118,13 +119,13 @@ func hashPhase(app partner.ClientID, k partner.EndpointKind, interval int64) int
 	return int64(x % uint64(interval))
 }
 
-// NextTime is when an endpoint is due again, given its state after a probe that ended now. random is
-// in [0, 1). One that is well keeps its place, give or take a twentieth of the interval. One that
-// fails is looked at after a minute, and then after twice as long each time.
+// NextTime is when an endpoint is due again, given its state after a probe that ended now. random is in
+// [0, 1). A healthy endpoint keeps its place, give or take a twentieth of the interval. A failing one is
+// probed after a minute, and then after twice as long each time, up to BackoffMax.
 func (s Schedule) NextTime(app partner.ClientID, k partner.EndpointKind, st State, now time.Time, random float64) time.Time {
 	jitter := 2*random - 1
 	if st.Failures == 0 && st.OwnSince.IsZero() {
-		// half an interval away, so that jitter does not make two probes of one place
+		// at least half an interval away, so that jitter does not cause two probes for one place
 		at := s.NextRegularTime(app, k, now.Add(s.Interval/2))
 		if moved := at.Add(time.Duration(jitter * jitterShare * float64(s.Interval))); !s.IsQuiet(k, moved) {
 			at = moved

@@ -15,30 +15,30 @@ const stateFormat = 1
 // ErrUnreadable reports a stored state of a format that this version cannot read.
 var ErrUnreadable = errors.New("unreadable stored probe state")
 
-// Finding is what one probe, or one test that people asked for, found.
+// Finding is the result of one probe, or of one test that a caller of the API requested.
 type Finding struct {
 	Reason Reason
 	// Status is the HTTP status, 0 when there was no answer.
 	Status int
-	// Detail says it in a sentence for people. It holds nothing of the answer.
+	// Detail says it in a sentence for operators. It holds nothing of the answer.
 	Detail string
-	// Excerpt is a redacted piece of the answer, for mails and operators.
+	// Excerpt is a redacted part of the answer, for operators and admins.
 	Excerpt string
 	// CertificateFrom and CertificateEnds are the validity of the TLS certificate that was seen,
 	// zero when none was.
 	CertificateFrom, CertificateEnds time.Time
 	Duration                         time.Duration
-	// Blame is what an own fault is called once it counts against the endpoint.
+	// Blame is the reason of an own fault once it counts against the endpoint.
 	Blame Reason
 }
 
-// State is what is remembered of one endpoint between probes. The zero State is an endpoint that
-// was never probed.
+// State is what is kept of one endpoint between probes. The zero State is an endpoint that was never
+// probed.
 type State struct {
 	Format int `json:"v"`
-	// Target stands for the URL that was probed: what is known of another one says nothing.
+	// Target is the HashTarget of the probed URL; the rest of the state is about that URL only.
 	Target string `json:"target,omitempty"`
-	// Reason, Status and Detail are those of the newest probe that learnt something.
+	// Reason, Status and Detail are those of the newest probe without an own fault.
 	Reason Reason `json:"reason,omitempty"`
 	Status int    `json:"status,omitempty"`
 	Detail string `json:"detail,omitempty"`
@@ -55,23 +55,23 @@ type State struct {
 	Due time.Time `json:"-"`
 }
 
-// HashTarget stands for a URL in a State: enough to see that it changed, nothing of it can be read.
+// HashTarget is a hash of a URL for State.Target: it shows that the URL changed, and not what it is.
 func HashTarget(url string) string {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(url)) // it never fails
 	return strconv.FormatUint(h.Sum64(), 36)
 }
 
-// Own faults count against the endpoint when they have lasted this long for it, while others were
-// reached: a resolver that fails for one name alone is that name's fault.
+// blameAfter is how long own faults must last before they count against the endpoint, while other
+// endpoints answer. A resolver that fails for one name only is that name's fault.
 const blameAfter = 5 * time.Minute
 
-// CountsOwnFault reports whether one more own fault is the endpoint's after all.
+// CountsOwnFault reports whether a further own fault counts against the endpoint.
 func (s *State) CountsOwnFault(now time.Time, othersAnswer bool) bool {
 	return othersAnswer && !s.OwnSince.IsZero() && now.Sub(s.OwnSince) >= blameAfter
 }
 
-// AddFinding is the state after a finding about a target. It leaves Due to the schedule.
+// AddFinding returns the state after a finding about a target. It does not set Due, which the schedule does.
 func (s State) AddFinding(f Finding, target string, now time.Time) State {
 	now = now.UTC().Truncate(time.Millisecond)
 	if s.Target != target {
@@ -99,7 +99,7 @@ func (s State) AddFinding(f Finding, target string, now time.Time) State {
 	return s
 }
 
-// maxFailures keeps the counter in bounds; the backoff is at its longest long before.
+// maxFailures bounds the counter; the back-off reaches its maximum long before.
 const maxFailures = 1_000_000
 
 // Encode writes the state as it is stored.
