@@ -15,8 +15,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Limits of every task. A task that runs longer than its timeout is given up by asynq; its work
-// stays recorded elsewhere.
+// Limits of every task. asynq gives up a task that runs longer than its timeout; the record of its work
+// is elsewhere, so nothing is lost.
 const (
 	maxRetry    = 5
 	taskTimeout = 2 * time.Minute
@@ -25,7 +25,7 @@ const (
 // Client enqueues tasks. It is safe for concurrent use.
 type Client struct {
 	asynq *asynq.Client
-	// namespace is that of Namespace.
+	// namespace is made by FormatNamespace.
 	namespace string
 }
 
@@ -46,20 +46,21 @@ func (c *Client) EnqueueDrain(ctx context.Context, app partner.ClientID, generat
 	return c.enqueueTask(ctx, Drain, id, drainPayload{App: app, Generation: generation}, delay)
 }
 
-// EnqueueSendMail wakes the mailer for a recipient's tray after a delay. A wake-up with the same
-// generation counts as success.
+// EnqueueSendMail wakes the mailer for a mail queue after a delay. A generation already enqueued counts as
+// success.
 func (c *Client) EnqueueSendMail(ctx context.Context, recipient string, generation int64, delay time.Duration) error {
 	return c.enqueueTask(ctx, SendMail, recipient+":"+strconv.FormatInt(generation, 10), sendMailPayload{Recipient: recipient}, delay)
 }
 
-// EnqueueForwardMail wakes the mailer for one mail of an app's outbox; attempt tells its tries apart.
+// EnqueueForwardMail wakes the mailer for one mail of an app's outbox. A repeated call with the same attempt
+// is the same task.
 func (c *Client) EnqueueForwardMail(ctx context.Context, app partner.ClientID, mail string, attempt int64) error {
 	id := string(app) + ":" + mail + ":" + strconv.FormatInt(attempt, 10)
 	return c.enqueueTask(ctx, ForwardMail, id, forwardMailPayload{App: app, Mail: mail}, 0)
 }
 
-// EnqueueProbe wakes a probe of an integration endpoint when it is due. One that is enqueued for the
-// same time already counts as success.
+// EnqueueProbe wakes a probe of an integration endpoint when it is due. A time already enqueued counts as
+// success.
 func (c *Client) EnqueueProbe(ctx context.Context, app partner.ClientID, k partner.EndpointKind, due time.Time) error {
 	id := string(app) + ":" + k.String() + ":" + strconv.FormatInt(due.UnixMilli(), 10)
 	return c.enqueueTask(ctx, Probe, id, probePayload{App: app, Endpoint: k}, time.Until(due))
@@ -72,7 +73,7 @@ func (c *Client) enqueueTask(ctx context.Context, k Kind, id string, p payload, 
 	}
 	opts := []asynq.Option{asynq.Queue(AsynqName(c.namespace, k)), asynq.TaskID(id), asynq.MaxRetry(maxRetry), asynq.Timeout(taskTimeout)}
 	if delay > 0 {
-		// asynq keeps whole seconds and rounds down; a wake-up before its time finds nothing to do
+		// asynq stores whole seconds and rounds down; a wake-up that comes early finds nothing to do
 		opts = append(opts, asynq.ProcessAt(time.Now().Add(delay+time.Second-1).Truncate(time.Second)))
 	}
 	_, err = c.asynq.EnqueueContext(ctx, asynq.NewTask(string(k), b), opts...)

@@ -11,12 +11,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// collectWithin is how long a scrape waits for Redis: a scraper must get all other metrics in time, most
-// of all when Redis hangs.
+// collectWithin is how long a scrape waits for Redis. A scraper must get all other metrics in time,
+// especially when Redis hangs.
 const collectWithin = 500 * time.Millisecond
 
-// Collector reports the queues' lengths: read when scraped where Redis answers in time, else as they were
-// last read.
+// Collector reports the queues' lengths. It reads them at each scrape; when Redis does not answer in time,
+// it reports those that it last read.
 type Collector struct {
 	inspector *asynq.Inspector
 	namespace string
@@ -26,14 +26,14 @@ type Collector struct {
 	at        *prometheus.Desc
 
 	mu sync.Mutex
-	// known is what was last read of each queue, read when all of them were.
+	// known is what was last read of each queue, and read is when all of them were read.
 	known map[Kind]*asynq.QueueInfo
 	read  time.Time
-	// reading is under way, nil for none: one at a time, which the client's own deadlines end.
+	// reading is the read in progress, nil for none. There is one at a time; the client's deadlines end it.
 	reading *queueReading
 }
 
-// queueReading is one look at all queues.
+// queueReading is one read of all queues.
 type queueReading struct {
 	done chan struct{}
 	// ok is set before done is closed.
@@ -85,7 +85,8 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.at, at)
 }
 
-// refreshLengths reads the queues, or waits for who does, for collectWithin at most. It reports whether they were read.
+// refreshLengths reads the queues, or waits for a read in progress, for collectWithin at most. It reports
+// whether they were read.
 func (c *Collector) refreshLengths() bool {
 	c.mu.Lock()
 	r := c.reading
@@ -117,7 +118,7 @@ func (c *Collector) readQueues(r *queueReading) {
 	close(r.done)
 }
 
-// fetchQueueInfos asks for each queue; one that had no task yet is not known to asynq, and empty.
+// fetchQueueInfos reads each queue. asynq does not know a queue that had no task yet; it counts as empty.
 func (c *Collector) fetchQueueInfos() (map[Kind]*asynq.QueueInfo, error) {
 	names, err := c.inspector.Queues()
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Handlers do the work that tasks wake.
+// Handlers are called for the tasks.
 type Handlers struct {
 	Fanout      func(ctx context.Context, ts []tenant.ID) error
 	Drain       func(ctx context.Context, app partner.ClientID, generation int64) error
@@ -26,16 +26,16 @@ type Handlers struct {
 
 // ServerOptions set how tasks are taken.
 type ServerOptions struct {
-	// Namespace is that of Namespace.
+	// Namespace is made by FormatNamespace.
 	Namespace string
 	// Poll is how often an idle queue is asked for tasks. It bounds the latency of wake-ups that
 	// come from another process.
 	Poll time.Duration
-	// ShutdownTimeout is how long handlers may go on after Stop; they are abandoned, not stopped,
-	// so drainers need a stop signal of their own.
+	// ShutdownTimeout is how long Shutdown waits for handlers after Stop. Handlers that still run then
+	// are abandoned, not stopped, so drainers need a stop signal of their own.
 	ShutdownTimeout time.Duration
-	// Drainers and Probers bound the drains and probes that run at once. The handlers of both return as soon
-	// as they do nothing but wait for an endpoint.
+	// Drainers and Probers bound the drains and probes whose handlers run at once. A handler of either
+	// returns as soon as its work only waits for an endpoint.
 	Drainers, Probers int
 	Log               *slog.Logger
 }
@@ -46,8 +46,8 @@ const (
 	mailWorkers   = 4
 )
 
-// Server runs the handlers. Each queue has an asynq server of its own, so that none waits for
-// the others' workers.
+// Server runs the handlers. Each queue has its own asynq server, so that none waits for the workers of
+// another.
 type Server struct {
 	servers []*asynq.Server
 	mux     *asynq.ServeMux
@@ -99,7 +99,7 @@ func (s *Server) Start() error {
 	return nil
 }
 
-// Stop takes no more tasks; running handlers go on.
+// Stop ends the taking of tasks; running handlers continue.
 func (s *Server) Stop() {
 	for _, srv := range s.servers {
 		srv.Stop()
@@ -154,7 +154,7 @@ func (l logAdapter) Warn(args ...any) { l.logArgs(l.log.Warn, args) }
 // Error implements asynq.Logger.
 func (l logAdapter) Error(args ...any) { l.logArgs(l.log.Error, args) }
 
-// Fatal implements asynq.Logger; what asynq calls fatal ends its server, not this process.
+// Fatal implements asynq.Logger. An error that asynq calls fatal ends its server, not this process.
 func (l logAdapter) Fatal(args ...any) { l.logArgs(l.log.Error, args) }
 
 func (l logAdapter) logArgs(log func(string, ...any), args []any) {

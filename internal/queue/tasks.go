@@ -14,31 +14,32 @@ type Kind string
 
 // The closed set of kinds.
 const (
-	// Fanout deposits tenants' records in the mailboxes of the apps that approved them.
+	// Fanout deposits tenants' changes in the mailboxes of the apps that they approved.
 	Fanout Kind = "fanout"
 	// Drain empties an app's mailbox.
 	Drain Kind = "drain"
-	// ForwardMail brings one mail of an app's outbox to its recipient's tray.
+	// ForwardMail moves one mail from an app's outbox to its recipient's mail queue.
 	ForwardMail Kind = "mail"
-	// SendMail sends what waits in one recipient's tray.
+	// SendMail sends the mails of one mail queue.
 	SendMail Kind = "post"
-	// Resync has an app told of all its tenants. Older versions alone enqueue it, when an app gets its first URL.
+	// Resync deposits the status of all tenants of an app. Only older versions enqueue it, when an app
+	// gets its first URL.
 	Resync Kind = "resync"
-	// Probe looks at one integration endpoint.
+	// Probe probes one integration endpoint.
 	Probe Kind = "probe"
 )
 
 // AllKinds lists the closed set.
 func AllKinds() []Kind { return []Kind{Fanout, Drain, ForwardMail, SendMail, Resync, Probe} }
 
-// FormatNamespace is what the names of one deployment's queues begin with. Deployments that share a Redis
-// differ in redis.prefix or environment, and so do their queues.
+// FormatNamespace is the prefix of the names of one deployment's queues. Deployments that share a Redis
+// differ in redis.prefix or environment, and so in this prefix.
 func FormatNamespace(prefix, environment string) string { return prefix + "-" + environment }
 
 // AsynqName is the queue's name in asynq.
 func AsynqName(namespace string, k Kind) string {
 	switch k {
-	case Resync: // resyncs are fan-outs by another cause and share their workers
+	case Resync: // resyncs share the fan-out's workers
 		k = Fanout
 	case SendMail:
 		k = ForwardMail
@@ -47,12 +48,12 @@ func AsynqName(namespace string, k Kind) string {
 	return namespace + "-" + string(k)
 }
 
-// errPayload reports a task that this version cannot read; it is dropped, the sweep repairs.
+// errPayload reports a task that this version cannot read. The task is dropped; the sweep repairs that.
 var errPayload = errors.New("unreadable task payload")
 
 // payload is what a task carries.
 type payload interface {
-	// isComplete reports that nothing needed is missing: JSON of another shape decodes to nothing.
+	// isComplete reports whether all required members are set: JSON of another shape decodes to empty ones.
 	isComplete() bool
 }
 
