@@ -12,13 +12,13 @@ type AddressState string
 
 // The closed set of states.
 const (
-	// Unconfirmed: a partner set it, and its owner has not said yet that the mail is wanted.
+	// Unconfirmed: a partner set it, and the recipient has not confirmed it.
 	Unconfirmed AddressState = "unconfirmed"
-	// Bounced: a mail server refused it for good. It is skipped until it is taken out and set anew.
+	// Bounced: a mail server permanently refused it. It is skipped until it is removed and set again.
 	Bounced AddressState = "bounced"
 )
 
-// AddressMark is what keeps an address from getting mail, and since when.
+// AddressMark says why an address gets no mail, and since when.
 type AddressMark struct {
 	State AddressState `json:"state"`
 	Since time.Time    `json:"since"`
@@ -39,14 +39,14 @@ func (a *App) Addresses() []string {
 	return out
 }
 
-// MarkOf says what keeps an address from getting mail; ok is false when nothing does.
+// MarkOf returns an address's mark; ok is false when it has none and gets mail.
 func (a *App) MarkOf(address string) (m AddressMark, ok bool) {
 	m, ok = a.AddressMarks[strings.ToLower(address)]
 	return m, ok
 }
 
-// WithMark returns the app with an address marked, or not marked any more when m is nil. The app
-// itself is not altered.
+// WithMark returns the app with an address marked, or with its mark removed when m is nil. It does not
+// change the app itself.
 func (a App) WithMark(address string, m *AddressMark) App {
 	a.AddressMarks = maps.Clone(a.AddressMarks)
 	if a.AddressMarks == nil {
@@ -66,8 +66,8 @@ type UnreachableRecipient struct {
 	State   AddressState
 }
 
-// ReachableRecipients are the recipients that can get error mail, and those who cannot. Where no error email
-// can be reached, the technical contact is, so that somebody hears.
+// ReachableRecipients returns the recipients that can get error mail, and those that cannot. When no address
+// of the error emails can get any, the technical contact's is used instead.
 func (a *App) ReachableRecipients() (to []string, skipped []UnreachableRecipient) {
 	all := a.ErrorRecipients()
 	if len(a.ErrorEmails) > 0 && a.TechnicalContact.Email != "" && !slices.ContainsFunc(all, func(e string) bool { _, marked := a.MarkOf(e); return !marked }) {
@@ -89,8 +89,8 @@ func (a *App) ReachableRecipients() (to []string, skipped []UnreachableRecipient
 	return to, skipped
 }
 
-// keepMarks carries the marks of addresses that are still there; others' are forgotten, so that an
-// address that is set anew begins anew.
+// keepMarks keeps the marks of addresses that the app still has. The others are dropped, so that an address
+// that is removed and set again starts without one.
 func keepMarks(app App, old *App) App {
 	app.AddressMarks = nil
 	if old == nil {

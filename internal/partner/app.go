@@ -34,7 +34,7 @@ func AllLicenses() []License {
 	return []License{CustomApps, IntegrationServer, DatabaseMirroring, ExpanderServices}
 }
 
-// Contact is the person who answers for an app.
+// Contact is the person who is responsible for an app.
 type Contact struct {
 	Name  string `json:"name,omitempty"`
 	Email string `json:"email,omitempty"`
@@ -53,17 +53,18 @@ type App struct {
 	PublicKeys       []string       `json:"public_keys,omitempty"`
 	TokenAlgorithm   TokenAlgorithm `json:"token_algorithm"`
 	ProbeTenant      string         `json:"probe_tenant,omitempty"`
-	// BudgetFactor multiplies what the app's callers may take of the service; 0 is 1, see Factor.
+	// BudgetFactor multiplies the budgets of the app's callers; 0 is 1, see EffectiveBudgetFactor.
 	BudgetFactor int `json:"budget_factor,omitempty"`
 	// Endpoints is indexed by EndpointKind.
 	Endpoints [EndpointKinds]Endpoint `json:"endpoints"`
-	// Paused holds deliveries back without switching the endpoint off.
+	// Paused holds notifications back without switching the endpoint off.
 	Paused bool `json:"paused,omitempty"`
 	// AddressMarks say which addresses get no mail, by the address in lower case.
 	AddressMarks map[string]AddressMark `json:"address_marks,omitempty"`
-	// Confirmations are those that a partner's writes made, by ConfirmationKey, for a while after their address is taken out too.
+	// Confirmations are those that writes of partners caused, by ConfirmationKey. They are kept for
+	// ConfirmationPeriod, even when the address is removed.
 	Confirmations map[string]Confirmation `json:"questions,omitempty"`
-	// EverHadURL is true once the app had a state-change URL: before, nothing is deposited for it.
+	// EverHadURL is true once the app has had a state-change URL. Before that, nothing is deposited for it.
 	EverHadURL bool      `json:"ever_had_url,omitempty"`
 	CreatedAt  time.Time `json:"created_at,omitzero"`
 	UpdatedAt  time.Time `json:"updated_at,omitzero"`
@@ -78,8 +79,8 @@ const MaxBudgetFactor = 100
 // EffectiveBudgetFactor multiplies the app's budgets: 1, unless an operator raised them.
 func (a *App) EffectiveBudgetFactor() int { return max(a.BudgetFactor, 1) }
 
-// HasIntegration reports whether there is anything about the app that engines should know: an
-// integration endpoint with a URL in any environment, or one that is on.
+// HasIntegration reports whether engines need the app's configuration: it has an integration endpoint with
+// a URL in any environment, or one that is on.
 func (a *App) HasIntegration() bool {
 	for _, k := range IntegrationKinds() {
 		if a.Endpoints[k].Enabled || a.Endpoints[k].HasURL() {
@@ -106,7 +107,7 @@ func (a *App) ErrorRecipients() []string {
 	return nil
 }
 
-// New is an app before anything is set: RS256 tokens, error mail on for each endpoint.
+// New is an app with default settings: RS256 tokens, error mail on for each endpoint.
 func New(id ClientID) App {
 	a := App{ClientID: id, TokenAlgorithm: RS256}
 	for i := range a.Endpoints {
@@ -115,10 +116,10 @@ func New(id ClientID) App {
 	return a
 }
 
-// NormalizeApp derives what the service keeps about an app from what a writer set: the moment a
-// switch moved, the reason of a switch-off that people took back, and whether a state-change URL
-// was ever there. SwitchedBy is taken from the writer where a switch moves, and kept where none
-// does. old is nil for a new app.
+// NormalizeApp derives the members that the service maintains from those that a caller wrote. It sets
+// SwitchedAt where a switch moves, clears OffReason where one is switched on, and sets EverHadURL. It
+// takes SwitchedBy from the caller's app where a switch moves, and else keeps the old one. old is nil
+// for a new app.
 func NormalizeApp(app App, old *App, now time.Time) App {
 	app.UpdatedAt = now
 	app.CreatedAt = now
@@ -157,8 +158,8 @@ func NormalizeApp(app App, old *App, now time.Time) App {
 	return app
 }
 
-// isSameExceptTime reports whether two apps are stored alike, whenever they were written: an empty list is
-// none there.
+// isSameExceptTime reports whether two apps are stored as the same text, apart from the time of the write.
+// An empty list is stored like a missing one.
 func isSameExceptTime(a, b App) bool {
 	b.UpdatedAt = a.UpdatedAt
 	x, errX := json.Marshal(a)

@@ -13,33 +13,33 @@ import (
 )
 
 const (
-	// ConfirmationPeriod is how long the link is good in the mail that asks an address, and how long it is not asked again about
-	// the same app.
+	// ConfirmationPeriod is how long the link in a confirmation is valid, and how long the address gets no further
+	// confirmation about the same app.
 	ConfirmationPeriod = 7 * 24 * time.Hour
-	// NewAddressesADay is how many addresses a partner may set for an app in newAddressesIn that were not there, unless a
-	// setting says otherwise.
+	// NewAddressesADay is how many new addresses a partner may set for an app in newAddressesIn, unless a setting
+	// says otherwise.
 	NewAddressesADay = 10
 	newAddressesIn   = 24 * time.Hour
-	// addressHash is 64 bits in hex: no two recipients of one app meet.
+	// addressHash is the length of a hash of 64 bits in hex, enough to avoid collisions between an app's recipients.
 	addressHash = 16
 )
 
-// Confirmation is that an address was asked whether it wants an app's error mail.
+// Confirmation records that an address was asked whether it wants an app's error mail.
 type Confirmation struct {
 	At time.Time `json:"at"`
-	// To is the HashAddress of the spelling that was asked.
+	// To is the HashAddress of the spelling that the confirmation was sent to.
 	To string `json:"to"`
 }
 
-// HashAddress stands for a mail address where the address itself has no place. Case makes no difference.
+// HashAddress is a hash of a mail address, for places that must not hold the address. Case makes no difference.
 func HashAddress(address string) string {
 	sum := sha256.Sum256([]byte(strings.ToLower(address)))
 	return hex.EncodeToString(sum[:])[:addressHash]
 }
 
-// ConfirmationKey stands for all spellings of an address that lead to one mailbox as a rule: whatever its case, the form of
-// its domain (letters or ASCII) and what follows a + in its local part. Questions and their budgets count by it. Nothing
-// else may: some servers give a +tag to somebody else.
+// ConfirmationKey is the same for all spellings of an address that usually lead to one mailbox. It ignores case, the
+// form of the domain (Unicode or ASCII), and what follows a + in the local part. Only confirmations and their budgets
+// may use it: on some servers an address with a +tag belongs to another person.
 func ConfirmationKey(address string) string {
 	i := strings.LastIndexByte(address, '@')
 	local, domain := address[:max(i, 0)], strings.ToLower(norm.NFKC.String(address[i+1:]))
@@ -52,17 +52,17 @@ func ConfirmationKey(address string) string {
 	return HashAddress(strings.ToLower(norm.NFKC.String(local)) + "@" + domain)
 }
 
-// NewAddressesError refuses a write that sets too many addresses that were not there.
+// NewAddressesError refuses a write that sets too many new addresses.
 type NewAddressesError struct {
-	// Limit is how many are possible in 24 h, Set how many were set in the last ones, New how many the write brings.
+	// Limit is how many may be set in 24 h, Set is how many were set in the last 24 h, New is how many the write adds.
 	Limit, Set, New int
-	// Until is when the write is possible, zero when it brings more than Limit by itself.
+	// Until is when the write becomes possible, zero when it adds more than Limit by itself.
 	Until time.Time
 }
 
-// Error says which budget it is and who may go beyond it.
+// Error names the limit, when the write becomes possible, and that operators are not limited.
 func (e *NewAddressesError) Error() string {
-	text := fmt.Sprintf("A partner's token can set %d addresses in 24 h for an app that were not there. %d were set, and this write brings %d more", e.Limit, e.Set, e.New)
+	text := fmt.Sprintf("A partner's token can set %d new addresses for an app in 24 h. %d were set, and this write adds %d more", e.Limit, e.Set, e.New)
 	if e.Until.IsZero() {
 		text += ": set fewer at once"
 	} else {
@@ -71,10 +71,10 @@ func (e *NewAddressesError) Error() string {
 	return text + ". Addresses that an operator sets do not count."
 }
 
-// MarkNewUnconfirmed marks the addresses that a write by a partner brought as unconfirmed: nobody shall get mail because a stranger
-// typed their address. old is nil for a new app. Each address is asked once while the link of its question is good,
-// however often and in whatever spelling it is set: the warnings say which are not asked. limit is how many may be asked
-// in a day; beyond it the error is a *NewAddressesError.
+// MarkNewUnconfirmed marks the new addresses of a partner's write as unconfirmed, so that no address gets mail only
+// because a partner typed it. old is nil for a new app. Each address gets one confirmation within ConfirmationPeriod,
+// however often and in whatever spelling it is set. The warnings name the addresses that get none. limit is how many
+// new addresses are possible in a day; beyond it the error is a *NewAddressesError.
 func MarkNewUnconfirmed(app App, old *App, now time.Time, limit int) (App, []FieldError, error) {
 	now = now.Truncate(time.Millisecond)
 	added := findNewAddresses(&app, old)
@@ -129,17 +129,17 @@ func (q Confirmation) explainAlreadyAsked(address string) string {
 	return "was asked on " + asked + ", and is not asked again: the link in that mail is good until " + until
 }
 
-// IsConfirmationTarget reports whether an address that is marked as unconfirmed is the spelling that its question goes to.
+// IsConfirmationTarget reports whether an unconfirmed address is the spelling that its confirmation is sent to.
 func (a *App) IsConfirmationTarget(address string) bool {
-	// A version before questions were kept asked each spelling.
+	// Older versions stored no confirmations and sent one to each spelling.
 	q, known := a.Confirmations[ConfirmationKey(address)]
 	return !known || q.To == HashAddress(address)
 }
 
-// addressAt is an address and where it stands in the app.
+// addressAt is an address and its JSON pointer into the app.
 type addressAt struct{ pointer, address string }
 
-// findNewAddresses are the addresses of an app, each once, that the one before had not.
+// findNewAddresses returns the addresses of an app, each once, that the old app does not have.
 func findNewAddresses(app, old *App) []addressAt {
 	seen := map[string]bool{"": true}
 	if old != nil {

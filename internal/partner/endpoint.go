@@ -75,7 +75,7 @@ func AllEndpointKinds() []EndpointKind {
 // IntegrationKinds lists the endpoints that the platform's engines call.
 func IntegrationKinds() []EndpointKind { return []EndpointKind{ERPSync, QuoteConnector, Mirroring} }
 
-// ParseEndpointKind reads the admin API's word.
+// ParseEndpointKind reads the admin API's name.
 func ParseEndpointKind(s string) (EndpointKind, error) {
 	for i, n := range endpointNames {
 		if n == s {
@@ -85,7 +85,7 @@ func ParseEndpointKind(s string) (EndpointKind, error) {
 	return 0, fmt.Errorf("%w: must be one of %s", ErrUnknownEndpoint, strings.Join(endpointNames[:], ", "))
 }
 
-// String is the admin API's word.
+// String is the admin API's name.
 func (k EndpointKind) String() string {
 	if int(k) < len(endpointNames) {
 		return endpointNames[k]
@@ -93,7 +93,7 @@ func (k EndpointKind) String() string {
 	return "endpoint(" + strconv.Itoa(int(k)) + ")"
 }
 
-// MarshalText writes the admin API's word.
+// MarshalText writes the admin API's name.
 func (k EndpointKind) MarshalText() ([]byte, error) {
 	if int(k) >= len(endpointNames) {
 		return nil, ErrUnknownEndpoint
@@ -101,7 +101,7 @@ func (k EndpointKind) MarshalText() ([]byte, error) {
 	return []byte(k.String()), nil
 }
 
-// UnmarshalText reads the admin API's word.
+// UnmarshalText reads the admin API's name.
 func (k *EndpointKind) UnmarshalText(b []byte) error {
 	v, err := ParseEndpointKind(string(b))
 	if err != nil {
@@ -111,7 +111,7 @@ func (k *EndpointKind) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// OffReason says why an endpoint was switched off by the service; empty when people decide.
+// OffReason says why the service switched an endpoint off; it is empty when a caller did.
 type OffReason string
 
 // The closed set of reasons for a switch-off by the service.
@@ -129,13 +129,13 @@ type Endpoint struct {
 	// URLs override URL per environment.
 	URLs    map[Environment]string `json:"urls,omitempty"`
 	Enabled bool                   `json:"enabled"`
-	// SendErrorEmails says whether the app's people get mail about this endpoint.
+	// SendErrorEmails says whether the app's recipients get mail about this endpoint.
 	SendErrorEmails bool `json:"send_error_emails"`
 	// OffReason is set when the service switched the endpoint off; switching on clears it.
 	OffReason OffReason `json:"off_reason,omitempty"`
 	// SwitchedAt is when Enabled last changed, zero when it never did.
 	SwitchedAt time.Time `json:"switched_at,omitzero"`
-	// SwitchedBy is who changed it, by the name of the token or of the part of the service.
+	// SwitchedBy names the token, or the part of the service, that changed it.
 	SwitchedBy string `json:"switched_by,omitempty"`
 }
 
@@ -157,8 +157,8 @@ func (e Endpoint) HasURL() bool {
 	return e.URL != ""
 }
 
-// SettingsDigest names the URLs that environments use and whether the endpoint is on and not paused: two settings that
-// have the same digest are the same to those who post to it.
+// SettingsDigest covers the URLs of the environments and whether the endpoint is on and not paused. Settings with the
+// same digest are the same for the drainer.
 func (e Endpoint) SettingsDigest(paused bool) string {
 	h := sha256.New()
 	on := e.Enabled && !paused
@@ -169,5 +169,5 @@ func (e Endpoint) SettingsDigest(paused bool) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// IsOn reports whether traffic flows in an environment: switched on and having a URL.
+// IsOn reports whether the endpoint is switched on and has a URL in an environment.
 func (e Endpoint) IsOn(env Environment) bool { return e.Enabled && e.EffectiveURL(env) != "" }

@@ -21,7 +21,7 @@ const maxKeyBits = 8192
 
 var errKeyForm = errors.New(`must be an RSA public key, as PEM ("-----BEGIN PUBLIC KEY-----") or as <RSAKeyValue><Modulus>…</Modulus><Exponent>…</Exponent></RSAKeyValue>`)
 
-// CheckPublicKey reports what is wrong with a public key as partners send it.
+// CheckPublicKey reports why a public key, as partners send it, is not accepted.
 func CheckPublicKey(s string) error {
 	_, err := ParsePublicKey(s)
 	return err
@@ -54,12 +54,12 @@ func ParsePublicKey(s string) (*rsa.PublicKey, error) {
 	case bits > maxKeyBits:
 		return nil, fmt.Errorf("has %d bits; at most %d are accepted", bits, maxKeyBits)
 	case key.E < 3 || key.E&1 == 0 || key.N.Bit(0) == 0:
-		return nil, errors.New("has a modulus or exponent that no RSA key has")
+		return nil, errors.New("has a modulus or exponent that is not valid for RSA")
 	}
 	return key, nil
 }
 
-// KeyInfo is what people compare a public key by.
+// KeyInfo describes a public key, so that it can be compared.
 type KeyInfo struct {
 	// Fingerprint is the SHA-256 of the key's PKIX form, in lower-case hex, whatever form it was
 	// sent in: openssl pkey -pubin -outform DER | sha256sum prints the same.
@@ -67,7 +67,7 @@ type KeyInfo struct {
 	Bits        int    `json:"bits"`
 }
 
-// DescribeKeys describes public keys in their order; one that cannot be read is described as empty.
+// DescribeKeys describes public keys in their order. One that cannot be read has an empty KeyInfo.
 func DescribeKeys(texts []string) []KeyInfo {
 	infos := make([]KeyInfo, len(texts))
 	for i, text := range texts {

@@ -16,8 +16,8 @@ func DefaultRequirements() Requirements {
 	return Requirements{ERPSync: IntegrationServer, Mirroring: DatabaseMirroring}
 }
 
-// ParseRequirements reads items such as "mirroring=database_mirroring". A state-change endpoint
-// cannot need a licence: what it is told was promised when the tenant approved the app.
+// ParseRequirements reads items such as "mirroring=database_mirroring". A state-change endpoint cannot
+// need a licence: a tenant's approval is enough for notifications.
 func ParseRequirements(items []string) (Requirements, error) {
 	r := Requirements{}
 	for _, item := range items {
@@ -64,7 +64,7 @@ func (r Requirements) Usable(app *App, k EndpointKind, env Environment) bool {
 	return app.Endpoints[k].IsOn(env) && r.Missing(app, k) == ""
 }
 
-// MissingLicenses are those the app requires and was not granted, in the order required.
+// MissingLicenses are those the app requires and was not granted, in the order of RequiredLicenses.
 func (a *App) MissingLicenses() []License {
 	var out []License
 	for _, l := range a.RequiredLicenses {

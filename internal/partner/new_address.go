@@ -9,17 +9,17 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// privateDomains are top levels that lead to no mailbox in the public DNS (RFC 6761, RFC 6762, RFC 9476 and what ICANN
-// keeps from being given out): the relay would take mail to them for mail to a machine of its own network.
+// privateDomains are top-level domains that are not in the public DNS (RFC 6761, RFC 6762, RFC 9476, and those that
+// ICANN reserves). The relay could deliver mail to them to a machine in its own network.
 func privateDomains() []string {
 	return []string{
 		"localhost", "localdomain", "local", "internal", "intranet", "corp", "home", "lan", "private", "mail", "invalid", "onion", "arpa", "alt",
 	}
 }
 
-// CheckNewAddresses judges the addresses that a write brings. Those that stand there already stay, so that a rule that
-// came later keeps nobody from writing the rest. confusing reports whether a name, in Unicode, can pass for another.
-// The error is a ValidationError. Validate comes before.
+// CheckNewAddresses checks the addresses that a write adds. Addresses that the app already has are not checked, so that
+// a newer rule does not block writes of other members. confusing reports whether a name, in Unicode, looks like
+// another. The error is a ValidationError. ValidateApp must be called before.
 func CheckNewAddresses(app, old *App, confusing func(name string) bool) error {
 	c := &checker{}
 	for _, a := range findNewAddresses(app, old) {
@@ -54,14 +54,14 @@ func (c *checker) checkNewAddress(pointer, address string, confusing func(string
 	case strings.Trim(top, "0123456789") == "":
 		c.addError(pointer, "must have a domain name after the @, not an IP address")
 	case !isPlainLocalPart(local):
-		c.addError(pointer, "must have before the @ words of letters and digits, joined by . _ - + = or ': other characters mean something to mail servers or shells")
+		c.addError(pointer, "must have before the @ words of letters and digits, joined by . _ - + = or ': other characters have a special meaning for mail servers or shells")
 	case norm.NFKC.String(local) != norm.NFC.String(local) || confusing(strings.Join(strings.FieldsFunc(local, isJoiner), ".")+"."+spoken):
-		c.addError(pointer, "mixes scripts, or looks like an address in other letters: people could take it for somebody else's")
+		c.addError(pointer, "mixes scripts, or looks like an address in other letters: it could be taken for another person's")
 	}
 }
 
-// isPlainLocalPart reports whether a local part is words of letters and digits, joined by what people join them by. What else
-// RFC 5322 allows means something to a mail server (a route with ! or %, a pipe, a file, an option) or to a shell.
+// isPlainLocalPart reports whether a local part is words of letters and digits, joined by the usual characters. The others
+// that RFC 5322 allows have a special meaning for a mail server (a route with ! or %, a pipe, a file, an option) or a shell.
 func isPlainLocalPart(s string) bool {
 	rs := []rune(s)
 	for i, r := range rs {
@@ -77,7 +77,7 @@ func isPlainLocalPart(s string) bool {
 	return len(rs) > 0
 }
 
-// isJoiner reports whether a character stands between two words of a local part.
+// isJoiner reports whether a character may join two words of a local part.
 func isJoiner(r rune) bool { return strings.ContainsRune(".-+='", r) }
 
 func isASCII(s string) bool { return !strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 }) }

@@ -14,8 +14,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Limits of an app's settings, in characters, bytes or items. All of them together are bounded by
-// MaxStored as well, which is what an app costs.
+// Limits of an app's settings, in characters, bytes or items. MaxStored bounds the whole app, and so the
+// memory that it uses.
 const (
 	// MaxNameLength is in characters, of four bytes at most.
 	MaxNameLength  = 200
@@ -27,7 +27,7 @@ const (
 	MaxZoneLength  = 64
 	// MaxStored is how many bytes an app may take as it is stored.
 	MaxStored = 48 << 10
-	// maxLicenses only bounds the work: no licence may be listed twice.
+	// maxLicenses only bounds the work, since no licence may be listed twice.
 	maxLicenses = 100
 )
 
@@ -35,7 +35,7 @@ const (
 type FieldError struct {
 	// Pointer is an RFC 6901 JSON pointer into the app.
 	Pointer string `json:"pointer"`
-	// Detail says the rule in words.
+	// Detail describes the rule.
 	Detail string `json:"detail"`
 }
 
@@ -68,13 +68,13 @@ func (c *checker) checkText(pointer, s string, limit int) {
 	}
 }
 
-// isMisleading characters break lines or turn the text around, in mails and on pages. Joiners are
-// none of them: names in some scripts need them.
+// isMisleading reports whether a character breaks lines or changes the text's direction, in mails and on
+// pages. Joiners do not: names in some scripts need them.
 func isMisleading(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control)
 }
 
-// isInvisible characters have no place in an address that people compare by eye.
+// isInvisible reports whether a character is invisible, which an address must not hold: addresses are compared by eye.
 func isInvisible(r rune) bool {
 	return unicode.IsSpace(r) || unicode.In(r, unicode.Cc, unicode.Cf)
 }
@@ -139,8 +139,8 @@ func (c *checker) checkContact(a *App) {
 	}
 }
 
-// isTimeZone reports whether s is a name of the tz database, spelt as it is there. Files beside those names
-// are none: the machine's own zone, and the copies under posix and right, whose seconds differ.
+// isTimeZone reports whether s is a name of the tz database, in its spelling there. Other files in the same
+// directory do not count: the machine's own zone, and the copies under posix and right (with leap seconds).
 func isTimeZone(s string) bool {
 	if len(s) > MaxZoneLength {
 		return false
@@ -247,7 +247,7 @@ func (c *checker) checkEndpoint(pointer string, e Endpoint) {
 	}
 }
 
-// checkURL checks the shape alone; scheme, port and address are the guard's, which knows the settings.
+// checkURL checks only the form. The guard checks scheme, port and address, since it knows the settings.
 func (c *checker) checkURL(pointer, s string) {
 	if len(s) > MaxURLLength {
 		c.addError(pointer, "must be at most %d characters", MaxURLLength)
