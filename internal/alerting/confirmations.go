@@ -10,11 +10,12 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// requestWithin is how long a question that was not written yet is made good: the outbox remembers for
-// longer what was sent, so nobody is asked twice.
+// requestWithin is how long after an address was set its confirmation is still written. It is shorter than
+// the time for which the outbox remembers sent mails, so that no confirmation is sent twice.
 const requestWithin = time.Hour
 
-// NeedsConfirmations reports whether an app has addresses that may still have to be asked: Tick does it.
+// NeedsConfirmations reports whether an app has addresses whose confirmations may not be written yet. TickApp
+// writes them.
 func (t *Tracker) NeedsConfirmations(app *partner.App) bool {
 	return len(t.addressesToConfirm(app)) > 0
 }
@@ -29,8 +30,8 @@ func (t *Tracker) addressesToConfirm(app *partner.App) []string {
 	return out
 }
 
-// RequestConfirmations writes the confirmation mails to addresses that a partner set. The same question is one mail
-// however often it is asked.
+// RequestConfirmations writes the confirmations to addresses that a partner set. A repeated call writes no second
+// mail for the same address and time.
 func (t *Tracker) RequestConfirmations(ctx context.Context, app *partner.App) error {
 	addresses := t.addressesToConfirm(app)
 	if len(addresses) == 0 {
@@ -48,7 +49,7 @@ func (t *Tracker) RequestConfirmations(ctx context.Context, app *partner.App) er
 		return registry.IncidentStep{State: s, Mails: letters}
 	})
 	if err != nil {
-		return wrapError(err, "ask new addresses of", app.ClientID)
+		return wrapError(err, "write confirmations of", app.ClientID)
 	}
 	var errs []error
 	for i := range letters {

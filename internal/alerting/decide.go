@@ -13,7 +13,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/secret"
 )
 
-// audience is what a mail needs beside the machine's decision. It is read only when a mail is due.
+// audience is what a mail needs besides the machine's decision: the recipients, and the state of the
+// app's deliveries. It is read only when a mail is due.
 type audience struct {
 	known   bool
 	to      []string
@@ -22,20 +23,21 @@ type audience struct {
 	nextTry time.Time
 }
 
-// skippedRecipient is a recipient who is not written to. The recipient is masked, and empty when there is none.
+// skippedRecipient is a recipient who gets no mail. recipient is a hash, and empty when there is none.
 type skippedRecipient struct {
 	recipient string
 	why       Suppression
 }
 
-// mailPlan is a decided mail with how many are written to and who is not.
+// mailPlan is a decided mail, with the number of its recipients and those who are skipped.
 type mailPlan struct {
 	mail       incident.Mail
 	recipients int
 	skipped    []skippedRecipient
 }
 
-// pendingTransition is a decision on its way to the store, and what will be said about it.
+// pendingTransition is a decision that may not be stored yet, with the plans to log once it is. notable
+// is set when it needs the audience.
 type pendingTransition struct {
 	step    registry.IncidentStep
 	notable bool
@@ -51,22 +53,24 @@ func (t *Tracker) newMachine(app *partner.App, k partner.EndpointKind) incident.
 	}
 }
 
-// applyEvents decides and writes. The first look is without the audience, which most steps do not need.
+// applyEvents decides about events and writes the result.
 func (t *Tracker) applyEvents(ctx context.Context, app *partner.App, k partner.EndpointKind, events []incident.Event) (registry.IncidentStep, error) {
 	return t.decideAndCommit(ctx, app, k, func(decide decideFunc, _ skipFunc) (registry.IncidentStep, error) {
 		return t.opts.Store.Transition(ctx, app.ClientID, k, func(s incident.State) registry.IncidentStep { return decide(s, events) })
 	})
 }
 
-// decideFunc is what a store has decided about a state it read and what happened since.
+// decideFunc makes the step for a state that the store read and the events since.
 type decideFunc func(s incident.State, events []incident.Event) registry.IncidentStep
 
-// skipFunc is a step of a store that has decided nothing. A store that loses a race asks again: what
-// was decided the time before was not written, and nobody may be told of it.
+// skipFunc returns a given step that decides nothing. The store calls the transition again after a conflict,
+// so skipFunc also drops the decision of an earlier call, which was not written.
 type skipFunc func(registry.IncidentStep) registry.IncidentStep
 
-// decideAndCommit decides and writes by a transition of the store. Whenever the store asks, the transition
-// answers by one of both.
+// decideAndCommit decides and writes by a transition of the store. Each time that the store calls it, the
+// transition must return the result of one of the two functions. The first decision is made without the
+// audience, which most steps do not need. A decision that needs it is dropped, the audience is read, and the
+// transition runs again.
 func (t *Tracker) decideAndCommit(
 	ctx context.Context, app *partner.App, k partner.EndpointKind, transition func(decideFunc, skipFunc) (registry.IncidentStep, error),
 ) (registry.IncidentStep, error) {
@@ -87,7 +91,7 @@ func (t *Tracker) decideAndCommit(
 			return step
 		})
 		if err != nil {
-			return registry.IncidentStep{}, fmt.Errorf("note what was observed of %s %s: %w", app.ClientID, k, err)
+			return registry.IncidentStep{}, fmt.Errorf("write the incident of %s %s: %w", app.ClientID, k, err)
 		}
 		if !postponed {
 			t.announceMails(ctx, app, k, &v)
@@ -99,8 +103,8 @@ func (t *Tracker) decideAndCommit(
 	}
 }
 
-// relevantEvents are the events that mean something. An endpoint without its licence is not called: what was
-// observed of it before is nobody's trouble any more.
+// relevantEvents leaves out events that are ignored. An endpoint whose licence is missing is not called, so
+// its failures and successes are replaced by EndpointUnused.
 func (t *Tracker) relevantEvents(app *partner.App, k partner.EndpointKind, events []incident.Event) []incident.Event {
 	if t.opts.Licences == nil || t.opts.Licences.Missing(app, k) == "" {
 		return events
@@ -115,7 +119,7 @@ func (t *Tracker) relevantEvents(app *partner.App, k partner.EndpointKind, event
 	return append(out, incident.EndpointUnused{})
 }
 
-// decideTransition is pure: it folds the events into one step.
+// decideTransition applies the events in their order and returns one step. It reads and writes nothing.
 func (t *Tracker) decideTransition(app *partner.App, k partner.EndpointKind, s incident.State, events []incident.Event, now time.Time, a *audience) pendingTransition {
 	m := t.newMachine(app, k)
 	m.Backlog, m.NextTryAt = a.backlog, a.nextTry
@@ -135,7 +139,7 @@ func (t *Tracker) decideTransition(app *partner.App, k partner.EndpointKind, s i
 	return v
 }
 
-// addRecipientMails writes one letter per recipient of a mail and notes in the state who was told.
+// addRecipientMails adds one mail per recipient to the step, and records in the state who gets it.
 func (t *Tracker) addRecipientMails(
 	app *partner.App, k partner.EndpointKind, before, after *incident.State, mail incident.Mail, a *audience, v *pendingTransition,
 ) {
@@ -158,7 +162,7 @@ func (t *Tracker) addRecipientMails(
 	v.plans = append(v.plans, n)
 }
 
-// findAudience finds who gets the mail about an endpoint and what waits for the app.
+// findAudience finds the recipients of a mail about an endpoint, and what is pending for the app.
 func (t *Tracker) findAudience(ctx context.Context, app *partner.App, k partner.EndpointKind) (audience, error) {
 	a := audience{known: true}
 	silent := func(address string, why Suppression) {
@@ -193,7 +197,7 @@ func (t *Tracker) findAudience(ctx context.Context, app *partner.App, k partner.
 	}
 	off, err := t.opts.Store.MailsSuppressed(ctx, subs)
 	if err != nil {
-		return a, wrapError(err, "find who gets mail about", app.ClientID)
+		return a, wrapError(err, "find the recipients of mail about", app.ClientID)
 	}
 	for i, to := range all {
 		if off[i] {
@@ -205,13 +209,13 @@ func (t *Tracker) findAudience(ctx context.Context, app *partner.App, k partner.
 	return a, nil
 }
 
-// loadBacklog finds what waits for an endpoint, and when it is tried next.
+// loadBacklog finds what is pending for an endpoint, and when the next attempt or probe is made.
 func (t *Tracker) loadBacklog(ctx context.Context, app *partner.App, k partner.EndpointKind, a *audience) (err error) {
 	switch {
 	case k == partner.StateChange:
 		standing, err := t.opts.Mailbox.AppStatus(ctx, app.ClientID)
 		if err != nil {
-			return wrapError(err, "look into the mailbox of", app.ClientID)
+			return wrapError(err, "read the mailbox of", app.ClientID)
 		}
 		a.backlog, a.nextTry = standing.Backlog, standing.CooldownUntil
 	case t.opts.Probes != nil:
@@ -222,8 +226,8 @@ func (t *Tracker) loadBacklog(ctx context.Context, app *partner.App, k partner.E
 	return nil
 }
 
-// announceMails logs each decided mail in one line, counts those that nobody gets and wakes the mailer for
-// the others. A wake-up that fails is repeated by Tick.
+// announceMails logs each decided mail in one line, counts the suppressed ones and wakes the mailer for the
+// others. A wake-up that fails is only logged: the loop that calls WakeMail repeats it.
 func (t *Tracker) announceMails(ctx context.Context, app *partner.App, k partner.EndpointKind, v *pendingTransition) {
 	for i := range v.plans {
 		n := &v.plans[i]
@@ -245,7 +249,7 @@ func (t *Tracker) announceMails(ctx context.Context, app *partner.App, k partner
 	for i := range v.step.Mails {
 		l := &v.step.Mails[i]
 		if err := t.opts.Queue.EnqueueForwardMail(ctx, app.ClientID, l.ID(), t.wakeGeneration()); err != nil {
-			t.opts.Log.WarnContext(ctx, "mailer not woken, the next tick does it", "app", string(app.ClientID), "endpoint", k.String(), "err", err)
+			t.opts.Log.WarnContext(ctx, "mailer not woken; the loop of mails repeats it", "app", string(app.ClientID), "endpoint", k.String(), "err", err)
 		}
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Suppression is why a decided mail is not written to somebody, a metric label.
+// Suppression is why a recipient does not get a decided mail. It is a metric label.
 type Suppression string
 
 // The closed set of suppressions.
@@ -14,13 +14,13 @@ const (
 	SuppressedOff Suppression = "switched_off"
 	// SuppressedNoRecipient: the app has neither error emails nor a technical contact's address.
 	SuppressedNoRecipient Suppression = "no_recipient"
-	// SuppressedUnsubscribed: the recipient wants no mail about this app.
+	// SuppressedUnsubscribed: the recipient unsubscribed from mail about this app.
 	SuppressedUnsubscribed Suppression = "unsubscribed"
-	// SuppressedUnconfirmed: a partner set the address, and its owner has not confirmed it.
+	// SuppressedUnconfirmed: a partner set the address, and the recipient has not confirmed it.
 	SuppressedUnconfirmed Suppression = "unconfirmed"
-	// SuppressedBounced: a mail server refused the address for good.
+	// SuppressedBounced: a mail server permanently refused the address.
 	SuppressedBounced Suppression = "bounced"
-	// SuppressedNotMailed: a recovery or a close is told only to those who were told of the failure.
+	// SuppressedNotMailed: it is about a recovery or a close, and the recipient got no mail about the failure.
 	SuppressedNotMailed Suppression = "not_told"
 )
 

@@ -9,8 +9,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// applyReports takes into account what engines reported about an app's endpoints since the last time.
-// Thousands of reports are one step of the incident.
+// applyReports applies what engines reported about an app's endpoints since the last call. All reports of an
+// endpoint together are one step of its incident.
 func (t *Tracker) applyReports(ctx context.Context, app *partner.App) error {
 	kinds, err := t.opts.Store.ReportedEndpoints(ctx, app.ClientID)
 	if err != nil {
@@ -20,7 +20,7 @@ func (t *Tracker) applyReports(ctx context.Context, app *partner.App) error {
 	for _, k := range kinds {
 		_, err := t.decideAndCommit(ctx, app, k, func(decide decideFunc, leave skipFunc) (registry.IncidentStep, error) {
 			return t.opts.Store.TransitionReports(ctx, app.ClientID, k, func(s incident.State, r registry.Reports) registry.IncidentStep {
-				if !r.HasNewReports() { // what is well forgets what was reported
+				if !r.HasNewReports() { // the reports of an endpoint without a reported failure are deleted
 					return leave(registry.IncidentStep{State: s, TakesReports: s.ReportedAt.IsZero()})
 				}
 				return decide(s, eventsFromReports(&r))
@@ -31,8 +31,8 @@ func (t *Tracker) applyReports(ctx context.Context, app *partner.App) error {
 	return errors.Join(errs...)
 }
 
-// eventsFromReports are reports as the incident hears them, in their order: what failed before the newest
-// success, that success, and what failed after it.
+// eventsFromReports turns reports into events, in their order: the failures before the newest success, that
+// success, and the failures after it.
 func eventsFromReports(r *registry.Reports) []incident.Event {
 	var events []incident.Event
 	failed := func(n int64) {

@@ -15,7 +15,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Apps finds an app's settings; ok is false for an unknown one. An old view does no harm.
+// Apps finds an app's settings; ok is false for an unknown app. Stale settings do no harm.
 type Apps interface {
 	App(ctx context.Context, id partner.ClientID) (app partner.App, ok bool, err error)
 }
@@ -36,28 +36,28 @@ type Queue interface {
 	EnqueueForwardMail(ctx context.Context, app partner.ClientID, mailID string, generation int64) error
 }
 
-// Mailbox says how an app's notifications stand.
+// Mailbox reads the state of an app's deliveries.
 type Mailbox interface {
 	AppStatus(ctx context.Context, app partner.ClientID) (MailboxStatus, error)
-	// HasPending reports, at each tenant's index, whether a notification about it waits for the app.
+	// HasPending reports, at each tenant's index, whether a notification about it is pending for the app.
 	HasPending(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]bool, error)
 }
 
-// Licences says which licence an endpoint waits for, empty for none.
+// Licences says which licence an endpoint needs and the app was not granted, empty for none.
 type Licences interface {
 	Missing(app *partner.App, k partner.EndpointKind) partner.License
 }
 
-// Probes says when an integration endpoint is probed next, zero when nothing does so.
+// Probes says when an integration endpoint is probed next, zero when nothing probes it.
 type Probes interface {
 	NextProbe(ctx context.Context, app *partner.App, k partner.EndpointKind, now time.Time) (time.Time, error)
 }
 
-// MailboxStatus is how an app's notifications stand.
+// MailboxStatus is the state of an app's deliveries.
 type MailboxStatus struct {
 	Backlog incident.Backlog
-	// CircuitOpen is true from the endpoint's first fault to its next success, CooldownUntil when it is tried
-	// next.
+	// CircuitOpen is true while the state-change endpoint's circuit is open. CooldownUntil is when the next
+	// attempt is made.
 	CircuitOpen   bool
 	CooldownUntil time.Time
 }
@@ -72,7 +72,7 @@ type Options struct {
 	Probes Probes
 	// Licences may be nil: then no endpoint needs one.
 	Licences Licences
-	// CommonCause tells the newest common cause of failures on the connection; nil for none ever.
+	// CommonCause returns the newest common cause of connection failures; nil stands for none.
 	CommonCause func() incident.CommonCause
 	// Environment is the one that this deployment serves.
 	Environment partner.Environment
@@ -84,12 +84,12 @@ type Options struct {
 }
 
 const (
-	// quietAfter is how long a failing endpoint can go without a failure, unless its gate keeps
-	// everybody off: twice what the longest cool-down takes. After that its success went unheard,
-	// such as in a process that died.
+	// quietAfter is how long a failing endpoint can go without a failure while its circuit is closed: twice
+	// the longest cool-down by default. After that it counts as recovered: its success was not recorded, for instance
+	// because a process died.
 	quietAfter = 2 * time.Minute
-	// wakeEvery is how often the mailer may be woken for one mail: the task before may have been
-	// lost, or still wait in its queue.
+	// wakeEvery is how often the mailer may be woken for one mail: the earlier task may be lost, or may
+	// still be in its queue.
 	wakeEvery = time.Minute
 )
 
@@ -110,9 +110,9 @@ func New(opts Options) *Tracker {
 	return &Tracker{opts: opts}
 }
 
-// Observe takes what was observed about an endpoint, in its order, and writes what follows. When
-// nothing follows, as from a success of an endpoint that is well, it reads once and writes
-// nothing. An app that is unknown is passed over.
+// Observe applies events about an endpoint, in their order, and writes the result. When nothing changes, as
+// for a success of a healthy endpoint, it reads once and writes nothing. It ignores an unknown app. After an
+// error the events may be lost; the caller need not repeat them, see the package's documentation.
 func (t *Tracker) Observe(ctx context.Context, id partner.ClientID, k partner.EndpointKind, events ...incident.Event) error {
 	app, ok, err := t.opts.Apps.App(ctx, id)
 	if err != nil {
@@ -125,10 +125,10 @@ func (t *Tracker) Observe(ctx context.Context, id partner.ClientID, k partner.En
 	return err
 }
 
-// TickApp lets time pass for an app: engines' reports are taken into account, incidents open, remind
-// and recover. It MUST be called every few seconds for every app, by one process at a time
-// for economy, by several without harm. seen is what was read of the app a moment ago: where it says
-// that nothing is there, nothing is read. It returns what is remembered of the app's endpoints.
+// TickApp lets time pass for an app: it applies engines' reports, and incidents open, remind and recover. It
+// MUST be called every few seconds for every app with a state, reports or unconfirmed addresses. One process
+// at a time is enough; several do no harm. seen is what was read of the app just before; what it lacks is not
+// read again. TickApp returns the states of the app's endpoints.
 func (t *Tracker) TickApp(ctx context.Context, id partner.ClientID, seen registry.OpenIncidents) (map[partner.EndpointKind]incident.State, error) {
 	app, ok, err := t.opts.Apps.App(ctx, id)
 	if err != nil || !ok {
@@ -163,7 +163,7 @@ func (t *Tracker) tickEndpoint(ctx context.Context, app *partner.App, k partner.
 	if k == partner.StateChange {
 		unheard, err := t.unreportedEvents(ctx, app.ClientID, &s)
 		if err != nil {
-			return s, wrapError(err, "look into the mailbox of", app.ClientID)
+			return s, wrapError(err, "read the mailbox of", app.ClientID)
 		}
 		events = unheard
 	}
@@ -182,9 +182,9 @@ func (t *Tracker) tickEndpoint(ctx context.Context, app *partner.App, k partner.
 	return step.State, nil
 }
 
-// unreportedEvents finds what went well without anybody saying so: an endpoint whose gate is open although
-// it counts as failing, and refused tenants for which nothing waits any more. Their notification
-// was replaced by newer truth, which the endpoint took as if it were the first it heard of them.
+// unreportedEvents infers events that were not observed. A failing endpoint whose circuit is closed has
+// recovered. A refused tenant for which nothing is pending any more is resolved: a newer change replaced its
+// refused notification and was delivered.
 func (t *Tracker) unreportedEvents(ctx context.Context, app partner.ClientID, s *incident.State) ([]incident.Event, error) {
 	var events []incident.Event
 	if t.isStaleFailure(s) {
@@ -216,7 +216,7 @@ func (t *Tracker) unreportedEvents(ctx context.Context, app partner.ClientID, s 
 	return events, nil
 }
 
-// isStaleFailure reports whether an endpoint counts as failing although nothing was heard of it for a while.
+// isStaleFailure reports whether an endpoint counts as failing, although no failure was recorded for quietAfter.
 func (t *Tracker) isStaleFailure(s *incident.State) bool {
 	if s.FailingSince.IsZero() || !s.OffSince.IsZero() {
 		return false
@@ -228,16 +228,16 @@ func (t *Tracker) isStaleFailure(s *incident.State) bool {
 	return t.opts.Now().Sub(last) > quietAfter
 }
 
-// WakeMail wakes the mailer for a mail that waits in an app's outbox, at most once in wakeEvery. Whoever finds one that is due
-// MUST call it, every few seconds.
+// WakeMail wakes the mailer for a mail in an app's outbox, at most once in wakeEvery. It MUST be called every few
+// seconds for each mail that is due there.
 func (t *Tracker) WakeMail(ctx context.Context, id partner.ClientID, mailID string) error {
 	return wrapError(t.opts.Queue.EnqueueForwardMail(ctx, id, mailID, t.wakeGeneration()), "wake the mailer for", id)
 }
 
 func (t *Tracker) wakeGeneration() int64 { return t.opts.Now().UnixMilli() / wakeEvery.Milliseconds() }
 
-// CloseIncident ends an incident on a person's word, and tells those who were told of it. ErrNoIncident when
-// it is not open.
+// CloseIncident ends an incident for a person, whose token's name is by. Recipients of mails about the incident
+// get a mail. The error is ErrNoIncident when it is not open.
 func (t *Tracker) CloseIncident(ctx context.Context, incidentID, by string) error {
 	id, k, _, err := incident.ParseID(incidentID)
 	if err != nil {
@@ -248,7 +248,7 @@ func (t *Tracker) CloseIncident(ctx context.Context, incidentID, by string) erro
 		return wrapError(err, "close an incident of", id)
 	}
 	if !ok {
-		app.ClientID = id // nobody is left to be told
+		app.ClientID = id // an app that is gone has no recipients
 	}
 	found := false
 	_, err = t.decideAndCommit(ctx, &app, k, func(decide decideFunc, leave skipFunc) (registry.IncidentStep, error) {
