@@ -21,13 +21,14 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// messageIDBytes are enough of a hash that no two mails meet, and are written without padding.
+// messageIDBytes is how many bytes of a hash a Message-ID holds: enough to avoid collisions, and a multiple of 5,
+// so that base32 needs no padding.
 const messageIDBytes = 15
 
 //go:embed templates/*.txt templates/*.html
 var templates embed.FS
 
-// Message is a mail ready to leave.
+// Message is a composed mail.
 type Message struct {
 	From mail.Address
 	// To is one bare address; its domain is ASCII.
@@ -45,15 +46,15 @@ type Message struct {
 
 // LinkMaker makes the links in mails. One that is nil is left out.
 type LinkMaker struct {
-	// Unsubscribe silences a recipient for the apps; "" when they do not fit in one link.
+	// Unsubscribe unsubscribes a recipient from mail about the apps; "" when they do not fit in one link.
 	Unsubscribe func(to string, apps []partner.ClientID) string
-	// Confirm says that a recipient wants an app's mail.
+	// Confirm confirms that a recipient wants an app's mail.
 	Confirm func(l *incident.RecipientMail) string
-	// BlockConfirmations ends all questions to a recipient.
+	// BlockConfirmations ends all confirmations to a recipient.
 	BlockConfirmations func(to string) string
 }
 
-// Composer turns letters into messages. The same letter always becomes the same message.
+// Composer composes messages. The same mail always becomes the same message.
 type Composer struct {
 	from   mail.Address
 	domain string
@@ -91,7 +92,7 @@ func NewComposer(from string, links LinkMaker) (*Composer, error) {
 	return c, nil
 }
 
-// asciiAddress writes an address's domain in ASCII (RFC 5891), which every server takes.
+// asciiAddress writes an address's domain in ASCII (RFC 5891), which every server accepts.
 func asciiAddress(address string) (string, error) {
 	i := strings.LastIndexByte(address, '@')
 	if i <= 0 || strings.ContainsFunc(address, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '<' || r == '>' }) {
@@ -104,13 +105,13 @@ func asciiAddress(address string) (string, error) {
 	return address[:i+1] + domain, nil
 }
 
-// Compose writes the mail. An error means that this letter can never be sent.
+// Compose composes the message. An error means that this mail can never be sent.
 func (c *Composer) Compose(l *incident.RecipientMail) (*Message, error) {
 	return c.ComposeReply(l, nil)
 }
 
-// ComposeReply writes the mail. digests are the Message-IDs of the digests that told the recipient of
-// incidents first, which this mail answers then instead of one that was never sent.
+// ComposeReply composes the message of a mail. digests holds, by incident, the Message-ID of the digest that was the
+// recipient's first message about it. The message then replies to that digest, since the single mail was never sent.
 func (c *Composer) ComposeReply(l *incident.RecipientMail, digests map[string]string) (*Message, error) {
 	to, err := asciiAddress(l.To)
 	if err != nil {
@@ -147,7 +148,7 @@ func (c *Composer) ComposeReply(l *incident.RecipientMail, digests map[string]st
 	return m, nil
 }
 
-// ComposeTest writes a mail that shows that mail arrives.
+// ComposeTest composes a test mail.
 func (c *Composer) ComposeTest(to string, env partner.Environment, at time.Time) (*Message, error) {
 	address, err := asciiAddress(to)
 	if err != nil {
@@ -161,7 +162,7 @@ func (c *Composer) ComposeTest(to string, env partner.Environment, at time.Time)
 		Headline: "This is a test mail",
 		Intro:    "If you read this, Lamplighter's mail reaches you. When an app's endpoint fails, its technical contact gets a mail that looks like this one.",
 		Facts:    []detailRow{{"Environment", string(env)}, {"Sent by", c.from.Address}, {"Sent to", oneLine(to, nameMax)}, {"Sent on", at.Format(timeForm)}},
-		Footer:   "Somebody called lamplighter mail test. Nothing needs to be done.",
+		Footer:   "It was sent by the command lamplighter mail test. Nothing needs to be done.",
 	}
 	m.Subject = v.Subject
 	if err := c.renderParts(m, c.text, c.html, &v); err != nil {
@@ -183,9 +184,9 @@ func (*Composer) renderParts(m *Message, plain *texttemplate.Template, rich *htm
 	return nil
 }
 
-// messageID follows from the transition and the recipient alone, so a mail that is sent twice can
-// be told by it. It is a hash, because client ids are long: a Message-ID that does not fit into one
-// line of the header is folded, which not every mail program reads.
+// messageID follows from the transition and the recipient only, so a mail that is sent twice has the same one. It
+// is a hash, because client ids are long: a Message-ID that does not fit into one line of the header is folded,
+// which not every mail program reads.
 func (c *Composer) messageID(l *incident.RecipientMail, id string, n int) string {
 	sum := sha256.Sum256([]byte(id + "|" + incident.RecipientKey(l.To)))
 	return strings.ToLower(base32.HexEncoding.EncodeToString(sum[:messageIDBytes])) + "." + strconv.Itoa(n) + "@" + c.domain

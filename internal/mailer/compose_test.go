@@ -143,10 +143,10 @@ func letters() map[string]incident.RecipientMail {
 func TestNextCheck(t *testing.T) {
 	t.Parallel()
 	for want, next := range map[string]time.Duration{
-		"\n- A test that you ask for checks it at once.\n":                                                   0,
-		"\n- It is checked again within two minutes; a test that you ask for checks it at once.\n":           2 * time.Minute,
-		"\n- It is checked again on Fri 20 Nov 2026 21:10 CET; a test that you ask for checks it at once.\n": 2*time.Minute + time.Millisecond,
-		"\n- It is checked again on Sat 21 Nov 2026 21:08 CET; a test that you ask for checks it at once.\n": 24 * time.Hour,
+		"\n- You can test it yourself at any time.\n":                                                   0,
+		"\n- It is checked again within two minutes; you can test it yourself at any time.\n":           2 * time.Minute,
+		"\n- It is checked again on Fri 20 Nov 2026 21:10 CET; you can test it yourself at any time.\n": 2*time.Minute + time.Millisecond,
+		"\n- It is checked again on Sat 21 Nov 2026 21:08 CET; you can test it yourself at any time.\n": 24 * time.Hour,
 	} {
 		for _, k := range []partner.EndpointKind{partner.ERPSync, partner.QuoteConnector, partner.Mirroring} {
 			l := letter()

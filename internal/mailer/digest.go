@@ -14,8 +14,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// digestView is what the templates of a digest show. Every string in it is one line without
-// control characters.
+// digestView is the data of a digest's templates. Every string in it is one line without control characters.
 type digestView struct {
 	Tone     htmltemplate.CSS
 	Subject  string
@@ -27,7 +26,7 @@ type digestView struct {
 	Footer   string
 }
 
-// digestGroup is what one cause, or one kind of news, has in common.
+// digestGroup holds the lines with the same heading and advice.
 type digestGroup struct {
 	Title  string
 	Advice string
@@ -35,15 +34,15 @@ type digestGroup struct {
 	order  int
 }
 
-// digestLine tells one letter.
+// digestLine summarises one mail.
 type digestLine struct{ App, Text, Incident string }
 
-// ComposeDigest writes one mail out of several letters to one recipient, which are in the order of
-// their decision. at is when they were put together; the same letters and time become the same
-// message. An error means that these letters can never be sent.
+// ComposeDigest composes one message from several mails to one recipient, in the order of their decision. at is
+// the time of the digest; the same mails and time become the same message. An error means that these mails can
+// never be sent.
 func (c *Composer) ComposeDigest(ls []*incident.RecipientMail, at time.Time) (*Message, error) {
 	if len(ls) == 0 {
-		return nil, errors.New("compose digest: no letters")
+		return nil, errors.New("compose digest: no mails")
 	}
 	to, err := asciiAddress(ls[0].To)
 	if err != nil {
@@ -63,7 +62,7 @@ func (c *Composer) ComposeDigest(ls []*incident.RecipientMail, at time.Time) (*M
 	return m, nil
 }
 
-// newestPerIncident keeps the newest letter of each incident: what was true before it is no news.
+// newestPerIncident keeps the newest mail of each incident; the older ones are outdated.
 func newestPerIncident(ls []*incident.RecipientMail) []*incident.RecipientMail {
 	at := map[string]int{}
 	var out []*incident.RecipientMail
@@ -108,7 +107,7 @@ func newDigestView(ls []*incident.RecipientMail, at time.Time, unsubscribe strin
 		if !endsIncident(l.Mail.Kind) {
 			what = adviceForMail(&l.Mail)
 		}
-		key := title + "\x00" + what // of one cause, what helps a receiver of notifications does not help a service
+		key := title + "\x00" + what // the advice for one reason differs between kinds of endpoints
 		g := groups[key]
 		if g == nil {
 			g = &digestGroup{Title: title, Advice: what, order: order}
@@ -118,12 +117,12 @@ func newDigestView(ls []*incident.RecipientMail, at time.Time, unsubscribe strin
 	}
 	v := digestView{
 		Tone:     toneColor(KindDigest),
-		Headline: fmt.Sprintf("News of %s of %s", formatCount(int64(len(ls)), "endpoint"), formatCount(int64(apps), "app")),
-		Intro:    "So much happened at once that it comes in one mail instead of many. Where several things happened to an endpoint, the newest is told.",
+		Headline: fmt.Sprintf("News about %s of %s", formatCount(int64(len(ls)), "endpoint"), formatCount(int64(apps), "app")),
+		Intro:    "Much happened in a short time, so this is one mail instead of many. It lists only the latest event of each incident.",
 		Stop: "To stop mails about an endpoint, turn off its setting \"send error emails\" in the settings of its app. " +
-			"To have them sent to somebody else, set the app's error emails.",
+			"To have them sent to another address, set the app's error emails.",
 		StopURL: unsubscribe,
-		Footer: fmt.Sprintf("Put together on %s out of %s. This mail was written by a machine; nobody reads answers to it.",
+		Footer: fmt.Sprintf("Composed on %s from %s. This mail was sent automatically; replies to it are not read.",
 			at.In(loc).Format(timeForm), formatCount(int64(len(ls)), "message")),
 	}
 	if well > 0 && failing == 0 {
@@ -144,13 +143,13 @@ func newDigestView(ls []*incident.RecipientMail, at time.Time, unsubscribe strin
 	return v
 }
 
-// formatTally says how many are how.
+// formatTally counts the endpoints that fail, that recovered, and the others.
 func formatTally(failing, well, other int) string {
 	var parts []string
 	for _, p := range []struct {
 		n    int
 		what string
-	}{{failing, "failing"}, {well, "well again"}, {other, "to know"}} {
+	}{{failing, "failing"}, {well, "recovered"}, {other, "other"}} {
 		if p.n > 0 {
 			parts = append(parts, strconv.Itoa(p.n)+" "+p.what)
 		}
@@ -158,12 +157,12 @@ func formatTally(failing, well, other int) string {
 	return strings.Join(parts, ", ")
 }
 
-// digestHeading says what a letter has in common with others, and where that stands in the mail.
+// digestHeading is the heading under which a mail is listed, and the heading's place in the digest.
 func (w *textRenderer) digestHeading() (order int, title string) {
 	m := w.m
 	switch {
 	case m.Kind == incident.KindRecovered:
-		return 5, "Well again"
+		return 5, "Recovered"
 	case m.Kind == incident.KindClosed:
 		return 4, "Closed by hand"
 	case m.Kind == incident.KindCertificate:
@@ -181,13 +180,13 @@ func (w *textRenderer) digestHeading() (order int, title string) {
 	}
 }
 
-// summaryLine tells a letter in one line.
+// summaryLine summarises a mail in one line.
 func (w *textRenderer) summaryLine() digestLine {
 	m := w.m
 	parts := []string{w.endpoint}
 	switch m.Kind {
 	case incident.KindRecovered:
-		parts = append(parts, "failed for "+formatDuration(m.EndedAt.Sub(m.Since))+", well since "+w.formatTime(m.EndedAt))
+		parts = append(parts, "failed for "+formatDuration(m.EndedAt.Sub(m.Since))+", working since "+w.formatTime(m.EndedAt))
 	case incident.KindClosed:
 		parts = append(parts, "closed on "+w.formatTime(m.At)+" by the platform's staff")
 	case incident.KindCertificate:
@@ -198,7 +197,7 @@ func (w *textRenderer) summaryLine() digestLine {
 			parts = append(parts, "last status "+strconv.Itoa(m.Failure.Status))
 		}
 		if m.Backlog.Notifications > 0 {
-			parts = append(parts, formatCount(m.Backlog.Notifications, "notification")+" for "+formatCount(m.Backlog.Tenants, "tenant")+" waiting")
+			parts = append(parts, formatCount(m.Backlog.Notifications, "notification")+" for "+formatCount(m.Backlog.Tenants, "tenant")+" pending")
 		}
 	}
 	return digestLine{App: w.app + " (" + w.client + ")", Text: strings.Join(parts, "; "), Incident: m.Incident}

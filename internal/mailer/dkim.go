@@ -20,18 +20,19 @@ type Signer struct {
 	new func() *gomail.DKIMSigner
 }
 
-// Format writes nothing of the key.
+// String writes nothing of the key.
 func (*Signer) String() string { return "DKIM signer" }
 
 // wrapAfter is how many characters of the list of headers go-mail writes into one line of the signature.
 const wrapAfter = 75
 
-// signedHeaders are those that a reader sees, those that say how the body is read, and the two that RFC 8058 wants to be
-// signed. Each stands once more than the mail has it, so that another one of its name breaks the signature (RFC 6376, 8.15).
+// signedHeaders are the headers that a reader sees, those that say how the body is read, and the two that RFC 8058
+// requires to be signed. Each is listed once more than the mail has it, so that a further header of the same name breaks
+// the signature (RFC 6376, section 8.15).
 //
-// go-mail wraps the list where it signed no space, but whoever verifies reads a wrap as one. So the list has a space before
-// each wrap: a part of it fills its line, and the next part begins with spaces. Only a name under which go-mail finds no
-// header (any more) may begin so: it looks for the name as it is written.
+// go-mail wraps the list at places where it signed no space, but a verifier reads each wrap as a space. So the list has a
+// space before each wrap: each part of it fills its line, and the next part begins with spaces. go-mail looks up a name
+// as it is written, with the spaces. So only a name that has no header left to sign may begin with them.
 func signedHeaders() []string {
 	seen := []string{"From", "To", "Subject", "Date", "Message-ID", "Content-Type", "MIME-Version"}
 	rest := []string{"Reply-To", "List-Unsubscribe", "List-Unsubscribe-Post", "Content-Transfer-Encoding"}
@@ -73,8 +74,8 @@ func NewSigner(keyPEM []byte, selector, domain string) (*Signer, error) {
 	return &Signer{new: func() *gomail.DKIMSigner { return gomail.NewDKIMSigner(ascii, selector, key) }}, nil
 }
 
-// signMessage has a message signed when it is written. The signature's time is the message's, so that the
-// same mail stays the same. A nil Signer signs nothing.
+// signMessage makes go-mail sign a message when it is written. The signature has the message's time, so that a repeat
+// of the mail is identical. A nil Signer signs nothing.
 func (s *Signer) signMessage(msg *gomail.Msg, at time.Time) {
 	if s == nil {
 		return

@@ -36,7 +36,7 @@ func AllStages() []Stage {
 	return []Stage{StageConnect, StageGreeting, StageTLS, StageLogin, StageSender, StageRecipient, StageContent}
 }
 
-// StageResult is what came of a stage.
+// StageResult is the result of a stage.
 type StageResult struct {
 	Stage Stage
 	OK    bool
@@ -45,8 +45,8 @@ type StageResult struct {
 	Detail, Advice string
 }
 
-// SendWithSteps sends one mail over a connection of its own, as Send would, and tells each stage as it
-// ends. The error is that of the stage that failed, which was told as well.
+// SendWithSteps sends one mail over a connection of its own, as Send would, and calls tell for each stage
+// when it ends. The error is that of the stage that failed, for which tell was called, too.
 func (s *SMTP) SendWithSteps(ctx context.Context, m *Message, tell func(StageResult)) error {
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
@@ -54,7 +54,7 @@ func (s *SMTP) SendWithSteps(ctx context.Context, m *Message, tell func(StageRes
 	msg, err := m.buildMsg(s.opts.Signer)
 	if err != nil {
 		err = fmt.Errorf("compose: %w", err)
-		tell(StageResult{Stage: StageContent, Detail: oneLine(err.Error(), detailMax), Advice: "The mail could not be written, so no server was asked. Check smtp.from, the recipient and the settings under smtp.dkim."})
+		tell(StageResult{Stage: StageContent, Detail: oneLine(err.Error(), detailMax), Advice: "The mail could not be composed, so no server was contacted. Check smtp.from, the recipient and the settings under smtp.dkim."})
 		return err
 	}
 	l, err := s.dialServer(ctx, d)
@@ -67,18 +67,19 @@ func (s *SMTP) SendWithSteps(ctx context.Context, m *Message, tell func(StageRes
 	if err := l.client.SendWithSMTPClient(l.conn, msg); err != nil && !msg.IsDelivered() {
 		return d.reportFailure(err)
 	}
-	d.reportSuccess(StageContent, "the server took the mail: "+msg.ServerResponse())
+	d.reportSuccess(StageContent, "the server accepted the mail: "+msg.ServerResponse())
 	return nil
 }
 
-// smtpTranscript follows what go-mail and the server say to each other. A nil one listens to nothing.
+// smtpTranscript follows the commands of go-mail and the answers of the server. A nil one follows nothing.
 type smtpTranscript struct {
 	opts  *SMTPOptions
 	emit  func(StageResult)
 	began time.Time
-	// lastCommand is our last command, told the stages that are over.
+	// lastCommand is the last command to the server.
 	lastCommand string
-	reported    []Stage
+	// reported are the stages that have ended.
+	reported []Stage
 	// noSTARTTLS is set when the server offers no STARTTLS.
 	noSTARTTLS bool
 }
@@ -92,7 +93,7 @@ func (d *smtpTranscript) reportSuccess(s Stage, detail string) {
 	}
 }
 
-// reportFailure tells the first stage that is not over, and its error.
+// reportFailure reports the error for the first stage that has not ended.
 func (d *smtpTranscript) reportFailure(err error) error {
 	stages := AllStages()
 	if d.opts.usesImplicitTLS() { // TLS comes before the greeting
@@ -114,7 +115,7 @@ func (d *smtpTranscript) reportConnected(conn net.Conn) {
 	}
 }
 
-// watchTLS adds to a configuration that the handshake is told.
+// watchTLS returns the configuration with a hook that reports the handshake.
 func (d *smtpTranscript) watchTLS(c *tls.Config) *tls.Config {
 	c = c.Clone()
 	c.VerifyConnection = func(cs tls.ConnectionState) error {
@@ -130,7 +131,7 @@ func (d *smtpTranscript) watchTLS(c *tls.Config) *tls.Config {
 	return c
 }
 
-// Debugf implements go-mail's Logger: it gets each command, and each answer that is as expected.
+// Debugf implements go-mail's Logger: it gets each command, and each expected answer.
 func (d *smtpTranscript) Debugf(l golog.Log) {
 	line := fmt.Sprintf(l.Format, l.Messages...)
 	if l.Direction == golog.DirClientToServer {
@@ -144,15 +145,15 @@ func (d *smtpTranscript) Debugf(l golog.Log) {
 	case verb == "EHLO", verb == "HELO":
 		d.reportGreeting(line)
 	case strings.HasPrefix(d.lastCommand, "MAIL FROM"):
-		d.reportSuccess(StageSender, "the server takes mail from this sender: "+line)
+		d.reportSuccess(StageSender, "the server accepts mail from this sender: "+line)
 	case strings.HasPrefix(d.lastCommand, "RCPT TO"):
-		d.reportSuccess(StageRecipient, "the server takes mail to this recipient: "+line)
+		d.reportSuccess(StageRecipient, "the server accepts mail to this recipient: "+line)
 	case strings.HasPrefix(line, "235 "):
 		d.reportSuccess(StageLogin, "logged in as "+d.opts.Username)
 	}
 }
 
-// reportGreeting tells the server's name, and that there is no TLS where that is so.
+// reportGreeting reports the server's name, and, if there is no TLS, that.
 func (d *smtpTranscript) reportGreeting(answer string) {
 	lines := strings.Split(strings.TrimPrefix(answer, "250 "), "\n")
 	d.reportSuccess(StageGreeting, lines[0]+" offers "+strings.Join(lines[1:], ", "))
@@ -182,20 +183,20 @@ func (d *smtpTranscript) stageAdvice(s Stage, err error) string {
 	case StageConnect:
 		return connectAdvice(err)
 	case StageGreeting:
-		return "Something answers on that port, but no mail server that wants to talk to us. Check smtp.port, whether it speaks TLS from the first byte (smtp.tls: implicit), and whether it lets this machine in."
+		return "Something answers on that port, but it does not greet like a mail server. Check smtp.port, whether it speaks TLS from the first byte (smtp.tls: implicit), and whether it accepts connections from this machine."
 	case StageTLS:
 		return d.tlsAdvice(err)
 	case StageLogin:
 		if code == 535 || code == 534 || code == 454 {
-			return "The server refuses this login: check smtp.username and smtp.password, and whether it wants a password made for programs."
+			return "The server refuses this login: check smtp.username and smtp.password, and whether it requires a password for programs."
 		}
-		return "The server offers no login that is safe here. Many do so after STARTTLS alone: check smtp.tls and smtp.port. Without smtp.username no login is tried."
+		return "The server offers no safe login on this connection. Many servers do so only after STARTTLS: check smtp.tls and smtp.port. Without smtp.username no login is tried."
 	case StageSender:
-		return "The server does not take mail from this sender: check smtp.from, and whether it wants a login (smtp.username) or this machine's address to be allowed."
+		return "The server does not accept mail from this sender: check smtp.from, and whether it requires a login (smtp.username) or must allow this machine's address."
 	case StageRecipient:
 		return recipientAdvice(err)
 	default:
-		return "The server took sender and recipient but not the mail itself: its answer says why. A spam filter, a limit or a full disk can be the cause."
+		return "The server accepted sender and recipient but not the mail itself: its answer says why. A spam filter, a limit or a full disk can be the cause."
 	}
 }
 
@@ -204,7 +205,7 @@ func connectAdvice(err error) string {
 		return "The name cannot be looked up: check smtp.host and this machine's DNS."
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
-		return "Nothing answers: check smtp.host and smtp.port. Many networks let nothing out on port 25; port 587 is meant for this."
+		return "Nothing answers: check smtp.host and smtp.port. Many networks block port 25; port 587 is meant for this."
 	}
 	return "Nothing takes connections there: check smtp.host, smtp.port, that the server is running and that a firewall lets this machine through."
 }
@@ -214,21 +215,21 @@ func (d *smtpTranscript) tlsAdvice(err error) string {
 	case hasErrorType[x509.UnknownAuthorityError](err):
 		return "The certificate is signed by an authority that this machine does not know: set smtp.ca to that authority's certificate."
 	case hasErrorType[x509.HostnameError](err):
-		return "The certificate is for another name: set smtp.host to a name that it holds."
+		return "The certificate is for another name: set smtp.host to a name in the certificate."
 	case hasErrorType[x509.CertificateInvalidError](err):
 		return certificateDateAdvice(err)
 	case d.noSTARTTLS && !d.opts.usesImplicitTLS():
-		return "The server offers no STARTTLS on this port. Try port 587, or 465 for TLS from the first byte. Only smtp.tls: opportunistic or none sends without, where anybody on the way can read it."
+		return "The server offers no STARTTLS on this port. Try port 587, or 465 for TLS from the first byte. Only smtp.tls: opportunistic or none sends without TLS, and then mail can be read on its way."
 	default:
 		return "No secure connection could be made. If the server speaks TLS from the first byte, set smtp.tls: implicit; it must know TLS 1.2 or newer."
 	}
 }
 
-// certificateDateAdvice tells which certificate is not valid now, and since when where it has ended.
+// certificateDateAdvice names the certificate that is not valid now, and when it ended, if it did.
 func certificateDateAdvice(err error) string {
 	e, _ := errors.AsType[x509.CertificateInvalidError](err)
 	if e.Reason != x509.Expired || e.Cert == nil || time.Now().Before(e.Cert.NotBefore) {
-		return "The certificate is not valid now: look at it on the server, and at this machine's clock."
+		return "The certificate is not valid now: check it on the server, and check this machine's clock."
 	}
 	return fmt.Sprintf("The certificate %.100q ended on %s: it has to be renewed on the server.", e.Cert.Subject, e.Cert.NotAfter.UTC().Format(time.RFC3339))
 }
@@ -241,10 +242,10 @@ func hasErrorType[E error](err error) bool {
 func recipientAdvice(err error) string {
 	switch e := (&SMTP{}).classifyError(err); {
 	case e.BadAddress:
-		return "The server says that there is no such mailbox. The service would mark this address and skip it."
+		return "The server says that there is no such mailbox. The service would mark this address as bounced and skip it."
 	case e.Permanent:
-		return "The server does not pass mail to this recipient on. If it takes others, the recipient's server refuses us; else it may want a login (smtp.username)."
+		return "The server does not accept mail to this recipient. If it accepts mail to others, the recipient's server refuses it; else the server may require a login (smtp.username)."
 	default:
-		return "The server asks to come back later, as greylisting does. The service would: after 1, 5 and 15 minutes, then more rarely, for 5 days."
+		return "The server asks for a later attempt, as greylisting does. The service would try again after 1, 5 and 15 minutes, then more rarely, for 5 days."
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// Purposes of signed links; each is a key of its own.
+// Purposes of signed links; each has its own key.
 const (
 	purposeUnsubscribe        = "mail unsubscribe"
 	purposeConfirm            = "mail confirm"
@@ -21,9 +21,9 @@ const (
 )
 
 // ErrBadLink reports a link that this service did not make.
-var ErrBadLink = errors.New("the link is not one of ours")
+var ErrBadLink = errors.New("the link was not made by this service")
 
-// ErrOldLink reports a link of ours whose time is over.
+// ErrOldLink reports a link of this service that is no longer valid.
 var ErrOldLink = errors.New("the link is too old")
 
 // SignatureMaker makes and checks signed texts; *secret.Keyring is one.
@@ -32,8 +32,8 @@ type SignatureMaker interface {
 	Verify(purpose, text string) ([]byte, error)
 }
 
-// Links makes and reads the links in mails. They name recipients by their key, never by address,
-// and hold no secret but the signature.
+// Links makes and reads the links in mails. A link names its recipient by key, never by address, and holds no secret
+// except the signature.
 type Links struct {
 	base string
 	sign SignatureMaker
@@ -42,13 +42,13 @@ type Links struct {
 // NewLinks makes links below the public URL, which has no slash at its end.
 func NewLinks(publicURL string, s SignatureMaker) *Links { return &Links{base: publicURL, sign: s} }
 
-// LinkMaker returns what a Composer needs.
+// LinkMaker returns the functions that a Composer needs.
 func (k *Links) LinkMaker() LinkMaker {
 	return LinkMaker{Unsubscribe: k.UnsubscribeLink, Confirm: k.ConfirmLink, BlockConfirmations: k.BlockConfirmationsLink}
 }
 
-// UnsubscribeLink makes the link that silences a recipient for apps, "" when they do not fit in one.
-// It never ends: a mail may be read years later.
+// UnsubscribeLink makes the link that unsubscribes a recipient from mail about apps, "" when they do not fit in one.
+// It does not expire, because a mail may be read years later.
 func (k *Links) UnsubscribeLink(to string, apps []partner.ClientID) string {
 	parts := []string{"1", incident.RecipientKey(to)}
 	size := 0
@@ -62,23 +62,23 @@ func (k *Links) UnsubscribeLink(to string, apps []partner.ClientID) string {
 	return k.base + "/mail/unsubscribe/" + k.sign.Sign(purposeUnsubscribe, []byte(strings.Join(parts, "|")))
 }
 
-// ConfirmLink makes the link by which a recipient says that an app's mail is wanted.
+// ConfirmLink makes the link by which a recipient confirms that an app's mail is wanted.
 func (k *Links) ConfirmLink(l *incident.RecipientMail) string {
 	parts := []string{"1", incident.RecipientKey(l.To), string(l.ClientID), strconv.FormatInt(l.Mail.At.UnixMilli(), 36)}
 	return k.base + "/mail/confirm/" + k.sign.Sign(purposeConfirm, []byte(strings.Join(parts, "|")))
 }
 
-// BlockConfirmationsLink makes the link that ends all questions to a recipient. It never ends, as that of Unsubscribe.
+// BlockConfirmationsLink makes the link that ends all confirmations to a recipient. It does not expire.
 func (k *Links) BlockConfirmationsLink(to string) string {
 	return k.base + "/mail/never-ask/" + k.sign.Sign(purposeBlockConfirmations, []byte("1|"+incident.ConfirmationQueue(to)))
 }
 
-// Recipient is whom a link is about.
+// Recipient is the recipient that a link is about, and the apps.
 type Recipient struct {
 	// Key is the address's incident.RecipientKey.
 	Key  string
 	Apps []partner.ClientID
-	// Asked is when the question was asked that a confirmation answers.
+	// Asked is when the confirmation with the link was decided.
 	Asked time.Time
 }
 
@@ -98,7 +98,8 @@ func (k *Links) ReadUnsubscribe(token string) (Recipient, error) {
 	return r, nil
 }
 
-// ReadBlockConfirmations reads the token of a link that ends questions: the tray that they come from. Errors: ErrBadLink.
+// ReadBlockConfirmations reads the token of a link that ends confirmations, and returns their mail queue. Errors:
+// ErrBadLink.
 func (k *Links) ReadBlockConfirmations(token string) (tray string, err error) {
 	r, rest, err := k.readToken(purposeBlockConfirmations, token)
 	if err != nil || len(rest) != 0 || !incident.IsConfirmationQueue(r.Key) {

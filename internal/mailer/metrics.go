@@ -7,7 +7,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/incident"
 )
 
-// Result is what came of a try to send a mail, a metric label.
+// Result is the result of an attempt to send a mail, a metric label.
 type Result string
 
 // The closed set of results.
@@ -16,15 +16,15 @@ const (
 	ResultSent Result = "sent"
 	// ResultDeferred: it is tried again later.
 	ResultDeferred Result = "deferred"
-	// ResultRefused: a mail server refused it for good.
+	// ResultRefused: a mail server permanently refused it.
 	ResultRefused Result = "refused"
-	// ResultExpired: it was tried for days without success.
+	// ResultExpired: it was tried for 5 days without success.
 	ResultExpired Result = "expired"
-	// ResultUnwanted: the recipient unsubscribed while it waited, or wants no questions.
+	// ResultUnwanted: the recipient unsubscribed while it was pending, or refuses confirmations.
 	ResultUnwanted Result = "unwanted"
-	// ResultDropped: a question for which there was no room among those that wait for its recipient, or whose turn never came.
+	// ResultDropped: a confirmation whose mail queue was full, or which waited for 5 days without being tried.
 	ResultDropped Result = "dropped"
-	// ResultUnreadable: the outbox holds something that this version cannot make a mail of.
+	// ResultUnreadable: this version cannot read or compose the stored mail.
 	ResultUnreadable Result = "unreadable"
 )
 
@@ -33,10 +33,10 @@ func AllResults() []Result {
 	return []Result{ResultSent, ResultDeferred, ResultRefused, ResultExpired, ResultUnwanted, ResultDropped, ResultUnreadable}
 }
 
-// KindDigest labels a mail that holds several letters.
+// KindDigest labels a digest.
 const KindDigest incident.Kind = "digest"
 
-// kindUnknown labels a mail that cannot be read.
+// kindUnknown labels a mail that this version cannot read.
 const kindUnknown incident.Kind = "unknown"
 
 // Metrics of the mailer. A nil *Metrics counts nothing.

@@ -9,40 +9,41 @@ import (
 )
 
 const (
-	// singlesMax is how many incidents a recipient is told of one by one. More at once have one cause
-	// as a rule, and become one digest.
+	// singlesMax is how many pending incidents are sent as single mails. More than that usually have one
+	// cause, and become one digest.
 	singlesMax = 3
-	// digestMax bounds the letters of one digest; the rest go in the next.
+	// digestMax bounds the mails in one digest; the rest go into the next.
 	digestMax = 500
-	// day is what the daily cap counts by: it begins with the first mail.
+	// day is the window of the daily cap. It begins with the first mail.
 	day = 24 * time.Hour
-	// confirmationsPerDay is how many questions one recipient gets in any 24 h, of all apps.
+	// confirmationsPerDay is how many confirmations one recipient gets in any 24 h, from all apps.
 	confirmationsPerDay = 3
 )
 
-// Policy bounds what one recipient gets.
+// Policy bounds the mails to one recipient.
 type Policy struct {
-	// GatherFor is how long a letter waits for others to the same recipient.
+	// GatherFor is how long a mail waits for others to the same recipient.
 	GatherFor time.Duration
-	// DailyCap is how many mails a recipient gets in 24 h; what is beyond becomes one digest after
+	// DailyCap is how many mails a recipient gets in 24 h. The mails beyond that become one digest after
 	// that time. 0 is no cap.
 	DailyCap int
 }
 
-// batch is what is sent next out of a tray.
+// batch is what is sent next from a mail queue. At most one of expired, mails and wait is set.
 type batch struct {
-	// expired are letters that were tried for too long.
+	// expired are mails that are given up after giveUpAfter.
 	expired []registry.QueuedMail
-	// mails go now: one by itself, or several as a digest.
+	// mails are sent now: one by itself, or several as a digest.
 	mails  []registry.QueuedMail
 	digest bool
-	// at is when a digest was put together, a part of its Message-ID.
+	// at is the time of a digest, a part of its Message-ID.
 	at time.Time
-	// wait is set when nothing goes yet.
+	// wait is how long nothing may be sent.
 	wait time.Duration
 }
 
-// pinnedDigest is a digest that is being sent: a process that takes over sends the same again.
+// pinnedDigest is a digest that is being sent. It is stored before the attempt, so that another process which
+// takes over sends the same message again.
 type pinnedDigest struct {
 	IDs []string  `json:"ids"`
 	At  time.Time `json:"at"`
@@ -55,13 +56,13 @@ func (p *batch) encodePin() string {
 	}
 	b, err := json.Marshal(f)
 	if err != nil { // strings and a time always marshal
-		panic("mailer: marshal parcel: " + err.Error())
+		panic("mailer: marshal batch: " + err.Error())
 	}
 	return string(b)
 }
 
-// nextConfirmation decides what is sent out of a tray of questions. It is pure. The tray's window begins with the last
-// question, so that no 24 h ever have more than confirmationsPerDay.
+// nextConfirmation decides what is sent next from a queue of confirmations. It is pure. The queue's window begins
+// with the last confirmation that was sent, so that no 24 h have more than confirmationsPerDay.
 func nextConfirmation(t *registry.MailQueue, now time.Time) batch {
 	var out batch
 	for _, l := range t.Mails {
@@ -78,7 +79,8 @@ func nextConfirmation(t *registry.MailQueue, now time.Time) batch {
 	return out
 }
 
-// nextBatch decides what is sent out of a recipient's own tray. It is pure. t.Letters are in the order of their decision.
+// nextBatch decides what is sent next from a recipient's own mail queue. It is pure. t.Mails are in the order of their
+// decision.
 func (p Policy) nextBatch(t *registry.MailQueue, now time.Time) batch {
 	if out, ok := unpinDigest(t); ok {
 		return out
@@ -117,7 +119,7 @@ func (p Policy) nextBatch(t *registry.MailQueue, now time.Time) batch {
 	return out
 }
 
-// unpinDigest finds the digest that somebody began to send, as far as its letters are still there.
+// unpinDigest returns the pinned digest, with those of its mails that are still in the queue; false when there is none.
 func unpinDigest(t *registry.MailQueue) (batch, bool) {
 	var f pinnedDigest
 	if t.Batch == "" || json.Unmarshal([]byte(t.Batch), &f) != nil {

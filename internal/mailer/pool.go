@@ -11,13 +11,14 @@ import (
 )
 
 const (
-	// idleMax is how many connections are kept, as many as mails are sent at once.
+	// idleMax is how many idle connections are kept, as many as mails are sent at once.
 	idleMax = 4
-	// idleFor is how long one is kept: long enough for a burst, shorter than any server's patience.
+	// idleFor is how long an idle connection is kept: long enough for a burst, shorter than the idle limit
+	// of any server.
 	idleFor = 5 * time.Second
-	// mailsPerConn is where servers begin to find a connection conspicuous.
+	// mailsPerConn bounds the mails on one connection: servers may treat more as abuse.
 	mailsPerConn = 50
-	// breakerFailures in a row open the breaker for breakerOpenFor; one mail tries then.
+	// breakerFailures in a row open the breaker for breakerOpenFor. After that one mail is let through as a probe.
 	breakerFailures = 5
 	breakerOpenFor  = 30 * time.Second
 )
@@ -31,20 +32,20 @@ type smtpConn struct {
 	timer  *time.Timer
 }
 
-// quitAndClose says good-bye, if the server still listens.
+// quitAndClose sends QUIT, waits for at most a second, and closes the connection.
 func (l *smtpConn) quitAndClose() {
 	_ = l.raw.SetDeadline(time.Now().Add(time.Second))
 	_ = l.client.CloseWithSMTPClient(l.conn)
 	_ = l.raw.Close()
 }
 
-// connPool keeps connections between mails that follow closely on each other.
+// connPool keeps connections for mails that follow within idleFor.
 type connPool struct {
 	mu   sync.Mutex
 	idle []*smtpConn // guarded by mu, the newest last
 }
 
-// take returns a connection that nobody uses, nil when there is none.
+// take returns an idle connection, the newest, or nil when there is none.
 func (p *connPool) take() *smtpConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -58,7 +59,7 @@ func (p *connPool) take() *smtpConn {
 	return l
 }
 
-// put keeps a connection for a moment; false when the caller must end it.
+// put keeps a connection for idleFor; false when the caller must close it.
 func (p *connPool) put(l *smtpConn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -74,7 +75,7 @@ func (p *connPool) put(l *smtpConn) bool {
 	return true
 }
 
-// remove reports whether the connection was still idle.
+// remove takes a connection out of the pool; false when it was no longer idle.
 func (p *connPool) remove(l *smtpConn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -11,14 +11,14 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Sample is a mail about an app that does not exist, to be looked at.
+// Sample is an example mail, about an app that does not exist.
 type Sample struct {
-	// Name is fit for a file's name.
+	// Name is valid as a file name.
 	Name  string
 	mails []incident.RecipientMail
 }
 
-// Kind is what the mail says.
+// Kind is the mail's kind.
 func (s *Sample) Kind() incident.Kind {
 	if len(s.mails) > 1 {
 		return KindDigest
@@ -26,7 +26,7 @@ func (s *Sample) Kind() incident.Kind {
 	return s.mails[0].Mail.Kind
 }
 
-// Compose writes the mail.
+// Compose composes the message.
 func (s *Sample) Compose(c *Composer) (*Message, error) {
 	if len(s.mails) == 1 {
 		return c.Compose(&s.mails[0])
@@ -38,7 +38,7 @@ func (s *Sample) Compose(c *Composer) (*Message, error) {
 	return c.ComposeDigest(ls, s.mails[0].Mail.At)
 }
 
-// SampleOptions say whom samples are written to.
+// SampleOptions say to whom samples are addressed.
 type SampleOptions struct {
 	To          string
 	Environment partner.Environment
@@ -46,14 +46,14 @@ type SampleOptions struct {
 	TimeZone string
 }
 
-// sampler makes samples of one evening.
+// sampler makes samples about failures that began at one time.
 type sampler struct {
 	SampleOptions
 	since time.Time
 }
 
-// MakeSamples are one mail of every kind, for every reason and the other things that change what a mail
-// says. The same options give the same samples.
+// MakeSamples returns a mail of every kind, for every reason, and for the other facts that change a mail's text.
+// The same options give the same samples.
 func MakeSamples(o SampleOptions) []Sample {
 	s := &sampler{SampleOptions: o, since: time.Date(2026, time.November, 20, 20, 3, 0, 0, time.UTC)}
 	out := s.openingSamples()
@@ -61,15 +61,15 @@ func MakeSamples(o SampleOptions) []Sample {
 	return append(out, s.otherSamples()...)
 }
 
-// openingSamples are what a mail says about each reason for which an endpoint can fail.
+// openingSamples are the mails about the opening of an incident, for each reason.
 func (s *sampler) openingSamples() []Sample {
 	var out []Sample
 	for _, k := range []partner.EndpointKind{partner.StateChange, partner.ERPSync} {
 		for _, r := range delivery.AllReasons() {
 			switch {
-			case r == delivery.ReasonNone, r == delivery.ReasonOwnFault: // nobody is told of them
+			case r == delivery.ReasonNone, r == delivery.ReasonOwnFault: // no mail is sent about them
 			case k == partner.StateChange && (r == delivery.ReasonGone || r == delivery.ReasonWrongKey):
-				// The first is switched off at once, the second is what probes alone find.
+				// The first switches the endpoint off at once, the second is found by probes only.
 			default:
 				out = append(out, Sample{"opened-" + k.String() + "-" + r.String(), []incident.RecipientMail{s.openedMail(k, r)}})
 			}
@@ -79,7 +79,7 @@ func (s *sampler) openingSamples() []Sample {
 		Sample{"opened-quote_connector-bad_answer", []incident.RecipientMail{s.openedMail(partner.QuoteConnector, delivery.ReasonBadAnswer)}})
 }
 
-// openedMail is the mail that an endpoint fails for a reason.
+// openedMail is the mail about an endpoint that fails for a reason.
 func (s *sampler) openedMail(k partner.EndpointKind, r delivery.Reason) incident.RecipientMail {
 	const app partner.ClientID = "3f1d0a77c2b94e0f8a6d5c4b3a291807"
 	url := "https://partner.example/lamplighter"
@@ -122,7 +122,7 @@ func sampleStatus(r delivery.Reason) int {
 	}
 }
 
-// laterSamples are the mails of incidents after their opening, and of openings of another sort.
+// laterSamples are the mails about incidents after their opening, and about special openings.
 func (s *sampler) laterSamples() []Sample {
 	var out []Sample
 	add := func(name string, k partner.EndpointKind, r delivery.Reason, alter func(l *incident.RecipientMail)) {
@@ -191,7 +191,7 @@ func (s *sampler) otherSamples() []Sample {
 	return []Sample{{"certificate", []incident.RecipientMail{certificate}}, {"confirm", []incident.RecipientMail{confirm}}, {"digest", s.digestMails()}}
 }
 
-// digestMails is one provider's bad evening.
+// digestMails are mails of six apps that failed together.
 func (s *sampler) digestMails() []incident.RecipientMail {
 	reasons := []delivery.Reason{delivery.ReasonServerError, delivery.ReasonServerError, delivery.ReasonServerError, delivery.ReasonTimeout, delivery.ReasonServerError, delivery.ReasonServerError}
 	names := []string{"Awesome App", "Invoice Bridge", "Order Sync", "Map View", "Quote Builder", "Mail Merge"}

@@ -11,78 +11,81 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// MailQueues keep each recipient's letters; *registry.MailQueueStore is one.
+// MailQueues keep each recipient's mails; *registry.MailQueueStore is one.
 type MailQueues interface {
 	EnqueueMail(ctx context.Context, recipient, mailID string, l *incident.RecipientMail, hold time.Duration) (registry.PutResult, time.Time, error)
 	ClaimMailQueue(ctx context.Context, recipient string, lease time.Duration) (registry.MailQueueClaim, error)
 	SettleMailQueue(ctx context.Context, recipient, token string, t registry.MailQueueSettlement) (registry.SettlementResult, int, error)
-	// ConfirmationsRefused reports whether the recipient of a tray of questions wants no more of them.
+	// ConfirmationsRefused reports whether the recipient of a queue of confirmations refuses further ones.
 	ConfirmationsRefused(ctx context.Context, tray string) (bool, error)
 	ListMailQueues(ctx context.Context, after registry.MailQueuePlace) (list []registry.MailQueueInfo, next registry.MailQueuePlace, more bool, err error)
 }
 
-// SuppressionChecker tells who wants no mail about an app; *registry.IncidentStore is one.
+// SuppressionChecker says which recipients unsubscribed from mail about an app; *registry.IncidentStore is one.
 type SuppressionChecker interface {
 	MailsSuppressed(ctx context.Context, subs []registry.Subscription) ([]bool, error)
 }
 
-// BounceMarker is told of an address that does not take mail.
+// BounceMarker marks an address that does not accept mail.
 type BounceMarker interface {
 	MarkBounced(ctx context.Context, app partner.ClientID, address string, code int) error
 }
 
-// Waker wakes the mailer for a recipient's tray.
+// Waker wakes the mailer for a mail queue, after a delay.
 type Waker interface {
 	EnqueueSendMail(ctx context.Context, recipient string, generation int64, delay time.Duration) error
 }
 
 const (
-	// claimRunFor is how long one round goes on sending out of a tray. With sendWithin it ends before
-	// the claim's lease.
+	// claimRunFor is how long a run starts further attempts. An attempt that starts just before its end
+	// still ends before the claim's lease.
 	claimRunFor = claimLease - sendWithin - 2*settleWithin
-	// fullWait is how long a letter stays in its outbox when its recipient's tray is full.
+	// fullWait is how long a mail stays in its outbox when its recipient's mail queue is full.
 	fullWait = time.Hour
-	// serverWait is the longest wait after a fault of the mail server itself, which says nothing
-	// about the recipient: once it is back, nobody shall wait long.
+	// serverWait is the longest wait after a fault of the mail server itself, which says nothing about the
+	// recipient. It is short, so that mail is sent soon after the server works again.
 	serverWait = time.Minute
 )
 
-// SendQueued sends what waits in a recipient's tray as far as it gets. An error means that the tray could
-// not be read or written: the task may be run again, and the tray is listed as due after its lease.
+// SendQueued claims a mail queue and sends its mails, until none may be sent or claimRunFor is over. An error
+// means that the queue could not be read or written. The task may be run again, and the queue is listed as due
+// after the lease of its claim.
 func (s *Sender) SendQueued(ctx context.Context, recipient string) error {
 	claim, err := s.opts.MailQueues.ClaimMailQueue(ctx, recipient, claimLease)
 	if err != nil {
 		return fmt.Errorf("send mail: %w", err)
 	}
 	if claim.Result != registry.ClaimTaken {
-		s.opts.Log.DebugContext(ctx, "tray left alone", "recipient", recipient, "outcome", int(claim.Result))
+		s.opts.Log.DebugContext(ctx, "mail queue not claimed", "recipient", recipient, "outcome", int(claim.Result))
 		return nil
 	}
 	r := &claimRun{
 		Sender: s, recipient: recipient, confirmations: incident.IsConfirmationQueue(recipient), token: claim.Token, queue: claim.Queue, began: s.opts.Now(),
 	}
 	if err := r.moveConfirmations(ctx); err != nil {
-		return fmt.Errorf("move the questions to %s: %w", recipient, err)
+		return fmt.Errorf("move the confirmations to %s: %w", recipient, err)
 	}
 	for more := true; more; {
 		if more, err = r.sendNextBatch(ctx); err != nil {
-			return fmt.Errorf("write down what came of mail to %s: %w", recipient, err)
+			return fmt.Errorf("settle the mail queue of %s: %w", recipient, err)
 		}
 	}
 	return nil
 }
 
-// claimRun is one claim of a tray.
+// claimRun is the work of one claim of a mail queue. queue is what the run knows of it: it is read once, after
+// the claim, and each settlement updates it.
 type claimRun struct {
 	*Sender
 	recipient, token string
-	// confirmations: the tray holds questions alone, which have budgets of their own.
+	// confirmations is set for a queue of confirmations, which have their own budget.
 	confirmations bool
 	queue         registry.MailQueue
 	began         time.Time
 }
 
-// moveConfirmations brings the questions that a version before laid into a recipient's own tray to where they delay no news.
+// moveConfirmations moves confirmations out of a recipient's own mail queue, where older versions put them, into the
+// queue of confirmations.
 func (r *claimRun) moveConfirmations(ctx context.Context) error {
 	if r.confirmations {
 		return nil
@@ -112,7 +115,7 @@ func (r *claimRun) moveConfirmations(ctx context.Context) error {
 	return r.wakeAfter(ctx, tray, 0)
 }
 
-// nextBatch decides what is sent.
+// nextBatch decides what is sent next.
 func (r *claimRun) nextBatch(now time.Time) batch {
 	if r.confirmations {
 		return nextConfirmation(&r.queue, now)
@@ -120,7 +123,7 @@ func (r *claimRun) nextBatch(now time.Time) batch {
 	return r.opts.Policy.nextBatch(&r.queue, now)
 }
 
-// sendNextBatch sends one parcel and settles it. It reports whether the round goes on.
+// sendNextBatch sends one batch and settles it. It reports whether the run continues.
 func (r *claimRun) sendNextBatch(ctx context.Context) (bool, error) {
 	if err := r.dropUnwanted(ctx); err != nil {
 		return false, err
@@ -132,7 +135,7 @@ func (r *claimRun) sendNextBatch(ctx context.Context) (bool, error) {
 		for i := range p.expired {
 			result := ResultExpired
 			if r.confirmations && r.queue.Attempts == 0 {
-				result = ResultDropped // no server failed: its turn never came
+				result = ResultDropped // it was never tried, because the budget was used up
 			}
 			r.recordResult(ctx, p.expired[i:i+1], false, result, nil, 0, now)
 		}
@@ -145,8 +148,8 @@ func (r *claimRun) sendNextBatch(ctx context.Context) (bool, error) {
 	return r.sendBatch(ctx, &p)
 }
 
-// dropUnwanted takes out the letters about apps of which the recipient wants to hear no more, and questions where no more
-// are wanted.
+// dropUnwanted removes the mails about apps from which the recipient unsubscribed, and confirmations where the recipient
+// refuses them.
 func (r *claimRun) dropUnwanted(ctx context.Context) error {
 	if len(r.queue.Mails) == 0 {
 		return nil
@@ -219,14 +222,14 @@ func (r *claimRun) sendBatch(ctx context.Context, p *batch) (bool, error) {
 }
 
 const (
-	// threadKeep is how long it matters which digest told of an incident: longer than one stays open
-	// without news.
+	// threadKeep is how long the digest about an incident's opening is remembered: longer than an incident
+	// stays open without an event.
 	threadKeep = 35 * day
-	// endedKeep is how long it matters after the incident's end, for one that opens anew.
+	// endedKeep is how long it is remembered after the incident's end, for a mail about a reopened one.
 	endedKeep = day
 )
 
-// digestThreads are the digests that later mails will answer, after a parcel was sent.
+// digestThreads are the digests that later mails reply to. It is called after a batch was sent.
 func (r *claimRun) digestThreads(p *batch, sent *Message) []registry.DigestThread {
 	var out []registry.DigestThread
 	for i := range p.mails {
@@ -250,7 +253,7 @@ func (r *claimRun) digestThreads(p *batch, sent *Message) []registry.DigestThrea
 func (r *claimRun) settleFailure(ctx context.Context, p *batch, cause *SendError, began time.Time) (bool, error) {
 	if cause.Permanent {
 		leave := p.mails
-		if cause.BadAddress { // all that waits for this address would be refused like this
+		if cause.BadAddress { // the server would refuse all pending mails to this address
 			leave = mailsToSameAddress(r.queue.Mails, &p.mails[0])
 			r.markBounced(ctx, leave, cause.Code)
 		}
@@ -266,7 +269,7 @@ func (r *claimRun) settleFailure(ctx context.Context, p *batch, cause *SendError
 	return false, r.releaseQueue(ctx, delay, r.queue.Attempts+1)
 }
 
-// mailsToSameAddress lists the letters to the address of one; unreadable ones are taken for such.
+// mailsToSameAddress lists the mails to the address of one; unreadable ones count as such.
 func mailsToSameAddress(ls []registry.QueuedMail, one *registry.QueuedMail) []registry.QueuedMail {
 	var out []registry.QueuedMail
 	for _, l := range ls {
@@ -277,8 +280,8 @@ func mailsToSameAddress(ls []registry.QueuedMail, one *registry.QueuedMail) []re
 	return out
 }
 
-// markBounced marks the address at each of the apps that wrote to it. A mark that fails is made by the
-// next mail that bounces.
+// markBounced marks the address at each app whose mails it bounced. A mark that fails is only logged; the next mail
+// that bounces sets it.
 func (r *claimRun) markBounced(ctx context.Context, ls []registry.QueuedMail, code int) {
 	if r.opts.Bounces == nil {
 		return
@@ -293,7 +296,7 @@ func (r *claimRun) markBounced(ctx context.Context, ls []registry.QueuedMail, co
 		}
 		done[l.ClientID] = true
 		if err := r.opts.Bounces.MarkBounced(bctx, l.ClientID, l.To, code); err != nil {
-			r.opts.Log.WarnContext(ctx, "bounced address not marked, the next mail marks it", "app", string(l.ClientID), "recipient", r.recipient, "err", err)
+			r.opts.Log.WarnContext(ctx, "bounced address not marked; the next mail to it marks it", "app", string(l.ClientID), "recipient", r.recipient, "err", err)
 		}
 	}
 }
@@ -317,7 +320,8 @@ type dailyWindow struct {
 	sent int
 }
 
-// currentWindow is the running day that a mail sent now counts to. That of questions begins with the last one.
+// currentWindow is the window of the daily cap to which a mail sent now counts. For confirmations it begins anew with
+// each one.
 func (r *claimRun) currentWindow(now time.Time) dailyWindow {
 	if r.queue.WindowAt.IsZero() || !now.Before(r.queue.WindowAt.Add(day)) {
 		return dailyWindow{at: now}
@@ -328,7 +332,8 @@ func (r *claimRun) currentWindow(now time.Time) dailyWindow {
 	return dailyWindow{r.queue.WindowAt, r.queue.Sent}
 }
 
-// writeSettlement writes down, also while the process stops, and keeps the round's view in step.
+// writeSettlement writes a settlement, also while the process stops, and updates r.queue. The error is errClaimLost when
+// another process has claimed the queue.
 func (r *claimRun) writeSettlement(ctx context.Context, t registry.MailQueueSettlement) error {
 	if t.WindowAt.IsZero() {
 		t.WindowAt, t.Sent = r.queue.WindowAt, r.queue.Sent
@@ -351,7 +356,7 @@ func (r *claimRun) writeSettlement(ctx context.Context, t registry.MailQueueSett
 	return nil
 }
 
-// oldestRemaining is when the oldest of the letters arrived that stay, zero when none does.
+// oldestRemaining is when the oldest of the mails that stay arrived, zero when none stays.
 func (r *claimRun) oldestRemaining(leave []string) time.Time {
 	var oldest time.Time
 	for _, l := range mailsWithout(r.queue.Mails, leave) {
@@ -362,10 +367,10 @@ func (r *claimRun) oldestRemaining(leave []string) time.Time {
 	return oldest
 }
 
-// errClaimLost ends a round whose claim went to another: it took longer than its lease.
-var errClaimLost = errors.New("the claim of the tray was lost")
+// errClaimLost ends a run whose claim expired and went to another process.
+var errClaimLost = errors.New("the claim of the mail queue was lost")
 
-// releaseQueue gives the tray back and has somebody look again when something waits.
+// releaseQueue gives the mail queue back, and wakes the mailer after a delay if mails are left.
 func (r *claimRun) releaseQueue(ctx context.Context, delay time.Duration, attempts int) error {
 	sctx, cancel := settleContext(ctx)
 	defer cancel()
@@ -378,28 +383,29 @@ func (r *claimRun) releaseQueue(ctx context.Context, delay time.Duration, attemp
 	return r.wakeAfter(sctx, r.recipient, delay)
 }
 
-// wakeAfter has the mailer come after a delay. A wake-up that fails is made good by FindDue's caller.
+// wakeAfter wakes the mailer after a delay. A wake-up that fails is only logged: the caller of FindDueQueues repeats it.
 func (s *Sender) wakeAfter(ctx context.Context, recipient string, delay time.Duration) error {
 	if s.opts.Waker == nil {
 		return nil
 	}
 	if err := s.opts.Waker.EnqueueSendMail(ctx, recipient, s.opts.Now().Add(delay).UnixMilli(), delay); err != nil {
-		s.opts.Log.WarnContext(ctx, "mailer not woken, the loop of mails will do it", "recipient", recipient, "err", err)
+		s.opts.Log.WarnContext(ctx, "mailer not woken; the loop of mails repeats it", "recipient", recipient, "err", err)
 	}
 	return nil
 }
 
-// Backlog is what waits in some trays.
+// Backlog is what is pending in some mail queues.
 type Backlog struct {
-	// Mails counts all, Oldest is how long the one that is late for longest is.
+	// Mails counts the mails. Oldest is how long the most overdue one is late.
 	Mails  int
 	Oldest time.Duration
-	// Due are the recipients whose tray is due.
+	// Due are the names of the queues that are due.
 	Due []string
 }
 
-// FindDueQueues looks at some trays, from a place on, and says where to go on; more is false behind the last of them.
-// It MUST be called every few seconds for all of them, by one process at a time for economy, and Wake for those that are due.
+// FindDueQueues reads a page of the mail queues, from a place on. next is where the following page starts; more is
+// false after the last page. It MUST be called every few seconds for all queues, and WakeRecipient for those that are
+// due. One process at a time is enough; several do no harm.
 func (s *Sender) FindDueQueues(ctx context.Context, after registry.MailQueuePlace) (b Backlog, next registry.MailQueuePlace, more bool, err error) {
 	trays, next, more, err := s.opts.MailQueues.ListMailQueues(ctx, after)
 	now := s.opts.Now()
@@ -413,8 +419,8 @@ func (s *Sender) FindDueQueues(ctx context.Context, after registry.MailQueuePlac
 	return b, next, more, err
 }
 
-// WakeRecipient wakes the mailer for a tray that is due. The same one is woken once a minute: the task before may have been lost, or wait
-// still.
+// WakeRecipient wakes the mailer for a mail queue that is due, at most once a minute: the earlier task may be lost, or may
+// still be in its queue.
 func (s *Sender) WakeRecipient(ctx context.Context, recipient string) error {
 	return s.opts.Waker.EnqueueSendMail(ctx, recipient, s.opts.Now().UnixMilli()/time.Minute.Milliseconds(), 0)
 }

@@ -22,42 +22,43 @@ type Outbox interface {
 	MarkMailFailed(ctx context.Context, app partner.ClientID, mailID, token string) (registry.SettlementResult, error)
 }
 
-// Transport hands a mail to a server; *SMTP is one. An error that is no *SendError, or one that is
-// not permanent, has the mail tried again.
+// Transport hands a mail to a server; *SMTP is one. After an error that is no *SendError, or one that is not
+// permanent, the mail is tried again.
 type Transport interface {
 	Send(ctx context.Context, m *Message) error
 }
 
 const (
-	// claimLease outlives every try to send: what a process that died had claimed is free again
-	// after it, and is sent again if the server had accepted it.
+	// claimLease is longer than any attempt to send. The claims of a process that died are free after it.
+	// A mail that the server had accepted is then sent again.
 	claimLease = 2 * time.Minute
-	// sendWithin bounds one try, whatever the transport's own limit, so that it ends before its lease.
+	// sendWithin bounds one attempt, whatever the transport's own limit, so that it ends before its lease.
 	sendWithin = time.Minute
-	// settleWithin bounds writing down what came of a try, also while the process stops.
+	// settleWithin bounds the writing of an attempt's result, also while the process stops.
 	settleWithin = 5 * time.Second
-	// giveUpAfter is how long a mail is tried.
+	// giveUpAfter is how long after its decision a mail is tried.
 	giveUpAfter = 5 * 24 * time.Hour
-	// errorMax bounds what is kept of a server's answer.
+	// errorMax bounds a server's answer in the log, in characters.
 	errorMax = 300
 	// listedMax bounds the mails that a log line about a digest names.
 	listedMax = 20
 )
 
-// backoff is the wait after the first failed tries; its last step repeats.
+// backoff is the wait after each failed attempt in a row; its last step repeats.
 var backoff = [...]time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 4 * time.Hour}
 
-// RetryDelay is how long a recipient's mail waits after the nth failed try in a row (1 or more).
+// RetryDelay is how long a mail queue waits after the nth failed attempt in a row (1 or more).
 func RetryDelay(n int) time.Duration { return backoff[min(max(n, 1), len(backoff))-1] }
 
 // Options of a Sender.
 type Options struct {
 	Outbox     Outbox
 	MailQueues MailQueues
-	// Suppressions and Bouncer may be nil: then nobody is silent, and bounces are only logged.
+	// Suppressions may be nil: then no recipient counts as unsubscribed. Bounces may be nil: then bounces
+	// are only logged.
 	Suppressions SuppressionChecker
 	Bounces      BounceMarker
-	// Waker may be nil: then FindDue's caller must call Post, and never Wake.
+	// Waker may be nil: then the caller of FindDueQueues must call SendQueued, and never WakeRecipient.
 	Waker     Waker
 	Transport Transport
 	Composer  *Composer
@@ -68,8 +69,8 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Sender brings mails from the apps' outboxes to the recipients' trays, and sends what lies there.
-// It is safe for concurrent use, also by several processes.
+// Sender moves mails from the apps' outboxes to the recipients' mail queues, and sends them from there. It is
+// safe for concurrent use, also by several processes.
 type Sender struct{ opts Options }
 
 // NewSender returns a Sender.
@@ -80,17 +81,17 @@ func NewSender(o Options) *Sender {
 	return &Sender{opts: o}
 }
 
-// ForwardMail brings one mail of an app's outbox to its recipient's tray, where Post sends it. A mail
-// that somebody else forwards, that is settled or not due is left alone. An error means that the
-// outbox or the tray could not be read or written: the task may be run again, and the outbox lists
-// the mail as due once its lease has ended.
+// ForwardMail moves one mail from an app's outbox to its recipient's mail queue, from which SendQueued sends it.
+// It does nothing if the mail is claimed by another process, settled or not due. An error means that the outbox
+// or the queue could not be read or written. The task may be run again, and the outbox lists the mail as due after
+// the lease of its claim.
 func (s *Sender) ForwardMail(ctx context.Context, app partner.ClientID, mailID string) error {
 	claim, err := s.opts.Outbox.ClaimMail(ctx, app, mailID, claimLease)
 	if err != nil {
 		return fmt.Errorf("forward mail: %w", err)
 	}
 	if claim.Result != registry.ClaimTaken {
-		s.opts.Log.DebugContext(ctx, "mail left alone", "app", string(app), "mail", mailID, "outcome", int(claim.Result))
+		s.opts.Log.DebugContext(ctx, "mail not claimed", "app", string(app), "mail", mailID, "outcome", int(claim.Result))
 		return nil
 	}
 	sctx, cancel := settleContext(ctx)
@@ -111,7 +112,7 @@ func (s *Sender) ForwardMail(ctx context.Context, app partner.ClientID, mailID s
 		return wrapSettleError(err, mailID)
 	}
 	if out == registry.PutFull {
-		s.opts.Log.WarnContext(ctx, "recipient's tray is full, the mail waits in the outbox", "app", string(app), "mail", mailID)
+		s.opts.Log.WarnContext(ctx, "recipient's mail queue is full; the mail stays in the outbox", "app", string(app), "mail", mailID)
 		_, err := s.opts.Outbox.DeferMail(sctx, app, mailID, claim.Token, fullWait)
 		return wrapSettleError(err, mailID)
 	}
@@ -121,7 +122,7 @@ func (s *Sender) ForwardMail(ctx context.Context, app partner.ClientID, mailID s
 	return s.wakeAt(sctx, recipient, due)
 }
 
-// wakeAt has the mailer come when a tray is due. One tray's letters ask for the same wake-up.
+// wakeAt wakes the mailer when a mail queue is due. The mails of a queue share one wake-up.
 func (s *Sender) wakeAt(ctx context.Context, recipient string, due time.Time) error {
 	if s.opts.Waker == nil {
 		return nil
@@ -140,7 +141,8 @@ func asSendError(err error) *SendError {
 	return &SendError{Err: err}
 }
 
-// settleContext outlives the end of ctx: what came of a try must be written down also while stopping.
+// settleContext outlives the end of ctx, because the result of an attempt must be written also while the process
+// stops.
 func settleContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 }
@@ -149,10 +151,10 @@ func wrapSettleError(err error, mailID string) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("write down what came of mail %s: %w", mailID, err)
+	return fmt.Errorf("settle mail %s: %w", mailID, err)
 }
 
-// recordResult counts a try and writes its canonical log line, without the recipient's address.
+// recordResult counts a result and writes its one log line, without the recipient's address.
 func (s *Sender) recordResult(ctx context.Context, ls []registry.QueuedMail, digest bool, r Result, cause *SendError, delay time.Duration, began time.Time) {
 	m := &ls[0].Mail.Mail
 	kind := m.Kind
@@ -178,7 +180,7 @@ func (s *Sender) recordResult(ctx context.Context, ls []registry.QueuedMail, dig
 	s.opts.Log.LogAttrs(ctx, level, "mail tried", attrs...)
 }
 
-// redactAddress keeps the recipient out of the log; the mail's id names them there.
+// redactAddress returns the error's text with the recipient's address replaced by its key.
 func redactAddress(cause *SendError, to string) string {
 	text := secret.MakeExcerpt([]byte(cause.Error()), errorMax)
 	return replaceFold(text, to, incident.RecipientKey(to))

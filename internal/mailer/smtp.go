@@ -33,7 +33,7 @@ const (
 	TLSImplicit TLSMode = "implicit"
 )
 
-// implicitTLSPort is where TLS comes before SMTP (RFC 8314).
+// implicitTLSPort is the port on which TLS starts before SMTP (RFC 8314).
 const implicitTLSPort = 465
 
 // DefaultTimeout bounds one mail, from the dial to the server's last answer.
@@ -48,7 +48,7 @@ type SMTPOptions struct {
 	TLS      TLSMode
 	// Timeout bounds one mail; 0 is DefaultTimeout.
 	Timeout time.Duration
-	// HELO is this machine's name towards the server; its host name when empty.
+	// HELO is the name that this machine gives the server; its host name when empty.
 	HELO string
 	// TLSConfig adds a CA, for instance; nil trusts the system's. The server's name is filled in.
 	TLSConfig *tls.Config
@@ -58,15 +58,16 @@ type SMTPOptions struct {
 	Metrics *Metrics
 }
 
-// SendError is a mail that a server did not accept. It never holds credentials or the mail.
+// SendError says why a server did not accept a mail. It never holds credentials or the mail.
 type SendError struct {
-	// Permanent: the server refused this mail or its recipient for good. Everything else, such as
-	// a failed login or a broken connection, says nothing about the mail.
+	// Permanent: the server permanently refused this mail or its recipient. Everything else, such as a
+	// failed login or a broken connection, says nothing about the mail.
 	Permanent bool
-	// BadAddress: it was refused because there is no such mailbox, or it takes no mail. Set with
-	// Permanent alone.
+	// BadAddress: it was refused because there is no such mailbox, or the mailbox accepts no mail. It is
+	// set only with Permanent.
 	BadAddress bool
-	// Server: nothing was said about the mail; the server could not be reached, or would not talk.
+	// Server: the fault is the server's or the settings', and says nothing about the mail. The server could
+	// not be reached, or refused the login or the sender.
 	Server bool
 	// Code is the server's, 0 when it gave none.
 	Code int
@@ -76,11 +77,12 @@ type SendError struct {
 // Error is the server's answer.
 func (e *SendError) Error() string { return e.Err.Error() }
 
-// Unwrap leads to the cause.
+// Unwrap returns the cause.
 func (e *SendError) Unwrap() error { return e.Err }
 
-// SMTP hands mails to a server. It keeps connections for a moment, so that a burst uses few, and
-// leaves a server that does not answer alone for a while. It is safe for concurrent use.
+// SMTP hands mails to a server. It keeps idle connections for idleFor, so that a burst uses few. After
+// breakerFailures without an answer it does not call the server for breakerOpenFor. It is safe for
+// concurrent use.
 type SMTP struct {
 	opts    SMTPOptions
 	base    []gomail.Option
@@ -119,7 +121,7 @@ func NewSMTP(o SMTPOptions) (*SMTP, error) {
 		s.base = append(s.base, gomail.WithHELO(o.HELO))
 	}
 	if o.Username != "" {
-		// Mechanisms that show the password need TLS, or a server on this machine; go-mail refuses
+		// Mechanisms that send the password itself need TLS, or a server on this machine; go-mail refuses
 		// them otherwise.
 		s.base = append(s.base, gomail.WithOpportunisticSMTPAuth(
 			gomail.SMTPAuthSCRAMSHA256, gomail.SMTPAuthPlain, gomail.SMTPAuthLogin, gomail.SMTPAuthCramMD5,
@@ -131,8 +133,8 @@ func NewSMTP(o SMTPOptions) (*SMTP, error) {
 	return s, nil
 }
 
-// Send hands over one mail. nil means that the server accepted it; otherwise the error is a
-// *SendError. It ends with ctx.
+// Send hands over one mail. It returns nil when the server accepted it; otherwise the error is a *SendError.
+// It ends with ctx.
 func (s *SMTP) Send(ctx context.Context, m *Message) error {
 	msg, err := m.buildMsg(s.opts.Signer)
 	if err != nil {
@@ -140,11 +142,11 @@ func (s *SMTP) Send(ctx context.Context, m *Message) error {
 	}
 	done, err := s.breaker.Allow()
 	if err != nil {
-		return &SendError{Server: true, Err: fmt.Errorf("mail server %s did not answer and is left alone for a while: %w", s.opts.Host, err)}
+		return &SendError{Server: true, Err: fmt.Errorf("mail server %s did not answer, and is not called for some seconds: %w", s.opts.Host, err)}
 	}
 	failure, answered := s.sendMessage(ctx, msg)
 	if ctx.Err() != nil && !answered {
-		done(nil) // our own end says nothing about the server
+		done(nil) // the end of ctx says nothing about the server
 	} else {
 		done(errorUnlessAnswered(answered))
 	}
@@ -163,8 +165,8 @@ func errorUnlessAnswered(answered bool) error {
 	return errNoAnswer
 }
 
-// sendMessage hands over one mail on a connection that is open or a new one. answered says that the server
-// talked to us about mail, whatever it said.
+// sendMessage hands over one mail, on an idle connection or a new one. answered is true when the server accepted
+// the mail or answered a command about it.
 func (s *SMTP) sendMessage(ctx context.Context, msg *gomail.Msg) (failure *SendError, answered bool) {
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
@@ -182,13 +184,13 @@ func (s *SMTP) sendMessage(ctx context.Context, msg *gomail.Msg) (failure *SendE
 		err := l.client.SendWithSMTPClient(l.conn, msg)
 		usable := stop()
 		if err == nil || msg.IsDelivered() {
-			// What comes after the acceptance changes nothing: the mail is the server's now.
+			// A failure after the acceptance changes nothing: the server has the mail.
 			s.keepOrClose(l, err == nil && usable)
 			return nil, true
 		}
 		failure = s.classifyError(err)
 		if se := (*gomail.SendError)(nil); errors.As(err, &se) && se.Reason == gomail.ErrConnCheck && l.used > 0 {
-			_ = l.raw.Close() // the server had enough of it: nothing was sent
+			_ = l.raw.Close() // the server closed the idle connection: nothing was sent
 			l = nil
 			continue
 		}
@@ -198,7 +200,7 @@ func (s *SMTP) sendMessage(ctx context.Context, msg *gomail.Msg) (failure *SendE
 	}
 }
 
-// keepOrClose keeps a connection that can take another mail, and ends the others.
+// keepOrClose keeps a connection that is usable for another mail, and closes any other.
 func (s *SMTP) keepOrClose(l *smtpConn, usable bool) {
 	if l.used++; usable && s.pool.put(l) {
 		return
@@ -206,11 +208,11 @@ func (s *SMTP) keepOrClose(l *smtpConn, usable bool) {
 	l.quitAndClose()
 }
 
-// Close ends the connections that are kept. Mails that are being sent are not disturbed.
+// Close closes the idle connections. It does not interrupt mails that are being sent.
 func (s *SMTP) Close() { s.pool.closeAll() }
 
-// dialServer connects, greets and logs in. The end of ctx ends all of it: go-mail heeds it in the dial
-// alone. watch may be nil.
+// dialServer connects, greets and logs in. The end of ctx closes the connection, because go-mail observes ctx only
+// while it dials. watch may be nil.
 func (s *SMTP) dialServer(ctx context.Context, watch *smtpTranscript) (*smtpConn, error) {
 	l := &smtpConn{}
 	stop := func() bool { return true }
@@ -258,11 +260,10 @@ func (o *SMTPOptions) usesImplicitTLS() bool {
 	return o.TLS == TLSImplicit || o.Port == implicitTLSPort
 }
 
-// codeClosing is what a server answers that is about to end the connection.
+// codeClosing is the answer of a server that is about to close the connection.
 const codeClosing = 421
 
-// classifyError judges an error. Only what a server said about this sender's mail or recipient, in a
-// final way, is permanent.
+// classifyError classifies an error. Only a final answer about the mail or its recipient is permanent.
 func (s *SMTP) classifyError(err error) *SendError {
 	out := &SendError{Err: err}
 	if told, ok := errors.AsType[*textproto.Error](err); ok {
@@ -280,14 +281,14 @@ func (s *SMTP) classifyError(err error) *SendError {
 		out.Permanent = out.Code >= 500 && !blamesSender(out.Code)
 		out.BadAddress = out.Permanent && se.Reason == gomail.ErrSMTPRcptTo && isUnknownMailbox(out.Code, se.EnhancedStatusCode())
 	default:
-		// MAIL FROM and what comes before it judge the sender's settings, which people correct.
+		// MAIL FROM and the commands before it depend on the service's settings, which an operator can correct.
 		out.Server = true
 	}
 	return out
 }
 
-// blamesSender lists final answers that ask for a login or another order of commands (RFC 4954,
-// RFC 5321), and so blame the settings rather than the mail.
+// blamesSender lists final answers that require a login or another order of commands (RFC 4954, RFC 5321). They are
+// a fault of the settings, not of the mail.
 func blamesSender(code int) bool {
 	switch code {
 	case 500, 501, 502, 503, 504, 530, 534, 535, 538:
@@ -297,8 +298,8 @@ func blamesSender(code int) bool {
 	}
 }
 
-// isUnknownMailbox reports whether an answer to RCPT TO says that the address takes no mail (RFC 3463, with
-// RFC 7505 and 7504). A refusal by policy (5.7) says more about us than about the address.
+// isUnknownMailbox reports whether an answer to RCPT TO says that the address accepts no mail (RFC 3463, with
+// RFC 7505 and 7504). A refusal by policy (5.7) is about the sending service rather than the address.
 func isUnknownMailbox(code int, enhanced string) bool {
 	switch enhanced {
 	case "5.1.0", "5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1":
@@ -330,14 +331,14 @@ func (m *Message) buildMsg(signer *Signer) (*gomail.Msg, error) {
 	msg.SetGenHeader("X-Auto-Response-Suppress", "All")
 	if m.Unsubscribe != "" {
 		msg.SetGenHeader(gomail.HeaderListUnsubscribe, "<"+m.Unsubscribe+">")
-		if strings.HasPrefix(m.Unsubscribe, "https://") { // RFC 8058 knows no other
+		if strings.HasPrefix(m.Unsubscribe, "https://") { // RFC 8058 allows no other scheme
 			msg.SetGenHeader(gomail.HeaderListUnsubscribePost, "List-Unsubscribe=One-Click")
 		}
 	}
 	msg.SetBodyString(gomail.TypeTextPlain, m.Text)
 	msg.AddAlternativeString(gomail.TypeTextHTML, m.HTML)
 	signer.signMessage(msg, m.Date)
-	// The same mail has the same boundary, so that a repeat is the same to the octet.
+	// The same mail has the same boundary, so that a repeat is identical, octet by octet.
 	msg.SetBoundary("lamplighter-" + strconv.FormatInt(m.Date.UnixMilli(), 36))
 	return msg, nil
 }

@@ -16,17 +16,17 @@ import (
 )
 
 const (
-	// detailMax bounds a URL, and what a mail server said.
+	// detailMax bounds a URL, and an answer of a mail server, in characters.
 	detailMax = 300
 	// nameMax bounds an app's name in mails; a subject must stay readable.
 	nameMax = 80
 	// tenantsMax bounds the tenants that a mail names.
 	tenantsMax = 20
-	// soon is within what a check is not worth its time of day.
+	// soon is the longest time until a probe for which a mail does not name its time of day.
 	soon = 2 * time.Minute
 )
 
-// mailView is what the templates show. Every string in it is one line without control characters.
+// mailView is the data of the templates. Every string in it is one line without control characters.
 type mailView struct {
 	Tone     htmltemplate.CSS
 	Subject  string
@@ -44,7 +44,7 @@ type mailView struct {
 	Footer             string
 }
 
-// toneColor is a mail's colour: it says how bad the news is.
+// toneColor is a mail's colour: red for failures, amber for warnings, green for recoveries, blue for the rest.
 func toneColor(k incident.Kind) htmltemplate.CSS {
 	switch k {
 	case incident.KindRecovered:
@@ -58,13 +58,13 @@ func toneColor(k incident.Kind) htmltemplate.CSS {
 	}
 }
 
-// ConfirmWithin is how long the link of a confirmation mail is good.
+// ConfirmWithin is how long the link of a confirmation is valid.
 const ConfirmWithin = partner.ConfirmationPeriod
 
 type detailRow struct{ Name, Value string }
 
-// oneLine makes text of others fit for a header or a line of a mail: control characters, line
-// breaks and text direction overrides are dropped.
+// oneLine makes untrusted text fit for a header or a line of a mail: it drops control characters, line breaks
+// and text direction overrides, and cuts the text after limit characters.
 func oneLine(s string, limit int) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
@@ -88,24 +88,24 @@ var endpointNames = map[partner.EndpointKind]string{
 	partner.QuoteConnector: "quote connector", partner.Mirroring: "mirroring",
 }
 
-// newView says in words what a letter has to tell.
+// newView describes a mail in words.
 func newView(l *incident.RecipientMail, unsubscribe string) mailView {
 	m := &l.Mail
 	w := newTextRenderer(l, loadLocation(l.TimeZone))
 	v := mailView{
 		Tone: toneColor(m.Kind), Subject: w.subjectLine(), Headline: w.headlineText(), Intro: w.introText(), Facts: w.detailRows(), Next: w.nextSteps(),
 		Stop: fmt.Sprintf("To stop mails about this endpoint, turn off its setting \"send error emails\" in the settings of app %s. "+
-			"To have them sent to somebody else, set the app's error emails.", w.client),
+			"To have them sent to another address, set the app's error emails.", w.client),
 		StopURL: unsubscribe, StopWord: "Unsubscribe", StopLink: "Unsubscribe from mails about this app",
-		Footer: fmt.Sprintf("Incident %s, message %d. This mail was written by a machine; nobody reads answers to it.", m.Incident, m.N),
+		Footer: fmt.Sprintf("Incident %s, message %d. This mail was sent automatically; replies to it are not read.", m.Incident, m.N),
 	}
 	if m.Kind == incident.KindConfirm {
 		v.Stop = "If you do nothing, you get no mail about this app."
 		if v.StopWord = "Never ask me again"; unsubscribe != "" {
-			v.Stop += " You can also have nobody ask you again, about any app."
+			v.Stop += " You can also refuse all further questions like this one, about any app."
 		}
 		v.StopLink = v.StopWord
-		v.Footer = "This mail was written by a machine; nobody reads answers to it."
+		v.Footer = "This mail was sent automatically; replies to it are not read."
 		return v
 	}
 	if !endsIncident(m.Kind) {
@@ -114,12 +114,12 @@ func newView(l *incident.RecipientMail, unsubscribe string) mailView {
 	return v
 }
 
-// endsIncident reports whether a mail says that an incident has ended: then nothing is to be done.
+// endsIncident reports whether a mail says that an incident has ended. Such a mail has no advice.
 func endsIncident(k incident.Kind) bool {
 	return k == incident.KindRecovered || k == incident.KindClosed
 }
 
-// textRenderer puts one letter into words.
+// textRenderer makes the texts of one mail.
 type textRenderer struct {
 	l                          *incident.RecipientMail
 	m                          *incident.Mail
@@ -134,7 +134,7 @@ func newTextRenderer(l *incident.RecipientMail, loc *time.Location) textRenderer
 	}
 }
 
-// loadLocation is a contact's time zone, UTC unless it is one that is known everywhere.
+// loadLocation is a contact's time zone, or UTC if the name is empty, "Local" or unknown.
 func loadLocation(name string) *time.Location {
 	if zone, err := time.LoadLocation(name); err == nil && name != "" && name != "Local" {
 		return zone
@@ -171,7 +171,7 @@ func (w *textRenderer) subjectLine() string {
 			return start + "failing for " + formatCount(int64(len(w.m.Tenants)), "tenant") + " since " + w.formatShortTime(w.m.Since)
 		}
 		if len(w.m.Tenants) > 0 {
-			return start + "refuses notifications since " + w.formatShortTime(w.m.Since)
+			return start + "refusing notifications since " + w.formatShortTime(w.m.Since)
 		}
 		return start + "failing since " + w.formatShortTime(w.m.Since)
 	}
@@ -184,7 +184,7 @@ func (w *textRenderer) headlineText() string {
 	case incident.KindSwitchedOff:
 		return fmt.Sprintf("%s: the %s endpoint was switched off", w.app, w.endpoint)
 	case incident.KindRecovered:
-		return fmt.Sprintf("%s: the %s endpoint is well again", w.app, w.endpoint)
+		return fmt.Sprintf("%s: the %s endpoint works again", w.app, w.endpoint)
 	case incident.KindClosed:
 		return fmt.Sprintf("%s: the incident of the %s endpoint was closed by hand", w.app, w.endpoint)
 	case incident.KindConfirm:
@@ -196,7 +196,7 @@ func (w *textRenderer) headlineText() string {
 			return fmt.Sprintf("%s: the %s endpoint is failing for %s", w.app, w.endpoint, formatCount(int64(len(w.m.Tenants)), "tenant"))
 		}
 		if len(w.m.Tenants) > 0 {
-			return fmt.Sprintf("%s: the %s endpoint refuses notifications", w.app, w.endpoint)
+			return fmt.Sprintf("%s: the %s endpoint is refusing notifications", w.app, w.endpoint)
 		}
 		return fmt.Sprintf("%s: the %s endpoint is failing", w.app, w.endpoint)
 	}
@@ -207,20 +207,20 @@ func (w *textRenderer) introText() string {
 	var s string
 	switch {
 	case m.Kind == incident.KindConfirm:
-		return fmt.Sprintf("The owner of app %s wants you to get its error mail: one mail when an endpoint of the app fails, and one when it is well again. "+
-			"Nothing else is sent to you unless you confirm within %d days.", w.app, int(ConfirmWithin/day))
+		return fmt.Sprintf("The owner of app %s wants you to get its error mail: one mail when an endpoint of the app fails, and one when it works again. "+
+			"No such mail is sent to you unless you confirm within %d days.", w.app, int(ConfirmWithin/day))
 	case m.Kind == incident.KindCertificate:
-		return fmt.Sprintf("Its certificate ends on %s, in %s. Nothing fails yet; from then on every call will.", w.formatTime(m.CertificateEnds), formatDuration(m.CertificateEnds.Sub(m.At)))
+		return fmt.Sprintf("Its certificate ends on %s, in %s. Nothing fails yet, but after that time every call will fail.", w.formatTime(m.CertificateEnds), formatDuration(m.CertificateEnds.Sub(m.At)))
 	case m.Kind == incident.KindRecovered:
-		s = fmt.Sprintf("It failed for %s and has been well since %s.", formatDuration(m.EndedAt.Sub(m.Since)), w.formatTime(m.EndedAt))
+		s = fmt.Sprintf("It failed for %s and has been working since %s.", formatDuration(m.EndedAt.Sub(m.Since)), w.formatTime(m.EndedAt))
 		if m.Flaps > 0 {
-			s += fmt.Sprintf(" In between it came back and failed again %s.", formatTimes(m.Flaps))
+			s += fmt.Sprintf(" In between it recovered and failed again %s.", formatTimes(m.Flaps))
 		}
 		return s + " Nothing needs to be done."
 	case m.Kind == incident.KindClosed:
-		s = "The platform's staff closed it on " + w.formatTime(m.At)
+		s = "The platform's staff closed the incident on " + w.formatTime(m.At)
 		if m.Failure != nil {
-			s += ". When it was last seen failing, " + w.failureText(publicReason(m.Failure))
+			s += ". The endpoint's last failure was: " + w.failureText(publicReason(m.Failure))
 		}
 		return s + "."
 	case m.Kind == incident.KindSwitchedOff && m.OffReason == partner.OffFailing:
@@ -228,13 +228,13 @@ func (w *textRenderer) introText() string {
 	case m.Kind == incident.KindSwitchedOff:
 		s = "It answered that it is gone for good (410), so we have stopped calling it."
 	case failsForSomeTenants(m):
-		s = fmt.Sprintf("The notifications of %s fail since %s: %s.", formatCount(int64(len(m.Tenants)), "tenant"), w.formatTime(m.Since), w.failureText(publicReason(m.Failure)))
+		s = fmt.Sprintf("The notifications of %s have been failing since %s: %s.", formatCount(int64(len(m.Tenants)), "tenant"), w.formatTime(m.Since), w.failureText(publicReason(m.Failure)))
 	case len(m.Tenants) > 0:
-		s = fmt.Sprintf("It refuses the notifications of %s since %s, while it takes others.", formatCount(int64(len(m.Tenants)), "tenant"), w.formatTime(m.Since))
+		s = fmt.Sprintf("It has been refusing the notifications of %s since %s, while it accepts others.", formatCount(int64(len(m.Tenants)), "tenant"), w.formatTime(m.Since))
 	case m.Failure != nil:
-		s = fmt.Sprintf("Calling it fails since %s: %s.", w.formatTime(m.Since), w.failureText(publicReason(m.Failure)))
+		s = fmt.Sprintf("It has been failing since %s: %s.", w.formatTime(m.Since), w.failureText(publicReason(m.Failure)))
 	default:
-		s = fmt.Sprintf("Calling it fails since %s.", w.formatTime(m.Since))
+		s = fmt.Sprintf("It has been failing since %s.", w.formatTime(m.Since))
 	}
 	if m.Reopened > 0 && m.Kind == incident.KindOpened {
 		s += fmt.Sprintf(" It had recovered shortly before; this is the %s time in a row.", formatOrdinal(m.Reopened+1))
@@ -242,10 +242,10 @@ func (w *textRenderer) introText() string {
 	return s
 }
 
-// failureText says what a call came to.
+// failureText describes a failure, in words that recipients of mail may read.
 func (w *textRenderer) failureText(r told.Reason) string { return r.Description(w.m.Endpoint).String() }
 
-// publicReason is what strangers are told of a failure: whoever reads mail is one.
+// publicReason is the reason of a failure as recipients of mail may read it.
 func publicReason(f *incident.PublicFailure) told.Reason { return f.Reason.Cause().PublicReason() }
 
 func (w *textRenderer) detailRows() []detailRow {
@@ -268,7 +268,7 @@ func (w *textRenderer) detailRows() []detailRow {
 		return fs
 	case incident.KindRecovered:
 		add("Failed since", w.formatTime(m.Since))
-		add("Well since", w.formatTime(m.EndedAt))
+		add("Working since", w.formatTime(m.EndedAt))
 		add("Failed for", formatDuration(m.EndedAt.Sub(m.Since)))
 	default:
 		add("Failing since", w.formatTime(m.Since))
@@ -303,12 +303,12 @@ func (w *textRenderer) detailRows() []detailRow {
 
 func backlogLabel(k incident.Kind) string {
 	if k == incident.KindRecovered {
-		return "Waited meanwhile"
+		return "Pending at most"
 	}
-	return "Waiting"
+	return "Pending"
 }
 
-// tenantList names some; unnamed says that there are more than these.
+// tenantList names at most tenantsMax tenants. unnamed says that there are more than those in ts.
 func (w *textRenderer) tenantList(ts []tenant.ID, unnamed bool) string {
 	ids := make([]string, 0, tenantsMax)
 	for _, t := range ts[:min(len(ts), tenantsMax)] {
@@ -336,7 +336,7 @@ func (w *textRenderer) backlogText() string {
 	return s
 }
 
-// nextSteps says what happens now without anybody's doing.
+// nextSteps says what happens next by itself.
 func (w *textRenderer) nextSteps() []string {
 	m := w.m
 	push := m.Endpoint == partner.StateChange
@@ -344,52 +344,52 @@ func (w *textRenderer) nextSteps() []string {
 	case m.Kind == incident.KindConfirm:
 		return nil
 	case m.Kind == incident.KindCertificate:
-		return []string{"Once a newer certificate is seen, nothing more is sent. Otherwise you hear of it again shortly before the end."}
+		return []string{"Once a newer certificate is seen, no further warning is sent. At most two warnings are sent about one certificate."}
 	case m.Kind == incident.KindRecovered && push:
-		return []string{"What waited is delivered: each tenant's latest state, older changes left out."}
+		return []string{"Pending notifications are delivered now: each tenant's latest state, without older changes."}
 	case m.Kind == incident.KindRecovered:
 		return nil
 	case w.isSwitchedOff() && push:
-		return []string{"What waits is kept, for each tenant the latest state. Once you switch the endpoint on again, it is delivered."}
+		return []string{"Pending notifications are kept, for each tenant the latest state. They are delivered once you switch the endpoint on again."}
 	case w.isSwitchedOff():
 		return []string{"It is not called any more until you switch it on again."}
 	case m.Kind == incident.KindClosed && push:
 		return []string{
-			"It is called as before, and what waits is kept.",
-			"You hear of it again when it was well for once and fails anew, or when it is switched off.",
+			"It is called as before, and pending notifications are kept.",
+			"You get another mail if it works for a time and then fails again, or if it is switched off.",
 		}
 	case m.Kind == incident.KindClosed:
-		return []string{"It is called as before. You hear of it again when it was well for once and fails anew, or when it is switched off."}
+		return []string{"It is called as before. You get another mail if it works for a time and then fails again, or if it is switched off."}
 	case !push:
-		return append([]string{w.nextProbeText(), "You get one mail when it is well."}, w.switchOffText()...)
+		return append([]string{w.nextProbeText(), "You get one mail when it works again."}, w.switchOffText()...)
 	case failsForSomeTenants(m):
 		return []string{
-			"These notifications are tried again, at first after seconds, then about every minute, and at once when a newer change of the tenant comes. What waits is kept.",
-			"You get one mail when all of them are delivered. The endpoint is not switched off for it.",
+			"These notifications are tried again: at first after seconds, then about every minute, and at once when a newer change of the tenant comes. Until then they are kept.",
+			"You get one mail when all of them are delivered. The endpoint is not switched off because of this.",
 		}
 	case len(m.Tenants) > 0:
 		return []string{
-			"These notifications are tried again at growing intervals, up to once a day, and at once when a newer change of the tenant comes. What waits is kept.",
+			"These notifications are tried again at growing intervals, up to once a day, and at once when a newer change of the tenant comes. Until then they are kept.",
 			"You get one mail when all of them are delivered.",
 		}
 	}
 	return append([]string{
-		w.nextTryText() + " What waits is kept, for each tenant the latest state, and is delivered when it answers.",
-		"You get one mail when it is well.",
+		w.nextTryText() + " Pending notifications are kept, for each tenant the latest state, and are delivered when it answers.",
+		"You get one mail when it works again.",
 	}, w.switchOffText()...)
 }
 
-// isSwitchedOff reports whether the endpoint is switched off, which the closing of its incident does not change.
+// isSwitchedOff reports whether the endpoint is switched off. It stays off when its incident is closed.
 func (w *textRenderer) isSwitchedOff() bool {
 	return w.m.Kind == incident.KindSwitchedOff || w.m.Kind == incident.KindClosed && w.m.OffReason != ""
 }
 
 // nextProbeText says when an integration endpoint is probed next.
 func (w *textRenderer) nextProbeText() string {
-	const test = "a test that you ask for checks it at once."
+	const test = "you can test it yourself at any time."
 	switch m := w.m; {
 	case m.NextTry.IsZero():
-		return "A" + test[1:]
+		return "Y" + test[1:]
 	case m.NextTry.Sub(m.At) <= soon:
 		return "It is checked again within two minutes; " + test
 	default:
@@ -397,7 +397,7 @@ func (w *textRenderer) nextProbeText() string {
 	}
 }
 
-// nextTryText says when notifications are tried next.
+// nextTryText says when the next attempt is made.
 func (w *textRenderer) nextTryText() string {
 	switch m := w.m; {
 	case !m.NextTry.IsZero():
@@ -414,7 +414,7 @@ func (w *textRenderer) switchOffText() []string {
 	return []string{"If it goes on failing, it is switched off on " + w.formatTime(w.m.SwitchOffAt) + "."}
 }
 
-// formatDuration says a duration in the two largest units that matter.
+// formatDuration writes a duration in its largest unit, and the next smaller one if that is not 0.
 func formatDuration(d time.Duration) string {
 	d = max(d, 0)
 	days, hours := int64(d/(24*time.Hour)), int64(d%(24*time.Hour)/time.Hour)
