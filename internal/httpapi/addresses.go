@@ -14,18 +14,18 @@ import (
 	"github.com/lamplighter/lamplighter/internal/told"
 )
 
-// AddressChecker judges the addresses that endpoints are given; *guard.Guard does.
+// AddressChecker checks the addresses of endpoints; *guard.Guard is one.
 type AddressChecker interface {
-	// CheckURL judges the text. The error is a *guard.BlockedError.
+	// CheckURL checks the text. The error is a *guard.BlockedError.
 	CheckURL(raw string) (*url.URL, error)
-	// CheckHost judges what the host resolves to now. The error is a *guard.BlockedError, guard.ErrNoHost, guard.ErrNoResolver or
-	// that of a ctx that ended.
+	// CheckHost resolves the host and checks its addresses. The error is a *guard.BlockedError, guard.ErrNoHost,
+	// guard.ErrNoResolver or that of a ctx that ended.
 	CheckHost(ctx context.Context, u *url.URL) ([]netip.Addr, error)
-	// CheckKey judges the certificate of the server at these addresses. The error is a *guard.ShortKeyError.
+	// CheckKey checks the certificate of the server at these addresses. The error is a *guard.ShortKeyError.
 	CheckKey(ctx context.Context, u *url.URL, addrs []netip.Addr) error
 }
 
-// addressesWithin bounds the resolving of all of a request's hosts.
+// addressesWithin bounds the time for resolving all hosts of a request.
 const addressesWithin = 8 * time.Second
 
 // urlToCheck is a URL that a write sets or switches on.
@@ -33,21 +33,21 @@ type urlToCheck struct {
 	urlMember
 	*url.URL
 
-	// called is set where pushes go there from here.
+	// called is set for the URL that this deployment sends notifications to.
 	called bool
 }
 
-// resolvedHost is what is known of a host.
+// resolvedHost is the result of resolving a host.
 type resolvedHost struct {
 	addrs []netip.Addr
 	err   error
 }
 
-// checkAddresses asks the guard about every URL that the write sets or switches on, the overrides
-// of other environments too. URLs that stand there already are judged at each dial.
+// checkAddresses checks every URL that the write sets or switches on, with the guard, the overrides of other
+// environments too. URLs that are stored already are checked at each dial.
 //
-// What comes of a name is told to operators exactly. A partner could ask for names inside by setting URLs: it is told one thing
-// of a name that does not exist and of one that leads inside, and its look-ups are few.
+// Operators get the exact result for a name. A partner could use writes of URLs to find names inside. So it gets the
+// same answer for a name that does not exist and for one that leads inside, and its look-ups are limited.
 func (a *API) checkAddresses(c *call, old *registry.AppRecord, app partner.App, sw *switchChecker) (warnings []FieldError, err error) {
 	if a.Addresses == nil {
 		return nil, nil
@@ -77,7 +77,7 @@ func (a *API) checkAddresses(c *call, old *registry.AppRecord, app partner.App, 
 	return warnings, nil
 }
 
-// collectURLsToCheck judges the texts of the URLs that the write sets or switches on.
+// collectURLsToCheck lists the URLs that the write sets or switches on, and checks their texts.
 func (a *API) collectURLsToCheck(c *call, old *registry.AppRecord, app *partner.App) (urls []urlToCheck, faults []FieldError) {
 	for _, k := range partner.AllEndpointKinds() {
 		var before partner.Endpoint
@@ -100,7 +100,7 @@ func (a *API) collectURLsToCheck(c *call, old *registry.AppRecord, app *partner.
 	return urls, faults
 }
 
-// describeRefusedURL says why a URL is refused. What is wrong with its text, its writer may know.
+// describeRefusedURL says why a URL is refused. A partner gets the exact reason only if it is about the URL's text.
 func (c *call) describeRefusedURL(pointer string, err error) FieldError {
 	if blocked, ok := errors.AsType[*guard.BlockedError](err); c.role.Kind != Partner || ok && blocked.Reason.IsAboutText() {
 		return FieldError{Pointer: pointer, Detail: err.Error()}
@@ -108,8 +108,8 @@ func (c *call) describeRefusedURL(pointer string, err error) FieldError {
 	return FieldError{Pointer: pointer, Detail: told.UnreachableReason().Description(partner.StateChange).String()}
 }
 
-// resolveHosts resolves the hosts that were not before, each once for a request however often its write starts over. Those of
-// a partner are counted before any is asked for.
+// resolveHosts resolves the hosts that are not resolved yet: each once for a request, however often its write starts over.
+// A partner's look-ups are counted before the first one is made.
 func (a *API) resolveHosts(c *call, urls []urlToCheck, sw *switchChecker) error {
 	fresh := map[string]*url.URL{}
 	names := 0
@@ -125,14 +125,14 @@ func (a *API) resolveHosts(c *call, urls []urlToCheck, sw *switchChecker) error 
 	}
 	if c.role.Kind == Partner && names > 0 {
 		if wait, ok := a.names.takeMany(string(c.role.App), names, c.factor, a.Now()); !ok {
-			return tooManyRequestsProblem(budgetNames, "The host names that are looked up for this app are bounded: "+describeRate(namesBurst, namesInterval, c.factor)+". Nothing was written.", wait)
+			return tooManyRequestsProblem(budgetNames, "The number of host names that are looked up for this app is limited: "+describeRate(namesBurst, namesInterval, c.factor)+". Nothing was written.", wait)
 		}
 	}
 	ctx, cancel := context.WithTimeout(c.ctx(), addressesWithin)
 	defer cancel()
 	for host, u := range fresh {
 		addrs, err := a.Addresses.CheckHost(ctx, u)
-		if err != nil && ctx.Err() != nil { // nobody waits for it, or the time of all is over
+		if err != nil && ctx.Err() != nil { // the caller disconnected, or addressesWithin is over
 			err = guard.ErrNoResolver
 		}
 		sw.resolvedHosts[host] = resolvedHost{addrs, err}

@@ -38,7 +38,7 @@ func TestNewAddressesOfAPartnerAreCounted(t *testing.T) {
 		if rec.Code != http.StatusTooManyRequests || rec.Header().Get("Retry-After") != "86400" {
 			t.Fatalf("the eleventh: %d %v %s", rec.Code, rec.Header(), rec.Body)
 		}
-		if body := rec.Body.String(); !strings.Contains(body, "10 addresses in 24 h") || !strings.Contains(body, start.Add(24*time.Hour).Format(time.RFC3339)) || strings.Contains(body, "lee") {
+		if body := rec.Body.String(); !strings.Contains(body, "10 new addresses for an app in 24 h") || !strings.Contains(body, start.Add(24*time.Hour).Format(time.RFC3339)) || strings.Contains(body, "lee") {
 			t.Errorf("it says %s", body)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// Deps is what the API stands on. Operations whose part is nil are absent: they answer 404.
+// Deps are the dependencies of the API. An operation whose dependency is nil answers 404.
 type Deps struct {
 	// Version is the service's, for the API's own description.
 	Version     string
@@ -26,25 +26,25 @@ type Deps struct {
 	ValidFor time.Duration
 	// StatesInFlight is how many pulls read their status at once, state.in_flight; 32 when 0.
 	StatesInFlight int
-	// Connections is how many a listener has at most, of which CallerRequests is how many requests an
-	// address behind a trusted proxy may have under way; 10,000 and half of them when 0.
+	// Connections is how many a listener has at most; 10,000 when 0. CallerRequests is how many requests an
+	// address behind a trusted proxy may have at once; half of Connections when 0.
 	Connections, CallerRequests int
-	// SecretGrace is how long a replaced webhook secret signs along; a day when 0.
+	// SecretGrace is how long requests are also signed with a replaced webhook secret; a day when 0.
 	SecretGrace time.Duration
 
 	Tokens Tokens
-	// TokenKeeper makes and ends them; TokenUses notes their use, nil notes nothing.
+	// TokenKeeper makes and revokes tokens; TokenUses records their use, nil records nothing.
 	TokenKeeper TokenKeeper
 	TokenUses   TokenUses
 	Apps        Apps
 	AppWriter   AppWriter
-	// AppEvents hears of every write to an app.
+	// AppEvents is called after every write to an app.
 	AppEvents    AppEvents
 	Addresses    AddressChecker
 	HealthReader HealthReader
 	Tester       Tester
 	Approvals    Approvals
-	// ApprovalList pages through an app's approvals.
+	// ApprovalList lists an app's approvals in pages.
 	ApprovalList ApprovalLister
 	Resyncer     Resyncer
 	Jobs         Jobs
@@ -61,32 +61,31 @@ type Deps struct {
 	IdempotencyStore IdempotencyStore
 	Incidents        Incidents
 	Audit            Audit
-	// Auditor notes what no store audits by itself; nil notes nothing.
+	// Auditor writes audit entries for actions that no store audits itself; nil writes none.
 	Auditor      Auditor
 	Resealer     Resealer
 	ErrorReports ErrorReports
 	ConfigFeed   ConfigFeed
-	// StoreFull says how full the store is when partners' writes must leave what is left to others; nil: never.
+	// StoreFull says how full the store is; full is true when partners' writes must be refused. nil: never full.
 	StoreFull func() (percent int, full bool)
 	// Store says whether the store may be used; nil: always.
 	Store StoreWatch
-	// MailSubscriptions does what the links in mails ask for.
+	// MailSubscriptions executes the links in mails.
 	MailSubscriptions MailSubscriptions
-	// NewAddresses is how many addresses a day a partner may set for an app that were not there; 0 is
-	// partner.NewAddressesADay.
+	// NewAddresses is how many new addresses a day a partner may set for an app; 0 is partner.NewAddressesADay.
 	NewAddresses int
-	// Discovery and JWKS are the two documents by which receivers find the signing keys.
+	// Discovery and JWKS are the two documents with which receivers find the signing keys.
 	Discovery, JWKS func() []byte
 
-	// Cursors signs the cursors of lists. With nil they hold for this process alone.
+	// Cursors signs the cursors of lists. With nil they are valid only in this process.
 	Cursors CursorSigner
-	// Origins are whose scripts may call the API from a browser; TrustedProxies are believed about
-	// where a request comes from.
+	// Origins are those whose scripts may call the API from a browser. TrustedProxies are the proxies whose
+	// forwarding headers name the caller's address.
 	Origins        []string
 	TrustedProxies []netip.Prefix
 
-	// StoreFault names why the store did not answer, of a closed set, and is empty for errors that a
-	// repeat does not cure. Callers hear that it is away, the log has the name. Required.
+	// StoreFault names why the store did not answer, from a closed set. It is empty for errors that a repeat does
+	// not cure. Callers are answered that the store is away; the log has the name. Required.
 	StoreFault func(error) string
 	// Now is the clock, time.Now when nil; Random makes ids and secrets, crypto/rand when nil.
 	Now    func() time.Time
@@ -110,15 +109,15 @@ type API struct {
 	proven *expiringSet
 	// strangers bounds a partner's answers about tenants that did not approve its app, per token.
 	strangers *rateLimiter
-	// names bounds the names that are looked up for an app's partner.
+	// names bounds the host names that are looked up for an app's partner.
 	names *rateLimiter
 	// pulls bounds the pulls that read their status.
 	pulls *boundedSemaphore
-	// partners and others bound the requests of one token, atOnce what a partner's does at once.
+	// partners and others bound the rate of one token's requests, atOnce a partner's requests at once.
 	partners, others *rateLimiter
 	atOnce           *keyedSemaphores
-	// long bounds the requests of a token that may take as long as they like, callers those of an address
-	// behind a trusted proxy.
+	// long bounds the requests of a token that have no time limit, callers those of an address behind a trusted
+	// proxy.
 	long, callers *concurrencyLimiter
 	// parsing bounds the bodies that are parsed at once, auditReads the pages of the audit that are read at once.
 	parsing    *parseLimits
@@ -128,26 +127,26 @@ type API struct {
 	factors *budgetFactors
 	// settings bounds the writes of an app's partner, resyncs the tenants that an app's resyncs name.
 	settings, resyncs *rateLimiter
-	// resyncing are the apps with a resync of named tenants under way.
+	// resyncing are the apps with a running resync of named tenants.
 	resyncing busyApps
-	// contract makes the description when it is first asked for.
+	// contract makes the API's description at its first call.
 	contract func() contract
 }
 
-// Defaults, and limits that are no settings.
+// Defaults, and limits that are constants.
 const (
 	defaultValidFor    = time.Minute
 	defaultSecretGrace = 24 * time.Hour
 	defaultInFlight    = 32
-	// Pulls that wait for their turn, for each that has it, and for how long: less than callers notice, and
-	// long enough for Redis to pause briefly.
+	// How many pulls may wait for each that reads, and for how long: less than callers notice, and long enough for
+	// a brief pause of Redis.
 	pullsWaiting       = 32
 	pullsWithin        = 250 * time.Millisecond
 	requestWithin      = 30 * time.Second
 	defaultConnections = 10_000
 )
 
-// New makes the API. The registered metrics know its routes, so a Registerer takes one API only.
+// New makes the API. The metrics have its routes as labels, so a Registerer can be used for one API only.
 func New(d Deps) *API {
 	if d.ValidFor <= 0 {
 		d.ValidFor = defaultValidFor
@@ -204,7 +203,7 @@ func New(d Deps) *API {
 // AdminHandler serves the admin and the public operations.
 func (a *API) AdminHandler() http.Handler { return a.newRouteHandler(a.routes) }
 
-// PublicHandler serves the public operations alone.
+// PublicHandler serves only the public operations.
 func (a *API) PublicHandler() http.Handler {
 	var public []route
 	for _, r := range a.routes {

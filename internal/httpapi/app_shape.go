@@ -9,7 +9,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// newAppAnswer is an app as answers show it.
+// appAnswer is an app as answers show it.
 type appAnswer struct {
 	ClientID         partner.ClientID  `json:"client_id"`
 	Name             string            `json:"name"`
@@ -83,7 +83,7 @@ type endpointAnswer struct {
 	SwitchedBy string            `json:"switched_by,omitempty"`
 	// MissingLicense keeps an endpoint that is on from being called.
 	MissingLicense partner.License `json:"missing_license,omitempty"`
-	// Health is told by the endpoint's own resource alone.
+	// Health is set only in the answer of the endpoint's own resource.
 	Health   *healthAnswer `json:"health,omitempty"`
 	Warnings []FieldError  `json:"warnings,omitempty"`
 }
@@ -135,8 +135,8 @@ func emptyIfNil[T any](s []T) []T {
 	return s
 }
 
-// readApp builds the app that a document describes on an app that holds what the document does
-// not say. Faults of type and name are collected; values are judged by partner.ValidateApp.
+// readApp returns the app with the members that a document sets; members that the document leaves out keep the
+// app's values. It collects wrong types and names. partner.ValidateApp checks the values.
 func readApp(o *objectReader, app partner.App) partner.App {
 	if id, ok := o.readString("client_id"); ok && id != string(app.ClientID) {
 		o.add(o.pointerTo("client_id"), "must be the client id of the path, or absent")
@@ -159,7 +159,7 @@ func readApp(o *objectReader, app partner.App) partner.App {
 	app.ProbeTenant, _ = o.readString("probe_tenant")
 	if n, ok := o.readInt("budget_factor", 1, partner.MaxBudgetFactor); ok {
 		app.BudgetFactor = int(n)
-		if n == 1 { // is stored as nothing, as of an app whose budgets nobody raised
+		if n == 1 { // stored as 0, like the factor of an app whose budgets were never raised
 			app.BudgetFactor = 0
 		}
 	}
@@ -205,7 +205,7 @@ func readEndpoint(o *objectReader) partner.Endpoint {
 	return e
 }
 
-// appDocument is the writable part of an app, as merge patches apply to it.
+// appDocument is the writable part of an app, to which merge patches are applied.
 func appDocument(app partner.App) map[string]any {
 	endpoints := map[string]any{}
 	for _, k := range partner.AllEndpointKinds() {

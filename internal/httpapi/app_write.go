@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	// casAttempts bounds how often a write without If-Match starts over because others wrote.
+	// casAttempts bounds how often a write without If-Match is tried while other callers write the app.
 	casAttempts = 20
-	// eventsWithin bounds what happens after a write is durable.
+	// eventsWithin bounds the work after a write is durable.
 	eventsWithin = 10 * time.Second
 )
 
-// appChange makes the app to write out of the one that stands there, nil when there is none.
+// appChange makes the app to write from the stored one, which is nil when there is none.
 type appChange func(old *registry.AppRecord, id partner.ClientID) (partner.App, error)
 
 type writeResult struct {
@@ -31,8 +31,8 @@ type writeResult struct {
 	secret string
 }
 
-// updateApp reads the path's app, changes it and writes it where it is still the one read. Others'
-// writes in between make it start over, or fail with 412 when the caller named a revision.
+// updateApp reads the path's app, changes it, and writes it if the stored one is still the one that was read.
+// After a conflict with another write it starts over, or fails with 412 when the caller named a revision.
 func (a *API) updateApp(c *call, action string, change appChange) (writeResult, error) {
 	id, err := c.pathClientID()
 	if err != nil {
@@ -50,7 +50,7 @@ func (a *API) updateApp(c *call, action string, change appChange) (writeResult, 
 	return w, err
 }
 
-// retryOnConflict repeats a write that others' writes overtook, unless the caller set a precondition.
+// retryOnConflict repeats a write after a conflict with another one, unless the caller set a precondition.
 func retryOnConflict(c *call, once func() error) error {
 	for range casAttempts {
 		err := once()
@@ -59,7 +59,7 @@ func retryOnConflict(c *call, once func() error) error {
 		}
 	}
 	p := unavailableProblem()
-	p.Detail = "Others keep changing the app: nothing was written. Try again."
+	p.Detail = "Other callers keep changing the app: nothing was written. Try again."
 	return p
 }
 
@@ -104,7 +104,7 @@ func (a *API) tryUpdateApp(c *call, id partner.ClientID, action string, change a
 	return w, nil
 }
 
-// requestConfirmations has the addresses asked that a partner's write brings, within the app's budget.
+// requestConfirmations marks the new addresses of a partner's write for confirmation, within the app's budget.
 func (a *API) requestConfirmations(app partner.App, before *partner.App, warnings []FieldError) (partner.App, []FieldError, error) {
 	now := a.Now().UTC()
 	app, unasked, err := partner.MarkNewUnconfirmed(app, before, now, a.NewAddresses*app.EffectiveBudgetFactor())
@@ -118,7 +118,7 @@ func (a *API) requestConfirmations(app partner.App, before *partner.App, warning
 	return app, append(warnings, unasked...), err
 }
 
-// checkWrite judges what would be written: who may, the rules, the addresses, and what goes on.
+// checkWrite checks a write before it is made: the role, the rules, the addresses, and the switches that it turns on.
 func (a *API) checkWrite(c *call, old *registry.AppRecord, app partner.App, sw *switchChecker) (warnings []FieldError, err error) {
 	if err := checkPermittedChanges(c.role, old, app); err != nil {
 		return nil, err
@@ -142,7 +142,7 @@ func (a *API) checkWrite(c *call, old *registry.AppRecord, app partner.App, sw *
 	return warnings, sw.probeEndpoints(c.ctx(), old, &app)
 }
 
-// readForUpdate reads the app and holds the request's preconditions against it.
+// readForUpdate reads the app and checks the request's preconditions against it.
 func (a *API) readForUpdate(c *call, id partner.ClientID) (*registry.AppRecord, error) {
 	rec, err := a.Apps.App(c.ctx(), id)
 	exists := err == nil
@@ -165,7 +165,7 @@ func (a *API) readForUpdate(c *call, id partner.ClientID) (*registry.AppRecord, 
 	return &rec, nil
 }
 
-// reportAppWritten tells the service of a write. The caller's leaving does not stop it.
+// reportAppWritten notifies the service of a write. It continues when the caller disconnects.
 func (a *API) reportAppWritten(c *call, old *registry.AppRecord, rec registry.AppRecord) {
 	if a.AppEvents != nil {
 		a.runFollowUp(c, func(ctx context.Context) error { return a.AppEvents.AppWritten(ctx, old, rec, c.actor) })
@@ -176,12 +176,12 @@ func (a *API) runFollowUp(c *call, f func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx()), eventsWithin)
 	defer cancel()
 	if err := f(ctx); err != nil {
-		a.Log.LogAttrs(ctx, slog.LevelError, "app written, but not everything that follows was done: the service repairs it",
+		a.Log.LogAttrs(ctx, slog.LevelError, "app written, but a step after the write failed; the service repairs it",
 			slog.String("request_id", c.id), slog.String("app", string(c.app)), slog.Any("err", err))
 	}
 }
 
-// checkPermittedChanges names what the role may not change about an app.
+// checkPermittedChanges refuses a write of members that the role may not change, and names them.
 func checkPermittedChanges(role Role, old *registry.AppRecord, app partner.App) error {
 	if role.Kind == Admin {
 		return nil
@@ -223,7 +223,7 @@ func sameSet(a, b []partner.License) bool {
 
 type urlMember struct{ pointer, url string }
 
-// changedEndpointURLs lists the URLs of an endpoint that differ from what stood there.
+// changedEndpointURLs lists the URLs of an endpoint that differ from the stored ones.
 func changedEndpointURLs(k partner.EndpointKind, e, before partner.Endpoint) []urlMember {
 	var out []urlMember
 	pointer := "/endpoints/" + k.String()

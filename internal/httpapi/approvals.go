@@ -11,7 +11,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Approvals says which tenants an app hears of. Approve and Dismiss may be repeated.
+// Approvals changes and reads which tenants an app is notified about. Approve and Dismiss may be repeated.
 type Approvals interface {
 	Approve(ctx context.Context, app partner.ClientID, ts []tenant.ID, actor registry.Actor) error
 	Dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID, actor registry.Actor) error
@@ -24,8 +24,8 @@ type Approvals interface {
 // ApprovalLister finds the tenants that approved an app.
 type ApprovalLister interface {
 	HasApproved(ctx context.Context, app partner.ClientID, t tenant.ID) (bool, error)
-	// Approvals pages through them; next is empty on the last page. A cursor made by somebody else
-	// MUST be mailbox.ErrCursor or harmless.
+	// Approvals returns a page; next is empty on the last. A cursor that it did not make MUST be refused with
+	// mailbox.ErrCursor, or do no harm.
 	Approvals(ctx context.Context, app partner.ClientID, cursor string, limit int) (ts []tenant.ID, next string, err error)
 }
 
@@ -56,8 +56,8 @@ func (a *API) listApprovals(c *call) error {
 	return answerList(c, p, items, next)
 }
 
-// approvalETag is the ETag of an approval that stands. There is nothing to one but that it stands,
-// so one that was taken back and given again has the same.
+// approvalETag is the ETag of an approval. An approval has no content, so one that is withdrawn and given
+// again has the same ETag.
 func approvalETag(t tenant.ID) string {
 	body, _ := encodeJSON(approvalAnswer{Tenant: t}) // a string always encodes
 	return contentETag(body)
@@ -142,7 +142,7 @@ func (a *API) readPathApproval(c *call) (approvalPath, error) {
 	return approvalPath{rec.App.ClientID, t}, err
 }
 
-// approvalPrecondition is what a write may rest on.
+// approvalPrecondition is the precondition of a write.
 type approvalPrecondition uint8
 
 const (
@@ -152,8 +152,8 @@ const (
 	ifAbsent
 )
 
-// checkApprovalPreconditions holds the request's preconditions against the approval; those that hold now
-// are the store's to keep.
+// checkApprovalPreconditions checks the request's preconditions against the approval. It returns those that hold,
+// which the store checks again in the write itself.
 func (a *API) checkApprovalPreconditions(c *call, at approvalPath) (approvalPrecondition, error) {
 	match, none := c.r.Header.Values("If-Match"), c.r.Header.Values("If-None-Match")
 	if len(match) == 0 && len(none) == 0 {

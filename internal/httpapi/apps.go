@@ -25,12 +25,12 @@ type AppWriter interface {
 	Secrets(ctx context.Context, id partner.ClientID) (registry.WebhookSecrets, error)
 }
 
-// AppEvents hears of writes after they are durable. The write stands when it fails; whatever it does
-// MUST be repaired by the service.
+// AppEvents is called after a write is durable. The write stands even if the call fails; the service MUST repair
+// what the call did not do.
 type AppEvents interface {
 	// AppWritten gets the app as it was, nil when it is new.
 	AppWritten(ctx context.Context, old *registry.AppRecord, rec registry.AppRecord, actor registry.Actor) error
-	// AppResumed follows AppWritten where people resumed the app, whether it was paused or not.
+	// AppResumed follows AppWritten when a caller resumed the app, whether it was paused or not.
 	AppResumed(ctx context.Context, rec registry.AppRecord) error
 	// AppDeleted returns the job that clears away after the app.
 	AppDeleted(ctx context.Context, id partner.ClientID, revision int64, actor registry.Actor) (job string, err error)
@@ -185,8 +185,8 @@ func (a *API) deleteApp(c *call) error {
 	return c.writeNoContent()
 }
 
-// newPauseHandler makes the handler that pauses or resumes an app. Saying it again is no fault and has its
-// effect again: resuming opens the gate.
+// newPauseHandler makes the handler that pauses or resumes an app. A repeat is no fault and has its effect again:
+// resuming closes the circuit.
 func (a *API) newPauseHandler(paused bool) handler {
 	action := "app.resume"
 	if paused {

@@ -18,12 +18,13 @@ type Audit interface {
 	AuditEntries(ctx context.Context, q registry.AuditQuery) (entries []registry.AuditEntry, next string, err error)
 }
 
-// Auditor notes writes that no store audits by itself.
+// Auditor writes audit entries for actions that no store audits itself.
 type Auditor interface {
 	AppendAudit(ctx context.Context, entries ...registry.AuditEntry) error
 }
 
-// auditAction notes a write that is done. When that fails the caller is told, and may repeat it.
+// auditAction writes the entry of an action that is done. It returns an error when that fails; the caller may
+// repeat the action.
 func (a *API) auditAction(c *call, action, subject, after string) error {
 	if a.Auditor == nil {
 		return nil
@@ -33,15 +34,15 @@ func (a *API) auditAction(c *call, action, subject, after string) error {
 	})
 }
 
-// changesAuditWithin bounds the noting of accepted changes.
+// changesAuditWithin bounds the writing of the entries of accepted changes.
 const changesAuditWithin = 5 * time.Second
 
-// auditChanges notes changes that were accepted, in their order. They stand, whatever becomes of
-// the notes: those that cannot be written are logged instead.
+// auditChanges writes the entries of accepted changes, in their order. A failure does not undo the changes:
+// entries that cannot be written are logged instead.
 func (a *API) auditChanges(c *call, accepted []acceptedChange) {
 	var entries []registry.AuditEntry
 	for _, x := range accepted {
-		if x.accepted.Replayed { // noted when it was accepted
+		if x.accepted.Replayed { // audited when it was accepted
 			continue
 		}
 		after, err := json.Marshal(struct {
@@ -69,7 +70,7 @@ func (a *API) auditChanges(c *call, accepted []acceptedChange) {
 	}
 }
 
-// acceptedChange is a change with what became of it.
+// acceptedChange is a change with its result.
 type acceptedChange struct {
 	req      registry.ChangeRequest
 	accepted registry.Accepted
@@ -87,7 +88,7 @@ type auditAnswer struct {
 	After     json.RawMessage `json:"after,omitempty"`
 }
 
-// appActionPrefixes are the beginnings of the actions whose subject is an app.
+// appActionPrefixes are the prefixes of the actions whose subject is an app.
 func appActionPrefixes() []string { return []string{"app.", "endpoint.", "approval.", "incident."} }
 
 // maxSubject is longer than any tenant's or app's id.
@@ -99,10 +100,10 @@ const (
 	auditOfChanges  = "changes"
 )
 
-// auditFilters are the parameters that say which entries a list or an export has.
+// auditFilters are the query parameters that select the entries of a list or an export.
 func auditFilters() []string { return []string{"client_id", "subject", "of"} }
 
-// readAuditQuery reads which entries a list or an export is asked for.
+// readAuditQuery reads the query of a list or an export.
 func (a *API) readAuditQuery(c *call, p pageRequest) (registry.AuditQuery, error) {
 	app, err := c.readAppFilter("client_id")
 	if err != nil {
@@ -172,9 +173,9 @@ func (a *API) listAudit(c *call) error {
 	return c.writeJSON(http.StatusOK, newPageAnswer(p, items, next))
 }
 
-// exportAudit writes all entries, newest first, one a line. An answer that breaks off is not
-// complete: its connection ends without the last chunk. Each page is small, has its own time to be taken,
-// and goes to a caller alone whose token is good still.
+// exportAudit writes all entries, newest first, one a line. When it fails in the middle, the connection ends without
+// the last chunk, so that the answer does not look complete. Each page is small and has its own write deadline. Before
+// each page the caller's token is looked up again.
 func (a *API) exportAudit(c *call) error {
 	if err := c.allowParameters(auditFilters()...); err != nil {
 		return err
@@ -206,7 +207,7 @@ func (a *API) exportAudit(c *call) error {
 	}
 }
 
-// encodeAuditPage reads one page as lines, and lets the caller have some time to take them. Pages of exports come one
+// encodeAuditPage reads one page as lines, and sets the write deadline for them. Pages of exports come one
 // after another, and after each is a rest as long as it took: all exports together take half of a core.
 func (a *API) encodeAuditPage(c *call, q registry.AuditQuery) (lines []byte, next string, err error) {
 	ctx, cancel := context.WithTimeout(c.ctx(), requestWithin)
@@ -244,7 +245,7 @@ func (c *call) setNDJSONHeaders() {
 	h.Set("X-Content-Type-Options", "nosniff")
 }
 
-// isAuditPosition reports whether s is empty or may be a position in the audit, of which those of partners end in p.
+// isAuditPosition reports whether s is empty or has the form of a position in the audit; partners' positions end in p.
 func isAuditPosition(s string) bool {
 	s = strings.TrimSuffix(s, "p")
 	return s == "" || len(s) <= 40 && strings.Trim(s, "0123456789-") == "" && s[0] != '-' && strings.Count(s, "-") <= 1

@@ -17,7 +17,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// TokenPrefix starts every token that NewToken makes, so that scanners find leaked ones.
+// TokenPrefix starts every token that NewToken makes, so that secret scanners find leaked ones.
 const TokenPrefix = "lmp_"
 
 const (
@@ -25,7 +25,7 @@ const (
 	maxTokenLength = 512
 )
 
-// NewToken makes a token's secret out of a source of randomness.
+// NewToken makes a token's secret from a source of randomness.
 func NewToken(random io.Reader) (string, error) {
 	b := make([]byte, tokenBytes)
 	if _, err := io.ReadFull(random, b); err != nil {
@@ -34,8 +34,8 @@ func NewToken(random io.Reader) (string, error) {
 	return TokenPrefix + base64.RawURLEncoding.EncodeToString(b), nil
 }
 
-// HashToken is what stands for a token in the store: a plain SHA-256 in hex, because a token has
-// 256 random bits and looking a hash up compares nothing that a caller could time.
+// HashToken is the form in which the store holds a token: a plain SHA-256 in hex. A slow hash is not needed, because a
+// token has 256 random bits. Looking up a hash leaks nothing about it by its duration.
 func HashToken(token string) string {
 	sum := sha256.Sum256([]byte(token))
 	return hex.EncodeToString(sum[:])
@@ -47,18 +47,18 @@ type Tokens interface {
 	TokenByHash(ctx context.Context, hash string) (registry.Token, error)
 }
 
-// TokenUses notes when tokens are used.
+// TokenUses records when tokens are used.
 type TokenUses interface {
 	RecordTokenUse(ctx context.Context, id string, at time.Time) error
 }
 
-// usesEvery is how coarse the time of a token's last use is: each process notes it so often, so
-// that a look-up stays the one thing that a request costs.
+// usesEvery is the resolution of a token's last use: each process records it once in this time, so that most requests
+// cost no more than a look-up.
 const usesEvery = time.Minute
 
-// authenticator finds out who calls. An address that keeps presenting wrong tokens is refused
-// without a look-up; tokens that were good lately are looked up all the same, so that one
-// misconfigured caller behind a shared address locks nobody else out.
+// authenticator identifies callers. An address that keeps sending wrong tokens is refused without a look-up. Tokens
+// that were valid recently are still looked up, so that one misconfigured caller behind a shared address does not lock
+// out the others.
 type authenticator struct {
 	tokens Tokens
 	uses   TokenUses
@@ -66,7 +66,8 @@ type authenticator struct {
 	log    *slog.Logger
 	// failures are those of an address, siteFailures those of an IPv6 /48.
 	failures, siteFailures *rateLimiter
-	// good are the hashes of tokens that were good lately, noted the ids of those whose use was.
+	// good are the hashes of tokens that were valid recently. noted are the ids of tokens whose use was recorded
+	// recently.
 	good, noted *expiringSet
 }
 
@@ -86,14 +87,14 @@ func unauthorizedProblem(challenge, detail string) *Problem {
 	return p
 }
 
-// identity is who calls.
+// identity is the caller's identity.
 type identity struct {
 	token registry.Token
 	role  Role
 	hash  string
 }
 
-// identifyCaller finds out who calls. Nothing is cached: a revocation holds for the next request.
+// identifyCaller identifies the caller. It caches nothing, so a revocation holds for the next request.
 func (a *authenticator) identifyCaller(r *http.Request, now time.Time) (identity, error) {
 	secret, err := readBearerToken(r.Header)
 	if err != nil {
@@ -119,12 +120,12 @@ func (a *authenticator) identifyCaller(r *http.Request, now time.Time) (identity
 	return identity{token, role, hash}, nil
 }
 
-// lookUpToken looks a token up; ended says why it is not good.
+// lookUpToken looks a token up; ended says why it is not valid.
 func (a *authenticator) lookUpToken(ctx context.Context, hash string, now time.Time) (token registry.Token, ended string, err error) {
 	token, err = a.tokens.TokenByHash(ctx, hash)
 	switch {
 	case errors.Is(err, registry.ErrNotFound):
-		// a store that lost its tokens is no reason to throw one away
+		// the store may have lost the token: then it is not reported as unknown
 		return token, "The token is not known.", confirmAbsence(ctx, a.store)
 	case err != nil:
 		return token, "", fmt.Errorf("look up the token: %w", err)
@@ -137,7 +138,7 @@ func (a *authenticator) lookUpToken(ctx context.Context, hash string, now time.T
 	}
 }
 
-// recheckToken is the error of a long request whose token has ended meanwhile.
+// recheckToken returns an error when the token of a long request has expired or was revoked meanwhile.
 func (a *authenticator) recheckToken(ctx context.Context, hash string, now time.Time) error {
 	_, ended, err := a.lookUpToken(ctx, hash, now)
 	if err == nil && ended != "" {
@@ -146,14 +147,14 @@ func (a *authenticator) recheckToken(ctx context.Context, hash string, now time.
 	return err
 }
 
-// recordTokenUse writes down a token's use. It is for people to look at: a failure harms nobody.
+// recordTokenUse records a token's use, for the list of tokens. A failure is only logged.
 func (a *authenticator) recordTokenUse(ctx context.Context, id string, now time.Time) {
 	if a.uses == nil || a.noted.has(id, now) {
 		return
 	}
 	a.noted.add(id, now)
 	if err := a.uses.RecordTokenUse(ctx, id, now); err != nil {
-		a.log.LogAttrs(ctx, slog.LevelDebug, "a token's use was not noted", slog.String("token", id), slog.Any("err", err))
+		a.log.LogAttrs(ctx, slog.LevelDebug, "a token's use was not recorded", slog.String("token", id), slog.Any("err", err))
 	}
 }
 
@@ -207,7 +208,7 @@ const (
 	recentFor    = 10 * time.Minute
 )
 
-// expiringSet remembers what happened lately, by name: at least the last recentTokens of them.
+// expiringSet remembers names for recentFor: at least the last recentTokens of them.
 type expiringSet struct {
 	keep time.Duration
 

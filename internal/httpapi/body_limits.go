@@ -7,21 +7,21 @@ import (
 	"time"
 )
 
-// How long bodies may take. They bound each request, whatever its handler does.
+// Time limits of bodies. They bound each request, whatever its handler does.
 const (
 	// firstByteWithin is how long the first byte of a body may take, bodyWithin the whole.
 	firstByteWithin = 2 * time.Second
 	bodyWithin      = 10 * time.Second
-	// lineWithin is how long the next bytes of lines may take to come, and an answer to be taken.
+	// lineWithin is how long the next bytes of lines may take to come, and how long writing an answer to them may take.
 	lineWithin = 30 * time.Second
-	// unreadWithin is how long an answer waits for what its handler did not read of the body.
+	// unreadWithin is how long an answer waits for the part of the body that its handler did not read.
 	unreadWithin = time.Second
 )
 
-// limitBodies is what every request passes before any handler: it bounds the time of bodies, and says which
-// connections keep the service waiting. What a handler does not read is bounded, too: before net/http
-// sends an answer, and again after it, it reads what is left of the body, so that the connection can be
-// used again.
+// limitBodies wraps all handlers. It bounds the time of bodies, and marks connections that keep the service waiting.
+// It also bounds the rest of a body that a handler does not read: net/http reads that before it sends the answer, and
+// again after it, so that the connection can be used again. Without a deadline, an unauthenticated client could hold a
+// connection by announcing a body that it never sends.
 func limitBodies(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn := connFromContext(r.Context())
@@ -41,14 +41,14 @@ func limitBodies(next http.Handler) http.Handler {
 		}
 		body := &timedBody{ReadCloser: r.Body, conn: conn, control: http.NewResponseController(w), whole: bodyWithin, next: firstByteWithin}
 		out.body = body
-		passed := *r // net/http knows its own body by its type
+		passed := *r // a copy, because net/http recognises its own body by its type
 		passed.Body = body
 		next.ServeHTTP(out, &passed)
 		body.setUnreadDeadline() // the handler may have read on after it began to answer
 	})
 }
 
-// timedBody is a body that has to come in time.
+// timedBody is a request body with deadlines.
 type timedBody struct {
 	io.ReadCloser
 
@@ -57,7 +57,7 @@ type timedBody struct {
 	// whole is how long all of it may take, 0 for any time; next how long the next bytes may.
 	whole, next time.Duration
 	began, ends time.Time
-	// came is true once a byte came; over once a read met the end, or failed as the next would.
+	// came is true once a byte came. over is true once a read met the end, or failed for good.
 	came, over bool
 }
 
@@ -74,7 +74,7 @@ func (b *timedBody) Read(p []byte) (int, error) {
 	if err != nil && !b.over {
 		b.over = true
 		if errors.Is(err, io.EOF) {
-			// a deadline that stays would cancel the request's context when it passes
+			// a deadline that is not cleared would cancel the request's context when it passes
 			_ = b.control.SetReadDeadline(time.Time{})
 			b.conn.markServed()
 		}
@@ -101,22 +101,22 @@ func (b *timedBody) setDeadline(now time.Time) error {
 	return ignoreUnsupported(b.control.SetReadDeadline(ends))
 }
 
-// limitBodyIdleTime lets the body of a request take any time while it keeps coming.
+// limitBodyIdleTime removes the limit on a body's whole time, and bounds only the time between its bytes.
 func limitBodyIdleTime(r *http.Request) {
 	if b, ok := r.Body.(*timedBody); ok {
 		b.whole, b.next = 0, lineWithin
 	}
 }
 
-// setUnreadDeadline leaves the deadline of a body that is over alone: net/http then watches the connection for its
-// end, and would take a deadline that passes for that.
+// setUnreadDeadline does not change the deadline after the body's end: net/http then watches the connection for its
+// end, and would take a passed deadline for that.
 func (b *timedBody) setUnreadDeadline() {
 	if !b.over {
 		_ = b.control.SetReadDeadline(time.Now().Add(unreadWithin))
 	}
 }
 
-// answerWriter begins an answer with little time left for what its handler did not read of the body.
+// answerWriter sets the deadline for the unread part of the body when the answer begins.
 type answerWriter struct {
 	http.ResponseWriter
 
@@ -151,7 +151,7 @@ func (o *answerWriter) startAnswer() {
 // Unwrap lets http.ResponseController reach the connection.
 func (o *answerWriter) Unwrap() http.ResponseWriter { return o.ResponseWriter }
 
-// ignoreUnsupported lets an answer do without what its writer cannot do.
+// ignoreUnsupported returns nil for an error that says that the writer does not support a call.
 func ignoreUnsupported(err error) error {
 	if errors.Is(err, http.ErrNotSupported) {
 		return nil

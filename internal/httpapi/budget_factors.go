@@ -10,12 +10,11 @@ import (
 
 const (
 	factorsKept = 10_000
-	// factorFor is how long a process goes by the factor that it read.
+	// factorFor is how long a process uses a factor before it reads it again.
 	factorFor = 10 * time.Second
 )
 
-// budgetFactors remembers by which factors operators raised the budgets of apps, so that the requests of a
-// partner's token read their app only now and then.
+// budgetFactors caches the budget factors of apps, so that few requests of a partner's token read the app.
 type budgetFactors struct {
 	apps Apps
 
@@ -32,8 +31,8 @@ func newBudgetFactors(apps Apps) *budgetFactors {
 	return &budgetFactors{apps: apps, known: boundedMap[knownFactor]{size: factorsKept}}
 }
 
-// roleFactor is the factor of a role's app, and 1 for a role without one. While one request reads the app, others go by
-// what was known of it, as they do where it cannot be read.
+// roleFactor is the factor of a role's app, and 1 for a role without one. While one request reads the app, the others
+// use the factor that was read before. So do all when the app cannot be read.
 func (f *budgetFactors) roleFactor(ctx context.Context, role Role, now time.Time) int {
 	if role.Kind != Partner {
 		return 1
@@ -52,7 +51,7 @@ func (f *budgetFactors) roleFactor(ctx context.Context, role Role, now time.Time
 	return rec.App.EffectiveBudgetFactor()
 }
 
-// cachedFactor is what is known of an app. Where that is not fresh, the caller is the one to read it.
+// cachedFactor returns the cached factor of an app. When it is not fresh, the caller must read the app.
 func (f *budgetFactors) cachedFactor(app partner.ClientID, now time.Time) (factor int, fresh bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -7,13 +7,13 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// Budget is what one owner may take of the service. Who asks for more is refused, and nobody else.
+// Budget is what one owner may use of the service. A request beyond it is refused; requests of other owners are not.
 type Budget struct {
 	// Name is the member budget of the refusal's problem, and a label of lamplighter_budget_refusals_total.
 	Name string
-	// Owner is who has one of its own, Size how much that is, in words.
+	// Owner says to what each budget belongs, Size how much it is, in words.
 	Owner, Size string
-	// Raised budgets are multiplied by the app's budget_factor.
+	// Raised is set for a budget that the app's budget_factor multiplies.
 	Raised bool
 }
 
@@ -37,28 +37,28 @@ const (
 	budgetResyncs        = "resyncs"
 )
 
-// Limits that are no settings, because each protects the service from callers.
+// Limits that are constants and not settings: each protects the service from callers.
 const (
-	// A partner's portal asks a little; the platform and its operators' tools ask a lot.
+	// A partner's portal sends few requests; the platform and the operators' tools send many.
 	partnerInterval = 20 * time.Millisecond
 	partnerBurst    = 200
 	otherInterval   = 500 * time.Microsecond
 	otherBurst      = 10_000
-	// What one partner's token does at once. The next requests wait for a moment, a few of them.
+	// The requests of one partner's token at once. A few more wait for a short time.
 	partnerAtOnce  = 4
 	partnerWaiting = 32
 	partnerWithin  = time.Second
-	// Wrong tokens from an address, and from all addresses of an IPv6 /48, which many a site has.
+	// Wrong tokens from an address, and from all addresses of an IPv6 /48, which one site may have.
 	failureInterval     = 6 * time.Second
 	failureBurst        = 10
 	siteFailureInterval = 500 * time.Millisecond
 	siteFailureBurst    = 100
 	unknownInterval     = time.Second
 	unknownBurst        = 60
-	// Settings change when people change them.
+	// Settings are changed by hand, so rarely.
 	settingInterval = time.Second
 	settingBurst    = 20
-	// Of the tenants that resyncs name.
+	// The tenants that resyncs name.
 	resyncInterval = 6 * time.Millisecond
 	resyncBurst    = 1000
 	namesInterval  = time.Second
@@ -74,7 +74,7 @@ func allBudgets() []string {
 	}
 }
 
-// Budgets lists what callers have, for documents.
+// Budgets lists the budgets, for documents.
 func (a *API) Budgets() []Budget {
 	return []Budget{
 		{budgetRequests, "a partner's token", describeRate(partnerBurst, partnerInterval, 1), true},
@@ -85,15 +85,15 @@ func (a *API) Budgets() []Budget {
 		{budgetBody, "a request", fmt.Sprintf("%d KiB of a partner, %d KiB of others, %d MiB of lines of %d KiB each", maxPartnerBody>>10, maxBody>>10, maxLines>>20, maxLine>>10), false},
 		{budgetValues, "a JSON text", fmt.Sprintf("%d members, %d values, %d levels", maxMembers, maxValues, maxDepth), false},
 		{budgetWrongTokens, "an address, and an IPv6 /48", describeRate(failureBurst, failureInterval, 1) + "; of a /48 " + describeRate(siteFailureBurst, siteFailureInterval, 1) +
-			fmt.Sprintf("; tokens that were good within the last %d minutes still work", recentFor/time.Minute), false},
+			fmt.Sprintf("; tokens that were valid within the last %d minutes still work", recentFor/time.Minute), false},
 		{budgetUnknownTenants, "an address", "pulls about unknown tenants: " + describeRate(unknownBurst, unknownInterval, 1), false},
-		{budgetStrangers, "a partner's token", "questions why it was not told, about tenants that did not approve it: " + describeRate(unknownBurst, unknownInterval, 1), true},
+		{budgetStrangers, "a partner's token", "questions why a change has not arrived, about tenants that did not approve its app: " + describeRate(unknownBurst, unknownInterval, 1), true},
 		{budgetTests, "an endpoint of an app", describeRate(testBurst, testInterval, 1), true},
 		{budgetKeys, "a token's name", fmt.Sprintf("%d idempotency keys within their time", registry.IdempotencyKeysMax), false},
-		{budgetAddresses, "an app", fmt.Sprintf("%d mail addresses a day that were not there (`mail.new_addresses`), of what partners' tokens set; all processes together", a.NewAddresses), true},
-		{budgetNames, "an app", "host names that are looked up because partners' tokens set or switch on URLs: " + describeRate(namesBurst, namesInterval, 1) + "; a write that needs more than there are is not done", true},
+		{budgetAddresses, "an app", fmt.Sprintf("%d new mail addresses a day (`mail.new_addresses`), set by partners' tokens; all processes together", a.NewAddresses), true},
+		{budgetNames, "an app", "host names that are looked up because partners' tokens set or switch on URLs: " + describeRate(namesBurst, namesInterval, 1) + "; a write that needs more is refused", true},
 		{budgetSettings, "an app", "writes of its settings by partners' tokens: " + describeRate(settingBurst, settingInterval, 1), true},
-		{budgetResyncs, "an app", "resyncs of all tenants: one a minute, of all processes together, and in between the job that runs is the answer; of named tenants: " +
+		{budgetResyncs, "an app", "resyncs of all tenants: one a minute, all processes together, and while one runs its job is the answer; of named tenants: " +
 			describeRate(resyncBurst, resyncInterval, 1) + ", or one call of any size", true},
 		{budgetWaiters, "a process", "engines that wait for changes", false},
 	}

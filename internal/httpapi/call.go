@@ -15,28 +15,28 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// call is one request on its way through a handler.
+// call is one request while it is handled.
 type call struct {
 	w http.ResponseWriter
 	r *http.Request
-	// id is the request id, role and actor say who calls.
+	// id is the request id, role and actor identify the caller.
 	id    string
 	role  Role
 	actor registry.Actor
 	// token is the hash of the caller's token.
 	token string
-	// factor multiplies the budgets of a partner's token, see partner.App.Factor; others have 1.
+	// factor multiplies the budgets of a partner's token, see partner.App.EffectiveBudgetFactor; others have 1.
 	factor int
-	// app, tenant, endpoint and change are what the request turned out to be about, for the log.
+	// app, tenant, endpoint and change are the subject of the request, for the log.
 	app      partner.ClientID
 	tenant   tenant.ID
 	endpoint string
 	change   string
-	// cursors signs what lists give to find their next page.
+	// cursors signs the cursors of lists.
 	cursors CursorSigner
 	// parsing bounds the bodies that are parsed at once.
 	parsing *parseLimits
-	// body is what was read of the request, nil before; doc what was parsed of it.
+	// body is the body once it was read, doc the parsed one.
 	body []byte
 	doc  any
 }
@@ -120,7 +120,7 @@ func (c *call) parseJSONInTurn(body []byte) (any, error) {
 	return parseJSON(body)
 }
 
-// readOptionalDocument is document, or an empty object when there is no body.
+// readOptionalDocument is readDocument, but returns an empty object when there is no body.
 func (c *call) readOptionalDocument() (any, error) {
 	body, err := c.readBody()
 	if err != nil {
@@ -167,7 +167,7 @@ type bodyKind uint8
 
 const (
 	noBody bodyKind = iota
-	// noBodyLong is noBody for an operation that may wait and bounds itself.
+	// noBodyLong is like noBody, for an operation that may wait and sets its own deadlines.
 	noBodyLong
 	jsonBody
 	optionalJSON

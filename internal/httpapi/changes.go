@@ -20,27 +20,27 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Changes accepts changes and knows who was told.
+// Changes accepts changes and knows which apps received them.
 type Changes interface {
-	// Accept answers each request at its index. What it accepted is durable on return. It accepts none
-	// behind an earlier one of the same tenant that it could not decide: that gets
+	// Accept returns each request's result at its index. Accepted changes are durable on return. After a change
+	// that may or may not be accepted, it accepts no later one of the same tenant: those get
 	// registry.ErrUndecided.
 	Accept(ctx context.Context, reqs []registry.ChangeRequest) ([]registry.AcceptResult, error)
 	// DeliveryStatus returns registry.ErrNotFound for a change that is not known or no longer kept.
 	DeliveryStatus(ctx context.Context, changeID string) (DeliveryStatus, error)
 }
 
-// KeyBinder binds idempotency keys to what they came with.
+// KeyBinder binds idempotency keys to the content that they came with.
 type KeyBinder interface {
-	// BindIdempotencyKey remembers each line's hash under the key and returns the lines that came with
-	// another one before.
+	// BindIdempotencyKey stores each line's hash under the key, and returns the lines that came with another hash
+	// before.
 	BindIdempotencyKey(ctx context.Context, key string, lines map[int]string) (conflicts []int, err error)
 }
 
-// DeliveryStatus says who knows of a change.
+// DeliveryStatus says which apps have received a change.
 type DeliveryStatus struct {
 	Change tenant.Change
-	// InStep is true when everyone who approved the tenant knows, and nothing newer waits for them.
+	// InStep is true when every app that approved the tenant has received the change, and nothing newer is pending.
 	InStep bool
 	Apps   []AppDelivery
 }
@@ -48,9 +48,9 @@ type DeliveryStatus struct {
 // AppDelivery is one app's part in a DeliveryStatus.
 type AppDelivery struct {
 	ClientID partner.ClientID `json:"client_id"`
-	// State is "waiting", "settled" (told it, or newer truth that replaced it) or "off".
+	// State is "waiting", "settled" (the app received it, or a newer change that replaced it) or "off".
 	State string `json:"outcome"`
-	// ReplacedBy is the id of what will be told in the place of the change, empty for none.
+	// ReplacedBy is the id of the newer change that is delivered instead, empty for none.
 	ReplacedBy string `json:"replaced_by,omitempty"`
 	Attempts   int    `json:"attempts"`
 	Reason     string `json:"reason,omitempty"`
@@ -61,7 +61,7 @@ type AppDelivery struct {
 const (
 	maxVersion        = 200
 	maxIdempotencyKey = 255
-	// keyScope keeps the idempotency keys of this operation apart from those of others.
+	// keyScope separates the idempotency keys of this operation from those of others.
 	keyScope = "state-changes/"
 	// onlyLine is the line that a body of one JSON object counts as.
 	onlyLine = 1
@@ -119,8 +119,8 @@ func (a *API) postStateChanges(c *call) error {
 	}{accepted.ID, accepted.Tenant, accepted.Sequence, accepted.Apps})
 }
 
-// acceptLines accepts the good ones of a batch in their order. undecided are the tenants of the body's
-// earlier batches of which a change may or may not be accepted: none of theirs is tried any more.
+// acceptLines accepts the valid lines of a batch in their order. undecided are the tenants with a change in an earlier
+// batch of the body that may or may not be accepted. Their later lines are not tried.
 func (a *API) acceptLines(ctx context.Context, c *call, key string, lines []line, undecided map[tenant.ID]bool) error {
 	good := make([]line, 0, len(lines))
 	reqs := make([]registry.ChangeRequest, 0, len(lines))
@@ -174,8 +174,8 @@ func (a *API) acceptLines(ctx context.Context, c *call, key string, lines []line
 	return a.answerLines(ctx, good, results)
 }
 
-// answerLines answers each line with what came of it. A line that fails for a reason of its own
-// is answered so; the error is the store's.
+// answerLines answers each line with its result. A line that fails by its own fault gets that answer; the returned error
+// is the store's.
 func (a *API) answerLines(ctx context.Context, lines []line, results []registry.AcceptResult) error {
 	var failed error
 	for i, l := range lines {
@@ -186,7 +186,7 @@ func (a *API) answerLines(ctx context.Context, lines []line, results []registry.
 		}
 		p, unexpected := problemFromError(r.Err, a.StoreFault)
 		switch {
-		case errors.Is(r.Err, registry.ErrUndecided): // the line it follows says what failed
+		case errors.Is(r.Err, registry.ErrUndecided): // the answer of the earlier line says what failed
 			l.setProblem(p)
 		case p.Status == http.StatusServiceUnavailable:
 			failed = errors.Join(failed, r.Err)
@@ -207,7 +207,7 @@ func undecidedChangeProblem() *Problem {
 	return p
 }
 
-// outOfOrderProblem refuses a change that its source made before one that was accepted.
+// outOfOrderProblem refuses a change whose source_sequence is not above the highest accepted one.
 func outOfOrderProblem() *Problem {
 	p := newProblem(http.StatusConflict, "out-of-order", "A newer change of the tenant was accepted before",
 		"A change of this tenant with the same or a higher source_sequence was accepted: nothing was changed, and nothing is to be repeated.")
@@ -241,8 +241,8 @@ func readIdempotencyKey(h http.Header, scope string) (string, error) {
 	return scope + values[0], nil
 }
 
-// digestJSON is the same for all spellings of a JSON document: members are sorted, spaces and escapes
-// do not count.
+// digestJSON is the same for all spellings of a JSON document: the order of members, white space and escapes do not
+// count.
 func digestJSON(doc any) string {
 	b, err := json.Marshal(doc)
 	if err != nil { // what parse made always marshals
@@ -295,8 +295,8 @@ func readTime(o *objectReader, name, s string) time.Time {
 	return t.UTC()
 }
 
-// parseTime reads a time as RFC 3339 (section 5.6) has it, which package time does in part: letters may be lower-case,
-// and the last minute of a day in UTC may have a second 60. That is the first of the next day.
+// parseTime reads a time of RFC 3339 (section 5.6), of which package time reads only a part: letters may be lower-case,
+// and the last minute of a day in UTC may have a second 60. That is read as the first second of the next day.
 func parseTime(s string) (time.Time, error) {
 	s = strings.ToUpper(s)
 	leap := len(s) > len("2006-01-02T15:04:05") && s[17:19] == "60"

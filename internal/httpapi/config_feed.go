@@ -11,7 +11,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/feed"
 )
 
-// ConfigFeed tells engines which integration endpoints are on.
+// ConfigFeed has the configuration of the integration endpoints, for engines.
 type ConfigFeed interface {
 	// Revision is the newest.
 	Revision(ctx context.Context) (string, error)
@@ -23,9 +23,9 @@ type ConfigFeed interface {
 const (
 	// maxWait is how long an engine may wait for a change.
 	maxWait = time.Minute
-	// waitMargin is what a waiting answer may take beyond the waiting.
+	// waitMargin is how long the answer may take after the wait.
 	waitMargin = 20 * time.Second
-	// retryWait is how long an engine should stay away where too many wait.
+	// retryWait is the Retry-After when too many engines wait.
 	retryWait = 5 * time.Second
 )
 
@@ -34,8 +34,8 @@ func (a *API) getConfig(c *call) error {
 	if err != nil {
 		return err
 	}
-	// The server's own deadlines are shorter than a long wait; one that stays for reading would
-	// end the request as if the engine had left.
+	// The server's deadlines are shorter than a long wait. A read deadline that is not cleared would end the
+	// request as if the engine had disconnected.
 	control := http.NewResponseController(c.w)
 	if err := ignoreUnsupported(control.SetReadDeadline(time.Time{})); err != nil {
 		return err
@@ -68,7 +68,7 @@ func (a *API) getConfig(c *call) error {
 	return nil
 }
 
-// snapshotUnlessKnown makes no answer that the engine has already.
+// snapshotUnlessKnown returns a snapshot, or only its revision when the engine has that snapshot already.
 func (a *API) snapshotUnlessKnown(ctx context.Context, c *call) (feed.Answer, error) {
 	conds := c.r.Header.Values("If-None-Match")
 	if len(conds) == 0 {
@@ -115,7 +115,7 @@ func translateFeedError(err error) error {
 		return invalidProblem(FieldError{Pointer: "/after", Detail: feed.ErrMalformed.Error()})
 	case errors.Is(err, feed.ErrUnknown):
 		return newProblem(http.StatusGone, "start-over", "The revision is not known",
-			"This deployment never gave it out, or its store lost it: forget what you know and ask again without after.")
+			"This deployment never gave it out, or its store lost it: discard what you have and ask again without after.")
 	case errors.Is(err, feed.ErrBusy):
 		return tooManyRequestsProblem(budgetWaiters, "Too many wait for changes at this process.", retryWait)
 	default:

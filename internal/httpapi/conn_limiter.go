@@ -12,16 +12,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// ConnLimiter bounds how many connections listeners have, and counts them.
+// ConnLimiter bounds and counts the connections of listeners.
 type ConnLimiter struct {
 	open *prometheus.GaugeVec
 	shed *prometheus.CounterVec
 }
 
-// What happens to a connection that is too many.
+// Which connection is closed when there are too many.
 const (
-	shedWaiting = "waiting" // one that kept the service waiting made room
-	shedNew     = "new"     // none did, and the new one was closed
+	shedWaiting = "waiting" // one that kept the service waiting
+	shedNew     = "new"     // the new one, because none did
 )
 
 // NewConnLimiter registers the metrics of connections; reg may be nil.
@@ -40,19 +40,21 @@ func NewConnLimiter(reg prometheus.Registerer) *ConnLimiter {
 	return l
 }
 
-// ConnLimits is how many connections a listener has at most.
+// ConnLimits bounds the connections of a listener.
 type ConnLimits struct {
-	// Total is the number of all, PerAddress that of one address: an IPv4 address or an IPv6 /64.
+	// Total bounds all of them, PerAddress those of one address: an IPv4 address or an IPv6 /64.
 	Total, PerAddress int
-	// Exempt have no limit of their own, because others are behind them.
+	// Exempt are addresses without a limit of their own, such as proxies, behind which are other callers.
 	Exempt []netip.Prefix
 }
 
-// LimitListener returns what the server must serve in place of l, so that it has no more connections than the limits allow.
-// One that is too many closes the one that has kept the service waiting the longest, among all or among those of its
-// address. A connection keeps the service waiting while no good token came with its request and its body is read or its
-// answer is written; and, which are closed after those, between requests and while headers are read. When there is none,
-// the new one is closed. It sets the server's ConnState and ConnContext.
+// LimitListener returns a listener that the server must serve in place of l. It has no more connections than the limits
+// allow, and sets the server's ConnState and ConnContext.
+//
+// When there is one too many, the connection is closed that has kept the service waiting for longest, among all or among
+// those of the same address. A connection keeps the service waiting while its body is read or its answer is written,
+// unless a valid token came with the request; and between requests, or while headers are read. Of both kinds, the former
+// is closed first if it has lasted for slowAfter, else the latter. When there is none of either kind, the new one is closed.
 func (l *ConnLimiter) LimitListener(name string, inner net.Listener, s *http.Server, limits ConnLimits) net.Listener {
 	c := &listenerConns{
 		Listener: inner, limits: limits, open: map[net.Conn]*trackedConn{}, addresses: map[string]*addressConns{}, sheddable: newShedQueues(),
@@ -63,7 +65,7 @@ func (l *ConnLimiter) LimitListener(name string, inner net.Listener, s *http.Ser
 	return c
 }
 
-// listenerConns is the connections of one listener.
+// listenerConns are the connections of one listener.
 type listenerConns struct {
 	net.Listener
 	limits           ConnLimits
@@ -76,7 +78,7 @@ type listenerConns struct {
 	sheddable shedQueues
 }
 
-// trackedConn is one connection. A nil one belongs to a request that came by no listener of ours.
+// trackedConn is one connection. It is nil for a request that came through another listener, as in tests.
 type trackedConn struct {
 	of      *listenerConns
 	conn    net.Conn
@@ -90,7 +92,7 @@ type trackedConn struct {
 	trusted bool
 }
 
-// addressConns is the connections of one address.
+// addressConns are the connections of one address.
 type addressConns struct {
 	name      string
 	open      int
@@ -103,11 +105,11 @@ type shedQueues [2]*list.List
 // The kinds.
 const (
 	slowConn = iota // its body is read, or its answer written
-	idleConn        // nothing was asked yet
+	idleConn        // no request is being handled
 )
 
-// slowAfter is how long a body or an answer may take before its connection is closed rather than an idle one: most bodies
-// are on their way, and most answers are taken at once.
+// slowAfter is how long a body or an answer may take before its connection is closed in preference to an idle one: most
+// bodies and answers take less.
 const slowAfter = 100 * time.Millisecond
 
 func newShedQueues() shedQueues { return shedQueues{list.New(), list.New()} }
@@ -165,7 +167,7 @@ func (c *listenerConns) Accept() (net.Conn, error) {
 	}
 }
 
-// add takes a connection in, and returns one that must be closed: another, itself, or none.
+// add adds a connection, and returns the one that must be closed: another, itself, or nil.
 func (c *listenerConns) add(conn net.Conn) (surplus net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -197,7 +199,7 @@ func (c *listenerConns) add(conn net.Conn) (surplus net.Conn) {
 	return surplus
 }
 
-// addressOf is the address that a connection counts for, nil for an exempt one.
+// addressOf is the address to which a connection is counted, nil for an exempt one.
 func (c *listenerConns) addressOf(conn net.Conn) *addressConns {
 	from := conn.RemoteAddr().String()
 	if ap, err := netip.ParseAddrPort(from); err == nil && containsAddr(c.limits.Exempt, ap.Addr()) {
@@ -210,8 +212,7 @@ func (c *listenerConns) addressOf(conn net.Conn) *addressConns {
 	return &addressConns{name: name, sheddable: newShedQueues()}
 }
 
-// trackState is the server's ConnState. A request that begins changes nothing here: limitBodies says what its connection
-// does.
+// trackState is the server's ConnState. It does nothing when a request begins: limitBodies marks the connection then.
 func (c *listenerConns) trackState(conn net.Conn, state http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -238,7 +239,7 @@ func (c *listenerConns) makeSheddable(t *trackedConn, kind int) {
 	}
 }
 
-// removeFromQueue takes a connection out of its queue.
+// removeFromQueue removes a connection from its queue.
 func (c *listenerConns) removeFromQueue(t *trackedConn) {
 	if t.inAll == nil {
 		return
@@ -264,7 +265,7 @@ func (c *listenerConns) remove(t *trackedConn) {
 	c.size.Set(float64(len(c.open)))
 }
 
-// markSlow says that the connection keeps the service waiting.
+// markSlow marks a connection that keeps the service waiting; it may be closed.
 func (t *trackedConn) markSlow() {
 	if t == nil || t.trusted {
 		return
@@ -276,7 +277,7 @@ func (t *trackedConn) markSlow() {
 	}
 }
 
-// markServed says that the service works for the connection, which is not closed meanwhile.
+// markServed marks a connection for which the service works; it is not closed meanwhile.
 func (t *trackedConn) markServed() {
 	if t == nil || t.trusted {
 		return
@@ -286,7 +287,7 @@ func (t *trackedConn) markServed() {
 	t.of.removeFromQueue(t)
 }
 
-// markTrusted says that a good token came with the request.
+// markTrusted records that a valid token came with the request.
 func (t *trackedConn) markTrusted() {
 	if t == nil {
 		return

@@ -10,14 +10,14 @@ import (
 // contract is the API's own description, made once.
 type contract struct{ document, page []byte }
 
-// contractPaths are where it is served, beside the admin API alone.
+// contractPaths are where it is served, on the admin listener only.
 const (
 	documentPath = "/v1/openapi.json"
 	pagePath     = "/docs"
 )
 
-// buildContract makes the document of what is served. It panics where the table has what is not
-// described, which a test decides.
+// buildContract makes the document of the served operations. It panics when the table has an operation that is not
+// described; a test checks that none is.
 func (a *API) buildContract() contract {
 	ops := a.contractOperations()
 	described, err := openapi.BuildDocument(a.versionOrDefault(), ops)
@@ -38,7 +38,7 @@ func (a *API) versionOrDefault() string {
 	return a.Version
 }
 
-// contractOperations is the table as the document sees it.
+// contractOperations is the table of routes in the form that package openapi reads.
 func (a *API) contractOperations() []openapi.Operation {
 	out := make([]openapi.Operation, len(a.routes))
 	for i, r := range a.routes {
@@ -73,7 +73,7 @@ func (a *API) getOpenAPI(c *call) error {
 	return c.writeCacheable(a.contract().document)
 }
 
-// pagePolicy lets the page do nothing but show itself.
+// pagePolicy allows the page nothing but its own styles.
 const pagePolicy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 func (a *API) getDocs(c *call) error {
@@ -88,7 +88,7 @@ func (r route) isOnPublicListener() bool {
 	return r.isPublic() && !strings.HasPrefix(r.pattern, "/v1/") && r.pattern != pagePath
 }
 
-// isConditional reports whether the operation compares If-Match with what stands there.
+// isConditional reports whether the operation compares If-Match with the current ETag.
 func (r route) isConditional() bool {
 	switch r.operation {
 	case "putApp", "patchApp", "deleteApp", "putEndpoint", "patchEndpoint", "pause", "resume", "rotateSecret", "putTenantStatus", "putApproval", "deleteApproval":
@@ -98,8 +98,8 @@ func (r route) isConditional() bool {
 	}
 }
 
-// isIdempotent reports whether the operation takes an Idempotency-Key. The pages of mails do not: a
-// repeat of what they do changes nothing.
+// isIdempotent reports whether the operation accepts an Idempotency-Key. The pages that mails link to do not: repeating
+// them changes nothing.
 func (r route) isIdempotent() bool {
 	return r.method == http.MethodPost && !r.isPublic()
 }

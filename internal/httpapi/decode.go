@@ -19,16 +19,15 @@ const maxDepth = 32
 // maxMemberName is the longest member name that a pointer repeats.
 const maxMemberName = 64
 
-// Bounds of a JSON text, beside its bytes: what an item costs is far more than its bytes.
+// Bounds of a JSON text besides its bytes: the memory of a parsed item is much larger than its bytes.
 const (
 	maxMembers = 1000
 	maxValues  = 12_000
 )
 
 // parseJSON reads one JSON text (RFC 8259) into nil, bool, json.Number, string, []any and
-// map[string]any. Stricter than encoding/json: duplicate members, more than maxDepth levels,
-// bytes that are not UTF-8 and halves of surrogate pairs are refused. Nothing is built before its size
-// is known.
+// map[string]any. It is stricter than encoding/json: it refuses duplicate members, more than maxDepth levels, bytes
+// that are not UTF-8 and halves of surrogate pairs. It checks the counts before it builds any value.
 func parseJSON(body []byte) (any, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil, malformedProblem("The body is empty; a JSON document is expected.")
@@ -61,7 +60,7 @@ func parseJSON(body []byte) (any, error) {
 	return parseValue(d)
 }
 
-// countItems counts the members and values of a JSON text and how deep it is nested, and never too few.
+// countItems counts the members, values and levels of a JSON text. It may count too many, but never too few.
 func countItems(body []byte) (members, values, depth int) {
 	level, text := 0, false
 	for i := 0; i < len(body); i++ {
@@ -86,11 +85,11 @@ func countItems(body []byte) (members, values, depth int) {
 	return members, values + 1, depth
 }
 
-// syntaxFault says where a text is not JSON.
+// syntaxFault says at which byte a text is not JSON.
 func syntaxFault(body []byte) error {
 	var whole json.RawMessage
 	end := len(body)
-	// with a line break behind it, a fault in the body's last byte is none of its end
+	// the added line break distinguishes a fault in the last byte from an unexpected end
 	err := json.Unmarshal(append(body[:end:end], '\n'), &whole)
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok && syntax.Offset <= int64(end) {
 		return malformedProblem(fmt.Sprintf("The body is not valid JSON: see byte %d.", syntax.Offset))
@@ -101,8 +100,8 @@ func syntaxFault(body []byte) error {
 // byteOrderMarks are those of UTF-8 and UTF-16.
 func byteOrderMarks() []string { return []string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} }
 
-// parseValue builds the next value. A fault's pointer is built on its way out, so that it costs nothing
-// where there is none.
+// parseValue builds the next value. A fault's pointer is built while the call returns, so that valid texts do not pay
+// for it.
 func parseValue(d *json.Decoder) (any, error) {
 	t, err := d.Token()
 	if err != nil {
@@ -150,7 +149,7 @@ func parseObject(d *json.Decoder) (any, error) {
 	return members, readClosingToken(d)
 }
 
-// prefixPointers puts the name of what a fault is in before its pointer.
+// prefixPointers prefixes a fault's pointers with the name of the member or index that holds the fault.
 func prefixPointers(err error, name string) error {
 	if p, ok := errors.AsType[*Problem](err); ok {
 		for i := range p.Errors {
@@ -167,8 +166,8 @@ func readClosingToken(d *json.Decoder) error {
 	return nil
 }
 
-// hasLoneSurrogate finds \uD800 to \uDFFF escapes that are not a pair; encoding/json would replace
-// them in silence. Backslashes stand only inside strings.
+// hasLoneSurrogate finds \uD800 to \uDFFF escapes that are not a pair; encoding/json would replace them silently.
+// Backslashes occur only inside strings.
 func hasLoneSurrogate(b []byte) bool {
 	unit := func(i int) (uint64, bool) {
 		if i+6 > len(b) || b[i] != '\\' || b[i+1] != 'u' {
@@ -215,7 +214,7 @@ const maxFaults = 100
 // faults collects what is wrong with a document.
 type faults struct {
 	list []FieldError
-	// unlisted are the faults beyond the list's bound.
+	// unlisted counts the faults beyond maxFaults.
 	unlisted int
 }
 
@@ -237,8 +236,8 @@ func (f *faults) err() error {
 	return invalidProblem(f.list...)
 }
 
-// objectReader reads the members of one JSON object by name and type. Wrong types are faults; a member
-// that is null counts as absent only in a merge patch's result.
+// objectReader reads the members of one JSON object by name and type. A wrong type is a fault. A null member counts as
+// absent in the result of a merge patch, and is a fault elsewhere.
 type objectReader struct {
 	*faults
 	pointer string
@@ -247,7 +246,7 @@ type objectReader struct {
 	seen    []string
 }
 
-// newObjectReader makes the object of a whole document. nulls makes null members count as absent.
+// newObjectReader reads a whole document. With nulls, null members count as absent.
 func newObjectReader(doc any, f *faults, nulls bool) *objectReader {
 	m, ok := doc.(map[string]any)
 	if !ok {
@@ -279,7 +278,7 @@ func (o *objectReader) readString(name string) (string, bool) {
 	return s, ok
 }
 
-// readRequiredString is text that must be there and not empty.
+// readRequiredString reads a string that must be present and not empty.
 func (o *objectReader) readRequiredString(name string) (string, bool) {
 	before := len(o.list)
 	s, ok := o.readString(name)
@@ -360,17 +359,17 @@ func (o *objectReader) readObject(name string) *objectReader {
 	return c
 }
 
-// ignoreMembers accepts members that only answers carry.
+// ignoreMembers accepts members that only answers have.
 func (o *objectReader) ignoreMembers(names ...string) { o.seen = append(o.seen, names...) }
 
-// refuseMember names members that exist but cannot be set this way.
+// refuseMember refuses a member that exists but cannot be set this way.
 func (o *objectReader) refuseMember(name, detail string) {
 	if _, ok := o.takeMember(name); ok {
 		o.add(o.pointerTo(name), detail)
 	}
 }
 
-// reportUnknownMembers reports the members that nobody asked for, in a stable order.
+// reportUnknownMembers adds a fault for each member that was not read, in a stable order.
 func (o *objectReader) reportUnknownMembers() {
 	var unknown []string
 	for name := range o.members {
@@ -391,9 +390,8 @@ func (o *objectReader) reportUnknownMembers() {
 // maxUnknown bounds how many unknown members an answer names.
 const maxUnknown = 20
 
-// applyMergePatch applies an RFC 7396 merge patch. A null stays in the result instead of removing its
-// member: readers of the result count it as absent, and a null for an unknown member is still
-// noticed.
+// applyMergePatch applies an RFC 7396 merge patch, except that a null stays in the result instead of removing its member.
+// The reader of the result counts it as absent, and so can still report a null for an unknown member.
 func applyMergePatch(target, patch any) any {
 	p, ok := patch.(map[string]any)
 	if !ok {

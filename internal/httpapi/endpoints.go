@@ -13,14 +13,14 @@ import (
 	"github.com/lamplighter/lamplighter/internal/told"
 )
 
-// HealthState is how an endpoint is, in one word.
+// HealthState is an endpoint's health in one word.
 type HealthState string
 
 // The closed set of health states.
 const (
 	// Healthy: it answered as it should when it was last tried.
 	Healthy = HealthState(health.StatusHealthy)
-	// Failing: it has been failing since a while.
+	// Failing: it has been failing for a while.
 	Failing = HealthState(health.StatusFailing)
 	// Off: it is switched off, has no URL here, or its app is paused.
 	Off = HealthState(health.StatusOff)
@@ -31,7 +31,7 @@ const (
 	WaitingForLicense = HealthState(health.StatusUnlicensed)
 )
 
-// HealthReader tells how endpoints are.
+// HealthReader reads the health of endpoints.
 type HealthReader interface {
 	EndpointHealth(ctx context.Context, app *partner.App, kind partner.EndpointKind) (health.Assessment, error)
 }
@@ -42,9 +42,9 @@ type healthAnswer struct {
 	told.FailureInfo
 	*operatorDetail
 	CheckedAt time.Time `json:"checked_at,omitzero"`
-	// NextCheckAt is when a probe comes next.
+	// NextCheckAt is when the next probe is made.
 	NextCheckAt time.Time `json:"next_check_at,omitzero"`
-	// CertificateEndsAt is when the TLS certificate ends that a probe saw last.
+	// CertificateEndsAt is when the TLS certificate ends that the last probe saw.
 	CertificateEndsAt time.Time `json:"certificate_ends_at,omitzero"`
 }
 
@@ -117,7 +117,7 @@ func (a *API) writeEndpoint(c *call, action string, read func(old partner.Endpoi
 	return a.answerEndpoint(c, kind, w.rec, rebasePointers(kind, w.warnings))
 }
 
-// rebaseErrorPointers makes the pointers of an app's faults those of the endpoint that was sent.
+// rebaseErrorPointers changes the pointers of an app's faults into pointers into the endpoint that was sent.
 func rebaseErrorPointers(kind partner.EndpointKind, err error) error {
 	var p *Problem
 	var fields partner.ValidationError
@@ -138,9 +138,9 @@ func rebasePointers(kind partner.EndpointKind, in []FieldError) []FieldError {
 	return out
 }
 
-// TestResult is what one try of an endpoint found.
+// TestResult is the result of one test of an endpoint.
 type TestResult struct {
-	// State is Healthy, Failing, or Unchecked when nothing could be learnt about the endpoint.
+	// State is Healthy, Failing, or Unchecked when the test says nothing about the endpoint.
 	State HealthState
 	Cause told.Cause
 	// Status is the HTTP status, 0 when there was no answer.
@@ -150,12 +150,12 @@ type TestResult struct {
 	Duration time.Duration
 }
 
-// Tester tries endpoints now.
+// Tester tests endpoints at once.
 type Tester interface {
-	// Test tries an endpoint of a stored app, whether it is on or off. A success opens its gate.
+	// Test tests an endpoint of a stored app, whether it is on or off. A success closes its circuit.
 	Test(ctx context.Context, app partner.ClientID, kind partner.EndpointKind) (TestResult, error)
-	// TestSettings tries an integration endpoint as these settings have it, which may not be stored yet: it
-	// tells nobody what it found.
+	// TestSettings tests an integration endpoint with these settings, which may not be stored yet. It records
+	// nothing: its result goes only to the caller.
 	TestSettings(ctx context.Context, app partner.App, kind partner.EndpointKind) (TestResult, error)
 }
 

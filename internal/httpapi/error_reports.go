@@ -15,22 +15,22 @@ import (
 	"github.com/lamplighter/lamplighter/internal/secret"
 )
 
-// ErrorReports takes what engines say about endpoints. What it took is durable on return.
+// ErrorReports stores the reports of engines about endpoints. They are durable on return.
 type ErrorReports interface {
-	// Report says, at each report's index, whether it was taken before under the key.
+	// Report says, at each report's index, whether it was stored before under the key.
 	Report(ctx context.Context, app partner.ClientID, kind partner.EndpointKind, key string, reports []registry.Report) (replayed []bool, err error)
 }
 
 const (
 	maxExcerpt = 2000
-	// keptExcerpt is how much of an excerpt is kept and mailed, in bytes.
+	// keptExcerpt is how much of an excerpt is stored, in bytes.
 	keptExcerpt = 500
-	// reportScope keeps the idempotency keys of this operation apart from those of others.
+	// reportScope separates the idempotency keys of this operation from those of others.
 	reportScope = "error-reports/"
 )
 
-// postErrorReports takes one report or lines of them. Only the endpoints that engines call take
-// reports, and only where they could be called.
+// postErrorReports accepts one report, or lines of reports. It accepts only reports about the endpoints that engines call,
+// and only if the endpoint has a URL in this environment.
 func (a *API) postErrorReports(c *call) error {
 	kind, err := c.pathEndpointKind()
 	if err != nil {
@@ -43,7 +43,7 @@ func (a *API) postErrorReports(c *call) error {
 	case kind == partner.StateChange:
 		return invalidProblem(FieldError{Pointer: "/endpoint", Detail: "takes no reports: Lamplighter calls it itself; only erp_sync, quote_connector and mirroring do"})
 	case rec.App.Endpoints[kind].EffectiveURL(a.Environment) == "":
-		return invalidProblem(FieldError{Pointer: "/endpoint", Detail: "has no URL in this environment, so nobody can have called it"})
+		return invalidProblem(FieldError{Pointer: "/endpoint", Detail: "has no URL in this environment, so no engine can have called it"})
 	}
 	key, err := readIdempotencyKey(c.r.Header, reportScope+string(rec.App.ClientID)+"/"+kind.String()+"/"+callerScope(c)+"\n")
 	if err != nil {
@@ -78,7 +78,7 @@ func (a *API) postErrorReports(c *call) error {
 	}
 }
 
-// takeReports writes the good lines down in their order and answers each.
+// takeReports stores the valid lines in their order and answers each.
 func (a *API) takeReports(ctx context.Context, app partner.ClientID, kind partner.EndpointKind, key string, lines []line) error {
 	good := make([]line, 0, len(lines))
 	reports := make([]registry.Report, 0, len(lines))
@@ -152,7 +152,7 @@ func readReport(doc any) (registry.Report, error) {
 	return r, f.err()
 }
 
-// readReason reads why a call failed: one of the words that deliveries and probes use, too.
+// readReason reads why a call failed: one of the reasons that deliveries and probes use, too.
 func readReason(o *objectReader) delivery.Reason {
 	word, ok := o.readRequiredString("reason")
 	if !ok {

@@ -2,7 +2,7 @@ package httpapi
 
 import "strings"
 
-// tagComparison is how entity tags are compared (RFC 9110 section 8.8.3.2).
+// tagComparison is the way in which entity tags are compared (RFC 9110 section 8.8.3.2).
 type tagComparison bool
 
 const (

@@ -15,9 +15,9 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// IdempotencyStore keeps what a POST was answered under its Idempotency-Key.
+// IdempotencyStore keeps the answers of POSTs under their Idempotency-Keys.
 type IdempotencyStore interface {
-	// ClaimIdempotencyKey claims a key, or says what came of an earlier run. Errors: registry.ErrKeyReused,
+	// ClaimIdempotencyKey claims a key, or returns the outcome of an earlier run. Errors: registry.ErrKeyReused,
 	// registry.ErrUnreadable.
 	ClaimIdempotencyKey(ctx context.Context, o registry.IdempotencyRecord) (registry.IdempotencyClaim, error)
 	// SettleIdempotencyKey ends a run with its outcome; an empty one forgets the key.
@@ -25,19 +25,19 @@ type IdempotencyStore interface {
 }
 
 const (
-	// onceWithin is how long a run's claim holds: longer than any such request and what follows it.
+	// onceWithin is how long a run's claim holds: longer than any such request and the work after it.
 	onceWithin = requestWithin + eventsWithin + 20*time.Second
-	// settleWithin bounds the writing of an outcome, which the caller's leaving does not stop.
+	// settleWithin bounds the writing of an outcome, which continues when the caller disconnects.
 	settleWithin = 5 * time.Second
-	// replayedHeader marks an answer that was given before.
+	// replayedHeader marks the answer to a repeat.
 	replayedHeader = "Idempotent-Replayed"
 )
 
-// runsOncePerKey reports whether the operation is carried out once per Idempotency-Key as a whole. Bodies of
-// lines have an outcome for each line, in the registry's own scripts.
+// runsOncePerKey reports whether the operation has one outcome per Idempotency-Key. Bodies of lines have an outcome for
+// each line, which the registry's scripts keep.
 func (r route) runsOncePerKey() bool { return r.isIdempotent() && r.body != jsonOrLines }
 
-// storedAnswer is a kept answer. One without a body is read again for a repeat.
+// storedAnswer is a stored answer. For one without a body, a repeat reads the present state.
 type storedAnswer struct {
 	V      int               `json:"v"`
 	Status int               `json:"status"`
@@ -46,18 +46,18 @@ type storedAnswer struct {
 }
 
 const (
-	// formatWhole is the format of an outcome with its body, formatReread of one whose answer is read again.
+	// formatWhole is the format of an outcome with its body, formatReread of one without.
 	formatWhole, formatReread = 1, 2
 	// keptBody bounds the body of an outcome: in JSON and sealed it takes less than registry.IdempotencyAnswerMax.
 	keptBody = 2000
-	// keptByPartner is how many keys the tokens of one app's partner have, all together.
+	// keptByPartner is how many keys all tokens of one app's partner have together.
 	keptByPartner = 100
 )
 
-// runIdempotent carries a request out under its Idempotency-Key: the first success is kept and told to
-// every repeat. What can be read again is not kept: a repeat is told how it stands now. A failure is not
-// kept either, as nothing is known to be done: a repeat runs again. So does one after a crash between the
-// write and its outcome, once the dead run's claim has ended.
+// runIdempotent executes a request under its Idempotency-Key. The first success is stored, and each repeat gets the same
+// answer. An answer that can be read again is not stored: a repeat gets the present state. A failure is not stored, since
+// nothing may be done yet: a repeat runs again. So does a repeat after a crash between the write and the storing of its
+// outcome, once the claim of the first run has expired.
 func (a *API) runIdempotent(c *call, rt route) error {
 	key, err := readIdempotencyKey(c.r.Header, "")
 	if err != nil {
@@ -101,8 +101,8 @@ func maxIdempotencyKeys(o registry.IdempotencyRecord) int {
 	return registry.IdempotencyKeysMax
 }
 
-// newIdempotencyRecord is whose key it is and who pays for it. The life of the app is part of both: whoever has the
-// app's id later gets no answer that was given to an owner before.
+// newIdempotencyRecord names the key's owner and the budget that it counts to. The life of the app is part of both, so
+// that a later app with the same id gets no answer that an earlier one got.
 func (a *API) newIdempotencyRecord(c *call) (registry.IdempotencyRecord, error) {
 	o := registry.IdempotencyRecord{Caller: callerScope(c)}
 	app := partner.ClientID(c.r.PathValue("client_id"))
@@ -118,7 +118,7 @@ func (a *API) newIdempotencyRecord(c *call) (registry.IdempotencyRecord, error) 
 		switch rec, err := a.Apps.App(c.ctx(), id); {
 		case err == nil:
 			birth = rec.Birth
-		case !errors.Is(err, registry.ErrNotFound): // of one that is not there the handler tells
+		case !errors.Is(err, registry.ErrNotFound): // the handler answers for an app that does not exist
 			return o, err
 		}
 	}
@@ -133,28 +133,28 @@ func (a *API) newIdempotencyRecord(c *call) (registry.IdempotencyRecord, error) 
 	return o, nil
 }
 
-// releaseIdempotencyKey takes back the claim of a run that does not begin, which may have been written although its
-// answer was lost or too few replicas had it: else repeats would be told for a while that it runs.
+// releaseIdempotencyKey releases the claim of a run that does not begin. The claim may be stored although its answer was
+// lost, or too few replicas confirmed it. Without the release, repeats would be answered for a while that it runs.
 func (a *API) releaseIdempotencyKey(c *call, o registry.IdempotencyRecord, run string) {
 	if run == "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx()), settleWithin)
 	defer cancel()
-	_, _ = a.IdempotencyStore.SettleIdempotencyKey(ctx, o, run, nil) // the claim ends by itself, too
+	_, _ = a.IdempotencyStore.SettleIdempotencyKey(ctx, o, run, nil) // the claim also expires by itself
 }
 
-// runAndStoreAnswer carries the request out and keeps its success.
+// runAndStoreAnswer executes the request and stores the answer of a success.
 func (a *API) runAndStoreAnswer(c *call, rt route, o registry.IdempotencyRecord, run string) error {
 	kept := &responseRecorder{ResponseWriter: c.w}
 	c.w = kept
 	var result []byte
-	defer func() { // a panic forgets the key, too
+	defer func() { // a panic also releases the key
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx()), settleWithin)
 		defer cancel()
 		settled, err := a.IdempotencyStore.SettleIdempotencyKey(ctx, o, run, result)
 		if err != nil || !settled {
-			a.Log.LogAttrs(ctx, slog.LevelWarn, "the answer under an idempotency key was not kept: a repeat runs again",
+			a.Log.LogAttrs(ctx, slog.LevelWarn, "the answer under an idempotency key was not stored: a repeat runs again",
 				slog.String("request_id", c.id), slog.String("operation", rt.operation), slog.Any("err", err))
 		}
 	}()
@@ -165,7 +165,7 @@ func (a *API) runAndStoreAnswer(c *call, rt route, o registry.IdempotencyRecord,
 	return err
 }
 
-// replayAnswer answers as the first time, or with what stands there now.
+// replayAnswer sends the stored answer, or the present state.
 func (a *API) replayAnswer(c *call, rt route, kept []byte) error {
 	var o storedAnswer
 	if err := json.Unmarshal(kept, &o); err != nil || o.V != formatWhole && o.V != formatReread {
@@ -189,7 +189,7 @@ func (a *API) replayAnswer(c *call, rt route, kept []byte) error {
 	return nil
 }
 
-// rereadHandler is how an operation's answer is read again, nil where it has to be kept.
+// rereadHandler is the handler that reads an operation's answer again, nil when the answer has to be stored.
 func (a *API) rereadHandler(rt route) handler {
 	if rt.operation != "pause" && rt.operation != "resume" {
 		return nil
@@ -203,7 +203,7 @@ func (a *API) rereadHandler(rt route) handler {
 	}
 }
 
-// digestRequest stands for the request: its operation, its query and its body, however that is spelt.
+// digestRequest is a digest of the operation, the query and the body, the same for all spellings of the body.
 func (c *call) digestRequest() (string, error) {
 	body, err := c.readBody()
 	if err != nil {
@@ -218,11 +218,11 @@ func (c *call) digestRequest() (string, error) {
 	return digestJSON([]any{c.r.Method, c.r.URL.Path, c.r.URL.Query().Encode(), doc}), nil
 }
 
-// callerScope is whose idempotency keys a caller's are. It outlives a token, so that a repeat after
-// a change of tokens is still one.
+// callerScope is the owner of a caller's idempotency keys. It does not depend on the token, so that a repeat with another
+// token of the same name and role is recognised.
 func callerScope(c *call) string { return c.actor.Role + "\n" + c.actor.Name }
 
-// responseRecorder remembers an answer that it passes on.
+// responseRecorder records the answer that it passes on.
 type responseRecorder struct {
 	http.ResponseWriter
 	status int
@@ -237,7 +237,7 @@ func (k *responseRecorder) WriteHeader(status int) {
 	k.ResponseWriter.WriteHeader(status)
 }
 
-// Write remembers as much of the body as may be kept, and a byte more.
+// Write records as much of the body as may be stored, and one byte more.
 func (k *responseRecorder) Write(b []byte) (int, error) {
 	k.body.Write(b[:min(len(b), keptBody+1-k.body.Len())])
 	return k.ResponseWriter.Write(b)
@@ -261,22 +261,22 @@ func (k *responseRecorder) encodeAnswer(readAgain bool) ([]byte, error) {
 
 func stillRunningProblem(wait time.Duration) *Problem {
 	p := newProblem(http.StatusConflict, "idempotency-key-busy", "The same request is under way",
-		"A request with this Idempotency-Key is being carried out: repeat it after the time in Retry-After to learn what came of it.")
+		"A request with this Idempotency-Key is being carried out: repeat it after the time in Retry-After to get its answer.")
 	p.retryAfter = min(max(wait, time.Second), retryBusy)
 	return p
 }
 
-// retryBusy is how long a repeat should wait at most: a run mostly ends long before its claim.
+// retryBusy bounds the Retry-After of a repeat: a run usually ends long before its claim.
 const retryBusy = 2 * time.Second
 
 func answerTooLongProblem() *Problem {
 	p := keyReusedProblem()
-	p.Title, p.Detail = "The request was carried out", "Its answer was too long to be kept: look what it did, and use a new key for a new request."
+	p.Title, p.Detail = "The request was carried out", "Its answer was too long to be stored: check what it did, and use a new key for a new request."
 	return p
 }
 
 func answerLostProblem() *Problem {
 	p := keyReusedProblem()
-	p.Detail = "The request was carried out, but its answer was sealed with an encryption key that is gone: look what it did, and use a new key."
+	p.Detail = "The request was carried out, but its answer was sealed with an encryption key that was removed: check what it did, and use a new key."
 	return p
 }

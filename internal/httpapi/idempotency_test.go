@@ -111,8 +111,8 @@ func TestOnceForgetsFailures(t *testing.T) {
 
 	outcomes.settleErr = errDown // done, but not kept: the caller is told what happened all the same
 	h.want(t, 200, keyed(pause, "k3"))
-	if !strings.Contains(h.log.String(), "was not kept") {
-		t.Error("nobody is told that the answer was not kept")
+	if !strings.Contains(h.log.String(), "was not stored") {
+		t.Error("the log does not say that the answer was not stored")
 	}
 	outcomes.settleErr = nil
 	h.want(t, 409, keyed(pause, "k3")) // until the run's claim ends

@@ -12,7 +12,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/told"
 )
 
-// Incident is an incident with all that is known of it.
+// Incident is an incident with all that is known about it.
 type Incident struct {
 	ID       string
 	ClientID partner.ClientID
@@ -22,7 +22,7 @@ type Incident struct {
 	// Cause is that of the newest failure, Status its HTTP status, 0 when there was no answer.
 	Cause  told.Cause
 	Status int
-	// Detail is the text that it left, for operators and admins alone.
+	// Detail is the failure's text, for operators and admins only.
 	Detail string
 	// OccurredAt is when the newest failed call was made, if an engine reported it and said so.
 	OccurredAt time.Time
@@ -30,8 +30,8 @@ type Incident struct {
 	Since, OpenedAt, ClosedAt time.Time
 	// Tenants are those whose notification the endpoint refuses, if it is about them.
 	Tenants []string
-	// Reported is how many failed calls engines reported of an open incident, AffectedTenants how
-	// many tenants' they were, Affected some of them by name.
+	// Reported is how many failed calls engines reported during an open incident, AffectedTenants how many tenants
+	// they were made for, Affected some of those tenants.
 	Reported, AffectedTenants int64
 	Affected                  []string
 }
@@ -63,14 +63,14 @@ func (c *call) newIncidentAnswer(i *Incident) incidentAnswer {
 	}
 }
 
-// IncidentQuery chooses incidents; its zero value is the first page of all.
+// IncidentQuery selects incidents; its zero value is the first page of all.
 type IncidentQuery struct {
 	// App and Endpoint keep those of one app and of one endpoint.
 	App      partner.ClientID
 	Endpoint string
 	// State keeps the "open" or the "closed" ones.
 	State string
-	// After is the next of the page before. It may come from anybody and MUST be checked.
+	// After is the position after the previous page. It is untrusted input and MUST be checked.
 	After string
 	Limit int
 }
@@ -82,12 +82,12 @@ var ErrBadCursor = errors.New("not a cursor of this list")
 type Incidents interface {
 	// Incidents returns a page; next is empty on the last. Errors: ErrBadCursor.
 	Incidents(ctx context.Context, q IncidentQuery) (list []Incident, next string, err error)
-	// CloseIncident ends an open incident although its endpoint is not well, and returns it.
+	// CloseIncident ends an open incident, even if its endpoint is still failing, and returns it.
 	// Errors: registry.ErrNotFound when no open incident has the id.
 	CloseIncident(ctx context.Context, id string, actor registry.Actor) (Incident, error)
 }
 
-// readAppFilter reads the app that a list is asked for: a partner's own, whatever it asks.
+// readAppFilter reads the app by which a list is filtered. For a partner it is always its own app.
 func (c *call) readAppFilter(parameter string) (partner.ClientID, error) {
 	s := c.r.URL.Query().Get(parameter)
 	if c.role.Kind == Partner {

@@ -49,7 +49,8 @@ func newJobAnswer(j mailbox.Job) jobAnswer {
 	}
 }
 
-// partnerJobKinds are the jobs that partners see of their own app: those that they may have made, and what follows their first URL.
+// partnerJobKinds are the kinds of jobs of its app that a partner sees: those that it may start, and the one that follows
+// the first URL.
 func partnerJobKinds() []mailbox.JobKind {
 	return []mailbox.JobKind{mailbox.JobResync, mailbox.JobCatchUp}
 }
@@ -102,7 +103,7 @@ func joinStrings[T ~string](set []T) string {
 	return strings.Join(words, ", ")
 }
 
-// readPathJob reads the path's job. What a partner may not see is not there.
+// readPathJob reads the path's job. A job that a partner may not see counts as not found.
 func (a *API) readPathJob(c *call) (mailbox.Job, error) {
 	id, err := mailbox.ParseJobID(c.r.PathValue("id"))
 	if err != nil || c.role.Kind == Partner && (id.App != c.role.App || !slices.Contains(partnerJobKinds(), id.Kind)) {
@@ -131,7 +132,7 @@ func (a *API) cancelJob(c *call) error {
 	}
 	switch err := a.Jobs.Cancel(c.ctx(), j.ID); {
 	case errors.Is(err, jobs.ErrKept):
-		return newProblem(http.StatusConflict, "job-kept", "The job comes to its end",
+		return newProblem(http.StatusConflict, "job-kept", "The job cannot be cancelled",
 			"Only a resync can be cancelled. What a clear or catch_up job left out would be an error, which the service repairs by another job.")
 	case errors.Is(err, jobs.ErrOver):
 		return newProblem(http.StatusConflict, "job-ended", "The job has ended", "It is done or failed: there is nothing to cancel.")

@@ -8,8 +8,8 @@ import (
 )
 
 // rateLimiter spaces events per key by the generic cell rate algorithm (ITU-T I.371): burst events at
-// once, then one per interval. It remembers at least size keys, and forgets those that had no event for
-// the longest: nobody is refused because others came.
+// once, then one per interval. It remembers at least size keys, and drops those without an event for longest. A key is
+// never refused because of other keys.
 type rateLimiter struct {
 	interval time.Duration
 	burst    int
@@ -53,7 +53,7 @@ func (l *rateLimiter) eventCost(n, factor int) time.Duration {
 	return time.Duration(n) * l.interval / time.Duration(factor)
 }
 
-// takeWithDebt counts n events of a key where there is room for one. The next ones wait for all of them.
+// takeWithDebt counts n events of a key if there is room for one. Later events wait until all of them are paid for.
 func (l *rateLimiter) takeWithDebt(key string, n, factor int, now time.Time) (wait time.Duration, ok bool) {
 	if wait, ok = l.takeMany(key, 1, factor, now); ok {
 		l.mu.Lock()
@@ -79,8 +79,8 @@ func (l *rateLimiter) remainingWait(at, now time.Time) time.Duration {
 	return max(at.Sub(now)-time.Duration(l.burst-1)*l.interval, 0)
 }
 
-// boundedMap is a bounded map that forgets what was not put for the longest: it holds the last size keys
-// at least, and twice as many at most.
+// boundedMap is a map that drops the keys that were not put for longest. It holds at least the last size keys, and at most
+// twice as many.
 type boundedMap[V any] struct {
 	size       int
 	young, old map[string]V
@@ -110,13 +110,13 @@ func (g *boundedMap[V]) remove(key string) {
 	delete(g.old, key)
 }
 
-// callerNetwork is the network a request came from, as far as limits are concerned.
+// callerNetwork is the network of a request's caller to which limits apply.
 func callerNetwork(r *http.Request) string { return addressName(r.RemoteAddr) }
 
-// addressName is an IPv4 address, or an IPv6 /64, which one subscriber has to itself.
+// addressName is an IPv4 address, or the IPv6 /64, which usually belongs to one subscriber.
 func addressName(addr string) string { return networkOf(addr, 64) }
 
-// ipv6SiteOf is the IPv6 /48 that an address is in, empty for others: a site may have all of it.
+// ipv6SiteOf is the IPv6 /48 of an address, empty for IPv4. One site may have a whole /48.
 func ipv6SiteOf(addr string) string {
 	if ap, err := netip.ParseAddrPort(addr); err != nil || ap.Addr().Unmap().Is4() {
 		return ""

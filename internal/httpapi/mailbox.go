@@ -16,40 +16,40 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// MailboxViewer tells how mailboxes stand.
+// MailboxViewer reads the state of mailboxes.
 type MailboxViewer interface {
 	View(ctx context.Context, app partner.ClientID) (mailbox.View, error)
 }
 
-// Resyncer has the truth told again.
+// Resyncer deposits the present status of tenants again.
 type Resyncer interface {
-	// Resync tells an app the status of the given tenants again, and counts them. Tenants that did not approve the app
-	// are left out.
+	// Resync deposits the status of the given tenants for an app, and counts them. It leaves out tenants that did not
+	// approve the app.
 	Resync(ctx context.Context, app partner.ClientID, ts []tenant.ID) (tenants int, err error)
-	// ResyncAll has a job tell an app the status of all its tenants again, and counts them. Where one does already, it is that
-	// one, and goes round once more unless it was asked for a short time ago. Errors: a ResyncTooSoonError where one ended that was
-	// asked for a short time ago.
+	// ResyncAll starts a job that deposits the status of all tenants of an app, and counts them. If such a job runs
+	// already, it returns that one, which then goes round once more, unless it was requested a short time ago. Errors: a
+	// ResyncTooSoonError when a job has ended that was requested a short time ago.
 	ResyncAll(ctx context.Context, rec registry.AppRecord, actor registry.Actor) (job string, tenants int64, err error)
 }
 
-// ResyncTooSoonError refuses a resync of all tenants: another one of the app was asked for a short time ago, and has ended.
+// ResyncTooSoonError refuses a resync of all tenants: another one of the app was requested a short time ago, and has ended.
 type ResyncTooSoonError struct {
-	// Wait is when the next one is taken.
+	// Wait is how long until the next one is accepted.
 	Wait time.Duration
 }
 
-// Error says so.
+// Error names the wait.
 func (e *ResyncTooSoonError) Error() string {
-	return "a resync of all tenants of the app was asked for a short time ago; the next one is taken in " + e.Wait.String()
+	return "a resync of all tenants of the app was requested a short time ago; the next one is accepted in " + e.Wait.String()
 }
 
-// busyApps are the apps with something under way. Its zero value is none.
+// busyApps is a set of apps with an operation in progress. Its zero value is empty.
 type busyApps struct {
 	mu   sync.Mutex
 	apps map[partner.ClientID]bool
 }
 
-// tryAdd takes an app, unless it is taken.
+// tryAdd adds an app; false when it is in the set already.
 func (b *busyApps) tryAdd(app partner.ClientID) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -172,24 +172,24 @@ func (a *API) resyncApp(c *call) error {
 	return c.writeJSON(http.StatusAccepted, answer)
 }
 
-// resyncAll is the job that tells all tenants, the one under way where there is one.
+// resyncAll starts the job that deposits the status of all tenants, or returns the running one.
 func (a *API) resyncAll(c *call, rec registry.AppRecord) (job string, tenants int64, err error) {
 	job, tenants, err = a.Resyncer.ResyncAll(c.ctx(), rec, c.actor)
 	if soon, ok := errors.AsType[*ResyncTooSoonError](err); ok {
-		err = tooManyRequestsProblem(budgetResyncs, "A resync of all tenants of this app was asked for less than a minute ago, and has ended. The next one is taken after the time in Retry-After.", soon.Wait)
+		err = tooManyRequestsProblem(budgetResyncs, "A resync of all tenants of this app was requested less than a minute ago, and has ended. The next one is accepted after the time in Retry-After.", soon.Wait)
 	}
 	return job, tenants, err
 }
 
-// resyncTenants tells the tenants that are named: one call of an app at a time, and so many tenants a minute.
+// resyncTenants deposits the status of the named tenants: one call per app at a time, within the budget of tenants.
 func (a *API) resyncTenants(c *call, rec *registry.AppRecord, ts []tenant.ID) (int, error) {
 	app, factor := rec.App.ClientID, rec.App.EffectiveBudgetFactor()
 	if !a.resyncing.tryAdd(app) {
-		return 0, tooManyRequestsProblem(budgetResyncs, "A resync of this app is under way: one at a time is taken. Try again after the time in Retry-After.", 0)
+		return 0, tooManyRequestsProblem(budgetResyncs, "A resync of this app is running, and one at a time is accepted. Try again after the time in Retry-After.", 0)
 	}
 	defer a.resyncing.remove(app)
 	if wait, ok := a.resyncs.takeWithDebt(string(app), len(ts), factor, a.Now()); !ok {
-		return 0, tooManyRequestsProblem(budgetResyncs, fmt.Sprintf("Resyncs of this app may name %d tenants a minute. The next one is taken after the time in Retry-After.", int(time.Minute/resyncInterval)*factor), wait)
+		return 0, tooManyRequestsProblem(budgetResyncs, fmt.Sprintf("Resyncs of this app may name %d tenants a minute. The next one is accepted after the time in Retry-After.", int(time.Minute/resyncInterval)*factor), wait)
 	}
 	return a.Resyncer.Resync(c.ctx(), app, ts)
 }

@@ -13,30 +13,30 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// ErrBadMailLink reports a link that no mail of ours held.
-var ErrBadMailLink = errors.New("not a link of ours")
+// ErrBadMailLink reports a link that this service did not make.
+var ErrBadMailLink = errors.New("not a link of this service")
 
-// ErrOldMailLink reports a link of ours that does nothing any more.
+// ErrOldMailLink reports a link of this service that is no longer valid.
 var ErrOldMailLink = errors.New("an outdated link")
 
-// MailSubscriptions does what the links in mails ask for. Errors: ErrBadMailLink, and ErrOldMailLink of Confirm.
+// MailSubscriptions executes the links in mails. Errors: ErrBadMailLink, and from Confirm also ErrOldMailLink.
 type MailSubscriptions interface {
-	// Unsubscribe silences the recipient of a link, or takes that back, and names the apps.
+	// Unsubscribe unsubscribes the recipient of a link, or undoes that, and returns the apps.
 	Unsubscribe(ctx context.Context, token string, change MailAction) ([]partner.ClientID, error)
-	// Confirm says that a recipient wants an app's mail; without commit it only reads the link.
+	// Confirm records that a recipient wants an app's mail; without commit it only reads the link.
 	Confirm(ctx context.Context, token string, commit bool) (partner.ClientID, error)
-	// BlockConfirmations ends all questions to the recipient of a link, or takes that back.
+	// BlockConfirmations ends all confirmations to the recipient of a link, or undoes that.
 	BlockConfirmations(ctx context.Context, token string, change MailAction) error
 }
 
-// MailAction is what a visit to an unsubscribe link does.
+// MailAction is what a request of a link does.
 type MailAction uint8
 
 // The closed set of changes.
 const (
 	// MailPreview changes nothing.
 	MailPreview MailAction = iota
-	// MailUnsubscribe silences the recipient, MailResubscribe takes that back.
+	// MailUnsubscribe unsubscribes the recipient, MailResubscribe undoes that.
 	MailUnsubscribe
 	MailResubscribe
 )
@@ -44,7 +44,7 @@ const (
 const (
 	// maxForm bounds the body of a form, which holds one word.
 	maxForm = 4 << 10
-	// pageWithin bounds one visit.
+	// pageWithin bounds one request.
 	pageWithin = 10 * time.Second
 )
 
@@ -64,9 +64,8 @@ type pageView struct {
 	Apps                []partner.ClientID
 }
 
-// mailRoutes are what links in mails lead to. A GET shows a form and changes nothing, since mail
-// programs and filters open links by themselves; the one-click POST of RFC 8058 works without the
-// form.
+// mailRoutes are the pages to which links in mails lead. A GET shows a form and changes nothing, since mail programs and
+// filters open links by themselves. The one-click POST of RFC 8058 works without the form.
 func (a *API) mailRoutes() []route {
 	return []route{
 		{"showUnsubscribe", "GET", "/mail/unsubscribe/{token}", 0, noBody, []int{200}, a.newMailPageHandler(a.unsubscribeRecipient)},
@@ -78,7 +77,7 @@ func (a *API) mailRoutes() []route {
 	}
 }
 
-// newMailPageHandler serves a page for people, and says in words what went wrong.
+// newMailPageHandler serves an HTML page, for errors too.
 func (a *API) newMailPageHandler(page func(r *http.Request, undo bool) (pageView, error)) handler {
 	return func(c *call) error {
 		ctx, cancel := context.WithTimeout(c.ctx(), pageWithin)
@@ -95,17 +94,17 @@ func (a *API) newMailPageHandler(page func(r *http.Request, undo bool) (pageView
 		case errors.Is(err, errHalfForm):
 			status, err = http.StatusRequestTimeout, nil
 			c.w.Header().Set("Connection", "close")
-			v = pageView{Title: "That was cut short", Text: "The page's answer did not arrive whole, and nothing was changed. Please try again."}
+			v = pageView{Title: "The request was incomplete", Text: "Only a part of the form arrived, and nothing was changed. Please try again."}
 		case errors.Is(err, ErrBadMailLink):
 			status, err = http.StatusNotFound, nil
-			v = pageView{Title: "This link does not work", Text: "It is not one of ours, or it was cut short. Nothing was changed."}
+			v = pageView{Title: "This link does not work", Text: "It was not made by this service, or it was cut short. Nothing was changed."}
 		case errors.Is(err, ErrOldMailLink):
 			status, err = http.StatusGone, nil
 			v = pageView{Title: "This link is outdated", Text: "Use the newest mail. If there is none, the app's owner has to set your address anew. Nothing was changed."}
 		case err != nil:
 			status = http.StatusServiceUnavailable
 			c.w.Header().Set("Retry-After", strconv.Itoa(int(retryStore.Seconds())))
-			v = pageView{Title: "Not now", Text: "It could not be done just now, and nothing was changed. Please try again in a minute."}
+			v = pageView{Title: "Not possible at the moment", Text: "The service could not do this, and nothing was changed. Please try again in a minute."}
 		}
 		h := c.w.Header()
 		h.Set("Content-Type", "text/html; charset=utf-8")
@@ -122,22 +121,22 @@ func (a *API) newMailPageHandler(page func(r *http.Request, undo bool) (pageView
 	}
 }
 
-// errHalfForm reports a form that did not arrive whole: what it asks for is not known.
-var errHalfForm = errors.New("the form did not arrive whole")
+// errHalfForm reports a form of which only a part arrived, so that its action is not known.
+var errHalfForm = errors.New("only a part of the form arrived")
 
-// readForm reads whether a visit takes back what the one before did.
+// readForm reads whether a request undoes the one before.
 func readForm(r *http.Request) (undo bool, err error) {
 	err = r.ParseForm()
 	if _, rest := io.Copy(io.Discard, r.Body); err == nil {
 		err = rest
 	}
-	if _, long := errors.AsType[*http.MaxBytesError](err); err != nil && !long { // a long one says no more
+	if _, long := errors.AsType[*http.MaxBytesError](err); err != nil && !long { // a form that is too long counts as one without undo
 		return false, errHalfForm
 	}
 	return r.Method == http.MethodPost && r.PostForm.Get("undo") == "1", nil
 }
 
-// readMailAction is what a visit to a page with a button asks for.
+// readMailAction is the action of a request to a page with a button.
 func readMailAction(r *http.Request, undo bool) MailAction {
 	switch {
 	case undo:
@@ -175,9 +174,9 @@ func (a *API) confirmRecipient(r *http.Request, _ bool) (pageView, error) {
 		return pageView{}, err
 	}
 	if commit {
-		return pageView{Title: "Confirmed", Text: "You get a mail when an endpoint of this app fails, and one when it is well again.", Apps: []partner.ClientID{app}}, nil
+		return pageView{Title: "Confirmed", Text: "You get a mail when an endpoint of this app fails, and one when it works again.", Apps: []partner.ClientID{app}}, nil
 	}
-	return pageView{Title: "Do you want this app's error mail?", Text: "You would get a mail when an endpoint of this app fails, and one when it is well again.", Apps: []partner.ClientID{app}, Button: "Yes, confirm my address"}, nil
+	return pageView{Title: "Do you want this app's error mail?", Text: "You would get a mail when an endpoint of this app fails, and one when it works again.", Apps: []partner.ClientID{app}, Button: "Yes, confirm my address"}, nil
 }
 
 func (a *API) blockConfirmations(r *http.Request, undo bool) (pageView, error) {
@@ -187,15 +186,15 @@ func (a *API) blockConfirmations(r *http.Request, undo bool) (pageView, error) {
 	}
 	switch change {
 	case MailResubscribe:
-		return pageView{Title: "You can be asked again", Text: "Whoever sets your address for an app's error mail has you asked whether you want it."}, nil
+		return pageView{Title: "You can be asked again", Text: "When your address is set for an app's error mail, you are asked whether you want it."}, nil
 	case MailUnsubscribe:
 		return pageView{
-			Title: "You are not asked again", Text: "Nobody can have you asked again whether you want an app's error mail. Mail that you confirmed still comes.",
+			Title: "You are not asked again", Text: "You are never asked again whether you want an app's error mail. Mail that you confirmed is still sent.",
 			Button: "Undo", Undo: true,
 		}, nil
 	default:
 		return pageView{
-			Title: "Never be asked again?", Text: "You would not be asked again whether you want an app's error mail, whoever sets your address. Mail that you confirmed would still come.",
+			Title: "Never be asked again?", Text: "You would not be asked again whether you want an app's error mail, even if your address is set for another app. Mail that you confirmed would still be sent.",
 			Button: "Never ask me again",
 		}, nil
 	}

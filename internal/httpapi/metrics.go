@@ -19,7 +19,7 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	panics   prometheus.Counter
-	// shed counts pulls that were turned away.
+	// shed counts pulls that were refused because of overload.
 	shed prometheus.Counter
 	// budgets counts refusals by budget and role.
 	budgets *prometheus.CounterVec
@@ -68,7 +68,8 @@ func newMetrics(reg prometheus.Registerer, routes []route) *metrics {
 	return m
 }
 
-// alertedCodes are the codes that alerts look for: an increase from nothing to one is seen only when the nothing was.
+// alertedCodes are the codes that alerts look for. Their series exist from the start, because Prometheus sees an increase
+// from 0 to 1 only if there was a 0.
 func alertedCodes(r route) []int {
 	codes := []int{http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable}
 	if r.pattern == "/v1/state-changes" {
@@ -82,10 +83,10 @@ func (m *metrics) observeRequest(route, method string, code int, took time.Durat
 	m.duration.WithLabelValues(route, method).Observe(took.Seconds())
 }
 
-// routeSeries are one route's, looked up once.
+// routeSeries are one route's series, looked up once.
 type routeSeries struct {
 	duration prometheus.Observer
-	// byCode holds those of its successes; others are seldom.
+	// byCode holds those of its successes; others are rare.
 	byCode   map[int]prometheus.Counter
 	requests *prometheus.CounterVec
 }
@@ -117,7 +118,7 @@ func methodLabel(method string) string {
 	return otherMethod
 }
 
-// noRole is the role label of who shows no good token.
+// noRole is the role label of a request without a valid token.
 const noRole = "none"
 
 // countRefusal counts an answer that names a budget.

@@ -19,7 +19,7 @@ const (
 	maxLine        = 64 << 10
 	maxLines       = 64 << 20 // bytes of all lines
 	maxLinesAtOnce = 500
-	// recheckEvery is how often the token of a body that keeps coming is looked up again.
+	// recheckEvery is how often the caller's token is looked up again while a body is streamed.
 	recheckEvery = 500 * time.Millisecond
 )
 
@@ -27,7 +27,7 @@ const (
 type line struct {
 	number int
 	doc    any
-	// answer is filled in by whoever handles the line.
+	// answer is set by the lineHandler.
 	answer *lineAnswer
 }
 
@@ -46,8 +46,8 @@ func (l line) setProblem(p *Problem) {
 	*l.answer = lineAnswer{Line: l.number, Status: p.Status, Detail: p.Detail, Errors: p.Errors}
 }
 
-// lineHandler handles lines in their order and fills in their answers. An error means that the
-// store failed: what it left unanswered counts as not done, and nothing after it is tried.
+// lineHandler handles lines in their order and sets their answers. An error means that the store failed: lines that it left
+// unanswered count as not done, and no later line is tried.
 type lineHandler func(ctx context.Context, lines []line) error
 
 // lineStream reads NDJSON and answers line by line, in order.
@@ -58,15 +58,15 @@ type lineStream struct {
 	handleLines lineHandler
 	// err is the failure after which lines are no longer tried.
 	err error
-	// done is true when the body has no more lines, cut when it could not be read to its end.
+	// done is true when the body has no more lines, cut when reading it failed before its end.
 	done, cut bool
-	// checked is when the caller's token was last found to be good.
+	// checked is when the caller's token was last found valid.
 	checked time.Time
 	// began is true once something was answered.
 	began bool
 }
 
-// streamLines answers a body of lines; refused hears how many of them nobody can accept.
+// streamLines answers a body of lines. It calls refused with the number of invalid lines.
 func (a *API) streamLines(c *call, refused func(n int), batch lineHandler) error {
 	if c.r.ContentLength > maxLines {
 		return tooLargeProblem(budgetBody, "At most "+strconv.Itoa(maxLines)+" bytes of lines are accepted: send them in parts.")
@@ -80,7 +80,7 @@ func (a *API) streamLines(c *call, refused func(n int), batch lineHandler) error
 	for !s.done {
 		answers := s.handleNextLines()
 		if s.err != nil && !s.began && !anyLineDone(answers) {
-			return s.err // nothing was done at all: one problem says it better
+			return s.err // no line was done, so the whole answer is one problem
 		}
 		refused(countInvalidLines(answers))
 		if err := s.writeAnswers(control, answers); err != nil {
@@ -91,7 +91,7 @@ func (a *API) streamLines(c *call, refused func(n int), batch lineHandler) error
 		return malformedProblem("The body holds no line.")
 	}
 	if s.err != nil {
-		a.Log.LogAttrs(c.ctx(), slog.LevelError, "a body of lines was not done to its end", slog.String("request_id", c.id), slog.Any("err", s.err))
+		a.Log.LogAttrs(c.ctx(), slog.LevelError, "a body of lines was not handled to its end", slog.String("request_id", c.id), slog.Any("err", s.err))
 	}
 	if s.cut {
 		return s.closeConnection(control)
@@ -119,7 +119,7 @@ func anyLineDone(answers []*lineAnswer) bool {
 	return len(answers) == 0
 }
 
-// handleNextLines reads the lines that are at hand, at most maxLinesAtOnce, and handles them.
+// handleNextLines reads the lines that have arrived, at most maxLinesAtOnce, and handles them.
 func (s *lineStream) handleNextLines() []*lineAnswer {
 	var answers []*lineAnswer
 	var good []line
@@ -157,7 +157,7 @@ func (s *lineStream) handleNextLines() []*lineAnswer {
 	return answers
 }
 
-// recheckCaller is the error of a token that ended while its caller goes on sending.
+// recheckCaller returns an error when the token has expired or was revoked while the body is streamed.
 func (s *lineStream) recheckCaller() error {
 	now := s.api.Now()
 	if now.Sub(s.checked) < recheckEvery {
@@ -183,10 +183,10 @@ func (s *lineStream) answerBadLine(l line, err error) {
 	}
 }
 
-// answerUndone answers what a failure left undone: in the batch that failed, or after it.
+// answerUndone answers lines that a failure left undone: those in the batch that failed, or after it.
 func (s *lineStream) answerUndone(lines []line, after bool) {
 	p, _ := problemFromError(s.err, s.api.StoreFault)
-	if after && p.Status == http.StatusInternalServerError { // which is not these lines' own
+	if after && p.Status == http.StatusInternalServerError { // the failure was not caused by these lines
 		p.Status = http.StatusServiceUnavailable
 	}
 	detail := "Not done, because the store failed at this line or before it: send it and all after it again in this order, with the same Idempotency-Key."
@@ -234,8 +234,8 @@ func (s *lineStream) writeAnswers(control *http.ResponseController, answers []*l
 	return nil
 }
 
-// closeConnection ends a connection whose body broke off: net/http would wait two minutes more for what is left of
-// the body.
+// closeConnection closes a connection whose body broke off: net/http would wait for two more minutes for the rest of the
+// body.
 func (s *lineStream) closeConnection(control *http.ResponseController) error {
 	conn, _, err := control.Hijack()
 	if errors.Is(err, http.ErrNotSupported) {
@@ -250,7 +250,7 @@ func (s *lineStream) closeConnection(control *http.ResponseController) error {
 	return nil
 }
 
-// truncatedBodyError is the end of a body that cannot be read to its end.
+// truncatedBodyError says why a body could not be read to its end.
 type truncatedBodyError struct{ problem *Problem }
 
 func (e *truncatedBodyError) Error() string { return e.problem.Error() }
@@ -266,14 +266,14 @@ type lineReader struct {
 
 func newLineReader(r io.Reader) *lineReader { return &lineReader{buf: bufio.NewReaderSize(r, maxLine)} }
 
-// hasLine reports whether a whole line can be had without waiting.
+// hasLine reports whether a whole line can be read without waiting.
 func (l *lineReader) hasLine() bool {
 	b, _ := l.buf.Peek(l.buf.Buffered())
 	return bytes.IndexByte(b, '\n') >= 0
 }
 
-// next returns the next line that is not blank, valid until the call after it. The error is
-// io.EOF at the end, *truncatedBodyError when the body broke off (nothing follows), else the line's alone.
+// next returns the next line that is not blank, valid until the following call. The error is io.EOF at the end and
+// *truncatedBodyError when the body broke off; no line follows either. Any other error is about this line only.
 func (l *lineReader) next() (int, []byte, error) {
 	for {
 		text, err := l.buf.ReadSlice('\n')
@@ -298,7 +298,7 @@ func (l *lineReader) next() (int, []byte, error) {
 	}
 }
 
-// skipRest leaves the rest of a line that is too long.
+// skipRest discards the rest of a line that is too long.
 func (l *lineReader) skipRest() error {
 	for {
 		_, err := l.buf.ReadSlice('\n')
@@ -314,7 +314,7 @@ func (l *lineReader) skipRest() error {
 	}
 }
 
-// newTruncatedBodyError says in a line's answer why the body ends there.
+// newTruncatedBodyError makes the error that a line's answer shows when the body ends there.
 func newTruncatedBodyError(err error) error {
 	var size *http.MaxBytesError
 	switch {

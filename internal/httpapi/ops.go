@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// Check is one thing that has to hold before the service may take traffic.
+// Check is one condition for the service's readiness.
 type Check struct {
 	Name string
-	// Err says what is wrong, nil when it holds. It is shown to operators and MUST hold no secret.
+	// Err says why it does not hold, nil when it does. It is shown to operators and MUST hold no secret.
 	Err error
-	// Warning says what needs attention although it holds, for operators as well; empty for nothing.
+	// Warning says what needs attention although it holds, for operators as well; empty for none.
 	Warning string
 }
 
-// OpsOptions is what the operators' endpoints show.
+// OpsOptions are the handlers and checks of the operators' endpoints.
 type OpsOptions struct {
 	// Metrics serves /metrics.
 	Metrics http.Handler

@@ -7,17 +7,17 @@ import (
 	"strings"
 )
 
-// corsMaxAge is how long a browser may remember what a preflight said, in seconds.
+// corsMaxAge is how long a browser may cache the answer to a preflight, in seconds.
 const corsMaxAge = "600"
 
-// Headers that scripts of other origins may send and see.
+// Headers that scripts of other origins may send and read.
 const (
 	corsRequestHeaders = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, X-Request-Id"
 	corsAnswerHeaders  = "ETag, Idempotent-Replayed, Location, Retry-After, X-Request-Id"
 )
 
-// allowOrigins lets scripts of the given origins call the API, and nobody without an origin in the list.
-// Credentials that a browser adds by itself are never allowed: a script must send its token.
+// allowOrigins lets scripts of the listed origins call the API from a browser, and of no other origin. Credentials that a
+// browser adds by itself are never allowed: a script must send its token.
 func (a *API) allowOrigins(methods map[string]bool, next http.Handler) http.Handler {
 	if len(a.Origins) == 0 {
 		return next
@@ -48,8 +48,7 @@ func (a *API) allowOrigins(methods map[string]bool, next http.Handler) http.Hand
 	})
 }
 
-// withForwardedAddr puts the caller's address where the connection's was, if the connection comes from a
-// proxy that is trusted to say it.
+// withForwardedAddr replaces the connection's address with the caller's, if the connection comes from a trusted proxy.
 func (a *API) withForwardedAddr(r *http.Request) *http.Request {
 	if len(a.TrustedProxies) == 0 {
 		return r
@@ -63,13 +62,12 @@ func (a *API) withForwardedAddr(r *http.Request) *http.Request {
 	return &c
 }
 
-// maxHops bounds how many proxies are looked through.
+// maxHops bounds how many proxies of a chain are followed.
 const maxHops = 16
 
-// resolveCallerAddr finds the address from which the first proxy that is not ours, or the caller, came:
-// each trusted proxy is believed about its own peer, from the nearest on, and what stands before
-// the first stranger may be anybody's invention. Where a trusted proxy says nothing readable, it
-// is the caller itself.
+// resolveCallerAddr finds the address of the caller, or of the first proxy that is not trusted. It follows the chain from
+// the nearest proxy on, and uses what each trusted proxy says about its own peer. Entries before the first untrusted
+// address may be forged. A trusted proxy whose entry cannot be read counts as the caller.
 func resolveCallerAddr(remoteAddr string, headers []string, trusted []netip.Prefix) string {
 	ap, err := netip.ParseAddrPort(remoteAddr)
 	if err != nil || !containsAddr(trusted, ap.Addr()) {

@@ -17,30 +17,30 @@ const (
 	maxCursor    = 512
 )
 
-// pageRequest is what a request asked of a list.
+// pageRequest is a request for a page of a list.
 type pageRequest struct {
-	// of names the list with its filters, so that a cursor of one is no good for another.
+	// of names the list with its filters, so that a cursor is valid only for that list.
 	of      string
 	cursors CursorSigner
 	after   string
 	limit   int
 }
 
-// CursorSigner signs cursors, so that a list gets back only what it gave. What a cursor says may be
-// read by everybody.
+// CursorSigner signs cursors, so that a list accepts only those that it gave. A cursor's content is readable and holds no
+// secret.
 type CursorSigner interface {
 	Sign(purpose string, message []byte) string
 	Verify(purpose, text string) (message []byte, err error)
 }
 
-// newCursorSigner signs with a key that nobody else has.
+// newCursorSigner signs with a random key of this process.
 func newCursorSigner(random io.Reader) CursorSigner {
 	text, err := secret.GenerateKey(random)
 	if err != nil {
 		panic("httpapi: " + err.Error())
 	}
 	key, err := secret.ParseKey(text.Reveal())
-	if err != nil { // what was made can be read
+	if err != nil { // a key that was just made is valid
 		panic("httpapi: " + err.Error())
 	}
 	return secret.NewKeyring(key)
@@ -51,7 +51,7 @@ type pageAnswer[T any] struct {
 	NextCursor string `json:"next_cursor,omitempty"`
 }
 
-// readPage reads ?limit= and ?cursor= and refuses parameters that are neither those nor in extra.
+// readPage reads ?limit= and ?cursor=, and refuses parameters other than these and those in extra.
 func (c *call) readPage(of string, extra ...string) (pageRequest, error) {
 	if err := c.allowParameters(append(extra, "cursor", "limit")...); err != nil {
 		return pageRequest{}, err
@@ -80,7 +80,7 @@ func (c *call) readPage(of string, extra ...string) (pageRequest, error) {
 	return p, nil
 }
 
-// allowParameters refuses parameters that are not known, and those that stand twice.
+// allowParameters refuses unknown parameters and repeated ones.
 func (c *call) allowParameters(known ...string) error {
 	f := &faults{}
 	for name, values := range c.r.URL.Query() {
@@ -105,7 +105,7 @@ func cursorPurpose(of string, query url.Values) string {
 	return "cursor/" + of + "?" + filters.Encode()
 }
 
-// badCursorProblem refuses a cursor that was forged, or that another list or other filters gave.
+// badCursorProblem refuses a cursor that was forged, or that belongs to another list or other filters.
 func badCursorProblem() *Problem {
 	p := newProblem(http.StatusBadRequest, "cursor", "The cursor cannot be used",
 		"This list, asked with these filters, did not give it: start again without a cursor.")
@@ -113,8 +113,7 @@ func badCursorProblem() *Problem {
 	return p
 }
 
-// answerList answers with a page under the ETag of its content; next is the position behind it, empty on
-// the last page.
+// answerList answers with a page, under the ETag of its content. next is the position after it, empty on the last page.
 func answerList[T any](c *call, p pageRequest, items []T, next string) error {
 	body, err := encodeJSON(newPageAnswer(p, items, next))
 	if err != nil {

@@ -26,9 +26,9 @@ type Problem struct {
 	Status int          `json:"status"`
 	Detail string       `json:"detail,omitempty"`
 	Errors []FieldError `json:"errors,omitempty"`
-	// Budget names what the caller has used up, see Budget.
+	// Budget names the budget that the caller has used up, see Budget.
 	Budget string `json:"budget,omitempty"`
-	// RequestID is what the log calls the request.
+	// RequestID is the request's id in the log.
 	RequestID string `json:"request_id,omitempty"`
 
 	retryAfter time.Duration
@@ -58,7 +58,7 @@ func malformedProblem(detail string) *Problem {
 }
 
 func invalidProblem(errs ...FieldError) *Problem {
-	p := newProblem(http.StatusUnprocessableEntity, "invalid", "The request breaks a rule", "The members named in errors must be put right.")
+	p := newProblem(http.StatusUnprocessableEntity, "invalid", "The request breaks a rule", "The members named in errors must be corrected.")
 	p.Errors = errs
 	return p
 }
@@ -78,18 +78,18 @@ func preconditionFailedProblem() *Problem {
 		"The ETag in the request's precondition is not the current one: read it again, decide again, send again.")
 }
 
-// noETagProblem refuses a precondition where nothing has an ETag: ignoring it would write what
-// the caller wanted written on a condition alone.
+// noETagProblem refuses a precondition for an operation without ETags. Ignoring it would make a write that the caller
+// wanted only under a condition.
 func noETagProblem() *Problem {
 	p := preconditionFailedProblem()
 	p.Title, p.Detail = "There is no ETag to compare with", "This operation has none: send the request without If-Match and If-None-Match."
 	return p
 }
 
-// overtakenProblem refuses what others kept undoing while it was under way.
+// overtakenProblem refuses a write of approvals that other calls withdrew repeatedly meanwhile.
 func overtakenProblem() *Problem {
 	p := newProblem(http.StatusConflict, "overtaken", "Others keep changing the same approvals",
-		"Approvals of this app were taken back again and again meanwhile: nothing is certain to be written. Repeat the request after the time in Retry-After.")
+		"Approvals of this app were withdrawn repeatedly meanwhile: the write may not be done. Repeat the request after the time in Retry-After.")
 	p.retryAfter = retryStore
 	return p
 }
@@ -122,7 +122,7 @@ const retryStore = 2 * time.Second
 
 func unavailableProblem() *Problem {
 	p := newProblem(http.StatusServiceUnavailable, "unavailable", "The service cannot reach its store",
-		"Nothing is known to be written. Repeat the request after the time in Retry-After, a state change with its Idempotency-Key.")
+		"It is not known whether anything was written. Repeat the request after the time in Retry-After, a state change with its Idempotency-Key.")
 	p.retryAfter = retryStore
 	return p
 }
@@ -130,20 +130,20 @@ func unavailableProblem() *Problem {
 // storeFullProblem refuses a partner's write, so that the platform's changes have what is left.
 func storeFullProblem(percent int) *Problem {
 	p := newProblem(http.StatusServiceUnavailable, "store-nearly-full", "The service's store is nearly full", fmt.Sprintf(
-		"%d %% of its memory is used. What is left is for the platform's changes: partners' writes are taken again when less than %d %% is used. Nothing was written; the service's operators know.",
+		"%d %% of its memory is used. What is left is for the platform's changes: partners' writes are accepted again when less than %d %% is used. Nothing was written; the service's operators know.",
 		percent, PartnersStopAt))
 	p.retryAfter = retryFull
 	return p
 }
 
 const (
-	// retryFull is how long a partner should wait when the store is nearly full: people have to make room.
+	// retryFull is how long a partner should wait when the store is nearly full: operators have to make room.
 	retryFull = time.Minute
-	// PartnersStopAt is how full in percent the store is when partners' writes stop.
+	// PartnersStopAt is how full the store is, in percent, when partners' writes are refused.
 	PartnersStopAt = 90
 )
 
-// fewReplicas is an error of the store that wrote, but whose replicas did not confirm it in time.
+// fewReplicas is an error of a store that made the write, but whose replicas did not confirm it in time.
 type fewReplicas interface {
 	error
 	Replicas() (confirmed, asked int)
@@ -163,8 +163,8 @@ func internalErrorProblem() *Problem {
 		"The fault is the service's. Its operators find the cause in the log by the request_id.")
 }
 
-// problemFromError is the one place where errors become problems. fault names why the store did not answer; nil
-// where it was not asked. The second result says that the cause belongs in the log.
+// problemFromError turns every error into a problem. fault names why the store did not answer; it is nil where the store
+// was not used. The second result says whether the cause is logged.
 func problemFromError(err error, fault func(error) string) (p *Problem, unexpected bool) {
 	var own *Problem
 	var fields partner.ValidationError
@@ -251,7 +251,7 @@ func sendBody(w http.ResponseWriter, status int, contentType string, body []byte
 		h.Set("Cache-Control", "no-store")
 	}
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // a caller that went away is nobody's error
+	_, _ = w.Write(body) // a disconnected caller is no error
 }
 
 func encodeJSON(v any) ([]byte, error) {

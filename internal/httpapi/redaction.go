@@ -12,14 +12,14 @@ import (
 	"github.com/lamplighter/lamplighter/internal/told"
 )
 
-// operatorDetail is what operators and admins alone may read: the text of an error, which names addresses and what stands in certificates,
-// and what an unknown server answered. Only call.inner makes one.
+// operatorDetail is text that only operators and admins may read: the text of an error, which may hold addresses and names
+// from certificates, and an unknown server's answer. Only detailForOperators makes one.
 type operatorDetail struct {
 	Detail  string `json:"detail,omitempty"`
 	Excerpt string `json:"excerpt,omitempty"`
 }
 
-// detailForOperators shows texts to operators and admins, nil to all others.
+// detailForOperators returns the texts for operators and admins, and nil for other callers.
 func (c *call) detailForOperators(detail, excerpt string) *operatorDetail {
 	if c.role.Kind != Operator && c.role.Kind != Admin {
 		return nil
@@ -27,7 +27,7 @@ func (c *call) detailForOperators(detail, excerpt string) *operatorDetail {
 	return &operatorDetail{detail, excerpt}
 }
 
-// explainCause tells why. For a partner a name that does not exist and one that leads inside are the same.
+// explainCause describes a cause. A partner gets the same text for a name that does not exist and one that leads inside.
 func (c *call) explainCause(cause told.Cause, k partner.EndpointKind) told.FailureInfo {
 	if c.role.Kind == Partner {
 		return cause.PublicReason().InfoFor(k)
@@ -35,7 +35,7 @@ func (c *call) explainCause(cause told.Cause, k partner.EndpointKind) told.Failu
 	return cause.InfoFor(k)
 }
 
-// readerAudience is who reads an explanation.
+// readerAudience is the audience of an explanation.
 func (c *call) readerAudience() intake.Audience { return intake.Audience(c.role.Kind == Partner) }
 
 // deliveryAnswer is an attempt as the caller may see it.
@@ -70,7 +70,8 @@ func (c *call) newDeliveryAnswers(attempts []delivery.Attempt) []deliveryAnswer 
 	return out
 }
 
-// visibleResult is that of an attempt. That the guard refused an address would tell a partner that the name exists.
+// visibleResult is the result of an attempt as the caller may see it. A partner must not see that the guard refused an
+// address, since that would show that the name exists.
 func (c *call) visibleResult(o string) string {
 	if c.role.Kind == Partner && o == delivery.Blocked.String() {
 		return delivery.Retryable.String()
@@ -78,7 +79,7 @@ func (c *call) visibleResult(o string) string {
 	return o
 }
 
-// maskedAuditAnswer is one of the audit as the caller may see it: a partner reads no text that a probe left.
+// maskedAuditAnswer is an audit entry as the caller may see it: a partner does not see the text of a probe.
 func (c *call) maskedAuditAnswer(e registry.AuditEntry) auditAnswer {
 	if c.role.Kind == Partner && (e.Action == ActionSwitchedOn || e.Action == ActionMoved) {
 		var n switchNote

@@ -27,7 +27,7 @@ const (
 // AllRoles lists the closed set.
 func AllRoles() []RoleKind { return []RoleKind{Platform, Partner, Operator, Admin} }
 
-// String is the role's word in a token.
+// String is the role's name in a token.
 func (k RoleKind) String() string {
 	switch k {
 	case Platform:
@@ -46,7 +46,7 @@ func (k RoleKind) String() string {
 // Role is what a token may do and, for a partner's, to which app.
 type Role struct {
 	Kind RoleKind
-	// App is set for Partner alone.
+	// App is set only for Partner.
 	App partner.ClientID
 }
 

@@ -10,7 +10,7 @@ type route struct {
 	operation string
 	method    string
 	pattern   string
-	// may is who may call it; empty for everybody, without a token.
+	// may are the roles that may call it; empty for every caller, without a token.
 	may     roleSet
 	body    bodyKind
 	success []int
@@ -19,11 +19,11 @@ type route struct {
 
 func (r route) isPublic() bool { return r.may == 0 }
 
-// isPerApp reports whether a partner may call it for its own app only.
+// isPerApp reports whether a partner may call it only for its own app.
 func (r route) isPerApp() bool { return strings.Contains(r.pattern, "{client_id}") }
 
-// writesSettings reports whether it is among the writes that a partner's budget of settings is for. Tests of an
-// endpoint and resyncs have budgets of their own.
+// writesSettings reports whether it counts to a partner's budget for writes of settings. Tests of an endpoint and resyncs
+// have budgets of their own.
 func (r route) writesSettings() bool {
 	return r.method != http.MethodGet && r.operation != "testEndpoint" && r.operation != "resync"
 }

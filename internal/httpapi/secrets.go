@@ -17,14 +17,15 @@ import (
 const (
 	webhookPrefix = "whsec_"
 	webhookBytes  = 32
-	// maxGrace bounds how long a replaced webhook secret may sign along, maxReplaced how many do.
+	// maxGrace bounds how long requests are also signed with a replaced webhook secret, maxReplaced how many such
+	// secrets there are.
 	maxGrace    = 30 * 24 * time.Hour
 	maxReplaced = 3
 )
 
-// Resealer seals anew what older keys sealed.
+// Resealer seals secrets again that older keys sealed.
 type Resealer interface {
-	// Reencrypt may be repeated; it returns how many secrets it looked at and sealed anew.
+	// Reencrypt may be repeated; it returns how many secrets it read, and how many it sealed again.
 	Reencrypt(ctx context.Context, actor registry.Actor) (examined, resealed int, err error)
 }
 
@@ -37,15 +38,15 @@ func (a *API) newWebhookSecret() (string, error) {
 	return webhookPrefix + base64.StdEncoding.EncodeToString(b), nil
 }
 
-// rotation is what the caller wants of the secrets that were in force.
+// rotation is the caller's request for the present secrets.
 type rotation struct {
 	grace time.Duration
-	// endReplaced ends those replaced before at once, whatever they were promised.
+	// endReplaced ends at once the secrets that were replaced before, whatever their end was to be.
 	endReplaced bool
 }
 
-// rotateSecret replaces the webhook secret; the old one signs along for grace_seconds, which the
-// body may give, and those replaced before until the end they were promised.
+// rotateSecret replaces the webhook secret. Requests are also signed with the replaced one for grace_seconds, which the body
+// may set, and with those replaced before until the end that they were given.
 func (a *API) rotateSecret(c *call) error {
 	doc, err := c.readOptionalDocument()
 	if err != nil {
@@ -91,7 +92,7 @@ func (a *API) tryRotateSecret(c *call, id partner.ClientID, r rotation) error {
 		return err
 	}
 	app := partner.NormalizeApp(old.App, &old.App, now)
-	app.UpdatedAt = now // the secret changed, though nothing else did
+	app.UpdatedAt = now // only the secret changed
 	rec, _, err := a.AppWriter.PutApp(c.ctx(), app, old.Revision, &next, c.actor, "app.rotate_secret")
 	if err != nil {
 		return err
@@ -137,7 +138,7 @@ func earliestEnd(replaced []registry.ReplacedSecret) time.Time {
 	return at
 }
 
-// reencryptSecrets seals everything anew that an older encryption key sealed, so that the key can go.
+// reencryptSecrets seals all secrets again that an older encryption key sealed, so that the key can be removed.
 func (a *API) reencryptSecrets(c *call) error {
 	if err := c.requireEmptyDocument(); err != nil {
 		return err

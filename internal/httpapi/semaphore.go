@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// boundedSemaphore bounds how many do something at once. Who comes when it is full waits for a moment, unless
-// many wait already: a burst then costs a little time, and a storm is turned away before it piles up.
+// boundedSemaphore bounds how many callers have it at once. When it is full, a caller waits for a short time, unless too
+// many wait already. So a burst is delayed a little, and overload is refused before a long queue builds up.
 type boundedSemaphore struct {
-	// inside holds one element for each who is in. Its waiters get in by the order in which they came.
+	// inside holds one element for each caller that has the semaphore. Waiters get it in the order in which they came.
 	inside  chan struct{}
 	waiting atomic.Int64
 	most    int64
@@ -19,17 +19,18 @@ type boundedSemaphore struct {
 }
 
 var (
-	errTooManyWaiting = errors.New("too many wait at the gate")
-	errWaitTooLong    = errors.New("the wait at the gate was too long")
+	errTooManyWaiting = errors.New("too many wait for the semaphore")
+	errWaitTooLong    = errors.New("the wait for the semaphore was too long")
 )
 
-// newBoundedSemaphore lets n in at once, and most others wait, each within a time.
+// newBoundedSemaphore makes a semaphore that n callers can have at once, and for which most others can wait, each for at most
+// within.
 func newBoundedSemaphore(n, most int, within time.Duration) *boundedSemaphore {
 	return &boundedSemaphore{inside: make(chan struct{}, n), most: int64(most), within: within}
 }
 
-// acquire returns when the caller is in, which must leave then, or why it is not: errTooManyWaiting, errWaitTooLong
-// or the context's error.
+// acquire returns nil when the caller has the semaphore; it must call release later. Otherwise the error is
+// errTooManyWaiting, errWaitTooLong or the context's.
 func (g *boundedSemaphore) acquire(ctx context.Context) error {
 	select {
 	case g.inside <- struct{}{}:
@@ -54,9 +55,9 @@ func (g *boundedSemaphore) acquire(ctx context.Context) error {
 
 func (g *boundedSemaphore) release() { <-g.inside }
 
-// keyedSemaphores are gates by owner, each there while somebody is in it or waits.
+// keyedSemaphores are semaphores by owner. One exists while a caller has it or waits for it.
 type keyedSemaphores struct {
-	// open makes an owner's gate; factor multiplies how many may be in it.
+	// open makes an owner's semaphore; factor multiplies how many callers can have it.
 	open func(factor int) *boundedSemaphore
 
 	mu sync.Mutex
@@ -72,7 +73,8 @@ func newKeyedSemaphores(open func(factor int) *boundedSemaphore) *keyedSemaphore
 	return &keyedSemaphores{open: open, of: map[string]*sharedSemaphore{}}
 }
 
-// acquire is gate.enter at the owner's gate. Who is in must call leave. Another factor holds once nobody is in the gate.
+// acquire acquires the owner's semaphore. After success the caller must call leave. A changed factor takes effect once no
+// caller has or waits for the semaphore.
 func (g *keyedSemaphores) acquire(ctx context.Context, owner string, factor int) (leave func(), err error) {
 	g.mu.Lock()
 	own := g.of[owner]
@@ -100,7 +102,7 @@ func (g *keyedSemaphores) removeUser(owner string, own *sharedSemaphore) {
 	}
 }
 
-// concurrencyLimiter bounds how many of something each owner and all together have at once; nobody waits.
+// concurrencyLimiter bounds how many of something each owner, and all owners together, have at once. It never waits.
 type concurrencyLimiter struct {
 	each, all int
 
@@ -113,7 +115,7 @@ func newConcurrencyLimiter(each, all int) *concurrencyLimiter {
 	return &concurrencyLimiter{each: each, all: all, own: map[string]int{}}
 }
 
-// tryAcquire returns false when the owner, or all, have as many as they may. Who got one must give it back.
+// tryAcquire returns false when the owner, or all owners together, are at the limit. After success the caller must release it.
 func (s *concurrencyLimiter) tryAcquire(owner string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -19,8 +19,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/storewatch"
 )
 
-// newRouteHandler routes requests over the given operations. A wrong method is 405 with Allow, all else
-// 404, each as a problem.
+// newRouteHandler routes requests to the given operations. A wrong method is answered with 405 and Allow, an unknown path
+// with 404, each as a problem.
 func (a *API) newRouteHandler(routes []route) http.Handler {
 	mux := http.NewServeMux()
 	methods := map[string][]string{}
@@ -46,7 +46,7 @@ func (a *API) newRouteHandler(routes []route) http.Handler {
 		used[r.method] = true
 	}
 	return closeAmbiguousConnections(a.allowOrigins(used, a.limitProxiedCallers(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// The mux would redirect such paths; no client of an API means them.
+		// The mux would redirect such paths, which clients of an API do not use on purpose.
 		if p := r.URL.Path; p == "" || p[0] != '/' || path.Clean(p) != p {
 			nowhere.ServeHTTP(w, r)
 			return
@@ -55,7 +55,7 @@ func (a *API) newRouteHandler(routes []route) http.Handler {
 	}))))
 }
 
-// newProblemHandler answers what no operation takes.
+// newProblemHandler answers requests for which there is no operation.
 func (a *API) newProblemHandler(p func() *Problem) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.rejectRequest(w, r, p()) })
 }
@@ -69,10 +69,9 @@ func (a *API) rejectRequest(w http.ResponseWriter, r *http.Request, answer *Prob
 	a.metrics.countRefusal(answer, 0)
 }
 
-// closeAmbiguousConnections ends the connection of a request whose framing another parser may have read otherwise:
-// what follows it is nobody's request (RFC 9112 section 6.1). Such is one that came in chunks, which may
-// have had a length, too, that net/http drops unseen; it costs those who send lines a new connection for
-// each body. So is every one of HTTP/1.0, of which net/http drops a Transfer-Encoding unseen.
+// closeAmbiguousConnections closes the connection after a request whose framing is ambiguous (RFC 9112 section 6.1), to
+// prevent request smuggling. net/http silently drops Content-Length when Transfer-Encoding is set, and Transfer-Encoding in
+// HTTP/1.0, so every such request counts. A client that sends lines in chunks needs a new connection for each body.
 func closeAmbiguousConnections(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
@@ -82,8 +81,8 @@ func closeAmbiguousConnections(next http.Handler) http.Handler {
 	})
 }
 
-// newOperationHandler answers one operation's requests: identity, permission, body type, handler, problem, log
-// and metrics, whatever happens in between.
+// newOperationHandler handles the requests of one operation: identity, permission, body type, handler, problem, log and
+// metrics. It logs and counts each request, even after a panic.
 func (a *API) newOperationHandler(rt route) http.Handler {
 	counts := a.metrics.seriesFor(rt)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -126,7 +125,7 @@ func (a *API) checkAndRun(c *call, rt route) error {
 		return invalidProblem(FieldError{Detail: "the query cannot be read: separate parameters by &, and write other characters as %XX"})
 	}
 	if rt.isPublic() && c.r.ContentLength != 0 {
-		connFromContext(c.ctx()).markSlow() // whatever token it shows, nobody looks at it
+		connFromContext(c.ctx()).markSlow() // a public operation does not read the token
 	}
 	if !rt.isPublic() {
 		leave, err := a.admitCaller(c, rt)
@@ -150,7 +149,7 @@ func (a *API) checkAndRun(c *call, rt route) error {
 	return rt.handle(c)
 }
 
-// admitCaller finds out who calls, and takes the places that the request needs until leave is called.
+// admitCaller identifies the caller, and reserves the request's share of the limits until leave is called.
 func (a *API) admitCaller(c *call, rt route) (leave func(), err error) {
 	who, err := a.auth.identifyCaller(c.r, a.Now())
 	if errors.Is(err, storewatch.ErrChanged) && rt.operation == acceptStoreOperation {
@@ -162,7 +161,7 @@ func (a *API) admitCaller(c *call, rt route) (leave func(), err error) {
 	c.role = who.role
 	c.factor = a.factors.roleFactor(c.ctx(), who.role, a.Now())
 	if wait, ok := a.requestLimiter(who.role).takeMany(who.hash, 1, c.factor, a.Now()); !ok {
-		return nil, tooManyRequestsProblem(budgetRequests, "This token asks too often.", wait)
+		return nil, tooManyRequestsProblem(budgetRequests, "This token sends requests too often.", wait)
 	}
 	if err := c.authorizeCaller(who, rt); err != nil {
 		return nil, err
@@ -188,7 +187,7 @@ func (a *API) admitCaller(c *call, rt route) (leave func(), err error) {
 	}
 }
 
-// isLong reports whether a request may take as long as it likes.
+// isLong reports whether a request has no time limit.
 func (r route) isLong(req *http.Request) bool {
 	switch r.body {
 	case linesBody:
@@ -202,8 +201,8 @@ func (r route) isLong(req *http.Request) bool {
 	}
 }
 
-// limitProxiedCallers says where a request comes from, and bounds what one address does at once where many share
-// connections of a proxy's.
+// limitProxiedCallers sets the address of a request's caller. It bounds the requests at once of one address behind a
+// trusted proxy, where many callers share the proxy's connections.
 func (a *API) limitProxiedCallers(next http.Handler) http.Handler {
 	if len(a.TrustedProxies) == 0 {
 		return next
@@ -224,7 +223,7 @@ func (a *API) limitProxiedCallers(next http.Handler) http.Handler {
 	})
 }
 
-// requestLimiter is what bounds the requests of a token of the role.
+// requestLimiter bounds the requests of a token with the role.
 func (a *API) requestLimiter(role Role) *rateLimiter {
 	if role.Kind == Partner {
 		return a.partners
@@ -232,7 +231,7 @@ func (a *API) requestLimiter(role Role) *rateLimiter {
 	return a.others
 }
 
-// checkPartnerWrite bounds what partners make the store keep: how often, and how much of it in all.
+// checkPartnerWrite bounds the rate of a partner's writes, and refuses them when the store is nearly full.
 func (a *API) checkPartnerWrite(c *call, rt route) error {
 	if c.role.Kind != Partner || rt.method == http.MethodGet {
 		return nil
@@ -246,12 +245,12 @@ func (a *API) checkPartnerWrite(c *call, rt route) error {
 		return nil
 	}
 	if wait, ok := a.settings.takeMany(string(c.role.App), 1, c.factor, a.Now()); !ok {
-		return tooManyRequestsProblem(budgetSettings, "An app's partner may write its settings "+describeRate(settingBurst, settingInterval, c.factor)+". The next write is taken after the time in Retry-After.", wait)
+		return tooManyRequestsProblem(budgetSettings, "An app's partner may write its settings "+describeRate(settingBurst, settingInterval, c.factor)+". The next write is accepted after the time in Retry-After.", wait)
 	}
 	return nil
 }
 
-// authorizeCaller lets the caller's role decide.
+// authorizeCaller checks that the caller's role may call the operation.
 func (c *call) authorizeCaller(who identity, rt route) error {
 	c.token = who.hash
 	c.actor = registry.Actor{Name: who.token.Name, Role: who.token.Role, RequestID: c.id}
@@ -264,7 +263,8 @@ func (c *call) authorizeCaller(who identity, rt route) error {
 	return nil
 }
 
-// errCutShort is the error of an answer that began and is not complete: its connection ends, so that it does not look so.
+// errCutShort is the error of an answer that began and is not complete. Its connection is closed, so that the answer does
+// not look complete.
 var errCutShort = errors.New("the answer broke off")
 
 // answerError sends the error's problem, unless the answer has begun.
@@ -279,8 +279,8 @@ func (a *API) answerError(c *call, rec *statusRecorder, err error) {
 	a.metrics.countRefusal(p, c.role.Kind)
 }
 
-// logRequest writes the request's one log line. The pull is too hot for a line each. ctx is the
-// connection's: when it ended, the caller left and the error is nobody's.
+// logRequest writes the request's one log line, except for pulls, which are too frequent. ctx is the connection's: when it
+// has ended, the caller disconnected, and the error is not logged as one.
 func (a *API) logRequest(ctx context.Context, c *call, rec *statusRecorder, rt route, err error, took time.Duration) {
 	level := slog.LevelInfo
 	if rt.isPublic() {
@@ -300,7 +300,7 @@ func (a *API) logRequest(ctx context.Context, c *call, rec *statusRecorder, rt r
 	}
 }
 
-// logAttrs are what the log says of a request.
+// logAttrs are the attributes of a request's log line.
 func (c *call) logAttrs(rec *statusRecorder, rt route, err error, took time.Duration) []slog.Attr {
 	attrs := []slog.Attr{
 		slog.String("request_id", c.id), slog.String("operation", rt.operation), slog.String("method", methodLabel(c.r.Method)),
@@ -338,13 +338,13 @@ func (e *panicError) Error() string {
 	return "panic"
 }
 
-// Unwrap returns the error that was panicked with, if it was one.
+// Unwrap returns the panic's value if it is an error.
 func (e *panicError) Unwrap() error {
 	err, _ := e.value.(error)
 	return err
 }
 
-// statusRecorder remembers the status of an answer.
+// statusRecorder records the status of an answer.
 type statusRecorder struct {
 	http.ResponseWriter
 	status int
@@ -383,7 +383,7 @@ const (
 	requestIDBytes = 12
 )
 
-// requestID takes the caller's X-Request-Id when it is harmless, else makes one.
+// requestID returns the caller's X-Request-Id if it is short and has no unsafe characters; else it makes one.
 func (a *API) requestID(r *http.Request) string {
 	if given := r.Header.Get("X-Request-Id"); given != "" && len(given) <= maxRequestID && !strings.ContainsFunc(given, isUnsafeRune) {
 		return given

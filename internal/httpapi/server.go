@@ -15,13 +15,13 @@ const (
 	maxHeaderBytes   = 32 << 10
 )
 
-// NewServer makes a server that a slow or greedy client cannot hold up. The caller serves it and
-// shuts it down.
+// NewServer makes a server whose timeouts and limits protect it from slow or greedy clients. The caller serves it and shuts
+// it down.
 func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	s := &http.Server{
 		Handler: limitBodies(h), ReadHeaderTimeout: readHeaderWithin, ReadTimeout: readWithin, WriteTimeout: writeWithin,
 		IdleTimeout: idleWithin, MaxHeaderBytes: maxHeaderBytes,
-		DisableGeneralOptionsHandler: true, // OPTIONS * is answered like all else that nothing serves
+		DisableGeneralOptionsHandler: true, // OPTIONS * is answered like any unknown path
 	}
 	if log != nil {
 		s.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelWarn)

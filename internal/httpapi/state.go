@@ -16,16 +16,16 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Statuses is the pull's one read.
+// Statuses reads the status that a pull answers.
 type Statuses interface {
-	// Status returns registry.ErrNotFound for a tenant nobody ever reported.
+	// Status returns registry.ErrNotFound for a tenant that was never reported.
 	Status(ctx context.Context, id tenant.ID) (tenant.Status, error)
 }
 
 // validUntilFormat is UTC with seven fraction digits, as the platform writes it.
 const validUntilFormat = "2006-01-02T15:04:05.0000000Z"
 
-// retrySpread is over how many seconds those who are turned away come again, beginning with the first.
+// retrySpread is over how many seconds the Retry-After of refused pulls is spread, from 1 on.
 const retrySpread = 4
 
 // validUntil is the end of the cell of length d that now lies in. All replicas cut time into the
@@ -35,11 +35,11 @@ func validUntil(now time.Time, d time.Duration) time.Time {
 	return time.Unix(0, n-n%int64(d)+int64(d)).UTC()
 }
 
-// stateBytes is about as long as an answer gets.
+// stateBytes is about the largest length of an answer.
 const stateBytes = 384
 
-// encodePullAnswer is the pull's answer, always these six members, named as on the platform's wire. It is
-// written by hand, because nothing is asked for so often.
+// encodePullAnswer is the pull's answer: always these six members, with the platform's names. It does not use encoding/json,
+// because the pull is the most frequent operation.
 func encodePullAnswer(st tenant.Status, now time.Time, validFor time.Duration) []byte {
 	b := make([]byte, 0, stateBytes)
 	b = plainjson.AppendString(append(b, `{"ContextIdentifier":`...), string(st.Tenant))
@@ -51,7 +51,7 @@ func encodePullAnswer(st tenant.Status, now time.Time, validFor time.Duration) [
 	return append(b, "}\n"...)
 }
 
-// appendAddress appends where a tenant is reached, null while that is not known.
+// appendAddress appends the URL of a tenant, null while it is not known.
 func appendAddress(b []byte, st tenant.Status, path string) []byte {
 	if st.PublicEndpoint == "" {
 		return append(b, "null"...)
@@ -63,7 +63,7 @@ func (a *API) getState(c *call) error {
 	c.w.Header().Set("Cache-Control", "no-cache")
 	now := a.Now()
 	id, err := tenant.ParseID(c.r.PathValue("tenant"))
-	if err != nil { // no such tenant can exist; what was asked for is not repeated
+	if err != nil { // no such tenant can exist; the answer does not repeat the id
 		return a.answerUnknownTenant(c, "", now)
 	}
 	c.tenant = id
@@ -78,8 +78,8 @@ func (a *API) getState(c *call) error {
 	return c.writeCacheable(encodePullAnswer(st, now, a.ValidFor))
 }
 
-// readStatus reads a tenant's status when it is its turn. The answer is written after that, so who takes
-// it slowly holds nobody up.
+// readStatus waits for the semaphore of pulls and reads a tenant's status. The answer is written after the semaphore is
+// released, so a slow client does not delay others.
 func (a *API) readStatus(ctx context.Context, id tenant.ID) (tenant.Status, error) {
 	switch err := a.pulls.acquire(ctx); {
 	case errors.Is(err, errTooManyWaiting), errors.Is(err, errWaitTooLong):
@@ -92,10 +92,10 @@ func (a *API) readStatus(ctx context.Context, id tenant.ID) (tenant.Status, erro
 	return a.Statuses.Status(ctx, id)
 }
 
-// overloadedProblem tells a pull to come again at a time that is not the others'.
+// overloadedProblem refuses a pull, with a Retry-After that differs between callers.
 func (a *API) overloadedProblem() *Problem {
-	p := newProblem(http.StatusServiceUnavailable, "overloaded", "Too many ask at once",
-		"Go on with the last answer that you got about this tenant, and ask again after the time in Retry-After.")
+	p := newProblem(http.StatusServiceUnavailable, "overloaded", "Too many pulls at once",
+		"Use the last answer that you got about this tenant, and ask again after the time in Retry-After.")
 	p.retryAfter = time.Second
 	var b [1]byte
 	if _, err := io.ReadFull(a.Random, b[:]); err == nil {
@@ -104,8 +104,8 @@ func (a *API) overloadedProblem() *Problem {
 	return p
 }
 
-// answerUnknownTenant answers about a tenant nobody reported. Each address gets only so many of these;
-// answers about known tenants are never refused, because callers may share an address.
+// answerUnknownTenant answers about a tenant that was never reported. Such answers are limited for each address. Answers
+// about known tenants are not, because callers may share an address.
 func (a *API) answerUnknownTenant(c *call, id tenant.ID, now time.Time) error {
 	if wait, ok := a.unknown.take(callerNetwork(c.r), now); !ok {
 		return tooManyRequestsProblem(budgetUnknownTenants, "Too many requests about unknown tenants came from this address.", wait)
@@ -119,7 +119,7 @@ func (a *API) answerUnknownTenant(c *call, id tenant.ID, now time.Time) error {
 	return nil
 }
 
-// revalidated is for answers that their caller alone may keep, and must ask about each time.
+// revalidated is the Cache-Control of answers that only their caller may cache, and must revalidate each time.
 const revalidated = "private, no-cache"
 
 // writeCacheable answers with a JSON body under its own ETag, or 304 when the caller has it.
@@ -146,8 +146,8 @@ func contentETag(text []byte) string {
 	return `"` + hex.EncodeToString(sum[:12]) + `"`
 }
 
-// newKeyDocumentHandler serves a document by which receivers find the signing keys. It may be cached for
-// less long than a new key is published before it signs.
+// newKeyDocumentHandler serves a document with which receivers find the signing keys. It may be cached for a shorter time
+// than a new key is published before it signs.
 func (a *API) newKeyDocumentHandler(document func() []byte) handler {
 	return func(c *call) error {
 		c.w.Header().Set("Cache-Control", "public, max-age=300")

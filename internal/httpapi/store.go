@@ -12,22 +12,22 @@ import (
 
 // StoreWatch knows whether the store is the one that the process began with.
 type StoreWatch interface {
-	// ChangedMessage says why the store may not be used, empty while it may. It costs nothing.
+	// ChangedMessage says why the store may not be used, empty while it may. It does not call the store.
 	ChangedMessage() string
-	// Confirm returns nil when a look that began after the call found the store in order. Errors:
-	// storewatch.ErrChanged; any other decides nothing.
+	// Confirm returns nil when a check that began after the call found the store in order. Errors:
+	// storewatch.ErrChanged; any other error leaves it open.
 	Confirm(ctx context.Context) error
 	// AllowChangedStore returns a context for calls that may use a store that changed.
 	AllowChangedStore(ctx context.Context) context.Context
-	// Accept takes the store as it is, for all processes. Errors: registry.ErrOtherEnvironment,
+	// Accept accepts the store as it is, for all processes. Errors: registry.ErrOtherEnvironment,
 	// registry.ErrNewerFormat.
 	Accept(ctx context.Context, actor registry.Actor) (storewatch.Accepted, error)
 }
 
-// acceptStoreOperation is the one operation that a store which changed is still used for.
+// acceptStoreOperation is the one operation that still uses a store which changed.
 const acceptStoreOperation = "acceptStore"
 
-// retryChanged is how long a caller should wait while somebody restores or accepts the store.
+// retryChanged is how long a caller should wait while the operators restore or accept the store.
 const retryChanged = 10 * time.Second
 
 func storeChangedProblem() *Problem {
@@ -37,7 +37,7 @@ func storeChangedProblem() *Problem {
 	return p
 }
 
-// worksWithoutStore reports whether an operation does without the store.
+// worksWithoutStore reports whether an operation does not use the store.
 func (r route) worksWithoutStore() bool {
 	switch r.operation {
 	case "getDiscovery", "getJWKS", "getOpenAPI", "getDocs":
@@ -47,7 +47,7 @@ func (r route) worksWithoutStore() bool {
 	}
 }
 
-// checkStoreUsable refuses what would use a store that changed.
+// checkStoreUsable refuses operations that would use a store that changed.
 func (a *API) checkStoreUsable(c *call, rt route) error {
 	switch {
 	case a.Store == nil || rt.worksWithoutStore():
@@ -62,8 +62,7 @@ func (a *API) checkStoreUsable(c *call, rt route) error {
 	}
 }
 
-// confirmAbsence decides that what was not found is not there: a nil error. It may be missing because the store
-// lost it.
+// confirmAbsence returns nil when a record that was not found does not exist. Otherwise the store may have lost it.
 func confirmAbsence(ctx context.Context, w StoreWatch) error {
 	if w == nil {
 		return nil
@@ -71,7 +70,7 @@ func confirmAbsence(ctx context.Context, w StoreWatch) error {
 	return w.Confirm(ctx)
 }
 
-// acceptStore takes the store as it is.
+// acceptStore accepts the store as it is.
 func (a *API) acceptStore(c *call) error {
 	if err := c.requireEmptyDocument(); err != nil {
 		return err

@@ -13,24 +13,27 @@ import (
 	"github.com/lamplighter/lamplighter/internal/told"
 )
 
-// switchChecker checks what a write switches on, once, however often the write starts over because
-// others wrote.
+// switchChecker checks the endpoints that a write switches on. It checks each once for a request, however often the write
+// starts over after a conflict.
 //
-// An integration endpoint that goes on needs a URL, an address that may be called, its licence and
-// an answer to a probe, and one that is on needs the answer at a new URL, too. A probe that could not be
-// made for reasons of ours, or because no tenant approves the app yet, holds up nobody; force=true makes
-// do without the answer, and the audit keeps what the probe found. A state-change endpoint needs the address alone: what is told to it waits until it
-// answers, so it may be switched on before its receiver runs. Switching off is never held up.
+// An integration endpoint that is switched on needs a URL, an address that may be called, its licence, and a successful
+// probe. One that stays on needs a successful probe at a new URL. A probe that could not be made, because of the service's
+// own fault or because no tenant approves the app yet, does not block the write.
+//
+// With force=true the write is made even if the probe failed. The audit keeps the probe's result.
+//
+// A state-change endpoint needs only the address: notifications are kept until it answers, so it may be switched on before
+// its receiver runs. Switching off is never blocked.
 type switchChecker struct {
 	api   *API
 	call  *call
 	force bool
-	// probed holds what was found, by endpoint and URL, looked what is known of hosts, by host and port.
+	// probed holds the results of probes, by endpoint and URL; resolvedHosts those of look-ups, by host and port.
 	probed        map[string]TestResult
 	resolvedHosts map[string]resolvedHost
 }
 
-// newSwitchChecker reads the request's wish to force.
+// newSwitchChecker makes the checker of a request, with its parameter force.
 func (a *API) newSwitchChecker(c *call) (*switchChecker, error) {
 	s := &switchChecker{api: a, call: c, probed: map[string]TestResult{}, resolvedHosts: map[string]resolvedHost{}}
 	switch values := c.r.URL.Query()["force"]; {
@@ -48,7 +51,7 @@ func switchesOn(old *registry.AppRecord, app *partner.App, k partner.EndpointKin
 	return app.Endpoints[k].Enabled && (old == nil || !old.App.Endpoints[k].Enabled)
 }
 
-// needsProbe reports whether a write has engines call an endpoint where they did not before.
+// needsProbe reports whether, after a write, engines call an endpoint at a URL at which they did not call it before.
 func (s *switchChecker) needsProbe(old *registry.AppRecord, app *partner.App, k partner.EndpointKind) bool {
 	to := app.Endpoints[k].EffectiveURL(s.api.Environment)
 	if to == "" || !app.Endpoints[k].Enabled || s.api.Licences.Missing(app, k) != "" {
@@ -59,7 +62,7 @@ func (s *switchChecker) needsProbe(old *registry.AppRecord, app *partner.App, k 
 
 func enabledPointer(k partner.EndpointKind) string { return "/endpoints/" + k.String() + "/enabled" }
 
-// checkSwitches refuses what may not be switched on, without asking the endpoints.
+// checkSwitches refuses endpoints that may not be switched on, without calling them.
 func (s *switchChecker) checkSwitches(old *registry.AppRecord, app *partner.App) error {
 	var faults, missing []FieldError
 	for _, k := range partner.IntegrationKinds() {
@@ -82,8 +85,8 @@ func (s *switchChecker) checkSwitches(old *registry.AppRecord, app *partner.App)
 	return nil
 }
 
-// probeEndpoints asks the integration endpoints that go on or move, all at once. One without a URL in this
-// environment has nothing to ask: it is on for others, until it gets one here.
+// probeEndpoints probes the integration endpoints that are switched on or get a new URL, all at once. One without a URL in
+// this environment is not probed: it is on for other environments.
 func (s *switchChecker) probeEndpoints(ctx context.Context, old *registry.AppRecord, app *partner.App) error {
 	if s.api.Tester == nil {
 		return nil
@@ -123,7 +126,7 @@ func (s *switchChecker) probeEndpoints(ctx context.Context, old *registry.AppRec
 	return nil
 }
 
-// describeFinding says what a probe found, to the caller.
+// describeFinding describes a probe's result to the caller.
 func (s *switchChecker) describeFinding(k partner.EndpointKind, r TestResult) string {
 	said := s.call.explainCause(r.Cause, k)
 	if more := s.call.detailForOperators(r.Detail, ""); more != nil && more.Detail != "" {
@@ -132,7 +135,7 @@ func (s *switchChecker) describeFinding(k partner.EndpointKind, r TestResult) st
 	return strings.TrimSpace(said.Description.String() + ". " + said.Advice.String())
 }
 
-// memberAtFault is the member of the request that a failed probe is about.
+// memberAtFault is the pointer to the member that a failed probe is about.
 func (s *switchChecker) memberAtFault(old *registry.AppRecord, app *partner.App, k partner.EndpointKind) string {
 	at := "/endpoints/" + k.String()
 	switch {
@@ -152,8 +155,8 @@ func (s *switchChecker) probeKey(app *partner.App, k partner.EndpointKind) strin
 // provenFor is how long an endpoint that answered a probe is taken as healthy where another probe would be one too many.
 const provenFor = time.Minute
 
-// probeEndpoint asks one endpoint. It counts as a test, so that switching to and fro is no way around their
-// limit. Beyond the limit an endpoint that was healthy a moment ago, at the same URL, is taken as healthy.
+// probeEndpoint probes one endpoint. It counts as a test, so that switching an endpoint on and off does not bypass the
+// limit of tests. Beyond the limit an endpoint that was healthy a moment ago, at the same URL, is taken as healthy.
 func (s *switchChecker) probeEndpoint(ctx context.Context, app *partner.App, k partner.EndpointKind) (TestResult, error) {
 	proven := string(app.ClientID) + " " + s.probeKey(app, k)
 	if wait, ok := s.api.tests.takeMany(string(app.ClientID)+"/"+k.String(), 1, app.EffectiveBudgetFactor(), s.api.Now()); !ok {
@@ -174,12 +177,12 @@ func (s *switchChecker) probeEndpoint(ctx context.Context, app *partner.App, k p
 	return result, err
 }
 
-// switchNote is how the audit shows a switch.
+// switchNote is a switch in the audit.
 type switchNote struct {
 	Endpoint  string            `json:"endpoint"`
 	Enabled   bool              `json:"enabled"`
 	OffReason partner.OffReason `json:"off_reason,omitempty"`
-	// Forced is true where it was switched on although the probe failed.
+	// Forced is true when it was switched on although the probe failed.
 	Forced bool       `json:"forced,omitempty"`
 	Probe  *probeNote `json:"probe,omitempty"`
 }
@@ -192,7 +195,7 @@ func (n switchNote) encode() string {
 	return string(b)
 }
 
-// probeNote is what a probe found. Operators and admins read it whole.
+// probeNote is a probe's result in the audit. Only operators and admins see its text.
 type probeNote struct {
 	State      HealthState `json:"outcome"`
 	Reason     string      `json:"reason"`
@@ -201,7 +204,7 @@ type probeNote struct {
 	DurationMS int64       `json:"duration_ms"`
 }
 
-// The audit's words for a switch that moved, whatever write moved it.
+// The audit's actions for a switch that a write moved.
 const (
 	ActionSwitchedOn  = "endpoint.switched_on"
 	ActionSwitchedOff = "endpoint.switched_off"
@@ -209,7 +212,7 @@ const (
 	ActionMoved = "endpoint.moved"
 )
 
-// SwitchNotes are what the audit says about the switches that a write moved.
+// SwitchNotes are the audit's notes about the switches that a write moved.
 func SwitchNotes(old, app *partner.App) []registry.AuditNote {
 	return buildSwitchNotes(old, app, func(partner.EndpointKind) (*probeNote, bool) { return nil, false })
 }
@@ -244,7 +247,7 @@ func buildSwitchNotes(old, app *partner.App, probed func(partner.EndpointKind) (
 	return notes
 }
 
-// auditNotes are what the audit says about the switches that the write moves.
+// auditNotes are the audit's notes about the switches that the write moves, with the results of probes.
 func (s *switchChecker) auditNotes(old *registry.AppRecord, app *partner.App) []registry.AuditNote {
 	var before *partner.App
 	if old != nil {
@@ -271,12 +274,12 @@ func licenceMissingProblem(errs []FieldError) *Problem {
 
 func probeFailedProblem(errs []FieldError) *Problem {
 	p := newProblem(http.StatusConflict, "probe-failed", "The endpoint did not pass its probe",
-		"Put right what errors says, or write it all the same with ?force=true; nothing was changed.")
+		"Correct what errors says, or write it all the same with ?force=true; nothing was changed.")
 	p.Errors = errs
 	return p
 }
 
-// switchedOffBy tells people's switch-offs from the service's.
+// switchedOffBy says whether the service or a caller switched an endpoint off.
 func switchedOffBy(e partner.Endpoint) string {
 	switch {
 	case e.Enabled:

@@ -12,11 +12,11 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Tenants reads tenants and sets their status without telling anybody.
+// Tenants reads tenants and sets their status without notifying apps.
 type Tenants interface {
 	Tenant(ctx context.Context, id tenant.ID) (registry.TenantView, error)
-	// PutStatus returns the tenant as it stands afterwards, or registry.ErrConflict when it is not
-	// the expected one.
+	// PutStatus returns the tenant after the write, or registry.ErrConflict when the stored one is not the
+	// expected one.
 	PutStatus(ctx context.Context, req registry.StatusRequest, actor registry.Actor) (registry.TenantView, error)
 }
 
@@ -28,7 +28,7 @@ type tenantAnswer struct {
 	VersionName    string       `json:"version_name"`
 	FileVersion    string       `json:"file_version"`
 	UpdatedAt      time.Time    `json:"updated_at,omitzero"`
-	// Sequence is the newest change's, FanOutOwed true until every app's mailbox has it.
+	// Sequence is the newest change's. FanOutOwed is true until every app's mailbox has that change.
 	Sequence   *int64 `json:"sequence,omitempty"`
 	FanOutOwed *bool  `json:"fan_out_owed,omitempty"`
 	// SourceSequence is the highest that came with an accepted change; 0 when none did.
@@ -79,7 +79,7 @@ func (a *API) putTenantStatus(c *call) error {
 		case err != nil:
 			o.add("/state", err.Error())
 		case st == tenant.Unknown:
-			o.add("/state", "must be a state that a tenant can be in; Unknown is the answer about tenants nobody reported")
+			o.add("/state", "must be a state that a tenant can be in; Unknown is the answer about tenants that were never reported")
 		}
 		req.State = st
 	}
@@ -101,7 +101,8 @@ func (a *API) putTenantStatus(c *call) error {
 	return c.writeJSON(http.StatusOK, newTenantAnswer(id, view.Status))
 }
 
-// checkTenantPreconditions holds the request's preconditions against the tenant; nil when it has none.
+// checkTenantPreconditions checks the request's preconditions against the tenant. It returns the tenant, nil when the
+// request has none.
 func (a *API) checkTenantPreconditions(c *call, id tenant.ID) (*registry.TenantView, error) {
 	match, none := c.r.Header.Values("If-Match"), c.r.Header.Values("If-None-Match")
 	if len(match) == 0 && len(none) == 0 {
@@ -121,8 +122,8 @@ func (a *API) checkTenantPreconditions(c *call, id tenant.ID) (*registry.TenantV
 	return &view, nil
 }
 
-// tenantETag is the ETag of a tenant: of its status and its newest sequence, and not of the fan-out,
-// which ends by itself.
+// tenantETag is the ETag of a tenant. It covers the status and the newest sequence, but not the fan-out, whose completion is
+// no write.
 func tenantETag(v registry.TenantView) string {
 	st := v.Status
 	return contentETag([]byte(fmt.Sprintf("%q", []string{

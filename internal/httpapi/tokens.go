@@ -16,11 +16,11 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// TokenKeeper makes, lists and ends tokens; what it writes is durable and audited on return.
+// TokenKeeper makes, lists and revokes tokens; its writes are durable and audited on return.
 type TokenKeeper interface {
 	// CreateToken returns registry.ErrTooMany when there is no room for another.
 	CreateToken(ctx context.Context, t registry.Token, hash string, onlyIfNone bool, actor registry.Actor) (created bool, err error)
-	// Tokens lists all, oldest first, those that ended lately included.
+	// Tokens lists all, oldest first, with those that expired or were revoked recently.
 	Tokens(ctx context.Context) ([]registry.Token, error)
 	// Token returns registry.ErrNotFound when there is none.
 	Token(ctx context.Context, id string) (registry.Token, error)
@@ -29,14 +29,14 @@ type TokenKeeper interface {
 }
 
 const (
-	// defaultTokenLife is how long a token lives unless its maker says otherwise, maxTokenLife how
-	// long at most: a token that is forgotten somewhere ends by itself.
+	// defaultTokenLife is when a token expires unless its maker sets another time, maxTokenLife the latest possible
+	// time. So a forgotten token expires.
 	defaultTokenLife = 90 * 24 * time.Hour
 	maxTokenLife     = 2 * 366 * 24 * time.Hour
 	maxTokenName     = 200
 	tokenIDBytes     = 8
 	maxTokenID       = 64
-	// shownOfToken is how much of a token lists show, so that people know it again: 6 of its 43
+	// shownOfToken is how many characters of a token lists show, so that it can be recognised: 6 of its 43 random
 	// characters leave 222 bits unknown.
 	shownOfToken = len(TokenPrefix) + 6
 )
@@ -118,7 +118,7 @@ func (a *API) createToken(c *call) error {
 	return c.writeJSON(http.StatusCreated, answer)
 }
 
-// readToken reads what a token's maker says of it.
+// readToken reads the document that describes a new token.
 func readToken(doc any, now time.Time) (registry.Token, error) {
 	f := &faults{}
 	o := newObjectReader(doc, f, false)
@@ -191,20 +191,20 @@ func (a *API) listTokens(c *call) error {
 	return answerList(c, p, items, next)
 }
 
-// tokenPosition is a token's place in the list, which holds when others come and go.
+// tokenPosition is a token's place in the list, which does not change when other tokens are made or dropped.
 type tokenPosition struct {
 	created int64
 	id      string
 }
 
-// String is the place as parseTokenPosition reads it.
+// String is the position as parseTokenPosition reads it.
 func (t tokenPosition) String() string { return strconv.FormatInt(t.created, 10) + " " + t.id }
 
 func (t tokenPosition) compare(other tokenPosition) int {
 	return cmp.Or(cmp.Compare(t.created, other.created), cmp.Compare(t.id, other.id))
 }
 
-// parseTokenPosition reads a place; "" is that before all.
+// parseTokenPosition reads a position; "" is the one before all tokens.
 func parseTokenPosition(s string) (tokenPosition, bool) {
 	if s == "" {
 		return tokenPosition{}, true
@@ -239,8 +239,8 @@ func (a *API) getToken(c *call) error {
 	return c.writeJSON(http.StatusOK, newTokenAnswer(t, a.Now()))
 }
 
-// revokeToken ends a token, its caller's own too: another process learns of it with its next
-// request.
+// revokeToken revokes a token, which may be the caller's own. Each process looks tokens up for every request, so it holds at
+// once.
 func (a *API) revokeToken(c *call) error {
 	t, err := a.readPathToken(c)
 	if err != nil {

@@ -19,7 +19,7 @@ type StatusExplainer interface {
 	Explain(ctx context.Context, app partner.ClientID, t tenant.ID) (intake.Explanation, error)
 }
 
-// explanationAnswer is an explanation: words for people, the rest for programs.
+// explanationAnswer is an explanation: Words is text, the other members are for programs.
 type explanationAnswer struct {
 	ClientID      partner.ClientID  `json:"client_id"`
 	Tenant        tenant.ID         `json:"tenant"`
@@ -85,9 +85,9 @@ func (a *API) getExplanation(c *call) error {
 	if err != nil {
 		return err
 	}
-	if c.role.Kind == Partner && !w.Approved { // what happens to others' tenants is not for it to read
+	if c.role.Kind == Partner && !w.Approved { // a partner may read only about tenants that approved its app
 		if wait, ok := a.strangers.takeMany(c.token, 1, c.factor, a.Now()); !ok {
-			return tooManyRequestsProblem(budgetStrangers, "This token asked about many tenants that did not approve the app.", wait)
+			return tooManyRequestsProblem(budgetStrangers, "This token asked about too many tenants that did not approve the app.", wait)
 		}
 		w.Newest = nil
 	}

@@ -1,4 +1,4 @@
-// Package httpapitest holds answers of the HTTP API against the OpenAPI document that it serves.
+// Package httpapitest checks answers of the HTTP API against the OpenAPI document that it serves.
 package httpapitest
 
 import (
@@ -20,7 +20,7 @@ const (
 
 // Contract checks answers against one document. It is safe for concurrent use.
 type Contract struct {
-	// Doc is the document; what an answer says beyond it is a fault.
+	// Doc is the document; anything in an answer that it does not describe is a fault.
 	Doc *openapi3.T
 
 	mux       *http.ServeMux
@@ -57,7 +57,7 @@ func (c *Contract) Operations() int { return len(c.byPattern) }
 // Checked counts the answers of operations that were checked.
 func (c *Contract) Checked() int64 { return c.checked.Load() }
 
-// strict makes members that a schema does not name a fault, unless it says that there may be some.
+// strict makes members that a schema does not name a fault, unless it allows additional ones.
 func strict(s *openapi3.Schema, seen map[*openapi3.Schema]bool) {
 	if s == nil || seen[s] {
 		return
@@ -75,15 +75,15 @@ func strict(s *openapi3.Schema, seen map[*openapi3.Schema]bool) {
 	}
 }
 
-// Answer is what came back for a request.
+// Answer is the answer to a request.
 type Answer struct {
 	Status int
 	Header http.Header
 	Body   []byte
 }
 
-// Check is the error of an answer that the document does not foresee. A request that no operation
-// takes MUST be answered with a problem that the document shows.
+// Check returns an error for an answer that the document does not describe. A request for which there is no operation
+// MUST be answered with a problem that the document shows.
 func (c *Contract) Check(r *http.Request, a Answer) error {
 	_, pattern := c.mux.Handler(r)
 	op := c.byPattern[pattern]
@@ -121,7 +121,7 @@ func (c *Contract) Check(r *http.Request, a Answer) error {
 	return nil
 }
 
-// Body is the error of a body that is not as a media type of the document says.
+// Body returns an error for a body that does not match the document's media type.
 func (c *Contract) Body(mediaType string, media *openapi3.MediaType, body []byte) error {
 	switch mediaType {
 	case lines:

@@ -42,13 +42,13 @@ func Whole(ctx context.Context) (*Contract, error) {
 	return Load(ctx, api.OpenAPI())
 }
 
-// StandIn lets next stand in for the API; fault hears of each request and each answer that the document
-// does not foresee. Answers are sent when they are whole.
+// StandIn makes next stand in for the API. It calls fault for each request and each answer that the document does not
+// describe. Answers are sent when they are complete.
 func (c *Contract) StandIn(next http.Handler, fault func(error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
-			panic(http.ErrAbortHandler) // the caller left
+			panic(http.ErrAbortHandler) // the caller disconnected
 		}
 		if err := c.Request(r, body); err != nil {
 			fault(err)
@@ -90,7 +90,7 @@ func (c *Contract) Example(r *http.Request, status int, kind string) (mediaType,
 	return "", ""
 }
 
-// Request is the error of a request that the document does not foresee.
+// Request returns an error for a request that the document does not describe.
 func (c *Contract) Request(r *http.Request, body []byte) error {
 	_, pattern := c.mux.Handler(r)
 	op := c.byPattern[pattern]

@@ -8,8 +8,8 @@ import (
 	"net/http"
 )
 
-// Transport makes requests by next and holds each whole answer against the document; fault hears of
-// those that are not as it says. An answer that breaks off is not checked, since nobody gets it.
+// Transport makes requests with next and checks each complete answer against the document. It calls fault for those that
+// do not match. An answer that breaks off is not checked.
 func (c *Contract) Transport(next http.RoundTripper, fault func(error)) http.RoundTripper {
 	return transport{contract: c, next: next, fault: fault}
 }
@@ -20,7 +20,7 @@ type transport struct {
 	fault    func(error)
 }
 
-// RoundTrip makes the request, and checks the answer before anybody reads it.
+// RoundTrip makes the request, and checks the answer before the caller reads it.
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := t.next.RoundTrip(r)
 	if err != nil {

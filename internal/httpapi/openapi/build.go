@@ -17,14 +17,14 @@ import (
 //go:embed *.yaml
 var sources embed.FS
 
-// Operation is what the table of routes says of one operation.
+// Operation is one operation in the table of routes.
 type Operation struct {
 	ID, Method, Pattern string
-	// Roles may call it; empty when everybody may.
+	// Roles may call it; empty when every caller may, without a token.
 	Roles []string
 	// Success lists the statuses of its success.
 	Success []int
-	// Bodies are the media types of the body it takes, none when it takes none.
+	// Bodies are the media types of the body, empty when it accepts none.
 	Bodies []string
 	// BodyOptional is true where the body may be left out.
 	BodyOptional bool
@@ -35,7 +35,7 @@ type Operation struct {
 // obj is a JSON object.
 type obj = map[string]any
 
-// operation is what the files say of one operation.
+// operation is the files' description of one operation.
 type operation struct {
 	Tag, Summary, Description string
 	Query                     []string
@@ -67,7 +67,7 @@ type problem struct {
 	Only []string `json:"-" yaml:"only"`
 }
 
-// sourceFiles is all that the YAML files say.
+// sourceFiles is the content of the YAML files.
 type sourceFiles struct {
 	operations map[string]operation
 	schemas    obj
@@ -168,7 +168,7 @@ func readSources() (*sourceFiles, error) {
 	return f, nil
 }
 
-// buildOperation joins what the table and the files say of one operation.
+// buildOperation joins the table's and the files' description of one operation.
 func (f *sourceFiles) buildOperation(op Operation, said operation) (obj, error) {
 	if said.Tag == "" || said.Summary == "" {
 		return nil, errors.New("it has no tag or no summary")
@@ -319,7 +319,7 @@ func (f *sourceFiles) buildResponses(op Operation, said operation) (obj, error) 
 		if op.Idempotent && status < http.StatusBadRequest {
 			maps.Copy(made["headers"].(obj), headerRefs("Idempotent-Replayed"))
 		}
-		if status >= http.StatusBadRequest { // what a problem can say as well, such as of a path that nothing serves
+		if status >= http.StatusBadRequest { // a problem can have this status, too, such as for a path that nothing serves
 			if content, ok := made["content"].(obj); ok {
 				content[typeProblem] = problemContent(status, problemsForOperation(f.problems[code], op.ID))
 			}

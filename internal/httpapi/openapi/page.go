@@ -13,8 +13,8 @@ import (
 //go:embed page.html
 var pageText string
 
-// RenderPage makes a page for people out of a document that Build made. It is whole: it needs no
-// script, style or font from anywhere.
+// RenderPage makes an HTML page from a document that BuildDocument made. The page needs no script, style or font
+// from elsewhere.
 func RenderPage(document []byte) ([]byte, error) {
 	var doc pageDocument
 	if err := json.Unmarshal(document, &doc); err != nil {
@@ -31,7 +31,7 @@ func RenderPage(document []byte) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// pageDocument is what the page shows of a document.
+// pageDocument is the part of a document that the page shows.
 type pageDocument struct {
 	Info  struct{ Title, Version, Summary string }
 	Paths map[string]map[string]pageOperation
@@ -105,7 +105,7 @@ func (d *pageDocument) buildView() pageView {
 	return v
 }
 
-// formatJSON writes JSON for reading; a text, such as NDJSON, as it is.
+// formatJSON writes JSON with indentation; a text, such as NDJSON, stays as it is.
 func formatJSON(raw json.RawMessage) string {
 	var text string
 	if json.Unmarshal(raw, &text) == nil {
