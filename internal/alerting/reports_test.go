@@ -139,7 +139,7 @@ func TestALostRaceForReportsTellsNothing(t *testing.T) {
 	}
 }
 
-// One failed call opens nothing, and an endpoint that nobody may call any more is nobody's trouble.
+// One failed call opens no incident, and the failure of an endpoint that may not be called any more is dropped.
 func TestOneReportAndALostLicence(t *testing.T) {
 	t.Parallel()
 	w := reportedTo(t, nil)
@@ -165,7 +165,7 @@ func TestOneReportAndALostLicence(t *testing.T) {
 	}
 }
 
-// What engines report of an endpoint that is off is nobody's trouble, and does not pile up.
+// Reports about an endpoint that is off open no incident, and are not kept.
 func TestReportsOfAnEndpointThatIsOff(t *testing.T) {
 	t.Parallel()
 	w := reportedTo(t, nil)

@@ -300,7 +300,7 @@ func TestUnheardSuccess(t *testing.T) {
 	w.want("no gate any more", "opened 1 to "+kim, "recovered 2 to "+kim)
 }
 
-// A refused notification that newer truth replaced is never heard of again: what the mailbox holds
+// A refused notification that a newer change replaced is not observed again: what the mailbox holds
 // says whether its tenant is still in trouble.
 func TestUnheardAcceptance(t *testing.T) {
 	t.Parallel()
@@ -436,7 +436,7 @@ func (r *racing) TransitionReports(
 	})
 }
 
-// TestALostRaceTellsNothing: of two who close an incident, one is told so and one mail is decided.
+// TestALostRaceTellsNothing: of two calls that close an incident, one succeeds and one mail is decided.
 func TestALostRaceTellsNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

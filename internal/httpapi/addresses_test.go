@@ -63,7 +63,7 @@ func TestNewAddressesOfAPartnerAreCounted(t *testing.T) {
 	more.want(t, 429, patch("partner:app1", emails("ada@example.com")))
 }
 
-// TestAddressesAreJudgedWhenTheyAreSet by whomever; what stands there keeps nobody from writing the rest.
+// TestAddressesAreJudgedWhenTheyAreSet: addresses are checked for every role; stored ones do not block writes of the rest.
 func TestAddressesAreJudgedWhenTheyAreSet(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)

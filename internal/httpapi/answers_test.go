@@ -179,7 +179,7 @@ func isList(media *openapi3.MediaType) bool {
 	return ok && paged
 }
 
-// readLines has the client hear the answers to as many lines as were answered.
+// readLines reads the answers to the lines that were answered.
 func readLines(t *testing.T, c *client.Client, operation, text string) {
 	t.Helper()
 	want := slices.Collect(strings.Lines(text))

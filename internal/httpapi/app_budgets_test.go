@@ -97,7 +97,7 @@ func TestOperatorsRaiseAnAppsBudgets(t *testing.T) {
 	}
 }
 
-// TestPartnersWritesStopBeforeTheStoreIsFull: at 90 % partners are refused, and nobody else is.
+// TestPartnersWritesStopBeforeTheStoreIsFull: at 90 % partners are refused, and no other role is.
 func TestPartnersWritesStopBeforeTheStoreIsFull(t *testing.T) {
 	t.Parallel()
 	full := true
@@ -175,7 +175,7 @@ func TestAppsAreBoundedAsTheyAreStored(t *testing.T) {
 	h.want(t, 200, request{method: "PATCH", path: "/v1/apps/app1", role: "partner:app1", body: `{"endpoints":{` + strings.Join(kinds, ",") + `}}`})
 }
 
-// TestAnswersAreReadAgain: an app's answer is not kept under a key, and a repeat is told how the app is now.
+// TestAnswersAreReadAgain: an app's answer is not stored under a key, and a repeat gets the present app.
 func TestAnswersAreReadAgain(t *testing.T) {
 	t.Parallel()
 	outcomes := &fakeOutcomes{kept: map[string]*keptOutcome{}}
@@ -235,7 +235,7 @@ func (slowResync) ResyncAll(context.Context, registry.AppRecord, registry.Actor)
 	return "", 0, &httpapi.ResyncTooSoonError{Wait: 42 * time.Second}
 }
 
-// TestResyncsOfNamedTenantsComeOneByOne: of 200 calls at once one runs, and so many tenants are told a minute.
+// TestResyncsOfNamedTenantsComeOneByOne: of 200 calls at once one runs, and the tenants per minute are limited.
 func TestResyncsOfNamedTenantsComeOneByOne(t *testing.T) {
 	t.Parallel()
 	var slow slowResync

@@ -15,8 +15,8 @@ import (
 type Approvals interface {
 	Approve(ctx context.Context, app partner.ClientID, ts []tenant.ID, actor registry.Actor) error
 	Dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID, actor registry.Actor) error
-	// ApproveNew returns registry.ErrConflict where the tenant has approved the app,
-	// DismissStanding where it has not. Of those who call one at once, one succeeds.
+	// ApproveNew returns registry.ErrConflict when the tenant has already approved the app, DismissExisting when it
+	// has not. Of several concurrent calls of one of them, exactly one succeeds.
 	ApproveNew(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error
 	DismissExisting(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error
 }

@@ -100,7 +100,7 @@ func TestNewToken(t *testing.T) {
 	}
 }
 
-// TestOneTokenIsBounded: a partner that asks in a loop is slowed, and nobody else is.
+// TestOneTokenIsBounded: a partner that sends requests in a loop is slowed, and no other caller is.
 func TestOneTokenIsBounded(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)

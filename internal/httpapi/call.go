@@ -167,7 +167,7 @@ type bodyKind uint8
 
 const (
 	noBody bodyKind = iota
-	// noBodyLong is like noBody, for an operation that may wait and sets its own deadlines.
+	// noBodyLong is for an operation without a body that may wait and sets its own deadlines.
 	noBodyLong
 	jsonBody
 	optionalJSON

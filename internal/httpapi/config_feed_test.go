@@ -172,7 +172,7 @@ func TestPollOutlivesTheServersDeadlines(t *testing.T) {
 	}
 }
 
-// TestRevokedWhileItWaits: an engine whose token ends meanwhile hears nothing more.
+// TestRevokedWhileItWaits: an engine whose token is revoked while it waits gets no further change.
 func TestRevokedWhileItWaits(t *testing.T) {
 	t.Parallel()
 	f := &revokingFeed{fakeFeed: &fakeFeed{}}

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// TestLimiterForgetsTheOldest: the memory is bounded, and nobody is refused because many others came.
+// TestLimiterForgetsTheOldest: the memory is bounded, and no key is refused because of many other keys.
 func TestLimiterForgetsTheOldest(t *testing.T) {
 	t.Parallel()
 	l := newRateLimiter(time.Second, 2)

@@ -21,7 +21,7 @@ func (running) Status(_ context.Context, id tenant.ID) (tenant.Status, error) {
 	return tenant.Status{Tenant: id, State: tenant.Running, PublicEndpoint: "online3.superoffice.com"}, nil
 }
 
-// sink is an answer nobody reads.
+// sink discards an answer.
 type sink struct {
 	header http.Header
 	status int

@@ -104,7 +104,7 @@ func TestPullStorm(t *testing.T) {
 	})
 }
 
-// TestPullBurst: who waits is answered in turn, and nobody is turned away.
+// TestPullBurst: waiting pulls are answered in their order, and none is refused.
 func TestPullBurst(t *testing.T) {
 	besieged(t, func(t *testing.T, h *harness, s *stuck) {
 		answers := make(chan pulled, 1000)

@@ -90,7 +90,7 @@ func TestSwitchingOnNeedsAProbe(t *testing.T) {
 		note.After != `{"endpoint":"mirroring","enabled":true,"forced":true,"probe":{"outcome":"failing","reason":"refused","detail":"it refused the connection","duration_ms":0}}` {
 		t.Errorf("audited %+v", note)
 	}
-	// a write that leaves the switch alone asks nobody
+	// a write that does not move the switch makes no probe
 	tried := h.tried
 	h.want(t, 200, request{method: "PATCH", path: mirroring, role: "partner:app1", body: `{"send_error_emails":false}`})
 	h.want(t, 200, request{method: "PATCH", path: "/v1/apps/app1", role: "operator", body: `{"name":"B"}`})
@@ -120,7 +120,7 @@ func (h *harness) lastNote(t *testing.T, action string) registry.AuditNote {
 	return registry.AuditNote{}
 }
 
-// A state-change endpoint is not asked: what is told to it waits until it answers.
+// A state-change endpoint is not probed: its notifications are kept until it answers.
 func TestSwitchingStateChangeOnAsksNobody(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -217,7 +217,7 @@ func TestMovingNeedsAProbe(t *testing.T) {
 	}
 }
 
-// What says nothing about the endpoint holds nobody up.
+// A probe that says nothing about the endpoint does not block the write.
 func TestSwitchingOnWhatCannotBeTried(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t).withApp(t)

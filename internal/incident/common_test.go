@@ -126,7 +126,7 @@ func TestCommonExcuses(t *testing.T) {
 }
 
 // Whatever happens: while a common cause holds, no mail speaks of a failure on the connection, and afterwards none comes
-// before the endpoint had time to show that it is well.
+// before the endpoint had time to recover.
 func TestCommonCauseBlamesNobody(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -170,5 +170,5 @@ func TestCommonCauseBlamesNobody(t *testing.T) {
 	})
 }
 
-// immediate reports a mail that was opened by something that nobody waits for.
+// immediate reports a mail about an incident that opened at once.
 func immediate(m incident.Mail) bool { return m.At.Equal(m.Failure.At) }

@@ -259,7 +259,7 @@ func TestRejectedNotifications(t *testing.T) {
 
 func ok2() incident.Event { return incident.Success{Tenant: "T2"} }
 
-// TestNextTry: a pause is told when it is longer than an endpoint is left alone anyway.
+// TestNextTry: a mail names the time of the next attempt when the pause is longer than any other cool-down.
 func TestNextTry(t *testing.T) {
 	t.Parallel()
 	for wait, told := range map[time.Duration]bool{0: false, 2 * time.Minute: false, 2*time.Minute + time.Millisecond: true, time.Hour: true} {

@@ -126,7 +126,7 @@ func TestProperties(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// A repeat of the same step, as after a lost answer, owes nothing more.
+			// A repeat of the same step, as after a lost answer, decides no further mail.
 			_, warning := e.(incident.Certificate) // evaluates nothing, so the repeat may
 			if again := m.Next(back, incident.Tick{}, now); !warning && len(d.Mails) > 0 && len(again.Mails) > 0 {
 				t.Fatalf("the repeat owes %v again", again.Mails)

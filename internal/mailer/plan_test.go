@@ -176,7 +176,7 @@ func TestGoldenDigest(t *testing.T) {
 	}
 }
 
-// TestDigestAdvisesEachByItself: what is one cause for people can want another remedy of each endpoint.
+// TestDigestAdvisesEachByItself: the same reason may have different advice for different kinds of endpoints.
 func TestDigestAdvisesEachByItself(t *testing.T) {
 	t.Parallel()
 	ls := outage(4)

@@ -93,7 +93,7 @@ func (s *siege) count(to, subject string) (n int) {
 	return n
 }
 
-// newsTakes has something happen to the victim's app and says how long it takes until its contact hears of it.
+// newsTakes opens an incident of the victim's app, and returns how long it takes until its contact gets the mail.
 func (s *siege) newsTakes() time.Duration {
 	s.t.Helper()
 	l := letter()
@@ -118,8 +118,8 @@ func (silent) EnqueueForwardMail(context.Context, partner.ClientID, string, int6
 
 const asks = "Do you want the error mail"
 
-// TestAStrangerSilencesNobody: however often a partner sets and unsets somebody's address, in whatever spelling, its owner
-// is asked once, and hears of an app of their own as soon as ever.
+// TestAStrangerSilencesNobody: however often a partner sets and removes another person's address, in whatever spelling, that
+// person gets one confirmation, and mails about their own app are not delayed.
 func TestAStrangerSilencesNobody(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -255,7 +255,8 @@ func TestNobodyIsAskedWhoSaidNever(t *testing.T) {
 	s.counted("confirm sent 2\nconfirm unwanted 2\nopened sent 1\n")
 }
 
-// TestQuestionsOfAVersionBeforeMakeRoom: it laid them into the recipient's own tray, where they came first and used up the day.
+// TestQuestionsOfAVersionBeforeMakeRoom: older versions put confirmations into the recipient's own mail queue, where they
+// came first and used up the daily cap.
 func TestQuestionsOfAVersionBeforeMakeRoom(t *testing.T) {
 	t.Parallel()
 	s := newSiege(t)
@@ -279,7 +280,7 @@ func TestQuestionsOfAVersionBeforeMakeRoom(t *testing.T) {
 	}
 }
 
-// TestABouncedQuestionSaysNothingOfOtherSpellings: a +tag may be somebody else's mailbox.
+// TestABouncedQuestionSaysNothingOfOtherSpellings: an address with a +tag may be another person's mailbox.
 func TestABouncedQuestionSaysNothingOfOtherSpellings(t *testing.T) {
 	t.Parallel()
 	s := newSiege(t)

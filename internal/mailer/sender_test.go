@@ -56,7 +56,7 @@ func (p *post) ids() []string {
 	return out
 }
 
-// world is outboxes and trays in Redis and a sender.
+// world is outboxes and mail queues in Redis, and a sender.
 type world struct {
 	t       *testing.T
 	rdb     redis.UniversalClient
@@ -88,7 +88,7 @@ func (w *world) MarkBounced(_ context.Context, app partner.ClientID, address str
 	return nil
 }
 
-// owe puts letters in their apps' outboxes.
+// owe puts mails into their apps' outboxes.
 func (w *world) owe(ls ...incident.RecipientMail) {
 	w.t.Helper()
 	for i := range ls {
@@ -102,7 +102,7 @@ func (w *world) owe(ls ...incident.RecipientMail) {
 	}
 }
 
-// forward brings letters to their trays.
+// forward moves mails to their mail queues.
 func (w *world) forward(ls ...incident.RecipientMail) {
 	w.t.Helper()
 	s := mailer.NewSender(w.opts)
@@ -113,7 +113,7 @@ func (w *world) forward(ls ...incident.RecipientMail) {
 	}
 }
 
-// deliver sends what lies in kim's tray.
+// deliver sends the mails in kim's mail queue.
 func (w *world) deliver() {
 	w.t.Helper()
 	if err := mailer.NewSender(w.opts).SendQueued(w.t.Context(), incident.RecipientKey("kim@example.com")); err != nil {
@@ -128,7 +128,7 @@ func (w *world) send(ls ...incident.RecipientMail) {
 	w.deliver()
 }
 
-// waiting lists what lies in trays.
+// waiting lists the mails in mail queues.
 func (w *world) waiting() []registry.MailQueueInfo {
 	w.t.Helper()
 	list, _, _, err := w.trays.ListMailQueues(w.t.Context(), registry.MailQueuePlace{})

@@ -41,7 +41,7 @@ func check(t testing.TB, err error) {
 	}
 }
 
-// heard is what handlers were given, in short.
+// heard is what handlers were called with, in short.
 type heard struct {
 	mu   sync.Mutex
 	list []string

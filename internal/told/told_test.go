@@ -79,7 +79,7 @@ func TestStrangersAreToldTheSame(t *testing.T) {
 	}
 }
 
-// TestOnlyTheTableSpeaks: what is not in the table, whoever wrote it down, is told as unknown, and a Text has no other origin.
+// TestOnlyTheTableSpeaks: a name that is not in the table gives the cause unknown, and a Text has no other origin.
 func TestOnlyTheTableSpeaks(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"", "dial tcp 10.1.2.3:443", "DNS", "dns ", "reason(99)"} {
