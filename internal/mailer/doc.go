@@ -39,8 +39,10 @@
 // SendQueued claims the queue, reads it, and repeats these steps until nothing may be sent or its
 // time is over:
 //
-//  1. Mails from which the recipient unsubscribed meanwhile are removed.
-//  2. Mails that failed for giveUpAfter are removed.
+//  1. Mails about apps from which the recipient unsubscribed are removed, and so are confirmations that
+//     the recipient refuses.
+//  2. Mails that are older than giveUpAfter are removed, if the last attempt failed. Confirmations of
+//     that age are removed in any case.
 //  3. The next batch is chosen: a pinned digest first. When the daily cap is reached, nothing is sent
 //     until the window ends. More than singlesMax incidents become a digest, and so do several mails
 //     after the cap was reached. Otherwise the oldest mail is sent by itself.
