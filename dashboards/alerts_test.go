@@ -85,7 +85,7 @@ func readRules(t *testing.T) ruleFile {
 	return f
 }
 
-// testFiles are promtool's tests: all that lie here, since CI leaves them to this package.
+// testFiles are promtool's tests: all of this directory, since CI runs them only in this package.
 func testFiles(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob("*_test.yaml")
@@ -119,7 +119,7 @@ func TestAlertsAreComplete(t *testing.T) {
 	}
 }
 
-// checkAlert finds what a person who is woken by an alert would miss.
+// checkAlert finds parts that an alert lacks.
 func checkAlert(r rule) []string {
 	var problems []string
 	if !strings.HasPrefix(r.Alert, "Lamplighter") {
@@ -129,7 +129,7 @@ func checkAlert(r rule) []string {
 		problems = append(problems, fmt.Sprintf("severity %q is none of page, warning, info", r.Labels["severity"]))
 	}
 	if r.For == "" {
-		problems = append(problems, "says not for how long (for)")
+		problems = append(problems, "has no duration (for)")
 	}
 	if r.Annotations["summary"] == "" || r.Annotations["description"] == "" {
 		problems = append(problems, "needs a summary and a description")
@@ -140,10 +140,10 @@ func checkAlert(r rule) []string {
 	if want := "docs/runbooks/" + r.Alert + ".md"; r.Annotations["runbook_url"] != want {
 		problems = append(problems, fmt.Sprintf("runbook_url %q, want %q", r.Annotations["runbook_url"], want))
 	}
-	// A partner's endpoint is theirs to mend, however long it is down.
+	// A partner's endpoint is the partner's to repair, however long it is down.
 	theirs := regexp.MustCompile(`lamplighter_endpoint_(failing|waiting|certificate)`).MatchString(r.Expr)
 	if theirs != (r.Labels["severity"] == "info") {
-		problems = append(problems, "what partners must mend is info, and nothing else is")
+		problems = append(problems, "severity info is for alerts on which a partner must act, and for no others")
 	}
 	return problems
 }
@@ -199,7 +199,7 @@ func TestRunbooksAreComplete(t *testing.T) {
 	}
 }
 
-// TestTheTableOfAlertsIsComplete keeps docs/operations.md, where people look an alert up, equal to the rules.
+// TestTheTableOfAlertsIsComplete keeps docs/operations.md, equal to the rules.
 func TestTheTableOfAlertsIsComplete(t *testing.T) {
 	t.Parallel()
 	want := map[string]bool{}
@@ -218,7 +218,7 @@ func TestTheTableOfAlertsIsComplete(t *testing.T) {
 	}
 }
 
-// TestBurnRatesKeepToTheObjective: each alert asks for the same burn in a long window and in one of a twelfth of it, out of the
+// TestBurnRatesKeepToTheObjective: each alert requires the same burn rate in a long window and in one of a twelfth of it, by the
 // recorded share of that window, by the budget that docs/operations.md names.
 func TestBurnRatesKeepToTheObjective(t *testing.T) {
 	t.Parallel()
@@ -304,11 +304,11 @@ func TestCheckAlertFinds(t *testing.T) {
 		"Nothing":  {func(*rule) {}, ""},
 		"Name":     {func(r *rule) { r.Alert = "X" }, "must begin with"},
 		"Severity": {func(r *rule) { r.Labels["severity"] = "critical" }, "is none of"},
-		"For":      {func(r *rule) { r.For = "" }, "for how long"},
+		"For":      {func(r *rule) { r.For = "" }, "has no duration"},
 		"Summary":  {func(r *rule) { r.Annotations["summary"] = "" }, "needs a summary"},
 		"Varying":  {func(r *rule) { r.Annotations["summary"] = "{{ $value }}" }, "must not vary"},
 		"Runbook":  {func(r *rule) { r.Annotations["runbook_url"] = "https://example.com" }, "runbook_url"},
-		"Theirs":   {func(r *rule) { r.Expr = "max(lamplighter_endpoint_failing) > 0" }, "what partners must mend is info"},
+		"Theirs":   {func(r *rule) { r.Expr = "max(lamplighter_endpoint_failing) > 0" }, "severity info is for alerts"},
 		"OursInfo": {func(r *rule) { r.Labels["severity"] = "info" }, "and nothing else is"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -120,7 +120,7 @@ func TestDashboards(t *testing.T) {
 	}
 }
 
-// lint finds what keeps a dashboard from working for anybody but its author.
+// lint finds parts of a dashboard that work only in its author's Grafana.
 func lint(d *dashboard) []string {
 	var problems []string
 	add := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
@@ -196,7 +196,7 @@ func lintPanel(p panel) []string {
 		return problems
 	}
 	if p.Description == "" {
-		add("says nobody what it means")
+		add("has no description")
 	}
 	if p.FieldConfig.Defaults.Unit == "" {
 		add("has no unit")
@@ -292,7 +292,7 @@ func TestLintFinds(t *testing.T) {
 		"Annotation":  {func(d *dashboard) { d.Annotations.List[0].Datasource.UID = "abc" }, "annotation Deploys: data source"},
 		"ID":          {func(d *dashboard) { d.Panels[2].ID = d.Panels[1].ID }, "is missing or that of"},
 		"Overlap":     {func(d *dashboard) { d.Panels[2].GridPos = d.Panels[1].GridPos }, "lies on panel"},
-		"Description": {func(d *dashboard) { d.Panels[1].Description = "" }, "says nobody"},
+		"Description": {func(d *dashboard) { d.Panels[1].Description = "" }, "has no description"},
 		"Unit":        {func(d *dashboard) { d.Panels[1].FieldConfig.Defaults.Unit = "" }, "has no unit"},
 		"NoTargets":   {func(d *dashboard) { d.Panels[1].Targets = nil }, "asks nothing"},
 		"Fixed":       {func(d *dashboard) { d.Panels[1].Targets[0].Datasource.UID = "abc" }, "data source must be"},

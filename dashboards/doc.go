@@ -1,4 +1,4 @@
-// Package dashboards holds no code, only tests: that the dashboards follow the rules Grafana's own
-// linter has, that each alert is tested both ways and explained, and that every metric, label and
-// value they name is one that a running service exports.
+// Package dashboards has only tests: the dashboards follow the rules of Grafana's linter, each alert has
+// tests in which it fires and does not, and a runbook, and a running service exports every metric, label
+// and value that they name.
 package dashboards

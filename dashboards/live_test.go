@@ -99,8 +99,8 @@ func parsePage(t *testing.T, page []byte) families {
 	return fs
 }
 
-// metricsPage runs a service with an app that is down, so that the series which exist only in
-// trouble exist too, and returns what it exports.
+// metricsPage runs a service with an app that is down, so that the series which exist only
+// during failures exist too, and returns its metrics.
 func metricsPage(t *testing.T) []byte {
 	t.Helper()
 	s := newService(t)

@@ -53,7 +53,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{/* The component that answers HTTP. */}}
+{{/* The component that serves HTTP. */}}
 {{- define "lamplighter.front" -}}
 {{- ternary "all" "api" (eq .Values.topology "single") -}}
 {{- end -}}

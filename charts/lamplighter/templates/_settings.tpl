@@ -1,4 +1,4 @@
-{{/* The settings file: what the user gave, and what follows from the chart. Secrets are named by path alone. */}}
+{{/* The settings file: the user's values, and settings that the chart determines. Secrets are named only by path. */}}
 {{- define "lamplighter.settings" -}}
 {{- $c := deepCopy .Values.config -}}
 {{- $_ := set $c "listen" ":8080" -}}

@@ -1,4 +1,4 @@
-{{/* What contradicts itself is refused here, in words: the schema knows shapes alone. */}}
+{{/* Refuses values that contradict each other; the schema checks only types. */}}
 {{- define "lamplighter.validate" -}}
 {{- $v := .Values -}}
 {{- $c := $v.config -}}
@@ -40,19 +40,19 @@
 {{- end -}}
 {{- $smtp := get $c "smtp" | default dict -}}
 {{- if and (not (get $smtp "host")) (not (get $smtp "disabled")) -}}
-{{- fail "config.smtp.host is required, or nobody is told when endpoints fail: set it with config.smtp.from, or set config.smtp.disabled to true to run without mail" -}}
+{{- fail "config.smtp.host is required, or no mail is sent when endpoints fail: set it with config.smtp.from, or set config.smtp.disabled to true to run without mail" -}}
 {{- end -}}
 {{- if and (eq $v.topology "split") $v.single -}}
-{{- fail "single is set, but topology is split: nothing would read it; set api and worker, or topology to single" -}}
+{{- fail "single is set, but topology is split: it would be ignored; set api and worker, or topology to single" -}}
 {{- end -}}
 {{- if and (eq $v.topology "single") (or $v.api $v.worker) -}}
-{{- fail "api or worker is set, but topology is single: nothing would read it; set single, or topology to split" -}}
+{{- fail "api or worker is set, but topology is single: it would be ignored; set single, or topology to split" -}}
 {{- end -}}
 {{- range (include "lamplighter.workloads" . | fromJsonArray) -}}
 {{- $key := .key -}}
 {{- $w := mergeOverwrite (deepCopy $v.workload) (index $v .key) -}}
 {{- if and $w.hpa.enabled $w.keda.enabled -}}
-{{- fail (printf "%s.hpa.enabled and %s.keda.enabled are both true: KEDA makes an autoscaler of its own, and two would fight; enable one" .key .key) -}}
+{{- fail (printf "%s.hpa.enabled and %s.keda.enabled are both true: KEDA makes an autoscaler of its own, and two would conflict; enable one" .key .key) -}}
 {{- end -}}
 {{- if and $w.podDisruptionBudget.enabled (has (toString $w.podDisruptionBudget.maxUnavailable) (list "0" "0%")) -}}
 {{- fail (printf "%s.podDisruptionBudget.maxUnavailable is 0: no node could ever be drained; make it 1 or more, or set enabled to false" .key) -}}
@@ -64,7 +64,7 @@
 {{- end -}}
 {{- end -}}
 {{- if and $w.keda.enabled (has "worker" .roles) (not $w.keda.serverAddress) -}}
-{{- fail (printf "%s.keda.serverAddress is required: workers scale by what Prometheus knows, so KEDA must be told where it answers" .key) -}}
+{{- fail (printf "%s.keda.serverAddress is required: workers scale by metrics of Prometheus, so KEDA needs its address" .key) -}}
 {{- end -}}
 {{- end -}}
 {{- if and $v.ingress.enabled $v.httpRoute.enabled -}}
