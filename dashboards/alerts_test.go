@@ -309,7 +309,7 @@ func TestCheckAlertFinds(t *testing.T) {
 		"Varying":  {func(r *rule) { r.Annotations["summary"] = "{{ $value }}" }, "must not vary"},
 		"Runbook":  {func(r *rule) { r.Annotations["runbook_url"] = "https://example.com" }, "runbook_url"},
 		"Theirs":   {func(r *rule) { r.Expr = "max(lamplighter_endpoint_failing) > 0" }, "severity info is for alerts"},
-		"OursInfo": {func(r *rule) { r.Labels["severity"] = "info" }, "and nothing else is"},
+		"OursInfo": {func(r *rule) { r.Labels["severity"] = "info" }, "and for no others"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
