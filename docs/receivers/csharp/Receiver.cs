@@ -89,14 +89,14 @@ static class Signature
         byte[] expected;
         using (var hmac = new HMACSHA256(secret))
             expected = hmac.ComputeHash(Encoding.UTF8.GetBytes(id + "." + timestamp + ".").Concat(body).ToArray());
-        // While the secret is rotated there are several signatures: one that fits is enough.
+        // While the secret is rotated there are several signatures: one match is enough.
         foreach (var signature in (signatures ?? "").Split(' '))
             if (Same(Encoding.UTF8.GetBytes(signature), Encoding.UTF8.GetBytes("v1," + Convert.ToBase64String(expected))))
                 return;
         throw new Refused(401, "signature", "no signature matches");
     }
 
-    // Takes the same time wherever they differ; on .NET, CryptographicOperations.FixedTimeEquals does it.
+    // Takes the same time at any position of a difference; on .NET, CryptographicOperations.FixedTimeEquals does it.
     static bool Same(byte[] a, byte[] b)
     {
         var difference = a.Length ^ b.Length;
@@ -148,7 +148,7 @@ static class Token
             throw new Refused(401, "token", "Token is no JWT: " + e.Message);
         }
         var key = Find(header.kid ?? "");
-        // The key decides about the algorithm; what Token claims must agree with it.
+        // The key decides the algorithm; the header of Token must agree with it.
         if (key.alg != header.alg || !Verify(key, Encoding.ASCII.GetBytes(parts[0] + "." + parts[1]), signature))
             throw new Refused(401, "token", "the signature of Token is wrong");
         var now = DateTimeOffset.UtcNow.ToUnixTimeSeconds();
@@ -228,7 +228,7 @@ class Change
 }
 
 // region inbox
-// What has been heard and what is still to be done. A file stands in for your database: one transaction must
+// The sequences received and the work to be done. A file stands in for your database: one transaction must
 // hold both the check and the insert.
 class Inbox
 {
@@ -257,7 +257,7 @@ class Inbox
         if (File.Exists(path)) state = Json.Read<State>(File.ReadAllBytes(path));
     }
 
-    // Only a smaller sequence is old news. An equal one under a new id is the state told again, and counts.
+    // Only a smaller sequence is outdated. An equal one under a new id is the state sent again: accept it.
     public string Accept(Change change)
     {
         lock (mutex)
@@ -425,12 +425,12 @@ static class Program
         }
         catch (Exception)
         {
-            // The sender went away; it will send again.
+            // The sender closed the connection; it will send again.
         }
     }
 
     // region work
-    // Put your own calls here. A crash between Handle and Done repeats the last one, so let it bear repetition.
+    // Put your own calls here. A crash between Handle and Done repeats the last one, so make it idempotent.
     static string Handle(Change change)
     {
         switch (change.change_type)

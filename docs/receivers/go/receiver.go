@@ -39,7 +39,7 @@ func (r *refused) Error() string { return r.part + ": " + r.why }
 
 // region signature
 
-// verifySignature wants the body as it arrived, before any parsing.
+// verifySignature needs the body as it arrived, before any parsing.
 func (r *receiver) verifySignature(body []byte, h http.Header) error {
 	if err := r.webhook.Verify(body, h); err != nil {
 		return &refused{http.StatusUnauthorized, "signature", err.Error()}
@@ -153,7 +153,7 @@ type change struct {
 
 // region inbox
 
-// inbox holds what has been heard and what is still to be done. A file stands in for your
+// inbox holds the sequences received and the work to be done. A file stands in for your
 // database: one transaction must hold both the check and the insert.
 type inbox struct {
 	path string
@@ -173,8 +173,8 @@ type heard struct {
 	IDs      []string `json:"ids"`
 }
 
-// accept refuses only what is older than what was heard. An equal sequence under a new id is the
-// state told again, and counts.
+// accept refuses only a smaller sequence: it is outdated. An equal one under a new id is the state
+// sent again, and is accepted.
 func (b *inbox) accept(c change) (string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -331,7 +331,7 @@ func (c change) fields(key string, value any) map[string]any {
 // region work
 
 // handle is the place of your own calls. A crash between handle and done repeats the last one, so
-// let it bear repetition.
+// make it idempotent.
 func handle(ctx context.Context, c change) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err // it stays in the inbox for the next start

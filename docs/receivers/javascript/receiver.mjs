@@ -43,7 +43,7 @@ function verifySignature(body, headers) {
 // region token
 let keys;
 
-// One request finds out where the keys are; the client caches them and asks again for a kid it does not know.
+// One request finds the address of the keys; the client caches them and fetches them again for an unknown kid.
 async function findKey(kid) {
   if (!keys) {
     const answer = await fetch(DISCOVERY_URL, { signal: AbortSignal.timeout(3000) });
@@ -81,7 +81,7 @@ async function verifyToken(token, tenant) {
 // endregion
 
 // region inbox
-// What has been heard and what is still to be done. A file stands in for your database: one transaction
+// The sequences received and the work to be done. A file stands in for your database: one transaction
 // must hold both the check and the insert.
 let inbox = existsSync(INBOX_FILE) ? JSON.parse(readFileSync(INBOX_FILE, 'utf8')) : { tenants: {}, work: [] };
 
@@ -97,7 +97,7 @@ function save(next) {
   inbox = next; // what could not be stored was not accepted
 }
 
-// Only a smaller sequence is old news. An equal one under a new id is the state told again, and counts.
+// Only a smaller sequence is outdated. An equal one under a new id is the state sent again: accept it.
 function accept(change) {
   const heard = inbox.tenants[change.tenant] ?? { sequence: -1, ids: [] };
   if (change.sequence < heard.sequence) return 'older';
@@ -165,7 +165,7 @@ function parse(body) {
 }
 
 // region work
-// Put your own calls here. A crash between handle and save repeats the last one, so let it bear repetition.
+// Put your own calls here. A crash between handle and save repeats the last one, so make it idempotent.
 async function handle(change) {
   switch (change.change_type) {
     case 0: // Upgrade

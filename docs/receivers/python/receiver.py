@@ -55,7 +55,7 @@ def verify_signature(body, headers):
         raise Refused(401, "signature", "webhook-timestamp is missing or not of now")
     mac = hmac.new(SECRET, f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256)
     expected = b"v1," + base64.b64encode(mac.digest())
-    # While the secret is rotated there are several signatures: one that fits is enough.
+    # While the secret is rotated there are several signatures: one match is enough.
     for signature in headers.get("webhook-signature", "").split(" "):
         if hmac.compare_digest(signature.encode(), expected):
             return
@@ -65,7 +65,7 @@ def verify_signature(body, headers):
 
 # region token
 class Keys:
-    """The sender's public keys, found by discovery; asked again for a kid it does not know."""
+    """The sender's public keys, found by discovery; fetched again for an unknown kid."""
 
     def __init__(self):
         self.lock = threading.Lock()
@@ -94,7 +94,7 @@ def verify_token(token, tenant):
     try:
         key = keys.find(kid)
     except (OSError, ValueError, KeyError, jwt.PyJWTError) as err:
-        # Our trouble, not the sender's: ask for another try.
+        # Our fault, not the sender's: ask for another attempt.
         raise Refused(503, "keys", str(err)) from err
     try:
         claims = jwt.decode(
@@ -110,7 +110,7 @@ def verify_token(token, tenant):
 
 # region inbox
 class Inbox:
-    """What has been heard and what is still to be done. A file stands in for your database:
+    """The sequences received and the work to be done. A file stands in for your database:
     one transaction must hold both the check and the insert."""
 
     def __init__(self, path):
@@ -131,8 +131,8 @@ class Inbox:
         self.state = state  # what could not be stored was not accepted
 
     def accept(self, change):
-        """Only a smaller sequence is old news. An equal one under a new id is the state told
-        again, and counts."""
+        """Only a smaller sequence is outdated. An equal one under a new id is the state sent
+        again: accept it."""
         with self.lock:
             heard = self.state["tenants"].get(change["tenant"], {"sequence": -1, "ids": []})
             if change["sequence"] < heard["sequence"]:
@@ -231,8 +231,8 @@ class Receiver(BaseHTTPRequestHandler):
 
 # region work
 def handle(change):
-    """Put your own calls here. A crash between handle and done repeats the last one, so let it
-    bear repetition."""
+    """Put your own calls here. A crash between handle and done repeats the last one, so make it
+    idempotent."""
     kind = change["change_type"]
     if kind in (0, 2):  # Upgrade, Suspend
         return "pause"
