@@ -7,14 +7,14 @@ import (
 	"github.com/lamplighter/lamplighter/internal/circuit"
 )
 
-// awaitResult waits for the first result; it returns false when an exchange is to come before any.
+// awaitResult waits for the first result. It returns false when an exchange should come before any result.
 func (r *run) awaitResult(ctx context.Context) bool {
 	stop, ended := r.d.stop, ctx.Done()
-	if r.currentStage() == circuit.Leaving || r.currentStage() == circuit.Lost { // known already, or no news
+	if r.currentStage() == circuit.Leaving || r.currentStage() == circuit.Lost { // already known, or of no effect
 		stop, ended = nil, nil
 	}
 	stirred := r.depositSignal
-	if r.wantedClaims() == 0 { // no room for what came: it stays told until there is
+	if r.wantedClaims() == 0 { // no room for claims: the signal stays pending until there is
 		stirred = nil
 	}
 	for look := time.Now().Add(r.resultTimeout()); ; {
@@ -30,7 +30,7 @@ func (r *run) awaitResult(ctx context.Context) bool {
 			if r.yieldIdlePlace(); time.Now().Before(look) {
 				continue
 			}
-			r.look = min(2*r.look, lookMax) // the next exchange looks, and renews
+			r.look = min(2*r.look, lookMax) // the next exchange looks for deposits and renews the lease
 			return false
 		case <-stop:
 		case <-ended:
@@ -39,14 +39,13 @@ func (r *run) awaitResult(ctx context.Context) bool {
 	}
 }
 
-// noteProgress notes that a post began or ended: the run works, if it only waited.
+// noteProgress records that an attempt began or ended, and takes a place again if the run has none.
 func (r *run) noteProgress(now time.Time) {
 	r.moved = now
 	r.place.resumeWork()
 }
 
-// nextDeadline is when a run that waits for results has something to do by itself: to look, or to give its place
-// back.
+// nextDeadline is when a run that waits for results must act by itself: look at the mailbox, or give up its place.
 func (r *run) nextDeadline(look time.Time) time.Time {
 	if rest := r.moved.Add(waitsAfter); !r.place.waiting && rest.Before(look) {
 		return rest
@@ -54,16 +53,16 @@ func (r *run) nextDeadline(look time.Time) time.Time {
 	return look
 }
 
-// yieldIdlePlace gives the place back where no post began or ended for long. Where too many wait already it is asked
-// for again.
+// yieldIdlePlace gives up the place when no attempt has begun or ended for waitsAfter. When too many runs wait
+// already, it tries again after another waitsAfter.
 func (r *run) yieldIdlePlace() {
 	if now := time.Now(); !r.place.waiting && now.Sub(r.moved) >= waitsAfter && !r.place.startWaiting(r.running) {
 		r.moved = now
 	}
 }
 
-// resultTimeout is how long to wait for the first result: until the lease needs renewing, or, where
-// there is room for claims, until the mailbox is worth a look.
+// resultTimeout is how long to wait for the first result: until the lease needs renewal or, if there is room for
+// claims, until the next look at the mailbox.
 func (r *run) resultTimeout() time.Duration {
 	renew := r.d.opts.OwnerLease / 3
 	if r.wantedClaims() == 0 {

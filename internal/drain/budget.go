@@ -8,15 +8,15 @@ import (
 	"github.com/lamplighter/lamplighter/internal/circuit"
 )
 
-// linger is how long a run whose budget is spent waits for what is out before it goes on: as long as a
-// post hangs it cannot make room for others, and what comes meanwhile must not wait for that post.
+// linger is how long a run whose budget is spent waits for attempts in flight before it takes another budget. A slow
+// attempt keeps the mailbox owned, so deposits that arrive meanwhile must not wait for it.
 const linger = time.Second
 
-// longest bounds a run, below the two minutes that the queue gives its task: whoever is cut off there
-// is cut off within its posts.
+// longest bounds a run. It is below the two minutes that the queue gives a task: the queue would abort the run within
+// its attempts.
 const longest = 90 * time.Second
 
-// untilRenewal is when renew would let the run go on.
+// untilRenewal is how long until renewBudget may renew the budget.
 func (r *run) untilRenewal() time.Duration {
 	if r.currentStage() != circuit.Resting {
 		return math.MaxInt64
@@ -24,9 +24,9 @@ func (r *run) untilRenewal() time.Duration {
 	return max(time.Until(r.spent.Add(linger)), 0)
 }
 
-// renewBudget gives a run whose posts hang another budget, with the endpoint as it is set now, as the run
-// that would follow had. It reports what there was until then. It ends a run that grew old, and one
-// whose endpoint was changed or switched meanwhile: what the posts that are out say is of the endpoint as it was.
+// renewBudget gives a run with slow attempts another budget and the endpoint's present settings, like a run that
+// follows. It reports what the run has found so far. It stops a run that would exceed longest, and one whose endpoint
+// was changed or switched: results of attempts in flight describe the old endpoint.
 func (r *run) renewBudget(ctx context.Context) {
 	if r.running == 0 || r.untilRenewal() > 0 {
 		return
@@ -40,9 +40,9 @@ func (r *run) renewBudget(ctx context.Context) {
 	e, ok, err := r.d.opts.Endpoints.Endpoint(call, r.app, 0)
 	switch {
 	case err != nil:
-		r.spent = time.Now() // not said of the endpoint: ask again
+		r.spent = time.Now() // says nothing of the endpoint: ask again
 		return
-	case !ok || !e.isSameEndpoint(r.endpoint): // the next run finds out
+	case !ok || !e.isSameEndpoint(r.endpoint): // the next run handles it
 		r.decide.Stop()
 		return
 	}

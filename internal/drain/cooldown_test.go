@@ -22,7 +22,7 @@ func (r *rig) within(what string, d, lo, hi time.Duration) {
 	}
 }
 
-// One failure of an endpoint that only one tenant approved closes the gate.
+// One failure of an endpoint that only one tenant approved opens the circuit.
 func TestTheOnlyTenantIsEvidence(t *testing.T) {
 	bubble(t, func(r *rig) {
 		r.box.fill(1)
@@ -145,7 +145,7 @@ func TestFailureAndRefusalOfTwoTenants(t *testing.T) {
 }
 
 // An endpoint that refuses everything tells nothing about a failing one: what it fails on is due
-// when the gate opens, and climbs no schedule.
+// when the cool-down ends, and climbs no schedule.
 func TestRefusalsDoNotMakeOthersClimb(t *testing.T) {
 	bubble(t, func(r *rig) {
 		r.answer = func(_ int, m delivery.Message) delivery.Result {
@@ -163,7 +163,7 @@ func TestRefusalsDoNotMakeOthersClimb(t *testing.T) {
 	})
 }
 
-// A probe that is refused for its own sake shows that the endpoint works: the gate is forgotten, the
+// A probe that is refused for its own sake shows that the endpoint works: the circuit closes, the
 // others follow, and the refused one climbs its own schedule.
 func TestRefusedProbeClearsTheGate(t *testing.T) {
 	bubble(t, func(r *rig) {
@@ -375,7 +375,7 @@ func TestGoneSwitchesOff(t *testing.T) {
 	})
 }
 
-// Somebody wrote the app meanwhile, or the registry is away: the gate closes instead.
+// Another client wrote the app meanwhile, or the registry is away: the circuit opens instead.
 func TestGoneNotSwitchedOff(t *testing.T) {
 	bubble(t, func(r *rig) {
 		r.box.fill(1)

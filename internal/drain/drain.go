@@ -17,75 +17,74 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// Mailbox is the record of work.
+// Mailbox is the record of work (package mailbox).
 type Mailbox interface {
-	// BeginAndClaim begins and claims, Leave hands in results and gives back what nothing is due in: most runs
-	// need no other call.
+	// BeginAndClaim takes ownership and the first claims in one round trip; SettleAndFinish hands in the last results
+	// and gives the mailbox back when nothing is due. Most runs need no other call.
 	BeginAndClaim(ctx context.Context, life mailbox.Life, token string, generation int64, want int) (mailbox.BeginResult, mailbox.ExchangeResult, error)
 	SettleAndFinish(ctx context.Context, life mailbox.Life, token string, results []mailbox.Settlement) (mailbox.FinishResult, error)
 	Exchange(ctx context.Context, life mailbox.Life, token string, want int, results []mailbox.Settlement) (mailbox.ExchangeResult, error)
 	Finish(ctx context.Context, life mailbox.Life, token string, c mailbox.Closing) (mailbox.FinishResult, error)
-	// RecallFailed makes a page due of what failed while the endpoint was not well.
+	// RecallFailed makes one page of the failed notifications due again, after the endpoint has recovered.
 	RecallFailed(ctx context.Context, life mailbox.Life, token string) (more bool, err error)
 }
 
 // AttemptFunc makes one attempt; it must return within the request timeout.
 type AttemptFunc func(ctx context.Context, m delivery.Message) delivery.Result
 
-// Endpoints finds how an app is reached.
+// Endpoints finds an app's endpoint in the settings.
 type Endpoints interface {
-	// Life names the life of an app that the settings, as they were read last, are of; ok is false where
-	// they know no such app. It reads them anew first where anew says so, or they do not know the app.
+	// Life returns the app's life by the settings that were read last; ok is false when they do not have the app. It
+	// reads the settings again first if anew is true, or if they do not have the app.
 	Life(ctx context.Context, app partner.ClientID, anew bool) (life mailbox.Life, ok bool, err error)
-	// Endpoint returns how to post to an app, by settings that are read now, or are of the given
-	// revision; ok is false when the app is unknown or has no URL.
+	// Endpoint returns the app's endpoint, by settings that are read now or are at least of the given revision. ok is
+	// false when the app is unknown or has no URL.
 	Endpoint(ctx context.Context, app partner.ClientID, revision int64) (e Endpoint, ok bool, err error)
-	// SwitchOff switches the endpoint off because of an answer that says it is gone, unless its URL or
-	// switch changed since. It returns the registry revision of the switch-off.
+	// SwitchOff switches the endpoint off after an answer that says it is gone, unless its URL or switch changed
+	// since. It returns the registry revision of the switch-off.
 	SwitchOff(ctx context.Context, e Endpoint, answer delivery.Result) (int64, error)
 }
 
-// Endpoint is where an app's state changes are posted to.
+// Endpoint is where an app's notifications are sent.
 type Endpoint struct {
 	Life mailbox.Life
-	// Revision is that of the settings at which the URL or the switch last changed.
+	// Revision is the revision of the settings at which the URL or the switch last changed.
 	Revision int64
 	Attempt  AttemptFunc
 }
 
-// isSameEndpoint reports whether posts to both say something of one endpoint. A secret may differ.
+// isSameEndpoint reports whether results of attempts at e also describe o. Their secrets may differ.
 func (e Endpoint) isSameEndpoint(o Endpoint) bool {
 	return e.Life == o.Life && e.Revision == o.Revision
 }
 
-// Waker turns a mailbox's wake-up into a drain, here or by a task.
+// Waker starts a drain for a mailbox's wake-up, in this process or by a task of the queue.
 type Waker interface {
 	Wake(ctx context.Context, app partner.ClientID, w mailbox.Wake) error
-	// Enqueue makes it a task, for whatever process has a worker free.
+	// Enqueue always makes it a task, which any process with a free worker runs.
 	Enqueue(ctx context.Context, app partner.ClientID, w mailbox.Wake) error
 }
 
-// Observer learns what attempts say about an endpoint and its notifications.
+// Observer receives the results of attempts, and a summary of each run.
 type Observer interface {
-	// RecordAttempt is told every attempt; it must not block.
+	// RecordAttempt gets every attempt; it must not block.
 	RecordAttempt(a delivery.Attempt)
-	// Observe is told once per run what a failing or recovering endpoint did.
+	// Observe gets one observation per run or renewed budget, if there is news: a failure, a recovery, a rejection.
 	Observe(ctx context.Context, o Observation) error
 }
 
-// Observation sums up a run for those who tell people.
+// Observation sums up a run, for incidents and their mails.
 type Observation struct {
 	App partner.ClientID
 	At  time.Time
-	// Failure is the last fault of the endpoint in the run, nil when there was none after the
-	// last success, and when the run did not close the gate: whoever owns the mailbox sees for
-	// itself.
+	// Failure is the endpoint's last fault. It is nil when a success followed, and when this run did not open the
+	// circuit: a later owner of the mailbox then judges for itself.
 	Failure *delivery.Result
-	// Succeeded: the endpoint took a notification after its last fault.
+	// Succeeded says that the endpoint accepted a notification after its last fault.
 	Succeeded bool
-	// Rejected are notifications that failed by their own fault: refused by an endpoint that is
-	// well, or failing while others get through; the Outcome of each is delivery.Rejected.
-	// Accepted are those that it took after they had failed so.
+	// Rejected are notifications that failed by their own fault: a healthy endpoint refused them, or they failed
+	// while others were delivered. The Outcome of each is delivery.Rejected. Accepted are notifications that were
+	// delivered after at least one failure.
 	Rejected []Rejection
 	Accepted []delivery.Message
 }
@@ -105,27 +104,27 @@ type Options struct {
 	Observer  Observer
 	Metrics   *Metrics
 	Log       *slog.Logger
-	// Schedule is the retry schedule of notifications, Gate the cool-down of endpoints.
+	// Schedule is the retry schedule of notifications, Cooldown the cool-down of endpoints.
 	Schedule delivery.Schedule
 	Cooldown delivery.Cooldown
-	// BreakerFailures in a row open the circuit of an endpoint that takes others.
+	// BreakerFailures is how many failures in a row open the circuit of an endpoint that accepts other notifications.
 	BreakerFailures int
-	// InFlightPerApp caps the posts of one app, InFlight those of the process; the latter is a
-	// target shared among the apps that drain, each of which gets at least circuit.Floor.
+	// InFlightPerApp limits the attempts in flight of one app, InFlight those of the process. InFlight is a target
+	// that the draining apps share; each of them gets at least circuit.Floor.
 	InFlightPerApp, InFlight int
-	// Waiting is how many runs may give their places to others while they only wait for posts that are out.
+	// Waiting is how many runs may give up their places while they only wait for results.
 	Waiting int
-	// Budget is how long one run may claim before it makes room.
+	// Budget is how long one run may take claims before it makes room for others.
 	Budget time.Duration
-	// Timeout bounds one post, EntryLease one claim, OwnerLease the ownership.
+	// Timeout bounds one attempt, EntryLease one claim, OwnerLease the ownership of a mailbox.
 	Timeout, EntryLease, OwnerLease time.Duration
 }
 
-// startSlack keeps a post from ending close to its claim's end.
+// startSlack is the least time between the end of an attempt and the end of its claim.
 const startSlack = 2 * time.Second
 
-// Drainer runs drains. It is safe for concurrent use; New, then any number of Drain and Nudge,
-// then Stop.
+// Drainer runs drains. It is safe for concurrent use. The order of calls is New, then any number of Drain,
+// DispatchWake and SignalDeposit, then Stop.
 type Drainer struct {
 	opts     Options
 	circuit  circuit.Settings
@@ -138,7 +137,7 @@ type Drainer struct {
 	runs     sync.WaitGroup
 	timers   map[partner.ClientID]*time.Timer
 	waitlist waitlist
-	// depositSignals tells a run in this process that its mailbox got something.
+	// depositSignals holds, for each app with a run in this process, the channel that signals a deposit.
 	depositSignals map[partner.ClientID]chan struct{}
 }
 
@@ -156,12 +155,12 @@ func New(opts Options) *Drainer {
 	return d
 }
 
-// ErrStopped reports a drain asked for after Stop.
+// ErrStopped is returned by Drain after Stop.
 var ErrStopped = errors.New("drainer is stopping")
 
-// Drain runs one drain of an app's mailbox for a wake-up's generation. It returns nil when the
-// mailbox was drained, belongs to another, is off or gated; and as soon as the run only waits for posts
-// that are out: then it goes on without its caller, and Stop waits for it.
+// Drain runs one drain of an app's mailbox for a wake-up's generation. It returns nil when the mailbox is drained,
+// has another owner, is off, or its circuit is open. It also returns nil as soon as the run only waits for results:
+// the run then goes on without its caller, and Stop waits for it.
 func (d *Drainer) Drain(ctx context.Context, app partner.ClientID, generation int64) error {
 	if !d.registerRun() {
 		return ErrStopped
@@ -201,7 +200,7 @@ func (d *Drainer) registerRun() bool {
 	return true
 }
 
-// logRunError logs the error of a run that nobody waits for.
+// logRunError logs the error of a run whose caller has gone on.
 func (d *Drainer) logRunError(ctx context.Context, app partner.ClientID, err error) {
 	if err != nil {
 		d.opts.Log.WarnContext(ctx, "drain failed; where no wake-up is armed, a loop arms one", "app", app, "err", err)
@@ -214,12 +213,12 @@ func (d *Drainer) drainApp(ctx context.Context, app partner.ClientID, generation
 		return nil // the wake-up stays armed, so that the sweep repeats it
 	}
 	life, ok, err := d.opts.Endpoints.Life(ctx, app, false)
-	if err != nil || !ok { // nobody is to be told
+	if err != nil || !ok { // the app is unknown
 		return drainError(app, err)
 	}
 	token := uuid.NewString()
 	t, err := d.beginAndClaim(ctx, life, token, generation)
-	if errors.Is(err, mailbox.ErrGone) { // the app was made anew since its settings were read, or deleted
+	if errors.Is(err, mailbox.ErrGone) { // since the settings were read, the app was deleted, or deleted and made again
 		now, ok, stale := d.opts.Endpoints.Life(ctx, app, true)
 		if stale != nil || !ok {
 			return drainError(app, stale)
@@ -261,7 +260,7 @@ func drainError(app partner.ClientID, err error) error {
 	return fmt.Errorf("drain app %s: %w", app, err)
 }
 
-// beginAndClaim begins and claims.
+// beginAndClaim takes ownership of the mailbox and the first claims.
 func (d *Drainer) beginAndClaim(ctx context.Context, life mailbox.Life, token string, generation int64) (t acquisition, err error) {
 	err = d.retryCall(ctx, func(call context.Context) (err error) {
 		t.sent, t.want = time.Now(), d.initialClaims(ctx, life.App)
@@ -272,7 +271,7 @@ func (d *Drainer) beginAndClaim(ctx context.Context, life mailbox.Life, token st
 	return t, err
 }
 
-// acquisition is how a mailbox was taken: what was asked for, when, and what came.
+// acquisition is the result of beginAndClaim: what was asked for, when, and what was returned.
 type acquisition struct {
 	sent, got time.Time
 	want      int
@@ -280,7 +279,7 @@ type acquisition struct {
 	exchanged mailbox.ExchangeResult
 }
 
-// initialClaims is how many claims a run has room for before it knows the endpoint's gate.
+// initialClaims is how many claims a run has room for before it knows whether the circuit is open.
 func (d *Drainer) initialClaims(ctx context.Context, app partner.ClientID) int {
 	select {
 	case <-d.stop:
@@ -293,8 +292,8 @@ func (d *Drainer) initialClaims(ctx context.Context, app partner.ClientID) int {
 	return min(pace, d.appShare()) + reserve
 }
 
-// releaseAndReturn gives back the mailbox of an app that cannot be posted to. Without an endpoint it ought to be
-// off; until the sweep says so, it is looked at again and again.
+// releaseAndReturn gives back the mailbox of an app that has no usable endpoint. Such a mailbox ought to be off;
+// until the sweep switches it off, wake-ups repeat this call.
 func (d *Drainer) releaseAndReturn(ctx context.Context, life mailbox.Life, token string, claims []mailbox.Claim) error {
 	var released error
 	if len(claims) > 0 {
@@ -317,15 +316,15 @@ func (d *Drainer) releaseAndReturn(ctx context.Context, life mailbox.Life, token
 	return errors.Join(released, err)
 }
 
-// Calls that fail are repeated, since each may have been applied: a mailbox that is left alone
-// stays so until its owner's lease runs out.
+// A call that fails is repeated, because it may have been applied: a mailbox that is not given back stays unavailable
+// until its owner's lease expires.
 const (
 	tries      = 4
 	triesPause = 250 * time.Millisecond
 )
 
-// retryCall makes a call until it succeeds, or the mailbox belongs to a later life of its app. Each try has its own deadline and goes on although ctx
-// has ended: what it records is a fact.
+// retryCall repeats a call until it succeeds, the mailbox belongs to a later life of its app, or the tries are used
+// up. Each try has a deadline of its own. It goes on after ctx has ended, because results must be recorded.
 func (d *Drainer) retryCall(ctx context.Context, f func(context.Context) error) (err error) {
 	for try := range tries {
 		if try > 0 {
@@ -352,14 +351,14 @@ func (d *Drainer) returnMailbox(ctx context.Context, life mailbox.Life, token st
 	return f, nil
 }
 
-// delayWake puts a wake-up off after an own fault. It stays armed in the mailbox meanwhile, so that
-// nobody else wakes a drainer either.
+// delayWake delays a wake-up after a fault of this service. The wake-up stays armed in the mailbox meanwhile, so no
+// other drainer starts earlier.
 func delayWake(w mailbox.Wake) mailbox.Wake {
 	w.Delay = max(w.Delay, circuit.OwnFaultDelay)
 	return w
 }
 
-// forwardWake hands a wake-up on; one that is lost is armed again by the sweep.
+// forwardWake passes a wake-up on. The sweep arms one that is lost again.
 func (d *Drainer) forwardWake(ctx context.Context, app partner.ClientID, w mailbox.Wake) {
 	if !w.IsNone() {
 		d.forwardWakeBy(ctx, app, w, d.opts.Waker.Wake)
@@ -374,9 +373,9 @@ func (d *Drainer) forwardWakeBy(ctx context.Context, app partner.ClientID, w mai
 	}
 }
 
-// DispatchWake starts a drain in this process when a wake-up is due, without waiting for the queue. It
-// never blocks. It reports whether it started one, or will soon, or pass the wake-up on: else,
-// also when a drain here will follow later, the wake-up needs a task in the queue.
+// DispatchWake starts a drain in this process when a wake-up is due, without the queue. It never blocks. It returns
+// true when a drain has started, or is in the waitlist. It returns false when the wake-up needs a task of the queue;
+// this includes a delayed wake-up, for which a timer is set here as well.
 func (d *Drainer) DispatchWake(ctx context.Context, app partner.ClientID, w mailbox.Wake) bool {
 	if w.IsNone() {
 		return false
@@ -401,22 +400,22 @@ func (d *Drainer) DispatchWake(ctx context.Context, app partner.ClientID, w mail
 			delete(d.timers, app)
 		}
 		if !d.stopped {
-			_ = d.startOrEnlist(ctx, app, w.Generation) // else the queue's task comes
+			_ = d.startOrEnlist(ctx, app, w.Generation) // if not started, the queue's task does it
 		}
 	})
 	d.timers[app] = t
 	return false
 }
 
-// SignalDeposit tells the drain of an app that goes on in this process, if any, that something was deposited:
-// while a drainer owns a mailbox, a deposit arms no wake-up. It never blocks.
+// SignalDeposit signals a deposit to the app's run in this process, if there is one: while a drainer owns a mailbox,
+// a deposit arms no wake-up. It never blocks.
 func (d *Drainer) SignalDeposit(app partner.ClientID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if c := d.depositSignals[app]; c != nil {
 		select {
 		case c <- struct{}{}:
-		default: // told already
+		default: // already signalled
 		}
 	}
 }
@@ -429,7 +428,7 @@ func (d *Drainer) subscribeDeposits(app partner.ClientID) chan struct{} {
 	return c
 }
 
-// unsubscribeDeposits ends what stirrable began, unless a later run took its place.
+// unsubscribeDeposits undoes subscribeDeposits, unless a later run has replaced the channel.
 func (d *Drainer) unsubscribeDeposits(app partner.ClientID, c chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -438,8 +437,8 @@ func (d *Drainer) unsubscribeDeposits(app partner.ClientID, c chan struct{}) {
 	}
 }
 
-// startOrEnlist runs a drain in a goroutine of its own, or puts it in line where too many work already; d.mu is
-// held.
+// startOrEnlist runs a drain in a goroutine of its own, or puts it into the waitlist when too many runs work already.
+// d.mu is held.
 func (d *Drainer) startOrEnlist(ctx context.Context, app partner.ClientID, generation int64) bool {
 	if d.waitlist.empty() {
 		if p := d.places.tryTakeLocal(); p != nil {
@@ -450,13 +449,13 @@ func (d *Drainer) startOrEnlist(ctx context.Context, app partner.ClientID, gener
 	return d.enlistRun(waitingRun{ctx: ctx, app: app, generation: generation, at: time.Now()})
 }
 
-// runInPlace runs a drain in a place that was taken for it; Stop waits for it.
+// runInPlace runs a drain in a place that was taken for it. Stop waits for it.
 func (d *Drainer) runInPlace(a waitingRun, p *place) {
 	d.runs.Go(func() { d.logRunError(a.ctx, a.app, d.drainApp(a.ctx, a.app, a.generation, p)) })
 }
 
-// Stop ends runs softly: they claim nothing more, settle what is out and hand the rest over. It
-// returns when all have ended or ctx has.
+// Stop ends all runs in order: they take no more claims, settle the attempts in flight and release the rest. It
+// returns when all runs have ended, or ctx has.
 func (d *Drainer) Stop(ctx context.Context) error {
 	d.mu.Lock()
 	if !d.stopped {
@@ -482,7 +481,7 @@ func (d *Drainer) Stop(ctx context.Context) error {
 	}
 }
 
-// appShare is how many posts one app may have in flight now.
+// appShare is how many attempts one app may have in flight now.
 func (d *Drainer) appShare() int { return d.places.appShare() }
 
 func randomFraction() float64 { return rand.Float64() } //nolint:gosec // jitter

@@ -62,7 +62,7 @@ func TestOwnFaultOfOne(t *testing.T) {
 	})
 }
 
-// A probe that met our own fault proves nothing: the gate is neither closed again nor cleared.
+// A probe that met our own fault proves nothing: the circuit neither opens again nor closes.
 func TestOwnFaultOfAProbe(t *testing.T) {
 	bubble(t, func(r *rig) {
 		r.box.fill(3)

@@ -10,15 +10,15 @@ import (
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 )
 
-// isWorkDone reports that all that was claimed is done, and probably all that was due: the last exchange
-// gave less than there was room for.
+// isWorkDone reports that everything claimed is done, and probably everything due: the last exchange returned fewer
+// claims than wanted.
 func (r *run) isWorkDone() bool {
 	return r.running == 0 && len(r.queue) == 0 && len(r.settlements) > 0 && len(r.settlements) <= mailbox.MaxBatch &&
 		!r.filled && r.decide.Proof() != circuit.Probing && !r.hasStoppedClaiming() && !r.decide.NeedsRecall()
 }
 
-// settleAndFinish hands in the last results and gives the mailbox back; more means that work is due and the run
-// goes on.
+// settleAndFinish hands in the last results and gives the mailbox back. more means that work is due and the run goes
+// on.
 func (r *run) settleAndFinish(ctx context.Context) (more bool, err error) {
 	var f mailbox.FinishResult
 	err = r.d.retryCall(ctx, func(call context.Context) (err error) {
@@ -39,7 +39,7 @@ func (r *run) settleAndFinish(ctx context.Context) (more bool, err error) {
 	return false, nil
 }
 
-// finishRun gives the mailbox back; more means that work is due and the run goes on.
+// finishRun gives the mailbox back. more means that work is due and the run goes on.
 func (r *run) finishRun(ctx context.Context) (more bool, err error) {
 	r.memory.withEndpoint(func(*circuit.Endpoint) { r.closing = r.decide.Close(time.Now()) })
 	c := &r.closing
@@ -69,9 +69,9 @@ func (r *run) finishRun(ctx context.Context) (more bool, err error) {
 	return false, nil
 }
 
-// recallFailed makes a page due of what failed while the endpoint was not well.
+// recallFailed makes one page of the notifications due that failed while the endpoint was failing.
 func (r *run) recallFailed(ctx context.Context) error {
-	if !r.decide.NeedsRecall() || len(r.settlements) > 0 { // the success that ended it is handed in first
+	if !r.decide.NeedsRecall() || len(r.settlements) > 0 { // the success that ended the failure is handed in first
 		return nil
 	}
 	more := false
@@ -87,7 +87,7 @@ func (r *run) recallFailed(ctx context.Context) error {
 	return nil
 }
 
-// forwardFinalWake hands on the wake-up of a mailbox that was given back.
+// forwardFinalWake passes on the wake-up of a mailbox that was given back.
 func (r *run) forwardFinalWake(ctx context.Context, f mailbox.FinishResult) {
 	if r.decide.HasOwnFault() {
 		f.Wake = delayWake(f.Wake)
@@ -95,14 +95,14 @@ func (r *run) forwardFinalWake(ctx context.Context, f mailbox.FinishResult) {
 	r.d.forwardWake(ctx, r.app, f.Wake)
 }
 
-// switchOffEndpoint returns the revision of the switch-off, 0 when the endpoint stays on: then its gate
-// closes instead.
+// switchOffEndpoint switches a gone endpoint off and returns the revision of the switch-off. It returns 0 when the
+// endpoint stays on: then its circuit opens instead.
 func (r *run) switchOffEndpoint(ctx context.Context, gone delivery.Result) int64 {
 	call, cancel := detachContext(ctx)
 	defer cancel()
 	revision, err := r.d.opts.Endpoints.SwitchOff(call, r.endpoint, gone)
 	if err != nil {
-		r.d.opts.Log.WarnContext(ctx, "gone endpoint was not switched off as it should", "app", r.app, "err", err)
+		r.d.opts.Log.WarnContext(ctx, "endpoint answered that it is gone, but could not be switched off", "app", r.app, "err", err)
 	}
 	return revision
 }

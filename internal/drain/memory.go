@@ -10,18 +10,18 @@ import (
 )
 
 const (
-	// maxMemories bounds the memory of endpoints; beyond it those longest unused are forgotten.
+	// maxMemories limits how many endpoints are remembered. At the limit, those unused for memoryLife are dropped.
 	maxMemories = 20_000
-	// memoryLife is how long an unused endpoint's memory is kept once there are many.
+	// memoryLife is how long an unused endpoint is kept once maxMemories is reached.
 	memoryLife = 10 * time.Minute
 )
 
-// endpointMemory is what this process remembers of an endpoint between runs. The part that processes share, the gate, lives in the
-// mailbox. Two runs of one endpoint may overlap, so mu guards it, and what runs decide by it.
+// endpointMemory is what this process remembers of an endpoint between runs. The shared part, the cool-down, is
+// stored in the mailbox. Two runs of one endpoint may overlap, so mu guards it and the decisions of runs.
 type endpointMemory struct {
 	mu       sync.Mutex
 	endpoint circuit.Endpoint
-	// life and revision name the endpoint that all this is about.
+	// life and revision identify the endpoint that the rest describes.
 	life     mailbox.Life
 	revision int64
 }
@@ -32,7 +32,7 @@ func (h *endpointMemory) withEndpoint(f func(e *circuit.Endpoint)) {
 	f(&h.endpoint)
 }
 
-// endpointMemories holds every app's health, of its endpoint as it was in its last run.
+// endpointMemories holds the memory of each app's endpoint, as it was in the last run.
 type endpointMemories struct {
 	mu   sync.Mutex
 	apps map[partner.ClientID]*endpointMemory
@@ -42,8 +42,8 @@ func newEndpointMemories() *endpointMemories {
 	return &endpointMemories{apps: map[partner.ClientID]*endpointMemory{}}
 }
 
-// initialPace is the pace to begin with and the reserve to claim besides, as far as they are known before the
-// endpoint is. For one that has not answered a small reserve is enough.
+// initialPace returns the pace and the reserve of claims to begin with, before the endpoint is known. For an endpoint
+// that has not answered, a small reserve is enough.
 func (m *endpointMemories) initialPace(app partner.ClientID, limit int, now time.Time) (pace, reserve int) {
 	h := m.findMemory(app)
 	alone := h == nil
@@ -70,7 +70,7 @@ func (m *endpointMemories) findMemory(app partner.ClientID) *endpointMemory {
 	return m.apps[app]
 }
 
-// memoryOf returns the health of an endpoint. What was remembered of another one at its app says nothing of it.
+// memoryOf returns the memory of an endpoint. A memory of an earlier endpoint of the app is replaced.
 func (m *endpointMemories) memoryOf(e Endpoint) *endpointMemory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -85,7 +85,7 @@ func (m *endpointMemories) memoryOf(e Endpoint) *endpointMemory {
 	return h
 }
 
-// dropUnused drops what was not used for memoryLife; m.mu is held.
+// dropUnused drops memories that were not used for memoryLife. m.mu is held.
 func (m *endpointMemories) dropUnused(now time.Time) {
 	for id, h := range m.apps {
 		idle := time.Duration(0)

@@ -8,18 +8,18 @@ import (
 	"github.com/lamplighter/lamplighter/internal/circuit"
 )
 
-// maxPooledRuns bounds the runs at work that occupy no worker of the queue: those that local wake-ups
-// started, and those that went on after they had waited.
+// maxPooledRuns limits the working runs that occupy no worker of the queue: those started by local wake-ups, and
+// those that work again after they waited.
 const maxPooledRuns = 1000
 
-// waitsAfter is how long nothing of a run may begin or end until it counts as waiting.
+// waitsAfter is how long no attempt of a run may begin or end before the run counts as waiting.
 const waitsAfter = 200 * time.Millisecond
 
 // load counts the runs of a process.
 type load struct {
-	// working runs have something to do; pooled ones of them occupy no worker of the queue.
+	// working runs have something to do; pooled is how many of them occupy no worker of the queue.
 	working, pooled int
-	// waiting runs do nothing but wait for posts that are out; extra counts their posts beyond one each.
+	// waiting runs only wait for attempts in flight; extra counts their attempts beyond one each.
 	waiting, extra int
 }
 
@@ -28,9 +28,9 @@ type limits struct {
 	inFlightPerApp, inFlight, pooled, waiting int
 }
 
-// appShare is how many posts one app may have in flight: an equal part of what the process may have beside
-// the posts that hang. One post of each waiting run is free, since limits.waiting bounds them. It is
-// never less than if those that wait worked.
+// appShare is how many attempts one app may have in flight. It is an equal share of what the process may have,
+// without the attempts of waiting runs. One attempt of each waiting run is not counted, since limits.waiting bounds
+// those. The share is at least what it would be if the waiting runs worked.
 func (l limits) appShare(n load) int {
 	working := max(n.working, 1)
 	part := max((l.inFlight-n.extra)/working, l.inFlight/(working+n.waiting))
@@ -40,18 +40,17 @@ func (l limits) appShare(n load) int {
 // mayStart reports whether a local wake-up may start a run.
 func (l limits) mayStart(n load) bool { return n.pooled < l.pooled }
 
-// mayWait reports whether a run that only waits may give its place back.
+// mayWait reports whether a run that only waits may give up its place.
 func (l limits) mayWait(n load) bool { return n.waiting < l.waiting }
 
-// mayTryFailing reports whether an endpoint that did not answer the last time is tried now: what is known to fail
-// leaves half of the room for what hangs to endpoints that nobody knows to fail.
+// mayTryFailing reports whether an endpoint that did not answer the last time is tried now. Endpoints known to fail
+// leave half of the places for waiting runs to endpoints not known to fail.
 func (l limits) mayTryFailing(n load) bool { return n.waiting <= l.waiting/2 }
 
-// looksPerSecond bounds how often all waiting runs together ask their mailboxes for what other processes
-// deposited.
+// looksPerSecond limits how often all waiting runs together read their mailboxes for deposits of other processes.
 const looksPerSecond = 500
 
-// minLookInterval is the least time between two looks of one run that has posts out.
+// minLookInterval is the least time between two looks of one run that has attempts in flight.
 func (l limits) minLookInterval(n load) time.Duration {
 	return time.Duration(n.waiting) * time.Second / looksPerSecond
 }
@@ -60,12 +59,12 @@ func (l limits) minLookInterval(n load) time.Duration {
 type places struct {
 	limits  limits
 	metrics *Metrics
-	// freed is called, with mu unlocked, when a local wake-up may start a run that might not before.
+	// freed is called, with mu unlocked, when a local wake-up may start a run again.
 	freed func()
 
 	mu   sync.Mutex
 	load load
-	// part is limits.share of the load, looks limits.minLookInterval.
+	// part is limits.appShare of the load, looks is limits.minLookInterval.
 	part, looks atomic.Int64
 }
 
@@ -75,7 +74,7 @@ func newPlaces(l limits, m *Metrics, freed func()) *places {
 	return p
 }
 
-// updateLoad alters the load.
+// updateLoad changes the load.
 func (p *places) updateLoad(f func(n *load)) {
 	p.mu.Lock()
 	before := p.limits.mayStart(p.load)
@@ -104,22 +103,22 @@ func (p *places) currentLoad() load {
 // place is what one run occupies, from its start to its end; the run's goroutine owns it.
 type place struct {
 	all *places
-	// pooled: it counts against maxPooledRuns while it works, and not against the queue's workers.
+	// pooled says that the run counts against maxPooledRuns while it works, and not against the queue's workers.
 	pooled  bool
 	waiting bool
 	extra   int
-	// left is closed when the run waits for the first time: it needs its worker of the queue no more. It is
-	// nil where there is none.
+	// left is closed when the run waits for the first time: it then frees its worker of the queue. It is nil when the
+	// run has no worker.
 	left chan struct{}
 }
 
-// takeForWorker gives a run that a worker of the queue makes its place: there is one for each worker.
+// takeForWorker returns a place for a run of a queue worker. There is always one.
 func (p *places) takeForWorker() *place {
 	p.updateLoad(func(n *load) { n.working++ })
 	return &place{all: p, left: make(chan struct{})}
 }
 
-// tryTakeLocal gives a run of a local wake-up its place, nil where there is none.
+// tryTakeLocal returns a place for a run of a local wake-up, or nil when there is none.
 func (p *places) tryTakeLocal() *place {
 	var got *place
 	p.updateLoad(func(n *load) {
@@ -132,8 +131,8 @@ func (p *places) tryTakeLocal() *place {
 	return got
 }
 
-// startWaiting gives the place back while nothing but posts is out. It reports whether that was possible: only so
-// many runs may wait, beyond them one keeps its place.
+// startWaiting gives up the place while the run only waits for results. It returns false when too many runs wait
+// already; the run then keeps its place.
 func (p *place) startWaiting(posts int) bool {
 	p.all.updateLoad(func(n *load) {
 		if !p.all.limits.mayWait(*n) {
@@ -154,8 +153,8 @@ func (p *place) startWaiting(posts int) bool {
 	return p.waiting
 }
 
-// resumeWork takes a place again, at once and beyond the limit if need be: the run owns a mailbox, and what its
-// posts brought has to be written down. Others start later for it.
+// resumeWork takes a place again, at once and beyond the limit if necessary: the run owns a mailbox and has results
+// to record. Other runs start later for it.
 func (p *place) resumeWork() {
 	if !p.waiting {
 		return
@@ -169,7 +168,7 @@ func (p *place) resumeWork() {
 	})
 }
 
-// freePlace ends what take began.
+// freePlace gives the place back at the end of a run.
 func (p *place) freePlace() {
 	p.resumeWork()
 	p.all.updateLoad(func(n *load) {
@@ -180,7 +179,7 @@ func (p *place) freePlace() {
 	})
 }
 
-// isUnattended reports whether the worker that began the run went on to others.
+// isUnattended reports whether the worker that began the run has gone on to others.
 func (p *place) isUnattended() bool {
 	select {
 	case <-p.left:

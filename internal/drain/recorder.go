@@ -15,8 +15,8 @@ type AttemptStore interface {
 	RecordAttempts(ctx context.Context, app partner.ClientID, attempts []delivery.Attempt) error
 }
 
-// Recorder writes attempts down behind the drainers' backs: a list for people must not slow
-// deliveries. What a crash cuts off, at most one flush, is missing from the list and nowhere else.
+// Recorder writes attempts to the list of deliveries in the background, so that the list does not slow deliveries. A
+// crash loses at most one flush of the list and nothing else.
 type Recorder struct {
 	store AttemptStore
 	keep  int
@@ -30,8 +30,8 @@ type Recorder struct {
 // flushEvery is how long an attempt may be missing from the list.
 const flushEvery = 200 * time.Millisecond
 
-// What is pending is bounded in all too: where Redis takes attempts more slowly than many apps at once make them, each app
-// keeps its share of pendingInAll, some 300 bytes each, and leastPending however many there are.
+// All that is pending is bounded as well. When Redis takes attempts more slowly than the apps make them, each app
+// keeps its share of pendingInAll, about 300 bytes each, and at least leastPending.
 const (
 	pendingInAll = 20_000
 	leastPending = 16
@@ -43,7 +43,7 @@ func NewRecorder(store AttemptStore, keep int, log *slog.Logger) *Recorder {
 	return &Recorder{store: store, keep: max(keep, 1), every: flushEvery, log: log, pending: map[partner.ClientID][]delivery.Attempt{}}
 }
 
-// RecordAttempt notes an attempt. It never blocks on I/O.
+// RecordAttempt adds an attempt. It never blocks on I/O.
 func (r *Recorder) RecordAttempt(a delivery.Attempt) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -72,7 +72,7 @@ func (r *Recorder) Run(ctx context.Context) {
 	}
 }
 
-// Flush hands over what is pending. What cannot be written is dropped: the next flush has newer.
+// Flush hands over what is pending. What cannot be written is dropped.
 func (r *Recorder) Flush(ctx context.Context) {
 	r.mu.Lock()
 	pending := r.pending

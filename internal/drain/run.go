@@ -12,41 +12,40 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// Batching of results: an exchange costs as much as several posts, so one settles what finished
-// within gatherFor, at most gatherMax. It comes sooner where the reserve of claims runs low, and at
-// once when nothing is out any more. An app that has only a part of its posts in flight, since many
-// drain at once, finishes fewer in a time and gathers longer, at most gatherLong. A crash repeats at
-// most what is out, what is gathered and what an exchange that is under way hands in.
+// Results are gathered, because an exchange costs as much as several attempts. One exchange settles what finished
+// within gatherFor, at most gatherMax results. It comes sooner when the reserve of claims runs low, and at once when
+// nothing is in flight. An app that has only a share of its attempts, because many drain at once, finishes fewer and
+// gathers longer, at most gatherLong. After a crash, what was in flight, gathered or in an exchange is sent again.
 const (
 	gatherMax  = 32
 	gatherFor  = 20 * time.Millisecond
 	gatherLong = 250 * time.Millisecond
 )
 
-// reserveMost bounds the reserve, in caps of posts at once. It begins as large as one cap and doubles
-// when the posters used it up during an exchange that took longer than slowExchange: the endpoint is
-// faster than Redis answers then, as it is where every write waits for the disk.
+// reserveMost is the most claims held in reserve, as a multiple of InFlightPerApp. The reserve begins at one and
+// doubles when it is used up during an exchange that took longer than slowExchange. The endpoint is then faster than
+// Redis, as where every write waits for the disk.
 const (
 	reserveMost  = 4
 	slowExchange = time.Millisecond
 )
 
-// While posts are out and there is room for more, the mailbox is asked again after lookMin, then
-// ever less often up to lookMax, or limits.minLookInterval where many wait: what another process deposits wakes nobody while a drainer owns
-// the mailbox. What this process deposits says so (Drainer.Stir).
+// While attempts are in flight and there is room for more, the mailbox is read again after lookMin, then less often
+// up to lookMax, or to limits.minLookInterval when many runs wait. The reason: while a drainer owns the mailbox,
+// deposits of other processes arm no wake-up. Deposits of this process are signalled (Drainer.SignalDeposit).
 const (
 	lookMin = 50 * time.Millisecond
 	lookMax = time.Second
 )
 
-// heldClaim is a claim that may still start.
+// heldClaim is a claim whose attempt has not started.
 type heldClaim struct {
 	claim mailbox.Claim
-	// startBy is when the claim's lease leaves no room for a whole request.
+	// startBy is the latest start: after it, the claim's lease has no room for a whole request.
 	startBy time.Time
 }
 
-// plannedAttempt is a post to make.
+// plannedAttempt is an attempt to make.
 type plannedAttempt struct {
 	heldClaim
 
@@ -54,17 +53,17 @@ type plannedAttempt struct {
 	message delivery.Message
 }
 
-// finishedAttempt is a post that returned.
+// finishedAttempt is an attempt that returned.
 type finishedAttempt struct {
 	claim   mailbox.Claim
 	message delivery.Message
 	result  delivery.Result
 	at      time.Time
-	// late: nothing was posted, because the claim could have ended before the post.
+	// late says that no request was made, because the claim could have expired before its end.
 	late bool
 }
 
-// ask is an exchange to make, answer what came of it.
+// exchangeRequest is an exchange to make, exchangeResult its result.
 type (
 	exchangeRequest struct {
 		want    int
@@ -77,7 +76,7 @@ type (
 	}
 )
 
-// run is one drain of one mailbox; its goroutine owns every field.
+// run is one drain of one mailbox. Its goroutine owns every field.
 type run struct {
 	d        *Drainer
 	app      partner.ClientID
@@ -86,44 +85,45 @@ type run struct {
 	born     time.Time
 	held     time.Time
 	memory   *endpointMemory
-	// decide is what the run knows and does; health.mu guards it.
+	// decide is the run's state and its decisions; memory.mu guards it.
 	decide *circuit.Run
 	place  *place
-	// moved is when a post began or ended last.
+	// moved is when an attempt last began or ended.
 	moved time.Time
 
 	queue   []heldClaim
 	running int
-	// jobs and done hold twice what the run begins with, so that hardly any send waits; and none does for long,
-	// since there is a poster for each of the running posts. At full length both would take 30 kB.
+	// jobs and done hold twice the initial limit, so that sends rarely block. None blocks for long, because there is
+	// a worker for each running attempt. At full length both would take 30 kB.
 	jobs    chan plannedAttempt
 	done    chan finishedAttempt
 	workers int
 	ended   sync.WaitGroup
-	// depositSignal says that something was deposited; look is when to ask without being told.
+	// depositSignal signals a deposit; look is the interval at which the mailbox is read without a signal.
 	depositSignal chan struct{}
 	look          time.Duration
 	timer         *time.Timer
 	// settlements wait for the next exchange; spare is the memory of those handed in before.
 	settlements, spare []mailbox.Settlement
-	// asks and answers lead to the goroutine that makes the exchanges, one at a time, so that posts
-	// start and end meanwhile.
+	// asks and answers connect to the goroutine that makes the exchanges, one at a time. Attempts start and end
+	// meanwhile.
 	asks    chan exchangeRequest
 	answers chan exchangeResult
 
-	// reserve is how many claims more than may run at once are wanted.
+	// reserve is how many claims are wanted beyond those that may run at once.
 	reserve int
-	// idle: the last exchange found nothing due. filled: it gave all that was wanted, so more may be due.
+	// idle says that the last exchange found nothing due; filled, that it returned all that was wanted, so more may
+	// be due.
 	idle, filled bool
-	// until is when the budget is spent, spent when it was found so, zero before.
+	// until is when the budget ends; spent is when that was noticed, zero before.
 	until, spent time.Time
 	// skew is how far Redis's clock is ahead of this process's.
 	skew   time.Duration
 	report Observation
-	// firm is how many of the report's rejections came before something was taken, and so are the tenants' own.
+	// firm is how many of the report's rejections came before a success, and so are certainly the tenants' own.
 	firm      int
 	hadProbes bool
-	// closing is how the run left the mailbox; closed: it closed the gate.
+	// closing is the result of the last finishRun; openedCircuit says that it opened the circuit.
 	closing       circuit.Closing
 	openedCircuit bool
 }
@@ -149,8 +149,8 @@ func newRun(d *Drainer, e Endpoint, token string, b mailbox.BeginResult, p *plac
 	return r
 }
 
-// drainUntilDone runs until the mailbox is given back or lost, beginning with the claims that came when it was
-// taken. Results are handed in even when ctx has ended: a delivery is a fact.
+// drainUntilDone runs until the mailbox is given back or lost. It begins with the claims of the acquisition. Results
+// are handed in even after ctx has ended, because a delivery is a fact.
 func (r *run) drainUntilDone(ctx context.Context, t acquisition) error {
 	r.ended.Go(func() { r.serveExchanges(ctx, r.endpoint.Life) })
 	defer func() {
@@ -208,12 +208,12 @@ func (r *run) drainUntilDone(ctx context.Context, t acquisition) error {
 	}
 }
 
-// stopped reports that nothing is claimed now.
+// hasStoppedClaiming reports that no claims are taken now.
 func (r *run) hasStoppedClaiming() bool { return r.currentStage() != circuit.Claiming }
 
 func (r *run) currentStage() circuit.Stage { return r.decide.Stage() }
 
-// attemptLimit is how many posts may be out.
+// attemptLimit is how many attempts may be in flight.
 func (r *run) attemptLimit() int { return min(r.decide.AttemptLimit(), r.d.appShare()) }
 
 // wantedClaims is how many more claims there is room for.
@@ -221,7 +221,7 @@ func (r *run) wantedClaims() int {
 	return r.decide.WantedClaims(r.running+len(r.queue), r.d.appShare(), r.reserve)
 }
 
-// exchangeClaims settles and claims. Meanwhile posts end and others start from the reserve.
+// exchangeClaims hands in results and takes claims. Attempts end and start from the reserve meanwhile.
 func (r *run) exchangeClaims(ctx context.Context) error {
 	n := min(len(r.settlements), mailbox.MaxBatch)
 	asked := exchangeRequest{want: r.wantedClaims(), results: r.settlements[:n]}
@@ -245,7 +245,7 @@ func (r *run) exchangeClaims(ctx context.Context) error {
 	}
 }
 
-// growReserve widens the reserve that posters used up while a slow exchange was made although more was due.
+// growReserve doubles the reserve when it was used up during a slow exchange although more was due.
 func (r *run) growReserve(took time.Duration) {
 	if took > slowExchange && r.filled && len(r.queue) == 0 && r.running < r.attemptLimit() && !r.hasStoppedClaiming() {
 		r.reserve = min(2*r.reserve, reserveMost*r.d.opts.InFlightPerApp)
@@ -284,7 +284,7 @@ func (r *run) applyExchange(ctx context.Context, x mailbox.ExchangeResult, want 
 	startBy := sent.Add(r.d.opts.EntryLease - r.d.opts.Timeout - startSlack)
 	for _, c := range x.Claims {
 		r.queue = append(r.queue, heldClaim{claim: c, startBy: startBy})
-		// by got, not by sent: a success must not seem later than a failure that it came before
+		// by got, not by sent: a success must not seem later than a failure that followed it
 		r.skew = time.UnixMilli(c.Stamp).Add(-r.d.opts.EntryLease).Sub(got)
 	}
 	r.idle = want > 0 && len(x.Claims) == 0 && len(x.Unreadable) == 0
@@ -309,7 +309,7 @@ func (r *run) checkBudget(ctx context.Context) {
 	}
 }
 
-// launchAttempts starts posts while there is room, and releases what may not start any more.
+// launchAttempts starts attempts while there is room, and releases claims that may not start any more.
 func (r *run) launchAttempts(ctx context.Context) {
 	r.checkBudget(ctx)
 	limit := r.attemptLimit()
@@ -341,11 +341,11 @@ func (r *run) launchAttempts(ctx context.Context) {
 	}
 }
 
-// makeAttempts is a poster: it makes one post after the other until the run ends. A goroutine for each post
-// would grow its stack anew each time.
+// makeAttempts is a worker: it makes one attempt after the other until the run ends. A goroutine per attempt would
+// grow its stack each time.
 func (r *run) makeAttempts(ctx context.Context) {
 	for j := range r.jobs {
-		if !time.Now().Before(j.startBy) { // the process may have been frozen since it was launched
+		if !time.Now().Before(j.startBy) { // the process may have been suspended since the launch
 			r.done <- finishedAttempt{claim: j.claim, late: true}
 			continue
 		}
@@ -354,10 +354,10 @@ func (r *run) makeAttempts(ctx context.Context) {
 	}
 }
 
-// gatherResults waits for results, for the moment to look at the mailbox or to renew the lease, or for the
-// order to stop, and then for what else ends soon.
+// gatherResults waits for results, for the next look at the mailbox, for the renewal of the lease or for the stop.
+// Then it gathers what else ends soon.
 func (r *run) gatherResults(ctx context.Context) {
-	if len(r.settlements) == 0 && !r.awaitResult(ctx) { // else some ended while the last exchange was made
+	if len(r.settlements) == 0 && !r.awaitResult(ctx) { // otherwise some ended during the last exchange
 		return
 	}
 	r.launchAttempts(ctx)
@@ -365,7 +365,7 @@ func (r *run) gatherResults(ctx context.Context) {
 	defer r.timer.Stop()
 	for r.running > 0 && len(r.settlements) < gatherMax && !r.isReserveLow() {
 		stirred := r.depositSignal
-		if len(r.queue) > 0 || r.wantedClaims() == 0 { // enough to do until the next exchange
+		if len(r.queue) > 0 || r.wantedClaims() == 0 { // enough work until the next exchange
 			stirred = nil
 		}
 		select {
@@ -385,8 +385,8 @@ func (r *run) gatherWindow() time.Duration {
 	return min(gatherFor*time.Duration(r.d.opts.InFlightPerApp)/time.Duration(r.d.appShare()), gatherLong)
 }
 
-// isReserveLow reports that posters will wait soon although more is due: they go on from what is left of
-// the reserve while the exchange is made.
+// isReserveLow reports that workers will soon be idle although more is due. They use the rest of the reserve while
+// the exchange is made.
 func (r *run) isReserveLow() bool {
 	return r.filled && len(r.queue) <= r.reserve/2 && !r.hasStoppedClaiming() && r.decide.Proof() == circuit.Proven
 }
@@ -397,17 +397,17 @@ func newStoppedTimer() *time.Timer {
 	return t
 }
 
-// awaitOutstanding waits for the posts that are out; the mailbox hears nothing of them.
+// awaitOutstanding waits for the attempts in flight. Their results are not handed in.
 func (r *run) awaitOutstanding(ctx context.Context) {
 	for r.running > 0 {
 		r.settleAttempt(ctx, <-r.done)
 	}
 }
 
-// settleWithin bounds the calls that record what happened, however the run ends.
+// settleWithin bounds each call that records results, however the run ends.
 const settleWithin = 5 * time.Second
 
-// detachContext is a context for recording facts although the run's own was canceled.
+// detachContext returns a context for recording results after the run's own context was canceled.
 func detachContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 )
 
-// settleAttempt turns a finished post into a settlement and draws what follows for the run.
+// settleAttempt turns a finished attempt into a settlement and updates the run's state.
 func (r *run) settleAttempt(ctx context.Context, f finishedAttempt) {
 	r.running--
 	r.noteProgress(time.Now())
@@ -25,7 +25,7 @@ func (r *run) settleAttempt(ctx context.Context, f finishedAttempt) {
 	a := circuit.AttemptResult{
 		Result: f.result, Tenant: m.Change.Tenant, Attempts: m.Attempts, Steps: m.Steps, LastAttempt: lastAttempt, At: f.at, Full: r.running+1 >= r.attemptLimit(), Halting: r.isHalting(ctx),
 	}
-	r.memory.mu.Lock() // no closure: this is done for each post
+	r.memory.mu.Lock() // no closure: this runs for each attempt
 	d := r.decide.JudgeAttempt(a, randomFraction())
 	r.memory.mu.Unlock()
 	r.settlements = append(r.settlements, makeSettlement(f, d))
@@ -58,7 +58,7 @@ func (r *run) isHalting(ctx context.Context) bool {
 	}
 }
 
-// updateReport keeps what people may have to be told.
+// updateReport updates the observation that the run will report.
 func (r *run) updateReport(f finishedAttempt, d circuit.Decision) {
 	res := f.result
 	switch {
@@ -82,14 +82,13 @@ func (r *run) updateReport(f finishedAttempt, d circuit.Decision) {
 	}
 }
 
-// reportRun reports the run where it says something new: an endpoint that is well and was well is
-// not news.
+// reportRun reports the run if there is news. That an endpoint is still healthy is no news.
 func (r *run) reportRun(ctx context.Context) {
 	o := r.report
 	if !r.openedCircuit {
 		o.Failure = nil
 	}
-	if r.openedCircuit { // what was held against tenants before the evidence was enough is the endpoint's
+	if r.openedCircuit { // rejections before the evidence was sufficient are the endpoint's fault, not the tenants'
 		kept := r.firm
 		for _, one := range o.Rejected[r.firm:] {
 			if r.closing.KeepsRejection(&one.decision) {
@@ -110,11 +109,11 @@ func (r *run) reportRun(ctx context.Context) {
 	call, cancel := detachContext(ctx)
 	defer cancel()
 	if err := r.d.opts.Observer.Observe(call, o); err != nil {
-		r.d.opts.Log.WarnContext(ctx, "what the endpoint did could not be noted for its people", "app", r.app, "err", err)
+		r.d.opts.Log.WarnContext(ctx, "endpoint's result not recorded for incidents and mails", "app", r.app, "err", err)
 	}
 }
 
-// recordAttempt writes the attempt's metrics, its entry in the deliveries and its canonical log line.
+// recordAttempt updates the metrics, adds the attempt to the deliveries and logs the canonical line.
 func (r *run) recordAttempt(ctx context.Context, f finishedAttempt, d circuit.Decision) {
 	m, res := f.message, f.result
 	a := delivery.Attempt{
@@ -129,7 +128,7 @@ func (r *run) recordAttempt(ctx context.Context, f finishedAttempt, d circuit.De
 	r.d.opts.Observer.RecordAttempt(a)
 	held := m.Attempts > 0 || !r.held.IsZero() && !m.FirstDeposited.After(r.held)
 	owedSince := m.Change.AcceptedAt
-	if m.WebhookID != m.Change.ID { // told again: owed since it was asked for
+	if m.WebhookID != m.Change.ID { // a resync: pending since it was asked for
 		owedSince = m.FirstDeposited
 	}
 	lag := f.at.Add(r.skew).Sub(owedSince) // both by Redis's clock

@@ -8,23 +8,24 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// A line is passed on to the queue when nobody left it for stallFor: then all runs are busy, and other
-// processes may be idle. Else only what stands in it for maxWaitlistTime is, before the mailbox's grace is over and the
-// sweep takes it for lost. Places of runs that only wait are free within waitsAfter, and the queue hands out its
-// tasks one after the other, so it is no help against a crowd that hangs.
+// Runs that wait longer than stallFor are passed on to the queue if no run has left the waitlist for that long: all
+// places are busy then, and other processes may be idle. Otherwise only runs that have waited for maxWaitlistTime are
+// passed on, before the mailbox's grace ends and the sweep takes the wake-up for lost. Places of runs that only wait
+// for results become free after waitsAfter. The queue starts tasks one after the other, so it does not help against
+// many slow endpoints.
 const (
 	stallFor           = 3 * time.Second
 	maxWaitlistTime    = 8 * time.Second
 	waitlistCheckEvery = time.Second
 )
 
-// maxWaitlist bounds the line. What is beyond goes to the queue at once.
+// maxWaitlist limits the waitlist. Wake-ups beyond it go to the queue at once.
 const maxWaitlist = 10_000
 
-// queueWriters is how many tasks are enqueued at once when a line is passed on.
+// queueWriters is how many tasks are enqueued in parallel.
 const queueWriters = 8
 
-// waitingRun is a local wake-up that stands in line for a place.
+// waitingRun is a local wake-up that waits for a place.
 type waitingRun struct {
 	ctx        context.Context // of the run to come
 	app        partner.ClientID
@@ -35,14 +36,14 @@ type waitingRun struct {
 // waitlist is first in, first out.
 type waitlist struct {
 	list []waitingRun
-	// moved is when somebody left the line, or came to an empty one.
+	// moved is when a run last left the list, or entered an empty one.
 	moved   time.Time
 	watched bool
 }
 
 func (l *waitlist) empty() bool { return len(l.list) == 0 }
 
-// push lets somebody stand in line; it reports false where it is full.
+// push adds a run; it returns false when the list is full.
 func (l *waitlist) push(a waitingRun) bool {
 	if len(l.list) >= maxWaitlist {
 		return false
@@ -63,7 +64,7 @@ func (l *waitlist) pop(now time.Time) waitingRun {
 	return a
 }
 
-// popLate takes out what is to be passed on.
+// popLate removes the runs that must be passed on to the queue.
 func (l *waitlist) popLate(now time.Time) (out []waitingRun) {
 	most := maxWaitlistTime
 	if now.Sub(l.moved) >= stallFor {
@@ -75,14 +76,14 @@ func (l *waitlist) popLate(now time.Time) (out []waitingRun) {
 	return out
 }
 
-// popAll empties the line.
+// popAll empties the list.
 func (l *waitlist) popAll() []waitingRun {
 	all := l.list
 	l.list = nil
 	return all
 }
 
-// enlistRun puts a wake-up in line, unless that is full; d.mu is held.
+// enlistRun puts a wake-up into the waitlist; it returns false when the list is full. d.mu is held.
 func (d *Drainer) enlistRun(a waitingRun) bool {
 	if !d.waitlist.push(a) {
 		return false
@@ -93,7 +94,7 @@ func (d *Drainer) enlistRun(a waitingRun) bool {
 	return true
 }
 
-// watchWaitlist passes on what is late for as long as anybody stands in line; d.mu is held.
+// watchWaitlist passes late runs on for as long as the list has any. d.mu is held.
 func (d *Drainer) watchWaitlist() {
 	d.waitlist.watched = true
 	time.AfterFunc(waitlistCheckEvery, func() {
@@ -109,7 +110,7 @@ func (d *Drainer) watchWaitlist() {
 	})
 }
 
-// startWaiting starts those who are first in line, as there are places.
+// startWaiting starts the first runs of the waitlist while there are places.
 func (d *Drainer) startWaiting() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -122,8 +123,8 @@ func (d *Drainer) startWaiting() {
 	}
 }
 
-// passToQueue has the queue start what stood in line; d.mu is held, and Stop waits for it. What is lost stays armed
-// in its mailbox.
+// passToQueue makes tasks of the queue of the given runs. d.mu is held, and Stop waits for it. A wake-up whose task
+// is lost stays armed in its mailbox.
 func (d *Drainer) passToQueue(list []waitingRun) {
 	if len(list) == 0 {
 		return
