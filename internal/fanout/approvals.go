@@ -15,11 +15,11 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Index is the registry's side of approvals.
+// Index is the part of the registry that approvals use.
 type Index interface {
 	AddApprover(ctx context.Context, ids []tenant.ID, app partner.ClientID) error
 	RemoveApprover(ctx context.Context, ids []tenant.ID, app partner.ClientID) error
-	// ReplicatedTenants reads what replicas hold: neither a top nor a status that a failover takes back may
+	// ReplicatedTenants reads what replicas have confirmed: neither a top nor a status that a failover takes back may
 	// get into a mailbox.
 	ReplicatedTenants(ctx context.Context, ids []tenant.ID) ([]registry.TenantView, error)
 	AppendAudit(ctx context.Context, entries ...registry.AuditEntry) error
@@ -27,7 +27,7 @@ type Index interface {
 	FinishApprovals(ctx context.Context, done []registry.UnfinishedApproval) error
 }
 
-// Admissions is the mailbox's side of approvals.
+// Admissions is the part of the mailbox that approvals use.
 type Admissions interface {
 	Dismissals(ctx context.Context, app partner.ClientID) (int64, error)
 	Approve(ctx context.Context, life mailbox.Life, since int64, ts []mailbox.Admission) (int, error)
@@ -39,11 +39,11 @@ type Admissions interface {
 	JobPages
 }
 
-// ErrUnknownApp reports an approval for an app that does not exist. It is a registry.ErrNotFound.
+// ErrUnknownApp is returned for an app that does not exist. It is a registry.ErrNotFound.
 var ErrUnknownApp = fmt.Errorf("unknown app: %w", registry.ErrNotFound)
 
-// Approvals keeps which app hears of which tenant, and tells an app again what it may have
-// missed. It is safe for concurrent use, and each call may be repeated.
+// Approvals writes and deletes approvals, and resyncs apps. It is safe for concurrent use, and each call may be
+// repeated.
 type Approvals struct {
 	index   Index
 	boxes   Admissions
@@ -68,12 +68,12 @@ func NewApprovals(o ApprovalsOptions) *Approvals {
 	return &Approvals{index: o.Index, boxes: o.Admissions, apps: o.Apps, waker: o.Waker, metrics: o.Metrics, log: o.Log}
 }
 
-// Approve records tenants' consent to an app and tells it their status. Tenants that were
-// approved before are left as they are.
+// Approve records tenants' consent to an app and deposits their status for it. Tenants that have approved the app
+// already are left alone.
 //
-// The tenant's index is written first, then the mailbox admits, then the record is read and
-// deposited: a change accepted in between reaches the app by one of them. The index is matched
-// again after admitting, since a dismissal may have struck the app off in between.
+// The tenants' index is written first, then the mailbox admits the app, then the record is read and deposited. So a
+// change accepted in between reaches the app by its fan-out or by this deposit. The index is synchronized again after
+// the admission, since a dismissal may have removed the app in between.
 func (a *Approvals) Approve(ctx context.Context, app partner.ClientID, ts []tenant.ID, actor registry.Actor) error {
 	return forEachChunk(ts, func(ts []tenant.ID) error {
 		if err := a.approveTenants(ctx, app, ts, a.boxes.Approve); err != nil {
@@ -83,15 +83,15 @@ func (a *Approvals) Approve(ctx context.Context, app partner.ClientID, ts []tena
 	})
 }
 
-// ApproveNew is Approve of a tenant that has not approved the app, and registry.ErrConflict where
-// it has: of those who call it at once, one succeeds. What it wrote is in the audit also where it failed
-// later: whoever repeats it hears ErrConflict.
+// ApproveNew is Approve for a tenant that has not approved the app. It returns registry.ErrConflict if it has: of
+// concurrent calls, one succeeds. A written approval is in the audit log even if a later step failed; a repeated call
+// then returns ErrConflict.
 func (a *Approvals) ApproveNew(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error {
 	ts, before, wrote := []tenant.ID{t}, false, false
 	err := a.approveTenants(ctx, app, ts, func(ctx context.Context, life mailbox.Life, since int64, ts []mailbox.Admission) (int, error) {
 		n, err := a.boxes.ApproveNew(ctx, life, since, ts)
 		if before = errors.Is(err, mailbox.ErrApproved); before {
-			return 1, nil // it may be this call's own, whose answer was lost: then it is still to be told
+			return 1, nil // it may be this call's own, whose answer was lost: then the deposit is still to be made
 		}
 		wrote = wrote || n > 0
 		return n, err
@@ -121,7 +121,7 @@ func (a *Approvals) approveTenants(ctx context.Context, app partner.ClientID, ts
 			return err
 		}
 		n, err := a.admitTenants(ctx, to.life, ts, admit)
-		if errors.Is(err, mailbox.ErrGone) { // consent to an app that is no more is none
+		if errors.Is(err, mailbox.ErrGone) { // consent to an app that does not exist any more is void
 			_, matched := a.syncIndex(ctx, app, ts, nil)
 			return errors.Join(wrapUnknownApp(app, err), matched)
 		}
@@ -137,7 +137,7 @@ func (a *Approvals) approveTenants(ctx context.Context, app partner.ClientID, ts
 	})
 }
 
-// wrapUnknownApp is the error of a call that an app's deletion overtook.
+// wrapUnknownApp returns ErrUnknownApp for a call during which the app was deleted.
 func wrapUnknownApp(app partner.ClientID, err error) error {
 	if errors.Is(err, mailbox.ErrGone) {
 		return fmt.Errorf("%w: %s: %w", ErrUnknownApp, app, err)
@@ -145,8 +145,8 @@ func wrapUnknownApp(app partner.ClientID, err error) error {
 	return err
 }
 
-// Dismiss takes approvals back: nothing waits for those tenants any more. An approval that
-// overtook the dismissal stands, and is put back into the index.
+// Dismiss deletes approvals, and what is pending for them. An approval that was written after the dismissal stays,
+// and is put back into the index.
 func (a *Approvals) Dismiss(ctx context.Context, app partner.ClientID, ts []tenant.ID, actor registry.Actor) error {
 	return forEachChunk(ts, func(ts []tenant.ID) error {
 		if _, err := a.dismissTenants(ctx, app, ts); err != nil {
@@ -156,9 +156,9 @@ func (a *Approvals) Dismiss(ctx context.Context, app partner.ClientID, ts []tena
 	})
 }
 
-// DismissExisting is Dismiss of an approval that stands, and registry.ErrConflict where there is
-// none: of those who call it at once, one succeeds. It says whether it took it back, which is in the
-// audit also where it failed later: whoever repeats it hears ErrConflict.
+// DismissExisting is Dismiss of an existing approval. It returns registry.ErrConflict if there is none: of concurrent
+// calls, one succeeds. took says that this call deleted it, which is in the audit log even if a later step failed; a
+// repeated call then returns ErrConflict.
 func (a *Approvals) DismissExisting(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) (took bool, err error) {
 	ts := []tenant.ID{t}
 	n, err := a.dismissTenants(ctx, app, ts)
@@ -174,7 +174,7 @@ func (a *Approvals) DismissExisting(ctx context.Context, app partner.ClientID, t
 	return n > 0, err
 }
 
-// dismissTenants returns how many approvals it took back, also with an error.
+// dismissTenants returns how many approvals it deleted, also with an error.
 func (a *Approvals) dismissTenants(ctx context.Context, app partner.ClientID, ts []tenant.ID) (n int, err error) {
 	to, err := a.readTarget(ctx, app)
 	if err != nil {
@@ -193,7 +193,7 @@ func (a *Approvals) dismissTenants(ctx context.Context, app partner.ClientID, ts
 	return n, err
 }
 
-// withApprovalNote runs what changes approvals in several slots. Where it breaks off, the repair finishes it.
+// withApprovalNote runs a change of approvals in several slots. If it breaks off, the repair finishes it.
 func (a *Approvals) withApprovalNote(ctx context.Context, app partner.ClientID, ts []tenant.ID, change func() error) error {
 	noted, err := a.index.RecordUnfinishedApprovals(ctx, app, ts)
 	if err != nil {
@@ -205,10 +205,10 @@ func (a *Approvals) withApprovalNote(ctx context.Context, app partner.ClientID, 
 	return a.index.FinishApprovals(ctx, noted)
 }
 
-// admitTries bounds how often an approval that dismissals keep overtaking reads the tops anew.
+// admitTries limits how often an approval reads the tops again because of concurrent dismissals.
 const admitTries = 20
 
-// admitTenants approves tenants in the mailbox, and returns how many await a telling.
+// admitTenants approves tenants in the mailbox, and returns how many are marked for a deposit.
 func (a *Approvals) admitTenants(ctx context.Context, life mailbox.Life, ts []tenant.ID, admit admitFunc) (n int, err error) {
 	for range admitTries {
 		since, err := a.boxes.Dismissals(ctx, life.App)
@@ -226,7 +226,7 @@ func (a *Approvals) admitTenants(ctx context.Context, life mailbox.Life, ts []te
 	return 0, fmt.Errorf("%d times: %w", admitTries, mailbox.ErrDismissed)
 }
 
-// listApproved lists those of the tenants that the mailbox holds an approval of.
+// listApproved lists the tenants whose approval the mailbox holds.
 func (a *Approvals) listApproved(ctx context.Context, app partner.ClientID, ts []tenant.ID) (is []tenant.ID, err error) {
 	standings, err := a.boxes.ReadPairs(ctx, app, ts)
 	for i, st := range standings {
@@ -237,9 +237,9 @@ func (a *Approvals) listApproved(ctx context.Context, app partner.ClientID, ts [
 	return is, err
 }
 
-// syncIndex writes the index of tenants as the mailbox has their approvals, and returns those that it
-// has. approved is what it had when the caller looked. Whoever writes the index looks again
-// afterwards: so the last one to write leaves it right, however calls interleave.
+// syncIndex makes the index of tenants match the approvals in the mailbox, and returns the approved tenants. approved
+// is what the caller has read last. The mailbox is read again after each write of the index. So the last writer
+// leaves the index right, however calls interleave.
 func (a *Approvals) syncIndex(ctx context.Context, app partner.ClientID, ts, approved []tenant.ID) ([]tenant.ID, error) {
 	for range admitTries {
 		is := make(map[tenant.ID]bool, len(approved))
@@ -266,8 +266,8 @@ func (a *Approvals) syncIndex(ctx context.Context, app partner.ClientID, ts, app
 	return nil, fmt.Errorf("match the index %d times: %w", admitTries, mailbox.ErrDismissed)
 }
 
-// ReconcileIndex makes the index of at most mailbox.MaxBatch tenants match an app's mailbox, and tells the app what fan-outs
-// may have left out meanwhile. It may be repeated at any time.
+// ReconcileIndex makes the index of at most mailbox.MaxBatch tenants match an app's mailbox. It also deposits what
+// fan-outs may have left out meanwhile. It may be repeated at any time.
 func (a *Approvals) ReconcileIndex(ctx context.Context, app partner.ClientID, ts []tenant.ID) error {
 	approved, err := a.listApproved(ctx, app, ts)
 	if err != nil {
@@ -279,8 +279,8 @@ func (a *Approvals) ReconcileIndex(ctx context.Context, app partner.ClientID, ts
 	return a.CatchUp(ctx, app, approved)
 }
 
-// CatchUp deposits the records of at most mailbox.MaxBatch tenants anew, for an app that hears: what it knows changes
-// nothing. An app that is gone hears nothing.
+// CatchUp deposits the records of at most mailbox.MaxBatch tenants again. The mailbox ignores what it has already.
+// Nothing is deposited for an app that is deleted, or never had a URL.
 func (a *Approvals) CatchUp(ctx context.Context, app partner.ClientID, ts []tenant.ID) error {
 	err := a.depositCurrent(ctx, app, ts)
 	if errors.Is(err, ErrUnknownApp) {
@@ -289,7 +289,7 @@ func (a *Approvals) CatchUp(ctx context.Context, app partner.ClientID, ts []tena
 	return err
 }
 
-// depositCurrent tells an app what fan-outs may have left out while it was not in the index of tenants.
+// depositCurrent deposits what fan-outs may have left out while the app was not in the tenants' index.
 func (a *Approvals) depositCurrent(ctx context.Context, app partner.ClientID, ts []tenant.ID) error {
 	if len(ts) == 0 {
 		return nil
@@ -302,8 +302,8 @@ func (a *Approvals) depositCurrent(ctx context.Context, app partner.ClientID, ts
 	return wrapUnknownApp(app, err)
 }
 
-// Resync tells an app the status of the given tenants again; a job does so for all. It returns how many will be told. What it
-// asked for before it broke off, the repair has told.
+// Resync deposits the present status of the given tenants again; a job does so for all tenants. It returns how many
+// notifications will follow. If it breaks off, the repair deposits what was requested.
 func (a *Approvals) Resync(ctx context.Context, app partner.ClientID, ts []tenant.ID) (int, error) {
 	to, err := a.readTarget(ctx, app)
 	if err != nil {
@@ -323,7 +323,7 @@ func (a *Approvals) Resync(ctx context.Context, app partner.ClientID, ts []tenan
 	return n, nil
 }
 
-// requestResync asks for the status of tenants to be told again, and tells it. It returns how many will be told.
+// requestResync marks tenants for a resync and deposits their status. It returns how many notifications will follow.
 func (a *Approvals) requestResync(ctx context.Context, to depositTarget, ts []tenant.ID) (int, error) {
 	admissions, err := a.readTops(ctx, ts)
 	if err != nil {
@@ -334,23 +334,23 @@ func (a *Approvals) requestResync(ctx context.Context, to depositTarget, ts []te
 		return 0, err
 	}
 	written, err := a.depositRecords(ctx, to.life, ts)
-	return min(asked, written), err // not those with nothing to tell
+	return min(asked, written), err // without those that have no status
 }
 
-// depositTarget is an app as those see it who write to its mailbox.
+// depositTarget is what a deposit needs to know about an app.
 type depositTarget struct {
 	life mailbox.Life
-	// getsDeposits: it gets deposits; one that never had a URL does not.
+	// getsDeposits is false for an app that never had a URL.
 	getsDeposits bool
 }
 
-// readTarget reads the app's settings anew.
+// readTarget reads the app's settings again.
 func (a *Approvals) readTarget(ctx context.Context, app partner.ClientID) (depositTarget, error) {
 	if err := a.apps.Refresh(ctx); err != nil {
 		return depositTarget{}, fmt.Errorf("refresh apps: %w", err)
 	}
 	e, ok, unreadable := a.apps.Lookup(app)
-	if unreadable != nil && (!ok || !e.Rec.App.EverHadURL) { // it may be there, and hear, since its last write
+	if unreadable != nil && (!ok || !e.Rec.App.EverHadURL) { // the unreadable write may have created it, or given it a URL
 		return depositTarget{}, fmt.Errorf("read app %s: %w", app, unreadable)
 	}
 	if !ok {
@@ -359,12 +359,12 @@ func (a *Approvals) readTarget(ctx context.Context, app partner.ClientID) (depos
 	return depositTarget{life: lifeOf(e), getsDeposits: e.Rec.App.EverHadURL}, nil
 }
 
-// lifeOf names the life that an app's settings are of.
+// lifeOf returns the life that an app's settings belong to.
 func lifeOf(e *registry.Entry) mailbox.Life {
 	return mailbox.Life{App: e.Rec.App.ClientID, Birth: e.Rec.Birth}
 }
 
-// readTops reads the highest sequence of each tenant.
+// readTops reads each tenant's highest sequence.
 func (a *Approvals) readTops(ctx context.Context, ts []tenant.ID) ([]mailbox.Admission, error) {
 	views, err := a.index.ReplicatedTenants(ctx, ts)
 	if err != nil {
@@ -377,8 +377,8 @@ func (a *Approvals) readTops(ctx context.Context, ts []tenant.ID) ([]mailbox.Adm
 	return admissions, nil
 }
 
-// depositRecords reads the tenants' records and puts them into the app's mailbox. It counts the entries
-// that were written.
+// depositRecords reads the tenants' records and deposits them in the app's mailbox. It returns the number of entries
+// written.
 func (a *Approvals) depositRecords(ctx context.Context, life mailbox.Life, ts []tenant.ID) (written int, err error) {
 	views, err := a.index.ReplicatedTenants(ctx, ts)
 	if err != nil {
@@ -390,7 +390,7 @@ func (a *Approvals) depositRecords(ctx context.Context, life mailbox.Life, ts []
 		records[i].Tenant = ts[i]
 	}
 	d, err := a.boxes.Deposit(ctx, life, uuid.NewString(), records)
-	if err == nil || d != (mailbox.DepositResult{}) { // an error may say that it is written, but not yet safe
+	if err == nil || d != (mailbox.DepositResult{}) { // an error may mean that it is written, but not yet replicated
 		a.metrics.countSuperseded(d)
 		forwardWake(ctx, a.waker, a.log, life.App, d.Wake)
 	}
@@ -405,7 +405,7 @@ func (a *Approvals) writeAudit(ctx context.Context, action string, app partner.C
 		}
 	}
 	if err := a.index.AppendAudit(ctx, entries...); err != nil {
-		return fmt.Errorf("record in the audit: %w", err)
+		return fmt.Errorf("write audit entry: %w", err)
 	}
 	return nil
 }

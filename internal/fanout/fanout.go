@@ -16,29 +16,29 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Tenants is the registry's side of a fan-out.
+// Tenants is the part of the registry that a fan-out uses.
 type Tenants interface {
-	// ReadFanoutInputs reads tickets, records and about page approvers of each; it MUST read them in this order, and
-	// records that no failover takes back. NextApprovers reads on.
+	// ReadFanoutInputs reads the tickets, the records and the first page of approvers of each tenant. It MUST read
+	// them in this order, and only records that no failover takes back. NextApprovers reads the next page.
 	ReadFanoutInputs(ctx context.Context, ids []tenant.ID, page int) ([]registry.FanoutInput, error)
 	NextApprovers(ctx context.Context, of []*registry.FanoutInput, page int) []error
 	CompleteFanouts(ctx context.Context, done []registry.CompletedFanout) error
 }
 
-// Mailboxes takes the snapshots.
+// Mailboxes takes the deposits.
 type Mailboxes interface {
 	DepositMany(ctx context.Context, nonce string, batches []mailbox.Batch) ([]mailbox.DepositResult, []error)
 }
 
-// Apps knows which apps there are, as of its last refresh.
+// Apps is the directory of apps, as of its last refresh.
 type Apps interface {
 	Refresh(ctx context.Context) error
-	// Lookup also says where an app's last write cannot be read: what is known of it is older then.
+	// Lookup returns unreadable when an app's last write cannot be read; e is then older than that write.
 	Lookup(id partner.ClientID) (e *registry.Entry, ok bool, unreadable error)
 }
 
-// Waker turns a mailbox's wake-up into a drain, here or by a task. It is told of every deposit, also of one that needs no
-// wake-up because a drainer is at work.
+// Waker turns a mailbox's wake-up into a drain, here or by a task. It is called for every deposit, also for one that
+// arms no wake-up because a drainer owns the mailbox.
 type Waker interface {
 	Wake(ctx context.Context, app partner.ClientID, w mailbox.Wake) error
 }
@@ -53,20 +53,22 @@ type Options struct {
 	Log       *slog.Logger
 }
 
-// Fanout carries records into mailboxes. It is safe for concurrent use.
+// Fanout deposits records into mailboxes. It is safe for concurrent use.
 type Fanout struct {
 	opts Options
-	// room is for the pairs of tenant and app that all fan-outs of the process hold.
+	// room limits the pairs of tenant and app that all fan-outs of the process hold.
 	room *semaphore.Weighted
 }
 
-// What fan-outs hold is bounded in pairs of a tenant and an app, about 100 bytes each besides the tenants' records.
+// The memory of fan-outs is limited in pairs of a tenant and an app, about 100 bytes each without the tenants'
+// records.
 const (
-	// pairsAtOnce is how many a fan-out of at most mailbox.MaxBatch tenants reads and deposits at a time.
+	// pairsAtOnce is how many pairs a fan-out of at most mailbox.MaxBatch tenants reads and deposits at a time.
 	pairsAtOnce = 20_000
-	// pairsInAll bounds those of all fan-outs that run in the process at once.
+	// pairsInAll limits the pairs of all fan-outs that run in the process.
 	pairsInAll = 20 * pairsAtOnce
-	// approversAtOnce bounds one tenant's: while Redis lists them, a microsecond each, it answers nobody.
+	// approversAtOnce limits one tenant's page: Redis needs about a microsecond per approver and serves no other
+	// command meanwhile.
 	approversAtOnce = 1000
 )
 
@@ -75,8 +77,8 @@ func New(opts Options) *Fanout {
 	return &Fanout{opts: opts, room: semaphore.NewWeighted(pairsInAll)}
 }
 
-// Run fans the records of tenants out. It may be repeated at any time; what it could not do stays
-// owed, and is part of the error.
+// Run fans the records of tenants out. It may be repeated at any time. What fails stays pending and is part of the
+// error.
 func (f *Fanout) Run(ctx context.Context, ids []tenant.ID) error {
 	var errs []error
 	for len(ids) > 0 {
@@ -98,14 +100,14 @@ func (f *Fanout) fanOutBatch(ctx context.Context, ids []tenant.ID) error {
 	if !errors.Is(err, registry.ErrUnreadable) || len(ids) == 1 {
 		return err
 	}
-	errs := make([]error, len(ids)) // one that cannot be read must not keep the others
+	errs := make([]error, len(ids)) // one unreadable record must not prevent the others
 	for i := range ids {
 		errs[i] = f.fanOutWithRoom(ctx, ids[i:i+1])
 	}
 	return errors.Join(errs...)
 }
 
-// fanOutWithRoom fans tenants out once there is room for what that holds.
+// fanOutWithRoom waits for room and fans the tenants out.
 func (f *Fanout) fanOutWithRoom(ctx context.Context, ids []tenant.ID) error {
 	start := time.Now()
 	room := int64(len(ids) * approversPage(len(ids)))
@@ -131,7 +133,7 @@ func (f *Fanout) fanOutWithRoom(ctx context.Context, ids []tenant.ID) error {
 	if len(owed) > 0 {
 		failed, err = f.depositAllPages(ctx, owed)
 		if err != nil {
-			f.opts.Log.WarnContext(ctx, "fan-out incomplete; it stays owed", "tenants", len(failed), "err", err)
+			f.opts.Log.WarnContext(ctx, "fan-out incomplete; it stays pending", "tenants", len(failed), "err", err)
 		}
 		for _, o := range owed {
 			if r := &o.View.Record; !failed[r.Tenant] {
@@ -151,8 +153,8 @@ func (f *Fanout) fanOutWithRoom(ctx context.Context, ids []tenant.ID) error {
 	return nil
 }
 
-// depositAllPages puts the records of tenants into the mailboxes of all who approved them, a page of approvers after the
-// other. It returns the tenants whose record did not reach every mailbox.
+// depositAllPages deposits the records of tenants for all their approvers, page by page. It returns the tenants whose
+// record did not reach every mailbox.
 func (f *Fanout) depositAllPages(ctx context.Context, owed []*registry.FanoutInput) (failed map[tenant.ID]bool, err error) {
 	failed = map[tenant.ID]bool{}
 	err = f.depositForApprovers(ctx, owed, failed)
@@ -176,22 +178,22 @@ func (f *Fanout) depositAllPages(ctx context.Context, owed []*registry.FanoutInp
 	}
 }
 
-// staleTicket is how long a tenant may be listed without owing: between listing it and marking its
-// record lie milliseconds, or a crash.
+// staleTicket is how long a tenant may be listed without a pending fan-out. Between the listing and the mark in its
+// record there are milliseconds, or a crash.
 const staleTicket = 10 * time.Minute
 
-// isStaleTicket reports that a tenant owes nothing and that its ticket (µs) is too old for an accept
-// that is still under way.
+// isStaleTicket reports that a ticket (µs) is too old for an accept that is still running. It is asked for tenants
+// without a pending fan-out.
 func isStaleTicket(ticket int64, now time.Time) bool {
 	return ticket != 0 && now.Sub(time.UnixMicro(ticket)) > staleTicket
 }
 
-// depositForApprovers puts records into the mailboxes of the approvers that were read, waking those that need it. It marks the
-// tenants whose record did not reach every mailbox. Where the apps could not all be
-// read anew, it serves those that are known; what else may be an app that hears stays owed.
+// depositForApprovers deposits records for the approvers that were read, and passes on the wake-ups. It marks the
+// tenants whose record did not reach every mailbox. When the apps cannot be read again, it serves the known ones; the
+// tenants of the others stay pending.
 //
-// Whoever is known to get deposits may get this one, even if it was deleted meanwhile: its mailbox then refuses.
-// To leave one out, the apps must be read anew, after the approvers: it may have been created since.
+// A deleted app may still be in the directory: its mailbox refuses the deposit. An app may be left out only when the
+// directory was read after the approvers, since it may have been created in between.
 func (f *Fanout) depositForApprovers(ctx context.Context, owed []*registry.FanoutInput, failed map[tenant.ID]bool) error {
 	apps := groupByApp(owed)
 	batches, silent := f.planDeposits(apps)
@@ -223,7 +225,7 @@ func (f *Fanout) depositForApprovers(ctx context.Context, owed []*registry.Fanou
 type appRecords struct {
 	app     partner.ClientID
 	records []*tenant.Record
-	// unreadable: the app's last write cannot be read.
+	// unreadable says that the app's last write cannot be read.
 	unreadable bool
 }
 
@@ -238,7 +240,7 @@ func groupByApp(owed []*registry.FanoutInput) []appRecords {
 				where[id] = at
 				apps = append(apps, appRecords{app: id})
 			}
-			if r := &o.View.Record; len(apps[at].records) == 0 || apps[at].records[len(apps[at].records)-1] != r { // it may come twice
+			if r := &o.View.Record; len(apps[at].records) == 0 || apps[at].records[len(apps[at].records)-1] != r { // an approver may be listed twice
 				apps[at].records = append(apps[at].records, r)
 			}
 		}
@@ -246,7 +248,7 @@ func groupByApp(owed []*registry.FanoutInput) []appRecords {
 	return apps
 }
 
-// planDeposits makes deposits for the apps that are known to get them, and returns the others.
+// planDeposits makes deposits for the apps that are known to get them, and returns the other apps.
 func (f *Fanout) planDeposits(apps []appRecords) (batches []mailbox.Batch, silent []appRecords) {
 	batches = make([]mailbox.Batch, 0, len(apps))
 	for _, a := range apps {
@@ -261,8 +263,8 @@ func (f *Fanout) planDeposits(apps []appRecords) (batches []mailbox.Batch, silen
 	return batches, silent
 }
 
-// depositMany makes deposits and wakes who needs it. It marks tenants whose deposit failed, but returns the
-// deposits for a life that is over: those who made them know the apps as they were.
+// depositMany makes deposits and passes on their wake-ups. It marks the tenants whose deposit failed. It returns the
+// deposits for a life that has ended, because their apps must be read again.
 func (f *Fanout) depositMany(ctx context.Context, batches []mailbox.Batch, failed map[tenant.ID]bool) (gone []mailbox.Batch, err error) {
 	if len(batches) == 0 {
 		return nil, nil
@@ -277,7 +279,7 @@ func (f *Fanout) depositMany(ctx context.Context, batches []mailbox.Batch, faile
 			markFailed(failed, b.Records)
 			if results[i] == (mailbox.DepositResult{}) {
 				continue
-			} // else it is written, and what it armed must not wait for the grace to pass
+			} // otherwise it is written, and its wake-up must not wait for the grace to pass
 		}
 		f.opts.Metrics.countSuperseded(results[i])
 		forwardWake(ctx, f.opts.Waker, f.opts.Log, b.Life.App, results[i].Wake)
@@ -285,8 +287,8 @@ func (f *Fanout) depositMany(ctx context.Context, batches []mailbox.Batch, faile
 	return gone, errors.Join(errs...)
 }
 
-// readdressDeposits makes deposits of a life that is over ones of the app's present life; there is none for an app that
-// was deleted. Where the settings know no later life, they lost what the mailbox was told: that stays owed.
+// readdressDeposits turns deposits for an ended life into deposits for the app's present life. For a deleted app
+// there is none. When the settings know no later life, they are behind the mailbox: those deposits stay pending.
 func (f *Fanout) readdressDeposits(ctx context.Context, gone []mailbox.Batch, failed map[tenant.ID]bool) (again []mailbox.Batch, err error) {
 	stale := f.opts.Apps.Refresh(ctx)
 	if stale != nil {
@@ -310,7 +312,7 @@ func markFailed(failed map[tenant.ID]bool, records []*tenant.Record) {
 	}
 }
 
-// forwardWake hands a wake-up on; one that is lost is armed again by the sweep.
+// forwardWake passes a wake-up on. The sweep arms one that is lost again.
 func forwardWake(ctx context.Context, w Waker, log *slog.Logger, app partner.ClientID, wk mailbox.Wake) {
 	if err := w.Wake(ctx, app, wk); err != nil {
 		log.WarnContext(ctx, "wake-up not enqueued; a loop will", "app", app, "err", err)

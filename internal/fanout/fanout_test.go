@@ -124,7 +124,7 @@ func TestRunReadsTheAppsAnewForOneThatIsNotKnown(t *testing.T) {
 	})
 }
 
-// Wherever a fan-out breaks off, the tenant stays owed, and a repeat ends as if nothing had happened.
+// Wherever a fan-out breaks off, the tenant stays pending, and a repeat ends as if nothing had happened.
 func TestRunFaults(t *testing.T) {
 	for _, name := range []string{"tickets", "records", "approvers", "deposit", "clear"} {
 		for _, how := range []string{"before", "after"} {
@@ -156,7 +156,7 @@ func TestRunFaults(t *testing.T) {
 }
 
 // The apps cannot be read anew, as when one was written by a newer version: known ones are told,
-// and only tenants of unknown ones stay owed.
+// and only tenants of unknown ones stay pending.
 func TestRunWithStaleApps(t *testing.T) {
 	each(t, func(t *testing.T, s *shim) {
 		s.app("app1", hook)
@@ -186,7 +186,7 @@ func TestRunWithStaleApps(t *testing.T) {
 	})
 }
 
-// An app that cannot be read, and of which nothing is known, may hear: tenants that approved it stay owed, and
+// An app that cannot be read, and of which nothing is known, may get deposits: tenants that approved it stay pending, and
 // they alone. It does not count for one that is gone.
 func TestRunWithAnAppThatCannotBeRead(t *testing.T) {
 	each(t, func(t *testing.T, s *shim) {
@@ -228,7 +228,7 @@ func TestRunWithAnAppThatCannotBeRead(t *testing.T) {
 	})
 }
 
-// A tenant that cannot be read, as one that a newer version wrote, stays owed alone.
+// A tenant that cannot be read, as one that a newer version wrote, is the only one that stays pending.
 func TestRunWithATenantThatCannotBeRead(t *testing.T) {
 	each(t, func(t *testing.T, s *shim) {
 		s.app("app1", hook)
@@ -414,7 +414,7 @@ func TestRunMany(t *testing.T) {
 		if err := fanout.New(o).Run(t.Context(), ids); err != nil {
 			t.Fatal(err)
 		}
-		want := fmt.Sprintf("# HELP lamplighter_superseded_total Waiting notifications replaced by newer truth before they were delivered.\n"+
+		want := fmt.Sprintf("# HELP lamplighter_superseded_total Pending notifications replaced by a newer change before they were delivered.\n"+
 			"# TYPE lamplighter_superseded_total counter\nlamplighter_superseded_total %d\n", len(ids)+3)
 		if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "lamplighter_superseded_total"); err != nil {
 			t.Error(err)
@@ -437,7 +437,7 @@ func TestRunErrorKeepsItsCause(t *testing.T) {
 	}
 }
 
-// What was deposited but not confirmed by replicas stays owed, and yet its drain starts at once.
+// What was deposited but not confirmed by replicas stays pending, and yet its drain starts at once.
 func TestUnconfirmedDepositsWake(t *testing.T) {
 	each(t, func(t *testing.T, s *shim) {
 		s.app("app1", hook)

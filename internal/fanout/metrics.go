@@ -24,7 +24,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
 		}),
 		superseded: f.NewCounter(prometheus.CounterOpts{
-			Name: "lamplighter_superseded_total", Help: "Waiting notifications replaced by newer truth before they were delivered.",
+			Name: "lamplighter_superseded_total", Help: "Pending notifications replaced by a newer change before they were delivered.",
 		}),
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// JobPages is the mailbox's side of jobs.
+// JobPages is the part of the mailbox that jobs use.
 type JobPages interface {
 	ReadJobPage(ctx context.Context, c mailbox.JobClaim) (mailbox.JobPage, error)
 	DepositJobPage(ctx context.Context, c *mailbox.JobClaim, nonce string, recs []tenant.Record, t mailbox.PageDeposit) (mailbox.PageResult, error)
@@ -21,8 +21,9 @@ type JobPages interface {
 	RemoveFormerApprovals(ctx context.Context, c mailbox.JobClaim, ts []tenant.ID) (left int, err error)
 }
 
-// AdvanceJob makes the next page of a claimed job, and reports whether the job has ended with it. What it wrote before it broke off is
-// written again by the next try, and changes nothing then. Errors: mailbox.ErrJobLost; mailbox.ErrGone where the job's app is no more.
+// AdvanceJob makes the next page of a claimed job, and reports whether the job has ended with it. A repeated page
+// changes nothing that was written before. Errors: mailbox.ErrJobLost; mailbox.ErrGone when the job's app does not
+// exist any more.
 func (a *Approvals) AdvanceJob(ctx context.Context, c *mailbox.JobClaim) (ended bool, err error) {
 	if c.ID.Kind == mailbox.JobClear {
 		ended, err = a.clearJobPage(ctx, *c)
@@ -35,7 +36,7 @@ func (a *Approvals) AdvanceJob(ctx context.Context, c *mailbox.JobClaim) (ended 
 	return ended, nil
 }
 
-// clearJobPage takes a page of a former life off the index of tenants, and then off the list of what is left.
+// clearJobPage removes a page of a former life's approvals from the index of tenants, then from the list of the rest.
 func (a *Approvals) clearJobPage(ctx context.Context, c mailbox.JobClaim) (ended bool, err error) {
 	page, err := a.boxes.ReadFormerApprovals(ctx, c.Life())
 	if err != nil {
@@ -48,14 +49,14 @@ func (a *Approvals) clearJobPage(ctx context.Context, c mailbox.JobClaim) (ended
 	return left == 0, err
 }
 
-// depositJobPage reads a page of approvals, then the tenants' records, and deposits them in the step that moves the job on. No
-// note is needed of what may break off: the job is the note.
+// depositJobPage reads a page of approvals, then the tenants' records. It deposits them in the step that advances the
+// job, so no note of unfinished approvals is needed: the job itself is repeated.
 func (a *Approvals) depositJobPage(ctx context.Context, c *mailbox.JobClaim) (ended bool, err error) {
 	hears, err := a.stillGetsDeposits(ctx, c.Life())
 	if err != nil {
 		return false, err
 	}
-	if !hears { // it is told of all when it gets a URL
+	if !hears { // everything is deposited when it gets a URL
 		return true, a.boxes.EndJob(ctx, *c, mailbox.JobDone, mailbox.NoURL)
 	}
 	page, err := a.boxes.ReadJobPage(ctx, *c)
@@ -73,7 +74,8 @@ func (a *Approvals) depositJobPage(ctx context.Context, c *mailbox.JobClaim) (en
 	}
 }
 
-// stillGetsDeposits reports whether the app gets deposits. One that is known to, does: what it is told in a life that is over is refused.
+// stillGetsDeposits reports whether the app gets deposits. A stale true is harmless: deposits for an ended life are
+// refused.
 func (a *Approvals) stillGetsDeposits(ctx context.Context, life mailbox.Life) (bool, error) {
 	if e, ok, _ := a.apps.Lookup(life.App); ok && lifeOf(e) == life && e.Rec.App.EverHadURL {
 		return true, nil
@@ -82,16 +84,17 @@ func (a *Approvals) stillGetsDeposits(ctx context.Context, life mailbox.Life) (b
 	switch {
 	case errors.Is(err, ErrUnknownApp), err == nil && to.life.Birth > life.Birth:
 		return false, fmt.Errorf("app %s: %w", life.App, mailbox.ErrGone)
-	case err == nil && to.life.Birth < life.Birth: // the settings lost what made it: the comparison heals that
+	case err == nil && to.life.Birth < life.Birth: // the settings lost the write that made it: the comparison repairs that
 		return false, fmt.Errorf("app %s: its settings know birth %d, the job %d: %w", life.App, to.life.Birth, life.Birth, registry.ErrUnreadable)
 	}
 	return to.getsDeposits, err
 }
 
-// depositTries bounds how often tenants whose records keep changing are read anew for one page.
+// depositTries limits how often changing records are read again for one page.
 const depositTries = 20
 
-// depositTenants deposits tenants of a page. Those of which a newer record was deposited since theirs was read, it reads anew.
+// depositTenants deposits tenants of a page. When a newer record than the read one was deposited meanwhile, it reads
+// that tenant again.
 func (a *Approvals) depositTenants(ctx context.Context, c *mailbox.JobClaim, ts []tenant.ID, t *mailbox.PageDeposit) (ended bool, err error) {
 	for range depositTries {
 		records, skipped, err := a.readRecords(ctx, ts)
@@ -100,11 +103,11 @@ func (a *Approvals) depositTenants(ctx context.Context, c *mailbox.JobClaim, ts 
 		}
 		t.Skipped += skipped
 		told, err := a.boxes.DepositJobPage(ctx, c, uuid.NewString(), records, *t)
-		if err == nil || told.DepositResult != (mailbox.DepositResult{}) { // an error may say that it is written, but not yet safe
+		if err == nil || told.DepositResult != (mailbox.DepositResult{}) { // an error may mean that it is written, but not yet replicated
 			a.metrics.countSuperseded(told.DepositResult)
 			forwardWake(ctx, a.waker, a.log, c.ID.App, told.Wake)
 		}
-		if errors.Is(err, mailbox.ErrJobLost) && !t.All && c.ID.Kind == mailbox.JobResync { // they bear the mark already
+		if errors.Is(err, mailbox.ErrJobLost) && !t.All && c.ID.Kind == mailbox.JobResync { // they are marked already
 			return false, errors.Join(err, a.CatchUp(ctx, c.ID.App, ts))
 		}
 		if err != nil || len(told.Stale) == 0 {
@@ -115,7 +118,7 @@ func (a *Approvals) depositTenants(ctx context.Context, c *mailbox.JobClaim, ts 
 	return false, fmt.Errorf("%d records of the page changed %d times meanwhile", len(ts), depositTries)
 }
 
-// readRecords reads tenants' records, but for those that this version cannot read.
+// readRecords reads tenants' records. Those that this version cannot read are left out and counted in skipped.
 func (a *Approvals) readRecords(ctx context.Context, ts []tenant.ID) (records []tenant.Record, skipped int, err error) {
 	if len(ts) == 0 {
 		return nil, 0, nil

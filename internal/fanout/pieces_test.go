@@ -29,7 +29,7 @@ func (p paged) ReadFanoutInputs(ctx context.Context, ids []tenant.ID, page int) 
 	return call(p.shim, "owing", func() ([]registry.FanoutInput, error) { return p.reg.ReadFanoutInputs(ctx, ids, page) })
 }
 
-// A tenant with more approvers than are held at once is fanned out in pieces, and owed until the last one.
+// A tenant with more approvers than are held at once is fanned out in pieces, and pending until the last one.
 func TestRunInPieces(t *testing.T) {
 	t.Parallel()
 	s := newShim(t, redistest.Real(t))

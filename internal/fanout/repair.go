@@ -11,7 +11,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// RepairIndex is the registry's side of a repair.
+// RepairIndex is the part of the registry that a repair uses.
 type RepairIndex interface {
 	ReadUnfinishedApprovals(ctx context.Context, waited time.Duration, skip, limit int) ([]registry.UnfinishedApproval, error)
 }
@@ -22,32 +22,32 @@ type RepairOptions struct {
 	Index     RepairIndex
 }
 
-// Limits of one repair, whose cost is the same however many approvals there are.
+// Limits of one repair. Its cost does not depend on the number of approvals.
 const (
-	// settleAfter is how long a call may take to change approvals before the repair does.
+	// settleAfter is how long a call may take to change approvals before the repair finishes it.
 	settleAfter = time.Minute
-	// unsettledLimit is how many approvals one repair settles.
+	// unsettledLimit is how many approvals one repair finishes.
 	unsettledLimit = 500
 )
 
-// Repairer makes the tenants' index match the mailboxes, which hold the approvals: it finishes the
-// calls that broke off while changing approvals. It is for one goroutine.
+// Repairer finishes calls that broke off while they changed approvals, so that the tenants' index matches the
+// mailboxes, which hold the approvals. It is for one goroutine.
 type Repairer struct {
 	opts RepairOptions
-	// stuck is how many of the approvals that wait longest could not be settled, and are passed over
-	// until the others were tried.
+	// stuck is how many of the oldest unfinished approvals could not be finished. They are skipped until the others
+	// were tried.
 	stuck int
 }
 
 // NewRepairer returns a Repairer.
 func NewRepairer(o RepairOptions) *Repairer { return &Repairer{opts: o} }
 
-// Repair does one bounded piece of the work.
+// Repair does one bounded step.
 func (r *Repairer) Repair(ctx context.Context) error {
 	return r.finishApprovals(ctx)
 }
 
-// finishApprovals finishes what calls broke off. What cannot be settled does not keep the rest from it.
+// finishApprovals finishes the approvals of calls that broke off. A failure for one app does not stop the others.
 func (r *Repairer) finishApprovals(ctx context.Context) error {
 	list, err := r.opts.Index.ReadUnfinishedApprovals(ctx, settleAfter, r.stuck, unsettledLimit)
 	if err != nil {
@@ -76,7 +76,7 @@ func (r *Repairer) finishApprovals(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("repair approvals of app %s: %w", app, err))
 		}
 	}
-	if r.stuck += failed; !more { // those were the last
+	if r.stuck += failed; !more { // the end of the list is reached
 		r.stuck = 0
 	}
 	return errors.Join(errs...)

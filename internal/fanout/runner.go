@@ -10,8 +10,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Runner fans out in this process what this process accepted, without the detour by the queue, and
-// many tenants at a time when many come. What it cannot do it hands to the queue.
+// Runner fans out in this process what this process accepted, without the queue. It combines waiting tenants into
+// batches. What it cannot do goes to the queue.
 type Runner struct {
 	run, hand func(ctx context.Context, ids []tenant.ID) error
 	queue     chan []tenant.ID
@@ -19,32 +19,32 @@ type Runner struct {
 	log       *slog.Logger
 }
 
-// runnerQueue bounds what waits for the runner; beyond it the queue's tasks do the work, in whichever
-// process has time.
+// runnerQueue limits what waits for the runner. Beyond it, tasks of the queue do the work in any process.
 const runnerQueue = 256
 
-// runWithin bounds one fan-out, handWithin handing it over.
+// runWithin bounds one fan-out, handWithin one hand-over to the queue.
 const (
 	runWithin  = time.Minute
 	handWithin = 2 * time.Second
 )
 
-// NewRunner returns a Runner that calls run, and hand for what run failed at or a stop left undone.
+// NewRunner returns a Runner that calls run, and calls hand for tenants whose run failed or was not started before a
+// stop.
 func NewRunner(run, hand func(ctx context.Context, ids []tenant.ID) error, log *slog.Logger) *Runner {
 	return &Runner{run: run, hand: hand, queue: make(chan []tenant.ID, runnerQueue), log: log}
 }
 
-// Submit asks for a fan-out, and reports whether the runner takes it. It never blocks.
+// Submit adds a fan-out; it returns false when the runner is full or stopped. It never blocks.
 func (r *Runner) Submit(ids []tenant.ID) bool {
 	select {
 	case r.queue <- ids:
-		return !r.stopped.Load() // else perhaps nobody looks at it any more: told twice is told
+		return !r.stopped.Load() // after a stop the queue gets them as well: a repeated fan-out changes nothing
 	default:
 		return false
 	}
 }
 
-// Run works until ctx ends, then hands over what still waits. Several may run at once.
+// Run works until ctx ends, then hands over what still waits. Several calls may run at once.
 func (r *Runner) Run(ctx context.Context) {
 	for {
 		select {
@@ -68,7 +68,7 @@ func (r *Runner) Run(ctx context.Context) {
 	}
 }
 
-// fanOut ends what it began although ctx ends: what a deposit arms must be enqueued.
+// fanOut finishes a begun fan-out although ctx ends, because its wake-ups must be enqueued.
 func (r *Runner) fanOut(ctx context.Context, ids []tenant.ID) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), runWithin)
 	defer cancel()
@@ -86,7 +86,7 @@ func (r *Runner) handOverRest(ctx context.Context) {
 	}
 }
 
-// passToQueue hands tenants to the queue although ctx may have ended.
+// passToQueue hands tenants to the queue, also after ctx has ended.
 func (r *Runner) passToQueue(ctx context.Context, ids []tenant.ID) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handWithin)
 	defer cancel()
@@ -95,7 +95,7 @@ func (r *Runner) passToQueue(ctx context.Context, ids []tenant.ID) {
 	}
 }
 
-// gatherTenants adds what else waits already, up to one batch, each tenant once.
+// gatherTenants adds waiting tenants, up to one batch, each tenant once.
 func (r *Runner) gatherTenants(ids []tenant.ID) []tenant.ID {
 	seen := make(map[tenant.ID]struct{}, len(ids))
 	out := make([]tenant.ID, 0, len(ids))
