@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// leaseMargin is what a claim must outlive its attempt by: the time to settle it.
+// leaseMargin is how much longer than an attempt its claim must last, so that the result can be settled.
 const leaseMargin = 5 * time.Second
 
-// deriveSettings fills what follows from other settings.
+// deriveSettings sets values that follow from other settings.
 func (l *Loaded) deriveSettings() {
 	c := &l.Config
 	c.PublicURL = strings.TrimRight(c.PublicURL, "/")
 	if c.Token.Issuer.StateChange == "" {
 		host := c.Environment
 		if host == "stage" {
-			host = "qaonline" // the platform's host name for it
+			host = "qaonline" // the platform's host name for this environment
 		}
 		c.Token.Issuer.StateChange = "https://" + host + ".superoffice.com"
 	}
 }
 
-// crossCheck finds settings that do not go together. Each problem names the one to change.
+// crossCheck finds settings that contradict each other. Each problem names the setting to change.
 func (l *Loaded) crossCheck() Problems {
 	c := &l.Config
 	var p Problems
@@ -34,9 +34,9 @@ func (l *Loaded) crossCheck() Problems {
 	}
 	add(!strings.Contains(c.Redis.URL.Reveal(), "+sentinel://") && (c.Redis.SentinelUsername != "" || !c.Redis.SentinelPassword.IsZero()),
 		"redis.sentinel_username", "is for sentinels, but redis.url names none: remove it, or use redis+sentinel://host:port,…/master")
-	add(c.ShutdownTimeout < c.Delivery.Timeout, "shutdown_timeout", "must not be shorter than delivery.timeout, or a stop cuts posts off")
+	add(c.ShutdownTimeout < c.Delivery.Timeout, "shutdown_timeout", "must not be shorter than delivery.timeout, or a stop cuts attempts off")
 	add(c.Delivery.SwitchOffAfter > 0 && c.Delivery.SwitchOffAfter <= c.Incident.OpenAfter,
-		"incident.open_after", "must be shorter than delivery.switch_off_after, or endpoints are switched off before anybody is told that they fail")
+		"incident.open_after", "must be shorter than delivery.switch_off_after, or endpoints are switched off before a mail says that they fail")
 	add(len(c.Roles) == 0, "roles", "is empty: give api, worker or both")
 	add(isSameListener(c.Listen, c.OpsListen), "ops_listen", "is the same address as listen: give it a port of its own")
 	add(c.PublicListen != "" && (isSameListener(c.PublicListen, c.Listen) || isSameListener(c.PublicListen, c.OpsListen)),
@@ -47,7 +47,7 @@ func (l *Loaded) crossCheck() Problems {
 	add(c.SMTP.Disabled && c.SMTP.Host != "", "smtp.disabled", "is true although smtp.host is set: remove one of them")
 	add(c.SMTP.Host != "" && c.SMTP.From == "", "smtp.from", "is needed to send mail: set it to the sender's address")
 	add((c.SMTP.DKIM.Key == "") != (c.SMTP.DKIM.Selector == ""), "smtp.dkim.key", "signing needs both smtp.dkim.key and smtp.dkim.selector")
-	add(c.Delivery.EntryLease < c.Delivery.Timeout+leaseMargin, "delivery.entry_lease", "must be at least 5s longer than delivery.timeout, or one notification could be posted twice at once")
+	add(c.Delivery.EntryLease < c.Delivery.Timeout+leaseMargin, "delivery.entry_lease", "must be at least 5s longer than delivery.timeout, or one notification could be sent twice at once")
 	add(c.Delivery.InFlight < c.Delivery.InFlightPerApp, "delivery.in_flight", "must not be smaller than delivery.in_flight_per_app")
 	add(len(c.Delivery.RetrySchedule) == 0, "delivery.retry_schedule", "is empty: give at least one wait")
 	add(c.Breaker.OpenForMax < c.Breaker.OpenFor, "breaker.open_for_max", "must not be shorter than breaker.open_for")
@@ -56,9 +56,8 @@ func (l *Loaded) crossCheck() Problems {
 	return p
 }
 
-// CheckServe reports what `lamplighter serve` needs beyond a valid Config; nil when nothing is
-// missing, Problems otherwise. That the files of signing.keys hold what they should is for
-// whoever reads them to check.
+// CheckServe reports what `lamplighter serve` needs beyond a valid Config: Problems, or nil. The content of the files
+// of signing.keys is not checked here.
 func (l *Loaded) CheckServe() error {
 	c := &l.Config
 	var p Problems
@@ -70,12 +69,12 @@ func (l *Loaded) CheckServe() error {
 	need(c.PublicURL == "", "public_url", "is required: set it to the URL under which partners reach this service, such as https://lamplighter.example.com")
 	need(c.Encryption.Key.IsZero(), "encryption.key", "is required: make one with `lamplighter keys encryption` and keep it safe")
 	need(len(c.Signing.Keys) == 0, "signing.keys", "is required: make a key with `lamplighter keys generate --out FILE`")
-	need(c.SMTP.Host == "" && !c.SMTP.Disabled, "smtp.host", "is required, or nobody is told when endpoints fail: set it with smtp.from, or set smtp.disabled to true to run without mail")
+	need(c.SMTP.Host == "" && !c.SMTP.Disabled, "smtp.host", "is required to send mails when endpoints fail: set it with smtp.from, or set smtp.disabled to true to run without mail")
 	return p.AsError()
 }
 
-// isSameListener reports two addresses that cannot both be listened on: of one port, where one of the hosts
-// is the other or stands for all. Port 0 is one that the system chooses.
+// isSameListener reports whether both addresses cannot be listened on: they have the same port, and one host equals
+// the other or means all interfaces. Port 0 is chosen by the system.
 func isSameListener(a, b string) bool {
 	hostA, portA, errA := net.SplitHostPort(a)
 	hostB, portB, errB := net.SplitHostPort(b)

@@ -7,8 +7,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/secret"
 )
 
-// Config is every setting of one deployment. A field is set by the setting of the same name in
-// Settings, where its default and range stand; Load returns none that breaks them.
+// Config has every setting of one deployment. A field is set by the setting of the same name in AllSettings, which
+// has its default and range. Load returns only valid ones.
 type Config struct {
 	// Environment is sod, stage or online: the platform environment this deployment serves.
 	Environment string
@@ -20,13 +20,13 @@ type Config struct {
 	OpsListen string
 	// OpsPprof adds Go's profiler to OpsListen.
 	OpsPprof bool
-	// PublicListen is an address for the public API alone, empty for none.
+	// PublicListen is an address that serves only the public API, empty for none.
 	PublicListen string
-	// PublicURL is how the public API is reached from outside, without a trailing slash.
+	// PublicURL is the URL of the public API from outside, without a trailing slash.
 	PublicURL string
 	// BootstrapToken becomes the first admin token when there is none.
 	BootstrapToken secret.Text
-	// ShutdownTimeout is how long running work may take to settle after a stop signal.
+	// ShutdownTimeout bounds the settling of running work after a stop signal.
 	ShutdownTimeout time.Duration
 
 	HTTP       HTTP
@@ -48,15 +48,15 @@ type Config struct {
 	Audit      Audit
 }
 
-// HTTP says who may speak to the API, and for whom.
+// HTTP says who may call the API, and through which proxies.
 type HTTP struct {
 	// CORS are the origins whose scripts may call the API from a browser; none when empty.
 	CORS []string
-	// TrustedProxies are believed about the address that a request comes from.
+	// TrustedProxies are proxies whose statement of a request's address is trusted.
 	TrustedProxies []netip.Prefix
-	// MaxConnections is how many connections each listener of the API has at most.
+	// MaxConnections is the most connections of each listener of the API.
 	MaxConnections int
-	// ConnectionsPerAddress is how many of them one address has at most; half of them when 0.
+	// ConnectionsPerAddress is the most of them from one address; half of MaxConnections when 0.
 	ConnectionsPerAddress int
 }
 
@@ -75,7 +75,7 @@ type Redis struct {
 	// Username and Password, when set, replace those in URL.
 	Username string
 	Password secret.Text
-	// SentinelUsername and SentinelPassword are for the sentinels themselves.
+	// SentinelUsername and SentinelPassword are for the sentinels.
 	SentinelUsername string
 	SentinelPassword secret.Text
 	TLS              RedisTLS
@@ -83,13 +83,13 @@ type Redis struct {
 	Prefix string
 	// PoolSize is the most connections per Redis node.
 	PoolSize int
-	// WaitReplicas is how many replicas must have a change before it is answered as accepted.
+	// WaitReplicas is how many replicas must have a write before it is answered as accepted.
 	WaitReplicas int
-	// WaiveChecks are the safety checks that do not count against readiness.
+	// WaiveChecks are the safety checks that do not count for readiness.
 	WaiveChecks []string
 }
 
-// RedisTLS are PEM files for a TLS connection to Redis; they matter for rediss URLs alone.
+// RedisTLS are PEM files for a TLS connection to Redis. They are used only with rediss URLs.
 type RedisTLS struct {
 	// CA replaces the system's roots when set.
 	CA string
@@ -97,9 +97,9 @@ type RedisTLS struct {
 	Cert, Key string
 }
 
-// SMTP says how mail leaves.
+// SMTP says how mails are sent.
 type SMTP struct {
-	// Disabled says that this deployment knowingly sends no mail.
+	// Disabled says that this deployment sends no mail.
 	Disabled bool
 	Host     string
 	Port     int
@@ -109,28 +109,28 @@ type SMTP struct {
 	TLS string
 	// From is the sender, as an address or "Name <address>".
 	From string
-	// Timeout bounds the sending of one mail, from dial to the server's last answer.
+	// Timeout bounds the sending of one mail, from dialling to the server's last answer.
 	Timeout time.Duration
 	// CA replaces the system's roots when set: a PEM file.
 	CA   string
 	DKIM DKIM
 }
 
-// DKIM says how mail is signed; without a Key it is not.
+// DKIM says how mail is signed; without a Key it is not signed.
 type DKIM struct {
 	// Key is a PEM file.
 	Key string
-	// Selector names the public key in the DNS. Domain is that of SMTP.From when empty.
+	// Selector names the public key in the DNS. Domain is the domain of SMTP.From when empty.
 	Selector, Domain string
 }
 
-// Mail bounds what one recipient gets.
+// Mail limits what one recipient gets.
 type Mail struct {
-	// GatherFor is how long a mail waits for others to the same recipient.
+	// GatherFor is how long a mail waits for other mails to the same recipient.
 	GatherFor time.Duration
 	// DailyCap is the most mails in 24 h, 0 for no cap.
 	DailyCap int
-	// NewAddresses is how many addresses a day a partner may set for an app that were not there.
+	// NewAddresses is how many new addresses a partner may set for an app per day.
 	NewAddresses int
 }
 
@@ -140,25 +140,25 @@ type Signing struct {
 	Keys []string
 }
 
-// Encryption holds the keys of what is encrypted at rest, as secret.ParseKey reads them.
+// Encryption has the keys for encryption at rest, in the format of secret.ParseKey.
 type Encryption struct {
-	// Key seals and opens.
+	// Key encrypts and decrypts.
 	Key secret.Text
-	// OlderKeys open only, until everything is sealed anew.
+	// OlderKeys only decrypt, until everything is encrypted with Key.
 	OlderKeys []secret.Text
 }
 
-// Token says what the tokens for partners claim.
+// Token sets claims of the tokens for partners.
 type Token struct{ Issuer Issuer }
 
 // Issuer is the `iss` claim, by use.
 type Issuer struct {
-	// StateChange is never empty: it follows Environment unless set.
+	// StateChange is never empty: it depends on Environment unless set.
 	StateChange string
 	Mirroring   string
 }
 
-// Guard says which addresses may be dialled beyond the public internet over HTTPS, and which of it may not.
+// Guard says which addresses may be dialled besides public ones over HTTPS, and which public ones may not.
 type Guard struct {
 	AllowCIDRs    []netip.Prefix
 	AllowHTTP     bool
@@ -166,85 +166,85 @@ type Guard struct {
 	DenyCIDRs     []netip.Prefix
 	DenyHosts     []string
 	NAT64Prefixes []netip.Prefix
-	// MinRSABits is how long RSA keys in certificates must be for calls to go on, 0 for any length.
+	// MinRSABits is the least length of RSA keys in certificates for calls to go on, 0 for any length.
 	MinRSABits int
 }
 
-// State is about the pull.
+// State configures the pull.
 type State struct {
-	// ValidFor is the length of a validity cell.
+	// ValidFor is the length of a validity interval.
 	ValidFor time.Duration
-	// InFlight is how many pulls are at Redis at once.
+	// InFlight is how many pulls use Redis at once.
 	InFlight int
 }
 
-// Delivery paces the pushes.
+// Delivery configures the notifications.
 type Delivery struct {
-	// Timeout bounds one attempt, from dial to the end of the answer.
+	// Timeout bounds one attempt, from dialling to the end of the answer.
 	Timeout time.Duration
-	// InFlightPerApp and InFlight bound the attempts running at once, per app and per process.
+	// InFlightPerApp and InFlight limit the attempts in flight, per app and per process.
 	InFlightPerApp, InFlight int
-	// Drainers bounds the mailboxes that one process empties at once, DrainersWaiting those besides whose
-	// drain only waits for answers.
+	// Drainers limits the mailboxes that one process empties at once. DrainersWaiting limits those whose drain only
+	// waits for answers; they are not counted in Drainers.
 	Drainers, DrainersWaiting int
-	// ConnectionMaxAge is how long a connection to an endpoint serves.
+	// ConnectionMaxAge is how long a connection to an endpoint is used.
 	ConnectionMaxAge time.Duration
 	// RetrySchedule is the wait after each failure of a notification; its last step repeats.
 	RetrySchedule []time.Duration
 	// SwitchOffAfter is how long an endpoint may fail before it is switched off; 0: never.
 	SwitchOffAfter time.Duration
-	// DrainBudget is how long one drain keeps a mailbox before it queues up again.
+	// DrainBudget is how long one drain keeps a mailbox before other mailboxes get a turn.
 	DrainBudget time.Duration
-	// EntryLease and OwnerLease bound a claim and the ownership of a mailbox after a crash.
+	// EntryLease and OwnerLease are how long a claim and the ownership of a mailbox last after a crash.
 	EntryLease, OwnerLease time.Duration
 	// Grace is how late a wake-up may be before another is armed.
 	Grace time.Duration
-	// Sweep is how often lost wake-ups and owed fan-outs are looked for.
+	// Sweep is how often the loops look for lost wake-ups and pending fan-outs.
 	Sweep time.Duration
 }
 
 // Breaker is each endpoint's circuit breaker.
 type Breaker struct {
-	// Failures in a row open it.
+	// Failures is how many failures in a row open the circuit.
 	Failures int
 	// OpenFor is the first cool-down, OpenForMax the longest.
 	OpenFor, OpenForMax time.Duration
 }
 
-// Incident says when people are told.
+// Incident says when mails about an incident are sent.
 type Incident struct {
 	OpenAfter, RecoverAfter time.Duration
 	// RemindAfter counts from the opening of the incident.
 	RemindAfter []time.Duration
 }
 
-// Probe paces the probes of integration endpoints.
+// Probe configures the probes of integration endpoints.
 type Probe struct {
-	// Interval is the time between two probes of an endpoint that is well; 0: none.
+	// Interval is the time between two probes of a healthy endpoint; 0: no probes.
 	Interval time.Duration
-	// BackoffMax is the longest wait between two probes of one that fails.
+	// BackoffMax is the longest wait between two probes of a failing endpoint.
 	BackoffMax time.Duration
-	// InFlight bounds the probes that one process makes at once.
+	// InFlight limits the probes that one process makes at once.
 	InFlight int
 	// ClockTolerance is how far the clock behind a signed answer may be off.
 	ClockTolerance time.Duration
-	// QuietFrom and QuietTo, as ParseClockTime reads them, are by the clock of TimeZone.
+	// QuietFrom and QuietTo, in the format of ParseClockTime, are local times of TimeZone.
 	QuietFrom, QuietTo, TimeZone string
 }
 
-// Licences says what the platform's endpoints need.
+// Licences says which licences the platform's endpoints need.
 type Licences struct {
 	// Required are items "<endpoint>=<licence>", at most one per integration endpoint.
 	Required []string
 }
 
-// Audit says what becomes of the audit outside Redis.
+// Audit configures the copy of the audit log outside Redis.
 type Audit struct {
-	// WriteTo is where its entries are written out; empty for nowhere.
+	// WriteTo is where audit entries are written; empty for nowhere.
 	WriteTo string
 }
 
-// Retention bounds what is kept: ages, and numbers where the type says so.
+// Retention limits what is kept: by age, or by number if the type is int.
 type Retention struct {
 	Changes, Idempotency time.Duration
 	// Deliveries is per app.

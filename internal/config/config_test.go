@@ -193,8 +193,8 @@ func TestMistakesAreExplained(t *testing.T) {
 		"SamePort":        {"ops_listen: 127.0.0.1:8080", "is the same address as listen"},
 		"WildcardPort":    {"{listen: ':8080', ops_listen: '127.0.0.1:8080'}", "is the same address as listen"},
 		"SentinelLogin":   {"redis: {url: 'redis://h', sentinel_username: u}", "redis.url names none"},
-		"ShortStop":       {"{shutdown_timeout: 5s, delivery: {timeout: 10s}}", "or a stop cuts posts off"},
-		"OffBeforeTold":   {"{incident: {open_after: 2h}, delivery: {switch_off_after: 1h}}", "before anybody is told"},
+		"ShortStop":       {"{shutdown_timeout: 5s, delivery: {timeout: 10s}}", "or a stop cuts attempts off"},
+		"OffBeforeTold":   {"{incident: {open_after: 2h}, delivery: {switch_off_after: 1h}}", "before a mail says"},
 		"SamePublicPort":  {"public_listen: 127.0.0.1:8080", "is the address of another listener"},
 		"NoPorts":         {"guard: {allow_ports: []}", "no endpoint could be reached"},
 	} {

@@ -6,22 +6,22 @@ import (
 	"strings"
 )
 
-// ClientVariables are environment variables of the command that are no settings: the settings
-// file, and how the client commands reach the admin API.
+// ClientVariables are environment variables of the command that are not settings: the settings file, and the access
+// of client commands to the admin API.
 func ClientVariables() []string {
 	return []string{Prefix + "CONFIG", Prefix + "SERVER", Prefix + "URL", Prefix + "TOKEN", Prefix + "TOKEN_FILE", Prefix + "INSECURE_HTTP"}
 }
 
-// serviceLink matches what Kubernetes puts into the environment of every pod for a Service
-// whose name starts with "lamplighter".
+// serviceLink matches the variables that Kubernetes sets in every pod for a Service whose name starts with
+// "lamplighter".
 var serviceLink = regexp.MustCompile(`_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`)
 
-// serviceAddress matches the value of such a variable that ends in _PORT, which can be the name
-// of a setting too: a Service lamplighter-smtp makes LAMPLIGHTER_SMTP_PORT.
+// serviceAddress matches the value of such a variable that ends in _PORT. Its name can also be that of a setting: a
+// Service lamplighter-smtp sets LAMPLIGHTER_SMTP_PORT.
 var serviceAddress = regexp.MustCompile(`^(tcp|udp|sctp)://`)
 
-// readEnv takes LAMPLIGHTER_ variables. An empty one counts as absent, because container tools
-// cannot leave a variable out.
+// readEnv reads LAMPLIGHTER_ variables. An empty one counts as absent, because container tools cannot leave a
+// variable out.
 func readEnv(x settingIndex, environ []string, problems *Problems) layer {
 	out := layer{}
 	for _, entry := range slices.Sorted(slices.Values(environ)) {

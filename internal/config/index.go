@@ -7,7 +7,7 @@ import (
 // settingRef is a name that leads to a setting.
 type settingRef struct {
 	setting Setting
-	// file says that the name is the twin that names a file.
+	// file says that the name is of the variant that names a file.
 	file bool
 }
 
@@ -59,8 +59,8 @@ func (x settingIndex) suggestFlag(name string) string {
 	return strings.ReplaceAll(near, "mean ", "mean --")
 }
 
-// suggestName is a half-sentence naming the known name closest to name, empty when none is close.
-// Ties go to the name that sorts first.
+// suggestName returns a half-sentence with the known name closest to name, empty when none is close. Ties go to the
+// name that sorts first.
 func suggestName(name string, known map[string]settingRef) string {
 	best, distance := "", len(name)/3+2
 	for candidate := range known {
@@ -75,7 +75,7 @@ func suggestName(name string, known map[string]settingRef) string {
 	return ": did you mean " + best + "?"
 }
 
-// suggestLeaf finds the one setting whose last part is name's last part: people forget sections.
+// suggestLeaf finds the one setting whose last part is name's last part, for names without their section.
 func suggestLeaf(name string, known map[string]settingRef) string {
 	leaf := name[strings.LastIndexByte(name, '.')+1:]
 	best, count := "", 0
@@ -90,7 +90,7 @@ func suggestLeaf(name string, known map[string]settingRef) string {
 	return ": did you mean " + best + "?"
 }
 
-// maxCompared bounds the work on a name that somebody else chose.
+// maxCompared limits the work for a name of arbitrary length.
 const maxCompared = 128
 
 // editDistance counts the characters to insert, delete, replace or swap with a neighbour.

@@ -10,7 +10,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/secret"
 )
 
-// maxSecretFile bounds a file that holds a secret: keys and passwords are far smaller.
+// maxSecretFile limits a file that holds a secret: keys and passwords are far smaller.
 const maxSecretFile = 64 << 10
 
 // byteOrderMark is what some editors put before the first character.
@@ -18,7 +18,7 @@ const byteOrderMark = "\ufeff"
 
 // Sources are what Load reads, apart from the defaults.
 type Sources struct {
-	// FileName is how messages call the YAML file, File its content; nil for none.
+	// FileName is the name of the YAML file for messages, File its content; nil for none.
 	FileName string
 	File     []byte
 	// Environ is in the form of os.Environ; names outside LAMPLIGHTER_ are ignored.
@@ -27,7 +27,7 @@ type Sources struct {
 	Flags map[string]string
 	// Defaults replace the table's, by key: see DevDefaults.
 	Defaults map[string]string
-	// ReadFile reads the files that secrets stand in; smallfile.ReadFile outside tests.
+	// ReadFile reads the files of secrets; smallfile.ReadFile outside tests.
 	ReadFile func(name string) ([]byte, error)
 }
 
@@ -35,12 +35,11 @@ type Sources struct {
 type Loaded struct {
 	Config  Config
 	origins map[string]Origin
-	// files held the value of a secret.
+	// files are the read files of secrets.
 	files []string
 }
 
-// SecretFiles are the files that the settings name and that hold secrets: those of the settings themselves, and
-// private keys.
+// SecretFiles are the files with secrets that the settings name: those of secret settings, and private keys.
 func (l *Loaded) SecretFiles() []string {
 	c := &l.Config
 	out := append(slices.Clone(l.files), c.Signing.Keys...)
@@ -55,15 +54,15 @@ func (l *Loaded) SecretFiles() []string {
 // Origin says where a setting's value came from.
 func (l *Loaded) Origin(key string) Origin { return l.origins[key] }
 
-// givenValue is a value as one source has it.
+// givenValue is the value that one source gives.
 type givenValue struct {
 	items  []string
 	origin Origin
-	// fromFile says that the one item names a file that holds the value.
+	// fromFile says that the one item is the name of a file with the value.
 	fromFile bool
 }
 
-// layer is what one source gives, by key.
+// layer is everything that one source gives, by key.
 type layer map[string]givenValue
 
 // put adds a value unless the same source gave the setting before, in either form.
@@ -75,8 +74,8 @@ func (l layer) put(key string, g givenValue, problems *Problems) {
 	l[key] = g
 }
 
-// Load merges the sources and checks the result. A non-nil error is Problems; the Loaded is
-// then nil. What only `serve` demands is checked by CheckServe.
+// Load merges the sources and checks the result. A non-nil error is Problems, and Loaded is then nil. CheckServe
+// checks what only `serve` needs.
 func Load(src Sources) (*Loaded, error) {
 	settings := AllSettings()
 	index := newIndex(settings)
@@ -130,7 +129,7 @@ func (l *Loaded) applySetting(s Setting, g givenValue, readFile func(string) ([]
 		l.files = append(l.files, items[0])
 		items = splitItems(s, text)
 		if slices.ContainsFunc(items, holdsControl) {
-			problems.add(s.Key, g.origin, "%s holds several lines or control characters: write the secret alone into it", g.items[0])
+			problems.add(s.Key, g.origin, "%s holds several lines or control characters: write only the secret into it", g.items[0])
 			return problems
 		}
 	}
@@ -144,7 +143,7 @@ func (l *Loaded) applySetting(s Setting, g givenValue, readFile func(string) ([]
 		return problems
 	}
 	for _, item := range items {
-		// An empty scalar means that the setting is not set; an item of a list has no such reading.
+		// An empty scalar means that the setting is not set; an item of a list may not be empty.
 		if s.Rule.check == nil || (item == "" && !s.IsList()) {
 			continue
 		}
@@ -174,10 +173,10 @@ func readSecret(readFile func(string) ([]byte, error), name string) (string, err
 	return text, nil
 }
 
-// holdsControl is asked of the items of a list one by one: a line may end between them.
+// holdsControl is checked for each item of a list, since line breaks may separate them.
 func holdsControl(item string) bool { return strings.ContainsFunc(item, unicode.IsControl) }
 
-// splitItems cuts the text of an environment variable, flag or file into items.
+// splitItems splits the text of an environment variable, flag or file into items.
 func splitItems(s Setting, text string) []string {
 	if !s.IsList() {
 		return []string{text}
@@ -226,8 +225,8 @@ func readFlags(x settingIndex, flags map[string]string, problems *Problems) laye
 	return out
 }
 
-// redactedValues is a setting's value as it may be shown: secrets are masked, but of a Redis URL only
-// user and password. Empty values stay empty.
+// redactedValues is a setting's value for display: secrets are masked; of a Redis URL only user and password are.
+// Empty values stay empty.
 func (l *Loaded) redactedValues(s Setting) []string {
 	items := formatField(s.fieldOf(&l.Config))
 	if !s.Secret {
@@ -247,8 +246,8 @@ func (l *Loaded) redactedValues(s Setting) []string {
 	return out
 }
 
-// redactRedisURL hides what stands before the last @, wherever a careless password puts it.
-// secret.RedactURL cannot do it: a list of hosts is not a URL by the standard.
+// redactRedisURL hides everything before the last @, since a password may contain one. secret.RedactURL cannot do it:
+// a list of hosts is not a valid URL.
 func redactRedisURL(raw string) string {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {

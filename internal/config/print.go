@@ -8,9 +8,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Print writes the effective settings as a YAML file, each with a comment that says where it
-// came from. Secrets are masked, and Load refuses the mask, so that the output cannot replace a
-// secret by accident.
+// Print writes the effective settings as a YAML file, each with a comment that states its origin. Secrets are masked,
+// and Load refuses the mask, so that the output cannot replace a secret by accident.
 func (l *Loaded) Print(w io.Writer) error {
 	root := &yaml.Node{Kind: yaml.MappingNode}
 	for _, s := range AllSettings() {
@@ -46,7 +45,7 @@ func (l *Loaded) settingNode(s Setting) *yaml.Node {
 	return list
 }
 
-// itemNode writes numbers and booleans as such, and quotes what a reader could take for a list.
+// itemNode writes numbers and booleans unquoted, and quotes what a reader could take for a list.
 func itemNode(s Setting, text string) *yaml.Node {
 	n := scalarNode(text)
 	switch s.Kind() {

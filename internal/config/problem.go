@@ -8,7 +8,7 @@ import (
 
 // Problem is one mistake in the settings.
 type Problem struct {
-	// Key is the setting, or the unknown key as written.
+	// Key is the setting, or an unknown key in the spelling given.
 	Key string
 	// Origin is where the value came from; zero when none was given.
 	Origin Origin
@@ -44,7 +44,7 @@ func (p Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// AsError is nil for no problems.
+// AsError is nil when there are no problems.
 func (p Problems) AsError() error {
 	if len(p) == 0 {
 		return nil
@@ -73,7 +73,7 @@ func (p *Problems) addErr(key string, origin Origin, err error) {
 // Source is a layer of settings.
 type Source uint8
 
-// The closed set of sources; a later one goes before an earlier one.
+// The closed set of sources; a later one has precedence.
 const (
 	// FromDefault is the table's default.
 	FromDefault Source = iota + 1
@@ -94,7 +94,7 @@ type Origin struct {
 	Name string
 }
 
-// String is the origin as messages and `config print` show it.
+// String is the origin in messages and in `config print`.
 func (o Origin) String() string {
 	switch o.Source {
 	case FromDefault:

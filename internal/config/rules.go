@@ -50,7 +50,7 @@ func durationRangeRule(low, high time.Duration) Rule {
 	}}
 }
 
-// durationOrZeroRule is spell that also accepts 0, which switches the thing off.
+// durationOrZeroRule is durationRangeRule, but also accepts 0, which switches the feature off.
 func durationOrZeroRule(low, high time.Duration) Rule {
 	r := durationRangeRule(low, high)
 	return Rule{Accepts: "0 (never) or " + r.Accepts, check: func(item string) error {
@@ -61,7 +61,7 @@ func durationOrZeroRule(low, high time.Duration) Rule {
 	}}
 }
 
-// rsaBitsRule accepts 0 and what an RSA key may be asked to have.
+// rsaBitsRule accepts 0 and useful lengths of RSA keys.
 func rsaBitsRule() Rule {
 	r := intRangeRule(1024, 8192)
 	return Rule{Accepts: "0 or " + r.Accepts, check: func(item string) error {
@@ -74,7 +74,7 @@ func rsaBitsRule() Rule {
 
 var hostForm = regexp.MustCompile(`^(?i:[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)(?i:\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$`)
 
-// hostNameRule accepts a name that stands for itself and its subdomains.
+// hostNameRule accepts a host name, which includes its subdomains.
 func hostNameRule() Rule {
 	const words = "a host name in ASCII, such as corp.example, without a dot before or behind it"
 	return Rule{Accepts: words, check: func(item string) error {
@@ -88,7 +88,7 @@ func hostNameRule() Rule {
 	}}
 }
 
-// nat64PrefixRule accepts what RFC 6052 allows.
+// nat64PrefixRule accepts the prefixes of RFC 6052.
 func nat64PrefixRule() Rule {
 	const words = "an IPv6 network of 32, 40, 48, 56, 64 or 96 bits"
 	return Rule{Accepts: words, check: func(item string) error {
@@ -222,7 +222,7 @@ func encryptionKeyRule() Rule {
 	}}
 }
 
-// minTokenLength is what older versions took; a new bootstrap token must be longer, see the service.
+// minTokenLength is the minimum of older versions; package service demands more of a new bootstrap token.
 const minTokenLength = 16
 
 func bearerTokenRule() Rule {

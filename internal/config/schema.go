@@ -2,8 +2,8 @@ package config
 
 import "strings"
 
-// JSONSchema is a JSON Schema (2020-12) of the settings file, for editors. It knows the shape and
-// the words of closed sets; ranges are left to Load.
+// JSONSchema is a JSON Schema (2020-12) of the settings file, for editors. It has the structure and the closed sets;
+// only Load checks ranges.
 func JSONSchema() map[string]any {
 	root := newObjectSchema()
 	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -21,7 +21,7 @@ func newObjectSchema() map[string]any {
 	return map[string]any{"type": "object", "additionalProperties": false, "properties": map[string]any{}}
 }
 
-// putSchema places a schema at a key's path, making the sections on the way.
+// putSchema adds a schema at a key's path, and the sections on the way.
 func putSchema(root map[string]any, key string, schema map[string]any) {
 	path := strings.Split(key, ".")
 	at := root["properties"].(map[string]any)

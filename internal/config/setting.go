@@ -7,10 +7,10 @@ import (
 // Prefix starts every environment variable of the service.
 const Prefix = "LAMPLIGHTER_"
 
-// Kind is how a setting's value is written.
+// Kind is the format of a setting's value.
 type Kind string
 
-// The closed set of kinds; assign and values handle each.
+// The closed set of kinds; assignField and formatField handle each.
 const (
 	Text     Kind = "text"
 	Bool     Kind = "true or false"
@@ -23,17 +23,17 @@ const (
 type Setting struct {
 	// Key is the path in the YAML file, such as "delivery.timeout".
 	Key string
-	// Default is written as in the environment; empty: none.
+	// Default is in the format of the environment; empty: none.
 	Default string
-	// Help says what it means and when to change it, in one or two sentences.
+	// Help states the meaning and when to change it, in one or two sentences.
 	Help string
 	// Rule is what values are accepted.
 	Rule Rule
-	// Secret values are never shown and have a twin that names a file.
+	// Secret values are never shown, and have a variant that names a file.
 	Secret bool
-	// Reload says that SIGHUP carries out a change in a running process.
+	// Reload says that SIGHUP applies a change in a running process.
 	Reload bool
-	// OpenFlag marks a secret that may stand on the command line all the same.
+	// OpenFlag marks a secret that may be given on the command line.
 	OpenFlag bool
 
 	fieldOf func(*Config) any
@@ -43,11 +43,11 @@ type Setting struct {
 type Rule struct {
 	// Accepts says what is accepted; empty: anything of the kind.
 	Accepts string
-	// check tells what is wrong with one item. A secret's must not repeat it.
+	// check returns what is wrong with one item. For a secret it must not contain the value.
 	check func(item string) error
 }
 
-// Kind is how the value, or each item of a list, is written.
+// Kind is the format of the value, or of each item of a list.
 func (s Setting) Kind() Kind { return kindOf(s.fieldOf(&Config{})) }
 
 // IsList reports whether the value is a list: a sequence in YAML, comma-separated elsewhere.
@@ -58,8 +58,7 @@ func (s Setting) Env() string {
 	return Prefix + strings.ToUpper(strings.ReplaceAll(s.Key, ".", "_"))
 }
 
-// Flag is the flag without dashes, empty for a secret: a command line can be read by every
-// user of a machine.
+// Flag is the flag without dashes, empty for a secret: every user of a machine can read command lines.
 func (s Setting) Flag() string {
 	if s.Secret && !s.OpenFlag {
 		return ""
@@ -67,7 +66,7 @@ func (s Setting) Flag() string {
 	return flagName(s.Key)
 }
 
-// FileKey is the key of the twin that names a file holding the value; empty unless Secret.
+// FileKey is the key of the variant that names a file with the value; empty unless Secret.
 func (s Setting) FileKey() string {
 	if !s.Secret {
 		return ""

@@ -24,7 +24,7 @@ func generalSettings() []Setting {
 		},
 		{
 			Key: "roles", Default: "api,worker", Rule: oneOfRule("api", "worker"),
-			Help:    "What this process does: `api` answers HTTP, `worker` delivers, probes and mails. Run them apart to scale them apart.",
+			Help:    "What this process does: `api` answers HTTP, `worker` delivers, probes and mails. Run them in separate processes to scale them separately.",
 			fieldOf: func(c *Config) any { return &c.Roles },
 		},
 		{
@@ -44,7 +44,7 @@ func generalSettings() []Setting {
 		},
 		{
 			Key: "public_listen", Rule: addressRule(),
-			Help:    "An extra address that serves the public API alone (status pull, key discovery, unsubscribe), so that the admin API can stay private.",
+			Help:    "An extra address that serves only the public API (status pull, key discovery, unsubscribe), so that the admin API can stay private.",
 			fieldOf: func(c *Config) any { return &c.PublicListen },
 		},
 		{
@@ -54,7 +54,7 @@ func generalSettings() []Setting {
 		},
 		{
 			Key: "bootstrap_token", Secret: true, Rule: bearerTokenRule(),
-			Help:    "Becomes the first admin token when none exists; ignored afterwards. A new one has at least 32 characters; a shorter one that the store knows goes on.",
+			Help:    "Becomes the first admin token when none exists; ignored afterwards. A new one has at least 32 characters; a shorter one that the store knows stays valid.",
 			fieldOf: func(c *Config) any { return &c.BootstrapToken },
 		},
 		{
@@ -69,22 +69,22 @@ func generalSettings() []Setting {
 		},
 		{
 			Key:     "http.trusted_proxies",
-			Help:    "Networks of the proxies in front, which are believed about `X-Forwarded-For`: limits per address then count the caller's and not the proxy's. Nobody is believed when unset.",
+			Help:    "Networks of the proxies in front, whose `X-Forwarded-For` is trusted: limits per address then count the caller's address, not the proxy's. Without it, the header is ignored.",
 			fieldOf: func(c *Config) any { return &c.HTTP.TrustedProxies },
 		},
 		{
 			Key: "http.max_connections", Default: "10000", Rule: intRangeRule(16, 1_000_000),
-			Help:    "How many connections `listen` and `public_listen` keep at once each, together at most half of the files that the process may open. Beyond that, the one that has kept the service waiting the longest is closed: for a request, for its headers or its body without a good token, or for taking an answer. When none does, the new one is closed.",
+			Help:    "The most connections of `listen` and of `public_listen`, together at most half of the files that the process may open. Beyond that, the connection that has kept the service waiting the longest is closed. It counts as waiting for a request, for headers, for a body without a valid token, or for reading of an answer. When there is none, the new connection is closed.",
 			fieldOf: func(c *Config) any { return &c.HTTP.MaxConnections },
 		},
 		{
 			Key: "http.connections_per_address", Default: "0", Rule: intRangeRule(0, 1_000_000),
-			Help:    "How many of a listener's connections one address, an IPv4 address or an IPv6 /64, has at most; half of `http.max_connections` when 0. Networks in `http.trusted_proxies` have no such bound: it counts the requests under way of each caller behind them.",
+			Help:    "The most connections of a listener from one address, an IPv4 address or an IPv6 /64; half of `http.max_connections` when 0. Networks in `http.trusted_proxies` are not limited; the limit then counts the requests in flight of each caller behind them.",
 			fieldOf: func(c *Config) any { return &c.HTTP.ConnectionsPerAddress },
 		},
 		{
 			Key: "log.level", Default: "info", Reload: true, Rule: oneOfRule("debug", "info", "warn", "error"),
-			Help:    "The least severe entries that are logged.",
+			Help:    "The lowest level that is logged.",
 			fieldOf: func(c *Config) any { return &c.Log.Level },
 		},
 		{
@@ -94,12 +94,12 @@ func generalSettings() []Setting {
 		},
 		{
 			Key: "state.valid_for", Default: "1m", Rule: durationRangeRule(time.Second, time.Hour),
-			Help:    "The length of the cells whose end is a status answer's `ValidUntil`: how soon apps ask again.",
+			Help:    "The length of the intervals whose end is a status answer's `ValidUntil`: how soon apps ask again.",
 			fieldOf: func(c *Config) any { return &c.State.ValidFor },
 		},
 		{
 			Key: "state.in_flight", Default: "32", Rule: intRangeRule(1, 10_000),
-			Help:    "How many status questions (`GET /api/state/…`) this process has at Redis at once, at most half of `redis.pool_size`, so that a storm of them leaves connections to pushes and the admin API. 32 times as many wait, each for 250 ms; others are answered 503.",
+			Help:    "How many status requests (`GET /api/state/…`) of this process use Redis at once, at most half of `redis.pool_size`. The rest of the connections is for notifications and the admin API. 32 times as many requests wait, each for 250 ms; others are answered 503.",
 			fieldOf: func(c *Config) any { return &c.State.InFlight },
 		},
 	}
@@ -109,7 +109,7 @@ func redisSettings() []Setting {
 	return []Setting{
 		{
 			Key: "redis.url", Default: "redis://127.0.0.1:6379/0", Secret: true, OpenFlag: true, Rule: redisURLRule(),
-			Help:    "Where all state is kept. With an extra `s` the connection uses TLS. User and password may stand before the host, percent-encoded; a file or the environment is a better place than a flag.",
+			Help:    "Where all state is kept. With an extra `s` the connection uses TLS. User and password may be given before the host, percent-encoded; a file or the environment is a better place than a flag.",
 			fieldOf: func(c *Config) any { return &c.Redis.URL },
 		},
 		{
@@ -124,12 +124,12 @@ func redisSettings() []Setting {
 		},
 		{
 			Key:     "redis.sentinel_username",
-			Help:    "The ACL user of the sentinels themselves, if they ask for one.",
+			Help:    "The ACL user for the sentinels, if they require one.",
 			fieldOf: func(c *Config) any { return &c.Redis.SentinelUsername },
 		},
 		{
 			Key: "redis.sentinel_password", Secret: true,
-			Help:    "The password of the sentinels themselves.",
+			Help:    "The password for the sentinels.",
 			fieldOf: func(c *Config) any { return &c.Redis.SentinelPassword },
 		},
 		{
@@ -149,22 +149,22 @@ func redisSettings() []Setting {
 		},
 		{
 			Key: "redis.prefix", Default: "lamplighter", Rule: keyPrefixRule(),
-			Help:    "Starts every key. Two environments on one Redis need two prefixes.",
+			Help:    "The prefix of every key. Two environments on one Redis need two prefixes.",
 			fieldOf: func(c *Config) any { return &c.Redis.Prefix },
 		},
 		{
 			Key: "redis.pool_size", Default: "64", Rule: intRangeRule(4, 10_000),
-			Help:    "The most connections per Redis node that this process opens. A worker's drains have as many of their own, and so has what waits for replicas.",
+			Help:    "The most connections per Redis node that this process opens. A worker's drains have as many of their own, and so have writes that wait for replicas.",
 			fieldOf: func(c *Config) any { return &c.Redis.PoolSize },
 		},
 		{
 			Key: "redis.wait_replicas", Default: "0", Rule: intRangeRule(0, 10),
-			Help:    "How many replicas must have what a call wrote before it is answered: a failover to one of them then loses nothing that was accepted. With fewer at hand the call is answered 503 after a second. In a Cluster, of each primary.",
+			Help:    "How many replicas must have a write before the call is answered: a failover to one of them then loses nothing that was accepted. With fewer replicas available the call is answered 503 after a second. In a Cluster, this is per primary.",
 			fieldOf: func(c *Config) any { return &c.Redis.WaitReplicas },
 		},
 		{
 			Key: "redis.waive_checks", Rule: oneOfRule("eviction", "persistence", "version"),
-			Help:    "Safety checks of Redis that do not hold back readiness: `eviction` (maxmemory-policy is noeviction), `persistence` (AOF or snapshots are on), `version` (6.2 or newer). Each one waived can lose accepted changes.",
+			Help:    "Safety checks of Redis that do not prevent readiness: `eviction` (maxmemory-policy is noeviction), `persistence` (AOF or snapshots are on), `version` (6.2 or newer). Each one waived can lose accepted changes.",
 			fieldOf: func(c *Config) any { return &c.Redis.WaiveChecks },
 		},
 	}
@@ -174,12 +174,12 @@ func mailSettings() []Setting {
 	return []Setting{
 		{
 			Key: "smtp.disabled", Default: "false",
-			Help:    "Runs without mail, knowingly: nobody is told that an endpoint fails. Otherwise `serve` demands `smtp.host` and `smtp.from`.",
+			Help:    "Runs without mail: no mail says that an endpoint fails. Otherwise `serve` requires `smtp.host` and `smtp.from`.",
 			fieldOf: func(c *Config) any { return &c.SMTP.Disabled },
 		},
 		{
 			Key:     "smtp.host",
-			Help:    "The mail server that takes our mail.",
+			Help:    "The mail server that mails are sent through.",
 			fieldOf: func(c *Config) any { return &c.SMTP.Host },
 		},
 		{
@@ -199,7 +199,7 @@ func mailSettings() []Setting {
 		},
 		{
 			Key: "smtp.tls", Default: "mandatory", Rule: oneOfRule("mandatory", "opportunistic", "none", "implicit"),
-			Help:    "Whether mail may leave unencrypted: never (STARTTLS), when the server offers nothing better, or always; `implicit` speaks TLS from the first byte, as it is on port 465 whatever this says.",
+			Help:    "Whether mail may be sent unencrypted: never (STARTTLS), when the server offers nothing better, or always; `implicit` uses TLS from the first byte, which is always used on port 465.",
 			fieldOf: func(c *Config) any { return &c.SMTP.TLS },
 		},
 		{
@@ -219,7 +219,7 @@ func mailSettings() []Setting {
 		},
 		{
 			Key:     "smtp.dkim.key",
-			Help:    "PEM file of the private key (RSA or Ed25519) that signs our mail (DKIM). Unset: mail is not signed here, as when your mail server does it.",
+			Help:    "PEM file of the private key (RSA or Ed25519) that signs mails (DKIM). Unset: mails are not signed here, for example because your mail server does it.",
 			fieldOf: func(c *Config) any { return &c.SMTP.DKIM.Key },
 		},
 		{
@@ -229,22 +229,22 @@ func mailSettings() []Setting {
 		},
 		{
 			Key:     "smtp.dkim.domain",
-			Help:    "The domain that signs; that of `smtp.from` when unset.",
+			Help:    "The signing domain; the domain of `smtp.from` when unset.",
 			fieldOf: func(c *Config) any { return &c.SMTP.DKIM.Domain },
 		},
 		{
 			Key: "mail.gather_for", Default: "30s", Rule: durationRangeRule(0, 10*time.Minute),
-			Help:    "How long a mail waits for others to the same recipient: what concerns more than three incidents goes as one digest.",
+			Help:    "How long a mail waits for others to the same recipient. Mails about more than three incidents become one digest.",
 			fieldOf: func(c *Config) any { return &c.Mail.GatherFor },
 		},
 		{
 			Key: "mail.daily_cap", Default: "20", Rule: intRangeRule(0, 10_000),
-			Help:    "The most mails that one recipient gets in 24 h. What is beyond goes as one digest after that time. 0: no cap.",
+			Help:    "The most mails that one recipient gets in 24 h. The rest is sent as one digest after that time. 0: no cap.",
 			fieldOf: func(c *Config) any { return &c.Mail.DailyCap },
 		},
 		{
 			Key: "mail.new_addresses", Default: "10", Rule: intRangeRule(1, 50),
-			Help:    "How many mail addresses that were not there a partner's token may set for one app in 24 h; each is asked once by mail. Addresses that an operator or admin sets are not asked and do not count.",
+			Help:    "How many new mail addresses a partner's token may set for one app in 24 h; each gets one confirmation mail. Addresses set by an operator or admin need no confirmation and do not count.",
 			fieldOf: func(c *Config) any { return &c.Mail.NewAddresses },
 		},
 	}
@@ -259,17 +259,17 @@ func keySettings() []Setting {
 		},
 		{
 			Key: "encryption.key", Secret: true, Rule: encryptionKeyRule(),
-			Help:    "Encrypts secrets at rest in Redis; `lamplighter keys encryption` makes one. Losing it loses every webhook secret. Required by `serve`.",
+			Help:    "Encrypts secrets in Redis; `lamplighter keys encryption` makes one. Losing it loses every webhook secret. Required by `serve`.",
 			fieldOf: func(c *Config) any { return &c.Encryption.Key },
 		},
 		{
 			Key: "encryption.older_keys", Secret: true, Rule: encryptionKeyRule(),
-			Help:    "Replaced keys that still open what they encrypted.",
+			Help:    "Replaced keys that still decrypt what they encrypted.",
 			fieldOf: func(c *Config) any { return &c.Encryption.OlderKeys },
 		},
 		{
 			Key: "token.issuer.state_change", Rule: webURLRule(),
-			Help:    "The `iss` claim of state-change tokens and the discovery document's `issuer`. When unset it follows the environment: `https://sod.superoffice.com`, `https://qaonline.superoffice.com` or `https://online.superoffice.com`.",
+			Help:    "The `iss` claim of state-change tokens and the discovery document's `issuer`. When unset it depends on the environment: `https://sod.superoffice.com`, `https://qaonline.superoffice.com` or `https://online.superoffice.com`.",
 			fieldOf: func(c *Config) any { return &c.Token.Issuer.StateChange },
 		},
 		{
@@ -284,7 +284,7 @@ func guardSettings() []Setting {
 	return []Setting{
 		{
 			Key:     "guard.allow_cidrs",
-			Help:    "Networks that may be dialled although they are not public, on any port. Everything private, loopback and reserved is refused otherwise.",
+			Help:    "Networks that may be dialled although they are not public, on any port. All other private, loopback and reserved addresses are refused.",
 			fieldOf: func(c *Config) any { return &c.Guard.AllowCIDRs },
 		},
 		{
@@ -299,22 +299,22 @@ func guardSettings() []Setting {
 		},
 		{
 			Key:     "guard.deny_cidrs",
-			Help:    "Networks that are never dialled, whatever `guard.allow_cidrs` says: public ranges of your own that lead inside.",
+			Help:    "Networks that are never dialled, whatever `guard.allow_cidrs` says: public ranges of your own that lead to internal hosts.",
 			fieldOf: func(c *Config) any { return &c.Guard.DenyCIDRs },
 		},
 		{
 			Key: "guard.deny_hosts", Rule: hostNameRule(),
-			Help:    "Host names that no URL may have, nor a subdomain of theirs. An address is refused by `guard.deny_cidrs` alone: other names may lead to it.",
+			Help:    "Host names that are refused in URLs, with their subdomains. To refuse an address, use `guard.deny_cidrs`: other names may lead to it.",
 			fieldOf: func(c *Config) any { return &c.Guard.DenyHosts },
 		},
 		{
 			Key: "guard.nat64_prefixes", Rule: nat64PrefixRule(),
-			Help:    "NAT64 prefixes of your network besides `64:ff9b::/96`. What an address in one of them stands for, an IPv4 address, is judged as if it were dialled itself. This opens nothing.",
+			Help:    "NAT64 prefixes of your network besides `64:ff9b::/96`. The IPv4 address inside such an address is checked as if it were dialled itself. This opens nothing.",
 			fieldOf: func(c *Config) any { return &c.Guard.NAT64Prefixes },
 		},
 		{
 			Key: "guard.min_rsa_bits", Default: "0", Rule: rsaBitsRule(),
-			Help:    "How long the RSA keys in an endpoint's certificates must be for calls to go on. With 0 they go on with shorter ones, which a warning and `lamplighter_guard_short_key_hosts` tell of; an endpoint that is set or tested needs 2048 in any case.",
+			Help:    "The least length of RSA keys in an endpoint's certificates for calls to go on. With 0, calls go on with any length; a warning and `lamplighter_guard_short_key_hosts` report keys below 2048. An endpoint that is set or tested always needs 2048.",
 			fieldOf: func(c *Config) any { return &c.Guard.MinRSABits },
 		},
 	}

@@ -13,12 +13,12 @@ func deliverySettings() []Setting {
 		},
 		{
 			Key: "delivery.in_flight_per_app", Default: "32", Rule: intRangeRule(1, 1000),
-			Help:    "The most attempts at once towards one app.",
+			Help:    "The most attempts at once for one app.",
 			fieldOf: func(c *Config) any { return &c.Delivery.InFlightPerApp },
 		},
 		{
 			Key: "delivery.in_flight", Default: "512", Rule: intRangeRule(1, 20_000),
-			Help:    "The target of attempts at once in one worker, shared out among its apps. Each takes a socket.",
+			Help:    "The target of attempts at once in one worker, shared by its apps. Each takes a socket.",
 			fieldOf: func(c *Config) any { return &c.Delivery.InFlight },
 		},
 		{
@@ -28,27 +28,27 @@ func deliverySettings() []Setting {
 		},
 		{
 			Key: "delivery.drainers_waiting", Default: "5000", Rule: intRangeRule(0, 50_000),
-			Help:    "The most mailboxes besides whose drain has only waited for an answer for 200 ms: they keep no other waiting. Each takes a socket and some 40 kB. Beyond them a drain keeps its place among `delivery.drainers`.",
+			Help:    "The most mailboxes, not counted in `delivery.drainers`, whose drain has only waited for answers for 200 ms. Each takes a socket and about 40 kB. Beyond this number a drain stays counted in `delivery.drainers`.",
 			fieldOf: func(c *Config) any { return &c.Delivery.DrainersWaiting },
 		},
 		{
 			Key: "delivery.connection_max_age", Default: "1m", Rule: durationRangeRule(time.Second, day),
-			Help:    "How long a connection to an endpoint serves, less up to a quarter. With the next one its name is looked up anew, so this is how soon a host that moved by DNS is followed.",
+			Help:    "How long a connection to an endpoint is used, less up to a quarter. The next connection resolves the host name again, so this is how soon a host that moved by DNS is followed.",
 			fieldOf: func(c *Config) any { return &c.Delivery.ConnectionMaxAge },
 		},
 		{
 			Key: "delivery.retry_schedule", Default: "5s,5m,30m,2h,5h,10h,14h,20h,24h", Rule: durationRangeRule(time.Second, 7*day),
-			Help:    "The wait after each refusal of a notification by an endpoint that works, before jitter; the last one repeats. What fails otherwise is tried again within `breaker.open_for_max`.",
+			Help:    "The wait after each refusal of a notification by an endpoint that works, before jitter; the last one repeats. After other failures a notification is tried again within `breaker.open_for_max`.",
 			fieldOf: func(c *Config) any { return &c.Delivery.RetrySchedule },
 		},
 		{
 			Key: "delivery.switch_off_after", Default: "120h", Rule: durationOrZeroRule(time.Hour, 90*day),
-			Help:    "How long an endpoint may fail without a break before it is switched off.",
+			Help:    "How long an endpoint may fail without interruption before it is switched off.",
 			fieldOf: func(c *Config) any { return &c.Delivery.SwitchOffAfter },
 		},
 		{
 			Key: "delivery.drain_budget", Default: "5s", Rule: durationRangeRule(100*time.Millisecond, time.Minute),
-			Help:    "How long a drain keeps one mailbox before it queues up behind the others.",
+			Help:    "How long a drain keeps one mailbox before other mailboxes get a turn.",
 			fieldOf: func(c *Config) any { return &c.Delivery.DrainBudget },
 		},
 		{
@@ -58,7 +58,7 @@ func deliverySettings() []Setting {
 		},
 		{
 			Key: "delivery.owner_lease", Default: "15s", Rule: durationRangeRule(time.Second, 5*time.Minute),
-			Help:    "How long a mailbox belongs to its drainer without a sign of life.",
+			Help:    "How long a mailbox belongs to a drainer that has stopped responding.",
 			fieldOf: func(c *Config) any { return &c.Delivery.OwnerLease },
 		},
 		{
@@ -68,22 +68,22 @@ func deliverySettings() []Setting {
 		},
 		{
 			Key: "delivery.sweep", Default: "5s", Rule: durationRangeRule(100*time.Millisecond, time.Minute),
-			Help:    "How often each loop begins a round: lost wake-ups, owed fan-outs, incidents, mails that wait, gauges.",
+			Help:    "How often each loop begins a round: lost wake-ups, pending fan-outs, incidents, pending mails, gauges.",
 			fieldOf: func(c *Config) any { return &c.Delivery.Sweep },
 		},
 		{
 			Key: "breaker.failures", Default: "5", Rule: intRangeRule(1, 100),
-			Help:    "Failures in a row, of two tenants at least, that make an endpoint wait although it took others within 10 s; and refusals alike that make it wait when it takes none.",
+			Help:    "How many failures in a row, of at least two tenants, open the circuit of an endpoint that accepted others within 10 s. Also how many equal refusals open it when it accepts none.",
 			fieldOf: func(c *Config) any { return &c.Breaker.Failures },
 		},
 		{
 			Key: "breaker.open_for", Default: "5s", Rule: durationRangeRule(100*time.Millisecond, time.Hour),
-			Help:    "How long it waits the first time; each failed probe doubles it. Also how long a tenant waits that fails alone.",
+			Help:    "The first cool-down of the circuit; each failed probe doubles it. Also how long a tenant waits that fails alone.",
 			fieldOf: func(c *Config) any { return &c.Breaker.OpenFor },
 		},
 		{
 			Key: "breaker.open_for_max", Default: "1m", Rule: durationRangeRule(100*time.Millisecond, time.Hour),
-			Help:    "The longest wait: an app that comes back hears the truth within this time.",
+			Help:    "The longest cool-down: an app that works again is notified within this time.",
 			fieldOf: func(c *Config) any { return &c.Breaker.OpenForMax },
 		},
 	}
@@ -93,17 +93,17 @@ func incidentSettings() []Setting {
 	return []Setting{
 		{
 			Key: "incident.open_after", Default: "5m", Rule: durationRangeRule(time.Second, day),
-			Help:    "How long an endpoint must fail before people are told.",
+			Help:    "How long an endpoint must fail before a mail says so.",
 			fieldOf: func(c *Config) any { return &c.Incident.OpenAfter },
 		},
 		{
 			Key: "incident.recover_after", Default: "1m", Rule: durationRangeRule(time.Second, day),
-			Help:    "How long it must be well again before they are told so.",
+			Help:    "How long an endpoint must be healthy again before a mail says so.",
 			fieldOf: func(c *Config) any { return &c.Incident.RecoverAfter },
 		},
 		{
 			Key: "incident.remind_after", Default: "24h,72h", Rule: durationRangeRule(time.Minute, 90*day),
-			Help:    "When they are reminded, counted from the incident's start; in ascending order. An empty list: never.",
+			Help:    "When reminders are sent, counted from the incident's start; in ascending order. An empty list: never.",
 			fieldOf: func(c *Config) any { return &c.Incident.RemindAfter },
 		},
 	}
@@ -113,7 +113,7 @@ func licenceSettings() []Setting {
 	return []Setting{
 		{
 			Key: "licences.required", Default: "erp_sync=integration_server,mirroring=database_mirroring", Rule: licenceRule(),
-			Help:    "Which licence an app must be granted before an integration endpoint of it is called. An empty list: none. Each endpoint may stand there once.",
+			Help:    "Which licence an app must be granted before an integration endpoint of it is called. An empty list: none. Each endpoint may be listed once.",
 			fieldOf: func(c *Config) any { return &c.Licences.Required },
 		},
 	}
@@ -128,7 +128,7 @@ func retentionSettings() []Setting {
 		},
 		{
 			Key: "retention.idempotency", Default: "24h", Rule: durationRangeRule(time.Minute, 30*day),
-			Help:    "How long a repeat with the same `Idempotency-Key` gets the first answer.",
+			Help:    "How long a repeated request with the same `Idempotency-Key` gets the first answer.",
 			fieldOf: func(c *Config) any { return &c.Retention.Idempotency },
 		},
 		{
@@ -143,7 +143,7 @@ func retentionSettings() []Setting {
 		},
 		{
 			Key: "retention.audit", Default: "100000", Rule: intRangeRule(1000, 10_000_000),
-			Help:    "How many entries of the audit are kept of staff, tokens and the service; as many of accepted state changes, and of partners, of whom each app has 500.",
+			Help:    "How many audit entries of operators, tokens and the service are kept; as many of accepted state changes, and as many of partners, with at most 500 per app.",
 			fieldOf: func(c *Config) any { return &c.Retention.Audit },
 		},
 	}
@@ -153,14 +153,14 @@ func auditSettings() []Setting {
 	return []Setting{
 		{
 			Key: "audit.write_to", Rule: auditSinkRule(),
-			Help:    "Where one worker at a time writes the audit out as lines of JSON, each with the SHA-256 of the line before; `lamplighter audit verify` checks them. A file of the worker's own machine, its syslog, or one elsewhere. Nowhere when unset.",
+			Help:    "Where one worker at a time writes audit entries as lines of JSON, each with the SHA-256 of the line before; `lamplighter audit verify` checks them. A file on the worker's machine, its syslog, or a remote syslog. Nowhere when unset.",
 			fieldOf: func(c *Config) any { return &c.Audit.WriteTo },
 		},
 	}
 }
 
-// DevDefaults are the defaults that `lamplighter dev` has instead of the usual ones, by key: a
-// partner's receiver runs on this machine, and people and apps that come back are told within seconds.
+// DevDefaults are the defaults of `lamplighter dev` that replace the usual ones, by key. A partner's receiver runs on
+// this machine, and mails and recoveries take seconds.
 func DevDefaults() map[string]string {
 	return map[string]string{
 		"environment":            "sod",

@@ -10,17 +10,17 @@ func probeSettings() []Setting {
 	return []Setting{
 		{
 			Key: "probe.interval", Default: "5m", Rule: durationOrZeroRule(10*time.Second, day),
-			Help:    "How often an integration endpoint that is on and well is probed. All endpoints are spread evenly over it.",
+			Help:    "How often a healthy integration endpoint is probed. All endpoints are spread evenly over it.",
 			fieldOf: func(c *Config) any { return &c.Probe.Interval },
 		},
 		{
 			Key: "probe.backoff_max", Default: "15m", Rule: durationRangeRule(time.Minute, day),
-			Help:    "The longest wait between two probes of an endpoint that fails. It is looked at again after 1m, then after twice as long each time.",
+			Help:    "The longest wait between two probes of a failing endpoint. The first wait is 1m; each one doubles it.",
 			fieldOf: func(c *Config) any { return &c.Probe.BackoffMax },
 		},
 		{
 			Key: "probe.in_flight", Default: "128", Rule: intRangeRule(1, 10_000),
-			Help:    "The most probes at once in one worker, beside those whose endpoint has not answered for 200 ms: of these there may be eight times as many.",
+			Help:    "The most probes at once in one worker. Probes whose endpoint has not answered for 200 ms are not counted; there may be eight times as many of them.",
 			fieldOf: func(c *Config) any { return &c.Probe.InFlight },
 		},
 		{
@@ -35,12 +35,12 @@ func probeSettings() []Setting {
 		},
 		{
 			Key: "probe.quiet_to", Default: "06:00", Rule: clockTimeRule(),
-			Help:    "When the mirroring endpoints' quiet hours end, on the next morning where they span midnight.",
+			Help:    "When the mirroring endpoints' quiet hours end, on the next day if they span midnight.",
 			fieldOf: func(c *Config) any { return &c.Probe.QuietTo },
 		},
 		{
 			Key: "probe.time_zone", Default: "Europe/Oslo", Rule: timeZoneRule(),
-			Help:    "The time zone by whose clock the quiet hours are.",
+			Help:    "The time zone of the quiet hours.",
 			fieldOf: func(c *Config) any { return &c.Probe.TimeZone },
 		},
 	}

@@ -289,15 +289,15 @@ const pageIntro = `# Configuration
 <!-- Generated from internal/config: go test ./internal/config -run TestConfigurationPage -update -->
 
 Lamplighter reads its settings from a YAML file (` + "`--config FILE`" + ` or ` + "`LAMPLIGHTER_CONFIG`" + `), from the environment and from flags.
-A flag goes before the environment, the environment before the file, the file before the default.
+Flags have precedence over the environment, the environment over the file, the file over defaults.
 
 - In YAML, keys are nested at the dots: ` + "`delivery.timeout`" + ` is ` + "`delivery: {timeout: 10s}`" + `. Lists are sequences.
 - Environment names are ` + "`LAMPLIGHTER_`" + ` and the key in capitals with ` + "`_`" + ` for the dots; flags have ` + "`-`" + ` for dots and underscores. Lists are comma-separated there. An empty variable counts as not set.
 - Durations are written like ` + "`500ms`, `90s`, `5m` or `120h`" + `.
-- A secret can stand in a file of its own: ` + "`…_file`" + ` in YAML, ` + "`…_FILE`" + ` in the environment, ` + "`--…-file`" + ` as a flag. Its value is not accepted as a flag, because every user of a machine can read command lines; ` + "`redis.url`" + ` is the exception.
+- A secret can be in a file of its own: ` + "`…_file`" + ` in YAML, ` + "`…_FILE`" + ` in the environment, ` + "`--…-file`" + ` as a flag. Its value is not accepted as a flag, because every user of a machine can read command lines; ` + "`redis.url`" + ` is the exception.
 - An unknown key or ` + "`LAMPLIGHTER_`" + ` variable is an error, so that a misspelt setting does not go unnoticed. All mistakes are reported at once.
 
-` + "`lamplighter config check`" + ` says whether the settings are good for ` + "`serve`" + `; ` + "`lamplighter config print`" + ` shows the effective values and where each came from, without secrets; ` + "`lamplighter config schema`" + ` prints a JSON Schema for editors.
+` + "`lamplighter config check`" + ` says whether the settings are valid for ` + "`serve`" + `; ` + "`lamplighter config print`" + ` shows the effective values and the origin of each, without secrets; ` + "`lamplighter config schema`" + ` prints a JSON Schema for editors.
 
 ## The settings that serve requires
 
@@ -307,26 +307,26 @@ A flag goes before the environment, the environment before the file, the file be
 const reloadIntro = `
 ## Memory
 
-Where neither GOGC nor GOMEMLIMIT is set, ` + "`serve`" + ` sets its Go memory limit to four fifths of what it may take: of the least memory limit of its
-cgroup (of version 1 or 2) and of those around it, which is that of a container or the ` + "`MemoryMax=`" + ` of a unit; without one, of
-half of the machine. The log says which. Whoever sets one of the two has chosen, and no limit is set. Without GOGC the process lets up to four times
-as much garbage gather as is live, but 192 MB at most, or as much as is live where that is more.
+Without GOGC and GOMEMLIMIT, ` + "`serve`" + ` sets its Go memory limit to four fifths of the available memory. That is the lowest memory limit of its
+cgroup (of version 1 or 2) and the enclosing ones: the limit of a container, or the ` + "`MemoryMax=`" + ` of a unit. Without such a limit it is
+half of the machine's memory. The log says which. If one of the two variables is set, ` + "`serve`" + ` sets no limit. Without GOGC, garbage may grow to four
+times the live heap, at most 192 MB, or to the size of the live heap if that is more.
 
 ## Changing settings of a running process
 
-At SIGHUP (` + "`systemctl reload lamplighter`" + `) a process that serves reads its settings again, from the same file and the environment and flags it was started
-with. All of them must be good, or none is taken and the log says why. Carried out at once: %s. The files of
-` + "`signing.keys`" + ` are read again even if their names are the same: a new key is published and signs when its certificate begins. Any other change takes a
+At SIGHUP (` + "`systemctl reload lamplighter`" + `) a serving process reads its settings again, from the same file and the environment and flags it was started
+with. All of them must be valid; otherwise none is applied and the log says why. Applied at once: %s. The files of
+` + "`signing.keys`" + ` are read again even if their names are the same: a new key is published, and signs when its certificate begins. Any other change needs a
 restart, and the log names the setting.
 
-Under systemd a credential (` + "`LoadCredential`" + `, as in docs/deploy/systemd) is a copy made at the start: a reload does not see a new file behind it, so restart
-the unit after a change of keys, or name files in ` + "`signing.keys`" + ` that the service's user reads itself.
+Under systemd a credential (` + "`LoadCredential`" + `, as in docs/deploy/systemd) is a copy made at the start, so a reload does not see a new file.
+Restart the unit after a change of keys, or name files in ` + "`signing.keys`" + ` that the service's user can read.
 
-Without a signal, the files of ` + "`redis.tls.cert` and `redis.tls.key`" + ` are read again at each new connection. Apps, endpoints, tokens and licences are no settings: the
-API changes them, on every replica within a second.
+The files of ` + "`redis.tls.cert` and `redis.tls.key`" + ` are read again at each new connection, without a signal. Apps, endpoints, tokens and licences are not
+settings: the API changes them, on every replica within a second.
 `
 
-// reloadable lists the settings that SIGHUP carries out.
+// reloadable lists the settings that SIGHUP applies.
 func reloadable() string {
 	var keys []string
 	for _, s := range config.AllSettings() {

@@ -40,7 +40,7 @@ func assignField(field any, items []string) error {
 	}
 }
 
-// formatField is the inverse of assign.
+// formatField is the inverse of assignField.
 func formatField(field any) []string {
 	switch f := field.(type) {
 	case *string:
@@ -178,7 +178,7 @@ func parseSecret(s string) (secret.Text, error) {
 	return t, err
 }
 
-// formatDuration is Duration.String without the zeros nobody writes: 120h, not 120h0m0s.
+// formatDuration is Duration.String without superfluous zeros: 120h, not 120h0m0s.
 func formatDuration(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {

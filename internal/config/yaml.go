@@ -10,7 +10,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// yamlReader walks a document. Keys may be nested or dotted: both spell the same path.
+// yamlReader reads a document. Keys may be nested or dotted: both mean the same path.
 type yamlReader struct {
 	index    settingIndex
 	name     string
@@ -71,7 +71,7 @@ func (r *yamlReader) readMapping(path string, n *yaml.Node) {
 	}
 }
 
-// readEntry reads one key: a setting, the file of one, or a section.
+// readEntry reads one key: a setting, the file of a secret, or a section.
 func (r *yamlReader) readEntry(path string, key, value *yaml.Node) {
 	ref, known := r.index.keys[path]
 	switch {
