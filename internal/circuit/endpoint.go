@@ -7,42 +7,46 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Settings are what the decisions go by.
+// Settings are the parameters of the decisions.
 type Settings struct {
-	// Failures in a row open the circuit of an endpoint that takes others.
+	// Failures is how many failures in a row open the circuit of an endpoint that accepts other notifications.
 	Failures int
-	// Cooldown is how long a circuit stays open, and how long a tenant that failed alone waits; Schedule is for what is refused.
+	// Cooldown is how long a circuit stays open, and how long a tenant waits that failed alone. Schedule is for
+	// refused notifications.
 	Cooldown delivery.Cooldown
 	Schedule delivery.Schedule
-	// Timeout bounds one post.
+	// Timeout bounds one attempt.
 	Timeout time.Duration
-	// Most caps the posts at once.
+	// Most is the maximum of attempts in flight.
 	Most int
 }
 
-// Floor is with how many posts at once an endpoint begins that has answered and of which no pace is known.
+// Floor is the number of attempts in flight to begin with, for an endpoint that has answered but has no known pace.
 const Floor = 4
 
 const (
-	// recently is for how long an endpoint counts as taking others.
+	// recently is for how long after a delivery an endpoint counts as accepting others.
 	recently = 10 * time.Second
-	// alike is the share, in tenths, of the answers since something was taken which refuse alike where the endpoint is to blame.
+	// alike is the share of equal refusals, in tenths of the answers since the last delivery, that blames the
+	// endpoint.
 	alike = 9
-	// paceLife is how long a pace is believed, and roundLife how long after the gate closed the next round is a larger one.
+	// paceLife is how long a pace stays valid. roundLife is how long after the opening of the circuit the next round
+	// of probes is a larger one.
 	paceLife, roundLife = time.Minute, 2 * time.Minute
-	// evidenceLife is for how long a failure is evidence after which no other came: other processes may have delivered meanwhile.
-	// What waits for an endpoint that fails is tried more often.
+	// evidenceLife is for how long a failure is evidence when no other follows: other processes may have delivered
+	// meanwhile. Notifications for a failing endpoint are tried more often than that.
 	evidenceLife = 10 * time.Minute
 )
 
 // Endpoint is what one process knows of an endpoint. The zero value knows nothing.
 type Endpoint struct {
-	// delivered is when it took a notification last; answered is when it gave any HTTP answer, silent when it gave none.
+	// delivered is the time of the last delivery, answered of the last HTTP answer, silent of the last attempt
+	// without one.
 	delivered, answered, silent time.Time
 	streak                      streak
-	// refusing is since when it has refused nearly all, zero where it does not.
+	// refusing is since when the endpoint has refused nearly everything; zero when it does not.
 	refusing time.Time
-	// round is how many tenants were to prove it last, closed when its gate closed last.
+	// round is the number of tenants of the last round of probes, closed the time at which the circuit last opened.
 	round   int
 	closed  time.Time
 	pace    pace
@@ -50,18 +54,18 @@ type Endpoint struct {
 	used    time.Time
 }
 
-// streak is what came since something was taken.
+// streak counts failures and refusals since the last delivery.
 type streak struct {
 	failures int
-	// first is a tenant that failed, several that another did.
+	// first is one tenant that failed; several says that another one did, too.
 	first   tenant.ID
 	several bool
-	// refused counts the refusals with one status since the first of them; refuser and refusers are of whom.
+	// refused counts the refusals with one status, refuser and refusers are whose they are.
 	refused, status int
 	since           time.Time
 	refuser         tenant.ID
 	refusers        bool
-	// all counts refusals and failures, those of the first tenant once; last is when the newest came.
+	// all counts refusals and failures, those of the first tenant once; last is the time of the newest.
 	all  int
 	last time.Time
 }
@@ -70,7 +74,7 @@ func (s *streak) addFailure(t tenant.ID, at time.Time) {
 	if s.failures == 0 {
 		s.first = t
 	}
-	if s.failures == 0 || t != s.first { // one tenant that fails all the time does not outweigh what others are answered
+	if s.failures == 0 || t != s.first { // one tenant that always fails does not outweigh the answers for others
 		s.all++
 	}
 	s.failures++
@@ -91,8 +95,8 @@ func (s *streak) addRefusal(t tenant.ID, status int, at time.Time) {
 // IsSilent reports whether the endpoint did not answer the last time.
 func (e *Endpoint) IsSilent() bool { return e.silent.After(e.answered) }
 
-// InitialLimit is how many posts at once to begin with. alone: the endpoint has not answered since the process started, or since it fell
-// silent, so one post at a time is enough.
+// InitialLimit is the number of attempts in flight to begin with. alone says that the endpoint has not answered since
+// the process started, or since it stopped answering: one attempt at a time is enough then.
 func (e *Endpoint) InitialLimit(most int, now time.Time) (posts int, alone bool) {
 	if e.answered.IsZero() || e.IsSilent() {
 		return 1, true
@@ -104,15 +108,16 @@ func (e *Endpoint) InitialLimit(most int, now time.Time) (posts int, alone bool)
 	return e.pace.initialLimit(most), false
 }
 
-// IdleTime is for how long nobody has asked.
+// IdleTime is the time since the endpoint was last used.
 func (e *Endpoint) IdleTime(now time.Time) time.Duration { return now.Sub(e.used) }
 
-// deliveredRecently reports whether the endpoint took something recently.
+// deliveredRecently reports whether the endpoint accepted a notification recently.
 func (e *Endpoint) deliveredRecently(at time.Time) bool {
 	return !e.delivered.IsZero() && at.Sub(e.delivered) < recently
 }
 
-// isEvidence reports whether what failed since something was taken is evidence against the endpoint. sole: one tenant is all that approved.
+// isEvidence reports whether the failures since the last delivery are evidence against the endpoint. sole says that
+// only one tenant has approved.
 func (e *Endpoint) isEvidence(set *Settings, at time.Time, answered, sole bool) bool {
 	s := &e.streak
 	if e.deliveredRecently(at) {
@@ -121,30 +126,30 @@ func (e *Endpoint) isEvidence(set *Settings, at time.Time, answered, sole bool) 
 	return !answered || s.several || sole
 }
 
-// refusesNearlyAll reports whether nearly all was refused alike since something was taken.
+// refusesNearlyAll reports whether nearly all answers since the last delivery are equal refusals.
 func (e *Endpoint) refusesNearlyAll(set *Settings, at time.Time) bool {
 	s := &e.streak
 	return !e.deliveredRecently(at) && s.refusers && s.refused >= set.Failures && 10*s.refused >= alike*s.all
 }
 
-// retries paces what failed beside others that were taken.
+// retries limits the retries of failed notifications while others are delivered.
 type retries struct {
-	// attempts counts the posts of the last seconds, each at its second modulo their number; second is the last one.
+	// attempts counts the attempts of the last seconds, in the slot of second modulo window; second is the last one.
 	attempts [window]int
 	second   int64
-	// next is when the budget has room for another one.
+	// next is when the budget has room for the next retry.
 	next time.Time
 }
 
 const (
-	// window is over how many seconds the posts are counted.
+	// window is over how many seconds attempts are counted.
 	window = 10
-	// leastRetries is the budget a second, and retryShare the share of all posts that it is otherwise.
+	// leastRetries is the least budget per second; retryShare is the share of all attempts if that is more.
 	leastRetries = 5.0
 	retryShare   = 0.2
 )
 
-// countAttempt counts a post.
+// countAttempt counts an attempt.
 func (r *retries) countAttempt(at time.Time) {
 	second := at.Unix()
 	switch {
@@ -159,7 +164,7 @@ func (r *retries) countAttempt(at time.Time) {
 	r.attempts[second%window]++
 }
 
-// reserveRetry takes a place in the budget, and is how long to wait for it.
+// reserveRetry takes a retry from the budget, and returns how long to wait for it.
 func (r *retries) reserveRetry(at time.Time) time.Duration {
 	sum := 0
 	for _, n := range r.attempts {

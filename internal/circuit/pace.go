@@ -6,19 +6,20 @@ import (
 )
 
 const (
-	// atOnceShare is the part of an attempt's time within which an answer counts as given at once.
+	// atOnceShare: an answer within this fraction of an attempt's time counts as immediate.
 	atOnceShare = 50
-	// slowShare is the part of an attempt's time that the median answer may take.
+	// slowShare is the fraction of an attempt's time that the median answer may take.
 	slowShare = 3
-	// leastSamples is how many answers a look at the pace takes at least, holdFor how many looks pass until another pace is tried.
+	// leastSamples is the least number of answers in a measurement. holdFor is the number of measurements until
+	// another limit is tried.
 	leastSamples = 4
 	holdFor      = 8
-	// gain is by how much more must be told in a time for more posts at once to be worth it, loss down to which part of it
-	// fewer posts at once may go.
+	// gain is by how much the throughput must rise for a higher limit to be worth it. loss is how far it may drop
+	// with a lower limit.
 	gain, loss = 1.05, 0.95
 )
 
-// move is what the last look changed.
+// move is the change that the last measurement made.
 type move uint8
 
 const (
@@ -27,20 +28,22 @@ const (
 	down
 )
 
-// pace is how many posts an endpoint gets at once. The zero value knows nothing.
+// pace finds the number of attempts in flight. The zero value knows nothing.
 type pace struct {
 	limit int
-	// took are how long the answers of the look under way took, of posts since the limit was changed; began is when the one
-	// before the first of them came. What comes while fewer are out than might be says nothing of what is told in a time.
+	// took holds the answer times of the present measurement, of attempts made since the limit was changed. began is
+	// when the answer before the first of them came. Answers while fewer attempts than the limit are in flight say
+	// nothing of the throughput.
 	took           []time.Duration
 	changed, began time.Time
 	// slow counts answers in a row that took too long.
 	slow int
-	// move is what the look before changed, from the limit before, with which rate was told a second; last is the last change.
+	// move is the change of the previous measurement, from the limit before and its rate per second; last is the last
+	// change.
 	move, last move
 	before     int
 	rate       float64
-	// settled: the limit was found, hold counts the looks until another is tried.
+	// settled says that the limit is found; hold counts the measurements until another is tried.
 	settled bool
 	hold    int
 }
@@ -54,21 +57,21 @@ func (p *pace) initialLimit(most int) int {
 	return p.limit
 }
 
-// noteAnswer takes an answer into account. full: as many posts were out as there may be.
+// noteAnswer adds an answer. full says that as many attempts were in flight as the limit allows.
 func (p *pace) noteAnswer(took time.Duration, at time.Time, full bool, set *Settings) {
 	if took < set.Timeout/atOnceShare && p.move != down && (!p.settled || p.hold == 0) {
-		p.limit = min(p.limit+1, set.Most) // one more for each answer doubles it each round
+		p.limit = min(p.limit+1, set.Most) // one more for each answer doubles the limit per round
 		p.discardMeasurement()
 		return
 	}
-	if at.Add(-took).Before(p.changed) { // of another limit
+	if at.Add(-took).Before(p.changed) { // belongs to another limit
 		return
 	}
 	if took <= set.Timeout/slowShare {
 		p.slow = 0
 	} else if p.slow++; p.slow >= max(leastSamples, p.limit) {
 		p.fixLimit(min(p.limit-1, p.bearableLimit(took, set)))
-		p.hold, p.last = 0, up // fewer may tell as many
+		p.hold, p.last = 0, up // a lower limit may have the same throughput
 		p.restartMeasuring(at)
 		return
 	}
@@ -85,18 +88,19 @@ func (p *pace) noteAnswer(took time.Duration, at time.Time, full bool, set *Sett
 	}
 }
 
-// bearableLimit is the limit with which answers that take so long would stay bearable, were the endpoint to serve one at a time.
+// bearableLimit is the limit at which answers would stay fast enough if the endpoint served one request at a time.
 func (p *pace) bearableLimit(took time.Duration, set *Settings) int {
 	return max(1, min(set.Most, int(float64(p.limit)*float64(set.Timeout/slowShare)/float64(took))))
 }
 
-// restartMeasuring begins a look with another limit.
+// restartMeasuring begins a measurement with another limit.
 func (p *pace) restartMeasuring(at time.Time) {
 	p.limit, p.slow = max(1, p.limit), 0
 	p.took, p.changed, p.began = p.took[:0], at, time.Time{}
 }
 
-// samplesNeeded is how many answers a look takes: a multiple of the limit, since answers often come in as many at once.
+// samplesNeeded is the number of answers in a measurement: a multiple of the limit, since answers often come in
+// bursts of that size.
 func (p *pace) samplesNeeded() int {
 	rounds := (leastSamples + p.limit - 1) / p.limit
 	if p.settled {
@@ -105,12 +109,12 @@ func (p *pace) samplesNeeded() int {
 	return rounds * p.limit
 }
 
-// discardMeasurement begins another look, with nothing to compare it with.
+// discardMeasurement begins another measurement without one to compare it with.
 func (p *pace) discardMeasurement() {
 	p.took, p.began, p.slow, p.move = p.took[:0], time.Time{}, 0, still
 }
 
-// halveLimit answers a time-out or 429, once for all posts that were out together.
+// halveLimit reacts to a time-out or 429, once for all attempts that were in flight together.
 func (p *pace) halveLimit(posted, at time.Time) {
 	if posted.Before(p.changed) {
 		return
@@ -120,7 +124,7 @@ func (p *pace) halveLimit(posted, at time.Time) {
 	p.changed, p.settled, p.hold, p.last = at, true, holdFor, down
 }
 
-// finishMeasurement ends a look and sets the limit of the next one.
+// finishMeasurement ends a measurement and sets the limit of the next one.
 func (p *pace) finishMeasurement(at time.Time, set *Settings) {
 	slices.Sort(p.took)
 	median, was := p.took[len(p.took)/2], p.limit
@@ -132,15 +136,15 @@ func (p *pace) finishMeasurement(at time.Time, set *Settings) {
 	p.took, p.began = p.took[:0], at
 }
 
-// fixLimit ends a search at a limit.
+// fixLimit ends the search at a limit.
 func (p *pace) fixLimit(limit int) { p.limit, p.move, p.settled, p.hold = limit, still, true, holdFor }
 
-// searchLimit looks for the fewest posts at once that tell as many tenants in a time as any.
+// searchLimit looks for the lowest limit with the highest throughput.
 func (p *pace) searchLimit(rate float64, most int) {
 	switch {
 	case p.move == up && rate < gain*p.rate:
 		p.fixLimit(p.before)
-		p.hold = 0 // fewer may do as well
+		p.hold = 0 // a lower limit may do as well
 	case p.move == up:
 		p.tryLimit(up, rate, min(2*p.limit, most))
 	case p.move == down && rate < loss*p.rate:

@@ -13,56 +13,57 @@ type Stage uint8
 
 // The stages of a run.
 const (
-	// Claiming: it claims what there is room for.
+	// Claiming: the run takes claims while there is room.
 	Claiming Stage = iota
-	// Suspecting: the evidence is against the endpoint. Nothing is claimed; an answer to what is out may show otherwise.
+	// Suspecting: there is evidence against the endpoint. No claims are taken; the answer to an attempt in flight may
+	// refute it.
 	Suspecting
-	// Resting: its budget is spent. Nothing is claimed until that is renewed.
+	// Resting: the budget is spent. No claims are taken until it is renewed.
 	Resting
-	// Leaving: nothing more is claimed; what is out is settled, and the mailbox given back.
+	// Leaving: no more claims are taken. Attempts in flight are settled, and the mailbox is given back.
 	Leaving
-	// Lost: the mailbox belongs to another.
+	// Lost: the mailbox has another owner.
 	Lost
 )
 
-// Proof is what is known of the endpoint in a run.
+// Proof is what a run knows of its endpoint.
 type Proof uint8
 
-// What a run knows of the endpoint.
+// The values of Proof.
 const (
 	// Proven: it answers, as far as is known.
 	Proven Proof = iota
-	// Alone: it has not answered since the process started, or since it fell silent.
+	// Alone: it has not answered since the process started, or since it stopped answering.
 	Alone
-	// Probing: its gate was closed and has run out.
+	// Probing: its circuit was open and the cool-down is over.
 	Probing
 )
 
 const (
-	// OwnFaultDelay paces what fails by the service's own fault.
+	// OwnFaultDelay is the delay after a fault of the service itself.
 	OwnFaultDelay = 5 * time.Second
-	// BlockedCooldown is how long the gate of an endpoint stays closed whose address the guard refuses: only a change of its URL
-	// helps, and that opens the gate.
+	// BlockedCooldown is the cool-down of an endpoint whose address the guard refuses. Only a change of its URL
+	// helps, and that ends the cool-down.
 	BlockedCooldown = time.Hour
-	// firstProbes and mostProbes bound a half-open round where the host answers.
+	// firstProbes and mostProbes bound a round of probes when the host answers.
 	firstProbes, mostProbes = 5, 64
-	// afterCooldown is how long after the next gate what failed is due, so that others are tried first.
+	// afterCooldown is how long after the next cool-down a failed probe is due, so that others are tried first.
 	afterCooldown = time.Second
 )
 
-// StartState is how a run found the mailbox.
+// StartState is the state of the mailbox at the start of a run.
 type StartState struct {
-	// Probes is how many tenants may prove the endpoint, 0 where nothing is to be proved.
+	// Probes is how many tenants may probe the endpoint; 0 when its circuit was not open.
 	Probes int
-	// Openings is how often in a row the gate closed.
+	// Openings is how often in a row the circuit opened.
 	Openings int
-	// Sole: one tenant is all that approved. Refusing: the gate closed on an endpoint that refused nearly all. Recall: entries wait
-	// to be recalled.
+	// Sole says that only one tenant has approved; Refusing, that the circuit opened because the endpoint refused
+	// nearly everything; Recall, that entries wait to be recalled.
 	Sole, Refusing, Recall bool
 }
 
-// Run decides what one drain of a mailbox does. Its owner hands in what happened. Begin, Answered and Close need the Endpoint for
-// themselves; all else is the run's own.
+// Run decides what one drain of a mailbox does. Its owner reports the events. BeginRun, JudgeAttempt and Close need
+// exclusive access to the Endpoint; everything else belongs to the run.
 type Run struct {
 	set   *Settings
 	e     *Endpoint
@@ -70,22 +71,23 @@ type Run struct {
 	stage Stage
 	proof Proof
 	limit int
-	// cool is how long the gate closes if it does in this run.
+	// cool is the cool-down if the circuit opens in this run.
 	cool   time.Duration
 	random float64
-	// careful: something failed and the endpoint took nothing recently, so one post is out at a time.
+	// careful says that something failed and nothing was delivered recently, so one attempt is in flight at a time.
 	careful bool
-	// answered: a failure of this run was an HTTP answer. silent: the last attempt got none.
+	// answered says that a failure of this run was an HTTP answer; silent, that the last attempt got none.
 	answered, silent bool
-	// pause is until when the endpoint asked to be left alone, blocked that the guard refused its address, gone that it said so.
+	// pause is until when the endpoint asked for a pause; blocked says that the guard refused its address; gone is
+	// the answer that it is gone.
 	pause   time.Time
 	blocked bool
 	gone    *delivery.Result
-	// force: leave although work is due. outdated: the endpoint was changed or is to be tried anew, so what the run saw is void.
+	// force says to leave although work is due. outdated says that there was an opening, so what the run saw is void.
 	force, outdated bool
 	ownFault        bool
 	recall          bool
-	// suspected: the evidence was against the endpoint at some time.
+	// suspected says that there was evidence against the endpoint at some time.
 	suspected bool
 }
 
@@ -103,7 +105,7 @@ func (e *Endpoint) BeginRun(set *Settings, b StartState, now time.Time, random f
 	if now.Sub(e.streak.last) > evidenceLife {
 		e.streak = streak{}
 	}
-	switch { // the mailbox knows what came of it in other processes
+	switch { // the mailbox knows the results of other processes
 	case !b.Refusing:
 		e.refusing = time.Time{}
 	case e.refusing.IsZero():
@@ -112,24 +114,24 @@ func (e *Endpoint) BeginRun(set *Settings, b StartState, now time.Time, random f
 	return r
 }
 
-// AttemptResult is what came of an attempt.
+// AttemptResult describes a finished attempt.
 type AttemptResult struct {
 	Result delivery.Result
 	Tenant tenant.ID
-	// Attempts counts those that failed before, Steps those among them that climbed the retry schedule; LastAttempt is when the last
-	// one failed, zero where none did.
+	// Attempts counts the failed attempts before, Steps those of them that climbed the retry schedule. LastAttempt is
+	// the time of the last one, zero when there was none.
 	Attempts, Steps int
 	LastAttempt, At time.Time
-	// Full: as many posts were out as there might be.
+	// Full says that as many attempts were in flight as allowed.
 	Full bool
-	// Halting: the process stops, and an attempt that was cut off says nothing.
+	// Halting says that the process stops; an attempt that was cut off says nothing then.
 	Halting bool
 }
 
-// Blame says whom a failure is held against.
+// Blame says whose fault a failure is.
 type Blame uint8
 
-// Whom a failure is held against.
+// The values of Blame.
 const (
 	NoFault Blame = iota
 	TenantFault
@@ -138,17 +140,18 @@ const (
 
 // Decision is what follows for the notification.
 type Decision struct {
-	// Delivered: it was taken. Released: it was not tried. Else it failed and is due after Delay.
+	// Delivered says that it was accepted; Released, that it was not tried. Otherwise it failed and is due after
+	// Delay.
 	Delivered, Released bool
 	Delay               time.Duration
-	// Step: it climbs the retry schedule. Well: the endpoint works.
+	// Step says that it climbs the retry schedule; Well, that the endpoint works.
 	Step, Well bool
 	Blame      Blame
-	// Proved: this answer proved an endpoint whose gate was closed.
+	// Proved says that this answer closed an open circuit.
 	Proved bool
 }
 
-// JudgeAttempt takes the result of an attempt. random is in [0, 1).
+// JudgeAttempt decides what follows from an attempt. random is in [0, 1).
 func (r *Run) JudgeAttempt(a AttemptResult, random float64) Decision {
 	e, res := r.e, &a.Result
 	if res.Outcome == delivery.Aborted {
@@ -194,10 +197,10 @@ func (r *Run) noteDelivered(a *AttemptResult) Decision {
 	return Decision{Delivered: true, Well: true, Proved: r.noteWorking(a)}
 }
 
-// noteWorking notes an answer of an endpoint that works, and reports whether that proved it.
+// noteWorking records an answer of a working endpoint, and reports whether it closed the circuit.
 func (r *Run) noteWorking(a *AttemptResult) (proved bool) {
 	r.ownFault, r.careful = false, false
-	r.cool = r.set.Cooldown.After(1, r.random) // the next exchange forgets the gate
+	r.cool = r.set.Cooldown.After(1, r.random) // the next exchange ends the cool-down
 	if r.stage == Suspecting {
 		r.stage = Claiming
 	}
@@ -212,10 +215,10 @@ func (r *Run) noteWorking(a *AttemptResult) (proved bool) {
 	return proved
 }
 
-// judgeRefusal judges a notification that the endpoint does not want.
+// judgeRefusal judges a notification that the endpoint refused.
 func (r *Run) judgeRefusal(a *AttemptResult, random float64) Decision {
 	e := r.e
-	if a.Steps <= 1 && (a.LastAttempt.IsZero() || a.LastAttempt.After(e.delivered)) { // else others were taken since it was refused
+	if a.Steps <= 1 && (a.LastAttempt.IsZero() || a.LastAttempt.After(e.delivered)) { // otherwise others were delivered since it was refused
 		e.streak.addRefusal(a.Tenant, a.Result.Status, a.At)
 	}
 	if e.refusing.IsZero() && e.refusesNearlyAll(r.set, a.At) {
@@ -229,7 +232,7 @@ func (r *Run) judgeRefusal(a *AttemptResult, random float64) Decision {
 	return Decision{Delay: r.set.Schedule.After(a.Steps+1, random), Step: true, Well: true, Blame: TenantFault, Proved: r.noteWorking(a)}
 }
 
-// honorPause keeps a pause that the endpoint asked for.
+// honorPause starts a pause that the endpoint asked for.
 func (r *Run) honorPause(a *AttemptResult) Decision {
 	r.e.pace.halveLimit(a.At.Add(-a.Result.Duration), a.At)
 	pause := a.Result.RetryAfter
@@ -243,7 +246,7 @@ func (r *Run) honorPause(a *AttemptResult) Decision {
 	return Decision{Blame: EndpointFault}
 }
 
-// judgeFailure judges a failure that may be the endpoint's or the tenant's.
+// judgeFailure decides whether a failure is the endpoint's or the tenant's.
 func (r *Run) judgeFailure(a *AttemptResult, random float64) Decision {
 	e, answered := r.e, a.Result.Status != 0
 	if a.Result.Reason == delivery.ReasonTimeout {
@@ -269,7 +272,7 @@ func (r *Run) judgeFailure(a *AttemptResult, random float64) Decision {
 	return d
 }
 
-// dueAfterCooldown is when what failed is due: after those that were not tried.
+// dueAfterCooldown is when a failed notification is due: after those that were not tried.
 func (r *Run) dueAfterCooldown() time.Duration { return r.cool + afterCooldown }
 
 func (r *Run) suspectEndpoint() {
@@ -286,54 +289,55 @@ func (r *Run) stopClaiming(force bool) {
 	}
 }
 
-// Stop has the run end: the process stops, or the run is old, or its endpoint is another.
+// Stop ends the run: the process stops, the run is too old, or its endpoint was changed.
 func (r *Run) Stop() { r.stopClaiming(true) }
 
-// MarkSwitchedOff has it end because the endpoint is off.
+// MarkSwitchedOff ends the run because the endpoint is off.
 func (r *Run) MarkSwitchedOff() { r.stopClaiming(false) }
 
-// MarkOutdated says that the endpoint was changed, switched on, resumed or tested since the run began.
+// MarkOutdated records that the endpoint was changed, switched on, resumed or tested since the run began.
 func (r *Run) MarkOutdated() {
 	r.outdated = true
 	r.stopClaiming(true)
 }
 
-// MarkMailboxLost says that the mailbox belongs to another.
+// MarkMailboxLost records that the mailbox has another owner.
 func (r *Run) MarkMailboxLost() { r.stage = Lost }
 
-// SpendBudget says that the budget is spent.
+// SpendBudget records that the budget is spent.
 func (r *Run) SpendBudget() {
 	if r.stage == Claiming {
 		r.stage = Resting
 	}
 }
 
-// RenewBudget says that there is another.
+// RenewBudget gives the run another budget.
 func (r *Run) RenewBudget() {
 	if r.stage == Resting {
 		r.stage = Claiming
 	}
 }
 
-// Resume goes on with what came while the mailbox was to be given back.
+// Resume continues because work arrived while the mailbox was to be given back.
 func (r *Run) Resume() {
 	if r.stage != Lost {
 		r.stage = Claiming
 	}
 }
 
-// Stage is what the run may still do.
+// Stage returns what the run may still do.
 func (r *Run) Stage() Stage { return r.stage }
 
-// Proof is what it knows of the endpoint.
+// Proof returns what the run knows of the endpoint.
 func (r *Run) Proof() Proof { return r.proof }
 
-// MayStart reports whether what was claimed may be posted. A round of probes goes on although some failed, as long as the host answers.
+// MayStart reports whether an attempt may start for a claim. A round of probes goes on after failures as long as the
+// host answers.
 func (r *Run) MayStart() bool {
 	return r.stage == Claiming || r.stage == Suspecting && r.proof == Probing && !r.silent
 }
 
-// AttemptLimit is how many posts may be out.
+// AttemptLimit is how many attempts may be in flight.
 func (r *Run) AttemptLimit() int {
 	switch {
 	case r.proof == Probing:
@@ -345,14 +349,14 @@ func (r *Run) AttemptLimit() int {
 	}
 }
 
-// WantedClaims is how many more claims there is room for, with so many posts out and claims that may start: what may run, and a reserve, so
-// that posters need not wait for an exchange. The reserve does not shrink with the limit, or many apps at once would exchange a few
-// entries at a time.
+// WantedClaims is how many more claims there is room for: what may run and a reserve, so that workers need not wait
+// for an exchange. out counts attempts in flight and claims held. The reserve does not shrink with the limit;
+// otherwise many apps at once would exchange a few entries at a time.
 func (r *Run) WantedClaims(out, share, reserve int) int {
 	switch {
 	case r.stage != Claiming:
 		return 0
-	case r.proof == Probing && out > 0: // a round is of one exchange
+	case r.proof == Probing && out > 0: // a round is one exchange
 		return 0
 	case r.proof == Probing:
 		return r.start.Probes
@@ -363,20 +367,20 @@ func (r *Run) WantedClaims(out, share, reserve int) int {
 	}
 }
 
-// NeedsRecall reports whether a page of what failed while the endpoint was not well is to be made due.
+// NeedsRecall reports whether a page of what failed while the endpoint was failing must be made due.
 func (r *Run) NeedsRecall() bool {
 	return r.recall && r.proof != Probing && !r.outdated && r.stage != Lost
 }
 
-// SetNeedsRecall says whether there is more.
+// SetNeedsRecall sets whether there is more to recall.
 func (r *Run) SetNeedsRecall(more bool) { r.recall = more }
 
-// IsFailing reports whether the endpoint is held to be failing, now that nothing is out.
+// IsFailing reports whether the endpoint counts as failing, now that nothing is in flight.
 func (r *Run) IsFailing() bool {
 	return !r.outdated && (r.stage == Suspecting || r.gone != nil || r.blocked)
 }
 
-// WasSuspected reports whether the evidence was against the endpoint at some time.
+// WasSuspected reports whether there was evidence against the endpoint at some time.
 func (r *Run) WasSuspected() bool { return r.suspected }
 
 // HasOwnFault reports whether the service itself failed and nothing was delivered since.
@@ -385,7 +389,7 @@ func (r *Run) HasOwnFault() bool { return r.ownFault }
 // IsOutdated reports whether what the run saw is void.
 func (r *Run) IsOutdated() bool { return r.outdated }
 
-// GoneResult is the answer that says so, nil where there was none or it is void.
+// GoneResult is the answer that the endpoint is gone; nil when there was none or it is void.
 func (r *Run) GoneResult() *delivery.Result {
 	if r.outdated {
 		return nil
@@ -393,26 +397,27 @@ func (r *Run) GoneResult() *delivery.Result {
 	return r.gone
 }
 
-// Closing is how the run leaves the mailbox.
+// Closing is how the run gives the mailbox back.
 type Closing struct {
-	// Force leaves although work is due.
+	// Force gives it back although work is due.
 	Force bool
-	// Cooldown closes for so long, 0 where it stays as it is; Probes may prove the endpoint then, 0 where it only asked for a pause.
+	// Cooldown opens the circuit for that long, 0 leaves it as it is. Probes is how many tenants may probe the
+	// endpoint afterwards, 0 when it only asked for a pause.
 	Cooldown time.Duration
 	Probes   int
-	// Refusing is since when the endpoint has refused nearly all, by this process's clock.
+	// Refusing is since when the endpoint has refused nearly everything, by this process's clock.
 	Refusing time.Time
-	// Failing: the gate closes because the endpoint fails.
+	// Failing says that the circuit opens because the endpoint fails.
 	Failing bool
 }
 
-// KeepsRejection reports whether what was held against a tenant stays its own although the gate closes: what the endpoint refuses as one
-// that works, unless it refuses nearly all.
+// KeepsRejection reports whether a failure stays the tenant's fault although the circuit opens: a refusal by a
+// working endpoint, unless it refuses nearly everything.
 func (c *Closing) KeepsRejection(d *Decision) bool {
 	return !c.Failing || d.Well && c.Refusing.IsZero()
 }
 
-// Close is how to leave now that nothing is out.
+// Close decides how to give the mailbox back, now that nothing is in flight.
 func (r *Run) Close(now time.Time) Closing {
 	c := Closing{Force: r.force || r.stage == Resting}
 	if r.outdated {
@@ -432,8 +437,8 @@ func (r *Run) Close(now time.Time) Closing {
 	return c
 }
 
-// nextProbes is how many tenants prove the endpoint next time. Rounds grow also where some were taken in between: an endpoint that
-// fails for most tenants closes its gate again and again.
+// nextProbes is how many tenants probe the endpoint next time. Rounds also grow when some probes were delivered in
+// between: the circuit of an endpoint that fails for most tenants opens again and again.
 func (r *Run) nextProbes(now time.Time) int {
 	last := r.start.Probes
 	if last <= 1 && now.Sub(r.e.closed) <= roundLife {
