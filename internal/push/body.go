@@ -8,9 +8,9 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// appendBody writes the notification, names and order as the platform's page on tenant status
-// webhooks shows them. Receivers bind it by name; nothing may be added. PublicEndpoint is absent,
-// not empty, unless the tenant moved.
+// appendBody writes the notification with the members in the names and order of the platform's page on tenant status
+// webhooks. Receivers bind members by name, so none may be added. PublicEndpoint is left out, not empty, unless the
+// tenant moved.
 func appendBody(b []byte, m delivery.Message, token string) []byte {
 	c := &m.Change
 	b = strconv.AppendInt(append(b, `{"ChangeType":`...), int64(c.Type), 10)

@@ -18,8 +18,8 @@ func newEndpointFault(r delivery.Reason) delivery.Result {
 	return delivery.Result{Outcome: delivery.Retryable, Reason: r, Fault: delivery.FaultEndpoint}
 }
 
-// classifyError reads the error of a request that got no answer. What the service's own machine lacks
-// (sockets, a route, a resolver) is its own fault; all else is the endpoint's.
+// classifyError reads the error of a request that got no answer. A lack on this machine (sockets, a route, a
+// resolver) is the service's own fault; everything else is the endpoint's.
 func classifyError(err error) delivery.Result {
 	var blocked *guard.BlockedError
 	var dns *net.DNSError
@@ -28,8 +28,8 @@ func classifyError(err error) delivery.Result {
 	case errors.As(err, &blocked) && blocked.Reason.IsAboutText():
 		return delivery.Result{Outcome: delivery.Blocked, Reason: delivery.ReasonBlockedAddress, Fault: delivery.FaultEndpoint}
 	case errors.As(err, &blocked):
-		// All that follows is as for a name that does not exist: when it is tried again, and when people are told, would tell a
-		// partner which of both it is.
+		// From here on it is treated like a name that does not exist. A different retry time or mail would tell the
+		// partner which of the two it is.
 		return newEndpointFault(delivery.ReasonBlockedAddress)
 	case errors.As(err, &dns):
 		if dns.IsNotFound {
@@ -54,8 +54,8 @@ func classifyError(err error) delivery.Result {
 // ClassifyError reads the error of a request that got no answer, as Post does.
 func (p *Pusher) ClassifyError(err error) delivery.Result { return classifyError(err) }
 
-// reasonForHost is what an own fault is called once it counts against the host: the name could not be
-// resolved, or no connection came about.
+// reasonForHost is the reason of an own fault that counts against the host: the name was not resolved, or no
+// connection was made.
 func reasonForHost(err error) delivery.Reason {
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
 		return delivery.ReasonDNS
@@ -80,7 +80,7 @@ func isTLS(err error) bool {
 	var host x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	var short *guard.ShortKeyError
-	// over TCP an alert comes as an operation's error, whose own type is not exported
+	// over TCP, an alert is wrapped in an operation's error, whose own type is not exported
 	var op *net.OpError
 	if errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error") {
 		return true

@@ -1,4 +1,3 @@
-// Package push makes one attempt to tell one app of one change: it builds the notification, signs
-// it, posts it to the app's endpoint and reads the answer. It never retries: an attempt is an
-// attempt, and what follows from it is decided by its caller.
+// Package push makes one attempt to notify one app of one change. It builds the notification, signs it, posts it to
+// the app's endpoint and reads the answer. It never retries; its caller decides what follows from an attempt.
 package push

@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// ownFaults decides when a fault that looks like the service's own has lasted so long for one
-// host, while others answer, that it is the host's after all: a resolver that fails for one name
-// alone is that name's fault.
+// ownFaults decides when a fault that looks like the service's own counts against the host: when it has lasted for
+// blameAfter while other hosts answer. A resolver that fails for only one name is that name's fault.
 type ownFaults struct {
 	mu      sync.Mutex
 	streaks map[string]faultStreak
@@ -15,7 +14,7 @@ type ownFaults struct {
 	lastAnswer time.Time
 }
 
-// faultStreak is a host's unbroken run of own faults.
+// faultStreak is an unbroken series of own faults of one host.
 type faultStreak struct{ began, last time.Time }
 
 const (
@@ -23,9 +22,9 @@ const (
 	blameAfter = 5 * time.Minute
 	// othersWithin is how recently another host must have answered for the fault to be the host's.
 	othersWithin = time.Minute
-	// streakGap ends a spell: a host that nobody called for so long may have been well.
+	// streakGap ends a streak: a host that was not called for that long may have worked meanwhile.
 	streakGap = 2 * time.Minute
-	// maxHosts bounds the record; beyond it, hosts that fail anew are not tracked.
+	// maxHosts limits the record. Beyond it, hosts that begin to fail are not tracked.
 	maxHosts = 10_000
 )
 
@@ -38,7 +37,7 @@ func (o *ownFaults) noteAnswer(host string, now time.Time) {
 	delete(o.streaks, host)
 }
 
-// noteReached notes that a host failed by its own fault: the service's way to it works.
+// noteReached records that the host itself failed, which shows that the service reaches it.
 func (o *ownFaults) noteReached(host string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -64,7 +63,7 @@ func (o *ownFaults) recordFault(host string, now time.Time) bool {
 	return now.Sub(s.began) >= blameAfter && now.Sub(o.lastAnswer) <= othersWithin
 }
 
-// dropEnded drops spells that have ended; o.mu is held.
+// dropEnded drops streaks that have ended. o.mu is held.
 func (o *ownFaults) dropEnded(now time.Time) {
 	for host, s := range o.streaks {
 		if now.Sub(s.last) > streakGap {

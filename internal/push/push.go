@@ -21,32 +21,33 @@ import (
 	"github.com/lamplighter/lamplighter/internal/wire"
 )
 
-// Target is where and how an app is told.
+// Target is where and how an app is notified.
 type Target struct {
 	ClientID       partner.ClientID
 	URL            string
 	TokenAlgorithm partner.TokenAlgorithm
-	// WebhookKeys sign in this order; more than one while a secret rotates.
+	// WebhookKeys sign in this order; there is more than one while a secret rotates.
 	WebhookKeys []signing.WebhookKey
 }
 
-// Tokens makes the Token of an attempt.
+// Tokens makes the token of an attempt.
 type Tokens interface {
 	MakeToken(clientID, tenant, alg string, now time.Time) (string, error)
 }
 
-// Wire carries one request and hands over its answer; *wire.Client is one.
+// Wire sends one request and passes its answer on; *wire.Client is one.
 type Wire interface {
 	Do(ctx context.Context, r *wire.Request, read func(*http.Response)) error
 }
 
-// ReachRecorder is told which hosts gave an HTTP answer, and of which none came; a host is named with its port where its URL does.
+// ReachRecorder records which hosts gave an HTTP answer and which gave none. The host includes the port if the URL
+// does.
 type ReachRecorder interface {
 	NoteAnswer(host string)
 	NoteFailure(host string)
 }
 
-// discardReach is told nothing.
+// discardReach records nothing.
 type discardReach struct{}
 
 // NoteAnswer does nothing.
@@ -57,10 +58,10 @@ func (discardReach) NoteFailure(string) {}
 
 // Options of a Pusher.
 type Options struct {
-	// Wire connects to permitted addresses alone.
+	// Wire connects only to permitted addresses.
 	Wire Wire
-	// Check judges an endpoint's URL, which may have been permitted when it was set, and brings it
-	// into normal form. A *guard.BlockedError refuses it.
+	// Check normalizes an endpoint's URL and checks it again: the rules may have changed since it was set. It returns
+	// a *guard.BlockedError for a URL that is refused.
 	Check  func(rawURL string) (*url.URL, error)
 	Tokens Tokens
 	// Timeout bounds one attempt from the first byte sent to the last one read.
@@ -71,7 +72,7 @@ type Options struct {
 	Reach ReachRecorder
 }
 
-// Limits on what is read of an answer for people; the rest is the wire's business.
+// Limits on the excerpt of an answer that partners and operators see; package wire limits the rest.
 const (
 	maxExcerptRead = 2 << 10
 	maxExcerpt     = 200
@@ -81,7 +82,7 @@ const (
 // Pusher posts notifications. It is safe for concurrent use.
 type Pusher struct {
 	opts Options
-	// fixed are the header lines that never change.
+	// fixed holds the header lines that never change.
 	fixed  string
 	faults *ownFaults
 
@@ -90,10 +91,10 @@ type Pusher struct {
 	buffers      sync.Pool
 }
 
-// maxDestinations bounds the prepared URLs; beyond it they are prepared anew.
+// maxDestinations limits the prepared URLs. At the limit they are dropped and prepared again.
 const maxDestinations = 20_000
 
-// requestBuffer is what an attempt is written into.
+// requestBuffer is the memory that an attempt is written into.
 type requestBuffer struct{ header, body []byte }
 
 // New returns a Pusher.
@@ -113,8 +114,8 @@ var (
 	errShutdown = errors.New("shutting down")
 )
 
-// prepareDestination prepares an endpoint's URL once. The error is a *guard.BlockedError or says that the
-// URL is none.
+// prepareDestination prepares an endpoint's URL once. The error is a *guard.BlockedError, or says that the text is
+// not a URL.
 func (p *Pusher) prepareDestination(rawURL string) (*wire.Destination, error) {
 	p.mu.RLock()
 	d := p.destinations[rawURL]
@@ -138,8 +139,8 @@ func (p *Pusher) prepareDestination(rawURL string) (*wire.Destination, error) {
 	return d, nil
 }
 
-// Post makes one attempt and reads the answer. It does not outlast the timeout. A canceled ctx
-// aborts it, which counts against nobody.
+// Post makes one attempt and reads the answer. It returns within the timeout. A canceled ctx aborts it, and the
+// result then counts against no endpoint.
 func (p *Pusher) Post(ctx context.Context, t Target, m delivery.Message) delivery.Result {
 	start := time.Now()
 	r := p.postNotification(ctx, t, m, start)
@@ -201,7 +202,7 @@ func readRetryAfter(r delivery.Result, h http.Header, now time.Time) time.Durati
 	return delivery.ParseRetryAfter(h.Get("Retry-After"), now)
 }
 
-// readExcerpt is a piece of a refusal's body for people.
+// readExcerpt reads the beginning of a refusal's body, for partners and operators.
 func readExcerpt(body io.Reader) string {
 	head, _ := io.ReadAll(io.LimitReader(body, maxExcerptRead))
 	return secret.MakeExcerpt(head, maxExcerpt)
@@ -211,20 +212,21 @@ func newServiceFault(detail string) delivery.Result {
 	return delivery.Result{Outcome: delivery.Aborted, Reason: delivery.ReasonOwnFault, Fault: delivery.FaultOwn, Detail: detail}
 }
 
-// classifyFailure reads the error of an attempt that had until deadline, and that caller's end aborts.
+// classifyFailure reads the error of an attempt that had until deadline. caller is the context that may have aborted
+// it.
 func (p *Pusher) classifyFailure(caller context.Context, rawURL, host string, err error, now, deadline time.Time) delivery.Result {
 	timedOut := deadline.After(now) && !time.Now().Before(deadline)
 	if !timedOut && caller.Err() != nil {
 		return newServiceFault(errShutdown.Error())
 	}
 	r := classifyError(err)
-	// what an endpoint answers instead of HTTP is quoted in the error, up to a whole header's size
+	// the error quotes what an endpoint answers instead of HTTP, up to the size of a whole header
 	r.Detail = secret.MakeExcerpt([]byte(secret.RedactError(err, rawURL).Error()), maxDetail)
 	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.Server != "" {
-		// whom the service asks is none of a partner's business
+		// the resolver's address is not for partners
 		r.Detail = strings.ReplaceAll(r.Detail, " on "+dns.Server, "")
 	}
-	// a resolver that took all the time is the service's own
+	// a resolver that took all the time is the service's own fault
 	if dns, ok := errors.AsType[*net.DNSError](err); timedOut && (!ok || dns.IsNotFound) {
 		r = newEndpointFault(delivery.ReasonTimeout)
 		r.Detail = errTimeout.Error()
