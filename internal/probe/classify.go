@@ -21,12 +21,12 @@ import (
 	"github.com/lamplighter/lamplighter/internal/soap"
 )
 
-// requestTrace notes how far a request got: what an error means depends on it, and errors do not say.
+// requestTrace records how far a request got: the meaning of an error depends on it, and errors do not contain it.
 type requestTrace struct {
 	mu sync.Mutex
 	// resolving is true while the host name is looked up.
 	resolving bool
-	// dialled is the address that was tried last.
+	// dialled is the address that was dialled last.
 	dialled   netip.Addr
 	connected bool
 	// handshake is the error of the TLS handshake.
@@ -69,14 +69,14 @@ func (w *requestTrace) clientTrace() *httptrace.ClientTrace {
 	}
 }
 
-// lastAddress is the one that was tried last, zero where none was.
+// lastAddress is the address that was dialled last, zero when there was none.
 func (w *requestTrace) lastAddress() netip.Addr {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.dialled
 }
 
-// certificateValidity is the validity of the certificate that was seen, zero when none was.
+// certificateValidity is the validity of the server's certificate, zero when none was seen.
 func (w *requestTrace) certificateValidity() (from, ends time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -86,9 +86,9 @@ func (w *requestTrace) certificateValidity() (from, ends time.Time) {
 	return w.leaf.NotBefore, w.leaf.NotAfter
 }
 
-// classifyError reads the error of a request that got no answer. late: the probe's own time was over;
-// canceled: its caller gave up. What the service's own machine lacks is its own fault, and so is a
-// resolver that does not answer; a name that does not exist is the endpoint's.
+// classifyError reads the error of a request that got no answer. late says that the probe's time was over; canceled,
+// that its caller gave up. A lack on this machine is the service's own fault, and so is a resolver that does not
+// answer. A name that does not exist is the endpoint's fault.
 func classifyError(err error, w *requestTrace, late, canceled bool) (r health.Reason, note string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -131,7 +131,7 @@ func classifyError(err error, w *requestTrace, late, canceled bool) (r health.Re
 	}
 }
 
-// timeoutReason names the step at which the time was over; w.mu is held.
+// timeoutReason names the step at which the time was over. w.mu is held.
 func (w *requestTrace) timeoutReason() (health.Reason, string) {
 	switch {
 	case w.answering:
@@ -147,7 +147,7 @@ func (w *requestTrace) timeoutReason() (health.Reason, string) {
 	}
 }
 
-// tlsReason reads what went wrong with TLS, "" when something else did; w.mu is held.
+// tlsReason reads a TLS error; "" for any other error. w.mu is held.
 func (w *requestTrace) tlsReason(err error) (health.Reason, string) {
 	if w.handshake != nil {
 		err = w.handshake
@@ -171,7 +171,7 @@ func (w *requestTrace) tlsReason(err error) (health.Reason, string) {
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
 		return health.TLSWrongHost, ""
 	}
-	// over TCP an alert comes as an operation's error, whose own type is not exported
+	// over TCP, an alert is wrapped in an operation's error, whose own type is not exported
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
 		if wantsCertificate(op.Err) {
 			return health.TLSClientCertificate, ""
@@ -186,13 +186,13 @@ func (w *requestTrace) tlsReason(err error) (health.Reason, string) {
 	return "", ""
 }
 
-// wantsCertificate knows the alert by which a server says that it needs a client's certificate (RFC 8446, section 6.2).
-// Its type is not exported; its text is that of the alert.
+// wantsCertificate recognizes the alert by which a server demands a client certificate (RFC 8446, section 6.2). The
+// alert's type is not exported, so its text is compared.
 func wantsCertificate(alert error) bool {
 	return strings.Contains(alert.Error(), "certificate required")
 }
 
-// reasonForEndpoint is what an own fault is called once it counts against the endpoint.
+// reasonForEndpoint is the reason of an own fault that counts against the endpoint.
 func (w *requestTrace) reasonForEndpoint(err error) health.Reason {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -211,20 +211,20 @@ func isErrno(err error, codes ...syscall.Errno) bool {
 	return false
 }
 
-// answer is what came back, as far as it came.
+// answer is the received part of an answer.
 type answer struct {
 	status int
-	// contentType is the header's; compressed says that the body is, although nobody asked for it.
+	// contentType is the header's; compressed says that the body is compressed, although that was not requested.
 	contentType string
 	compressed  bool
 	body        []byte
-	// err is why the body is not whole; late says that the time was over.
+	// err is why the body is incomplete; late says that the time was over.
 	err  error
 	late bool
 }
 
-// classifyAnswer reads an answer as any SOAP 1.1 service may give it; Healthy when it is one. What is
-// SOAP counts whatever its status, and what is not is told by its status first.
+// classifyAnswer reads an answer of a SOAP 1.1 service; Healthy when it is one. SOAP counts whatever its status. For
+// anything else, the status comes first.
 func (a *answer) classifyAnswer() (m soap.Answer, r health.Reason) {
 	switch {
 	case a.err != nil:
@@ -238,7 +238,7 @@ func (a *answer) classifyAnswer() (m soap.Answer, r health.Reason) {
 		}
 		r = unreadableReason(err)
 	}
-	if r == health.UnsafeXML || r == health.SOAP12 { // whoever sends that is told so
+	if r == health.UnsafeXML || r == health.SOAP12 { // these are reported as they are
 		return m, r
 	}
 	if r == health.Unreadable && a.status == http.StatusInternalServerError && a.isXML() { // it may be a Fault
@@ -250,7 +250,7 @@ func (a *answer) classifyAnswer() (m soap.Answer, r health.Reason) {
 	return m, r
 }
 
-// isXML reports whether the header declares what SOAP comes in.
+// isXML reports whether the header declares a content type that SOAP uses.
 func (a *answer) isXML() bool {
 	kind, _, _ := strings.Cut(strings.ToLower(a.contentType), ";")
 	kind = strings.TrimSpace(kind)
@@ -274,7 +274,7 @@ func unreadableReason(err error) health.Reason {
 	}
 }
 
-// incompleteReason says why an answer is not whole.
+// incompleteReason says why an answer is incomplete.
 func (a *answer) incompleteReason() health.Reason {
 	switch {
 	case a.late:
@@ -290,7 +290,7 @@ func (a *answer) incompleteReason() health.Reason {
 	}
 }
 
-// statusReason is what a status alone means when no SOAP came with it; "" for 2xx, which says nothing.
+// statusReason is what a status means when no SOAP came with it; "" for 2xx, which says nothing.
 func statusReason(status int) health.Reason {
 	switch {
 	case status >= 200 && status < 300:

@@ -7,8 +7,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// newFinding says what was found in a sentence or two. note says more about the reason; it holds
-// nothing of the answer and no address.
+// newFinding describes in a sentence or two what was found. note adds to the reason; it contains nothing of the
+// answer and no address.
 func newFinding(t *Target, r health.Reason, status int, note string) health.Finding {
 	words := "The endpoint was called with " + describeCall(t) + ": " + r.Description()
 	switch r {
@@ -38,7 +38,8 @@ func describeCall(t *Target) string {
 	}
 }
 
-// persistentFaultFinding is an own fault that lasted so long, while others were reached, that it is the endpoint's.
+// persistentFaultFinding attributes an own fault to the endpoint, after it has lasted for minutes while others were
+// reached.
 func persistentFaultFinding(t *Target, f health.Finding) health.Finding {
 	out := newFinding(t, f.Blame, 0, "from here it has not been reached for minutes, while others are")
 	out.Duration = f.Duration

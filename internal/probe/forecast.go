@@ -10,19 +10,18 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// States reads what is known of endpoints; *registry.ProbeStore is one.
+// States reads the stored state of endpoints; *registry.ProbeStore is one.
 type States interface {
 	Probes(ctx context.Context, apps []partner.ClientID) ([]registry.ProbeStates, error)
 }
 
-// Forecast says when endpoints are probed next. It goes by what a Scheduler goes by, and so has to
-// be given the same.
+// Forecast says when endpoints are probed next. It must be given the same schedule and licences as the Scheduler.
 type Forecast struct {
 	States      States
 	Licences    Licences
 	Schedule    health.Schedule
 	Environment partner.Environment
-	// Idle is set where nothing is probed.
+	// Idle says that nothing is probed.
 	Idle bool
 }
 
@@ -32,14 +31,14 @@ func (f *Forecast) NextProbe(ctx context.Context, app *partner.App, k partner.En
 		return time.Time{}, nil
 	}
 	states, err := f.States.Probes(ctx, []partner.ClientID{app.ClientID})
-	if err != nil && !errors.Is(err, registry.ErrUnreadable) { // what is unreadable is probed as if it never was
+	if err != nil && !errors.Is(err, registry.ErrUnreadable) { // an endpoint with an unreadable state is probed as if it never was
 		return time.Time{}, err
 	}
 	at := nextProbeTime(f.Schedule, f.Environment, app, k, states[0][k], now)
 	if at.Before(now) {
 		at = now
 	}
-	if f.Schedule.IsQuiet(k, at) { // the quiet hours were changed since: the runner will pass it over
+	if f.Schedule.IsQuiet(k, at) { // the quiet hours were changed since: the runner will skip it
 		at = f.Schedule.NextRegularTime(app.ClientID, k, at)
 	}
 	return at, nil

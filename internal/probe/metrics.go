@@ -60,7 +60,7 @@ func (m *Metrics) countProbe(k partner.EndpointKind, f health.Finding) {
 	}
 }
 
-// observeDelay notes how late a probe is; one of an endpoint that was never probed is not.
+// observeDelay records how late a probe is, unless its endpoint was never probed before.
 func (m *Metrics) observeDelay(k partner.EndpointKind, due, now time.Time) {
 	if m != nil && !due.IsZero() {
 		m.delay.WithLabelValues(k.String()).Observe(max(now.Sub(due), 0).Seconds())
@@ -81,23 +81,23 @@ func (m *Metrics) setSummary(doc []byte) {
 
 const (
 	summaryFormat = 1
-	// maxEnding caps the series that name an app.
+	// maxEnding limits the series that name an app.
 	maxEnding = 500
 	// endingWithin is how long before its end a certificate gets a series of its own.
 	endingWithin = 21 * 24 * time.Hour
 )
 
-// summary is the integration endpoints' health as one look found it. Its JSON is what the holder of
-// the lease hands to the other processes.
+// summary is the integration endpoints' health at one look. The holder of the lease shares it with the other
+// processes as JSON.
 type summary struct {
 	Format int                              `json:"v"`
 	Health map[string]map[health.Status]int `json:"health"`
-	// Off counts those that are off by who switched them off.
+	// Off counts switched-off endpoints by who switched them off.
 	Off    map[string]map[health.SwitchedOffBy]int `json:"off,omitempty"`
 	Ending []endingCertificate                     `json:"ending,omitempty"`
 	// Overflow counts certificates beyond maxEnding.
 	Overflow int `json:"overflow,omitempty"`
-	// partial: something could not be read.
+	// partial says that something could not be read.
 	partial bool
 }
 
@@ -140,7 +140,7 @@ func (s *summary) encode() []byte {
 	return b
 }
 
-// decodeSummary reads what encode wrote; nil, or another format, is an empty summary.
+// decodeSummary reads the format of encode; nil, or another format, is an empty summary.
 func decodeSummary(b []byte) *summary {
 	s := newSummary()
 	if json.Unmarshal(b, s) != nil || s.Format != summaryFormat {
@@ -149,7 +149,7 @@ func decodeSummary(b []byte) *summary {
 	return s
 }
 
-// clusterCollector exports the summary of the last look, by whichever process.
+// clusterCollector exports the summary of the last look, whichever process made it.
 type clusterCollector struct {
 	current                         atomic.Pointer[summary]
 	statuses, off, ending, overflow *prometheus.Desc

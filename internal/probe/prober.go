@@ -24,28 +24,28 @@ type Target struct {
 	ClientID partner.ClientID
 	Kind     partner.EndpointKind
 	URL      string
-	// Tenant is the one in whose name a mirroring endpoint is called; empty when there is none.
+	// Tenant is the tenant for which a mirroring endpoint is called; empty when there is none.
 	Tenant tenant.ID
-	// TokenAlgorithm and Keys are the app's: with what the token is signed, and by which its answer
-	// is checked. Mirroring alone needs them.
+	// TokenAlgorithm and Keys are the app's: how the token is signed, and the keys that check the answer. Only
+	// mirroring needs them.
 	TokenAlgorithm partner.TokenAlgorithm
 	Keys           []*rsa.PublicKey
 }
 
-// Tokens makes a new token that carries a nonce.
+// Tokens makes a token that carries a nonce.
 type Tokens interface {
 	MakeNoncedToken(clientID, tenant, alg string, now time.Time) (token, nonce string, err error)
 }
 
-// ReachRecorder is told which hosts gave an HTTP answer, of which none came, and at which address they are; a host is named with its port where
-// its URL does.
+// ReachRecorder records which hosts gave an HTTP answer, which gave none, and the address of a host. The host
+// includes the port if the URL does.
 type ReachRecorder interface {
 	NoteAddress(host string, at netip.Addr)
 	NoteAnswer(host string)
 	NoteFailure(host string)
 }
 
-// discardReach is told nothing.
+// discardReach records nothing.
 type discardReach struct{}
 
 // NoteAddress does nothing.
@@ -59,8 +59,8 @@ func (discardReach) NoteFailure(string) {}
 
 // ProberOptions configure a Prober.
 type ProberOptions struct {
-	// Client carries the guard, refuses redirects and has no timeout of its own. It should make
-	// each connection with a full TLS handshake, or an old certificate may be seen.
+	// Client carries the guard, refuses redirects and has no timeout of its own. Each connection should be made with
+	// a full TLS handshake; otherwise an old certificate may be seen.
 	Client *http.Client
 	Tokens Tokens
 	// Timeout bounds one probe from the first byte sent to the last one read.
@@ -89,7 +89,7 @@ func NewProber(opts ProberOptions) *Prober {
 	return &Prober{opts: opts, userAgent: "Lamplighter/" + opts.Version}
 }
 
-// AnsweredSince reports whether any endpoint was reached since a time.
+// AnsweredSince reports whether any endpoint was reached since the given time.
 func (p *Prober) AnsweredSince(at time.Time) bool {
 	ms := p.answered.Load()
 	return ms != 0 && ms > at.UnixMilli()
@@ -97,14 +97,14 @@ func (p *Prober) AnsweredSince(at time.Time) bool {
 
 var errTimeout = errors.New("no complete answer within the timeout")
 
-// Limits on the piece of an answer that people see: as with pushes.
+// Limits on the excerpt of an answer that partners and operators see, as with notifications.
 const (
 	maxExcerpt  = 200
 	excerptRead = 2 << 10
 )
 
-// Probe makes one call and says what it found. It does not outlast the timeout. A canceled ctx
-// ends it as an own fault.
+// Probe makes one call and returns what it found. It returns within the timeout. A canceled ctx ends it as an own
+// fault.
 func (p *Prober) Probe(ctx context.Context, t Target) health.Finding {
 	start := time.Now()
 	f := p.probeEndpoint(ctx, &t, start)
@@ -130,8 +130,8 @@ func (p *Prober) probeEndpoint(ctx context.Context, t *Target, now time.Time) he
 	}
 	req.Header.Set("Content-Type", soap.ContentType)
 	req.Header.Set("User-Agent", p.userAgent)
-	req.Header["SOAPAction"] = []string{call.Action} // as servers that compare case-sensitively know it
-	req.Close = true                                 // the next probe comes minutes later
+	req.Header["SOAPAction"] = []string{call.Action} // the spelling that case-sensitive servers expect
+	req.Close = true                                 // the next probe follows minutes later
 	resp, err := p.opts.Client.Do(req)
 	if at := w.lastAddress(); at.IsValid() {
 		p.opts.Reach.NoteAddress(req.URL.Host, at)
@@ -154,7 +154,7 @@ func (p *Prober) probeEndpoint(ctx context.Context, t *Target, now time.Time) he
 	p.answered.Store(now.UnixMilli())
 	p.opts.Reach.NoteAnswer(req.URL.Host)
 	a := answer{status: resp.StatusCode, contentType: resp.Header.Get("Content-Type"), compressed: resp.Header.Get("Content-Encoding") != ""}
-	if a.status != http.StatusSwitchingProtocols { // its body is the bare connection, which no context ends
+	if a.status != http.StatusSwitchingProtocols { // its body is the bare connection, which ignores the context
 		a.body, a.err = io.ReadAll(io.LimitReader(resp.Body, soap.MaxAnswer+1))
 	}
 	if a.err != nil && caller.Err() != nil && !errors.Is(context.Cause(ctx), errTimeout) {
@@ -182,7 +182,7 @@ func (p *Prober) chooseRequest(t *Target, now time.Time) (call soap.Request, non
 	}
 }
 
-// judgeAnswer reads an answer. The minute in it is compared with the time now, when it is complete.
+// judgeAnswer reads an answer. now is when it was complete; the minute in it is compared with that.
 func (p *Prober) judgeAnswer(t *Target, a *answer, nonce string) health.Finding {
 	message, r := a.classifyAnswer()
 	note := ""
@@ -198,7 +198,8 @@ func (p *Prober) judgeAnswer(t *Target, a *answer, nonce string) health.Finding 
 	return f
 }
 
-// makeExcerpt is a redacted piece of the answer: what the service says of it, else its beginning where that can be read.
+// makeExcerpt is a redacted piece of the answer: the Fault's text, the member ErrorMessage, or otherwise the
+// beginning if it is readable.
 func makeExcerpt(m *soap.Answer, a *answer) string {
 	switch {
 	case m.Fault != nil:

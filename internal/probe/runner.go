@@ -16,24 +16,24 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Apps finds an app's settings as they are now; ok is false for an unknown one.
+// Apps reads an app's present settings; ok is false for an unknown app.
 type Apps interface {
 	App(ctx context.Context, id partner.ClientID) (app partner.App, ok bool, err error)
 }
 
-// Store keeps what probes find; *registry.ProbeStore is one.
+// Store keeps the findings of probes; *registry.ProbeStore is one.
 type Store interface {
 	Claim(ctx context.Context, app partner.ClientID, k partner.EndpointKind, lease time.Duration, force bool) (registry.ProbeClaim, bool, error)
 	Settle(ctx context.Context, c registry.ProbeClaim, next health.State) (bool, error)
 }
 
-// Tenants chooses the tenant in whose name an app's mirroring endpoint is probed: its probe tenant
-// if that approved the app, else its first approved one; ok is false when nobody did.
+// Tenants chooses the tenant for which an app's mirroring endpoint is probed: its probe tenant if that has approved
+// the app, otherwise the first one that has. ok is false when no tenant has.
 type Tenants interface {
 	ProbeTenant(ctx context.Context, app *partner.App) (id tenant.ID, ok bool, err error)
 }
 
-// IncidentObserver learns what is observed of endpoints.
+// IncidentObserver gets what is observed of endpoints.
 type IncidentObserver interface {
 	Observe(ctx context.Context, app partner.ClientID, k partner.EndpointKind, events ...incident.Event) error
 }
@@ -44,7 +44,7 @@ type EndpointProber interface {
 	AnsweredSince(at time.Time) bool
 }
 
-// Licences says which licence an endpoint waits for, empty for none.
+// Licences says which licence an endpoint lacks, empty for none.
 type Licences interface {
 	Missing(app *partner.App, k partner.EndpointKind) partner.License
 }
@@ -58,9 +58,9 @@ type RunnerOptions struct {
 	Prober    EndpointProber
 	Licences  Licences
 	Schedule  health.Schedule
-	// Timeout is the Prober's; a claim outlasts it.
+	// Timeout is the Prober's; a claim lasts longer.
 	Timeout time.Duration
-	// Hanging is how many probes that take long may leave their workers to others.
+	// Hanging is how many slow probes may give their workers to others.
 	Hanging     int
 	Environment partner.Environment
 	Metrics     *Metrics
@@ -70,14 +70,14 @@ type RunnerOptions struct {
 // claimSlack is how much longer than a probe's timeout its claim lasts.
 const claimSlack = 20 * time.Second
 
-// settleWithin bounds the writing of what was found, which a shutdown must not cut off.
+// settleWithin bounds the writing of a finding, which a shutdown must not cut off.
 const settleWithin = 5 * time.Second
 
 // ErrNoApp reports an app that does not exist.
 var ErrNoApp = errors.New("no such app")
 
-// Runner probes endpoints and carries what was found to the store, the incidents and the metrics.
-// It is safe for concurrent use, also by several processes. NewRunner, then any number of calls, then Stop.
+// Runner probes endpoints and writes the findings to the store, the incidents and the metrics. It is safe for
+// concurrent use, also by several processes. The order of calls is NewRunner, then any number of calls, then Stop.
 type Runner struct {
 	opts  RunnerOptions
 	tasks tasks
@@ -88,9 +88,9 @@ func NewRunner(opts RunnerOptions) *Runner {
 	return &Runner{opts: opts, tasks: tasks{most: opts.Hanging, metrics: opts.Metrics}}
 }
 
-// ProbeIfDue probes an endpoint if that is due: it is on, licensed, not resting, and claimed by nobody. Where the
-// endpoint takes long to answer, Run returns nil and the probe goes on without its caller.
-// An error is the service's own and worth another try.
+// ProbeIfDue probes an endpoint if it is due: on, licensed, not in quiet hours, and not claimed. When the endpoint
+// takes long to answer, ProbeIfDue returns nil and the probe goes on without its caller. An error is the service's
+// own and worth another try.
 func (r *Runner) ProbeIfDue(ctx context.Context, id partner.ClientID, k partner.EndpointKind) error {
 	app, ok, err := r.opts.Apps.App(ctx, id)
 	if err != nil {
@@ -112,16 +112,16 @@ func (r *Runner) ProbeIfDue(ctx context.Context, id partner.ClientID, k partner.
 	})
 }
 
-// Stop waits for the probes that go on without their callers. It returns when all have ended or ctx has.
+// Stop waits for probes that go on without their callers. It returns when all have ended or ctx has.
 func (r *Runner) Stop(ctx context.Context) error { return r.tasks.stop(ctx) }
 
-// isProbeWanted reports whether an endpoint is to be probed at all.
+// isProbeWanted reports whether an endpoint is probed at all.
 func isProbeWanted(app *partner.App, k partner.EndpointKind, env partner.Environment, l Licences) bool {
 	return k != partner.StateChange && app.Endpoints[k].IsOn(env) && l.Missing(app, k) == ""
 }
 
-// TestEndpoint probes an endpoint because people ask, whether it is on, due, resting or not. What it finds
-// counts as a probe's finding does.
+// TestEndpoint probes an endpoint on request, whether or not it is on, due or in quiet hours. Its finding counts like
+// any other.
 func (r *Runner) TestEndpoint(ctx context.Context, id partner.ClientID, k partner.EndpointKind) (health.Finding, error) {
 	app, ok, err := r.opts.Apps.App(ctx, id)
 	if err != nil {
@@ -137,8 +137,7 @@ func (r *Runner) TestEndpoint(ctx context.Context, id partner.ClientID, k partne
 	return r.probeClaimed(ctx, &t, claim)
 }
 
-// TestSettings probes an endpoint as an app's settings would have it, which need not be written yet. Nothing
-// is kept of what it finds but a count.
+// TestSettings probes an endpoint by settings that need not be written yet. Only a counter records the result.
 func (r *Runner) TestSettings(ctx context.Context, app *partner.App, k partner.EndpointKind) (health.Finding, error) {
 	t, err := r.readTarget(ctx, app, k)
 	if err != nil {
@@ -149,7 +148,7 @@ func (r *Runner) TestSettings(ctx context.Context, app *partner.App, k partner.E
 	return f, nil
 }
 
-// claimProbe prepares a probe and takes it for this process; ok is false where it is not due, or another's.
+// claimProbe prepares a probe and claims it for this process; ok is false when it is not due, or claimed by another.
 func (r *Runner) claimProbe(ctx context.Context, app *partner.App, k partner.EndpointKind, force bool) (t Target, claim registry.ProbeClaim, ok bool, err error) {
 	if t, err = r.readTarget(ctx, app, k); err != nil {
 		return t, claim, false, err
@@ -162,7 +161,7 @@ func (r *Runner) probeClaimed(ctx context.Context, t *Target, claim registry.Pro
 	began := time.Now()
 	f := r.opts.Prober.Probe(ctx, *t)
 	if f.Reason == health.OwnFault && ctx.Err() != nil {
-		return f, nil // the claim ends by itself, and the endpoint is due again
+		return f, nil // the claim expires, and the endpoint is due again
 	}
 	if f.Reason == health.OwnFault && claim.State.CountsOwnFault(began, r.opts.Prober.AnsweredSince(claim.State.OwnSince)) {
 		f = persistentFaultFinding(t, f)
@@ -171,8 +170,8 @@ func (r *Runner) probeClaimed(ctx context.Context, t *Target, claim registry.Pro
 	return f, r.settleFinding(ctx, t.ClientID, t, claim, f)
 }
 
-// settleFinding writes what was found, then tells people. What is lost between the two is found again by the
-// next probe, which comes soon after a failure.
+// settleFinding writes a finding, then reports it to the incidents. If the process dies in between, the next probe
+// reports it, and that comes soon after a failure.
 func (r *Runner) settleFinding(ctx context.Context, app partner.ClientID, t *Target, claim registry.ProbeClaim, f health.Finding) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()
@@ -187,7 +186,7 @@ func (r *Runner) settleFinding(ctx context.Context, app partner.ClientID, t *Tar
 	return r.opts.Incidents.Observe(ctx, app, t.Kind, incidentEvents(f)...)
 }
 
-// incidentEvents are what a finding means to the incidents.
+// incidentEvents translates a finding into events of an incident.
 func incidentEvents(f health.Finding) []incident.Event {
 	var list []incident.Event
 	if !f.CertificateEnds.IsZero() {
@@ -207,7 +206,7 @@ func incidentEvents(f health.Finding) []incident.Event {
 	return list
 }
 
-// logFinding is one line per probe; what is as it was before is said to those alone who listen closely.
+// logFinding writes one line per probe, at debug level when nothing has changed.
 func (r *Runner) logFinding(ctx context.Context, app partner.ClientID, k partner.EndpointKind, before health.Reason, f health.Finding) {
 	level := slog.LevelInfo
 	if f.Reason == before || f.Reason == health.Healthy && before == "" {
@@ -217,8 +216,8 @@ func (r *Runner) logFinding(ctx context.Context, app partner.ClientID, k partner
 		slog.String("reason", string(f.Reason)), slog.Int("status", f.Status), slog.Int64("duration_ms", f.Duration.Milliseconds()))
 }
 
-// readTarget collects what a probe of an endpoint needs. Keys that cannot be read were refused when
-// they were set; one that can no longer be is left out.
+// readTarget collects what a probe of an endpoint needs. Keys are checked when they are set; one that has become
+// unreadable is left out.
 func (r *Runner) readTarget(ctx context.Context, app *partner.App, k partner.EndpointKind) (Target, error) {
 	t := Target{ClientID: app.ClientID, Kind: k, URL: app.Endpoints[k].EffectiveURL(r.opts.Environment), TokenAlgorithm: app.TokenAlgorithm}
 	if k != partner.Mirroring {

@@ -27,7 +27,7 @@ type Directory interface {
 	All() []*registry.Entry
 }
 
-// ResultStore is what is known of endpoints; *registry.ProbeStore is one.
+// ResultStore is the stored state of endpoints; *registry.ProbeStore is one.
 type ResultStore interface {
 	Probes(ctx context.Context, apps []partner.ClientID) ([]registry.ProbeStates, error)
 	SaveSummary(ctx context.Context, doc []byte, ttl time.Duration) error
@@ -39,7 +39,7 @@ type Incidents interface {
 	IncidentsOf(ctx context.Context, apps []partner.ClientID) ([]map[partner.EndpointKind]incident.State, error)
 }
 
-// Queue wakes a probe at a time.
+// Queue schedules a probe for a time.
 type Queue interface {
 	EnqueueProbe(ctx context.Context, app partner.ClientID, k partner.EndpointKind, due time.Time) error
 }
@@ -54,7 +54,7 @@ type SchedulerOptions struct {
 	Licences    Licences
 	Schedule    health.Schedule
 	Environment partner.Environment
-	// Idle has nothing probed: health is counted all the same.
+	// Idle says that nothing is probed; health is still counted.
 	Idle    bool
 	Metrics *Metrics
 	Log     *slog.Logger
@@ -62,19 +62,19 @@ type SchedulerOptions struct {
 
 const (
 	leaseName = "probes"
-	// everyMost is the longest pause between two looks at what is due.
+	// everyMost is the longest time between two looks at what is due.
 	everyMost = 10 * time.Second
-	// leaseLooks is how many looks a silent holder keeps the lease.
+	// leaseLooks is the lease's length, in looks.
 	leaseLooks = 3
-	// staleLooks is how many looks the summary outlives the last one that wrote it.
+	// staleLooks is how long a summary stays valid after it was written, in looks.
 	staleLooks = 12
 	batch      = 200
 	// ahead is how many looks ahead tasks are enqueued, so that one look may fail.
 	ahead = 2
-	// overdueAfter is how late a probe may be and still be made at once. What is later, because no
-	// worker ran, takes its own place again: so a start after an outage brings no herd.
+	// overdueAfter is how late a probe may be and still be made at once. A later one, after a time without workers,
+	// gets a new place in the schedule, so a start after an outage does not probe all endpoints at once.
 	overdueAfter = time.Minute
-	// freshWithin is how soon an endpoint with a URL that was never probed gets its turn.
+	// freshWithin is how soon a new endpoint with a URL is first probed.
 	freshWithin = time.Minute
 )
 
@@ -84,12 +84,12 @@ type endpointKey struct {
 	kind partner.EndpointKind
 }
 
-// Scheduler enqueues probes while it holds the lease. New, then Run once.
+// Scheduler enqueues probes while it holds the lease. The order of calls is NewScheduler, then Run once.
 type Scheduler struct {
 	opts   SchedulerOptions
 	every  time.Duration
 	holder string
-	// enqueued is the due time for which each endpoint's last task was enqueued; Once owns it.
+	// enqueued is the due time of each endpoint's last task. ScheduleDue owns it.
 	enqueued map[endpointKey]time.Time
 }
 
@@ -100,7 +100,7 @@ func NewScheduler(opts SchedulerOptions) *Scheduler {
 	}
 }
 
-// Run looks for what is due until ctx ends.
+// Run looks for due endpoints until ctx ends.
 func (s *Scheduler) Run(ctx context.Context) {
 	tick := time.NewTicker(s.every)
 	defer tick.Stop()
@@ -125,7 +125,7 @@ func (s *Scheduler) releaseLease(ctx context.Context) {
 	}
 }
 
-// ScheduleDue enqueues what comes due if this process holds the lease, and exports what its holder counted.
+// ScheduleDue enqueues due probes if this process holds the lease, and exports the summary of the holder.
 func (s *Scheduler) ScheduleDue(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.every*leaseLooks)
 	defer cancel()
@@ -150,7 +150,7 @@ func (s *Scheduler) ScheduleDue(ctx context.Context) error {
 func (s *Scheduler) scheduleAll(ctx context.Context) error {
 	var errs []error
 	if err := s.opts.Apps.Refresh(ctx); err != nil {
-		// one app of another version must not keep the others from being probed
+		// one app of another version must not prevent the others from being probed
 		errs = append(errs, fmt.Errorf("refresh apps: %w", err))
 	}
 	sum, known := newSummary(), make(map[endpointKey]time.Time, len(s.enqueued))
@@ -169,7 +169,7 @@ func (s *Scheduler) scheduleAll(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// scheduleApps looks at some apps. known gathers what is enqueued.
+// scheduleApps schedules some apps. known collects what is enqueued.
 func (s *Scheduler) scheduleApps(ctx context.Context, entries []*registry.Entry, sum *summary, known map[endpointKey]time.Time) error {
 	ids := make([]partner.ClientID, len(entries))
 	for i, e := range entries {
@@ -182,7 +182,7 @@ func (s *Scheduler) scheduleApps(ctx context.Context, entries []*registry.Entry,
 		return err
 	}
 	incidents, err := s.opts.Incidents.IncidentsOf(ctx, ids)
-	if err != nil { // health cannot be told, but probes go on
+	if err != nil { // health is unknown, but probes go on
 		sum.partial = true
 		errs = append(errs, err)
 		incidents = make([]map[partner.EndpointKind]incident.State, len(ids))
@@ -224,8 +224,8 @@ func (s *Scheduler) enqueueProbe(
 	return nil
 }
 
-// listProbedKinds lists the endpoints that are probed; what a state-change endpoint is worth, each
-// notification shows.
+// listProbedKinds lists the endpoints that are probed. State-change endpoints are not: each notification shows their
+// health.
 func listProbedKinds() []partner.EndpointKind {
 	return []partner.EndpointKind{partner.ERPSync, partner.QuoteConnector, partner.Mirroring}
 }

@@ -8,17 +8,16 @@ import (
 	"time"
 )
 
-// waitsAfter is how long a probe keeps its worker: an endpoint that has not answered by then hangs, and
-// others must not wait for it.
+// waitsAfter is how long a probe keeps its worker. Other probes must not wait for a slower endpoint.
 const waitsAfter = 200 * time.Millisecond
 
-// HangingPerPlace is how many probes may hang for each that may be made at once.
+// HangingPerPlace is how many slow probes may go on for each worker.
 const HangingPerPlace = 8
 
-// errStopped reports a probe asked for after Stop.
+// errStopped reports a probe that was requested after Stop.
 var errStopped = errors.New("probes are stopping")
 
-// tasks owns the probes that queue tasks ask for.
+// tasks runs the probes of queue tasks.
 type tasks struct {
 	// most is how many may go on without their callers.
 	most    int
@@ -30,8 +29,8 @@ type tasks struct {
 	running sync.WaitGroup
 }
 
-// runOrDetach runs f and returns its error, or nil as soon as f takes longer than waitsAfter and goes on without its
-// caller; failed is told the error then. While there is a caller, the end of ctx ends f.
+// runOrDetach runs f and returns its error. When f takes longer than waitsAfter, it returns nil and f goes on without
+// its caller; an error of f is then passed to failed. Until then, the end of ctx ends f.
 func (t *tasks) runOrDetach(ctx context.Context, f func(context.Context) error, failed func(error)) error {
 	if !t.addTask() {
 		return errStopped
@@ -75,7 +74,7 @@ func (t *tasks) runOrDetach(ctx context.Context, f func(context.Context) error, 
 	return nil
 }
 
-// addHanging counts a probe that began or ended to hang; t.mu is held.
+// addHanging changes the count of probes without a caller. t.mu is held.
 func (t *tasks) addHanging(n int) {
 	t.hanging += n
 	t.metrics.setHanging(t.hanging)
@@ -96,7 +95,7 @@ func (t *tasks) withLock(f func()) {
 	f()
 }
 
-// stop lets nothing more begin and waits for what runs.
+// stop refuses new tasks and waits for the running ones.
 func (t *tasks) stop(ctx context.Context) error {
 	t.withLock(func() { t.stopped = true })
 	done := make(chan struct{})

@@ -15,11 +15,11 @@ import (
 	"github.com/lamplighter/lamplighter/internal/soap"
 )
 
-// minuteLayout is the UTC minute in a signed answer, yyyyMMddHHmm to partners.
+// minuteLayout is the UTC minute in a signed answer, written yyyyMMddHHmm in the documentation for partners.
 const minuteLayout = "200601021504"
 
-// checkTrust reads an answer to Authenticate: does the service trust the platform, and does it prove
-// that it holds the app's key? Any of the keys will do, so that keys can overlap.
+// checkTrust reads an answer to Authenticate: does the service trust the platform, and does it prove that it holds
+// the app's key? Any of the keys is accepted, so that keys can overlap.
 func checkTrust(m *soap.Answer, status int, nonce string, now time.Time, tolerance time.Duration, keys []*rsa.PublicKey) (r health.Reason, note string) {
 	switch {
 	case m.Fault != nil && status == http.StatusOK:
@@ -43,8 +43,8 @@ func checkTrust(m *soap.Answer, status int, nonce string, now time.Time, toleran
 	return verifyToken(token, nonce, now, tolerance, keys)
 }
 
-// verifyToken checks NONCE.yyyyMMddHHmm.BASE64, the signature being RSA PKCS#1 v1.5 with SHA-256 over
-// what stands before it.
+// verifyToken checks NONCE.yyyyMMddHHmm.BASE64. The signature is RSA PKCS#1 v1.5 with SHA-256 over everything before
+// it.
 func verifyToken(token, nonce string, now time.Time, tolerance time.Duration, keys []*rsa.PublicKey) (health.Reason, string) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 || parts[0] == "" {
@@ -61,7 +61,7 @@ func verifyToken(token, nonce string, now time.Time, tolerance time.Duration, ke
 	if subtle.ConstantTimeCompare([]byte(parts[0]), []byte(nonce)) != 1 {
 		return health.WrongNonce, ""
 	}
-	// the token keeps whole minutes, so it is behind by up to one
+	// the token has whole minutes, so it is behind by up to one
 	switch late, early := now.Sub(minute.Add(time.Minute)), minute.Sub(now); {
 	case late > tolerance:
 		return health.StaleMinute, "it is behind by " + formatMinutes(late)
