@@ -16,16 +16,15 @@ import (
 	"time"
 )
 
-// Limits on what an answer may cost.
+// Limits on an answer.
 const (
-	// maxHeader is ample for an answer whose headers are not used. Interim (1xx) answers, however many,
-	// count into it.
+	// maxHeader is ample, since headers are hardly used. Interim (1xx) answers count towards it.
 	maxHeader = 64 << 10
 	// maxBody is how much of a body is read, so that the connection can serve again after an
 	// ordinary answer.
 	maxBody = 64 << 10
-	// bodyWithin is how long a body may take once the status is known: it decides nothing any
-	// more, and one that trickles must not hold its sender up.
+	// bodyWithin is how long a body may take once the status is known. The body changes nothing any more, and a slow
+	// one must not delay its caller.
 	bodyWithin = time.Second
 	// tlsWithin bounds a handshake.
 	tlsWithin = 5 * time.Second
@@ -34,36 +33,35 @@ const (
 // Defaults of Options.
 const (
 	defaultIdlePerHost = 32
-	// defaultIdle bounds open, unused sockets well below what a process may open.
+	// defaultIdle keeps open, unused sockets well below the limit of a process.
 	defaultIdle = 4096
 	// defaultIdleTimeout is below the 60 to 120 seconds after which load balancers close idle
 	// connections, so that few requests meet a closed one.
 	defaultIdleTimeout = 55 * time.Second
 	// defaultMaxAge is how soon a host that moved by DNS is followed although the old address still answers.
 	defaultMaxAge = time.Minute
-	// tlsSessions lets a burst after a quiet night resume TLS sessions.
+	// tlsSessions lets a burst after a quiet time resume TLS sessions.
 	tlsSessions = 1024
 )
 
 // Options of a Client; zero values mean the defaults above.
 type Options struct {
-	// Dial connects to host:port. It MUST refuse addresses that must not be called: nothing here
-	// does.
+	// Dial connects to host:port. It MUST refuse addresses that must not be called; this package does not check them.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// IdlePerHost should be the cap of requests in flight to one host.
 	IdlePerHost int
 	// Idle caps the connections kept over all hosts.
 	Idle int
-	// IdleTimeout closes connections that were not used for so long.
+	// IdleTimeout closes connections that were not used for that long.
 	IdleTimeout time.Duration
-	// MaxAge is how long a connection serves, less up to a quarter: the names of hosts are looked up anew with
-	// the next one.
+	// MaxAge is how long a connection is used, less up to a quarter of it. The next connection resolves the host's
+	// name again.
 	MaxAge time.Duration
 	// RootCAs replaces the system's certificate authorities, for tests and closed networks.
 	RootCAs *x509.CertPool
-	// Verify judges a connection whose certificate was found good, unless nil: its error ends the handshake.
+	// Verify, if set, checks a connection after its certificate was verified: its error ends the handshake.
 	Verify func(tls.ConnectionState) error
-	// Random returns numbers in [0, 1); nil for those of math/rand.
+	// Random returns numbers in [0, 1); nil for math/rand.
 	Random func() float64
 }
 
@@ -94,10 +92,10 @@ func New(opts Options) *Client {
 // Request is one POST.
 type Request struct {
 	To *Destination
-	// Header holds whole header lines, each ended by CR LF, without Host and Content-Length.
+	// Header holds whole header lines, each with CR LF at its end, without Host and Content-Length.
 	Header []byte
 	Body   []byte
-	// Deadline MUST be set: it ends everything, from the name's resolution to the body's last byte.
+	// Deadline MUST be set. It bounds everything, from name resolution to the last byte of the body.
 	Deadline time.Time
 }
 
@@ -111,12 +109,12 @@ func (r *Request) AppendTo(b []byte) []byte {
 	return append(b, r.Body...)
 }
 
-// Do posts once and hands the answer to read, which may read the body as far as it likes and must
-// not keep it. The error is nil as soon as an answer's header was read.
+// Do makes one POST and passes the answer to read, which may read the body and must not keep it. The error is nil as
+// soon as the header of an answer was read.
 //
-// A kept connection that the other side had closed meanwhile is replaced by a new one, once, if not
-// a byte of an answer came; so a request may arrive twice, as after any lost answer. When ctx ends
-// first, the error is whatever that broke; the caller looks at ctx.
+// A kept connection that the other side has closed is replaced by a new one, once, if no byte of an answer came. So a
+// request may arrive twice, as after any lost answer. When ctx ends first, the error is the one that this causes; the
+// caller must check ctx.
 func (c *Client) Do(ctx context.Context, r *Request, read func(*http.Response)) error {
 	if cn := c.pool.take(r.To.key); cn != nil {
 		err := cn.roundTrip(ctx, r, read, c.pool)
@@ -131,7 +129,7 @@ func (c *Client) Do(ctx context.Context, r *Request, read func(*http.Response)) 
 	return cn.roundTrip(ctx, r, read, c.pool)
 }
 
-// Close closes the connections that are kept. Requests under way go on.
+// Close closes the idle connections. Requests in flight go on.
 func (c *Client) Close() { c.pool.close() }
 
 func (c *Client) openConn(ctx context.Context, r *Request) (*conn, error) {
@@ -156,18 +154,19 @@ func (c *Client) openConn(ctx context.Context, r *Request) (*conn, error) {
 	return newConn(secure, plain, r.To.key, c.connExpiry(time.Now())), nil
 }
 
-// connExpiry is until when a connection serves that is made now. Those that were made together do not end together.
+// connExpiry is when a connection that is made now expires. Connections made together do not expire together.
 func (c *Client) connExpiry(now time.Time) time.Time {
 	return now.Add(c.maxAge - time.Duration(c.random()*float64(c.maxAge)/4))
 }
 
-// ErrNotHTTP reports an answer that breaks the rules of HTTP (RFC 9112): its status line, its header, or how its body is framed.
+// ErrNotHTTP reports an answer that violates HTTP (RFC 9112): in its status line, its header or the framing of its
+// body.
 var ErrNotHTTP = errors.New("the answer is not HTTP")
 
-// errTooLarge ends the reading of an answer.
+// errTooLarge reports a header larger than maxHeader.
 var errTooLarge = errors.New("answer's header is too large")
 
-// isClosedByPeer reports whether an error is what a connection gives that the other side had closed.
+// isClosedByPeer reports whether an error means that the other side had closed the connection.
 func isClosedByPeer(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || isReset(err)
 }

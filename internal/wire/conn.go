@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// conn is a connection and what it needs to serve again. One goroutine uses it at a time.
+// conn is a connection with the state for its next request. One goroutine uses it at a time.
 type conn struct {
 	net.Conn // TLS where there is TLS
 
@@ -21,18 +21,18 @@ type conn struct {
 	answers   *bufio.Reader
 	out       []byte
 	idleSince time.Time
-	// expires is when it serves no more. failures counts the server's errors (5xx) since its last other answer.
+	// expires is when it is not used any more. failures counts the server's errors (5xx) since its last other answer.
 	expires  time.Time
 	failures int
 	place    *list.Element // among the idle ones
 }
 
-// limitedReader reads at most so much; it also tells whether anything came.
+// limitedReader reads up to a limit, and records whether anything came.
 type limitedReader struct {
 	from io.Reader
 	left int
 	came bool
-	// ended: the connection gave no more.
+	// ended says that the connection returned an error or its end.
 	ended bool
 }
 
@@ -47,7 +47,7 @@ func (a *limitedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readBuffer holds an ordinary answer whole.
+// readBuffer has room for an ordinary answer.
 const readBuffer = 2 << 10
 
 func newConn(c, plain net.Conn, host string, expires time.Time) *conn {
@@ -57,7 +57,7 @@ func newConn(c, plain net.Conn, host string, expires time.Time) *conn {
 	return cn
 }
 
-// roundTrip sends a request and reads its answer; then it gives the connection to keep, or closes it.
+// roundTrip sends a request and reads its answer; then it puts the connection into the pool, or closes it.
 func (cn *conn) roundTrip(ctx context.Context, r *Request, read func(*http.Response), keep *pool) (err error) {
 	cn.in.left, cn.in.came = maxHeader, false
 	stop := func() bool { return true }
@@ -76,13 +76,13 @@ func (cn *conn) roundTrip(ctx context.Context, r *Request, read func(*http.Respo
 	if err := cn.SetDeadline(r.Deadline); err != nil {
 		return fmt.Errorf("send: %w", err)
 	}
-	if ctx.Err() != nil { // it may have set its own deadline just before
+	if ctx.Err() != nil { // the request may have set its own deadline just before
 		return fmt.Errorf("send: %w", context.Cause(ctx))
 	}
 	if err := cn.sendRequest(r); err != nil {
 		return err
 	}
-	resp, err := cn.readAnswer() //nolint:bodyclose // closing would read to the body's end; the connection is kept or closed instead
+	resp, err := cn.readAnswer() //nolint:bodyclose // closing would read the body to its end; the connection is kept or closed instead
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (cn *conn) sendRequest(r *Request) error {
 	if _, err := cn.Write(cn.out); err != nil && !isClosedByPeer(err) {
 		return fmt.Errorf("send: %w", err)
 	}
-	return nil // whoever closes before it has read all may have answered all the same
+	return nil // the other side may have answered although it closed before it read everything
 }
 
 // readAnswer reads the header of the final answer.
@@ -103,10 +103,10 @@ func (cn *conn) readAnswer() (*http.Response, error) {
 	for {
 		resp, err := http.ReadResponse(cn.answers, nil)
 		if err != nil && cn.in.left <= 0 {
-			err = errTooLarge // a line that was cut there reads as malformed
+			err = errTooLarge // a line that is cut off reads as malformed
 		}
 		if err != nil {
-			if !cn.in.ended { // what came breaks the rules: the connection did not
+			if !cn.in.ended { // the answer is malformed; the connection is intact
 				err = fmt.Errorf("%w: %w", ErrNotHTTP, err)
 			}
 			return nil, fmt.Errorf("read the answer: %w", err)
@@ -117,11 +117,11 @@ func (cn *conn) readAnswer() (*http.Response, error) {
 	}
 }
 
-// maxFailures is how many errors of a server in a row a connection outlives.
+// maxFailures is how many server errors in a row a connection is kept for.
 const maxFailures = 1
 
-// isReusable reports whether the connection is worth another request after an answer. One that is too old, or leads to
-// a gateway or backend that does not work, is left: the next one may lead elsewhere.
+// isReusable reports whether the connection is worth keeping after an answer. It is not when it has expired, or leads
+// to a gateway or backend that does not work: a new one may lead elsewhere.
 func (cn *conn) isReusable(status int, now time.Time) bool {
 	if status < http.StatusInternalServerError {
 		cn.failures = 0
@@ -136,10 +136,10 @@ func (cn *conn) isReusable(status int, now time.Time) bool {
 	}
 }
 
-// readBody lets read have the body and drains the rest. It reports whether the connection can serve
-// again. The body is never closed: that would read on to its end.
+// readBody passes the body to read and drains the rest. It reports whether the connection can be used again. The body
+// is never closed, because that would read on to its end.
 func (cn *conn) readBody(resp *http.Response, deadline time.Time, read func(*http.Response)) bool {
-	if resp.StatusCode == http.StatusSwitchingProtocols { // the rest is no body
+	if resp.StatusCode == http.StatusSwitchingProtocols { // the rest is not a body
 		resp.Body = http.NoBody
 		read(resp)
 		return false
@@ -162,13 +162,13 @@ func (cn *conn) isUnanswered(err error) bool {
 	return !cn.in.came && !isTimeout(err) && isClosedByPeer(err)
 }
 
-// checkAfter is how long a connection may lie idle before it is looked at: in a burst the look
-// would cost more than the rare connection that was closed.
+// checkAfter is how long a connection may be idle before it is checked. In a burst, the check would cost more than
+// the rare closed connection.
 const checkAfter = 20 * time.Millisecond
 
-// looksOpen reports whether the other side seems to keep the connection open. Something to read on an idle
-// connection is a farewell, such as a 408 or a TLS alert, or an answer that nobody asked for, and must
-// not be taken for the next one. A session ticket that comes late costs a handshake.
+// looksOpen reports whether the other side seems to keep the connection open. Data on an idle connection is a final
+// message such as a 408 or a TLS alert, or an unsolicited answer. It must not be taken for the next answer. A late
+// session ticket costs a handshake.
 func (cn *conn) looksOpen() bool {
 	waits, ended := peekConn(cn.plain)
 	return !ended && !waits

@@ -9,7 +9,7 @@ import (
 
 // Destination is where requests go, prepared from a URL. It does not change.
 type Destination struct {
-	// key tells hosts apart, address is what is dialled.
+	// key identifies the host, address is what is dialled.
 	key, address string
 	tls          bool
 	serverName   string
@@ -17,7 +17,7 @@ type Destination struct {
 	host         string
 }
 
-// errNoHost reports a URL that names no place to post to.
+// errNoHost reports a URL without a usable scheme or host.
 var errNoHost = errors.New("a destination needs the scheme http or https, and a host")
 
 // NewDestination prepares a URL, whose host MUST be in normal form: lower-case ASCII.
@@ -37,7 +37,7 @@ func NewDestination(u *url.URL) (*Destination, error) {
 	d := &Destination{address: net.JoinHostPort(u.Hostname(), port), tls: secure, serverName: u.Hostname(), host: u.Host}
 	d.key = u.Scheme + "://" + d.address
 	target := u.RequestURI()
-	if strings.ContainsAny(target+u.Host, "\r\n ") { // url.Parse lets none through
+	if strings.ContainsAny(target+u.Host, "\r\n ") { // url.Parse rejects these
 		return nil, errNoHost
 	}
 	d.head = []byte("POST " + target + " HTTP/1.1\r\nHost: " + u.Host + "\r\n")

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// peekConn cannot look here: a connection that was closed shows when it is used.
+// peekConn cannot check on this system: a closed connection is noticed when it is used.
 func peekConn(net.Conn) (waits, ended bool) { return false, false }
 
 func isReset(err error) bool { return errors.Is(err, syscall.ECONNRESET) }

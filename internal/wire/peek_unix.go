@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// peekConn looks at a connection without waiting and without taking anything from it: whether
-// something waits to be read, and whether the other side has ended it.
+// peekConn checks a connection without waiting and without consuming anything. waits says that there is something to
+// read, ended that the other side has closed it.
 func peekConn(c net.Conn) (waits, ended bool) {
 	sc, ok := c.(syscall.Conn)
 	if !ok {

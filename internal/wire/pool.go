@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// pool holds idle connections, each host's newest last. Where there are too many, the one that was
-// idle longest makes room, whoever's it is: a burst to some must not cost all others theirs.
+// pool holds idle connections, each host's newest last. When there are too many, the one that was idle longest is
+// closed, whichever host it belongs to, so that a burst to some hosts costs the others little.
 type pool struct {
 	perHost, most int
 	timeout       time.Duration
@@ -52,18 +52,18 @@ func (p *pool) pop(host string) *conn {
 	return cn
 }
 
-// removeAt takes a connection out of the books, the nth of its host; p.mu is held.
+// removeAt removes a connection from the pool, the nth of its host. p.mu is held.
 func (p *pool) removeAt(cn *conn, n int) {
 	kept := p.hosts[cn.host]
 	copy(kept[n:], kept[n+1:])
 	kept[len(kept)-1] = nil
-	p.hosts[cn.host] = kept[:len(kept)-1] // an empty one keeps its memory until the reaper comes
+	p.hosts[cn.host] = kept[:len(kept)-1] // an empty list keeps its memory until the reaper runs
 	p.idle.Remove(cn.place)
 	cn.place = nil
 }
 
-// popOldest takes out the connection that was idle longest, nil when there is none; p.mu is held. It is
-// the first of its host, since each host's are in the order of their use.
+// popOldest removes the connection that was idle longest, nil when there is none. p.mu is held. It is the first of
+// its host, since each host's connections are in the order of their use.
 func (p *pool) popOldest() *conn {
 	e := p.idle.Back()
 	if e == nil {
@@ -74,14 +74,14 @@ func (p *pool) popOldest() *conn {
 	return cn
 }
 
-// put keeps a connection, or closes it where its host has enough.
+// put keeps a connection, or closes it when its host has enough.
 func (p *pool) put(cn *conn) {
 	if extra := p.insertIdle(cn); extra != nil {
 		_ = extra.Close()
 	}
 }
 
-// insertIdle returns the connection that has to go for it, maybe itself.
+// insertIdle adds a connection and returns the one to close in exchange, maybe itself.
 func (p *pool) insertIdle(cn *conn) (extra *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -100,14 +100,14 @@ func (p *pool) insertIdle(cn *conn) (extra *conn) {
 	return extra
 }
 
-// closeStale closes what was idle too long, and comes again while anything is kept.
+// closeStale closes connections that were idle too long, and runs again while any are kept.
 func (p *pool) closeStale() {
 	for _, cn := range p.popStale() {
 		_ = cn.Close()
 	}
 }
 
-// popStale takes out what was idle too long, and sets the reaper for the rest.
+// popStale removes connections that were idle too long, and sets the reaper for the rest.
 func (p *pool) popStale() (old []*conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,4 +1,4 @@
-// Package wiretest lets tests stand between a sender and the wire.
+// Package wiretest replaces the wire in tests of senders.
 package wiretest
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/wire"
 )
 
-// headers reads header lines with their names as they are written, which receivers see.
+// headers reads header lines and keeps the spelling of their names, which receivers see.
 func headers(lines string) http.Header {
 	h := http.Header{}
 	for line := range strings.SplitSeq(lines, "\r\n") {
@@ -24,10 +24,10 @@ func headers(lines string) http.Header {
 	return h
 }
 
-// Over carries requests by a RoundTripper instead of a connection.
+// Over sends requests by a RoundTripper instead of a connection.
 type Over struct{ http.RoundTripper }
 
-// Do is like that of wire.Client.
+// Do is like Do of wire.Client.
 func (o Over) Do(ctx context.Context, r *wire.Request, read func(*http.Response)) error {
 	ctx, cancel := context.WithDeadline(ctx, r.Deadline)
 	defer cancel()
