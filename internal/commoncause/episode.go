@@ -6,14 +6,14 @@ import (
 )
 
 const (
-	// leastHosts in leastNetworks that fail for quiet without an answer of any host are a common cause.
+	// leastHosts in leastNetworks that fail for quiet, while no host answers, are a common cause.
 	leastHosts    = 5
 	leastNetworks = 3
 	quiet         = 30 * time.Second
-	// ownAfter is how long a host must have failed before another's answer shows that the fault is its own.
+	// ownAfter is how long a host must have failed before another host's answer shows that the fault is its own.
 	ownAfter = 5 * time.Minute
-	// resumeWithin is how soon after its end an episode goes on instead of another beginning: an answer now and then,
-	// over a way out that is all but closed, must not begin the time anew for which letters are held.
+	// resumeWithin is how soon after its end an episode resumes, instead of a new one beginning. On a bad connection
+	// an answer may come now and then; it must not restart the time for which mails are held.
 	resumeWithin = 10 * time.Minute
 
 	episodeFormat = 1
@@ -21,9 +21,9 @@ const (
 
 // Episode is a common cause. The zero Episode is none. An ended one is remembered until the next.
 type Episode struct {
-	// Since is since when hosts fail and none answers, Until when that was over, zero while it lasts.
+	// Since is when the episode began, Until when it ended, zero while it lasts.
 	Since, Until time.Time
-	// resumed is the last end after which it went on, zero where it never did.
+	// resumed is the last end after which it resumed, zero if there was none.
 	resumed time.Time
 }
 
@@ -37,7 +37,7 @@ type storedEpisode struct {
 	Resumed int64 `json:"resumed,omitempty"`
 }
 
-// Encode writes the episode as it is shared, "" for none.
+// Encode writes the episode for the store, "" for none.
 func (e Episode) Encode() string {
 	if e.Since.IsZero() {
 		return ""
@@ -45,7 +45,7 @@ func (e Episode) Encode() string {
 	return encodeJSON(storedEpisode{episodeFormat, toMillis(e.Since), toMillis(e.Until), toMillis(e.resumed)})
 }
 
-// DecodeEpisode reads what Encode wrote.
+// DecodeEpisode reads the format of Encode.
 func DecodeEpisode(text string) (Episode, error) {
 	if text == "" {
 		return Episode{}, nil
@@ -60,11 +60,12 @@ func DecodeEpisode(text string) (Episode, error) {
 	return Episode{fromMillis(s.Since), fromMillis(s.Until), fromMillis(s.Resumed)}, nil
 }
 
-// Rules judge. Within is how lately a host must have failed to count: longer than one that fails is ever left alone.
+// Rules decide. Within is how recently a host must have failed to count. It must be longer than the longest
+// cool-down.
 type Rules struct{ Within time.Duration }
 
-// NextEpisode is the episode after what was seen until now. hosts is how many fail on the connection since the last
-// answer of any, whether or not that makes a common cause.
+// NextEpisode is the episode after what was observed until now. hosts is how many hosts fail on the connection since
+// the last answer of any host, whether or not that is a common cause.
 func (r Rules) NextEpisode(e Episode, v View, now time.Time) (next Episode, hosts int) {
 	now = now.UTC().Truncate(time.Millisecond)
 	since, hosts, common := r.findCause(e, v, now)
@@ -106,7 +107,7 @@ func (r Rules) findCause(e Episode, v View, now time.Time) (since time.Time, hos
 	return since, hosts, common
 }
 
-// lastEnd is when it ended last, zero where it never did.
+// lastEnd is when the episode last ended, zero if it never did.
 func (e Episode) lastEnd() time.Time {
 	if e.Until.IsZero() {
 		return e.resumed
@@ -114,7 +115,7 @@ func (e Episode) lastEnd() time.Time {
 	return e.Until
 }
 
-// failingSince is when a host began to fail: what failed in an episode that ended did so with all others, and begins anew.
+// failingSince is when a host began to fail. A host that failed in an earlier episode counts from that episode's end.
 func (e Episode) failingSince(h Host) time.Time {
 	if end := e.lastEnd(); h.Began.Before(end) && h.Began.After(e.Since.Add(-ownAfter)) {
 		return end

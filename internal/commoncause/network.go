@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// byName starts the networks that are told from a name alone.
+// byName starts the names of networks that are known by a host name only.
 const byName = "name "
 
-// NetworkOf is the network of an address: what usually breaks as one. Public networks are /16 and /32 (IPv6). Private ones
-// lie close together, all of them within what would be one public network: they are /24 and /64.
+// NetworkOf is the network of an address: what usually fails together. Public networks are /16 and /32 (IPv6).
+// Private networks are /24 and /64, since many of them would fit into one public network.
 func NetworkOf(a netip.Addr) string {
 	a = a.WithZone("").Unmap()
 	near := a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || sharedSpace().Contains(a)
@@ -30,8 +30,8 @@ func NetworkOf(a netip.Addr) string {
 // sharedSpace is the address space of carriers' own networks (RFC 6598).
 func sharedSpace() netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64, 0, 0}), 10) }
 
-// networkOfName stands for the network of a host that was never dialled: the end of its name that its owner registered, as far as
-// that can be told from its looks. Two labels, or three where the last two look like "co.uk".
+// networkOfName stands for the network of a host that was never dialled: the registered end of its name, as far as
+// its form shows. This is two labels, or three when the last two look like "co.uk".
 func networkOfName(host string) string {
 	if a, err := netip.ParseAddr(host); err == nil {
 		return NetworkOf(a)
@@ -44,7 +44,7 @@ func networkOfName(host string) string {
 	return byName + hashName(strings.Join(labels[max(len(labels)-n, 0):], "."))
 }
 
-// pickNetwork is the one of two networks of a host that was told from an address, if one was.
+// pickNetwork is the one of a host's two networks that is known by an address, if one is.
 func pickNetwork(known, other string) string {
 	if other != "" && (known == "" || strings.HasPrefix(known, byName) && !strings.HasPrefix(other, byName)) {
 		return other

@@ -9,29 +9,30 @@ import (
 )
 
 const (
-	// maxHosts bounds what one process remembers. Beyond it those that are well are forgotten; where all fail, more are not
-	// needed to tell.
+	// maxHosts limits what one process remembers. At the limit, healthy hosts are dropped. When all fail, more hosts
+	// are not needed for a decision.
 	maxHosts = 10_000
-	// maxListed bounds the hosts of a report that may count, and again those that failed for long.
+	// maxListed limits the listed hosts of a report: those that may count, and again those that have failed for long.
 	maxListed = 24
 )
 
-// ReachRecord is what one process saw. It is not safe for concurrent use.
+// ReachRecord is what one process observed. It is not safe for concurrent use.
 type ReachRecord struct {
 	answered time.Time
 	hosts    map[string]*hostState
 }
 
-// hostState is what is known of a host. began is when it began to fail, zero while it answers, last when it did last.
+// hostState is what is known of a host. began is when it began to fail, zero while it answers; last is its last
+// failure.
 type hostState struct {
 	network     string
 	began, last time.Time
 }
 
-// NewReachRecord returns an empty Record.
+// NewReachRecord returns an empty ReachRecord.
 func NewReachRecord() *ReachRecord { return &ReachRecord{hosts: map[string]*hostState{}} }
 
-// NoteAddress notes the address that a host was dialled at.
+// NoteAddress records the address at which a host was dialled.
 func (r *ReachRecord) NoteAddress(host string, a netip.Addr) {
 	if n := NetworkOf(a); n != "" {
 		if s := r.findOrAddHost(host); s != nil {
@@ -40,7 +41,7 @@ func (r *ReachRecord) NoteAddress(host string, a netip.Addr) {
 	}
 }
 
-// NoteAnswer notes that a host gave any HTTP answer.
+// NoteAnswer records that a host gave any HTTP answer.
 func (r *ReachRecord) NoteAnswer(host string, now time.Time) {
 	if now.After(r.answered) {
 		r.answered = now
@@ -50,7 +51,7 @@ func (r *ReachRecord) NoteAnswer(host string, now time.Time) {
 	}
 }
 
-// NoteFailure notes that no HTTP answer of a host came.
+// NoteFailure records that a host gave no HTTP answer.
 func (r *ReachRecord) NoteFailure(host string, now time.Time) {
 	s := r.findOrAddHost(host)
 	if s == nil {
@@ -62,7 +63,7 @@ func (r *ReachRecord) NoteFailure(host string, now time.Time) {
 	s.last = now
 }
 
-// findOrAddHost finds or makes the entry of a host, nil where there is no room.
+// findOrAddHost finds or adds a host, nil when there is no room.
 func (r *ReachRecord) findOrAddHost(host string) *hostState {
 	if s := r.hosts[host]; s != nil {
 		return s
@@ -78,7 +79,7 @@ func (r *ReachRecord) findOrAddHost(host string) *hostState {
 	return s
 }
 
-// dropHealthy drops those that are well; they are known again when they are dialled.
+// dropHealthy drops healthy hosts; they are added again when they are dialled.
 func (r *ReachRecord) dropHealthy() {
 	for name, s := range r.hosts {
 		if s.began.IsZero() {
@@ -87,8 +88,8 @@ func (r *ReachRecord) dropHealthy() {
 	}
 }
 
-// MergeView takes over what others know for longer, so that a process that has just begun does not take what failed all along for new, and
-// passes it on when those others are gone.
+// MergeView takes over older failures that other processes know. So a process that has just started does not take old
+// failures for new ones, and can pass them on when the others are gone.
 func (r *ReachRecord) MergeView(v View) {
 	if v.Answered.After(r.answered) {
 		r.answered = v.Answered
@@ -106,8 +107,8 @@ func (r *ReachRecord) MergeView(v View) {
 	}
 }
 
-// MakeReport tells what failed within the time before now, of the hosts that may count, and of those that do not, some each, from as many
-// networks as there are.
+// MakeReport reports the failures within the time before now. It lists some of the hosts that may count and some of
+// those that do not, from as many networks as possible.
 func (r *ReachRecord) MakeReport(now time.Time, within time.Duration) Report {
 	out := Report{Answered: r.answered}
 	var fresh, old []Host
@@ -129,7 +130,8 @@ func (r *ReachRecord) MakeReport(now time.Time, within time.Duration) Report {
 	return out
 }
 
-// pickListed is maxListed hosts at most, from as many networks as there are: those that fail for longest, since a common cause is as old as they are.
+// pickListed returns at most maxListed hosts from as many networks as possible. It prefers those that have failed
+// longest, since they determine the age of a common cause.
 func pickListed(all []Host) []Host {
 	if len(all) <= maxListed {
 		return all
@@ -148,7 +150,7 @@ func pickListed(all []Host) []Host {
 	return append(out, rest[:maxListed-len(out)]...)
 }
 
-// hashName stands for a host's name, or its end, in reports.
+// hashName stands for a host name, or its end, in reports.
 func hashName(name string) string {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(name)) // it never fails

@@ -9,9 +9,9 @@ import (
 
 const (
 	reportFormat = 1
-	// maxReport bounds what is read of another process: twice what the longest report takes.
+	// maxReport limits what is read of another process: twice the longest report.
 	maxReport = 10 << 10
-	// maxText bounds a key and a network in it.
+	// maxText limits a key and a network in it.
 	maxText = 100
 )
 
@@ -20,17 +20,17 @@ var ErrUnreadable = errors.New("unreadable report of a common cause")
 
 // Host is a host that fails.
 type Host struct {
-	// Key stands for its name.
+	// Key is the hash of its name.
 	Key, Network string
-	// Began is when it began to fail, Last when it did last.
+	// Began is when it began to fail, Last is its last failure.
 	Began, Last time.Time
 }
 
-// Report is what one process tells others.
+// Report is what one process shares with the others.
 type Report struct {
-	// Answered is when any host answered last, zero where none did.
+	// Answered is when any host last answered, zero if none did.
 	Answered time.Time
-	// Hosts is how many failed since; Failing lists some of them, and others that had failed before.
+	// Hosts is how many hosts failed since; Failing lists some of them, and some that had failed before.
 	Hosts   int
 	Failing []Host
 }
@@ -49,7 +49,7 @@ type storedHost struct {
 	Last    int64  `json:"l"`
 }
 
-// Encode writes the report as it is shared.
+// Encode writes the report for the store.
 func (r *Report) Encode() string {
 	s := storedReport{Format: reportFormat, Answered: toMillis(r.Answered), Hosts: r.Hosts, Failing: make([]storedHost, len(r.Failing))}
 	for i, h := range r.Failing {
@@ -58,7 +58,7 @@ func (r *Report) Encode() string {
 	return encodeJSON(s)
 }
 
-// DecodeReport reads what Encode wrote, in whatever process.
+// DecodeReport reads the format of Encode, from any process.
 func DecodeReport(text string) (Report, error) {
 	var s storedReport
 	if err := decodeJSON(text, &s); err != nil {
@@ -109,13 +109,13 @@ func fromMillis(ms int64) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
-// View is what all processes saw together.
+// View is what all processes observed together.
 type View struct {
-	// Answered is when any host answered any of them last.
+	// Answered is when any host last answered any process.
 	Answered time.Time
-	// Failing are the hosts that they list, by key.
+	// Failing are the hosts that the reports list, by key.
 	Failing map[string]Host
-	// Hosts is the most that one of them counts as failing since then.
+	// Hosts is the highest count of failing hosts since then in one report.
 	Hosts int
 }
 
@@ -129,7 +129,7 @@ func MergeReports(reports ...Report) View {
 	}
 	for i := range reports {
 		r := &reports[i]
-		if r.Answered.Equal(v.Answered) { // else it has not heard of that answer yet
+		if r.Answered.Equal(v.Answered) { // otherwise the report does not include that answer yet
 			v.Hosts = max(v.Hosts, r.Hosts)
 		}
 		for _, h := range r.Failing {
