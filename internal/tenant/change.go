@@ -11,9 +11,9 @@ import (
 // ErrUnknownChangeType reports a change type outside the closed set.
 var ErrUnknownChangeType = errors.New("unknown change type")
 
-// ChangeType is what happened to a tenant. Its number is the notification's ChangeType on the
-// wire, its String the admin API's word. Adding one means: the constants, changeTypeNames,
-// Slot, Effect and the receiver's guide.
+// ChangeType is what happened to a tenant. Its number is the notification's ChangeType on the wire, its String the
+// name in the admin API. Adding one means: the constants, changeTypeNames, Slot, ResultingState and the receiver's
+// guide.
 type ChangeType uint8
 
 // The closed set of change types, numbered as on the wire.
@@ -39,7 +39,7 @@ func AllChangeTypes() []ChangeType {
 	return []ChangeType{Upgrade, BackupRestored, Suspend, Resume, Delete, Move}
 }
 
-// ParseChangeType reads the admin API's word.
+// ParseChangeType reads a name of the admin API.
 func ParseChangeType(s string) (ChangeType, error) {
 	for i, n := range changeTypeNames {
 		if n == s {
@@ -49,7 +49,7 @@ func ParseChangeType(s string) (ChangeType, error) {
 	return 0, fmt.Errorf("%w: must be one of %s", ErrUnknownChangeType, strings.Join(changeTypeNames[:], ", "))
 }
 
-// String returns the admin API's word.
+// String returns the name in the admin API.
 func (c ChangeType) String() string {
 	if int(c) < len(changeTypeNames) {
 		return changeTypeNames[c]
@@ -60,7 +60,7 @@ func (c ChangeType) String() string {
 // IsValid reports whether c is in the closed set.
 func (c ChangeType) IsValid() bool { return int(c) < len(changeTypeNames) }
 
-// MarshalText writes the admin API's word.
+// MarshalText writes the name in the admin API.
 func (c ChangeType) MarshalText() ([]byte, error) {
 	if !c.IsValid() {
 		return nil, ErrUnknownChangeType
@@ -68,7 +68,7 @@ func (c ChangeType) MarshalText() ([]byte, error) {
 	return []byte(c.String()), nil
 }
 
-// UnmarshalText reads the admin API's word.
+// UnmarshalText reads a name of the admin API.
 func (c *ChangeType) UnmarshalText(b []byte) error {
 	v, err := ParseChangeType(string(b))
 	if err != nil {
@@ -78,8 +78,8 @@ func (c *ChangeType) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Slot groups the changes that replace one another while they wait: a newer one of a slot makes
-// the older one stale, one of another slot does not.
+// Slot groups the changes that replace one another while they are pending: a newer change replaces an older one of
+// its slot, and leaves other slots alone.
 type Slot uint8
 
 // The closed set of slots.
@@ -97,7 +97,7 @@ const Slots = 3
 
 var slotNames = [Slots]string{"status", "move", "restore"}
 
-// String names the slot as Redis fields do.
+// String is the slot's name in Redis fields.
 func (s Slot) String() string {
 	if int(s) < len(slotNames) {
 		return slotNames[s]
@@ -115,7 +115,7 @@ func ParseSlot(s string) (Slot, bool) {
 	return 0, false
 }
 
-// Slot returns the slot in which c waits.
+// Slot returns the slot of c.
 func (c ChangeType) Slot() Slot {
 	switch c {
 	case Move:
@@ -127,7 +127,7 @@ func (c ChangeType) Slot() Slot {
 	}
 }
 
-// ResultingState is the state that a change puts its tenant in, and whether it alters the state at all.
+// ResultingState is the state that a change puts its tenant in; false if it does not change the state.
 func (c ChangeType) ResultingState() (State, bool) {
 	switch c {
 	case Upgrade:
@@ -145,7 +145,7 @@ func (c ChangeType) ResultingState() (State, bool) {
 
 // Change is one accepted transition of a tenant.
 type Change struct {
-	// ID names the change to people and, as webhook-id, to receivers: see FormatChangeID.
+	// ID names the change to operators and, as webhook-id, to receivers: see FormatChangeID.
 	ID     string
 	Tenant ID
 	Type   ChangeType
@@ -153,30 +153,30 @@ type Change struct {
 	Sequence    int64
 	VersionName string
 	FileVersion string
-	// PublicEndpoint is a host name, set for Move alone.
+	// PublicEndpoint is a host name, set only for Move.
 	PublicEndpoint string
-	// OccurredAt is what the platform said, zero when it said nothing; it orders nothing.
+	// OccurredAt is the time that the platform gave, zero if it gave none. It is not used for ordering.
 	OccurredAt time.Time
 	AcceptedAt time.Time
 }
 
 const changeIDPrefix = "chg_"
 
-// FormatChangeID is the id of a tenant's change: the pair (tenant, sequence) is unique, so the id
-// needs no index to be found again.
+// FormatChangeID is the id of a tenant's change. The pair (tenant, sequence) is unique, so the change is found by its
+// id without an index.
 func FormatChangeID(t ID, sequence int64) string {
 	return changeIDPrefix + string(t) + "_" + strconv.FormatInt(sequence, 10)
 }
 
 const statusIDPrefix = "status_"
 
-// FormatStatusID names the status that a tenant had when top was its highest sequence. It is told under
-// this id where no change brought it; no change bears it.
+// FormatStatusID is the id of the status that a tenant had when top was its highest sequence. It is used for
+// notifications of a status that no change brought; no change has such an id.
 func FormatStatusID(t ID, top int64) string {
 	return statusIDPrefix + string(t) + "_" + strconv.FormatInt(top, 10)
 }
 
-// ErrInvalidChangeID reports a string that no change can have as its id.
+// ErrInvalidChangeID reports a string that cannot be the id of a change.
 var ErrInvalidChangeID = errors.New("invalid change id")
 
 // ParseChangeID splits a change's id.

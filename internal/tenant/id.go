@@ -11,8 +11,8 @@ const MaxIDLength = 64
 // ErrInvalidID reports a malformed tenant id.
 var ErrInvalidID = errors.New("invalid tenant id")
 
-// ID is a tenant's context identifier, for example "Cust12345". It is part of Redis keys, so
-// only ParseID makes one out of untrusted input.
+// ID is a tenant's context identifier, for example "Cust12345". It is part of Redis keys, so untrusted input must go
+// through ParseID.
 type ID string
 
 // ParseID accepts a letter or digit followed by at most 63 letters, digits, '_' or '-'.
@@ -35,5 +35,5 @@ func ParseID(s string) (ID, error) {
 	return ID(s), nil
 }
 
-// String returns the id as it stands on the wire.
+// String returns the id in its wire format.
 func (id ID) String() string { return string(id) }

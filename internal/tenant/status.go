@@ -95,9 +95,9 @@ func (s *State) UnmarshalText(b []byte) error {
 // IsRunning reports whether apps may call the tenant.
 func (s State) IsRunning() bool { return s == Running || s == OnlineMaintenance }
 
-// ResyncChangeType is the change type that tells an app of a state on request, by an approval or a resync;
-// false where no change type says it. It says as much as an app acts on: OnlineMaintenance is told as
-// Resume, since apps may call, and Deleting as Delete.
+// ResyncChangeType is the change type that notifies an app of a state by an approval or a resync; false when no
+// change type expresses it. It is as exact as apps need: OnlineMaintenance becomes Resume, since apps may call, and
+// Deleting becomes Delete.
 func (s State) ResyncChangeType() (ChangeType, bool) {
 	switch s {
 	case Running, OnlineMaintenance:
@@ -113,7 +113,7 @@ func (s State) ResyncChangeType() (ChangeType, bool) {
 	}
 }
 
-// Status is a tenant's current answer to the pull.
+// Status is a tenant's current status, as the pull answers it.
 type Status struct {
 	Tenant ID
 	State  State
@@ -124,10 +124,10 @@ type Status struct {
 	UpdatedAt      time.Time
 }
 
-// Head is the newest change of a slot, as a fan-out tells it.
+// Head is the newest change of a slot, as a fan-out deposits it.
 type Head struct {
-	// Sequence is the change's own, 0 when the slot is empty, and -1 for a status that no change
-	// brought: such a head is told only where a telling was asked for (approval, resync).
+	// Sequence is the change's own, 0 when the slot is empty, and NeverChanged for a status that no change brought.
+	// Such a head is deposited only by an approval or a resync.
 	Sequence int64
 	Change   Change
 }
@@ -135,24 +135,24 @@ type Head struct {
 // NeverChanged is the Head.Sequence of a status that no change brought.
 const NeverChanged int64 = -1
 
-// Record is the snapshot of a tenant that a fan-out deposits: the highest sequence given out and
-// the newest change of each slot, read in one step.
+// Record is the snapshot of a tenant that a fan-out deposits: the highest accepted sequence and the newest change of
+// each slot, read in one step.
 type Record struct {
 	Tenant ID
 	Top    int64
 	Heads  [Slots]Head
-	// Unreported is nil while the newest change of the status slot says what the status is.
+	// Unreported is nil while the newest change of the status slot describes the status.
 	Unreported *UnreportedStatus
 }
 
-// UnreportedStatus is a status that was set after its newest change, without telling anybody. An approval or a
-// resync tells it in the place of that change, so that it says what the pull shows.
+// UnreportedStatus is a status that was set after the newest change, without notifications. An approval or a resync
+// deposits it instead of that change, so that notifications agree with the pull.
 type UnreportedStatus struct {
-	// Change is nil where no change type says the state: nothing is told then.
+	// Change is nil when no change type expresses the state: nothing is deposited then.
 	Change *Change
 }
 
-// ResyncChange is what an approval or a resync tells, false for nothing.
+// ResyncChange is the change that an approval or a resync deposits, false for none.
 func (r Record) ResyncChange() (Change, bool) {
 	head := r.Heads[SlotStatus]
 	switch {
@@ -165,9 +165,8 @@ func (r Record) ResyncChange() (Change, bool) {
 	}
 }
 
-// NewRecord completes heads as they are stored into what apps must be told: a status that no change
-// brought, or that was set since the change that did, is told on request by the change type that its
-// state maps to.
+// NewRecord completes stored heads into a Record. A status that no change brought, or that was set after the last
+// change, gets a made-up change of the type that its state maps to. It is deposited only on request.
 func NewRecord(st Status, top int64, heads [Slots]Head) Record {
 	r := Record{Tenant: st.Tenant, Top: top, Heads: heads}
 	t, says := st.State.ResyncChangeType()
@@ -189,7 +188,7 @@ func NewRecord(st Status, top int64, heads [Slots]Head) Record {
 	return r
 }
 
-// makeStatusChange is the change, made up, by which an app is told of a status that no change brought.
+// makeStatusChange makes up the change that notifies an app of a status that no change brought.
 func makeStatusChange(st Status, top int64, t ChangeType) Change {
 	return Change{
 		ID: FormatStatusID(st.Tenant, top), Tenant: st.Tenant, Type: t,
