@@ -1,5 +1,5 @@
-// Package plainjson appends JSON strings to a buffer. Most are plain ASCII and are copied; for all
-// others encoding/json is asked, so the bytes are always those that it would write.
+// Package plainjson appends JSON strings to a buffer. Plain ASCII strings, which most are, are copied. All others are
+// encoded by encoding/json, so the bytes are always those of encoding/json.
 package plainjson
 
 import (
@@ -18,7 +18,7 @@ func AppendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// isPlain reports whether s stands for itself between quotes.
+// isPlain reports whether s needs no escapes.
 func isPlain(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
