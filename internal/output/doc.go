@@ -1,4 +1,3 @@
-// Package output prints what the admin API answers: as a table for people, as
-// JSON or YAML for programs. It knows no resource: a caller names the members
-// that make the columns. What it prints in a table cannot command a terminal.
+// Package output prints answers of the admin API: as a table for a terminal, as JSON or YAML for programs. It knows
+// no resource: callers name the members for the columns. Control characters of values never reach a terminal.
 package output

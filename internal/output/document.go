@@ -16,10 +16,10 @@ type field struct {
 	value any
 }
 
-// object, []any, string, json.Number, bool and nil make a document.
+// A document consists of object, []any, string, json.Number, bool and nil.
 type object []field
 
-// maxDepth is above the nesting of any answer.
+// maxDepth is greater than the nesting of any answer.
 const maxDepth = 64
 
 // parseDocument reads one JSON text and keeps the order of members.
@@ -97,7 +97,7 @@ func lookupPath(v any, path string) any {
 	return v
 }
 
-// formatValue is a value in one cell: lists are joined, objects stay JSON.
+// formatValue formats a value for one cell: lists are joined, objects stay JSON.
 func formatValue(v any) string {
 	switch v := v.(type) {
 	case nil:
@@ -126,10 +126,10 @@ func formatValue(v any) string {
 	return fmt.Sprint(v)
 }
 
-// tableTimeLayout is a time as tables show it, whose rows are read by people: to the millisecond.
+// tableTimeLayout is the format of times in tables, to the millisecond.
 const tableTimeLayout = "2006-01-02T15:04:05.000Z07:00"
 
-// truncateTime cuts what a time says beyond milliseconds.
+// truncateTime cuts a time off after milliseconds.
 func truncateTime(s string) string {
 	if len(s) <= len("2006-01-02T15:04:05.000Z") || s[10] != 'T' {
 		return s

@@ -27,12 +27,12 @@ type Column struct{ Title, Path string }
 type Printer struct {
 	Out    io.Writer
 	Format Format
-	// Colour paints states in tables; set it for terminals alone.
+	// Colour paints states in tables; set it only for terminals.
 	Colour bool
 }
 
-// PrintList prints items, each one JSON text: a table with the columns, an array, or a YAML sequence.
-// Empty says in a table that there is nothing.
+// PrintList prints items, each one JSON text: as a table with the columns, an array, or a YAML sequence. empty is
+// printed instead of an empty table.
 func (p Printer) PrintList(items []json.RawMessage, columns []Column, empty string) error {
 	switch p.Format {
 	case JSON:
@@ -93,7 +93,7 @@ func (p Printer) PrintDocument(item []byte) error {
 	return p.printTable(rows, false)
 }
 
-// flattenDocument lists the members of a document that say something, nested ones by their path.
+// flattenDocument lists the members of a document that are not empty, nested ones by their path.
 func flattenDocument(rows *[][]string, prefix string, v any) {
 	add := func(name string, v any) {
 		if s := sanitizeCell(formatValue(v)); s != "" {
@@ -175,7 +175,7 @@ func (p Printer) printTable(rows [][]string, heading bool) error {
 	return err
 }
 
-// colourCell colours the words that say good or bad.
+// colourCell colours words that mean good or bad.
 func (p Printer) colourCell(s string) string {
 	if !p.Colour {
 		return s
@@ -199,10 +199,10 @@ const (
 	Plain  = "\x1b[0m"
 )
 
-// maxCell keeps one long value from breaking a table.
+// maxCell limits a cell, so that one long value does not break a table.
 const maxCell = 120
 
-// sanitizeCell makes a value fit for one line of a terminal.
+// sanitizeCell makes a value safe for one line of a terminal.
 func sanitizeCell(s string) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
