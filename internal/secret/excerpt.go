@@ -9,9 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// Excerpt looks at excerptHead bytes and excerptFactor more for each byte that
-// it may return: enough for white space and masks, and a bound on the work that
-// a hostile answer can cause.
+// MakeExcerpt reads excerptHead bytes and excerptFactor more for each byte that it may return. This is enough for
+// white space and masks, and limits the work that a hostile answer can cause.
 const (
 	excerptHead   = 4 << 10
 	excerptFactor = 4
@@ -24,14 +23,11 @@ const longRunLength = 32
 // ellipsis marks an excerpt that was cut.
 const ellipsis = "…"
 
-// MakeExcerpt makes a piece of an untrusted answer fit to be shown in a log line, a
-// mail or a table: at most max bytes of valid UTF-8 on one line, without
-// control characters, terminal sequences or text direction overrides, white
-// space collapsed, and with Mask in the place of what looks like a credential
-// (JWTs, Authorization values, cookies, passwords and keys by name, PEM blocks,
-// whsec_ and lmp_ tokens, runs of 32 or more base64 or hex characters, queries
-// of URLs). It prefers to hide too much. It does not escape HTML: that is the
-// template's duty.
+// MakeExcerpt makes a piece of an untrusted answer safe for a log line, a mail or a table. It is at most max bytes of
+// valid UTF-8 on one line, without control characters, terminal sequences or text direction overrides, with white
+// space collapsed. Mask replaces what looks like a credential: JWTs, Authorization values, cookies, passwords and
+// keys by name, PEM blocks, whsec_ and lmp_ tokens, runs of 32 or more base64 or hex characters, queries of URLs. In
+// doubt it hides. It does not escape HTML: the template must do so.
 func MakeExcerpt(body []byte, max int) string {
 	window := excerptHead + excerptFactor*max
 	if max <= 0 || window <= 0 {
@@ -48,14 +44,13 @@ func MakeExcerpt(body []byte, max int) string {
 	return truncateText(text, max, cut)
 }
 
-// dropPartialToken removes the token characters at the end, since a piece of a
-// token may be too short to be recognised as one.
+// dropPartialToken removes token characters at the end, since a cut token may be too short to be recognized.
 func dropPartialToken(body []byte) []byte {
 	return bytes.TrimRight(body, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_=%-.~")
 }
 
-// normalizeRune keeps line breaks, for the patterns that end with a line, turns other
-// white space to spaces and drops what cannot be seen.
+// normalizeRune keeps line breaks, for patterns that end with a line. It turns other white space into spaces and
+// drops invisible characters.
 func normalizeRune(r rune) rune {
 	switch {
 	case r == '\n' || r == '\r' || r == '\u2028' || r == '\u2029':
@@ -108,9 +103,8 @@ var (
 		`(["']?\s*[:=]\s*)("(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?|[^\s&,;<>"']+)`)
 )
 
-// maskRule is one pattern and the words, in lower case, without one of which it
-// cannot match. Looking for words is a hundred times cheaper than matching, and
-// most answers hold none.
+// maskRule is one pattern, and lower-case words of which a match contains at least one. Searching words is a hundred
+// times cheaper than matching, and most answers contain none.
 type maskRule struct {
 	keywords []string
 	apply    func(string) string
@@ -154,8 +148,8 @@ func maskCredentials(s string) string {
 	return maskLongRuns(s)
 }
 
-// maskLongRuns hides runs of base64, base64url, percent-encoded and hex text.
-// Rules drawn with punctuation are left alone.
+// maskLongRuns hides runs of base64, base64url, percent-encoded and hex text. Lines drawn with punctuation are left
+// alone.
 func maskLongRuns(s string) string {
 	var b strings.Builder
 	copied, start, letters := 0, 0, false
@@ -191,8 +185,7 @@ func maskLikelySecret(match string) string {
 	return m[1] + m[2] + Mask
 }
 
-// maskBasic hides what decodes to user:password and leaves "basic
-// authentication required" alone.
+// maskBasic hides what decodes to user:password, and leaves "basic authentication required" alone.
 func maskBasic(match string) string {
 	m := basic.FindStringSubmatch(match)
 	if m == nil {

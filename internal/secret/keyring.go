@@ -26,8 +26,7 @@ var (
 	// ErrUnknownKey reports a value sealed with a key that the Keyring lacks:
 	// the key was replaced without being kept as an older one.
 	ErrUnknownKey = errors.New("sealed with a key that is not configured")
-	// ErrTampered reports a value that is not what was sealed for this place:
-	// it was altered, truncated, or moved here from elsewhere.
+	// ErrTampered reports a value that was not encrypted for this place: it was altered, truncated, or moved here.
 	ErrTampered = errors.New("does not decrypt: it was altered or belongs elsewhere")
 	// ErrMalformed reports a value that was never made by Seal.
 	ErrMalformed = errors.New("not a sealed value")
@@ -164,17 +163,17 @@ func (r *Keyring) Open(sealed, aad string) ([]byte, error) {
 		aad, ErrUnknownKey, id)
 }
 
-// macBytes is how much of an HMAC is used: 128 bits cannot be guessed.
+// macBytes is the used length of an HMAC: 128 bits cannot be guessed.
 const macBytes = 16
 
-// Sign makes a text that Verify turns back into message, for the same purpose alone. The message
-// can be read by everybody. The text is made of URL-safe characters.
+// Sign makes a text that Verify turns back into message, only for the same purpose. The message is readable in it.
+// The text has only URL-safe characters.
 func (r *Keyring) Sign(purpose string, message []byte) string {
 	return sealedText.EncodeToString(append(r.keys[0].mac(purpose, message)[:macBytes:macBytes], message...))
 }
 
-// Verify returns the message that Sign was given for the same purpose, under any of the keys.
-// Errors: ErrMalformed, ErrTampered.
+// Verify returns the message of a text that Sign made for the same purpose, under any of the keys. Errors:
+// ErrMalformed, ErrTampered.
 func (r *Keyring) Verify(purpose, text string) ([]byte, error) {
 	b, err := sealedText.DecodeString(text)
 	if err != nil || len(b) < macBytes {
@@ -189,8 +188,7 @@ func (r *Keyring) Verify(purpose, text string) ([]byte, error) {
 	return nil, ErrTampered
 }
 
-// Stale reports whether sealed should be sealed anew because it was not sealed
-// with the current key.
+// Stale reports whether sealed must be sealed again because it was not sealed with the current key.
 func (r *Keyring) Stale(sealed string) bool {
 	_, id, _, err := splitSealed(sealed)
 	return err != nil || id != r.keys[0].id

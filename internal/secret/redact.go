@@ -9,16 +9,14 @@ import (
 	"unicode"
 )
 
-// unreadableURL stands for a URL that cannot be taken apart, and hence not
-// redacted in part.
+// unreadableURL replaces a URL that cannot be parsed and so cannot be redacted in part.
 const unreadableURL = "[unreadable URL]"
 
 var webURL = regexp.MustCompile(`(?i)\bhttps?://[^\s"'<>]+`)
 
-// RedactURL keeps scheme, host, port and path of a URL, and puts Mask in the
-// place of user name and password, query and fragment. The result has printable
-// characters only, and redacting it again changes nothing. What does not parse
-// is hidden as a whole.
+// RedactURL keeps scheme, host, port and path of a URL, and replaces user name and password, query and fragment by
+// Mask. The result has only printable characters, and redacting it again changes nothing. A text that does not parse
+// is hidden completely.
 func RedactURL(raw string) string {
 	// A URL that was redacted before does not parse, and must not be lost.
 	u, err := url.Parse(strings.Replace(raw, "//"+Mask+"@", "//redacted@", 1))
@@ -52,8 +50,8 @@ func RedactURL(raw string) string {
 	return b.String()
 }
 
-// RedactText redacts every web URL within a text. A text that is one URL as a whole is redacted as such,
-// whatever characters its query holds.
+// RedactText redacts every web URL within a text. A text that is one URL is redacted as a URL, whatever characters
+// its query has.
 func RedactText(text string) string {
 	at := webURL.FindStringIndex(text)
 	if at == nil {
@@ -65,11 +63,9 @@ func RedactText(text string) string {
 	return redactURLs(text)
 }
 
-// RedactError returns an error whose text shows no more of any URL than
-// RedactURL does. rawURL is the URL that was called, whose text is hidden in
-// every form; it may be empty. errors.Is and errors.As find what they found in
-// err; a *url.Error comes as a redacted copy, and Unwrap leads to that copy. A
-// nil err stays nil.
+// RedactError returns an error whose text shows no more of any URL than RedactURL does. rawURL is the URL that was
+// called, whose text is hidden in every form; it may be empty. errors.Is and errors.As find the same errors as in
+// err, but a *url.Error is a redacted copy, and Unwrap leads to that copy. A nil err stays nil.
 func RedactError(err error, rawURL string) error {
 	if err == nil {
 		return nil
@@ -97,8 +93,7 @@ func redactURLs(text string) string {
 	})
 }
 
-// redactCause returns ue.Err itself where it shows nothing, because callers and
-// url.Error look at its type.
+// redactCause returns ue.Err unchanged if it shows nothing, because callers and url.Error check its type.
 func redactCause(ue *url.Error, rawURL string) error {
 	if ue.Op == "parse" {
 		// The parser quotes the piece it dislikes, which may be a password.
@@ -113,8 +108,7 @@ func redactCause(ue *url.Error, rawURL string) error {
 
 var errMalformedURL = errors.New("malformed URL")
 
-// redactedError answers Is and As out of cause, but hands out no error whose
-// text holds the URL.
+// redactedError implements Is and As with its cause, but returns no error whose text has the URL.
 type redactedError struct {
 	text  string
 	next  *url.Error // the redacted copy; nil when cause holds none
@@ -133,7 +127,7 @@ func (e *redactedError) hideURL(raw string) {
 // Error is the redacted text.
 func (e *redactedError) Error() string { return e.text }
 
-// Unwrap leads to the redacted *url.Error and what lies below it.
+// Unwrap returns the redacted *url.Error and its causes.
 func (e *redactedError) Unwrap() error {
 	if e.next == nil {
 		return nil
@@ -141,10 +135,10 @@ func (e *redactedError) Unwrap() error {
 	return e.next
 }
 
-// Is finds what the original chain holds.
+// Is searches the original chain.
 func (e *redactedError) Is(target error) bool { return errors.Is(e.cause, target) }
 
-// As finds what the original chain holds, looking at the redacted part first.
+// As searches the redacted part first, then the original chain.
 func (e *redactedError) As(target any) bool {
 	if e.next != nil && errors.As(e.next, target) {
 		return true
@@ -161,9 +155,8 @@ func (e *redactedError) Timeout() bool {
 	return ok && t.Timeout()
 }
 
-// dropUnprintableRune is a strings.Map function that drops what cannot be seen:
-// control characters, text direction overrides, zero-width and private
-// characters, variation selectors.
+// dropUnprintableRune is a function for strings.Map that drops invisible characters: control characters, text
+// direction overrides, zero-width and private characters, variation selectors.
 func dropUnprintableRune(r rune) rune {
 	if !unicode.IsPrint(r) || unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point) {
 		return -1

@@ -11,14 +11,12 @@ import (
 // Mask is what stands in the place of every hidden value.
 const Mask = "[redacted]"
 
-// ErrMasked reports that Mask itself was given as a secret, which happens when
-// the output of one tool is fed back as input: storing it would replace a
-// working secret by a placeholder.
+// ErrMasked reports that Mask itself was given as a secret. This happens when a tool's output is used as input.
+// Storing it would replace a working secret by a placeholder.
 var ErrMasked = errors.New("the value is the placeholder " + Mask + ", not a secret: give the real value or leave it out")
 
-// Text is a string that never prints: every formatting verb, slog, JSON and
-// text encoding show Mask, also for the empty Text. Reveal is the only way to
-// the value, so that uses can be found by searching for it.
+// Text is a string that never prints: every formatting verb, slog, JSON and text encoding show Mask, also for the
+// empty Text. Only Reveal returns the value, so that uses can be found by searching for it.
 //
 // The value sits behind a pointer because fmt cannot call methods of
 // unexported fields: a struct that holds a Text in one then prints an address,
@@ -49,7 +47,7 @@ func (t Text) Reveal() string {
 // IsZero reports whether the value is empty.
 func (t Text) IsZero() bool { return t.value == nil || *t.value == "" }
 
-// Equal compares two values in a time that depends on their lengths alone.
+// Equal compares two values in a time that depends only on their lengths.
 func (t Text) Equal(other Text) bool {
 	return subtle.ConstantTimeCompare([]byte(t.Reveal()), []byte(other.Reveal())) == 1
 }
