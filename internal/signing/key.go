@@ -34,8 +34,7 @@ const (
 	p256Bytes = 32
 )
 
-// Key is a private key with its certificate. It never prints, and it is safe
-// for concurrent use.
+// Key is a private key with its certificate. It never prints, and it is safe for concurrent use.
 type Key struct {
 	source      string
 	alg         string
@@ -57,10 +56,10 @@ func (k *Key) Algorithm() string { return k.alg }
 // NotBefore is when the certificate begins to be valid, and the key to sign.
 func (k *Key) NotBefore() time.Time { return k.certificate.NotBefore }
 
-// NotAfter is when the certificate ends, and the key stops to sign.
+// NotAfter is when the certificate ends, and the key stops signing.
 func (k *Key) NotAfter() time.Time { return k.certificate.NotAfter }
 
-// Format names the key, whatever the verb, and shows nothing of it.
+// Format prints the key's id, whatever the verb, and nothing secret.
 func (k *Key) Format(f fmt.State, _ rune) {
 	if k == nil {
 		_, _ = fmt.Fprint(f, "signing key <nil>")
@@ -187,8 +186,7 @@ func (k *Key) setPrivateKey(private any) (crypto.PublicKey, error) {
 	return nil, fmt.Errorf("its private key is a %T: only RSA and EC P-256 are supported", private)
 }
 
-// setCertificate takes the certificate that belongs to the key, and the others
-// in their order as its chain.
+// setCertificate takes the certificate that belongs to the key, and the others in their order as its chain.
 func (k *Key) setCertificate(public crypto.PublicKey, certificates []*x509.Certificate) error {
 	for _, c := range certificates {
 		own, ok := c.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
@@ -227,9 +225,9 @@ func formatThumbprints(sum [sha1.Size]byte) (kid, x5t string) {
 	return strings.ToUpper(hex.EncodeToString(sum[:])), base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// signInput returns the JWS signature over input. An ECDSA nonce that is predictable or used twice gives the
-// key away: it is derived from key and digest (RFC 6979), which needs no random source to be good and,
-// is a fifth faster (BenchmarkToken).
+// signInput returns the JWS signature over input. A predictable or repeated ECDSA nonce would reveal the key. So the
+// nonce is derived from key and digest (RFC 6979), which needs no random source and is a fifth faster
+// (BenchmarkToken).
 func (k *Key) signInput(input []byte) ([]byte, error) {
 	digest := sha256.Sum256(input)
 	if k.rsa != nil {

@@ -13,14 +13,14 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// ErrNoSigner reports that no configured key can sign with an algorithm now:
-// none was made for it, or every certificate's validity lies elsewhere in time.
+// ErrNoSigner reports that no configured key can sign with an algorithm now: there is none, or no certificate is
+// valid now.
 var ErrNoSigner = errors.New("no signing key")
 
 // KeySet holds the configured keys. It is safe for concurrent use.
 type KeySet struct{ current atomic.Pointer[keyList] }
 
-// keyList is what a KeySet holds at a time. It does not change.
+// keyList is the content of a KeySet. It is immutable.
 type keyList struct {
 	list []*Key
 	jwks []byte
@@ -49,7 +49,7 @@ func NewKeySet(list ...*Key) (*KeySet, error) {
 	return s, nil
 }
 
-// Replace takes over the keys of another set: from now on they sign and are published, and no other.
+// Replace takes over the keys of another set: from now on only they sign and are published.
 func (s *KeySet) Replace(by *KeySet) { s.current.Store(by.current.Load()) }
 
 // publicJWK is the public part of the key as receivers load it.
@@ -100,7 +100,7 @@ func (s *KeySet) Algorithms() []string {
 	return slices.Compact(algs)
 }
 
-// KeyExpiry tells when a key may sign, for metrics and checks.
+// KeyExpiry says when a key may sign, for metrics and checks.
 type KeyExpiry struct {
 	KeyID     string
 	Algorithm string
@@ -122,8 +122,8 @@ func (s *KeySet) Expiry() []KeyExpiry {
 // future ones too. The result is the caller's.
 func (s *KeySet) JWKS() []byte { return bytes.Clone(s.current.Load().jwks) }
 
-// BuildDiscovery returns the document that leads receivers from the issuer to the
-// JWKS. publicURL is the base under which the public listener is reached.
+// BuildDiscovery returns the discovery document, which leads receivers from the issuer to the JWKS. publicURL is the
+// base URL of the public listener.
 func BuildDiscovery(issuer, publicURL string, algs []string) ([]byte, error) {
 	document, err := json.Marshal(struct {
 		Issuer        string   `json:"issuer"`

@@ -14,10 +14,9 @@ import (
 )
 
 const (
-	// tokenLife is how long a token is valid after it was made; receivers know
-	// this length from the platform.
+	// tokenLife is how long a token is valid after it was made; the platform has published this length to receivers.
 	tokenLife = 5 * time.Minute
-	// tokenBackdate lets receivers' clocks be behind.
+	// tokenBackdate allows for receivers whose clocks are slow.
 	tokenBackdate = time.Minute
 	// nonceBytes gives the 32 hex digits that receivers expect.
 	nonceBytes = 16
@@ -31,11 +30,11 @@ type Claims struct {
 	ClientID string
 	// Issuer is a setting per use.
 	Issuer string
-	// Nonce is set where the receiver must answer with it; see NewNonce.
+	// Nonce is set if the receiver must answer with it; see NewNonce.
 	Nonce string
 }
 
-// appendTo spells the claims as receivers expect them.
+// appendTo writes the claims in the format that receivers expect.
 func (c *Claims) appendTo(b []byte, now time.Time) []byte {
 	b = plainjson.AppendString(append(b, `{"sub":`...), c.Tenant)
 	b = plainjson.AppendString(append(b, `,"http://schemes.superoffice.net/identity/ctx":`...), c.Tenant)
@@ -50,8 +49,8 @@ func (c *Claims) appendTo(b []byte, now time.Time) []byte {
 	return append(b, '}')
 }
 
-// SignToken makes a signed JWT that is valid from a minute before now until five
-// minutes after it. The token is a credential of a sort: it must not be logged.
+// SignToken makes a signed JWT that is valid from one minute before now until five minutes after it. A token is a
+// credential: it must not be logged.
 func SignToken(key *Key, c Claims, now time.Time) (string, error) {
 	if c.Tenant == "" || c.ClientID == "" || c.Issuer == "" {
 		return "", errors.New("make token: tenant, client id and issuer are all needed")

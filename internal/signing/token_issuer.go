@@ -8,14 +8,14 @@ import (
 
 // TokenIssuer makes the tokens of one issuer. It is safe for concurrent use.
 //
-// Each is new: one made for an earlier attempt would be good again only for the same app and tenant
-// within a few minutes, which is rare, and remembering them costs every delivery something.
+// Each token is new. A cached one could be used again only for the same app and tenant within a few minutes, which is
+// rare, and the cache would cost every delivery something.
 type TokenIssuer struct {
 	keys   *KeySet
 	issuer string
 }
 
-// NewTokenIssuer makes a Tokens.
+// NewTokenIssuer makes a TokenIssuer.
 func NewTokenIssuer(keys *KeySet, issuer string) (*TokenIssuer, error) {
 	if keys == nil || issuer == "" {
 		return nil, errors.New("prepare tokens: keys and issuer are both needed")
@@ -33,8 +33,8 @@ func (t *TokenIssuer) MakeToken(clientID, tenant, alg string, now time.Time) (st
 	return SignToken(key, Claims{Tenant: tenant, ClientID: clientID, Issuer: t.issuer}, now)
 }
 
-// MakeNoncedToken returns a new token for the app and tenant that carries a nonce, which the receiver has to
-// sign and send back. The error wraps ErrNoSigner when no key fits.
+// MakeNoncedToken returns a new token for the app and tenant with a nonce, which the receiver must sign and send
+// back. The error wraps ErrNoSigner when no key fits.
 func (t *TokenIssuer) MakeNoncedToken(clientID, tenant, alg string, now time.Time) (token, nonce string, err error) {
 	key, err := t.keys.Signer(alg, now)
 	if err != nil {

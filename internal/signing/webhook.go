@@ -18,14 +18,13 @@ const (
 	webhookSecretPrefix = "whsec_"
 	// signatureVersion is Standard Webhooks' HMAC-SHA256.
 	signatureVersion = "v1,"
-	// newSecretBytes is HMAC-SHA256's own strength; Standard Webhooks wants 24
-	// to 64 bytes.
+	// newSecretBytes is the strength of HMAC-SHA256; Standard Webhooks wants 24 to 64 bytes.
 	newSecretBytes = 32
 	minSecretBytes = 24
 	maxSecretBytes = 64
 )
 
-// ErrWebhookSecret reports a text that is no Standard Webhooks secret.
+// ErrWebhookSecret reports a text that is not a Standard Webhooks secret.
 var ErrWebhookSecret = errors.New("a webhook secret is whsec_ followed by 24 to 64 bytes in base64")
 
 // WebhookKey is a parsed webhook secret. It never prints; the zero WebhookKey
@@ -45,8 +44,8 @@ func NewWebhookSecret(random io.Reader) (secret.Text, error) {
 	return secret.New(webhookSecretPrefix + base64.StdEncoding.EncodeToString(raw)), nil
 }
 
-// ParseWebhookSecret prepares a secret for signing. The error wraps
-// ErrWebhookSecret and holds nothing of the secret.
+// ParseWebhookSecret prepares a secret for signing. The error wraps ErrWebhookSecret and contains nothing of the
+// secret.
 func ParseWebhookSecret(text secret.Text) (WebhookKey, error) {
 	encoded, ok := strings.CutPrefix(text.Reveal(), webhookSecretPrefix)
 	if !ok {
