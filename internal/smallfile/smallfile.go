@@ -1,5 +1,6 @@
 // Package smallfile reads the files that settings and arguments name: keys, certificates, secrets and the settings
-// themselves. A wrong name must not fill the memory, whether it is a disk image or /dev/zero.
+// themselves. It limits their size, so that a wrong name, such as a disk image or /dev/zero, does not fill the
+// memory.
 package smallfile
 
 import (
@@ -8,10 +9,10 @@ import (
 	"os"
 )
 
-// Most is how many bytes such a file has at most.
+// Most is the largest size of such a file, in bytes.
 const Most = 1 << 20
 
-// ReadFile returns the whole content of a file. It fails where the file has more than Most bytes.
+// ReadFile returns the whole content of a file. It fails when the file has more than Most bytes.
 func ReadFile(name string) ([]byte, error) {
 	f, err := os.Open(name) //nolint:gosec // the caller's own setting or argument names the file
 	if err != nil {
