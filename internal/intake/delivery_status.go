@@ -12,63 +12,63 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// StatusSource is the registry's side of the question who knows.
+// StatusSource is the part of the registry that StatusReader uses.
 type StatusSource interface {
 	Change(ctx context.Context, id string) (tenant.Change, error)
 	Tenant(ctx context.Context, id tenant.ID) (registry.TenantView, error)
 	Approvers(ctx context.Context, id tenant.ID) ([]partner.ClientID, error)
 }
 
-// Mailboxes is the mailboxes' side.
+// Mailboxes is the part of the mailboxes that StatusReader uses.
 type Mailboxes interface {
 	ReadPairsOfTenant(ctx context.Context, t tenant.ID, apps []partner.ClientID) ([]mailbox.PairState, error)
 	Views(ctx context.Context, apps []partner.ClientID) ([]mailbox.View, []error)
 }
 
-// Apps knows which apps deliver.
+// Apps is the directory of apps.
 type Apps interface {
 	Refresh(ctx context.Context) error
 	Lookup(id partner.ClientID) (e *registry.Entry, ok bool, unreadable error)
 }
 
-// DeliveryState is how one app stands to a change.
+// DeliveryState says whether an app has received a change.
 type DeliveryState string
 
-// The closed set of outcomes.
+// The closed set of delivery states.
 const (
-	// Waiting: the app must still be told this change, or something newer of the tenant.
+	// Waiting: the change, or a newer one of the tenant, is pending for the app.
 	Waiting DeliveryState = "waiting"
-	// Settled: the app was told this change, or newer truth that replaced it, and nothing waits.
+	// Settled: the change, or a newer one that replaced it, was delivered, and nothing is pending.
 	Settled DeliveryState = "settled"
-	// Off: the app is off or paused and will be told when it is switched on.
+	// Off: the app is off or paused; deliveries follow when it is switched on.
 	Off DeliveryState = "off"
 )
 
-// AppDelivery is one app's standing to a change.
+// AppDelivery is what is known of one app and a change.
 type AppDelivery struct {
 	ClientID partner.ClientID
 	State    DeliveryState
-	// ReplacedBy is the id of the newer change, or status set since, that will be told in the place of this
-	// one, empty for none.
+	// ReplacedBy is the id of the newer change, or status set since, that is pending instead of this change; empty
+	// for none.
 	ReplacedBy string
-	// Attempts and Reason tell of the one of the two that waits, once it was tried; NextAttemptAt is when
-	// the app is told something of the tenant next.
+	// Attempts and Reason describe the pending one of the two, once it was tried. NextAttemptAt is when the next
+	// attempt for the tenant is made.
 	Attempts      int
 	Reason        string
 	NextAttemptAt time.Time
 }
 
-// DeliveryStatus answers whether everyone knows of a change.
+// DeliveryStatus says which apps have received a change.
 type DeliveryStatus struct {
 	Change tenant.Change
-	// InStep: each app that approved the tenant was told this change, or newer truth that replaced it,
-	// and nothing newer waits either. It speaks of now, and may go back; apps that never had a URL to be
-	// told at do not count.
+	// InStep says that each app which approved the tenant received this change, or a newer one that replaced it, and
+	// that nothing newer is pending. It describes the present and may become false again. Apps that never had a URL
+	// do not count.
 	InStep bool
 	Apps   []AppDelivery
 }
 
-// StatusReader tells who knows of a change, from the mailboxes as they stand.
+// StatusReader answers which apps have received a change, from the mailboxes.
 type StatusReader struct {
 	changes StatusSource
 	boxes   Mailboxes
@@ -76,12 +76,12 @@ type StatusReader struct {
 	env     partner.Environment
 }
 
-// NewStatusReader returns an Answers.
+// NewStatusReader returns a StatusReader.
 func NewStatusReader(c StatusSource, b Mailboxes, a Apps, env partner.Environment) *StatusReader {
 	return &StatusReader{changes: c, boxes: b, apps: a, env: env}
 }
 
-// DeliveryStatus tells how every app that approved the change's tenant stands to it.
+// DeliveryStatus describes the delivery of a change to every app that approved its tenant.
 func (a *StatusReader) DeliveryStatus(ctx context.Context, changeID string) (DeliveryStatus, error) {
 	fail := func(err error) (DeliveryStatus, error) {
 		return DeliveryStatus{}, fmt.Errorf("look up change %s: %w", changeID, err)
@@ -113,18 +113,18 @@ func (a *StatusReader) DeliveryStatus(ctx context.Context, changeID string) (Del
 			return fail(errs[i])
 		}
 		e, ok, unreadable := a.apps.Lookup(ids[i])
-		if unreadable != nil && (!ok || !e.Rec.App.EverHadURL) { // it may be there, and hear, since its last write
+		if unreadable != nil && (!ok || !e.Rec.App.EverHadURL) { // the unreadable write may have created it, or given it a URL
 			return fail(unreadable)
 		}
 		if !ok || !s.Approved && !view.FanoutPending {
-			continue // an index entry without an approval, left by a crash: it is nobody's
+			continue // an index entry without an approval, left by a crash: it belongs to no app
 		}
 		o := readAppDelivery(c, &view.Record, s, views[i])
 		if o.State != Settled && (!e.Rec.App.IsDelivering(a.env) || views[i].Off) {
 			o.State, o.NextAttemptAt = Off, time.Time{}
 		}
 		o.ClientID = ids[i]
-		// for an app that never had a URL nothing waits, now or ever, until it has one
+		// nothing is ever pending for an app that never had a URL
 		mute := !e.Rec.App.EverHadURL && !view.FanoutPending
 		k.InStep = k.InStep && (o.State == Settled || mute)
 		k.Apps = append(k.Apps, o)
@@ -132,13 +132,13 @@ func (a *StatusReader) DeliveryStatus(ctx context.Context, changeID string) (Del
 	return k, nil
 }
 
-// isInStep is the one answer to whether an app knows a tenant's truth: the change that is asked for, and
-// all that was accepted when the record was read, before the standing.
+// isInStep reports whether an app has everything of a tenant: the change that is asked for, and everything accepted
+// before the record was read. The record must be read before the mailbox.
 func isInStep(s mailbox.PairState, sequence int64, r *tenant.Record) bool {
 	return s.IsInStepWith(max(sequence, r.Top))
 }
 
-// readAppDelivery reads one app's standing to a change.
+// readAppDelivery describes one app and a change.
 func readAppDelivery(c tenant.Change, r *tenant.Record, s mailbox.PairState, v mailbox.View) AppDelivery {
 	if isInStep(s, c.Sequence, r) {
 		return AppDelivery{State: Settled}
@@ -160,10 +160,10 @@ func readAppDelivery(c tenant.Change, r *tenant.Record, s mailbox.PairState, v m
 	return o
 }
 
-// findReplacement is what will be told in the place of a change that does not wait itself: a newer change of
-// its slot; or, where a Delete emptied that, the newest status, which may have replaced the Delete. It
-// waits in the mailbox, or the record has it and the fan-out is owed; empty where nothing replaced the
-// change, or where what did was told.
+// findReplacement returns the entry or id that is pending instead of a change which is not pending itself. It is a
+// newer change of its slot; or, if a Delete emptied the slot, the newest status, which may have replaced the Delete.
+// It is in the mailbox, or in the record while the fan-out is pending. The result is empty when nothing replaced the
+// change, or when the replacement was delivered.
 func findReplacement(c tenant.Change, r *tenant.Record, s mailbox.PairState) (*delivery.Entry, string) {
 	own := c.Type.Slot()
 	emptied := r.Heads[own].Sequence < c.Sequence
@@ -182,19 +182,19 @@ func findReplacement(c tenant.Change, r *tenant.Record, s mailbox.PairState) (*d
 	return nil, ""
 }
 
-// isNewerEntry reports whether what an entry tells came after a change.
+// isNewerEntry reports whether an entry's change was accepted after change c.
 func isNewerEntry(e *delivery.Entry, told, c tenant.Change) bool {
 	if e.Retold == "" {
 		return e.Sequence > c.Sequence
 	}
-	// told again it bears the top of its time; the sequence of its own stands in its id
+	// a resync bears the top of its time; its own sequence is in its id
 	if _, sequence, err := tenant.ParseChangeID(told.ID); err == nil {
 		return sequence > c.Sequence
 	}
 	return e.Sequence >= c.Sequence // a status that was set since its newest change
 }
 
-// matchesChange reports whether an entry tells of a change, in its turn or again.
+// matchesChange reports whether an entry is about a change, also as part of a resync.
 func matchesChange(e *delivery.Entry, c tenant.Change) bool {
 	if e.Retold == "" {
 		return e.Sequence == c.Sequence

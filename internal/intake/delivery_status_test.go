@@ -156,7 +156,7 @@ func (l *ledger) stands(id string, want intake.DeliveryState) intake.AppDelivery
 func TestWaitingThenSettled(t *testing.T) {
 	ledgers(t, func(l *ledger) {
 		id := l.accept(tenant.Suspend, false)
-		l.stands(id, intake.Waiting) // the fan-out is owed
+		l.stands(id, intake.Waiting) // the fan-out is pending
 		l.deposit(app)
 		l.stands(id, intake.Waiting)
 		l.drain(mailbox.Failed, mailbox.Closing{})
@@ -203,7 +203,7 @@ func TestSettledByNewerTruth(t *testing.T) {
 		first := l.accept(tenant.Suspend, true)
 		move := l.accept(tenant.Move, true)
 		second := l.accept(tenant.Resume, false)
-		l.replaced(first, "") // it waits itself, until the fan-out that is owed replaces it
+		l.replaced(first, "") // it waits itself, until the pending fan-out replaces it
 		l.deposit(app)
 		l.replaced(first, second)
 		l.replaced(move, "")

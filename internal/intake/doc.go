@@ -1,4 +1,4 @@
-// Package intake accepts state changes from the platform and answers who knows of them. Accepting
-// is one durable step of the registry; the fan-out that follows is owed by a mark that the same
-// step wrote, so nothing here has to succeed afterwards.
+// Package intake accepts state changes from the platform and answers which apps have received a change. Accepting is
+// one durable step of the registry. The same step marks the fan-out that follows as pending, so no later step here
+// has to succeed.
 package intake

@@ -13,15 +13,15 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Cause is what stands between a tenant's newest truth and an app, the first of several. Adding
-// one means: the constants, AllCauses, Why.cause, Why.Words and the API document.
+// Cause is what keeps a tenant's newest state from an app, the first of several. Adding one means: the constants,
+// AllCauses, Explanation.findCause, Explanation.Description and the OpenAPI document.
 type Cause string
 
 // The closed set of causes.
 const (
-	// InStep: nothing, the app was told.
+	// InStep: nothing; everything was delivered.
 	InStep Cause = "in_step"
-	// UnknownTenant: nobody ever reported the tenant.
+	// UnknownTenant: no change or status of the tenant was ever reported.
 	UnknownTenant Cause = "unknown_tenant"
 	// NotApproved: the tenant did not approve the app.
 	NotApproved Cause = "not_approved"
@@ -33,11 +33,11 @@ const (
 	NoURL Cause = "no_url"
 	// Paused: the app is paused.
 	Paused Cause = "paused"
-	// Sending: a post is out at this moment.
+	// Sending: an attempt is in flight.
 	Sending Cause = "sending"
-	// CircuitOpen: the endpoint failed, and is left alone for a while.
+	// CircuitOpen: the endpoint failed, and no attempts are made for a while.
 	CircuitOpen Cause = "gate_closed"
-	// Retry: the notification failed and waits for its next try.
+	// Retry: the notification failed and waits for its next attempt.
 	Retry Cause = "retry"
 	// Due: it may be sent, and waits for its turn.
 	Due Cause = "due"
@@ -48,70 +48,70 @@ func AllCauses() []Cause {
 	return []Cause{InStep, UnknownTenant, NotApproved, FanOutPending, SwitchedOff, NoURL, Paused, Sending, CircuitOpen, Retry, Due}
 }
 
-// WaitingChange is a notification that an app must still be told.
+// WaitingChange is a pending notification.
 type WaitingChange struct {
 	ChangeID string
 	Type     tenant.ChangeType
 	Sequence int64
-	// Since is when its slot began to wait; Superseded counts the older ones it replaced meanwhile.
+	// Since is when its slot became pending; Superseded counts the older changes that it replaced meanwhile.
 	Since      time.Time
 	Superseded int64
-	// Attempts and Reason tell of those that failed, LastAttempt when the last did.
+	// Attempts counts the failed attempts, Reason is why the last one failed, LastAttempt when.
 	Attempts    int
 	Reason      delivery.Reason
 	LastAttempt time.Time
-	// Refused: an endpoint that works refused it, so it climbs the retry schedule.
+	// Refused says that a working endpoint refused it, so it climbs the retry schedule.
 	Refused bool
-	// Again is true for a status told again, as after a resync.
+	// Again is true for the repetition of a status, as after a resync.
 	Again bool
 }
 
-// Explanation says how an app stands to a tenant's truth, and why it does not know it yet.
+// Explanation says whether an app has a tenant's newest state, and if not, why.
 type Explanation struct {
 	ClientID partner.ClientID
 	Tenant   tenant.ID
 	Cause    Cause
-	// Known is false for a tenant nobody ever reported; Status is its truth.
+	// Known is false for a tenant that was never reported; Status is its present status.
 	Known  bool
 	Status tenant.Status
-	// Newest is the newest change that there is to tell, nil for none.
+	// Newest is the newest change to notify, nil for none.
 	Newest   *tenant.Change
 	Approved bool
-	// FanOutPending is true until the mailbox holds the tenant's newest truth.
+	// FanOutPending is true until the mailbox holds the tenant's newest state.
 	FanOutPending bool
 	Waiting       []WaitingChange
 	InFlight      bool
 	// NextAttemptAt is zero when nothing is planned.
 	NextAttemptAt time.Time
-	// Endpoint is the app's state-change endpoint, HasURL whether it has a URL here.
+	// Endpoint is the app's state-change endpoint; HasURL says whether it has a URL in this environment.
 	Endpoint       partner.Endpoint
 	HasURL, Paused bool
 	Breaker        string
-	// CooldownUntil is when the endpoint is tried again, Openings how often in a row it was put off.
+	// CooldownUntil is when the endpoint is tried again; Openings is how often in a row its circuit opened.
 	CooldownUntil time.Time
 	Openings      int
-	// Ahead is what waits for the app in all.
+	// Ahead is the number of notifications pending for the app.
 	Ahead int64
-	// Attempts are the pair's last ones, newest first.
+	// Attempts are the pair's last attempts, newest first.
 	Attempts []delivery.Attempt
-	// CommonSince is since when many endpoints fail on the connection at once, zero where they do not.
+	// CommonSince is since when many endpoints fail on the connection at once, zero when they do not.
 	CommonSince time.Time
-	// Now is the time that all of this is said of.
+	// Now is the time that the explanation describes.
 	Now time.Time
 
-	// top is the sequence of the newest change that there is to tell, 0 for none.
+	// top is the sequence of the newest change to notify, 0 for none.
 	top int64
-	// isInStep: the app was told all there is, and nothing waits.
+	// inStep says that everything was delivered and nothing is pending.
 	inStep bool
 }
 
-// TenantSource is the registry's side of the question why.
+// TenantSource is the part of the registry that StatusExplainer uses.
 type TenantSource interface {
 	Tenant(ctx context.Context, id tenant.ID) (registry.TenantView, error)
 	Attempts(ctx context.Context, app partner.ClientID, q registry.AttemptQuery) (attempts []delivery.Attempt, next string, err error)
 }
 
-// MailboxSource is the mailboxes' side.
+// MailboxSource is the part of the mailboxes that StatusExplainer uses.
 type MailboxSource interface {
 	ReadPairs(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]mailbox.PairState, error)
 	View(ctx context.Context, app partner.ClientID) (mailbox.View, error)
@@ -125,7 +125,7 @@ type AppSource interface {
 // listedAttempts is how many attempts an explanation lists.
 const listedAttempts = 10
 
-// StatusExplainer answers why a tenant's change has not arrived, from what is stored.
+// StatusExplainer answers why a tenant's change has not arrived, from stored data.
 type StatusExplainer struct {
 	tenants TenantSource
 	boxes   MailboxSource
@@ -134,13 +134,13 @@ type StatusExplainer struct {
 	common  func() incident.CommonCause
 }
 
-// NewStatusExplainer returns an Explainer. common tells the newest common cause of failures on the connection.
+// NewStatusExplainer returns a StatusExplainer. common returns the newest common cause of failures on the connection.
 func NewStatusExplainer(t TenantSource, b MailboxSource, a AppSource, env partner.Environment, common func() incident.CommonCause) *StatusExplainer {
 	return &StatusExplainer{tenants: t, boxes: b, apps: a, env: env, common: common}
 }
 
-// Explain explains how an app stands to a tenant. Errors: registry.ErrNotFound when there is no such
-// app.
+// Explain describes what an app has received of a tenant, and why not more. It returns registry.ErrNotFound for an
+// unknown app.
 func (x *StatusExplainer) Explain(ctx context.Context, app partner.ClientID, id tenant.ID) (Explanation, error) {
 	fail := func(err error) (Explanation, error) {
 		return Explanation{}, fmt.Errorf("explain tenant %s of app %s: %w", id, app, err)
@@ -186,7 +186,7 @@ func (w *Explanation) setTenant(v registry.TenantView) {
 			continue
 		}
 		w.top = h.Sequence
-		if h.Sequence == tenant.NeverChanged { // made up for the telling: no change brought it
+		if h.Sequence == tenant.NeverChanged { // made for the resync: it has no change
 			continue
 		}
 		c := h.Change
@@ -211,7 +211,7 @@ func (w *Explanation) setMailbox(s mailbox.PairState, v mailbox.View) {
 		wait := WaitingChange{
 			Sequence: e.Sequence, Since: time.UnixMilli(e.FirstDepositedMS).UTC(), Superseded: e.Superseded, Attempts: e.Attempts, Again: e.Retold != "",
 		}
-		if err == nil { // else another version's: it waits all the same
+		if err == nil { // otherwise of another version: it is pending all the same
 			wait.ChangeID, wait.Type, wait.LastAttempt = m.Change.ID, m.Change.Type, m.LastAttempt
 		}
 		if e.Attempts > 0 {

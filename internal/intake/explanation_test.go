@@ -45,8 +45,8 @@ func (l *ledger) toggle(on bool, change func(a *partner.App)) {
 
 func TestWhyAChangeHasNotArrived(t *testing.T) {
 	ledgers(t, func(l *ledger) {
-		l.because("b", intake.NotApproved, "Nobody has reported anything of b yet.", "has not approved it")
-		l.because("a", intake.UnknownTenant, "Nobody has reported")
+		l.because("b", intake.NotApproved, "Nothing has been reported about b yet.", "has not approved it")
+		l.because("a", intake.UnknownTenant, "Nothing has been reported")
 		l.accept(tenant.Suspend, false)
 		l.because("a", intake.FanOutPending, `a is Suspended; its newest change is "suspend", accepted `, "not in the mailbox of app1 yet")
 		l.deposit(app)
@@ -106,7 +106,7 @@ func TestWhyWordsOfWhatIsRare(t *testing.T) {
 		want string
 	}{
 		{"Sending", intake.Explanation{Cause: intake.Sending}, "It is being sent at this moment."},
-		{"Late", intake.Explanation{Cause: intake.Due, NextAttemptAt: now.Add(-5 * time.Minute)}, "It has been due for 5m0s, and nobody sends it: see that a worker runs"},
+		{"Late", intake.Explanation{Cause: intake.Due, NextAttemptAt: now.Add(-5 * time.Minute)}, "It has been due for 5m0s, and no worker sends it: see that a worker runs"},
 		{"Several", intake.Explanation{Cause: intake.Due}, `"suspend" (told again), "move" wait for app1 since 2026-11-24 08:15:30 UTC, 3 older changes replaced.`},
 		{"Together", intake.Explanation{Cause: intake.CircuitOpen, NextAttemptAt: now.Add(time.Minute), CommonSince: now.Add(-time.Minute)}, "when what waits is tried again. So do many others since 2026-11-24 10:14:30 UTC, and none answers: the cause may be here."},
 		{"Gate", intake.Explanation{Cause: intake.CircuitOpen, Openings: 4, NextAttemptAt: now.Add(time.Minute)}, "The endpoint failed (it refused this notification; 2 attempts failed), so it is left alone until 2026-11-24 10:16:30 UTC, when what waits is tried again (put off 4 times in a row)."},

@@ -10,19 +10,19 @@ import (
 	"github.com/lamplighter/lamplighter/internal/told"
 )
 
-// overdue is how long a notification may be due before nobody seems to be at work.
+// overdue is how long a notification may be due before a missing worker is suspected.
 const overdue = time.Minute
 
 // Audience is who reads an explanation.
 type Audience bool
 
-// The two audiences. A partner is told reasons as strangers are.
+// The two audiences. A partner gets less detailed reasons than an operator.
 const (
 	Staff   Audience = false
 	Partner Audience = true
 )
 
-// describeCause say a reason to the audience.
+// describeCause states a reason for the audience.
 func (a Audience) describeCause(c told.Cause) string {
 	if a == Partner {
 		return c.PublicReason().Description(partner.StateChange).String()
@@ -30,13 +30,13 @@ func (a Audience) describeCause(c told.Cause) string {
 	return c.Description(partner.StateChange)
 }
 
-// Description says in one paragraph why the tenant's truth has not arrived, or that it has. Nothing in it is an error's text or was said
-// by the endpoint.
+// Description says in one paragraph why the tenant's newest state has not arrived, or that it has. It contains no
+// error texts and nothing that the endpoint sent.
 func (w *Explanation) Description(to Audience) string {
 	sentences := []string{w.describeStatus()}
 	switch w.Cause {
 	case NotApproved:
-		sentences = append(sentences, fmt.Sprintf("%s is not told, because the tenant has not approved it.", w.ClientID))
+		sentences = append(sentences, fmt.Sprintf("%s is not notified, because the tenant has not approved it.", w.ClientID))
 	case UnknownTenant:
 	case InStep:
 		sentences = append(sentences, w.describeInStep())
@@ -51,11 +51,11 @@ func (w *Explanation) Description(to Audience) string {
 	return strings.Join(sentences, " ")
 }
 
-// describeStatus says what there is to know.
+// describeStatus describes the tenant's status and newest change.
 func (w *Explanation) describeStatus() string {
 	switch {
 	case !w.Known && len(w.Waiting) == 0:
-		return fmt.Sprintf("Nobody has reported anything of %s yet.", w.Tenant)
+		return fmt.Sprintf("Nothing has been reported about %s yet.", w.Tenant)
 	case w.Newest == nil:
 		return fmt.Sprintf("%s is %s.", w.Tenant, w.Status.State)
 	case w.Newest.AcceptedAt.IsZero():
@@ -96,7 +96,7 @@ func (w *Explanation) describePending() string {
 	return s + "."
 }
 
-// formatCount says how many there are of something that was done.
+// formatCount formats a count with its noun and verb.
 func formatCount(n int64, what, done string) string {
 	if n == 1 {
 		return "1 " + what + " " + done
@@ -104,7 +104,7 @@ func formatCount(n int64, what, done string) string {
 	return fmt.Sprintf("%d %ss %s", n, what, done)
 }
 
-// describeObstacle says what holds back what waits, and what ends it.
+// describeObstacle says what holds back the pending notifications, and what ends it.
 func (w *Explanation) describeObstacle(to Audience) string {
 	switch w.Cause {
 	case NoURL:
@@ -127,13 +127,13 @@ func (w *Explanation) describeObstacle(to Audience) string {
 		return fmt.Sprintf("The endpoint failed for this tenant%s, which says nothing of others: the next try is at %s.", w.describeFailure(to), formatTime(w.NextAttemptAt))
 	default:
 		if late := w.Now.Sub(w.NextAttemptAt); late > overdue {
-			return fmt.Sprintf("It has been due for %s, and nobody sends it: see that a worker runs and reaches Redis.", late.Round(time.Second))
+			return fmt.Sprintf("It has been due for %s, and no worker sends it: see that a worker runs and reaches Redis.", late.Round(time.Second))
 		}
 		return fmt.Sprintf("It is due and goes out in its turn; %s in all for this app.", formatCount(w.Ahead, "notification", "waiting"))
 	}
 }
 
-// describeCommonCause says that others fail alike.
+// describeCommonCause says that other endpoints fail alike.
 func (w *Explanation) describeCommonCause() string {
 	if w.CommonSince.IsZero() {
 		return ""
@@ -157,7 +157,7 @@ func (w *Explanation) describeSwitchedOff() string {
 	}
 }
 
-// describeFailure names the newest failure of what waits.
+// describeFailure describes the newest failure of the pending notifications.
 func (w *Explanation) describeFailure(to Audience) string {
 	n := w.newestFailure()
 	if n.Attempts == 0 {
@@ -166,7 +166,7 @@ func (w *Explanation) describeFailure(to Audience) string {
 	return fmt.Sprintf(" (%s; %s)", to.describeCause(n.Reason.Cause()), formatCount(int64(n.Attempts), "attempt", "failed"))
 }
 
-// newestFailure is what failed last.
+// newestFailure returns the pending notification that failed last.
 func (w *Explanation) newestFailure() (newest WaitingChange) {
 	for _, c := range w.Waiting {
 		if c.Attempts > 0 && !c.LastAttempt.Before(newest.LastAttempt) {
@@ -183,7 +183,7 @@ func (w *Explanation) describeOpenings() string {
 	return fmt.Sprintf(" (put off %d times in a row)", w.Openings)
 }
 
-// describeLastAttempt says how the newest attempt of the pair went.
+// describeLastAttempt describes the newest attempt of the pair.
 func (w *Explanation) describeLastAttempt(to Audience) string {
 	if len(w.Attempts) == 0 {
 		return ""
@@ -199,5 +199,5 @@ func (w *Explanation) describeLastAttempt(to Audience) string {
 	return fmt.Sprintf("The last attempt, of %q at %s, failed: %s%s, after %d ms.", a.ChangeType, formatTime(a.At), to.describeCause(told.FindCause(a.Reason)), status, a.DurationMS)
 }
 
-// formatTime is a time as people read it in a sentence.
+// formatTime formats a time for a sentence.
 func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }

@@ -36,10 +36,9 @@ func New(r Registry, n Notifier, m *Metrics, log *slog.Logger) *Intake {
 	return &Intake{registry: r, notifier: n, metrics: m, log: log}
 }
 
-// Accept records changes in order and starts their fan-out. Results and their errors stand at
-// their request's index: none is accepted behind one of its tenant that is not decided. An error of
-// the whole call means that nothing is known of any of them, and the caller repeats it with the same
-// idempotency keys.
+// Accept records changes in order and starts their fan-out. Results and their errors have the index of their request.
+// While the result of a change is unknown, no later change of its tenant is accepted. An error of the whole call
+// means that no result is known; the caller repeats it with the same idempotency keys.
 func (in *Intake) Accept(ctx context.Context, reqs []registry.ChangeRequest) ([]registry.AcceptResult, error) {
 	results, err := in.registry.Accept(ctx, reqs)
 	if err != nil {
@@ -74,10 +73,10 @@ func (in *Intake) Accept(ctx context.Context, reqs []registry.ChangeRequest) ([]
 	return results, nil
 }
 
-// notifyWithin bounds starting a fan-out.
+// notifyWithin bounds the start of a fan-out.
 const notifyWithin = 2 * time.Second
 
-// startFanout starts the fan-out of what was accepted, although the caller may have gone meanwhile.
+// startFanout starts the fan-out of accepted changes, also after the caller has gone.
 func (in *Intake) startFanout(ctx context.Context, ts []tenant.ID) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), notifyWithin)
 	defer cancel()

@@ -14,7 +14,7 @@ const (
 	resultReplayed result = "replayed"
 	resultError    result = "error"
 	resultInvalid  result = "invalid"
-	// resultOutOfOrder is refused for good: the source's newer change was accepted before.
+	// resultOutOfOrder is final: a newer change of the source was accepted before.
 	resultOutOfOrder result = "out_of_order"
 )
 
