@@ -1,12 +1,11 @@
-// Package feed tells the platform's engines which integration endpoints are on, and their URLs: as
-// a snapshot, as what changed since a revision, and as soon as something changes.
+// Package feed answers the platform's engines which integration endpoints are on, and their URLs. It answers with a
+// snapshot, with the changes since a revision, and as soon as something changes.
 //
-// The registry gives out a revision whenever what engines see of an app changed. Any replica answers
-// from any revision, because who changed when lies in the registry; what an app looks like now comes
-// from the directory. The directory is read after the revision, so an answer is at least as new as
-// the revision it bears, and what it tells too early comes again.
+// The registry issues a revision whenever the part of an app that engines see has changed. Any replica can answer
+// from any revision: the registry stores which app changed at which revision, and the directory has the app's present
+// settings. The directory is read after the revision. So an answer is at least as new as its revision, and an app may
+// appear again in the next answer.
 //
-// However many engines wait, one goroutine of the process asks the registry for the revision, once
-// in an interval, and only while somebody waits. What they then hear is made once for all who knew
-// the same.
+// One goroutine of the process reads the revision from the registry, once per interval and only while a reader waits.
+// All readers that know the same revision share one answer.
 package feed

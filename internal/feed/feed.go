@@ -12,11 +12,11 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// Store knows what changed when; *registry.Store is one.
+// Store knows which app changed at which revision; *registry.Store is one.
 type Store interface {
-	// FeedRevision is the newest revision; seen is the highest ever read, for noticing lost writes.
+	// FeedRevision is the newest revision; seen is the highest one ever read, to detect lost writes.
 	FeedRevision(ctx context.Context, seen int64) (int64, error)
-	// FeedSince returns registry.ErrTooOld when the reader must start over.
+	// FeedSince returns registry.ErrTooOld when the reader must start from a snapshot.
 	FeedSince(ctx context.Context, after int64) (registry.FeedDelta, error)
 }
 
@@ -33,35 +33,35 @@ type Options struct {
 	Apps        Apps
 	Environment partner.Environment
 	Licences    partner.Requirements
-	// Poll is how often the revision is read while somebody waits; DefaultPoll when 0.
+	// Poll is how often the revision is read while a reader waits; DefaultPoll when 0.
 	Poll time.Duration
-	// Waiters is how many may wait at once; DefaultWaiters when 0.
+	// Waiters is how many readers may wait at once; DefaultWaiters when 0.
 	Waiters int
 	Metrics *Metrics
 	Log     *slog.Logger
 }
 
 const (
-	// DefaultPoll leaves room for a read and an answer within the second in which engines are to know.
+	// DefaultPoll leaves room for a read and an answer within one second, the limit for engines.
 	DefaultPoll = 200 * time.Millisecond
-	// DefaultWaiters bounds the memory that waiting connections hold.
+	// DefaultWaiters limits the memory of waiting connections.
 	DefaultWaiters = 4096
-	// makeWithin bounds the making of an answer, whoever waits for it.
+	// makeWithin bounds the making of an answer.
 	makeWithin = 10 * time.Second
 	// pollWithin bounds one read of the revision.
 	pollWithin = 2 * time.Second
-	// answersMax bounds the deltas kept of one revision, each for another that somebody knew.
+	// answersMax limits the answers that are kept for one revision, one for each revision that readers know.
 	answersMax = 256
 )
 
 var (
-	// ErrUnknown reports a revision above all that were given out.
+	// ErrUnknown reports a revision that was not issued yet.
 	ErrUnknown = errors.New("the revision is not known")
-	// ErrBusy reports that as many wait as may.
+	// ErrBusy reports that Waiters readers wait already.
 	ErrBusy = errors.New("too many wait for changes")
 )
 
-// Answer is what an engine hears. Callers MUST NOT alter Body.
+// Answer is an answer to engines. Callers MUST NOT alter Body.
 type Answer struct {
 	Revision string
 	Body     []byte
@@ -72,31 +72,31 @@ type Feed struct {
 	opts  Options
 	rules string
 
-	// pollNow asks the poller to look at once, stopping is closed when nobody may wait any more.
+	// pollNow asks the poller to read the revision at once. stopping is closed when readers may not wait any more.
 	pollNow  chan struct{}
 	stopping chan struct{}
 	stop     sync.Once
 
 	mu sync.Mutex
-	// revision is the highest that was read, changed is closed when a higher one is.
+	// revision is the highest one read; changed is closed when a higher one is read.
 	revision int64
 	changed  chan struct{}
 	waiting  int
-	// answers are those of revision, by the revision that the reader knew.
+	// answers are the answers at revision, by the revision that the reader knows.
 	answers map[int64]*sharedAnswer
 }
 
-// sharedAnswer is being made until done is closed.
+// sharedAnswer is in the making until done is closed.
 type sharedAnswer struct {
 	done chan struct{}
 	Answer
 	err error
 }
 
-// snapshot is the key of the answer to readers who know nothing.
+// snapshot is the key of the answer for readers without a revision.
 const snapshot int64 = -1
 
-// New returns a Feed. Run must run for Wait to hear of changes.
+// New returns a Feed. Waiting readers notice changes only while Run runs.
 func New(opts Options) *Feed {
 	if opts.Poll <= 0 {
 		opts.Poll = DefaultPoll
@@ -113,13 +113,13 @@ func New(opts Options) *Feed {
 	}
 }
 
-// Revision is the newest, as answers show it.
+// Revision is the newest revision in the format of answers.
 func (f *Feed) Revision(ctx context.Context) (string, error) {
 	n, err := f.readRevision(ctx)
 	return formatRevision(n, f.rules), err
 }
 
-// Snapshot tells all there is.
+// Snapshot returns all apps.
 func (f *Feed) Snapshot(ctx context.Context) (Answer, error) {
 	if _, err := f.readRevision(ctx); err != nil {
 		return Answer{}, err
@@ -127,9 +127,9 @@ func (f *Feed) Snapshot(ctx context.Context) (Answer, error) {
 	return f.findOrMakeAnswer(ctx, snapshot)
 }
 
-// ChangesSince tells what changed since a revision, everything when that is not known any more. When
-// nothing has, it waits for a change, as long as it may; then it tells that there is none. Errors:
-// ErrMalformed, ErrUnknown, ErrBusy.
+// ChangesSince returns what changed since a revision, or everything when that revision is too old. When nothing has
+// changed, it waits for a change, at most wait; then it answers that nothing changed. Errors: ErrMalformed,
+// ErrUnknown, ErrBusy.
 func (f *Feed) ChangesSince(ctx context.Context, after string, wait time.Duration) (Answer, error) {
 	known, mark, err := parseRevision(after)
 	if err != nil {
@@ -157,7 +157,7 @@ func (f *Feed) ChangesSince(ctx context.Context, after string, wait time.Duratio
 	return f.findOrMakeAnswer(ctx, known)
 }
 
-// readRevision asks the store for the newest revision.
+// readRevision reads the newest revision from the store.
 func (f *Feed) readRevision(ctx context.Context) (int64, error) {
 	f.mu.Lock()
 	seen := f.revision
@@ -169,7 +169,7 @@ func (f *Feed) readRevision(ctx context.Context) (int64, error) {
 	return f.noteRevision(n), nil
 }
 
-// noteRevision remembers a revision that was read, wakes those who wait for it, and returns the highest.
+// noteRevision stores a revision that was read, wakes the readers that wait for it, and returns the highest.
 func (f *Feed) noteRevision(n int64) int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -182,8 +182,8 @@ func (f *Feed) noteRevision(n int64) int64 {
 	return f.revision
 }
 
-// findOrMakeAnswer makes or finds the answer to readers who know a revision. Whoever comes first makes it,
-// for all: that one's leaving stops nobody's.
+// findOrMakeAnswer finds or makes the answer for readers that know a revision. The first reader starts the making for
+// all; it continues when that reader leaves.
 func (f *Feed) findOrMakeAnswer(ctx context.Context, known int64) (Answer, error) {
 	f.mu.Lock()
 	a, made := f.answers[known]
@@ -222,7 +222,7 @@ func (f *Feed) makeAnswer(ctx context.Context, a *sharedAnswer, known, now int64
 	}
 }
 
-// composeAnswer reads who changed, then the directory, and writes the answer.
+// composeAnswer reads which apps changed, then the directory, and encodes the answer.
 func (f *Feed) composeAnswer(ctx context.Context, known, now int64) (Answer, error) {
 	d := document{Complete: known == snapshot, Removed: []partner.ClientID{}}
 	var delta registry.FeedDelta
@@ -234,7 +234,7 @@ func (f *Feed) composeAnswer(ctx context.Context, known, now int64) (Answer, err
 		}
 		now = delta.Revision
 	}
-	if err := f.opts.Apps.Refresh(ctx); err != nil { // of an app that cannot be read engines hear what it was before
+	if err := f.opts.Apps.Refresh(ctx); err != nil { // for an app that cannot be read, engines get its former settings
 		return Answer{}, fmt.Errorf("feed: %w", err)
 	}
 	if d.Complete {

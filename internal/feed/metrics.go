@@ -2,7 +2,7 @@ package feed
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Metrics tell how the feed is used. A nil *Metrics counts nothing.
+// Metrics describe the use of the feed. A nil *Metrics counts nothing.
 type Metrics struct {
 	gauge  prometheus.Gauge
 	counts *prometheus.CounterVec

@@ -11,11 +11,11 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// ErrMalformed reports a revision that no feed gave out, by its looks.
+// ErrMalformed reports a text that is not a revision of any feed.
 var ErrMalformed = errors.New("must be a revision that an earlier answer gave")
 
-// markRules mark the revisions of a feed whose rules about licences are not the usual ones: the same
-// settings look different under other rules, so nobody may go on from their revisions.
+// markRules returns a mark for the revisions of a feed with unusual rules about licences. The same settings look
+// different under other rules, so a reader must not continue from a revision with another mark.
 func markRules(r partner.Requirements) string {
 	items := r.Items()
 	if slices.Equal(items, partner.DefaultRequirements().Items()) {
@@ -25,7 +25,7 @@ func markRules(r partner.Requirements) string {
 	return hex.EncodeToString(sum[:4])
 }
 
-// formatRevision is a revision as answers show it: a number, and a mark of unusual rules behind a hyphen.
+// formatRevision formats a revision for answers: a number and, with unusual rules, a hyphen and their mark.
 func formatRevision(revision int64, rules string) string {
 	text := strconv.FormatInt(revision, 10)
 	if rules != "" {
@@ -34,7 +34,7 @@ func formatRevision(revision int64, rules string) string {
 	return text
 }
 
-// parseRevision reads what name wrote.
+// parseRevision reads the format of formatRevision.
 func parseRevision(text string) (revision int64, rules string, err error) {
 	number, mark, marked := strings.Cut(text, "-")
 	revision, err = strconv.ParseInt(number, 10, 64)

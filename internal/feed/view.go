@@ -7,12 +7,12 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// document is an answer.
+// document is the body of an answer.
 type document struct {
 	Revision string `json:"revision"`
-	// Complete is true when Apps is all there is: whatever else the reader knew is gone.
+	// Complete is true when Apps has all apps: any other app that the reader knows is gone.
 	Complete bool `json:"complete"`
-	// Apps are told as a whole: an endpoint that is absent is off.
+	// Apps are complete objects: an endpoint that is absent is off.
 	Apps    []app              `json:"apps"`
 	Removed []partner.ClientID `json:"removed"`
 }
@@ -51,7 +51,7 @@ func encodeDocument(d document) ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// viewAllApps are the apps that engines can see.
+// viewAllApps returns the apps that engines can see.
 func (f *Feed) viewAllApps() []app {
 	apps := []app{}
 	for _, e := range f.opts.Apps.All() {
@@ -62,7 +62,8 @@ func (f *Feed) viewAllApps() []app {
 	return apps
 }
 
-// viewChangedApps are those of the changed and removed apps that engines still see, and those they no more do.
+// viewChangedApps splits the changed and removed apps into those that engines still see and those that are gone for
+// them.
 func (f *Feed) viewChangedApps(changed, removed []partner.ClientID) (apps []app, gone []partner.ClientID) {
 	apps, gone = []app{}, []partner.ClientID{}
 	for _, list := range [][]partner.ClientID{changed, removed} {

@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// awaitRevision returns the newest revision when it is above the known one, the time is over, or nobody may
-// wait any more.
+// awaitRevision returns the newest revision when it is above the known one, the patience is over, or the feed stops.
 func (f *Feed) awaitRevision(ctx context.Context, known int64, patience time.Duration) (int64, error) {
 	f.mu.Lock()
 	if f.waiting >= f.opts.Waiters {
@@ -50,7 +49,7 @@ func (f *Feed) stopWaiting() {
 	f.opts.Metrics.setWaiters(f.waiting)
 }
 
-// PollNow has the revision read at once if anybody waits: this process wrote an app.
+// PollNow makes the poller read the revision at once if a reader waits: this process wrote an app.
 func (f *Feed) PollNow() {
 	select {
 	case f.pollNow <- struct{}{}:
@@ -58,10 +57,10 @@ func (f *Feed) PollNow() {
 	}
 }
 
-// Stop answers all who wait, and all who come later, without waiting.
+// Stop answers all waiting and all later readers without waiting.
 func (f *Feed) Stop() { f.stop.Do(func() { close(f.stopping) }) }
 
-// Run reads the revision while somebody waits, until ctx ends.
+// Run reads the revision while a reader waits, until ctx ends.
 func (f *Feed) Run(ctx context.Context) {
 	tick := time.NewTicker(f.opts.Poll)
 	defer tick.Stop()
