@@ -43,8 +43,8 @@ func AllReasons() []Reason {
 	}
 }
 
-// IsAboutText reports whether the reason speaks of how a URL is written, and so of nothing but what its writer knows. All others
-// speak of where it leads.
+// IsAboutText reports whether the reason is about the text of a URL, which its writer knows. All other reasons are
+// about where it leads.
 func (r Reason) IsAboutText() bool {
 	switch r {
 	case ReasonMalformed, ReasonScheme, ReasonCredentials, ReasonFragment, ReasonHost, ReasonPort:
@@ -54,21 +54,20 @@ func (r Reason) IsAboutText() bool {
 	}
 }
 
-// BlockedError says that a URL or address may not be called. errors.As finds it
-// through the *url.Error and *net.OpError of a refused call. It is a fault of
-// the configuration: calling again does not help, changing the URL does.
+// BlockedError says that a URL or address may not be called. errors.As finds it through the *url.Error and
+// *net.OpError of a refused call. Calling again does not help: the URL or the settings must change.
 type BlockedError struct {
 	// Reason is the category, for metrics and decisions.
 	Reason Reason
-	// Addr is the refused address, if one was known. Error leaves it out: what
-	// internal names resolve to is none of a partner's business.
+	// Addr is the refused address, if one was known. Error leaves it out: partners must not learn to which addresses
+	// internal names resolve.
 	Addr netip.AddrPort
-	// detail replaces the explanation of the reason where more can be said.
+	// detail replaces the explanation of the reason where more is known.
 	detail string
 }
 
-// Error explains in words. It holds neither the URL nor an address that its writer did not write. A partner
-// may read it where the reason is IsAboutText.
+// Error explains the refusal. It contains neither the URL nor an address that its writer did not write. A partner may
+// read it if the reason is IsAboutText.
 func (e *BlockedError) Error() string {
 	if e.detail != "" {
 		return e.detail
@@ -116,7 +115,7 @@ func explainReason(r Reason) string {
 	case ReasonNetwork:
 		return "only TCP connections are allowed"
 	case ReasonDenied:
-		return "the host, or an address of it, is refused by the settings (guard.deny_hosts, guard.deny_cidrs)"
+		return "the host, or one of its addresses, is refused by the settings (guard.deny_hosts, guard.deny_cidrs)"
 	}
 	return "the address is not allowed"
 }

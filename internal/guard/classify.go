@@ -7,8 +7,8 @@ import (
 	"code.dny.dev/ssrf"
 )
 
-// The ranges below only choose the words of a refusal, except for metadata();
-// what is refused follows from ssrf's lists.
+// The ranges below only choose the explanation of a refusal, except for metadataAddrs. What is refused follows from
+// the lists of package ssrf.
 var (
 	sharedSpace     = netip.MustParsePrefix("100.64.0.0/10")
 	thisNetwork     = netip.MustParsePrefix("0.0.0.0/8")
@@ -23,9 +23,8 @@ var (
 	azureWireServer = netip.MustParseAddr("168.63.129.16")
 )
 
-// metadataAddrs holds where clouds answer questions about the machine, with
-// credentials among the answers. A range in Policy.AllowCIDRs does not open
-// them, only their own single address does. Azure's looks public.
+// metadataAddrs lists the metadata services of clouds, which also give out credentials. A range in Policy.AllowCIDRs
+// does not open them; only the single address does. Azure's looks public.
 func metadataAddrs() []netip.Addr {
 	return []netip.Addr{
 		netip.MustParseAddr("169.254.169.254"), // AWS, Azure, Google, OpenStack and most others
@@ -105,8 +104,8 @@ func (g *Guard) isDenied(ip netip.Addr) bool {
 	return slices.ContainsFunc(g.policy.DenyCIDRs, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
-// isISATAP reports whether an interface id says that the last 32 bits are an IPv4 address to tunnel
-// to (RFC 5214), whatever the network before it.
+// isISATAP reports whether an interface id says that the last 32 bits are an IPv4 address to tunnel to (RFC 5214),
+// whatever the network is.
 func isISATAP(ip netip.Addr) bool {
 	if !ip.Is6() {
 		return false
@@ -123,7 +122,7 @@ func (g *Guard) isExempt(ip netip.Addr) bool {
 	return slices.ContainsFunc(g.policy.AllowCIDRs, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
-// describeAddr names the reason for an address that is already refused.
+// describeAddr is the reason for an address that is refused.
 func describeAddr(ip netip.Addr) Reason {
 	switch {
 	case ip.Is4In6():
@@ -150,7 +149,7 @@ func describeAddr(ip netip.Addr) Reason {
 	return ReasonReserved
 }
 
-// describeEmbedded prefers what is wrong with the IPv4 address inside.
+// describeEmbedded prefers the reason for the IPv4 address inside.
 func describeEmbedded(ip netip.Addr) Reason {
 	if r := describeAddr(ip); r != ReasonReserved {
 		return r
@@ -161,7 +160,8 @@ func describeEmbedded(ip netip.Addr) Reason {
 // NAT64Lengths are the lengths that a NAT64 prefix may have (RFC 6052, section 2.2).
 func NAT64Lengths() []int { return []int{32, 40, 48, 56, 64, 96} }
 
-// extractNAT64 returns the IPv4 address that stands behind a NAT64 prefix of a length. Bits 64 to 71 are none of it.
+// extractNAT64 returns the IPv4 address in an address with a NAT64 prefix of the given length. Bits 64 to 71 are
+// skipped.
 func extractNAT64(ip netip.Addr, length int) netip.Addr {
 	b := ip.As16()
 	at := length / 8

@@ -18,9 +18,8 @@ import (
 // Policy says what may be called beyond public addresses by https. The zero
 // Policy is the strict one.
 type Policy struct {
-	// AllowCIDRs opens special ranges, on every port: receivers in the
-	// operator's own network. Multicast, unspecified and metadata addresses
-	// stay closed, a metadata address unless it is listed by itself.
+	// AllowCIDRs opens special ranges on every port, for receivers in the operator's own network. Multicast and
+	// unspecified addresses stay closed. A metadata address stays closed unless it is listed by itself.
 	AllowCIDRs []netip.Prefix
 	// AllowHTTP permits plain http to every permitted address.
 	AllowHTTP bool
@@ -30,19 +29,19 @@ type Policy struct {
 	// AllowLoopback permits loopback addresses on every port, by http too. It
 	// is meant for development.
 	AllowLoopback bool
-	// DenyCIDRs are refused whatever else is allowed: public ranges that lead inside.
+	// DenyCIDRs are refused whatever else is allowed: public ranges that lead to internal hosts.
 	DenyCIDRs []netip.Prefix
 	// DenyHosts are refused by name, with their subdomains: ASCII host names.
 	DenyHosts []string
-	// NAT64Prefixes are the operator's own, besides the well-known one. What a gateway calls for an address in one
-	// of them, the IPv4 address inside, must be allowed by itself. They open nothing.
+	// NAT64Prefixes are the operator's own, besides the well-known one. For an address in one of them, the IPv4
+	// address inside must be allowed by itself. They open nothing.
 	NAT64Prefixes []netip.Prefix
-	// MinRSABits is how long the RSA keys in certificates must be for a call to go on; 0 asks for nothing beyond what
-	// TLS itself does.
+	// MinRSABits is the least length of RSA keys in certificates for a call to go on; 0 leaves the check to TLS.
 	MinRSABits int
-	// Resolver finds the addresses of names that are dialled, nil for the machine's.
+	// Resolver resolves dialled names; nil for the machine's resolver.
 	Resolver *net.Resolver
-	// ShortKey, if set, is told of a host whose certificate has an RSA key of less than RSABits, when that is first seen.
+	// ShortKey, if set, is called for a host whose certificate has an RSA key shorter than RSABits, when that is
+	// first seen.
 	ShortKey func(host string, bits int)
 }
 
@@ -54,7 +53,7 @@ type Guard struct {
 	iana     *ssrf.Guardian
 	metrics  *Metrics
 	short    *recentHosts
-	// refused are the hosts whose dialling was refused.
+	// refused remembers hosts that were refused when dialled.
 	refused *recentHosts
 }
 
@@ -115,8 +114,7 @@ func normalizePrefixes(list []netip.Prefix) []netip.Prefix {
 	return out
 }
 
-// normalizePrefix writes an IPv4-mapped range as the IPv4 range it means, and
-// clears the bits that do not count.
+// normalizePrefix writes an IPv4-mapped range as the IPv4 range it means, and clears the host bits.
 func normalizePrefix(p netip.Prefix) netip.Prefix {
 	if p.Addr().Is4In6() && p.Bits() >= 96 {
 		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
@@ -141,21 +139,21 @@ func (g *Guard) checkDial(network, address string, _ syscall.RawConn) error {
 	return g.CheckAddr(ap)
 }
 
-// Dialer connects to permitted addresses only.
+// Dialer connects only to permitted addresses.
 type Dialer struct {
 	net.Dialer
 
 	guard *Guard
 }
 
-// Dialer returns a dialer whose every connection is judged as by Control. A host whose endpoint stays where it is and is tried again and
-// again counts once an hour.
+// Dialer returns a dialer that checks every connection as Control does. Repeated refusals of one host are counted
+// once an hour.
 func (g *Guard) Dialer() *Dialer {
 	return &Dialer{net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, Control: g.checkDial, Resolver: g.policy.Resolver}, g}
 }
 
-// DialContext looks a name up as it stands: where the machine has a search list, a stranger's name must not be
-// completed to one of the operator's domains.
+// DialContext resolves a name without the machine's search list, so that a partner's name is never completed to one
+// of the operator's domains.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -165,22 +163,22 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 		return nil, d.countRefusal(host, &BlockedError{Reason: ReasonDenied})
 	}
 	conn, err := d.Dialer.DialContext(ctx, network, net.JoinHostPort(absoluteName(host), port))
-	if dns, ok := errors.AsType[*net.DNSError](err); ok { // people know the name without the dot
+	if dns, ok := errors.AsType[*net.DNSError](err); ok { // show the name without the final dot
 		dns.Name = strings.TrimSuffix(dns.Name, ".")
 	}
 	return conn, d.countRefusal(host, err)
 }
 
-// countRefusal passes err on, counting it if it is a refusal that is news.
+// countRefusal returns err, and counts a refusal that is new.
 func (d *Dialer) countRefusal(host string, err error) error {
 	if _, ok := errors.AsType[*BlockedError](err); ok && d.guard.refused.markIfDue(host, time.Now()) {
 		return d.guard.countBlocked(err)
 	}
-	return err //nolint:wrapcheck // callers judge it as they would that of a net.Dialer
+	return err //nolint:wrapcheck // the same errors as of a net.Dialer
 }
 
-// absoluteName is a name as it is looked up without a search list. Addresses stay as they are, and names of this machine,
-// which no search list completes.
+// absoluteName returns a name in the form that is resolved without a search list. Addresses stay as they are, and so
+// do names of this machine, which no search list completes.
 func absoluteName(host string) string {
 	if _, err := netip.ParseAddr(host); err == nil || strings.HasSuffix(host, ".") || isLocalhost(host) {
 		return host

@@ -16,20 +16,20 @@ import (
 	"time"
 )
 
-// RSABits is how long an RSA key in a certificate must be where an endpoint is set or tested. Calls go on with a shorter one, for those
-// that have it already, unless Policy.MinRSABits says otherwise.
+// RSABits is the least length of an RSA key in a certificate when an endpoint is set or tested. Calls to existing
+// endpoints go on with a shorter one, unless Policy.MinRSABits forbids it.
 const RSABits = 2048
 
 // ShortKeyError says that a certificate, or one that signed it, has an RSA key that is too short.
 type ShortKeyError struct{ Bits, Least int }
 
-// Error says how long it is and should be. The numbers are all that it holds.
+// Error states the present and the required length, and nothing else.
 func (e *ShortKeyError) Error() string {
 	return fmt.Sprintf("the certificate, or one that signed it, has an RSA key of %d bits: at least %d are needed", e.Bits, e.Least)
 }
 
-// VerifyKeys is for tls.Config.VerifyConnection: it runs once a certificate was found good. It notes a short RSA key, and refuses one
-// below Policy.MinRSABits with a *ShortKeyError.
+// VerifyKeys is for tls.Config.VerifyConnection, which runs after the certificate was verified. It records a short
+// RSA key, and refuses one below Policy.MinRSABits with a *ShortKeyError.
 func (g *Guard) VerifyKeys(s tls.ConnectionState) error {
 	bits := shortestKeyBits(s.VerifiedChains)
 	if bits >= RSABits {
@@ -48,7 +48,8 @@ func (g *Guard) VerifyKeys(s tls.ConnectionState) error {
 // noRSA stands for a chain without RSA keys.
 const noRSA = 1 << 20
 
-// shortestKeyBits is the length of the shortest RSA key in the best of some chains. The last certificate of a chain is trusted for itself.
+// shortestKeyBits is the shortest RSA key in the best of some chains. The last certificate of a chain is trusted and
+// not counted.
 func shortestKeyBits(chains [][]*x509.Certificate) int {
 	best := 0
 	for _, chain := range chains {
@@ -66,18 +67,19 @@ func shortestKeyBits(chains [][]*x509.Certificate) int {
 	return best
 }
 
-// keyWithin bounds CheckKey, which someone waits for; addresses beyond keyAddresses are not tried.
+// keyWithin bounds CheckKey, for which a caller waits; addresses beyond keyAddresses are not tried.
 const (
 	keyWithin    = 3 * time.Second
 	keyAddresses = 2
 )
 
-// CheckKey makes a TLS connection to the host of u, a result of CheckURL, at the addresses that CheckHost found, or at those that the name
-// has now, and ends it. The error is a *ShortKeyError; what else may be wrong there is for calls to find, and is no error.
+// CheckKey makes a TLS connection to the host of u, a result of CheckURL, and closes it. It uses the addresses that
+// CheckHost found, or the present ones of the name. The error is a *ShortKeyError. Other faults are left to calls and
+// are no error here.
 func (g *Guard) CheckKey(ctx context.Context, u *url.URL, addrs []netip.Addr) error {
 	port, err := portOf(u)
 	if err != nil || u.Scheme != "https" {
-		return nil //nolint:nilerr // it is CheckURL's to judge
+		return nil //nolint:nilerr // CheckURL checks that
 	}
 	ctx, cancel := context.WithTimeout(ctx, keyWithin)
 	defer cancel()
@@ -102,8 +104,8 @@ func (g *Guard) CheckKey(ctx context.Context, u *url.URL, addrs []netip.Addr) er
 	return nil
 }
 
-// checkServerKeys judges the keys that a server presents. Nothing is sent to it, so whether it is to be trusted does not matter here; where
-// it is, the chains are known by which it is.
+// checkServerKeys checks the keys that a server presents. Nothing is sent to the server, so its certificate need not
+// be trusted. If it is trusted, the verified chains are used.
 func (g *Guard) checkServerKeys(ctx context.Context, conn net.Conn, host string) error {
 	least := max(RSABits, g.policy.MinRSABits)
 	cfg := &tls.Config{
@@ -133,7 +135,7 @@ func (g *Guard) checkServerKeys(ctx context.Context, conn net.Conn, host string)
 	return nil
 }
 
-// presentedChain is a chain of what a server sent, with a last certificate that stands for whatever would be trusted.
+// presentedChain is the chain that a server sent, with an added last certificate in place of the trusted one.
 func presentedChain(certs []*x509.Certificate) []*x509.Certificate {
 	chain := certs[:1:1]
 	for _, c := range certs[1:] {
@@ -156,11 +158,11 @@ func newRecentHosts(keep time.Duration) *recentHosts {
 }
 
 const (
-	// rememberShort is how long a host with a short key counts that is not met again.
+	// rememberShort is how long a host with a short key counts after it was last met.
 	rememberShort = 24 * time.Hour
-	// refusalEvery is how often a host counts that is refused again and again.
+	// refusalEvery is the least time between two counted refusals of a host.
 	refusalEvery = time.Hour
-	// mostHosts bounds the memory.
+	// mostHosts limits the memory.
 	mostHosts = 10_000
 )
 
@@ -176,7 +178,7 @@ func (k *recentHosts) markSeen(host string, now time.Time) bool {
 	return !known || now.Sub(at) >= k.keep
 }
 
-// markIfDue reports whether a host was not met for the time that one is remembered, and notes it then.
+// markIfDue reports whether a host was not marked within the time kept, and marks it then.
 func (k *recentHosts) markIfDue(host string, now time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()

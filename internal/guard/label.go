@@ -6,16 +6,16 @@ import (
 	"unicode"
 )
 
-// Letters that look like Latin ones. A label of nothing else reads as another name.
+// Letters that look like Latin ones. A label made only of these reads as another name.
 const (
 	cyrillicLookalikes = "асԁеһіјӏорԛѕԝхуѵьгпв"
 	greekLookalikes    = "αγικνορτυχω"
 )
 
-// IsConfusing reports whether a name, in Unicode, can pass for another to whoever reads it in a mail
-// or on a page: a label mixes scripts that are not written together (the "highly restrictive" level
-// of Unicode's security mechanisms, UTS 39), is made of look-alikes of Latin letters alone under a
-// Latin top level, or holds characters that are no letters, marks or digits.
+// IsConfusing reports whether a name, in Unicode, can be mistaken for another in a mail or on a page. This is so when
+// a label mixes scripts that are not written together (the "highly restrictive" level of Unicode's security
+// mechanisms, UTS 39). It is also so when a label under a Latin top level is made only of look-alikes of Latin
+// letters, or contains characters other than letters, marks and digits.
 func IsConfusing(name string) bool {
 	labels := strings.Split(name, ".")
 	top := scriptsOf(labels[len(labels)-1])
@@ -38,8 +38,8 @@ func IsConfusing(name string) bool {
 	return false
 }
 
-// isOddRune characters are none of a word's: symbols, punctuation, invisible ones. Joiners and the middle
-// dots are left to the rules of IDNA, which allow them in their context.
+// isOddRune reports whether a character does not belong to words: symbols, punctuation, invisible characters. Joiners
+// and middle dots are left to the rules of IDNA, which allow them in their context.
 func isOddRune(r rune) bool {
 	if strings.ContainsRune("-_\u200c\u200d\u00b7\u30fb", r) {
 		return false
@@ -47,7 +47,7 @@ func isOddRune(r rune) bool {
 	return !unicode.In(r, unicode.L, unicode.M, unicode.Nd)
 }
 
-// scriptsOf lists the scripts of a label's characters, without those that every script shares.
+// scriptsOf lists the scripts of a label's characters, without those common to all scripts.
 func scriptsOf(label string) []string {
 	var out []string
 	for _, r := range label {
@@ -68,7 +68,7 @@ func scriptsOf(label string) []string {
 	return out
 }
 
-// areWrittenTogether reports whether some language writes all the scripts in one word.
+// areWrittenTogether reports whether a language uses all the scripts in one word.
 func areWrittenTogether(scripts []string) bool {
 	if len(scripts) <= 1 {
 		return true
@@ -85,7 +85,8 @@ func areWrittenTogether(scripts []string) bool {
 	return false
 }
 
-// isMadeOf reports whether a label has a letter of the set and nothing but those, digits and hyphens.
+// isMadeOf reports whether a label has a letter of the set, and otherwise only letters of the set, digits and
+// hyphens.
 func isMadeOf(label, set string) bool {
 	found := false
 	for _, r := range label {

@@ -32,7 +32,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// countBlocked passes err on, counting it if it is a refusal.
+// countBlocked returns err, and counts it if it is a refusal.
 func (g *Guard) countBlocked(err error) error {
 	if g.metrics == nil || err == nil {
 		return err

@@ -25,7 +25,7 @@ const (
 	defaultIdleTimeout = 55 * time.Second
 	// maxHeaderBytes is ample for an answer whose headers are not used.
 	maxHeaderBytes = 64 << 10
-	// tlsSessions lets a burst after a quiet night resume TLS sessions.
+	// tlsSessions lets a burst after a quiet time resume TLS sessions.
 	tlsSessions = 1024
 	// pingAfter and pingTimeout find HTTP/2 connections that died silently;
 	// without them every request on one would wait for its own timeout.
@@ -39,18 +39,17 @@ type TransportOptions struct {
 	MaxIdleConnsPerHost int
 	// IdleConnTimeout closes connections that were not used for so long.
 	IdleConnTimeout time.Duration
-	// FreshTLS makes every connection with a full handshake, which shows the server's certificate
-	// as it is now; a resumed session shows the one of the session's beginning.
+	// FreshTLS makes every connection with a full handshake, which shows the server's present certificate. A resumed
+	// session shows the certificate of the session's beginning.
 	FreshTLS bool
 	// RootCAs replaces the system's certificate authorities, for tests and
 	// closed networks.
 	RootCAs *x509.CertPool
 }
 
-// Transport returns a transport whose every connection goes through Control.
-// It uses no proxy, because a proxy would connect in our place, and does not
-// ask for compression, because a small compressed answer may be a huge one.
-// What runs on it should go through Client, which also checks each URL.
+// Transport returns a transport whose every connection is checked by Control. It uses no proxy, because a proxy would
+// connect in place of this process. It does not ask for compression, because a small compressed answer may expand to
+// a huge one. Callers should use Client, which also checks each URL.
 func (g *Guard) Transport(opts TransportOptions) *http.Transport {
 	var sessions tls.ClientSessionCache
 	if !opts.FreshTLS {
@@ -76,11 +75,10 @@ func (g *Guard) Transport(opts TransportOptions) *http.Transport {
 	}
 }
 
-// Client returns a client for calls to partners: each request's URL is checked
-// against the policy as it is now, each connection's address too, and a
-// redirect is handed back as the answer. timeout covers the whole call with its
-// body; 0 means that the request's context alone bounds it. It keeps no
-// cookies. The caller must bound what it reads of a body.
+// Client returns a client for calls to partners. It checks each request's URL against the present policy, and the
+// address of each connection. A redirect is returned as the answer. timeout covers the whole call with its body; 0
+// means that only the request's context bounds it. It keeps no cookies. The caller must limit what it reads of a
+// body.
 func (g *Guard) Client(timeout time.Duration, opts TransportOptions) *http.Client {
 	return &http.Client{
 		Transport: &checkedTransport{guard: g, next: g.Transport(opts)},
@@ -91,8 +89,8 @@ func (g *Guard) Client(timeout time.Duration, opts TransportOptions) *http.Clien
 	}
 }
 
-// checkedTransport refuses URLs that were permitted when they were set and no
-// longer are, such as plain http after the policy became stricter.
+// checkedTransport refuses URLs that the policy permitted when they were set and does not permit any more, such as
+// plain http.
 type checkedTransport struct {
 	guard *Guard
 	next  *http.Transport
@@ -115,5 +113,5 @@ func (t *checkedTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 	return t.next.RoundTrip(req)
 }
 
-// CloseIdleConnections serves http.Client.CloseIdleConnections.
+// CloseIdleConnections implements http.Client.CloseIdleConnections.
 func (t *checkedTransport) CloseIdleConnections() { t.next.CloseIdleConnections() }

@@ -18,20 +18,19 @@ import (
 )
 
 const (
-	// maxURLLength is what receivers' servers and mail clients reliably take.
+	// maxURLLength is what servers and mail clients reliably accept.
 	maxURLLength = 2048
 	// maxHostLength and maxLabelLength are the limits of DNS.
 	maxHostLength  = 253
 	maxLabelLength = 63
-	// resolveTimeout bounds CheckHost, which someone waits for.
+	// resolveTimeout bounds CheckHost, for which a caller waits.
 	resolveTimeout = 3 * time.Second
 )
 
-// CheckURL judges a URL by its text alone, without resolving its host, and
-// returns it in normal form: lower-case ASCII host without a final dot, no
-// empty port, nothing beyond ASCII. The error is a *BlockedError. Whether the host's addresses may be
-// called is decided by CheckHost and at each connection; in particular every
-// port passes here when AllowCIDRs might permit it. Refusals are counted.
+// CheckURL checks a URL by its text alone, without resolving its host. It returns the URL in normal form: lower-case
+// ASCII host without a final dot, no empty port, only ASCII. The error is a *BlockedError. CheckHost and each
+// connection check the host's addresses. While AllowCIDRs might permit a port, every port passes here. Refusals are
+// counted.
 func (g *Guard) CheckURL(raw string) (*url.URL, error) {
 	u, err := g.parseURL(raw)
 	if err != nil {
@@ -46,7 +45,7 @@ func (g *Guard) parseURL(raw string) (*url.URL, error) {
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
-		// The parser's message quotes the text, which may hold a password.
+		// The parser's message quotes the text, which may contain a password.
 		return nil, &BlockedError{Reason: ReasonMalformed}
 	}
 	if err := g.checkParts(u); err != nil {
@@ -58,7 +57,7 @@ func (g *Guard) parseURL(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// checkParts judges u and brings its host into normal form.
+// checkParts checks u and brings its host into normal form.
 func (g *Guard) checkParts(u *url.URL) error {
 	switch {
 	case u.Scheme == "":
@@ -92,8 +91,8 @@ func (g *Guard) checkParts(u *url.URL) error {
 	return nil
 }
 
-// encodeQuery encodes what RFC 3986 (section 3.4) does not allow in a query, as url.URL does in a path: letters beyond
-// ASCII are what people type, and servers refuse them raw. A percent sign stays as it is.
+// encodeQuery encodes what RFC 3986 (section 3.4) does not allow in a query, as url.URL does in a path. Users type
+// letters beyond ASCII, and servers refuse them unencoded. A percent sign stays as it is.
 func encodeQuery(raw string) string {
 	if !strings.ContainsFunc(raw, func(r rune) bool { return r >= utf8.RuneSelf || !isQueryByte(byte(r)) }) {
 		return raw
@@ -114,7 +113,7 @@ func isQueryByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~!$&'()*+,;=:@/?%", c) >= 0
 }
 
-// checkTarget judges what the host's text alone can tell.
+// checkTarget checks what the host's text alone shows.
 func (g *Guard) checkTarget(host string, ap netip.AddrPort) error {
 	if ap.Addr().IsValid() {
 		return g.CheckAddr(ap)
@@ -126,7 +125,7 @@ func (g *Guard) checkTarget(host string, ap netip.AddrPort) error {
 		return &BlockedError{Reason: ReasonDenied}
 	}
 	if !strings.Contains(host, ".") && !g.hasExemptions() {
-		return newBlockedError(ReasonHost, "the host name in the URL has no dot: names without one are those of an inner network")
+		return newBlockedError(ReasonHost, "the host name in the URL has no dot: such names belong to internal networks")
 	}
 	if !g.hasExemptions() && !slices.Contains(g.policy.AllowPorts, ap.Port()) {
 		return g.newPortError(ap.Port())
@@ -142,13 +141,13 @@ func (g *Guard) isDeniedHost(host string) bool {
 	})
 }
 
-// hasExemptions reports whether some address is open on every port, so that a
-// name alone decides nothing about ports.
+// hasExemptions reports whether some addresses are open on every port. The port of a host name can then not be
+// checked by the name alone.
 func (g *Guard) hasExemptions() bool {
 	return g.policy.AllowLoopback || len(g.policy.AllowCIDRs) > 0
 }
 
-// checkText refuses what no partner types on purpose.
+// checkText refuses texts that are not URLs.
 func checkText(raw string) error {
 	switch {
 	case raw == "":
@@ -187,7 +186,7 @@ func normalizeHost(host string, brackets bool) (string, netip.Addr, error) {
 		}
 		name = strings.TrimSuffix(ascii, ".")
 		if spoken, err := idna.Punycode.ToUnicode(name); err != nil || IsConfusing(spoken) {
-			return "", netip.Addr{}, newBlockedError(ReasonHost, "the host name in the URL mixes scripts, or looks like a name in other letters: people could take it for somebody else's")
+			return "", netip.Addr{}, newBlockedError(ReasonHost, "the host name in the URL mixes scripts, or looks like a name in other letters: it could be mistaken for another host")
 		}
 	}
 	if !isValidName(name) {
@@ -276,15 +275,15 @@ type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// ErrNoHost reports a host name that does not exist, or has no address. ErrNoResolver says that nothing is known of it,
-// because no name server said anything within three seconds.
+// ErrNoHost reports a host name that does not exist, or has no address. ErrNoResolver says that this is unknown,
+// because no name server answered within three seconds.
 var (
 	ErrNoHost     = errors.New("the host name does not exist, or has no address")
 	ErrNoResolver = errors.New("no name server says whether the host name exists")
 )
 
-// CheckHost judges every address that the host of u, a result of CheckURL, has now, and returns them. One blocked
-// address is enough for a *BlockedError. The error is otherwise ErrNoHost, ErrNoResolver or that of a ctx that ended.
+// CheckHost resolves the host of u, a result of CheckURL, checks every address and returns them. One blocked address
+// is enough for a *BlockedError. Otherwise the error is ErrNoHost, ErrNoResolver or that of a ctx that ended.
 // Refusals are counted.
 func (g *Guard) CheckHost(ctx context.Context, resolver Resolver, u *url.URL) ([]netip.Addr, error) {
 	port, err := portOf(u)
