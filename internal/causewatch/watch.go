@@ -1,9 +1,10 @@
-// Package causewatch keeps whether endpoints fail for a cause of the service's own: it takes notes of which hosts answer and which fail
-// on the connection, shares them with the other processes every few seconds, and tells whoever is about to blame an endpoint.
+// Package causewatch watches whether endpoints fail for a cause of our own. It records which hosts answer and which
+// fail on the connection, shares this with the other processes every few seconds, and answers callers that are about
+// to blame an endpoint.
 //
-// Every process reads what all of them saw, and decides the same from it; the first one writes it. So it matters neither
-// which process looks after incidents, nor whether that one calls anybody itself. A process that has not heard of the others yet, because it
-// has just begun or Redis was away, blames nobody until it has.
+// Every process reads what all of them observed and decides the same from it; the first one writes the decision. So
+// any process may handle incidents, even one that makes no calls. A process without the others' reports, because it
+// has just started or Redis was away, says that there may be a common cause.
 package causewatch
 
 import (
@@ -22,17 +23,17 @@ import (
 )
 
 const (
-	// Every is the pause between two turns.
+	// Every is the time between two turns.
 	Every = 5 * time.Second
 	// turnWithin bounds a turn.
 	turnWithin = 3 * time.Second
-	// staleAfter is how old the last turn may be to be believed; from giveUpAfter on it is taken as it is, since turns
-	// fail for a reason of their own.
+	// staleAfter is how old the last turn may be for its result to be used. From giveUpAfter on it is used again,
+	// since turns then fail for a reason of their own.
 	staleAfter  = 30 * time.Second
 	giveUpAfter = 25 * time.Minute
 )
 
-// Store shares reports; *registry.Store is one.
+// Store shares reports and the decision; *registry.Store is one.
 type Store interface {
 	ShareReach(ctx context.Context, process, report string) (registry.Reach, error)
 	PutCommonCause(ctx context.Context, was, next string) (bool, error)
@@ -41,9 +42,9 @@ type Store interface {
 // Options of a Watch.
 type Options struct {
 	Store Store
-	// Process names this process, as no other.
+	// Process is the unique name of this process.
 	Process string
-	// Within is how lately a host must have failed to count: longer than one that fails is ever left alone.
+	// Within is how recently a host must have failed to count. It must be longer than the longest cool-down.
 	Within  time.Duration
 	Metrics *Metrics
 	Log     *slog.Logger
@@ -51,17 +52,17 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Watch is one process' part. It is safe for concurrent use; one goroutine Runs it.
+// Watch is one process's part. It is safe for concurrent use; Run runs in one goroutine.
 type Watch struct {
 	opts  Options
 	rules commoncause.Rules
 
 	mu     sync.Mutex
 	record *commoncause.ReachRecord
-	// ahead is by how much the store's clock is ahead of this machine's: all that is recorded is of the store's.
+	// ahead is how far the store's clock is ahead of this machine's. All records use the store's time.
 	ahead   time.Duration
 	episode commoncause.Episode
-	// turned is when the last turn was done, by this machine's clock.
+	// turned is when the last turn ended, by this machine's clock.
 	turned time.Time
 	heard  bool
 }
@@ -74,7 +75,7 @@ func New(opts Options) *Watch {
 	return &Watch{opts: opts, rules: commoncause.Rules{Within: opts.Within}, record: commoncause.NewReachRecord(), turned: opts.Now()}
 }
 
-// WrapDial makes a dial that notes at which address a host is.
+// WrapDial returns a dial function that records the address of each host.
 func (w *Watch) WrapDial(next func(ctx context.Context, network, address string) (net.Conn, error)) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := next(ctx, network, address)
@@ -93,31 +94,31 @@ func (w *Watch) noteConnAddress(host string, at net.Addr) {
 	}
 }
 
-// NoteAddress notes at which address a host is, which may be named with its port.
+// NoteAddress records the address of a host, which may be named with its port.
 func (w *Watch) NoteAddress(host string, at netip.Addr) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.record.NoteAddress(stripPort(host), at)
 }
 
-// NoteAnswer notes that a host gave an HTTP answer, whatever it was.
+// NoteAnswer records that a host gave an HTTP answer, whatever its status.
 func (w *Watch) NoteAnswer(host string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.record.NoteAnswer(stripPort(host), w.storeTime())
 }
 
-// NoteFailure notes that none of a host came.
+// NoteFailure records that a host gave no HTTP answer.
 func (w *Watch) NoteFailure(host string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.record.NoteFailure(stripPort(host), w.storeTime())
 }
 
-// storeTime is the store's time; w.mu is held.
+// storeTime is the store's present time. w.mu is held.
 func (w *Watch) storeTime() time.Time { return w.opts.Now().Add(w.ahead) }
 
-// stripPort is a host without its port.
+// stripPort returns a host without its port.
 func stripPort(host string) string {
 	i := strings.LastIndexByte(host, ':')
 	if i < 0 {
@@ -129,7 +130,8 @@ func stripPort(host string) string {
 	return strings.Trim(host, "[]")
 }
 
-// CommonCause is the newest common cause as the last turn found it, by this machine's clock. While that is not known, there may be one.
+// CommonCause is the newest common cause by the last turn, in this machine's time. While the last turn is too old, it
+// says that there may be one.
 func (w *Watch) CommonCause() incident.CommonCause {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -145,13 +147,13 @@ func (w *Watch) CommonCause() incident.CommonCause {
 	return c
 }
 
-// Run takes turns until ctx ends.
+// Run makes turns until ctx ends.
 func (w *Watch) Run(ctx context.Context) {
 	tick := time.NewTicker(Every)
 	defer tick.Stop()
 	for {
-		if err := w.ShareAndDecide(ctx); err != nil && ctx.Err() == nil { // the loops and the metrics of Redis tell of it
-			w.opts.Log.DebugContext(ctx, "whether endpoints fail for a common cause stays as it was", "err", err)
+		if err := w.ShareAndDecide(ctx); err != nil && ctx.Err() == nil { // the loops and the metrics of Redis report it
+			w.opts.Log.DebugContext(ctx, "common cause not updated", "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -161,7 +163,7 @@ func (w *Watch) Run(ctx context.Context) {
 	}
 }
 
-// ShareAndDecide shares what was seen, and decides.
+// ShareAndDecide shares what was observed, and decides.
 func (w *Watch) ShareAndDecide(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, turnWithin)
 	defer cancel()
@@ -175,7 +177,7 @@ func (w *Watch) ShareAndDecide(ctx context.Context) error {
 	}
 	view, unread := mergeReports(reach.Reports)
 	was, err := commoncause.DecodeEpisode(reach.Cause)
-	if err != nil { // of another version: nothing is excused by what nobody can read
+	if err != nil { // of another version: what cannot be read excuses no endpoint
 		unread, was = errors.Join(unread, err), commoncause.Episode{}
 	}
 	next, hosts := w.rules.NextEpisode(was, view, reach.Now)
@@ -184,7 +186,7 @@ func (w *Watch) ShareAndDecide(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !written { // another process decided: the next turn reads what
+		if !written { // another process decided: the next turn reads its decision
 			next = was
 		}
 	}
@@ -199,7 +201,7 @@ func (w *Watch) ShareAndDecide(ctx context.Context) error {
 	return unread
 }
 
-// mergeReports joins the reports that can be read.
+// mergeReports joins the readable reports.
 func mergeReports(texts []string) (commoncause.View, error) {
 	var errs []error
 	reports := make([]commoncause.Report, 0, len(texts))
@@ -214,11 +216,11 @@ func mergeReports(texts []string) (commoncause.View, error) {
 	return commoncause.MergeReports(reports...), errors.Join(errs...)
 }
 
-// logChange logs what is new.
+// logChange logs the beginning and the end of an episode.
 func (w *Watch) logChange(ctx context.Context, was, now commoncause.Episode, hosts int) {
 	switch {
 	case now.IsOngoing() && !was.IsOngoing():
-		w.opts.Log.ErrorContext(ctx, "many hosts fail on the connection at once and none answers: the cause may be here, so nobody is blamed for now",
+		w.opts.Log.ErrorContext(ctx, "many hosts fail on the connection at once and none answers: the cause may be here, so no endpoint is blamed for now",
 			"since", now.Since, "hosts", hosts)
 	case was.IsOngoing() && !now.IsOngoing():
 		w.opts.Log.WarnContext(ctx, "hosts answer again: the common cause is over", "since", was.Since, "until", now.Until)
