@@ -16,7 +16,7 @@ const (
 	maxDepth  = 32
 )
 
-// Errors of Read. Each says what the answer is instead of SOAP 1.1.
+// Errors of ReadAnswer. Each says what the answer is instead of SOAP 1.1.
 var (
 	// ErrTooLarge: longer than MaxAnswer.
 	ErrTooLarge = errors.New("the answer is too large")
@@ -32,7 +32,7 @@ var (
 
 const (
 	namespace12 = "http://www.w3.org/2003/05/soap-envelope"
-	// htmlWithin is where a web page says so.
+	// htmlWithin is how much of an answer is searched for the beginning of a web page.
 	htmlWithin = 1 << 10
 )
 
@@ -46,16 +46,16 @@ type Answer struct {
 	Members map[string]string
 }
 
-// Fault is what a service says went wrong. Both texts are the service's own.
+// Fault is a SOAP Fault. Both texts are the service's own.
 type Fault struct{ Code, Text string }
 
-// ReadAnswer reads an answer, which its header declares to be of a content type. Its errors are those above and ErrUnreadable,
-// and hold nothing of the answer.
+// ReadAnswer reads an answer with the given content type of its header. Its errors are those above and ErrUnreadable.
+// They contain nothing of the answer.
 func ReadAnswer(contentType string, b []byte) (Answer, error) {
 	if len(b) > MaxAnswer {
 		return Answer{}, ErrTooLarge
 	}
-	if isHTMLPage(b) { // in ASCII whatever its encoding
+	if isHTMLPage(b) { // the markers are ASCII in every encoding
 		return Answer{}, ErrHTML
 	}
 	b, err := ToUTF8(contentType, b)
@@ -82,8 +82,8 @@ func isHTMLPage(b []byte) bool {
 	return strings.HasPrefix(head, "<html") || strings.Contains(head, "<!doctype html")
 }
 
-// hasDeclaration reports whether b has a markup declaration: all that begins with "<!" and is neither a
-// comment nor a CDATA section. One inside of those counts too, because nobody needs it there.
+// hasDeclaration reports whether b has a markup declaration: anything that begins with "<!" and is neither a comment
+// nor a CDATA section. One inside of those counts too, because no service needs it there.
 func hasDeclaration(b []byte) bool {
 	for {
 		_, after, found := bytes.Cut(b, []byte("<!"))
@@ -135,8 +135,7 @@ func (r *reader) next() (xml.Token, error) {
 	}
 }
 
-// nextChild returns the next element within the current one, nil at its end. Text between elements is
-// passed over.
+// nextChild returns the next element within the current one, nil at its end. Text between elements is skipped.
 func (r *reader) nextChild() (*xml.StartElement, error) {
 	for {
 		t, err := r.next()
@@ -159,8 +158,7 @@ func rejectEOF(err error) error {
 	return err
 }
 
-// readText reads to the end of the current element and returns its own text, without that of others
-// within it.
+// readText reads to the end of the current element and returns its own text, without that of elements inside.
 func (r *reader) readText() (string, error) {
 	var b strings.Builder
 	for level := 1; level > 0; {
@@ -226,7 +224,7 @@ func (r *reader) readEnvelope() error {
 	return r.expectEnd()
 }
 
-// expectEnd makes sure that nothing follows the envelope.
+// expectEnd returns an error if anything follows the envelope.
 func (r *reader) expectEnd() error {
 	for {
 		t, err := r.next()
@@ -242,7 +240,7 @@ func (r *reader) expectEnd() error {
 	}
 }
 
-// readBody reads the first element of the Body; what else is there is passed over.
+// readBody reads the first element of the Body and skips the rest.
 func (r *reader) readBody() error {
 	for first := true; ; first = false {
 		e, err := r.nextChild()
@@ -281,7 +279,7 @@ func (r *reader) readMembers(space string) (map[string]string, error) {
 			continue
 		}
 		if _, again := members[e.Name.Local]; again {
-			return nil, fmt.Errorf("%w: a member comes twice", ErrNotSOAP)
+			return nil, fmt.Errorf("%w: a member occurs twice", ErrNotSOAP)
 		}
 		members[e.Name.Local] = text
 	}

@@ -31,8 +31,8 @@ const (
 	empty = `<s:Body/>`
 )
 
-// NewEmptyRequest is a message without a call. It names no operation, so it changes nothing; a SOAP 1.1
-// service has to answer it all the same, usually with a Fault.
+// NewEmptyRequest is a message without a call. It names no operation, so it changes nothing. A SOAP 1.1 service must
+// answer it all the same, usually with a Fault.
 func NewEmptyRequest() Request { return Request{Action: `""`, Body: []byte(open + empty + shut)} }
 
 // NewTestConnection is the quote connector's call of that name, without connection data.
@@ -43,7 +43,7 @@ func NewTestConnection() Request {
 	}
 }
 
-// NewAuthenticate is the call with which each mirroring cycle begins.
+// NewAuthenticate is the call that begins each mirroring cycle.
 func NewAuthenticate(signedToken string) Request {
 	var token strings.Builder
 	// A strings.Builder takes every write.

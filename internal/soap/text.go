@@ -18,8 +18,8 @@ import (
 	"golang.org/x/text/encoding/unicode"
 )
 
-// ErrUnreadable says that an answer cannot be read here: its encoding is not known, its bytes do not fit the one that
-// it declares, or its parts cannot be told apart. That says nothing of the service.
+// ErrUnreadable says that an answer cannot be decoded: its encoding is unknown, its bytes do not fit the declared
+// encoding, or its parts cannot be separated. That says nothing of the service.
 var ErrUnreadable = errors.New("the answer cannot be read")
 
 // Byte order marks.
@@ -29,13 +29,13 @@ const (
 	swapUTF16 = "\xff\xfe"
 )
 
-// ToUTF8 is an answer in UTF-8, out of its first part where it has several (MTOM). Which encoding it is in is told by a
-// byte order mark, then by the header's charset, then by the XML declaration (RFC 7303, section 3); where none of them
-// says so, it is UTF-8. The error is ErrUnreadable.
+// ToUTF8 returns an answer in UTF-8, of its root part if it has several (MTOM). The encoding is determined by a byte
+// order mark, then by the header's charset, then by the XML declaration (RFC 7303, section 3), and is otherwise
+// UTF-8. The error is ErrUnreadable.
 func ToUTF8(contentType string, b []byte) ([]byte, error) {
 	kind, params, err := mime.ParseMediaType(contentType)
 	if err != nil {
-		kind, params = "", nil // many a header is not well-formed, and the text may tell by itself
+		kind, params = "", nil // headers are often malformed, and the text may say it itself
 	}
 	if strings.HasPrefix(kind, "multipart/") {
 		return rootPart(params, b)
@@ -73,10 +73,10 @@ func rootPart(params map[string]string, b []byte) ([]byte, error) {
 	}
 }
 
-// declaration finds the encoding in an XML declaration, whose own letters are ASCII in all that is known here.
+// declaration finds the encoding in an XML declaration, which is ASCII in all known encodings.
 var declaration = regexp.MustCompile(`^\s*<\?xml[^>]{0,100}?\sencoding\s*=\s*["']([A-Za-z0-9._:-]{1,40})["']`) //nolint:gochecknoglobals // compiled once
 
-// decodeText brings a text into UTF-8.
+// decodeText converts a text to UTF-8.
 func decodeText(charset string, b []byte) ([]byte, error) {
 	if rest, ok := bytes.CutPrefix(b, []byte(markUTF8)); ok {
 		return validText(rest)
@@ -94,7 +94,7 @@ func decodeText(charset string, b []byte) ([]byte, error) {
 		case name == "":
 		case utf && utf8.Valid(b):
 			return b, nil
-		case utf && declared != "" && name != declared: // the server's default, over what the service wrote
+		case utf && declared != "" && name != declared: // the server's default, which contradicts the declaration
 		case utf:
 			return validText(b)
 		case known:
@@ -113,7 +113,8 @@ func validText(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// detectUTF16 knows UTF-16 by its mark, or by how a markup in it begins (XML 1.0, appendix F.1); nil for another encoding.
+// detectUTF16 recognizes UTF-16 by its mark, or by the beginning of markup in it (XML 1.0, appendix F.1); nil for
+// others.
 func detectUTF16(b []byte) encoding.Encoding {
 	switch {
 	case bytes.HasPrefix(b, []byte(markUTF16)), bytes.HasPrefix(b, []byte(swapUTF16)):
@@ -127,12 +128,12 @@ func detectUTF16(b []byte) encoding.Encoding {
 	}
 }
 
-// findEncoding knows the encodings of one byte a letter that services use; utf is true for UTF-8, and for ASCII within it.
-// UTF-16 is known by its bytes.
+// findEncoding finds a single-byte encoding that services use; utf is true for UTF-8, and for ASCII. UTF-16 is
+// recognized by its bytes.
 func findEncoding(name string) (e encoding.Encoding, utf, known bool) {
 	switch strings.ToLower(name) {
 	case "utf-8", "utf8", "us-ascii", "ascii", "utf-16", "utf-16le", "utf-16be":
-		return nil, true, true // that it is no UTF-16 was seen before: writers of strings declare it by habit
+		return nil, true, true // it is not UTF-16, as checked before: writers of strings declare that by habit
 	case "iso-8859-1", "iso8859-1", "iso_8859-1", "latin1", "latin-1", "l1":
 		return charmap.ISO8859_1, false, true
 	case "iso-8859-15", "iso8859-15", "latin9", "latin-9":
@@ -150,7 +151,7 @@ func findEncoding(name string) (e encoding.Encoding, utf, known bool) {
 	}
 }
 
-// transcodeText reads a text whose bytes must all have a meaning.
+// transcodeText decodes a text and fails for undefined bytes.
 func transcodeText(e encoding.Encoding, b []byte) ([]byte, error) {
 	out, err := e.NewDecoder().Bytes(b)
 	if err != nil || bytes.ContainsRune(out, utf8.RuneError) {
