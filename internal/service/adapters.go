@@ -28,7 +28,7 @@ func (a hostChecker) CheckHost(ctx context.Context, u *url.URL) ([]netip.Addr, e
 	return a.Guard.CheckHost(ctx, a.resolver, u)
 }
 
-// changeService joins the two sides of a change: accepting it, and telling who knows.
+// changeService joins the two parts of changes: accepting them, and answering their delivery status.
 type changeService struct {
 	*intake.Intake
 
@@ -50,7 +50,7 @@ func (c *changeService) DeliveryStatus(ctx context.Context, id string) (httpapi.
 	return out, nil
 }
 
-// errorReports writes down what engines report, under the idempotency that changes have.
+// errorReports records what engines report, with the idempotency keys of changes.
 type errorReports struct {
 	store *registry.IncidentStore
 	keep  time.Duration
@@ -63,7 +63,7 @@ func (e *errorReports) Report(
 	return e.store.RecordReports(ctx, app, kind, key, e.keep, reports)
 }
 
-// keyCollector tells when signing keys end.
+// keyCollector exports when signing keys end.
 type keyCollector struct {
 	keys *signing.KeySet
 	desc *prometheus.Desc

@@ -16,9 +16,9 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// appEvents carries a written app to the mailbox, the queue and the incidents. Each step may be
-// lost: the sweep repairs the switch, which opens the gate of a changed endpoint, and the incident; the
-// comparison finds what an app with a first URL was not told, and the finder of jobs what was not cleared away.
+// appEvents passes a written app on to the mailbox, the queue and the incidents. Each step may be lost. The sweep
+// repairs the switch (which ends the cool-down of a changed endpoint) and the incident. The comparison finds what was
+// not deposited for an app with a first URL. The job finder finds what was not cleared away.
 type appEvents struct {
 	boxes         *mailbox.Store
 	store         *registry.Store
@@ -29,16 +29,16 @@ type appEvents struct {
 	tracker       incidentObserver
 	confirmations confirmationRequester
 	env           partner.Environment
-	// feed hears of writes before it would find them; nil where no engine is answered.
+	// feed is notified of a write before its next poll; nil when the process answers no engines.
 	feed *feed.Feed
 }
 
-// confirmationRequester asks addresses that a partner set whether mail is wanted there.
+// confirmationRequester asks addresses that a partner set for their confirmation.
 type confirmationRequester interface {
 	RequestConfirmations(ctx context.Context, app *partner.App) error
 }
 
-// incidentObserver learns what happens to endpoints.
+// incidentObserver gets what happens to endpoints.
 type incidentObserver interface {
 	Observe(ctx context.Context, app partner.ClientID, k partner.EndpointKind, events ...incident.Event) error
 }
@@ -48,7 +48,7 @@ func (a *appEvents) AppWritten(ctx context.Context, old *registry.AppRecord, rec
 	app := &rec.App
 	a.pollFeed()
 	wake, err := a.boxes.ApplySwitch(ctx, uuid.NewString(), mailboxSwitch(rec, a.env))
-	if errors.Is(err, mailbox.ErrGone) { // it was deleted, or made anew, since
+	if errors.Is(err, mailbox.ErrGone) { // it was deleted since, and maybe made again
 		return nil
 	}
 	errs := []error{err, a.waker.Wake(ctx, app.ClientID, wake)}
@@ -82,30 +82,30 @@ func (a *appEvents) AppWritten(ctx context.Context, old *registry.AppRecord, rec
 	return nil
 }
 
-// needsFreshProbe reports that what was found about an endpoint is about another one, or that what was wrong
-// may be right now: then nobody should wait for the next probe until the one after a failure is due.
+// needsFreshProbe reports that the last finding is about another endpoint, or that its cause may be gone. The next
+// probe is then made soon, not at its place in the schedule.
 func (a *appEvents) needsFreshProbe(before, app *partner.App, k partner.EndpointKind) bool {
 	was, is := before.Endpoints[k], app.Endpoints[k]
 	return was.EffectiveURL(a.env) != is.EffectiveURL(a.env) || !was.IsOn(a.env) && is.IsOn(a.env) ||
 		k == partner.Mirroring && !slices.Equal(before.PublicKeys, app.PublicKeys)
 }
 
-// mailboxSwitch is what a mailbox is told of an app's settings.
+// mailboxSwitch is what a mailbox needs to know of an app's settings.
 func mailboxSwitch(rec registry.AppRecord, env partner.Environment) mailbox.Switch {
 	return mailbox.Switch{Life: lifeOf(rec), Revision: rec.Revision, On: rec.App.IsDelivering(env), EndpointRevision: rec.EndpointRevision}
 }
 
-// AppResumed implements httpapi.AppEvents: the gate of an app that was not paused opens too.
+// AppResumed implements httpapi.AppEvents. It also ends the cool-down of an app that was not paused.
 func (a *appEvents) AppResumed(ctx context.Context, rec registry.AppRecord) error {
 	id := rec.App.ClientID
 	wake, err := a.boxes.EndCooldown(ctx, lifeOf(rec), uuid.NewString())
 	if err = errors.Join(err, a.waker.Wake(ctx, id, wake)); err != nil {
-		return fmt.Errorf("open the gate of app %s: %w", id, err)
+		return fmt.Errorf("end the cool-down of app %s: %w", id, err)
 	}
 	return nil
 }
 
-// AppDeleted implements httpapi.AppEvents, and the repair of a deletion cut short.
+// AppDeleted implements httpapi.AppEvents. It is also the repair of a deletion that broke off.
 func (a *appEvents) AppDeleted(ctx context.Context, id partner.ClientID, revision int64, actor registry.Actor) (string, error) {
 	a.pollFeed()
 	job, err := a.jobs.ClearApp(ctx, mailbox.Life{App: id, Birth: revision}, actor)

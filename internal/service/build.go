@@ -37,7 +37,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/wire"
 )
 
-// parts are what the listeners and the workers are made of.
+// parts are the components of the listeners and the workers.
 type parts struct {
 	api       *httpapi.API
 	fanout    *fanout.Fanout
@@ -45,7 +45,7 @@ type parts struct {
 	jobs      *jobs.Manager
 	resyncer  *resyncer
 	tracker   *alerting.Tracker
-	// drainTracker is the tracker of what drains see, by their connections.
+	// drainTracker is the tracker for drains, with their connections to Redis.
 	drainTracker  *alerting.Tracker
 	endpoints     *endpointDirectory
 	events        *appEvents
@@ -56,14 +56,14 @@ type parts struct {
 	sender        mailSender
 	probes        *probe.Runner
 	subscriptions *mailSubscriptions
-	// discovery is the document that leads to the keys.
+	// discovery is the discovery document.
 	discovery atomic.Pointer[[]byte]
 }
 
-// polls of the queues: often where another process's wake-ups must be heard.
+// queuePoll is how often the queues are polled; it is short, since another process's wake-ups arrive only by polling.
 const queuePoll = 20 * time.Millisecond
 
-// buildParts makes every part and connects them; each step needs those above it alone.
+// buildParts builds every part and connects them. Each step needs only those above it.
 func (s *Service) buildParts() error {
 	if err := s.buildKeys(); err != nil {
 		return err
@@ -112,7 +112,7 @@ func (s *Service) buildKeys() (err error) {
 	return checkSigningKeys(s.keySet)
 }
 
-// checkSigningKeys checks that a set can sign what apps get unless they say otherwise.
+// checkSigningKeys checks that a set has a key for the default algorithm of apps.
 func checkSigningKeys(set *signing.KeySet) error {
 	if _, err := set.Signer(signing.RS256, time.Now()); err != nil {
 		return fmt.Errorf("signing.keys: an RSA key is needed, since apps get RS256 tokens by default: %w", err)
@@ -151,7 +151,7 @@ func (s *Service) buildPush() error {
 	return nil
 }
 
-// causeWithin is how lately a host must have failed, at least, to count among those that fail at once.
+// causeWithin is the least time during which a failed host counts for a common cause.
 const causeWithin = 2 * time.Minute
 
 func (s *Service) buildFanout() {
@@ -235,7 +235,7 @@ func (s *Service) buildSweep() error {
 	}
 	sweeps := sweep.NewMetrics(s.metrics)
 	s.sweeper = sweep.New(sweep.Options{
-		Registry: s.store, Apps: s.dir, Mailboxes: s.boxes, Waker: p.waker, Notifier: &notifier{queue: s.queue}, // repairs are for all replicas
+		Registry: s.store, Apps: s.dir, Mailboxes: s.boxes, Waker: p.waker, Notifier: &notifier{queue: s.queue}, // any replica may do the repairs
 		Repairer: fanout.NewRepairer(fanout.RepairOptions{Approvals: p.approvals, Index: s.store}),
 		Incidents: &incidentBacklog{
 			tracker: p.tracker, store: s.incidents, dir: s.dir, endpoints: p.endpoints, settings: s.incidentSettings(), commonCause: s.causes.CommonCause, env: s.env,
@@ -301,9 +301,8 @@ func (s *Service) buildAPI() error {
 	return nil
 }
 
-// maxStatesInFlight leaves half of the connections to Redis to pushes and the admin API.
+// maxStatesInFlight leaves half of the connections to Redis to notifications and the admin API.
 func maxStatesInFlight(c config.Config) int { return min(c.State.InFlight, c.Redis.PoolSize/2) }
 
-// storeFaultName names why the store did not answer, for the log, and is empty for an error that is not the
-// store's.
+// storeFaultName is the log's name for a fault of the store, empty for an error that is not the store's.
 func storeFaultName(err error) string { return string(redisconn.ClassifyFault(err)) }

@@ -1,3 +1,3 @@
-// Package service builds everything out of its parts, starts it in order and stops it in reverse.
-// It is the one place that knows all parts; what connects two of them is a small adapter here.
+// Package service builds all parts, starts them in order and stops them in reverse. No other package knows all parts;
+// small adapters in this package connect them.
 package service

@@ -22,15 +22,15 @@ import (
 // CheckStatus is what one check came to.
 type CheckStatus string
 
-// The closed set of verdicts.
+// The closed set of results.
 const (
-	// Passed needs nothing.
+	// Passed: nothing has to be done.
 	Passed CheckStatus = "ok"
-	// Doubtful works, but somebody should look at it.
+	// Doubtful: it works, but the operator should look at it.
 	Doubtful CheckStatus = "warning"
-	// Failed keeps serve from working, or from being safe.
+	// Failed: serve would not work, or would not be safe.
 	Failed CheckStatus = "failed"
-	// Skipped could not be looked at, because something before it failed or the settings say so.
+	// Skipped: not checked, because an earlier check failed or by the settings.
 	Skipped CheckStatus = "skipped"
 )
 
@@ -38,26 +38,26 @@ const (
 type CheckResult struct {
 	Check  string      `json:"check"`
 	Result CheckStatus `json:"result"`
-	// Detail says what was seen, Advice what to change, empty when nothing has to be.
+	// Detail says what was found. Advice says what to change, empty when nothing has to be.
 	Detail string `json:"detail"`
 	Advice string `json:"advice,omitempty"`
 }
 
 const (
-	// latencyTries are round trips whose middle is the latency.
+	// latencyTries is the number of round trips; their median is the latency.
 	latencyTries = 21
-	// latencyDoubtful and latencyFailed are for the middle one: an accepted change costs a few round
-	// trips in a row, and a mailbox a few for each batch.
+	// latencyDoubtful and latencyFailed are limits of the median. An accepted change takes a few round trips in a
+	// row, and a mailbox a few for each batch.
 	latencyDoubtful = 5 * time.Millisecond
 	latencyFailed   = 100 * time.Millisecond
-	// skewDoubtful is more than clocks that are set by NTP differ.
+	// skewDoubtful is more than clocks differ that are set by NTP.
 	skewDoubtful = time.Second
-	// scriptWithin is how long what the script check writes stays if it cannot be removed.
+	// scriptWithin is when the key of the script check expires if it cannot be removed.
 	scriptWithin = 10 * time.Second
 )
 
-// ExamineDependencies looks at what serve needs with these settings: Redis, the mail server and the guard. It
-// ends with ctx, and writes nothing but a lease that it gives back.
+// ExamineDependencies checks what serve needs with these settings: Redis, the mail server and the guard. It ends with
+// ctx. It writes only a lease, which it releases.
 func ExamineDependencies(ctx context.Context, c *config.Config) []CheckResult {
 	out := examineRedis(ctx, c)
 	return append(out, examineMail(ctx, c.SMTP), examineGuard(c.Guard))
@@ -68,7 +68,7 @@ func examineRedis(ctx context.Context, c *config.Config) []CheckResult {
 		err = redisconn.Explain(err)
 		return []CheckResult{{
 			Check: "redis", Result: Failed, Detail: err.Error(),
-			Advice: "Start Redis, or correct redis.url, redis.username, redis.password and redis.tls.*; nothing else of Redis could be looked at.",
+			Advice: "Start Redis, or correct redis.url, redis.username, redis.password and redis.tls.*; nothing else of Redis could be checked.",
 		}}
 	}
 	s := &Service{cfg: *c}
@@ -104,7 +104,7 @@ func examineRedis(ctx context.Context, c *config.Config) []CheckResult {
 	return out
 }
 
-// judgeRedis turns a report into one finding for each check.
+// judgeRedis turns a report into one result per check.
 func judgeRedis(r redisconn.Report, waived []redisconn.Check) []CheckResult {
 	wrong := map[redisconn.Check]string{}
 	for _, p := range append(r.Problems(), r.Warnings()...) {
@@ -129,18 +129,18 @@ func judgeRedis(r redisconn.Report, waived []redisconn.Check) []CheckResult {
 			}
 		} else if c == redisconn.CheckPersistence && (r.AOF != redisconn.Yes || r.AOFFsync != "always") {
 			e.Result = Doubtful
-			e.Advice = "A crash of Redis may lose what it accepted last: appendonly yes with appendfsync always loses nothing."
+			e.Advice = "A crash of Redis may lose its last writes: appendonly yes with appendfsync always loses nothing."
 		}
 		out = append(out, e)
 	}
 	clock := CheckResult{Check: "redis_clock", Result: Passed, Detail: fmt.Sprintf("this machine's clock is %v ahead of that of Redis", r.Skew.Round(time.Millisecond))}
 	if r.Skew.Abs() > skewDoubtful {
-		clock.Result, clock.Advice = Doubtful, "Set both clocks by NTP: tokens, signatures and retries go by them."
+		clock.Result, clock.Advice = Doubtful, "Set both clocks by NTP: tokens, signatures and retries depend on them."
 	}
 	return append(out, clock)
 }
 
-// describePassed says what a report holds about a check that passed.
+// describePassed states the finding of a passed check.
 func describePassed(r redisconn.Report, c redisconn.Check) string {
 	switch c {
 	case redisconn.CheckVersion:
@@ -153,9 +153,9 @@ func describePassed(r redisconn.Report, c redisconn.Check) string {
 		}
 		return "snapshots alone"
 	case redisconn.CheckRole:
-		return "it takes writes"
+		return "it accepts writes"
 	case redisconn.CheckMode:
-		return "it is arranged as redis.url says"
+		return "its mode is the one of redis.url"
 	default:
 		if r.MemoryLimit == 0 {
 			return fmt.Sprintf("%d MB used, no maxmemory", r.MemoryUsed>>20)
@@ -177,17 +177,17 @@ func examineLatency(ctx context.Context, rdb redis.UniversalClient) CheckResult 
 	}
 	slices.Sort(took)
 	middle, worst := took[len(took)/2], took[len(took)-1]
-	e.Detail = fmt.Sprintf("%v in the middle of %d round trips, %v at worst", middle.Round(time.Microsecond), latencyTries, worst.Round(time.Microsecond))
+	e.Detail = fmt.Sprintf("median %v of %d round trips, worst %v", middle.Round(time.Microsecond), latencyTries, worst.Round(time.Microsecond))
 	switch {
 	case middle > latencyFailed:
 		e.Result, e.Advice = Failed, "Redis is too far away: run it in the same region and zone."
 	case middle > latencyDoubtful:
-		e.Result, e.Advice = Doubtful, "Deliveries wait for Redis: run it closer, or look for what keeps it busy with redis-cli --latency and SLOWLOG."
+		e.Result, e.Advice = Doubtful, "Deliveries wait for Redis: run it closer, or find what keeps it busy with redis-cli --latency and SLOWLOG."
 	}
 	return e
 }
 
-// examineScripts runs two of the service's own scripts, on a key of its own.
+// examineScripts runs two of the service's own scripts on a separate key.
 func examineScripts(ctx context.Context, rdb redis.UniversalClient, prefix string) CheckResult {
 	store, err := newLeaseStore(rdb, prefix)
 	holder, held := uuid.NewString(), false
@@ -206,7 +206,7 @@ func examineScripts(ctx context.Context, rdb redis.UniversalClient, prefix strin
 	return CheckResult{Check: "redis_scripts", Result: Passed, Detail: "a script read and wrote"}
 }
 
-// newLeaseStore is a store for leases alone: its key seals nothing.
+// newLeaseStore returns a store for leases only: its key encrypts nothing.
 func newLeaseStore(rdb redis.UniversalClient, prefix string) (*registry.Store, error) {
 	text, err := secret.GenerateKey(rand.Reader)
 	if err != nil {
@@ -220,10 +220,10 @@ func newLeaseStore(rdb redis.UniversalClient, prefix string) (*registry.Store, e
 }
 
 func examineMail(ctx context.Context, c config.SMTP) CheckResult {
-	e := CheckResult{Check: "smtp", Result: Passed, Detail: fmt.Sprintf("%s answers on port %d and takes the login", c.Host, c.Port)}
+	e := CheckResult{Check: "smtp", Result: Passed, Detail: fmt.Sprintf("%s answers on port %d and accepts the login", c.Host, c.Port)}
 	switch {
 	case c.Disabled:
-		return CheckResult{Check: "smtp", Result: Skipped, Detail: "smtp.disabled is set: nobody is told when endpoints fail"}
+		return CheckResult{Check: "smtp", Result: Skipped, Detail: "smtp.disabled is set: no mails are sent when endpoints fail"}
 	case c.Host == "":
 		return CheckResult{Check: "smtp", Result: Skipped, Detail: "smtp.host is not set"}
 	}
@@ -233,7 +233,7 @@ func examineMail(ctx context.Context, c config.SMTP) CheckResult {
 		err = transport.CheckLogin(ctx)
 	}
 	if err != nil {
-		e.Result, e.Detail, e.Advice = Failed, err.Error(), "lamplighter mail test goes through it stage by stage. See smtp.host, smtp.port, smtp.tls, smtp.username and smtp.password."
+		e.Result, e.Detail, e.Advice = Failed, err.Error(), "lamplighter mail test checks it stage by stage. See smtp.host, smtp.port, smtp.tls, smtp.username and smtp.password."
 	}
 	return e
 }

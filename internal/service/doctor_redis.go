@@ -13,10 +13,10 @@ import (
 	"github.com/lamplighter/lamplighter/internal/redisconn"
 )
 
-// certificateSoon is how long before its end a certificate is mentioned, as by the alert.
+// certificateSoon is how long before its end a certificate is reported, as by the alert.
 const certificateSoon = 14 * 24 * time.Hour
 
-// earliestExpiry remembers when the first of the servers' certificates ends.
+// earliestExpiry records when the first of the servers' certificates ends.
 type earliestExpiry struct {
 	mu    sync.Mutex
 	first time.Time
@@ -54,7 +54,7 @@ func examineCertificates(o redisconn.Options, servers *earliestExpiry, now time.
 }
 
 func examineRights(ctx context.Context, rdb redis.UniversalClient, prefix string) CheckResult {
-	e := CheckResult{Check: "redis_rights", Result: Passed, Detail: "the user has every right that is needed"}
+	e := CheckResult{Check: "redis_rights", Result: Passed, Detail: "the user has all rights that are needed"}
 	missing, err := redisconn.MissingRights(ctx, rdb, prefix)
 	switch {
 	case err != nil:
@@ -76,7 +76,7 @@ func examineSlots(ctx context.Context, rdb redis.UniversalClient) CheckResult {
 	e.Detail = fmt.Sprintf("%d of %d hash slots are served", served, all)
 	if served < all {
 		e.Result = Failed
-		e.Advice = "Apps and tenants in the others stand still: look at CLUSTER NODES, bring the primary back that failed, or give its slots to another."
+		e.Advice = "Apps and tenants in the other slots are not served: see CLUSTER NODES, bring the failed primary back, or move its slots to another."
 	}
 	return e
 }

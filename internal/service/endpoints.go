@@ -17,7 +17,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/signing"
 )
 
-// endpointDirectory finds how apps are reached.
+// endpointDirectory finds the endpoints of apps.
 type endpointDirectory struct {
 	dir    *registry.Directory
 	store  *registry.Store
@@ -26,10 +26,10 @@ type endpointDirectory struct {
 	events *appEvents
 }
 
-// preparedTarget is a target made from one entry of the directory, which keeps it: a new entry makes a new one.
+// preparedTarget is a target made from one directory entry and kept with it. A new entry gets a new one.
 type preparedTarget struct {
 	target push.Target
-	// until is when a replaced secret no longer signs, zero where there is none.
+	// until is when a replaced secret no longer signs, zero when there is none.
 	until time.Time
 }
 
@@ -48,12 +48,12 @@ func (e *endpointDirectory) Life(ctx context.Context, app partner.ClientID, anew
 	return lifeOf(entry.Rec), true, nil
 }
 
-// lifeOf names the life that an app's settings are of.
+// lifeOf returns the life that an app's settings belong to.
 func lifeOf(rec registry.AppRecord) mailbox.Life {
 	return mailbox.Life{App: rec.App.ClientID, Birth: rec.Birth}
 }
 
-// refreshApps reads the settings anew.
+// refreshApps reads the settings again.
 func (e *endpointDirectory) refreshApps(ctx context.Context) error {
 	if err := e.dir.Refresh(ctx); err != nil {
 		return fmt.Errorf("refresh apps: %w", err)
@@ -122,11 +122,11 @@ func (e *endpointDirectory) SwitchOff(ctx context.Context, seen drain.Endpoint, 
 	return e.switchOffUnlessChanged(ctx, seen.Life.App, partner.StateChange, unchanged, partner.OffGone, answer)
 }
 
-// switchOffTries bounds how often a switch-off starts over because others wrote the app.
+// switchOffTries limits how often a switch-off starts over because of other writes of the app.
 const switchOffTries = 20
 
-// switchOffUnlessChanged switches an endpoint off on the service's own behalf, unless it was changed since it was judged;
-// other settings may have been. An answer that asked for it is told in the mail.
+// switchOffUnlessChanged switches an endpoint off on behalf of the service, unless the endpoint was changed since it
+// was judged. Other settings may have changed. An answer that asked for it is quoted in the mail.
 func (e *endpointDirectory) switchOffUnlessChanged(
 	ctx context.Context, app partner.ClientID, k partner.EndpointKind, unchanged func(registry.AppRecord) bool, reason partner.OffReason, answer delivery.Result,
 ) (revision int64, err error) {
@@ -141,7 +141,7 @@ func (e *endpointDirectory) switchOffUnlessChanged(
 	return revision, nil
 }
 
-// errChanged reports a switch-off that came too late.
+// errChanged reports a switch-off of an endpoint that was changed meanwhile.
 var errChanged = errors.New("it was changed, switched or deleted meanwhile")
 
 func (e *endpointDirectory) trySwitchOff(
@@ -162,7 +162,7 @@ func (e *endpointDirectory) trySwitchOff(
 	if err != nil {
 		return 0, err
 	}
-	if reason == partner.OffGone { // before the switch-off, whose mail says why
+	if reason == partner.OffGone { // before the switch-off, whose mail states the reason
 		if gone, ok := incident.EventFromResult(answer, ""); ok {
 			err = e.events.tracker.Observe(ctx, app, k, gone)
 		}

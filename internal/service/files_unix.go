@@ -4,8 +4,8 @@ package service
 
 import "syscall"
 
-// limitConnections bounds the connections of each of some listeners, so that half of the files that this
-// process may open are left to Redis, partners and the mail server.
+// limitConnections returns the connections per listener, so that half of the files that this process may open are
+// left to Redis, partners and the mail server.
 func limitConnections(wanted, listeners int) int {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {

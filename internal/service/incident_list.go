@@ -15,21 +15,20 @@ import (
 
 const (
 	incidentPage = 100
-	// appsAtOnce are read in one round trip.
+	// appsAtOnce is how many apps are read in one round trip.
 	appsAtOnce = 1000
-	// historyMost is how many ended incidents an app has at most, sameMoment how many of them may have
-	// ended in the millisecond behind which a page begins.
+	// historyMost is the most ended incidents of an app. sameMoment is how many of them may have ended in the
+	// millisecond before which a page begins.
 	historyMost = 1000
 	sameMoment  = 8
-	// entriesAtOnce bounds how many ended incidents are read in one go.
+	// entriesAtOnce limits how many ended incidents are read at once.
 	entriesAtOnce = 20_000
 )
 
-// Incidents implements httpapi.Incidents: open ones first, the last opened before the others, then
-// closed ones, the last closed before the others. A page costs a few round trips for each thousand
-// apps, however far behind it lies. A cursor names a position and not an incident, so it stays good when
-// incidents open and close: what was not shown yet is shown, and one that closes meanwhile may be shown
-// as both.
+// Incidents implements httpapi.Incidents: open ones first, the last opened first, then closed ones, the last closed
+// first. A page costs a few round trips per thousand apps, wherever it is in the list. A cursor names a position, not
+// an incident, so it stays valid when incidents open and close. No incident is missed; one that closes meanwhile may
+// appear as both.
 func (in *incidentService) Incidents(ctx context.Context, q httpapi.IncidentQuery) ([]httpapi.Incident, string, error) {
 	after, err := parsePosition(q.After)
 	if err != nil {
@@ -59,7 +58,7 @@ func (in *incidentService) Incidents(ctx context.Context, q httpapi.IncidentQuer
 	return list[:limit], positionOf(&list[limit-1]).String(), nil
 }
 
-// requestedApps lists those whose incidents are asked for.
+// requestedApps lists the apps whose incidents are requested.
 func (in *incidentService) requestedApps(only partner.ClientID) []partner.ClientID {
 	if only != "" {
 		if _, ok := in.dir.App(only); !ok {
@@ -75,7 +74,7 @@ func (in *incidentService) requestedApps(only partner.ClientID) []partner.Client
 	return ids
 }
 
-// openIncidents lists the open incidents behind a position.
+// openIncidents lists the open incidents after a position.
 func (in *incidentService) openIncidents(ctx context.Context, apps []partner.ClientID, endpoint string, after position) ([]httpapi.Incident, error) {
 	var list []httpapi.Incident
 	for some := range slices.Chunk(apps, appsAtOnce) {
@@ -94,10 +93,10 @@ func (in *incidentService) openIncidents(ctx context.Context, apps []partner.Cli
 	return sortAfterPosition(list, after), nil
 }
 
-// closedIncidents lists the first closed incidents behind a position. It knows of each app when the newest of
-// them ended, and reads the apps in that order, twice as many each time, until those that it has not
-// read can have nothing that belongs before the last that it found. It reads nothing that ended before
-// what is sure to be on the page, and little enough at once.
+// closedIncidents lists the first closed incidents after a position. It knows when each app's newest incident ended.
+// It reads the apps in that order, twice as many each time. It stops when the unread apps cannot have an incident
+// before the last one found. It reads nothing that ended before what is certainly on the page, and a bounded amount
+// at once.
 func (in *incidentService) closedIncidents(ctx context.Context, apps []partner.ClientID, endpoint string, after position, need int) ([]httpapi.Incident, error) {
 	var until time.Time
 	if after.state == stateClosed {
@@ -108,7 +107,7 @@ func (in *incidentService) closedIncidents(ctx context.Context, apps []partner.C
 		return nil, err
 	}
 	each := need + sameMoment
-	if endpoint != "" { // those of other endpoints lie between
+	if endpoint != "" { // incidents of other endpoints are in between
 		each = historyMost
 	}
 	within := timeRange{until: until}
@@ -139,11 +138,11 @@ func (in *incidentService) closedIncidents(ctx context.Context, apps []partner.C
 	return list, nil
 }
 
-// timeRange is when the incidents ended that are read, both ends included; a zero time is no bound.
+// timeRange limits the end of the incidents that are read, both ends included; a zero time is no limit.
 type timeRange struct{ since, until time.Time }
 
-// earliestNeeded is a time since when at least need incidents ended that lie behind a page that ends at until;
-// zero where that is not sure. Each app's newest is one, unless it ended in the page's last moment.
+// earliestNeeded is a time after which at least need incidents ended that come after a page's start at until; zero
+// when that is not certain. Each app's newest counts as one, unless it ended in the page's last millisecond.
 func earliestNeeded(heads []newestEnded, until time.Time, need int) time.Time {
 	for _, h := range heads {
 		if !until.IsZero() && !h.ended.Before(until) {
@@ -156,7 +155,7 @@ func earliestNeeded(heads []newestEnded, until time.Time, need int) time.Time {
 	return time.Time{}
 }
 
-// appsFittingPage is as many of the first apps as together have few enough incidents to be read at once.
+// appsFittingPage is the longest prefix of apps whose incidents fit into one read.
 func (in *incidentService) appsFittingPage(ctx context.Context, of []newestEnded, s timeRange, each int) ([]newestEnded, error) {
 	if len(of)*each <= entriesAtOnce {
 		return of, nil
@@ -182,7 +181,7 @@ func appIDs(heads []newestEnded) []partner.ClientID {
 	return apps
 }
 
-// newestEnded is when the newest ended incident of an app ended.
+// newestEnded is an app with the end of its newest ended incident.
 type newestEnded struct {
 	app   partner.ClientID
 	ended time.Time
@@ -230,7 +229,7 @@ const (
 	stateClosed = "closed"
 )
 
-// position is a place in the list: the incident's state, when it opened or closed, and its id.
+// position is a position in the list: the incident's state, when it opened or closed, and its id.
 type position struct {
 	state string
 	at    int64
@@ -244,15 +243,15 @@ func positionOf(i *httpapi.Incident) position {
 	return position{stateOpen, i.OpenedAt.UnixMilli(), i.ID}
 }
 
-// compare is negative where p stands before q in the list.
+// compare is negative when p comes before q in the list.
 func (p position) compare(q position) int {
 	return cmp.Or(strings.Compare(q.state, p.state), cmp.Compare(q.at, p.at), strings.Compare(p.id, q.id))
 }
 
-// String is the position as a cursor has it.
+// String is the position in the format of cursors.
 func (p position) String() string { return p.state + " " + strconv.FormatInt(p.at, 10) + " " + p.id }
 
-// parsePosition reads a cursor; an empty one is the zero position, which is no incident's.
+// parsePosition reads a cursor. An empty cursor is the zero position, before all incidents.
 func parsePosition(cursor string) (position, error) {
 	if cursor == "" {
 		return position{}, nil
@@ -268,7 +267,7 @@ func parsePosition(cursor string) (position, error) {
 	return position{parts[0], at, parts[2]}, nil
 }
 
-// sortAfterPosition sorts incidents and leaves out those that do not lie behind a position.
+// sortAfterPosition sorts incidents and drops those that do not come after a position.
 func sortAfterPosition(list []httpapi.Incident, after position) []httpapi.Incident {
 	if after.state != "" {
 		list = slices.DeleteFunc(list, func(i httpapi.Incident) bool { return positionOf(&i).compare(after) <= 0 })

@@ -19,7 +19,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// appSettings serves the tracker from the directory.
+// appSettings gives the tracker apps from the directory.
 type appSettings struct{ dir *registry.Directory }
 
 // App implements alerting.Apps.
@@ -37,7 +37,7 @@ func (a appSettings) App(ctx context.Context, id partner.ClientID) (partner.App,
 	return e.Rec.App, true, nil
 }
 
-// mailboxReader serves the tracker from the mailboxes.
+// mailboxReader gives the tracker the state of mailboxes.
 type mailboxReader struct{ boxes *mailbox.Store }
 
 // AppStatus implements alerting.Mailbox.
@@ -66,8 +66,8 @@ func (s mailboxReader) HasPending(ctx context.Context, app partner.ClientID, ts 
 	return out, nil
 }
 
-// approvals takes approvals back with all that waits for them: a refused notification of such a
-// tenant is nobody's trouble any more.
+// approvals deletes approvals with everything pending for them. A refused notification of such a tenant no longer
+// counts for the app's incidents.
 type approvals struct {
 	*fanout.Approvals
 
@@ -85,13 +85,13 @@ func (a *approvals) Dismiss(ctx context.Context, app partner.ClientID, ts []tena
 // DismissExisting implements httpapi.Approvals.
 func (a *approvals) DismissExisting(ctx context.Context, app partner.ClientID, t tenant.ID, actor registry.Actor) error {
 	took, err := a.Approvals.DismissExisting(ctx, app, t, actor)
-	if !took && !errors.Is(err, registry.ErrConflict) { // with which nothing stands either
+	if !took && !errors.Is(err, registry.ErrConflict) { // a conflict means that there is no approval either
 		return err
 	}
 	return errors.Join(err, a.tracker.Observe(ctx, app, partner.StateChange, incident.DeliveriesWithdrawn{Tenants: []tenant.ID{t}}))
 }
 
-// drainObserver hands what drains see to the recorder and the tracker.
+// drainObserver passes the observations of drains to the recorder and the tracker.
 type drainObserver struct {
 	*drain.Recorder
 
@@ -120,14 +120,14 @@ func (o *drainObserver) Observe(ctx context.Context, ob drain.Observation) error
 	return o.tracker.Observe(ctx, ob.App, partner.StateChange, events...)
 }
 
-// incidentBacklog is the loops' view of incidents; it also switches off what has failed for too long.
+// incidentBacklog gives incidents to the loops; it also switches off endpoints that have failed too long.
 type incidentBacklog struct {
 	tracker   *alerting.Tracker
 	store     *registry.IncidentStore
 	dir       *registry.Directory
 	endpoints *endpointDirectory
 	settings  incident.Settings
-	// commonCause tells the newest common cause of failures.
+	// commonCause returns the newest common cause of failures.
 	commonCause func() incident.CommonCause
 	env         partner.Environment
 	second      secondOpinion
@@ -157,12 +157,12 @@ func (t *incidentBacklog) Tick(ctx context.Context, app partner.ClientID, found 
 	return errors.Join(errs...)
 }
 
-// seenFailing is how lately an integration endpoint must have been seen failing to be switched off:
-// nothing waits for it that would show by itself that it still fails.
+// seenFailing is how recently an integration endpoint must have been seen failing to be switched off. Nothing is
+// pending for it that would show that it still fails.
 const seenFailing = 24 * time.Hour
 
-// switchOffFailing switches off what pushes or probes see fail for too long. Engines' reports alone never
-// do: what one tenant's calls meet is no reason to cut off all others.
+// switchOffFailing switches off an endpoint that notifications or probes have seen failing for too long. Reports of
+// engines are not enough: they may come from one tenant's calls.
 func (t *incidentBacklog) switchOffFailing(ctx context.Context, app partner.ClientID, k partner.EndpointKind, s incident.State) error {
 	e, ok := t.dir.App(app)
 	if !ok {
@@ -172,9 +172,9 @@ func (t *incidentBacklog) switchOffFailing(ctx context.Context, app partner.Clie
 	if !ep.IsOn(t.env) || !t.failedTooLong(k, &ep, &s, now) {
 		return nil
 	}
-	states, err := t.store.Incidents(ctx, app) // s was read for many apps at once: it may have answered since
+	states, err := t.store.Incidents(ctx, app) // s was read for many apps at once: the endpoint may have answered since
 	if err != nil {
-		return fmt.Errorf("look again at the failing %s endpoint of app %s: %w", k, app, err)
+		return fmt.Errorf("read the failing %s endpoint of app %s again: %w", k, app, err)
 	}
 	if s = states[k]; !t.failedTooLong(k, &ep, &s, now) {
 		return nil
@@ -189,12 +189,12 @@ func (t *incidentBacklog) switchOffFailing(ctx context.Context, app partner.Clie
 		return lifeOf(rec) == lifeOf(e.Rec) && now.SettingsDigest(false) == ep.SettingsDigest(false) && now.SwitchedAt.Equal(ep.SwitchedAt)
 	}
 	if _, err := t.endpoints.switchOffUnlessChanged(ctx, app, k, unchanged, partner.OffFailing, delivery.Result{}); err != nil {
-		return fmt.Errorf("it fails for too long: %w", err)
+		return fmt.Errorf("it has been failing for too long: %w", err)
 	}
 	return nil
 }
 
-// failedTooLong reports whether an endpoint is to be switched off.
+// failedTooLong reports whether an endpoint must be switched off.
 func (t *incidentBacklog) failedTooLong(k partner.EndpointKind, ep *partner.Endpoint, s *incident.State, now time.Time) bool {
 	if t.commonCause().PreventsSwitchOff(now, t.settings.OpenAfter) {
 		return false

@@ -17,7 +17,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// buildJobs makes what works on jobs, and what finds those that are listed nowhere.
+// buildJobs builds the workers of jobs, and the finder of unlisted jobs.
 func (s *Service) buildJobs() {
 	if !s.hasRole(RoleWorker) {
 		return
@@ -36,14 +36,14 @@ func (s *Service) buildJobs() {
 	})
 }
 
-// wakeJobs has this process look for jobs at once, if it is a worker.
+// wakeJobs makes this process look for jobs at once, if it is a worker.
 func (s *Service) wakeJobs() {
 	if s.jobs != nil {
 		s.jobs.Wake()
 	}
 }
 
-// resyncer has apps told of their tenants: of all by a job, of some at once.
+// resyncer resyncs apps: all tenants by a job, a few at once.
 type resyncer struct {
 	dir       *registry.Directory
 	approvals *fanout.Approvals
@@ -51,11 +51,11 @@ type resyncer struct {
 	pauses    pauseStore
 }
 
-// pauseStore keep work from being begun again too soon.
+// pauseStore prevents work from being started again too soon.
 type pauseStore interface {
-	// LeaseOrWait begins a pause called name for holder, or says how long the one that another began goes on.
+	// LeaseOrWait begins a pause called name for holder, or returns how long another holder's pause lasts.
 	LeaseOrWait(ctx context.Context, name, holder string, d time.Duration) (wait time.Duration, err error)
-	// ReleaseLease ends it early.
+	// ReleaseLease ends a pause early.
 	ReleaseLease(ctx context.Context, name, holder string) error
 }
 
@@ -64,8 +64,8 @@ func (t *resyncer) Resync(ctx context.Context, app partner.ClientID, ts []tenant
 	return t.approvals.Resync(ctx, app, ts)
 }
 
-// resyncPause is how long after a resync of all tenants was asked for the next one of the app is taken: until then
-// the job under way is the answer.
+// resyncPause is the least time between two resyncs of all tenants of an app. A request within it gets the running
+// job as its answer.
 const resyncPause = time.Minute
 
 // ResyncAll implements httpapi.Resyncer.
@@ -75,7 +75,7 @@ func (t *resyncer) ResyncAll(ctx context.Context, rec registry.AppRecord, actor 
 	if err != nil {
 		return "", 0, err
 	}
-	if wait > 0 { // whoever asks again so soon is told of what runs
+	if wait > 0 { // so soon after the last request, the running job is the answer
 		j, running, err := t.jobs.RunningJob(ctx, lifeOf(rec), mailbox.JobResync)
 		if err == nil && !running {
 			err = &httpapi.ResyncTooSoonError{Wait: wait}
@@ -86,13 +86,14 @@ func (t *resyncer) ResyncAll(ctx context.Context, rec registry.AppRecord, actor 
 		return j.ID.String(), j.Of, nil
 	}
 	id, n, err := t.jobs.StartDepositJob(ctx, lifeOf(rec), mailbox.JobResync, actor)
-	if err != nil { // a repeat may try at once
-		_ = t.pauses.ReleaseLease(context.WithoutCancel(ctx), name, holder) // it ends by itself, too
+	if err != nil { // a repeated request may start at once
+		_ = t.pauses.ReleaseLease(context.WithoutCancel(ctx), name, holder) // otherwise it expires
 	}
 	return id.String(), n, err
 }
 
-// CatchUp implements compare.Jobs, and takes tasks of the queue that an older version left. An app that is gone hears nothing.
+// CatchUp implements compare.Jobs, and takes tasks that an older version left in the queue. It does nothing for a
+// deleted app.
 func (t *resyncer) CatchUp(ctx context.Context, app partner.ClientID) error {
 	if err := t.dir.Refresh(ctx); err != nil && !errors.Is(err, registry.ErrUnreadable) {
 		return fmt.Errorf("refresh apps: %w", err)

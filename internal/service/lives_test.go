@@ -83,7 +83,7 @@ func TestASlowPutOfANewAppErasesNobody(t *testing.T) {
 	redistest.Eventually(t, 20*time.Second, "the change is told", func() bool { return well.posts.Load() > 0 })
 }
 
-// A run that still waits for the old URL does not close the gate of the new one: neither what the old one
+// A run that still waits for the old URL does not open the circuit of the new one: neither what the old one
 // asked for, nor what it failed with.
 func TestARunOfTheOldURLClosesNoNewGate(t *testing.T) {
 	t.Parallel()

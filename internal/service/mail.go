@@ -19,7 +19,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// mailSender is the mailer's side that the queue and the loops need.
+// mailSender is the part of the mailer that the queue and the loops use.
 type mailSender interface {
 	ForwardMail(ctx context.Context, app partner.ClientID, mailID string) error
 	SendQueued(ctx context.Context, recipient string) error
@@ -27,10 +27,10 @@ type mailSender interface {
 	WakeRecipient(ctx context.Context, recipient string) error
 }
 
-// disabledSender stands for the mailer where smtp.disabled is set: letters wait in the outboxes, since nobody decided to drop them.
+// disabledSender replaces the mailer when smtp.disabled is set. Mails wait in the outboxes, since none is suppressed.
 type disabledSender struct{}
 
-// ForwardMail implements post, as do the others.
+// ForwardMail sends nothing; like the other methods it implements mailSender.
 func (disabledSender) ForwardMail(context.Context, partner.ClientID, string) error { return nil }
 
 // SendQueued sends nothing.
@@ -41,16 +41,16 @@ func (disabledSender) FindDueQueues(context.Context, registry.MailQueuePlace) (m
 	return mailer.Backlog{}, registry.MailQueuePlace{}, false, nil
 }
 
-// WakeRecipient wakes nobody.
+// WakeRecipient does nothing.
 func (disabledSender) WakeRecipient(context.Context, string) error { return nil }
 
-// pendingMails is the loops' view of mails.
+// pendingMails gives the pending mails to the loops.
 type pendingMails struct {
 	*registry.IncidentStore
 
 	sender  mailSender
 	tracker *alerting.Tracker
-	// disabled: nobody sends, so nobody is woken.
+	// disabled says that no mails are sent, so no recipient is woken.
 	disabled bool
 }
 
@@ -73,7 +73,7 @@ func (w *pendingMails) WakeMail(ctx context.Context, app partner.ClientID, mailI
 	return w.tracker.WakeMail(ctx, app, mailID)
 }
 
-// buildMail makes the sender of mails, and the queue's server, which is the last to need anything.
+// buildMail builds the sender of mails, and the queue's server, which needs all other parts.
 func (s *Service) buildMail() error {
 	if !s.hasRole(RoleWorker) {
 		return nil
@@ -120,7 +120,7 @@ func (s *Service) newMailSender() (mailSender, error) {
 	}), nil
 }
 
-// NewSMTP makes the transport that the settings describe. metrics may be nil.
+// NewSMTP makes the transport of the settings. metrics may be nil.
 func NewSMTP(c config.SMTP, metrics *mailer.Metrics) (*mailer.SMTP, error) {
 	o := mailer.SMTPOptions{
 		Host: c.Host, Port: c.Port, Username: c.Username, Password: c.Password, TLS: mailer.TLSMode(c.TLS), Timeout: c.Timeout, Metrics: metrics,
@@ -146,7 +146,7 @@ func NewSMTP(c config.SMTP, metrics *mailer.Metrics) (*mailer.SMTP, error) {
 	return transport, nil
 }
 
-// CheckMail reads the files that the settings of mail name, without connecting.
+// CheckMail reads the files that the mail settings name, without connecting.
 func CheckMail(c *config.Config) error {
 	if c.SMTP.Disabled || c.SMTP.Host == "" {
 		return nil
@@ -159,7 +159,7 @@ func CheckMail(c *config.Config) error {
 	return nil
 }
 
-// NewSigner makes the DKIM signer that the settings describe, nil when they describe none.
+// NewSigner makes the DKIM signer of the settings, nil when they have none.
 func NewSigner(c config.SMTP) (*mailer.Signer, error) {
 	if c.DKIM.Key == "" {
 		return nil, nil //nolint:nilnil // no signer signs nothing

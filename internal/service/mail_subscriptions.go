@@ -14,10 +14,10 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// markTries bounds how often an address is marked anew because others wrote the app.
+// markTries limits how often a change of an address starts over because of other writes of the app.
 const markTries = 10
 
-// mailSubscriptions does what the links in mails ask for, and marks addresses that bounce.
+// mailSubscriptions carries out the links in mails, and marks addresses that bounce.
 type mailSubscriptions struct {
 	links  *mailer.Links
 	subs   *registry.IncidentStore
@@ -56,12 +56,12 @@ func (d *mailSubscriptions) BlockConfirmations(ctx context.Context, token string
 	if err := d.queues.SetConfirmationsRefused(ctx, tray, change == httpapi.MailUnsubscribe); err != nil {
 		return err
 	}
-	d.log.InfoContext(ctx, "questions by mail changed", "recipient", tray, "silent", change == httpapi.MailUnsubscribe)
+	d.log.InfoContext(ctx, "confirmation mails changed", "recipient", tray, "silent", change == httpapi.MailUnsubscribe)
 	return nil
 }
 
-// Confirm implements httpapi.MailSubscriptions. A link confirms the address that it was sent to, as long as that is what is
-// still asked. What was confirmed already stays so.
+// Confirm implements httpapi.MailSubscriptions. A link confirms the address that it was sent to, while that address
+// still waits for confirmation. A repeated confirmation changes nothing.
 func (d *mailSubscriptions) Confirm(ctx context.Context, token string, commit bool) (partner.ClientID, error) {
 	r, err := d.links.ReadConfirm(token, time.Now())
 	if errors.Is(err, mailer.ErrOldLink) {
@@ -108,12 +108,12 @@ func (d *mailSubscriptions) MarkBounced(ctx context.Context, id partner.ClientID
 		return app, false
 	})
 	if errors.Is(err, registry.ErrNotFound) {
-		return nil // the app is gone, and its addresses with it
+		return nil // the app is deleted, and its addresses with it
 	}
 	return err
 }
 
-// changeApp writes an app where it is still the one that was read.
+// changeApp writes an app if it has not changed since it was read.
 func (d *mailSubscriptions) changeApp(ctx context.Context, id partner.ClientID, actor registry.Actor, action string, alter func(partner.App) (partner.App, bool)) error {
 	for range markTries {
 		rec, err := d.store.App(ctx, id)

@@ -19,8 +19,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// buildProbes makes what probes integration endpoints: the runner everywhere, because people test
-// endpoints through the API; the scheduler in workers.
+// buildProbes builds the probing of integration endpoints: the runner in every process, because endpoints are tested
+// through the API; the scheduler in workers.
 func (s *Service) buildProbes() error {
 	c := s.cfg.Probe
 	tokens, err := signing.NewTokenIssuer(s.keySet, s.cfg.Token.Issuer.Mirroring)
@@ -50,7 +50,7 @@ func (s *Service) buildProbes() error {
 	return nil
 }
 
-// testedAgain is when an endpoint is due after a test, in a deployment that probes nothing.
+// testedAgain is when an endpoint is due after a test, in a deployment without probes.
 const testedAgain = 24 * time.Hour
 
 func newProbeSchedule(c config.Probe) (health.Schedule, error) {
@@ -71,7 +71,7 @@ func newProbeSchedule(c config.Probe) (health.Schedule, error) {
 	return plan, nil
 }
 
-// freshApps serves probes from the directory as it is now: a switch counts at once.
+// freshApps gives probes the present settings: a switch takes effect at once.
 type freshApps struct{ dir *registry.Directory }
 
 // App implements probe.Apps.
@@ -86,11 +86,11 @@ func (a freshApps) App(ctx context.Context, id partner.ClientID) (partner.App, b
 	return e.Rec.App, true, nil
 }
 
-// probeTenants chooses tenants out of the approvals.
+// probeTenants chooses tenants from the approvals.
 type probeTenants struct{ boxes *mailbox.Store }
 
-// ProbeTenant implements probe.Tenants. The first approved tenant is the smallest of those that
-// Redis lists first, which is the same one as long as the approvals stay as they are.
+// ProbeTenant implements probe.Tenants. The first approved tenant is the smallest of those that Redis lists first. It
+// stays the same as long as the approvals do.
 func (p probeTenants) ProbeTenant(ctx context.Context, app *partner.App) (tenant.ID, bool, error) {
 	if id := tenant.ID(app.ProbeTenant); id != "" {
 		ok, err := p.boxes.HasApproved(ctx, app.ClientID, id)
@@ -113,7 +113,7 @@ func (p probeTenants) ProbeTenant(ctx context.Context, app *partner.App) (tenant
 	}
 }
 
-// healthReader tells how endpoints are: from their incidents, from probes, and from attempts.
+// healthReader assesses endpoints by their incidents, probes and attempts.
 type healthReader struct {
 	incidents *registry.IncidentStore
 	probes    *registry.ProbeStore
@@ -148,8 +148,8 @@ func (h healthReader) EndpointHealth(ctx context.Context, app *partner.App, kind
 	} else {
 		probes, err := h.probes.Probes(ctx, []partner.ClientID{app.ClientID})
 		switch {
-		case errors.Is(err, registry.ErrUnreadable): // as if it was never probed: the settings are not lost with it
-			h.log.WarnContext(ctx, "what probes know of an endpoint cannot be read", "app", string(app.ClientID), "endpoint", kind.String(), "err", err)
+		case errors.Is(err, registry.ErrUnreadable): // as if it was never probed: the settings do not depend on it
+			h.log.WarnContext(ctx, "the probe state of an endpoint cannot be read", "app", string(app.ClientID), "endpoint", kind.String(), "err", err)
 		case err != nil:
 			return health.Assessment{}, err
 		}

@@ -37,7 +37,7 @@ func (s *Service) connectRedis(ctx context.Context) (err error) {
 	}
 	s.rdb, s.durable, s.owned = rdb, rdb, true
 	s.rdb.AddHook(&s.redisBlocker)
-	// Whoever may wait long or come in thousands has connections of its own, so that others find one.
+	// Callers that wait long or are many have connections of their own, so that others find one.
 	n := s.cfg.Redis.WaitReplicas
 	drains := o
 	if drains.ClaimReplicas = n; s.hasRole(RoleWorker) {
@@ -63,8 +63,8 @@ func (s *Service) redisOptions() redisconn.Options {
 	}
 }
 
-// CheckRedis reads the files that the settings of Redis name, without connecting: it finds what cannot be
-// read, has ended, or does not go with redis.url.
+// CheckRedis reads the files that the Redis settings name, without connecting. It finds files that are unreadable,
+// certificates that have ended, and files that do not go with redis.url.
 func CheckRedis(c *config.Config) error {
 	s := &Service{cfg: *c}
 	rdb, err := redisconn.New(s.redisOptions())
@@ -74,12 +74,12 @@ func CheckRedis(c *config.Config) error {
 	return rdb.Close()
 }
 
-// queueNamespace is what the names of this deployment's queues begin with.
+// queueNamespace is the prefix of the names of this deployment's queues.
 func (s *Service) queueNamespace() string {
 	return queue.FormatNamespace(s.cfg.Redis.Prefix, string(s.env))
 }
 
-// connectWithin is how long a start waits for Redis: longer than a failover, shorter than patience.
+// connectWithin is how long a start waits for Redis. It is longer than a failover.
 const connectWithin = 30 * time.Second
 
 func (s *Service) awaitRedis(ctx context.Context) error {
@@ -102,7 +102,7 @@ func (s *Service) awaitRedis(ctx context.Context) error {
 	}
 }
 
-// verifyRedis asks whether Redis answers, takes writes and is what redis.url says.
+// verifyRedis checks whether Redis answers, accepts writes and is what redis.url says.
 func (s *Service) verifyRedis(ctx context.Context) error {
 	if err := s.rdb.Ping(ctx).Err(); err != nil && !redis.IsPermissionError(err) {
 		return redisconn.Explain(err)
@@ -123,24 +123,25 @@ func (s *Service) waivedChecks() []redisconn.Check {
 	return out
 }
 
-// storeCheck tells what the watch knows of the store. It asks nothing.
+// storeCheck reports what the watch knows of the store. It makes no call.
 func (s *Service) storeCheck() httpapi.Check {
 	c := httpapi.Check{Name: "store"}
 	if words := s.watch.ChangedMessage(); words != "" {
 		c.Err = errors.New(words)
 	} else if s.watch.WentBack() {
-		c.Warning = "the store went back: Redis lost writes that it had acknowledged; a fast comparison was asked for, and lamplighter store accept ends this warning"
+		c.Warning = "the store went back: Redis lost acknowledged writes; a fast comparison is requested, and lamplighter store accept ends this warning"
 	}
 	return c
 }
 
-// storeFull says how full Redis is, and whether partners' writes stop so that the platform's changes have the rest.
+// storeFull returns how full Redis is, and whether partners' writes are refused to leave room for the platform's
+// changes.
 func (s *Service) storeFull() (percent int, full bool) {
 	percent = s.monitor.MemoryPercent()
 	return percent, percent >= httpapi.PartnersStopAt
 }
 
-// memoryCheck is what /readyz says of the memory: what is nearly full still works.
+// memoryCheck is the part of /readyz about memory: Redis still works when it is nearly full.
 func memoryCheck(r redisconn.Report) httpapi.Check {
 	c := httpapi.Check{Name: "redis_" + string(redisconn.CheckMemory)}
 	if percent := int(100 * r.Fullness()); percent >= httpapi.PartnersStopAt {
@@ -173,7 +174,7 @@ func (s *Service) readinessChecks(ctx context.Context) []httpapi.Check {
 	return checks
 }
 
-// redisPools are the connections to Redis.
+// redisPools are the connection pools for Redis.
 func (s *Service) redisPools() []redisconn.PoolStatser {
 	pools := []redisconn.PoolStatser{s.rdb}
 	for _, other := range []redis.UniversalClient{s.durable, s.drains} {

@@ -9,9 +9,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/signing"
 )
 
-// Reload takes over what can change while the service runs: the signing keys, whose files are read
-// again. On an error nothing has changed. Settings that are not marked in config's table are not looked
-// at. It MUST NOT run twice at once.
+// Reload applies what can change while the service runs: the signing keys, whose files are read again. On an error
+// nothing has changed. Settings without the mark in config's table are ignored. It MUST NOT run twice at once.
 func (s *Service) Reload(ctx context.Context, c config.Config) error {
 	if s.opts.Keys != nil {
 		return errors.New("signing.keys: this service got its keys from its caller")

@@ -11,8 +11,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// secondOpinion has an endpoint that fails for one tenant told of another one, whose state it is told again as it is: what one
-// tenant's posts meet may be that tenant's, and in a quiet week nobody else is heard of.
+// secondOpinion resyncs another tenant for an endpoint that fails for one tenant. The failures of one tenant may be
+// that tenant's fault, and in a quiet time no other notifications are sent that would show it.
 type secondOpinion struct {
 	boxes interface {
 		View(ctx context.Context, app partner.ClientID) (mailbox.View, error)
@@ -24,23 +24,23 @@ type secondOpinion struct {
 	}
 
 	mu sync.Mutex
-	// asked are the incidents about which somebody else was asked by this process.
+	// asked are the incidents for which this process has resynced another tenant.
 	asked map[string]bool
 }
 
 const (
-	// mostAsked bounds the memory; beyond it somebody may be told once more.
+	// mostAsked limits the memory. Beyond it a tenant may be resynced once more.
 	mostAsked = 10_000
 	// othersPage is among how many approved tenants another one is looked for.
 	othersPage = 20
 )
 
-// failsForOne reports whether an incident is open that is about failures of one tenant's notifications alone.
+// failsForOne reports whether an open incident is only about failures of one tenant's notifications.
 func failsForOne(s *incident.State) bool {
 	return s.ID != "" && s.FailingSince.IsZero() && len(s.Rejected) == 1 && s.LastRejection != nil && !s.LastRejection.IsRefusal()
 }
 
-// resyncAnotherOnce tells an app of another tenant, once in an incident.
+// resyncAnotherOnce resyncs another tenant for an app, once per incident.
 func (o *secondOpinion) resyncAnotherOnce(ctx context.Context, app partner.ClientID, s *incident.State) error {
 	o.mu.Lock()
 	known := o.asked[s.ID]
@@ -61,8 +61,8 @@ func (o *secondOpinion) resyncAnotherOnce(ctx context.Context, app partner.Clien
 	return nil
 }
 
-// severalTenantsPending reports whether more than one tenant's notifications wait, or more could not. Else another one is told, and the next look
-// knows more.
+// severalTenantsPending reports whether more than one tenant's notifications are pending, or only one tenant has
+// approved. Otherwise another one is resynced, and the next look decides.
 func (o *secondOpinion) severalTenantsPending(ctx context.Context, app partner.ClientID) (bool, error) {
 	v, err := o.boxes.View(ctx, app)
 	if err != nil || v.Diverged > 1 || v.Approvals < 2 {
@@ -72,7 +72,7 @@ func (o *secondOpinion) severalTenantsPending(ctx context.Context, app partner.C
 	return !told, err
 }
 
-// resyncAnother has the state of a tenant told again for which nothing waits. It reports whether there was one.
+// resyncAnother resyncs a tenant for which nothing is pending. It reports whether there was one.
 func (o *secondOpinion) resyncAnother(ctx context.Context, app partner.ClientID) (bool, error) {
 	ids, _, err := o.boxes.Approvals(ctx, app, "", othersPage)
 	if err != nil {

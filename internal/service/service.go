@@ -58,15 +58,15 @@ type Options struct {
 	Redis redis.UniversalClient
 	// Keys replaces the signing keys that the settings name.
 	Keys *signing.KeySet
-	// Loopback lets endpoints be on this machine, by plain http too.
+	// Loopback allows endpoints on this machine, also by plain http.
 	Loopback bool
-	// Unsafe waives the safety checks of Redis altogether, for one that forgets everything.
+	// Unsafe waives all safety checks of Redis, for one without persistence.
 	Unsafe bool
-	// Resolver finds the addresses of endpoints' names, nil for the machine's.
+	// Resolver resolves endpoints' names, nil for the machine's resolver.
 	Resolver *net.Resolver
 }
 
-// Service is one process. New, then Run once.
+// Service is one process. The order of calls is New, then Run once.
 type Service struct {
 	opts  Options
 	cfg   config.Config
@@ -74,12 +74,12 @@ type Service struct {
 	log   *slog.Logger
 	rdb   redis.UniversalClient
 	owned bool
-	// durable waits for replicas behind each write, if the settings ask for it; else it is rdb.
+	// durable waits for replicas after each write, if the settings ask for it; otherwise it is rdb.
 	durable redis.UniversalClient
-	// drains are the drains' own connections, nil in a process without: a thousand of them that wait must not keep a loop or a
-	// caller of the API waiting.
+	// drains are the drains' own connections, nil in a process without drains. A thousand waiting drains must not
+	// delay a loop or a call of the API.
 	drains redis.UniversalClient
-	// redisBlocker stands before both, watch shuts it.
+	// redisBlocker is in front of both; watch closes it.
 	redisBlocker redisconn.Blocker
 	watch        *storewatch.Watch
 	// licences are what endpoints need before they are called.
@@ -102,7 +102,7 @@ type Service struct {
 	guard    *guard.Guard
 	queue    *queue.Client
 	monitor  *redisconn.Monitor
-	// redisCert tells when the client certificate for Redis ends.
+	// redisCert exports when the client certificate for Redis ends.
 	redisCert prometheus.Collector
 
 	drainer  *drain.Drainer
@@ -110,7 +110,7 @@ type Service struct {
 	runner   *fanout.Runner
 	sweeper  *sweep.Sweeper
 	comparer *compare.Comparer
-	// auditor writes the audit out; nil where nothing is set.
+	// auditor writes the audit log out; nil when the settings name no target.
 	auditor   *auditlog.Writer
 	jobs      *jobs.Runner
 	finder    *jobs.Finder
@@ -198,8 +198,8 @@ func (s *Service) openStores(ctx context.Context) error {
 	return nil
 }
 
-// claimStore does what must be done before the store is used, at a start and before a store that changed is
-// accepted. It may be repeated.
+// claimStore does what must be done before the store is used: at a start, and before a changed store is accepted. It
+// may be repeated.
 func (s *Service) claimStore(ctx context.Context) error {
 	if err := s.store.ClaimEnvironment(ctx, s.env); err != nil {
 		return fmt.Errorf("claim environment: %w", err)
@@ -224,7 +224,7 @@ func (s *Service) newKeyring() (*secret.Keyring, error) {
 	return secret.NewKeyring(current, older...), nil
 }
 
-// bootstrapLife is how long the first admin token lives: long enough to make others.
+// bootstrapLife is how long the first admin token is valid: long enough to make others.
 const bootstrapLife = 365 * 24 * time.Hour
 
 func (s *Service) createBootstrapToken(ctx context.Context) error {
@@ -238,7 +238,7 @@ func (s *Service) createBootstrapToken(ctx context.Context) error {
 	}
 	now := time.Now().UTC()
 	created, err := s.store.CreateToken(ctx, registry.Token{
-		// an id that was made out of the token would help to guess it
+		// an id derived from the token would help to guess it
 		ID: "bootstrap-" + strings.ToLower(rand.Text()[:12]), Name: "bootstrap", Role: "admin", CreatedAt: now, ExpiresAt: now.Add(bootstrapLife),
 	}, hash, true, registry.Actor{Name: "bootstrap", Role: "service"})
 	if errors.Is(err, registry.ErrConflict) { // another process added it meanwhile
@@ -247,7 +247,7 @@ func (s *Service) createBootstrapToken(ctx context.Context) error {
 		}
 	}
 	if few, ok := errors.AsType[*redisconn.ReplicasError](err); ok {
-		// a process must start while replicas are away: the next start makes a token that a failover lost
+		// a process must start while replicas are away; after a failover the next start makes a lost token again
 		s.log.WarnContext(ctx, "the first admin token may not outlive a failover", "err", few)
 		return nil
 	}
@@ -260,11 +260,11 @@ func (s *Service) createBootstrapToken(ctx context.Context) error {
 	return nil
 }
 
-// bootstrapMin is how many characters a new bootstrap token has at least.
+// bootstrapMin is the least length of a new bootstrap token, in characters.
 const bootstrapMin = 32
 
-// isBootstrapped reports whether the store needs no token of this process's: it knows this one, ended or not, or has another good
-// one while this one is too short to become good.
+// isBootstrapped reports whether the store needs no bootstrap token. This is so if the store knows this token,
+// expired or not. It is also so if the token is too short to be accepted and there is another valid admin token.
 func (s *Service) isBootstrapped(ctx context.Context, token, hash string) (bool, error) {
 	short := fmt.Sprintf("bootstrap_token has %d characters, fewer than %d: make a better one with openssl rand -hex 24", len(token), bootstrapMin)
 	known, err := s.store.TokenByHash(ctx, hash)
@@ -273,7 +273,7 @@ func (s *Service) isBootstrapped(ctx context.Context, token, hash string) (bool,
 		return false, fmt.Errorf("bootstrap_token is the token %s of the role %s: take a new one", known.ID, known.Role)
 	case err == nil:
 		if len(token) < bootstrapMin {
-			s.log.WarnContext(ctx, "the bootstrap token is good, but too short for a new one", "advice", short)
+			s.log.WarnContext(ctx, "the bootstrap token is valid, but too short for a new one", "advice", short)
 		}
 		return true, nil
 	case !errors.Is(err, registry.ErrNotFound):
@@ -292,7 +292,7 @@ func (s *Service) isBootstrapped(ctx context.Context, token, hash string) (bool,
 	return true, nil
 }
 
-// registerCollectors adds what the runtime, Redis and the queues tell of themselves.
+// registerCollectors registers the metrics of the runtime, Redis and the queues.
 func (s *Service) registerCollectors() {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "lamplighter_build_info", Help: "1, labelled with the version and environment of this process.",
@@ -319,7 +319,7 @@ func (s *Service) registerCollectors() {
 	)
 }
 
-// Addr returns the address a listener is bound to: "api", "ops" or "public"; empty when absent.
+// Addr returns the address of the listener "api", "ops" or "public"; empty when there is none.
 func (s *Service) Addr(name string) string {
 	for _, l := range s.listeners {
 		if l.name == name {
@@ -360,7 +360,7 @@ func (s *Service) openListeners(ctx context.Context) error {
 	return add("public", s.cfg.PublicListen, s.connLimits(), api.PublicHandler())
 }
 
-// connLimits is what each listener of the API has.
+// connLimits are the limits of each listener of the API.
 func (s *Service) connLimits() httpapi.ConnLimits {
 	facing := 1
 	if s.cfg.PublicListen != "" {
@@ -374,14 +374,14 @@ func (s *Service) connLimits() httpapi.ConnLimits {
 	return httpapi.ConnLimits{Total: most, PerAddress: min(each, most), Exempt: s.cfg.HTTP.TrustedProxies}
 }
 
-// opsConnections is how many connections the operators' listener has at most.
+// opsConnections is the most connections of the operators' listener.
 const opsConnections = 256
 
-// Run serves until ctx ends, then stops in order: requests first, then drains, then the rest. It
-// returns when everything has stopped or the shutdown timeout is over.
+// Run serves until ctx ends, then stops in order: requests first, then drains, then the rest. It returns when
+// everything has stopped or the shutdown timeout is over.
 func (s *Service) Run(ctx context.Context) error {
 	defer s.closeConnections()
-	// what records facts must outlive what makes them
+	// what records results must outlive what produces them
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
 	var work sync.WaitGroup
@@ -429,7 +429,7 @@ func (s *Service) Run(ctx context.Context) error {
 	return errors.Join(err, s.shutDownGracefully(context.WithoutCancel(ctx), stopBackground, &work))
 }
 
-// fanoutRunners is how many fan-outs run at once besides the queue's.
+// fanoutRunners is how many fan-outs run at once, without those of the queue.
 const fanoutRunners = 2
 
 func (s *Service) shutDownGracefully(ctx context.Context, stopBackground context.CancelFunc, work *sync.WaitGroup) error {
@@ -437,9 +437,9 @@ func (s *Service) shutDownGracefully(ctx context.Context, stopBackground context
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ShutdownTimeout)
 	defer cancel()
 	var errs []error
-	s.parts.feed.Stop() // engines that wait hear at once that nothing changed
+	s.parts.feed.Stop() // waiting engines are answered at once that nothing changed
 	for _, l := range s.listeners {
-		if l.name == "ops" { // operators watch the shutdown
+		if l.name == "ops" { // operators can watch the shutdown
 			continue
 		}
 		if err := l.server.Shutdown(ctx); err != nil {

@@ -195,7 +195,7 @@ func TestATestIsAnAttemptOfItsOwn(t *testing.T) {
 	}
 }
 
-// Resuming opens the gate, also of an app that was not paused.
+// Resuming ends the cool-down, also of an app that was not paused.
 func TestResumeOpensTheGate(t *testing.T) {
 	t.Parallel()
 	r := start(t)

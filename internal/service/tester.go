@@ -24,12 +24,11 @@ import (
 	"github.com/lamplighter/lamplighter/internal/told"
 )
 
-// endpointTester tries endpoints for people.
+// endpointTester tests endpoints on request.
 //
-// A state-change endpoint is tried with the truth, because receivers know nothing else: the status
-// of one tenant is told again. While the endpoint is on that goes through the mailbox, which keeps
-// order; while it is off nothing else is told, so it is posted directly. The other endpoints get
-// the same probe that they get regularly.
+// A state-change endpoint is tested with real data, because receivers know no test notifications: one tenant is
+// resynced. While the endpoint is on, this goes through the mailbox, which keeps the order. While it is off, nothing
+// else is in flight, so the notification is posted directly. The other endpoints get an ordinary probe.
 type endpointTester struct {
 	endpoints *endpointDirectory
 	boxes     *mailbox.Store
@@ -88,12 +87,13 @@ func (t *endpointTester) TestSettings(ctx context.Context, app partner.App, kind
 	return resultFromFinding(f), err
 }
 
-// refuseWeakKey refuses an endpoint whose certificate has a short RSA key. Calls may go on with it, which is for those that have one already.
+// refuseWeakKey refuses an endpoint whose certificate has a short RSA key. Calls to existing endpoints may go on with
+// one.
 func (t *endpointTester) refuseWeakKey(ctx context.Context, app *partner.App, kind partner.EndpointKind) (httpapi.TestResult, bool) {
 	began := time.Now()
 	u, err := t.guard.CheckURL(app.Endpoints[kind].EffectiveURL(t.env))
 	if err != nil {
-		return httpapi.TestResult{}, false // the call itself says why
+		return httpapi.TestResult{}, false // the call itself reports why
 	}
 	if err = t.guard.CheckKey(ctx, u, nil); err == nil {
 		return httpapi.TestResult{}, false
@@ -112,7 +112,7 @@ func resultFromFinding(f health.Finding) httpapi.TestResult {
 	return r
 }
 
-// chooseTenant chooses the tenant to tell of: the probe tenant if it is one that can be told.
+// chooseTenant chooses the tenant of the test: the probe tenant if its status can be notified.
 func (t *endpointTester) chooseTenant(ctx context.Context, app *partner.App) (tenant.ID, error) {
 	page, _, err := t.boxes.Approvals(ctx, app.ClientID, "", mailbox.MaxBatch)
 	if err != nil {
@@ -143,11 +143,11 @@ func (t *endpointTester) chooseTenant(ctx context.Context, app *partner.App) (te
 }
 
 const (
-	// testPoll is how often the outcome of a test is looked for.
+	// testPoll is how often the result of a test is looked for.
 	testPoll = 50 * time.Millisecond
-	// testLook is how many of the newest attempts are looked at each time.
+	// testLook is how many of the newest attempts are read each time.
 	testLook = 50
-	// testSkew is how far the clock of the process that posts may be behind.
+	// testSkew is how far the clock of the process that makes the attempt may be behind.
 	testSkew = time.Second
 )
 
@@ -175,7 +175,7 @@ func (t *endpointTester) testThroughMailbox(ctx context.Context, rec registry.Ap
 			return httpapi.TestResult{}, err
 		}
 		for _, a := range list {
-			// any attempt that began after the test says how the endpoint is; none that was listed before it
+			// any attempt that began after the start of the test counts; none that was listed before
 			if a.At.After(start.Add(-testSkew)) && a.Outcome != delivery.Aborted.String() && !slices.Contains(before, a) {
 				return resultFromAttempt(a), nil
 			}
@@ -216,7 +216,7 @@ func describeAttempt(reason delivery.Reason, status int, detail string, id tenan
 	return text
 }
 
-// testDirectly posts to an endpoint that is off, where nothing else is in flight.
+// testDirectly posts to an endpoint that is off, so that nothing else is in flight.
 func (t *endpointTester) testDirectly(ctx context.Context, e *registry.Entry, id tenant.ID) (httpapi.TestResult, error) {
 	app := e.Rec.App.ClientID
 	view, err := t.store.Tenant(ctx, id)

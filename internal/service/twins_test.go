@@ -181,7 +181,7 @@ func (w *twins) approve() error {
 	return w.approvals.Approve(w.Context(), twinApp, []tenant.ID{twinTenant}, registry.Actor{Name: "test"})
 }
 
-// settle does without faults what the sweep and the tasks do, until nothing is owed and waits.
+// settle does without faults what the sweep and the tasks do, until nothing is pending.
 func (w *twins) settle() {
 	w.Helper()
 	ctx := w.Context()
@@ -471,7 +471,7 @@ func TestFaultTwins(t *testing.T) {
 			check: func(w *twins) { w.heard(w.reported("k1", tenant.Suspend), tenant.Suspend) },
 			least: 3,
 		},
-		"DrainOfAnOutage": { // its run ends by closing the gate
+		"DrainOfAnOutage": { // its run ends by opening the circuit
 			before: func(w *twins) {
 				stage(w)
 				w.reported("k1", tenant.Suspend)

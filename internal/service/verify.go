@@ -11,8 +11,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// VerifyAudit checks lines that audit.write_to had written: their chain, and whether they agree with the Redis of the
-// settings. With a nil c the chain alone is checked.
+// VerifyAudit checks lines that audit.write_to has written: their chain, and whether they agree with the Redis of the
+// settings. With a nil c it checks only the chain.
 func VerifyAudit(ctx context.Context, c *config.Config, sources []auditlog.Source) (*auditlog.Findings, error) {
 	if c == nil {
 		return auditlog.VerifyLines(ctx, sources, nil)
@@ -27,5 +27,5 @@ func VerifyAudit(ctx context.Context, c *config.Config, sources []auditlog.Sourc
 	return auditlog.VerifyLines(ctx, sources, store)
 }
 
-// noKeys is for readers of what is not sealed.
+// noKeys is for reading what is not encrypted.
 type noKeys struct{ registry.Sealer }

@@ -11,17 +11,17 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// waker turns a mailbox's wake-up into a drain at once where this process drains and is not too busy,
-// else into a queue task, which any worker takes. A process that dies before its drain has begun leaves
-// the wake-up armed, as one that dies before it enqueued does: the sweep repairs both.
+// waker turns a mailbox's wake-up into a drain at once, if this process drains and is not too busy. Otherwise it
+// makes a task of the queue, which any worker takes. If the process dies before the drain begins or the task is
+// enqueued, the wake-up stays armed, and the sweep repairs it.
 type waker struct {
 	queue *queue.Client
 	// local is nil in a process that does not drain.
 	local *drain.Drainer
 }
 
-// Wake implements the waker of fan-outs, drains and sweeps. A fan-out also tells of deposits that
-// need no wake-up: then a drain that goes on here looks at once.
+// Wake implements the waker of fan-outs, drains and sweeps. A fan-out also calls it for deposits that arm no wake-up;
+// a running drain of this process then looks at its mailbox at once.
 func (w *waker) Wake(ctx context.Context, app partner.ClientID, wk mailbox.Wake) error {
 	if wk.IsNone() {
 		if w.local != nil {
@@ -40,8 +40,8 @@ func (w *waker) Enqueue(ctx context.Context, app partner.ClientID, wk mailbox.Wa
 	return w.queue.EnqueueDrain(ctx, app, wk.Generation, wk.Delay)
 }
 
-// notifier starts fan-outs: here where this process is a worker and not too busy, else by the queue.
-// What a process leaves behind that dies stays owed, and the sweep starts it again.
+// notifier starts fan-outs: in this process if it is a worker and not too busy, otherwise by the queue. Fan-outs of a
+// process that dies stay pending, and the sweep starts them again.
 type notifier struct {
 	queue *queue.Client
 	local *fanout.Runner
@@ -55,7 +55,7 @@ func (n *notifier) Notify(ctx context.Context, id string, ts []tenant.ID) error 
 	return n.enqueueFanout(ctx, id, ts)
 }
 
-// enqueueFanout asks the queue for a fan-out; id makes a repeated call the same tasks.
+// enqueueFanout enqueues a fan-out. With the same id, a repeated call makes the same tasks.
 func (n *notifier) enqueueFanout(ctx context.Context, id string, ts []tenant.ID) error {
 	for first := true; len(ts) > 0; first = false {
 		k := min(len(ts), mailbox.MaxBatch)
