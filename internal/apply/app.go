@@ -12,7 +12,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/client"
 )
 
-// batchLines is how many approvals go in one body, far below the service's limit.
+// batchLines is how many approvals one body has, far below the service's limit.
 const batchLines = 50_000
 
 // applyApp carries out one app's step.
@@ -29,7 +29,7 @@ func (r *Runner) applyApp(ctx context.Context, s *AppStep) error {
 	return nil
 }
 
-// writeApp creates or changes the app itself. What somebody else wrote meanwhile is looked at again.
+// writeApp creates or changes the app itself. After a concurrent write it reads the app again.
 func (r *Runner) writeApp(ctx context.Context, s *AppStep) error {
 	step := s
 	if s.Action == Create {
@@ -37,7 +37,7 @@ func (r *Runner) writeApp(ctx context.Context, s *AppStep) error {
 		if err != nil || made {
 			return err
 		}
-		step = nil // it exists, and what stands there is not known
+		step = nil // it exists, but its content is unknown
 	}
 	for range maxOvertaken {
 		if step == nil {
@@ -46,7 +46,7 @@ func (r *Runner) writeApp(ctx context.Context, s *AppStep) error {
 				return err
 			}
 			if now.Members == nil {
-				return errors.New("somebody removes it while it is written")
+				return errors.New("it is being removed by another client")
 			}
 			step = DiffApp(App{ID: s.ID, Said: s.app.Said}, now, false)
 		}
@@ -59,7 +59,7 @@ func (r *Runner) writeApp(ctx context.Context, s *AppStep) error {
 		}
 		step = nil
 	}
-	return errors.New("others keep changing it")
+	return errors.New("other clients keep changing it")
 }
 
 func (r *Runner) patchApp(ctx context.Context, s *AppStep) error {
@@ -76,8 +76,8 @@ func (r *Runner) patchApp(ctx context.Context, s *AppStep) error {
 	return err
 }
 
-// createApp makes the app and keeps its secret. It reports false when the app exists by now: somebody
-// made it meanwhile, or an attempt of ours whose answer was lost did.
+// createApp creates the app and keeps its secret. It returns false when the app exists by now: another client created
+// it, or an earlier attempt of this run did, whose answer was lost.
 func (r *Runner) createApp(ctx context.Context, s *AppStep) (bool, error) {
 	body, err := json.Marshal(s.app.Said)
 	if err != nil {
@@ -106,8 +106,8 @@ func (r *Runner) createApp(ctx context.Context, s *AppStep) (bool, error) {
 	return true, nil
 }
 
-// replaceSecret takes another secret for one that was made and never seen. The unseen one signs
-// along for the service's time of grace, in case somebody else has it after all.
+// replaceSecret replaces a secret that was made but whose answer was lost. The old secret stays valid for the
+// service's grace period, in case another client has it.
 func (r *Runner) replaceSecret(ctx context.Context, id string) error {
 	answer, err := r.API.Do(ctx, client.Request{Method: http.MethodPost, Path: client.JoinPath("v1", "apps", id, "secrets")})
 	if err != nil {
@@ -116,7 +116,7 @@ func (r *Runner) replaceSecret(ctx context.Context, id string) error {
 	return r.saveSecret(id, answer)
 }
 
-// replaceLostSecrets replaces the secrets that a run before made and never saw.
+// replaceLostSecrets replaces secrets that an earlier run made and whose answers were lost.
 func (r *Runner) replaceLostSecrets(ctx context.Context) error {
 	if r.Secrets == nil {
 		return nil
@@ -145,7 +145,7 @@ func (r *Runner) saveSecret(id string, answer client.Answer) error {
 	return r.Secrets.SaveSecret(id, made.Secret)
 }
 
-// addApprovals adds approvals in bodies of lines; lines that were not answered are sent again.
+// addApprovals sends approvals in bodies of lines. Lines without an answer are sent again.
 func (r *Runner) addApprovals(ctx context.Context, s *AppStep) error {
 	for batch := range slices.Chunk(s.Add, batchLines) {
 		for tries := 0; len(batch) > 0; tries++ {
@@ -162,7 +162,7 @@ func (r *Runner) addApprovals(ctx context.Context, s *AppStep) error {
 	return nil
 }
 
-// canResendLines reports whether the rest of the lines may fare better in another body.
+// canResendLines reports whether the rest of the lines may succeed in another body.
 func canResendLines(err error) bool {
 	_, ok := errors.AsType[*client.NoAnswer](err)
 	return ok || errors.Is(err, errAgain)
@@ -170,7 +170,7 @@ func canResendLines(err error) bool {
 
 var errAgain = errors.New("the service could not take the approvals")
 
-// sendApprovals sends tenants and counts those that are approved, up to the first that is not.
+// sendApprovals sends tenants and counts the approved ones, up to the first that fails.
 func (r *Runner) sendApprovals(ctx context.Context, id string, tenants []string) (int, error) {
 	send := func(yield func([]byte) bool) {
 		for _, t := range tenants { // ids need no escaping

@@ -366,7 +366,7 @@ func TestBookRefusesOthersFiles(t *testing.T) {
 	t.Parallel()
 	name := filepath.Join(t.TempDir(), "f")
 	for text, want := range map[string]string{
-		"hello\nworld\n": "line 1 is not one of ours",
+		"hello\nworld\n": "line 1 is not a line of secrets",
 		"{\"client_id\":\"a\",\"webhook_secret\":\"whsec_1\"}\n{\"client_id\":\"b\",\"webh": "",
 	} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {

@@ -4,16 +4,16 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// decoder turns YAML into the JSON values that a schema allows, and collects what it does not.
+// decoder converts YAML into the JSON values that a schema allows, and collects violations.
 type decoder struct {
 	m    *Manifest
 	file string
-	// left is how many more values a document may have.
+	// left is how many more values the document may have.
 	left      int
 	overLimit bool
 }
 
-// addProblem notes a problem at a node.
+// addProblem records a problem at a node.
 func (w *decoder) addProblem(n *yaml.Node, path, text string) {
 	if path != "" {
 		text = path + ": " + text
@@ -21,7 +21,7 @@ func (w *decoder) addProblem(n *yaml.Node, path, text string) {
 	w.m.addProblem(Position{w.file, n.Line}, "%s", text)
 }
 
-// resolveAlias follows aliases and counts the value.
+// resolveAlias resolves aliases and counts the value.
 func (w *decoder) resolveAlias(n *yaml.Node, path string, depth int) (*yaml.Node, bool) {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
@@ -112,10 +112,10 @@ func (w *decoder) decodeInt(n *yaml.Node, path string) (any, bool) {
 		w.addProblem(n, path, "must be a whole number")
 		return nil, false
 	}
-	return float64(v), true // as answers are read
+	return float64(v), true // the type of numbers in answers
 }
 
-// decodeText takes numbers as they are written, for ids and versions look like them.
+// decodeText accepts numbers in their spelling, because ids and versions look like numbers.
 func (w *decoder) decodeText(n *yaml.Node, path string) (any, bool) {
 	if n.Kind == yaml.ScalarNode {
 		switch n.ShortTag() {

@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// Edit is one member that changes. Old is nil where nothing stands.
+// Edit is one member that changes. Old is nil when it has no value yet.
 type Edit struct {
 	Path string `json:"path"`
 	Old  any    `json:"old,omitempty"`
 	New  any    `json:"new"`
 }
 
-// Action is what happens to something.
+// Action is what is done to an app or a tenant.
 type Action string
 
 // The closed set of actions.
@@ -24,27 +24,27 @@ const (
 	Remove Action = "remove"
 )
 
-// AppStep is what has to be done about one app.
+// AppStep is what must be done for one app.
 type AppStep struct {
 	ID     string `json:"client_id"`
 	Action Action `json:"action"`
 	Edits  []Edit `json:"edits,omitempty"`
-	// Add and Drop are approvals, sorted.
+	// Add and Drop are approvals to add and to remove, sorted.
 	Add  []string `json:"approvals_added,omitempty"`
 	Drop []string `json:"approvals_removed,omitempty"`
-	// Extra counts approvals that are there and not said, and stay.
+	// Extra counts existing approvals that are not in the manifest and stay.
 	Extra int       `json:"approvals_left_alone,omitempty"`
 	At    *Position `json:"at,omitempty"`
 
 	app App
-	// revision is that of the app it was decided on; empty for one to create.
+	// revision is the app's revision at the time of the decision; empty for an app to create.
 	revision string
 }
 
-// writesApp reports whether the app itself is to be written.
+// writesApp reports whether the app itself must be written.
 func (s *AppStep) writesApp() bool { return s.Action == Create || len(s.Edits) > 0 }
 
-// TenantStep is what has to be done about one tenant.
+// TenantStep is what must be done for one tenant.
 type TenantStep struct {
 	ID    string    `json:"tenant"`
 	Edits []Edit    `json:"edits"`
@@ -53,16 +53,16 @@ type TenantStep struct {
 	said map[string]any
 }
 
-// CurrentApp is what the service says of an app.
+// CurrentApp is the present state of an app in the service.
 type CurrentApp struct {
 	// Members is its document; nil when there is no such app.
 	Members map[string]any
-	// Approvals are its tenants, in any order; needed only where the manifest speaks of them.
+	// Approvals are its tenants, in any order; needed only if the manifest has approvals for the app.
 	Approvals []string
 }
 
-// DiffApp says what has to be done to make an app what is said. Nil means nothing. With prune,
-// approvals that are not said go.
+// DiffApp returns what must be done to bring an app into the state of the manifest, nil for nothing. With prune,
+// approvals that are not in the manifest are removed.
 func DiffApp(app App, now CurrentApp, prune bool) *AppStep {
 	s := &AppStep{ID: app.ID, Action: Change, At: &app.At, app: app}
 	if now.Members == nil {
@@ -88,7 +88,7 @@ func DiffApp(app App, now CurrentApp, prune bool) *AppStep {
 	return s
 }
 
-// DiffTenant is Diff for a tenant; now is nil for one that nobody reported.
+// DiffTenant is DiffApp for a tenant; now is nil for an unknown tenant.
 func DiffTenant(t Tenant, now map[string]any) *TenantStep {
 	list := appendEdits(nil, "", now, t.Said, tenantSchema())
 	if len(list) == 0 {
@@ -97,7 +97,7 @@ func DiffTenant(t Tenant, now map[string]any) *TenantStep {
 	return &TenantStep{ID: t.ID, Edits: list, At: &t.At, said: t.Said}
 }
 
-// subtractSorted is the sorted list a less the sorted list b.
+// subtractSorted returns the sorted list a without the elements of the sorted list b.
 func subtractSorted(a, b []string) []string {
 	var out []string
 	for _, s := range a {
@@ -108,7 +108,7 @@ func subtractSorted(a, b []string) []string {
 	return out
 }
 
-// appendEdits appends the members of said that now does not hold, in the order of their names.
+// appendEdits appends the members of said that differ from now, in the order of their names.
 func appendEdits(list []Edit, path string, now, said map[string]any, schema map[string]member) []Edit {
 	for _, name := range slices.Sorted(maps.Keys(said)) {
 		at, want, have := joinMemberPath(path, name), said[name], now[name]
@@ -126,12 +126,13 @@ func appendEdits(list []Edit, path string, now, said map[string]any, schema map[
 	return list
 }
 
-// areEquivalent compares JSON values. Nothing, "" and empty lists and objects mean the same to the service.
+// areEquivalent compares JSON values. An absent value, "", empty lists and empty objects are the same for the
+// service.
 func areEquivalent(have, want any) bool {
 	return reflect.DeepEqual(have, want) || isEmpty(have) && isEmpty(want)
 }
 
-// sortTexts puts a list of texts in order, for members where order means nothing.
+// sortTexts sorts a list of texts, for members whose order has no meaning.
 func sortTexts(v any) any {
 	list, ok := v.([]any)
 	if !ok {
@@ -160,7 +161,7 @@ func isEmpty(v any) bool {
 	return false
 }
 
-// buildMergePatch is the merge patch that carries out the edits.
+// buildMergePatch returns the merge patch for the edits.
 func buildMergePatch(edits []Edit) map[string]any {
 	out := map[string]any{}
 	for _, e := range edits {
@@ -179,7 +180,7 @@ func buildMergePatch(edits []Edit) map[string]any {
 	return out
 }
 
-// buildReplacement makes an object that takes the place of another in a merge patch: what is not said is
+// buildReplacement returns the object that replaces another one in a merge patch: members that are left out become
 // null.
 func buildReplacement(old, fresh any) any {
 	have, ok := old.(map[string]any)

@@ -15,18 +15,18 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Limits of what is read. They are far above any platform and keep a mistake from filling memory.
+// Limits of the input. They are far above any platform, and keep a mistake from filling the memory.
 const (
 	// MaxFile is the longest file, in bytes.
 	MaxFile = 128 << 20
-	// maxNodes bounds the values of a document, aliases counted where they are used.
+	// maxNodes limits the values of a document; aliases count wherever they are used.
 	maxNodes = 5_000_000
 	maxDepth = 16
-	// maxProblems is how many problems are told of.
+	// maxProblems is how many problems are reported.
 	maxProblems = 20
 )
 
-// Position is where something is said.
+// Position is a place in a file.
 type Position struct {
 	File string `json:"file"`
 	Line int    `json:"line"`
@@ -35,24 +35,24 @@ type Position struct {
 // String is file:line.
 func (p Position) String() string { return fmt.Sprintf("%s:%d", p.File, p.Line) }
 
-// App is what a document says of an app.
+// App is what a document says about an app.
 type App struct {
 	ID string
 	// Said are the members as JSON values: string, bool, []any of strings, map[string]any.
 	Said map[string]any
-	// Approvals are the tenants, sorted and without repetitions; nil when nothing is said of them.
+	// Approvals are the tenants, sorted and without duplicates; nil when the document has none.
 	Approvals []string
 	At        Position
 }
 
-// Tenant is what a document says of a tenant's status.
+// Tenant is what a document says about a tenant's status.
 type Tenant struct {
 	ID   string
 	Said map[string]any
 	At   Position
 }
 
-// Manifest is what all files say. The zero value is empty.
+// Manifest is the content of all files. The zero value is empty.
 type Manifest struct {
 	Apps    []App
 	Tenants []Tenant
@@ -67,10 +67,10 @@ type Problem struct {
 	Text string
 }
 
-// Problems are all mistakes, an error.
+// Problems are all mistakes, as an error.
 type Problems []Problem
 
-// Error has a line for each, the first of them when there are many.
+// Error has a line for each mistake, and only the first ones when there are many.
 func (p Problems) Error() string {
 	var b strings.Builder
 	for i, problem := range p {
@@ -86,7 +86,7 @@ func (p Problems) Error() string {
 	return b.String()
 }
 
-// Err is what was wrong in all files read so far: Problems, or nil.
+// Err returns the mistakes in all files read so far: Problems, or nil.
 func (m *Manifest) Err() error {
 	if len(m.problems) == 0 {
 		return nil
@@ -98,7 +98,7 @@ func (m *Manifest) addProblem(at Position, format string, args ...any) {
 	m.problems = append(m.problems, Problem{at, fmt.Sprintf(format, args...)})
 }
 
-// AddFile adds the documents of one file. The error is that of reading; mistakes wait for Err.
+// AddFile adds the documents of one file. Its error is a read error; Err returns mistakes.
 func (m *Manifest) AddFile(file string, r io.Reader) error {
 	content, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
 	if err != nil {
@@ -126,7 +126,7 @@ func (m *Manifest) AddFile(file string, r io.Reader) error {
 	}
 }
 
-// splitParserError splits a parser's message, which says the line in words alone.
+// splitParserError splits a parser's message, which contains the line number only as text.
 func splitParserError(file string, err error) (Position, string) {
 	at, words := Position{file, 1}, strings.TrimPrefix(err.Error(), "yaml: ")
 	if rest, ok := strings.CutPrefix(words, "line "); ok {
@@ -140,7 +140,7 @@ func splitParserError(file string, err error) (Position, string) {
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
-// addDocument takes one document for an app or a tenant by the member that names it.
+// addDocument adds one document, for an app or a tenant depending on the member that names it.
 func (m *Manifest) addDocument(file string, n *yaml.Node) {
 	at := Position{file, n.Line}
 	if n.Kind != yaml.MappingNode {
@@ -219,7 +219,7 @@ func (m *Manifest) addTenant(said map[string]any, at Position) {
 	m.Tenants = append(m.Tenants, Tenant{ID: id, Said: said, At: at})
 }
 
-// markSeen notes that a document is about something, and finds the second about the same.
+// markSeen records a document's subject, and reports a second document about it.
 func (m *Manifest) markSeen(what string, at Position) bool {
 	if m.seen == nil {
 		m.seen = map[string]Position{}
@@ -232,7 +232,7 @@ func (m *Manifest) markSeen(what string, at Position) bool {
 	return true
 }
 
-// truncateValue keeps a value that somebody else chose from filling the screen.
+// truncateValue keeps a long value from filling the screen.
 func truncateValue(s string) string {
 	if len(s) > 64 {
 		return s[:64] + "…"

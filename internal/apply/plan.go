@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Plan is all that has to be done.
+// Plan is everything that must be done.
 type Plan struct {
 	Tenants []TenantStep `json:"tenants"`
 	Apps    []AppStep    `json:"apps"`
@@ -24,7 +24,7 @@ type Summary struct {
 	Added     int `json:"approvals_added"`
 	Dropped   int `json:"approvals_removed"`
 	Unchanged int `json:"apps_unchanged"`
-	// LeftAlone counts approvals that nobody said and that stay.
+	// LeftAlone counts existing approvals that are not in the manifest and stay.
 	LeftAlone int `json:"approvals_left_alone"`
 	Failed    int `json:"failed"`
 }
@@ -32,7 +32,7 @@ type Summary struct {
 // IsEmpty reports whether there is nothing to do.
 func (p *Plan) IsEmpty() bool { return len(p.Tenants) == 0 && len(p.Apps) == 0 }
 
-// Summarize says what carrying it out will do; said is how many apps the manifest has.
+// Summarize counts what the plan does; said is how many apps the manifest has.
 func (p *Plan) Summarize(said int) Summary {
 	s := Summary{Tenants: len(p.Tenants), Unchanged: said}
 	for i := range p.Apps {
@@ -57,7 +57,7 @@ func (p *Plan) Summarize(said int) Summary {
 	return s
 }
 
-// Removals lists the apps that go, and counts the approvals that do.
+// Removals lists the apps to remove, and counts the approvals to remove.
 func (p *Plan) Removals() (apps []string, approvals int) {
 	for i := range p.Apps {
 		if p.Apps[i].Action == Remove {
@@ -68,7 +68,7 @@ func (p *Plan) Removals() (apps []string, approvals int) {
 	return apps, approvals
 }
 
-// NewApps lists the apps that are new.
+// NewApps lists the apps to create.
 func (p *Plan) NewApps() []string {
 	var ids []string
 	for i := range p.Apps {
@@ -82,7 +82,7 @@ func (p *Plan) NewApps() []string {
 // DiffColour colours a line of the given sign: '+', '-' or '~'.
 type DiffColour func(sign byte, line string) string
 
-// maxNamed is how many approvals are named before they are only counted.
+// maxNamed is how many approvals are listed before they are only counted.
 const maxNamed = 10
 
 // Print shows the plan as a diff. A nil paint leaves it plain.
@@ -138,10 +138,10 @@ func printTenants(line func(byte, string, ...any), sign byte, tenants []string) 
 	line(sign, "    %c %s: %s", sign, FormatCount(len(tenants), "approval"), names)
 }
 
-// formatValue writes a value as JSON, which names every character that could command a terminal.
+// formatValue formats a value as JSON, which escapes control characters.
 func formatValue(v any) string {
 	text, err := json.Marshal(v)
-	if err != nil { // it came out of JSON or YAML
+	if err != nil { // values come from JSON or YAML
 		return "?"
 	}
 	return truncateValue(strings.Map(func(r rune) rune {
@@ -152,7 +152,7 @@ func formatValue(v any) string {
 	}, string(text)))
 }
 
-// String is the summary in words.
+// String is the summary as text.
 func (s Summary) String() string {
 	var parts []string
 	for _, p := range []struct {
@@ -185,7 +185,7 @@ func (s Summary) String() string {
 	return text
 }
 
-// FormatCount counts things.
+// FormatCount formats a count with its noun.
 func FormatCount(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
@@ -193,7 +193,7 @@ func FormatCount(n int, noun string) string {
 	return FormatThousands(n) + " " + noun + "s"
 }
 
-// FormatThousands writes a number with separators.
+// FormatThousands formats a number with separators.
 func FormatThousands(n int) string {
 	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0; i -= 3 {
@@ -202,7 +202,7 @@ func FormatThousands(n int) string {
 	return s
 }
 
-// sort puts the steps in an order that does not depend on who answered first.
+// sort puts the steps in an order that does not depend on the order of answers.
 func (p *Plan) sort() {
 	slices.SortFunc(p.Apps, func(a, b AppStep) int { return strings.Compare(a.ID, b.ID) })
 	slices.SortFunc(p.Tenants, func(a, b TenantStep) int { return strings.Compare(a.ID, b.ID) })

@@ -10,8 +10,8 @@ import (
 	"github.com/lamplighter/lamplighter/internal/client"
 )
 
-// BuildPlan reads what the service says and what has to be done about it. With prune, apps and approvals
-// that the manifest does not say go.
+// BuildPlan reads the service's state and returns what must be done. With prune, apps and approvals that are not in
+// the manifest are removed.
 func (r *Runner) BuildPlan(ctx context.Context, m *Manifest, prune bool) (*Plan, error) {
 	r.Counts.StepsTotal.Store(int64(len(m.Apps) + len(m.Tenants)))
 	p := &Plan{Tenants: []TenantStep{}, Apps: []AppStep{}}
@@ -113,17 +113,17 @@ func (r *Runner) readApps(ctx context.Context, m *Manifest, all bool) (map[strin
 	return out, err
 }
 
-// readApp is one app as it stands; no members when there is none.
+// readApp reads one app; it has no members when it does not exist.
 func (r *Runner) readApp(ctx context.Context, id string) (CurrentApp, error) {
 	members, err := r.readDocument(ctx, client.JoinPath("v1", "apps", id))
 	return CurrentApp{Members: members}, err
 }
 
-// readDocument reads one resource; nil when there is none.
+// readDocument reads one resource; nil when it does not exist.
 func (r *Runner) readDocument(ctx context.Context, path string) (map[string]any, error) {
 	answer, err := r.API.Do(ctx, client.Request{Method: http.MethodGet, Path: path})
 	if client.RefusalStatus(err) == http.StatusNotFound {
-		return nil, nil //nolint:nilnil // that there is none is an answer
+		return nil, nil //nolint:nilnil // absence is a valid result
 	}
 	if err != nil {
 		return nil, err

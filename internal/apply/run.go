@@ -13,36 +13,36 @@ import (
 	"github.com/lamplighter/lamplighter/internal/client"
 )
 
-// API is the admin API. *client.Client is one; it repeats what may be repeated.
+// API is the admin API; *client.Client is one. It repeats requests that may be repeated.
 type API interface {
 	Do(ctx context.Context, r client.Request) (client.Answer, error)
 	ForEachItem(ctx context.Context, path string, query url.Values, limit int, f func(item json.RawMessage) error) error
 	SendLines(ctx context.Context, r client.Request, lines iter.Seq[[]byte], answered func(client.LineAnswer) error) error
 }
 
-// Secrets keeps the webhook secrets of apps that are created, which the service shows once.
+// Secrets keeps the webhook secrets of created apps, which the service shows once.
 type Secrets interface {
-	// RecordIntent is called before the request that makes one. It reports whether one was intended
-	// before and never kept.
+	// RecordIntent is called before the request that makes a secret. It reports whether there is an earlier intent
+	// without a saved secret.
 	RecordIntent(id string) (owed bool, err error)
-	// SaveSecret is called with what came.
+	// SaveSecret is called with the secret of the answer.
 	SaveSecret(id, secret string) error
-	// DropIntent takes an intention back.
+	// DropIntent removes an intent.
 	DropIntent(id string) error
-	// OpenIntents lists the apps whose secret was intended and never kept.
+	// OpenIntents lists the apps with an intent but without a saved secret.
 	OpenIntents() []string
 }
 
 const (
 	// fewApps is up to how many apps are read one by one instead of all in pages.
 	fewApps = 100
-	// maxOvertaken bounds how often a change starts over because somebody else changed the app.
+	// maxOvertaken limits how often a change starts over because another client changed the app.
 	maxOvertaken = 10
-	// maxFaults ends a run that fails everywhere.
+	// maxFaults ends a run in which everything fails.
 	maxFaults = 100
 )
 
-// Counts are how far a run is. They may be read while it runs.
+// Counts are the progress of a run. They may be read while it runs.
 type Counts struct {
 	// Steps are the apps and tenants read, or written once Writing is true; the totals are what
 	// the phase has to do.
@@ -51,14 +51,14 @@ type Counts struct {
 	Writing                   atomic.Bool
 }
 
-// Runner reads what the service says and carries out plans.
+// Runner reads the service's state and carries out plans.
 type Runner struct {
 	API API
-	// Concurrency is how many requests are out at once; 0 means one.
+	// Concurrency is how many requests are in flight at once; 0 means one.
 	Concurrency int
 	// Secrets is needed for plans that create apps.
 	Secrets Secrets
-	// Force switches endpoints on whose probe fails.
+	// Force switches endpoints on although their probe fails.
 	Force  bool
 	Counts Counts
 
@@ -67,7 +67,7 @@ type Runner struct {
 	faults []Fault
 }
 
-// Fault is a step that could not be done.
+// Fault is a step that failed.
 type Fault struct {
 	// What is such as "app my-app".
 	What string
@@ -80,10 +80,10 @@ func (f Fault) Error() string { return f.What + ": " + f.Err.Error() }
 // Unwrap returns the cause.
 func (f Fault) Unwrap() error { return f.Err }
 
-// Faults are all steps that could not be done.
+// Faults are all steps that failed.
 type Faults []Fault
 
-// Error says the first ones.
+// Error lists the first ones.
 func (f Faults) Error() string {
 	text := FormatCount(len(f), "step") + " failed:"
 	for i, fault := range f {
@@ -104,7 +104,7 @@ func (f Faults) Unwrap() []error {
 	return errs
 }
 
-// endsRun reports whether no other step can fare better.
+// endsRun reports whether all other steps would fail as well.
 func endsRun(err error) bool {
 	if _, ok := errors.AsType[*client.NoAnswer](err); ok {
 		return true
@@ -116,8 +116,7 @@ func endsRun(err error) bool {
 	return errors.Is(err, client.ErrUnexpectedAnswer)
 }
 
-// forEachIndex runs f on the indexes below n, Concurrency at a time, until one fails, and returns the first
-// error.
+// forEachIndex runs f for the indexes below n, Concurrency at a time, until one fails, and returns the first error.
 func (r *Runner) forEachIndex(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -141,7 +140,7 @@ func (r *Runner) forEachIndex(ctx context.Context, n int, f func(ctx context.Con
 	return context.Cause(ctx)
 }
 
-// recordFault notes a step that failed; the error, if any, ends the run.
+// recordFault records a step that failed; an error that it returns ends the run.
 func (r *Runner) recordFault(ctx context.Context, what string, err error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -163,7 +162,7 @@ func (r *Runner) faultsError() error {
 	return Faults(r.faults)
 }
 
-// forceQuery is that of writing apps.
+// forceQuery is the query for writing apps.
 func (r *Runner) forceQuery() url.Values {
 	if r.Force {
 		return url.Values{"force": {"true"}}
@@ -177,16 +176,16 @@ func (r *Runner) updateSummary(f func(s *Summary)) {
 	f(&r.done)
 }
 
-// Summary is what was done so far.
+// Summary counts what was done so far.
 func (r *Runner) Summary() Summary {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.done
 }
 
-// Run carries out a plan: tenants first, so that new approvals tell the truth, then apps with their
-// approvals, then what goes. A step that is refused does not keep others from being done; all are
-// in the error, Faults. Run again, it does what is left.
+// Run carries out a plan: first tenants, so that new approvals deposit the right status, then apps with their
+// approvals, then removals. A failed step does not stop the others; the error has all of them, as Faults. Another run
+// does the rest.
 func (r *Runner) Run(ctx context.Context, p *Plan) error {
 	r.Counts.Writing.Store(true)
 	r.Counts.Steps.Store(0)

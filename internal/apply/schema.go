@@ -2,7 +2,7 @@ package apply
 
 import "strings"
 
-// kind is what a member holds.
+// kind is the type of a member's value.
 type kind uint8
 
 const (
@@ -11,17 +11,17 @@ const (
 	texts
 	integer
 	nested
-	// ignored members stand in answers alone, so that an answer can be edited and applied.
+	// ignored members occur only in answers. They are accepted so that an answer can be edited and applied.
 	ignored
 )
 
-// member is what one name may hold; members are those of a nested one. An atomic one is what it
-// says and nothing more.
+// member describes the value of a name; members are those of a nested object. An atomic object is replaced as a
+// whole.
 type member struct {
 	kind    kind
 	members map[string]member
 	atomic  bool
-	// set says that the order of a list means nothing.
+	// set says that the order of a list has no meaning.
 	set bool
 }
 
@@ -64,7 +64,7 @@ func tenantSchema() map[string]member {
 	}
 }
 
-// suggestMember is a half-sentence naming the known member closest to name, empty when none is close.
+// suggestMember returns a half-sentence with the known member closest to name, empty when none is close.
 func suggestMember(name string, known map[string]member) string {
 	best, distance := "", len(name)/3+2
 	for candidate := range known {
@@ -78,10 +78,10 @@ func suggestMember(name string, known map[string]member) string {
 	return ": did you mean " + best + "?"
 }
 
-// maxCompared bounds the work on a name that somebody else chose.
+// maxCompared limits the work for a name of arbitrary length.
 const maxCompared = 64
 
-// editDistance counts the bytes to insert, delete or replace to make b of a.
+// editDistance counts the bytes to insert, delete or replace to turn a into b.
 func editDistance(a, b string) int {
 	a = a[:min(len(a), maxCompared)]
 	row := make([]int, len(b)+1)

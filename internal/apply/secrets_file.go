@@ -13,14 +13,13 @@ import (
 	"sync"
 )
 
-// SecretsFile is a file of webhook secrets, one JSON object a line, readable by its owner alone. A line
-// without a secret is an intention: it stands there before the service makes the secret, so that a
-// run that is killed in between leaves a trace and the next run replaces the secret that nobody
-// saw. Close leaves the secrets alone.
+// SecretsFile is a file of webhook secrets, one JSON object per line, readable only by its owner. A line without a
+// secret is an intent. It is written before the service makes the secret. When a run is killed in between, the next
+// run finds the intent and replaces the secret, which was never saved. Close keeps the secrets.
 type SecretsFile struct {
 	mu   sync.Mutex
 	file *os.File
-	// intents are intentions; kept are lines with a secret, as they stand in the file.
+	// intents are open intents; kept are the lines with a secret, unchanged.
 	intents map[string]bool
 	kept    [][]byte
 }
@@ -30,10 +29,10 @@ type secretEntry struct {
 	Secret   string `json:"webhook_secret,omitempty"`
 }
 
-// maxEntry is longer than any line that a Book writes.
+// maxEntry is longer than any line of a SecretsFile.
 const maxEntry = 4096
 
-// OpenSecretsFile opens or makes the file, which one run at a time may use.
+// OpenSecretsFile opens or creates the file and locks it for one run.
 func OpenSecretsFile(name string) (*SecretsFile, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600) //nolint:gosec // the caller's own argument names the file
 	if err != nil {
@@ -64,10 +63,10 @@ func (b *SecretsFile) load() error {
 	for n := 1; lines.Scan(); n++ {
 		var e secretEntry
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil || e.ClientID == "" {
-			if last := !lines.Scan(); last && n > 1 { // a run that was killed within a write
+			if last := !lines.Scan(); last && n > 1 { // the line of a run that was killed while writing
 				return b.file.Truncate(whole)
 			}
-			return fmt.Errorf("line %d is not one of ours: name another file", n)
+			return fmt.Errorf("line %d is not a line of secrets: name another file", n)
 		}
 		whole += int64(len(lines.Bytes())) + 1
 		if e.Secret == "" {
@@ -80,7 +79,7 @@ func (b *SecretsFile) load() error {
 	return lines.Err()
 }
 
-// appendEntry appends one line in one call, so that a kill leaves whole lines or one half at the end.
+// appendEntry appends one line in one call, so that a kill leaves at most one partial line at the end.
 func (b *SecretsFile) appendEntry(e secretEntry) error {
 	line, err := json.Marshal(e) //nolint:gosec // this file is where the caller wants the secret
 	if err != nil {
@@ -95,7 +94,7 @@ func (b *SecretsFile) appendEntry(e secretEntry) error {
 	return nil
 }
 
-// RecordIntent notes that a secret is about to be made.
+// RecordIntent writes an intent before a secret is made.
 func (b *SecretsFile) RecordIntent(id string) (owed bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -109,7 +108,7 @@ func (b *SecretsFile) RecordIntent(id string) (owed bool, err error) {
 	return false, nil
 }
 
-// SaveSecret writes a secret down.
+// SaveSecret writes a secret.
 func (b *SecretsFile) SaveSecret(id, secret string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -120,8 +119,8 @@ func (b *SecretsFile) SaveSecret(id, secret string) error {
 	return nil
 }
 
-// DropIntent takes an intention back. A run that is killed now will find it again, and replace a secret
-// with a time of grace.
+// DropIntent removes an intent from memory. If the run is killed now, the next run still finds it and replaces a
+// secret, with the grace period.
 func (b *SecretsFile) DropIntent(id string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -129,14 +128,14 @@ func (b *SecretsFile) DropIntent(id string) error {
 	return nil
 }
 
-// OpenIntents lists the intentions that nothing came of, in order.
+// OpenIntents lists the open intents, sorted.
 func (b *SecretsFile) OpenIntents() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Sorted(maps.Keys(b.intents))
 }
 
-// Close makes the file durable. When no intention is open it leaves nothing but secrets.
+// Close syncs the file to disk. When no intent is open, the file then has only secrets.
 func (b *SecretsFile) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -147,13 +146,12 @@ func (b *SecretsFile) Close() error {
 	return errors.Join(err, b.file.Sync(), b.file.Close())
 }
 
-// compact rewrites the file in place of itself, by way of a neighbour, so that a crash keeps one of
-// the two.
+// compact rewrites the file by way of a second one, so that a crash leaves one of the two.
 func (b *SecretsFile) compact() error {
 	name := b.file.Name()
 	fresh, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // beside the caller's own file
 	if err != nil {
-		return fmt.Errorf("tidy the file of secrets: %w", err)
+		return fmt.Errorf("rewrite the file of secrets: %w", err)
 	}
 	w := bufio.NewWriter(fresh)
 	for _, line := range b.kept {
@@ -161,18 +159,18 @@ func (b *SecretsFile) compact() error {
 		_ = w.WriteByte('\n') // a writer keeps its first error for Flush
 	}
 	if err := errors.Join(w.Flush(), fresh.Sync(), fresh.Close()); err != nil {
-		return fmt.Errorf("tidy the file of secrets: %w", err)
+		return fmt.Errorf("rewrite the file of secrets: %w", err)
 	}
 	return os.Rename(name+".new", name)
 }
 
-// SecretsPrinter is Secrets that are written to a stream and not remembered, for callers who want that.
+// SecretsPrinter writes secrets to a stream and keeps none, for callers who want that.
 type SecretsPrinter struct {
 	W  io.Writer
 	mu sync.Mutex
 }
 
-// RecordIntent does nothing: a stream cannot be looked at again.
+// RecordIntent does nothing: a stream cannot be read again.
 func (*SecretsPrinter) RecordIntent(string) (bool, error) { return false, nil }
 
 // SaveSecret prints the secret.
