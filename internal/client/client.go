@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// maxAnswer bounds an answer; a page of 500 apps is about 2 MB.
+	// maxAnswer limits an answer; a page of 500 apps is about 2 MB.
 	maxAnswer = 32 << 20
-	// firstPause is the wait before the first repetition; it doubles from there.
+	// firstPause is the wait before the first repetition; it doubles each time.
 	firstPause = 250 * time.Millisecond
 	// longestPause bounds the wait between repetitions, whatever Retry-After says.
 	longestPause = 30 * time.Second
@@ -32,13 +32,13 @@ type Options struct {
 	Token string
 	// UserAgent names the caller.
 	UserAgent string
-	// Timeout bounds one attempt with its answer; 0 means that the context alone bounds it.
+	// Timeout bounds one attempt with its answer; 0 means that only the context bounds it.
 	Timeout time.Duration
-	// Attempts is how often a request is tried that may be repeated; 0 means once.
+	// Attempts is how often a repeatable request is tried; 0 means once.
 	Attempts int
 	// Pause waits between attempts; nil waits on a timer. For tests.
 	Pause func(ctx context.Context, d time.Duration) error
-	// Retrying hears of each repetition; it may be nil.
+	// Retrying is called before each repetition; it may be nil.
 	Retrying func(err error, pause time.Duration)
 }
 
@@ -77,7 +77,7 @@ func JoinPath(segments ...string) string {
 	var b strings.Builder
 	for _, s := range segments {
 		if s == "." || s == ".." {
-			s = strings.ReplaceAll(s, ".", "%2E") // no way up
+			s = strings.ReplaceAll(s, ".", "%2E") // no path upwards
 		} else {
 			s = url.PathEscape(s)
 		}
@@ -89,7 +89,7 @@ func JoinPath(segments ...string) string {
 // Request is one call of the API.
 type Request struct {
 	Method string
-	// Path is a result of Path.
+	// Path is a result of JoinPath.
 	Path  string
 	Query url.Values
 	// Body is sent as Type, application/json when that is empty. Nil sends none.
@@ -103,16 +103,16 @@ type Request struct {
 type Answer struct {
 	Status int
 	ETag   string
-	// Location is where what was made, or is done, can be looked at; empty for nowhere.
+	// Location is the URL of what was created or is being done; empty for none.
 	Location string
 	// Type is its media type.
 	Type string
-	// Replayed is true where it was given before, under the same idempotency key.
+	// Replayed is true when the answer was given before, under the same idempotency key.
 	Replayed bool
 	Body     []byte
 }
 
-// isIdempotent reports whether sending it twice does what sending it once does.
+// isIdempotent reports whether repeating the request changes nothing more.
 func (r *Request) isIdempotent() bool {
 	switch r.Method {
 	case http.MethodGet, http.MethodPut, http.MethodDelete:
@@ -124,8 +124,8 @@ func (r *Request) isIdempotent() bool {
 	}
 }
 
-// Do sends a request and returns the answer, or an error: *Refusal when the service said no,
-// *NoAnswer when nothing came back, ErrUnexpectedAnswer when something else answered.
+// Do sends a request and returns the answer, or an error: *Refusal when the service refused, *NoAnswer when no answer
+// came, ErrUnexpectedAnswer when another server answered.
 func (c *Client) Do(ctx context.Context, r Request) (Answer, error) {
 	attempts := max(c.opts.Attempts, 1)
 	if !r.isIdempotent() {
@@ -210,7 +210,7 @@ func (c *Client) newRequest(ctx context.Context, r Request, body io.Reader) (*ht
 	return req, nil
 }
 
-// isRetryable reports whether the same request may fare better later.
+// isRetryable reports whether the same request may succeed later.
 func isRetryable(err error) bool {
 	if _, ok := errors.AsType[*NoAnswer](err); ok {
 		return true
@@ -226,7 +226,7 @@ func isRetryable(err error) bool {
 	return false
 }
 
-// computeRetryDelay is the pause before attempt n+1: what the service asked for, else a doubling one.
+// computeRetryDelay is the pause before attempt n+1: what the service asked for, otherwise a doubling one.
 func computeRetryDelay(err error, n int) time.Duration {
 	if r, ok := errors.AsType[*Refusal](err); ok && r.RetryAfter > 0 {
 		return min(r.RetryAfter, longestPause)

@@ -232,7 +232,7 @@ func TestRefusalSpeaks(t *testing.T) {
 			`{"type":"urn:lamplighter:problem:unavailable","title":"Away\u001b[2J","status":503,"detail":"Later.","errors":[{"pointer":"","detail":"x"}],"request_id":"r1"}`)
 	})
 	_, err = c.Do(t.Context(), client.Request{Method: "GET", Path: "/v1/apps"})
-	want := "refused with 503 Service Unavailable: Away[2J: Later.\n  (body): x\n  try again in 7 s\n  the service's log calls the request r1"
+	want := "refused with 503 Service Unavailable: Away[2J: Later.\n  (body): x\n  try again in 7 s\n  the request's id in the service's log: r1"
 	if err == nil || err.Error() != want {
 		t.Errorf("problem: %v", err)
 	}

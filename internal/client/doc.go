@@ -1,5 +1,4 @@
-// Package client speaks to the admin API for the command line: one request at a
-// time, the pages of a list, or a body of lines. It follows no redirect, because
-// that would take the token elsewhere, puts refusals into words, and repeats what
-// may be repeated when it is told to.
+// Package client calls the admin API for the command line: single requests, lists page by page, and bodies of lines.
+// It follows no redirect, because that would send the token elsewhere. It explains refusals, and repeats repeatable
+// requests if the options say so.
 package client

@@ -16,7 +16,7 @@ import (
 // ErrUnexpectedAnswer reports an answer that Lamplighter does not give.
 var ErrUnexpectedAnswer = errors.New("this is not how Lamplighter answers: is the URL right?")
 
-// NoAnswer says that no answer came, so that nobody knows whether the request was carried out.
+// NoAnswer says that no answer came, so that it is unknown whether the request was carried out.
 type NoAnswer struct{ Err error }
 
 // Error says why.
@@ -41,13 +41,12 @@ type FieldError struct {
 // Refusal is an answer that is not a success: a problem document of RFC 9457.
 type Refusal struct {
 	Status int
-	// Type is the problem's type without its prefix, such as "stale"; empty when nothing was said.
+	// Type is the problem's type without its prefix, such as "stale"; empty when there was none.
 	Type, Title, Detail string
 	Errors              []FieldError
-	// RequestID is what the service's log calls the request, Path is the request's.
+	// RequestID is the request's id in the service's log, Path is the request's path.
 	RequestID, Path string
-	// Attempt counts from 1; above it, an earlier attempt of the same request may have been
-	// carried out.
+	// Attempt counts from 1. Above 1, an earlier attempt of the same request may have been carried out.
 	Attempt int
 	// RetryAfter is how long the service asks to wait, 0 when it does not.
 	RetryAfter time.Duration
@@ -75,7 +74,7 @@ func parseRefusal(resp *http.Response, text []byte) error {
 	return r
 }
 
-// Error puts the refusal into words that cannot command a terminal.
+// Error describes the refusal, without control characters.
 func (r *Refusal) Error() string {
 	status := strconv.Itoa(r.Status) + " " + http.StatusText(r.Status)
 	if r.Title == "" {
@@ -83,7 +82,7 @@ func (r *Refusal) Error() string {
 	}
 	var b strings.Builder
 	b.WriteString("refused with " + status)
-	if !strings.EqualFold(r.Title, http.StatusText(r.Status)) { // which says it already
+	if !strings.EqualFold(r.Title, http.StatusText(r.Status)) { // the status text says it already
 		b.WriteString(": " + DropUnprintable(r.Title))
 	}
 	if r.Detail != "" {
@@ -96,7 +95,7 @@ func (r *Refusal) Error() string {
 		fmt.Fprintf(&b, "\n  try again in %d s", int(r.RetryAfter/time.Second))
 	}
 	if r.Status >= http.StatusInternalServerError && r.RequestID != "" {
-		b.WriteString("\n  the service's log calls the request " + DropUnprintable(r.RequestID))
+		b.WriteString("\n  the request's id in the service's log: " + DropUnprintable(r.RequestID))
 	}
 	return b.String()
 }
@@ -109,7 +108,7 @@ func RefusalStatus(err error) int {
 	return 0
 }
 
-// DropUnprintable drops what could command a terminal.
+// DropUnprintable drops control characters.
 func DropUnprintable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || unicode.IsPrint(r) {

@@ -11,7 +11,7 @@ import (
 	"net/http"
 )
 
-// typeLines is a body with one JSON text a line.
+// typeLines is the media type of a body with one JSON text per line.
 const typeLines = "application/x-ndjson"
 
 // LineAnswer answers one line of a body of lines.
@@ -20,21 +20,21 @@ type LineAnswer struct {
 	Status   int    `json:"status"`
 	ID       string `json:"id,omitempty"`
 	Sequence int64  `json:"sequence,omitempty"`
-	// Replayed is true where the line was taken before, under the same idempotency key.
+	// Replayed is true when the line was accepted before, under the same idempotency key.
 	Replayed bool         `json:"replayed,omitempty"`
 	Detail   string       `json:"detail,omitempty"`
 	Errors   []FieldError `json:"errors,omitempty"`
 }
 
-// SendLines sends a body of lines and hears an answer for each, in order, while it still sends: the
-// service answers as it reads and stops reading when nobody takes its answers. The error of
-// answered is returned as it is. It is not repeated; a caller whose lines may be sent twice does.
+// SendLines sends a body of lines and passes the answer to each on, in order, while it still sends. The service
+// answers as it reads, and stops reading when its answers are not read. The error of answered is returned unchanged.
+// SendLines does not repeat the request; callers whose lines are repeatable do so.
 func (c *Client) SendLines(ctx context.Context, r Request, lines iter.Seq[[]byte], answered func(LineAnswer) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	from, to := io.Pipe()
 	sent := make(chan struct{})
-	defer func() { // the sender is gone when the caller goes on
+	defer func() { // the sender must end before the caller continues
 		_ = from.Close()
 		<-sent
 	}()

@@ -10,10 +10,10 @@ import (
 	"strconv"
 )
 
-// pageSize is the longest page that lists give.
+// pageSize is the longest page of lists.
 const pageSize = 500
 
-// maxPages ends a list whose cursor never does.
+// maxPages ends a list whose cursor never ends.
 const maxPages = 1_000_000
 
 // ForEachItem calls f with the items of a list, page by page, until limit items were seen (0: all) or f

@@ -7,8 +7,7 @@ import (
 	"net/http"
 )
 
-// StreamAnswer copies the body of an answer of any length to w. An error after the first byte means that
-// w has not got all of it.
+// StreamAnswer copies the body of an answer of any length to w. After an error, w may have a part of it.
 func (c *Client) StreamAnswer(ctx context.Context, r Request, w io.Writer) error {
 	req, err := c.newRequest(ctx, r, http.NoBody)
 	if err != nil {
