@@ -175,7 +175,7 @@ func TestAlterationsAreFound(t *testing.T) {
 			"Swapped": {func() [][]byte { lines[3], lines[4] = lines[4], lines[3]; return lines }, "missing"},
 			"Twice": {func() [][]byte {
 				return slices.Insert(lines, 3, bytes.Replace(lines[2], []byte(`"action":"`), []byte(`"action":"x`), 1))
-			}, "is another one"},
+			}, "differs from the one before"},
 			"CutOff":  {func() [][]byte { return lines[:15] }, "15 is the last one here"},
 			"Rubbish": {func() [][]byte { return slices.Insert(lines, 3, []byte("x\n")) }, "no line of the audit"},
 			"LastOne": {func() [][]byte {

@@ -9,13 +9,14 @@ import (
 	"os"
 )
 
-// File appends lines to a file, which it opens for each write: it may be moved away between two, and is then made anew.
+// File appends lines to a file. It opens the file for each write, so that the file may be moved away; it is then
+// created again.
 type File struct{ Name string }
 
-// tail is how much of a file's end is looked at for lines that were written and not noted: a step writes less.
+// tail is how much of a file's end is searched for lines that were written and not recorded: a step writes less.
 const tail = 1 << 20
 
-// LastPlace implements Sink. A line that broke off at the end was never noted: it is cut off.
+// LastPlace implements Sink. A partial line at the end was never recorded: it is cut off.
 func (f File) LastPlace(p Place) (Place, error) {
 	file, err := os.OpenFile(f.Name, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -45,9 +46,9 @@ func (f File) LastPlace(p Place) (Place, error) {
 	}
 	text = text[:whole]
 	if last, err := parseLine(text[bytes.LastIndexByte(text[:max(whole-1, 0)], '\n')+1:]); err == nil && last.N <= p.N {
-		return p, nil // as a rule: all that was written is noted
+		return p, nil // the usual case: everything written is recorded
 	}
-	if begin > 0 { // the first line in sight began before
+	if begin > 0 { // the first line in the searched part may be incomplete
 		_, text, _ = bytes.Cut(text, []byte("\n"))
 	}
 	for one := range bytes.SplitSeq(bytes.TrimSuffix(text, []byte("\n")), []byte("\n")) {

@@ -14,14 +14,14 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-// Line is an entry of the audit as it is written out.
+// Line is an audit entry in the format of the lines.
 type Line struct {
 	// N counts the lines of all writers, from 1.
 	N int64 `json:"n"`
-	// Previous is the SHA-256 of the line before, in hex and without its line break; noLine for the first.
+	// Previous is the SHA-256 of the line before without its line break, in hex; noLine for the first.
 	Previous string `json:"previous"`
 	ID       string `json:"id"`
-	// Number is a partner's entry's, which is one more than that of the partners' entry before; absent for others.
+	// Number counts partners' entries, each one more than the partners' entry before; absent for other entries.
 	Number    int64           `json:"number,omitempty"`
 	At        time.Time       `json:"at"`
 	Actor     string          `json:"actor"`
@@ -33,10 +33,10 @@ type Line struct {
 	After     json.RawMessage `json:"after,omitempty"`
 }
 
-// noLine stands for the line before the first.
+// noLine stands in for the digest before the first line.
 var noLine = strings.Repeat("0", 2*sha256.Size)
 
-// maxLine bounds a line that is read: an entry takes registry.AuditEntryMax, and escapes may make it longer.
+// maxLine limits a line that is read: an entry has up to registry.AuditEntryMax, and escapes may make it longer.
 const maxLine = 64 << 10
 
 func hashLine(line []byte) string {
@@ -44,7 +44,7 @@ func hashLine(line []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// encodeLine writes the line without its line break.
+// encodeLine encodes the line without its line break.
 func encodeLine(n int64, previous string, e registry.AuditEntry, number int64) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -71,7 +71,7 @@ func parseLine(text []byte) (Line, error) {
 	return l, nil
 }
 
-// Place is how far the lines go.
+// Place is a position in the lines.
 type Place struct {
 	// N and Digest are those of the last line; 0 and noLine before the first.
 	N      int64
@@ -79,7 +79,7 @@ type Place struct {
 	registry.AuditPlace
 }
 
-// String is the place as the loop keeps it.
+// String is the place in the format of the loop's cursor.
 func (p Place) String() string {
 	return strings.Join([]string{"1", strconv.FormatInt(p.N, 10), p.Digest, dashIfEmpty(p.Staff), dashIfEmpty(p.Partners), strconv.FormatInt(p.Count, 10)}, " ")
 }
@@ -91,7 +91,7 @@ func dashIfEmpty(s string) string {
 	return s
 }
 
-// ParsePlace reads what String wrote; anything else is the start.
+// ParsePlace reads the format of String; anything else is the start.
 func ParsePlace(s string) Place {
 	start := Place{Digest: noLine}
 	f := strings.Fields(s)
@@ -108,7 +108,7 @@ func ParsePlace(s string) Place {
 	return p
 }
 
-// advancePast is the place after a line.
+// advancePast returns the place after a line.
 func (p Place) advancePast(l Line, text []byte) Place {
 	p.N, p.Digest = l.N, hashLine(text)
 	p.AuditPlace = p.After(l.ID, l.Number)

@@ -13,11 +13,11 @@ const syslogTag = "lamplighter-audit"
 
 type syslogWriter = io.WriteCloser
 
-// Syslog sends lines to a syslog. It cannot look at what it sent: after a crash a line may come twice.
+// Syslog sends lines to a syslog. It cannot read what it sent: after a crash, a line may be sent twice.
 type Syslog struct {
-	// Network is udp, tcp, or empty for the syslog of this machine.
+	// Network is udp, tcp, or empty for this machine's syslog.
 	Network, Address string
-	// Dial connects; nil: to a syslog.
+	// Dial connects; nil for a syslog connection.
 	Dial func(network, address string) (io.WriteCloser, error)
 }
 
@@ -43,8 +43,8 @@ func (s Syslog) Write(lines [][]byte) error {
 	return nil
 }
 
-// ParseSink reads a setting: the path of a file, "syslog" for that of this machine, or udp://host:port and
-// tcp://host:port for one elsewhere.
+// ParseSink reads a setting: the path of a file, "syslog" for this machine's, or udp://host:port and tcp://host:port
+// for a remote one.
 func ParseSink(text string) (Sink, error) {
 	switch network, address, isURL := strings.Cut(text, "://"); {
 	case text == "syslog":

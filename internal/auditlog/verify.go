@@ -20,12 +20,12 @@ type Source struct {
 
 // Findings is what a check found.
 type Findings struct {
-	// Lines counts those that were read, of which First to Last are the numbers; 0 when there is none.
+	// Lines counts the lines read, First to Last are their numbers; 0 when there are none.
 	Lines, First, Last int64
-	// Faults are what is wrong, the first of them; Wrong counts all.
+	// Faults are the first faults found; Wrong counts all.
 	Faults []string
 	Wrong  int64
-	// Compared counts the entries that Redis holds and the lines were compared with.
+	// Compared counts the entries in Redis that the lines were compared with.
 	Compared int64
 }
 
@@ -38,14 +38,14 @@ func (f *Findings) addFault(format string, args ...any) {
 	}
 }
 
-// AuditReader reads what the lines have to agree with; *registry.Store is one.
+// AuditReader reads what the lines must agree with; *registry.Store is one.
 type AuditReader interface {
 	LoopCursor(ctx context.Context, name string) (string, error)
 	ReadNextAudit(ctx context.Context, p registry.AuditPlace) (registry.NextAuditEntries, error)
 }
 
-// VerifyLines checks that each line follows the one before, over all sources, whose order does not matter; and, where
-// with is not nil, that the lines agree with what Redis holds.
+// VerifyLines checks that each line follows the one before, over all sources in any order. If with is not nil, it
+// also checks that the lines agree with Redis.
 func VerifyLines(ctx context.Context, sources []Source, with AuditReader) (*Findings, error) {
 	v := &verifier{Findings: &Findings{}, recent: map[int64]string{}}
 	if with != nil {
@@ -64,32 +64,34 @@ func VerifyLines(ctx context.Context, sources []Source, with AuditReader) (*Find
 	return v.Findings, nil
 }
 
-// verifier goes through lines in their order.
+// verifier checks lines in their order.
 type verifier struct {
 	*Findings
-	// last is the place behind the line before, count the number of the last partners' entry.
+	// last is the place after the previous line, count the number of the last partners' entry.
 	last  Place
 	count int64
-	// recent are the digests of the newest lines, for those that were written twice.
+	// recent are the digests of the newest lines, to recognize lines that were written twice.
 	recent map[int64]string
-	// noted is the place that Redis keeps, oldest what Redis has of each stream, entries the lines that may be there.
+	// noted is the place recorded in Redis, oldest the oldest entry in Redis of each stream, entries the lines to
+	// compare.
 	noted                       Place
 	oldestStaff, oldestPartners string
 	entries                     map[string]string
 	agrees                      bool
 }
 
-// recentLines is how many lines back one may be written again.
+// recentLines is how many lines back a repeated line is recognized.
 const recentLines = 4096
 
-// readExpected reads how far the lines go and what Redis still holds, before the lines are read: they can only become more.
+// readExpected reads the recorded place and the oldest entries in Redis. It does so before the lines are read, since
+// lines are only added.
 func (v *verifier) readExpected(ctx context.Context, with AuditReader) error {
 	cursor, err := with.LoopCursor(ctx, LoopName)
 	if err != nil {
 		return err
 	}
 	v.noted, v.agrees, v.entries = ParsePlace(cursor), true, map[string]string{}
-	// No entry of staff comes after this place, so the first one is the oldest of partners.
+	// No operator's entry comes after this place, so the first one is the oldest of partners.
 	first, err := with.ReadNextAudit(ctx, registry.AuditPlace{Staff: noEntryAfter})
 	if err != nil {
 		return err
@@ -100,7 +102,7 @@ func (v *verifier) readExpected(ctx context.Context, with AuditReader) error {
 	return nil
 }
 
-// noEntryAfter is a place behind all entries of a stream.
+// noEntryAfter is a place after all entries of a stream.
 const noEntryAfter = "9999999999999999-0"
 
 func (v *verifier) checkSources(sources []Source) error {
@@ -150,7 +152,7 @@ func scanLines(s Source, f func(at int64, text []byte) bool) error {
 		}
 	}
 	if errors.Is(lines.Err(), bufio.ErrTooLong) {
-		return fmt.Errorf("%s:%d: the line is longer than any of the audit", s.Name, at+1)
+		return fmt.Errorf("%s:%d: the line is longer than any audit line", s.Name, at+1)
 	}
 	return lines.Err()
 }
@@ -173,12 +175,12 @@ func (v *verifier) checkLine(where string, text []byte) {
 			v.addFault("%s: it is the first line, and names one before it", where)
 		}
 	case l.N <= v.last.N:
-		v.addFault("%s: line %d comes after line %d, and is another one than was there", where, l.N, v.last.N)
+		v.addFault("%s: line %d comes after line %d, and differs from the one before with that number", where, l.N, v.last.N)
 		return
 	case l.N > v.last.N+1:
 		v.addFault("%s: %d lines are missing before it, from %d on", where, l.N-1-v.last.N, v.last.N+1)
 	case l.Previous != v.last.Digest:
-		v.addFault("%s: line %d does not follow line %d as that stands there: one of them was altered", where, l.N, v.last.N)
+		v.addFault("%s: line %d does not follow line %d: one of them was altered", where, l.N, v.last.N)
 	}
 	if l.Number > 0 {
 		if v.count > 0 && l.Number > v.count+1 {
@@ -193,7 +195,7 @@ func (v *verifier) checkLine(where string, text []byte) {
 	v.rememberEntry(where, l)
 }
 
-// rememberEntry remembers what Redis has to hold as well.
+// rememberEntry keeps an entry that Redis must have as well.
 func (v *verifier) rememberEntry(where string, l Line) {
 	if !v.agrees {
 		return
@@ -210,7 +212,7 @@ func (v *verifier) rememberEntry(where string, l Line) {
 	}
 }
 
-// hashContent is what a line says, without its place in the chain.
+// hashContent is the digest of a line without its place in the chain.
 func hashContent(l Line) string {
 	l.N, l.Previous, l.Number = 1, noLine, 0
 	text, err := encodeLine(1, noLine, registry.AuditEntry{
@@ -223,7 +225,7 @@ func hashContent(l Line) string {
 	return hashLine(text)
 }
 
-// compareEntries looks at each entry that Redis holds and that was written out.
+// compareEntries compares each entry in Redis that was written out.
 func (v *verifier) compareEntries(ctx context.Context, with AuditReader) error {
 	if v.noted.N > v.Last {
 		v.addFault("Redis knows of %d lines, and %d is the last one here: the rest is elsewhere, or was cut off", v.noted.N, v.Last)
@@ -268,8 +270,8 @@ func (v *verifier) compareEntry(e registry.AuditEntry, seen map[string]bool) {
 	l, err := parseLine(text)
 	switch {
 	case !ok:
-		v.addFault("entry %s is in Redis, and in none of the lines", e.ID)
+		v.addFault("entry %s is in Redis, but in none of the lines", e.ID)
 	case err != nil || had != hashContent(l):
-		v.addFault("entry %s is another one in Redis than in the lines", e.ID)
+		v.addFault("entry %s differs between Redis and the lines", e.ID)
 	}
 }

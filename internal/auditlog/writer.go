@@ -21,27 +21,27 @@ const (
 	lease  = 15 * time.Second
 )
 
-// Store is where the audit is; *registry.Store is one.
+// Store is where audit entries are stored; *registry.Store is one.
 type Store interface {
 	loop.Store
 	ReadNextAudit(ctx context.Context, p registry.AuditPlace) (registry.NextAuditEntries, error)
 }
 
-// Sink takes lines.
+// Sink accepts lines.
 type Sink interface {
-	// LastPlace is the place behind the last line that is there, counted from p on: it is p where none came after it.
+	// LastPlace is the place after the last written line, searched from p on; p when no line follows it.
 	LastPlace(p Place) (Place, error)
-	// Write appends whole lines, each with its line break, and returns when they will stay.
+	// Write appends whole lines, each with its line break, and returns when they are durable.
 	Write(lines [][]byte) error
 }
 
-// Metrics count what was written out.
+// Metrics count written lines and gaps.
 type Metrics struct {
 	lines prometheus.Counter
 	gaps  *prometheus.CounterVec
 }
 
-// The streams of the audit, as metrics call them.
+// The streams of the audit log, as named in metrics.
 const (
 	ofStaff    = "staff"
 	ofPartners = "partners"
@@ -74,7 +74,7 @@ type Options struct {
 	Log     *slog.Logger
 }
 
-// Writer writes the audit out while its process has the lease. New, then Run once.
+// Writer writes audit entries out while its process has the lease. The order of calls is New, then Run once.
 type Writer struct{ opts Options }
 
 // New returns a Writer.
@@ -88,7 +88,7 @@ func (w *Writer) Run(ctx context.Context) {
 	}).Run(ctx)
 }
 
-// Step writes the next entries out. What it wrote before a crash, and could not note, it finds in the sink.
+// Step writes the next entries. Entries that were written before a crash but not recorded are found in the sink.
 func (w *Writer) Step(ctx context.Context, cursor string) (loop.Report, error) {
 	from := ParsePlace(cursor)
 	failed := func(err error) (loop.Report, error) { return loop.Report{Next: from.String()}, err }
@@ -119,13 +119,13 @@ func (w *Writer) Step(ctx context.Context, cursor string) (loop.Report, error) {
 	return loop.Report{Next: p.String(), End: !next.More}, nil
 }
 
-// reportMissing tells of entries that were gone before they were read.
+// reportMissing reports entries that were removed from Redis before they were read.
 func (w *Writer) reportMissing(ctx context.Context, p Place, next registry.NextAuditEntries) {
 	for _, e := range next.Entries {
 		if registry.IsPartnerAuditID(e.ID) {
 			continue
 		}
-		if p.Staff != "" && e.ID == next.OldestStaff { // what was read last is gone, and so may be what came after it
+		if p.Staff != "" && e.ID == next.OldestStaff { // the last entry read is gone, and so may be the ones after it
 			w.opts.Metrics.gaps.WithLabelValues(ofStaff).Inc()
 			w.opts.Log.ErrorContext(ctx, "entries of the audit may be gone that were not written out", "stream", ofStaff, "after", p.Staff, "oldest", e.ID)
 		}
