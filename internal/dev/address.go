@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// Flags of the addresses that dev binds; each error about an address names its flag.
+// Flags for the addresses of dev; each error about an address names its flag.
 const (
 	flagAPI        = "--listen"
 	flagOps        = "--ops-listen"
@@ -17,7 +17,7 @@ const (
 	flagDemoServer = "--desk-listen"
 )
 
-// bindAddress listens on an address that a flag gave.
+// bindAddress listens on the address of a flag.
 func bindAddress(ctx context.Context, flag, addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", addr)
@@ -31,9 +31,9 @@ func bindAddress(ctx context.Context, flag, addr string) (net.Listener, error) {
 	}
 }
 
-// reserveAddress finds out that an address is free, and which port a port 0 becomes: the address of the
-// API must be known before the service is built. The port is free again on return, so that in a
-// bad moment somebody else may take it; the service then refuses to start.
+// reserveAddress checks that an address is free, and replaces port 0 by a free port. The address of the API must be
+// known before the service is built. The port is free again on return. If another program takes it meanwhile, the
+// service refuses to start.
 func reserveAddress(ctx context.Context, flag string, addr *string) error {
 	l, err := bindAddress(ctx, flag, *addr)
 	if err != nil {
@@ -43,7 +43,7 @@ func reserveAddress(ctx context.Context, flag string, addr *string) error {
 	return l.Close()
 }
 
-// baseURL is how a browser or curl on this machine reaches what listens on addr.
+// baseURL is the URL of a listener on addr for a browser or curl on this machine.
 func baseURL(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/config"
 )
 
-// demoInfo is what dev ended up with, for whoever reads the banner.
+// demoInfo is what the banner shows: addresses, token and settings of the demo.
 type demoInfo struct {
 	version                    string
 	api, ops, hook, demoServer string
@@ -17,15 +17,14 @@ type demoInfo struct {
 	ignored                    []string
 }
 
-// bannerText is what dev says once it runs. Every indented line that starts with curl is a command
-// that works as it stands in a shell; the commands hold the token, which is worth nothing
-// elsewhere or later.
+// bannerText is the banner of a started demo. Every indented line that starts with curl is a complete shell command.
+// The commands contain the token, which is valid only for this run.
 func (p *demoInfo) bannerText(c *eventLog) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("")
 	line("%s", c.colourText(eventPlain, "Lamplighter "+p.version+", a demo on this machine"))
-	line("%s", c.colourText(eventBad, "IT FORGETS EVERYTHING when it stops: apps, changes, keys, mails. For real work there is: lamplighter serve"))
+	line("%s", c.colourText(eventBad, "IT FORGETS EVERYTHING when it stops: apps, changes, keys, mails. For real use there is: lamplighter serve"))
 	if len(p.ignored) > 0 {
 		line("Ignored, since the demo brings its own: %s", strings.Join(p.ignored, ", "))
 	}
@@ -33,7 +32,7 @@ func (p *demoInfo) bannerText(c *eventLog) string {
 	line("  API            %s", p.api)
 	line("  Metrics        %s/metrics", p.ops)
 	line("  Receiver       %s", p.hook)
-	line("  Desk           %s  (mails, and the receiver's switch)", p.demoServer)
+	line("  Demo server    %s  (mails, and start or stop of the receiver)", p.demoServer)
 	line("  Admin token    %s", p.token)
 	for i, a := range demoApps() {
 		name := ""
@@ -51,19 +50,19 @@ func (p *demoInfo) bannerText(c *eventLog) string {
 	line("     curl -sS %s %s/v1/apps/%s/mailbox", p.bearerHeader(), p.api, demoApps()[0].id)
 	line("     curl -sS %s/mails", p.demoServer)
 	line("")
-	line("%s (Ctrl-C stops it). Apps were told where each tenant stands when it approved them:", c.colourText(eventPlain, "What happens, as it happens"))
+	line("%s (Ctrl-C stops it). Apps were notified of each tenant's status when it approved them:", c.colourText(eventPlain, "What happens, as it happens"))
 	return b.String()
 }
 
 func (p *demoInfo) writeCommands(line func(string, ...any)) {
 	line("")
-	line("  1. Report that %s was suspended: both apps are told, and prove who told them.", firstTenant)
+	line("  1. Report that %s was suspended: both apps are notified, and verify the sender.", firstTenant)
 	line("     %s", p.reportCommand("suspend"))
 	line("")
 	line("  2. Stop the receiver and report that %s is back: about %s later each app's contact gets a mail.", firstTenant, formatSeconds(p.incident.OpenAfter))
 	line("     curl -sS -X POST %s/stop && %s", p.demoServer, p.reportCommand("resume"))
 	line("")
-	line("  3. Start the receiver: it is told the truth within seconds, and about %s later a mail says that all is well.", formatSeconds(p.incident.RecoverAfter))
+	line("  3. Start the receiver: it gets the present status within seconds, and about %s later a mail reports the recovery.", formatSeconds(p.incident.RecoverAfter))
 	line("     curl -sS -X POST %s/start", p.demoServer)
 }
 
@@ -75,13 +74,13 @@ func (p *demoInfo) reportCommand(change string) string {
 
 func (p *demoInfo) bearerHeader() string { return "-H 'Authorization: Bearer " + p.token + "'" }
 
-// helpPage is the desk's front page.
+// helpPage is the front page of the demo server.
 func (p *demoInfo) helpPage() string {
-	return fmt.Sprintf(`The desk of lamplighter dev
+	return fmt.Sprintf(`The demo server of lamplighter dev
 
-GET  /mails          the last %d mails that the catcher caught
+GET  /mails          the last %d caught mails
 POST /stop           the receiver's port refuses connections
-POST /start          it takes pushes again
+POST /start          it accepts notifications again
 POST /secrets/{app}  tells the receiver an app's webhook secret, so that it checks signatures
 
 An app of your own, received here (LAMPLIGHTER_TOKEN is the admin token that was printed):

@@ -8,13 +8,13 @@ import (
 	"regexp"
 )
 
-// maxSecretBody bounds what is sent to /secrets: an app as the admin API answers it, or less.
+// maxSecretBody limits the body for /secrets: an app as the admin API answers it, or less.
 const maxSecretBody = 1 << 20
 
 var webhookSecret = regexp.MustCompile(`whsec_[A-Za-z0-9+/]+={0,2}`)
 
-// demoServer is where who plays with dev reads the mails and moves the receiver. It stays reachable
-// while the receiver is stopped.
+// demoServer lists the caught mails and starts or stops the receiver. It stays reachable while the receiver is
+// stopped.
 type demoServer struct {
 	receiver *receiver
 	mails    *receivedMails
@@ -22,7 +22,7 @@ type demoServer struct {
 	help     string
 }
 
-// serve answers on a socket until stop is called.
+// serve answers on a listener until stop is called.
 func (d *demoServer) serve(l net.Listener) (stop func()) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { d.writeText(w, d.help) })
@@ -53,12 +53,12 @@ func (d *demoServer) startReceiver(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "The receiver cannot start: "+err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	d.eventLog.logEvent(eventPlain, "receiver", "started: it takes pushes again")
+	d.eventLog.logEvent(eventPlain, "receiver", "started: it accepts notifications again")
 	d.writeText(w, "The receiver is started.\n")
 }
 
-// receiveSecret takes the webhook secret of an app from whatever holds one, such as the admin API's
-// answer to the app's creation.
+// receiveSecret takes the webhook secret of an app from a body that contains one, such as the admin API's answer to
+// the creation of an app.
 func (d *demoServer) receiveSecret(w http.ResponseWriter, r *http.Request) {
 	app := r.PathValue("app")
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSecretBody))

@@ -24,20 +24,19 @@ type Options struct {
 	// Config is loaded with config.DevDefaults. Redis, SMTP, signing and encryption keys and roles
 	// are replaced; public_url and the bootstrap token are filled in where they are unset.
 	Config config.Config
-	// ReceiverListen and DemoServerListen are the addresses of the demo receiver and of the desk.
+	// ReceiverListen and DemoServerListen are the addresses of the demo receiver and the demo server.
 	ReceiverListen, DemoServerListen string
 	Version                          string
-	// Out gets the banner and the events, Log what else the service logs.
+	// Out gets the banner and the events, Log the other logs of the service.
 	Out io.Writer
 	Log slog.Handler
-	// Colour says that Out is a terminal that wants colours.
+	// Colour says that Out is a terminal with colours.
 	Colour bool
-	// Ignored names settings that somebody gave and dev replaced, to say so.
+	// Ignored names given settings that dev replaced; the banner lists them.
 	Ignored []string
 }
 
-// Run serves until ctx ends, then stops everything and forgets it. It returns nil when it was
-// ctx that ended it.
+// Run serves until ctx ends, then stops everything and drops all state. It returns nil when ctx ended it.
 func Run(ctx context.Context, o Options) error {
 	d := &playground{
 		opts: o, cfg: o.Config, mails: &receivedMails{},
@@ -48,7 +47,7 @@ func Run(ctx context.Context, o Options) error {
 		stop()
 	}
 	if ctx.Err() != nil {
-		d.eventLog.write("\nStopped, and everything is forgotten.\n")
+		d.eventLog.write("\nStopped; all state is gone.\n")
 		return nil
 	}
 	return err
@@ -63,7 +62,7 @@ type playground struct {
 
 	receiver *receiver
 	info     demoInfo
-	// cleanup stops what was started, last first.
+	// cleanup stops what was started, in reverse order.
 	cleanup []func()
 }
 
@@ -99,7 +98,7 @@ func (d *playground) startAndServe(ctx context.Context) error {
 	return d.runService(ctx, s)
 }
 
-// completeSettings completes what the user chose.
+// completeSettings completes the given settings.
 func (d *playground) completeSettings(ctx context.Context) (*signing.KeySet, error) {
 	for _, a := range []struct {
 		flag string
@@ -131,7 +130,7 @@ func (d *playground) completeSettings(ctx context.Context) (*signing.KeySet, err
 	return generateKeys(time.Now())
 }
 
-// keyLife is how long the generated signing keys live: longer than any demo.
+// keyLife is the validity of the generated signing keys, longer than any demo.
 const keyLife = 366 * 24 * time.Hour
 
 // generateKeys makes a signing key for each algorithm.
@@ -151,7 +150,7 @@ func generateKeys(now time.Time) (*signing.KeySet, error) {
 	return signing.NewKeySet(made...)
 }
 
-// startPartner starts what stands for the world outside: receiver, mail server and desk.
+// startPartner starts the partner's and operator's side: receiver, mail server and demo server.
 func (d *playground) startPartner(ctx context.Context) error {
 	d.receiver = newReceiver(d.opts.ReceiverListen, newVerifier(d.cfg.PublicURL+"/login/.well-known/openid-configuration"), d.eventLog)
 	if err := d.receiver.start(ctx); err != nil {
@@ -184,7 +183,7 @@ func (d *playground) startPartner(ctx context.Context) error {
 	return nil
 }
 
-// runService runs the service, fills it and says what there is.
+// runService runs the service, creates the demo data and prints the banner.
 func (d *playground) runService(ctx context.Context, s *service.Service) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -87,7 +87,7 @@ func TestTheTour(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Errorf("Run = %v", err)
 		}
-		if !strings.HasSuffix(out.String(), "\nStopped, and everything is forgotten.\n") {
+		if !strings.HasSuffix(out.String(), "\nStopped; all state is gone.\n") {
 			t.Error("it does not say that it forgot everything")
 		}
 	}()
@@ -128,7 +128,7 @@ func TestTheTour(t *testing.T) {
 
 	shell(t, away)
 	await(t, 5*time.Second, out.String, `receiver  stopped(.|\n)*accepted  a change of Cust10001`)
-	await(t, 5*time.Second, out.String, `waiting   demo-erp could not be told about Cust10001: refused, attempt 1;`)
+	await(t, 5*time.Second, out.String, `waiting   demo-erp could not be notified about Cust10001: refused, attempt 1;`)
 	look(2, `"waiting":1`)
 	for _, mail := range []string{`to erin@erp.example: .*Demo ERP .*failing since`, `to quinn@quote.example: .*Demo Quote .*failing since`} {
 		await(t, 30*time.Second, out.String, "mail      "+mail)
@@ -153,7 +153,7 @@ func TestTheTour(t *testing.T) {
 // ownApp follows the desk's own page: an app that a newcomer registers.
 func ownApp(t *testing.T, out *lines) {
 	t.Helper()
-	desk := regexp.MustCompile(`Desk +(http\S+)`).FindStringSubmatch(out.String())[1]
+	desk := regexp.MustCompile(`Demo server +(http\S+)`).FindStringSubmatch(out.String())[1]
 	token := regexp.MustCompile(`Admin token +(\S+)`).FindStringSubmatch(out.String())[1]
 	for _, command := range commands(shell(t, "curl -sS "+desk)) {
 		shell(t, "LAMPLIGHTER_TOKEN="+token+"; "+command)

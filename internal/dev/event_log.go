@@ -9,10 +9,10 @@ import (
 	"unicode"
 )
 
-// eventColour is the ANSI colour of an event's word.
+// eventColour is the ANSI colour of an event's kind.
 type eventColour string
 
-// Colours by what an event means to who watches.
+// Colours by the meaning of an event.
 const (
 	eventPlain eventColour = "1"
 	eventInfo  eventColour = "36"
@@ -21,7 +21,7 @@ const (
 	eventMail  eventColour = "35"
 )
 
-// eventLog writes whole lines for people. Events that come before open wait for it. It is safe for
+// eventLog writes whole lines for a terminal. Events that come before the banner wait for it. It is safe for
 // concurrent use.
 type eventLog struct {
 	colour bool
@@ -33,7 +33,7 @@ type eventLog struct {
 	waiting []string
 }
 
-// logEvent writes one line: when, what kind, and what happened.
+// logEvent writes one line: the time, the kind and what happened.
 func (c *eventLog) logEvent(colour eventColour, kind, text string) {
 	line := c.now().Format(time.TimeOnly) + "  " + c.colourText(colour, fmt.Sprintf("%-9s", kind)) + " " + formatOneLine(text) + "\n"
 	c.mu.Lock()
@@ -45,7 +45,7 @@ func (c *eventLog) logEvent(colour eventColour, kind, text string) {
 	_, _ = io.WriteString(c.w, line)
 }
 
-// openWithBanner writes the banner, then the events that waited.
+// openWithBanner writes the banner, then the events that waited for it.
 func (c *eventLog) openWithBanner(banner string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -53,14 +53,14 @@ func (c *eventLog) openWithBanner(banner string) {
 	c.opened, c.waiting = true, nil
 }
 
-// write writes text as it is, in one piece. An output that is gone stops nothing.
+// write writes a text unchanged, in one piece. Errors of the output are ignored.
 func (c *eventLog) write(text string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, _ = io.WriteString(c.w, text)
 }
 
-// colourText colours a text where the output can show it.
+// colourText colours a text if the output supports it.
 func (c *eventLog) colourText(colour eventColour, text string) string {
 	if !c.colour {
 		return text
@@ -68,12 +68,12 @@ func (c *eventLog) colourText(colour eventColour, text string) string {
 	return "\x1b[" + string(colour) + "m" + text + "\x1b[0m"
 }
 
-// formatOneLine is printable with line breaks as spaces.
+// formatOneLine makes a text printable and replaces line breaks by spaces.
 func formatOneLine(s string) string {
 	return dropUnprintable(strings.ReplaceAll(s, "\n", " "))
 }
 
-// dropUnprintable drops what could command a terminal: much of what is shown came from outside.
+// dropUnprintable drops control characters: much of what is shown comes from outside.
 func dropUnprintable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || unicode.IsPrint(r) {

@@ -6,13 +6,13 @@ import (
 	"strconv"
 )
 
-// verifiedDeliveries knows which deliveries somebody else has told about already.
+// verifiedDeliveries knows which deliveries the receiver has shown already.
 type verifiedDeliveries interface {
 	consumeVerified(app, tenant string) bool
 }
 
-// logHandler is the service's log: what a newcomer wants to see becomes a line on the console, other
-// records go on to next.
+// logHandler handles the service's log. Records of interest for the demo become lines of the event log; others go to
+// next.
 type logHandler struct {
 	eventLog   *eventLog
 	deliveries verifiedDeliveries
@@ -53,7 +53,7 @@ func (e *logHandler) WithGroup(name string) slog.Handler {
 	return &logHandler{eventLog: e.eventLog, deliveries: e.deliveries, next: e.next.WithGroup(name)}
 }
 
-// showRequest tells accepted changes and refused requests; the API's other calls are no news.
+// showRequest shows accepted changes and refused requests, and no other calls of the API.
 func (e *logHandler) showRequest(f map[string]string) bool {
 	status, _ := strconv.Atoi(f["status"])
 	switch {
@@ -72,18 +72,18 @@ func (e *logHandler) showRequest(f map[string]string) bool {
 func (e *logHandler) showDelivery(f map[string]string) {
 	if f["outcome"] == "delivered" {
 		if !e.deliveries.consumeVerified(f["app"], f["tenant"]) {
-			e.eventLog.logEvent(eventGood, "delivered", f["app"]+" was told about "+f["tenant"]+" and answered "+f["status"])
+			e.eventLog.logEvent(eventGood, "delivered", f["app"]+" was notified about "+f["tenant"]+" and answered "+f["status"])
 		}
 		return
 	}
-	words := f["app"] + " could not be told about " + f["tenant"] + ": " + f["reason"] + ", attempt " + f["attempt"]
+	words := f["app"] + " could not be notified about " + f["tenant"] + ": " + f["reason"] + ", attempt " + f["attempt"]
 	if f["attempt"] == "1" {
-		words += "; what it missed is kept, and tried until it knows"
+		words += "; the notification is kept, and tried again until it is delivered"
 	}
 	e.eventLog.logEvent(eventBad, "waiting", words)
 }
 
-// showMail tells what did not leave; what left is shown by the catcher.
+// showMail shows mails that were not sent; the catcher shows the others.
 func (e *logHandler) showMail(f map[string]string) {
 	if f["outcome"] != "sent" {
 		e.eventLog.logEvent(eventBad, "mail", "about "+f["app"]+" "+f["outcome"]+formatCause(f["err"]))
@@ -97,7 +97,7 @@ func formatCause(err string) string {
 	return ": " + err
 }
 
-// collectAttrs are a record's attributes as text.
+// collectAttrs returns a record's attributes as text.
 func collectAttrs(r slog.Record) map[string]string {
 	f := make(map[string]string, r.NumAttrs())
 	r.Attrs(func(a slog.Attr) bool {

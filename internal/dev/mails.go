@@ -19,7 +19,7 @@ import (
 const (
 	// maxMails is how many mails are kept.
 	maxMails = 50
-	// maxDepth bounds multiparts within multiparts.
+	// maxDepth limits nested multiparts.
 	maxDepth = 4
 )
 
@@ -34,7 +34,7 @@ type receivedMails struct {
 	list []receivedMail
 }
 
-// add parses a mail and keeps it; one that cannot be parsed is kept as it came.
+// add parses a mail and keeps it; one that cannot be parsed is kept unparsed.
 func (m *receivedMails) add(to []string, raw []byte) receivedMail {
 	c := parseMail(raw)
 	c.to = strings.Join(to, ", ")

@@ -11,20 +11,19 @@ import (
 )
 
 const (
-	// maxPush bounds a push; real ones have less than 4 KiB.
+	// maxPush limits the body of a notification; real ones have less than 4 KiB.
 	maxPush = 64 << 10
-	// maxPairs bounds what is remembered of apps and tenants: whoever plays with more than this
-	// only misses remarks on their order.
+	// maxPairs limits the remembered pairs of app and tenant. Beyond it, only remarks on their order are missing.
 	maxPairs = 10_000
-	// headerTimeout bounds the headers of a request to the servers of this package.
+	// headerTimeout bounds reading the headers of a request to the servers of this package.
 	headerTimeout = 5 * time.Second
 )
 
-// pair is an app and a tenant it hears about.
+// pair is an app and a tenant that approved it.
 type pair struct{ app, tenant string }
 
-// receiver is the partners' side: one server for all demo apps, each under /hook/{client ID}. It
-// answers 200 to what it could verify and 401 to what it could not. Stopped, its port refuses.
+// receiver is the partners' side: one server for all demo apps, each under /hook/{client ID}. It answers 200 to
+// notifications that it could verify and 401 to others. While it is stopped, its port refuses connections.
 type receiver struct {
 	verifier *verifier
 	eventLog *eventLog
@@ -37,12 +36,12 @@ type receiver struct {
 	verified map[pair]struct{} // received, and the delivery not yet seen in the log
 }
 
-// newReceiver makes a receiver for an address; start binds it.
+// newReceiver returns a receiver for an address; start binds it.
 func newReceiver(addr string, v *verifier, c *eventLog) *receiver {
 	return &receiver{verifier: v, eventLog: c, addr: addr, last: map[pair]int64{}, verified: map[pair]struct{}{}}
 }
 
-// start binds the port, the same one each time, and serves. It does nothing while it runs.
+// start binds the port, the same one each time, and serves. It does nothing while the receiver runs.
 func (r *receiver) start(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -77,7 +76,7 @@ func (r *receiver) stop() {
 	r.server = nil
 }
 
-// hookURL is where an app's pushes are received.
+// hookURL is the URL at which an app's notifications are received.
 func (r *receiver) hookURL(app string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -93,8 +92,8 @@ func (r *receiver) receivePush(w http.ResponseWriter, req *http.Request) {
 	}
 	p, err := r.verifier.verifyPush(req.Context(), app, req.Header, body, time.Now())
 	if err != nil {
-		r.eventLog.logEvent(eventBad, "unproven", fmt.Sprintf("%s got a push and refused it: %v", app, err))
-		http.Error(w, "This push is not proven to come from Lamplighter.", http.StatusUnauthorized)
+		r.eventLog.logEvent(eventBad, "unproven", fmt.Sprintf("%s got a notification and refused it: %v", app, err))
+		http.Error(w, "This notification is not proven to come from Lamplighter.", http.StatusUnauthorized)
 		return
 	}
 	sequence, _ := strconv.ParseInt(req.Header.Get("x-state-sequence"), 10, 64)
@@ -103,7 +102,7 @@ func (r *receiver) receivePush(w http.ResponseWriter, req *http.Request) {
 	w.WriteHeader(http.StatusOK)
 }
 
-// recordPush remembers a verified push and says how it stands to the one before.
+// recordPush records a verified notification and compares its sequence with the one before.
 func (r *receiver) recordPush(at pair, sequence int64) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -122,7 +121,7 @@ func (r *receiver) recordPush(at pair, sequence int64) string {
 	}
 }
 
-// consumeVerified reports, once, whether a delivery that the service logs was a push this receiver verified.
+// consumeVerified reports, once, whether a delivery in the service's log was verified by this receiver.
 func (r *receiver) consumeVerified(app, tenant string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -131,7 +130,7 @@ func (r *receiver) consumeVerified(app, tenant string) bool {
 	return ok
 }
 
-// describePush says what was received and what was verified about it.
+// describePush says what was received and what was verified.
 func describePush(app string, p *pushProof, order, superseded string) string {
 	what := p.changeName() + " of " + p.ContextIdentifier
 	if p.PublicEndpoint != "" {
@@ -139,7 +138,7 @@ func describePush(app string, p *pushProof, order, superseded string) string {
 	}
 	signature := "signature ok"
 	if !p.signed {
-		signature = "signature not checked (give the secret to the desk)"
+		signature = "signature not checked (give the secret to the demo server)"
 	}
 	words := fmt.Sprintf("%s got %s: Token ok (%s, key %.8s), %s, %s", app, what, p.algorithm, p.keyID, signature, order)
 	if superseded != "" && superseded != "0" {

@@ -258,7 +258,7 @@ func TestReceiverStopsStartsAndSaysWhatItVerified(t *testing.T) {
 
 	for _, want := range []string{
 		"verified  app1 got Move of Cust1 to sod4.superoffice.com: Token ok (RS256, key ", "signature not checked", "in order, replaces 2 older",
-		"signature ok, told again", "signature ok, older than what it knows: dropped", "unproven  app1 got a push and refused it: webhook signature",
+		"signature ok, told again", "signature ok, older than what it knows: dropped", "unproven  app1 got a notification and refused it: webhook signature",
 		"knows the webhook secret of app1", "stopped: its port refuses",
 	} {
 		if !strings.Contains(out.String(), want) {

@@ -6,8 +6,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 )
 
-// startRedis starts an in-process Redis on a free port of this machine. Its keys expire by the
-// wall clock, which miniredis leaves to tests otherwise; TIME is the wall clock too.
+// startRedis starts an in-process Redis on a free port of this machine. Keys expire by the wall clock, which
+// miniredis does not do by itself. TIME is the wall clock, too.
 func startRedis() (*miniredis.Miniredis, error) {
 	m := miniredis.NewMiniRedis()
 	m.ClockTTL(true)

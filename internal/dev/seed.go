@@ -19,7 +19,7 @@ type demoApp struct {
 	tenants             []string
 }
 
-// firstTenant is the one that the printed commands are about: both apps hear of it.
+// firstTenant is the tenant of the printed commands; it has approved both apps.
 const firstTenant = "Cust10001"
 
 func demoTenants() []string { return []string{firstTenant, "Cust10002", "Cust10003"} }
@@ -34,15 +34,15 @@ func demoApps() []demoApp {
 // apiTimeout bounds one call of the admin API.
 const apiTimeout = 10 * time.Second
 
-// adminClient calls the admin API as an operator does.
+// adminClient calls the admin API like an operator.
 type adminClient struct {
 	url    string
 	token  secret.Text
 	client *http.Client
 }
 
-// createDemoData makes the tenants, the apps and their approvals. trust gets each app's webhook secret,
-// which the API tells once; hook says where an app's pushes go.
+// createDemoData makes the tenants, the apps and their approvals. trust is called with each app's webhook secret,
+// which the API returns only once. hook returns an app's URL for notifications.
 func (a *adminClient) createDemoData(ctx context.Context, hook func(app string) string, trust func(app, secret string) error) error {
 	for _, t := range demoTenants() {
 		status := map[string]string{
@@ -71,7 +71,7 @@ func (a *adminClient) createDemoData(ctx context.Context, hook func(app string) 
 	return nil
 }
 
-// appDocument is the app as the admin API takes it.
+// appDocument is the app in the format of the admin API.
 func (d demoApp) appDocument(url string) map[string]any {
 	return map[string]any{
 		"name":              d.name,
@@ -81,7 +81,7 @@ func (d demoApp) appDocument(url string) map[string]any {
 	}
 }
 
-// putDocument sends a document, or nothing, and reads the answer into a value, if one is given.
+// putDocument sends a document, or nothing, and decodes the answer into a value, if one is given.
 func (a *adminClient) putDocument(ctx context.Context, path string, document, into any) error {
 	var body []byte
 	if document != nil {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Limits of a session with the mail catcher. The mails it is for have some 20 KiB.
+// Limits of a session with the mail catcher. Expected mails have about 20 KiB.
 const (
 	maxMail       = 1 << 20
 	maxSession    = 4 << 20
@@ -21,8 +21,8 @@ const (
 	sessionTime   = time.Minute
 )
 
-// mailCatcher is a mail server that delivers nothing: it hands every mail to a function. It speaks as
-// much SMTP as a client without TLS and login needs.
+// mailCatcher is a mail server that delivers nothing: it passes every mail to a function. It implements as much SMTP
+// as a client without TLS and login needs.
 type mailCatcher struct {
 	socket net.Listener
 	catch  func(to []string, raw []byte)
@@ -32,7 +32,7 @@ type mailCatcher struct {
 	work  sync.WaitGroup
 }
 
-// startCatcher listens on a free port of this machine. close ends it.
+// startCatcher listens on a free port of this machine until close is called.
 func startCatcher(ctx context.Context, catch func(to []string, raw []byte)) (*mailCatcher, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
@@ -44,7 +44,7 @@ func startCatcher(ctx context.Context, catch func(to []string, raw []byte)) (*ma
 	return c, nil
 }
 
-// port is where it listens on 127.0.0.1.
+// port is its port on 127.0.0.1.
 func (c *mailCatcher) port() int {
 	if a, ok := c.socket.Addr().(*net.TCPAddr); ok {
 		return a.Port
@@ -52,7 +52,7 @@ func (c *mailCatcher) port() int {
 	return 0
 }
 
-// close cuts every session and waits for their end.
+// close ends every session and waits for them.
 func (c *mailCatcher) close() {
 	_ = c.socket.Close()
 	c.mu.Lock()
@@ -101,7 +101,7 @@ func (c *mailCatcher) serveConn(conn net.Conn) {
 	s.serveCommands()
 }
 
-// smtpSession is one client's dialogue.
+// smtpSession is the session of one client.
 type smtpSession struct {
 	text  *textproto.Reader
 	w     io.Writer
@@ -190,7 +190,7 @@ func (s *smtpSession) writeReply(lines ...string) bool {
 	return err == nil
 }
 
-// parseRecipient reads the address of RCPT's argument, whose parameters do not matter here.
+// parseRecipient reads the address of RCPT's argument and ignores its parameters.
 func parseRecipient(argument string) (string, bool) {
 	to, rest, ok := strings.Cut(argument, "<")
 	address, _, closed := strings.Cut(rest, ">")

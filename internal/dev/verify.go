@@ -17,13 +17,13 @@ import (
 )
 
 const (
-	// maxDocument bounds the discovery document and the key set.
+	// maxDocument limits the discovery document and the key set.
 	maxDocument = 1 << 20
-	// clockLeeway is how far this clock and the sender's may differ; here they are one.
+	// clockLeeway is how far this clock and the sender's may differ; in the demo they are the same.
 	clockLeeway = time.Minute
 )
 
-// notification is the body of a push.
+// notification is the body of a notification.
 type notification struct {
 	ChangeType        int
 	ContextIdentifier string
@@ -42,7 +42,7 @@ func (n *notification) changeName() string {
 	return names[n.ChangeType]
 }
 
-// pushProof is what a push proved.
+// pushProof is what was verified of a notification.
 type pushProof struct {
 	notification
 
@@ -51,15 +51,15 @@ type pushProof struct {
 	signed bool
 }
 
-// tokenClaims are the claims of a Token that a receiver looks at.
+// tokenClaims are the claims of a token that a receiver checks.
 type tokenClaims struct {
 	jwt.Claims
 
 	Context string `json:"http://schemes.superoffice.net/identity/ctx"`
 }
 
-// verifier checks pushes the way a partner does: keys by discovery, Token by go-jose, signature by
-// the Standard Webhooks library. It is safe for concurrent use.
+// verifier checks notifications as a partner does: keys by discovery, the token by go-jose, the signature by the
+// Standard Webhooks library. It is safe for concurrent use.
 type verifier struct {
 	discovery string
 	client    *http.Client
@@ -78,11 +78,11 @@ func newVerifier(discovery string) *verifier {
 	}
 }
 
-// addSecret takes over an app's webhook secret.
+// addSecret stores an app's webhook secret.
 func (v *verifier) addSecret(app, secret string) error {
 	w, err := webhooks.NewWebhook(secret)
 	if err != nil {
-		return errors.New("not a webhook secret: whsec_ and base64") // the cause may show parts of it
+		return errors.New("not a webhook secret: whsec_ and base64") // the cause may contain parts of it
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -96,7 +96,7 @@ func (v *verifier) appWebhook(app string) *webhooks.Webhook {
 	return v.secrets[app]
 }
 
-// verifyPush checks a push to an app. Its error says which proof failed.
+// verifyPush checks a notification to an app. Its error says which check failed.
 func (v *verifier) verifyPush(ctx context.Context, app string, h http.Header, body []byte, now time.Time) (*pushProof, error) {
 	p := &pushProof{}
 	if w := v.appWebhook(app); w != nil {
@@ -131,8 +131,7 @@ func (v *verifier) verifyPush(ctx context.Context, app string, h http.Header, bo
 	return p, nil
 }
 
-// findKey finds the public key of a kid, and fetches the keys when it is new: that is how receivers
-// live through a rotation.
+// findKey finds the public key of a kid, and fetches the keys when it is new, so that a rotation of keys works.
 func (v *verifier) findKey(ctx context.Context, kid string) (*jose.JSONWebKey, string, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
