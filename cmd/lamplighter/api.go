@@ -14,22 +14,22 @@ import (
 	"github.com/lamplighter/lamplighter/internal/output"
 )
 
-// defaultTimeout is how long commands wait for an answer unless they are told.
+// defaultTimeout is how long commands wait for an answer by default.
 const defaultTimeout = 15 * time.Second
 
-// apiFlags say how to reach the admin API and how to print what it answers.
+// apiFlags say where the admin API is and how its answers are printed.
 type apiFlags struct {
-	Server       string        `placeholder:"URL" help:"Where the admin API is. Also LAMPLIGHTER_SERVER, else where login was last, else http://127.0.0.1:8080."`
-	TokenFile    string        `placeholder:"FILE" help:"File that holds the token for --server. Otherwise it is LAMPLIGHTER_TOKEN or the file LAMPLIGHTER_TOKEN_FILE for LAMPLIGHTER_SERVER, or what login kept."`
+	Server       string        `placeholder:"URL" help:"Where the admin API is. Also LAMPLIGHTER_SERVER, otherwise the server of the last login, otherwise http://127.0.0.1:8080."`
+	TokenFile    string        `placeholder:"FILE" help:"File with the token for --server. Otherwise the token is LAMPLIGHTER_TOKEN, or in the file LAMPLIGHTER_TOKEN_FILE, for LAMPLIGHTER_SERVER; or the one that login kept."`
 	InsecureHTTP bool          `name:"insecure-http" env:"LAMPLIGHTER_INSECURE_HTTP" help:"Send the token over plain http beyond this machine."`
 	Output       output.Format `short:"o" enum:"table,json,yaml" default:"table" env:"LAMPLIGHTER_OUTPUT" help:"How to print the answer: table, json or yaml."`
 	Timeout      time.Duration `default:"15s" help:"How long to wait for an answer."`
 }
 
-// listFlags are those of a command that lists.
+// listFlags are the flags of commands that list.
 type listFlags struct {
 	apiFlags
-	Limit int `default:"0" placeholder:"N" help:"Show at most so many; 0 shows all."`
+	Limit int `default:"0" placeholder:"N" help:"Show at most this many; 0 shows all."`
 }
 
 // newClient makes the client.
@@ -37,7 +37,7 @@ func (f *apiFlags) newClient(a *commandEnv) (*client.Client, error) {
 	return f.newClientWith(a, client.Options{})
 }
 
-// newClientWith makes a client with options beyond those of the flags.
+// newClientWith makes a client with additional options.
 func (f *apiFlags) newClientWith(a *commandEnv, opts client.Options) (*client.Client, error) {
 	s, err := f.readSources(a)
 	if err != nil {
@@ -69,7 +69,7 @@ func (f *apiFlags) sendRequest(ctx context.Context, a *commandEnv, r client.Requ
 	return c.Do(ctx, r)
 }
 
-// sendAndPrint sends one request and prints the document that it answers.
+// sendAndPrint sends one request and prints the answered document.
 func (f *apiFlags) sendAndPrint(ctx context.Context, a *commandEnv, r client.Request) error {
 	answer, err := f.sendRequest(ctx, a, r)
 	if err != nil {
@@ -86,8 +86,7 @@ func (f *apiFlags) printResource(ctx context.Context, a *commandEnv, path string
 	return f.sendAndPrint(ctx, a, client.Request{Method: http.MethodGet, Path: path})
 }
 
-// sendAndReport sends a request whose answer says nothing more than that it was done, and prints done in a
-// table's place.
+// sendAndReport sends a request whose answer is only a confirmation, and prints done instead of a table.
 func (f *apiFlags) sendAndReport(ctx context.Context, a *commandEnv, r client.Request, done string) error {
 	if _, err := f.sendRequest(ctx, a, r); err != nil {
 		return err
@@ -95,7 +94,7 @@ func (f *apiFlags) sendAndReport(ctx context.Context, a *commandEnv, r client.Re
 	return f.printSuccess(a, done)
 }
 
-// printSuccess says in words what was done; programs read the exit code.
+// printSuccess prints what was done; programs use the exit code.
 func (f *apiFlags) printSuccess(a *commandEnv, words string) error {
 	if f.Output != output.Table {
 		return nil
@@ -124,7 +123,7 @@ func (f *listFlags) printList(ctx context.Context, a *commandEnv, path string, q
 	return f.newPrinter(a).PrintList(items, columns, empty)
 }
 
-// buildQuery drops the parameters that are empty.
+// buildQuery omits empty parameters.
 func buildQuery(pairs ...string) url.Values {
 	v := url.Values{}
 	for i := 0; i+1 < len(pairs); i += 2 {

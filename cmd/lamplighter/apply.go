@@ -25,17 +25,17 @@ type applyCmd struct {
 	apiFlags
 	yesFlag
 	File        []string `short:"f" required:"" placeholder:"FILE|DIR|-" help:"YAML files, directories of them (*.yaml, *.yml), or - for the standard input."`
-	DryRun      bool     `help:"Show what would be done as a diff and do nothing; exits with 3 when there is something to do."`
-	Prune       bool     `help:"Remove the apps and approvals that the files do not say; asks first."`
+	DryRun      bool     `help:"Show as a diff what would be done, and do nothing; exits with 3 when there is something to do."`
+	Prune       bool     `help:"Remove the apps and approvals that are not in the files; asks first."`
 	Force       bool     `help:"Switch endpoints on although their probe fails."`
-	SecretsFile string   `placeholder:"FILE" help:"File for the webhook secrets of new apps, a JSON object a line; - prints them."`
-	Concurrency int      `default:"8" placeholder:"N" help:"How many requests are out at once, 1 to 64."`
+	SecretsFile string   `placeholder:"FILE" help:"File for the webhook secrets of new apps, one JSON object per line; - prints them."`
+	Concurrency int      `default:"8" placeholder:"N" help:"How many requests are in flight at once, 1 to 64."`
 }
 
-// errDifferent is what a dry run found.
+// errDifferent is the result of a dry run that found differences.
 var errDifferent = errors.New("the service differs from the files")
 
-// Run makes the service what the files say.
+// Run brings the service into the state that the files describe.
 func (c *applyCmd) Run(ctx context.Context, a *commandEnv) error {
 	if c.Concurrency < 1 || c.Concurrency > 64 {
 		return usageError{errors.New("--concurrency must be 1 to 64")}
@@ -82,7 +82,7 @@ func (c *applyCmd) readFiles(a *commandEnv) (*apply.Manifest, error) {
 		return nil, usageError{fmt.Errorf("nothing was sent, the files are wrong:\n  %w", err)}
 	}
 	if len(m.Apps)+len(m.Tenants) == 0 {
-		return nil, usageError{errors.New("the files say nothing: a document needs client_id, for an app, or tenant")}
+		return nil, usageError{errors.New("the files have no documents: a document needs client_id, for an app, or tenant")}
 	}
 	return m, nil
 }
@@ -179,10 +179,10 @@ func colourDiffLine(sign byte, line string) string {
 	return output.Yellow + line + output.Plain
 }
 
-// maxAsked is how many removals a question names.
+// maxAsked is how many removals a question lists.
 const maxAsked = 20
 
-// confirmPlan makes sure before anything is lost: apps, approvals, or secrets that are shown once.
+// confirmPlan asks before anything is lost: apps, approvals, or secrets that are shown once.
 func (c *applyCmd) confirmPlan(a *commandEnv, plan *apply.Plan) error {
 	if n := len(plan.NewApps()); n > 0 && c.SecretsFile == "" {
 		return usageError{fmt.Errorf("%s would be created, whose webhook secrets are shown once: name a file with --secrets-file, or - to print them", apply.FormatCount(n, "app"))}
@@ -250,8 +250,8 @@ func (c *applyCmd) openSecrets(a *commandEnv) (closableSecrets, error) {
 	return closableSecrets{book, book.Close}, nil
 }
 
-// applyProgress tells on stderr how far a run is: one line that is rewritten on a terminal, a plain line
-// now and then otherwise.
+// applyProgress shows the progress of a run on stderr: on a terminal one line that is rewritten, otherwise a plain
+// line now and then.
 type applyProgress struct {
 	w      io.Writer
 	live   bool
@@ -306,7 +306,7 @@ func (p *applyProgress) printLine() {
 	fmt.Fprintln(p.w, text)
 }
 
-// stop ends the line, which stays only where it was not live.
+// stop ends the line, and clears it on a terminal.
 func (p *applyProgress) stop() {
 	close(p.end)
 	<-p.ended
@@ -315,7 +315,7 @@ func (p *applyProgress) stop() {
 	}
 }
 
-// reportRetry tells why nothing moves.
+// reportRetry shows why the run waits.
 func (p *applyProgress) reportRetry(err error, pause time.Duration) {
 	if pause >= 2*time.Second {
 		first, _, _ := strings.Cut(err.Error(), "\n")

@@ -19,8 +19,8 @@ import (
 type approvalsCmd struct {
 	List approvalsListCmd `cmd:"" help:"List the tenants that approved an app."`
 	Get  approvalsGetCmd  `cmd:"" help:"Did a tenant approve an app?"`
-	On   approvalsOnCmd   `cmd:"" help:"Let tenants approve an app; it is told where each stands."`
-	Off  approvalsOffCmd  `cmd:"" help:"Take approvals back; what waits for those tenants is dropped."`
+	On   approvalsOnCmd   `cmd:"" help:"Let tenants approve an app; it is notified of each one's status."`
+	Off  approvalsOffCmd  `cmd:"" help:"Remove approvals; notifications pending for those tenants are dropped."`
 }
 
 type approvalsListCmd struct {
@@ -51,7 +51,7 @@ func (c *approvalsGetCmd) Run(ctx context.Context, a *commandEnv) error {
 
 type tenantsArg struct {
 	Tenants []string `arg:"" optional:"" help:"The tenants' context identifiers."`
-	File    string   `short:"f" placeholder:"FILE" help:"File with one tenant a line; - reads the standard input."`
+	File    string   `short:"f" placeholder:"FILE" help:"File with one tenant per line; - reads the standard input."`
 }
 
 // maxTenantLine is longer than any tenant id.
@@ -156,7 +156,7 @@ func (c *approvalsOnCmd) Run(ctx context.Context, a *commandEnv) error {
 	return c.printSuccess(a, describeApprovals(done, c.App)+" in place.")
 }
 
-// describeApprovals begins a sentence about approvals.
+// describeApprovals is the beginning of a sentence about approvals.
 func describeApprovals(n int, app string) string {
 	if n == 1 {
 		return "1 approval of " + app + " is"
@@ -178,7 +178,7 @@ type approvalsOffCmd struct {
 	tenantsArg
 }
 
-// Run takes them back one by one.
+// Run removes them one by one.
 func (c *approvalsOffCmd) Run(ctx context.Context, a *commandEnv) error {
 	if err := c.requireTenants(); err != nil {
 		return err

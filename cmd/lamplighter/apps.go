@@ -19,9 +19,9 @@ type appsCmd struct {
 	List         appsListCmd   `cmd:"" help:"List the apps."`
 	Get          appsGetCmd    `cmd:"" help:"Show an app."`
 	Create       appsCreateCmd `cmd:"" help:"Register an app."`
-	Set          appsSetCmd    `cmd:"" help:"Change what is said of an app; the rest stays."`
+	Set          appsSetCmd    `cmd:"" help:"Change an app's settings; members that are left out stay."`
 	Delete       appsDeleteCmd `cmd:"" help:"Remove an app with its approvals, mailbox and incidents."`
-	RotateSecret appsRotateCmd `cmd:"" help:"Replace an app's webhook secret; the old one signs along for a while."`
+	RotateSecret appsRotateCmd `cmd:"" help:"Replace an app's webhook secret; the old one stays valid for a while."`
 }
 
 type appArg struct {
@@ -56,21 +56,21 @@ func (c *appsGetCmd) Run(ctx context.Context, a *commandEnv) error {
 	return c.printResource(ctx, a, c.appPath())
 }
 
-// appFlags are what can be said of an app. A nil one is not said.
+// appFlags are the members of an app. A nil one is left out.
 type appFlags struct {
 	ContactName      *string   `placeholder:"TEXT" help:"The technical contact's name."`
-	ContactEmail     *string   `placeholder:"ADDRESS" help:"The technical contact's address: who is told when an endpoint fails."`
+	ContactEmail     *string   `placeholder:"ADDRESS" help:"The technical contact's address, which gets a mail when an endpoint fails."`
 	ContactTimeZone  *string   `placeholder:"ZONE" help:"The time zone of the mails, such as Europe/Oslo."`
-	ErrorEmails      *[]string `placeholder:"ADDRESS,…" help:"Who is told instead of the technical contact, at most 10; empty for nobody."`
+	ErrorEmails      *[]string `placeholder:"ADDRESS,…" help:"Addresses that get the mails instead of the technical contact, at most 10; empty for none."`
 	TokenAlgorithm   *string   `placeholder:"RS256|ES256" help:"How the app's tokens are signed."`
-	ProbeTenant      *string   `placeholder:"TENANT" help:"The tenant that tests prefer to tell of."`
+	ProbeTenant      *string   `placeholder:"TENANT" help:"The tenant that tests use if possible."`
 	RequiredLicenses *[]string `placeholder:"LICENSE,…" help:"Licences that the app needs."`
-	GrantedLicenses  *[]string `placeholder:"LICENSE,…" help:"Licences that it has; an admin's to change."`
-	BudgetFactor     *int      `placeholder:"N" help:"Multiplies the app's budgets, from 1 to 100; an operator's or admin's to change."`
+	GrantedLicenses  *[]string `placeholder:"LICENSE,…" help:"Licences that it has; only an admin may change them."`
+	BudgetFactor     *int      `placeholder:"N" help:"Multiplies the app's budgets, from 1 to 100; only an operator or admin may change it."`
 	PublicKeyFile    *[]string `placeholder:"FILE,…" help:"Files with the app's public keys, PEM or RSAKeyValue."`
 }
 
-// buildAppDocument is the part of an app that the flags say.
+// buildAppDocument is the part of an app that the flags set.
 func (f *appFlags) buildAppDocument() (map[string]any, error) {
 	doc, contact := map[string]any{}, map[string]any{}
 	setMember(contact, "name", f.ContactName)
@@ -108,7 +108,7 @@ func setMember[T any](doc map[string]any, name string, v *T) {
 	}
 }
 
-// setListMember says a list; a flag given as empty makes it so.
+// setListMember sets a list; an empty flag gives an empty list.
 func setListMember(doc map[string]any, name string, v *[]string) {
 	if v == nil {
 		return
@@ -125,15 +125,15 @@ func setListMember(doc map[string]any, name string, v *[]string) {
 type appsCreateCmd struct {
 	apiFlags
 	appArg
-	Name string `required:"" placeholder:"TEXT" help:"What people call the app."`
+	Name string `required:"" placeholder:"TEXT" help:"The app's name."`
 	appFlags
-	StateChangeURL string `placeholder:"URL" help:"Where state changes are pushed to; given, the endpoint is switched on."`
+	StateChangeURL string `placeholder:"URL" help:"The URL for state changes; if it is given, the endpoint is switched on."`
 	secretFlags
 }
 
-// secretFlags say where a webhook secret goes, which the service shows only once.
+// secretFlags say where to write a webhook secret, which the service shows only once.
 type secretFlags struct {
-	SecretFile string `xor:"secret" placeholder:"FILE" help:"Write the webhook secret to a file that does not exist yet, readable by its owner alone."`
+	SecretFile string `xor:"secret" placeholder:"FILE" help:"Write the webhook secret to a new file, readable only by its owner."`
 	ShowSecret bool   `xor:"secret" help:"Print the webhook secret."`
 }
 
@@ -144,7 +144,7 @@ func (f *secretFlags) requireSecretOutput() error {
 	return nil
 }
 
-// Run registers the app, unless there is one.
+// Run registers the app, and fails if it exists.
 func (c *appsCreateCmd) Run(ctx context.Context, a *commandEnv) error {
 	if err := c.requireSecretOutput(); err != nil {
 		return err
@@ -161,7 +161,7 @@ func (c *appsCreateCmd) Run(ctx context.Context, a *commandEnv) error {
 		fmt.Sprintf("App %s is registered. Let a tenant approve it: lamplighter approvals on %s TENANT", c.App, c.App))
 }
 
-// requestSecret sends a request whose answer holds a webhook secret, and puts the secret where it goes.
+// requestSecret sends a request whose answer has a webhook secret, and writes the secret out.
 func (f *secretFlags) requestSecret(ctx context.Context, a *commandEnv, api *apiFlags, doc map[string]any, r client.Request, done string) error {
 	body, err := json.Marshal(doc)
 	if err != nil {
@@ -201,8 +201,8 @@ func (f *secretFlags) requestSecret(ctx context.Context, a *commandEnv, api *api
 	return api.printSuccess(a, done)
 }
 
-// secretFile is the file of --secret-file, made before the secret is, so that none is lost to a
-// file that cannot be written. Its zero value keeps nothing.
+// secretFile is the file of --secret-file. It is created before the secret is made, so that a file that cannot be
+// written loses no secret. The zero value writes nothing.
 type secretFile struct{ f *os.File }
 
 func (f *secretFlags) createSecretFile() (*secretFile, error) {
@@ -230,7 +230,7 @@ func (s *secretFile) writeAndClose(secret string) error {
 	return nil
 }
 
-// removeIfUnused removes the file of a secret that was not made.
+// removeIfUnused removes the file when no secret was made.
 func (s *secretFile) removeIfUnused() {
 	if s.f != nil {
 		_ = s.f.Close()
@@ -241,12 +241,12 @@ func (s *secretFile) removeIfUnused() {
 type appsSetCmd struct {
 	apiFlags
 	appArg
-	Name *string `placeholder:"TEXT" help:"What people call the app."`
+	Name *string `placeholder:"TEXT" help:"The app's name."`
 	appFlags
-	IfMatch string `placeholder:"ETAG" help:"Change it only if it is still this version: the revision in quotes."`
+	IfMatch string `placeholder:"ETAG" help:"Change the app only if it still has this version: its revision in quotes."`
 }
 
-// Run sends what was said as a merge patch.
+// Run sends the given members as a merge patch.
 func (c *appsSetCmd) Run(ctx context.Context, a *commandEnv) error {
 	doc, err := c.buildAppDocument()
 	if err != nil {
@@ -256,7 +256,7 @@ func (c *appsSetCmd) Run(ctx context.Context, a *commandEnv) error {
 	return c.patchAndPrint(ctx, a, c.appPath(), doc, c.IfMatch)
 }
 
-// patchAndPrint sends a merge patch and prints what came of it.
+// patchAndPrint sends a merge patch and prints the result.
 func (f *apiFlags) patchAndPrint(ctx context.Context, a *commandEnv, path string, doc map[string]any, ifMatch string) error {
 	if len(doc) == 0 {
 		return usageError{errors.New("say what to change: --help lists the flags")}
@@ -276,7 +276,7 @@ type appsDeleteCmd struct {
 
 // Run removes the app after a confirmation.
 func (c *appsDeleteCmd) Run(ctx context.Context, a *commandEnv) error {
-	if err := c.confirm(a, fmt.Sprintf("Remove app %s with its approvals, its waiting notifications and its incidents?", c.App)); err != nil {
+	if err := c.confirm(a, fmt.Sprintf("Remove app %s with its approvals, its pending notifications and its incidents?", c.App)); err != nil {
 		return err
 	}
 	answer, err := c.sendRequest(ctx, a, client.Request{Method: http.MethodDelete, Path: c.appPath()})
@@ -285,7 +285,7 @@ func (c *appsDeleteCmd) Run(ctx context.Context, a *commandEnv) error {
 	}
 	words := "App " + c.App + " is removed."
 	if job := path.Base(answer.Location); answer.Location != "" {
-		words += " What is left is cleared away by a job: lamplighter jobs wait " + client.DropUnprintable(job)
+		words += " A job removes the rest: lamplighter jobs wait " + client.DropUnprintable(job)
 	}
 	return c.printSuccess(a, words)
 }
@@ -293,7 +293,7 @@ func (c *appsDeleteCmd) Run(ctx context.Context, a *commandEnv) error {
 type appsRotateCmd struct {
 	apiFlags
 	appArg
-	Grace *time.Duration `placeholder:"24h" help:"How long the old secret signs along; the service's default is 24h."`
+	Grace *time.Duration `placeholder:"24h" help:"How long the old secret stays valid; the service's default is 24h."`
 	secretFlags
 }
 
@@ -307,5 +307,5 @@ func (c *appsRotateCmd) Run(ctx context.Context, a *commandEnv) error {
 		doc["grace_seconds"] = int64(*c.Grace / time.Second)
 	}
 	return c.requestSecret(ctx, a, &c.apiFlags, doc, client.Request{Method: http.MethodPost, Path: c.appPath("secrets")},
-		"The webhook secret of "+c.App+" is replaced; the old one signs along for the time of grace.")
+		"The webhook secret of "+c.App+" is replaced; the old one stays valid for the grace period.")
 }

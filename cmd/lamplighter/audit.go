@@ -12,17 +12,17 @@ import (
 	"github.com/lamplighter/lamplighter/internal/service"
 )
 
-// auditVerifyCmd looks at lines of the audit, with the settings that serve has.
+// auditVerifyCmd checks audit lines, with the settings of serve.
 type auditVerifyCmd struct {
 	settingFlags
-	Files   []string `arg:"" name:"file" help:"Files of lines, in any order; together they are one chain."`
-	Offline bool     `help:"Check the chain alone, and ask Redis nothing."`
+	Files   []string `arg:"" name:"file" help:"Files with audit lines, in any order; together they are one chain."`
+	Offline bool     `help:"Check only the chain, without Redis."`
 }
 
-// errAudit is what verify ends with when something is wrong.
-var errAudit = errors.New("the audit was altered, or is not whole")
+// errAudit is the error of verify when something is wrong.
+var errAudit = errors.New("the audit log was altered, or is incomplete")
 
-// Run prints what is wrong, and fails when something is.
+// Run prints the faults, and fails when there are any.
 func (c *auditVerifyCmd) Run(ctx context.Context, a *commandEnv) error {
 	var settings *config.Config
 	if !c.Offline {
@@ -48,7 +48,7 @@ func (c *auditVerifyCmd) Run(ctx context.Context, a *commandEnv) error {
 	}
 	fmt.Fprintf(a.stdout, "%d lines, %d to %d: each follows the one before.\n", found.Lines, found.First, found.Last)
 	if settings != nil {
-		fmt.Fprintf(a.stdout, "%d entries that Redis holds are the same there.\n", found.Compared)
+		fmt.Fprintf(a.stdout, "%d entries in Redis agree with them.\n", found.Compared)
 	}
 	return nil
 }

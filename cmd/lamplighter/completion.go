@@ -12,7 +12,7 @@ type completionCmd struct {
 	Bash  completionBashCmd       `cmd:"" help:"For bash: source <(lamplighter completion bash)"`
 	Zsh   completionZshCmd        `cmd:"" help:"For zsh: source <(lamplighter completion zsh)"`
 	Fish  completionFishCmd       `cmd:"" help:"For fish: lamplighter completion fish | source"`
-	Words completionCandidatesCmd `cmd:"" hidden:"" help:"List what may follow; the shells' scripts call it."`
+	Words completionCandidatesCmd `cmd:"" hidden:"" help:"List possible completions; the shells' scripts call it."`
 }
 
 type (
@@ -58,10 +58,10 @@ complete -c lamplighter -a '(__lamplighter)'
 }
 
 type completionCandidatesCmd struct {
-	Given []string `arg:"" optional:"" help:"The words so far, the last one unfinished."`
+	Given []string `arg:"" optional:"" help:"The words so far; the last one is incomplete."`
 }
 
-// Run prints what may take the last word's place, one a line.
+// Run prints the candidates for the last word, one per line.
 func (c *completionCandidatesCmd) Run(a *commandEnv, k *kong.Kong) error {
 	for _, word := range listCompletions(k.Model.Node, c.Given) {
 		if _, err := fmt.Fprintln(a.stdout, word); err != nil {
@@ -71,8 +71,8 @@ func (c *completionCandidatesCmd) Run(a *commandEnv, k *kong.Kong) error {
 	return nil
 }
 
-// listCompletions walks the words given down the commands and lists what fits the last one: commands,
-// flags, and the values of an argument or flag that has few.
+// listCompletions follows the given words through the commands and lists the candidates for the last one: commands,
+// flags, and the values of an argument or flag with a closed set.
 func listCompletions(node *kong.Node, given []string) []string {
 	last := ""
 	if len(given) > 0 {

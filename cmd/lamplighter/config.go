@@ -22,11 +22,11 @@ func (c *configCheckCmd) Run(a *commandEnv) error {
 	if err := checkServeSettings(l, time.Now()); err != nil {
 		return err
 	}
-	fmt.Fprintln(a.stdout, "The settings are good for serve.")
+	fmt.Fprintln(a.stdout, "The settings are valid for serve.")
 	return nil
 }
 
-// checkServeSettings joins what config finds with what is wrong in the files that settings name.
+// checkServeSettings joins the problems of the settings with those of the files that they name.
 func checkServeSettings(l *config.Loaded, now time.Time) error {
 	var problems config.Problems
 	if err := l.CheckServe(); err != nil && !errors.As(err, &problems) {

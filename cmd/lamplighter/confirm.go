@@ -9,18 +9,18 @@ import (
 	"strings"
 )
 
-// yesFlag skips the question before something is lost.
+// yesFlag skips the question before something is removed.
 type yesFlag struct {
 	Yes bool `short:"y" help:"Do not ask; for scripts."`
 }
 
-// errDeclined ends a command whose question was not answered with yes.
+// errDeclined is the error of a command whose question was not answered with yes.
 var errDeclined = errors.New("nothing was changed: the answer was not yes")
 
-// errCannotAsk ends one that nobody can answer.
-var errCannotAsk = usageError{errors.New("this needs a yes, and nobody can be asked here: give --yes")}
+// errCannotAsk is the error of a command that has a question but no terminal.
+var errCannotAsk = usageError{errors.New("this needs a confirmation, and there is no terminal to ask on: give --yes")}
 
-// confirm asks on a terminal. Without one it wants --yes, so that no script destroys by surprise.
+// confirm asks on a terminal. Without a terminal it demands --yes, so that no script removes anything by accident.
 func (f yesFlag) confirm(a *commandEnv, question string) error {
 	if f.Yes {
 		return nil
@@ -43,7 +43,7 @@ func (f yesFlag) confirm(a *commandEnv, question string) error {
 	return nil
 }
 
-// isTerminal reports whether v is one.
+// isTerminal reports whether v is a terminal.
 func isTerminal(v any) bool {
 	f, ok := v.(*os.File)
 	if !ok {

@@ -12,14 +12,14 @@ import (
 )
 
 type deliveriesCmd struct {
-	List deliveriesListCmd `cmd:"" help:"List the recent attempts to tell an app, newest first."`
+	List deliveriesListCmd `cmd:"" help:"List the recent attempts to notify an app, newest first."`
 }
 
 type deliveriesListCmd struct {
 	apiFlags
 	appArg
-	Tenant string `placeholder:"TENANT" help:"Those about one tenant."`
-	Limit  int    `default:"100" placeholder:"N" help:"Show at most so many; 0 shows all that are kept."`
+	Tenant string `placeholder:"TENANT" help:"Only those about one tenant."`
+	Limit  int    `default:"100" placeholder:"N" help:"Show at most this many; 0 shows all that are kept."`
 }
 
 // Run lists attempts.
@@ -35,11 +35,11 @@ func (c *deliveriesListCmd) Run(ctx context.Context, a *commandEnv) error {
 		{Title: "STATUS", Path: "status"},
 		{Title: "MS", Path: "duration_ms"},
 		{Title: "NEXT", Path: "next_attempt_at"},
-	}, "Nothing was tried yet.")
+	}, "There are no attempts yet.")
 }
 
 type mailboxCmd struct {
-	Get mailboxGetCmd `cmd:"" help:"Show what waits for an app and when it is tried next."`
+	Get mailboxGetCmd `cmd:"" help:"Show what is pending for an app and when it is tried next."`
 }
 
 type mailboxGetCmd struct {
@@ -53,7 +53,7 @@ func (c *mailboxGetCmd) Run(ctx context.Context, a *commandEnv) error {
 }
 
 type changesCmd struct {
-	Get changesGetCmd `cmd:"" help:"Show which apps know of a state change; exits with 1 while one does not."`
+	Get changesGetCmd `cmd:"" help:"Show which apps have received a state change; exits with 1 until all have."`
 }
 
 type changesGetCmd struct {
@@ -61,8 +61,8 @@ type changesGetCmd struct {
 	ID string `arg:"" help:"The change's id, from publish."`
 }
 
-// errNotInStep is the exit code for scripts that wait until everyone knows.
-var errNotInStep = errors.New("not everyone knows yet")
+// errNotInStep gives the exit code for scripts that wait until all apps have received a change.
+var errNotInStep = errors.New("not all apps have received it yet")
 
 // Run shows the change.
 func (c *changesGetCmd) Run(ctx context.Context, a *commandEnv) error {
@@ -93,7 +93,7 @@ type pauseCmd struct {
 // Run pauses the app.
 func (c *pauseCmd) Run(ctx context.Context, a *commandEnv) error {
 	return c.sendAndReport(ctx, a, client.Request{Method: http.MethodPost, Path: c.appPath("pause")},
-		fmt.Sprintf("Pushes to %s are held back; what waits is kept. Let them go with: lamplighter resume %s", c.App, c.App))
+		fmt.Sprintf("Notifications to %s are held back; pending ones are kept. Send them with: lamplighter resume %s", c.App, c.App))
 }
 
 type resumeCmd struct {

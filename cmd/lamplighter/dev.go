@@ -13,14 +13,14 @@ import (
 
 type devCmd struct {
 	settingFlags
-	ReceiverListen string `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Address of the demo receiver of pushes."`
-	DeskListen     string `default:"127.0.0.1:8082" placeholder:"HOST:PORT" help:"Address where the mails are read and the receiver is stopped and started."`
+	ReceiverListen string `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Address of the demo receiver of notifications."`
+	DeskListen     string `default:"127.0.0.1:8082" placeholder:"HOST:PORT" help:"Address of the demo server, which shows the mails and stops or starts the receiver."`
 }
 
-// Run plays until the first signal.
+// Run runs the demo until the first signal.
 func (c *devCmd) Run(ctx context.Context, a *commandEnv) error {
 	defaults := config.DevDefaults()
-	defaults["log.level"] = "warn" // what matters besides is told in lines for people
+	defaults["log.level"] = "warn" // other events are printed in the event log
 	l, err := c.loadSettings(a, defaults)
 	if err != nil {
 		return err
@@ -32,7 +32,7 @@ func (c *devCmd) Run(ctx context.Context, a *commandEnv) error {
 	})
 }
 
-// listReplacedSettings lists the settings that were given in vain.
+// listReplacedSettings lists given settings that dev replaces.
 func listReplacedSettings(l *config.Loaded) []string {
 	var names []string
 	for _, s := range config.AllSettings() {
@@ -45,7 +45,7 @@ func listReplacedSettings(l *config.Loaded) []string {
 	return names
 }
 
-// wantsColour reports whether w is a terminal whose user did not refuse colours (no-color.org).
+// wantsColour reports whether w is a terminal whose user has not disabled colours (no-color.org).
 func wantsColour(w io.Writer, environ []string) bool {
 	f, ok := w.(*os.File)
 	if !ok {

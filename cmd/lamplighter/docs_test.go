@@ -39,10 +39,10 @@ const referenceHead = `# The command line
 This page is made from the command line itself, and a test compares the two. ` + "`lamplighter COMMAND --help`" + ` says the same.
 
 Exit codes: 0 done; 1 it failed, or the service refused; 2 wrong usage, settings or files; 3 ` + "`apply --dry-run`" + ` found something
-to do; 130 stopped by Ctrl-C. ` + "`why` and `changes get`" + ` exit with 1 while not everyone knows, ` + "`endpoints test`" + ` when the endpoint fails, so
-that scripts can wait on them.
+to do; 130 stopped by Ctrl-C. ` + "`why` and `changes get`" + ` exit with 1 until all apps have received the change, ` + "`endpoints test`" + ` when the endpoint
+fails. Scripts can wait for that.
 
-Colours are for terminals alone; ` + "`NO_COLOR`" + ` switches them off. Progress goes to stderr: one line on a terminal, plain lines otherwise.
+Colours are only used on terminals; ` + "`NO_COLOR`" + ` switches them off. Progress goes to stderr: one line on a terminal, plain lines otherwise.
 
 ## Files for apply
 
@@ -64,19 +64,19 @@ state: Running
 public_endpoint: online3.superoffice.com
 ` + "```" + `
 
-- What is said is made so. What is not said stays as it is; ` + "`\"\"` and `[]`" + ` say nothing on purpose. ` + "`urls`" + ` is taken whole.
-- Approvals that are said are added. Approvals and apps that the files do not say are removed with ` + "`--prune`" + ` alone, after a question.
-- All files are checked before anything is sent. A step that the service refuses is named and does not keep the others from being done.
-- Each write names the revision it was decided on, and may be repeated. A run that was killed is finished by running it again.
-- New apps have a webhook secret that is shown once. ` + "`--secrets-file`" + ` gets ` + "`{\"client_id\":…,\"webhook_secret\":…}`" + ` a line. The app's name is
+- Members of a document are applied. Members that are left out stay as they are; ` + "`\"\"`" + ` and ` + "`[]`" + ` clear a member. ` + "`urls`" + ` is replaced as a whole.
+- Approvals in the files are added. Approvals and apps that are not in the files are removed only with ` + "`--prune`" + `, after a question.
+- All files are checked before anything is sent. A step that the service refuses is reported and does not stop the others.
+- Each write has the revision it was decided on, and may be repeated. A run that was killed is completed by running it again.
+- New apps have a webhook secret that is shown once. ` + "`--secrets-file`" + ` gets one line ` + "`{\"client_id\":…,\"webhook_secret\":…}`" + ` per app. The app's name is
   written there before the app is made; a later run with the same file replaces a secret that a killed run did not receive.
 
 How long it takes: 2,000 new apps with 100,000 approvals took 17 s on two busy cores, with Redis beside the service; ` + "`apply`" + ` held at
-most 54 MiB of memory and ` + "`serve`" + ` 88 MiB, in the run below too. Progress not on a terminal, every 5 s, is such as
+most 54 MiB of memory and ` + "`serve`" + ` 88 MiB, in the run below too. Without a terminal, progress is printed every 5 s, such as
 
     Applying: 651 of 2,000 steps, 32,550 of 100,000 approvals, 5s
 
-Killed twice on the way with SIGKILL and run again, it ended with the same apps and approvals, and with a secret of every app in the file:
+After two kills with SIGKILL on the way and another run, it ended with the same apps and approvals, and with a secret of every app in the file:
 
     go test ./test/e2e -run TestAKilledApply -v -apply.apps=2000 -apply.approvals=100000
 

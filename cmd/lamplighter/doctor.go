@@ -18,18 +18,18 @@ import (
 	"github.com/lamplighter/lamplighter/internal/signing"
 )
 
-// doctorCmd looks at what serve needs, with the settings that serve would have.
+// doctorCmd checks what serve needs, with the settings of serve.
 type doctorCmd struct {
 	settingFlags
 	Server string        `env:"LAMPLIGHTER_SERVER" placeholder:"URL" help:"Where the admin API should answer; http://127.0.0.1:8080 unless set."`
 	Output output.Format `short:"o" enum:"table,json,yaml" default:"table" env:"LAMPLIGHTER_OUTPUT" help:"How to print what was found: table, json or yaml."`
-	Within time.Duration `default:"30s" help:"How long all of it may take."`
+	Within time.Duration `default:"30s" help:"How long all checks may take."`
 }
 
-// errChecksFailed is what doctor ends with when a check failed.
-var errChecksFailed = errors.New("not all is well")
+// errChecksFailed is the error of doctor when a check failed.
+var errChecksFailed = errors.New("checks failed")
 
-// keySoon is how long before its end a signing key is mentioned.
+// keySoon is how long before its end a signing key is reported.
 const keySoon = 30 * 24 * time.Hour
 
 // Run prints every check, and fails when one did.
@@ -58,7 +58,7 @@ func (c *doctorCmd) Run(ctx context.Context, a *commandEnv) error {
 		{Title: "CHECK", Path: "check"}, {Title: "RESULT", Path: "result"}, {Title: "DETAIL", Path: "detail"}, {Title: "WHAT TO DO", Path: "advice"},
 	}, "")
 	if err == nil && failed > 0 {
-		return fmt.Errorf("%w: %d of %d checks failed", errChecksFailed, failed, len(found))
+		return fmt.Errorf("%w: %d of %d", errChecksFailed, failed, len(found))
 	}
 	return err
 }
@@ -69,10 +69,10 @@ func examineSettings(l *config.Loaded) service.CheckResult {
 			Check: "settings", Result: service.Failed, Detail: err.Error(), Advice: "lamplighter config check lists them; docs/configuration.md has all settings.",
 		}
 	}
-	return service.CheckResult{Check: "settings", Result: service.Passed, Detail: "good for serve"}
+	return service.CheckResult{Check: "settings", Result: service.Passed, Detail: "valid for serve"}
 }
 
-// examineKeys looks at when the keys that sign stop.
+// examineKeys checks when the signing keys end.
 func examineKeys(c *config.Config, now time.Time) service.CheckResult {
 	e := service.CheckResult{Check: "signing_keys", Result: service.Passed}
 	if len(c.Signing.Keys) == 0 {
@@ -96,11 +96,10 @@ func examineKeys(c *config.Config, now time.Time) service.CheckResult {
 	return e
 }
 
-// otherUsersPerm are the permissions of those who are neither a file's owner nor of its group.
+// otherUsersPerm are the permissions of users that are neither a file's owner nor in its group.
 const otherUsersPerm = 0o007
 
-// examineFiles looks at who may read or write the files that hold secrets. That they can be read is for whoever reads
-// them to check.
+// examineFiles checks who may read or write the files with secrets. Other checks read their content.
 func examineFiles(names []string) service.CheckResult {
 	e := service.CheckResult{Check: "secret_files", Result: service.Skipped, Detail: "no setting names a file with a secret"}
 	if len(names) == 0 {
@@ -119,18 +118,18 @@ func examineFiles(names []string) service.CheckResult {
 		}
 	}
 	if seen == 0 {
-		e.Detail = "none of the files with secrets can be seen"
+		e.Detail = "none of the files with secrets can be read"
 		return e
 	}
-	e.Result, e.Detail = service.Passed, fmt.Sprintf("%d, each for its owner and group alone", seen)
+	e.Result, e.Detail = service.Passed, fmt.Sprintf("%d, each accessible only to its owner and group", seen)
 	if len(open) > 0 {
 		e.Result, e.Detail = service.Doubtful, "every user of this machine may open "+strings.Join(open, ", ")
-		e.Advice = "Take that away: chmod o-rwx FILE, or a Secret's defaultMode 0440."
+		e.Advice = "Remove the permission: chmod o-rwx FILE, or a Secret's defaultMode 0440."
 	}
 	return e
 }
 
-// examineAPI asks the public part, which needs no token.
+// examineAPI checks the public API, which needs no token.
 func (c *doctorCmd) examineAPI(ctx context.Context, a *commandEnv) service.CheckResult {
 	e := service.CheckResult{Check: "api", Result: service.Passed}
 	at := cmp.Or(c.Server, defaultServer)
@@ -141,8 +140,8 @@ func (c *doctorCmd) examineAPI(ctx context.Context, a *commandEnv) service.Check
 	e.Detail = "answers"
 	if err != nil {
 		e.Result, e.Detail = service.Doubtful, err.Error()
-		e.Advice = "Start lamplighter serve, or name with --server where it is. Ask for it with a doctor that runs where its callers do."
-		if c.Server != "" { // somebody expects it there
+		e.Advice = "Start lamplighter serve, or give its address with --server. Run this check on a machine of its callers."
+		if c.Server != "" { // the operator expects it there
 			e.Result = service.Failed
 		}
 	}

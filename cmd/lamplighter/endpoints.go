@@ -16,9 +16,9 @@ type endpointsCmd struct {
 	List endpointsListCmd `cmd:"" help:"List an app's endpoints with their health."`
 	Get  endpointsGetCmd  `cmd:"" help:"Show an endpoint."`
 	Set  endpointsSetCmd  `cmd:"" help:"Change an endpoint's addresses and mails."`
-	On   endpointsOnCmd   `cmd:"" help:"Switch an endpoint on; what waits for it is delivered."`
-	Off  endpointsOffCmd  `cmd:"" help:"Switch an endpoint off; the latest truth is kept for it."`
-	Test endpointsTestCmd `cmd:"" help:"Try an endpoint now and say what happened; exits with 1 if it fails."`
+	On   endpointsOnCmd   `cmd:"" help:"Switch an endpoint on; what is pending for it is delivered."`
+	Off  endpointsOffCmd  `cmd:"" help:"Switch an endpoint off; the newest changes are kept for it."`
+	Test endpointsTestCmd `cmd:"" help:"Test an endpoint now and show the result; exits with 1 if it fails."`
 }
 
 type endpointArg struct {
@@ -86,14 +86,14 @@ type endpointsSetCmd struct {
 	apiFlags
 	endpointArg
 	EndpointURL     *string `name:"to" placeholder:"URL" help:"The address for all environments; empty removes it."`
-	SodURL          *string `name:"sod" placeholder:"URL" help:"The address in sod alone; empty removes it."`
-	StageURL        *string `name:"stage" placeholder:"URL" help:"The address in stage alone; empty removes it."`
-	OnlineURL       *string `name:"online" placeholder:"URL" help:"The address in online alone; empty removes it."`
+	SodURL          *string `name:"sod" placeholder:"URL" help:"The address only in sod; empty removes it."`
+	StageURL        *string `name:"stage" placeholder:"URL" help:"The address only in stage; empty removes it."`
+	OnlineURL       *string `name:"online" placeholder:"URL" help:"The address only in online; empty removes it."`
 	SendErrorEmails *bool   `negatable:"" help:"Whether mails are sent when it fails."`
-	IfMatch         string  `placeholder:"ETAG" help:"Change it only if the app is still this version: its revision in quotes."`
+	IfMatch         string  `placeholder:"ETAG" help:"Change it only if the app still has this version: its revision in quotes."`
 }
 
-// Run sends what was said as a merge patch.
+// Run sends the given members as a merge patch.
 func (c *endpointsSetCmd) Run(ctx context.Context, a *commandEnv) error {
 	doc, urls := map[string]any{}, map[string]any{}
 	setMember(doc, "url", c.EndpointURL)
@@ -143,13 +143,13 @@ type endpointsTestCmd struct {
 	endpointArg
 }
 
-// errFailing and errUnchecked are what a test found.
+// errFailing and errUnchecked are the failed results of a test.
 var (
 	errFailing   = errors.New("the endpoint fails")
-	errUnchecked = errors.New("the endpoint could not be tried, which says nothing about it")
+	errUnchecked = errors.New("the endpoint could not be tested, which says nothing about it")
 )
 
-// Run tries it; a failing endpoint is an exit code too.
+// Run tests the endpoint; the exit code says whether it fails.
 func (c *endpointsTestCmd) Run(ctx context.Context, a *commandEnv) error {
 	answer, err := c.sendRequest(ctx, a, client.Request{Method: http.MethodPost, Path: c.endpointPath("test")})
 	if err != nil {

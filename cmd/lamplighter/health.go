@@ -13,17 +13,16 @@ import (
 	"github.com/lamplighter/lamplighter/internal/client"
 )
 
-// maxHealthAnswer bounds what is shown of an answer.
+// maxHealthAnswer limits the printed part of an answer.
 const maxHealthAnswer = 4 << 10
 
 type healthcheckCmd struct {
 	settingFlags
-	Live    bool          `help:"Ask only whether the process is alive, not whether it is ready."`
+	Live    bool          `help:"Check only whether the process is alive, not whether it is ready."`
 	Timeout time.Duration `default:"3s" help:"How long to wait for the answer."`
 }
 
-// Run succeeds when the service answers 200. Every failure is exit code 1: container engines
-// know no other.
+// Run succeeds when the service answers 200. Every failure gives exit code 1: container engines know no other.
 func (c *healthcheckCmd) Run(ctx context.Context, a *commandEnv) error {
 	l, err := c.loadSettings(a, nil)
 	if err != nil {
@@ -39,7 +38,7 @@ func (c *healthcheckCmd) Run(ctx context.Context, a *commandEnv) error {
 	if err != nil {
 		return fmt.Errorf("healthcheck: %w", err)
 	}
-	// A transport of its own: proxy settings are not meant for a call to this machine.
+	// A separate transport: proxy settings are not meant for a call to this machine.
 	caller := &http.Client{Transport: &http.Transport{}}
 	resp, err := caller.Do(req)
 	if err != nil {
@@ -58,8 +57,7 @@ func (c *healthcheckCmd) Run(ctx context.Context, a *commandEnv) error {
 	return nil
 }
 
-// deriveDialAddress turns an address to listen on into one to connect to: every interface means this
-// machine.
+// deriveDialAddress turns a listen address into one to connect to: all interfaces become this machine.
 func deriveDialAddress(listen string) string {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {

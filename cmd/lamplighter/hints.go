@@ -8,13 +8,13 @@ import (
 	"github.com/lamplighter/lamplighter/internal/client"
 )
 
-// suggestFix names the next thing to try after an error of the admin API; empty when there is none.
+// suggestFix says what to try after an error of the admin API; empty when there is nothing.
 func suggestFix(err error) string {
 	if errors.Is(err, client.ErrUnexpectedAnswer) {
-		return "--server must name the admin API, listen of the settings: http://127.0.0.1:8080 by default"
+		return "--server must be the address of the admin API, the setting listen: http://127.0.0.1:8080 by default"
 	}
 	if _, ok := errors.AsType[*client.NoAnswer](err); ok {
-		return "is the service running there, and is --server right? On its machine, lamplighter healthcheck tells"
+		return "is the service running there, and is --server right? Run lamplighter healthcheck on its machine"
 	}
 	r, ok := errors.AsType[*client.Refusal](err)
 	if !ok {
@@ -28,7 +28,7 @@ func suggestFix(err error) string {
 	case http.StatusNotFound:
 		return suggestListCommand(r.Path)
 	case http.StatusPreconditionFailed:
-		return "somebody changed it meanwhile, or it exists already: look at it with get, then repeat"
+		return "another client changed it meanwhile, or it exists already: see it with get, then repeat"
 	case http.StatusConflict:
 		switch r.Type {
 		case "idempotency-key-reused":
@@ -36,23 +36,24 @@ func suggestFix(err error) string {
 		case "out-of-order":
 			return "nothing is left to do: the tenant's newer change is known; lamplighter tenants get TENANT shows its source_sequence"
 		case "probe-failed":
-			return "put it right, or add --force"
+			return "correct it, or add --force"
 		case "licence-missing":
 			return "an admin grants it with lamplighter apps set APP --granted-licenses LICENSE,…"
 		}
 	case http.StatusInternalServerError:
-		return "ask whoever operates the service"
+		return "ask the service's operator"
 	}
 	return ""
 }
 
-// suggestListCommand is how to see what exists where a request found nothing; empty where nothing lists it.
+// suggestListCommand is the command that lists existing objects, for a request that found none; empty when there is
+// none.
 func suggestListCommand(path string) string {
 	for _, list := range []struct{ under, words string }{
-		{"/v1/apps", "lamplighter apps list shows the apps there are"},
+		{"/v1/apps", "lamplighter apps list shows all apps"},
 		{"/v1/incidents", "lamplighter incidents list shows the open incidents"},
-		{"/v1/jobs", "lamplighter jobs list shows the jobs there are"},
-		{"/v1/tokens", "lamplighter token list shows the tokens there are"},
+		{"/v1/jobs", "lamplighter jobs list shows all jobs"},
+		{"/v1/tokens", "lamplighter token list shows all tokens"},
 	} {
 		if strings.Contains(path, list.under) { // the API's URL may have a path of its own
 			return list.words

@@ -9,14 +9,14 @@ import (
 )
 
 type incidentsCmd struct {
-	List  incidentsListCmd  `cmd:"" help:"List incidents, with why each endpoint fails."`
-	Close incidentsCloseCmd `cmd:"" help:"End an incident although its endpoint is not well."`
+	List  incidentsListCmd  `cmd:"" help:"List incidents, with the reason for each."`
+	Close incidentsCloseCmd `cmd:"" help:"Close an incident although its endpoint is not healthy."`
 }
 
 type incidentsListCmd struct {
 	listFlags
-	App      string `placeholder:"CLIENT-ID" help:"Those of one app."`
-	Endpoint string `placeholder:"ENDPOINT" help:"Those of one kind of endpoint."`
+	App      string `placeholder:"CLIENT-ID" help:"Only those of one app."`
+	Endpoint string `placeholder:"ENDPOINT" help:"Only those of one kind of endpoint."`
 	State    string `enum:"open,closed,all" default:"open" help:"open, closed or all."`
 }
 
@@ -49,15 +49,15 @@ func (c *incidentsCloseCmd) Run(ctx context.Context, a *commandEnv) error {
 }
 
 type auditCmd struct {
-	List   auditListCmd   `cmd:"" help:"List who wrote what, newest first."`
-	Export auditExportCmd `cmd:"" help:"Write all entries as JSON, one a line, newest first."`
-	Verify auditVerifyCmd `cmd:"" help:"Check files that audit.write_to had written: that each line follows the one before, and that they agree with Redis; exits with 1 if not."`
+	List   auditListCmd   `cmd:"" help:"List audit entries, newest first."`
+	Export auditExportCmd `cmd:"" help:"Write all entries as JSON, one per line, newest first."`
+	Verify auditVerifyCmd `cmd:"" help:"Check files that audit.write_to has written: that each line follows the one before, and that they agree with Redis; exits with 1 if not."`
 }
 
 type auditListCmd struct {
 	listFlags
-	App     string `xor:"subject" placeholder:"CLIENT-ID" help:"What was done to one app."`
-	Subject string `xor:"subject" placeholder:"ID" help:"What was done to one subject: an app, a tenant, a token."`
+	App     string `xor:"subject" placeholder:"CLIENT-ID" help:"Only entries about one app."`
+	Subject string `xor:"subject" placeholder:"ID" help:"Only entries about one subject: an app, a tenant, a token."`
 	Changes bool   `help:"Accepted state changes instead of all other writes."`
 }
 
@@ -70,10 +70,10 @@ func (c *auditListCmd) Run(ctx context.Context, a *commandEnv) error {
 		{Title: "SUBJECT", Path: "subject"},
 		{Title: "BEFORE", Path: "before"},
 		{Title: "AFTER", Path: "after"},
-	}, "Nothing was written yet.")
+	}, "There are no entries yet.")
 }
 
-// chooseAuditStream names the stream of the audit, empty for the usual one.
+// chooseAuditStream is the name of the audit stream, empty for the default one.
 func chooseAuditStream(changes bool) string {
 	if changes {
 		return "changes"
@@ -83,13 +83,13 @@ func chooseAuditStream(changes bool) string {
 
 type auditExportCmd struct {
 	apiFlags
-	App     string `xor:"subject" placeholder:"CLIENT-ID" help:"What was done to one app."`
-	Subject string `xor:"subject" placeholder:"ID" help:"What was done to one subject: an app, a tenant, a token."`
+	App     string `xor:"subject" placeholder:"CLIENT-ID" help:"Only entries about one app."`
+	Subject string `xor:"subject" placeholder:"ID" help:"Only entries about one subject: an app, a tenant, a token."`
 	Changes bool   `help:"Accepted state changes instead of all other writes."`
 }
 
-// Run copies the entries as they come; --timeout does not bound it, and a failure exits with 1
-// whatever was written before.
+// Run copies the entries as they arrive. --timeout does not bound it, and a failure exits with 1 even after entries
+// were written.
 func (c *auditExportCmd) Run(ctx context.Context, a *commandEnv) error {
 	cl, err := c.newClient(a)
 	if err != nil {

@@ -14,14 +14,14 @@ import (
 
 type jobsCmd struct {
 	List   jobsListCmd   `cmd:"" help:"List jobs that run, or ended within a week, newest first."`
-	Get    jobsGetCmd    `cmd:"" help:"Show how far a job is, and why its last page failed."`
-	Wait   jobsWaitCmd   `cmd:"" help:"Wait until a job has ended, and say how far it is; exits with 1 unless it is done."`
-	Cancel jobsCancelCmd `cmd:"" help:"End a resync in the middle; what was told stays told."`
+	Get    jobsGetCmd    `cmd:"" help:"Show a job's progress, and why its last page failed."`
+	Wait   jobsWaitCmd   `cmd:"" help:"Wait until a job has ended, and show its progress; exits with 1 unless it is done."`
+	Cancel jobsCancelCmd `cmd:"" help:"Cancel a resync; notifications that were sent stay sent."`
 }
 
 type jobsListCmd struct {
 	listFlags
-	App   string `placeholder:"CLIENT-ID" help:"Those of one app."`
+	App   string `placeholder:"CLIENT-ID" help:"Only those of one app."`
 	State string `enum:"running,done,failed,cancelled,all" default:"all" help:"running, done, failed, cancelled or all."`
 }
 
@@ -97,7 +97,7 @@ func (c *jobsWaitCmd) Run(ctx context.Context, a *commandEnv) error {
 	return err
 }
 
-// jobProgress is what following a job needs of it.
+// jobProgress is the part of a job that following it needs.
 type jobProgress struct {
 	State  string `json:"state"`
 	Done   int    `json:"done"`
@@ -113,7 +113,7 @@ func (j jobProgress) describeJob(id string) string {
 	return text
 }
 
-// errorUnlessDone is nil for a job that is done.
+// errorUnlessDone is nil if the job is done.
 func (j jobProgress) errorUnlessDone(id string) error {
 	if j.State == "done" {
 		return nil
@@ -122,10 +122,10 @@ func (j jobProgress) errorUnlessDone(id string) error {
 }
 
 func withJobDeadline(ctx context.Context, within time.Duration, id string) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, within, fmt.Errorf("it is not done after %s: lamplighter jobs get %s tells how far it is", within, id))
+	return context.WithTimeoutCause(ctx, within, fmt.Errorf("it is not done after %s: lamplighter jobs get %s shows its progress", within, id))
 }
 
-// awaitJob asks until a job has ended, and says how far it is.
+// awaitJob polls until a job has ended, and shows its progress.
 func awaitJob(ctx context.Context, a *commandEnv, cl *client.Client, id string) (job jobProgress, body []byte, err error) {
 	say := newProgressLine(a)
 	defer say.clearLine()
@@ -152,10 +152,10 @@ func awaitJob(ctx context.Context, a *commandEnv, cl *client.Client, id string) 
 	}
 }
 
-// followEvery is how often those ask that wait.
+// followEvery is the interval of polling.
 const followEvery = 500 * time.Millisecond
 
-// progressLine says how far something is: on one line of a terminal, else on a line every few seconds.
+// progressLine shows progress: on one line of a terminal, otherwise on a line every few seconds.
 type progressLine struct {
 	a    *commandEnv
 	live bool
@@ -182,7 +182,7 @@ func (f *progressLine) clearLine() {
 	}
 }
 
-// sleepFor waits, and says why it did not when the context ends first.
+// sleepFor waits, and returns the cause when the context ends first.
 func sleepFor(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -15,18 +15,18 @@ import (
 	"github.com/lamplighter/lamplighter/internal/signing"
 )
 
-// clockSkew lets receivers whose clocks are slow accept a certificate made just now.
+// clockSkew lets receivers with slow clocks accept a new certificate.
 const clockSkew = 5 * time.Minute
 
 type keysGenerateCmd struct {
-	Out      string        `required:"" short:"o" placeholder:"FILE" help:"File to write; it must not exist yet. Readable by its owner alone."`
+	Out      string        `required:"" short:"o" placeholder:"FILE" help:"File to write; it must not exist yet. Readable only by its owner."`
 	Alg      string        `enum:"RS256,ES256" default:"RS256" help:"Algorithm: RS256 or ES256."`
 	Days     int           `default:"365" help:"How long the key signs, 1 to 3650 days."`
-	StartsIn time.Duration `default:"0s" placeholder:"24h" help:"When it starts to sign: give receivers time to learn a key that replaces another."`
+	StartsIn time.Duration `default:"0s" placeholder:"24h" help:"When it starts to sign. A key that replaces another needs time until receivers know it."`
 	Subject  string        `default:"Lamplighter" help:"Common name in the certificate."`
 }
 
-// Run writes the key and says what to do with it.
+// Run writes the key and says how to use it.
 func (c *keysGenerateCmd) Run(a *commandEnv) error {
 	if c.Days < 1 || c.Days > 3650 {
 		return usageError{errors.New("--days must be 1 to 3650")}
@@ -51,7 +51,7 @@ func (c *keysGenerateCmd) Run(a *commandEnv) error {
 	return nil
 }
 
-// writeNewFile writes a file that must not exist, and leaves none behind when it cannot.
+// writeNewFile writes a file that must not exist, and removes it on a failure.
 func writeNewFile(name string, content []byte) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the caller's own argument names the file
 	if errors.Is(err, fs.ErrExist) {
@@ -70,14 +70,14 @@ func writeNewFile(name string, content []byte) error {
 
 type keysReencryptCmd struct{ apiFlags }
 
-// Run may be repeated: what is sealed anew stays so.
+// Run may be repeated: what has the newest key is skipped.
 func (c *keysReencryptCmd) Run(ctx context.Context, a *commandEnv) error {
 	return c.sendAndPrint(ctx, a, client.Request{Method: http.MethodPost, Path: "/v1/secrets/reencrypt"})
 }
 
 type keysEncryptionCmd struct{}
 
-// Run prints the key alone, so that it can be piped into a file.
+// Run prints only the key, so that it can be piped into a file.
 func (keysEncryptionCmd) Run(a *commandEnv) error {
 	key, err := secret.GenerateKey(rand.Reader)
 	if err != nil {

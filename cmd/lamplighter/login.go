@@ -19,15 +19,15 @@ import (
 
 // credentials is the file of kept tokens, one for each origin.
 type credentials struct {
-	// Server is the one of the newest login, which commands use that are told no other.
+	// Server is the server of the newest login, which commands use by default.
 	Server string            `json:"server"`
 	Tokens map[string]string `json:"tokens"`
 }
 
-// maxCredentials bounds the file.
+// maxCredentials limits the file.
 const maxCredentials = 1 << 20
 
-// credentialsFile is where tokens are kept: in the user's own directory of settings.
+// credentialsFile is where tokens are kept: in the user's configuration directory.
 func (a *commandEnv) credentialsFile() (string, error) {
 	dir := a.envVariable("XDG_CONFIG_HOME")
 	if dir == "" {
@@ -51,7 +51,7 @@ func (a *commandEnv) readCredentials() (credentials, error) {
 		return credentials{}, fmt.Errorf("read the credentials: %w", err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return credentials{}, usageError{fmt.Errorf("%s can be read by others: chmod 600 it, and replace its tokens", name)}
+		return credentials{}, usageError{fmt.Errorf("%s is readable by other users: chmod 600 it, and replace its tokens", name)}
 	}
 	b, err := readBounded(name, maxCredentials)
 	if err != nil {
@@ -59,12 +59,12 @@ func (a *commandEnv) readCredentials() (credentials, error) {
 	}
 	var l credentials
 	if err := json.Unmarshal(b, &l); err != nil {
-		return credentials{}, usageError{fmt.Errorf("%s is not what login writes: remove it and log in again", name)}
+		return credentials{}, usageError{fmt.Errorf("%s is not a file of login: remove it and log in again", name)}
 	}
 	return l, nil
 }
 
-// writeCredentials replaces the file at once, so that no reader sees half of it.
+// writeCredentials replaces the file atomically.
 func (a *commandEnv) writeCredentials(l credentials) error {
 	name, err := a.credentialsFile()
 	if err != nil {
@@ -94,11 +94,11 @@ func (a *commandEnv) writeCredentials(l credentials) error {
 
 type loginCmd struct {
 	Server       string `required:"" placeholder:"URL" help:"Where the admin API is."`
-	TokenFile    string `placeholder:"FILE" help:"File that holds the token; without it, it is asked for, or read from the standard input."`
+	TokenFile    string `placeholder:"FILE" help:"File with the token; without it, the token is asked for, or read from the standard input."`
 	InsecureHTTP bool   `name:"insecure-http" help:"Send the token over plain http beyond this machine."`
 }
 
-// Run keeps a token that the server takes.
+// Run keeps a token that the server accepts.
 func (c *loginCmd) Run(ctx context.Context, a *commandEnv) error {
 	base, err := parseServer(c.Server)
 	if err != nil {
@@ -118,7 +118,7 @@ func (c *loginCmd) Run(ctx context.Context, a *commandEnv) error {
 	if err != nil {
 		return usageError{errServer}
 	}
-	// every role may read this
+	// every role may make this request
 	if _, err := cl.Do(ctx, client.Request{Method: http.MethodGet, Path: "/v1/apps", Query: buildQuery("limit", "1")}); err != nil {
 		if refusal, ok := errors.AsType[*client.Refusal](err); !ok || refusal.Status != http.StatusForbidden {
 			return err
@@ -135,11 +135,11 @@ func (c *loginCmd) Run(ctx context.Context, a *commandEnv) error {
 	if err := a.writeCredentials(l); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "Logged in at %s. Commands that are told no other server use it.\n", formatOrigin(base))
+	fmt.Fprintf(a.stdout, "Logged in at %s. Commands use this server by default.\n", formatOrigin(base))
 	return nil
 }
 
-// askForToken reads the token from the file, the terminal without showing it, or the standard input.
+// askForToken reads the token from the file, from the terminal without echo, or from the standard input.
 func (c *loginCmd) askForToken(a *commandEnv) (string, error) {
 	if c.TokenFile != "" {
 		token, err := readToken(c.TokenFile)
@@ -165,10 +165,10 @@ func (c *loginCmd) askForToken(a *commandEnv) (string, error) {
 }
 
 type logoutCmd struct {
-	Server string `required:"" placeholder:"URL" help:"Where the token was kept for."`
+	Server string `required:"" placeholder:"URL" help:"The server of the token."`
 }
 
-// Run forgets a token. It stays good: token revoke ends it.
+// Run removes a kept token. The token stays valid until token revoke.
 func (c *logoutCmd) Run(a *commandEnv) error {
 	base, err := parseServer(c.Server)
 	if err != nil {
@@ -188,11 +188,11 @@ func (c *logoutCmd) Run(a *commandEnv) error {
 	if err := a.writeCredentials(l); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "The token for %s is forgotten here. lamplighter token revoke ends it everywhere.\n", formatOrigin(base))
+	fmt.Fprintf(a.stdout, "The token for %s is removed from this machine. It stays valid until lamplighter token revoke.\n", formatOrigin(base))
 	return nil
 }
 
-// readBounded reads a file of at most so many bytes.
+// readBounded reads a file of limited size.
 func readBounded(name string, most int64) ([]byte, error) {
 	f, err := os.Open(name) //nolint:gosec // the caller's own argument names the file
 	if err != nil {

@@ -22,21 +22,21 @@ import (
 )
 
 type mailCmd struct {
-	Preview mailPreviewCmd `cmd:"" help:"Write every mail there is as .txt, .html and .eml; sends nothing."`
-	Test    mailTestCmd    `cmd:"" help:"Send one mail by the settings and say what happens at each step; exits with 1 if it is not taken."`
+	Preview mailPreviewCmd `cmd:"" help:"Write samples of all mails as .txt, .html and .eml; sends nothing."`
+	Test    mailTestCmd    `cmd:"" help:"Send one mail by the settings and show each step; exits with 1 if it is not accepted."`
 }
 
-// sampleURL is the base of the links in samples where public_url is not set.
+// sampleURL is the base of the links in samples when public_url is not set.
 const sampleURL = "https://lamplighter.example"
 
 type mailPreviewCmd struct {
 	settingFlags
-	Out      string `required:"" short:"o" placeholder:"DIR" help:"Directory to write to; it is made if need be, and files of an earlier preview are replaced."`
+	Out      string `required:"" short:"o" placeholder:"DIR" help:"Directory to write to; it is created if necessary, and files of an earlier preview are replaced."`
 	To       string `default:"kim@partner.example" placeholder:"ADDRESS" help:"Recipient in the mails."`
 	TimeZone string `placeholder:"ZONE" help:"The recipient's time zone, such as Europe/Oslo; UTC when unset."`
 }
 
-// Run writes the mails, signed where the settings say so. Their links lead nowhere.
+// Run writes the mails, signed if the settings say so. Their links do not work.
 func (c *mailPreviewCmd) Run(a *commandEnv) error {
 	l, err := c.loadSettings(a, nil)
 	if err != nil {
@@ -91,10 +91,10 @@ func writeMail(name string, m *mailer.Message, signer *mailer.Signer) error {
 
 type mailTestCmd struct {
 	settingFlags
-	To string `required:"" placeholder:"ADDRESS" help:"Who gets the mail."`
+	To string `required:"" placeholder:"ADDRESS" help:"The recipient of the mail."`
 }
 
-// Run sends the mail as the service would, by itself and over a connection of its own.
+// Run sends the mail as the service would, over a separate connection.
 func (c *mailTestCmd) Run(ctx context.Context, a *commandEnv) error {
 	l, err := c.loadSettings(a, nil)
 	if err != nil {
@@ -130,11 +130,11 @@ func (c *mailTestCmd) Run(ctx context.Context, a *commandEnv) error {
 	if err := transport.SendWithSteps(ctx, m, func(st mailer.StageResult) { tell(st.OK, string(st.Stage), st.Detail, st.Advice) }); err != nil {
 		return errors.New("the mail was not sent")
 	}
-	fmt.Fprintf(a.stdout, "The mail %s is on its way to %s.\n", m.ID, m.To)
+	fmt.Fprintf(a.stdout, "The mail %s was accepted for %s.\n", m.ID, m.To)
 	return nil
 }
 
-// checkMailSettings finds what is missing to send mail; what else serve needs does not matter here.
+// checkMailSettings checks only the settings for sending mail.
 func checkMailSettings(l *config.Loaded) error {
 	if l.Config.SMTP.Disabled {
 		return usageError{errors.New("smtp.disabled is true: this deployment sends no mail")}
@@ -147,7 +147,7 @@ func checkMailSettings(l *config.Loaded) error {
 	return problems.AsError()
 }
 
-// describeSMTP says in one line how mail leaves.
+// describeSMTP describes in one line how mail is sent.
 func describeSMTP(s *config.SMTP) string {
 	parts := []string{net.JoinHostPort(s.Host, strconv.Itoa(s.Port)), "TLS " + s.TLS, "from " + s.From}
 	if s.Username != "" {

@@ -24,7 +24,7 @@ func TestMailTest(t *testing.T) {
 		says     []string
 	}{
 		"Taken": {password, smtptest.Script{}, exitDone, []string{
-			"ok      settings", "ok      connect", "ok      tls", "TLS 1.3", "logged in as lamp", "ok      content", "is on its way to kim@example.com",
+			"ok      settings", "ok      connect", "ok      tls", "TLS 1.3", "logged in as lamp", "ok      content", "was accepted for kim@example.com",
 		}},
 		"WrongPassword": {"wrong-" + password, smtptest.Script{}, exitFailed, []string{"FAILED  login", "535", "check smtp.username and smtp.password"}},
 		"Greylisted":    {password, smtptest.Script{Rcpt: "450 4.7.1 later"}, exitFailed, []string{"ok      sender", "FAILED  recipient", "450", "for 5 days"}},

@@ -1,5 +1,5 @@
-// Command lamplighter tells every partner app when a customer's lights go on or off, and gives
-// operators a hand: keys, settings, health, and a state change from the shell.
+// Command lamplighter notifies partner apps of state changes of the platform's tenants. It also has the operators'
+// commands: keys, settings, health, and publishing a state change.
 //
 // Exit codes: 0 done; 1 it failed, or the service refused; 2 wrong usage or settings; 3 apply
 // --dry-run found something to do; 130 stopped by Ctrl-C.
@@ -26,9 +26,9 @@ const (
 	exitDone   = 0
 	exitFailed = 1
 	exitUsage  = 2
-	// exitDifferent is apply --dry-run's word for something to do.
+	// exitDifferent says that apply --dry-run found something to do.
 	exitDifferent = 3
-	// exitStopped is what shells expect after Ctrl-C.
+	// exitStopped is the exit code for Ctrl-C in shells.
 	exitStopped = 130
 )
 
@@ -40,7 +40,7 @@ Exit codes: 0 done; 1 it failed, or the service refused; 2 wrong usage or settin
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// commandEnv is what commands need besides their own flags.
+// commandEnv is what commands need besides their flags.
 type commandEnv struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
@@ -54,7 +54,7 @@ type usageError struct{ err error }
 func (e usageError) Error() string { return e.err.Error() }
 func (e usageError) Unwrap() error { return e.err }
 
-// kongExit carries the exit code of a command line that kong answered itself, such as --help.
+// kongExit carries the exit code of a command line that kong handled itself, such as --help.
 type kongExit struct{ code int }
 
 // run executes one command line and returns its exit code.
@@ -97,11 +97,11 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	return exitDone
 }
 
-// explainUsageError says how to put a wrong command line right.
+// explainUsageError says how to correct a wrong command line.
 func explainUsageError(err error) string {
 	for old, now := range map[string]string{
 		"unknown flag --url":   "the admin API is --server; an endpoint's address is --to of endpoints set",
-		"unknown flag --token": "a token stands in no command line, which others on the machine can read: use --token-file, LAMPLIGHTER_TOKEN or lamplighter login",
+		"unknown flag --token": "a token is never given on the command line, which other users of the machine can read: use --token-file, LAMPLIGHTER_TOKEN or lamplighter login",
 	} {
 		if rest, ok := strings.CutPrefix(err.Error(), old); ok && (rest == "" || strings.HasPrefix(rest, ",")) {
 			return now
@@ -110,7 +110,7 @@ func explainUsageError(err error) string {
 	return findHelpCommand(err) + " shows how"
 }
 
-// findHelpCommand is the command line whose answer says how to put a wrong one right.
+// findHelpCommand is the help command for a wrong command line.
 func findHelpCommand(err error) string {
 	if wrong, ok := errors.AsType[*kong.ParseError](err); ok && wrong.Context != nil {
 		if at := wrong.Context.Selected(); at != nil {

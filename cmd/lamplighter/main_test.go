@@ -157,7 +157,7 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // devAt makes the client's commands go to the lamplighter dev that wrote FILE: dev-at FILE. It sets
-// the client's variables, and HOOK and DESK to the addresses of the receiver and the desk.
+// the client's variables, and HOOK and DESK to the addresses of the receiver and the demo server.
 func devAt(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: dev-at FILE")
@@ -167,7 +167,7 @@ func devAt(ts *testscript.TestScript, neg bool, args []string) {
 		"LAMPLIGHTER_SERVER": `API +(http\S+)`,
 		"LAMPLIGHTER_TOKEN":  `Admin token +(lmp_\S+)`,
 		"HOOK":               `Receiver +(http\S+)/<client id>`,
-		"DESK":               `Desk +(http\S+)`,
+		"DESK":               `Demo server +(http\S+)`,
 	} {
 		m := regexp.MustCompile(pattern).FindStringSubmatch(banner)
 		if m == nil {

@@ -13,26 +13,26 @@ import (
 	"strings"
 )
 
-// memoryShare is how much of what a process may take, in percent, its Go memory grows to before it is collected
-// more often. The rest is for what Go does not count, and for what is allocated while it collects.
+// memoryShare is the share of the available memory, in percent, above which Go collects garbage more often. The rest
+// is for memory that Go does not count, and for allocations during a collection.
 const memoryShare = 80
 
-// gcPercent lets the heap grow to five times what is live before it is collected. What is live is usually
-// small, tens of MB, while a burst of deliveries makes a lot of short-lived garbage; with Go's default
-// of 100 a tenth of a busy worker's time goes into collecting it. Where more is live, the garbage
-// may be no more than mostGarbage; but never is collected more often than by Go's default.
+// gcPercent lets the heap grow to five times its live size before a collection. The live heap is usually small, tens
+// of MB, while a burst of deliveries makes much short-lived garbage. With Go's default of 100, a busy worker spends a
+// tenth of its time collecting. With a larger live heap, garbage is limited to mostGarbage; but the percentage is
+// never below Go's default.
 const (
 	gcPercent   = 400
 	gcLeast     = 100
 	mostGarbage = 192 << 20
 )
 
-// computeGCPercent is how far the heap may grow beyond what is live, in percent.
+// computeGCPercent is how far the heap may grow beyond its live size, in percent.
 func computeGCPercent(live uint64) int {
 	return int(max(gcLeast, min(gcPercent, mostGarbage*100/max(live, 1))))
 }
 
-// adjustPercentAfterGC sets the percentage after each collection, in the finalizer of an object that nothing refers to. Go
+// adjustPercentAfterGC sets the percentage after each collection, in the finalizer of an unreferenced object. Go
 // counts goroutines' stacks as live.
 func adjustPercentAfterGC(percent int) {
 	runtime.SetFinalizer(&struct{ _ [16]byte }{}, func(any) {
@@ -47,7 +47,7 @@ func adjustPercentAfterGC(percent int) {
 	})
 }
 
-// tuneGC sets it, and a memory limit by what the process may take, unless GOGC or GOMEMLIMIT say otherwise.
+// tuneGC sets the percentage, and a memory limit by the available memory, unless GOGC or GOMEMLIMIT are set.
 func tuneGC(ctx context.Context, gogc, limit string, system fs.FS, log *slog.Logger) {
 	if gogc == "" {
 		debug.SetGCPercent(gcPercent)
@@ -58,7 +58,7 @@ func tuneGC(ctx context.Context, gogc, limit string, system fs.FS, log *slog.Log
 	}
 	may, from := readAvailableMemory(system)
 	if may == 0 {
-		log.WarnContext(ctx, "nothing says how much memory the process may take: GOMEMLIMIT is not set")
+		log.WarnContext(ctx, "the available memory is unknown: GOMEMLIMIT is not set")
 		return
 	}
 	may = may / 100 * memoryShare
@@ -66,8 +66,8 @@ func tuneGC(ctx context.Context, gogc, limit string, system fs.FS, log *slog.Log
 	log.InfoContext(ctx, "memory limit set", "limit_bytes", may, "from", from)
 }
 
-// readAvailableMemory is what the process may take, in bytes: the least limit of its cgroup and those around it, or
-// half of the machine where none limits it further; 0 where nothing is known. from says where that stands.
+// readAvailableMemory is the memory available to the process, in bytes: the lowest limit of its cgroup and the
+// enclosing ones, or half of the machine's memory without such a limit; 0 when unknown. from names the source.
 func readAvailableMemory(system fs.FS) (may int64, from string) {
 	machine := readMachineMemory(system)
 	may, from = readCgroupLimit(system)
@@ -95,9 +95,9 @@ func readMachineMemory(system fs.FS) int64 {
 	return 0
 }
 
-// readCgroupLimit is the least memory limit on the way from the process' cgroup up to the root that it sees, and the
-// file that has it; MaxInt64 where there is none. /proc/self/cgroup has lines "0::/path" of version 2 and
-// "4:memory:/path" of version 1; within a container the path may be the host's, and the root is its own.
+// readCgroupLimit is the lowest memory limit from the process's cgroup up to the visible root, and the file that has
+// it; MaxInt64 when there is none. /proc/self/cgroup has lines "0::/path" of version 2 and "4:memory:/path" of
+// version 1. In a container the path may be the host's, while the visible root is the container's.
 func readCgroupLimit(system fs.FS) (least int64, file string) {
 	least = math.MaxInt64
 	text, _ := fs.ReadFile(system, "proc/self/cgroup")
@@ -119,7 +119,7 @@ func readCgroupLimit(system fs.FS) (least int64, file string) {
 			at := path.Join(root, dir, name)
 			limit, err := fs.ReadFile(system, at)
 			n, bad := strconv.ParseInt(strings.TrimSpace(string(limit)), 10, 64)
-			if err == nil && bad == nil && n > 0 && n < least { // "max" is no number, and none
+			if err == nil && bad == nil && n > 0 && n < least { // "max" is not a number and means no limit
 				least, file = n, "/"+at
 			}
 			if dir == "/" {

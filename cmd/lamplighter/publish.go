@@ -20,7 +20,7 @@ type publishCmd struct {
 	VersionName    string `help:"Name of the installed release; the last known when left out."`
 	FileVersion    string `help:"Version of its files; the last known when left out."`
 	OccurredAt     string `placeholder:"TIME" help:"When it happened, as 2026-11-23T20:00:00Z; recorded only."`
-	SourceSequence *int64 `placeholder:"NUMBER" help:"How you count the tenant's changes, from 1: one that is not above the highest accepted is refused."`
+	SourceSequence *int64 `placeholder:"NUMBER" help:"Your own number of the tenant's change, from 1; it is refused unless it is above the highest accepted."`
 	IdempotencyKey string `help:"Makes a repeated call harmless; a random one when left out."`
 }
 
@@ -35,7 +35,7 @@ type stateChange struct {
 	SourceSequence *int64 `json:"source_sequence,omitempty"`
 }
 
-// Run posts the change and prints what became of it.
+// Run posts the change and prints the result.
 func (c *publishCmd) Run(ctx context.Context, a *commandEnv) error {
 	if c.IdempotencyKey == "" {
 		c.IdempotencyKey = rand.Text()
@@ -63,7 +63,7 @@ func (c *publishCmd) Run(ctx context.Context, a *commandEnv) error {
 		return fmt.Errorf("publish: %w", client.ErrUnexpectedAnswer)
 	}
 	if answer.Replayed {
-		fmt.Fprintf(a.stderr, "The service had accepted it under the key %s already, by an earlier try: nothing was published twice.\n", c.IdempotencyKey)
+		fmt.Fprintf(a.stderr, "The service had already accepted it under the key %s: nothing was published twice.\n", c.IdempotencyKey)
 	}
 	if c.Output != output.Table {
 		return c.newPrinter(a).PrintDocument(answer.Body)

@@ -12,20 +12,20 @@ import (
 	"github.com/lamplighter/lamplighter/internal/service"
 )
 
-// reloader reads the settings again at SIGHUP and carries out those that can change in a running
-// process. All settings must be good, or none is taken.
+// reloader reads the settings again at SIGHUP and applies those that can change in a running process. All settings
+// must be valid, or none is applied.
 type reloader struct {
 	read    func() (*config.Loaded, error)
 	hangups chan os.Signal
 	level   *slog.LevelVar
 	log     *slog.Logger
-	// running is what the process runs with.
+	// running are the present settings of the process.
 	running config.Config
 }
 
-// watchHangups takes SIGHUP, which would end the process otherwise, from now on.
+// watchHangups catches SIGHUP from now on, which would otherwise end the process.
 func (r *reloader) watchHangups() (stop func()) {
-	r.hangups = make(chan os.Signal, 1) // one that comes during a reload is heard after it
+	r.hangups = make(chan os.Signal, 1) // a signal during a reload triggers another one afterwards
 	signal.Notify(r.hangups, syscall.SIGHUP)
 	return func() { signal.Stop(r.hangups) }
 }
@@ -51,13 +51,13 @@ func (r *reloader) reloadSettings(ctx context.Context, s *service.Service) {
 		err = s.Reload(ctx, l.Config)
 	}
 	if err != nil {
-		r.log.ErrorContext(ctx, "settings not reloaded: the process goes on with those it has", "err", err)
+		r.log.ErrorContext(ctx, "settings not reloaded: the process continues with its present ones", "err", err)
 		return
 	}
 	setLogLevel(r.level, l.Config.Log)
 	for _, changed := range config.ChangedSettings(&r.running, &l.Config) {
 		if !changed.Reload {
-			r.log.WarnContext(ctx, "a changed setting takes a restart", "setting", changed.Key)
+			r.log.WarnContext(ctx, "a changed setting needs a restart", "setting", changed.Key)
 		}
 	}
 	r.running.Log.Level, r.running.Signing = l.Config.Log.Level, l.Config.Signing

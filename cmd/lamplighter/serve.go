@@ -14,7 +14,7 @@ import (
 
 type serveCmd struct{ settingFlags }
 
-// Run serves until the first signal, then settles what is in flight and hands the rest over.
+// Run serves until the first signal, then settles what is in flight and hands over the rest.
 func (c *serveCmd) Run(ctx context.Context, a *commandEnv) error {
 	l, err := c.loadSettings(a, nil)
 	if err != nil {
@@ -41,7 +41,7 @@ func (c *serveCmd) Run(ctx context.Context, a *commandEnv) error {
 	return err
 }
 
-// setLogLevel takes the settings' level, of which they allow known ones alone.
+// setLogLevel applies the settings' level.
 func setLogLevel(v *slog.LevelVar, c config.Log) {
 	level := slog.LevelInfo
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
@@ -50,7 +50,7 @@ func setLogLevel(v *slog.LevelVar, c config.Log) {
 	v.Set(level)
 }
 
-// newLogger writes in the settings' format and from their level on, which may change.
+// newLogger writes in the format of the settings. Its level may change later.
 func newLogger(w io.Writer, c config.Log) (*slog.Logger, *slog.LevelVar) {
 	level := new(slog.LevelVar)
 	setLogLevel(level, c)

@@ -18,8 +18,8 @@ type settingFlags struct {
 	kong.Plugins
 }
 
-// newSettingValues makes a pointer to a struct with one optional field per flag, tagged as kong
-// reads it: the table of settings decides which flags there are.
+// newSettingValues makes a pointer to a struct with one optional field per flag, with tags for kong. The table of
+// settings determines the flags.
 func newSettingValues() any {
 	var fields []reflect.StructField
 	add := func(typ reflect.Type, name, placeholder, help, group string) {
@@ -59,7 +59,7 @@ func formatPlaceholder(s config.Setting) string {
 	return word
 }
 
-// summarizeHelp is the setting's first sentence: the rest is in docs/configuration.md.
+// summarizeHelp is the first sentence of a setting's help; docs/configuration.md has the rest.
 func summarizeHelp(s config.Setting) string {
 	help := strings.ReplaceAll(s.Help, "`", "")
 	if first, _, ok := strings.Cut(help, ". "); ok {
@@ -68,7 +68,7 @@ func summarizeHelp(s config.Setting) string {
 	return help
 }
 
-// flagValues are the flags that stand on the command line, as config reads them.
+// flagValues are the given flags in the form that config reads.
 func (f *settingFlags) flagValues() map[string]string {
 	out := map[string]string{}
 	for _, p := range f.Plugins {
@@ -90,7 +90,7 @@ func (f *settingFlags) flagValues() map[string]string {
 	return out
 }
 
-// loadSettings reads the settings from all their sources; defaults replace those of the table.
+// loadSettings reads the settings from all sources; defaults replace those of the table.
 func (f *settingFlags) loadSettings(a *commandEnv, defaults map[string]string) (*config.Loaded, error) {
 	src := config.Sources{Environ: a.environ, Flags: f.flagValues(), Defaults: defaults, ReadFile: smallfile.ReadFile}
 	if f.ConfigFile != "" {

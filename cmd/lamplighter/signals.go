@@ -7,12 +7,12 @@ import (
 	"syscall"
 )
 
-// cancelOnSignal returns a context that ends with the first SIGINT or SIGTERM; a second one ends the process
-// at once. The context ends only after the default handling is back, so whoever sees the first signal's
-// effects may send the second. stop gives up listening and waits for it.
+// cancelOnSignal returns a context that ends with the first SIGINT or SIGTERM; a second one ends the process at once.
+// The context ends only after default signal handling is restored. So a second signal works as soon as effects of the
+// first are visible. stop ends the handling and waits for that.
 func cancelOnSignal(parent context.Context) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancel(parent)
-	// room for the one that ends the context and one of each kind that comes before handling is back
+	// room for the signal that ends the context, and for one of each kind before default handling is restored
 	caught := make(chan os.Signal, 3)
 	signal.Notify(caught, os.Interrupt, syscall.SIGTERM)
 	ended := make(chan struct{})
@@ -38,13 +38,13 @@ func cancelOnSignal(parent context.Context) (_ context.Context, stop func()) {
 	}
 }
 
-// exitBySignal ends this process by the signal, as if nobody had listened for it.
+// exitBySignal ends this process by the signal, as if it were not handled.
 func exitBySignal(s os.Signal) {
 	p, err := os.FindProcess(os.Getpid())
 	if err == nil {
 		err = p.Signal(s)
 	}
-	if err != nil { // where a process cannot send itself signals
+	if err != nil { // for systems on which a process cannot signal itself
 		os.Exit(exitStopped)
 	}
 	select {} // the signal is on its way

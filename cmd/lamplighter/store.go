@@ -12,9 +12,9 @@ type storeAcceptCmd struct {
 	yesFlag
 }
 
-// Run asks first: what the store lost is then not missed any more.
+// Run asks first: lost data is then no longer searched for.
 func (c *storeAcceptCmd) Run(ctx context.Context, a *commandEnv) error {
-	if err := c.confirm(a, "What the store lost will not be missed any more. Accept it as it is?"); err != nil {
+	if err := c.confirm(a, "Lost data will no longer be searched for. Accept the store as it is?"); err != nil {
 		return err
 	}
 	return c.sendAndPrint(ctx, a, client.Request{Method: http.MethodPost, Path: "/v1/store/accept"})

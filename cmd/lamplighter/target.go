@@ -13,14 +13,14 @@ import (
 // defaultServer is where a service on this machine listens.
 const defaultServer = "http://127.0.0.1:8080"
 
-// apiTarget is where the admin API is, and the token that may be sent there.
+// apiTarget is the address of the admin API, and the token for it.
 type apiTarget struct{ server, token string }
 
-// targetSources are all that may name a server or a token.
+// targetSources are all sources of a server or a token.
 type targetSources struct {
-	// server and tokenFile are those of the command line.
+	// server and tokenFile are given on the command line.
 	server, tokenFile string
-	// envServer, envToken and envTokenFile are those of the environment.
+	// envServer, envToken and envTokenFile come from the environment.
 	envServer, envToken, envTokenFile string
 	// kept are the tokens that login kept.
 	kept credentials
@@ -28,9 +28,8 @@ type targetSources struct {
 	insecure bool
 }
 
-// chooseTarget finds the server, and the token that came with it: a token is sent to no other origin than the one it was named
-// with, since whoever mistypes an address would give it away. Both are of the command line, both of the environment, or
-// kept by login.
+// chooseTarget finds the server and its token. A token is sent only to the origin it was given with, since a mistyped
+// address would otherwise receive it. Both come from the command line, from the environment, or from login.
 func (s *targetSources) chooseTarget() (apiTarget, error) {
 	t := apiTarget{server: s.chooseServer()}
 	base, err := parseServer(t.server)
@@ -38,7 +37,7 @@ func (s *targetSources) chooseTarget() (apiTarget, error) {
 		return apiTarget{}, err
 	}
 	if base.Scheme == "http" && !isLoopbackHost(base.Hostname()) && !s.insecure {
-		return apiTarget{}, fmt.Errorf("%s is plain http beyond this machine, where anybody on the way reads the token: use https, or --insecure-http", formatOrigin(base))
+		return apiTarget{}, fmt.Errorf("%s is plain http beyond this machine, so the token can be intercepted: use https, or --insecure-http", formatOrigin(base))
 	}
 	if t.token, err = s.chooseToken(base); err == nil {
 		err = checkToken(t.token)
@@ -49,7 +48,7 @@ func (s *targetSources) chooseTarget() (apiTarget, error) {
 	return t, nil
 }
 
-// chooseServer names the server: the one of the command line, of the environment, or of the newest login.
+// chooseServer is the server of the command line, of the environment, or of the newest login.
 func (s *targetSources) chooseServer() string {
 	if s.envToken == "" && s.envTokenFile == "" && s.tokenFile == "" {
 		return cmp.Or(s.server, s.envServer, s.kept.Server, defaultServer)
@@ -60,7 +59,7 @@ func (s *targetSources) chooseServer() string {
 func (s *targetSources) chooseToken(base *url.URL) (string, error) {
 	switch {
 	case s.tokenFile != "" && s.server == "" && s.envServer != "":
-		return "", errors.New("--token-file needs --server beside it: a token goes to the server alone that it is named with")
+		return "", errors.New("--token-file needs --server as well: a token is only sent to the server it is given with")
 	case s.tokenFile != "":
 		return readToken(s.tokenFile)
 	case s.envTokenFits(base) && s.envToken != "":
@@ -77,14 +76,14 @@ func (s *targetSources) chooseToken(base *url.URL) (string, error) {
 	return "", errors.New("an API token is needed: set LAMPLIGHTER_TOKEN, give --token-file, or use lamplighter login")
 }
 
-// envTokenFits reports whether the token of the environment was named with an origin. Without a server of its own it is
-// one for this machine's.
+// envTokenFits reports whether the token of the environment belongs to an origin. Without LAMPLIGHTER_SERVER it
+// belongs to the server on this machine.
 func (s *targetSources) envTokenFits(base *url.URL) bool {
 	named, err := parseServer(cmp.Or(s.envServer, defaultServer))
 	return err == nil && formatOrigin(named) == formatOrigin(base)
 }
 
-// errServer says what a server's URL must be.
+// errServer states the required form of a server's URL.
 var errServer = errors.New("--server must be an http or https URL without user and password, such as https://lamplighter.example")
 
 func parseServer(raw string) (*url.URL, error) {
@@ -122,17 +121,17 @@ func readToken(file string) (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-// maxTokenFile is ample for a token, and keeps a wrong file out of memory.
+// maxTokenFile is ample for a token, and keeps a wrong file from filling the memory.
 const maxTokenFile = 64 << 10
 
 func checkToken(token string) error {
 	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return errors.New("the API token is empty or holds spaces or line breaks: give the token alone")
+		return errors.New("the API token is empty or contains spaces or line breaks: give only the token")
 	}
 	return nil
 }
 
-// readSources collects what the command line, the environment and the logins say.
+// readSources collects the command line, the environment and the logins.
 func (f *apiFlags) readSources(a *commandEnv) (targetSources, error) {
 	s := targetSources{
 		server: f.Server, tokenFile: f.TokenFile, insecure: f.InsecureHTTP,

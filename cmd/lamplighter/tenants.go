@@ -10,8 +10,8 @@ import (
 )
 
 type tenantsCmd struct {
-	Get tenantsGetCmd `cmd:"" help:"Show where a tenant stands."`
-	Set tenantsSetCmd `cmd:"" help:"Set where a tenant stands, without telling anybody; publish tells."`
+	Get tenantsGetCmd `cmd:"" help:"Show a tenant's status."`
+	Set tenantsSetCmd `cmd:"" help:"Set a tenant's status without notifications; publish sends them."`
 }
 
 type tenantArg struct {
@@ -36,12 +36,12 @@ type tenantsSetCmd struct {
 	apiFlags
 	tenantArg
 	State          *string `placeholder:"STATE" help:"Provisioning, Running, Deleted, Suspended, OnlineMaintenance, OfflineMaintenance, ProvisioningFailed, Deleting, DeleteFailed or MigrationPending."`
-	PublicEndpoint *string `placeholder:"HOST" help:"The host name where it is reached."`
+	PublicEndpoint *string `placeholder:"HOST" help:"The host name that serves the tenant."`
 	VersionName    *string `placeholder:"TEXT" help:"Name of the installed release."`
 	FileVersion    *string `placeholder:"TEXT" help:"Version of its files."`
 }
 
-// Run sends what was said; the service keeps the rest.
+// Run sends the given members; the service keeps the rest.
 func (c *tenantsSetCmd) Run(ctx context.Context, a *commandEnv) error {
 	doc := map[string]any{}
 	setMember(doc, "state", c.State)

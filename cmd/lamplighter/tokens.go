@@ -12,20 +12,20 @@ import (
 )
 
 type tokenCmd struct {
-	Create tokenCreateCmd `cmd:"" help:"Make a token and print it alone; it is shown this once."`
-	List   tokenListCmd   `cmd:"" help:"List the tokens, without what is secret of them."`
-	Get    tokenGetCmd    `cmd:"" help:"Show a token, without what is secret of it."`
-	Revoke tokenRevokeCmd `cmd:"" help:"End a token at once, everywhere."`
+	Create tokenCreateCmd `cmd:"" help:"Make a token and print only the token; it is shown only once."`
+	List   tokenListCmd   `cmd:"" help:"List the tokens, without their secret part."`
+	Get    tokenGetCmd    `cmd:"" help:"Show a token, without its secret part."`
+	Revoke tokenRevokeCmd `cmd:"" help:"Revoke a token at once."`
 }
 
 type tokenCreateCmd struct {
 	apiFlags
 	Role    string        `required:"" placeholder:"ROLE" help:"platform, partner:CLIENT-ID, operator or admin."`
 	Name    string        `required:"" placeholder:"TEXT" help:"What it is for and who has it."`
-	Expires time.Duration `placeholder:"720h" help:"How long it lives, at most two years; 90 days when left out."`
+	Expires time.Duration `placeholder:"720h" help:"How long it is valid, at most two years; 90 days when left out."`
 }
 
-// Run prints the token alone, so that it can be piped into a file.
+// Run prints only the token, so that it can be piped into a file.
 func (c *tokenCreateCmd) Run(ctx context.Context, a *commandEnv) error {
 	doc := map[string]any{"role": c.Role, "name": c.Name}
 	if c.Expires != 0 {
@@ -50,17 +50,17 @@ func (c *tokenCreateCmd) Run(ctx context.Context, a *commandEnv) error {
 		return c.newPrinter(a).PrintDocument(answer.Body)
 	}
 	fmt.Fprintln(a.stdout, client.DropUnprintable(made.Token))
-	fmt.Fprintf(a.stderr, "It is shown this once. End it with: lamplighter token revoke %s\n", client.DropUnprintable(made.ID))
+	fmt.Fprintf(a.stderr, "It is shown only once. Revoke it with: lamplighter token revoke %s\n", client.DropUnprintable(made.ID))
 	return nil
 }
 
 type tokenListCmd struct {
 	listFlags
-	Role  string `placeholder:"ROLE" help:"Those of one role."`
+	Role  string `placeholder:"ROLE" help:"Only those of one role."`
 	State string `enum:"valid,expired,revoked,all" default:"all" help:"valid, expired, revoked or all."`
 }
 
-// Run lists them.
+// Run lists the tokens.
 func (c *tokenListCmd) Run(ctx context.Context, a *commandEnv) error {
 	state := c.State
 	if state == "all" {
@@ -86,7 +86,7 @@ type tokenGetCmd struct {
 	tokenArg
 }
 
-// Run shows it.
+// Run shows the token.
 func (c *tokenGetCmd) Run(ctx context.Context, a *commandEnv) error {
 	return c.printResource(ctx, a, client.JoinPath("v1", "tokens", c.ID))
 }
@@ -96,7 +96,7 @@ type tokenRevokeCmd struct {
 	tokenArg
 }
 
-// Run ends it.
+// Run revokes the token.
 func (c *tokenRevokeCmd) Run(ctx context.Context, a *commandEnv) error {
 	return c.sendAndReport(ctx, a, client.Request{Method: http.MethodDelete, Path: client.JoinPath("v1", "tokens", c.ID)}, "Token "+c.ID+" is revoked.")
 }

@@ -6,7 +6,7 @@ import (
 	"runtime/debug"
 )
 
-// buildInfo says what this binary is.
+// buildInfo describes this binary.
 type buildInfo struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision,omitempty"`

@@ -18,7 +18,7 @@ type whyCmd struct {
 	Tenant string `arg:"" help:"The tenant's context identifier, such as Cust12345."`
 }
 
-// Run says in words why a tenant's change has not arrived at an app.
+// Run explains why a tenant's change has not arrived at an app.
 func (c *whyCmd) Run(ctx context.Context, a *commandEnv) error {
 	answer, err := c.sendRequest(ctx, a, client.Request{Method: http.MethodGet, Path: c.appPath("tenants", c.Tenant, "why")})
 	if err != nil {
@@ -62,12 +62,12 @@ func (c *whyCmd) Run(ctx context.Context, a *commandEnv) error {
 type resyncCmd struct {
 	apiFlags
 	appArg
-	Tenants  []string      `arg:"" optional:"" help:"Tenants to tell of; all that approved the app when left out."`
-	Progress bool          `help:"Wait until the app was told of all, and say how far it is."`
+	Tenants  []string      `arg:"" optional:"" help:"The tenants of the resync; all that approved the app when left out."`
+	Progress bool          `help:"Wait until everything is delivered, and show the progress."`
 	Within   time.Duration `default:"10m" help:"How long --progress waits."`
 }
 
-// Run has the truth told again.
+// Run starts a resync.
 func (c *resyncCmd) Run(ctx context.Context, a *commandEnv) error {
 	var body []byte
 	if len(c.Tenants) > 0 {
@@ -97,23 +97,23 @@ func (c *resyncCmd) Run(ctx context.Context, a *commandEnv) error {
 	if c.Output != output.Table {
 		return c.newPrinter(a).PrintDocument(answer.Body)
 	}
-	fmt.Fprintf(a.stdout, "%s is told of %s again.\n", c.App, apply.FormatCount(*started.Tenants, "tenant"))
+	fmt.Fprintf(a.stdout, "%s is notified of %s again.\n", c.App, apply.FormatCount(*started.Tenants, "tenant"))
 	if started.Job != "" {
-		fmt.Fprintf(a.stdout, "How far it is: lamplighter jobs wait %s\n", client.DropUnprintable(started.Job))
+		fmt.Fprintf(a.stdout, "Follow it with: lamplighter jobs wait %s\n", client.DropUnprintable(started.Job))
 	}
 	return nil
 }
 
-// mailboxProgress is what following a resync needs of a mailbox.
+// mailboxProgress is the part of a mailbox that following a resync needs.
 type mailboxProgress struct {
 	Waiting int    `json:"waiting"`
 	Breaker string `json:"breaker"`
 	Paused  bool   `json:"paused"`
 }
 
-// followJob asks until the job, if there is one, is done and nothing waits.
+// followJob polls until the job, if there is one, is done and nothing is pending.
 func (c *resyncCmd) followJob(ctx context.Context, a *commandEnv, cl *client.Client, tenants int, job string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.Within, fmt.Errorf("it is not done after %s: lamplighter mailbox get %s tells how far it is", c.Within, c.App))
+	ctx, cancel := context.WithTimeoutCause(ctx, c.Within, fmt.Errorf("it is not done after %s: lamplighter mailbox get %s shows its progress", c.Within, c.App))
 	defer cancel()
 	began := time.Now()
 	if job != "" {
@@ -139,9 +139,9 @@ func (c *resyncCmd) followJob(ctx context.Context, a *commandEnv, cl *client.Cli
 		switch {
 		case now.Waiting == 0:
 			say.clearLine()
-			return c.printSuccess(a, fmt.Sprintf("%s was told of %s in %s.", c.App, apply.FormatCount(tenants, "tenant"), time.Since(began).Round(100*time.Millisecond)))
+			return c.printSuccess(a, fmt.Sprintf("%s was notified of %s in %s.", c.App, apply.FormatCount(tenants, "tenant"), time.Since(began).Round(100*time.Millisecond)))
 		case now.Paused:
-			return fmt.Errorf("%s wait, for %s is paused: lamplighter resume %s", apply.FormatCount(now.Waiting, "notification"), c.App, c.App)
+			return fmt.Errorf("%s pending, because %s is paused: lamplighter resume %s", apply.FormatCount(now.Waiting, "notification"), c.App, c.App)
 		}
 		say.showProgress(fmt.Sprintf("%s waiting, breaker %s", apply.FormatCount(now.Waiting, "notification"), now.Breaker))
 		if err := sleepFor(ctx, followEvery); err != nil {
