@@ -141,8 +141,8 @@ func (in *incidentService) closedIncidents(ctx context.Context, apps []partner.C
 // timeRange limits the end of the incidents that are read, both ends included; a zero time is no limit.
 type timeRange struct{ since, until time.Time }
 
-// earliestNeeded is a time after which at least need incidents ended that come after a page's start at until; zero
-// when that is not certain. Each app's newest counts as one, unless it ended in the page's last millisecond.
+// earliestNeeded is a time since which at least need incidents have ended that belong behind until, the end of the page
+// before. It is zero when there are too few to be certain. Each app's newest counts as one, unless it ended at until.
 func earliestNeeded(heads []newestEnded, until time.Time, need int) time.Time {
 	for _, h := range heads {
 		if !until.IsZero() && !h.ended.Before(until) {

@@ -273,7 +273,7 @@ func (s *Service) isBootstrapped(ctx context.Context, token, hash string) (bool,
 		return false, fmt.Errorf("bootstrap_token is the token %s of the role %s: take a new one", known.ID, known.Role)
 	case err == nil:
 		if len(token) < bootstrapMin {
-			s.log.WarnContext(ctx, "the bootstrap token is valid, but too short for a new one", "advice", short)
+			s.log.WarnContext(ctx, "the bootstrap token is known, but too short for a new one", "advice", short)
 		}
 		return true, nil
 	case !errors.Is(err, registry.ErrNotFound):
