@@ -118,7 +118,7 @@ func examineFiles(names []string) service.CheckResult {
 		}
 	}
 	if seen == 0 {
-		e.Detail = "none of the files with secrets can be read"
+		e.Detail = "none of the files with secrets is accessible"
 		return e
 	}
 	e.Result, e.Detail = service.Passed, fmt.Sprintf("%d, each accessible only to its owner and group", seen)
