@@ -27,7 +27,7 @@ type endpointArg struct {
 }
 
 func (c endpointArg) endpointPath(more ...string) string {
-	return c.appArg.appPath(append([]string{"endpoints", c.Endpoint}, more...)...)
+	return c.appPath(append([]string{"endpoints", c.Endpoint}, more...)...)
 }
 
 type endpointsListCmd struct {

@@ -131,7 +131,7 @@ func (w *world) Tick(ctx context.Context, app partner.ClientID) (map[partner.End
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	return w.Tracker.TickApp(ctx, app, *found[0])
+	return w.TickApp(ctx, app, *found[0])
 }
 
 // mails lists the outbox as "<kind> <n> to <recipient>".
