@@ -110,7 +110,11 @@ func BuildDocument(version string, ops []Operation) ([]byte, error) {
 	}
 	var list []obj
 	for _, t := range slices.Sorted(maps.Keys(tags)) {
-		list = append(list, obj{"name": t, "description": "Operations on " + strings.ToLower(t) + "."})
+		text, ok := tagDescriptions()[t]
+		if !ok {
+			return nil, fmt.Errorf("openapi: tag %s is not described", t)
+		}
+		list = append(list, obj{"name": t, "description": text})
 	}
 	return json.Marshal(obj{
 		"openapi": "3.1.0",
@@ -122,9 +126,27 @@ func BuildDocument(version string, ops []Operation) ([]byte, error) {
 		"tags":    list, "paths": paths,
 		"components": obj{
 			"schemas": f.schemas, "responses": f.sharedProblems(), "headers": sharedHeaders(),
-			"securitySchemes": obj{"token": obj{"type": "http", "scheme": "bearer", "description": "A token that an admin made: lmp_…"}},
+			"securitySchemes": obj{"bearer": obj{"type": "http", "scheme": "bearer", "description": "A token that an admin made: lmp_…"}},
 		},
 	})
+}
+
+// tagDescriptions are the texts of the tags.
+func tagDescriptions() map[string]string {
+	return map[string]string{
+		"Approvals":     "Which tenants have approved an app. Only their changes are sent to it.",
+		"Apps":          "Partners' applications: contacts, licences, keys, endpoints, pause and webhook secrets.",
+		"Audit":         "Who wrote what, and when.",
+		"Deliveries":    "What is pending for an app, what was attempted, why a notification has not arrived, and resync.",
+		"Endpoints":     "An app's notification and integration endpoints: URL, switch, error mails, health and test.",
+		"Engines":       "For the platform's engines: the configuration of integration endpoints, and reports of failed calls.",
+		"Incidents":     "The time from an endpoint's failure to its recovery.",
+		"Jobs":          "Work for a whole app that takes long, with its progress.",
+		"Public":        "Without a token: the status of a tenant, keys, links in mails, and this document.",
+		"State changes": "The platform reports what changed about a tenant, and reads which apps have received it.",
+		"Tenants":       "The status of a tenant as the pull shows it.",
+		"Tokens":        "Tokens of callers, with role, expiry and last use.",
+	}
 }
 
 // ListUnserved lists the operations that the files describe and the API does not serve.
@@ -178,7 +200,7 @@ func (f *sourceFiles) buildOperation(op Operation, said operation) (obj, error) 
 		made["description"] = said.Description
 	}
 	if len(op.Roles) > 0 {
-		made["security"] = []obj{{"token": []string{}}}
+		made["security"] = []obj{{"bearer": []string{}}}
 		made["x-roles"] = op.Roles
 	}
 	parameters, err := f.buildParameters(op, said)
