@@ -133,11 +133,11 @@ func document() string {
 	var b strings.Builder
 	b.WriteString(`# Reasons
 
-What an endpoint failed at, in words, and what to do about it: ` + "`reason`, `words` and `advice`" + ` of deliveries, incidents, health, tests and of
-the question why; mails say the same. The set is closed. Nothing that an error says is among it, and nothing that a server answered: that is
-` + "`detail` and `excerpt`" + `, which operators and admins alone are shown.
+What an endpoint failed at, in words, and what to do about it: ` + "`reason`, `words` and `advice`" + ` of deliveries, incidents, health, tests and
+` + "`why`" + `; mails say the same. The set is closed. These texts never contain an error's text or a server's answer. Those are in ` + "`detail` and `excerpt`" + `,
+only for operators and admins.
 
-Partners and mails are told ` + "`unreachable_name`" + ` in the place of ` + "`dns` and `blocked_address`" + `: so that they cannot find out which internal names exist.
+Partners and mails get ` + "`unreachable_name`" + ` in the place of ` + "`dns` and `blocked_address`" + `, so that they cannot find out which internal names exist.
 
 This page is made from the table in ` + "`internal/told`" + `; a test compares them. Where two texts stand in a cell, the first is said of a notification,
 the second of calls of the platform's engines and of probes.
