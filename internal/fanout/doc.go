@@ -39,7 +39,7 @@
 //     incident.
 //   - AdvanceJob: the runner of jobs, page by page, with the claim of the job. A resync of all tenants and the removal of a former
 //     life's approvals are jobs.
-//   - Reconcile and CatchUp: the comparison, for gaps that it finds; Reconcile also the Repairer.
+//   - ReconcileIndex and CatchUp: the comparison, for gaps that it finds; ReconcileIndex also the Repairer.
 //   - Repairer.Repair: one loop of the sweep, in one process at a time.
 //
 // A fan-out makes its calls in this order, for at most mailbox.MaxBatch tenants:
