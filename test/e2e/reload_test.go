@@ -49,8 +49,8 @@ func TestReload(t *testing.T) {
 	write("info", "128", "", names...)
 	reload(`"msg":"settings reloaded"`, 1) // which the level from before would have hidden
 	published(3)
-	if log := s.logs(); strings.Count(log, "takes a restart") != 1 || !strings.Contains(log, `"setting":"delivery.in_flight"`) {
-		t.Errorf("the log does not name the one setting that takes a restart:\n%s", log)
+	if log := s.logs(); strings.Count(log, "needs a restart") != 1 || !strings.Contains(log, `"setting":"delivery.in_flight"`) {
+		t.Errorf("the log does not name the one setting that needs a restart:\n%s", log)
 	}
 
 	for i, c := range []struct{ extra, key, words string }{
