@@ -489,6 +489,13 @@ func TestFaultTwins(t *testing.T) {
 			least: 3,
 		},
 	} {
+		t.Run(name+"/NoFault", func(t *testing.T) { //nolint:paralleltest // it loads the scripts, so that the same call is the n-th one of every run
+			w := newTwins(t, redistest.Real(t))
+			c.before(w)
+			w.must("without a fault", c.act(w))
+			w.settle()
+			c.check(w)
+		})
 		for n := 1; n <= mostTwins; n++ {
 			for _, after := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/call%d/after=%v", name, n, after), func(t *testing.T) {
