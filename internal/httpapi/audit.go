@@ -208,7 +208,7 @@ func (a *API) exportAudit(c *call) error {
 }
 
 // encodeAuditPage reads one page as lines, and sets the write deadline for them. Pages of exports come one
-// after another, and after each is a rest as long as it took: all exports together take half of a core.
+// after another, and after each is a rest as long as it took, of longestRest at most, so that exports together leave time to others.
 func (a *API) encodeAuditPage(c *call, q registry.AuditQuery) (lines []byte, next string, err error) {
 	ctx, cancel := context.WithTimeout(c.ctx(), requestWithin)
 	defer cancel()

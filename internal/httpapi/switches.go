@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -152,13 +153,19 @@ func (s *switchChecker) probeKey(app *partner.App, k partner.EndpointKind) strin
 	return k.String() + " " + app.Endpoints[k].EffectiveURL(s.api.Environment)
 }
 
+// digestName is a name of fixed length for a long one.
+func digestName(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return string(sum[:])
+}
+
 // provenFor is how long an endpoint that answered a probe is taken as healthy where another probe would be one too many.
 const provenFor = time.Minute
 
 // probeEndpoint probes one endpoint. It counts as a test, so that switching an endpoint on and off does not bypass the
 // limit of tests. Beyond the limit an endpoint that was healthy a moment ago, at the same URL, is taken as healthy.
 func (s *switchChecker) probeEndpoint(ctx context.Context, app *partner.App, k partner.EndpointKind) (TestResult, error) {
-	proven := string(app.ClientID) + " " + s.probeKey(app, k)
+	proven := digestName(string(app.ClientID) + " " + s.probeKey(app, k)) // a URL may be long
 	if wait, ok := s.api.tests.takeMany(string(app.ClientID)+"/"+k.String(), 1, app.EffectiveBudgetFactor(), s.api.Now()); !ok {
 		if s.api.proven.has(proven, s.api.Now()) {
 			return TestResult{State: Healthy, Cause: told.FindCause("none")}, nil

@@ -101,8 +101,7 @@ func (c *code) addFile(root, path string) error {
 	return nil
 }
 
-// homonym is a word that meant several things. It has one meaning while at most one package besides those that
-// own it declares it.
+// homonym is a word that meant several things. It has one meaning while no package but its owner declares it.
 type homonym struct {
 	word string
 	// owner is where the word has its meaning, empty where it has none any more.
