@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -118,7 +119,7 @@ func Inspect(ctx context.Context, rdb redis.UniversalClient) (Report, error) {
 }
 
 func inspectNode(ctx context.Context, rdb redis.Cmdable) (Report, error) {
-	if err := rdb.Ping(ctx).Err(); redis.IsLoadingError(err) {
+	if err := pingNode(ctx, rdb); redis.IsLoadingError(err) {
 		return Report{Loading: true}, nil
 	} else if err != nil && !redis.IsPermissionError(err) && !redis.HasErrorPrefix(err, diskFailing) {
 		return Report{}, fmt.Errorf("inspect redis: %w", err)
@@ -147,6 +148,22 @@ func inspectNode(ctx context.Context, rdb redis.Cmdable) (Report, error) {
 		r.Skew = before.Add(time.Since(before) / 2).Sub(clock)
 	}
 	return r, r.readConfig(ctx, rdb)
+}
+
+// pingTries bounds how often a server is asked again that closed the connection without a word.
+const pingTries = 5
+
+// pingNode asks again after a reset. A server that refuses our certificate under TLS 1.3 says so after our handshake. If the first
+// command is already on its way, the kernel answers it with a reset, and may drop the server's words.
+func pingNode(ctx context.Context, rdb redis.Cmdable) error {
+	var err error
+	for range pingTries {
+		err = rdb.Ping(ctx).Err()
+		if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+			return err
+		}
+	}
+	return err
 }
 
 // readConfig adds the facts that INFO does not have. Hosted Redis often refuses CONFIG.

@@ -235,7 +235,7 @@ func prepare(dir string, args ...string) (*Process, error) {
 	}
 	p := &Process{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), dir: dir, ownsDir: own}
 	p.args = append([]string{
-		"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "no",
+		"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0",
 		"--maxmemory-policy", "noeviction", "--logfile", filepath.Join(dir, "redis.log"),
 	}, args...)
 	if i := slices.Index(args, "--tls-port"); i >= 0 && i+1 < len(args) {

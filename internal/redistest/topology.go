@@ -39,7 +39,7 @@ func (p *Process) addr() string { return cmp.Or(p.TLSAddr, p.Addr) }
 func StartReplica(t testing.TB, primary *Process, args ...string) *Process {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(primary.addr())
-	r := Start(t, append([]string{"--replicaof", host + " " + port, "--repl-diskless-sync-delay", "0"}, args...)...)
+	r := Start(t, append([]string{"--replicaof", host + " " + port}, args...)...)
 	rdb := r.Client(t)
 	Eventually(t, 30*time.Second, "the replica has its primary's data", func() bool { return Synced(t.Context(), rdb) })
 	return r
@@ -111,7 +111,7 @@ func (s *Sentinels) Primary(ctx context.Context) (string, error) {
 }
 
 // StartSentinels launches n sentinels that replace the primary when most of them have not heard
-// of it for a second. With an authority they speak TLS, as the primary must then. They end with the test.
+// of it for two seconds. With an authority they speak TLS, as the primary must then. They end with the test.
 func StartSentinels(t testing.TB, primary *Process, n int, authority ...Authority) *Sentinels {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(primary.addr())
@@ -123,7 +123,7 @@ func StartSentinels(t testing.TB, primary *Process, n int, authority ...Authorit
 		}
 		dir := t.TempDir()
 		file := filepath.Join(dir, "sentinel.conf")
-		conf := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nlogfile %s\nsentinel monitor %s %s %s %d\nsentinel down-after-milliseconds %s 1000\n"+
+		conf := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nlogfile %s\nsentinel monitor %s %s %s %d\nsentinel down-after-milliseconds %s 2000\n"+
 			"sentinel failover-timeout %s 5000\n", own, dir, filepath.Join(dir, "log"), SentinelMaster, host, port, n/2+1, SentinelMaster, SentinelMaster)
 		if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 			t.Fatal(err)
@@ -142,6 +142,9 @@ func StartSentinels(t testing.TB, primary *Process, n int, authority ...Authorit
 		t.Cleanup(func() {
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait()
+			if t.Failed() {
+				logDecisions(t, filepath.Join(dir, "log"))
+			}
 		})
 		s.Addrs = append(s.Addrs, net.JoinHostPort("127.0.0.1", strconv.Itoa(own)))
 	}
@@ -157,6 +160,21 @@ func StartSentinels(t testing.TB, primary *Process, n int, authority ...Authorit
 		return true
 	})
 	return s
+}
+
+// logDecisions logs what a sentinel thought of the servers, and when it replaced the primary.
+func logDecisions(t testing.TB, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file) //nolint:gosec // the test's own file
+	if err != nil {
+		t.Logf("a sentinel's log: %v", err)
+		return
+	}
+	for line := range strings.Lines(string(text)) {
+		if _, event, ok := strings.Cut(line, " # +"); ok {
+			t.Logf("sentinel: %s +%s", line[:min(len(line), 40)], strings.TrimSpace(event))
+		}
+	}
 }
 
 // Cluster is a Redis Cluster on loopback.
@@ -206,7 +224,7 @@ func form(t testing.TB, n int, replicas bool, args []string, start func(args ...
 			t.Fatal(err)
 		}
 		p := start(append([]string{
-			"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0",
+			"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "2000",
 		}, args...)...)
 		c.nodes[p] = p.Client(t)
 		return p

@@ -124,7 +124,7 @@ func runTruthSoak(t *testing.T, seed uint64) {
 }
 
 func newTruthSoak(t *testing.T, seed uint64) *truthSoak {
-	primary := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0")
+	primary := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	replica := redistest.StartReplica(t, primary)
 	s := &truthSoak{
 		t: t, dice: newDice(seed, 0), replica: replica, counts: map[string]int64{}, charges: map[charge][]string{},
