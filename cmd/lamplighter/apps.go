@@ -8,6 +8,9 @@ import (
 	"net/http"
 	"os"
 	"path"
+	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/client"
@@ -56,70 +59,81 @@ func (c *appsGetCmd) Run(ctx context.Context, a *commandEnv) error {
 	return c.printResource(ctx, a, c.appPath())
 }
 
-// appFlags are the members of an app. A nil one is left out.
+// appFlags are the members of an app. A nil one is left out. The tag member is the member's name in the API, behind the name of the
+// object that holds it.
 type appFlags struct {
-	ContactName      *string   `placeholder:"TEXT" help:"The technical contact's name."`
-	ContactEmail     *string   `placeholder:"ADDRESS" help:"The technical contact's address, which gets a mail when an endpoint fails."`
-	ContactTimeZone  *string   `placeholder:"ZONE" help:"The time zone of the mails, such as Europe/Oslo."`
-	ErrorEmails      *[]string `placeholder:"ADDRESS,…" help:"Addresses that get the mails instead of the technical contact, at most 10; empty for none."`
-	TokenAlgorithm   *string   `placeholder:"RS256|ES256" help:"How the app's tokens are signed."`
-	ProbeTenant      *string   `placeholder:"TENANT" help:"The tenant that tests use if possible."`
-	RequiredLicenses *[]string `placeholder:"LICENSE,…" help:"Licences that the app needs."`
-	GrantedLicenses  *[]string `placeholder:"LICENSE,…" help:"Licences that it has; only an admin may change them."`
-	BudgetFactor     *int      `placeholder:"N" help:"Multiplies the app's budgets, from 1 to 100; only an operator or admin may change it."`
-	PublicKeyFile    *[]string `placeholder:"FILE,…" help:"Files with the app's public keys, PEM or RSAKeyValue."`
+	ContactName      *string   `member:"technical_contact.name" placeholder:"TEXT" help:"The technical contact's name."`
+	ContactEmail     *string   `member:"technical_contact.email" placeholder:"ADDRESS" help:"The technical contact's address, which gets a mail when an endpoint fails."`
+	ContactTimeZone  *string   `member:"technical_contact.time_zone" placeholder:"ZONE" help:"The time zone of the mails, such as Europe/Oslo."`
+	ErrorEmails      *[]string `member:"error_emails" placeholder:"ADDRESS,…" help:"Addresses that get the mails instead of the technical contact, at most 10; empty for none."`
+	TokenAlgorithm   *string   `member:"token_algorithm" placeholder:"RS256|ES256" help:"How the app's tokens are signed."`
+	ProbeTenant      *string   `member:"probe_tenant" placeholder:"TENANT" help:"The tenant that tests use if possible."`
+	RequiredLicenses *[]string `member:"required_licenses" placeholder:"LICENSE,…" help:"Licences that the app needs."`
+	GrantedLicenses  *[]string `member:"granted_licenses" placeholder:"LICENSE,…" help:"Licences that it has; only an admin may change them."`
+	BudgetFactor     *int      `member:"budget_factor" placeholder:"N" help:"Multiplies the app's budgets, from 1 to 100; only an operator or admin may change it."`
+	PublicKeyFile    *[]string `member:"public_keys" placeholder:"FILE,…" help:"Files with the app's public keys, PEM or RSAKeyValue."`
 }
 
 // buildAppDocument is the part of an app that the flags set.
 func (f *appFlags) buildAppDocument() (map[string]any, error) {
-	doc, contact := map[string]any{}, map[string]any{}
-	setMember(contact, "name", f.ContactName)
-	setMember(contact, "email", f.ContactEmail)
-	setMember(contact, "time_zone", f.ContactTimeZone)
-	if len(contact) > 0 {
-		doc["technical_contact"] = contact
-	}
-	setListMember(doc, "error_emails", f.ErrorEmails)
-	setMember(doc, "token_algorithm", f.TokenAlgorithm)
-	setMember(doc, "probe_tenant", f.ProbeTenant)
-	setMember(doc, "budget_factor", f.BudgetFactor)
-	setListMember(doc, "required_licenses", f.RequiredLicenses)
-	setListMember(doc, "granted_licenses", f.GrantedLicenses)
-	if f.PublicKeyFile != nil {
-		keys := []string{}
-		for _, name := range *f.PublicKeyFile {
-			if name == "" {
-				continue
-			}
-			b, err := smallfile.ReadFile(name)
-			if err != nil {
-				return nil, usageError{fmt.Errorf("read a public key: %w", err)}
-			}
-			keys = append(keys, string(b))
+	doc := map[string]any{}
+	v := reflect.ValueOf(*f)
+	for i := range v.NumField() {
+		if v.Field(i).IsNil() {
+			continue
 		}
-		doc["public_keys"] = keys
+		value := v.Field(i).Elem().Interface()
+		if list, ok := value.([]string); ok {
+			value = dropEmpty(list)
+		}
+		if f.PublicKeyFile != nil && v.Field(i).Interface() == any(f.PublicKeyFile) {
+			keys, err := readPublicKeys(*f.PublicKeyFile)
+			if err != nil {
+				return nil, err
+			}
+			value = keys
+		}
+		setAtPath(doc, v.Type().Field(i).Tag.Get("member"), value)
 	}
 	return doc, nil
 }
 
+// setAtPath sets a member of a document, or of an object in it.
+func setAtPath(doc map[string]any, path string, value any) {
+	if object, name, nested := strings.Cut(path, "."); nested {
+		inner, _ := doc[object].(map[string]any)
+		if inner == nil {
+			inner = map[string]any{}
+			doc[object] = inner
+		}
+		setAtPath(inner, name, value)
+		return
+	}
+	doc[path] = value
+}
+
+// setMember sets a member if its flag was given.
 func setMember[T any](doc map[string]any, name string, v *T) {
 	if v != nil {
 		doc[name] = *v
 	}
 }
 
-// setListMember sets a list; an empty flag gives an empty list.
-func setListMember(doc map[string]any, name string, v *[]string) {
-	if v == nil {
-		return
-	}
-	list := []string{}
-	for _, s := range *v {
-		if s != "" {
-			list = append(list, s)
+// dropEmpty makes an empty flag an empty list.
+func dropEmpty(list []string) []string {
+	return slices.DeleteFunc(append([]string{}, list...), func(s string) bool { return s == "" })
+}
+
+func readPublicKeys(files []string) ([]string, error) {
+	keys := []string{}
+	for _, name := range dropEmpty(files) {
+		b, err := smallfile.ReadFile(name)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("read a public key: %w", err)}
 		}
+		keys = append(keys, string(b))
 	}
-	doc[name] = list
+	return keys, nil
 }
 
 type appsCreateCmd struct {
