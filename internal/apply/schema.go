@@ -1,6 +1,11 @@
 package apply
 
-import "strings"
+import (
+	"reflect"
+	"strings"
+
+	"github.com/lamplighter/lamplighter/internal/apitypes"
+)
 
 // kind is the type of a member's value.
 type kind uint8
@@ -25,42 +30,51 @@ type member struct {
 	set bool
 }
 
+// appSchema is the schema of an app in a file: what the API's app has, and the tenants that approved it.
 func appSchema() map[string]member {
-	endpoint := member{kind: nested, members: map[string]member{
-		"url":     {kind: text},
-		"urls":    {kind: nested, atomic: true, members: map[string]member{"sod": {}, "stage": {}, "online": {}}},
-		"enabled": {kind: boolean}, "send_error_emails": {kind: boolean},
-		"effective_url": {kind: ignored}, "off_by": {kind: ignored}, "off_reason": {kind: ignored}, "switched_at": {kind: ignored},
-		"switched_by": {kind: ignored}, "traffic": {kind: ignored}, "missing_license": {kind: ignored},
-		"health": {kind: ignored}, "warnings": {kind: ignored},
-	}}
-	return map[string]member{
-		"client_id":         {kind: text},
-		"name":              {kind: text},
-		"technical_contact": {kind: nested, members: map[string]member{"name": {}, "email": {}, "time_zone": {}}},
-		"error_emails":      {kind: texts, set: true},
-		"required_licenses": {kind: texts, set: true},
-		"granted_licenses":  {kind: texts, set: true},
-		"public_keys":       {kind: texts},
-		"token_algorithm":   {kind: text},
-		"probe_tenant":      {kind: text},
-		"budget_factor":     {kind: integer},
-		"endpoints": {kind: nested, members: map[string]member{
-			"state_change": endpoint, "erp_sync": endpoint, "quote_connector": endpoint, "mirroring": endpoint,
-		}},
-		"approvals": {kind: texts},
-		"paused":    {kind: ignored}, "revision": {kind: ignored}, "created_at": {kind: ignored}, "updated_at": {kind: ignored},
-		"webhook_secret": {kind: ignored}, "warnings": {kind: ignored},
-		"address_problems": {kind: ignored}, "missing_licenses": {kind: ignored}, "public_key_info": {kind: ignored},
-	}
+	schema := schemaOf(reflect.TypeFor[apitypes.App]())
+	schema["client_id"], schema["approvals"] = member{kind: text}, member{kind: texts}
+	return schema
 }
 
+// tenantSchema is the schema of a tenant in a file.
 func tenantSchema() map[string]member {
-	return map[string]member{
-		"tenant": {kind: text}, "state": {kind: text}, "public_endpoint": {kind: text},
-		"version_name": {kind: text}, "file_version": {kind: text},
-		"is_running": {kind: ignored}, "updated_at": {kind: ignored}, "sequence": {kind: ignored}, "fan_out_owed": {kind: ignored},
-		"source_sequence": {kind: ignored},
+	schema := schemaOf(reflect.TypeFor[apitypes.Tenant]())
+	schema["tenant"] = member{kind: text}
+	return schema
+}
+
+// schemaOf makes the schema of a shape of the API. Members that writes ignore or refuse are ignored.
+func schemaOf(t reflect.Type) map[string]member {
+	shape := apitypes.ShapeOf(t)
+	schema := make(map[string]member, len(shape.Members))
+	for _, m := range shape.Members {
+		schema[m.Name] = memberOf(&m)
+	}
+	return schema
+}
+
+func memberOf(m *apitypes.Member) member {
+	if m.Access != apitypes.Writable {
+		return member{kind: ignored}
+	}
+	switch m.Type.Kind() {
+	case reflect.Bool:
+		return member{kind: boolean}
+	case reflect.Int, reflect.Int64:
+		return member{kind: integer}
+	case reflect.Slice:
+		return member{kind: texts, set: m.Unordered}
+	case reflect.Struct:
+		return member{kind: nested, members: schemaOf(m.Type)}
+	case reflect.Map:
+		members := map[string]member{}
+		for _, key := range apitypes.KeysOf(m.Type) {
+			members[key] = member{kind: text}
+		}
+		return member{kind: nested, members: members, atomic: true}
+	default: // a text, or a word of a closed set
+		return member{kind: text}
 	}
 }
 

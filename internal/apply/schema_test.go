@@ -1,62 +1,40 @@
 package apply
 
 import (
-	"maps"
-	"os"
-	"slices"
+	"reflect"
 	"testing"
-
-	"go.yaml.in/yaml/v3"
 )
 
-// TestAnswersCanBeApplied: each member that an answer of the API may have is known, so that what `apps get -o yaml`
-// prints can be edited and applied, whatever state the app is in.
-func TestAnswersCanBeApplied(t *testing.T) {
+// What `apps get -o yaml` prints can be edited and applied, whatever state the app is in: each member of an answer is known, and
+// each that can be written is compared as what it is.
+func TestSchemasFollowTheAPI(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("../httpapi/openapi/schemas.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var schemas map[string]struct {
-		Properties map[string]any `yaml:"properties"`
-	}
-	if err := yaml.Unmarshal(text, &schemas); err != nil {
-		t.Fatal(err)
-	}
-	app := appSchema()
-	for _, c := range []struct {
-		schema string
-		known  map[string]member
-		more   []string // members that only files have
-	}{
-		{"App", app, []string{"approvals"}},
-		{"AppWrite", app, []string{}},
-		{"Endpoint", app["endpoints"].members["mirroring"].members, []string{}},
-		{"EndpointWrite", app["endpoints"].members["mirroring"].members, []string{}},
-		{"Contact", app["technical_contact"].members, []string{}},
-		{"Tenant", tenantSchema(), []string{}},
+	app, tenant := appSchema(), tenantSchema()
+	endpoint := app["endpoints"].members["mirroring"].members
+	for name, c := range map[string]struct{ got, want member }{
+		"client_id":         {app["client_id"], member{kind: text}},
+		"name":              {app["name"], member{kind: text}},
+		"error_emails":      {app["error_emails"], member{kind: texts, set: true}},
+		"public_keys":       {app["public_keys"], member{kind: texts}},
+		"token_algorithm":   {app["token_algorithm"], member{kind: text}},
+		"budget_factor":     {app["budget_factor"], member{kind: integer}},
+		"approvals":         {app["approvals"], member{kind: texts}},
+		"public_key_info":   {app["public_key_info"], member{kind: ignored}},
+		"webhook_secret":    {app["webhook_secret"], member{kind: ignored}},
+		"contact":           {app["technical_contact"].members["time_zone"], member{kind: text}},
+		"url":               {endpoint["url"], member{kind: text}},
+		"enabled":           {endpoint["enabled"], member{kind: boolean}},
+		"health":            {endpoint["health"], member{kind: ignored}},
+		"tenant":            {tenant["tenant"], member{kind: text}},
+		"state":             {tenant["state"], member{kind: text}},
+		"tenant's sequence": {tenant["sequence"], member{kind: ignored}},
 	} {
-		properties := schemas[c.schema].Properties
-		if len(properties) == 0 {
-			t.Errorf("the API's document has no schema %s", c.schema)
+		if !reflect.DeepEqual(c.got, c.want) {
+			t.Errorf("%s: %+v, want %+v", name, c.got, c.want)
 		}
-		for name := range properties {
-			if _, ok := c.known[name]; !ok {
-				t.Errorf("%s.%s is not known to apply", c.schema, name)
-			}
-		}
-		if c.schema == "AppWrite" || c.schema == "EndpointWrite" {
-			for _, name := range slices.Sorted(maps.Keys(properties)) {
-				if c.known[name].kind == ignored {
-					t.Errorf("%s.%s can be written, and apply ignores it", c.schema, name)
-				}
-			}
-			continue
-		}
-		for name := range c.known {
-			if _, ok := properties[name]; !ok && !slices.Contains(c.more, name) {
-				t.Errorf("apply knows %s.%s, which no answer has", c.schema, name)
-			}
-		}
+	}
+	urls := endpoint["urls"]
+	if len(urls.members) != 3 || !urls.atomic {
+		t.Errorf("urls: %+v, want the three environments, replaced as a whole", urls)
 	}
 }

@@ -67,6 +67,7 @@ func layout() map[string]rule {
 		"internal/tenant":    {pure: true},
 		"internal/partner":   {pure: true, project: []string{"tenant"}},
 		"internal/told":      {pure: true, project: []string{"partner"}},
+		"internal/apitypes":  {pure: true, project: []string{"tenant", "partner", "told"}},
 		"internal/delivery":  {pure: true, project: []string{"tenant", "partner", "plainjson", "told"}},
 		"internal/incident":  {pure: true, project: []string{"tenant", "partner", "delivery"}},
 		"internal/circuit":   {pure: true, project: []string{"tenant", "partner", "delivery"}},
@@ -87,7 +88,7 @@ func layout() map[string]rule {
 
 		"internal/commoncause": {pure: true},
 
-		"internal/httpapi":         {project: append(slices.Concat(without(contracts, "queue"), useCases), "httpapi/openapi")},
+		"internal/httpapi":         {project: append(slices.Concat(without(contracts, "queue"), useCases), "httpapi/openapi", "apitypes")},
 		"internal/httpapi/openapi": {},
 		"internal/config":          {project: []string{"secret"}},
 		"internal/service": {
@@ -107,9 +108,9 @@ func layout() map[string]rule {
 		// What only the command line needs.
 		"internal/client": {dials: true},
 		"internal/output": {},
-		"internal/apply":  {project: []string{"client", "tenant", "partner"}},
+		"internal/apply":  {project: []string{"client", "tenant", "partner", "apitypes"}},
 		"cmd": {
-			project:   append([]string{"service", "dev", "config", "mailer", "auditlog", "secret", "signing", "client", "output", "apply", "smallfile"}, domain...),
+			project:   append([]string{"service", "dev", "config", "mailer", "auditlog", "secret", "signing", "client", "output", "apply", "smallfile", "apitypes"}, domain...),
 			libraries: []string{kong},
 			dials:     true,
 		},

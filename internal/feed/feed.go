@@ -151,7 +151,7 @@ func (f *Feed) ChangesSince(ctx context.Context, after string, wait time.Duratio
 	}
 	if known == now {
 		f.opts.Metrics.countAnswer(answeredNothing)
-		body, err := encodeDocument(document{Revision: formatRevision(now, f.rules), Apps: []app{}, Removed: []partner.ClientID{}})
+		body, err := encodeDocument(Document{Revision: formatRevision(now, f.rules), Apps: []app{}, Removed: []partner.ClientID{}})
 		return Answer{Revision: formatRevision(now, f.rules), Body: body}, err
 	}
 	return f.findOrMakeAnswer(ctx, known)
@@ -224,7 +224,7 @@ func (f *Feed) makeAnswer(ctx context.Context, a *sharedAnswer, known, now int64
 
 // composeAnswer reads which apps changed, then the directory, and encodes the answer.
 func (f *Feed) composeAnswer(ctx context.Context, known, now int64) (Answer, error) {
-	d := document{Complete: known == snapshot, Removed: []partner.ClientID{}}
+	d := Document{Complete: known == snapshot, Removed: []partner.ClientID{}}
 	var delta registry.FeedDelta
 	if !d.Complete {
 		var err error

@@ -7,11 +7,11 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// document is the body of an answer.
-type document struct {
-	Revision string `json:"revision"`
+// Document is the body of an answer.
+type Document struct {
+	Revision string `json:"revision" doc:"The value for the parameter after of the next request."`
 	// Complete is true when Apps has all apps: any other app that the reader knows is gone.
-	Complete bool `json:"complete"`
+	Complete bool `json:"complete" doc:"True for a snapshot: endpoints that it does not name are off."`
 	// Apps are complete objects: an endpoint that is absent is off.
 	Apps    []app              `json:"apps"`
 	Removed []partner.ClientID `json:"removed"`
@@ -43,7 +43,7 @@ func (f *Feed) viewApp(a *partner.App) app {
 	return out
 }
 
-func encodeDocument(d document) ([]byte, error) {
+func encodeDocument(d Document) ([]byte, error) {
 	b, err := json.Marshal(d)
 	if err != nil {
 		return nil, fmt.Errorf("encode the feed: %w", err)

@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
+	"reflect"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/apitypes"
 	"github.com/lamplighter/lamplighter/internal/guard"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -190,23 +191,22 @@ func checkPermittedChanges(role Role, old *registry.AppRecord, app partner.App) 
 	if old != nil {
 		before = old.App
 	}
-	var faults []FieldError
-	check := func(same bool, pointer, who string) {
-		if !same {
-			faults = append(faults, FieldError{Pointer: pointer, Detail: "may be changed by " + who + " alone"})
-		}
+	if role.Kind == Partner && old == nil {
+		return forbiddenProblem("An operator has to make the app first.")
 	}
-	check(sameSet(before.GrantedLicenses, app.GrantedLicenses), "/granted_licenses", "an admin")
-	if role.Kind == Partner {
-		if old == nil {
-			return forbiddenProblem("An operator has to make the app first.")
+	var faults []FieldError
+	was, is := newAppShape(&before), newAppShape(&app)
+	for _, m := range apitypes.ShapeOf(reflect.TypeFor[apitypes.App]()).Members {
+		who := "an admin"
+		if m.By == "operator" {
+			who = "an operator or admin"
 		}
-		who := "an operator or admin"
-		check(before.Name == app.Name, "/name", who)
-		check(sameSet(before.RequiredLicenses, app.RequiredLicenses), "/required_licenses", who)
-		check(before.TokenAlgorithm == app.TokenAlgorithm, "/token_algorithm", who)
-		check(before.ProbeTenant == app.ProbeTenant, "/probe_tenant", who)
-		check(before.EffectiveBudgetFactor() == app.EffectiveBudgetFactor(), "/budget_factor", who)
+		if m.By == "" || m.By == "operator" && role.Kind != Partner {
+			continue
+		}
+		if !sameValues(reflect.ValueOf(was).FieldByIndex(m.Index), reflect.ValueOf(is).FieldByIndex(m.Index)) {
+			faults = append(faults, FieldError{Pointer: "/" + m.Name, Detail: "may be changed by " + who + " alone"})
+		}
 	}
 	if len(faults) > 0 {
 		return forbiddenProblem("The members named in errors may not be changed.", faults...)
@@ -214,11 +214,25 @@ func checkPermittedChanges(role Role, old *registry.AppRecord, app partner.App) 
 	return nil
 }
 
-func sameSet(a, b []partner.License) bool {
-	x, y := slices.Clone(a), slices.Clone(b)
-	slices.Sort(x)
-	slices.Sort(y)
-	return slices.Equal(slices.Compact(x), slices.Compact(y))
+// sameValues reports whether two values of a member say the same. The order of a list, and repeats in it, do not count.
+func sameValues(a, b reflect.Value) bool {
+	if a.Kind() != reflect.Slice {
+		return a.Equal(b)
+	}
+	return containsAll(a, b) && containsAll(b, a)
+}
+
+func containsAll(list, items reflect.Value) bool {
+	for i := range items.Len() {
+		found := false
+		for j := 0; j < list.Len() && !found; j++ {
+			found = list.Index(j).Equal(items.Index(i))
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
 }
 
 type urlMember struct{ pointer, url string }

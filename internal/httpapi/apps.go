@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/lamplighter/lamplighter/internal/apitypes"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
@@ -48,7 +49,7 @@ func (a *API) listApps(c *call) error {
 	if err != nil {
 		return err
 	}
-	items := make([]appAnswer, len(recs))
+	items := make([]apitypes.App, len(recs))
 	for i, rec := range recs {
 		items[i] = a.newAppAnswer(rec)
 	}
@@ -57,7 +58,7 @@ func (a *API) listApps(c *call) error {
 
 // listOwnApp is the list that a partner sees.
 func (a *API) listOwnApp(c *call) error {
-	items := []appAnswer{}
+	items := []apitypes.App{}
 	rec, err := a.Apps.App(c.ctx(), c.role.App)
 	switch {
 	case err == nil:
@@ -121,10 +122,8 @@ func (a *API) patchApp(c *call) error {
 		if old == nil {
 			return partner.App{}, notFoundProblem("app")
 		}
-		base := partner.New(id)
-		base.Paused = old.App.Paused
 		f := &faults{}
-		app := readApp(newObjectReader(applyMergePatch(appDocument(old.App), patch), f, true), base)
+		app := readApp(newObjectReader(patch, f, true), old.App)
 		return app, f.err()
 	})
 }

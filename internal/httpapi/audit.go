@@ -84,8 +84,8 @@ type auditAnswer struct {
 	RequestID string          `json:"request_id,omitempty"`
 	Action    string          `json:"action"`
 	Subject   string          `json:"subject"`
-	Before    json.RawMessage `json:"before,omitempty"`
-	After     json.RawMessage `json:"after,omitempty"`
+	Before    json.RawMessage `json:"before,omitempty" doc:"The changed members before the write, without secrets; long values as their sha256 and bytes."`
+	After     json.RawMessage `json:"after,omitempty" doc:"The changed members after the write, without secrets; long values as their sha256 and bytes."`
 }
 
 // appActionPrefixes are the prefixes of the actions whose subject is an app.

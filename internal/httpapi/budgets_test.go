@@ -34,16 +34,14 @@ func TestBudgets(t *testing.T) {
 	var doc struct {
 		Components struct {
 			Schemas struct {
-				Problem struct {
-					Properties struct{ Budget struct{ Enum []string } }
-				}
+				BudgetName struct{ Enum []string }
 			}
 		}
 	}
 	if err := json.Unmarshal(api.OpenAPI(), &doc); err != nil {
 		t.Fatal(err)
 	}
-	if want := slices.Sorted(maps.Keys(names)); !slices.Equal(doc.Components.Schemas.Problem.Properties.Budget.Enum, want) {
-		t.Errorf("the description has the budgets %v, want %v", doc.Components.Schemas.Problem.Properties.Budget.Enum, want)
+	if want := slices.Sorted(maps.Keys(names)); !slices.Equal(doc.Components.Schemas.BudgetName.Enum, want) {
+		t.Errorf("the description has the budgets %v, want %v", doc.Components.Schemas.BudgetName.Enum, want)
 	}
 }

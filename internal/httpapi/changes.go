@@ -48,11 +48,10 @@ type DeliveryStatus struct {
 // AppDelivery is one app's part in a DeliveryStatus.
 type AppDelivery struct {
 	ClientID partner.ClientID `json:"client_id"`
-	// State is "waiting", "settled" (the app received it, or a newer change that replaced it) or "off".
-	State string `json:"outcome"`
-	// ReplacedBy is the id of the newer change that is delivered instead, empty for none.
-	ReplacedBy string `json:"replaced_by,omitempty"`
-	Attempts   int    `json:"attempts"`
+	State    string           `json:"outcome" api:"ref=DeliveryState" doc:"settled: the app received it, or a newer change that replaced it; waiting: it or a newer one is pending."`
+	// ReplacedBy is empty for none.
+	ReplacedBy string `json:"replaced_by,omitempty" doc:"The newer change, or status set since, that is delivered instead."`
+	Attempts   int    `json:"attempts" api:"min=0"`
 	Reason     string `json:"reason,omitempty"`
 	// NextAttemptAt is zero when nothing is planned.
 	NextAttemptAt time.Time `json:"next_attempt_at,omitzero"`
@@ -111,12 +110,26 @@ func (a *API) postStateChanges(c *call) error {
 	if accepted.Replayed {
 		c.w.Header().Set(replayedHeader, "true")
 	}
-	return c.writeJSON(http.StatusAccepted, struct {
-		ID       string    `json:"id"`
-		Tenant   tenant.ID `json:"tenant"`
-		Sequence int64     `json:"sequence"`
-		Apps     int       `json:"apps"`
-	}{accepted.ID, accepted.Tenant, accepted.Sequence, accepted.Apps})
+	return c.writeJSON(http.StatusAccepted, acceptedAnswer{accepted.ID, accepted.Tenant, accepted.Sequence, accepted.Apps})
+}
+
+type acceptedAnswer struct {
+	ID       string    `json:"id"`
+	Tenant   tenant.ID `json:"tenant"`
+	Sequence int64     `json:"sequence"`
+	Apps     int       `json:"apps" api:"min=0" doc:"How many apps the tenant had approved."`
+}
+
+// changeRequest describes a state change in the API's document. readChange reads one.
+type changeRequest struct {
+	_              struct{}          `api:"closed"`
+	Tenant         tenant.ID         `json:"tenant" api:"required"`
+	ChangeType     tenant.ChangeType `json:"change_type" api:"required"`
+	PublicEndpoint string            `json:"public_endpoint" api:"maxLength=253" doc:"A host name. Required for move, and only there."`
+	VersionName    string            `json:"version_name" api:"maxLength=200" doc:"The tenant's last known when absent."`
+	FileVersion    string            `json:"file_version" api:"maxLength=200" doc:"The tenant's last known when absent."`
+	OccurredAt     time.Time         `json:"occurred_at" doc:"Recorded only: the order is that of acceptance."`
+	SourceSequence int64             `json:"source_sequence" api:"min=1,max=9007199254740991" doc:"The number that the source gives its changes of the tenant, in digits only; it grows with each change. A change whose number is not above the highest accepted one is refused (409, out-of-order). A change without a number is not compared, and does not alter the highest."`
 }
 
 // acceptLines accepts the valid lines of a batch in their order. undecided are the tenants with a change in an earlier
@@ -373,20 +386,22 @@ func (a *API) getStateChange(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.writeJSON(http.StatusOK, struct {
-		ID             string            `json:"id"`
-		Tenant         tenant.ID         `json:"tenant"`
-		ChangeType     tenant.ChangeType `json:"change_type"`
-		Sequence       int64             `json:"sequence"`
-		AcceptedAt     time.Time         `json:"accepted_at"`
-		OccurredAt     time.Time         `json:"occurred_at,omitzero"`
-		VersionName    string            `json:"version_name,omitempty"`
-		FileVersion    string            `json:"file_version,omitempty"`
-		PublicEndpoint string            `json:"public_endpoint,omitempty"`
-		InStep         bool              `json:"in_step"`
-		Apps           []AppDelivery     `json:"apps"`
-	}{
+	return c.writeJSON(http.StatusOK, changeStatusAnswer{
 		k.Change.ID, k.Change.Tenant, k.Change.Type, k.Change.Sequence, k.Change.AcceptedAt.UTC(), k.Change.OccurredAt.UTC(),
 		k.Change.VersionName, k.Change.FileVersion, k.Change.PublicEndpoint, k.InStep, emptyIfNil(k.Apps),
 	})
+}
+
+type changeStatusAnswer struct {
+	ID             string            `json:"id"`
+	Tenant         tenant.ID         `json:"tenant"`
+	ChangeType     tenant.ChangeType `json:"change_type"`
+	Sequence       int64             `json:"sequence"`
+	AcceptedAt     time.Time         `json:"accepted_at"`
+	OccurredAt     time.Time         `json:"occurred_at,omitzero"`
+	VersionName    string            `json:"version_name,omitempty"`
+	FileVersion    string            `json:"file_version,omitempty"`
+	PublicEndpoint string            `json:"public_endpoint,omitempty"`
+	InStep         bool              `json:"in_step" doc:"True when every app has received it, and nothing newer is pending. It is about the present, and may become false again."`
+	Apps           []AppDelivery     `json:"apps"`
 }

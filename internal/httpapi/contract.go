@@ -20,7 +20,7 @@ const (
 // described; a test checks that none is.
 func (a *API) buildContract() contract {
 	ops := a.contractOperations()
-	described, err := openapi.BuildDocument(a.versionOrDefault(), ops)
+	described, err := openapi.BuildDocument(a.versionOrDefault(), ops, a.describeShapes())
 	if err != nil {
 		panic("httpapi: " + err.Error())
 	}

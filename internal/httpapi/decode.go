@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -389,19 +388,3 @@ func (o *objectReader) reportUnknownMembers() {
 
 // maxUnknown bounds how many unknown members an answer names.
 const maxUnknown = 20
-
-// applyMergePatch applies an RFC 7396 merge patch, except that a null stays in the result instead of removing its member.
-// The reader of the result counts it as absent, and so can still report a null for an unknown member.
-func applyMergePatch(target, patch any) any {
-	p, ok := patch.(map[string]any)
-	if !ok {
-		return patch
-	}
-	old, _ := target.(map[string]any)
-	out := make(map[string]any, len(old)+len(p))
-	maps.Copy(out, old)
-	for k, v := range p {
-		out[k] = applyMergePatch(out[k], v)
-	}
-	return out
-}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/apitypes"
 	"github.com/lamplighter/lamplighter/internal/health"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -36,25 +37,13 @@ type HealthReader interface {
 	EndpointHealth(ctx context.Context, app *partner.App, kind partner.EndpointKind) (health.Assessment, error)
 }
 
-type healthAnswer struct {
-	State HealthState `json:"state"`
-	Since time.Time   `json:"since,omitzero"`
-	told.FailureInfo
-	*operatorDetail
-	CheckedAt time.Time `json:"checked_at,omitzero"`
-	// NextCheckAt is when the next probe is made.
-	NextCheckAt time.Time `json:"next_check_at,omitzero"`
-	// CertificateEndsAt is when the TLS certificate ends that the last probe saw.
-	CertificateEndsAt time.Time `json:"certificate_ends_at,omitzero"`
-}
-
-func (a *API) readEndpointHealth(c *call, app *partner.App, kind partner.EndpointKind) (*healthAnswer, error) {
+func (a *API) readEndpointHealth(c *call, app *partner.App, kind partner.EndpointKind) (*apitypes.EndpointHealth, error) {
 	h, err := a.HealthReader.EndpointHealth(c.ctx(), app, kind)
 	if err != nil {
 		return nil, err
 	}
-	return &healthAnswer{
-		State: HealthState(h.Status), Since: h.Since.UTC(), FailureInfo: c.explainCause(h.Cause, kind), operatorDetail: c.detailForOperators(h.Detail, ""),
+	return &apitypes.EndpointHealth{
+		State: string(h.Status), Since: h.Since.UTC(), FailureInfo: c.explainCause(h.Cause, kind), OperatorDetail: c.detailForOperators(h.Detail),
 		CheckedAt: h.CheckedAt.UTC(), NextCheckAt: h.NextCheckAt.UTC(), CertificateEndsAt: h.CertificateEnds.UTC(),
 	}, nil
 }
@@ -84,13 +73,13 @@ func (a *API) answerEndpoint(c *call, kind partner.EndpointKind, rec registry.Ap
 
 func (a *API) putEndpoint(c *call) error {
 	return a.writeEndpoint(c, "endpoint.put", func(_ partner.Endpoint, doc any, f *faults) partner.Endpoint {
-		return readEndpoint(newObjectReader(doc, f, false))
+		return readEndpoint(newObjectReader(doc, f, false), partner.New("").Endpoints[0])
 	})
 }
 
 func (a *API) patchEndpoint(c *call) error {
 	return a.writeEndpoint(c, "endpoint.patch", func(old partner.Endpoint, doc any, f *faults) partner.Endpoint {
-		return readEndpoint(newObjectReader(applyMergePatch(endpointDocument(old), doc), f, true))
+		return readEndpoint(newObjectReader(doc, f, true), old)
 	})
 }
 
@@ -181,11 +170,13 @@ func (a *API) testEndpoint(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.writeJSON(http.StatusOK, struct {
-		Outcome HealthState `json:"outcome"`
-		told.FailureInfo
-		Status int `json:"status"`
-		*operatorDetail
-		DurationMS int64 `json:"duration_ms"`
-	}{result.State, c.explainCause(result.Cause, kind), result.Status, c.detailForOperators(result.Detail, ""), result.Duration.Milliseconds()})
+	return c.writeJSON(http.StatusOK, testAnswer{result.State, c.explainCause(result.Cause, kind), result.Status, c.detailForOperators(result.Detail), result.Duration.Milliseconds()})
+}
+
+type testAnswer struct {
+	Outcome          HealthState `json:"outcome" api:"ref=TestOutcome"`
+	told.FailureInfo `always:"reason,words"`
+	Status           int `json:"status" doc:"The HTTP status; 0 without an answer."`
+	*apitypes.OperatorDetail
+	DurationMS int64 `json:"duration_ms" api:"min=0"`
 }

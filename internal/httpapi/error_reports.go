@@ -13,6 +13,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/secret"
+	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
 // ErrorReports stores the reports of engines about endpoints. They are durable on return.
@@ -68,9 +69,7 @@ func (a *API) postErrorReports(c *call) error {
 		if one.answer.Replayed {
 			c.w.Header().Set(replayedHeader, "true")
 		}
-		return c.writeJSON(http.StatusAccepted, struct {
-			Replayed bool `json:"replayed"`
-		}{one.answer.Replayed})
+		return c.writeJSON(http.StatusAccepted, reportedAnswer{one.answer.Replayed})
 	case http.StatusConflict:
 		return keyReusedProblem()
 	default:
@@ -160,13 +159,33 @@ func readReason(o *objectReader) delivery.Reason {
 	}
 	reason, known := delivery.ParseReason(word)
 	if !known || reason == delivery.ReasonNone || reason == delivery.ReasonOwnFault {
-		var words []string
-		for _, r := range delivery.AllReasons() {
-			if r != delivery.ReasonNone && r != delivery.ReasonOwnFault {
-				words = append(words, r.String())
-			}
-		}
-		o.add(o.pointerTo("reason"), "must be one of "+strings.Join(words, ", "))
+		o.add(o.pointerTo("reason"), "must be one of "+strings.Join(reportReasons(), ", "))
 	}
 	return reason
+}
+
+// reportReasons are the reasons of deliveries and probes that an engine may report.
+func reportReasons() []string {
+	var words []string
+	for _, r := range delivery.AllReasons() {
+		if r != delivery.ReasonNone && r != delivery.ReasonOwnFault {
+			words = append(words, r.String())
+		}
+	}
+	return words
+}
+
+type reportedAnswer struct {
+	Replayed bool `json:"replayed" doc:"It was stored before under the same key."`
+}
+
+// errorReport describes a report in the API's document. readReport reads one.
+type errorReport struct {
+	_          struct{}  `api:"closed"`
+	Tenant     tenant.ID `json:"tenant" api:"required"`
+	Outcome    string    `json:"outcome" api:"ref=ReportOutcome"`
+	Reason     string    `json:"reason" api:"ref=ReportReason" doc:"Required for a failure."`
+	Status     int       `json:"status" api:"min=0,max=599" doc:"The HTTP status; 0 without an answer."`
+	Excerpt    string    `json:"excerpt" api:"maxLength=2000"`
+	OccurredAt time.Time `json:"occurred_at" doc:"Only checked: the order is that of acceptance."`
 }

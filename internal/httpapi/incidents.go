@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/apitypes"
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -36,21 +37,27 @@ type Incident struct {
 	Affected                  []string
 }
 
+// The closed set of an incident's states.
+const (
+	incidentOpen   = "open"
+	incidentClosed = "closed"
+)
+
 // incidentAnswer is an incident as the caller may see it.
 type incidentAnswer struct {
 	ID       string           `json:"id"`
 	ClientID partner.ClientID `json:"client_id"`
-	Endpoint string           `json:"endpoint"`
-	State    string           `json:"state"`
+	Endpoint string           `json:"endpoint" api:"ref=EndpointKind"`
+	State    string           `json:"state" api:"ref=IncidentState"`
 	told.FailureInfo
 	Status int `json:"status,omitempty"`
-	*operatorDetail
+	*apitypes.OperatorDetail
 	OccurredAt      time.Time `json:"occurred_at,omitzero"`
 	Since           time.Time `json:"since,omitzero"`
 	OpenedAt        time.Time `json:"opened_at,omitzero"`
 	ClosedAt        time.Time `json:"closed_at,omitzero"`
 	Tenants         []string  `json:"tenants,omitempty"`
-	Reported        int64     `json:"reported,omitempty"`
+	Reported        int64     `json:"reported,omitempty" doc:"How many failed calls engines reported."`
 	AffectedTenants int64     `json:"affected_tenants,omitempty"`
 	Affected        []string  `json:"affected,omitempty"`
 }
@@ -58,7 +65,7 @@ type incidentAnswer struct {
 func (c *call) newIncidentAnswer(i *Incident) incidentAnswer {
 	return incidentAnswer{
 		ID: i.ID, ClientID: i.ClientID, Endpoint: i.Endpoint.String(), State: i.State, FailureInfo: c.explainCause(i.Cause, i.Endpoint), Status: i.Status,
-		operatorDetail: c.detailForOperators(i.Detail, ""), OccurredAt: i.OccurredAt, Since: i.Since, OpenedAt: i.OpenedAt, ClosedAt: i.ClosedAt,
+		OperatorDetail: c.detailForOperators(i.Detail), OccurredAt: i.OccurredAt, Since: i.Since, OpenedAt: i.OpenedAt, ClosedAt: i.ClosedAt,
 		Tenants: i.Tenants, Reported: i.Reported, AffectedTenants: i.AffectedTenants, Affected: i.Affected,
 	}
 }
@@ -123,7 +130,7 @@ func (a *API) listIncidents(c *call) error {
 			f.add("/endpoint", err.Error())
 		}
 	}
-	if q.State != "" && q.State != "open" && q.State != "closed" {
+	if q.State != "" && q.State != incidentOpen && q.State != incidentClosed {
 		f.add("/state", "must be open or closed")
 	}
 	if err := f.err(); err != nil {

@@ -26,19 +26,19 @@ type Jobs interface {
 
 type jobAnswer struct {
 	ID        string            `json:"id"`
-	Kind      mailbox.JobKind   `json:"kind"`
+	Kind      mailbox.JobKind   `json:"kind" doc:"clear: removing the data of a deleted app; resync: sending an app the status of all its tenants again; catch_up: sending it the status that it never received."`
 	ClientID  partner.ClientID  `json:"client_id"`
 	State     mailbox.JobState  `json:"state"`
-	Done      int64             `json:"done"`
-	Of        int64             `json:"of"`
-	Skipped   int64             `json:"skipped,omitempty"`
-	By        string            `json:"by,omitempty"`
+	Done      int64             `json:"done" api:"min=0" doc:"Tenants that are done, never more than of."`
+	Of        int64             `json:"of" api:"min=0" doc:"The number of tenants when it began; a resync that is requested again counts them again."`
+	Skipped   int64             `json:"skipped,omitempty" api:"min=1" doc:"How many of them this version cannot read."`
+	By        string            `json:"by,omitempty" doc:"Who requested it; absent when the service did."`
 	CreatedAt time.Time         `json:"created_at"`
 	UpdatedAt time.Time         `json:"updated_at"`
 	EndedAt   time.Time         `json:"ended_at,omitzero"`
-	Reason    mailbox.JobReason `json:"reason,omitempty"`
-	Detail    string            `json:"detail,omitempty"`
-	Tries     int               `json:"tries,omitempty"`
+	Reason    mailbox.JobReason `json:"reason,omitempty" doc:"Why the current page failed, or why the job ended so."`
+	Detail    string            `json:"detail,omitempty" doc:"The reason in words."`
+	Tries     int               `json:"tries,omitempty" api:"min=1" doc:"How often the current page failed."`
 	RetryAt   time.Time         `json:"retry_at,omitzero"`
 }
 

@@ -91,15 +91,7 @@ func (a *API) getMailbox(c *call) error {
 	if v.Off {
 		retryAt = time.Time{}
 	}
-	return c.writeJSON(http.StatusOK, struct {
-		Waiting  int64     `json:"waiting"`
-		Oldest   float64   `json:"oldest_waiting_seconds"`
-		InFlight int64     `json:"in_flight"`
-		Breaker  string    `json:"breaker"`
-		RetryAt  time.Time `json:"retry_at,omitzero"`
-		Paused   bool      `json:"paused"`
-		Diverged int64     `json:"diverged_tenants"`
-	}{v.Waiting, float64(v.Oldest.Milliseconds()) / 1000, v.InFlight, v.CircuitState(), retryAt, rec.App.Paused, v.Diverged})
+	return c.writeJSON(http.StatusOK, mailboxAnswer{v.Waiting, float64(v.Oldest.Milliseconds()) / 1000, v.InFlight, v.CircuitState(), retryAt, rec.App.Paused, v.Diverged})
 }
 
 func (a *API) listDeliveries(c *call) error {
@@ -151,10 +143,7 @@ func (a *API) resyncApp(c *call) error {
 	if err != nil {
 		return err
 	}
-	answer := struct {
-		Tenants int64  `json:"tenants"`
-		Job     string `json:"job,omitempty"`
-	}{}
+	answer := resyncAnswer{}
 	note := ""
 	if given {
 		told, e := a.resyncTenants(c, &rec, ts)
@@ -192,4 +181,24 @@ func (a *API) resyncTenants(c *call, rec *registry.AppRecord, ts []tenant.ID) (i
 		return 0, tooManyRequestsProblem(budgetResyncs, fmt.Sprintf("Resyncs of this app may name %d tenants a minute. The next one is accepted after the time in Retry-After.", int(time.Minute/resyncInterval)*factor), wait)
 	}
 	return a.Resyncer.Resync(c.ctx(), app, ts)
+}
+
+type mailboxAnswer struct {
+	Waiting  int64     `json:"waiting" api:"min=0"`
+	Oldest   float64   `json:"oldest_waiting_seconds" api:"min=0"`
+	InFlight int64     `json:"in_flight" api:"min=0"`
+	Breaker  string    `json:"breaker" api:"ref=Breaker"`
+	RetryAt  time.Time `json:"retry_at,omitzero"`
+	Paused   bool      `json:"paused"`
+	Diverged int64     `json:"diverged_tenants" api:"min=0"`
+}
+
+// resyncRequest describes a resync in the API's document. resyncApp reads one.
+type resyncRequest struct {
+	Tenants []tenant.ID `json:"tenants" api:"minItems=1,maxItems=10000" doc:"All when absent."`
+}
+
+type resyncAnswer struct {
+	Tenants int64  `json:"tenants" api:"min=0" doc:"How many tenants' status is sent. For all tenants, as many as had approved the app when the job began."`
+	Job     string `json:"job,omitempty" doc:"The job for all tenants; absent when tenants were named."`
 }

@@ -33,11 +33,11 @@ type line struct {
 
 // lineAnswer answers one line.
 type lineAnswer struct {
-	Line     int          `json:"line"`
-	Status   int          `json:"status"`
+	Line     int          `json:"line" api:"min=1"`
+	Status   int          `json:"status" doc:"The status that the line by itself would have got."`
 	ID       string       `json:"id,omitempty"`
 	Sequence int64        `json:"sequence,omitempty"`
-	Replayed bool         `json:"replayed,omitempty"`
+	Replayed bool         `json:"replayed,omitempty" doc:"It was accepted before under the same key, and this repeat changed nothing. Absent otherwise."`
 	Detail   string       `json:"detail,omitempty"`
 	Errors   []FieldError `json:"errors,omitempty"`
 }

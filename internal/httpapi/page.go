@@ -48,7 +48,7 @@ func newCursorSigner(random io.Reader) CursorSigner {
 
 type pageAnswer[T any] struct {
 	Items      []T    `json:"items"`
-	NextCursor string `json:"next_cursor,omitempty"`
+	NextCursor string `json:"next_cursor,omitempty" doc:"The cursor of the same list's next page; absent on the last."`
 }
 
 // readPage reads ?limit= and ?cursor=, and refuses parameters other than these and those in extra.

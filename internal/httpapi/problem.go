@@ -21,15 +21,14 @@ type FieldError = partner.FieldError
 
 // Problem is an RFC 9457 problem document, and the error that handlers return to send one.
 type Problem struct {
-	Type   string       `json:"type"`
+	Type   string       `json:"type" api:"ref=ProblemType"`
 	Title  string       `json:"title"`
-	Status int          `json:"status"`
+	Status int          `json:"status" api:"min=400,max=599"`
 	Detail string       `json:"detail,omitempty"`
 	Errors []FieldError `json:"errors,omitempty"`
-	// Budget names the budget that the caller has used up, see Budget.
-	Budget string `json:"budget,omitempty"`
-	// RequestID is the request's id in the log.
-	RequestID string `json:"request_id,omitempty"`
+	// Budget is the name of a Budget.
+	Budget    string `json:"budget,omitempty" api:"ref=BudgetName"`
+	RequestID string `json:"request_id,omitempty" doc:"What the log calls the request."`
 
 	retryAfter time.Duration
 	allow      string

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/apitypes"
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/intake"
 	"github.com/lamplighter/lamplighter/internal/partner"
@@ -12,19 +13,20 @@ import (
 	"github.com/lamplighter/lamplighter/internal/told"
 )
 
-// operatorDetail is text that only operators and admins may read: the text of an error, which may hold addresses and names
-// from certificates, and an unknown server's answer. Only detailForOperators makes one.
-type operatorDetail struct {
-	Detail  string `json:"detail,omitempty"`
-	Excerpt string `json:"excerpt,omitempty"`
-}
-
-// detailForOperators returns the texts for operators and admins, and nil for other callers.
-func (c *call) detailForOperators(detail, excerpt string) *operatorDetail {
+// detailForOperators returns a text for operators and admins, and nil for other callers.
+func (c *call) detailForOperators(detail string) *apitypes.OperatorDetail {
 	if c.role.Kind != Operator && c.role.Kind != Admin {
 		return nil
 	}
-	return &operatorDetail{detail, excerpt}
+	return &apitypes.OperatorDetail{Detail: detail}
+}
+
+// excerptForOperators returns a part of an unknown server's answer for operators and admins, and nothing for other callers.
+func (c *call) excerptForOperators(excerpt string) string {
+	if c.detailForOperators("") == nil {
+		return ""
+	}
+	return excerpt
 }
 
 // explainCause describes a cause. A partner gets the same text for a name that does not exist and one that leads inside.
@@ -40,20 +42,21 @@ func (c *call) readerAudience() intake.Audience { return intake.Audience(c.role.
 
 // deliveryAnswer is an attempt as the caller may see it.
 type deliveryAnswer struct {
-	At         time.Time        `json:"at"`
-	ClientID   partner.ClientID `json:"client_id"`
-	Tenant     tenant.ID        `json:"tenant"`
-	ChangeID   string           `json:"change_id"`
-	WebhookID  string           `json:"webhook_id"`
-	ChangeType string           `json:"change_type"`
-	Sequence   int64            `json:"sequence"`
-	Number     int              `json:"attempt"`
-	Superseded int64            `json:"superseded,omitempty"`
-	Result     string           `json:"outcome"`
-	told.FailureInfo
-	Status     int   `json:"status,omitempty"`
-	DurationMS int64 `json:"duration_ms"`
-	*operatorDetail
+	At               time.Time        `json:"at"`
+	ClientID         partner.ClientID `json:"client_id"`
+	Tenant           tenant.ID        `json:"tenant"`
+	ChangeID         string           `json:"change_id"`
+	WebhookID        string           `json:"webhook_id"`
+	ChangeType       string           `json:"change_type"`
+	Sequence         int64            `json:"sequence"`
+	Number           int              `json:"attempt"`
+	Superseded       int64            `json:"superseded,omitempty"`
+	Result           string           `json:"outcome" api:"ref=DeliveryOutcome"`
+	told.FailureInfo `always:"reason,words"`
+	Status           int   `json:"status,omitempty"`
+	DurationMS       int64 `json:"duration_ms"`
+	*apitypes.OperatorDetail
+	Excerpt       string    `json:"excerpt,omitempty" doc:"A part of the answer, redacted; for operators and admins only."`
 	NextAttemptAt time.Time `json:"next_attempt_at,omitzero"`
 }
 
@@ -64,7 +67,7 @@ func (c *call) newDeliveryAnswers(attempts []delivery.Attempt) []deliveryAnswer 
 			At: a.At, ClientID: a.ClientID, Tenant: a.Tenant, ChangeID: a.ChangeID, WebhookID: a.WebhookID, ChangeType: a.ChangeType,
 			Sequence: a.Sequence, Number: a.Number, Superseded: a.Superseded, Result: c.visibleResult(a.Outcome),
 			FailureInfo: c.explainCause(told.FindCause(a.Reason), partner.StateChange), Status: a.Status, DurationMS: a.DurationMS,
-			operatorDetail: c.detailForOperators(a.Detail, a.Excerpt), NextAttemptAt: a.NextAttemptAt,
+			OperatorDetail: c.detailForOperators(a.Detail), Excerpt: c.excerptForOperators(a.Excerpt), NextAttemptAt: a.NextAttemptAt,
 		}
 	}
 	return out

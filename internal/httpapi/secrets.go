@@ -103,11 +103,7 @@ func (a *API) tryRotateSecret(c *call, id partner.ClientID, r rotation) error {
 	if len(next.Replaced) > 0 {
 		until = next.Replaced[0].Until
 	}
-	return c.writeJSON(http.StatusOK, struct {
-		WebhookSecret string    `json:"webhook_secret"`
-		PreviousUntil time.Time `json:"previous_valid_until,omitzero"`
-		Valid         int       `json:"valid_secrets"`
-	}{fresh, until, 1 + len(next.Replaced)})
+	return c.writeJSON(http.StatusOK, rotationAnswer{fresh, until, 1 + len(next.Replaced)})
 }
 
 // nextSecrets makes the secrets that follow.
@@ -147,8 +143,22 @@ func (a *API) reencryptSecrets(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.writeJSON(http.StatusOK, struct {
-		Examined int `json:"examined"`
-		Resealed int `json:"resealed"`
-	}{examined, resealed})
+	return c.writeJSON(http.StatusOK, reencryptionAnswer{examined, resealed})
+}
+
+// rotationRequest describes a rotation in the API's document. rotateSecret reads one.
+type rotationRequest struct {
+	GraceSeconds int  `json:"grace_seconds" api:"min=0,max=2592000" doc:"How long notifications are also signed with the replaced secret; a day by default."`
+	EndReplaced  bool `json:"end_replaced" doc:"Ends those replaced before at once, as after a leak."`
+}
+
+type rotationAnswer struct {
+	WebhookSecret string    `json:"webhook_secret" doc:"Shown only this once."`
+	PreviousUntil time.Time `json:"previous_valid_until,omitzero"`
+	Valid         int       `json:"valid_secrets" api:"min=1"`
+}
+
+type reencryptionAnswer struct {
+	Examined int `json:"examined" api:"min=0"`
+	Resealed int `json:"resealed" api:"min=0" doc:"0: no webhook secret needs the former key. It can go once retention.idempotency has passed; older links in mails and older cursors become invalid then."`
 }

@@ -83,8 +83,10 @@ func (a *API) acceptStore(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.writeJSON(http.StatusOK, struct {
-		Identity string `json:"identity"`
-		Found    string `json:"found"`
-	}{accepted.Identity, accepted.Found})
+	return c.writeJSON(http.StatusOK, storeAnswer{accepted.Identity, accepted.Found})
+}
+
+type storeAnswer struct {
+	Identity string `json:"identity" doc:"The store's new identity."`
+	Found    string `json:"found" api:"ref=StoreFound" doc:"How the process that answers found the store."`
 }

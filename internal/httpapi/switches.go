@@ -130,7 +130,7 @@ func (s *switchChecker) probeEndpoints(ctx context.Context, old *registry.AppRec
 // describeFinding describes a probe's result to the caller.
 func (s *switchChecker) describeFinding(k partner.EndpointKind, r TestResult) string {
 	said := s.call.explainCause(r.Cause, k)
-	if more := s.call.detailForOperators(r.Detail, ""); more != nil && more.Detail != "" {
+	if more := s.call.detailForOperators(r.Detail); more != nil && more.Detail != "" {
 		return more.Detail
 	}
 	return strings.TrimSpace(said.Description.String() + ". " + said.Advice.String())

@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"strconv"
-	"time"
 
+	"github.com/lamplighter/lamplighter/internal/apitypes"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
@@ -20,23 +21,8 @@ type Tenants interface {
 	PutStatus(ctx context.Context, req registry.StatusRequest, actor registry.Actor) (registry.TenantView, error)
 }
 
-type tenantAnswer struct {
-	Tenant         tenant.ID    `json:"tenant"`
-	State          tenant.State `json:"state"`
-	IsRunning      bool         `json:"is_running"`
-	PublicEndpoint string       `json:"public_endpoint"`
-	VersionName    string       `json:"version_name"`
-	FileVersion    string       `json:"file_version"`
-	UpdatedAt      time.Time    `json:"updated_at,omitzero"`
-	// Sequence is the newest change's. FanOutOwed is true until every app's mailbox has that change.
-	Sequence   *int64 `json:"sequence,omitempty"`
-	FanOutOwed *bool  `json:"fan_out_owed,omitempty"`
-	// SourceSequence is the highest that came with an accepted change; 0 when none did.
-	SourceSequence int64 `json:"source_sequence,omitempty"`
-}
-
-func newTenantAnswer(id tenant.ID, st tenant.Status) tenantAnswer {
-	return tenantAnswer{
+func newTenantAnswer(id tenant.ID, st tenant.Status) apitypes.Tenant {
+	return apitypes.Tenant{
 		Tenant: id, State: st.State, IsRunning: st.State.IsRunning(), PublicEndpoint: st.PublicEndpoint,
 		VersionName: st.VersionName, FileVersion: st.FileVersion, UpdatedAt: st.UpdatedAt.UTC(),
 	}
@@ -85,7 +71,7 @@ func (a *API) putTenantStatus(c *call) error {
 	}
 	req.PublicEndpoint = readHost(o)
 	req.VersionName, req.FileVersion = readVersion(o, "version_name"), readVersion(o, "file_version")
-	o.ignoreMembers("tenant", "is_running", "updated_at", "sequence", "fan_out_owed", "source_sequence")
+	o.ignoreUnwritable(reflect.TypeFor[apitypes.Tenant]())
 	o.reportUnknownMembers()
 	if err := f.err(); err != nil {
 		return err

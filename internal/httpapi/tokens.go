@@ -51,11 +51,11 @@ const (
 // tokenAnswer is a token as answers show it. Secret is shown once, when it is made.
 type tokenAnswer struct {
 	ID         string    `json:"id"`
-	Secret     string    `json:"token,omitempty"`
-	Prefix     string    `json:"prefix,omitempty"`
+	Secret     string    `json:"token,omitempty" doc:"Only in the answer that makes it."`
+	Prefix     string    `json:"prefix,omitempty" doc:"How the token begins."`
 	Name       string    `json:"name"`
-	Role       string    `json:"role"`
-	State      string    `json:"state"`
+	Role       string    `json:"role" api:"ref=Role"`
+	State      string    `json:"state" api:"ref=TokenState"`
 	CreatedAt  time.Time `json:"created_at"`
 	ExpiresAt  time.Time `json:"expires_at,omitzero"`
 	LastUsedAt time.Time `json:"last_used_at,omitzero"`
@@ -250,4 +250,12 @@ func (a *API) revokeToken(c *call) error {
 		return err
 	}
 	return c.writeNoContent()
+}
+
+// tokenRequest describes a new token in the API's document. readToken reads one.
+type tokenRequest struct {
+	_         struct{}  `api:"closed"`
+	Name      string    `json:"name" api:"required,minLength=1,maxLength=200"`
+	Role      string    `json:"role" api:"required,ref=Role"`
+	ExpiresAt time.Time `json:"expires_at" doc:"90 days ahead when absent, two years at most."`
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/apitypes"
 	"github.com/lamplighter/lamplighter/internal/intake"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -23,7 +24,7 @@ type StatusExplainer interface {
 type explanationAnswer struct {
 	ClientID      partner.ClientID  `json:"client_id"`
 	Tenant        tenant.ID         `json:"tenant"`
-	Text          string            `json:"words"`
+	Text          string            `json:"words" doc:"The whole answer as text."`
 	Cause         intake.Cause      `json:"cause"`
 	InStep        bool              `json:"in_step"`
 	Approved      bool              `json:"approved"`
@@ -57,16 +58,16 @@ type waitingAnswer struct {
 }
 
 type explainedEndpoint struct {
-	Enabled    bool              `json:"enabled"`
-	HasURL     bool              `json:"has_url"`
-	OffReason  partner.OffReason `json:"off_reason,omitempty"`
-	SwitchedAt time.Time         `json:"switched_at,omitzero"`
-	Paused     bool              `json:"paused"`
-	Breaker    string            `json:"breaker"`
-	RetryAt    time.Time         `json:"retry_at,omitzero"`
-	Openings   int               `json:"openings"`
-	Waiting    int64             `json:"waiting"`
-	Health     *healthAnswer     `json:"health"`
+	Enabled    bool                     `json:"enabled"`
+	HasURL     bool                     `json:"has_url"`
+	OffReason  partner.OffReason        `json:"off_reason,omitempty"`
+	SwitchedAt time.Time                `json:"switched_at,omitzero"`
+	Paused     bool                     `json:"paused"`
+	Breaker    string                   `json:"breaker" api:"ref=Breaker"`
+	RetryAt    time.Time                `json:"retry_at,omitzero"`
+	Openings   int                      `json:"openings"`
+	Waiting    int64                    `json:"waiting"`
+	Health     *apitypes.EndpointHealth `json:"health"`
 }
 
 func (a *API) getExplanation(c *call) error {

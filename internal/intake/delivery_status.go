@@ -44,6 +44,9 @@ const (
 	Off DeliveryState = "off"
 )
 
+// AllDeliveryStates lists the closed set.
+func AllDeliveryStates() []DeliveryState { return []DeliveryState{Waiting, Settled, Off} }
+
 // AppDelivery is what is known of one app and a change.
 type AppDelivery struct {
 	ClientID partner.ClientID

@@ -241,16 +241,26 @@ type View struct {
 	Now time.Time
 }
 
-// CircuitState names the state of the circuit: "closed", "open" or "half_open". An endpoint that is off is not called: its
+// The closed set of states of a circuit.
+const (
+	circuitClosed   = "closed"
+	circuitOpen     = "open"
+	circuitHalfOpen = "half_open"
+)
+
+// CircuitStates lists the closed set.
+func CircuitStates() []string { return []string{circuitClosed, circuitOpen, circuitHalfOpen} }
+
+// CircuitState names the state of the circuit. An endpoint that is off is not called: its
 // circuit counts as closed, whatever CooldownUntil is.
 func (v View) CircuitState() string {
 	switch {
 	case v.CooldownUntil.IsZero() || v.Off:
-		return "closed"
+		return circuitClosed
 	case v.CooldownUntil.After(v.Now):
-		return "open"
+		return circuitOpen
 	default:
-		return "half_open"
+		return circuitHalfOpen
 	}
 }
 

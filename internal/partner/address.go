@@ -18,6 +18,9 @@ const (
 	Bounced AddressState = "bounced"
 )
 
+// AllAddressStates lists the closed set.
+func AllAddressStates() []AddressState { return []AddressState{Unconfirmed, Bounced} }
+
 // AddressMark says why an address gets no mail, and since when.
 type AddressMark struct {
 	State AddressState `json:"state"`

@@ -122,6 +122,9 @@ const (
 	OffFailing OffReason = "failing"
 )
 
+// AllOffReasons lists the closed set.
+func AllOffReasons() []OffReason { return []OffReason{OffGone, OffFailing} }
+
 // Endpoint is where one integration of an app is reached, and whether it is on.
 type Endpoint struct {
 	// URL serves every environment that has no override, empty when unset.

@@ -63,7 +63,7 @@ func ParsePublicKey(s string) (*rsa.PublicKey, error) {
 type KeyInfo struct {
 	// Fingerprint is the SHA-256 of the key's PKIX form, in lower-case hex, whatever form it was
 	// sent in: openssl pkey -pubin -outform DER | sha256sum prints the same.
-	Fingerprint string `json:"fingerprint"`
+	Fingerprint string `json:"fingerprint" doc:"SHA-256 of the key's DER form in hex."`
 	Bits        int    `json:"bits"`
 }
 

@@ -33,8 +33,7 @@ const (
 
 // FieldError names one field that breaks a rule; it never repeats the value.
 type FieldError struct {
-	// Pointer is an RFC 6901 JSON pointer into the app.
-	Pointer string `json:"pointer"`
+	Pointer string `json:"pointer" doc:"A JSON pointer (RFC 6901) to a member, or / and the name of a path segment or query parameter."`
 	// Detail describes the rule.
 	Detail string `json:"detail"`
 }

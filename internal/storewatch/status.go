@@ -26,6 +26,14 @@ func (c change) String() string {
 	return [...]string{"in_order", "gone", "other"}[c]
 }
 
+// FoundStates lists how a process may find the store: as it should be, or changed.
+func FoundStates() []string {
+	return []string{inOrder.String(), wentBackText, gone.String(), other.String()}
+}
+
+// wentBackText is how answers spell a store that lost writes.
+const wentBackText = "went_back"
+
 // operatorMessage says what is wrong, and what to do.
 func (c change) operatorMessage() string {
 	const next = "; nothing is accepted or delivered: restore the right data, or accept it as it is with lamplighter store accept"
@@ -52,7 +60,7 @@ type status struct {
 // stateName returns the status as one word.
 func (s status) stateName() string {
 	if s.changed == inOrder && s.wentBack {
-		return "went_back"
+		return wentBackText
 	}
 	return s.changed.String()
 }

@@ -93,9 +93,9 @@ func (r Reason) InfoFor(k partner.EndpointKind) FailureInfo { return r.cause.Inf
 // FailureInfo is what an answer of the API says about a failure.
 type FailureInfo struct {
 	// Reason is the name, for programs.
-	Reason      Text `json:"reason,omitzero"`
-	Description Text `json:"words,omitzero"`
-	Advice      Text `json:"advice,omitzero"`
+	Reason      Text `json:"reason,omitzero" api:"ref=Reason"`
+	Description Text `json:"words,omitzero" api:"ref=Words"`
+	Advice      Text `json:"advice,omitzero" api:"ref=Advice"`
 }
 
 // Text is a text out of the table.

@@ -43,6 +43,19 @@ func (answers) RoundTrip(r *http.Request) (*http.Response, error) {
 	return c.Transport(http.DefaultTransport, broke).RoundTrip(r)
 }
 
+// checkPush holds a notification against the document.
+func checkPush(body []byte) {
+	contract.mu.Lock()
+	c := contract.Contract
+	contract.mu.Unlock()
+	if c == nil || *upgradeFrom != "" {
+		return
+	}
+	if err := c.Push(body); err != nil {
+		broke(fmt.Errorf("a notification: %w", err))
+	}
+}
+
 // broke keeps a fault, once for all answers that have it.
 func broke(err error) {
 	contract.mu.Lock()

@@ -131,6 +131,7 @@ func (r *receiver) handle(w http.ResponseWriter, req *http.Request) {
 	if err := json.Unmarshal(body, &n); err != nil {
 		r.fault("body: " + err.Error())
 	}
+	checkPush(body)
 	r.verify(req.Header, body, &n)
 	if r.answer != nil {
 		if status := r.answer(n); status != 0 && status != http.StatusOK {

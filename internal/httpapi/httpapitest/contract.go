@@ -146,10 +146,15 @@ func matches(schema *openapi3.Schema, text []byte) error {
 	return schema.VisitJSON(v, openapi3.MultiErrors())
 }
 
+// Push fails unless a body is the notification that the document describes.
+func (c *Contract) Push(body []byte) error {
+	operation := c.Doc.Webhooks["state-change"].Post
+	return matches(operation.RequestBody.Value.Content["application/json"].Schema.Value, body)
+}
+
 // Line is the schema of each line of NDJSON.
 func (c *Contract) Line(media *openapi3.MediaType) *openapi3.Schema {
-	ref, _ := media.Schema.Value.Extensions["x-line-schema"].(map[string]any)
-	name, _ := ref["$ref"].(string)
+	name, _ := media.Schema.Value.Extensions["x-line-schema"].(string)
 	return c.Doc.Components.Schemas[name[strings.LastIndexByte(name, '/')+1:]].Value
 }
 

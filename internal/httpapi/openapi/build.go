@@ -73,6 +73,8 @@ type sourceFiles struct {
 	schemas    obj
 	parameters map[string]obj
 	problems   map[string][]problem
+	webhooks   map[string]obj
+	examples   map[string]any
 }
 
 const (
@@ -81,14 +83,28 @@ const (
 	typeJSON    = "application/json"
 )
 
+// Shapes are the schemas of an API's types, and examples of answers, by their names. An answer without an example of its own gets
+// that of its schema.
+type Shapes struct {
+	Schemas  map[string]map[string]any
+	Examples map[string]any
+}
+
 // BuildDocument makes the document of the operations that an API serves.
-func BuildDocument(version string, ops []Operation) ([]byte, error) {
+func BuildDocument(version string, ops []Operation, shapes Shapes) ([]byte, error) {
 	f, err := readSources()
 	if err != nil {
 		return nil, err
 	}
+	f.examples = shapes.Examples
+	for name, shape := range shapes.Schemas {
+		if _, twice := f.schemas[name]; twice {
+			return nil, fmt.Errorf("openapi: the schema %s is described twice", name)
+		}
+		f.schemas[name] = shape
+	}
 	var errs []error
-	paths, tags := map[string]obj{}, map[string]bool{}
+	paths, tags := map[string]obj{}, map[string]bool{pushTag: true}
 	for _, op := range ops {
 		said, ok := f.operations[op.ID]
 		if !ok {
@@ -123,13 +139,16 @@ func BuildDocument(version string, ops []Operation) ([]byte, error) {
 			"license": obj{"name": "Apache 2.0", "identifier": "Apache-2.0"},
 		},
 		"servers": []obj{{"url": "/", "description": "This one."}},
-		"tags":    list, "paths": paths,
+		"tags":    list, "paths": paths, "webhooks": f.webhooks,
 		"components": obj{
 			"schemas": f.schemas, "responses": f.sharedProblems(), "headers": sharedHeaders(),
 			"securitySchemes": obj{"bearer": obj{"type": "http", "scheme": "bearer", "description": "A token that an admin made: lmp_…"}},
 		},
 	})
 }
+
+// pushTag is the tag of what the service sends.
+const pushTag = "Push"
 
 // tagDescriptions are the texts of the tags.
 func tagDescriptions() map[string]string {
@@ -143,6 +162,7 @@ func tagDescriptions() map[string]string {
 		"Incidents":     "The time from an endpoint's failure to its recovery.",
 		"Jobs":          "Work for a whole app that takes long, with its progress.",
 		"Public":        "Without a token: the status of a tenant, keys, links in mails, and this document.",
+		pushTag:         "What the service sends to apps.",
 		"State changes": "The platform reports what changed about a tenant, and reads which apps have received it.",
 		"Tenants":       "The status of a tenant as the pull shows it.",
 		"Tokens":        "Tokens of callers, with role, expiry and last use.",
@@ -162,7 +182,7 @@ func ListUnserved(ops []Operation) ([]string, error) {
 }
 
 func readSources() (*sourceFiles, error) {
-	f := &sourceFiles{operations: map[string]operation{}, schemas: obj{}, parameters: map[string]obj{}, problems: map[string][]problem{}}
+	f := &sourceFiles{operations: map[string]operation{}, schemas: obj{}, parameters: map[string]obj{}, problems: map[string][]problem{}, webhooks: map[string]obj{}}
 	names, err := sources.ReadDir(".")
 	if err != nil {
 		return nil, fmt.Errorf("openapi: %w", err)
@@ -180,6 +200,8 @@ func readSources() (*sourceFiles, error) {
 			into = &f.parameters
 		case "problems.yaml":
 			into = &f.problems
+		case "webhooks.yaml":
+			into = &f.webhooks
 		}
 		d := yaml.NewDecoder(strings.NewReader(string(text)))
 		d.KnownFields(true)
@@ -307,7 +329,7 @@ func (f *sourceFiles) buildRequestBody(op Operation, said operation) (obj, error
 // describeLines describes NDJSON: a text, with the schema of each of its lines.
 func (f *sourceFiles) describeLines(schema string, example any) (obj, error) {
 	ref, err := f.schemaRef(schema)
-	return obj{"schema": obj{"type": "string", "description": "One JSON object a line.", "x-line-schema": ref}, "example": example}, err
+	return obj{"schema": obj{"type": "string", "description": "One JSON object a line.", "x-line-schema": ref["$ref"]}, "example": example}, err
 }
 
 func (f *sourceFiles) schemaRef(schema string) (obj, error) {
@@ -372,6 +394,9 @@ func (f *sourceFiles) buildAnswer(status int, a answer) (obj, error) {
 		return made, nil
 	}
 	if a.Example == nil {
+		a.Example = f.examples[a.Schema]
+	}
+	if a.Example == nil {
 		return nil, fmt.Errorf("its answer %d has no example", status)
 	}
 	switch {
@@ -391,72 +416,6 @@ func (f *sourceFiles) buildAnswer(status int, a answer) (obj, error) {
 		made["content"] = obj{typeJSON: obj{"schema": ref, "example": a.Example}}
 	}
 	return made, nil
-}
-
-// problemStatuses lists the statuses of the problems that follow from the table.
-func problemStatuses(op Operation) []string {
-	out := []string{"429", "500", "503"}
-	if len(op.Roles) > 0 {
-		out = append(out, "401", "403", "422")
-	}
-	if strings.Contains(op.Pattern, "{") {
-		out = append(out, "404")
-	}
-	if len(op.Bodies) > 0 {
-		out = append(out, "400", "408", "413", "415")
-	}
-	if op.Conditional || op.Method != http.MethodGet {
-		out = append(out, "412")
-	}
-	if op.Idempotent {
-		out = append(out, "400", "409")
-	}
-	return out
-}
-
-func (f *sourceFiles) sharedProblems() obj {
-	out := obj{}
-	for code, list := range f.problems {
-		out["Problem"+code] = problemAnswer(code, problemsForOperation(list, ""))
-	}
-	return out
-}
-
-// problemsForOperation are the problems that an operation may answer with; those that all may when it is empty.
-func problemsForOperation(list []problem, op string) []problem {
-	return slices.DeleteFunc(slices.Clone(list), func(p problem) bool { return len(p.Only) > 0 && !slices.Contains(p.Only, op) })
-}
-
-func problemAnswer(code string, list []problem) obj {
-	status, _ := strconv.Atoi(code)
-	names := []string{}
-	switch code {
-	case "409", "429", "503":
-		names = append(names, "Retry-After")
-	case "401":
-		names = append(names, "WWW-Authenticate")
-	case "405":
-		names = append(names, "Allow")
-	}
-	return obj{
-		"description": http.StatusText(status), "headers": headerRefs(names...),
-		"content": obj{typeProblem: problemContent(status, list)},
-	}
-}
-
-func problemContent(status int, list []problem) obj {
-	examples := obj{}
-	for _, p := range list {
-		value := obj{"type": "urn:lamplighter:problem:" + p.Type, "title": p.Title, "status": status, "detail": p.Detail, "request_id": "141f5bad3119572ea5b737d7"}
-		if len(p.Errors) > 0 {
-			value["errors"] = p.Errors
-		}
-		if p.Budget != "" {
-			value["budget"] = p.Budget
-		}
-		examples[p.Type] = obj{"summary": p.Title, "value": value}
-	}
-	return obj{"schema": obj{"$ref": "#/components/schemas/Problem"}, "examples": examples}
 }
 
 func headerRefs(names ...string) obj {
