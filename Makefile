@@ -149,6 +149,10 @@ mutate: ## Bring small faults into the mailbox's scripts and list those no test 
 	go test -C tools/mutate .
 	go run -C tools/mutate . $(MUTATEFLAGS)
 
+.PHONY: clients
+clients: build ## Generate clients from the API's document, compile them, and make the README's tour with them (downloads much)
+	tools/clients.sh
+
 .PHONY: vuln
 vuln: $(TOOLS)/govulncheck ## Look for known vulnerabilities that the code reaches; VULNDB is a folder with the database, for machines without a way to it
 	tools/vuln.sh "$(VULNDB)"
