@@ -36,8 +36,9 @@ type pace struct {
 	// nothing of the throughput.
 	took           []time.Duration
 	changed, began time.Time
-	// slow counts answers in a row that took too long.
-	slow int
+	// slow counts answers in a row that took too long. least is the shortest answer time so far.
+	slow  int
+	least time.Duration
 	// move is the change of the previous measurement, from the limit before and its rate per second; last is the last
 	// change.
 	move, last move
@@ -59,7 +60,10 @@ func (p *pace) initialLimit(most int) int {
 
 // noteAnswer adds an answer. full says that as many attempts were in flight as the limit allows.
 func (p *pace) noteAnswer(took time.Duration, at time.Time, full bool, set *Settings) {
-	if took < set.Timeout/atOnceShare && p.move != down && (!p.settled || p.hold == 0) {
+	if p.least == 0 || took < p.least {
+		p.least = took
+	}
+	if took < set.Timeout/atOnceShare && p.move != down && !p.settled {
 		p.limit = min(p.limit+1, set.Most) // one more for each answer doubles the limit per round
 		p.discardMeasurement()
 		return
@@ -128,7 +132,7 @@ func (p *pace) halveLimit(posted, at time.Time) {
 func (p *pace) finishMeasurement(at time.Time, set *Settings) {
 	slices.Sort(p.took)
 	median, was := p.took[len(p.took)/2], p.limit
-	p.searchLimit(float64(len(p.took))/max(at.Sub(p.began).Seconds(), 1e-3), p.bearableLimit(median, set))
+	p.searchLimit(float64(len(p.took))/max(at.Sub(p.began).Seconds(), 1e-3), p.bearableLimit(median, set), p.isCrowded(median))
 	if p.limit != was {
 		p.restartMeasuring(at)
 		return
@@ -136,11 +140,18 @@ func (p *pace) finishMeasurement(at time.Time, set *Settings) {
 	p.took, p.began = p.took[:0], at
 }
 
+// isCrowded reports whether one attempt at a time might have a higher throughput than the present limit: with fewer attempts in
+// flight, as at the beginning of a run, an answer took so much less time.
+func (p *pace) isCrowded(median time.Duration) bool {
+	return p.least*time.Duration(p.limit) < median
+}
+
 // fixLimit ends the search at a limit.
 func (p *pace) fixLimit(limit int) { p.limit, p.move, p.settled, p.hold = limit, still, true, holdFor }
 
-// searchLimit looks for the lowest limit with the highest throughput.
-func (p *pace) searchLimit(rate float64, most int) {
+// searchLimit looks for the lowest limit with the highest throughput. It goes up first, or tries 1 where attempts seem to be in each
+// other's way.
+func (p *pace) searchLimit(rate float64, most int, crowded bool) {
 	switch {
 	case p.move == up && rate < gain*p.rate:
 		p.fixLimit(p.before)
@@ -153,6 +164,8 @@ func (p *pace) searchLimit(rate float64, most int) {
 		p.tryLimit(down, max(rate, p.rate), p.limit*3/4)
 	case p.hold > 0:
 		p.hold--
+	case p.last == still && crowded:
+		p.tryLimit(down, rate, 1)
 	case p.settled && p.last == up:
 		p.tryLimit(down, rate, p.limit*3/4)
 	default:
