@@ -41,7 +41,8 @@
 //
 // # Pace
 //
-// The number of attempts in flight follows the answers. An endpoint that answers at once gets one more for each answer. A
-// slower one gets more as long as that raises the throughput, and fewer when fewer give the same throughput. It also gets
+// The number of attempts in flight follows the answers. An endpoint that answers at once gets one more for each answer, until a
+// limit was found for it. A slower one gets more as long as that raises the throughput, and fewer when fewer give the same
+// throughput. One at a time is tried first if the first answers were that much faster. An endpoint also gets
 // fewer when the median answer takes more than a third of the time allowed for an attempt. A time-out or 429 halves it.
 package circuit
