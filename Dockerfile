@@ -14,9 +14,8 @@ RUN --mount=type=cache,target=/go/pkg/mod go mod download
 
 COPY . .
 ARG VERSION=dev
-# timetzdata embeds the zones, so that mails can name local times without zone files.
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags timetzdata \
+    CGO_ENABLED=0 go build -trimpath -buildvcs=false \
       -ldflags "-s -w -X main.version=${VERSION}" -o /out/lamplighter ./cmd/lamplighter
 
 FROM gcr.io/distroless/static-debian12:nonroot

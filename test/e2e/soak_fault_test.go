@@ -7,16 +7,11 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
-
-	toxiproxy "github.com/Shopify/toxiproxy/v2"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/rs/zerolog"
 
 	"github.com/lamplighter/lamplighter/internal/redistest"
 )
@@ -216,53 +211,6 @@ func cluster(t *testing.T) *variant {
 			return nil
 		},
 	}
-}
-
-// network is a proxy before Redis that can cut, stall and slow connections.
-type network struct {
-	addr  string
-	proxy *toxiproxy.Proxy
-}
-
-func newNetwork(t *testing.T, upstream string) *network {
-	t.Helper()
-	port, err := redistest.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := &network{addr: fmt.Sprintf("127.0.0.1:%d", port)}
-	n.proxy = toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop()), "redis", n.addr, upstream)
-	if err := n.proxy.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(n.proxy.Stop)
-	return n
-}
-
-func (n *network) hurt(ctx context.Context, s *soak) error {
-	pause(ctx, 300*time.Millisecond, 2*time.Second)
-	began := time.Now()
-	if rand.IntN(2) == 0 { // everything is cut at once, and refused for a while
-		n.proxy.Stop()
-		pause(ctx, 0, time.Second)
-		if err := n.proxy.Start(); err != nil {
-			return fmt.Errorf("let connections through again: %w", err)
-		}
-		return s.struck(ctx, redisCut, began)
-	}
-	toxic := []string{
-		`{"name":"t","type":"latency","stream":"downstream","attributes":{"latency":100,"jitter":80}}`,
-		`{"name":"t","type":"timeout","stream":"downstream","attributes":{"timeout":700}}`, // answers vanish, then it is cut
-		`{"name":"t","type":"timeout","stream":"upstream","attributes":{"timeout":700}}`,   // commands vanish, then it is cut
-		`{"name":"t","type":"bandwidth","stream":"downstream","attributes":{"rate":50}}`,
-	}
-	if _, err := n.proxy.Toxics.AddToxicJson(strings.NewReader(toxic[rand.IntN(len(toxic))])); err != nil {
-		return fmt.Errorf("slow connections down: %w", err)
-	}
-	pause(ctx, 200*time.Millisecond, 1500*time.Millisecond)
-	err := s.struck(ctx, redisSlowed, began)
-	n.proxy.Toxics.ResetToxics(ctx)
-	return err
 }
 
 // sickness makes a receiver misbehave, in another way each turn.

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/rs/zerolog"
 
 	"github.com/lamplighter/lamplighter/internal/redisconn"
 	"github.com/lamplighter/lamplighter/internal/secret"
@@ -58,7 +57,6 @@ type soak struct {
 func TestSoak(t *testing.T) {
 	// who cuts connections need not read that they are cut
 	redisconn.LogTo(slog.New(slog.DiscardHandler))
-	zerolog.SetGlobalLevel(zerolog.Disabled)
 	var all []figures
 	defer func() {
 		t.Log("\n" + table(all))
