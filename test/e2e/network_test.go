@@ -130,9 +130,9 @@ func (n *network) carry(to, from net.Conn, may ...int32) {
 			}
 			switch m {
 			case lateAnswers:
-				time.Sleep(20*time.Millisecond + rand.N(160*time.Millisecond))
+				<-time.After(20*time.Millisecond + rand.N(160*time.Millisecond))
 			case slowAnswers:
-				time.Sleep(time.Duration(got) * time.Second / slowRate)
+				<-time.After(time.Duration(got) * time.Second / slowRate)
 			default:
 				lost = true
 			}
