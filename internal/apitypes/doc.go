@@ -17,6 +17,8 @@
 //
 // The tag always of an embedded type lists members of it that answers never leave out here, whatever their own tag says.
 //
+// The reader of apps and endpoints holds writes to these bounds, and refuses control characters in texts.
+//
 // From this the API's document, the reader of apps and endpoints, the base of merge patches, the schema of applied files and the
 // names of command line flags are derived.
 package apitypes

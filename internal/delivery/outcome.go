@@ -42,8 +42,7 @@ func (o Outcome) String() string {
 	return "outcome(" + strconv.Itoa(int(o)) + ")"
 }
 
-// Reason is why an attempt failed, a metric label. Adding one means: the constants, reasonNames, its row in the table of package told
-// and the runbooks.
+// Reason is why an attempt failed, a metric label. CONTRIBUTING.md says how to add one.
 type Reason uint8
 
 // The closed set of reasons.

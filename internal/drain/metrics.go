@@ -78,11 +78,12 @@ func listAttemptKeys() []attemptKey {
 		{delivery.Blocked, delivery.ReasonBlockedAddress},
 		{delivery.Aborted, delivery.ReasonOwnFault},
 	}
-	for _, r := range []delivery.Reason{
-		delivery.ReasonTimeout, delivery.ReasonDNS, delivery.ReasonRefused, delivery.ReasonReset, delivery.ReasonTLS, delivery.ReasonRedirect,
-		delivery.ReasonAuthError, delivery.ReasonClientError, delivery.ReasonRateLimited, delivery.ReasonServerError, delivery.ReasonBlockedAddress,
-	} {
-		out = append(out, attemptKey{delivery.Retryable, r})
+	for _, r := range delivery.AllReasons() {
+		switch r {
+		case delivery.ReasonNone, delivery.ReasonGone, delivery.ReasonOwnFault, delivery.ReasonWrongKey: // they never come with this outcome
+		default:
+			out = append(out, attemptKey{delivery.Retryable, r})
+		}
 	}
 	return out
 }

@@ -6,9 +6,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/told"
 )
 
-// Reason is what a probe found: a metric label, and a value in the API. Adding one means: the
-// constant, descriptions, its row in the table of package told, the probe that finds it,
-// docs/integration-endpoints.md and the dashboards.
+// Reason is what a probe found: a metric label, and a value in the API. CONTRIBUTING.md says how to add one.
 type Reason string
 
 // The closed set of reasons.

@@ -1,8 +1,12 @@
 package httpapi
 
 import (
+	"fmt"
 	"maps"
 	"reflect"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/lamplighter/lamplighter/internal/apitypes"
 	"github.com/lamplighter/lamplighter/internal/partner"
@@ -42,6 +46,7 @@ func (o *objectReader) readField(m *apitypes.Member, field, reset reflect.Value)
 	switch field.Kind() {
 	case reflect.String:
 		if s, ok := o.readString(m.Name); ok {
+			o.checkText(m, s)
 			field.SetString(s)
 		}
 	case reflect.Bool:
@@ -67,6 +72,18 @@ func (o *objectReader) readField(m *apitypes.Member, field, reset reflect.Value)
 		field.Set(reflect.ValueOf(o.readURLs(m.Name, urls)))
 	default:
 		panic("httpapi: the member " + m.Name + " has a type that cannot be read")
+	}
+}
+
+// checkText checks a text against the bounds of its member.
+func (o *objectReader) checkText(m *apitypes.Member, s string) {
+	switch n := utf8.RuneCountInString(s); {
+	case m.MaxLength > 0 && n > m.MaxLength:
+		o.add(o.pointerTo(m.Name), fmt.Sprintf("must be at most %d characters", m.MaxLength))
+	case n < m.MinLength:
+		o.add(o.pointerTo(m.Name), fmt.Sprintf("must be at least %d characters", m.MinLength))
+	case strings.ContainsFunc(s, unicode.IsControl):
+		o.add(o.pointerTo(m.Name), "must not hold control characters")
 	}
 }
 

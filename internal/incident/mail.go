@@ -10,8 +10,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Kind says what a mail is about. It is a metric label. Adding one means: the constant, AllKinds, the
-// machine, the mails' templates and the dashboards.
+// Kind says what a mail is about. It is a metric label. CONTRIBUTING.md says how to add one.
 type Kind string
 
 // The closed set of kinds.
