@@ -46,7 +46,8 @@ type PairSnapshot struct {
 //
 // The index must match the approval. A mark must be listed, otherwise no sweep finds it. The other gaps need an approval. If the
 // mailbox knows more than the record, the record has lost writes, even while a fan-out is pending. If the mailbox knows less, a
-// pending fan-out brings it; without one it is lost.
+// pending fan-out brings it; without one it is lost. An approval that read a record which Redis then lost waits for the
+// tenant's next change: there is no status that could be deposited.
 func (s PairSnapshot) Gaps() []Kind {
 	var gaps []Kind
 	if s.Unreadable {
@@ -63,6 +64,7 @@ func (s PairSnapshot) Gaps() []Kind {
 	case s.Reported && s.Known > s.Top:
 		gaps = append(gaps, Ahead)
 	case s.FanoutPending || !s.HasURL:
+	case s.Known > s.Top: // the record was lost
 	case s.Again && !s.Fresh:
 		gaps = append(gaps, Retell)
 	case s.Known < s.Top && !s.Again:

@@ -41,6 +41,7 @@ func TestGaps(t *testing.T) {
 		"RetellFirstURLJustNow":    {with(func(s *PairSnapshot) { s.Again, s.Fresh = true, true }), nil},
 		"RetellBehindURLJustNow":   {with(func(s *PairSnapshot) { s.Again, s.Fresh, s.Known = true, true, 6 }), nil},
 		"UnreadableIsNotJudged":    {with(func(s *PairSnapshot) { s.Unreadable, s.Indexed = true, false }), nil},
+		"RetellOfALostRecord":      {PairSnapshot{Approved: true, Indexed: true, HasURL: true, Again: true, Known: 7}, nil},
 		"RetellOfOneNeverReported": {PairSnapshot{Approved: true, Indexed: true, HasURL: true, Again: true}, []Kind{Retell}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -79,7 +79,7 @@ func (m *pairs) gap(s *pair) bool {
 	hears := b.Approved == 1 && s.Cfg.Birth != 0 && s.Cfg.Hears == 1
 	return !m.lacks(noIndexCompare) && b.Approved != t.Index ||
 		hears && !m.lacks(noKnownCompare) && b.Known < t.Top ||
-		hears && !m.lacks(noStarCompare) && b.Asked == 1 ||
+		hears && !m.lacks(noStarCompare) && b.Asked == 1 && b.Known <= t.Top || // nothing is deposited for a record that was lost
 		hears && !m.lacks(noRaise) && b.Known > t.Top && t.Top > 0 ||
 		!m.lacks(noMarkCompare) && t.Mark == 1 && s.Owe.Ticket == 0
 }
@@ -95,7 +95,7 @@ func (v *callSteps) compare() {
 			v.to(pcLook, "finds a gap in the index", func(_ *pair, c *call) { *c = call{Kind: cRepair, PC: pcLook, Approved: 2} })
 		case hears && c.Known > t.Top && t.Top > 0 && !v.lacks(noRaise):
 			v.to(pcList, v.text("finds known %d above top %d", c.Known, t.Top), nil)
-		case hears && (c.Known < t.Top && !v.lacks(noKnownCompare) || c.Asked == 1 && !v.lacks(noStarCompare)):
+		case hears && (c.Known < t.Top && !v.lacks(noKnownCompare) || c.Asked == 1 && c.Known <= t.Top && !v.lacks(noStarCompare)):
 			v.to(pcApps, "finds that something is not told", func(_ *pair, c *call) { *c = call{Kind: cRepair, PC: pcApps} })
 		case t.Mark == 1 && !v.lacks(noMarkCompare):
 			v.to(pcStrike, "finds a mark", nil)
