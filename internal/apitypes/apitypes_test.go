@@ -41,7 +41,7 @@ type sample struct {
 	Raw      json.RawMessage `json:"raw,omitempty"`
 	At       time.Time       `json:"at,omitzero"`
 	Word     string          `json:"word" api:"write,ref=Word"`
-	Secret   string          `json:"secret,omitempty" api:"refused"`
+	Secret   string          `json:"secret,omitempty" api:"refused" doc:"It is made."`
 	Hidden   string          `json:"-"`
 	internal string          //nolint:unused // a field that is no member
 	inner    `always:"reason"`
@@ -66,7 +66,7 @@ func TestDescribe(t *testing.T) {
 			`"required":["name","count","share","on","tags","colors","others","word","reason"]`, `"additionalProperties":false`, `"description":"A sample."`,
 			`"sequence":{"format":"int64","type":"integer"}`, `"share":{"type":"number"}`, `"raw":{}`, `"at":{"$ref":"#/components/schemas/Time"}`,
 			`"word":{"$ref":"#/components/schemas/Word"}`, `"others":{"additionalProperties":{"type":"boolean"},"type":"object"}`,
-			`"detail":{"type":"string"}`, `"secret":{"type":"string"}`, `"name":{"description":"Itsname.","type":"string"}`,
+			`"detail":{"type":"string"}`, `"secret":{"description":"Itismade.","type":"string"}`, `"name":{"description":"Itsname.","type":"string"}`,
 			`"colors":{"properties":{"blue":{"type":"string"},"red":{"type":"string"}},"type":"object"}`,
 		},
 		apitypes.Put: {
@@ -128,6 +128,12 @@ func TestWrongTagsAreFound(t *testing.T) {
 		}](),
 		"Value": reflect.TypeFor[struct {
 			A string `json:"a" api:"write=1"`
+		}](),
+		"NoBounds": reflect.TypeFor[struct {
+			A int `json:"a" api:"write"`
+		}](),
+		"NoReason": reflect.TypeFor[struct {
+			A string `json:"a" api:"refused"`
 		}](),
 	} {
 		func() {

@@ -31,7 +31,7 @@ type App struct {
 	Revision         string                 `json:"revision"`
 	CreatedAt        time.Time              `json:"created_at,omitzero"`
 	UpdatedAt        time.Time              `json:"updated_at,omitzero"`
-	WebhookSecret    string                 `json:"webhook_secret,omitempty" api:"refused" doc:"Only in the answer that makes the app."`
+	WebhookSecret    string                 `json:"webhook_secret,omitempty" api:"refused" doc:"The service makes it, the answer that makes the app shows it, and POST …/secrets replaces it."`
 	Warnings         []FieldError           `json:"warnings,omitempty"`
 }
 

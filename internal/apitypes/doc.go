@@ -5,7 +5,7 @@
 // the API's document. The tag api has words, separated by commas:
 //
 //	write                 callers may set it; without this word, writes accept it and ignore it
-//	by=operator, by=admin who alone may change it: operators and admins, or admins
+//	by=operator, by=admin who alone may change a member of an app: operators and admins, or admins. Lists are compared as sets
 //	required              a write must have it, and it must not be empty
 //	refused               a write must not have it
 //	unordered             the order of the list has no meaning

@@ -94,6 +94,12 @@ func (s *Shape) addFields(t reflect.Type, index []int, optional bool) {
 		if err := m.readTag(f.Tag.Get("api")); err != nil {
 			panic(fmt.Sprintf("apitypes: %v.%s: %v", t, f.Name, err))
 		}
+		if m.Access == Refused && m.Doc == "" {
+			panic(fmt.Sprintf("apitypes: %v.%s: callers must be told why it is refused", t, f.Name))
+		}
+		if k := ft.Kind(); m.Access == Writable && (k == reflect.Int || k == reflect.Int64) && (m.Min == nil || m.Max == nil) {
+			panic(fmt.Sprintf("apitypes: %v.%s: a number that callers write needs min and max", t, f.Name))
+		}
 		s.Members = append(s.Members, m)
 	}
 }

@@ -158,6 +158,8 @@ func (p *pace) searchLimit(rate float64, most int, crowded bool) {
 		p.hold = 0 // a lower limit may do as well
 	case p.move == up:
 		p.tryLimit(up, rate, min(2*p.limit, most))
+	case p.move == down && rate < loss*p.rate && !p.settled: // one at a time was worse
+		p.limit, p.move = p.before, still
 	case p.move == down && rate < loss*p.rate:
 		p.fixLimit(p.before)
 	case p.move == down:

@@ -56,8 +56,8 @@ func (a *API) newEndpointAnswer(app *partner.App, k partner.EndpointKind) apityp
 // newAppShape is an app with the members that callers may write.
 func newAppShape(app *partner.App) apitypes.App {
 	shape := apitypes.App{
-		ClientID: app.ClientID, Name: app.Name, TechnicalContact: apitypes.Contact(app.TechnicalContact), ErrorEmails: emptyIfNil(app.ErrorEmails),
-		RequiredLicenses: emptyIfNil(app.RequiredLicenses), GrantedLicenses: emptyIfNil(app.GrantedLicenses), PublicKeys: emptyIfNil(app.PublicKeys),
+		ClientID: app.ClientID, Name: app.Name, TechnicalContact: apitypes.Contact(app.TechnicalContact), ErrorEmails: cloneList(app.ErrorEmails),
+		RequiredLicenses: cloneList(app.RequiredLicenses), GrantedLicenses: cloneList(app.GrantedLicenses), PublicKeys: cloneList(app.PublicKeys),
 		TokenAlgorithm: app.TokenAlgorithm, ProbeTenant: app.ProbeTenant, BudgetFactor: app.EffectiveBudgetFactor(),
 	}
 	for _, k := range partner.AllEndpointKinds() {
@@ -94,6 +94,9 @@ func endpointOfShape(shape *apitypes.Endpoint) partner.Endpoint {
 	return e
 }
 
+// cloneList copies a list, which then belongs to the caller. An absent one becomes an empty one.
+func cloneList[T any](s []T) []T { return append([]T{}, s...) }
+
 // emptyIfNil makes an absent list an empty one, so that answers always have an array.
 func emptyIfNil[T any](s []T) []T {
 	if s == nil {
@@ -108,7 +111,6 @@ func readApp(o *objectReader, base partner.App) partner.App {
 	if id, ok := o.readString("client_id"); ok && id != string(base.ClientID) {
 		o.add(o.pointerTo("client_id"), "must be the client id of the path, or absent")
 	}
-	o.refuseMember("webhook_secret", "cannot be set: the service makes it, POST …/secrets replaces it")
 	empty := partner.New(base.ClientID)
 	shape, reset := newAppShape(&base), newAppShape(&empty)
 	readShape(o, &shape, &reset)

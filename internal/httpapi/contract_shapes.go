@@ -30,10 +30,10 @@ func shapeTypes() []apitypes.Named {
 		name("AddressProblem", apitypes.Answer, apitypes.AddressProblem{}, ""),
 		name("Health", apitypes.Answer, apitypes.EndpointHealth{}, ""),
 		name("Endpoint", apitypes.Answer, apitypes.Endpoint{}, ""),
-		name("EndpointPut", apitypes.Put, apitypes.Endpoint{}, writeDoc+" Members that are left out are reset."),
+		name("EndpointPut", apitypes.Put, apitypes.Endpoint{}, writeDoc+putDoc),
 		name("EndpointPatch", apitypes.Patch, apitypes.Endpoint{}, writeDoc+patchDoc),
 		name("App", apitypes.Answer, apitypes.App{}, ""),
-		name("AppPut", apitypes.Put, apitypes.App{}, writeDoc+" Members that are left out are reset."),
+		name("AppPut", apitypes.Put, apitypes.App{}, writeDoc+putDoc),
 		name("AppPatch", apitypes.Patch, apitypes.App{}, writeDoc+patchDoc),
 		name("Apps", apitypes.Answer, pageAnswer[apitypes.App]{}, ""),
 		name("TestResult", apitypes.Answer, testAnswer{}, ""),
@@ -71,7 +71,8 @@ func shapeTypes() []apitypes.Named {
 }
 
 const (
-	writeDoc = "Members that only answers have are accepted and ignored."
+	writeDoc = "Members that only answers have are accepted and ignored, so that an answer can be edited and sent back."
+	putDoc   = " Members that are left out are reset, unless they say otherwise."
 	patchDoc = " Members that are left out are kept; null resets."
 )
 

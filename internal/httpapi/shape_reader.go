@@ -22,9 +22,14 @@ func (o *objectReader) readFields(dst, reset reflect.Value) {
 	shape := apitypes.ShapeOf(dst.Type())
 	for i := range shape.Members {
 		m := &shape.Members[i]
-		if m.Access != apitypes.Writable {
+		switch m.Access {
+		case apitypes.Refused:
+			o.refuseMember(m.Name, "cannot be set: "+strings.ToLower(m.Doc[:1])+strings.TrimSuffix(m.Doc[1:], "."))
+			continue
+		case apitypes.Ignored:
 			o.ignoreMembers(m.Name)
 			continue
+		case apitypes.Writable:
 		}
 		before := len(o.list) + o.unlisted
 		field := dst.FieldByIndex(m.Index)

@@ -1,6 +1,7 @@
 package redisconn_test
 
 import (
+	"context"
 	"errors"
 	"regexp"
 	"strconv"
@@ -102,6 +103,76 @@ func TestClaimsAreHeldForAReplicaThatFollows(t *testing.T) {
 	if got, err := held.Get(ctx, "deposit").Int(); err != nil || got != 1 {
 		t.Errorf("the replica has %d, %v when the claims are answered", got, err)
 	}
+}
+
+// New connections, and claims that are given up, do not end the waiting of others.
+func TestOtherCommandsDoNotEndTheWaiting(t *testing.T) {
+	t.Parallel()
+	p := redistest.Start(t)
+	replica := redistest.StartReplica(t, p)
+	rdb := client(t, redisconn.Options{URL: address("redis://" + p.Addr), ClaimReplicas: 1, ClientName: "named"})
+	replica.Freeze()
+	given, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = rdb.Set(given, "claim", "0", 0).Err()
+	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_ = rdb.Set(short, "claim", "0", 0).Err()
+	answered := make(chan error, 1)
+	before := waits(t, p)
+	go func() { answered <- rdb.Set(t.Context(), "claim", "1", 0).Err() }()
+	redistest.Eventually(t, 10*time.Second, "the claim waits", func() bool { return waits(t, p) >= before+2 })
+	if len(answered) > 0 {
+		t.Error("the claim was answered before the replica had it")
+	}
+	replica.Thaw()
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+}
+
+// The next outage is waited for like the first.
+func TestEachOutageIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	p := redistest.Start(t)
+	replica := redistest.StartReplica(t, p)
+	rdb := client(t, redisconn.Options{URL: address("redis://" + p.Addr), ClaimReplicas: 1})
+	for range 2 {
+		replica.Freeze()
+		answered := make(chan error, 1)
+		before := waits(t, p)
+		go func() { answered <- rdb.Set(t.Context(), "claim", "1", 0).Err() }()
+		redistest.Eventually(t, 10*time.Second, "the claim waits", func() bool { return waits(t, p) >= before+2 })
+		if len(answered) > 0 {
+			t.Error("the claim was answered before the replica had it")
+		}
+		replica.Thaw()
+		if err := <-answered; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A claim whose server is a replica by now fails: what it took is lost.
+func TestAHeldClaimFailsWithItsServer(t *testing.T) {
+	t.Parallel()
+	p := redistest.Start(t)
+	replica := redistest.StartReplica(t, p)
+	rdb := client(t, redisconn.Options{URL: address("redis://" + p.Addr), ClaimReplicas: 1})
+	replica.Freeze()
+	answered := make(chan error, 1)
+	before := waits(t, p)
+	go func() { answered <- rdb.Set(t.Context(), "claim", "1", 0).Err() }()
+	redistest.Eventually(t, 10*time.Second, "the claim waits", func() bool { return waits(t, p) >= before+2 })
+	other := redistest.Start(t)
+	host, port, _ := strings.Cut(other.Addr, ":")
+	if err := p.Client(t).Do(t.Context(), "REPLICAOF", host, port).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answered; err == nil {
+		t.Error("the claim was answered by a server that is a replica now")
+	}
+	replica.Thaw()
 }
 
 // Without replicas claims go on, and only now and then one of them waits.
