@@ -14,7 +14,7 @@ import (
 
 const (
 	// removalsKeep is how many removed apps are remembered for readers of changes.
-	removalsKeep = 10000
+	removalsKeep = 4000
 	// appsPage is how many apps with their documents one script reads.
 	appsPage = 200
 	// removalsMax is how many removals one read returns; with more of them it returns ErrTooOld. It MUST be less than

@@ -354,7 +354,7 @@ func TestChangedSinceTooOld(t *testing.T) {
 	each(t, func(t *testing.T, s fixture) {
 		ctx := t.Context()
 		put(t, s, testApp("app1"))
-		removed := make([]redis.Z, 10000)
+		removed := make([]redis.Z, 4000)
 		for i := range removed {
 			removed[i] = redis.Z{Score: float64(i + 100), Member: fmt.Sprintf("gone%d", i)}
 		}
@@ -363,9 +363,9 @@ func TestChangedSinceTooOld(t *testing.T) {
 		s.rdb.Del(ctx, s.keys.Config(keys.ConfigHistory))
 		_, _, _, err := s.ChangedSince(ctx, 99)
 		wantErr(t, "before the oldest removal", err, registry.ErrTooOld)
-		_, _, _, err = s.ChangedSince(ctx, 9098)
+		_, _, _, err = s.ChangedSince(ctx, 3098)
 		wantErr(t, "before too many removals", err, registry.ErrTooOld)
-		_, gone, _, err := s.ChangedSince(ctx, 9099)
+		_, gone, _, err := s.ChangedSince(ctx, 3099)
 		noErr(t, "at as many as one learns", err)
 		same(t, "removals", len(gone), 1000)
 		_, gone, _, err = s.ChangedSince(ctx, 0)
@@ -373,7 +373,7 @@ func TestChangedSinceTooOld(t *testing.T) {
 		same(t, "removals that concern one who knows nothing", len(gone), 0)
 		_, err = s.DeleteApp(ctx, "app1", registry.AnyRevision, kim)
 		noErr(t, "delete", err)
-		same(t, "removals kept", s.rdb.ZCard(ctx, s.keys.Config(keys.ConfigRemoved)).Val(), int64(10000))
+		same(t, "removals kept", s.rdb.ZCard(ctx, s.keys.Config(keys.ConfigRemoved)).Val(), int64(4000))
 	})
 }
 

@@ -23,7 +23,7 @@ var (
 
 const (
 	// feedRemovalsKeep is how many removals are remembered for readers, and how many revisions a reader may still name.
-	feedRemovalsKeep = 10000
+	feedRemovalsKeep = 4000
 	// feedDeltaMax is how many changed, and how many removed, apps a delta holds; with more of them the reader must read
 	// everything again. It MUST be less than feedRemovalsKeep.
 	feedDeltaMax = 1000
