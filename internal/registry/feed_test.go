@@ -124,7 +124,7 @@ func TestFeedThatIsTooOld(t *testing.T) {
 		noErr(t, "fill", s.rdb.ZAdd(t.Context(), removed, gone...).Err())
 		put(t, s, integrated("app2", true))
 		put(t, s, testApp("app2"))
-		same(t, "removals kept", s.rdb.ZCard(t.Context(), removed).Val(), int64(10000))
+		same(t, "removals kept", s.rdb.ZCard(t.Context(), removed).Val(), int64(4000))
 		changed := make([]redis.Z, 1001)
 		for i := range changed {
 			changed[i] = redis.Z{Score: float64(known + int64(i) + 6), Member: fmt.Sprint("app", i)}
