@@ -86,14 +86,14 @@ func (f *appFlags) buildAppDocument() (map[string]any, error) {
 		if list, ok := value.([]string); ok {
 			value = dropEmpty(list)
 		}
-		if f.PublicKeyFile != nil && v.Field(i).Interface() == any(f.PublicKeyFile) {
-			keys, err := readPublicKeys(*f.PublicKeyFile)
-			if err != nil {
-				return nil, err
-			}
-			value = keys
-		}
 		setAtPath(doc, v.Type().Field(i).Tag.Get("member"), value)
+	}
+	if f.PublicKeyFile != nil { // the flag names files
+		keys, err := readPublicKeys(*f.PublicKeyFile)
+		if err != nil {
+			return nil, err
+		}
+		doc["public_keys"] = keys
 	}
 	return doc, nil
 }

@@ -117,14 +117,14 @@ func (d *describer) describeMember(m *Member, mode Mode) Schema {
 		set("minItems", m.MinItems)
 		set("maxItems", m.MaxItems)
 	}
-	if text := m.describe(mode); text != "" {
+	if text := m.describeAccess(mode); text != "" {
 		s["description"] = text
 	}
 	return s
 }
 
-// describe is a member's description, with who may change it.
-func (m *Member) describe(mode Mode) string {
+// describeAccess is a member's description, with who may change it.
+func (m *Member) describeAccess(mode Mode) string {
 	switch {
 	case mode == Answer || m.By == "":
 		return m.Doc

@@ -74,7 +74,7 @@ func TestClaimsRestOnWhatReplicasHold(t *testing.T) {
 	}
 }
 
-// A claim is held while a replica is on its way, as after a failover, so that nobody is told what another failover undoes.
+// A claim is held while a replica is behind, as after a failover. So no partner gets a change that the next failover undoes.
 func TestClaimsAreHeldForAReplicaThatFollows(t *testing.T) {
 	t.Parallel()
 	p := redistest.Start(t)
@@ -105,6 +105,19 @@ func TestClaimsAreHeldForAReplicaThatFollows(t *testing.T) {
 	}
 }
 
+// holdClaim makes a claim on a server whose replica is frozen, and returns when it waits. The channel brings its error.
+func holdClaim(t *testing.T, p *redistest.Process, rdb redis.UniversalClient) <-chan error {
+	t.Helper()
+	answered := make(chan error, 1)
+	before := waits(t, p)
+	go func() { answered <- rdb.Set(t.Context(), "claim", "1", 0).Err() }()
+	redistest.Eventually(t, 10*time.Second, "the claim waits", func() bool { return waits(t, p) >= before+2 })
+	if len(answered) > 0 {
+		t.Error("the claim was answered before the replica had it")
+	}
+	return answered
+}
+
 // New connections, and claims that are given up, do not end the waiting of others.
 func TestOtherCommandsDoNotEndTheWaiting(t *testing.T) {
 	t.Parallel()
@@ -118,13 +131,7 @@ func TestOtherCommandsDoNotEndTheWaiting(t *testing.T) {
 	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	_ = rdb.Set(short, "claim", "0", 0).Err()
-	answered := make(chan error, 1)
-	before := waits(t, p)
-	go func() { answered <- rdb.Set(t.Context(), "claim", "1", 0).Err() }()
-	redistest.Eventually(t, 10*time.Second, "the claim waits", func() bool { return waits(t, p) >= before+2 })
-	if len(answered) > 0 {
-		t.Error("the claim was answered before the replica had it")
-	}
+	answered := holdClaim(t, p, rdb)
 	replica.Thaw()
 	if err := <-answered; err != nil {
 		t.Error(err)
@@ -139,13 +146,7 @@ func TestEachOutageIsWaitedFor(t *testing.T) {
 	rdb := client(t, redisconn.Options{URL: address("redis://" + p.Addr), ClaimReplicas: 1})
 	for range 2 {
 		replica.Freeze()
-		answered := make(chan error, 1)
-		before := waits(t, p)
-		go func() { answered <- rdb.Set(t.Context(), "claim", "1", 0).Err() }()
-		redistest.Eventually(t, 10*time.Second, "the claim waits", func() bool { return waits(t, p) >= before+2 })
-		if len(answered) > 0 {
-			t.Error("the claim was answered before the replica had it")
-		}
+		answered := holdClaim(t, p, rdb)
 		replica.Thaw()
 		if err := <-answered; err != nil {
 			t.Error(err)
@@ -160,10 +161,7 @@ func TestAHeldClaimFailsWithItsServer(t *testing.T) {
 	replica := redistest.StartReplica(t, p)
 	rdb := client(t, redisconn.Options{URL: address("redis://" + p.Addr), ClaimReplicas: 1})
 	replica.Freeze()
-	answered := make(chan error, 1)
-	before := waits(t, p)
-	go func() { answered <- rdb.Set(t.Context(), "claim", "1", 0).Err() }()
-	redistest.Eventually(t, 10*time.Second, "the claim waits", func() bool { return waits(t, p) >= before+2 })
+	answered := holdClaim(t, p, rdb)
 	other := redistest.Start(t)
 	host, port, _ := strings.Cut(other.Addr, ":")
 	if err := p.Client(t).Do(t.Context(), "REPLICAOF", host, port).Err(); err != nil {

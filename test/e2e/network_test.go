@@ -27,7 +27,7 @@ type network struct {
 const (
 	noTrouble = iota
 	lateAnswers
-	// lostAnswers and lostCommands vanish; the connection is cut when the trouble ends.
+	// lostAnswers and lostCommands vanish; the connection is cut with its next bytes after the trouble.
 	lostAnswers
 	lostCommands
 	slowAnswers

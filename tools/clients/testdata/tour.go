@@ -16,31 +16,31 @@ func main() {
 		r.Header.Set("Authorization", token)
 		return nil
 	}))
-	check("client", err, 0, 0)
+	requireStatus("client", err, 0, 0)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 
 	app, err := c.PutAppWithResponse(ctx, "tour-go", nil, AppPut{Name: "Tour"})
-	check("register", err, app.StatusCode(), http.StatusCreated)
+	requireStatus("register", err, app.StatusCode(), http.StatusCreated)
 	approved, err := c.PutApprovalWithResponse(ctx, "tour-go", "Cust10001", nil)
-	check("approve", err, approved.StatusCode(), http.StatusNoContent)
+	requireStatus("approve", err, approved.StatusCode(), http.StatusNoContent)
 	change, err := c.PostStateChangesWithResponse(ctx, nil, StateChange{Tenant: "Cust10001", ChangeType: Resume})
-	check("publish", err, change.StatusCode(), http.StatusAccepted)
+	requireStatus("publish", err, change.StatusCode(), http.StatusAccepted)
 	if change.JSON202.Sequence <= 1<<31 {
 		log.Fatalf("a sequence is milliseconds since 1970: %d", change.JSON202.Sequence)
 	}
 	for settled := false; !settled; time.Sleep(200 * time.Millisecond) {
 		status, err := c.GetStateChangeWithResponse(ctx, change.JSON202.Id)
-		check("status", err, status.StatusCode(), http.StatusOK)
+		requireStatus("status", err, status.StatusCode(), http.StatusOK)
 		for _, a := range status.JSON200.Apps {
 			settled = settled || a.ClientId == "demo-erp" && a.Outcome == "settled"
 		}
 	}
 	list, err := c.ListDeliveriesWithResponse(ctx, "demo-erp", nil)
-	check("deliveries", err, list.StatusCode(), http.StatusOK)
+	requireStatus("deliveries", err, list.StatusCode(), http.StatusOK)
 }
 
-func check(what string, err error, got, want int) {
+func requireStatus(what string, err error, got, want int) {
 	if err != nil {
 		log.Fatalf("%s: %v", what, err)
 	}

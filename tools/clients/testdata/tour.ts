@@ -4,7 +4,7 @@ import createClient from 'openapi-fetch';
 import type { components, paths, webhooks } from './api';
 
 type Push = webhooks['state-change']['post']['requestBody']['content']['application/json'];
-export const describe = (push: Push): string => `${push.ContextIdentifier}: ${push.ChangeType}`;
+export const describePush = (push: Push): string => `${push.ContextIdentifier}: ${push.ChangeType}`;
 
 const base = process.env['LAMPLIGHTER_URL'] ?? '';
 const api = createClient<paths>({ baseUrl: base, headers: { Authorization: `Bearer ${process.env['LAMPLIGHTER_TOKEN']}` } });
