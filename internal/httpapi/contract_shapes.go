@@ -106,7 +106,7 @@ func closedSets() map[string]apitypes.Schema {
 		"State":           oneOf(tenant.AllStates()),
 		"HealthState":     oneOf(health.AllStatuses()),
 		"SwitchedOffBy":   oneOf(health.AllSwitchedOffBy()),
-		"TestOutcome":     oneOf([]HealthState{Healthy, Failing, Unchecked}),
+		"TestOutcome":     oneOf([]health.Status{health.StatusHealthy, health.StatusFailing, health.StatusUnchecked}),
 		"DeliveryOutcome": oneOf(delivery.AllOutcomes()),
 		"DeliveryState":   oneOf(intake.AllDeliveryStates()),
 		"JobKind":         oneOf(mailbox.JobKinds()),

@@ -5,31 +5,12 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/lamplighter/lamplighter/internal/apitypes"
 	"github.com/lamplighter/lamplighter/internal/health"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/told"
-)
-
-// HealthState is an endpoint's health in one word.
-type HealthState string
-
-// The closed set of health states.
-const (
-	// Healthy: it answered as it should when it was last tried.
-	Healthy = HealthState(health.StatusHealthy)
-	// Failing: it has been failing for a while.
-	Failing = HealthState(health.StatusFailing)
-	// Off: it is switched off, has no URL here, or its app is paused.
-	Off = HealthState(health.StatusOff)
-	// Unchecked: nothing was tried yet, or nothing can be.
-	Unchecked = HealthState(health.StatusUnchecked)
-	// WaitingForLicense: it is on, and the platform does not call it until an admin grants the
-	// licence that it needs.
-	WaitingForLicense = HealthState(health.StatusUnlicensed)
 )
 
 // HealthReader reads the health of endpoints.
@@ -127,25 +108,13 @@ func rebasePointers(kind partner.EndpointKind, in []FieldError) []FieldError {
 	return out
 }
 
-// TestResult is the result of one test of an endpoint.
-type TestResult struct {
-	// State is Healthy, Failing, or Unchecked when the test says nothing about the endpoint.
-	State HealthState
-	Cause told.Cause
-	// Status is the HTTP status, 0 when there was no answer.
-	Status int
-	// Detail says more, for operators and admins alone.
-	Detail   string
-	Duration time.Duration
-}
-
 // Tester tests endpoints at once.
 type Tester interface {
 	// Test tests an endpoint of a stored app, whether it is on or off. A success closes its circuit.
-	Test(ctx context.Context, app partner.ClientID, kind partner.EndpointKind) (TestResult, error)
+	Test(ctx context.Context, app partner.ClientID, kind partner.EndpointKind) (health.TestResult, error)
 	// TestSettings tests an integration endpoint with these settings, which may not be stored yet. It records
 	// nothing: its result goes only to the caller.
-	TestSettings(ctx context.Context, app partner.App, kind partner.EndpointKind) (TestResult, error)
+	TestSettings(ctx context.Context, app partner.App, kind partner.EndpointKind) (health.TestResult, error)
 }
 
 func (a *API) testEndpoint(c *call) error {
@@ -174,7 +143,7 @@ func (a *API) testEndpoint(c *call) error {
 }
 
 type testAnswer struct {
-	Outcome          HealthState `json:"outcome" api:"ref=TestOutcome"`
+	Outcome          health.Status `json:"outcome" api:"ref=TestOutcome"`
 	told.FailureInfo `always:"reason,words"`
 	Status           int `json:"status" doc:"The HTTP status; 0 without an answer."`
 	*apitypes.OperatorDetail

@@ -240,21 +240,21 @@ func (w *world) EndpointHealth(_ context.Context, app *partner.App, k partner.En
 	}), nil
 }
 
-func (*world) Test(context.Context, partner.ClientID, partner.EndpointKind) (httpapi.TestResult, error) {
-	return httpapi.TestResult{State: httpapi.Failing, Cause: told.FindCause("wrong_key"), Status: 200, Detail: "it signed with another key", Duration: 12 * time.Millisecond}, nil
+func (*world) Test(context.Context, partner.ClientID, partner.EndpointKind) (health.TestResult, error) {
+	return health.TestResult{State: health.StatusFailing, Cause: told.FindCause("wrong_key"), Status: 200, Detail: "it signed with another key", Duration: 12 * time.Millisecond}, nil
 }
 
 // TestSettings finds fault with endpoints whose host says so.
-func (w *world) TestSettings(_ context.Context, app partner.App, kind partner.EndpointKind) (httpapi.TestResult, error) {
+func (w *world) TestSettings(_ context.Context, app partner.App, kind partner.EndpointKind) (health.TestResult, error) {
 	defer w.lock()()
 	w.tried++
 	if strings.Contains(app.Endpoints[kind].EffectiveURL(partner.Online), "failing") {
-		return httpapi.TestResult{State: httpapi.Failing, Cause: told.FindCause("refused"), Detail: "it refused the connection"}, w.down
+		return health.TestResult{State: health.StatusFailing, Cause: told.FindCause("refused"), Detail: "it refused the connection"}, w.down
 	}
 	if strings.Contains(app.Endpoints[kind].EffectiveURL(partner.Online), "unheard") {
-		return httpapi.TestResult{State: httpapi.Unchecked, Cause: told.FindCause("no_tenant"), Detail: "nobody to call for"}, w.down
+		return health.TestResult{State: health.StatusUnchecked, Cause: told.FindCause("no_tenant"), Detail: "nobody to call for"}, w.down
 	}
-	return httpapi.TestResult{State: httpapi.Healthy, Cause: told.FindCause("none"), Status: 500, Detail: "a SOAP service answered"}, w.down
+	return health.TestResult{State: health.StatusHealthy, Cause: told.FindCause("none"), Status: 500, Detail: "a SOAP service answered"}, w.down
 }
 
 func (w *world) Approve(_ context.Context, app partner.ClientID, ts []tenant.ID, _ registry.Actor) error {

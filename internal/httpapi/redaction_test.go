@@ -59,15 +59,15 @@ func (w operatorDetail) EndpointHealth(_ context.Context, app *partner.App, k pa
 	}), nil
 }
 
-func (w operatorDetail) result() httpapi.TestResult {
-	return httpapi.TestResult{State: httpapi.Failing, Cause: told.FindCause(w.reason), Detail: innerText, Duration: time.Millisecond}
+func (w operatorDetail) result() health.TestResult {
+	return health.TestResult{State: health.StatusFailing, Cause: told.FindCause(w.reason), Detail: innerText, Duration: time.Millisecond}
 }
 
-func (w operatorDetail) Test(context.Context, partner.ClientID, partner.EndpointKind) (httpapi.TestResult, error) {
+func (w operatorDetail) Test(context.Context, partner.ClientID, partner.EndpointKind) (health.TestResult, error) {
 	return w.result(), nil
 }
 
-func (w operatorDetail) TestSettings(context.Context, partner.App, partner.EndpointKind) (httpapi.TestResult, error) {
+func (w operatorDetail) TestSettings(context.Context, partner.App, partner.EndpointKind) (health.TestResult, error) {
 	return w.result(), nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/health"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/told"
@@ -30,13 +31,13 @@ type switchChecker struct {
 	call  *call
 	force bool
 	// probed holds the results of probes, by endpoint and URL; resolvedHosts those of look-ups, by host and port.
-	probed        map[string]TestResult
+	probed        map[string]health.TestResult
 	resolvedHosts map[string]resolvedHost
 }
 
 // newSwitchChecker makes the checker of a request, with its parameter force.
 func (a *API) newSwitchChecker(c *call) (*switchChecker, error) {
-	s := &switchChecker{api: a, call: c, probed: map[string]TestResult{}, resolvedHosts: map[string]resolvedHost{}}
+	s := &switchChecker{api: a, call: c, probed: map[string]health.TestResult{}, resolvedHosts: map[string]resolvedHost{}}
 	switch values := c.r.URL.Query()["force"]; {
 	case len(values) == 0:
 	case len(values) == 1 && (values[0] == "true" || values[0] == "false"):
@@ -93,7 +94,7 @@ func (s *switchChecker) probeEndpoints(ctx context.Context, old *registry.AppRec
 		return nil
 	}
 	var work sync.WaitGroup
-	var results [partner.EndpointKinds]TestResult
+	var results [partner.EndpointKinds]health.TestResult
 	var errs [partner.EndpointKinds]error
 	var asked [partner.EndpointKinds]bool
 	for _, k := range partner.IntegrationKinds() {
@@ -117,7 +118,7 @@ func (s *switchChecker) probeEndpoints(ctx context.Context, old *registry.AppRec
 			continue
 		}
 		s.probed[s.probeKey(app, k)] = results[k]
-		if results[k].State == Failing {
+		if results[k].State == health.StatusFailing {
 			failed = append(failed, FieldError{Pointer: s.memberAtFault(old, app, k), Detail: s.describeFinding(k, results[k])})
 		}
 	}
@@ -128,7 +129,7 @@ func (s *switchChecker) probeEndpoints(ctx context.Context, old *registry.AppRec
 }
 
 // describeFinding describes a probe's result to the caller.
-func (s *switchChecker) describeFinding(k partner.EndpointKind, r TestResult) string {
+func (s *switchChecker) describeFinding(k partner.EndpointKind, r health.TestResult) string {
 	said := s.call.explainCause(r.Cause, k)
 	if more := s.call.detailForOperators(r.Detail); more != nil && more.Detail != "" {
 		return more.Detail
@@ -164,19 +165,19 @@ const provenFor = time.Minute
 
 // probeEndpoint probes one endpoint. It counts as a test, so that switching an endpoint on and off does not bypass the
 // limit of tests. Beyond the limit an endpoint that was healthy a moment ago, at the same URL, is taken as healthy.
-func (s *switchChecker) probeEndpoint(ctx context.Context, app *partner.App, k partner.EndpointKind) (TestResult, error) {
+func (s *switchChecker) probeEndpoint(ctx context.Context, app *partner.App, k partner.EndpointKind) (health.TestResult, error) {
 	proven := digestName(string(app.ClientID) + " " + s.probeKey(app, k)) // a URL may be long
 	if wait, ok := s.api.tests.takeMany(string(app.ClientID)+"/"+k.String(), 1, app.EffectiveBudgetFactor(), s.api.Now()); !ok {
 		if s.api.proven.has(proven, s.api.Now()) {
-			return TestResult{State: Healthy, Cause: told.FindCause("none")}, nil
+			return health.TestResult{State: health.StatusHealthy, Cause: told.FindCause("none")}, nil
 		}
 		if !s.force {
-			return TestResult{}, tooManyRequestsProblem(budgetTests, "This endpoint was tried several times just now.", wait)
+			return health.TestResult{}, tooManyRequestsProblem(budgetTests, "This endpoint was tried several times just now.", wait)
 		}
-		return TestResult{State: Unchecked, Cause: told.FindCause("not_tried")}, nil
+		return health.TestResult{State: health.StatusUnchecked, Cause: told.FindCause("not_tried")}, nil
 	}
 	result, err := s.api.Tester.TestSettings(ctx, *app, k)
-	if err == nil && result.State == Healthy {
+	if err == nil && result.State == health.StatusHealthy {
 		s.api.proven.add(proven, s.api.Now())
 	} else {
 		s.api.proven.remove(proven)
@@ -204,11 +205,11 @@ func (n switchNote) encode() string {
 
 // probeNote is a probe's result in the audit. Only operators and admins see its text.
 type probeNote struct {
-	State      HealthState `json:"outcome"`
-	Reason     string      `json:"reason"`
-	Status     int         `json:"status,omitempty"`
-	Detail     string      `json:"detail,omitempty"`
-	DurationMS int64       `json:"duration_ms"`
+	State      health.Status `json:"outcome"`
+	Reason     string        `json:"reason"`
+	Status     int           `json:"status,omitempty"`
+	Detail     string        `json:"detail,omitempty"`
+	DurationMS int64         `json:"duration_ms"`
 }
 
 // The audit's actions for a switch that a write moved.
@@ -268,7 +269,7 @@ func (s *switchChecker) auditNotes(old *registry.AppRecord, app *partner.App) []
 		return &probeNote{
 			State: found.State, Reason: found.Cause.String(), Status: found.Status, Detail: found.Detail,
 			DurationMS: found.Duration.Milliseconds(),
-		}, s.force && found.State != Healthy
+		}, s.force && found.State != health.StatusHealthy
 	})
 }
 

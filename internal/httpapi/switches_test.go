@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/health"
 	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -291,8 +292,8 @@ func TestProbeThatCannotBeMadeWritesNothing(t *testing.T) {
 
 type brokenTester struct{ httpapi.Tester }
 
-func (brokenTester) TestSettings(_ context.Context, _ partner.App, _ partner.EndpointKind) (httpapi.TestResult, error) {
-	return httpapi.TestResult{}, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("refused")}
+func (brokenTester) TestSettings(_ context.Context, _ partner.App, _ partner.EndpointKind) (health.TestResult, error) {
+	return health.TestResult{}, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("refused")}
 }
 
 func TestServicesSwitchOffIsToldApart(t *testing.T) {

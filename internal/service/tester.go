@@ -14,7 +14,6 @@ import (
 	"github.com/lamplighter/lamplighter/internal/fanout"
 	"github.com/lamplighter/lamplighter/internal/guard"
 	"github.com/lamplighter/lamplighter/internal/health"
-	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
@@ -43,16 +42,16 @@ type endpointTester struct {
 }
 
 // Test implements httpapi.Tester.
-func (t *endpointTester) Test(ctx context.Context, app partner.ClientID, kind partner.EndpointKind) (httpapi.TestResult, error) {
+func (t *endpointTester) Test(ctx context.Context, app partner.ClientID, kind partner.EndpointKind) (health.TestResult, error) {
 	if err := t.endpoints.dir.Refresh(ctx); err != nil {
-		return httpapi.TestResult{}, fmt.Errorf("refresh apps: %w", err)
+		return health.TestResult{}, fmt.Errorf("refresh apps: %w", err)
 	}
 	e, ok, unreadable := t.endpoints.dir.Lookup(app)
 	if unreadable != nil {
-		return httpapi.TestResult{}, unreadable
+		return health.TestResult{}, unreadable
 	}
 	if !ok {
-		return httpapi.TestResult{}, fmt.Errorf("app %s: %w", app, registry.ErrNotFound)
+		return health.TestResult{}, fmt.Errorf("app %s: %w", app, registry.ErrNotFound)
 	}
 	if short, weak := t.refuseWeakKey(ctx, &e.Rec.App, kind); weak {
 		return short, nil
@@ -63,7 +62,7 @@ func (t *endpointTester) Test(ctx context.Context, app partner.ClientID, kind pa
 	}
 	id, err := t.chooseTenant(ctx, &e.Rec.App)
 	if err != nil {
-		return httpapi.TestResult{}, err
+		return health.TestResult{}, err
 	}
 	if id == "" {
 		return noTenantResult(), nil
@@ -74,12 +73,12 @@ func (t *endpointTester) Test(ctx context.Context, app partner.ClientID, kind pa
 	return t.testDirectly(ctx, e, id)
 }
 
-func noTenantResult() httpapi.TestResult {
-	return httpapi.TestResult{State: httpapi.Unchecked, Cause: told.FindCause("nothing_to_tell")}
+func noTenantResult() health.TestResult {
+	return health.TestResult{State: health.StatusUnchecked, Cause: told.FindCause("nothing_to_tell")}
 }
 
 // TestSettings implements httpapi.Tester.
-func (t *endpointTester) TestSettings(ctx context.Context, app partner.App, kind partner.EndpointKind) (httpapi.TestResult, error) {
+func (t *endpointTester) TestSettings(ctx context.Context, app partner.App, kind partner.EndpointKind) (health.TestResult, error) {
 	if short, weak := t.refuseWeakKey(ctx, &app, kind); weak {
 		return short, nil
 	}
@@ -89,25 +88,25 @@ func (t *endpointTester) TestSettings(ctx context.Context, app partner.App, kind
 
 // refuseWeakKey refuses an endpoint whose certificate has a short RSA key. Calls to existing endpoints may go on with
 // one.
-func (t *endpointTester) refuseWeakKey(ctx context.Context, app *partner.App, kind partner.EndpointKind) (httpapi.TestResult, bool) {
+func (t *endpointTester) refuseWeakKey(ctx context.Context, app *partner.App, kind partner.EndpointKind) (health.TestResult, bool) {
 	began := time.Now()
 	u, err := t.guard.CheckURL(app.Endpoints[kind].EffectiveURL(t.env))
 	if err != nil {
-		return httpapi.TestResult{}, false // the call itself reports why
+		return health.TestResult{}, false // the call itself reports why
 	}
 	if err = t.guard.CheckKey(ctx, u, nil); err == nil {
-		return httpapi.TestResult{}, false
+		return health.TestResult{}, false
 	}
-	return httpapi.TestResult{State: httpapi.Failing, Cause: health.TLSWeakKey.Cause(), Detail: err.Error(), Duration: time.Since(began)}, true
+	return health.TestResult{State: health.StatusFailing, Cause: health.TLSWeakKey.Cause(), Detail: err.Error(), Duration: time.Since(began)}, true
 }
 
-func resultFromFinding(f health.Finding) httpapi.TestResult {
-	r := httpapi.TestResult{State: httpapi.Failing, Cause: f.Reason.Cause(), Status: f.Status, Detail: f.Detail, Duration: f.Duration}
+func resultFromFinding(f health.Finding) health.TestResult {
+	r := health.TestResult{State: health.StatusFailing, Cause: f.Reason.Cause(), Status: f.Status, Detail: f.Detail, Duration: f.Duration}
 	switch f.Reason {
 	case health.Healthy:
-		r.State, r.Cause = httpapi.Healthy, delivery.ReasonNone.Cause()
+		r.State, r.Cause = health.StatusHealthy, delivery.ReasonNone.Cause()
 	case health.NoTenant, health.OwnFault, health.Unreadable: // they say nothing about the endpoint
-		r.State = httpapi.Unchecked
+		r.State = health.StatusUnchecked
 	}
 	return r
 }
@@ -151,19 +150,19 @@ const (
 	testSkew = time.Second
 )
 
-func (t *endpointTester) testThroughMailbox(ctx context.Context, rec registry.AppRecord, id tenant.ID) (httpapi.TestResult, error) {
+func (t *endpointTester) testThroughMailbox(ctx context.Context, rec registry.AppRecord, id tenant.ID) (health.TestResult, error) {
 	app := rec.App.ClientID
 	before, _, err := t.store.Attempts(ctx, app, registry.AttemptQuery{Limit: testLook})
 	if err != nil {
-		return httpapi.TestResult{}, err
+		return health.TestResult{}, err
 	}
 	start := time.Now()
 	if _, err := t.approvals.Resync(ctx, app, []tenant.ID{id}); err != nil {
-		return httpapi.TestResult{}, err
+		return health.TestResult{}, err
 	}
 	wake, err := t.boxes.EndCooldown(ctx, lifeOf(rec), uuid.NewString())
 	if err = errors.Join(err, t.waker.Wake(ctx, app, wake)); err != nil {
-		return httpapi.TestResult{}, err
+		return health.TestResult{}, err
 	}
 	wait, cancel := context.WithTimeout(ctx, t.timeout+5*time.Second)
 	defer cancel()
@@ -172,7 +171,7 @@ func (t *endpointTester) testThroughMailbox(ctx context.Context, rec registry.Ap
 	for {
 		list, _, err := t.store.Attempts(wait, app, registry.AttemptQuery{Limit: testLook})
 		if err != nil && wait.Err() == nil {
-			return httpapi.TestResult{}, err
+			return health.TestResult{}, err
 		}
 		for _, a := range list {
 			// any attempt that began after the start of the test counts; none that was listed before
@@ -183,22 +182,22 @@ func (t *endpointTester) testThroughMailbox(ctx context.Context, rec registry.Ap
 		select {
 		case <-tick.C:
 		case <-wait.Done():
-			return httpapi.TestResult{
-				State: httpapi.Unchecked, Cause: delivery.ReasonOwnFault.Cause(),
+			return health.TestResult{
+				State: health.StatusUnchecked, Cause: delivery.ReasonOwnFault.Cause(),
 				Detail: "The notification was not sent in time. Is a worker running? The test says nothing about the endpoint.",
 			}, nil
 		}
 	}
 }
 
-func resultFromAttempt(a delivery.Attempt) httpapi.TestResult {
+func resultFromAttempt(a delivery.Attempt) health.TestResult {
 	reason, _ := delivery.ParseReason(a.Reason)
-	r := httpapi.TestResult{
-		State: httpapi.Failing, Cause: told.FindCause(a.Reason), Status: a.Status, Duration: time.Duration(a.DurationMS) * time.Millisecond,
+	r := health.TestResult{
+		State: health.StatusFailing, Cause: told.FindCause(a.Reason), Status: a.Status, Duration: time.Duration(a.DurationMS) * time.Millisecond,
 		Detail: describeAttempt(reason, a.Status, a.Detail, a.Tenant),
 	}
 	if a.Outcome == delivery.Delivered.String() {
-		r.State = httpapi.Healthy
+		r.State = health.StatusHealthy
 	}
 	return r
 }
@@ -217,15 +216,15 @@ func describeAttempt(reason delivery.Reason, status int, detail string, id tenan
 }
 
 // testDirectly posts to an endpoint that is off, so that nothing else is in flight.
-func (t *endpointTester) testDirectly(ctx context.Context, e *registry.Entry, id tenant.ID) (httpapi.TestResult, error) {
+func (t *endpointTester) testDirectly(ctx context.Context, e *registry.Entry, id tenant.ID) (health.TestResult, error) {
 	app := e.Rec.App.ClientID
 	view, err := t.store.Tenant(ctx, id)
 	if err != nil {
-		return httpapi.TestResult{}, err
+		return health.TestResult{}, err
 	}
 	target, err := t.endpoints.prepareTarget(e, time.Now())
 	if err != nil {
-		return httpapi.TestResult{}, err
+		return health.TestResult{}, err
 	}
 	change, ok := view.Record.ResyncChange()
 	if !ok { // its status was set meanwhile
@@ -237,7 +236,7 @@ func (t *endpointTester) testDirectly(ctx context.Context, e *registry.Entry, id
 	res := t.endpoints.pusher.Post(ctx, target, m)
 	if res.Outcome == delivery.Delivered {
 		if err := t.tracker.Observe(ctx, app, partner.StateChange, incident.Success{}); err != nil {
-			return httpapi.TestResult{}, err
+			return health.TestResult{}, err
 		}
 	}
 	r := resultFromAttempt(delivery.Attempt{
