@@ -26,4 +26,4 @@ trap 'git worktree remove --force "$work/old" 2>/dev/null || true; rm -rf "$work
 git worktree add --quiet --detach "$work/old" "$from"
 printf 'upgrade: from %s\n' "$(git -C "$work/old" log -1 --format='%h %s')"
 (cd "$work/old" && CGO_ENABLED=0 go build -o "$work/lamplighter" ./cmd/lamplighter)
-go test ./test/e2e -run '^(TestRollingUpgrade|TestDataOfAnOlderFormat)$' -count=1 -v -args -upgrade.from="$work/lamplighter" "${differ[@]}" "$@"
+go test ./test/e2e -timeout 30m -run '^(TestRollingUpgrade|TestDataOfAnOlderFormat)$' -count=1 -v -args -upgrade.from="$work/lamplighter" "${differ[@]}" "$@"

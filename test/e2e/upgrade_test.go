@@ -1,11 +1,17 @@
 package e2e_test
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"flag"
+	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,12 +19,15 @@ import (
 
 	"github.com/lamplighter/lamplighter/internal/redistest"
 	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
 // What `make upgrade-test` sets: without it the same version is replaced by itself.
 var (
 	upgradeFrom   = flag.String("upgrade.from", "", "the binary of an older version, from which TestRollingUpgrade upgrades")
 	upgradeDiffer = flag.Bool("upgrade.differ", false, "fail where that version does not write another format of what waits")
+	upgradeMixed  = flag.Duration("upgrade.mixed", 700*time.Millisecond, "how long TestRollingUpgrade leaves both versions under load after each process")
+	upgradeBack   = flag.Bool("upgrade.back", false, "have TestRollingUpgrade go back to that version, which must know the data's format")
 	upgradeRecord = flag.Bool("upgrade.record", false, "have that version make the data of TestDataOfAnOlderFormat anew")
 )
 
@@ -29,18 +38,39 @@ type upgrade struct {
 	workers []*process
 	away    *receiver
 	seen    map[string]int // format of a waiting change -> how many were seen waiting
+	resyncs int
 }
 
-// replace stops a process as an operator would and starts the new version in its place.
-func (u *upgrade) replace(p *process) {
+// replace stops a process as an operator would and starts another version in its place.
+func (u *upgrade) replace(p *process, bin string) {
 	u.t.Helper()
 	if err := p.terminate(); err != nil {
 		u.t.Errorf("%s ended with %v", p.roles, err)
 	}
-	p.bin = u.bin
+	p.bin = bin
 	p.start()
-	wait(u.t, 700*time.Millisecond) // both versions under load
+	wait(u.t, *upgradeMixed/2) // both versions under load
+	// a newer version allows an app one resync a minute, so this one may be refused
+	status, b := u.call(http.MethodPost, "/v1/apps/app2/resync", "application/json", []byte("{}"))
+	switch status {
+	case http.StatusAccepted:
+		u.resyncs++
+	case http.StatusTooManyRequests:
+	default:
+		u.t.Errorf("resync: status %d: %s", status, tail(b, 200))
+	}
+	wait(u.t, *upgradeMixed/2)
 	u.count()
+}
+
+// awaitJobs waits until no job runs: an older version does not know jobs, so they end before a way back.
+func (u *upgrade) awaitJobs() {
+	u.t.Helper()
+	redistest.Eventually(u.t, time.Minute, "no job runs", func() bool {
+		var page struct{ Items []json.RawMessage }
+		u.want(http.StatusOK, &page, http.MethodGet, "/v1/jobs?state=running", "")
+		return len(page.Items) == 0
+	})
 }
 
 // count looks at the formats of what waits for the app that is away.
@@ -70,12 +100,12 @@ func TestRollingUpgrade(t *testing.T) {
 	for name, order := range map[string]func(u *upgrade){
 		"WorkersFirst": func(u *upgrade) {
 			for _, w := range u.workers {
-				u.replace(w)
+				u.replace(w, u.bin)
 			}
-			u.replace(u.api)
+			u.replace(u.api, u.bin)
 		},
 		"APIFirst": func(u *upgrade) {
-			u.replace(u.api)
+			u.replace(u.api, u.bin)
 			// named tenants are deposited by the API itself: old workers meet what the new version writes
 			for _, id := range []string{"app1", "away"} {
 				u.want(http.StatusAccepted, nil, http.MethodPost, "/v1/apps/"+id+"/resync", `{"tenants":["`+strings.Join(tenantNames(300), `","`)+`"]}`)
@@ -83,7 +113,7 @@ func TestRollingUpgrade(t *testing.T) {
 			redistest.Eventually(u.t, 20*time.Second, "what the new version writes waits", func() bool { u.count(); return u.seen["2"] > 0 })
 			wait(u.t, 700*time.Millisecond)
 			for _, w := range u.workers {
-				u.replace(w)
+				u.replace(w, u.bin)
 			}
 		},
 	} {
@@ -116,20 +146,114 @@ func rollingUpgrade(t *testing.T, name string, order func(u *upgrade)) {
 	awaitSettled(t, tr, 30*time.Second, rs...)
 	redistest.Eventually(t, 20*time.Second, "something waits for the app that is away", func() bool { u.count(); return len(u.seen) > 0 })
 	l := s.load(tr, names[:len(names)/2], 2, 20) // the others keep what they got from the old version
+	remakes := u.remake(names)
 	wait(t, 700*time.Millisecond)
 	order(u)
+	if *upgradeBack {
+		u.back(from)
+	}
 	l.end(t)
+	lives := remakes.end(t)
+	last := newTruth()
+	for _, truth := range []*truth{tr, last} {
+		s.all(truth, "last", names, int(tenant.Resume)) // under one key: reported once
+	}
+	awaitSettled(t, last, time.Minute, lives[len(lives)-1])
 	awaitSettled(t, tr, time.Minute, rs...)
 	u.away.start()
 	awaitSettled(t, tr, time.Minute, u.away)
 	all := append(rs, u.away)
 	s.quiet(all...)
-	report(t, "rolling upgrade, "+name, tr, l, all)
+	report(t, "rolling upgrade, "+name, tr, l, append(all, lives...))
 	s.agree(tr, all...)
+	t.Logf("an app made %d times; %d resyncs of all tenants", len(lives), u.resyncs)
 	t.Logf("waiting at most: %d changes of format 1, %d of format 2", u.seen["1"], u.seen["2"])
 	if *upgradeDiffer && (u.seen["1"] == 0 || u.seen["2"] == 0) {
 		t.Error("the two versions do not differ in the format of what waits: name another commit")
 	}
+}
+
+// back replaces all processes by an older version, in the reverse of the order that docs/upgrade.md advises.
+func (u *upgrade) back(bin string) {
+	u.t.Helper()
+	u.awaitJobs()
+	u.replace(u.api, bin)
+	for _, w := range u.workers {
+		u.replace(w, bin)
+	}
+}
+
+// remakes is an app that is deleted and made again all the time.
+type remakes struct {
+	stop  context.CancelFunc
+	done  sync.WaitGroup
+	error error
+	lives []*receiver
+}
+
+// remake begins it. Each life of the app has a receiver of its own, and is approved by all tenants.
+func (u *upgrade) remake(names []string) *remakes {
+	ctx, stop := context.WithCancel(u.t.Context())
+	m := &remakes{stop: stop}
+	m.done.Go(func() {
+		for ctx.Err() == nil && m.error == nil {
+			r := newReceiver(u.t, "remade")
+			m.lives = append(m.lives, r)
+			// a life that was begun is made whole
+			m.error = u.makeLife(context.WithoutCancel(ctx), r, names)
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Duration(rand.IntN(2000)) * time.Millisecond):
+			}
+		}
+	})
+	return m
+}
+
+// makeLife deletes the app, makes it anew with the receiver, and gives it its approvals.
+func (u *upgrade) makeLife(ctx context.Context, r *receiver, names []string) error {
+	app := "/v1/apps/" + r.id
+	if err := u.insist(ctx, http.MethodDelete, app, "", ""); err != nil {
+		return err
+	}
+	err := u.insist(ctx, http.MethodPut, app, "application/json", `{"name":"Remade","technical_contact":{"name":"Kim","email":"kim@remade.example"},`+
+		`"endpoints":{"state_change":{"url":"`+r.url+`","enabled":true}}}`)
+	if err != nil {
+		return err
+	}
+	return u.insist(ctx, http.MethodPut, app+"/approvals", "application/x-ndjson", `{"tenant":"`+strings.Join(names, "\"}\n{\"tenant\":\"")+"\"}\n")
+}
+
+// insist repeats a call until it is carried out: the only API is replaced meanwhile. An app that is not there needs no deletion.
+func (u *upgrade) insist(ctx context.Context, method, path, contentType, body string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		status, b, err := u.try(ctx, method, path, contentType, []byte(body))
+		switch {
+		case err == nil && method == http.MethodDelete && status == http.StatusNotFound:
+			return nil
+		case err == nil && status < 300 && strings.Count(string(b), `"status":204`) == strings.Count(string(b), `{"line":`):
+			return nil
+		case err == nil && status < 500 && status >= 300, ctx.Err() != nil:
+			return fmt.Errorf("%s %s: status %d: %s: %w", method, path, status, tail(b, 200), errors.Join(err, ctx.Err()))
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// end lets the present life stand, and returns the receivers of all.
+func (m *remakes) end(t *testing.T) []*receiver {
+	t.Helper()
+	m.stop()
+	m.done.Wait()
+	if m.error != nil {
+		t.Fatal(m.error)
+	}
+	return m.lives
 }
 
 // TestNewerDataIsRefused: a version that meets data of a newer one says so and ends, and changes nothing.
