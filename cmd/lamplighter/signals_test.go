@@ -29,9 +29,10 @@ func TestSecondSignalAfterTheContextEnded(t *testing.T) {
 		select {} // a signal that was swallowed leaves a deadlock, or the test's time-out
 	}
 	t.Parallel()
+	left := t.TempDir() // each child dies before it could remove its files
 	for range 50 {
 		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.timeout=20s")
-		child.Env = append(os.Environ(), signalled+"=1")
+		child.Env = append(os.Environ(), signalled+"=1", "TMPDIR="+left)
 		out, err := child.CombinedOutput()
 		exit, ok := errors.AsType[*exec.ExitError](err)
 		if !ok {
