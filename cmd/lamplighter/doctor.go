@@ -13,6 +13,7 @@ import (
 
 	"github.com/lamplighter/lamplighter/internal/client"
 	"github.com/lamplighter/lamplighter/internal/config"
+	"github.com/lamplighter/lamplighter/internal/doctor"
 	"github.com/lamplighter/lamplighter/internal/output"
 	"github.com/lamplighter/lamplighter/internal/service"
 	"github.com/lamplighter/lamplighter/internal/signing"
@@ -40,16 +41,16 @@ func (c *doctorCmd) Run(ctx context.Context, a *commandEnv) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Within, errors.New("doctor took too long"))
 	defer cancel()
-	found := []service.CheckResult{examineSettings(l), examineKeys(&l.Config, time.Now()), examineFiles(l.SecretFiles())}
-	found = append(found, service.ExamineDependencies(ctx, &l.Config)...)
-	found = append(found, c.examineAPI(ctx, a))
+	found := []doctor.CheckResult{checkSettings(l), checkSigningKeys(&l.Config, time.Now()), checkSecretFiles(l.SecretFiles())}
+	found = append(found, doctor.CheckDependencies(ctx, listDependencies(&l.Config))...)
+	found = append(found, c.checkAPI(ctx, a))
 	items := make([]json.RawMessage, len(found))
 	failed := 0
 	for i, e := range found {
 		if items[i], err = json.Marshal(e); err != nil {
 			return fmt.Errorf("print: %w", err)
 		}
-		if e.Result == service.Failed {
+		if e.Result == doctor.Failed {
 			failed++
 		}
 	}
@@ -63,20 +64,42 @@ func (c *doctorCmd) Run(ctx context.Context, a *commandEnv) error {
 	return err
 }
 
-func examineSettings(l *config.Loaded) service.CheckResult {
-	if err := checkServeSettings(l, time.Now()); err != nil {
-		return service.CheckResult{
-			Check: "settings", Result: service.Failed, Detail: err.Error(), Advice: "lamplighter config check lists them; docs/configuration.md has all settings.",
-		}
+// listDependencies lists what the doctor checks besides the settings and files.
+func listDependencies(c *config.Config) *doctor.Dependencies {
+	return &doctor.Dependencies{
+		Redis: service.NewRedisOptions(c.Redis), Prefix: c.Redis.Prefix, Waived: service.WaivedChecks(c.Redis),
+		Mail: doctor.Mail{
+			Disabled: c.SMTP.Disabled, Host: c.SMTP.Host, Port: c.SMTP.Port,
+			CheckLogin: func(ctx context.Context) error { return checkMailLogin(ctx, c.SMTP) },
+		},
+		Guard: doctor.Guard{AllowHTTP: c.Guard.AllowHTTP, AllowCIDRs: c.Guard.AllowCIDRs},
 	}
-	return service.CheckResult{Check: "settings", Result: service.Passed, Detail: "valid for serve"}
 }
 
-// examineKeys checks when the signing keys end.
-func examineKeys(c *config.Config, now time.Time) service.CheckResult {
-	e := service.CheckResult{Check: "signing_keys", Result: service.Passed}
+// checkMailLogin logs in at the mail server of the settings.
+func checkMailLogin(ctx context.Context, c config.SMTP) error {
+	transport, err := service.NewSMTP(c, nil)
+	if err != nil {
+		return err
+	}
+	defer transport.Close()
+	return transport.CheckLogin(ctx)
+}
+
+func checkSettings(l *config.Loaded) doctor.CheckResult {
+	if err := checkServeSettings(l, time.Now()); err != nil {
+		return doctor.CheckResult{
+			Check: "settings", Result: doctor.Failed, Detail: err.Error(), Advice: "lamplighter config check lists them; docs/configuration.md has all settings.",
+		}
+	}
+	return doctor.CheckResult{Check: "settings", Result: doctor.Passed, Detail: "valid for serve"}
+}
+
+// checkSigningKeys checks when the signing keys end.
+func checkSigningKeys(c *config.Config, now time.Time) doctor.CheckResult {
+	e := doctor.CheckResult{Check: "signing_keys", Result: doctor.Passed}
 	if len(c.Signing.Keys) == 0 {
-		e.Result, e.Detail = service.Skipped, "signing.keys is not set"
+		e.Result, e.Detail = doctor.Skipped, "signing.keys is not set"
 		return e
 	}
 	keys, err := signing.LoadKeys(c.Signing.Keys...)
@@ -85,13 +108,13 @@ func examineKeys(c *config.Config, now time.Time) service.CheckResult {
 		signer, err = keys.Signer(signing.RS256, now)
 	}
 	if err != nil {
-		e.Result, e.Detail, e.Advice = service.Failed, err.Error(), "lamplighter keys generate --out FILE makes a key; name it in signing.keys."
+		e.Result, e.Detail, e.Advice = doctor.Failed, err.Error(), "lamplighter keys generate --out FILE makes a key; name it in signing.keys."
 		return e
 	}
 	end := signer.NotAfter()
 	e.Detail = "key " + signer.ID() + " signs until " + end.UTC().Format(time.DateOnly)
 	if end.Sub(now) < keySoon {
-		e.Result, e.Advice = service.Doubtful, "Make the next key now with lamplighter keys generate --starts-in 24h, and name both in signing.keys."
+		e.Result, e.Advice = doctor.Doubtful, "Make the next key now with lamplighter keys generate --starts-in 24h, and name both in signing.keys."
 	}
 	return e
 }
@@ -99,9 +122,9 @@ func examineKeys(c *config.Config, now time.Time) service.CheckResult {
 // otherUsersPerm are the permissions of users that are neither a file's owner nor in its group.
 const otherUsersPerm = 0o007
 
-// examineFiles checks who may read or write the files with secrets. Other checks read their content.
-func examineFiles(names []string) service.CheckResult {
-	e := service.CheckResult{Check: "secret_files", Result: service.Skipped, Detail: "no setting names a file with a secret"}
+// checkSecretFiles checks who may read or write the files with secrets. Other checks read their content.
+func checkSecretFiles(names []string) doctor.CheckResult {
+	e := doctor.CheckResult{Check: "secret_files", Result: doctor.Skipped, Detail: "no setting names a file with a secret"}
 	if len(names) == 0 {
 		return e
 	}
@@ -121,17 +144,17 @@ func examineFiles(names []string) service.CheckResult {
 		e.Detail = "none of the files with secrets is accessible"
 		return e
 	}
-	e.Result, e.Detail = service.Passed, fmt.Sprintf("%d, each accessible only to its owner and group", seen)
+	e.Result, e.Detail = doctor.Passed, fmt.Sprintf("%d, each accessible only to its owner and group", seen)
 	if len(open) > 0 {
-		e.Result, e.Detail = service.Doubtful, "every user of this machine may open "+strings.Join(open, ", ")
+		e.Result, e.Detail = doctor.Doubtful, "every user of this machine may open "+strings.Join(open, ", ")
 		e.Advice = "Remove the permission: chmod o-rwx FILE, or a Secret's defaultMode 0440."
 	}
 	return e
 }
 
-// examineAPI checks the public API, which needs no token.
-func (c *doctorCmd) examineAPI(ctx context.Context, a *commandEnv) service.CheckResult {
-	e := service.CheckResult{Check: "api", Result: service.Passed}
+// checkAPI checks the public API, which needs no token.
+func (c *doctorCmd) checkAPI(ctx context.Context, a *commandEnv) doctor.CheckResult {
+	e := doctor.CheckResult{Check: "api", Result: doctor.Passed}
 	at := cmp.Or(c.Server, defaultServer)
 	cl, err := client.New(client.Options{URL: at, UserAgent: "lamplighter-cli/" + a.build.Version, Timeout: 5 * time.Second})
 	if err == nil {
@@ -139,10 +162,10 @@ func (c *doctorCmd) examineAPI(ctx context.Context, a *commandEnv) service.Check
 	}
 	e.Detail = "answers"
 	if err != nil {
-		e.Result, e.Detail = service.Doubtful, err.Error()
+		e.Result, e.Detail = doctor.Doubtful, err.Error()
 		e.Advice = "Start lamplighter serve, or give its address with --server. Run this check on a machine of its callers."
 		if c.Server != "" { // the operator expects it there
-			e.Result = service.Failed
+			e.Result = doctor.Failed
 		}
 	}
 	return e

@@ -105,12 +105,13 @@ func layout() map[string]rule {
 		"internal/wire/wiretest":   {support: true, project: []string{"wire"}},
 		"internal/redistest":       {support: true, project: []string{"keys", "redisconn"}, libraries: []string{goRedis, miniredis}},
 		"internal/architecture":    {},
-		// What only the command line needs.
+		// What only the command line needs. The doctor checks Redis before there is a service.
+		"internal/doctor": {project: []string{"keys", "redisconn", "registry"}},
 		"internal/client": {dials: true},
 		"internal/output": {},
 		"internal/apply":  {project: []string{"client", "tenant", "partner", "apitypes"}},
 		"cmd": {
-			project:   append([]string{"service", "dev", "config", "mailer", "auditlog", "secret", "signing", "client", "output", "apply", "smallfile", "apitypes"}, domain...),
+			project:   append([]string{"service", "dev", "config", "doctor", "mailer", "auditlog", "secret", "signing", "client", "output", "apply", "smallfile", "apitypes"}, domain...),
 			libraries: []string{kong},
 			dials:     true,
 		},

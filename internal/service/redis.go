@@ -17,7 +17,7 @@ import (
 func (s *Service) connectRedis(ctx context.Context) (err error) {
 	o := redisconn.Options{}
 	if s.opts.Redis == nil {
-		o = s.redisOptions()
+		o = NewRedisOptions(s.cfg.Redis)
 	}
 	if s.redisCert, err = redisconn.NewCertificateCollector(o); err != nil {
 		return fmt.Errorf("redis: %w", err)
@@ -55,8 +55,8 @@ func (s *Service) connectRedis(ctx context.Context) (err error) {
 	return s.awaitRedis(ctx)
 }
 
-func (s *Service) redisOptions() redisconn.Options {
-	c := s.cfg.Redis
+// NewRedisOptions makes the options of the settings for one connection to Redis.
+func NewRedisOptions(c config.Redis) redisconn.Options {
 	return redisconn.Options{
 		URL: c.URL, Username: c.Username, Password: c.Password, SentinelUsername: c.SentinelUsername, SentinelPassword: c.SentinelPassword,
 		CAFile: c.TLS.CA, CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, PoolSize: c.PoolSize, ClientName: "lamplighter",
@@ -66,8 +66,7 @@ func (s *Service) redisOptions() redisconn.Options {
 // CheckRedis reads the files that the Redis settings name, without connecting. It finds files that are unreadable,
 // certificates that have ended, and files that do not go with redis.url.
 func CheckRedis(c *config.Config) error {
-	s := &Service{cfg: *c}
-	rdb, err := redisconn.New(s.redisOptions())
+	rdb, err := redisconn.New(NewRedisOptions(c.Redis))
 	if err != nil {
 		return err
 	}
@@ -114,10 +113,10 @@ func (s *Service) verifyRedis(ctx context.Context) error {
 	return report.CheckUsable()
 }
 
-// waivedChecks are the safety checks that the settings waive.
-func (s *Service) waivedChecks() []redisconn.Check {
-	out := make([]redisconn.Check, len(s.cfg.Redis.WaiveChecks))
-	for i, w := range s.cfg.Redis.WaiveChecks {
+// WaivedChecks are the safety checks that the settings waive.
+func WaivedChecks(c config.Redis) []redisconn.Check {
+	out := make([]redisconn.Check, len(c.WaiveChecks))
+	for i, w := range c.WaiveChecks {
 		out[i] = redisconn.Check(w)
 	}
 	return out
@@ -161,7 +160,7 @@ func (s *Service) readinessChecks(ctx context.Context) []httpapi.Check {
 		return append(checks, httpapi.Check{Name: "redis_safety", Err: err})
 	}
 	problems := map[redisconn.Check]error{}
-	for _, p := range report.Problems(s.waivedChecks()...) {
+	for _, p := range report.Problems(WaivedChecks(s.cfg.Redis)...) {
 		problems[p.Check] = errors.Join(problems[p.Check], errors.New(p.Explanation))
 	}
 	for _, c := range redisconn.Checks() {

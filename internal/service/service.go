@@ -312,7 +312,7 @@ func (s *Service) registerCollectors() {
 	unreadable := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "lamplighter_unreadable_apps", Help: "Apps whose last write this process cannot read.",
 	}, func() float64 { return float64(s.dir.CountUnreadable()) })
-	s.monitor = redisconn.NewMonitor(s.rdb, s.metrics, s.log, s.waivedChecks()...)
+	s.monitor = redisconn.NewMonitor(s.rdb, s.metrics, s.log, WaivedChecks(s.cfg.Redis)...)
 	s.metrics.MustRegister(
 		info, roles, unreadable, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		redisconn.NewPoolCollector(s.redisPools()...), s.redisCert, queue.NewCollector(s.rdb, s.queueNamespace()), newKeyCollector(s.keySet),

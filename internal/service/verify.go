@@ -17,8 +17,7 @@ func VerifyAudit(ctx context.Context, c *config.Config, sources []auditlog.Sourc
 	if c == nil {
 		return auditlog.VerifyLines(ctx, sources, nil)
 	}
-	s := &Service{cfg: *c}
-	rdb, err := redisconn.New(s.redisOptions())
+	rdb, err := redisconn.New(NewRedisOptions(c.Redis))
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", redisconn.Explain(err))
 	}

@@ -1,47 +1,21 @@
-package service
+package doctor
 
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/redis/go-redis/v9"
 
-	"github.com/lamplighter/lamplighter/internal/config"
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/redisconn"
 	"github.com/lamplighter/lamplighter/internal/registry"
-	"github.com/lamplighter/lamplighter/internal/secret"
 )
-
-// CheckStatus is what one check came to.
-type CheckStatus string
-
-// The closed set of results.
-const (
-	// Passed: nothing has to be done.
-	Passed CheckStatus = "ok"
-	// Doubtful: it works, but the operator should look at it.
-	Doubtful CheckStatus = "warning"
-	// Failed: serve would not work, or would not be safe.
-	Failed CheckStatus = "failed"
-	// Skipped: not checked, because an earlier check failed or by the settings.
-	Skipped CheckStatus = "skipped"
-)
-
-// CheckResult is one check of an examination.
-type CheckResult struct {
-	Check  string      `json:"check"`
-	Result CheckStatus `json:"result"`
-	// Detail says what was found. Advice says what to change, empty when nothing has to be.
-	Detail string `json:"detail"`
-	Advice string `json:"advice,omitempty"`
-}
 
 const (
 	// latencyTries is the number of round trips; their median is the latency.
@@ -56,14 +30,7 @@ const (
 	scriptWithin = 10 * time.Second
 )
 
-// ExamineDependencies checks what serve needs with these settings: Redis, the mail server and the guard. It ends with
-// ctx. It writes only a lease, which it releases.
-func ExamineDependencies(ctx context.Context, c *config.Config) []CheckResult {
-	out := examineRedis(ctx, c)
-	return append(out, examineMail(ctx, c.SMTP), examineGuard(c.Guard))
-}
-
-func examineRedis(ctx context.Context, c *config.Config) []CheckResult {
+func checkRedis(ctx context.Context, d *Dependencies) []CheckResult {
 	failed := func(err error) []CheckResult {
 		err = redisconn.Explain(err)
 		return []CheckResult{{
@@ -71,8 +38,7 @@ func examineRedis(ctx context.Context, c *config.Config) []CheckResult {
 			Advice: "Start Redis, or correct redis.url, redis.username, redis.password and redis.tls.*; nothing else of Redis could be checked.",
 		}}
 	}
-	s := &Service{cfg: *c}
-	o := s.redisOptions()
+	o := d.Redis
 	address, err := redisconn.ParseAddress(o.URL.Reveal())
 	if err != nil {
 		return failed(err)
@@ -93,13 +59,15 @@ func examineRedis(ctx context.Context, c *config.Config) []CheckResult {
 		how += ", with TLS"
 	}
 	out := []CheckResult{{Check: "redis", Result: Passed, Detail: how}}
-	out = append(out, judgeRedis(report, s.waivedChecks())...)
-	out = append(out, examineLatency(ctx, rdb), examineScripts(ctx, rdb, c.Redis.Prefix), examineRights(ctx, rdb, c.Redis.Prefix))
+	out = append(out, judgeRedis(report, d.Waived)...)
+	out = append(out, checkLatency(func() error { return rdb.Ping(ctx).Err() }))
+	out = append(out, checkScripts(ctx, registry.New(rdb, registry.Options{Keys: keys.New(d.Prefix), Keyring: noKeys{}})))
+	out = append(out, judgeRights(redisconn.MissingRights(ctx, rdb, d.Prefix)))
 	if address.Mode == redisconn.Cluster {
-		out = append(out, examineSlots(ctx, rdb))
+		out = append(out, judgeSlots(redisconn.CountServedSlots(ctx, rdb)))
 	}
 	if address.TLS {
-		out = append(out, examineCertificates(o, &ends, time.Now()))
+		out = append(out, checkCertificates(o, &ends, time.Now()))
 	}
 	return out
 }
@@ -164,12 +132,13 @@ func describePassed(r redisconn.Report, c redisconn.Check) string {
 	}
 }
 
-func examineLatency(ctx context.Context, rdb redis.UniversalClient) CheckResult {
+// checkLatency measures how long a ping takes.
+func checkLatency(ping func() error) CheckResult {
 	e := CheckResult{Check: "redis_latency", Result: Passed}
 	var took []time.Duration
 	for range latencyTries {
 		start := time.Now()
-		if err := rdb.Ping(ctx).Err(); err != nil {
+		if err := ping(); err != nil {
 			e.Result, e.Detail = Failed, redisconn.Explain(err).Error()
 			return e
 		}
@@ -187,13 +156,10 @@ func examineLatency(ctx context.Context, rdb redis.UniversalClient) CheckResult 
 	return e
 }
 
-// examineScripts runs two of the service's own scripts on a separate key.
-func examineScripts(ctx context.Context, rdb redis.UniversalClient, prefix string) CheckResult {
-	store, err := newLeaseStore(rdb, prefix)
-	holder, held := uuid.NewString(), false
-	if err == nil {
-		held, err = store.TakeLease(ctx, "doctor", holder, scriptWithin)
-	}
+// checkScripts runs two of the service's own scripts on a separate key.
+func checkScripts(ctx context.Context, store *registry.Store) CheckResult {
+	holder := uuid.NewString()
+	held, err := store.TakeLease(ctx, "doctor", holder, scriptWithin)
 	if err == nil && held {
 		err = store.ReleaseLease(ctx, "doctor", holder)
 	}
@@ -206,50 +172,73 @@ func examineScripts(ctx context.Context, rdb redis.UniversalClient, prefix strin
 	return CheckResult{Check: "redis_scripts", Result: Passed, Detail: "a script read and wrote"}
 }
 
-// newLeaseStore returns a store for leases only: its key encrypts nothing.
-func newLeaseStore(rdb redis.UniversalClient, prefix string) (*registry.Store, error) {
-	text, err := secret.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	key, err := secret.ParseKey(text.Reveal())
-	if err != nil {
-		return nil, err
-	}
-	return registry.New(rdb, registry.Options{Keys: keys.New(prefix), Keyring: secret.NewKeyring(key)}), nil
+// noKeys is for a store that only takes leases, of which nothing is encrypted.
+type noKeys struct{ registry.Sealer }
+
+// certificateSoon is how long before its end a certificate is reported, as by the alert.
+const certificateSoon = 14 * 24 * time.Hour
+
+// earliestExpiry records when the first of the servers' certificates ends.
+type earliestExpiry struct {
+	mu    sync.Mutex
+	first time.Time
 }
 
-func examineMail(ctx context.Context, c config.SMTP) CheckResult {
-	e := CheckResult{Check: "smtp", Result: Passed, Detail: fmt.Sprintf("%s answers on port %d and accepts the login", c.Host, c.Port)}
-	switch {
-	case c.Disabled:
-		return CheckResult{Check: "smtp", Result: Skipped, Detail: "smtp.disabled is set: no mails are sent when endpoints fail"}
-	case c.Host == "":
-		return CheckResult{Check: "smtp", Result: Skipped, Detail: "smtp.host is not set"}
+func (e *earliestExpiry) addCertificate(c *x509.Certificate) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.first.IsZero() || c.NotAfter.Before(e.first) {
+		e.first = c.NotAfter
 	}
-	transport, err := NewSMTP(c, nil)
-	if err == nil {
-		defer transport.Close()
-		err = transport.CheckLogin(ctx)
-	}
+}
+
+func checkCertificates(o redisconn.Options, servers *earliestExpiry, now time.Time) CheckResult {
+	e := CheckResult{Check: "redis_certificates", Result: Passed}
+	own, err := redisconn.ClientCertificateExpiry(o)
 	if err != nil {
-		e.Result, e.Detail, e.Advice = Failed, err.Error(), "lamplighter mail test checks it stage by stage. See smtp.host, smtp.port, smtp.tls, smtp.username and smtp.password."
+		e.Result, e.Detail, e.Advice = Failed, err.Error(), "Renew the client certificate: a running process reads it again by itself."
+		return e
+	}
+	servers.mu.Lock()
+	first := servers.first
+	servers.mu.Unlock()
+	e.Detail = "that of the server ends on " + first.UTC().Format(time.DateOnly)
+	if !own.IsZero() {
+		e.Detail += ", ours on " + own.UTC().Format(time.DateOnly)
+	}
+	switch {
+	case first.Sub(now) < certificateSoon:
+		e.Result, e.Advice = Doubtful, "Renew the server's certificate, on every server and sentinel."
+	case !own.IsZero() && own.Sub(now) < certificateSoon:
+		e.Result, e.Advice = Doubtful, "Renew the files of redis.tls.cert and redis.tls.key: a running process reads them again by itself."
 	}
 	return e
 }
 
-func examineGuard(c config.Guard) CheckResult {
-	e := CheckResult{Check: "guard", Result: Passed, Detail: "only public addresses are called, by https"}
-	var open []string
-	if c.AllowHTTP {
-		open = append(open, "http is allowed")
+// judgeRights judges the rights that the user lacks.
+func judgeRights(missing []string, err error) CheckResult {
+	e := CheckResult{Check: "redis_rights", Result: Passed, Detail: "the user has all rights that are needed"}
+	switch {
+	case err != nil:
+		e.Result, e.Detail = Failed, err.Error()
+	case len(missing) > 0:
+		e.Result, e.Detail = Failed, "the user lacks "+strings.Join(missing, " ")
+		e.Advice = "Give them with ACL SETUSER, on every server: docs/security.md has the whole command."
 	}
-	if len(c.AllowCIDRs) > 0 {
-		open = append(open, fmt.Sprintf("%d networks are allowed that are blocked otherwise", len(c.AllowCIDRs)))
+	return e
+}
+
+// judgeSlots judges how many of a Cluster's hash slots are served.
+func judgeSlots(served, all int, err error) CheckResult {
+	e := CheckResult{Check: "redis_slots", Result: Passed}
+	if err != nil {
+		e.Result, e.Detail = Failed, err.Error()
+		return e
 	}
-	if len(open) > 0 {
-		e.Result, e.Detail = Doubtful, strings.Join(open, "; ")
-		e.Advice = "Partners' URLs may lead there: keep guard.allow_cidrs and guard.allow_http for closed networks."
+	e.Detail = fmt.Sprintf("%d of %d hash slots are served", served, all)
+	if served < all {
+		e.Result = Failed
+		e.Advice = "Apps and tenants in the other slots are not served: see CLUSTER NODES, bring the failed primary back, or move its slots to another."
 	}
 	return e
 }
