@@ -93,9 +93,6 @@ const (
 	wakeEvery = time.Minute
 )
 
-// ErrNoIncident reports an incident that is not open.
-var ErrNoIncident = errors.New("no such open incident")
-
 // Tracker is safe for concurrent use, also by several processes.
 type Tracker struct{ opts Options }
 
@@ -237,11 +234,11 @@ func (t *Tracker) WakeMail(ctx context.Context, id partner.ClientID, mailID stri
 func (t *Tracker) wakeGeneration() int64 { return t.opts.Now().UnixMilli() / wakeEvery.Milliseconds() }
 
 // CloseIncident ends an incident for a person, whose token's name is by. Recipients of mails about the incident
-// get a mail. The error is ErrNoIncident when it is not open.
+// get a mail. Errors: registry.ErrNotFound when it is not open.
 func (t *Tracker) CloseIncident(ctx context.Context, incidentID, by string) error {
 	id, k, _, err := incident.ParseID(incidentID)
 	if err != nil {
-		return fmt.Errorf("close %w: %w", ErrNoIncident, err)
+		return fmt.Errorf("close incident %s: %w: %w", incidentID, registry.ErrNotFound, err)
 	}
 	app, ok, err := t.opts.Apps.App(ctx, id)
 	if err != nil {
@@ -263,7 +260,7 @@ func (t *Tracker) CloseIncident(ctx context.Context, incidentID, by string) erro
 		return fmt.Errorf("close incident %s: %w", incidentID, err)
 	}
 	if !found {
-		return fmt.Errorf("close %s: %w", incidentID, ErrNoIncident)
+		return fmt.Errorf("close incident %s, which is not open: %w", incidentID, registry.ErrNotFound)
 	}
 	t.opts.Log.InfoContext(ctx, "incident closed", "app", string(id), "endpoint", k.String(), "incident", incidentID, "by", by)
 	return nil

@@ -381,15 +381,15 @@ func TestClose(t *testing.T) {
 	}
 	open := states[kind].ID
 	for _, wrong := range []string{"", "inc_app1_s1", "inc_other_s1"} {
-		if err := w.CloseIncident(t.Context(), wrong, "ada"); !errors.Is(err, alerting.ErrNoIncident) {
-			t.Errorf("closing %q: %v, want ErrNoIncident", wrong, err)
+		if err := w.CloseIncident(t.Context(), wrong, "ada"); !errors.Is(err, registry.ErrNotFound) {
+			t.Errorf("closing %q: %v, want ErrNotFound", wrong, err)
 		}
 	}
 	if err := w.CloseIncident(t.Context(), open, "ada"); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.CloseIncident(t.Context(), open, "ada"); !errors.Is(err, alerting.ErrNoIncident) {
-		t.Errorf("closing twice: %v, want ErrNoIncident", err)
+	if err := w.CloseIncident(t.Context(), open, "ada"); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("closing twice: %v, want ErrNotFound", err)
 	}
 	w.after(time.Hour, blocked)
 	w.want("closed", "closed 2 to "+kim, "opened 1 to "+kim)
@@ -453,8 +453,8 @@ func TestALostRaceTellsNothing(t *testing.T) {
 		}
 	}}
 	w.log.Reset()
-	if err := alerting.New(w.opts).CloseIncident(t.Context(), open, "kim"); !errors.Is(err, alerting.ErrNoIncident) {
-		t.Errorf("closing what another has closed: %v, want ErrNoIncident", err)
+	if err := alerting.New(w.opts).CloseIncident(t.Context(), open, "kim"); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("closing what another has closed: %v, want ErrNotFound", err)
 	}
 	w.want("closed once", "closed 2 to "+kim, "opened 1 to "+kim)
 	if n := strings.Count(w.log.String(), "mail decided"); n != 1 || len(w.woken) != 1 {

@@ -11,6 +11,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/feed"
 	"github.com/lamplighter/lamplighter/internal/health"
 	"github.com/lamplighter/lamplighter/internal/httpapi/openapi"
+	"github.com/lamplighter/lamplighter/internal/incidents"
 	"github.com/lamplighter/lamplighter/internal/intake"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
@@ -115,7 +116,7 @@ func closedSets() map[string]apitypes.Schema {
 		"Breaker":         oneOf(mailbox.CircuitStates()),
 		"Cause":           oneOf(intake.AllCauses()),
 		"TokenState":      oneOf([]string{tokenValid, tokenExpired, tokenRevoked}),
-		"IncidentState":   oneOf([]string{incidentOpen, incidentClosed}),
+		"IncidentState":   oneOf(incidents.AllStates()),
 		"ReportOutcome":   oneOf([]string{"failed", "succeeded"}),
 		"ReportReason":    oneOf(reportReasons()),
 		"Reason":          withDescription(oneOf(told.AllCauses()), "Why: docs/reasons.md says what each means. Partners get unreachable_name both for a name that does not exist and for one that leads inside."),

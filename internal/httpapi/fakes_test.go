@@ -17,6 +17,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/guard"
 	"github.com/lamplighter/lamplighter/internal/health"
 	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/incidents"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -434,26 +435,26 @@ func (w *world) DeliveryStatus(_ context.Context, id string) (httpapi.DeliverySt
 	}, nil
 }
 
-func (w *world) Incidents(_ context.Context, q httpapi.IncidentQuery) ([]httpapi.Incident, string, error) {
+func (w *world) ListIncidents(_ context.Context, q incidents.Query) ([]incidents.Incident, string, error) {
 	if q.After != "" && q.After != "1" {
-		return nil, "", httpapi.ErrBadCursor
+		return nil, "", incidents.ErrCursor
 	}
 	if w.down != nil {
 		return nil, "", w.down
 	}
-	i := httpapi.Incident{ID: "inc_app1_smi2xk0", ClientID: "app1", Endpoint: partner.StateChange, State: "open", Cause: told.FindCause("refused"), OpenedAt: start}
+	i := incidents.Incident{ID: "inc_app1_smi2xk0", ClientID: "app1", Endpoint: partner.StateChange, State: "open", Cause: told.FindCause("refused"), OpenedAt: start}
 	if q.App != "" && q.App != i.ClientID || q.Endpoint != "" && q.Endpoint != i.Endpoint.String() || q.State != "" && q.State != i.State {
 		return nil, "", nil
 	}
-	return []httpapi.Incident{i}, "1", nil
+	return []incidents.Incident{i}, "1", nil
 }
 
-func (w *world) CloseIncident(_ context.Context, id string, _ registry.Actor) (httpapi.Incident, error) {
+func (w *world) CloseIncident(_ context.Context, id string, _ registry.Actor) (incidents.Incident, error) {
 	if w.down != nil {
-		return httpapi.Incident{}, w.down
+		return incidents.Incident{}, w.down
 	}
 	if id != "inc_app1_smi2xk0" {
-		return httpapi.Incident{}, registry.ErrNotFound
+		return incidents.Incident{}, registry.ErrNotFound
 	}
-	return httpapi.Incident{ID: id, ClientID: "app1", Endpoint: partner.StateChange, State: "closed", OpenedAt: start, ClosedAt: start}, nil
+	return incidents.Incident{ID: id, ClientID: "app1", Endpoint: partner.StateChange, State: "closed", OpenedAt: start, ClosedAt: start}, nil
 }

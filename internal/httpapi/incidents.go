@@ -4,43 +4,15 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/apitypes"
 	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/incidents"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/told"
-)
-
-// Incident is an incident with all that is known about it.
-type Incident struct {
-	ID       string
-	ClientID partner.ClientID
-	Endpoint partner.EndpointKind
-	// State is "open" or "closed".
-	State string
-	// Cause is that of the newest failure, Status its HTTP status, 0 when there was no answer.
-	Cause  told.Cause
-	Status int
-	// Detail is the failure's text, for operators and admins only.
-	Detail string
-	// OccurredAt is when the newest failed call was made, if an engine reported it and said so.
-	OccurredAt time.Time
-
-	Since, OpenedAt, ClosedAt time.Time
-	// Tenants are those whose notification the endpoint refuses, if it is about them.
-	Tenants []string
-	// Reported is how many failed calls engines reported during an open incident, AffectedTenants how many tenants
-	// they were made for, Affected some of those tenants.
-	Reported, AffectedTenants int64
-	Affected                  []string
-}
-
-// The closed set of an incident's states.
-const (
-	incidentOpen   = "open"
-	incidentClosed = "closed"
 )
 
 // incidentAnswer is an incident as the caller may see it.
@@ -62,36 +34,21 @@ type incidentAnswer struct {
 	Affected        []string  `json:"affected,omitempty"`
 }
 
-func (c *call) newIncidentAnswer(i *Incident) incidentAnswer {
+func (c *call) newIncidentAnswer(i *incidents.Incident) incidentAnswer {
 	return incidentAnswer{
-		ID: i.ID, ClientID: i.ClientID, Endpoint: i.Endpoint.String(), State: i.State, FailureInfo: c.explainCause(i.Cause, i.Endpoint), Status: i.Status,
+		ID: i.ID, ClientID: i.ClientID, Endpoint: i.Endpoint.String(), State: string(i.State), FailureInfo: c.explainCause(i.Cause, i.Endpoint), Status: i.Status,
 		OperatorDetail: c.detailForOperators(i.Detail), OccurredAt: i.OccurredAt, Since: i.Since, OpenedAt: i.OpenedAt, ClosedAt: i.ClosedAt,
 		Tenants: i.Tenants, Reported: i.Reported, AffectedTenants: i.AffectedTenants, Affected: i.Affected,
 	}
 }
 
-// IncidentQuery selects incidents; its zero value is the first page of all.
-type IncidentQuery struct {
-	// App and Endpoint keep those of one app and of one endpoint.
-	App      partner.ClientID
-	Endpoint string
-	// State keeps the "open" or the "closed" ones.
-	State string
-	// After is the position after the previous page. It is untrusted input and MUST be checked.
-	After string
-	Limit int
-}
-
-// ErrBadCursor reports a cursor that the list did not give.
-var ErrBadCursor = errors.New("not a cursor of this list")
-
 // Incidents lists and closes incidents.
 type Incidents interface {
-	// Incidents returns a page; next is empty on the last. Errors: ErrBadCursor.
-	Incidents(ctx context.Context, q IncidentQuery) (list []Incident, next string, err error)
+	// ListIncidents returns a page; next is empty on the last. Errors: incidents.ErrCursor.
+	ListIncidents(ctx context.Context, q incidents.Query) (list []incidents.Incident, next string, err error)
 	// CloseIncident ends an open incident, even if its endpoint is still failing, and returns it.
 	// Errors: registry.ErrNotFound when no open incident has the id.
-	CloseIncident(ctx context.Context, id string, actor registry.Actor) (Incident, error)
+	CloseIncident(ctx context.Context, id string, actor registry.Actor) (incidents.Incident, error)
 }
 
 // readAppFilter reads the app by which a list is filtered. For a partner it is always its own app.
@@ -123,22 +80,22 @@ func (a *API) listIncidents(c *call) error {
 		return err
 	}
 	query := c.r.URL.Query()
-	q := IncidentQuery{App: app, Endpoint: query.Get("endpoint"), State: query.Get("state"), After: p.after, Limit: p.limit}
+	q := incidents.Query{App: app, Endpoint: query.Get("endpoint"), State: incidents.State(query.Get("state")), After: p.after, Limit: p.limit}
 	f := &faults{}
 	if q.Endpoint != "" {
 		if _, err := partner.ParseEndpointKind(q.Endpoint); err != nil {
 			f.add("/endpoint", err.Error())
 		}
 	}
-	if q.State != "" && q.State != incidentOpen && q.State != incidentClosed {
+	if q.State != "" && !slices.Contains(incidents.AllStates(), q.State) {
 		f.add("/state", "must be open or closed")
 	}
 	if err := f.err(); err != nil {
 		return err
 	}
 	c.app = app
-	items, next, err := a.Incidents.Incidents(c.ctx(), q)
-	if errors.Is(err, ErrBadCursor) {
+	items, next, err := a.Incidents.ListIncidents(c.ctx(), q)
+	if errors.Is(err, incidents.ErrCursor) {
 		return badCursorProblem()
 	}
 	if err != nil {

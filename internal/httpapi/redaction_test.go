@@ -13,6 +13,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/health"
 	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/incidents"
 	"github.com/lamplighter/lamplighter/internal/intake"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -71,8 +72,8 @@ func (w operatorDetail) TestSettings(context.Context, partner.App, partner.Endpo
 	return w.result(), nil
 }
 
-func (w operatorDetail) Incidents(context.Context, httpapi.IncidentQuery) ([]httpapi.Incident, string, error) {
-	return []httpapi.Incident{{
+func (w operatorDetail) ListIncidents(context.Context, incidents.Query) ([]incidents.Incident, string, error) {
+	return []incidents.Incident{{
 		ID: "inc_app1_smi2xk0", ClientID: "app1", State: "open", Cause: told.FindCause(w.reason), Detail: innerText, OpenedAt: start,
 	}}, "", nil
 }

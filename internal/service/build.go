@@ -22,6 +22,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/guard"
 	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/incidents"
 	"github.com/lamplighter/lamplighter/internal/intake"
 	"github.com/lamplighter/lamplighter/internal/jobs"
 	"github.com/lamplighter/lamplighter/internal/keys"
@@ -291,7 +292,7 @@ func (s *Service) buildAPI() error {
 		},
 		Approvals: &approvals{p.approvals, p.tracker}, ApprovalList: s.boxes, Resyncer: p.resyncer, Jobs: p.jobs, Mailboxes: s.boxes, Deliveries: s.store,
 		Explainer: intake.NewStatusExplainer(s.store, s.boxes, s.store, s.env, s.causes.CommonCause), Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store, IdempotencyStore: s.store,
-		MailSubscriptions: p.subscriptions, NewAddresses: s.cfg.Mail.NewAddresses, Incidents: &incidentService{store: s.incidents, tracker: p.tracker, dir: s.dir, audit: s.store}, Audit: s.store,
+		MailSubscriptions: p.subscriptions, NewAddresses: s.cfg.Mail.NewAddresses, Incidents: incidents.New(incidents.Options{Store: s.incidents, Tracker: p.tracker, Apps: s.dir, Audit: s.store}), Audit: s.store,
 		ErrorReports: &errorReports{registry.NewIncidentStore(s.durable, keys.New(s.cfg.Redis.Prefix), s.cfg.Retention.Incidents), s.cfg.Retention.Idempotency}, ConfigFeed: p.feed,
 		Discovery: func() []byte { return *p.discovery.Load() }, JWKS: s.keySet.JWKS,
 		Cursors: s.ring, Origins: s.cfg.HTTP.CORS, TrustedProxies: s.cfg.HTTP.TrustedProxies,

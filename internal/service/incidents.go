@@ -11,7 +11,6 @@ import (
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/drain"
 	"github.com/lamplighter/lamplighter/internal/fanout"
-	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
@@ -202,63 +201,4 @@ func (t *incidentBacklog) failedTooLong(k partner.EndpointKind, ep *partner.Endp
 	since, seen := s.SeenFailing()
 	at := t.settings.SwitchOffAt(since, ep.SwitchedAt)
 	return !at.IsZero() && !now.Before(at) && (k == partner.StateChange || now.Sub(seen) <= seenFailing)
-}
-
-// incidentService lists and closes incidents for the API.
-type incidentService struct {
-	store   *registry.IncidentStore
-	tracker *alerting.Tracker
-	dir     *registry.Directory
-	audit   *registry.Store
-}
-
-func newOpenIncident(app partner.ClientID, k partner.EndpointKind, s incident.State) httpapi.Incident {
-	i := httpapi.Incident{ID: s.ID, ClientID: app, Endpoint: k, State: "open", Since: s.Since, OpenedAt: s.OpenedAt}
-	addFailure(&i, s.Last)
-	if s.Last == nil {
-		addFailure(&i, s.LastRejection)
-	}
-	for t := range s.Rejected {
-		i.Tenants = append(i.Tenants, string(t))
-	}
-	slices.Sort(i.Tenants)
-	i.Reported, i.AffectedTenants = s.Reported, s.AffectedCount
-	for _, t := range s.Affected {
-		i.Affected = append(i.Affected, string(t))
-	}
-	slices.Sort(i.Affected)
-	return i
-}
-
-func addFailure(i *httpapi.Incident, f *incident.Failure) {
-	if f != nil {
-		i.Cause, i.Status, i.Detail, i.OccurredAt = f.Reason.Cause(), f.Status, f.Detail, f.OccurredAt
-	}
-}
-
-// CloseIncident implements httpapi.Incidents.
-func (in *incidentService) CloseIncident(ctx context.Context, id string, actor registry.Actor) (httpapi.Incident, error) {
-	app, k, _, err := incident.ParseID(id)
-	if err != nil {
-		return httpapi.Incident{}, fmt.Errorf("incident: %w", registry.ErrNotFound)
-	}
-	states, err := in.store.Incidents(ctx, app)
-	if err != nil {
-		return httpapi.Incident{}, err
-	}
-	s := states[k]
-	if s.ID != id {
-		return httpapi.Incident{}, fmt.Errorf("incident: %w", registry.ErrNotFound)
-	}
-	if err := in.tracker.CloseIncident(ctx, id, actor.Name); err != nil {
-		if errors.Is(err, alerting.ErrNoIncident) {
-			return httpapi.Incident{}, fmt.Errorf("incident: %w", registry.ErrNotFound)
-		}
-		return httpapi.Incident{}, err
-	}
-	i := newOpenIncident(app, k, s)
-	i.State, i.ClosedAt = "closed", time.Now().UTC()
-	return i, in.audit.AppendAudit(ctx, registry.AuditEntry{
-		Actor: actor.Name, Role: actor.Role, RequestID: actor.RequestID, Action: "incident.close", Subject: string(app), After: `{"incident":"` + id + `"}`,
-	})
 }

@@ -1,4 +1,4 @@
-package service
+package incidents
 
 import (
 	"cmp"
@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
@@ -25,28 +24,28 @@ const (
 	entriesAtOnce = 20_000
 )
 
-// Incidents implements httpapi.Incidents: open ones first, the last opened first, then closed ones, the last closed
-// first. A page costs a few round trips per thousand apps, wherever it is in the list. A cursor names a position, not
-// an incident, so it stays valid when incidents open and close. No incident is missed; one that closes meanwhile may
-// appear as both.
-func (in *incidentService) Incidents(ctx context.Context, q httpapi.IncidentQuery) ([]httpapi.Incident, string, error) {
+// ListIncidents returns a page and the position after it, which is empty on the last page. Open incidents come first,
+// the last opened first, then closed ones, the last closed first. Errors: ErrCursor.
+//
+// A page costs a few round trips per thousand apps, wherever it is in the list. A position stays valid when incidents
+// open and close. No incident is missed; one that closes meanwhile may appear as both.
+func (m *Manager) ListIncidents(ctx context.Context, q Query) (list []Incident, next string, err error) {
 	after, err := parsePosition(q.After)
 	if err != nil {
 		return nil, "", err
 	}
-	if err := in.dir.Refresh(ctx); err != nil {
+	if err := m.opts.Apps.Refresh(ctx); err != nil {
 		return nil, "", fmt.Errorf("refresh apps: %w", err)
 	}
-	apps := in.requestedApps(q.App)
+	apps := m.requestedApps(q.App)
 	limit := cmp.Or(max(q.Limit, 0), incidentPage)
-	var list []httpapi.Incident
-	if q.State != stateClosed && after.state != stateClosed {
-		if list, err = in.openIncidents(ctx, apps, q.Endpoint, after); err != nil {
+	if q.State != Closed && after.state != Closed {
+		if list, err = m.openIncidents(ctx, apps, q.Endpoint, after); err != nil {
 			return nil, "", err
 		}
 	}
-	if q.State != stateOpen && len(list) <= limit {
-		closed, err := in.closedIncidents(ctx, apps, q.Endpoint, after, limit+1-len(list))
+	if q.State != Open && len(list) <= limit {
+		closed, err := m.closedIncidents(ctx, apps, q.Endpoint, after, limit+1-len(list))
 		if err != nil {
 			return nil, "", err
 		}
@@ -59,14 +58,14 @@ func (in *incidentService) Incidents(ctx context.Context, q httpapi.IncidentQuer
 }
 
 // requestedApps lists the apps whose incidents are requested.
-func (in *incidentService) requestedApps(only partner.ClientID) []partner.ClientID {
+func (m *Manager) requestedApps(only partner.ClientID) []partner.ClientID {
 	if only != "" {
-		if _, ok := in.dir.App(only); !ok {
+		if _, ok := m.opts.Apps.App(only); !ok {
 			return nil
 		}
 		return []partner.ClientID{only}
 	}
-	entries := in.dir.All()
+	entries := m.opts.Apps.All()
 	ids := make([]partner.ClientID, len(entries))
 	for i, e := range entries {
 		ids[i] = e.Rec.App.ClientID
@@ -75,10 +74,10 @@ func (in *incidentService) requestedApps(only partner.ClientID) []partner.Client
 }
 
 // openIncidents lists the open incidents after a position.
-func (in *incidentService) openIncidents(ctx context.Context, apps []partner.ClientID, endpoint string, after position) ([]httpapi.Incident, error) {
-	var list []httpapi.Incident
+func (m *Manager) openIncidents(ctx context.Context, apps []partner.ClientID, endpoint string, after position) ([]Incident, error) {
+	var list []Incident
 	for some := range slices.Chunk(apps, appsAtOnce) {
-		states, err := in.store.IncidentsOf(ctx, some)
+		states, err := m.opts.Store.IncidentsOf(ctx, some)
 		if err != nil {
 			return nil, err
 		}
@@ -97,12 +96,12 @@ func (in *incidentService) openIncidents(ctx context.Context, apps []partner.Cli
 // It reads the apps in that order, twice as many each time. It stops when the unread apps cannot have an incident
 // before the last one found. It reads nothing that ended before what is certainly on the page, and a bounded amount
 // at once.
-func (in *incidentService) closedIncidents(ctx context.Context, apps []partner.ClientID, endpoint string, after position, need int) ([]httpapi.Incident, error) {
+func (m *Manager) closedIncidents(ctx context.Context, apps []partner.ClientID, endpoint string, after position, need int) ([]Incident, error) {
 	var until time.Time
-	if after.state == stateClosed {
+	if after.state == Closed {
 		until = time.UnixMilli(after.at)
 	}
-	heads, err := in.newestEndedByApp(ctx, apps, until)
+	heads, err := m.newestEndedByApp(ctx, apps, until)
 	if err != nil {
 		return nil, err
 	}
@@ -114,21 +113,21 @@ func (in *incidentService) closedIncidents(ctx context.Context, apps []partner.C
 	if endpoint == "" {
 		within.since = earliestNeeded(heads, until, need)
 	}
-	var list []httpapi.Incident
+	var list []Incident
 	for size := need; len(heads) > 0; size *= 2 {
 		if len(list) == need && heads[0].ended.UnixMilli() < list[need-1].ClosedAt.UnixMilli() {
 			break
 		}
-		some, err := in.appsFittingPage(ctx, heads[:min(size, len(heads))], within, each)
+		some, err := m.appsFittingPage(ctx, heads[:min(size, len(heads))], within, each)
 		if err != nil {
 			return nil, err
 		}
 		heads = heads[len(some):]
-		more, err := in.readEnded(ctx, some, within, each)
+		more, err := m.readEnded(ctx, some, within, each)
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, slices.DeleteFunc(more, func(i httpapi.Incident) bool { return endpoint != "" && endpoint != i.Endpoint.String() })...)
+		list = append(list, slices.DeleteFunc(more, func(i Incident) bool { return endpoint != "" && endpoint != i.Endpoint.String() })...)
 		list = sortAfterPosition(list, after)
 		if len(list) >= need {
 			list = list[:need]
@@ -156,11 +155,11 @@ func earliestNeeded(heads []newestEnded, until time.Time, need int) time.Time {
 }
 
 // appsFittingPage is the longest prefix of apps whose incidents fit into one read.
-func (in *incidentService) appsFittingPage(ctx context.Context, of []newestEnded, s timeRange, each int) ([]newestEnded, error) {
+func (m *Manager) appsFittingPage(ctx context.Context, of []newestEnded, s timeRange, each int) ([]newestEnded, error) {
 	if len(of)*each <= entriesAtOnce {
 		return of, nil
 	}
-	counts, err := in.store.CountEnded(ctx, appIDs(of), s.since, s.until)
+	counts, err := m.opts.Store.CountEnded(ctx, appIDs(of), s.since, s.until)
 	if err != nil {
 		return nil, err
 	}
@@ -188,8 +187,8 @@ type newestEnded struct {
 }
 
 // newestEndedByApp lists the apps that have ended incidents, the last ended first.
-func (in *incidentService) newestEndedByApp(ctx context.Context, apps []partner.ClientID, until time.Time) ([]newestEnded, error) {
-	ended, err := in.store.ReadLastEndedTimes(ctx, apps, until)
+func (m *Manager) newestEndedByApp(ctx context.Context, apps []partner.ClientID, until time.Time) ([]newestEnded, error) {
+	ended, err := m.opts.Store.ReadLastEndedTimes(ctx, apps, until)
 	if err != nil {
 		return nil, err
 	}
@@ -204,17 +203,17 @@ func (in *incidentService) newestEndedByApp(ctx context.Context, apps []partner.
 }
 
 // readEnded reads ended incidents of some apps.
-func (in *incidentService) readEnded(ctx context.Context, of []newestEnded, s timeRange, each int) ([]httpapi.Incident, error) {
+func (m *Manager) readEnded(ctx context.Context, of []newestEnded, s timeRange, each int) ([]Incident, error) {
 	apps := appIDs(of)
-	all, err := in.store.ListEnded(ctx, apps, s.since, s.until, each)
+	all, err := m.opts.Store.ListEnded(ctx, apps, s.since, s.until, each)
 	if err != nil {
 		return nil, err
 	}
-	var list []httpapi.Incident
+	var list []Incident
 	for i, app := range apps {
 		for _, e := range all[i] {
-			one := httpapi.Incident{
-				ID: e.ID, ClientID: app, Endpoint: e.Endpoint, State: stateClosed, Since: e.Since, OpenedAt: e.OpenedAt, ClosedAt: e.EndedAt,
+			one := Incident{
+				ID: e.ID, ClientID: app, Endpoint: e.Endpoint, State: Closed, Since: e.Since, OpenedAt: e.OpenedAt, ClosedAt: e.EndedAt,
 			}
 			addFailure(&one, e.Failure)
 			list = append(list, one)
@@ -223,55 +222,51 @@ func (in *incidentService) readEnded(ctx context.Context, of []newestEnded, s ti
 	return list, nil
 }
 
-// States of an incident, in the order of the list.
-const (
-	stateOpen   = "open"
-	stateClosed = "closed"
-)
-
 // position is a position in the list: the incident's state, when it opened or closed, and its id.
 type position struct {
-	state string
+	state State
 	at    int64
 	id    string
 }
 
-func positionOf(i *httpapi.Incident) position {
-	if i.State == stateClosed {
-		return position{stateClosed, i.ClosedAt.UnixMilli(), i.ID}
+func positionOf(i *Incident) position {
+	if i.State == Closed {
+		return position{Closed, i.ClosedAt.UnixMilli(), i.ID}
 	}
-	return position{stateOpen, i.OpenedAt.UnixMilli(), i.ID}
+	return position{Open, i.OpenedAt.UnixMilli(), i.ID}
 }
 
 // compare is negative when p comes before q in the list.
 func (p position) compare(q position) int {
-	return cmp.Or(strings.Compare(q.state, p.state), cmp.Compare(q.at, p.at), strings.Compare(p.id, q.id))
+	return cmp.Or(cmp.Compare(q.state, p.state), cmp.Compare(q.at, p.at), strings.Compare(p.id, q.id))
 }
 
 // String is the position in the format of cursors.
-func (p position) String() string { return p.state + " " + strconv.FormatInt(p.at, 10) + " " + p.id }
+func (p position) String() string {
+	return string(p.state) + " " + strconv.FormatInt(p.at, 10) + " " + p.id
+}
 
-// parsePosition reads a cursor. An empty cursor is the zero position, before all incidents.
-func parsePosition(cursor string) (position, error) {
-	if cursor == "" {
+// parsePosition reads Query.After. An empty cursor is the zero position, before all incidents.
+func parsePosition(after string) (position, error) {
+	if after == "" {
 		return position{}, nil
 	}
-	parts := strings.Split(cursor, " ")
-	if len(parts) != 3 || parts[0] != stateOpen && parts[0] != stateClosed {
-		return position{}, httpapi.ErrBadCursor
+	parts := strings.Split(after, " ")
+	if len(parts) != 3 || !slices.Contains(AllStates(), State(parts[0])) {
+		return position{}, ErrCursor
 	}
 	at, err := strconv.ParseInt(parts[1], 10, 64)
 	if err != nil {
-		return position{}, httpapi.ErrBadCursor
+		return position{}, ErrCursor
 	}
-	return position{parts[0], at, parts[2]}, nil
+	return position{State(parts[0]), at, parts[2]}, nil
 }
 
 // sortAfterPosition sorts incidents and drops those that do not come after a position.
-func sortAfterPosition(list []httpapi.Incident, after position) []httpapi.Incident {
+func sortAfterPosition(list []Incident, after position) []Incident {
 	if after.state != "" {
-		list = slices.DeleteFunc(list, func(i httpapi.Incident) bool { return positionOf(&i).compare(after) <= 0 })
+		list = slices.DeleteFunc(list, func(i Incident) bool { return positionOf(&i).compare(after) <= 0 })
 	}
-	slices.SortFunc(list, func(a, b httpapi.Incident) int { return positionOf(&a).compare(positionOf(&b)) })
+	slices.SortFunc(list, func(a, b Incident) int { return positionOf(&a).compare(positionOf(&b)) })
 	return list
 }
