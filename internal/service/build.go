@@ -17,6 +17,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/config"
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/drain"
+	"github.com/lamplighter/lamplighter/internal/endpointtest"
 	"github.com/lamplighter/lamplighter/internal/fanout"
 	"github.com/lamplighter/lamplighter/internal/feed"
 	"github.com/lamplighter/lamplighter/internal/guard"
@@ -286,10 +287,10 @@ func (s *Service) buildAPI() error {
 		Version: s.opts.Version, Environment: s.env, Licences: s.licences, ValidFor: s.cfg.State.ValidFor,
 		StatesInFlight: maxStatesInFlight(s.cfg), Tokens: s.store, TokenKeeper: s.store, TokenUses: s.store, Resealer: s.store, Auditor: s.store, Apps: s.store, AppWriter: s.store, AppEvents: p.events,
 		Addresses: hostChecker{s.guard, cmp.Or(s.opts.Resolver, net.DefaultResolver)}, HealthReader: healthReader{incidents: s.incidents, probes: s.probes, attempts: s.store, licences: s.licences, probing: s.cfg.Probe.Interval > 0, env: s.env, log: s.log},
-		Tester: &endpointTester{
-			endpoints: p.endpoints, boxes: s.boxes, store: s.store, approvals: p.approvals, waker: p.waker, tracker: p.tracker,
-			probes: p.probes, guard: s.guard, env: s.env, timeout: s.cfg.Delivery.Timeout,
-		},
+		Tester: endpointtest.New(endpointtest.Options{
+			Apps: s.dir, Store: s.store, Mailboxes: s.boxes, Resyncer: p.approvals, Waker: p.waker, Targets: p.endpoints, Incidents: p.tracker,
+			Prober: p.probes, Guard: s.guard, Environment: s.env, Timeout: s.cfg.Delivery.Timeout,
+		}),
 		Approvals: &approvals{p.approvals, p.tracker}, ApprovalList: s.boxes, Resyncer: p.resyncer, Jobs: p.jobs, Mailboxes: s.boxes, Deliveries: s.store,
 		Explainer: intake.NewStatusExplainer(s.store, s.boxes, s.store, s.env, s.causes.CommonCause), Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store, IdempotencyStore: s.store,
 		MailSubscriptions: p.subscriptions, NewAddresses: s.cfg.Mail.NewAddresses, Incidents: incidents.New(incidents.Options{Store: s.incidents, Tracker: p.tracker, Apps: s.dir, Audit: s.store}), Audit: s.store,

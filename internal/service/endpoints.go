@@ -72,14 +72,20 @@ func (e *endpointDirectory) Endpoint(ctx context.Context, app partner.ClientID, 
 	if !ok || entry.Rec.App.Endpoints[partner.StateChange].EffectiveURL(e.env) == "" {
 		return drain.Endpoint{}, false, nil
 	}
-	t, err := e.prepareTarget(entry, time.Now())
+	attempt, err := e.PrepareAttempt(entry, time.Now())
 	if err != nil {
 		return drain.Endpoint{}, false, err
 	}
-	return drain.Endpoint{
-		Life: lifeOf(entry.Rec), Revision: entry.Rec.EndpointRevision,
-		Attempt: func(ctx context.Context, m delivery.Message) delivery.Result { return e.pusher.Post(ctx, t, m) },
-	}, true, nil
+	return drain.Endpoint{Life: lifeOf(entry.Rec), Revision: entry.Rec.EndpointRevision, Attempt: attempt}, true, nil
+}
+
+// PrepareAttempt implements endpointtest.Targets.
+func (e *endpointDirectory) PrepareAttempt(entry *registry.Entry, now time.Time) (func(context.Context, delivery.Message) delivery.Result, error) {
+	t, err := e.prepareTarget(entry, now)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, m delivery.Message) delivery.Result { return e.pusher.Post(ctx, t, m) }, nil
 }
 
 func (e *endpointDirectory) prepareTarget(entry *registry.Entry, now time.Time) (push.Target, error) {

@@ -1,9 +1,11 @@
-package service
+package endpointtest
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"time"
@@ -11,42 +13,105 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
-	"github.com/lamplighter/lamplighter/internal/fanout"
-	"github.com/lamplighter/lamplighter/internal/guard"
 	"github.com/lamplighter/lamplighter/internal/health"
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
-	"github.com/lamplighter/lamplighter/internal/probe"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/tenant"
 	"github.com/lamplighter/lamplighter/internal/told"
 )
 
-// endpointTester tests endpoints on request.
+// Apps is the directory of apps.
+type Apps interface {
+	Refresh(ctx context.Context) error
+	Lookup(id partner.ClientID) (e *registry.Entry, ok bool, unreadable error)
+}
+
+// Store reads tenants and attempts; *registry.Store is one.
+type Store interface {
+	Tenant(ctx context.Context, id tenant.ID) (registry.TenantView, error)
+	Tenants(ctx context.Context, ids []tenant.ID) ([]registry.TenantView, error)
+	// Attempts lists an app's recent attempts, newest first.
+	Attempts(ctx context.Context, app partner.ClientID, q registry.AttemptQuery) (attempts []delivery.Attempt, next string, err error)
+}
+
+// Mailboxes knows which tenants approved an app, and ends the cool-down of its endpoint.
+type Mailboxes interface {
+	Approvals(ctx context.Context, app partner.ClientID, cursor string, limit int) (ts []tenant.ID, next string, err error)
+	HasApproved(ctx context.Context, app partner.ClientID, t tenant.ID) (bool, error)
+	EndCooldown(ctx context.Context, life mailbox.Life, nonce string) (mailbox.Wake, error)
+}
+
+// Resyncer deposits the present status of tenants in an app's mailbox.
+type Resyncer interface {
+	Resync(ctx context.Context, app partner.ClientID, ts []tenant.ID) (int, error)
+}
+
+// Waker starts a drain for a mailbox's wake-up.
+type Waker interface {
+	Wake(ctx context.Context, app partner.ClientID, w mailbox.Wake) error
+}
+
+// Targets prepares attempts at an app's state-change endpoint by its settings.
+type Targets interface {
+	PrepareAttempt(e *registry.Entry, now time.Time) (attempt func(context.Context, delivery.Message) delivery.Result, err error)
+}
+
+// IncidentObserver gets what is observed of endpoints.
+type IncidentObserver interface {
+	Observe(ctx context.Context, app partner.ClientID, k partner.EndpointKind, events ...incident.Event) error
+}
+
+// Prober probes integration endpoints.
+type Prober interface {
+	// TestEndpoint probes an endpoint of a stored app, and records what it found.
+	TestEndpoint(ctx context.Context, id partner.ClientID, k partner.EndpointKind) (health.Finding, error)
+	// TestSettings probes an endpoint by these settings, and records nothing.
+	TestSettings(ctx context.Context, app *partner.App, k partner.EndpointKind) (health.Finding, error)
+}
+
+// Guard checks URLs and the keys of their hosts.
+type Guard interface {
+	CheckURL(rawURL string) (*url.URL, error)
+	// CheckKey reports a host whose certificate has a short key; addrs are its addresses, nil for the present ones.
+	CheckKey(ctx context.Context, u *url.URL, addrs []netip.Addr) error
+}
+
+// Options of a Tester.
+type Options struct {
+	Apps      Apps
+	Store     Store
+	Mailboxes Mailboxes
+	Resyncer  Resyncer
+	Waker     Waker
+	Targets   Targets
+	Incidents IncidentObserver
+	Prober    Prober
+	Guard     Guard
+	// Environment is the one that this deployment serves.
+	Environment partner.Environment
+	// Timeout bounds one attempt.
+	Timeout time.Duration
+}
+
+// Tester tests endpoints on request. It is safe for concurrent use.
 //
 // A state-change endpoint is tested with real data, because receivers know no test notifications: one tenant is
 // resynced. While the endpoint is on, this goes through the mailbox, which keeps the order. While it is off, nothing
 // else is in flight, so the notification is posted directly. The other endpoints get an ordinary probe.
-type endpointTester struct {
-	endpoints *endpointDirectory
-	boxes     *mailbox.Store
-	store     *registry.Store
-	approvals *fanout.Approvals
-	waker     *waker
-	tracker   incidentObserver
-	probes    *probe.Runner
-	guard     *guard.Guard
-	env       partner.Environment
-	timeout   time.Duration
-}
+type Tester struct{ opts Options }
 
-// Test implements httpapi.Tester.
-func (t *endpointTester) Test(ctx context.Context, app partner.ClientID, kind partner.EndpointKind) (health.TestResult, error) {
-	if err := t.endpoints.dir.Refresh(ctx); err != nil {
+// New returns a Tester.
+func New(opts Options) *Tester { return &Tester{opts: opts} }
+
+// Test tests an endpoint of a stored app, whether it is on or off. A success closes its circuit. Errors:
+// registry.ErrNotFound for an unknown app.
+func (t *Tester) Test(ctx context.Context, app partner.ClientID, kind partner.EndpointKind) (health.TestResult, error) {
+	if err := t.opts.Apps.Refresh(ctx); err != nil {
 		return health.TestResult{}, fmt.Errorf("refresh apps: %w", err)
 	}
-	e, ok, unreadable := t.endpoints.dir.Lookup(app)
+	e, ok, unreadable := t.opts.Apps.Lookup(app)
 	if unreadable != nil {
 		return health.TestResult{}, unreadable
 	}
@@ -57,7 +122,7 @@ func (t *endpointTester) Test(ctx context.Context, app partner.ClientID, kind pa
 		return short, nil
 	}
 	if kind != partner.StateChange {
-		f, err := t.probes.TestEndpoint(ctx, app, kind)
+		f, err := t.opts.Prober.TestEndpoint(ctx, app, kind)
 		return resultFromFinding(f), err
 	}
 	id, err := t.chooseTenant(ctx, &e.Rec.App)
@@ -67,7 +132,7 @@ func (t *endpointTester) Test(ctx context.Context, app partner.ClientID, kind pa
 	if id == "" {
 		return noTenantResult(), nil
 	}
-	if e.Rec.App.IsDelivering(t.env) {
+	if e.Rec.App.IsDelivering(t.opts.Environment) {
 		return t.testThroughMailbox(ctx, e.Rec, id)
 	}
 	return t.testDirectly(ctx, e, id)
@@ -77,24 +142,25 @@ func noTenantResult() health.TestResult {
 	return health.TestResult{State: health.StatusUnchecked, Cause: told.FindCause("nothing_to_tell")}
 }
 
-// TestSettings implements httpapi.Tester.
-func (t *endpointTester) TestSettings(ctx context.Context, app partner.App, kind partner.EndpointKind) (health.TestResult, error) {
+// TestSettings tests an integration endpoint with these settings, which may not be stored yet. It records nothing: its
+// result goes only to the caller.
+func (t *Tester) TestSettings(ctx context.Context, app partner.App, kind partner.EndpointKind) (health.TestResult, error) {
 	if short, weak := t.refuseWeakKey(ctx, &app, kind); weak {
 		return short, nil
 	}
-	f, err := t.probes.TestSettings(ctx, &app, kind)
+	f, err := t.opts.Prober.TestSettings(ctx, &app, kind)
 	return resultFromFinding(f), err
 }
 
 // refuseWeakKey refuses an endpoint whose certificate has a short RSA key. Calls to existing endpoints may go on with
 // one.
-func (t *endpointTester) refuseWeakKey(ctx context.Context, app *partner.App, kind partner.EndpointKind) (health.TestResult, bool) {
+func (t *Tester) refuseWeakKey(ctx context.Context, app *partner.App, kind partner.EndpointKind) (health.TestResult, bool) {
 	began := time.Now()
-	u, err := t.guard.CheckURL(app.Endpoints[kind].EffectiveURL(t.env))
+	u, err := t.opts.Guard.CheckURL(app.Endpoints[kind].EffectiveURL(t.opts.Environment))
 	if err != nil {
 		return health.TestResult{}, false // the call itself reports why
 	}
-	if err = t.guard.CheckKey(ctx, u, nil); err == nil {
+	if err = t.opts.Guard.CheckKey(ctx, u, nil); err == nil {
 		return health.TestResult{}, false
 	}
 	return health.TestResult{State: health.StatusFailing, Cause: health.TLSWeakKey.Cause(), Detail: err.Error(), Duration: time.Since(began)}, true
@@ -112,8 +178,8 @@ func resultFromFinding(f health.Finding) health.TestResult {
 }
 
 // chooseTenant chooses the tenant of the test: the probe tenant if its status can be notified.
-func (t *endpointTester) chooseTenant(ctx context.Context, app *partner.App) (tenant.ID, error) {
-	page, _, err := t.boxes.Approvals(ctx, app.ClientID, "", mailbox.MaxBatch)
+func (t *Tester) chooseTenant(ctx context.Context, app *partner.App) (tenant.ID, error) {
+	page, _, err := t.opts.Mailboxes.Approvals(ctx, app.ClientID, "", mailbox.MaxBatch)
 	if err != nil {
 		return "", err
 	}
@@ -123,7 +189,7 @@ func (t *endpointTester) chooseTenant(ctx context.Context, app *partner.App) (te
 	if app.ProbeTenant != "" {
 		page = append([]tenant.ID{tenant.ID(app.ProbeTenant)}, page...)
 	}
-	views, err := t.store.Tenants(ctx, page)
+	views, err := t.opts.Store.Tenants(ctx, page)
 	if err != nil {
 		return "", err
 	}
@@ -132,7 +198,7 @@ func (t *endpointTester) chooseTenant(ctx context.Context, app *partner.App) (te
 			continue
 		}
 		if i == 0 && app.ProbeTenant != "" {
-			if ok, err := t.boxes.HasApproved(ctx, app.ClientID, page[0]); err != nil || !ok {
+			if ok, err := t.opts.Mailboxes.HasApproved(ctx, app.ClientID, page[0]); err != nil || !ok {
 				continue
 			}
 		}
@@ -150,26 +216,26 @@ const (
 	testSkew = time.Second
 )
 
-func (t *endpointTester) testThroughMailbox(ctx context.Context, rec registry.AppRecord, id tenant.ID) (health.TestResult, error) {
+func (t *Tester) testThroughMailbox(ctx context.Context, rec registry.AppRecord, id tenant.ID) (health.TestResult, error) {
 	app := rec.App.ClientID
-	before, _, err := t.store.Attempts(ctx, app, registry.AttemptQuery{Limit: testLook})
+	before, _, err := t.opts.Store.Attempts(ctx, app, registry.AttemptQuery{Limit: testLook})
 	if err != nil {
 		return health.TestResult{}, err
 	}
 	start := time.Now()
-	if _, err := t.approvals.Resync(ctx, app, []tenant.ID{id}); err != nil {
+	if _, err := t.opts.Resyncer.Resync(ctx, app, []tenant.ID{id}); err != nil {
 		return health.TestResult{}, err
 	}
-	wake, err := t.boxes.EndCooldown(ctx, lifeOf(rec), uuid.NewString())
-	if err = errors.Join(err, t.waker.Wake(ctx, app, wake)); err != nil {
+	wake, err := t.opts.Mailboxes.EndCooldown(ctx, mailbox.Life{App: app, Birth: rec.Birth}, uuid.NewString())
+	if err = errors.Join(err, t.opts.Waker.Wake(ctx, app, wake)); err != nil {
 		return health.TestResult{}, err
 	}
-	wait, cancel := context.WithTimeout(ctx, t.timeout+5*time.Second)
+	wait, cancel := context.WithTimeout(ctx, t.opts.Timeout+5*time.Second)
 	defer cancel()
 	tick := time.NewTicker(testPoll)
 	defer tick.Stop()
 	for {
-		list, _, err := t.store.Attempts(wait, app, registry.AttemptQuery{Limit: testLook})
+		list, _, err := t.opts.Store.Attempts(wait, app, registry.AttemptQuery{Limit: testLook})
 		if err != nil && wait.Err() == nil {
 			return health.TestResult{}, err
 		}
@@ -216,13 +282,13 @@ func describeAttempt(reason delivery.Reason, status int, detail string, id tenan
 }
 
 // testDirectly posts to an endpoint that is off, so that nothing else is in flight.
-func (t *endpointTester) testDirectly(ctx context.Context, e *registry.Entry, id tenant.ID) (health.TestResult, error) {
+func (t *Tester) testDirectly(ctx context.Context, e *registry.Entry, id tenant.ID) (health.TestResult, error) {
 	app := e.Rec.App.ClientID
-	view, err := t.store.Tenant(ctx, id)
+	view, err := t.opts.Store.Tenant(ctx, id)
 	if err != nil {
 		return health.TestResult{}, err
 	}
-	target, err := t.endpoints.prepareTarget(e, time.Now())
+	attempt, err := t.opts.Targets.PrepareAttempt(e, time.Now())
 	if err != nil {
 		return health.TestResult{}, err
 	}
@@ -233,9 +299,9 @@ func (t *endpointTester) testDirectly(ctx context.Context, e *registry.Entry, id
 	m := delivery.Message{
 		ClientID: app, Change: change, WebhookID: change.ID + "_" + uuid.NewString(), Sequence: view.Record.Top, FirstDeposited: time.Now(),
 	}
-	res := t.endpoints.pusher.Post(ctx, target, m)
+	res := attempt(ctx, m)
 	if res.Outcome == delivery.Delivered {
-		if err := t.tracker.Observe(ctx, app, partner.StateChange, incident.Success{}); err != nil {
+		if err := t.opts.Incidents.Observe(ctx, app, partner.StateChange, incident.Success{}); err != nil {
 			return health.TestResult{}, err
 		}
 	}
