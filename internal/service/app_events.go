@@ -90,6 +90,11 @@ func (a *appEvents) needsFreshProbe(before, app *partner.App, k partner.Endpoint
 		k == partner.Mirroring && !slices.Equal(before.PublicKeys, app.PublicKeys)
 }
 
+// lifeOf returns the life that an app's settings belong to.
+func lifeOf(rec registry.AppRecord) mailbox.Life {
+	return mailbox.Life{App: rec.App.ClientID, Birth: rec.Birth}
+}
+
 // mailboxSwitch is what a mailbox needs to know of an app's settings.
 func mailboxSwitch(rec registry.AppRecord, env partner.Environment) mailbox.Switch {
 	return mailbox.Switch{Life: lifeOf(rec), Revision: rec.Revision, On: rec.App.IsDelivering(env), EndpointRevision: rec.EndpointRevision}

@@ -49,10 +49,10 @@ type parts struct {
 	tracker   *alerting.Tracker
 	// drainTracker is the tracker for drains, with their connections to Redis.
 	drainTracker  *alerting.Tracker
-	endpoints     *endpointDirectory
+	endpoints     *endpointSwitcher
 	events        *appEvents
 	feed          *feed.Feed
-	pusher        *push.Pusher
+	targets       *push.Targets
 	waker         *waker
 	notifier      *notifier
 	sender        mailSender
@@ -146,10 +146,10 @@ func (s *Service) buildPush() error {
 		Dial: s.causes.WrapDial(s.guard.Dialer().DialContext), IdlePerHost: d.InFlightPerApp, MaxAge: d.ConnectionMaxAge,
 		Verify: s.guard.VerifyKeys,
 	})
-	s.parts.pusher = push.New(push.Options{
+	s.parts.targets = push.NewTargets(push.New(push.Options{
 		Wire: s.wire, Check: s.guard.CheckURL, Tokens: tokens,
 		Timeout: d.Timeout, Version: s.opts.Version, Reach: s.causes,
-	})
+	}), s.env)
 	return nil
 }
 
@@ -208,7 +208,7 @@ func (s *Service) buildTrackers() error {
 		boxes: s.boxes, store: s.store, waker: p.waker, jobs: p.jobs, incidents: s.incidents, probes: s.probes,
 		tracker: p.tracker, confirmations: p.tracker, env: s.env,
 	}
-	p.endpoints = &endpointDirectory{dir: s.dir, store: s.store, pusher: p.pusher, env: s.env, events: p.events}
+	p.endpoints = &endpointSwitcher{store: s.store, events: p.events}
 	return nil
 }
 
@@ -220,7 +220,8 @@ func (s *Service) buildDrain() {
 	s.recorder = drain.NewRecorder(s.store, s.cfg.Retention.Deliveries, s.log)
 	mine := &waker{queue: queue.NewClient(s.drains, s.queueNamespace())}
 	s.drainer = drain.New(drain.Options{
-		Mailbox: mailbox.New(s.drains, keys.New(s.cfg.Redis.Prefix), s.boxes.Settings()), Endpoints: p.endpoints, Waker: mine,
+		Mailbox:   mailbox.New(s.drains, keys.New(s.cfg.Redis.Prefix), s.boxes.Settings()),
+		Endpoints: drain.NewEndpointDirectory(drain.DirectoryOptions{Apps: s.dir, Targets: p.targets, Switcher: p.endpoints, Environment: s.env}), Waker: mine,
 		Observer: &drainObserver{Recorder: s.recorder, tracker: p.drainTracker},
 		Metrics:  drain.NewMetrics(s.metrics), Log: s.log,
 		Schedule: delivery.Schedule(d.RetrySchedule), Cooldown: delivery.Cooldown{Base: s.cfg.Breaker.OpenFor, Max: s.cfg.Breaker.OpenForMax},
@@ -288,7 +289,7 @@ func (s *Service) buildAPI() error {
 		StatesInFlight: maxStatesInFlight(s.cfg), Tokens: s.store, TokenKeeper: s.store, TokenUses: s.store, Resealer: s.store, Auditor: s.store, Apps: s.store, AppWriter: s.store, AppEvents: p.events,
 		Addresses: hostChecker{s.guard, cmp.Or(s.opts.Resolver, net.DefaultResolver)}, HealthReader: healthReader{incidents: s.incidents, probes: s.probes, attempts: s.store, licences: s.licences, probing: s.cfg.Probe.Interval > 0, env: s.env, log: s.log},
 		Tester: endpointtest.New(endpointtest.Options{
-			Apps: s.dir, Store: s.store, Mailboxes: s.boxes, Resyncer: p.approvals, Waker: p.waker, Targets: p.endpoints, Incidents: p.tracker,
+			Apps: s.dir, Store: s.store, Mailboxes: s.boxes, Resyncer: p.approvals, Waker: p.waker, Targets: p.targets, Incidents: p.tracker,
 			Prober: p.probes, Guard: s.guard, Environment: s.env, Timeout: s.cfg.Delivery.Timeout,
 		}),
 		Approvals: &approvals{p.approvals, p.tracker}, ApprovalList: s.boxes, Resyncer: p.resyncer, Jobs: p.jobs, Mailboxes: s.boxes, Deliveries: s.store,

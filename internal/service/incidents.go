@@ -124,7 +124,7 @@ type incidentBacklog struct {
 	tracker   *alerting.Tracker
 	store     *registry.IncidentStore
 	dir       *registry.Directory
-	endpoints *endpointDirectory
+	endpoints *endpointSwitcher
 	settings  incident.Settings
 	// commonCause returns the newest common cause of failures.
 	commonCause func() incident.CommonCause
@@ -187,7 +187,7 @@ func (t *incidentBacklog) switchOffFailing(ctx context.Context, app partner.Clie
 		now := rec.App.Endpoints[k]
 		return lifeOf(rec) == lifeOf(e.Rec) && now.SettingsDigest(false) == ep.SettingsDigest(false) && now.SwitchedAt.Equal(ep.SwitchedAt)
 	}
-	if _, err := t.endpoints.switchOffUnlessChanged(ctx, app, k, unchanged, partner.OffFailing, delivery.Result{}); err != nil {
+	if _, err := t.endpoints.SwitchOffUnlessChanged(ctx, app, k, unchanged, partner.OffFailing, delivery.Result{}); err != nil {
 		return fmt.Errorf("it has been failing for too long: %w", err)
 	}
 	return nil
