@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/lamplighter/lamplighter/internal/drain"
 	"github.com/lamplighter/lamplighter/internal/feed"
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/jobs"
@@ -22,7 +23,7 @@ import (
 type appEvents struct {
 	boxes         *mailbox.Store
 	store         *registry.Store
-	waker         *waker
+	waker         *drain.Dispatcher
 	jobs          *jobs.Manager
 	incidents     *registry.IncidentStore
 	probes        *registry.ProbeStore

@@ -35,7 +35,6 @@ import (
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/signing"
 	"github.com/lamplighter/lamplighter/internal/sweep"
-	"github.com/lamplighter/lamplighter/internal/tenant"
 	"github.com/lamplighter/lamplighter/internal/wire"
 )
 
@@ -53,8 +52,8 @@ type parts struct {
 	events        *appEvents
 	feed          *feed.Feed
 	targets       *push.Targets
-	waker         *waker
-	notifier      *notifier
+	waker         *drain.Dispatcher
+	notifier      *fanout.Dispatcher
 	sender        mailSender
 	probes        *probe.Runner
 	subscriptions *mailSubscriptions
@@ -158,8 +157,8 @@ const causeWithin = 2 * time.Minute
 
 func (s *Service) buildFanout() {
 	p := &s.parts
-	p.waker = &waker{queue: s.queue}
-	p.notifier = &notifier{queue: s.queue}
+	p.waker = drain.NewDispatcher(s.queue)
+	p.notifier = fanout.NewDispatcher(s.queue, nil)
 	metrics := fanout.NewMetrics(s.metrics)
 	p.fanout = fanout.New(fanout.Options{
 		Tenants: s.store, Mailboxes: s.deposits, Apps: s.dir, Waker: p.waker, Metrics: metrics, Log: s.log,
@@ -170,10 +169,8 @@ func (s *Service) buildFanout() {
 	p.jobs = jobs.NewManager(s.store, s.deposits, s.boxes, s.wakeJobs, time.Now)
 	p.resyncer = &resyncer{dir: s.dir, approvals: p.approvals, jobs: p.jobs, pauses: s.store}
 	if s.hasRole(RoleWorker) {
-		s.runner = fanout.NewRunner(p.fanout.Run, func(ctx context.Context, ts []tenant.ID) error {
-			return p.notifier.enqueueFanout(ctx, uuid.NewString(), ts)
-		}, s.log)
-		p.notifier.local = s.runner
+		s.runner = fanout.NewRunner(p.fanout.Run, p.notifier.EnqueueTenants, s.log)
+		p.notifier = fanout.NewDispatcher(s.queue, s.runner)
 	}
 }
 
@@ -218,7 +215,7 @@ func (s *Service) buildDrain() {
 	}
 	d, p := s.cfg.Delivery, &s.parts
 	s.recorder = drain.NewRecorder(s.store, s.cfg.Retention.Deliveries, s.log)
-	mine := &waker{queue: queue.NewClient(s.drains, s.queueNamespace())}
+	mine := drain.NewDispatcher(queue.NewClient(s.drains, s.queueNamespace()))
 	s.drainer = drain.New(drain.Options{
 		Mailbox:   mailbox.New(s.drains, keys.New(s.cfg.Redis.Prefix), s.boxes.Settings()),
 		Endpoints: drain.NewEndpointDirectory(drain.DirectoryOptions{Apps: s.dir, Targets: p.targets, Switcher: p.endpoints, Environment: s.env}), Waker: mine,
@@ -228,7 +225,8 @@ func (s *Service) buildDrain() {
 		BreakerFailures: s.cfg.Breaker.Failures, InFlightPerApp: d.InFlightPerApp, InFlight: d.InFlight, Waiting: d.DrainersWaiting, Budget: d.DrainBudget,
 		Timeout: d.Timeout, EntryLease: d.EntryLease, OwnerLease: d.OwnerLease,
 	})
-	p.waker.local, mine.local = s.drainer, s.drainer
+	p.waker.DispatchTo(s.drainer)
+	mine.DispatchTo(s.drainer)
 }
 
 func (s *Service) buildSweep() error {
@@ -238,7 +236,7 @@ func (s *Service) buildSweep() error {
 	}
 	sweeps := sweep.NewMetrics(s.metrics)
 	s.sweeper = sweep.New(sweep.Options{
-		Registry: s.store, Apps: s.dir, Mailboxes: s.boxes, Waker: p.waker, Notifier: &notifier{queue: s.queue}, // any replica may do the repairs
+		Registry: s.store, Apps: s.dir, Mailboxes: s.boxes, Waker: p.waker, Notifier: fanout.NewDispatcher(s.queue, nil), // any replica may do the repairs
 		Repairer: fanout.NewRepairer(fanout.RepairOptions{Approvals: p.approvals, Index: s.store}),
 		Incidents: &incidentBacklog{
 			tracker: p.tracker, store: s.incidents, dir: s.dir, endpoints: p.endpoints, settings: s.incidentSettings(), commonCause: s.causes.CommonCause, env: s.env,
