@@ -10,7 +10,8 @@
 //   - Drain: the queue's worker calls it with an app and the generation of the wake-up.
 //   - DispatchWake: the Dispatcher calls it for a wake-up that was armed in this process, by a fan-out, a drain, an API call or
 //     the sweep. If it returns false, the Dispatcher makes the wake-up a task of the queue.
-//   - SignalDeposit: the Dispatcher calls it for a deposit that armed no wake-up. A run of this process then reads its mailbox at once.
+//   - SignalDeposit: the Dispatcher calls it for a deposit that armed no wake-up. A run of this process then reads its mailbox
+//     at once.
 //
 // Stop is last: the service calls it after its listeners and the intake of queue tasks have stopped. It passes waiting
 // wake-ups to the queue, and waits until all runs have given their mailboxes back.

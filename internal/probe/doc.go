@@ -9,6 +9,5 @@
 // The Prober makes one probe and describes what it found. The Scheduler, of which one in the cluster is active,
 // enqueues a task for each endpoint that comes due. The Runner takes the tasks. It writes findings to the registry,
 // to the incidents and to the metrics. A task is only a wake-up: the registry stores what is due, so a lost or
-// repeated task does no harm.
-// alarm clock: what is due stands in the registry, and a lost or doubled task harms nothing.
+// repeated task does no harm. The HealthReader assesses an endpoint by what was found.
 package probe

@@ -7,18 +7,21 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/health"
 	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Apps reads an app's present settings; ok is false for an unknown app.
+// Apps is the directory of apps; *registry.Directory is one.
 type Apps interface {
-	App(ctx context.Context, id partner.ClientID) (app partner.App, ok bool, err error)
+	Refresh(ctx context.Context) error
+	Lookup(id partner.ClientID) (e *registry.Entry, ok bool, unreadable error)
 }
 
 // Store keeps the findings of probes; *registry.ProbeStore is one.
@@ -27,10 +30,11 @@ type Store interface {
 	Settle(ctx context.Context, c registry.ProbeClaim, next health.State) (bool, error)
 }
 
-// Tenants chooses the tenant for which an app's mirroring endpoint is probed: its probe tenant if that has approved
-// the app, otherwise the first one that has. ok is false when no tenant has.
-type Tenants interface {
-	ProbeTenant(ctx context.Context, app *partner.App) (id tenant.ID, ok bool, err error)
+// Approvals says which tenants approved an app; *mailbox.Store is one.
+type Approvals interface {
+	HasApproved(ctx context.Context, app partner.ClientID, t tenant.ID) (bool, error)
+	// Approvals returns a page; next is empty on the last.
+	Approvals(ctx context.Context, app partner.ClientID, cursor string, limit int) (page []tenant.ID, next string, err error)
 }
 
 // IncidentObserver gets what is observed of endpoints.
@@ -53,7 +57,7 @@ type Licences interface {
 type RunnerOptions struct {
 	Apps      Apps
 	Store     Store
-	Tenants   Tenants
+	Approvals Approvals
 	Incidents IncidentObserver
 	Prober    EndpointProber
 	Licences  Licences
@@ -92,7 +96,7 @@ func NewRunner(opts RunnerOptions) *Runner {
 // takes long to answer, ProbeIfDue returns nil and the probe goes on without its caller. An error is the service's
 // own and worth another try.
 func (r *Runner) ProbeIfDue(ctx context.Context, id partner.ClientID, k partner.EndpointKind) error {
-	app, ok, err := r.opts.Apps.App(ctx, id)
+	app, ok, err := r.readApp(ctx, id)
 	if err != nil {
 		return fmt.Errorf("probe %s %s: %w", id, k, err)
 	}
@@ -112,6 +116,18 @@ func (r *Runner) ProbeIfDue(ctx context.Context, id partner.ClientID, k partner.
 	})
 }
 
+// readApp reads an app's present settings, since a switch must take effect at once. ok is false for an unknown app.
+func (r *Runner) readApp(ctx context.Context, id partner.ClientID) (app partner.App, ok bool, err error) {
+	if err := r.opts.Apps.Refresh(ctx); err != nil {
+		return partner.App{}, false, fmt.Errorf("refresh apps: %w", err)
+	}
+	e, ok, unreadable := r.opts.Apps.Lookup(id)
+	if !ok || unreadable != nil {
+		return partner.App{}, false, unreadable
+	}
+	return e.Rec.App, true, nil
+}
+
 // Stop waits for probes that go on without their callers. It returns when all have ended or ctx has.
 func (r *Runner) Stop(ctx context.Context) error { return r.tasks.stop(ctx) }
 
@@ -123,7 +139,7 @@ func isProbeWanted(app *partner.App, k partner.EndpointKind, env partner.Environ
 // TestEndpoint probes an endpoint on request, whether or not it is on, due or in quiet hours. Its finding counts like
 // any other.
 func (r *Runner) TestEndpoint(ctx context.Context, id partner.ClientID, k partner.EndpointKind) (health.Finding, error) {
-	app, ok, err := r.opts.Apps.App(ctx, id)
+	app, ok, err := r.readApp(ctx, id)
 	if err != nil {
 		return health.Finding{}, fmt.Errorf("test %s %s: %w", id, k, err)
 	}
@@ -223,7 +239,7 @@ func (r *Runner) readTarget(ctx context.Context, app *partner.App, k partner.End
 	if k != partner.Mirroring {
 		return t, nil
 	}
-	id, ok, err := r.opts.Tenants.ProbeTenant(ctx, app)
+	id, ok, err := r.chooseTenant(ctx, app)
 	if err != nil {
 		return t, fmt.Errorf("find a tenant to probe %s with: %w", app.ClientID, err)
 	}
@@ -237,4 +253,29 @@ func (r *Runner) readTarget(ctx context.Context, app *partner.App, k partner.End
 		}
 	}
 	return t, nil
+}
+
+// chooseTenant chooses the tenant for which an app's mirroring endpoint is probed: its probe tenant if that has
+// approved the app, otherwise the first one that has. ok is false when no tenant has. The first is the smallest of
+// those that Redis lists first. It stays the same as long as the approvals do.
+func (r *Runner) chooseTenant(ctx context.Context, app *partner.App) (id tenant.ID, ok bool, err error) {
+	if id := tenant.ID(app.ProbeTenant); id != "" {
+		ok, err := r.opts.Approvals.HasApproved(ctx, app.ClientID, id)
+		if err != nil || ok {
+			return id, ok, err
+		}
+	}
+	for cursor := ""; ; {
+		page, next, err := r.opts.Approvals.Approvals(ctx, app.ClientID, cursor, mailbox.MaxBatch)
+		if err != nil {
+			return "", false, err
+		}
+		if len(page) > 0 {
+			return slices.Min(page), true, nil
+		}
+		if next == "" {
+			return "", false, nil
+		}
+		cursor = next
+	}
 }

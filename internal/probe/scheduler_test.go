@@ -117,15 +117,14 @@ func (s *simulation) EnqueueProbe(ctx context.Context, app partner.ClientID, k p
 	return nil
 }
 
-func (s *simulation) App(_ context.Context, id partner.ClientID) (partner.App, bool, error) {
-	_ = s.trip()
+func (s *simulation) Lookup(id partner.ClientID) (*registry.Entry, bool, error) {
 	i, ok := slices.BinarySearchFunc(s.entries, id, func(e *registry.Entry, id partner.ClientID) int {
 		return strings.Compare(string(e.Rec.App.ClientID), string(id))
 	})
 	if !ok {
-		return partner.App{}, false, nil
+		return nil, false, nil
 	}
-	return s.entries[i].Rec.App, true, nil
+	return s.entries[i], true, nil
 }
 
 func (s *simulation) Claim(_ context.Context, app partner.ClientID, k partner.EndpointKind, _ time.Duration, force bool) (registry.ProbeClaim, bool, error) {
@@ -150,8 +149,12 @@ func (s *simulation) Settle(_ context.Context, c registry.ProbeClaim, next healt
 	return true, nil
 }
 
-func (s *simulation) ProbeTenant(context.Context, *partner.App) (tenant.ID, bool, error) {
-	return "Cust1", true, nil
+func (s *simulation) HasApproved(context.Context, partner.ClientID, tenant.ID) (bool, error) {
+	return true, nil
+}
+
+func (s *simulation) Approvals(context.Context, partner.ClientID, string, int) ([]tenant.ID, string, error) {
+	return []tenant.ID{"Cust1"}, "", nil
 }
 
 func (s *simulation) Observe(_ context.Context, app partner.ClientID, k partner.EndpointKind, events ...incident.Event) error {
@@ -202,7 +205,7 @@ func simulate(t testing.TB, apps int, answer func(spot) (health.Reason, time.Dur
 	reg := prometheus.NewRegistry()
 	metrics, log := probe.NewMetrics(reg), slog.New(slog.DiscardHandler)
 	s.runner = probe.NewRunner(probe.RunnerOptions{
-		Apps: s, Store: s, Tenants: s, Incidents: s, Prober: s, Licences: partner.DefaultRequirements(), Schedule: plan,
+		Apps: s, Store: s, Approvals: s, Incidents: s, Prober: s, Licences: partner.DefaultRequirements(), Schedule: plan,
 		Timeout: 10 * time.Second, Hanging: probe.HangingPerPlace * inFlight, Environment: partner.Online, Metrics: metrics, Log: log,
 	})
 	return s, probe.NewScheduler(probe.SchedulerOptions{

@@ -285,7 +285,9 @@ func (s *Service) buildAPI() error {
 		Connections: limits.Total, CallerRequests: limits.PerAddress,
 		Version: s.opts.Version, Environment: s.env, Licences: s.licences, ValidFor: s.cfg.State.ValidFor,
 		StatesInFlight: maxStatesInFlight(s.cfg), Tokens: s.store, TokenKeeper: s.store, TokenUses: s.store, Resealer: s.store, Auditor: s.store, Apps: s.store, AppWriter: s.store, AppEvents: p.events,
-		Addresses: hostChecker{s.guard, cmp.Or(s.opts.Resolver, net.DefaultResolver)}, HealthReader: healthReader{incidents: s.incidents, probes: s.probes, attempts: s.store, licences: s.licences, probing: s.cfg.Probe.Interval > 0, env: s.env, log: s.log},
+		Addresses: hostChecker{s.guard, cmp.Or(s.opts.Resolver, net.DefaultResolver)}, HealthReader: probe.NewHealthReader(probe.HealthOptions{
+			Incidents: s.incidents, States: s.probes, Attempts: s.store, Licences: s.licences, Environment: s.env, Idle: s.cfg.Probe.Interval == 0, Log: s.log,
+		}),
 		Tester: endpointtest.New(endpointtest.Options{
 			Apps: s.dir, Store: s.store, Mailboxes: s.boxes, Resyncer: p.approvals, Waker: p.waker, Targets: p.targets, Incidents: p.tracker,
 			Prober: p.probes, Guard: s.guard, Environment: s.env, Timeout: s.cfg.Delivery.Timeout,
