@@ -213,11 +213,12 @@ func (t *Tracker) findAudience(ctx context.Context, app *partner.App, k partner.
 func (t *Tracker) loadBacklog(ctx context.Context, app *partner.App, k partner.EndpointKind, a *audience) (err error) {
 	switch {
 	case k == partner.StateChange:
-		standing, err := t.opts.Mailbox.AppStatus(ctx, app.ClientID)
+		v, err := t.opts.Mailboxes.View(ctx, app.ClientID)
 		if err != nil {
 			return wrapError(err, "read the mailbox of", app.ClientID)
 		}
-		a.backlog, a.nextTry = standing.Backlog, standing.CooldownUntil
+		a.backlog = incident.Backlog{Notifications: v.Waiting, Tenants: v.Diverged, Superseded: v.Superseded}
+		a.nextTry = v.CooldownUntil
 	case t.opts.Probes != nil:
 		if a.nextTry, err = t.opts.Probes.NextProbe(ctx, app, k, t.opts.Now()); err != nil {
 			return wrapError(err, "find the next probe of", app.ClientID)

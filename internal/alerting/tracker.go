@@ -10,14 +10,16 @@ import (
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/incident"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
 
-// Apps finds an app's settings; ok is false for an unknown app. Stale settings do no harm.
+// Apps is the directory of apps; *registry.Directory is one.
 type Apps interface {
-	App(ctx context.Context, id partner.ClientID) (app partner.App, ok bool, err error)
+	Refresh(ctx context.Context) error
+	Lookup(id partner.ClientID) (e *registry.Entry, ok bool, unreadable error)
 }
 
 // Store keeps incidents and the outbox; *registry.IncidentStore is one.
@@ -36,11 +38,11 @@ type Queue interface {
 	EnqueueForwardMail(ctx context.Context, app partner.ClientID, mailID string, generation int64) error
 }
 
-// Mailbox reads the state of an app's deliveries.
-type Mailbox interface {
-	AppStatus(ctx context.Context, app partner.ClientID) (MailboxStatus, error)
-	// HasPending reports, at each tenant's index, whether a notification about it is pending for the app.
-	HasPending(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]bool, error)
+// Mailboxes reads what is pending for apps; *mailbox.Store is one.
+type Mailboxes interface {
+	View(ctx context.Context, app partner.ClientID) (mailbox.View, error)
+	// ReadPairs reads up to mailbox.MaxBatch pairs, each at its tenant's index.
+	ReadPairs(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]mailbox.PairState, error)
 }
 
 // Licences says which licence an endpoint needs and the app was not granted, empty for none.
@@ -53,21 +55,12 @@ type Probes interface {
 	NextProbe(ctx context.Context, app *partner.App, k partner.EndpointKind, now time.Time) (time.Time, error)
 }
 
-// MailboxStatus is the state of an app's deliveries.
-type MailboxStatus struct {
-	Backlog incident.Backlog
-	// CircuitOpen is true while the state-change endpoint's circuit is open. CooldownUntil is when the next
-	// attempt is made.
-	CircuitOpen   bool
-	CooldownUntil time.Time
-}
-
 // Options of a Tracker.
 type Options struct {
-	Apps    Apps
-	Store   Store
-	Queue   Queue
-	Mailbox Mailbox
+	Apps      Apps
+	Store     Store
+	Queue     Queue
+	Mailboxes Mailboxes
 	// Probes may be nil: then nothing is probed.
 	Probes Probes
 	// Licences may be nil: then no endpoint needs one.
@@ -111,7 +104,7 @@ func New(opts Options) *Tracker {
 // for a success of a healthy endpoint, it reads once and writes nothing. It ignores an unknown app. After an
 // error the events may be lost; the caller need not repeat them, see the package's documentation.
 func (t *Tracker) Observe(ctx context.Context, id partner.ClientID, k partner.EndpointKind, events ...incident.Event) error {
-	app, ok, err := t.opts.Apps.App(ctx, id)
+	app, ok, err := t.readApp(ctx, id)
 	if err != nil {
 		return fmt.Errorf("observe %s %s: %w", id, k, err)
 	}
@@ -122,12 +115,28 @@ func (t *Tracker) Observe(ctx context.Context, id partner.ClientID, k partner.En
 	return err
 }
 
+// readApp finds an app's settings; ok is false for an unknown app. Only an app that is not known is looked for again:
+// stale settings do no harm.
+func (t *Tracker) readApp(ctx context.Context, id partner.ClientID) (app partner.App, ok bool, err error) {
+	if e, ok, _ := t.opts.Apps.Lookup(id); ok {
+		return e.Rec.App, true, nil
+	}
+	if err := t.opts.Apps.Refresh(ctx); err != nil {
+		return partner.App{}, false, fmt.Errorf("refresh apps: %w", err)
+	}
+	e, ok, unreadable := t.opts.Apps.Lookup(id)
+	if !ok {
+		return partner.App{}, false, unreadable
+	}
+	return e.Rec.App, true, nil
+}
+
 // TickApp lets time pass for an app: it applies engines' reports, and incidents open, remind and recover. It
 // MUST be called every few seconds for every app with a state, reports or unconfirmed addresses. One process
 // at a time is enough; several do no harm. seen is what was read of the app just before; what it lacks is not
 // read again. TickApp returns the states of the app's endpoints.
 func (t *Tracker) TickApp(ctx context.Context, id partner.ClientID, seen registry.OpenIncidents) (map[partner.EndpointKind]incident.State, error) {
-	app, ok, err := t.opts.Apps.App(ctx, id)
+	app, ok, err := t.readApp(ctx, id)
 	if err != nil || !ok {
 		return nil, wrapError(err, "tick", id)
 	}
@@ -185,11 +194,11 @@ func (t *Tracker) tickEndpoint(ctx context.Context, app *partner.App, k partner.
 func (t *Tracker) unreportedEvents(ctx context.Context, app partner.ClientID, s *incident.State) ([]incident.Event, error) {
 	var events []incident.Event
 	if t.isStaleFailure(s) {
-		standing, err := t.opts.Mailbox.AppStatus(ctx, app)
+		v, err := t.opts.Mailboxes.View(ctx, app)
 		if err != nil {
 			return nil, err
 		}
-		if !standing.CircuitOpen {
+		if v.CooldownUntil.IsZero() { // the circuit is closed
 			events = append(events, incident.Success{})
 		}
 	}
@@ -197,14 +206,16 @@ func (t *Tracker) unreportedEvents(ctx context.Context, app partner.ClientID, s 
 		return events, nil
 	}
 	refused := slices.Sorted(maps.Keys(s.Rejected))
-	waits, err := t.opts.Mailbox.HasPending(ctx, app, refused)
-	if err != nil {
-		return nil, err
-	}
 	var settled []tenant.ID
-	for i, id := range refused {
-		if !waits[i] {
-			settled = append(settled, id)
+	for chunk := range slices.Chunk(refused, mailbox.MaxBatch) {
+		pairs, err := t.opts.Mailboxes.ReadPairs(ctx, app, chunk)
+		if err != nil {
+			return nil, err
+		}
+		for i, p := range pairs {
+			if !p.HasPending() {
+				settled = append(settled, chunk[i])
+			}
 		}
 	}
 	if len(settled) > 0 {
@@ -240,7 +251,7 @@ func (t *Tracker) CloseIncident(ctx context.Context, incidentID, by string) erro
 	if err != nil {
 		return fmt.Errorf("close incident %s: %w: %w", incidentID, registry.ErrNotFound, err)
 	}
-	app, ok, err := t.opts.Apps.App(ctx, id)
+	app, ok, err := t.readApp(ctx, id)
 	if err != nil {
 		return wrapError(err, "close an incident of", id)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/redistest"
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -43,20 +44,20 @@ var (
 // world is a tracker on a Redis, with a clock of the test's and everything else in memory.
 type world struct {
 	*alerting.Tracker
-	t        *testing.T
-	rdb      redis.UniversalClient
-	store    *registry.IncidentStore
-	reg      *prometheus.Registry
-	log      *bytes.Buffer
-	app      partner.App
-	unknown  bool
-	now      time.Time
-	standing alerting.MailboxStatus
-	looked   int
-	waiting  []tenant.ID
-	woken    []string
-	wakeErr  error
-	opts     alerting.Options
+	t       *testing.T
+	rdb     redis.UniversalClient
+	store   *registry.IncidentStore
+	reg     *prometheus.Registry
+	log     *bytes.Buffer
+	app     partner.App
+	unknown bool
+	now     time.Time
+	view    mailbox.View
+	looked  int
+	waiting []tenant.ID
+	woken   []string
+	wakeErr error
+	opts    alerting.Options
 }
 
 func newWorld(t *testing.T) *world {
@@ -66,17 +67,19 @@ func newWorld(t *testing.T) *world {
 	w.app = partner.New(id)
 	w.app.Name, w.app.TechnicalContact = "Awesome App", partner.Contact{Email: kim, TimeZone: "Europe/Oslo"}
 	w.app.Endpoints[kind].Enabled, w.app.Endpoints[kind].URL = true, "https://partner.example/hook?key=hunter2secret"
-	w.standing = alerting.MailboxStatus{Backlog: incident.Backlog{Notifications: 3, Tenants: 2}, CircuitOpen: true}
+	w.view = mailbox.View{Waiting: 3, Diverged: 2, CooldownUntil: w.now.Add(time.Minute)}
 	w.opts = alerting.Options{
-		Apps: w, Store: w.store, Queue: w, Mailbox: w, Environment: partner.Online, Settings: incident.DefaultSettings(),
+		Apps: w, Store: w.store, Queue: w, Mailboxes: w, Environment: partner.Online, Settings: incident.DefaultSettings(),
 		Metrics: alerting.NewMetrics(w.reg), Log: slog.New(slog.NewTextHandler(w.log, nil)), Now: func() time.Time { return w.now },
 	}
 	w.Tracker = alerting.New(w.opts)
 	return w
 }
 
-func (w *world) App(context.Context, partner.ClientID) (partner.App, bool, error) {
-	return w.app, !w.unknown, nil
+func (w *world) Refresh(context.Context) error { return nil }
+
+func (w *world) Lookup(partner.ClientID) (*registry.Entry, bool, error) {
+	return &registry.Entry{Rec: registry.AppRecord{App: w.app}}, !w.unknown, nil
 }
 
 func (w *world) EnqueueForwardMail(_ context.Context, _ partner.ClientID, mailID string, generation int64) error {
@@ -87,15 +90,17 @@ func (w *world) EnqueueForwardMail(_ context.Context, _ partner.ClientID, mailID
 	return nil
 }
 
-func (w *world) AppStatus(context.Context, partner.ClientID) (alerting.MailboxStatus, error) {
+func (w *world) View(context.Context, partner.ClientID) (mailbox.View, error) {
 	w.looked++
-	return w.standing, nil
+	return w.view, nil
 }
 
-func (w *world) HasPending(_ context.Context, _ partner.ClientID, ts []tenant.ID) ([]bool, error) {
-	out := make([]bool, len(ts))
+func (w *world) ReadPairs(_ context.Context, _ partner.ClientID, ts []tenant.ID) ([]mailbox.PairState, error) {
+	out := make([]mailbox.PairState, len(ts))
 	for i, id := range ts {
-		out[i] = slices.Contains(w.waiting, id)
+		if out[i].Tenant = id; slices.Contains(w.waiting, id) {
+			out[i].Entries[tenant.SlotStatus] = &delivery.Entry{}
+		}
 	}
 	return out, nil
 }
@@ -286,15 +291,15 @@ func TestUnheardSuccess(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.after(0, refused)
-	w.standing.CircuitOpen = false // it answered somebody who died before saying so
+	w.view.CooldownUntil = time.Time{} // it answered somebody who died before saying so
 	w.after(5 * time.Minute)
 	w.want("no gate and no news")
 	w.after(time.Minute, blocked)
 	w.want("failing", "opened 1 to "+kim)
-	w.standing.CircuitOpen = true // it asked for an hour's pause
+	w.view.CooldownUntil = w.now.Add(time.Hour) // it asked for an hour's pause
 	w.after(30 * time.Minute)
 	w.want("gated", "opened 1 to "+kim)
-	w.standing.CircuitOpen = false
+	w.view.CooldownUntil = time.Time{}
 	w.after(time.Minute)
 	w.after(time.Minute)
 	w.want("no gate any more", "opened 1 to "+kim, "recovered 2 to "+kim)

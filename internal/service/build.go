@@ -191,14 +191,14 @@ func (s *Service) buildTrackers() error {
 	o := alerting.Options{
 		Licences: s.licences,
 		Probes:   &probe.Forecast{States: s.probes, Licences: s.licences, Schedule: plan, Environment: s.env, Idle: s.cfg.Probe.Interval == 0},
-		Apps:     appSettings{s.dir}, Store: s.incidents, Queue: s.queue, Mailbox: mailboxReader{s.boxes}, Environment: s.env,
+		Apps:     s.dir, Store: s.incidents, Queue: s.queue, Mailboxes: s.boxes, Environment: s.env,
 		Settings: s.incidentSettings(), CommonCause: s.causes.CommonCause, Metrics: alerting.NewMetrics(s.metrics), Log: s.log,
 	}
 	p.tracker, p.drainTracker = alerting.New(o), nil
 	if s.drains != nil {
 		space := keys.New(s.cfg.Redis.Prefix)
 		o.Store, o.Queue = registry.NewIncidentStore(s.drains, space, s.cfg.Retention.Incidents), queue.NewClient(s.drains, s.queueNamespace())
-		o.Mailbox = mailboxReader{mailbox.New(s.drains, space, s.boxes.Settings())}
+		o.Mailboxes = mailbox.New(s.drains, space, s.boxes.Settings())
 		p.drainTracker = alerting.New(o)
 	}
 	p.events = &appEvents{

@@ -24,6 +24,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/incident"
 	"github.com/lamplighter/lamplighter/internal/keys"
+	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/push"
 	"github.com/lamplighter/lamplighter/internal/redistest"
@@ -91,7 +92,7 @@ func (e *egress) process(name string) *poster {
 		Wire: wiretest.Over{RoundTripper: p}, Check: url.Parse, Tokens: e, Timeout: 10 * time.Second, Version: "1", Reach: p.causes,
 	})
 	p.tracker = alerting.New(alerting.Options{
-		Apps: e, Store: e, Queue: e, Mailbox: e, Environment: partner.Online, Settings: incident.DefaultSettings(), CommonCause: p.causes.CommonCause, Log: log, Now: e.time,
+		Apps: e, Store: e, Queue: e, Mailboxes: e, Environment: partner.Online, Settings: incident.DefaultSettings(), CommonCause: p.causes.CommonCause, Log: log, Now: e.time,
 	})
 	return p
 }
@@ -127,11 +128,13 @@ func (p *poster) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func (e *egress) MakeToken(string, string, string, time.Time) (string, error) { return "token", nil }
 
-func (e *egress) App(_ context.Context, id partner.ClientID) (partner.App, bool, error) {
+func (e *egress) Refresh(context.Context) error { return nil }
+
+func (e *egress) Lookup(id partner.ClientID) (*registry.Entry, bool, error) {
 	app := partner.New(id)
 	app.ErrorEmails = []string{string(id) + "@example.com"}
 	app.Endpoints[partner.StateChange].Enabled, app.Endpoints[partner.StateChange].URL = true, "https://"+string(id)+".example/"
-	return app, true, nil
+	return &registry.Entry{Rec: registry.AppRecord{App: app}}, true, nil
 }
 
 func (e *egress) Transition(
@@ -168,12 +171,12 @@ func (e *egress) EnqueueForwardMail(context.Context, partner.ClientID, string, i
 	return nil
 }
 
-func (e *egress) AppStatus(context.Context, partner.ClientID) (alerting.MailboxStatus, error) {
-	return alerting.MailboxStatus{CircuitOpen: true}, nil
+func (e *egress) View(context.Context, partner.ClientID) (mailbox.View, error) {
+	return mailbox.View{CooldownUntil: e.now.Add(time.Minute)}, nil
 }
 
-func (e *egress) HasPending(_ context.Context, _ partner.ClientID, ts []tenant.ID) ([]bool, error) {
-	return make([]bool, len(ts)), nil
+func (e *egress) ReadPairs(_ context.Context, _ partner.ClientID, ts []tenant.ID) ([]mailbox.PairState, error) {
+	return make([]mailbox.PairState, len(ts)), nil
 }
 
 // post makes one post as a drain does, and tells people what a drain tells them.

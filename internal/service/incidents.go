@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/alerting"
@@ -12,58 +11,10 @@ import (
 	"github.com/lamplighter/lamplighter/internal/drain"
 	"github.com/lamplighter/lamplighter/internal/fanout"
 	"github.com/lamplighter/lamplighter/internal/incident"
-	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
-
-// appSettings gives the tracker apps from the directory.
-type appSettings struct{ dir *registry.Directory }
-
-// App implements alerting.Apps.
-func (a appSettings) App(ctx context.Context, id partner.ClientID) (partner.App, bool, error) {
-	if e, ok := a.dir.App(id); ok {
-		return e.Rec.App, true, nil
-	}
-	if err := a.dir.Refresh(ctx); err != nil {
-		return partner.App{}, false, fmt.Errorf("refresh apps: %w", err)
-	}
-	e, ok, unreadable := a.dir.Lookup(id)
-	if !ok {
-		return partner.App{}, false, unreadable
-	}
-	return e.Rec.App, true, nil
-}
-
-// mailboxReader gives the tracker the state of mailboxes.
-type mailboxReader struct{ boxes *mailbox.Store }
-
-// AppStatus implements alerting.Mailbox.
-func (s mailboxReader) AppStatus(ctx context.Context, app partner.ClientID) (alerting.MailboxStatus, error) {
-	v, err := s.boxes.View(ctx, app)
-	if err != nil {
-		return alerting.MailboxStatus{}, err
-	}
-	return alerting.MailboxStatus{
-		Backlog: incident.Backlog{Notifications: v.Waiting, Tenants: v.Diverged, Superseded: v.Superseded}, CircuitOpen: !v.CooldownUntil.IsZero(), CooldownUntil: v.CooldownUntil,
-	}, nil
-}
-
-// HasPending implements alerting.Mailbox.
-func (s mailboxReader) HasPending(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]bool, error) {
-	out := make([]bool, 0, len(ts))
-	for chunk := range slices.Chunk(ts, mailbox.MaxBatch) {
-		list, err := s.boxes.ReadPairs(ctx, app, chunk)
-		if err != nil {
-			return nil, err
-		}
-		for _, st := range list {
-			out = append(out, st.Entries != [tenant.Slots]*delivery.Entry{})
-		}
-	}
-	return out, nil
-}
 
 // approvals deletes approvals with everything pending for them. A refused notification of such a tenant no longer
 // counts for the app's incidents.
