@@ -19,8 +19,9 @@
 //
 //   - Observe: the drainer after each round of results, the prober, the tests that callers of the API
 //     request, writes that switch an endpoint on or off, and withdrawn approvals.
-//   - TickApp: the loop of the sweep, for every app that has a state, a report or an unconfirmed
-//     address. It lets incidents open, remind and recover, and it takes engines' reports into account.
+//   - TickApp: the Advancer, which the loop of the sweep calls for every app that has a state, a report
+//     or an unconfirmed address. TickApp lets incidents open, remind and recover, and it takes engines'
+//     reports into account. The Advancer also switches off endpoints that have failed too long.
 //   - RequestConfirmations: each write of an app, and TickApp for those that were not written.
 //   - CloseIncident: the API.
 //   - WakeMail: the loop of the sweep, for each mail that is due in an outbox.

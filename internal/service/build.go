@@ -238,10 +238,9 @@ func (s *Service) buildSweep() error {
 	s.sweeper = sweep.New(sweep.Options{
 		Registry: s.store, Apps: s.dir, Mailboxes: s.boxes, Waker: p.waker, Notifier: fanout.NewDispatcher(s.queue, nil), // any replica may do the repairs
 		Repairer: fanout.NewRepairer(fanout.RepairOptions{Approvals: p.approvals, Index: s.store}),
-		Incidents: &incidentBacklog{
-			tracker: p.tracker, store: s.incidents, dir: s.dir, endpoints: p.endpoints, settings: s.incidentSettings(), commonCause: s.causes.CommonCause, env: s.env,
-			second: secondOpinion{boxes: s.boxes, approvals: p.approvals, asked: map[string]bool{}},
-		},
+		Incidents: alerting.NewAdvancer(alerting.AdvancerOptions{
+			Tracker: p.tracker, Open: s.incidents, Mailboxes: s.boxes, Resyncer: p.approvals, Switcher: p.endpoints,
+		}),
 		Mails:   &pendingMails{IncidentStore: s.incidents, sender: p.sender, tracker: p.tracker, disabled: s.cfg.SMTP.Disabled},
 		Metrics: sweeps, Environment: s.env, Every: s.cfg.Delivery.Sweep, Log: s.log,
 	})

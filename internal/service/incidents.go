@@ -3,11 +3,7 @@ package service
 import (
 	"context"
 	"errors"
-	"fmt"
-	"time"
 
-	"github.com/lamplighter/lamplighter/internal/alerting"
-	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/drain"
 	"github.com/lamplighter/lamplighter/internal/fanout"
 	"github.com/lamplighter/lamplighter/internal/incident"
@@ -68,88 +64,4 @@ func (o *drainObserver) Observe(ctx context.Context, ob drain.Observation) error
 		}
 	}
 	return o.tracker.Observe(ctx, ob.App, partner.StateChange, events...)
-}
-
-// incidentBacklog gives incidents to the loops; it also switches off endpoints that have failed too long.
-type incidentBacklog struct {
-	tracker   *alerting.Tracker
-	store     *registry.IncidentStore
-	dir       *registry.Directory
-	endpoints *endpointSwitcher
-	settings  incident.Settings
-	// commonCause returns the newest common cause of failures.
-	commonCause func() incident.CommonCause
-	env         partner.Environment
-	second      secondOpinion
-}
-
-// ReadOpenIncidents implements sweep.Incidents.
-func (t *incidentBacklog) ReadOpenIncidents(ctx context.Context, apps []partner.ClientID) ([]*registry.OpenIncidents, []error) {
-	out, errs := t.store.ReadOpenIncidents(ctx, apps)
-	for i := range out {
-		if e, ok := t.dir.App(apps[i]); ok && out[i] == nil && errs[i] == nil && t.tracker.NeedsConfirmations(&e.Rec.App) {
-			out[i] = &registry.OpenIncidents{}
-		}
-	}
-	return out, errs
-}
-
-// Tick implements sweep.Incidents.
-func (t *incidentBacklog) Tick(ctx context.Context, app partner.ClientID, found registry.OpenIncidents) error {
-	states, err := t.tracker.TickApp(ctx, app, found)
-	errs := []error{err}
-	for k, s := range states {
-		errs = append(errs, t.switchOffFailing(ctx, app, k, s))
-	}
-	if s := states[partner.StateChange]; failsForOne(&s) {
-		errs = append(errs, t.second.resyncAnotherOnce(ctx, app, &s))
-	}
-	return errors.Join(errs...)
-}
-
-// seenFailing is how recently an integration endpoint must have been seen failing to be switched off. Nothing is
-// pending for it that would show that it still fails.
-const seenFailing = 24 * time.Hour
-
-// switchOffFailing switches off an endpoint that notifications or probes have seen failing for too long. Reports of
-// engines are not enough: they may come from one tenant's calls.
-func (t *incidentBacklog) switchOffFailing(ctx context.Context, app partner.ClientID, k partner.EndpointKind, s incident.State) error {
-	e, ok := t.dir.App(app)
-	if !ok {
-		return nil
-	}
-	ep, now := e.Rec.App.Endpoints[k], time.Now()
-	if !ep.IsOn(t.env) || !t.failedTooLong(k, &ep, &s, now) {
-		return nil
-	}
-	states, err := t.store.Incidents(ctx, app) // s was read for many apps at once: the endpoint may have answered since
-	if err != nil {
-		return fmt.Errorf("read the failing %s endpoint of app %s again: %w", k, app, err)
-	}
-	if s = states[k]; !t.failedTooLong(k, &ep, &s, now) {
-		return nil
-	}
-	if k == partner.StateChange {
-		if more, err := t.second.severalTenantsPending(ctx, app); err != nil || !more {
-			return err
-		}
-	}
-	unchanged := func(rec registry.AppRecord) bool {
-		now := rec.App.Endpoints[k]
-		return lifeOf(rec) == lifeOf(e.Rec) && now.SettingsDigest(false) == ep.SettingsDigest(false) && now.SwitchedAt.Equal(ep.SwitchedAt)
-	}
-	if _, err := t.endpoints.SwitchOffUnlessChanged(ctx, app, k, unchanged, partner.OffFailing, delivery.Result{}); err != nil {
-		return fmt.Errorf("it has been failing for too long: %w", err)
-	}
-	return nil
-}
-
-// failedTooLong reports whether an endpoint must be switched off.
-func (t *incidentBacklog) failedTooLong(k partner.EndpointKind, ep *partner.Endpoint, s *incident.State, now time.Time) bool {
-	if t.commonCause().PreventsSwitchOff(now, t.settings.OpenAfter) {
-		return false
-	}
-	since, seen := s.SeenFailing()
-	at := t.settings.SwitchOffAt(since, ep.SwitchedAt)
-	return !at.IsZero() && !now.Before(at) && (k == partner.StateChange || now.Sub(seen) <= seenFailing)
 }

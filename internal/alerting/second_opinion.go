@@ -1,4 +1,4 @@
-package service
+package alerting
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"sync"
 
 	"github.com/lamplighter/lamplighter/internal/incident"
-	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
@@ -14,14 +13,8 @@ import (
 // secondOpinion resyncs another tenant for an endpoint that fails for one tenant. The failures of one tenant may be
 // that tenant's fault, and in a quiet time no other notifications are sent that would show it.
 type secondOpinion struct {
-	boxes interface {
-		View(ctx context.Context, app partner.ClientID) (mailbox.View, error)
-		Approvals(ctx context.Context, app partner.ClientID, cursor string, limit int) ([]tenant.ID, string, error)
-		ReadPairs(ctx context.Context, app partner.ClientID, ts []tenant.ID) ([]mailbox.PairState, error)
-	}
-	approvals interface {
-		Resync(ctx context.Context, app partner.ClientID, ts []tenant.ID) (int, error)
-	}
+	boxes     ApprovedMailboxes
+	approvals Resyncer
 
 	mu sync.Mutex
 	// asked are the incidents for which this process has resynced another tenant.

@@ -1,4 +1,4 @@
-package service
+package alerting
 
 import (
 	"context"
