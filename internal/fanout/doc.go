@@ -35,8 +35,8 @@
 //   - Runner.Submit: the intake after an accept. If it returns false, or in a process without the role worker, the caller makes
 //     tasks of the queue.
 //   - Fanout.Run: the Runner, the queue's worker for such tasks, and the worker for fan-outs that the sweep starts again.
-//   - Approve, ApproveNew, Dismiss, DismissExisting, Resync: the API; Resync also endpoint tests and the second opinion of an
-//     incident.
+//   - Approve, ApproveNew, Dismiss, DismissExisting, Resync: the API, the dismissals by ReportedApprovals; Resync also endpoint
+//     tests and the second opinion of an incident.
 //   - AdvanceJob: the runner of jobs, page by page, with the claim of the job. A resync of all tenants and the removal of a former
 //     life's approvals are jobs.
 //   - ReconcileIndex and CatchUp: the comparison, for gaps that it finds; ReconcileIndex also the Repairer.

@@ -219,7 +219,7 @@ func (s *Service) buildDrain() {
 	s.drainer = drain.New(drain.Options{
 		Mailbox:   mailbox.New(s.drains, keys.New(s.cfg.Redis.Prefix), s.boxes.Settings()),
 		Endpoints: drain.NewEndpointDirectory(drain.DirectoryOptions{Apps: s.dir, Targets: p.targets, Switcher: p.endpoints, Environment: s.env}), Waker: mine,
-		Observer: &drainObserver{Recorder: s.recorder, tracker: p.drainTracker},
+		Observer: drain.NewIncidentReporter(s.recorder, p.drainTracker),
 		Metrics:  drain.NewMetrics(s.metrics), Log: s.log,
 		Schedule: delivery.Schedule(d.RetrySchedule), Cooldown: delivery.Cooldown{Base: s.cfg.Breaker.OpenFor, Max: s.cfg.Breaker.OpenForMax},
 		BreakerFailures: s.cfg.Breaker.Failures, InFlightPerApp: d.InFlightPerApp, InFlight: d.InFlight, Waiting: d.DrainersWaiting, Budget: d.DrainBudget,
@@ -291,7 +291,7 @@ func (s *Service) buildAPI() error {
 			Apps: s.dir, Store: s.store, Mailboxes: s.boxes, Resyncer: p.approvals, Waker: p.waker, Targets: p.targets, Incidents: p.tracker,
 			Prober: p.probes, Guard: s.guard, Environment: s.env, Timeout: s.cfg.Delivery.Timeout,
 		}),
-		Approvals: &approvals{p.approvals, p.tracker}, ApprovalList: s.boxes, Resyncer: p.resyncer, Jobs: p.jobs, Mailboxes: s.boxes, Deliveries: s.store,
+		Approvals: fanout.NewReportedApprovals(p.approvals, p.tracker), ApprovalList: s.boxes, Resyncer: p.resyncer, Jobs: p.jobs, Mailboxes: s.boxes, Deliveries: s.store,
 		Explainer: intake.NewStatusExplainer(s.store, s.boxes, s.store, s.env, s.causes.CommonCause), Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store, IdempotencyStore: s.store,
 		MailSubscriptions: p.subscriptions, NewAddresses: s.cfg.Mail.NewAddresses, Incidents: incidents.New(incidents.Options{Store: s.incidents, Tracker: p.tracker, Apps: s.dir, Audit: s.store}), Audit: s.store,
 		ErrorReports: &errorReports{registry.NewIncidentStore(s.durable, keys.New(s.cfg.Redis.Prefix), s.cfg.Retention.Incidents), s.cfg.Retention.Idempotency}, ConfigFeed: p.feed,
