@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/jobs"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/tenant"
@@ -232,7 +233,7 @@ func (s slowResync) Resync(_ context.Context, _ partner.ClientID, ts []tenant.ID
 }
 
 func (slowResync) ResyncAll(context.Context, registry.AppRecord, registry.Actor) (string, int64, error) {
-	return "", 0, &httpapi.ResyncTooSoonError{Wait: 42 * time.Second}
+	return "", 0, &jobs.TooSoonError{Wait: 42 * time.Second}
 }
 
 // TestResyncsOfNamedTenantsComeOneByOne: of 200 calls at once one runs, and the tenants per minute are limited.

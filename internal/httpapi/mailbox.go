@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/delivery"
+	"github.com/lamplighter/lamplighter/internal/jobs"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -28,19 +29,8 @@ type Resyncer interface {
 	Resync(ctx context.Context, app partner.ClientID, ts []tenant.ID) (tenants int, err error)
 	// ResyncAll starts a job that deposits the status of all tenants of an app, and counts them. If such a job runs
 	// already, it returns that one, which then goes round once more, unless it was requested a short time ago. Errors: a
-	// ResyncTooSoonError when a job has ended that was requested a short time ago.
+	// jobs.TooSoonError when a job has ended that was requested a short time ago.
 	ResyncAll(ctx context.Context, rec registry.AppRecord, actor registry.Actor) (job string, tenants int64, err error)
-}
-
-// ResyncTooSoonError refuses a resync of all tenants: another one of the app was requested a short time ago, and has ended.
-type ResyncTooSoonError struct {
-	// Wait is how long until the next one is accepted.
-	Wait time.Duration
-}
-
-// Error names the wait.
-func (e *ResyncTooSoonError) Error() string {
-	return "a resync of all tenants of the app was requested a short time ago; the next one is accepted in " + e.Wait.String()
 }
 
 // busyApps is a set of apps with an operation in progress. Its zero value is empty.
@@ -164,7 +154,7 @@ func (a *API) resyncApp(c *call) error {
 // resyncAll starts the job that deposits the status of all tenants, or returns the running one.
 func (a *API) resyncAll(c *call, rec registry.AppRecord) (job string, tenants int64, err error) {
 	job, tenants, err = a.Resyncer.ResyncAll(c.ctx(), rec, c.actor)
-	if soon, ok := errors.AsType[*ResyncTooSoonError](err); ok {
+	if soon, ok := errors.AsType[*jobs.TooSoonError](err); ok {
 		err = tooManyRequestsProblem(budgetResyncs, "A resync of all tenants of this app was requested less than a minute ago, and has ended. The next one is accepted after the time in Retry-After.", soon.Wait)
 	}
 	return job, tenants, err

@@ -11,6 +11,8 @@
 // once, each for a slice of time, and then continues with the job that has waited longest. So a large or failing job delays the
 // others by a slice at most.
 //
+// A Resyncer starts the deposit jobs: on request, at most one a minute for an app, and for gaps that the comparison finds.
+//
 // A Finder checks all apps in turns for jobs that were never listed: deletions that were interrupted, what an older version left,
 // and lists that Redis lost.
 package jobs

@@ -44,7 +44,7 @@ type parts struct {
 	fanout    *fanout.Fanout
 	approvals *fanout.Approvals
 	jobs      *jobs.Manager
-	resyncer  *resyncer
+	resyncer  *jobs.Resyncer
 	tracker   *alerting.Tracker
 	// drainTracker is the tracker for drains, with their connections to Redis.
 	drainTracker  *alerting.Tracker
@@ -167,7 +167,7 @@ func (s *Service) buildFanout() {
 		Index: s.store, Admissions: s.deposits, Apps: s.dir, Waker: p.waker, Metrics: metrics, Log: s.log,
 	})
 	p.jobs = jobs.NewManager(s.store, s.deposits, s.boxes, s.wakeJobs, time.Now)
-	p.resyncer = &resyncer{dir: s.dir, approvals: p.approvals, jobs: p.jobs, pauses: s.store}
+	p.resyncer = jobs.NewResyncer(jobs.ResyncerOptions{Apps: s.dir, Approvals: p.approvals, Jobs: p.jobs, Pauses: s.store})
 	if s.hasRole(RoleWorker) {
 		s.runner = fanout.NewRunner(p.fanout.Run, p.notifier.EnqueueTenants, s.log)
 		p.notifier = fanout.NewDispatcher(s.queue, s.runner)

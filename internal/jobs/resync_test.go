@@ -1,4 +1,4 @@
-package service
+package jobs_test
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/jobs"
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
@@ -23,20 +22,20 @@ func TestOf200ResyncsOneRuns(t *testing.T) {
 	boxes := mailbox.New(rdb, space, mailbox.Settings{})
 	store := registry.New(rdb, registry.Options{Keys: space, Keyring: noKeys{}})
 	rec := registry.AppRecord{App: partner.New("app1"), Revision: 5, Birth: 5}
-	if _, err := boxes.ApplySwitch(t.Context(), "n", mailboxSwitch(rec, partner.Online)); err != nil {
+	if _, err := boxes.ApplySwitch(t.Context(), "n", mailbox.Switch{Life: mailbox.Life{App: "app1", Birth: 5}, Revision: 5}); err != nil {
 		t.Fatal(err)
 	}
 	made := &counted{Store: boxes}
-	tell := &resyncer{jobs: jobs.NewManager(store, made, boxes, nil, time.Now), pauses: store}
+	resyncer := jobs.NewResyncer(jobs.ResyncerOptions{Jobs: jobs.NewManager(store, made, boxes, nil, time.Now), Pauses: store})
 	var mu sync.Mutex
 	answers := map[string]int{}
 	var all sync.WaitGroup
 	for range 200 {
 		all.Go(func() {
-			job, _, err := tell.ResyncAll(t.Context(), rec, registry.Actor{Name: "evil", Role: "partner:app1"})
+			job, _, err := resyncer.ResyncAll(t.Context(), rec, registry.Actor{Name: "evil", Role: "partner:app1"})
 			mu.Lock()
 			defer mu.Unlock()
-			if _, soon := errors.AsType[*httpapi.ResyncTooSoonError](err); soon { // before the first of them had made the job
+			if _, soon := errors.AsType[*jobs.TooSoonError](err); soon { // before the first of them had made the job
 				job, err = "too soon", nil
 			}
 			if err != nil {
@@ -50,6 +49,9 @@ func TestOf200ResyncsOneRuns(t *testing.T) {
 		t.Errorf("answered %v, made %d times", answers, made.n)
 	}
 }
+
+// noKeys is for apps without secrets.
+type noKeys struct{ registry.Sealer }
 
 // counted counts how often a job is made or joined.
 type counted struct {
