@@ -15,6 +15,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/lamplighter/lamplighter/internal/intake"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/tenant"
@@ -27,7 +28,7 @@ type Changes interface {
 	// registry.ErrUndecided.
 	Accept(ctx context.Context, reqs []registry.ChangeRequest) ([]registry.AcceptResult, error)
 	// DeliveryStatus returns registry.ErrNotFound for a change that is not known or no longer kept.
-	DeliveryStatus(ctx context.Context, changeID string) (DeliveryStatus, error)
+	DeliveryStatus(ctx context.Context, changeID string) (intake.DeliveryStatus, error)
 }
 
 // KeyBinder binds idempotency keys to the content that they came with.
@@ -35,26 +36,6 @@ type KeyBinder interface {
 	// BindIdempotencyKey stores each line's hash under the key, and returns the lines that came with another hash
 	// before.
 	BindIdempotencyKey(ctx context.Context, key string, lines map[int]string) (conflicts []int, err error)
-}
-
-// DeliveryStatus says which apps have received a change.
-type DeliveryStatus struct {
-	Change tenant.Change
-	// InStep is true when every app that approved the tenant has received the change, and nothing newer is pending.
-	InStep bool
-	Apps   []AppDelivery
-}
-
-// AppDelivery is one app's part in a DeliveryStatus.
-type AppDelivery struct {
-	ClientID partner.ClientID `json:"client_id"`
-	State    string           `json:"outcome" api:"ref=DeliveryState" doc:"settled: the app received it, or a newer change that replaced it; waiting: it or a newer one is pending."`
-	// ReplacedBy is empty for none.
-	ReplacedBy string `json:"replaced_by,omitempty" doc:"The newer change, or status set since, that is delivered instead."`
-	Attempts   int    `json:"attempts" api:"min=0"`
-	Reason     string `json:"reason,omitempty"`
-	// NextAttemptAt is zero when nothing is planned.
-	NextAttemptAt time.Time `json:"next_attempt_at,omitzero"`
 }
 
 const (
@@ -386,9 +367,13 @@ func (a *API) getStateChange(c *call) error {
 	if err != nil {
 		return err
 	}
+	apps := make([]appDelivery, len(k.Apps))
+	for i, d := range k.Apps {
+		apps[i] = appDelivery(d)
+	}
 	return c.writeJSON(http.StatusOK, changeStatusAnswer{
 		k.Change.ID, k.Change.Tenant, k.Change.Type, k.Change.Sequence, k.Change.AcceptedAt.UTC(), k.Change.OccurredAt.UTC(),
-		k.Change.VersionName, k.Change.FileVersion, k.Change.PublicEndpoint, k.InStep, emptyIfNil(k.Apps),
+		k.Change.VersionName, k.Change.FileVersion, k.Change.PublicEndpoint, k.InStep, apps,
 	})
 }
 
@@ -403,5 +388,15 @@ type changeStatusAnswer struct {
 	FileVersion    string            `json:"file_version,omitempty"`
 	PublicEndpoint string            `json:"public_endpoint,omitempty"`
 	InStep         bool              `json:"in_step" doc:"True when every app has received it, and nothing newer is pending. It is about the present, and may become false again."`
-	Apps           []AppDelivery     `json:"apps"`
+	Apps           []appDelivery     `json:"apps"`
+}
+
+// appDelivery is an intake.AppDelivery in an answer.
+type appDelivery struct {
+	ClientID      partner.ClientID     `json:"client_id"`
+	State         intake.DeliveryState `json:"outcome" api:"ref=DeliveryState" doc:"settled: the app received it, or a newer change that replaced it; waiting: it or a newer one is pending."`
+	ReplacedBy    string               `json:"replaced_by,omitempty" doc:"The newer change, or status set since, that is delivered instead."`
+	Attempts      int                  `json:"attempts" api:"min=0"`
+	Reason        string               `json:"reason,omitempty"`
+	NextAttemptAt time.Time            `json:"next_attempt_at,omitzero"`
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/health"
 	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/incidents"
+	"github.com/lamplighter/lamplighter/internal/intake"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -419,16 +420,16 @@ func (w *world) Accept(_ context.Context, reqs []registry.ChangeRequest) ([]regi
 	return out, nil
 }
 
-func (w *world) DeliveryStatus(_ context.Context, id string) (httpapi.DeliveryStatus, error) {
+func (w *world) DeliveryStatus(_ context.Context, id string) (intake.DeliveryStatus, error) {
 	if w.down != nil {
-		return httpapi.DeliveryStatus{}, w.down
+		return intake.DeliveryStatus{}, w.down
 	}
 	if id != "chg_Cust12345_1795449600000" {
-		return httpapi.DeliveryStatus{}, registry.ErrNotFound
+		return intake.DeliveryStatus{}, registry.ErrNotFound
 	}
-	return httpapi.DeliveryStatus{
+	return intake.DeliveryStatus{
 		Change: tenant.Change{ID: id, Tenant: "Cust12345", Type: tenant.Suspend, Sequence: 1795449600000, AcceptedAt: start},
-		Apps: []httpapi.AppDelivery{
+		Apps: []intake.AppDelivery{
 			{ClientID: "app1", State: "waiting", Attempts: 2, Reason: "refused", NextAttemptAt: start.Add(time.Minute)},
 			{ClientID: "app2", State: "settled"},
 		},

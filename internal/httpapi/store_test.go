@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/intake"
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/redistest"
 	"github.com/lamplighter/lamplighter/internal/registry"
@@ -20,9 +21,9 @@ import (
 // storeChanges is the intake without its fan-out.
 type storeChanges struct{ *registry.Store }
 
-func (s storeChanges) DeliveryStatus(ctx context.Context, id string) (httpapi.DeliveryStatus, error) {
+func (s storeChanges) DeliveryStatus(ctx context.Context, id string) (intake.DeliveryStatus, error) {
 	c, err := s.Change(ctx, id)
-	return httpapi.DeliveryStatus{Change: c}, err
+	return intake.DeliveryStatus{Change: c}, err
 }
 
 // newStoreHarness is an API whose apps, tenants, changes and audit are the real registry's.

@@ -9,8 +9,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lamplighter/lamplighter/internal/guard"
-	"github.com/lamplighter/lamplighter/internal/httpapi"
-	"github.com/lamplighter/lamplighter/internal/intake"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/signing"
@@ -26,28 +24,6 @@ type hostChecker struct {
 // CheckHost implements httpapi.AddressChecker.
 func (a hostChecker) CheckHost(ctx context.Context, u *url.URL) ([]netip.Addr, error) {
 	return a.Guard.CheckHost(ctx, a.resolver, u)
-}
-
-// changeService joins the two parts of changes: accepting them, and answering their delivery status.
-type changeService struct {
-	*intake.Intake
-
-	answers *intake.StatusReader
-}
-
-// DeliveryStatus implements httpapi.Changes.
-func (c *changeService) DeliveryStatus(ctx context.Context, id string) (httpapi.DeliveryStatus, error) {
-	k, err := c.answers.DeliveryStatus(ctx, id)
-	if err != nil {
-		return httpapi.DeliveryStatus{}, err
-	}
-	out := httpapi.DeliveryStatus{Change: k.Change, InStep: k.InStep, Apps: make([]httpapi.AppDelivery, len(k.Apps))}
-	for i, a := range k.Apps {
-		out.Apps[i] = httpapi.AppDelivery{
-			ClientID: a.ClientID, State: string(a.State), ReplacedBy: a.ReplacedBy, Attempts: a.Attempts, Reason: a.Reason, NextAttemptAt: a.NextAttemptAt,
-		}
-	}
-	return out, nil
 }
 
 // errorReports records what engines report, with the idempotency keys of changes.

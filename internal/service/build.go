@@ -275,10 +275,10 @@ func (s *Service) buildAPI() error {
 		p.events.feed = p.feed
 	}
 	metrics := intake.NewMetrics(s.metrics)
-	changes := &changeService{
-		Intake:  intake.New(s.store, p.notifier, metrics, s.log),
-		answers: intake.NewStatusReader(s.store, s.boxes, s.dir, s.env),
-	}
+	changes := struct {
+		*intake.Intake
+		*intake.StatusReader
+	}{intake.New(s.store, p.notifier, metrics, s.log), intake.NewStatusReader(s.store, s.boxes, s.dir, s.env)}
 	limits := s.connLimits()
 	p.api = httpapi.New(httpapi.Deps{
 		Connections: limits.Total, CallerRequests: limits.PerAddress,
