@@ -10,36 +10,20 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/mailer"
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
-// ErrBadMailLink reports a link that this service did not make.
-var ErrBadMailLink = errors.New("not a link of this service")
-
-// ErrOldMailLink reports a link of this service that is no longer valid.
-var ErrOldMailLink = errors.New("an outdated link")
-
-// MailSubscriptions executes the links in mails. Errors: ErrBadMailLink, and from Confirm also ErrOldMailLink.
+// MailSubscriptions executes the links in mails. Errors: mailer.ErrBadLink, and from Confirm also
+// mailer.ErrOldLink.
 type MailSubscriptions interface {
 	// Unsubscribe unsubscribes the recipient of a link, or undoes that, and returns the apps.
-	Unsubscribe(ctx context.Context, token string, change MailAction) ([]partner.ClientID, error)
+	Unsubscribe(ctx context.Context, token string, action mailer.LinkAction) ([]partner.ClientID, error)
 	// Confirm records that a recipient wants an app's mail; without commit it only reads the link.
 	Confirm(ctx context.Context, token string, commit bool) (partner.ClientID, error)
 	// BlockConfirmations ends all confirmations to the recipient of a link, or undoes that.
-	BlockConfirmations(ctx context.Context, token string, change MailAction) error
+	BlockConfirmations(ctx context.Context, token string, action mailer.LinkAction) error
 }
-
-// MailAction is what a request of a link does.
-type MailAction uint8
-
-// The closed set of changes.
-const (
-	// MailPreview changes nothing.
-	MailPreview MailAction = iota
-	// MailUnsubscribe unsubscribes the recipient, MailResubscribe undoes that.
-	MailUnsubscribe
-	MailResubscribe
-)
 
 const (
 	// maxForm bounds the body of a form, which holds one word.
@@ -95,10 +79,10 @@ func (a *API) newMailPageHandler(page func(r *http.Request, undo bool) (pageView
 			status, err = http.StatusRequestTimeout, nil
 			c.w.Header().Set("Connection", "close")
 			v = pageView{Title: "The request was incomplete", Text: "Only a part of the form arrived, and nothing was changed. Please try again."}
-		case errors.Is(err, ErrBadMailLink):
+		case errors.Is(err, mailer.ErrBadLink):
 			status, err = http.StatusNotFound, nil
 			v = pageView{Title: "This link does not work", Text: "It was not made by this service, or it was cut short. Nothing was changed."}
-		case errors.Is(err, ErrOldMailLink):
+		case errors.Is(err, mailer.ErrOldLink):
 			status, err = http.StatusGone, nil
 			v = pageView{Title: "This link is outdated", Text: "Use the newest mail. If there is none, the app's owner has to set your address anew. Nothing was changed."}
 		case err != nil:
@@ -136,28 +120,28 @@ func readForm(r *http.Request) (undo bool, err error) {
 	return r.Method == http.MethodPost && r.PostForm.Get("undo") == "1", nil
 }
 
-// readMailAction is the action of a request to a page with a button.
-func readMailAction(r *http.Request, undo bool) MailAction {
+// readLinkAction is the action of a request to a page with a button.
+func readLinkAction(r *http.Request, undo bool) mailer.LinkAction {
 	switch {
 	case undo:
-		return MailResubscribe
+		return mailer.LinkResubscribe
 	case r.Method == http.MethodPost:
-		return MailUnsubscribe
+		return mailer.LinkUnsubscribe
 	default:
-		return MailPreview
+		return mailer.LinkPreview
 	}
 }
 
 func (a *API) unsubscribeRecipient(r *http.Request, undo bool) (pageView, error) {
-	change := readMailAction(r, undo)
-	apps, err := a.MailSubscriptions.Unsubscribe(r.Context(), r.PathValue("token"), change)
+	action := readLinkAction(r, undo)
+	apps, err := a.MailSubscriptions.Unsubscribe(r.Context(), r.PathValue("token"), action)
 	if err != nil {
 		return pageView{}, err
 	}
-	switch change {
-	case MailResubscribe:
+	switch action {
+	case mailer.LinkResubscribe:
 		return pageView{Title: "You get the mail again", Text: "Error mail about these apps is sent to you again.", Apps: apps}, nil
-	case MailUnsubscribe:
+	case mailer.LinkUnsubscribe:
 		return pageView{
 			Title: "You are unsubscribed", Text: "No more error mail about these apps is sent to your address. Others still get theirs.", Apps: apps,
 			Button: "Undo", Undo: true,
@@ -180,14 +164,14 @@ func (a *API) confirmRecipient(r *http.Request, _ bool) (pageView, error) {
 }
 
 func (a *API) blockConfirmations(r *http.Request, undo bool) (pageView, error) {
-	change := readMailAction(r, undo)
-	if err := a.MailSubscriptions.BlockConfirmations(r.Context(), r.PathValue("token"), change); err != nil {
+	action := readLinkAction(r, undo)
+	if err := a.MailSubscriptions.BlockConfirmations(r.Context(), r.PathValue("token"), action); err != nil {
 		return pageView{}, err
 	}
-	switch change {
-	case MailResubscribe:
+	switch action {
+	case mailer.LinkResubscribe:
 		return pageView{Title: "You can be asked again", Text: "When your address is set for an app's error mail, you are asked whether you want it."}, nil
-	case MailUnsubscribe:
+	case mailer.LinkUnsubscribe:
 		return pageView{
 			Title: "You are not asked again", Text: "You are never asked again whether you want an app's error mail. Mail that you confirmed is still sent.",
 			Button: "Undo", Undo: true,

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lamplighter/lamplighter/internal/httpapi"
+	"github.com/lamplighter/lamplighter/internal/mailer"
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
@@ -28,10 +29,10 @@ func (d *desk) down() error {
 	return d.world.down
 }
 
-func (d *desk) Unsubscribe(_ context.Context, token string, change httpapi.MailAction) ([]partner.ClientID, error) {
+func (d *desk) Unsubscribe(_ context.Context, token string, change mailer.LinkAction) ([]partner.ClientID, error) {
 	switch token {
 	case "bad":
-		return nil, httpapi.ErrBadMailLink
+		return nil, mailer.ErrBadLink
 	case "down":
 		return nil, errors.New("redis away: secret-detail")
 	}
@@ -42,9 +43,9 @@ func (d *desk) Unsubscribe(_ context.Context, token string, change httpapi.MailA
 	return []partner.ClientID{"app1"}, nil
 }
 
-func (d *desk) BlockConfirmations(_ context.Context, token string, change httpapi.MailAction) error {
+func (d *desk) BlockConfirmations(_ context.Context, token string, change mailer.LinkAction) error {
 	if token == "bad" {
-		return httpapi.ErrBadMailLink
+		return mailer.ErrBadLink
 	}
 	if err := d.down(); err != nil {
 		return err
@@ -56,9 +57,9 @@ func (d *desk) BlockConfirmations(_ context.Context, token string, change httpap
 func (d *desk) Confirm(_ context.Context, token string, commit bool) (partner.ClientID, error) {
 	switch token {
 	case "bad":
-		return "", httpapi.ErrBadMailLink
+		return "", mailer.ErrBadLink
 	case "old":
-		return "", httpapi.ErrOldMailLink
+		return "", mailer.ErrOldLink
 	}
 	if err := d.down(); err != nil {
 		return "", err

@@ -27,6 +27,8 @@
 //     loses nothing.
 //   - FindDueQueues and WakeRecipient: the loop of the sweep. The same loop finds due mails in
 //     outboxes and wakes ForwardMail by alerting.Tracker.WakeMail.
+//   - Subscriptions: the pages of the API to which the links in mails lead, and the mailer for addresses
+//     that bounce.
 //   - Compose, ComposeDigest, MakeSamples, SendWithSteps and CheckLogin: the commands that show, test
 //     and check mail, too.
 //

@@ -28,6 +28,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/jobs"
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/mailbox"
+	"github.com/lamplighter/lamplighter/internal/mailer"
 	"github.com/lamplighter/lamplighter/internal/probe"
 	"github.com/lamplighter/lamplighter/internal/push"
 	"github.com/lamplighter/lamplighter/internal/queue"
@@ -56,7 +57,8 @@ type parts struct {
 	notifier      *fanout.Dispatcher
 	sender        mailSender
 	probes        *probe.Runner
-	subscriptions *mailSubscriptions
+	links         *mailer.Links
+	subscriptions *mailer.Subscriptions
 	// discovery is the discovery document.
 	discovery atomic.Pointer[[]byte]
 }

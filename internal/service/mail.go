@@ -73,8 +73,14 @@ func (w *pendingMails) WakeMail(ctx context.Context, app partner.ClientID, mailI
 	return w.tracker.WakeMail(ctx, app, mailID)
 }
 
-// buildMail builds the sender of mails, and the queue's server, which needs all other parts.
+// buildMail builds what carries out the links in mails, and in workers the sender of mails and the queue's server, which
+// needs all other parts.
 func (s *Service) buildMail() error {
+	p := &s.parts
+	p.links = mailer.NewLinks(s.cfg.PublicURL, s.ring)
+	p.subscriptions = mailer.NewSubscriptions(mailer.SubscriptionOptions{
+		Links: p.links, Suppressions: s.incidents, Confirmations: s.mailQueues, Apps: &appChanger{s.store}, Log: s.log,
+	})
 	if !s.hasRole(RoleWorker) {
 		return nil
 	}
@@ -82,7 +88,6 @@ func (s *Service) buildMail() error {
 	if err != nil {
 		return err
 	}
-	p := &s.parts
 	p.sender = sender
 	s.server = queue.NewServer(s.rdb, queue.Handlers{
 		Fanout:      func(ctx context.Context, ts []tenant.ID) error { return p.fanout.Run(ctx, ts) },
@@ -109,7 +114,7 @@ func (s *Service) newMailSender() (mailSender, error) {
 		return nil, err
 	}
 	s.transport = transport
-	composer, err := mailer.NewComposer(c.From, s.parts.subscriptions.links.LinkMaker())
+	composer, err := mailer.NewComposer(c.From, s.parts.links.LinkMaker())
 	if err != nil {
 		return nil, fmt.Errorf("mail: %w", err)
 	}

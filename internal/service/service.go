@@ -173,7 +173,6 @@ func (s *Service) openStores(ctx context.Context) error {
 	s.incidents = registry.NewIncidentStore(s.rdb, space, r.Incidents)
 	s.mailQueues = registry.NewMailQueueStore(s.rdb, space)
 	s.probes = registry.NewProbeStore(s.rdb, space)
-	s.parts.subscriptions = &mailSubscriptions{links: mailer.NewLinks(s.cfg.PublicURL, ring), subs: s.incidents, queues: s.mailQueues, store: s.store, log: s.log}
 	s.dir = registry.NewDirectory(s.store)
 	s.dir.OnUnreadable(func(ctx context.Context, unreadable error) {
 		s.log.ErrorContext(ctx, "apps cannot be read: they are served as they were before, or not at all", "err", unreadable)
