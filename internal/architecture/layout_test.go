@@ -59,7 +59,7 @@ type rule struct {
 func layout() map[string]rule {
 	domain := []string{"tenant", "partner", "told", "delivery", "incident", "health", "commoncause", "circuit"}
 	// What a use case may build on. Other use cases are not among it.
-	contracts := slices.Concat(domain, []string{"secret", "plainjson", "signing", "guard", "wire", "mailbox", "registry", "queue", "loop"})
+	contracts := slices.Concat(domain, []string{"secret", "plainjson", "signing", "guard", "wire", "mailbox", "registry", "queue", "loop", "ratelimit"})
 	useCases := []string{"intake", "fanout", "drain", "push", "probe", "alerting", "mailer", "sweep", "auditlog", "feed", "compare", "jobs", "storewatch", "causewatch", "incidents", "endpointtest"}
 	everything := slices.Concat(contracts, useCases, []string{"keys", "redisconn", "httpapi", "config", "smallfile"})
 
@@ -74,6 +74,7 @@ func layout() map[string]rule {
 		"internal/health":    {pure: true, project: []string{"partner", "delivery", "told"}},
 		"internal/soap":      {pure: true},
 		"internal/plainjson": {pure: true},
+		"internal/ratelimit": {pure: true},
 		"internal/smallfile": {},
 		"internal/wire":      {},
 		"internal/keys":      {pure: true, project: []string{"tenant", "partner"}},

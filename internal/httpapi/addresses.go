@@ -124,7 +124,7 @@ func (a *API) resolveHosts(c *call, urls []urlToCheck, sw *switchChecker) error 
 		}
 	}
 	if c.role.Kind == Partner && names > 0 {
-		if wait, ok := a.names.takeMany(string(c.role.App), names, c.factor, a.Now()); !ok {
+		if wait, ok := a.names.TakeMany(string(c.role.App), names, c.factor, a.Now()); !ok {
 			return tooManyRequestsProblem(budgetNames, "The number of host names that are looked up for this app is limited: "+describeRate(namesBurst, namesInterval, c.factor)+". Nothing was written.", wait)
 		}
 	}

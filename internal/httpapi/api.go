@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/ratelimit"
 )
 
 // Deps are the dependencies of the API. An operation whose dependency is nil answers 404.
@@ -104,17 +105,17 @@ type API struct {
 	routes  []route
 	// unknown bounds the pull's answers about unknown tenants per address, tests the endpoint
 	// tests per app and endpoint.
-	unknown, tests *rateLimiter
+	unknown, tests *ratelimit.Limiter
 	// proven are endpoints that answered a probe lately, by app, kind and URL.
-	proven *expiringSet
+	proven *ratelimit.Set
 	// strangers bounds a partner's answers about tenants that did not approve its app, per token.
-	strangers *rateLimiter
+	strangers *ratelimit.Limiter
 	// names bounds the host names that are looked up for an app's partner.
-	names *rateLimiter
+	names *ratelimit.Limiter
 	// pulls bounds the pulls that read their status.
 	pulls *boundedSemaphore
 	// partners and others bound the rate of one token's requests, atOnce a partner's requests at once.
-	partners, others *rateLimiter
+	partners, others *ratelimit.Limiter
 	atOnce           *keyedSemaphores
 	// long bounds the requests of a token that have no time limit, callers those of an address behind a trusted
 	// proxy.
@@ -126,7 +127,7 @@ type API struct {
 	exports *semaphore.Weighted
 	factors *budgetFactors
 	// settings bounds the writes of an app's partner, resyncs the tenants that an app's resyncs name.
-	settings, resyncs *rateLimiter
+	settings, resyncs *ratelimit.Limiter
 	// resyncing are the apps with a running resync of named tenants.
 	resyncing busyApps
 	// contract makes the API's description at its first call.
@@ -183,15 +184,15 @@ func New(d Deps) *API {
 	}
 	a := &API{
 		Deps: d, auth: newAuthenticator(d.Tokens, d.TokenUses, d.Store, d.Log),
-		unknown: newRateLimiter(unknownInterval, unknownBurst), tests: newRateLimiter(testInterval, testBurst), proven: newExpiringSet(provenFor),
-		strangers: newRateLimiter(unknownInterval, unknownBurst), names: newRateLimiter(namesInterval, namesBurst),
+		unknown: ratelimit.New(unknownInterval, unknownBurst), tests: ratelimit.New(testInterval, testBurst), proven: ratelimit.NewSet(provenFor, recentTokens),
+		strangers: ratelimit.New(unknownInterval, unknownBurst), names: ratelimit.New(namesInterval, namesBurst),
 		pulls:    newBoundedSemaphore(d.StatesInFlight, d.StatesInFlight*pullsWaiting, pullsWithin),
-		partners: newRateLimiter(partnerInterval, partnerBurst), others: newRateLimiter(otherInterval, otherBurst),
+		partners: ratelimit.New(partnerInterval, partnerBurst), others: ratelimit.New(otherInterval, otherBurst),
 		atOnce: newKeyedSemaphores(func(factor int) *boundedSemaphore {
 			return newBoundedSemaphore(partnerAtOnce*factor, partnerWaiting*factor, partnerWithin)
 		}),
 		long: newConcurrencyLimiter(max(d.Connections/4, 1), max(d.Connections/2, 1)), callers: newConcurrencyLimiter(d.CallerRequests, d.Connections),
-		settings: newRateLimiter(settingInterval, settingBurst), resyncs: newRateLimiter(resyncInterval, resyncBurst),
+		settings: ratelimit.New(settingInterval, settingBurst), resyncs: ratelimit.New(resyncInterval, resyncBurst),
 		factors: newBudgetFactors(d.Apps), parsing: newParseLimits(), auditReads: newHeavyLimit(), exports: semaphore.NewWeighted(1),
 	}
 	a.routes = a.allRoutes()

@@ -11,9 +11,9 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/ratelimit"
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
@@ -65,17 +65,17 @@ type authenticator struct {
 	store  StoreWatch
 	log    *slog.Logger
 	// failures are those of an address, siteFailures those of an IPv6 /48.
-	failures, siteFailures *rateLimiter
+	failures, siteFailures *ratelimit.Limiter
 	// good are the hashes of tokens that were valid recently. noted are the ids of tokens whose use was recorded
 	// recently.
-	good, noted *expiringSet
+	good, noted *ratelimit.Set
 }
 
 func newAuthenticator(tokens Tokens, uses TokenUses, store StoreWatch, log *slog.Logger) *authenticator {
 	return &authenticator{
 		tokens: tokens, uses: uses, store: store, log: log,
-		failures: newRateLimiter(failureInterval, failureBurst), siteFailures: newRateLimiter(siteFailureInterval, siteFailureBurst),
-		good: newExpiringSet(recentFor), noted: newExpiringSet(usesEvery),
+		failures: ratelimit.New(failureInterval, failureBurst), siteFailures: ratelimit.New(siteFailureInterval, siteFailureBurst),
+		good: ratelimit.NewSet(recentFor, recentTokens), noted: ratelimit.NewSet(usesEvery, recentTokens),
 	}
 }
 
@@ -101,7 +101,7 @@ func (a *authenticator) identifyCaller(r *http.Request, now time.Time) (identity
 		return identity{}, err
 	}
 	hash := HashToken(secret)
-	if wait := a.blockedFor(r, now); wait > 0 && !a.good.has(hash, now) {
+	if wait := a.blockedFor(r, now); wait > 0 && !a.good.Has(hash, now) {
 		return identity{}, tooManyRequestsProblem(budgetWrongTokens, "Too many wrong tokens came from this address.", wait)
 	}
 	token, ended, err := a.lookUpToken(r.Context(), hash, now)
@@ -115,7 +115,7 @@ func (a *authenticator) identifyCaller(r *http.Request, now time.Time) (identity
 	if err != nil {
 		return identity{}, fmt.Errorf("read the role of token %s: %w", token.ID, err)
 	}
-	a.good.add(hash, now)
+	a.good.Add(hash, now)
 	a.recordTokenUse(r.Context(), token.ID, now)
 	return identity{token, role, hash}, nil
 }
@@ -149,10 +149,10 @@ func (a *authenticator) recheckToken(ctx context.Context, hash string, now time.
 
 // recordTokenUse records a token's use, for the list of tokens. A failure is only logged.
 func (a *authenticator) recordTokenUse(ctx context.Context, id string, now time.Time) {
-	if a.uses == nil || a.noted.has(id, now) {
+	if a.uses == nil || a.noted.Has(id, now) {
 		return
 	}
-	a.noted.add(id, now)
+	a.noted.Add(id, now)
 	if err := a.uses.RecordTokenUse(ctx, id, now); err != nil {
 		a.log.LogAttrs(ctx, slog.LevelDebug, "a token's use was not recorded", slog.String("token", id), slog.Any("err", err))
 	}
@@ -160,19 +160,19 @@ func (a *authenticator) recordTokenUse(ctx context.Context, id string, now time.
 
 // blockedFor is how long the address, or its /48, is refused without a look-up.
 func (a *authenticator) blockedFor(r *http.Request, now time.Time) time.Duration {
-	wait := a.failures.peek(callerNetwork(r), now)
+	wait := a.failures.Peek(callerNetwork(r), now)
 	if s := ipv6SiteOf(r.RemoteAddr); s != "" {
-		wait = max(wait, a.siteFailures.peek(s, now))
+		wait = max(wait, a.siteFailures.Peek(s, now))
 	}
 	return wait
 }
 
 // rejectToken counts a wrong token.
 func (a *authenticator) rejectToken(r *http.Request, hash string, now time.Time, detail string) error {
-	a.good.remove(hash)
-	wait, ok := a.failures.take(callerNetwork(r), now)
+	a.good.Remove(hash)
+	wait, ok := a.failures.Take(callerNetwork(r), now)
 	if s := ipv6SiteOf(r.RemoteAddr); s != "" && ok {
-		wait, ok = a.siteFailures.take(s, now)
+		wait, ok = a.siteFailures.Take(s, now)
 	}
 	if !ok {
 		return tooManyRequestsProblem(budgetWrongTokens, "Too many wrong tokens came from this address.", wait)
@@ -207,34 +207,3 @@ const (
 	recentTokens = 20_000
 	recentFor    = 10 * time.Minute
 )
-
-// expiringSet remembers names for recentFor: at least the last recentTokens of them.
-type expiringSet struct {
-	keep time.Duration
-
-	mu   sync.Mutex
-	seen boundedMap[time.Time]
-}
-
-func newExpiringSet(keep time.Duration) *expiringSet {
-	return &expiringSet{keep: keep, seen: boundedMap[time.Time]{size: recentTokens}}
-}
-
-func (s *expiringSet) has(name string, now time.Time) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	at, ok := s.seen.get(name)
-	return ok && now.Sub(at) < s.keep
-}
-
-func (s *expiringSet) add(name string, now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.seen.put(name, now)
-}
-
-func (s *expiringSet) remove(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.seen.remove(name)
-}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/partner"
+	"github.com/lamplighter/lamplighter/internal/ratelimit"
 )
 
 const (
@@ -19,7 +20,7 @@ type budgetFactors struct {
 	apps Apps
 
 	mu    sync.Mutex
-	known boundedMap[knownFactor]
+	known ratelimit.Map[knownFactor]
 }
 
 type knownFactor struct {
@@ -28,7 +29,7 @@ type knownFactor struct {
 }
 
 func newBudgetFactors(apps Apps) *budgetFactors {
-	return &budgetFactors{apps: apps, known: boundedMap[knownFactor]{size: factorsKept}}
+	return &budgetFactors{apps: apps, known: ratelimit.Map[knownFactor]{Size: factorsKept}}
 }
 
 // roleFactor is the factor of a role's app, and 1 for a role without one. While one request reads the app, the others
@@ -47,7 +48,7 @@ func (f *budgetFactors) roleFactor(ctx context.Context, role Role, now time.Time
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.known.put(string(role.App), knownFactor{rec.App.EffectiveBudgetFactor(), now.Add(factorFor)})
+	f.known.Put(string(role.App), knownFactor{rec.App.EffectiveBudgetFactor(), now.Add(factorFor)})
 	return rec.App.EffectiveBudgetFactor()
 }
 
@@ -55,11 +56,11 @@ func (f *budgetFactors) roleFactor(ctx context.Context, role Role, now time.Time
 func (f *budgetFactors) cachedFactor(app partner.ClientID, now time.Time) (factor int, fresh bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	known, _ := f.known.get(string(app))
+	known, _ := f.known.Get(string(app))
 	if now.Before(known.until) {
 		return known.factor, true
 	}
 	known = knownFactor{max(known.factor, 1), now.Add(factorFor)}
-	f.known.put(string(app), known)
+	f.known.Put(string(app), known)
 	return known.factor, false
 }

@@ -132,7 +132,7 @@ func (a *API) testEndpoint(c *call) error {
 	if rec.App.Endpoints[kind].EffectiveURL(a.Environment) == "" {
 		return invalidProblem(FieldError{Pointer: "/url", Detail: "is not set for this environment: there is nothing to try"})
 	}
-	if wait, ok := a.tests.takeMany(string(rec.App.ClientID)+"/"+kind.String(), 1, rec.App.EffectiveBudgetFactor(), a.Now()); !ok {
+	if wait, ok := a.tests.TakeMany(string(rec.App.ClientID)+"/"+kind.String(), 1, rec.App.EffectiveBudgetFactor(), a.Now()); !ok {
 		return tooManyRequestsProblem(budgetTests, "This endpoint was tried several times just now.", wait)
 	}
 	result, err := a.Tester.Test(c.ctx(), rec.App.ClientID, kind)

@@ -167,7 +167,7 @@ func (a *API) resyncTenants(c *call, rec *registry.AppRecord, ts []tenant.ID) (i
 		return 0, tooManyRequestsProblem(budgetResyncs, "A resync of this app is running, and one at a time is accepted. Try again after the time in Retry-After.", 0)
 	}
 	defer a.resyncing.remove(app)
-	if wait, ok := a.resyncs.takeWithDebt(string(app), len(ts), factor, a.Now()); !ok {
+	if wait, ok := a.resyncs.TakeWithDebt(string(app), len(ts), factor, a.Now()); !ok {
 		return 0, tooManyRequestsProblem(budgetResyncs, fmt.Sprintf("Resyncs of this app may name %d tenants a minute. The next one is accepted after the time in Retry-After.", int(time.Minute/resyncInterval)*factor), wait)
 	}
 	return a.Resyncer.Resync(c.ctx(), app, ts)

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/ratelimit"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/storewatch"
 )
@@ -160,7 +161,7 @@ func (a *API) admitCaller(c *call, rt route) (leave func(), err error) {
 	}
 	c.role = who.role
 	c.factor = a.factors.roleFactor(c.ctx(), who.role, a.Now())
-	if wait, ok := a.requestLimiter(who.role).takeMany(who.hash, 1, c.factor, a.Now()); !ok {
+	if wait, ok := a.requestLimiter(who.role).TakeMany(who.hash, 1, c.factor, a.Now()); !ok {
 		return nil, tooManyRequestsProblem(budgetRequests, "This token sends requests too often.", wait)
 	}
 	if err := c.authorizeCaller(who, rt); err != nil {
@@ -224,7 +225,7 @@ func (a *API) limitProxiedCallers(next http.Handler) http.Handler {
 }
 
 // requestLimiter bounds the requests of a token with the role.
-func (a *API) requestLimiter(role Role) *rateLimiter {
+func (a *API) requestLimiter(role Role) *ratelimit.Limiter {
 	if role.Kind == Partner {
 		return a.partners
 	}
@@ -244,7 +245,7 @@ func (a *API) checkPartnerWrite(c *call, rt route) error {
 	if !rt.writesSettings() {
 		return nil
 	}
-	if wait, ok := a.settings.takeMany(string(c.role.App), 1, c.factor, a.Now()); !ok {
+	if wait, ok := a.settings.TakeMany(string(c.role.App), 1, c.factor, a.Now()); !ok {
 		return tooManyRequestsProblem(budgetSettings, "An app's partner may write its settings "+describeRate(settingBurst, settingInterval, c.factor)+". The next write is accepted after the time in Retry-After.", wait)
 	}
 	return nil

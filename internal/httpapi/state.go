@@ -107,7 +107,7 @@ func (a *API) overloadedProblem() *Problem {
 // answerUnknownTenant answers about a tenant that was never reported. Such answers are limited for each address. Answers
 // about known tenants are not, because callers may share an address.
 func (a *API) answerUnknownTenant(c *call, id tenant.ID, now time.Time) error {
-	if wait, ok := a.unknown.take(callerNetwork(c.r), now); !ok {
+	if wait, ok := a.unknown.Take(callerNetwork(c.r), now); !ok {
 		return tooManyRequestsProblem(budgetUnknownTenants, "Too many requests about unknown tenants came from this address.", wait)
 	}
 	if id != "" {

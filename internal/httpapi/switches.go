@@ -167,8 +167,8 @@ const provenFor = time.Minute
 // limit of tests. Beyond the limit an endpoint that was healthy a moment ago, at the same URL, is taken as healthy.
 func (s *switchChecker) probeEndpoint(ctx context.Context, app *partner.App, k partner.EndpointKind) (health.TestResult, error) {
 	proven := digestName(string(app.ClientID) + " " + s.probeKey(app, k)) // a URL may be long
-	if wait, ok := s.api.tests.takeMany(string(app.ClientID)+"/"+k.String(), 1, app.EffectiveBudgetFactor(), s.api.Now()); !ok {
-		if s.api.proven.has(proven, s.api.Now()) {
+	if wait, ok := s.api.tests.TakeMany(string(app.ClientID)+"/"+k.String(), 1, app.EffectiveBudgetFactor(), s.api.Now()); !ok {
+		if s.api.proven.Has(proven, s.api.Now()) {
 			return health.TestResult{State: health.StatusHealthy, Cause: told.FindCause("none")}, nil
 		}
 		if !s.force {
@@ -178,9 +178,9 @@ func (s *switchChecker) probeEndpoint(ctx context.Context, app *partner.App, k p
 	}
 	result, err := s.api.Tester.TestSettings(ctx, *app, k)
 	if err == nil && result.State == health.StatusHealthy {
-		s.api.proven.add(proven, s.api.Now())
+		s.api.proven.Add(proven, s.api.Now())
 	} else {
-		s.api.proven.remove(proven)
+		s.api.proven.Remove(proven)
 	}
 	return result, err
 }

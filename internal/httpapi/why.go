@@ -87,7 +87,7 @@ func (a *API) getExplanation(c *call) error {
 		return err
 	}
 	if c.role.Kind == Partner && !w.Approved { // a partner may read only about tenants that approved its app
-		if wait, ok := a.strangers.takeMany(c.token, 1, c.factor, a.Now()); !ok {
+		if wait, ok := a.strangers.TakeMany(c.token, 1, c.factor, a.Now()); !ok {
 			return tooManyRequestsProblem(budgetStrangers, "This token asked about too many tenants that did not approve the app.", wait)
 		}
 		w.Newest = nil

@@ -1,4 +1,4 @@
-package httpapi
+package ratelimit
 
 import (
 	"strconv"
@@ -9,13 +9,13 @@ import (
 // TestLimiterForgetsTheOldest: the memory is bounded, and no key is refused because of many other keys.
 func TestLimiterForgetsTheOldest(t *testing.T) {
 	t.Parallel()
-	l := newRateLimiter(time.Second, 2)
-	l.full.size = 3
+	l := New(time.Second, 2)
+	l.full.Size = 3
 	now := time.Unix(1000, 0)
 	take := func(key string, want ...bool) {
 		t.Helper()
 		for n, w := range want {
-			if wait, ok := l.take(key, now); ok != w || !ok && wait <= 0 {
+			if wait, ok := l.Take(key, now); ok != w || !ok && wait <= 0 {
 				t.Fatalf("key %s, event %d: %t, wait %v", key, n, ok, wait)
 			}
 		}
@@ -32,7 +32,7 @@ func TestLimiterForgetsTheOldest(t *testing.T) {
 	take("new19", false)
 	take("new17", false)
 	take("0", true) // forgotten
-	if wait := l.peek("another", now); wait != 0 {
+	if wait := l.Peek("another", now); wait != 0 {
 		t.Errorf("a key that never came waits %v", wait)
 	}
 }
@@ -40,16 +40,16 @@ func TestLimiterForgetsTheOldest(t *testing.T) {
 // TestGenerationsKeepWhatIsUsed: what is put again and again is never forgotten.
 func TestGenerationsKeepWhatIsUsed(t *testing.T) {
 	t.Parallel()
-	g := boundedMap[int]{size: 3}
+	g := Map[int]{Size: 3}
 	for i := range 100 {
-		g.put("used", i)
-		g.put(strconv.Itoa(i), i)
-		if v, ok := g.get("used"); !ok || v != i {
+		g.Put("used", i)
+		g.Put(strconv.Itoa(i), i)
+		if v, ok := g.Get("used"); !ok || v != i {
 			t.Fatalf("after %d others it is %d, %t", i, v, ok)
 		}
 	}
-	g.remove("used")
-	if _, ok := g.get("used"); ok {
+	g.Remove("used")
+	if _, ok := g.Get("used"); ok {
 		t.Error("it is there after it was removed")
 	}
 }
