@@ -60,7 +60,7 @@ func layout() map[string]rule {
 	domain := []string{"tenant", "partner", "told", "delivery", "incident", "health", "commoncause", "circuit"}
 	// What a use case may build on. Other use cases are not among it.
 	contracts := slices.Concat(domain, []string{"secret", "plainjson", "signing", "guard", "wire", "mailbox", "registry", "queue", "loop", "ratelimit"})
-	useCases := []string{"intake", "fanout", "drain", "push", "probe", "alerting", "mailer", "sweep", "auditlog", "feed", "compare", "jobs", "storewatch", "causewatch", "incidents", "endpointtest"}
+	useCases := []string{"intake", "fanout", "drain", "push", "probe", "alerting", "mailer", "sweep", "auditlog", "feed", "compare", "jobs", "storewatch", "causewatch", "incidents", "endpointtest", "apps"}
 	everything := slices.Concat(contracts, useCases, []string{"keys", "redisconn", "httpapi", "config", "smallfile"})
 
 	table := map[string]rule{

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
 
@@ -56,7 +55,7 @@ func TestNewAddressesOfAPartnerAreCounted(t *testing.T) {
 	h.now.Store(&later)
 	h.want(t, 200, patch("partner:app1", emails("bo@example.com")))
 
-	more := newHarness(t, func(d *httpapi.Deps) { d.NewAddresses = 11 })
+	more := newHarness(t, func(d *deps) { d.writes.NewAddresses = 11 })
 	more.want(t, 201, request{method: "PUT", path: "/v1/apps/app1", role: "operator", body: `{"name":"App"}`})
 	more.want(t, 200, patch("partner:app1", emails(ten...)))
 	more.want(t, 200, patch("partner:app1", emails("lee@example.com")))

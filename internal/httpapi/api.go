@@ -35,13 +35,10 @@ type Deps struct {
 
 	Tokens Tokens
 	// TokenKeeper makes and revokes tokens; TokenUses records their use, nil records nothing.
-	TokenKeeper TokenKeeper
-	TokenUses   TokenUses
-	Apps        Apps
-	AppWriter   AppWriter
-	// AppEvents is called after every write to an app.
-	AppEvents    AppEvents
-	Addresses    AddressChecker
+	TokenKeeper  TokenKeeper
+	TokenUses    TokenUses
+	Apps         Apps
+	AppWriter    AppWriter
 	HealthReader HealthReader
 	Tester       Tester
 	Approvals    Approvals
@@ -73,8 +70,6 @@ type Deps struct {
 	Store StoreWatch
 	// MailSubscriptions executes the links in mails.
 	MailSubscriptions MailSubscriptions
-	// NewAddresses is how many new addresses a day a partner may set for an app; 0 is partner.NewAddressesADay.
-	NewAddresses int
 	// Discovery and JWKS are the two documents with which receivers find the signing keys.
 	Discovery, JWKS func() []byte
 
@@ -103,15 +98,10 @@ type API struct {
 	auth    *authenticator
 	metrics *metrics
 	routes  []route
-	// unknown bounds the pull's answers about unknown tenants per address, tests the endpoint
-	// tests per app and endpoint.
-	unknown, tests *ratelimit.Limiter
-	// proven are endpoints that answered a probe lately, by app, kind and URL.
-	proven *ratelimit.Set
+	// unknown bounds the pull's answers about unknown tenants per address.
+	unknown *ratelimit.Limiter
 	// strangers bounds a partner's answers about tenants that did not approve its app, per token.
 	strangers *ratelimit.Limiter
-	// names bounds the host names that are looked up for an app's partner.
-	names *ratelimit.Limiter
 	// pulls bounds the pulls that read their status.
 	pulls *boundedSemaphore
 	// partners and others bound the rate of one token's requests, atOnce a partner's requests at once.
@@ -164,9 +154,6 @@ func New(d Deps) *API {
 	if d.SecretGrace <= 0 {
 		d.SecretGrace = defaultSecretGrace
 	}
-	if d.NewAddresses <= 0 {
-		d.NewAddresses = partner.NewAddressesADay
-	}
 	if d.Now == nil {
 		d.Now = time.Now
 	}
@@ -184,10 +171,10 @@ func New(d Deps) *API {
 	}
 	a := &API{
 		Deps: d, auth: newAuthenticator(d.Tokens, d.TokenUses, d.Store, d.Log),
-		unknown: ratelimit.New(unknownInterval, unknownBurst), tests: ratelimit.New(testInterval, testBurst), proven: ratelimit.NewSet(provenFor, recentTokens),
-		strangers: ratelimit.New(unknownInterval, unknownBurst), names: ratelimit.New(namesInterval, namesBurst),
-		pulls:    newBoundedSemaphore(d.StatesInFlight, d.StatesInFlight*pullsWaiting, pullsWithin),
-		partners: ratelimit.New(partnerInterval, partnerBurst), others: ratelimit.New(otherInterval, otherBurst),
+		unknown:   ratelimit.New(unknownInterval, unknownBurst),
+		strangers: ratelimit.New(unknownInterval, unknownBurst),
+		pulls:     newBoundedSemaphore(d.StatesInFlight, d.StatesInFlight*pullsWaiting, pullsWithin),
+		partners:  ratelimit.New(partnerInterval, partnerBurst), others: ratelimit.New(otherInterval, otherBurst),
 		atOnce: newKeyedSemaphores(func(factor int) *boundedSemaphore {
 			return newBoundedSemaphore(partnerAtOnce*factor, partnerWaiting*factor, partnerWithin)
 		}),

@@ -102,7 +102,7 @@ func TestOperatorsRaiseAnAppsBudgets(t *testing.T) {
 func TestPartnersWritesStopBeforeTheStoreIsFull(t *testing.T) {
 	t.Parallel()
 	full := true
-	h := newHarness(t, func(d *httpapi.Deps) { d.StoreFull = func() (int, bool) { return 91, full } }).withApp(t)
+	h := newHarness(t, func(d *deps) { d.StoreFull = func() (int, bool) { return 91, full } }).withApp(t)
 	for _, r := range []request{
 		{method: "PATCH", path: "/v1/apps/app1", body: `{"technical_contact":{"name":"K"}}`},
 		{method: "POST", path: "/v1/apps/app1/resync"},
@@ -180,7 +180,7 @@ func TestAppsAreBoundedAsTheyAreStored(t *testing.T) {
 func TestAnswersAreReadAgain(t *testing.T) {
 	t.Parallel()
 	outcomes := &fakeOutcomes{kept: map[string]*keptOutcome{}}
-	h := newHarness(t, func(d *httpapi.Deps) { d.IdempotencyStore = outcomes }).withApp(t)
+	h := newHarness(t, func(d *deps) { d.IdempotencyStore = outcomes }).withApp(t)
 	pause := keyed(request{method: "POST", path: "/v1/apps/app1/pause", role: "partner:app1"}, "k")
 	h.want(t, 200, pause)
 	h.want(t, 200, request{method: "PATCH", path: "/v1/apps/app1", role: "admin", body: `{"name":"Other"}`})
@@ -240,7 +240,7 @@ func (slowResync) ResyncAll(context.Context, registry.AppRecord, registry.Actor)
 func TestResyncsOfNamedTenantsComeOneByOne(t *testing.T) {
 	t.Parallel()
 	var slow slowResync
-	h := newHarness(t, func(d *httpapi.Deps) {
+	h := newHarness(t, func(d *deps) {
 		slow = slowResync{d.Resyncer.(*world), make(chan struct{}, 200), make(chan struct{})}
 		d.Resyncer = slow
 	}).withApp(t)

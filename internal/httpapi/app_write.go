@@ -3,183 +3,157 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"log/slog"
+	"net/http"
 	"reflect"
-	"time"
+	"strings"
 
 	"github.com/lamplighter/lamplighter/internal/apitypes"
+	"github.com/lamplighter/lamplighter/internal/apps"
 	"github.com/lamplighter/lamplighter/internal/guard"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
-	"github.com/lamplighter/lamplighter/internal/secret"
+	"github.com/lamplighter/lamplighter/internal/told"
 )
 
-const (
-	// casAttempts bounds how often a write without If-Match is tried while other callers write the app.
-	casAttempts = 20
-	// eventsWithin bounds the work after a write is durable.
-	eventsWithin = 10 * time.Second
-)
+// AppWriter writes apps; *apps.Writer is one.
+type AppWriter interface {
+	Write(ctx context.Context, w apps.Write) (apps.Result, error)
+	SetPaused(ctx context.Context, w apps.Write, paused bool) (apps.Result, error)
+	RotateSecret(ctx context.Context, r apps.Rotation) (apps.Rotated, error)
+	// Delete returns the job that clears away after the app, empty when it starts later.
+	Delete(ctx context.Context, id partner.ClientID, actor registry.Actor, pre apps.Precondition) (job string, err error)
+	// CountTest counts a test of an endpoint. Its error is an *apps.BudgetError.
+	CountTest(app *partner.App, k partner.EndpointKind) error
+	// NewAddresses is how many new addresses a day a partner may set for an app.
+	NewAddresses() int
+}
 
 // appChange makes the app to write from the stored one, which is nil when there is none.
 type appChange func(old *registry.AppRecord, id partner.ClientID) (partner.App, error)
 
-type writeResult struct {
-	rec      registry.AppRecord
-	created  bool
-	warnings []FieldError
-	// secret is the webhook secret that the write made, empty when it made none.
-	secret string
-}
-
-// updateApp reads the path's app, changes it, and writes it if the stored one is still the one that was read.
-// After a conflict with another write it starts over, or fails with 412 when the caller named a revision.
-func (a *API) updateApp(c *call, action string, change appChange) (writeResult, error) {
+// newAppWrite makes the write of the path's app that the request asks for, without its change.
+func (c *call) newAppWrite(action string) (apps.Write, error) {
 	id, err := c.pathClientID()
 	if err != nil {
-		return writeResult{}, err
+		return apps.Write{}, err
 	}
-	sw, err := a.newSwitchChecker(c)
-	if err != nil {
-		return writeResult{}, err
-	}
-	var w writeResult
-	err = retryOnConflict(c, func() (err error) {
-		w, err = a.tryUpdateApp(c, id, action, change, sw)
-		return err
-	})
-	return w, err
+	force, err := c.readForce()
+	return apps.Write{
+		App: id, Action: action, Force: force, Precondition: c.precondition(),
+		Caller: apps.Caller{Actor: c.actor, Partner: c.role.Kind == Partner, Factor: c.factor},
+	}, err
 }
 
-// retryOnConflict repeats a write after a conflict with another one, unless the caller set a precondition.
-func retryOnConflict(c *call, once func() error) error {
-	for range casAttempts {
-		err := once()
-		if !errors.Is(err, registry.ErrConflict) || len(c.r.Header.Values("If-Match")) > 0 || len(c.r.Header.Values("If-None-Match")) > 0 {
-			return err
+// readForce reads the parameter force.
+func (c *call) readForce() (bool, error) {
+	switch values := c.r.URL.Query()["force"]; {
+	case len(values) == 0:
+		return false, nil
+	case len(values) == 1 && (values[0] == "true" || values[0] == "false"):
+		return values[0] == "true", nil
+	default:
+		return false, invalidProblem(FieldError{Pointer: "/force", Detail: "must be true or false"})
+	}
+}
+
+// precondition is that of the headers If-Match and If-None-Match, nil without one.
+func (c *call) precondition() apps.Precondition {
+	match, noneMatch := c.r.Header.Values("If-Match"), c.r.Header.Values("If-None-Match")
+	if len(match)+len(noneMatch) == 0 {
+		return nil
+	}
+	return func(stored *registry.AppRecord) error {
+		tag := ""
+		if stored != nil {
+			tag = revisionETag(stored.Revision)
 		}
-	}
-	p := unavailableProblem()
-	p.Detail = "Other callers keep changing the app: nothing was written. Try again."
-	return p
-}
-
-func (a *API) tryUpdateApp(c *call, id partner.ClientID, action string, change appChange, sw *switchChecker) (writeResult, error) {
-	old, err := a.readForUpdate(c, id)
-	if err != nil {
-		return writeResult{}, err
-	}
-	app, err := change(old, id)
-	if err != nil {
-		return writeResult{}, err
-	}
-	warnings, err := a.checkWrite(c, old, app, sw)
-	if err != nil {
-		return writeResult{}, err
-	}
-	w, expect := writeResult{warnings: warnings}, registry.NoRevision
-	var secrets *registry.WebhookSecrets
-	var before *partner.App
-	if old == nil {
-		if w.secret, err = a.newWebhookSecret(); err != nil {
-			return writeResult{}, err
+		if len(match) > 0 && !matchesETag(match, tag, strong) || len(noneMatch) > 0 && matchesETag(noneMatch, tag, weak) {
+			return preconditionFailedProblem()
 		}
-		secrets = &registry.WebhookSecrets{Current: secret.New(w.secret)}
-	} else {
-		expect, before = old.Revision, &old.App
+		return nil
 	}
-	for i := range app.Endpoints {
-		app.Endpoints[i].SwitchedBy = c.actor.Name
+}
+
+// updateApp writes what change makes of the path's app, if the role may change it so.
+func (a *API) updateApp(c *call, action string, change appChange) (apps.Result, error) {
+	w, err := c.newAppWrite(action)
+	if err != nil {
+		return apps.Result{}, err
 	}
-	app = partner.NormalizeApp(app, before, a.Now().UTC())
-	if c.role.Kind == Partner {
-		if app, w.warnings, err = a.requestConfirmations(app, before, w.warnings); err != nil {
-			return writeResult{}, err
+	w.Change = func(old *registry.AppRecord) (partner.App, error) {
+		app, err := change(old, w.App)
+		if err == nil {
+			err = checkPermittedChanges(c.role, old, app)
 		}
+		return app, err
 	}
-	notes := sw.auditNotes(old, &app)
-	if w.rec, w.created, err = a.AppWriter.PutApp(c.ctx(), app, expect, secrets, c.actor, action, notes...); err != nil {
-		return writeResult{}, err
-	}
-	a.reportAppWritten(c, old, w.rec)
-	return w, nil
+	r, err := a.AppWriter.Write(c.ctx(), w)
+	return r, c.writeProblem(err)
 }
 
-// requestConfirmations marks the new addresses of a partner's write for confirmation, within the app's budget.
-func (a *API) requestConfirmations(app partner.App, before *partner.App, warnings []FieldError) (partner.App, []FieldError, error) {
-	now := a.Now().UTC()
-	app, unasked, err := partner.MarkNewUnconfirmed(app, before, now, a.NewAddresses*app.EffectiveBudgetFactor())
-	if beyond, ok := errors.AsType[*partner.NewAddressesError](err); ok {
-		wait := 24 * time.Hour
-		if !beyond.Until.IsZero() {
-			wait = beyond.Until.Sub(now)
+// writeProblem turns an error of the use case into the problem of the answer.
+func (c *call) writeProblem(err error) error {
+	var addresses *apps.AddressError
+	var licences *apps.LicenceError
+	var probes *apps.ProbeError
+	var budget *apps.BudgetError
+	switch {
+	case errors.As(err, &addresses):
+		faults := make([]FieldError, len(addresses.Faults))
+		for i, f := range addresses.Faults {
+			faults[i] = c.describeRefusedURL(f)
 		}
-		return app, nil, tooManyRequestsProblem(budgetAddresses, beyond.Error(), wait)
+		return invalidProblem(faults...)
+	case errors.As(err, &licences):
+		return licenceMissingProblem(licences.Fields)
+	case errors.As(err, &probes):
+		failed := make([]FieldError, len(probes.Failures))
+		for i, f := range probes.Failures {
+			failed[i] = FieldError{Pointer: f.Pointer, Detail: c.describeFinding(f)}
+		}
+		return probeFailedProblem(failed)
+	case errors.As(err, &budget):
+		return c.budgetProblem(budget)
+	case errors.Is(err, apps.ErrBusy):
+		p := unavailableProblem()
+		p.Detail = "Other callers keep changing the app: nothing was written. Try again."
+		return p
+	case errors.Is(err, registry.ErrNotFound):
+		return notFoundProblem("app")
 	}
-	return app, append(warnings, unasked...), err
+	return err
 }
 
-// checkWrite checks a write before it is made: the role, the rules, the addresses, and the switches that it turns on.
-func (a *API) checkWrite(c *call, old *registry.AppRecord, app partner.App, sw *switchChecker) (warnings []FieldError, err error) {
-	if err := checkPermittedChanges(c.role, old, app); err != nil {
-		return nil, err
-	}
-	if err := partner.ValidateApp(&app); err != nil {
-		return nil, err
-	}
-	var before *partner.App
-	if old != nil {
-		before = &old.App
-	}
-	if err := partner.CheckNewAddresses(&app, before, guard.IsConfusing); err != nil {
-		return nil, err
-	}
-	if warnings, err = a.checkAddresses(c, old, app, sw); err != nil {
-		return nil, err
-	}
-	if err := sw.checkSwitches(old, &app); err != nil {
-		return nil, err
-	}
-	return warnings, sw.probeEndpoints(c.ctx(), old, &app)
-}
-
-// readForUpdate reads the app and checks the request's preconditions against it.
-func (a *API) readForUpdate(c *call, id partner.ClientID) (*registry.AppRecord, error) {
-	rec, err := a.Apps.App(c.ctx(), id)
-	exists := err == nil
-	if err != nil && !errors.Is(err, registry.ErrNotFound) {
-		return nil, err
-	}
-	tag := ""
-	if exists {
-		tag = revisionETag(rec.Revision)
-	}
-	if conds := c.r.Header.Values("If-Match"); len(conds) > 0 && !matchesETag(conds, tag, strong) {
-		return nil, preconditionFailedProblem()
-	}
-	if conds := c.r.Header.Values("If-None-Match"); len(conds) > 0 && matchesETag(conds, tag, weak) {
-		return nil, preconditionFailedProblem()
-	}
-	if !exists {
-		return nil, nil //nolint:nilnil // no app is an answer here, and the caller's to judge
-	}
-	return &rec, nil
-}
-
-// reportAppWritten notifies the service of a write. It continues when the caller disconnects.
-func (a *API) reportAppWritten(c *call, old *registry.AppRecord, rec registry.AppRecord) {
-	if a.AppEvents != nil {
-		a.runFollowUp(c, func(ctx context.Context) error { return a.AppEvents.AppWritten(ctx, old, rec, c.actor) })
+func (c *call) budgetProblem(e *apps.BudgetError) *Problem {
+	switch e.Budget {
+	case apps.HostNames:
+		return tooManyRequestsProblem(budgetNames, "The number of host names that are looked up for this app is limited: "+
+			describeRate(apps.NamesBurst, apps.NamesInterval, c.factor)+". Nothing was written.", e.Wait)
+	case apps.NewAddresses:
+		return tooManyRequestsProblem(budgetAddresses, e.Error(), e.Wait)
+	default:
+		return tooManyRequestsProblem(budgetTests, "This endpoint was tried several times just now.", e.Wait)
 	}
 }
 
-func (a *API) runFollowUp(c *call, f func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx()), eventsWithin)
-	defer cancel()
-	if err := f(ctx); err != nil {
-		a.Log.LogAttrs(ctx, slog.LevelError, "app written, but a step after the write failed; the service repairs it",
-			slog.String("request_id", c.id), slog.String("app", string(c.app)), slog.Any("err", err))
+// describeRefusedURL says why a URL is refused. A partner gets the exact reason only if it is about the URL's text.
+func (c *call) describeRefusedURL(f apps.AddressFault) FieldError {
+	if f.WeakKey {
+		return FieldError{Pointer: f.Pointer, Detail: told.FindCause("tls_weak_key").Description(partner.StateChange)}
 	}
+	if blocked, ok := errors.AsType[*guard.BlockedError](f.Err); c.role.Kind != Partner || ok && blocked.Reason.IsAboutText() {
+		return FieldError{Pointer: f.Pointer, Detail: f.Err.Error()}
+	}
+	return FieldError{Pointer: f.Pointer, Detail: told.UnreachableReason().Description(partner.StateChange).String()}
+}
+
+// describeFinding describes a probe's result to the caller.
+func (c *call) describeFinding(f apps.ProbeFailure) string {
+	said := c.explainCause(f.Result.Cause, f.Endpoint)
+	if more := c.detailForOperators(f.Result.Detail); more != nil && more.Detail != "" {
+		return more.Detail
+	}
+	return strings.TrimSpace(said.Description.String() + ". " + said.Advice.String())
 }
 
 // checkPermittedChanges refuses a write of members that the role may not change, and names them.
@@ -235,19 +209,30 @@ func containsAll(list, items reflect.Value) bool {
 	return true
 }
 
-type urlMember struct{ pointer, url string }
+func licenceMissingProblem(errs []FieldError) *Problem {
+	p := newProblem(http.StatusConflict, "licence-missing", "A licence is missing",
+		"An admin must grant the licences named in errors first; nothing was changed.")
+	p.Errors = errs
+	return p
+}
 
-// changedEndpointURLs lists the URLs of an endpoint that differ from the stored ones.
-func changedEndpointURLs(k partner.EndpointKind, e, before partner.Endpoint) []urlMember {
-	var out []urlMember
-	pointer := "/endpoints/" + k.String()
-	if e.URL != "" && e.URL != before.URL {
-		out = append(out, urlMember{pointer + "/url", e.URL})
+func probeFailedProblem(errs []FieldError) *Problem {
+	p := newProblem(http.StatusConflict, "probe-failed", "The endpoint did not pass its probe",
+		"Correct what errors says, or write it all the same with ?force=true; nothing was changed.")
+	p.Errors = errs
+	return p
+}
+
+// switchedOffBy says whether the service or a caller switched an endpoint off.
+func switchedOffBy(e partner.Endpoint) string {
+	switch {
+	case e.Enabled:
+		return ""
+	case e.OffReason != "":
+		return "service"
+	case e.SwitchedAt.IsZero():
+		return ""
+	default:
+		return "people"
 	}
-	for _, env := range partner.AllEnvironments() {
-		if u := e.URLs[env]; u != "" && u != before.URLs[env] {
-			out = append(out, urlMember{pointer + "/urls/" + string(env), u})
-		}
-	}
-	return out
 }

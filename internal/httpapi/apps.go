@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/lamplighter/lamplighter/internal/apitypes"
+	"github.com/lamplighter/lamplighter/internal/apps"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
@@ -16,25 +17,6 @@ type Apps interface {
 	App(ctx context.Context, id partner.ClientID) (registry.AppRecord, error)
 	// Apps returns a page in the order of client ids, behind after; next is empty on the last.
 	Apps(ctx context.Context, after partner.ClientID, limit int) (recs []registry.AppRecord, next partner.ClientID, err error)
-}
-
-// AppWriter writes apps; each write is durable and audited on return.
-type AppWriter interface {
-	// PutApp returns registry.ErrConflict when the revision is not the expected one.
-	PutApp(ctx context.Context, app partner.App, expect int64, secrets *registry.WebhookSecrets, actor registry.Actor, action string, notes ...registry.AuditNote) (rec registry.AppRecord, created bool, err error)
-	DeleteApp(ctx context.Context, id partner.ClientID, expect int64, actor registry.Actor) (revision int64, err error)
-	Secrets(ctx context.Context, id partner.ClientID) (registry.WebhookSecrets, error)
-}
-
-// AppEvents is called after a write is durable. The write stands even if the call fails; the service MUST repair
-// what the call did not do.
-type AppEvents interface {
-	// AppWritten gets the app as it was, nil when it is new.
-	AppWritten(ctx context.Context, old *registry.AppRecord, rec registry.AppRecord, actor registry.Actor) error
-	// AppResumed follows AppWritten when a caller resumed the app, whether it was paused or not.
-	AppResumed(ctx context.Context, rec registry.AppRecord) error
-	// AppDeleted returns the job that clears away after the app.
-	AppDeleted(ctx context.Context, id partner.ClientID, revision int64, actor registry.Actor) (job string, err error)
 }
 
 func (a *API) listApps(c *call) error {
@@ -137,14 +119,14 @@ func (a *API) updateAndAnswerApp(c *call, action string, change appChange) error
 	return a.answerApp(c, w)
 }
 
-func (a *API) answerApp(c *call, w writeResult) error {
-	answer := a.newAppAnswer(w.rec)
-	answer.Warnings, answer.WebhookSecret = w.warnings, w.secret
-	c.w.Header().Set("ETag", revisionETag(w.rec.Revision))
+func (a *API) answerApp(c *call, w apps.Result) error {
+	answer := a.newAppAnswer(w.Record)
+	answer.Warnings, answer.WebhookSecret = w.Warnings, w.Secret
+	c.w.Header().Set("ETag", revisionETag(w.Record.Revision))
 	status := http.StatusOK
-	if w.created {
+	if w.Created {
 		status = http.StatusCreated
-		c.w.Header().Set("Location", "/v1/apps/"+string(w.rec.App.ClientID))
+		c.w.Header().Set("Location", "/v1/apps/"+string(w.Record.App.ClientID))
 	}
 	return c.writeJSON(status, answer)
 }
@@ -154,38 +136,21 @@ func (a *API) deleteApp(c *call) error {
 	if err != nil {
 		return err
 	}
-	expect := registry.AnyRevision
-	if conds := c.r.Header.Values("If-Match"); len(conds) > 0 {
-		rec, err := a.readPathApp(c)
-		if err != nil {
-			return err
-		}
-		if !matchesETag(conds, revisionETag(rec.Revision), strong) {
-			return preconditionFailedProblem()
-		}
-		expect = rec.Revision
+	var pre apps.Precondition
+	if len(c.r.Header.Values("If-Match")) > 0 {
+		pre = c.precondition()
 	}
-	revision, err := a.AppWriter.DeleteApp(c.ctx(), id, expect, c.actor)
-	if errors.Is(err, registry.ErrNotFound) {
-		return notFoundProblem("app")
-	}
+	job, err := a.AppWriter.Delete(c.ctx(), id, c.actor, pre)
 	if err != nil {
-		return err
+		return c.writeProblem(err)
 	}
-	if a.AppEvents != nil {
-		a.runFollowUp(c, func(ctx context.Context) error {
-			job, err := a.AppEvents.AppDeleted(ctx, id, revision, c.actor)
-			if err == nil {
-				c.w.Header().Set("Location", "/v1/jobs/"+job)
-			}
-			return err
-		})
+	if job != "" {
+		c.w.Header().Set("Location", "/v1/jobs/"+job)
 	}
 	return c.writeNoContent()
 }
 
-// newPauseHandler makes the handler that pauses or resumes an app. A repeat is no fault and has its effect again:
-// resuming closes the circuit.
+// newPauseHandler makes the handler that pauses or resumes an app.
 func (a *API) newPauseHandler(paused bool) handler {
 	action := "app.resume"
 	if paused {
@@ -195,20 +160,14 @@ func (a *API) newPauseHandler(paused bool) handler {
 		if err := c.requireEmptyDocument(); err != nil {
 			return err
 		}
-		w, err := a.updateApp(c, action, func(old *registry.AppRecord, _ partner.ClientID) (partner.App, error) {
-			if old == nil {
-				return partner.App{}, notFoundProblem("app")
-			}
-			app := old.App
-			app.Paused = paused
-			return app, nil
-		})
+		w, err := c.newAppWrite(action)
 		if err != nil {
 			return err
 		}
-		if !paused && a.AppEvents != nil {
-			a.runFollowUp(c, func(ctx context.Context) error { return a.AppEvents.AppResumed(ctx, w.rec) })
+		r, err := a.AppWriter.SetPaused(c.ctx(), w, paused)
+		if err != nil {
+			return c.writeProblem(err)
 		}
-		return a.answerApp(c, w)
+		return a.answerApp(c, r)
 	}
 }

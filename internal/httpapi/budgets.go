@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/apps"
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
@@ -61,10 +62,6 @@ const (
 	// The tenants that resyncs name.
 	resyncInterval = 6 * time.Millisecond
 	resyncBurst    = 1000
-	namesInterval  = time.Second
-	namesBurst     = 20
-	testInterval   = 10 * time.Second
-	testBurst      = 3
 )
 
 func allBudgets() []string {
@@ -88,10 +85,10 @@ func (a *API) Budgets() []Budget {
 			fmt.Sprintf("; tokens that were valid within the last %d minutes still work", recentFor/time.Minute), false},
 		{budgetUnknownTenants, "an address", "pulls about unknown tenants: " + describeRate(unknownBurst, unknownInterval, 1), false},
 		{budgetStrangers, "a partner's token", "questions why a change has not arrived, about tenants that did not approve its app: " + describeRate(unknownBurst, unknownInterval, 1), true},
-		{budgetTests, "an endpoint of an app", describeRate(testBurst, testInterval, 1), true},
+		{budgetTests, "an endpoint of an app", describeRate(apps.TestBurst, apps.TestInterval, 1), true},
 		{budgetKeys, "a token's name", fmt.Sprintf("%d idempotency keys within their time", registry.IdempotencyKeysMax), false},
-		{budgetAddresses, "an app", fmt.Sprintf("%d new mail addresses a day (`mail.new_addresses`), set by partners' tokens; all processes together", a.NewAddresses), true},
-		{budgetNames, "an app", "host names that are looked up because partners' tokens set or switch on URLs: " + describeRate(namesBurst, namesInterval, 1) + "; a write that needs more is refused", true},
+		{budgetAddresses, "an app", fmt.Sprintf("%d new mail addresses a day (`mail.new_addresses`), set by partners' tokens; all processes together", a.AppWriter.NewAddresses()), true},
+		{budgetNames, "an app", "host names that are looked up because partners' tokens set or switch on URLs: " + describeRate(apps.NamesBurst, apps.NamesInterval, 1) + "; a write that needs more is refused", true},
 		{budgetSettings, "an app", "writes of its settings by partners' tokens: " + describeRate(settingBurst, settingInterval, 1), true},
 		{budgetResyncs, "an app", "resyncs of all tenants: one a minute, all processes together, and while one runs its job is the answer; of named tenants: " +
 			describeRate(resyncBurst, resyncInterval, 1) + ", or one call of any size", true},

@@ -49,7 +49,7 @@ func (f *fakeFeed) ChangesSince(ctx context.Context, after string, wait time.Dur
 	return feed.Answer{Revision: "7", Body: []byte(`{"revision":"7","complete":false,"apps":[],"removed":[]}` + "\n")}, f.err
 }
 
-func withFeed(f *fakeFeed) func(*httpapi.Deps) { return func(d *httpapi.Deps) { d.ConfigFeed = f } }
+func withFeed(f *fakeFeed) func(*deps) { return func(d *deps) { d.ConfigFeed = f } }
 
 func TestConfigFeed(t *testing.T) {
 	t.Parallel()
@@ -150,7 +150,7 @@ func TestAbandonedPoll(t *testing.T) {
 func TestPollOutlivesTheServersDeadlines(t *testing.T) {
 	t.Parallel()
 	f := &slowFeed{fakeFeed: &fakeFeed{}}
-	h := newHarness(t, func(d *httpapi.Deps) { d.ConfigFeed = f })
+	h := newHarness(t, func(d *deps) { d.ConfigFeed = f })
 	srv := httptest.NewUnstartedServer(h.handler)
 	srv.Config = httpapi.NewServer(h.handler, nil)
 	srv.Config.ReadTimeout, srv.Config.WriteTimeout = 200*time.Millisecond, 300*time.Millisecond
@@ -176,7 +176,7 @@ func TestPollOutlivesTheServersDeadlines(t *testing.T) {
 func TestRevokedWhileItWaits(t *testing.T) {
 	t.Parallel()
 	f := &revokingFeed{fakeFeed: &fakeFeed{}}
-	h := newHarness(t, func(d *httpapi.Deps) { d.ConfigFeed = f })
+	h := newHarness(t, func(d *deps) { d.ConfigFeed = f })
 	f.revoke = func() {
 		defer h.lock()()
 		hash := httpapi.HashToken(tokenOf("platform"))

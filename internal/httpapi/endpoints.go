@@ -84,7 +84,7 @@ func (a *API) writeEndpoint(c *call, action string, read func(old partner.Endpoi
 	if err != nil {
 		return rebaseErrorPointers(kind, err)
 	}
-	return a.answerEndpoint(c, kind, w.rec, rebasePointers(kind, w.warnings))
+	return a.answerEndpoint(c, kind, w.Record, rebasePointers(kind, w.Warnings))
 }
 
 // rebaseErrorPointers changes the pointers of an app's faults into pointers into the endpoint that was sent.
@@ -112,9 +112,6 @@ func rebasePointers(kind partner.EndpointKind, in []FieldError) []FieldError {
 type Tester interface {
 	// Test tests an endpoint of a stored app, whether it is on or off. A success closes its circuit.
 	Test(ctx context.Context, app partner.ClientID, kind partner.EndpointKind) (health.TestResult, error)
-	// TestSettings tests an integration endpoint with these settings, which may not be stored yet. It records
-	// nothing: its result goes only to the caller.
-	TestSettings(ctx context.Context, app partner.App, kind partner.EndpointKind) (health.TestResult, error)
 }
 
 func (a *API) testEndpoint(c *call) error {
@@ -132,8 +129,8 @@ func (a *API) testEndpoint(c *call) error {
 	if rec.App.Endpoints[kind].EffectiveURL(a.Environment) == "" {
 		return invalidProblem(FieldError{Pointer: "/url", Detail: "is not set for this environment: there is nothing to try"})
 	}
-	if wait, ok := a.tests.TakeMany(string(rec.App.ClientID)+"/"+kind.String(), 1, rec.App.EffectiveBudgetFactor(), a.Now()); !ok {
-		return tooManyRequestsProblem(budgetTests, "This endpoint was tried several times just now.", wait)
+	if err := a.AppWriter.CountTest(&rec.App, kind); err != nil {
+		return c.writeProblem(err)
 	}
 	result, err := a.Tester.Test(c.ctx(), rec.App.ClientID, kind)
 	if err != nil {

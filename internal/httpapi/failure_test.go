@@ -92,7 +92,7 @@ func TestNoAnswerOfTheStoreIsTheCallersFault(t *testing.T) {
 func TestUnavailableIsWhatTheServiceSays(t *testing.T) {
 	t.Parallel()
 	oom := errors.New("OOM command not allowed")
-	h := newHarness(t, func(d *httpapi.Deps) {
+	h := newHarness(t, func(d *deps) {
 		d.StoreFault = func(err error) string {
 			if errors.Is(err, oom) {
 				return "memory"

@@ -197,10 +197,14 @@ func (w *world) AppResumed(_ context.Context, rec registry.AppRecord) error {
 	return w.eventErr
 }
 
-func (w *world) AppWritten(_ context.Context, old *registry.AppRecord, rec registry.AppRecord, _ registry.Actor) error {
+func (w *world) AppWritten(_ context.Context, old *registry.AppRecord, rec registry.AppRecord) error {
 	defer w.lock()()
 	w.events = append(w.events, fmt.Sprintf("written %s new=%t", rec.App.ClientID, old == nil))
 	return w.eventErr
+}
+
+func (*world) EndpointGone(context.Context, partner.ClientID, partner.EndpointKind, delivery.Result) error {
+	return nil
 }
 
 func (w *world) AppDeleted(_ context.Context, id partner.ClientID, revision int64, _ registry.Actor) (string, error) {

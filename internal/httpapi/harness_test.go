@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/lamplighter/lamplighter/internal/apps"
 	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/httpapi/httpapitest"
 	"github.com/lamplighter/lamplighter/internal/partner"
@@ -65,24 +66,36 @@ func (c *counting) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func newHarness(t *testing.T, change ...func(*httpapi.Deps)) *harness {
+// deps are what a test may change: the API's dependencies, and those of its writes of apps.
+type deps struct {
+	httpapi.Deps
+
+	writes apps.Options
+}
+
+func newHarness(t *testing.T, change ...func(*deps)) *harness {
 	t.Helper()
 	h := &harness{t: t, world: newWorld(), log: &buffer{}, reg: prometheus.NewRegistry()}
 	h.now.Store(&start)
 	w := h.world
-	d := httpapi.Deps{
-		Environment: partner.Online, Tokens: w, TokenKeeper: w, TokenUses: w, Apps: w, AppWriter: w, AppEvents: w, Addresses: w, HealthReader: w, Tester: w, Approvals: w,
+	d := deps{Deps: httpapi.Deps{
+		Environment: partner.Online, Tokens: w, TokenKeeper: w, TokenUses: w, Apps: w, HealthReader: w, Tester: w, Approvals: w,
 		ApprovalList: w, Resyncer: w, Jobs: fakeJobs{w}, Mailboxes: w, Deliveries: w, Explainer: w, Tenants: w, Statuses: w, Changes: w, Keys: w, IdempotencyStore: &fakeOutcomes{kept: map[string]*keptOutcome{}}, Incidents: w, Audit: w, ConfigFeed: &fakeFeed{world: w}, ErrorReports: w, Auditor: w, Resealer: w, MailSubscriptions: &desk{world: w}, Store: fakeWatch{w},
 		Discovery:  func() []byte { return []byte(`{"issuer":"https://online.superoffice.com"}`) },
 		JWKS:       func() []byte { return []byte(`{"keys":[]}`) },
 		StoreFault: func(err error) string { return string(redisconn.ClassifyFault(err)) },
 		Now:        func() time.Time { return *h.now.Load() }, Random: &counting{}, Registerer: h.reg,
 		Log: slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	}
+	}}
+	d.writes = apps.Options{Store: w, Effects: w, Addresses: w, Prober: w, Environment: partner.Online, Now: d.Now, Random: d.Random, Log: d.Log}
 	for _, f := range change {
 		f(&d)
 	}
-	h.api = httpapi.New(d)
+	if d.AppWriter == nil {
+		d.writes.Licences = d.Licences
+		d.AppWriter = apps.New(d.writes)
+	}
+	h.api = httpapi.New(d.Deps)
 	h.handler = h.api.AdminHandler()
 	return h
 }

@@ -6,8 +6,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-
-	"github.com/lamplighter/lamplighter/internal/httpapi"
 )
 
 // TestRequestLinesAndHeaders sends requests as no well-meaning client writes them. Each gets one answer,
@@ -115,7 +113,7 @@ func TestRequestLinesAndHeaders(t *testing.T) {
 // TestPreflightOfDoubtfulFraming: the answer to a preflight ends such a connection, too.
 func TestPreflightOfDoubtfulFraming(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t, func(d *httpapi.Deps) { d.Origins = []string{"https://portal.example"} })
+	h := newHarness(t, func(d *deps) { d.Origins = []string{"https://portal.example"} })
 	for name, doubt := range map[string]func(*http.Request){
 		"Chunks":     func(r *http.Request) { r.TransferEncoding = []string{"chunked"} },
 		"Version1.0": func(r *http.Request) { r.Proto, r.ProtoMinor = "HTTP/1.0", 0 },

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/apps"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
@@ -26,7 +27,7 @@ type IdempotencyStore interface {
 
 const (
 	// onceWithin is how long a run's claim holds: longer than any such request and the work after it.
-	onceWithin = requestWithin + eventsWithin + 20*time.Second
+	onceWithin = requestWithin + apps.EffectsWithin + 20*time.Second
 	// settleWithin bounds the writing of an outcome, which continues when the caller disconnects.
 	settleWithin = 5 * time.Second
 	// replayedHeader marks the answer to a repeat.
@@ -199,7 +200,7 @@ func (a *API) rereadHandler(rt route) handler {
 		if err != nil {
 			return err
 		}
-		return a.answerApp(c, writeResult{rec: rec})
+		return a.answerApp(c, apps.Result{Record: rec})
 	}
 }
 

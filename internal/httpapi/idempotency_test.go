@@ -8,7 +8,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
@@ -94,7 +93,7 @@ func TestOnceReplays(t *testing.T) {
 func TestOnceForgetsFailures(t *testing.T) {
 	t.Parallel()
 	outcomes := &fakeOutcomes{kept: map[string]*keptOutcome{}}
-	h := newHarness(t, func(d *httpapi.Deps) { d.IdempotencyStore = outcomes }).withApp(t)
+	h := newHarness(t, func(d *deps) { d.IdempotencyStore = outcomes }).withApp(t)
 	token := keyed(request{method: "POST", path: "/v1/tokens", role: "admin", body: `{"name":"Kim","role":"boss"}`}, "k")
 	h.want(t, 422, token)
 	token.body = `{"name":"Kim","role":"operator"}`
@@ -141,7 +140,7 @@ func TestOnceAtATime(t *testing.T) {
 		once.Do(func() { close(entered) })
 		<-leave
 	}}
-	h := newHarness(t, func(d *httpapi.Deps) { d.IdempotencyStore = outcomes }).withApp(t)
+	h := newHarness(t, func(d *deps) { d.IdempotencyStore = outcomes }).withApp(t)
 	r := keyed(request{method: "POST", path: "/v1/apps/app1/secrets", role: "admin"}, "k")
 	first := make(chan *httptest.ResponseRecorder)
 	go func() { first <- h.answer(r) }()

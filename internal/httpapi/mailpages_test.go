@@ -11,7 +11,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/mailer"
 	"github.com/lamplighter/lamplighter/internal/partner"
 )
@@ -71,7 +70,7 @@ func (d *desk) Confirm(_ context.Context, token string, commit bool) (partner.Cl
 func TestMailPages(t *testing.T) {
 	t.Parallel()
 	d := &desk{}
-	h := newHarness(t, func(deps *httpapi.Deps) { deps.MailSubscriptions = d })
+	h := newHarness(t, func(all *deps) { all.MailSubscriptions = d })
 	pages := h.api.PublicHandler()
 	visit := func(method, path, form string) *httptest.ResponseRecorder {
 		r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(form))

@@ -73,7 +73,7 @@ func changeLines(first, last int) string {
 func TestOneBadLineAmongAThousand(t *testing.T) {
 	t.Parallel()
 	refused := 0
-	h := newHarness(t, func(d *httpapi.Deps) { d.Refused = func(n int) { refused += n } })
+	h := newHarness(t, func(d *deps) { d.Refused = func(n int) { refused += n } })
 	var body strings.Builder
 	for n := 1; n <= 1000; n++ {
 		if n == 457 {

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/registry"
 	"github.com/lamplighter/lamplighter/internal/tenant"
 )
@@ -113,7 +112,7 @@ func TestTheDoorKeepsOrder(t *testing.T) {
 }
 
 func keepsOrder(t *testing.T, all []string, n int, f *flaky) {
-	h, store := newStoreHarness(t, func(d *httpapi.Deps) { f.storeChanges = d.Changes.(storeChanges); d.Changes = f })
+	h, store := newStoreHarness(t, func(d *deps) { f.storeChanges = d.Changes.(storeChanges); d.Changes = f })
 	rec := h.postChunks("k", all, n)
 	accepted := map[int]int64{}
 	if rec.Code == http.StatusOK {
@@ -167,7 +166,7 @@ func TestNothingBehindAKeyThatCouldNotBeBound(t *testing.T) {
 	t.Parallel()
 	for _, cause := range []error{errDown, registry.ErrUnreadable} {
 		binder := &failingBinder{world: newWorld(), err: cause, at: 2}
-		h := newHarness(t, func(d *httpapi.Deps) { d.Keys = binder })
+		h := newHarness(t, func(d *deps) { d.Keys = binder })
 		got := answersOf(t, h.postChunks("k", []string{changeLine(1), changeLine(1), changeLine(2), changeLine(1), changeLine(3)}, 1).Body)
 		var statuses []int
 		for _, a := range got {
@@ -203,7 +202,7 @@ func TestOneChangeOfATenantAtATime(t *testing.T) {
 	t.Parallel()
 	for _, ran := range []bool{false, true} {
 		f := &flaky{err: errDown, ran: ran, fails: func(n int) bool { return n%3 != 0 }}
-		h, store := newStoreHarness(t, func(d *httpapi.Deps) { f.storeChanges = d.Changes.(storeChanges); d.Changes = f })
+		h, store := newStoreHarness(t, func(d *deps) { f.storeChanges = d.Changes.(storeChanges); d.Changes = f })
 		last := int64(0)
 		for i, kind := range []string{"suspend", "upgrade", "delete", "resume", "suspend"} {
 			r := request{

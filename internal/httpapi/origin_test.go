@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-
-	"github.com/lamplighter/lamplighter/internal/httpapi"
 )
 
 const portal = "https://portal.example"
@@ -26,7 +24,7 @@ func TestNoScriptOfAnotherOrigin(t *testing.T) {
 
 func TestScriptsOfNamedOrigins(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t, func(d *httpapi.Deps) { d.Origins = []string{"https://other.example", portal} }).withApp(t)
+	h := newHarness(t, func(d *deps) { d.Origins = []string{"https://other.example", portal} }).withApp(t)
 	preflight := request{method: "OPTIONS", path: "/v1/apps/app1", header: map[string]string{"Origin": portal, "Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": "authorization,if-match"}}
 	rec := h.answer(preflight)
 	got := rec.Header()
@@ -61,8 +59,8 @@ func TestScriptsOfNamedOrigins(t *testing.T) {
 // TestCallerBehindProxies counts wrong tokens per address: the eleventh of one address is 429.
 func TestCallerBehindProxies(t *testing.T) {
 	t.Parallel()
-	trust := func(cidrs ...string) func(*httpapi.Deps) {
-		return func(d *httpapi.Deps) {
+	trust := func(cidrs ...string) func(*deps) {
+		return func(d *deps) {
 			for _, c := range cidrs {
 				d.TrustedProxies = append(d.TrustedProxies, netip.MustParsePrefix(c))
 			}

@@ -54,7 +54,7 @@ func besieged(t *testing.T, f func(t *testing.T, h *harness, s *stuck)) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := &stuck{answer: make(chan struct{})}
-		f(t, newHarness(t, func(d *httpapi.Deps) { d.Statuses, d.StatesInFlight = s, stormInFlight }).withApp(t), s)
+		f(t, newHarness(t, func(d *deps) { d.Statuses, d.StatesInFlight = s, stormInFlight }).withApp(t), s)
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/apitypes"
+	"github.com/lamplighter/lamplighter/internal/apps"
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/intake"
 	"github.com/lamplighter/lamplighter/internal/partner"
@@ -84,13 +85,13 @@ func (c *call) visibleResult(o string) string {
 
 // maskedAuditAnswer is an audit entry as the caller may see it: a partner does not see the text of a probe.
 func (c *call) maskedAuditAnswer(e registry.AuditEntry) auditAnswer {
-	if c.role.Kind == Partner && (e.Action == ActionSwitchedOn || e.Action == ActionMoved) {
-		var n switchNote
+	if c.role.Kind == Partner && (e.Action == apps.ActionSwitchedOn || e.Action == apps.ActionMoved) {
+		var n apps.SwitchNote
 		if err := json.Unmarshal([]byte(e.After), &n); err != nil {
 			e.After = ""
 		} else if n.Probe != nil {
 			n.Probe.Reason, n.Probe.Detail = told.FindCause(n.Probe.Reason).PublicReason().String(), ""
-			e.After = n.encode()
+			e.After = n.Encode()
 		}
 	}
 	return newAuditAnswer(e)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/apps"
 	"github.com/lamplighter/lamplighter/internal/delivery"
 	"github.com/lamplighter/lamplighter/internal/health"
 	"github.com/lamplighter/lamplighter/internal/httpapi"
@@ -81,18 +82,18 @@ func (w operatorDetail) ListIncidents(context.Context, incidents.Query) ([]incid
 func (w operatorDetail) AuditEntries(context.Context, registry.AuditQuery) ([]registry.AuditEntry, string, error) {
 	note := fmt.Sprintf(`{"endpoint":"erp_sync","enabled":true,"forced":true,"probe":{"outcome":"failing","reason":%q,"detail":%q,"duration_ms":1}}`, w.reason, innerText)
 	return []registry.AuditEntry{{
-		ID: "1-0", At: start, Actor: "a", Role: "operator", Action: httpapi.ActionSwitchedOn, Subject: "app1", Before: `{"endpoint":"erp_sync","enabled":false}`, After: note,
+		ID: "1-0", At: start, Actor: "a", Role: "operator", Action: apps.ActionSwitchedOn, Subject: "app1", Before: `{"endpoint":"erp_sync","enabled":false}`, After: note,
 	}, {
-		ID: "1-1", At: start, Actor: "a", Role: "operator", Action: httpapi.ActionMoved, Subject: "app1", After: innerText,
+		ID: "1-1", At: start, Actor: "a", Role: "operator", Action: apps.ActionMoved, Subject: "app1", After: innerText,
 	}}, "", nil
 }
 
 func failingWith(t *testing.T, reason string) *harness {
 	t.Helper()
-	return newHarness(t, func(d *httpapi.Deps) {
+	return newHarness(t, func(d *deps) {
 		w, _ := d.Apps.(*world)
 		i := operatorDetail{w, reason}
-		d.Deliveries, d.Explainer, d.HealthReader, d.Tester, d.Incidents, d.Audit = i, i, i, i, i, i
+		d.Deliveries, d.Explainer, d.HealthReader, d.Tester, d.Incidents, d.Audit, d.writes.Prober = i, i, i, i, i, i, i
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lamplighter/lamplighter/internal/apitypes"
+	"github.com/lamplighter/lamplighter/internal/apps"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
@@ -35,7 +36,7 @@ func TestShapesHaveTheBoundsOfTheRules(t *testing.T) {
 		"version of change": {int64(of(changeRequest{}, "version_name").MaxLength), maxVersion},
 		"source_sequence":   {*of(changeRequest{}, "source_sequence").Max, registry.MaxSourceSequence},
 		"excerpt":           {int64(of(errorReport{}, "excerpt").MaxLength), maxExcerpt},
-		"grace_seconds":     {*of(rotationRequest{}, "grace_seconds").Max, int64(maxGrace / time.Second)},
+		"grace_seconds":     {*of(rotationRequest{}, "grace_seconds").Max, int64(apps.MaxGrace / time.Second)},
 		"tenants":           {int64(of(resyncRequest{}, "tenants").MaxItems), maxResync},
 		"token's name":      {int64(of(tokenRequest{}, "name").MaxLength), maxTokenName},
 	} {

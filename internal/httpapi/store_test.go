@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/intake"
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/redistest"
@@ -27,7 +26,7 @@ func (s storeChanges) DeliveryStatus(ctx context.Context, id string) (intake.Del
 }
 
 // newStoreHarness is an API whose apps, tenants, changes and audit are the real registry's.
-func newStoreHarness(t *testing.T, change ...func(*httpapi.Deps)) (*harness, *registry.Store) {
+func newStoreHarness(t *testing.T, change ...func(*deps)) (*harness, *registry.Store) {
 	t.Helper()
 	text, err := secret.GenerateKey(rand.Reader)
 	if err != nil {
@@ -39,8 +38,8 @@ func newStoreHarness(t *testing.T, change ...func(*httpapi.Deps)) (*harness, *re
 	}
 	ring := secret.NewKeyring(key)
 	store := registry.New(redistest.Mini(t), registry.Options{Keys: keys.New(""), Keyring: ring})
-	return newHarness(t, slices.Insert(change, 0, func(d *httpapi.Deps) {
-		d.Apps, d.AppWriter, d.Tenants, d.Statuses, d.Keys, d.Changes, d.Audit, d.Deliveries = store, store, store, store, store, storeChanges{store}, store, store
+	return newHarness(t, slices.Insert(change, 0, func(d *deps) {
+		d.Apps, d.writes.Store, d.Tenants, d.Statuses, d.Keys, d.Changes, d.Audit, d.Deliveries = store, store, store, store, store, storeChanges{store}, store, store
 		d.IdempotencyStore, d.Auditor = store, store
 	})...), store
 }

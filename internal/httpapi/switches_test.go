@@ -2,7 +2,6 @@ package httpapi_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
@@ -11,13 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lamplighter/lamplighter/internal/apps"
 	"github.com/lamplighter/lamplighter/internal/health"
-	"github.com/lamplighter/lamplighter/internal/httpapi"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
 )
 
-func withLicences(d *httpapi.Deps) {
+func withLicences(d *deps) {
 	d.Licences = partner.DefaultRequirements()
 	d.HealthReader.(*world).licences = d.Licences
 }
@@ -86,7 +85,7 @@ func TestSwitchingOnNeedsAProbe(t *testing.T) {
 	if e["enabled"] != true || e["switched_by"] != "partner:app1 token" {
 		t.Errorf("forced: %v", e)
 	}
-	note := h.lastNote(t, httpapi.ActionSwitchedOn)
+	note := h.lastNote(t, apps.ActionSwitchedOn)
 	if note.Before != `{"endpoint":"mirroring","enabled":false}` ||
 		note.After != `{"endpoint":"mirroring","enabled":true,"forced":true,"probe":{"outcome":"failing","reason":"refused","detail":"it refused the connection","duration_ms":0}}` {
 		t.Errorf("audited %+v", note)
@@ -99,12 +98,12 @@ func TestSwitchingOnNeedsAProbe(t *testing.T) {
 	if h.tried != tried || off["off_by"] != "people" || off["off_reason"] != nil {
 		t.Errorf("tried %d times more; off: %v", h.tried-tried, off)
 	}
-	if note := h.lastNote(t, httpapi.ActionSwitchedOff); note.After != `{"endpoint":"mirroring","enabled":false}` {
+	if note := h.lastNote(t, apps.ActionSwitchedOff); note.After != `{"endpoint":"mirroring","enabled":false}` {
 		t.Errorf("audited %+v", note)
 	}
 	// healthy now
 	h.want(t, 200, request{method: "PATCH", path: mirroring, role: "partner:app1", body: on("https://mirror.example/")})
-	if note := h.lastNote(t, httpapi.ActionSwitchedOn); strings.Contains(note.After, "forced") || !strings.Contains(note.After, `"outcome":"healthy"`) {
+	if note := h.lastNote(t, apps.ActionSwitchedOn); strings.Contains(note.After, "forced") || !strings.Contains(note.After, `"outcome":"healthy"`) {
 		t.Errorf("audited %+v", note)
 	}
 }
@@ -129,7 +128,7 @@ func TestSwitchingStateChangeOnAsksNobody(t *testing.T) {
 	if h.tried != 0 {
 		t.Errorf("it was tried %d times", h.tried)
 	}
-	note := h.lastNote(t, httpapi.ActionSwitchedOn)
+	note := h.lastNote(t, apps.ActionSwitchedOn)
 	if note.After != `{"endpoint":"state_change","enabled":true}` {
 		t.Errorf("audited %+v", note)
 	}
@@ -203,7 +202,7 @@ func TestMovingNeedsAProbe(t *testing.T) {
 		}
 	}
 	patch(200, "", `{"url":"https://mirror.example/"}`)
-	if note := h.lastNote(t, httpapi.ActionMoved); !strings.Contains(note.After, `"outcome":"healthy"`) || strings.Contains(note.After, "forced") {
+	if note := h.lastNote(t, apps.ActionMoved); !strings.Contains(note.After, `"outcome":"healthy"`) || strings.Contains(note.After, "forced") {
 		t.Errorf("audited %+v", note)
 	}
 	tried := h.tried
@@ -213,7 +212,7 @@ func TestMovingNeedsAProbe(t *testing.T) {
 	}
 	h.advance(time.Hour)
 	patch(200, "?force=true", `{"url":"https://failing.example/c"}`)
-	if note := h.lastNote(t, httpapi.ActionMoved); !strings.Contains(note.After, `"forced":true,"probe":{"outcome":"failing"`) {
+	if note := h.lastNote(t, apps.ActionMoved); !strings.Contains(note.After, `"forced":true,"probe":{"outcome":"failing"`) {
 		t.Errorf("audited %+v", note)
 	}
 }
@@ -223,7 +222,7 @@ func TestSwitchingOnWhatCannotBeTried(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t).withApp(t)
 	h.want(t, 200, request{method: "PUT", path: mirroring, role: "partner:app1", body: on("https://unheard.example/")})
-	if note := h.lastNote(t, httpapi.ActionSwitchedOn); strings.Contains(note.After, "forced") || !strings.Contains(note.After, `"outcome":"unchecked","reason":"no_tenant"`) {
+	if note := h.lastNote(t, apps.ActionSwitchedOn); strings.Contains(note.After, "forced") || !strings.Contains(note.After, `"outcome":"unchecked","reason":"no_tenant"`) {
 		t.Errorf("audited %+v", note)
 	}
 }
@@ -258,7 +257,7 @@ func TestSwitchingToAndFroIsLimited(t *testing.T) {
 	if got := toggle("true", "?force=true"); got != 200 || h.tried != 6 {
 		t.Errorf("forced = %d, tried %d times", got, h.tried)
 	}
-	if note := h.lastNote(t, httpapi.ActionSwitchedOn); !strings.Contains(note.After, `"reason":"not_tried"`) {
+	if note := h.lastNote(t, apps.ActionSwitchedOn); !strings.Contains(note.After, `"reason":"not_tried"`) {
 		t.Errorf("audited %+v", note)
 	}
 }
@@ -283,14 +282,14 @@ func TestSwitchingOnAsksOnce(t *testing.T) {
 
 func TestProbeThatCannotBeMadeWritesNothing(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t, func(d *httpapi.Deps) { d.Tester = brokenTester{} }).withApp(t)
+	h := newHarness(t, func(d *deps) { d.writes.Prober = brokenTester{} }).withApp(t)
 	h.want(t, 503, request{method: "PATCH", path: mirroring, role: "operator", body: on("https://mirror.example/")})
 	if e := h.want(t, 200, request{method: "GET", path: mirroring, role: "operator"}); e["enabled"] != false {
 		t.Errorf("written all the same: %v", e)
 	}
 }
 
-type brokenTester struct{ httpapi.Tester }
+type brokenTester struct{}
 
 func (brokenTester) TestSettings(_ context.Context, _ partner.App, _ partner.EndpointKind) (health.TestResult, error) {
 	return health.TestResult{}, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("refused")}
@@ -310,11 +309,5 @@ func TestServicesSwitchOffIsToldApart(t *testing.T) {
 	}
 	if never := h.want(t, 200, request{method: "GET", path: mirroring, role: "partner:app1"}); never["off_by"] != nil {
 		t.Errorf("never switched: %v", never)
-	}
-	app, next := rec.App, rec.App
-	next.Endpoints[partner.StateChange].Enabled, next.Endpoints[partner.StateChange].OffReason = true, ""
-	notes := httpapi.SwitchNotes(&app, &next)
-	if b, _ := json.Marshal(notes); len(notes) != 1 || notes[0].Before != `{"endpoint":"state_change","enabled":false,"off_reason":"failing"}` {
-		t.Errorf("notes %s", b)
 	}
 }

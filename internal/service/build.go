@@ -3,6 +3,7 @@ package service
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/lamplighter/lamplighter/internal/alerting"
+	"github.com/lamplighter/lamplighter/internal/apps"
 	"github.com/lamplighter/lamplighter/internal/auditlog"
 	"github.com/lamplighter/lamplighter/internal/causewatch"
 	"github.com/lamplighter/lamplighter/internal/compare"
@@ -49,8 +51,9 @@ type parts struct {
 	tracker   *alerting.Tracker
 	// drainTracker is the tracker for drains, with their connections to Redis.
 	drainTracker  *alerting.Tracker
-	endpoints     *endpointSwitcher
-	events        *appEvents
+	propagator    *apps.Propagator
+	apps          *apps.Writer
+	tester        *endpointtest.Tester
 	feed          *feed.Feed
 	targets       *push.Targets
 	waker         *drain.Dispatcher
@@ -84,6 +87,8 @@ func (s *Service) buildParts() error {
 	if err := s.buildProbes(); err != nil {
 		return err
 	}
+	s.buildFeed()
+	s.buildApps()
 	s.buildDrain()
 	if err := s.buildMail(); err != nil {
 		return err
@@ -203,12 +208,27 @@ func (s *Service) buildTrackers() error {
 		o.Mailboxes = mailbox.New(s.drains, space, s.boxes.Settings())
 		p.drainTracker = alerting.New(o)
 	}
-	p.events = &appEvents{
-		boxes: s.boxes, store: s.store, waker: p.waker, jobs: p.jobs, incidents: s.incidents, probes: s.probes,
-		tracker: p.tracker, confirmations: p.tracker, env: s.env,
-	}
-	p.endpoints = &endpointSwitcher{store: s.store, events: p.events}
 	return nil
+}
+
+// buildApps builds what tests endpoints, writes apps, and passes the writes on.
+func (s *Service) buildApps() {
+	p := &s.parts
+	p.tester = endpointtest.New(endpointtest.Options{
+		Apps: s.dir, Store: s.store, Mailboxes: s.boxes, Resyncer: p.approvals, Waker: p.waker, Targets: p.targets, Incidents: p.tracker,
+		Prober: p.probes, Guard: s.guard, Environment: s.env, Timeout: s.cfg.Delivery.Timeout,
+	})
+	o := apps.PropagatorOptions{
+		Mailboxes: s.boxes, Waker: p.waker, Jobs: p.jobs, Incidents: p.tracker, Probes: s.probes, Environment: s.env,
+	}
+	if s.hasRole(RoleAPI) {
+		o.PollFeed = p.feed.PollNow
+	}
+	p.propagator = apps.NewPropagator(o)
+	p.apps = apps.New(apps.Options{
+		Store: s.store, Effects: p.propagator, Addresses: hostChecker{s.guard, cmp.Or(s.opts.Resolver, net.DefaultResolver)}, Prober: p.tester,
+		Licences: s.licences, Environment: s.env, NewAddresses: s.cfg.Mail.NewAddresses, Now: time.Now, Random: rand.Reader, Log: s.log,
+	})
 }
 
 func (s *Service) buildDrain() {
@@ -220,7 +240,7 @@ func (s *Service) buildDrain() {
 	mine := drain.NewDispatcher(queue.NewClient(s.drains, s.queueNamespace()))
 	s.drainer = drain.New(drain.Options{
 		Mailbox:   mailbox.New(s.drains, keys.New(s.cfg.Redis.Prefix), s.boxes.Settings()),
-		Endpoints: drain.NewEndpointDirectory(drain.DirectoryOptions{Apps: s.dir, Targets: p.targets, Switcher: p.endpoints, Environment: s.env}), Waker: mine,
+		Endpoints: drain.NewEndpointDirectory(drain.DirectoryOptions{Apps: s.dir, Targets: p.targets, Switcher: p.apps, Environment: s.env}), Waker: mine,
 		Observer: drain.NewIncidentReporter(s.recorder, p.drainTracker),
 		Metrics:  drain.NewMetrics(s.metrics), Log: s.log,
 		Schedule: delivery.Schedule(d.RetrySchedule), Cooldown: delivery.Cooldown{Base: s.cfg.Breaker.OpenFor, Max: s.cfg.Breaker.OpenForMax},
@@ -241,7 +261,7 @@ func (s *Service) buildSweep() error {
 		Registry: s.store, Apps: s.dir, Mailboxes: s.boxes, Waker: p.waker, Notifier: fanout.NewDispatcher(s.queue, nil), // any replica may do the repairs
 		Repairer: fanout.NewRepairer(fanout.RepairOptions{Approvals: p.approvals, Index: s.store}),
 		Incidents: alerting.NewAdvancer(alerting.AdvancerOptions{
-			Tracker: p.tracker, Open: s.incidents, Mailboxes: s.boxes, Resyncer: p.approvals, Switcher: p.endpoints,
+			Tracker: p.tracker, Open: s.incidents, Mailboxes: s.boxes, Resyncer: p.approvals, Switcher: p.apps,
 		}),
 		Mails:   &pendingMails{IncidentStore: s.incidents, sender: p.sender, tracker: p.tracker, disabled: s.cfg.SMTP.Disabled},
 		Metrics: sweeps, Environment: s.env, Every: s.cfg.Delivery.Sweep, Log: s.log,
@@ -265,16 +285,16 @@ func (s *Service) buildSweep() error {
 	return nil
 }
 
+func (s *Service) buildFeed() {
+	s.parts.feed = feed.New(feed.Options{
+		Store: s.store, Apps: s.dir, Environment: s.env, Licences: s.licences, Metrics: feed.NewMetrics(s.metrics), Log: s.log,
+	})
+}
+
 func (s *Service) buildAPI() error {
 	p := &s.parts
 	if err := s.describeKeys(); err != nil {
 		return err
-	}
-	p.feed = feed.New(feed.Options{
-		Store: s.store, Apps: s.dir, Environment: s.env, Licences: s.licences, Metrics: feed.NewMetrics(s.metrics), Log: s.log,
-	})
-	if s.hasRole(RoleAPI) {
-		p.events.feed = p.feed
 	}
 	metrics := intake.NewMetrics(s.metrics)
 	changes := struct {
@@ -285,17 +305,14 @@ func (s *Service) buildAPI() error {
 	p.api = httpapi.New(httpapi.Deps{
 		Connections: limits.Total, CallerRequests: limits.PerAddress,
 		Version: s.opts.Version, Environment: s.env, Licences: s.licences, ValidFor: s.cfg.State.ValidFor,
-		StatesInFlight: maxStatesInFlight(s.cfg), Tokens: s.store, TokenKeeper: s.store, TokenUses: s.store, Resealer: s.store, Auditor: s.store, Apps: s.store, AppWriter: s.store, AppEvents: p.events,
-		Addresses: hostChecker{s.guard, cmp.Or(s.opts.Resolver, net.DefaultResolver)}, HealthReader: probe.NewHealthReader(probe.HealthOptions{
+		StatesInFlight: maxStatesInFlight(s.cfg), Tokens: s.store, TokenKeeper: s.store, TokenUses: s.store, Resealer: s.store, Auditor: s.store, Apps: s.store, AppWriter: p.apps,
+		HealthReader: probe.NewHealthReader(probe.HealthOptions{
 			Incidents: s.incidents, States: s.probes, Attempts: s.store, Licences: s.licences, Environment: s.env, Idle: s.cfg.Probe.Interval == 0, Log: s.log,
 		}),
-		Tester: endpointtest.New(endpointtest.Options{
-			Apps: s.dir, Store: s.store, Mailboxes: s.boxes, Resyncer: p.approvals, Waker: p.waker, Targets: p.targets, Incidents: p.tracker,
-			Prober: p.probes, Guard: s.guard, Environment: s.env, Timeout: s.cfg.Delivery.Timeout,
-		}),
+		Tester:    p.tester,
 		Approvals: fanout.NewReportedApprovals(p.approvals, p.tracker), ApprovalList: s.boxes, Resyncer: p.resyncer, Jobs: p.jobs, Mailboxes: s.boxes, Deliveries: s.store,
 		Explainer: intake.NewStatusExplainer(s.store, s.boxes, s.store, s.env, s.causes.CommonCause), Tenants: s.store, Statuses: s.store, Changes: changes, Keys: s.store, IdempotencyStore: s.store,
-		MailSubscriptions: p.subscriptions, NewAddresses: s.cfg.Mail.NewAddresses, Incidents: incidents.New(incidents.Options{Store: s.incidents, Tracker: p.tracker, Apps: s.dir, Audit: s.store}), Audit: s.store,
+		MailSubscriptions: p.subscriptions, Incidents: incidents.New(incidents.Options{Store: s.incidents, Tracker: p.tracker, Apps: s.dir, Audit: s.store}), Audit: s.store,
 		ErrorReports: &errorReports{registry.NewIncidentStore(s.durable, keys.New(s.cfg.Redis.Prefix), s.cfg.Retention.Incidents), s.cfg.Retention.Idempotency}, ConfigFeed: p.feed,
 		Discovery: func() []byte { return *p.discovery.Load() }, JWKS: s.keySet.JWKS,
 		Cursors: s.ring, Origins: s.cfg.HTTP.CORS, TrustedProxies: s.cfg.HTTP.TrustedProxies,

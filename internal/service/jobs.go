@@ -20,7 +20,7 @@ func (s *Service) buildJobs() {
 	s.finder = jobs.NewFinder(jobs.FinderOptions{
 		Leases: s.store, Removed: s.store, Lists: s.store, Apps: s.dir, Boxes: s.boxes,
 		Deleted: func(ctx context.Context, id partner.ClientID, revision int64) error {
-			_, err := p.events.AppDeleted(ctx, id, revision, registry.Actor{})
+			_, err := p.propagator.AppDeleted(ctx, id, revision, registry.Actor{})
 			return err
 		},
 		Log: s.log,

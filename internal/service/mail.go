@@ -79,7 +79,7 @@ func (s *Service) buildMail() error {
 	p := &s.parts
 	p.links = mailer.NewLinks(s.cfg.PublicURL, s.ring)
 	p.subscriptions = mailer.NewSubscriptions(mailer.SubscriptionOptions{
-		Links: p.links, Suppressions: s.incidents, Confirmations: s.mailQueues, Apps: &appChanger{s.store}, Log: s.log,
+		Links: p.links, Suppressions: s.incidents, Confirmations: s.mailQueues, Apps: p.apps, Log: s.log,
 	})
 	if !s.hasRole(RoleWorker) {
 		return nil
