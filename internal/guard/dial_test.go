@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -292,6 +293,28 @@ func TestNamesAreLookedUpAbsolute(t *testing.T) {
 	if _, err := g.Dialer().DialContext(t.Context(), "tcp", "no port"); err == nil {
 		t.Error("an address without a port")
 	}
+}
+
+// TestLookUpsAtOnceShareNoError: who looks a name up at the same time as others gets the same error from the resolver,
+// and reads and shows it on its own. The race detector judges.
+func TestLookUpsAtOnceShareNoError(t *testing.T) {
+	t.Parallel()
+	const callers = 20
+	d := guard.New(guard.Policy{}, nil).Dialer()
+	d.Resolver = startNameServer(t, func(string) []netip.Addr {
+		<-time.After(20 * time.Millisecond) // meanwhile the others join the look-up
+		return nil
+	})
+	var work sync.WaitGroup
+	for range callers {
+		work.Go(func() {
+			_, err := d.DialContext(t.Context(), "tcp", "partner.example:443")
+			if dns, ok := errors.AsType[*net.DNSError](err); !ok || dns.Name != "partner.example" {
+				t.Errorf("%#v", err)
+			}
+		})
+	}
+	work.Wait()
 }
 
 // names remembers the names that it was asked for.

@@ -163,10 +163,22 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 		return nil, d.countRefusal(host, &BlockedError{Reason: ReasonDenied})
 	}
 	conn, err := d.Dialer.DialContext(ctx, network, net.JoinHostPort(absoluteName(host), port))
-	if dns, ok := errors.AsType[*net.DNSError](err); ok { // show the name without the final dot
-		dns.Name = strings.TrimSuffix(dns.Name, ".")
+	return conn, d.countRefusal(host, withoutFinalDot(err))
+}
+
+// withoutFinalDot shows the name of a failed look-up without the dot that absoluteName added. Look-ups of one name at
+// once share their error, so it is not changed.
+func withoutFinalDot(err error) error {
+	op, ok := errors.AsType[*net.OpError](err)
+	if !ok {
+		return err
 	}
-	return conn, d.countRefusal(host, err)
+	if dns, ok := errors.AsType[*net.DNSError](op.Err); ok {
+		own := *dns
+		own.Name = strings.TrimSuffix(dns.Name, ".")
+		op.Err = &own
+	}
+	return err
 }
 
 // countRefusal returns err, and counts a refusal that is new.
