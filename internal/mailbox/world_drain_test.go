@@ -49,7 +49,7 @@ func (w *world) takes(d *drainer, gen int64, want int, lost bool) {
 	if !w.goesOn("take", d, err) {
 		return
 	}
-	w.same("take", err, got, w.o.begin(d.token, gen))
+	w.same("take", err, got, w.begun(d.token, gen))
 	wanted := w.o.exchange(d.token, want, nil) // runs however the first call ended
 	if got.State == mailbox.Owned {
 		w.same("take", nil, x, wanted)
@@ -96,19 +96,30 @@ func (w *world) leaves(d *drainer, lost bool) {
 	}
 }
 
+// begun tells the oracle of a begin. It notes how often the gate had been opened when the drainer took the mailbox: a
+// begin may be refused, and its repeat not.
+func (w *world) begun(token string, gen int64) mailbox.BeginResult {
+	owner := w.o.owner
+	got := w.o.begin(token, gen)
+	if got.State == mailbox.Owned && owner != token {
+		w.openedBefore[token] = w.opened
+	}
+	return got
+}
+
 func (w *world) begin(d *drainer, gen int64, lost bool) {
 	got, err := w.s.Begin(w.ctx, d.life.is(), d.token, gen)
 	w.log("%s begins for %d: %d, answer lost %v", d.token, gen, got.State, lost)
 	if !w.goesOn("begin", d, err) {
 		return
 	}
-	w.same("begin", err, got, w.o.begin(d.token, gen))
+	w.same("begin", err, got, w.begun(d.token, gen))
 	if len(w.ghosts) < 2 && w.chance(6, "a copy stays on the wire") {
 		w.ghosts = append(w.ghosts, func() {
 			got, err := w.s.Begin(w.ctx, d.life.is(), d.token, gen)
 			w.log("LATE COPY of %s's begin", d.token)
 			if w.enter("begin", d.life, err) {
-				w.same("begin", err, got, w.o.begin(d.token, gen)) // nobody hears of its wake-up
+				w.same("begin", err, got, w.begun(d.token, gen)) // nobody hears of its wake-up
 			}
 		})
 	}
@@ -278,8 +289,8 @@ func (w *world) finish(d *drainer, c mailbox.Closing, lost bool) {
 		return
 	}
 	w.same("finish", err, got, w.o.finish(d.token, c))
-	if got.State == mailbox.Done && d.opened != w.opened && c.Cooldown > 0 && !got.Outdated {
-		w.fail("%s closed the gate of an endpoint that was opened after it began", d.token)
+	if got.State == mailbox.Done && w.openedBefore[d.token] != w.opened && c.Cooldown > 0 && !got.Outdated {
+		w.fail("%s closed the gate of an endpoint that was opened after it took the mailbox", d.token)
 	}
 	if lost {
 		d.again = func() { w.finish(d, c, false) }

@@ -84,7 +84,7 @@ func (w *world) goesOn(what string, d *drainer, err error) bool {
 }
 
 func (w *world) drainer(l *appLife) *drainer {
-	d := &drainer{life: l, erev: l.erev, opened: w.opened, token: w.name("d")}
+	d := &drainer{life: l, erev: l.erev, token: w.name("d")}
 	w.drainers = append(w.drainers, d)
 	return d
 }

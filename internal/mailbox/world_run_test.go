@@ -40,6 +40,7 @@ func seeds() []uint64 {
 		5802632613574904779, 691220853681670371, // a non-owner makes a tenant due
 		12365042482492110729, 16535434786770759071, // a deposit leaves its tenant in back-off
 		13431863321898917864, 12237331155379591185, 17350044286557652956, // a repeat answered with a wake-up that was consumed
+		12433995267731276909, // the gate was opened between a begin that was refused and its repeat
 	}
 }
 

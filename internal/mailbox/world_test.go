@@ -32,25 +32,27 @@ type world struct {
 	o     *oracle
 	set   mailbox.Settings
 
-	now       int64
-	registry  map[tenant.ID]*owned
-	revision  int64
-	lives     []*appLife // of the app; the last one is now, where it is alive
-	alive     bool
-	ends      []int64 // revisions of deletions that are still to be told, or told again
-	opened    int     // how often somebody opened the gate
-	fanouts   []fanout
-	tasks     []wakeTask
-	drainers  []*drainer
-	posts     []*post
-	ghosts    []func()
-	approvals []approval
-	apps      map[int64]map[tenant.ID]*receiver // by birth
-	highest   map[tenant.ID]int64               // what was told, in whatever life
-	named     int
-	steps     int
-	passed    bool // this step let time pass
-	trace     []string
+	now      int64
+	registry map[tenant.ID]*owned
+	revision int64
+	lives    []*appLife // of the app; the last one is now, where it is alive
+	alive    bool
+	ends     []int64 // revisions of deletions that are still to be told, or told again
+	opened   int     // how often somebody opened the gate
+	// openedBefore is how often, per drainer, before it took the mailbox.
+	openedBefore map[string]int
+	fanouts      []fanout
+	tasks        []wakeTask
+	drainers     []*drainer
+	posts        []*post
+	ghosts       []func()
+	approvals    []approval
+	apps         map[int64]map[tenant.ID]*receiver // by birth
+	highest      map[tenant.ID]int64               // what was told, in whatever life
+	named        int
+	steps        int
+	passed       bool // this step let time pass
+	trace        []string
 }
 
 // failer is what testing.T and rapid.T share.
@@ -110,13 +112,12 @@ type job struct {
 }
 
 type drainer struct {
-	life   *appLife
-	erev   int64 // of the settings it read
-	opened int   // openings before it began
-	token  string
-	jobs   []*job
-	again  func() // repeats the call whose answer was lost
-	owner  bool
+	life  *appLife
+	erev  int64 // of the settings it read
+	token string
+	jobs  []*job
+	again func() // repeats the call whose answer was lost
+	owner bool
 }
 
 const (
@@ -130,7 +131,7 @@ func newWorld(ctx context.Context, f failer, mr *miniredis.Miniredis, rdb redis.
 	mr.FlushAll()
 	w := &world{
 		failer: f, ctx: ctx, pick: pick, clock: mr, rdb: rdb, s: mailbox.New(rdb, keys.New(""), mailbox.Settings{}),
-		now: start.UnixMilli(), registry: map[tenant.ID]*owned{}, apps: map[int64]map[tenant.ID]*receiver{}, highest: map[tenant.ID]int64{},
+		now: start.UnixMilli(), registry: map[tenant.ID]*owned{}, apps: map[int64]map[tenant.ID]*receiver{}, highest: map[tenant.ID]int64{}, openedBefore: map[string]int{},
 		lives: []*appLife{{on: true}}, alive: true,
 	}
 	mr.SetTime(start)
