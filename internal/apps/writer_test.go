@@ -296,6 +296,12 @@ func TestSwitchOffUnlessChanged(t *testing.T) {
 		t.Errorf("notes %+v", r.notes)
 	}
 
+	r = newRig(t, &app)
+	r.fail = registry.ErrConflict // of an effect: the write is done, and not repeated
+	if revision, err := off(r, partner.OffFailing); !errors.Is(err, registry.ErrConflict) || revision != 20 || len(r.effects) != 1 {
+		t.Errorf("failed effects: %d, %v, effects %v", revision, err, r.effects)
+	}
+
 	moved := app
 	moved.Endpoints[partner.StateChange].URL = "https://partner.example/new"
 	r = newRig(t, &moved)

@@ -19,6 +19,8 @@ var errChanged = errors.New("it was changed, switched or deleted meanwhile")
 func (w *Writer) SwitchOffUnlessChanged(
 	ctx context.Context, app partner.ClientID, k partner.EndpointKind, unchanged func(registry.AppRecord) bool, reason partner.OffReason, answer delivery.Result,
 ) (revision int64, err error) {
+	var old *registry.AppRecord
+	var written registry.AppRecord
 	err = w.update(ctx, app, nil, func(stored *registry.AppRecord) (err error) {
 		if stored == nil {
 			return noApp(app)
@@ -26,31 +28,39 @@ func (w *Writer) SwitchOffUnlessChanged(
 		if !unchanged(*stored) {
 			return errChanged
 		}
-		revision, err = w.switchOff(ctx, stored, k, reason, answer)
+		old = stored
+		written, err = w.switchOff(ctx, stored, k, reason)
 		return err
 	})
-	if err != nil {
-		return revision, fmt.Errorf("switch off the %s endpoint of app %s: %w", k, app, err)
+	if err == nil { // behind the loop: what follows must not repeat the write
+		err = w.reportSwitchOff(ctx, old, written, k, reason, answer)
 	}
-	return revision, nil
+	if err != nil {
+		return written.Revision, fmt.Errorf("switch off the %s endpoint of app %s: %w", k, app, err)
+	}
+	return written.Revision, nil
 }
 
-func (w *Writer) switchOff(ctx context.Context, old *registry.AppRecord, k partner.EndpointKind, reason partner.OffReason, answer delivery.Result) (int64, error) {
+func (w *Writer) switchOff(ctx context.Context, old *registry.AppRecord, k partner.EndpointKind, reason partner.OffReason) (registry.AppRecord, error) {
 	actor := registry.Actor{Name: "lamplighter", Role: "service"}
 	next := old.App
 	next.Endpoints[k].Enabled, next.Endpoints[k].OffReason, next.Endpoints[k].SwitchedBy = false, reason, actor.Name
 	next = partner.NormalizeApp(next, &old.App, w.opts.Now().UTC())
 	written, _, err := w.opts.Store.PutApp(ctx, next, old.Revision, nil, actor, "endpoint.switch_off", buildSwitchNotes(&old.App, &next, noProbe)...)
-	if err != nil {
-		return 0, err
-	}
+	return written, err
+}
+
+// reportSwitchOff does what follows a switch-off by the service. Its caller logs the error.
+func (w *Writer) reportSwitchOff(
+	ctx context.Context, old *registry.AppRecord, written registry.AppRecord, k partner.EndpointKind, reason partner.OffReason, answer delivery.Result,
+) (err error) {
 	if w.opts.Effects == nil {
-		return written.Revision, nil
+		return nil
 	}
 	if reason == partner.OffGone {
 		err = w.opts.Effects.EndpointGone(ctx, old.App.ClientID, k, answer)
 	}
-	return written.Revision, errors.Join(err, w.opts.Effects.AppWritten(ctx, old, written))
+	return errors.Join(err, w.opts.Effects.AppWritten(ctx, old, written))
 }
 
 // ChangeApp writes what alter makes of an app, for changes that touch no endpoint and so have no effects. alter returns
