@@ -63,6 +63,8 @@ type size struct {
 	// pulled are the numbers of tenants that are asked about, pullFor how long each load counts.
 	pulled  []int
 	pullFor time.Duration
+	// applied is how many apps the apply scenario has.
+	applied int
 	// wide adds the variants that take long: isolation among 200 apps, appendfsync always
 	// everywhere.
 	wide bool
@@ -72,7 +74,7 @@ func fullSize() size {
 	return size{
 		rounds: 3, deliveries: 30_000, rsDeliveries: 8_000, intake: 4_000, samples: 3_000, latencyRounds: 5,
 		blast: 2_000, steady: 1_000, dead: 100_000, watch: 40 * time.Second, sweep: []int{1_000, 10_000, 100_000},
-		pulled: []int{1_000}, pullFor: 3 * time.Second, wide: true,
+		pulled: []int{1_000}, pullFor: 3 * time.Second, applied: 3_000, wide: true,
 	}
 }
 
@@ -80,7 +82,7 @@ func shortSize() size {
 	return size{
 		rounds: 1, deliveries: 20_000, rsDeliveries: 4_000, intake: 1_500, samples: 1_000, latencyRounds: 1,
 		blast: 500, steady: 200, dead: 20_000, watch: 8 * time.Second, sweep: []int{1_000, 20_000},
-		pulled: []int{1_000}, pullFor: 2 * time.Second,
+		pulled: []int{1_000}, pullFor: 2 * time.Second, applied: 1_000,
 	}
 }
 
@@ -219,6 +221,7 @@ func scenarios() []scenario {
 		{"dead", "an app is down and its tenants wait", deadApp},
 		{"flat", "CPU per delivery over numbers of apps and of waiting tenants", flatCost},
 		{"pull", "GET /api/state/{tenant} by 32 clients that each wait for the answer", pulls},
+		{"apply", "lamplighter apply of apps that are new, differ in one member, or do not differ", measureApply},
 	}
 }
 

@@ -101,9 +101,14 @@ func (s *stack) stop() {
 	_ = os.RemoveAll(s.dir)
 }
 
-// command runs the binary to its end.
+// command runs the binary to its end, against the stack's API if it needs one. Older versions read LAMPLIGHTER_URL.
 func (s *stack) command(ctx context.Context, args ...string) ([]byte, error) {
-	out, err := exec.CommandContext(ctx, s.b.binary, args...).Output() //nolint:gosec // the program to measure
+	cmd := exec.CommandContext(ctx, s.b.binary, args...) //nolint:gosec // the program to measure
+	cmd.Env = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir,
+		"LAMPLIGHTER_SERVER=http://" + s.api, "LAMPLIGHTER_URL=http://" + s.api, "LAMPLIGHTER_TOKEN=" + adminToken,
+	}
+	out, err := cmd.Output()
 	if err != nil {
 		if failed, ok := errors.AsType[*exec.ExitError](err); ok {
 			return nil, fmt.Errorf("lamplighter %v: %w: %s", args, err, failed.Stderr)
