@@ -47,6 +47,8 @@ func TestCheck(t *testing.T) {
 		"String":         {map[string]string{"internal/a/a.go": good + "var x = \"nobody asks\"\n"}, "1 times a word"},
 		"NameInAString":  {map[string]string{"internal/a/a.go": good + "var x = \"people\"\n"}, ""},
 		"Document":       {map[string]string{"internal/a/a.go": good, "docs/a.md": "Whoever reads it.\n"}, "1 times a word"},
+		"Panel":          {map[string]string{"internal/a/a.go": good, "dashboards/a.json": `{"title": "Do people get mails?"}`}, "1 times a word"},
+		"Query":          {map[string]string{"internal/a/a.go": good, "dashboards/a.json": `{"expr": "max(lamplighter_fanouts_owed{job=~\"$job\"})"}`}, ""},
 		"LongSentence":   {map[string]string{"internal/a/a.go": good, "docs/a.md": strings.Repeat("word ", 26) + "end.\n"}, "has more than 27 words"},
 		"TestsAreFree":   {map[string]string{"internal/a/a.go": good, "internal/a/a_test.go": "package a\n\n// nobody\nfunc send() {}\n"}, ""},
 		"TablesAndCode":  {map[string]string{"internal/a/a.go": good, "docs/a.md": "| " + strings.Repeat("word ", 40) + "|\n\n```\n" + strings.Repeat("word ", 40) + "\n```\n"}, ""},
