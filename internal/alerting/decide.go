@@ -147,7 +147,7 @@ func (t *Tracker) addRecipientMails(
 	for _, to := range a.to {
 		key := incident.RecipientKey(to)
 		told, wasTold := before.MailedBefore(&mail, key)
-		if (mail.Kind == incident.KindRecovered || mail.Kind == incident.KindClosed) && !wasTold {
+		if mail.Kind.EndsIncident() && !wasTold {
 			n.skipped = append(n.skipped, skippedRecipient{key, SuppressedNotMailed})
 			continue
 		}

@@ -32,6 +32,10 @@ func AllKinds() []Kind {
 	return []Kind{KindOpened, KindReminder, KindSwitchedOff, KindRecovered, KindClosed, KindCertificate, KindConfirm}
 }
 
+// EndsIncident reports whether the mail says that its incident has ended. Only recipients of an earlier mail of the
+// incident get it, and it has no advice.
+func (k Kind) EndsIncident() bool { return k == KindRecovered || k == KindClosed }
+
 // Mail is the mail of one transition: the facts at the time of the decision.
 type Mail struct {
 	Kind Kind `json:"kind"`

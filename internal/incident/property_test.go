@@ -74,7 +74,7 @@ func (h *history) note(t *rapid.T, d incident.Decision) {
 			t.Fatalf("%s mail of %s, which is over", m.Kind, m.Incident)
 		case m.N != h.lastN[m.Incident]+1:
 			t.Fatalf("transition %d follows on %d", m.N, h.lastN[m.Incident])
-		case (m.Kind == incident.KindRecovered || m.Kind == incident.KindClosed) && !h.opened[m.Incident]:
+		case m.Kind.EndsIncident() && !h.opened[m.Incident]:
 			t.Fatalf("%s ended, but nobody was told that it failed", m.Incident)
 		case m.N == 1 && m.Kind != incident.KindOpened && m.Kind != incident.KindSwitchedOff:
 			t.Fatalf("the first mail of %s is %s", m.Incident, m.Kind)

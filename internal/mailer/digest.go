@@ -95,16 +95,15 @@ func newDigestView(ls []*incident.RecipientMail, at time.Time, unsubscribe strin
 	groups := map[string]*digestGroup{}
 	for _, l := range ls {
 		w := newTextRenderer(l, loc)
-		switch l.Mail.Kind {
-		case incident.KindRecovered:
-			well++
-		case incident.KindCertificate, incident.KindConfirm, incident.KindClosed:
-		default:
+		switch {
+		case isFailure(l.Mail.Kind):
 			failing++
+		case l.Mail.Kind == incident.KindRecovered:
+			well++
 		}
 		order, title := w.digestHeading()
 		what := ""
-		if !endsIncident(l.Mail.Kind) {
+		if !l.Mail.Kind.EndsIncident() {
 			what = adviceForMail(&l.Mail)
 		}
 		key := title + "\x00" + what // the advice for one reason differs between kinds of endpoints
@@ -155,50 +154,4 @@ func formatTally(failing, well, other int) string {
 		}
 	}
 	return strings.Join(parts, ", ")
-}
-
-// digestHeading is the heading under which a mail is listed, and the heading's place in the digest.
-func (w *textRenderer) digestHeading() (order int, title string) {
-	m := w.m
-	switch {
-	case m.Kind == incident.KindRecovered:
-		return 5, "Recovered"
-	case m.Kind == incident.KindClosed:
-		return 4, "Closed by hand"
-	case m.Kind == incident.KindCertificate:
-		return 3, "Certificate ends soon"
-	case m.Kind == incident.KindSwitchedOff:
-		return 0, "Switched off"
-	case failsForSomeTenants(m):
-		return 2, "Failing for some tenants: " + w.failureText(publicReason(m.Failure))
-	case len(m.Tenants) > 0:
-		return 2, "Failing: notifications of some tenants are refused"
-	case m.Failure != nil:
-		return 1, "Failing: " + w.failureText(publicReason(m.Failure))
-	default:
-		return 1, "Failing"
-	}
-}
-
-// summaryLine summarises a mail in one line.
-func (w *textRenderer) summaryLine() digestLine {
-	m := w.m
-	parts := []string{w.endpoint}
-	switch m.Kind {
-	case incident.KindRecovered:
-		parts = append(parts, "failed for "+formatDuration(m.EndedAt.Sub(m.Since))+", working since "+w.formatTime(m.EndedAt))
-	case incident.KindClosed:
-		parts = append(parts, "closed on "+w.formatTime(m.At)+" by the platform's staff")
-	case incident.KindCertificate:
-		parts = append(parts, "certificate ends on "+w.formatTime(m.CertificateEnds))
-	default:
-		parts = append(parts, "since "+w.formatTime(m.Since))
-		if m.Failure != nil && m.Failure.Status != 0 {
-			parts = append(parts, "last status "+strconv.Itoa(m.Failure.Status))
-		}
-		if m.Backlog.Notifications > 0 {
-			parts = append(parts, formatCount(m.Backlog.Notifications, "notification")+" for "+formatCount(m.Backlog.Tenants, "tenant")+" pending")
-		}
-	}
-	return digestLine{App: w.app + " (" + w.client + ")", Text: strings.Join(parts, "; "), Incident: m.Incident}
 }

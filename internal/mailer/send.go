@@ -242,7 +242,7 @@ func (r *claimRun) digestThreads(p *batch, sent *Message) []registry.DigestThrea
 			continue
 		}
 		keep := threadKeep
-		if endsIncident(l.Mail.Kind) {
+		if l.Mail.Kind.EndsIncident() {
 			keep = endedKeep
 		}
 		out = append(out, registry.DigestThread{Incident: l.Mail.Incident, MessageID: id, Keep: keep})
