@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -107,6 +108,9 @@ func TestCompose(t *testing.T) {
 				t.Errorf("%s: no file for the secret %s", name, secret)
 			}
 		}
+	}
+	if redis := file.Services["redis"]; !slices.Contains(redis.Command, "/run/secrets/redis.conf") || !slices.Contains(redis.Secrets, "redis.conf") {
+		t.Errorf("Redis has no password: %v with the secrets %v", redis.Command, redis.Secrets)
 	}
 	if command := strings.Join(file.Services["redis"].Command, " "); !strings.Contains(command, "--appendonly yes") || !strings.Contains(command, "noeviction") {
 		t.Errorf("Redis would lose what was accepted: %s", command)
