@@ -3,6 +3,7 @@ package apply
 import (
 	"reflect"
 	"strings"
+	"sync"
 
 	"github.com/lamplighter/lamplighter/internal/apitypes"
 )
@@ -31,18 +32,18 @@ type member struct {
 }
 
 // appSchema is the schema of an app in a file: what the API's app has, and the tenants that approved it.
-func appSchema() map[string]member {
+var appSchema = sync.OnceValue(func() map[string]member {
 	schema := schemaOf(reflect.TypeFor[apitypes.App]())
 	schema["client_id"], schema["approvals"] = member{kind: text}, member{kind: texts}
 	return schema
-}
+})
 
 // tenantSchema is the schema of a tenant in a file.
-func tenantSchema() map[string]member {
+var tenantSchema = sync.OnceValue(func() map[string]member {
 	schema := schemaOf(reflect.TypeFor[apitypes.Tenant]())
 	schema["tenant"] = member{kind: text}
 	return schema
-}
+})
 
 // schemaOf makes the schema of a shape of the API. Members that writes ignore or refuse are ignored.
 func schemaOf(t reflect.Type) map[string]member {
