@@ -17,7 +17,6 @@ import (
 //
 // Each of the two is atomic by itself. After an error the result of both is unknown: the caller repeats the call, and what the
 // first call claimed is due again when its lease expires.
-// the call, and what the first claimed comes back when its lease runs out.
 func (s *Store) BeginAndClaim(ctx context.Context, life Life, token string, gen int64, want int) (BeginResult, ExchangeResult, error) {
 	var rev *redis.StringCmd
 	read := func(c redis.Cmdable) { rev = c.Get(ctx, s.set.RevisionKey) }

@@ -326,6 +326,7 @@ func (o *oracle) exchange(token string, want int, rs []mailbox.Settlement) mailb
 			panic(err)
 		}
 		x.Claims = append(x.Claims, mailbox.Claim{Tenant: t, Slot: tenant.Slot(best), Stamp: stamp, Entry: e})
+		x.Left = len(o.due)
 	}
 	return x
 }

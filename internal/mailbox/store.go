@@ -341,13 +341,13 @@ func decodeExchange(app partner.ClientID, v []any) (ExchangeResult, error) {
 	if len(v) == 1 && v[0] == "lost" {
 		return ExchangeResult{}, nil
 	}
-	if len(v) < 2 || (len(v)-2)%3 != 0 {
+	if len(v) < 3 || len(v)%3 != 0 {
 		return ExchangeResult{}, wrapError("exchange with", app, ErrFormat)
 	}
-	x := ExchangeResult{Owner: true, Off: v[0] == "off", Outdated: v[0] == "outdated"}
+	x := ExchangeResult{Owner: true, Off: v[0] == "off", Outdated: v[0] == "outdated", Left: int(asInteger(v[2]))}
 	stamp := asInteger(v[1])
-	x.Claims = make([]Claim, 0, (len(v)-2)/3)
-	for i := 2; i < len(v); i += 3 {
+	x.Claims = make([]Claim, 0, len(v)/3-1)
+	for i := 3; i < len(v); i += 3 {
 		t, slotName, text := tenant.ID(asString(v[i])), asString(v[i+1]), asString(v[i+2])
 		slot, ok := tenant.ParseSlot(slotName)
 		e, err := delivery.ParseEntry(text)

@@ -165,6 +165,8 @@ type ExchangeResult struct {
 	// out describes the former endpoint.
 	Outdated bool
 	Claims   []Claim
+	// Left is how many tenants wait beside those claimed, due now or later. It is 0 if no tenant is due.
+	Left int
 	// Unreadable lists claimed tenants whose entry this version cannot read. Their claims expire, and another version may take
 	// them.
 	Unreadable []tenant.ID

@@ -4,9 +4,10 @@
 --       tenant, slot, version, stamp it was claimed with, kind ('o' ok, 'f' failed, 'w' failed although the
 --       endpoint works, 'r' release), delay ms, step (1 climbs the retry schedule), reason number
 -- Returns {'lost'}: not the owner; the results were applied as far as a caller without ownership may
---       | {'mine', stamp, tenant, slot, entry, tenant, slot, entry ...}
---       | {'off', '0'}: the endpoint is off
---       | {'outdated', '0'}: the endpoint was changed, switched on, resumed or tested since the owner began
+--       | {'mine', stamp, left, tenant, slot, entry, tenant, slot, entry ...}: left is how many tenants wait beside
+--         those claimed, due now or later; '0' if none is due
+--       | {'off', '0', '0'}: the endpoint is off
+--       | {'outdated', '0', '0'}: the endpoint was changed, switched on, resumed or tested since the owner began
 -- Atomic: all results and all claims. What many results need is read, and written, by one call: the
 -- number of calls does not grow with the batch.
 --
@@ -118,7 +119,7 @@ end
 local lease = int(now + tonumber(ARGV[4]))
 if outdated or b[2] then
   redis.call('HSET', BOX, 'oexp', lease)
-  return {outdated and 'outdated' or 'off', '0'}
+  return {outdated and 'outdated' or 'off', '0', '0'}
 end
 
 local expired = redis.call('ZRANGEBYSCORE', FLIGHT, '-inf', instant, 'LIMIT', 0, 200)
@@ -133,7 +134,7 @@ end
 
 local stamp = math.max(now + tonumber(ARGV[5]), num(b[3]) + 1)
 local till = int(stamp) -- once: formatting a number costs more than anything else here
-local out, claimed = {'mine', till}, {}
+local out, claimed = {'mine', till, '0'}, {}
 local proving = b[4] and not well
 if proving and want > 0 then want = math.max(1, num(b[11])) end
 local back = {}
@@ -153,7 +154,8 @@ if #claimed == 0 then
 end
 redis.call('HSET', BOX, 'oexp', lease, 'stamp', till)
 redis.call('ZREM', DUE, unpack(claimed))
-local waiting, flight, f, o = entriesOf(claimed), {}, 0, 2
+out[3] = redis.call('ZCARD', DUE)
+local waiting, flight, f, o = entriesOf(claimed), {}, 0, 3
 for i, t in ipairs(claimed) do
   local best = oldest(waiting[i])
   if best then
