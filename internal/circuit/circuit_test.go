@@ -223,6 +223,36 @@ func TestClosing(t *testing.T) {
 	}
 }
 
+func TestNeedsConnection(t *testing.T) {
+	t.Parallel()
+	probing := begin(circuit.StartState{Probes: 10})
+	if !probing.run.NeedsConnection(9, 1, 0) {
+		t.Error("a round of probes waited for a connection")
+	}
+	known := begin(circuit.StartState{})
+	for range 3 { // 10 ms each
+		known.gets("a", status(204))
+	}
+	for _, c := range []struct {
+		open, left int
+		silent     time.Duration
+		want       bool
+	}{
+		{open: 0, left: 1, want: true}, // the first ones are always opened
+		{open: circuit.Floor - 1, left: 1, want: true},
+		{open: circuit.Floor, left: 40, want: false}, // 40 x 10 ms on 4 connections: 100 ms
+		{open: circuit.Floor, left: 41, want: true},
+		{open: 30, left: 300, want: false},
+		{open: 30, left: 301, want: true},
+		{open: 4, left: 2, silent: 150 * time.Millisecond, want: false},
+		{open: 4, left: 2, silent: 250 * time.Millisecond, want: true}, // those in flight hang
+	} {
+		if got := known.run.NeedsConnection(c.open, c.left, c.silent); got != c.want {
+			t.Errorf("with %d open, %d left, silent for %v: %v", c.open, c.left, c.silent, got)
+		}
+	}
+}
+
 // What climbed is recalled once, when an endpoint that refused all takes one again.
 func TestRecallOnce(t *testing.T) {
 	t.Parallel()

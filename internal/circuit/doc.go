@@ -45,4 +45,7 @@
 // limit was found for it. A slower one gets more as long as that raises the throughput, and fewer when fewer give the same
 // throughput. One at a time is tried first if the first answers were that much faster. An endpoint also gets
 // fewer when the median answer takes more than a third of the time allowed for an attempt. A time-out or 429 halves it.
+//
+// A run opens another connection only if the notifications that wait would take more than WorthConnecting on those that it
+// used so far: a short backlog of a fast endpoint shares a few.
 package circuit

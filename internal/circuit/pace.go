@@ -17,7 +17,13 @@ const (
 	// gain is by how much the throughput must rise for a higher limit to be worth it. loss is how far it may drop
 	// with a lower limit.
 	gain, loss = 1.05, 0.95
+	// recentShare is the weight of the newest answer time in the average.
+	recentShare = 0.25
 )
+
+// WorthConnecting is how much longer a run must take for more attempts in flight than it had so far. Each needs a
+// connection, and that costs both sides as much as several notifications.
+const WorthConnecting = 100 * time.Millisecond
 
 // move is the change that the last measurement made.
 type move uint8
@@ -39,6 +45,8 @@ type pace struct {
 	// slow counts answers in a row that took too long. least is the shortest answer time so far.
 	slow  int
 	least time.Duration
+	// recent is the average answer time, zero if unknown.
+	recent time.Duration
 	// move is the change of the previous measurement, from the limit before and its rate per second; last is the last
 	// change.
 	move, last move
@@ -63,6 +71,10 @@ func (p *pace) noteAnswer(took time.Duration, at time.Time, full bool, set *Sett
 	if p.least == 0 || took < p.least {
 		p.least = took
 	}
+	if p.recent == 0 {
+		p.recent = took
+	}
+	p.recent += time.Duration(recentShare * float64(took-p.recent))
 	if took < set.Timeout/atOnceShare && p.move != down && !p.settled {
 		p.limit = min(p.limit+1, set.Most) // one more for each answer doubles the limit per round
 		p.discardMeasurement()

@@ -71,6 +71,8 @@ type Run struct {
 	stage Stage
 	proof Proof
 	limit int
+	// answerTime is the average time of the last answers, zero if unknown.
+	answerTime time.Duration
 	// cool is the cool-down if the circuit opens in this run.
 	cool   time.Duration
 	random float64
@@ -96,6 +98,7 @@ func (e *Endpoint) BeginRun(set *Settings, b StartState, now time.Time, random f
 	r := &Run{set: set, e: e, start: b, recall: b.Recall && b.Probes == 0, cool: set.Cooldown.After(b.Openings+1, random), random: random}
 	var alone bool
 	r.limit, alone = e.InitialLimit(set.Most, now)
+	r.answerTime = e.pace.recent
 	switch {
 	case b.Probes > 0:
 		r.proof = Probing
@@ -211,7 +214,7 @@ func (r *Run) noteWorking(a *AttemptResult) (proved bool) {
 		r.proof = Proven
 		r.e.pace.initialLimit(r.set.Most)
 	}
-	r.limit = r.e.pace.limit
+	r.limit, r.answerTime = r.e.pace.limit, r.e.pace.recent
 	return proved
 }
 
@@ -347,6 +350,12 @@ func (r *Run) AttemptLimit() int {
 	default:
 		return r.limit
 	}
+}
+
+// NeedsConnection reports whether a run that had at most open attempts in flight should have more. left is how many
+// tenants are still to be told, silent how long no attempt has ended. The first to hang are so overtaken by others.
+func (r *Run) NeedsConnection(open, left int, silent time.Duration) bool {
+	return r.proof != Proven || open < Floor || max(r.answerTime, silent)*time.Duration(left) > WorthConnecting*time.Duration(open)
 }
 
 // WantedClaims is how many more claims there is room for: what may run and a reserve, so that workers need not wait

@@ -27,6 +27,7 @@ func (r *run) awaitResult(ctx context.Context) bool {
 			r.look = lookMin
 			return false
 		case <-r.timer.C:
+			r.launchAttempts(ctx)
 			if r.yieldIdlePlace(); time.Now().Before(look) {
 				continue
 			}
@@ -45,8 +46,12 @@ func (r *run) noteProgress(now time.Time) {
 	r.place.resumeWork()
 }
 
-// nextDeadline is when a run that waits for results must act by itself: look at the mailbox, or give up its place.
+// nextDeadline is when a run that waits for results must act by itself: look at the mailbox, start what it holds back,
+// or give up its place.
 func (r *run) nextDeadline(look time.Time) time.Time {
+	if soon := time.Now().Add(circuit.WorthConnecting); r.heldBack && soon.Before(look) {
+		return soon
+	}
 	if rest := r.moved.Add(waitsAfter); !r.place.waiting && rest.Before(look) {
 		return rest
 	}

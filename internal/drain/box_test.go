@@ -372,6 +372,9 @@ func (b *box) claim(want int, x *mailbox.ExchangeResult) {
 		}
 		x.Claims = append(x.Claims, c)
 	}
+	if want > 0 {
+		x.Left = len(b.due)
+	}
 }
 
 func (b *box) Finish(_ context.Context, life mailbox.Life, token string, c mailbox.Closing) (f mailbox.FinishResult, err error) {

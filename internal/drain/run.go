@@ -112,6 +112,11 @@ type run struct {
 
 	// reserve is how many claims are wanted beyond those that may run at once.
 	reserve int
+	// left is how many tenants wait in the mailbox beside the claimed ones; answered is when an attempt last ended.
+	// heldBack says that no further connection is worth opening for the claims held.
+	left     int
+	answered time.Time
+	heldBack bool
 	// idle says that the last exchange found nothing due; filled, that it returned all that was wanted, so more may
 	// be due.
 	idle, filled bool
@@ -132,7 +137,7 @@ func newRun(d *Drainer, e Endpoint, token string, b mailbox.BeginResult, p *plac
 	now, app := time.Now(), e.Life.App
 	r := &run{
 		d: d, app: app, token: token, endpoint: e, born: now, until: now.Add(d.opts.Budget), held: b.HeldUntil,
-		memory: d.memories.memoryOf(e), place: p, moved: now,
+		memory: d.memories.memoryOf(e), place: p, moved: now, answered: now,
 		asks: make(chan exchangeRequest), answers: make(chan exchangeResult, 1), depositSignal: d.subscribeDeposits(app), look: lookMin, timer: newStoppedTimer(),
 		hadProbes: b.Probes > 0, reserve: d.opts.InFlightPerApp,
 	}
@@ -288,7 +293,7 @@ func (r *run) applyExchange(ctx context.Context, x mailbox.ExchangeResult, want 
 		r.skew = time.UnixMilli(c.Stamp).Add(-r.d.opts.EntryLease).Sub(got)
 	}
 	r.idle = want > 0 && len(x.Claims) == 0 && len(x.Unreadable) == 0
-	r.filled = len(x.Claims) >= min(want, mailbox.MaxBatch)
+	r.filled, r.left = len(x.Claims) >= min(want, mailbox.MaxBatch), x.Left
 	if len(x.Claims) > 0 {
 		r.look = lookMin
 	}
@@ -313,12 +318,17 @@ func (r *run) checkBudget(ctx context.Context) {
 func (r *run) launchAttempts(ctx context.Context) {
 	r.checkBudget(ctx)
 	limit := r.attemptLimit()
+	r.heldBack = false
 	for len(r.queue) > 0 {
 		c := r.queue[0]
 		now := time.Now()
 		late := !now.Before(c.startBy)
 		starts := r.decide.MayStart()
 		if !late && starts && r.running >= limit {
+			return
+		}
+		if !late && starts && r.running >= r.workers && !r.decide.NeedsConnection(r.workers, len(r.queue)+r.left, now.Sub(r.answered)) {
+			r.heldBack = true
 			return
 		}
 		r.queue = r.queue[1:]

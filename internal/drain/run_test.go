@@ -29,21 +29,21 @@ func TestNothingDueGivesBackAtOnce(t *testing.T) {
 
 func TestEverythingDueIsTold(t *testing.T) {
 	bubble(t, func(r *rig) {
-		r.box.fill(200)
+		r.box.fill(400)
 		r.run()
-		r.expect(200, 0)
+		r.expect(400, 0)
 		r.free()
 		if r.most != 32 {
 			r.Errorf("at most %d posts at once, want the cap of 32", r.most)
 		}
-		// 200 posts of 10 ms, 32 at a time after a start with 4, 8, 16
+		// 400 posts of 10 ms, 32 at a time after a start with 4, 8, 16
 		if took := time.Since(r.posts[0].at); took > 200*time.Millisecond {
 			r.Errorf("took %v", took)
 		}
-		if got := r.value("lamplighter_delivery_attempts_total", "delivered,none"); got != 200 {
+		if got := r.value("lamplighter_delivery_attempts_total", "delivered,none"); got != 400 {
 			r.Errorf("counted %v deliveries", got)
 		}
-		if got := r.value("lamplighter_delivery_lag_seconds", "no"); got != 200 {
+		if got := r.value("lamplighter_delivery_lag_seconds", "no"); got != 400 {
 			r.Errorf("%v lags of deliveries that nothing held", got)
 		}
 		if len(r.seen) != 0 {

@@ -13,7 +13,8 @@ import (
 // settleAttempt turns a finished attempt into a settlement and updates the run's state.
 func (r *run) settleAttempt(ctx context.Context, f finishedAttempt) {
 	r.running--
-	r.noteProgress(time.Now())
+	r.answered = time.Now()
+	r.noteProgress(r.answered)
 	if f.late {
 		r.settlements = append(r.settlements, mailbox.Settlement{Claim: f.claim, Result: mailbox.Release})
 		return
