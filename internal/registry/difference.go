@@ -76,28 +76,43 @@ func isAppDocument(text string) bool { return strings.HasPrefix(text, `{"v":1,"c
 // diffAppDocuments returns what differs between two documents of an app, as the audit shows it. Either may be empty. A member
 // that one of them lacks is left out there. The time of the write is left out, since the entry has it.
 func diffAppDocuments(before, after string) (b, a string) {
-	was, is := parseAppMembers(before), parseAppMembers(after)
+	was, is := splitMembers(before), splitMembers(after)
+	for k, text := range was { // decoding the whole document is what a write costs most
+		if bytes.Equal(text, is[k]) {
+			delete(was, k)
+			delete(is, k)
+		}
+	}
+	old, current := decodeAppMembers(was), decodeAppMembers(is)
 	if before != "" && after != "" {
-		was, is = diffMembers(was, is)
+		old, current = diffMembers(old, current)
 	}
 	if before != "" {
-		b = fitDocument(was)
+		b = fitDocument(old)
 	}
 	if after != "" {
-		a = fitDocument(is)
+		a = fitDocument(current)
 	}
 	return b, a
 }
 
-// parseAppMembers returns the settings in a stored app, with the endpoints by their names.
-func parseAppMembers(text string) map[string]any {
-	v, _ := decodeDocument(text)
-	m, _ := v.(map[string]any)
-	if m == nil {
-		return map[string]any{}
+// splitMembers returns the members of a stored app, not yet decoded. The version and the time of the write are left out.
+func splitMembers(text string) map[string]json.RawMessage {
+	var m map[string]json.RawMessage
+	if text == "" || json.Unmarshal([]byte(text), &m) != nil {
+		return nil
 	}
 	delete(m, "v")
 	delete(m, "updated_at")
+	return m
+}
+
+// decodeAppMembers decodes members of a stored app, with the endpoints by their names.
+func decodeAppMembers(members map[string]json.RawMessage) map[string]any {
+	m := make(map[string]any, len(members))
+	for k, text := range members {
+		m[k], _ = decodeDocument(string(text))
+	}
 	if list, ok := m["endpoints"].([]any); ok {
 		named := map[string]any{}
 		for _, k := range partner.AllEndpointKinds() {
