@@ -110,9 +110,11 @@ func (s *Store) PutApp(
 		return AppRecord{}, false, err
 	}
 	for range tokenTries {
-		old, err := s.readStoredApp(ctx, id)
-		if err != nil {
-			return AppRecord{}, false, err
+		old := storedDoc{readable: true}
+		if expect != NoRevision { // a new app has no stored document
+			if old, err = s.readStoredApp(ctx, id); err != nil {
+				return AppRecord{}, false, err
+			}
 		}
 		if old.readable && actor.Role != serviceRole && len(doc) > partner.MaxStored && len(doc) >= len(old.doc) {
 			return AppRecord{}, false, newTooLargeError(len(doc))
