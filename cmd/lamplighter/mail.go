@@ -48,7 +48,7 @@ func (c *mailPreviewCmd) Run(a *commandEnv) error {
 	base := cmp.Or(l.Config.PublicURL, sampleURL)
 	composer, err := mailer.NewComposer(cmp.Or(l.Config.SMTP.From, "Lamplighter <lamplighter@lamplighter.example>"), mailer.LinkMaker{
 		Unsubscribe:        func(string, []partner.ClientID) string { return base + "/mail/unsubscribe/preview" },
-		Confirm:            func(*incident.RecipientMail) string { return base + "/mail/confirm/preview" },
+		Confirm:            func(*incident.Mail) string { return base + "/mail/confirm/preview" },
 		BlockConfirmations: func(string) string { return base + "/mail/never-ask/preview" },
 	})
 	if err != nil {

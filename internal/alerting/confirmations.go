@@ -37,23 +37,36 @@ func (t *Tracker) RequestConfirmations(ctx context.Context, app *partner.App) er
 	if len(addresses) == 0 {
 		return nil
 	}
-	letters := make([]incident.RecipientMail, len(addresses))
+	mails := make([]incident.Mail, len(addresses))
 	for i, to := range addresses {
 		m, _ := app.MarkOf(to)
-		letters[i] = incident.RecipientMail{
-			To: to, ClientID: app.ClientID, AppName: app.Name, Environment: t.opts.Environment, TimeZone: app.TechnicalContact.TimeZone,
-			Mail: incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewConfirmationID(app.ClientID, m.Since), N: 1, At: m.Since, Since: m.Since},
+		mails[i] = incident.Mail{
+			Recipient: t.newRecipient(app, to), Kind: incident.KindConfirm, Incident: incident.NewConfirmationID(app.ClientID, m.Since),
+			N: 1, At: m.Since, Since: m.Since,
 		}
 	}
-	_, err := t.opts.Store.Transition(ctx, app.ClientID, partner.StateChange, func(s incident.State) registry.IncidentStep {
-		return registry.IncidentStep{State: s, Mails: letters}
-	})
-	if err != nil {
-		return wrapError(err, "write confirmations of", app.ClientID)
+	if err := t.addMails(ctx, app, mails); err != nil {
+		return err
 	}
 	var errs []error
-	for i := range letters {
-		errs = append(errs, t.opts.Queue.EnqueueForwardMail(ctx, app.ClientID, letters[i].ID(), 0))
+	for i := range mails {
+		errs = append(errs, t.opts.Queue.EnqueueForwardMail(ctx, app.ClientID, mails[i].ID(), 0))
 	}
 	return wrapError(errors.Join(errs...), "wake the mailer for", app.ClientID)
+}
+
+// addMails writes mails into an app's outbox that leave its incidents as they are.
+func (t *Tracker) addMails(ctx context.Context, app *partner.App, mails []incident.Mail) error {
+	const k = partner.StateChange // any endpoint's incident can carry them
+	for range commitTries {
+		was, err := t.opts.Store.ReadIncident(ctx, app.ClientID, k)
+		if err != nil {
+			return wrapError(err, "write confirmations of", app.ClientID)
+		}
+		committed, err := t.opts.Store.CommitIfUnchanged(ctx, app.ClientID, k, was, incident.Decision{State: was.State, Mails: mails})
+		if err != nil || committed {
+			return wrapError(err, "write confirmations of", app.ClientID)
+		}
+	}
+	return wrapError(registry.ErrConflict, "write confirmations of", app.ClientID)
 }

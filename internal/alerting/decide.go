@@ -36,14 +36,6 @@ type mailPlan struct {
 	skipped    []skippedRecipient
 }
 
-// pendingTransition is a decision that may not be stored yet, with the plans to log once it is. notable
-// is set when it needs the audience.
-type pendingTransition struct {
-	step    registry.IncidentStep
-	notable bool
-	plans   []mailPlan
-}
-
 func (t *Tracker) newMachine(app *partner.App, k partner.EndpointKind) incident.Machine {
 	return incident.Machine{
 		Settings: t.opts.Settings, ClientID: app.ClientID, Endpoint: k,
@@ -53,54 +45,54 @@ func (t *Tracker) newMachine(app *partner.App, k partner.EndpointKind) incident.
 	}
 }
 
-// applyEvents decides about events and writes the result.
-func (t *Tracker) applyEvents(ctx context.Context, app *partner.App, k partner.EndpointKind, events []incident.Event) (registry.IncidentStep, error) {
-	return t.decideAndCommit(ctx, app, k, func(decide decideFunc, _ skipFunc) (registry.IncidentStep, error) {
-		return t.opts.Store.Transition(ctx, app.ClientID, k, func(s incident.State) registry.IncidentStep { return decide(s, events) })
-	})
-}
+// commitTries bounds how often a decision is made again because the incident was written meanwhile. Few processes
+// ever write one endpoint's incident at the same time.
+const commitTries = 20
 
-// decideFunc makes the step for a state that the store read and the events since.
-type decideFunc func(s incident.State, events []incident.Event) registry.IncidentStep
+// readFunc reads an incident: Store.ReadIncident or Store.ReadReportedIncident.
+type readFunc func(context.Context, partner.ClientID, partner.EndpointKind) (registry.StoredIncident, error)
 
-// skipFunc returns a given step that decides nothing. The store calls the transition again after a conflict,
-// so skipFunc also drops the decision of an earlier call, which was not written.
-type skipFunc func(registry.IncidentStep) registry.IncidentStep
+// eventsFunc returns the events that apply to an incident that was read. After an error nothing is decided.
+type eventsFunc func(registry.StoredIncident) ([]incident.Event, error)
 
-// decideAndCommit decides and writes by a transition of the store. Each time that the store calls it, the
-// transition must return the result of one of the two functions. The first decision is made without the
-// audience, which most steps do not need. A decision that needs it is dropped, the audience is read, and the
-// transition runs again.
+// decideAndCommit reads an incident, decides about events, reads the audience if that decision needs it, and writes
+// the decision unless the incident was written meanwhile. In that case it drops the decision and starts again. It
+// returns the state that is stored then.
 func (t *Tracker) decideAndCommit(
-	ctx context.Context, app *partner.App, k partner.EndpointKind, transition func(decideFunc, skipFunc) (registry.IncidentStep, error),
-) (registry.IncidentStep, error) {
+	ctx context.Context, app *partner.App, k partner.EndpointKind, read readFunc, eventsFor eventsFunc,
+) (incident.State, error) {
 	now := t.opts.Now()
 	var a audience
-	for {
-		var v pendingTransition
-		postponed := false
-		step, err := transition(func(s incident.State, events []incident.Event) registry.IncidentStep {
-			v = t.decideTransition(app, k, s, events, now, &a)
-			if postponed = v.notable && !a.known; postponed {
-				return registry.IncidentStep{State: s}
-			}
-			v.step.TakesReports = true
-			return v.step
-		}, func(step registry.IncidentStep) registry.IncidentStep {
-			v, postponed = pendingTransition{}, false
-			return step
-		})
+	for range commitTries {
+		was, err := read(ctx, app.ClientID, k)
 		if err != nil {
-			return registry.IncidentStep{}, fmt.Errorf("write the incident of %s %s: %w", app.ClientID, k, err)
+			return incident.State{}, wrapCommitError(err, app, k)
 		}
-		if !postponed {
-			t.announceMails(ctx, app, k, &v)
-			return step, nil
+		events, err := eventsFor(was)
+		if err != nil {
+			return incident.State{}, err
 		}
-		if a, err = t.findAudience(ctx, app, k); err != nil {
-			return registry.IncidentStep{}, err
+		d, plans, needsAudience := t.decide(app, k, was.State, events, now, &a)
+		if needsAudience && !a.known {
+			if a, err = t.findAudience(ctx, app, k); err != nil {
+				return incident.State{}, err
+			}
+			d, plans, _ = t.decide(app, k, was.State, events, now, &a)
+		}
+		committed, err := t.opts.Store.CommitIfUnchanged(ctx, app.ClientID, k, was, d)
+		if err != nil {
+			return incident.State{}, wrapCommitError(err, app, k)
+		}
+		if committed {
+			t.announceMails(ctx, app, k, d.Mails, plans)
+			return d.State, nil
 		}
 	}
+	return incident.State{}, wrapCommitError(fmt.Errorf("%w, %d times in a row", registry.ErrConflict, commitTries), app, k)
+}
+
+func wrapCommitError(err error, app *partner.App, k partner.EndpointKind) error {
+	return fmt.Errorf("write the incident of %s %s: %w", app.ClientID, k, err)
 }
 
 // relevantEvents leaves out events that are ignored. An endpoint whose licence is missing is not called, so
@@ -119,47 +111,57 @@ func (t *Tracker) relevantEvents(app *partner.App, k partner.EndpointKind, event
 	return append(out, incident.EndpointUnused{})
 }
 
-// decideTransition applies the events in their order and returns one step. It reads and writes nothing.
-func (t *Tracker) decideTransition(app *partner.App, k partner.EndpointKind, s incident.State, events []incident.Event, now time.Time, a *audience) pendingTransition {
+// decide applies the events in their order and returns what to write, and a plan for each mail of the machine. It
+// reads and writes nothing. needsAudience is set when a mail is due, or when the endpoint begins to recover and its
+// backlog is shown later. A decision that was made without the audience is then incomplete.
+func (t *Tracker) decide(
+	app *partner.App, k partner.EndpointKind, s incident.State, events []incident.Event, now time.Time, a *audience,
+) (out incident.Decision, plans []mailPlan, needsAudience bool) {
 	m := t.newMachine(app, k)
 	m.Backlog, m.NextTryAt = a.backlog, a.nextTry
-	var v pendingTransition
 	for _, e := range t.relevantEvents(app, k, events) {
 		d := m.Next(s, e, now)
-		v.notable = v.notable || len(d.Mails) > 0 || s.RecoveringSince.IsZero() && !d.State.RecoveringSince.IsZero()
+		needsAudience = needsAudience || len(d.Mails) > 0 || s.RecoveringSince.IsZero() && !d.State.RecoveringSince.IsZero()
 		for _, mail := range d.Mails {
-			t.addRecipientMails(app, k, &s, &d.State, mail, a, &v)
+			mails, plan := t.addressMail(app, k, &s, &d.State, mail, a)
+			out.Mails, plans = append(out.Mails, mails...), append(plans, plan)
 		}
 		if d.Ended != nil {
-			v.step.Ended = d.Ended
+			out.Ended = d.Ended
 		}
 		s = d.State
 	}
-	v.step.State = s
-	return v
+	out.State = s
+	return out, plans, needsAudience
 }
 
-// addRecipientMails adds one mail per recipient to the step, and records in the state who gets it.
-func (t *Tracker) addRecipientMails(
-	app *partner.App, k partner.EndpointKind, before, after *incident.State, mail incident.Mail, a *audience, v *pendingTransition,
-) {
-	n := mailPlan{mail: mail, skipped: slices.Clone(a.skipped)}
+// addressMail makes one mail for each recipient, and records in the new state who gets it.
+func (t *Tracker) addressMail(
+	app *partner.App, k partner.EndpointKind, before, after *incident.State, mail incident.Mail, a *audience,
+) ([]incident.Mail, mailPlan) {
+	plan := mailPlan{mail: mail, skipped: slices.Clone(a.skipped)}
+	var mails []incident.Mail
 	for _, to := range a.to {
 		key := incident.RecipientKey(to)
 		told, wasTold := before.MailedBefore(&mail, key)
 		if mail.Kind.EndsIncident() && !wasTold {
-			n.skipped = append(n.skipped, skippedRecipient{key, SuppressedNotMailed})
+			plan.skipped = append(plan.skipped, skippedRecipient{key, SuppressedNotMailed})
 			continue
 		}
-		n.recipients++
-		v.step.Mails = append(v.step.Mails, incident.RecipientMail{
-			To: to, ClientID: app.ClientID, AppName: app.Name, Environment: t.opts.Environment,
-			URL:      secret.RedactURL(app.Endpoint(k).EffectiveURL(t.opts.Environment)),
-			TimeZone: app.TechnicalContact.TimeZone, First: told.First, After: told.Last, Mail: mail,
-		})
+		plan.recipients++
+		mail.Recipient = t.newRecipient(app, to)
+		mail.URL = secret.RedactURL(app.Endpoint(k).EffectiveURL(t.opts.Environment))
+		mail.First, mail.After = told.First, told.Last
+		mails = append(mails, mail)
 		after.RecordMailed(&mail, key, told)
 	}
-	v.plans = append(v.plans, n)
+	return mails, plan
+}
+
+func (t *Tracker) newRecipient(app *partner.App, to string) incident.Recipient {
+	return incident.Recipient{
+		To: to, ClientID: app.ClientID, AppName: app.Name, Environment: t.opts.Environment, TimeZone: app.TechnicalContact.TimeZone,
+	}
 }
 
 // findAudience finds the recipients of a mail about an endpoint, and what is pending for the app.
@@ -229,9 +231,9 @@ func (t *Tracker) loadBacklog(ctx context.Context, app *partner.App, k partner.E
 
 // announceMails logs each decided mail in one line, counts the suppressed ones and wakes the mailer for the
 // others. A wake-up that fails is only logged: the loop that calls WakeMail repeats it.
-func (t *Tracker) announceMails(ctx context.Context, app *partner.App, k partner.EndpointKind, v *pendingTransition) {
-	for i := range v.plans {
-		n := &v.plans[i]
+func (t *Tracker) announceMails(ctx context.Context, app *partner.App, k partner.EndpointKind, mails []incident.Mail, plans []mailPlan) {
+	for i := range plans {
+		n := &plans[i]
 		m := &n.mail
 		silent := make([]string, len(n.skipped))
 		for j, s := range n.skipped {
@@ -247,9 +249,8 @@ func (t *Tracker) announceMails(ctx context.Context, app *partner.App, k partner
 		}
 		t.opts.Log.LogAttrs(ctx, slog.LevelInfo, "mail decided", attrs...)
 	}
-	for i := range v.step.Mails {
-		l := &v.step.Mails[i]
-		if err := t.opts.Queue.EnqueueForwardMail(ctx, app.ClientID, l.ID(), t.wakeGeneration()); err != nil {
+	for i := range mails {
+		if err := t.opts.Queue.EnqueueForwardMail(ctx, app.ClientID, mails[i].ID(), t.wakeGeneration()); err != nil {
 			t.opts.Log.WarnContext(ctx, "mailer not woken; the loop of mails repeats it", "app", string(app.ClientID), "endpoint", k.String(), "err", err)
 		}
 	}

@@ -8,12 +8,14 @@
 // states are those of package incident. A Tracker itself keeps nothing between calls. So any number
 // of processes may use one, and none has to take over from another.
 //
-//	events ──▶ incident.Machine ──▶ state, mails, ended incident ──one script──▶ Redis
-//	                                                                              │
-//	                                           outbox of the app ◀────────────────┘
-//	                                                  │ wake-up (a hint)
-//	                                                  ▼
-//	                                          mailer.Sender.ForwardMail
+//	  ┌────────────────── the incident was written meanwhile ──────────────────┐
+//	  ▼                                                                        │
+//	read ──▶ decide ──▶ a mail is due? find the audience, decide again ──▶ commit if unchanged
+//	           ▲                                                               │
+//	         events                      outbox of the app ◀──── one script ───┘
+//	                                            │ wake-up (a hint)
+//	                                            ▼
+//	                                    mailer.Sender.ForwardMail
 //
 // # Who calls
 //
@@ -29,14 +31,15 @@
 // # Order of a decision
 //
 //  1. The app's settings are read. An unknown app is skipped; CloseIncident still ends its incident.
-//  2. Transition reads the state and calls the machine. Most events change nothing that needs a mail;
-//     then this read, and a write if the state changed, is all.
-//  3. If there is a mail, or the endpoint begins to recover, the decision is dropped. The backlog and
-//     the time of the next attempt are read, and the recipients: those that can get mail, without those
-//     that unsubscribed.
-//  4. Transition runs again with what was read. It writes state, mails and history in one script, if
-//     the state is still the one that was read. Otherwise the store reads it anew and the machine
-//     decides again; the earlier decision is dropped.
+//  2. ReadIncident reads the state, and decide applies the events to it: a pure function of state, events and
+//     time. Most events change nothing that needs a mail; then this read, and a write if the state changed,
+//     is all.
+//  3. If there is a mail, or the endpoint begins to recover, the audience is read: the backlog, the time of
+//     the next attempt, and the recipients, that is those that can get mail, without those that unsubscribed.
+//     decide is called again with it.
+//  4. CommitIfUnchanged writes state, mails and history in one script, if the state is still the one that was
+//     read. Otherwise all begins again at 2; the earlier decision is dropped. After 20 such conflicts in a row
+//     the caller gets an error.
 //  5. One log line "mail decided" is written per mail, the suppressed ones are counted, and the mailer
 //     is woken for each mail.
 //

@@ -18,13 +18,9 @@ func (t *Tracker) applyReports(ctx context.Context, app *partner.App) error {
 	}
 	errs := make([]error, 0, len(kinds))
 	for _, k := range kinds {
-		_, err := t.decideAndCommit(ctx, app, k, func(decide decideFunc, leave skipFunc) (registry.IncidentStep, error) {
-			return t.opts.Store.TransitionReports(ctx, app.ClientID, k, func(s incident.State, r registry.Reports) registry.IncidentStep {
-				if !r.HasNewReports() { // the reports of an endpoint without a reported failure are deleted
-					return leave(registry.IncidentStep{State: s, TakesReports: s.ReportedAt.IsZero()})
-				}
-				return decide(s, eventsFromReports(&r))
-			})
+		// Without new reports there are no events, and the commit deletes those of an endpoint without a reported failure.
+		_, err := t.decideAndCommit(ctx, app, k, t.opts.Store.ReadReportedIncident, func(was registry.StoredIncident) ([]incident.Event, error) {
+			return eventsFromReports(was.Reports), nil
 		})
 		errs = append(errs, err)
 	}

@@ -69,7 +69,7 @@ func TestTenThousandReportsAreOneIncident(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := all[0].Mail.Mail
+	m := *all[0].Mail
 	t.Logf("10,000 reports, each sent twice, and 20 steps took %v: %d calls, %d tenants, %d of them named", took, m.Reported, m.AffectedCount, len(m.Affected))
 	if m.Reported != 10_000 || m.AffectedCount != 300 || len(m.Affected) != 50 || !m.AffectedMore || m.Failure.Source != incident.SourceReport {
 		t.Errorf("the mail says %d calls, %d tenants, names %d", m.Reported, m.AffectedCount, len(m.Affected))

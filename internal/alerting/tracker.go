@@ -24,12 +24,15 @@ type Apps interface {
 
 // Store keeps incidents and the outbox; *registry.IncidentStore is one.
 type Store interface {
-	Transition(ctx context.Context, app partner.ClientID, k partner.EndpointKind, decide func(incident.State) registry.IncidentStep) (registry.IncidentStep, error)
+	ReadIncident(ctx context.Context, app partner.ClientID, k partner.EndpointKind) (registry.StoredIncident, error)
+	// ReadReportedIncident reads what engines reported, too. CommitIfUnchanged then marks it as taken.
+	ReadReportedIncident(ctx context.Context, app partner.ClientID, k partner.EndpointKind) (registry.StoredIncident, error)
+	// CommitIfUnchanged writes a decision if the incident is still the one that was read; it returns false if it is not.
+	CommitIfUnchanged(ctx context.Context, app partner.ClientID, k partner.EndpointKind, was registry.StoredIncident, d incident.Decision) (bool, error)
 	Incidents(ctx context.Context, app partner.ClientID) (map[partner.EndpointKind]incident.State, error)
-	// ReportedEndpoints lists endpoints about which engines reported something that TransitionReports takes
-	// or forgets.
+	// ReportedEndpoints lists endpoints about which engines reported something that a commit takes or
+	// forgets.
 	ReportedEndpoints(ctx context.Context, app partner.ClientID) ([]partner.EndpointKind, error)
-	TransitionReports(ctx context.Context, app partner.ClientID, k partner.EndpointKind, decide func(incident.State, registry.Reports) registry.IncidentStep) (registry.IncidentStep, error)
 	MailsSuppressed(ctx context.Context, subs []registry.Subscription) ([]bool, error)
 }
 
@@ -115,6 +118,11 @@ func (t *Tracker) Observe(ctx context.Context, id partner.ClientID, k partner.En
 	return err
 }
 
+// applyEvents decides about events, whatever the stored state is, and writes the result.
+func (t *Tracker) applyEvents(ctx context.Context, app *partner.App, k partner.EndpointKind, events []incident.Event) (incident.State, error) {
+	return t.decideAndCommit(ctx, app, k, t.opts.Store.ReadIncident, func(registry.StoredIncident) ([]incident.Event, error) { return events, nil })
+}
+
 // readApp finds an app's settings; ok is false for an unknown app. Only an app that is not known is looked for again:
 // stale settings do no harm.
 func (t *Tracker) readApp(ctx context.Context, id partner.ClientID) (app partner.App, ok bool, err error) {
@@ -181,11 +189,11 @@ func (t *Tracker) tickEndpoint(ctx context.Context, app *partner.App, k partner.
 	if next.Encode() == s.Encode() {
 		return s, nil
 	}
-	step, err := t.applyEvents(ctx, app, k, events)
+	stored, err := t.applyEvents(ctx, app, k, events)
 	if err != nil {
 		return s, err
 	}
-	return step.State, nil
+	return stored, nil
 }
 
 // unreportedEvents infers events that were not observed. A failing endpoint whose circuit is closed has
@@ -258,20 +266,14 @@ func (t *Tracker) CloseIncident(ctx context.Context, incidentID, by string) erro
 	if !ok {
 		app.ClientID = id // an app that is gone has no recipients
 	}
-	found := false
-	_, err = t.decideAndCommit(ctx, &app, k, func(decide decideFunc, leave skipFunc) (registry.IncidentStep, error) {
-		return t.opts.Store.Transition(ctx, id, k, func(s incident.State) registry.IncidentStep {
-			if found = s.ID == incidentID; !found {
-				return leave(registry.IncidentStep{State: s})
-			}
-			return decide(s, []incident.Event{incident.Closed{By: by}})
-		})
+	_, err = t.decideAndCommit(ctx, &app, k, t.opts.Store.ReadIncident, func(was registry.StoredIncident) ([]incident.Event, error) {
+		if was.State.ID != incidentID {
+			return nil, fmt.Errorf("it is not open: %w", registry.ErrNotFound)
+		}
+		return []incident.Event{incident.Closed{By: by}}, nil
 	})
 	if err != nil {
 		return fmt.Errorf("close incident %s: %w", incidentID, err)
-	}
-	if !found {
-		return fmt.Errorf("close incident %s, which is not open: %w", incidentID, registry.ErrNotFound)
 	}
 	t.opts.Log.InfoContext(ctx, "incident closed", "app", string(id), "endpoint", k.String(), "incident", incidentID, "by", by)
 	return nil

@@ -148,7 +148,7 @@ func (w *world) mails() []string {
 	}
 	list := []string{}
 	for _, e := range all {
-		list = append(list, fmt.Sprintf("%s %d to %s", e.Mail.Mail.Kind, e.Mail.Mail.N, e.Mail.To))
+		list = append(list, fmt.Sprintf("%s %d to %s", e.Mail.Kind, e.Mail.N, e.Mail.To))
 	}
 	slices.Sort(list)
 	return list
@@ -197,10 +197,10 @@ func TestOpenedThenRecovered(t *testing.T) {
 		t.Fatal(err)
 	}
 	first, second := all[0].Mail, all[1].Mail
-	if second.First != 1 || second.After != 1 || second.AfterID() != first.ID() || second.Mail.Backlog.Notifications != 3 {
+	if second.First != 1 || second.After != 1 || second.AfterID() != first.ID() || second.Backlog.Notifications != 3 {
 		t.Errorf("recovery %+v", second)
 	}
-	if first.TimeZone != "Europe/Oslo" || first.AppName != "Awesome App" || strings.Contains(first.URL, "hunter2") || first.Mail.Backlog.Tenants != 2 {
+	if first.TimeZone != "Europe/Oslo" || first.AppName != "Awesome App" || strings.Contains(first.URL, "hunter2") || first.Backlog.Tenants != 2 {
 		t.Errorf("opening %+v", first)
 	}
 	if line := w.log.String(); strings.Count(line, "mail decided") != 2 || strings.Contains(line, kim) {
@@ -371,7 +371,7 @@ func TestSeveralEventsAreOneStep(t *testing.T) {
 	if err != nil || len(all) != 1 {
 		t.Fatalf("outbox %+v, %v", all, err)
 	}
-	if got := all[0].Mail.Mail.Tenants; len(got) != 1 || got[0] != "T1" {
+	if got := all[0].Mail.Tenants; len(got) != 1 || got[0] != "T1" {
 		t.Errorf("names %v", got)
 	}
 }
@@ -415,30 +415,14 @@ type racing struct {
 	meanwhile func()
 }
 
-func (r *racing) Transition(
-	ctx context.Context, app partner.ClientID, k partner.EndpointKind, decide func(incident.State) registry.IncidentStep,
-) (registry.IncidentStep, error) {
-	return r.IncidentStore.Transition(ctx, app, k, func(s incident.State) registry.IncidentStep {
-		step := decide(s)
-		if meanwhile := r.meanwhile; step.Ended != nil && meanwhile != nil {
-			r.meanwhile = nil
-			meanwhile()
-		}
-		return step
-	})
-}
-
-func (r *racing) TransitionReports(
-	ctx context.Context, app partner.ClientID, k partner.EndpointKind, decide func(incident.State, registry.Reports) registry.IncidentStep,
-) (registry.IncidentStep, error) {
-	return r.IncidentStore.TransitionReports(ctx, app, k, func(s incident.State, reports registry.Reports) registry.IncidentStep {
-		step := decide(s, reports)
-		if meanwhile := r.meanwhile; len(step.Mails) > 0 && meanwhile != nil {
-			r.meanwhile = nil
-			meanwhile()
-		}
-		return step
-	})
+func (r *racing) CommitIfUnchanged(
+	ctx context.Context, app partner.ClientID, k partner.EndpointKind, was registry.StoredIncident, d incident.Decision,
+) (bool, error) {
+	if meanwhile := r.meanwhile; meanwhile != nil && (d.Ended != nil || was.Reports != nil && len(d.Mails) > 0) {
+		r.meanwhile = nil
+		meanwhile()
+	}
+	return r.IncidentStore.CommitIfUnchanged(ctx, app, k, was, d)
 }
 
 // TestALostRaceTellsNothing: of two calls that close an incident, one succeeds and one mail is decided.
@@ -464,6 +448,34 @@ func TestALostRaceTellsNothing(t *testing.T) {
 	w.want("closed once", "closed 2 to "+kim, "opened 1 to "+kim)
 	if n := strings.Count(w.log.String(), "mail decided"); n != 1 || len(w.woken) != 1 {
 		t.Errorf("%d mails told, %d tasks queued, want 1 of each:\n%s", n, len(w.woken), w.log)
+	}
+}
+
+// overtaken always has the incident written by another between reading and writing.
+type overtaken struct {
+	*registry.IncidentStore
+
+	tries int
+}
+
+func (o *overtaken) CommitIfUnchanged(context.Context, partner.ClientID, partner.EndpointKind, registry.StoredIncident, incident.Decision) (bool, error) {
+	o.tries++
+	return false, nil
+}
+
+// TestEndlessConflictsEnd: a decision that others overtake again and again ends with an error, and nothing is told.
+func TestEndlessConflictsEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	store := &overtaken{IncidentStore: w.store}
+	w.opts.Store = store
+	err := alerting.New(w.opts).Observe(t.Context(), id, kind, blocked)
+	if !errors.Is(err, registry.ErrConflict) || store.tries < 2 {
+		t.Errorf("%v after %d tries, want ErrConflict", err, store.tries)
+	}
+	w.want("nothing was decided")
+	if n := strings.Count(w.log.String(), "mail decided"); n != 0 {
+		t.Errorf("%d mails told", n)
 	}
 }
 
@@ -543,8 +555,14 @@ func fault[T any](w *twin, call func() (T, error)) (T, error) {
 	return zero, errTwin
 }
 
-func (w *twin) Transition(ctx context.Context, a partner.ClientID, k partner.EndpointKind, f func(incident.State) registry.IncidentStep) (registry.IncidentStep, error) {
-	return fault(w, func() (registry.IncidentStep, error) { return w.Store.Transition(ctx, a, k, f) })
+func (w *twin) ReadIncident(ctx context.Context, a partner.ClientID, k partner.EndpointKind) (registry.StoredIncident, error) {
+	return fault(w, func() (registry.StoredIncident, error) { return w.Store.ReadIncident(ctx, a, k) })
+}
+
+func (w *twin) CommitIfUnchanged(
+	ctx context.Context, a partner.ClientID, k partner.EndpointKind, was registry.StoredIncident, d incident.Decision,
+) (bool, error) {
+	return fault(w, func() (bool, error) { return w.Store.CommitIfUnchanged(ctx, a, k, was, d) })
 }
 
 func (w *twin) Incidents(ctx context.Context, a partner.ClientID) (map[partner.EndpointKind]incident.State, error) {
@@ -631,7 +649,7 @@ func TestMailsSayTheNextProbe(t *testing.T) {
 	if err != nil || len(all) != 1 {
 		t.Fatalf("%d letters, %v", len(all), err)
 	}
-	if got := all[0].Mail.Mail.NextTry; !got.Equal(p.next) || p.kind != erp || w.looked != 0 {
+	if got := all[0].Mail.NextTry; !got.Equal(p.next) || p.kind != erp || w.looked != 0 {
 		t.Errorf("next try %v of %s, want %v; the mailbox was looked at %d times", got, p.kind, p.next, w.looked)
 	}
 }

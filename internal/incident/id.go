@@ -79,11 +79,11 @@ func ConfirmationQueue(address string) string {
 func IsConfirmationQueue(name string) bool { return strings.HasPrefix(name, confirmationQueuePrefix) }
 
 // MailQueueOf names the mail queue that a mail belongs to.
-func MailQueueOf(l *RecipientMail) string {
-	if l.Mail.Kind == KindConfirm {
-		return ConfirmationQueue(l.To)
+func MailQueueOf(m *Mail) string {
+	if m.Kind == KindConfirm {
+		return ConfirmationQueue(m.To)
 	}
-	return RecipientKey(l.To)
+	return RecipientKey(m.To)
 }
 
 // MailID names the mail about transition n of an incident to one recipient. A transition that is decided

@@ -33,7 +33,7 @@ type Machine struct {
 // Decision is the result of a step.
 type Decision struct {
 	State State
-	// Mails holds at most one.
+	// Mails holds at most one of Next. The caller replaces it by one for each recipient.
 	Mails []Mail
 	// Ended is set when the step ended an incident.
 	Ended *EndedIncident

@@ -36,8 +36,16 @@ func AllKinds() []Kind {
 // incident get it, and it has no advice.
 func (k Kind) EndsIncident() bool { return k == KindRecovered || k == KindClosed }
 
-// Mail is the mail of one transition: the facts at the time of the decision.
+// Mail is the mail of one transition to one recipient: the facts at the time of the decision, and all that composing it
+// needs. The machine decides it without a recipient; the caller makes one of it for each recipient. Outboxes and mail
+// queues store it.
 type Mail struct {
+	Recipient `json:"-"`
+	// First and After are the first and the newest earlier transitions of the incident about which this
+	// recipient got a mail, 0 when this is the first.
+	First int `json:"-"`
+	After int `json:"-"`
+
 	Kind Kind `json:"kind"`
 	// Incident is the incident's id; for KindCertificate and KindConfirm see NewWarningID and
 	// NewConfirmationID.
@@ -118,9 +126,8 @@ func (k *PublicFailure) UnmarshalJSON(b []byte) error {
 // mailFormat is the version of the stored mail.
 const mailFormat = 1
 
-// RecipientMail is a Mail to one recipient, with all that composing it needs. The outbox stores it.
-type RecipientMail struct {
-	Format      int                 `json:"v"`
+// Recipient is who gets a mail, and what the mail says about the app.
+type Recipient struct {
 	To          string              `json:"to"`
 	ClientID    partner.ClientID    `json:"client_id"`
 	AppName     string              `json:"app_name"`
@@ -129,45 +136,49 @@ type RecipientMail struct {
 	URL string `json:"url,omitempty"`
 	// TimeZone is the contact's IANA name, empty for UTC.
 	TimeZone string `json:"time_zone,omitempty"`
-	// First and After are the first and the newest earlier transitions of the incident about which this
-	// recipient got a mail, 0 when this is the first.
-	First int  `json:"first,omitempty"`
-	After int  `json:"after,omitempty"`
-	Mail  Mail `json:"mail"`
+}
+
+// storedMail is a Mail as it is stored: the facts stand apart.
+type storedMail struct {
+	Format int `json:"v"`
+	Recipient
+	First int   `json:"first,omitempty"`
+	After int   `json:"after,omitempty"`
+	Facts *Mail `json:"mail"`
 }
 
 // ID names the mail in the outbox.
-func (l *RecipientMail) ID() string { return MailID(l.Mail.Incident, l.Mail.N, RecipientKey(l.To)) }
+func (m *Mail) ID() string { return MailID(m.Incident, m.N, RecipientKey(m.To)) }
 
 // AfterID names the mail that must leave the outbox before this one is forwarded, empty for none.
-func (l *RecipientMail) AfterID() string {
-	if l.After == 0 {
+func (m *Mail) AfterID() string {
+	if m.After == 0 {
 		return ""
 	}
-	return MailID(l.Mail.Incident, l.After, RecipientKey(l.To))
+	return MailID(m.Incident, m.After, RecipientKey(m.To))
 }
 
 // Encode writes the mail as it is stored.
-func (l *RecipientMail) Encode() string {
-	c := *l
-	c.Format = mailFormat
-	b, err := json.Marshal(&c)
+func (m *Mail) Encode() string {
+	b, err := json.Marshal(&storedMail{mailFormat, m.Recipient, m.First, m.After, m})
 	if err != nil { // a struct of strings, numbers and times before the year 10000 always marshals
 		panic("incident: marshal mail: " + err.Error())
 	}
 	return string(b)
 }
 
-// DecodeRecipientMail reads what Encode wrote.
-func DecodeRecipientMail(text string) (RecipientMail, error) {
-	var l RecipientMail
-	if err := json.Unmarshal([]byte(text), &l); err != nil {
-		return RecipientMail{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
+// DecodeMail reads what Encode wrote.
+func DecodeMail(text string) (Mail, error) {
+	var m Mail
+	stored := storedMail{Facts: &m}
+	if err := json.Unmarshal([]byte(text), &stored); err != nil {
+		return Mail{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
-	if l.Format != mailFormat {
-		return RecipientMail{}, fmt.Errorf("%w: format %d, this version reads %d", ErrUnreadable, l.Format, mailFormat)
+	if stored.Format != mailFormat {
+		return Mail{}, fmt.Errorf("%w: format %d, this version reads %d", ErrUnreadable, stored.Format, mailFormat)
 	}
-	return l, nil
+	m.Recipient, m.First, m.After = stored.Recipient, stored.First, stored.After
+	return m, nil
 }
 
 // Ending is how an incident ended.

@@ -56,7 +56,7 @@ func TestUnreadableStateIsAnError(t *testing.T) {
 			t.Errorf("Decode(%s) = %v, want ErrUnreadable", text, err)
 		}
 	}
-	if _, err := incident.DecodeRecipientMail(`{"v":9}`); !errors.Is(err, incident.ErrUnreadable) {
+	if _, err := incident.DecodeMail(`{"v":9}`); !errors.Is(err, incident.ErrUnreadable) {
 		t.Errorf("letter of another format: %v, want ErrUnreadable", err)
 	}
 }
@@ -72,11 +72,13 @@ func TestReasonsAreStoredByName(t *testing.T) {
 func TestLetterRoundTrip(t *testing.T) {
 	t.Parallel()
 	_, _, all := play(t, machine(), []at{{0, blocked}})
-	l := incident.RecipientMail{
-		Format: 1, To: "kim@example.com", ClientID: "app1", AppName: "Awesome \u202eApp", Environment: partner.Online,
-		URL: "https://p.example/", TimeZone: "Europe/Oslo", First: 1, After: 2, Mail: all[0].Mails[0],
+	l := all[0].Mails[0]
+	l.Recipient = incident.Recipient{
+		To: "kim@example.com", ClientID: "app1", AppName: "Awesome \u202eApp", Environment: partner.Online,
+		URL: "https://p.example/", TimeZone: "Europe/Oslo",
 	}
-	got, err := incident.DecodeRecipientMail(l.Encode())
+	l.First, l.After = 1, 2
+	got, err := incident.DecodeMail(l.Encode())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +86,7 @@ func TestLetterRoundTrip(t *testing.T) {
 		t.Errorf("read back (-want +got):\n%s", diff)
 	}
 	key := incident.RecipientKey("Kim@Example.com")
-	if want := l.Mail.Incident + ".1." + key; l.ID() != want || l.AfterID() != l.Mail.Incident+".2."+key {
+	if want := l.Incident + ".1." + key; l.ID() != want || l.AfterID() != l.Incident+".2."+key {
 		t.Errorf("ids %s after %s, want %s", l.ID(), l.AfterID(), want)
 	}
 	if l.After = 0; l.AfterID() != "" {

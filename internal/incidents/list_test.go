@@ -18,6 +18,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/redistest"
 	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/registry/registrytest"
 )
 
 func TestMain(m *testing.M) { redistest.Main(m) }
@@ -62,11 +63,11 @@ func (c *crowd) addIncidents(id partner.ClientID, opened time.Time) {
 	for i, k := range []partner.EndpointKind{partner.StateChange, partner.StateChange, partner.Mirroring} {
 		began := opened.Add(-time.Duration(i) * time.Minute)
 		name := incident.NewID(id, k, began)
-		step := registry.IncidentStep{State: incident.State{ID: name, Since: began, OpenedAt: began}}
+		step := incident.Decision{State: incident.State{ID: name, Since: began, OpenedAt: began}}
 		if i > 0 {
-			step = registry.IncidentStep{Ended: &incident.EndedIncident{ID: name, ClientID: id, Endpoint: k, Since: began, OpenedAt: began, EndedAt: began.Add(time.Second), Ending: incident.EndRecovered}}
+			step = incident.Decision{Ended: &incident.EndedIncident{ID: name, ClientID: id, Endpoint: k, Since: began, OpenedAt: began, EndedAt: began.Add(time.Second), Ending: incident.EndRecovered}}
 		}
-		if _, err := c.store.Transition(c.Context(), id, k, func(old incident.State) registry.IncidentStep {
+		if _, err := registrytest.Decide(c.Context(), c.store, id, k, func(old incident.State) incident.Decision {
 			if i == 1 { // the open one stays
 				step.State = old
 			}

@@ -49,7 +49,7 @@ type LinkMaker struct {
 	// Unsubscribe unsubscribes a recipient from mail about the apps; "" when they do not fit in one link.
 	Unsubscribe func(to string, apps []partner.ClientID) string
 	// Confirm confirms that a recipient wants an app's mail.
-	Confirm func(l *incident.RecipientMail) string
+	Confirm func(l *incident.Mail) string
 	// BlockConfirmations ends all confirmations to a recipient.
 	BlockConfirmations func(to string) string
 }
@@ -106,30 +106,30 @@ func asciiAddress(address string) (string, error) {
 }
 
 // Compose composes the message. An error means that this mail can never be sent.
-func (c *Composer) Compose(l *incident.RecipientMail) (*Message, error) {
+func (c *Composer) Compose(l *incident.Mail) (*Message, error) {
 	return c.ComposeReply(l, nil)
 }
 
 // ComposeReply composes the message of a mail. digests holds, by incident, the Message-ID of the digest that was the
 // recipient's first message about it. The message then replies to that digest, since the single mail was never sent.
-func (c *Composer) ComposeReply(l *incident.RecipientMail, digests map[string]string) (*Message, error) {
+func (c *Composer) ComposeReply(l *incident.Mail, digests map[string]string) (*Message, error) {
 	to, err := asciiAddress(l.To)
 	if err != nil {
 		return nil, fmt.Errorf("compose mail %s: recipient: %w", l.ID(), err)
 	}
-	m := &Message{From: c.from, To: to, Date: l.Mail.At, ID: c.messageID(l, l.Mail.Incident, l.Mail.N)}
-	if l.First != 0 && l.First != l.Mail.N {
-		m.InReplyTo = cmp.Or(digests[l.Mail.Incident], c.messageID(l, l.Mail.Incident, l.First))
+	m := &Message{From: c.from, To: to, Date: l.At, ID: c.messageID(l, l.Incident, l.N)}
+	if l.First != 0 && l.First != l.N {
+		m.InReplyTo = cmp.Or(digests[l.Incident], c.messageID(l, l.Incident, l.First))
 	}
-	if l.Mail.Previous != "" {
+	if l.Previous != "" {
 		// The opening of the incident before is where mail programs should file this one.
-		m.References = append(m.References, cmp.Or(digests[l.Mail.Previous], c.messageID(l, l.Mail.Previous, 1)))
+		m.References = append(m.References, cmp.Or(digests[l.Previous], c.messageID(l, l.Previous, 1)))
 	}
 	if m.InReplyTo != "" {
 		m.References = append(m.References, m.InReplyTo)
 	}
 	action := ""
-	question := l.Mail.Kind == incident.KindConfirm
+	question := l.Kind == incident.KindConfirm
 	if question && c.links.Confirm != nil {
 		action = c.links.Confirm(l)
 	}
@@ -187,7 +187,7 @@ func (*Composer) renderParts(m *Message, plain *texttemplate.Template, rich *htm
 // messageID follows from the transition and the recipient only, so a mail that is sent twice has the same one. It
 // is a hash, because client ids are long: a Message-ID that does not fit into one line of the header is folded,
 // which not every mail program reads.
-func (c *Composer) messageID(l *incident.RecipientMail, id string, n int) string {
+func (c *Composer) messageID(l *incident.Mail, id string, n int) string {
 	sum := sha256.Sum256([]byte(id + "|" + incident.RecipientKey(l.To)))
 	return strings.ToLower(base32.HexEncoding.EncodeToString(sum[:messageIDBytes])) + "." + strconv.Itoa(n) + "@" + c.domain
 }

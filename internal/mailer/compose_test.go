@@ -38,7 +38,7 @@ func composer(t testing.TB, links mailer.LinkMaker) *mailer.Composer {
 	return c
 }
 
-func compose(t testing.TB, l incident.RecipientMail) *mailer.Message {
+func compose(t testing.TB, l incident.Mail) *mailer.Message {
 	t.Helper()
 	m, err := composer(t, mailer.LinkMaker{}).Compose(&l)
 	if err != nil {
@@ -48,93 +48,92 @@ func compose(t testing.TB, l incident.RecipientMail) *mailer.Message {
 }
 
 // letter is an opened mail of a state-change endpoint.
-func letter() incident.RecipientMail {
-	return incident.RecipientMail{
-		To: "kim@example.com", ClientID: "app1", AppName: "Awesome App", Environment: partner.Online,
-		URL: "https://partner.example/hook", TimeZone: "Europe/Oslo",
-		Mail: incident.Mail{
-			Kind: incident.KindOpened, Incident: incident.NewID("app1", partner.StateChange, since), N: 1,
-			At: since.Add(5 * time.Minute), Since: since,
-			Failure:     &incident.PublicFailure{Reason: delivery.ReasonServerError, Status: 503, At: since.Add(4 * time.Minute)},
-			Backlog:     incident.Backlog{Notifications: 212, Tenants: 200, Superseded: 1},
-			SwitchOffAt: since.Add(120 * time.Hour),
+func letter() incident.Mail {
+	return incident.Mail{
+		Recipient: incident.Recipient{
+			To: "kim@example.com", ClientID: "app1", AppName: "Awesome App", Environment: partner.Online,
+			URL: "https://partner.example/hook", TimeZone: "Europe/Oslo",
 		},
+		Kind: incident.KindOpened, Incident: incident.NewID("app1", partner.StateChange, since), N: 1,
+		At: since.Add(5 * time.Minute), Since: since,
+		Failure:     &incident.PublicFailure{Reason: delivery.ReasonServerError, Status: 503, At: since.Add(4 * time.Minute)},
+		Backlog:     incident.Backlog{Notifications: 212, Tenants: 200, Superseded: 1},
+		SwitchOffAt: since.Add(120 * time.Hour),
 	}
 }
 
-func letters() map[string]incident.RecipientMail {
-	all := map[string]incident.RecipientMail{"opened": letter()}
+func letters() map[string]incident.Mail {
+	all := map[string]incident.Mail{"opened": letter()}
 
 	l := letter()
-	l.Mail.Reopened, l.Mail.Previous = 1, incident.NewID("app1", partner.StateChange, since.Add(-time.Hour))
+	l.Reopened, l.Previous = 1, incident.NewID("app1", partner.StateChange, since.Add(-time.Hour))
 	all["opened_again"] = l
 
 	l = letter()
 	l.TimeZone = ""
-	l.Mail.Tenants = []tenant.ID{"Cust1", "Cust2"}
-	l.Mail.Failure = &incident.PublicFailure{Reason: delivery.ReasonClientError, Status: 422, At: since}
-	l.Mail.SwitchOffAt = time.Time{}
+	l.Tenants = []tenant.ID{"Cust1", "Cust2"}
+	l.Failure = &incident.PublicFailure{Reason: delivery.ReasonClientError, Status: 422, At: since}
+	l.SwitchOffAt = time.Time{}
 	all["opened_rejected"] = l
 
 	l = letter()
-	l.Mail.Tenants, l.Mail.SwitchOffAt, l.Mail.NextTry = []tenant.ID{"Cust1"}, time.Time{}, time.Time{}
+	l.Tenants, l.SwitchOffAt, l.NextTry = []tenant.ID{"Cust1"}, time.Time{}, time.Time{}
 	all["opened_for_some"] = l
 
 	l = letter()
-	l.Mail.Endpoint, l.Mail.SwitchOffAt, l.Mail.NextTry = partner.Mirroring, time.Time{}, since.Add(9*time.Hour)
-	l.Mail.Failure = &incident.PublicFailure{Reason: delivery.ReasonTLS, At: since}
+	l.Endpoint, l.SwitchOffAt, l.NextTry = partner.Mirroring, time.Time{}, since.Add(9*time.Hour)
+	l.Failure = &incident.PublicFailure{Reason: delivery.ReasonTLS, At: since}
 	all["opened_mirroring"] = l
 
 	l = letter()
-	l.Mail.Kind, l.Mail.N, l.First, l.After = incident.KindReminder, 2, 1, 1
-	l.Mail.At = since.Add(24 * time.Hour)
+	l.Kind, l.N, l.First, l.After = incident.KindReminder, 2, 1, 1
+	l.At = since.Add(24 * time.Hour)
 	all["reminder"] = l
 
 	l = letter()
-	l.Mail.Kind, l.Mail.N, l.First, l.After = incident.KindSwitchedOff, 4, 1, 3
-	l.Mail.At, l.Mail.OffReason, l.Mail.SwitchOffAt = since.Add(120*time.Hour), partner.OffFailing, time.Time{}
+	l.Kind, l.N, l.First, l.After = incident.KindSwitchedOff, 4, 1, 3
+	l.At, l.OffReason, l.SwitchOffAt = since.Add(120*time.Hour), partner.OffFailing, time.Time{}
 	all["switched_off"] = l
 
 	l = letter()
-	l.Mail.Kind, l.Mail.OffReason, l.Mail.SwitchOffAt = incident.KindSwitchedOff, partner.OffGone, time.Time{}
-	l.Mail.Failure = &incident.PublicFailure{Reason: delivery.ReasonGone, Status: 410, At: since}
+	l.Kind, l.OffReason, l.SwitchOffAt = incident.KindSwitchedOff, partner.OffGone, time.Time{}
+	l.Failure = &incident.PublicFailure{Reason: delivery.ReasonGone, Status: 410, At: since}
 	all["switched_off_gone"] = l
 
 	l = letter()
-	l.Mail.Kind, l.Mail.N, l.First, l.After = incident.KindRecovered, 2, 1, 1
-	l.Mail.EndedAt, l.Mail.At, l.Mail.Flaps, l.Mail.SwitchOffAt = since.Add(83*time.Minute), since.Add(84*time.Minute), 1, time.Time{}
+	l.Kind, l.N, l.First, l.After = incident.KindRecovered, 2, 1, 1
+	l.EndedAt, l.At, l.Flaps, l.SwitchOffAt = since.Add(83*time.Minute), since.Add(84*time.Minute), 1, time.Time{}
 	all["recovered"] = l
 
 	l = letter()
-	l.Mail.Kind, l.Mail.N, l.First, l.After = incident.KindClosed, 2, 1, 1
-	l.Mail.At, l.Mail.SwitchOffAt = since.Add(84*time.Minute), time.Time{}
+	l.Kind, l.N, l.First, l.After = incident.KindClosed, 2, 1, 1
+	l.At, l.SwitchOffAt = since.Add(84*time.Minute), time.Time{}
 	all["closed"] = l
-	l.Mail.OffReason = partner.OffGone
+	l.OffReason = partner.OffGone
 	all["closed_off"] = l
-	l.Mail.Endpoint, l.Mail.OffReason = partner.ERPSync, partner.OffFailing
+	l.Endpoint, l.OffReason = partner.ERPSync, partner.OffFailing
 	all["closed_off_erp"] = l
 
-	l = letter()
+	to := letter().Recipient
 	ends := since.Add(21 * 24 * time.Hour)
-	l.Mail = incident.Mail{
-		Kind: incident.KindCertificate, Incident: incident.NewWarningID("app1", partner.Mirroring, ends), Endpoint: partner.Mirroring, N: 1,
+	l = incident.Mail{
+		Recipient: to, Kind: incident.KindCertificate, Incident: incident.NewWarningID("app1", partner.Mirroring, ends), Endpoint: partner.Mirroring, N: 1,
 		At: since.Add(time.Hour), Since: since.Add(time.Hour), CertificateEnds: ends,
 	}
 	all["certificate"] = l
 
-	l = letter()
-	l.Mail = incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewConfirmationID("app1", since), N: 1, At: since, Since: since}
+	l = incident.Mail{Recipient: to, Kind: incident.KindConfirm, Incident: incident.NewConfirmationID("app1", since), N: 1, At: since, Since: since}
 	all["confirm"] = l
 
 	l = letter()
-	l.Mail.Endpoint, l.Mail.SwitchOffAt = partner.ERPSync, time.Time{}
-	l.Mail.Failure.Source = incident.SourceReport
-	l.Mail.Reported, l.Mail.Affected, l.Mail.AffectedMore = 1200, []tenant.ID{"Cust1", "Cust2"}, true
+	l.Endpoint, l.SwitchOffAt = partner.ERPSync, time.Time{}
+	l.Failure.Source = incident.SourceReport
+	l.Reported, l.Affected, l.AffectedMore = 1200, []tenant.ID{"Cust1", "Cust2"}, true
 	all["opened_reported"] = l
 
 	l = letter()
-	l.Mail.Failure = &incident.PublicFailure{Reason: delivery.ReasonTimeout, At: since.Add(29 * time.Minute)}
-	l.Mail.CommonSince, l.Mail.At = since, since.Add(30*time.Minute)
+	l.Failure = &incident.PublicFailure{Reason: delivery.ReasonTimeout, At: since.Add(29 * time.Minute)}
+	l.CommonSince, l.At = since, since.Add(30*time.Minute)
 	all["opened_together"] = l
 	return all
 }
@@ -150,9 +149,9 @@ func TestNextCheck(t *testing.T) {
 	} {
 		for _, k := range []partner.EndpointKind{partner.ERPSync, partner.QuoteConnector, partner.Mirroring} {
 			l := letter()
-			l.Mail.Endpoint = k
+			l.Endpoint = k
 			if next != 0 {
-				l.Mail.NextTry = l.Mail.At.Add(next)
+				l.NextTry = l.At.Add(next)
 			}
 			if text := compose(t, l).Text; !strings.Contains(text, want) {
 				t.Errorf("%s in %v: no %q in\n%s", k, next, want, text)
@@ -165,11 +164,11 @@ func TestGoldenMails(t *testing.T) {
 	t.Parallel()
 	covered := map[incident.Kind]bool{}
 	for name, l := range letters() {
-		covered[l.Mail.Kind] = true
+		covered[l.Kind] = true
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m, err := composer(t, mailer.LinkMaker{
-				Confirm:            func(*incident.RecipientMail) string { return "https://platform.example/mail/confirm/abc" },
+				Confirm:            func(*incident.Mail) string { return "https://platform.example/mail/confirm/abc" },
 				BlockConfirmations: func(string) string { return "https://platform.example/mail/never-ask/abc" },
 			}).Compose(&l)
 			if err != nil {
@@ -313,7 +312,7 @@ func TestReopenedIsThreadedWithTheIncidentBefore(t *testing.T) {
 	l := letters()["opened_again"]
 	m := compose(t, l)
 	before := letter()
-	before.Mail.Incident = l.Mail.Previous
+	before.Incident = l.Previous
 	want := compose(t, before).ID
 	if diff := cmp.Diff([]string{want}, m.References); diff != "" || m.InReplyTo != "" {
 		t.Errorf("in reply to %q, references (-want +got):\n%s", m.InReplyTo, diff)
@@ -325,7 +324,7 @@ func TestNothingIsInjected(t *testing.T) {
 	evil := "Evil\r\nBcc: victim@example.com\r\n\r\n<script>alert(1)</script>\"'><img src=x onerror=alert(1)>\x00\u202Egnp.exe\u2066\x1b[31m \xff"
 	l := letter()
 	l.AppName, l.URL, l.Environment, l.TimeZone = evil, evil, partner.Environment(evil), evil
-	l.Mail.Tenants = []tenant.ID{tenant.ID(evil)}
+	l.Tenants = []tenant.ID{tenant.ID(evil)}
 	m := compose(t, l)
 	raw := eml(t, m)
 	p := parse(t, raw)
@@ -362,7 +361,7 @@ func TestNothingOfTheFailureIsInAMail(t *testing.T) {
 	if !strings.Contains(old, "INNER-EXCERPT") {
 		t.Fatalf("the letter has another form: %s", old)
 	}
-	read, err := incident.DecodeRecipientMail(old)
+	read, err := incident.DecodeMail(old)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,7 +369,7 @@ func TestNothingOfTheFailureIsInAMail(t *testing.T) {
 		t.Errorf("the letter keeps what it should not: %s", again)
 	}
 	m := compose(t, read)
-	digest, err := composer(t, mailer.LinkMaker{}).ComposeDigest([]*incident.RecipientMail{&read}, since)
+	digest, err := composer(t, mailer.LinkMaker{}).ComposeDigest([]*incident.Mail{&read}, since)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -391,11 +390,11 @@ func TestNamesInsideAreNotTold(t *testing.T) {
 	t.Parallel()
 	for _, k := range partner.AllEndpointKinds() {
 		missing, inside := letter(), letter()
-		missing.Mail.Endpoint, inside.Mail.Endpoint = k, k
-		missing.Mail.Failure.Reason = delivery.ReasonDNS
-		known := *inside.Mail.Failure
+		missing.Endpoint, inside.Endpoint = k, k
+		missing.Failure.Reason = delivery.ReasonDNS
+		known := *inside.Failure
 		known.Reason = delivery.ReasonBlockedAddress
-		inside.Mail.Failure = &known
+		inside.Failure = &known
 		if a, b := compose(t, missing), compose(t, inside); a.Text != b.Text || a.HTML != b.HTML || a.Subject != b.Subject {
 			t.Errorf("%s: one mail reads\n%s\nthe other\n%s", k, a.Text, b.Text)
 		}
@@ -427,7 +426,7 @@ func TestEveryReasonHasAdviceOfItsOwn(t *testing.T) {
 				continue
 			}
 			l := letter()
-			l.Mail.Endpoint, l.Mail.Failure.Reason = k, r
+			l.Endpoint, l.Failure.Reason = k, r
 			_, rest, _ := strings.Cut(compose(t, l).Text, "What to do\n")
 			text, _, _ := strings.Cut(rest, "\n")
 			if other, dup := seen[text]; dup || text == "" {
@@ -492,7 +491,7 @@ func TestAddresses(t *testing.T) {
 func TestMessageIDIsADotAtomOfOneLine(t *testing.T) {
 	t.Parallel()
 	l := letter()
-	l.Mail.Incident, l.Mail.N = incident.NewID(partner.ClientID(strings.Repeat("a..b", 16)), partner.ERPSync, since), 20
+	l.Incident, l.N = incident.NewID(partner.ClientID(strings.Repeat("a..b", 16)), partner.ERPSync, since), 20
 	id := compose(t, l).ID
 	if len(id) > 50 {
 		t.Errorf("%s is long", id)

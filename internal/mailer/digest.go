@@ -40,7 +40,7 @@ type digestLine struct{ App, Text, Incident string }
 // ComposeDigest composes one message from several mails to one recipient, in the order of their decision. at is
 // the time of the digest; the same mails and time become the same message. An error means that these mails can
 // never be sent.
-func (c *Composer) ComposeDigest(ls []*incident.RecipientMail, at time.Time) (*Message, error) {
+func (c *Composer) ComposeDigest(ls []*incident.Mail, at time.Time) (*Message, error) {
 	if len(ls) == 0 {
 		return nil, errors.New("compose digest: no mails")
 	}
@@ -63,23 +63,23 @@ func (c *Composer) ComposeDigest(ls []*incident.RecipientMail, at time.Time) (*M
 }
 
 // newestPerIncident keeps the newest mail of each incident; the older ones are outdated.
-func newestPerIncident(ls []*incident.RecipientMail) []*incident.RecipientMail {
+func newestPerIncident(ls []*incident.Mail) []*incident.Mail {
 	at := map[string]int{}
-	var out []*incident.RecipientMail
+	var out []*incident.Mail
 	for _, l := range ls {
-		i, known := at[l.Mail.Incident]
+		i, known := at[l.Incident]
 		switch {
 		case !known:
-			at[l.Mail.Incident] = len(out)
+			at[l.Incident] = len(out)
 			out = append(out, l)
-		case l.Mail.N > out[i].Mail.N:
+		case l.N > out[i].N:
 			out[i] = l
 		}
 	}
 	return out
 }
 
-func distinctApps(ls []*incident.RecipientMail) []partner.ClientID {
+func distinctApps(ls []*incident.Mail) []partner.ClientID {
 	var out []partner.ClientID
 	for _, l := range ls {
 		if !slices.Contains(out, l.ClientID) {
@@ -89,22 +89,22 @@ func distinctApps(ls []*incident.RecipientMail) []partner.ClientID {
 	return out
 }
 
-func newDigestView(ls []*incident.RecipientMail, at time.Time, unsubscribe string) digestView {
+func newDigestView(ls []*incident.Mail, at time.Time, unsubscribe string) digestView {
 	loc := loadLocation(ls[0].TimeZone)
 	apps, failing, well := len(distinctApps(ls)), 0, 0
 	groups := map[string]*digestGroup{}
 	for _, l := range ls {
 		w := newTextRenderer(l, loc)
 		switch {
-		case isFailure(l.Mail.Kind):
+		case isFailure(l.Kind):
 			failing++
-		case l.Mail.Kind == incident.KindRecovered:
+		case l.Kind == incident.KindRecovered:
 			well++
 		}
 		order, title := w.digestHeading()
 		what := ""
-		if !l.Mail.Kind.EndsIncident() {
-			what = adviceForMail(&l.Mail)
+		if !l.Kind.EndsIncident() {
+			what = adviceForMail(l)
 		}
 		key := title + "\x00" + what // the advice for one reason differs between kinds of endpoints
 		g := groups[key]

@@ -63,8 +63,8 @@ func (k *Links) UnsubscribeLink(to string, apps []partner.ClientID) string {
 }
 
 // ConfirmLink makes the link by which a recipient confirms that an app's mail is wanted.
-func (k *Links) ConfirmLink(l *incident.RecipientMail) string {
-	parts := []string{"1", incident.RecipientKey(l.To), string(l.ClientID), strconv.FormatInt(l.Mail.At.UnixMilli(), 36)}
+func (k *Links) ConfirmLink(l *incident.Mail) string {
+	parts := []string{"1", incident.RecipientKey(l.To), string(l.ClientID), strconv.FormatInt(l.At.UnixMilli(), 36)}
 	return k.base + "/mail/confirm/" + k.sign.Sign(purposeConfirm, []byte(strings.Join(parts, "|")))
 }
 

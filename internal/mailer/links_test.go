@@ -38,8 +38,8 @@ func TestLinks(t *testing.T) {
 	yes := k.ConfirmLink(&l)
 	confirm, ok := strings.CutPrefix(yes, "https://platform.example/mail/confirm/")
 	for after, good := range map[time.Duration]bool{0: true, mailer.ConfirmWithin: true, mailer.ConfirmWithin + time.Millisecond: false} {
-		got, err := k.ReadConfirm(confirm, l.Mail.At.Add(after))
-		if want := (mailer.Recipient{Key: key, Apps: []partner.ClientID{"app1"}, Asked: l.Mail.At}); !ok || good != (err == nil) || good && !cmp.Equal(got, want) {
+		got, err := k.ReadConfirm(confirm, l.At.Add(after))
+		if want := (mailer.Recipient{Key: key, Apps: []partner.ClientID{"app1"}, Asked: l.At}); !ok || good != (err == nil) || good && !cmp.Equal(got, want) {
 			t.Errorf("after %v: %+v, %v", after, got, err)
 		}
 		if !good && !errors.Is(err, mailer.ErrOldLink) {
@@ -66,7 +66,7 @@ func TestLinks(t *testing.T) {
 		if _, err := k.ReadUnsubscribe(bad); !errors.Is(err, mailer.ErrBadLink) {
 			t.Errorf("%q: %v, want ErrBadLink", bad, err)
 		}
-		if _, err := k.ReadConfirm(bad, l.Mail.At); !errors.Is(err, mailer.ErrBadLink) {
+		if _, err := k.ReadConfirm(bad, l.At); !errors.Is(err, mailer.ErrBadLink) {
 			t.Errorf("%q: %v, want ErrBadLink", bad, err)
 		}
 	}

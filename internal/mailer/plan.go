@@ -66,7 +66,7 @@ func (p *batch) encodePin() string {
 func nextConfirmation(t *registry.MailQueue, now time.Time) batch {
 	var out batch
 	for _, l := range t.Mails {
-		if l.Unreadable == nil && now.Sub(l.Mail.Mail.At) >= giveUpAfter {
+		if l.Unreadable == nil && now.Sub(l.Mail.At) >= giveUpAfter {
 			out.expired = append(out.expired, l)
 		}
 	}
@@ -89,7 +89,7 @@ func (p Policy) nextBatch(t *registry.MailQueue, now time.Time) batch {
 	letters := t.Mails
 	if t.Attempts > 0 {
 		for _, l := range letters {
-			if l.Unreadable == nil && now.Sub(l.Mail.Mail.At) >= giveUpAfter {
+			if l.Unreadable == nil && now.Sub(l.Mail.At) >= giveUpAfter {
 				out.expired = append(out.expired, l)
 			}
 		}
@@ -108,7 +108,7 @@ func (p Policy) nextBatch(t *registry.MailQueue, now time.Time) batch {
 	}
 	incidents := map[string]bool{}
 	for i := range letters {
-		incidents[letters[i].Mail.Mail.Incident] = true
+		incidents[letters[i].Mail.Incident] = true
 	}
 	if len(incidents) > singlesMax || capped && len(letters) > 1 {
 		out.digest, out.at = true, now.UTC().Truncate(time.Millisecond)

@@ -62,8 +62,8 @@ func TestDailyCap(t *testing.T) {
 		t.Fatalf("sent %v, want one digest of what was beyond", w.post.ids())
 	}
 	for _, l := range ls[3:5] {
-		if !strings.Contains(w.post.got[3].Text, l.Mail.Incident) {
-			t.Errorf("the digest does not name %s", l.Mail.Incident)
+		if !strings.Contains(w.post.got[3].Text, l.Incident) {
+			t.Errorf("the digest does not name %s", l.Incident)
 		}
 	}
 	w.send(ls[5]) // a new day has begun
@@ -83,10 +83,10 @@ func TestOneIncidentIsToldInItsOrder(t *testing.T) {
 	w := newWorld(t)
 	down := &mailer.SendError{Server: true, Err: errors.New("down")}
 	w.post.errs = []error{down}
-	var ls []incident.RecipientMail
+	var ls []incident.Mail
 	for i, k := range []incident.Kind{incident.KindOpened, incident.KindReminder, incident.KindReminder, incident.KindSwitchedOff, incident.KindRecovered} {
 		l := letter()
-		l.Mail.Kind, l.Mail.N, l.Mail.At = k, i+1, since.Add(time.Duration(i+1)*time.Minute)
+		l.Kind, l.N, l.At = k, i+1, since.Add(time.Duration(i+1)*time.Minute)
 		ls = append(ls, l)
 	}
 	w.send(ls[0])
@@ -111,15 +111,15 @@ func TestMailsAnswerTheDigestThatCameFirst(t *testing.T) {
 	ls := outage(5)
 	w.send(ls[:1]...) // told by itself
 	w.send(ls[1:]...) // told by a digest
-	later := func(l incident.RecipientMail, k incident.Kind, n int) incident.RecipientMail {
-		l.Mail.Kind, l.Mail.N, l.First, l.After = k, n, 1, n-1
-		l.Mail.EndedAt = since.Add(time.Hour)
+	later := func(l incident.Mail, k incident.Kind, n int) incident.Mail {
+		l.Kind, l.N, l.First, l.After = k, n, 1, n-1
+		l.EndedAt = since.Add(time.Hour)
 		return l
 	}
 	reopened := ls[2]
-	reopened.Mail.Previous, reopened.Mail.Reopened = ls[2].Mail.Incident, 1
-	reopened.Mail.Incident = incident.NewID(ls[2].ClientID, partner.StateChange, since.Add(2*time.Hour))
-	for _, l := range []incident.RecipientMail{
+	reopened.Previous, reopened.Reopened = ls[2].Incident, 1
+	reopened.Incident = incident.NewID(ls[2].ClientID, partner.StateChange, since.Add(2*time.Hour))
+	for _, l := range []incident.Mail{
 		later(ls[0], incident.KindRecovered, 2), later(ls[1], incident.KindReminder, 2), later(ls[1], incident.KindRecovered, 3), later(ls[2], incident.KindRecovered, 2), reopened,
 	} {
 		w.expire()
@@ -139,15 +139,15 @@ func TestMailsAnswerTheDigestThatCameFirst(t *testing.T) {
 	}
 }
 
-func digestLetters() []*incident.RecipientMail {
+func digestLetters() []*incident.Mail {
 	ls := outage(7)
-	ls[6].Mail.Kind, ls[6].Mail.N = incident.KindClosed, 2
-	ls[1].Mail.Failure = &incident.PublicFailure{Reason: delivery.ReasonDNS}
-	ls[2].Mail.Kind, ls[2].Mail.N, ls[2].Mail.EndedAt = incident.KindRecovered, 2, since.Add(time.Hour)
-	ls[3].Mail.Kind, ls[3].Mail.OffReason = incident.KindSwitchedOff, partner.OffFailing
+	ls[6].Kind, ls[6].N = incident.KindClosed, 2
+	ls[1].Failure = &incident.PublicFailure{Reason: delivery.ReasonDNS}
+	ls[2].Kind, ls[2].N, ls[2].EndedAt = incident.KindRecovered, 2, since.Add(time.Hour)
+	ls[3].Kind, ls[3].OffReason = incident.KindSwitchedOff, partner.OffFailing
 	older := ls[2]
-	older.Mail.Kind, older.Mail.N = incident.KindOpened, 1
-	out := []*incident.RecipientMail{&older}
+	older.Kind, older.N = incident.KindOpened, 1
+	out := []*incident.Mail{&older}
 	for i := range ls {
 		out = append(out, &ls[i])
 	}
@@ -181,12 +181,12 @@ func TestDigestAdvisesEachByItself(t *testing.T) {
 	t.Parallel()
 	ls := outage(4)
 	for i := range ls {
-		ls[i].Mail.Failure = &incident.PublicFailure{Reason: delivery.ReasonTimeout}
+		ls[i].Failure = &incident.PublicFailure{Reason: delivery.ReasonTimeout}
 	}
-	ls[1].Mail.Endpoint, ls[3].Mail.Endpoint = partner.ERPSync, partner.ERPSync
+	ls[1].Endpoint, ls[3].Endpoint = partner.ERPSync, partner.ERPSync
 	var first string
 	for range 20 { // a map has no order
-		m, err := composer(t, mailer.LinkMaker{}).ComposeDigest([]*incident.RecipientMail{&ls[0], &ls[1], &ls[2], &ls[3]}, since)
+		m, err := composer(t, mailer.LinkMaker{}).ComposeDigest([]*incident.Mail{&ls[0], &ls[1], &ls[2], &ls[3]}, since)
 		if err != nil {
 			t.Fatal(err)
 		}

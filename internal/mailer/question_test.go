@@ -97,8 +97,8 @@ func (s *siege) count(to, subject string) (n int) {
 func (s *siege) newsTakes() time.Duration {
 	s.t.Helper()
 	l := letter()
-	l.ClientID, l.Mail.At = "victim", s.now
-	l.Mail.Incident = incident.NewID(l.ClientID, partner.StateChange, s.now)
+	l.ClientID, l.At = "victim", s.now
+	l.Incident = incident.NewID(l.ClientID, partner.StateChange, s.now)
 	before := s.count(l.To, "failing since")
 	s.owe(l)
 	s.forward(l)
@@ -266,7 +266,7 @@ func TestQuestionsOfAVersionBeforeMakeRoom(t *testing.T) {
 	for i := range many {
 		l := letter()
 		l.ClientID = partner.ClientID(fmt.Sprintf("evil%d", i))
-		l.Mail = incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewConfirmationID(l.ClientID, s.now), N: 1, At: s.now, Since: s.now}
+		l = incident.Mail{Recipient: l.Recipient, Kind: incident.KindConfirm, Incident: incident.NewConfirmationID(l.ClientID, s.now), N: 1, At: s.now, Since: s.now}
 		fields = append(fields, "letter:"+l.ID(), "1;"+l.Encode())
 	}
 	s.rdb.HSet(t.Context(), keys.New("").Recipient(own, keys.RecipientMailQueue), fields...)
@@ -301,7 +301,7 @@ func TestABouncedQuestionSaysNothingOfOtherSpellings(t *testing.T) {
 func TestAQuestionCanBeStopped(t *testing.T) {
 	t.Parallel()
 	l := letter()
-	l.Mail = incident.Mail{Kind: incident.KindConfirm, Incident: incident.NewConfirmationID(l.ClientID, since), N: 1, At: since, Since: since}
+	l = incident.Mail{Recipient: l.Recipient, Kind: incident.KindConfirm, Incident: incident.NewConfirmationID(l.ClientID, since), N: 1, At: since, Since: since}
 	m, err := composer(t, links(t).LinkMaker()).Compose(&l)
 	if err != nil {
 		t.Fatal(err)

@@ -13,8 +13,8 @@ import (
 
 // MailQueues keep each recipient's mails; *registry.MailQueueStore is one.
 type MailQueues interface {
-	EnqueueMail(ctx context.Context, recipient, mailID string, l *incident.RecipientMail, hold time.Duration) (registry.PutResult, time.Time, error)
-	ClaimMailQueue(ctx context.Context, recipient string, lease time.Duration) (registry.MailQueueClaim, error)
+	EnqueueMail(ctx context.Context, recipient, mailID string, l *incident.Mail, hold time.Duration) (registry.PutResult, time.Time, error)
+	ClaimMailQueue(ctx context.Context, recipient string, lease time.Duration) (registry.MailClaim, registry.MailQueue, error)
 	SettleMailQueue(ctx context.Context, recipient, token string, t registry.MailQueueSettlement) (registry.SettlementResult, int, error)
 	// ConfirmationsRefused reports whether the recipient of a queue of confirmations refuses further ones.
 	ConfirmationsRefused(ctx context.Context, tray string) (bool, error)
@@ -51,7 +51,7 @@ const (
 // means that the queue could not be read or written. The task may be run again, and the queue is listed as due
 // after the lease of its claim.
 func (s *Sender) SendQueued(ctx context.Context, recipient string) error {
-	claim, err := s.opts.MailQueues.ClaimMailQueue(ctx, recipient, claimLease)
+	claim, queue, err := s.opts.MailQueues.ClaimMailQueue(ctx, recipient, claimLease)
 	if err != nil {
 		return fmt.Errorf("send mail: %w", err)
 	}
@@ -60,7 +60,7 @@ func (s *Sender) SendQueued(ctx context.Context, recipient string) error {
 		return nil
 	}
 	r := &claimRun{
-		Sender: s, recipient: recipient, confirmations: incident.IsConfirmationQueue(recipient), token: claim.Token, queue: claim.Queue, began: s.opts.Now(),
+		Sender: s, recipient: recipient, confirmations: incident.IsConfirmationQueue(recipient), token: claim.Token, queue: queue, began: s.opts.Now(),
 	}
 	if err := r.moveConfirmations(ctx); err != nil {
 		return fmt.Errorf("move the confirmations to %s: %w", recipient, err)
@@ -93,7 +93,7 @@ func (r *claimRun) moveConfirmations(ctx context.Context) error {
 	var moved []registry.QueuedMail
 	var tray string
 	for _, l := range r.queue.Mails {
-		if l.Unreadable != nil || l.Mail.Mail.Kind != incident.KindConfirm {
+		if l.Unreadable != nil || l.Mail.Kind != incident.KindConfirm {
 			continue
 		}
 		tray = incident.MailQueueOf(&l.Mail)
@@ -234,18 +234,18 @@ func (r *claimRun) digestThreads(p *batch, sent *Message) []registry.DigestThrea
 	var out []registry.DigestThread
 	for i := range p.mails {
 		l := &p.mails[i].Mail
-		id, known := r.queue.Threads[l.Mail.Incident]
-		if p.digest && !known && (l.First == 0 || l.First == l.Mail.N) {
+		id, known := r.queue.Threads[l.Incident]
+		if p.digest && !known && (l.First == 0 || l.First == l.N) {
 			id, known = sent.ID, true
 		}
 		if !known {
 			continue
 		}
 		keep := threadKeep
-		if l.Mail.Kind.EndsIncident() {
+		if l.Kind.EndsIncident() {
 			keep = endedKeep
 		}
-		out = append(out, registry.DigestThread{Incident: l.Mail.Incident, MessageID: id, Keep: keep})
+		out = append(out, registry.DigestThread{Incident: l.Incident, MessageID: id, Keep: keep})
 	}
 	return out
 }
@@ -303,7 +303,7 @@ func (r *claimRun) markBounced(ctx context.Context, ls []registry.QueuedMail, co
 
 func (r *claimRun) composeBatch(p *batch) (*Message, error) {
 	if p.digest {
-		ls := make([]*incident.RecipientMail, len(p.mails))
+		ls := make([]*incident.Mail, len(p.mails))
 		for i := range p.mails {
 			ls[i] = &p.mails[i].Mail
 		}

@@ -16,7 +16,7 @@ import (
 
 // Outbox keeps the mails that must be sent; *registry.IncidentStore is one.
 type Outbox interface {
-	ClaimMail(ctx context.Context, app partner.ClientID, mailID string, lease time.Duration) (registry.MailClaim, error)
+	ClaimMail(ctx context.Context, app partner.ClientID, mailID string, lease time.Duration) (registry.MailClaim, registry.QueuedMail, error)
 	MarkMailSent(ctx context.Context, app partner.ClientID, mailID, token string) (registry.SettlementResult, error)
 	DeferMail(ctx context.Context, app partner.ClientID, mailID, token string, delay time.Duration) (registry.SettlementResult, error)
 	MarkMailFailed(ctx context.Context, app partner.ClientID, mailID, token string) (registry.SettlementResult, error)
@@ -86,7 +86,7 @@ func NewSender(o Options) *Sender {
 // or the queue could not be read or written. The task may be run again, and the outbox lists the mail as due after
 // the lease of its claim.
 func (s *Sender) ForwardMail(ctx context.Context, app partner.ClientID, mailID string) error {
-	claim, err := s.opts.Outbox.ClaimMail(ctx, app, mailID, claimLease)
+	claim, m, err := s.opts.Outbox.ClaimMail(ctx, app, mailID, claimLease)
 	if err != nil {
 		return fmt.Errorf("forward mail: %w", err)
 	}
@@ -96,18 +96,18 @@ func (s *Sender) ForwardMail(ctx context.Context, app partner.ClientID, mailID s
 	}
 	sctx, cancel := settleContext(ctx)
 	defer cancel()
-	if claim.Unreadable != nil {
-		s.recordResult(ctx, []registry.QueuedMail{{ID: mailID, Unreadable: claim.Unreadable}}, false, ResultUnreadable, &SendError{Err: claim.Unreadable}, 0, s.opts.Now())
+	if m.Unreadable != nil {
+		s.recordResult(ctx, []registry.QueuedMail{m}, false, ResultUnreadable, &SendError{Err: m.Unreadable}, 0, s.opts.Now())
 		_, err := s.opts.Outbox.MarkMailFailed(sctx, app, mailID, claim.Token)
 		return wrapSettleError(err, mailID)
 	}
-	recipient := incident.MailQueueOf(&claim.Mail)
-	out, due, err := s.opts.MailQueues.EnqueueMail(sctx, recipient, mailID, &claim.Mail, s.opts.Policy.GatherFor)
+	recipient := incident.MailQueueOf(&m.Mail)
+	out, due, err := s.opts.MailQueues.EnqueueMail(sctx, recipient, mailID, &m.Mail, s.opts.Policy.GatherFor)
 	if err != nil {
 		return fmt.Errorf("forward mail %s: %w", mailID, err)
 	}
-	if out == registry.PutFull && claim.Mail.Mail.Kind == incident.KindConfirm {
-		s.recordResult(ctx, []registry.QueuedMail{{ID: mailID, Mail: claim.Mail}}, false, ResultDropped, nil, 0, s.opts.Now())
+	if out == registry.PutFull && m.Mail.Kind == incident.KindConfirm {
+		s.recordResult(ctx, []registry.QueuedMail{m}, false, ResultDropped, nil, 0, s.opts.Now())
 		_, err := s.opts.Outbox.MarkMailFailed(sctx, app, mailID, claim.Token)
 		return wrapSettleError(err, mailID)
 	}
@@ -156,7 +156,7 @@ func wrapSettleError(err error, mailID string) error {
 
 // recordResult counts a result and writes its one log line, without the recipient's address.
 func (s *Sender) recordResult(ctx context.Context, ls []registry.QueuedMail, digest bool, r Result, cause *SendError, delay time.Duration, began time.Time) {
-	m := &ls[0].Mail.Mail
+	m := &ls[0].Mail
 	kind := m.Kind
 	attrs := []slog.Attr{slog.String("outcome", string(r)), slog.Int64("duration_ms", s.opts.Now().Sub(began).Milliseconds())}
 	if digest || len(ls) > 1 {

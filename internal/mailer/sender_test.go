@@ -22,6 +22,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/redistest"
 	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/registry/registrytest"
 )
 
 const app partner.ClientID = "app1"
@@ -89,12 +90,12 @@ func (w *world) MarkBounced(_ context.Context, app partner.ClientID, address str
 }
 
 // owe puts mails into their apps' outboxes.
-func (w *world) owe(ls ...incident.RecipientMail) {
+func (w *world) owe(ls ...incident.Mail) {
 	w.t.Helper()
 	for i := range ls {
-		_, err := w.store.Transition(w.t.Context(), ls[i].ClientID, ls[i].Mail.Endpoint, func(s incident.State) registry.IncidentStep {
-			s.ID, s.N = ls[i].Mail.Incident, s.N+1
-			return registry.IncidentStep{State: s, Mails: ls[i : i+1]}
+		_, err := registrytest.Decide(w.t.Context(), w.store, ls[i].ClientID, ls[i].Endpoint, func(s incident.State) incident.Decision {
+			s.ID, s.N = ls[i].Incident, s.N+1
+			return incident.Decision{State: s, Mails: ls[i : i+1]}
 		})
 		if err != nil {
 			w.t.Fatal(err)
@@ -103,7 +104,7 @@ func (w *world) owe(ls ...incident.RecipientMail) {
 }
 
 // forward moves mails to their mail queues.
-func (w *world) forward(ls ...incident.RecipientMail) {
+func (w *world) forward(ls ...incident.Mail) {
 	w.t.Helper()
 	s := mailer.NewSender(w.opts)
 	for i := range ls {
@@ -121,7 +122,7 @@ func (w *world) deliver() {
 	}
 }
 
-func (w *world) send(ls ...incident.RecipientMail) {
+func (w *world) send(ls ...incident.Mail) {
 	w.t.Helper()
 	w.owe(ls...)
 	w.forward(ls...)
@@ -166,7 +167,7 @@ func TestSenderSendsOnce(t *testing.T) {
 		w.deliver()
 	}
 	gone := l
-	gone.Mail.N = 9
+	gone.N = 9
 	w.forward(gone)
 	if len(w.post.got) != 1 || len(w.waiting()) != 0 {
 		t.Errorf("sent %v, waiting %+v", w.post.ids(), w.waiting())
@@ -231,16 +232,16 @@ func TestMailIsGivenUpAfterFiveDays(t *testing.T) {
 	w, l := newWorld(t), letter()
 	busy := &mailer.SendError{Code: 451, Err: errors.New("451 busy")}
 	w.post.errs = []error{busy, busy}
-	w.now = l.Mail.At.Add(120 * time.Hour)
+	w.now = l.At.Add(120 * time.Hour)
 	w.send(l) // late, but tried once whatever its age
 	w.expire()
-	w.now = l.Mail.At.Add(120*time.Hour - time.Millisecond)
+	w.now = l.At.Add(120*time.Hour - time.Millisecond)
 	w.deliver()
 	w.expire()
 	if len(w.waiting()) != 1 {
 		t.Fatal("given up early")
 	}
-	w.now = l.Mail.At.Add(120 * time.Hour)
+	w.now = l.At.Add(120 * time.Hour)
 	w.deliver()
 	if len(w.waiting()) != 0 || len(w.post.got) != 0 {
 		t.Errorf("waiting %+v, sent %v", w.waiting(), w.post.ids())
@@ -295,7 +296,7 @@ func TestFullTrayLeavesTheMailInTheOutbox(t *testing.T) {
 func TestUnsubscribedWhileItWaited(t *testing.T) {
 	t.Parallel()
 	w, a, b := newWorld(t), letter(), letter()
-	b.ClientID, b.Mail.Incident = "app2", incident.NewID("app2", partner.StateChange, since)
+	b.ClientID, b.Incident = "app2", incident.NewID("app2", partner.StateChange, since)
 	w.owe(a, b)
 	w.forward(a, b)
 	if err := w.store.SetMailSuppressed(t.Context(), registry.Subscription{App: app, Recipient: incident.RecipientKey(a.To)}, true); err != nil {

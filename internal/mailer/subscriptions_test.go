@@ -86,7 +86,7 @@ func TestConfirmation(t *testing.T) {
 	s, m, k := newSubscriptions(t)
 	asked := time.Now().UTC().Truncate(time.Millisecond)
 	link := func(app partner.ClientID, at time.Time) string {
-		l := incident.RecipientMail{To: to, ClientID: app, Mail: incident.Mail{At: at}}
+		l := incident.Mail{Recipient: incident.Recipient{To: to, ClientID: app}, At: at}
 		return strings.TrimPrefix(k.ConfirmLink(&l), "https://platform.example/mail/confirm/")
 	}
 	s.app.ErrorEmails = []string{to}

@@ -150,7 +150,7 @@ func (w *textRenderer) detailRows() []detailRow {
 	if m.Kind == incident.KindConfirm {
 		return fs[:3]
 	}
-	add("URL", oneLine(w.l.URL, detailMax))
+	add("URL", oneLine(w.m.URL, detailMax))
 	switch m.Kind {
 	case incident.KindCertificate:
 		add("Certificate ends", w.formatTime(m.CertificateEnds))

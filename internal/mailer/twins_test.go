@@ -43,15 +43,20 @@ func fault[T any](w *twin, name string, call func() (T, error)) (T, error) {
 	return zero, errTwin
 }
 
-func (w *twin) ClaimMail(ctx context.Context, a partner.ClientID, id string, d time.Duration) (registry.MailClaim, error) {
-	return fault(w, "claim", func() (registry.MailClaim, error) { return w.Outbox.ClaimMail(ctx, a, id, d) })
+func (w *twin) ClaimMail(ctx context.Context, a partner.ClientID, id string, d time.Duration) (registry.MailClaim, registry.QueuedMail, error) {
+	var m registry.QueuedMail
+	c, err := fault(w, "claim", func() (c registry.MailClaim, err error) {
+		c, m, err = w.Outbox.ClaimMail(ctx, a, id, d)
+		return c, err
+	})
+	return c, m, err
 }
 
 func (w *twin) MarkMailSent(ctx context.Context, a partner.ClientID, id, token string) (registry.SettlementResult, error) {
 	return fault(w, "forwarded", func() (registry.SettlementResult, error) { return w.Outbox.MarkMailSent(ctx, a, id, token) })
 }
 
-func (w *twin) EnqueueMail(ctx context.Context, r, id string, l *incident.RecipientMail, d time.Duration) (registry.PutResult, time.Time, error) {
+func (w *twin) EnqueueMail(ctx context.Context, r, id string, l *incident.Mail, d time.Duration) (registry.PutResult, time.Time, error) {
 	var due time.Time
 	out, err := fault(w, "put", func() (out registry.PutResult, err error) {
 		out, due, err = w.trays.EnqueueMail(ctx, r, id, l, d)
@@ -60,8 +65,13 @@ func (w *twin) EnqueueMail(ctx context.Context, r, id string, l *incident.Recipi
 	return out, due, err
 }
 
-func (w *twin) ClaimMailQueue(ctx context.Context, r string, d time.Duration) (registry.MailQueueClaim, error) {
-	return fault(w, "claim tray", func() (registry.MailQueueClaim, error) { return w.trays.ClaimMailQueue(ctx, r, d) })
+func (w *twin) ClaimMailQueue(ctx context.Context, r string, d time.Duration) (registry.MailClaim, registry.MailQueue, error) {
+	var q registry.MailQueue
+	c, err := fault(w, "claim tray", func() (c registry.MailClaim, err error) {
+		c, q, err = w.trays.ClaimMailQueue(ctx, r, d)
+		return c, err
+	})
+	return c, q, err
 }
 
 func (w *twin) SettleMailQueue(ctx context.Context, r, token string, s registry.MailQueueSettlement) (registry.SettlementResult, int, error) {
@@ -141,13 +151,13 @@ func TestFaultTwins(t *testing.T) {
 }
 
 // outage is an opening of each of n apps, to one recipient.
-func outage(n int) []incident.RecipientMail {
-	ls := make([]incident.RecipientMail, n)
+func outage(n int) []incident.Mail {
+	ls := make([]incident.Mail, n)
 	for i := range ls {
 		ls[i] = letter()
 		ls[i].ClientID = partner.ClientID(fmt.Sprintf("app%d", i))
 		ls[i].AppName = fmt.Sprintf("App %d", i)
-		ls[i].Mail.Incident = incident.NewID(ls[i].ClientID, partner.StateChange, since)
+		ls[i].Incident = incident.NewID(ls[i].ClientID, partner.StateChange, since)
 	}
 	return ls
 }

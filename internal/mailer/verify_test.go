@@ -24,7 +24,7 @@ func everyMail(t testing.TB) map[string]*mailer.Message {
 	t.Helper()
 	c := composer(t, mailer.LinkMaker{
 		Unsubscribe:        func(string, []partner.ClientID) string { return "https://platform.example/mail/unsubscribe/abc" },
-		Confirm:            func(*incident.RecipientMail) string { return "https://platform.example/mail/confirm/abc" },
+		Confirm:            func(*incident.Mail) string { return "https://platform.example/mail/confirm/abc" },
 		BlockConfirmations: func(string) string { return "https://platform.example/mail/never-ask/abc" },
 	})
 	all := map[string]*mailer.Message{}

@@ -74,9 +74,8 @@ var endpointNames = map[partner.EndpointKind]string{
 }
 
 // newView describes a mail in words.
-func newView(l *incident.RecipientMail, unsubscribe string) mailView {
-	m := &l.Mail
-	w := newTextRenderer(l, loadLocation(l.TimeZone))
+func newView(m *incident.Mail, unsubscribe string) mailView {
+	w := newTextRenderer(m, loadLocation(m.TimeZone))
 	v := mailView{
 		Tone: toneColor(m.Kind), Subject: w.subjectLine(), Headline: w.headlineText(), Intro: w.introText(), Facts: w.detailRows(), Next: w.nextSteps(),
 		Stop: fmt.Sprintf("To stop mails about this endpoint, turn off its setting \"send error emails\" in the settings of app %s. "+
@@ -101,16 +100,15 @@ func newView(l *incident.RecipientMail, unsubscribe string) mailView {
 
 // textRenderer makes the texts of one mail.
 type textRenderer struct {
-	l                          *incident.RecipientMail
 	m                          *incident.Mail
 	loc                        *time.Location
 	app, client, env, endpoint string
 }
 
-func newTextRenderer(l *incident.RecipientMail, loc *time.Location) textRenderer {
+func newTextRenderer(m *incident.Mail, loc *time.Location) textRenderer {
 	return textRenderer{
-		l: l, m: &l.Mail, loc: loc, app: oneLine(l.AppName, nameMax), client: oneLine(string(l.ClientID), nameMax),
-		env: oneLine(string(l.Environment), nameMax), endpoint: endpointNames[l.Mail.Endpoint],
+		m: m, loc: loc, app: oneLine(m.AppName, nameMax), client: oneLine(string(m.ClientID), nameMax),
+		env: oneLine(string(m.Environment), nameMax), endpoint: endpointNames[m.Endpoint],
 	}
 }
 

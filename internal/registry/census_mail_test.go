@@ -14,6 +14,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/redistest"
 	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/registry/registrytest"
 )
 
 // mailWork are the scripts of incidents, mails, reports and probes.
@@ -24,7 +25,8 @@ func mailWork(c *census) []redistest.Work {
 	trays := registry.NewMailQueueStore(c.rdb, c.keys)
 	probes := registry.NewProbeStore(c.rdb, c.keys)
 	tray := c.keys.Recipient(trayOwner, keys.RecipientMailQueue)
-	var claimed registry.MailQueueClaim
+	var claimed registry.MailClaim
+	var queue registry.MailQueue
 	var mail string
 	var probed registry.ProbeClaim
 	people := make([]string, 20)
@@ -33,7 +35,7 @@ func mailWork(c *census) []redistest.Work {
 	}
 	open := func() string {
 		c.check(c.rdb.Del(ctx, c.keys.App(incidentApp, keys.AppIncidents), c.keys.App(incidentApp, keys.AppOutbox)).Err())
-		step, err := incidents.Transition(ctx, incidentApp, partner.StateChange, deciding(blocked, began, people...))
+		step, err := registrytest.Decide(ctx, incidents, incidentApp, partner.StateChange, deciding(blocked, began, people...))
 		c.check(err)
 		return step.Mails[0].ID()
 	}
@@ -54,7 +56,7 @@ func mailWork(c *census) []redistest.Work {
 			fill(n)
 			c.check(c.rdb.HSet(ctx, tray, "due", "1", "lease", "0").Err())
 			var err error
-			claimed, err = trays.ClaimMailQueue(ctx, trayOwner, time.Minute)
+			claimed, queue, err = trays.ClaimMailQueue(ctx, trayOwner, time.Minute)
 			c.check(err)
 		}
 	}
@@ -72,7 +74,10 @@ func mailWork(c *census) []redistest.Work {
 			_, errs := incidents.ReadOutboxPages(ctx, []registry.OutboxPlace{{App: incidentApp}})
 			c.check(errs[0])
 		}),
-		work("outbox_claim", nil, "one", func() { mail = open() }, func() { ignore(incidents.ClaimMail(ctx, incidentApp, mail, time.Minute)) }),
+		work("outbox_claim", nil, "one", func() { mail = open() }, func() {
+			_, _, err := incidents.ClaimMail(ctx, incidentApp, mail, time.Minute)
+			c.check(err)
+		}),
 		work("outbox_settle", nil, "one", func() { mail = open() }, func() { ignore(incidents.MarkMailSent(ctx, incidentApp, mail, "token")) }),
 		work("tray_put", nil, "beside 1,999 letters", func() {
 			fill(1999)
@@ -86,10 +91,13 @@ func mailWork(c *census) []redistest.Work {
 		work("tray_claim", nil, "of 2,000 letters", func() {
 			fill(2000)
 			c.check(c.rdb.HSet(ctx, tray, "due", "1", "lease", "0").Err())
-		}, func() { ignore(trays.ClaimMailQueue(ctx, trayOwner, time.Minute)) }),
+		}, func() {
+			_, _, err := trays.ClaimMailQueue(ctx, trayOwner, time.Minute)
+			c.check(err)
+		}),
 		work("tray_settle", nil, "100 of 2,000 letters leave", claim(2000), func() {
 			t := registry.MailQueueSettlement{Delay: time.Minute}
-			for _, l := range claimed.Queue.Mails[:100] {
+			for _, l := range queue.Mails[:100] {
 				t.Leave = append(t.Leave, l.ID)
 			}
 			_, _, err := trays.SettleMailQueue(ctx, trayOwner, claimed.Token, t)

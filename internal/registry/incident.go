@@ -14,9 +14,6 @@ import (
 )
 
 const (
-	// stepTries bounds how often a step is decided again because the incident was written meanwhile. Few processes ever write one
-	// endpoint's incident at the same time.
-	stepTries = 20
 	// historyMax bounds the ended incidents of one app, whatever their age.
 	historyMax = 1000
 )
@@ -44,73 +41,68 @@ func NewIncidentStore(rdb redis.UniversalClient, space keys.Space, keep time.Dur
 	}
 }
 
-// IncidentStep is what a decision writes.
-type IncidentStep struct {
+// StoredIncident is the state of an endpoint's incident as it was read.
+type StoredIncident struct {
 	State incident.State
-	// Mails are the mails of the step, one per recipient.
-	Mails []incident.RecipientMail
-	// Ended is set when the step ended an incident.
-	Ended *incident.EndedIncident
-	// TakesReports is true for a step of TransitionReports that took the reports into account.
-	TakesReports bool
+	// Reports are what engines reported since; nil unless ReadReportedIncident read them.
+	Reports *Reports
+
+	// text is the state as it is stored. CommitIfUnchanged compares it.
+	text string
 }
 
-// Transition reads the state of an app's endpoint, calls decide, and writes state, mails and history in one step. decide MUST be
-// pure: it is called again if the state was written in between, and ErrConflict is returned if that happens too often. A decision
-// that changes nothing writes nothing.
-//
-// The returned step is the one that was written. After an error it may have been written or not. A later call then decides on the
-// stored state, and the mails are in the outbox if it was written.
-func (s *IncidentStore) Transition(
-	ctx context.Context, app partner.ClientID, k partner.EndpointKind, decide func(incident.State) IncidentStep,
-) (IncidentStep, error) {
-	for range stepTries {
-		old, err := s.rdb.HGet(ctx, s.keys.App(app, keys.AppIncidents), k.String()).Result()
-		if err != nil && !isRedisNil(err) {
-			return IncidentStep{}, wrapError(err, "read incident of %s %s", app, k)
-		}
-		state, err := incident.DecodeState(old)
-		if err != nil {
-			return IncidentStep{}, fmt.Errorf("incident of %s %s: %w: %w", app, k, ErrUnreadable, err)
-		}
-		step := decide(state)
-		next := step.State.Encode()
-		if next == old && len(step.Mails) == 0 && step.Ended == nil {
-			return step, nil
-		}
-		taken, err := s.commitStep(ctx, app, k, old, next, step, nil)
-		if err != nil {
-			return IncidentStep{}, err
-		}
-		if taken {
-			return step, nil
-		}
+// ReadIncident reads the state of an app's endpoint, for CommitIfUnchanged.
+func (s *IncidentStore) ReadIncident(ctx context.Context, app partner.ClientID, k partner.EndpointKind) (StoredIncident, error) {
+	text, err := s.rdb.HGet(ctx, s.keys.App(app, keys.AppIncidents), k.String()).Result()
+	if err != nil && !isRedisNil(err) {
+		return StoredIncident{}, wrapError(err, "read incident of %s %s", app, k)
 	}
-	return IncidentStep{}, fmt.Errorf("write incident of %s %s: %w, %d times in a row", app, k, ErrConflict, stepTries)
+	return decodeStoredIncident(app, k, text, nil)
 }
 
-func (s *IncidentStore) commitStep(
-	ctx context.Context, app partner.ClientID, k partner.EndpointKind, old, next string, step IncidentStep, reports *Reports,
+func decodeStoredIncident(app partner.ClientID, k partner.EndpointKind, text string, reports *Reports) (StoredIncident, error) {
+	state, err := incident.DecodeState(text)
+	if err != nil {
+		return StoredIncident{}, fmt.Errorf("incident of %s %s: %w: %w", app, k, ErrUnreadable, err)
+	}
+	return StoredIncident{State: state, Reports: reports, text: text}, nil
+}
+
+// CommitIfUnchanged writes the state, the mails and the ended incident of a decision in one step, if the state is still the one
+// that was read. Then it returns true. Otherwise it writes nothing: the caller MUST read again and decide anew. A decision that
+// changes nothing is not written.
+//
+// If reports were read, they are marked as taken in the same write, so that they count once whatever fails. If the new state has
+// no reports, their stored tenants are removed, too.
+//
+// After an error the decision may have been written or not. A later call then decides on the stored state, and the mails are in
+// the outbox if it was written.
+func (s *IncidentStore) CommitIfUnchanged(
+	ctx context.Context, app partner.ClientID, k partner.EndpointKind, was StoredIncident, d incident.Decision,
 ) (bool, error) {
+	next := d.State.Encode()
+	if next == was.text && len(d.Mails) == 0 && d.Ended == nil && !was.Reports.needsWrite(&d.State) {
+		return true, nil
+	}
 	ended, endedAt := "", int64(0)
-	if step.Ended != nil {
-		text, err := encodeEnded(step.Ended)
+	if d.Ended != nil {
+		text, err := encodeEnded(d.Ended)
 		if err != nil {
 			return false, err
 		}
-		ended, endedAt = text, step.Ended.EndedAt.UnixMilli()
+		ended, endedAt = text, d.Ended.EndedAt.UnixMilli()
 	}
-	args := []any{k.String(), old, next, ended, endedAt, s.keep.Milliseconds(), historyMax}
+	args := []any{k.String(), was.text, next, ended, endedAt, s.keep.Milliseconds(), historyMax}
 	ks := s.appKeys(app)
-	if reports == nil {
+	if r := was.Reports; r == nil {
 		args = append(args, "", "", "", "")
 	} else {
 		ks = append(ks, s.reportKeys(app, k)...)
-		args = append(args, reports.total, reports.taken, reports.ok, step.State.ReportedAt.IsZero())
+		args = append(args, r.total, r.taken, r.ok, d.State.ReportedAt.IsZero())
 	}
-	for i := range step.Mails {
-		l := &step.Mails[i]
-		args = append(args, l.ID(), l.AfterID(), l.Encode())
+	for i := range d.Mails {
+		m := &d.Mails[i]
+		args = append(args, m.ID(), m.AfterID(), m.Encode())
 	}
 	n, err := s.commit.run(ctx, s.rdb, ks, args...).Int()
 	return n == 1, wrapError(err, "write incident of %s %s", app, k)

@@ -10,6 +10,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/keys"
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/registry/registrytest"
 )
 
 func TestEndedIncidentsOfManyApps(t *testing.T) {
@@ -18,8 +19,8 @@ func TestEndedIncidentsOfManyApps(t *testing.T) {
 		now := time.Now().UTC().Truncate(time.Millisecond)
 		for n := range 3 {
 			at := now.Add(time.Duration(n-3) * time.Second)
-			must[registry.IncidentStep](t)(s.Transition(ctx, "b", partner.Mirroring, func(old incident.State) registry.IncidentStep {
-				return registry.IncidentStep{State: old, Ended: &incident.EndedIncident{ID: incident.NewID("b", partner.Mirroring, at), ClientID: "b", Endpoint: partner.Mirroring, EndedAt: at}}
+			must[incident.Decision](t)(registrytest.Decide(ctx, s, "b", partner.Mirroring, func(old incident.State) incident.Decision {
+				return incident.Decision{State: old, Ended: &incident.EndedIncident{ID: incident.NewID("b", partner.Mirroring, at), ClientID: "b", Endpoint: partner.Mirroring, EndedAt: at}}
 			}))
 		}
 		apps := []partner.ClientID{"a", "b"}

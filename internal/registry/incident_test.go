@@ -3,7 +3,6 @@ package registry_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +17,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/redistest"
 	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/registry/registrytest"
 )
 
 var incidentKeys = keys.New("")
@@ -31,13 +31,14 @@ func machine() incident.Machine {
 }
 
 // deciding makes a decision of one event, with a letter to each recipient.
-func deciding(e incident.Event, now time.Time, to ...string) func(incident.State) registry.IncidentStep {
-	return func(s incident.State) registry.IncidentStep {
+func deciding(e incident.Event, now time.Time, to ...string) func(incident.State) incident.Decision {
+	return func(s incident.State) incident.Decision {
 		d := machine().Next(s, e, now)
-		step := registry.IncidentStep{State: d.State, Ended: d.Ended}
+		step := incident.Decision{State: d.State, Ended: d.Ended}
 		for _, m := range d.Mails {
 			for _, a := range to {
-				l := incident.RecipientMail{To: a, ClientID: incidentApp, AppName: "An app", Mail: m}
+				l := m
+				l.Recipient = incident.Recipient{To: a, ClientID: incidentApp, AppName: "An app"}
 				if m.N > 1 {
 					l.First, l.After = 1, m.N-1
 				}
@@ -66,7 +67,7 @@ func eachIncidents(t *testing.T, f func(t *testing.T, s *registry.IncidentStore,
 func TestTransitionWritesStateAndLettersAtOnce(t *testing.T) {
 	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, _ redis.UniversalClient) {
 		ctx := t.Context()
-		step := must[registry.IncidentStep](t)(s.Transition(ctx, incidentApp, partner.StateChange, deciding(blocked, began, toKim, toLee)))
+		step := must[incident.Decision](t)(registrytest.Decide(ctx, s, incidentApp, partner.StateChange, deciding(blocked, began, toKim, toLee)))
 		if len(step.Mails) != 2 {
 			t.Fatalf("%d letters, want 2", len(step.Mails))
 		}
@@ -84,7 +85,7 @@ func TestTransitionWritesStateAndLettersAtOnce(t *testing.T) {
 			}
 		}
 		// The same event again owes nothing.
-		again := must[registry.IncidentStep](t)(s.Transition(ctx, incidentApp, partner.StateChange, deciding(blocked, began, toKim)))
+		again := must[incident.Decision](t)(registrytest.Decide(ctx, s, incidentApp, partner.StateChange, deciding(blocked, began, toKim)))
 		if len(again.Mails) != 0 {
 			t.Errorf("told again: %v", again.Mails)
 		}
@@ -94,7 +95,7 @@ func TestTransitionWritesStateAndLettersAtOnce(t *testing.T) {
 func TestTransitionWithoutChangeWritesNothing(t *testing.T) {
 	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, rdb redis.UniversalClient) {
 		ctx := t.Context()
-		must[registry.IncidentStep](t)(s.Transition(ctx, incidentApp, partner.StateChange, deciding(incident.Success{}, began)))
+		must[incident.Decision](t)(registrytest.Decide(ctx, s, incidentApp, partner.StateChange, deciding(incident.Success{}, began)))
 		if n := rdb.DBSize(ctx).Val(); n != 0 {
 			t.Errorf("a healthy endpoint left %d keys", n)
 		}
@@ -105,9 +106,9 @@ func TestTransitionDecidesAnewAfterAConflict(t *testing.T) {
 	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, _ redis.UniversalClient) {
 		ctx := t.Context()
 		calls := 0
-		step, err := s.Transition(ctx, incidentApp, partner.StateChange, func(st incident.State) registry.IncidentStep {
+		step, err := registrytest.Decide(ctx, s, incidentApp, partner.StateChange, func(st incident.State) incident.Decision {
 			if calls++; calls == 1 { // somebody else is faster
-				must[registry.IncidentStep](t)(s.Transition(ctx, incidentApp, partner.StateChange, deciding(blocked, began, toKim)))
+				must[incident.Decision](t)(registrytest.Decide(ctx, s, incidentApp, partner.StateChange, deciding(blocked, began, toKim)))
 			}
 			return deciding(blocked, began.Add(time.Minute), toLee)(st)
 		})
@@ -120,20 +121,19 @@ func TestTransitionDecidesAnewAfterAConflict(t *testing.T) {
 	})
 }
 
-func TestTransitionGivesUpOnEndlessConflict(t *testing.T) {
+func TestADecisionOnAnOldStateWritesNothing(t *testing.T) {
 	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, rdb redis.UniversalClient) {
 		ctx := t.Context()
-		n := 0
-		_, err := s.Transition(ctx, incidentApp, partner.StateChange, func(st incident.State) registry.IncidentStep {
-			n++
-			rdb.HSet(ctx, incidentKeys.App(incidentApp, keys.AppIncidents), partner.StateChange.String(), fmt.Sprintf(`{"v":1,"failures":%d}`, n))
-			return deciding(blocked, began, toKim)(st)
-		})
-		if !errors.Is(err, registry.ErrConflict) {
-			t.Errorf("got %v after %d tries, want ErrConflict", err, n)
+		key := incidentKeys.App(incidentApp, keys.AppIncidents)
+		was := must[registry.StoredIncident](t)(s.ReadIncident(ctx, incidentApp, partner.StateChange))
+		meanwhile := `{"v":1,"failures":1}`
+		rdb.HSet(ctx, key, partner.StateChange.String(), meanwhile)
+		d := deciding(blocked, began, toKim)(was.State)
+		if must[bool](t)(s.CommitIfUnchanged(ctx, incidentApp, partner.StateChange, was, d)) {
+			t.Error("a decision on an old state was committed")
 		}
-		if n := rdb.HLen(ctx, incidentKeys.App(incidentApp, keys.AppOutbox)).Val(); n != 0 {
-			t.Errorf("%d mails of steps that were not taken", n)
+		if n := rdb.HLen(ctx, incidentKeys.App(incidentApp, keys.AppOutbox)).Val(); n != 0 || rdb.HGet(ctx, key, partner.StateChange.String()).Val() != meanwhile {
+			t.Errorf("%d mails of a decision that was not committed", n)
 		}
 	})
 }
@@ -144,7 +144,7 @@ func TestConcurrentObserversOweOneMail(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 8 {
 			wg.Go(func() {
-				_, err := s.Transition(ctx, incidentApp, partner.StateChange, deciding(blocked, began.Add(time.Duration(i)*time.Second), toKim))
+				_, err := registrytest.Decide(ctx, s, incidentApp, partner.StateChange, deciding(blocked, began.Add(time.Duration(i)*time.Second), toKim))
 				if err != nil {
 					t.Error(err)
 				}
@@ -167,7 +167,7 @@ func TestEndedIncidentsGoToTheHistory(t *testing.T) {
 				d time.Duration
 				e incident.Event
 			}{{0, blocked}, {time.Second, incident.Success{}}, {time.Minute + time.Second, incident.Tick{}}} {
-				must[registry.IncidentStep](t)(s.Transition(ctx, incidentApp, partner.StateChange, deciding(e.e, from.Add(e.d), toKim)))
+				must[incident.Decision](t)(registrytest.Decide(ctx, s, incidentApp, partner.StateChange, deciding(e.e, from.Add(e.d), toKim)))
 			}
 		}
 		list := must[[]incident.EndedIncident](t)(s.History(ctx, incidentApp, 10))
@@ -185,7 +185,7 @@ func TestUnreadableIncidentIsLeftAlone(t *testing.T) {
 		ctx := t.Context()
 		key := incidentKeys.App(incidentApp, keys.AppIncidents)
 		rdb.HSet(ctx, key, "state_change", `{"v":7}`)
-		_, err := s.Transition(ctx, incidentApp, partner.StateChange, deciding(blocked, began, toKim))
+		_, err := registrytest.Decide(ctx, s, incidentApp, partner.StateChange, deciding(blocked, began, toKim))
 		if !errors.Is(err, registry.ErrUnreadable) {
 			t.Errorf("Transition: %v, want ErrUnreadable", err)
 		}
@@ -234,7 +234,7 @@ func TestIncidentStoreNamesWhatFailed(t *testing.T) {
 	_ = rdb.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	_, err := s.Transition(ctx, incidentApp, partner.ERPSync, deciding(blocked, began, toKim))
+	_, err := registrytest.Decide(ctx, s, incidentApp, partner.ERPSync, deciding(blocked, began, toKim))
 	if err == nil || !strings.Contains(err.Error(), "app1 erp_sync") {
 		t.Errorf("error %v does not name the endpoint", err)
 	}
@@ -245,7 +245,7 @@ func TestTroubledTellsAllThatMustBeLookedAfter(t *testing.T) {
 	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, rdb redis.UniversalClient) {
 		ctx := t.Context()
 		apps := []partner.ClientID{"well", incidentApp, "foreign"}
-		step := must[registry.IncidentStep](t)(s.Transition(ctx, incidentApp, partner.StateChange, deciding(blocked, began, toKim)))
+		step := must[incident.Decision](t)(registrytest.Decide(ctx, s, incidentApp, partner.StateChange, deciding(blocked, began, toKim)))
 		rdb.HSet(ctx, incidentKeys.App("foreign", keys.AppIncidents), partner.StateChange.String(), "{not json")
 		found, errs := s.ReadOpenIncidents(ctx, apps)
 		noErr(t, "read troubles", errors.Join(errs...))

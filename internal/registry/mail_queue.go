@@ -73,12 +73,12 @@ const (
 // EnqueueMail adds a mail to a recipient's queue. An empty queue waits hold for more mails. It returns when the queue is due. The
 // queue is listed before and after, so that a crash loses no mail. A queue of confirmations takes only a few: the caller drops a
 // confirmation that it does not take.
-func (s *MailQueueStore) EnqueueMail(ctx context.Context, recipient, mailID string, l *incident.RecipientMail, hold time.Duration) (PutResult, time.Time, error) {
+func (s *MailQueueStore) EnqueueMail(ctx context.Context, recipient, mailID string, l *incident.Mail, hold time.Duration) (PutResult, time.Time, error) {
 	if err := s.addToQueueList(ctx, recipient); err != nil {
 		return PutFull, time.Time{}, err
 	}
 	room := queuedMailsMax
-	if l.Mail.Kind == incident.KindConfirm {
+	if l.Kind == incident.KindConfirm {
 		room = confirmationsMax
 	}
 	v, err := s.put.run(ctx, s.rdb, s.queueKeys(recipient), mailID, l.Encode(), hold.Milliseconds(), room).Int64Slice()
@@ -125,44 +125,33 @@ type MailQueue struct {
 	Threads map[string]string
 }
 
-// QueuedMail is a mail in a queue.
+// QueuedMail is a mail in a queue or an outbox.
 type QueuedMail struct {
-	ID      string
+	ID string
+	// Arrived is when the mail was added to the queue; zero for one in an outbox.
 	Arrived time.Time
-	Mail    incident.RecipientMail
+	Mail    incident.Mail
 	// Unreadable is set instead of Mail if this version cannot read it.
 	Unreadable error
 }
 
-// MailQueueClaim is the right to send from a queue for a while.
-type MailQueueClaim struct {
-	// Result is ClaimMissing if the queue is empty, ClaimTaken, ClaimHeld or ClaimEarly.
-	Result ClaimResult
-	Token  string
-	// Until is the end of the lease; for ClaimHeld and ClaimEarly, when to try again.
-	Until time.Time
-	// Queue is set for ClaimTaken.
-	Queue MailQueue
-}
-
-// ClaimMailQueue claims a queue for the duration of lease. After an error it may be claimed; it is free again when the lease
-// ends.
-func (s *MailQueueStore) ClaimMailQueue(ctx context.Context, recipient string, lease time.Duration) (MailQueueClaim, error) {
+// ClaimMailQueue claims a queue for the duration of lease. The queue is returned for ClaimTaken. After an error it may be
+// claimed; it is free again when the lease ends.
+func (s *MailQueueStore) ClaimMailQueue(ctx context.Context, recipient string, lease time.Duration) (MailClaim, MailQueue, error) {
 	token := s.nonce()
 	v, err := s.claim.run(ctx, s.rdb, s.queueKeys(recipient), token, lease.Milliseconds()).Int64Slice()
 	if err != nil {
-		return MailQueueClaim{}, wrapError(err, "claim the mail queue of %s", recipient)
+		return MailClaim{}, MailQueue{}, wrapError(err, "claim the mail queue of %s", recipient)
 	}
 	if len(v) != 2 {
-		return MailQueueClaim{}, fmt.Errorf("claim the mail queue of %s: %w", recipient, newAnswerError(s.claim, v))
+		return MailClaim{}, MailQueue{}, fmt.Errorf("claim the mail queue of %s: %w", recipient, newAnswerError(s.claim, v))
 	}
-	c := MailQueueClaim{Result: ClaimResult(v[0]), Token: token, Until: fromMillis(v[1])}
-	if c.Result == ClaimTaken {
-		if c.Queue, err = s.readQueue(ctx, recipient); err != nil {
-			return MailQueueClaim{}, err
-		}
+	c := MailClaim{Result: ClaimResult(v[0]), Token: token, Until: fromMillis(v[1])}
+	if c.Result != ClaimTaken {
+		return c, MailQueue{}, nil
 	}
-	return c, nil
+	q, err := s.readQueue(ctx, recipient)
+	return c, q, err
 }
 
 // readQueue reads a queue in pages. A mail that is added meanwhile may be included or not.
@@ -196,7 +185,7 @@ func decodeMailQueue(fields map[string]string) MailQueue {
 		case isLetter:
 			at, body, _ := strings.Cut(text, ";")
 			l := QueuedMail{ID: id, Arrived: fromMillis(number(at))}
-			l.Mail, l.Unreadable = incident.DecodeRecipientMail(body)
+			l.Mail, l.Unreadable = incident.DecodeMail(body)
 			t.Mails = append(t.Mails, l)
 		case name == "attempts":
 			t.Attempts = int(number(text))
@@ -215,7 +204,7 @@ func decodeMailQueue(fields map[string]string) MailQueue {
 	}
 	// The order in which the transitions were decided; ids only decide between equal times.
 	slices.SortFunc(t.Mails, func(a, b QueuedMail) int {
-		if c := a.Mail.Mail.At.Compare(b.Mail.Mail.At); c != 0 {
+		if c := a.Mail.At.Compare(b.Mail.At); c != 0 {
 			return c
 		}
 		return strings.Compare(a.ID, b.ID)

@@ -42,42 +42,42 @@ const (
 	ClaimEarly
 )
 
-// MailClaim is the right to send one mail for a while.
+// MailClaim is the right to handle one mail, or a recipient's queue of mails, for a while.
 type MailClaim struct {
+	// Result is ClaimMissing, too, if the queue is empty.
 	Result ClaimResult
 	// Token identifies the claim when it is settled.
 	Token string
-	// Attempts counts this attempt and those before.
+	// Attempts counts this attempt and those before; of a queue, its MailQueue counts them.
 	Attempts int
 	// Until is the end of the lease; for ClaimHeld and ClaimEarly, when to try again.
 	Until time.Time
-	// Mail is set for ClaimTaken. Unreadable is set instead if this version cannot read it.
-	Mail       incident.RecipientMail
-	Unreadable error
 }
 
-// ClaimMail claims a mail for the duration of lease. After an error it may be claimed; it is free again when the lease ends.
-func (s *IncidentStore) ClaimMail(ctx context.Context, app partner.ClientID, mailID string, lease time.Duration) (MailClaim, error) {
+// ClaimMail claims a mail for the duration of lease. The mail is returned for ClaimTaken. After an error it may be claimed; it is
+// free again when the lease ends.
+func (s *IncidentStore) ClaimMail(ctx context.Context, app partner.ClientID, mailID string, lease time.Duration) (MailClaim, QueuedMail, error) {
 	token := s.nonce()
 	v, err := s.claim.run(ctx, s.rdb, s.outboxKeys(app), mailID, token, lease.Milliseconds()).Slice()
 	if err != nil {
-		return MailClaim{}, wrapError(err, "claim mail %s", mailID)
+		return MailClaim{}, QueuedMail{}, wrapError(err, "claim mail %s", mailID)
 	}
 	if len(v) != 4 {
-		return MailClaim{}, fmt.Errorf("claim mail %s: %w", mailID, newAnswerError(s.claim, v))
+		return MailClaim{}, QueuedMail{}, fmt.Errorf("claim mail %s: %w", mailID, newAnswerError(s.claim, v))
 	}
 	code, ok1 := v[0].(int64)
 	attempts, ok2 := v[1].(int64)
 	ms, ok3 := v[2].(int64)
 	body, ok4 := v[3].(string)
 	if !ok1 || !ok2 || !ok3 || !ok4 {
-		return MailClaim{}, fmt.Errorf("claim mail %s: %w", mailID, newAnswerError(s.claim, v))
+		return MailClaim{}, QueuedMail{}, fmt.Errorf("claim mail %s: %w", mailID, newAnswerError(s.claim, v))
 	}
 	c := MailClaim{Result: ClaimResult(code), Token: token, Attempts: int(attempts), Until: fromMillis(ms)}
+	m := QueuedMail{ID: mailID}
 	if c.Result == ClaimTaken {
-		c.Mail, c.Unreadable = incident.DecodeRecipientMail(body)
+		m.Mail, m.Unreadable = incident.DecodeMail(body)
 	}
-	return c, nil
+	return c, m, nil
 }
 
 // SettlementResult is the result of settling a claim.
@@ -229,7 +229,7 @@ type OutboxEntry struct {
 	ClaimedUntil time.Time
 	Attempts     int
 	// Mail is set while the mail waits.
-	Mail *incident.RecipientMail
+	Mail *incident.Mail
 }
 
 // ListOutbox lists all mails in an app's outbox, ordered by id. It is for operators and checks.
@@ -266,7 +266,7 @@ func parseOutboxEntry(text string) (OutboxEntry, error) {
 	e := OutboxEntry{State: OutboxState(f[1]), At: fromMillis(at), ClaimedUntil: fromMillis(lease), Attempts: attempts}
 	switch e.State {
 	case MailWaiting:
-		l, err := incident.DecodeRecipientMail(f[7])
+		l, err := incident.DecodeMail(f[7])
 		if err != nil {
 			return OutboxEntry{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
 		}

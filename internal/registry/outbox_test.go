@@ -17,18 +17,26 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/redistest"
 	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/registry/registrytest"
 )
 
 // oneMail opens an incident and returns the id of its mail.
 func oneMail(t *testing.T, s *registry.IncidentStore) string {
 	t.Helper()
-	step := must[registry.IncidentStep](t)(s.Transition(t.Context(), incidentApp, partner.StateChange, deciding(blocked, began, toKim)))
+	step := must[incident.Decision](t)(registrytest.Decide(t.Context(), s, incidentApp, partner.StateChange, deciding(blocked, began, toKim)))
 	return step.Mails[0].ID()
 }
 
-func claimMail(t *testing.T, s *registry.IncidentStore, id string, lease time.Duration) registry.MailClaim {
+func claimMail(t *testing.T, s *registry.IncidentStore, id string, lease time.Duration) claimedMail {
 	t.Helper()
-	return must[registry.MailClaim](t)(s.ClaimMail(t.Context(), incidentApp, id, lease))
+	c, m, err := s.ClaimMail(t.Context(), incidentApp, id, lease)
+	noErr(t, "claim", err)
+	return claimedMail{c, m}
+}
+
+type claimedMail struct {
+	registry.MailClaim
+	registry.QueuedMail
 }
 
 func dueMails(t *testing.T, s *registry.IncidentStore) []string {
@@ -89,7 +97,7 @@ func TestClaimIsExclusive(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
-				c, err := s.ClaimMail(t.Context(), incidentApp, id, time.Minute)
+				c, _, err := s.ClaimMail(t.Context(), incidentApp, id, time.Minute)
 				if err != nil {
 					t.Error(err)
 				}
@@ -110,7 +118,7 @@ func TestExpiredClaimPassesOn(t *testing.T) {
 		ctx := t.Context()
 		id := oneMail(t, s)
 		first := claimMail(t, s, id, time.Millisecond)
-		var second registry.MailClaim
+		var second claimedMail
 		redistest.Eventually(t, 5*time.Second, "the lease ends", func() bool {
 			second = claimMail(t, s, id, time.Minute)
 			return second.Result == registry.ClaimTaken
@@ -254,8 +262,8 @@ func TestASettledMailIsNotWrittenAgain(t *testing.T) {
 		id := oneMail(t, s)
 		c := claimMail(t, s, id, time.Minute)
 		must[registry.SettlementResult](t)(s.MarkMailSent(t.Context(), incidentApp, id, c.Token))
-		must[registry.IncidentStep](t)(s.Transition(t.Context(), incidentApp, partner.StateChange, func(st incident.State) registry.IncidentStep {
-			return registry.IncidentStep{State: st, Mails: []incident.RecipientMail{c.Mail}}
+		must[incident.Decision](t)(registrytest.Decide(t.Context(), s, incidentApp, partner.StateChange, func(st incident.State) incident.Decision {
+			return incident.Decision{State: st, Mails: []incident.Mail{c.Mail}}
 		}))
 		if p := decodeOutboxPage(t, s, incidentApp); p.Waiting != 0 {
 			t.Errorf("it waits again: %+v", p)
@@ -269,8 +277,8 @@ func TestLaterMailLetsTheEarlierLeaveFirst(t *testing.T) {
 		first := oneMail(t, s)
 		c := claimMail(t, s, first, time.Minute)
 		must[registry.SettlementResult](t)(s.DeferMail(ctx, incidentApp, first, c.Token, time.Hour))
-		must[registry.IncidentStep](t)(s.Transition(ctx, incidentApp, partner.StateChange, deciding(incident.Success{}, began, toKim)))
-		step := must[registry.IncidentStep](t)(s.Transition(ctx, incidentApp, partner.StateChange, deciding(incident.Tick{}, began.Add(time.Hour), toKim)))
+		must[incident.Decision](t)(registrytest.Decide(ctx, s, incidentApp, partner.StateChange, deciding(incident.Success{}, began, toKim)))
+		step := must[incident.Decision](t)(registrytest.Decide(ctx, s, incidentApp, partner.StateChange, deciding(incident.Tick{}, began.Add(time.Hour), toKim)))
 		second := step.Mails[0].ID()
 		if got := dueMails(t, s); len(got) != 0 {
 			t.Errorf("due: %v, but the opening has not left", got)
@@ -341,7 +349,7 @@ func TestUnreadableMail(t *testing.T) {
 		ctx := t.Context()
 		key := incidentKeys.App(incidentApp, keys.AppOutbox)
 		rdb.HSet(ctx, key, "other", "2;w;0;0;;0;;{}", "letter", `1;w;0;0;;0;;{"v":9}`)
-		if _, err := s.ClaimMail(ctx, incidentApp, "other", time.Minute); !errors.Is(err, registry.ErrUnreadable) {
+		if _, _, err := s.ClaimMail(ctx, incidentApp, "other", time.Minute); !errors.Is(err, registry.ErrUnreadable) {
 			t.Errorf("claim: %v, want ErrUnreadable", err)
 		}
 		if _, err := s.MarkMailSent(ctx, incidentApp, "other", "x"); !errors.Is(err, registry.ErrUnreadable) {

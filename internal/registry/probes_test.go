@@ -13,6 +13,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/redistest"
 	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/registry/registrytest"
 )
 
 const probeApp partner.ClientID = "app1"
@@ -155,7 +156,7 @@ func TestProbeSummary(t *testing.T) {
 
 func TestIncidentsOfManyApps(t *testing.T) {
 	eachIncidents(t, func(t *testing.T, s *registry.IncidentStore, _ redis.UniversalClient) {
-		step := must[registry.IncidentStep](t)(s.Transition(t.Context(), incidentApp, partner.StateChange, deciding(blocked, began, toKim)))
+		step := must[incident.Decision](t)(registrytest.Decide(t.Context(), s, incidentApp, partner.StateChange, deciding(blocked, began, toKim)))
 		list := must[[]map[partner.EndpointKind]incident.State](t)(s.IncidentsOf(t.Context(), []partner.ClientID{"app0", incidentApp}))
 		same(t, "incidents", list, []map[partner.EndpointKind]incident.State{{}, {partner.StateChange: step.State}})
 	})

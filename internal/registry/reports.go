@@ -56,8 +56,13 @@ type Reports struct {
 // HasNewReports reports whether there are reports that the incident does not include.
 func (r *Reports) HasNewReports() bool { return r.Before+r.After > 0 || r.Succeeded }
 
+// needsWrite reports whether a commit must mark reports as taken, or remove those of a state that has none.
+func (r *Reports) needsWrite(next *incident.State) bool {
+	return r != nil && (r.HasNewReports() || next.ReportedAt.IsZero())
+}
+
 // RecordReports stores what engines report, each line of an idempotency key once. It returns which lines were stored before. If
-// it returns no error, all reports are durable, even if the process ends. TransitionReports takes them into account.
+// it returns no error, all reports are durable, even if the process ends. CommitIfUnchanged takes them into account.
 func (s *IncidentStore) RecordReports(
 	ctx context.Context, app partner.ClientID, k partner.EndpointKind, key string, keep time.Duration, reports []Report,
 ) (replayed []bool, err error) {
@@ -115,38 +120,8 @@ func (s *IncidentStore) ReportedEndpoints(ctx context.Context, app partner.Clien
 	return out, nil
 }
 
-// TransitionReports is Transition for a step that may take reports into account. If the step does, its reports are marked as
-// taken in the same write, so that they count once whatever fails. If the new state has no reports, their stored tenants are
-// removed, too.
-func (s *IncidentStore) TransitionReports(
-	ctx context.Context, app partner.ClientID, k partner.EndpointKind, decide func(incident.State, Reports) IncidentStep,
-) (IncidentStep, error) {
-	for range stepTries {
-		old, r, err := s.readReports(ctx, app, k)
-		if err != nil {
-			return IncidentStep{}, err
-		}
-		state, err := incident.DecodeState(old)
-		if err != nil {
-			return IncidentStep{}, fmt.Errorf("incident of %s %s: %w: %w", app, k, ErrUnreadable, err)
-		}
-		step := decide(state, r)
-		if !step.TakesReports {
-			return step, nil
-		}
-		taken, err := s.commitStep(ctx, app, k, old, step.State.Encode(), step, &r)
-		if err != nil {
-			return IncidentStep{}, err
-		}
-		if taken {
-			return step, nil
-		}
-	}
-	return IncidentStep{}, fmt.Errorf("write incident of %s %s: %w, %d times in a row", app, k, ErrConflict, stepTries)
-}
-
-// readReports reads a state and what was reported since, at one moment.
-func (s *IncidentStore) readReports(ctx context.Context, app partner.ClientID, k partner.EndpointKind) (string, Reports, error) {
+// ReadReportedIncident reads a state and what was reported since, at one moment, for CommitIfUnchanged.
+func (s *IncidentStore) ReadReportedIncident(ctx context.Context, app partner.ClientID, k partner.EndpointKind) (StoredIncident, error) {
 	ks := s.reportKeys(app, k)
 	var state, record *redis.StringCmd
 	var names *redis.StringSliceCmd
@@ -159,17 +134,17 @@ func (s *IncidentStore) readReports(ctx context.Context, app partner.ClientID, k
 		return nil
 	})
 	if err != nil && !isRedisNil(err) {
-		return "", Reports{}, wrapError(err, "read reports about %s %s", app, k)
+		return StoredIncident{}, wrapError(err, "read reports about %s %s", app, k)
 	}
 	r, err := decodeReports(record.Val())
 	if err != nil {
-		return "", Reports{}, fmt.Errorf("reports about %s %s: %w", app, k, err)
+		return StoredIncident{}, fmt.Errorf("reports about %s %s: %w", app, k, err)
 	}
 	r.Affected = count.Val()
 	for _, id := range names.Val() {
 		r.Tenants = append(r.Tenants, tenant.ID(id))
 	}
-	return state.Val(), r, nil
+	return decodeStoredIncident(app, k, state.Val(), &r)
 }
 
 var reportRecord = regexp.MustCompile(`^1;(\d+);(\d+);(-|\d+);(.*)$`)

@@ -56,13 +56,9 @@ func (s *reporting) report(key string, reports ...registry.Report) []bool {
 // take takes what is pending with a state of the incident after it.
 func (s *reporting) take(state incident.State) registry.Reports {
 	s.t.Helper()
-	var got registry.Reports
-	_, err := s.TransitionReports(s.t.Context(), "app1", erp, func(_ incident.State, r registry.Reports) registry.IncidentStep {
-		got = r
-		return registry.IncidentStep{State: state, TakesReports: r.HasNewReports()}
-	})
-	noErr(s.t, "take", err)
-	return got
+	was := must[registry.StoredIncident](s.t)(s.ReadReportedIncident(s.t.Context(), "app1", erp))
+	same(s.t, "committed", must[bool](s.t)(s.CommitIfUnchanged(s.t.Context(), "app1", erp, was, incident.Decision{State: state})), true)
+	return *was.Reports
 }
 
 func (s *reporting) counts(r registry.Reports) string {
@@ -118,30 +114,21 @@ func TestReportsDuringAStep(t *testing.T) {
 	t.Parallel()
 	eachReporting(t, func(t *testing.T, s *reporting) {
 		s.report("", failed("a"))
-		calls := 0
-		_, err := s.TransitionReports(t.Context(), "app1", erp, func(_ incident.State, r registry.Reports) registry.IncidentStep {
-			if calls++; calls == 1 {
-				s.report("", failed("b"), succeeded, failed("b"))
-			}
-			return registry.IncidentStep{TakesReports: true}
-		})
-		noErr(t, "take", err)
+		was := must[registry.StoredIncident](t)(s.ReadReportedIncident(t.Context(), "app1", erp))
+		s.report("", failed("b"), succeeded, failed("b"))
+		same(t, "committed", must[bool](t)(s.CommitIfUnchanged(t.Context(), "app1", erp, was, incident.Decision{})), true)
 		same(t, "the rest", s.counts(s.take(troubled)), "1 before, true, 1 after, 2 tenants")
 
-		// another step in between makes this one be decided anew, with what is left then
+		// another commit in between makes this one be decided anew, with what is left then
 		s.report("", failed("c"))
-		var seen []int64
-		_, err = s.TransitionReports(t.Context(), "app1", erp, func(state incident.State, r registry.Reports) registry.IncidentStep {
-			if seen = append(seen, r.After); len(seen) == 1 {
-				other := troubled
-				other.Reported = 99
-				s.take(other)
-			}
-			state.Reported++
-			return registry.IncidentStep{State: state, TakesReports: r.HasNewReports()}
-		})
-		noErr(t, "take", err)
-		same(t, "seen", seen, []int64{1, 0})
+		was = must[registry.StoredIncident](t)(s.ReadReportedIncident(t.Context(), "app1", erp))
+		same(t, "seen", was.Reports.After, int64(1))
+		other := troubled
+		other.Reported = 99
+		s.take(other)
+		same(t, "committed late", must[bool](t)(s.CommitIfUnchanged(t.Context(), "app1", erp, was, incident.Decision{State: troubled})), false)
+		was = must[registry.StoredIncident](t)(s.ReadReportedIncident(t.Context(), "app1", erp))
+		same(t, "left", was.Reports.After, int64(0))
 		states := must[map[partner.EndpointKind]incident.State](t)(s.Incidents(t.Context(), "app1"))
 		same(t, "counted once", states[erp].Reported, int64(99))
 	})

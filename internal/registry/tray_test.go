@@ -28,11 +28,9 @@ func eachTrays(t *testing.T, f func(t *testing.T, s *registry.MailQueueStore, rd
 	})
 }
 
-func trayLetter(n int) *incident.RecipientMail {
+func trayLetter(n int) *incident.Mail {
 	at := t0.Add(time.Duration(n) * time.Minute)
-	return &incident.RecipientMail{To: "kim@example.com", ClientID: "app1", Mail: incident.Mail{
-		Kind: incident.KindOpened, Incident: incident.NewID("app1", partner.StateChange, at), N: n, At: at,
-	}}
+	return &incident.Mail{Recipient: incident.Recipient{To: "kim@example.com", ClientID: "app1"}, Kind: incident.KindOpened, Incident: incident.NewID("app1", partner.StateChange, at), N: n, At: at}
 }
 
 func putLetter(t *testing.T, s *registry.MailQueueStore, n int, hold time.Duration) registry.PutResult {
@@ -46,9 +44,17 @@ func putLetter(t *testing.T, s *registry.MailQueueStore, n int, hold time.Durati
 	return out
 }
 
-func claimTray(t *testing.T, s *registry.MailQueueStore) registry.MailQueueClaim {
+func claimTray(t *testing.T, s *registry.MailQueueStore) claimedTray {
 	t.Helper()
-	return must[registry.MailQueueClaim](t)(s.ClaimMailQueue(t.Context(), trayOwner, time.Minute))
+	c, q, err := s.ClaimMailQueue(t.Context(), trayOwner, time.Minute)
+	noErr(t, "claim", err)
+	return claimedTray{c, q}
+}
+
+type claimedTray struct {
+	registry.MailClaim
+
+	Queue registry.MailQueue
 }
 
 func settleTray(t *testing.T, s *registry.MailQueueStore, token string, set registry.MailQueueSettlement, want registry.SettlementResult, left int) {
@@ -80,7 +86,7 @@ func TestTrayTakesALetterOnce(t *testing.T) {
 		}
 		putLetter(t, s, 1, time.Hour) // another's wait prolongs nothing
 		c := claimTray(t, s)
-		if c.Result != registry.ClaimTaken || len(c.Queue.Mails) != 2 || c.Queue.Mails[0].Mail.Mail.N != 1 || c.Queue.Mails[0].Arrived.IsZero() {
+		if c.Result != registry.ClaimTaken || len(c.Queue.Mails) != 2 || c.Queue.Mails[0].Mail.N != 1 || c.Queue.Mails[0].Arrived.IsZero() {
 			t.Fatalf("claim %+v", c)
 		}
 		if again := claimTray(t, s); again.Result != registry.ClaimHeld || time.Until(again.Until) <= 0 {
@@ -168,12 +174,12 @@ func TestTrayIsBounded(t *testing.T) {
 func TestQuestionsInATrayAreFew(t *testing.T) {
 	eachTrays(t, func(t *testing.T, s *registry.MailQueueStore, rdb redis.UniversalClient) {
 		question := trayLetter(1)
-		question.Mail.Kind = incident.KindConfirm
+		question.Kind = incident.KindConfirm
 		tray := incident.MailQueueOf(question)
 		if tray == trayOwner {
 			t.Fatal("questions wait among the news")
 		}
-		put := func(tray, id string, l *incident.RecipientMail) registry.PutResult {
+		put := func(tray, id string, l *incident.Mail) registry.PutResult {
 			t.Helper()
 			out, _, err := s.EnqueueMail(t.Context(), tray, id, l, 0)
 			noErr(t, "put", err)
@@ -211,7 +217,7 @@ func TestUnreadableTray(t *testing.T) {
 		ctx, key := t.Context(), keys.New("test").Recipient(trayOwner, keys.RecipientMailQueue)
 		rdb.HSet(ctx, key, "v", "2", "count", "1")
 		_, _, putErr := s.EnqueueMail(ctx, trayOwner, "m", trayLetter(1), 0)
-		_, claimErr := s.ClaimMailQueue(ctx, trayOwner, time.Minute)
+		_, _, claimErr := s.ClaimMailQueue(ctx, trayOwner, time.Minute)
 		_, _, settleErr := s.SettleMailQueue(ctx, trayOwner, "x", registry.MailQueueSettlement{})
 		for what, err := range map[string]error{"put": putErr, "claim": claimErr, "settle": settleErr} {
 			if !errors.Is(err, registry.ErrUnreadable) {

@@ -52,7 +52,7 @@ type egress struct {
 	holder  *poster
 	// states and letters are what the incidents' store keeps; sick are the apps that answer nothing whatever the egress does.
 	states  map[partner.ClientID]incident.State
-	letters []incident.RecipientMail
+	letters []incident.Mail
 	sick    map[int]bool
 }
 
@@ -137,22 +137,25 @@ func (e *egress) Lookup(id partner.ClientID) (*registry.Entry, bool, error) {
 	return &registry.Entry{Rec: registry.AppRecord{App: app}}, true, nil
 }
 
-func (e *egress) Transition(
-	_ context.Context, app partner.ClientID, k partner.EndpointKind, decide func(incident.State) registry.IncidentStep,
-) (registry.IncidentStep, error) {
+func (e *egress) ReadIncident(_ context.Context, app partner.ClientID, k partner.EndpointKind) (registry.StoredIncident, error) {
 	if k != partner.StateChange {
-		return registry.IncidentStep{}, nil
+		return registry.StoredIncident{}, nil
 	}
-	step := decide(e.states[app])
-	e.states[app] = step.State
-	e.letters = append(e.letters, step.Mails...)
-	return step, nil
+	return registry.StoredIncident{State: e.states[app]}, nil
 }
 
-func (e *egress) TransitionReports(
-	context.Context, partner.ClientID, partner.EndpointKind, func(incident.State, registry.Reports) registry.IncidentStep,
-) (registry.IncidentStep, error) {
-	return registry.IncidentStep{}, nil
+func (e *egress) CommitIfUnchanged(
+	_ context.Context, app partner.ClientID, k partner.EndpointKind, _ registry.StoredIncident, d incident.Decision,
+) (bool, error) {
+	if k == partner.StateChange {
+		e.states[app] = d.State
+		e.letters = append(e.letters, d.Mails...)
+	}
+	return true, nil
+}
+
+func (e *egress) ReadReportedIncident(context.Context, partner.ClientID, partner.EndpointKind) (registry.StoredIncident, error) {
+	return registry.StoredIncident{Reports: &registry.Reports{}}, nil
 }
 
 func (e *egress) ReportedEndpoints(context.Context, partner.ClientID) ([]partner.EndpointKind, error) {
@@ -226,7 +229,7 @@ func (e *egress) pass(spell time.Duration, each func()) {
 // count is how many letters of a kind were written, and how many of them say that many fail at once.
 func (e *egress) count(k incident.Kind) (all, together int) {
 	for i := range e.letters {
-		if m := &e.letters[i].Mail; m.Kind == k {
+		if m := &e.letters[i]; m.Kind == k {
 			all++
 			if !m.CommonSince.IsZero() {
 				together++
@@ -275,7 +278,7 @@ func TestEgressCut(t *testing.T) {
 			mended := e.now
 			e.pass(15*time.Minute, nil)
 			if all, together := e.count(incident.KindOpened); failing != *egressApps || len(e.letters) != 1 || all != 1 || together != 0 ||
-				e.letters[0].ClientID != "h7" || e.letters[0].Mail.At.Sub(mended) < 5*time.Minute || e.letters[0].Mail.At.Sub(mended) > 6*time.Minute {
+				e.letters[0].ClientID != "h7" || e.letters[0].At.Sub(mended) < 5*time.Minute || e.letters[0].At.Sub(mended) > 6*time.Minute {
 				t.Errorf("%d failed; then %d letters, %d of openings, %d that say that many fail: %+v", failing, len(e.letters), all, together, e.letters[:min(len(e.letters), 1)])
 			}
 		})

@@ -23,6 +23,7 @@ import (
 	"github.com/lamplighter/lamplighter/internal/partner"
 	"github.com/lamplighter/lamplighter/internal/redistest"
 	"github.com/lamplighter/lamplighter/internal/registry"
+	"github.com/lamplighter/lamplighter/internal/registry/registrytest"
 	"github.com/lamplighter/lamplighter/internal/secret"
 )
 
@@ -142,11 +143,11 @@ func seedIncidents(ctx context.Context, store *registry.IncidentStore, id partne
 	for i, k := range []partner.EndpointKind{partner.StateChange, partner.StateChange, partner.Mirroring} {
 		began := opened.Add(-time.Duration(i) * time.Minute)
 		name := incident.NewID(id, k, began)
-		step := registry.IncidentStep{State: incident.State{ID: name, Since: began, OpenedAt: began}}
+		step := incident.Decision{State: incident.State{ID: name, Since: began, OpenedAt: began}}
 		if i > 0 {
-			step = registry.IncidentStep{Ended: &incident.EndedIncident{ID: name, ClientID: id, Endpoint: k, Since: began, OpenedAt: began, EndedAt: began.Add(time.Second), Ending: incident.EndRecovered}}
+			step = incident.Decision{Ended: &incident.EndedIncident{ID: name, ClientID: id, Endpoint: k, Since: began, OpenedAt: began, EndedAt: began.Add(time.Second), Ending: incident.EndRecovered}}
 		}
-		if _, err := store.Transition(ctx, id, k, func(old incident.State) registry.IncidentStep {
+		if _, err := registrytest.Decide(ctx, store, id, k, func(old incident.State) incident.Decision {
 			if i == 1 { // the open one stays
 				step.State = old
 			}

@@ -170,7 +170,7 @@ func TestPlantedSecrets(t *testing.T) {
 	s := serveLogged(t, service.Options{Config: cfg, Version: "test", Log: logger, Redis: rdb, Keys: set, Loopback: true, Unsafe: true})
 	p := &prober{T: t, base: "http://" + s.Addr("api"), planted: planted, seen: seen}
 	p.work(receiver.URL + "/hook?key=" + planted["URL's key"])
-	p.mails(cfg, func() []incident.RecipientMail { return lettersIn(t, rdb) })
+	p.mails(cfg, func() []incident.Mail { return lettersIn(t, rdb) })
 
 	seen["metrics"] = p.get("http://"+s.Addr("ops")+"/metrics", "")
 	seen["readiness"] = p.get("http://"+s.Addr("ops")+"/readyz", "")
@@ -323,7 +323,7 @@ func (p *prober) work(hook string) {
 }
 
 // mails reads the letters that wait, composes them as they would be sent, and follows their links.
-func (p *prober) mails(cfg config.Config, letters func() []incident.RecipientMail) {
+func (p *prober) mails(cfg config.Config, letters func() []incident.Mail) {
 	p.Helper()
 	key, err := secret.ParseKey(cfg.Encryption.Key.Reveal())
 	if err != nil {
@@ -334,7 +334,7 @@ func (p *prober) mails(cfg config.Config, letters func() []incident.RecipientMai
 	if err != nil {
 		p.Fatal(err)
 	}
-	var found []incident.RecipientMail
+	var found []incident.Mail
 	redistest.Eventually(p, 20*time.Second, "a letter is written", func() bool { found = letters(); return len(found) > 0 })
 	for i, l := range found {
 		m, err := composer.Compose(&l)
@@ -363,7 +363,7 @@ func (p *prober) mails(cfg config.Config, letters func() []incident.RecipientMai
 }
 
 // lettersIn finds the letters in the outboxes and trays of a Redis.
-func lettersIn(t *testing.T, rdb redis.UniversalClient) (out []incident.RecipientMail) {
+func lettersIn(t *testing.T, rdb redis.UniversalClient) (out []incident.Mail) {
 	t.Helper()
 	for _, pattern := range []string{"*:outbox", "*:tray"} {
 		names, err := rdb.Keys(t.Context(), pattern).Result()
@@ -373,7 +373,7 @@ func lettersIn(t *testing.T, rdb redis.UniversalClient) (out []incident.Recipien
 		for _, name := range names {
 			for _, text := range rdb.HGetAll(t.Context(), name).Val() {
 				if i := strings.Index(text, `{"v":`); i >= 0 {
-					if l, err := incident.DecodeRecipientMail(text[i:]); err == nil {
+					if l, err := incident.DecodeMail(text[i:]); err == nil {
 						out = append(out, l)
 					}
 				}

@@ -260,7 +260,7 @@ func TestStrangersReadReasonsAlone(t *testing.T) {
 		}
 	}
 	p.incidentsOf(admin, tokens)
-	p.mails(cfg, func() (out []incident.RecipientMail) {
+	p.mails(cfg, func() (out []incident.Mail) {
 		if out = lettersIn(t, rdb); len(out) < len(all)/2 {
 			return nil
 		}
