@@ -94,6 +94,27 @@ func TestLetterRoundTrip(t *testing.T) {
 	}
 }
 
+// TestStoredFormOfAMail: outboxes and mail queues hold mails of other versions, so the form stays, byte for byte.
+func TestStoredFormOfAMail(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 24, 10, 15, 0, 0, time.UTC)
+	m := incident.Mail{
+		Recipient: incident.Recipient{
+			To: "kim@example.com", ClientID: "app1", AppName: "Awesome App", Environment: partner.Online, URL: "https://p.example/", TimeZone: "Europe/Oslo",
+		},
+		First: 1, After: 2, Kind: incident.KindReminder, Incident: incident.NewID("app1", partner.ERPSync, at), Endpoint: partner.ERPSync, N: 3,
+		At: at.Add(time.Hour), Since: at, Failure: &incident.PublicFailure{Reason: delivery.ReasonServerError, Status: 503, At: at.Add(time.Minute)},
+		Backlog: incident.Backlog{Notifications: 2, Tenants: 1},
+	}
+	const stored = `{"v":1,"to":"kim@example.com","client_id":"app1","app_name":"Awesome App","environment":"online","url":"https://p.example/",` +
+		`"time_zone":"Europe/Oslo","first":1,"after":2,"mail":{"kind":"reminder","incident":"inc_app1_emwujg880","endpoint":"erp_sync","n":3,` +
+		`"at":"2026-11-24T11:15:00Z","since":"2026-11-24T10:15:00Z","failure":{"reason":"server_error","status":503,"at":"2026-11-24T10:16:00Z"},` +
+		`"backlog":{"notifications":2,"tenants":1}}}`
+	if got := m.Encode(); got != stored {
+		t.Errorf("stored as\n%s\nwant\n%s", got, stored)
+	}
+}
+
 func TestIDs(t *testing.T) {
 	t.Parallel()
 	for _, k := range partner.AllEndpointKinds() {
